@@ -1,0 +1,304 @@
+package hub
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Connection is one client that backends address. All methods may be called concurrently.
+//
+// Three numbers beside those of its State say how far its messages have come, all in sequence ids:
+//
+//	Acked ≤ written ≤ Sequence   Acked ≤ sent ≤ Sequence   linkWritten ≤ sent
+//
+// After a resume the new link is given the tail again: sent and linkWritten start over at Acked, while
+// written keeps what any link ever wrote, so that a message counts as written once.
+type Connection struct {
+	// Fixed at Attach.
+	hub       *Hub
+	namespace *namespace
+	protocol  Protocol
+	numbered  Numbered // protocol, if it is numbered; nil otherwise
+
+	roundTrip atomic.Int64 // nanoseconds; 0: not measured
+
+	mu          sync.Mutex
+	state       State
+	userEntry   *membership   // in namespace.users; nil when anonymous
+	memberships []*membership // in namespace.groups, parallel to state.Groups
+	link        Link          // nil but in PhaseAttached
+	greeting    []byte        // what the link writes first; nil once taken
+	sent        uint64        // given to the link
+	linkWritten uint64        // reported by the link
+	skip        int           // units that the link will report, but that an ack has counted already
+	written     uint64        // reported by any link, or acked
+	timer       *time.Timer   // of the resume window, or of a tail that is full; nil when neither runs
+}
+
+// ID returns the connection's id.
+func (c *Connection) ID() ConnectionID { return c.state.ID }
+
+// Identity returns what never changes in the connection.
+func (c *Connection) Identity() Identity { return c.state.Identity }
+
+// applyLocked makes one change, and tells the sink.
+func (c *Connection) applyLocked(op Op) {
+	c.state.apply(&op)
+	if c.hub.config.Sink != nil {
+		c.hub.config.Sink.Applied(c, &op)
+	}
+}
+
+// Bind gives the connection a link: the first one, or a new one for a client that resumes, also while the
+// old one still looks alive. The link is asked to Flush before Bind returns. ErrClosed when the connection is
+// closed; the link is then not used, and must not call Unbind.
+func (c *Connection) Bind(l Link) error {
+	c.mu.Lock()
+	if c.state.Phase == PhaseClosed {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	old := c.link
+	if c.state.Phase == PhaseDetached {
+		c.countDetachedLocked(-1)
+	}
+	c.stopTimerLocked()
+	c.link = l
+	c.sent, c.linkWritten, c.skip = c.state.Acked, c.state.Acked, 0
+	op := Op{Kind: OpAttach}
+	token := ""
+	if c.numbered != nil {
+		token = randomID(resumeTokenBytes)
+		op.ResumeHash = sha256.Sum256([]byte(token))
+	}
+	c.applyLocked(op)
+	c.greetLocked(token)
+	c.mu.Unlock()
+
+	c.hub.linkBound()
+	if old != nil {
+		old.Close(Close{Cause: CauseLost}) // the client is elsewhere: nobody reads a goodbye
+	}
+	l.Flush()
+	return nil
+}
+
+func (c *Connection) greetLocked(token string) {
+	c.greeting = nil
+	if c.numbered != nil {
+		c.greeting = c.numbered.AppendGreeting(nil, c.infoLocked(), token)
+	} else if g, ok := c.protocol.(Greeter); ok {
+		c.greeting = g.AppendGreeting(nil, c.infoLocked())
+	}
+}
+
+// Unbind says that a link's wire is gone, and how. A connection whose protocol can resume waits for its
+// client when the wire was merely lost; any other is closed. Each link that was bound calls it once. It does
+// nothing for a link that was replaced.
+func (c *Connection) Unbind(l Link, how Close) {
+	defer c.hub.linkUnbound()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != l {
+		return
+	}
+	c.link = nil
+	if c.numbered == nil || !how.Cause.resumable() || c.hub.leaving() {
+		c.closeLocked(how)
+		return
+	}
+	c.stopTimerLocked()
+	c.applyLocked(Op{Kind: OpDetach, At: time.Now()})
+	c.countDetachedLocked(+1)
+	c.startTimerLocked(c.hub.config.ResumeWindow, CauseResumeExpired)
+}
+
+// resumable reports whether a client may come back after a wire ended like this.
+func (c Cause) resumable() bool { return c == CauseLost || c == CausePingTimeout }
+
+// resumes reports whether token is the one that the last link was greeted with.
+func (c *Connection) resumes(token string) bool {
+	hash := sha256.Sum256([]byte(token))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.numbered != nil && c.state.Phase != PhaseClosed && c.state.ResumeHash != [32]byte{} &&
+		subtle.ConstantTimeCompare(hash[:], c.state.ResumeHash[:]) == 1
+}
+
+// resumeTokenBytes is the size of a resume token: 128 random bits.
+const resumeTokenBytes = 16
+
+// countDetachedLocked moves what was never written between "queued" and "queued, detached" in the
+// receipts.
+func (c *Connection) countDetachedLocked(n int32) {
+	for _, e := range c.unwrittenLocked() {
+		e.tally.detached.Add(n)
+	}
+}
+
+// unwrittenLocked is what no link has ever written whole.
+func (c *Connection) unwrittenLocked() []*Envelope {
+	return c.state.Outbox.live()[c.written-c.state.Acked:]
+}
+
+// startTimerLocked closes the connection after d, unless stopTimerLocked comes first.
+func (c *Connection) startTimerLocked(d time.Duration, cause Cause) {
+	var t *time.Timer
+	t = time.AfterFunc(d, func() {
+		c.mu.Lock()
+		if c.timer != t {
+			c.mu.Unlock()
+			return // stopped while it fired
+		}
+		link := c.closeLocked(NewClose(cause))
+		c.mu.Unlock()
+		closeLink(link, NewClose(cause))
+	})
+	c.timer = t
+}
+
+func (c *Connection) stopTimerLocked() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}
+
+// Close ends the connection: it matches nothing any more when Close returns, what it had not written is
+// dropped, and its client is told on the way out. It reports false if the connection was closed already.
+func (c *Connection) Close(how Close) bool {
+	c.mu.Lock()
+	open := c.state.Phase != PhaseClosed
+	link := c.closeLocked(how)
+	c.mu.Unlock()
+	closeLink(link, how)
+	return open
+}
+
+func closeLink(l Link, how Close) {
+	if l != nil {
+		l.Close(how)
+	}
+}
+
+// closeLocked ends the connection and returns the link for the caller to close, without the lock.
+func (c *Connection) closeLocked(how Close) Link {
+	if c.state.Phase == PhaseClosed {
+		return nil
+	}
+	c.stopTimerLocked()
+	if c.state.Phase == PhaseDetached {
+		c.countDetachedLocked(-1)
+	}
+	unwritten := c.unwrittenLocked()
+	for _, e := range c.state.Outbox.live()[:c.written-c.state.Acked] {
+		e.tally.lose()
+	}
+	for _, e := range unwritten {
+		e.tally.drop(DropClosed)
+	}
+	c.hub.metrics.dropped(DropClosed, len(unwritten))
+	c.hub.metrics.closed(how.Cause, c.protocol.Name())
+
+	c.applyLocked(Op{Kind: OpClose, Close: how})
+	for _, m := range c.memberships {
+		c.namespace.groups.remove(m)
+	}
+	c.memberships = nil
+	if c.userEntry != nil {
+		c.namespace.users.remove(c.userEntry)
+		c.userEntry = nil
+	}
+	c.namespace.connections.remove(string(c.state.ID))
+	c.hub.release(c.namespace)
+	link := c.link
+	c.link, c.greeting = nil, nil
+	return link
+}
+
+// Ended returns how the connection was closed, and whether it is.
+func (c *Connection) Ended() (Close, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Close, c.state.Phase == PhaseClosed
+}
+
+// join makes the connection a member of a group; false if it was one.
+func (c *Connection) join(group string) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state.Phase == PhaseClosed:
+		return false, ErrClosed
+	case slices.Contains(c.state.Groups, group):
+		return false, nil
+	case len(c.state.Groups) >= MaxGroups:
+		return false, ErrGroupLimit
+	}
+	c.joinLocked(group)
+	return true, nil
+}
+
+func (c *Connection) joinLocked(group string) {
+	c.applyLocked(Op{Kind: OpJoin, Group: group})
+	c.memberships = append(c.memberships, c.namespace.groups.add(group, c))
+}
+
+// leave ends the membership in a group; false if there was none.
+func (c *Connection) leave(group string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.state.Groups, group)
+	if i < 0 {
+		return false
+	}
+	c.applyLocked(Op{Kind: OpLeave, Group: group})
+	c.namespace.groups.remove(c.memberships[i])
+	c.memberships = slices.Delete(c.memberships, i, i+1)
+	return true
+}
+
+// SetRoundTrip records the round-trip time of a ping.
+func (c *Connection) SetRoundTrip(d time.Duration) { c.roundTrip.Store(int64(d)) }
+
+// Info is a connection at one moment.
+type Info struct {
+	Identity
+	Groups          []string
+	Phase           Phase
+	QueuedMessages  int
+	QueuedBytes     int64
+	UnackedMessages int
+	LastAcked       uint64
+	RoundTrip       time.Duration // 0: not measured yet
+	Hub             ID            // the holder
+}
+
+// Info tells how the connection is now.
+func (c *Connection) Info() Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.infoLocked()
+}
+
+func (c *Connection) infoLocked() Info {
+	return Info{
+		Identity:        c.state.Identity,
+		Groups:          slices.Clone(c.state.Groups),
+		Phase:           c.state.Phase,
+		QueuedMessages:  c.state.Outbox.queued(),
+		QueuedBytes:     c.state.Outbox.bytes,
+		UnackedMessages: c.state.Outbox.tail,
+		LastAcked:       c.state.Acked,
+		RoundTrip:       time.Duration(c.roundTrip.Load()),
+		Hub:             c.hub.config.ID,
+	}
+}
+
+// String names the connection in errors and logs.
+func (c *Connection) String() string { return fmt.Sprintf("connection %s", c.state.ID) }

@@ -1,0 +1,169 @@
+package hub
+
+import (
+	"context"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+)
+
+// Send is one message and whom it is for.
+type Send struct {
+	Message       *Message
+	Target        Target
+	Wait          Wait
+	Policy        Policy
+	ConflationKey string // with Conflate
+
+	RequestID   string   // empty: not remembered
+	Caller      string   // whose request id it is
+	RequestHash [32]byte // of what was asked: the same id with another hash is refused
+
+	Detail bool // say which names matched nobody
+}
+
+// Deliver pushes a message to the outbox of every connection that matches, and returns when all of them
+// have it; a caller that sends again after that has its messages arrive in order. It does not wait for
+// clients. Errors: ErrShuttingDown, ErrRequestIDReused, and that of ctx while a duplicate waits for the
+// first call.
+func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
+	if h.leaving() {
+		return nil, ErrShuttingDown
+	}
+	t := &tally{}
+	if s.RequestID != "" {
+		t.pushed = make(chan struct{})
+		first, err := h.requests.begin(s, t)
+		if err != nil {
+			return nil, err
+		}
+		if first != nil {
+			return duplicate(ctx, s, first)
+		}
+		defer close(t.pushed)
+	}
+	h.deliver(s, t)
+	return &Delivery{tally: t, wait: s.Wait}, nil
+}
+
+func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
+	select {
+	case <-first.pushed:
+		return &Delivery{tally: first, wait: s.Wait, duplicate: true}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (h *Hub) deliver(s *Send, t *tally) {
+	f := fanoutPool.Get().(*fanout)
+	defer f.free()
+
+	if s.Message.ID == "" {
+		s.Message.ID = string(h.config.ID) + "." + strconv.FormatUint(h.messages.Add(1), 36)
+	}
+	t.messageID = s.Message.ID
+	t.unmatched = f.match(h.namespace(s.Message.Namespace), &s.Target, s.Detail)
+	t.matched = int32(len(f.matches))
+	h.metrics.matched(len(f.matches))
+
+	policy := h.policy(s)
+	for _, m := range f.matches {
+		if l := m.connection.push(f.envelope(s, t, m), policy); l != nil {
+			f.links = append(f.links, l)
+		}
+	}
+	f.flush()
+}
+
+// policy is the send's, or else the namespace's, or else the hub's.
+func (h *Hub) policy(s *Send) Policy {
+	if s.Policy != PolicyDefault {
+		return s.Policy
+	}
+	if p, ok := h.config.NamespaceOverflow[s.Message.Namespace]; ok {
+		return p
+	}
+	return h.config.Overflow
+}
+
+// fanout is the working memory of one Deliver; pooled.
+type fanout struct {
+	matcher
+	envelopes []encoded
+	links     []Link
+}
+
+// encoded is a message in the form for one protocol and one route.
+type encoded struct {
+	protocol Protocol
+	key      Route
+	envelope *Envelope
+}
+
+var fanoutPool = sync.Pool{New: func() any { return new(fanout) }}
+
+func (f *fanout) free() {
+	f.reset()
+	clear(f.envelopes)
+	clear(f.links)
+	f.envelopes, f.links = f.envelopes[:0], f.links[:0]
+	fanoutPool.Put(f)
+}
+
+// envelope returns the message encoded for a match; each form is encoded once.
+func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
+	p := m.connection.protocol
+	key := p.RouteKey(m.route(&s.Target))
+	for i := range f.envelopes {
+		if e := &f.envelopes[i]; e.protocol == p && e.key == key {
+			return e.envelope
+		}
+	}
+	e := &Envelope{Message: s.Message, Route: key, shared: p.Encode(s.Message, key), tally: t}
+	if s.Policy == Conflate {
+		e.key = s.ConflationKey
+	}
+	f.envelopes = append(f.envelopes, encoded{p, key, e})
+	return e
+}
+
+const (
+	// flushInline is the number of links up to which the caller alone flushes: below it the hand-over to
+	// workers costs more than it gains.
+	flushInline = 256
+	// flushChunk is how many links a worker takes at a time.
+	flushChunk = 64
+)
+
+// flush has every link write what it got. Order on one connection is that of its outbox, so it may run in
+// parallel.
+func (f *fanout) flush() {
+	workers := runtime.GOMAXPROCS(0)
+	if len(f.links) <= flushInline || workers == 1 {
+		flushLinks(f.links)
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for {
+				end := int(next.Add(flushChunk))
+				start := end - flushChunk
+				if start >= len(f.links) {
+					return
+				}
+				flushLinks(f.links[start:min(end, len(f.links))])
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func flushLinks(links []Link) {
+	for _, l := range links {
+		l.Flush()
+	}
+}

@@ -1,0 +1,42 @@
+// Package hub is the core of connhub: connections, groups, outboxes, delivery. It knows no network, no gRPC
+// and no etcd; what carries bytes comes in as a Link, how messages look as a Protocol.
+//
+// # Life of a connection
+//
+// Hub.Attach registers it (connecting: sends find it and wait in its outbox), Connection.Bind gives it a link
+// (attached), Connection.Unbind takes the link away: a protocol that numbers its messages then waits for the
+// client (detached) and Hub.Resume finds the connection again, any other ends. Closed is final and has one
+// Cause. All that a connection is stands in its State, and every change of it is an Op that goes through
+// State.apply.
+//
+// # Life of a message
+//
+// Hub.Deliver matches the Target, encodes once for each protocol and route, pushes the Envelope to each
+// outbox, and has the links flush: Connection.Take gives them what may be written (a message gets its
+// sequence id there), Connection.Written says that it was. The tally counts its fate at every step and the
+// Receipt reads it.
+//
+// # Goroutines
+//
+// The package owns none that outlive a call: timers (the resume window, a full tail) and, in a large fan-out,
+// a few workers that Deliver waits for.
+//
+// # Locking
+//
+// In this order, each held for a few steps and never across a write or a call of a Link:
+//
+//	Link's own → Connection.mu → a table bucket's, or Hub.mu
+//
+// A Link calls Take and Written under its own lock; the hub calls Link methods without any lock. requests.mu
+// and tally.mu are leaves.
+//
+// # Backpressure
+//
+// A slow client costs only itself: Push never blocks, the outbox is bounded in messages and bytes, and what
+// does not fit is decided by the message's Policy. Unconfirmed messages fill a window that stops writing. Every
+// drop has a DropReason and goes through the tally.
+//
+// # Errors
+//
+// The sentinels in errors.go; nothing is logged here.
+package hub

@@ -1,0 +1,141 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/hub"
+)
+
+// Config is what a Server needs to know. DefaultConfig fills the limits; Hub, Plain, and Tokens with
+// PublicURL or Anonymous must be set besides.
+type Config struct {
+	Hub *hub.Hub
+
+	// Tokens verifies client tokens. nil: there are none, which needs Anonymous.
+	Tokens *auth.TokenKey
+	// Anonymous lets clients in without a token, as the user `?user=` in the groups `?group=`
+	// (repeated). For development. A token is honoured all the same where Tokens is set.
+	Anonymous bool
+	// PublicURL is the URL that clients see, http(s) or ws(s). Tokens are bound to it. A path in it is
+	// a proxy's: it must be stripped before requests get here.
+	PublicURL *url.URL
+
+	// AllowedOrigins are patterns (path.Match, without regard to case) for the Origin header that browsers
+	// send: `host[:port]`, or `scheme://host[:port]` when the pattern has "://". A pattern without port
+	// matches only origins without port; `localhost:*` matches any port. PublicURL's own origin and
+	// requests without Origin, which no browser sends, always pass. Empty: any origin passes, and only
+	// tokens protect clients' connections.
+	AllowedOrigins []string
+	// LoopbackOnly refuses requests whose Host or Origin is not a loopback name: with Anonymous a web site
+	// that a developer visits could otherwise talk to the hub on the developer's machine.
+	LoopbackOnly bool
+
+	Protocols []Protocol   // subprotocols, in the order of preference
+	Plain     Protocol     // for clients that offer none that is known
+	Page      http.Handler // answers at "/" and below, apart from the clients' endpoints; may be nil
+
+	MaxMessage     int64         // bytes of one message of a client, its fragments together
+	MessageTimeout time.Duration // from the first byte of a client's message to its last
+	PingInterval   time.Duration // of silence until a client is pinged; counted in whole seconds
+	PongTimeout    time.Duration // of silence after the ping until the link is closed; in whole seconds
+	CloseTimeout   time.Duration // for a client to answer a close frame, and to read what comes before it
+
+	// HandshakeTimeout is how long the TLS handshake, a request, and the answer to an upgrade may take
+	// each.
+	HandshakeTimeout time.Duration
+
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // may be nil
+}
+
+// DefaultConfig is a good start; it logs nowhere.
+func DefaultConfig() Config {
+	return Config{
+		MaxMessage:       1 << 20,          // as much as a backend may send
+		MessageTimeout:   30 * time.Second, // 1 MiB at 300 kbit/s
+		PingInterval:     25 * time.Second, // below the 30 s after which the most impatient proxies cut
+		PongTimeout:      20 * time.Second, // a phone that changes networks is back by then
+		CloseTimeout:     5 * time.Second,
+		HandshakeTimeout: 5 * time.Second,
+		Logger:           slog.New(slog.DiscardHandler),
+	}
+}
+
+// tick is the heartbeat's, and so the least that its times may be.
+const tick = time.Second
+
+// Validate returns all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Hub != nil, "Hub is not set")
+	check(c.Plain != nil, "Plain is not set")
+	check(c.Logger != nil, "Logger is not set")
+	check(c.Tokens != nil || c.Anonymous, "Tokens is not set, and Anonymous is off: nobody could connect")
+	check(c.PublicURL != nil || c.Tokens == nil, "PublicURL is not set: tokens are bound to it")
+	if u := c.PublicURL; u != nil {
+		check(u.Host != "" && strings.Contains("|http|https|ws|wss|", "|"+u.Scheme+"|"),
+			"PublicURL is %q, want http(s):// or ws(s):// and a host", u.Redacted())
+	}
+	for _, p := range c.AllowedOrigins {
+		_, err := path.Match(p, "")
+		check(err == nil && p != "", "AllowedOrigins: %q is not a pattern", p)
+	}
+	errs = append(errs, c.validateProtocols(), c.validateLimits())
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateProtocols() error {
+	var errs []error
+	seen := make(map[string]bool)
+	for i, p := range c.Protocols {
+		switch {
+		case p == nil:
+			errs = append(errs, fmt.Errorf("Protocols[%d] is not set", i))
+		case !isToken(p.Name()):
+			errs = append(errs, fmt.Errorf("Protocols[%d]: %q is not a subprotocol name (RFC 6455 §4.1)", i, p.Name()))
+		case seen[p.Name()]:
+			errs = append(errs, fmt.Errorf("Protocols[%d]: %q is there twice", i, p.Name()))
+		default:
+			seen[p.Name()] = true
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateLimits() error {
+	var errs []error
+	if c.MaxMessage <= 0 {
+		errs = append(errs, fmt.Errorf("MaxMessage is %d, must be above 0", c.MaxMessage))
+	}
+	for _, t := range []struct {
+		name  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"MessageTimeout", c.MessageTimeout, time.Millisecond},
+		{"PingInterval", c.PingInterval, tick},
+		{"PongTimeout", c.PongTimeout, tick},
+		{"CloseTimeout", c.CloseTimeout, time.Millisecond},
+		{"HandshakeTimeout", c.HandshakeTimeout, time.Millisecond},
+	} {
+		if t.value < t.least {
+			errs = append(errs, fmt.Errorf("%s is %v, must be at least %v", t.name, t.value, t.least))
+		}
+	}
+	return errors.Join(errs...)
+}

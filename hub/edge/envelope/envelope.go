@@ -1,0 +1,134 @@
+package envelope
+
+import (
+	"encoding/base64"
+	"maps"
+	"slices"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/frame"
+)
+
+// Name is the WebSocket subprotocol.
+const Name = "json.connhub.v1"
+
+// Protocol is the envelope protocol. The zero value is ready to use.
+type Protocol struct{}
+
+var (
+	_ edge.Protocol = Protocol{}
+	_ hub.Greeter   = Protocol{}
+)
+
+// Name returns Name.
+func (Protocol) Name() string { return Name }
+
+// RouteKey keeps the whole route: the envelope shows all of it.
+func (Protocol) RouteKey(r hub.Route) hub.Route { return r }
+
+// Receive takes anything and does nothing with it yet.
+func (Protocol) Receive(*hub.Connection, hub.PayloadKind, []byte) error { return nil }
+
+// AppendGreeting appends the `connected` message.
+func (Protocol) AppendGreeting(dst []byte, info hub.Info) []byte {
+	b := append([]byte(nil), `{"type":"connected","connectionId":`...)
+	b = appendString(b, string(info.ID))
+	b = appendMember(b, `,"user":`, info.User)
+	b = append(b, `,"hub":`...)
+	b = appendString(b, string(info.Hub))
+	return frame.Append(dst, frame.Text, append(b, '}'))
+}
+
+// envelopeOverhead is room for all of an envelope but its strings and data.
+const envelopeOverhead = 256
+
+// Encode returns the message in its envelope, in one text frame.
+func (Protocol) Encode(m *hub.Message, r hub.Route) []byte {
+	size := envelopeOverhead + len(m.ID) + len(m.Event) + len(r.Group) + len(m.Payload)
+	if m.Kind == hub.Binary {
+		size += len(m.Payload) / 3
+	}
+	// The header's length depends on the envelope's, so it is put in front afterwards.
+	b := make([]byte, frame.MaxHeader, frame.MaxHeader+size)
+	b = appendEnvelope(b, m, r)
+	var header [frame.MaxHeader]byte
+	h := frame.AppendHeader(header[:0], frame.Text, true, len(b)-frame.MaxHeader)
+	b = b[frame.MaxHeader-len(h):]
+	copy(b, h)
+	return b
+}
+
+func appendEnvelope(b []byte, m *hub.Message, r hub.Route) []byte {
+	b = append(b, `{"type":"message","id":`...)
+	b = appendString(b, m.ID)
+	b = append(b, `,"route":"`...)
+	b = append(b, routeName(r.Kind)...)
+	b = append(b, '"')
+	if r.Kind == hub.RouteGroup {
+		b = append(b, `,"group":`...)
+		b = appendString(b, r.Group)
+	}
+	b = appendMember(b, `,"event":`, m.Event)
+	b = appendSender(b, m.Sender)
+	b = appendMetadata(b, m.Metadata)
+	return append(appendData(b, m), '}')
+}
+
+func routeName(k hub.RouteKind) string {
+	switch k {
+	case hub.RouteConnection:
+		return "connection"
+	case hub.RouteUser:
+		return "user"
+	case hub.RouteGroup:
+		return "group"
+	default:
+		return "everyone"
+	}
+}
+
+func appendSender(b []byte, s hub.Sender) []byte {
+	if s == (hub.Sender{}) {
+		return b
+	}
+	b = append(b, `,"from":{"connectionId":`...)
+	b = appendString(b, string(s.Connection))
+	return append(appendMember(b, `,"user":`, s.User), '}')
+}
+
+// appendMetadata sorts the names, so that a message always looks the same.
+func appendMetadata(b []byte, metadata map[string]string) []byte {
+	if len(metadata) == 0 {
+		return b
+	}
+	b = append(b, `,"metadata":`...)
+	separator := byte('{')
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		b = appendString(append(b, separator), name)
+		b = appendString(append(b, ':'), metadata[name])
+		separator = ','
+	}
+	return append(b, '}')
+}
+
+func appendData(b []byte, m *hub.Message) []byte {
+	switch m.Kind {
+	case hub.JSON:
+		return append(append(b, `,"dataType":"json","data":`...), m.Payload...)
+	case hub.Binary:
+		b = append(b, `,"dataType":"binary","data":"`...)
+		return append(base64.StdEncoding.AppendEncode(b, m.Payload), '"')
+	default:
+		return appendString(append(b, `,"dataType":"text","data":`...), m.Payload)
+	}
+}
+
+// appendMember appends a member of an object unless its value is empty. name comes with comma, quotes
+// and colon.
+func appendMember(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return appendString(append(b, name...), value)
+}

@@ -1,0 +1,64 @@
+package envelope
+
+import "unicode/utf8"
+
+const hexDigits = "0123456789abcdef"
+
+// replacement is U+FFFD, which stands for bytes that are not UTF-8.
+const replacement = `\ufffd`
+
+// appendString appends s as a JSON string (RFC 8259 §7). Only what must be escaped is: quotes, backslashes
+// and control characters. encoding/json would also escape for HTML, which no client here is, and copy a
+// payload twice.
+func appendString[S string | []byte](b []byte, s S) []byte {
+	b = append(b, '"')
+	start := 0 // of what is not copied yet
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			_, size := decodeRune(s[i:])
+			if size == 0 {
+				b = append(append(b, s[start:i]...), replacement...)
+				i++
+				start = i
+				continue
+			}
+			i += size
+			continue
+		}
+		if c >= 0x20 && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = appendEscape(append(b, s[start:i]...), c)
+		i++
+		start = i
+	}
+	return append(append(b, s[start:]...), '"')
+}
+
+func appendEscape(b []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(b, '\\', c)
+	case '\n':
+		return append(b, '\\', 'n')
+	case '\r':
+		return append(b, '\\', 'r')
+	case '\t':
+		return append(b, '\\', 't')
+	default:
+		return append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xF])
+	}
+}
+
+// decodeRune returns the first character of s and its size; size 0: it is not UTF-8.
+func decodeRune[S string | []byte](s S) (rune, int) {
+	var head [utf8.UTFMax]byte
+	n := copy(head[:], s)
+	r, size := utf8.DecodeRune(head[:n])
+	if r == utf8.RuneError && size == 1 {
+		return r, 0
+	}
+	return r, size
+}

@@ -1,0 +1,102 @@
+package frame
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// Opcode says what a frame carries (RFC 6455 §11.8).
+type Opcode byte
+
+// The opcodes of RFC 6455; all others are reserved.
+const (
+	Continuation Opcode = 0x0
+	Text         Opcode = 0x1
+	Binary       Opcode = 0x2
+	Close        Opcode = 0x8
+	Ping         Opcode = 0x9
+	Pong         Opcode = 0xA
+)
+
+// Control reports whether o is the opcode of a control frame, which may stand between the fragments of a
+// message (§5.5).
+func (o Opcode) Control() bool { return o&0x8 != 0 }
+
+const (
+	// MaxHeader is the most bytes of a header without a mask (§5.2).
+	MaxHeader = 10
+	// MaxControl is the most bytes of payload in a control frame (§5.5).
+	MaxControl = 125
+	// MaxReason is the most bytes of reason in a close frame: MaxControl less the code (§5.5.1).
+	MaxReason = MaxControl - 2
+
+	finBit     = 0x80
+	opcodeBits = 0x0F
+
+	length16 = 126 // this length byte says that two bytes of length follow
+	length64 = 127 // this one says eight
+)
+
+// AppendHeader appends the header of an unmasked frame with that many bytes of payload. fin is false for
+// all fragments of a message but the last; a control frame is always final.
+func AppendHeader(dst []byte, o Opcode, fin bool, length int) []byte {
+	first := byte(o) & opcodeBits
+	if fin {
+		first |= finBit
+	}
+	switch {
+	case length < length16:
+		return append(dst, first, byte(length))
+	case length <= 0xFFFF:
+		return binary.BigEndian.AppendUint16(append(dst, first, length16), uint16(length))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, first, length64), uint64(length))
+	}
+}
+
+// Append appends a whole frame, final and unmasked.
+func Append(dst []byte, o Opcode, payload []byte) []byte {
+	return append(AppendHeader(dst, o, true, len(payload)), payload...)
+}
+
+// AppendClose appends a close frame (§5.5.1). Code 0 stands for a close frame without a code. A reason
+// longer than MaxReason is cut at the end of a character.
+func AppendClose(dst []byte, code uint16, reason string) []byte {
+	if code == 0 {
+		return AppendHeader(dst, Close, true, 0)
+	}
+	reason = cut(reason, MaxReason)
+	dst = AppendHeader(dst, Close, true, 2+len(reason))
+	dst = binary.BigEndian.AppendUint16(dst, code)
+	return append(dst, reason...)
+}
+
+// ParseClose returns what a close frame made by AppendClose, or by any server, says. Code 0: it has
+// none. It reports false when b is not one whole unmasked close frame.
+func ParseClose(b []byte) (code uint16, reason string, ok bool) {
+	if len(b) < 2 || b[0] != finBit|byte(Close) || b[1] > MaxControl || len(b) != 2+int(b[1]) {
+		return 0, "", false
+	}
+	switch payload := b[2:]; len(payload) {
+	case 0:
+		return 0, "", true
+	case 1:
+		return 0, "", false
+	default:
+		return binary.BigEndian.Uint16(payload), string(payload[2:]), true
+	}
+}
+
+// OpcodeOf returns the opcode of the frame that begins with first.
+func OpcodeOf(first byte) Opcode { return Opcode(first & opcodeBits) }
+
+// cut shortens s to at most n bytes without splitting a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

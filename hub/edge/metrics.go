@@ -1,0 +1,97 @@
+package edge
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// metrics are the edge's instruments. A label is a typed reason or a protocol's name, never an id.
+type metrics struct {
+	accepted prometheus.Counter
+	refused  [reasonEnd]prometheus.Counter
+	failed   prometheus.Counter
+
+	links  prometheus.Gauge
+	pings  prometheus.Counter
+	inline prometheus.Counter
+	async  prometheus.Counter
+
+	messages *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+}
+
+// newMetrics registers the instruments with r; a nil r registers none.
+func newMetrics(r prometheus.Registerer) *metrics {
+	f := promauto.With(r)
+	handshakes := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "connhub_handshakes_total",
+		Help: "Requests to connect, by result.",
+	}, []string{"result"})
+	writes := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "connhub_writes_total",
+		Help: "Writes to links: inline by who had something to send, or async by a goroutine of the link's own.",
+	}, []string{"mode"})
+	m := &metrics{
+		accepted: handshakes.WithLabelValues("accepted"),
+		failed:   handshakes.WithLabelValues("upgrade_failed"),
+		links: f.NewGauge(prometheus.GaugeOpts{
+			Name: "connhub_links",
+			Help: "Links to clients that are open or being closed.",
+		}),
+		pings: f.NewCounter(prometheus.CounterOpts{
+			Name: "connhub_pings_sent_total",
+			Help: "Pings sent to silent clients.",
+		}),
+		inline: writes.WithLabelValues("inline"),
+		async:  writes.WithLabelValues("async"),
+		messages: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "connhub_client_messages_total",
+			Help: "Messages that clients sent.",
+		}, []string{"protocol", "kind"}),
+		bytes: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "connhub_client_message_bytes_total",
+			Help: "Bytes of payload in messages that clients sent.",
+		}, []string{"protocol", "kind"}),
+	}
+	for r := reason(1); r < reasonEnd; r++ {
+		m.refused[r] = handshakes.WithLabelValues(reasons[r].label)
+	}
+	return m
+}
+
+// spoken is a protocol with its counters at hand.
+type spoken struct {
+	Protocol
+
+	text   received
+	binary received
+}
+
+type received struct {
+	messages prometheus.Counter
+	bytes    prometheus.Counter
+}
+
+func (r *received) count(payload []byte) {
+	r.messages.Inc()
+	r.bytes.Add(float64(len(payload)))
+}
+
+func (m *metrics) spoken(p Protocol) *spoken {
+	of := func(kind string) received {
+		return received{m.messages.WithLabelValues(p.Name(), kind), m.bytes.WithLabelValues(p.Name(), kind)}
+	}
+	return &spoken{Protocol: p, text: of("text"), binary: of("binary")}
+}
+
+// receive counts a message and hands it to the protocol.
+func (s *spoken) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
+	if kind == hub.Text {
+		s.text.count(payload)
+	} else {
+		s.binary.count(payload)
+	}
+	return s.Receive(c, kind, payload)
+}

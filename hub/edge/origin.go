@@ -1,0 +1,73 @@
+package edge
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// checkHost refuses requests for another name than a loopback one, where only those are served. A page of
+// another site can make its own name point at the loopback address (DNS rebinding), but not choose the
+// Host header.
+func (s *Server) checkHost(r *http.Request) *refusal {
+	if s.config.LoopbackOnly && !isLoopback(r.Host) {
+		return refuse(reasonHost)
+	}
+	return nil
+}
+
+// checkOrigin refuses pages of origins that are not allowed: browsers let any page open a WebSocket to
+// anywhere and leave the decision to the server (RFC 6455 §10.2).
+func (s *Server) checkOrigin(r *http.Request) *refusal {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err != nil {
+		return refuse(reasonOrigin)
+	}
+	if s.config.LoopbackOnly && !isLoopback(u.Host) {
+		return refuse(reasonOrigin)
+	}
+	if len(s.config.AllowedOrigins) == 0 || s.ownOrigin(u) {
+		return nil
+	}
+	for _, pattern := range s.config.AllowedOrigins {
+		target := u.Host
+		if strings.Contains(pattern, "://") {
+			target = u.Scheme + "://" + u.Host
+		}
+		// Validate has checked the pattern.
+		if ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(target)); ok && u.Host != "" {
+			return nil
+		}
+	}
+	return refuse(reasonOrigin)
+}
+
+// ownOrigin reports whether a page came from where clients see this hub.
+func (s *Server) ownOrigin(u *url.URL) bool {
+	own := s.config.PublicURL
+	if own == nil || !strings.EqualFold(own.Host, u.Host) {
+		return false
+	}
+	secure := own.Scheme == "https" || own.Scheme == "wss"
+	return secure == (u.Scheme == "https")
+}
+
+// isLoopback reports whether host, with or without port, is a name that only this machine gives to itself.
+func isLoopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 §6.3
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.Unmap().IsLoopback()
+}

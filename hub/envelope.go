@@ -1,0 +1,20 @@
+package hub
+
+import "time"
+
+// Envelope is a message on its way: encoded for one protocol and one route, and shared by the outboxes of
+// all connections to which it goes in that form. Immutable.
+type Envelope struct {
+	Message *Message
+	Route   Route
+
+	shared []byte // what Protocol.Encode returned
+	tally  *tally // where its fate is counted
+	key    string // conflation key, or empty
+}
+
+func (e *Envelope) size() int64 { return int64(len(e.shared)) }
+
+func (e *Envelope) expired() bool {
+	return !e.Message.Expires.IsZero() && !time.Now().Before(e.Message.Expires)
+}

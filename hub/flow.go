@@ -1,0 +1,239 @@
+package hub
+
+import "fmt"
+
+// push puts a message into the outbox, as the policy allows, and returns the link to flush, if there is
+// one. It never blocks on the client.
+func (c *Connection) push(e *Envelope, policy Policy) Link {
+	c.mu.Lock()
+	if c.state.Phase == PhaseClosed {
+		c.mu.Unlock()
+		c.dropNew(e, DropClosed)
+		return nil
+	}
+	if policy == Conflate && c.conflateLocked(e) {
+		return c.pushedLocked(e)
+	}
+	if !c.makeRoomLocked(e, policy) {
+		if policy != CloseSlow {
+			c.mu.Unlock()
+			c.dropNew(e, DropOverflowNewest)
+			return nil
+		}
+		link := c.closeLocked(NewClose(CauseSlow))
+		c.mu.Unlock()
+		c.dropNew(e, DropOverflowClose)
+		closeLink(link, NewClose(CauseSlow))
+		return nil
+	}
+	c.applyLocked(Op{Kind: OpPush, Envelope: e})
+	return c.pushedLocked(e)
+}
+
+// conflateLocked puts e in the place of the queued message with its key, and reports whether there was one
+// whose place is large enough. Where it is not, the old one goes all the same and e queues like any other.
+func (c *Connection) conflateLocked(e *Envelope) bool {
+	o := &c.state.Outbox
+	i := o.find(e.key)
+	if i < 0 {
+		return false
+	}
+	old := o.queue()[i]
+	if o.bytes-old.size()+e.size() > c.hub.config.Outbox.Bytes {
+		c.dropLocked(i, DropConflated)
+		return false
+	}
+	c.dropped(old, DropConflated)
+	c.applyLocked(Op{Kind: OpConflate, Index: i, Envelope: e})
+	return true
+}
+
+// pushedLocked ends a push that succeeded. It unlocks.
+func (c *Connection) pushedLocked(e *Envelope) Link {
+	if c.state.Phase == PhaseDetached {
+		e.tally.detached.Add(1)
+	}
+	link := c.link
+	c.mu.Unlock()
+	return link
+}
+
+// makeRoomLocked reports whether the queue can take e, after dropping what the policy gives up for it.
+func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
+	o := &c.state.Outbox
+	bounds := c.hub.config.Outbox
+	if o.fits(e, bounds) {
+		return true
+	}
+	c.dropExpiredLocked()
+	if policy == DropOldest || policy == Conflate {
+		for o.queued() > 0 && !o.fits(e, bounds) {
+			c.dropLocked(0, DropOverflowOldest)
+		}
+	}
+	return o.fits(e, bounds)
+}
+
+func (c *Connection) dropExpiredLocked() {
+	for i := c.state.Outbox.queued() - 1; i >= 0; i-- {
+		if c.state.Outbox.queue()[i].expired() {
+			c.dropLocked(i, DropExpired)
+		}
+	}
+}
+
+// dropLocked drops the i-th message of the queue.
+func (c *Connection) dropLocked(i int, r DropReason) {
+	c.dropped(c.state.Outbox.queue()[i], r)
+	c.applyLocked(Op{Kind: OpDrop, Index: i, Reason: r})
+}
+
+// dropped counts a queued message that is dropped. The detached count goes first: see tally.
+func (c *Connection) dropped(e *Envelope, r DropReason) {
+	if c.state.Phase == PhaseDetached {
+		e.tally.detached.Add(-1)
+	}
+	c.dropNew(e, r)
+}
+
+// dropNew counts a message that never got into the outbox, or left it without a trace.
+func (c *Connection) dropNew(e *Envelope, r DropReason) {
+	e.tally.drop(r)
+	c.hub.metrics.dropped(r, 1)
+}
+
+// Take hands the link what may be written now: at least one unit if there is one, and more while they add
+// up to no more than max bytes. It reports false when there is nothing, or l is not the connection's link.
+// The link writes the bytes in order and reports units with Written.
+func (c *Connection) Take(l Link, b *Batch, max int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.reset()
+	if c.link != l {
+		return false
+	}
+	if c.greeting != nil {
+		b.Bytes, c.greeting = c.greeting, nil
+	}
+	for {
+		e := c.nextLocked(len(b.Bytes), max)
+		if e == nil {
+			break
+		}
+		c.sent++
+		b.add(c.numbered, c.sent, e.shared)
+	}
+	return len(b.Bytes) > 0
+}
+
+// nextLocked returns the message behind c.sent, or nil when there is none, when it does not fit into max
+// bytes behind the taken ones, or when the tail is full. A message gets its number here: when it leaves the
+// queue.
+func (c *Connection) nextLocked(taken, max int) *Envelope {
+	o := &c.state.Outbox
+	if c.sent < c.state.Sequence { // a tail to write again
+		e := o.at(int(c.sent - c.state.Acked))
+		if taken > 0 && taken+len(e.shared) > max {
+			return nil
+		}
+		return e
+	}
+	for o.queued() > 0 {
+		e := o.next()
+		if e.expired() {
+			c.dropLocked(0, DropExpired)
+			continue
+		}
+		if taken > 0 && taken+len(e.shared) > max || c.tailFullLocked(e) {
+			return nil
+		}
+		c.applyLocked(Op{Kind: OpNumber})
+		return e
+	}
+	return nil
+}
+
+// tailFullLocked reports whether the client must confirm something before e may go, and sees to it that
+// the connection does not wait forever.
+func (c *Connection) tailFullLocked(e *Envelope) bool {
+	o, window := &c.state.Outbox, c.hub.config.Window
+	if c.numbered == nil || o.tail == 0 || o.tail < window.Messages && o.tailBytes+e.size() <= window.Bytes {
+		return false
+	}
+	if c.timer == nil {
+		c.startTimerLocked(c.hub.config.AckTimeout, CauseAckStuck)
+	}
+	return true
+}
+
+// Written says that the link's wire took that many more units whole, in the order of Take.
+func (c *Connection) Written(l Link, units int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != l {
+		return
+	}
+	skipped := min(units, c.skip)
+	c.skip -= skipped
+	c.linkWritten += uint64(units - skipped)
+	if c.linkWritten > c.written {
+		c.wroteLocked(c.linkWritten)
+	}
+	if c.numbered == nil && c.linkWritten > c.state.Acked {
+		c.applyLocked(Op{Kind: OpAck, Sequence: c.linkWritten})
+	}
+}
+
+// wroteLocked counts the messages up to a sequence id as written.
+func (c *Connection) wroteLocked(sequence uint64) {
+	for n := c.written + 1; n <= sequence; n++ {
+		t := c.state.Outbox.at(int(n - c.state.Acked - 1)).tally
+		if c.state.Phase == PhaseDetached {
+			t.detached.Add(-1)
+		}
+		t.wrote(c.numbered != nil)
+	}
+	c.hub.metrics.wrote(int(sequence - c.written))
+	c.written = sequence
+}
+
+// Ack says that the client has every message up to a sequence id. An id that was confirmed before is
+// ignored; one that was never given is ErrAckForged.
+func (c *Connection) Ack(sequence uint64) error {
+	link, err := c.ack(sequence)
+	if link != nil {
+		link.Flush() // the tail has room again
+	}
+	return err
+}
+
+func (c *Connection) ack(sequence uint64) (Link, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state.Phase == PhaseClosed:
+		return nil, ErrClosed
+	case c.numbered == nil || sequence > c.state.Sequence:
+		return nil, fmt.Errorf("%w: %d, sent up to %d", ErrAckForged, sequence, c.state.Sequence)
+	case sequence <= c.state.Acked:
+		return nil, nil
+	}
+	if sequence > c.written { // the ack overtook the link's report
+		c.wroteLocked(sequence)
+	}
+	if sequence > c.sent {
+		// The client, back on a new link, confirms what it got on the old one: the new link need not carry
+		// it again. What it has taken already and not yet reported is counted by now.
+		c.skip += int(c.sent - c.linkWritten)
+		c.sent, c.linkWritten = sequence, sequence
+	}
+	for _, e := range c.state.Outbox.live()[:sequence-c.state.Acked] {
+		e.tally.ack()
+	}
+	c.hub.metrics.acked(int(sequence - c.state.Acked))
+	c.applyLocked(Op{Kind: OpAck, Sequence: sequence})
+	if c.state.Phase == PhaseAttached {
+		c.stopTimerLocked() // the tail moves
+	}
+	return c.link, nil
+}

@@ -1,0 +1,290 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what a hub needs to know. DefaultConfig fills all of it but ID.
+type Config struct {
+	ID      ID
+	Name    string // for people: the host's or pod's name
+	Version string // of the binary
+
+	MaxConnections int // held at once; beyond it Attach is refused
+
+	// Outbox bounds what is queued for one connection. Beyond it the message's overflow policy decides.
+	Outbox Bounds
+	// Window bounds what is written to one connection and not confirmed, where the protocol has acks.
+	// Full, it stops writing.
+	Window Bounds
+	// AckTimeout is how long a window may be full without a single ack before the connection is closed.
+	AckTimeout time.Duration
+	// ResumeWindow is how long a connection without a link waits for its client.
+	ResumeWindow time.Duration
+
+	Overflow          Policy            // of sends that name none
+	NamespaceOverflow map[string]Policy // the same for single namespaces
+
+	Sink    Sink                  // sees every change; may be nil
+	Metrics prometheus.Registerer // may be nil
+}
+
+// DefaultConfig is a good start: an outbox takes any message, and a thousand small ones.
+func DefaultConfig() Config {
+	return Config{
+		MaxConnections: 1_000_000,
+		Outbox:         Bounds{Messages: 1000, Bytes: 4 << 20},
+		Window:         Bounds{Messages: 1000, Bytes: 16 << 20},
+		AckTimeout:     30 * time.Second,
+		ResumeWindow:   60 * time.Second,
+		Overflow:       CloseSlow,
+	}
+}
+
+// minOutboxBytes lets every outbox take the largest message in the most wasteful encoding (base64 in
+// JSON).
+const minOutboxBytes = 2 * MaxPayload
+
+// Validate returns all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.ID != "", "ID is not set")
+	check(c.MaxConnections > 0, "MaxConnections is %d, must be above 0", c.MaxConnections)
+	check(c.Outbox.Messages > 0, "Outbox.Messages is %d, must be above 0", c.Outbox.Messages)
+	check(c.Outbox.Bytes >= minOutboxBytes, "Outbox.Bytes is %d, must be at least %d", c.Outbox.Bytes, minOutboxBytes)
+	check(c.Window.Messages > 0, "Window.Messages is %d, must be above 0", c.Window.Messages)
+	check(c.Window.Bytes >= minOutboxBytes, "Window.Bytes is %d, must be at least %d", c.Window.Bytes, minOutboxBytes)
+	check(c.AckTimeout > 0, "AckTimeout is %v, must be above 0", c.AckTimeout)
+	check(c.ResumeWindow > 0, "ResumeWindow is %v, must be above 0", c.ResumeWindow)
+	check(c.Overflow.asDefault(), "Overflow can't be a default")
+	for name, p := range c.NamespaceOverflow {
+		check(ValidNamespace(name), "NamespaceOverflow: %q is not a namespace", name)
+		check(p.asDefault(), "NamespaceOverflow: policy of %q can't be a default", name)
+	}
+	return errors.Join(errs...)
+}
+
+// asDefault reports whether p works for a send that says nothing: Conflate needs a key from it.
+func (p Policy) asDefault() bool { return p == CloseSlow || p == DropOldest || p == DropNewest }
+
+var namespacePattern = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,127}$`)
+
+// ValidNamespace reports whether name is the name of a namespace.
+func ValidNamespace(name string) bool { return namespacePattern.MatchString(name) }
+
+// Hub holds connections and delivers to them. All methods may be called concurrently.
+type Hub struct {
+	// Static after New.
+	config  Config
+	started time.Time
+	metrics *metrics
+
+	messages atomic.Uint64 // ids made so far
+	requests *requests
+
+	mu         sync.RWMutex
+	namespaces map[string]*namespace
+	held       int  // connections, and attaches under way
+	links      int  // bound and not yet unbound
+	closing    bool // Shutdown has begun
+	idle       chan struct{}
+}
+
+// New returns a hub without connections. It starts no goroutine.
+func New(c Config) (*Hub, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("hub config: %w", err)
+	}
+	h := &Hub{
+		config:     c,
+		started:    time.Now(),
+		requests:   newRequests(),
+		namespaces: make(map[string]*namespace),
+		idle:       make(chan struct{}),
+	}
+	h.metrics = newMetrics(c.Metrics, h)
+	return h, nil
+}
+
+// ID returns the hub's id.
+func (h *Hub) ID() ID { return h.config.ID }
+
+// Name returns the hub's name.
+func (h *Hub) Name() string { return h.config.Name }
+
+// Version returns the version of the hub's binary.
+func (h *Hub) Version() string { return h.config.Version }
+
+// Started returns when the hub began.
+func (h *Hub) Started() time.Time { return h.started }
+
+// Len returns how many connections the hub holds.
+func (h *Hub) Len() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.held
+}
+
+// Admission is a client that was let in.
+type Admission struct {
+	Namespace     string
+	User          string   // empty: anonymous
+	Groups        []string // joined from the first moment
+	Protocol      Protocol
+	RemoteAddress string
+}
+
+// Attach registers a connection: from its return on, sends find it, and wait in its outbox until Bind gives
+// it a link. The caller sees to it that either Bind or Close follows. Errors: ErrShuttingDown,
+// ErrTooManyConnections, ErrGroupLimit; then nothing is left of it. ctx bounds the wait for other hubs to
+// know it.
+func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	groups := distinct(a.Groups)
+	if len(groups) > MaxGroups {
+		return nil, ErrGroupLimit
+	}
+	ns, err := h.acquire(a.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	c := &Connection{hub: h, namespace: ns, protocol: a.Protocol}
+	c.numbered, _ = a.Protocol.(Numbered)
+
+	c.mu.Lock() // whoever finds it in a table waits until it is whole
+	c.applyLocked(Op{Kind: OpAdmit, Identity: &Identity{
+		ID:            newConnectionID(h.config.ID),
+		Namespace:     a.Namespace,
+		User:          a.User,
+		Protocol:      a.Protocol.Name(),
+		RemoteAddress: a.RemoteAddress,
+		Created:       time.Now(),
+	}})
+	ns.connections.put(string(c.state.ID), c)
+	if a.User != "" {
+		c.userEntry = ns.users.add(a.User, c)
+	}
+	for _, g := range groups {
+		c.joinLocked(g)
+	}
+	c.mu.Unlock()
+	h.metrics.admitted(a.Protocol.Name())
+
+	// Shutdown closes what it finds in the tables after it has set closing; what came into them later finds
+	// closing set.
+	if h.leaving() {
+		c.Close(NewClose(CauseShutdown))
+		return nil, ErrShuttingDown
+	}
+	return c, nil
+}
+
+// Resume returns the connection that a client wants back. The caller binds a new link to it. Errors:
+// ErrConnectionNotFound, ErrResumeRefused.
+func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Connection, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := h.connection(namespace, id)
+	if err != nil {
+		return nil, err
+	}
+	if !c.resumes(token) {
+		return nil, ErrResumeRefused
+	}
+	return c, nil
+}
+
+func (h *Hub) connection(namespace, id string) (*Connection, error) {
+	if ns := h.namespace(namespace); ns != nil {
+		if c, ok := ns.connections.get(id); ok {
+			return c, nil
+		}
+	}
+	return nil, ErrConnectionNotFound
+}
+
+// distinct returns names without repetitions, in order.
+func distinct(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (h *Hub) leaving() bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.closing
+}
+
+func (h *Hub) linkBound() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.links++
+}
+
+func (h *Hub) linkUnbound() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.links--
+	h.signalIdleLocked()
+}
+
+// signalIdleLocked tells Shutdown when the last link is gone. h.idle is closed once.
+func (h *Hub) signalIdleLocked() {
+	if h.closing && h.links == 0 && h.idle != nil {
+		close(h.idle)
+		h.idle = nil
+	}
+}
+
+// Shutdown takes nothing new, closes every connection (CauseShutdown) and waits until their links are gone
+// or ctx is done, whose error it then returns.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	h.closing = true
+	idle := h.idle
+	h.signalIdleLocked()
+	var all []*namespace
+	for _, ns := range h.namespaces {
+		all = append(all, ns)
+	}
+	h.mu.Unlock()
+
+	for _, ns := range all {
+		var open []*Connection
+		ns.connections.all(func(c *Connection) { open = append(open, c) })
+		for _, c := range open {
+			c.Close(NewClose(CauseShutdown))
+		}
+	}
+	if idle == nil {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

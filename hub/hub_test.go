@@ -1,0 +1,220 @@
+package hub
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newHub returns a hub that is checked for contradictions when the test ends.
+func newHub(t testing.TB, change ...func(*Config)) *Hub {
+	t.Helper()
+	config := DefaultConfig()
+	config.ID = NewID()
+	for _, f := range change {
+		f(&config)
+	}
+	h, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.CheckInvariants(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// bare shows the payload alone; routed the route too. Both frame with a length, as a wire would.
+type (
+	bare   struct{}
+	routed struct{}
+)
+
+func (bare) Name() string                      { return "bare" }
+func (bare) RouteKey(Route) Route              { return Route{} }
+func (bare) Encode(m *Message, _ Route) []byte { return appendFrame(nil, m.Payload) }
+func (routed) Name() string                    { return "routed" }
+func (routed) RouteKey(r Route) Route          { return r }
+func (routed) Encode(m *Message, r Route) []byte {
+	return appendFrame(nil, showRoute(r)+string(m.Payload))
+}
+
+func showRoute(r Route) string {
+	return map[RouteKind]string{RouteConnection: "c", RouteUser: "u", RouteGroup: "g", RouteEveryone: "e"}[r.Kind] +
+		r.Group + ":"
+}
+
+func appendFrame[T string | []byte](dst []byte, payload T) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(payload)))
+	return append(dst, payload...)
+}
+
+// memory is a link into memory. It stalls, and goes away, when told to.
+type memory struct {
+	connection *Connection
+
+	mu      sync.Mutex
+	stalled bool
+	batch   Batch
+	wire    []byte
+	closed  []Close
+}
+
+// memoryMax is small, so that a queue takes several batches.
+const memoryMax = 256
+
+func (l *memory) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.stalled && l.connection.Take(l, &l.batch, memoryMax) {
+		l.wire = append(l.wire, l.batch.Bytes...)
+		l.connection.Written(l, l.batch.Units(len(l.batch.Bytes)))
+	}
+}
+
+func (l *memory) Close(how Close) {
+	l.mu.Lock()
+	l.closed = append(l.closed, how)
+	first := len(l.closed) == 1
+	l.mu.Unlock()
+	if first {
+		l.connection.Unbind(l, how)
+	}
+}
+
+func (l *memory) stall(on bool) {
+	l.mu.Lock()
+	l.stalled = on
+	l.mu.Unlock()
+	l.Flush()
+}
+
+// frames is what the client has got.
+func (l *memory) frames() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []string
+	for b := l.wire; len(b) > 0; {
+		n := binary.BigEndian.Uint32(b)
+		all = append(all, string(b[4:4+n]))
+		b = b[4+n:]
+	}
+	return all
+}
+
+// client is a connection with its link.
+type client struct {
+	*Connection
+	link *memory
+}
+
+func connect(t testing.TB, h *Hub, user string, groups ...string) *client {
+	t.Helper()
+	return connectAs(t, h, routed{}, user, groups...)
+}
+
+func connectAs(t testing.TB, h *Hub, p Protocol, user string, groups ...string) *client {
+	t.Helper()
+	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl := &client{Connection: c}
+	cl.bind(t)
+	return cl
+}
+
+func (c *client) bind(t testing.TB) {
+	t.Helper()
+	c.link = &memory{connection: c.Connection}
+	if err := c.Bind(c.link); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lose takes the link away as a broken network does.
+func (c *client) lose() { c.Unbind(c.link, NewClose(CauseLost)) }
+
+func text(s string) *Message {
+	return &Message{Namespace: DefaultNamespace, Kind: Text, Payload: []byte(s)}
+}
+
+func send(t testing.TB, h *Hub, s *Send) *Delivery {
+	t.Helper()
+	d, err := h.Deliver(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func toGroup(g, s string) *Send {
+	return &Send{Message: text(s), Target: Target{Groups: []string{g}}}
+}
+
+// sum checks the formula of the receipt and returns its dropped messages.
+func sum(t testing.TB, r Receipt) int {
+	t.Helper()
+	dropped := 0
+	for _, d := range r.Dropped {
+		dropped += d.Count
+	}
+	states := []int{r.Pending, r.Queued, r.QueuedDetached, r.Written, r.Acked, dropped}
+	total := 0
+	for _, n := range states {
+		if n < 0 {
+			t.Errorf("receipt has a negative state: %+v", r)
+		}
+		total += n
+	}
+	if total != r.Matched {
+		t.Errorf("receipt does not add up: %+v", r)
+	}
+	return dropped
+}
+
+// numbered is a protocol as demanding as any: a per-connection prefix, two frames a message, a greeting
+// with a token, acks, resume. It lives in the tests: if it needs a change in the core, the core is wrong.
+type numbered struct{ routed }
+
+func (numbered) Name() string { return "numbered" }
+
+func (numbered) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {
+	return appendFrame(dst, fmt.Sprintf("#%d", sequence))
+}
+
+func (numbered) AppendGreeting(dst []byte, info Info, token string) []byte {
+	return appendFrame(dst, fmt.Sprintf("hello %s %s", info.ID, token))
+}
+
+// token returns the resume token of the link's greeting, which must come before anything else.
+func (l *memory) token(t testing.TB) string {
+	t.Helper()
+	var id, token string
+	if _, err := fmt.Sscanf(l.frames()[0], "hello %s %s", &id, &token); err != nil {
+		t.Fatalf("no greeting: %v", err)
+	}
+	return token
+}
+
+// numberedFrames returns what came after the greeting: one "sequence route:payload" a message.
+func (l *memory) numberedFrames(t testing.TB) []string {
+	t.Helper()
+	frames := l.frames()[1:]
+	if len(frames)%2 != 0 {
+		t.Fatalf("half a message on the wire: %q", frames)
+	}
+	var all []string
+	for i := 0; i < len(frames); i += 2 {
+		all = append(all, strings.TrimPrefix(frames[i], "#")+" "+frames[i+1])
+	}
+	return all
+}

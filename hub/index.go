@@ -1,0 +1,85 @@
+package hub
+
+// index finds connections by a name that they share: a user, a group.
+//
+// A set keeps its members in a slice, so that a fan-out copies them out under the bucket's lock in one go
+// and works on the copy: joins and leaves never wait for a fan-out nor disturb it, and a member that
+// stays is in the copy exactly once. Joining and leaving cost O(1): each membership knows its slot.
+type index struct {
+	sets table[*set]
+}
+
+// set is the members of one name. Guarded by the lock of its bucket.
+type set struct {
+	name    string
+	members []*membership
+}
+
+// membership is one connection in one set.
+type membership struct {
+	connection *Connection
+	set        *set
+	slot       int // in set.members; guarded by the lock of the set's bucket
+}
+
+// setKept is the capacity below which a set's slice is not shrunk.
+const setKept = 64
+
+func (x *index) add(name string, c *Connection) *membership {
+	b := x.sets.bucket(name)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, ok := b.entries[name]
+	if !ok {
+		s = &set{name: name}
+		b.putLocked(name, s)
+	}
+	m := &membership{c, s, len(s.members)}
+	s.members = append(s.members, m)
+	return m
+}
+
+func (x *index) remove(m *membership) {
+	s := m.set
+	b := x.sets.bucket(s.name)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := len(s.members) - 1
+	moved := s.members[last]
+	s.members[m.slot], moved.slot = moved, m.slot
+	s.members[last] = nil
+	s.members = s.members[:last]
+	switch {
+	case last == 0:
+		delete(b.entries, s.name)
+	case cap(s.members) > setKept && last < cap(s.members)/4:
+		s.members = append(make([]*membership, 0, last*2), s.members...)
+	}
+}
+
+// len is the number of connections in the set of that name.
+func (x *index) len(name string) int {
+	b := x.sets.bucket(name)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if s, ok := b.entries[name]; ok {
+		return len(s.members)
+	}
+	return 0
+}
+
+// each calls yield for every member of the set of that name, under the bucket's lock, and reports whether
+// there is such a set.
+func (x *index) each(name string, yield func(*Connection)) bool {
+	b := x.sets.bucket(name)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	s, ok := b.entries[name]
+	if !ok {
+		return false
+	}
+	for _, m := range s.members {
+		yield(m.connection)
+	}
+	return true
+}

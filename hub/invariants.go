@@ -1,0 +1,95 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+)
+
+// CheckInvariants looks for contradictions between the hub's parts and returns all that it finds. It may run
+// under load: each check takes the locks that make it true.
+func (h *Hub) CheckInvariants() error {
+	h.mu.RLock()
+	var all []*namespace
+	for _, ns := range h.namespaces {
+		all = append(all, ns)
+	}
+	h.mu.RUnlock()
+
+	var errs []error
+	for _, ns := range all {
+		var connections []*Connection
+		ns.connections.all(func(c *Connection) { connections = append(connections, c) })
+		for _, c := range connections {
+			errs = append(errs, c.checkInvariants())
+		}
+		errs = append(errs, ns.users.checkInvariants(), ns.groups.checkInvariants())
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Connection) checkInvariants() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, o := &c.state, &c.state.Outbox
+	if s.Phase == PhaseClosed {
+		return nil // closed since it was found
+	}
+	var errs []error
+	check := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%v: %s", c, what))
+		}
+	}
+	check(s.Acked <= c.written && c.written <= s.Sequence, "written lies outside acked and numbered")
+	check(s.Acked <= c.sent && c.sent <= s.Sequence, "sent lies outside acked and numbered")
+	check(c.linkWritten <= c.sent, "the link wrote what it was not given")
+	check(uint64(o.tail) == s.Sequence-s.Acked, "the tail is not what is numbered and not acked")
+	check(o.queued() <= c.hub.config.Outbox.Messages && o.bytes <= c.hub.config.Outbox.Bytes, "the outbox is over its bounds")
+	check((c.link != nil) == (s.Phase == PhaseAttached), "the link does not fit the phase")
+	check((c.userEntry != nil) == (s.User != ""), "the user entry does not fit the user")
+	check(len(s.Groups) <= MaxGroups, "it is in too many groups")
+	check(len(c.memberships) == len(s.Groups), "the memberships do not fit the groups")
+	for i, m := range c.memberships {
+		check(m.connection == c && m.set.name == s.Groups[i], "a membership does not fit its group")
+		check(c.namespace.groups.holds(m), "a membership is not in its set")
+	}
+	check(c.userEntry == nil || c.namespace.users.holds(c.userEntry), "the user entry is not in its set")
+	var tail, queue int64
+	for i, e := range o.live() {
+		if i < o.tail {
+			tail += e.size()
+		} else {
+			queue += e.size()
+		}
+	}
+	check(tail == o.tailBytes && queue == o.bytes, "the outbox counts its bytes wrong")
+	return errors.Join(errs...)
+}
+
+// holds reports whether m stands in its slot.
+func (x *index) holds(m *membership) bool {
+	b := x.sets.bucket(m.set.name)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.entries[m.set.name] == m.set && m.slot < len(m.set.members) && m.set.members[m.slot] == m
+}
+
+func (x *index) checkInvariants() error {
+	var errs []error
+	for i := range x.sets.buckets {
+		b := &x.sets.buckets[i]
+		b.mu.RLock()
+		for name, s := range b.entries {
+			if s.name != name || len(s.members) == 0 {
+				errs = append(errs, fmt.Errorf("set %q is empty or has another name", name))
+			}
+			for slot, m := range s.members {
+				if m.slot != slot || m.set != s {
+					errs = append(errs, fmt.Errorf("set %q: slot %d holds a member of another", name, slot))
+				}
+			}
+		}
+		b.mu.RUnlock()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,250 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestResumeCarriesOnWhereTheClientWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		c := connectAs(t, h, numbered{}, "ann", "g")
+		old := c.link
+		send(t, h, toGroup("g", "one"))
+		send(t, h, toGroup("g", "two"))
+		if err := c.Ack(1); err != nil {
+			t.Fatal(err)
+		}
+		token := old.token(t)
+		c.lose()
+		d := send(t, h, toGroup("g", "three"))
+		if r := d.Receipt(); r.QueuedDetached != 1 || sum(t, r) != 0 {
+			t.Errorf("sent to a detached connection: %+v", r)
+		}
+		time.Sleep(59 * time.Second)
+		for _, wrong := range []string{"", "x", strings.Repeat("a", len(token))} {
+			if _, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), wrong); !errors.Is(err, ErrResumeRefused) {
+				t.Errorf("resume with token %q: %v", wrong, err)
+			}
+		}
+		back, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
+		if err != nil || back != c.Connection {
+			t.Fatal(err)
+		}
+		c.bind(t)
+		if diff := cmp.Diff([]string{"2 gg:two", "3 gg:three"}, c.link.numberedFrames(t)); diff != "" {
+			t.Error(diff)
+		}
+		if _, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token); !errors.Is(err, ErrResumeRefused) {
+			t.Errorf("the token of the old link works again: %v", err)
+		}
+		if err := c.Ack(99); !errors.Is(err, ErrAckForged) {
+			t.Errorf("ack of what was never sent: %v", err)
+		}
+		if r := d.Receipt(); r.Written != 1 {
+			t.Errorf("after the resume: %+v", r)
+		}
+	})
+}
+
+func TestANewLinkTakesOverFromOneThatLooksAlive(t *testing.T) {
+	h := newHub(t)
+	c := connectAs(t, h, numbered{}, "", "g")
+	old := c.link
+	old.stall(true)
+	send(t, h, toGroup("g", "hi"))
+	c.bind(t)
+	if diff := cmp.Diff([]string{"1 gg:hi"}, c.link.numberedFrames(t)); diff != "" {
+		t.Error(diff)
+	}
+	if len(old.closed) != 1 || old.closed[0].Code != 0 {
+		t.Errorf("the old link was told %v, want to end without a word", old.closed)
+	}
+	if info := c.Info(); info.Phase != PhaseAttached {
+		t.Errorf("phase %d, want attached", info.Phase)
+	}
+}
+
+func TestTimeEndsWhatNobodyComesBackTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, func(c *Config) { c.Window.Messages = 1 })
+		detached := connectAs(t, h, numbered{}, "", "g")
+		stuck := connectAs(t, h, numbered{}, "", "g")
+		send(t, h, toGroup("g", "one"))
+		detached.lose()
+		d := send(t, h, toGroup("g", "two")) // waits for the window
+		time.Sleep(29 * time.Second)
+		if err := stuck.Ack(1); err != nil {
+			t.Fatal(err)
+		}
+		send(t, h, toGroup("g", "three"))
+		time.Sleep(30*time.Second + time.Millisecond)
+		if how, closed := stuck.Ended(); !closed || how.Cause != CauseAckStuck {
+			t.Errorf("30 s without an ack: %v", how)
+		}
+		if _, closed := detached.Ended(); closed {
+			t.Error("closed before the resume window was over")
+		}
+		time.Sleep(time.Second)
+		if how, closed := detached.Ended(); !closed || how.Cause != CauseResumeExpired {
+			t.Errorf("after the resume window: %v", how)
+		}
+		if r := d.Receipt(); sum(t, r) != 1 || r.Written != 1 {
+			t.Errorf("receipt %+v, want one dropped, one written", r)
+		}
+	})
+}
+
+func TestOnlyALostLinkDetaches(t *testing.T) {
+	h := newHub(t)
+	for _, tc := range []struct {
+		protocol Protocol
+		cause    Cause
+		detaches bool
+	}{
+		{numbered{}, CauseLost, true},
+		{numbered{}, CausePingTimeout, true},
+		{numbered{}, CauseClient, false},
+		{numbered{}, CauseProtocol, false},
+		{bare{}, CauseLost, false},
+	} {
+		c := connectAs(t, h, tc.protocol, "")
+		c.Unbind(c.link, NewClose(tc.cause))
+		if got := c.Info().Phase == PhaseDetached; got != tc.detaches {
+			t.Errorf("%s, %v: detached %v", tc.protocol.Name(), tc.cause, got)
+		}
+		c.Close(NewClose(CauseBackend))
+	}
+}
+
+func TestCloseIsFinalAndHasOneCause(t *testing.T) {
+	h := newHub(t)
+	c := connect(t, h, "ann", "g")
+	if !c.Close(Close{Cause: CauseBackend, Code: 4001, Reason: "bye"}) || c.Close(NewClose(CauseSlow)) {
+		t.Error("the first close counts, and only it")
+	}
+	if diff := cmp.Diff([]Close{{CauseBackend, 4001, "bye"}}, c.link.closed); diff != "" {
+		t.Error(diff)
+	}
+	if how, _ := c.Ended(); how.Cause != CauseBackend {
+		t.Errorf("ended with %v", how)
+	}
+	if r := send(t, h, toGroup("g", "late")).Receipt(); r.Matched != 0 || h.Len() != 0 || len(h.namespaces) != 0 {
+		t.Errorf("a closed connection still matches: %+v", r)
+	}
+	if err := c.Bind(&memory{connection: c.Connection}); !errors.Is(err, ErrClosed) {
+		t.Errorf("bind after close: %v", err)
+	}
+	if _, err := c.join("g"); !errors.Is(err, ErrClosed) {
+		t.Errorf("join after close: %v", err)
+	}
+	if err := c.Ack(1); !errors.Is(err, ErrClosed) {
+		t.Errorf("ack after close: %v", err)
+	}
+}
+
+func TestClosingTooManyClosesNone(t *testing.T) {
+	h := newHub(t)
+	for range 3 {
+		connect(t, h, "ann")
+	}
+	target := &Target{Users: []string{"ann"}}
+	if r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, NewClose(CauseBackend), 2); !errors.Is(err, ErrTooManyMatched) || h.Len() != 3 {
+		t.Errorf("%+v, %v, %d left", r, err, h.Len())
+	}
+	r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, NewClose(CauseBackend), 3)
+	if want := (Closed{3, 3}); err != nil || r != want || h.Len() != 0 {
+		t.Errorf("%+v, %v, %d left", r, err, h.Len())
+	}
+}
+
+func TestAFullHubRefuses(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.MaxConnections = 1 })
+	c := connect(t, h, "")
+	a := Admission{Namespace: "other", Protocol: bare{}}
+	if _, err := h.Attach(t.Context(), a); !errors.Is(err, ErrTooManyConnections) {
+		t.Errorf("attach to a full hub: %v", err)
+	}
+	c.Close(NewClose(CauseBackend))
+	if _, err := h.Attach(t.Context(), a); err != nil {
+		t.Errorf("attach when there is room again: %v", err)
+	}
+}
+
+func TestShutdownClosesEverybodyAndWaitsForTheLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		c := connectAs(t, h, numbered{}, "")
+		slow := connectAs(t, h, holding{}, "")
+		hold := &held{}
+		if err := slow.Bind(hold); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("shutdown with a link that stays: %v", err)
+		}
+		if diff := cmp.Diff([]Close{NewClose(CauseShutdown)}, c.link.closed); diff != "" {
+			t.Error(diff)
+		}
+		time.AfterFunc(time.Second, func() { slow.Unbind(hold, NewClose(CauseShutdown)) })
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if _, err := h.Attach(t.Context(), Admission{Namespace: "x", Protocol: bare{}}); !errors.Is(err, ErrShuttingDown) {
+			t.Errorf("attach: %v", err)
+		}
+		if _, err := h.Deliver(t.Context(), toGroup("g", "")); !errors.Is(err, ErrShuttingDown) {
+			t.Errorf("deliver: %v", err)
+		}
+	})
+}
+
+// held is a link whose wire outlives its Close.
+type (
+	held    struct{ _ int }
+	holding struct{ bare }
+)
+
+func (*held) Flush()      {}
+func (*held) Close(Close) {}
+
+func TestConfigNamesAllThatIsWrong(t *testing.T) {
+	bad := Config{NamespaceOverflow: map[string]Policy{"Bad Name": Conflate}}
+	_, err := New(bad)
+	for _, field := range []string{
+		"ID", "MaxConnections", "Outbox.Messages", "Outbox.Bytes", "Window.Messages", "Window.Bytes",
+		"AckTimeout", "ResumeWindow", "Overflow", "Bad Name",
+	} {
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("the error does not name %s: %v", field, err)
+		}
+	}
+}
+
+func TestTheNamespacesPolicyApplies(t *testing.T) {
+	h := newHub(t, func(c *Config) {
+		c.Outbox.Messages = 1
+		c.NamespaceOverflow = map[string]Policy{DefaultNamespace: DropNewest}
+	})
+	c := connect(t, h, "", "g")
+	c.link.stall(true)
+	send(t, h, toGroup("g", "one"))
+	r := send(t, h, toGroup("g", "two")).Receipt()
+	if diff := cmp.Diff([]DropCount{{DropOverflowNewest, 1}}, r.Dropped); diff != "" {
+		t.Error(diff)
+	}
+	s := toGroup("g", "three")
+	s.Policy = CloseSlow
+	r = send(t, h, s).Receipt()
+	if how, closed := c.Ended(); !closed || how.Cause != CauseSlow || sum(t, r) != 1 {
+		t.Errorf("ended %v, receipt %+v", how, r)
+	}
+}

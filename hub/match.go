@@ -1,0 +1,118 @@
+package hub
+
+// matcher finds the connections that a Target names, each once, with the route by which it matched: its
+// connection id, its user, its first group in the order of the request, everyone. The zero matcher is ready;
+// reset makes one ready again.
+type matcher struct {
+	matches []match
+	seen    map[*Connection]struct{} // matched already, or excluded; unused when no connection can match twice
+	dedupe  bool
+}
+
+// match is a connection and the part of the Target that it matched.
+type match struct {
+	connection *Connection
+	kind       RouteKind
+	group      int32 // index in Target.Groups, for RouteGroup
+}
+
+func (m match) route(t *Target) Route {
+	if m.kind == RouteGroup {
+		return Route{RouteGroup, t.Groups[m.group]}
+	}
+	return Route{Kind: m.kind}
+}
+
+// seenKept is the size above which a set is not kept for reuse: clearing it would cost every small send
+// after one large one.
+const seenKept = 1024
+
+func (f *matcher) reset() {
+	clear(f.matches)
+	f.matches = f.matches[:0]
+	if len(f.seen) > seenKept {
+		f.seen = nil
+	}
+	clear(f.seen)
+}
+
+// match fills f.matches. With detail it returns the names that matched nobody.
+func (f *matcher) match(ns *namespace, t *Target, detail bool) *Unmatched {
+	var un *Unmatched
+	if detail {
+		un = &Unmatched{}
+	}
+	if ns == nil {
+		if detail {
+			*un = Unmatched{t.Connections, t.Users, t.Groups}
+		}
+		return un
+	}
+	names := len(t.Connections) + len(t.Users) + len(t.Groups)
+	f.dedupe = names > 1 || t.Everyone && names > 0 || !t.Except.empty()
+	if f.dedupe && f.seen == nil {
+		f.seen = make(map[*Connection]struct{})
+	}
+	f.exclude(ns, &t.Except)
+
+	for _, id := range t.Connections {
+		c, ok := ns.connections.get(id)
+		if ok {
+			f.add(match{connection: c, kind: RouteConnection})
+		} else if detail {
+			un.Connections = append(un.Connections, id)
+		}
+	}
+	for _, user := range t.Users {
+		ok := ns.users.each(user, func(c *Connection) { f.add(match{connection: c, kind: RouteUser}) })
+		if !ok && detail {
+			un.Users = append(un.Users, user)
+		}
+	}
+	for i, group := range t.Groups {
+		ok := ns.groups.each(group, func(c *Connection) { f.add(match{c, RouteGroup, int32(i)}) })
+		if !ok && detail {
+			un.Groups = append(un.Groups, group)
+		}
+	}
+	if t.Everyone {
+		ns.connections.all(func(c *Connection) { f.add(match{connection: c, kind: RouteEveryone}) })
+	}
+	return un
+}
+
+func (f *matcher) exclude(ns *namespace, e *Exclusion) {
+	skip := func(c *Connection) { f.seen[c] = struct{}{} }
+	for _, id := range e.Connections {
+		if c, ok := ns.connections.get(id); ok {
+			skip(c)
+		}
+	}
+	for _, user := range e.Users {
+		ns.users.each(user, skip)
+	}
+	for _, group := range e.Groups {
+		ns.groups.each(group, skip)
+	}
+}
+
+func (f *matcher) add(m match) {
+	if f.dedupe {
+		if _, ok := f.seen[m.connection]; ok {
+			return
+		}
+		f.seen[m.connection] = struct{}{}
+	}
+	f.matches = append(f.matches, m)
+}
+
+// matching returns the connections that match t now.
+func (h *Hub) matching(namespace string, t *Target) []*Connection {
+	var f matcher
+	f.match(h.namespace(namespace), t, false)
+	all := make([]*Connection, len(f.matches))
+	for i, m := range f.matches {
+		all[i] = m.connection
+	}
+	return all
+}

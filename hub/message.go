@@ -1,0 +1,50 @@
+package hub
+
+import "time"
+
+// Limits that are part of the API (proto comments name the same numbers).
+const (
+	// MaxGroups is the most groups that one connection may be in.
+	MaxGroups = 128
+	// MaxPayload is the most bytes of a payload.
+	MaxPayload = 1 << 20
+	// MaxName is the most bytes of a user, group, event or message id.
+	MaxName = 1024
+	// MaxCloseReason is the most bytes of a close reason (RFC 6455 §5.5: 125 less the code).
+	MaxCloseReason = 123
+)
+
+// DefaultNamespace is the namespace of callers and clients that name none.
+const DefaultNamespace = "default"
+
+// PayloadKind says what the bytes of a payload are.
+type PayloadKind uint8
+
+const (
+	// Text is UTF-8.
+	Text PayloadKind = iota + 1
+	// JSON is one JSON value, valid as it stands.
+	JSON
+	// Binary is any bytes.
+	Binary
+)
+
+// Sender is who sent a message. A backend's message has the zero Sender.
+type Sender struct {
+	Connection ConnectionID
+	User       string
+}
+
+// Message is what is sent to clients. It must not change once it is handed to the hub: all
+// connections share it.
+type Message struct {
+	ID          string // empty: Deliver gives it one
+	Namespace   string
+	Event       string
+	Kind        PayloadKind
+	Payload     []byte // checked by the caller: UTF-8 for Text, valid JSON for JSON, at most MaxPayload
+	Sender      Sender
+	Metadata    map[string]string
+	Expires     time.Time // zero: never
+	TraceParent string    // W3C trace context of the send, may be empty
+}

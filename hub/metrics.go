@@ -1,0 +1,82 @@
+package hub
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are the hub's instruments. A label is a typed reason or a protocol's name, never an id.
+type metrics struct {
+	connections *prometheus.GaugeVec
+	closes      [causeEnd]prometheus.Counter
+	sends       prometheus.Counter
+	matches     prometheus.Counter
+	writes      prometheus.Counter
+	acks        prometheus.Counter
+	drops       [dropEnd]prometheus.Counter
+}
+
+// newMetrics registers the instruments with r; a nil r registers none.
+func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
+	f := promauto.With(r)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m := &metrics{
+		connections: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "connhub_connections",
+			Help: "Connections held, with and without a link.",
+		}, []string{"protocol"}),
+		sends:   counter("connhub_sends_total", "Sends that were routed, duplicates not counted."),
+		matches: counter("connhub_messages_matched_total", "Messages times connections that they matched."),
+		writes:  counter("connhub_messages_written_total", "Messages that a connection's link took whole."),
+		acks:    counter("connhub_messages_acked_total", "Messages that a client confirmed."),
+	}
+	closes := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "connhub_connections_closed_total",
+		Help: "Connections that ended, by cause.",
+	}, []string{"cause"})
+	for _, c := range Causes() {
+		m.closes[c] = closes.WithLabelValues(c.String())
+	}
+	drops := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "connhub_messages_dropped_total",
+		Help: "Messages that a connection will not get, by reason.",
+	}, []string{"reason"})
+	for _, r := range DropReasons() {
+		m.drops[r] = drops.WithLabelValues(r.String())
+	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "connhub_namespaces",
+		Help: "Namespaces that have a connection.",
+	}, func() float64 {
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+		return float64(len(h.namespaces))
+	})
+	f.NewCounterFunc(prometheus.CounterOpts{
+		Name: "connhub_request_ids_evicted_total",
+		Help: "Request ids forgotten before their 5 minutes were over, because there were too many.",
+	}, func() float64 { return float64(h.requests.evictions()) })
+	return m
+}
+
+func (m *metrics) admitted(protocol string) { m.connections.WithLabelValues(protocol).Inc() }
+
+func (m *metrics) closed(c Cause, protocol string) {
+	m.connections.WithLabelValues(protocol).Dec()
+	m.closes[c].Inc()
+}
+
+func (m *metrics) matched(connections int) {
+	m.sends.Inc()
+	m.matches.Add(float64(connections))
+}
+
+func (m *metrics) wrote(n int) { m.writes.Add(float64(n)) }
+func (m *metrics) acked(n int) { m.acks.Add(float64(n)) }
+func (m *metrics) dropped(r DropReason, n int) {
+	if n > 0 {
+		m.drops[r].Add(float64(n))
+	}
+}

@@ -1,0 +1,320 @@
+package hub
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// model is a connection that a child could write: plain slices, no shared bytes, no cursors.
+type model struct {
+	bounds, window Bounds
+	numbered       bool
+
+	phase    Phase
+	stalled  bool
+	queue    []*modelMessage
+	tail     []*modelMessage // numbered and not acked
+	sent     int             // of tail: given to the link that is there now
+	sequence int
+	got      []string // what the present link carried
+	all      []*modelMessage
+}
+
+type modelMessage struct {
+	text, key string
+	expires   time.Time
+	sequence  int
+	fate      string // "", written, acked, or a drop reason
+}
+
+func (m *modelMessage) size() int64 { return int64(4 + len("gg:") + len(m.text)) }
+
+func (m *model) drop(i int, r DropReason) {
+	m.queue[i].fate = r.String()
+	m.queue = slices.Delete(m.queue, i, i+1)
+}
+
+func (m *model) bytes() (n int64) {
+	for _, q := range m.queue {
+		n += q.size()
+	}
+	return n
+}
+
+func (m *model) push(text, key string, policy Policy, expires time.Time) {
+	e := &modelMessage{text: text, key: key, expires: expires}
+	m.all = append(m.all, e)
+	fits := func() bool { return len(m.queue) < m.bounds.Messages && m.bytes()+e.size() <= m.bounds.Bytes }
+	if m.phase == PhaseClosed {
+		panic("a closed connection matches nothing")
+	}
+	if policy == Conflate {
+		if i := slices.IndexFunc(m.queue, func(q *modelMessage) bool { return q.key == key }); i >= 0 {
+			if m.bytes()-m.queue[i].size()+e.size() <= m.bounds.Bytes {
+				m.queue[i].fate = DropConflated.String()
+				m.queue[i] = e
+				m.flush()
+				return
+			}
+			m.drop(i, DropConflated)
+		}
+	}
+	if !fits() {
+		for i := len(m.queue) - 1; i >= 0; i-- {
+			if x := m.queue[i].expires; !x.IsZero() && !time.Now().Before(x) {
+				m.drop(i, DropExpired)
+			}
+		}
+	}
+	for (policy == DropOldest || policy == Conflate) && len(m.queue) > 0 && !fits() {
+		m.drop(0, DropOverflowOldest)
+	}
+	switch {
+	case fits():
+		m.queue = append(m.queue, e)
+	case policy == CloseSlow:
+		e.fate = DropOverflowClose.String()
+		m.close()
+	default:
+		e.fate = DropOverflowNewest.String()
+	}
+	m.flush()
+}
+
+func (m *model) close() {
+	m.phase = PhaseClosed
+	for len(m.queue) > 0 {
+		m.drop(0, DropClosed)
+	}
+	m.tail = nil
+}
+
+// flush is what an unstalled link does.
+func (m *model) flush() {
+	for m.phase == PhaseAttached && !m.stalled {
+		if m.sent < len(m.tail) {
+			m.carry(m.tail[m.sent])
+			m.sent++
+			continue
+		}
+		if len(m.queue) == 0 {
+			return
+		}
+		e := m.queue[0]
+		if !e.expires.IsZero() && !time.Now().Before(e.expires) {
+			m.drop(0, DropExpired)
+			continue
+		}
+		var tailBytes int64
+		for _, x := range m.tail {
+			tailBytes += x.size()
+		}
+		if m.numbered && len(m.tail) > 0 && (len(m.tail) >= m.window.Messages || tailBytes+e.size() > m.window.Bytes) {
+			return
+		}
+		m.queue = m.queue[1:]
+		m.sequence++
+		e.sequence = m.sequence
+		m.carry(e)
+		if m.numbered {
+			m.tail = append(m.tail, e)
+			m.sent++
+		}
+	}
+}
+
+func (m *model) carry(e *modelMessage) {
+	e.fate = "written"
+	if m.numbered {
+		m.got = append(m.got, fmt.Sprintf("%d gg:%s", e.sequence, e.text))
+	} else {
+		m.got = append(m.got, "gg:"+e.text)
+	}
+}
+
+func (m *model) ack(sequence int) {
+	if len(m.tail) == 0 || sequence < m.tail[0].sequence {
+		return
+	}
+	for len(m.tail) > 0 && m.tail[0].sequence <= sequence {
+		m.tail[0].fate = "acked"
+		m.tail = m.tail[1:]
+		m.sent = max(0, m.sent-1)
+	}
+	m.flush()
+}
+
+// receipts adds up what became of every message.
+func (m *model) receipts() map[string]int {
+	fates := map[string]int{}
+	for _, e := range m.all {
+		fate := e.fate
+		if fate == "" {
+			fate = "queued"
+			if m.phase == PhaseDetached {
+				fate = "queued_detached"
+			}
+		}
+		fates[fate]++
+	}
+	return fates
+}
+
+func receipts(t testing.TB, all []*Delivery) map[string]int {
+	fates := map[string]int{}
+	add := func(fate string, n int) {
+		if n > 0 {
+			fates[fate] += n
+		}
+	}
+	for _, d := range all {
+		r := d.Receipt()
+		sum(t, r)
+		add("queued", r.Queued)
+		add("queued_detached", r.QueuedDetached)
+		add("written", r.Written)
+		add("acked", r.Acked)
+		for _, x := range r.Dropped {
+			add(x.Reason.String(), x.Count)
+		}
+	}
+	return fates
+}
+
+// TestAConnectionDoesWhatTheModelDoes drives one connection and the model through the same random life: sends
+// under every policy, with ttl and keys, stalls, time, and for the numbered protocol acks, lost links, resumes
+// and takeovers.
+func TestAConnectionDoesWhatTheModelDoes(t *testing.T) {
+	for _, protocol := range []Protocol{routed{}, numbered{}} {
+		t.Run(protocol.Name(), func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				bubble(t, rt, func(t *testing.T) { live(t, rt, protocol) })
+			})
+		})
+	}
+}
+
+// broken is what a check in a bubble panics with.
+type broken string
+
+// bubble runs f in a synctest bubble inside a rapid check. rapid ends a run by a panic, which has to leave the
+// bubble, and tells failures apart by where they come from: one that was found is raised here, anything
+// else (rapid asking for a shorter run) goes on as it is.
+func bubble(t *testing.T, rt *rapid.T, f func(*testing.T)) {
+	var end any
+	synctest.Test(t, func(t *testing.T) {
+		defer func() { end = recover() }()
+		f(t)
+	})
+	if found, ok := end.(broken); ok {
+		rt.Fatal(string(found))
+	}
+	if end != nil {
+		panic(end)
+	}
+}
+
+func breakIf(wrong bool, format string, args ...any) {
+	if wrong {
+		panic(broken(fmt.Sprintf(format, args...)))
+	}
+}
+
+func live(t *testing.T, rt *rapid.T, protocol Protocol) {
+	_, isNumbered := protocol.(Numbered)
+	bounds := Bounds{Messages: rapid.IntRange(1, 6).Draw(rt, "messages"), Bytes: rapid.Int64Range(40, 200).Draw(rt, "bytes")}
+	window := Bounds{Messages: rapid.IntRange(1, 4).Draw(rt, "window"), Bytes: rapid.Int64Range(20, 200).Draw(rt, "window bytes")}
+	h := newHub(t)
+	h.config.Outbox, h.config.Window = bounds, window // below what Validate allows: small is where it gets tight
+	c := connectAs(t, h, protocol, "ann", "g")
+	m := &model{bounds: bounds, window: window, numbered: isNumbered, phase: PhaseAttached}
+	var sent []*Delivery
+	resume := func() {
+		token := c.link.token(t)
+		back, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
+		breakIf(err != nil || back != c.Connection, "resume: %v", err)
+		c.bind(t)
+		m.phase, m.stalled, m.sent, m.got = PhaseAttached, false, 0, nil
+		m.flush()
+	}
+	actions := map[string]func(*rapid.T){
+		"send": func(rt *rapid.T) {
+			if m.phase == PhaseClosed {
+				return
+			}
+			policy := rapid.SampledFrom([]Policy{CloseSlow, DropOldest, DropNewest, Conflate}).Draw(rt, "policy")
+			key, expires := "", time.Time{}
+			if policy == Conflate {
+				key = rapid.SampledFrom([]string{"x", "y"}).Draw(rt, "key")
+			}
+			if rapid.Bool().Draw(rt, "ttl") {
+				expires = time.Now().Add(time.Second)
+			}
+			text := fmt.Sprintf("%d%s", len(sent), "................................."[:rapid.IntRange(0, 30).Draw(rt, "pad")])
+			s := toGroup("g", text)
+			s.Policy, s.ConflationKey, s.Message.Expires = policy, key, expires
+			sent = append(sent, send(t, h, s))
+			m.push(text, key, policy, expires)
+		},
+		"stall": func(*rapid.T) {
+			if m.phase == PhaseAttached {
+				m.stalled = !m.stalled
+				c.link.stall(m.stalled)
+				m.flush()
+			}
+		},
+		"time": func(*rapid.T) {
+			time.Sleep(600 * time.Millisecond)
+		},
+	}
+	if isNumbered {
+		actions["ack"] = func(rt *rapid.T) {
+			if m.sequence == 0 || m.phase == PhaseClosed {
+				return
+			}
+			n := rapid.IntRange(1, m.sequence).Draw(rt, "sequence")
+			err := c.Ack(uint64(n))
+			breakIf(err != nil, "ack %d: %v", n, err)
+			m.ack(n)
+		}
+		actions["lose"] = func(*rapid.T) {
+			if m.phase == PhaseAttached {
+				c.lose()
+				m.phase = PhaseDetached
+			}
+		}
+		actions["resume"] = func(*rapid.T) {
+			if m.phase != PhaseClosed { // from attached it is a takeover
+				resume()
+			}
+		}
+	}
+	actions[""] = func(*rapid.T) {
+		info := c.Info()
+		breakIf(info.Phase != m.phase || m.phase != PhaseClosed && info.QueuedMessages != len(m.queue),
+			"phase %d with %d queued, model %d with %d", info.Phase, info.QueuedMessages, m.phase, len(m.queue))
+		diff := cmp.Diff(m.receipts(), receipts(t, sent))
+		breakIf(diff != "", "fates: %s", diff)
+		got := c.link.frames()
+		if isNumbered {
+			got = c.link.numberedFrames(t)
+		}
+		diff = cmp.Diff(m.got, got, equateEmpty)
+		breakIf(diff != "", "on the wire: %s", diff)
+		err := h.CheckInvariants()
+		breakIf(err != nil, "%v", err)
+	}
+	rt.Repeat(actions)
+	c.Close(NewClose(CauseBackend))
+	for _, d := range sent {
+		if r := d.Receipt(); r.Queued+r.QueuedDetached != 0 {
+			t.Errorf("queued at a closed connection: %+v", r)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package hub
+
+import "slices"
+
+// Bounds limits a queue: whichever is reached first.
+type Bounds struct {
+	Messages int
+	Bytes    int64
+}
+
+// outbox holds what a connection has not finished with, in order: first the tail, messages that have a
+// sequence id (they have left the queue, and wait to be written, or to be confirmed where the protocol has
+// acks), then the queue, messages that have none. Only the queue may be dropped from.
+//
+// The zero outbox is empty and holds no memory.
+type outbox struct {
+	entries   []*Envelope // entries[head:] are in it
+	head      int
+	tail      int // of them: numbered
+	tailBytes int64
+	bytes     int64 // of the queue
+}
+
+// outboxKept is the capacity that an emptied outbox keeps. Idle connections are the normal case: what a
+// burst needed is given back.
+const outboxKept = 8
+
+func (o *outbox) len() int           { return len(o.entries) - o.head }
+func (o *outbox) queued() int        { return o.len() - o.tail }
+func (o *outbox) at(i int) *Envelope { return o.entries[o.head+i] }
+func (o *outbox) live() []*Envelope  { return o.entries[o.head:] }
+func (o *outbox) queue() []*Envelope { return o.entries[o.head+o.tail:] }
+func (o *outbox) next() *Envelope    { return o.entries[o.head+o.tail] }
+func (o *outbox) full(b Bounds) bool { return o.queued() >= b.Messages || o.bytes >= b.Bytes }
+func (o *outbox) push(e *Envelope)   { o.entries = append(o.entries, e); o.bytes += e.size() }
+func (o *outbox) clear()             { *o = outbox{} }
+func (o *outbox) fits(e *Envelope, b Bounds) bool {
+	return o.queued() < b.Messages && o.bytes+e.size() <= b.Bytes
+}
+
+// find returns the index in the queue of the message with a conflation key, or -1.
+func (o *outbox) find(key string) int {
+	return slices.IndexFunc(o.queue(), func(e *Envelope) bool { return e.key == key })
+}
+
+// replace puts e in the place of the i-th message of the queue.
+func (o *outbox) replace(i int, e *Envelope) {
+	q := o.queue()
+	o.bytes += e.size() - q[i].size()
+	q[i] = e
+}
+
+// remove takes the i-th message out of the queue. The tail is the shorter part as a rule: it moves up.
+func (o *outbox) remove(i int) {
+	at := o.tail + i
+	live := o.live()
+	o.bytes -= live[at].size()
+	copy(live[1:at+1], live[:at])
+	live[0] = nil
+	o.advance(1)
+}
+
+// number moves the first message of the queue to the end of the tail.
+func (o *outbox) number() {
+	size := o.next().size()
+	o.tail++
+	o.bytes -= size
+	o.tailBytes += size
+}
+
+// release forgets the first n messages of the tail.
+func (o *outbox) release(n int) {
+	live := o.live()
+	for i := range n {
+		o.tailBytes -= live[i].size()
+		live[i] = nil
+	}
+	o.tail -= n
+	o.advance(n)
+}
+
+// advance moves the head over n entries that are gone, and gives memory back.
+func (o *outbox) advance(n int) {
+	o.head += n
+	switch {
+	case o.len() == 0:
+		o.head = 0
+		if cap(o.entries) > outboxKept {
+			o.entries = nil
+		} else {
+			o.entries = o.entries[:0]
+		}
+	case o.head >= outboxKept && o.head*2 >= len(o.entries):
+		n := copy(o.entries, o.entries[o.head:])
+		clear(o.entries[n:])
+		o.entries = o.entries[:n]
+		o.head = 0
+	}
+}

@@ -1,0 +1,122 @@
+package hub
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Phase is where a connection is in its life: connecting → attached ⇄ detached → closed.
+type Phase uint8
+
+const (
+	// PhaseConnecting: registered, its handshake is not finished. It can be sent to.
+	PhaseConnecting Phase = iota + 1
+	// PhaseAttached: it has a link.
+	PhaseAttached
+	// PhaseDetached: it has lost its link and waits to be resumed.
+	PhaseDetached
+	// PhaseClosed is final.
+	PhaseClosed
+)
+
+// Identity is what never changes in a connection.
+type Identity struct {
+	ID            ConnectionID
+	Namespace     string
+	User          string
+	Protocol      string
+	RemoteAddress string
+	Created       time.Time
+}
+
+// State is all that a connection is, apart from its link. It has no lock, clock or I/O of its own: every
+// change is an Op that goes through apply, so the stream of a connection's ops rebuilds its State. Moves,
+// watches and replication rest on that; a test holds it for every field.
+type State struct {
+	Identity
+
+	Phase      Phase
+	DetachedAt time.Time // of PhaseDetached
+	ResumeHash [32]byte  // SHA-256 of the token that resumes it; zero: it can't be
+	Close      Close     // of PhaseClosed
+
+	Groups []string // in the order of joining
+
+	Sequence uint64 // the sequence id given last; the first is 1
+	Acked    uint64 // the sequence id confirmed last: by the client, or by the kernel without acks
+	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
+}
+
+// OpKind says what an Op does.
+type OpKind uint8
+
+// The ops. Those with a field name use that field of Op.
+const (
+	OpAdmit    OpKind = iota + 1 // Identity: comes into being
+	OpAttach                     // ResumeHash: gets a link
+	OpDetach                     // At: loses its link, waits
+	OpJoin                       // Group
+	OpLeave                      // Group
+	OpPush                       // Envelope: to the end of the queue
+	OpConflate                   // Envelope, Index: in place of a queued message
+	OpDrop                       // Index, Reason: out of the queue
+	OpNumber                     // the head of the queue gets the next sequence id
+	OpAck                        // Sequence: confirmed up to it
+	OpClose                      // Close
+)
+
+// Op is one change of a State.
+type Op struct {
+	Kind       OpKind
+	Index      int // in the queue
+	Reason     DropReason
+	Sequence   uint64
+	Identity   *Identity
+	Envelope   *Envelope
+	Group      string
+	At         time.Time
+	ResumeHash [32]byte
+	Close      Close
+}
+
+// apply makes one change. The caller has checked that it is allowed; apply only carries it out.
+func (s *State) apply(op *Op) {
+	switch op.Kind {
+	case OpAdmit:
+		s.Identity, s.Phase = *op.Identity, PhaseConnecting
+	case OpAttach:
+		s.Phase, s.DetachedAt, s.ResumeHash = PhaseAttached, time.Time{}, op.ResumeHash
+	case OpDetach:
+		s.Phase, s.DetachedAt = PhaseDetached, op.At
+	case OpJoin:
+		s.Groups = append(s.Groups, op.Group)
+	case OpLeave:
+		i := slices.Index(s.Groups, op.Group)
+		s.Groups = slices.Delete(s.Groups, i, i+1)
+	case OpPush:
+		s.Outbox.push(op.Envelope)
+	case OpConflate:
+		s.Outbox.replace(op.Index, op.Envelope)
+	case OpDrop:
+		s.Outbox.remove(op.Index)
+	case OpNumber:
+		s.Sequence++
+		s.Outbox.number()
+	case OpAck:
+		s.Outbox.release(int(op.Sequence - s.Acked))
+		s.Acked = op.Sequence
+	case OpClose:
+		s.Phase, s.Close, s.Groups = PhaseClosed, op.Close, nil
+		s.Outbox.clear()
+	default:
+		panic(fmt.Sprintf("hub: unknown op %d", op.Kind))
+	}
+}
+
+// Sink sees what happens inside the hub: each op of each connection, after it was applied and in order.
+// Applied is called under the connection's lock: it must be quick, must not block, and must not call
+// the connection. op is only valid during the call.
+type Sink interface {
+	Applied(c *Connection, op *Op)
+}

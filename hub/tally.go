@@ -1,0 +1,187 @@
+package hub
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Wait says how far a message must have come, at every matched connection, before Delivery.Wait returns.
+type Wait uint8
+
+const (
+	// WaitNone: accepted.
+	WaitNone Wait = iota
+	// WaitQueued: in the outbox, or dropped.
+	WaitQueued
+	// WaitWritten: with the kernel, or dropped.
+	WaitWritten
+	// WaitAcked: confirmed by the client, or dropped, or written where there are no acks.
+	WaitAcked
+)
+
+// tally counts what becomes of one message at the connections that it matched.
+//
+// Invariant: at any moment each matched connection is in exactly one state. Each counter but detached only
+// grows, a connection is counted at most once in each, and what a later state implies is counted first
+// (written before acked). So a reader without a lock that reads in the order of receipt gets a sum that is
+// right: it never sees one connection twice, and what it sees in none is queued.
+type tally struct {
+	// Set before the message is pushed anywhere, constant from then on.
+	messageID string
+	matched   int32
+	unmatched *Unmatched
+
+	written    atomic.Int32
+	acked      atomic.Int32
+	notAckable atomic.Int32 // of written: no acks in the protocol
+	lost       atomic.Int32 // of written: the connection closed before the ack
+	detached   atomic.Int32 // queued at a connection without a link
+	dropped    [dropEnd]atomic.Int32
+
+	waiting atomic.Int32 // len(waiters), to be read without the lock
+	mu      sync.Mutex
+	waiters []waiter
+
+	pushed chan struct{} // closed when every outbox has it; nil unless a duplicate may wait for it
+}
+
+type waiter struct {
+	wait    Wait
+	reached chan struct{}
+}
+
+func (t *tally) wrote(ackable bool) {
+	if !ackable {
+		t.notAckable.Add(1)
+	}
+	t.written.Add(1)
+	t.notify()
+}
+
+func (t *tally) ack() { t.acked.Add(1); t.notify() }
+
+// lose says that a written message will never be confirmed.
+func (t *tally) lose() { t.lost.Add(1); t.notify() }
+
+func (t *tally) drop(r DropReason) { t.dropped[r].Add(1); t.notify() }
+
+func (t *tally) droppedInAll() int32 {
+	var n int32
+	for r := range t.dropped {
+		n += t.dropped[r].Load()
+	}
+	return n
+}
+
+// reached reports whether every matched connection has come as far as w.
+func (t *tally) reached(w Wait) bool {
+	switch w {
+	case WaitWritten:
+		return t.written.Load()+t.droppedInAll() >= t.matched
+	case WaitAcked:
+		return t.acked.Load()+t.lost.Load()+t.notAckable.Load()+t.droppedInAll() >= t.matched && t.reached(WaitWritten)
+	default:
+		return true
+	}
+}
+
+// notify wakes those whose wait is over. A waiter raises waiting before it looks at the counters, and the
+// counters were changed before waiting is looked at here: one of the two sees the other.
+func (t *tally) notify() {
+	if t.waiting.Load() == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiters = slices.DeleteFunc(t.waiters, func(w waiter) bool {
+		if !t.reached(w.wait) {
+			return false
+		}
+		close(w.reached)
+		return true
+	})
+	t.waiting.Store(int32(len(t.waiters)))
+}
+
+func (t *tally) wait(ctx context.Context, w Wait) {
+	if t.reached(w) {
+		return
+	}
+	mine := waiter{w, make(chan struct{})}
+	t.mu.Lock()
+	t.waiters = append(t.waiters, mine)
+	t.waiting.Store(int32(len(t.waiters)))
+	t.mu.Unlock()
+	t.notify()
+
+	select {
+	case <-mine.reached:
+	case <-ctx.Done():
+		t.mu.Lock()
+		t.waiters = slices.DeleteFunc(t.waiters, func(w waiter) bool { return w.reached == mine.reached })
+		t.waiting.Store(int32(len(t.waiters)))
+		t.mu.Unlock()
+	}
+}
+
+// DropCount is how many connections will not get a message for one reason.
+type DropCount struct {
+	Reason DropReason
+	Count  int
+}
+
+// Receipt is what became of one send, at the moment it was asked for:
+//
+//	Matched = Pending + Queued + QueuedDetached + Written + Acked + sum of Dropped
+type Receipt struct {
+	MessageID      string
+	Matched        int
+	Pending        int // of other hubs that have not answered
+	Queued         int
+	QueuedDetached int
+	Written        int
+	Acked          int
+	Dropped        []DropCount // reasons that occurred
+	NotAckable     int         // of Written
+	Duplicate      bool        // the request id was known: nothing was sent by this call
+	Unmatched      *Unmatched  // with Send.Detail
+}
+
+func (t *tally) receipt() Receipt {
+	r := Receipt{MessageID: t.messageID, Matched: int(t.matched), Unmatched: t.unmatched}
+	r.Acked = int(t.acked.Load())
+	r.NotAckable = int(t.notAckable.Load())
+	written := int(t.written.Load())
+	r.Written = written - r.Acked
+	r.Queued = r.Matched - written
+	for reason := DropClosed; reason < dropEnd; reason++ {
+		if n := int(t.dropped[reason].Load()); n > 0 {
+			r.Dropped = append(r.Dropped, DropCount{reason, n})
+			r.Queued -= n
+		}
+	}
+	// Last: a message leaves this state before it is counted in another. In between it counts as queued.
+	r.QueuedDetached = int(t.detached.Load())
+	r.Queued -= r.QueuedDetached
+	r.NotAckable = min(r.NotAckable, r.Written)
+	return r
+}
+
+// Delivery is one send on its way. Its methods may be called concurrently.
+type Delivery struct {
+	tally     *tally
+	wait      Wait
+	duplicate bool
+}
+
+// Wait returns when every matched connection has come as far as Send.Wait asked, or ctx is done.
+func (d *Delivery) Wait(ctx context.Context) { d.tally.wait(ctx, d.wait) }
+
+// Receipt tells what has become of the message by now.
+func (d *Delivery) Receipt() Receipt {
+	r := d.tally.receipt()
+	r.Duplicate = d.duplicate
+	return r
+}

@@ -1,0 +1,52 @@
+package hub
+
+// Target names connections: those that match any part of it at the moment of a call, less those that
+// match Except. The zero Target matches none.
+type Target struct {
+	Connections []string
+	Users       []string
+	Groups      []string
+	Everyone    bool
+	Except      Exclusion
+}
+
+// Exclusion is what a Target leaves out.
+type Exclusion struct {
+	Connections []string
+	Users       []string
+	Groups      []string
+}
+
+// Empty reports whether t names nothing. Except names nothing by itself.
+func (t *Target) Empty() bool {
+	return !t.Everyone && len(t.Connections) == 0 && len(t.Users) == 0 && len(t.Groups) == 0
+}
+
+func (e *Exclusion) empty() bool {
+	return len(e.Connections) == 0 && len(e.Users) == 0 && len(e.Groups) == 0
+}
+
+// Unmatched lists the names of a Target that matched no connection, before Except was applied.
+type Unmatched struct {
+	Connections []string
+	Users       []string
+	Groups      []string
+}
+
+// RouteKind says by which part of a Target a message reached a connection.
+type RouteKind uint8
+
+// A connection that matches several parts gets the first of these that it matches; among groups the
+// first in the order of the request.
+const (
+	RouteConnection RouteKind = iota + 1
+	RouteUser
+	RouteGroup
+	RouteEveryone
+)
+
+// Route is why a message reached a connection. Protocols show it.
+type Route struct {
+	Kind  RouteKind
+	Group string // of RouteGroup
+}

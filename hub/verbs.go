@@ -1,0 +1,171 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// Joined tells what Join changed: for each matched connection and each distinct group one of Added, Already,
+// Refused and Closed.
+type Joined struct {
+	Matched int
+	Added   int
+	Already int
+	Refused int // the connection is in MaxGroups groups
+	Closed  int // the connection closed meanwhile
+}
+
+// Join makes the connections that match members of the groups. Its changes are in force when it returns.
+func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
+	groups = distinct(groups)
+	matched := h.matching(namespace, t)
+	r := Joined{Matched: len(matched)}
+	for _, c := range matched {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		for _, g := range groups {
+			switch added, err := c.join(g); {
+			case errors.Is(err, ErrGroupLimit):
+				r.Refused++
+			case err != nil:
+				r.Closed++
+			case added:
+				r.Added++
+			default:
+				r.Already++
+			}
+		}
+	}
+	return r, nil
+}
+
+// Left tells what Leave changed.
+type Left struct {
+	Matched int
+	Removed int
+}
+
+// Leave takes the connections that match out of the groups, or with all out of every group. Its changes are
+// in force when it returns.
+func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []string, all bool) (Left, error) {
+	matched := h.matching(namespace, t)
+	r := Left{Matched: len(matched)}
+	for _, c := range matched {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		from := groups
+		if all {
+			from = c.Info().Groups
+		}
+		for _, g := range from {
+			if c.leave(g) {
+				r.Removed++
+			}
+		}
+	}
+	return r, nil
+}
+
+// Closed tells what CloseConnections did.
+type Closed struct {
+	Matched int
+	Closed  int // the others were closed already
+}
+
+// CloseConnections closes the connections that match. When more than max match, and max is not 0, it closes
+// none and returns ErrTooManyMatched.
+func (h *Hub) CloseConnections(ctx context.Context, namespace string, t *Target, how Close, max int) (Closed, error) {
+	matched := h.matching(namespace, t)
+	r := Closed{Matched: len(matched)}
+	if max > 0 && len(matched) > max {
+		return r, ErrTooManyMatched
+	}
+	for _, c := range matched {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		if c.Close(how) {
+			r.Closed++
+		}
+	}
+	return r, nil
+}
+
+// Connection tells how one connection is. Error: ErrConnectionNotFound.
+func (h *Hub) Connection(namespace, id string) (Info, error) {
+	c, err := h.connection(namespace, id)
+	if err != nil {
+		return Info{}, err
+	}
+	info := c.Info()
+	if info.Phase == PhaseClosed {
+		return Info{}, ErrConnectionNotFound
+	}
+	return info, nil
+}
+
+// Connections returns up to limit connections that match, behind a cursor, and the cursor for the next page;
+// the zero Cursor starts, and as a result says that there is no more. What matches all through is listed
+// exactly once.
+func (h *Hub) Connections(namespace string, t *Target, after Cursor, limit int) ([]Info, Cursor, error) {
+	var page []*Connection
+	var next Cursor
+	if ns := h.namespace(namespace); t.Everyone && t.Except.empty() && ns != nil {
+		page, next = ns.connections.page(after, limit)
+	} else {
+		page, next = pageOf(h.matching(namespace, t), after, limit)
+	}
+	infos := make([]Info, 0, len(page))
+	for _, c := range page {
+		if info := c.Info(); info.Phase != PhaseClosed {
+			infos = append(infos, info)
+		}
+	}
+	return infos, next, nil
+}
+
+// pageOf is table.page for connections that were found in another way.
+func pageOf(found []*Connection, after Cursor, limit int) ([]*Connection, Cursor) {
+	at := func(c *Connection) Cursor { return cursorOf(string(c.ID())) }
+	found = slices.DeleteFunc(found, func(c *Connection) bool { return at(c).compare(after) <= 0 })
+	slices.SortFunc(found, func(a, b *Connection) int { return at(a).compare(at(b)) })
+	if len(found) <= limit {
+		return found, Cursor{}
+	}
+	return found[:limit], at(found[limit-1])
+}
+
+// GroupInfo is a group at one moment.
+type GroupInfo struct {
+	Name    string
+	Members int
+}
+
+// Group tells how one group is. Error: ErrGroupNotFound.
+func (h *Hub) Group(namespace, name string) (GroupInfo, error) {
+	if ns := h.namespace(namespace); ns != nil {
+		if n := ns.groups.len(name); n > 0 {
+			return GroupInfo{name, n}, nil
+		}
+	}
+	return GroupInfo{}, ErrGroupNotFound
+}
+
+// Groups returns up to limit groups behind a cursor, and the cursor for the next page, as Connections does.
+func (h *Hub) Groups(namespace string, after Cursor, limit int) ([]GroupInfo, Cursor, error) {
+	ns := h.namespace(namespace)
+	if ns == nil {
+		return nil, Cursor{}, nil
+	}
+	page, next := ns.groups.sets.page(after, limit)
+	infos := make([]GroupInfo, 0, len(page))
+	for _, s := range page {
+		if n := ns.groups.len(s.name); n > 0 {
+			infos = append(infos, GroupInfo{s.name, n})
+		}
+	}
+	return infos, next, nil
+}
