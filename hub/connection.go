@@ -31,7 +31,7 @@ type Connection struct {
 	state       State
 	userEntry   *membership   // in namespace.users; nil when anonymous
 	memberships []*membership // in namespace.groups, parallel to state.Groups
-	link        Link          // nil but in PhaseAttached
+	link        Link          // nil but in PhaseAttached, and in PhaseClosed while it carries the rest
 	greeting    []byte        // what the link writes first; nil once taken
 	sent        uint64        // given to the link
 	linkWritten uint64        // reported by the link
@@ -108,6 +108,10 @@ func (c *Connection) Unbind(l Link, how Close) {
 		return
 	}
 	c.link = nil
+	if c.state.Phase == PhaseClosed {
+		c.endLocked()
+		return
+	}
 	if c.numbered == nil || !how.Cause.resumable() || c.hub.leaving() {
 		c.closeLocked(how)
 		return
@@ -117,9 +121,6 @@ func (c *Connection) Unbind(l Link, how Close) {
 	c.countDetachedLocked(+1)
 	c.startTimerLocked(c.hub.config.ResumeWindow, CauseResumeExpired)
 }
-
-// resumable reports whether a client may come back after a wire ended like this.
-func (c Cause) resumable() bool { return c == CauseLost || c == CausePingTimeout }
 
 // resumes reports whether token is the one that the last link was greeted with.
 func (c *Connection) resumes(token string) bool {
@@ -169,8 +170,9 @@ func (c *Connection) stopTimerLocked() {
 	}
 }
 
-// Close ends the connection: it matches nothing any more when Close returns, what it had not written is
-// dropped, and its client is told on the way out. It reports false if the connection was closed already.
+// Close ends the connection: it matches nothing any more when Close returns, and its client is told on the
+// way out. What is queued still goes out before that when a backend closes or the hub shuts down, as far as
+// the client takes it in time; otherwise it is dropped. It reports false if the connection was closed already.
 func (c *Connection) Close(how Close) bool {
 	c.mu.Lock()
 	open := c.state.Phase != PhaseClosed
@@ -195,16 +197,7 @@ func (c *Connection) closeLocked(how Close) Link {
 	if c.state.Phase == PhaseDetached {
 		c.countDetachedLocked(-1)
 	}
-	unwritten := c.unwrittenLocked()
-	for _, e := range c.state.Outbox.live()[:c.written-c.state.Acked] {
-		e.tally.lose()
-	}
-	for _, e := range unwritten {
-		e.tally.drop(DropClosed)
-	}
-	c.hub.metrics.dropped(DropClosed, len(unwritten))
 	c.hub.metrics.closed(how.Cause, c.protocol.Name())
-
 	c.applyLocked(Op{Kind: OpClose, Close: how})
 	for _, m := range c.memberships {
 		c.namespace.groups.remove(m)
@@ -216,9 +209,26 @@ func (c *Connection) closeLocked(how Close) Link {
 	}
 	c.namespace.connections.remove(string(c.state.ID))
 	c.hub.release(c.namespace)
+
 	link := c.link
-	c.link, c.greeting = nil, nil
+	if link == nil || !how.Cause.orderly() {
+		c.endLocked()
+	}
 	return link
+}
+
+// endLocked lets go of what a closed connection has not written.
+func (c *Connection) endLocked() {
+	unwritten := c.unwrittenLocked()
+	for _, e := range c.state.Outbox.live()[:c.written-c.state.Acked] {
+		e.tally.lose()
+	}
+	for _, e := range unwritten {
+		e.tally.drop(DropClosed)
+	}
+	c.hub.metrics.dropped(DropClosed, len(unwritten))
+	c.applyLocked(Op{Kind: OpEnd})
+	c.link, c.greeting = nil, nil
 }
 
 // Ended returns how the connection was closed, and whether it is.

@@ -160,7 +160,7 @@ func (c *Connection) tailFullLocked(e *Envelope) bool {
 	if c.numbered == nil || o.tail == 0 || o.tail < window.Messages && o.tailBytes+e.size() <= window.Bytes {
 		return false
 	}
-	if c.timer == nil {
+	if c.timer == nil && c.state.Phase == PhaseAttached {
 		c.startTimerLocked(c.hub.config.AckTimeout, CauseAckStuck)
 	}
 	return true
@@ -211,7 +211,7 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.state.Phase == PhaseClosed:
+	case c.state.Phase == PhaseClosed && c.link == nil:
 		return nil, ErrClosed
 	case c.numbered == nil || sequence > c.state.Sequence:
 		return nil, fmt.Errorf("%w: %d, sent up to %d", ErrAckForged, sequence, c.state.Sequence)

@@ -63,6 +63,7 @@ type memory struct {
 
 	mu      sync.Mutex
 	stalled bool
+	lingers bool // stays when it is closed, as a wire does whose client is slow
 	batch   Batch
 	wire    []byte
 	closed  []Close
@@ -83,9 +84,10 @@ func (l *memory) Flush() {
 func (l *memory) Close(how Close) {
 	l.mu.Lock()
 	l.closed = append(l.closed, how)
-	first := len(l.closed) == 1
+	first := len(l.closed) == 1 && !l.lingers
 	l.mu.Unlock()
 	if first {
+		l.Flush()
 		l.connection.Unbind(l, how)
 	}
 }

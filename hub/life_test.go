@@ -149,6 +149,28 @@ func TestCloseIsFinalAndHasOneCause(t *testing.T) {
 	}
 }
 
+func TestAnOrderlyCloseComesBehindWhatIsQueued(t *testing.T) {
+	for _, tc := range []struct {
+		cause   Cause
+		written int
+	}{{CauseBackend, 1}, {CauseShutdown, 1}, {CausePolicy, 0}} {
+		h := newHub(t)
+		c := connect(t, h, "", "g")
+		c.link.stall(true)
+		c.link.lingers = true
+		d := send(t, h, toGroup("g", "last words"))
+		c.Close(NewClose(tc.cause))
+		if r := send(t, h, toGroup("g", "after")).Receipt(); r.Matched != 0 {
+			t.Errorf("%v: a closing connection matches: %+v", tc.cause, r)
+		}
+		c.link.stall(false) // the wire has room at last
+		c.Unbind(c.link, NewClose(tc.cause))
+		if r := d.Receipt(); r.Written != tc.written || sum(t, r) != 1-tc.written {
+			t.Errorf("%v: %+v, want %d written", tc.cause, r, tc.written)
+		}
+	}
+}
+
 func TestClosingTooManyClosesNone(t *testing.T) {
 	h := newHub(t)
 	for range 3 {
@@ -181,11 +203,8 @@ func TestShutdownClosesEverybodyAndWaitsForTheLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t)
 		c := connectAs(t, h, numbered{}, "")
-		slow := connectAs(t, h, holding{}, "")
-		hold := &held{}
-		if err := slow.Bind(hold); err != nil {
-			t.Fatal(err)
-		}
+		slow := connect(t, h, "")
+		slow.link.lingers = true
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -194,7 +213,7 @@ func TestShutdownClosesEverybodyAndWaitsForTheLinks(t *testing.T) {
 		if diff := cmp.Diff([]Close{NewClose(CauseShutdown)}, c.link.closed); diff != "" {
 			t.Error(diff)
 		}
-		time.AfterFunc(time.Second, func() { slow.Unbind(hold, NewClose(CauseShutdown)) })
+		time.AfterFunc(time.Second, func() { slow.Unbind(slow.link, NewClose(CauseShutdown)) })
 		if err := h.Shutdown(t.Context()); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
@@ -206,15 +225,6 @@ func TestShutdownClosesEverybodyAndWaitsForTheLinks(t *testing.T) {
 		}
 	})
 }
-
-// held is a link whose wire outlives its Close.
-type (
-	held    struct{ _ int }
-	holding struct{ bare }
-)
-
-func (*held) Flush()      {}
-func (*held) Close(Close) {}
 
 func TestConfigNamesAllThatIsWrong(t *testing.T) {
 	bad := Config{NamespaceOverflow: map[string]Policy{"Bad Name": Conflate}}

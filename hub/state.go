@@ -63,7 +63,8 @@ const (
 	OpDrop                       // Index, Reason: out of the queue
 	OpNumber                     // the head of the queue gets the next sequence id
 	OpAck                        // Sequence: confirmed up to it
-	OpClose                      // Close
+	OpClose                      // Close: matches nothing any more; its link may still carry what is queued
+	OpEnd                        // lets go of what was not written
 )
 
 // Op is one change of a State.
@@ -108,6 +109,7 @@ func (s *State) apply(op *Op) {
 		s.Acked = op.Sequence
 	case OpClose:
 		s.Phase, s.Close, s.Groups = PhaseClosed, op.Close, nil
+	case OpEnd:
 		s.Outbox.clear()
 	default:
 		panic(fmt.Sprintf("hub: unknown op %d", op.Kind))

@@ -1,0 +1,187 @@
+package edge
+
+import (
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// webSocketVersion is the only version of the protocol (RFC 6455 §4.1).
+const webSocketVersion = "13"
+
+// connect turns a request into a link, or refuses it.
+//
+// Problem: a page may be sent to from the moment its `onopen` fires, so the connection must be registered
+// before the client gets the 101; but a handshake that fails must leave nothing behind.
+//
+// Outline: everything that can be wrong with the request is checked first. Then the hub registers the
+// connection, whose messages wait in its outbox; then the upgrade is answered; then a goroutine of the link's
+// own binds it, which writes what has waited, and reads. This goroutine is net/http's: it ends here, and with
+// it net/http's memory for the connection.
+func (s *Server) connect(w http.ResponseWriter, r *http.Request, namespace string) {
+	if !s.enter() {
+		s.refuse(w, r, refuse(reasonShuttingDown))
+		return
+	}
+	l, refused := s.admit(w, r, namespace)
+	switch {
+	case refused != nil:
+		s.goroutines.Done()
+		s.refuse(w, r, refused)
+	case l == nil:
+		s.goroutines.Done()
+		s.metrics.failed.Inc()
+	default:
+		s.metrics.accepted.Inc()
+		go func() {
+			defer s.goroutines.Done() // of enter
+			l.run()
+		}()
+	}
+}
+
+// admit checks, registers and upgrades. It returns nothing at all when the client went away meanwhile.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string) (*link, *refusal) {
+	if refused := s.check(r, namespace); refused != nil {
+		return nil, refused
+	}
+	client, refused := s.authenticate(r, namespace)
+	if refused != nil {
+		return nil, refused
+	}
+	offered := tokens(r.Header, "Sec-WebSocket-Protocol")
+	protocol, subprotocols := s.choose(offered)
+	c, err := s.config.Hub.Attach(r.Context(), hub.Admission{
+		Namespace:     namespace,
+		User:          client.user,
+		Groups:        client.groups,
+		Protocol:      protocol.Protocol,
+		RemoteAddress: r.RemoteAddr,
+	})
+	if err != nil {
+		return nil, s.refuseAttach(err)
+	}
+	l := s.upgrade(w, r, &upgrade{connection: c, protocol: protocol, subprotocols: subprotocols})
+	if l == nil {
+		c.Close(hub.NewClose(hub.CauseHandshake))
+	}
+	return l, nil
+}
+
+// check finds everything in a request that would make the upgrade fail.
+func (s *Server) check(r *http.Request, namespace string) *refusal {
+	if r.Method != http.MethodGet {
+		return refuse(reasonMethod)
+	}
+	if refused := s.checkOrigin(r); refused != nil {
+		return refused
+	}
+	if !hub.ValidNamespace(namespace) {
+		return refuse(reasonNamespace)
+	}
+	return checkUpgrade(r)
+}
+
+// checkUpgrade is RFC 6455 §4.2.1.
+func checkUpgrade(r *http.Request) *refusal {
+	keys := r.Header.Values("Sec-WebSocket-Key")
+	wrong := refuse(reasonNotUpgrade)
+	switch {
+	case !r.ProtoAtLeast(1, 1):
+		return wrong.because("want HTTP/1.1")
+	case !hasToken(r.Header, "Connection", "upgrade"), !hasToken(r.Header, "Upgrade", "websocket"):
+		return wrong
+	case r.Header.Get("Sec-WebSocket-Version") != webSocketVersion:
+		return wrong.because("want Sec-WebSocket-Version: 13")
+	case len(keys) != 1:
+		return wrong.because("want one Sec-WebSocket-Key")
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0]))
+	if err != nil || len(key) != 16 {
+		return wrong.because("want a Sec-WebSocket-Key of 16 bytes in base64")
+	}
+	return nil
+}
+
+// choose picks the protocol that the hub likes best of those that the client offers, and what the answer
+// says about it.
+func (s *Server) choose(offered []string) (*spoken, []string) {
+	for _, p := range s.protocols {
+		if slices.Contains(offered, p.Name()) {
+			return p, []string{p.Name()}
+		}
+	}
+	return s.plain, nil
+}
+
+func (s *Server) refuseAttach(err error) *refusal {
+	switch {
+	case errors.Is(err, hub.ErrShuttingDown):
+		return refuse(reasonShuttingDown)
+	case errors.Is(err, hub.ErrTooManyConnections):
+		return refuse(reasonHubFull)
+	case errors.Is(err, hub.ErrGroupLimit):
+		return refuse(reasonGroupLimit)
+	default:
+		s.config.Logger.Error("attach failed", slog.Any("error", err))
+		return refuse(reasonInternal)
+	}
+}
+
+// upgrade answers 101 and returns the link, or nil when that failed.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, u *upgrade) *link {
+	// The answer is written by Hijack, which also lifts the limit. What has no deadlines, as in
+	// some tests, has no limit.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.HandshakeTimeout))
+	u.ResponseWriter, u.server = w, s
+	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
+		Subprotocols:       u.subprotocols,
+		InsecureSkipVerify: true, // checkOrigin has done it, with our patterns
+		CompressionMode:    websocket.CompressionDisabled,
+		OnPongReceived:     u.pong,
+	})
+	if err != nil {
+		s.config.Logger.Debug("upgrade failed",
+			slog.Any("error", err), slog.String("remote_address", r.RemoteAddr))
+		if u.link != nil {
+			u.link.abort()
+		}
+		return nil
+	}
+	ws.SetReadLimit(s.config.MaxMessage)
+	u.link.ws = ws
+	return u.link
+}
+
+// hasToken reports whether a header lists a token, without regard to case.
+func hasToken(h http.Header, name, token string) bool {
+	return slices.ContainsFunc(tokens(h, name), func(t string) bool { return strings.EqualFold(t, token) })
+}
+
+// tokens splits a header that is a list (RFC 9110 §5.6.1), over all its lines.
+func tokens(h http.Header, name string) []string {
+	var list []string
+	for _, line := range h.Values(name) {
+		for t := range strings.SplitSeq(line, ",") {
+			if t = strings.TrimSpace(t); t != "" {
+				list = append(list, t)
+			}
+		}
+	}
+	return list
+}
+
+// isToken reports whether s is a token (RFC 9110 §5.6.2), as the name of a subprotocol must be.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
+		return c <= ' ' || c >= 0x7F || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	})
+}

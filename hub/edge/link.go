@@ -1,0 +1,293 @@
+package edge
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"bufio"
+
+	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/frame"
+)
+
+// maxPending bounds the control frames that wait for the end of a data frame that the client reads slowly:
+// eight pongs at least. More are dropped; a client must not rely on more than the newest (RFC 6455 §5.5.3).
+const maxPending = 1 << 10
+
+// link is a WebSocket that carries a connection.
+//
+// Problem: many goroutines have something to write: backends' sends, the read loop (pongs and closes, by
+// way of coder/websocket), the heartbeat, whoever closes. None may wait for a slow client, frames must not
+// be mixed, and a silent link may cost neither a goroutine nor a buffer.
+//
+// Invariants:
+//   - Bytes are written by one goroutine at a time: who holds mu, with writes that can't block; or, while
+//     writing is set, the link's writer, without mu.
+//   - Only whole batches and whole control frames are written, so the wire is at a frame boundary whenever
+//     neither is the case.
+//   - After a close frame nothing is written. closing is set before one is queued; then nothing is taken
+//     from the connection any more.
+//   - pending is not empty only while writing is set, or under mu.
+//   - Whoever adds something under mu calls pumpLocked, and the writer looks again, under mu, before
+//     it ends: no wake-up is lost.
+//
+// Outline: pumpLocked writes what there is; what the socket does not take goes to the writer, which ends when
+// there is nothing left. run reads, decides how the link ended, and tells the connection. Four files: this one
+// is what the hub sees, and writing; wire.go is what coder/websocket sees; reader.go reads; output.go is
+// one write.
+type link struct {
+	// Static after newLink, or after upgrade.
+	server     *Server
+	connection *hub.Connection
+	protocol   *spoken
+	conn       net.Conn
+	raw        syscall.RawConn // of conn; nil: it must be written to by a writer
+	ws         *websocket.Conn
+	buffered   *bufio.Reader // what ws reads from; reads from wire
+
+	inbound // owned by the read loop
+
+	heard  atomic.Int64 // Server.now when the client last showed life
+	pinged atomic.Int64 // Server.now of the ping that has no pong yet; 0: none
+
+	beat beat // guarded by heartbeat.mu
+
+	mu        sync.Mutex
+	writing   bool        // the writer runs
+	pending   []byte      // control frames that wait for a frame boundary
+	closing   bool        // a close frame is queued or written, or there is nobody to write to
+	broken    bool        // a write failed: nothing is written any more
+	decided   bool        // how is known
+	how       hub.Close   // why the link ends
+	ownCode   uint16      // of the close frame that coder/websocket wrote; 0: none
+	readEnded bool        // coder/websocket is through with the wire
+	parting   parting     // what follows once all is written
+	parted    bool        // it has followed
+	limit     *time.Timer // ends a close that takes too long; nil: none runs
+}
+
+// parting is what ends the socket after the last byte was written.
+type parting uint8
+
+const (
+	// partLater: the read loop still waits for the client's close.
+	partLater parting = iota
+	// partHangUp closes the socket: the client has said goodbye, or is gone.
+	partHangUp
+	// partLinger closes the sending half only: the client may still be sending, and a socket closed with
+	// unread bytes sends a reset, which can destroy the close frame before the client reads it.
+	partLinger
+)
+
+var _ hub.Link = (*link)(nil)
+
+func newLink(s *Server, c *hub.Connection, p *spoken, conn net.Conn) *link {
+	l := &link{server: s, connection: c, protocol: p, conn: conn, raw: rawSocket(conn)}
+	if tcp, ok := bare(conn).(*net.TCPConn); ok {
+		// The heartbeat finds dead peers. The kernel's probes, every 15 s, would only keep phones awake.
+		_ = tcp.SetKeepAlive(false)
+	}
+	l.hear()
+	return l
+}
+
+// bare returns the connection below TLS.
+func bare(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return conn
+}
+
+// Flush writes what the connection has for the wire. See hub.Link.
+func (l *link) Flush() {
+	l.mu.Lock()
+	l.pumpLocked()
+	l.unlock()
+}
+
+// Close says goodbye behind what is being written, and ends the link when the client has answered, at the
+// latest after CloseTimeout. See hub.Link.
+func (l *link) Close(how hub.Close) {
+	l.mu.Lock()
+	if l.closing {
+		l.mu.Unlock()
+		return
+	}
+	l.closing, l.decided, l.how = true, true, how
+	if how.Code == 0 {
+		l.mu.Unlock()
+		l.abort()
+		return
+	}
+	l.sayCloseLocked(how)
+	l.unlock()
+}
+
+// sayCloseLocked queues a close frame and gives the client its time to read and answer it.
+func (l *link) sayCloseLocked(how hub.Close) {
+	l.pending = frame.AppendClose(l.pending, how.Code, how.Reason)
+	l.limitLocked()
+	l.pumpLocked()
+}
+
+func (l *link) limitLocked() {
+	if l.limit == nil {
+		l.limit = time.AfterFunc(l.server.config.CloseTimeout, l.abort)
+	}
+}
+
+// ping asks a silent client for a sign of life.
+func (l *link) ping() {
+	now := l.server.now()
+	l.mu.Lock()
+	defer l.unlock()
+	if l.controlLocked(frame.Append(nil, frame.Ping, binary.BigEndian.AppendUint64(nil, uint64(now)))) {
+		l.pinged.Store(int64(now))
+		l.server.metrics.pings.Inc()
+	}
+}
+
+// pong takes the payload of a pong. Only the answer to the newest ping counts: a client may send pongs
+// unasked (RFC 6455 §5.5.3), and with any payload.
+func (l *link) pong(payload []byte) {
+	if len(payload) != 8 {
+		return
+	}
+	sent := int64(binary.BigEndian.Uint64(payload))
+	if sent != 0 && l.pinged.CompareAndSwap(sent, 0) {
+		l.connection.SetRoundTrip(l.server.now() - time.Duration(sent))
+	}
+}
+
+// hear notes a sign of life.
+func (l *link) hear() { l.heard.Store(int64(l.server.now())) }
+
+// controlLocked writes or queues a whole control frame other than close, and reports false if it is dropped.
+func (l *link) controlLocked(f []byte) bool {
+	if l.closing || len(l.pending)+len(f) > maxPending {
+		return false
+	}
+	l.pending = append(l.pending, f...)
+	l.pumpLocked()
+	return true
+}
+
+// pumpLocked writes what there is as far as the socket takes it at once, and leaves the rest to the writer.
+func (l *link) pumpLocked() {
+	if l.writing || l.broken || l.closing && len(l.pending) == 0 {
+		return
+	}
+	o := newOutput(l)
+	for tries := inlineWrites; l.nextLocked(o); tries-- {
+		if l.raw == nil || tries == 0 {
+			l.handOverLocked(o)
+			return
+		}
+		done, err := o.try(l.raw)
+		if err != nil {
+			l.breakLocked()
+			break
+		}
+		if !done {
+			l.handOverLocked(o)
+			return
+		}
+		l.server.metrics.inline.Inc()
+	}
+	o.free()
+}
+
+// nextLocked puts into o what is to be written next: control frames first, so that a pong waits for one batch
+// at most. It reports false when there is nothing.
+func (l *link) nextLocked(o *output) bool {
+	switch {
+	case l.broken:
+		return false
+	case len(l.pending) > 0:
+		o.frames(l.pending)
+		l.pending = nil
+		return true
+	case l.closing:
+		return false
+	case l.connection.Take(l, &o.batch, maxBatch):
+		o.taken()
+		return true
+	default:
+		return false
+	}
+}
+
+// handOverLocked starts the writer. The goroutine of the read loop is counted, so the count can't be zero.
+func (l *link) handOverLocked(o *output) {
+	l.writing = true
+	l.server.goroutines.Go(func() { l.write(o) })
+}
+
+// write is the writer: it runs while there is something to write that the socket does not take at once.
+func (l *link) write(o *output) {
+	defer o.free()
+	for {
+		l.server.metrics.async.Inc()
+		err := o.write(l.conn, l.raw)
+		l.mu.Lock()
+		if err != nil {
+			l.breakLocked()
+		}
+		if !l.nextLocked(o) {
+			l.writing = false
+			l.unlock()
+			return
+		}
+		l.mu.Unlock()
+	}
+}
+
+// breakLocked notes that the socket takes nothing any more. The read loop will find out by itself and may yet
+// find the client's close frame among what has come in; but it gets no longer than a close.
+func (l *link) breakLocked() {
+	l.broken, l.closing, l.pending = true, true, nil
+	l.limitLocked()
+}
+
+// unlock ends a critical section, and ends the socket if the last byte is written and the read loop has
+// decided how to part.
+func (l *link) unlock() {
+	p := partLater
+	if l.closing && !l.writing && !l.parted {
+		p = l.parting
+		l.parted = p != partLater
+	}
+	l.mu.Unlock()
+	switch p {
+	case partHangUp:
+		_ = l.conn.Close() // under TLS with a goodbye, which takes 5 s at most; only the read loop and the writer get here
+	case partLinger:
+		half, ok := l.conn.(interface{ CloseWrite() error })
+		if !ok || half.CloseWrite() != nil {
+			l.abort()
+		}
+	case partLater:
+	}
+}
+
+// abort ends the socket at once. It never blocks.
+func (l *link) abort() {
+	conn := bare(l.conn)
+	l.mu.Lock()
+	stuck := l.writing
+	l.mu.Unlock()
+	if tcp, ok := conn.(*net.TCPConn); ok && stuck {
+		// The client does not read. Without this the kernel would keep what it has for it, up to some MB,
+		// and try for minutes.
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}

@@ -1,0 +1,274 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// inbound is what the read loop keeps.
+type inbound struct {
+	early     []byte // came with the request; read first
+	inMessage bool   // the header of a message was read, its end was not
+	timed     bool   // the deadline of MessageTimeout is set
+	readErr   error  // of the socket, the last one
+}
+
+// run is the life of a link, from the 101 to the closed socket. It returns when nothing of it is left but,
+// for a moment, a writer that finds the socket closed.
+func (l *link) run() {
+	l.server.metrics.links.Inc()
+	bound := l.connection.Bind(l) == nil
+	if !bound {
+		// The connection was closed during the handshake: by a backend, or because the hub leaves.
+		l.Close(hub.NewClose(hub.CauseShutdown))
+	}
+	l.server.heartbeat.add(l)
+
+	how := l.part(l.readLoop())
+	if bound {
+		l.connection.Unbind(l, how)
+	}
+	_ = l.ws.CloseNow() // or its finalizer would keep it; after this it touches the wire no more
+	l.discard()
+
+	l.server.heartbeat.remove(l)
+	l.mu.Lock()
+	if l.limit != nil {
+		l.limit.Stop()
+	}
+	l.mu.Unlock()
+	_ = l.conn.Close()
+	l.server.metrics.links.Dec()
+}
+
+// readLoop hands messages to the protocol until the link ends, and says why.
+func (l *link) readLoop() error {
+	for {
+		// A context that can't be cancelled: others cost a timer for each read.
+		kind, r, err := l.ws.Reader(context.Background())
+		if err != nil {
+			return err
+		}
+		if err := l.receive(payloadKind(kind), r); err != nil {
+			return err
+		}
+	}
+}
+
+func payloadKind(t websocket.MessageType) hub.PayloadKind {
+	if t == websocket.MessageText {
+		return hub.Text
+	}
+	return hub.Binary
+}
+
+// receive reads one message and hands it on, unless the link is closing: then it only waits for the
+// client's close frame.
+func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
+	m := messages.Get().(*message)
+	defer m.free()
+
+	l.inMessage = true
+	err = m.read(kind, r, l.buffered.Buffered)
+	l.inMessage = false
+	if l.timed {
+		l.timed = false
+		l.setReadDeadline(time.Time{})
+	}
+	if err != nil || l.isClosing() {
+		return err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			l.server.config.Logger.Error("protocol panicked",
+				slog.String("protocol", l.protocol.Name()), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			err = &Violation{hub.NewClose(hub.CauseInternal)}
+		}
+	}()
+	return l.failed(l.protocol.receive(l.connection, kind, m.bytes))
+}
+
+// failed turns an error of a protocol into what ends the link.
+func (l *link) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*Violation](err); ok {
+		return err
+	}
+	if errors.Is(err, hub.ErrClosed) { // closed by the hub meanwhile; how is known
+		return nil
+	}
+	l.server.config.Logger.Error("protocol failed",
+		slog.String("protocol", l.protocol.Name()), slog.Any("error", err))
+	return &Violation{hub.NewClose(hub.CauseInternal)}
+}
+
+func (l *link) isClosing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing
+}
+
+// part decides how the link ended, says so to the client if that is still to be done, and returns it.
+func (l *link) part(err error) hub.Close {
+	l.mu.Lock()
+	defer l.unlock()
+	how, there := l.decideLocked(err)
+	l.how, l.decided = how, true
+	l.parting = partHangUp
+	if there {
+		l.parting = partLinger
+	}
+	l.limitLocked()
+	if !l.closing && there {
+		l.closing = true
+		l.sayCloseLocked(how)
+	}
+	l.closing = true
+	return how
+}
+
+// decideLocked finds the one reason why the link ended, and whether the client may still be there, sending.
+func (l *link) decideLocked(err error) (how hub.Close, there bool) {
+	closed, byClient := errors.AsType[websocket.CloseError](err)
+	late := errors.Is(l.readErr, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+	gone := l.readErr != nil && !late
+	there = !byClient && !gone
+
+	violation, isViolation := errors.AsType[*Violation](err)
+	switch {
+	case l.decided:
+		return l.how, there
+	case isViolation:
+		return violation.Close, there
+	case byClient && !utf8.ValidString(closed.Reason):
+		return badReason, there
+	case byClient:
+		return hub.Close{Cause: hub.CauseClient, Code: uint16(closed.Code), Reason: closed.Reason}, there
+	case l.ownCode != 0:
+		return closeOf(l.ownCode), there
+	case late:
+		return hub.NewClose(hub.CauseSlowMessage), there
+	case gone, l.broken:
+		return hub.NewClose(hub.CauseLost), false
+	default:
+		// What coder/websocket gives up on without a word: a frame without a mask, a length below zero.
+		return hub.NewClose(hub.CauseProtocol), there
+	}
+}
+
+// closeOf is the close whose code coder/websocket chose for what a client did.
+func closeOf(code uint16) hub.Close {
+	switch websocket.StatusCode(code) {
+	case websocket.StatusMessageTooBig:
+		return hub.NewClose(hub.CauseTooBig)
+	case websocket.StatusInvalidFramePayloadData:
+		return hub.NewClose(hub.CauseInvalidText)
+	default:
+		return hub.NewClose(hub.CauseProtocol)
+	}
+}
+
+// discard reads on until the socket has ended: the client hangs up, parting or the limit closes it.
+func (l *link) discard() {
+	_ = l.conn.SetReadDeadline(time.Time{}) // wire.Close had set it
+	m := messages.Get().(*message)
+	defer m.free()
+	b := m.bytes[:cap(m.bytes)]
+	for {
+		if _, err := l.conn.Read(b); err != nil {
+			return
+		}
+	}
+}
+
+const (
+	// messageBuffer is what a pooled message starts with; it grows as bytes come in, never by what a
+	// header announces.
+	messageBuffer = 4 << 10
+	// messageKept is the largest buffer that goes back into the pool.
+	messageKept = 64 << 10
+	// eagerText is how much of a text message is checked byte by byte as it arrives. Beyond it a read
+	// waits for a piece of eagerPiece, to save system calls.
+	eagerText  = 4 << 10
+	eagerPiece = 16 << 10
+)
+
+// message is a message of a client while it comes in.
+type message struct {
+	bytes []byte
+}
+
+var messages = sync.Pool{New: func() any { return &message{make([]byte, 0, messageBuffer)} }}
+
+func (m *message) free() {
+	if cap(m.bytes) > messageKept {
+		return
+	}
+	m.bytes = m.bytes[:0]
+	messages.Put(m)
+}
+
+// read reads a message to its end. Text is checked on the way: the first byte that can't be UTF-8 ends it
+// with a Violation (RFC 6455 §8.1). buffered tells how many bytes can be read without waiting.
+func (m *message) read(kind hub.PayloadKind, r io.Reader, buffered func() int) error {
+	m.bytes = m.bytes[:0]
+	checked := 0 // of bytes, whole characters
+	for {
+		if len(m.bytes) == cap(m.bytes) {
+			m.bytes = append(m.bytes, 0)[:len(m.bytes)]
+		}
+		room := m.bytes[len(m.bytes):cap(m.bytes)]
+		if kind == hub.Text {
+			// coder/websocket fills what it is given, so ask for no more than is there.
+			piece := max(1, buffered())
+			if len(m.bytes) >= eagerText {
+				piece = eagerPiece
+			}
+			room = room[:min(len(room), piece)]
+		}
+		n, err := r.Read(room)
+		m.bytes = m.bytes[:len(m.bytes)+n]
+		if kind == hub.Text {
+			whole, ok := validPrefix(m.bytes[checked:])
+			checked += whole
+			if !ok || errors.Is(err, io.EOF) && checked != len(m.bytes) {
+				return &Violation{hub.NewClose(hub.CauseInvalidText)}
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read message: %w", err)
+		}
+	}
+}
+
+// validPrefix returns how many bytes at the start of p are whole characters, if all the rest may be the
+// beginning of one more; otherwise it reports false.
+func validPrefix(p []byte) (int, bool) {
+	n := len(p)
+	for back := 1; back < utf8.UTFMax && back <= len(p); back++ {
+		if tail := p[len(p)-back:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				n -= back
+			}
+			break
+		}
+	}
+	return n, utf8.Valid(p[:n])
+}

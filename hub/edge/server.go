@@ -1,0 +1,161 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	// maxHeaderBytes bounds a request's header. A browser's is under 4 KiB; the rest is room for a token
+	// with many groups.
+	maxHeaderBytes = 16 << 10
+	// idleTimeout is how long a kept-alive HTTP connection may wait for its next request.
+	idleTimeout = 60 * time.Second
+	// responseTimeout is how long an answer other than an upgrade may take: the page, over a slow phone.
+	responseTimeout = 30 * time.Second
+)
+
+// Server is the hub's side towards clients. All methods may be called concurrently.
+type Server struct {
+	// Static after New.
+	config    Config
+	plain     *spoken
+	protocols []*spoken
+	metrics   *metrics
+	heartbeat *heartbeat
+	http      *http.Server
+	started   time.Time
+
+	// Handshakes under way, links, their writers and the heartbeat. Handshakes enter under mu; the others are
+	// added by who is counted already.
+	goroutines sync.WaitGroup
+
+	mu      sync.Mutex
+	closing bool
+}
+
+// New returns a server that serves nobody yet. It starts no goroutine.
+func New(c Config) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("edge config: %w", err)
+	}
+	s := &Server{config: c, metrics: newMetrics(c.Metrics), started: time.Now()}
+	s.plain = s.metrics.spoken(c.Plain)
+	for _, p := range c.Protocols {
+		s.protocols = append(s.protocols, s.metrics.spoken(p))
+	}
+	s.heartbeat = newHeartbeat(s)
+
+	var http1 http.Protocols
+	http1.SetHTTP1(true) // an upgrade needs HTTP/1.1
+	s.http = &http.Server{
+		Handler:           s.Handler(),
+		Protocols:         &http1,
+		ReadHeaderTimeout: c.HandshakeTimeout,
+		ReadTimeout:       c.HandshakeTimeout,
+		WriteTimeout:      responseTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Handler returns what Serve serves: the clients' endpoints, and the page.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.route) }
+
+// Serve accepts clients until Shutdown, and then returns nil. Links write fastest on connections that are
+// bare *net.TCPConn.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve clients: %w", err)
+	}
+	return nil
+}
+
+// Shutdown at once stops accepting and refuses handshakes (503), and then waits until every link has ended.
+// It does not end them: the connections are the hub's to close, so call Hub.Shutdown at the same time or
+// before. When ctx is done first, the sockets that are left are closed without goodbye, and the error is
+// that of ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close() // err says already that it was not clean
+	}
+	ended := make(chan struct{})
+	go func() {
+		s.goroutines.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+		s.heartbeat.abortAll()
+		<-ended
+		return ctx.Err()
+	}
+}
+
+// enter counts a handshake, and the link that it becomes, so that Shutdown waits for it. It reports false
+// when it is too late. The goroutine that ends it calls goroutines.Done.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closing {
+		s.goroutines.Add(1)
+	}
+	return !s.closing
+}
+
+// now is the time since the server was made: a monotonic clock that fits an atomic.
+func (s *Server) now() time.Duration { return time.Since(s.started) }
+
+// The clients' endpoints.
+const (
+	pathHubs    = "/client/hubs/" // a namespace follows
+	pathClients = "/client/"      // ours with all below, so that a mistyped endpoint is not a page
+	pathShort   = "/ws"           // of the default namespace
+)
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	namespace, client := strings.CutPrefix(r.URL.Path, pathHubs)
+	if r.URL.Path == pathShort {
+		namespace, client = hub.DefaultNamespace, true
+	}
+	known := client && namespace != "" && !strings.Contains(namespace, "/")
+	switch refused := s.checkHost(r); {
+	case refused != nil:
+		s.refuse(w, r, refused)
+	case known:
+		s.connect(w, r, strings.ToLower(namespace))
+	case s.config.Page != nil && !strings.HasPrefix(r.URL.Path, pathClients):
+		s.config.Page.ServeHTTP(w, r)
+	default:
+		s.refuse(w, r, refuse(reasonNotFound))
+	}
+}
+
+// refuse answers, counts and logs. The path is logged, never the query: it may hold a token.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {
+	s.metrics.refused[why.reason].Inc()
+	s.config.Logger.Debug("handshake refused",
+		slog.String("reason", reasons[why.reason].label),
+		slog.String("detail", why.detail),
+		slog.String("path", r.URL.Path),
+		slog.String("remote_address", r.RemoteAddr))
+	why.write(w)
+}

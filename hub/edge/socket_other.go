@@ -1,0 +1,16 @@
+//go:build !unix
+
+package edge
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// rawSocket: only Unix has sockets that can be written to without waiting. Links write by goroutines.
+func rawSocket(net.Conn) syscall.RawConn { return nil }
+
+func writeSocket(uintptr, []byte) (n int, blocked bool, err error) {
+	return 0, false, errors.ErrUnsupported
+}

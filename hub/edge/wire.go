@@ -1,0 +1,101 @@
+package edge
+
+import (
+	"net"
+	"time"
+	"unicode/utf8"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/frame"
+)
+
+// wire is the link as coder/websocket sees it: the net.Conn that it reads frames from, and writes control
+// frames to. Nobody uses its Write or Writer for data.
+type wire link
+
+var _ net.Conn = (*wire)(nil)
+
+// Read is called by the read loop only.
+func (w *wire) Read(b []byte) (int, error) {
+	l := (*link)(w)
+	if len(l.early) > 0 {
+		n := copy(b, l.early)
+		if l.early = l.early[n:]; len(l.early) == 0 {
+			l.early = nil
+		}
+		l.hear()
+		return n, nil
+	}
+	if l.inMessage && !l.timed {
+		// Most messages are in the buffer whole when their header is read, and never get here.
+		l.timed = true
+		l.setReadDeadline(time.Now().Add(l.server.config.MessageTimeout))
+	}
+	n, err := l.conn.Read(b)
+	if n > 0 {
+		l.hear()
+	}
+	if err != nil {
+		l.readErr = err
+	}
+	return n, err
+}
+
+// setReadDeadline does nothing once coder/websocket has closed the wire, so that it can't undo that.
+func (l *link) setReadDeadline(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.readEnded {
+		_ = l.conn.SetReadDeadline(t) // fails on a closed connection, as Read will
+	}
+}
+
+// Write takes one whole control frame: a pong, the answer to a close, or a close for what the client did
+// wrong. It never blocks and never fails: what can't be written ends the link in another way.
+func (w *wire) Write(b []byte) (int, error) {
+	l := (*link)(w)
+	l.mu.Lock()
+	defer l.unlock()
+	if frame.OpcodeOf(b[0]) != frame.Close {
+		l.controlLocked(b)
+		return len(b), nil
+	}
+	if l.closing {
+		return len(b), nil // one close frame is enough
+	}
+	l.closing = true
+	how := hub.Close{Cause: hub.CauseProtocol}
+	how.Code, how.Reason, _ = frame.ParseClose(b)
+	if !utf8.ValidString(how.Reason) { // the client's own, sent back; RFC 6455 §8.1
+		how = badReason
+	}
+	l.ownCode = how.Code
+	l.sayCloseLocked(how)
+	return len(b), nil
+}
+
+// badReason is how a link ends whose client's close frame has a reason that is not text.
+var badReason = hub.Close{
+	Cause:  hub.CauseInvalidText,
+	Code:   hub.NewClose(hub.CauseInvalidText).Code,
+	Reason: "close reason is not UTF-8",
+}
+
+// Close says that coder/websocket is through. It wakes a Read, for which coder/websocket would wait forever,
+// and leaves the socket alone: its own close frame may still have to be written.
+func (w *wire) Close() error {
+	l := (*link)(w)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readEnded = true
+	return l.conn.SetReadDeadline(past)
+}
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+func (w *wire) LocalAddr() net.Addr              { return w.conn.LocalAddr() }
+func (w *wire) RemoteAddr() net.Addr             { return w.conn.RemoteAddr() }
+func (w *wire) SetDeadline(time.Time) error      { return nil } // the link sets them; nobody else does
+func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
