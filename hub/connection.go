@@ -50,7 +50,7 @@ func (c *Connection) Identity() Identity { return c.state.Identity }
 func (c *Connection) applyLocked(op Op) {
 	c.state.apply(&op)
 	if c.hub.config.Sink != nil {
-		c.hub.config.Sink.Applied(c, &op)
+		c.hub.config.Sink.Applied(c, op)
 	}
 }
 

@@ -12,11 +12,11 @@ import (
 // replica rebuilds a State from the ops that a sink sees.
 type replica struct{ states map[ConnectionID]*State }
 
-func (r *replica) Applied(c *Connection, op *Op) {
+func (r *replica) Applied(c *Connection, op Op) {
 	if op.Kind == OpAdmit {
 		r.states[op.Identity.ID] = &State{}
 	}
-	r.states[c.ID()].apply(op)
+	r.states[c.ID()].apply(&op)
 }
 
 // TestStateIsTheSumOfItsOps lives through everything that changes a State. At every step the replica must

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"log/slog"
@@ -31,20 +32,16 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, namespace strin
 		s.refuse(w, r, refuse(reasonShuttingDown))
 		return
 	}
+	defer s.goroutines.Done()
 	l, refused := s.admit(w, r, namespace)
 	switch {
 	case refused != nil:
-		s.goroutines.Done()
 		s.refuse(w, r, refused)
 	case l == nil:
-		s.goroutines.Done()
 		s.metrics.failed.Inc()
 	default:
 		s.metrics.accepted.Inc()
-		go func() {
-			defer s.goroutines.Done() // of enter
-			l.run()
-		}()
+		s.goroutines.Go(l.run)
 	}
 }
 
@@ -69,9 +66,10 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string)
 	if err != nil {
 		return nil, s.refuseAttach(err)
 	}
-	l := s.upgrade(w, r, &upgrade{connection: c, protocol: protocol, subprotocols: subprotocols})
-	if l == nil {
+	l := newLink(s, c, protocol)
+	if !l.upgrade(w, r, subprotocols) {
 		c.Close(hub.NewClose(hub.CauseHandshake))
+		return nil, nil
 	}
 	return l, nil
 }
@@ -136,29 +134,26 @@ func (s *Server) refuseAttach(err error) *refusal {
 	}
 }
 
-// upgrade answers 101 and returns the link, or nil when that failed.
-func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, u *upgrade) *link {
-	// The answer is written by Hijack, which also lifts the limit. What has no deadlines, as in
-	// some tests, has no limit.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.HandshakeTimeout))
-	u.ResponseWriter, u.server = w, s
-	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
-		Subprotocols:       u.subprotocols,
+// upgrade answers 101, and reports false when that failed.
+func (l *link) upgrade(w http.ResponseWriter, r *http.Request, subprotocols []string) bool {
+	config := &l.server.config
+	// The answer is written when the socket is hijacked, which lifts the deadline. A writer that has none
+	// is a test's.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(config.HandshakeTimeout))
+	ws, err := websocket.Accept(&upgrade{w, l}, r, &websocket.AcceptOptions{
+		Subprotocols:       subprotocols,
 		InsecureSkipVerify: true, // checkOrigin has done it, with our patterns
 		CompressionMode:    websocket.CompressionDisabled,
-		OnPongReceived:     u.pong,
+		OnPongReceived:     func(_ context.Context, payload []byte) { l.pong(payload) },
 	})
 	if err != nil {
-		s.config.Logger.Debug("upgrade failed",
+		config.Logger.Debug("upgrade failed",
 			slog.Any("error", err), slog.String("remote_address", r.RemoteAddr))
-		if u.link != nil {
-			u.link.abort()
-		}
-		return nil
+		return false
 	}
-	ws.SetReadLimit(s.config.MaxMessage)
-	u.link.ws = ws
-	return u.link
+	ws.SetReadLimit(config.MaxMessage)
+	l.ws = ws
+	return true
 }
 
 // hasToken reports whether a header lists a token, without regard to case.

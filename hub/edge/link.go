@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bufio"
 	"crypto/tls"
 	"encoding/binary"
 	"net"
@@ -8,8 +9,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"bufio"
 
 	"github.com/coder/websocket"
 
@@ -43,14 +42,16 @@ const maxPending = 1 << 10
 // is what the hub sees, and writing; wire.go is what coder/websocket sees; reader.go reads; output.go is
 // one write.
 type link struct {
-	// Static after newLink, or after upgrade.
+	// Static after newLink.
 	server     *Server
 	connection *hub.Connection
 	protocol   *spoken
-	conn       net.Conn
-	raw        syscall.RawConn // of conn; nil: it must be written to by a writer
-	ws         *websocket.Conn
-	buffered   *bufio.Reader // what ws reads from; reads from wire
+
+	// Static after upgrade.
+	conn     net.Conn
+	raw      syscall.RawConn // of conn; nil: it must be written to by a writer
+	ws       *websocket.Conn
+	buffered *bufio.Reader // what ws reads from; reads from wire
 
 	inbound // owned by the read loop
 
@@ -88,14 +89,18 @@ const (
 
 var _ hub.Link = (*link)(nil)
 
-func newLink(s *Server, c *hub.Connection, p *spoken, conn net.Conn) *link {
-	l := &link{server: s, connection: c, protocol: p, conn: conn, raw: rawSocket(conn)}
+func newLink(s *Server, c *hub.Connection, p *spoken) *link {
+	return &link{server: s, connection: c, protocol: p}
+}
+
+// open gives the link its socket.
+func (l *link) open(conn net.Conn) {
+	l.conn, l.raw = conn, rawSocket(conn)
 	if tcp, ok := bare(conn).(*net.TCPConn); ok {
 		// The heartbeat finds dead peers. The kernel's probes, every 15 s, would only keep phones awake.
 		_ = tcp.SetKeepAlive(false)
 	}
 	l.hear()
-	return l
 }
 
 // bare returns the connection below TLS.
@@ -149,8 +154,8 @@ func (l *link) ping() {
 	now := l.server.now()
 	l.mu.Lock()
 	defer l.unlock()
+	l.pinged.Store(int64(now)) // before it is written: the answer is quick
 	if l.controlLocked(frame.Append(nil, frame.Ping, binary.BigEndian.AppendUint64(nil, uint64(now)))) {
-		l.pinged.Store(int64(now))
 		l.server.metrics.pings.Inc()
 	}
 }

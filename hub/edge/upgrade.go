@@ -2,11 +2,8 @@ package edge
 
 import (
 	"bufio"
-	"context"
 	"net"
 	"net/http"
-
-	"github.com/connhub/connhub/hub"
 )
 
 const (
@@ -18,17 +15,12 @@ const (
 	writeBuffer = 128
 )
 
-// upgrade is a response writer that gives coder/websocket our wire in place of the socket. One is used for one
-// handshake.
+// upgrade is a response writer that gives coder/websocket our wire in place of the socket. It is gone after
+// the handshake: nothing that lives as long as the link may refer to it, or to what it wraps.
 type upgrade struct {
 	http.ResponseWriter
 
-	server       *Server
-	connection   *hub.Connection
-	protocol     *spoken
-	subprotocols []string
-
-	link *link // once hijacked
+	link *link
 }
 
 var _ http.Hijacker = (*upgrade)(nil)
@@ -39,20 +31,17 @@ func (u *upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	u.link = newLink(u.server, u.connection, u.protocol, conn)
+	l := u.link
+	l.open(conn)
 	// What a client sent behind its request, without waiting for the answer, is in net/http's buffer.
 	if n := buffered.Reader.Buffered(); n > 0 {
-		early := make([]byte, n)
-		_, _ = buffered.Reader.Read(early) // can't fail or fall short: they are there
-		u.link.early = early
+		l.early = make([]byte, n)
+		_, _ = buffered.Reader.Read(l.early) // can't fail or fall short: they are there
 	}
-	w := (*wire)(u.link)
-	u.link.buffered = bufio.NewReaderSize(w, readBuffer)
-	return w, bufio.NewReadWriter(u.link.buffered, bufio.NewWriterSize(w, writeBuffer)), nil
+	w := (*wire)(l)
+	l.buffered = bufio.NewReaderSize(w, readBuffer)
+	return w, bufio.NewReadWriter(l.buffered, bufio.NewWriterSize(w, writeBuffer)), nil
 }
 
 // Unwrap lets http.ResponseController reach the writer beneath.
 func (u *upgrade) Unwrap() http.ResponseWriter { return u.ResponseWriter }
-
-// pong is called by the read loop, so the link is there.
-func (u *upgrade) pong(_ context.Context, payload []byte) { u.link.pong(payload) }

@@ -1,0 +1,53 @@
+// Package edge is the hub's side towards clients: it lets them in and carries their connections over
+// WebSockets (RFC 6455).
+//
+// # Purpose
+//
+// A client asks for /client/hubs/{namespace}, or /ws for the default namespace, and upgrades. The package
+// decides whether it may (origin, token), which Protocol it speaks, registers it with the hub, and is from
+// then on the hub.Link between the hub's outbox and the client. coder/websocket does the protocol towards
+// the client: the handshake, reading frames, answering pings and closes. Data frames do not pass through it:
+// the hub's protocols make them, once for all clients, and the link writes them to the socket beside it.
+//
+// # Life of a connection
+//
+//	route       which endpoint; Host                                 server.go, origin.go
+//	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
+//	run         Bind, read loop, Unbind, the socket's end            reader.go
+//	  Flush     outbox → socket, at once or by the link's writer     link.go, output.go
+//	  Close     close frame, wait for the client's, socket           link.go
+//	heartbeat   ping silent clients, close dead ones                 heartbeat.go
+//
+// A request that is refused is answered with a problem document (RFC 9457, problem.go) before anything is
+// registered. A connection is registered before the 101 is written: what is sent to it in the moment of
+// the page's `onopen` waits in its outbox and is written after the 101.
+//
+// Each link ends for exactly one reason (hub.Close): the close that the hub asked for; the client's close
+// frame; what coder/websocket or the Protocol found wrong; silence; or a socket that is simply gone. Whoever
+// is first wins. reader.go decides, tells the client if it is still there to read, and tells the hub.
+//
+// # Goroutines
+//
+// net/http's for the handshake, which ends with the 101. Then one for each link: it reads. A link has a second
+// one, its writer, only while there is something to write that its socket does not take at once; on sockets
+// under TLS, for which that can't be told, while there is anything to write. One heartbeat for all, while there
+// are links. Server.Shutdown waits for all of them.
+//
+// # Locking
+//
+// A link's mu is held around writes that can't block, and never around others. Order: heartbeat.mu, link.mu,
+// then the hub's own: a link calls Connection.Take and Written under mu, and the hub calls links without any
+// lock of its own. Server.mu is held alone.
+//
+// # Backpressure
+//
+// A link takes from its connection's outbox what the socket has room for, 64 KiB at a time, so messages wait
+// in the outbox, where the hub's overflow policies see them. Control frames wait in the link, 1 KiB at most.
+// What clients send is read one message at a time, up to MaxMessage, within MessageTimeout.
+//
+// # Errors
+//
+// Clients get close codes (hub.NewClose) or problem documents; both come from one table. Faults of the hub are
+// logged at Error here and end one link (1011). What clients do wrong is counted, and logged at Debug. Query
+// strings are never logged: they carry tokens.
+package edge
