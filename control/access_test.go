@@ -1,0 +1,60 @@
+package control
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/connhub/connhub/auth"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		for _, c := range []struct {
+			req     *controlv1.IssueClientTokenRequest
+			expires time.Duration
+			path    string
+		}{
+			{&controlv1.IssueClientTokenRequest{}, time.Hour, "/edge/client/hubs/default"},
+			{&controlv1.IssueClientTokenRequest{Namespace: "chat", User: "ann", Groups: []string{"red", "blue"}, Ttl: durationpb.New(time.Minute)}, time.Minute, "/edge/client/hubs/chat"},
+			{&controlv1.IssueClientTokenRequest{Ttl: durationpb.New(1500 * time.Millisecond)}, 2 * time.Second, "/edge/client/hubs/default"},
+		} {
+			resp, err := f.access.IssueClientToken(t.Context(), c.req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expires := time.Now().Add(c.expires)
+			if diff := cmp.Diff(timestamppb.New(expires), resp.GetExpireTime(), protocmp.Transform()); diff != "" {
+				t.Error(diff)
+			}
+			u, err := url.Parse(resp.GetUrl())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u.Scheme != "wss" || u.Host != "hub.example" || u.Path != c.path || u.Query().Get("access_token") != resp.GetToken() {
+				t.Errorf("url %s", resp.GetUrl())
+			}
+			audience := "https://hub.example" + c.path
+			claims, err := f.tokens.Verify(resp.GetToken(), audience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := auth.Claims{User: c.req.GetUser(), Groups: c.req.GetGroups(), Expires: expires}
+			if !claims.Expires.Equal(want.Expires) || claims.User != want.User || !cmp.Equal(claims.Groups, want.Groups) {
+				t.Errorf("have %v, want %v", claims, want)
+			}
+			if strings.Contains(f.log.String(), resp.GetToken()) {
+				t.Error("the token is in the log")
+			}
+		}
+	})
+}

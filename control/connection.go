@@ -1,0 +1,109 @@
+package control
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// closeNormal is the close code of a backend that gives none (RFC 6455 §7.4.1).
+const closeNormal = 1000
+
+// connections is who knows the connections and can end them.
+type connections interface {
+	Connection(namespace, id string) (hub.Info, error)
+	Connections(namespace string, t *hub.Target, after hub.Cursor, limit int) ([]hub.Info, hub.Cursor, error)
+	CloseConnections(ctx context.Context, namespace string, t *hub.Target, how hub.Close, max int) (hub.Closed, error)
+}
+
+var _ connections = (*hub.Hub)(nil)
+
+type connectionService struct {
+	controlv1.UnimplementedConnectionServiceServer
+	connections connections
+}
+
+// GetConnection implements the RPC.
+func (s *connectionService) GetConnection(_ context.Context, req *controlv1.GetConnectionRequest) (*controlv1.GetConnectionResponse, error) {
+	info, err := s.connections.Connection(namespace(req), req.GetConnection())
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.GetConnectionResponse{Connection: newConnection(&info)}, nil
+}
+
+// ListConnections implements the RPC.
+func (s *connectionService) ListConnections(_ context.Context, req *controlv1.ListConnectionsRequest) (*controlv1.ListConnectionsResponse, error) {
+	request, err := newFingerprint(controlv1.ConnectionService_ListConnections_FullMethodName, namespace(req), req.GetTarget())
+	if err != nil {
+		return nil, err
+	}
+	after, err := parsePageToken(req.GetPageToken(), request)
+	if err != nil {
+		return nil, err
+	}
+	target := newTarget(req.GetTarget())
+	infos, next, err := s.connections.Connections(namespace(req), &target, after, pageSize(req.GetPageSize()))
+	if err != nil {
+		return nil, err
+	}
+	response := &controlv1.ListConnectionsResponse{
+		Connections:   make([]*controlv1.Connection, len(infos)),
+		NextPageToken: pageToken(request, next),
+	}
+	for i := range infos {
+		response.Connections[i] = newConnection(&infos[i])
+	}
+	return response, nil
+}
+
+// CloseConnections implements the RPC.
+func (s *connectionService) CloseConnections(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
+	if req.GetTarget().GetEveryone() && req.GetMaxMatched() == 0 {
+		return nil, &fieldError{errInvalidField, "max_matched", "must be above 0 when the target has everyone"}
+	}
+	how := hub.Close{Cause: hub.CauseBackend, Code: closeNormal, Reason: req.GetReason()}
+	if req.GetCode() != 0 {
+		how.Code = uint16(req.GetCode()) // the proto's rule: at most 4999
+	}
+	target := newTarget(req.GetTarget())
+	closed, err := s.connections.CloseConnections(ctx, namespace(req), &target, how, int(req.GetMaxMatched()))
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.CloseConnectionsResponse{Matched: count(closed.Matched), Closed: count(closed.Closed)}, nil
+}
+
+// newConnection translates a connection.
+func newConnection(info *hub.Info) *controlv1.Connection {
+	connection := &controlv1.Connection{
+		Id:              string(info.ID),
+		Namespace:       info.Namespace,
+		User:            info.User,
+		Groups:          info.Groups,
+		Protocol:        info.Protocol,
+		RemoteAddress:   info.RemoteAddress,
+		CreateTime:      timestamppb.New(info.Created),
+		State:           connectionStates[info.Phase],
+		QueuedMessages:  count(info.QueuedMessages),
+		QueuedBytes:     info.QueuedBytes,
+		UnackedMessages: count(info.UnackedMessages),
+		LastAcked:       int64(info.LastAcked), // sequence ids stay below 2^53
+		Hub:             string(info.Hub),
+	}
+	if info.RoundTrip > 0 {
+		connection.RoundTripTime = durationpb.New(info.RoundTrip)
+	}
+	return connection
+}
+
+// connectionStates has no row for PhaseClosed: the hub does not tell of closed connections.
+var connectionStates = map[hub.Phase]controlv1.ConnectionState{
+	hub.PhaseConnecting: controlv1.ConnectionState_CONNECTION_STATE_CONNECTING,
+	hub.PhaseAttached:   controlv1.ConnectionState_CONNECTION_STATE_ATTACHED,
+	hub.PhaseDetached:   controlv1.ConnectionState_CONNECTION_STATE_DETACHED,
+}

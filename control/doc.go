@@ -1,0 +1,31 @@
+// Package control serves the gRPC control API (connhub.control.v1) with which backends reach clients. It
+// translates: proto to the hub's Go types on the way in, receipts and sentinels to proto and status codes
+// on the way out. What the verbs do is the hub's business.
+//
+// # Life of a call
+//
+// The registrar (registrar.go) gets it before its message is read; the guard (interceptor.go) recovers,
+// counts, authenticates and authorizes; then the message is decoded and checked against the rules in the
+// protos (validate.go); the handler, in the file named after its proto, makes one call on the small
+// interface that it declares. Errors of every step become a status in one place, by one table (status.go).
+//
+// # Goroutines
+//
+// One a connection and one a call, gRPC's own. Server.Shutdown waits for all of them. A handler waits only
+// in Send, bounded by wait_timeout and by the call's deadline.
+//
+// # Locking
+//
+// None: everything here is constant after New. The hub and gRPC lock for themselves.
+//
+// # Backpressure
+//
+// A request is bounded before it is read (maxRequestBytes) and a connection in the calls that it may have
+// in flight (maxCalls). Everything that a request may make the hub do is bounded by limits of the API.
+//
+// # Errors
+//
+// Each carries google.rpc.ErrorInfo with a reason of the API; INVALID_ARGUMENT carries BadRequest;
+// UNAVAILABLE and RESOURCE_EXHAUSTED carry RetryInfo. An error that has no row in the table is logged once
+// and answered "internal error": its text never leaves the process.
+package control

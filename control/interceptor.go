@@ -1,0 +1,196 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+	"google.golang.org/grpc/status"
+
+	"github.com/connhub/connhub/auth"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// anyone stands in the table for a service that needs no credentials.
+const anyone auth.Role = ""
+
+// serviceRoles says who may call which service. A service that is not in it is closed to everybody, also
+// when it is registered.
+var serviceRoles = map[string]auth.Role{
+	controlv1.DeliveryService_ServiceDesc.ServiceName:   auth.RoleBackend,
+	controlv1.ConnectionService_ServiceDesc.ServiceName: auth.RoleBackend,
+	controlv1.GroupService_ServiceDesc.ServiceName:      auth.RoleBackend,
+	controlv1.AccessService_ServiceDesc.ServiceName:     auth.RoleBackend,
+	controlv1.HubService_ServiceDesc.ServiceName:        auth.RoleBackend,
+
+	reflectionv1.ServerReflection_ServiceDesc.ServiceName:      auth.RoleBackend,
+	reflectionv1alpha.ServerReflection_ServiceDesc.ServiceName: auth.RoleBackend,
+
+	// Kubernetes probes it and has no secret.
+	healthv1.Health_ServiceDesc.ServiceName: anyone,
+}
+
+const (
+	// ownPackages begins the name of every service of connhub.
+	ownPackages = "connhub."
+	// peerPackage begins the name of every service between hubs.
+	peerPackage = "connhub.peer.v1."
+)
+
+// roleFor returns the role that a service asks for; false: it has none, and is closed.
+func roleFor(service string) (auth.Role, bool) {
+	if strings.HasPrefix(service, peerPackage) {
+		return auth.RolePeer, true
+	}
+	role, ok := serviceRoles[service]
+	return role, ok
+}
+
+// guard stands around every call: it turns a panic into an error, counts, lets in, and turns errors into
+// statuses. A call that it refuses has not been read.
+type guard struct {
+	secrets *auth.Secrets // nil: everybody is a backend
+	logger  *slog.Logger
+	metrics *metrics
+	served  map[string]bool // full methods
+
+	leaving context.Context // done when the server leaves: ends streams
+}
+
+// unary is the interceptor of unary calls.
+func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	start := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, g.panicked(info.FullMethod, p)
+		}
+		g.metrics.unary(info.FullMethod, status.Code(err), time.Since(start))
+	}()
+	ctx, err = g.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	resp, err = handler(ctx, req)
+	if err != nil {
+		return nil, g.answer(info.FullMethod, err)
+	}
+	return resp, nil
+}
+
+// stream is the interceptor of streams, and of calls of methods that are not served.
+func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = g.panicked(info.FullMethod, p)
+		}
+		g.metrics.ended(info.FullMethod, status.Code(err))
+	}()
+	ctx, err := g.admit(ss.Context(), info.FullMethod)
+	if err != nil {
+		return toStatus(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(g.leaving, cancel)()
+	if err := handler(srv, &contextStream{ss, ctx}); err != nil {
+		return g.answer(info.FullMethod, err)
+	}
+	return nil
+}
+
+// contextStream is a stream with a context of ours.
+type contextStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *contextStream) Context() context.Context { return s.ctx }
+
+// admit authenticates and authorizes. The context that it returns knows the caller.
+func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+	role, listed := roleFor(serviceOf(fullMethod))
+	if listed && role == anyone {
+		return ctx, nil
+	}
+	who, ok := g.identify(ctx)
+	switch {
+	case !ok:
+		return nil, errCredentialsInvalid
+	case listed && who.Role != role:
+		return nil, errRoleNotAllowed
+	case !g.served[fullMethod]:
+		return nil, errUnknownMethod
+	case !listed:
+		return nil, errRoleNotAllowed
+	}
+	return context.WithValue(ctx, callerKey{}, who), nil
+}
+
+// insecureIdentity is who everybody is when the server runs without credentials.
+var insecureIdentity = auth.Identity{Role: auth.RoleBackend, Name: "insecure"}
+
+// identify returns who presents the call's bearer secret.
+func (g *guard) identify(ctx context.Context) (auth.Identity, bool) {
+	if g.secrets == nil {
+		return insecureIdentity, true
+	}
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(values) != 1 {
+		return auth.Identity{}, false
+	}
+	scheme, secret, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: case-insensitive
+		return auth.Identity{}, false
+	}
+	return g.secrets.Identify(secret)
+}
+
+type callerKey struct{}
+
+// caller returns who makes a call that was let in.
+func caller(ctx context.Context) auth.Identity {
+	who, _ := ctx.Value(callerKey{}).(auth.Identity)
+	return who
+}
+
+// answer turns an error of a handler into a status. Services that are not ours, health and reflection, make
+// statuses themselves.
+func (g *guard) answer(fullMethod string, err error) error {
+	if answered, ok := errors.AsType[answeredError](err); ok {
+		return answered.error
+	}
+	if _, isStatus := status.FromError(err); isStatus && !strings.HasPrefix(fullMethod[1:], ownPackages) {
+		return err
+	}
+	if rowOf(err).code == codes.Internal {
+		g.logger.Error("call failed", "method", fullMethod[1:], "error", err)
+	}
+	return toStatus(err)
+}
+
+func (g *guard) panicked(fullMethod string, p any) error {
+	g.logger.Error("call panicked", "method", fullMethod[1:], "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return toStatus(errInternal)
+}
+
+// unknown is the handler of methods that are not served.
+func (g *guard) unknown(any, grpc.ServerStream) error { return errUnknownMethod }
+
+// serviceOf returns the service in "/service/method".
+func serviceOf(fullMethod string) string {
+	service := strings.TrimPrefix(fullMethod, "/")
+	if i := strings.LastIndexByte(service, '/'); i >= 0 {
+		service = service[:i]
+	}
+	return service
+}

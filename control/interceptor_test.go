@@ -1,0 +1,267 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/connhub/connhub/auth"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// rawCodec sends bytes as they are, and throws answers away.
+type rawCodec struct{}
+
+func (rawCodec) Name() string                  { return "proto" }
+func (rawCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+func (rawCodec) Unmarshal([]byte, any) error   { return nil }
+
+func invokeRaw(ctx context.Context, conn *grpc.ClientConn, method string, request []byte) error {
+	return conn.Invoke(ctx, method, &request, new([]byte), grpc.ForceCodec(rawCodec{}))
+}
+
+func TestEveryMethodAsksForTheRightCredentials(t *testing.T) {
+	f := newFixture(t)
+	for _, c := range []struct {
+		name, authorization string
+		code                codes.Code
+		reason              string
+	}{
+		{"none", "", codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"empty", "Bearer ", codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"wrong", "Bearer " + strings.Repeat("x", 32), codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"a part", "Bearer " + backendSecret[1:], codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"no scheme", backendSecret, codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"other scheme", "Basic " + backendSecret, codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"a peer's", "Bearer " + peerSecret, codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
+	} {
+		conn := f.dial(t, c.authorization)
+		for _, service := range controlServices() {
+			for i := range service.Methods().Len() {
+				method := fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name())
+				t.Run(c.name+method, func(t *testing.T) {
+					// Refused before it is read: what it says makes no difference.
+					err := invokeRaw(t.Context(), conn, method, []byte("\xff"))
+					holdError(t, err, c.code, c.reason)
+				})
+			}
+		}
+	}
+}
+
+func TestCredentialsAreTakenOnceAndInAnyCaseOfTheScheme(t *testing.T) {
+	f := newFixture(t)
+	for scheme, want := range map[string]codes.Code{"Bearer": codes.OK, "bearer": codes.OK, "BEARER": codes.OK, "Bear": codes.Unauthenticated} {
+		_, err := controlv1.NewHubServiceClient(f.dial(t, scheme+" "+backendSecret)).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+		if status.Code(err) != want {
+			t.Errorf("%q: %v, want %v", scheme, err, want)
+		}
+	}
+	twice := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+backendSecret)
+	_, err := f.hubs.ListHubs(twice, &controlv1.ListHubsRequest{})
+	holdError(t, err, codes.Unauthenticated, "CREDENTIALS_INVALID")
+}
+
+func TestUnknownMethodsAreToldToThoseWhoMayKnow(t *testing.T) {
+	f := newFixture(t)
+	stranger, peer := f.dial(t, ""), f.dial(t, "Bearer "+peerSecret)
+	for _, c := range []struct {
+		name   string
+		conn   *grpc.ClientConn
+		method string
+		code   codes.Code
+		reason string
+	}{
+		{"stranger", stranger, "/connhub.control.v1.DeliveryService/Nope", codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"stranger, no such service", stranger, "/nope.Nope/Nope", codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"backend", f.conn, "/connhub.control.v1.DeliveryService/Nope", codes.Unimplemented, "UNKNOWN_METHOD"},
+		{"backend, no such service", f.conn, "/nope.Nope/Nope", codes.Unimplemented, "UNKNOWN_METHOD"},
+		{"backend, no such path", f.conn, "/a/b/c", codes.Unimplemented, "UNKNOWN_METHOD"},
+		{"peer", peer, "/connhub.control.v1.DeliveryService/Nope", codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
+		{"backend at a peer's service", f.conn, "/connhub.peer.v1.PeerService/Data", codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
+		{"peer at its service, which is not served yet", peer, "/connhub.peer.v1.PeerService/Data", codes.Unimplemented, "UNKNOWN_METHOD"},
+		{"health needs no credentials", stranger, "/grpc.health.v1.Health/Nope", codes.Unimplemented, "UNKNOWN_METHOD"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			holdError(t, invokeRaw(t.Context(), c.conn, c.method, nil), c.code, c.reason)
+		})
+	}
+}
+
+func TestEveryRPCOfTheProtosHasARole(t *testing.T) {
+	served := map[string]bool{}
+	for _, method := range newFixture(t).server.fullMethods() {
+		served[method] = true
+	}
+	for _, service := range controlServices() {
+		if role, ok := roleFor(string(service.FullName())); !ok || role != auth.RoleBackend {
+			t.Errorf("%s: role %q, %v", service.FullName(), role, ok)
+		}
+		for i := range service.Methods().Len() {
+			if method := fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name()); !served[method] {
+				t.Errorf("%s is not served", method)
+			}
+		}
+	}
+}
+
+// strayService is registered, but nobody thought of its role.
+var strayService = grpc.ServiceDesc{
+	ServiceName: "stray.Service",
+	HandlerType: (*any)(nil),
+	Methods: []grpc.MethodDesc{{MethodName: "Do", Handler: func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+		panic("reached")
+	}}},
+}
+
+func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
+	f := &fixture{hub: newHub(t), log: &buffer{}}
+	server, err := New(Config{Hub: f.hub, Secrets: newSecrets(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guard{secrets: newSecrets(t), served: map[string]bool{"/stray.Service/Do": true}}
+	registrar{server: server.grpc}.RegisterService(&strayService, nil)
+	for _, secret := range []string{backendSecret, peerSecret} {
+		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))
+		if _, err := g.admit(ctx, "/stray.Service/Do"); !errors.Is(err, errRoleNotAllowed) {
+			t.Errorf("%s: %v", secret, err)
+		}
+	}
+}
+
+func TestInsecureServersTakeEverybodyForABackend(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Secrets, c.Insecure = nil, true })
+	conn := f.dial(t, "")
+	if _, err := controlv1.NewHubServiceClient(conn).ListHubs(t.Context(), &controlv1.ListHubsRequest{}); err != nil {
+		t.Error(err)
+	}
+	holdError(t, invokeRaw(t.Context(), conn, "/connhub.peer.v1.PeerService/Data", nil), codes.PermissionDenied, "ROLE_NOT_ALLOWED")
+}
+
+func TestStreamsGoThroughTheSameDoor(t *testing.T) {
+	f := newFixture(t)
+	for _, c := range []struct {
+		name   string
+		conn   *grpc.ClientConn
+		code   codes.Code
+		reason string
+	}{
+		{"stranger", f.dial(t, ""), codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"peer", f.dial(t, "Bearer "+peerSecret), codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			stream, err := reflectionv1.NewServerReflectionClient(c.conn).ServerReflectionInfo(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = stream.Recv()
+			holdError(t, err, c.code, c.reason)
+		})
+	}
+	// Health watches need nothing.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	watch, err := healthv1.NewHealthClient(f.dial(t, "")).Watch(ctx, &healthv1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := watch.Recv(); err != nil || resp.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
+
+func TestReflectionTellsTheServicesToABackend(t *testing.T) {
+	f := newFixture(t)
+	stream, err := reflectionv1.NewServerReflectionClient(f.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(resp.GetListServicesResponse().GetService()); n != len(serviceRoles) {
+		t.Errorf("%d services, want %d", n, len(serviceRoles))
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("end of the stream: %v", err)
+	}
+}
+
+// brokenConnections fails in ways that the hub does not.
+type brokenConnections struct {
+	connections
+	fail func() error
+}
+
+func (b brokenConnections) Connection(string, string) (hub.Info, error) { return hub.Info{}, b.fail() }
+
+func TestWhatIsInsideStaysInside(t *testing.T) {
+	const secret = "secret detail of the inside"
+	for _, c := range []struct {
+		name, logged string
+		fail         func() error
+	}{
+		{"an unknown error", "call failed", func() error { return errors.New(secret) }},
+		{"a status of somebody else", "call failed", func() error { return status.Error(codes.NotFound, secret) }},
+		{"an error that no call leads to", "call failed", func() error { return fmt.Errorf("%s: %w", secret, hub.ErrTooManyConnections) }},
+		{"a panic", "call panicked", func() error { panic(secret) }},
+		{"a wrapped sentinel", "", func() error { return fmt.Errorf("%s: %w", secret, hub.ErrConnectionNotFound) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			g := &guard{secrets: newSecrets(t), logger: slogTo(f.log), served: map[string]bool{controlv1.ConnectionService_GetConnection_FullMethodName: true}}
+			g.metrics = newTestMetrics(t)
+			service := &connectionService{connections: brokenConnections{fail: c.fail}}
+			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+backendSecret))
+			_, err := g.unary(ctx, &controlv1.GetConnectionRequest{}, &grpc.UnaryServerInfo{FullMethod: controlv1.ConnectionService_GetConnection_FullMethodName},
+				func(ctx context.Context, req any) (any, error) {
+					return service.GetConnection(ctx, req.(*controlv1.GetConnectionRequest))
+				})
+			if c.logged == "" {
+				holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
+			} else {
+				holdError(t, err, codes.Internal, "INTERNAL")
+			}
+			if strings.Contains(fmt.Sprint(status.Convert(err).Proto()), secret) {
+				t.Errorf("leaked: %v", err)
+			}
+			if n := strings.Count(f.log.String(), "\n"); (n == 1) != (c.logged != "") || !strings.Contains(f.log.String(), c.logged) {
+				t.Errorf("logged %q", f.log)
+			}
+			if panicked := strings.Contains(f.log.String(), "interceptor_test.go"); panicked != (c.name == "a panic") {
+				t.Errorf("stack in the log: %v", panicked)
+			}
+		})
+	}
+}
+
+func TestAPanicInAStreamIsAnInternalError(t *testing.T) {
+	log := &buffer{}
+	g := &guard{logger: slogTo(log), metrics: newTestMetrics(t), leaving: t.Context(), served: map[string]bool{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": true}}
+	err := g.stream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"},
+		func(any, grpc.ServerStream) error { panic("secret") })
+	holdError(t, err, codes.Internal, "INTERNAL")
+	if !strings.Contains(log.String(), "secret") {
+		t.Errorf("logged %q", log)
+	}
+}

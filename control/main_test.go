@@ -1,0 +1,308 @@
+package control
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/connhub/connhub/auth"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	backendSecret = "backend-backend-backend-backend-backend"
+	peerSecret    = "peer-peer-peer-peer-peer-peer-peer-peer"
+)
+
+// fixture is a whole server over memory, with a real hub and real credentials.
+type fixture struct {
+	hub      *hub.Hub
+	server   *Server
+	tokens   *auth.TokenKey
+	metrics  *prometheus.Registry
+	log      *buffer
+	listener *bufconn.Listener
+
+	conn        *grpc.ClientConn // a backend's
+	delivery    controlv1.DeliveryServiceClient
+	connections controlv1.ConnectionServiceClient
+	groups      controlv1.GroupServiceClient
+	access      controlv1.AccessServiceClient
+	hubs        controlv1.HubServiceClient
+}
+
+func newFixture(t testing.TB, change ...func(*Config)) *fixture {
+	t.Helper()
+	f := &fixture{metrics: prometheus.NewRegistry(), log: &buffer{}, listener: bufconn.Listen(1 << 20)}
+	f.hub = newHub(t)
+	var err error
+	if f.tokens, err = auth.NewTokenKey([]byte(strings.Repeat("k", auth.MinKeyBytes))); err != nil {
+		t.Fatal(err)
+	}
+	config := Config{
+		Hub:       f.hub,
+		Secrets:   newSecrets(t),
+		Tokens:    f.tokens,
+		PublicURL: &url.URL{Scheme: "https", Host: "hub.example", Path: "/edge/"},
+		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
+		Metrics:   f.metrics,
+	}
+	for _, c := range change {
+		c(&config)
+	}
+	if f.server, err = New(config); err != nil {
+		t.Fatal(err)
+	}
+	f.serve(t)
+	f.conn = f.dial(t, "Bearer "+backendSecret)
+	f.delivery = controlv1.NewDeliveryServiceClient(f.conn)
+	f.connections = controlv1.NewConnectionServiceClient(f.conn)
+	f.groups = controlv1.NewGroupServiceClient(f.conn)
+	f.access = controlv1.NewAccessServiceClient(f.conn)
+	f.hubs = controlv1.NewHubServiceClient(f.conn)
+	return f
+}
+
+// newHub returns a hub that is checked for contradictions when the test ends.
+func newHub(t testing.TB) *hub.Hub {
+	t.Helper()
+	config := hub.DefaultConfig()
+	config.ID, config.Name, config.Version = hub.NewID(), "pod-1", "v1.2.3"
+	config.Outbox.Messages = 3
+	h, err := hub.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.CheckInvariants(); err != nil {
+			t.Error(err)
+		}
+		// Connections that wait for their client have timers.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func newSecrets(t testing.TB) *auth.Secrets {
+	t.Helper()
+	files := map[auth.Role][]string{}
+	for role, secret := range map[auth.Role]string{auth.RoleBackend: backendSecret, auth.RolePeer: peerSecret} {
+		path := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files[role] = []string{path}
+	}
+	secrets, err := auth.LoadSecrets(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secrets
+}
+
+func (f *fixture) serve(t testing.TB) {
+	t.Helper()
+	served := make(chan error, 1)
+	go func() { served <- f.server.Serve(f.listener) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := f.server.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+}
+
+// dial returns a connection that sends this authorization with every call; empty: none.
+func (f *fixture) dial(t testing.TB, authorization string) *grpc.ClientConn {
+	t.Helper()
+	with := func(ctx context.Context) context.Context {
+		if authorization == "" {
+			return ctx
+		}
+		return metadata.AppendToOutgoingContext(ctx, "authorization", authorization)
+	}
+	conn, err := grpc.NewClient("passthrough:///memory",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(f.dialer()),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(with(ctx), method, req, reply, cc, opts...)
+		}),
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return stream(with(ctx), desc, cc, method, opts...)
+		}),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (f *fixture) dialer() func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) { return f.listener.DialContext(ctx) }
+}
+
+// buffer collects a log.
+type buffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// frameEnd ends what a client receives: a wire has no empty frames.
+const frameEnd = '|'
+
+// wireProtocol shows the payload alone, and remembers what it encoded.
+type wireProtocol struct {
+	mu       sync.Mutex
+	messages []*hub.Message
+	routes   []hub.Route
+}
+
+func (p *wireProtocol) Name() string                   { return "wire" }
+func (p *wireProtocol) RouteKey(r hub.Route) hub.Route { return r }
+func (p *wireProtocol) Encode(m *hub.Message, r hub.Route) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.messages, p.routes = append(p.messages, m), append(p.routes, r)
+	return append(slices.Clone(m.Payload), frameEnd)
+}
+
+func (p *wireProtocol) last(t testing.TB) (*hub.Message, hub.Route) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.messages) == 0 {
+		t.Fatal("nothing was encoded")
+	}
+	return p.messages[len(p.messages)-1], p.routes[len(p.routes)-1]
+}
+
+// ackedProtocol is one whose clients confirm.
+type ackedProtocol struct{ wireProtocol }
+
+func (p *ackedProtocol) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {
+	return binary.AppendUvarint(dst, sequence)
+}
+func (p *ackedProtocol) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte { return dst }
+
+var _ hub.Numbered = (*ackedProtocol)(nil)
+
+// client is a connection with a link into memory, which stalls when told to.
+type client struct {
+	*hub.Connection
+
+	mu      sync.Mutex
+	stalled bool
+	batch   hub.Batch
+	wire    strings.Builder
+	closed  []hub.Close
+}
+
+func (f *fixture) attach(t testing.TB, p hub.Protocol, user string, groups ...string) *client {
+	t.Helper()
+	connection, err := f.hub.Attach(context.Background(), hub.Admission{
+		Namespace: hub.DefaultNamespace, User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1234",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &client{Connection: connection}
+}
+
+func (f *fixture) connect(t testing.TB, p hub.Protocol, user string, groups ...string) *client {
+	t.Helper()
+	c := f.attach(t, p, user, groups...)
+	if err := c.Bind(c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *client) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.stalled && c.Take(c, &c.batch, 1<<16) {
+		c.wire.Write(c.batch.Bytes)
+		c.Written(c, c.batch.Units(len(c.batch.Bytes)))
+	}
+}
+
+func (c *client) Close(how hub.Close) {
+	c.mu.Lock()
+	c.closed = append(c.closed, how)
+	first := len(c.closed) == 1
+	c.mu.Unlock()
+	if first {
+		c.Unbind(c, how)
+	}
+}
+
+func (c *client) stall(on bool) {
+	c.mu.Lock()
+	c.stalled = on
+	c.mu.Unlock()
+	c.Flush()
+}
+
+func (c *client) received() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wire.String()
+}
+
+func (c *client) goodbye(t testing.TB) hub.Close {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.closed) != 1 {
+		t.Fatalf("closed %d times", len(c.closed))
+	}
+	return c.closed[0]
+}
+
+func text(s string) *controlv1.Message {
+	return &controlv1.Message{Payload: &controlv1.Message_Text{Text: s}}
+}
+
+func users(names ...string) *controlv1.Target { return &controlv1.Target{Users: names} }
+
+func everyone() *controlv1.Target { return &controlv1.Target{Everyone: true} }

@@ -1,0 +1,90 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unsafe"
+
+	"google.golang.org/grpc/metadata"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// maxMetadataBytes is the most bytes of names and values in Message.metadata.
+const maxMetadataBytes = 8 << 10
+
+// newMessage translates a Message that has passed the rules of its proto.
+func newMessage(ctx context.Context, namespace string, m *controlv1.Message) (*hub.Message, error) {
+	message := &hub.Message{
+		ID:          m.GetId(),
+		Namespace:   namespace,
+		Event:       m.GetEvent(),
+		Metadata:    m.GetMetadata(),
+		TraceParent: traceParent(ctx),
+	}
+	switch p := m.GetPayload().(type) {
+	case *controlv1.Message_Text:
+		message.Kind, message.Payload = hub.Text, bytesOf(p.Text)
+	case *controlv1.Message_Json:
+		message.Kind, message.Payload = hub.JSON, bytesOf(p.Json)
+		if !json.Valid(message.Payload) {
+			return nil, &fieldError{errInvalidField, "message.json", "must be one JSON value (RFC 8259)"}
+		}
+	case *controlv1.Message_Binary:
+		message.Kind, message.Payload = hub.Binary, p.Binary
+	}
+	if m.GetTtl() != nil {
+		message.Expires = time.Now().Add(m.GetTtl().AsDuration())
+	}
+	return message, nil
+}
+
+// bytesOf returns the bytes of s without a copy. Payloads are a megabyte at most and thousands a second,
+// and nobody changes one: hub.Message.Payload is shared by all connections and constant by contract.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// checkMetadata holds the limit that spans the map; the rules for its names stand in the proto.
+func checkMetadata(m *controlv1.Message) error {
+	bytes := 0
+	for name, value := range m.GetMetadata() {
+		bytes += len(name) + len(value)
+	}
+	if bytes > maxMetadataBytes {
+		return &fieldError{
+			errLimitExceeded, "message.metadata",
+			fmt.Sprintf("must have at most %d bytes of names and values, has %d", maxMetadataBytes, bytes),
+		}
+	}
+	return nil
+}
+
+// traceParentBytes is the length of a traceparent of version 00.
+const traceParentBytes = len("00-00000000000000000000000000000000-0000000000000000-00")
+
+// traceParent returns the trace context of a call. As W3C Trace Context §4.3 asks, one that can't be parsed is
+// treated as none.
+func traceParent(ctx context.Context) string {
+	values := metadata.ValueFromIncomingContext(ctx, "traceparent")
+	if len(values) != 1 || !validTraceParent(values[0]) {
+		return ""
+	}
+	return values[0]
+}
+
+// validTraceParent knows version 00 (§3.2): four groups of lower-case hex digits, neither id all zero.
+func validTraceParent(s string) bool {
+	if len(s) != traceParentBytes || !strings.HasPrefix(s, "00-") || s[35] != '-' || s[52] != '-' {
+		return false
+	}
+	trace, parent, flags := s[3:35], s[36:52], s[53:]
+	for _, part := range []string{trace, parent, flags} {
+		if strings.Trim(part, "0123456789abcdef") != "" {
+			return false
+		}
+	}
+	return strings.Trim(trace, "0") != "" && strings.Trim(parent, "0") != ""
+}

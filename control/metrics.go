@@ -1,0 +1,88 @@
+package control
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+)
+
+// unknownMethod is the label of every method that is not served: names that callers make up must not
+// become series.
+const unknownMethod = "unknown"
+
+// secondsBuckets goes from a send within the process to the longest wait of a call.
+var secondsBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+
+	methods map[string]methodMetrics // by full method, constant after New
+	unknown methodMetrics
+}
+
+// methodMetrics keeps at hand what nearly every call needs.
+type methodMetrics struct {
+	label   string
+	ok      prometheus.Counter
+	seconds prometheus.Observer
+}
+
+// newMetrics makes the instruments, with a series for each of the methods; r may be nil.
+func newMetrics(r prometheus.Registerer, fullMethods []string) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "connhub_grpc_requests_total",
+			Help: "Calls of the gRPC API that have ended, by method and status code.",
+		}, []string{"method", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "connhub_grpc_request_seconds",
+			Help:    "How long unary calls of the gRPC API took, what they waited for included.",
+			Buckets: secondsBuckets,
+		}, []string{"method"}),
+		methods: make(map[string]methodMetrics, len(fullMethods)),
+	}
+	if r != nil {
+		if err := errors.Join(r.Register(m.requests), r.Register(m.seconds)); err != nil {
+			return nil, err
+		}
+	}
+	for _, method := range fullMethods {
+		m.methods[method] = m.method(method[1:])
+	}
+	m.unknown = m.method(unknownMethod)
+	return m, nil
+}
+
+func (m *metrics) method(label string) methodMetrics {
+	return methodMetrics{
+		label:   label,
+		ok:      m.requests.WithLabelValues(label, codes.OK.String()),
+		seconds: m.seconds.WithLabelValues(label),
+	}
+}
+
+// unary records the end of a unary call.
+func (m *metrics) unary(fullMethod string, code codes.Code, took time.Duration) {
+	m.of(fullMethod).seconds.Observe(took.Seconds())
+	m.ended(fullMethod, code)
+}
+
+// ended counts the end of a call. A stream lives as long as its caller likes, so its time says nothing.
+func (m *metrics) ended(fullMethod string, code codes.Code) {
+	method := m.of(fullMethod)
+	if code == codes.OK {
+		method.ok.Inc()
+		return
+	}
+	m.requests.WithLabelValues(method.label, code.String()).Inc()
+}
+
+func (m *metrics) of(fullMethod string) methodMetrics {
+	if method, ok := m.methods[fullMethod]; ok {
+		return method
+	}
+	return m.unknown
+}

@@ -1,0 +1,76 @@
+package control
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto" // registers the codec, too
+	"google.golang.org/grpc/mem"
+)
+
+// registrar registers services in a way that a call's message is read and decoded only after the guard has
+// let the caller in. gRPC's generated code decodes first: a stranger could make the hub parse megabytes, and
+// the error of a broken message would pass the guard by.
+type registrar struct {
+	server   *grpc.Server
+	validate grpc.UnaryServerInterceptor
+}
+
+var _ grpc.ServiceRegistrar = registrar{}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	guarded := *desc
+	guarded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, method := range desc.Methods {
+		info := &grpc.UnaryServerInfo{Server: impl, FullMethod: "/" + desc.ServiceName + "/" + method.MethodName}
+		guarded.Methods[i] = grpc.MethodDesc{MethodName: method.MethodName, Handler: r.handler(method.Handler, info)}
+	}
+	r.server.RegisterService(&guarded, impl)
+}
+
+// handler runs the server's interceptor first, without a request, and within it the generated handler,
+// which decodes, with validate as its interceptor.
+func (r registrar) handler(generated grpc.MethodHandler, info *grpc.UnaryServerInfo) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor) (any, error) {
+		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
+			decode := func(req any) error {
+				frame := received{message: req}
+				if err := read(&frame); err != nil {
+					return answeredError{err}
+				}
+				return frame.err
+			}
+			return generated(srv, ctx, decode, r.validate)
+		})
+	}
+}
+
+// answeredError is an error of reading a request from the wire: it is too large, the caller is gone. gRPC
+// answers those itself, at once; what a handler returns then is counted, but not sent.
+type answeredError struct{ error }
+
+// received is a message that is decoded with its error kept: gRPC answers an error of its codec with INTERNAL,
+// but a message that can't be decoded is the caller's fault.
+type received struct {
+	message any
+	err     error
+}
+
+// codec is gRPC's for protobuf, and knows received.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	frame, ok := v.(*received)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	if c.CodecV2.Unmarshal(data, frame.message) != nil {
+		frame.err = &fieldError{errInvalidField, "", "the request is not a protobuf message of its type, or has text that is not UTF-8"}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/connhub/connhub/auth"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	// maxRequestBytes is the most bytes of a request message. The largest that keeps all limits has a
+	// payload; a target, with up to 4 bytes of tag and length beside each name; metadata, with up to 15
+	// beside each pair, of which the shortest has one byte; a list of groups; and some single names. Twice
+	// that, so that a request over a limit is still read and told which field it is. Beyond, gRPC reads no
+	// further and answers RESOURCE_EXHAUSTED.
+	maxRequestBytes = 2 * (hub.MaxPayload +
+		maxTargetBytes + 4*maxTargetNames +
+		16*maxMetadataBytes +
+		hub.MaxGroups*(hub.MaxName+4) +
+		16*hub.MaxName)
+
+	// maxCalls is the most calls that one connection may have in flight. A backend that waits for acks has
+	// many; each holds a request of some megabytes at most.
+	maxCalls = 10_000
+	// maxHeaderBytes bounds a call's metadata: a credential, a trace context, and what proxies add.
+	maxHeaderBytes = 32 << 10
+	// handshakeTimeout is how long a new connection may take for TLS and HTTP/2 settings. It is also the
+	// longest that Shutdown may go on after its context is done: gRPC ends no handshake before its time.
+	handshakeTimeout = 5 * time.Second
+
+	// minPingInterval is how often a backend may ping. Below it the connection is ended, as an attack.
+	minPingInterval = 10 * time.Second
+	// pingInterval and pingTimeout find backends that are gone without a word: behind a NAT or a load
+	// balancer that forgot the connection, TCP alone would take hours.
+	pingInterval = 30 * time.Second
+	pingTimeout  = 10 * time.Second
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Hub       *hub.Hub
+	Secrets   *auth.Secrets         // who may call; nil only with Insecure
+	Insecure  bool                  // every caller is a backend: for a laptop, on loopback
+	Tokens    *auth.TokenKey        // signs client tokens; nil: IssueClientToken answers NO_SIGNING_KEY
+	PublicURL *url.URL              // where clients connect (http, https, ws, wss); needed with Tokens
+	TLS       *tls.Config           // nil: plain text
+	Logger    *slog.Logger          // nil: nothing is logged
+	Metrics   prometheus.Registerer // may be nil
+}
+
+// Validate returns all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Hub == nil {
+		errs = append(errs, errors.New("Hub is not set"))
+	}
+	switch {
+	case c.Secrets == nil && !c.Insecure:
+		errs = append(errs, errors.New("Secrets is not set, and Insecure neither"))
+	case c.Secrets != nil && c.Insecure:
+		errs = append(errs, errors.New("Secrets is set, and Insecure too"))
+	}
+	switch {
+	case c.PublicURL == nil && c.Tokens != nil:
+		errs = append(errs, errors.New("PublicURL is not set, but Tokens is"))
+	case c.PublicURL != nil && !slices.Contains([]string{"http", "https", "ws", "wss"}, c.PublicURL.Scheme):
+		errs = append(errs, fmt.Errorf("PublicURL has the scheme %q, must be http, https, ws or wss", c.PublicURL.Scheme))
+	case c.PublicURL != nil && c.PublicURL.Host == "":
+		errs = append(errs, errors.New("PublicURL has no host"))
+	}
+	return errors.Join(errs...)
+}
+
+// Server serves the control API. Its methods may be called concurrently.
+type Server struct {
+	grpc   *grpc.Server
+	health *health.Server
+	leave  context.CancelFunc // ends streams
+}
+
+// New returns a Server that does not serve yet. It starts no goroutine.
+func New(c Config) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("control config: %w", err)
+	}
+	validator, err := newValidator()
+	if err != nil {
+		return nil, err
+	}
+	logger := c.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	leaving, leave := context.WithCancel(context.Background())
+	g := &guard{secrets: c.Secrets, logger: logger, leaving: leaving}
+	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave}
+	s.register(&c, registrar{s.grpc, validator.intercept})
+
+	methods := s.fullMethods()
+	g.served = make(map[string]bool, len(methods))
+	for _, method := range methods {
+		g.served[method] = true
+	}
+	if g.metrics, err = newMetrics(c.Metrics, methods); err != nil {
+		leave()
+		return nil, fmt.Errorf("control metrics: %w", err)
+	}
+	s.setHealth(healthv1.HealthCheckResponse_NOT_SERVING)
+	return s, nil
+}
+
+func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
+	transport := insecure.NewCredentials()
+	if tlsConfig != nil {
+		transport = credentials.NewTLS(tlsConfig)
+	}
+	return []grpc.ServerOption{
+		grpc.Creds(transport),
+		grpc.UnaryInterceptor(g.unary),
+		grpc.StreamInterceptor(g.stream),
+		grpc.UnknownServiceHandler(g.unknown),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.MaxConcurrentStreams(maxCalls),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.WaitForHandlers(true), // so that nothing of the server is left after Shutdown
+	}
+}
+
+// register registers every service. Those of connhub go through r, health and reflection directly.
+func (s *Server) register(c *Config, r grpc.ServiceRegistrar) {
+	controlv1.RegisterDeliveryServiceServer(r, &deliveryService{sender: localSender{c.Hub}})
+	controlv1.RegisterConnectionServiceServer(r, &connectionService{connections: c.Hub})
+	controlv1.RegisterGroupServiceServer(r, &groupService{membership: c.Hub, groups: c.Hub})
+	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL})
+	controlv1.RegisterHubServiceServer(r, &hubService{self: c.Hub})
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc) // v1 and v1alpha
+}
+
+// fullMethods returns the methods that are served, as "/service/method", sorted.
+func (s *Server) fullMethods() []string {
+	var methods []string
+	for service, info := range s.grpc.GetServiceInfo() {
+		for _, method := range info.Methods {
+			methods = append(methods, "/"+service+"/"+method.Name)
+		}
+	}
+	slices.Sort(methods)
+	return methods
+}
+
+// setHealth tells the health of the server as a whole and of each of its services.
+func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
+	s.health.SetServingStatus("", status)
+	for service := range maps.Keys(s.grpc.GetServiceInfo()) {
+		s.health.SetServingStatus(service, status)
+	}
+}
+
+// Serve takes calls on l until Shutdown, and then returns nil. It may be called for several listeners.
+func (s *Server) Serve(l net.Listener) error {
+	s.setHealth(healthv1.HealthCheckResponse_SERVING)
+	if err := s.grpc.Serve(l); err != nil {
+		return fmt.Errorf("serve the control API on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown says NOT_SERVING, ends streams, takes no more calls and waits for those in flight. When ctx is done
+// it ends them, and returns the error of ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.health.Shutdown()
+	s.leave()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.grpc.GracefulStop()
+	}()
+	select {
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-stopped
+		return ctx.Err()
+	}
+}
+
+// namespace returns the namespace of a request.
+func namespace(req interface{ GetNamespace() string }) string {
+	if n := req.GetNamespace(); n != "" {
+		return n
+	}
+	return hub.DefaultNamespace
+}

@@ -1,0 +1,184 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// errorDomain is the domain of every ErrorInfo of this API.
+const errorDomain = "connhub"
+
+// retryDelay is what RetryInfo asks a caller to wait: long enough for a load balancer to notice that a hub
+// leaves, short enough for a send to be still worth it.
+const retryDelay = time.Second
+
+// Errors that this package finds itself. Those about a field come as a *fieldError.
+var (
+	errInvalidField       = errors.New("a field breaks a rule")
+	errLimitExceeded      = errors.New("a field is over a limit")
+	errTargetEmpty        = errors.New("the target names nothing")
+	errPageTokenInvalid   = errors.New("the page token was not given out for this request")
+	errCredentialsInvalid = errors.New("credentials are missing or wrong")
+	errRoleNotAllowed     = errors.New("these credentials are not for this method")
+	errUnknownMethod      = errors.New("there is no such method")
+	errNoSigningKey       = errors.New("the hub has no key to sign client tokens with")
+	errInternal           = errors.New("internal error")
+)
+
+// statusRow is one kind of error: the sentinel in Go, and how it looks to a caller.
+type statusRow struct {
+	err    error
+	code   codes.Code
+	reason controlv1.ErrorReason
+}
+
+// statusTable is read in both directions. Where several sentinels share a reason, the first is the one that
+// a status with that reason is turned back into. Callers are told the text of err, never that of an
+// error which wraps it.
+var statusTable = []statusRow{
+	{errInvalidField, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
+	{errLimitExceeded, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED},
+	{errTargetEmpty, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_TARGET_EMPTY},
+	{errPageTokenInvalid, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID},
+	{errCredentialsInvalid, codes.Unauthenticated, controlv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID},
+	{errRoleNotAllowed, codes.PermissionDenied, controlv1.ErrorReason_ERROR_REASON_ROLE_NOT_ALLOWED},
+	{errUnknownMethod, codes.Unimplemented, controlv1.ErrorReason_ERROR_REASON_UNKNOWN_METHOD},
+	{errNoSigningKey, codes.FailedPrecondition, controlv1.ErrorReason_ERROR_REASON_NO_SIGNING_KEY},
+
+	{hub.ErrConnectionNotFound, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
+	{hub.ErrInvalidConnectionID, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
+	{hub.ErrClosed, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
+	{hub.ErrGroupNotFound, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_GROUP_NOT_FOUND},
+	{hub.ErrTooManyMatched, codes.FailedPrecondition, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_MATCHED},
+	{hub.ErrRequestIDReused, codes.AlreadyExists, controlv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED},
+	{hub.ErrShuttingDown, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
+
+	// Who gets these has passed its deadline or is gone, so there is no reason for them in the API.
+	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
+	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
+
+	{errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+	// The rest is between the hub and its clients. No method of this API leads to them: one that turns up
+	// here is a fault.
+	{hub.ErrGroupLimit, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+	{hub.ErrTooManyConnections, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+	{hub.ErrAckForged, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+	{hub.ErrResumeRefused, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+}
+
+// internalRow is that of errors without a row of their own.
+var internalRow = statusRow{errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL}
+
+// fieldError is an error about one field of a request.
+type fieldError struct {
+	kind        error  // the sentinel
+	field       string // path in proto names, such as "target.users[3]"; empty: the request as a whole
+	description string // for the caller; a limit is named with its number
+}
+
+func (e *fieldError) Error() string {
+	if e.field == "" {
+		return e.description
+	}
+	return e.field + ": " + e.description
+}
+
+func (e *fieldError) Unwrap() error { return e.kind }
+
+// rowOf returns the row of err.
+func rowOf(err error) statusRow {
+	for _, row := range statusTable {
+		if errors.Is(err, row.err) {
+			return row
+		}
+	}
+	return internalRow
+}
+
+// toStatus turns an error into the status that a caller gets.
+func toStatus(err error) error {
+	row := rowOf(err)
+	text := row.err.Error()
+	var details []protoadapt.MessageV1
+	if row.reason != controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+		details = append(details, &errdetails.ErrorInfo{Reason: reasonName(row.reason), Domain: errorDomain})
+	}
+	if field, ok := errors.AsType[*fieldError](err); ok {
+		text = field.Error()
+		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+			{Field: field.field, Description: field.description, Reason: reasonName(row.reason)},
+		}})
+	}
+	if row.code == codes.Internal {
+		text = errInternal.Error()
+	}
+	if row.code == codes.Unavailable || row.code == codes.ResourceExhausted {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
+	}
+	st, detailErr := status.New(row.code, text).WithDetails(details...)
+	if detailErr != nil { // only for a code OK, which no row has
+		return status.Error(codes.Internal, errInternal.Error())
+	}
+	return st.Err()
+}
+
+// fromStatus turns a status that toStatus made, here or at another hub, back into the error: it is the
+// sentinel for errors.Is, and says which field it is about. Any other error comes back as it is.
+func fromStatus(err error) error {
+	st, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	var info *errdetails.ErrorInfo
+	var violation *errdetails.BadRequest_FieldViolation
+	for _, detail := range st.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			info = d
+		case *errdetails.BadRequest:
+			if v := d.GetFieldViolations(); len(v) > 0 {
+				violation = v[0]
+			}
+		}
+	}
+	row, ok := rowOfStatus(st.Code(), info)
+	if !ok {
+		return err
+	}
+	if violation != nil {
+		return &fieldError{row.err, violation.GetField(), violation.GetDescription()}
+	}
+	return row.err
+}
+
+func rowOfStatus(code codes.Code, info *errdetails.ErrorInfo) (statusRow, bool) {
+	reason := reasonName(controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED)
+	if info != nil {
+		if info.GetDomain() != errorDomain {
+			return statusRow{}, false
+		}
+		reason = info.GetReason()
+	}
+	for _, row := range statusTable {
+		if row.code == code && reasonName(row.reason) == reason {
+			return row, true
+		}
+	}
+	return statusRow{}, false
+}
+
+// reasonName is how a reason stands in an ErrorInfo.
+func reasonName(r controlv1.ErrorReason) string {
+	return strings.TrimPrefix(r.String(), "ERROR_REASON_")
+}

@@ -1,0 +1,154 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// validator holds requests against the rules in the protos, and against those that span fields.
+type validator struct {
+	rules protovalidate.Validator
+}
+
+// newValidator compiles the rules of every request of the API.
+func newValidator() (*validator, error) {
+	var requests []protoreflect.MessageDescriptor
+	for _, service := range controlServices() {
+		for i := range service.Methods().Len() {
+			requests = append(requests, service.Methods().Get(i).Input())
+		}
+	}
+	rules, err := protovalidate.New(
+		protovalidate.WithMessageDescriptors(requests...),
+		protovalidate.WithDisableLazy(),
+		// A request may break a rule a million times: the first is enough to mend, and bounds the answer.
+		protovalidate.WithFailFast(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("compile the rules of the protos: %w", err)
+	}
+	return &validator{rules}, nil
+}
+
+// controlServices returns the services of the API as the protos describe them.
+func controlServices() []protoreflect.ServiceDescriptor {
+	var services []protoreflect.ServiceDescriptor
+	for _, file := range []protoreflect.FileDescriptor{
+		controlv1.File_connhub_control_v1_delivery_proto,
+		controlv1.File_connhub_control_v1_connection_proto,
+		controlv1.File_connhub_control_v1_group_proto,
+		controlv1.File_connhub_control_v1_access_proto,
+		controlv1.File_connhub_control_v1_hub_proto,
+	} {
+		for i := range file.Services().Len() {
+			services = append(services, file.Services().Get(i))
+		}
+	}
+	return services
+}
+
+// intercept is the interceptor right around a handler.
+func (v *validator) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := v.check(req.(proto.Message)); err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+// check begins with the limits that bound the work of what follows.
+func (v *validator) check(req proto.Message) error {
+	if r, ok := req.(interface{ GetTarget() *controlv1.Target }); ok {
+		if err := checkTarget(r.GetTarget()); err != nil {
+			return err
+		}
+	}
+	if r, ok := req.(interface{ GetMessage() *controlv1.Message }); ok {
+		if err := checkMetadata(r.GetMessage()); err != nil {
+			return err
+		}
+	}
+	err := v.rules.Validate(req, skipTargets)
+	if err == nil {
+		return nil
+	}
+	broken, ok := errors.AsType[*protovalidate.ValidationError](err)
+	if !ok || len(broken.Violations) == 0 {
+		return fmt.Errorf("validate %s: %w", req.ProtoReflect().Descriptor().FullName(), err)
+	}
+	return violated(broken.Violations[0])
+}
+
+// skipTargets leaves Targets to checkTarget.
+var skipTargets = protovalidate.WithFilter(protovalidate.FilterFunc(
+	func(_ protoreflect.Message, d protoreflect.Descriptor) bool {
+		field, ok := d.(protoreflect.FieldDescriptor)
+		return !ok || field.Message() != targetDescriptor
+	}))
+
+var targetDescriptor = (*controlv1.Target)(nil).ProtoReflect().Descriptor()
+
+// violated turns a broken rule into an error about the field.
+func violated(v *protovalidate.Violation) *fieldError {
+	e := &fieldError{kind: errInvalidField, field: fieldPath(v), description: v.Proto.GetMessage()}
+	if overLimit(v) {
+		e.kind = errLimitExceeded
+	}
+	if known, ok := patterns[v.RuleValue.String()]; ok && strings.HasSuffix(v.Proto.GetRuleId(), ".pattern") {
+		e.description = known
+	}
+	return e
+}
+
+// patterns says in words what the patterns in the protos ask for.
+var patterns = map[string]string{
+	`^[^\p{Cc}]*$`:              noControl,
+	`^[a-z][a-z0-9_.-]{0,127}$`: "must be 1 to 128 characters a-z, 0-9, '_', '.', '-' and begin with a-z",
+}
+
+// maxFieldPath bounds the path of a field in an error: map keys are part of it, and may be long.
+const maxFieldPath = 256
+
+func fieldPath(v *protovalidate.Violation) string {
+	path := protovalidate.FieldPathString(v.Proto.GetField())
+	if len(path) > maxFieldPath {
+		path, _, _ = strings.Cut(path, "[")
+	}
+	return path
+}
+
+// overLimit reports whether a rule was broken by too much, not by too little or by something else.
+func overLimit(v *protovalidate.Violation) bool {
+	id := v.Proto.GetRuleId()
+	switch id[strings.LastIndexByte(id, '.')+1:] {
+	case "max_bytes", "max_len", "max_items", "max_pairs", "lte", "lt":
+		return true
+	case "gte_lte", "gt_lte", "gte_lt", "gt_lt":
+		// The rule of a range is that of its lower end.
+		return above(v.FieldValue, v.RuleValue)
+	default:
+		return false
+	}
+}
+
+func above(value, bound protoreflect.Value) bool {
+	switch v := value.Interface().(type) {
+	case int32:
+		return int64(v) > bound.Int()
+	case protoreflect.Message:
+		d, isDuration := v.Interface().(*durationpb.Duration)
+		lower, ok := bound.Message().Interface().(*durationpb.Duration)
+		return isDuration && ok && d.AsDuration() > lower.AsDuration()
+	default:
+		return false
+	}
+}
