@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -14,6 +15,10 @@ import (
 
 // defaultTokenTTL is how long a client token may be used when a request does not say.
 const defaultTokenTTL = time.Hour
+
+// maxTokenBytes is the longest token that is given out. It travels in the URL of a request whose header, with
+// all that a browser adds, the edge reads up to 16 KiB.
+const maxTokenBytes = 12 << 10
 
 type accessService struct {
 	controlv1.UnimplementedAccessServiceServer
@@ -36,6 +41,10 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Expires: expires})
 	if err != nil {
 		return nil, err
+	}
+	if len(token) > maxTokenBytes {
+		return nil, &fieldError{errLimitExceeded, "groups",
+			fmt.Sprintf("make a token of %d bytes, must be at most %d", len(token), maxTokenBytes)}
 	}
 	return &controlv1.IssueClientTokenResponse{
 		Token:      token,

@@ -58,3 +58,15 @@ func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
 		}
 	})
 }
+
+func TestATokenThatNoURLCanCarryIsRefused(t *testing.T) {
+	f := newFixture(t)
+	ask := func(groups []string) (*controlv1.IssueClientTokenResponse, error) {
+		return f.access.IssueClientToken(t.Context(), &controlv1.IssueClientTokenRequest{Groups: groups})
+	}
+	if _, err := ask(many(128, 60)); err != nil {
+		t.Errorf("128 groups of 60 bytes: %v", err)
+	}
+	_, err := ask(many(128, 1024))
+	holdFieldError(t, err, exceeded, "groups", "12288")
+}

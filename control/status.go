@@ -64,9 +64,8 @@ var statusTable = []statusRow{
 	{hub.ErrRequestIDReused, codes.AlreadyExists, controlv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED},
 	{hub.ErrShuttingDown, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
 
-	// Who gets these has passed its deadline or is gone, so there is no reason for them in the API.
-	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
-	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
+	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},
 
 	{errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 	// The rest is between the hub and its clients. No method of this API leads to them: one that turns up
@@ -110,9 +109,8 @@ func rowOf(err error) statusRow {
 func toStatus(err error) error {
 	row := rowOf(err)
 	text := row.err.Error()
-	var details []protoadapt.MessageV1
-	if row.reason != controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
-		details = append(details, &errdetails.ErrorInfo{Reason: reasonName(row.reason), Domain: errorDomain})
+	details := []protoadapt.MessageV1{
+		&errdetails.ErrorInfo{Reason: reasonName(row.reason), Domain: errorDomain},
 	}
 	if field, ok := errors.AsType[*fieldError](err); ok {
 		text = field.Error()
@@ -163,15 +161,11 @@ func fromStatus(err error) error {
 }
 
 func rowOfStatus(code codes.Code, info *errdetails.ErrorInfo) (statusRow, bool) {
-	reason := reasonName(controlv1.ErrorReason_ERROR_REASON_UNSPECIFIED)
-	if info != nil {
-		if info.GetDomain() != errorDomain {
-			return statusRow{}, false
-		}
-		reason = info.GetReason()
+	if info.GetDomain() != errorDomain {
+		return statusRow{}, false
 	}
 	for _, row := range statusTable {
-		if row.code == code && reasonName(row.reason) == reason {
+		if row.code == code && reasonName(row.reason) == info.GetReason() {
 			return row, true
 		}
 	}

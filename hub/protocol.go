@@ -15,8 +15,8 @@ type Protocol interface {
 	RouteKey(Route) Route
 
 	// Encode returns the bytes of m on the wire, framing included: one or several frames that are
-	// written as a unit. r is a route that RouteKey returned. The hub keeps the slice and never
-	// changes it.
+	// written as a unit; never empty. r is a route that RouteKey returned. The hub keeps the slice and
+	// never changes it.
 	Encode(m *Message, r Route) []byte
 }
 

@@ -32,7 +32,8 @@ type IssueClientTokenRequest struct {
 	// The user (claim `sub`): at most 1024 bytes without control characters. Empty: anonymous.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	// Groups that the connection is in from its first moment (claim `webpubsub.group`): at most 128
-	// names of 1 to 1024 bytes without control characters.
+	// names of 1 to 1024 bytes without control characters, and so much that the token stays within 12 KiB,
+	// because it travels in a URL.
 	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
 	// How long the token may be used to connect; a connection that it opened lives on after it. Unset: one hour.
 	// 1 second to 30 days.

@@ -23,6 +23,9 @@ const (
 
 // ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error of this API carries, without
 // the prefix ERROR_REASON_ and with the domain "connhub". Programs decide on it, not on the text.
+//
+// An error without it comes from gRPC itself, before the API saw the call: RESOURCE_EXHAUSTED for a
+// request of more than twice what the limits allow, UNIMPLEMENTED for an unknown compression.
 type ErrorReason int32
 
 const (
@@ -56,6 +59,10 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 13
 	// UNIMPLEMENTED: there is no such method.
 	ErrorReason_ERROR_REASON_UNKNOWN_METHOD ErrorReason = 14
+	// DEADLINE_EXCEEDED: the call's own deadline passed in the hub.
+	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 15
+	// CANCELLED: the caller gave up.
+	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 16
 )
 
 // Enum value maps for ErrorReason.
@@ -76,6 +83,8 @@ var (
 		12: "ERROR_REASON_SHUTTING_DOWN",
 		13: "ERROR_REASON_INTERNAL",
 		14: "ERROR_REASON_UNKNOWN_METHOD",
+		15: "ERROR_REASON_DEADLINE_EXCEEDED",
+		16: "ERROR_REASON_CANCELLED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -93,6 +102,8 @@ var (
 		"ERROR_REASON_SHUTTING_DOWN":        12,
 		"ERROR_REASON_INTERNAL":             13,
 		"ERROR_REASON_UNKNOWN_METHOD":       14,
+		"ERROR_REASON_DEADLINE_EXCEEDED":    15,
+		"ERROR_REASON_CANCELLED":            16,
 	}
 )
 
@@ -127,7 +138,7 @@ var File_connhub_control_v1_error_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\x86\x04\n" +
+	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\xc6\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -144,7 +155,9 @@ const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10\v\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\f\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\r\x12\x1f\n" +
-	"\x1bERROR_REASON_UNKNOWN_METHOD\x10\x0eB\xcb\x01\n" +
+	"\x1bERROR_REASON_UNKNOWN_METHOD\x10\x0e\x12\"\n" +
+	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x0f\x12\x1a\n" +
+	"\x16ERROR_REASON_CANCELLED\x10\x10B\xcb\x01\n" +
 	"\x16com.connhub.control.v1B\n" +
 	"ErrorProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 
