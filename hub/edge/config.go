@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,7 +88,7 @@ func (c *Config) Validate() error {
 	check(c.Tokens != nil || c.Anonymous, "Tokens is not set, and Anonymous is off: nobody could connect")
 	check(c.PublicURL != nil || c.Tokens == nil, "PublicURL is not set: tokens are bound to it")
 	if u := c.PublicURL; u != nil {
-		check(u.Host != "" && strings.Contains("|http|https|ws|wss|", "|"+u.Scheme+"|"),
+		check(u.Host != "" && slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme),
 			"PublicURL is %q, want http(s):// or ws(s):// and a host", u.Redacted())
 	}
 	for _, p := range c.AllowedOrigins {
@@ -101,15 +101,16 @@ func (c *Config) Validate() error {
 
 func (c *Config) validateProtocols() error {
 	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	seen := make(map[string]bool)
 	for i, p := range c.Protocols {
 		switch {
 		case p == nil:
-			errs = append(errs, fmt.Errorf("Protocols[%d] is not set", i))
+			wrong("Protocols[%d] is not set", i)
 		case !isToken(p.Name()):
-			errs = append(errs, fmt.Errorf("Protocols[%d]: %q is not a subprotocol name (RFC 6455 §4.1)", i, p.Name()))
+			wrong("Protocols[%d]: %q is not a subprotocol name (RFC 6455 §4.1)", i, p.Name())
 		case seen[p.Name()]:
-			errs = append(errs, fmt.Errorf("Protocols[%d]: %q is there twice", i, p.Name()))
+			wrong("Protocols[%d]: %q is there twice", i, p.Name())
 		default:
 			seen[p.Name()] = true
 		}

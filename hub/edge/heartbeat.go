@@ -28,7 +28,7 @@ type heartbeat struct {
 	slots    []*link // heads of lists, linked by link.beat
 	second   int     // the last one whose slot was looked at, since Server.started
 	links    int
-	running  bool
+	stop     chan struct{} // ends the goroutine; nil: none runs
 	aborting bool
 }
 
@@ -50,10 +50,11 @@ func (h *heartbeat) add(l *link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.links++
-	if !h.running {
-		h.running = true
+	if h.stop == nil {
+		stop := make(chan struct{})
+		h.stop = stop
 		h.second = int(h.server.now() / tick)
-		h.server.goroutines.Go(h.run)
+		h.server.goroutines.Go(func() { h.run(stop) })
 	}
 	h.insertLocked(l, h.server.now()+h.server.config.PingInterval)
 }
@@ -62,7 +63,10 @@ func (h *heartbeat) add(l *link) {
 func (h *heartbeat) remove(l *link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.links--
+	if h.links--; h.links == 0 {
+		close(h.stop)
+		h.stop = nil
+	}
 	l.beat.gone = true
 	if !l.beat.in {
 		return
@@ -97,12 +101,17 @@ func (h *heartbeat) insertLocked(l *link, due time.Duration) {
 	h.slots[slot] = l
 }
 
-// run turns the wheel. It ends with the last link.
-func (h *heartbeat) run() {
+// run turns the wheel.
+func (h *heartbeat) run(stop <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	var due []*link
-	for range ticker.C {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
 		for {
 			var more bool
 			if due, more = h.takeDue(due); !more {
@@ -110,9 +119,6 @@ func (h *heartbeat) run() {
 			}
 			h.look(due)
 			clear(due) // or links that ended would be kept
-		}
-		if h.stopped() {
-			return
 		}
 	}
 }
@@ -161,13 +167,6 @@ func (h *heartbeat) check(l *link) time.Duration {
 	default:
 		return heard + c.PingInterval
 	}
-}
-
-func (h *heartbeat) stopped() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.running = h.links > 0
-	return !h.running
 }
 
 // abortAll ends the sockets of all links, now and to come.

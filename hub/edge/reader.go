@@ -31,8 +31,9 @@ func (l *link) run() {
 	l.server.metrics.links.Inc()
 	bound := l.connection.Bind(l) == nil
 	if !bound {
-		// The connection was closed during the handshake: by a backend, or because the hub leaves.
-		l.Close(hub.NewClose(hub.CauseShutdown))
+		// Closed during the handshake, by a backend or because the hub leaves: the client is told why.
+		how, _ := l.connection.Ended()
+		l.Close(how)
 	}
 	l.server.heartbeat.add(l)
 

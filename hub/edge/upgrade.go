@@ -36,7 +36,7 @@ func (u *upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	// What a client sent behind its request, without waiting for the answer, is in net/http's buffer.
 	if n := buffered.Reader.Buffered(); n > 0 {
 		l.early = make([]byte, n)
-		_, _ = buffered.Reader.Read(l.early) // can't fail or fall short: they are there
+		_, _ = buffered.Read(l.early) // can't fail or fall short: they are there
 	}
 	w := (*wire)(l)
 	l.buffered = bufio.NewReaderSize(w, readBuffer)

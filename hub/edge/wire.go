@@ -94,8 +94,17 @@ func (w *wire) Close() error {
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-func (w *wire) LocalAddr() net.Addr              { return w.conn.LocalAddr() }
-func (w *wire) RemoteAddr() net.Addr             { return w.conn.RemoteAddr() }
-func (w *wire) SetDeadline(time.Time) error      { return nil } // the link sets them; nobody else does
-func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+// LocalAddr is the socket's.
+func (w *wire) LocalAddr() net.Addr { return w.conn.LocalAddr() }
+
+// RemoteAddr is the socket's.
+func (w *wire) RemoteAddr() net.Addr { return w.conn.RemoteAddr() }
+
+// SetDeadline does nothing: the link alone sets deadlines.
+func (w *wire) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing.
+func (w *wire) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing.
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,38 @@
+package plain_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/plain"
+)
+
+func TestEachKindHasItsFrame(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		kind    hub.PayloadKind
+		payload string
+		want    string
+	}{
+		{"text", hub.Text, "Hello", "\x81\x05Hello"},
+		{"JSON byte for byte", hub.JSON, `{"a": 1.0}`, "\x81\x0a" + `{"a": 1.0}`},
+		{"binary", hub.Binary, "\x00\xff", "\x82\x02\x00\xff"},
+		{"empty", hub.Text, "", "\x81\x00"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := plain.Protocol{}.Encode(&hub.Message{Kind: tc.kind, Payload: []byte(tc.payload)}, hub.Route{})
+			if !bytes.Equal(got, []byte(tc.want)) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAllRoutesShareTheirBytes(t *testing.T) {
+	for _, r := range []hub.Route{{Kind: hub.RouteConnection}, {Kind: hub.RouteGroup, Group: "g"}, {Kind: hub.RouteEveryone}} {
+		if got := (plain.Protocol{}).RouteKey(r); got != (hub.Route{}) {
+			t.Errorf("%+v has the key %+v", r, got)
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package edge_test
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/frame"
+)
+
+// fill is a message that sockets' buffers hold only a few of.
+var fill = strings.Repeat("x", 256<<10)
+
+// flood is what was sent to a slow client.
+type flood []*hub.Delivery
+
+// dropped is how many messages of the flood will not arrive.
+func (f flood) dropped() int {
+	n := 0
+	for _, d := range f {
+		for _, drop := range d.Receipt().Dropped {
+			n += drop.Count
+		}
+	}
+	return n
+}
+
+// floodUntil sends numbered messages to the user slow until ok.
+func floodUntil(t *testing.T, b *bed, policy hub.Policy, ok func(flood) bool) flood {
+	t.Helper()
+	var f flood
+	for n := 0; !ok(f); n++ {
+		if n == 500 {
+			t.Fatal("500 messages were not enough")
+		}
+		d, err := b.hub.Deliver(t.Context(), &hub.Send{
+			Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: []byte(strconv.Itoa(n) + " " + fill)},
+			Target:  hub.Target{Users: []string{"slow"}},
+			Policy:  policy,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f = append(f, d)
+	}
+	return f
+}
+
+func shortClose(_ *hub.Config, c *edge.Config) { c.CloseTimeout = 100 * time.Millisecond }
+
+func TestSlowClientIsClosedWhenItsOutboxIsFullAndNobodyWaits(t *testing.T) {
+	b := overTCP(t, shortClose)
+	b.upgrade("user=slow", "")
+	other := b.dial("user=other")
+	b.waitAttached(2)
+	began := time.Now()
+	floodUntil(t, b, hub.CloseSlow, func(flood) bool { return len(b.causes.all()) == 1 })
+	if got := b.causes.all()[0]; got != hub.NewClose(hub.CauseSlow) {
+		t.Errorf("closed with %+v", got)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("sends took %v", took)
+	}
+	b.send(hub.Target{Users: []string{"other"}}, hub.Text, "hi")
+	if _, got := read(t, other); got != "hi" {
+		t.Errorf("other got %q", got)
+	}
+	eventually(t, func() bool { return b.metric("connhub_links") == 1 })
+}
+
+func TestSlowClientThatReadsAgainGetsWholeFramesInOrder(t *testing.T) {
+	for name, policy := range map[string]hub.Policy{"drop oldest": hub.DropOldest, "drop newest": hub.DropNewest} {
+		t.Run(name, func(t *testing.T) {
+			b := overTCP(t)
+			c := b.upgrade("user=slow", "")
+			b.waitAttached(1)
+			sent := floodUntil(t, b, policy, func(f flood) bool { return f.dropped() >= 3 })
+			// With the outbox full a ping must still be answered, between whole frames.
+			c.write(masked(0x89, "alive"))
+			pong, last := false, -1
+			for got := 0; got < len(sent)-sent.dropped() || !pong; {
+				f, err := c.frame()
+				if err != nil {
+					t.Fatalf("after %d messages of %d: %v", got, len(sent), err)
+				}
+				if f.opcode == frame.Pong {
+					pong = true
+					continue
+				}
+				number, rest, _ := strings.Cut(f.payload, " ")
+				n, err := strconv.Atoi(number)
+				if err != nil || n <= last || rest != fill {
+					t.Fatalf("message %q after %d, %d bytes", number, last, len(rest))
+				}
+				got, last = got+1, n
+			}
+			if oldest := policy == hub.DropOldest; oldest != (last == len(sent)-1) {
+				t.Errorf("the last message that came is %d of %d", last, len(sent))
+			}
+		})
+	}
+}
+
+func TestPingFloodDuringAFanOutKeepsFramesWhole(t *testing.T) {
+	b := overTCP(t)
+	c := b.upgrade("", "")
+	b.waitAttached(1)
+	const pings, messages = 2000, 300
+	text := strings.Repeat("y", 10_000)
+	var senders sync.WaitGroup
+	senders.Go(func() {
+		for range pings {
+			if _, err := c.conn.Write([]byte(masked(0x89, "flood"))); err != nil {
+				t.Errorf("ping: %v", err)
+				return
+			}
+		}
+	})
+	c.wantFrame(frame.Pong, "flood") // it has begun
+	senders.Go(func() {
+		for range messages {
+			b.send(everyone, hub.Text, text)
+		}
+	})
+	got := map[frame.Opcode]int{frame.Pong: 1}
+	for got[frame.Text] < messages {
+		f, err := c.frame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.opcode == frame.Text && f.payload != text || f.opcode == frame.Pong && f.payload != "flood" {
+			t.Fatalf("broken frame: opcode %#x, %d bytes", byte(f.opcode), len(f.payload))
+		}
+		got[f.opcode]++
+	}
+	senders.Wait()
+	if len(got) != 2 {
+		t.Errorf("frames by opcode: %v", got)
+	}
+}
+
+func TestResetSocketIsKnownAsLost(t *testing.T) {
+	b := overTCP(t)
+	c := b.upgrade("", "")
+	b.waitAttached(1)
+	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.conn.Close() // RST
+	waitUntilEmpty(b)
+	if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseLost)}, b.causes.all()); diff != "" {
+		t.Errorf("closes (-want +got):\n%s", diff)
+	}
+}
+
+func TestClientThatShutsItsSendingHalfIsLost(t *testing.T) {
+	b := overTCP(t)
+	c := b.upgrade("", "")
+	b.waitAttached(1)
+	if err := c.conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if e := c.end(); e.closed || e.err != nil {
+		t.Errorf("ended with %+v", e)
+	}
+	waitUntilEmpty(b)
+	if got := b.causes.all()[0].Cause; got != hub.CauseLost {
+		t.Errorf("cause %v", got)
+	}
+}
+
+func TestResetWhileTheWriterIsBusyEndsTheLink(t *testing.T) {
+	b := overTCP(t)
+	c := b.upgrade("user=slow", "")
+	b.waitAttached(1)
+	floodUntil(t, b, hub.DropNewest, func(flood) bool { return b.infos()[0].QueuedMessages > 3 })
+	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.conn.Close()
+	waitUntilEmpty(b)
+	eventually(t, func() bool { return b.metric("connhub_links") == 0 })
+}
