@@ -138,17 +138,31 @@ func TestBackendsCloseReachesTheClientWithCodeAndReason(t *testing.T) {
 	})
 }
 
-func TestWhatWasTakenBeforeACloseArrivesBeforeIt(t *testing.T) {
-	eachWire(t, func(t *testing.T, b *bed) {
-		c := b.dial("")
-		b.waitAttached(1)
-		b.send(everyone, hub.Text, "last words")
-		closeEveryone(t, b)
-		if _, got := read(t, c); got != "last words" {
-			t.Errorf("got %q", got)
-		}
-		wantClose(t, c, 3000, "over")
-	})
+// More than a socket takes at once, sent by a backend that closes right after it, and by a hub that stops: all of
+// it comes before the close frame.
+func TestLastWordsArriveBeforeAnOrderlyClose(t *testing.T) {
+	for _, how := range []hub.Close{{Cause: hub.CauseBackend, Code: 4000, Reason: "bye"}, hub.NewClose(hub.CauseShutdown)} {
+		eachWire(t, func(t *testing.T, b *bed) {
+			c := b.dial("group=g")
+			b.waitAttached(1)
+			const messages, size = 30, 100_000
+			for i := range messages {
+				b.send(hub.Target{Groups: []string{"g"}}, hub.Text, strings.Repeat(string(rune('A'+i)), size))
+			}
+			if r, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil || r.Closed != 1 {
+				t.Fatalf("closed %+v, %v", r, err)
+			}
+			if r := b.send(everyone, hub.Text, "late"); r.Matched != 0 {
+				t.Errorf("a closing connection matches: %+v", r)
+			}
+			for i := range messages {
+				if _, got := read(t, c); got != strings.Repeat(string(rune('A'+i)), size) {
+					t.Fatalf("message %d is not what was sent", i)
+				}
+			}
+			wantClose(t, c, websocket.StatusCode(how.Code), how.Reason)
+		})
+	}
 }
 
 func TestCloseWithoutCodeEndsTheSocketAtOnce(t *testing.T) {

@@ -31,8 +31,8 @@ const maxPending = 1 << 10
 //     writing is set, the link's writer, without mu.
 //   - Only whole batches and whole control frames are written, so the wire is at a frame boundary whenever
 //     neither is the case.
-//   - After a close frame nothing is written. closing is set before one is queued; then nothing is taken
-//     from the connection any more.
+//   - After a close frame nothing is written. closing is set before one is queued or written; then nothing
+//     is taken from the connection any more.
 //   - pending is not empty only while writing is set, or under mu.
 //   - Whoever adds something under mu calls pumpLocked, and the writer looks again, under mu, before
 //     it ends: no wake-up is lost.
@@ -63,7 +63,8 @@ type link struct {
 	mu        sync.Mutex
 	writing   bool        // the writer runs
 	pending   []byte      // control frames that wait for a frame boundary
-	closing   bool        // a close frame is queued or written, or there is nobody to write to
+	goodbye   []byte      // the hub's close frame, which goes out behind all that the connection still has
+	closing   bool        // a close frame is in pending or written, or there is nobody to write to
 	broken    bool        // a write failed: nothing is written any more
 	decided   bool        // how is known
 	how       hub.Close   // why the link ends
@@ -118,26 +119,31 @@ func (l *link) Flush() {
 	l.unlock()
 }
 
-// Close says goodbye behind what is being written, and ends the link when the client has answered, at the
-// latest after CloseTimeout. See hub.Link.
+// Close says goodbye behind what the connection still has, and ends the link when the client has answered, at
+// the latest after CloseTimeout. See hub.Link.
 func (l *link) Close(how hub.Close) {
 	l.mu.Lock()
-	if l.closing {
+	if l.closing || l.decided {
 		l.mu.Unlock()
 		return
 	}
-	l.closing, l.decided, l.how = true, true, how
+	l.decided, l.how = true, how
 	if how.Code == 0 {
+		l.closing = true
 		l.mu.Unlock()
 		l.abort()
 		return
 	}
-	l.sayCloseLocked(how)
+	l.goodbye = frame.AppendClose(nil, how.Code, how.Reason)
+	l.limitLocked()
+	l.pumpLocked()
 	l.unlock()
 }
 
-// sayCloseLocked queues a close frame and gives the client its time to read and answer it.
+// sayCloseLocked queues a close frame, in front of all data, and gives the client its time to read and answer
+// it.
 func (l *link) sayCloseLocked(how hub.Close) {
+	l.goodbye = nil
 	l.pending = frame.AppendClose(l.pending, how.Code, how.Reason)
 	l.limitLocked()
 	l.pumpLocked()
@@ -224,6 +230,11 @@ func (l *link) nextLocked(o *output) bool {
 		return false
 	case l.connection.Take(l, &o.batch, maxBatch):
 		o.taken()
+		return true
+	case len(l.goodbye) > 0:
+		l.closing = true
+		o.frames(l.goodbye)
+		l.goodbye = nil
 		return true
 	default:
 		return false

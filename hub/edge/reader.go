@@ -120,7 +120,7 @@ func (l *link) failed(err error) error {
 func (l *link) isClosing() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.closing
+	return l.closing || l.decided
 }
 
 // part decides how the link ended, says so to the client if that is still to be done, and returns it.
