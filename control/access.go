@@ -43,8 +43,10 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 		return nil, err
 	}
 	if len(token) > maxTokenBytes {
-		return nil, &fieldError{errLimitExceeded, "groups",
-			fmt.Sprintf("make a token of %d bytes, must be at most %d", len(token), maxTokenBytes)}
+		return nil, &fieldError{
+			errLimitExceeded, "groups",
+			fmt.Sprintf("make a token of %d bytes, must be at most %d", len(token), maxTokenBytes),
+		}
 	}
 	return &controlv1.IssueClientTokenResponse{
 		Token:      token,

@@ -36,8 +36,11 @@ func TestEachPartOfATargetReachesItsConnections(t *testing.T) {
 			Connections: []string{string(ann1.ID())}, Everyone: true,
 			Except: Exclusion{Connections: []string{string(ann1.ID())}, Users: []string{"bob"}},
 		}, map[*client]string{ann2: "e:", nobody: "e:"}},
-		{"except a group", Target{Users: []string{"ann", "bob"}, Except: Exclusion{Groups: []string{"red"}}},
-			map[*client]string{ann1: "u:", ann2: "u:"}},
+		{
+			"except a group",
+			Target{Users: []string{"ann", "bob"}, Except: Exclusion{Groups: []string{"red"}}},
+			map[*client]string{ann1: "u:", ann2: "u:"},
+		},
 		{"nobody", Target{Users: []string{"eve"}, Groups: []string{"none"}, Connections: []string{"x"}}, nil},
 		{"empty", Target{}, nil},
 	} {

@@ -54,31 +54,32 @@ func (f *matcher) match(ns *namespace, t *Target, detail bool) *Unmatched {
 		f.seen = make(map[*Connection]struct{})
 	}
 	f.exclude(ns, &t.Except)
+	f.include(ns, t, un)
+	return un
+}
 
+// include adds what each part of t names; un takes the names that match nobody, and may be nil.
+func (f *matcher) include(ns *namespace, t *Target, un *Unmatched) {
 	for _, id := range t.Connections {
-		c, ok := ns.connections.get(id)
-		if ok {
+		if c, ok := ns.connections.get(id); ok {
 			f.add(match{connection: c, kind: RouteConnection})
-		} else if detail {
+		} else if un != nil {
 			un.Connections = append(un.Connections, id)
 		}
 	}
 	for _, user := range t.Users {
-		ok := ns.users.each(user, func(c *Connection) { f.add(match{connection: c, kind: RouteUser}) })
-		if !ok && detail {
+		if !ns.users.each(user, func(c *Connection) { f.add(match{connection: c, kind: RouteUser}) }) && un != nil {
 			un.Users = append(un.Users, user)
 		}
 	}
 	for i, group := range t.Groups {
-		ok := ns.groups.each(group, func(c *Connection) { f.add(match{c, RouteGroup, int32(i)}) })
-		if !ok && detail {
+		if !ns.groups.each(group, func(c *Connection) { f.add(match{c, RouteGroup, int32(i)}) }) && un != nil {
 			un.Groups = append(un.Groups, group)
 		}
 	}
 	if t.Everyone {
 		ns.connections.all(func(c *Connection) { f.add(match{connection: c, kind: RouteEveryone}) })
 	}
-	return un
 }
 
 func (f *matcher) exclude(ns *namespace, e *Exclusion) {

@@ -66,8 +66,8 @@ func (m *model) push(text, key string, policy Policy, expires time.Time) {
 		}
 	}
 	if !fits() {
-		for i := len(m.queue) - 1; i >= 0; i-- {
-			if x := m.queue[i].expires; !x.IsZero() && !time.Now().Before(x) {
+		for i, q := range slices.Backward(slices.Clone(m.queue)) {
+			if !q.expires.IsZero() && !time.Now().Before(q.expires) {
 				m.drop(i, DropExpired)
 			}
 		}

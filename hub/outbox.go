@@ -31,7 +31,6 @@ func (o *outbox) at(i int) *Envelope { return o.entries[o.head+i] }
 func (o *outbox) live() []*Envelope  { return o.entries[o.head:] }
 func (o *outbox) queue() []*Envelope { return o.entries[o.head+o.tail:] }
 func (o *outbox) next() *Envelope    { return o.entries[o.head+o.tail] }
-func (o *outbox) full(b Bounds) bool { return o.queued() >= b.Messages || o.bytes >= b.Bytes }
 func (o *outbox) push(e *Envelope)   { o.entries = append(o.entries, e); o.bytes += e.size() }
 func (o *outbox) clear()             { *o = outbox{} }
 func (o *outbox) fits(e *Envelope, b Bounds) bool {
