@@ -91,41 +91,47 @@ func (h *Hub) policy(s *Send) Policy {
 // fanout is the working memory of one Deliver; pooled.
 type fanout struct {
 	matcher
-	envelopes []encoded
+	envelopes map[form]*Envelope
+	last      form      // of the match before: most often the next one's too
+	current   *Envelope // of that form
 	links     []Link
 }
 
-// encoded is a message in the form for one protocol and one route.
-type encoded struct {
+// form is what a message is encoded for.
+type form struct {
 	protocol Protocol
 	key      Route
-	envelope *Envelope
 }
 
-var fanoutPool = sync.Pool{New: func() any { return new(fanout) }}
+var fanoutPool = sync.Pool{New: func() any { return &fanout{envelopes: make(map[form]*Envelope)} }}
 
 func (f *fanout) free() {
 	f.reset()
+	if len(f.envelopes) > mapKept {
+		f.envelopes = make(map[form]*Envelope)
+	}
 	clear(f.envelopes)
 	clear(f.links)
-	f.envelopes, f.links = f.envelopes[:0], f.links[:0]
+	f.last, f.current, f.links = form{}, nil, f.links[:0]
 	fanoutPool.Put(f)
 }
 
 // envelope returns the message encoded for a match; each form is encoded once.
 func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 	p := m.connection.protocol
-	key := p.RouteKey(m.route(&s.Target))
-	for i := range f.envelopes {
-		if e := &f.envelopes[i]; e.protocol == p && e.key == key {
-			return e.envelope
+	want := form{p, p.RouteKey(m.route(&s.Target))}
+	if f.current != nil && f.last == want {
+		return f.current
+	}
+	e, ok := f.envelopes[want]
+	if !ok {
+		e = &Envelope{Message: s.Message, Route: want.key, shared: p.Encode(s.Message, want.key), tally: t}
+		if s.Policy == Conflate {
+			e.key = s.ConflationKey
 		}
+		f.envelopes[want] = e
 	}
-	e := &Envelope{Message: s.Message, Route: key, shared: p.Encode(s.Message, key), tally: t}
-	if s.Policy == Conflate {
-		e.key = s.ConflationKey
-	}
-	f.envelopes = append(f.envelopes, encoded{p, key, e})
+	f.last, f.current = want, e
 	return e
 }
 

@@ -38,12 +38,11 @@ func (c *Connection) conflateLocked(e *Envelope) bool {
 	if i < 0 {
 		return false
 	}
-	old := o.queue()[i]
-	if o.bytes-old.size()+e.size() > c.hub.config.Outbox.Bytes {
+	if !o.fitsInPlace(i, e.size(), c.hub.config.Outbox) {
 		c.dropLocked(i, DropConflated)
 		return false
 	}
-	c.dropped(old, DropConflated)
+	c.dropped(o.queue()[i], DropConflated)
 	c.applyLocked(Op{Kind: OpConflate, Index: i, Envelope: e})
 	return true
 }
@@ -62,16 +61,16 @@ func (c *Connection) pushedLocked(e *Envelope) Link {
 func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
 	o := &c.state.Outbox
 	bounds := c.hub.config.Outbox
-	if o.fits(e, bounds) {
+	if o.fits(e.size(), bounds) {
 		return true
 	}
 	c.dropExpiredLocked()
 	if policy == DropOldest || policy == Conflate {
-		for o.queued() > 0 && !o.fits(e, bounds) {
+		for o.queued() > 0 && !o.fits(e.size(), bounds) {
 			c.dropLocked(0, DropOverflowOldest)
 		}
 	}
-	return o.fits(e, bounds)
+	return o.fits(e.size(), bounds)
 }
 
 func (c *Connection) dropExpiredLocked() {

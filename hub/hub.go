@@ -21,7 +21,8 @@ type Config struct {
 
 	MaxConnections int // held at once; beyond it Attach is refused
 
-	// Outbox bounds what is queued for one connection. Beyond it the message's overflow policy decides.
+	// Outbox bounds what is queued for one connection, but an empty one takes any message. Beyond it the
+	// message's overflow policy decides.
 	Outbox Bounds
 	// Window bounds what is written to one connection and not confirmed, where the protocol has acks.
 	// Full, it stops writing.
@@ -50,9 +51,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// minOutboxBytes lets every outbox take the largest message in the most wasteful encoding (base64 in
-// JSON).
-const minOutboxBytes = 2 * MaxPayload
+// minQueueBytes keeps a queue from being full with a single message as a rule (base64 adds a third).
+const minQueueBytes = 2 * MaxPayload
 
 // Validate returns all that is wrong with c, or nil.
 func (c *Config) Validate() error {
@@ -65,9 +65,9 @@ func (c *Config) Validate() error {
 	check(c.ID != "", "ID is not set")
 	check(c.MaxConnections > 0, "MaxConnections is %d, must be above 0", c.MaxConnections)
 	check(c.Outbox.Messages > 0, "Outbox.Messages is %d, must be above 0", c.Outbox.Messages)
-	check(c.Outbox.Bytes >= minOutboxBytes, "Outbox.Bytes is %d, must be at least %d", c.Outbox.Bytes, minOutboxBytes)
+	check(c.Outbox.Bytes >= minQueueBytes, "Outbox.Bytes is %d, must be at least %d", c.Outbox.Bytes, minQueueBytes)
 	check(c.Window.Messages > 0, "Window.Messages is %d, must be above 0", c.Window.Messages)
-	check(c.Window.Bytes >= minOutboxBytes, "Window.Bytes is %d, must be at least %d", c.Window.Bytes, minOutboxBytes)
+	check(c.Window.Bytes >= minQueueBytes, "Window.Bytes is %d, must be at least %d", c.Window.Bytes, minQueueBytes)
 	check(c.AckTimeout > 0, "AckTimeout is %v, must be above 0", c.AckTimeout)
 	check(c.ResumeWindow > 0, "ResumeWindow is %v, must be above 0", c.ResumeWindow)
 	check(c.Overflow.asDefault(), "Overflow can't be a default")

@@ -44,7 +44,8 @@ func (c *Connection) checkInvariants() error {
 	check(s.Acked <= c.sent && c.sent <= s.Sequence, "sent lies outside acked and numbered")
 	check(c.linkWritten <= c.sent, "the link wrote what it was not given")
 	check(uint64(o.tail) == s.Sequence-s.Acked, "the tail is not what is numbered and not acked")
-	check(o.queued() <= c.hub.config.Outbox.Messages && o.bytes <= c.hub.config.Outbox.Bytes, "the outbox is over its bounds")
+	check(o.queued() <= 1 || o.queued() <= c.hub.config.Outbox.Messages && o.bytes <= c.hub.config.Outbox.Bytes,
+		"the outbox is over its bounds")
 	check((c.link != nil) == (s.Phase == PhaseAttached), "the link does not fit the phase")
 	check((c.userEntry != nil) == (s.User != ""), "the user entry does not fit the user")
 	check(len(s.Groups) <= MaxGroups, "it is in too many groups")

@@ -23,14 +23,14 @@ func (m match) route(t *Target) Route {
 	return Route{Kind: m.kind}
 }
 
-// seenKept is the size above which a set is not kept for reuse: clearing it would cost every small send
-// after one large one.
-const seenKept = 1024
+// mapKept is the size above which a map is not kept for reuse: clearing it would cost every small send after
+// one large one.
+const mapKept = 1024
 
 func (f *matcher) reset() {
 	clear(f.matches)
 	f.matches = f.matches[:0]
-	if len(f.seen) > seenKept {
+	if len(f.seen) > mapKept {
 		f.seen = nil
 	}
 	clear(f.seen)

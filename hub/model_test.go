@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,13 +51,15 @@ func (m *model) bytes() (n int64) {
 func (m *model) push(text, key string, policy Policy, expires time.Time) {
 	e := &modelMessage{text: text, key: key, expires: expires}
 	m.all = append(m.all, e)
-	fits := func() bool { return len(m.queue) < m.bounds.Messages && m.bytes()+e.size() <= m.bounds.Bytes }
+	fits := func() bool {
+		return len(m.queue) == 0 || len(m.queue) < m.bounds.Messages && m.bytes()+e.size() <= m.bounds.Bytes
+	}
 	if m.phase == PhaseClosed {
 		panic("a closed connection matches nothing")
 	}
 	if policy == Conflate {
 		if i := slices.IndexFunc(m.queue, func(q *modelMessage) bool { return q.key == key }); i >= 0 {
-			if m.bytes()-m.queue[i].size()+e.size() <= m.bounds.Bytes {
+			if len(m.queue) == 1 || m.bytes()-m.queue[i].size()+e.size() <= m.bounds.Bytes {
 				m.queue[i].fate = DropConflated.String()
 				m.queue[i] = e
 				m.flush()
@@ -256,7 +259,7 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 			if rapid.Bool().Draw(rt, "ttl") {
 				expires = time.Now().Add(time.Second)
 			}
-			text := fmt.Sprintf("%d%s", len(sent), "................................."[:rapid.IntRange(0, 30).Draw(rt, "pad")])
+			text := fmt.Sprintf("%d%s", len(sent), strings.Repeat(".", rapid.IntRange(0, 250).Draw(rt, "pad")))
 			s := toGroup("g", text)
 			s.Policy, s.ConflationKey, s.Message.Expires = policy, key, expires
 			sent = append(sent, send(t, h, s))

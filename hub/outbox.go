@@ -33,8 +33,16 @@ func (o *outbox) queue() []*Envelope { return o.entries[o.head+o.tail:] }
 func (o *outbox) next() *Envelope    { return o.entries[o.head+o.tail] }
 func (o *outbox) push(e *Envelope)   { o.entries = append(o.entries, e); o.bytes += e.size() }
 func (o *outbox) clear()             { *o = outbox{} }
-func (o *outbox) fits(e *Envelope, b Bounds) bool {
-	return o.queued() < b.Messages && o.bytes+e.size() <= b.Bytes
+
+// fits reports whether the queue may take n more bytes in one message. An empty queue takes any message: a
+// large one is no sign of a slow client.
+func (o *outbox) fits(n int64, b Bounds) bool {
+	return o.queued() == 0 || o.queued() < b.Messages && o.bytes+n <= b.Bytes
+}
+
+// fitsInPlace is fits for a message that takes the place of the i-th of the queue.
+func (o *outbox) fitsInPlace(i int, n int64, b Bounds) bool {
+	return o.queued() == 1 || o.bytes-o.queue()[i].size()+n <= b.Bytes
 }
 
 // find returns the index in the queue of the message with a conflation key, or -1.
