@@ -1,0 +1,107 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// certificateCheck is how often, at most, the files are looked at: a handshake in between uses what is
+// loaded.
+const certificateCheck = time.Second
+
+// certificate is a key pair in files that may be replaced while the hub runs. It looks at them when a client
+// comes, so it needs no goroutine and misses no way of replacing files (Kubernetes swaps a symbolic link).
+type certificate struct {
+	certFile, keyFile string
+	logger            *slog.Logger // set before the first handshake
+
+	mu      sync.Mutex
+	pair    *tls.Certificate
+	stamp   certificateStamp // of pair, or of what failed to load last
+	checked time.Time
+}
+
+// certificateStamp tells whether one of the files changed.
+type certificateStamp struct {
+	certTime, keyTime time.Time
+	certSize, keySize int64
+}
+
+// openCertificate loads a key pair; both files empty: none, nil. flags is how the pair's flags begin.
+func openCertificate(flags, certFile, keyFile string) (*certificate, error) {
+	switch {
+	case certFile == "" && keyFile == "":
+		return nil, nil //nolint:nilnil // no TLS was asked for
+	case certFile == "" || keyFile == "":
+		return nil, fmt.Errorf("%s-cert-file and %s-key-file go together", flags, flags)
+	}
+	c := &certificate{certFile: certFile, keyFile: keyFile, logger: slog.New(slog.DiscardHandler)}
+	var err error
+	if c.stamp, err = c.look(); err == nil {
+		c.pair, err = c.load()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s-cert-file: %w", flags, err)
+	}
+	c.checked = time.Now()
+	return c, nil
+}
+
+// config returns the TLS configuration of a listener with this certificate.
+func (c *certificate) config(protocols ...string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, GetCertificate: c.get}
+}
+
+// get returns the key pair for a handshake. Files that can't be read or do not fit, perhaps because they
+// are being replaced, leave the old pair in force.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.checked) >= certificateCheck {
+		c.checked = now
+		c.reloadLocked()
+	}
+	return c.pair, nil
+}
+
+func (c *certificate) reloadLocked() {
+	stamp, err := c.look()
+	if err == nil && stamp == c.stamp {
+		return
+	}
+	var pair *tls.Certificate
+	if err == nil {
+		c.stamp = stamp
+		pair, err = c.load()
+	}
+	if err != nil {
+		c.logger.Error("certificate not reloaded, the old one stays", slog.String("cert_file", c.certFile), slog.Any("error", err))
+		return
+	}
+	c.pair = pair
+	c.logger.Info("certificate reloaded", slog.String("cert_file", c.certFile), slog.Time("not_after", pair.Leaf.NotAfter))
+}
+
+func (c *certificate) look() (certificateStamp, error) {
+	cert, err := os.Stat(c.certFile)
+	if err != nil {
+		return certificateStamp{}, err
+	}
+	key, err := os.Stat(c.keyFile)
+	if err != nil {
+		return certificateStamp{}, err
+	}
+	return certificateStamp{cert.ModTime(), key.ModTime(), cert.Size(), key.Size()}, nil
+}
+
+func (c *certificate) load() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return &pair, nil
+}

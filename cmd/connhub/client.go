@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// clientFlags are common to all commands that talk to a hub.
+type clientFlags struct {
+	Addr       string        `default:"127.0.0.1:9090" env:"CONNHUB_ADDR" placeholder:"HOST:PORT" group:"Hub" help:"Control address of a hub; any will do. (${default})"`
+	Namespace  string        `short:"n" default:"default" env:"CONNHUB_NAMESPACE" placeholder:"NAME" group:"Hub" help:"Namespace. (${default})"`
+	SecretFile string        `env:"CONNHUB_SECRET_FILE" placeholder:"FILE" group:"Hub" help:"File with the secret of a backend; the first in it is used."`
+	TLS        bool          `name:"tls" env:"CONNHUB_TLS" group:"Hub" help:"Talk TLS; the hub's certificate is checked."`
+	TLSCAFile  string        `name:"tls-ca-file" env:"CONNHUB_TLS_CA_FILE" placeholder:"FILE" group:"Hub" help:"Trust these certificates (PEM) and not the system's. Implies --tls."`
+	Timeout    time.Duration `default:"10s" env:"CONNHUB_TIMEOUT" placeholder:"DURATION" group:"Hub" help:"Wait so long for each answer. (${default})"`
+	JSON       bool          `name:"json" help:"Print the hub's answer as JSON."`
+}
+
+// client is a connection to a hub's control port.
+type client struct {
+	*grpc.ClientConn
+
+	flags  *clientFlags
+	dialer *reportingDialer
+}
+
+// dial prepares a client; the connection is made by the first call.
+func (f *clientFlags) dial() (*client, error) {
+	options := []grpc.DialOption{}
+	transport, err := f.credentials()
+	if err != nil {
+		return nil, err
+	}
+	if f.SecretFile != "" {
+		secret, err := readSecret(f.SecretFile)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, grpc.WithPerRPCCredentials(bearer(secret)))
+	}
+	c := &client{flags: f, dialer: &reportingDialer{}}
+	options = append(options,
+		grpc.WithTransportCredentials(transport),
+		grpc.WithContextDialer(c.dialer.dial),
+		grpc.WithUserAgent("connhub-cli/"+buildVersion()),
+	)
+	// The dialer looks names up itself: gRPC's resolver would keep why a name is wrong to itself.
+	c.ClientConn, err = grpc.NewClient("passthrough:///"+f.Addr, options...)
+	if err != nil {
+		return nil, usagef("--addr %s: %w", f.Addr, err)
+	}
+	return c, nil
+}
+
+func (f *clientFlags) credentials() (credentials.TransportCredentials, error) {
+	if f.TLSCAFile == "" {
+		if f.TLS {
+			return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), nil
+		}
+		return insecure.NewCredentials(), nil
+	}
+	pem, err := os.ReadFile(f.TLSCAFile)
+	if err != nil {
+		return nil, usagef("--tls-ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, usagef("--tls-ca-file: no certificate in %s", f.TLSCAFile)
+	}
+	return credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), nil
+}
+
+// invoke makes one call with the time limit of --timeout, or longer where a command knows that its call
+// takes longer, and turns what goes wrong into a callError.
+func (c *client) invoke(ctx context.Context, atLeast time.Duration, do func(context.Context) error) error {
+	limit := max(c.flags.Timeout, atLeast)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		return &callError{err: err, addr: c.flags.Addr, limit: limit, dial: c.dialer.last()}
+	}
+	return nil
+}
+
+// call makes a client for one command, runs it and takes the client down again.
+func (f *clientFlags) call(do func(*client) error) error {
+	c, err := f.dial()
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(c), c.Close())
+}
+
+// reportingDialer keeps why the last dial failed: gRPC passes on only a text.
+type reportingDialer struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (d *reportingDialer) dial(ctx context.Context, addr string) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = err
+	return conn, err
+}
+
+func (d *reportingDialer) last() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+// bearer is the secret of a backend, sent with each call. Without TLS as well: a hub on the same machine
+// or in the same mesh of sidecars is the common case, and the hub decides what it listens on.
+type bearer string
+
+var _ credentials.PerRPCCredentials = bearer("")
+
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+
+func (bearer) RequireTransportSecurity() bool { return false }
+
+// readSecret returns the first secret of a file in the form that the hub reads: blank lines and lines with
+// '#' are skipped, so that both can be given the same file.
+func readSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", usagef("--secret-file: %w", err)
+	}
+	for line := range bytes.Lines(b) {
+		if secret := strings.TrimSpace(string(line)); secret != "" && !strings.HasPrefix(secret, "#") {
+			return secret, nil
+		}
+	}
+	return "", usagef("--secret-file: no secret in %s", path)
+}
+
+// printJSON prints an answer as protobuf JSON, zeros included. protojson varies its blanks on purpose, so
+// it is laid out again.
+func (t *terminal) printJSON(m proto.Message) error {
+	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	out.WriteByte('\n')
+	_, err = out.WriteTo(t.stdout)
+	return err
+}

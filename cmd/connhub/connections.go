@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// maxPage is the most entries of one page in this API.
+const maxPage = 1000
+
+type connectionsCmd struct {
+	List  connectionsListCmd  `cmd:"" default:"withargs" help:"List connections: all, or those of a target."`
+	Get   connectionsGetCmd   `cmd:"" help:"Show one connection."`
+	Close connectionsCloseCmd `cmd:"" help:"Close connections."`
+}
+
+type connectionsListCmd struct {
+	targetFlags
+
+	Limit int `default:"100" placeholder:"N" help:"List so many at most; 0 lists all. (${default})"`
+
+	clientFlags
+}
+
+func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
+	if c.empty() {
+		c.Everyone = true // listing harms nobody
+	}
+	target, err := c.target()
+	if err != nil {
+		return err
+	}
+	return c.call(func(hub *client) error {
+		all := &controlv1.ListConnectionsResponse{}
+		more, err := collect(c.Limit, func(size int32, token string) (string, int, error) {
+			var page *controlv1.ListConnectionsResponse
+			err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+				page, err = controlv1.NewConnectionServiceClient(hub).ListConnections(ctx, &controlv1.ListConnectionsRequest{
+					Namespace: c.Namespace, Target: target, PageSize: size, PageToken: token,
+				})
+				return err
+			})
+			all.Connections = append(all.Connections, page.GetConnections()...)
+			all.NextPageToken = page.GetNextPageToken()
+			return page.GetNextPageToken(), len(page.GetConnections()), err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(all)
+		case len(all.GetConnections()) == 0:
+			t.note("no connections")
+			return nil
+		}
+		t.printConnections(all.GetConnections())
+		if more {
+			t.note("the first %d; --limit 0 lists all", c.Limit)
+		}
+		return nil
+	})
+}
+
+// collect asks for page after page until limit entries (0: all) have come, and reports whether there are
+// more.
+func collect(limit int, next func(size int32, token string) (nextToken string, n int, err error)) (more bool, err error) {
+	token := ""
+	for got := 0; limit == 0 || got < limit; {
+		size := int32(maxPage)
+		if limit > 0 {
+			size = int32(min(maxPage, limit-got))
+		}
+		var n int
+		if token, n, err = next(size, token); err != nil || token == "" {
+			return false, err
+		}
+		got += n
+	}
+	return true, nil
+}
+
+func (t *terminal) printConnections(list []*controlv1.Connection) {
+	const groupsWidth, nameWidth = 28, 24 // columns of a terminal; `get` shows all
+	rows := make([][]string, len(list))
+	for i, c := range list {
+		rows[i] = []string{
+			c.GetId(), orDash(shorten(c.GetUser(), nameWidth)), orDash(shorten(strings.Join(c.GetGroups(), ", "), groupsWidth)),
+			c.GetProtocol(), stateWord(c.GetState()), fmt.Sprint(c.GetQueuedMessages()), roundTrip(c),
+			age(t.now().Sub(c.GetCreateTime().AsTime())), c.GetRemoteAddress(),
+		}
+	}
+	t.table([]string{"ID", "USER", "GROUPS", "PROTOCOL", "STATE", "QUEUED", "RTT", "SINCE", "ADDRESS"}, rows)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func stateWord(s controlv1.ConnectionState) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), "CONNECTION_STATE_"))
+}
+
+func roundTrip(c *controlv1.Connection) string {
+	if c.GetRoundTripTime() == nil {
+		return "-"
+	}
+	d := c.GetRoundTripTime().AsDuration()
+	if d < time.Millisecond {
+		return d.Round(time.Microsecond).String()
+	}
+	return d.Round(100 * time.Microsecond).String()
+}
+
+type connectionsGetCmd struct {
+	ID string `arg:"" help:"Id of the connection."`
+
+	clientFlags
+}
+
+func (c *connectionsGetCmd) Run(ctx context.Context, t *terminal) error {
+	return c.call(func(hub *client) error {
+		var response *controlv1.GetConnectionResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewConnectionServiceClient(hub).GetConnection(ctx, &controlv1.GetConnectionRequest{
+				Namespace: c.Namespace, Connection: c.ID,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printConnection(response.GetConnection())
+		return nil
+	})
+}
+
+func (t *terminal) printConnection(c *controlv1.Connection) {
+	created := c.GetCreateTime().AsTime()
+	t.fields([][2]string{
+		{"id", c.GetId()},
+		{"namespace", c.GetNamespace()},
+		{"user", orDash(c.GetUser())},
+		{"groups", orDash(strings.Join(c.GetGroups(), ", "))},
+		{"protocol", c.GetProtocol()},
+		{"state", stateWord(c.GetState())},
+		{"address", c.GetRemoteAddress()},
+		{"since", fmt.Sprintf("%s (%s)", created.UTC().Format(time.RFC3339), age(t.now().Sub(created)))},
+		{"queued", fmt.Sprintf("%s, %s", count(c.GetQueuedMessages(), "message"), count(c.GetQueuedBytes(), "byte"))},
+		{"unacked", count(c.GetUnackedMessages(), "message")},
+		{"last acked", fmt.Sprintf("#%d", c.GetLastAcked())},
+		{"round trip", roundTrip(c)},
+		{"hub", c.GetHub()},
+	})
+}
+
+type connectionsCloseCmd struct {
+	targetFlags
+
+	IDs        []string `arg:"" optional:"" name:"id" sep:"none" help:"Connections; the same as --connection."`
+	Code       int32    `default:"1000" placeholder:"CODE" help:"WebSocket close code for the clients: 1000, 1001, 1008, 1011-1013 or 3000-4999. (${default})"`
+	Reason     string   `placeholder:"TEXT" help:"Close reason for the clients, at most 123 bytes."`
+	MaxMatched int32    `placeholder:"N" help:"Close nothing when more than N connections match. Required with --everyone."`
+
+	clientFlags
+}
+
+func (c *connectionsCloseCmd) Run(ctx context.Context, t *terminal) error {
+	c.Connection = append(c.Connection, c.IDs...)
+	target, err := c.target()
+	if err != nil {
+		return err
+	}
+	if c.Everyone && c.MaxMatched == 0 {
+		return usagef("--everyone needs --max-matched N: nothing is closed when more than N match")
+	}
+	return c.call(func(hub *client) error {
+		var response *controlv1.CloseConnectionsResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewConnectionServiceClient(hub).CloseConnections(ctx, &controlv1.CloseConnectionsRequest{
+				Namespace: c.Namespace, Target: target, Code: c.Code, Reason: c.Reason, MaxMatched: c.MaxMatched,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printOutcome(response.GetMatched(), tally{response.GetClosed(), "closed"},
+			tally{response.GetMatched() - response.GetClosed(), "closing already"})
+		return nil
+	})
+}
+
+// tally is a number with its meaning.
+type tally struct {
+	n    int32
+	word string
+}
+
+// printOutcome prints a line for a verb that took a target: how many matched, and what came of it. The first
+// tally is said even if it is 0.
+func (t *terminal) printOutcome(matched int32, tallies ...tally) {
+	if matched == 0 {
+		_, _ = fmt.Fprintf(t.stdout, "%s nobody matched\n", t.out.yellow("○"))
+		return
+	}
+	var words []string
+	for i, x := range tallies {
+		if x.n > 0 || i == 0 {
+			words = append(words, fmt.Sprintf("%d %s", x.n, x.word))
+		}
+	}
+	_, _ = fmt.Fprintf(t.stdout, "%s %s matched: %s\n", t.out.green("✓"), count(matched, "connection"), strings.Join(words, ", "))
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+type groupsCmd struct {
+	List   groupsListCmd   `cmd:"" default:"withargs" help:"List the groups of a namespace."`
+	Get    groupsGetCmd    `cmd:"" help:"Show one group."`
+	Add    groupsAddCmd    `cmd:"" help:"Put connections into groups."`
+	Remove groupsRemoveCmd `cmd:"" help:"Take connections out of groups."`
+}
+
+type groupsListCmd struct {
+	Limit int `default:"100" placeholder:"N" help:"List so many at most; 0 lists all. (${default})"`
+
+	clientFlags
+}
+
+func (c *groupsListCmd) Run(ctx context.Context, t *terminal) error {
+	return c.call(func(hub *client) error {
+		all := &controlv1.ListGroupsResponse{}
+		more, err := collect(c.Limit, func(size int32, token string) (string, int, error) {
+			var page *controlv1.ListGroupsResponse
+			err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+				page, err = controlv1.NewGroupServiceClient(hub).ListGroups(ctx, &controlv1.ListGroupsRequest{
+					Namespace: c.Namespace, PageSize: size, PageToken: token,
+				})
+				return err
+			})
+			all.Groups = append(all.Groups, page.GetGroups()...)
+			all.NextPageToken = page.GetNextPageToken()
+			return page.GetNextPageToken(), len(page.GetGroups()), err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(all)
+		case len(all.GetGroups()) == 0:
+			t.note("no groups")
+			return nil
+		}
+		t.printGroups(all.GetGroups())
+		if more {
+			t.note("the first %d; --limit 0 lists all", c.Limit)
+		}
+		return nil
+	})
+}
+
+func (t *terminal) printGroups(list []*controlv1.Group) {
+	rows := make([][]string, len(list))
+	for i, g := range list {
+		rows[i] = []string{g.GetName(), fmt.Sprint(g.GetMembers())}
+	}
+	t.table([]string{"GROUP", "MEMBERS"}, rows)
+}
+
+type groupsGetCmd struct {
+	Group string `arg:"" help:"Name of the group."`
+
+	clientFlags
+}
+
+func (c *groupsGetCmd) Run(ctx context.Context, t *terminal) error {
+	return c.call(func(hub *client) error {
+		var response *controlv1.GetGroupResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewGroupServiceClient(hub).GetGroup(ctx, &controlv1.GetGroupRequest{
+				Namespace: c.Namespace, Group: c.Group,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printGroups([]*controlv1.Group{response.GetGroup()})
+		return nil
+	})
+}
+
+type groupsAddCmd struct {
+	targetFlags
+
+	Groups []string `arg:"" name:"name" sep:"none" help:"Groups to join."`
+
+	clientFlags
+}
+
+func (c *groupsAddCmd) Run(ctx context.Context, t *terminal) error {
+	target, err := c.target()
+	if err != nil {
+		return err
+	}
+	return c.call(func(hub *client) error {
+		var response *controlv1.AddToGroupsResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewGroupServiceClient(hub).AddToGroups(ctx, &controlv1.AddToGroupsRequest{
+				Namespace: c.Namespace, Target: target, Groups: c.Groups,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printOutcome(response.GetMatched(), tally{response.GetAdded(), "added"},
+			tally{response.GetAlready(), "in it already"}, tally{response.GetRefused(), "refused: in 128 groups, the most there may be"},
+			tally{response.GetClosed(), "closed meanwhile"})
+		return nil
+	})
+}
+
+type groupsRemoveCmd struct {
+	targetFlags
+
+	Groups []string `arg:"" optional:"" name:"name" sep:"none" help:"Groups to leave."`
+	All    bool     `help:"Leave every group."`
+
+	clientFlags
+}
+
+func (c *groupsRemoveCmd) Run(ctx context.Context, t *terminal) error {
+	target, err := c.target()
+	if err != nil {
+		return err
+	}
+	if c.All == (len(c.Groups) > 0) {
+		return usagef("name the groups to leave, or give --all")
+	}
+	return c.call(func(hub *client) error {
+		var response *controlv1.RemoveFromGroupsResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewGroupServiceClient(hub).RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{
+				Namespace: c.Namespace, Target: target, Groups: c.Groups, AllGroups: c.All,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printOutcome(response.GetMatched(), tally{response.GetRemoved(), "removed"})
+		return nil
+	})
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1 // it did not work, or a second signal came
+	exitUsage = 2 // the command line or the configuration is wrong; nothing was tried
+)
+
+const description = `A connection hub: it holds the WebSocket connections of browsers, phones and devices, and backends
+send to them over gRPC: to a connection, a user, a group or everyone.
+
+Start with "connhub dev" and open the page that it names.`
+
+// cli is the command line.
+type cli struct {
+	Help helpFlag `short:"h" help:"Show help for a command."`
+
+	Dev   devCmd   `cmd:"" group:"Run a hub" help:"Run a hub on this machine to try things out, with a page to watch."`
+	Serve serveCmd `cmd:"" group:"Run a hub" help:"Run a hub."`
+
+	Send        sendCmd        `cmd:"" group:"Talk to a hub" help:"Send a message to connections, users, groups or everyone."`
+	Connections connectionsCmd `cmd:"" group:"Talk to a hub" help:"List, show and close connections."`
+	Groups      groupsCmd      `cmd:"" group:"Talk to a hub" help:"List and show groups, add and remove members."`
+	Hubs        hubsCmd        `cmd:"" group:"Talk to a hub" help:"List the hubs."`
+	Token       tokenCmd       `cmd:"" group:"Talk to a hub" help:"Make a signed URL with which a client connects."`
+
+	Version versionCmd `cmd:"" group:"Other" help:"Show the version of this binary."`
+}
+
+// helpFlag prints help and ends the parse with errHelpShown; kong's own ends the process.
+type helpFlag bool
+
+var errHelpShown = errors.New("help shown")
+
+// BeforeReset is called by kong when the flag is given.
+func (helpFlag) BeforeReset(k *kong.Context) error {
+	// `connections --help` is about connections, not about its default, `connections list`.
+	if n := k.Selected(); n != nil && n.Parent != nil && n.Parent.DefaultCmd == n && !slices.Contains(k.Args, n.Name) {
+		k.Path = slices.DeleteFunc(k.Path, func(p *kong.Path) bool { return p.Command == n })
+	}
+	if err := k.PrintUsage(false); err != nil {
+		return err
+	}
+	return errHelpShown
+}
+
+// usageError is an error of whoever wrote the command line or the configuration: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func main() {
+	ctx, stop := signalContext(context.Background())
+	code := run(ctx, os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr))
+	stop()
+	os.Exit(code)
+}
+
+// signalContext returns a context that the first SIGTERM or SIGINT ends. The second one ends the process.
+func signalContext(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitError)
+	}()
+	return ctx, cancel
+}
+
+// run is the whole program but for the process around it. It returns the exit code.
+func run(ctx context.Context, args []string, t *terminal) int {
+	var c cli
+	parser, err := newParser(&c, t.stdout, t.stderr)
+	if err != nil {
+		return t.fail(err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	selected, err := parser.Parse(args)
+	switch {
+	case errors.Is(err, errHelpShown):
+		return exitOK
+	case err != nil:
+		t.fail(err)
+		_, _ = fmt.Fprintf(t.stderr, "Help: %s --help\n", commandPath(err))
+		return exitUsage
+	}
+	selected.BindTo(ctx, (*context.Context)(nil))
+	if err := selected.Run(t); err != nil {
+		return t.fail(err)
+	}
+	return exitOK
+}
+
+func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("connhub"),
+		kong.Description(description),
+		kong.NoDefaultHelp(),
+		kong.Writers(stdout, stderr),
+		kong.Configuration(loadConfig),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+		kong.ValueFormatter(formatHelp),
+		settingsVars(),
+	)
+}
+
+// commandPath returns the command that a parse error is about, for the hint below it.
+func commandPath(err error) string {
+	if failed, ok := errors.AsType[*kong.ParseError](err); ok && failed.Context != nil {
+		if node := failed.Context.Selected(); node != nil {
+			return node.FullPath()
+		}
+	}
+	return "connhub"
+}
+
+// formatHelp leaves the variable of a flag out: it is CONNHUB_ and the flag's name.
+func formatHelp(v *kong.Value) string { return v.Help }

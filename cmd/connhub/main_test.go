@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Nothing of the environment that the tests run in may reach the commands.
+	for _, pair := range os.Environ() {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "CONNHUB_") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	removeBinary()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error() + "\n")
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// result is what a command wrote, and its exit code.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// connhub runs a command line in this process, with stdin.
+func connhub(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, newTerminal(strings.NewReader(stdin), &stdout, &stderr))
+	return result{stdout.String(), stderr.String(), code}
+}
+
+// mustRun is connhub for commands that must succeed; it returns what they print.
+func mustRun(t *testing.T, args ...string) string {
+	t.Helper()
+	r := connhub(t, "", args...)
+	if r.code != exitOK {
+		t.Fatalf("connhub %q exits %d: %s", args, r.code, r.stderr)
+	}
+	return r.stdout
+}
+
+// parse returns the command line as kong reads it.
+func parse(t *testing.T, args ...string) (*cli, error) {
+	t.Helper()
+	c := &cli{}
+	parser, err := newParser(c, &bytes.Buffer{}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = parser.Parse(args)
+	return c, err
+}
+
+// running is a hub in this process.
+type running struct {
+	addresses
+
+	log *lockedBuffer
+}
+
+// start runs `dev` on free ports until the test ends; change may alter its plan.
+func start(t *testing.T, change func(*serverPlan)) *running {
+	t.Helper()
+	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
+		"--data-dir="+t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Dev.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&plan)
+	}
+	r := &running{log: &lockedBuffer{}}
+	ready, ended := make(chan addresses, 1), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		ended <- runServer(ctx, plan, newLogger(r.log, "json", 0), func(a addresses) { ready <- a })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the hub ends with %v", err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	select {
+	case r.addresses = <-ready:
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the hub does not start: %v", err)
+	}
+	return r
+}
+
+// dialClient connects a WebSocket client; query says who it is.
+func dialClient(t *testing.T, address, query string) *websocket.Conn {
+	t.Helper()
+	conn, response, err := websocket.Dial(t.Context(), "ws://"+address+"/ws?"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.Body != nil {
+		_ = response.Body.Close()
+	}
+	conn.SetReadLimit(-1)
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	return conn
+}
+
+// next reads a client's next message.
+func next(t *testing.T, conn *websocket.Conn) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, b, err := conn.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// golden compares got with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // a file of the source tree
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; go test -update accepts it):\n%s", path, diff)
+	}
+}
+
+// writeFile writes a file that ends with the test and returns its path.
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// takenPort returns an address on which something listens.
+func takenPort(t *testing.T) string {
+	t.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
+}

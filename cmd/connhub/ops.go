@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	opsHeaderTimeout = 5 * time.Second  // for a request to arrive
+	opsIdleTimeout   = 60 * time.Second // between requests
+	opsMaxHeader     = 16 << 10         // bytes
+	opsMaxScrapes    = 8                // at once; more are answered 503
+)
+
+// opsServer is the operations port: health, metrics, profiles and the hub's self-check.
+type opsServer struct {
+	// Static after newOpsServer.
+	hub     *hub.Hub
+	secrets *auth.Secrets // nil: the port is on loopback
+	http    *http.Server
+
+	unready atomic.Pointer[string] // why the hub is not ready; nil: it is
+}
+
+// Why a hub is not ready.
+const (
+	unreadyStarting = "starting"
+	unreadyStopping = "shutting down"
+)
+
+func newOpsServer(h *hub.Hub, secrets *auth.Secrets, registry *prometheus.Registry, logger *slog.Logger) *opsServer {
+	s := &opsServer{hub: h, secrets: secrets}
+	s.setReady(unreadyStarting)
+	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
+
+	guarded := http.NewServeMux()
+	guarded.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry: registry, ErrorLog: errorLog, MaxRequestsInFlight: opsMaxScrapes,
+	}))
+	guarded.HandleFunc("GET /debug/pprof/", pprof.Index)
+	guarded.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	guarded.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	guarded.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	guarded.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
+	guarded.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	guarded.HandleFunc("GET /debug/invariants", s.invariants)
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("/", s.guard(guarded))
+	s.http = &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: opsHeaderTimeout,
+		IdleTimeout:       opsIdleTimeout,
+		MaxHeaderBytes:    opsMaxHeader,
+		ErrorLog:          errorLog,
+	}
+	return s
+}
+
+// newRegistry returns a private registry with what is known of every Go process.
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "connhub_build_info", Help: "Always 1; the labels say what is running.",
+	}, []string{"version", "go_version"})
+	build.WithLabelValues(buildVersion(), runtime.Version()).Set(1)
+	registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// setReady says why the hub is not ready; empty: it is.
+func (s *opsServer) setReady(why string) {
+	if why == "" {
+		s.unready.Store(nil)
+		return
+	}
+	s.unready.Store(&why)
+}
+
+func (s *opsServer) serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve operations: %w", err)
+	}
+	return nil
+}
+
+// shutdown lets requests finish until ctx is done, then cuts them: a profile may take longer than a hub has.
+func (s *opsServer) shutdown(ctx context.Context) {
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close()
+	}
+}
+
+// guard asks for a secret where there are any. Where there are none the port is on loopback, and only the
+// names of loopback are served: a web site could point its own name there (DNS rebinding).
+func (s *opsServer) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.secrets == nil {
+			if !isLoopbackHost(r.Host) {
+				answer(w, http.StatusForbidden, "only for this machine")
+				return
+			}
+			next.ServeHTTP(w, r)
+			return
+		}
+		scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if _, ok := s.secrets.Identify(strings.TrimSpace(secret)); !ok || !strings.EqualFold(scheme, "Bearer") {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="connhub operations"`)
+			answer(w, http.StatusUnauthorized, "a secret of --ops-secret-file is needed: Authorization: Bearer ...")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isLoopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+func (s *opsServer) readyz(w http.ResponseWriter, _ *http.Request) {
+	if why := s.unready.Load(); why != nil {
+		answer(w, http.StatusServiceUnavailable, *why)
+		return
+	}
+	answer(w, http.StatusOK, "ready")
+}
+
+func (s *opsServer) invariants(w http.ResponseWriter, _ *http.Request) {
+	if err := s.hub.CheckInvariants(); err != nil {
+		answer(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	answer(w, http.StatusOK, fmt.Sprintf("all hold (%s)", count(s.hub.Len(), "connection")))
+}
+
+func answer(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, text+"\n")
+}

@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// binary builds the program once; TestMain removes it.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "connhub-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "connhub")
+	binaryDir = dir
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+var binaryDir string
+
+func removeBinary() {
+	if binaryDir != "" {
+		_ = os.RemoveAll(binaryDir)
+	}
+}
+
+// process is a hub in a process of its own.
+type process struct {
+	addresses
+
+	cmd    *exec.Cmd
+	log    *lockedBuffer // stderr
+	stdout *lockedBuffer
+	ended  chan struct{}
+	err    error // of Wait, once ended is closed
+}
+
+// startProcess starts a hub and waits until it is ready. The process is killed when the test ends.
+func startProcess(t *testing.T, args ...string) *process {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
+	p.cmd = exec.CommandContext(context.Background(), path, args...)
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		http.DefaultClient.CloseIdleConnections()
+	})
+	ready := waitForLog(t, p.log, "ready")
+	p.clients, _ = ready["clients"].(string)
+	p.control, _ = ready["control"].(string)
+	p.ops, _ = ready["ops"].(string)
+	return p
+}
+
+func (p *process) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exitCode waits at most for limit until the process has ended.
+func (p *process) exitCode(t *testing.T, limit time.Duration) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(limit):
+		t.Fatalf("still running after %v:\n%s", limit, p.log)
+		return -1
+	}
+}
+
+func dialControl(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// fill queues so much for a user whose client does not read that no message can be written to it.
+func fill(t *testing.T, conn *grpc.ClientConn, user string) (messages int) {
+	t.Helper()
+	const enough = 24 // MiB: more than the kernel keeps for one loopback connection
+	payload := bytes.Repeat([]byte("x"), 1<<20)
+	for range enough {
+		_, err := controlv1.NewDeliveryServiceClient(conn).Send(t.Context(), &controlv1.SendRequest{
+			Target: &controlv1.Target{Users: []string{user}}, Wait: controlv1.Wait_WAIT_QUEUED,
+			Message: &controlv1.Message{Payload: &controlv1.Message_Binary{Binary: payload}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return enough
+}
+
+// answer is what a call came back with.
+type callAnswer struct {
+	receipt *controlv1.Receipt
+	err     error
+}
+
+// sendAndWait sends in the background a message to a user and waits a minute at most until it is written.
+func sendAndWait(t *testing.T, conn *grpc.ClientConn, user string) <-chan callAnswer {
+	t.Helper()
+	answers := make(chan callAnswer, 1)
+	go func() {
+		response, err := controlv1.NewDeliveryServiceClient(conn).Send(context.Background(), &controlv1.SendRequest{
+			Target: &controlv1.Target{Users: []string{user}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(time.Minute),
+			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "last"}},
+		})
+		answers <- callAnswer{response.GetReceipt(), err}
+	}()
+	return answers
+}
+
+// waitForLast waits until the message of sendAndWait is in the outbox behind those of fill: then the call is
+// in flight. It is the one that is not as long as a frame of 1 MiB.
+func waitForLast(t *testing.T, conn *grpc.ClientConn, user string) {
+	t.Helper()
+	const filler = 1<<20 + 10 // with its frame header (RFC 6455 §5.2)
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
+		r, err := controlv1.NewConnectionServiceClient(conn).ListConnections(t.Context(), &controlv1.ListConnectionsRequest{
+			Target: &controlv1.Target{Users: []string{user}},
+		})
+		if err != nil || len(r.GetConnections()) != 1 {
+			t.Fatalf("connections of %s: %v, %v", user, r, err)
+		}
+		if r.GetConnections()[0].GetQueuedBytes()%filler != 0 {
+			return
+		}
+	}
+	t.Fatalf("the last message for %s is not queued", user)
+}
+
+func devArgs(t *testing.T, more ...string) []string {
+	t.Helper()
+	return append([]string{
+		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--data-dir=" + t.TempDir(),
+		"--outbox-bytes=64MiB",
+	}, more...)
+}
+
+func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
+	p := startProcess(t, devArgs(t)...)
+	idle := dialClient(t, p.clients, "user=idle")
+	slow := dialClient(t, p.clients, "user=slow") // does not read until the signal
+	dialClient(t, p.clients, "user=stuck")        // never reads
+	control := dialControl(t, p.control)
+	health := healthv1.NewHealthClient(control)
+	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+		t.Fatalf("health before: %v, %v", r, err)
+	}
+	filled := fill(t, control, "slow")
+	fill(t, control, "stuck")
+	slowCall, stuckCall := sendAndWait(t, control, "slow"), sendAndWait(t, control, "stuck")
+	for _, user := range []string{"slow", "stuck"} {
+		waitForLast(t, control, user)
+	}
+
+	began := time.Now()
+	p.signal(t, syscall.SIGTERM)
+	_ = waitForLog(t, p.log, "shutting down")
+	if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 503 || g.body != "shutting down\n" {
+		t.Errorf("/readyz: %d %q", g.code, g.body)
+	}
+	if g := get(t, "http://"+p.ops+"/healthz", nil); g.code != 200 {
+		t.Errorf("/healthz: %d", g.code)
+	}
+	if r, err := watch.Recv(); err == nil && r.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("health: %v", r)
+	}
+	if conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil); err == nil {
+		t.Error("a new client was let in")
+		_ = conn.CloseNow()
+	}
+
+	// The call to the slow client ends as it should: its client reads now.
+	for i := range filled + 1 {
+		if got := next(t, slow); i == filled && got != "last" {
+			t.Errorf("the last message is %.10q", got)
+		}
+	}
+	if a := <-slowCall; a.err != nil || a.receipt.GetWritten() != 1 {
+		t.Errorf("the call to the slow client: %v, %v", a.receipt, a.err)
+	}
+	// The other one ends because its client, which reads nothing, is cut, and says so.
+	if a := <-stuckCall; a.err != nil || len(a.receipt.GetDropped()) != 1 || a.receipt.GetDropped()[0].GetReason() != controlv1.DropReason_DROP_REASON_CLOSED {
+		t.Errorf("the call to the stuck client: %v, %v", a.receipt, a.err)
+	}
+	if took, most := time.Since(began), callGrace+closeGrace+lastGrace; took < callGrace || took > most {
+		t.Errorf("the last call had %v, want %v to %v", took, callGrace, most)
+	}
+	for name, conn := range map[string]*websocket.Conn{"idle": idle, "slow": slow} {
+		_, _, err := conn.Read(t.Context())
+		if websocket.CloseStatus(err) != websocket.StatusGoingAway {
+			t.Errorf("the %s client sees %v, want 1001", name, err)
+		}
+	}
+	if code := p.exitCode(t, 10*time.Second-time.Since(began)); code != 0 {
+		t.Errorf("exit %d:\n%s", code, p.log)
+	}
+	_ = waitForLog(t, p.log, "stopped")
+}
+
+func TestSecondSignalExits1AtOnce(t *testing.T) {
+	p := startProcess(t, devArgs(t)...)
+	dialClient(t, p.clients, "user=stuck")
+	control := dialControl(t, p.control)
+	fill(t, control, "stuck")
+	call := sendAndWait(t, control, "stuck")
+	waitForLast(t, control, "stuck")
+	p.signal(t, syscall.SIGINT)
+	_ = waitForLog(t, p.log, "shutting down")
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exitCode(t, time.Second); code != exitError {
+		t.Errorf("exit %d", code)
+	}
+	if a := <-call; a.err == nil {
+		t.Errorf("the call in flight: %v", a.receipt)
+	}
+}
+
+func TestIdleHubStopsAtOnce(t *testing.T) {
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		p := startProcess(t, serveArgs(t)...)
+		p.signal(t, s)
+		if code := p.exitCode(t, 2*time.Second); code != 0 {
+			t.Errorf("%v: exit %d:\n%s", s, code, p.log)
+		}
+	}
+}
+
+func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
+	p := startProcess(t, serveArgs(t)...)
+	for name, address := range map[string]string{"clients": p.clients, "control": p.control, "ops": p.ops} {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || host != "127.0.0.1" || port == "0" {
+			t.Errorf("%s: %q, %v", name, address, err)
+		}
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Errorf("%s is not bound: %v", name, err)
+			continue
+		}
+		_ = conn.Close()
+	}
+	config, ok := waitForLog(t, p.log, "effective configuration")["config"].(map[string]any)
+	if !ok || config["public_url"] != "https://hub.example/edge" || config["max_connections"] != "1000000" || config["outbox_bytes"] != "4MiB" {
+		t.Errorf("effective configuration: %v", config)
+	}
+	for line := range bytes.Lines([]byte(p.log.String())) {
+		if !json.Valid(line) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+	for _, secret := range []string{someSecret, someKey} {
+		if bytes.Contains([]byte(p.log.String()), []byte(secret)) {
+			t.Error("the log has a secret")
+		}
+	}
+}
+
+func TestTokensOfDevOutliveARestart(t *testing.T) {
+	args := devArgs(t)
+	first := startProcess(t, args...)
+	token := mustRun(t, "token", "--addr="+first.control, "--user=ann", "--json")
+	first.signal(t, syscall.SIGTERM)
+	if code := first.exitCode(t, 5*time.Second); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	args[1] = "--listen-clients=" + first.clients
+	second := startProcess(t, args...)
+	var issued struct{ URL string }
+	if err := json.Unmarshal([]byte(token), &issued); err != nil {
+		t.Fatal(err)
+	}
+	conn, response, err := websocket.Dial(t.Context(), issued.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.Body != nil {
+		_ = response.Body.Close()
+	}
+	_ = conn.CloseNow()
+	if second.clients != first.clients {
+		t.Errorf("listens on %s", second.clients)
+	}
+}
+
+func TestOperatorIsInterruptedByASignal(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config net.ListenConfig
+	silent, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), path, "hubs", "--addr="+silent.Addr().String(), "--timeout=1m")
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := silent.Accept() // it is in the call now
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	exit, ok := errors.AsType[*exec.ExitError](cmd.Wait())
+	if !ok || exit.ExitCode() != exitError || stderr.String() != "connhub: interrupted\n" {
+		t.Errorf("%v, %q", exit, stderr.String())
+	}
+}

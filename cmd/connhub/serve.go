@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/connhub/connhub/auth"
+)
+
+type serveCmd struct {
+	TokenKeyFile      string   `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Secrets" help:"Key that signs and checks clients' tokens: at least 32 bytes (HS256)."`
+	BackendSecretFile []string `env:"CONNHUB_BACKEND_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one a line, at least 32 characters each; repeatable."`
+	PeerSecretFile    []string `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable."`
+	OpsSecretFile     string   `env:"CONNHUB_OPS_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
+	InsecureDev       bool     `env:"CONNHUB_INSECURE_DEV" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and whoever calls may do all."`
+
+	settings
+}
+
+// Defaults of the listen addresses. With --insecure-dev, and for `dev`, the host is loopback.
+const (
+	defaultListenClients = ":8080"
+	defaultListenControl = ":9090"
+	defaultListenOps     = loopbackHost + ":9100"
+	loopbackHost         = "127.0.0.1"
+)
+
+// Help is shown by --help below the usage.
+func (serveCmd) Help() string {
+	return `Needs --token-key-file, --backend-secret-file and --public-url. Keys can be made with:
+
+    openssl rand -base64 48 > token.key
+
+Every flag has an environment variable: CONNHUB_ and its name, as in CONNHUB_LISTEN_CLIENTS.`
+}
+
+func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
+	plan, err := c.plan()
+	if err != nil {
+		return err
+	}
+	logger := newLogger(t.stderr, c.LogFormat, c.LogLevel)
+	logger.Info("effective configuration", slog.Any("config", effective(k)))
+	if c.InsecureDev {
+		logger.Warn("insecure: clients and callers are not authenticated, only this machine is served")
+	}
+	return runServer(ctx, plan, logger, nil)
+}
+
+// plan checks everything and lists all problems in one error.
+func (c *serveCmd) plan() (serverPlan, error) {
+	c.setListenDefaults()
+	plan, err := c.settings.plan()
+	problems := []error{c.checkRequired(), c.checkListen(), err}
+	plan.loopbackOnly, plan.anonymous = c.InsecureDev, c.InsecureDev
+
+	if c.TokenKeyFile != "" {
+		plan.tokens, err = auth.LoadTokenKey(c.TokenKeyFile)
+		problems = append(problems, err)
+	}
+	if len(c.BackendSecretFile)+len(c.PeerSecretFile) > 0 {
+		plan.secrets, err = auth.LoadSecrets(map[auth.Role][]string{
+			auth.RoleBackend: c.BackendSecretFile, auth.RolePeer: c.PeerSecretFile,
+		})
+		problems = append(problems, err)
+	}
+	if plan.insecureControl = c.InsecureDev && len(c.BackendSecretFile) == 0; plan.insecureControl {
+		plan.secrets = nil // those of peers alone would let no backend in
+	}
+	if c.OpsSecretFile != "" {
+		plan.opsSecrets, err = loadOpsSecrets(c.OpsSecretFile)
+		problems = append(problems, err)
+	}
+	return plan, refusal(problems...)
+}
+
+func (c *serveCmd) setListenDefaults() {
+	host := ""
+	if c.InsecureDev {
+		host = loopbackHost
+	}
+	for _, l := range []struct {
+		address  *string
+		fallback string
+	}{
+		{&c.ListenClients, host + defaultListenClients},
+		{&c.ListenControl, host + defaultListenControl},
+		{&c.ListenOps, defaultListenOps},
+	} {
+		if *l.address == "" {
+			*l.address = l.fallback
+		}
+	}
+}
+
+func (c *serveCmd) checkRequired() error {
+	if c.InsecureDev {
+		return nil
+	}
+	var problems []error
+	require := func(missing bool, flag, variable, why string) {
+		if missing {
+			problems = append(problems, fmt.Errorf("%s (%s) is missing: %s", flag, variable, why))
+		}
+	}
+	require(c.TokenKeyFile == "", "--token-key-file", "CONNHUB_TOKEN_KEY_FILE", "the key that signs and checks clients' tokens")
+	require(len(c.BackendSecretFile) == 0, "--backend-secret-file", "CONNHUB_BACKEND_SECRET_FILE", "the secrets with which backends call")
+	require(c.PublicURL == nil, "--public-url", "CONNHUB_PUBLIC_URL", "the URL that clients see, to which tokens are bound")
+	return errors.Join(problems...)
+}
+
+func (c *serveCmd) checkListen() error {
+	var problems []error
+	for _, l := range []struct{ flag, address string }{
+		{"--listen-clients", c.ListenClients}, {"--listen-control", c.ListenControl}, {"--listen-ops", c.ListenOps},
+	} {
+		switch {
+		case c.InsecureDev:
+			problems = append(problems, checkLoopback(l.flag, l.address, "--insecure-dev listens on loopback only"))
+		case l.flag == "--listen-ops" && c.OpsSecretFile == "":
+			problems = append(problems, checkLoopback(l.flag, l.address, "without --ops-secret-file it must be a loopback address"))
+		default:
+			if _, _, err := net.SplitHostPort(l.address); err != nil {
+				problems = append(problems, fmt.Errorf("%s %s: want HOST:PORT", l.flag, l.address))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// loadOpsSecrets reads the secrets of the operations port. Package auth knows no role for operators and needs
+// none: a set of its own, with nothing else in it, says who may look.
+func loadOpsSecrets(path string) (*auth.Secrets, error) {
+	return auth.LoadSecrets(map[auth.Role][]string{auth.RoleBackend: {path}})
+}

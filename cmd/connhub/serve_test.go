@@ -1,0 +1,237 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	someSecret  = "backend-secret-0123456789-0123456789"
+	otherSecret = "ops-secret-0123456789-0123456789-abc"
+	someKey     = "token-key-0123456789-0123456789-0123"
+)
+
+// serveArgs are the arguments of a `serve` that starts, on free ports.
+func serveArgs(t *testing.T, more ...string) []string {
+	t.Helper()
+	return append([]string{
+		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
+		"--public-url=https://hub.example/edge", "--token-key-file=" + writeFile(t, "token.key", someKey+"\n"),
+		"--backend-secret-file=" + writeFile(t, "backend", "# rotation\n"+someSecret+"\n"),
+	}, more...)
+}
+
+func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
+	short := writeFile(t, "short", "short")
+	for name, tt := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"nothing given": {nil, []string{
+			"--token-key-file (CONNHUB_TOKEN_KEY_FILE) is missing",
+			"--backend-secret-file (CONNHUB_BACKEND_SECRET_FILE) is missing",
+			"--public-url (CONNHUB_PUBLIC_URL) is missing",
+		}},
+		"only the key": {[]string{"--token-key-file=" + short}, []string{
+			"token key: 5 bytes, want at least 32",
+			"--backend-secret-file (CONNHUB_BACKEND_SECRET_FILE) is missing",
+			"--public-url (CONNHUB_PUBLIC_URL) is missing",
+		}},
+		"everything wrong": {
+			[]string{
+				"--token-key-file=/nowhere", "--backend-secret-file=" + short, "--public-url=ftp://x", "--listen-ops=0.0.0.0:9100",
+				"--listen-clients=nonsense", "--tls-cert-file=/nowhere", "--control-tls-cert-file=/nowhere", "--control-tls-key-file=/nowhere",
+				"--max-connections=0", "--outbox-bytes=1KiB", "--namespace-overflow=chat=conflate", "--namespace-overflow=Chat=close",
+				"--ops-secret-file=", "--ping-interval=10ms", "--allowed-origin=[",
+			},
+			[]string{
+				"token key: open /nowhere: no such file",
+				"secret of 5 bytes, want at least 32",
+				"--public-url ftp://x: want http(s):// or ws(s):// and a host",
+				"--listen-ops 0.0.0.0:9100: without --ops-secret-file it must be a loopback address",
+				"--listen-clients nonsense: want HOST:PORT",
+				"--tls-cert-file and --tls-key-file go together",
+				"--control-tls-cert-file: ",
+				"--max-connections is 0, must be above 0",
+				"--outbox-bytes is 1024, must be at least",
+				"--ping-interval is 10ms, must be at least 1s",
+				`--allowed-origin: "[" is not a pattern`,
+				"--namespace-overflow chat=conflate: want close, drop-oldest or drop-newest",
+				`"Chat" is not a namespace`,
+			},
+		},
+		"the same secret twice": {
+			[]string{"--token-key-file=" + writeFile(t, "k", someKey), "--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret), "--peer-secret-file=" + writeFile(t, "p", someSecret)},
+			[]string{"the same secret has the role backend too"},
+		},
+		"a password in the URL": {
+			[]string{"--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + writeFile(t, "b", someSecret), "--public-url=https://u:hunter2@x/"},
+			[]string{"--public-url https://u:xxxxx@x/: want no user, query or fragment"},
+		},
+		"insecure beyond loopback": {
+			[]string{"--insecure-dev", "--listen-clients=:8080", "--listen-control=192.0.2.1:1", "--listen-ops=[::]:9100"},
+			[]string{
+				"--listen-clients :8080: --insecure-dev listens on loopback only",
+				"--listen-control 192.0.2.1:1: --insecure-dev listens on loopback only",
+				"--listen-ops [::]:9100: --insecure-dev listens on loopback only",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := connhub(t, "", append([]string{"serve"}, tt.args...)...)
+			if r.code != exitUsage || !strings.HasPrefix(r.stderr, "connhub: the hub does not start:\n  - ") {
+				t.Fatalf("exit %d, %s", r.code, r.stderr)
+			}
+			for _, want := range tt.want {
+				if strings.Count(r.stderr, want) != 1 {
+					t.Errorf("want once: %s\n%s", want, r.stderr)
+				}
+			}
+			if got := strings.Count(r.stderr, "\n  - "); got != len(tt.want) {
+				t.Errorf("%d problems, want %d:\n%s", got, len(tt.want), r.stderr)
+			}
+		})
+	}
+}
+
+func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
+	c, err := parse(t, serveArgs(t)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Serve.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub := start(t, func(p *serverPlan) { *p = plan })
+	addr := "--addr=" + hub.control
+	r := connhub(t, "", "hubs", addr)
+	if r.code != exitError || !strings.Contains(r.stderr, "(CREDENTIALS_INVALID). Give the secret with --secret-file") {
+		t.Errorf("without a secret: exit %d, %s", r.code, r.stderr)
+	}
+	if r := connhub(t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", otherSecret)); r.code != exitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
+		t.Errorf("with a wrong one: exit %d, %s", r.code, r.stderr)
+	}
+	if r := connhub(t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", "# nothing\n")); r.code != exitUsage || !strings.Contains(r.stderr, "no secret in") {
+		t.Errorf("with an empty file: exit %d, %s", r.code, r.stderr)
+	}
+	t.Setenv("CONNHUB_SECRET_FILE", c.Serve.BackendSecretFile[0])
+	if got := mustRun(t, "token", addr); !strings.HasPrefix(got, "wss://hub.example/edge/client/hubs/default?access_token=") {
+		t.Errorf("token: %s", got)
+	}
+	if got := get(t, "http://"+hub.clients+"/", nil); got.code != 404 {
+		t.Errorf("serve has a page: %d", got.code)
+	}
+	if got := get(t, "http://"+hub.clients+"/ws?user=ann", map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket",
+		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+	}); got.code != 401 {
+		t.Errorf("a client without token: %d %s", got.code, got.body)
+	}
+}
+
+func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
+	c, err := parse(t, serveArgs(t, "--listen-ops=:9100", "--ops-secret-file="+writeFile(t, "ops", otherSecret))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err := c.Serve.plan(); err != nil || plan.opsSecrets == nil || plan.listenOps != ":9100" {
+		t.Errorf("plan: %+v, %v", plan, err)
+	}
+}
+
+func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
+	c, err := parse(t, "serve", "--insecure-dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Serve.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.listenClients != "127.0.0.1:8080" || plan.listenControl != "127.0.0.1:9090" || plan.listenOps != "127.0.0.1:9100" {
+		t.Errorf("listens on %s, %s, %s", plan.listenClients, plan.listenControl, plan.listenOps)
+	}
+	if !plan.loopbackOnly || !plan.anonymous || !plan.insecureControl || plan.page {
+		t.Errorf("plan: %+v", plan)
+	}
+	// A secret that is given is asked for all the same.
+	c, err = parse(t, "serve", "--insecure-dev", "--backend-secret-file="+writeFile(t, "b", someSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = c.Serve.plan(); err != nil || plan.insecureControl || plan.secrets == nil {
+		t.Errorf("with secrets: insecure %v, %v", plan.insecureControl, err)
+	}
+}
+
+func TestSettingsReachHubAndEdge(t *testing.T) {
+	c, err := parse(t, serveArgs(t, "--name=n", "--max-connections=5", "--outbox-messages=6", "--outbox-bytes=3MiB", "--overflow=drop-newest",
+		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example", "--allowed-origin=b.example", "--max-message=7KiB",
+		"--message-timeout=8s", "--ping-interval=9s", "--pong-timeout=10s", "--close-timeout=11s", "--handshake-timeout=12s")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.Serve.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.hub.Name != "n" || p.hub.MaxConnections != 5 || p.hub.Outbox != (hub.Bounds{Messages: 6, Bytes: 3 << 20}) || p.hub.Overflow != hub.DropNewest ||
+		p.hub.NamespaceOverflow["chat"] != hub.DropOldest || p.hub.NamespaceOverflow["logs"] != hub.CloseSlow {
+		t.Errorf("hub: %+v", p.hub)
+	}
+	e := p.edge
+	if strings.Join(e.AllowedOrigins, " ") != "a.example b.example" || e.MaxMessage != 7<<10 || e.MessageTimeout.Seconds() != 8 ||
+		e.PingInterval.Seconds() != 9 || e.PongTimeout.Seconds() != 10 || e.CloseTimeout.Seconds() != 11 || e.HandshakeTimeout.Seconds() != 12 {
+		t.Errorf("edge: %+v", e)
+	}
+}
+
+func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
+	r := connhub(t, "", "dev", "--listen-clients=:8080", "--listen-ops=192.0.2.1:0", "--data-dir="+t.TempDir())
+	if r.code != exitUsage || strings.Count(r.stderr, "dev listens on loopback only") != 2 {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	first, err := (&devCmd{DataDir: dir}).tokenKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "token.key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: %v, %v", info.Mode(), err)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "token.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&devCmd{DataDir: dir}).tokenKey(); err != nil || first == nil {
+		t.Fatal(err)
+	}
+	if again, err := os.ReadFile(filepath.Join(dir, "token.key")); err != nil || string(again) != string(content) {
+		t.Errorf("the second start made another key (%v)", err)
+	}
+	if err := makeTokenKey(filepath.Join(dir, "token.key")); err != nil {
+		t.Errorf("a second hub at the same time: %v", err)
+	}
+	if again, err := os.ReadFile(filepath.Join(dir, "token.key")); err != nil || string(again) != string(content) {
+		t.Errorf("a second hub at the same time took the key away (%v)", err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("left behind: %v, %v", files, err)
+	}
+}
+
+func TestTakenPortsAreAClearLine(t *testing.T) {
+	a, b := takenPort(t), takenPort(t)
+	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0", "--listen-ops="+b, "--data-dir="+t.TempDir(), "--log-level=error")
+	want := "connhub: can't listen: --listen-clients " + a + ": the port is taken; is another hub running?; --listen-ops " + b + ": the port is taken; is another hub running?\n"
+	if r.code != exitError || r.stderr != want {
+		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
+	}
+}

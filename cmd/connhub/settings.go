@@ -1,0 +1,229 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/plain"
+)
+
+// settings are the flags that `serve` and `dev` share. Each has an environment variable, CONNHUB_ and its
+// name, and a key of the same name in the file of --config.
+type settings struct {
+	ListenClients string   `env:"CONNHUB_LISTEN_CLIENTS" placeholder:"HOST:PORT" group:"Listen" help:"Where clients connect. (serve :8080, dev 127.0.0.1:8080)"`
+	ListenControl string   `env:"CONNHUB_LISTEN_CONTROL" placeholder:"HOST:PORT" group:"Listen" help:"Where backends call, over gRPC. (serve :9090, dev 127.0.0.1:9090)"`
+	ListenOps     string   `env:"CONNHUB_LISTEN_OPS" placeholder:"HOST:PORT" group:"Listen" help:"Where health, metrics and profiles are. (127.0.0.1:9100)"`
+	PublicURL     *url.URL `name:"public-url" env:"CONNHUB_PUBLIC_URL" placeholder:"URL" group:"Listen" help:"The URL that clients see; their tokens are bound to it. (dev http:// and --listen-clients)"`
+	Name          string   `env:"CONNHUB_NAME" placeholder:"NAME" group:"Listen" help:"Name of this hub, for people. (the host's name)"`
+
+	AllowedOrigin []string `sep:"," env:"CONNHUB_ALLOWED_ORIGIN" placeholder:"PATTERN" group:"Clients" help:"Origins of web pages that may connect, as example.com or https://*.example.com; repeatable. (any)"`
+
+	TLSCertFile        string `name:"tls-cert-file" env:"CONNHUB_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for clients."`
+	TLSKeyFile         string `name:"tls-key-file" env:"CONNHUB_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Its private key."`
+	ControlTLSCertFile string `name:"control-tls-cert-file" env:"CONNHUB_CONTROL_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for backends."`
+	ControlTLSKeyFile  string `name:"control-tls-key-file" env:"CONNHUB_CONTROL_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Its private key."`
+
+	MaxConnections    int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
+	OutboxMessages    int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
+	OutboxBytes       byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes queued for one connection, at least 2MiB. (${default})"`
+	Overflow          string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
+	NamespaceOverflow map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
+	MaxMessage        byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of one message from a client. (${default})"`
+	MessageTimeout    time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"From the first byte of a client's message to its last. (${default})"`
+	HandshakeTimeout  time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client's TLS handshake and request, each. (${default})"`
+	PingInterval      time.Duration     `default:"${ping_interval}" env:"CONNHUB_PING_INTERVAL" placeholder:"DURATION" group:"Limits" help:"Silence until a client is pinged. (${default})"`
+	PongTimeout       time.Duration     `default:"${pong_timeout}" env:"CONNHUB_PONG_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Silence after a ping until the client is given up. (${default})"`
+	CloseTimeout      time.Duration     `default:"${close_timeout}" env:"CONNHUB_CLOSE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client to answer a close. (${default})"`
+
+	LogLevel  slog.Level      `default:"info" env:"CONNHUB_LOG_LEVEL" placeholder:"LEVEL" group:"Other" help:"debug, info, warn or error. (${default})"`
+	LogFormat string          `enum:"auto,text,json" default:"auto" env:"CONNHUB_LOG_FORMAT" placeholder:"FORMAT" group:"Other" help:"auto, text or json; auto is text on a terminal. (${default})"`
+	Config    kong.ConfigFlag `env:"CONNHUB_CONFIG" placeholder:"FILE" group:"Other" help:"YAML or JSON file with flags as keys; flags and environment come before it."`
+}
+
+// settingsVars are the defaults that belong to other packages, for the tags above.
+func settingsVars() kong.Vars {
+	h, e := hub.DefaultConfig(), edge.DefaultConfig()
+	return kong.Vars{
+		"max_connections":   fmt.Sprint(h.MaxConnections),
+		"outbox_messages":   fmt.Sprint(h.Outbox.Messages),
+		"outbox_bytes":      byteSize(h.Outbox.Bytes).String(),
+		"max_message":       byteSize(e.MaxMessage).String(),
+		"message_timeout":   e.MessageTimeout.String(),
+		"handshake_timeout": e.HandshakeTimeout.String(),
+		"ping_interval":     e.PingInterval.String(),
+		"pong_timeout":      e.PongTimeout.String(),
+		"close_timeout":     e.CloseTimeout.String(),
+	}
+}
+
+var overflowPolicies = map[string]hub.Policy{
+	"close":       hub.CloseSlow,
+	"drop-oldest": hub.DropOldest,
+	"drop-newest": hub.DropNewest,
+}
+
+// plan makes a serverPlan of the settings; secrets and page are up to the command. It collects all problems.
+func (s *settings) plan() (serverPlan, error) {
+	p := serverPlan{
+		listenClients: s.ListenClients, listenControl: s.ListenControl, listenOps: s.ListenOps,
+		publicURL: s.PublicURL,
+		hub:       hub.DefaultConfig(), edge: edge.DefaultConfig(),
+	}
+	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, buildVersion()
+	p.hub.MaxConnections = s.MaxConnections
+	p.hub.Outbox = hub.Bounds{Messages: s.OutboxMessages, Bytes: int64(s.OutboxBytes)}
+	p.hub.Overflow = overflowPolicies[s.Overflow]
+	p.edge.AllowedOrigins = s.AllowedOrigin
+	p.edge.MaxMessage = int64(s.MaxMessage)
+	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout
+	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout
+
+	var problems []error
+	if p.hub.Name == "" {
+		name, err := os.Hostname()
+		problems = append(problems, err)
+		p.hub.Name = name
+	}
+	p.hub.NamespaceOverflow = make(map[string]hub.Policy, len(s.NamespaceOverflow))
+	for _, name := range slices.Sorted(maps.Keys(s.NamespaceOverflow)) {
+		policy, ok := overflowPolicies[s.NamespaceOverflow[name]]
+		if !ok {
+			problems = append(problems, fmt.Errorf("--namespace-overflow %s=%s: want close, drop-oldest or drop-newest", name, s.NamespaceOverflow[name]))
+			continue
+		}
+		p.hub.NamespaceOverflow[name] = policy
+	}
+	problems = append(problems, inFlags(p.hub.Validate()), inFlags(validateEdge(p.edge)))
+	problems = append(problems, checkPublicURL(s.PublicURL))
+	var err error
+	p.clientsTLS, err = openCertificate("--tls", s.TLSCertFile, s.TLSKeyFile)
+	problems = append(problems, err)
+	p.controlTLS, err = openCertificate("--control-tls", s.ControlTLSCertFile, s.ControlTLSKeyFile)
+	problems = append(problems, err)
+	return p, errors.Join(problems...)
+}
+
+// validateEdge checks the limits of c; what the server fills in later is filled with anything here.
+func validateEdge(c edge.Config) error {
+	c.Hub, c.Plain, c.Anonymous = &hub.Hub{}, plain.Protocol{}, true
+	return c.Validate()
+}
+
+// fieldFlags are the flags behind the fields that the packages' Validate methods name.
+var fieldFlags = strings.NewReplacer(
+	"MaxConnections", "--max-connections", "Outbox.Messages", "--outbox-messages", "Outbox.Bytes", "--outbox-bytes",
+	"NamespaceOverflow", "--namespace-overflow", "AllowedOrigins", "--allowed-origin", "MaxMessage", "--max-message",
+	"MessageTimeout", "--message-timeout", "PingInterval", "--ping-interval", "PongTimeout", "--pong-timeout",
+	"CloseTimeout", "--close-timeout", "HandshakeTimeout", "--handshake-timeout",
+)
+
+// inFlags says the problems of a Validate method with the names of flags.
+func inFlags(err error) error {
+	var problems []error
+	for _, one := range split(err) {
+		problems = append(problems, errors.New(fieldFlags.Replace(one.Error())))
+	}
+	return errors.Join(problems...)
+}
+
+func checkPublicURL(u *url.URL) error {
+	switch {
+	case u == nil:
+		return nil
+	case u.Host == "" || !slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme):
+		return fmt.Errorf("--public-url %s: want http(s):// or ws(s):// and a host", u.Redacted())
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("--public-url %s: want no user, query or fragment", u.Redacted())
+	}
+	return nil
+}
+
+// refusal is the error that lists all that keeps a hub from starting; nil for no problems.
+func refusal(problems ...error) error {
+	var lines []string
+	for _, err := range problems {
+		for _, one := range split(err) {
+			lines = append(lines, "\n  - "+strings.ReplaceAll(one.Error(), "\n", "\n    "))
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return usagef("the hub does not start:%s\nTo try things out on this machine: connhub dev", strings.Join(lines, ""))
+}
+
+// split takes joined errors apart.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	// Only what is joined itself, not what it wraps.
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, one := range joined.Unwrap() {
+		all = append(all, split(one)...)
+	}
+	return all
+}
+
+// checkLoopback refuses a listen address that other machines reach.
+func checkLoopback(flag, address, why string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%s %s: want HOST:PORT", flag, address)
+	}
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.Unmap().IsLoopback()) {
+		return fmt.Errorf("%s %s: %s", flag, address, why)
+	}
+	return nil
+}
+
+// effective is the configuration after flags, environment, file and defaults, for the log. There are
+// no secrets in it: the flags hold only paths to them, and a URL's password would be masked.
+func effective(k *kong.Context) slog.Value {
+	var attrs []slog.Attr
+	for _, flag := range k.Flags() {
+		if flag.Name == "help" {
+			continue
+		}
+		attrs = append(attrs, slog.String(strings.ReplaceAll(flag.Name, "-", "_"), settingText(flag.Target)))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+func settingText(v reflect.Value) string {
+	switch x := v.Interface().(type) {
+	case *url.URL:
+		if x == nil {
+			return ""
+		}
+		return x.Redacted()
+	case []string:
+		return strings.Join(x, ",")
+	case map[string]string:
+		var pairs []string
+		for _, key := range slices.Sorted(maps.Keys(x)) {
+			pairs = append(pairs, key+"="+x[key])
+		}
+		return strings.Join(pairs, ",")
+	default:
+		return fmt.Sprint(x)
+	}
+}

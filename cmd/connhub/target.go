@@ -1,0 +1,34 @@
+package main
+
+import controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+
+// targetFlags name connections. Names may hold commas, so each is a flag of its own.
+type targetFlags struct {
+	Connection []string `short:"c" sep:"none" placeholder:"ID" group:"Whom (flags repeat and add up)" help:"A connection."`
+	User       []string `short:"u" sep:"none" placeholder:"USER" group:"Whom (flags repeat and add up)" help:"Every connection of a user."`
+	Group      []string `short:"g" sep:"none" placeholder:"GROUP" group:"Whom (flags repeat and add up)" help:"Every member of a group."`
+	Everyone   bool     `group:"Whom (flags repeat and add up)" help:"Every connection of the namespace."`
+
+	ExceptConnection []string `sep:"none" placeholder:"ID" group:"Whom (flags repeat and add up)" help:"But not this connection."`
+	ExceptUser       []string `sep:"none" placeholder:"USER" group:"Whom (flags repeat and add up)" help:"But not this user's."`
+	ExceptGroup      []string `sep:"none" placeholder:"GROUP" group:"Whom (flags repeat and add up)" help:"But not this group's members."`
+}
+
+// empty reports whether no connection is named; exceptions name none.
+func (f *targetFlags) empty() bool {
+	return !f.Everyone && len(f.Connection) == 0 && len(f.User) == 0 && len(f.Group) == 0
+}
+
+// target returns what the flags name. Naming nothing is a mistake, never everyone.
+func (f *targetFlags) target() (*controlv1.Target, error) {
+	if f.empty() {
+		return nil, usagef("name a target: --connection ID, --user USER, --group GROUP or --everyone")
+	}
+	t := &controlv1.Target{Connections: f.Connection, Users: f.User, Groups: f.Group, Everyone: f.Everyone}
+	if len(f.ExceptConnection)+len(f.ExceptUser)+len(f.ExceptGroup) > 0 {
+		t.Except = &controlv1.Exclusion{
+			Connections: f.ExceptConnection, Users: f.ExceptUser, Groups: f.ExceptGroup,
+		}
+	}
+	return t, nil
+}

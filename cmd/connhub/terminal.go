@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/term"
+)
+
+// terminal is what a command reads from and writes to.
+type terminal struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	out            palette          // for stdout
+	err            palette          // for stderr
+	now            func() time.Time // ages are counted from it
+}
+
+func newTerminal(stdin io.Reader, stdout, stderr io.Writer) *terminal {
+	return &terminal{
+		stdin: stdin, stdout: stdout, stderr: stderr,
+		out: palette{on: wantsColour(stdout)}, err: palette{on: wantsColour(stderr)},
+		now: time.Now,
+	}
+}
+
+// fail says in one line (more only for a list of problems) what went wrong, and returns the exit code.
+func (t *terminal) fail(err error) int {
+	_, _ = fmt.Fprintf(t.stderr, "%s %s\n", t.err.red("connhub:"), describe(err))
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitError
+}
+
+// note writes a remark beside the answer: to people, not into pipes.
+func (t *terminal) note(format string, args ...any) {
+	_, _ = fmt.Fprintln(t.stderr, t.err.dim(fmt.Sprintf(format, args...)))
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// wantsColour follows https://no-color.org.
+func wantsColour(w io.Writer) bool {
+	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// palette colours text, or leaves it as it is.
+type palette struct{ on bool }
+
+func (p palette) paint(code, s string) string {
+	if !p.on || s == "" {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func (p palette) bold(s string) string   { return p.paint("1", s) }
+func (p palette) dim(s string) string    { return p.paint("2", s) }
+func (p palette) red(s string) string    { return p.paint("31", s) }
+func (p palette) green(s string) string  { return p.paint("32", s) }
+func (p palette) yellow(s string) string { return p.paint("33", s) }
+func (p palette) cyan(s string) string   { return p.paint("36", s) }
+
+// printable makes a stranger's text fit to be shown: what a terminal might obey, or what turns the
+// direction of writing, is replaced.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// age says how long ago something was, in its largest unit: "now", "42s ago", "3m ago", "5d ago".
+func age(d time.Duration) string {
+	if d < time.Second {
+		return "now"
+	}
+	return span(d) + " ago"
+}
+
+// span is a length of time in its largest unit.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < day:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	default:
+		return fmt.Sprintf("%dd", d/day)
+	}
+}
+
+// count puts a number before a noun: "1 connection", "3 connections".
+func count[N ~int | ~int32 | ~int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
