@@ -1,0 +1,19 @@
+# The image of one hub: the static binary, the certificate authorities that it trusts, nothing else.
+# `make image` builds it.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=dev
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /connhub ./cmd/connhub
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /connhub /connhub
+# A number, so that Kubernetes can check runAsNonRoot; nobody in particular.
+USER 65532:65532
+# Clients, control, operations (loopback only, unless it is given credentials).
+EXPOSE 8080 9090 9100
+ENTRYPOINT ["/connhub"]
+CMD ["serve"]

@@ -1,0 +1,135 @@
+# What one does with connhub. `make` or `make help` lists the targets: the text after each `##`.
+# It needs Go (go.mod says which), a C compiler for the race detector, and Node 20 with npm for the web tests.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BIN := bin/connhub
+BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+TOOL := go tool -modfile=tools/go.mod
+
+# For each package; the slowest needs about a minute on 2 cores.
+TEST_TIMEOUT ?= 8m
+FUZZTIME ?= 1m
+BENCH ?= .
+CHROMIUM ?= /usr/bin/chromium
+export CHROMIUM
+
+# need fails with the name of a program that is missing, and what it is for.
+need = command -v $(1) >/dev/null 2>&1 || { echo 'missing: $(1) ($(2))' >&2; exit 1; }
+
+##@ Run
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: need-go ## Start a hub for trying out; ARGS='--help' shows its flags
+	go run ./cmd/connhub dev $(ARGS)
+
+.PHONY: build
+build: need-go ## Build bin/connhub, static
+	CGO_ENABLED=0 $(BUILD) -o $(BIN) ./cmd/connhub
+
+.PHONY: image
+image: ## Build the container image connhub:VERSION
+	@$(call need,docker,the engine that builds the image)
+	docker build --build-arg VERSION=$(VERSION) --tag connhub:$(VERSION) .
+
+##@ Check
+
+.PHONY: test
+test: test-go test-web ## Run every test, with the race detector
+
+.PHONY: test-go
+test-go: need-go ## Run the Go tests
+	@$(call need,cc,the C compiler: the race detector is built with it)
+	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-web
+test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tests in a browser and with a Node backend
+	@$(call need,node,version 20 or later)
+	cd test/web && node --test --test-reporter=spec --test-timeout=120000
+
+.PHONY: bench
+bench: need-go ## Run the benchmarks whose names match BENCH
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: fuzz
+fuzz: need-go ## Fuzz each target for FUZZTIME (1m)
+	@grep -roE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]+' . | sort | \
+	while IFS=: read -r file func; do \
+		echo "$${file%/*} $${func#func }"; \
+		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "$${file%/*}" || exit 1; \
+	done
+
+.PHONY: lint
+lint: lint-proto lint-generated lint-mod lint-imports lint-go ## Run every check that is no test
+
+.PHONY: lint-proto
+lint-proto: need-go ## Check the protos: rules and format
+	$(TOOL) buf lint
+	$(TOOL) buf format api/proto --diff --exit-code
+
+# Generates beside the tree, so that a check never changes what it checks.
+.PHONY: lint-generated
+lint-generated: need-go ## Check that gen/ is what the protos make
+	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(TOOL) buf generate --output "$$fresh"; \
+	diff -r "$$fresh/gen" gen || { echo 'gen/ is stale: make generate' >&2; exit 1; }
+
+.PHONY: lint-mod
+lint-mod: need-go ## Check that go.mod is tidy
+	go mod tidy -diff
+
+.PHONY: lint-imports
+lint-imports: need-go ## Check that the linter reports each forbidden import
+	test/lint/imports
+
+.PHONY: lint-go
+lint-go: need-go ## Check the Go code: vet, format, rules
+	go vet ./...
+	$(TOOL) golangci-lint run ./...
+
+##@ Change
+
+.PHONY: generate
+generate: need-go ## Generate gen/ from api/proto
+	$(TOOL) buf generate
+
+.PHONY: fmt
+fmt: need-go ## Format Go and protos
+	$(TOOL) golangci-lint fmt
+	$(TOOL) buf format api/proto --write
+
+.PHONY: clean
+clean: ## Remove what was built and installed here
+	rm -rf bin test/results test/web/node_modules
+
+# What the targets above stand on.
+
+.PHONY: need-go
+need-go:
+	@$(call need,go,see go.mod for the version)
+	@go list -m >/dev/null # says so when it is too old
+
+# npm ci refuses a Node that is too old: package.json names the version, .npmrc makes it strict.
+test/web/node_modules/.package-lock.json: test/web/package.json test/web/package-lock.json test/web/.npmrc
+	@$(call need,node,version 20 or later)
+	@$(call need,npm,it installs what the web tests stand on)
+	cd test/web && npm ci
+	@touch $@
+
+# Installs Debian's browser where there is none.
+.PHONY: chromium
+chromium:
+	@[ -x "$(CHROMIUM)" ] || { \
+		command -v apt-get >/dev/null 2>&1 || { echo 'missing: $(CHROMIUM) (set CHROMIUM to a Chromium of yours)' >&2; exit 1; }; \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends chromium && [ -x "$(CHROMIUM)" ] \
+			|| { echo 'missing: $(CHROMIUM), and it can not be installed' >&2; exit 1; }; \
+	}
