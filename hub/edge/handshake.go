@@ -63,7 +63,10 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string)
 		Protocol:      protocol.Protocol,
 		RemoteAddress: r.RemoteAddr,
 	})
-	if err != nil {
+	switch {
+	case err != nil && r.Context().Err() != nil:
+		return nil, nil // the client hung up: nobody reads an answer
+	case err != nil:
 		return nil, s.refuseAttach(err)
 	}
 	l := newLink(s, c, protocol)
