@@ -1,0 +1,161 @@
+package test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// startLimit is how long the binary may take until it is ready, on a machine that is busy.
+	startLimit = 30 * time.Second
+	// stopLimit is what the binary promises for SIGTERM, and as much again for a busy machine.
+	stopLimit = 20 * time.Second
+)
+
+// binaryDir is where buildBinary puts its work; TestMain removes it.
+var binaryDir string
+
+// buildBinary builds connhub, once for all tests.
+var buildBinary = sync.OnceValues(func() (string, error) {
+	var err error
+	if binaryDir, err = os.MkdirTemp("", "connhub-test-"); err != nil {
+		return "", err
+	}
+	path := filepath.Join(binaryDir, "connhub")
+	args := append([]string{"build", "-o", path}, raceFlags...)
+	output, err := exec.Command("go", append(args, "github.com/connhub/connhub/cmd/connhub")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, output)
+	}
+	return path, nil
+})
+
+// process is the binary, running.
+type process struct {
+	Clients string `json:"clients"` // addresses, as its log tells them
+	Control string `json:"control"`
+	Ops     string `json:"ops"`
+
+	command *exec.Cmd
+	logged  chan struct{} // closed when the log has ended
+	log     strings.Builder
+}
+
+// startDev runs `connhub dev` on free ports until the test ends, and then checks that it stops as it should.
+func startDev(t *testing.T) *process {
+	t.Helper()
+	path, err := buildBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{logged: make(chan struct{})}
+	p.command = exec.Command(path, "dev", "--data-dir", t.TempDir(),
+		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0")
+	stderr, err := p.command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.stop(t) })
+
+	ready := make(chan struct{})
+	go p.follow(stderr, ready)
+	select {
+	case <-ready:
+	case <-p.logged:
+		t.Fatalf("connhub dev ended before it was ready:\n%s", p.log.String())
+	case <-time.After(startLimit):
+		t.Fatal("connhub dev is not ready in time")
+	}
+	return p
+}
+
+// follow reads the log, and closes ready at the line that says so.
+func (p *process) follow(stderr io.Reader, ready chan<- struct{}) {
+	defer close(p.logged)
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		p.log.WriteString(lines.Text() + "\n")
+		var record struct {
+			Message string `json:"msg"`
+		}
+		if json.Unmarshal(lines.Bytes(), &record) == nil && record.Message == "ready" && p.Ops == "" {
+			if json.Unmarshal(lines.Bytes(), p) == nil {
+				close(ready)
+			}
+		}
+	}
+}
+
+// stop ends the process as an orchestrator does. A data race that its detector found makes the exit code 66; an error
+// in the log is a fault of the hub, which nobody outside should be able to cause.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	limit := time.AfterFunc(stopLimit, func() { _ = p.command.Process.Kill() })
+	defer limit.Stop()
+	<-p.logged
+	if err := p.command.Wait(); err != nil {
+		t.Errorf("connhub dev: %v\n%s", err, p.log.String())
+	}
+	for line := range strings.Lines(p.log.String()) {
+		if strings.Contains(line, `"level":"ERROR"`) {
+			t.Errorf("connhub dev logged %s", line)
+		}
+	}
+}
+
+// get asks the operations port, on a connection of its own that is gone when get returns.
+func (p *process) get(t *testing.T, path string) string {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	response, err := client.Get("http://" + p.Ops + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s, %v\n%s", path, response.Status, err, body)
+	}
+	return string(body)
+}
+
+// vitals are what a process must not lose, whoever comes by.
+type vitals struct{ goroutines, files int }
+
+func (p *process) vitals(t *testing.T) vitals {
+	t.Helper()
+	metrics := p.get(t, "/metrics")
+	return vitals{gauge(t, metrics, "go_goroutines"), gauge(t, metrics, "process_open_fds")}
+}
+
+// gauge finds the value of a metric without labels.
+func gauge(t *testing.T, metrics, name string) int {
+	t.Helper()
+	for line := range strings.Lines(metrics) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return int(n)
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}

@@ -1,0 +1,223 @@
+package test
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// callers is how many backends send at once.
+const callers = 8
+
+// lastWord is the text that ends what a member counts.
+const lastWord = "end"
+
+// member is a client of a crowd, and what has come to it.
+type member struct {
+	*client
+	index     int // in crowd.members
+	id        string
+	namespace string
+	user      string
+	groups    []string
+	protocol  string
+
+	// Owned by run until ended is closed.
+	got    [callers][]int // the numbers that each caller gave its messages, in the order of arrival
+	frames int            // messages, the last word not counted
+
+	// Owned by run until crowd.reading is done.
+	over   bool     // the last word has come
+	strays []string // what should not have come
+	err    error    // how the connection ended
+
+	ended chan struct{} // closed at the last word, or when the connection is over
+}
+
+// crowd is the clients of a test, and knows who matches what: the dumb model beside the hub's index.
+type crowd struct {
+	members []*member
+	byID    map[string]*member
+	byUser  map[string][]*member // names are not used in two namespaces
+	byGroup map[string][]*member
+	all     map[string][]*member // by namespace
+
+	reading sync.WaitGroup
+}
+
+func newCrowd() *crowd {
+	return &crowd{
+		byID: map[string]*member{}, byUser: map[string][]*member{}, byGroup: map[string][]*member{},
+		all: map[string][]*member{},
+	}
+}
+
+// add makes a member, which is not connected yet.
+func (c *crowd) add(namespace, user, protocol string, groups ...string) *member {
+	m := &member{
+		index: len(c.members), namespace: namespace, user: user, groups: groups, protocol: protocol,
+		ended: make(chan struct{}),
+	}
+	c.members = append(c.members, m)
+	c.all[namespace] = append(c.all[namespace], m)
+	c.byUser[user] = append(c.byUser[user], m)
+	for _, g := range groups {
+		c.byGroup[g] = append(c.byGroup[g], m)
+	}
+	return m
+}
+
+// connectLimit is how many handshakes are under way at once.
+const connectLimit = 16
+
+// connect brings the members to the hub, and asks it for their ids.
+func (c *crowd) connect(t *testing.T, h *house, members []*member, dialer net.Dialer) {
+	t.Helper()
+	var group sync.WaitGroup
+	slots := make(chan struct{}, connectLimit)
+	for _, m := range members {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			query := url.Values{"user": {m.user}, "group": m.groups}
+			var err error
+			m.client, err = dialClient(dialer, h.clients, "/client/hubs/"+m.namespace+"?"+query.Encode(), m.protocol)
+			report(t, err)
+		})
+	}
+	group.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	byAddress := map[string]*member{}
+	for _, m := range members {
+		byAddress[m.conn.LocalAddr().String()] = m
+	}
+	for namespace := range c.all {
+		for _, listed := range listAll(t, h, namespace) {
+			if m := byAddress[listed.GetRemoteAddress()]; m != nil {
+				m.id = listed.GetId()
+				c.byID[m.id] = m
+			}
+		}
+	}
+	for _, m := range members {
+		if m.id == "" {
+			t.Fatalf("the hub does not list %s at %v", m.user, m.conn.LocalAddr())
+		}
+	}
+}
+
+func listAll(t *testing.T, h *house, namespace string) []*controlv1.Connection {
+	t.Helper()
+	connections := controlv1.NewConnectionServiceClient(dialControl(t, h.control))
+	request := &controlv1.ListConnectionsRequest{
+		Namespace: namespace, Target: &controlv1.Target{Everyone: true}, PageSize: 1000,
+	}
+	var all []*controlv1.Connection
+	for {
+		page, err := connections.ListConnections(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page.GetConnections()...)
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			return all
+		}
+	}
+}
+
+// read starts reading what comes to the members.
+func (c *crowd) read(members []*member) {
+	for _, m := range members {
+		c.reading.Go(m.run)
+	}
+}
+
+// disperse ends what connections are left, and waits until nobody reads any more.
+func (c *crowd) disperse() {
+	for _, m := range c.members {
+		if m.client != nil {
+			_ = m.conn.Close()
+		}
+	}
+	c.reading.Wait()
+}
+
+func (m *member) run() {
+	m.err = m.client.read(m.take)
+	if !m.over {
+		close(m.ended)
+	}
+}
+
+// take counts a message: "CALLER NUMBER" or "CALLER NUMBER PADDING".
+func (m *member) take(message []byte) {
+	text, ok := textOf(m.protocol, message)
+	switch {
+	case !ok && strings.HasPrefix(string(message), `{"type":"connected"`):
+	case !ok || m.over:
+		m.strays = append(m.strays, string(message))
+	case text == lastWord:
+		m.over = true
+		close(m.ended)
+	default:
+		m.count(text)
+	}
+}
+
+func (m *member) count(text string) {
+	caller, rest, _ := strings.Cut(text, " ")
+	number, _, _ := strings.Cut(rest, " ")
+	who, err1 := strconv.Atoi(caller)
+	n, err2 := strconv.Atoi(number)
+	if errors.Join(err1, err2) != nil || who >= callers {
+		m.strays = append(m.strays, text)
+		return
+	}
+	m.got[who] = append(m.got[who], n)
+	m.frames++
+}
+
+// matched returns the members that a target stands for, each once, by going through everybody it names.
+func (c *crowd) matched(namespace string, target *controlv1.Target) []*member {
+	out := make(map[*member]bool)
+	except := target.GetExcept()
+	c.each(except.GetConnections(), except.GetUsers(), except.GetGroups(), func(m *member) { out[m] = true })
+	var in []*member
+	pick := func(m *member) {
+		if m.namespace == namespace && !out[m] {
+			out[m] = true // not twice
+			in = append(in, m)
+		}
+	}
+	if target.GetEveryone() {
+		for _, m := range c.all[namespace] {
+			pick(m)
+		}
+	}
+	c.each(target.GetConnections(), target.GetUsers(), target.GetGroups(), pick)
+	return in
+}
+
+func (c *crowd) each(ids, users, groups []string, visit func(*member)) {
+	for _, id := range ids {
+		visit(c.byID[id])
+	}
+	for _, user := range users {
+		for _, m := range c.byUser[user] {
+			visit(m)
+		}
+	}
+	for _, group := range groups {
+		for _, m := range c.byGroup[group] {
+			visit(m)
+		}
+	}
+}

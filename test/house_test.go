@@ -1,0 +1,137 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/connhub/connhub/control"
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/envelope"
+	"github.com/connhub/connhub/hub/edge/plain"
+)
+
+// closeLimit is how long a house may take to close.
+const closeLimit = 20 * time.Second
+
+// house is a hub with its two doors on loopback, in this process.
+type house struct {
+	hub      *hub.Hub
+	registry *prometheus.Registry
+	clients  string // address of the clients' door
+	control  string // address of the backends' door
+}
+
+// openHouse opens a house that is closed, and checked, when the test ends. sendBuffer is what the kernel may keep
+// for one client, in bytes: small, so that slow clients are felt soon.
+func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	hubConfig := hub.DefaultConfig()
+	hubConfig.ID, hubConfig.Outbox, hubConfig.Metrics = hub.NewID(), outbox, registry
+	h, err := hub.New(hubConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edgeConfig := edge.DefaultConfig()
+	edgeConfig.Hub, edgeConfig.Anonymous, edgeConfig.LoopbackOnly = h, true, true
+	edgeConfig.Plain, edgeConfig.Protocols = plain.Protocol{}, []edge.Protocol{envelope.Protocol{}}
+	edgeConfig.Metrics = registry
+	clients, err := edge.New(edgeConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	controlConfig := control.Config{Hub: h, Insecure: true, Metrics: registry}
+	backends, err := control.New(controlConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	doors := listen(t, sendBuffer)
+	var serving sync.WaitGroup
+	serving.Go(func() { report(t, clients.Serve(doors[0])) })
+	serving.Go(func() { report(t, backends.Serve(doors[1])) })
+	t.Cleanup(func() {
+		report(t, h.CheckInvariants())
+		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+		defer cancel()
+		report(t, h.Shutdown(ctx))
+		report(t, clients.Shutdown(ctx))
+		report(t, backends.Shutdown(ctx))
+		serving.Wait()
+		report(t, h.CheckInvariants())
+	})
+	return &house{h, registry, doors[0].Addr().String(), doors[1].Addr().String()}
+}
+
+func report(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// listen opens two listeners. An accepted socket inherits the buffer of its listener.
+func listen(t *testing.T, sendBuffer int) [2]net.Listener {
+	t.Helper()
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBuffer)
+		})
+		return errors.Join(err, failed)
+	}}
+	clients, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	backends, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return [2]net.Listener{clients, backends}
+}
+
+// dialControl opens a backend's connection to a control address until the test ends.
+func dialControl(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { report(t, conn.Close()) })
+	return conn
+}
+
+// counter sums the samples of a counter: all of them, or those with one value of the label "reason".
+func (h *house) counter(t *testing.T, name, reason string) int {
+	t.Helper()
+	families, err := h.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, sample := range family.GetMetric() {
+			for _, label := range sample.GetLabel() {
+				if label.GetName() == "reason" && reason != "" && label.GetValue() != reason {
+					sum -= sample.GetCounter().GetValue()
+				}
+			}
+			sum += sample.GetCounter().GetValue()
+		}
+	}
+	return int(sum)
+}

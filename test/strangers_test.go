@@ -1,0 +1,410 @@
+package test
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	strangers       = 10_000 // on each port
+	strangersAtOnce = 8
+	steadyClients   = 100
+	steadyMessages  = 1_000
+
+	// strangerLimit is how long one stranger stays at most.
+	strangerLimit = 2 * time.Second
+	// calmLimit is how long what strangers have left behind may last: the longest of the hub's own limits is
+	// the 5 s of a handshake.
+	calmLimit = 30 * time.Second
+)
+
+// TestStrangersOnEachPort proves that whoever comes by and says whatever disturbs nobody: while thousands of
+// random and almost right byte streams arrive on every port, clients get all that is sent to them, and when the
+// strangers are gone they have left neither a goroutine nor a file behind.
+func TestStrangersOnEachPort(t *testing.T) {
+	p := startDev(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	ports := p.ports(t)
+
+	clients := steady(t, p)
+	delivery := controlv1.NewDeliveryServiceClient(dialControl(t, p.Control))
+	sendSteadily(t, delivery, 0)
+	before := p.vitals(t)
+
+	// One message for every so many strangers, so that all the time both are at work.
+	turn := make(chan struct{}, steadyMessages)
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		n := 0
+		for range turn {
+			n++
+			sendSteadily(t, delivery, n)
+		}
+	})
+	visit(t, ports, seed, turn)
+	close(turn)
+	sending.Wait()
+
+	for _, c := range clients {
+		if err := c.await(); err != nil {
+			t.Error(err)
+		}
+	}
+	after := p.calm(t, before, calmLimit)
+	if after.goroutines > before.goroutines || after.files > before.files {
+		t.Errorf("after the strangers the hub has %+v, before them it had %+v\n%s",
+			after, before, p.get(t, "/debug/pprof/goroutine?debug=1"))
+	}
+	t.Logf("before %+v, after %+v", before, after)
+	p.get(t, "/readyz")
+	p.get(t, "/debug/invariants")
+}
+
+// calm returns the vitals when they are no more than want, or those that are left after the limit.
+func (p *process) calm(t *testing.T, want vitals, limit time.Duration) vitals {
+	t.Helper()
+	deadline := time.After(limit)
+	pause := time.NewTicker(100 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		select {
+		case <-deadline:
+			return p.vitals(t)
+		case <-pause.C:
+			if v := p.vitals(t); v.goroutines <= want.goroutines && v.files <= want.files {
+				return v
+			}
+		}
+	}
+}
+
+// port is one of the hub's, and what its rightful users say to it.
+type port struct {
+	address string
+	phrases [][]byte
+}
+
+func (p *process) ports(t *testing.T) []port {
+	t.Helper()
+	return []port{
+		{p.Clients, clientPhrases(p.Clients)},
+		{p.Control, controlPhrases(t, p.Control)},
+		{p.Ops, opsPhrases(p.Ops)},
+	}
+}
+
+// clientPhrases are handshakes, alone and with frames behind them, and requests for the page.
+func clientPhrases(address string) [][]byte {
+	text := maskedFrame(opText, []byte("Grüße"))
+	fragment := maskedFrame(opText, []byte("first half"))
+	fragment[0] &^= finBit
+	frames := [][]byte{
+		text,
+		maskedFrame(opBinary, []byte{0, 1, 2, 0xff}),
+		maskedFrame(opPing, []byte("ping")),
+		maskedFrame(opPong, nil),
+		maskedFrame(opClose, []byte("\x03\xe8bye")),
+		append(fragment, maskedFrame(0, []byte("second half"))...),
+		maskedFrame(opText, []byte{0xff, 0xfe}),               // no UTF-8
+		{finBit | opText, 5, 'p', 'l', 'a', 'i', 'n'},         // not masked
+		{finBit | opText, maskBit | 127, 0x7f, 0xff},          // endless
+		{0xf0 | opText, maskBit | 1, 0, 0, 0, 0, 'x'},         // reserved bits
+		{opPing, maskBit | 126, 1, 0, 0, 0, 0, 0},             // a large fragmented ping
+		{finBit | 0x3, maskBit, 0, 0, 0, 0},                   // unknown opcode
+		{finBit | opText, maskBit | 126, 0x10, 0, 0, 0, 0, 0}, // half a message
+	}
+	upgrade := []byte(upgradeRequest(address, "/client/hubs/default?user=stranger&group=strangers", ""))
+	enveloped := []byte(upgradeRequest(address, "/ws?user=stranger", "json.connhub.v1"))
+	phrases := [][]byte{
+		upgrade, enveloped,
+		[]byte("GET / HTTP/1.1\r\nHost: " + address + "\r\n\r\n"),
+		[]byte("GET /client/hubs/default HTTP/1.1\r\nHost: " + address + "\r\nX-Long: " + strings.Repeat("x", 20<<10) + "\r\n\r\n"),
+		[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+		[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), // TLS
+	}
+	for _, f := range frames {
+		phrases = append(phrases, slices.Concat(upgrade, f), slices.Concat(enveloped, text, f, f))
+	}
+	return phrases
+}
+
+// opsPhrases are the requests of scrapers and probes.
+func opsPhrases(address string) [][]byte {
+	var phrases [][]byte
+	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/invariants", "/debug/pprof/", "/", "/%2e%2e/"} {
+		request := "GET " + path + " HTTP/1.1\r\nHost: " + address + "\r\n"
+		phrases = append(phrases,
+			[]byte(request+"\r\n"),
+			[]byte(request+"Authorization: Bearer "+strings.Repeat("secret", 6)+"\r\n\r\n"),
+			[]byte(strings.Replace(request, "GET", "POST", 1)+"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"))
+	}
+	return phrases
+}
+
+// controlPhrases are calls as a real gRPC client says them, overheard on the way to the hub. None matches anybody.
+func controlPhrases(t *testing.T, address string) [][]byte {
+	t.Helper()
+	nobody := &controlv1.Target{Users: []string{"nobody"}}
+	calls := []func(e *ear){
+		func(e *ear) {
+			_, err := controlv1.NewHubServiceClient(dialControl(t, e.address)).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+			report(t, err)
+		},
+		func(e *ear) {
+			_, err := controlv1.NewDeliveryServiceClient(dialControl(t, e.address)).Send(t.Context(), &controlv1.SendRequest{
+				Target: nobody, Message: &controlv1.Message{Payload: &controlv1.Message_Json{Json: `{"to":"nobody"}`}},
+			})
+			report(t, err)
+		},
+		func(e *ear) {
+			_, err := controlv1.NewGroupServiceClient(dialControl(t, e.address)).AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{
+				Target: nobody, Groups: []string{"a", "b"},
+			})
+			report(t, err)
+		},
+	}
+	phrases := [][]byte{[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")}
+	for _, call := range calls {
+		e := overhear(t, address)
+		call(e)
+		phrases = append(phrases, e.heard())
+	}
+	return phrases
+}
+
+// ear passes a connection on, and keeps what the client says.
+type ear struct {
+	address string
+
+	mu   sync.Mutex
+	said []byte
+}
+
+// overhear listens, until the test ends, for one connection to the address.
+func overhear(t *testing.T, address string) *ear {
+	t.Helper()
+	door, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &ear{address: door.Addr().String()}
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		defer door.Close()
+		inner, err := door.Accept()
+		if err != nil {
+			return
+		}
+		outer, err := net.Dial("tcp", address)
+		if err != nil {
+			_ = inner.Close()
+			return
+		}
+		passing.Go(func() {
+			_, _ = io.Copy(inner, outer)
+			_ = inner.Close()
+		})
+		_, _ = io.Copy(outer, io.TeeReader(inner, e))
+		_ = outer.Close()
+	})
+	t.Cleanup(func() {
+		_ = door.Close()
+		passing.Wait()
+	})
+	return e
+}
+
+// Write keeps what is passed on.
+func (e *ear) Write(b []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.said = append(e.said, b...)
+	return len(b), nil
+}
+
+func (e *ear) heard() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.said)
+}
+
+// visit sends the strangers to the ports. turn hears when it is another message's turn.
+func visit(t *testing.T, ports []port, seed uint64, turn chan<- struct{}) {
+	t.Helper()
+	var visitors sync.WaitGroup
+	var come atomic.Int64
+	total := strangers * len(ports)
+	every := total / steadyMessages
+	for i := range strangersAtOnce {
+		visitors.Go(func() {
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
+			for n := int(come.Add(1)); n < total; n = int(come.Add(1)) {
+				if n%every == 0 {
+					turn <- struct{}{}
+				}
+				to := ports[n%len(ports)]
+				if err := stranger(random, to.address, utterance(random, to.phrases)); err != nil {
+					t.Errorf("stranger %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	visitors.Wait()
+}
+
+// utterance is what a stranger says: noise, or a phrase that is right, or one that is almost.
+func utterance(random *rand.Rand, phrases [][]byte) []byte {
+	if random.IntN(4) == 0 {
+		return noise(random, random.IntN(4<<10))
+	}
+	said := slices.Clone(phrases[random.IntN(len(phrases))])
+	if random.IntN(10) == 0 {
+		return said
+	}
+	for range 1 + random.IntN(4) {
+		said = garble(random, said, phrases)
+	}
+	return said
+}
+
+func noise(random *rand.Rand, size int) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(random.Uint32())
+	}
+	return b
+}
+
+// garble makes one mistake.
+func garble(random *rand.Rand, b []byte, phrases [][]byte) []byte {
+	if len(b) == 0 {
+		return noise(random, 8)
+	}
+	at := random.IntN(len(b))
+	if random.IntN(2) == 0 {
+		at = len(b) - 1 - random.IntN(min(len(b), 64)) // where the frames are, behind a handshake that is right
+	}
+	end := min(len(b), at+1+random.IntN(16))
+	switch random.IntN(7) {
+	case 0: // one bit
+		b[at] ^= 1 << random.IntN(8)
+	case 1: // another byte
+		b[at] = byte(random.Uint32())
+	case 2: // too little
+		b = slices.Delete(b, at, end)
+	case 3: // too much
+		b = slices.Insert(b, at, noise(random, 1+random.IntN(16))...)
+	case 4: // twice
+		b = slices.Insert(b, at, slices.Clone(b[at:end])...)
+	case 5: // broken off
+		b = b[:at]
+	case 6: // and then something else
+		other := phrases[random.IntN(len(phrases))]
+		b = append(b[:at:at], other[random.IntN(len(other)):]...)
+	}
+	return b
+}
+
+// stranger comes, says something in pieces, perhaps listens, and goes in one of the ways in which one can go. Only
+// not being let in at all is an error.
+func stranger(random *rand.Rand, address string, says []byte) error {
+	conn, err := net.DialTimeout("tcp", address, strangerLimit)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	tcp := conn.(*net.TCPConn)
+	_ = tcp.SetDeadline(time.Now().Add(strangerLimit))
+	for len(says) > 0 {
+		n := 1 + random.IntN(len(says))
+		if _, err := tcp.Write(says[:n]); err != nil {
+			return nil // thrown out, as it should be
+		}
+		says = says[n:]
+	}
+	switch random.IntN(4) {
+	case 0: // hears it out
+		_ = tcp.CloseWrite()
+		_, _ = io.Copy(io.Discard, tcp)
+	case 1: // hears the beginning; what is right may be answered by silence
+		_ = tcp.SetReadDeadline(time.Now().Add(time.Millisecond))
+		_, _ = tcp.Read(make([]byte, 512))
+	case 2: // slams the door
+		_ = tcp.SetLinger(0)
+	case 3: // just goes
+	}
+	return nil
+}
+
+// steadyClient is one that the strangers must not disturb.
+type steadyClient struct {
+	name    string
+	numbers []string // owned by its goroutine until all is closed
+	all     chan struct{}
+}
+
+// steady connects the clients, which read until the test ends.
+func steady(t *testing.T, p *process) []*steadyClient {
+	t.Helper()
+	var reading sync.WaitGroup
+	t.Cleanup(reading.Wait)
+	var clients []*steadyClient
+	for i := range steadyClients {
+		c := &steadyClient{name: fmt.Sprint("steady-", i), all: make(chan struct{})}
+		conn, err := dialClient(net.Dialer{}, p.Clients, "/client/hubs/steady?group=steady&user="+c.name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.conn.Close() })
+		reading.Go(func() { _ = conn.read(c.take) })
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+func (c *steadyClient) take(message []byte) {
+	c.numbers = append(c.numbers, string(message))
+	if len(c.numbers) == steadyMessages {
+		close(c.all)
+	}
+}
+
+// await holds that the client gets every message, once and in order.
+func (c *steadyClient) await() error {
+	select {
+	case <-c.all:
+	case <-time.After(patience):
+		return fmt.Errorf("%s has not got all %d messages", c.name, steadyMessages)
+	}
+	for i, got := range c.numbers[:steadyMessages] {
+		if got != fmt.Sprint(i) {
+			return fmt.Errorf("%s: message %d is %q", c.name, i, got)
+		}
+	}
+	return nil
+}
+
+// sendSteadily sends the message with that number to all steady clients.
+func sendSteadily(t *testing.T, delivery controlv1.DeliveryServiceClient, n int) {
+	t.Helper()
+	response, err := delivery.Send(t.Context(), &controlv1.SendRequest{
+		Namespace: "steady",
+		Target:    &controlv1.Target{Groups: []string{"steady"}},
+		Message:   &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(n)}},
+	})
+	if err != nil || response.GetReceipt().GetMatched() != steadyClients {
+		t.Errorf("send %d: %v, %v", n, response, err)
+	}
+}

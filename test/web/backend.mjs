@@ -1,0 +1,110 @@
+// A backend in another language: it has nothing of connhub but the proto files.
+
+import { fileURLToPath } from 'node:url';
+import grpc from '@grpc/grpc-js';
+import protoLoader from '@grpc/proto-loader';
+import protobuf from 'protobufjs';
+
+const api = (path) => fileURLToPath(new URL(`../../api/${path}`, import.meta.url));
+
+const files = ['access', 'connection', 'delivery', 'group', 'hub'].map((name) => `connhub/control/v1/${name}.proto`);
+const definition = protoLoader.loadSync(files, {
+  includeDirs: [api('proto'), api('third_party')],
+  defaults: true,
+  enums: String,
+  keepCase: true,
+  longs: Number,
+  oneofs: true,
+});
+const { v1 } = grpc.loadPackageDefinition(definition).connhub.control;
+
+/** Every method of the API, as "Service.Method". */
+export const methods = Object.entries(v1)
+  .filter(([, type]) => type.service)
+  .flatMap(([service, type]) => Object.keys(type.service).map((method) => `${service}.${method}`));
+
+// What google.rpc says about an error, without Google's protos.
+const rpc = protobuf.parse(`
+  syntax = "proto3";
+  package google.rpc;
+  message Any { string type_url = 1; bytes value = 2; }
+  message Status { int32 code = 1; string message = 2; repeated Any details = 3; }
+  message ErrorInfo { string reason = 1; string domain = 2; map<string, string> metadata = 3; }
+  message BadRequest {
+    message FieldViolation { string field = 1; string description = 2; }
+    repeated FieldViolation field_violations = 1;
+  }
+`, { keepCase: true }).root;
+const Status = rpc.lookupType('google.rpc.Status');
+
+const callLimit = 20_000; // ms
+
+/** An error that a hub answered with. */
+export class CallError extends Error {
+  constructor(method, err) {
+    super(`${method}: ${err.message}`);
+    this.code = grpc.status[err.code];
+    const [encoded] = err.metadata.get('grpc-status-details-bin');
+    const details = encoded ? Status.decode(encoded).details : [];
+    for (const { type_url: url, value } of details) {
+      const name = url.slice(url.lastIndexOf('/') + 1);
+      if (name === 'google.rpc.ErrorInfo') {
+        const info = rpc.lookupType(name).decode(value);
+        this.reason = info.reason;
+        this.domain = info.domain;
+      } else if (name === 'google.rpc.BadRequest') {
+        this.violations = rpc.lookupType(name).decode(value).field_violations;
+        this.fields = this.violations.map(({ field }) => field);
+      }
+    }
+  }
+}
+
+/** Opens a backend's channel to the control address of a hub. */
+export function dial(address, secret) {
+  const credentials = grpc.credentials.createInsecure();
+  const clients = Object.fromEntries(
+    Object.entries(v1)
+      .filter(([, type]) => type.service)
+      .map(([service, Client]) => [service, new Client(address, credentials)]),
+  );
+  const called = new Set();
+  return {
+    /** The methods that have answered without an error. */
+    called,
+    close: () => Object.values(clients).forEach((client) => client.close()),
+    /** Calls "Service.Method"; rejects with a CallError. */
+    call(name, request = {}) {
+      const [service, method] = name.split('.');
+      const metadata = new grpc.Metadata();
+      if (secret) metadata.set('authorization', `Bearer ${secret}`);
+      return new Promise((resolve, reject) => {
+        clients[service][method](request, metadata, { deadline: Date.now() + callLimit }, (err, response) => {
+          if (err) return reject(new CallError(name, err));
+          called.add(name);
+          resolve(response);
+        });
+      });
+    },
+    /** Sends and answers with the receipt. */
+    async send(target, message, more = {}) {
+      const { receipt } = await this.call('DeliveryService.Send', { target, message, wait: 'WAIT_WRITTEN', ...more });
+      return receipt;
+    },
+    /** The ids of a user's connections. */
+    async connectionsOf(user) {
+      const { connections } = await this.call('ConnectionService.ListConnections', { target: { users: [user] } });
+      return connections.map(({ id }) => id);
+    },
+  };
+}
+
+/** The counts of a receipt by state, after checking that they add up. */
+export function counts(receipt) {
+  const { matched, pending, queued, queued_detached: detached, written, acked } = receipt;
+  const dropped = receipt.dropped.reduce((sum, { count }) => sum + count, 0);
+  if (matched !== pending + queued + detached + written + acked + dropped) {
+    throw new Error(`states do not add up: ${JSON.stringify(receipt)}`);
+  }
+  return { matched, written, dropped };
+}
