@@ -71,8 +71,8 @@ var causes = [causeEnd]struct {
 // orderly reports whether what is queued still goes out before the goodbye.
 func (c Cause) orderly() bool { return c == CauseBackend || c == CauseShutdown }
 
-// resumable reports whether a client may come back after its wire ended like this.
-func (c Cause) resumable() bool { return c == CauseLost || c == CausePingTimeout }
+// Resumable reports whether a client may come back after its wire ended like this, if its protocol can.
+func (c Cause) Resumable() bool { return c == CauseLost || c == CausePingTimeout }
 
 // Causes returns every cause, for metrics that want each label from the start.
 func Causes() []Cause {

@@ -12,12 +12,12 @@ import (
 
 // Connection is one client that backends address. All methods may be called concurrently.
 //
-// Three numbers beside those of its State say how far its messages have come, all in sequence ids:
+// Two numbers beside those of its State say how far its messages have come on the link, in sequence ids:
 //
-//	Acked ≤ written ≤ Sequence   Acked ≤ sent ≤ Sequence   linkWritten ≤ sent
+//	Acked ≤ Written ≤ Sequence   Acked ≤ sent ≤ Sequence   linkWritten ≤ sent
 //
 // After a resume the new link is given the tail again: sent and linkWritten start over at Acked, while
-// written keeps what any link ever wrote, so that a message counts as written once.
+// Written keeps what any link ever wrote, so that a message counts as written once.
 type Connection struct {
 	// Fixed at Attach.
 	hub       *Hub
@@ -36,7 +36,6 @@ type Connection struct {
 	sent        uint64        // given to the link
 	linkWritten uint64        // reported by the link
 	skip        int           // units that the link will report, but that an ack has counted already
-	written     uint64        // reported by any link, or acked
 	timer       *time.Timer   // of the resume window, or of a tail that is full; nil when neither runs
 }
 
@@ -78,9 +77,9 @@ func (c *Connection) Bind(l Link) error {
 	}
 	c.applyLocked(op)
 	c.greetLocked(token)
+	c.hub.linkBound() // before anybody can close the connection and find no link to wait for
 	c.mu.Unlock()
 
-	c.hub.linkBound()
 	if old != nil {
 		old.Close(Close{Cause: CauseLost}) // the client is elsewhere: nobody reads a goodbye
 	}
@@ -112,7 +111,7 @@ func (c *Connection) Unbind(l Link, how Close) {
 		c.endLocked()
 		return
 	}
-	if c.numbered == nil || !how.Cause.resumable() || c.hub.leaving() {
+	if c.numbered == nil || !how.Cause.Resumable() || c.hub.leaving() {
 		c.closeLocked(how)
 		return
 	}
@@ -144,7 +143,7 @@ func (c *Connection) countDetachedLocked(n int32) {
 
 // unwrittenLocked is what no link has ever written whole.
 func (c *Connection) unwrittenLocked() []*Envelope {
-	return c.state.Outbox.live()[c.written-c.state.Acked:]
+	return c.state.Outbox.live()[c.state.Written-c.state.Acked:]
 }
 
 // startTimerLocked closes the connection after d, unless stopTimerLocked comes first.
@@ -210,17 +209,22 @@ func (c *Connection) closeLocked(how Close) Link {
 	c.namespace.connections.remove(string(c.state.ID))
 	c.hub.release(c.namespace)
 
-	link := c.link
-	if link == nil || !how.Cause.orderly() {
+	switch {
+	case c.link == nil:
 		c.endLocked()
+	case !how.Cause.orderly():
+		// What the link has taken is on its way, and counted when the link says how far it came.
+		for c.state.Outbox.queued() > 0 {
+			c.dropLocked(0, DropClosed)
+		}
 	}
-	return link
+	return c.link
 }
 
-// endLocked lets go of what a closed connection has not written.
+// endLocked lets go of what a closed connection has not written. Its link is gone.
 func (c *Connection) endLocked() {
 	unwritten := c.unwrittenLocked()
-	for _, e := range c.state.Outbox.live()[:c.written-c.state.Acked] {
+	for _, e := range c.state.Outbox.live()[:c.state.Written-c.state.Acked] {
 		e.tally.lose()
 	}
 	for _, e := range unwritten {

@@ -108,7 +108,7 @@ func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b.reset()
-	if c.link != l {
+	if c.link != l || c.state.Phase == PhaseClosed && !c.state.Close.Cause.orderly() {
 		return false
 	}
 	if c.greeting != nil {
@@ -175,7 +175,7 @@ func (c *Connection) Written(l Link, units int) {
 	skipped := min(units, c.skip)
 	c.skip -= skipped
 	c.linkWritten += uint64(units - skipped)
-	if c.linkWritten > c.written {
+	if c.linkWritten > c.state.Written {
 		c.wroteLocked(c.linkWritten)
 	}
 	if c.numbered == nil && c.linkWritten > c.state.Acked {
@@ -185,15 +185,15 @@ func (c *Connection) Written(l Link, units int) {
 
 // wroteLocked counts the messages up to a sequence id as written.
 func (c *Connection) wroteLocked(sequence uint64) {
-	for n := c.written + 1; n <= sequence; n++ {
+	for n := c.state.Written + 1; n <= sequence; n++ {
 		t := c.state.Outbox.at(int(n - c.state.Acked - 1)).tally
 		if c.state.Phase == PhaseDetached {
 			t.detached.Add(-1)
 		}
 		t.wrote(c.numbered != nil)
 	}
-	c.hub.metrics.wrote(int(sequence - c.written))
-	c.written = sequence
+	c.hub.metrics.wrote(int(sequence - c.state.Written))
+	c.applyLocked(Op{Kind: OpWritten, Sequence: sequence})
 }
 
 // Ack says that the client has every message up to a sequence id. An id that was confirmed before is
@@ -217,7 +217,7 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 	case sequence <= c.state.Acked:
 		return nil, nil
 	}
-	if sequence > c.written { // the ack overtook the link's report
+	if sequence > c.state.Written { // the ack overtook the link's report
 		c.wroteLocked(sequence)
 	}
 	if sequence > c.sent {

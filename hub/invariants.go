@@ -40,7 +40,7 @@ func (c *Connection) checkInvariants() error {
 			errs = append(errs, fmt.Errorf("%v: %s", c, what))
 		}
 	}
-	check(s.Acked <= c.written && c.written <= s.Sequence, "written lies outside acked and numbered")
+	check(s.Acked <= s.Written && s.Written <= s.Sequence, "written lies outside acked and numbered")
 	check(s.Acked <= c.sent && c.sent <= s.Sequence, "sent lies outside acked and numbered")
 	check(c.linkWritten <= c.sent, "the link wrote what it was not given")
 	check(uint64(o.tail) == s.Sequence-s.Acked, "the tail is not what is numbered and not acked")

@@ -171,6 +171,42 @@ func TestAnOrderlyCloseComesBehindWhatIsQueued(t *testing.T) {
 	}
 }
 
+// manual is a link that writes when the test says so.
+type manual struct{ batch Batch }
+
+func (*manual) Flush()      {}
+func (*manual) Close(Close) {}
+
+func TestWhatALinkTookIsCountedByWhatItWrites(t *testing.T) {
+	h := newHub(t)
+	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &manual{}
+	if err := c.Bind(l); err != nil {
+		t.Fatal(err)
+	}
+	var sent []*Delivery
+	for range 3 {
+		sent = append(sent, send(t, h, toGroup("g", "hi")))
+	}
+	if !c.Take(l, &l.batch, 12) || l.batch.Units(len(l.batch.Bytes)) != 2 {
+		t.Fatalf("took %d bytes, want two messages", len(l.batch.Bytes))
+	}
+	c.Close(NewClose(CauseSlow))
+	if c.Take(l, &Batch{}, 12) {
+		t.Error("a link gets more after a close that is not orderly")
+	}
+	c.Written(l, 1) // the second one is cut short
+	c.Unbind(l, NewClose(CauseSlow))
+	for i, want := range []int{1, 0, 0} {
+		if r := sent[i].Receipt(); r.Written != want || sum(t, r) != 1-want {
+			t.Errorf("message %d: %+v, want %d written", i, r, want)
+		}
+	}
+}
+
 func TestClosingTooManyClosesNone(t *testing.T) {
 	h := newHub(t)
 	for range 3 {

@@ -44,7 +44,8 @@ type State struct {
 	Groups []string // in the order of joining
 
 	Sequence uint64 // the sequence id given last; the first is 1
-	Acked    uint64 // the sequence id confirmed last: by the client, or by the kernel without acks
+	Written  uint64 // the last one that any link wrote whole, or the client confirmed
+	Acked    uint64 // the last one confirmed: by the client, or by the kernel without acks
 	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
 }
 
@@ -62,6 +63,7 @@ const (
 	OpConflate                   // Envelope, Index: in place of a queued message
 	OpDrop                       // Index, Reason: out of the queue
 	OpNumber                     // the head of the queue gets the next sequence id
+	OpWritten                    // Sequence: written up to it
 	OpAck                        // Sequence: confirmed up to it
 	OpClose                      // Close: matches nothing any more; its link may still carry what is queued
 	OpEnd                        // lets go of what was not written
@@ -104,6 +106,8 @@ func (s *State) apply(op *Op) {
 	case OpNumber:
 		s.Sequence++
 		s.Outbox.number()
+	case OpWritten:
+		s.Written = op.Sequence
 	case OpAck:
 		s.Outbox.release(int(op.Sequence - s.Acked))
 		s.Acked = op.Sequence

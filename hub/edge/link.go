@@ -61,18 +61,19 @@ type link struct {
 	beat beat // guarded by heartbeat.mu
 
 	mu        sync.Mutex
-	writing   bool        // the writer runs
-	pending   []byte      // control frames that wait for a frame boundary
-	goodbye   []byte      // the hub's close frame, which goes out behind all that the connection still has
-	closing   bool        // a close frame is in pending or written, or there is nobody to write to
-	broken    bool        // a write failed: nothing is written any more
-	decided   bool        // how is known
-	how       hub.Close   // why the link ends
-	ownCode   uint16      // of the close frame that coder/websocket wrote; 0: none
-	readEnded bool        // coder/websocket is through with the wire
-	parting   parting     // what follows once all is written
-	parted    bool        // it has followed
-	limit     *time.Timer // ends a close that takes too long; nil: none runs
+	writing   bool          // the writer runs
+	written   chan struct{} // closed when the writer has ended; nil: none was ever needed
+	pending   []byte        // control frames that wait for a frame boundary
+	goodbye   []byte        // the hub's close frame, which goes out behind all that the connection still has
+	closing   bool          // a close frame is in pending or written, or there is nobody to write to
+	broken    bool          // a write failed: nothing is written any more
+	decided   bool          // how is known
+	how       hub.Close     // why the link ends
+	ownCode   uint16        // of the close frame that coder/websocket wrote; 0: none
+	readEnded bool          // coder/websocket is through with the wire
+	parting   parting       // what follows once all is written
+	parted    bool          // it has followed
+	limit     *time.Timer   // ends a close that takes too long; nil: none runs
 }
 
 // parting is what ends the socket after the last byte was written.
@@ -244,6 +245,7 @@ func (l *link) nextLocked(o *output) bool {
 // handOverLocked starts the writer. The goroutine of the read loop is counted, so the count can't be zero.
 func (l *link) handOverLocked(o *output) {
 	l.writing = true
+	l.written = make(chan struct{})
 	l.server.goroutines.Go(func() { l.write(o) })
 }
 
@@ -259,6 +261,7 @@ func (l *link) write(o *output) {
 		}
 		if !l.nextLocked(o) {
 			l.writing = false
+			close(l.written)
 			l.unlock()
 			return
 		}

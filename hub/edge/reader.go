@@ -25,8 +25,7 @@ type inbound struct {
 	readErr   error  // of the socket, the last one
 }
 
-// run is the life of a link, from the 101 to the closed socket. It returns when nothing of it is left but,
-// for a moment, a writer that finds the socket closed.
+// run is the life of a link, from the 101 to the closed socket. It returns when nothing of it is left.
 func (l *link) run() {
 	l.server.metrics.links.Inc()
 	bound := l.connection.Bind(l) == nil
@@ -38,11 +37,15 @@ func (l *link) run() {
 	l.server.heartbeat.add(l)
 
 	how := l.part(l.readLoop())
-	if bound {
-		l.connection.Unbind(l, how)
+	if bound && !how.Cause.Resumable() {
+		l.connection.Close(how) // from here on nothing is sent to it
 	}
 	_ = l.ws.CloseNow() // or its finalizer would keep it; after this it touches the wire no more
 	l.discard()
+	l.finish()
+	if bound {
+		l.connection.Unbind(l, how) // now it is known what the socket took
+	}
 
 	l.server.heartbeat.remove(l)
 	l.mu.Lock()
@@ -50,8 +53,19 @@ func (l *link) run() {
 		l.limit.Stop()
 	}
 	l.mu.Unlock()
-	_ = l.conn.Close()
 	l.server.metrics.links.Dec()
+}
+
+// finish closes the socket, and returns when nobody writes to it any more.
+func (l *link) finish() {
+	_ = l.conn.Close()
+	l.mu.Lock()
+	l.broken = true // no writer starts
+	written := l.written
+	l.mu.Unlock()
+	if written != nil {
+		<-written
+	}
 }
 
 // readLoop hands messages to the protocol until the link ends, and says why.

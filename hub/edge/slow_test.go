@@ -108,6 +108,28 @@ func TestSlowClientThatReadsAgainGetsWholeFramesInOrder(t *testing.T) {
 	}
 }
 
+// The client says goodbye while the writer is in the middle of a batch, and reads on.
+func TestReceiptsCountWhatALeavingClientStillGets(t *testing.T) {
+	b := overTCP(t)
+	c := b.upgrade("user=slow", "")
+	b.waitAttached(1)
+	sent := floodUntil(t, b, hub.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
+	c.write(masked(0x88, "\x03\xe8"))
+	eventually(t, func() bool { return b.hub.Len() == 0 })
+	got := 0
+	for {
+		f, err := c.frame()
+		if err != nil || f.opcode == frame.Close {
+			break
+		}
+		got++
+	}
+	eventually(t, func() bool { return b.metric("connhub_links") == 0 })
+	if written := len(sent) - sent.dropped(); got != written {
+		t.Errorf("the client got %d messages, receipts say %d", got, written)
+	}
+}
+
 func TestPingFloodDuringAFanOutKeepsFramesWhole(t *testing.T) {
 	b := overTCP(t)
 	c := b.upgrade("", "")
