@@ -36,6 +36,7 @@ type Connection struct {
 	sent        uint64        // given to the link
 	linkWritten uint64        // reported by the link
 	skip        int           // units that the link will report, but that an ack has counted already
+	soonest     time.Time     // nothing queued expires before it; zero: nothing queued expires
 	timer       *time.Timer   // of the resume window, or of a tail that is full; nil when neither runs
 }
 

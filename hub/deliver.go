@@ -32,19 +32,27 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 		return nil, ErrShuttingDown
 	}
 	t := &tally{}
-	if s.RequestID != "" {
-		t.pushed = make(chan struct{})
-		first, err := h.requests.begin(s, t)
-		if err != nil {
-			return nil, err
-		}
-		if first != nil {
-			return duplicate(ctx, s, first)
-		}
-		defer close(t.pushed)
+	if s.RequestID == "" {
+		return h.deliver(s, t), nil
 	}
-	h.deliver(s, t)
-	return &Delivery{tally: t, wait: s.Wait}, nil
+	t.pushed = make(chan struct{})
+	first, err := h.requests.begin(s, t)
+	switch {
+	case err != nil:
+		return nil, err
+	case first != nil:
+		return duplicate(ctx, s, first)
+	}
+	finished := false
+	defer func() {
+		if !finished { // a protocol panicked: a retry is a new request
+			h.requests.forget(s, t)
+		}
+		close(t.pushed)
+	}()
+	d := h.deliver(s, t)
+	finished = true
+	return d, nil
 }
 
 func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
@@ -56,7 +64,7 @@ func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
 	}
 }
 
-func (h *Hub) deliver(s *Send, t *tally) {
+func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 	f := fanoutPool.Get().(*fanout)
 	defer f.free()
 
@@ -64,7 +72,7 @@ func (h *Hub) deliver(s *Send, t *tally) {
 		s.Message.ID = string(h.config.ID) + "." + strconv.FormatUint(h.messages.Add(1), 36)
 	}
 	t.messageID = s.Message.ID
-	t.unmatched = f.match(h.namespace(s.Message.Namespace), &s.Target, s.Detail)
+	unmatched := f.match(h.namespace(s.Message.Namespace), &s.Target, s.Detail)
 	t.matched = int32(len(f.matches))
 	h.metrics.matched(len(f.matches))
 
@@ -75,6 +83,7 @@ func (h *Hub) deliver(s *Send, t *tally) {
 		}
 	}
 	f.flush()
+	return &Delivery{tally: t, wait: s.Wait, unmatched: unmatched}
 }
 
 // policy is the send's, or else the namespace's, or else the hub's.
@@ -135,20 +144,30 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 	return e
 }
 
-const (
-	// flushInline is the number of links up to which the caller alone flushes: below it the hand-over to
-	// workers costs more than it gains.
-	flushInline = 256
-	// flushChunk is how many links a worker takes at a time.
-	flushChunk = 64
-)
-
 // flush has every link write what it got. Order on one connection is that of its outbox, so it may run in
 // parallel.
 func (f *fanout) flush() {
+	inChunks(f.links, func(links []Link) {
+		for _, l := range links {
+			l.Flush()
+		}
+	})
+}
+
+const (
+	// inline is the number of items up to which the caller alone works: below it the hand-over to workers
+	// costs more than it gains.
+	inline = 256
+	// chunk is how many items a worker takes at a time.
+	chunk = 64
+)
+
+// inChunks calls do for all items, a chunk at a time, on every core when there are many. It returns when all
+// are done.
+func inChunks[T any](items []T, do func([]T)) {
 	workers := runtime.GOMAXPROCS(0)
-	if len(f.links) <= flushInline || workers == 1 {
-		flushLinks(f.links)
+	if len(items) <= inline || workers == 1 {
+		do(items)
 		return
 	}
 	var next atomic.Int64
@@ -156,20 +175,13 @@ func (f *fanout) flush() {
 	for range workers {
 		wg.Go(func() {
 			for {
-				end := int(next.Add(flushChunk))
-				start := end - flushChunk
-				if start >= len(f.links) {
+				end := int(next.Add(chunk))
+				if end-chunk >= len(items) {
 					return
 				}
-				flushLinks(f.links[start:min(end, len(f.links))])
+				do(items[end-chunk : min(end, len(items))])
 			}
 		})
 	}
 	wg.Wait()
-}
-
-func flushLinks(links []Link) {
-	for _, l := range links {
-		l.Flush()
-	}
 }

@@ -258,14 +258,36 @@ func TestARequestIDIsDeliveredOnce(t *testing.T) {
 }
 
 func TestRequestMemoryIsBounded(t *testing.T) {
-	r := newRequests()
-	for i := range maxRequests + 10 {
+	const most = 100
+	r := newRequests(most)
+	for i := range most + 10 {
 		s := &Send{Message: text(""), RequestID: fmt.Sprint(i)}
 		if _, err := r.begin(s, &tally{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(r.byKey) != maxRequests || r.evictions() != 10 {
+	if len(r.byKey) != most || r.evictions() != 10 {
 		t.Errorf("%d remembered, %d evicted", len(r.byKey), r.evictions())
+	}
+}
+
+type panicking struct{ bare }
+
+func (panicking) Encode(*Message, Route) []byte { panic("encode") }
+
+func TestARequestThatPanickedIsNotRemembered(t *testing.T) {
+	h := newHub(t)
+	bad := connectAs(t, h, panicking{}, "ann")
+	request := func() (d *Delivery, failed any) {
+		defer func() { failed = recover() }()
+		return send(t, h, &Send{Message: text("hi"), Target: Target{Users: []string{"ann"}}, RequestID: "1"}), nil
+	}
+	if _, failed := request(); failed == nil {
+		t.Fatal("the protocol did not panic")
+	}
+	bad.Close(NewClose(CauseBackend))
+	connect(t, h, "ann")
+	if d, _ := request(); d.Receipt().Duplicate || d.Receipt().Written != 1 {
+		t.Errorf("the retry: %+v", d.Receipt())
 	}
 }

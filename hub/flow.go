@@ -1,6 +1,9 @@
 package hub
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // push puts a message into the outbox, as the policy allows, and returns the link to flush, if there is
 // one. It never blocks on the client.
@@ -52,6 +55,7 @@ func (c *Connection) pushedLocked(e *Envelope) Link {
 	if c.state.Phase == PhaseDetached {
 		e.tally.detached.Add(1)
 	}
+	c.expectLocked(e)
 	link := c.link
 	c.mu.Unlock()
 	return link
@@ -73,11 +77,26 @@ func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
 	return o.fits(e.size(), bounds)
 }
 
+// dropExpiredLocked drops what has expired in the queue. It looks only when something may have: a full queue
+// is pushed to often.
 func (c *Connection) dropExpiredLocked() {
+	if c.soonest.IsZero() || time.Now().Before(c.soonest) {
+		return
+	}
+	c.soonest = time.Time{}
 	for i := c.state.Outbox.queued() - 1; i >= 0; i-- {
-		if c.state.Outbox.queue()[i].expired() {
+		if e := c.state.Outbox.queue()[i]; e.expired() {
 			c.dropLocked(i, DropExpired)
+		} else {
+			c.expectLocked(e)
 		}
+	}
+}
+
+// expectLocked notes when e, now queued, expires.
+func (c *Connection) expectLocked(e *Envelope) {
+	if x := e.Message.Expires; !x.IsZero() && (c.soonest.IsZero() || x.Before(c.soonest)) {
+		c.soonest = x
 	}
 }
 

@@ -49,6 +49,7 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	var passing passers
 	var storm, sending sync.WaitGroup
 	var stop atomic.Bool
 	for w := range 2 {
@@ -56,10 +57,11 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 			for i := 0; !stop.Load(); i++ {
 				c := links[stay+(2*i+w)%churn].connection
 				c.leave("g")
-				if i%16 == 0 && i > churn {
-					c.Close(NewClose(CauseBackend))
-				} else if _, err := c.join("g"); err != nil && !errors.Is(err, ErrClosed) {
+				if _, err := c.join("g"); err != nil {
 					t.Error(err)
+				}
+				if i%16 == 0 { // one that comes and goes whole
+					passing.join(t, h, senders*each)
 				}
 			}
 		})
@@ -85,6 +87,7 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	storm.Wait()
 
 	var got int64
+	links = append(links, passing.links...)
 	for i, l := range links {
 		for m, n := range l.got {
 			got += int64(n)
@@ -96,6 +99,30 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	if got != written.Load() {
 		t.Errorf("links got %d messages, receipts say %d", got, written.Load())
 	}
+}
+
+// passers are connections that come in the storm; each leaves when the next one comes.
+type passers struct {
+	mu    sync.Mutex
+	links []*tallying
+}
+
+func (p *passers) join(t *testing.T, h *Hub, messages int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{}})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	l := &tallying{connection: c, got: make([]uint8, messages)}
+	if err := c.Bind(l); err != nil {
+		t.Error(err)
+	}
+	if n := len(p.links); n > 0 {
+		p.links[n-1].connection.Close(NewClose(CauseBackend))
+	}
+	p.links = append(p.links, l)
 }
 
 // TestGroupsDoWhatTheModelDoes holds the indexes against plain maps.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"sync"
@@ -32,6 +33,10 @@ type Config struct {
 	// ResumeWindow is how long a connection without a link waits for its client.
 	ResumeWindow time.Duration
 
+	// RequestIDs is how many request ids are remembered at once, at about 300 bytes each. Within 5 minutes
+	// the oldest is forgotten early when there are more.
+	RequestIDs int
+
 	Overflow          Policy            // of sends that name none
 	NamespaceOverflow map[string]Policy // the same for single namespaces
 
@@ -47,6 +52,7 @@ func DefaultConfig() Config {
 		Window:         Bounds{Messages: 1000, Bytes: 16 << 20},
 		AckTimeout:     30 * time.Second,
 		ResumeWindow:   60 * time.Second,
+		RequestIDs:     262_144, // 870 a second
 		Overflow:       CloseSlow,
 	}
 }
@@ -70,6 +76,7 @@ func (c *Config) Validate() error {
 	check(c.Window.Bytes >= minQueueBytes, "Window.Bytes is %d, must be at least %d", c.Window.Bytes, minQueueBytes)
 	check(c.AckTimeout > 0, "AckTimeout is %v, must be above 0", c.AckTimeout)
 	check(c.ResumeWindow > 0, "ResumeWindow is %v, must be above 0", c.ResumeWindow)
+	check(c.RequestIDs > 0, "RequestIDs is %d, must be above 0", c.RequestIDs)
 	check(c.Overflow.asDefault(), "Overflow can't be a default")
 	for name, p := range c.NamespaceOverflow {
 		check(ValidNamespace(name), "NamespaceOverflow: %q is not a namespace", name)
@@ -112,7 +119,7 @@ func New(c Config) (*Hub, error) {
 	h := &Hub{
 		config:     c,
 		started:    time.Now(),
-		requests:   newRequests(),
+		requests:   newRequests(c.RequestIDs),
 		namespaces: make(map[string]*namespace),
 		idle:       make(chan struct{}),
 	}
@@ -265,17 +272,12 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.closing = true
 	idle := h.idle
 	h.signalIdleLocked()
-	var all []*namespace
-	for _, ns := range h.namespaces {
-		all = append(all, ns)
-	}
+	all := slices.Collect(maps.Values(h.namespaces))
 	h.mu.Unlock()
 
 	for _, ns := range all {
-		var open []*Connection
-		ns.connections.all(func(c *Connection) { open = append(open, c) })
-		for _, c := range open {
-			c.Close(NewClose(CauseShutdown))
+		if err := ns.closeAll(ctx); err != nil {
+			return err
 		}
 	}
 	if idle == nil {
@@ -287,4 +289,19 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// closeAll closes the connections of a namespace with a few workers: each writes a close frame.
+func (ns *namespace) closeAll(ctx context.Context) error {
+	var open []*Connection
+	ns.connections.all(func(c *Connection) { open = append(open, c) })
+	inChunks(open, func(some []*Connection) {
+		for _, c := range some {
+			if ctx.Err() != nil {
+				return
+			}
+			c.Close(NewClose(CauseShutdown))
+		}
+	})
+	return ctx.Err()
 }

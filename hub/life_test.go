@@ -262,12 +262,43 @@ func TestShutdownClosesEverybodyAndWaitsForTheLinks(t *testing.T) {
 	})
 }
 
+func TestShutdownEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		const clients = 1000
+		for range clients {
+			c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Bind(&costly{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("shutdown: %v", err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("shutdown took %v with a second to do it", took)
+		}
+	})
+}
+
+// costly is a link that takes long to close.
+type costly struct{ _ int }
+
+func (*costly) Flush()      {}
+func (*costly) Close(Close) { time.Sleep(100 * time.Millisecond) }
+
 func TestConfigNamesAllThatIsWrong(t *testing.T) {
 	bad := Config{NamespaceOverflow: map[string]Policy{"Bad Name": Conflate}}
 	_, err := New(bad)
 	for _, field := range []string{
 		"ID", "MaxConnections", "Outbox.Messages", "Outbox.Bytes", "Window.Messages", "Window.Bytes",
-		"AckTimeout", "ResumeWindow", "Overflow", "Bad Name",
+		"AckTimeout", "ResumeWindow", "RequestIDs", "Overflow", "Bad Name",
 	} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("the error does not name %s: %v", field, err)

@@ -31,7 +31,6 @@ type tally struct {
 	// Set before the message is pushed anywhere, constant from then on.
 	messageID string
 	matched   int32
-	unmatched *Unmatched
 
 	written    atomic.Int32
 	acked      atomic.Int32
@@ -146,11 +145,11 @@ type Receipt struct {
 	Dropped        []DropCount // reasons that occurred
 	NotAckable     int         // of Written
 	Duplicate      bool        // the request id was known: nothing was sent by this call
-	Unmatched      *Unmatched  // with Send.Detail
+	Unmatched      *Unmatched  // with Send.Detail; not of a duplicate
 }
 
 func (t *tally) receipt() Receipt {
-	r := Receipt{MessageID: t.messageID, Matched: int(t.matched), Unmatched: t.unmatched}
+	r := Receipt{MessageID: t.messageID, Matched: int(t.matched)}
 	r.Acked = int(t.acked.Load())
 	r.NotAckable = int(t.notAckable.Load())
 	written := int(t.written.Load())
@@ -174,6 +173,7 @@ type Delivery struct {
 	tally     *tally
 	wait      Wait
 	duplicate bool
+	unmatched *Unmatched
 }
 
 // Wait returns when every matched connection has come as far as Send.Wait asked, or ctx is done.
@@ -182,6 +182,6 @@ func (d *Delivery) Wait(ctx context.Context) { d.tally.wait(ctx, d.wait) }
 // Receipt tells what has become of the message by now.
 func (d *Delivery) Receipt() Receipt {
 	r := d.tally.receipt()
-	r.Duplicate = d.duplicate
+	r.Duplicate, r.Unmatched = d.duplicate, d.unmatched
 	return r
 }

@@ -127,15 +127,38 @@ func (h *Hub) Connections(namespace string, t *Target, after Cursor, limit int) 
 	return infos, next, nil
 }
 
-// pageOf is table.page for connections that were found in another way.
+// pageOf is table.page for connections that were found in another way. It keeps the limit first ones sorted
+// while it goes through them all once: most are refused by one comparison.
 func pageOf(found []*Connection, after Cursor, limit int) ([]*Connection, Cursor) {
-	at := func(c *Connection) Cursor { return cursorOf(string(c.ID())) }
-	found = slices.DeleteFunc(found, func(c *Connection) bool { return at(c).compare(after) <= 0 })
-	slices.SortFunc(found, func(a, b *Connection) int { return at(a).compare(at(b)) })
-	if len(found) <= limit {
-		return found, Cursor{}
+	type entry struct {
+		at         Cursor
+		connection *Connection
 	}
-	return found[:limit], at(found[limit-1])
+	var page []entry
+	more := false
+	for _, c := range found {
+		at := cursorOf(string(c.ID()))
+		if at.compare(after) <= 0 {
+			continue
+		}
+		if len(page) == limit {
+			more = true
+			if at.compare(page[limit-1].at) > 0 {
+				continue
+			}
+			page = page[:limit-1]
+		}
+		i, _ := slices.BinarySearchFunc(page, at, func(e entry, at Cursor) int { return e.at.compare(at) })
+		page = slices.Insert(page, i, entry{at, c})
+	}
+	all := make([]*Connection, len(page))
+	for i, e := range page {
+		all[i] = e.connection
+	}
+	if !more {
+		return all, Cursor{}
+	}
+	return all, page[len(page)-1].at
 }
 
 // GroupInfo is a group at one moment.
