@@ -46,8 +46,7 @@ image: ## Build the container image connhub:VERSION
 test: test-go test-web ## Run every test, with the race detector
 
 .PHONY: test-go
-test-go: need-go ## Run the Go tests
-	@$(call need,cc,the C compiler: the race detector is built with it)
+test-go: need-go cc ## Run the Go tests
 	go test -race -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: test-web
@@ -124,12 +123,21 @@ test/web/node_modules/.package-lock.json: test/web/package.json test/web/package
 	cd test/web && npm ci
 	@touch $@
 
+# debian installs Debian packages, or says what is missing where there is no apt.
+debian = { \
+		command -v apt-get >/dev/null 2>&1 || { echo 'missing: $(2)' >&2; exit 1; }; \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends $(1) \
+			|| { echo 'missing: $(2), and it can not be installed' >&2; exit 1; }; \
+	}
+
+# Installs a C compiler where there is none: the race detector is built with it.
+.PHONY: cc
+cc:
+	@command -v cc >/dev/null 2>&1 || $(call debian,gcc libc6-dev,a C compiler for the race detector)
+
 # Installs Debian's browser where there is none.
 .PHONY: chromium
 chromium:
-	@[ -x "$(CHROMIUM)" ] || { \
-		command -v apt-get >/dev/null 2>&1 || { echo 'missing: $(CHROMIUM) (set CHROMIUM to a Chromium of yours)' >&2; exit 1; }; \
-		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-		$$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends chromium && [ -x "$(CHROMIUM)" ] \
-			|| { echo 'missing: $(CHROMIUM), and it can not be installed' >&2; exit 1; }; \
-	}
+	@[ -x "$(CHROMIUM)" ] || $(call debian,chromium,$(CHROMIUM); CHROMIUM can name one of yours)
+	@[ -x "$(CHROMIUM)" ] || { echo 'missing: $(CHROMIUM); CHROMIUM can name one of yours' >&2; exit 1; }

@@ -91,7 +91,7 @@ func TestUnknownMethodsAreToldToThoseWhoMayKnow(t *testing.T) {
 		{"peer", peer, "/connhub.control.v1.DeliveryService/Nope", codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
 		{"backend at a peer's service", f.conn, "/connhub.peer.v1.PeerService/Data", codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
 		{"peer at its service, which is not served yet", peer, "/connhub.peer.v1.PeerService/Data", codes.Unimplemented, "UNKNOWN_METHOD"},
-		{"health needs no credentials", stranger, "/grpc.health.v1.Health/Nope", codes.Unimplemented, "UNKNOWN_METHOD"},
+		{"only health's Check is open", stranger, "/grpc.health.v1.Health/Nope", codes.Unauthenticated, "CREDENTIALS_INVALID"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			holdError(t, invokeRaw(t.Context(), c.conn, c.method, nil), c.code, c.reason)
@@ -170,16 +170,17 @@ func TestStreamsGoThroughTheSameDoor(t *testing.T) {
 			holdError(t, err, c.code, c.reason)
 		})
 	}
-	// Health watches need nothing.
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	watch, err := healthv1.NewHealthClient(f.dial(t, "")).Watch(ctx, &healthv1.HealthCheckRequest{})
+	// A probe needs nothing; a stream would cost the hub as long as a stranger likes.
+	health := healthv1.NewHealthClient(f.dial(t, ""))
+	if resp, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil || resp.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+		t.Errorf("%v, %v", resp, err)
+	}
+	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp, err := watch.Recv(); err != nil || resp.GetStatus() != healthv1.HealthCheckResponse_SERVING {
-		t.Errorf("%v, %v", resp, err)
-	}
+	_, err = watch.Recv()
+	holdError(t, err, codes.Unauthenticated, "CREDENTIALS_INVALID")
 }
 
 func TestReflectionTellsTheServicesToABackend(t *testing.T) {

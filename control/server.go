@@ -53,6 +53,8 @@ const (
 	// balancer that forgot the connection, TCP alone would take hours.
 	pingInterval = 30 * time.Second
 	pingTimeout  = 10 * time.Second
+	// idleTimeout ends connections on which nothing is called. A backend's next call opens one again.
+	idleTimeout = 15 * time.Minute
 )
 
 // Config is what a Server needs.
@@ -144,7 +146,7 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout, MaxConnectionIdle: idleTimeout}),
 		grpc.WaitForHandlers(true), // so that nothing of the server is left after Shutdown
 	}
 }
@@ -180,10 +182,11 @@ func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
 	}
 }
 
-// Serve takes calls on l until Shutdown, and then returns nil. It may be called for several listeners.
+// Serve takes calls on l until Shutdown, and then returns nil, also when Shutdown came first. It may be called
+// for several listeners.
 func (s *Server) Serve(l net.Listener) error {
 	s.setHealth(healthv1.HealthCheckResponse_SERVING)
-	if err := s.grpc.Serve(l); err != nil {
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve the control API on %s: %w", l.Addr(), err)
 	}
 	return nil

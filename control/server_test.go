@@ -85,7 +85,7 @@ func TestHealthFollowsTheServer(t *testing.T) {
 		if status.Code(err) != codes.NotFound {
 			t.Errorf("unknown service: %v", err)
 		}
-		watch, err := client.Watch(t.Context(), &healthv1.HealthCheckRequest{})
+		watch, err := healthv1.NewHealthClient(f.conn).Watch(t.Context(), &healthv1.HealthCheckRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}

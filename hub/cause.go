@@ -35,6 +35,8 @@ const (
 	CauseResumeExpired
 	// CauseAckStuck: the client confirmed nothing for too long while its tail was full.
 	CauseAckStuck
+	// CauseMemory: a byte budget of the hub was used up.
+	CauseMemory
 	// CauseShutdown: the hub stopped.
 	CauseShutdown
 	// CauseInternal: a fault in the hub.
@@ -64,6 +66,7 @@ var causes = [causeEnd]struct {
 	CauseHandshake:     {"handshake", 0, ""},
 	CauseResumeExpired: {"resume_expired", 0, ""},
 	CauseAckStuck:      {"ack_stuck", 1008, "no acknowledgement"},
+	CauseMemory:        {"memory", 1013, "hub is short of memory"},
 	CauseShutdown:      {"shutdown", 1001, "hub is shutting down"},
 	CauseInternal:      {"internal", 1011, "internal error"},
 }

@@ -46,5 +46,5 @@ type Message struct {
 	Sender      Sender
 	Metadata    map[string]string
 	Expires     time.Time // zero: never
-	TraceParent string    // W3C trace context of the send, may be empty
+	TraceParent string    // of the send (W3C Trace Context §3.2); may be empty
 }

@@ -87,14 +87,18 @@ func startDev(t *testing.T) *process {
 // follow reads the log, and closes ready at the line that says so.
 func (p *process) follow(stderr io.Reader, ready chan<- struct{}) {
 	defer close(p.logged)
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() {
-		p.log.WriteString(lines.Text() + "\n")
+	lines := bufio.NewReader(stderr) // lines of any length: a Scanner would stop, and the process block
+	for {
+		line, err := lines.ReadBytes('\n')
+		p.log.Write(line)
+		if err != nil {
+			return
+		}
 		var record struct {
 			Message string `json:"msg"`
 		}
-		if json.Unmarshal(lines.Bytes(), &record) == nil && record.Message == "ready" && p.Ops == "" {
-			if json.Unmarshal(lines.Bytes(), p) == nil {
+		if json.Unmarshal(line, &record) == nil && record.Message == "ready" && p.Ops == "" {
+			if json.Unmarshal(line, p) == nil {
 				close(ready)
 			}
 		}

@@ -112,11 +112,12 @@ func (s *opsServer) shutdown(ctx context.Context) {
 }
 
 // guard asks for a secret where there are any. Where there are none the port is on loopback, and only the
-// names of loopback are served: a web site could point its own name there (DNS rebinding).
+// names of loopback are served, and no request of another site's page: a web site could point its own name
+// there (DNS rebinding), or have a browser start a profile.
 func (s *opsServer) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.secrets == nil {
-			if !isLoopbackHost(r.Host) {
+			if !isLoopbackHost(r.Host) || r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 				answer(w, http.StatusForbidden, "only for this machine")
 				return
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,6 +172,7 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 
 func TestSettingsReachHubAndEdge(t *testing.T) {
 	c, err := parse(t, serveArgs(t, "--name=n", "--max-connections=5", "--outbox-messages=6", "--outbox-bytes=3MiB", "--overflow=drop-newest",
+		"--request-ids=13", "--inbound-bytes=14MiB",
 		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example", "--allowed-origin=b.example", "--max-message=7KiB",
 		"--message-timeout=8s", "--ping-interval=9s", "--pong-timeout=10s", "--close-timeout=11s", "--handshake-timeout=12s")...)
 	if err != nil {
@@ -181,6 +183,7 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p.hub.Name != "n" || p.hub.MaxConnections != 5 || p.hub.Outbox != (hub.Bounds{Messages: 6, Bytes: 3 << 20}) || p.hub.Overflow != hub.DropNewest ||
+		p.hub.RequestIDs != 13 || p.edge.InboundBytes != 14<<20 ||
 		p.hub.NamespaceOverflow["chat"] != hub.DropOldest || p.hub.NamespaceOverflow["logs"] != hub.CloseSlow {
 		t.Errorf("hub: %+v", p.hub)
 	}
@@ -188,6 +191,23 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 	if strings.Join(e.AllowedOrigins, " ") != "a.example b.example" || e.MaxMessage != 7<<10 || e.MessageTimeout.Seconds() != 8 ||
 		e.PingInterval.Seconds() != 9 || e.PongTimeout.Seconds() != 10 || e.CloseTimeout.Seconds() != 11 || e.HandshakeTimeout.Seconds() != 12 {
 		t.Errorf("edge: %+v", e)
+	}
+}
+
+func TestPublicURLSaysWhatBrowsersSay(t *testing.T) {
+	for given, want := range map[string]string{
+		"https://Hub.Example:443/edge": "https://hub.example/edge",
+		"ws://hub.example:80":          "ws://hub.example",
+		"http://hub.example:443":       "http://hub.example:443",
+		"https://[::1]:443":            "https://[::1]",
+	} {
+		u, err := url.Parse(given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if normalize(u); u.String() != want {
+			t.Errorf("%s became %s, want %s", given, u, want)
+		}
 	}
 }
 

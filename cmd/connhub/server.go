@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/hub"
@@ -197,7 +195,7 @@ func (s *server) addresses() addresses {
 func (s *server) run(ctx context.Context, ready func(addresses)) error {
 	ended := make(chan error, 3)
 	go func() { ended <- s.ops.serve(s.opsListener) }()
-	go func() { ended <- s.serveControl() }()
+	go func() { ended <- s.control.Serve(s.controlListener) }()
 	go func() { ended <- s.edge.Serve(s.clientsListener) }()
 	// A bound port takes connections before Serve accepts them, so this is true now.
 	s.ops.setReady("")
@@ -220,14 +218,6 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 		failed = errors.Join(failed, <-ended)
 	}
 	return failed
-}
-
-// serveControl serves calls. A signal may come before gRPC has begun, which it takes for an error.
-func (s *server) serveControl() error {
-	if err := s.control.Serve(s.controlListener); !errors.Is(err, grpc.ErrServerStopped) {
-		return err
-	}
-	return nil
 }
 
 // shutdown takes the hub down in order; see doc.go. What is not down in time is cut.

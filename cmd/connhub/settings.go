@@ -40,9 +40,11 @@ type settings struct {
 	MaxConnections    int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
 	OutboxMessages    int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
 	OutboxBytes       byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes queued for one connection, at least 2MiB. (${default})"`
+	RequestIDs        int               `name:"request-ids" default:"${request_ids}" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, 300 bytes each, for 5 minutes. (${default})"`
 	Overflow          string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
 	NamespaceOverflow map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
 	MaxMessage        byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of one message from a client. (${default})"`
+	InboundBytes      byteSize          `default:"${inbound_bytes}" env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that clients have begun and not ended. (${default})"`
 	MessageTimeout    time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"From the first byte of a client's message to its last. (${default})"`
 	HandshakeTimeout  time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client's TLS handshake and request, each. (${default})"`
 	PingInterval      time.Duration     `default:"${ping_interval}" env:"CONNHUB_PING_INTERVAL" placeholder:"DURATION" group:"Limits" help:"Silence until a client is pinged. (${default})"`
@@ -61,7 +63,9 @@ func settingsVars() kong.Vars {
 		"max_connections":   fmt.Sprint(h.MaxConnections),
 		"outbox_messages":   fmt.Sprint(h.Outbox.Messages),
 		"outbox_bytes":      byteSize(h.Outbox.Bytes).String(),
+		"request_ids":       fmt.Sprint(h.RequestIDs),
 		"max_message":       byteSize(e.MaxMessage).String(),
+		"inbound_bytes":     byteSize(e.InboundBytes).String(),
 		"message_timeout":   e.MessageTimeout.String(),
 		"handshake_timeout": e.HandshakeTimeout.String(),
 		"ping_interval":     e.PingInterval.String(),
@@ -83,12 +87,14 @@ func (s *settings) plan() (serverPlan, error) {
 		publicURL: s.PublicURL,
 		hub:       hub.DefaultConfig(), edge: edge.DefaultConfig(),
 	}
+	normalize(p.publicURL)
 	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, buildVersion()
 	p.hub.MaxConnections = s.MaxConnections
 	p.hub.Outbox = hub.Bounds{Messages: s.OutboxMessages, Bytes: int64(s.OutboxBytes)}
+	p.hub.RequestIDs = s.RequestIDs
 	p.hub.Overflow = overflowPolicies[s.Overflow]
 	p.edge.AllowedOrigins = s.AllowedOrigin
-	p.edge.MaxMessage = int64(s.MaxMessage)
+	p.edge.MaxMessage, p.edge.InboundBytes = int64(s.MaxMessage), int64(s.InboundBytes)
 	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout
 	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout
 
@@ -127,7 +133,7 @@ func validateEdge(c edge.Config) error {
 var fieldFlags = strings.NewReplacer(
 	"MaxConnections", "--max-connections", "Outbox.Messages", "--outbox-messages", "Outbox.Bytes", "--outbox-bytes",
 	"NamespaceOverflow", "--namespace-overflow", "AllowedOrigins", "--allowed-origin", "MaxMessage", "--max-message",
-	"MessageTimeout", "--message-timeout", "PingInterval", "--ping-interval", "PongTimeout", "--pong-timeout",
+	"RequestIDs", "--request-ids", "InboundBytes", "--inbound-bytes", "MessageTimeout", "--message-timeout", "PingInterval", "--ping-interval", "PongTimeout", "--pong-timeout",
 	"CloseTimeout", "--close-timeout", "HandshakeTimeout", "--handshake-timeout",
 )
 
@@ -138,6 +144,19 @@ func inFlags(err error) error {
 		problems = append(problems, errors.New(fieldFlags.Replace(one.Error())))
 	}
 	return errors.Join(problems...)
+}
+
+// normalize makes a URL say what browsers say in Origin, and what tokens are bound to: a host in lower case,
+// and no port that the scheme implies.
+func normalize(u *url.URL) {
+	if u == nil {
+		return
+	}
+	u.Host = strings.ToLower(u.Host)
+	implied := map[string]string{"http": "80", "ws": "80", "https": "443", "wss": "443"}[u.Scheme]
+	if implied != "" && u.Port() == implied {
+		u.Host = strings.TrimSuffix(u.Host, ":"+implied)
+	}
 }
 
 func checkPublicURL(u *url.URL) error {

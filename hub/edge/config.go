@@ -44,7 +44,10 @@ type Config struct {
 	Plain     Protocol     // for clients that offer none that is known
 	Page      http.Handler // answers at "/" and below, apart from the clients' endpoints; may be nil
 
-	MaxMessage     int64         // bytes of one message of a client, its fragments together
+	MaxMessage int64 // bytes of one message of a client, its fragments together
+	// InboundBytes bounds all messages together that clients have begun and not ended, apart from the first
+	// 4 KiB of each. A message that does not fit ends its link (1013).
+	InboundBytes   int64
 	MessageTimeout time.Duration // from the first byte of a client's message to its last
 	PingInterval   time.Duration // of silence until a client is pinged; counted in whole seconds
 	PongTimeout    time.Duration // of silence after the ping until the link is closed; in whole seconds
@@ -62,6 +65,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		MaxMessage:       1 << 20,          // as much as a backend may send
+		InboundBytes:     64 << 20,         // 64 of the largest at once
 		MessageTimeout:   30 * time.Second, // 1 MiB at 300 kbit/s
 		PingInterval:     25 * time.Second, // below the 30 s after which the most impatient proxies cut
 		PongTimeout:      20 * time.Second, // a phone that changes networks is back by then
@@ -122,6 +126,9 @@ func (c *Config) validateLimits() error {
 	var errs []error
 	if c.MaxMessage <= 0 {
 		errs = append(errs, fmt.Errorf("MaxMessage is %d, must be above 0", c.MaxMessage))
+	}
+	if c.InboundBytes < c.MaxMessage {
+		errs = append(errs, fmt.Errorf("InboundBytes is %d, must be at least MaxMessage, %d", c.InboundBytes, c.MaxMessage))
 	}
 	for _, t := range []struct {
 		name  string

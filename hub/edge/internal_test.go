@@ -22,7 +22,7 @@ func FuzzTextIsJudgedAtTheFirstBadByte(f *testing.F) {
 	f.Add([]byte("ok\xff"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r := &counting{r: iotest.OneByteReader(bytes.NewReader(text))}
-		m := &message{make([]byte, 0, 1)}
+		m := &message{bytes: make([]byte, 0, 1), budget: &budget{most: 1 << 30}}
 		err := m.read(hub.Text, r, func() int { return 1 })
 		if (err == nil) != utf8.Valid(text) {
 			t.Fatalf("%q: %v", text, err)
@@ -70,7 +70,7 @@ func canBecomeText(p []byte) bool {
 }
 
 func TestReadGivesBackWhatTheWireFailedWith(t *testing.T) {
-	m := &message{make([]byte, 0, 1)}
+	m := &message{bytes: make([]byte, 0, 1), budget: &budget{most: 1 << 30}}
 	err := m.read(hub.Binary, io.MultiReader(bytes.NewReader([]byte("abc")), iotest.ErrReader(io.ErrClosedPipe)), nil)
 	if !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)

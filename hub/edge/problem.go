@@ -98,6 +98,7 @@ func (r *refusal) write(w http.ResponseWriter) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
+	h.Set("Connection", "close") // or whoever is refused keeps a socket of the hub
 	switch r.reason {
 	case reasonMethod:
 		h.Set("Allow", http.MethodGet)
@@ -111,7 +112,6 @@ func (r *refusal) write(w http.ResponseWriter) {
 		h.Set("Retry-After", seconds(retryFull))
 	case reasonShuttingDown:
 		h.Set("Retry-After", seconds(retryShuttingDown))
-		h.Set("Connection", "close")
 	default:
 	}
 	w.WriteHeader(row.status)

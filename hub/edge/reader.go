@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -94,6 +95,7 @@ func payloadKind(t websocket.MessageType) hub.PayloadKind {
 func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
 	m := messages.Get().(*message)
 	defer m.free()
+	m.budget = &l.server.inbound
 
 	l.inMessage = true
 	err = m.read(kind, r, l.buffered.Buffered)
@@ -222,14 +224,37 @@ const (
 	eagerPiece = 16 << 10
 )
 
-// message is a message of a client while it comes in.
-type message struct {
-	bytes []byte
+// budget bounds bytes that many share.
+type budget struct {
+	most int64
+	used atomic.Int64
 }
 
-var messages = sync.Pool{New: func() any { return &message{make([]byte, 0, messageBuffer)} }}
+// take reports whether n more bytes may be used, and counts them if so.
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) > b.most {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// message is a message of a client while it comes in. What it needs beyond messageBuffer comes out of the
+// budget of all messages under way: clients that never end theirs can't fill the hub's memory with them, and
+// small messages pass all the same.
+type message struct {
+	bytes  []byte
+	budget *budget
+	held   int64 // of the budget
+}
+
+var messages = sync.Pool{New: func() any { return &message{bytes: make([]byte, 0, messageBuffer)} }}
 
 func (m *message) free() {
+	if m.held > 0 {
+		m.budget.used.Add(-m.held)
+	}
+	m.budget, m.held = nil, 0
 	if cap(m.bytes) > messageKept {
 		return
 	}
@@ -243,8 +268,8 @@ func (m *message) read(kind hub.PayloadKind, r io.Reader, buffered func() int) e
 	m.bytes = m.bytes[:0]
 	checked := 0 // of bytes, whole characters
 	for {
-		if len(m.bytes) == cap(m.bytes) {
-			m.bytes = append(m.bytes, 0)[:len(m.bytes)]
+		if !m.grow() {
+			return &Violation{hub.NewClose(hub.CauseMemory)}
 		}
 		room := m.bytes[len(m.bytes):cap(m.bytes)]
 		if kind == hub.Text {
@@ -271,6 +296,22 @@ func (m *message) read(kind hub.PayloadKind, r io.Reader, buffered func() int) e
 			return fmt.Errorf("read message: %w", err)
 		}
 	}
+}
+
+// grow makes room for at least one more byte, and reports false when the budget has none.
+func (m *message) grow() bool {
+	if len(m.bytes) == cap(m.bytes) {
+		m.bytes = append(m.bytes, 0)[:len(m.bytes)]
+	}
+	more := int64(cap(m.bytes)) - messageBuffer - m.held
+	if more <= 0 {
+		return true
+	}
+	if !m.budget.take(more) {
+		return false
+	}
+	m.held += more
+	return true
 }
 
 // validPrefix returns how many bytes at the start of p are whole characters, if all the rest may be the

@@ -35,6 +35,8 @@ type Server struct {
 	http      *http.Server
 	started   time.Time
 
+	inbound budget // of messages that clients have begun and not ended
+
 	// Handshakes under way, links, their writers and the heartbeat. Handshakes enter under mu; the others are
 	// added by who is counted already.
 	goroutines sync.WaitGroup
@@ -49,6 +51,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("edge config: %w", err)
 	}
 	s := &Server{config: c, metrics: newMetrics(c.Metrics), started: time.Now()}
+	s.inbound.most = c.InboundBytes
 	s.plain = s.metrics.spoken(c.Plain)
 	for _, p := range c.Protocols {
 		s.protocols = append(s.protocols, s.metrics.spoken(p))

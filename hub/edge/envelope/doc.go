@@ -3,13 +3,14 @@
 //
 //	{"type":"connected","connectionId":"..","user":"..","hub":".."}
 //	{"type":"message","id":"..","route":"group","group":"g","event":"..","from":{"connectionId":"..","user":".."},
-//	 "metadata":{"name":"value"},"dataType":"text","data":".."}
+//	 "metadata":{"name":"value"},"traceparent":"..","dataType":"text","data":".."}
 //
 // # Purpose
 //
 // A page that wants to know what it is being told: its own connection id comes first (`connected`), then
 // messages. `route` is connection, user, group or everyone; `group` is there only with route group. `event`,
-// `from`, `metadata` and `user` are left out when empty. `dataType` says what `data` is: a string (text), any
+// `from`, `metadata`, `traceparent` (W3C Trace Context, as the backend sent it) and `user` are left out when
+// empty. `dataType` says what `data` is: a string (text), any
 // JSON value, passed on byte for byte (json), or a string in base64 with padding, RFC 4648 §4 (binary).
 // Clients ignore a `type` and members that they do not know, so that both may grow.
 //

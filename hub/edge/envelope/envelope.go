@@ -72,6 +72,7 @@ func appendEnvelope(b []byte, m *hub.Message, r hub.Route) []byte {
 	b = appendMember(b, `,"event":`, m.Event)
 	b = appendSender(b, m.Sender)
 	b = appendMetadata(b, m.Metadata)
+	b = appendMember(b, `,"traceparent":`, m.TraceParent)
 	return append(appendData(b, m), '}')
 }
 

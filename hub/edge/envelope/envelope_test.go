@@ -45,10 +45,12 @@ func TestEnvelopeShowsWhatTheMessageHas(t *testing.T) {
 			hub.Message{
 				ID: "m1", Event: "news", Kind: hub.JSON, Payload: []byte(`{"n": 1.0}`),
 				Sender: hub.Sender{Connection: "c", User: "ann"}, Metadata: map[string]string{"b": "2", "a": "1"},
+				TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 			},
 			hub.Route{Kind: hub.RouteGroup, Group: "g"},
 			`{"type":"message","id":"m1","route":"group","group":"g","event":"news","from":{"connectionId":"c","user":"ann"},` +
-				`"metadata":{"a":"1","b":"2"},"dataType":"json","data":{"n": 1.0}}`,
+				`"metadata":{"a":"1","b":"2"},"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",` +
+				`"dataType":"json","data":{"n": 1.0}}`,
 		},
 		{
 			"sender without user",

@@ -94,7 +94,7 @@ type Connection struct {
 	Groups []string `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
 	// The protocol it speaks: "plain", "json.connhub.v1".
 	Protocol string `protobuf:"bytes,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// The client's address, host:port.
+	// The address from which the client reached the hub, host:port: a proxy's, if there is one between.
 	RemoteAddress string `protobuf:"bytes,6,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
 	// When the connection came into being.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

@@ -40,7 +40,9 @@ type ConnectionServiceClient interface {
 	// meanwhile may or may not be.
 	ListConnections(ctx context.Context, in *ListConnectionsRequest, opts ...grpc.CallOption) (*ListConnectionsResponse, error)
 	// CloseConnections closes the connections that match a target. It answers when each of them is
-	// closed for the hub: it matches nothing any more, and its client's close frame is on its way.
+	// closed for the hub: it matches nothing any more. Its client still gets what is queued, then the close
+	// frame; one that does not read both in time (5 s unless configured) is cut off. A call that ends with
+	// DEADLINE_EXCEEDED or CANCELLED may have closed some of them; it is safe to repeat.
 	// Errors: FAILED_PRECONDITION (TOO_MANY_MATCHED) when more match than max_matched; then none is closed.
 	CloseConnections(ctx context.Context, in *CloseConnectionsRequest, opts ...grpc.CallOption) (*CloseConnectionsResponse, error)
 }
@@ -99,7 +101,9 @@ type ConnectionServiceServer interface {
 	// meanwhile may or may not be.
 	ListConnections(context.Context, *ListConnectionsRequest) (*ListConnectionsResponse, error)
 	// CloseConnections closes the connections that match a target. It answers when each of them is
-	// closed for the hub: it matches nothing any more, and its client's close frame is on its way.
+	// closed for the hub: it matches nothing any more. Its client still gets what is queued, then the close
+	// frame; one that does not read both in time (5 s unless configured) is cut off. A call that ends with
+	// DEADLINE_EXCEEDED or CANCELLED may have closed some of them; it is safe to repeat.
 	// Errors: FAILED_PRECONDITION (TOO_MANY_MATCHED) when more match than max_matched; then none is closed.
 	CloseConnections(context.Context, *CloseConnectionsRequest) (*CloseConnectionsResponse, error)
 	mustEmbedUnimplementedConnectionServiceServer()

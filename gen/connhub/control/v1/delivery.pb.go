@@ -221,6 +221,8 @@ type SendRequest struct {
 	// Makes a retry safe: the hub remembers (namespace, caller, request_id) with a hash of the request
 	// for 5 minutes, and a call that comes again delivers nothing and answers with the receipt of the
 	// first, `duplicate` set. 1 to 1024 bytes without control characters; empty: not remembered.
+	// A hub remembers a bounded number (262,144 unless configured): beyond it the oldest goes early,
+	// and the metric connhub_request_ids_evicted_total counts it.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// What the receipt tells beside the counts.
 	Detail        ReceiptDetail `protobuf:"varint,9,opt,name=detail,proto3,enum=connhub.control.v1.ReceiptDetail" json:"detail,omitempty"`

@@ -141,8 +141,8 @@ func (x *AddToGroupsRequest) GetGroups() []string {
 	return nil
 }
 
-// AddToGroupsResponse tells what changed: per distinct group and matched connection one of added, already and
-// refused.
+// AddToGroupsResponse tells what changed: per distinct group and matched connection one of added, already,
+// refused and closed.
 type AddToGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Connections that matched.

@@ -27,7 +27,8 @@ const (
 // plain WebSocket client gets the bare payload as one text or binary message; `json.connhub.v1`
 // and the protocols to come show id, event and metadata too.
 //
-// The W3C trace context of a send travels as the gRPC metadata `traceparent`, not as a field.
+// The W3C trace context of a send comes as the gRPC metadata `traceparent`, not as a field;
+// `json.connhub.v1` passes it on.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message's id: 1 to 1024 bytes without control characters. Empty: the hub makes one and
@@ -50,7 +51,8 @@ type Message struct {
 	// characters, 8 KiB (8,192 bytes) of names and values together.
 	Metadata map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How long the message is worth delivering, from the moment the hub accepts the call. A message
-	// that has not left a connection's outbox by then is dropped there with the reason EXPIRED.
+	// that has not left a connection's outbox by then is not written any more: it is dropped with the
+	// reason EXPIRED when its turn comes or its room is needed, and counts as queued until then.
 	// Unset: as long as the connection lives. Otherwise above zero and at most 24 hours.
 	Ttl           *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -123,7 +123,7 @@ type Receipt struct {
 	// those of the first one, as they are now.
 	Duplicate bool `protobuf:"varint,10,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	// With detail TARGETS: the names in the target that matched no connection, before `except` was
-	// applied.
+	// applied. Not told of a duplicate.
 	Unmatched     *Unmatched `protobuf:"bytes,11,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
