@@ -1,0 +1,47 @@
+// Package discovery is how hubs find each other: each writes what it is into etcd, and watches what the others
+// write. It holds hubs, never connections, so etcd sees a few writes a minute whatever the number of clients.
+//
+// # Life of a registration
+//
+// Registry.Register creates the hub's key under a lease and keeps the lease alive. Whatever takes the key away (a
+// long pause of the process, etcd restarted or emptied, an operator) is noticed, and the hub is registered again with
+// the same id; unless others have declared the id dead meanwhile, which Registry.Dead tells. Registry.Deregister
+// deletes the key at once; without it the key goes with its lease.
+//
+// Registry.DeclareDead is the other end of a hub: for a hub that is not listed, one declarer wins. Both are decided
+// in single transactions of etcd, so that a hub is never listed and dead at once.
+//
+// # Life of a snapshot
+//
+// The follower reads everything in one transaction, shows it to the watchers, and then each later change. When its
+// watch breaks, falls silent or is cancelled, it begins again with everything. While etcd is away the last Snapshot
+// stands, and Registry.StaleFor says how old it is: 0 while the watch is open and answers. Answers to
+// the lease don't count: they say nothing about changes that were missed.
+//
+// # The cluster's id
+//
+// The first hub draws it, and a Registry never takes another one for it: ErrForeignCluster. An etcd that was emptied
+// gets it back from the first hub that returns. A new hub that is quicker makes a new cluster there, and the
+// others stay out until that key is deleted.
+//
+// # Goroutines
+//
+// One follows etcd from New on, one keeps the registration, and one asks an open watch for its progress; who starts
+// a goroutine waits for it, Registry.Close for all. Embedded.Close waits for etcd.
+//
+// # Locking
+//
+// Registry.mu, board.mu and dialer.mu are leaves: none is held while another is taken. dialer.mu is held while a
+// client with a password logs in, at most DialTimeout. What a registration and the follower own besides is said at
+// their fields.
+//
+// # Backpressure
+//
+// A Watcher holds the latest Snapshot and no other, so a slow reader costs nothing. Each call of etcd is
+// bounded by DialTimeout; attempts are spaced out, with jitter.
+//
+// # Errors
+//
+// The sentinels in errors.go. What a caller started it gets returned; what the goroutines meet is logged, once for
+// each outage, and counted.
+package discovery

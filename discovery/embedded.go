@@ -1,0 +1,209 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
+)
+
+// This file is etcd's server, which weighs more than all the rest of the program. Nothing else imports it.
+
+// EmbeddedConfig is what an Embedded needs to know. DefaultEmbeddedConfig fills everything but Dir.
+type EmbeddedConfig struct {
+	Dir           string // of the data; made if need be. One process at a time
+	ClientAddress string // host:port on the loopback interface; port 0: any
+	// NoSync leaves it to the system when data reaches the disk: a power cut may spoil Dir, and a busy disk
+	// delays nothing. For tests.
+	NoSync bool
+
+	Logger *slog.Logger
+}
+
+// DefaultEmbeddedConfig is a good start; it logs nowhere.
+func DefaultEmbeddedConfig() EmbeddedConfig {
+	return EmbeddedConfig{ClientAddress: "127.0.0.1:2379", Logger: slog.New(slog.DiscardHandler)}
+}
+
+// Times of a single member, in milliseconds. It elects itself, so etcd's, which allow for a network, only make it
+// start later.
+const (
+	embeddedTick     = 50
+	embeddedElection = 500
+)
+
+// embeddedHistory is what etcd keeps of the past. Nobody reads it.
+const embeddedHistory = "1h"
+
+// Validate returns all that is wrong with c, or nil.
+func (c *EmbeddedConfig) Validate() error {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("Dir is not set"))
+	}
+	if a, err := netip.ParseAddrPort(c.ClientAddress); err != nil || !a.Addr().IsLoopback() {
+		errs = append(errs, fmt.Errorf("ClientAddress is %q, want a loopback address with its port: there is no password", c.ClientAddress))
+	}
+	if c.Logger == nil {
+		errs = append(errs, errors.New("Logger is not set"))
+	}
+	return errors.Join(errs...)
+}
+
+// Embedded is an etcd of one member in this process, for development.
+type Embedded struct {
+	server *embed.Etcd
+	lock   *fileutil.LockedFile // on Dir
+
+	hangUp context.CancelFunc // ends the calls that never end by themselves
+	once   sync.Once
+}
+
+// StartEmbedded starts etcd and returns when it answers, or ctx is done. Close it.
+func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("embedded etcd config: %w", err)
+	}
+	lock, err := lockDir(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd: %w", err)
+	}
+	streams, hangUp := context.WithCancel(context.Background())
+	e := &Embedded{lock: lock, hangUp: hangUp}
+	e.server, err = embed.StartEtcd(c.server(streams))
+	if err != nil {
+		e.Close()
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("start etcd: address %s is taken; is another one running? %w", c.ClientAddress, err)
+		}
+		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, err)
+	}
+	select {
+	case <-e.server.Server.ReadyNotify():
+		return e, nil
+	case err := <-e.server.Err():
+		e.Close()
+		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, err)
+	case <-ctx.Done():
+		e.Close()
+		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, ctx.Err())
+	}
+}
+
+// lockDir keeps a second process out of dir: etcd itself would wait for it without a word and without end.
+func lockDir(dir string) (*fileutil.LockedFile, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := fileutil.TryLockFile(filepath.Join(dir, "connhub.lock"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if errors.Is(err, fileutil.ErrLocked) {
+		return nil, fmt.Errorf("folder %s is in use by another process", dir)
+	}
+	return lock, err
+}
+
+// server is etcd's own config.
+func (c *EmbeddedConfig) server(streams context.Context) *embed.Config {
+	at := url.URL{Scheme: "http", Host: c.ClientAddress}
+	cfg := embed.NewConfig()
+	cfg.Name = "connhub-dev"
+	cfg.Dir = c.Dir
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.ListenPeerUrls = nil // one member has no peers
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{at}, []url.URL{at}
+	cfg.TickMs, cfg.ElectionMs = embeddedTick, embeddedElection
+	cfg.AutoCompactionRetention = embeddedHistory
+	cfg.EnableGRPCGateway = false
+	cfg.UnsafeNoFsync = c.NoSync
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(zapToSlog{log: c.Logger}))
+	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(endWith(streams))}
+	return cfg
+}
+
+// endWith ends streams when ctx is done. etcd's own Close waits seven seconds for watches to end by themselves.
+func endWith(ctx context.Context) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		own, cancel := context.WithCancel(stream.Context())
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return handle(srv, &endingStream{ServerStream: stream, ctx: own})
+	}
+}
+
+type endingStream struct {
+	grpc.ServerStream
+
+	ctx context.Context
+}
+
+func (s *endingStream) Context() context.Context { return s.ctx }
+
+// Endpoint returns where clients reach it, host:port.
+func (e *Embedded) Endpoint() string { return e.server.Clients[0].Addr().String() }
+
+// Close stops etcd and waits for it. The data stays. It may be called again.
+func (e *Embedded) Close() {
+	e.once.Do(func() {
+		e.hangUp()
+		if e.server != nil {
+			e.server.Close()
+		}
+		_ = e.lock.Close() // nothing was written
+	})
+}
+
+// zapToSlog passes on what etcd logs, which means little to who doesn't run it: at Debug, but for what it dies of.
+type zapToSlog struct{ log *slog.Logger }
+
+var _ zapcore.Core = zapToSlog{}
+
+// Enabled implements zapcore.LevelEnabler.
+func (z zapToSlog) Enabled(l zapcore.Level) bool {
+	return l >= zapcore.DPanicLevel || l > zapcore.DebugLevel && z.log.Enabled(context.Background(), slog.LevelDebug)
+}
+
+// With implements zapcore.Core.
+func (z zapToSlog) With(fields []zapcore.Field) zapcore.Core {
+	return zapToSlog{log: z.log.With("etcd_context", zapFields(fields))}
+}
+
+// Check implements zapcore.Core.
+func (z zapToSlog) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if z.Enabled(e.Level) {
+		return checked.AddCore(e, z)
+	}
+	return checked
+}
+
+// Write implements zapcore.Core.
+func (z zapToSlog) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	level := slog.LevelDebug
+	if e.Level >= zapcore.DPanicLevel {
+		level = slog.LevelError
+	}
+	z.log.Log(context.Background(), level, "etcd says", "message", e.Message, "level", e.Level.String(), "fields", zapFields(fields))
+	return nil
+}
+
+// Sync implements zapcore.Core.
+func (z zapToSlog) Sync() error { return nil }
+
+func zapFields(fields []zapcore.Field) map[string]any {
+	encoder := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(encoder)
+	}
+	return encoder.Fields
+}

@@ -1,0 +1,110 @@
+package discovery_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/connhub/connhub/discovery"
+)
+
+func embedded(t *testing.T, dir, address string, log *slog.Logger) (*discovery.Embedded, error) {
+	t.Helper()
+	config := discovery.DefaultEmbeddedConfig()
+	config.Dir, config.ClientAddress, config.Logger = dir, address, log
+	e, err := discovery.StartEmbedded(t.Context(), config)
+	if err == nil {
+		t.Cleanup(e.Close)
+	}
+	return e, err
+}
+
+func TestATakenAddressIsNamed(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dir := t.TempDir()
+	_, err = embedded(t, dir, l.Addr().String(), slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "address "+l.Addr().String()+" is taken") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("the failure left something behind: %v", err)
+	}
+}
+
+func TestAFolderServesOneProcess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), dir+" is in use") {
+		t.Errorf("got %v", err)
+	}
+	e.Close()
+	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestAnEmbeddedEtcdIsOnlyForThisMachine(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"", "0.0.0.0:2379", "192.0.2.1:2379", "[::]:0", "127.0.0.1", "etcd.example:2379"} {
+		if _, err := embedded(t, t.TempDir(), address, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "loopback") {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+	_, err := discovery.StartEmbedded(t.Context(), discovery.EmbeddedConfig{})
+	for _, want := range []string{"Dir", "ClientAddress", "Logger"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want word of %s", err, want)
+		}
+	}
+}
+
+func TestAStartThatIsCalledOffLeavesNothing(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	config := discovery.DefaultEmbeddedConfig()
+	config.Dir, config.ClientAddress = t.TempDir(), "127.0.0.1:0"
+	if e, err := discovery.StartEmbedded(ctx, config); err == nil {
+		e.Close() // it was quicker
+	} else if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := embedded(t, config.Dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnEmbeddedEtcdIsQuietAndCloseIsQuick(t *testing.T) {
+	t.Parallel()
+	var log journal
+	e, err := embedded(t, t.TempDir(), "127.0.0.1:0", log.logger(slog.LevelDebug))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := open(t, at(e.Endpoint()))
+	w := watch(t, a)
+	register(t, a, "a")
+	sees(t, w, "a")
+	begin := time.Now()
+	e.Close() // with a watch and a lease open
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if log.count("etcd says") == 0 {
+		t.Error("nothing at Debug")
+	}
+	equal(t, "lines above Debug", log.count("level=INFO")+log.count("level=WARN")+log.count("level=ERROR"), 0)
+}

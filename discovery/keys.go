@@ -1,0 +1,43 @@
+package discovery
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// keys are the places of a cluster in etcd.
+//
+//	<prefix>/cluster     the cluster's id
+//	<prefix>/hubs/<id>   a Member, under its hub's lease
+//	<prefix>/dead/<id>   who declared the hub dead
+type keys struct {
+	root    string // of all of them
+	cluster string
+	hubs    string
+	dead    string
+}
+
+func newKeys(prefix string) keys {
+	return keys{
+		root:    prefix + "/",
+		cluster: prefix + "/cluster",
+		hubs:    prefix + "/hubs/",
+		dead:    prefix + "/dead/",
+	}
+}
+
+// hub returns the id in a hub's key; false for other keys.
+func (k *keys) hub(key string) (id string, ok bool) { return strings.CutPrefix(key, k.hubs) }
+
+// maxID bounds a hub's id in bytes; ours have 8.
+const maxID = 128
+
+func validID(id string) bool {
+	return id != "" && len(id) <= maxID && !strings.Contains(id, "/") && printable(id)
+}
+
+// printable tells text that can be shown as it is.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}

@@ -1,0 +1,40 @@
+package discovery_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/connhub/connhub/discovery"
+)
+
+// shared is the etcd of all tests that don't harm it. Each has a prefix of its own.
+var shared *discovery.Embedded
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "discovery")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	config := discovery.DefaultEmbeddedConfig()
+	config.Dir, config.ClientAddress = dir, "127.0.0.1:0"
+	config.NoSync = true
+	if shared, err = discovery.StartEmbedded(context.Background(), config); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	shared.Close()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}

@@ -1,0 +1,98 @@
+package discovery
+
+import (
+	"errors"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// What only happens when two things meet at one moment is tested here from the inside.
+
+func alone(t *testing.T) *Registry {
+	t.Helper()
+	config := DefaultEmbeddedConfig()
+	config.Dir, config.ClientAddress = t.TempDir(), "127.0.0.1:0"
+	config.NoSync = true
+	etcd, err := StartEmbedded(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+	c := DefaultConfig()
+	c.Endpoints = []string{etcd.Endpoint()}
+	r, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// A compaction between the sync and the watch.
+func TestAWatchFromACompactedRevisionIsGivenUp(t *testing.T) {
+	t.Parallel()
+	r := alone(t)
+	f := newFollower(r)
+	if err := f.sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client, err := r.dialer.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last *clientv3.PutResponse
+	for range 3 {
+		if last, err = client.Put(t.Context(), "/elsewhere", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.Compact(t.Context(), last.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	err = f.stream(t.Context(), new(backoff))
+	if !errors.Is(err, rpctypes.ErrCompacted) || lossOf(err) != lossCompacted {
+		t.Errorf("got %v", err)
+	}
+	if err := f.sync(t.Context()); err != nil || f.revision < last.Header.Revision {
+		t.Errorf("after another sync: revision %d, want %d, %v", f.revision, last.Header.Revision, err)
+	}
+}
+
+// The key was created, and the answer got lost.
+func TestARegistrationKnowsItsOwnKey(t *testing.T) {
+	t.Parallel()
+	r := alone(t)
+	g := newRegistration(r, "a", `{"id":"a","control_address":"127.0.0.1:1"}`)
+	t.Cleanup(g.abandon)
+	if err := g.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lease := g.lease
+	g.claimed = false
+	if err := g.ensure(t.Context()); err != nil || g.lease != lease {
+		t.Errorf("got %v; lease %x, want %x", err, g.lease, lease)
+	}
+}
+
+// The lease ends between its renewal and the creation of the key.
+func TestAClaimUnderAnEndedLeaseGetsAnother(t *testing.T) {
+	t.Parallel()
+	r := alone(t)
+	g := newRegistration(r, "a", `{"id":"a","control_address":"127.0.0.1:1"}`)
+	t.Cleanup(g.abandon)
+	if err := errors.Join(g.grant(t.Context()), g.release(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	ended := g.lease
+	if _, _, err := r.meet(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.claim(t.Context()); !errors.Is(err, errLeaseLost) {
+		t.Fatalf("got %v", err)
+	}
+	if err := g.ensure(t.Context()); err != nil || g.lease == ended {
+		t.Errorf("got %v; lease %x, after %x", err, g.lease, ended)
+	}
+}

@@ -1,0 +1,245 @@
+package discovery_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/connhub/connhub/discovery"
+)
+
+func TestTwoHubsSeeEachOtherWithinASecond(t *testing.T) {
+	t.Parallel()
+	a, b := open(t), open(t)
+	fromA, fromB := watch(t, a), watch(t, b)
+	begin := time.Now()
+	register(t, a, "a")
+	register(t, b, "b")
+	sees(t, fromA, "a", "b")
+	s := sees(t, fromB, "a", "b")
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	equal(t, "member", s.Members["a"], member("a"))
+	if s.Revision <= 0 {
+		t.Errorf("revision is %d", s.Revision)
+	}
+	equal(t, "stale for", a.StaleFor(), time.Duration(0))
+}
+
+func TestDeregisterRemovesTheHubAtOnce(t *testing.T) {
+	t.Parallel()
+	a, b := open(t, lease(time.Minute)), open(t)
+	w := watch(t, b)
+	register(t, a, "a")
+	sees(t, w, "a")
+	if err := a.Deregister(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, w)
+	if err := a.Deregister(t.Context()); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	register(t, a, "a2")
+	sees(t, w, "a2")
+}
+
+func TestAnIDIsRegisteredOnce(t *testing.T) {
+	t.Parallel()
+	numbers := count(t)
+	a, b := open(t), open(t, numbers.into)
+	register(t, a, "a")
+	if err := b.Register(t.Context(), member("a")); !errors.Is(err, discovery.ErrIDTaken) {
+		t.Errorf("the same id: %v", err)
+	}
+	equal(t, "id_taken", numbers.value("connhub_discovery_registrations_total", "id_taken"), 1.0)
+	if err := a.Register(t.Context(), member("a2")); !errors.Is(err, discovery.ErrAlreadyRegistered) {
+		t.Errorf("a second hub: %v", err)
+	}
+	register(t, b, "b") // a refusal leaves nothing behind
+	equal(t, "registered", numbers.value("connhub_discovery_registrations_total", "registered"), 1.0)
+}
+
+func TestAHubThatVanishedGoesWithItsLease(t *testing.T) {
+	t.Parallel()
+	a, b := open(t, lease(time.Second)), open(t)
+	w := watch(t, b)
+	register(t, a, "a")
+	sees(t, w, "a")
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, w)
+}
+
+func TestAHubStaysListedBeyondItsLease(t *testing.T) {
+	t.Parallel()
+	a := open(t, lease(time.Second))
+	w := watch(t, a)
+	register(t, a, "a")
+	sees(t, w, "a")
+	select {
+	case s := <-w.Snapshots():
+		t.Errorf("saw %v", s)
+	case <-time.After(3 * time.Second):
+	}
+}
+
+func TestAHubWhoseKeyWasDeletedIsRegisteredAgain(t *testing.T) {
+	t.Parallel()
+	a := open(t, lease(time.Minute)) // so that only the watch can have told it
+	w := watch(t, a)
+	sees(t, w) // the registration is not under the first sync's suspicion
+	register(t, a, "a")
+	before := sees(t, w, "a")
+	if _, err := admin(t, shared.Endpoint()).Delete(t.Context(), prefixOf(t)+"/hubs/a"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the hub is listed by a later revision", func() bool {
+		s := sees(t, w, "a")
+		return s.Revision > before.Revision
+	})
+}
+
+func TestAHubWhoseLeaseWasLostIsRegisteredAgain(t *testing.T) {
+	t.Parallel()
+	a := open(t, lease(time.Minute))
+	w := watch(t, a)
+	sees(t, w) // the registration is not under the first sync's suspicion
+	register(t, a, "a")
+	before := sees(t, w, "a")
+	client := admin(t, shared.Endpoint())
+	key, err := client.Get(t.Context(), prefixOf(t)+"/hubs/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := key.Kvs[0].Lease
+	if _, err := client.Revoke(t.Context(), clientv3.LeaseID(old)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the hub is listed under another lease", func() bool {
+		key, err := client.Get(t.Context(), prefixOf(t)+"/hubs/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(key.Kvs) == 1 && key.Kvs[0].Lease != old && key.Kvs[0].ModRevision > before.Revision
+	})
+}
+
+func TestAStolenKeyIsReportedAndNotTakenBack(t *testing.T) {
+	t.Parallel()
+	var log journal
+	a := open(t, logTo(&log))
+	w := watch(t, a)
+	sees(t, w) // the registration is not under the first sync's suspicion
+	register(t, a, "a")
+	sees(t, w, "a")
+	put(t, admin(t, shared.Endpoint()), prefixOf(t)+"/hubs/a", `{"id":"a","control_address":"127.0.0.2:1"}`)
+	eventually(t, "it is logged", func() bool { return log.count(discovery.ErrIDTaken.Error()) == 1 })
+	equal(t, "address", sees(t, w, "a").Members["a"].ControlAddress, "127.0.0.2:1")
+}
+
+func TestRegisterWaitsForEtcd(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, shared.Endpoint())
+	g.close()
+	numbers := count(t)
+	a := open(t, at(g.address()), numbers.into)
+	w := watch(t, a)
+	registered := make(chan error, 1)
+	go func() { registered <- a.Register(t.Context(), member("a")) }()
+	eventually(t, "it has tried in vain", func() bool {
+		return numbers.value("connhub_discovery_registrations_total", "failed") >= 2
+	})
+	if a.StaleFor() == 0 || a.ClusterID() != "" {
+		t.Errorf("stale for %v, cluster %q: want some and none", a.StaleFor(), a.ClusterID())
+	}
+	g.reopen()
+	if err := <-registered; err != nil {
+		t.Fatal(err)
+	}
+	sees(t, w, "a")
+}
+
+func TestRegisterSaysWhatWasWrongWhenItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, shared.Endpoint())
+	_ = g.listener.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	a := open(t, at(g.address()))
+	err := a.Register(ctx, member("a"))
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("got %v", err)
+	}
+	// The place is free for another attempt.
+	ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := a.Register(ctx, member("a")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("again: %v", err)
+	}
+}
+
+func TestRegisterRefusesABadMember(t *testing.T) {
+	t.Parallel()
+	err := open(t).Register(t.Context(), discovery.Member{ID: "a/b", Name: "x\n", ControlAddress: "nowhere"})
+	for _, want := range []string{"ID", "Name", "ControlAddress"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want word of %s", err, want)
+		}
+	}
+}
+
+func TestDeregisterAndCloseEndARegister(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*discovery.Registry) error{
+		"close":      (*discovery.Registry).Close,
+		"deregister": func(r *discovery.Registry) error { return r.Deregister(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate(t, shared.Endpoint())
+			g.close()
+			numbers := count(t)
+			a := open(t, at(g.address()), numbers.into)
+			registered := make(chan error, 1)
+			go func() { registered <- a.Register(t.Context(), member("a")) }()
+			eventually(t, "it tries", func() bool {
+				return numbers.value("connhub_discovery_registrations_total", "failed") >= 1
+			})
+			if err := end(a); err != nil {
+				t.Error(err)
+			}
+			if err := <-registered; !errors.Is(err, discovery.ErrClosed) {
+				t.Errorf("register: %v", err)
+			}
+		})
+	}
+}
+
+func TestAClosedRegistryDoesNothing(t *testing.T) {
+	t.Parallel()
+	a := open(t)
+	register(t, a, "a")
+	w := watch(t, a)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); !errors.Is(err, discovery.ErrClosed) {
+		t.Errorf("close: %v", err)
+	}
+	if err := a.Register(t.Context(), member("b")); !errors.Is(err, discovery.ErrClosed) {
+		t.Errorf("register: %v", err)
+	}
+	if _, err := a.DeclareDead(t.Context(), "x", "y"); err == nil {
+		t.Error("declared somebody dead")
+	}
+	for range w.Snapshots() { // ends
+	}
+	for range a.Watch().Snapshots() {
+		t.Error("a snapshot came")
+	}
+}

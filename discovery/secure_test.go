@@ -1,0 +1,154 @@
+package discovery_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"github.com/connhub/connhub/discovery"
+)
+
+// secured is an etcd with TLS and passwords. The user hub may do what is under the prefix; stranger may do nothing.
+func secured(t *testing.T, prefix string) (endpoint string, trust *tls.Config) {
+	t.Helper()
+	cert, key, roots := certificate(t)
+	listen := url.URL{Scheme: "https", Host: "127.0.0.1:0"}
+	config := embed.NewConfig()
+	config.Dir = t.TempDir()
+	config.ListenPeerUrls = nil
+	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{listen}, []url.URL{listen}
+	config.ClientTLSInfo.CertFile, config.ClientTLSInfo.KeyFile = cert, key
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	config.BcryptCost = 4 // the least: this is no test of bcrypt
+	config.UnsafeNoFsync = true
+	config.TickMs, config.ElectionMs = 50, 500
+	server, err := embed.StartEtcd(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	<-server.Server.ReadyNotify()
+
+	endpoint, trust = server.Clients[0].Addr().String(), &tls.Config{RootCAs: roots}
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, TLS: trust, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx := t.Context()
+	do := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(client.RoleAdd(ctx, "root"))
+	do(client.RoleAdd(ctx, "hub"))
+	do(client.RoleGrantPermission(ctx, "hub", prefix+"/", clientv3.GetPrefixRangeEnd(prefix+"/"), clientv3.PermissionType(clientv3.PermReadWrite)))
+	for _, user := range []string{"root", "hub", "stranger"} {
+		do(client.UserAdd(ctx, user, "password of "+user))
+	}
+	do(client.UserGrantRole(ctx, "root", "root"))
+	do(client.UserGrantRole(ctx, "hub", "hub"))
+	do(client.AuthEnable(ctx))
+	return endpoint, trust
+}
+
+// certificate makes one for 127.0.0.1 and returns its files.
+func certificate(t *testing.T) (cert, key string, roots *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, kind string, bytes []byte) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	roots.AddCert(parsed)
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret), roots
+}
+
+func TestEtcdWithTLSAndPasswords(t *testing.T) {
+	t.Parallel()
+	endpoint, trust := secured(t, prefixOf(t))
+	as := func(user, password string) func(*discovery.Config) {
+		return func(c *discovery.Config) {
+			c.Endpoints, c.TLS, c.Prefix = []string{endpoint}, trust, prefixOf(t)
+			c.Username, c.Password = user, password
+		}
+	}
+
+	a := open(t, as("hub", "password of hub"), lease(time.Second))
+	w := watch(t, a)
+	register(t, a, "a")
+	sees(t, w, "a")
+
+	b := open(t, as("hub", "password of hub"))
+	register(t, b, "b")
+	sees(t, w, "a", "b")
+	if err := b.Deregister(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if won, err := b.DeclareDead(t.Context(), "b", "a"); !won || err != nil {
+		t.Errorf("declare dead: %v, %v", won, err)
+	}
+
+	for name, config := range map[string]func(*discovery.Config){
+		"wrong password": as("hub", "password of root"),
+		"unknown user":   as("nobody", "password"),
+		"no user":        as("", ""),
+		"no permission":  as("stranger", "password of stranger"),
+	} {
+		if err := open(t, config).Register(t.Context(), member("c")); !errors.Is(err, discovery.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	mistrustful := open(t, as("hub", "password of hub"), func(c *discovery.Config) { c.TLS = new(tls.Config) })
+	if err := mistrustful.Register(ctx, member("c")); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("unknown authority: %v", err)
+	}
+	sees(t, watch(t, a), "a") // its lease has been renewed
+}

@@ -1,0 +1,94 @@
+package discovery
+
+import (
+	"sync"
+)
+
+// Snapshot is all hubs that are registered, as of one revision of etcd. Members is shared: read only.
+type Snapshot struct {
+	Members map[string]Member // by id
+	// Revision grows with each change in etcd; it falls when etcd was set back to a backup.
+	Revision int64
+}
+
+// Watcher gets a Snapshot at once, if there is one, then one after each change, and one after each loss of etcd
+// even if nothing changed.
+type Watcher struct {
+	board *board
+	next  chan Snapshot // holds at most the latest
+}
+
+// Watch returns a new Watcher. Close it.
+func (r *Registry) Watch() *Watcher { return r.board.watch() }
+
+// Snapshots is closed by Close of the Watcher or of the Registry. A slow reader misses what was overtaken, never the
+// latest.
+func (w *Watcher) Snapshots() <-chan Snapshot { return w.next }
+
+// Close ends the Watcher. It may be called again.
+func (w *Watcher) Close() { w.board.remove(w) }
+
+// board shows the latest Snapshot to the watchers.
+type board struct {
+	mu       sync.Mutex
+	closed   bool
+	latest   Snapshot // Members is nil until there is one
+	watchers map[*Watcher]struct{}
+}
+
+func newBoard() *board { return &board{watchers: make(map[*Watcher]struct{})} }
+
+func (b *board) watch() *Watcher {
+	w := &Watcher{board: b, next: make(chan Snapshot, 1)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		close(w.next)
+		return w
+	}
+	b.watchers[w] = struct{}{}
+	if b.latest.Members != nil {
+		w.next <- b.latest
+	}
+	return w
+}
+
+// show publishes s, whose Members nobody changes any more.
+func (b *board) show(s Snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.latest = s
+	for w := range b.watchers {
+		select {
+		case <-w.next: // overtaken
+		default:
+		}
+		w.next <- s // there is room: nobody else sends
+	}
+}
+
+// len returns how many hubs the latest Snapshot has.
+func (b *board) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.latest.Members)
+}
+
+func (b *board) remove(w *Watcher) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.watchers[w]; ok {
+		delete(b.watchers, w)
+		close(w.next)
+	}
+}
+
+func (b *board) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for w := range b.watchers {
+		close(w.next)
+	}
+	clear(b.watchers)
+}
