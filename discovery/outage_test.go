@@ -111,6 +111,7 @@ func TestAnEtcdThatSaysNothingIsLost(t *testing.T) {
 	w := watch(t, a)
 	register(t, a, "a")
 	sees(t, w, "a")
+	eventually(t, "the watch is open", func() bool { return a.StaleFor() == 0 })
 
 	g.hold()
 	eventually(t, "it noticed", func() bool { return a.StaleFor() > 0 })

@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/discovery"
 )
 
-func TestTwoHubsSeeEachOtherWithinASecond(t *testing.T) {
+func TestTwoHubsSeeEachOtherLongBeforeALeaseIsOver(t *testing.T) {
 	t.Parallel()
 	a, b := open(t), open(t)
 	fromA, fromB := watch(t, a), watch(t, b)
@@ -21,14 +21,14 @@ func TestTwoHubsSeeEachOtherWithinASecond(t *testing.T) {
 	register(t, b, "b")
 	sees(t, fromA, "a", "b")
 	s := sees(t, fromB, "a", "b")
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > 5*time.Second { // of 10 s; milliseconds, but for a machine that is busy
 		t.Errorf("it took %v", took)
 	}
 	equal(t, "member", s.Members["a"], member("a"))
 	if s.Revision <= 0 {
 		t.Errorf("revision is %d", s.Revision)
 	}
-	equal(t, "stale for", a.StaleFor(), time.Duration(0))
+	eventually(t, "the news are fresh", func() bool { return a.StaleFor() == 0 })
 }
 
 func TestDeregisterRemovesTheHubAtOnce(t *testing.T) {
