@@ -15,10 +15,25 @@ import (
 // defaultWait is how long a send waits when it does not say: what a person would wait for.
 const defaultWait = 5 * time.Second
 
-// sender delivers a message, waits until Send.Wait is reached or for as long as wait at most, and tells
-// what became of it.
+// sender brings messages on their way. What one caller sends, one after the other, it keeps in order for each connection.
 type sender interface {
-	Send(ctx context.Context, s *hub.Send, wait time.Duration) (hub.Receipt, error)
+	// Send returns when the message is in the outbox of each connection of this hub that matches, and in line for each
+	// other hub that may have some. It waits for no client and no other hub; ctx bounds the wait for a place in line.
+	Send(ctx context.Context, o *outgoing) (sending, error)
+}
+
+// sending is a message on its way.
+type sending interface {
+	// Receipt returns when the message has come as far as was asked, outgoing.until has come or ctx is done.
+	Receipt(ctx context.Context) (*controlv1.Receipt, error)
+}
+
+// outgoing is one send, checked.
+type outgoing struct {
+	send    *hub.Send
+	request *controlv1.SendRequest // as it came
+	began   time.Time
+	until   time.Time // when the receipt is due
 }
 
 type deliveryService struct {
@@ -28,6 +43,28 @@ type deliveryService struct {
 
 // Send implements the RPC.
 func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) (*controlv1.SendResponse, error) {
+	sending, err := d.begin(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	receipt, err := sending.Receipt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.SendResponse{Receipt: receipt}, nil
+}
+
+// begin brings the message of a request that has passed the rules of its proto on its way.
+func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest) (sending, error) {
+	o, err := newOutgoing(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return d.sender.Send(ctx, o)
+}
+
+// newOutgoing translates a request.
+func newOutgoing(ctx context.Context, req *controlv1.SendRequest) (*outgoing, error) {
 	if err := checkConflation(req); err != nil {
 		return nil, err
 	}
@@ -42,15 +79,13 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 		Policy:        policies[req.GetOverflowPolicy()],
 		ConflationKey: req.GetConflationKey(),
 		Detail:        req.GetDetail() == controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS,
+		Caller:        caller(ctx).Name,
 	}
-	if err := identifyRequest(ctx, s, req); err != nil {
+	if err := identifyRequest(s, req); err != nil {
 		return nil, err
 	}
-	receipt, err := d.sender.Send(ctx, s, waitTimeout(ctx, req.GetWaitTimeout()))
-	if err != nil {
-		return nil, err
-	}
-	return &controlv1.SendResponse{Receipt: newReceipt(&receipt)}, nil
+	now := time.Now()
+	return &outgoing{send: s, request: req, began: now, until: now.Add(waitTimeout(ctx, req.GetWaitTimeout()))}, nil
 }
 
 var waits = map[controlv1.Wait]hub.Wait{
@@ -83,11 +118,11 @@ func checkConflation(req *controlv1.SendRequest) error {
 
 // identifyRequest fills in what makes a retry of this request known. The hash leaves out what may differ in
 // a retry: how long it waits, and the id itself. A field that the API gets later is hashed from the start.
-func identifyRequest(ctx context.Context, s *hub.Send, req *controlv1.SendRequest) error {
+func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	if req.GetRequestId() == "" {
 		return nil
 	}
-	s.RequestID, s.Caller = req.GetRequestId(), caller(ctx).Name
+	s.RequestID = req.GetRequestId()
 	wait, timeout := req.GetWait(), req.GetWaitTimeout()
 	req.RequestId, req.Wait, req.WaitTimeout = "", controlv1.Wait_WAIT_UNSPECIFIED, nil
 	defer func() { req.RequestId, req.Wait, req.WaitTimeout = s.RequestID, wait, timeout }()
@@ -118,17 +153,28 @@ type localSender struct{ hub *hub.Hub }
 
 var _ sender = localSender{}
 
-// Send implements sender. hub.Deliver returns when the message is queued everywhere, so only the waits
-// beyond that need a timer.
-func (l localSender) Send(ctx context.Context, s *hub.Send, wait time.Duration) (hub.Receipt, error) {
-	delivery, err := l.hub.Deliver(ctx, s)
+// Send implements sender.
+func (l localSender) Send(ctx context.Context, o *outgoing) (sending, error) {
+	delivery, err := l.hub.Deliver(ctx, o.send)
 	if err != nil {
-		return hub.Receipt{}, err
+		return nil, err
 	}
-	if s.Wait > hub.WaitQueued {
-		ctx, cancel := context.WithTimeout(ctx, wait)
+	return &localSending{delivery, o}, nil
+}
+
+type localSending struct {
+	delivery *hub.Delivery
+	outgoing *outgoing
+}
+
+// Receipt implements sending. hub.Deliver returned when the message was queued everywhere, so only the waits
+// beyond that need a timer.
+func (l *localSending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
+	if l.outgoing.send.Wait > hub.WaitQueued {
+		ctx, cancel := context.WithDeadline(ctx, l.outgoing.until)
 		defer cancel()
-		delivery.Wait(ctx)
+		l.delivery.Wait(ctx)
 	}
-	return delivery.Receipt(), nil
+	r := l.delivery.Receipt()
+	return newReceipt(&r), nil
 }

@@ -87,8 +87,8 @@ type fault struct {
 	do                               func(context.Context, *fixture) error
 }
 
-// sending makes a good Send and changes it.
-func sending(change func(*controlv1.SendRequest)) func(context.Context, *fixture) error {
+// asking makes a good Send and changes it.
+func asking(change func(*controlv1.SendRequest)) func(context.Context, *fixture) error {
 	return func(ctx context.Context, f *fixture) error {
 		req := &controlv1.SendRequest{Target: users("nobody"), Message: text("x")}
 		change(req)
@@ -98,11 +98,11 @@ func sending(change func(*controlv1.SendRequest)) func(context.Context, *fixture
 }
 
 func targeting(target *controlv1.Target) func(context.Context, *fixture) error {
-	return sending(func(r *controlv1.SendRequest) { r.Target = target })
+	return asking(func(r *controlv1.SendRequest) { r.Target = target })
 }
 
 func messaging(change func(*controlv1.Message)) func(context.Context, *fixture) error {
-	return sending(func(r *controlv1.SendRequest) { change(r.Message) })
+	return asking(func(r *controlv1.SendRequest) { change(r.Message) })
 }
 
 var targetFaults = []fault{
@@ -125,7 +125,7 @@ var targetFaults = []fault{
 }
 
 var messageFaults = []fault{
-	{"message missing", invalid, "message", "required", sending(func(r *controlv1.SendRequest) { r.Message = nil })},
+	{"message missing", invalid, "message", "required", asking(func(r *controlv1.SendRequest) { r.Message = nil })},
 	{"payload missing", invalid, "message.payload", "", messaging(func(m *controlv1.Message) { m.Payload = nil })},
 	{"text of 1 MiB", "", "", "", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Text{Text: long(1 << 20)} })},
 	{"text of 1 MiB and a byte", exceeded, "message.text", "1048576", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Text{Text: long(1<<20 + 1)} })},
@@ -157,28 +157,28 @@ var messageFaults = []fault{
 }
 
 var sendFaults = []fault{
-	{"namespace of 128 characters", "", "", "", sending(func(r *controlv1.SendRequest) { r.Namespace = "a" + strings.Repeat("0", 127) })},
-	{"namespace of 129 characters", invalid, "namespace", "128", sending(func(r *controlv1.SendRequest) { r.Namespace = "a" + strings.Repeat("0", 128) })},
-	{"namespace in upper case", invalid, "namespace", "a-z", sending(func(r *controlv1.SendRequest) { r.Namespace = "Default" })},
-	{"wait unknown", invalid, "wait", "", sending(func(r *controlv1.SendRequest) { r.Wait = 99 })},
-	{"wait_timeout of 5 minutes", "", "", "", sending(func(r *controlv1.SendRequest) { r.WaitTimeout = durationpb.New(5 * time.Minute) })},
-	{"wait_timeout of more", exceeded, "wait_timeout", "300s", sending(func(r *controlv1.SendRequest) { r.WaitTimeout = durationpb.New(5*time.Minute + 1) })},
-	{"wait_timeout below zero", invalid, "wait_timeout", "0s", sending(func(r *controlv1.SendRequest) { r.WaitTimeout = durationpb.New(-1) })},
-	{"policy unknown", invalid, "overflow_policy", "", sending(func(r *controlv1.SendRequest) { r.OverflowPolicy = 99 })},
-	{"detail unknown", invalid, "detail", "", sending(func(r *controlv1.SendRequest) { r.Detail = -1 })},
-	{"conflation without a key", invalid, "conflation_key", "CONFLATE", sending(func(r *controlv1.SendRequest) {
+	{"namespace of 128 characters", "", "", "", asking(func(r *controlv1.SendRequest) { r.Namespace = "a" + strings.Repeat("0", 127) })},
+	{"namespace of 129 characters", invalid, "namespace", "128", asking(func(r *controlv1.SendRequest) { r.Namespace = "a" + strings.Repeat("0", 128) })},
+	{"namespace in upper case", invalid, "namespace", "a-z", asking(func(r *controlv1.SendRequest) { r.Namespace = "Default" })},
+	{"wait unknown", invalid, "wait", "", asking(func(r *controlv1.SendRequest) { r.Wait = 99 })},
+	{"wait_timeout of 5 minutes", "", "", "", asking(func(r *controlv1.SendRequest) { r.WaitTimeout = durationpb.New(5 * time.Minute) })},
+	{"wait_timeout of more", exceeded, "wait_timeout", "300s", asking(func(r *controlv1.SendRequest) { r.WaitTimeout = durationpb.New(5*time.Minute + 1) })},
+	{"wait_timeout below zero", invalid, "wait_timeout", "0s", asking(func(r *controlv1.SendRequest) { r.WaitTimeout = durationpb.New(-1) })},
+	{"policy unknown", invalid, "overflow_policy", "", asking(func(r *controlv1.SendRequest) { r.OverflowPolicy = 99 })},
+	{"detail unknown", invalid, "detail", "", asking(func(r *controlv1.SendRequest) { r.Detail = -1 })},
+	{"conflation without a key", invalid, "conflation_key", "CONFLATE", asking(func(r *controlv1.SendRequest) {
 		r.OverflowPolicy = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE
 	})},
-	{"key without conflation", invalid, "conflation_key", "CONFLATE", sending(func(r *controlv1.SendRequest) { r.ConflationKey = "k" })},
-	{"key of 1,024 bytes", "", "", "", sending(func(r *controlv1.SendRequest) {
+	{"key without conflation", invalid, "conflation_key", "CONFLATE", asking(func(r *controlv1.SendRequest) { r.ConflationKey = "k" })},
+	{"key of 1,024 bytes", "", "", "", asking(func(r *controlv1.SendRequest) {
 		r.OverflowPolicy, r.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, long(1024)
 	})},
-	{"key of 1,025 bytes", exceeded, "conflation_key", "1024", sending(func(r *controlv1.SendRequest) {
+	{"key of 1,025 bytes", exceeded, "conflation_key", "1024", asking(func(r *controlv1.SendRequest) {
 		r.OverflowPolicy, r.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, long(1025)
 	})},
-	{"request_id of 1,024 bytes", "", "", "", sending(func(r *controlv1.SendRequest) { r.RequestId = long(1024) })},
-	{"request_id of 1,025 bytes", exceeded, "request_id", "1024", sending(func(r *controlv1.SendRequest) { r.RequestId = long(1025) })},
-	{"request_id with a newline", invalid, "request_id", "control", sending(func(r *controlv1.SendRequest) { r.RequestId = "\n" })},
+	{"request_id of 1,024 bytes", "", "", "", asking(func(r *controlv1.SendRequest) { r.RequestId = long(1024) })},
+	{"request_id of 1,025 bytes", exceeded, "request_id", "1024", asking(func(r *controlv1.SendRequest) { r.RequestId = long(1025) })},
+	{"request_id with a newline", invalid, "request_id", "control", asking(func(r *controlv1.SendRequest) { r.RequestId = "\n" })},
 	{"not a protobuf message", invalid, "", "protobuf", sendingBytes("\xff\xff")},
 	{"text not UTF-8", invalid, "", "UTF-8", sendingBytes("\x0a\x01\xff")},
 }
@@ -349,10 +349,10 @@ func TestEveryOtherErrorHasItsReason(t *testing.T) {
 		}},
 		{"too many matched", codes.FailedPrecondition, "TOO_MANY_MATCHED", closing(func(r *controlv1.CloseConnectionsRequest) { r.Target, r.MaxMatched = everyone(), 1 })},
 		{"request id reused", codes.AlreadyExists, "REQUEST_ID_REUSED", func(ctx context.Context, f *fixture) error {
-			if err := sending(func(r *controlv1.SendRequest) { r.RequestId = "r" })(ctx, f); err != nil {
+			if err := asking(func(r *controlv1.SendRequest) { r.RequestId = "r" })(ctx, f); err != nil {
 				return err
 			}
-			return sending(func(r *controlv1.SendRequest) { r.RequestId, r.Target = "r", everyone() })(ctx, f)
+			return asking(func(r *controlv1.SendRequest) { r.RequestId, r.Target = "r", everyone() })(ctx, f)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) { holdError(t, c.do(t.Context(), f), c.code, c.reason) })
@@ -372,6 +372,6 @@ func TestALeavingHubSaysSo(t *testing.T) {
 	if err := f.hub.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	err := sending(func(*controlv1.SendRequest) {})(t.Context(), f)
+	err := asking(func(*controlv1.SendRequest) {})(t.Context(), f)
 	holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
 }

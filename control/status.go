@@ -33,6 +33,8 @@ var (
 	errRoleNotAllowed     = errors.New("these credentials are not for this method")
 	errUnknownMethod      = errors.New("there is no such method")
 	errNoSigningKey       = errors.New("the hub has no key to sign client tokens with")
+	errHubsUnreachable    = errors.New("a hub that may matter could not be asked")
+	errHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
 	errInternal           = errors.New("internal error")
 )
 
@@ -63,6 +65,9 @@ var statusTable = []statusRow{
 	{hub.ErrTooManyMatched, codes.FailedPrecondition, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_MATCHED},
 	{hub.ErrRequestIDReused, codes.AlreadyExists, controlv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED},
 	{hub.ErrShuttingDown, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
+
+	{errHubsUnreachable, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_HUBS_UNREACHABLE},
+	{errHubStarting, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_HUB_STARTING},
 
 	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
 	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},

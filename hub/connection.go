@@ -201,13 +201,16 @@ func (c *Connection) closeLocked(how Close) Link {
 	c.applyLocked(Op{Kind: OpClose, Close: how})
 	for _, m := range c.memberships {
 		c.namespace.groups.remove(m)
+		c.hub.interest.Remove(Key{RouteGroup, c.state.Namespace, m.set.name})
 	}
 	c.memberships = nil
 	if c.userEntry != nil {
 		c.namespace.users.remove(c.userEntry)
+		c.hub.interest.Remove(Key{RouteUser, c.state.Namespace, c.state.User})
 		c.userEntry = nil
 	}
 	c.namespace.connections.remove(string(c.state.ID))
+	c.hub.interest.Remove(Key{RouteEveryone, c.state.Namespace, ""})
 	c.hub.release(c.namespace)
 
 	switch {
@@ -262,6 +265,7 @@ func (c *Connection) join(group string) (bool, error) {
 func (c *Connection) joinLocked(group string) {
 	c.applyLocked(Op{Kind: OpJoin, Group: group})
 	c.memberships = append(c.memberships, c.namespace.groups.add(group, c))
+	c.hub.interest.Add(Key{RouteGroup, c.state.Namespace, group})
 }
 
 // leave ends the membership in a group; false if there was none.
@@ -275,6 +279,7 @@ func (c *Connection) leave(group string) bool {
 	c.applyLocked(Op{Kind: OpLeave, Group: group})
 	c.namespace.groups.remove(c.memberships[i])
 	c.memberships = slices.Delete(c.memberships, i, i+1)
+	c.hub.interest.Remove(Key{RouteGroup, c.state.Namespace, group})
 	return true
 }
 

@@ -69,7 +69,7 @@ func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 	defer f.free()
 
 	if s.Message.ID == "" {
-		s.Message.ID = string(h.config.ID) + "." + strconv.FormatUint(h.messages.Add(1), 36)
+		s.Message.ID = h.NewMessageID()
 	}
 	t.messageID = s.Message.ID
 	unmatched := f.match(h.namespace(s.Message.Namespace), &s.Target, s.Detail)
@@ -84,6 +84,11 @@ func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 	}
 	f.flush()
 	return &Delivery{tally: t, wait: s.Wait, unmatched: unmatched}
+}
+
+// NewMessageID returns an id for a message that has none.
+func (h *Hub) NewMessageID() string {
+	return string(h.config.ID) + "." + strconv.FormatUint(h.messages.Add(1), 36)
 }
 
 // policy is the send's, or else the namespace's, or else the hub's.

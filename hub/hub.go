@@ -40,8 +40,9 @@ type Config struct {
 	Overflow          Policy            // of sends that name none
 	NamespaceOverflow map[string]Policy // the same for single namespaces
 
-	Sink    Sink                  // sees every change; may be nil
-	Metrics prometheus.Registerer // may be nil
+	Sink     Sink                  // sees every change; may be nil
+	Interest Interest              // makes known whom the hub has; nil: it is the only one
+	Metrics  prometheus.Registerer // may be nil
 }
 
 // DefaultConfig is a good start: an outbox takes any message, and a thousand small ones.
@@ -99,6 +100,8 @@ type Hub struct {
 	config  Config
 	started time.Time
 	metrics *metrics
+	// interest is called under a connection's lock.
+	interest Interest
 
 	messages atomic.Uint64 // ids made so far
 	requests *requests
@@ -122,6 +125,10 @@ func New(c Config) (*Hub, error) {
 		requests:   newRequests(c.RequestIDs),
 		namespaces: make(map[string]*namespace),
 		idle:       make(chan struct{}),
+		interest:   c.Interest,
+	}
+	if h.interest == nil {
+		h.interest = alone{}
 	}
 	h.metrics = newMetrics(c.Metrics, h)
 	return h, nil
@@ -155,10 +162,10 @@ type Admission struct {
 	RemoteAddress string
 }
 
-// Attach registers a connection: from its return on, sends find it, and wait in its outbox until Bind gives
-// it a link. The caller sees to it that either Bind or Close follows. Errors: ErrShuttingDown,
-// ErrTooManyConnections, ErrGroupLimit; then nothing is left of it. ctx bounds the wait for other hubs to
-// know it.
+// Attach registers a connection: from its return on, sends find it, from whatever hub they come, and wait in its
+// outbox until Bind gives it a link. The caller sees to it that either Bind or Close follows. Errors: ErrShuttingDown,
+// ErrTooManyConnections, ErrGroupLimit, and that of ctx, which bounds the wait for other hubs to know it (500 ms
+// at most); then nothing is left of it.
 func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -186,7 +193,9 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	ns.connections.put(string(c.state.ID), c)
 	if a.User != "" {
 		c.userEntry = ns.users.add(a.User, c)
+		h.interest.Add(Key{RouteUser, a.Namespace, a.User})
 	}
+	h.interest.Add(Key{RouteEveryone, a.Namespace, ""})
 	for _, g := range groups {
 		c.joinLocked(g)
 	}
@@ -198,6 +207,10 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if h.leaving() {
 		c.Close(NewClose(CauseShutdown))
 		return nil, ErrShuttingDown
+	}
+	if err := h.interest.InForce(ctx, keysOf(&a, groups)); err != nil {
+		c.Close(NewClose(CauseLost))
+		return nil, err
 	}
 	return c, nil
 }

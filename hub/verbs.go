@@ -16,7 +16,8 @@ type Joined struct {
 	Closed  int // the connection closed meanwhile
 }
 
-// Join makes the connections that match members of the groups. Its changes are in force when it returns.
+// Join makes the connections that match members of the groups. Its changes are in force at every hub when it
+// returns; with the error of ctx they may not be, and some may not have been made.
 func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
 	groups = distinct(groups)
 	matched := h.matching(namespace, t)
@@ -34,11 +35,14 @@ func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []st
 			case added:
 				r.Added++
 			default:
-				r.Already++
+				r.Already++ // by a call, perhaps, that waits itself
 			}
 		}
 	}
-	return r, nil
+	if r.Added+r.Already == 0 {
+		return r, nil
+	}
+	return r, h.interest.InForce(ctx, groupKeys(namespace, groups))
 }
 
 // Left tells what Leave changed.

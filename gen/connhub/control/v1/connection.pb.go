@@ -427,8 +427,13 @@ type ListConnectionsResponse struct {
 	Connections []*Connection `protobuf:"bytes,1,rep,name=connections,proto3" json:"connections,omitempty"`
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Hubs whose connections are missing on this page: they could not be asked, or did not answer in time.
+	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ListConnectionsResponse) Reset() {
@@ -475,6 +480,20 @@ func (x *ListConnectionsResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListConnectionsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *ListConnectionsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
 // CloseConnectionsRequest says which connections are closed and what their clients are told.
 type CloseConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -488,7 +507,8 @@ type CloseConnectionsRequest struct {
 	// The close reason for the client: at most 123 bytes of UTF-8 (RFC 6455 §5.5).
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The most connections that this call may close. Must be set when the target has `everyone`; 0 means
-	// no bound otherwise. More matches close nothing.
+	// no bound otherwise. More matches close nothing. With several hubs the matches are counted first and then
+	// closed: what comes in between is closed too, and a hub that could not count closes nothing.
 	MaxMatched    int32 `protobuf:"varint,5,opt,name=max_matched,json=maxMatched,proto3" json:"max_matched,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -565,9 +585,14 @@ type CloseConnectionsResponse struct {
 	// Connections that matched.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
 	// Connections that this call closed; the others were closing already.
-	Closed        int32 `protobuf:"varint,2,opt,name=closed,proto3" json:"closed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Closed int32 `protobuf:"varint,2,opt,name=closed,proto3" json:"closed,omitempty"`
+	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CloseConnectionsResponse) Reset() {
@@ -614,6 +639,20 @@ func (x *CloseConnectionsResponse) GetClosed() int32 {
 	return 0
 }
 
+func (x *CloseConnectionsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *CloseConnectionsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
 var File_connhub_control_v1_connection_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_connection_proto_rawDesc = "" +
@@ -653,10 +692,12 @@ const file_connhub_control_v1_connection_proto_rawDesc = "" +
 	"\tpage_size\x18\x03 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\"\x83\x01\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\"\xf9\x01\n" +
 	"\x17ListConnectionsResponse\x12@\n" +
 	"\vconnections\x18\x01 \x03(\v2\x1e.connhub.control.v1.ConnectionR\vconnections\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9b\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12)\n" +
+	"\x10unreachable_hubs\x18\x03 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\x9b\x03\n" +
 	"\x17CloseConnectionsRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12\xb5\x01\n" +
@@ -665,10 +706,12 @@ const file_connhub_control_v1_connection_proto_rawDesc = "" +
 	"close_code\x127must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999\x1aQthis in [0, 1000, 1001, 1008, 1011, 1012, 1013] || (this >= 3000 && this <= 4999)R\x04code\x12\x1f\n" +
 	"\x06reason\x18\x04 \x01(\tB\a\xbaH\x04r\x02({R\x06reason\x12(\n" +
 	"\vmax_matched\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\n" +
-	"maxMatched\"L\n" +
+	"maxMatched\"\xc2\x01\n" +
 	"\x18CloseConnectionsResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x16\n" +
-	"\x06closed\x18\x02 \x01(\x05R\x06closed*\x92\x01\n" +
+	"\x06closed\x18\x02 \x01(\x05R\x06closed\x12)\n" +
+	"\x10unreachable_hubs\x18\x03 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor*\x92\x01\n" +
 	"\x0fConnectionState\x12 \n" +
 	"\x1cCONNECTION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bCONNECTION_STATE_CONNECTING\x10\x01\x12\x1d\n" +
@@ -714,18 +757,20 @@ var file_connhub_control_v1_connection_proto_depIdxs = []int32{
 	1,  // 3: connhub.control.v1.GetConnectionResponse.connection:type_name -> connhub.control.v1.Connection
 	10, // 4: connhub.control.v1.ListConnectionsRequest.target:type_name -> connhub.control.v1.Target
 	1,  // 5: connhub.control.v1.ListConnectionsResponse.connections:type_name -> connhub.control.v1.Connection
-	10, // 6: connhub.control.v1.CloseConnectionsRequest.target:type_name -> connhub.control.v1.Target
-	2,  // 7: connhub.control.v1.ConnectionService.GetConnection:input_type -> connhub.control.v1.GetConnectionRequest
-	4,  // 8: connhub.control.v1.ConnectionService.ListConnections:input_type -> connhub.control.v1.ListConnectionsRequest
-	6,  // 9: connhub.control.v1.ConnectionService.CloseConnections:input_type -> connhub.control.v1.CloseConnectionsRequest
-	3,  // 10: connhub.control.v1.ConnectionService.GetConnection:output_type -> connhub.control.v1.GetConnectionResponse
-	5,  // 11: connhub.control.v1.ConnectionService.ListConnections:output_type -> connhub.control.v1.ListConnectionsResponse
-	7,  // 12: connhub.control.v1.ConnectionService.CloseConnections:output_type -> connhub.control.v1.CloseConnectionsResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	9,  // 6: connhub.control.v1.ListConnectionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	10, // 7: connhub.control.v1.CloseConnectionsRequest.target:type_name -> connhub.control.v1.Target
+	9,  // 8: connhub.control.v1.CloseConnectionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	2,  // 9: connhub.control.v1.ConnectionService.GetConnection:input_type -> connhub.control.v1.GetConnectionRequest
+	4,  // 10: connhub.control.v1.ConnectionService.ListConnections:input_type -> connhub.control.v1.ListConnectionsRequest
+	6,  // 11: connhub.control.v1.ConnectionService.CloseConnections:input_type -> connhub.control.v1.CloseConnectionsRequest
+	3,  // 12: connhub.control.v1.ConnectionService.GetConnection:output_type -> connhub.control.v1.GetConnectionResponse
+	5,  // 13: connhub.control.v1.ConnectionService.ListConnections:output_type -> connhub.control.v1.ListConnectionsResponse
+	7,  // 14: connhub.control.v1.ConnectionService.CloseConnections:output_type -> connhub.control.v1.CloseConnectionsResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_connection_proto_init() }

@@ -33,7 +33,8 @@ const (
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type ConnectionServiceClient interface {
 	// GetConnection returns one connection.
-	// Errors: NOT_FOUND (CONNECTION_NOT_FOUND) when the namespace has no such connection.
+	// Errors: NOT_FOUND (CONNECTION_NOT_FOUND) when the namespace has no such connection; UNAVAILABLE
+	// (HUBS_UNREACHABLE) when a hub that may have it can't be asked.
 	GetConnection(ctx context.Context, in *GetConnectionRequest, opts ...grpc.CallOption) (*GetConnectionResponse, error)
 	// ListConnections returns the connections that match a target, a page at a time, in an order that
 	// does not change: what exists all through a listing is listed exactly once; what comes or goes
@@ -94,7 +95,8 @@ func (c *connectionServiceClient) CloseConnections(ctx context.Context, in *Clos
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type ConnectionServiceServer interface {
 	// GetConnection returns one connection.
-	// Errors: NOT_FOUND (CONNECTION_NOT_FOUND) when the namespace has no such connection.
+	// Errors: NOT_FOUND (CONNECTION_NOT_FOUND) when the namespace has no such connection; UNAVAILABLE
+	// (HUBS_UNREACHABLE) when a hub that may have it can't be asked.
 	GetConnection(context.Context, *GetConnectionRequest) (*GetConnectionResponse, error)
 	// ListConnections returns the connections that match a target, a page at a time, in an order that
 	// does not change: what exists all through a listing is listed exactly once; what comes or goes

@@ -30,7 +30,7 @@ const (
 	// QUEUED.
 	Wait_WAIT_UNSPECIFIED Wait = 0
 	// The hub has accepted the call; nothing more is waited for, and no order is promised to the calls
-	// that follow.
+	// that follow. Its receipt knows nothing of connections at other hubs.
 	Wait_WAIT_NONE Wait = 1
 	// The message is in the outbox of each matched connection, or dropped there.
 	Wait_WAIT_QUEUED Wait = 2
@@ -218,16 +218,21 @@ type SendRequest struct {
 	OverflowPolicy OverflowPolicy `protobuf:"varint,6,opt,name=overflow_policy,json=overflowPolicy,proto3,enum=connhub.control.v1.OverflowPolicy" json:"overflow_policy,omitempty"`
 	// With the policy CONFLATE, and only then: the key, 1 to 1024 bytes without control characters.
 	ConflationKey string `protobuf:"bytes,7,opt,name=conflation_key,json=conflationKey,proto3" json:"conflation_key,omitempty"`
-	// Makes a retry safe: the hub remembers (namespace, caller, request_id) with a hash of the request
-	// for 5 minutes, and a call that comes again delivers nothing and answers with the receipt of the
-	// first, `duplicate` set. 1 to 1024 bytes without control characters; empty: not remembered.
+	// Makes a retry safe: each hub that delivers remembers (namespace, caller, request_id) with a hash of
+	// the request for 5 minutes. A call that comes again, through whatever hub, delivers nothing where it was
+	// delivered before and completes what was left out; the receipt tells the states of both, and `duplicate`
+	// is set. 1 to 1024 bytes without control characters; empty: not remembered.
 	// A hub remembers a bounded number (262,144 unless configured): beyond it the oldest goes early,
 	// and the metric connhub_request_ids_evicted_total counts it.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// What the receipt tells beside the counts.
-	Detail        ReceiptDetail `protobuf:"varint,9,opt,name=detail,proto3,enum=connhub.control.v1.ReceiptDetail" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Detail ReceiptDetail `protobuf:"varint,9,opt,name=detail,proto3,enum=connhub.control.v1.ReceiptDetail" json:"detail,omitempty"`
+	// Answer UNAVAILABLE (HUBS_UNREACHABLE) where the receipt would have unreachable_hubs. When the hub knows before
+	// it sends, nothing is sent; otherwise the message may have reached some of its target: repeat with the
+	// same request_id.
+	RequireAllHubs bool `protobuf:"varint,10,opt,name=require_all_hubs,json=requireAllHubs,proto3" json:"require_all_hubs,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SendRequest) Reset() {
@@ -323,6 +328,13 @@ func (x *SendRequest) GetDetail() ReceiptDetail {
 	return ReceiptDetail_RECEIPT_DETAIL_UNSPECIFIED
 }
 
+func (x *SendRequest) GetRequireAllHubs() bool {
+	if x != nil {
+		return x.RequireAllHubs
+	}
+	return false
+}
+
 // SendResponse is the answer to Send.
 type SendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -373,7 +385,7 @@ var File_connhub_control_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"!connhub/control/v1/delivery.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a connhub/control/v1/message.proto\x1a connhub/control/v1/receipt.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe8\x04\n" +
+	"!connhub/control/v1/delivery.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a connhub/control/v1/message.proto\x1a connhub/control/v1/receipt.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\"\x92\x05\n" +
 	"\vSendRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12=\n" +
@@ -385,7 +397,9 @@ const file_connhub_control_v1_delivery_proto_rawDesc = "" +
 	"\x0econflation_key\x18\a \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11(\x80\b2\f^[^\\p{Cc}]*$R\rconflationKey\x128\n" +
 	"\n" +
 	"request_id\x18\b \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11(\x80\b2\f^[^\\p{Cc}]*$R\trequestId\x12C\n" +
-	"\x06detail\x18\t \x01(\x0e2!.connhub.control.v1.ReceiptDetailB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06detail\"E\n" +
+	"\x06detail\x18\t \x01(\x0e2!.connhub.control.v1.ReceiptDetailB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06detail\x12(\n" +
+	"\x10require_all_hubs\x18\n" +
+	" \x01(\bR\x0erequireAllHubs\"E\n" +
 	"\fSendResponse\x125\n" +
 	"\areceipt\x18\x01 \x01(\v2\x1b.connhub.control.v1.ReceiptR\areceipt*^\n" +
 	"\x04Wait\x12\x14\n" +

@@ -63,6 +63,10 @@ const (
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 15
 	// CANCELLED: the caller gave up.
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 16
+	// UNAVAILABLE: a hub that may matter could not be asked, or did not answer in time.
+	ErrorReason_ERROR_REASON_HUBS_UNREACHABLE ErrorReason = 17
+	// UNAVAILABLE: the hub has started, but the other hubs do not know it yet; call another one.
+	ErrorReason_ERROR_REASON_HUB_STARTING ErrorReason = 18
 )
 
 // Enum value maps for ErrorReason.
@@ -85,6 +89,8 @@ var (
 		14: "ERROR_REASON_UNKNOWN_METHOD",
 		15: "ERROR_REASON_DEADLINE_EXCEEDED",
 		16: "ERROR_REASON_CANCELLED",
+		17: "ERROR_REASON_HUBS_UNREACHABLE",
+		18: "ERROR_REASON_HUB_STARTING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -104,6 +110,8 @@ var (
 		"ERROR_REASON_UNKNOWN_METHOD":       14,
 		"ERROR_REASON_DEADLINE_EXCEEDED":    15,
 		"ERROR_REASON_CANCELLED":            16,
+		"ERROR_REASON_HUBS_UNREACHABLE":     17,
+		"ERROR_REASON_HUB_STARTING":         18,
 	}
 )
 
@@ -138,7 +146,7 @@ var File_connhub_control_v1_error_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\xc6\x04\n" +
+	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\x88\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -157,7 +165,9 @@ const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\x15ERROR_REASON_INTERNAL\x10\r\x12\x1f\n" +
 	"\x1bERROR_REASON_UNKNOWN_METHOD\x10\x0e\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x0f\x12\x1a\n" +
-	"\x16ERROR_REASON_CANCELLED\x10\x10B\xcb\x01\n" +
+	"\x16ERROR_REASON_CANCELLED\x10\x10\x12!\n" +
+	"\x1dERROR_REASON_HUBS_UNREACHABLE\x10\x11\x12\x1d\n" +
+	"\x19ERROR_REASON_HUB_STARTING\x10\x12B\xcb\x01\n" +
 	"\x16com.connhub.control.v1B\n" +
 	"ErrorProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -154,9 +155,14 @@ type AddToGroupsResponse struct {
 	// Memberships refused because the connection is in 128 groups, the most it may be.
 	Refused int32 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
 	// Memberships that came to nothing because the connection closed meanwhile.
-	Closed        int32 `protobuf:"varint,5,opt,name=closed,proto3" json:"closed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Closed int32 `protobuf:"varint,5,opt,name=closed,proto3" json:"closed,omitempty"`
+	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	UnreachableHubs []string `protobuf:"bytes,6,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,7,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *AddToGroupsResponse) Reset() {
@@ -222,6 +228,20 @@ func (x *AddToGroupsResponse) GetClosed() int32 {
 		return x.Closed
 	}
 	return 0
+}
+
+func (x *AddToGroupsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *AddToGroupsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
 }
 
 // RemoveFromGroupsRequest says who leaves what.
@@ -304,9 +324,14 @@ type RemoveFromGroupsResponse struct {
 	// Connections that matched.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
 	// Memberships that ended.
-	Removed       int32 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Removed int32 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *RemoveFromGroupsResponse) Reset() {
@@ -351,6 +376,20 @@ func (x *RemoveFromGroupsResponse) GetRemoved() int32 {
 		return x.Removed
 	}
 	return 0
+}
+
+func (x *RemoveFromGroupsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *RemoveFromGroupsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
 }
 
 // ListGroupsRequest asks for a page of groups.
@@ -425,8 +464,13 @@ type ListGroupsResponse struct {
 	Groups []*Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Hubs whose members are not counted: they could not be asked, or did not answer in time.
+	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ListGroupsResponse) Reset() {
@@ -471,6 +515,20 @@ func (x *ListGroupsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListGroupsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *ListGroupsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
 }
 
 // GetGroupRequest names one group.
@@ -532,9 +590,14 @@ func (x *GetGroupRequest) GetGroup() string {
 type GetGroupResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group.
-	Group         *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Group *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Hubs whose members are not counted: they could not be asked, or did not answer in time.
+	UnreachableHubs []string `protobuf:"bytes,2,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,3,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *GetGroupResponse) Reset() {
@@ -574,47 +637,69 @@ func (x *GetGroupResponse) GetGroup() *Group {
 	return nil
 }
 
+func (x *GetGroupResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *GetGroupResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
 var File_connhub_control_v1_group_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_group_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/group.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/target.proto\"5\n" +
+	"\x1econnhub/control/v1/group.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\"5\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amembers\x18\x02 \x01(\x05R\amembers\"\xcf\x01\n" +
 	"\x12AddToGroupsRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12:\n" +
-	"\x06groups\x18\x03 \x03(\tB\"\xbaH\x1f\x92\x01\x1c\b\x01\x10\x80\x01\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x06groups\"\x91\x01\n" +
+	"\x06groups\x18\x03 \x03(\tB\"\xbaH\x1f\x92\x01\x1c\b\x01\x10\x80\x01\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x06groups\"\x87\x02\n" +
 	"\x13AddToGroupsResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\x05R\x05added\x12\x18\n" +
 	"\aalready\x18\x03 \x01(\x05R\aalready\x12\x18\n" +
 	"\arefused\x18\x04 \x01(\x05R\arefused\x12\x16\n" +
-	"\x06closed\x18\x05 \x01(\x05R\x06closed\"\xf1\x01\n" +
+	"\x06closed\x18\x05 \x01(\x05R\x06closed\x12)\n" +
+	"\x10unreachable_hubs\x18\x06 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\a \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\xf1\x01\n" +
 	"\x17RemoveFromGroupsRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x128\n" +
 	"\x06groups\x18\x03 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10\x80\x01\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x06groups\x12\x1d\n" +
 	"\n" +
-	"all_groups\x18\x04 \x01(\bR\tallGroups\"N\n" +
+	"all_groups\x18\x04 \x01(\bR\tallGroups\"\xc4\x01\n" +
 	"\x18RemoveFromGroupsResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
-	"\aremoved\x18\x02 \x01(\x05R\aremoved\"\xa8\x01\n" +
+	"\aremoved\x18\x02 \x01(\x05R\aremoved\x12)\n" +
+	"\x10unreachable_hubs\x18\x03 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\xa8\x01\n" +
 	"\x11ListGroupsRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\"o\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\"\xe5\x01\n" +
 	"\x12ListGroupsResponse\x121\n" +
 	"\x06groups\x18\x01 \x03(\v2\x19.connhub.control.v1.GroupR\x06groups\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x84\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12)\n" +
+	"\x10unreachable_hubs\x18\x03 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\x84\x01\n" +
 	"\x0fGetGroupRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12.\n" +
-	"\x05group\x18\x02 \x01(\tB\x18\xbaH\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x05group\"C\n" +
+	"\x05group\x18\x02 \x01(\tB\x18\xbaH\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x05group\"\xb9\x01\n" +
 	"\x10GetGroupResponse\x12/\n" +
-	"\x05group\x18\x01 \x01(\v2\x19.connhub.control.v1.GroupR\x05group2\x91\x03\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.connhub.control.v1.GroupR\x05group\x12)\n" +
+	"\x10unreachable_hubs\x18\x02 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor2\x91\x03\n" +
 	"\fGroupService\x12^\n" +
 	"\vAddToGroups\x12&.connhub.control.v1.AddToGroupsRequest\x1a'.connhub.control.v1.AddToGroupsResponse\x12m\n" +
 	"\x10RemoveFromGroups\x12+.connhub.control.v1.RemoveFromGroupsRequest\x1a,.connhub.control.v1.RemoveFromGroupsResponse\x12[\n" +
@@ -648,25 +733,30 @@ var file_connhub_control_v1_group_proto_goTypes = []any{
 	(*GetGroupRequest)(nil),          // 7: connhub.control.v1.GetGroupRequest
 	(*GetGroupResponse)(nil),         // 8: connhub.control.v1.GetGroupResponse
 	(*Target)(nil),                   // 9: connhub.control.v1.Target
+	(*durationpb.Duration)(nil),      // 10: google.protobuf.Duration
 }
 var file_connhub_control_v1_group_proto_depIdxs = []int32{
-	9, // 0: connhub.control.v1.AddToGroupsRequest.target:type_name -> connhub.control.v1.Target
-	9, // 1: connhub.control.v1.RemoveFromGroupsRequest.target:type_name -> connhub.control.v1.Target
-	0, // 2: connhub.control.v1.ListGroupsResponse.groups:type_name -> connhub.control.v1.Group
-	0, // 3: connhub.control.v1.GetGroupResponse.group:type_name -> connhub.control.v1.Group
-	1, // 4: connhub.control.v1.GroupService.AddToGroups:input_type -> connhub.control.v1.AddToGroupsRequest
-	3, // 5: connhub.control.v1.GroupService.RemoveFromGroups:input_type -> connhub.control.v1.RemoveFromGroupsRequest
-	5, // 6: connhub.control.v1.GroupService.ListGroups:input_type -> connhub.control.v1.ListGroupsRequest
-	7, // 7: connhub.control.v1.GroupService.GetGroup:input_type -> connhub.control.v1.GetGroupRequest
-	2, // 8: connhub.control.v1.GroupService.AddToGroups:output_type -> connhub.control.v1.AddToGroupsResponse
-	4, // 9: connhub.control.v1.GroupService.RemoveFromGroups:output_type -> connhub.control.v1.RemoveFromGroupsResponse
-	6, // 10: connhub.control.v1.GroupService.ListGroups:output_type -> connhub.control.v1.ListGroupsResponse
-	8, // 11: connhub.control.v1.GroupService.GetGroup:output_type -> connhub.control.v1.GetGroupResponse
-	8, // [8:12] is the sub-list for method output_type
-	4, // [4:8] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	9,  // 0: connhub.control.v1.AddToGroupsRequest.target:type_name -> connhub.control.v1.Target
+	10, // 1: connhub.control.v1.AddToGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	9,  // 2: connhub.control.v1.RemoveFromGroupsRequest.target:type_name -> connhub.control.v1.Target
+	10, // 3: connhub.control.v1.RemoveFromGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	0,  // 4: connhub.control.v1.ListGroupsResponse.groups:type_name -> connhub.control.v1.Group
+	10, // 5: connhub.control.v1.ListGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	0,  // 6: connhub.control.v1.GetGroupResponse.group:type_name -> connhub.control.v1.Group
+	10, // 7: connhub.control.v1.GetGroupResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	1,  // 8: connhub.control.v1.GroupService.AddToGroups:input_type -> connhub.control.v1.AddToGroupsRequest
+	3,  // 9: connhub.control.v1.GroupService.RemoveFromGroups:input_type -> connhub.control.v1.RemoveFromGroupsRequest
+	5,  // 10: connhub.control.v1.GroupService.ListGroups:input_type -> connhub.control.v1.ListGroupsRequest
+	7,  // 11: connhub.control.v1.GroupService.GetGroup:input_type -> connhub.control.v1.GetGroupRequest
+	2,  // 12: connhub.control.v1.GroupService.AddToGroups:output_type -> connhub.control.v1.AddToGroupsResponse
+	4,  // 13: connhub.control.v1.GroupService.RemoveFromGroups:output_type -> connhub.control.v1.RemoveFromGroupsResponse
+	6,  // 14: connhub.control.v1.GroupService.ListGroups:output_type -> connhub.control.v1.ListGroupsResponse
+	8,  // 15: connhub.control.v1.GroupService.GetGroup:output_type -> connhub.control.v1.GetGroupResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_group_proto_init() }

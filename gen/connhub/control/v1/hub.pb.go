@@ -9,6 +9,7 @@ package controlv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -31,12 +32,30 @@ type Hub struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The version of its binary.
 	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	// When it started.
+	// When it started; unset when it did not answer.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Connections that it holds, in all namespaces.
+	// Connections that it holds, in all namespaces; 0 when it did not answer.
 	Connections int64 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
 	// True for the hub that answers.
-	Self          bool `protobuf:"varint,6,opt,name=self,proto3" json:"self,omitempty"` // Planned: 7 zone, 8 reachable, 9 suspect, 10 draining, 11 interest size.
+	Self bool `protobuf:"varint,6,opt,name=self,proto3" json:"self,omitempty"`
+	// Where it runs, as it was told; may be empty.
+	Zone string `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Whether this hub has a link to it: sends reach it. True for the hub itself.
+	Reachable bool `protobuf:"varint,8,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// Whether it has left probes unanswered for 500 ms: sends still go to it, but are reported as unreachable without
+	// waiting.
+	Suspect bool `protobuf:"varint,9,opt,name=suspect,proto3" json:"suspect,omitempty"`
+	// Whether it has said that it leaves.
+	Draining bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
+	// How many users, groups and namespaces it has said to have somebody of: those that this hub knows to send it.
+	// Its own number, for the hub itself.
+	InterestSize int64 `protobuf:"varint,11,opt,name=interest_size,json=interestSize,proto3" json:"interest_size,omitempty"`
+	// Whether this hub holds its filter lease: only what somebody there is to get is sent to it. Without, everything is.
+	Lease bool `protobuf:"varint,12,opt,name=lease,proto3" json:"lease,omitempty"`
+	// Whether it is registered in etcd, as far as this hub knows.
+	Registered bool `protobuf:"varint,13,opt,name=registered,proto3" json:"registered,omitempty"`
+	// Where other hubs reach it, host:port; empty when it is the only hub.
+	Address       string `protobuf:"bytes,14,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,6 +132,62 @@ func (x *Hub) GetSelf() bool {
 	return false
 }
 
+func (x *Hub) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Hub) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *Hub) GetSuspect() bool {
+	if x != nil {
+		return x.Suspect
+	}
+	return false
+}
+
+func (x *Hub) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Hub) GetInterestSize() int64 {
+	if x != nil {
+		return x.InterestSize
+	}
+	return 0
+}
+
+func (x *Hub) GetLease() bool {
+	if x != nil {
+		return x.Lease
+	}
+	return false
+}
+
+func (x *Hub) GetRegistered() bool {
+	if x != nil {
+		return x.Registered
+	}
+	return false
+}
+
+func (x *Hub) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // ListHubsRequest asks for the hubs.
 type ListHubsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -153,8 +228,13 @@ func (*ListHubsRequest) Descriptor() ([]byte, []int) {
 // ListHubsResponse is the answer to ListHubs.
 type ListHubsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The hubs.
-	Hubs          []*Hub `protobuf:"bytes,1,rep,name=hubs,proto3" json:"hubs,omitempty"`
+	// The hubs: this one, then the others by id.
+	Hubs []*Hub `protobuf:"bytes,1,rep,name=hubs,proto3" json:"hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,2,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	// The id of the cluster; empty when this hub is the only one (--single-hub).
+	Cluster       string `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -196,11 +276,25 @@ func (x *ListHubsResponse) GetHubs() []*Hub {
 	return nil
 }
 
+func (x *ListHubsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
+func (x *ListHubsResponse) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
 var File_connhub_control_v1_hub_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_hub_proto_rawDesc = "" +
 	"\n" +
-	"\x1cconnhub/control/v1/hub.proto\x12\x12connhub.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n" +
+	"\x1cconnhub/control/v1/hub.proto\x12\x12connhub.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x03\n" +
 	"\x03Hub\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -208,10 +302,23 @@ const file_connhub_control_v1_hub_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12 \n" +
 	"\vconnections\x18\x05 \x01(\x03R\vconnections\x12\x12\n" +
-	"\x04self\x18\x06 \x01(\bR\x04self\"\x11\n" +
-	"\x0fListHubsRequest\"?\n" +
+	"\x04self\x18\x06 \x01(\bR\x04self\x12\x12\n" +
+	"\x04zone\x18\a \x01(\tR\x04zone\x12\x1c\n" +
+	"\treachable\x18\b \x01(\bR\treachable\x12\x18\n" +
+	"\asuspect\x18\t \x01(\bR\asuspect\x12\x1a\n" +
+	"\bdraining\x18\n" +
+	" \x01(\bR\bdraining\x12#\n" +
+	"\rinterest_size\x18\v \x01(\x03R\finterestSize\x12\x14\n" +
+	"\x05lease\x18\f \x01(\bR\x05lease\x12\x1e\n" +
+	"\n" +
+	"registered\x18\r \x01(\bR\n" +
+	"registered\x12\x18\n" +
+	"\aaddress\x18\x0e \x01(\tR\aaddress\"\x11\n" +
+	"\x0fListHubsRequest\"\xa4\x01\n" +
 	"\x10ListHubsResponse\x12+\n" +
-	"\x04hubs\x18\x01 \x03(\v2\x17.connhub.control.v1.HubR\x04hubs2c\n" +
+	"\x04hubs\x18\x01 \x03(\v2\x17.connhub.control.v1.HubR\x04hubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster2c\n" +
 	"\n" +
 	"HubService\x12U\n" +
 	"\bListHubs\x12#.connhub.control.v1.ListHubsRequest\x1a$.connhub.control.v1.ListHubsResponseB\xc9\x01\n" +
@@ -235,17 +342,19 @@ var file_connhub_control_v1_hub_proto_goTypes = []any{
 	(*ListHubsRequest)(nil),       // 1: connhub.control.v1.ListHubsRequest
 	(*ListHubsResponse)(nil),      // 2: connhub.control.v1.ListHubsResponse
 	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
 }
 var file_connhub_control_v1_hub_proto_depIdxs = []int32{
 	3, // 0: connhub.control.v1.Hub.start_time:type_name -> google.protobuf.Timestamp
 	0, // 1: connhub.control.v1.ListHubsResponse.hubs:type_name -> connhub.control.v1.Hub
-	1, // 2: connhub.control.v1.HubService.ListHubs:input_type -> connhub.control.v1.ListHubsRequest
-	2, // 3: connhub.control.v1.HubService.ListHubs:output_type -> connhub.control.v1.ListHubsResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 2: connhub.control.v1.ListHubsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	1, // 3: connhub.control.v1.HubService.ListHubs:input_type -> connhub.control.v1.ListHubsRequest
+	2, // 4: connhub.control.v1.HubService.ListHubs:output_type -> connhub.control.v1.ListHubsResponse
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_hub_proto_init() }

@@ -9,6 +9,7 @@ package controlv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -98,6 +99,9 @@ func (DropReason) EnumDescriptor() ([]byte, []int) {
 //	matched = pending + queued + queued_detached + written + acked + sum of dropped
 //
 // A send that nobody matched is no error: its receipt says matched: 0.
+//
+// Connections at a hub in unreachable_hubs are not counted: whether there are any, and what became of the
+// message there, is unknown. Repeating the send with the same request_id is safe.
 type Receipt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the message: the one given, or the one that the hub made.
@@ -119,14 +123,19 @@ type Receipt struct {
 	Dropped []*Dropped `protobuf:"bytes,8,rep,name=dropped,proto3" json:"dropped,omitempty"`
 	// Of `written`: connections whose protocol has no acks, so that they never become `acked`.
 	NotAckable int32 `protobuf:"varint,9,opt,name=not_ackable,json=notAckable,proto3" json:"not_ackable,omitempty"`
-	// True when the request_id was known: nothing was sent by this call, and the states above are
-	// those of the first one, as they are now.
+	// True when the request_id was known to a hub that has matching connections: this call sent nothing there,
+	// and counts the states that the first one led to, as they are now.
 	Duplicate bool `protobuf:"varint,10,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
-	// With detail TARGETS: the names in the target that matched no connection, before `except` was
-	// applied. Not told of a duplicate.
-	Unmatched     *Unmatched `protobuf:"bytes,11,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// With detail TARGETS: the names in the target that matched no connection at any hub that answered, before
+	// `except` was applied. Not told of a duplicate.
+	Unmatched *Unmatched `protobuf:"bytes,11,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
+	// The ids of hubs where the outcome is unknown: they could not be reached, or did not answer in time.
+	UnreachableHubs []string `protobuf:"bytes,13,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,14,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Receipt) Reset() {
@@ -232,6 +241,20 @@ func (x *Receipt) GetDuplicate() bool {
 func (x *Receipt) GetUnmatched() *Unmatched {
 	if x != nil {
 		return x.Unmatched
+	}
+	return nil
+}
+
+func (x *Receipt) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *Receipt) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
 	}
 	return nil
 }
@@ -359,7 +382,7 @@ var File_connhub_control_v1_receipt_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_receipt_proto_rawDesc = "" +
 	"\n" +
-	" connhub/control/v1/receipt.proto\x12\x12connhub.control.v1\"\x80\x03\n" +
+	" connhub/control/v1/receipt.proto\x12\x12connhub.control.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf6\x03\n" +
 	"\aReceipt\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x18\n" +
@@ -374,7 +397,9 @@ const file_connhub_control_v1_receipt_proto_rawDesc = "" +
 	"notAckable\x12\x1c\n" +
 	"\tduplicate\x18\n" +
 	" \x01(\bR\tduplicate\x12;\n" +
-	"\tunmatched\x18\v \x01(\v2\x1d.connhub.control.v1.UnmatchedR\tunmatched\"[\n" +
+	"\tunmatched\x18\v \x01(\v2\x1d.connhub.control.v1.UnmatchedR\tunmatched\x12)\n" +
+	"\x10unreachable_hubs\x18\r \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"[\n" +
 	"\tUnmatched\x12 \n" +
 	"\vconnections\x18\x01 \x03(\tR\vconnections\x12\x14\n" +
 	"\x05users\x18\x02 \x03(\tR\x05users\x12\x16\n" +
@@ -408,20 +433,22 @@ func file_connhub_control_v1_receipt_proto_rawDescGZIP() []byte {
 var file_connhub_control_v1_receipt_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_connhub_control_v1_receipt_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_connhub_control_v1_receipt_proto_goTypes = []any{
-	(DropReason)(0),   // 0: connhub.control.v1.DropReason
-	(*Receipt)(nil),   // 1: connhub.control.v1.Receipt
-	(*Unmatched)(nil), // 2: connhub.control.v1.Unmatched
-	(*Dropped)(nil),   // 3: connhub.control.v1.Dropped
+	(DropReason)(0),             // 0: connhub.control.v1.DropReason
+	(*Receipt)(nil),             // 1: connhub.control.v1.Receipt
+	(*Unmatched)(nil),           // 2: connhub.control.v1.Unmatched
+	(*Dropped)(nil),             // 3: connhub.control.v1.Dropped
+	(*durationpb.Duration)(nil), // 4: google.protobuf.Duration
 }
 var file_connhub_control_v1_receipt_proto_depIdxs = []int32{
 	3, // 0: connhub.control.v1.Receipt.dropped:type_name -> connhub.control.v1.Dropped
 	2, // 1: connhub.control.v1.Receipt.unmatched:type_name -> connhub.control.v1.Unmatched
-	0, // 2: connhub.control.v1.Dropped.reason:type_name -> connhub.control.v1.DropReason
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 2: connhub.control.v1.Receipt.discovery_stale_for:type_name -> google.protobuf.Duration
+	0, // 3: connhub.control.v1.Dropped.reason:type_name -> connhub.control.v1.DropReason
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_receipt_proto_init() }

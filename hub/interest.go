@@ -1,0 +1,58 @@
+package hub
+
+import "context"
+
+// Interest is how a hub makes known whom it has, so that the other hubs of a cluster know what to send it. Its
+// methods may be called concurrently.
+//
+// Each connection takes one reference to its namespace (RouteEveryone), one to its user and one to each of its groups
+// when they begin, and gives them back when they end.
+type Interest interface {
+	// Add takes a reference. Whoever asks this hub because of it must find the connection: it is in the tables
+	// already. Called under the connection's lock: it must be quick, and not call back.
+	Add(Key)
+	// Remove gives one back; as Add.
+	Remove(Key)
+	// InForce returns when every send that begins from now on, at whatever hub, comes here if it is for one of
+	// the keys, to all of which there are references; or it returns the error of ctx.
+	InForce(ctx context.Context, keys []Key) error
+}
+
+// Key is what a reference is to: a user, a group, or a whole namespace.
+type Key struct {
+	Kind      RouteKind // RouteUser, RouteGroup, RouteEveryone
+	Namespace string
+	Name      string // empty for RouteEveryone
+}
+
+// alone is the Interest of a hub without others.
+type alone struct{}
+
+var _ Interest = alone{}
+
+// Add implements Interest.
+func (alone) Add(Key) {}
+
+// Remove implements Interest.
+func (alone) Remove(Key) {}
+
+// InForce implements Interest.
+func (alone) InForce(ctx context.Context, _ []Key) error { return ctx.Err() }
+
+// keysOf returns what a connection that was let in has references to from the start.
+func keysOf(a *Admission, groups []string) []Key {
+	keys := groupKeys(a.Namespace, groups)
+	keys = append(keys, Key{RouteEveryone, a.Namespace, ""})
+	if a.User != "" {
+		keys = append(keys, Key{RouteUser, a.Namespace, a.User})
+	}
+	return keys
+}
+
+func groupKeys(namespace string, groups []string) []Key {
+	keys := make([]Key, len(groups), len(groups)+2)
+	for i, g := range groups {
+		keys[i] = Key{RouteGroup, namespace, g}
+	}
+	return keys
+}
