@@ -117,15 +117,15 @@ func checkConflation(req *controlv1.SendRequest) error {
 }
 
 // identifyRequest fills in what makes a retry of this request known. The hash leaves out what may differ in
-// a retry: how long it waits, and the id itself. A field that the API gets later is hashed from the start.
+// a retry: what it waits for and how long, and the id itself. A field that the API gets later is hashed from the start.
 func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	if req.GetRequestId() == "" {
 		return nil
 	}
 	s.RequestID = req.GetRequestId()
-	wait, timeout := req.GetWait(), req.GetWaitTimeout()
-	req.RequestId, req.Wait, req.WaitTimeout = "", controlv1.Wait_WAIT_UNSPECIFIED, nil
-	defer func() { req.RequestId, req.Wait, req.WaitTimeout = s.RequestID, wait, timeout }()
+	wait, timeout, all := req.GetWait(), req.GetWaitTimeout(), req.GetRequireAllHubs()
+	req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = "", controlv1.Wait_WAIT_UNSPECIFIED, nil, false
+	defer func() { req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = s.RequestID, wait, timeout, all }()
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
 	if err != nil {
 		return err

@@ -341,7 +341,7 @@ func hashOf(t *testing.T, req *controlv1.SendRequest) [sha256.Size]byte {
 	t.Helper()
 	var s hub.Send
 	before := proto.CloneOf(req)
-	if err := identifyRequest(t.Context(), &s, req); err != nil {
+	if err := identifyRequest(&s, req); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, req, protocmp.Transform()); diff != "" {
@@ -356,7 +356,7 @@ func TestRequestHashCoversEveryFieldButThoseOfTheRetry(t *testing.T) {
 			Namespace: "n", Target: users("ann"), Message: text("x"), RequestId: "r",
 			Wait: controlv1.Wait_WAIT_ACKED, WaitTimeout: durationpb.New(time.Second),
 			OverflowPolicy: controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, ConflationKey: "k",
-			Detail: controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS,
+			Detail: controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS, RequireAllHubs: true,
 		}
 	}
 	want := hashOf(t, full())
@@ -371,7 +371,7 @@ func TestRequestHashCoversEveryFieldButThoseOfTheRetry(t *testing.T) {
 		if field.Name() == "request_id" {
 			req.RequestId = "other"
 		}
-		retries := []protoreflect.Name{"request_id", "wait", "wait_timeout"}
+		retries := []protoreflect.Name{"request_id", "wait", "wait_timeout", "require_all_hubs"}
 		mayDiffer := false
 		for _, name := range retries {
 			mayDiffer = mayDiffer || field.Name() == name
