@@ -112,7 +112,7 @@ func (c *Connection) Unbind(l Link, how Close) {
 		c.endLocked()
 		return
 	}
-	if c.numbered == nil || !how.Cause.Resumable() || c.hub.leaving() {
+	if c.numbered == nil || !how.Cause.Resumable() || c.hub.Leaving() {
 		c.closeLocked(how)
 		return
 	}

@@ -28,7 +28,7 @@ type Send struct {
 // clients. Errors: ErrShuttingDown, ErrRequestIDReused, and that of ctx while a duplicate waits for the
 // first call.
 func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
-	if h.leaving() {
+	if h.Leaving() {
 		return nil, ErrShuttingDown
 	}
 	t := &tally{}

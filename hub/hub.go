@@ -204,12 +204,12 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 
 	// Shutdown closes what it finds in the tables after it has set closing; what came into them later finds
 	// closing set.
-	if h.leaving() {
+	if h.Leaving() {
 		c.Close(NewClose(CauseShutdown))
 		return nil, ErrShuttingDown
 	}
 	if err := h.interest.InForce(ctx, keysOf(&a, groups)); err != nil {
-		c.Close(NewClose(CauseLost))
+		c.Close(NewClose(CauseHandshake))
 		return nil, err
 	}
 	return c, nil
@@ -251,7 +251,8 @@ func distinct(names []string) []string {
 	return out
 }
 
-func (h *Hub) leaving() bool {
+// Leaving reports whether Shutdown has begun.
+func (h *Hub) Leaving() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.closing

@@ -34,9 +34,11 @@ type Cursor struct {
 	Name string
 }
 
-func cursorOf(name string) Cursor { return Cursor{xxhash.Sum64String(name), name} }
+// CursorOf is the place right behind an entry of that name.
+func CursorOf(name string) Cursor { return Cursor{xxhash.Sum64String(name), name} }
 
-func (c Cursor) compare(d Cursor) int {
+// Compare orders places: negative when c comes before d.
+func (c Cursor) Compare(d Cursor) int {
 	return cmp.Or(cmp.Compare(c.Hash, d.Hash), cmp.Compare(c.Name, d.Name))
 }
 
@@ -99,12 +101,12 @@ func (t *table[V]) page(after Cursor, limit int) ([]V, Cursor) {
 		var found []entry
 		b.mu.RLock()
 		for name, v := range b.entries {
-			if at := cursorOf(name); at.compare(after) > 0 {
+			if at := CursorOf(name); at.Compare(after) > 0 {
 				found = append(found, entry{at, v})
 			}
 		}
 		b.mu.RUnlock()
-		slices.SortFunc(found, func(a, b entry) int { return a.at.compare(b.at) })
+		slices.SortFunc(found, func(a, b entry) int { return a.at.Compare(b.at) })
 		for _, e := range found {
 			if len(page) == limit {
 				return page, last

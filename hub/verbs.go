@@ -73,6 +73,9 @@ func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []s
 	return r, nil
 }
 
+// Count returns how many connections match.
+func (h *Hub) Count(namespace string, t *Target) int { return len(h.matching(namespace, t)) }
+
 // Closed tells what CloseConnections did.
 type Closed struct {
 	Matched int
@@ -141,18 +144,18 @@ func pageOf(found []*Connection, after Cursor, limit int) ([]*Connection, Cursor
 	var page []entry
 	more := false
 	for _, c := range found {
-		at := cursorOf(string(c.ID()))
-		if at.compare(after) <= 0 {
+		at := CursorOf(string(c.ID()))
+		if at.Compare(after) <= 0 {
 			continue
 		}
 		if len(page) == limit {
 			more = true
-			if at.compare(page[limit-1].at) > 0 {
+			if at.Compare(page[limit-1].at) > 0 {
 				continue
 			}
 			page = page[:limit-1]
 		}
-		i, _ := slices.BinarySearchFunc(page, at, func(e entry, at Cursor) int { return e.at.compare(at) })
+		i, _ := slices.BinarySearchFunc(page, at, func(e entry, at Cursor) int { return e.at.Compare(at) })
 		page = slices.Insert(page, i, entry{at, c})
 	}
 	all := make([]*Connection, len(page))

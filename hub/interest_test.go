@@ -1,0 +1,187 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// references is an Interest that counts. While held is not nil, nothing is in force.
+type references struct {
+	mu     sync.Mutex
+	counts map[Key]int
+	held   chan struct{}
+	asked  []Key // what the last InForce was for
+}
+
+var _ Interest = (*references)(nil)
+
+func newReferences() *references { return &references{counts: make(map[Key]int)} }
+
+func (r *references) Add(k Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[k]++
+}
+
+func (r *references) Remove(k Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.counts[k]--; r.counts[k] == 0 {
+		delete(r.counts, k)
+	}
+}
+
+func (r *references) InForce(ctx context.Context, keys []Key) error {
+	r.mu.Lock()
+	held := r.held
+	r.asked = keys
+	for _, k := range keys {
+		if r.counts[k] <= 0 && held == nil {
+			r.counts[Key{Name: fmt.Sprint("asked for without a reference: ", k)}]++
+		}
+	}
+	r.mu.Unlock()
+	if held == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-held:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *references) snapshot() map[Key]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
+}
+
+// wanted is what the references must come to.
+func wanted(open map[*client]bool) map[Key]int {
+	want := make(map[Key]int)
+	for c := range open {
+		info := c.Info()
+		want[Key{RouteEveryone, info.Namespace, ""}]++
+		if info.User != "" {
+			want[Key{RouteUser, info.Namespace, info.User}]++
+		}
+		for _, g := range info.Groups {
+			want[Key{RouteGroup, info.Namespace, g}]++
+		}
+	}
+	return want
+}
+
+func TestReferencesAreThoseOfTheConnectionsThatAreThere(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		refs := newReferences()
+		h := newHub(t, func(c *Config) { c.Interest = refs })
+		open := make(map[*client]bool)
+		var all []*client
+		pick := func(rt *rapid.T) *client {
+			if len(all) == 0 {
+				rt.Skip("nobody yet")
+			}
+			return rapid.SampledFrom(all).Draw(rt, "connection")
+		}
+		names := rapid.SampledFrom([]string{"a", "b", "c"})
+		rt.Repeat(map[string]func(*rapid.T){
+			"attach": func(rt *rapid.T) {
+				c := connect(t, h, rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(rt, "user"), rapid.SliceOfN(names, 0, 4).Draw(rt, "groups")...)
+				open[c], all = true, append(all, c)
+			},
+			"join": func(rt *rapid.T) {
+				target := &Target{Connections: []string{string(pick(rt).ID())}}
+				if _, err := h.Join(t.Context(), DefaultNamespace, target, rapid.SliceOfN(names, 1, 3).Draw(rt, "groups")); err != nil {
+					rt.Fatal(err)
+				}
+			},
+			"leave": func(rt *rapid.T) {
+				target := &Target{Connections: []string{string(pick(rt).ID())}}
+				if _, err := h.Leave(t.Context(), DefaultNamespace, target, []string{names.Draw(rt, "group")}, rapid.Bool().Draw(rt, "all")); err != nil {
+					rt.Fatal(err)
+				}
+			},
+			"close": func(rt *rapid.T) {
+				c := pick(rt)
+				c.Close(NewClose(CauseBackend))
+				delete(open, c)
+			},
+			"": func(rt *rapid.T) {
+				if diff := cmp.Diff(wanted(open), refs.snapshot()); diff != "" {
+					rt.Fatal(diff)
+				}
+			},
+		})
+	})
+}
+
+func TestAttachAndJoinReturnWhenTheirKeysAreInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refs := newReferences()
+		refs.held = make(chan struct{})
+		h := newHub(t, func(c *Config) { c.Interest = refs })
+		attached := make(chan *client)
+		go func() { attached <- connect(t, h, "ann", "lobby") }()
+		synctest.Wait()
+		select {
+		case <-attached:
+			t.Error("attach did not wait")
+		default:
+		}
+		if n := h.Count(DefaultNamespace, &Target{Users: []string{"ann"}}); n != 1 {
+			t.Error("whoever is told of the connection does not find it")
+		}
+		want := []Key{{RouteGroup, DefaultNamespace, "lobby"}, {RouteEveryone, DefaultNamespace, ""}, {RouteUser, DefaultNamespace, "ann"}}
+		if diff := cmp.Diff(want, refs.asked); diff != "" {
+			t.Error(diff)
+		}
+		close(refs.held)
+		c := <-attached
+
+		refs.held = make(chan struct{})
+		target := &Target{Users: []string{"ann"}}
+		for _, groups := range [][]string{{"blue"}, {"blue", "blue"}} { // it waits for what another call has added, too
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if _, err := h.Join(ctx, DefaultNamespace, target, groups); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("join that is not in force: %v", err)
+			}
+			cancel()
+			if diff := cmp.Diff([]Key{{RouteGroup, DefaultNamespace, "blue"}}, refs.asked); diff != "" {
+				t.Error(diff)
+			}
+		}
+		c.Close(NewClose(CauseBackend))
+		if n := len(refs.snapshot()); n != 0 {
+			t.Errorf("left over: %v", refs.snapshot())
+		}
+	})
+}
+
+func TestNothingIsLeftOfAnAttachThatGaveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refs := newReferences()
+		refs.held = make(chan struct{})
+		h := newHub(t, func(c *Config) { c.Interest = refs })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := h.Attach(ctx, Admission{Namespace: DefaultNamespace, User: "ann", Groups: []string{"g"}, Protocol: routed{}})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("attach: %v", err)
+		}
+		if h.Len() != 0 || len(refs.snapshot()) != 0 {
+			t.Errorf("%d connections, references %v", h.Len(), refs.snapshot())
+		}
+	})
+}
