@@ -1,0 +1,265 @@
+package mesh
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// Versions of the peer protocol that this binary speaks.
+const (
+	protocolMin = 1
+	protocolMax = 1
+)
+
+const (
+	// readyWait is how long a new hub waits, at most, for the hubs that were listed when it came to know it.
+	readyWait = 15 * time.Second
+	// hashBits is the length of a Hash. Tests cut it, so that collisions happen.
+	hashBits = 64
+)
+
+// Why the core ends a link.
+var (
+	errSilent   = errors.New("peer is silent")
+	errDialTime = errors.New("dial took too long")
+	errRedialed = errors.New("peer dialled anew")
+	errImpostor = errors.New("another hub answered")
+)
+
+// coreConfig says who this hub is. Everything is required.
+type coreConfig struct {
+	// us is the hello with which this hub introduces itself; expected and epoch are filled in for each dial.
+	us *peerv1.Hello
+	// hashBits cuts hashes, for tests: 64, and the same in every hub of the cluster.
+	hashBits int
+}
+
+// core decides what hubs say to each other. It has no goroutine, no clock and no I/O: what happened comes in by a call
+// with the time, on a monotonic clock, and what is to be done comes out as effects. It is not safe for concurrent use, but
+// route, admits, next and peerInfos change nothing and may run together.
+type core struct {
+	us   *peerv1.Hello
+	self hub.ID
+	mask Hash
+
+	now      time.Duration
+	interest interest
+	peers    map[hub.ID]*peer
+	dials    uint64   // so far, of all hubs: an epoch that counted those of one would begin anew when it is forgotten
+	order    []hub.ID // of the peers, so that effects come in the same order every time
+	effects  []effect // of the call that runs
+
+	registered bool // has a key itself
+	leaving    bool // drains
+	farewell   bool // holds nothing any more
+
+	ready   bool
+	listing bool          // was listed once
+	waitFor []hub.ID      // who must know this hub before it is ready
+	readyBy time.Duration // but not longer
+}
+
+func newCore(config coreConfig) *core {
+	return &core{
+		us:    config.us,
+		self:  hub.ID(config.us.GetSelf().GetHub()),
+		mask:  ^Hash(0) >> (hashBits - config.hashBits),
+		peers: make(map[hub.ID]*peer),
+	}
+}
+
+// begin starts every call that may change something. Callers may have read the clock in another order than they come.
+func (c *core) begin(now time.Duration) time.Duration {
+	c.now = max(c.now, now)
+	return c.now
+}
+
+func (c *core) do(e effect) { c.effects = append(c.effects, e) }
+
+// end ends every such call.
+func (c *core) end() []effect {
+	out := c.effects
+	c.effects = nil
+	return out
+}
+
+// listed is a hub's key in etcd.
+type listed struct {
+	hub     hub.ID
+	address string
+}
+
+// list takes what discovery has: all keys, each time. While etcd is away it is not called, and the last keys stay.
+func (c *core) list(now time.Duration, all []listed) []effect {
+	now = c.begin(now)
+	for _, p := range c.peers {
+		if p.listed && !p.met && !p.absent {
+			p.told = now + lostGrace // its key may go because it has lost etcd: it is looked for a little longer
+		}
+		p.listed = false
+	}
+	c.registered = false
+	for _, l := range all {
+		if l.hub == c.self {
+			c.registered = true
+			continue
+		}
+		p := c.peer(now, l.hub)
+		p.listed, p.address = true, l.address
+		if !c.listing {
+			c.waitFor = append(c.waitFor, l.hub)
+		}
+	}
+	if !c.listing {
+		c.listing, c.readyBy = true, now+readyWait
+	}
+	c.tendAll(now)
+	return c.end()
+}
+
+// peer returns the peer of an id, a new one if need be.
+func (c *core) peer(now time.Duration, id hub.ID) *peer {
+	p := c.peers[id]
+	if p == nil {
+		p = &peer{id: id, redial: now}
+		c.peers[id] = p
+		i, _ := slices.BinarySearch(c.order, id)
+		c.order = slices.Insert(c.order, i, id)
+	}
+	return p
+}
+
+// add takes a reference to a hash for what begins to exist here: a connection, a membership. It has begun to exist
+// already, so that whoever is told of it finds it.
+func (c *core) add(now time.Duration, h Hash) []effect {
+	c.begin(now)
+	before := c.interest.version
+	c.interest.add(h & c.mask)
+	if c.interest.version != before {
+		c.pumpAll()
+	}
+	return c.end()
+}
+
+// await has a call wait until the references to hashes, which were added before, are in force at every hub: then the
+// effect inForce carries its number.
+func (c *core) await(now time.Duration, number uint64, hashes []Hash) []effect {
+	now = c.begin(now)
+	need := uint64(0)
+	for _, h := range hashes {
+		need = max(need, c.interest.since(h&c.mask))
+	}
+	w := &call{id: number}
+	for _, id := range c.order {
+		c.peers[id].grant.wait(now, w, need)
+	}
+	if w.open == 0 {
+		c.do(inForce{number})
+	}
+	return c.end()
+}
+
+// remove gives a reference back, for what has ended here; false: there was none. Nobody waits for it: a send that still
+// comes finds nobody.
+func (c *core) remove(now time.Duration, h Hash) bool {
+	return c.interest.remove(c.begin(now), h&c.mask)
+}
+
+// goAway tells the peers that this hub leaves; with farewell that it holds nothing any more, after which it neither
+// dials nor is dialled.
+func (c *core) goAway(now time.Duration, farewell bool) []effect {
+	c.begin(now)
+	c.leaving, c.farewell = true, c.farewell || farewell
+	for _, id := range c.order {
+		p := c.peers[id]
+		if p.out != nil && p.out.linked {
+			c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
+		}
+		if p.in != nil && !p.in.ending {
+			c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
+		}
+	}
+	return c.end()
+}
+
+func (c *core) goingAway() *peerv1.GoingAway { return &peerv1.GoingAway{Farewell: c.farewell} }
+
+// tick does what is due. It is to be called at next, and more often does no harm.
+func (c *core) tick(now time.Duration) []effect {
+	now = c.begin(now)
+	before := c.interest.version
+	c.interest.fade(now)
+	if c.interest.version != before {
+		c.pumpAll()
+	}
+	c.tendAll(now)
+	return c.end()
+}
+
+// next is when tick has something to do.
+func (c *core) next() time.Duration {
+	at := c.interest.next()
+	if c.listing && !c.ready {
+		at = min(at, c.readyBy)
+	}
+	for _, p := range c.peers {
+		at = min(at, p.next(c.now, c.farewell))
+	}
+	return max(at, c.now)
+}
+
+func (c *core) tendAll(now time.Duration) {
+	for _, id := range slices.Clone(c.order) {
+		c.tend(now, c.peers[id])
+	}
+	c.checkReady(now)
+}
+
+// settle ends a call that was about one peer.
+func (c *core) settle(now time.Duration, p *peer) []effect {
+	c.tend(now, p)
+	c.checkReady(now)
+	return c.end()
+}
+
+// checkReady finds out whether every hub that was there first knows this one. Until then backends must not come: a send
+// through a hub that does not know this one would miss who is here, and say nothing. A hub that
+// registered before it listed is dialled by all that it does not find. A probe says that the other end of a link is up.
+func (c *core) checkReady(now time.Duration) {
+	if c.ready || !c.listing {
+		return
+	}
+	c.waitFor = slices.DeleteFunc(c.waitFor, func(id hub.ID) bool {
+		p := c.peers[id]
+		return p == nil || !p.member(now) || p.absent || p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
+	})
+	if len(c.waitFor) == 0 || now >= c.readyBy {
+		c.ready, c.waitFor = true, nil
+		c.do(ready{})
+	}
+}
+
+func (c *core) pumpAll() {
+	for _, id := range c.order {
+		c.pump(c.peers[id])
+	}
+}
+
+// pump tells a peer what it does not know.
+func (c *core) pump(p *peer) {
+	if p.in == nil || p.in.ending {
+		return
+	}
+	for _, m := range p.in.feed.pump(&c.interest) {
+		c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
+	}
+}
+
+func (c *core) say(p *peer, m *peerv1.ControlRequest) { c.do(request{p.id, p.out.epoch, m}) }
+
+func (c *core) reply(p *peer, m *peerv1.ControlResponse) { c.do(response{p.id, p.in.epoch, m}) }

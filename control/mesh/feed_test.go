@@ -1,0 +1,155 @@
+package mesh
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// spread returns hashes in all buckets.
+func spread(i int) Hash { return HashOf(KindGroup, "default", fmt.Sprint(i)) }
+
+// holdsAll compares a table with what it must hold.
+func holdsAll(n *interest, f *filter) error {
+	all, _, _ := n.page(0, n.len+1)
+	if f.table.len != len(all) {
+		return fmt.Errorf("the table has %d hashes, want %d", f.table.len, len(all))
+	}
+	for _, h := range all {
+		if !f.table.has(h) {
+			return fmt.Errorf("the table lacks %x", h)
+		}
+	}
+	return nil
+}
+
+// TestAPeerThatIsFarBehindGetsANewSnapshot: what it had is forgotten, and while the snapshot lasts it can't filter, though
+// its lease runs.
+func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
+	var n interest
+	var f filter
+	feed := newFeed(&n)
+	apply := func(all []*peerv1.Interest) {
+		t.Helper()
+		for _, m := range all {
+			if err := f.learn(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range 100 {
+		n.add(spread(i))
+	}
+	apply(feed.pump(&n))
+	feed.confirm(feed.sequence)
+	now := time.Second
+	p := f.probing(now)
+	if err := f.answered(now, &peerv1.ProbeAnswer{Number: p.GetNumber(), InterestVersion: n.version}); err != nil {
+		t.Fatal(err)
+	}
+	if !f.holds(now) || holdsAll(&n, &f) != nil {
+		t.Fatalf("no lease, or %v", holdsAll(&n, &f))
+	}
+
+	for i := range 100 {
+		n.remove(now, spread(i))
+	}
+	n.fade(now + 2*lingerTime)
+	for i := range 3 * logLimit {
+		n.add(spread(1000 + i))
+	}
+	if _, ok := n.news(feed.version, 1); ok || len(n.log) > 2*logLimit {
+		t.Fatalf("the log has %d changes", len(n.log))
+	}
+	news := feed.pump(&n)
+	if len(news) != feedWindow || !news[0].GetSnapshotStart() {
+		t.Fatalf("%d messages, the first starts a snapshot: %t", len(news), news[0].GetSnapshotStart())
+	}
+	apply(news[:1])
+	if f.holds(now) {
+		t.Error("filters by half a snapshot")
+	}
+	apply(news[1:])
+	for len(news) > 0 {
+		feed.confirm(feed.sequence)
+		news = feed.pump(&n)
+		apply(news)
+	}
+	if err := holdsAll(&n, &f); err != nil || !f.holds(now) {
+		t.Errorf("at the end: lease %t, %v", f.holds(now), err)
+	}
+}
+
+// TestATableIsWhatItsHubHas: hashes come and go, while a snapshot is on its way too; messages and confirmations take their
+// time. When all is told the table is right, and at any time what was confirmed is in it.
+func TestATableIsWhatItsHubHas(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var n interest
+		var f filter
+		held := map[Hash]int{}
+		for i := range rapid.SampledFrom([]int{0, 10, 30_000}).Draw(rt, "before") {
+			n.add(spread(i))
+			held[spread(i)]++
+		}
+		feed := newFeed(&n)
+		var now time.Duration
+		var wire []*peerv1.Interest
+		hash := func() Hash { return spread(rapid.IntRange(0, 30).Draw(rt, "hash")) }
+		deliver := func() {
+			m := wire[0]
+			wire = wire[1:]
+			if len(m.GetAdded())+len(m.GetRemoved()) > maxHashes || m.GetSequence() <= f.sequence {
+				rt.Fatalf("message %d with %d hashes", m.GetSequence(), len(m.GetAdded())+len(m.GetRemoved()))
+			}
+			if err := f.learn(m); err != nil {
+				rt.Fatal(err)
+			}
+			if version, ok := feed.confirm(m.GetSequence()); !ok || version != f.version {
+				rt.Fatalf("confirmed version %d, has %d", version, f.version)
+			}
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"add": func(*rapid.T) {
+				h := hash()
+				n.add(h)
+				held[h]++
+			},
+			"remove": func(*rapid.T) {
+				if h := hash(); n.remove(now, h) != (held[h] > 0) {
+					rt.Fatalf("remove of %d", held[h])
+				} else if held[h] > 0 {
+					held[h]--
+				}
+			},
+			"time": func(*rapid.T) {
+				now += time.Duration(rapid.Int64Range(0, int64(2*lingerTime)).Draw(rt, "time"))
+				n.fade(now)
+			},
+			"pump": func(*rapid.T) { wire = append(wire, feed.pump(&n)...) },
+			"deliver": func(*rapid.T) {
+				if len(wire) > 0 {
+					deliver()
+				}
+			},
+			"": func(*rapid.T) {
+				for h, count := range held {
+					if e := (*n.bucket(h))[h]; count > 0 && int(e.references) != count {
+						rt.Fatalf("%d references, want %d", e.references, count)
+					} else if count > 0 && f.complete && f.version >= e.version && !f.table.has(h) {
+						rt.Fatalf("%x is confirmed and not in the table", h)
+					}
+				}
+			},
+		})
+		for wire = append(wire, feed.pump(&n)...); len(wire) > 0; wire = append(wire, feed.pump(&n)...) {
+			deliver()
+		}
+		if err := holdsAll(&n, &f); err != nil || !f.complete || f.version != n.version {
+			rt.Fatalf("complete %t, version %d of %d: %v", f.complete, f.version, n.version, err)
+		}
+	})
+}

@@ -1,0 +1,147 @@
+package mesh
+
+import (
+	"hash/maphash"
+	"math/bits"
+)
+
+const (
+	// keysetParts bounds the pause when a set grows: a part of a set of a million has 16,000 keys.
+	keysetParts = 64
+	// A part is filled to fullNum/fullDen, then grows by a quarter: so it is never less than 7/10 full, and
+	// a key costs 8 / 0.7 = 11.4 bytes at most. The budget is 16 (DESIGN §6); a Go map takes up to 20.
+	fullNum, fullDen = 7, 8
+	// partMin is the least number of slots of a part that is not empty.
+	partMin = 8
+)
+
+// keysetSeed keeps those who choose names from choosing where they lie.
+var keysetSeed = maphash.MakeSeed()
+
+// keyset is a set of hashes in little memory: what one peer has. Its zero value is empty.
+type keyset struct {
+	parts   [keysetParts]keysetPart
+	hasZero bool // 0 marks a free slot
+	len     int
+}
+
+// keysetPart is a hash table with linear probing.
+type keysetPart struct {
+	slots []Hash
+	used  int
+}
+
+// place returns the part of a hash and its position there as a fraction of 2^64.
+func (s *keyset) place(h Hash) (*keysetPart, uint64) {
+	x := maphash.Comparable(keysetSeed, h)
+	return &s.parts[x%keysetParts], x
+}
+
+func (s *keyset) has(h Hash) bool {
+	if h == 0 {
+		return s.hasZero
+	}
+	p, x := s.place(h)
+	_, found := p.find(h, x)
+	return found
+}
+
+func (s *keyset) add(h Hash) {
+	if h == 0 {
+		if !s.hasZero {
+			s.hasZero = true
+			s.len++
+		}
+		return
+	}
+	p, x := s.place(h)
+	i, found := p.find(h, x)
+	if found {
+		return
+	}
+	if (p.used+1)*fullDen > len(p.slots)*fullNum {
+		p.grow(s)
+		i, _ = p.find(h, x)
+	}
+	p.slots[i] = h
+	p.used++
+	s.len++
+}
+
+func (s *keyset) remove(h Hash) {
+	if h == 0 {
+		if s.hasZero {
+			s.hasZero = false
+			s.len--
+		}
+		return
+	}
+	p, x := s.place(h)
+	if i, found := p.find(h, x); found {
+		p.free(s, i)
+		p.used--
+		s.len--
+	}
+}
+
+// bytes is what the set's keys take.
+func (s *keyset) bytes() int {
+	n := 0
+	for i := range s.parts {
+		n += 8 * cap(s.parts[i].slots)
+	}
+	return n
+}
+
+// home is where a hash would like to lie.
+func (p *keysetPart) home(x uint64) int {
+	hi, _ := bits.Mul64(x, uint64(len(p.slots)))
+	return int(hi)
+}
+
+// find returns the slot of h, or the free slot where it belongs.
+func (p *keysetPart) find(h Hash, x uint64) (slot int, found bool) {
+	if len(p.slots) == 0 {
+		return 0, false
+	}
+	for i := p.home(x); ; i++ {
+		if i == len(p.slots) {
+			i = 0
+		}
+		switch p.slots[i] {
+		case h:
+			return i, true
+		case 0:
+			return i, false
+		}
+	}
+}
+
+func (p *keysetPart) grow(s *keyset) {
+	old := p.slots
+	p.slots = make([]Hash, max(partMin, len(old)+len(old)/4))
+	for _, h := range old {
+		if h != 0 {
+			_, x := s.place(h)
+			i, _ := p.find(h, x)
+			p.slots[i] = h
+		}
+	}
+}
+
+// free empties slot i and closes the gap: a search for what lies behind it must not end there.
+func (p *keysetPart) free(s *keyset, i int) {
+	n := len(p.slots)
+	for j := i; ; {
+		j = (j + 1) % n
+		h := p.slots[j]
+		if h == 0 {
+			break
+		}
+		_, x := s.place(h)
+		if (j-p.home(x)+n)%n >= (j-i+n)%n { // its home is not behind the gap
+			p.slots[i], i = h, j
+		}
+	}
+	p.slots[i] = 0
+}

@@ -1,0 +1,204 @@
+package mesh
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+func helloOf(id, expected string, epoch uint64) *peerv1.Hello {
+	return &peerv1.Hello{
+		Self: &peerv1.Identity{Cluster: "c", Hub: id}, Expected: &peerv1.Identity{Cluster: "c", Hub: expected}, Epoch: epoch,
+		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Address: id + ":1", Lanes: 1,
+	}
+}
+
+// pairOf returns hub A's core with a link each way to B, both of epoch 1, at time 0.
+func pairOf(t testing.TB) *core {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	c.list(0, []listed{{"B", "b:1"}})
+	c.linked(0, "B", 1, helloOf("B", "A", 1))
+	c.greeted(0, helloOf("B", "A", 1))
+	if !c.admits("B", 1) || c.linkedTo("B", 1) == nil {
+		t.Fatal("no links")
+	}
+	return c
+}
+
+func TestAHelloIsAcceptedFromTheRightHubOnly(t *testing.T) {
+	const none = peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED
+	for name, tc := range map[string]struct {
+		change func(h *peerv1.Hello)
+		want   peerv1.RefusalReason
+	}{
+		"good":            {func(*peerv1.Hello) {}, none},
+		"newer, overlaps": {func(h *peerv1.Hello) { h.ProtocolMax = 9 }, none},
+		"of another cluster": {
+			func(h *peerv1.Hello) { h.Self.Cluster = "d" },
+			peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER,
+		},
+		"for another cluster": {
+			func(h *peerv1.Hello) { h.Expected.Cluster = "d" },
+			peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER,
+		},
+		"for another hub": {
+			func(h *peerv1.Hello) { h.Expected.Hub = "C" },
+			peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB,
+		},
+		"from itself": {
+			func(h *peerv1.Hello) { h.Self.Hub = "A" },
+			peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB,
+		},
+		"too new": {
+			func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = protocolMax+1, protocolMax+2 },
+			peerv1.RefusalReason_REFUSAL_REASON_NO_COMMON_VERSION,
+		},
+		"without version": {
+			func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 0, 0 },
+			peerv1.RefusalReason_REFUSAL_REASON_NO_COMMON_VERSION,
+		},
+		"without epoch": {
+			func(h *peerv1.Hello) { h.Epoch = 0 },
+			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION,
+		},
+		"without address": {
+			func(h *peerv1.Hello) { h.Address = "" },
+			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION,
+		},
+		"without id": {
+			func(h *peerv1.Hello) { h.Self.Hub = "" },
+			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+			h := helloOf("B", "A", 1)
+			tc.change(h)
+			got := c.greeted(0, h)
+			if r, refused := got[0].(refuse); refused != (tc.want != none) || refused && r.reason != tc.want {
+				t.Errorf("%v, want %v", got, tc.want)
+			}
+			if tc.want != none && len(c.peers) != 0 {
+				t.Error("a hub that was refused is known")
+			}
+		})
+	}
+}
+
+// TestTheDiallerLooksWhoAnswers: an answer that is not of the hub and the dial that are meant ends the dial.
+func TestTheDiallerLooksWhoAnswers(t *testing.T) {
+	for name, change := range map[string]func(h *peerv1.Hello){
+		"another hub":     func(h *peerv1.Hello) { h.Self.Hub = "C" },
+		"another cluster": func(h *peerv1.Hello) { h.Self.Cluster = "d" },
+		"another dial":    func(h *peerv1.Hello) { h.Epoch = 7 },
+		"for another hub": func(h *peerv1.Hello) { h.Expected.Hub = "C" },
+		"another version": func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 8, 9 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+			c.list(0, []listed{{"B", "b:1"}})
+			h := helloOf("B", "A", 1)
+			change(h)
+			got := c.linked(0, "B", 1, h)
+			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errImpostor) || c.linkedTo("B", 1) != nil {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// TestABrokenRuleEndsTheLink: nothing that a peer says may do more than that.
+func TestABrokenRuleEndsTheLink(t *testing.T) {
+	interest := func(m *peerv1.Interest) *peerv1.ControlResponse {
+		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}}
+	}
+	for name, m := range map[string]*peerv1.ControlResponse{
+		"nothing":            {},
+		"second hello":       {Body: &peerv1.ControlResponse_Hello{Hello: helloOf("B", "A", 1)}},
+		"answer to nothing":  {Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{Number: 99}}},
+		"answer to probe 0":  {Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{}}},
+		"gap":                interest(&peerv1.Interest{Sequence: 2, SnapshotStart: true}),
+		"no snapshot":        interest(&peerv1.Interest{Sequence: 1}),
+		"more than its most": interest(&peerv1.Interest{Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1)}),
+	} {
+		t.Run("response: "+name, func(t *testing.T) {
+			c := pairOf(t)
+			got := c.responded(0, "B", 1, m)
+			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errViolation) || c.linkedTo("B", 1) != nil {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+	t.Run("response: falling version", func(t *testing.T) {
+		c := pairOf(t)
+		c.responded(0, "B", 1, interest(&peerv1.Interest{Sequence: 1, SnapshotStart: true, Version: 5}))
+		c.responded(0, "B", 1, interest(&peerv1.Interest{Sequence: 2, Version: 4}))
+		if c.linkedTo("B", 1) != nil {
+			t.Error("goes on")
+		}
+	})
+	for name, m := range map[string]*peerv1.ControlRequest{
+		"nothing":      {},
+		"second hello": {Body: &peerv1.ControlRequest_Hello{Hello: helloOf("B", "A", 1)}},
+		"probe gap":    {Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 2}}},
+		"confirms what was not sent": {Body: &peerv1.ControlRequest_InterestConfirmation{
+			InterestConfirmation: &peerv1.InterestConfirmation{Sequence: 9},
+		}},
+	} {
+		t.Run("request: "+name, func(t *testing.T) {
+			c := pairOf(t)
+			got := c.requested(0, "B", 1, m)
+			if e, ok := got[0].(fence); !ok || !errors.Is(e.cause, errViolation) || c.admits("B", 1) {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// FuzzPeers feeds the core what a peer could say.
+func FuzzPeers(f *testing.F) {
+	for _, m := range []proto.Message{
+		helloOf("B", "A", 2),
+		&peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 1}}},
+		&peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{Number: 1}}},
+		&peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{
+			Interest: &peerv1.Interest{Sequence: 1, SnapshotStart: true, SnapshotEnd: true, Added: []uint64{0, 1}, Removed: []uint64{1}},
+		}},
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := pairOf(t)
+		now := time.Millisecond
+		var hello peerv1.Hello
+		var in peerv1.ControlRequest
+		var out peerv1.ControlResponse
+		if proto.Unmarshal(b, &in) == nil {
+			c.requested(now, "B", 1, &in)
+			c.requested(now, "B", 1, &in)
+		}
+		if proto.Unmarshal(b, &out) == nil {
+			c.responded(now, "B", 1, &out)
+			c.responded(now, "B", 1, &out)
+		}
+		if proto.Unmarshal(b, &hello) == nil {
+			c.greeted(now, &hello)
+			c.linked(now, hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch(), &hello)
+		}
+		c.tick(now)
+		c.route(now, Query{Hashes: []Hash{1}})
+		if next := c.next(); next <= now {
+			t.Errorf("spins: next is %v at %v", next, now)
+		}
+	})
+}

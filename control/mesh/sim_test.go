@@ -1,0 +1,631 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// sim is a cluster without network and clock: real cores, wires between them that are queues, an etcd that is a map. It
+// knows the truth about who has joined what.
+type sim struct {
+	now   time.Duration
+	bits  int
+	delay func() time.Duration // of one packet; packets of one stream stay in order
+	fail  func(format string, args ...any)
+	trace func(format string, args ...any)
+
+	nodes []*node
+	keys  map[hub.ID]string // etcd: hub → address
+	deaf  bool              // etcd is away
+	hosts map[string]*node  // who listens at an address
+	wires []*wire
+	holes map[[2]*node]bool // nothing passes from the first to the second
+	holds map[hold]bool
+	words map[uint64]string // what a hash means
+}
+
+// node is one hub process.
+type node struct {
+	sim    *sim
+	id     hub.ID
+	core   *core
+	dead   bool
+	paused bool
+	deaf   bool // cut off from etcd
+	ready  bool
+
+	listedAt time.Duration // first list; -1: none yet
+	waited   time.Duration // how long it took to become ready
+	heardOf  map[hub.ID]bool
+	up       map[*node]time.Duration // when there was a link last, in either direction
+	strange  map[*node]bool          // could not be known when this one became ready
+
+	calls   map[uint64]*joining
+	last    uint64
+	members map[string]int // joined, told so, and not left: what sends must reach
+	present map[string]int // joined, told so or not: what a send that arrives finds
+	local   stream         // what goes on inside
+}
+
+// GoString keeps rapid's output readable.
+func (n *node) GoString() string { return string(n.id) }
+
+// joining is a join that has not returned.
+type joining struct {
+	key     string
+	begun   time.Duration
+	allowed time.Duration // must have returned by then
+}
+
+// wire is one link: a Control and a Data stream, dialled by from. What is on its way when an end closes still arrives: a
+// shell may have read it just before.
+type wire struct {
+	from, to             *node
+	named                hub.ID // whom it was dialled as
+	epoch                uint64
+	fromOpen, toOpen     bool
+	accepted             bool
+	there, back, forward stream
+}
+
+// stream is one direction of a wire.
+type stream struct {
+	from, to *node
+	packets  []packet
+	held     []packet
+}
+
+type packet struct {
+	at time.Duration
+	do func()
+	is string
+}
+
+func newSim(bits int) *sim {
+	return &sim{
+		bits: bits, delay: func() time.Duration { return time.Millisecond },
+		keys: map[hub.ID]string{}, hosts: map[string]*node{}, holes: map[[2]*node]bool{}, holds: map[hold]bool{}, words: map[uint64]string{},
+	}
+}
+
+// start begins a hub: it registers, then lists.
+func (s *sim) start(id hub.ID, address string) *node {
+	us := &peerv1.Hello{
+		Self: &peerv1.Identity{Cluster: "c", Hub: string(id)}, ProtocolMin: protocolMin, ProtocolMax: protocolMax,
+		Name: "hub-" + string(id), Address: address, Lanes: 1,
+	}
+	n := &node{
+		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1, heardOf: map[hub.ID]bool{},
+		up: map[*node]time.Duration{}, strange: map[*node]bool{}, calls: map[uint64]*joining{}, members: map[string]int{}, present: map[string]int{},
+	}
+	n.local = stream{from: n, to: n}
+	s.nodes = append(s.nodes, n)
+	s.hosts[address] = n
+	if !s.deaf {
+		s.keys[id] = address
+	}
+	s.list()
+	return n
+}
+
+// list tells every hub what etcd has.
+func (s *sim) list() {
+	if s.deaf {
+		return
+	}
+	var all []listed
+	for _, id := range slices.Sorted(maps.Keys(s.keys)) {
+		all = append(all, listed{id, s.keys[id]})
+	}
+	for _, n := range s.nodes {
+		if n.dead || n.paused || n.deaf {
+			continue
+		}
+		if n.listedAt < 0 {
+			n.listedAt = s.now
+		}
+		clear(n.heardOf)
+		for _, l := range all {
+			n.heardOf[l.hub] = true
+		}
+		n.apply(n.core.list(s.now, all))
+	}
+}
+
+// kill ends a process without a word. Its sockets close; its key stays until somebody removes it.
+func (n *node) kill() {
+	n.dead = true
+	for _, w := range n.sim.wires {
+		if w.from == n || w.to == n {
+			w.end(n, true)
+		}
+	}
+}
+
+// key makes the hash of "u:ann", "g:lobby", "n:".
+func (s *sim) key(word string) []Hash {
+	kind, name, _ := strings.Cut(word, ":")
+	h := HashOf(map[string]Kind{"u": KindUser, "g": KindGroup, "c": KindConnection, "n": KindNamespace}[kind], hub.DefaultNamespace, name)
+	masked := uint64(h & (^Hash(0) >> (64 - s.bits)))
+	if known := s.words[masked]; known == "" {
+		s.words[masked] = word
+	} else if !slices.Contains(strings.Split(known, "/"), word) {
+		s.words[masked] = known + "/" + word
+	}
+	return []Hash{h}
+}
+
+func (n *node) join(key string) {
+	n.last++
+	n.calls[n.last] = &joining{key, n.sim.now, n.sim.now + leaseTime}
+	n.present[key]++
+	hashes := n.sim.key(key)
+	number := n.last
+	for _, h := range hashes {
+		n.apply(n.core.add(n.sim.now, h))
+	}
+	n.apply(n.core.await(n.sim.now, number, hashes))
+}
+
+// leave is only for what was joined and told so.
+func (n *node) leave(key string) {
+	n.members[key]--
+	n.present[key]--
+	for _, h := range n.sim.key(key) {
+		if !n.core.remove(n.sim.now, h) {
+			n.sim.fail("%s: %s was not added", n.id, key)
+		}
+	}
+}
+
+// route routes one send and checks the promise: who had joined before it began is reached, or named.
+func (n *node) route(key string, born ...hub.ID) Route {
+	s := n.sim
+	r := n.core.route(s.now, Query{Hashes: s.key(key), Hubs: born})
+	for _, m := range s.nodes {
+		if m == n || m.dead || m.members[key] == 0 || slices.Contains(r.Unreachable, m.id) {
+			continue
+		}
+		reached := slices.ContainsFunc(r.To, func(d Destination) bool { return d.Hub == m.id })
+		if !reached && !n.excused(m) {
+			s.fail("%v: %s sends %s and misses %s", s.now, n.id, key, m.id)
+		}
+	}
+	return r
+}
+
+// send puts it on its way.
+func (n *node) send(key string, born ...hub.ID) Route {
+	s, r := n.sim, n.route(key, born...)
+	for _, d := range r.To {
+		w := s.wire(n, d.Hub, d.Epoch)
+		w.forward.put(s, "data", func() { w.to.receive(w, key) })
+	}
+	return r
+}
+
+// excused: a hub without a key, and without a link for long, is none that a send can know of.
+func (n *node) excused(m *node) bool {
+	last, met := n.up[m]
+	switch {
+	case n.heardOf[m.id]:
+		return false
+	case met:
+		return n.sim.now >= last+lostGrace
+	default: // cut off from each other when the later one came
+		return m.waited >= readyWait || n.waited >= readyWait || n.strange[m] || m.strange[n]
+	}
+}
+
+// look notes, when a hub becomes ready, of whom nobody could have told it: those without a key whom no hub knows that it has
+// met.
+func (n *node) look() {
+	for _, m := range n.sim.nodes {
+		n.strange[m] = !n.heardOf[m.id] && !slices.ContainsFunc(n.sim.nodes, func(o *node) bool {
+			_, met := n.up[o]
+			last, knows := o.up[m]
+			return met && knows && !o.dead && n.sim.now < last+lostGrace-linkTimeout
+		})
+	}
+}
+
+// receive gets data: of a link that another one has replaced it must not be taken.
+func (n *node) receive(w *wire, key string) {
+	admitted := n.core.admits(w.from.id, w.epoch)
+	for _, other := range n.sim.wires {
+		if admitted && other.from == w.from && other.to == n && other.accepted && other.epoch > w.epoch {
+			n.sim.fail("%s takes data of %s's link %d after link %d", n.id, w.from.id, w.epoch, other.epoch)
+		}
+	}
+	if admitted {
+		n.sim.trace("%s gets %s from %s/%d, has %d", n.id, key, w.from.id, w.epoch, n.present[key])
+	} else {
+		n.sim.trace("%s fences %s from %s/%d", n.id, key, w.from.id, w.epoch)
+	}
+}
+
+func (s *sim) wire(from *node, to hub.ID, epoch uint64) *wire {
+	for _, w := range slices.Backward(s.wires) {
+		if w.from == from && w.to.id == to && w.epoch == epoch {
+			return w
+		}
+	}
+	s.fail("no link %s/%d to %s", from.id, epoch, to)
+	return nil
+}
+
+func (s *sim) node(id hub.ID) *node {
+	for _, n := range slices.Backward(s.nodes) {
+		if n.id == id {
+			return n
+		}
+	}
+	s.fail("no hub %s", id)
+	return nil
+}
+
+// put sends a packet.
+func (x *stream) put(s *sim, is string, do func()) {
+	at := s.now + s.delay()
+	if n := len(x.packets); n > 0 {
+		at = max(at, x.packets[n-1].at)
+	}
+	if s.holds[hold{x.from.id, x.to.id, is}] {
+		x.held = append(x.held, packet{at, do, is})
+		return
+	}
+	x.packets = append(x.packets, packet{at, do, is})
+}
+
+func (x *stream) empty() bool { return len(x.packets)+len(x.held) == 0 }
+
+// hold names packets that do not go out for now.
+type hold struct {
+	from, to hub.ID
+	is       string
+}
+
+// release lets go the first of what was held, or all with 0, behind all else.
+func (s *sim) release(h hold, first int) {
+	if first == 0 {
+		delete(s.holds, h)
+	}
+	for _, w := range s.wires {
+		for _, x := range []*stream{&w.there, &w.back, &w.forward} {
+			x.release(s.now, h, first)
+		}
+	}
+	for _, n := range s.nodes {
+		n.local.release(s.now, h, first)
+	}
+}
+
+func (x *stream) release(now time.Duration, h hold, first int) {
+	if x.from == nil || x.from.id != h.from || x.to.id != h.to {
+		return
+	}
+	held := x.held
+	x.held = nil
+	for n, p := range held {
+		if p.is == h.is && (first == 0 || n < first) {
+			p.at = now
+			x.packets = append(x.packets, p)
+		} else {
+			x.held = append(x.held, p)
+		}
+	}
+}
+
+// end has one end of the wire notice that it is over; tell: the other end hears of it.
+func (w *wire) end(n *node, tell bool) {
+	open, other, stream := &w.fromOpen, &w.toOpen, &w.there
+	if n == w.to {
+		open, other, stream = other, open, &w.back
+	}
+	if !*open {
+		return
+	}
+	*open = false
+	if tell && *other {
+		far := stream.to
+		stream.put(n.sim, "end", func() { w.close(far) })
+	}
+}
+
+// close is end for an end that did not ask for it.
+func (w *wire) close(n *node) {
+	w.end(n, true)
+	w.tell(n)
+}
+
+// tell has n's core know that the wire is over.
+func (w *wire) tell(n *node) {
+	if n == w.from {
+		n.apply(n.core.lost(n.sim.now, w.named, w.epoch))
+		n.apply(n.core.dialFailed(n.sim.now, w.named, w.epoch, false))
+	} else {
+		n.apply(n.core.ended(n.sim.now, w.from.id, w.epoch))
+	}
+}
+
+func (n *node) apply(effects []effect) {
+	for _, e := range effects {
+		n.perform(e)
+	}
+	n.links()
+}
+
+// links notes with whom there is a link now.
+func (n *node) links() {
+	for _, m := range n.sim.nodes {
+		if p := n.core.peers[m.id]; p != nil && p.up() {
+			n.up[m] = n.sim.now
+		}
+	}
+}
+
+func (n *node) perform(e effect) {
+	s := n.sim
+	switch e := e.(type) {
+	case dial:
+		s.trace("%s dials %s/%d", n.id, e.hub, e.hello.GetEpoch())
+		n.dial(e)
+	case hangUp:
+		s.trace("%s hangs up %s/%d: %v", n.id, e.hub, e.epoch, e.cause)
+		for _, w := range s.wires {
+			if w.from == n && w.named == e.hub && w.epoch == e.epoch {
+				w.end(n, true)
+			}
+		}
+	case accept:
+		w := s.wire(s.node(e.hub), n.id, e.hello.GetEpoch())
+		for _, other := range s.wires {
+			if other != w && other.from == w.from && other.to == n && other.accepted && other.toOpen {
+				s.fail("%s accepts %s/%d before the loops of %d are over", n.id, e.hub, w.epoch, other.epoch)
+			}
+		}
+		w.accepted = true
+		s.trace("%s accepts %s/%d", n.id, e.hub, w.epoch)
+		w.back.put(s, "welcome", func() {
+			w.from.apply(w.from.core.linked(s.now, w.named, w.epoch, e.hello))
+		})
+	case refuse:
+		s.trace("%s refuses %s/%d: %s", n.id, e.hub, e.epoch, strings.TrimPrefix(e.reason.String(), "REFUSAL_REASON_"))
+		n.refuse(e)
+	case fence:
+		s.trace("%s fences link %s/%d: %v", n.id, e.hub, e.epoch, e.cause)
+		w := s.wire(s.node(e.hub), n.id, e.epoch)
+		n.local.put(s, "loops", func() { w.close(n) })
+	case suspected:
+		s.trace("%s suspects %s/%d", n.id, e.hub, e.epoch)
+	case request:
+		w := s.wire(n, e.hub, e.epoch)
+		w.there.put(s, s.say(n, w.to, e.message.GetBody()), func() {
+			w.to.apply(w.to.core.requested(s.now, n.id, w.epoch, e.message))
+		})
+	case response:
+		w := s.wire(s.node(e.hub), n.id, e.epoch)
+		w.back.put(s, s.say(n, w.from, e.message.GetBody()), func() {
+			w.from.apply(w.from.core.responded(s.now, n.id, w.epoch, e.message))
+		})
+	case inForce:
+		n.returned(e.call)
+	case gone:
+		s.trace("%s forgets %s", n.id, e.hub)
+	case ready:
+		n.ready, n.waited = true, s.now-n.listedAt
+		n.look()
+		s.trace("%s is ready", n.id)
+	}
+}
+
+func (n *node) returned(number uint64) {
+	s, j := n.sim, n.calls[number]
+	delete(n.calls, number)
+	n.members[j.key]++
+	s.trace("%s join %s returns after %v", n.id, j.key, s.now-j.begun)
+	if s.now > j.allowed {
+		s.fail("%s: join %s takes %v", n.id, j.key, s.now-j.begun)
+	}
+}
+
+func (n *node) dial(e dial) {
+	s := n.sim
+	to := s.hosts[e.address]
+	if to == nil || to.dead {
+		// The kernel of that machine refuses the connection.
+		w := &wire{from: n, to: n, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true}
+		w.back = stream{from: n, to: n}
+		s.wires = append(s.wires, w)
+		w.back.put(s, "refused", func() { n.apply(n.core.dialFailed(s.now, e.hub, w.epoch, true)) })
+		return
+	}
+	w := &wire{from: n, to: to, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true, toOpen: true}
+	w.there, w.back, w.forward = stream{from: n, to: to}, stream{from: to, to: n}, stream{from: n, to: to}
+	s.wires = append(s.wires, w)
+	w.there.put(s, "hello", func() {
+		if w.toOpen { // a stream ends after its hello, never before
+			to.apply(to.core.greeted(s.now, e.hello))
+		}
+	})
+}
+
+func (n *node) refuse(e refuse) {
+	s := n.sim
+	for _, w := range s.wires {
+		if w.from.id != e.hub || w.to != n || w.epoch != e.epoch || !w.toOpen || w.accepted {
+			continue
+		}
+		w.toOpen = false
+		absent := e.reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB || e.reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER
+		w.back.put(s, "refusal", func() {
+			w.fromOpen = false
+			w.from.apply(w.from.core.dialFailed(s.now, w.named, w.epoch, absent))
+		})
+	}
+}
+
+// say describes a message; probes and confirmations are too many to print.
+func (s *sim) say(from, to *node, body any) string {
+	switch m := body.(type) {
+	case *peerv1.ControlResponse_Interest:
+		text := fmt.Sprintf("%s tells %s", from.id, to.id)
+		if m.Interest.GetSnapshotStart() {
+			text += " all:"
+		}
+		if n := len(m.Interest.GetAdded()); n > 10 {
+			text += fmt.Sprintf(" +%d", n)
+		} else {
+			for _, h := range m.Interest.GetAdded() {
+				text += " +" + s.words[h]
+			}
+		}
+		for _, h := range m.Interest.GetRemoved() {
+			text += " -" + s.words[h]
+		}
+		s.trace("%s", text)
+		return "interest"
+	case *peerv1.ControlRequest_GoingAway, *peerv1.ControlResponse_GoingAway:
+		s.trace("%s goes away from %s", from.id, to.id)
+		return "going away"
+	case *peerv1.ControlRequest_Probe:
+		return "probe"
+	case *peerv1.ControlResponse_ProbeAnswer:
+		return "answer"
+	default:
+		return "confirmation"
+	}
+}
+
+// advance lets time pass.
+func (s *sim) advance(d time.Duration) {
+	until := s.now + d
+	for {
+		at, do := s.soonest()
+		if do == nil || at > until {
+			break
+		}
+		s.now = max(s.now, at)
+		do()
+	}
+	s.now = until
+	s.wires = slices.DeleteFunc(s.wires, func(w *wire) bool {
+		return !w.fromOpen && !w.toOpen && w.there.empty() && w.back.empty() && w.forward.empty()
+	})
+}
+
+// soonest finds what happens next.
+func (s *sim) soonest() (at time.Duration, do func()) {
+	at = never
+	look := func(x *stream) {
+		if len(x.packets) == 0 || x.packets[0].at >= at || s.holes[[2]*node{x.from, x.to}] || x.to.paused {
+			return
+		}
+		at, do = x.packets[0].at, func() {
+			p := x.packets[0]
+			x.packets = x.packets[1:]
+			if !x.to.dead {
+				p.do()
+			}
+		}
+	}
+	for _, w := range s.wires {
+		look(&w.there)
+		look(&w.back)
+		look(&w.forward)
+	}
+	for _, n := range s.nodes {
+		look(&n.local)
+		if next := n.core.next(); !n.dead && !n.paused && next < at {
+			at, do = next, func() {
+				n.apply(n.core.tick(s.now))
+				if again := n.core.next(); again <= s.now {
+					s.fail("%v: %s spins", s.now, n.id)
+				}
+			}
+		}
+	}
+	return at, do
+}
+
+// check holds what must be true at any time: a table that is up to date is what its hub has.
+func (s *sim) check() {
+	for _, n := range s.nodes {
+		for _, m := range s.nodes {
+			p := n.core.peers[m.id]
+			if n.dead || m.dead || p == nil || p.out == nil || !p.out.filter.complete {
+				continue
+			}
+			f, has := &p.out.filter, &m.core.interest
+			if f.version != has.version {
+				continue
+			}
+			all, _, _ := has.page(0, has.len+1)
+			if f.table.len != len(all) || has.len != len(all) {
+				s.fail("%s knows %d hashes of %s, which has %d", n.id, f.table.len, m.id, len(all))
+			}
+			for _, h := range all {
+				if !f.table.has(h) {
+					s.fail("%s does not know %x of %s", n.id, h, m.id)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(s.nodes, func(a, b *node) int { return cmp.Compare(a.id, b.id) })
+}
+
+func (n *node) pause() { n.paused = true }
+
+// resume: what was due is done now, and what was to be in time by now could not be.
+func (n *node) resume() {
+	n.paused = false
+	for _, j := range n.calls {
+		j.allowed = max(j.allowed, n.sim.now)
+	}
+	n.sim.list()
+}
+
+// register puts back the keys of the hubs that live: each renews its lease.
+func (s *sim) register() {
+	for _, n := range s.nodes {
+		if !n.dead && !n.deaf {
+			s.keys[n.id] = n.core.us.GetAddress()
+		}
+	}
+	s.list()
+}
+
+// sever ends the links between two hubs; both notice.
+func (s *sim) sever(a, b *node) {
+	s.reset(a, b)
+	s.reset(b, a)
+}
+
+// reset ends the links between two hubs for a only.
+func (s *sim) reset(a, b *node) {
+	for _, w := range slices.Clone(s.wires) {
+		if (w.from == a || w.to == a) && (w.from == b || w.to == b) && a != b {
+			w.drop(a)
+		}
+	}
+}
+
+// drop is close without a word to the other end.
+func (w *wire) drop(n *node) {
+	open := &w.fromOpen
+	if n == w.to {
+		open = &w.toOpen
+	}
+	if *open {
+		*open = false
+		w.tell(n)
+	}
+}
