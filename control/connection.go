@@ -15,12 +15,12 @@ const closeNormal = 1000
 
 // connections is who knows the connections and can end them.
 type connections interface {
-	Connection(namespace, id string) (hub.Info, error)
-	Connections(namespace string, t *hub.Target, after hub.Cursor, limit int) ([]hub.Info, hub.Cursor, error)
-	CloseConnections(ctx context.Context, namespace string, t *hub.Target, how hub.Close, max int) (hub.Closed, error)
+	Connection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.Connection, error)
+	Connections(ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor) (*controlv1.ListConnectionsResponse, hub.Cursor, error)
+	Close(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error)
 }
 
-var _ connections = (*hub.Hub)(nil)
+var _ connections = (*router)(nil)
 
 type connectionService struct {
 	controlv1.UnimplementedConnectionServiceServer
@@ -28,16 +28,16 @@ type connectionService struct {
 }
 
 // GetConnection implements the RPC.
-func (s *connectionService) GetConnection(_ context.Context, req *controlv1.GetConnectionRequest) (*controlv1.GetConnectionResponse, error) {
-	info, err := s.connections.Connection(namespace(req), req.GetConnection())
+func (s *connectionService) GetConnection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.GetConnectionResponse, error) {
+	connection, err := s.connections.Connection(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.GetConnectionResponse{Connection: newConnection(&info)}, nil
+	return &controlv1.GetConnectionResponse{Connection: connection}, nil
 }
 
 // ListConnections implements the RPC.
-func (s *connectionService) ListConnections(_ context.Context, req *controlv1.ListConnectionsRequest) (*controlv1.ListConnectionsResponse, error) {
+func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.ListConnectionsRequest) (*controlv1.ListConnectionsResponse, error) {
 	request, err := newFingerprint(controlv1.ConnectionService_ListConnections_FullMethodName, namespace(req), req.GetTarget())
 	if err != nil {
 		return nil, err
@@ -46,18 +46,11 @@ func (s *connectionService) ListConnections(_ context.Context, req *controlv1.Li
 	if err != nil {
 		return nil, err
 	}
-	target := newTarget(req.GetTarget())
-	infos, next, err := s.connections.Connections(namespace(req), &target, after, pageSize(req.GetPageSize()))
+	response, next, err := s.connections.Connections(ctx, req, after)
 	if err != nil {
 		return nil, err
 	}
-	response := &controlv1.ListConnectionsResponse{
-		Connections:   make([]*controlv1.Connection, len(infos)),
-		NextPageToken: pageToken(request, next),
-	}
-	for i := range infos {
-		response.Connections[i] = newConnection(&infos[i])
-	}
+	response.NextPageToken = pageToken(request, next)
 	return response, nil
 }
 
@@ -66,16 +59,20 @@ func (s *connectionService) CloseConnections(ctx context.Context, req *controlv1
 	if req.GetTarget().GetEveryone() && req.GetMaxMatched() == 0 {
 		return nil, &fieldError{errInvalidField, "max_matched", "must be above 0 when the target has everyone"}
 	}
+	return s.connections.Close(ctx, req)
+}
+
+// newClose translates what the clients are told.
+func newClose(req *controlv1.CloseConnectionsRequest) hub.Close {
 	how := hub.Close{Cause: hub.CauseBackend, Code: closeNormal, Reason: req.GetReason()}
 	if req.GetCode() != 0 {
 		how.Code = uint16(req.GetCode()) // the proto's rule: at most 4999
 	}
-	target := newTarget(req.GetTarget())
-	closed, err := s.connections.CloseConnections(ctx, namespace(req), &target, how, int(req.GetMaxMatched()))
-	if err != nil {
-		return nil, err
-	}
-	return &controlv1.CloseConnectionsResponse{Matched: count(closed.Matched), Closed: count(closed.Closed)}, nil
+	return how
+}
+
+func newClosed(closed hub.Closed) *controlv1.CloseConnectionsResponse {
+	return &controlv1.CloseConnectionsResponse{Matched: count(closed.Matched), Closed: count(closed.Closed)}
 }
 
 // newConnection translates a connection.

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -56,36 +57,40 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 
 // begin brings the message of a request that has passed the rules of its proto on its way.
 func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest) (sending, error) {
-	o, err := newOutgoing(ctx, req)
-	if err != nil {
+	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
+		return nil, err
+	}
+	from := origin{caller: caller(ctx).Name, traceParent: traceParent(ctx), began: time.Now()}
+	if deadline, ok := ctx.Deadline(); ok {
+		from.deadline = deadline
+	}
+	o := newOutgoing(req, from)
+	if err := identifyRequest(o.send, req); err != nil {
 		return nil, err
 	}
 	return d.sender.Send(ctx, o)
 }
 
-// newOutgoing translates a request.
-func newOutgoing(ctx context.Context, req *controlv1.SendRequest) (*outgoing, error) {
-	if err := checkConflation(req); err != nil {
-		return nil, err
-	}
-	message, err := newMessage(ctx, namespace(req), req.GetMessage())
-	if err != nil {
-		return nil, err
-	}
+// origin is where a send comes from: a backend's call, at this hub or at another one.
+type origin struct {
+	caller, traceParent string
+	began               time.Time // when the hub that was called accepted it
+	deadline            time.Time // of the call; zero: none
+}
+
+// newOutgoing translates a request that was checked.
+func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
 	s := &hub.Send{
-		Message:       message,
+		Message:       newMessage(namespace(req), req.GetMessage(), from),
 		Target:        newTarget(req.GetTarget()),
 		Wait:          waits[req.GetWait()],
 		Policy:        policies[req.GetOverflowPolicy()],
 		ConflationKey: req.GetConflationKey(),
 		Detail:        req.GetDetail() == controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS,
-		Caller:        caller(ctx).Name,
+		RequestID:     req.GetRequestId(),
+		Caller:        from.caller,
 	}
-	if err := identifyRequest(s, req); err != nil {
-		return nil, err
-	}
-	now := time.Now()
-	return &outgoing{send: s, request: req, began: now, until: now.Add(waitTimeout(ctx, req.GetWaitTimeout()))}, nil
+	return &outgoing{send: s, request: req, began: from.began, until: from.began.Add(waitTimeout(from, req.GetWaitTimeout()))}
 }
 
 var waits = map[controlv1.Wait]hub.Wait{
@@ -122,10 +127,9 @@ func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	if req.GetRequestId() == "" {
 		return nil
 	}
-	s.RequestID = req.GetRequestId()
-	wait, timeout, all := req.GetWait(), req.GetWaitTimeout(), req.GetRequireAllHubs()
+	id, wait, timeout, all := req.GetRequestId(), req.GetWait(), req.GetWaitTimeout(), req.GetRequireAllHubs()
 	req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = "", controlv1.Wait_WAIT_UNSPECIFIED, nil, false
-	defer func() { req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = s.RequestID, wait, timeout, all }()
+	defer func() { req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = id, wait, timeout, all }()
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
 	if err != nil {
 		return err
@@ -136,45 +140,14 @@ func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 
 // waitTimeout is how long a send may wait: as asked, and a tenth short of the call's deadline, so that the
 // receipt reaches the caller in time.
-func waitTimeout(ctx context.Context, asked *durationpb.Duration) time.Duration {
+func waitTimeout(from origin, asked *durationpb.Duration) time.Duration {
 	timeout := defaultWait
 	if asked != nil {
 		timeout = asked.AsDuration()
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		left := time.Until(deadline)
+	if !from.deadline.IsZero() {
+		left := from.deadline.Sub(from.began)
 		timeout = min(timeout, left-left/10)
 	}
 	return max(timeout, 0)
-}
-
-// localSender delivers at this hub.
-type localSender struct{ hub *hub.Hub }
-
-var _ sender = localSender{}
-
-// Send implements sender.
-func (l localSender) Send(ctx context.Context, o *outgoing) (sending, error) {
-	delivery, err := l.hub.Deliver(ctx, o.send)
-	if err != nil {
-		return nil, err
-	}
-	return &localSending{delivery, o}, nil
-}
-
-type localSending struct {
-	delivery *hub.Delivery
-	outgoing *outgoing
-}
-
-// Receipt implements sending. hub.Deliver returned when the message was queued everywhere, so only the waits
-// beyond that need a timer.
-func (l *localSending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
-	if l.outgoing.send.Wait > hub.WaitQueued {
-		ctx, cancel := context.WithDeadline(ctx, l.outgoing.until)
-		defer cancel()
-		l.delivery.Wait(ctx)
-	}
-	r := l.delivery.Receipt()
-	return newReceipt(&r), nil
 }

@@ -9,19 +9,19 @@ import (
 
 // membership changes who is in which group.
 type membership interface {
-	Join(ctx context.Context, namespace string, t *hub.Target, groups []string) (hub.Joined, error)
-	Leave(ctx context.Context, namespace string, t *hub.Target, groups []string, all bool) (hub.Left, error)
+	Join(ctx context.Context, req *controlv1.AddToGroupsRequest) (*controlv1.AddToGroupsResponse, error)
+	Leave(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*controlv1.RemoveFromGroupsResponse, error)
 }
 
 // groups is who knows the groups.
 type groups interface {
-	Group(namespace, name string) (hub.GroupInfo, error)
-	Groups(namespace string, after hub.Cursor, limit int) ([]hub.GroupInfo, hub.Cursor, error)
+	Group(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error)
+	Groups(ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor) (*controlv1.ListGroupsResponse, hub.Cursor, error)
 }
 
 var (
-	_ membership = (*hub.Hub)(nil)
-	_ groups     = (*hub.Hub)(nil)
+	_ membership = (*router)(nil)
+	_ groups     = (*router)(nil)
 )
 
 type groupService struct {
@@ -32,18 +32,7 @@ type groupService struct {
 
 // AddToGroups implements the RPC.
 func (s *groupService) AddToGroups(ctx context.Context, req *controlv1.AddToGroupsRequest) (*controlv1.AddToGroupsResponse, error) {
-	target := newTarget(req.GetTarget())
-	joined, err := s.membership.Join(ctx, namespace(req), &target, req.GetGroups())
-	if err != nil {
-		return nil, err
-	}
-	return &controlv1.AddToGroupsResponse{
-		Matched: count(joined.Matched),
-		Added:   count(joined.Added),
-		Already: count(joined.Already),
-		Refused: count(joined.Refused),
-		Closed:  count(joined.Closed),
-	}, nil
+	return s.membership.Join(ctx, req)
 }
 
 // RemoveFromGroups implements the RPC.
@@ -54,16 +43,11 @@ func (s *groupService) RemoveFromGroups(ctx context.Context, req *controlv1.Remo
 	case !req.GetAllGroups() && len(req.GetGroups()) == 0:
 		return nil, &fieldError{errInvalidField, "groups", "must not be empty unless all_groups is set"}
 	}
-	target := newTarget(req.GetTarget())
-	left, err := s.membership.Leave(ctx, namespace(req), &target, req.GetGroups(), req.GetAllGroups())
-	if err != nil {
-		return nil, err
-	}
-	return &controlv1.RemoveFromGroupsResponse{Matched: count(left.Matched), Removed: count(left.Removed)}, nil
+	return s.membership.Leave(ctx, req)
 }
 
 // ListGroups implements the RPC.
-func (s *groupService) ListGroups(_ context.Context, req *controlv1.ListGroupsRequest) (*controlv1.ListGroupsResponse, error) {
+func (s *groupService) ListGroups(ctx context.Context, req *controlv1.ListGroupsRequest) (*controlv1.ListGroupsResponse, error) {
 	request, err := newFingerprint(controlv1.GroupService_ListGroups_FullMethodName, namespace(req), nil)
 	if err != nil {
 		return nil, err
@@ -72,27 +56,31 @@ func (s *groupService) ListGroups(_ context.Context, req *controlv1.ListGroupsRe
 	if err != nil {
 		return nil, err
 	}
-	infos, next, err := s.groups.Groups(namespace(req), after, pageSize(req.GetPageSize()))
+	response, next, err := s.groups.Groups(ctx, req, after)
 	if err != nil {
 		return nil, err
 	}
-	response := &controlv1.ListGroupsResponse{
-		Groups:        make([]*controlv1.Group, len(infos)),
-		NextPageToken: pageToken(request, next),
-	}
-	for i, info := range infos {
-		response.Groups[i] = newGroup(info)
-	}
+	response.NextPageToken = pageToken(request, next)
 	return response, nil
 }
 
 // GetGroup implements the RPC.
-func (s *groupService) GetGroup(_ context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error) {
-	info, err := s.groups.Group(namespace(req), req.GetGroup())
-	if err != nil {
-		return nil, err
+func (s *groupService) GetGroup(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error) {
+	return s.groups.Group(ctx, req)
+}
+
+func newJoined(joined hub.Joined) *controlv1.AddToGroupsResponse {
+	return &controlv1.AddToGroupsResponse{
+		Matched: count(joined.Matched),
+		Added:   count(joined.Added),
+		Already: count(joined.Already),
+		Refused: count(joined.Refused),
+		Closed:  count(joined.Closed),
 	}
-	return &controlv1.GetGroupResponse{Group: newGroup(info)}, nil
+}
+
+func newLeft(left hub.Left) *controlv1.RemoveFromGroupsResponse {
+	return &controlv1.RemoveFromGroupsResponse{Matched: count(left.Matched), Removed: count(left.Removed)}
 }
 
 func newGroup(info hub.GroupInfo) *controlv1.Group {

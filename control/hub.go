@@ -3,26 +3,22 @@ package control
 import (
 	"context"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
-	"github.com/connhub/connhub/hub"
 )
+
+// hubs is who knows the hubs of the cluster.
+type hubs interface {
+	Hubs(ctx context.Context) *controlv1.ListHubsResponse
+}
+
+var _ hubs = (*router)(nil)
 
 type hubService struct {
 	controlv1.UnimplementedHubServiceServer
-	self *hub.Hub
+	hubs hubs
 }
 
 // ListHubs implements the RPC.
-func (s *hubService) ListHubs(context.Context, *controlv1.ListHubsRequest) (*controlv1.ListHubsResponse, error) {
-	self := &controlv1.Hub{
-		Id:          string(s.self.ID()),
-		Name:        s.self.Name(),
-		Version:     s.self.Version(),
-		StartTime:   timestamppb.New(s.self.Started()),
-		Connections: int64(s.self.Len()),
-		Self:        true,
-	}
-	return &controlv1.ListHubsResponse{Hubs: []*controlv1.Hub{self}}, nil
+func (s *hubService) ListHubs(ctx context.Context, _ *controlv1.ListHubsRequest) (*controlv1.ListHubsResponse, error) {
+	return s.hubs.Hubs(ctx), nil
 }

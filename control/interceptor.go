@@ -64,6 +64,7 @@ type guard struct {
 	metrics *metrics
 	served  map[string]bool // full methods
 
+	ready   <-chan struct{} // closed when backends may call; nil: they may
 	leaving context.Context // done when the server leaves: ends streams
 }
 
@@ -126,17 +127,32 @@ func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, 
 	switch {
 	case !ok:
 		return nil, errCredentialsInvalid
-	case listed && who.Role != role:
+	case listed && who.Role != role && g.secrets != nil:
 		return nil, errRoleNotAllowed
 	case !g.served[fullMethod]:
 		return nil, errUnknownMethod
 	case !listed:
 		return nil, errRoleNotAllowed
+	case role == auth.RoleBackend && !g.isReady():
+		return nil, errHubStarting
 	}
 	return context.WithValue(ctx, callerKey{}, who), nil
 }
 
-// insecureIdentity is who everybody is when the server runs without credentials.
+// isReady reports whether other hubs know this one: a send through it would silently miss theirs.
+func (g *guard) isReady() bool {
+	if g.ready == nil {
+		return true
+	}
+	select {
+	case <-g.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// insecureIdentity is who everybody is when the server runs without credentials: backends, and other hubs too.
 var insecureIdentity = auth.Identity{Role: auth.RoleBackend, Name: "insecure"}
 
 // identify returns who presents the call's bearer secret.
@@ -163,13 +179,16 @@ func caller(ctx context.Context) auth.Identity {
 	return who
 }
 
-// answer turns an error of a handler into a status. Services that are not ours, health and reflection, make
-// statuses themselves.
+// peers reports whether a method is one between hubs.
+func peers(fullMethod string) bool { return strings.HasPrefix(fullMethod[1:], peerPackage) }
+
+// answer turns an error of a handler into a status. The mesh, and services that are not ours, health and reflection,
+// make statuses themselves.
 func (g *guard) answer(fullMethod string, err error) error {
 	if answered, ok := errors.AsType[answeredError](err); ok {
 		return answered.error
 	}
-	if _, isStatus := status.FromError(err); isStatus && !strings.HasPrefix(fullMethod[1:], ownPackages) {
+	if _, isStatus := status.FromError(err); isStatus && (peers(fullMethod) || !strings.HasPrefix(fullMethod[1:], ownPackages)) {
 		return err
 	}
 	if rowOf(err).code == codes.Internal {

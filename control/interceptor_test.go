@@ -141,13 +141,13 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 	}
 }
 
-func TestInsecureServersTakeEverybodyForABackend(t *testing.T) {
+func TestInsecureServersTakeEverybodyForABackendOrAHub(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Secrets, c.Insecure = nil, true })
 	conn := f.dial(t, "")
 	if _, err := controlv1.NewHubServiceClient(conn).ListHubs(t.Context(), &controlv1.ListHubsRequest{}); err != nil {
 		t.Error(err)
 	}
-	holdError(t, invokeRaw(t.Context(), conn, "/connhub.peer.v1.PeerService/Data", nil), codes.PermissionDenied, "ROLE_NOT_ALLOWED")
+	holdError(t, invokeRaw(t.Context(), conn, "/connhub.peer.v1.PeerService/Data", nil), codes.Unimplemented, "UNKNOWN_METHOD")
 }
 
 func TestStreamsGoThroughTheSameDoor(t *testing.T) {
@@ -214,7 +214,9 @@ type brokenConnections struct {
 	fail func() error
 }
 
-func (b brokenConnections) Connection(string, string) (hub.Info, error) { return hub.Info{}, b.fail() }
+func (b brokenConnections) Connection(context.Context, *controlv1.GetConnectionRequest) (*controlv1.Connection, error) {
+	return nil, b.fail()
+}
 
 func TestWhatIsInsideStaysInside(t *testing.T) {
 	const secret = "secret detail of the inside"

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 	"unsafe"
 
 	"google.golang.org/grpc/metadata"
@@ -17,30 +16,35 @@ import (
 // maxMetadataBytes is the most bytes of names and values in Message.metadata.
 const maxMetadataBytes = 8 << 10
 
-// newMessage translates a Message that has passed the rules of its proto.
-func newMessage(ctx context.Context, namespace string, m *controlv1.Message) (*hub.Message, error) {
+// newMessage translates a Message that was checked.
+func newMessage(namespace string, m *controlv1.Message, from origin) *hub.Message {
 	message := &hub.Message{
 		ID:          m.GetId(),
 		Namespace:   namespace,
 		Event:       m.GetEvent(),
 		Metadata:    m.GetMetadata(),
-		TraceParent: traceParent(ctx),
+		TraceParent: from.traceParent,
 	}
 	switch p := m.GetPayload().(type) {
 	case *controlv1.Message_Text:
 		message.Kind, message.Payload = hub.Text, bytesOf(p.Text)
 	case *controlv1.Message_Json:
 		message.Kind, message.Payload = hub.JSON, bytesOf(p.Json)
-		if !json.Valid(message.Payload) {
-			return nil, &fieldError{errInvalidField, "message.json", "must be one JSON value (RFC 8259)"}
-		}
 	case *controlv1.Message_Binary:
 		message.Kind, message.Payload = hub.Binary, p.Binary
 	}
 	if m.GetTtl() != nil {
-		message.Expires = time.Now().Add(m.GetTtl().AsDuration())
+		message.Expires = from.began.Add(m.GetTtl().AsDuration())
 	}
-	return message, nil
+	return message
+}
+
+// checkJSON holds the one rule for a payload that its proto can't say.
+func checkJSON(m *controlv1.Message) error {
+	if p, ok := m.GetPayload().(*controlv1.Message_Json); ok && !json.Valid(bytesOf(p.Json)) {
+		return &fieldError{errInvalidField, "message.json", "must be one JSON value (RFC 8259)"}
+	}
+	return nil
 }
 
 // bytesOf returns the bytes of s without a copy. Payloads are a megabyte at most and thousands a second,

@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -73,6 +75,58 @@ func parsePageToken(token string, f fingerprint) (hub.Cursor, error) {
 	}
 	return hub.Cursor{Hash: binary.BigEndian.Uint64(b[1+fingerprintBytes:]), Name: string(name)}, nil
 }
+
+// page is some of what is listed, in the order of hub.Cursor.
+type page[T any] struct {
+	items []T
+	next  hub.Cursor // how far it goes: everything up to here is in it; zero: to the end
+}
+
+// mergePages makes one page of limit items of those of several hubs. What has the same name is joined. It goes no further
+// than the shortest of the pages: behind that some hub may have what is not in them.
+func mergePages[T any](pages []page[T], limit int, name func(T) string, join func(a, b T) T) page[T] {
+	type entry struct {
+		at   hub.Cursor
+		item T
+	}
+	var end hub.Cursor // zero: none
+	var all []entry
+	for _, p := range pages {
+		if p.next != (hub.Cursor{}) && (end == (hub.Cursor{}) || p.next.Compare(end) < 0) {
+			end = p.next
+		}
+		for _, item := range p.items {
+			all = append(all, entry{hub.CursorOf(name(item)), item})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b entry) int { return a.at.Compare(b.at) })
+	merged := page[T]{next: end}
+	var last hub.Cursor
+	for _, e := range all {
+		switch n := len(merged.items); {
+		case end != (hub.Cursor{}) && e.at.Compare(end) > 0:
+			return merged
+		case n > 0 && e.at == last:
+			merged.items[n-1] = join(merged.items[n-1], e.item)
+			continue
+		case n == limit:
+			merged.next = last
+			return merged
+		}
+		merged.items, last = append(merged.items, e.item), e.at
+	}
+	return merged
+}
+
+// newPeerCursor and cursorIn translate a place for another hub and back.
+func newPeerCursor(c hub.Cursor) *peerv1.Cursor {
+	if c == (hub.Cursor{}) {
+		return nil
+	}
+	return &peerv1.Cursor{Hash: c.Hash, Name: c.Name}
+}
+
+func cursorIn(c *peerv1.Cursor) hub.Cursor { return hub.Cursor{Hash: c.GetHash(), Name: c.GetName()} }
 
 // pageSize is the size of page that a request asks for.
 func pageSize(asked int32) int {

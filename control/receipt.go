@@ -4,10 +4,11 @@ import (
 	"math"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
 
-// newReceipt translates a receipt.
+// newReceipt translates the receipt of one hub.
 func newReceipt(r *hub.Receipt) *controlv1.Receipt {
 	receipt := &controlv1.Receipt{
 		MessageId:      r.MessageID,
@@ -23,13 +24,6 @@ func newReceipt(r *hub.Receipt) *controlv1.Receipt {
 	for _, d := range r.Dropped {
 		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{Reason: dropReasons[d.Reason], Count: count(d.Count)})
 	}
-	if r.Unmatched != nil {
-		receipt.Unmatched = &controlv1.Unmatched{
-			Connections: r.Unmatched.Connections,
-			Users:       r.Unmatched.Users,
-			Groups:      r.Unmatched.Groups,
-		}
-	}
 	return receipt
 }
 
@@ -44,3 +38,139 @@ var dropReasons = map[hub.DropReason]controlv1.DropReason{
 
 // count fits a number of connections or messages into the API's int32.
 func count(n int) int32 { return int32(min(n, math.MaxInt32)) }
+
+// gathered is the receipt of a send, added up from those of the hubs.
+type gathered struct {
+	target  *hub.Target
+	receipt *controlv1.Receipt
+	detail  bool
+	matched nameSet // with detail: names that matched somewhere
+}
+
+func newGathered(o *outgoing) *gathered {
+	return &gathered{
+		target:  &o.send.Target,
+		receipt: &controlv1.Receipt{MessageId: o.send.Message.ID},
+		detail:  o.send.Detail,
+	}
+}
+
+// addLocal adds this hub's part.
+func (g *gathered) addLocal(r *hub.Receipt) {
+	g.add(newReceipt(r))
+	if r.Unmatched != nil {
+		g.matched.add(matchedNames(g.target, r.Unmatched))
+	}
+}
+
+// addResult adds that of another hub.
+func (g *gathered) addResult(f *peerv1.ForwardResult) {
+	g.add(f.GetSend().GetReceipt())
+	g.matched.add(f.GetSend().GetMatchedNames())
+}
+
+func (g *gathered) add(r *controlv1.Receipt) {
+	sum := g.receipt
+	if r.GetDuplicate() {
+		sum.Duplicate, sum.MessageId = true, r.GetMessageId()
+	}
+	for _, s := range []struct {
+		sum  *int32
+		part int32
+	}{
+		{&sum.Matched, r.GetMatched()},
+		{&sum.Pending, r.GetPending()},
+		{&sum.Queued, r.GetQueued()},
+		{&sum.QueuedDetached, r.GetQueuedDetached()},
+		{&sum.Written, r.GetWritten()},
+		{&sum.Acked, r.GetAcked()},
+		{&sum.NotAckable, r.GetNotAckable()},
+	} {
+		*s.sum = plus(*s.sum, s.part)
+	}
+	for _, d := range r.GetDropped() {
+		g.addDropped(d)
+	}
+}
+
+// addDropped keeps the reasons in their order.
+func (g *gathered) addDropped(d *controlv1.Dropped) {
+	for i, known := range g.receipt.GetDropped() {
+		switch {
+		case known.GetReason() == d.GetReason():
+			known.Count = plus(known.Count, d.GetCount())
+			return
+		case known.GetReason() > d.GetReason():
+			g.receipt.Dropped = append(g.receipt.Dropped[:i], append([]*controlv1.Dropped{d}, g.receipt.Dropped[i:]...)...)
+			return
+		}
+	}
+	g.receipt.Dropped = append(g.receipt.Dropped, d)
+}
+
+func plus(a, b int32) int32 { return int32(min(int64(a)+int64(b), math.MaxInt32)) }
+
+// answer returns the sum. Of a duplicate it is not known any more which names matched.
+func (g *gathered) answer() *controlv1.Receipt {
+	if g.detail && !g.receipt.GetDuplicate() {
+		g.receipt.Unmatched = g.matched.unmatched(g.target)
+	}
+	return g.receipt
+}
+
+// nameSet says which names of a target matched: bit i, the least significant of a byte first, is for the i-th in the order
+// connections, users, groups (forward.proto, SendResult). Zero bytes at the end may be missing.
+type nameSet []byte
+
+func (s *nameSet) set(i int) {
+	for len(*s) <= i/8 {
+		*s = append(*s, 0)
+	}
+	(*s)[i/8] |= 1 << (i % 8)
+}
+
+func (s nameSet) has(i int) bool { return i/8 < len(s) && s[i/8]&(1<<(i%8)) != 0 }
+
+func (s *nameSet) add(other nameSet) {
+	for len(*s) < len(other) {
+		*s = append(*s, 0)
+	}
+	for i, b := range other {
+		(*s)[i] |= b
+	}
+}
+
+// matchedNames turns around what a hub tells: it names those that matched nobody, in the order of the target.
+func matchedNames(t *hub.Target, un *hub.Unmatched) nameSet {
+	var s nameSet
+	at := 0
+	for _, list := range []struct{ all, unmatched []string }{
+		{t.Connections, un.Connections}, {t.Users, un.Users}, {t.Groups, un.Groups},
+	} {
+		rest := list.unmatched
+		for _, name := range list.all {
+			if len(rest) > 0 && rest[0] == name {
+				rest = rest[1:]
+			} else {
+				s.set(at)
+			}
+			at++
+		}
+	}
+	return s
+}
+
+// unmatched is the other way round.
+func (s nameSet) unmatched(t *hub.Target) *controlv1.Unmatched {
+	at := 0
+	pick := func(names []string) (missing []string) {
+		for _, name := range names {
+			if !s.has(at) {
+				missing = append(missing, name)
+			}
+			at++
+		}
+		return missing
+	}
+	return &controlv1.Unmatched{Connections: pick(t.Connections), Users: pick(t.Users), Groups: pick(t.Groups)}
+}

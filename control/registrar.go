@@ -47,6 +47,11 @@ func (r registrar) handler(generated grpc.MethodHandler, info *grpc.UnaryServerI
 	}
 }
 
+// unchecked is for services that hold the rules of their messages themselves.
+func unchecked(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return handler(ctx, req)
+}
+
 // answeredError is an error of reading a request from the wire: it is too large, the caller is gone. gRPC
 // answers those itself, at once; what a handler returns then is counted, but not sent.
 type answeredError struct{ error }

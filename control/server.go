@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +23,9 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -60,6 +63,7 @@ const (
 // Config is what a Server needs.
 type Config struct {
 	Hub       *hub.Hub
+	Mesh      *mesh.Mesh            // the other hubs; nil: there are none
 	Secrets   *auth.Secrets         // who may call; nil only with Insecure
 	Insecure  bool                  // every caller is a backend: for a laptop, on loopback
 	Tokens    *auth.TokenKey        // signs client tokens; nil: IssueClientToken answers NO_SIGNING_KEY
@@ -97,6 +101,7 @@ type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	leave  context.CancelFunc // ends streams
+	ready  <-chan struct{}    // closed when backends may call; nil: they may
 }
 
 // New returns a Server that does not serve yet. It starts no goroutine.
@@ -116,6 +121,10 @@ func New(c Config) (*Server, error) {
 	g := &guard{secrets: c.Secrets, logger: logger, leaving: leaving}
 	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave}
 	s.register(&c, registrar{s.grpc, validator.intercept})
+	if c.Mesh != nil {
+		g.ready = c.Mesh.Ready()
+	}
+	s.ready = g.ready
 
 	methods := s.fullMethods()
 	g.served = make(map[string]bool, len(methods))
@@ -153,11 +162,16 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 
 // register registers every service. Those of connhub go through r, health and reflection directly.
 func (s *Server) register(c *Config, r grpc.ServiceRegistrar) {
-	controlv1.RegisterDeliveryServiceServer(r, &deliveryService{sender: localSender{c.Hub}})
-	controlv1.RegisterConnectionServiceServer(r, &connectionService{connections: c.Hub})
-	controlv1.RegisterGroupServiceServer(r, &groupService{membership: c.Hub, groups: c.Hub})
+	router := &router{hub: c.Hub, mesh: c.Mesh}
+	controlv1.RegisterDeliveryServiceServer(r, &deliveryService{sender: router})
+	controlv1.RegisterConnectionServiceServer(r, &connectionService{connections: router})
+	controlv1.RegisterGroupServiceServer(r, &groupService{membership: router, groups: router})
 	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL})
-	controlv1.RegisterHubServiceServer(r, &hubService{self: c.Hub})
+	controlv1.RegisterHubServiceServer(r, &hubService{hubs: router})
+	if c.Mesh != nil {
+		// The mesh holds the rules of its messages itself.
+		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked}, c.Mesh.Service(&executor{c.Hub}))
+	}
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc) // v1 and v1alpha
 }
@@ -185,11 +199,28 @@ func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
 // Serve takes calls on l until Shutdown, and then returns nil, also when Shutdown came first. It may be called
 // for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	s.setHealth(healthv1.HealthCheckResponse_SERVING)
+	stop := make(chan struct{})
+	var announced sync.WaitGroup
+	if s.ready == nil {
+		s.setHealth(healthv1.HealthCheckResponse_SERVING)
+	} else {
+		announced.Go(func() { s.announce(stop) })
+	}
+	defer announced.Wait()
+	defer close(stop)
 	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve the control API on %s: %w", l.Addr(), err)
 	}
 	return nil
+}
+
+// announce says SERVING when backends may call, unless stop comes before.
+func (s *Server) announce(stop <-chan struct{}) {
+	select {
+	case <-s.ready:
+		s.setHealth(healthv1.HealthCheckResponse_SERVING) // does nothing after Shutdown
+	case <-stop:
+	}
 }
 
 // Shutdown says NOT_SERVING, ends streams, takes no more calls and waits for those in flight. When ctx is done

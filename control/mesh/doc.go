@@ -1,5 +1,6 @@
-// Package mesh is how hubs speak to each other (connhub.peer.v1): who is a member of the cluster, what each has, and which
-// hubs a send has to go to. What is here is the pure core; it decides everything and does nothing.
+// Package mesh is how hubs speak to each other (connhub.peer.v1): who is a member of the cluster, what each has, which
+// hubs a send has to go to, and how it gets there. A pure core decides everything and does nothing; the shell around it
+// has the streams, the clock and etcd, and decides nothing.
 //
 // # Problem
 //
@@ -31,6 +32,16 @@
 //	route.go     which hubs a call goes to
 //	hash.go      names to hashes, callers to lanes
 //
+// The shell:
+//
+//	mesh.go      the Mesh: calls of the core, its effects carried out, joining and leaving the cluster
+//	outlink.go   a link that this hub dials
+//	lane.go      calls on their way to a peer, in order
+//	gathering.go what became of a call at each hub
+//	inlink.go    a link that a peer dials: PeerService
+//	read.go      a question to one hub
+//	executor.go  what the mesh needs from above: somebody who carries out what peers forward
+//
 // # Life of a join
 //
 // The hub makes the member, then calls core.add: the hash gets a reference, each feed tells its peer, and the call waits at
@@ -43,30 +54,43 @@
 // interest comes, is confirmed, and with the next answer there is a lease: sends are filtered. When nothing is answered
 // for 500 ms the peer is suspect, after 10 s the link is ended, and dialled anew.
 //
-// # The shell
+// # Life of a call
 //
-// What is to come around the core owes it this. It reads the monotonic clock before each call, and for core.route after
-// the send began. It carries out effects in order, for each stream; an inbound stream is reported ended only after its hello,
-// and after all its loops are over. It registers in etcd before it lists, and serves backends only after the
-// effect ready. It draws the hub's id anew at each start. A stopped process is covered (its clock goes on); a stopped clock, as of a
-// suspended virtual machine, is not, unless the shell's clock counts the time of the suspension (CLOCK_BOOTTIME).
+// The router asks Route and gives the call to Forward, which puts it in line on the caller's lane of each hub found. The lane's
+// sender marshals it; the peer's handler has the Executor begin it, in order, before it reads the next; the
+// result comes back on the lane, at once or later, and Gathering.Wait returns it. When the link ends, or the peer is
+// silent for 500 ms, the outcome is unknown.
+//
+// # What the shell owes the core
+//
+// It reads the monotonic clock under the lock, for core.route after the send began. It carries out effects in order, for each
+// stream; an inbound stream is reported ended only after its hello, and after all its loops are over. It registers
+// in etcd before it lists, and serves backends only after the effect ready. The hub's id is drawn anew at each start. A
+// stopped process is covered (its clock goes on); a stopped clock, as of a suspended virtual machine, is not.
 //
 // # Goroutines
 //
-// None yet.
+// Run: etcd and the ticker. For each link that this hub dials: outLink.run, which owns one that says control messages and two
+// for each lane. For each link that a peer dials: gRPC's handler of the Control stream, and of each lane; each owns one that
+// reads and one that writes, which end with the stream. A handler of a lane waits for those that wait for results. Close
+// waits for all but gRPC's, for which the server waits.
 //
 // # Locking
 //
-// None. The core is not safe for concurrent use, except that route, admits, next and peerInfos only read: a
-// sync.RWMutex of the shell around it fits.
+// Mesh.mu guards the core and the tables of links; effects are carried out under it, and nothing under it waits or calls
+// out. A link's mu and a lane's mu come after it and are leaves. A connection of the hub may be locked when Add and Remove take
+// Mesh.mu; never the other way round.
 //
 // # Backpressure
 //
 // At most 4 interest messages are unconfirmed at a peer; what changes meanwhile is found in the log, and when that is too
-// short in a new snapshot. A call that waits is remembered until it returns, 500 ms at most.
+// short in a new snapshot. A call that waits is remembered until it returns, 500 ms at most. A Control stream has a queue of 256
+// messages, more than a peer that keeps to the protocol can be due; a peer for which it is full loses its link. A lane
+// has 4,096 calls or 32 MiB without a result: then callers of that lane wait, for as long as the peer answers probes.
 //
 // # Errors
 //
 // A peer that breaks the protocol loses its link (errViolation); everything else that goes wrong is a state of the peer.
-// Nothing is logged here: hangUp and fence carry their cause.
+// Links that come and go are logged, a dial that fails once for each outage. Calls don't fail: what is not known to have
+// come about is unknown.
 package mesh

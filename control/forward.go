@@ -1,0 +1,186 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/connhub/connhub/control/mesh"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// This file is both ends of a forwarded call: how the hub that a backend called words it, and how the hub that has the
+// connections carries it out.
+
+// returnTime is what a wait at another hub ends early by, so that its receipt is back in time; at most a tenth of the wait.
+const returnTime = 100 * time.Millisecond
+
+// newSendCall words a send. The request is marshalled once, whatever the number of hubs.
+func newSendCall(o *outgoing) (*mesh.Call, error) {
+	req := o.request
+	wait := o.until.Sub(o.began)
+	message := &controlv1.Message{
+		Id: o.send.Message.ID, Event: req.GetMessage().GetEvent(), Payload: req.GetMessage().GetPayload(),
+		Metadata: req.GetMessage().GetMetadata(), Ttl: req.GetMessage().GetTtl(),
+	}
+	b, err := proto.Marshal(&controlv1.SendRequest{
+		Namespace: o.send.Message.Namespace, Target: req.GetTarget(), Message: message,
+		Wait: req.GetWait(), WaitTimeout: durationpb.New(wait - min(wait/10, returnTime)),
+		OverflowPolicy: req.GetOverflowPolicy(), ConflationKey: req.GetConflationKey(),
+		RequestId: req.GetRequestId(), Detail: req.GetDetail(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	send := &peerv1.ForwardSend{Request: b, TraceParent: o.send.Message.TraceParent}
+	if o.send.RequestID != "" {
+		send.RequestHash = o.send.RequestHash[:]
+	}
+	return &mesh.Call{
+		Caller: o.send.Caller, Began: o.began,
+		Forward: &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}},
+	}, nil
+}
+
+func newJoinCall(ctx context.Context, req *controlv1.AddToGroupsRequest) (*mesh.Call, error) {
+	b, err := proto.Marshal(req)
+	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Join{Join: b}}), err
+}
+
+func newLeaveCall(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*mesh.Call, error) {
+	b, err := proto.Marshal(req)
+	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Leave{Leave: b}}), err
+}
+
+func newCloseCall(ctx context.Context, req *controlv1.CloseConnectionsRequest, countOnly bool) (*mesh.Call, error) {
+	b, err := proto.Marshal(req)
+	closing := &peerv1.ForwardClose{Request: b, CountOnly: countOnly}
+	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Close{Close: closing}}), err
+}
+
+func newCall(ctx context.Context, f *peerv1.Forward) *mesh.Call {
+	return &mesh.Call{Caller: caller(ctx).Name, Began: time.Now(), Forward: f}
+}
+
+// executor carries out what other hubs forward to this one.
+type executor struct{ hub *hub.Hub }
+
+var _ mesh.Executor = (*executor)(nil)
+
+// Execute implements mesh.Executor. Only sends have an order: a join, a leave or a close that a backend wants
+// before something else it has waited for.
+func (e *executor) Execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+	switch c := f.GetCall().(type) {
+	case *peerv1.Forward_Send:
+		return e.send(ctx, f, c.Send)
+	case *peerv1.Forward_Join:
+		return nil, func(ctx context.Context) *peerv1.ForwardResult { return e.join(ctx, c.Join) }
+	case *peerv1.Forward_Leave:
+		return nil, func(ctx context.Context) *peerv1.ForwardResult { return e.leave(ctx, c.Leave) }
+	case *peerv1.Forward_Close:
+		return nil, func(ctx context.Context) *peerv1.ForwardResult { return e.close(ctx, c.Close) }
+	default:
+		return failed(errUnknownMethod), nil
+	}
+}
+
+func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+	var req controlv1.SendRequest
+	if err := decode(s.GetRequest(), &req); err != nil {
+		return failed(err), nil
+	}
+	o := newOutgoing(&req, origin{
+		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: time.Now().Add(-f.GetAge().AsDuration()),
+	})
+	copy(o.send.RequestHash[:], s.GetRequestHash()) // of what the backend asked: this request says it in other words
+	delivery, err := e.hub.Deliver(ctx, o.send)
+	if err != nil {
+		return failed(err), nil
+	}
+	if o.send.Wait <= hub.WaitQueued {
+		return sent(o, delivery), nil
+	}
+	return nil, func(ctx context.Context) *peerv1.ForwardResult {
+		ctx, cancel := context.WithDeadline(ctx, o.until)
+		defer cancel()
+		delivery.Wait(ctx)
+		return sent(o, delivery)
+	}
+}
+
+func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {
+	local := d.Receipt()
+	result := &peerv1.SendResult{Receipt: newReceipt(&local)}
+	if local.Unmatched != nil {
+		result.MatchedNames = matchedNames(&o.send.Target, local.Unmatched)
+	}
+	result.Receipt.Unmatched = nil
+	if !local.Duplicate {
+		result.Receipt.MessageId = ""
+	}
+	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{Send: result}}
+}
+
+func (e *executor) join(ctx context.Context, b []byte) *peerv1.ForwardResult {
+	var req controlv1.AddToGroupsRequest
+	if err := decode(b, &req); err != nil {
+		return failed(err)
+	}
+	target := newTarget(req.GetTarget())
+	joined, err := e.hub.Join(ctx, namespace(&req), &target, req.GetGroups())
+	if err != nil {
+		return failed(err)
+	}
+	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Join{Join: newJoined(joined)}}
+}
+
+func (e *executor) leave(ctx context.Context, b []byte) *peerv1.ForwardResult {
+	var req controlv1.RemoveFromGroupsRequest
+	if err := decode(b, &req); err != nil {
+		return failed(err)
+	}
+	target := newTarget(req.GetTarget())
+	left, err := e.hub.Leave(ctx, namespace(&req), &target, req.GetGroups(), req.GetAllGroups())
+	if err != nil {
+		return failed(err)
+	}
+	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Leave{Leave: newLeft(left)}}
+}
+
+func (e *executor) close(ctx context.Context, c *peerv1.ForwardClose) *peerv1.ForwardResult {
+	var req controlv1.CloseConnectionsRequest
+	if err := decode(c.GetRequest(), &req); err != nil {
+		return failed(err)
+	}
+	target := newTarget(req.GetTarget())
+	closed := hub.Closed{}
+	if c.GetCountOnly() {
+		closed.Matched = e.hub.Count(namespace(&req), &target)
+	} else {
+		var err error
+		if closed, err = e.hub.CloseConnections(ctx, namespace(&req), &target, newClose(&req), 0); err != nil {
+			return failed(err)
+		}
+	}
+	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Close{Close: newClosed(closed)}}
+}
+
+// decode reads a request that another hub has checked.
+func decode(b []byte, req proto.Message) error {
+	if err := proto.Unmarshal(b, req); err != nil {
+		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, req.ProtoReflect().Descriptor().Name())
+	}
+	return nil
+}
+
+// failed is the result of a call that ended with an error.
+func failed(err error) *peerv1.ForwardResult {
+	b, _ := proto.Marshal(status.Convert(toStatus(err)).Proto()) // what fails to marshal reads as a fault of this hub
+	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: b}}
+}

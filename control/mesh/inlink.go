@@ -1,0 +1,330 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// inLink is a link that a peer dials: its Control stream and its lanes. The handler of the Control stream owns it. It is
+// over when that and the handlers of the lanes have ended; what they leave behind (a read that gRPC ends, a result that
+// waits for clients) can't change anything any more.
+type inLink struct {
+	// Static.
+	mesh *Mesh
+	key  linkKey
+
+	ctx    context.Context // done when the link ends, with the cause
+	end    context.CancelCauseFunc
+	answer chan *peerv1.Hello // the core's, when it accepts
+
+	responses sendQueue[*peerv1.ControlResponse]
+
+	mu        sync.Mutex
+	finishing bool
+	closed    bool // takes no more lanes
+	opened    map[uint32]bool
+	lanes     sync.WaitGroup
+}
+
+// peerService serves PeerService.
+type peerService struct {
+	peerv1.UnimplementedPeerServiceServer
+	mesh     *Mesh
+	executor Executor
+}
+
+// Service returns what serves other hubs, which have executor carry out what they ask of this one.
+func (m *Mesh) Service(executor Executor) peerv1.PeerServiceServer {
+	return &peerService{mesh: m, executor: executor}
+}
+
+// Control implements the RPC.
+func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if err := validate(hello); err != nil {
+		return toStatus(err)
+	}
+	m := s.mesh
+	select { // a hub that does not know its cluster can't say whether this is it
+	case <-m.opened:
+	case <-stream.Context().Done():
+		return stream.Context().Err()
+	case <-m.closing.Done():
+		return toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
+	}
+	l, ok := m.greet(hello)
+	if !ok {
+		return toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
+	}
+	err = l.serve(stream)
+	if err != nil && !errors.Is(err, errHungUp) {
+		m.logger.Info("link of a peer ended", slog.String("hub", string(l.key.hub)), slog.Uint64("epoch", l.key.epoch), slog.Any("cause", err))
+	}
+	m.over(l)
+	if err == nil {
+		return nil
+	}
+	return toStatus(err)
+}
+
+// greet asks the core about a hello; false: it is the second one of its epoch, or this hub is nearly gone.
+func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, bool) {
+	l := &inLink{
+		mesh: m, key: linkKey{hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch()},
+		answer:    make(chan *peerv1.Hello, 1),
+		responses: newSendQueue[*peerv1.ControlResponse](queueSize),
+		opened:    make(map[uint32]bool),
+	}
+	l.ctx, l.end = context.WithCancelCause(context.Background())
+	fresh := false
+	m.do(func(c *core, now time.Duration) []effect {
+		if m.in[l.key] != nil || m.sealed {
+			return nil
+		}
+		fresh = true
+		m.tasks.Add(1)
+		m.in[l.key] = l
+		return c.greeted(now, hello)
+	})
+	return l, fresh
+}
+
+// serve is the life of the link. It returns why it ended; nil: behind a farewell.
+func (l *inLink) serve(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
+	select {
+	case hello := <-l.answer:
+		if err := stream.Send(&peerv1.ControlResponse{Body: &peerv1.ControlResponse_Hello{Hello: hello}}); err != nil {
+			l.end(errHungUp)
+		}
+	case <-l.ctx.Done():
+		return context.Cause(l.ctx)
+	}
+	received := receive(l.ctx, stream.Recv)
+	said := make(chan error, 1)
+	go func() { said <- l.responses.run(l.ctx, stream.Send) }() // ends with the link; a blocked Send with the stream
+	for {
+		select {
+		case r := <-received:
+			if r.err != nil {
+				return errHungUp
+			}
+			l.mesh.do(func(c *core, now time.Duration) []effect { return c.requested(now, l.key.hub, l.key.epoch, r.message) })
+		case err := <-said:
+			return err
+		case <-l.ctx.Done():
+			return context.Cause(l.ctx)
+		}
+	}
+}
+
+// over takes the link out when its lanes have ended, and lets the core know.
+func (m *Mesh) over(l *inLink) {
+	l.end(errHungUp)
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.lanes.Wait()
+	m.do(func(c *core, now time.Duration) []effect {
+		delete(m.in, l.key)
+		return c.ended(now, l.key.hub, l.key.epoch)
+	})
+	m.tasks.Done()
+}
+
+// say puts a message on the Control stream.
+func (l *inLink) say(r *peerv1.ControlResponse) {
+	if !l.responses.put(r) {
+		l.end(errBacklog)
+	}
+}
+
+// finish ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
+func (l *inLink) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.finishing {
+		l.finishing = true
+		l.responses.finish()
+	}
+}
+
+// received is a message of a stream, or why there is none.
+type received[T any] struct {
+	message T
+	err     error
+}
+
+// receive reads a stream until an error, so that its handler can wait for other things too. Its goroutine ends with the
+// stream, which is when the handler has returned.
+func receive[T any](ctx context.Context, recv func() (T, error)) <-chan received[T] {
+	out := make(chan received[T])
+	go func() {
+		for {
+			message, err := recv()
+			select {
+			case out <- received[T]{message, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// Data implements the RPC.
+func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if err := validate(hello); err != nil {
+		return toStatus(err)
+	}
+	l, err := s.mesh.laneOf(hello)
+	if err != nil {
+		return toStatus(err)
+	}
+	over := sync.OnceFunc(l.lanes.Done)
+	defer over()
+	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
+	if err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}); err != nil {
+		return err
+	}
+	i := &inLane{link: l, executor: s.executor, results: newSendQueue[*peerv1.ForwardResult](laneCalls)}
+	err = i.serve(stream)
+	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
+	over() // the link's next epoch need not wait for what waits for clients
+	i.rests.Wait()
+	return toStatus(err)
+}
+
+// laneOf returns the open link that a lane belongs to, with the lane counted in.
+func (m *Mesh) laneOf(hello *peerv1.LaneHello) (*inLink, error) {
+	key := linkKey{hub.ID(hello.GetHub()), hello.GetEpoch()}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	l := m.in[key]
+	if l == nil || !m.core.admits(key.hub, key.epoch) {
+		return nil, refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return nil, refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
+	case l.opened[hello.GetLane()]:
+		return nil, fmt.Errorf("%w: lane %d was opened before", errViolation, hello.GetLane())
+	}
+	l.opened[hello.GetLane()] = true
+	l.lanes.Add(1)
+	return l, nil
+}
+
+// inLane is a lane that a peer opened. Its handler executes what comes, one call after the other; another goroutine
+// sends results.
+type inLane struct {
+	link     *inLink
+	executor Executor
+	sequence uint64
+	results  sendQueue[*peerv1.ForwardResult]
+	rests    sync.WaitGroup // goroutines that wait for results; they end with the link
+}
+
+// serve returns why the lane ended. From then on nothing of it is executed.
+func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	ctx := i.link.ctx
+	forwards := receive(ctx, stream.Recv)
+	answered := make(chan error, 1)
+	go func() { // ends with the link; a blocked Send with the stream
+		answered <- i.results.run(ctx, func(r *peerv1.ForwardResult) error {
+			return stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: r}})
+		})
+	}()
+	for {
+		select {
+		case r := <-forwards:
+			if r.err != nil {
+				return errHungUp
+			}
+			if err := i.execute(r.message.GetForward()); err != nil {
+				return err
+			}
+		case err := <-answered:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (i *inLane) execute(f *peerv1.Forward) error {
+	if err := checkForward(f); err != nil {
+		return err
+	}
+	if f.GetSequence() != i.sequence+1 {
+		return fmt.Errorf("%w: forward %d after %d", errViolation, f.GetSequence(), i.sequence)
+	}
+	i.sequence++
+	ctx := i.link.ctx
+	i.link.mesh.metrics.executed(f)
+	result, rest := i.executor.Execute(ctx, f)
+	if rest == nil {
+		i.reply(f.GetSequence(), result)
+		return nil
+	}
+	sequence := f.GetSequence() // f itself, with its payload, is let go of
+	i.rests.Go(func() { i.reply(sequence, rest(ctx)) })
+	return nil
+}
+
+// checkForward holds the rules in the proto; the general validator would take longer than the rest of a small forward.
+func checkForward(f *peerv1.Forward) error {
+	switch {
+	case f.GetCall() == nil:
+		return fmt.Errorf("%w: a forward without a call", errViolation)
+	case len(f.GetCaller()) > maxCaller:
+		return fmt.Errorf("%w: caller of %d bytes", errViolation, len(f.GetCaller()))
+	case f.GetAge().AsDuration() < 0:
+		return fmt.Errorf("%w: a forward of age %v", errViolation, f.GetAge().AsDuration())
+	default:
+		return nil
+	}
+}
+
+// maxCaller is the most bytes of a caller's name (forward.proto).
+const maxCaller = 1024
+
+// reply sends a result. The queue has room for all that a peer may have outstanding.
+func (i *inLane) reply(sequence uint64, r *peerv1.ForwardResult) {
+	r.Sequence = sequence
+	if !i.results.put(r) {
+		i.link.end(fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneCalls))
+	}
+}
+
+// Read implements the RPC.
+func (s *peerService) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+	if hub.ID(r.GetHub()) != s.mesh.config.Self {
+		return nil, toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB})
+	}
+	return s.executor.Read(ctx, r)
+}

@@ -1,0 +1,214 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+const (
+	// maxLanes is the most lanes of a link (peer.proto).
+	maxLanes = 64
+	// laneCalls is how many calls of a lane may be without a result (peer.proto).
+	laneCalls = 4096
+	// laneBytes bounds the bytes of those calls: what a slow peer can make this hub hold, a lane.
+	laneBytes = 32 << 20
+	// callWeight is what a small call counts for, so that one bound holds both numbers.
+	callWeight = laneBytes / laneCalls
+)
+
+// lane carries calls to a peer, in order, and takes their results, in any order. There is one goroutine for
+// each direction.
+type lane struct {
+	link   *outLink
+	number int
+	window *semaphore.Weighted // what is without a result
+
+	mu       sync.Mutex
+	sequence uint64
+	waiting  map[uint64]*forwarding // by sequence; nil: the lane has ended
+	queue    chan *forwarding       // to be sent; in the order of sequence
+}
+
+// forwarding is one call on its way to one peer.
+type forwarding struct {
+	call     *Call
+	sequence uint64
+	weight   int64
+	into     *answer
+}
+
+func newLane(l *outLink, number int) *lane {
+	return &lane{
+		link: l, number: number,
+		window:  semaphore.NewWeighted(laneBytes),
+		waiting: make(map[uint64]*forwarding),
+		queue:   make(chan *forwarding, laneCalls), // has room for all that the window lets in
+	}
+}
+
+// forward puts a call in line. It waits for the window for as long as the peer answers probes, and ctx lasts; what does not
+// get in line has no outcome.
+func (l *lane) forward(ctx context.Context, f *forwarding) {
+	f.weight = max(callWeight, min(int64(f.call.size), laneBytes))
+	if !l.window.TryAcquire(f.weight) && !l.acquire(ctx, f.weight) {
+		f.into.lose()
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting == nil {
+		f.into.lose()
+		return
+	}
+	l.sequence++
+	f.sequence = l.sequence
+	l.waiting[f.sequence] = f
+	l.queue <- f
+}
+
+// acquire waits for room in the window; false: there is none.
+func (l *lane) acquire(ctx context.Context, weight int64) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.link.ctx, cancel)()
+	defer context.AfterFunc(l.link.patience(), cancel)()
+	return l.window.Acquire(ctx, weight) == nil
+}
+
+// run opens the lane and carries calls until the link ends; a lane that breaks ends the link.
+func (l *lane) run() {
+	defer l.over()
+	stream, err := l.open()
+	if err != nil {
+		l.link.end(fmt.Errorf("%w: %w", errLaneLost, err))
+		return
+	}
+	sent := make(chan struct{})
+	go func() { // ends with the link, or when the stream breaks
+		defer close(sent)
+		l.link.end(l.send(stream))
+	}()
+	l.link.end(l.receive(stream))
+	<-sent
+}
+
+func (l *lane) open() (peerv1.PeerService_DataClient, error) {
+	stream, err := l.link.peer.data.Data(l.link.ctx)
+	if err != nil {
+		return nil, err
+	}
+	hello := &peerv1.LaneHello{Hub: l.link.dial.hello.GetSelf().GetHub(), Epoch: l.link.epoch, Lane: uint32(l.number)}
+	if err := stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err // EOF: the answer has the reason
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	if first.GetHello() == nil {
+		return nil, fmt.Errorf("%w: a lane was answered with %T", errViolation, first.GetBody())
+	}
+	return stream, nil
+}
+
+func (l *lane) send(stream peerv1.PeerService_DataClient) error {
+	for {
+		select {
+		case f := <-l.queue:
+			r := f.call.forward(f.sequence)
+			if err := stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: r}}); err != nil {
+				return fmt.Errorf("%w: %w", errLaneLost, err)
+			}
+		case <-l.link.ctx.Done():
+			return context.Cause(l.link.ctx)
+		}
+	}
+}
+
+func (l *lane) receive(stream peerv1.PeerService_DataClient) error {
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return fmt.Errorf("%w: %w", errLaneLost, err)
+		}
+		result := r.GetResult()
+		l.mu.Lock()
+		f := l.waiting[result.GetSequence()]
+		delete(l.waiting, result.GetSequence())
+		l.mu.Unlock()
+		if f == nil || result.GetResult() == nil {
+			return fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, result.GetSequence())
+		}
+		l.window.Release(f.weight)
+		f.into.results <- result
+	}
+}
+
+// over: the outcome of what has no result is unknown.
+func (l *lane) over() {
+	l.mu.Lock()
+	left := l.waiting
+	l.waiting = nil
+	l.mu.Unlock()
+	for _, f := range left {
+		f.into.lose()
+	}
+}
+
+// Call is one call of a backend on its way to other hubs.
+type Call struct {
+	Caller string    // its authenticated name
+	Began  time.Time // when this hub accepted it
+	// Forward says what is called; sequence, caller and age are filled in for each hub. It must not change any more.
+	Forward *peerv1.Forward
+
+	size int
+}
+
+// forward returns the message for one hub. It is marshalled at once, so its age is right.
+func (c *Call) forward(sequence uint64) *peerv1.Forward {
+	return &peerv1.Forward{
+		Sequence: sequence, Caller: c.Caller, Age: durationpb.New(time.Since(c.Began)), Call: c.Forward.Call,
+	}
+}
+
+// Forward puts a call in line for hubs that Route has found, and returns their outcomes to come. Calls of one caller, made
+// one after the other, reach each hub in that order. It waits only where a peer is slower than its callers: until there
+// is room in line, the peer is suspect, or ctx is done.
+func (m *Mesh) Forward(ctx context.Context, c *Call, to []Destination) *Gathering {
+	c.size = proto.Size(c.Forward)
+	g := &Gathering{answers: make([]*answer, len(to)), metrics: m.metrics}
+	lane := LaneOf(c.Caller, m.config.Lanes)
+	for i, d := range to {
+		m.metrics.forwarded(c.Forward, d.Flood)
+		g.answers[i] = &answer{hub: d.Hub, results: make(chan *peerv1.ForwardResult, 1)}
+		l := m.link(d)
+		if l == nil {
+			g.answers[i].lose()
+			continue
+		}
+		g.answers[i].patience = l.patience()
+		l.lanes[lane].forward(ctx, &forwarding{call: c, into: g.answers[i]})
+	}
+	return g
+}
+
+// link returns the link to a destination, or nil when it is over.
+func (m *Mesh) link(d Destination) *outLink {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if l := m.out[d.Hub]; l != nil && l.epoch == d.Epoch && l.ctx.Err() == nil {
+		return l
+	}
+	return nil
+}

@@ -1,0 +1,448 @@
+package mesh
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// defaultLanes is how many streams carry calls to one peer. Calls of one caller share a lane, so that a large message of
+// one is in the way of few others.
+const defaultLanes = 4
+
+// farewellTime bounds the wait for peers to hear a farewell, so that a stuck peer does not hold up a shutdown.
+const farewellTime = time.Second
+
+// Why a link ends, for logs and metrics; those that the core decides stand in core.go.
+var (
+	errClosing  = errors.New("this hub leaves")
+	errBacklog  = errors.New("peer does not read")
+	errLaneLost = errors.New("a lane ended")
+	errHungUp   = errors.New("peer ended the link")
+)
+
+// Config is what a Mesh needs to know. DefaultConfig fills what has a default.
+type Config struct {
+	Self                hub.ID
+	Name, Zone, Version string
+	Address             string              // where other hubs dial this one, host:port
+	Registry            *discovery.Registry // where it registers, and finds the others; it is not closed
+
+	TLS    *tls.Config // to dial others with; nil: plain text
+	Secret string      // bearer secret with the role peer; empty: none is sent
+
+	Lanes    int // streams for calls to each other hub, 1 to 64
+	HashBits int // of interest, 1 to 64, the same in every hub; fewer than 64 are for tests
+
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // may be nil
+
+	dial func(ctx context.Context, address string) (net.Conn, error) // of tests; nil: TCP
+}
+
+// DefaultConfig is a good start; it logs nowhere.
+func DefaultConfig() Config {
+	return Config{Lanes: defaultLanes, HashBits: hashBits, Logger: slog.New(slog.DiscardHandler)}
+}
+
+// Validate returns all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Self != "", "Self is not set")
+	check(c.Address != "", "Address is not set")
+	check(c.Registry != nil, "Registry is not set")
+	check(c.Lanes >= 1 && c.Lanes <= maxLanes, "Lanes is %d, must be 1 to %d", c.Lanes, maxLanes)
+	check(c.HashBits >= 1 && c.HashBits <= hashBits, "HashBits is %d, must be 1 to %d", c.HashBits, hashBits)
+	check(c.Logger != nil, "Logger is not set")
+	return errors.Join(errs...)
+}
+
+// Mesh is this hub among the others: the shell that carries out what the core decides. All its methods may be
+// called concurrently.
+type Mesh struct {
+	// Static after New.
+	config  Config
+	logger  *slog.Logger
+	metrics *metrics
+	started time.Time // the clock's zero
+
+	opened   chan struct{}   // closed when the cluster's id is known
+	ready    chan struct{}   // closed by the core
+	changed  chan struct{}   // the core may have something to do sooner: wakes the ticker
+	closing  context.Context // done when Close has begun
+	close    context.CancelFunc
+	finished chan struct{}  // closed when Run has returned
+	tasks    sync.WaitGroup // links, of both kinds; none comes when sealed
+
+	mu      sync.RWMutex
+	core    *core
+	running bool
+	sealed  bool                     // no link comes any more
+	joins   map[uint64]chan struct{} // calls that wait for the effect inForce, by number
+	lastID  uint64                   // of those
+	out     map[hub.ID]*outLink      // the latest dial of each peer
+	in      map[linkKey]*inLink      // links that peers dialled, until their loops are over
+	failing map[hub.ID]bool          // the last dial failed, and it was logged
+}
+
+// linkKey names a link that a peer dialled.
+type linkKey struct {
+	hub   hub.ID
+	epoch uint64
+}
+
+var _ hub.Interest = (*Mesh)(nil)
+
+// New returns a Mesh that knows nobody yet. It starts no goroutine.
+func New(c Config) (*Mesh, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("mesh config: %w", err)
+	}
+	m := &Mesh{
+		config:   c,
+		logger:   c.Logger,
+		started:  time.Now(),
+		opened:   make(chan struct{}),
+		ready:    make(chan struct{}),
+		changed:  make(chan struct{}, 1),
+		finished: make(chan struct{}),
+		joins:    make(map[uint64]chan struct{}),
+		out:      make(map[hub.ID]*outLink),
+		in:       make(map[linkKey]*inLink),
+		failing:  make(map[hub.ID]bool),
+	}
+	m.closing, m.close = context.WithCancel(context.Background())
+	m.core = newCore(coreConfig{
+		us: &peerv1.Hello{
+			Self:        &peerv1.Identity{Hub: string(c.Self)},
+			ProtocolMin: protocolMin, ProtocolMax: protocolMax,
+			Name: c.Name, Zone: c.Zone, Version: c.Version, Address: c.Address,
+			Lanes: uint32(c.Lanes), // checked: at most 64
+		},
+		hashBits: c.HashBits,
+	})
+	var err error
+	if m.metrics, err = newMetrics(c.Metrics, m); err != nil {
+		return nil, fmt.Errorf("mesh metrics: %w", err)
+	}
+	return m, nil
+}
+
+// Run registers this hub, waiting for etcd as long as it takes, and takes part in the cluster until Close, ctx, or an error
+// after which it can't: those of discovery.Registry.Register, and discovery.ErrDeclaredDead. The hub must
+// serve PeerService by then. It is called once. After an error Close is still to be called.
+func (m *Mesh) Run(ctx context.Context) error {
+	m.mu.Lock()
+	m.running = true
+	m.mu.Unlock()
+	defer close(m.finished)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.closing, cancel)()
+
+	err := m.config.Registry.Register(ctx, discovery.Member{
+		ID: string(m.config.Self), Name: m.config.Name, Zone: m.config.Zone, Version: m.config.Version,
+		ControlAddress: m.config.Address, Started: time.Now(),
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // Close, or the caller, ended the wait
+	case err != nil:
+		return err
+	}
+	m.open(m.config.Registry.ClusterID())
+	watcher := m.config.Registry.Watch()
+	defer watcher.Close()
+	return m.follow(ctx, watcher.Snapshots(), m.config.Registry.Dead())
+}
+
+// open lets links come and go.
+func (m *Mesh) open(cluster string) {
+	m.mu.Lock()
+	m.core.us.Self.Cluster = cluster
+	m.mu.Unlock()
+	close(m.opened)
+	m.logger.Info("joining the cluster", slog.String("cluster", cluster), slog.String("address", m.config.Address))
+}
+
+// follow keeps the core informed of etcd and of time.
+func (m *Mesh) follow(ctx context.Context, snapshots <-chan discovery.Snapshot, dead <-chan struct{}) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-dead:
+			return discovery.ErrDeclaredDead
+		case snapshot, ok := <-snapshots:
+			if !ok {
+				return discovery.ErrClosed
+			}
+			m.do(func(c *core, now time.Duration) []effect { return c.list(now, keysIn(snapshot)) })
+		case <-timer.C:
+			m.do((*core).tick)
+		case <-m.changed:
+		}
+		timer.Reset(m.untilNext())
+	}
+}
+
+func keysIn(s discovery.Snapshot) []listed {
+	keys := make([]listed, 0, len(s.Members))
+	for _, member := range s.Members {
+		keys = append(keys, listed{hub.ID(member.ID), member.ControlAddress})
+	}
+	return keys
+}
+
+// longestNap is how long the ticker sleeps when nothing is due.
+const longestNap = time.Minute
+
+func (m *Mesh) untilNext() time.Duration {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return min(m.core.next()-m.now(), longestNap)
+}
+
+// now is the core's time: monotonic, since the start.
+func (m *Mesh) now() time.Duration { return time.Since(m.started) }
+
+// wake has the ticker look again at when it is due.
+func (m *Mesh) wake() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// do makes one call of the core and carries out its effects. Nothing in that waits, nor calls do again.
+func (m *Mesh) do(call func(c *core, now time.Duration) []effect) {
+	m.mu.Lock()
+	before := m.core.next()
+	for _, e := range call(m.core, m.now()) {
+		m.carryOutLocked(e)
+	}
+	sooner := m.core.next() < before
+	m.mu.Unlock()
+	if sooner {
+		m.wake()
+	}
+}
+
+// carryOutLocked does one thing that the core wants done.
+func (m *Mesh) carryOutLocked(e effect) {
+	switch e := e.(type) {
+	case dial:
+		m.dialLocked(e)
+	case hangUp:
+		if l := m.out[e.hub]; l != nil && l.epoch == e.epoch {
+			l.end(e.cause)
+		}
+	case suspected:
+		if l := m.out[e.hub]; l != nil && l.epoch == e.epoch {
+			m.logger.Warn("peer is silent", slog.String("hub", string(e.hub)))
+			l.suspect()
+		}
+	case request:
+		if l := m.out[e.hub]; l != nil && l.epoch == e.epoch {
+			l.say(e.message)
+		}
+	case accept:
+		if l := m.in[linkKey{e.hub, e.hello.GetEpoch()}]; l != nil {
+			l.answer <- e.hello
+		}
+	case refuse:
+		if l := m.in[linkKey{e.hub, e.epoch}]; l != nil {
+			l.end(refusedError{e.reason})
+		}
+	case fence:
+		if l := m.in[linkKey{e.hub, e.epoch}]; l != nil {
+			l.end(e.cause)
+		}
+	case response:
+		if l := m.in[linkKey{e.hub, e.epoch}]; l != nil {
+			l.say(e.message)
+		}
+	case inForce:
+		if reached := m.joins[e.call]; reached != nil {
+			delete(m.joins, e.call)
+			close(reached)
+		}
+	case gone:
+		delete(m.failing, e.hub)
+		m.logger.Info("hub is gone", slog.String("hub", string(e.hub)))
+	case ready:
+		close(m.ready)
+	}
+}
+
+// Ready is closed when every hub that was listed knows this one, or 15 s after: from then on clients and backends may come.
+func (m *Mesh) Ready() <-chan struct{} { return m.ready }
+
+// Cluster returns the id of the cluster; empty until etcd has told it.
+func (m *Mesh) Cluster() string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.core.us.GetSelf().GetCluster()
+}
+
+// Zone returns where this hub runs, as it was told.
+func (m *Mesh) Zone() string { return m.config.Zone }
+
+// Address returns where other hubs dial this one.
+func (m *Mesh) Address() string { return m.config.Address }
+
+// Registered reports whether this hub's key is in etcd, as far as it knows.
+func (m *Mesh) Registered() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.core.registered
+}
+
+// StaleFor is for how long etcd has not been heard, so that hubs may have come unseen; 0 while it is heard.
+func (m *Mesh) StaleFor() time.Duration { return m.config.Registry.StaleFor() }
+
+// Add implements hub.Interest.
+func (m *Mesh) Add(k hub.Key) {
+	h := hashOfKey(k)
+	m.do(func(c *core, now time.Duration) []effect { return c.add(now, h) })
+}
+
+// Remove implements hub.Interest.
+func (m *Mesh) Remove(k hub.Key) {
+	h := hashOfKey(k)
+	m.do(func(c *core, now time.Duration) []effect {
+		if !c.remove(now, h) {
+			m.logger.Error("interest was removed that was not added", slog.Int("kind", int(k.Kind)))
+		}
+		return nil
+	})
+}
+
+// InForce implements hub.Interest.
+func (m *Mesh) InForce(ctx context.Context, keys []hub.Key) error {
+	hashes := make([]Hash, len(keys))
+	for i, k := range keys {
+		hashes[i] = hashOfKey(k)
+	}
+	reached := make(chan struct{})
+	var id uint64
+	m.do(func(c *core, now time.Duration) []effect {
+		m.lastID++
+		id = m.lastID
+		m.joins[id] = reached
+		return c.await(now, id, hashes)
+	})
+	began := time.Now()
+	defer func() { m.metrics.waited(time.Since(began)) }()
+	select {
+	case <-reached:
+		return nil
+	case <-ctx.Done():
+		m.mu.Lock()
+		delete(m.joins, id)
+		m.mu.Unlock()
+		return ctx.Err()
+	}
+}
+
+var kindsOfKeys = map[hub.RouteKind]Kind{hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace}
+
+func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace, k.Name) }
+
+// Route finds the hubs that get a call which has begun.
+func (m *Mesh) Route(q Query) Route {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.core.route(m.now(), q)
+}
+
+// Peers tells of every other hub, in the order of their ids.
+func (m *Mesh) Peers() []PeerInfo {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.core.peerInfos(m.now())
+}
+
+// InterestSize is how many users, groups and namespaces this hub has told the others of.
+func (m *Mesh) InterestSize() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.core.interest.len
+}
+
+// GoAway tells the others that this hub begins to leave.
+func (m *Mesh) GoAway() {
+	m.do(func(c *core, now time.Duration) []effect { return c.goAway(now, false) })
+}
+
+// Close says farewell, ends all links, takes the hub off the list in etcd and waits for every goroutine. The hub must hold no
+// connection any more. When ctx is done it cuts what it waits for, and returns what could not be done.
+func (m *Mesh) Close(ctx context.Context) error {
+	m.close()
+	m.mu.Lock()
+	running := m.running
+	m.mu.Unlock()
+	if running {
+		<-m.finished // so that nothing is dialled any more
+	}
+	m.do(func(c *core, now time.Duration) []effect { return c.goAway(now, true) })
+	m.finishLinks(ctx)
+	if !running {
+		return nil
+	}
+	if err := m.config.Registry.Deregister(ctx); err != nil && !errors.Is(err, discovery.ErrClosed) {
+		return fmt.Errorf("deregister: %w", err)
+	}
+	return nil
+}
+
+// finishLinks ends every link behind what it still has to say.
+func (m *Mesh) finishLinks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, farewellTime)
+	defer cancel()
+	m.mu.Lock()
+	m.sealed = true // the core dials nobody after a farewell
+	outs, ins := make([]*outLink, 0, len(m.out)), make([]*inLink, 0, len(m.in))
+	for _, l := range m.out {
+		outs = append(outs, l)
+		l.finish()
+	}
+	for _, l := range m.in {
+		ins = append(ins, l)
+		l.finish()
+	}
+	m.mu.Unlock()
+	done := make(chan struct{})
+	go func() { m.tasks.Wait(); close(done) }()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+	}
+	for _, l := range outs {
+		l.end(errClosing)
+	}
+	for _, l := range ins {
+		l.end(errClosing)
+	}
+	<-done
+}

@@ -1,0 +1,163 @@
+package mesh
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// waitBuckets goes from the round trip of a probe on one machine to more than the longest wait of a join.
+var waitBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, 1, 2.5, 5, 10}
+
+// metrics are the mesh's instruments. A label is a call's kind or a typed reason, never an id.
+type metrics struct {
+	forwards   *prometheus.CounterVec
+	executions *prometheus.CounterVec
+	unknown    prometheus.Counter
+	links      *prometheus.CounterVec
+	dials      *prometheus.CounterVec
+	joins      prometheus.Histogram
+	probes     prometheus.Histogram
+}
+
+// newMetrics makes the instruments; r may be nil.
+func newMetrics(r prometheus.Registerer, m *Mesh) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	i := &metrics{
+		forwards: counter("connhub_mesh_forwards_total",
+			"Calls passed on to another hub, one for each hub, by call and by why: interest, or flood where no filter lease was held.", "call", "why"),
+		executions: counter("connhub_mesh_forwards_received_total", "Calls that other hubs passed on to this one.", "call"),
+		unknown: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "connhub_mesh_outcomes_unknown_total", Help: "Calls passed on whose outcome was not known when the backend was answered.",
+		}),
+		links: counter("connhub_mesh_links_ended_total", "Links to other hubs that ended, by cause.", "cause"),
+		dials: counter("connhub_mesh_dials_failed_total", "Dials of other hubs that failed, by the reason with which the hub refused, or none.", "reason"),
+		joins: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "connhub_mesh_join_wait_seconds", Help: "How long joins and new connections waited until every hub knew of them.", Buckets: waitBuckets,
+		}),
+		probes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "connhub_mesh_probe_seconds", Help: "Round trips of probes to other hubs.", Buckets: waitBuckets,
+		}),
+	}
+	if r == nil {
+		return i, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{i.forwards, i.executions, i.unknown, i.links, i.dials, i.joins, i.probes, &peerCollector{m}} {
+		errs = append(errs, r.Register(c))
+	}
+	return i, errors.Join(errs...)
+}
+
+func (i *metrics) forwarded(f *peerv1.Forward, flood bool) {
+	why := "interest"
+	if flood {
+		why = "flood"
+	}
+	i.forwards.WithLabelValues(callLabel(f), why).Inc()
+}
+
+func (i *metrics) executed(f *peerv1.Forward) { i.executions.WithLabelValues(callLabel(f)).Inc() }
+
+func callLabel(f *peerv1.Forward) string {
+	switch f.GetCall().(type) {
+	case *peerv1.Forward_Send:
+		return "send"
+	case *peerv1.Forward_Join:
+		return "join"
+	case *peerv1.Forward_Leave:
+		return "leave"
+	default:
+		return "close"
+	}
+}
+
+func (i *metrics) dialFailed(r peerv1.RefusalReason) {
+	reason := "none"
+	if r != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
+		reason = strings.ToLower(nameOf(r))
+	}
+	i.dials.WithLabelValues(reason).Inc()
+}
+
+// linkCauses are the labels of why a link ended.
+var linkCauses = []struct {
+	err   error
+	label string
+}{
+	{errSilent, "silent"},
+	{errRedialed, "redialled"},
+	{errImpostor, "impostor"},
+	{errViolation, "violation"},
+	{errBacklog, "backlog"},
+	{errClosing, "closing"},
+	{errLaneLost, "lane_lost"},
+}
+
+func (i *metrics) linkEnded(cause error) {
+	label := "hung_up"
+	for _, c := range linkCauses {
+		if errors.Is(cause, c.err) {
+			label = c.label
+			break
+		}
+	}
+	i.links.WithLabelValues(label).Inc()
+}
+
+func (i *metrics) waited(d time.Duration) { i.joins.Observe(d.Seconds()) }
+
+func (i *metrics) probed(d time.Duration) { i.probes.Observe(d.Seconds()) }
+
+// peerCollector tells of the peers as they are when it is asked.
+type peerCollector struct{ mesh *Mesh }
+
+var (
+	peersDesc = prometheus.NewDesc("connhub_mesh_peers",
+		"Other hubs by state: listed, dialled, linked, suspect, gone.", []string{"state"}, nil)
+	leasesDesc = prometheus.NewDesc("connhub_mesh_leases",
+		"Other hubs whose filter lease this hub holds: only what they have somebody for is sent to them.", nil, nil)
+	interestDesc = prometheus.NewDesc("connhub_mesh_interest",
+		"Users, groups and namespaces that this hub has told the others of.", nil, nil)
+	tableDesc = prometheus.NewDesc("connhub_mesh_peer_interest",
+		"Users, groups and namespaces that other hubs have told this one of.", nil, nil)
+	tableBytesDesc = prometheus.NewDesc("connhub_mesh_peer_interest_bytes",
+		"Memory for what other hubs have told this one of.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (p *peerCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{peersDesc, leasesDesc, interestDesc, tableDesc, tableBytesDesc} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (p *peerCollector) Collect(out chan<- prometheus.Metric) {
+	states := make(map[PeerState]int)
+	leases, interest, bytes := 0, 0, 0
+	for _, info := range p.mesh.Peers() {
+		states[info.State]++
+		if info.Lease {
+			leases++
+		}
+		interest += info.Interest
+		bytes += info.InterestBytes
+	}
+	gauge := func(d *prometheus.Desc, value int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
+	}
+	for s := PeerListed; s <= PeerGone; s++ {
+		gauge(peersDesc, states[s], s.String())
+	}
+	gauge(leasesDesc, leases)
+	gauge(interestDesc, p.mesh.InterestSize())
+	gauge(tableDesc, interest)
+	gauge(tableBytesDesc, bytes)
+}

@@ -1,0 +1,214 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// outLink is a link that this hub dials: a Control stream, and lanes for calls. Its goroutine is run, from the dial to
+// the end; it owns those of the streams and waits for them.
+type outLink struct {
+	// Static.
+	mesh  *Mesh
+	hub   hub.ID
+	epoch uint64
+	dial  dial
+	lanes []*lane
+	peer  *peerConn
+
+	ctx context.Context // done when the link has ended, with the cause
+	end context.CancelCauseFunc
+
+	requests sendQueue[*peerv1.ControlRequest]
+	linked   bool // guarded by Mesh.mu
+
+	mu        sync.Mutex
+	finishing bool
+	silent    context.Context // done while the peer is suspect; another one when it answers again
+	silence   context.CancelFunc
+	probed    [probesTimed]time.Time // when the last probes were sent, by number
+}
+
+// probesTimed is more than a link can have under way: it is ended after 10 s without an answer.
+const probesTimed = 128
+
+// dialLocked starts a link. Mesh.mu is held.
+func (m *Mesh) dialLocked(d dial) {
+	l := &outLink{
+		mesh: m, hub: d.hub, epoch: d.hello.GetEpoch(), dial: d,
+		requests: newSendQueue[*peerv1.ControlRequest](queueSize),
+	}
+	l.silent, l.silence = context.WithCancel(context.Background())
+	l.ctx, l.end = context.WithCancelCause(context.Background())
+	l.lanes = make([]*lane, m.config.Lanes)
+	for i := range l.lanes {
+		l.lanes[i] = newLane(l, i)
+	}
+	m.out[d.hub] = l
+	m.tasks.Go(l.run)
+}
+
+// say puts a message on the Control stream.
+func (l *outLink) say(r *peerv1.ControlRequest) {
+	if p := r.GetProbe(); p != nil {
+		l.mu.Lock()
+		l.probed[p.GetNumber()%probesTimed] = time.Now()
+		l.mu.Unlock()
+	}
+	if !l.requests.put(r) {
+		l.end(errBacklog)
+	}
+}
+
+// finish ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
+func (l *outLink) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.finishing {
+		l.finishing = true
+		l.requests.finish()
+	}
+}
+
+// run is the life of the link.
+func (l *outLink) run() {
+	defer l.suspect()
+	defer l.end(errHungUp)
+	var err error
+	if l.peer, err = newPeerConn(&l.mesh.config, l.dial.address); err != nil {
+		l.failed(err)
+		return
+	}
+	defer l.peer.close()
+	stream, hello, err := l.open()
+	if err != nil {
+		l.failed(err)
+		return
+	}
+	m := l.mesh
+	m.do(func(c *core, now time.Duration) []effect {
+		delete(m.failing, l.hub)
+		l.linked = true
+		return c.linked(now, l.hub, l.epoch, hello)
+	})
+	m.logger.Info("linked", slog.String("hub", string(l.hub)), slog.String("name", hello.GetName()),
+		slog.String("address", l.dial.address), slog.Uint64("epoch", l.epoch))
+
+	var streams sync.WaitGroup
+	streams.Go(func() {
+		err := l.requests.run(l.ctx, stream.Send)
+		if err == nil {
+			err = stream.CloseSend()
+		}
+		if err != nil {
+			l.end(err)
+		}
+	})
+	for _, lane := range l.lanes {
+		streams.Go(lane.run)
+	}
+	l.end(l.read(stream))
+	streams.Wait()
+	cause := context.Cause(l.ctx)
+	m.metrics.linkEnded(cause)
+	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch), slog.Any("cause", cause))
+	m.do(func(c *core, now time.Duration) []effect { return c.lost(now, l.hub, l.epoch) })
+}
+
+// open says hello and takes the answer.
+func (l *outLink) open() (peerv1.PeerService_ControlClient, *peerv1.Hello, error) {
+	stream, err := l.peer.control.Control(l.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := stream.Send(&peerv1.ControlRequest{Body: &peerv1.ControlRequest_Hello{Hello: l.dial.hello}}); err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err // EOF: the answer has the reason
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return nil, nil, err
+	}
+	hello := first.GetHello()
+	if err := validate(hello); err != nil {
+		return nil, nil, err
+	}
+	return stream, hello, nil
+}
+
+// failed tells the core that the dial came to nothing.
+func (l *outLink) failed(err error) {
+	m := l.mesh
+	reason := refusalOf(err)
+	absent := l.peer != nil && l.peer.refused() ||
+		reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB || reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER
+	m.metrics.dialFailed(reason)
+	m.do(func(c *core, now time.Duration) []effect {
+		if !m.failing[l.hub] && context.Cause(l.ctx) == nil {
+			m.failing[l.hub] = true
+			m.logger.Warn("dial failed", slog.String("hub", string(l.hub)), slog.String("address", l.dial.address), slog.Any("error", err))
+		}
+		return c.dialFailed(now, l.hub, l.epoch, absent)
+	})
+}
+
+// read takes what the peer says until the link ends, and returns why it ended.
+func (l *outLink) read(stream peerv1.PeerService_ControlClient) error {
+	for {
+		r, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return errHungUp
+		case err != nil:
+			return fmt.Errorf("%w: %w", errHungUp, err)
+		}
+		if a := r.GetProbeAnswer(); a != nil {
+			l.answered(a.GetNumber())
+		}
+		l.mesh.do(func(c *core, now time.Duration) []effect { return c.responded(now, l.hub, l.epoch, r) })
+	}
+}
+
+// suspect lets go of those who wait for the peer.
+func (l *outLink) suspect() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.silence()
+}
+
+// answered: a probe was answered, the peer is not silent any more.
+func (l *outLink) answered(number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mesh.metrics.probed(time.Since(l.probed[number%probesTimed]))
+	if l.silent.Err() != nil {
+		l.silent, l.silence = context.WithCancel(context.Background())
+	}
+}
+
+// patience is done when it is no use to wait for the peer any more.
+func (l *outLink) patience() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.silent
+}
+
+// refusalOf returns the reason in a status with which a peer refused a hello.
+func refusalOf(err error) peerv1.RefusalReason {
+	st, ok := status.FromError(err)
+	if !ok || st.Code() != codes.FailedPrecondition {
+		return peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED
+	}
+	return reasonIn(st)
+}

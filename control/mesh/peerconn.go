@@ -1,0 +1,109 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+const (
+	// maxAnswerBytes bounds the answer to a Read: 1,000 connections of 128 groups with names of a kilobyte each.
+	maxAnswerBytes = 256 << 20
+	// keepaliveInterval and keepaliveTimeout find a connection that is gone without a word while the other one
+	// lives. The server takes shorter intervals than 10 s for an attack.
+	keepaliveInterval = 20 * time.Second
+	keepaliveTimeout  = 5 * time.Second
+)
+
+// peerConn is how a peer is reached, for one link: control and data have a connection each, so that no payload is
+// ever before a probe, in no buffer.
+type peerConn struct {
+	control, data peerv1.PeerServiceClient
+
+	connect func(ctx context.Context, address string) (net.Conn, error)
+	conns   [2]*grpc.ClientConn
+	nobody  atomic.Bool // the address refused the connection
+}
+
+// newPeerConn connects to nobody yet: the first call does.
+func newPeerConn(c *Config, address string) (*peerConn, error) {
+	p := &peerConn{connect: c.dial}
+	if p.connect == nil {
+		p.connect = func(ctx context.Context, address string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		}
+	}
+	for i := range p.conns {
+		conn, err := grpc.NewClient("passthrough:///"+address, p.options(c)...)
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+		p.conns[i] = conn
+	}
+	p.control, p.data = peerv1.NewPeerServiceClient(p.conns[0]), peerv1.NewPeerServiceClient(p.conns[1])
+	return p, nil
+}
+
+func (p *peerConn) options(c *Config) []grpc.DialOption {
+	transport := insecure.NewCredentials()
+	if c.TLS != nil {
+		transport = credentials.NewTLS(c.TLS)
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(transport),
+		grpc.WithContextDialer(p.dial),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+	}
+	if c.Secret != "" {
+		options = append(options, grpc.WithPerRPCCredentials(bearer{c.Secret, c.TLS != nil}))
+	}
+	return options
+}
+
+// dial is gRPC's way to the peer. It goes through no proxy: a hub's address is one of the cluster.
+func (p *peerConn) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := p.connect(ctx, address)
+	p.nobody.Store(errors.Is(err, syscall.ECONNREFUSED))
+	return conn, err
+}
+
+// refused reports whether nobody listens at the address.
+func (p *peerConn) refused() bool { return p.nobody.Load() }
+
+func (p *peerConn) close() {
+	for _, conn := range p.conns {
+		if conn != nil {
+			_ = conn.Close()
+		}
+	}
+}
+
+// bearer is the secret with which this hub calls others.
+type bearer struct {
+	secret string
+	secure bool
+}
+
+var _ credentials.PerRPCCredentials = bearer{}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + b.secret}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials: where peers are dialled without TLS, that was decided
+// by whoever runs the hub.
+func (b bearer) RequireTransportSecurity() bool { return b.secure }

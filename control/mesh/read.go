@@ -1,0 +1,34 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// ErrUnreachable: a hub can't be asked, or did not answer before it became suspect.
+var ErrUnreachable = errors.New("hub is unreachable")
+
+// Read asks one hub; the hub in r is filled in. The error is ErrUnreachable, that of ctx, or the status with which the hub answered.
+func (m *Mesh) Read(ctx context.Context, to hub.ID, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+	m.mu.RLock()
+	l := m.out[to]
+	linked := l != nil && l.linked && l.ctx.Err() == nil
+	m.mu.RUnlock()
+	if !linked {
+		return nil, ErrUnreachable
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	give := func() { cancel(ErrUnreachable) }
+	defer context.AfterFunc(l.ctx, give)()
+	defer context.AfterFunc(l.patience(), give)()
+	response, err := l.peer.data.Read(ctx, &peerv1.ReadRequest{Hub: string(to), Read: r.GetRead()})
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return response, err
+}

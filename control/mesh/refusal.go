@@ -1,0 +1,73 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+const (
+	// errorDomain is the domain of every ErrorInfo of connhub.
+	errorDomain = "connhub"
+	// reasonPrefix is not in an ErrorInfo.
+	reasonPrefix = "REFUSAL_REASON_"
+)
+
+// refusedError ends a stream that brought a hello which is not accepted.
+type refusedError struct{ reason peerv1.RefusalReason }
+
+func (e refusedError) Error() string { return "refused: " + nameOf(e.reason) }
+
+func nameOf(r peerv1.RefusalReason) string { return strings.TrimPrefix(r.String(), reasonPrefix) }
+
+// toStatus is what the peer is told when its stream ends.
+func toStatus(cause error) error {
+	refused, ok := errors.AsType[refusedError](cause)
+	switch {
+	case ok && refused.reason == peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION:
+		return newStatus(codes.InvalidArgument, cause, refused.reason)
+	case ok:
+		return newStatus(codes.FailedPrecondition, cause, refused.reason)
+	case errors.Is(cause, errViolation):
+		return newStatus(codes.InvalidArgument, cause, peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
+	default:
+		return status.Error(codes.Unavailable, "the link has ended")
+	}
+}
+
+func newStatus(code codes.Code, err error, reason peerv1.RefusalReason) error {
+	st, detailErr := status.New(code, err.Error()).WithDetails(&errdetails.ErrorInfo{Reason: nameOf(reason), Domain: errorDomain})
+	if detailErr != nil { // only for a code OK
+		return status.Error(code, err.Error())
+	}
+	return st.Err()
+}
+
+// reasonIn is the other way round.
+func reasonIn(st *status.Status) peerv1.RefusalReason {
+	for _, detail := range st.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+			return peerv1.RefusalReason(peerv1.RefusalReason_value[reasonPrefix+info.GetReason()])
+		}
+	}
+	return peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED
+}
+
+// validate holds the rules in the proto; a message that is missing breaks them too.
+func validate(m proto.Message) error {
+	if !m.ProtoReflect().IsValid() {
+		return fmt.Errorf("%w: %s is missing", errViolation, m.ProtoReflect().Descriptor().Name())
+	}
+	if err := protovalidate.Validate(m); err != nil {
+		return fmt.Errorf("%w: %w", errViolation, err)
+	}
+	return nil
+}

@@ -1,0 +1,324 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/connhub/connhub/control/mesh"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// verbTimeout is how long a call waits for other hubs, where the API has no wait_timeout: ten times as long as a hub may
+// need for a join.
+const verbTimeout = 5 * time.Second
+
+// router carries out the verbs at every hub that may have to do with them: it asks the mesh which those are, passes the
+// call on, does this hub's part, and gathers what became of it.
+type router struct {
+	hub  *hub.Hub
+	mesh *mesh.Mesh // nil: there are no other hubs
+}
+
+// route finds the other hubs that a call which has begun is for.
+func (r *router) route(namespace string, t *hub.Target) mesh.Route {
+	if r.mesh == nil {
+		return mesh.Route{}
+	}
+	return r.mesh.Route(queryOf(namespace, t))
+}
+
+// queryOf leaves out what the target excludes: that can only make the matches fewer.
+func queryOf(namespace string, t *hub.Target) mesh.Query {
+	var q mesh.Query
+	if t.Everyone {
+		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindNamespace, namespace, ""))
+	}
+	for _, user := range t.Users {
+		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindUser, namespace, user))
+	}
+	for _, group := range t.Groups {
+		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindGroup, namespace, group))
+	}
+	for _, connection := range t.Connections {
+		_, born, err := hub.ParseConnectionID(connection)
+		if err != nil {
+			continue // there is none of that name
+		}
+		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindConnection, namespace, connection))
+		if !slices.Contains(q.Hubs, born) {
+			q.Hubs = append(q.Hubs, born)
+		}
+	}
+	return q
+}
+
+// forward passes a call on, and returns the answers to come; nil: there is nobody to ask.
+func (r *router) forward(ctx context.Context, c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
+	if len(to) == 0 {
+		return nil
+	}
+	return r.mesh.Forward(ctx, c, to)
+}
+
+// gather waits until a deadline for what other hubs answer, gives each answer to take, and returns the hubs
+// whose part is unknown. An error that is for the backend ends it.
+func (r *router) gather(ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult)) (unknown, error) {
+	if g == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	var lost unknown
+	for _, o := range g.Wait(ctx) {
+		err := errorIn(o.Result)
+		switch {
+		case o.Result == nil || unreached(err):
+			lost = append(lost, o.Hub)
+		case err != nil:
+			return nil, err
+		default:
+			take(o.Result)
+		}
+	}
+	return lost, nil
+}
+
+// unknown are hubs whose part in an answer is unknown.
+type unknown []hub.ID
+
+// names returns the ids in order, each once, for an answer.
+func (u unknown) names() []string {
+	names := make([]string, len(u))
+	for i, id := range u {
+		names[i] = string(id)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// errorIn returns the error that a hub answered with.
+func errorIn(r *peerv1.ForwardResult) error {
+	failed, ok := r.GetResult().(*peerv1.ForwardResult_Status)
+	if !ok {
+		return nil
+	}
+	var st spb.Status
+	if err := proto.Unmarshal(failed.Status, &st); err != nil || st.GetCode() == 0 {
+		return errInternal
+	}
+	return fromStatus(status.ErrorProto(&st))
+}
+
+// unreached reports whether an error of another hub says nothing about the call: that hub leaves, gave up, or is at fault.
+func unreached(err error) bool {
+	for _, kind := range []error{hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded, errInternal, errHubsUnreachable} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// staleFor is for how long the hubs that exist are not known for sure, for an answer; nil: they are.
+func (r *router) staleFor() *durationpb.Duration {
+	if r.mesh == nil {
+		return nil
+	}
+	if stale := r.mesh.StaleFor(); stale > 0 {
+		return durationpb.New(stale)
+	}
+	return nil
+}
+
+var _ sender = (*router)(nil)
+
+// Send implements sender. Other hubs come first: putting the message in line for them is quick, and they deliver while this
+// hub does.
+func (r *router) Send(ctx context.Context, o *outgoing) (sending, error) {
+	if r.hub.Leaving() {
+		return nil, hub.ErrShuttingDown // before anybody has delivered it
+	}
+	if o.send.Message.ID == "" {
+		o.send.Message.ID = r.hub.NewMessageID()
+	}
+	route := r.route(o.send.Message.Namespace, &o.send.Target)
+	if o.request.GetRequireAllHubs() && (len(route.Unreachable) > 0 || slices.ContainsFunc(route.To, suspect)) {
+		return nil, errHubsUnreachable
+	}
+	s := &routedSending{router: r, outgoing: o, lost: route.Unreachable}
+	if len(route.To) > 0 {
+		call, err := newSendCall(o)
+		if err != nil {
+			return nil, err
+		}
+		s.others = r.forward(ctx, call, route.To)
+	}
+	delivery, err := r.hub.Deliver(ctx, o.send)
+	switch {
+	case errors.Is(err, hub.ErrShuttingDown) && s.others != nil:
+		s.lost = append(s.lost, r.hub.ID())
+	case err != nil:
+		return nil, err
+	}
+	s.delivery = delivery
+	return s, nil
+}
+
+func suspect(d mesh.Destination) bool { return d.Suspect }
+
+// routedSending is a message on its way at this hub and at others.
+type routedSending struct {
+	router   *router
+	outgoing *outgoing
+	delivery *hub.Delivery   // nil: this hub took no part, it leaves
+	others   *mesh.Gathering // nil: none has a part in it
+	lost     unknown
+}
+
+// Receipt implements sending.
+func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
+	o := s.outgoing
+	receipt := newGathered(o)
+	if s.delivery != nil {
+		// hub.Deliver returned when the message was queued everywhere, so only the waits beyond that need a timer.
+		if o.send.Wait > hub.WaitQueued {
+			ctx, cancel := context.WithDeadline(ctx, o.until)
+			s.delivery.Wait(ctx)
+			cancel()
+		}
+		local := s.delivery.Receipt()
+		receipt.addLocal(&local)
+	}
+	if o.send.Wait != hub.WaitNone {
+		lost, err := s.router.gather(ctx, s.others, o.until, receipt.addResult)
+		if err != nil {
+			return nil, err
+		}
+		s.lost = append(s.lost, lost...)
+	}
+	if o.request.GetRequireAllHubs() && len(s.lost) > 0 {
+		return nil, errHubsUnreachable
+	}
+	answer := receipt.answer()
+	answer.UnreachableHubs, answer.DiscoveryStaleFor = s.lost.names(), s.router.staleFor()
+	return answer, nil
+}
+
+// Join makes the connections that match, at whatever hub, members of groups.
+func (r *router) Join(ctx context.Context, req *controlv1.AddToGroupsRequest) (*controlv1.AddToGroupsResponse, error) {
+	target := newTarget(req.GetTarget())
+	call, err := newJoinCall(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	route := r.route(namespace(req), &target)
+	others := r.forward(ctx, call, route.To)
+	joined, err := r.hub.Join(ctx, namespace(req), &target, req.GetGroups())
+	if err != nil {
+		return nil, err
+	}
+	sum := newJoined(joined)
+	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
+		sum.Matched += f.GetJoin().GetMatched()
+		sum.Added += f.GetJoin().GetAdded()
+		sum.Already += f.GetJoin().GetAlready()
+		sum.Refused += f.GetJoin().GetRefused()
+		sum.Closed += f.GetJoin().GetClosed()
+	})
+	if err != nil {
+		return nil, err
+	}
+	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).names(), r.staleFor()
+	return sum, nil
+}
+
+// Leave takes the connections that match, at whatever hub, out of groups.
+func (r *router) Leave(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*controlv1.RemoveFromGroupsResponse, error) {
+	target := newTarget(req.GetTarget())
+	call, err := newLeaveCall(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	route := r.route(namespace(req), &target)
+	others := r.forward(ctx, call, route.To)
+	left, err := r.hub.Leave(ctx, namespace(req), &target, req.GetGroups(), req.GetAllGroups())
+	if err != nil {
+		return nil, err
+	}
+	sum := newLeft(left)
+	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
+		sum.Matched += f.GetLeave().GetMatched()
+		sum.Removed += f.GetLeave().GetRemoved()
+	})
+	if err != nil {
+		return nil, err
+	}
+	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).names(), r.staleFor()
+	return sum, nil
+}
+
+// Close closes the connections that match, at whatever hub.
+func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
+	target := newTarget(req.GetTarget())
+	route := r.route(namespace(req), &target)
+	var lost unknown
+	max := int(req.GetMaxMatched())
+	if max > 0 && len(route.To) > 0 {
+		max = 0 // of this hub alone
+		var err error
+		if route.To, lost, err = r.count(ctx, req, &target, route.To); err != nil {
+			return nil, err
+		}
+	}
+	call, err := newCloseCall(ctx, req, false)
+	if err != nil {
+		return nil, err
+	}
+	others := r.forward(ctx, call, route.To)
+	closed, err := r.hub.CloseConnections(ctx, namespace(req), &target, newClose(req), max)
+	if err != nil {
+		return nil, err
+	}
+	sum := newClosed(closed)
+	more, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
+		sum.Matched += f.GetClose().GetMatched()
+		sum.Closed += f.GetClose().GetClosed()
+	})
+	if err != nil {
+		return nil, err
+	}
+	lost = append(append(lost, more...), route.Unreachable...)
+	sum.UnreachableHubs, sum.DiscoveryStaleFor = lost.names(), r.staleFor()
+	return sum, nil
+}
+
+// count asks how many connections match. It returns the hubs that have counted, which may close then, and those that have
+// not; hub.ErrTooManyMatched: none may.
+func (r *router) count(ctx context.Context, req *controlv1.CloseConnectionsRequest, t *hub.Target, to []mesh.Destination) ([]mesh.Destination, unknown, error) {
+	call, err := newCloseCall(ctx, req, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	matched := int64(r.hub.Count(namespace(req), t))
+	others := r.forward(ctx, call, to)
+	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
+		matched += int64(f.GetClose().GetMatched())
+	})
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case matched > int64(req.GetMaxMatched()):
+		return nil, nil, hub.ErrTooManyMatched
+	}
+	counted := slices.DeleteFunc(slices.Clone(to), func(d mesh.Destination) bool { return slices.Contains(lost, d.Hub) })
+	return counted, lost, nil
+}
