@@ -37,7 +37,7 @@ func (r *Registry) ClusterID() string {
 // lost its data, and the cluster goes on. But it never follows a change: two clusters that share one etcd by
 // mistake, or an etcd that was mixed up, must not melt into one.
 func (r *Registry) meet(ctx context.Context, reads ...clientv3.Op) (revision int64, found []*pb.ResponseOp, err error) {
-	client, err := r.dialer.get()
+	client, err := r.dialer.get(ctx)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -40,7 +40,7 @@ func (r *Registry) declareDead(ctx context.Context, id, by string) (won bool, er
 	if _, _, err := r.meet(ctx); err != nil {
 		return false, err
 	}
-	client, err := r.dialer.get()
+	client, err := r.dialer.get(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -3,7 +3,6 @@ package discovery
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -22,16 +21,18 @@ const (
 // dialer makes the one client of a Registry when it is first needed: with a password the making of it calls
 // etcd, which may be away when a hub starts.
 type dialer struct {
-	config clientv3.Config // static
+	config clientv3.Config // static; Context is the life of all
 
-	mu     sync.Mutex // held while dialing, which config.DialTimeout bounds
-	client *clientv3.Client
+	turn chan struct{} // has a token in it while somebody owns the fields below
+	// Owned by whose turn it is.
+	client *clientv3.Client // nil: not dialed yet
+	hangUp context.CancelFunc
 }
 
-// newDialer's client lives until ctx is done or close is called.
-func newDialer(ctx context.Context, c *Config) *dialer {
-	return &dialer{config: clientv3.Config{
-		Context:              ctx,
+// newDialer's client lives until life is done or close is called.
+func newDialer(life context.Context, c *Config) *dialer {
+	return &dialer{turn: make(chan struct{}, 1), config: clientv3.Config{
+		Context:              life,
 		Endpoints:            c.Endpoints,
 		TLS:                  c.TLS,
 		Username:             c.Username,
@@ -58,33 +59,47 @@ func failFast(ctx context.Context, method string, req, reply any, cc *grpc.Clien
 	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
-// get returns the client.
-func (d *dialer) get() (*clientv3.Client, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.client != nil {
+// get returns the client, when it is there before ctx is done: a login that hangs must not hold up a shutdown.
+func (d *dialer) get(ctx context.Context) (*clientv3.Client, error) {
+	life := d.config.Context
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-life.Done():
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dial etcd: %w", ctx.Err())
+	}
+	switch {
+	case life.Err() != nil:
+		return nil, ErrClosed
+	case d.client != nil:
 		return d.client, nil
 	}
-	if err := d.config.Context.Err(); err != nil {
-		return nil, ErrClosed
-	}
-	client, err := clientv3.New(d.config)
-	if err != nil {
+	config := d.config
+	var hangUp context.CancelFunc
+	config.Context, hangUp = context.WithCancel(life)
+	stay := context.AfterFunc(ctx, hangUp)
+	client, err := clientv3.New(config)
+	switch {
+	case !stay(): // what was made is cut off already
+		if client != nil {
+			_ = client.Close()
+		}
+		return nil, fmt.Errorf("dial etcd: %w", ctx.Err())
+	case err != nil:
+		hangUp()
 		return nil, fmt.Errorf("dial etcd: %w", failure(err))
 	}
-	d.client = client
+	d.client, d.hangUp = client, hangUp
 	return client, nil
 }
 
 // close hangs up. The context that newDialer got is done by now, so get makes no other client.
-func (d *dialer) close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.client == nil {
-		return nil
+func (d *dialer) close() {
+	d.turn <- struct{}{} // at once, or when a login has noticed
+	defer func() { <-d.turn }()
+	if d.client != nil {
+		d.hangUp()
+		_ = d.client.Close() // it can only say that its context is done
 	}
-	if err := d.client.Close(); err != nil && d.config.Context.Err() == nil {
-		return fmt.Errorf("close etcd client: %w", err)
-	}
-	return nil
 }

@@ -22,7 +22,7 @@
 //
 // The first hub draws it, and a Registry never takes another one for it: ErrForeignCluster. An etcd that was emptied
 // gets it back from the first hub that returns. A new hub that is quicker makes a new cluster there, and the
-// others stay out until that key is deleted.
+// others stay out until that key is deleted. What was declared dead in it is forgotten.
 //
 // # Goroutines
 //
@@ -31,9 +31,9 @@
 //
 // # Locking
 //
-// Registry.mu, board.mu and dialer.mu are leaves: none is held while another is taken. dialer.mu is held while a
-// client with a password logs in, at most DialTimeout. What a registration and the follower own besides is said at
-// their fields.
+// Registry.mu and board.mu are leaves: none is held while another is taken. Who wants etcd's client waits for its turn,
+// while a client with a password logs in for at most DialTimeout; the wait ends with the caller's context. What a
+// registration and the follower own besides is said at their fields.
 //
 // # Backpressure
 //
@@ -42,6 +42,6 @@
 //
 // # Errors
 //
-// The sentinels in errors.go. What a caller started it gets returned; what the goroutines meet is logged, once for
-// each outage, and counted.
+// The sentinels in errors.go. What a caller started it gets returned; what the goroutines meet is counted, and each
+// kind of it is logged once for each outage.
 package discovery

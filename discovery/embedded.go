@@ -71,7 +71,8 @@ type Embedded struct {
 	once   sync.Once
 }
 
-// StartEmbedded starts etcd and returns when it answers, or ctx is done. Close it.
+// StartEmbedded starts etcd and returns when it answers, or ctx is done. Close it. The error is ErrInUse for the folder,
+// and syscall.EADDRINUSE for the address, when another process has them.
 func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("embedded etcd config: %w", err)
@@ -109,7 +110,7 @@ func lockDir(dir string) (*fileutil.LockedFile, error) {
 	}
 	lock, err := fileutil.TryLockFile(filepath.Join(dir, "connhub.lock"), os.O_CREATE|os.O_WRONLY, 0o600)
 	if errors.Is(err, fileutil.ErrLocked) {
-		return nil, fmt.Errorf("folder %s is in use by another process", dir)
+		return nil, fmt.Errorf("folder %s is %w", dir, ErrInUse)
 	}
 	return lock, err
 }
@@ -120,8 +121,10 @@ func (c *EmbeddedConfig) server(streams context.Context) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = "connhub-dev"
 	cfg.Dir = c.Dir
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.ListenPeerUrls = nil // one member has no peers
+	// Nobody listens there, but etcd wants a name, and looks up its own default, localhost, with whatever DNS there is.
+	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{at}, []url.URL{at}
 	cfg.TickMs, cfg.ElectionMs = embeddedTick, embeddedElection
 	cfg.AutoCompactionRetention = embeddedHistory

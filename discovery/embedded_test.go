@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func TestATakenAddressIsNamed(t *testing.T) {
 	defer l.Close()
 	dir := t.TempDir()
 	_, err = embedded(t, dir, l.Addr().String(), slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "address "+l.Addr().String()+" is taken") {
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "address "+l.Addr().String()+" is taken") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err != nil {
@@ -47,7 +48,7 @@ func TestAFolderServesOneProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), dir+" is in use") {
+	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); !errors.Is(err, discovery.ErrInUse) || !strings.Contains(err.Error(), dir+" is in use") {
 		t.Errorf("got %v", err)
 	}
 	e.Close()
@@ -99,8 +100,8 @@ func TestAnEmbeddedEtcdIsQuietAndCloseIsQuick(t *testing.T) {
 	register(t, a, "a")
 	sees(t, w, "a")
 	begin := time.Now()
-	e.Close() // with a watch and a lease open
-	if took := time.Since(begin); took > 3*time.Second {
+	e.Close()                                            // with a watch and a lease open
+	if took := time.Since(begin); took > 5*time.Second { // of the 7 that etcd would wait
 		t.Errorf("Close took %v", took)
 	}
 	if log.count("etcd says") == 0 {

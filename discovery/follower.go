@@ -19,8 +19,7 @@ import (
 // Invariants: what is shown is the whole state at one revision, or that and every later change in order. A stream
 // that breaks is never resumed. While etcd is away, or holds another cluster, the last Snapshot stands.
 //
-// Outline: sync reads everything in one transaction; stream watches from the next revision on, until the stream
-// breaks, falls silent, or something is odd; then it all begins again.
+// Outline: sync reads everything in one transaction; stream watches what changes after it, until the stream breaks, falls silent, or something is odd; then it all begins again.
 type follower struct {
 	r *Registry // static
 
@@ -29,7 +28,7 @@ type follower struct {
 	revision int64           // up to which members is true
 	strange  map[string]bool // keys that can't be read, and that were logged
 	began    loss            // why etcd was lost; 0: it is heard
-	said     loss            // what was last logged about that
+	said     [lossEnd]bool   // what was logged about that
 }
 
 func newFollower(r *Registry) *follower {
@@ -78,36 +77,40 @@ func (f *follower) sync(ctx context.Context) error {
 			self.suspect()
 		}
 	}
-	f.found()
 	return nil
 }
 
-// found ends an outage.
+// found ends an outage: etcd has told everything, and has begun to tell what changes. Not before: an etcd that
+// allows the one and refuses the other would fill the log.
 func (f *follower) found() {
 	if f.began == 0 {
 		return
 	}
 	f.r.metrics.resyncs[f.began].Inc()
 	f.r.log.Info("etcd is back", "stale_for", f.r.hearing.staleFor(), "hubs", len(f.members), "revision", f.revision)
-	f.began, f.said = 0, 0
+	f.began, f.said = 0, [lossEnd]bool{}
 }
 
-// lost begins an outage, or goes on with it. It logs the first reason, and each that is new.
+// lost begins an outage, or goes on with it. It logs each reason once.
 func (f *follower) lost(err error) {
 	f.r.hearing.lost()
 	l := lossOf(err)
 	if f.began == 0 {
 		f.began = l
 	}
-	if l == f.said {
+	if f.said[l] {
 		return
 	}
-	f.said = l
+	f.said[l] = true
 	level := f.r.log.Warn
 	if l == lossForeign {
 		level = f.r.log.Error
 	}
-	level("etcd is lost; the last known hubs stand", "reason", l, "error", err, "hubs", len(f.members))
+	if f.members == nil {
+		level("etcd can't be reached; trying on", "reason", l.String(), "error", err)
+		return
+	}
+	level("etcd is lost; the last known hubs stand", "reason", l.String(), "error", err, "hubs", len(f.members))
 }
 
 // read decodes a hub's key, and logs once what it can't read.
@@ -128,10 +131,12 @@ func (f *follower) read(kv *mvccpb.KeyValue) (Member, bool) {
 
 // apply takes the changes of one or more revisions and shows the result. An error means that only a sync helps.
 func (f *follower) apply(events []*mvccpb.Event) error {
-	changed := false
+	changed, synced := false, f.revision
 	for _, e := range events {
 		key := string(e.Kv.Key)
 		switch id, isHub := f.r.keys.hub(key); {
+		case e.Kv.ModRevision <= synced:
+			continue
 		case isHub:
 			if !changed {
 				f.members = maps.Clone(f.members) // what was shown is not ours any more

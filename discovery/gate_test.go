@@ -57,6 +57,13 @@ func (g *gate) close()  { g.set(true, false) }
 func (g *gate) hold()   { g.set(false, true) }
 func (g *gate) reopen() { g.set(false, false) }
 
+// inUse tells whether somebody is connected.
+func (g *gate) inUse() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.conns) > 0
+}
+
 func (g *gate) accept() {
 	for {
 		in, err := g.listener.Accept()

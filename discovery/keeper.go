@@ -18,46 +18,45 @@ type keeper struct {
 	dialer *dialer // static
 
 	stream pb.Lease_LeaseKeepAliveClient // nil: none is open
-	cancel context.CancelFunc            // ends stream
+	life   context.Context               // of stream: it serves many calls. nil: none
+	cancel context.CancelFunc            // ends life
 }
 
-// renew asks etcd to keep the lease for another TTL. It returns errLeaseLost when etcd doesn't know it any more;
-// after any other error it may be alive.
+// renew asks etcd to keep the lease for another TTL. It returns errLeaseLost when etcd doesn't know it any more, and
+// errSilent when limit was over; after any other error than errLeaseLost the lease may be alive.
 func (k *keeper) renew(ctx context.Context, lease clientv3.LeaseID, limit time.Duration) error {
-	if k.stream == nil {
-		client, err := k.dialer.get()
-		if err != nil {
-			return err
-		}
-		// Not under ctx, which is the call's: the stream serves many. The two guards below end it.
-		streaming, cancel := context.WithCancel(clientv3.WithRequireLeader(client.Ctx()))
-		k.cancel = cancel
-		timer := time.AfterFunc(limit, cancel)
-		stop := context.AfterFunc(ctx, cancel)
-		k.stream, err = pb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(streaming)
-		stop()
-		timer.Stop()
-		if err != nil {
-			k.hangUp()
-			return fmt.Errorf("renew lease: %w", failure(err))
-		}
-	}
-	timer := time.AfterFunc(limit, k.cancel)
-	defer timer.Stop()
-	defer context.AfterFunc(ctx, k.cancel)()
-	answer, err := k.ask(lease)
+	client, err := k.dialer.get(ctx)
 	if err != nil {
+		return err
+	}
+	if k.life == nil {
+		k.life, k.cancel = context.WithCancel(clientv3.WithRequireLeader(client.Ctx()))
+	}
+	silence := time.AfterFunc(limit, k.cancel)
+	stay := context.AfterFunc(ctx, k.cancel)
+	answer, err := k.ask(client, lease)
+	late, left := !silence.Stop(), !stay()
+	if err != nil || late || left {
 		k.hangUp()
-		return fmt.Errorf("renew lease: %w", failure(err))
 	}
-	if answer.TTL <= 0 {
+	switch {
+	case err == nil && answer.TTL <= 0:
 		return errLeaseLost
+	case err == nil:
+		return nil
+	case late && !left:
+		err = errSilent // all that the stream can say is that it was ended
 	}
-	return nil
+	return fmt.Errorf("renew lease: %w", failure(err))
 }
 
-func (k *keeper) ask(lease clientv3.LeaseID) (*pb.LeaseKeepAliveResponse, error) {
-	err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
+func (k *keeper) ask(client *clientv3.Client, lease clientv3.LeaseID) (answer *pb.LeaseKeepAliveResponse, err error) {
+	if k.stream == nil {
+		if k.stream, err = pb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(k.life); err != nil {
+			return nil, err
+		}
+	}
+	err = k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
 	if err != nil && !errors.Is(err, io.EOF) { // after io.EOF, Recv says why
 		return nil, err
 	}
@@ -69,5 +68,5 @@ func (k *keeper) hangUp() {
 	if k.cancel != nil {
 		k.cancel()
 	}
-	k.stream, k.cancel = nil, nil
+	k.stream, k.life, k.cancel = nil, nil, nil
 }

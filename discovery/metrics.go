@@ -62,15 +62,17 @@ var results = []struct {
 }
 
 // registered counts an attempt to register.
-func (m *metrics) registered(err error) {
-	label := resultRegistered
-	if err != nil {
-		label = resultFailed
+func (m *metrics) registered(err error) { m.registrations.WithLabelValues(resultOf(err)).Inc() }
+
+// resultOf sorts what an attempt to register ended in.
+func resultOf(err error) string {
+	if err == nil {
+		return resultRegistered
 	}
 	for _, r := range results {
 		if errors.Is(err, r.err) {
-			label = r.label
+			return r.label
 		}
 	}
-	m.registrations.WithLabelValues(label).Inc()
+	return resultFailed
 }

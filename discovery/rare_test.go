@@ -38,7 +38,7 @@ func TestAWatchFromACompactedRevisionIsGivenUp(t *testing.T) {
 	if err := f.sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	client, err := r.dialer.get()
+	client, err := r.dialer.get(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,18 +101,19 @@ func (g *registration) run() {
 	defer close(g.done)
 	defer g.keeper.hangUp()
 	var retry backoff
-	said := false // that it fails
+	said := make(map[string]bool) // the kinds of failure that were logged since it last went well
 	wait := g.ttl / 3
 	for g.sleep(wait) {
 		before := g.lease
 		err := g.ensure(g.ctx)
 		switch {
 		case err == nil:
-			if said || g.lease != before {
+			if len(said) > 0 || g.lease != before {
 				g.r.log.Info("hub registered again", "id", g.id, "new_lease", g.lease != before)
 			}
 			retry.reset()
-			said, wait = false, g.ttl/3
+			clear(said)
+			wait = g.ttl / 3
 			continue
 		case g.ctx.Err() != nil:
 			return
@@ -125,9 +126,9 @@ func (g *registration) run() {
 			g.r.die()
 			return
 		}
-		if !said {
+		if kind := resultOf(err); !said[kind] {
 			g.r.log.Warn("hub can't be kept registered; trying on", "id", g.id, "error", err)
-			said = true
+			said[kind] = true
 		}
 		wait = min(retry.delay(), g.ttl/3)
 	}
@@ -150,8 +151,9 @@ func (g *registration) sleep(d time.Duration) bool {
 // ensure returns nil when the hub is listed, under a lease that is alive.
 func (g *registration) ensure(ctx context.Context) error {
 	if g.lease != 0 {
-		// A third: when one member of etcd hangs, there is time to ask the two others.
-		switch err := g.keeper.renew(ctx, g.lease, min(g.ttl/3, g.r.config.DialTimeout)); {
+		// After a third of the lease, for a quarter of it: when the member of etcd that is asked hangs, and the next
+		// one too, there is time to ask a third.
+		switch err := g.keeper.renew(ctx, g.lease, min(g.ttl/4, g.r.config.DialTimeout)); {
 		case errors.Is(err, errLeaseLost):
 			g.lease, g.claimed = 0, false
 		case err != nil:
@@ -179,7 +181,7 @@ func (g *registration) grant(ctx context.Context) error {
 	if g.lease != 0 {
 		return nil
 	}
-	client, err := g.r.dialer.get()
+	client, err := g.r.dialer.get(ctx)
 	if err != nil {
 		return err
 	}
@@ -195,7 +197,7 @@ func (g *registration) grant(ctx context.Context) error {
 
 // claim creates the key under the lease, in the right cluster, unless the hub was declared dead.
 func (g *registration) claim(ctx context.Context) error {
-	client, err := g.r.dialer.get()
+	client, err := g.r.dialer.get(ctx)
 	if err != nil {
 		return err
 	}
@@ -238,7 +240,7 @@ func (g *registration) release(ctx context.Context) error {
 	if g.lease == 0 {
 		return nil
 	}
-	client, err := g.r.dialer.get()
+	client, err := g.r.dialer.get(ctx)
 	if err != nil {
 		return err
 	}

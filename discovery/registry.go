@@ -175,5 +175,6 @@ func (r *Registry) Close() error {
 	r.cancel()
 	r.goroutines.Wait()
 	r.board.close()
-	return r.dialer.close()
+	r.dialer.close()
+	return nil
 }

@@ -25,7 +25,8 @@ import (
 	"github.com/connhub/connhub/discovery"
 )
 
-// secured is an etcd with TLS and passwords. The user hub may do what is under the prefix; stranger may do nothing.
+// secured is an etcd with TLS and passwords. The user hub may do all under the prefix, narrow may read and write what
+// there is but not watch it as a whole, and stranger may do nothing.
 func secured(t *testing.T, prefix string) (endpoint string, trust *tls.Config) {
 	t.Helper()
 	cert, key, roots := certificate(t)
@@ -61,12 +62,17 @@ func secured(t *testing.T, prefix string) (endpoint string, trust *tls.Config) {
 	}
 	do(client.RoleAdd(ctx, "root"))
 	do(client.RoleAdd(ctx, "hub"))
+	do(client.RoleAdd(ctx, "narrow"))
 	do(client.RoleGrantPermission(ctx, "hub", prefix+"/", clientv3.GetPrefixRangeEnd(prefix+"/"), clientv3.PermissionType(clientv3.PermReadWrite)))
-	for _, user := range []string{"root", "hub", "stranger"} {
+	for _, place := range []string{"/hubs/", "/dead/", "/cluster"} {
+		do(client.RoleGrantPermission(ctx, "narrow", prefix+place, clientv3.GetPrefixRangeEnd(prefix+place), clientv3.PermissionType(clientv3.PermReadWrite)))
+	}
+	for _, user := range []string{"root", "hub", "narrow", "stranger"} {
 		do(client.UserAdd(ctx, user, "password of "+user))
 	}
 	do(client.UserGrantRole(ctx, "root", "root"))
 	do(client.UserGrantRole(ctx, "hub", "hub"))
+	do(client.UserGrantRole(ctx, "narrow", "narrow"))
 	do(client.AuthEnable(ctx))
 	return endpoint, trust
 }
@@ -144,11 +150,28 @@ func TestEtcdWithTLSAndPasswords(t *testing.T) {
 		}
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	mistrustful := open(t, as("hub", "password of hub"), func(c *discovery.Config) { c.TLS = new(tls.Config) })
-	if err := mistrustful.Register(ctx, member("c")); err == nil || !strings.Contains(err.Error(), "certificate") {
+	numbers := count(t)
+	mistrustful := open(t, as("hub", "password of hub"), func(c *discovery.Config) { c.TLS = new(tls.Config) }, numbers.into)
+	ctx, cancel := context.WithCancel(t.Context())
+	registered := make(chan error, 1)
+	go func() { registered <- mistrustful.Register(ctx, member("c")) }()
+	eventually(t, "it has tried", func() bool {
+		return numbers.value("connhub_discovery_registrations_total", "failed") >= 1
+	})
+	cancel()
+	if err := <-registered; err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("unknown authority: %v", err)
 	}
 	sees(t, watch(t, a), "a") // its lease has been renewed
+
+	var log journal
+	numbers = count(t)
+	narrow := open(t, as("narrow", "password of narrow"), logTo(&log), numbers.into)
+	w = watch(t, narrow)
+	for range 4 { // it reads again and again what it may not watch
+		next(t, w)
+	}
+	equal(t, "lines that etcd is lost", log.count("etcd is lost"), 1)
+	equal(t, "lines that etcd is back", log.count("etcd is back"), 0)
+	equal(t, "resyncs", numbers.sum("connhub_discovery_resyncs_total"), 0.0)
 }

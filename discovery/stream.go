@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sync"
 	"time"
@@ -46,6 +47,7 @@ func (f *follower) stream(ctx context.Context, retry *backoff) error {
 		if err := f.apply(answer.Events); err != nil {
 			return err
 		}
+		f.found()
 		f.r.hearing.heard()
 		if !answer.Created {
 			retry.reset() // not before: a watch that is refused each time must not be asked for without pause
@@ -53,9 +55,10 @@ func (f *follower) stream(ctx context.Context, retry *backoff) error {
 	}
 }
 
-// open asks for all changes after f.revision.
+// open asks for all changes after f.revision, and for that of f.revision, which apply passes over: etcd tells no progress
+// to a watch from a revision that is yet to come, and where hubs seldom come and go that would be silence.
 func (f *follower) open(ctx context.Context) (pb.Watch_WatchClient, error) {
-	client, err := f.r.dialer.get()
+	client, err := f.r.dialer.get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,14 +67,18 @@ func (f *follower) open(ctx context.Context) (pb.Watch_WatchClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return watch, watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
+	err = watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
 		CreateRequest: &pb.WatchCreateRequest{
 			Key:            []byte(f.r.keys.root),
 			RangeEnd:       []byte(clientv3.GetPrefixRangeEnd(f.r.keys.root)),
-			StartRevision:  f.revision + 1,
+			StartRevision:  f.revision,
 			ProgressNotify: true,
 		},
 	}})
+	if errors.Is(err, io.EOF) { // Recv says why
+		err = nil
+	}
+	return watch, err
 }
 
 // beat asks the watch for its progress until the stream ends: an answer means that nothing was missed up to then.
