@@ -83,11 +83,14 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 }
 
 // newHub returns a hub that is checked for contradictions when the test ends.
-func newHub(t testing.TB) *hub.Hub {
+func newHub(t testing.TB, change ...func(*hub.Config)) *hub.Hub {
 	t.Helper()
 	config := hub.DefaultConfig()
 	config.ID, config.Name, config.Version = hub.NewID(), "pod-1", "v1.2.3"
 	config.Outbox.Messages = 3
+	for _, f := range change {
+		f(&config)
+	}
 	h, err := hub.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -125,8 +128,13 @@ func newSecrets(t testing.TB) *auth.Secrets {
 
 func (f *fixture) serve(t testing.TB) {
 	t.Helper()
+	f.serveOn(t, f.listener)
+}
+
+func (f *fixture) serveOn(t testing.TB, l net.Listener) {
+	t.Helper()
 	served := make(chan error, 1)
-	go func() { served <- f.server.Serve(f.listener) }()
+	go func() { served <- f.server.Serve(l) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
