@@ -43,11 +43,15 @@ image: ## Build the container image connhub:VERSION
 ##@ Check
 
 .PHONY: test
-test: test-go test-web ## Run every test, with the race detector
+test: test-go test-k8s test-web ## Run every test, with the race detector
 
 .PHONY: test-go
 test-go: need-go cc ## Run the Go tests
 	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-k8s
+test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as processes
+	cd deploy/k8s/test && go test -timeout $(TEST_TIMEOUT) .
 
 .PHONY: test-web
 test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tests in a browser and with a Node backend
@@ -84,6 +88,7 @@ lint-generated: need-go ## Check that gen/ is what the protos make
 .PHONY: lint-mod
 lint-mod: need-go ## Check that go.mod is tidy
 	go mod tidy -diff
+	cd deploy/k8s/test && go mod tidy -diff
 
 .PHONY: lint-imports
 lint-imports: need-go ## Check that the linter reports each forbidden import
@@ -93,6 +98,7 @@ lint-imports: need-go ## Check that the linter reports each forbidden import
 lint-go: need-go ## Check the Go code: vet, format, rules
 	go vet ./...
 	$(TOOL) golangci-lint run ./...
+	cd deploy/k8s/test && go vet . && go tool -modfile=../../../tools/go.mod golangci-lint run
 
 ##@ Change
 
