@@ -46,6 +46,7 @@ func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
 			})
 			all.Connections = append(all.Connections, page.GetConnections()...)
 			all.NextPageToken = page.GetNextPageToken()
+			all.UnreachableHubs, all.DiscoveryStaleFor = addHubs(all.GetUnreachableHubs(), page.GetUnreachableHubs()), page.GetDiscoveryStaleFor()
 			return page.GetNextPageToken(), len(page.GetConnections()), err
 		})
 		switch {
@@ -55,9 +56,11 @@ func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
 			return t.printJSON(all)
 		case len(all.GetConnections()) == 0:
 			t.note("no connections")
+			t.printGaps(all)
 			return nil
 		}
 		t.printConnections(all.GetConnections())
+		t.printGaps(all)
 		if more {
 			t.note("the first %d; --limit 0 lists all", c.Limit)
 		}
@@ -199,6 +202,7 @@ func (c *connectionsCloseCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		t.printOutcome(response.GetMatched(), tally{response.GetClosed(), "closed"},
 			tally{response.GetMatched() - response.GetClosed(), "closing already"})
+		t.printGaps(response)
 		return nil
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -8,8 +9,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -20,15 +24,28 @@ import (
 type devCmd struct {
 	settings
 
-	DataDir string `env:"CONNHUB_DATA_DIR" placeholder:"DIR" group:"Other" help:"Keeps the key of client tokens, so that they outlive a restart. (connhub/dev in the user's cache)"`
+	EtcdListen string `default:"${etcd_listen}" env:"CONNHUB_ETCD_LISTEN" placeholder:"HOST:PORT" group:"Cluster" help:"Where the etcd inside this hub listens. (${default})"`
+	Join       string `env:"CONNHUB_JOIN" placeholder:"HOST:PORT" group:"Cluster" help:"Join the hubs of this etcd, for example that of another dev, and start none."`
+
+	DataDir string `env:"CONNHUB_DATA_DIR" placeholder:"DIR" group:"Other" help:"Keeps the key of client tokens, so that they outlive a restart, and etcd's data. (connhub/dev in the user's cache)"`
 }
+
+// devPrefix is where in etcd the hubs of `dev` are: never among those of a cluster that serves somebody, whatever
+// etcd --join reaches.
+const devPrefix = "/connhub-dev"
 
 // Help is shown by --help below the usage.
 func (devCmd) Help() string {
 	return `Listens on loopback only. Clients need no token: they are whom the query says, as in
 /?user=ann&group=blue&group=red. Backends need no secret.
 
-The page at / shows what arrives; "connhub send" and the other commands find this hub by themselves.`
+The page at / shows what arrives; "connhub send" and the other commands find this hub by themselves.
+
+A second hub on this machine joins the first one's etcd, on ports of its own:
+
+    connhub dev ` + joinExample + `
+
+Both take the same client tokens if they have the same --data-dir and --public-url.`
 }
 
 func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
@@ -42,7 +59,55 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 		level = slog.LevelDebug // the banner says what matters
 	}
 	logger.Log(ctx, level, "effective configuration", slog.Any("config", effective(k)))
-	return runServer(ctx, plan, logger, func(a addresses) { t.banner(a, plan.clientsTLS != nil) })
+	err = runServer(ctx, plan, logger, func(a addresses) { t.banner(a, plan.clientsTLS != nil) })
+	if _, taken := errors.AsType[takenError](err); taken {
+		return fmt.Errorf("%w%s", err, c.suggestion())
+	}
+	return err
+}
+
+// joinExample is how a second hub is started beside one with all defaults.
+const joinExample = "--join 127.0.0.1:2379 --listen-clients 127.0.0.1:8081 --listen-control 127.0.0.1:9091 --listen-ops 127.0.0.1:9101"
+
+// suggestion is the command line with which this hub would start beside the one that has its ports; empty if there is
+// no etcd to join, and so perhaps no hub.
+func (c *devCmd) suggestion() string {
+	etcd := cmp.Or(c.Join, c.EtcdListen)
+	if isFree(etcd) {
+		return ""
+	}
+	return "\nTo add a second hub to the one that runs: connhub " + joinCommand(etcd, addresses{c.ListenClients, c.ListenControl, c.ListenOps, ""})
+}
+
+// joinCommand starts a hub beside the one that has these addresses.
+func joinCommand(etcd string, a addresses) string {
+	return fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s",
+		etcd, nextFree(a.clients), nextFree(a.control), nextFree(a.ops))
+}
+
+// nextFree returns the address, with the next port that is free.
+func nextFree(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	first, notNumber := strconv.ParseUint(port, 10, 16)
+	if err != nil || notNumber != nil {
+		return address
+	}
+	for n := first; n <= math.MaxUint16; n++ {
+		if a := net.JoinHostPort(host, strconv.FormatUint(n, 10)); isFree(a) {
+			return a
+		}
+	}
+	return address
+}
+
+// isFree tells whether one can listen there.
+func isFree(address string) bool {
+	l, err := net.Listen("tcp", address) //nolint:noctx // binding a port does not wait
+	if err != nil {
+		return false
+	}
+	_ = l.Close()
+	return true
 }
 
 // plan checks everything and lists all problems in one error.
@@ -64,11 +129,39 @@ func (c *devCmd) plan() (serverPlan, error) {
 	}
 	plan, err := c.settings.plan()
 	problems = append(problems, err)
+	if err := c.setDataDir(); err != nil {
+		return plan, refusal(append(problems, fmt.Errorf("--data-dir: %w", err))...)
+	}
+	problems = append(problems, c.planCluster(plan.cluster))
 	plan.loopbackOnly, plan.anonymous, plan.insecureControl, plan.page = true, true, true, true
 	if plan.tokens, err = c.tokenKey(); err != nil {
 		problems = append(problems, fmt.Errorf("--data-dir: %w", err))
 	}
 	return plan, refusal(problems...)
+}
+
+// planCluster says which etcd: one inside, or another one on this machine.
+func (c *devCmd) planCluster(p *clusterPlan) error {
+	p.registry.Prefix = devPrefix
+	if c.Join == "" {
+		p.embedded = embeddedEtcd(c.DataDir, c.EtcdListen)
+		return inEtcdFlags(p.embedded.Validate())
+	}
+	p.registry.Endpoints = []string{c.Join}
+	return checkLoopback("--join", c.Join, "dev joins hubs of this machine only; see connhub serve")
+}
+
+// setDataDir gives DataDir its default.
+func (c *devCmd) setDataDir() error {
+	if c.DataDir != "" {
+		return nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	c.DataDir = filepath.Join(cache, "connhub", "dev")
+	return nil
 }
 
 const (
@@ -78,13 +171,6 @@ const (
 
 // tokenKey loads the key of the data directory, and makes it the first time.
 func (c *devCmd) tokenKey() (*auth.TokenKey, error) {
-	if c.DataDir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return nil, err
-		}
-		c.DataDir = filepath.Join(cache, "connhub", "dev")
-	}
 	path := filepath.Join(c.DataDir, tokenKeyName)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := makeTokenKey(path); err != nil {
@@ -141,9 +227,14 @@ func (t *terminal) banner(a addresses, secure bool) {
 		command(`send --group blue --json-payload '{"score": 3}'` + addr),
 		command(`connections` + addr),
 		"",
+	}
+	if a.etcd != "" {
+		lines = append(lines, "  A second hub beside this one:", command(joinCommand(a.etcd, a)), command("hubs"+addr), "")
+	}
+	lines = append(lines,
 		t.out.dim("  Only this machine can connect. Ctrl-C stops the hub."),
 		"",
 		"",
-	}
+	)
 	_, _ = t.stdout.Write([]byte(strings.Join(lines, "\n")))
 }

@@ -3,15 +3,22 @@
 // Purpose: `connhub serve` and `connhub dev` read the configuration, join hub, edge and control, and take
 // them down in order; `send`, `connections`, `groups`, `hubs` and `token` are clients of the gRPC API that
 // every backend uses, and have no other way in. Nothing else in the project knows how the parts are joined:
-// that is server.go.
+// that is server.go, with cluster.go for a hub's place among others and etcd.go for the etcd inside `dev`.
 //
 // Life of a hub process: check the configuration, all of it, before anything else (exit 2) → listen on the
-// three ports (exit 1 when one is taken) → serve → "ready" in the log → SIGTERM or SIGINT → /readyz and the
-// gRPC health answer no, nothing new is taken, calls in flight get [callGrace] → clients are closed with 1001,
-// which ends the waits inside the last calls → exit 0. A second signal exits 1 at once.
+// three ports (exit 1 when one is taken), and with `dev` start etcd → serve operations and the control port, where
+// other hubs call → join the cluster: wait for etcd as long as it takes, then for every hub that it lists to know
+// this one; /readyz says what is waited for, backends get UNAVAILABLE → serve clients, "ready" in the log →
+// SIGTERM or SIGINT → /readyz and the gRPC health answer no, the other hubs are told, nothing new is taken, calls in
+// flight get [callGrace] → clients are closed with 1001, which ends the waits inside the last calls, within
+// [closeGrace] → the other hubs hear that this one holds nothing any more, and its key in etcd goes, within [meshGrace]
+// → the last calls end, within [lastGrace] → etcd, where it is inside → exit 0. That is 10 s at most. A second signal
+// exits 1 at once. A hub that is the only one (--single-hub) joins nobody. A hub that can't be in its cluster any more,
+// because the others declared it dead or etcd holds another cluster, shuts down in the same order and exits 1: its
+// supervisor starts it anew, with a new id.
 //
-// Goroutines: one per listener, one that waits for signals, and one that writes the summaries of closed
-// connections, because a hub calls its sink under a connection's lock.
+// Goroutines: one per listener, one that takes part in the cluster, one that waits for signals, and one that writes
+// the summaries of closed connections, because a hub calls its sink under a connection's lock.
 //
 // Locking: certificate.mu guards the loaded key pair. All else is static after start or atomic.
 //

@@ -33,6 +33,7 @@ func (c *groupsListCmd) Run(ctx context.Context, t *terminal) error {
 			})
 			all.Groups = append(all.Groups, page.GetGroups()...)
 			all.NextPageToken = page.GetNextPageToken()
+			all.UnreachableHubs, all.DiscoveryStaleFor = addHubs(all.GetUnreachableHubs(), page.GetUnreachableHubs()), page.GetDiscoveryStaleFor()
 			return page.GetNextPageToken(), len(page.GetGroups()), err
 		})
 		switch {
@@ -42,9 +43,11 @@ func (c *groupsListCmd) Run(ctx context.Context, t *terminal) error {
 			return t.printJSON(all)
 		case len(all.GetGroups()) == 0:
 			t.note("no groups")
+			t.printGaps(all)
 			return nil
 		}
 		t.printGroups(all.GetGroups())
+		t.printGaps(all)
 		if more {
 			t.note("the first %d; --limit 0 lists all", c.Limit)
 		}
@@ -82,6 +85,7 @@ func (c *groupsGetCmd) Run(ctx context.Context, t *terminal) error {
 			return t.printJSON(response)
 		}
 		t.printGroups([]*controlv1.Group{response.GetGroup()})
+		t.printGaps(response)
 		return nil
 	})
 }
@@ -116,6 +120,7 @@ func (c *groupsAddCmd) Run(ctx context.Context, t *terminal) error {
 		t.printOutcome(response.GetMatched(), tally{response.GetAdded(), "added"},
 			tally{response.GetAlready(), "in it already"}, tally{response.GetRefused(), "refused: in 128 groups, the most there may be"},
 			tally{response.GetClosed(), "closed meanwhile"})
+		t.printGaps(response)
 		return nil
 	})
 }
@@ -152,6 +157,7 @@ func (c *groupsRemoveCmd) Run(ctx context.Context, t *terminal) error {
 			return t.printJSON(response)
 		}
 		t.printOutcome(response.GetMatched(), tally{response.GetRemoved(), "removed"})
+		t.printGaps(response)
 		return nil
 	})
 }

@@ -3,12 +3,22 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
 type hubsCmd struct {
 	clientFlags
+}
+
+// Help is shown by --help below the usage.
+func (hubsCmd) Help() string {
+	return `The hub that answers comes first, then those that it knows, as it sees them:
+
+    STATE      linked; suspect: silent for 500 ms; unreachable: no link to it
+    LEASE      held: only what INTEREST asks for is sent to it; none: everything is
+    INTEREST   users, groups and namespaces that it has somebody of`
 }
 
 func (c *hubsCmd) Run(ctx context.Context, t *terminal) error {
@@ -24,22 +34,62 @@ func (c *hubsCmd) Run(ctx context.Context, t *terminal) error {
 		case c.JSON:
 			return t.printJSON(response)
 		}
-		t.printHubs(response.GetHubs())
+		t.printHubs(response)
 		return nil
 	})
 }
 
-func (t *terminal) printHubs(list []*controlv1.Hub) {
-	rows := make([][]string, len(list))
-	for i, h := range list {
-		answers := ""
-		if h.GetSelf() {
-			answers = "this one answered"
-		}
-		rows[i] = []string{
-			h.GetId(), h.GetName(), h.GetVersion(), fmt.Sprint(h.GetConnections()),
-			age(t.now().Sub(h.GetStartTime().AsTime())), answers,
+// printHubs shows the cluster as the hub that answered sees it.
+func (t *terminal) printHubs(r *controlv1.ListHubsResponse) {
+	headers := []string{"ID", "NAME", "VERSION", "STATE", "LEASE", "INTEREST", "CONNECTIONS", "STARTED"}
+	zones := slices.ContainsFunc(r.GetHubs(), func(h *controlv1.Hub) bool { return h.GetZone() != "" })
+	if zones {
+		headers = slices.Insert(headers, 2, "ZONE")
+	}
+	rows := make([][]string, len(r.GetHubs()))
+	for i, h := range r.GetHubs() {
+		rows[i] = t.hubRow(h, r.GetCluster() != "")
+		if zones {
+			rows[i] = slices.Insert(rows[i], 2, h.GetZone())
 		}
 	}
-	t.table([]string{"ID", "NAME", "VERSION", "CONNECTIONS", "STARTED", ""}, rows)
+	t.table(headers, rows)
+	t.printStale(r.GetDiscoveryStaleFor())
+}
+
+func (t *terminal) hubRow(h *controlv1.Hub, cluster bool) []string {
+	lease := "none: gets every send"
+	switch {
+	case h.GetSelf() || !h.GetReachable():
+		lease = ""
+	case h.GetLease():
+		lease = "held"
+	}
+	connections, started := "", ""
+	if h.GetStartTime() != nil { // it answered
+		connections, started = fmt.Sprint(h.GetConnections()), age(t.now().Sub(h.GetStartTime().AsTime()))
+	}
+	return []string{
+		h.GetId(), h.GetName(), h.GetVersion(), hubState(h, cluster), lease, fmt.Sprint(h.GetInterestSize()), connections, started,
+	}
+}
+
+// hubState says how the hub that answered stands with another one.
+func hubState(h *controlv1.Hub, cluster bool) string {
+	state := "linked"
+	switch {
+	case h.GetSelf():
+		state = "this hub"
+	case !h.GetReachable():
+		state = "unreachable"
+	case h.GetSuspect():
+		state = "suspect"
+	}
+	if h.GetDraining() {
+		state += ", leaving"
+	}
+	if cluster && !h.GetRegistered() {
+		state += ", not in etcd"
+	}
+	return state
 }

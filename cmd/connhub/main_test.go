@@ -82,7 +82,7 @@ type running struct {
 	log *lockedBuffer
 }
 
-// start runs `dev` on free ports until the test ends; change may alter its plan.
+// start runs `dev` on free ports, as the only hub, until the test ends; change may alter its plan.
 func start(t *testing.T, change func(*serverPlan)) *running {
 	t.Helper()
 	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
@@ -94,6 +94,7 @@ func start(t *testing.T, change func(*serverPlan)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plan.cluster = nil
 	if change != nil {
 		change(&plan)
 	}

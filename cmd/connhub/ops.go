@@ -37,7 +37,7 @@ type opsServer struct {
 	secrets *auth.Secrets // nil: the port is on loopback
 	http    *http.Server
 
-	unready atomic.Pointer[string] // why the hub is not ready; nil: it is
+	unready atomic.Pointer[func() string] // why the hub is not ready; nil: it is
 }
 
 // Why a hub is not ready.
@@ -94,8 +94,11 @@ func (s *opsServer) setReady(why string) {
 		s.unready.Store(nil)
 		return
 	}
-	s.unready.Store(&why)
+	s.setUnready(func() string { return why })
 }
+
+// setUnready has why asked each time that somebody wants to know.
+func (s *opsServer) setUnready(why func() string) { s.unready.Store(&why) }
 
 func (s *opsServer) serve(l net.Listener) error {
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -144,7 +147,7 @@ func isLoopbackHost(host string) bool {
 
 func (s *opsServer) readyz(w http.ResponseWriter, _ *http.Request) {
 	if why := s.unready.Load(); why != nil {
-		answer(w, http.StatusServiceUnavailable, *why)
+		answer(w, http.StatusServiceUnavailable, (*why)())
 		return
 	}
 	answer(w, http.StatusOK, "ready")

@@ -61,6 +61,14 @@ type process struct {
 // startProcess starts a hub and waits until it is ready. The process is killed when the test ends.
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
+	p := launch(t, args...)
+	_ = waitForLog(t, p.log, "ready")
+	return p
+}
+
+// launch starts a hub and waits until it has its ports. The process is killed when the test ends.
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -80,10 +88,10 @@ func startProcess(t *testing.T, args ...string) *process {
 		<-p.ended
 		http.DefaultClient.CloseIdleConnections()
 	})
-	ready := waitForLog(t, p.log, "ready")
-	p.clients, _ = ready["clients"].(string)
-	p.control, _ = ready["control"].(string)
-	p.ops, _ = ready["ops"].(string)
+	starting := waitForLog(t, p.log, "starting")
+	p.clients, _ = starting["clients"].(string)
+	p.control, _ = starting["control"].(string)
+	p.ops, _ = starting["ops"].(string)
 	return p
 }
 
@@ -176,7 +184,7 @@ func devArgs(t *testing.T, more ...string) []string {
 	t.Helper()
 	return append([]string{
 		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--data-dir=" + t.TempDir(),
-		"--outbox-bytes=64MiB",
+		"--etcd-listen=127.0.0.1:0", "--outbox-bytes=64MiB",
 	}, more...)
 }
 

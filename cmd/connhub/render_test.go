@@ -90,15 +90,9 @@ func TestTablesAreAligned(t *testing.T) {
 	golden(t, "groups.txt", rendered(false, func(t *terminal) {
 		t.printGroups([]*controlv1.Group{{Name: "blue", Members: 3}, {Name: "日本", Members: 12345}})
 	}))
-	golden(t, "hubs.txt", rendered(false, func(t *terminal) {
-		t.printHubs([]*controlv1.Hub{
-			{Id: "abcdefgh", Name: "hub-0", Version: "v1.2.3", StartTime: timestamppb.New(noon.Add(-5 * time.Hour)), Connections: 120_000, Self: true},
-			{Id: "bbcdefgh", Name: "hub-1", Version: "devel", StartTime: timestamppb.New(noon.Add(-10 * time.Second))},
-		})
-	}))
 	golden(t, "banner.txt", strings.ReplaceAll(rendered(false, func(t *terminal) {
-		t.banner(addresses{"127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:9100"}, false)
-		t.banner(addresses{"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:40003"}, true)
+		t.banner(addresses{"127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:9100", ""}, false)
+		t.banner(addresses{"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:40003", ""}, true)
 	}), buildVersion(), "VERSION"))
 }
 

@@ -15,10 +15,11 @@ import (
 type serveCmd struct {
 	TokenKeyFile      string   `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Secrets" help:"Key that signs and checks clients' tokens: at least 32 bytes (HS256)."`
 	BackendSecretFile []string `env:"CONNHUB_BACKEND_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one a line, at least 32 characters each; repeatable."`
-	PeerSecretFile    []string `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable."`
+	PeerSecretFile    []string `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable. Hubs dial each other with the first. To change it, add the new one below in every hub, then put it first in every hub, then take the old one out."`
 	OpsSecretFile     string   `env:"CONNHUB_OPS_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
 	InsecureDev       bool     `env:"CONNHUB_INSECURE_DEV" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and whoever calls may do all."`
 
+	etcdFlags
 	settings
 }
 
@@ -32,7 +33,8 @@ const (
 
 // Help is shown by --help below the usage.
 func (serveCmd) Help() string {
-	return `Needs --token-key-file, --backend-secret-file and --public-url. Keys can be made with:
+	return `Needs --token-key-file, --backend-secret-file and --public-url; and --etcd-endpoints with --peer-secret-file, or
+--single-hub. Keys and secrets can be made with:
 
     openssl rand -base64 48 > token.key
 
@@ -56,7 +58,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error 
 func (c *serveCmd) plan() (serverPlan, error) {
 	c.setListenDefaults()
 	plan, err := c.settings.plan()
-	problems := []error{c.checkRequired(), c.checkListen(), err}
+	problems := []error{c.checkRequired(), c.checkCluster(), c.checkListen(), err}
 	plan.loopbackOnly, plan.anonymous = c.InsecureDev, c.InsecureDev
 
 	if c.TokenKeyFile != "" {
@@ -69,14 +71,30 @@ func (c *serveCmd) plan() (serverPlan, error) {
 		})
 		problems = append(problems, err)
 	}
-	if plan.insecureControl = c.InsecureDev && len(c.BackendSecretFile) == 0; plan.insecureControl {
+	if plan.insecureControl = c.openControl(); plan.insecureControl {
 		plan.secrets = nil // those of peers alone would let no backend in
 	}
 	if c.OpsSecretFile != "" {
 		plan.opsSecrets, err = loadOpsSecrets(c.OpsSecretFile)
 		problems = append(problems, err)
 	}
+	if len(c.endpoints()) > 0 {
+		problems = append(problems, c.etcdFlags.apply(plan.cluster))
+		plan.cluster.peerSecret = c.peerSecret()
+	} else {
+		plan.cluster = nil
+	}
 	return plan, refusal(problems...)
+}
+
+// peerSecret is the one with which this hub dials others; a file that has none was refused already.
+func (c *serveCmd) peerSecret() string {
+	for _, path := range c.PeerSecretFile {
+		if secret, err := readSecret(path); err == nil {
+			return secret
+		}
+	}
+	return ""
 }
 
 func (c *serveCmd) setListenDefaults() {
@@ -113,6 +131,23 @@ func (c *serveCmd) checkRequired() error {
 	require(c.PublicURL == nil, "--public-url", "CONNHUB_PUBLIC_URL", "the URL that clients see, to which tokens are bound")
 	return errors.Join(problems...)
 }
+
+// checkCluster has somebody say whether there are other hubs. A forgotten variable must not make three hubs of
+// one cluster three clusters that know nothing of each other.
+func (c *serveCmd) checkCluster() error {
+	switch clustered := len(c.endpoints()) > 0; {
+	case clustered && c.SingleHub:
+		return errors.New("--single-hub and --etcd-endpoints contradict each other: is this hub the only one?")
+	case !clustered && !c.SingleHub:
+		return errors.New("--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing: where the hubs find each other; --single-hub (CONNHUB_SINGLE_HUB) is for one that shall be the only one")
+	case clustered && len(c.PeerSecretFile) == 0 && !c.openControl():
+		return errors.New("--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing: the secrets with which hubs of a cluster call each other")
+	}
+	return nil
+}
+
+// openControl tells whether whoever calls may do all.
+func (c *serveCmd) openControl() bool { return c.InsecureDev && len(c.BackendSecretFile) == 0 }
 
 func (c *serveCmd) checkListen() error {
 	var problems []error

@@ -22,7 +22,7 @@ func serveArgs(t *testing.T, more ...string) []string {
 	return append([]string{
 		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
 		"--public-url=https://hub.example/edge", "--token-key-file=" + writeFile(t, "token.key", someKey+"\n"),
-		"--backend-secret-file=" + writeFile(t, "backend", "# rotation\n"+someSecret+"\n"),
+		"--backend-secret-file=" + writeFile(t, "backend", "# rotation\n"+someSecret+"\n"), "--single-hub",
 	}, more...)
 }
 
@@ -36,8 +36,9 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			"--token-key-file (CONNHUB_TOKEN_KEY_FILE) is missing",
 			"--backend-secret-file (CONNHUB_BACKEND_SECRET_FILE) is missing",
 			"--public-url (CONNHUB_PUBLIC_URL) is missing",
+			"--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing",
 		}},
-		"only the key": {[]string{"--token-key-file=" + short}, []string{
+		"only the key": {[]string{"--token-key-file=" + short, "--single-hub"}, []string{
 			"token key: 5 bytes, want at least 32",
 			"--backend-secret-file (CONNHUB_BACKEND_SECRET_FILE) is missing",
 			"--public-url (CONNHUB_PUBLIC_URL) is missing",
@@ -48,6 +49,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--listen-clients=nonsense", "--tls-cert-file=/nowhere", "--control-tls-cert-file=/nowhere", "--control-tls-key-file=/nowhere",
 				"--max-connections=0", "--outbox-bytes=1KiB", "--namespace-overflow=chat=conflate", "--namespace-overflow=Chat=close",
 				"--ops-secret-file=", "--ping-interval=10ms", "--allowed-origin=[",
+				"--single-hub", "--advertise-control=:9090", "--interest-hash-bits=65", "--peer-ca-file=/nowhere",
 			},
 			[]string{
 				"token key: open /nowhere: no such file",
@@ -63,18 +65,53 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				`--allowed-origin: "[" is not a pattern`,
 				"--namespace-overflow chat=conflate: want close, drop-oldest or drop-newest",
 				`"Chat" is not a namespace`,
+				"--advertise-control :9090: want HOST:PORT",
+				"--interest-hash-bits is 65, want 1 to 64",
+				"--peer-ca-file: open /nowhere",
 			},
 		},
 		"the same secret twice": {
-			[]string{"--token-key-file=" + writeFile(t, "k", someKey), "--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret), "--peer-secret-file=" + writeFile(t, "p", someSecret)},
+			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey), "--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret), "--peer-secret-file=" + writeFile(t, "p", someSecret)},
 			[]string{"the same secret has the role backend too"},
 		},
+		"alone and not alone": {
+			[]string{"--single-hub", "--etcd-endpoints=127.0.0.1:2379", "--insecure-dev"},
+			[]string{"--single-hub and --etcd-endpoints contradict each other"},
+		},
+		"a cluster without a secret": {
+			[]string{"--etcd-endpoints=127.0.0.1:2379", "--insecure-dev", "--backend-secret-file=" + writeFile(t, "b", someSecret)},
+			[]string{"--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing"},
+		},
+		"endpoints that are none": {
+			[]string{"--etcd-endpoints= ,", "--insecure-dev"},
+			[]string{"--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing"},
+		},
+		"etcd all wrong": {
+			[]string{
+				"--insecure-dev", "--etcd-endpoints=nonsense,http://x:1", "--etcd-prefix=connhub", "--etcd-ca-file=/nowhere", "--etcd-cert-file=/nowhere",
+				"--etcd-username=hub", "--advertise-control=0.0.0.0:9090", "--peer-server-name=hub",
+			},
+			[]string{
+				`--etcd-endpoints[0]: "nonsense" is not host:port`,
+				"--etcd-endpoints[1] is \"http://x:1\", unlike --etcd-endpoints[0]",
+				`--etcd-prefix is "connhub", want /name`,
+				"--etcd-ca-file: open /nowhere",
+				"--etcd-cert-file and --etcd-key-file go together",
+				"--etcd-username is set, and --etcd-password-file is not",
+				"--advertise-control 0.0.0.0:9090: want an address that other hubs can dial",
+				"--peer-ca-file and --peer-server-name need --control-tls-cert-file",
+			},
+		},
+		"no password for etcd": {
+			[]string{"--insecure-dev", "--etcd-endpoints=http://x:1", "--etcd-username=hub", "--etcd-password-file=" + writeFile(t, "empty", "\nsecond\n"), "--etcd-ca-file=" + short},
+			[]string{"--etcd-password-file: the first line of ", "--etcd-ca-file: no certificate in "},
+		},
 		"a password in the URL": {
-			[]string{"--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + writeFile(t, "b", someSecret), "--public-url=https://u:hunter2@x/"},
+			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + writeFile(t, "b", someSecret), "--public-url=https://u:hunter2@x/"},
 			[]string{"--public-url https://u:xxxxx@x/: want no user, query or fragment"},
 		},
 		"insecure beyond loopback": {
-			[]string{"--insecure-dev", "--listen-clients=:8080", "--listen-control=192.0.2.1:1", "--listen-ops=[::]:9100"},
+			[]string{"--single-hub", "--insecure-dev", "--listen-clients=:8080", "--listen-control=192.0.2.1:1", "--listen-ops=[::]:9100"},
 			[]string{
 				"--listen-clients :8080: --insecure-dev listens on loopback only",
 				"--listen-control 192.0.2.1:1: --insecure-dev listens on loopback only",
@@ -146,7 +183,7 @@ func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
 }
 
 func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
-	c, err := parse(t, "serve", "--insecure-dev")
+	c, err := parse(t, "serve", "--insecure-dev", "--single-hub")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +198,7 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 		t.Errorf("plan: %+v", plan)
 	}
 	// A secret that is given is asked for all the same.
-	c, err = parse(t, "serve", "--insecure-dev", "--backend-secret-file="+writeFile(t, "b", someSecret))
+	c, err = parse(t, "serve", "--insecure-dev", "--single-hub", "--backend-secret-file="+writeFile(t, "b", someSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +286,7 @@ func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 
 func TestTakenPortsAreAClearLine(t *testing.T) {
 	a, b := takenPort(t), takenPort(t)
-	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0", "--listen-ops="+b, "--data-dir="+t.TempDir(), "--log-level=error")
+	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0", "--listen-ops="+b, "--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-level=error")
 	want := "connhub: can't listen: --listen-clients " + a + ": the port is taken; is another hub running?; --listen-ops " + b + ": the port is taken; is another hub running?\n"
 	if r.code != exitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)

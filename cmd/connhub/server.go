@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/hub"
@@ -20,13 +22,14 @@ import (
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
-// Time limits of a shutdown, one after the other. Together they stay below the 10 s after which a hub is
-// down whatever happens.
+// Time limits of a shutdown, one after the other. Together they are 9 s, and a second is left for etcd inside this
+// process, if it is there, so that a hub is down after 10 s whatever happens.
 const (
-	callGrace  = 3 * time.Second        // for calls in flight
-	closeGrace = 3 * time.Second        // for clients to read what is queued and to answer their close; then they are cut
-	lastGrace  = time.Second            // for calls that waited for those clients to answer
-	opsGrace   = 500 * time.Millisecond // for a scrape
+	callGrace  = 3 * time.Second         // for calls in flight
+	closeGrace = 3 * time.Second         // for clients to read what is queued and to answer their close; then they are cut
+	meshGrace  = 1500 * time.Millisecond // for the other hubs to hear the farewell, a second at most, and for etcd
+	lastGrace  = time.Second             // for calls that waited for those clients to answer
+	opsGrace   = 500 * time.Millisecond  // for a scrape
 )
 
 // serverPlan is all that a hub process needs to know, checked.
@@ -46,10 +49,15 @@ type serverPlan struct {
 	page            bool // the demo page at /
 
 	clientsTLS, controlTLS *certificate // nil: no TLS
+
+	cluster *clusterPlan // nil: the only hub
 }
 
 // addresses are where a hub listens, host:port each.
-type addresses struct{ clients, control, ops string }
+type addresses struct {
+	clients, control, ops string
+	etcd                  string // inside this process; empty: there is none
+}
 
 // server is a hub with its three ports. This file is the only place that knows how they are joined.
 type server struct {
@@ -60,21 +68,25 @@ type server struct {
 	edge     *edge.Server
 	control  *control.Server
 	ops      *opsServer
+	cluster  *cluster // nil: the only hub
 
 	clientsListener, controlListener, opsListener net.Listener
 }
 
 // runServer runs a hub until ctx ends, and takes it down. ready may be nil.
 func runServer(ctx context.Context, plan serverPlan, logger *slog.Logger, ready func(addresses)) error {
-	s, err := newServer(plan, logger)
-	if err != nil {
+	s, err := newServer(ctx, plan, logger)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil //nolint:nilerr // called off while etcd started
+	case err != nil:
 		return err
 	}
 	return s.run(ctx, ready)
 }
 
 // newServer binds the ports and joins the parts. Nothing is served yet.
-func newServer(plan serverPlan, logger *slog.Logger) (_ *server, err error) {
+func newServer(ctx context.Context, plan serverPlan, logger *slog.Logger) (_ *server, err error) {
 	s := &server{logger: logger, closeLog: newCloseLog(logger)}
 	defer func() {
 		if err != nil {
@@ -91,19 +103,38 @@ func newServer(plan serverPlan, logger *slog.Logger) (_ *server, err error) {
 			plan.publicURL.Scheme = "https"
 		}
 	}
-	for _, c := range []*certificate{plan.clientsTLS, plan.controlTLS} {
+	metrics := newRegistry()
+	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}
+	if plan.cluster != nil {
+		certificates = append(certificates, plan.cluster.etcdCertificate)
+	}
+	for _, c := range certificates {
 		if c != nil {
 			c.logger = logger
 		}
 	}
-	if err := s.join(plan); err != nil {
+	if plan.cluster != nil {
+		if s.cluster, err = openCluster(ctx, &plan, s.controlListener.Addr(), logger, metrics); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.join(plan, metrics); err != nil {
+		if s.cluster != nil {
+			s.cluster.close()
+		}
 		return nil, err
 	}
 	return s, nil
 }
 
+// takenError is for what another hub on this machine seems to have.
+type takenError struct{ error }
+
+func (e takenError) Unwrap() error { return e.error }
+
 func (s *server) listen(plan serverPlan) error {
 	var problems []string
+	taken := false
 	for _, l := range []struct {
 		flag, address string
 		listener      *net.Listener
@@ -115,14 +146,19 @@ func (s *server) listen(plan serverPlan) error {
 		listener, err := net.Listen("tcp", l.address) //nolint:noctx // binding a port does not wait
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("%s %s: %s", l.flag, l.address, listenWords(err)))
+			taken = taken || errors.Is(err, syscall.EADDRINUSE)
 			continue
 		}
 		*l.listener = listener
 	}
-	if len(problems) > 0 { // on one line: it is what a supervisor shows
-		return errors.New("can't listen: " + strings.Join(problems, "; "))
+	if len(problems) == 0 {
+		return nil
 	}
-	return nil
+	err := errors.New("can't listen: " + strings.Join(problems, "; ")) // on one line: it is what a supervisor shows
+	if taken {
+		return takenError{err}
+	}
+	return err
 }
 
 func listenWords(err error) string {
@@ -137,9 +173,11 @@ func listenWords(err error) string {
 }
 
 // join makes hub, edge, control and operations of one plan.
-func (s *server) join(plan serverPlan) error {
-	registry := newRegistry()
+func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 	plan.hub.Metrics, plan.hub.Sink = registry, s.closeLog
+	if s.cluster != nil {
+		plan.hub.Interest = s.cluster.mesh
+	}
 	var err error
 	if s.hub, err = hub.New(plan.hub); err != nil {
 		return err
@@ -165,6 +203,9 @@ func (s *server) join(plan serverPlan) error {
 		Hub: s.hub, Secrets: plan.secrets, Insecure: plan.insecureControl, Tokens: plan.tokens,
 		PublicURL: plan.publicURL, Logger: s.logger, Metrics: registry,
 	}
+	if s.cluster != nil {
+		c.Mesh = s.cluster.mesh
+	}
 	if plan.controlTLS != nil {
 		c.TLS = plan.controlTLS.config("h2")
 	}
@@ -184,31 +225,53 @@ func (s *server) closeListeners() {
 }
 
 func (s *server) addresses() addresses {
-	return addresses{
+	a := addresses{
 		clients: s.clientsListener.Addr().String(),
 		control: s.controlListener.Addr().String(),
 		ops:     s.opsListener.Addr().String(),
 	}
+	if s.cluster != nil && s.cluster.etcd != nil {
+		a.etcd = s.cluster.etcd.Endpoint()
+	}
+	return a
 }
 
-// run serves until ctx ends or a port fails, then shuts down.
+// run serves until ctx ends, or a port or the cluster fails, then shuts down.
 func (s *server) run(ctx context.Context, ready func(addresses)) error {
-	ended := make(chan error, 3)
-	go func() { ended <- s.ops.serve(s.opsListener) }()
-	go func() { ended <- s.control.Serve(s.controlListener) }()
-	go func() { ended <- s.edge.Serve(s.clientsListener) }()
-	// A bound port takes connections before Serve accepts them, so this is true now.
-	s.ops.setReady("")
-	a := s.addresses()
-	s.logger.Info("ready", slog.String("clients", a.clients), slog.String("control", a.control), slog.String("ops", a.ops),
-		slog.String("hub", string(s.hub.ID())), slog.String("name", s.hub.Name()), slog.String("version", s.hub.Version()))
-	if ready != nil {
-		ready(a)
+	ended, waiting := make(chan error, 4), 0
+	start := func(part func() error) {
+		waiting++
+		go func() { ended <- part() }()
 	}
+	start(func() error { return s.ops.serve(s.opsListener) })
+	// Other hubs call before this one is ready, backends do not.
+	start(func() error { return s.control.Serve(s.controlListener) })
+	joined := alone
+	if s.cluster != nil {
+		joined = s.cluster.mesh.Ready()
+		s.ops.setUnready(s.cluster.waitsFor)
+		// The mesh is ended by shutdown, not by ctx: calls in flight need it.
+		start(func() error { return s.cluster.run(context.WithoutCancel(ctx)) })
+	}
+	a := s.addresses()
+	s.logger.Info("starting", append(a.attributes(), s.cluster.attributes()...)...)
 
 	var failed error
-	waiting := 3
 	select {
+	case <-joined:
+		start(func() error { return s.edge.Serve(s.clientsListener) })
+		// A bound port takes connections before Serve accepts them, so this is true now.
+		s.ops.setReady("")
+		s.logger.Info("ready", append(a.attributes(),
+			slog.String("hub", string(s.hub.ID())), slog.String("name", s.hub.Name()), slog.String("version", s.hub.Version()))...)
+		if ready != nil {
+			ready(a)
+		}
+		select {
+		case <-ctx.Done():
+		case failed = <-ended:
+			waiting--
+		}
 	case <-ctx.Done():
 	case failed = <-ended:
 		waiting--
@@ -220,14 +283,28 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 	return failed
 }
 
+// alone is ready at once: nobody is to be waited for.
+var alone = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+func (a addresses) attributes() []any {
+	return []any{slog.String("clients", a.clients), slog.String("control", a.control), slog.String("ops", a.ops)}
+}
+
 // shutdown takes the hub down in order; see doc.go. What is not down in time is cut.
 func (s *server) shutdown(ctx context.Context) {
 	began := time.Now()
 	s.ops.setReady(unreadyStopping)
 	s.logger.Info("shutting down", slog.Int("connections", s.hub.Len()))
+	if s.cluster != nil {
+		s.cluster.mesh.GoAway()
+	}
 	clients, cancelClients := context.WithTimeout(ctx, callGrace+closeGrace)
 	defer cancelClients()
-	calls, cancelCalls := context.WithTimeout(ctx, callGrace+closeGrace+lastGrace)
+	calls, cancelCalls := context.WithTimeout(ctx, callGrace+closeGrace+meshGrace+lastGrace)
 	defer cancelCalls()
 
 	// Both refuse at once what is new, and then wait: the edge for its links, control for its calls.
@@ -244,11 +321,22 @@ func (s *server) shutdown(ctx context.Context) {
 	case <-grace.C:
 	}
 	// Clients get 1001. A call that waits for one of them learns how it ended, and ends.
-	problems = append(problems, s.hub.Shutdown(clients), <-edgeDown, <-controlDown)
+	problems = append(problems, s.hub.Shutdown(clients), <-edgeDown)
+	if s.cluster != nil {
+		// Nobody is left here whom the others could send to. Their streams end with the farewell, and so does control.
+		farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
+		defer cancelFarewell()
+		problems = append(problems, s.cluster.leave(farewell))
+	}
+	problems = append(problems, <-controlDown)
 
 	last, cancelLast := context.WithTimeout(ctx, opsGrace)
 	defer cancelLast()
 	s.ops.shutdown(last)
+	if s.cluster != nil {
+		s.cluster.close()
+	}
+	s.closeListeners() // that of clients is nobody's when the hub never became ready
 	s.closeLog.Close()
 	if err := errors.Join(problems...); err != nil {
 		s.logger.Warn("not everything ended in time", slog.Any("error", err))

@@ -16,6 +16,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/connhub/connhub/control/mesh"
+	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
@@ -25,7 +27,7 @@ import (
 // name, and a key of the same name in the file of --config.
 type settings struct {
 	ListenClients string   `env:"CONNHUB_LISTEN_CLIENTS" placeholder:"HOST:PORT" group:"Listen" help:"Where clients connect. (serve :8080, dev 127.0.0.1:8080)"`
-	ListenControl string   `env:"CONNHUB_LISTEN_CONTROL" placeholder:"HOST:PORT" group:"Listen" help:"Where backends call, over gRPC. (serve :9090, dev 127.0.0.1:9090)"`
+	ListenControl string   `env:"CONNHUB_LISTEN_CONTROL" placeholder:"HOST:PORT" group:"Listen" help:"Where backends and other hubs call, over gRPC. (serve :9090, dev 127.0.0.1:9090)"`
 	ListenOps     string   `env:"CONNHUB_LISTEN_OPS" placeholder:"HOST:PORT" group:"Listen" help:"Where health, metrics and profiles are. (127.0.0.1:9100)"`
 	PublicURL     *url.URL `name:"public-url" env:"CONNHUB_PUBLIC_URL" placeholder:"URL" group:"Listen" help:"The URL that clients see; their tokens are bound to it. (dev http:// and --listen-clients)"`
 	Name          string   `env:"CONNHUB_NAME" placeholder:"NAME" group:"Listen" help:"Name of this hub, for people. (the host's name)"`
@@ -34,8 +36,10 @@ type settings struct {
 
 	TLSCertFile        string `name:"tls-cert-file" env:"CONNHUB_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for clients."`
 	TLSKeyFile         string `name:"tls-key-file" env:"CONNHUB_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Its private key."`
-	ControlTLSCertFile string `name:"control-tls-cert-file" env:"CONNHUB_CONTROL_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for backends."`
+	ControlTLSCertFile string `name:"control-tls-cert-file" env:"CONNHUB_CONTROL_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for backends and other hubs."`
 	ControlTLSKeyFile  string `name:"control-tls-key-file" env:"CONNHUB_CONTROL_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Its private key."`
+
+	clusterFlags
 
 	MaxConnections    int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
 	OutboxMessages    int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
@@ -60,6 +64,9 @@ type settings struct {
 func settingsVars() kong.Vars {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
 	return kong.Vars{
+		"etcd_listen":       discovery.DefaultEmbeddedConfig().ClientAddress,
+		"etcd_prefix":       discovery.DefaultConfig().Prefix,
+		"hash_bits":         fmt.Sprint(mesh.DefaultConfig().HashBits),
 		"max_connections":   fmt.Sprint(h.MaxConnections),
 		"outbox_messages":   fmt.Sprint(h.Outbox.Messages),
 		"outbox_bytes":      byteSize(h.Outbox.Bytes).String(),
@@ -119,6 +126,8 @@ func (s *settings) plan() (serverPlan, error) {
 	p.clientsTLS, err = openCertificate("--tls", s.TLSCertFile, s.TLSKeyFile)
 	problems = append(problems, err)
 	p.controlTLS, err = openCertificate("--control-tls", s.ControlTLSCertFile, s.ControlTLSKeyFile)
+	problems = append(problems, err)
+	p.cluster, err = s.clusterFlags.plan(s.ControlTLSCertFile != "")
 	problems = append(problems, err)
 	return p, errors.Join(problems...)
 }

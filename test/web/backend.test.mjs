@@ -25,7 +25,7 @@ describe('backend', { timeout: 120_000 }, () => {
     const address = `127.0.0.1:${await freePort()}`;
     origin = `http://${address}`;
     hub = await startHub(
-      'serve', `--listen-clients=${address}`, '--listen-control=127.0.0.1:0', '--listen-ops=127.0.0.1:0',
+      'serve', '--single-hub', `--listen-clients=${address}`, '--listen-control=127.0.0.1:0', '--listen-ops=127.0.0.1:0',
       `--public-url=${origin}`, `--token-key-file=${key}`, `--backend-secret-file=${secrets}`,
     );
     backend = dial(hub.control, secret);

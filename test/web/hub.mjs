@@ -76,4 +76,5 @@ export const anyPorts = [
   '--listen-clients=127.0.0.1:0',
   '--listen-control=127.0.0.1:0',
   '--listen-ops=127.0.0.1:0',
+  '--etcd-listen=127.0.0.1:0',
 ];

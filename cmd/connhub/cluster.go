@@ -1,0 +1,298 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/control/mesh"
+	"github.com/connhub/connhub/discovery"
+)
+
+// clusterFlags say how the hubs of a cluster reach each other.
+type clusterFlags struct {
+	AdvertiseControl string `env:"CONNHUB_ADVERTISE_CONTROL" placeholder:"HOST:PORT" group:"Cluster" help:"Where other hubs dial this one. (--listen-control, with this machine's address where that names none)"`
+	Zone             string `env:"CONNHUB_ZONE" placeholder:"NAME" group:"Cluster" help:"Zone of this hub, for people."`
+	PeerCAFile       string `name:"peer-ca-file" env:"CONNHUB_PEER_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Trust these certificates (PEM) in other hubs; with --control-tls-cert-file. (the system's)"`
+	PeerServerName   string `env:"CONNHUB_PEER_SERVER_NAME" placeholder:"NAME" group:"Cluster" help:"Name that other hubs' certificates have. (the host that is dialled)"`
+	InterestHashBits int    `hidden:"" default:"${hash_bits}" env:"CONNHUB_INTEREST_HASH_BITS" placeholder:"N" group:"Cluster" help:"Bits of the hashes by which hubs tell whom they have, the same in every hub. For tests. (${default})"`
+}
+
+// etcdFlags say where etcd is, for hubs that don't bring one with them.
+type etcdFlags struct {
+	EtcdEndpoints    []string `sep:"," env:"CONNHUB_ETCD_ENDPOINTS" placeholder:"HOST:PORT" group:"Cluster" help:"Members of the etcd in which hubs find each other, or their URLs; repeatable."`
+	EtcdPrefix       string   `default:"${etcd_prefix}" env:"CONNHUB_ETCD_PREFIX" placeholder:"PATH" group:"Cluster" help:"Where in it the cluster is: several clusters can share one etcd. (${default})"`
+	EtcdCAFile       string   `name:"etcd-ca-file" env:"CONNHUB_ETCD_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Talk TLS with etcd, and trust these certificates (PEM)."`
+	EtcdCertFile     string   `env:"CONNHUB_ETCD_CERT_FILE" placeholder:"FILE" group:"Cluster" help:"Certificate (PEM) with which this hub shows etcd who it is; read again when it changes."`
+	EtcdKeyFile      string   `env:"CONNHUB_ETCD_KEY_FILE" placeholder:"FILE" group:"Cluster" help:"Its private key."`
+	EtcdUsername     string   `env:"CONNHUB_ETCD_USERNAME" placeholder:"NAME" group:"Cluster" help:"User of etcd, with --etcd-password-file."`
+	EtcdPasswordFile string   `env:"CONNHUB_ETCD_PASSWORD_FILE" placeholder:"FILE" group:"Cluster" help:"Its password: the first line."`
+	SingleHub        bool     `env:"CONNHUB_SINGLE_HUB" group:"Cluster" help:"This hub is the only one: no etcd, no others."`
+}
+
+// clusterPlan is how a hub is one of many, checked.
+type clusterPlan struct {
+	registry discovery.Config
+	embedded *discovery.EmbeddedConfig // nil: etcd runs elsewhere
+
+	advertise       string // host:port; empty: found out from the listener
+	zone            string
+	hashBits        int
+	peerTLS         *tls.Config  // to dial others with; nil: plain text
+	peerSecret      string       // empty: none is sent
+	etcdCertificate *certificate // nil: none
+}
+
+// plan makes a clusterPlan of the flags; where etcd is is up to the command. It collects all problems.
+func (f *clusterFlags) plan(controlTLS bool) (*clusterPlan, error) {
+	p := &clusterPlan{registry: discovery.DefaultConfig(), advertise: f.AdvertiseControl, zone: f.Zone, hashBits: f.InterestHashBits}
+	problems := []error{checkAdvertised(f.AdvertiseControl)}
+	if bits := mesh.DefaultConfig().HashBits; f.InterestHashBits < 1 || f.InterestHashBits > bits {
+		problems = append(problems, fmt.Errorf("--interest-hash-bits is %d, want 1 to %d", f.InterestHashBits, bits))
+	}
+	switch {
+	case controlTLS:
+		var err error
+		p.peerTLS, err = trust("--peer-ca-file", f.PeerCAFile)
+		problems = append(problems, err)
+		if err == nil {
+			p.peerTLS.ServerName = f.PeerServerName
+		}
+	case f.PeerCAFile != "" || f.PeerServerName != "":
+		problems = append(problems, errors.New("--peer-ca-file and --peer-server-name need --control-tls-cert-file: without it hubs talk plain text"))
+	}
+	return p, errors.Join(problems...)
+}
+
+// apply tells p where etcd is. It collects all problems.
+func (f *etcdFlags) apply(p *clusterPlan) error {
+	c := &p.registry
+	c.Endpoints, c.Prefix, c.Username = f.endpoints(), f.EtcdPrefix, f.EtcdUsername
+	var problems []error
+	if f.EtcdPasswordFile != "" {
+		var err error
+		if c.Password, err = firstLine("--etcd-password-file", f.EtcdPasswordFile); err != nil {
+			problems = append(problems, err)
+			c.Username = "" // one problem is enough
+		}
+	}
+	var err error
+	p.etcdCertificate, err = openCertificate("--etcd", f.EtcdCertFile, f.EtcdKeyFile)
+	problems = append(problems, err)
+	if f.EtcdCAFile != "" || p.etcdCertificate != nil {
+		c.TLS, err = trust("--etcd-ca-file", f.EtcdCAFile)
+		problems = append(problems, err)
+	}
+	if c.TLS != nil && p.etcdCertificate != nil {
+		c.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.etcdCertificate.get(nil) }
+	}
+	problems = append(problems, inEtcdFlags(c.Validate()))
+	return errors.Join(problems...)
+}
+
+// endpoints are those that name something: a variable that is set to nothing is a forgotten one.
+func (f *etcdFlags) endpoints() []string {
+	var endpoints []string
+	for _, e := range f.EtcdEndpoints {
+		if e = strings.TrimSpace(e); e != "" {
+			endpoints = append(endpoints, e)
+		}
+	}
+	return endpoints
+}
+
+// etcdFields are the flags behind the fields that discovery's Validate names.
+var etcdFields = strings.NewReplacer(
+	"Endpoints", "--etcd-endpoints", "Prefix is", "--etcd-prefix is", "Password is", "--etcd-password-file is",
+	"Username is", "--etcd-username is", "ClientAddress", "--etcd-listen",
+)
+
+// inEtcdFlags words the problems of a discovery config in flags.
+func inEtcdFlags(err error) error {
+	var problems []error
+	for _, one := range split(err) {
+		problems = append(problems, errors.New(etcdFields.Replace(one.Error())))
+	}
+	return errors.Join(problems...)
+}
+
+// trust is a TLS configuration that trusts the certificates of a file; no file: the system's.
+func trust(flag, path string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if path == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate in %s", flag, path)
+	}
+	return c, nil
+}
+
+// firstLine returns the first line of a file, which must not be empty.
+func firstLine(flag, path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", flag, err)
+	}
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	if line = bytes.TrimRight(line, "\r"); len(line) == 0 {
+		return "", fmt.Errorf("%s: the first line of %s is empty", flag, path)
+	}
+	return string(line), nil
+}
+
+// checkAdvertised refuses an address that nobody can dial; empty is fine.
+func checkAdvertised(address string) error {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	number, notNumber := strconv.ParseUint(port, 10, 16)
+	if err != nil || host == "" || notNumber != nil || number == 0 {
+		return fmt.Errorf("--advertise-control %s: want HOST:PORT", address)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		return fmt.Errorf("--advertise-control %s: want an address that other hubs can dial", address)
+	}
+	return nil
+}
+
+// advertised is where other hubs dial this one, when no flag says it: where control listens. A listener on all
+// addresses is reached at the machine's first that is not loopback, in a container its only one.
+func advertised(listen string, bound net.Addr) (string, error) {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(bound.String())
+	if err != nil {
+		return "", err
+	}
+	ip, err := netip.ParseAddr(host)
+	if host != "" && (err != nil || !ip.IsUnspecified()) {
+		return net.JoinHostPort(host, port), nil
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", err
+	}
+	for _, a := range own {
+		// 0.0.0.0 takes IPv4 only. Global are all but loopback and those of one wire.
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && (!ip.Is4() || n.IP.To4() != nil) {
+			return net.JoinHostPort(n.IP.String(), port), nil
+		}
+	}
+	return "", errors.New("this machine has only loopback addresses: say with --advertise-control where other hubs dial this one")
+}
+
+// cluster is a hub's place among the others.
+type cluster struct {
+	// Static after open.
+	plan     *clusterPlan
+	address  string              // where other hubs dial this one
+	etcd     *discovery.Embedded // nil: it runs elsewhere
+	registry *discovery.Registry
+	mesh     *mesh.Mesh
+}
+
+// attributes tell a log of the cluster; none for nil.
+func (c *cluster) attributes() []any {
+	if c == nil {
+		return nil
+	}
+	return []any{
+		slog.String("etcd", strings.Join(c.plan.registry.Endpoints, ",")),
+		slog.String("etcd_prefix", c.plan.registry.Prefix), slog.String("advertise_control", c.address),
+	}
+}
+
+// openCluster joins the parts, and starts etcd where it is in this process. No other hub is told anything yet.
+func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger *slog.Logger, metrics prometheus.Registerer) (_ *cluster, err error) {
+	p := plan.cluster
+	c := &cluster{plan: p, address: p.advertise}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.address == "" {
+		if c.address, err = advertised(plan.listenControl, control); err != nil {
+			return nil, err
+		}
+	}
+	if p.embedded != nil {
+		if c.etcd, err = startEtcd(ctx, *p.embedded, logger); err != nil {
+			return nil, err
+		}
+		p.registry.Endpoints = []string{c.etcd.Endpoint()}
+	}
+	p.registry.Logger, p.registry.Metrics = logger, metrics
+	if c.registry, err = discovery.New(p.registry); err != nil {
+		return nil, err
+	}
+	m := mesh.DefaultConfig()
+	m.Self, m.Name, m.Zone, m.Version = plan.hub.ID, plan.hub.Name, p.zone, plan.hub.Version
+	m.Address, m.Registry = c.address, c.registry
+	m.TLS, m.Secret, m.HashBits = p.peerTLS, p.peerSecret, p.hashBits
+	m.Logger, m.Metrics = logger, metrics
+	if c.mesh, err = mesh.New(m); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// run takes part in the cluster until leave, or until that is no longer possible.
+func (c *cluster) run(ctx context.Context) error {
+	err := c.mesh.Run(ctx)
+	where := fmt.Sprintf("%s in etcd at %s", c.plan.registry.Prefix, strings.Join(c.plan.registry.Endpoints, ","))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, discovery.ErrDeclaredDead):
+		return errors.New("the other hubs have declared this one dead while they could not reach it; its clients were closed, and it must be started anew")
+	case errors.Is(err, discovery.ErrForeignCluster):
+		return fmt.Errorf("%s is not the cluster that this hub can join: %w", where, err)
+	case errors.Is(err, discovery.ErrRefused):
+		return fmt.Errorf("can't join %s: see --etcd-username, --etcd-password-file and --etcd-cert-file: %w", where, err)
+	default:
+		return fmt.Errorf("can't join %s: %w", where, err)
+	}
+}
+
+// waitsFor says what keeps the hub from being one of the cluster.
+func (c *cluster) waitsFor() string {
+	if c.registry.ClusterID() == "" || c.registry.StaleFor() > 0 {
+		return "joining the cluster: waiting for etcd"
+	}
+	return "joining the cluster: waiting for the other hubs"
+}
+
+// leave takes the hub out of the cluster: the others are told, and the key in etcd goes, as far as that is
+// done before ctx is.
+func (c *cluster) leave(ctx context.Context) error { return c.mesh.Close(ctx) }
+
+// close ends what is left after leave.
+func (c *cluster) close() {
+	if c.registry != nil {
+		_ = c.registry.Close() // it can only say that it was closed before
+	}
+	if c.etcd != nil {
+		c.etcd.Close()
+	}
+}

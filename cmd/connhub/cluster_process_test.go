@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/connhub/connhub/discovery"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// door is an address behind which etcd may be: one that a test knows before it starts etcd.
+type door struct {
+	listener net.Listener
+	passages sync.WaitGroup
+
+	mu     sync.Mutex
+	target string // empty: who comes is turned away
+	conns  []net.Conn
+}
+
+func newDoor(t *testing.T) *door {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{listener: l}
+	d.passages.Go(d.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		d.mu.Lock()
+		for _, c := range d.conns {
+			_ = c.Close()
+		}
+		d.mu.Unlock()
+		d.passages.Wait()
+	})
+	return d
+}
+
+func (d *door) address() string { return d.listener.Addr().String() }
+
+func (d *door) open(target string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.target = target
+}
+
+func (d *door) accept() {
+	for {
+		in, err := d.listener.Accept()
+		if err != nil {
+			return
+		}
+		if !d.pass(in) {
+			_ = in.Close()
+		}
+	}
+}
+
+func (d *door) pass(in net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.target == "" {
+		return false
+	}
+	out, err := net.Dial("tcp", d.target)
+	if err != nil {
+		return false
+	}
+	d.conns = append(d.conns, in, out)
+	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+		d.passages.Go(func() {
+			_, _ = io.Copy(way[0], way[1])
+			_ = in.Close()
+			_ = out.Close()
+		})
+	}
+	return true
+}
+
+// etcd starts one that ends with the test, and returns its address.
+func etcd(t *testing.T) string {
+	t.Helper()
+	c := discovery.DefaultEmbeddedConfig()
+	c.Dir, c.ClientAddress, c.NoSync = t.TempDir(), "127.0.0.1:0", true
+	e, err := discovery.StartEmbedded(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e.Endpoint()
+}
+
+func etcdClient(t *testing.T, address string) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// memberArgs are the arguments of a hub without secrets in the cluster of an etcd.
+func memberArgs(etcd string, more ...string) []string {
+	return append([]string{
+		"serve", "--insecure-dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + etcd,
+	}, more...)
+}
+
+// eventually polls for what no log line tells.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(20 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("it never came that %s", what)
+		}
+	}
+}
+
+// seesHubs waits until a hub lists so many.
+func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
+	t.Helper()
+	eventually(t, "all hubs are listed", func() bool {
+		var list controlv1.ListHubsResponse
+		if err := protojson.Unmarshal([]byte(mustRun(t, append([]string{"hubs", "--json", "--addr=" + p.control}, flags...)...)), &list); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.GetHubs()) == n
+	})
+}
+
+func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
+	dir := t.TempDir()
+	common := []string{"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080"}
+	first := startProcess(t, append(common, "--etcd-listen=127.0.0.1:0")...)
+	address, _ := waitForLog(t, first.log, "starting")["etcd"].(string)
+	second := startProcess(t, append(common, "--join="+address)...)
+	first.seesHubs(t, 2)
+	second.seesHubs(t, 2)
+
+	// A third one would start another etcd in the same folder.
+	r := connhub(t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...)
+	if r.code != exitError || !strings.Contains(r.stderr, "the etcd in "+dir) || !strings.Contains(r.stderr, "--join") {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+
+	ann := dialClient(t, second.clients, "user=ann")
+	_ = mustRun(t, "send", "--addr="+first.control, "--user=ann", "over the mesh")
+	if got := next(t, ann); got != "over the mesh" {
+		t.Errorf("got %q", got)
+	}
+	var issued struct{ URL string }
+	if err := json.Unmarshal([]byte(mustRun(t, "token", "--addr="+first.control, "--user=bob", "--json")), &issued); err != nil {
+		t.Fatal(err)
+	}
+	bob, response, err := websocket.Dial(t.Context(), strings.Replace(issued.URL, "127.0.0.1:8080", second.clients, 1), nil)
+	if err != nil {
+		t.Fatalf("the second hub refuses a token of the first: %v", err)
+	}
+	if response.Body != nil {
+		_ = response.Body.Close()
+	}
+	defer func() { _ = bob.CloseNow() }()
+
+	first.signal(t, os.Kill) // and etcd with it
+	<-first.ended
+	_ = mustRun(t, "send", "--addr="+second.control, "--user=ann", "still here")
+	if got := next(t, ann); got != "still here" {
+		t.Errorf("got %q", got)
+	}
+	carol := dialClient(t, second.clients, "user=carol")
+	_ = mustRun(t, "send", "--addr="+second.control, "--user=carol", "welcome")
+	if got := next(t, carol); got != "welcome" {
+		t.Errorf("got %q", got)
+	}
+	if g := get(t, "http://"+second.ops+"/readyz", nil); g.code != 200 {
+		t.Errorf("/readyz: %d %s", g.code, g.body)
+	}
+	for _, client := range []*websocket.Conn{ann, bob, carol} { // they would not read its close
+		_ = client.CloseNow()
+	}
+	second.signal(t, syscall.SIGTERM)
+	if code := second.exitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d:\n%s", code, second.log)
+	}
+}
+
+func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
+	d := newDoor(t)
+	p, quits := launch(t, memberArgs(d.address())...), launch(t, memberArgs(d.address())...)
+	for _, p := range []*process{p, quits} {
+		if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 503 || g.body != "joining the cluster: waiting for etcd\n" {
+			t.Errorf("/readyz: %d %q", g.code, g.body)
+		}
+	}
+	_, err := controlv1.NewHubServiceClient(dialControl(t, p.control)).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("a backend's call: %v", err)
+	}
+	early, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if conn, _, err := websocket.Dial(early, "ws://"+p.clients+"/ws", nil); err == nil {
+		t.Error("a client was let in")
+		_ = conn.CloseNow()
+	}
+	if line := waitForLog(t, p.log, "etcd can't be reached; trying on"); line["reason"] != "broken" || line["error"] == "" {
+		t.Errorf("the log says %v", line)
+	}
+	quits.signal(t, syscall.SIGTERM)
+	if code := quits.exitCode(t, 2*time.Second); code != 0 {
+		t.Errorf("a hub that is not wanted any more exits %d:\n%s", code, quits.log)
+	}
+
+	address := etcd(t)
+	d.open(address)
+	_ = waitForLog(t, p.log, "ready")
+	if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 200 {
+		t.Errorf("/readyz: %d %q", g.code, g.body)
+	}
+	_ = dialClient(t, p.clients, "user=ann").CloseNow()
+	p.seesHubs(t, 1)
+	if n := strings.Count(p.log.String(), "etcd can't be reached"); n != 1 {
+		t.Errorf("the log says %d times that etcd is away", n)
+	}
+
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d:\n%s", code, p.log)
+	}
+	left, err := etcdClient(t, address).Get(t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || left.Count != 0 {
+		t.Errorf("a hub that is gone is listed: %d, %v", left.Count, err)
+	}
+}
+
+func TestAHubThatWasDeclaredDeadEndsWithItsClients(t *testing.T) {
+	address := etcd(t)
+	p := startProcess(t, memberArgs(address)...)
+	ann := dialClient(t, p.clients, "user=ann")
+	id, _ := waitForLog(t, p.log, "ready")["hub"].(string)
+	_, err := etcdClient(t, address).Txn(t.Context()).Then(
+		clientv3.OpDelete("/connhub/hubs/"+id), clientv3.OpPut("/connhub/dead/"+id, `{"by":"another"}`),
+	).Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ann.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("its client sees %v", err)
+	}
+	if code := p.exitCode(t, 10*time.Second); code != exitError || !strings.Contains(p.log.String(), "connhub: the other hubs have declared this one dead") {
+		t.Errorf("exit %d:\n%s", code, p.log)
+	}
+}
+
+func TestAHubThatCanNotJoinEnds(t *testing.T) {
+	address := etcd(t)
+	if _, err := etcdClient(t, address).Put(t.Context(), "/broken/cluster", "\n"); err != nil {
+		t.Fatal(err)
+	}
+	r := connhub(t, "", memberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...)
+	if r.code != exitError || !strings.Contains(r.stderr, "connhub: /broken in etcd at "+address+" is not the cluster that this hub can join") {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+}
+
+func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
+	address, dir := etcd(t), t.TempDir()
+	cert, key := writeCertificate(t, dir, "hub")
+	backend := writeFile(t, "backend", someSecret+"\n")
+	args := []string{
+		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + address,
+		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + backend,
+		"--control-tls-cert-file=" + cert, "--control-tls-key-file=" + key, "--peer-ca-file=" + cert,
+	}
+	// In the middle of a change of secrets: one hub dials with the old one, the other with the new one.
+	const oldSecret, newSecret = "peer-secret-that-is-old-0123456789-0123", "peer-secret-that-is-new-0123456789-0123"
+	first := startProcess(t, append(args, "--peer-secret-file="+writeFile(t, "p1", oldSecret+"\n"+newSecret+"\n"))...)
+	second := startProcess(t, append(args, "--peer-secret-file="+writeFile(t, "p2", newSecret+"\n"+oldSecret+"\n"))...)
+	for _, p := range []*process{first, second} {
+		p.seesHubs(t, 2, "--tls-ca-file="+cert, "--secret-file="+backend)
+		_ = waitForLog(t, p.log, "linked")
+	}
+	for _, p := range []*process{first, second} {
+		for _, secret := range []string{someSecret, someKey, oldSecret, newSecret} {
+			if strings.Contains(p.log.String(), secret) {
+				t.Error("the log has a secret")
+			}
+		}
+	}
+}

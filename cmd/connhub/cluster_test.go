@@ -1,0 +1,167 @@
+package main
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func planServe(t *testing.T, args ...string) serverPlan {
+	t.Helper()
+	c, err := parse(t, append([]string{"serve"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Serve.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func planDev(t *testing.T, args ...string) serverPlan {
+	t.Helper()
+	c, err := parse(t, append([]string{"dev", "--data-dir=" + t.TempDir()}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Dev.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func TestClusterSettingsReachEtcdAndMesh(t *testing.T) {
+	cert, key := writeCertificate(t, t.TempDir(), "hub")
+	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "https://etcd-0:2379, https://etcd-1:2379,")
+	p := planServe(t,
+		"--token-key-file="+writeFile(t, "k", someKey), "--backend-secret-file="+writeFile(t, "b", someSecret), "--public-url=https://hub.example",
+		"--peer-secret-file="+writeFile(t, "p", "# newest first\n"+otherSecret+"\npeer-secret-that-is-old-0123456789-0123\n"),
+		"--etcd-prefix=/a/b", "--etcd-ca-file="+cert, "--etcd-cert-file="+cert, "--etcd-key-file="+key,
+		"--etcd-username=hub", "--etcd-password-file="+writeFile(t, "w", "pass word\r\nmore\n"),
+		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key, "--peer-ca-file="+cert, "--peer-server-name=hubs.internal",
+		"--advertise-control=10.0.0.1:9090", "--zone=eu-1a", "--interest-hash-bits=8").cluster
+	r := p.registry
+	if diff := cmp.Diff([]string{"https://etcd-0:2379", "https://etcd-1:2379"}, r.Endpoints); diff != "" {
+		t.Error(diff)
+	}
+	if r.Prefix != "/a/b" || r.Username != "hub" || r.Password != "pass word" || r.TLS == nil || r.TLS.RootCAs == nil {
+		t.Errorf("etcd: prefix %q, user %q, password %q, TLS %+v", r.Prefix, r.Username, r.Password, r.TLS)
+	}
+	if pair, err := r.TLS.GetClientCertificate(nil); err != nil || pair.Leaf.Subject.CommonName != "hub" {
+		t.Errorf("certificate for etcd: %v, %v", pair, err)
+	}
+	if p.peerTLS == nil || p.peerTLS.RootCAs == nil || p.peerTLS.ServerName != "hubs.internal" {
+		t.Errorf("TLS of other hubs: %+v", p.peerTLS)
+	}
+	if p.peerSecret != otherSecret || p.advertise != "10.0.0.1:9090" || p.zone != "eu-1a" || p.hashBits != 8 || p.embedded != nil {
+		t.Errorf("plan: %+v", p)
+	}
+}
+
+func TestHubsOfAClusterTalkPlainTextUnlessControlDoesNot(t *testing.T) {
+	p := planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379", "--etcd-endpoints=127.0.0.1:2380").cluster
+	if p.peerTLS != nil || p.peerSecret != "" || p.registry.TLS != nil || p.registry.Prefix != "/connhub" || len(p.registry.Endpoints) != 2 || p.hashBits != 64 {
+		t.Errorf("plan: %+v", p)
+	}
+	cert, key := writeCertificate(t, t.TempDir(), "hub")
+	p = planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379", "--control-tls-cert-file="+cert, "--control-tls-key-file="+key).cluster
+	if p.peerTLS == nil || p.peerTLS.RootCAs != nil || p.peerTLS.ServerName != "" {
+		t.Errorf("TLS with the system's roots: %+v", p.peerTLS)
+	}
+}
+
+func TestAnEmptyVariableIsAForgottenOne(t *testing.T) {
+	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "")
+	r := connhub(t, "", "serve", "--insecure-dev")
+	if r.code != exitUsage || !strings.Contains(r.stderr, "--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing") {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+	if p := planServe(t, "--insecure-dev", "--single-hub"); p.cluster != nil {
+		t.Errorf("a single hub has a cluster: %+v", p.cluster)
+	}
+}
+
+func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
+	dir := t.TempDir()
+	p := planDev(t, "--data-dir="+dir, "--etcd-listen=127.0.0.1:0").cluster
+	if p.embedded == nil || p.embedded.Dir != filepath.Join(dir, "etcd") || p.embedded.ClientAddress != "127.0.0.1:0" || p.registry.Prefix != devPrefix {
+		t.Errorf("its own: %+v", p)
+	}
+	if p := planDev(t).cluster; p.embedded.ClientAddress != "127.0.0.1:2379" {
+		t.Errorf("by default at %s", p.embedded.ClientAddress)
+	}
+	p = planDev(t, "--join=127.0.0.1:2379").cluster
+	if p.embedded != nil || strings.Join(p.registry.Endpoints, " ") != "127.0.0.1:2379" || p.registry.Prefix != devPrefix {
+		t.Errorf("another: %+v", p)
+	}
+	for flag, want := range map[string]string{
+		"--join=192.0.2.1:2379":        "--join 192.0.2.1:2379: dev joins hubs of this machine only",
+		"--join=2379":                  "--join 2379: want HOST:PORT",
+		"--etcd-listen=192.0.2.1:2379": `--etcd-listen is "192.0.2.1:2379", want a loopback address`,
+	} {
+		if r := connhub(t, "", "dev", flag, "--data-dir="+t.TempDir()); r.code != exitUsage || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
+		}
+	}
+}
+
+func TestOtherHubsDialWhereControlListens(t *testing.T) {
+	bound := func(address string) net.Addr {
+		a, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	for listen, c := range map[string]struct{ bound, want string }{
+		"127.0.0.1:0":       {"127.0.0.1:4711", "127.0.0.1:4711"},
+		"[::1]:9090":        {"[::1]:9090", "[::1]:9090"},
+		"localhost:0":       {"127.0.0.1:4711", "localhost:4711"},
+		"hub-0.hubs:9090":   {"10.0.0.7:9090", "hub-0.hubs:9090"},
+		"192.0.2.1:control": {"192.0.2.1:9090", "192.0.2.1:9090"},
+	} {
+		if got, err := advertised(listen, bound(c.bound)); err != nil || got != c.want {
+			t.Errorf("%s: %s, %v, want %s", listen, got, err, c.want)
+		}
+	}
+	for _, listen := range []string{":9090", "0.0.0.0:9090", "[::]:9090"} {
+		got, err := advertised(listen, bound("[::]:9090"))
+		if err != nil { // a machine that has no network
+			if !strings.Contains(err.Error(), "--advertise-control") {
+				t.Errorf("%s: %v", listen, err)
+			}
+			continue
+		}
+		host, port, err := net.SplitHostPort(got)
+		if ip := net.ParseIP(host); err != nil || port != "9090" || ip == nil || ip.IsLoopback() || ip.IsUnspecified() || listen == "0.0.0.0:9090" && ip.To4() == nil {
+			t.Errorf("%s: %s, %v", listen, got, err)
+		}
+	}
+}
+
+func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
+	clients, ops, etcd := takenPort(t), takenPort(t), takenPort(t)
+	r := connhub(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0", "--listen-ops="+ops, "--etcd-listen="+etcd, "--data-dir="+t.TempDir(), "--log-level=error")
+	_, suggestion, _ := strings.Cut(r.stderr, "\nTo add a second hub to the one that runs: connhub ")
+	c, err := parse(t, strings.Fields(suggestion)...)
+	if r.code != exitError || err != nil || c.Dev.Join != etcd {
+		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
+	}
+	for taken, free := range map[string]string{clients: c.Dev.ListenClients, ops: c.Dev.ListenOps} {
+		if free == taken || !isFree(free) {
+			t.Errorf("%s is suggested for %s", free, taken)
+		}
+	}
+	// The ports are free, and etcd's is not.
+	r = connhub(t, "", "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-listen="+etcd, "--data-dir="+t.TempDir(), "--log-level=error")
+	want := "connhub: can't listen: --etcd-listen " + etcd + ": the port is taken; is another hub running?\nTo add a second hub to the one that runs: connhub dev --join " + etcd +
+		" --listen-clients 127.0.0.1:0 --listen-control 127.0.0.1:0 --listen-ops 127.0.0.1:0\n"
+	if r.code != exitError || r.stderr != want {
+		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
+	}
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/connhub/connhub/discovery"
+)
+
+// This file is etcd inside the process of `dev`. Nothing else starts one.
+
+// etcdStartLimit is for a disk that is busy; etcd needs half a second.
+const etcdStartLimit = 30 * time.Second
+
+// embeddedEtcd is the etcd of a `dev` that joins no other.
+func embeddedEtcd(dataDir, address string) *discovery.EmbeddedConfig {
+	c := discovery.DefaultEmbeddedConfig()
+	c.Dir, c.ClientAddress = filepath.Join(dataDir, "etcd"), address
+	return &c
+}
+
+// startEtcd starts it, and returns when it answers.
+func startEtcd(ctx context.Context, c discovery.EmbeddedConfig, logger *slog.Logger) (*discovery.Embedded, error) {
+	c.Logger = logger
+	ctx, cancel := context.WithTimeout(ctx, etcdStartLimit)
+	defer cancel()
+	etcd, err := discovery.StartEmbedded(ctx, c)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, takenError{fmt.Errorf("can't listen: --etcd-listen %s: %s", c.ClientAddress, listenWords(syscall.EADDRINUSE))}
+	case errors.Is(err, discovery.ErrInUse):
+		return nil, takenError{fmt.Errorf("--data-dir: the etcd in %s runs already: join it with --join HOST:PORT, or name another folder", c.Dir)}
+	}
+	return etcd, err
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// partial is an answer that says what it could not know.
+type partial interface {
+	GetUnreachableHubs() []string
+	GetDiscoveryStaleFor() *durationpb.Duration
+}
+
+// printGaps says what is missing in an answer: to people, beside it.
+func (t *terminal) printGaps(p partial) {
+	if hubs := p.GetUnreachableHubs(); len(hubs) > 0 {
+		_, _ = fmt.Fprintf(t.stderr, "%s outcome unknown at %s: not reached, or no answer in time\n",
+			t.err.yellow("!"), printable(strings.Join(hubs, ", ")))
+	}
+	t.printStale(p.GetDiscoveryStaleFor())
+}
+
+func (t *terminal) printStale(d *durationpb.Duration) {
+	if d != nil {
+		_, _ = fmt.Fprintf(t.stderr, "%s etcd has not answered for %s: hubs that have come since may be missing\n",
+			t.err.yellow("!"), d.AsDuration().Round(time.Second))
+	}
+}
+
+// addHubs collects the hubs that were missing on the pages of a listing.
+func addHubs(all, more []string) []string {
+	all = append(all, more...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+func TestHubsAreShownAsTheOneThatAnswersSeesThem(t *testing.T) {
+	self := &controlv1.Hub{
+		Id: "aaaaaaaa", Name: "hub-0", Version: "v1.0.0", StartTime: timestamppb.New(noon.Add(-time.Hour)),
+		Connections: 12, Self: true, Reachable: true, Registered: true, InterestSize: 5,
+	}
+	golden(t, "hubs_single.txt", rendered(false, func(t *terminal) {
+		t.printHubs(&controlv1.ListHubsResponse{Hubs: []*controlv1.Hub{self}})
+	}))
+	self.Zone = "west"
+	golden(t, "hubs.txt", rendered(false, func(t *terminal) {
+		t.printHubs(&controlv1.ListHubsResponse{
+			Cluster: "c", DiscoveryStaleFor: durationpb.New(61 * time.Second),
+			Hubs: []*controlv1.Hub{
+				self,
+				{
+					Id: "bbbbbbbb", Name: "hub-1", Version: "v1.0.1", Zone: "east", StartTime: timestamppb.New(noon.Add(-time.Minute)),
+					Connections: 3, Reachable: true, Lease: true, Registered: true, InterestSize: 2,
+				},
+				{Id: "cccccccc", Name: "hub-2", Version: "v1.0.1", Reachable: true, Suspect: true, Draining: true, Registered: true},
+				{Id: "dddddddd", Name: "hub-3", Reachable: true, Lease: true, StartTime: timestamppb.New(noon.Add(-time.Second))},
+				{Id: "eeeeeeee", Registered: true},
+			},
+		})
+	}))
+}
+
+func TestAnswersSayWhatTheyCouldNotKnow(t *testing.T) {
+	golden(t, "gaps.txt", rendered(false, func(t *terminal) {
+		t.printGaps(&controlv1.AddToGroupsResponse{})
+		t.printGaps(&controlv1.Receipt{UnreachableHubs: []string{"aaaaaaaa", "bbbbbbbb"}, DiscoveryStaleFor: durationpb.New(3 * time.Second)})
+	}))
+}
