@@ -12,16 +12,19 @@
 // # Goroutines
 //
 // One a connection and one a call, gRPC's own. Server.Shutdown waits for all of them. A handler waits only
-// in Send, bounded by wait_timeout and by the call's deadline.
+// in Send, bounded by wait_timeout and by the call's deadline. A SendStream (stream.go) has one more that takes sends,
+// which ends with the stream, and one for each result that is not ready, which its handler waits for.
 //
 // # Locking
 //
-// None: everything here is constant after New. The hub and gRPC lock for themselves.
+// None but answers.mu, in a SendStream, under which nothing is called: everything else here is constant after New.
+// The hub and gRPC lock for themselves.
 //
 // # Backpressure
 //
 // A request is bounded before it is read (maxRequestBytes) and a connection in the calls that it may have
-// in flight (maxCalls). Everything that a request may make the hub do is bounded by limits of the API.
+// in flight (maxCalls). A SendStream stops reading while too many of its results are not with the transport
+// (maxUnanswered, maxUnansweredBytes). Everything that a request may make the hub do is bounded by limits of the API.
 //
 // # Errors
 //

@@ -65,7 +65,7 @@ type guard struct {
 	served  map[string]bool // full methods
 
 	ready   <-chan struct{} // closed when backends may call; nil: they may
-	leaving context.Context // done when the server leaves: ends streams
+	leaving context.Context // done when the server leaves: ends streams, but for those that end in their own order
 }
 
 // unary is the interceptor of unary calls.
@@ -100,13 +100,22 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	if err != nil {
 		return toStatus(err)
 	}
+	defer g.metrics.opened(info.FullMethod)()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(g.leaving, cancel)()
+	if !leavesInOrder(info.FullMethod) {
+		defer context.AfterFunc(g.leaving, cancel)()
+	}
 	if err := handler(srv, &contextStream{ss, ctx}); err != nil {
 		return g.answer(info.FullMethod, err)
 	}
 	return nil
+}
+
+// leavesInOrder reports whether a stream sees to it by itself that it ends when the server leaves. The mesh ends those
+// of peers.
+func leavesInOrder(fullMethod string) bool {
+	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName || peers(fullMethod)
 }
 
 // contextStream is a stream with a context of ours.

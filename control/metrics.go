@@ -1,11 +1,12 @@
 package control
 
 import (
-	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
 // unknownMethod is the label of every method that is not served: names that callers make up must not
@@ -18,6 +19,10 @@ var secondsBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .02
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	streams  *prometheus.GaugeVec
+	sends    prometheus.Counter
+	results  *prometheus.CounterVec
+	resultOK prometheus.Counter // of results
 
 	methods map[string]methodMetrics // by full method, constant after New
 	unknown methodMetrics
@@ -42,13 +47,28 @@ func newMetrics(r prometheus.Registerer, fullMethods []string) (*metrics, error)
 			Help:    "How long unary calls of the gRPC API took, what they waited for included.",
 			Buckets: secondsBuckets,
 		}, []string{"method"}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "connhub_grpc_streams",
+			Help: "Streams of the gRPC API that are open, by method.",
+		}, []string{"method"}),
+		sends: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "connhub_grpc_stream_sends_total",
+			Help: "Sends that were taken from a SendStream.",
+		}),
+		results: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "connhub_grpc_stream_results_total",
+			Help: "Results of sends that were given to a SendStream, by status code.",
+		}, []string{"code"}),
 		methods: make(map[string]methodMetrics, len(fullMethods)),
 	}
 	if r != nil {
-		if err := errors.Join(r.Register(m.requests), r.Register(m.seconds)); err != nil {
-			return nil, err
+		for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.sends, m.results} {
+			if err := r.Register(c); err != nil {
+				return nil, err
+			}
 		}
 	}
+	m.resultOK = m.results.WithLabelValues(codes.OK.String())
 	for _, method := range fullMethods {
 		m.methods[method] = m.method(method[1:])
 	}
@@ -78,6 +98,26 @@ func (m *metrics) ended(fullMethod string, code codes.Code) {
 		return
 	}
 	m.requests.WithLabelValues(method.label, code.String()).Inc()
+}
+
+// opened counts a stream until the function that it returns is called.
+func (m *metrics) opened(fullMethod string) (closed func()) {
+	streams := m.streams.WithLabelValues(m.of(fullMethod).label)
+	streams.Inc()
+	return streams.Dec
+}
+
+// told counts results of a SendStream.
+func (m *metrics) told(results []*controlv1.StreamedResult) {
+	ok := 0
+	for _, result := range results {
+		if e := result.GetError(); e != nil {
+			m.results.WithLabelValues(codes.Code(e.GetCode()).String()).Inc()
+		} else {
+			ok++
+		}
+	}
+	m.resultOK.Add(float64(ok))
 }
 
 func (m *metrics) of(fullMethod string) methodMetrics {

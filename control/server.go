@@ -120,7 +120,7 @@ func New(c Config) (*Server, error) {
 	leaving, leave := context.WithCancel(context.Background())
 	g := &guard{secrets: c.Secrets, logger: logger, leaving: leaving}
 	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave}
-	s.register(&c, registrar{s.grpc, validator.intercept})
+	s.register(&c, registrar{s.grpc, validator.intercept}, g, validator)
 	if c.Mesh != nil {
 		g.ready = c.Mesh.Ready()
 	}
@@ -161,9 +161,9 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 }
 
 // register registers every service. Those of connhub go through r, health and reflection directly.
-func (s *Server) register(c *Config, r grpc.ServiceRegistrar) {
+func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
 	router := &router{hub: c.Hub, mesh: c.Mesh}
-	controlv1.RegisterDeliveryServiceServer(r, &deliveryService{sender: router})
+	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{sender: router}, g, v.check})
 	controlv1.RegisterConnectionServiceServer(r, &connectionService{connections: router})
 	controlv1.RegisterGroupServiceServer(r, &groupService{membership: router, groups: router})
 	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL})
@@ -223,8 +223,8 @@ func (s *Server) announce(stop <-chan struct{}) {
 	}
 }
 
-// Shutdown says NOT_SERVING, ends streams, takes no more calls and waits for those in flight. When ctx is done
-// it ends them, and returns the error of ctx.
+// Shutdown says NOT_SERVING, ends streams, takes no more calls and waits for those in flight; a SendStream says
+// going_away and gives its results first. When ctx is done it ends them, and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.health.Shutdown()
 	s.leave()

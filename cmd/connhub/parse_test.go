@@ -43,6 +43,8 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		{[]string{"send", "--everyone", "--binary", "--json-payload", "x"}, "can't be used together"},
 		{[]string{"send", "--everyone", "--binary", "x"}, "with --binary give - (standard input) or @FILE"},
 		{[]string{"send", "--everyone", "--binary", "@/nowhere"}, "no such file"},
+		{[]string{"send", "--everyone", "--whole", "x"}, "--whole is for standard input"},
+		{[]string{"send", "--everyone", "--message-id=m", "-"}, "--message-id is for one message"},
 		{[]string{"send", "--everyone", "--metadata=a", "x"}, "--metadata"},
 		{[]string{"send", "--everyone", "--ttl=soon", "x"}, "--ttl"},
 		{[]string{"connections", "close"}, "name a target"},

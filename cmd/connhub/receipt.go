@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -17,24 +19,44 @@ var dropWords = map[controlv1.DropReason]string{
 	controlv1.DropReason_DROP_REASON_EXPIRED:         "ttl ran out",
 }
 
+// states are the counts of a receipt, or of many.
+type states struct {
+	matched, pending, queued, queuedDetached, written, acked int64
+	notAckable, dropped                                      int64
+	reasons                                                  map[controlv1.DropReason]int64
+}
+
+func (s *states) add(r *controlv1.Receipt) {
+	s.matched += int64(r.GetMatched())
+	s.pending += int64(r.GetPending())
+	s.queued += int64(r.GetQueued())
+	s.queuedDetached += int64(r.GetQueuedDetached())
+	s.written += int64(r.GetWritten())
+	s.acked += int64(r.GetAcked())
+	s.notAckable += int64(r.GetNotAckable())
+	for _, d := range r.GetDropped() {
+		if s.reasons == nil {
+			s.reasons = map[controlv1.DropReason]int64{}
+		}
+		s.reasons[d.GetReason()] += int64(d.GetCount())
+		s.dropped += int64(d.GetCount())
+	}
+}
+
 // printReceipt says in words and numbers what became of a send that waited for a state.
 func (t *terminal) printReceipt(r *controlv1.Receipt, wait controlv1.Wait) {
 	var b strings.Builder
 	if r.GetDuplicate() {
 		b.WriteString(t.out.yellow("↺") + " known request id: nothing was sent. The first send now stands at:\n")
 	}
-	b.WriteString(t.receiptLine(r) + "\n")
-	if n := r.GetNotAckable(); n > 0 && wait == controlv1.Wait_WAIT_ACKED {
-		fmt.Fprintf(&b, "  %d of the written will not be acked: their protocol has no acks\n", n)
+	var s states
+	s.add(r)
+	if s.matched == 0 {
+		b.WriteString(t.mark(&s) + " nobody matched\n")
+	} else {
+		fmt.Fprintf(&b, "%s %s matched: %s\n", t.mark(&s), count(s.matched, "connection"), s.words())
 	}
-	for _, d := range r.GetDropped() {
-		reason := strings.ToLower(strings.TrimPrefix(d.GetReason().String(), "DROP_REASON_"))
-		words, ok := dropWords[d.GetReason()]
-		if !ok {
-			words = "for a reason that this version does not know"
-		}
-		fmt.Fprintf(&b, "  %s %s (%s)\n", t.out.yellow(fmt.Sprintf("%d dropped:", d.GetCount())), words, reason)
-	}
+	b.WriteString(t.stateNotes(&s, wait))
 	u := r.GetUnmatched()
 	b.WriteString(t.unmatched("connection", u.GetConnections()))
 	b.WriteString(t.unmatched("user", u.GetUsers()))
@@ -43,35 +65,52 @@ func (t *terminal) printReceipt(r *controlv1.Receipt, wait controlv1.Wait) {
 	_, _ = t.stdout.Write([]byte(b.String()))
 }
 
-// receiptLine is the first line: how many matched, and where the message is now.
-func (t *terminal) receiptLine(r *controlv1.Receipt) string {
-	if r.GetMatched() == 0 {
-		return t.out.yellow("○") + " nobody matched"
+// mark is what the first line begins with.
+func (t *terminal) mark(s *states) string {
+	switch {
+	case s.matched == 0:
+		return t.out.yellow("○")
+	case s.dropped == s.matched:
+		return t.out.red("✗")
+	case s.dropped > 0:
+		return t.out.yellow("!")
+	default:
+		return t.out.green("✓")
 	}
-	dropped := int32(0)
-	for _, d := range r.GetDropped() {
-		dropped += d.GetCount()
-	}
-	var states []string
-	add := func(n int32, state string) {
+}
+
+// words say where the messages are now.
+func (s *states) words() string {
+	var parts []string
+	add := func(n int64, state string) {
 		if n > 0 {
-			states = append(states, fmt.Sprintf("%d %s", n, state))
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	add(r.GetAcked(), "acked")
-	add(r.GetWritten(), "written")
-	add(r.GetQueued(), "queued")
-	add(r.GetQueuedDetached(), "queued for clients that are away")
-	add(r.GetPending(), "pending")
-	add(dropped, "dropped")
-	mark := t.out.green("✓")
-	switch {
-	case dropped == r.GetMatched():
-		mark = t.out.red("✗")
-	case dropped > 0:
-		mark = t.out.yellow("!")
+	add(s.acked, "acked")
+	add(s.written, "written")
+	add(s.queued, "queued")
+	add(s.queuedDetached, "queued for clients that are away")
+	add(s.pending, "pending")
+	add(s.dropped, "dropped")
+	return strings.Join(parts, ", ")
+}
+
+// stateNotes say more about the states, a line each.
+func (t *terminal) stateNotes(s *states, wait controlv1.Wait) string {
+	var b strings.Builder
+	if s.notAckable > 0 && wait == controlv1.Wait_WAIT_ACKED {
+		fmt.Fprintf(&b, "  %d of the written will not be acked: their protocol has no acks\n", s.notAckable)
 	}
-	return fmt.Sprintf("%s %s matched: %s", mark, count(r.GetMatched(), "connection"), strings.Join(states, ", "))
+	for _, reason := range slices.Sorted(maps.Keys(s.reasons)) {
+		words, ok := dropWords[reason]
+		if !ok {
+			words = "for a reason that this version does not know"
+		}
+		name := strings.ToLower(strings.TrimPrefix(reason.String(), "DROP_REASON_"))
+		fmt.Fprintf(&b, "  %s %s (%s)\n", t.out.yellow(fmt.Sprintf("%d dropped:", s.reasons[reason])), words, name)
+	}
+	return b.String()
 }
 
 func (t *terminal) unmatched(noun string, names []string) string {

@@ -20,10 +20,11 @@ import (
 type sendCmd struct {
 	targetFlags
 
-	Text string `arg:"" help:"What to send; - reads it from standard input, whole, as one message."`
+	Text string `arg:"" help:"What to send; - sends each line of standard input as a message."`
 
-	JSONPayload bool              `name:"json-payload" xor:"kind" group:"Message" help:"TEXT is one JSON value; @FILE reads it from a file."`
-	Binary      bool              `xor:"kind" group:"Message" help:"Send bytes: TEXT is - or @FILE."`
+	Whole       bool              `group:"Message" help:"With -: all of standard input is one message."`
+	JSONPayload bool              `name:"json-payload" xor:"kind" group:"Message" help:"TEXT is one JSON value, with - each line is one; @FILE reads it from a file."`
+	Binary      bool              `xor:"kind" group:"Message" help:"Send bytes: TEXT is - (whole) or @FILE."`
 	Event       string            `placeholder:"NAME" group:"Message" help:"Name of the event."`
 	Metadata    map[string]string `short:"m" mapsep:"none" placeholder:"NAME=VALUE" group:"Message" help:"A name and value beside the payload; repeatable."`
 	MessageID   string            `name:"message-id" placeholder:"ID" group:"Message" help:"Id of the message; the hub makes one otherwise."`
@@ -33,7 +34,7 @@ type sendCmd struct {
 	WaitTimeout time.Duration `placeholder:"DURATION" group:"Delivery" help:"Answer after so long with the receipt as it stands. (5s)"`
 	Policy      string        `enum:"default,close,drop-oldest,drop-newest,conflate" default:"default" placeholder:"POLICY" group:"Delivery" help:"When an outbox is full: close, drop-oldest, drop-newest or conflate. (${default}: the namespace's own)"`
 	Key         string        `group:"Delivery" help:"With --policy conflate: the message replaces a queued one with the same key."`
-	RequestID   string        `name:"request-id" placeholder:"ID" group:"Delivery" help:"Makes it safe to send again: a known id delivers nothing."`
+	RequestID   string        `name:"request-id" placeholder:"ID" group:"Delivery" help:"Makes it safe to send again: a known id delivers nothing. Line 7 has ID.7."`
 	Detail      bool          `group:"Delivery" help:"Also name the connections, users and groups that matched nobody."`
 
 	clientFlags
@@ -41,13 +42,19 @@ type sendCmd struct {
 
 // Help is shown by --help below the usage.
 func (sendCmd) Help() string {
-	return `Examples:
+	return `With - each line of standard input is a message, sent as it comes; empty lines are skipped. A line that can't be sent
+is named, the others go on, and the exit code is 1. If the hub leaves, what it did not answer is sent again through the
+next one, and nothing is delivered twice. --json prints a result for each line, in the order in which they come.
+
+Examples:
 
     connhub send --everyone "Lunch is ready"
 
     connhub send --group blue --except-user ann --json-payload '{"score": 3}'
 
-    connhub send --user ann --event photo --binary @cat.png`
+    connhub send --user ann --event photo --binary @cat.png
+
+    tail -f scores.ndjson | connhub send --group blue --json-payload -`
 }
 
 var waits = map[string]controlv1.Wait{
@@ -66,40 +73,56 @@ var policies = map[string]controlv1.OverflowPolicy{
 }
 
 func (c *sendCmd) Run(ctx context.Context, t *terminal) error {
-	request, err := c.request(t.stdin)
+	request, err := c.request()
 	if err != nil {
 		return err
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.SendResponse
-		// A call's deadline cuts its wait, so it must be later.
-		err := hub.invoke(ctx, c.WaitTimeout+c.WaitTimeout/4, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewDeliveryServiceClient(hub).Send(ctx, request)
-			return err
-		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
+	if c.Whole && c.Text != "-" {
+		return usagef("--whole is for standard input: give - as the text")
+	}
+	if c.Text == "-" && !c.Whole && !c.Binary {
+		if c.MessageID != "" {
+			return usagef("--message-id is for one message: with - each line is one, and has an id of its own")
 		}
-		t.printReceipt(response.GetReceipt(), request.GetWait())
-		return nil
-	})
+		return c.call(func(hub *client) error { return newLineSender(c, hub, t, request).run(ctx) })
+	}
+	if err := c.fill(request.GetMessage(), t.stdin); err != nil {
+		return err
+	}
+	return c.call(func(hub *client) error { return c.send(ctx, t, hub, request) })
 }
 
-func (c *sendCmd) request(stdin io.Reader) (*controlv1.SendRequest, error) {
+// send sends one message.
+func (c *sendCmd) send(ctx context.Context, t *terminal, hub *client, request *controlv1.SendRequest) error {
+	var response *controlv1.SendResponse
+	// A call's deadline cuts its wait, so it must be later.
+	err := hub.invoke(ctx, c.WaitTimeout+c.WaitTimeout/4, func(ctx context.Context) (err error) {
+		response, err = controlv1.NewDeliveryServiceClient(hub).Send(ctx, request)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return t.printJSON(response)
+	}
+	t.printReceipt(response.GetReceipt(), request.GetWait())
+	t.printGaps(response.GetReceipt())
+	return nil
+}
+
+// request is what the flags say, without a payload.
+func (c *sendCmd) request() (*controlv1.SendRequest, error) {
 	target, err := c.target()
 	if err != nil {
 		return nil, err
 	}
-	message, err := c.message(stdin)
-	if err != nil {
-		return nil, err
-	}
 	r := &controlv1.SendRequest{
-		Namespace: c.Namespace, Target: target, Message: message,
+		Namespace: c.Namespace, Target: target, Message: &controlv1.Message{Id: c.MessageID, Event: c.Event, Metadata: c.Metadata},
 		Wait: waits[c.Wait], OverflowPolicy: policies[c.Policy], ConflationKey: c.Key, RequestId: c.RequestID,
+	}
+	if c.TTL != 0 {
+		r.Message.Ttl = durationpb.New(c.TTL)
 	}
 	if c.WaitTimeout != 0 {
 		r.WaitTimeout = durationpb.New(c.WaitTimeout)
@@ -110,26 +133,34 @@ func (c *sendCmd) request(stdin io.Reader) (*controlv1.SendRequest, error) {
 	return r, nil
 }
 
-func (c *sendCmd) message(stdin io.Reader) (*controlv1.Message, error) {
-	m := &controlv1.Message{Id: c.MessageID, Event: c.Event, Metadata: c.Metadata}
-	if c.TTL != 0 {
-		m.Ttl = durationpb.New(c.TTL)
-	}
+// errNotText is what bytes are told that are sent as text or JSON.
+var errNotText = errors.New("this is not UTF-8 text; to send bytes: --binary")
+
+// fill reads what TEXT stands for into a message.
+func (c *sendCmd) fill(m *controlv1.Message, stdin io.Reader) error {
 	payload, err := c.payload(stdin)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	if err := c.set(m, payload); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// set makes bytes the payload of a message.
+func (c *sendCmd) set(m *controlv1.Message, payload []byte) error {
 	switch {
 	case c.Binary:
 		m.Payload = &controlv1.Message_Binary{Binary: payload}
 	case !utf8.Valid(payload):
-		return nil, usagef("this is not UTF-8 text; to send bytes: --binary")
+		return errNotText
 	case c.JSONPayload:
 		m.Payload = &controlv1.Message_Json{Json: string(bytes.TrimSpace(payload))}
 	default:
 		m.Payload = &controlv1.Message_Text{Text: string(payload)}
 	}
-	return m, nil
+	return nil
 }
 
 // payload reads what TEXT stands for. @FILE is for JSON and bytes only: a text may well begin with "@".

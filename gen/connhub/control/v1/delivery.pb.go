@@ -8,6 +8,7 @@ package controlv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -381,11 +382,326 @@ func (x *SendResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+// SendStreamRequest is a batch of sends. Batches only save work: sends in one are not tied to each other.
+type SendStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,000 sends, and up to 4 MiB (4,194,304 bytes) of them: batches of large messages are shorter. gRPC ends the
+	// stream with RESOURCE_EXHAUSTED for a request that is larger still (see ErrorReason).
+	Sends         []*StreamedSend `protobuf:"bytes,1,rep,name=sends,proto3" json:"sends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendStreamRequest) Reset() {
+	*x = SendStreamRequest{}
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendStreamRequest) ProtoMessage() {}
+
+func (x *SendStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendStreamRequest.ProtoReflect.Descriptor instead.
+func (*SendStreamRequest) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SendStreamRequest) GetSends() []*StreamedSend {
+	if x != nil {
+		return x.Sends
+	}
+	return nil
+}
+
+// StreamedSend is one send of a stream.
+type StreamedSend struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What its result is known by: from 1, below 2^53, and above that of every send before it on the stream. There
+	// may be gaps.
+	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// The send, by the rules of Send.
+	Send          *SendRequest `protobuf:"bytes,2,opt,name=send,proto3" json:"send,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamedSend) Reset() {
+	*x = StreamedSend{}
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamedSend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamedSend) ProtoMessage() {}
+
+func (x *StreamedSend) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamedSend.ProtoReflect.Descriptor instead.
+func (*StreamedSend) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StreamedSend) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *StreamedSend) GetSend() *SendRequest {
+	if x != nil {
+		return x.Send
+	}
+	return nil
+}
+
+// SendStreamResponse tells what has become known since the one before.
+type SendStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sends that have their result, in any order.
+	Results []*StreamedResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Every send with a sequence up to this has been brought on its way, or has an error as result. It never falls;
+	// 0 before the first.
+	Accepted int64 `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Set once, when the hub begins to leave.
+	GoingAway     *GoingAway `protobuf:"bytes,3,opt,name=going_away,json=goingAway,proto3" json:"going_away,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendStreamResponse) Reset() {
+	*x = SendStreamResponse{}
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendStreamResponse) ProtoMessage() {}
+
+func (x *SendStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendStreamResponse.ProtoReflect.Descriptor instead.
+func (*SendStreamResponse) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SendStreamResponse) GetResults() []*StreamedResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *SendStreamResponse) GetAccepted() int64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *SendStreamResponse) GetGoingAway() *GoingAway {
+	if x != nil {
+		return x.GoingAway
+	}
+	return nil
+}
+
+// StreamedResult is what became of one send.
+type StreamedResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the send.
+	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// One of them is set.
+	//
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*StreamedResult_Receipt
+	//	*StreamedResult_Error
+	Outcome       isStreamedResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamedResult) Reset() {
+	*x = StreamedResult{}
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamedResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamedResult) ProtoMessage() {}
+
+func (x *StreamedResult) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamedResult.ProtoReflect.Descriptor instead.
+func (*StreamedResult) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StreamedResult) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *StreamedResult) GetOutcome() isStreamedResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *StreamedResult) GetReceipt() *Receipt {
+	if x != nil {
+		if x, ok := x.Outcome.(*StreamedResult_Receipt); ok {
+			return x.Receipt
+		}
+	}
+	return nil
+}
+
+func (x *StreamedResult) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Outcome.(*StreamedResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isStreamedResult_Outcome interface {
+	isStreamedResult_Outcome()
+}
+
+type StreamedResult_Receipt struct {
+	// As Send would have answered.
+	Receipt *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3,oneof"`
+}
+
+type StreamedResult_Error struct {
+	// As Send would have failed, with the same code and details.
+	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*StreamedResult_Receipt) isStreamedResult_Outcome() {}
+
+func (*StreamedResult_Error) isStreamedResult_Outcome() {}
+
+// GoingAway says that the hub leaves and takes no more sends of this stream.
+//
+// Sends with a sequence above last_accepted were not looked at and never will be: send them through another hub.
+// The others are on their way and get their results, unless that takes longer than the hub may stay. Then the
+// stream ends: with OK if the backend had closed its side and all its sends were accepted, otherwise with
+// UNAVAILABLE (SHUTTING_DOWN).
+type GoingAway struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last sequence that was accepted; 0: none.
+	LastAccepted  int64 `protobuf:"varint,1,opt,name=last_accepted,json=lastAccepted,proto3" json:"last_accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GoingAway) Reset() {
+	*x = GoingAway{}
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GoingAway) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GoingAway) ProtoMessage() {}
+
+func (x *GoingAway) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_delivery_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GoingAway.ProtoReflect.Descriptor instead.
+func (*GoingAway) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GoingAway) GetLastAccepted() int64 {
+	if x != nil {
+		return x.LastAccepted
+	}
+	return 0
+}
+
 var File_connhub_control_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"!connhub/control/v1/delivery.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a connhub/control/v1/message.proto\x1a connhub/control/v1/receipt.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\"\x92\x05\n" +
+	"!connhub/control/v1/delivery.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a connhub/control/v1/message.proto\x1a connhub/control/v1/receipt.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\x92\x05\n" +
 	"\vSendRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12=\n" +
@@ -401,7 +717,24 @@ const file_connhub_control_v1_delivery_proto_rawDesc = "" +
 	"\x10require_all_hubs\x18\n" +
 	" \x01(\bR\x0erequireAllHubs\"E\n" +
 	"\fSendResponse\x125\n" +
-	"\areceipt\x18\x01 \x01(\v2\x1b.connhub.control.v1.ReceiptR\areceipt*^\n" +
+	"\areceipt\x18\x01 \x01(\v2\x1b.connhub.control.v1.ReceiptR\areceipt\"X\n" +
+	"\x11SendStreamRequest\x12C\n" +
+	"\x05sends\x18\x01 \x03(\v2 .connhub.control.v1.StreamedSendB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x05sends\"y\n" +
+	"\fStreamedSend\x12,\n" +
+	"\bsequence\x18\x01 \x01(\x03B\x10\xbaH\r\"\v\x18\xff\xff\xff\xff\xff\xff\xff\x0f(\x01R\bsequence\x12;\n" +
+	"\x04send\x18\x02 \x01(\v2\x1f.connhub.control.v1.SendRequestB\x06\xbaH\x03\xc8\x01\x01R\x04send\"\xac\x01\n" +
+	"\x12SendStreamResponse\x12<\n" +
+	"\aresults\x18\x01 \x03(\v2\".connhub.control.v1.StreamedResultR\aresults\x12\x1a\n" +
+	"\baccepted\x18\x02 \x01(\x03R\baccepted\x12<\n" +
+	"\n" +
+	"going_away\x18\x03 \x01(\v2\x1d.connhub.control.v1.GoingAwayR\tgoingAway\"\x9c\x01\n" +
+	"\x0eStreamedResult\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\x127\n" +
+	"\areceipt\x18\x02 \x01(\v2\x1b.connhub.control.v1.ReceiptH\x00R\areceipt\x12*\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\t\n" +
+	"\aoutcome\"0\n" +
+	"\tGoingAway\x12#\n" +
+	"\rlast_accepted\x18\x01 \x01(\x03R\flastAccepted*^\n" +
 	"\x04Wait\x12\x14\n" +
 	"\x10WAIT_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tWAIT_NONE\x10\x01\x12\x0f\n" +
@@ -417,9 +750,11 @@ const file_connhub_control_v1_delivery_proto_rawDesc = "" +
 	"\x18OVERFLOW_POLICY_CONFLATE\x10\x04*K\n" +
 	"\rReceiptDetail\x12\x1e\n" +
 	"\x1aRECEIPT_DETAIL_UNSPECIFIED\x10\x00\x12\x1a\n" +
-	"\x16RECEIPT_DETAIL_TARGETS\x10\x012\\\n" +
+	"\x16RECEIPT_DETAIL_TARGETS\x10\x012\xbd\x01\n" +
 	"\x0fDeliveryService\x12I\n" +
-	"\x04Send\x12\x1f.connhub.control.v1.SendRequest\x1a .connhub.control.v1.SendResponseB\xce\x01\n" +
+	"\x04Send\x12\x1f.connhub.control.v1.SendRequest\x1a .connhub.control.v1.SendResponse\x12_\n" +
+	"\n" +
+	"SendStream\x12%.connhub.control.v1.SendStreamRequest\x1a&.connhub.control.v1.SendStreamResponse(\x010\x01B\xce\x01\n" +
 	"\x16com.connhub.control.v1B\rDeliveryProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 
 var (
@@ -435,33 +770,47 @@ func file_connhub_control_v1_delivery_proto_rawDescGZIP() []byte {
 }
 
 var file_connhub_control_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_connhub_control_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_connhub_control_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_connhub_control_v1_delivery_proto_goTypes = []any{
 	(Wait)(0),                   // 0: connhub.control.v1.Wait
 	(OverflowPolicy)(0),         // 1: connhub.control.v1.OverflowPolicy
 	(ReceiptDetail)(0),          // 2: connhub.control.v1.ReceiptDetail
 	(*SendRequest)(nil),         // 3: connhub.control.v1.SendRequest
 	(*SendResponse)(nil),        // 4: connhub.control.v1.SendResponse
-	(*Target)(nil),              // 5: connhub.control.v1.Target
-	(*Message)(nil),             // 6: connhub.control.v1.Message
-	(*durationpb.Duration)(nil), // 7: google.protobuf.Duration
-	(*Receipt)(nil),             // 8: connhub.control.v1.Receipt
+	(*SendStreamRequest)(nil),   // 5: connhub.control.v1.SendStreamRequest
+	(*StreamedSend)(nil),        // 6: connhub.control.v1.StreamedSend
+	(*SendStreamResponse)(nil),  // 7: connhub.control.v1.SendStreamResponse
+	(*StreamedResult)(nil),      // 8: connhub.control.v1.StreamedResult
+	(*GoingAway)(nil),           // 9: connhub.control.v1.GoingAway
+	(*Target)(nil),              // 10: connhub.control.v1.Target
+	(*Message)(nil),             // 11: connhub.control.v1.Message
+	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
+	(*Receipt)(nil),             // 13: connhub.control.v1.Receipt
+	(*status.Status)(nil),       // 14: google.rpc.Status
 }
 var file_connhub_control_v1_delivery_proto_depIdxs = []int32{
-	5, // 0: connhub.control.v1.SendRequest.target:type_name -> connhub.control.v1.Target
-	6, // 1: connhub.control.v1.SendRequest.message:type_name -> connhub.control.v1.Message
-	0, // 2: connhub.control.v1.SendRequest.wait:type_name -> connhub.control.v1.Wait
-	7, // 3: connhub.control.v1.SendRequest.wait_timeout:type_name -> google.protobuf.Duration
-	1, // 4: connhub.control.v1.SendRequest.overflow_policy:type_name -> connhub.control.v1.OverflowPolicy
-	2, // 5: connhub.control.v1.SendRequest.detail:type_name -> connhub.control.v1.ReceiptDetail
-	8, // 6: connhub.control.v1.SendResponse.receipt:type_name -> connhub.control.v1.Receipt
-	3, // 7: connhub.control.v1.DeliveryService.Send:input_type -> connhub.control.v1.SendRequest
-	4, // 8: connhub.control.v1.DeliveryService.Send:output_type -> connhub.control.v1.SendResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	10, // 0: connhub.control.v1.SendRequest.target:type_name -> connhub.control.v1.Target
+	11, // 1: connhub.control.v1.SendRequest.message:type_name -> connhub.control.v1.Message
+	0,  // 2: connhub.control.v1.SendRequest.wait:type_name -> connhub.control.v1.Wait
+	12, // 3: connhub.control.v1.SendRequest.wait_timeout:type_name -> google.protobuf.Duration
+	1,  // 4: connhub.control.v1.SendRequest.overflow_policy:type_name -> connhub.control.v1.OverflowPolicy
+	2,  // 5: connhub.control.v1.SendRequest.detail:type_name -> connhub.control.v1.ReceiptDetail
+	13, // 6: connhub.control.v1.SendResponse.receipt:type_name -> connhub.control.v1.Receipt
+	6,  // 7: connhub.control.v1.SendStreamRequest.sends:type_name -> connhub.control.v1.StreamedSend
+	3,  // 8: connhub.control.v1.StreamedSend.send:type_name -> connhub.control.v1.SendRequest
+	8,  // 9: connhub.control.v1.SendStreamResponse.results:type_name -> connhub.control.v1.StreamedResult
+	9,  // 10: connhub.control.v1.SendStreamResponse.going_away:type_name -> connhub.control.v1.GoingAway
+	13, // 11: connhub.control.v1.StreamedResult.receipt:type_name -> connhub.control.v1.Receipt
+	14, // 12: connhub.control.v1.StreamedResult.error:type_name -> google.rpc.Status
+	3,  // 13: connhub.control.v1.DeliveryService.Send:input_type -> connhub.control.v1.SendRequest
+	5,  // 14: connhub.control.v1.DeliveryService.SendStream:input_type -> connhub.control.v1.SendStreamRequest
+	4,  // 15: connhub.control.v1.DeliveryService.Send:output_type -> connhub.control.v1.SendResponse
+	7,  // 16: connhub.control.v1.DeliveryService.SendStream:output_type -> connhub.control.v1.SendStreamResponse
+	15, // [15:17] is the sub-list for method output_type
+	13, // [13:15] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_delivery_proto_init() }
@@ -472,13 +821,17 @@ func file_connhub_control_v1_delivery_proto_init() {
 	file_connhub_control_v1_message_proto_init()
 	file_connhub_control_v1_receipt_proto_init()
 	file_connhub_control_v1_target_proto_init()
+	file_connhub_control_v1_delivery_proto_msgTypes[5].OneofWrappers = []any{
+		(*StreamedResult_Receipt)(nil),
+		(*StreamedResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_control_v1_delivery_proto_rawDesc), len(file_connhub_control_v1_delivery_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   2,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DeliveryService_Send_FullMethodName = "/connhub.control.v1.DeliveryService/Send"
+	DeliveryService_Send_FullMethodName       = "/connhub.control.v1.DeliveryService/Send"
+	DeliveryService_SendStream_FullMethodName = "/connhub.control.v1.DeliveryService/SendStream"
 )
 
 // DeliveryServiceClient is the client API for DeliveryService service.
@@ -28,9 +29,9 @@ const (
 //
 // DeliveryService brings messages to clients.
 //
-// Order: when one call begins after another returned with wait QUEUED or more, each connection that
-// both match gets the messages in that order, whatever the targets. Between calls that overlap no
-// order is promised.
+// Order: when one call of Send begins after another returned with wait QUEUED or more, each connection that
+// both match gets the messages in that order, whatever the targets. The sends of one SendStream are in order
+// without waiting. Between calls that overlap no order is promised.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type DeliveryServiceClient interface {
@@ -42,6 +43,30 @@ type DeliveryServiceClient interface {
 	// UNAVAILABLE (SHUTTING_DOWN) from a hub that is leaving, (HUB_STARTING) from one that is not ready,
 	// and (HUBS_UNREACHABLE) with require_all_hubs.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
+	// SendStream brings many messages on their way over one stream: cheaper than as many calls of Send, and in order
+	// without waiting for receipts.
+	//
+	// The sends of a stream are brought on their way one after the other, as they come, whatever the mix of targets;
+	// each connection gets its messages in that order. Every send gets exactly one result, a receipt or an error, when
+	// its own wait is reached: results come in any order, and a send that waits holds up none that follow. A send that
+	// Send would refuse has its error as result, and the stream goes on.
+	//
+	// Read while you write. The hub takes at most 1,000 sends, and 16 MiB of them, that it could not hand the result of
+	// to the transport; at the bound it stops reading until results are read. A backend that writes without reading
+	// comes to a halt: its write waits for the hub, and the hub for it to read.
+	//
+	// When the backend closes its side, the hub gives the results that are still due and ends the stream with OK. OK
+	// always means that every send has had its result.
+	// A hub that leaves says going_away, gives the results that are due and ends the stream: see GoingAway.
+	//
+	// Errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request without sends, with
+	// too many, with a sequence that does not rise, or that is no SendStreamRequest; of such a request no send is looked
+	// at. UNAVAILABLE (SHUTTING_DOWN) after going_away; (HUB_STARTING) from a hub that is not ready. Except when the
+	// stream breaks or is cancelled, results that are due come before its end. Where one is missing the outcome is
+	// unknown: repeat the send with the same request_id. Sequences begin anew with each stream.
+	//
+	// The metadata `traceparent` of the call holds for each of its sends, and so does its deadline.
+	SendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendStreamRequest, SendStreamResponse], error)
 }
 
 type deliveryServiceClient struct {
@@ -62,15 +87,28 @@ func (c *deliveryServiceClient) Send(ctx context.Context, in *SendRequest, opts 
 	return out, nil
 }
 
+func (c *deliveryServiceClient) SendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendStreamRequest, SendStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DeliveryService_ServiceDesc.Streams[0], DeliveryService_SendStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SendStreamRequest, SendStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DeliveryService_SendStreamClient = grpc.BidiStreamingClient[SendStreamRequest, SendStreamResponse]
+
 // DeliveryServiceServer is the server API for DeliveryService service.
 // All implementations must embed UnimplementedDeliveryServiceServer
 // for forward compatibility.
 //
 // DeliveryService brings messages to clients.
 //
-// Order: when one call begins after another returned with wait QUEUED or more, each connection that
-// both match gets the messages in that order, whatever the targets. Between calls that overlap no
-// order is promised.
+// Order: when one call of Send begins after another returned with wait QUEUED or more, each connection that
+// both match gets the messages in that order, whatever the targets. The sends of one SendStream are in order
+// without waiting. Between calls that overlap no order is promised.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type DeliveryServiceServer interface {
@@ -82,6 +120,30 @@ type DeliveryServiceServer interface {
 	// UNAVAILABLE (SHUTTING_DOWN) from a hub that is leaving, (HUB_STARTING) from one that is not ready,
 	// and (HUBS_UNREACHABLE) with require_all_hubs.
 	Send(context.Context, *SendRequest) (*SendResponse, error)
+	// SendStream brings many messages on their way over one stream: cheaper than as many calls of Send, and in order
+	// without waiting for receipts.
+	//
+	// The sends of a stream are brought on their way one after the other, as they come, whatever the mix of targets;
+	// each connection gets its messages in that order. Every send gets exactly one result, a receipt or an error, when
+	// its own wait is reached: results come in any order, and a send that waits holds up none that follow. A send that
+	// Send would refuse has its error as result, and the stream goes on.
+	//
+	// Read while you write. The hub takes at most 1,000 sends, and 16 MiB of them, that it could not hand the result of
+	// to the transport; at the bound it stops reading until results are read. A backend that writes without reading
+	// comes to a halt: its write waits for the hub, and the hub for it to read.
+	//
+	// When the backend closes its side, the hub gives the results that are still due and ends the stream with OK. OK
+	// always means that every send has had its result.
+	// A hub that leaves says going_away, gives the results that are due and ends the stream: see GoingAway.
+	//
+	// Errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request without sends, with
+	// too many, with a sequence that does not rise, or that is no SendStreamRequest; of such a request no send is looked
+	// at. UNAVAILABLE (SHUTTING_DOWN) after going_away; (HUB_STARTING) from a hub that is not ready. Except when the
+	// stream breaks or is cancelled, results that are due come before its end. Where one is missing the outcome is
+	// unknown: repeat the send with the same request_id. Sequences begin anew with each stream.
+	//
+	// The metadata `traceparent` of the call holds for each of its sends, and so does its deadline.
+	SendStream(grpc.BidiStreamingServer[SendStreamRequest, SendStreamResponse]) error
 	mustEmbedUnimplementedDeliveryServiceServer()
 }
 
@@ -94,6 +156,9 @@ type UnimplementedDeliveryServiceServer struct{}
 
 func (UnimplementedDeliveryServiceServer) Send(context.Context, *SendRequest) (*SendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Send not implemented")
+}
+func (UnimplementedDeliveryServiceServer) SendStream(grpc.BidiStreamingServer[SendStreamRequest, SendStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method SendStream not implemented")
 }
 func (UnimplementedDeliveryServiceServer) mustEmbedUnimplementedDeliveryServiceServer() {}
 func (UnimplementedDeliveryServiceServer) testEmbeddedByValue()                         {}
@@ -134,6 +199,13 @@ func _DeliveryService_Send_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeliveryService_SendStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DeliveryServiceServer).SendStream(&grpc.GenericServerStream[SendStreamRequest, SendStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DeliveryService_SendStreamServer = grpc.BidiStreamingServer[SendStreamRequest, SendStreamResponse]
+
 // DeliveryService_ServiceDesc is the grpc.ServiceDesc for DeliveryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -146,6 +218,13 @@ var DeliveryService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DeliveryService_Send_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SendStream",
+			Handler:       _DeliveryService_SendStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "connhub/control/v1/delivery.proto",
 }

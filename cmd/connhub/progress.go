@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+const (
+	// progressAfter is how long something may take before anybody wants to see that it goes on.
+	progressAfter = time.Second
+	// progressEvery is how often what is shown changes: often enough to look alive, slow enough to read.
+	progressEvery = 200 * time.Millisecond
+	// defaultWidth is that of a terminal that does not tell its own.
+	defaultWidth = 80
+)
+
+// progress is one line at the bottom of a terminal that shows how far a long command has come. It needs no library: there
+// is no bar to draw where the end is not known.
+type progress struct {
+	out   io.Writer // nil: nothing is shown
+	paint palette
+	width int
+	since time.Time
+	total int64 // bytes of the input; 0: unknown
+	shown bool
+}
+
+// newProgress returns one for stderr, if that is a terminal. in is the input whose end is the end of the work.
+func (t *terminal) newProgress(in io.Reader) *progress {
+	p := &progress{since: t.now()}
+	f, ok := t.stderr.(*os.File)
+	if !ok || !isTerminal(f) || os.Getenv("TERM") == "dumb" {
+		return p
+	}
+	p.out, p.paint, p.width = f, t.err, defaultWidth
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		p.width = width
+	}
+	if file, ok := in.(*os.File); ok {
+		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+			p.total = info.Size()
+		}
+	}
+	return p
+}
+
+// show draws it anew.
+func (p *progress) show(now time.Time, done, failed, read int64) {
+	elapsed := now.Sub(p.since)
+	if p.out == nil || elapsed < progressAfter {
+		return
+	}
+	parts := []string{count(done, "line") + " sent"}
+	if failed > 0 {
+		parts = append(parts, fmt.Sprintf("%d failed", failed))
+	}
+	parts = append(parts, fmt.Sprintf("%.0f/s", float64(done+failed)/elapsed.Seconds()), span(elapsed))
+	if p.total > 0 {
+		parts = append(parts, fmt.Sprintf("%d%%", min(100*read/p.total, 100)))
+	}
+	text := shorten(strings.Join(parts, " · "), p.width-1) // a full line would wrap
+	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dim(text))
+	p.shown = true
+}
+
+// clear takes it away, so that something else can be printed.
+func (p *progress) clear() {
+	if p.shown {
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
+		p.shown = false
+	}
+}

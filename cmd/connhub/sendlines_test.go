@@ -1,0 +1,440 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
+	hub := start(t, nil)
+	ann := dialClient(t, hub.clients, "user=ann")
+	to := func(args ...string) []string {
+		return append([]string{"send", "--addr=" + hub.control, "--user=ann"}, args...)
+	}
+	for _, tt := range []struct {
+		name, stdin string
+		args        []string
+		want        []string // what the client gets
+		stdout      string
+		stderr      string
+		code        int
+	}{
+		{
+			"lines, with an empty one and a last without an end", "one\n\ntwo\r\n three", to("-"),
+			[]string{"one", "two", " three"},
+			"✓ 3 lines sent as 3 messages: 3 written\n", "", exitOK,
+		},
+		{
+			"JSON", `{"a":1}` + "\n" + `{"a":` + "\n" + `[2] `, to("--json-payload", "-"),
+			[]string{`{"a":1}`, `[2]`},
+			"✓ 2 lines sent as 2 messages: 2 written\n✗ 1 line failed\n",
+			"connhub: line 2: invalid argument: message.json: must be one JSON value (RFC 8259) (INVALID_FIELD)\nconnhub: 1 of 3 lines failed\n", exitError,
+		},
+		{
+			"what can't be sent", "a\n\xff\n" + strings.Repeat("x", 1<<20) + "\n" + strings.Repeat("y", 1<<20+1) + "\nb\n", to("-"),
+			[]string{"a", strings.Repeat("x", 1<<20), "b"},
+			"✓ 3 lines sent as 3 messages: 3 written\n✗ 2 lines failed\n",
+			"connhub: line 2: this is not UTF-8 text; to send bytes: --binary\n" +
+				"connhub: line 4: longer than a message may be: 1 MiB (1048576 bytes)\nconnhub: 2 of 5 lines failed\n", exitError,
+		},
+		{"nothing", "\n\n", to("-"), nil, "○ no lines to send\n", "", exitOK},
+		{"to nobody", "a\nb\n", to("-", "--user=bob", "--except-user=ann", "--detail"), nil, "○ 2 lines sent: nobody matched\n  no such user: bob\n", "", exitOK},
+		{
+			"by request ids, again", "1\n2\n", to("-", "--request-id=r"),
+			[]string{"1", "2"},
+			"✓ 2 lines sent as 2 messages: 2 written\n", "", exitOK,
+		},
+		{
+			"by request ids, again and one more", "1\n2\n3\n", to("-", "--request-id=r"),
+			[]string{"3"},
+			"✓ 3 lines sent as 3 messages: 3 written\n  ↺ 2 lines had been sent before (known request id)\n", "", exitOK,
+		},
+		{
+			"none is good", "a\n", to("-", "-n", "Bad"), nil, "✗ 1 line failed\n",
+			"connhub: line 1: invalid argument: namespace: must be 1 to 128 characters a-z, 0-9, '_', '.', '-' and begin with a-z (INVALID_FIELD)\n" +
+				"connhub: 1 of 1 line failed\n", exitError,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := connhub(t, tt.stdin, tt.args...)
+			if diff := cmp.Diff(result{tt.stdout, tt.stderr, tt.code}, r, cmp.AllowUnexported(result{})); diff != "" {
+				t.Error(diff)
+			}
+			for _, want := range tt.want {
+				if got := next(t, ann); got != want {
+					t.Errorf("got %.40q, want %.40q", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestEachLineHasAResultInJSON(t *testing.T) {
+	hub := start(t, nil)
+	dialClient(t, hub.clients, "user=ann")
+	r := connhub(t, "1\n\n{\n\xff\n", "send", "--addr="+hub.control, "--user=ann", "--json-payload", "--json", "-")
+	type outcome struct {
+		Line    int
+		Receipt *struct {
+			Matched, Written, Queued int
+			RequestID                string
+		}
+		Error *struct {
+			Code    int
+			Message string
+			Details []struct{ Reason string }
+		}
+	}
+	have := map[int]outcome{}
+	for text := range strings.Lines(r.stdout) {
+		var one outcome
+		if err := json.Unmarshal([]byte(text), &one); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		have[one.Line] = one
+	}
+	if len(have) != 3 || have[1].Receipt.Written != 1 || have[1].Error != nil || !strings.Contains(r.stdout, `"queued":0`) {
+		t.Errorf("results: %s", r.stdout)
+	}
+	if e := have[3].Error; e == nil || e.Code != 3 || len(e.Details) == 0 || e.Details[0].Reason != "INVALID_FIELD" {
+		t.Errorf("line 3: %s", r.stdout)
+	}
+	if e := have[4].Error; e == nil || e.Code != 3 || !strings.Contains(e.Message, "not UTF-8") {
+		t.Errorf("line 4: %s", r.stdout)
+	}
+	if r.code != exitError || r.stderr != "connhub: 2 of 3 lines failed\n" {
+		t.Errorf("exit %d, %q", r.code, r.stderr)
+	}
+}
+
+// typing is a command that reads what the test writes.
+type typing struct {
+	*io.PipeWriter
+
+	stdout, stderr lockedBuffer
+	interrupt      context.CancelFunc
+	ended          chan int // its exit code
+}
+
+func typeTo(t *testing.T, args ...string) *typing {
+	t.Helper()
+	in, out := io.Pipe()
+	c := &typing{PipeWriter: out, ended: make(chan int, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	c.interrupt = cancel
+	go func() { c.ended <- run(ctx, args, newTerminal(in, &c.stdout, &c.stderr)) }()
+	t.Cleanup(func() {
+		cancel()
+		_ = out.Close()
+	})
+	return c
+}
+
+func (c *typing) typed(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if _, err := fmt.Fprintf(c, format, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *typing) exitCode(t *testing.T) int {
+	t.Helper()
+	select {
+	case code := <-c.ended:
+		return code
+	case <-time.After(30 * time.Second):
+		t.Fatalf("still running; it says %s%s", c.stdout.String(), c.stderr.String())
+		return -1
+	}
+}
+
+func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
+	hub := start(t, nil)
+	ann := dialClient(t, hub.clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "-")
+	for i := range 3 {
+		c.typed(t, "line %d\n", i)
+		if got, want := next(t, ann), fmt.Sprint("line ", i); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	_ = c.Close()
+	if code := c.exitCode(t); code != exitOK || c.stdout.String() != "✓ 3 lines sent as 3 messages: 3 written\n" {
+		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
+	}
+}
+
+func TestCtrlCStopsWithTheSummary(t *testing.T) {
+	hub := start(t, nil)
+	ann := dialClient(t, hub.clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "-")
+	c.typed(t, "a\nb\n")
+	_, _ = next(t, ann), next(t, ann)
+	c.interrupt()
+	if code := c.exitCode(t); code != exitError || c.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" || c.stderr.String() != "connhub: interrupted\n" {
+		t.Errorf("exit %d, %q, %q", code, c.stdout.String(), c.stderr.String())
+	}
+}
+
+func TestCtrlCWaitsOnlyAMomentForResults(t *testing.T) {
+	hub := start(t, nil)
+	conn := dialControl(t, hub.control)
+	dialClient(t, hub.clients, "user=slow")
+	fill(t, conn, "slow")
+	c := typeTo(t, "send", "--addr="+hub.control, "--user=slow", "--wait-timeout=1m", "--policy=drop-oldest", "-")
+	c.typed(t, "a\n")
+	start := time.Now()
+	c.interrupt()
+	if code := c.exitCode(t); code != exitError || time.Since(start) > 20*time.Second {
+		t.Errorf("exit %d after %v", code, time.Since(start))
+	}
+	if out := c.stdout.String(); out != "! 1 line without an answer\n" && out != "○ no lines to send\n" {
+		t.Errorf("summary %q", out)
+	}
+}
+
+// cuttable passes connections on to an address, until they are cut.
+type cuttable struct {
+	net.Listener
+
+	to string
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newCuttable(t *testing.T, to string) *cuttable {
+	t.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cuttable{Listener: l, to: to}
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			var dialer net.Dialer
+			out, err := dialer.DialContext(context.Background(), "tcp", to)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			c.mu.Lock()
+			c.conns = append(c.conns, in, out)
+			c.mu.Unlock()
+			pass := func(to, from net.Conn) func() {
+				return func() {
+					_, _ = io.Copy(to, from)
+					_ = to.Close()
+				}
+			}
+			passing.Go(pass(in, out))
+			passing.Go(pass(out, in))
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		c.cut()
+		passing.Wait()
+	})
+	return c
+}
+
+func (c *cuttable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.conns = nil
+}
+
+func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
+	hub := start(t, nil)
+	ann := dialClient(t, hub.clients, "user=ann&group=blue")
+	between := newCuttable(t, hub.control)
+	c := typeTo(t, "send", "--addr="+between.Addr().String(), "--group=blue", "--wait=queued", "--policy=close", "-")
+	const n, cuts = 3000, 5
+	go func() {
+		for i := range n {
+			_, _ = fmt.Fprintln(c, i)
+		}
+		_ = c.Close()
+	}()
+	for i := range n {
+		if got, want := next(t, ann), fmt.Sprint(i); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		if i%(n/cuts) == n/cuts/2 {
+			between.cut()
+		}
+	}
+	if code := c.exitCode(t); code != exitOK || !strings.HasPrefix(c.stdout.String(), "✓ 3000 lines sent as 3000 messages: ") {
+		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
+	}
+}
+
+func TestWhenAHubLeavesTheNextOneGetsTheRest(t *testing.T) {
+	first := startLeaving(t, "127.0.0.1:0")
+	ann := dialClient(t, first.clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+first.control, "--user=ann", "-")
+	c.typed(t, "one\n")
+	if got := next(t, ann); got != "one" {
+		t.Errorf("got %q", got)
+	}
+	_ = ann.CloseNow() // it would not answer a close
+	first.leave(t)
+	second := startLeaving(t, first.control)
+	ann = dialClient(t, second.clients, "user=ann")
+	c.typed(t, "two\n")
+	if got := next(t, ann); got != "two" {
+		t.Errorf("got %q", got)
+	}
+	_ = ann.CloseNow()
+	_ = c.Close()
+	if code := c.exitCode(t); code != exitOK || c.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
+		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
+	}
+}
+
+// leaving is a hub in this process that leaves when it is told.
+type leaving struct {
+	addresses
+
+	leave func(*testing.T)
+}
+
+func startLeaving(t *testing.T, control string) *leaving {
+	t.Helper()
+	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0", "--listen-control="+control, "--listen-ops=127.0.0.1:0", "--data-dir="+t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Dev.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.cluster = nil
+	ready, ended := make(chan addresses, 1), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		ended <- runServer(ctx, plan, newLogger(io.Discard, "json", 0), func(a addresses) { ready <- a })
+	}()
+	left := sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() { _ = left() })
+	select {
+	case a := <-ready:
+		return &leaving{a, func(t *testing.T) {
+			t.Helper()
+			if err := left(); err != nil {
+				t.Errorf("the hub ends with %v", err)
+			}
+		}}
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the hub does not start: %v", err)
+		return nil
+	}
+}
+
+func TestWithoutAHubTheLinesThatAreLeftAreTold(t *testing.T) {
+	hub := startLeaving(t, "127.0.0.1:0")
+	ann := dialClient(t, hub.clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "--timeout=1s", "-")
+	c.typed(t, "one\n")
+	_ = next(t, ann)
+	_ = ann.CloseNow() // it would not answer a close
+	hub.leave(t)
+	c.typed(t, "two\nthree\n")
+	code := c.exitCode(t)
+	if want := "✓ 1 line sent as 1 message: 1 written\n"; code != exitError || !strings.HasPrefix(c.stdout.String(), want) {
+		t.Errorf("exit %d, %q", code, c.stdout.String())
+	}
+	if !strings.Contains(c.stderr.String(), "without an answer: can't reach "+hub.control) {
+		t.Errorf("stderr %q", c.stderr.String())
+	}
+	r := connhub(t, "x\n", "send", "--addr="+hub.control, "--user=ann", "-")
+	if r.code != exitError || r.stdout != "" || !strings.HasPrefix(r.stderr, "connhub: can't reach "+hub.control+": connection refused.") {
+		t.Errorf("no hub at all: %v", r)
+	}
+}
+
+func TestLinesAreAddedUpInWords(t *testing.T) {
+	var out strings.Builder
+	one := func(sequence int64, r *controlv1.Receipt) *controlv1.StreamedResult {
+		return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: r}}
+	}
+	l := &lineTally{wait: controlv1.Wait_WAIT_ACKED, unanswered: 2}
+	for i, r := range []*controlv1.Receipt{
+		{Matched: 1 << 30, Written: 1 << 30, NotAckable: 3},
+		{Matched: 1 << 30, Written: 1 << 30},
+		{Matched: 1 << 30, Acked: 1 << 30},
+		{},
+		{Matched: 5, Pending: 1, Queued: 1, QueuedDetached: 1, Duplicate: true, Dropped: []*controlv1.Dropped{
+			{Reason: controlv1.DropReason_DROP_REASON_EXPIRED, Count: 1}, {Reason: controlv1.DropReason_DROP_REASON_CLOSED, Count: 1},
+		}},
+		{Unmatched: &controlv1.Unmatched{Users: []string{"ann"}}, UnreachableHubs: []string{"abcdefgh"}},
+	} {
+		l.add(one(int64(i+1), r), &lineOutput{})
+	}
+	out.WriteString(rendered(false, l.print))
+	golden(t, "lines.txt", out.String())
+	golden(t, "lines_colour.txt", rendered(true, l.print))
+}
+
+func TestProgressIsShownAfterAMomentAndGoesAway(t *testing.T) {
+	var out bytes.Buffer
+	p := &progress{out: &out, width: 80, since: noon, total: 1000}
+	p.show(noon.Add(progressAfter-1), 10, 0, 10)
+	p.clear()
+	if out.Len() > 0 {
+		t.Errorf("too early: %q", out.String())
+	}
+	for _, tt := range []struct {
+		after              time.Duration
+		done, failed, read int64
+		width              int
+		total              int64
+		want               string
+	}{
+		{time.Second, 100, 0, 10, 80, 1000, "100 lines sent · 100/s · 1s · 1%"},
+		{90 * time.Second, 89_999, 1, 2000, 80, 1000, "89999 lines sent · 1 failed · 1000/s · 1m · 100%"},
+		{time.Second, 1, 0, 10, 80, 0, "1 line sent · 1/s · 1s"},
+		{time.Second, 100, 0, 10, 11, 0, "100 lines…"},
+	} {
+		out.Reset()
+		p.width, p.total = tt.width, tt.total
+		p.show(noon.Add(tt.after), tt.done, tt.failed, tt.read)
+		if want := "\r\x1b[K" + tt.want; out.String() != want {
+			t.Errorf("shown %q, want %q", out.String(), want)
+		}
+	}
+	out.Reset()
+	p.clear()
+	p.clear()
+	if out.String() != "\r\x1b[K" {
+		t.Errorf("cleared by %q", out.String())
+	}
+	none := newTerminal(nil, io.Discard, io.Discard).newProgress(nil)
+	none.show(time.Now().Add(time.Hour), 1, 1, 1) // no terminal
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// sendStream is one stream of a lineSender, with the goroutines that write and read it.
+type sendStream struct {
+	writes    chan *controlv1.SendStreamRequest // closed: no more
+	responses chan *controlv1.SendStreamResponse
+	ended     chan error  // what the stream ended with
+	silence   *time.Timer // ends the stream
+	expecting bool        // silence runs
+	leaving   bool        // the hub says so
+	cancel    context.CancelCauseFunc
+	work      sync.WaitGroup
+}
+
+// open opens a stream. It takes at most s.limit, and ctx ends it too; what comes later is not for ctx to end.
+func (s *lineSender) open(ctx context.Context) (*sendStream, error) {
+	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	o := &sendStream{
+		writes: make(chan *controlv1.SendStreamRequest), responses: make(chan *controlv1.SendStreamResponse), ended: make(chan error, 1),
+		silence: time.AfterFunc(s.limit, func() { cancel(errSilent) }), cancel: cancel,
+	}
+	interrupted := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
+	stream, err := controlv1.NewDeliveryServiceClient(s.hub).SendStream(streamCtx)
+	interrupted()
+	if err != nil {
+		o.silence.Stop()
+		cancel(nil)
+		return nil, causeOr(streamCtx, err)
+	}
+	writes := o.writes
+	o.work.Go(func() { write(stream, writes) })
+	o.work.Go(func() { o.receive(streamCtx, stream) })
+	return o, nil
+}
+
+// causeOr returns why a stream was ended from this side, if it was, and err otherwise.
+func causeOr(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		return cause
+	}
+	return err
+}
+
+func write(stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse], requests <-chan *controlv1.SendStreamRequest) {
+	for request := range requests {
+		if stream.Send(request) != nil {
+			return // receive learns why
+		}
+	}
+	_ = stream.CloseSend()
+}
+
+func (o *sendStream) receive(ctx context.Context, stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) {
+	for {
+		response, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			o.ended <- nil
+			return
+		case err != nil:
+			o.ended <- causeOr(ctx, err)
+			return
+		}
+		select {
+		case o.responses <- response:
+		case <-ctx.Done():
+			o.ended <- causeOr(ctx, ctx.Err())
+			return
+		}
+	}
+}
+
+// close ends the stream, if it has not ended, and its goroutines.
+func (o *sendStream) close() {
+	o.silence.Stop()
+	o.cancel(nil)
+	o.shut()
+	o.work.Wait()
+}
+
+// shut says that nothing more will be written.
+func (o *sendStream) shut() {
+	if o.writes != nil {
+		close(o.writes)
+		o.writes = nil
+	}
+}
+
+// stream sends what there is over one stream, and returns what that ended with.
+func (s *lineSender) stream(ctx context.Context) error {
+	o, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	interrupted := ctx.Done()
+	for err == nil {
+		chunks, writes, batch := s.next(o)
+		select {
+		case c := <-chunks:
+			err = s.take(c)
+		case writes <- &controlv1.SendStreamRequest{Sends: batch}:
+			s.sent(batch)
+		case response := <-o.responses:
+			o.expecting = o.expecting && s.stopped // begins anew
+			o.leaving = o.leaving || response.GetGoingAway() != nil
+			err = s.answered(response)
+		case err := <-o.ended:
+			return err
+		case now := <-tick.C:
+			s.progress.show(now, s.tally.sent, s.tally.failed, s.read)
+		case <-interrupted:
+			interrupted = nil
+			s.stopped, s.inputOver, s.queue = true, true, nil
+			o.expecting = false
+			o.expect(true, min(s.limit, interruptGrace))
+		}
+	}
+	return err
+}
+
+// next returns what may go on: taking input, writing a batch. What may not is nil.
+func (s *lineSender) next(o *sendStream) (<-chan chunk, chan<- *controlv1.SendStreamRequest, []*controlv1.StreamedSend) {
+	if len(s.queue)+len(s.flight)+len(s.again) == 0 {
+		s.lost = time.Time{}
+	}
+	over := s.inputOver && len(s.queue) == 0
+	if o.leaving || over {
+		o.shut()
+	}
+	o.expect(len(s.flight) > 0 || o.writes == nil, s.limit)
+	if o.leaving || over {
+		return nil, nil, nil
+	}
+	if len(s.queue) == 0 {
+		return s.chunks, nil, nil
+	}
+	batch := s.batch()
+	if len(batch) == 0 {
+		return nil, nil, nil
+	}
+	return nil, o.writes, batch
+}
+
+// expect bounds how long an answer may take, from when one is expected.
+func (o *sendStream) expect(answer bool, limit time.Duration) {
+	switch {
+	case !answer:
+		o.silence.Stop()
+	case !o.expecting:
+		o.silence.Reset(limit)
+	}
+	o.expecting = answer
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// lineTally adds up what became of lines.
+type lineTally struct {
+	// Static.
+	json bool
+	wait controlv1.Wait
+
+	sent, failed, unanswered int64 // lines
+	nobody, duplicate        int64 // of sent
+	states                   states
+	last                     *controlv1.Receipt // names who matched nobody
+	gaps                     controlv1.Receipt  // what could not be known of any of them
+}
+
+// lineOutput is what is to be printed of results.
+type lineOutput struct {
+	stdout []byte
+	stderr []string // lines
+}
+
+// add counts the result of a line.
+func (l *lineTally) add(r *controlv1.StreamedResult, out *lineOutput) {
+	if l.json {
+		out.stdout = appendResult(out.stdout, r)
+	}
+	if failed := r.GetError(); failed != nil {
+		l.failed++
+		if !l.json {
+			out.stderr = append(out.stderr, fmt.Sprintf("line %d: %s", r.GetSequence(), failureWords(failed)))
+		}
+		return
+	}
+	receipt := r.GetReceipt()
+	l.sent++
+	l.states.add(receipt)
+	l.last = receipt
+	if receipt.GetMatched() == 0 {
+		l.nobody++
+	}
+	if receipt.GetDuplicate() {
+		l.duplicate++
+	}
+	l.gaps.UnreachableHubs = addHubs(l.gaps.GetUnreachableHubs(), receipt.GetUnreachableHubs())
+	if stale := receipt.GetDiscoveryStaleFor(); stale.AsDuration() > l.gaps.GetDiscoveryStaleFor().AsDuration() {
+		l.gaps.DiscoveryStaleFor = stale
+	}
+}
+
+// failureWords says why a line could not be sent. What was found on this side has no details.
+func failureWords(s *spb.Status) string {
+	if len(s.GetDetails()) == 0 {
+		return printable(s.GetMessage())
+	}
+	return (&callError{err: status.ErrorProto(s)}).Error()
+}
+
+// appendResult appends a result as one line of JSON: {"line":7,"receipt":{…}} or {"line":7,"error":{…}}.
+func appendResult(dst []byte, r *controlv1.StreamedResult) []byte {
+	var what proto.Message = r.GetReceipt()
+	name := "receipt"
+	if r.GetError() != nil {
+		what, name = r.GetError(), "error"
+	}
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(what)
+	var compact bytes.Buffer
+	if err != nil || json.Compact(&compact, text) != nil { // protojson varies its blanks on purpose
+		compact.Reset()
+		compact.WriteString("null") // a detail of a type that this version does not know
+	}
+	return fmt.Appendf(dst, "{\"line\":%d,%q:%s}\n", r.GetSequence(), name, compact.Bytes())
+}
+
+// print says what became of all lines.
+func (l *lineTally) print(t *terminal) {
+	var b strings.Builder
+	switch {
+	case l.sent+l.failed+l.unanswered == 0:
+		b.WriteString(t.out.yellow("○") + " no lines to send\n")
+	case l.sent > 0 && l.states.matched == 0:
+		fmt.Fprintf(&b, "%s %s sent: nobody matched\n", t.mark(&l.states), count(l.sent, "line"))
+	case l.sent > 0:
+		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", t.mark(&l.states), count(l.sent, "line"), count(l.states.matched, "message"), l.states.words())
+	}
+	b.WriteString(t.stateNotes(&l.states, l.wait))
+	if l.nobody > 0 && l.states.matched > 0 {
+		fmt.Fprintf(&b, "  %s matched nobody\n", count(l.nobody, "line"))
+	}
+	if l.duplicate > 0 {
+		fmt.Fprintf(&b, "  %s %s had been sent before (known request id)\n", t.out.yellow("↺"), count(l.duplicate, "line"))
+	}
+	u := l.last.GetUnmatched()
+	b.WriteString(t.unmatched("connection", u.GetConnections()))
+	b.WriteString(t.unmatched("user", u.GetUsers()))
+	b.WriteString(t.unmatched("group", u.GetGroups()))
+	if l.failed > 0 {
+		fmt.Fprintf(&b, "%s %s failed\n", t.out.red("✗"), count(l.failed, "line"))
+	}
+	if l.unanswered > 0 {
+		fmt.Fprintf(&b, "%s %s without an answer\n", t.out.yellow("!"), count(l.unanswered, "line"))
+	}
+	_, _ = t.stdout.Write([]byte(b.String()))
+	t.printGaps(&l.gaps)
+}
+
+// verdict returns the error of the whole; cause is why lines are left.
+func (l *lineTally) verdict(cause error) error {
+	switch {
+	case cause != nil && l.sent+l.failed == 0:
+		return cause
+	case cause != nil:
+		return fmt.Errorf("%s without an answer: %w", count(l.unanswered, "line"), cause)
+	case l.failed > 0:
+		return fmt.Errorf("%d of %s failed", l.failed, count(l.sent+l.failed, "line"))
+	}
+	return nil
+}

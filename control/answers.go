@@ -1,0 +1,220 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	// maxUnanswered is the most sends of a stream whose result the transport has not taken. It lets a backend have a
+	// whole batch on its way, and bounds the goroutines that wait for results.
+	maxUnanswered = 1000
+	// maxUnansweredBytes is the most bytes of their requests, which a send holds while it waits. A request that is
+	// larger goes alone.
+	maxUnansweredBytes = 16 << 20
+	// maxHold is how long results wait for those of the rest of their batch, to be told in one response.
+	maxHold = time.Millisecond
+)
+
+// answers is what a stream owes its backend: results, how far it has come, and that the hub leaves. One goroutine
+// takes sends, one collects answers, any number add them.
+type answers struct {
+	// Static. Each holds one token, for its goroutine to look again.
+	news chan struct{} // there may be something to tell
+	room chan struct{} // there may be room for a send, or none is taken any more
+
+	// work counts the send that was taken, until its taker calls Done, and waits for results. It grows only before
+	// ended is set, or by the work that it counts.
+	work sync.WaitGroup
+
+	mu         sync.Mutex
+	accepted   int64 // the last sequence that is on its way or has its result
+	unanswered int   // sends that were taken and whose result the transport has not
+	bytes      int   // of their requests
+	ready      []answer
+	taking     bool  // a send was taken that is not accepted yet
+	ended      bool  // no more sends are taken
+	end        error // then: what the stream ends with
+	leaving    bool  // it ended because the hub leaves
+	held       bool  // a batch is being taken: news is for hold to signal
+	hold       *time.Timer
+}
+
+// answer is the result of one send.
+type answer struct {
+	result *controlv1.StreamedResult
+	bytes  int // of the request, as take was told
+}
+
+// report is all there is to tell at one moment.
+type report struct {
+	answers  []answer
+	accepted int64
+	leaving  bool // then accepted is final
+	last     bool // nothing will follow
+}
+
+func newAnswers() *answers {
+	a := &answers{news: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	a.hold = time.AfterFunc(maxHold, a.tick)
+	a.hold.Stop()
+	return a
+}
+
+// signal leaves a token.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// batch begins (true) and ends a batch.
+func (a *answers) batch(on bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.holdLocked(on)
+}
+
+// holdLocked begins to hold news back, or lets it go.
+func (a *answers) holdLocked(on bool) {
+	a.held = on
+	if on {
+		a.hold.Reset(maxHold)
+		return
+	}
+	a.hold.Stop()
+	signal(a.news)
+}
+
+// tick lets go what is held, in case that the next send of the batch takes long to bring on its way.
+func (a *answers) tick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.held {
+		signal(a.news)
+		a.hold.Reset(maxHold)
+	}
+}
+
+// take waits for room for a send whose request has so many bytes, and takes it: then accept and work.Done must follow.
+// False: no more are taken.
+func (a *answers) take(ctx context.Context, bytes int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	held := a.held
+	for !a.ended && a.fullLocked(bytes) {
+		a.holdLocked(false) // what is ready makes room
+		a.mu.Unlock()
+		select {
+		case <-a.room:
+		case <-ctx.Done():
+		}
+		a.mu.Lock()
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	if a.ended {
+		return false
+	}
+	if held && !a.held {
+		a.holdLocked(true)
+	}
+	a.unanswered++
+	a.bytes += bytes
+	a.taking = true
+	a.work.Add(1)
+	return true
+}
+
+func (a *answers) fullLocked(bytes int) bool {
+	return a.unanswered >= maxUnanswered || a.unanswered > 0 && a.bytes+bytes > maxUnansweredBytes
+}
+
+// accept says that the send that was taken is on its way, or at its end: then with its answer.
+func (a *answers) accept(sequence int64, at ...answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.accepted, a.taking = sequence, false
+	a.addLocked(at...)
+}
+
+// add says that a send which was accepted before has its result.
+func (a *answers) add(one answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.addLocked(one)
+}
+
+func (a *answers) addLocked(some ...answer) {
+	a.ready = append(a.ready, some...)
+	if !a.held {
+		signal(a.news)
+	}
+}
+
+// finish says that the backend sends no more: because it is through (nil), or what it sent last can't be taken.
+func (a *answers) finish(err error) {
+	a.mu.Lock()
+	if !a.ended || a.leaving && err == nil { // it closed its side, and everything was accepted
+		a.ended, a.end = true, err
+	}
+	a.mu.Unlock()
+	signal(a.news)
+}
+
+// leave takes no more sends because the hub leaves.
+func (a *answers) leave() {
+	a.mu.Lock()
+	if !a.ended {
+		a.ended, a.leaving, a.end = true, true, hub.ErrShuttingDown
+	}
+	a.mu.Unlock()
+	signal(a.news)
+	signal(a.room)
+}
+
+// collect returns what there is to tell. The report has the memory of spare.
+func (a *answers) collect(spare []answer) report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := report{answers: a.ready, accepted: a.accepted}
+	r.leaving = a.leaving && !a.taking
+	r.last = a.ended && !a.taking && a.unanswered == len(a.ready)
+	clear(spare)
+	a.ready = spare[:0]
+	return r
+}
+
+// told says that the transport has taken the results of sends.
+func (a *answers) told(some []answer) {
+	a.mu.Lock()
+	a.unanswered -= len(some)
+	for _, one := range some {
+		a.bytes -= one.bytes
+	}
+	a.mu.Unlock()
+	signal(a.room)
+}
+
+// outcome returns what the stream ends with.
+func (a *answers) outcome() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.end
+}
+
+// close takes no more and waits until all work is over, which cancel ends.
+func (a *answers) close(cancel func()) {
+	a.mu.Lock()
+	a.ended, a.held = true, false
+	a.hold.Stop()
+	a.mu.Unlock()
+	cancel()
+	a.work.Wait()
+}

@@ -1,0 +1,302 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	// maxStreamedSends is the most sends in a request of a stream: enough that what a request costs in itself is
+	// nothing, few enough that they are of one moment.
+	maxStreamedSends = 1000
+	// maxSequence is the highest sequence: beyond it JavaScript's numbers have gaps.
+	maxSequence = 1<<53 - 1
+	// maxResponseBytes is when a response is full. With one more receipt, which may name all of a target, it is still
+	// below the 4 MiB that gRPC's clients take unless told otherwise.
+	maxResponseBytes = 1 << 20
+)
+
+// streamService is deliveryService and its stream.
+type streamService struct {
+	*deliveryService
+	guard *guard
+	check func(proto.Message) error // the rules of the protos
+}
+
+// SendStream implements the RPC.
+func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	s := &sendStream{service: d, stream: stream, ctx: ctx, answers: newAnswers()}
+	defer s.answers.close(cancel)
+	go s.receive()
+	return s.tell()
+}
+
+// sendStream is one call of SendStream.
+//
+// Problem: sends are brought on their way in order, one after the other; their results come in any order and at any
+// time, and the backend may read them late or never; the hub may leave in between.
+//
+// Invariants: between two sends of a stream nothing waits but for room (answers.take). A send that was taken is
+// accepted, and has one answer. No send is taken after the backend was told that the hub leaves. Nothing of the
+// hub is touched once SendStream has returned.
+//
+// Outline: receive, in a goroutine of its own, takes sends and begins them. Where a result is not due yet, a goroutine
+// waits for it. tell, the handler, sends what there is to tell: as it is busy with one response, the results for
+// the next gather. receive ends when the stream does: gRPC's Recv can't be called off otherwise.
+type sendStream struct {
+	// Static.
+	service *streamService
+	stream  grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
+	ctx     context.Context
+	answers *answers
+
+	// Owned by receive.
+	last int64 // the sequence before
+
+	// Owned by tell.
+	told     int64 // the highest accepted
+	farewell bool  // the backend knows that the hub leaves
+}
+
+// receive takes sends until there are no more or may be no more.
+func (s *sendStream) receive() {
+	for {
+		request, err := s.next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			s.answers.finish(err)
+			return
+		}
+		if !s.takeBatch(request.GetSends()) {
+			return
+		}
+	}
+}
+
+// next returns the next request, if it may be one.
+func (s *sendStream) next() (*controlv1.SendStreamRequest, error) {
+	request := &controlv1.SendStreamRequest{}
+	frame := received{message: request}
+	switch err := s.stream.RecvMsg(&frame); {
+	case errors.Is(err, io.EOF):
+		return nil, io.EOF
+	case err != nil:
+		return nil, answeredError{err}
+	case frame.err != nil:
+		return nil, frame.err
+	}
+	return request, s.checkBatch(request.GetSends())
+}
+
+// checkBatch holds the rules for what is around sends. A test holds that they agree with those in the proto.
+func (s *sendStream) checkBatch(sends []*controlv1.StreamedSend) error {
+	if len(sends) == 0 {
+		return &fieldError{errInvalidField, "sends", "must not be empty"}
+	}
+	if len(sends) > maxStreamedSends {
+		return &fieldError{errLimitExceeded, "sends", fmt.Sprintf("must have at most %d, has %d", maxStreamedSends, len(sends))}
+	}
+	for i, one := range sends {
+		kind, description := errInvalidField, ""
+		switch sequence := one.GetSequence(); {
+		case sequence < 1:
+			description = "must be at least 1"
+		case sequence > maxSequence:
+			kind, description = errLimitExceeded, fmt.Sprintf("must be at most %d", maxSequence)
+		case sequence <= s.last:
+			description = fmt.Sprintf("must be above %d, the one before it", s.last)
+		}
+		if description != "" {
+			return &fieldError{kind, fmt.Sprintf("sends[%d].sequence", i), description}
+		}
+		s.last = one.GetSequence()
+	}
+	return nil
+}
+
+// takeBatch takes sends in their order. False: no more are taken.
+func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
+	if len(sends) > 1 {
+		s.answers.batch(true)
+		defer s.answers.batch(false)
+	}
+	for _, one := range sends {
+		if !s.take(one) {
+			return false
+		}
+	}
+	return true
+}
+
+// take takes a send and brings it on its way. False: no more are taken.
+func (s *sendStream) take(one *controlv1.StreamedSend) bool {
+	sequence, bytes := one.GetSequence(), weight(one.GetSend())
+	if !s.answers.take(s.ctx, bytes) {
+		return false
+	}
+	defer s.answers.work.Done()
+	s.service.guard.metrics.sends.Inc()
+	sending, err := s.begin(one.GetSend())
+	if err != nil {
+		s.answers.accept(sequence, answer{s.failed(sequence, err), bytes})
+		return true
+	}
+	if due(sending) {
+		s.answers.accept(sequence, answer{s.result(sequence, sending), bytes})
+		return true
+	}
+	s.answers.accept(sequence)
+	s.answers.work.Go(func() { s.answers.add(answer{s.result(sequence, sending), bytes}) })
+	return true
+}
+
+// begin is the way of a unary Send: its rules, then deliveryService.begin.
+func (s *sendStream) begin(req *controlv1.SendRequest) (_ sending, err error) {
+	defer s.recover(&err)
+	if err := s.service.check(req); err != nil {
+		return nil, err
+	}
+	return s.service.begin(s.ctx, req)
+}
+
+// result waits for the receipt of a send.
+func (s *sendStream) result(sequence int64, of sending) *controlv1.StreamedResult {
+	receipt, err := s.receipt(of)
+	if err != nil {
+		return s.failed(sequence, err)
+	}
+	return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: receipt}}
+}
+
+func (s *sendStream) receipt(of sending) (_ *controlv1.Receipt, err error) {
+	defer s.recover(&err)
+	return of.Receipt(s.ctx)
+}
+
+// failed is the result of a send that failed: the status that a unary Send would have ended with.
+func (s *sendStream) failed(sequence int64, err error) *controlv1.StreamedResult {
+	st := status.Convert(s.service.guard.answer(controlv1.DeliveryService_SendStream_FullMethodName, err))
+	return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Error{Error: st.Proto()}}
+}
+
+// recover turns a panic into an error: outside of its handler's goroutine gRPC's interceptor can't.
+func (s *sendStream) recover(err *error) {
+	if p := recover(); p != nil {
+		*err = answeredError{s.service.guard.panicked(controlv1.DeliveryService_SendStream_FullMethodName, p)}
+	}
+}
+
+// tell sends responses until all has been told.
+func (s *sendStream) tell() error {
+	leaving := s.service.guard.leaving.Done()
+	var spare []answer
+	for {
+		r := s.answers.collect(spare)
+		if err := s.respond(&r); err != nil {
+			return cmp.Or(s.ctx.Err(), error(answeredError{err}))
+		}
+		if r.last {
+			return s.answers.outcome()
+		}
+		clear(r.answers)
+		spare = r.answers
+		select {
+		case <-s.answers.news:
+		case <-leaving:
+			leaving = nil
+			s.answers.leave()
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		}
+	}
+}
+
+// respond sends what is new in a report, in as many responses as it takes.
+func (s *sendStream) respond(r *report) error {
+	rest := r.answers
+	for len(rest) > 0 || r.accepted > s.told || r.leaving && !s.farewell {
+		response := &controlv1.SendStreamResponse{Accepted: r.accepted}
+		if r.leaving && !s.farewell {
+			response.GoingAway = &controlv1.GoingAway{LastAccepted: r.accepted}
+		}
+		n, bytes := 0, 0
+		for ; n < len(rest) && bytes < maxResponseBytes; n++ {
+			bytes += proto.Size(rest[n].result)
+		}
+		response.Results = make([]*controlv1.StreamedResult, n)
+		for i := range n {
+			response.Results[i] = rest[i].result
+		}
+		if err := s.stream.Send(response); err != nil {
+			return err
+		}
+		s.told, s.farewell = r.accepted, r.leaving
+		s.answers.told(rest[:n])
+		s.service.guard.metrics.told(response.Results)
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// due reports whether a receipt needs no waiting. What can't tell is waited for in a goroutine.
+func due(s sending) bool {
+	d, ok := s.(interface{ due() bool })
+	return ok && d.due()
+}
+
+// due is true when no hub has anything to do any more.
+func (s *routedSending) due() bool {
+	switch s.outgoing.send.Wait {
+	case hub.WaitNone:
+		return true
+	case hub.WaitQueued:
+		return s.others == nil
+	case hub.WaitWritten:
+		if s.others != nil || s.delivery == nil {
+			return false
+		}
+		r := s.delivery.Receipt()
+		return r.Queued+r.QueuedDetached == 0
+	default:
+		return false
+	}
+}
+
+// nameOverhead is what a name takes in memory beside its bytes.
+const nameOverhead = 16
+
+// weight is about what a request takes in memory: the rest of it is small.
+func weight(req *controlv1.SendRequest) int {
+	bytes := 0
+	switch p := req.GetMessage().GetPayload().(type) {
+	case *controlv1.Message_Text:
+		bytes = len(p.Text)
+	case *controlv1.Message_Json:
+		bytes = len(p.Json)
+	case *controlv1.Message_Binary:
+		bytes = len(p.Binary)
+	}
+	target := req.GetTarget()
+	for _, names := range [...][]string{
+		target.GetConnections(), target.GetUsers(), target.GetGroups(),
+		target.GetExcept().GetConnections(), target.GetExcept().GetUsers(), target.GetExcept().GetGroups(),
+	} {
+		for _, name := range names {
+			bytes += len(name) + nameOverhead
+		}
+	}
+	return bytes
+}
