@@ -63,6 +63,7 @@ type guard struct {
 	logger  *slog.Logger
 	metrics *metrics
 	served  map[string]bool // full methods
+	calls   *inFlight
 
 	ready   <-chan struct{} // closed when backends may call; nil: they may
 	leaving context.Context // done when the server leaves: ends streams, but for those that end in their own order
@@ -77,6 +78,9 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		}
 		g.metrics.unary(info.FullMethod, status.Code(err), time.Since(start))
 	}()
+	if !peers(info.FullMethod) {
+		defer g.calls.begin()()
+	}
 	ctx, err = g.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, toStatus(err)
@@ -96,6 +100,9 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		}
 		g.metrics.ended(info.FullMethod, status.Code(err))
 	}()
+	if !peers(info.FullMethod) {
+		defer g.calls.begin()()
+	}
 	ctx, err := g.admit(ss.Context(), info.FullMethod)
 	if err != nil {
 		return toStatus(err)

@@ -232,7 +232,7 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFixture(t)
-			g := &guard{secrets: newSecrets(t), logger: slogTo(f.log), served: map[string]bool{controlv1.ConnectionService_GetConnection_FullMethodName: true}}
+			g := &guard{calls: newInFlight(), secrets: newSecrets(t), logger: slogTo(f.log), served: map[string]bool{controlv1.ConnectionService_GetConnection_FullMethodName: true}}
 			g.metrics = newTestMetrics(t)
 			service := &connectionService{connections: brokenConnections{fail: c.fail}}
 			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+backendSecret))
@@ -260,7 +260,7 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 
 func TestAPanicInAStreamIsAnInternalError(t *testing.T) {
 	log := &buffer{}
-	g := &guard{logger: slogTo(log), metrics: newTestMetrics(t), leaving: t.Context(), served: map[string]bool{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": true}}
+	g := &guard{calls: newInFlight(), logger: slogTo(log), metrics: newTestMetrics(t), leaving: t.Context(), served: map[string]bool{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": true}}
 	err := g.stream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"},
 		func(any, grpc.ServerStream) error { panic("secret") })
 	holdError(t, err, codes.Internal, "INTERNAL")

@@ -101,6 +101,7 @@ type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	leave  context.CancelFunc // ends streams
+	calls  *inFlight
 	ready  <-chan struct{}    // closed when backends may call; nil: they may
 }
 
@@ -118,8 +119,8 @@ func New(c Config) (*Server, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	leaving, leave := context.WithCancel(context.Background())
-	g := &guard{secrets: c.Secrets, logger: logger, leaving: leaving}
-	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave}
+	g := &guard{secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving}
+	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls}
 	s.register(&c, registrar{s.grpc, validator.intercept}, g, validator)
 	if c.Mesh != nil {
 		g.ready = c.Mesh.Ready()
@@ -223,11 +224,16 @@ func (s *Server) announce(stop <-chan struct{}) {
 	}
 }
 
+// Quiet is closed when Shutdown has begun and no call of a backend is in flight any more. Other hubs may still call: the
+// mesh ends their streams when this hub holds no connection.
+func (s *Server) Quiet() <-chan struct{} { return s.calls.quiet }
+
 // Shutdown says NOT_SERVING, ends streams, takes no more calls and waits for those in flight; a SendStream says
 // going_away and gives its results first. When ctx is done it ends them, and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.health.Shutdown()
 	s.leave()
+	s.calls.leave()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

@@ -288,7 +288,7 @@ func TestStreamsOfPeersAreNotEndedByLeaving(t *testing.T) {
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": false,
 		"/grpc.health.v1.Health/Watch":                              false,
 	} {
-		g := &guard{logger: slogTo(&buffer{}), metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true}}
+		g := &guard{calls: newInFlight(), logger: slogTo(&buffer{}), metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true}}
 		err := g.stream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: method}, func(_ any, ss grpc.ServerStream) error {
 			select {
 			case <-ss.Context().Done():

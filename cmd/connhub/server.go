@@ -318,6 +318,7 @@ func (s *server) shutdown(ctx context.Context) {
 	case err := <-controlDown:
 		problems = append(problems, err)
 		controlDown <- nil
+	case <-s.control.Quiet():
 	case <-grace.C:
 	}
 	// Clients get 1001. A call that waits for one of them learns how it ended, and ends.
