@@ -75,8 +75,26 @@ func newCore(config coreConfig) *core {
 
 // begin starts every call that may change something. Callers may have read the clock in another order than they come.
 func (c *core) begin(now time.Duration) time.Duration {
+	c.forgive(now - c.now)
 	c.now = max(c.now, now)
 	return c.now
+}
+
+// forgive does not count as a peer's silence the time in which this hub could not run: stopped, or on a machine
+// that has too much to do. Where there is a link, calls are a probeInterval apart at most. Leases are not stretched.
+func (c *core) forgive(since time.Duration) {
+	late := since - probeInterval
+	if late <= 0 {
+		return
+	}
+	for _, p := range c.peers {
+		if p.out != nil && p.out.linked {
+			p.out.filter.heard += late
+		}
+		if p.in != nil {
+			p.in.heard += late
+		}
+	}
 }
 
 func (c *core) do(e effect) { c.effects = append(c.effects, e) }

@@ -40,10 +40,19 @@ func (c *core) tendOutbound(now time.Duration, p *peer) {
 		c.hangUp(now, p, errDialTime)
 	case o.linked && now >= o.filter.heard+linkTimeout:
 		c.hangUp(now, p, errSilent)
-	case o.linked && !o.silent && o.filter.suspect(now):
+	case o.linked:
+		c.tendLink(now, p)
+	}
+}
+
+// tendLink does what is due on a link that we dialled and that goes on.
+func (c *core) tendLink(now time.Duration, p *peer) {
+	o := p.out
+	if !o.silent && o.filter.suspect(now) {
 		o.silent = true
 		c.do(suspected{p.id, o.epoch})
-	case o.linked && now >= o.probe:
+	}
+	if now >= o.probe {
 		o.probe = now + probeInterval
 		c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: o.filter.probing(now)}})
 	}
