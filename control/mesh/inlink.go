@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -26,6 +27,7 @@ type inLink struct {
 	ctx    context.Context // done when the link ends, with the cause
 	end    context.CancelCauseFunc
 	answer chan *peerv1.Hello // the core's, when it accepts
+	most   uint32             // lanes
 
 	responses sendQueue[*peerv1.ControlResponse]
 
@@ -50,13 +52,17 @@ func (m *Mesh) Service(executor Executor) peerv1.PeerServiceServer {
 
 // Control implements the RPC.
 func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
-	first, err := stream.Recv()
+	received := receive(stream.Context(), stream.Recv)
+	first, err := opening(stream.Context(), received)
 	if err != nil {
-		return err
+		return toStatus(err)
 	}
 	hello := first.GetHello()
 	if err := validate(hello); err != nil {
 		return toStatus(err)
+	}
+	if hello.GetLanes() == 0 { // only an answer may have none
+		return toStatus(fmt.Errorf("%w: a hello without lanes", errViolation))
 	}
 	m := s.mesh
 	select { // a hub that does not know its cluster can't say whether this is it
@@ -66,11 +72,11 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	case <-m.closing.Done():
 		return toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
 	}
-	l, ok := m.greet(hello)
-	if !ok {
-		return toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
+	l, err := m.greet(hello)
+	if err != nil {
+		return toStatus(err)
 	}
-	err = l.serve(stream)
+	err = l.serve(stream, received)
 	if err != nil && !errors.Is(err, errHungUp) {
 		m.logger.Info("link of a peer ended", slog.String("hub", string(l.key.hub)), slog.Uint64("epoch", l.key.epoch), slog.Any("cause", err))
 	}
@@ -81,42 +87,51 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	return toStatus(err)
 }
 
-// greet asks the core about a hello; false: it is the second one of its epoch, or this hub is nearly gone.
-func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, bool) {
+// greet asks the core about a hello. Its answer comes to the link; one that is the second of its epoch, or to a hub that is
+// nearly gone, is refused at once.
+func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, error) {
 	l := &inLink{
 		mesh: m, key: linkKey{hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch()},
 		answer:    make(chan *peerv1.Hello, 1),
+		most:      hello.GetLanes(),
 		responses: newSendQueue[*peerv1.ControlResponse](queueSize),
 		opened:    make(map[uint32]bool),
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
-	fresh := false
+	var err error
 	m.do(func(c *core, now time.Duration) []effect {
-		if m.in[l.key] != nil || m.sealed {
+		switch {
+		case m.sealed:
+			err = refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN}
+			return nil
+		case m.in[l.key] != nil:
+			err = refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
 			return nil
 		}
-		fresh = true
 		m.tasks.Add(1)
 		m.in[l.key] = l
 		return c.greeted(now, hello)
 	})
-	return l, fresh
+	return l, err
 }
 
 // serve is the life of the link. It returns why it ended; nil: behind a farewell.
-func (l *inLink) serve(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+func (l *inLink) serve(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse], received <-chan received[*peerv1.ControlRequest]) error {
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
+	var hello *peerv1.Hello
 	select {
-	case hello := <-l.answer:
-		if err := stream.Send(&peerv1.ControlResponse{Body: &peerv1.ControlResponse_Hello{Hello: hello}}); err != nil {
-			l.end(errHungUp)
-		}
+	case hello = <-l.answer:
 	case <-l.ctx.Done():
 		return context.Cause(l.ctx)
 	}
-	received := receive(l.ctx, stream.Recv)
 	said := make(chan error, 1)
-	go func() { said <- l.responses.run(l.ctx, stream.Send) }() // ends with the link; a blocked Send with the stream
+	go func() { // ends with the link; a blocked Send with the stream
+		err := stream.Send(&peerv1.ControlResponse{Body: &peerv1.ControlResponse_Hello{Hello: hello}})
+		if err == nil {
+			err = l.responses.run(l.ctx, stream.Send)
+		}
+		said <- err
+	}()
 	for {
 		select {
 		case r := <-received:
@@ -169,8 +184,8 @@ type received[T any] struct {
 	err     error
 }
 
-// receive reads a stream until an error, so that its handler can wait for other things too. Its goroutine ends with the
-// stream, which is when the handler has returned.
+// receive reads a stream until an error, so that its handler can wait for other things too. Its goroutine ends with ctx, which
+// is that of the stream: when the handler has returned.
 func receive[T any](ctx context.Context, recv func() (T, error)) <-chan received[T] {
 	out := make(chan received[T])
 	go func() {
@@ -189,11 +204,26 @@ func receive[T any](ctx context.Context, recv func() (T, error)) <-chan received
 	return out
 }
 
+// opening takes the first message of a stream. It must come as soon as any other: a stream that says nothing is not kept.
+func opening[T any](ctx context.Context, in <-chan received[T]) (first T, err error) {
+	timer := time.NewTimer(linkTimeout)
+	defer timer.Stop()
+	select {
+	case r := <-in:
+		return r.message, r.err
+	case <-timer.C:
+		return first, errSilent
+	case <-ctx.Done():
+		return first, ctx.Err()
+	}
+}
+
 // Data implements the RPC.
 func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
-	first, err := stream.Recv()
+	received := receive(stream.Context(), stream.Recv)
+	first, err := opening(stream.Context(), received)
 	if err != nil {
-		return err
+		return toStatus(err)
 	}
 	hello := first.GetHello()
 	if err := validate(hello); err != nil {
@@ -206,11 +236,8 @@ func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, p
 	over := sync.OnceFunc(l.lanes.Done)
 	defer over()
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
-	if err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}); err != nil {
-		return err
-	}
 	i := &inLane{link: l, executor: s.executor, results: newSendQueue[*peerv1.ForwardResult](laneCalls)}
-	err = i.serve(stream)
+	err = i.serve(stream, received)
 	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
 	over() // the link's next epoch need not wait for what waits for clients
 	i.rests.Wait()
@@ -231,6 +258,8 @@ func (m *Mesh) laneOf(hello *peerv1.LaneHello) (*inLink, error) {
 	switch {
 	case l.closed:
 		return nil, refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
+	case hello.GetLane() >= l.most:
+		return nil, fmt.Errorf("%w: lane %d of %d", errViolation, hello.GetLane(), l.most)
 	case l.opened[hello.GetLane()]:
 		return nil, fmt.Errorf("%w: lane %d was opened before", errViolation, hello.GetLane())
 	}
@@ -245,19 +274,24 @@ type inLane struct {
 	link     *inLink
 	executor Executor
 	sequence uint64
+	open     atomic.Int64 // forwards whose result is not about to be sent
 	results  sendQueue[*peerv1.ForwardResult]
 	rests    sync.WaitGroup // goroutines that wait for results; they end with the link
 }
 
 // serve returns why the lane ended. From then on nothing of it is executed.
-func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse], forwards <-chan received[*peerv1.DataRequest]) error {
 	ctx := i.link.ctx
-	forwards := receive(ctx, stream.Recv)
 	answered := make(chan error, 1)
 	go func() { // ends with the link; a blocked Send with the stream
-		answered <- i.results.run(ctx, func(r *peerv1.ForwardResult) error {
-			return stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: r}})
-		})
+		err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}})
+		if err == nil {
+			err = i.results.run(ctx, func(r *peerv1.ForwardResult) error {
+				i.open.Add(-1) // before the peer can have it, and send another forward in its place
+				return stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: r}})
+			})
+		}
+		answered <- err
 	}()
 	for {
 		select {
@@ -284,6 +318,9 @@ func (i *inLane) execute(f *peerv1.Forward) error {
 		return fmt.Errorf("%w: forward %d after %d", errViolation, f.GetSequence(), i.sequence)
 	}
 	i.sequence++
+	if i.open.Add(1) > laneCalls {
+		return fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneCalls)
+	}
 	ctx := i.link.ctx
 	i.link.mesh.metrics.executed(f)
 	result, rest := i.executor.Execute(ctx, f)
@@ -305,19 +342,27 @@ func checkForward(f *peerv1.Forward) error {
 		return fmt.Errorf("%w: caller of %d bytes", errViolation, len(f.GetCaller()))
 	case f.GetAge().AsDuration() < 0:
 		return fmt.Errorf("%w: a forward of age %v", errViolation, f.GetAge().AsDuration())
+	case len(f.GetSend().GetRequestHash()) > maxRequestHash:
+		return fmt.Errorf("%w: request hash of %d bytes", errViolation, len(f.GetSend().GetRequestHash()))
+	case len(f.GetSend().GetTraceParent()) > maxTraceParent:
+		return fmt.Errorf("%w: trace parent of %d bytes", errViolation, len(f.GetSend().GetTraceParent()))
 	default:
 		return nil
 	}
 }
 
-// maxCaller is the most bytes of a caller's name (forward.proto).
-const maxCaller = 1024
+// The most bytes of a caller's name, of a request's hash and of a traceparent (forward.proto).
+const (
+	maxCaller      = 1024
+	maxRequestHash = 32
+	maxTraceParent = 55
+)
 
-// reply sends a result. The queue has room for all that a peer may have outstanding.
+// reply sends a result. The queue has room for those of all open forwards.
 func (i *inLane) reply(sequence uint64, r *peerv1.ForwardResult) {
 	r.Sequence = sequence
 	if !i.results.put(r) {
-		i.link.end(fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneCalls))
+		i.link.end(errBacklog)
 	}
 }
 

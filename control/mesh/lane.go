@@ -35,6 +35,7 @@ type lane struct {
 
 	mu       sync.Mutex
 	sequence uint64
+	sent     uint64                 // the sequence up to which calls were sent, or are about to be
 	waiting  map[uint64]*forwarding // by sequence; nil: the lane has ended
 	queue    chan *forwarding       // to be sent; in the order of sequence
 }
@@ -56,14 +57,27 @@ func newLane(l *outLink, number int) *lane {
 	}
 }
 
-// forward puts a call in line. It waits for the window for as long as the peer answers probes, and ctx lasts; what does not
-// get in line has no outcome.
-func (l *lane) forward(ctx context.Context, f *forwarding) {
+// offer puts a call in line, if the window has room for it.
+func (l *lane) offer(f *forwarding) bool {
 	f.weight = max(callWeight, min(int64(f.call.size), laneBytes))
-	if !l.window.TryAcquire(f.weight) && !l.acquire(ctx, f.weight) {
-		f.into.lose()
-		return
+	if !l.window.TryAcquire(f.weight) {
+		return false
 	}
+	l.enqueue(f)
+	return true
+}
+
+// insist waits for the window for as long as the peer answers probes, and ctx lasts; what does not get in line has no outcome.
+func (l *lane) insist(ctx context.Context, f *forwarding) {
+	if l.acquire(ctx, f.weight) {
+		l.enqueue(f)
+	} else {
+		f.into.lose()
+	}
+}
+
+// enqueue puts a call in line for which the window had room.
+func (l *lane) enqueue(f *forwarding) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.waiting == nil {
@@ -90,19 +104,21 @@ func (l *lane) run() {
 	defer l.over()
 	stream, err := l.open()
 	if err != nil {
-		l.link.end(fmt.Errorf("%w: %w", errLaneLost, err))
+		l.link.broke(fmt.Errorf("%w: %w", errLaneLost, err))
 		return
 	}
 	sent := make(chan struct{})
 	go func() { // ends with the link, or when the stream breaks
 		defer close(sent)
-		l.link.end(l.send(stream))
+		l.link.broke(l.send(stream))
 	}()
-	l.link.end(l.receive(stream))
+	l.link.broke(l.receive(stream))
 	<-sent
 }
 
+// open says hello and takes the answer, for which the peer has as long as for that to the Hello.
 func (l *lane) open() (peerv1.PeerService_DataClient, error) {
+	defer time.AfterFunc(dialTimeout, func() { l.link.end(fmt.Errorf("%w: %w", errLaneLost, errDialTime)) }).Stop()
 	stream, err := l.link.peer.data.Data(l.link.ctx)
 	if err != nil {
 		return nil, err
@@ -125,9 +141,12 @@ func (l *lane) send(stream peerv1.PeerService_DataClient) error {
 	for {
 		select {
 		case f := <-l.queue:
+			l.mu.Lock()
+			l.sent = f.sequence
+			l.mu.Unlock()
 			r := f.call.forward(f.sequence)
 			if err := stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: r}}); err != nil {
-				return fmt.Errorf("%w: %w", errLaneLost, err)
+				return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 			}
 		case <-l.link.ctx.Done():
 			return context.Cause(l.link.ctx)
@@ -139,19 +158,48 @@ func (l *lane) receive(stream peerv1.PeerService_DataClient) error {
 	for {
 		r, err := stream.Recv()
 		if err != nil {
-			return fmt.Errorf("%w: %w", errLaneLost, err)
+			return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 		}
-		result := r.GetResult()
-		l.mu.Lock()
-		f := l.waiting[result.GetSequence()]
-		delete(l.waiting, result.GetSequence())
-		l.mu.Unlock()
-		if f == nil || result.GetResult() == nil {
-			return fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, result.GetSequence())
+		f, err := l.settle(r.GetResult())
+		if err != nil {
+			return err
 		}
 		l.window.Release(f.weight)
-		f.into.results <- result
+		f.into.results <- r.GetResult()
 	}
+}
+
+// settle finds the call that a result is of. One that was not sent yet has none: the window that it holds is its place in
+// the queue.
+func (l *lane) settle(r *peerv1.ForwardResult) (*forwarding, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.waiting[r.GetSequence()]
+	switch {
+	case f == nil || r.GetSequence() > l.sent:
+		return nil, fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, r.GetSequence())
+	case !fits(r, f.call.Forward):
+		return nil, fmt.Errorf("%w: a result %T of a call %T", errViolation, r.GetResult(), f.call.Forward.GetCall())
+	}
+	delete(l.waiting, r.GetSequence())
+	return f, nil
+}
+
+// fits reports whether a result is one that a call can have.
+func fits(r *peerv1.ForwardResult, f *peerv1.Forward) (ok bool) {
+	switch r.GetResult().(type) {
+	case *peerv1.ForwardResult_Status:
+		return true
+	case *peerv1.ForwardResult_Send:
+		_, ok = f.GetCall().(*peerv1.Forward_Send)
+	case *peerv1.ForwardResult_Join:
+		_, ok = f.GetCall().(*peerv1.Forward_Join)
+	case *peerv1.ForwardResult_Leave:
+		_, ok = f.GetCall().(*peerv1.Forward_Leave)
+	case *peerv1.ForwardResult_Close:
+		_, ok = f.GetCall().(*peerv1.Forward_Close)
+	}
+	return ok
 }
 
 // over: the outcome of what has no result is unknown.
@@ -184,11 +232,12 @@ func (c *Call) forward(sequence uint64) *peerv1.Forward {
 
 // Forward puts a call in line for hubs that Route has found, and returns their outcomes to come. Calls of one caller, made
 // one after the other, reach each hub in that order. It waits only where a peer is slower than its callers: until there
-// is room in line, the peer is suspect, or ctx is done.
+// is room in line, the peer is suspect, or ctx is done. Meanwhile the call is under way to the others.
 func (m *Mesh) Forward(ctx context.Context, c *Call, to []Destination) *Gathering {
 	c.size = proto.Size(c.Forward)
 	g := &Gathering{answers: make([]*answer, len(to)), metrics: m.metrics}
-	lane := LaneOf(c.Caller, m.config.Lanes)
+	number := LaneOf(c.Caller, m.config.Lanes)
+	var slow sync.WaitGroup
 	for i, d := range to {
 		m.metrics.forwarded(c.Forward, d.Flood)
 		g.answers[i] = &answer{hub: d.Hub, results: make(chan *peerv1.ForwardResult, 1)}
@@ -198,8 +247,12 @@ func (m *Mesh) Forward(ctx context.Context, c *Call, to []Destination) *Gatherin
 			continue
 		}
 		g.answers[i].patience = l.patience()
-		l.lanes[lane].forward(ctx, &forwarding{call: c, into: g.answers[i]})
+		lane, f := l.lanes[number], &forwarding{call: c, into: g.answers[i]}
+		if !lane.offer(f) {
+			slow.Go(func() { lane.insist(ctx, f) })
+		}
 	}
+	slow.Wait()
 	return g
 }
 

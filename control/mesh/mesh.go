@@ -25,11 +25,17 @@ const defaultLanes = 4
 // farewellTime bounds the wait for peers to hear a farewell, so that a stuck peer does not hold up a shutdown.
 const farewellTime = time.Second
 
+// The most bytes of an id, and of every other text of a Hello (peer.proto).
+const (
+	maxID   = 64
+	maxText = 1024
+)
+
 // Why a link ends, for logs and metrics; those that the core decides stand in core.go.
 var (
 	errClosing  = errors.New("this hub leaves")
 	errBacklog  = errors.New("peer does not read")
-	errLaneLost = errors.New("a lane ended")
+	errLaneLost = errors.New("a lane can't be opened, or broke")
 	errHungUp   = errors.New("peer ended the link")
 )
 
@@ -65,8 +71,10 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(c.Self != "", "Self is not set")
-	check(c.Address != "", "Address is not set")
+	// As long as they may be in a Hello (peer.proto): every other hub would refuse a longer one.
+	check(c.Self != "" && len(c.Self) <= maxID, "Self is %q, must be 1 to %d bytes", c.Self, maxID)
+	check(c.Address != "" && len(c.Address) <= maxText, "Address is %q, must be 1 to %d bytes", c.Address, maxText)
+	check(max(len(c.Name), len(c.Zone), len(c.Version)) <= maxText, "Name, Zone and Version may have %d bytes each", maxText)
 	check(c.Registry != nil, "Registry is not set")
 	check(c.Lanes >= 1 && c.Lanes <= maxLanes, "Lanes is %d, must be 1 to %d", c.Lanes, maxLanes)
 	check(c.HashBits >= 1 && c.HashBits <= hashBits, "HashBits is %d, must be 1 to %d", c.HashBits, hashBits)
@@ -97,7 +105,7 @@ type Mesh struct {
 	sealed  bool                     // no link comes any more
 	joins   map[uint64]chan struct{} // calls that wait for the effect inForce, by number
 	lastID  uint64                   // of those
-	out     map[hub.ID]*outLink      // the latest dial of each peer
+	out     map[hub.ID]*outLink      // the latest dial of each peer, until it is over
 	in      map[linkKey]*inLink      // links that peers dialled, until their loops are over
 	failing map[hub.ID]bool          // the last dial failed, and it was logged
 }
@@ -149,9 +157,9 @@ func New(c Config) (*Mesh, error) {
 // after which it can't: those of discovery.Registry.Register, and discovery.ErrDeclaredDead. The hub must
 // serve PeerService by then. It is called once. After an error Close is still to be called.
 func (m *Mesh) Run(ctx context.Context) error {
-	m.mu.Lock()
-	m.running = true
-	m.mu.Unlock()
+	if !m.begin() {
+		return nil
+	}
 	defer close(m.finished)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -171,6 +179,14 @@ func (m *Mesh) Run(ctx context.Context) error {
 	watcher := m.config.Registry.Watch()
 	defer watcher.Close()
 	return m.follow(ctx, watcher.Snapshots(), m.config.Registry.Dead())
+}
+
+// begin reports whether Run may go on: it must not register a hub that Close has taken off the list.
+func (m *Mesh) begin() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = m.closing.Err() == nil
+	return m.running
 }
 
 // open lets links come and go.
@@ -237,13 +253,27 @@ func (m *Mesh) wake() {
 func (m *Mesh) do(call func(c *core, now time.Duration) []effect) {
 	m.mu.Lock()
 	before := m.core.next()
-	for _, e := range call(m.core, m.now()) {
+	effects := call(m.core, m.now())
+	for _, e := range effects {
 		m.carryOutLocked(e)
 	}
 	sooner := m.core.next() < before
 	m.mu.Unlock()
 	if sooner {
 		m.wake()
+	}
+	for _, e := range effects { // without the lock: a log may block
+		m.log(e)
+	}
+}
+
+// log tells of what operators may want to know of.
+func (m *Mesh) log(e effect) {
+	switch e := e.(type) {
+	case suspected:
+		m.logger.Warn("peer is silent", slog.String("hub", string(e.hub)))
+	case gone:
+		m.logger.Info("hub is gone", slog.String("hub", string(e.hub)))
 	}
 }
 
@@ -253,34 +283,19 @@ func (m *Mesh) carryOutLocked(e effect) {
 	case dial:
 		m.dialLocked(e)
 	case hangUp:
-		if l := m.out[e.hub]; l != nil && l.epoch == e.epoch {
-			l.end(e.cause)
-		}
+		m.outLocked(e.hub, e.epoch, func(l *outLink) { l.end(e.cause) })
 	case suspected:
-		if l := m.out[e.hub]; l != nil && l.epoch == e.epoch {
-			m.logger.Warn("peer is silent", slog.String("hub", string(e.hub)))
-			l.suspect()
-		}
+		m.outLocked(e.hub, e.epoch, (*outLink).suspect)
 	case request:
-		if l := m.out[e.hub]; l != nil && l.epoch == e.epoch {
-			l.say(e.message)
-		}
+		m.outLocked(e.hub, e.epoch, func(l *outLink) { l.say(e.message) })
 	case accept:
-		if l := m.in[linkKey{e.hub, e.hello.GetEpoch()}]; l != nil {
-			l.answer <- e.hello
-		}
+		m.inLocked(e.hub, e.hello.GetEpoch(), func(l *inLink) { l.answer <- e.hello })
 	case refuse:
-		if l := m.in[linkKey{e.hub, e.epoch}]; l != nil {
-			l.end(refusedError{e.reason})
-		}
+		m.inLocked(e.hub, e.epoch, func(l *inLink) { l.end(refusedError{e.reason}) })
 	case fence:
-		if l := m.in[linkKey{e.hub, e.epoch}]; l != nil {
-			l.end(e.cause)
-		}
+		m.inLocked(e.hub, e.epoch, func(l *inLink) { l.end(e.cause) })
 	case response:
-		if l := m.in[linkKey{e.hub, e.epoch}]; l != nil {
-			l.say(e.message)
-		}
+		m.inLocked(e.hub, e.epoch, func(l *inLink) { l.say(e.message) })
 	case inForce:
 		if reached := m.joins[e.call]; reached != nil {
 			delete(m.joins, e.call)
@@ -288,9 +303,22 @@ func (m *Mesh) carryOutLocked(e effect) {
 		}
 	case gone:
 		delete(m.failing, e.hub)
-		m.logger.Info("hub is gone", slog.String("hub", string(e.hub)))
 	case ready:
 		close(m.ready)
+	}
+}
+
+// outLocked does something with a link that this hub dials, if it is still there.
+func (m *Mesh) outLocked(peer hub.ID, epoch uint64, do func(l *outLink)) {
+	if l := m.out[peer]; l != nil && l.epoch == epoch {
+		do(l)
+	}
+}
+
+// inLocked does so with one that a peer dialled.
+func (m *Mesh) inLocked(peer hub.ID, epoch uint64, do func(l *inLink)) {
+	if l := m.in[linkKey{peer, epoch}]; l != nil {
+		do(l)
 	}
 }
 
@@ -328,16 +356,17 @@ func (m *Mesh) Add(k hub.Key) {
 
 // Remove implements hub.Interest.
 func (m *Mesh) Remove(k hub.Key) {
-	h := hashOfKey(k)
+	h, had := hashOfKey(k), false
 	m.do(func(c *core, now time.Duration) []effect {
-		if !c.remove(now, h) {
-			m.logger.Error("interest was removed that was not added", slog.Int("kind", int(k.Kind)))
-		}
+		had = c.remove(now, h)
 		return nil
 	})
+	if !had {
+		m.logger.Error("interest was removed that was not added", slog.Int("kind", int(k.Kind)))
+	}
 }
 
-// InForce implements hub.Interest.
+// InForce implements hub.Interest. When Close begins nobody waits on: it returns hub.ErrShuttingDown.
 func (m *Mesh) InForce(ctx context.Context, keys []hub.Key) error {
 	hashes := make([]Hash, len(keys))
 	for i, k := range keys {
@@ -356,12 +385,21 @@ func (m *Mesh) InForce(ctx context.Context, keys []hub.Key) error {
 	select {
 	case <-reached:
 		return nil
+	case <-m.closing.Done(): // and the core is not ticked any more
 	case <-ctx.Done():
-		m.mu.Lock()
-		delete(m.joins, id)
-		m.mu.Unlock()
-		return ctx.Err()
 	}
+	m.mu.Lock()
+	delete(m.joins, id)
+	m.mu.Unlock()
+	select {
+	case <-reached:
+		return nil
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return hub.ErrShuttingDown
 }
 
 var kindsOfKeys = map[hub.RouteKind]Kind{hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace}

@@ -93,7 +93,6 @@ var linkCauses = []struct {
 }{
 	{errSilent, "silent"},
 	{errRedialed, "redialled"},
-	{errImpostor, "impostor"},
 	{errViolation, "violation"},
 	{errBacklog, "backlog"},
 	{errClosing, "closing"},

@@ -82,8 +82,20 @@ func (l *outLink) finish() {
 	}
 }
 
+// broke ends the link because of a stream that ended. When this hub leaves, that is why it did.
+func (l *outLink) broke(err error) {
+	l.mu.Lock()
+	finishing := l.finishing
+	l.mu.Unlock()
+	if finishing {
+		err = errClosing
+	}
+	l.end(err)
+}
+
 // run is the life of the link.
 func (l *outLink) run() {
+	defer l.forget()
 	defer l.suspect()
 	defer l.end(errHungUp)
 	var err error
@@ -97,15 +109,36 @@ func (l *outLink) run() {
 		l.failed(err)
 		return
 	}
+	if !l.link(hello) {
+		l.failed(errHungUp) // or rather why the core has ended it
+		return
+	}
 	m := l.mesh
-	m.do(func(c *core, now time.Duration) []effect {
-		delete(m.failing, l.hub)
-		l.linked = true
-		return c.linked(now, l.hub, l.epoch, hello)
-	})
 	m.logger.Info("linked", slog.String("hub", string(l.hub)), slog.String("name", hello.GetName()),
 		slog.String("address", l.dial.address), slog.Uint64("epoch", l.epoch))
+	l.carry(stream)
+	cause := context.Cause(l.ctx)
+	m.metrics.linkEnded(cause)
+	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch), slog.Any("cause", cause))
+	m.do(func(c *core, now time.Duration) []effect { return c.lost(now, l.hub, l.epoch) })
+}
 
+// link tells the core that the peer answered; false: that it is another hub, or the dial is over.
+func (l *outLink) link(hello *peerv1.Hello) bool {
+	m, linked := l.mesh, false
+	m.do(func(c *core, now time.Duration) []effect {
+		effects := c.linked(now, l.hub, l.epoch, hello)
+		if linked = c.linkedTo(l.hub, l.epoch) != nil; linked {
+			l.linked = true
+			delete(m.failing, l.hub)
+		}
+		return effects
+	})
+	return linked
+}
+
+// carry runs the streams until the link ends.
+func (l *outLink) carry(stream peerv1.PeerService_ControlClient) {
 	var streams sync.WaitGroup
 	streams.Go(func() {
 		err := l.requests.run(l.ctx, stream.Send)
@@ -113,18 +146,24 @@ func (l *outLink) run() {
 			err = stream.CloseSend()
 		}
 		if err != nil {
-			l.end(err)
+			l.broke(err)
 		}
 	})
 	for _, lane := range l.lanes {
 		streams.Go(lane.run)
 	}
-	l.end(l.read(stream))
+	l.broke(l.read(stream))
 	streams.Wait()
-	cause := context.Cause(l.ctx)
-	m.metrics.linkEnded(cause)
-	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch), slog.Any("cause", cause))
-	m.do(func(c *core, now time.Duration) []effect { return c.lost(now, l.hub, l.epoch) })
+}
+
+// forget lets go of the link, with all that its lanes hold.
+func (l *outLink) forget() {
+	m := l.mesh
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.out[l.hub] == l {
+		delete(m.out, l.hub)
+	}
 }
 
 // open says hello and takes the answer.
@@ -149,18 +188,29 @@ func (l *outLink) open() (peerv1.PeerService_ControlClient, *peerv1.Hello, error
 
 // failed tells the core that the dial came to nothing.
 func (l *outLink) failed(err error) {
+	if cause := context.Cause(l.ctx); cause != nil {
+		err = cause
+	}
+	if errors.Is(err, errClosing) {
+		return
+	}
 	m := l.mesh
 	reason := refusalOf(err)
 	absent := l.peer != nil && l.peer.refused() ||
 		reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB || reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER
 	m.metrics.dialFailed(reason)
+	news := false
 	m.do(func(c *core, now time.Duration) []effect {
-		if !m.failing[l.hub] && context.Cause(l.ctx) == nil {
+		effects := c.dialFailed(now, l.hub, l.epoch, absent)
+		p := c.peers[l.hub]
+		if news = p != nil && p.member(now) && !m.failing[l.hub]; news { // who is gone already goes only once
 			m.failing[l.hub] = true
-			m.logger.Warn("dial failed", slog.String("hub", string(l.hub)), slog.String("address", l.dial.address), slog.Any("error", err))
 		}
-		return c.dialFailed(now, l.hub, l.epoch, absent)
+		return effects
 	})
+	if news {
+		m.logger.Warn("dial failed", slog.String("hub", string(l.hub)), slog.String("address", l.dial.address), slog.Any("error", err))
+	}
 }
 
 // read takes what the peer says until the link ends, and returns why it ended.
@@ -173,10 +223,13 @@ func (l *outLink) read(stream peerv1.PeerService_ControlClient) error {
 		case err != nil:
 			return fmt.Errorf("%w: %w", errHungUp, err)
 		}
-		if a := r.GetProbeAnswer(); a != nil {
-			l.answered(a.GetNumber())
-		}
-		l.mesh.do(func(c *core, now time.Duration) []effect { return c.responded(now, l.hub, l.epoch, r) })
+		l.mesh.do(func(c *core, now time.Duration) []effect {
+			effects := c.responded(now, l.hub, l.epoch, r)
+			if a := r.GetProbeAnswer(); a != nil && c.linkedTo(l.hub, l.epoch) != nil {
+				l.answered(a.GetNumber())
+			}
+			return effects
+		})
 	}
 }
 
@@ -187,7 +240,8 @@ func (l *outLink) suspect() {
 	l.silence()
 }
 
-// answered: a probe was answered, the peer is not silent any more.
+// answered: a probe was answered, the peer is not silent any more. Mesh.mu is held, so that it and suspect come in the order
+// in which the core decided on them.
 func (l *outLink) answered(number uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -207,7 +261,7 @@ func (l *outLink) patience() context.Context {
 // refusalOf returns the reason in a status with which a peer refused a hello.
 func refusalOf(err error) peerv1.RefusalReason {
 	st, ok := status.FromError(err)
-	if !ok || st.Code() != codes.FailedPrecondition {
+	if !ok || st.Code() != codes.FailedPrecondition && st.Code() != codes.InvalidArgument {
 		return peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED
 	}
 	return reasonIn(st)

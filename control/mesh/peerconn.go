@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,6 +34,10 @@ type peerConn struct {
 	connect func(ctx context.Context, address string) (net.Conn, error)
 	conns   [2]*grpc.ClientConn
 	nobody  atomic.Bool // the address refused the connection
+
+	mu     sync.Mutex
+	closed bool
+	wires  []net.Conn // below conns
 }
 
 // newPeerConn connects to nobody yet: the first call does.
@@ -77,13 +82,30 @@ func (p *peerConn) options(c *Config) []grpc.DialOption {
 func (p *peerConn) dial(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := p.connect(ctx, address)
 	p.nobody.Store(errors.Is(err, syscall.ECONNREFUSED))
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	p.wires = append(p.wires, conn)
+	return conn, nil
 }
 
 // refused reports whether nobody listens at the address.
 func (p *peerConn) refused() bool { return p.nobody.Load() }
 
+// close cuts the wires first: gRPC would wait 5 s for each stuck one to take its goodbye, and all that had to be said is said.
 func (p *peerConn) close() {
+	p.mu.Lock()
+	p.closed = true
+	for _, wire := range p.wires {
+		_ = wire.Close()
+	}
+	p.mu.Unlock()
 	for _, conn := range p.conns {
 		if conn != nil {
 			_ = conn.Close()

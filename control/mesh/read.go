@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/connhub/connhub/hub"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -27,8 +30,22 @@ func (m *Mesh) Read(ctx context.Context, to hub.ID, r *peerv1.ReadRequest) (*pee
 	defer context.AfterFunc(l.ctx, give)()
 	defer context.AfterFunc(l.patience(), give)()
 	response, err := l.peer.data.Read(ctx, &peerv1.ReadRequest{Hub: string(to), Read: r.GetRead()})
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case err == nil:
+		return response, nil
+	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case unanswered(err):
+		return nil, ErrUnreachable
+	default:
+		return nil, err
 	}
-	return response, err
+}
+
+// unanswered reports whether an error is not the answer of the hub's API but of gRPC, because the connection broke, or of
+// another hub (WRONG_HUB). What the API answers with UNAVAILABLE has details.
+func unanswered(err error) bool {
+	st := status.Convert(err)
+	return st.Code() == codes.Unavailable && len(st.Details()) == 0 ||
+		reasonIn(st) == peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB
 }

@@ -38,7 +38,7 @@ func toStatus(cause error) error {
 		return newStatus(codes.FailedPrecondition, cause, refused.reason)
 	case errors.Is(cause, errViolation):
 		return newStatus(codes.InvalidArgument, cause, peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
-	default:
+	default: // and not what gRPC or this hub say to themselves
 		return status.Error(codes.Unavailable, "the link has ended")
 	}
 }

@@ -1,0 +1,423 @@
+package mesh
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	grpcpeer "google.golang.org/grpc/peer"
+
+	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// bubble is a cluster of meshes with real gRPC between them, over cables: everything but etcd. It lives in a synctest bubble.
+type bubble struct {
+	t testing.TB
+
+	mu        sync.Mutex
+	listeners map[string]*cableListener // by address; nil: nobody listens
+	mute      map[string]bool           // addresses that take no connection and don't refuse any
+	cables    map[*cable]string         // with the RPC that was last begun on it
+	hubs      []*member
+	keys      map[string]discovery.Member // what etcd has
+}
+
+// What a cable is for.
+const (
+	controlCable = "Control"
+	dataCable    = "Data"
+)
+
+// member is one hub of the bubble.
+type member struct {
+	*Mesh
+	bubble    *bubble
+	id        hub.ID
+	address   string
+	server    *grpc.Server
+	registry  *prometheus.Registry
+	snapshots chan discovery.Snapshot
+	stop      context.CancelFunc // of what follows etcd and time
+	followed  chan struct{}
+	down      func() error // ends everything; may be called again
+	log       logBuffer
+
+	mu       sync.Mutex
+	executed []*peerv1.Forward
+	hold     chan struct{}            // when not nil: Execute's results wait for it
+	block    map[string]chan struct{} // by caller: what Execute waits for
+	stubborn chan struct{}            // when not nil: Execute waits for it, whatever ends, and does nothing
+	read     func(ctx context.Context) (*peerv1.ReadResponse, error)
+}
+
+// logBuffer takes a log that is read while it is written.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func newBubble(t testing.TB) *bubble {
+	return &bubble{
+		t: t, listeners: make(map[string]*cableListener), mute: make(map[string]bool),
+		cables: make(map[*cable]string), keys: make(map[string]discovery.Member),
+	}
+}
+
+// dialFrom returns how the hub at an address dials others.
+func (b *bubble) dialFrom(from string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		b.mu.Lock()
+		l, mute := b.listeners[address], b.mute[address]
+		b.mu.Unlock()
+		switch {
+		case mute:
+			<-ctx.Done()
+			return nil, ctx.Err()
+		case l == nil:
+			return nil, syscall.ECONNREFUSED
+		}
+		w := newCable(from, address)
+		b.mu.Lock()
+		maps.DeleteFunc(b.cables, func(w *cable, _ string) bool { return w.over() })
+		b.cables[w] = ""
+		b.mu.Unlock()
+		return l.connect(ctx, w)
+	}
+}
+
+// serve has a gRPC server listen at an address.
+func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.Server {
+	server := grpc.NewServer(grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(64<<20),
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+			if p, ok := grpcpeer.FromContext(stream.Context()); ok {
+				b.mu.Lock()
+				b.cables[p.Addr.(cableAddr).cable] = info.FullMethod[strings.LastIndex(info.FullMethod, "/")+1:]
+				b.mu.Unlock()
+			}
+			return handle(srv, stream)
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}))
+	peerv1.RegisterPeerServiceServer(server, service)
+	l := newCableListener()
+	b.mu.Lock()
+	b.listeners[address] = l
+	b.mu.Unlock()
+	go func() { _ = server.Serve(l) }()
+	return server
+}
+
+// between returns the cables on which a hub reaches another one.
+func (b *bubble) between(from, to *member, use string) (all []*cable) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for w, is := range b.cables {
+		if w.from == from.address && w.to == to.address && is == use && !w.over() {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// stall stops, or lets go on, all cables between two hubs, as far as there are any.
+func (b *bubble) stall(x, y *member, forth, back bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for w := range b.cables {
+		switch {
+		case w.from == x.address && w.to == y.address:
+			w.stall(forth, back)
+		case w.from == y.address && w.to == x.address:
+			w.stall(back, forth)
+		}
+	}
+}
+
+// cut breaks all cables on which a hub reaches another one.
+func (b *bubble) cut(from, to *member) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for w := range b.cables {
+		if w.from == from.address && w.to == to.address {
+			w.cut()
+		}
+	}
+}
+
+// configure is the config of a hub of the bubble.
+func (b *bubble) configure(h *member) Config {
+	c := DefaultConfig()
+	c.Self, c.Name, c.Zone, c.Version, c.Address = h.id, "pod-"+string(h.id), "zone", "v1", h.address
+	c.Registry, c.dial = &discovery.Registry{}, b.dialFrom(h.address)
+	c.Logger, c.Metrics = slog.New(slog.NewTextHandler(&h.log, nil)), h.registry
+	return c
+}
+
+// launch starts a hub, which is not listed and hears of no key yet.
+func (b *bubble) launch(id string, change ...func(*Config)) *member {
+	b.t.Helper()
+	h := &member{
+		bubble: b, id: hub.ID(id), address: id + ":9090", registry: prometheus.NewRegistry(),
+		snapshots: make(chan discovery.Snapshot, 1), followed: make(chan struct{}),
+	}
+	c := b.configure(h)
+	for _, f := range change {
+		f(&c)
+	}
+	h.address = c.Address
+	var err error
+	if h.Mesh, err = New(c); err != nil {
+		b.t.Fatal(err)
+	}
+	b.hubs = append(b.hubs, h)
+	h.server = b.serve(h.address, h.Service(h))
+	h.open("cluster")
+	var ctx context.Context
+	ctx, h.stop = context.WithCancel(context.Background())
+	go func() { defer close(h.followed); _ = h.follow(ctx, h.snapshots, nil) }()
+	h.down = sync.OnceValue(h.shutDown)
+	b.t.Cleanup(func() {
+		if err := h.down(); err != nil {
+			b.t.Error(err)
+		}
+		if b.t.Failed() {
+			b.t.Logf("log of %s:\n%s", h.id, &h.log)
+		}
+	})
+	return h
+}
+
+// start launches a hub, lists it and waits until it is ready.
+func (b *bubble) start(id string, change ...func(*Config)) *member {
+	b.t.Helper()
+	h := b.launch(id, change...)
+	b.list(id, h.address)
+	<-h.Ready()
+	return h
+}
+
+// shutDown ends a hub as a process that is told to end does.
+func (h *member) shutDown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	h.stop()
+	<-h.followed
+	err := h.Close(ctx)
+	h.gone()
+	h.server.Stop()
+	return err
+}
+
+// crash ends a hub without a word to the others.
+func (h *member) crash() {
+	b := h.bubble
+	h.gone()
+	b.mu.Lock()
+	for w := range b.cables {
+		if w.from == h.address || w.to == h.address {
+			w.cut()
+		}
+	}
+	b.mu.Unlock()
+	_ = h.down()
+}
+
+// gone has nobody listen at the hub's address, unless it is another's by now.
+func (h *member) gone() {
+	h.bubble.mu.Lock()
+	defer h.bubble.mu.Unlock()
+	for address, l := range h.bubble.listeners {
+		if address == h.address && l != nil {
+			l.close()
+			delete(h.bubble.listeners, address)
+		}
+	}
+	h.bubble.hubs = slices.DeleteFunc(h.bubble.hubs, func(other *member) bool { return other == h })
+}
+
+// list writes a key into etcd; unlist takes it away.
+func (b *bubble) list(id, address string) {
+	b.keys[id] = discovery.Member{ID: id, ControlAddress: address}
+	b.inform()
+}
+
+func (b *bubble) unlist(id string) {
+	delete(b.keys, id)
+	b.inform()
+}
+
+func (b *bubble) inform() {
+	for _, h := range b.hubs {
+		select {
+		case <-h.snapshots:
+		default:
+		}
+		h.snapshots <- discovery.Snapshot{Members: maps.Clone(b.keys)}
+	}
+}
+
+// Execute implements Executor.
+func (h *member) Execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if stubborn := h.stubborn; stubborn != nil {
+		h.mu.Unlock()
+		<-stubborn
+		h.mu.Lock()
+		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}}, nil
+	}
+	if block := h.block[f.GetCaller()]; block != nil {
+		h.mu.Unlock()
+		select {
+		case <-block:
+		case <-ctx.Done():
+		}
+		h.mu.Lock()
+	}
+	h.executed = append(h.executed, f)
+	result := &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}}}
+	if hold := h.hold; hold != nil {
+		return nil, func(ctx context.Context) *peerv1.ForwardResult {
+			select {
+			case <-hold:
+			case <-ctx.Done():
+			}
+			return result
+		}
+	}
+	return result, nil
+}
+
+// Read implements Executor.
+func (h *member) Read(ctx context.Context, _ *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+	h.mu.Lock()
+	read := h.read
+	h.mu.Unlock()
+	if read != nil {
+		return read(ctx)
+	}
+	return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Self{}}, nil
+}
+
+// ask reads from another hub. (Mesh.Read is hidden by that of the Executor.)
+func (h *member) ask(ctx context.Context, to hub.ID) (*peerv1.ReadResponse, error) {
+	return h.Mesh.Read(ctx, to, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}}})
+}
+
+// requests returns what was executed, as the senders numbered it.
+func (h *member) requests() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []string
+	for _, f := range h.executed {
+		all = append(all, string(f.GetSend().GetRequest()))
+	}
+	return all
+}
+
+// count is how many calls were executed.
+func (h *member) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.executed)
+}
+
+// join takes a reference and waits until it is in force.
+func (h *member) join(t testing.TB, k hub.Key) {
+	t.Helper()
+	h.Add(k)
+	if err := h.InForce(t.Context(), []hub.Key{k}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// send routes and forwards one call, and waits for its outcomes.
+func (h *member) send(ctx context.Context, caller, text string, q Query) (Route, []Outcome) {
+	r := h.Route(q)
+	return r, h.forward(ctx, caller, text, r.To).Wait(ctx)
+}
+
+func (h *member) forward(ctx context.Context, caller, text string, to []Destination) *Gathering {
+	send := &peerv1.ForwardSend{Request: []byte(text)}
+	return h.Forward(ctx, &Call{Caller: caller, Began: time.Now(), Forward: &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}}}, to)
+}
+
+// sees is how a hub stands with another one.
+func (h *member) sees(other *member) PeerInfo {
+	for _, p := range h.Peers() {
+		if p.Hub == other.id {
+			return p
+		}
+	}
+	return PeerInfo{}
+}
+
+// epoch is that of the link to another hub; 0: there is none.
+func (h *member) epoch(other *member) uint64 {
+	h.Mesh.mu.RLock()
+	defer h.Mesh.mu.RUnlock()
+	if l := h.out[other.id]; l != nil && l.linked {
+		return l.epoch
+	}
+	return 0
+}
+
+func group(name string) (hub.Key, Query) {
+	return hub.Key{Kind: hub.RouteGroup, Namespace: "default", Name: name}, Query{Hashes: []Hash{HashOf(KindGroup, "default", name)}}
+}
+
+// callerOf returns a caller whose calls take a lane of the default number of them.
+func callerOf(lane int) string {
+	for n := 0; ; n++ {
+		if name := fmt.Sprint("caller-", n); LaneOf(name, defaultLanes) == lane {
+			return name
+		}
+	}
+}
+
+// fewChecks has rapid check less often than it does a pure core: a bubble takes 100 ms. -rapid.checks does away with it.
+func fewChecks(t *testing.T) {
+	t.Helper()
+	checks := flag.Lookup("rapid.checks")
+	if checks.Value.String() != checks.DefValue {
+		return
+	}
+	if err := checks.Value.Set("12"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = checks.Value.Set(checks.DefValue) })
+}
+
+// inBubble runs a test in a bubble of its own.
+func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, newBubble(t)) })
+}

@@ -1,0 +1,160 @@
+package mesh
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// fuzzed is a core with links to a peer whose messages are read from bytes: each is a length, a pause in 10 ms, and as many
+// bytes of a proto.
+type fuzzed struct {
+	*core
+	now   time.Duration
+	bytes []byte
+}
+
+func newFuzzed(t *testing.T, bytes []byte) *fuzzed {
+	f := &fuzzed{core: pairOf(t), bytes: bytes}
+	for i := range 10 {
+		f.add(0, spread(i))
+	}
+	return f
+}
+
+// next takes a message; false: there is none.
+func (f *fuzzed) take(m proto.Message) bool {
+	for len(f.bytes) >= 2 {
+		size, pause := int(f.bytes[0]), time.Duration(f.bytes[1])*10*time.Millisecond
+		size = min(size, len(f.bytes)-2)
+		b := f.bytes[2 : 2+size]
+		f.bytes = f.bytes[2+size:]
+		f.wait(pause)
+		if proto.Unmarshal(b, m) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// wait lets time pass, as the shell does.
+func (f *fuzzed) wait(d time.Duration) {
+	for end := f.now + d; ; {
+		at := f.next()
+		if at > end {
+			f.now = end
+			return
+		}
+		f.now = max(at, f.now)
+		f.tick(f.now)
+	}
+}
+
+// pack is the other way round.
+func pack(tb testing.TB, pause byte, messages ...proto.Message) (packed []byte) {
+	for _, m := range messages {
+		b, err := proto.Marshal(m)
+		if err != nil || len(b) > 255 {
+			tb.Fatal(len(b), err)
+		}
+		packed = append(append(packed, byte(len(b)), pause), b...)
+	}
+	return packed
+}
+
+// FuzzControlRequest feeds a core what a peer says on a link that it dialled. A violation ends the link and nothing else;
+// what is remembered of the peer stays bounded.
+func FuzzControlRequest(f *testing.F) {
+	probes := []proto.Message{saying(&peerv1.Probe{Number: 1}), saying(&peerv1.Probe{Number: 2}), saying(&peerv1.InterestConfirmation{Sequence: 1})}
+	f.Add(pack(f, 10, probes...))
+	f.Add(pack(f, 10, append(probes, saying(&peerv1.Probe{Number: 9}))...))
+	f.Add(pack(f, 1, saying(&peerv1.InterestConfirmation{Sequence: 3}), saying(&peerv1.GoingAway{Farewell: true}), saying(&peerv1.GoingAway{})))
+	f.Add(pack(f, 255, &peerv1.ControlRequest{}, saying(helloOf("B", "A", 2))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := newFuzzed(t, b)
+		var m peerv1.ControlRequest
+		for c.take(&m) {
+			c.add(c.now, spread(len(b)))
+			was := c.admits("B", 1)
+			for _, e := range c.requested(c.now, "B", 1, &m) {
+				switch e := e.(type) {
+				case response:
+					if !was || e.epoch != 1 {
+						t.Fatalf("a link that is over is told %v", e)
+					}
+				case fence:
+					if c.admits("B", 1) {
+						t.Fatal("a fenced link goes on")
+					}
+				}
+			}
+			if was && m.GetHello() != nil && c.admits("B", 1) {
+				t.Fatal("a second hello is taken")
+			}
+			if p := c.peers["B"]; p != nil && p.in != nil && len(p.in.feed.flight) > feedWindow {
+				t.Fatalf("%d messages of interest are under way", len(p.in.feed.flight))
+			}
+			m.Reset()
+		}
+		c.isSound(t)
+	})
+}
+
+// FuzzControlResponse feeds a core what a peer says on a link that it was dialled on.
+func FuzzControlResponse(f *testing.F) {
+	snapshot := answering(&peerv1.Interest{Sequence: 1, SnapshotStart: true, SnapshotEnd: true, Added: []uint64{0, 1, 2}, Version: 3})
+	change := answering(&peerv1.Interest{Sequence: 2, Added: []uint64{4}, Removed: []uint64{0, 1, 9}, Version: 4})
+	answer := answering(&peerv1.ProbeAnswer{Number: 1, InterestVersion: 3})
+	f.Add(pack(f, 1, snapshot, answer, change, answering(&peerv1.ProbeAnswer{Number: 2, InterestVersion: 5})))
+	f.Add(pack(f, 10, answer, answer, snapshot, snapshot))
+	f.Add(pack(f, 255, snapshot, &peerv1.ControlResponse{}, answering(helloOf("B", "A", 1))))
+	f.Add(pack(f, 1, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: true}}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := newFuzzed(t, b)
+		var m peerv1.ControlResponse
+		for told := 0; c.take(&m); {
+			was := c.linkedTo("B", 1) != nil
+			told += len(m.GetInterest().GetAdded())
+			for _, e := range c.responded(c.now, "B", 1, &m) {
+				switch e := e.(type) {
+				case request:
+					if !was || e.epoch != 1 && e.hub == "B" {
+						t.Fatalf("a link that is over is told %v", e)
+					}
+				case hangUp:
+					if c.linkedTo("B", 1) != nil {
+						t.Fatal("a link goes on that was ended")
+					}
+				}
+			}
+			if was && m.GetHello() != nil && c.linkedTo("B", 1) != nil {
+				t.Fatal("a second hello is taken")
+			}
+			if p := c.linkedTo("B", 1); p != nil && p.out.filter.table.len > told {
+				t.Fatalf("%d hashes, told %d", p.out.filter.table.len, told)
+			}
+			m.Reset()
+		}
+		c.isSound(t)
+	})
+}
+
+// isSound checks that time goes on, calls are routed and everybody is known once.
+func (f *fuzzed) isSound(t *testing.T) {
+	f.wait(0)
+	if next := f.next(); next <= f.now {
+		t.Errorf("spins: next is %v at %v", next, f.now)
+	}
+	r := f.route(f.now, Query{Hashes: []Hash{1}, Hubs: []hub.ID{"B"}})
+	if p := f.peers["B"]; p != nil && p.member(f.now) && len(r.To)+len(r.Unreachable) != 1 {
+		t.Errorf("a member gets no call: %+v", r)
+	}
+	if len(f.order) != len(f.peers) || len(f.peers) > 1 {
+		t.Errorf("%d peers, %v", len(f.peers), f.order)
+	}
+}

@@ -1,0 +1,177 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// stuckLane has a hub with a lane that does not move, and another hub beside it.
+type stuckLane struct {
+	x, y, z *member
+	both    Query // somebody is at y and at z
+	atY     Query
+	stuck   string // the caller whose lane it is
+	other   string
+}
+
+func newStuckLane(t *testing.T, b *bubble) *stuckLane {
+	s := &stuckLane{x: b.start("a"), y: b.start("b"), z: b.start("c"), stuck: callerOf(1), other: callerOf(2)}
+	lobby, toLobby := group("lobby")
+	office, toOffice := group("office")
+	s.both, s.atY = toLobby, toOffice
+	s.y.join(t, lobby)
+	s.z.join(t, lobby)
+	s.y.join(t, office)
+	time.Sleep(time.Second)
+	return s
+}
+
+// fill sends calls until no more go in line, and checks that those wait as long as they may and that nobody else does.
+func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gathering) {
+	t.Helper()
+	began := time.Now()
+	for range window {
+		calls = append(calls, s.x.forward(t.Context(), s.stuck, text, s.x.Route(s.atY).To))
+	}
+	if took := time.Since(began); took > 0 {
+		t.Errorf("the window is full too soon: %v", took)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	var waiting sync.WaitGroup
+	for range 3 {
+		waiting.Go(func() {
+			outcomes := s.x.forward(ctx, s.stuck, "too much", s.x.Route(s.both).To).Wait(ctx)
+			if took := time.Since(began); outcomes[0].Result != nil || outcomes[1].Result == nil || took != 2*time.Second {
+				t.Errorf("a caller of the stuck lane got %v after %v", outcomes, took)
+			}
+		})
+	}
+	synctest.Wait()
+	if n := s.z.count(); n != 3 {
+		t.Errorf("a hub beside the stuck one got %d of 3", n)
+	}
+	if _, outcomes := s.x.send(t.Context(), s.other, "other", s.both); outcomes[0].Result == nil || outcomes[1].Result == nil || time.Since(began) > 0 {
+		t.Errorf("a caller of another lane got %v after %v", outcomes, time.Since(began))
+	}
+	waiting.Wait()
+	if p := s.x.sees(s.y); p.State != PeerLinked || !p.Lease {
+		t.Errorf("a stuck lane makes the peer %+v", p)
+	}
+	return calls
+}
+
+// moves checks that everything that was in line has its outcome.
+func (s *stuckLane) moves(t *testing.T, calls []*Gathering) {
+	t.Helper()
+	for i, g := range calls {
+		if o := g.Wait(t.Context()); o[0].Result == nil {
+			t.Fatalf("call %d: the outcome is unknown", i)
+		}
+	}
+	if _, outcomes := s.x.send(t.Context(), s.stuck, "last", s.both); outcomes[0].Result == nil || outcomes[1].Result == nil {
+		t.Errorf("a call after it: %v", outcomes)
+	}
+	if n := strings.Count(strings.Join(s.y.requests(), " "), "too much"); n != 0 {
+		t.Errorf("%d calls were executed that did not get in line", n)
+	}
+}
+
+func TestALaneWhoseExecutorIsStuckHoldsUpItsCallersOnly(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := newStuckLane(t, b)
+		block := make(chan struct{})
+		s.y.mu.Lock()
+		s.y.block = map[string]chan struct{}{s.stuck: block}
+		s.y.mu.Unlock()
+		calls := s.fill(t, "small", laneCalls)
+		close(block)
+		s.moves(t, calls)
+	})
+}
+
+func TestTheBytesOfALaneAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := newStuckLane(t, b)
+		block := make(chan struct{})
+		s.y.mu.Lock()
+		s.y.block = map[string]chan struct{}{s.stuck: block}
+		s.y.mu.Unlock()
+		const most = 1 << 20
+		calls := s.fill(t, strings.Repeat("x", most-16), laneBytes/most) // 16 bytes: what is around the text
+		close(block)
+		s.moves(t, calls)
+	})
+}
+
+// TestADataConnectionThatStallsHoldsUpNoProbe: and what waits for it goes on when it does.
+func TestADataConnectionThatStallsHoldsUpNoProbe(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := newStuckLane(t, b)
+		epoch := s.x.epoch(s.y)
+		data := b.between(s.x, s.y, dataCable)[0]
+		data.stall(true, true)
+		var calls []*Gathering
+		for n := range 100 {
+			calls = append(calls, s.x.forward(t.Context(), s.stuck, strings.Repeat("x", 10_000)+fmt.Sprint(n), s.x.Route(s.both).To))
+		}
+		time.Sleep(10 * time.Second)
+		if p := s.x.sees(s.y); p.State != PeerLinked || !p.Lease {
+			t.Errorf("while data stalls the peer is %+v", p)
+		}
+		if held := data.held(); held > cableBuffer || held == 0 {
+			t.Errorf("%d bytes are under way", held)
+		}
+		data.stall(false, false)
+		s.moves(t, calls)
+		if s.x.epoch(s.y) != epoch {
+			t.Error("the link was redialled")
+		}
+	})
+}
+
+// TestADataConnectionThatIsDeadEndsTheLink, although the control connection lives.
+func TestADataConnectionThatIsDeadEndsTheLink(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := newStuckLane(t, b)
+		epoch := s.x.epoch(s.y)
+		b.between(s.x, s.y, dataCable)[0].stall(true, true)
+		g := s.x.forward(t.Context(), s.stuck, "lost", s.x.Route(s.atY).To)
+		began := time.Now()
+		if o := g.Wait(t.Context()); o[0].Result != nil || time.Since(began) > keepaliveInterval+keepaliveTimeout {
+			t.Errorf("%v after %v", o, time.Since(began))
+		}
+		time.Sleep(time.Second)
+		if s.x.epoch(s.y) <= epoch {
+			t.Error("no new link")
+		}
+		s.moves(t, nil)
+	})
+}
+
+func TestALinkThatIsOverTakesNoCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := newStuckLane(t, b)
+		to := s.x.Route(s.atY).To
+		to[0].Epoch += 7
+		if o := s.x.forward(t.Context(), "me", "no", to).Wait(t.Context()); o[0].Result != nil || o[0].Hub != "b" {
+			t.Errorf("an epoch that is not: %v", o)
+		}
+		to = s.x.Route(s.atY).To
+		b.cut(s.x, s.y)
+		synctest.Wait()
+		if o := s.x.forward(t.Context(), "me", "no", to).Wait(t.Context()); o[0].Result != nil {
+			t.Errorf("a link that ended: %v", o)
+		}
+		if o := s.x.forward(t.Context(), "me", "no", []Destination{{Hub: hub.ID("nobody"), Epoch: 1}}).Wait(t.Context()); o[0].Result != nil {
+			t.Errorf("nobody: %v", o)
+		}
+	})
+}

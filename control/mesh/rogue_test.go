@@ -1,0 +1,414 @@
+package mesh
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// rogue is a hub that is dialled and answers as it likes.
+type rogue struct {
+	peerv1.UnimplementedPeerServiceServer
+	control func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error
+	data    func(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error // behind the hellos
+
+	read error // what it answers to a Read
+
+	mu     sync.Mutex
+	dialed []time.Time // by a
+	epochs []uint64
+}
+
+func (r *rogue) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if first.GetHello().GetSelf().GetHub() == "a" {
+		r.mu.Lock()
+		r.dialed = append(r.dialed, time.Now())
+		r.epochs = append(r.epochs, first.GetHello().GetEpoch())
+		r.mu.Unlock()
+	}
+	return r.control(first.GetHello(), stream)
+}
+
+func (r *rogue) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	if _, err := stream.Recv(); err != nil {
+		return err
+	}
+	if err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}); err != nil {
+		return err
+	}
+	if r.data == nil {
+		return drain(stream.Recv)
+	}
+	return r.data(stream)
+}
+
+func (r *rogue) Read(context.Context, *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+	return nil, r.read
+}
+
+// dials returns when a dialled it, since a time, and checks that epochs rise.
+func (r *rogue) dials(t *testing.T, since time.Time) (times []time.Duration) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, at := range r.dialed {
+		times = append(times, at.Sub(since))
+		if i > 0 && r.epochs[i] <= r.epochs[i-1] {
+			t.Errorf("epoch %d after %d", r.epochs[i], r.epochs[i-1])
+		}
+	}
+	return times
+}
+
+// answerTo is the right answer to a hello.
+func answerTo(h *peerv1.Hello) *peerv1.Hello {
+	a := helloOf(h.GetExpected().GetHub(), h.GetSelf().GetHub(), h.GetEpoch())
+	a.Self.Cluster, a.Expected.Cluster, a.Lanes = "cluster", "cluster", 0
+	return a
+}
+
+// answering puts what is said on a Control stream that was dialled into its message.
+func answering(m proto.Message) *peerv1.ControlResponse {
+	switch m := m.(type) {
+	case *peerv1.Hello:
+		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Hello{Hello: m}}
+	case *peerv1.ProbeAnswer:
+		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: m}}
+	case *peerv1.Interest:
+		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}}
+	default:
+		return m.(*peerv1.ControlResponse)
+	}
+}
+
+// says has the rogue answer the hello, say something, and go on to answer probes.
+func says(said ...proto.Message) func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	return func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+		for _, m := range append([]proto.Message{answerTo(hello)}, said...) {
+			if err := stream.Send(answering(m)); err != nil {
+				return err
+			}
+		}
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return err
+			}
+			if p := m.GetProbe(); p != nil {
+				if err := stream.Send(answering(&peerv1.ProbeAnswer{Number: p.GetNumber()})); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// besideRogue lists a rogue at a hub that has another peer, which must not suffer.
+func besideRogue(t *testing.T, r *rogue, f func(t *testing.T, b *bubble, x *member)) {
+	t.Helper()
+	inBubble(t, func(t *testing.T, b *bubble) {
+		x, y := b.start("a"), b.start("b")
+		time.Sleep(time.Second)
+		epoch := x.epoch(y)
+		server := b.serve("rogue:1", r)
+		defer server.Stop()
+		b.list("r", "rogue:1")
+		f(t, b, x)
+		if x.epoch(y) != epoch || !x.sees(y).Lease || !y.sees(x).Lease {
+			t.Errorf("the link beside: epochs %d → %d, %+v, %+v", epoch, x.epoch(y), x.sees(y), y.sees(x))
+		}
+	})
+}
+
+func TestAnAnswerThatBreaksARuleEndsTheLink(t *testing.T) {
+	for name, said := range map[string]proto.Message{
+		"nothing":               &peerv1.ControlResponse{},
+		"unknown":               unknown(&peerv1.ControlResponse{}),
+		"second hello":          helloOf("r", "a", 1),
+		"interest gap":          &peerv1.Interest{Sequence: 2, SnapshotStart: true},
+		"no snapshot":           &peerv1.Interest{Sequence: 1},
+		"too much interest":     &peerv1.Interest{Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1)},
+		"answer to probe 0":     &peerv1.ProbeAnswer{},
+		"answer to probe 1,000": &peerv1.ProbeAnswer{Number: 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &rogue{control: says(said)}
+			besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+				time.Sleep(50 * time.Millisecond)
+				if n := x.metric(t, "connhub_mesh_links_ended_total", "violation"); n != 1 {
+					t.Errorf("%v links ended because of a violation", n)
+				}
+				if s := x.sees(&member{id: "r"}).State; s != PeerListed {
+					t.Errorf("the rogue is %v", s)
+				}
+				if n := x.probesLongerThan(t, 10*time.Second); n != 0 {
+					t.Errorf("%d answers to no probe were measured", n)
+				}
+			})
+		})
+	}
+}
+
+// probesLongerThan is how many round trips of probes were that long.
+func (h *member) probesLongerThan(t *testing.T, d time.Duration) (n uint64) {
+	t.Helper()
+	families, err := h.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "connhub_mesh_probe_seconds" {
+			m := f.GetMetric()[0].GetHistogram()
+			n = m.GetSampleCount()
+			for _, b := range m.GetBucket() {
+				if b.GetUpperBound() == d.Seconds() {
+					n -= b.GetCumulativeCount()
+				}
+			}
+		}
+	}
+	return n
+}
+
+func TestAnAnswerOfSomebodyElseIsNoLink(t *testing.T) {
+	for name, change := range map[string]func(h *peerv1.Hello){
+		"another hub":        func(h *peerv1.Hello) { h.Self.Hub = "other" },
+		"another cluster":    func(h *peerv1.Hello) { h.Self.Cluster = "other" },
+		"to another hub":     func(h *peerv1.Hello) { h.Expected.Hub = "other" },
+		"another epoch":      func(h *peerv1.Hello) { h.Epoch += 7 },
+		"no common version":  func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 8, 9 },
+		"an invalid address": func(h *peerv1.Hello) { h.Address = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &rogue{control: func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+				a := answerTo(hello)
+				change(a)
+				if err := stream.Send(answering(a)); err != nil {
+					return err
+				}
+				return drain(stream.Recv)
+			}}
+			besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+				time.Sleep(50 * time.Millisecond)
+				if s := x.sees(&member{id: "r"}); s.State != PeerListed {
+					t.Errorf("it is %+v", s)
+				}
+				if n := x.metric(t, "connhub_mesh_dials_failed_total", "none"); n != 1 {
+					t.Errorf("%v dials failed", n)
+				}
+				if r := x.Route(Query{}); len(r.Unreachable) != 1 || r.Unreachable[0] != "r" {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
+}
+
+func TestAResultThatBreaksARuleEndsTheLink(t *testing.T) {
+	result := func(sequence uint64) *peerv1.DataResponse {
+		return &peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{
+			Sequence: sequence, Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}},
+		}}}
+	}
+	for name, answers := range map[string][]*peerv1.DataResponse{
+		"second hello": {{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}},
+		"nothing":      {{}},
+		"no result":    {{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{Sequence: 1}}}},
+		"of no call":   {result(2)},
+		"of call 0":    {result(0)},
+		"twice":        {result(1), result(1)},
+		"of a join": {{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{
+			Sequence: 1, Result: &peerv1.ForwardResult_Join{},
+		}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &rogue{control: says()}
+			r.data = func(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+				if _, err := stream.Recv(); err != nil {
+					return err
+				}
+				for _, a := range answers {
+					if err := stream.Send(a); err != nil {
+						return err
+					}
+				}
+				return drain(stream.Recv)
+			}
+			besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+				time.Sleep(50 * time.Millisecond)
+				began := time.Now()
+				_, outcomes := x.send(t.Context(), "me", "1", Query{})
+				if len(outcomes) != 1 || (outcomes[0].Result != nil) != (name == "twice") || time.Since(began) > 0 {
+					t.Errorf("%v after %v", outcomes, time.Since(began))
+				}
+				synctest.Wait()
+				if n := x.metric(t, "connhub_mesh_links_ended_total", "violation"); n != 1 {
+					t.Errorf("%v links ended because of a violation", n)
+				}
+			})
+		})
+	}
+}
+
+// TestAResultOfACallThatIsNotSentYetIsNone: it would make room in a window that is full.
+func TestAResultOfACallThatIsNotSentYetIsNone(t *testing.T) {
+	r := &rogue{control: says()}
+	var released atomic.Bool // a channel would have to be of the bubble
+	r.data = func(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
+		for !released.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		for n := range uint64(laneCalls) { // it reads no more, so that most are in line
+			err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{
+				Sequence: n + 1, Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}},
+			}}})
+			if err != nil {
+				return err
+			}
+		}
+		<-stream.Context().Done()
+		return nil
+	}
+	besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+		time.Sleep(50 * time.Millisecond)
+		text := string(make([]byte, callWeight/2))
+		var calls sync.WaitGroup
+		for range laneCalls + 100 {
+			to := x.Route(Query{}).To
+			calls.Go(func() { x.forward(t.Context(), "me", text, to).Wait(t.Context()) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		released.Store(true)
+		calls.Wait()
+		synctest.Wait()
+		if took := time.Since(began); took > time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+		if n := x.metric(t, "connhub_mesh_links_ended_total", "violation"); n != 1 {
+			t.Errorf("%v links ended because of a violation", n)
+		}
+	})
+}
+
+func TestADialThatIsNotAnsweredEndsAfter5Seconds(t *testing.T) {
+	r := &rogue{control: func(_ *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+		return drain(stream.Recv)
+	}}
+	besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+		began := time.Now()
+		time.Sleep(dialTimeout - time.Millisecond)
+		if s := x.sees(&member{id: "r"}).State; s != PeerDialled {
+			t.Errorf("it is %v", s)
+		}
+		time.Sleep(10 * time.Second)
+		want := []time.Duration{0, dialTimeout + 200*time.Millisecond, 2*dialTimeout + 600*time.Millisecond}
+		if got := r.dials(t, began); len(got) != 3 || got[1] != want[1] || got[2] != want[2] {
+			t.Errorf("dialled at %v, want %v", got, want)
+		}
+		if n := x.metric(t, "connhub_mesh_dials_failed_total", "none"); n != 2 {
+			t.Errorf("%v dials failed", n)
+		}
+	})
+}
+
+func TestALaneThatIsNotAnsweredEndsTheLink(t *testing.T) {
+	r := &silentLanes{rogue{control: says()}}
+	inBubble(t, func(t *testing.T, b *bubble) {
+		x := b.start("a")
+		defer b.serve("rogue:1", r).Stop()
+		b.list("r", "rogue:1")
+		time.Sleep(dialTimeout - time.Millisecond)
+		if s := x.Peers()[0].State; s != PeerLinked {
+			t.Errorf("it is %v", s)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if n := x.metric(t, "connhub_mesh_links_ended_total", "lane_lost"); n != 1 {
+			t.Errorf("%v links were ended: %+v", n, x.Peers())
+		}
+	})
+}
+
+// silentLanes is a rogue that says nothing on a lane.
+type silentLanes struct{ rogue }
+
+func (r *silentLanes) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	return drain(stream.Recv)
+}
+
+func TestFailedDialsAreMoreAndMoreApart(t *testing.T) {
+	for name, control := range map[string]func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error{
+		"hangs up at once": func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+			return nil
+		},
+		"refuses": func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+			return toStatus(errViolation)
+		},
+		"answers with something else": saysFirst(&peerv1.ProbeAnswer{Number: 1}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &rogue{control: control}
+			besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+				began := time.Now()
+				time.Sleep(30 * time.Second)
+				var want []time.Duration
+				for at, pause := time.Duration(0), 2*redialFirst; at < 30*time.Second; at, pause = at+pause, min(2*pause, redialMost) {
+					want = append(want, at)
+				}
+				got := r.dials(t, began)
+				if len(got) != len(want) {
+					t.Fatalf("dialled at %v, want %v", got, want)
+				}
+				for i := range want {
+					if got[i] != want[i] {
+						t.Errorf("dialled at %v, want %v", got, want)
+					}
+				}
+				if n := strings.Count(x.log.String(), "dial failed"); n != 1 {
+					t.Errorf("%d lines in the log", n)
+				}
+			})
+		})
+	}
+}
+
+func saysFirst(m proto.Message) func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	return func(_ *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+		if err := stream.Send(answering(m)); err != nil {
+			return err
+		}
+		return drain(stream.Recv)
+	}
+}
+
+// TestALinkThatEndsIsRedialledAfter100Milliseconds, each time: the dial did not fail.
+func TestALinkThatEndsIsRedialledAfter100Milliseconds(t *testing.T) {
+	r := &rogue{control: func(h *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+		return stream.Send(answering(answerTo(h)))
+	}}
+	besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+		time.Sleep(time.Second - time.Millisecond)
+		if got := r.dials(t, time.Now()); len(got) != 10 {
+			t.Errorf("dialled at %v", got)
+		}
+		if n := x.metric(t, "connhub_mesh_links_ended_total", "hung_up"); n != 10 {
+			t.Errorf("%v links ended", n)
+		}
+	})
+}
