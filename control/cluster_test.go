@@ -53,7 +53,7 @@ func newCluster(t *testing.T, n int) *cluster {
 // start adds a hub and waits until it is ready.
 func (c *cluster) start(t *testing.T) *fixture {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding a port does not wait
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

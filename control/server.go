@@ -102,7 +102,7 @@ type Server struct {
 	health *health.Server
 	leave  context.CancelFunc // ends streams
 	calls  *inFlight
-	ready  <-chan struct{}    // closed when backends may call; nil: they may
+	ready  <-chan struct{} // closed when backends may call; nil: they may
 }
 
 // New returns a Server that does not serve yet. It starts no goroutine.

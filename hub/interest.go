@@ -14,7 +14,8 @@ type Interest interface {
 	// Remove gives one back; as Add.
 	Remove(Key)
 	// InForce returns when every send that begins from now on, at whatever hub, comes here if it is for one of
-	// the keys, to all of which there are references; or it returns the error of ctx.
+	// the keys, to all of which there are references. Errors: that of ctx; ErrShuttingDown when this hub has left the
+	// others.
 	InForce(ctx context.Context, keys []Key) error
 }
 

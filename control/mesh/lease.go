@@ -57,6 +57,7 @@ type filter struct {
 	sequence uint64 // of the last Interest
 
 	probe  uint64 // number of the last one
+	answer uint64 // of the last one that was answered
 	sentAt [probesKept]time.Duration
 	until  time.Duration // the lease
 	heard  time.Duration // the last answer, at first the link's start
@@ -72,10 +73,10 @@ func (f *filter) probing(now time.Duration) *peerv1.Probe {
 // answered takes an answer.
 func (f *filter) answered(now time.Duration, a *peerv1.ProbeAnswer) error {
 	n := a.GetNumber()
-	if n == 0 || n > f.probe {
-		return fmt.Errorf("%w: answer to probe %d, last sent %d", errViolation, n, f.probe)
+	if n != f.answer+1 || n > f.probe {
+		return fmt.Errorf("%w: answer to probe %d after %d, last sent %d", errViolation, n, f.answer, f.probe)
 	}
-	f.heard = now
+	f.answer, f.heard = n, now
 	if f.probe-n < probesKept && f.complete && f.version >= a.GetInterestVersion() {
 		f.until = max(f.until, f.sentAt[n%probesKept]+leaseTime)
 	}

@@ -115,8 +115,9 @@ func (c *core) hangUp(now time.Duration, p *peer, cause error) {
 func (c *core) drop(now time.Duration, p *peer) {
 	if p.out.linked {
 		p.lose(now)
-	} else {
-		p.failures++
+	}
+	if p.out.filter.answer == 0 {
+		p.failures++ // a hub that takes a hello and hangs up is no better than one that does not answer
 	}
 	p.out = nil
 	p.backoff(now)
@@ -136,7 +137,7 @@ func (c *core) linked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hell
 	}
 	o := p.out
 	o.linked, o.since, o.probe, o.filter.heard = true, now, now, now
-	p.hello, p.failures, p.absent = h, 0, false
+	p.hello, p.absent = h, false
 	c.tell(now, h.GetMembers())
 	if c.leaving {
 		c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
@@ -223,7 +224,7 @@ func (c *core) responded(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 	switch body := m.GetBody().(type) {
 	case *peerv1.ControlResponse_ProbeAnswer:
 		err = p.out.filter.answered(now, body.ProbeAnswer)
-		p.out.silent = false
+		p.out.silent, p.failures = false, 0
 	case *peerv1.ControlResponse_Interest:
 		if err = p.out.filter.learn(body.Interest); err == nil {
 			c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_InterestConfirmation{

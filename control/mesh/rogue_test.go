@@ -397,18 +397,37 @@ func saysFirst(m proto.Message) func(*peerv1.Hello, grpc.BidiStreamingServer[pee
 	}
 }
 
-// TestALinkThatEndsIsRedialledAfter100Milliseconds, each time: the dial did not fail.
-func TestALinkThatEndsIsRedialledAfter100Milliseconds(t *testing.T) {
-	r := &rogue{control: func(h *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
-		return stream.Send(answering(answerTo(h)))
-	}}
-	besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
-		time.Sleep(time.Second - time.Millisecond)
-		if got := r.dials(t, time.Now()); len(got) != 10 {
-			t.Errorf("dialled at %v", got)
-		}
-		if n := x.metric(t, "connhub_mesh_links_ended_total", "hung_up"); n != 10 {
-			t.Errorf("%v links ended", n)
-		}
-	})
+// A peer that takes hellos and hangs up is no better than one that does not answer.
+func TestALinkThatEndsIsRedialledAtOnceOnlyIfAProbeWasAnswered(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answers bool
+		dials   int
+	}{
+		{"never answered", false, 3}, // after 200 and 400 ms; the next would be after 800
+		{"answered", true, 10},       // after 100 ms each time
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &rogue{control: func(h *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+				err := stream.Send(answering(answerTo(h)))
+				if err != nil || !c.answers {
+					return err
+				}
+				probe, err := stream.Recv()
+				if err != nil {
+					return err
+				}
+				return stream.Send(answering(&peerv1.ProbeAnswer{Number: probe.GetProbe().GetNumber()}))
+			}}
+			besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
+				time.Sleep(time.Second - time.Millisecond)
+				if got := r.dials(t, time.Now()); len(got) != c.dials {
+					t.Errorf("dialled at %v", got)
+				}
+				if n := x.metric(t, "connhub_mesh_links_ended_total", "hung_up"); int(n) != c.dials {
+					t.Errorf("%v links ended", n)
+				}
+			})
+		})
+	}
 }

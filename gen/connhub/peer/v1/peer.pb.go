@@ -311,7 +311,7 @@ type ControlResponse_Hello struct {
 }
 
 type ControlResponse_ProbeAnswer struct {
-	// To each Probe, in their order, at once.
+	// To each Probe one, in their order, at once; anything else is a PROTOCOL_VIOLATION.
 	ProbeAnswer *ProbeAnswer `protobuf:"bytes,2,opt,name=probe_answer,json=probeAnswer,proto3,oneof"`
 }
 

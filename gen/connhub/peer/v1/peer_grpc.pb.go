@@ -43,7 +43,7 @@ const (
 // Errors end a stream with a status that carries google.rpc.ErrorInfo (domain "connhub"): FAILED_PRECONDITION with
 // the name of a RefusalReason for a Hello or LaneHello that is not accepted; INVALID_ARGUMENT (PROTOCOL_VIOLATION)
 // for a message that breaks a rule below. A dialler whose stream ends dials anew, with the next epoch, 100 ms
-// later; after each failed dial it waits twice as long, up to 5 s.
+// later; after each failed dial it waits twice as long, up to 5 s. A dial has not failed when a probe was answered.
 type PeerServiceClient interface {
 	// Control carries what must never wait behind payloads: probes, interest, and what hubs do about
 	// themselves. The first message each way is a hello. It is ended by either side when nothing came on it for 10 s.
@@ -127,7 +127,7 @@ func (c *peerServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...g
 // Errors end a stream with a status that carries google.rpc.ErrorInfo (domain "connhub"): FAILED_PRECONDITION with
 // the name of a RefusalReason for a Hello or LaneHello that is not accepted; INVALID_ARGUMENT (PROTOCOL_VIOLATION)
 // for a message that breaks a rule below. A dialler whose stream ends dials anew, with the next epoch, 100 ms
-// later; after each failed dial it waits twice as long, up to 5 s.
+// later; after each failed dial it waits twice as long, up to 5 s. A dial has not failed when a probe was answered.
 type PeerServiceServer interface {
 	// Control carries what must never wait behind payloads: probes, interest, and what hubs do about
 	// themselves. The first message each way is a hello. It is ended by either side when nothing came on it for 10 s.
