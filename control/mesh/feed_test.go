@@ -87,11 +87,12 @@ func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
 // TestATableIsWhatItsHubHas: hashes come and go, while a snapshot is on its way too; messages and confirmations take their
 // time. When all is told the table is right, and at any time what was confirmed is in it.
 func TestATableIsWhatItsHubHas(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		var n interest
 		var f filter
 		held := map[Hash]int{}
-		for i := range rapid.SampledFrom([]int{0, 10, 30_000}).Draw(rt, "before") {
+		for i := range rapid.SampledFrom([]int{0, 10, maxHashes + 1000}).Draw(rt, "before") {
 			n.add(spread(i))
 			held[spread(i)]++
 		}
@@ -152,4 +153,22 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 			rt.Fatalf("complete %t, version %d of %d: %v", f.complete, f.version, n.version, err)
 		}
 	})
+}
+
+// TestAConfirmationCountsOnce: one that comes again says nothing of what was sent since.
+func TestAConfirmationCountsOnce(t *testing.T) {
+	var n interest
+	feed := newFeed(&n)
+	feed.pump(&n)
+	feed.confirm(1)
+	n.add(spread(1))
+	feed.pump(&n)
+	for _, sequence := range []uint64{0, 1} {
+		if version, ok := feed.confirm(sequence); version != 0 || !ok {
+			t.Errorf("confirmation of %d: version %d, %t", sequence, version, ok)
+		}
+	}
+	if version, ok := feed.confirm(2); version != 1 || !ok {
+		t.Errorf("version %d, %t", version, ok)
+	}
 }

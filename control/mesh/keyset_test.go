@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -30,6 +31,32 @@ func TestAKeysetIsASet(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestARemovedKeyTakesNoOtherWithIt, in a set so full that each lies behind others.
+func TestARemovedKeyTakesNoOtherWithIt(t *testing.T) {
+	const keys = 20_000
+	var s keyset
+	for i := range Hash(keys) {
+		s.add(i)
+	}
+	for i := range Hash(keys) {
+		if i%3 == 0 {
+			s.remove(i)
+			s.remove(i)
+		}
+	}
+	for i := range Hash(keys) {
+		if want := i%3 != 0; s.has(i) != want {
+			t.Fatalf("has %d: %t", i, !want)
+		}
+	}
+	for i := range Hash(keys) {
+		s.remove(i)
+	}
+	if s.len != 0 || slices.ContainsFunc(s.parts[:], func(p keysetPart) bool { return p.used != 0 }) {
+		t.Errorf("%d keys are left", s.len)
+	}
 }
 
 // TestAKeyCosts16BytesAtMost: the budget of DESIGN §6, at every size.

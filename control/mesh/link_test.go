@@ -91,6 +91,36 @@ func TestAHelloIsAcceptedFromTheRightHubOnly(t *testing.T) {
 	}
 }
 
+func TestHubsSpeakTheHighestVersionThatBothKnow(t *testing.T) {
+	for _, tc := range []struct {
+		a, b [2]uint32 // lowest and highest
+		want uint32    // 0: none
+	}{
+		{[2]uint32{1, 1}, [2]uint32{1, 1}, 1},
+		{[2]uint32{1, 3}, [2]uint32{2, 5}, 3},
+		{[2]uint32{1, 9}, [2]uint32{2, 2}, 2},
+		{[2]uint32{1, 2}, [2]uint32{3, 4}, 0},
+		{[2]uint32{0, 0}, [2]uint32{0, 4}, 0},
+		{[2]uint32{3, 2}, [2]uint32{1, 4}, 0},
+	} {
+		hello := func(v [2]uint32) *peerv1.Hello { return &peerv1.Hello{ProtocolMin: v[0], ProtocolMax: v[1]} }
+		for _, pair := range [][2][2]uint32{{tc.a, tc.b}, {tc.b, tc.a}} {
+			if got, ok := common(hello(pair[0]), hello(pair[1])); ok != (tc.want > 0) || ok && got != tc.want {
+				t.Errorf("%v: %d, %t", pair, got, ok)
+			}
+		}
+	}
+}
+
+func TestTheBackOffIsBounded(t *testing.T) {
+	for failures, want := range map[int]time.Duration{0: redialFirst, 1: 2 * redialFirst, 5: 32 * redialFirst, 6: redialMost, 1000: redialMost} {
+		p := peer{failures: failures}
+		if p.backoff(time.Second); p.redial != time.Second+want {
+			t.Errorf("after %d failures: %v, want %v", failures, p.redial-time.Second, want)
+		}
+	}
+}
+
 // TestTheDiallerLooksWhoAnswers: an answer that is not of the hub and the dial that are meant ends the dial.
 func TestTheDiallerLooksWhoAnswers(t *testing.T) {
 	for name, change := range map[string]func(h *peerv1.Hello){

@@ -20,6 +20,7 @@ import (
 func TestNoScheduleBreaksThePromises(t *testing.T) {
 	for _, bits := range []int{hashBits, 8, 2} {
 		t.Run(fmt.Sprintf("%d bits", bits), func(t *testing.T) {
+			t.Parallel()
 			rapid.Check(t, func(rt *rapid.T) {
 				s := newSim(bits)
 				s.trace = func(format string, args ...any) { rt.Logf("%v "+format, append([]any{s.now}, args...)...) }

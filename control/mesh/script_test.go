@@ -99,7 +99,7 @@ var commands = map[string]struct {
 	"hub":     {1, (*player).hub},     // hub A [address]: starts
 	"hash":    {1, (*player).hash},    // hash 8: cuts hashes to so many bits
 	"advance": {1, (*player).advance}, // advance 100ms
-	"join":    {2, (*player).join},    // join A g:lobby
+	"join":    {2, (*player).join},    // join A g:lobby, or several: join A u:ann,g:lobby
 	"leave":   {2, (*player).leave},   // leave A g:lobby
 	"send":    {2, (*player).send},    // send A g:lobby [B]: B is where a connection of the target was born
 	"peers":   {1, (*player).peers},   // peers A: how A sees the others
@@ -251,18 +251,18 @@ func (p *player) release(w []string) {
 
 func (p *player) pass(w []string) { delete(p.sim.holds, hold{hub.ID(w[0]), hub.ID(w[1]), w[2]}) }
 
-// fill has the trace say how many.
+// fill joins without a line for each, neither for what is told nor for what returns.
 func (p *player) fill(w []string) {
 	var many int
 	if _, err := fmt.Sscan(w[1], &many); err != nil {
 		p.sim.fail("%v", err)
 	}
-	trace := p.sim.trace
+	trace, n := p.sim.trace, p.node(w[0])
 	p.sim.trace = func(string, ...any) {}
 	for i := range many {
-		p.node(w[0]).join(fmt.Sprintf("g:%d", i))
+		n.join(fmt.Sprintf("g:%d", i))
 	}
-	p.sim.trace = trace
+	p.sim.trace, n.quiet = trace, n.last
 }
 
 func (p *player) drain(w []string) { p.away(w[0], false) }

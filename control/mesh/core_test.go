@@ -1,0 +1,147 @@
+package mesh
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+func isReady(e effect) bool {
+	_, ok := e.(ready)
+	return ok
+}
+
+func addressOf(t *testing.T, c *core, id string) string {
+	t.Helper()
+	for _, i := range c.peerInfos(c.now) {
+		if string(i.Hub) == id {
+			return i.Address
+		}
+	}
+	t.Fatalf("no hub %s", id)
+	return ""
+}
+
+// TestTimeNeverGoesBack: callers read the clock, then wait for their turn. Were the last answer dated back by one of them, a
+// join would return while the lease runs.
+func TestTimeNeverGoesBack(t *testing.T) {
+	c := pairOf(t)
+	probe := func(now time.Duration, number uint64) {
+		c.requested(now, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: number}}})
+	}
+	probe(time.Second, 1)
+	probe(time.Second-time.Millisecond, 2)
+	if got := c.peers["B"].grant.last; got != time.Second {
+		t.Errorf("the last answer was at %v", got)
+	}
+}
+
+// TestNobodyIsReadyBeforeTheFirstList: a hub that starts while etcd is away knows nobody, which does not mean that it is alone.
+func TestNobodyIsReadyBeforeTheFirstList(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	if got := c.tick(2 * readyWait); slices.ContainsFunc(got, isReady) {
+		t.Error("ready without a list")
+	}
+	c.greeted(2*readyWait, helloOf("B", "A", 1))
+	c.linked(2*readyWait, "B", 1, helloOf("B", "A", 1))
+	if got := c.tick(4 * readyWait); slices.ContainsFunc(got, isReady) {
+		t.Error("ready without a list, with a link")
+	}
+	if got := c.list(4*readyWait, nil); !slices.ContainsFunc(got, isReady) {
+		t.Errorf("listed, and not ready: %v", got)
+	}
+}
+
+// TestTheAddressIsThatOfTheKey, or else of the hello, or else of another hub's word.
+func TestTheAddressIsThatOfTheKey(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	c.list(0, []listed{{"B", "b:1"}})
+	h := helloOf("B", "A", 1)
+	h.Members = []*peerv1.Member{{Hub: "B", Address: "b:9"}, {Hub: "C", Address: "c:9"}, {Hub: "D"}, {Address: "e:9"}}
+	c.linked(0, "B", 1, h)
+	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:1" || d != "c:9" || len(c.peers) != 2 {
+		t.Errorf("by word: B at %s, C at %s, %d hubs", b, d, len(c.peers))
+	}
+	c.list(0, []listed{{"B", "b:1"}, {"E", "e:1"}})
+	c.linked(0, "E", 3, &peerv1.Hello{
+		Self: &peerv1.Identity{Cluster: "c", Hub: "E"}, Expected: &peerv1.Identity{Cluster: "c", Hub: "A"}, Epoch: 3,
+		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Address: "e:1",
+		Members: []*peerv1.Member{{Hub: "B", Address: "b:9"}, {Hub: "C", Address: "c:7"}},
+	})
+	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:1" || d != "c:9" {
+		t.Errorf("by another word: B at %s, C at %s", b, d)
+	}
+	for _, id := range []string{"B", "C"} {
+		h := helloOf(id, "A", 1)
+		h.Address = id + ":hello"
+		c.greeted(0, h)
+	}
+	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:1" || d != "C:hello" {
+		t.Errorf("by hello: B at %s, C at %s", b, d)
+	}
+	c.list(0, []listed{{"B", "b:2"}, {"C", "c:1"}})
+	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:2" || d != "c:1" {
+		t.Errorf("by key: B at %s, C at %s", b, d)
+	}
+}
+
+// TestAHelloNotAboveTheHighestIsRefused, be it the same once more, or one that comes late while a later one waits.
+func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
+	c := pairOf(t)
+	for _, step := range []struct {
+		epoch uint64
+		stale bool
+	}{{1, true}, {4, false}, {4, true}, {3, true}, {5, false}} {
+		got := c.greeted(0, helloOf("B", "A", step.epoch))
+		stale := slices.ContainsFunc(got, func(e effect) bool {
+			r, ok := e.(refuse)
+			return ok && r.epoch == step.epoch && r.reason == peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH
+		})
+		if stale != step.stale {
+			t.Errorf("epoch %d: %v", step.epoch, got)
+		}
+	}
+	got := c.ended(0, "B", 1)
+	if a, ok := got[0].(accept); !ok || a.hello.GetEpoch() != 5 {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestWhatIsReportedFitsTheLink: a link can't fail as a dial any more, and a dial is no link that could be lost.
+func TestWhatIsReportedFitsTheLink(t *testing.T) {
+	c := pairOf(t)
+	c.dialFailed(0, "B", 1, true)
+	if c.linkedTo("B", 1) == nil {
+		t.Error("a link failed as a dial")
+	}
+	c.lost(0, "B", 1)
+	c.tick(time.Second)
+	c.lost(time.Second, "B", 2)
+	if c.dialling("B", 2) == nil {
+		t.Error("a dial was lost as a link")
+	}
+}
+
+// TestARouteLeavesItsQueryAlone: many run together, and the caller may ask again.
+func TestARouteLeavesItsQueryAlone(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: 8})
+	hashes := []Hash{0x1234}
+	if c.route(0, Query{Hashes: hashes}); hashes[0] != 0x1234 {
+		t.Errorf("%x", hashes[0])
+	}
+}
+
+// TestAbsentIsWhatTheLastDialFound: a hub that nobody found at its address for a moment is looked for as others are.
+func TestAbsentIsWhatTheLastDialFound(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	c.list(0, []listed{{"B", "b:1"}})
+	c.dialFailed(0, "B", 1, true)
+	c.tick(time.Second)
+	c.dialFailed(time.Second, "B", 2, false)
+	c.list(time.Second, nil)
+	if r := c.route(time.Second, Query{}); len(r.Unreachable) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
