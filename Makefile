@@ -58,6 +58,10 @@ test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tes
 	@$(call need,node,version 20 or later)
 	cd test/web && node --test --test-reporter=spec --test-timeout=120000
 
+.PHONY: test-cluster
+test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 minutes
+	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v -run 'Cluster|OrderOf|Etcd|Recycled|KilledHub' ./test
+
 .PHONY: bench
 bench: need-go ## Run the benchmarks whose names match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...

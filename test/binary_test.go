@@ -44,25 +44,37 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 
 // process is the binary, running.
 type process struct {
-	Clients string `json:"clients"` // addresses, as its log tells them
-	Control string `json:"control"`
-	Ops     string `json:"ops"`
+	Clients, Control, Ops string // addresses, when it is bound
+	Hub                   string // its id, when it is ready
 
 	command *exec.Cmd
+	bound   chan struct{} // closed when the ports are
+	ready   chan struct{} // closed when clients may come
 	logged  chan struct{} // closed when the log has ended
 	log     strings.Builder
+	killed  bool
+	asked   sync.Once // to end
 }
 
 // startDev runs `connhub dev` on free ports until the test ends, and then checks that it stops as it should.
 func startDev(t *testing.T) *process {
 	t.Helper()
+	p := start(t, "dev", "--data-dir", t.TempDir(), "--etcd-listen", "127.0.0.1:0",
+		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0")
+	p.await(t, p.ready)
+	return p
+}
+
+// start runs the binary until the test ends, and then checks that it stops as it should.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
 	path, err := buildBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{logged: make(chan struct{})}
-	p.command = exec.Command(path, "dev", "--data-dir", t.TempDir(),
-		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0")
+	p := &process{bound: make(chan struct{}), ready: make(chan struct{}), logged: make(chan struct{})}
+	p.command = exec.Command(path, args...)
+	p.command.SysProcAttr = dieWithTests
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -71,21 +83,24 @@ func startDev(t *testing.T) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.stop(t) })
-
-	ready := make(chan struct{})
-	go p.follow(stderr, ready)
-	select {
-	case <-ready:
-	case <-p.logged:
-		t.Fatalf("connhub dev ended before it was ready:\n%s", p.log.String())
-	case <-time.After(startLimit):
-		t.Fatal("connhub dev is not ready in time")
-	}
+	go p.follow(stderr)
 	return p
 }
 
-// follow reads the log, and closes ready at the line that says so.
-func (p *process) follow(stderr io.Reader, ready chan<- struct{}) {
+// await waits until the process has come to be bound or ready.
+func (p *process) await(t *testing.T, reached <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-reached:
+	case <-p.logged:
+		t.Fatalf("connhub ended before it was ready:\n%s", p.log.String())
+	case <-time.After(startLimit):
+		t.Fatal("connhub is not ready in time")
+	}
+}
+
+// follow reads the log, and tells from it what the process has come to.
+func (p *process) follow(stderr io.Reader) {
 	defer close(p.logged)
 	lines := bufio.NewReader(stderr) // lines of any length: a Scanner would stop, and the process block
 	for {
@@ -94,33 +109,76 @@ func (p *process) follow(stderr io.Reader, ready chan<- struct{}) {
 		if err != nil {
 			return
 		}
-		var record struct {
-			Message string `json:"msg"`
+		var r struct{ Msg, Clients, Control, Ops, Hub string }
+		if json.Unmarshal(line, &r) != nil {
+			continue
 		}
-		if json.Unmarshal(line, &record) == nil && record.Message == "ready" && p.Ops == "" {
-			if json.Unmarshal(line, p) == nil {
-				close(ready)
-			}
+		switch {
+		case r.Msg == "starting" && p.Control == "":
+			p.Clients, p.Control, p.Ops = r.Clients, r.Control, r.Ops
+			close(p.bound)
+		case r.Msg == "ready" && p.Hub == "":
+			p.Hub = r.Hub
+			close(p.ready)
 		}
 	}
+}
+
+// kill ends the process without a word.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	p.killed = true
+	p.signal(t, syscall.SIGKILL)
+	<-p.logged
+}
+
+// signal stops or continues the process, or worse.
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.command.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// terminate asks the process to end, once: asked twice it drops everything.
+func (p *process) terminate() {
+	p.asked.Do(func() {
+		_ = p.command.Process.Signal(syscall.SIGCONT)
+		_ = p.command.Process.Signal(syscall.SIGTERM)
+	})
 }
 
 // stop ends the process as an orchestrator does. A data race that its detector found makes the exit code 66; an error
 // in the log is a fault of the hub, which nobody outside should be able to cause.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
-	_ = p.command.Process.Signal(syscall.SIGTERM)
+	p.terminate()
 	limit := time.AfterFunc(stopLimit, func() { _ = p.command.Process.Kill() })
 	defer limit.Stop()
 	<-p.logged
-	if err := p.command.Wait(); err != nil {
-		t.Errorf("connhub dev: %v\n%s", err, p.log.String())
+	if err := p.command.Wait(); err != nil && !p.killed {
+		t.Errorf("connhub: %v", err)
 	}
 	for line := range strings.Lines(p.log.String()) {
 		if strings.Contains(line, `"level":"ERROR"`) {
-			t.Errorf("connhub dev logged %s", line)
+			t.Errorf("connhub logged %s", line)
 		}
 	}
+	if t.Failed() {
+		t.Logf("the log of %s, at its end:\n%s", p.Control, tail(p.log.String()))
+	}
+}
+
+// tail is as much of a log as a person reads.
+func tail(log string) string {
+	const most = 100
+	var lines []string
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, `"msg":"connection closed"`) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-most):], "")
 }
 
 // get asks the operations port, on a connection of its own that is gone when get returns.

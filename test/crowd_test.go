@@ -2,12 +2,12 @@ package test
 
 import (
 	"errors"
-	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"google.golang.org/grpc"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
@@ -15,14 +15,19 @@ import (
 // callers is how many backends send at once.
 const callers = 8
 
-// lastWord is the text that ends what a member counts.
-const lastWord = "end"
+const (
+	// lastWord is the text that ends what a member counts.
+	lastWord = "end"
+	// ignored is a text that no member counts.
+	ignored = "ignored"
+)
 
 // member is a client of a crowd, and what has come to it.
 type member struct {
 	*client
 	index     int // in crowd.members
 	id        string
+	hub       string // that has it
 	namespace string
 	user      string
 	groups    []string
@@ -42,6 +47,8 @@ type member struct {
 
 // crowd is the clients of a test, and knows who matches what: the dumb model beside the hub's index.
 type crowd struct {
+	many, users int // of the members: those in the namespace "default", and the users that they are
+
 	members []*member
 	byID    map[string]*member
 	byUser  map[string][]*member // names are not used in two namespaces
@@ -76,8 +83,8 @@ func (c *crowd) add(namespace, user, protocol string, groups ...string) *member 
 // connectLimit is how many handshakes are under way at once.
 const connectLimit = 16
 
-// connect brings the members to the hub, and asks it for their ids.
-func (c *crowd) connect(t *testing.T, h *house, members []*member, dialer net.Dialer) {
+// connect brings the members in by dial.
+func (c *crowd) connect(t *testing.T, members []*member, dial func(*member) (*client, error)) {
 	t.Helper()
 	var group sync.WaitGroup
 	slots := make(chan struct{}, connectLimit)
@@ -85,9 +92,8 @@ func (c *crowd) connect(t *testing.T, h *house, members []*member, dialer net.Di
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			query := url.Values{"user": {m.user}, "group": m.groups}
 			var err error
-			m.client, err = dialClient(dialer, h.clients, "/client/hubs/"+m.namespace+"?"+query.Encode(), m.protocol)
+			m.client, err = dial(m)
 			report(t, err)
 		})
 	}
@@ -95,28 +101,33 @@ func (c *crowd) connect(t *testing.T, h *house, members []*member, dialer net.Di
 	if t.Failed() {
 		t.FailNow()
 	}
+}
+
+// identify asks for the ids of members that are connected.
+func (c *crowd) identify(t *testing.T, conn *grpc.ClientConn, members []*member) {
+	t.Helper()
 	byAddress := map[string]*member{}
 	for _, m := range members {
 		byAddress[m.conn.LocalAddr().String()] = m
 	}
 	for namespace := range c.all {
-		for _, listed := range listAll(t, h, namespace) {
+		for _, listed := range listAll(t, conn, namespace) {
 			if m := byAddress[listed.GetRemoteAddress()]; m != nil {
-				m.id = listed.GetId()
+				m.id, m.hub = listed.GetId(), listed.GetHub()
 				c.byID[m.id] = m
 			}
 		}
 	}
 	for _, m := range members {
 		if m.id == "" {
-			t.Fatalf("the hub does not list %s at %v", m.user, m.conn.LocalAddr())
+			t.Fatalf("nobody lists %s at %v", m.user, m.conn.LocalAddr())
 		}
 	}
 }
 
-func listAll(t *testing.T, h *house, namespace string) []*controlv1.Connection {
+func listAll(t *testing.T, conn *grpc.ClientConn, namespace string) []*controlv1.Connection {
 	t.Helper()
-	connections := controlv1.NewConnectionServiceClient(dialControl(t, h.control))
+	connections := controlv1.NewConnectionServiceClient(conn)
 	request := &controlv1.ListConnectionsRequest{
 		Namespace: namespace, Target: &controlv1.Target{Everyone: true}, PageSize: 1000,
 	}
@@ -162,6 +173,7 @@ func (m *member) take(message []byte) {
 	text, ok := textOf(m.protocol, message)
 	switch {
 	case !ok && strings.HasPrefix(string(message), `{"type":"connected"`):
+	case ok && text == ignored:
 	case !ok || m.over:
 		m.strays = append(m.strays, string(message))
 	case text == lastWord:

@@ -8,5 +8,9 @@
 // do (binary_test.go), and brings clients of its own (client_test.go) that know nothing of our code, so that a
 // mistake of ours on both sides can't hide itself.
 //
+// The tests of the cluster (cluster_*_test.go) run hubs and etcd as processes, stop, kill and start them, and cut the network
+// between them (relay_test.go). This program plays etcd's members and large audiences itself, in processes of their own
+// (role_test.go). CONNHUB_TEST_LONG=1 makes them longer: `make test-cluster`.
+//
 // Locking, backpressure, errors: there is no code but tests.
 package test

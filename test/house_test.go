@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
 	"sync"
 	"syscall"
 	"testing"
@@ -105,10 +106,18 @@ func listen(t *testing.T, sendBuffer int) [2]net.Listener {
 	return [2]net.Listener{clients, backends}
 }
 
+// dial brings a member in, as whom it says it is.
+func (h *house) dial(dialer net.Dialer) func(*member) (*client, error) {
+	return func(m *member) (*client, error) {
+		query := url.Values{"user": {m.user}, "group": m.groups}
+		return dialClient(dialer, h.clients, "/client/hubs/"+m.namespace+"?"+query.Encode(), m.protocol)
+	}
+}
+
 // dialControl opens a backend's connection to a control address until the test ends.
-func dialControl(t *testing.T, address string) *grpc.ClientConn {
+func dialControl(t *testing.T, address string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -8,7 +9,26 @@ import (
 	"go.uber.org/goleak"
 )
 
+// roleVariable makes this program another one than the tests: tests start it again in a role of its own.
+const roleVariable = "CONNHUB_TEST_ROLE"
+
+// roles are what this program can be beside the tests, until its standard input ends.
+var roles = map[string]func() error{
+	etcdRole:  serveEtcd,
+	crowdRole: serveCrowd,
+}
+
+// waitingTests is how many parallel tests run at once, whatever the machine: they wait for leases to end most of the time.
+const waitingTests = "5"
+
 func TestMain(m *testing.M) {
+	if role, ok := roles[os.Getenv(roleVariable)]; ok {
+		if err := role(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(run(m))
 }
 
@@ -18,6 +38,11 @@ func run(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
+	flag.Parse()
+	if err := flag.Set("test.parallel", waitingTests); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {

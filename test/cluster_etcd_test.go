@@ -1,0 +1,146 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+const (
+	etcdRole    = "etcd"
+	etcdMembers = 3
+	// etcdTick and etcdElection, in milliseconds, are short enough that a leader is soon found again, and long enough for a
+	// machine that is busy.
+	etcdTick     = 50
+	etcdElection = 500
+)
+
+// etcdMember says what a member of etcd needs to know to start.
+type etcdMember struct {
+	Name, Dir, Clients, Peers, Cluster string
+	Existing                           bool
+}
+
+// serveEtcd is a member of etcd, in a process of its own so that it can be stopped and killed.
+func serveEtcd() error {
+	var running *embed.Etcd
+	defer func() {
+		if running != nil {
+			running.Close()
+		}
+	}()
+	return answerLines(func(m etcdMember) (any, error) {
+		var err error
+		if running, err = m.start(); err != nil {
+			return nil, err
+		}
+		select {
+		case <-running.Server.ReadyNotify():
+			return true, nil
+		case err := <-running.Err():
+			return nil, err
+		}
+	})
+}
+
+func (m *etcdMember) start() (*embed.Etcd, error) {
+	c := embed.NewConfig()
+	c.Name, c.Dir, c.InitialCluster, c.InitialClusterToken = m.Name, m.Dir, m.Cluster, "connhub-test"
+	clients, peers := []url.URL{{Scheme: "http", Host: m.Clients}}, []url.URL{{Scheme: "http", Host: m.Peers}}
+	c.ListenClientUrls, c.AdvertiseClientUrls = clients, clients
+	c.ListenPeerUrls, c.AdvertisePeerUrls = peers, peers
+	c.TickMs, c.ElectionMs = etcdTick, etcdElection
+	c.UnsafeNoFsync, c.EnableGRPCGateway = true, false
+	if m.Existing {
+		c.ClusterState = embed.ClusterStateFlagExisting
+	}
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	return embed.StartEtcd(c)
+}
+
+// etcd is a cluster of three members, each a process.
+type etcd struct {
+	members   []etcdMember
+	processes []*helper
+}
+
+// startEtcd starts etcd until the test ends.
+func startEtcd(t *testing.T) *etcd {
+	t.Helper()
+	e := &etcd{processes: make([]*helper, etcdMembers)}
+	var cluster []string
+	for i := range etcdMembers {
+		m := etcdMember{
+			Name: fmt.Sprint("etcd-", i), Dir: filepath.Join(t.TempDir(), "data"),
+			Clients: freeAddress(t, i), Peers: freeAddress(t, i),
+		}
+		e.members = append(e.members, m)
+		cluster = append(cluster, m.Name+"=http://"+m.Peers)
+	}
+	for i := range e.members {
+		e.members[i].Cluster = strings.Join(cluster, ",")
+	}
+	e.launch(t)
+	return e
+}
+
+// freeAddress returns an address where nobody listens. Nothing else uses the hosts, so it stays free.
+func freeAddress(t *testing.T, i int) string {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:0", i+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// launch starts all members, from nothing or from what they had.
+func (e *etcd) launch(t *testing.T) {
+	t.Helper()
+	for i := range e.members {
+		e.processes[i] = startHelper(t, etcdRole)
+		e.processes[i].tell(t, e.members[i])
+		e.members[i].Existing = true
+	}
+	for _, p := range e.processes {
+		var ready bool
+		p.hear(t, &ready)
+	}
+}
+
+// kill ends all members without a word.
+func (e *etcd) kill() {
+	for _, p := range e.processes {
+		p.stop()
+	}
+}
+
+// freeze stops all members: their connections stay, and nothing answers.
+func (e *etcd) freeze(t *testing.T) { e.signal(t, syscall.SIGSTOP) }
+
+// thaw lets them go on.
+func (e *etcd) thaw(t *testing.T) { e.signal(t, syscall.SIGCONT) }
+
+func (e *etcd) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	for _, p := range e.processes {
+		p.signal(t, s)
+	}
+}
+
+// endpoints are where hubs reach the members.
+func (e *etcd) endpoints() []string {
+	var all []string
+	for _, m := range e.members {
+		all = append(all, m.Clients)
+	}
+	return all
+}

@@ -1,0 +1,52 @@
+package test
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// sendMany is the promise of TestManySendsExactlyOnce with clients and callers spread over the hubs: each message goes
+// through any of them. Some callers have a secret of their own, and so are told apart and have their calls carried apart, and some
+// share one.
+func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d, %d sends", seed, sends)
+	crowd := c.assemble(t, many, users)
+	c.awaitCalm(t)
+
+	all := make([]*caller, callers)
+	for i := range all {
+		all[i] = newCaller(crowd, i, seed)
+		all[i].sends = sends / callers
+		all[i].deliveries = c.deliveries(t, min(i, callers/2)) // the second half shares a secret
+	}
+	sum := runCallers(t, all)
+	for _, n := range c.nodes {
+		c.awaitReached(t, n)
+	}
+	sum.add(say(t, c.nodes[0].backend, "default", lastWord))
+	sum.add(say(t, c.nodes[1].backend, "few", lastWord))
+	awaitEnd(t, crowd.members)
+	checkHealthy(t, crowd.members, all, sum)
+	if sum.partial > sum.receipts/10 {
+		t.Errorf("%d of %d receipts name a hub as unreachable: this machine is too busy for the test to prove much", sum.partial, sum.receipts)
+	}
+	t.Logf("forwards by interest %d, by flood %d",
+		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="interest"`), c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="flood"`))
+	checkStrays(t, crowd)
+	c.checkInvariants(t)
+}
+
+// awaitReached waits until a hub has found every other one to answer.
+func (c *cluster) awaitReached(t *testing.T, n *node) {
+	t.Helper()
+	await(t, "no hub is suspect", func() bool {
+		for _, h := range n.hubs(t) {
+			if !h.GetReachable() || h.GetSuspect() {
+				return false
+			}
+		}
+		return true
+	})
+}

@@ -1,0 +1,117 @@
+package test
+
+import (
+	"fmt"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// calmAttempts is how often a test that needs a calm machine begins anew, because a filter lease has ended on it.
+const calmAttempts = 5
+
+// addressed is a send, and at which hubs it has somebody.
+type addressed struct {
+	namespace string
+	target    *controlv1.Target
+	matched   int
+	hubs      []int // numbers of nodes
+}
+
+// countForwards proves that interest is real: for each send, a hub passes on exactly one call to each other hub that has
+// somebody for it, and none to the others.
+func (c *cluster) countForwards(t *testing.T) {
+	t.Helper()
+	crowd := c.newCrowd(t)
+	all := scatter(t, c, crowd)
+	rounds := either(10, 100)
+
+	for attempt := 1; ; attempt++ {
+		c.awaitCalm(t)
+		interest, flood := c.forwards(t)
+		want := 0
+		for range rounds {
+			want += sendEach(t, c, all)
+		}
+		gotInterest, gotFlood := c.forwards(t)
+		gotInterest, gotFlood = gotInterest-interest, gotFlood-flood
+		t.Logf("%d sends through each of %d hubs: forwarded by interest %d, want %d; by flood %d", rounds*len(all), len(c.nodes), gotInterest, want, gotFlood)
+		if gotFlood == 0 {
+			if gotInterest != want {
+				t.Errorf("forwarded %d calls, want %d", gotInterest, want)
+			}
+			break
+		}
+		if attempt == calmAttempts {
+			t.Fatalf("filter leases ended in each of %d attempts", attempt)
+		}
+	}
+	c.checkInvariants(t)
+}
+
+// forwards counts the sends that hubs have passed on.
+func (c *cluster) forwards(t *testing.T) (interest, flood int) {
+	t.Helper()
+	const name = "connhub_mesh_forwards_total"
+	return c.sum(t, name, `call="send"`, `why="interest"`), c.sum(t, name, `call="send"`, `why="flood"`)
+}
+
+// scatter puts members at some hubs and not at others, and returns sends to each of them.
+func scatter(t *testing.T, c *cluster, crowd *crowd) (all []addressed) {
+	t.Helper()
+	places := [][]int{{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 3}, {1, 2, 3}}
+	home := map[*member]int{}
+	for _, hubs := range places {
+		name := fmt.Sprint("at", hubs)
+		namespace := "only"
+		for _, number := range hubs {
+			namespace = fmt.Sprint(namespace, "-", number)
+			m := crowd.add("default", "user-"+name, "", "group-"+name)
+			home[m] = number
+		}
+		for _, number := range hubs {
+			home[crowd.add(namespace, "nobody", "")] = number
+		}
+		all = append(all,
+			addressed{"default", &controlv1.Target{Users: []string{"user-" + name}}, len(hubs), hubs},
+			addressed{"default", &controlv1.Target{Groups: []string{"group-" + name, "group-none"}}, len(hubs), hubs},
+			addressed{namespace, &controlv1.Target{Everyone: true}, len(hubs), hubs})
+	}
+	c.enter(t, crowd, crowd.members, func(m *member) *node { return c.nodes[home[m]-1] })
+	crowd.identify(t, c.nodes[0].backend, crowd.members)
+	crowd.read(crowd.members)
+	for _, m := range crowd.all["default"] {
+		all = append(all, addressed{"default", &controlv1.Target{Connections: []string{m.id}}, 1, []int{home[m]}})
+	}
+	return append(all,
+		addressed{"default", &controlv1.Target{Groups: []string{"group-none"}}, 0, nil},
+		addressed{"nobody-here", &controlv1.Target{Everyone: true}, 0, nil})
+}
+
+// sendEach sends everything through each hub, and returns how many calls should have been passed on.
+func sendEach(t *testing.T, c *cluster, all []addressed) (want int) {
+	t.Helper()
+	for _, n := range c.nodes {
+		delivery := controlv1.NewDeliveryServiceClient(n.backend)
+		for _, a := range all {
+			response, err := delivery.Send(t.Context(), &controlv1.SendRequest{
+				Namespace: a.namespace, Target: a.target, WaitTimeout: durationpb.New(patience),
+				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0 0"}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := response.GetReceipt(); int(r.GetMatched()) != a.matched && len(r.GetUnreachableHubs()) == 0 {
+				t.Fatalf("%v through hub %d: receipt %v, want %d matched", a.target, n.number, r, a.matched)
+			}
+			for _, number := range a.hubs {
+				if number != n.number {
+					want++
+				}
+			}
+		}
+	}
+	return want
+}

@@ -1,0 +1,222 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	// joinLimit is the longest that a join may take: a filter lease, and some time to call.
+	joinLimit = 600 * time.Millisecond
+	// joinWorkers join and send at once.
+	joinWorkers = 6
+	// joinMembers are at each hub.
+	joinMembers = 30
+	// freezeLimit is how long a hub is stopped at most, so that its clients don't give it up.
+	freezeLimit = 25 * time.Second
+)
+
+// readYourWrites proves that a join is in force at every hub when it returns: what is sent at once to the group,
+// through another hub, reaches the member. Also while a hub is stopped, and by a hub that was stopped and finds the send when it
+// goes on, with all that it knew before. And no join waits for long, whoever hangs.
+func (c *cluster) readYourWrites(t *testing.T, joins int) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d, %d joins", seed, joins)
+	crowd, all := c.joiners(t, seed)
+	third := joins / 3
+	phase := func(count int, nodes []int) {
+		together(t, joinWorkers, func(worker int) error {
+			for range count / joinWorkers {
+				if err := all[worker].step(t.Context(), nodes); err != nil {
+					return fmt.Errorf("worker %d: %w", worker, err)
+				}
+			}
+			return nil
+		})
+	}
+	phase(third, []int{0, 1, 2})
+	c.withFrozen(t, all, func() { phase(third, []int{0, 1}) })
+	phase(joins-2*third, []int{0, 1, 2})
+
+	summarize(t, crowd, all)
+	checkStrays(t, crowd)
+	c.checkInvariants(t)
+}
+
+// joiners makes a crowd that is spread over the hubs, and those who join its members to groups.
+func (c *cluster) joiners(t *testing.T, seed uint64) (*crowd, []*joiner) {
+	t.Helper()
+	crowd := c.newCrowd(t)
+	for i := range joinMembers * len(c.nodes) {
+		crowd.add("default", fmt.Sprint("user-", i), "")
+	}
+	c.enter(t, crowd, crowd.members, c.spread)
+	crowd.identify(t, c.nodes[0].backend, crowd.members)
+	crowd.read(crowd.members)
+	c.awaitCalm(t)
+	all := make([]*joiner, joinWorkers)
+	for i := range all {
+		all[i] = newJoiner(t, c, crowd, i, seed)
+	}
+	return crowd, all
+}
+
+// withFrozen stops the third hub, works with the others, and lets it go on. What is sent through it meanwhile, to groups
+// that have come while it was stopped, is the first that it finds then.
+func (c *cluster) withFrozen(t *testing.T, all []*joiner, work func()) {
+	t.Helper()
+	frozen := c.nodes[2]
+	frozen.signal(t, syscall.SIGSTOP)
+	var thaw sync.Once
+	goOn := func() { thaw.Do(func() { frozen.signal(t, syscall.SIGCONT) }) }
+	limit := time.AfterFunc(freezeLimit, goOn)
+	defer limit.Stop()
+	defer goOn()
+	work()
+
+	var late sync.WaitGroup
+	called := make(chan struct{}, len(all))
+	for _, j := range all {
+		late.Go(func() {
+			// Joined while the third hub is stopped, and sent through it.
+			report(t, j.join(t.Context(), []int{0, 1}, 2, func() { called <- struct{}{} }))
+		})
+	}
+	for range all {
+		<-called
+	}
+	goOn()
+	late.Wait()
+	for _, n := range c.nodes {
+		c.awaitReached(t, n)
+	}
+}
+
+// joiner puts members in groups and sends to them, one after the other.
+type joiner struct {
+	number     int
+	cluster    *cluster
+	members    [][]*member // by node: those that are this one's
+	random     *rand.Rand
+	groups     []controlv1.GroupServiceClient // by node
+	deliveries []controlv1.DeliveryServiceClient
+
+	sent int
+	want map[*member][]int // the numbers of the messages that it must get
+	may  map[*member][]int // and of those that it may get, because the receipt named its hub as unreachable
+	took []time.Duration   // each join
+
+	stale atomic.Int64 // joins and sends whose answers both say for how long etcd has not been heard
+}
+
+func newJoiner(t *testing.T, c *cluster, crowd *crowd, number int, seed uint64) *joiner {
+	t.Helper()
+	j := &joiner{
+		number: number, cluster: c, random: rand.New(rand.NewPCG(seed, uint64(number))),
+		members: make([][]*member, len(c.nodes)), want: map[*member][]int{}, may: map[*member][]int{},
+		deliveries: c.deliveries(t, number),
+	}
+	for _, n := range c.nodes {
+		j.groups = append(j.groups, controlv1.NewGroupServiceClient(c.dial(t, n, number)))
+	}
+	for _, m := range crowd.members {
+		if m.index/len(c.nodes)%joinWorkers == number {
+			at := m.index % len(c.nodes)
+			j.members[at] = append(j.members[at], m)
+		}
+	}
+	return j
+}
+
+// step joins at one node and sends at another one.
+func (j *joiner) step(ctx context.Context, nodes []int) error {
+	return j.join(ctx, nodes, -1, func() {})
+}
+
+// join puts a member at one of the nodes in a new group, by a call to one of them, and sends to the group through another
+// one, or through the one that is given. It says when it is about to send.
+func (j *joiner) join(ctx context.Context, nodes []int, through int, sending func()) error {
+	pick := func() int { return nodes[j.random.IntN(len(nodes))] }
+	candidates := j.members[pick()]
+	m := candidates[j.random.IntN(len(candidates))]
+	by := pick()
+	for through < 0 || through == by {
+		through = pick()
+	}
+	group := fmt.Sprint("joined-", j.number, "-", j.sent)
+	target := &controlv1.Target{Connections: []string{m.id}}
+
+	began := time.Now()
+	joined, err := j.groups[by].AddToGroups(ctx, &controlv1.AddToGroupsRequest{Target: target, Groups: []string{group}})
+	took := time.Since(began)
+	j.took = append(j.took, took)
+	sending()
+	switch {
+	case err != nil:
+		return err
+	case joined.GetAdded() != 1:
+		return fmt.Errorf("%s at hub %s was not added through hub %d: %v", m.id, m.hub, by+1, joined)
+	case took > joinLimit:
+		return fmt.Errorf("a join took %v", took)
+	}
+	response, err := j.deliveries[through].Send(ctx, &controlv1.SendRequest{
+		Target: &controlv1.Target{Groups: []string{group}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(j.number, " ", j.sent)}},
+	})
+	if err != nil {
+		return err
+	}
+	n := j.sent
+	j.sent++
+	if joined.GetDiscoveryStaleFor().AsDuration() > 0 && response.GetReceipt().GetDiscoveryStaleFor().AsDuration() > 0 {
+		j.stale.Add(1)
+	}
+	switch receipt := response.GetReceipt(); {
+	case receipt.GetWritten() == 1:
+		j.want[m] = append(j.want[m], n)
+	case slices.Contains(receipt.GetUnreachableHubs(), m.hub):
+		j.may[m] = append(j.may[m], n)
+	default:
+		return fmt.Errorf("%s at hub %s joined %s through hub %d in %v, and missed what was sent through hub %d: %v",
+			m.id, m.hub, group, by+1, took, through+1, receipt)
+	}
+	_, err = j.groups[by].RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{Target: target, Groups: []string{group}})
+	return err
+}
+
+// summarize holds that every member got what was sent to it, and tells how long joins took.
+func summarize(t *testing.T, crowd *crowd, all []*joiner) {
+	t.Helper()
+	say(t, all[0].cluster.nodes[0].backend, "default", lastWord)
+	awaitEnd(t, crowd.members)
+	var took []time.Duration
+	sent, named, late := 0, 0, 0
+	for _, j := range all {
+		took, sent = append(took, j.took...), sent+j.sent
+		for _, m := range crowd.members {
+			extra, ok := surplus(m.got[j.number], j.want[m], j.may[m])
+			if !ok {
+				t.Errorf("%s got %v from worker %d, want %v, and may have %v", m.user, m.got[j.number], j.number, j.want[m], j.may[m])
+			}
+			named, late = named+len(j.may[m]), late+extra
+		}
+	}
+	slices.Sort(took)
+	t.Logf("%d joins and as many sends, none missed; %d receipts name the member's hub as unreachable, %d of them delivered; a join took %v, p99 %v, at most %v",
+		sent, named, late, took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
+	if named > sent/20 {
+		t.Errorf("%d of %d receipts name a hub as unreachable: the test proves little", named, sent)
+	}
+}

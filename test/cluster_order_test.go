@@ -1,0 +1,208 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// streamWindow is how many sends of a stream are without a result.
+const streamWindow = 60
+
+// TestOrderOfOneStreamHoldsWhenLinksAreCut proves that the messages of one SendStream reach a client at another hub in the
+// order sent, each once, though they are for its user, its group and its connection in turn, and the link between the hubs is cut
+// under them again and again. Each receipt is true: the message is written, or its hub is named.
+func TestOrderOfOneStreamHoldsWhenLinksAreCut(t *testing.T) {
+	c := openCluster(t, plan{hubs: 3, relayed: true})
+	crowd := c.newCrowd(t)
+	for i := range callers {
+		crowd.add("default", fmt.Sprint("user-", i), "", fmt.Sprint("group-", i))
+	}
+	entry, holder := c.nodes[0], c.nodes[1]
+	c.enter(t, crowd, crowd.members, at(holder))
+	crowd.identify(t, entry.backend, crowd.members)
+	crowd.read(crowd.members)
+	c.awaitCalm(t)
+
+	ctx, enough := context.WithCancel(t.Context())
+	all := make([]*streamer, callers)
+	for i := range all {
+		all[i] = &streamer{number: i, member: crowd.members[i], enough: ctx, window: make(chan struct{}, streamWindow)}
+		all[i].delivery = controlv1.NewDeliveryServiceClient(c.dial(t, entry, i))
+	}
+	cuts := make(chan struct{})
+	go func() {
+		defer close(cuts)
+		defer enough()
+		c.cutAgainAndAgain(t, entry, holder, all)
+	}()
+	together(t, callers, func(i int) error { return all[i].run(t.Context()) })
+	<-cuts
+
+	c.awaitReached(t, entry)
+	for _, s := range all {
+		report(t, s.lastWord(t.Context()))
+	}
+	awaitEnd(t, crowd.members)
+	confirmed, unknown, late := 0, 0, 0
+	for _, s := range all {
+		got := s.member.got[s.number]
+		extra, ok := surplus(got, s.want, s.may)
+		if !ok || !slices.IsSorted(got) {
+			t.Errorf("%s got %v, want %v, and may have %v", s.member.user, got, s.want, s.may)
+		}
+		confirmed, unknown, late = confirmed+len(s.want), unknown+len(s.may), late+extra
+	}
+	t.Logf("%d messages confirmed; %d named their hub as unreachable, %d of them came", confirmed, unknown, late)
+	if ended := c.sum(t, "connhub_mesh_links_ended_total"); ended == 0 {
+		t.Error("no link was cut")
+	}
+	checkStrays(t, crowd)
+	c.checkInvariants(t)
+}
+
+// cutAgainAndAgain cuts the links to a hub while streams are busy: at once, or after it has been silent for long enough to be
+// suspect.
+func (c *cluster) cutAgainAndAgain(t *testing.T, entry, holder *node, all []*streamer) {
+	for i := range either(3, 24) {
+		if i%3 == 2 {
+			holder.relay.stall()
+			if !awaitQuietly(t, func() bool { return entry.knows(holder).GetSuspect() }) {
+				t.Error("a stalled hub is not suspect")
+				return
+			}
+		}
+		holder.relay.cut()
+		if i%2 == 1 && !awaitQuietly(t, func() bool { return !entry.knows(holder).GetReachable() }) {
+			t.Error("a hub that is cut off is reachable")
+			return
+		}
+		holder.relay.mend()
+		for _, s := range all {
+			before := s.written.Load()
+			if !awaitQuietly(t, func() bool { return s.written.Load() > before+streamWindow }) {
+				t.Errorf("stream %d does not go on after a cut", s.number)
+				return
+			}
+		}
+	}
+}
+
+// knows returns what this hub knows of another one; nil: nothing, or it can't be asked.
+func (n *node) knows(other *node) *controlv1.Hub {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(ctx, &controlv1.ListHubsRequest{})
+	if err != nil {
+		return nil
+	}
+	for _, h := range response.GetHubs() {
+		if h.GetId() == other.Hub {
+			return h
+		}
+	}
+	return nil
+}
+
+// streamer sends on one stream to one member.
+type streamer struct {
+	number   int
+	member   *member
+	delivery controlv1.DeliveryServiceClient
+	enough   context.Context
+	window   chan struct{}
+	written  atomic.Int64 // messages that are, by their receipts
+
+	want, may []int
+}
+
+func (s *streamer) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	stream, err := s.delivery.SendStream(ctx)
+	if err != nil {
+		return err
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- s.send(stream) }()
+	if err := s.receive(stream); err != nil {
+		return fmt.Errorf("stream %d: %w", s.number, err)
+	}
+	slices.Sort(s.want)
+	slices.Sort(s.may)
+	return <-sent
+}
+
+// send writes batches of three until it is enough.
+func (s *streamer) send(stream controlv1.DeliveryService_SendStreamClient) error {
+	for n := 1; s.enough.Err() == nil; n += 3 {
+		batch := &controlv1.SendStreamRequest{}
+		for i, target := range []*controlv1.Target{
+			{Users: []string{s.member.user}}, {Groups: s.member.groups}, {Connections: []string{s.member.id}},
+		} {
+			select {
+			case s.window <- struct{}{}:
+			case <-stream.Context().Done():
+				return stream.Context().Err()
+			}
+			batch.Sends = append(batch.Sends, &controlv1.StreamedSend{Sequence: int64(n + i), Send: s.request(target, n+i)})
+		}
+		if err := stream.Send(batch); err != nil {
+			return err
+		}
+	}
+	return stream.CloseSend()
+}
+
+func (s *streamer) request(target *controlv1.Target, n int) *controlv1.SendRequest {
+	return &controlv1.SendRequest{
+		Target: target, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(time.Minute),
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(s.number, " ", n)}},
+	}
+}
+
+// receive takes results until the stream ends.
+func (s *streamer) receive(stream controlv1.DeliveryService_SendStreamClient) error {
+	for {
+		response, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		for _, result := range response.GetResults() {
+			<-s.window
+			n, receipt := int(result.GetSequence()), result.GetReceipt()
+			switch {
+			case receipt.GetWritten() == 1:
+				s.want = append(s.want, n)
+				s.written.Add(1)
+			case slices.Contains(receipt.GetUnreachableHubs(), s.member.hub):
+				s.may = append(s.may, n)
+			default:
+				return fmt.Errorf("message %d: %v, want one written, or its hub named", n, result)
+			}
+		}
+	}
+}
+
+// lastWord ends what the member counts. It goes the way of the others, and so comes behind them.
+func (s *streamer) lastWord(ctx context.Context) error {
+	request := s.request(&controlv1.Target{Connections: []string{s.member.id}}, 0)
+	request.Message.Payload = &controlv1.Message_Text{Text: lastWord}
+	response, err := s.delivery.Send(ctx, request)
+	if err == nil && response.GetReceipt().GetWritten() != 1 {
+		err = fmt.Errorf("the last word: %v", response.GetReceipt())
+	}
+	return err
+}

@@ -1,0 +1,272 @@
+package test
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	// hanging is longer than the 10 s that a hub's lease lasts, in seconds: the keys are gone when etcd is back.
+	hanging = 13
+	// killed is shorter: an etcd that starts gives every lease its time anew.
+	killed = 5
+	// longOutage is for the long form.
+	longOutage = 60
+	// outagePace leaves some of the machine to tests that wait beside this one.
+	outagePace = 20 * time.Millisecond
+)
+
+// TestEtcdHangs proves that hubs do without an etcd that does not answer: no client is dropped, joins and sends go on, and their
+// answers say for how long nothing was heard. A hub that starts meanwhile waits, joins when etcd is back, and is found.
+func TestEtcdHangs(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3})
+	c.withoutEtcd(t, either(hanging, longOutage), func() { c.etcd.freeze(t) }, func() { c.etcd.thaw(t) })
+}
+
+// TestEtcdIsKilled is the same with an etcd that is gone, and comes back with what it had.
+func TestEtcdIsKilled(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3})
+	c.withoutEtcd(t, either(killed, longOutage), c.etcd.kill, func() { c.etcd.launch(t) })
+}
+
+func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crowd, all := c.joiners(t, seed)
+	old := c.nodes
+	over := make(chan struct{})
+	var working sync.WaitGroup
+	for _, j := range all {
+		working.Go(func() {
+			pace := time.NewTicker(outagePace)
+			defer pace.Stop()
+			for {
+				select {
+				case <-over:
+					return
+				case <-pace.C:
+				}
+				if err := j.step(t.Context(), []int{0, 1, 2}); err != nil {
+					t.Errorf("worker %d: %v", j.number, err)
+					return
+				}
+			}
+		})
+	}
+	finish := sync.OnceFunc(func() { close(over); working.Wait() })
+	t.Cleanup(finish) // whatever fails
+
+	stop()
+	away := time.NewTimer(time.Duration(seconds) * time.Second)
+	began := time.Now()
+	for _, n := range old {
+		await(t, "a hub notices that etcd is away", func() bool { return n.staleFor(t) > 0 })
+	}
+	t.Logf("noticed after %v", time.Since(began))
+	newcomer := c.addNode(t)
+	await(t, "the new hub says what it waits for", func() bool { return strings.Contains(newcomer.readiness(t), "etcd") })
+	stale := staleSteps(all)
+	<-away.C
+	for _, n := range old {
+		if n.staleFor(t) == 0 {
+			t.Error("discovery is not stale any more")
+		}
+	}
+	if steps := staleSteps(all) - stale; steps == 0 {
+		t.Error("no answer said that discovery is stale")
+	} else {
+		t.Logf("%d joins and sends without etcd", steps)
+	}
+	select {
+	case <-newcomer.ready:
+		t.Error("a new hub is ready without etcd")
+	default:
+	}
+
+	resume()
+	began = time.Now()
+	c.awaitReady(t, newcomer)
+	for _, n := range c.nodes {
+		c.awaitReached(t, n)
+		await(t, "every hub is listed, and the list is heard", func() bool { return n.staleFor(t) == 0 && listed(n.hubs(t)) == len(c.nodes) })
+	}
+	t.Logf("all is well %v after etcd is back", time.Since(began))
+	finish()
+	summarize(t, crowd, all)
+	c.checkReach(t, crowd, newcomer)
+	checkStrays(t, crowd)
+	c.checkInvariants(t)
+}
+
+func staleSteps(all []*joiner) (sum int64) {
+	for _, j := range all {
+		sum += j.stale.Load()
+	}
+	return sum
+}
+
+func listed(hubs map[string]*controlv1.Hub) (count int) {
+	for _, h := range hubs {
+		if h.GetRegistered() {
+			count++
+		}
+	}
+	return count
+}
+
+// staleFor is for how long the hub has not heard from etcd.
+func (n *node) staleFor(t *testing.T) time.Duration {
+	t.Helper()
+	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.GetDiscoveryStaleFor().AsDuration()
+}
+
+// readiness is what the hub says to who asks whether it is ready.
+func (n *node) readiness(t *testing.T) string {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	response, err := client.Get("http://" + n.Ops + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return ""
+	}
+	return string(body)
+}
+
+// checkReach proves that a newcomer is one of the cluster: what is sent through each hub reaches its client, and what is sent
+// through it reaches everybody.
+func (c *cluster) checkReach(t *testing.T, crowd *crowd, newcomer *node) {
+	t.Helper()
+	m := crowd.add("newcomers", "newcomer", "")
+	c.enter(t, crowd, []*member{m}, at(newcomer))
+	crowd.identify(t, newcomer.backend, []*member{m})
+	crowd.read([]*member{m})
+	for _, n := range c.nodes {
+		c.checkSend(t, n, "newcomers", len(crowd.all["newcomers"]))
+		c.checkSend(t, n, "default", len(crowd.all["default"]))
+	}
+}
+
+// checkSend sends to everyone in a namespace, which nobody counts, and holds that so many got it and no hub is unreachable.
+func (c *cluster) checkSend(t *testing.T, n *node, namespace string, want int) {
+	t.Helper()
+	response, err := controlv1.NewDeliveryServiceClient(n.backend).Send(t.Context(), &controlv1.SendRequest{
+		Namespace: namespace, Target: &controlv1.Target{Everyone: true}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}}, RequireAllHubs: true,
+	})
+	if err == nil && int(response.GetReceipt().GetWritten()) != want {
+		err = errors.New("wrong receipt")
+	}
+	if err != nil {
+		t.Errorf("to %s through hub %d: %v, %v; want %d written", namespace, n.number, response, err, want)
+	}
+}
+
+// TestHubCutOffFromEtcdStaysAMember proves that a hub which reaches the others, but not etcd, is still one of them when its
+// key is gone, and that it learns of a new hub, which finds no key of it, from the new hub itself.
+func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3, cutEtcd: 3})
+	crowd := c.newCrowd(t)
+	for i := range 30 {
+		crowd.add("default", "user", []string{"", "json.connhub.v1"}[i%2])
+	}
+	c.enter(t, crowd, crowd.members, c.spread)
+	crowd.read(crowd.members)
+	cut := c.nodes[2]
+	for _, r := range cut.toEtcd {
+		r.cut()
+	}
+	await(t, "the key of the hub is gone", func() bool { return !c.nodes[0].hubs(t)[cut.Hub].GetRegistered() })
+	await(t, "the hub notices it", func() bool { return cut.staleFor(t) > 0 })
+	for _, n := range c.nodes {
+		c.awaitReached(t, n)
+		c.checkSend(t, n, "default", len(crowd.members))
+	}
+
+	newcomer := c.addNode(t)
+	c.awaitReady(t, newcomer)
+	if !newcomer.hubs(t)[cut.Hub].GetReachable() {
+		t.Error("a new hub is ready before it knows the one that is cut off from etcd")
+	}
+	await(t, "the hub that is cut off knows the new one", func() bool { return cut.hubs(t)[newcomer.Hub].GetReachable() })
+	if cut.staleFor(t) == 0 {
+		t.Error("the hub that is cut off hears etcd")
+	}
+	c.checkReach(t, crowd, newcomer)
+
+	for _, r := range cut.toEtcd {
+		r.mend()
+	}
+	await(t, "the hub is listed again", func() bool { return listed(c.nodes[0].hubs(t)) == 4 && cut.staleFor(t) == 0 })
+	c.checkReach(t, crowd, newcomer)
+	c.checkInvariants(t)
+}
+
+// TestRecycledAddressIsRefused proves that a hub on the address of one that is gone, while that one's key still stands,
+// is not taken for it: dials that expect the other one are refused, and what is sent to the other's clients does not go there.
+func TestRecycledAddressIsRefused(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3, relayed: true})
+	crowd := c.newCrowd(t)
+	lost := c.nodes[2]
+	m := crowd.add("default", "user", "")
+	c.enter(t, crowd, crowd.members, at(lost))
+	crowd.identify(t, lost.backend, crowd.members)
+	crowd.read(crowd.members)
+
+	c.etcd.kill() // so that the key stands until the other hub is there
+	gone := lost.Hub
+	lost.kill(t)
+	c.launch(t, lost) // another hub, at the same address for those who dial it
+	c.etcd.launch(t)
+	c.awaitReady(t, lost)
+	for _, n := range c.nodes[:2] {
+		await(t, "a dial that expects the hub that is gone is refused", func() bool {
+			return sample(t, n.get(t, "/metrics"), "connhub_mesh_dials_failed_total", `reason="wrong_hub"`) > 0
+		})
+		await(t, "the hub at its address is known by its own id", func() bool { return n.hubs(t)[lost.Hub].GetReachable() })
+		if n.hubs(t)[gone].GetReachable() {
+			t.Error("the hub that is gone is reachable")
+		}
+	}
+	c.awaitCalm(t)
+	send := &controlv1.SendRequest{
+		Target: &controlv1.Target{Connections: []string{m.id}}, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0 0"}},
+	}
+	for range 10 {
+		for _, n := range c.nodes[:2] {
+			response, err := controlv1.NewDeliveryServiceClient(n.backend).Send(t.Context(), send)
+			if err != nil || response.GetReceipt().GetMatched() != 0 {
+				t.Errorf("to a client that is gone: %v, %v", response, err)
+			}
+		}
+	}
+	if got := sample(t, lost.get(t, "/metrics"), "connhub_mesh_forwards_received_total"); got != 0 {
+		t.Errorf("the hub at the address got %v sends to clients of the one that is gone", got)
+	}
+	c.checkInvariants(t)
+}

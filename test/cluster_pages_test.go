@@ -1,0 +1,266 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	// stayers are connected all the time, in stayGroups groups.
+	stayers    = 210
+	stayGroups = 70
+	// pageSize is so small that a listing has many pages.
+	pageSize = 17
+	// visitors come, join groups, leave them and go, at once.
+	visitors = 4
+)
+
+// listPages proves that a listing of many pages, over all hubs and through any of them, has what exists all the
+// time exactly once, and nothing twice, while connections and groups come and go.
+func (c *cluster) listPages(t *testing.T) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crowd := c.newCrowd(t)
+	for i := range stayers {
+		crowd.add("default", fmt.Sprint("user-", i), "", fmt.Sprint("stay-", i%stayGroups))
+	}
+	c.enter(t, crowd, crowd.members, c.spread)
+	crowd.identify(t, c.nodes[0].backend, crowd.members)
+	crowd.read(crowd.members)
+
+	over := make(chan struct{})
+	var visiting sync.WaitGroup
+	var visits atomic.Int64
+	for i := range visitors {
+		v := &visitor{cluster: c, number: i, random: rand.New(rand.NewPCG(seed, uint64(i))), stayers: crowd.members}
+		visiting.Go(func() { report(t, v.comeAndGo(t.Context(), over, &visits)) })
+	}
+	finish := sync.OnceFunc(func() { close(over); visiting.Wait() })
+	t.Cleanup(finish)
+	await(t, "visitors come", func() bool { return visits.Load() >= visitors })
+
+	listings := either(15, 150)
+	for i := range listings {
+		n := c.nodes[i%len(c.nodes)]
+		checkListing(t, n, crowd)
+		checkGroups(t, n)
+		m := crowd.members[i]
+		got, err := controlv1.NewConnectionServiceClient(n.backend).GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: m.id})
+		if err != nil || got.GetConnection().GetUser() != m.user || got.GetConnection().GetHub() != m.hub {
+			t.Errorf("connection %s through hub %d: %v, %v", m.id, n.number, got, err)
+		}
+	}
+	finish()
+	t.Logf("%d listings of connections and of groups, while there were %d visits", listings, visits.Load())
+	c.checkInvariants(t)
+}
+
+// visitor comes and goes, and has stayers join and leave groups.
+type visitor struct {
+	cluster *cluster
+	number  int
+	random  *rand.Rand
+	stayers []*member
+}
+
+func (v *visitor) comeAndGo(ctx context.Context, over <-chan struct{}, visits *atomic.Int64) error {
+	node := func() *node { return v.cluster.nodes[v.random.IntN(len(v.cluster.nodes))] }
+	for i := 0; ; i++ {
+		select {
+		case <-over:
+			return nil
+		default:
+		}
+		name := fmt.Sprint("visitor-", v.number, "-", i)
+		client, err := v.cluster.admit(ctx, &member{namespace: "default", user: name, groups: []string{"visit-" + name}}, node(), node())
+		if err != nil {
+			return err
+		}
+		target := &controlv1.Target{Connections: []string{v.stayers[v.random.IntN(len(v.stayers))].id}}
+		groups := []string{fmt.Sprint("visit-", v.random.IntN(20))}
+		if _, err := controlv1.NewGroupServiceClient(node().backend).AddToGroups(ctx, &controlv1.AddToGroupsRequest{Target: target, Groups: groups}); err != nil {
+			return err
+		}
+		visits.Add(1)
+		if _, err := controlv1.NewGroupServiceClient(node().backend).RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{Target: target, Groups: groups}); err != nil {
+			return err
+		}
+		if err := client.conn.Close(); err != nil {
+			return err
+		}
+	}
+}
+
+// checkListing goes through all connections, page by page.
+func checkListing(t *testing.T, n *node, crowd *crowd) {
+	t.Helper()
+	seen := map[string]int{}
+	request := &controlv1.ListConnectionsRequest{Target: &controlv1.Target{Everyone: true}, PageSize: pageSize}
+	for {
+		page, err := controlv1.NewConnectionServiceClient(n.backend).ListConnections(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page.GetUnreachableHubs()) > 0 {
+			t.Fatalf("page through hub %d names %v as unreachable", n.number, page.GetUnreachableHubs())
+		}
+		for _, listed := range page.GetConnections() {
+			seen[listed.GetId()]++
+		}
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			break
+		}
+	}
+	for id, times := range seen {
+		if times > 1 {
+			t.Errorf("%s is listed %d times through hub %d", id, times, n.number)
+		}
+	}
+	for _, m := range crowd.members {
+		if seen[m.id] == 0 {
+			t.Errorf("%s at hub %s is not listed through hub %d", m.id, m.hub, n.number)
+		}
+	}
+}
+
+// checkGroups goes through all groups, page by page, and holds the numbers of members where they don't change.
+func checkGroups(t *testing.T, n *node) {
+	t.Helper()
+	seen := map[string]int{}
+	members := map[string]int{}
+	request := &controlv1.ListGroupsRequest{PageSize: pageSize}
+	for {
+		page, err := controlv1.NewGroupServiceClient(n.backend).ListGroups(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range page.GetGroups() {
+			seen[g.GetName()]++
+			members[g.GetName()] = int(g.GetMembers())
+		}
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			break
+		}
+	}
+	for name, times := range seen {
+		if times > 1 {
+			t.Errorf("group %s is listed %d times through hub %d", name, times, n.number)
+		}
+	}
+	for i := range stayGroups {
+		name := fmt.Sprint("stay-", i)
+		if members[name] != stayers/stayGroups {
+			t.Errorf("group %s has %d members through hub %d, want %d", name, members[name], n.number, stayers/stayGroups)
+		}
+	}
+}
+
+// TestKilledHubIsNamedUntilItIsGone proves what the others say of a hub that is killed: its connections can't be asked for, which
+// is not the same as that there are none, until its lease has ended and it is given up.
+func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3})
+	crowd := c.newCrowd(t)
+	for i := range 30 {
+		crowd.add("default", fmt.Sprint("user-", i), "", "group")
+	}
+	c.enter(t, crowd, crowd.members, c.spread)
+	crowd.identify(t, c.nodes[0].backend, crowd.members)
+	crowd.read(crowd.members)
+	victim := c.nodes[2]
+	lost := crowd.members[2]
+	victim.kill(t)
+
+	n := c.nodes[0]
+	await(t, "the link to the hub has ended", func() bool { return !n.hubs(t)[victim.Hub].GetReachable() })
+	n.checkNamed(t, victim.Hub, lost)
+	get := &controlv1.GetConnectionRequest{Connection: lost.id}
+	connections := controlv1.NewConnectionServiceClient(n.backend)
+	await(t, "the hub is gone", func() bool {
+		_, err := connections.GetConnection(t.Context(), get)
+		if code := status.Code(err); code != codes.Unavailable && code != codes.NotFound {
+			t.Fatalf("a connection of a killed hub: %v", err)
+		}
+		return status.Code(err) == codes.NotFound
+	})
+	c.nodes = c.nodes[:2]
+	for _, n := range c.nodes {
+		await(t, "every other hub finds it gone", func() bool {
+			_, err := controlv1.NewConnectionServiceClient(n.backend).GetConnection(t.Context(), get)
+			return status.Code(err) == codes.NotFound
+		})
+		c.checkSend(t, n, "default", 20)
+	}
+	c.checkInvariants(t)
+}
+
+// checkNamed holds that every answer that would have something of a hub names it as unreachable, or is an error.
+func (n *node) checkNamed(t *testing.T, lost string, m *member) {
+	t.Helper()
+	ctx := t.Context()
+	connections, groups := controlv1.NewConnectionServiceClient(n.backend), controlv1.NewGroupServiceClient(n.backend)
+	delivery := controlv1.NewDeliveryServiceClient(n.backend)
+	everyone := &controlv1.Target{Everyone: true}
+	message := &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}}
+
+	_, err := connections.GetConnection(ctx, &controlv1.GetConnectionRequest{Connection: m.id})
+	wantUnreachable(t, "GetConnection", err)
+	_, err = delivery.Send(ctx, &controlv1.SendRequest{Target: everyone, Message: message, RequireAllHubs: true})
+	wantUnreachable(t, "Send with require_all_hubs", err)
+
+	named := func(method string, hubs []string, err error) {
+		t.Helper()
+		if err != nil || !slices.Equal(hubs, []string{lost}) {
+			t.Errorf("%s names %v as unreachable, want %s; %v", method, hubs, lost, err)
+		}
+	}
+	sent, err := delivery.Send(ctx, &controlv1.SendRequest{Target: everyone, Message: message})
+	named("Send", sent.GetReceipt().GetUnreachableHubs(), err)
+	if got := sent.GetReceipt().GetMatched(); got != 20 {
+		t.Errorf("Send matched %d, want 20", got)
+	}
+	listed, err := connections.ListConnections(ctx, &controlv1.ListConnectionsRequest{Target: everyone})
+	named("ListConnections", listed.GetUnreachableHubs(), err)
+	if got := len(listed.GetConnections()); got != 20 {
+		t.Errorf("ListConnections has %d, want 20", got)
+	}
+	all, err := groups.ListGroups(ctx, &controlv1.ListGroupsRequest{})
+	named("ListGroups", all.GetUnreachableHubs(), err)
+	group, err := groups.GetGroup(ctx, &controlv1.GetGroupRequest{Group: "group"})
+	named("GetGroup", group.GetUnreachableHubs(), err)
+	if got := group.GetGroup().GetMembers(); got != 20 {
+		t.Errorf("GetGroup counts %d members, want 20", got)
+	}
+	joined, err := groups.AddToGroups(ctx, &controlv1.AddToGroupsRequest{Target: everyone, Groups: []string{"more"}})
+	named("AddToGroups", joined.GetUnreachableHubs(), err)
+	left, err := groups.RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{Target: everyone, Groups: []string{"more"}})
+	named("RemoveFromGroups", left.GetUnreachableHubs(), err)
+	closed, err := connections.CloseConnections(ctx, &controlv1.CloseConnectionsRequest{Target: &controlv1.Target{Connections: []string{m.id}}})
+	named("CloseConnections", closed.GetUnreachableHubs(), err)
+	if hub := n.hubs(t)[lost]; hub == nil || hub.GetReachable() {
+		t.Errorf("ListHubs has %v", hub)
+	}
+}
+
+func wantUnreachable(t *testing.T, method string, err error) {
+	t.Helper()
+	st := status.Convert(err)
+	for _, detail := range st.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "HUBS_UNREACHABLE" && st.Code() == codes.Unavailable {
+			return
+		}
+	}
+	t.Errorf("%s: %v, want UNAVAILABLE, HUBS_UNREACHABLE", method, err)
+}

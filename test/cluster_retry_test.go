@@ -1,0 +1,189 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	// retryWorkers have a call each under way when a hub is killed.
+	retryWorkers = 40
+	// retryMembers are at each hub.
+	retryMembers = 30
+	// killAfter is the most calls that are begun in a round before the kill.
+	killAfter = 5 * retryWorkers
+)
+
+// killAndRetry proves what request ids are for: a hub is killed with many calls in it, and each call that failed is
+// repeated with its request_id through another hub. Nobody gets a message twice, and everybody at a hub that lives gets it.
+func (c *cluster) killAndRetry(t *testing.T) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	crowd := c.newCrowd(t)
+	for i := range 2 * retryMembers {
+		crowd.add("default", fmt.Sprint("user-", i), "", fmt.Sprint("group-", i%7))
+	}
+	living := crowd.members
+	c.enter(t, crowd, living, func(m *member) *node { return c.nodes[1+m.index%2] })
+	crowd.identify(t, c.nodes[1].backend, living)
+	crowd.read(living)
+
+	r := &retries{cluster: c, crowd: crowd, want: map[*member][]int{}}
+	want := either(80, 1000)
+	rounds := 0
+	for ; r.retried < want; rounds++ {
+		r.round(t, random)
+	}
+	t.Logf("%d retries after %d kills, of %d calls; %d of the retries were duplicates at a hub", r.retried, rounds, r.sent.Load(), r.duplicates)
+
+	say(t, c.nodes[1].backend, "default", lastWord)
+	awaitEnd(t, living)
+	for _, m := range living {
+		got := slices.Sorted(slices.Values(m.got[0]))
+		slices.Sort(r.want[m])
+		if !slices.Equal(got, r.want[m]) {
+			t.Errorf("%s got %v, want %v", m.user, got, r.want[m])
+		}
+	}
+	crowd.disperse()
+	for _, m := range crowd.members[len(living):] {
+		if got := slices.Sorted(slices.Values(m.got[0])); len(slices.Compact(slices.Clone(got))) != len(got) {
+			t.Errorf("%s, whose hub was killed, got %v: something twice", m.user, got)
+		}
+	}
+	c.checkInvariants(t)
+}
+
+// retries kills a hub again and again.
+type retries struct {
+	cluster    *cluster
+	crowd      *crowd
+	sent       atomic.Int64 // the numbers of messages
+	retried    int
+	duplicates int
+
+	mu   sync.Mutex
+	want map[*member][]int // of those at hubs that live
+}
+
+// round has every worker send through the first hub until it is killed, repeats through another one what failed, and
+// starts the hub again.
+func (r *retries) round(t *testing.T, random *rand.Rand) {
+	t.Helper()
+	c, victim := r.cluster, r.cluster.nodes[0]
+	begin := len(r.crowd.members)
+	for i := range retryMembers {
+		r.crowd.add("default", fmt.Sprint("doomed-", begin+i), "", fmt.Sprint("group-", i%7))
+	}
+	doomed := r.crowd.members[begin:]
+	c.enter(t, r.crowd, doomed, at(victim))
+	r.crowd.read(doomed)
+	c.awaitCalm(t)
+
+	failed := make([][]*controlv1.SendRequest, retryWorkers)
+	var sending sync.WaitGroup
+	for i := range failed {
+		delivery := controlv1.NewDeliveryServiceClient(victim.backend)
+		own := rand.New(rand.NewPCG(random.Uint64(), uint64(i)))
+		sending.Go(func() {
+			var err error
+			failed[i], err = r.sendUntilKilled(t.Context(), delivery, own)
+			report(t, err)
+		})
+	}
+	enough := r.sent.Load() + 1 + random.Int64N(killAfter)
+	await(t, "calls are under way", func() bool { return r.sent.Load() >= enough })
+	victim.kill(t)
+	sending.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	for _, request := range slices.Concat(failed...) {
+		r.retry(t, c.nodes[1+random.IntN(2)], request)
+	}
+	c.launch(t, victim)
+	c.awaitReady(t, victim)
+}
+
+// sendUntilKilled sends one message after the other, until a call fails. It returns that one, and those before that did not
+// reach a hub which lives: on a busy machine it may seem not to.
+func (r *retries) sendUntilKilled(ctx context.Context, delivery controlv1.DeliveryServiceClient, random *rand.Rand) (failed []*controlv1.SendRequest, err error) {
+	for {
+		n := int(r.sent.Add(1))
+		request := &controlv1.SendRequest{
+			Target: r.target(random), Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+			Message:   &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint("0 ", n)}},
+			RequestId: fmt.Sprint("request-", n),
+		}
+		r.expect(request, n)
+		response, err := delivery.Send(ctx, request)
+		switch {
+		case status.Code(err) == codes.Unavailable:
+			return append(failed, request), nil
+		case err != nil:
+			return nil, err
+		case !r.everybody(response.GetReceipt()):
+			failed = append(failed, request)
+		}
+	}
+}
+
+func (r *retries) target(random *rand.Rand) *controlv1.Target {
+	name := func(prefix string, of int) string { return fmt.Sprint(prefix, random.IntN(of)) }
+	switch random.IntN(3) {
+	case 0:
+		return &controlv1.Target{Groups: []string{name("group-", 7), name("group-", 7)}}
+	case 1:
+		return &controlv1.Target{Users: []string{name("user-", 2*retryMembers), name("user-", 2*retryMembers)}}
+	default:
+		return &controlv1.Target{Everyone: true}
+	}
+}
+
+// everybody reports whether every hub that lives has answered.
+func (r *retries) everybody(receipt *controlv1.Receipt) bool {
+	return !slices.ContainsFunc(r.cluster.nodes[1:], func(n *node) bool { return slices.Contains(receipt.GetUnreachableHubs(), n.Hub) })
+}
+
+func (r *retries) expect(request *controlv1.SendRequest, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.crowd.matched("default", request.GetTarget()) {
+		if m.index < 2*retryMembers {
+			r.want[m] = append(r.want[m], n)
+		}
+	}
+}
+
+// retry repeats a call until every hub that lives has answered.
+func (r *retries) retry(t *testing.T, n *node, request *controlv1.SendRequest) {
+	t.Helper()
+	delivery := controlv1.NewDeliveryServiceClient(n.backend)
+	r.retried++
+	duplicate := false
+	await(t, "a retry reaches every hub that lives", func() bool {
+		response, err := delivery.Send(t.Context(), request)
+		if err != nil {
+			t.Fatalf("retry of %s through hub %d: %v", request.GetRequestId(), n.number, err)
+		}
+		receipt := response.GetReceipt()
+		duplicate = duplicate || receipt.GetDuplicate()
+		return r.everybody(receipt)
+	})
+	if duplicate {
+		r.duplicates++
+	}
+}

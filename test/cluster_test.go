@@ -1,0 +1,367 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// long has the cluster's tests do what takes too long for every day: `make test-cluster`.
+var long = os.Getenv("CONNHUB_TEST_LONG") != ""
+
+// either picks how much of something a test does.
+func either(short, inLong int) int {
+	if long {
+		return inLong
+	}
+	return short
+}
+
+// plan is how a cluster is made.
+type plan struct {
+	hubs     int
+	hashBits int  // of interest; 0: the binary's default
+	relayed  bool // other hubs reach each hub through a relay
+	cutEtcd  int  // the hub with this number reaches etcd through relays; 0: none does
+}
+
+// cluster is hubs as in production, each a process, and etcd.
+type cluster struct {
+	plan    plan
+	dir     string // of the secrets' files
+	secrets []string
+	etcd    *etcd
+	nodes   []*node
+}
+
+// node is one hub of a cluster, which may be another process later.
+type node struct {
+	*process
+
+	number  int
+	host    string   // all its own: it listens there, and its clients come from there
+	relay   *relay   // nil: other hubs reach it directly
+	toEtcd  []*relay // nil: it reaches etcd directly
+	backend *grpc.ClientConn
+}
+
+// publicURL is what tokens are bound to. Nobody looks it up.
+const publicURL = "http://clients.test"
+
+// openCluster starts etcd and the hubs, and waits until each hub knows which others have whom.
+func openCluster(t *testing.T, p plan) *cluster {
+	t.Helper()
+	if _, err := buildBinary(); err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{plan: p, dir: t.TempDir(), etcd: startEtcd(t)}
+	for i := range callers + 1 {
+		c.secrets = append(c.secrets, fmt.Sprintf("secret-of-backend-%d-%s", i, strings.Repeat("x", 32)))
+	}
+	c.write(t, "backend.secrets", strings.Join(c.secrets, "\n"))
+	c.write(t, "peer.secrets", "secret-of-peers-"+strings.Repeat("y", 32))
+	c.write(t, "token.key", strings.Repeat("k", 48))
+	for range p.hubs {
+		c.addNode(t)
+	}
+	t.Cleanup(c.leave)
+	c.awaitReady(t, c.nodes...)
+	c.awaitCalm(t)
+	return c
+}
+
+// leave asks all hubs to stop at once; each is waited for by its own.
+func (c *cluster) leave() {
+	for _, n := range c.nodes {
+		n.terminate()
+	}
+}
+
+func (c *cluster) write(t *testing.T, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// addNode starts one more hub. It does not wait for it.
+func (c *cluster) addNode(t *testing.T) *node {
+	t.Helper()
+	n := &node{number: len(c.nodes) + 1}
+	n.host = fmt.Sprint("127.0.0.", n.number)
+	if c.plan.relayed {
+		n.relay = startRelay(t, n.host)
+	}
+	if c.plan.cutEtcd == n.number {
+		for _, endpoint := range c.etcd.endpoints() {
+			r := startRelay(t, n.host)
+			r.connect(endpoint)
+			n.toEtcd = append(n.toEtcd, r)
+		}
+	}
+	c.nodes = append(c.nodes, n)
+	c.launch(t, n)
+	return n
+}
+
+// launch starts the hub's process, for the first time or again: then it is another hub at the same place.
+func (c *cluster) launch(t *testing.T, n *node) {
+	t.Helper()
+	endpoints := c.etcd.endpoints()
+	if n.toEtcd != nil {
+		endpoints = nil
+		for _, r := range n.toEtcd {
+			endpoints = append(endpoints, r.address)
+		}
+	}
+	args := []string{
+		"serve", "--name", fmt.Sprint("hub-", n.number),
+		"--listen-clients", n.host + ":0", "--listen-control", n.host + ":0", "--listen-ops", n.host + ":0",
+		"--public-url", publicURL,
+		"--token-key-file", filepath.Join(c.dir, "token.key"),
+		"--backend-secret-file", filepath.Join(c.dir, "backend.secrets"),
+		"--peer-secret-file", filepath.Join(c.dir, "peer.secrets"),
+		"--etcd-endpoints", strings.Join(endpoints, ","),
+	}
+	if c.plan.hashBits > 0 {
+		args = append(args, "--interest-hash-bits", strconv.Itoa(c.plan.hashBits))
+	}
+	if n.relay != nil {
+		args = append(args, "--advertise-control", n.relay.address)
+	}
+	n.process = start(t, args...)
+	n.await(t, n.bound)
+	if n.relay != nil {
+		n.relay.connect(n.Control)
+	}
+	n.backend = c.dial(t, n, callers)
+}
+
+// awaitReady waits until hubs take clients.
+func (c *cluster) awaitReady(t *testing.T, nodes ...*node) {
+	t.Helper()
+	for _, n := range nodes {
+		n.await(t, n.ready)
+	}
+}
+
+// awaitCalm waits until each hub sends the others only what they have somebody for.
+func (c *cluster) awaitCalm(t *testing.T) {
+	t.Helper()
+	await(t, "every hub has a filter lease of every other one", func() bool {
+		for _, n := range c.nodes {
+			if sample(t, n.get(t, "/metrics"), "connhub_mesh_leases") != float64(len(c.nodes)-1) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// dial opens the connection of a backend to a hub. Backends with different secrets are different callers.
+func (c *cluster) dial(t *testing.T, n *node, secret int) *grpc.ClientConn {
+	t.Helper()
+	return dialControl(t, n.Control, grpc.WithPerRPCCredentials(bearer(c.secrets[secret])))
+}
+
+// bearer is the secret of a backend.
+type bearer string
+
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+
+func (b bearer) RequireTransportSecurity() bool { return false }
+
+// deliveries are the services of all hubs, for one backend.
+func (c *cluster) deliveries(t *testing.T, secret int) (all []controlv1.DeliveryServiceClient) {
+	t.Helper()
+	for _, n := range c.nodes {
+		all = append(all, controlv1.NewDeliveryServiceClient(c.dial(t, n, secret)))
+	}
+	return all
+}
+
+// enter brings members in, each at the hub that at names, with a token of another hub.
+func (c *cluster) enter(t *testing.T, crowd *crowd, members []*member, at func(*member) *node) {
+	t.Helper()
+	crowd.connect(t, members, func(m *member) (*client, error) {
+		issuer := c.nodes[(m.index+1)%len(c.nodes)]
+		return c.admit(t.Context(), m, issuer, at(m))
+	})
+}
+
+func (c *cluster) admit(ctx context.Context, m *member, issuer, to *node) (*client, error) {
+	path, err := issuer.invite(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	// The address tells who it is, so no two members may have the same one.
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(to.host)}}
+	return dialClient(dialer, to.Clients, path, m.protocol)
+}
+
+// invite returns where a member connects, with a token of this hub.
+func (n *node) invite(ctx context.Context, m *member) (path string, err error) {
+	token, err := controlv1.NewAccessServiceClient(n.backend).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
+		Namespace: m.namespace, User: m.user, Groups: m.groups,
+	})
+	if err != nil {
+		return "", err
+	}
+	where, err := url.Parse(token.GetUrl())
+	if err != nil {
+		return "", err
+	}
+	return where.RequestURI(), nil
+}
+
+// spread puts members at all hubs in turn.
+func (c *cluster) spread(m *member) *node { return c.nodes[m.index%len(c.nodes)] }
+
+// at puts members at one hub.
+func at(n *node) func(*member) *node { return func(*member) *node { return n } }
+
+// newCrowd makes a crowd without members. Those of the test before are gone.
+func (c *cluster) newCrowd(t *testing.T) *crowd {
+	t.Helper()
+	await(t, "no hub has a connection", func() bool {
+		for _, h := range c.nodes[0].hubs(t) {
+			if h.GetConnections() > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	crowd := newCrowd()
+	t.Cleanup(crowd.disperse)
+	return crowd
+}
+
+// assemble makes a crowd that is spread over the hubs, and reads.
+func (c *cluster) assemble(t *testing.T, many, users int) *crowd {
+	t.Helper()
+	crowd := c.newCrowd(t)
+	populate(crowd, many, users)
+	c.enter(t, crowd, crowd.members, c.spread)
+	crowd.identify(t, c.nodes[0].backend, crowd.members)
+	crowd.read(crowd.members)
+	return crowd
+}
+
+// hubs returns what one hub knows of all, by id.
+func (n *node) hubs(t *testing.T) map[string]*controlv1.Hub {
+	t.Helper()
+	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byID := make(map[string]*controlv1.Hub)
+	for _, h := range response.GetHubs() {
+		byID[h.GetId()] = h
+	}
+	return byID
+}
+
+// sum adds a metric up over the hubs.
+func (c *cluster) sum(t *testing.T, name string, labels ...string) int {
+	t.Helper()
+	total := 0.0
+	for _, n := range c.nodes {
+		total += sample(t, n.get(t, "/metrics"), name, labels...)
+	}
+	return int(total)
+}
+
+// sample adds up the samples of a metric that have all the labels, each as name="value".
+func sample(t *testing.T, metrics, name string, labels ...string) float64 {
+	t.Helper()
+	sum := 0.0
+lines:
+	for line := range strings.Lines(metrics) {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest[0] != ' ' && rest[0] != '{' {
+			continue
+		}
+		for _, label := range labels {
+			if !strings.Contains(rest, label) {
+				continue lines
+			}
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		sum += value
+	}
+	return sum
+}
+
+// checkInvariants has each hub look at itself.
+func (c *cluster) checkInvariants(t *testing.T) {
+	t.Helper()
+	for _, n := range c.nodes {
+		n.get(t, "/debug/invariants")
+	}
+}
+
+// together runs workers at once, and waits for them.
+func together(t *testing.T, workers int, work func(worker int) error) {
+	t.Helper()
+	var group sync.WaitGroup
+	for i := range workers {
+		group.Go(func() { report(t, work(i)) })
+	}
+	group.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// await asks again and again until a condition holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	if !awaitQuietly(t, holds) {
+		t.Fatalf("waited in vain: %s", what)
+	}
+}
+
+// awaitQuietly is await for other goroutines than the test's.
+func awaitQuietly(t *testing.T, holds func() bool) bool {
+	limit := time.After(patience)
+	pause := time.NewTicker(20 * time.Millisecond)
+	defer pause.Stop()
+	for !holds() {
+		select {
+		case <-pause.C:
+		case <-limit:
+			return false
+		case <-t.Context().Done():
+			return false
+		}
+	}
+	return true
+}
+
+// checkStrays sends everybody home, and holds that nothing came that was not sent.
+func checkStrays(t *testing.T, crowd *crowd) {
+	t.Helper()
+	crowd.disperse()
+	for _, m := range crowd.members {
+		if len(m.strays) > 0 {
+			t.Errorf("%s got %.200q besides", m.user, m.strays)
+		}
+	}
+}

@@ -1,0 +1,6 @@
+package test
+
+import "syscall"
+
+// dieWithTests: a test that panics does not leave its hubs behind.
+var dieWithTests = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

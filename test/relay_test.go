@@ -1,0 +1,154 @@
+package test
+
+import (
+	"net"
+	"sync"
+	"testing"
+)
+
+// relay is a TCP proxy: the network between two parts, which can be cut, stalled and mended.
+type relay struct {
+	address string // where it listens
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	to    string // whom it connects with; empty: nobody
+	dark  bool   // it takes nobody
+	pipes map[*pipe]bool
+	flow  chan struct{} // closed while bytes flow
+}
+
+// pipe is a connection through a relay: both its halves.
+type pipe struct {
+	ends [2]net.Conn
+	over chan struct{} // closed with them
+	once sync.Once
+}
+
+func (p *pipe) close() {
+	p.once.Do(func() {
+		close(p.over)
+		for _, end := range p.ends {
+			_ = end.Close()
+		}
+	})
+}
+
+// startRelay starts a relay on a host until the test ends.
+func startRelay(t *testing.T, host string) *relay {
+	t.Helper()
+	listener, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{address: listener.Addr().String(), pipes: map[*pipe]bool{}, flow: make(chan struct{})}
+	close(r.flow)
+	r.running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			r.running.Go(func() { r.carry(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		r.cut()
+		r.running.Wait()
+	})
+	return r
+}
+
+// connect has those who dial from now on reach an address.
+func (r *relay) connect(address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.to = address
+}
+
+// cut ends what goes through the relay, and lets nothing through until mend.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dark = true
+	for p := range r.pipes {
+		p.close()
+	}
+}
+
+// stall holds back every byte until mend. Nothing is lost.
+func (r *relay) stall() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flow = make(chan struct{})
+}
+
+// mend ends a cut or a stall.
+func (r *relay) mend() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dark = false
+	select {
+	case <-r.flow:
+	default:
+		close(r.flow)
+	}
+}
+
+func (r *relay) flowing() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.flow
+}
+
+func (r *relay) carry(near net.Conn) {
+	r.mu.Lock()
+	to, dark := r.to, r.dark
+	r.mu.Unlock()
+	if dark || to == "" {
+		_ = near.Close()
+		return
+	}
+	far, err := net.Dial("tcp", to)
+	if err != nil {
+		_ = near.Close()
+		return
+	}
+	p := &pipe{ends: [2]net.Conn{near, far}, over: make(chan struct{})}
+	defer p.close()
+	r.mu.Lock()
+	dark = r.dark
+	r.pipes[p] = true
+	r.mu.Unlock()
+	if dark { // since it was asked
+		p.close()
+	}
+	var back sync.WaitGroup
+	back.Go(func() { r.pour(p, far, near) })
+	r.pour(p, near, far)
+	back.Wait()
+	r.mu.Lock()
+	delete(r.pipes, p)
+	r.mu.Unlock()
+}
+
+// pour carries bytes one way until one end is closed, which closes the other one.
+func (r *relay) pour(p *pipe, from, to net.Conn) {
+	defer p.close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		select {
+		case <-r.flowing():
+		case <-p.over:
+			return
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// helper is this program in another role, in a process of its own: it reads lines of JSON from its standard input and
+// answers each with one. It ends when its input does, so none outlives the tests.
+type helper struct {
+	role    string
+	command *exec.Cmd
+	input   io.WriteCloser
+	answers chan []byte // closed when its output has ended
+	said    strings.Builder
+	ended   sync.Once
+}
+
+// startHelper starts a role until the test ends.
+func startHelper(t *testing.T, role string) *helper {
+	t.Helper()
+	h := &helper{role: role, answers: make(chan []byte)}
+	// Clients and etcd are on other machines in real life: here they give way to the hubs.
+	h.command = exec.Command("nice", "-n", "19", os.Args[0])
+	h.command.Env = append(os.Environ(), roleVariable+"="+role)
+	h.command.Stderr = &h.said
+	var err error
+	if h.input, err = h.command.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	output, err := h.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(h.answers)
+		lines := bufio.NewReader(output)
+		for {
+			line, err := lines.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			h.answers <- line
+		}
+	}()
+	t.Cleanup(h.stop)
+	return h
+}
+
+// tell has the helper do something.
+func (h *helper) tell(t *testing.T, question any) {
+	t.Helper()
+	line, err := json.Marshal(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.input.Write(append(line, '\n')); err != nil {
+		t.Fatalf("%s: %v\n%s", h.role, err, h.said.String())
+	}
+}
+
+// hear waits for the answer.
+func (h *helper) hear(t *testing.T, answer any) {
+	t.Helper()
+	select {
+	case line, ok := <-h.answers:
+		if !ok {
+			h.stop()
+			t.Fatalf("%s has ended:\n%s", h.role, h.said.String())
+		}
+		if err := json.Unmarshal(line, answer); err != nil {
+			t.Fatalf("%s answers %s: %v", h.role, line, err)
+		}
+	case <-time.After(patience):
+		t.Fatalf("%s does not answer", h.role)
+	}
+}
+
+// stop ends it, at once and in whatever state.
+func (h *helper) stop() {
+	h.ended.Do(func() {
+		_ = h.command.Process.Signal(syscall.SIGKILL)
+		for range h.answers {
+		}
+		_ = h.command.Wait()
+	})
+}
+
+// signal stops or continues it.
+func (h *helper) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := h.command.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answerLines is the life of a helper, on its side.
+func answerLines[Q any](answer func(Q) (any, error)) error {
+	input, output := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var question Q
+		switch err := input.Decode(&question); {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("question: %w", err)
+		}
+		a, err := answer(question)
+		if err == nil {
+			err = output.Encode(a)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
