@@ -31,7 +31,9 @@ const (
 //
 // Order: when one call of Send begins after another returned with wait QUEUED or more, each connection that
 // both match gets the messages in that order, whatever the targets. The sends of one SendStream are in order
-// without waiting. Between calls that overlap no order is promised.
+// without waiting. Between calls that overlap no order is promised. What a receipt does not count, because it
+// names the hub in unreachable_hubs, may still come: in its place among what is sent through the same hub, but
+// perhaps behind what is sent through another one.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type DeliveryServiceClient interface {
@@ -108,7 +110,9 @@ type DeliveryService_SendStreamClient = grpc.BidiStreamingClient[SendStreamReque
 //
 // Order: when one call of Send begins after another returned with wait QUEUED or more, each connection that
 // both match gets the messages in that order, whatever the targets. The sends of one SendStream are in order
-// without waiting. Between calls that overlap no order is promised.
+// without waiting. Between calls that overlap no order is promised. What a receipt does not count, because it
+// names the hub in unreachable_hubs, may still come: in its place among what is sent through the same hub, but
+// perhaps behind what is sent through another one.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type DeliveryServiceServer interface {
