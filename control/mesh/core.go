@@ -117,7 +117,7 @@ func (c *core) list(now time.Duration, all []listed) []effect {
 	now = c.begin(now)
 	for _, p := range c.peers {
 		if p.listed && !p.met && !p.absent {
-			p.told = now + lostGrace // its key may go because it has lost etcd: it is looked for a little longer
+			p.keyed = now + lostGrace // its key may go because it has lost etcd: it is looked for a little longer
 		}
 		p.listed = false
 	}

@@ -112,7 +112,7 @@ func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 // TestWhatIsReportedFitsTheLink: a link can't fail as a dial any more, and a dial is no link that could be lost.
 func TestWhatIsReportedFitsTheLink(t *testing.T) {
 	c := pairOf(t)
-	c.dialFailed(0, "B", 1, true)
+	c.dialFailed(0, "B", 1, dialAbsent)
 	if c.linkedTo("B", 1) == nil {
 		t.Error("a link failed as a dial")
 	}
@@ -137,11 +137,29 @@ func TestARouteLeavesItsQueryAlone(t *testing.T) {
 func TestAbsentIsWhatTheLastDialFound(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	c.list(0, []listed{{"B", "b:1"}})
-	c.dialFailed(0, "B", 1, true)
+	c.dialFailed(0, "B", 1, dialAbsent)
 	c.tick(time.Second)
-	c.dialFailed(time.Second, "B", 2, false)
+	c.dialFailed(time.Second, "B", 2, dialUnproven)
 	c.list(time.Second, nil)
 	if r := c.route(time.Second, Query{}); len(r.Unreachable) != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestWhoDialsIsDialledBackAtOnce, however long the back-off has become: a new hub that was listed before it could be reached
+// is not to wait for it.
+func TestWhoDialsIsDialledBackAtOnce(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	c.list(0, []listed{{"B", "b:1"}})
+	now := time.Duration(0)
+	for epoch := uint64(1); epoch <= 8; epoch++ {
+		c.dialFailed(now, "B", epoch, dialAbsent)
+		now = c.next()
+		c.tick(now)
+	}
+	c.dialFailed(now, "B", 9, dialAbsent)
+	got := c.greeted(now+time.Millisecond, helloOf("B", "A", 1))
+	if !slices.ContainsFunc(got, func(e effect) bool { _, ok := e.(dial); return ok }) {
+		t.Errorf("%v, and the next dial in %v", got, c.peers["B"].redial-now)
 	}
 }

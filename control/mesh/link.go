@@ -45,6 +45,18 @@ var peerStateLabels = [...]string{
 // String is the metric label.
 func (s PeerState) String() string { return peerStateLabels[s] }
 
+// dialOutcome is what a dial that came to nothing proves of the hub.
+type dialOutcome uint8
+
+const (
+	// dialUnproven: nothing; it may be there.
+	dialUnproven dialOutcome = iota
+	// dialAbsent: it is not at that address, because nobody listens there or another hub does (WRONG_HUB, WRONG_CLUSTER).
+	dialAbsent
+	// dialFarewell: it holds nothing and never will again (SHUTTING_DOWN).
+	dialFarewell
+)
+
 // peer is what the core knows of another hub. It lives as long as the hub is a member and lostGrace beyond the last link.
 type peer struct {
 	id    hub.ID
@@ -52,6 +64,7 @@ type peer struct {
 
 	// Membership.
 	listed   bool          // it has a key
+	keyed    time.Duration // until when the key that it had makes it a member
 	told     time.Duration // until when another hub's word makes it a member
 	address  string        // of its key, or else of its hello, or else of that word
 	draining bool          // it said that it leaves
@@ -108,15 +121,24 @@ func (p *peer) member(now time.Duration) bool {
 
 // ends is when a peer without link and key ceases to be a member.
 func (p *peer) ends() time.Duration {
+	at := max(p.told, p.keyed)
 	if p.met {
-		return max(p.told, p.lost+lostGrace)
+		at = max(at, p.lost+lostGrace)
 	}
-	return p.told
+	return at
 }
 
-// known reports whether other hubs are told of the peer.
+// known reports whether other hubs are told of the peer: of links and keys that there are or were a moment ago, not of the word
+// of others. Of keys too, because a new hub may have listed after this one's key went, and before we had a link to it.
 func (p *peer) known(now time.Duration) bool {
-	return !p.farewell && (p.up() || p.met && now < p.lost+lostGrace)
+	switch {
+	case p.up():
+		return !p.farewell
+	case p.farewell:
+		return false
+	default:
+		return p.met && now < p.lost+lostGrace || p.listed && !p.absent || now < p.keyed
+	}
 }
 
 // up reports whether there is a link in either direction.

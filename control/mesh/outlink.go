@@ -186,6 +186,13 @@ func (l *outLink) open() (peerv1.PeerService_ControlClient, *peerv1.Hello, error
 	return stream, hello, nil
 }
 
+// proven is what a refusal says of the hub that was dialled.
+var proven = map[peerv1.RefusalReason]dialOutcome{
+	peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB:     dialAbsent,
+	peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER: dialAbsent,
+	peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN: dialFarewell,
+}
+
 // failed tells the core that the dial came to nothing.
 func (l *outLink) failed(err error) {
 	if cause := context.Cause(l.ctx); cause != nil {
@@ -196,12 +203,14 @@ func (l *outLink) failed(err error) {
 	}
 	m := l.mesh
 	reason := refusalOf(err)
-	absent := l.peer != nil && l.peer.refused() ||
-		reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB || reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER
+	why := proven[reason]
+	if l.peer != nil && l.peer.refused() {
+		why = dialAbsent
+	}
 	m.metrics.dialFailed(reason)
 	news := false
 	m.do(func(c *core, now time.Duration) []effect {
-		effects := c.dialFailed(now, l.hub, l.epoch, absent)
+		effects := c.dialFailed(now, l.hub, l.epoch, why)
 		p := c.peers[l.hub]
 		if news = p != nil && p.member(now) && !m.failing[l.hub]; news { // who is gone already goes only once
 			m.failing[l.hub] = true

@@ -79,7 +79,7 @@ func (p *peer) next(now time.Duration, leaving bool) time.Duration {
 		at = min(at, p.redial)
 	}
 	if p.in != nil && !p.in.ending {
-		at = min(at, p.in.heard+linkTimeout)
+		at = min(at, p.in.heard+linkTimeout, now+probeInterval) // see core.forgive
 	}
 	switch {
 	case p.up() || p.listed:
@@ -172,18 +172,18 @@ func (c *core) members(now time.Duration) (all []*peerv1.Member) {
 	return all
 }
 
-// dialFailed: a dial came to nothing. Absent: its outcome proves that the hub is not at that address, because nobody
-// listens there or another hub does (WRONG_HUB, WRONG_CLUSTER).
-func (c *core) dialFailed(now time.Duration, id hub.ID, epoch uint64, absent bool) []effect {
+// dialFailed: a dial came to nothing.
+func (c *core) dialFailed(now time.Duration, id hub.ID, epoch uint64, why dialOutcome) []effect {
 	now = c.begin(now)
 	p := c.dialling(id, epoch)
 	if p == nil {
 		return nil
 	}
-	p.absent = absent
-	if absent {
-		p.told = 0
+	p.absent = why == dialAbsent
+	if p.absent {
+		p.told, p.keyed = 0, 0
 	}
+	p.farewell = p.farewell || why == dialFarewell
 	c.drop(now, p)
 	return c.settle(now, p)
 }
@@ -278,17 +278,20 @@ func (c *core) greeted(now time.Duration, h *peerv1.Hello) []effect {
 // open accepts a link that a peer dialled.
 func (c *core) open(now time.Duration, p *peer, h *peerv1.Hello) {
 	p.in = &inbound{epoch: h.GetEpoch(), since: now, heard: now, feed: newFeed(&c.interest)}
-	p.hello, p.draining, p.farewell = h, false, false
+	p.hello = h
 	if !p.listed {
 		p.address = h.GetAddress()
+	}
+	if p.out == nil {
+		p.redial, p.failures = now, 0 // whoever dials is there
 	}
 	answer := proto.CloneOf(c.us)
 	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.members(now)
 	c.do(accept{p.id, answer})
+	c.pump(p)
 	if c.leaving {
 		c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
 	}
-	c.pump(p)
 }
 
 // fence has the shell end the link that the peer dialled. From now on nothing that comes on it counts.
@@ -313,7 +316,11 @@ func (c *core) ended(now time.Duration, id hub.ID, epoch uint64) []effect {
 	}
 	p.in = nil
 	p.lose(now)
-	if next != nil {
+	switch {
+	case next == nil:
+	case c.farewell: // said while it waited
+		c.do(refuse{id, next.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
+	default:
 		c.open(now, p, next)
 	}
 	return c.settle(now, p)

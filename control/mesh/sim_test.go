@@ -335,7 +335,7 @@ func (n *node) dial(e dial) {
 		w := &wire{from: n, to: n, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true}
 		w.back = stream{from: n, to: n}
 		s.wires = append(s.wires, w)
-		w.back.put(s, "refused", func() { n.apply(n.core.dialFailed(s.now, e.hub, w.epoch, true)) })
+		w.back.put(s, "refused", func() { n.apply(n.core.dialFailed(s.now, e.hub, w.epoch, dialAbsent)) })
 		return
 	}
 	w := &wire{from: n, to: to, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true, toOpen: true}
@@ -355,10 +355,9 @@ func (n *node) refuse(e refuse) {
 			continue
 		}
 		w.toOpen = false
-		absent := e.reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB || e.reason == peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER
 		w.back.put(s, "refusal", func() {
 			w.fromOpen = false
-			w.from.apply(w.from.core.dialFailed(s.now, w.named, w.epoch, absent))
+			w.from.apply(w.from.core.dialFailed(s.now, w.named, w.epoch, proven[e.reason]))
 		})
 	}
 }

@@ -119,7 +119,7 @@ func (w *wire) close(n *node) {
 func (w *wire) tell(n *node) {
 	if n == w.from {
 		n.apply(n.core.lost(n.sim.now, w.named, w.epoch))
-		n.apply(n.core.dialFailed(n.sim.now, w.named, w.epoch, false))
+		n.apply(n.core.dialFailed(n.sim.now, w.named, w.epoch, dialUnproven))
 	} else {
 		n.apply(n.core.ended(n.sim.now, w.from.id, w.epoch))
 	}

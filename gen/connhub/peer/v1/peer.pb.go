@@ -416,8 +416,9 @@ type Hello struct {
 	Address string `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
 	// How many lanes the dialler opens, 1 to 64. Unused in the answer, where it is 0.
 	Lanes uint32 `protobuf:"varint,10,opt,name=lanes,proto3" json:"lanes,omitempty"`
-	// In the answer: the hubs with which the speaker has a link, or had one in the last 15 s. So a new hub finds those that are cut
-	// off from etcd, and therefore not listed, but not from their peers. The dialler counts them as members and dials
+	// In the answer: the hubs with which the speaker has a link, or had one in the last 15 s, or whose key it sees in etcd, or saw
+	// there in the last 15 s. So a new hub finds those that are cut off from etcd, and therefore not listed, but not from their
+	// peers; and those whose key went before the speaker had a link to them. The dialler counts them as members and dials
 	// them; one to which no link comes about within 15 s, or that is found not to be there, is dropped again. What the
 	// speaker knows only in this way it does not pass on.
 	Members       []*Member `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
