@@ -49,17 +49,21 @@ func newSendCall(o *outgoing) (*mesh.Call, error) {
 }
 
 func newJoinCall(ctx context.Context, req *controlv1.AddToGroupsRequest) (*mesh.Call, error) {
-	b, err := proto.Marshal(req)
+	b, err := proto.Marshal(&controlv1.AddToGroupsRequest{Namespace: namespace(req), Target: req.GetTarget(), Groups: req.GetGroups()})
 	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Join{Join: b}}), err
 }
 
 func newLeaveCall(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*mesh.Call, error) {
-	b, err := proto.Marshal(req)
+	b, err := proto.Marshal(&controlv1.RemoveFromGroupsRequest{
+		Namespace: namespace(req), Target: req.GetTarget(), Groups: req.GetGroups(), AllGroups: req.GetAllGroups(),
+	})
 	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Leave{Leave: b}}), err
 }
 
 func newCloseCall(ctx context.Context, req *controlv1.CloseConnectionsRequest, countOnly bool) (*mesh.Call, error) {
-	b, err := proto.Marshal(req)
+	b, err := proto.Marshal(&controlv1.CloseConnectionsRequest{
+		Namespace: namespace(req), Target: req.GetTarget(), Code: req.GetCode(), Reason: req.GetReason(),
+	})
 	closing := &peerv1.ForwardClose{Request: b, CountOnly: countOnly}
 	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Close{Close: closing}}), err
 }
@@ -73,18 +77,18 @@ type executor struct{ hub *hub.Hub }
 
 var _ mesh.Executor = (*executor)(nil)
 
-// Execute implements mesh.Executor. Only sends have an order: a join, a leave or a close that a backend wants
-// before something else it has waited for.
+// Execute implements mesh.Executor. Whatever the call does to connections is done when it returns; what is waited for
+// after that is clients, and other hubs.
 func (e *executor) Execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
 	switch c := f.GetCall().(type) {
 	case *peerv1.Forward_Send:
 		return e.send(ctx, f, c.Send)
 	case *peerv1.Forward_Join:
-		return nil, func(ctx context.Context) *peerv1.ForwardResult { return e.join(ctx, c.Join) }
+		return e.join(ctx, c.Join)
 	case *peerv1.Forward_Leave:
-		return nil, func(ctx context.Context) *peerv1.ForwardResult { return e.leave(ctx, c.Leave) }
+		return e.leave(ctx, c.Leave), nil
 	case *peerv1.Forward_Close:
-		return nil, func(ctx context.Context) *peerv1.ForwardResult { return e.close(ctx, c.Close) }
+		return e.close(ctx, c.Close), nil
 	default:
 		return failed(errUnknownMethod), nil
 	}
@@ -127,17 +131,22 @@ func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {
 	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{Send: result}}
 }
 
-func (e *executor) join(ctx context.Context, b []byte) *peerv1.ForwardResult {
+func (e *executor) join(ctx context.Context, b []byte) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
 	var req controlv1.AddToGroupsRequest
 	if err := decode(b, &req); err != nil {
-		return failed(err)
+		return failed(err), nil
 	}
 	target := newTarget(req.GetTarget())
-	joined, err := e.hub.Join(ctx, namespace(&req), &target, req.GetGroups())
+	joined, inForce, err := e.hub.BeginJoin(ctx, namespace(&req), &target, req.GetGroups())
 	if err != nil {
-		return failed(err)
+		return failed(err), nil
 	}
-	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Join{Join: newJoined(joined)}}
+	return nil, func(ctx context.Context) *peerv1.ForwardResult {
+		if err := inForce(ctx); err != nil {
+			return failed(err)
+		}
+		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Join{Join: newJoined(joined)}}
+	}
 }
 
 func (e *executor) leave(ctx context.Context, b []byte) *peerv1.ForwardResult {

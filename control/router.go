@@ -62,11 +62,11 @@ func queryOf(namespace string, t *hub.Target) mesh.Query {
 }
 
 // forward passes a call on, and returns the answers to come; nil: there is nobody to ask.
-func (r *router) forward(ctx context.Context, c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
+func (r *router) forward(c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
 	if len(to) == 0 {
 		return nil
 	}
-	return r.mesh.Forward(ctx, c, to)
+	return r.mesh.Forward(c, to)
 }
 
 // gather waits until a deadline for what other hubs answer, gives each answer to take, and returns the hubs
@@ -77,6 +77,7 @@ func (r *router) gather(ctx context.Context, g *mesh.Gathering, until time.Time,
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	g.Insist(ctx) // where it is too late for that, the outcome is unknown
 	var lost unknown
 	for _, o := range g.Wait(ctx) {
 		err := errorIn(o.Result)
@@ -142,7 +143,7 @@ func (r *router) staleFor() *durationpb.Duration {
 var _ sender = (*router)(nil)
 
 // Send implements sender. Other hubs come first: putting the message in line for them is quick, and they deliver while this
-// hub does.
+// hub does. But with a request id it is this hub that finds out first whether another request has had it.
 func (r *router) Send(ctx context.Context, o *outgoing) (sending, error) {
 	if r.hub.Leaving() {
 		return nil, hub.ErrShuttingDown // before anybody has delivered it
@@ -151,29 +152,75 @@ func (r *router) Send(ctx context.Context, o *outgoing) (sending, error) {
 		o.send.Message.ID = r.hub.NewMessageID()
 	}
 	route := r.route(o.send.Message.Namespace, &o.send.Target)
-	if o.request.GetRequireAllHubs() && (len(route.Unreachable) > 0 || slices.ContainsFunc(route.To, suspect)) {
+	s := &routedSending{router: r, outgoing: o, lost: route.Unreachable}
+	suspects := suspectsIn(route.To)
+	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
 		return nil, errHubsUnreachable
 	}
-	s := &routedSending{router: r, outgoing: o, lost: route.Unreachable}
-	if len(route.To) > 0 {
-		call, err := newSendCall(o)
-		if err != nil {
-			return nil, err
-		}
-		s.others = r.forward(ctx, call, route.To)
+	if o.send.Wait == hub.WaitNone {
+		s.lost = append(s.lost, suspects...) // otherwise it is seen whether they answer
 	}
-	delivery, err := r.hub.Deliver(ctx, o.send)
-	switch {
-	case errors.Is(err, hub.ErrShuttingDown) && s.others != nil:
-		s.lost = append(s.lost, r.hub.ID())
-	case err != nil:
+	first, second := func() error { return s.forward(route.To) }, func() error { return s.deliver(ctx) }
+	if o.send.RequestID != "" {
+		first, second = second, first
+	}
+	if err := first(); err != nil {
 		return nil, err
 	}
-	s.delivery = delivery
+	if err := second(); err != nil {
+		return nil, err
+	}
+	s.insist(ctx)
 	return s, nil
 }
 
-func suspect(d mesh.Destination) bool { return d.Suspect }
+// suspectsIn returns the hubs that get the call, but may not answer.
+func suspectsIn(to []mesh.Destination) (suspects unknown) {
+	for _, d := range to {
+		if d.Suspect {
+			suspects = append(suspects, d.Hub)
+		}
+	}
+	return suspects
+}
+
+// forward puts the message in line for other hubs.
+func (s *routedSending) forward(to []mesh.Destination) error {
+	if len(to) == 0 {
+		return nil
+	}
+	call, err := newSendCall(s.outgoing)
+	if err != nil {
+		return err
+	}
+	s.others = s.router.forward(call, to)
+	return nil
+}
+
+// deliver does this hub's part.
+func (s *routedSending) deliver(ctx context.Context) error {
+	delivery, err := s.router.hub.Deliver(ctx, s.outgoing.send)
+	if errors.Is(err, hub.ErrShuttingDown) && s.others != nil {
+		s.lost = append(s.lost, s.router.hub.ID())
+		return nil
+	}
+	s.delivery = delivery
+	return err
+}
+
+// insist waits for room where other hubs are slow, but not longer than the caller; one that wants no wait has none.
+func (s *routedSending) insist(ctx context.Context) {
+	if s.others == nil {
+		return
+	}
+	until := s.outgoing.until
+	if s.outgoing.send.Wait == hub.WaitNone {
+		until = s.outgoing.began
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	s.lost = append(s.lost, s.others.Insist(ctx)...)
+}
 
 // routedSending is a message on its way at this hub and at others.
 type routedSending struct {
@@ -221,7 +268,7 @@ func (r *router) Join(ctx context.Context, req *controlv1.AddToGroupsRequest) (*
 		return nil, err
 	}
 	route := r.route(namespace(req), &target)
-	others := r.forward(ctx, call, route.To)
+	others := r.forward(call, route.To)
 	joined, err := r.hub.Join(ctx, namespace(req), &target, req.GetGroups())
 	if err != nil {
 		return nil, err
@@ -249,7 +296,7 @@ func (r *router) Leave(ctx context.Context, req *controlv1.RemoveFromGroupsReque
 		return nil, err
 	}
 	route := r.route(namespace(req), &target)
-	others := r.forward(ctx, call, route.To)
+	others := r.forward(call, route.To)
 	left, err := r.hub.Leave(ctx, namespace(req), &target, req.GetGroups(), req.GetAllGroups())
 	if err != nil {
 		return nil, err
@@ -283,7 +330,7 @@ func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsReque
 	if err != nil {
 		return nil, err
 	}
-	others := r.forward(ctx, call, route.To)
+	others := r.forward(call, route.To)
 	closed, err := r.hub.CloseConnections(ctx, namespace(req), &target, newClose(req), max)
 	if err != nil {
 		return nil, err
@@ -309,7 +356,7 @@ func (r *router) count(ctx context.Context, req *controlv1.CloseConnectionsReque
 		return nil, nil, err
 	}
 	matched := int64(r.hub.Count(namespace(req), t))
-	others := r.forward(ctx, call, to)
+	others := r.forward(call, to)
 	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
 		matched += int64(f.GetClose().GetMatched())
 	})

@@ -19,12 +19,22 @@ type Joined struct {
 // Join makes the connections that match members of the groups. Its changes are in force at every hub when it
 // returns; with the error of ctx they may not be, and some may not have been made.
 func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
+	joined, inForce, err := h.BeginJoin(ctx, namespace, t, groups)
+	if err != nil {
+		return joined, err
+	}
+	return joined, inForce(ctx)
+}
+
+// BeginJoin is Join without its wait, for callers that have something else to do in order: inForce waits, for 500 ms at
+// most.
+func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups []string) (_ Joined, inForce func(context.Context) error, _ error) {
 	groups = distinct(groups)
 	matched := h.matching(namespace, t)
 	r := Joined{Matched: len(matched)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
-			return r, err
+			return r, nil, err
 		}
 		for _, g := range groups {
 			switch added, err := c.join(g); {
@@ -39,10 +49,12 @@ func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []st
 			}
 		}
 	}
-	if r.Added+r.Already == 0 {
-		return r, nil
-	}
-	return r, h.interest.InForce(ctx, groupKeys(namespace, groups))
+	return r, func(ctx context.Context) error {
+		if r.Added+r.Already == 0 {
+			return nil
+		}
+		return h.interest.InForce(ctx, groupKeys(namespace, groups))
+	}, nil
 }
 
 // Left tells what Leave changed.

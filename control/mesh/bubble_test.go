@@ -367,7 +367,9 @@ func (h *member) send(ctx context.Context, caller, text string, q Query) (Route,
 
 func (h *member) forward(ctx context.Context, caller, text string, to []Destination) *Gathering {
 	send := &peerv1.ForwardSend{Request: []byte(text)}
-	return h.Forward(ctx, &Call{Caller: caller, Began: time.Now(), Forward: &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}}}, to)
+	g := h.Forward(&Call{Caller: caller, Began: time.Now(), Forward: &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}}}, to)
+	g.Insist(ctx)
+	return g
 }
 
 // sees is how a hub stands with another one.

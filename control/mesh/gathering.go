@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"sync"
 
 	"github.com/connhub/connhub/hub"
 
@@ -11,6 +12,7 @@ import (
 // Gathering is what other hubs answer to one call.
 type Gathering struct {
 	answers []*answer
+	slow    []slowLane // where there was no room; until Insist
 	metrics *metrics
 }
 
@@ -22,6 +24,30 @@ type answer struct {
 }
 
 func (a *answer) lose() { close(a.results) }
+
+// slowLane is a call that is not in line yet.
+type slowLane struct {
+	lane *lane
+	call *forwarding
+}
+
+// Insist waits until the call is in line everywhere, and returns the hubs where that can't be: no result comes there for
+// 500 ms, the peer is suspect, or ctx is done. It is called once, before Wait, also when ctx is done.
+func (g *Gathering) Insist(ctx context.Context) (lost []hub.ID) {
+	in := make([]bool, len(g.slow))
+	var wg sync.WaitGroup
+	for i, s := range g.slow {
+		wg.Go(func() { in[i] = s.lane.insist(ctx, s.call) })
+	}
+	wg.Wait()
+	for i, s := range g.slow {
+		if !in[i] {
+			lost = append(lost, s.lane.link.hub)
+		}
+	}
+	g.slow = nil
+	return lost
+}
 
 // Outcome is what became of a call at one hub.
 type Outcome struct {

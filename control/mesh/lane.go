@@ -22,6 +22,8 @@ const (
 	laneCalls = 4096
 	// laneBytes bounds the bytes of those calls: what a slow peer can make this hub hold, a lane.
 	laneBytes = 32 << 20
+	// stuckTime is how long a full lane may be without a result: then it is stuck, as a peer that answers no probe is suspect.
+	stuckTime = suspectTime
 	// callWeight is what a small call counts for, so that one bound holds both numbers.
 	callWeight = laneBytes / laneCalls
 )
@@ -38,6 +40,7 @@ type lane struct {
 	sent     uint64                 // the sequence up to which calls were sent, or are about to be
 	waiting  map[uint64]*forwarding // by sequence; nil: the lane has ended
 	queue    chan *forwarding       // to be sent; in the order of sequence
+	moved    time.Time              // the last result, or the first call after a pause
 }
 
 // forwarding is one call on its way to one peer.
@@ -67,13 +70,15 @@ func (l *lane) offer(f *forwarding) bool {
 	return true
 }
 
-// insist waits for the window for as long as the peer answers probes, and ctx lasts; what does not get in line has no outcome.
-func (l *lane) insist(ctx context.Context, f *forwarding) {
-	if l.acquire(ctx, f.weight) {
-		l.enqueue(f)
-	} else {
+// insist waits for the window for as long as results come, the peer answers probes, and ctx lasts. What does not get in line
+// has no outcome.
+func (l *lane) insist(ctx context.Context, f *forwarding) bool {
+	if !l.acquire(ctx, f.weight) {
 		f.into.lose()
+		return false
 	}
+	l.enqueue(f)
+	return true
 }
 
 // enqueue puts a call in line for which the window had room.
@@ -84,15 +89,25 @@ func (l *lane) enqueue(f *forwarding) {
 		f.into.lose()
 		return
 	}
+	if len(l.waiting) == 0 {
+		l.moved = time.Now() // until now there was nothing to move
+	}
 	l.sequence++
 	f.sequence = l.sequence
 	l.waiting[f.sequence] = f
 	l.queue <- f
 }
 
+// stuckAt is when the lane is stuck, unless a result comes.
+func (l *lane) stuckAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.moved.Add(stuckTime)
+}
+
 // acquire waits for room in the window; false: there is none.
 func (l *lane) acquire(ctx context.Context, weight int64) bool {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithDeadline(ctx, l.stuckAt())
 	defer cancel()
 	defer context.AfterFunc(l.link.ctx, cancel)()
 	defer context.AfterFunc(l.link.patience(), cancel)()
@@ -182,6 +197,7 @@ func (l *lane) settle(r *peerv1.ForwardResult) (*forwarding, error) {
 		return nil, fmt.Errorf("%w: a result %T of a call %T", errViolation, r.GetResult(), f.call.Forward.GetCall())
 	}
 	delete(l.waiting, r.GetSequence())
+	l.moved = time.Now()
 	return f, nil
 }
 
@@ -230,14 +246,13 @@ func (c *Call) forward(sequence uint64) *peerv1.Forward {
 	}
 }
 
-// Forward puts a call in line for hubs that Route has found, and returns their outcomes to come. Calls of one caller, made
-// one after the other, reach each hub in that order. It waits only where a peer is slower than its callers: until there
-// is room in line, the peer is suspect, or ctx is done. Meanwhile the call is under way to the others.
-func (m *Mesh) Forward(ctx context.Context, c *Call, to []Destination) *Gathering {
+// Forward puts a call in line for hubs that Route has found, and returns their outcomes to come. It does not wait: where a
+// peer is slower than its callers, Gathering.Insist does, which is to be called too. Calls of one caller, each made when Insist
+// has returned for the one before, reach each hub in that order.
+func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	c.size = proto.Size(c.Forward)
 	g := &Gathering{answers: make([]*answer, len(to)), metrics: m.metrics}
 	number := LaneOf(c.Caller, m.config.Lanes)
-	var slow sync.WaitGroup
 	for i, d := range to {
 		m.metrics.forwarded(c.Forward, d.Flood)
 		g.answers[i] = &answer{hub: d.Hub, results: make(chan *peerv1.ForwardResult, 1)}
@@ -249,10 +264,9 @@ func (m *Mesh) Forward(ctx context.Context, c *Call, to []Destination) *Gatherin
 		g.answers[i].patience = l.patience()
 		lane, f := l.lanes[number], &forwarding{call: c, into: g.answers[i]}
 		if !lane.offer(f) {
-			slow.Go(func() { lane.insist(ctx, f) })
+			g.slow = append(g.slow, slowLane{lane, f})
 		}
 	}
-	slow.Wait()
 	return g
 }
 

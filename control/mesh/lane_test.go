@@ -33,7 +33,8 @@ func newStuckLane(t *testing.T, b *bubble) *stuckLane {
 	return s
 }
 
-// fill sends calls until no more go in line, and checks that those wait as long as they may and that nobody else does.
+// fill sends calls until no more go in line, and checks that those wait until the lane is known to be stuck, that nobody waits
+// after that, and nobody else at all.
 func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gathering) {
 	t.Helper()
 	began := time.Now()
@@ -49,7 +50,7 @@ func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gather
 	for range 3 {
 		waiting.Go(func() {
 			outcomes := s.x.forward(ctx, s.stuck, "too much", s.x.Route(s.both).To).Wait(ctx)
-			if took := time.Since(began); outcomes[0].Result != nil || outcomes[1].Result == nil || took != 2*time.Second {
+			if took := time.Since(began); outcomes[0].Result != nil || outcomes[1].Result == nil || took != stuckTime {
 				t.Errorf("a caller of the stuck lane got %v after %v", outcomes, took)
 			}
 		})
@@ -62,6 +63,9 @@ func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gather
 		t.Errorf("a caller of another lane got %v after %v", outcomes, time.Since(began))
 	}
 	waiting.Wait()
+	if _, outcomes := s.x.send(t.Context(), s.stuck, "too much", s.both); outcomes[0].Result != nil || outcomes[1].Result == nil || time.Since(began) > stuckTime {
+		t.Errorf("a caller of a lane that is known to be stuck got %v after %v", outcomes, time.Since(began))
+	}
 	if p := s.x.sees(s.y); p.State != PeerLinked || !p.Lease {
 		t.Errorf("a stuck lane makes the peer %+v", p)
 	}
