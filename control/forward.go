@@ -2,7 +2,10 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -73,13 +76,37 @@ func newCall(ctx context.Context, f *peerv1.Forward) *mesh.Call {
 }
 
 // executor carries out what other hubs forward to this one.
-type executor struct{ hub *hub.Hub }
+type executor struct {
+	hub    *hub.Hub
+	check  func(proto.Message) error // the rules of the protos
+	logger *slog.Logger
+}
 
 var _ mesh.Executor = (*executor)(nil)
 
 // Execute implements mesh.Executor. Whatever the call does to connections is done when it returns; what is waited for
 // after that is clients, and other hubs.
-func (e *executor) Execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+func (e *executor) Execute(ctx context.Context, f *peerv1.Forward) (result *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult) {
+	defer e.recover(&result)
+	result, rest := e.execute(ctx, f)
+	if rest == nil {
+		return result, nil
+	}
+	return nil, func(ctx context.Context) (result *peerv1.ForwardResult) {
+		defer e.recover(&result)
+		return rest(ctx)
+	}
+}
+
+// recover turns a panic into a result: it must not end the lane, with all that others have on it, nor the process.
+func (e *executor) recover(result **peerv1.ForwardResult) {
+	if p := recover(); p != nil {
+		e.logger.Error("forwarded call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*result = failed(errInternal)
+	}
+}
+
+func (e *executor) execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
 	switch c := f.GetCall().(type) {
 	case *peerv1.Forward_Send:
 		return e.send(ctx, f, c.Send)
@@ -98,6 +125,9 @@ func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.Forwar
 	var req controlv1.SendRequest
 	if err := decode(s.GetRequest(), &req); err != nil {
 		return failed(err), nil
+	}
+	if !hub.ValidNamespace(namespace(&req)) { // the rest was checked where it came in, and would take longer than the send
+		return failed(errInvalidField), nil
 	}
 	o := newOutgoing(&req, origin{
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: time.Now().Add(-f.GetAge().AsDuration()),
@@ -133,7 +163,7 @@ func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {
 
 func (e *executor) join(ctx context.Context, b []byte) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
 	var req controlv1.AddToGroupsRequest
-	if err := decode(b, &req); err != nil {
+	if err := errors.Join(decode(b, &req), e.check(&req)); err != nil {
 		return failed(err), nil
 	}
 	target := newTarget(req.GetTarget())
@@ -151,7 +181,7 @@ func (e *executor) join(ctx context.Context, b []byte) (*peerv1.ForwardResult, f
 
 func (e *executor) leave(ctx context.Context, b []byte) *peerv1.ForwardResult {
 	var req controlv1.RemoveFromGroupsRequest
-	if err := decode(b, &req); err != nil {
+	if err := errors.Join(decode(b, &req), e.check(&req)); err != nil {
 		return failed(err)
 	}
 	target := newTarget(req.GetTarget())
@@ -164,7 +194,7 @@ func (e *executor) leave(ctx context.Context, b []byte) *peerv1.ForwardResult {
 
 func (e *executor) close(ctx context.Context, c *peerv1.ForwardClose) *peerv1.ForwardResult {
 	var req controlv1.CloseConnectionsRequest
-	if err := decode(c.GetRequest(), &req); err != nil {
+	if err := errors.Join(decode(c.GetRequest(), &req), e.check(&req)); err != nil {
 		return failed(err)
 	}
 	target := newTarget(req.GetTarget())

@@ -33,6 +33,12 @@ func (f *inFlight) leave() {
 	f.closeLocked()
 }
 
+func (f *inFlight) isLeaving() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.leaving
+}
+
 func (f *inFlight) closeLocked() {
 	if !f.leaving || f.calls > 0 {
 		return

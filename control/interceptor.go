@@ -19,6 +19,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // serviceRoles says who may call which service. A service that is not in it is closed to everybody, also
@@ -39,6 +40,9 @@ var serviceRoles = map[string]auth.Role{
 // open are the methods that need no credentials. Kubernetes probes and has no secret; Watch is not among them,
 // because a stranger could hold any number of streams.
 var open = map[string]bool{healthv1.Health_Check_FullMethodName: true}
+
+// early are the methods that backends may call before the other hubs know this one: what is wrong with a start is to be seen.
+var early = map[string]bool{controlv1.HubService_ListHubs_FullMethodName: true}
 
 const (
 	// ownPackages begins the name of every service of connhub.
@@ -149,7 +153,9 @@ func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, 
 		return nil, errUnknownMethod
 	case !listed:
 		return nil, errRoleNotAllowed
-	case role == auth.RoleBackend && !g.isReady():
+	case role == auth.RoleBackend && g.calls.isLeaving():
+		return nil, hub.ErrShuttingDown
+	case role == auth.RoleBackend && !g.isReady() && !early[fullMethod]:
 		return nil, errHubStarting
 	}
 	return context.WithValue(ctx, callerKey{}, who), nil

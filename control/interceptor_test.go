@@ -131,7 +131,7 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guard{secrets: newSecrets(t), served: map[string]bool{"/stray.Service/Do": true}}
+	g := &guard{calls: newInFlight(), secrets: newSecrets(t), served: map[string]bool{"/stray.Service/Do": true}}
 	registrar{server: server.grpc}.RegisterService(&strayService, nil)
 	for _, secret := range []string{backendSecret, peerSecret} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))

@@ -54,10 +54,10 @@ func queryOf(namespace string, t *hub.Target) mesh.Query {
 			continue // there is none of that name
 		}
 		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindConnection, namespace, connection))
-		if !slices.Contains(q.Hubs, born) {
-			q.Hubs = append(q.Hubs, born)
-		}
+		q.Hubs = append(q.Hubs, born)
 	}
+	slices.Sort(q.Hubs) // ten thousand may be asked for, at as many hubs
+	q.Hubs = slices.Compact(q.Hubs)
 	return q
 }
 

@@ -171,7 +171,7 @@ func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *valid
 	controlv1.RegisterHubServiceServer(r, &hubService{hubs: router})
 	if c.Mesh != nil {
 		// The mesh holds the rules of its messages itself.
-		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked}, c.Mesh.Service(&executor{c.Hub}))
+		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked}, c.Mesh.Service(&executor{c.Hub, v.check, g.logger}))
 	}
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc) // v1 and v1alpha
@@ -224,16 +224,21 @@ func (s *Server) announce(stop <-chan struct{}) {
 	}
 }
 
-// Quiet is closed when Shutdown has begun and no call of a backend is in flight any more. Other hubs may still call: the
-// mesh ends their streams when this hub holds no connection.
-func (s *Server) Quiet() <-chan struct{} { return s.calls.quiet }
-
-// Shutdown says NOT_SERVING, ends streams, takes no more calls and waits for those in flight; a SendStream says
-// going_away and gives its results first. When ctx is done it ends them, and returns the error of ctx.
-func (s *Server) Shutdown(ctx context.Context) error {
+// Leave says NOT_SERVING, refuses backends, and ends streams; a SendStream says going_away and gives its results first. Other
+// hubs may still call, and do: until this hub holds no connection, and the mesh has ended their streams.
+func (s *Server) Leave() {
 	s.health.Shutdown()
 	s.leave()
 	s.calls.leave()
+}
+
+// Quiet is closed when Leave was called and no call of a backend is in flight any more.
+func (s *Server) Quiet() <-chan struct{} { return s.calls.quiet }
+
+// Shutdown does what Leave does, if that was not called, takes no more calls and waits for those in flight. When ctx is done it
+// ends them, and returns the error of ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.Leave()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

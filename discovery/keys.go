@@ -30,8 +30,8 @@ func newKeys(prefix string) keys {
 // hub returns the id in a hub's key; false for other keys.
 func (k *keys) hub(key string) (id string, ok bool) { return strings.CutPrefix(key, k.hubs) }
 
-// maxID bounds a hub's id in bytes; ours have 8.
-const maxID = 128
+// maxID bounds a hub's id in bytes, as the hubs' own protocol does; ours have 8.
+const maxID = 64
 
 func validID(id string) bool {
 	return id != "" && len(id) <= maxID && !strings.Contains(id, "/") && printable(id)

@@ -12,6 +12,9 @@ const (
 	// feedWindow is the most Interests on their way. It keeps the control stream free for probes, and
 	// joins to one message what changes while a peer is slow.
 	feedWindow = 4
+	// probeWindow is the same when a probe is to be answered: the answer speaks of every change that there is, and gives no lease
+	// to a peer that was not told of all.
+	probeWindow = 3 * feedWindow
 )
 
 // feed tells one peer, on one link, what this hub has: a snapshot, then the changes. It remembers a place in the
@@ -24,6 +27,7 @@ type feed struct {
 	scanning bool // the snapshot is not complete
 	started  bool // its first message is out
 	cursor   Hash // its next hash
+	paged    bool // its last message was a page: changes come next, so that neither holds up the other
 }
 
 func newFeed(n *interest) *feed {
@@ -38,20 +42,31 @@ func (f *feed) restart(n *interest) {
 }
 
 // pump returns what may be sent now.
-func (f *feed) pump(n *interest) (out []*peerv1.Interest) {
-	for len(f.flight) < feedWindow && (f.scanning || f.version < n.version) {
+func (f *feed) pump(n *interest) []*peerv1.Interest { return f.fillWindow(n, feedWindow) }
+
+// catchUp returns the next changes, though the window is full: before the answer to a probe.
+func (f *feed) catchUp(n *interest) []*peerv1.Interest {
+	if f.scanning || f.version == n.version {
+		return nil
+	}
+	return f.fillWindow(n, min(len(f.flight)+1, probeWindow))
+}
+
+func (f *feed) fillWindow(n *interest, window int) (out []*peerv1.Interest) {
+	for len(f.flight) < window && (f.scanning || f.version < n.version) {
 		m := &peerv1.Interest{}
 		news, remembered := n.news(f.version, maxHashes)
 		switch {
 		case !remembered:
 			f.restart(n)
 			continue
-		case len(news) > 0 && f.started:
-			// Before the next page: what that finds is what is there when all changes were told.
+		case len(news) > 0 && f.started && (f.paged || !f.scanning):
 			m.Added, m.Removed = collapse(news)
 			f.version += uint64(len(news))
-		default:
+			f.paged = false
+		default: // what a page finds beyond the changes told does no harm: they come, and say it again
 			f.fill(n, m)
+			f.paged = true
 		}
 		f.sequence++
 		m.Sequence, m.Version = f.sequence, f.version

@@ -96,7 +96,7 @@ func FuzzControlRequest(f *testing.F) {
 			if was && m.GetHello() != nil && c.admits("B", 1) {
 				t.Fatal("a second hello is taken")
 			}
-			if p := c.peers["B"]; p != nil && p.in != nil && len(p.in.feed.flight) > feedWindow {
+			if p := c.peers["B"]; p != nil && p.in != nil && len(p.in.feed.flight) > probeWindow {
 				t.Fatalf("%d messages of interest are under way", len(p.in.feed.flight))
 			}
 			m.Reset()

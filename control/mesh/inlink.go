@@ -70,7 +70,7 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	case <-stream.Context().Done():
 		return stream.Context().Err()
 	case <-m.closing.Done():
-		return toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
+		return toStatus(m.goodbye(hello))
 	}
 	l, err := m.greet(hello)
 	if err != nil {
@@ -85,6 +85,14 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 		return nil
 	}
 	return toStatus(err)
+}
+
+// goodbye refuses a hello because this hub leaves. Who looks for another hub here must not take that one to have left.
+func (m *Mesh) goodbye(hello *peerv1.Hello) error {
+	if hello.GetExpected().GetHub() != string(m.config.Self) {
+		return refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB}
+	}
+	return refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN}
 }
 
 // greet asks the core about a hello. Its answer comes to the link; one that is the second of its epoch, or to a hub that is
@@ -102,7 +110,7 @@ func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, error) {
 	m.do(func(c *core, now time.Duration) []effect {
 		switch {
 		case m.sealed:
-			err = refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN}
+			err = m.goodbye(hello)
 			return nil
 		case m.in[l.key] != nil:
 			err = refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
@@ -368,6 +376,9 @@ func (i *inLane) reply(sequence uint64, r *peerv1.ForwardResult) {
 
 // Read implements the RPC.
 func (s *peerService) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+	if err := validate(r); err != nil {
+		return nil, toStatus(err)
+	}
 	if hub.ID(r.GetHub()) != s.mesh.config.Self {
 		return nil, toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB})
 	}

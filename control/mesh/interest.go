@@ -9,6 +9,9 @@ const (
 	// lingerTime is how long a hash stays interesting after its last reference ended, at least; at most twice that.
 	// A user who reconnects, a group that empties and fills, cost the peers nothing.
 	lingerTime = 10 * time.Second
+	// fadeLimit is how many hashes one tick looks at: when a load balancer drops its clients, half a million fade at once, and
+	// probes must not wait for that.
+	fadeLimit = 8192
 	// interestBuckets bounds how many hashes a part of a snapshot has to sort: about 1,000 of a million.
 	interestBuckets = 1 << (64 - interestShift)
 	interestShift   = 54
@@ -93,7 +96,7 @@ func (n *interest) remove(now time.Duration, h Hash) bool {
 
 // fade removes the hashes that had no reference for long enough.
 func (n *interest) fade(now time.Duration) {
-	for len(n.fading) > 0 && n.fading[0].at <= now {
+	for done := 0; len(n.fading) > 0 && n.fading[0].at <= now && done < fadeLimit; done++ {
 		h := n.fading[0].hash
 		n.fading = n.fading[1:]
 		b := n.bucket(h)

@@ -48,6 +48,7 @@ type forwarding struct {
 	call     *Call
 	sequence uint64
 	weight   int64
+	flood    bool // for the metric
 	into     *answer
 }
 
@@ -95,6 +96,7 @@ func (l *lane) enqueue(f *forwarding) {
 	l.sequence++
 	f.sequence = l.sequence
 	l.waiting[f.sequence] = f
+	l.link.mesh.metrics.forwarded(f.call.Forward, f.flood)
 	l.queue <- f
 }
 
@@ -254,7 +256,6 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	g := &Gathering{answers: make([]*answer, len(to)), metrics: m.metrics}
 	number := LaneOf(c.Caller, m.config.Lanes)
 	for i, d := range to {
-		m.metrics.forwarded(c.Forward, d.Flood)
 		g.answers[i] = &answer{hub: d.Hub, results: make(chan *peerv1.ForwardResult, 1)}
 		l := m.link(d)
 		if l == nil {
@@ -262,7 +263,7 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 			continue
 		}
 		g.answers[i].patience = l.patience()
-		lane, f := l.lanes[number], &forwarding{call: c, into: g.answers[i]}
+		lane, f := l.lanes[number], &forwarding{call: c, flood: d.Flood, into: g.answers[i]}
 		if !lane.offer(f) {
 			g.slow = append(g.slow, slowLane{lane, f})
 		}

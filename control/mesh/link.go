@@ -78,6 +78,7 @@ type peer struct {
 	out      *outbound // nil: none
 	redial   time.Duration
 	failures int
+	nudged   bool // it dialled us, and was dialled back at once for that
 
 	// The link that it dials.
 	in      *inbound // nil: none

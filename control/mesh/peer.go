@@ -165,12 +165,21 @@ func (c *core) tell(now time.Duration, members []*peerv1.Member) {
 // members is what this hub tells others of its peers.
 func (c *core) members(now time.Duration) (all []*peerv1.Member) {
 	for _, id := range c.order {
-		if p := c.peers[id]; p.known(now) {
+		p := c.peers[id]
+		fits := len(id) <= maxHubID && p.address != "" && len(p.address) <= maxAddress && len(all) < maxMembers
+		if fits && p.known(now) {
 			all = append(all, &peerv1.Member{Hub: string(id), Address: p.address})
 		}
 	}
 	return all
 }
+
+// The limits of Hello.members (peer.proto): what else stands in etcd must not spoil the hello.
+const (
+	maxMembers = 4096
+	maxHubID   = 64
+	maxAddress = 1024
+)
 
 // dialFailed: a dial came to nothing.
 func (c *core) dialFailed(now time.Duration, id hub.ID, epoch uint64, why dialOutcome) []effect {
@@ -224,7 +233,7 @@ func (c *core) responded(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 	switch body := m.GetBody().(type) {
 	case *peerv1.ControlResponse_ProbeAnswer:
 		err = p.out.filter.answered(now, body.ProbeAnswer)
-		p.out.silent, p.failures = false, 0
+		p.out.silent, p.failures, p.nudged = false, 0, false
 	case *peerv1.ControlResponse_Interest:
 		if err = p.out.filter.learn(body.Interest); err == nil {
 			c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_InterestConfirmation{
@@ -247,7 +256,7 @@ func (c *core) greeted(now time.Duration, h *peerv1.Hello) []effect {
 	now = c.begin(now)
 	id, epoch := hub.ID(h.GetSelf().GetHub()), h.GetEpoch()
 	reason := refusal(c.us, h)
-	if c.farewell {
+	if c.farewell && reason == peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED { // whoever is looked for here is the one who leaves
 		reason = peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN
 	}
 	if reason != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
@@ -282,8 +291,8 @@ func (c *core) open(now time.Duration, p *peer, h *peerv1.Hello) {
 	if !p.listed {
 		p.address = h.GetAddress()
 	}
-	if p.out == nil {
-		p.redial, p.failures = now, 0 // whoever dials is there
+	if p.out == nil && !p.nudged {
+		p.redial, p.nudged = now, true // whoever dials is there; but two that can't agree must not spur each other on
 	}
 	answer := proto.CloneOf(c.us)
 	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.members(now)
@@ -348,6 +357,9 @@ func (c *core) requested(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 			break
 		}
 		p.in.probe++
+		for _, m := range p.in.feed.catchUp(&c.interest) {
+			c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
+		}
 		answer := p.grant.answer(now, p.in.probe, c.interest.version)
 		c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: answer}})
 	case *peerv1.ControlRequest_InterestConfirmation:

@@ -11,7 +11,7 @@ import (
 type Query struct {
 	// Hashes of the target's users, groups and connections, or of the namespace for everyone.
 	Hashes []Hash
-	// Hubs where the target's connections were born.
+	// Hubs where the target's connections were born, in order.
 	Hubs []hub.ID
 }
 
@@ -50,7 +50,7 @@ func (c *core) route(now time.Duration, q Query) Route {
 		switch o := p.out; {
 		case o != nil && o.linked:
 			flood := !o.filter.holds(now)
-			if flood || slices.Contains(q.Hubs, id) || o.filter.wants(hashes) {
+			if flood || born(q.Hubs, id) || o.filter.wants(hashes) {
 				r.To = append(r.To, Destination{id, o.epoch, flood, o.filter.suspect(now)})
 			}
 		case p.member(now):
@@ -88,4 +88,9 @@ func (c *core) peerInfos(now time.Duration) []PeerInfo {
 		infos = append(infos, info)
 	}
 	return infos
+}
+
+func born(hubs []hub.ID, id hub.ID) bool {
+	_, found := slices.BinarySearch(hubs, id)
+	return found
 }

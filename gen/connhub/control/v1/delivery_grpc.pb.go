@@ -41,7 +41,8 @@ type DeliveryServiceClient interface {
 	//
 	// A wait that runs out is not an error: the receipt then says what is still queued.
 	// Errors: INVALID_ARGUMENT with google.rpc.BadRequest for what breaks a limit or a rule;
-	// ALREADY_EXISTS (REQUEST_ID_REUSED) for a request_id that came before with another request;
+	// ALREADY_EXISTS (REQUEST_ID_REUSED) for a request_id that came before with another request: a hub that did not
+	// get that one may have delivered this one;
 	// UNAVAILABLE (SHUTTING_DOWN) from a hub that is leaving, (HUB_STARTING) from one that is not ready,
 	// and (HUBS_UNREACHABLE) with require_all_hubs.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
@@ -120,7 +121,8 @@ type DeliveryServiceServer interface {
 	//
 	// A wait that runs out is not an error: the receipt then says what is still queued.
 	// Errors: INVALID_ARGUMENT with google.rpc.BadRequest for what breaks a limit or a rule;
-	// ALREADY_EXISTS (REQUEST_ID_REUSED) for a request_id that came before with another request;
+	// ALREADY_EXISTS (REQUEST_ID_REUSED) for a request_id that came before with another request: a hub that did not
+	// get that one may have delivered this one;
 	// UNAVAILABLE (SHUTTING_DOWN) from a hub that is leaving, (HUB_STARTING) from one that is not ready,
 	// and (HUBS_UNREACHABLE) with require_all_hubs.
 	Send(context.Context, *SendRequest) (*SendResponse, error)

@@ -32,7 +32,8 @@ const (
 // GroupService puts connections into groups and takes them out. A group is a named set of connections;
 // it exists while it has a member. Membership belongs to the connection and ends with it.
 //
-// When a call returns, its change is in force: a send that begins after it sees it. A call that ends with
+// When a call returns, its change is in force, but at unreachable_hubs, where it may still come: a send that begins after
+// it sees it. A call that ends with
 // DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
@@ -104,7 +105,8 @@ func (c *groupServiceClient) GetGroup(ctx context.Context, in *GetGroupRequest, 
 // GroupService puts connections into groups and takes them out. A group is a named set of connections;
 // it exists while it has a member. Membership belongs to the connection and ends with it.
 //
-// When a call returns, its change is in force: a send that begins after it sees it. A call that ends with
+// When a call returns, its change is in force, but at unreachable_hubs, where it may still come: a send that begins after
+// it sees it. A call that ends with
 // DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).

@@ -300,8 +300,8 @@ func (*LaneHelloAnswer) Descriptor() ([]byte, []int) {
 }
 
 // Forward is one call of a backend, or a client's publish, on its way to a hub that may have matching connections.
-// The entry hub has checked the request against every limit of the API; the receiver checks only the namespace
-// against what the peer may do. The receiver delivers to its own connections and never passes it on.
+// The entry hub has checked the request against every limit of the API; the receiver checks what is cheap to check
+// again. (Planned: the namespace, against what the peer may do.) The receiver delivers to its own connections and never passes it on.
 //
 // The receiver begins the forwards of a lane in their order and *pushes* each to its outboxes before it begins
 // the next; waiting for what the clients do is not part of that. It never waits for its own answers to be read
@@ -315,7 +315,7 @@ type Forward struct {
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// Who called: the authenticated name at the entry hub, at most 1024 bytes. Request ids are remembered by it.
 	Caller string `protobuf:"bytes,2,opt,name=caller,proto3" json:"caller,omitempty"`
-	// How long ago the entry hub accepted the call. The message's ttl and the wait_timeout count from then. (Time
+	// How long before it was sent the entry hub had accepted the call; the time on the way is not in it. The message's ttl and the wait_timeout count from then. (Time
 	// travels as a span: the hubs' clocks need not agree.)
 	Age *durationpb.Duration `protobuf:"bytes,3,opt,name=age,proto3" json:"age,omitempty"`
 	// The call. Requests of the control API travel as bytes, marshalled once for all peers and lanes, with the namespace filled in.
