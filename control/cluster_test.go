@@ -355,3 +355,82 @@ func hold[T any](t *testing.T, err error, want, have T) {
 		t.Error(diff)
 	}
 }
+
+func TestAnIDOfAnotherRequestDeliversNothingElsewhere(t *testing.T) {
+	c := newCluster(t, 2)
+	p := &wireProtocol{}
+	ann, bob := c.hubs[0].connect(t, p, "ann"), c.hubs[1].connect(t, p, "bob")
+	c.hubs[0].send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x"), RequestId: "r"})
+	_, err := c.hubs[0].delivery.Send(t.Context(), &controlv1.SendRequest{Target: users("ann", "bob"), Message: text("y"), RequestId: "r"})
+	holdError(t, err, codes.AlreadyExists, "REQUEST_ID_REUSED")
+	c.hubs[0].send(t, &controlv1.SendRequest{Target: users("bob"), Message: text("z"), Wait: controlv1.Wait_WAIT_WRITTEN})
+	if ann.received() != "x|" || bob.received() != "z|" {
+		t.Errorf("received %q, %q", ann.received(), bob.received())
+	}
+}
+
+func TestAHubThatLeavesRefusesBackendsAndAnswersHubs(t *testing.T) {
+	c := newCluster(t, 2)
+	leaving := c.hubs[1]
+	connection := leaving.connect(t, &wireProtocol{}, "ann", "lobby")
+	leaving.server.Leave()
+	<-leaving.server.Quiet()
+	_, err := leaving.hubs.ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+	info := connection.Info()
+	got, err := c.hubs[0].connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())})
+	hold(t, err, &controlv1.GetConnectionResponse{Connection: newConnection(&info)}, got)
+	group, err := c.hubs[0].groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "lobby"})
+	hold(t, err, &controlv1.GetGroupResponse{Group: &controlv1.Group{Name: "lobby", Members: 1}}, group)
+	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x")}))
+}
+
+// brokenProtocol can't encode.
+type brokenProtocol struct{ wireProtocol }
+
+func (p *brokenProtocol) Encode(*hub.Message, hub.Route) []byte { panic("broken") }
+
+func TestAPanicAtAnotherHubCostsItsOwnCallOnly(t *testing.T) {
+	c := newCluster(t, 2)
+	c.hubs[1].connect(t, &brokenProtocol{}, "ann")
+	bob := c.hubs[1].connect(t, &wireProtocol{}, "bob")
+	receipt := c.hubs[0].send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x")})
+	if !slices.Equal(receipt.GetUnreachableHubs(), []string{string(c.hubs[1].hub.ID())}) {
+		t.Errorf("receipt %v", receipt)
+	}
+	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(t, &controlv1.SendRequest{Target: users("bob"), Message: text("y")}))
+	if bob.received() != "y|" {
+		t.Errorf("received %q", bob.received())
+	}
+}
+
+func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
+	f := newFixture(t)
+	validator, err := newValidator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &executor{f.hub, validator.check, slogTo(f.log)}
+	f.connect(t, &wireProtocol{}, "ann")
+	join := func(req *controlv1.AddToGroupsRequest) *mesh.Call {
+		call, err := newJoinCall(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return call
+	}
+	for _, call := range []*mesh.Call{
+		join(&controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{""}}),
+		join(&controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"a\x00b"}}),
+		join(&controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}, Namespace: "No"}),
+		join(&controlv1.AddToGroupsRequest{Groups: []string{"g"}}),
+	} {
+		result, rest := e.Execute(t.Context(), call.Forward)
+		if rest != nil || errorIn(result) == nil {
+			t.Errorf("%v was executed", call.Forward)
+		}
+	}
+	if n := f.hub.Count(hub.DefaultNamespace, &hub.Target{Groups: []string{"", "a\x00b", "g"}}); n != 0 {
+		t.Error("somebody joined")
+	}
+}

@@ -1,9 +1,13 @@
 package mesh
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/connhub/connhub/hub"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
@@ -161,5 +165,105 @@ func TestWhoDialsIsDialledBackAtOnce(t *testing.T) {
 	got := c.greeted(now+time.Millisecond, helloOf("B", "A", 1))
 	if !slices.ContainsFunc(got, func(e effect) bool { _, ok := e.(dial); return ok }) {
 		t.Errorf("%v, and the next dial in %v", got, c.peers["B"].redial-now)
+	}
+}
+
+// TestAnAnswerSpeaksOfChangesThatWereTold, as far as the window for that goes: otherwise a storm of new names, each
+// unconfirmed for a round trip, leaves a peer without a lease all the time.
+func TestAnAnswerSpeaksOfChangesThatWereTold(t *testing.T) {
+	c := pairOf(t)
+	for i := range feedWindow + 3 {
+		c.add(time.Second, spread(i))
+	}
+	var told uint64
+	for _, e := range c.requested(time.Second, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 1}}}) {
+		r, ok := e.(response)
+		if !ok {
+			continue
+		}
+		if m := r.message.GetInterest(); m != nil {
+			told = m.GetVersion()
+		}
+		if a := r.message.GetProbeAnswer(); a != nil && a.GetInterestVersion() != told {
+			t.Errorf("the answer speaks of version %d, told is %d", a.GetInterestVersion(), told)
+		}
+	}
+	if told != c.interest.version {
+		t.Errorf("told %d of %d changes", told, c.interest.version)
+	}
+}
+
+// TestWhatBreaksTheRulesInEtcdSpoilsNoHello.
+func TestWhatBreaksTheRulesInEtcdSpoilsNoHello(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	all := []listed{{hub.ID(strings.Repeat("x", maxHubID+1)), "x:1"}, {"C", strings.Repeat("y", maxAddress+1)}, {"D", ""}}
+	for i := range maxMembers + 10 {
+		all = append(all, listed{hub.ID(fmt.Sprint("h", i)), "h:1"})
+	}
+	c.list(0, all)
+	for _, e := range c.greeted(0, helloOf("B", "A", 1)) {
+		if a, ok := e.(accept); ok {
+			if err := validate(a.hello); err != nil {
+				t.Errorf("%.200v", err)
+			}
+			return
+		}
+	}
+	t.Error("not accepted")
+}
+
+// TestTwoThatCanNotAgreeDoNotSpurEachOtherOn: whoever dials is dialled back at once, but once until a probe is answered.
+func TestTwoThatCanNotAgreeDoNotSpurEachOtherOn(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	c.list(0, []listed{{"B", "b:1"}})
+	dials := 0
+	count := func(all []effect) {
+		for _, e := range all {
+			if d, ok := e.(dial); ok {
+				dials++
+				all = append(all, c.dialFailed(c.now, "B", d.hello.GetEpoch(), dialUnproven)...)
+			}
+		}
+	}
+	for i := range 100 { // in 10 s B dials a hundred times
+		now := time.Duration(i) * 100 * time.Millisecond
+		count(c.tick(now))
+		count(c.greeted(now, helloOf("B", "A", uint64(i+1))))
+		count(c.ended(now, "B", uint64(i+1)))
+	}
+	if dials > 12 {
+		t.Errorf("dialled %d times", dials)
+	}
+}
+
+// TestWhoLooksForAnotherHubIsNotToldThatItLeft.
+func TestWhoLooksForAnotherHubIsNotToldThatItLeft(t *testing.T) {
+	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+	c.goAway(0, true)
+	for expected, want := range map[string]peerv1.RefusalReason{
+		"X": peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB, "A": peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN,
+	} {
+		got := c.greeted(0, helloOf("B", expected, 1))
+		if r, ok := got[0].(refuse); !ok || r.reason != want {
+			t.Errorf("who expects %s is told %v", expected, got)
+		}
+	}
+}
+
+// TestManyThatFadeAtOnceHoldUpNoTick.
+func TestManyThatFadeAtOnceHoldUpNoTick(t *testing.T) {
+	var n interest
+	for i := range 3 * fadeLimit {
+		n.add(spread(i))
+		n.remove(0, spread(i))
+	}
+	for left := 3 * fadeLimit; left > 0; left -= fadeLimit {
+		if n.len != left || n.next() > lingerTime {
+			t.Errorf("%d of %d are left, the next at %v", n.len, left, n.next())
+		}
+		n.fade(lingerTime)
+	}
+	if n.len != 0 {
+		t.Errorf("%d are left", n.len)
 	}
 }

@@ -172,3 +172,29 @@ func TestAConfirmationCountsOnce(t *testing.T) {
 		t.Errorf("version %d, %t", version, ok)
 	}
 }
+
+// TestASnapshotGoesOnWhileNamesChange: were changes always first, one between two confirmations would starve it.
+func TestASnapshotGoesOnWhileNamesChange(t *testing.T) {
+	var n interest
+	for i := range 10 * maxHashes {
+		n.add(spread(i))
+	}
+	feed := newFeed(&n)
+	var f filter
+	for i := range 100 {
+		n.add(spread(1_000_000 + i))
+		for _, m := range feed.pump(&n) {
+			if err := f.learn(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f.complete {
+			if err := holdsAll(&n, &f); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		feed.confirm(feed.sequence - min(feed.sequence, 1)) // all but the last
+	}
+	t.Error("the snapshot is not complete")
+}
