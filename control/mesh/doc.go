@@ -86,7 +86,8 @@
 // At most 4 interest messages are unconfirmed at a peer; what changes meanwhile is found in the log, and when that is too
 // short in a new snapshot. A call that waits is remembered until it returns, 500 ms at most. A Control stream has a queue of 256
 // messages, more than a peer that keeps to the protocol can be due; a peer for which it is full loses its link. A lane
-// has 4,096 calls or 32 MiB without a result: then callers of that lane wait, for as long as the peer answers probes.
+// has 4,096 calls or 32 MiB that are not begun: then callers of that lane wait, for as long as the peer answers probes and
+// something moves; and 16,384 calls without a result.
 //
 // # Errors
 //

@@ -244,7 +244,7 @@ func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, p
 	over := sync.OnceFunc(l.lanes.Done)
 	defer over()
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
-	i := &inLane{link: l, executor: s.executor, results: newSendQueue[*peerv1.ForwardResult](laneCalls)}
+	i := &inLane{link: l, executor: s.executor, answers: newSendQueue[*peerv1.DataResponse](laneResults + laneCalls)}
 	err = i.serve(stream, received)
 	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
 	over() // the link's next epoch need not wait for what waits for clients
@@ -282,9 +282,9 @@ type inLane struct {
 	link     *inLink
 	executor Executor
 	sequence uint64
-	open     atomic.Int64 // forwards whose result is not about to be sent
-	results  sendQueue[*peerv1.ForwardResult]
-	rests    sync.WaitGroup // goroutines that wait for results; they end with the link
+	open     atomic.Int64                    // forwards whose result is not about to be sent
+	answers  sendQueue[*peerv1.DataResponse] // results, and what has begun
+	rests    sync.WaitGroup                  // goroutines that wait for results; they end with the link
 }
 
 // serve returns why the lane ended. From then on nothing of it is executed.
@@ -294,9 +294,11 @@ func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv
 	go func() { // ends with the link; a blocked Send with the stream
 		err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}})
 		if err == nil {
-			err = i.results.run(ctx, func(r *peerv1.ForwardResult) error {
-				i.open.Add(-1) // before the peer can have it, and send another forward in its place
-				return stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: r}})
+			err = i.answers.run(ctx, func(r *peerv1.DataResponse) error {
+				if r.GetResult() != nil {
+					i.open.Add(-1) // before the peer can have it, and send another forward in its place
+				}
+				return stream.Send(r)
 			})
 		}
 		answered <- err
@@ -326,8 +328,8 @@ func (i *inLane) execute(f *peerv1.Forward) error {
 		return fmt.Errorf("%w: forward %d after %d", errViolation, f.GetSequence(), i.sequence)
 	}
 	i.sequence++
-	if i.open.Add(1) > laneCalls {
-		return fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneCalls)
+	if i.open.Add(1) > laneResults {
+		return fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneResults)
 	}
 	ctx := i.link.ctx
 	i.link.mesh.metrics.executed(f)
@@ -337,6 +339,7 @@ func (i *inLane) execute(f *peerv1.Forward) error {
 		return nil
 	}
 	sequence := f.GetSequence() // f itself, with its payload, is let go of
+	i.say(&peerv1.DataResponse{Body: &peerv1.DataResponse_Begun{Begun: sequence}})
 	i.rests.Go(func() { i.reply(sequence, rest(ctx)) })
 	return nil
 }
@@ -366,10 +369,14 @@ const (
 	maxTraceParent = 55
 )
 
-// reply sends a result. The queue has room for those of all open forwards.
+// reply sends a result. The queue has room for those of all open forwards, and for what begins meanwhile.
 func (i *inLane) reply(sequence uint64, r *peerv1.ForwardResult) {
 	r.Sequence = sequence
-	if !i.results.put(r) {
+	i.say(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: r}})
+}
+
+func (i *inLane) say(r *peerv1.DataResponse) {
+	if !i.answers.put(r) {
 		i.link.end(errBacklog)
 	}
 }

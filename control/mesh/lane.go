@@ -18,8 +18,11 @@ import (
 const (
 	// maxLanes is the most lanes of a link (peer.proto).
 	maxLanes = 64
-	// laneCalls is how many calls of a lane may be without a result (peer.proto).
+	// laneCalls is how many calls of a lane may be neither begun nor have a result (forward.proto).
 	laneCalls = 4096
+	// laneResults is how many may be without a result: those that wait for clients, or for hubs. What a lane holds of each then is
+	// small.
+	laneResults = 4 * laneCalls
 	// laneBytes bounds the bytes of those calls: what a slow peer can make this hub hold, a lane.
 	laneBytes = 32 << 20
 	// stuckTime is how long a full lane may be without a result: then it is stuck, as a peer that answers no probe is suspect.
@@ -33,22 +36,25 @@ const (
 type lane struct {
 	link   *outLink
 	number int
-	window *semaphore.Weighted // what is without a result
+	window *semaphore.Weighted // what is not begun
 
 	mu       sync.Mutex
 	sequence uint64
 	sent     uint64                 // the sequence up to which calls were sent, or are about to be
 	waiting  map[uint64]*forwarding // by sequence; nil: the lane has ended
 	queue    chan *forwarding       // to be sent; in the order of sequence
-	moved    time.Time              // the last result, or the first call after a pause
+	moved    time.Time              // the last one that was begun, or the first call after a pause
+	begun    uint64                 // up to here all are
+	pending  int                    // not begun
 }
 
 // forwarding is one call on its way to one peer.
 type forwarding struct {
-	call     *Call
+	call     *Call // nil when it was begun
+	kind     string
 	sequence uint64
-	weight   int64
-	flood    bool // for the metric
+	weight   int64 // 0 when it was begun
+	flood    bool  // for the metric
 	into     *answer
 }
 
@@ -90,9 +96,15 @@ func (l *lane) enqueue(f *forwarding) {
 		f.into.lose()
 		return
 	}
-	if len(l.waiting) == 0 {
+	if len(l.waiting) >= laneResults {
+		l.window.Release(f.weight)
+		f.into.lose()
+		return
+	}
+	if l.pending == 0 {
 		l.moved = time.Now() // until now there was nothing to move
 	}
+	l.pending++
 	l.sequence++
 	f.sequence = l.sequence
 	l.waiting[f.sequence] = f
@@ -160,8 +172,9 @@ func (l *lane) send(stream peerv1.PeerService_DataClient) error {
 		case f := <-l.queue:
 			l.mu.Lock()
 			l.sent = f.sequence
+			call := f.call
 			l.mu.Unlock()
-			r := f.call.forward(f.sequence)
+			r := call.forward(f.sequence)
 			if err := stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: r}}); err != nil {
 				return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 			}
@@ -177,47 +190,75 @@ func (l *lane) receive(stream peerv1.PeerService_DataClient) error {
 		if err != nil {
 			return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 		}
-		f, err := l.settle(r.GetResult())
+		if begun, ok := r.GetBody().(*peerv1.DataResponse_Begun); ok {
+			err = l.begin(begun.Begun)
+		} else {
+			err = l.settle(r.GetResult())
+		}
 		if err != nil {
 			return err
 		}
-		l.window.Release(f.weight)
-		f.into.results <- r.GetResult()
 	}
 }
 
-// settle finds the call that a result is of. One that was not sent yet has none: the window that it holds is its place in
-// the queue.
-func (l *lane) settle(r *peerv1.ForwardResult) (*forwarding, error) {
+// begin makes room for what has begun.
+func (l *lane) begin(upTo uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if upTo <= l.begun || upTo > l.sent {
+		return fmt.Errorf("%w: begun is %d after %d, sent are %d", errViolation, upTo, l.begun, l.sent)
+	}
+	for ; l.begun < upTo; l.begun++ {
+		if f := l.waiting[l.begun+1]; f != nil {
+			l.releaseLocked(f)
+		}
+	}
+	return nil
+}
+
+// releaseLocked makes room for what is no longer in the peer's way.
+func (l *lane) releaseLocked(f *forwarding) {
+	if f.weight == 0 {
+		return
+	}
+	l.window.Release(f.weight)
+	f.weight, f.call = 0, nil
+	l.moved = time.Now()
+	l.pending--
+}
+
+// settle gives a result to its call. One that was not sent yet has none: the window that it holds is its place in the queue.
+func (l *lane) settle(r *peerv1.ForwardResult) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := l.waiting[r.GetSequence()]
 	switch {
 	case f == nil || r.GetSequence() > l.sent:
-		return nil, fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, r.GetSequence())
-	case !fits(r, f.call.Forward):
-		return nil, fmt.Errorf("%w: a result %T of a call %T", errViolation, r.GetResult(), f.call.Forward.GetCall())
+		return fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, r.GetSequence())
+	case !fits(r, f.kind):
+		return fmt.Errorf("%w: a result %T of a call to %s", errViolation, r.GetResult(), f.kind)
 	}
 	delete(l.waiting, r.GetSequence())
-	l.moved = time.Now()
-	return f, nil
+	l.releaseLocked(f)
+	f.into.results <- r
+	return nil
 }
 
 // fits reports whether a result is one that a call can have.
-func fits(r *peerv1.ForwardResult, f *peerv1.Forward) (ok bool) {
+func fits(r *peerv1.ForwardResult, kind string) bool {
 	switch r.GetResult().(type) {
 	case *peerv1.ForwardResult_Status:
 		return true
 	case *peerv1.ForwardResult_Send:
-		_, ok = f.GetCall().(*peerv1.Forward_Send)
+		return kind == callSend
 	case *peerv1.ForwardResult_Join:
-		_, ok = f.GetCall().(*peerv1.Forward_Join)
+		return kind == callJoin
 	case *peerv1.ForwardResult_Leave:
-		_, ok = f.GetCall().(*peerv1.Forward_Leave)
+		return kind == callLeave
 	case *peerv1.ForwardResult_Close:
-		_, ok = f.GetCall().(*peerv1.Forward_Close)
+		return kind == callClose
 	}
-	return ok
+	return false
 }
 
 // over: the outcome of what has no result is unknown.
@@ -263,7 +304,7 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 			continue
 		}
 		g.answers[i].patience = l.patience()
-		lane, f := l.lanes[number], &forwarding{call: c, flood: d.Flood, into: g.answers[i]}
+		lane, f := l.lanes[number], &forwarding{call: c, kind: callLabel(c.Forward), flood: d.Flood, into: g.answers[i]}
 		if !lane.offer(f) {
 			g.slow = append(g.slow, slowLane{lane, f})
 		}

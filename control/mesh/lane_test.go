@@ -179,3 +179,31 @@ func TestALinkThatIsOverTakesNoCalls(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatWaitsForClientsIsInNobodysWay: thousands of calls that are begun, and wait for slow clients, leave a lane free.
+func TestWhatWaitsForClientsIsInNobodysWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := newStuckLane(t, b)
+		hold := make(chan struct{})
+		s.y.mu.Lock()
+		s.y.hold = hold
+		s.y.mu.Unlock()
+		var calls []*Gathering
+		began := time.Now()
+		for range 3 * laneCalls {
+			calls = append(calls, s.x.forward(t.Context(), s.stuck, "waits", s.x.Route(s.atY).To))
+			synctest.Wait()
+		}
+		if took := time.Since(began); took > 0 || s.y.count() != 3*laneCalls {
+			t.Errorf("%d were executed, after %v", s.y.count(), took)
+		}
+		s.y.mu.Lock()
+		s.y.hold = nil
+		s.y.mu.Unlock()
+		if _, outcomes := s.x.send(t.Context(), s.stuck, "quick", s.both); outcomes[0].Result == nil || time.Since(began) > 0 {
+			t.Errorf("a call behind them got %v after %v", outcomes, time.Since(began))
+		}
+		close(hold)
+		s.moves(t, calls)
+	})
+}

@@ -65,16 +65,24 @@ func (i *metrics) forwarded(f *peerv1.Forward, flood bool) {
 
 func (i *metrics) executed(f *peerv1.Forward) { i.executions.WithLabelValues(callLabel(f)).Inc() }
 
+// The kinds of calls, as labels.
+const (
+	callSend  = "send"
+	callJoin  = "join"
+	callLeave = "leave"
+	callClose = "close"
+)
+
 func callLabel(f *peerv1.Forward) string {
 	switch f.GetCall().(type) {
 	case *peerv1.Forward_Send:
-		return "send"
+		return callSend
 	case *peerv1.Forward_Join:
-		return "join"
+		return callJoin
 	case *peerv1.Forward_Leave:
-		return "leave"
+		return callLeave
 	default:
-		return "close"
+		return callClose
 	}
 }
 

@@ -120,6 +120,7 @@ type DataResponse struct {
 	//
 	//	*DataResponse_Hello
 	//	*DataResponse_Result
+	//	*DataResponse_Begun
 	Body          isDataResponse_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -180,6 +181,15 @@ func (x *DataResponse) GetResult() *ForwardResult {
 	return nil
 }
 
+func (x *DataResponse) GetBegun() uint64 {
+	if x != nil {
+		if x, ok := x.Body.(*DataResponse_Begun); ok {
+			return x.Begun
+		}
+	}
+	return 0
+}
+
 type isDataResponse_Body interface {
 	isDataResponse_Body()
 }
@@ -194,9 +204,18 @@ type DataResponse_Result struct {
 	Result *ForwardResult `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
 }
 
+type DataResponse_Begun struct {
+	// Every Forward up to this sequence has been begun: its messages are in the outboxes, its changes are made. Said where
+	// a result has to wait, for clients or for other hubs: it makes room in line, for that wait is nobody else's. One that
+	// falls, or is of what was not sent, is a PROTOCOL_VIOLATION.
+	Begun uint64 `protobuf:"varint,3,opt,name=begun,proto3,oneof"`
+}
+
 func (*DataResponse_Hello) isDataResponse_Body() {}
 
 func (*DataResponse_Result) isDataResponse_Body() {}
+
+func (*DataResponse_Begun) isDataResponse_Body() {}
 
 // LaneHello opens a lane of a link. Refused with STALE_EPOCH unless the Control stream of exactly this epoch is open.
 type LaneHello struct {
@@ -305,7 +324,8 @@ func (*LaneHelloAnswer) Descriptor() ([]byte, []int) {
 //
 // The receiver begins the forwards of a lane in their order and *pushes* each to its outboxes before it begins
 // the next; waiting for what the clients do is not part of that. It never waits for its own answers to be read
-// before it reads on: at most 4,096 forwards of a lane are without result, and it is the dialler that keeps that bound.
+// before it reads on: at most 4,096 forwards of a lane are neither begun nor have a result, at most 16,384 have no result,
+// and it is the dialler that keeps these bounds.
 // A receiver that is met with more ends the link (PROTOCOL_VIOLATION).
 //
 // When a lane ends, the outcome of every forward without a result is unknown to the dialler.
@@ -791,10 +811,11 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\vDataRequest\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.connhub.peer.v1.LaneHelloH\x00R\x05hello\x124\n" +
 	"\aforward\x18\x02 \x01(\v2\x18.connhub.peer.v1.ForwardH\x00R\aforwardB\x06\n" +
-	"\x04body\"\x8a\x01\n" +
+	"\x04body\"\xa2\x01\n" +
 	"\fDataResponse\x128\n" +
 	"\x05hello\x18\x01 \x01(\v2 .connhub.peer.v1.LaneHelloAnswerH\x00R\x05hello\x128\n" +
-	"\x06result\x18\x02 \x01(\v2\x1e.connhub.peer.v1.ForwardResultH\x00R\x06resultB\x06\n" +
+	"\x06result\x18\x02 \x01(\v2\x1e.connhub.peer.v1.ForwardResultH\x00R\x06result\x12\x16\n" +
+	"\x05begun\x18\x03 \x01(\x04H\x00R\x05begunB\x06\n" +
 	"\x04body\"d\n" +
 	"\tLaneHello\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x1d\n" +
@@ -893,6 +914,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 	file_connhub_peer_v1_forward_proto_msgTypes[1].OneofWrappers = []any{
 		(*DataResponse_Hello)(nil),
 		(*DataResponse_Result)(nil),
+		(*DataResponse_Begun)(nil),
 	}
 	file_connhub_peer_v1_forward_proto_msgTypes[4].OneofWrappers = []any{
 		(*Forward_Send)(nil),
