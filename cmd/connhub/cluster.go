@@ -52,6 +52,8 @@ type clusterPlan struct {
 	peerTLS         *tls.Config  // to dial others with; nil: plain text
 	peerSecret      string       // empty: none is sent
 	etcdCertificate *certificate // nil: none
+
+	opened func(*cluster) // called before the hub joins; may be nil
 }
 
 // plan makes a clusterPlan of the flags; where etcd is is up to the command. It collects all problems.
@@ -253,6 +255,9 @@ func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger
 	m.Logger, m.Metrics = logger, metrics
 	if c.mesh, err = mesh.New(m); err != nil {
 		return nil, err
+	}
+	if p.opened != nil {
+		p.opened(c)
 	}
 	return c, nil
 }

@@ -215,7 +215,7 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 			t.Errorf("/readyz: %d %q", g.code, g.body)
 		}
 	}
-	_, err := controlv1.NewHubServiceClient(dialControl(t, p.control)).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	_, err := controlv1.NewGroupServiceClient(dialControl(t, p.control)).ListGroups(t.Context(), &controlv1.ListGroupsRequest{})
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("a backend's call: %v", err)
 	}
@@ -252,6 +252,44 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 	left, err := etcdClient(t, address).Get(t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil || left.Count != 0 {
 		t.Errorf("a hub that is gone is listed: %d, %v", left.Count, err)
+	}
+}
+
+func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
+	address := etcd(t)
+	p := startProcess(t, memberArgs(address)...)
+	const lost = "aaaaaaaa" // a hub that is listed, and nobody answers
+	member := `{"id":"` + lost + `","control_address":"` + newDoor(t).address() + `","started":"2026-01-02T03:04:05Z"}`
+	if _, err := etcdClient(t, address).Put(t.Context(), "/connhub/hubs/"+lost, member); err != nil {
+		t.Fatal(err)
+	}
+	p.seesHubs(t, 2)
+
+	to := func(text string, flags ...string) []string {
+		return append([]string{"send", "--addr=" + p.control, "--user=ann", "--wait=queued", text}, flags...)
+	}
+	for _, tt := range []struct {
+		name, stdin    string
+		args           []string
+		stdout, stderr string
+		code           int
+	}{
+		{"a message", "", to("x"), "○ nobody matched\n", "! outcome unknown at aaaaaaaa", exitOK},
+		{"lines", "x\ny\n", to("-"), "○ 2 lines sent: nobody matched\n", "! outcome unknown at aaaaaaaa", exitOK},
+		{
+			"a message for all hubs", "", to("x", "--require-all-hubs"), "",
+			"connhub: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\n", exitError,
+		},
+		{
+			"lines for all hubs", "x\ny\n", to("-", "--require-all-hubs"), "✗ 2 lines failed\n",
+			"connhub: line 1: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\n" +
+				"connhub: line 2: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\nconnhub: 2 of 2 lines failed\n", exitError,
+		},
+	} {
+		r := connhub(t, tt.stdin, tt.args...)
+		if r.code != tt.code || !strings.HasPrefix(r.stdout, tt.stdout) || !strings.HasPrefix(r.stderr, tt.stderr) {
+			t.Errorf("%s: exit %d, %q, %q", tt.name, r.code, r.stdout, r.stderr)
+		}
 	}
 }
 

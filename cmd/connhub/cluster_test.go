@@ -145,11 +145,11 @@ func TestOtherHubsDialWhereControlListens(t *testing.T) {
 }
 
 func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
-	clients, ops, etcd := takenPort(t), takenPort(t), takenPort(t)
-	r := connhub(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0", "--listen-ops="+ops, "--etcd-listen="+etcd, "--data-dir="+t.TempDir(), "--log-level=error")
+	clients, ops, etcd, dir := takenPort(t), takenPort(t), takenPort(t), t.TempDir()
+	r := connhub(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0", "--listen-ops="+ops, "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
 	_, suggestion, _ := strings.Cut(r.stderr, "\nTo add a second hub to the one that runs: connhub ")
 	c, err := parse(t, strings.Fields(suggestion)...)
-	if r.code != exitError || err != nil || c.Dev.Join != etcd {
+	if r.code != exitError || err != nil || c.Dev.Join != etcd || c.Dev.DataDir != dir {
 		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
 	for taken, free := range map[string]string{clients: c.Dev.ListenClients, ops: c.Dev.ListenOps} {
@@ -158,9 +158,9 @@ func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
 		}
 	}
 	// The ports are free, and etcd's is not.
-	r = connhub(t, "", "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-listen="+etcd, "--data-dir="+t.TempDir(), "--log-level=error")
+	r = connhub(t, "", "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
 	want := "connhub: can't listen: --etcd-listen " + etcd + ": the port is taken; is another hub running?\nTo add a second hub to the one that runs: connhub dev --join " + etcd +
-		" --listen-clients 127.0.0.1:0 --listen-control 127.0.0.1:0 --listen-ops 127.0.0.1:0\n"
+		" --listen-clients 127.0.0.1:0 --listen-control 127.0.0.1:0 --listen-ops 127.0.0.1:0 --data-dir " + dir + "\n"
 	if r.code != exitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -59,11 +61,57 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 		level = slog.LevelDebug // the banner says what matters
 	}
 	logger.Log(ctx, level, "effective configuration", slog.Any("config", effective(k)))
-	err = runServer(ctx, plan, logger, func(a addresses) { t.banner(a, plan.clientsTLS != nil) })
+	stopNote := c.noteWait(ctx, t, plan.cluster)
+	defer stopNote()
+	err = runServer(ctx, plan, logger, func(a addresses) {
+		stopNote()
+		second := ""
+		if a.etcd != "" {
+			second = c.joinCommand(a.etcd, a)
+		}
+		t.banner(a, plan.clientsTLS != nil, second)
+	})
 	if _, taken := errors.AsType[takenError](err); taken {
 		return fmt.Errorf("%w%s", err, c.suggestion())
 	}
 	return err
+}
+
+// noteAfter is how long a start may take before a person wonders what it waits for.
+const noteAfter = 2 * time.Second
+
+// noteWait has a terminal say what the hub waits for before it is one of the cluster. The function that it returns, which
+// may be called again, ends that.
+func (c *devCmd) noteWait(ctx context.Context, t *terminal, p *clusterPlan) (stop func()) {
+	if !isTerminal(t.stderr) {
+		return func() {} // who reads a log has its lines
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var noting sync.WaitGroup
+	p.opened = func(cl *cluster) {
+		noting.Go(func() { t.noteLater(ctx, func() string { return c.waitWords(cl.waitsFor()) }) })
+	}
+	return func() {
+		cancel()
+		noting.Wait()
+	}
+}
+
+// waitWords says where what the hub waits for is, if it is elsewhere.
+func (c *devCmd) waitWords(what string) string {
+	if c.Join != "" {
+		what += " (--join " + c.Join + ")"
+	}
+	return what + "; Ctrl-C stops the hub"
+}
+
+// noteLater notes something once, if ctx is not done before.
+func (t *terminal) noteLater(ctx context.Context, words func() string) {
+	select {
+	case <-time.After(noteAfter):
+		t.note("%s", words())
+	case <-ctx.Done():
+	}
 }
 
 // joinExample is how a second hub is started beside one with all defaults.
@@ -76,13 +124,32 @@ func (c *devCmd) suggestion() string {
 	if isFree(etcd) {
 		return ""
 	}
-	return "\nTo add a second hub to the one that runs: connhub " + joinCommand(etcd, addresses{c.ListenClients, c.ListenControl, c.ListenOps, ""})
+	return "\nTo add a second hub to the one that runs: connhub " + c.joinCommand(etcd, addresses{c.ListenClients, c.ListenControl, c.ListenOps, ""})
 }
 
-// joinCommand starts a hub beside the one that has these addresses.
-func joinCommand(etcd string, a addresses) string {
-	return fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s",
+// joinCommand starts a hub beside this one, which has these addresses. The two share the key of client tokens.
+func (c *devCmd) joinCommand(etcd string, a addresses) string {
+	command := fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s",
 		etcd, nextFree(a.clients), nextFree(a.control), nextFree(a.ops))
+	dir, err := filepath.Abs(c.DataDir) // it may be typed in another folder
+	if err != nil {
+		dir = c.DataDir
+	}
+	if fallback, err := defaultDataDir(); err != nil || dir != fallback {
+		command += " --data-dir " + shellWord(dir)
+	}
+	return command
+}
+
+// shellWord quotes a text for a shell where that is needed.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,@", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // nextFree returns the address, with the next port that is free.
@@ -156,12 +223,17 @@ func (c *devCmd) setDataDir() error {
 	if c.DataDir != "" {
 		return nil
 	}
+	dir, err := defaultDataDir()
+	c.DataDir = dir
+	return err
+}
+
+func defaultDataDir() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return err
+		return "", err
 	}
-	c.DataDir = filepath.Join(cache, "connhub", "dev")
-	return nil
+	return filepath.Join(cache, "connhub", "dev"), nil
 }
 
 const (
@@ -202,8 +274,8 @@ func makeTokenKey(path string) error {
 	return errors.Join(err, os.Remove(f.Name()))
 }
 
-// banner says where things are and what to try.
-func (t *terminal) banner(a addresses, secure bool) {
+// banner says where things are and what to try. second is the command for a second hub; empty: none is suggested.
+func (t *terminal) banner(a addresses, secure bool, second string) {
 	page, clients := "http://"+a.clients, "ws://"+a.clients
 	if secure {
 		page, clients = "https://"+a.clients, "wss://"+a.clients
@@ -228,8 +300,8 @@ func (t *terminal) banner(a addresses, secure bool) {
 		command(`connections` + addr),
 		"",
 	}
-	if a.etcd != "" {
-		lines = append(lines, "  A second hub beside this one:", command(joinCommand(a.etcd, a)), command("hubs"+addr), "")
+	if second != "" {
+		lines = append(lines, "  A second hub beside this one:", command(second), command("hubs"+addr), "")
 	}
 	lines = append(lines,
 		t.out.dim("  Only this machine can connect. Ctrl-C stops the hub."),

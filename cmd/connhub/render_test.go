@@ -91,8 +91,8 @@ func TestTablesAreAligned(t *testing.T) {
 		t.printGroups([]*controlv1.Group{{Name: "blue", Members: 3}, {Name: "日本", Members: 12345}})
 	}))
 	golden(t, "banner.txt", strings.ReplaceAll(rendered(false, func(t *terminal) {
-		t.banner(addresses{"127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:9100", ""}, false)
-		t.banner(addresses{"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:40003", ""}, true)
+		t.banner(addresses{"127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:9100", ""}, false, "")
+		t.banner(addresses{"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:40003", ""}, true, "")
 	}), buildVersion(), "VERSION"))
 }
 

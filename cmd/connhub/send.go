@@ -35,6 +35,7 @@ type sendCmd struct {
 	Policy      string        `enum:"default,close,drop-oldest,drop-newest,conflate" default:"default" placeholder:"POLICY" group:"Delivery" help:"When an outbox is full: close, drop-oldest, drop-newest or conflate. (${default}: the namespace's own)"`
 	Key         string        `group:"Delivery" help:"With --policy conflate: the message replaces a queued one with the same key."`
 	RequestID   string        `name:"request-id" placeholder:"ID" group:"Delivery" help:"Makes it safe to send again: a known id delivers nothing. Line 7 has ID.7."`
+	RequireAll  bool          `name:"require-all-hubs" group:"Delivery" help:"Fail when a hub that may have some of the target can't be reached. Others may have the message then; the same --request-id makes it safe to send again."`
 	Detail      bool          `group:"Delivery" help:"Also name the connections, users and groups that matched nobody."`
 
 	clientFlags
@@ -43,8 +44,12 @@ type sendCmd struct {
 // Help is shown by --help below the usage.
 func (sendCmd) Help() string {
 	return `With - each line of standard input is a message, sent as it comes; empty lines are skipped. A line that can't be sent
-is named, the others go on, and the exit code is 1. If the hub leaves, what it did not answer is sent again through the
+is named, and the others go on. If the hub leaves, what it did not answer is sent again through the
 next one, and nothing is delivered twice. --json prints a result for each line, in the order in which they come.
+
+The exit code is 0 when a hub took the message, whatever came of it: nobody matched, it is still queued or was dropped, or
+the outcome at another hub is unknown. With --require-all-hubs that last one is a failure. The exit code is 1 when
+sending failed, with - that of any line, and 2 when the command line is wrong and nothing was sent.
 
 Examples:
 
@@ -120,6 +125,7 @@ func (c *sendCmd) request() (*controlv1.SendRequest, error) {
 	r := &controlv1.SendRequest{
 		Namespace: c.Namespace, Target: target, Message: &controlv1.Message{Id: c.MessageID, Event: c.Event, Metadata: c.Metadata},
 		Wait: waits[c.Wait], OverflowPolicy: policies[c.Policy], ConflationKey: c.Key, RequestId: c.RequestID,
+		RequireAllHubs: c.RequireAll,
 	}
 	if c.TTL != 0 {
 		r.Message.Ttl = durationpb.New(c.TTL)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -67,6 +69,7 @@ type lineSender struct {
 	ioErr     error // of reading the input, or of printing results
 	stopped   bool  // by Ctrl-C
 	read      int64
+	opened    bool      // a hub has taken a stream
 	reached   bool      // a hub has answered
 	lost      time.Time // since when there are lines and no hub has given a result; zero: all is well
 	tally     *lineTally
@@ -107,7 +110,10 @@ func (s *lineSender) run(ctx context.Context) error {
 	for {
 		err := s.stream(ctx)
 		s.requeue()
-		if s.lost.IsZero() {
+		idle := s.idle(err)
+		if idle { // whatever time passes, nothing waits for a hub
+			s.lost, err = time.Time{}, s.await(ctx)
+		} else if s.lost.IsZero() {
 			s.lost = time.Now()
 		}
 		switch {
@@ -116,15 +122,37 @@ func (s *lineSender) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			s.stopped = true
 			return s.finish(nil)
+		case idle && err == nil: // the first try for what has come
 		case !s.reached || !mayTryAgain(err) || time.Since(s.lost) > s.limit:
 			return s.finish(cmp.Or(err, errSilent))
-		}
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
+		default:
+			select {
+			case <-time.After(retryPause):
+			case <-ctx.Done():
+			}
 		}
 		s.hub.ResetConnectBackoff()
 	}
+}
+
+// idle reports whether a stream ended when there was nothing to send, and there may be later.
+func (s *lineSender) idle(err error) bool {
+	return s.opened && mayTryAgain(err) && len(s.queue) == 0 && !s.inputOver
+}
+
+// await takes input until there is something to send, the input is over or ctx is done.
+func (s *lineSender) await(ctx context.Context) error {
+	for len(s.queue) == 0 && !s.inputOver {
+		select {
+		case c := <-s.chunks:
+			if err := s.take(c); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
 // mayTryAgain reports whether a stream ended because its hub leaves or is gone.
@@ -195,6 +223,7 @@ func (s *lineSender) sendOf(l line) (*controlv1.StreamedSend, error) {
 		Wait: s.base.GetWait(), WaitTimeout: s.base.GetWaitTimeout(),
 		OverflowPolicy: s.base.GetOverflowPolicy(), ConflationKey: s.base.GetConflationKey(),
 		RequestId: fmt.Sprintf("%s.%d", s.base.GetRequestId(), l.number), Detail: s.base.GetDetail(),
+		RequireAllHubs: s.base.GetRequireAllHubs(),
 	}}, nil
 }
 
@@ -227,7 +256,7 @@ func (s *lineSender) answered(response *controlv1.SendStreamResponse) error {
 			continue
 		}
 		delete(s.flight, result.GetSequence())
-		if codes.Code(result.GetError().GetCode()) == codes.Unavailable {
+		if wasRefused(result.GetError()) {
 			s.again = append(s.again, send)
 			continue
 		}
@@ -237,6 +266,20 @@ func (s *lineSender) answered(response *controlv1.SendStreamResponse) error {
 		s.lost = time.Time{}
 	}
 	return s.tell(known...)
+}
+
+// wasRefused reports whether a hub did not take a send because it is leaving or not ready, so that another one may. Hubs
+// that can't be reached are no such case: that is what --require-all-hubs asks to be told.
+func wasRefused(failed *spb.Status) bool {
+	if codes.Code(failed.GetCode()) != codes.Unavailable {
+		return false
+	}
+	for _, detail := range status.FromProto(failed).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "HUBS_UNREACHABLE" {
+			return false
+		}
+	}
+	return true
 }
 
 // tell counts results, and prints those that are to be seen.

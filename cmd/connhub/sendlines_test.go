@@ -314,6 +314,63 @@ func TestWhenAHubLeavesTheNextOneGetsTheRest(t *testing.T) {
 	}
 }
 
+func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
+	first := startLeaving(t, "127.0.0.1:0")
+	ann := dialClient(t, first.clients, "user=ann")
+	to := []string{"send", "--addr=" + first.control, "--user=ann", "--timeout=1s", "-"}
+	goesOn, ends := typeTo(t, to...), typeTo(t, to...)
+	for _, c := range []*typing{goesOn, ends} {
+		c.typed(t, "a\n")
+		_ = next(t, ann)
+	}
+	_ = ann.CloseNow() // it would not answer a close
+	first.leave(t)
+	select { // longer than a hub may be away when there are lines
+	case code := <-goesOn.ended:
+		t.Fatalf("exit %d, %s", code, goesOn.stderr.String())
+	case <-time.After(2 * time.Second):
+	}
+	_ = ends.Close()
+	if code := ends.exitCode(t); code != exitOK || ends.stdout.String() != "✓ 1 line sent as 1 message: 1 written\n" {
+		t.Errorf("input that ends without a hub: exit %d, %s%s", code, ends.stdout.String(), ends.stderr.String())
+	}
+
+	second := startLeaving(t, first.control)
+	ann = dialClient(t, second.clients, "user=ann")
+	goesOn.typed(t, "\nb\n")
+	if got := next(t, ann); got != "b" {
+		t.Errorf("got %q", got)
+	}
+	_ = ann.CloseNow()
+	_ = goesOn.Close()
+	if code := goesOn.exitCode(t); code != exitOK || goesOn.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
+		t.Errorf("exit %d, %s%s", code, goesOn.stdout.String(), goesOn.stderr.String())
+	}
+}
+
+func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
+	hub := start(t, nil)
+	ann := dialClient(t, hub.clients, "user=ann")
+	between := newCuttable(t, hub.control)
+	c := typeTo(t, "send", "--addr="+between.Addr().String(), "--user=ann", "-")
+	streams := func(n string) func() bool {
+		return func() bool {
+			return strings.Contains(get(t, "http://"+hub.ops+"/metrics", nil).body, "SendStream\"} "+n+"\n")
+		}
+	}
+	eventually(t, "the stream is open", streams("1"))
+	between.cut()
+	eventually(t, "the stream is over", streams("0"))
+	c.typed(t, "a\n")
+	if got := next(t, ann); got != "a" {
+		t.Errorf("got %q", got)
+	}
+	_ = c.Close()
+	if code := c.exitCode(t); code != exitOK {
+		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
+	}
+}
+
 // leaving is a hub in this process that leaves when it is told.
 type leaving struct {
 	addresses

@@ -105,6 +105,7 @@ func (s *lineSender) stream(ctx context.Context) error {
 		return err
 	}
 	defer o.close()
+	s.opened = true
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	interrupted := ctx.Done()

@@ -307,29 +307,27 @@ func (s *server) shutdown(ctx context.Context) {
 	calls, cancelCalls := context.WithTimeout(ctx, callGrace+closeGrace+meshGrace+lastGrace)
 	defer cancelCalls()
 
-	// Both refuse at once what is new, and then wait: the edge for its links, control for its calls.
-	edgeDown, controlDown := make(chan error, 1), make(chan error, 1)
+	// Both refuse at once what is new: clients, and calls of backends. Other hubs may still ask, for as long as there is somebody
+	// here to ask for.
+	edgeDown := make(chan error, 1)
 	go func() { edgeDown <- s.edge.Shutdown(clients) }()
-	go func() { controlDown <- s.control.Shutdown(calls) }()
+	s.control.Leave()
 	grace := time.NewTimer(callGrace)
 	defer grace.Stop()
 	var problems []error
 	select {
-	case err := <-controlDown:
-		problems = append(problems, err)
-		controlDown <- nil
 	case <-s.control.Quiet():
 	case <-grace.C:
 	}
 	// Clients get 1001. A call that waits for one of them learns how it ended, and ends.
 	problems = append(problems, s.hub.Shutdown(clients), <-edgeDown)
 	if s.cluster != nil {
-		// Nobody is left here whom the others could send to. Their streams end with the farewell, and so does control.
+		// Nobody is left here whom the others could send to. Their streams end with the farewell.
 		farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
 		defer cancelFarewell()
 		problems = append(problems, s.cluster.leave(farewell))
 	}
-	problems = append(problems, <-controlDown)
+	problems = append(problems, s.control.Shutdown(calls))
 
 	last, cancelLast := context.WithTimeout(ctx, opsGrace)
 	defer cancelLast()

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", "")
+	fallback, err := defaultDataDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for dir, want := range map[string]string{
+		"":               "",
+		fallback:         "",
+		"/var/lib/hub":   " --data-dir /var/lib/hub",
+		"/var/Ann's hub": ` --data-dir '/var/Ann'\''s hub'`,
+	} {
+		c := &devCmd{DataDir: dir}
+		if err := c.setDataDir(); err != nil {
+			t.Fatal(err)
+		}
+		_, got, _ := strings.Cut(c.joinCommand("127.0.0.1:2379", addresses{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""}), "--listen-ops 127.0.0.1:0")
+		if got != want {
+			t.Errorf("%q: %q, want %q", dir, got, want)
+		}
+	}
+	c := &devCmd{DataDir: "here"}
+	if got := c.joinCommand("127.0.0.1:2379", addresses{}); !strings.Contains(got, " --data-dir /") || !strings.HasSuffix(got, "/here") {
+		t.Errorf("a relative folder: %s", got)
+	}
+}
+
+func TestAWordIsQuotedAsAShellReadsIt(t *testing.T) {
+	for _, word := range []string{"", "/a/b-c_d.e", "a b", "it's", "$HOME", `a\b"c`, "ü", "*"} {
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+shellWord(word)).Output() //nolint:gosec // what is tested
+		if err != nil || string(out) != word {
+			t.Errorf("%q: a shell reads %q as %q (%v)", word, shellWord(word), out, err)
+		}
+	}
+}
+
+func TestAStartThatTakesLongIsNotedOnce(t *testing.T) {
+	c := &devCmd{Join: "127.0.0.1:2379"}
+	const want = "joining the cluster: waiting for etcd (--join 127.0.0.1:2379); Ctrl-C stops the hub\n"
+	for _, tt := range []struct {
+		after time.Duration // of the start
+		want  string
+	}{{noteAfter - 1, ""}, {time.Hour, want}} {
+		synctest.Test(t, func(t *testing.T) {
+			var out strings.Builder
+			ctx, cancel := context.WithTimeout(t.Context(), tt.after)
+			defer cancel()
+			newTerminal(nil, io.Discard, &out).noteLater(ctx, func() string { return c.waitWords("joining the cluster: waiting for etcd") })
+			<-ctx.Done()
+			if out.String() != tt.want {
+				t.Errorf("after %v: %q, want %q", tt.after, out.String(), tt.want)
+			}
+		})
+	}
+}
