@@ -22,11 +22,8 @@ func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 		all[i].deliveries = c.deliveries(t, min(i, callers/2)) // the second half shares a secret
 	}
 	sum := runCallers(t, all)
-	for _, n := range c.nodes {
-		c.awaitReached(t, n)
-	}
-	sum.add(say(t, c.nodes[0].backend, "default", lastWord))
-	sum.add(say(t, c.nodes[1].backend, "few", lastWord))
+	sum.add(c.sayLast(t, c.nodes[0], "default"))
+	sum.add(c.sayLast(t, c.nodes[1], "few"))
 	awaitEnd(t, crowd.members)
 	checkHealthy(t, crowd.members, all, sum)
 	if sum.partial > sum.receipts/10 {
@@ -34,7 +31,7 @@ func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 	}
 	t.Logf("forwards by interest %d, by flood %d",
 		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="interest"`), c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="flood"`))
-	checkStrays(t, crowd)
+	crowd.checkStrays(t)
 	c.checkInvariants(t)
 }
 

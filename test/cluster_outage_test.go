@@ -107,7 +107,7 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 	finish()
 	summarize(t, crowd, all)
 	c.checkReach(t, crowd, newcomer)
-	checkStrays(t, crowd)
+	crowd.checkStrays(t)
 	c.checkInvariants(t)
 }
 

@@ -28,7 +28,7 @@ const (
 
 // listPages proves that a listing of many pages, over all hubs and through any of them, has what exists all the
 // time exactly once, and nothing twice, while connections and groups come and go.
-func (c *cluster) listPages(t *testing.T) {
+func (c *cluster) listPages(t *testing.T, listings int) {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -51,7 +51,6 @@ func (c *cluster) listPages(t *testing.T) {
 	t.Cleanup(finish)
 	await(t, "visitors come", func() bool { return visits.Load() >= visitors })
 
-	listings := either(15, 150)
 	for i := range listings {
 		n := c.nodes[i%len(c.nodes)]
 		checkListing(t, n, crowd)

@@ -2,10 +2,13 @@ package test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -32,6 +35,7 @@ type member struct {
 	user      string
 	groups    []string
 	protocol  string
+	heard     chan time.Time // takes when each message came, while there is room; nil: nobody asks
 
 	// Owned by run until ended is closed.
 	got    [callers][]int // the numbers that each caller gave its messages, in the order of arrival
@@ -39,8 +43,11 @@ type member struct {
 
 	// Owned by run until crowd.reading is done.
 	over   bool     // the last word has come
-	strays []string // what should not have come
+	strays []string // what should not have come, or came behind the last word
 	err    error    // how the connection ended
+
+	// Owned by the test.
+	late []string // what may come behind the last word
 
 	ended chan struct{} // closed at the last word, or when the connection is over
 }
@@ -174,6 +181,7 @@ func (m *member) take(message []byte) {
 	switch {
 	case !ok && strings.HasPrefix(string(message), `{"type":"connected"`):
 	case ok && text == ignored:
+	case m.over && text == lastWord: // said again, to others
 	case !ok || m.over:
 		m.strays = append(m.strays, string(message))
 	case text == lastWord:
@@ -195,6 +203,43 @@ func (m *member) count(text string) {
 	}
 	m.got[who] = append(m.got[who], n)
 	m.frames++
+	select {
+	case m.heard <- time.Now():
+	default:
+	}
+}
+
+// mayStillGet says of which messages of a caller it is unknown what became: they may come, each once, behind the last word,
+// which another caller says and which does not go their way.
+func (m *member) mayStillGet(caller int, numbers []int) {
+	for _, n := range numbers {
+		m.late = append(m.late, fmt.Sprint(caller, " ", n))
+	}
+}
+
+// checkStrays sends everybody home, and holds that nothing came that was not sent.
+func (c *crowd) checkStrays(t *testing.T) {
+	t.Helper()
+	c.disperse()
+	late := 0
+	for _, m := range c.members {
+		strays := slices.DeleteFunc(m.strays, func(message string) bool {
+			text, _ := textOf(m.protocol, []byte(message))
+			i := slices.Index(m.late, text)
+			if i < 0 {
+				return false
+			}
+			m.late = slices.Delete(m.late, i, i+1)
+			late++
+			return true
+		})
+		if len(strays) > 0 {
+			t.Errorf("%s got %.200q besides", m.user, strays)
+		}
+	}
+	if late > 0 {
+		t.Logf("%d messages whose outcome was unknown came at the very end", late)
+	}
 }
 
 // matched returns the members that a target stands for, each once, by going through everybody it names.

@@ -356,11 +356,12 @@ func checkHealthy(t *testing.T, healthy []*member, all []*caller, sum *totals) {
 	for _, m := range healthy {
 		frames += m.frames + 1 // the last word
 		for i, a := range all {
-			extra, ok := surplus(m.got[i], a.want[m.index], a.may[m.index])
+			missing, ok := surplus(m.got[i], a.want[m.index], a.may[m.index])
 			if !ok {
 				t.Fatalf("%s got %v from caller %d, want %v, and may have %v", m.user, m.got[i], i, a.want[m.index], a.may[m.index])
 			}
-			unreported += extra
+			unreported += len(a.may[m.index]) - len(missing)
+			m.mayStillGet(i, missing)
 		}
 	}
 	t.Logf("%d messages to %d clients that read; %d of %d receipts name a hub as unreachable, %d messages came all the same",
@@ -370,23 +371,23 @@ func checkHealthy(t *testing.T, healthy []*member, all []*caller, sum *totals) {
 	}
 }
 
-// surplus counts the numbers in got that are in may; false: something is missing, too much or in the wrong order. A message
-// whose receipt names a hub as unreachable may still be on its way when the next one, through another hub, is there.
-func surplus(got, want, may []int) (extra int, ok bool) {
-	may = slices.Clone(may)
+// surplus holds that all of want came, in that order, and nothing else but what is in may, each once. It returns what of may
+// did not come. A message whose receipt names a hub as unreachable may still be on its way when the next one, through another
+// hub, is there.
+func surplus(got, want, may []int) (missing []int, ok bool) {
+	missing = slices.Clone(may)
 	for _, n := range got {
 		if len(want) > 0 && want[0] == n {
 			want = want[1:]
 			continue
 		}
-		i := slices.Index(may, n)
+		i := slices.Index(missing, n)
 		if i < 0 {
-			return 0, false
+			return nil, false
 		}
-		may = slices.Delete(may, i, i+1)
-		extra++
+		missing = slices.Delete(missing, i, i+1)
 	}
-	return extra, len(want) == 0
+	return missing, len(want) == 0
 }
 
 // checkSlow asks what became of the messages to slow clients until that is settled, and compares with what

@@ -15,7 +15,25 @@ type relay struct {
 	to    string // whom it connects with; empty: nobody
 	dark  bool   // it takes nobody
 	pipes map[*pipe]bool
-	flow  chan struct{} // closed while bytes flow
+	flow  gate
+}
+
+// gate is closed while bytes flow.
+type gate chan struct{}
+
+func openGate() gate {
+	g := make(gate)
+	close(g)
+	return g
+}
+
+// open opens it, if it is not.
+func (g gate) open() {
+	select {
+	case <-g:
+	default:
+		close(g)
+	}
 }
 
 // pipe is a connection through a relay: both its halves.
@@ -23,6 +41,10 @@ type pipe struct {
 	ends [2]net.Conn
 	over chan struct{} // closed with them
 	once sync.Once
+
+	// Guarded by the relay.
+	flow    gate
+	carried int // bytes to whom the relay connects with
 }
 
 func (p *pipe) close() {
@@ -41,8 +63,7 @@ func startRelay(t *testing.T, host string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{address: listener.Addr().String(), pipes: map[*pipe]bool{}, flow: make(chan struct{})}
-	close(r.flow)
+	r := &relay{address: listener.Addr().String(), pipes: map[*pipe]bool{}, flow: openGate()}
 	r.running.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -81,7 +102,20 @@ func (r *relay) cut() {
 func (r *relay) stall() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.flow = make(chan struct{})
+	r.flow = make(gate)
+}
+
+// stallBusy is stall for the connections alone that have carried so many bytes. It returns their number.
+func (r *relay) stallBusy(bytes int) (stalled int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.pipes {
+		if p.carried >= bytes {
+			p.flow = make(gate)
+			stalled++
+		}
+	}
+	return stalled
 }
 
 // mend ends a cut or a stall.
@@ -89,17 +123,20 @@ func (r *relay) mend() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dark = false
-	select {
-	case <-r.flow:
-	default:
-		close(r.flow)
+	r.flow.open()
+	for p := range r.pipes {
+		p.flow.open()
 	}
 }
 
-func (r *relay) flowing() <-chan struct{} {
+// arrived counts bytes that have come, and returns what holds them back.
+func (r *relay) arrived(p *pipe, from net.Conn, bytes int) (all, own gate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.flow
+	if from == p.ends[0] {
+		p.carried += bytes
+	}
+	return r.flow, p.flow
 }
 
 func (r *relay) carry(near net.Conn) {
@@ -115,7 +152,7 @@ func (r *relay) carry(near net.Conn) {
 		_ = near.Close()
 		return
 	}
-	p := &pipe{ends: [2]net.Conn{near, far}, over: make(chan struct{})}
+	p := &pipe{ends: [2]net.Conn{near, far}, over: make(chan struct{}), flow: openGate()}
 	defer p.close()
 	r.mu.Lock()
 	dark = r.dark
@@ -142,10 +179,13 @@ func (r *relay) pour(p *pipe, from, to net.Conn) {
 		if err != nil {
 			return
 		}
-		select {
-		case <-r.flowing():
-		case <-p.over:
-			return
+		all, own := r.arrived(p, from, n)
+		for _, g := range []gate{all, own} {
+			select {
+			case <-g:
+			case <-p.over:
+				return
+			}
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return

@@ -1,0 +1,236 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	// stuckWait is how long a send waits for a hub that is stuck, and stuckLimit when it must have its answer.
+	stuckWait  = 500 * time.Millisecond
+	stuckLimit = time.Second
+	// pileLimit is for a send that waits for nobody.
+	pileLimit = 5 * time.Second
+	// stuckSends, stuckBatches and stuckBatch are so few that the hub is not found dead meanwhile: its connection is
+	// given up after 25 s.
+	stuckSends   = 10
+	stuckBatches = 3
+	stuckBatch   = 20
+)
+
+// stickData proves that a hub whose data path is stuck, while it answers probes and so is not suspect, costs nobody else
+// anything: not even the caller whose calls pile up before it. What that one sends to all reaches the clients of the other hubs
+// at once, alone or on a stream, and the answer names the hub that is stuck.
+func (c *cluster) stickData(t *testing.T) {
+	t.Helper()
+	crowd := c.newCrowd(t)
+	for i := range c.nodes {
+		crowd.add("default", fmt.Sprint("user-", i), "", "all").heard = make(chan time.Time, stuckSends)
+	}
+	crowd.add("default", "bulk", "") // at the last hub, and nobody minds what becomes of it
+	last := len(c.nodes) - 1
+	c.enter(t, crowd, crowd.members, func(m *member) *node { return c.nodes[min(m.index, last)] })
+	crowd.identify(t, c.nodes[0].backend, crowd.members)
+	crowd.read(crowd.members)
+	c.awaitCalm(t)
+
+	s := &stuckSender{members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub}
+	s.delivery = controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], s.number()))
+	s.stick(t, c)
+	for range stuckSends {
+		s.send(t)
+	}
+	t.Logf("answers came within %v, messages within %v", s.answered, s.arrived)
+	s.stream(t)
+	if h := c.nodes[0].hubs(t)[s.stuck]; h.GetSuspect() || !h.GetReachable() {
+		t.Errorf("the hub does not answer probes either: %v", h)
+	}
+
+	c.nodes[last].relay.mend()
+	await(t, "the hub is not stuck any more", func() bool { return len(s.call(t).GetUnreachableHubs()) == 0 })
+	c.sayLast(t, c.nodes[0], "default")
+	awaitEnd(t, s.members)
+	s.check(t)
+	crowd.checkStrays(t)
+	c.checkInvariants(t)
+}
+
+// stuckSender is a caller, one of whose hubs is stuck.
+type stuckSender struct {
+	delivery controlv1.DeliveryServiceClient
+	members  []*member // one at each hub, the last at the one that is stuck
+	stuck    string
+
+	sent              int
+	named             []int // messages whose receipts name the hub that is stuck
+	answered, arrived time.Duration
+}
+
+// number is the caller's, in what members count.
+func (s *stuckSender) number() int { return 0 }
+
+// stick stalls the connections over which other hubs send to the last one, and has the caller pile up more than a hub keeps for
+// one that is slow.
+func (s *stuckSender) stick(t *testing.T, c *cluster) {
+	t.Helper()
+	bulk := &controlv1.SendRequest{
+		Target: &controlv1.Target{Users: []string{"bulk"}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "1 0 " + strings.Repeat("x", mebibyte-4)}},
+	}
+	others := c.nodes[:len(c.nodes)-1]
+	for _, n := range others {
+		response, err := controlv1.NewDeliveryServiceClient(n.backend).Send(t.Context(), bulk)
+		if err != nil || response.GetReceipt().GetWritten() != 1 {
+			t.Fatalf("bulk through hub %d: %v, %v", n.number, response, err)
+		}
+	}
+	// A hub dials each other one twice, for probes and for data: what is large went over the latter.
+	if got := c.nodes[len(others)].relay.stallBusy(mebibyte); got != len(others) {
+		t.Fatalf("%d connections carry data, want one from each other hub", got)
+	}
+
+	bulk.Wait, bulk.Message.Payload = controlv1.Wait_WAIT_NONE, &controlv1.Message_Text{Text: "1 0 " + strings.Repeat("x", pileBytes-4)}
+	began, longest := time.Now(), time.Duration(0)
+	for i := range pileMessages {
+		ctx, cancel := context.WithTimeout(t.Context(), pileLimit)
+		before := time.Now()
+		_, err := s.delivery.Send(ctx, bulk)
+		cancel()
+		if err != nil {
+			t.Fatalf("message %d to the hub that is stuck, %v after the first: %v", i, time.Since(began), err)
+		}
+		longest = max(longest, time.Since(before))
+	}
+	t.Logf("%d messages of %d bytes to the hub that is stuck in %v, each within %v", pileMessages, pileBytes, time.Since(began), longest)
+}
+
+// request is the next message to all.
+func (s *stuckSender) request() *controlv1.SendRequest {
+	s.sent++
+	return &controlv1.SendRequest{
+		Target: &controlv1.Target{Groups: []string{"all"}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(stuckWait),
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(s.number(), " ", s.sent)}},
+	}
+}
+
+// call sends one message. All are written where no hub is named.
+func (s *stuckSender) call(t *testing.T) *controlv1.Receipt {
+	t.Helper()
+	response, err := s.delivery.Send(t.Context(), s.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.take(t, s.sent, response.GetReceipt())
+	return response.GetReceipt()
+}
+
+// take holds that a message is written to all, or to all but those at the hub that is stuck and is named.
+func (s *stuckSender) take(t *testing.T, number int, receipt *controlv1.Receipt) {
+	t.Helper()
+	hubs, want := receipt.GetUnreachableHubs(), len(s.members)
+	if len(hubs) > 0 {
+		s.named = append(s.named, number)
+		want--
+	}
+	if int(receipt.GetWritten()) != want || len(hubs) > 0 && !slices.Equal(hubs, []string{s.stuck}) {
+		t.Errorf("message %d: %v, want %d written and no hub named but %s", number, receipt, want, s.stuck)
+	}
+}
+
+// send sends one message while the hub is stuck.
+func (s *stuckSender) send(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	receipt := s.call(t)
+	took := time.Since(began)
+	s.answered = max(s.answered, took)
+	if took > stuckLimit || len(receipt.GetUnreachableHubs()) == 0 {
+		t.Errorf("message %d: %v after %v, want the hub that is stuck named after %v at most", s.sent, receipt, took, stuckLimit)
+	}
+	for _, m := range s.members[:len(s.members)-1] {
+		arrival := patience
+		select {
+		case at := <-m.heard:
+			arrival = at.Sub(began)
+		case <-time.After(patience):
+		}
+		s.arrived = max(s.arrived, arrival)
+		if arrival >= stuckWait {
+			t.Errorf("message %d was with %s after %v: it waited for the hub that is stuck", s.sent, m.user, arrival)
+		}
+	}
+}
+
+// stream sends batches on a stream while the hub is stuck.
+func (s *stuckSender) stream(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stream, err := s.delivery.SendStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	longest := time.Duration(0)
+	for range stuckBatches {
+		batch := &controlv1.SendStreamRequest{}
+		for range stuckBatch {
+			request := s.request()
+			batch.Sends = append(batch.Sends, &controlv1.StreamedSend{Sequence: int64(s.sent), Send: request})
+		}
+		began, results := time.Now(), 0
+		if err := stream.Send(batch); err != nil {
+			t.Fatal(err)
+		}
+		for results < stuckBatch {
+			response, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, result := range response.GetResults() {
+				s.take(t, int(result.GetSequence()), result.GetReceipt())
+				results++
+			}
+		}
+		longest = max(longest, time.Since(began))
+	}
+	t.Logf("%d batches of %d on a stream, each answered within %v", stuckBatches, stuckBatch, longest)
+	if longest > stuckLimit {
+		t.Errorf("a batch had its answers after %v, want %v at most", longest, stuckLimit)
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check holds that each member got everything once and in order, but for what the hub that was stuck may have missed.
+func (s *stuckSender) check(t *testing.T) {
+	t.Helper()
+	slices.Sort(s.named)
+	for i, m := range s.members {
+		var want, may []int
+		for n := 1; n <= s.sent; n++ {
+			if _, named := slices.BinarySearch(s.named, n); named && i == len(s.members)-1 {
+				may = append(may, n)
+			} else {
+				want = append(want, n)
+			}
+		}
+		got := m.got[s.number()]
+		missing, ok := surplus(got, want, may)
+		if !ok || !slices.IsSorted(got) {
+			t.Errorf("%s got %v, want %v, and may have %v", m.user, got, want, may)
+		}
+		m.mayStillGet(s.number(), missing)
+		if len(may) > 0 {
+			t.Logf("%d messages name the hub that was stuck; %d of them came", len(may), len(may)-len(missing))
+		}
+	}
+}
