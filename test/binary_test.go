@@ -56,10 +56,11 @@ type process struct {
 	asked   sync.Once // to end
 }
 
-// startDev runs `connhub dev` on free ports until the test ends, and then checks that it stops as it should.
-func startDev(t *testing.T) *process {
+// startAlone runs the only hub, without secrets, on free ports until the test ends, and then checks that it stops as it should.
+// It is not `connhub dev`: that has etcd in its process, whose goroutines come and go.
+func startAlone(t *testing.T) *process {
 	t.Helper()
-	p := start(t, "dev", "--data-dir", t.TempDir(), "--etcd-listen", "127.0.0.1:0",
+	p := start(t, "serve", "--single-hub", "--insecure-dev",
 		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0")
 	p.await(t, p.ready)
 	return p

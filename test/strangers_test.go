@@ -32,7 +32,7 @@ const (
 // random and almost right byte streams arrive on every port, clients get all that is sent to them, and when the
 // strangers are gone they have left neither a goroutine nor a file behind.
 func TestStrangersOnEachPort(t *testing.T) {
-	p := startDev(t)
+	p := startAlone(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	ports := p.ports(t)
