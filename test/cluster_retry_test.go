@@ -21,8 +21,12 @@ const (
 	retryWorkers = 40
 	// retryMembers are at each hub.
 	retryMembers = 30
-	// killAfter is the most calls that are begun in a round before the kill.
+	// killAfter is the most calls that are begun in a round, when every worker has begun one, before the kill.
 	killAfter = 5 * retryWorkers
+	// duplicateShare of the retries are known at a hub when the test proves something: one of so many.
+	duplicateShare = 10
+	// killRounds are the most, for each that is wanted: now and then a kill comes when most calls are on their way to the hub.
+	killRounds = 4
 )
 
 // killAndRetry proves what request ids are for: a hub is killed with many calls in it, and each call that failed is
@@ -43,14 +47,13 @@ func (c *cluster) killAndRetry(t *testing.T, want int) {
 
 	r := &retries{cluster: c, crowd: crowd, want: map[*member][]int{}}
 	rounds := 0
-	for ; r.retried < want; rounds++ {
+	for most := killRounds * (1 + want/retryWorkers); r.retried < want || r.duplicates < r.retried/duplicateShare; rounds++ {
+		if rounds == most {
+			t.Fatalf("%d of %d calls had been known to another hub when theirs was killed: the test proves little", r.duplicates, r.retried)
+		}
 		r.round(t, random)
 	}
 	t.Logf("%d retries after %d kills, of %d calls; %d of the retries were duplicates at a hub", r.retried, rounds, r.sent.Load(), r.duplicates)
-
-	if r.duplicates < r.retried/10 {
-		t.Error("most of the calls had gone nowhere when the hub was killed: the test proves little")
-	}
 
 	c.sayLast(t, c.nodes[1], "default")
 	awaitEnd(t, living)
@@ -107,7 +110,7 @@ func (r *retries) round(t *testing.T, random *rand.Rand) {
 			report(t, err)
 		})
 	}
-	enough := r.sent.Load() + 1 + random.Int64N(killAfter)
+	enough := r.sent.Load() + retryWorkers + 1 + random.Int64N(killAfter)
 	await(t, "calls are under way", func() bool { return r.sent.Load() >= enough })
 	victim.kill(t)
 	sending.Wait()
