@@ -17,7 +17,7 @@ const (
 )
 
 const (
-	// readyWait is how long a new hub waits, at most, for the hubs that were listed when it came to know it.
+	// readyWait is how long a new hub waits, at most, for the hubs that are there to know it.
 	readyWait = 15 * time.Second
 	// hashBits is the length of a Hash. Tests cut it, so that collisions happen.
 	hashBits = 64
@@ -129,15 +129,21 @@ func (c *core) list(now time.Duration, all []listed) []effect {
 		}
 		p := c.peer(now, l.hub)
 		p.listed, p.address = true, l.address
-		if !c.listing {
-			c.waitFor = append(c.waitFor, l.hub)
-		}
+		c.waitOn(l.hub)
 	}
 	if !c.listing {
 		c.listing, c.readyBy = true, now+readyWait
 	}
 	c.tendAll(now)
 	return c.end()
+}
+
+// waitOn has this hub not be ready before a hub knows it. Also one that is listed later: it may be there since long, and
+// have got its key back before it looks for new ones.
+func (c *core) waitOn(id hub.ID) {
+	if !c.ready && !slices.Contains(c.waitFor, id) {
+		c.waitFor = append(c.waitFor, id)
+	}
 }
 
 // peer returns the peer of an id, a new one if need be.
@@ -245,7 +251,7 @@ func (c *core) settle(now time.Duration, p *peer) []effect {
 	return c.end()
 }
 
-// checkReady finds out whether every hub that was there first knows this one. Until then backends must not come: a send
+// checkReady finds out whether every hub that this one has heard of knows it. Until then backends must not come: a send
 // through a hub that does not know this one would miss who is here, and say nothing. A hub that
 // registered before it listed is dialled by all that it does not find. A probe says that the other end of a link is up.
 func (c *core) checkReady(now time.Duration) {

@@ -155,9 +155,7 @@ func (c *core) tell(now time.Duration, members []*peerv1.Member) {
 		if p := c.peer(now, id); !p.member(now) && !p.farewell {
 			p.told, p.address = now+lostGrace, m.GetAddress()
 			c.tend(now, p)
-			if !c.ready {
-				c.waitFor = append(c.waitFor, id)
-			}
+			c.waitOn(id)
 		}
 	}
 }
