@@ -11,13 +11,15 @@
 //
 // # Goroutines
 //
-// One a connection and one a call, gRPC's own. Server.Shutdown waits for all of them. A handler waits only
-// in Send, bounded by wait_timeout and by the call's deadline. A SendStream (stream.go) has one more that takes sends,
+// One a connection and one a call, gRPC's own. Server.Shutdown waits for all of them. A handler waits in Send,
+// bounded by wait_timeout; in AddToGroups until the join is in force, 500 ms at most; for the answers of other hubs, until they
+// are silent; and never beyond the call's deadline. A SendStream (stream.go) has one more that takes sends,
 // which ends with the stream, and one for each result that is not ready, which its handler waits for.
 //
 // # Locking
 //
-// None but answers.mu, in a SendStream, under which nothing is called: everything else here is constant after New.
+// Two leaves, under which nothing is called: answers.mu of a SendStream, and inFlight.mu, which counts the calls that a
+// farewell waits for. Everything else here is constant after New.
 // The hub and gRPC lock for themselves.
 //
 // # Backpressure

@@ -9,7 +9,8 @@
 // deletes the key at once; without it the key goes with its lease.
 //
 // Registry.DeclareDead is the other end of a hub: for a hub that is not listed, one declarer wins. Both are decided
-// in single transactions of etcd, so that a hub is never listed and dead at once.
+// in single transactions of etcd, so that a hub is never listed and dead at once. Nobody declares yet: taking over the
+// connections of a dead hub will.
 //
 // # Life of a snapshot
 //

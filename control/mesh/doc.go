@@ -12,6 +12,8 @@
 //
 //   - Read your writes: when a join has returned, a send that begins at another hub goes to the member's hub, or names that
 //     hub as unreachable. It is never silently missed. (lease.go has the argument.)
+//     One thing can break it, for 15 s: a hub has lost its key, and a new hub comes, to whom nobody who knows the old one can tell
+//     of it, because they went or are cut off too. Nothing that the new hub can ask knows of the old one.
 //   - A join waits 500 ms at most, whatever its peers do.
 //   - Membership = keys in etcd ∪ live links. A link counts for 15 s after its end, unless the hub said farewell;
 //     the word of another hub counts for as long. (link.go)

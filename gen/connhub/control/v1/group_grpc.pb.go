@@ -46,7 +46,8 @@ type GroupServiceClient interface {
 	// what exists all through a listing is listed exactly once.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
 	// GetGroup returns one group.
-	// Errors: NOT_FOUND (GROUP_NOT_FOUND) when it has no member.
+	// Errors: NOT_FOUND (GROUP_NOT_FOUND) when it has no member; UNAVAILABLE (HUBS_UNREACHABLE) when none was found and
+	// not every hub answered.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
 }
 
@@ -119,7 +120,8 @@ type GroupServiceServer interface {
 	// what exists all through a listing is listed exactly once.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
 	// GetGroup returns one group.
-	// Errors: NOT_FOUND (GROUP_NOT_FOUND) when it has no member.
+	// Errors: NOT_FOUND (GROUP_NOT_FOUND) when it has no member; UNAVAILABLE (HUBS_UNREACHABLE) when none was found and
+	// not every hub answered.
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
 	mustEmbedUnimplementedGroupServiceServer()
 }
