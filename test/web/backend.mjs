@@ -86,6 +86,23 @@ export function dial(address, secret) {
         });
       });
     },
+    /** Sends on one SendStream, in one batch, and answers with the results as they come. */
+    async stream(sends) {
+      const name = 'DeliveryService.SendStream';
+      const metadata = new grpc.Metadata();
+      if (secret) metadata.set('authorization', `Bearer ${secret}`);
+      const stream = clients.DeliveryService.SendStream(metadata, { deadline: Date.now() + callLimit });
+      stream.write({ sends: sends.map((send, i) => ({ sequence: i + 1, send })) });
+      stream.end();
+      const all = [];
+      try {
+        for await (const { results } of stream) all.push(...results);
+      } catch (err) {
+        throw new CallError(name, err);
+      }
+      called.add(name);
+      return all;
+    },
     /** Sends and answers with the receipt. */
     async send(target, message, more = {}) {
       const { receipt } = await this.call('DeliveryService.Send', { target, message, wait: 'WAIT_WRITTEN', ...more });
@@ -98,6 +115,9 @@ export function dial(address, secret) {
     },
   };
 }
+
+/** What an answer says that every hub has a part in. */
+export const reached = { unreachable_hubs: [], discovery_stale_for: null };
 
 /** The counts of a receipt by state, after checking that they add up. */
 export function counts(receipt) {

@@ -8,7 +8,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
-import { CallError, counts, dial, methods } from './backend.mjs';
+import { CallError, counts, dial, methods, reached } from './backend.mjs';
 import { scratch, startHub } from './hub.mjs';
 
 const secret = randomBytes(32).toString('hex');
@@ -63,8 +63,8 @@ describe('backend', { timeout: 120_000 }, () => {
     });
 
     const added = await backend.call('GroupService.AddToGroups', { target: { users: ['ann', 'nobody'] }, groups: ['red', 'blue'] });
-    assert.deepEqual(added, { matched: 1, added: 1, already: 1, refused: 0, closed: 0 });
-    assert.deepEqual(await backend.call('GroupService.GetGroup', { group: 'red' }), { group: { name: 'red', members: 1 } });
+    assert.deepEqual(added, { matched: 1, added: 1, already: 1, refused: 0, closed: 0, ...reached });
+    assert.deepEqual(await backend.call('GroupService.GetGroup', { group: 'red' }), { group: { name: 'red', members: 1 }, ...reached });
     const listed = [];
     for (let token = ''; ;) {
       const page = await backend.call('GroupService.ListGroups', { page_size: 1, page_token: token });
@@ -86,14 +86,24 @@ describe('backend', { timeout: 120_000 }, () => {
       type: 'message', route: 'user', event: 'greeting', dataType: 'json', payload: { hello: 'world' },
     });
 
+    const results = await backend.stream([
+      { target: { users: ['ann'] }, message: { text: 'streamed 1' }, wait: 'WAIT_WRITTEN' },
+      { message: { text: 'nobody' } },
+      { target: { connections: [ann.id] }, message: { text: 'streamed 2' }, wait: 'WAIT_WRITTEN' },
+    ]);
+    results.sort((a, b) => a.sequence - b.sequence);
+    assert.deepEqual(results.map(({ sequence, outcome }) => [sequence, outcome]), [[1, 'receipt'], [2, 'error'], [3, 'receipt']]);
+    assert.deepEqual(counts(results[2].receipt), { matched: 1, written: 1, dropped: 0 });
+    assert.deepEqual([(await ann.inbox.next()).data, (await ann.inbox.next()).data], ['streamed 1', 'streamed 2']);
+
     const removed = await backend.call('GroupService.RemoveFromGroups', { target: { connections: [ann.id] }, all_groups: true });
-    assert.deepEqual(removed, { matched: 1, removed: 2 });
+    assert.deepEqual(removed, { matched: 1, removed: 2, ...reached });
     const { hubs } = await backend.call('HubService.ListHubs');
     assert.deepEqual(hubs.map(({ id, self, connections }) => ({ id, self, connections })), [{ id: connection.hub, self: true, connections: 2 }]);
 
     const gone = once(ann.socket, 'close');
     const closed = await backend.call('ConnectionService.CloseConnections', { target: { everyone: true }, max_matched: 2, code: 3000, reason: 'bye' });
-    assert.deepEqual(closed, { matched: 2, closed: 2 });
+    assert.deepEqual(closed, { matched: 2, closed: 2, ...reached });
     const [code, reason] = await gone;
     assert.deepEqual([code, `${reason}`], [3000, 'bye']);
     const { connections } = await backend.call('ConnectionService.ListConnections', { target: { everyone: true } });

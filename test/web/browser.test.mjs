@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
-import { counts, dial } from './backend.mjs';
+import { counts, dial, reached } from './backend.mjs';
 import { closed, connect, launch, messages, serveApplication } from './browser.mjs';
 import { anyPorts, scratch, startHub } from './hub.mjs';
 
@@ -127,10 +127,10 @@ describe('browser', { timeout: 120_000 }, () => {
 
     assert.equal((await send('before')).matched, 0);
     const joined = await backend.call('GroupService.AddToGroups', { target, ...group });
-    assert.deepEqual(joined, { matched: 1, added: 1, already: 0, refused: 0, closed: 0 });
+    assert.deepEqual(joined, { matched: 1, added: 1, already: 0, refused: 0, closed: 0, ...reached });
     assert.equal((await send('inside')).matched, 1);
     const left = await backend.call('GroupService.RemoveFromGroups', { target, ...group });
-    assert.deepEqual(left, { matched: 1, removed: 1 });
+    assert.deepEqual(left, { matched: 1, removed: 1, ...reached });
     assert.equal((await send('after')).matched, 0);
     await backend.send(target, { text: 'end' });
     assert.deepEqual(await messages(page, 'dan', 2), [{ text: 'inside' }, { text: 'end' }]);
@@ -143,7 +143,7 @@ describe('browser', { timeout: 120_000 }, () => {
     const answer = await backend.call('ConnectionService.CloseConnections', {
       target: { users: ['close-eve', 'close-fay'] }, code: 4001, reason: 'plan changed: ändern',
     });
-    assert.deepEqual(answer, { matched: 2, closed: 2 });
+    assert.deepEqual(answer, { matched: 2, closed: 2, ...reached });
     const want = { code: 4001, reason: 'plan changed: ändern', wasClean: true };
     assert.deepEqual(await closed(page, 'eve'), want);
     assert.deepEqual(await closed(page, 'fay'), want);
