@@ -2,6 +2,7 @@ package frame
 
 import (
 	"encoding/binary"
+	"math"
 	"unicode/utf8"
 )
 
@@ -32,6 +33,7 @@ const (
 
 	finBit     = 0x80
 	opcodeBits = 0x0F
+	maskBit    = 0x80
 
 	length16 = 126 // this length byte says that two bytes of length follow
 	length64 = 127 // this one says eight
@@ -99,4 +101,51 @@ func cut(s string, n int) string {
 		n--
 	}
 	return s[:n]
+}
+
+// Client is what the header of a client's frame says, masked or not.
+type Client struct {
+	Opcode Opcode
+	Final  bool
+	Size   uint64 // bytes of the whole frame, header included; a length that no frame may have counts as the greatest
+
+	header int     // its bytes
+	mask   [4]byte // zero: not masked
+}
+
+// ParseClient reads the header of the frame that begins at b. It reports false while b has not all of the header.
+func ParseClient(b []byte) (Client, bool) {
+	if len(b) < 2 {
+		return Client{}, false
+	}
+	f := Client{Opcode: OpcodeOf(b[0]), Final: b[0]&finBit != 0}
+	length := uint64(b[1] &^ maskBit)
+	f.header = 2
+	switch {
+	case length == length16 && len(b) >= 4:
+		f.header, length = 4, uint64(binary.BigEndian.Uint16(b[2:]))
+	case length == length64 && len(b) >= 10:
+		f.header, length = 10, binary.BigEndian.Uint64(b[2:])
+	case length >= length16:
+		return Client{}, false
+	}
+	if b[1]&maskBit != 0 {
+		if len(b) < f.header+len(f.mask) {
+			return Client{}, false
+		}
+		f.header += copy(f.mask[:], b[f.header:])
+	}
+	f.Size = uint64(f.header) + length
+	if f.Size < length {
+		f.Size = math.MaxUint64
+	}
+	return f, true
+}
+
+// AppendPayload appends what b has of the frame's payload, unmasked; b begins with the frame.
+func (f Client) AppendPayload(dst, b []byte) []byte {
+	for i, c := range b[f.header:min(uint64(len(b)), f.Size)] {
+		dst = append(dst, c^f.mask[i%len(f.mask)])
+	}
+	return dst
 }
