@@ -55,6 +55,8 @@ type settings struct {
 	PongTimeout       time.Duration     `default:"${pong_timeout}" env:"CONNHUB_PONG_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Silence after a ping until the client is given up. (${default})"`
 	CloseTimeout      time.Duration     `default:"${close_timeout}" env:"CONNHUB_CLOSE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client to answer a close. (${default})"`
 
+	GoroutinePerLink bool `env:"CONNHUB_GOROUTINE_PER_LINK" group:"Other" help:"Have a goroutine wait for each client, not epoll for all: some KB a client."`
+
 	LogLevel  slog.Level      `default:"info" env:"CONNHUB_LOG_LEVEL" placeholder:"LEVEL" group:"Other" help:"debug, info, warn or error. (${default})"`
 	LogFormat string          `enum:"auto,text,json" default:"auto" env:"CONNHUB_LOG_FORMAT" placeholder:"FORMAT" group:"Other" help:"auto, text or json; auto is text on a terminal. (${default})"`
 	Config    kong.ConfigFlag `env:"CONNHUB_CONFIG" placeholder:"FILE" group:"Other" help:"YAML or JSON file with flags as keys; flags and environment come before it."`
@@ -104,6 +106,7 @@ func (s *settings) plan() (serverPlan, error) {
 	p.edge.MaxMessage, p.edge.InboundBytes = int64(s.MaxMessage), int64(s.InboundBytes)
 	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout
 	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout
+	p.edge.GoroutinePerLink = s.GoroutinePerLink
 
 	var problems []error
 	if p.hub.Name == "" {

@@ -71,7 +71,7 @@ func newBed(t *testing.T, listener net.Listener, dialer func(context.Context) (n
 	ec.Plain, ec.Protocols = plain.Protocol{}, []edge.Protocol{envelope.Protocol{}}
 	ec.Metrics = b.metrics
 	ec.PublicURL = &url.URL{Scheme: "https", Host: "hub.test"}
-	for _, s := range setups {
+	for _, s := range append(setups, links) {
 		s(&hc, &ec)
 	}
 	var err error

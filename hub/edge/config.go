@@ -57,6 +57,10 @@ type Config struct {
 	// each.
 	HandshakeTimeout time.Duration
 
+	// GoroutinePerLink has a goroutine wait for each link, also where a poller could wait for all (on Linux). It costs some KB
+	// of memory a link.
+	GoroutinePerLink bool
+
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // may be nil
 }

@@ -13,8 +13,11 @@
 //
 //	route       which endpoint; Host                                 server.go, origin.go
 //	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
-//	run         Bind, read loop, Unbind, the socket's end            reader.go
-//	  Flush     outbox → socket, at once or by the link's writer     link.go, output.go
+//	begin       Bind                                                 reader.go
+//	  advance   read loop, as long as there is something             reader.go, wire.go
+//	            on a socket that is parked meanwhile, or not         socket.go: parked_linux.go, blocking.go
+//	  end       Unbind, the socket's end                             reader.go
+//	  Flush     outbox → socket, at once or as it takes more         link.go, output.go
 //	  Close     close frame, wait for the client's, socket           link.go
 //	heartbeat   ping silent clients, close dead ones                 heartbeat.go
 //
@@ -28,22 +31,25 @@
 //
 // # Goroutines
 //
-// net/http's for the handshake, which ends with the 101. Then one for each link: it reads. A link has a second
-// one, its writer, only while there is something to write that its socket does not take at once; on sockets
-// under TLS, for which that can't be told, while there is anything to write. One heartbeat for all, while there
-// are links. Server.Shutdown waits for all of them.
+// net/http's for the handshake, which ends with the 101. Then, for a link that is parked: one while it reads, which it does
+// until nothing is there and no message of several or large frames has begun; one while it writes what the socket did not take at once;
+// none while it is silent. One poller waits for all of them. For a link that is blocking (under TLS, where there is no epoll, with
+// Config.GoroutinePerLink): one that reads, and a second one, its writer, only while there is something to write that its socket
+// does not take at once; under TLS, for which that can't be told, while there is anything to write. One heartbeat for all, while
+// there are links. Server.Shutdown waits for all of them.
 //
 // # Locking
 //
 // A link's mu is held around writes that can't block, and never around others. Order: heartbeat.mu, link.mu,
-// then the hub's own: a link calls Connection.Take and Written under mu, and the hub calls links without any
+// then poller.mu or the hub's own: a link calls Connection.Take and Written under mu, and the hub calls links without any
 // lock of its own. Server.mu is held alone.
 //
 // # Backpressure
 //
 // A link takes from its connection's outbox what the socket has room for, 64 KiB at a time, so messages wait
 // in the outbox, where the hub's overflow policies see them. Control frames wait in the link, 1 KiB at most.
-// What clients send is read one message at a time, up to MaxMessage, within MessageTimeout.
+// What clients send is read one message at a time, up to MaxMessage, within MessageTimeout. Of small messages that are not whole, up
+// to 4 KiB a link wait without a goroutine; what large ones need, the goroutines that wait for them included, comes out of InboundBytes.
 //
 // # Errors
 //

@@ -41,7 +41,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, namespace strin
 		s.metrics.failed.Inc()
 	default:
 		s.metrics.accepted.Inc()
-		s.goroutines.Go(l.run)
+		l.socket.run()
 	}
 }
 

@@ -2,12 +2,10 @@ package edge
 
 import (
 	"bufio"
-	"crypto/tls"
 	"encoding/binary"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -28,7 +26,7 @@ const maxPending = 1 << 10
 //
 // Invariants:
 //   - Bytes are written by one goroutine at a time: who holds mu, with writes that can't block; or, while
-//     writing is set, the link's writer, without mu.
+//     writing is set, whoever the socket has for that.
 //   - Only whole batches and whole control frames are written, so the wire is at a frame boundary whenever
 //     neither is the case.
 //   - After a close frame nothing is written. closing is set before one is queued or written; then nothing
@@ -37,10 +35,10 @@ const maxPending = 1 << 10
 //   - Whoever adds something under mu calls pumpLocked, and the writer looks again, under mu, before
 //     it ends: no wake-up is lost.
 //
-// Outline: pumpLocked writes what there is; what the socket does not take goes to the writer, which ends when
-// there is nothing left. run reads, decides how the link ended, and tells the connection. Four files: this one
-// is what the hub sees, and writing; wire.go is what coder/websocket sees; reader.go reads; output.go is
-// one write.
+// Outline: pumpLocked writes what there is; what the socket does not take is handed over to it, and writing ends when
+// there is nothing left. advance reads, decides how the link ended, and tells the connection. This file is what the
+// hub sees, and writing; wire.go is what coder/websocket sees; reader.go reads; output.go is one write; socket.go
+// is what is below.
 type link struct {
 	// Static after newLink.
 	server     *Server
@@ -48,8 +46,7 @@ type link struct {
 	protocol   *spoken
 
 	// Static after upgrade.
-	conn     net.Conn
-	raw      syscall.RawConn // of conn; nil: it must be written to by a writer
+	socket   socket
 	ws       *websocket.Conn
 	buffered *bufio.Reader // what ws reads from; reads from wire
 
@@ -61,19 +58,18 @@ type link struct {
 	beat beat // guarded by heartbeat.mu
 
 	mu        sync.Mutex
-	writing   bool          // the writer runs
-	written   chan struct{} // closed when the writer has ended; nil: none was ever needed
-	pending   []byte        // control frames that wait for a frame boundary
-	goodbye   []byte        // the hub's close frame, which goes out behind all that the connection still has
-	closing   bool          // a close frame is in pending or written, or there is nobody to write to
-	broken    bool          // a write failed: nothing is written any more
-	decided   bool          // how is known
-	how       hub.Close     // why the link ends
-	ownCode   uint16        // of the close frame that coder/websocket wrote; 0: none
-	readEnded bool          // coder/websocket is through with the wire
-	parting   parting       // what follows once all is written
-	parted    bool          // it has followed
-	limit     *time.Timer   // ends a close that takes too long; nil: none runs
+	writing   bool        // the socket has something that it did not take at once
+	pending   []byte      // control frames that wait for a frame boundary
+	goodbye   []byte      // the hub's close frame, which goes out behind all that the connection still has
+	closing   bool        // a close frame is in pending or written, or there is nobody to write to
+	broken    bool        // a write failed: nothing is written any more
+	decided   bool        // how is known
+	how       hub.Close   // why the link ends
+	ownCode   uint16      // of the close frame that coder/websocket wrote; 0: none
+	readEnded bool        // coder/websocket is through with the wire
+	parting   parting     // what follows once all is written
+	parted    bool        // it has followed
+	limit     *time.Timer // ends a close that takes too long; nil: none runs
 }
 
 // parting is what ends the socket after the last byte was written.
@@ -95,22 +91,14 @@ func newLink(s *Server, c *hub.Connection, p *spoken) *link {
 	return &link{server: s, connection: c, protocol: p}
 }
 
-// open gives the link its socket.
-func (l *link) open(conn net.Conn) {
-	l.conn, l.raw = conn, rawSocket(conn)
+// open gives the link its socket, and what came on it behind the request.
+func (l *link) open(conn net.Conn, early []byte) {
 	if tcp, ok := bare(conn).(*net.TCPConn); ok {
 		// The heartbeat finds dead peers. The kernel's probes, every 15 s, would only keep phones awake.
 		_ = tcp.SetKeepAlive(false)
 	}
 	l.hear()
-}
-
-// bare returns the connection below TLS.
-func bare(conn net.Conn) net.Conn {
-	if t, ok := conn.(*tls.Conn); ok {
-		return t.NetConn()
-	}
-	return conn
+	l.socket = l.newSocket(conn, early)
 }
 
 // Flush writes what the connection has for the wire. See hub.Link.
@@ -199,17 +187,17 @@ func (l *link) pumpLocked() {
 	}
 	o := newOutput(l)
 	for tries := inlineWrites; l.nextLocked(o); tries-- {
-		if l.raw == nil || tries == 0 {
-			l.handOverLocked(o)
-			return
+		done, err := false, error(nil)
+		if tries > 0 {
+			done, err = l.socket.tryLocked(o)
 		}
-		done, err := o.try(l.raw)
 		if err != nil {
 			l.breakLocked()
 			break
 		}
 		if !done {
-			l.handOverLocked(o)
+			l.writing = true
+			l.socket.handOverLocked(o)
 			return
 		}
 		l.server.metrics.inline.Inc()
@@ -242,33 +230,6 @@ func (l *link) nextLocked(o *output) bool {
 	}
 }
 
-// handOverLocked starts the writer. The goroutine of the read loop is counted, so the count can't be zero.
-func (l *link) handOverLocked(o *output) {
-	l.writing = true
-	l.written = make(chan struct{})
-	l.server.goroutines.Go(func() { l.write(o) })
-}
-
-// write is the writer: it runs while there is something to write that the socket does not take at once.
-func (l *link) write(o *output) {
-	defer o.free()
-	for {
-		l.server.metrics.async.Inc()
-		err := o.write(l.conn, l.raw)
-		l.mu.Lock()
-		if err != nil {
-			l.breakLocked()
-		}
-		if !l.nextLocked(o) {
-			l.writing = false
-			close(l.written)
-			l.unlock()
-			return
-		}
-		l.mu.Unlock()
-	}
-}
-
 // breakLocked notes that the socket takes nothing any more. The read loop will find out by itself and may yet
 // find the client's close frame among what has come in; but it gets no longer than a close.
 func (l *link) breakLocked() {
@@ -287,10 +248,9 @@ func (l *link) unlock() {
 	l.mu.Unlock()
 	switch p {
 	case partHangUp:
-		_ = l.conn.Close() // under TLS with a goodbye, which takes 5 s at most; only the read loop and the writer get here
+		l.socket.hangUp()
 	case partLinger:
-		half, ok := l.conn.(interface{ CloseWrite() error })
-		if !ok || half.CloseWrite() != nil {
+		if !l.socket.halfClose() {
 			l.abort()
 		}
 	case partLater:
@@ -299,14 +259,9 @@ func (l *link) unlock() {
 
 // abort ends the socket at once. It never blocks.
 func (l *link) abort() {
-	conn := bare(l.conn)
 	l.mu.Lock()
 	stuck := l.writing
 	l.mu.Unlock()
-	if tcp, ok := conn.(*net.TCPConn); ok && stuck {
-		// The client does not read. Without this the kernel would keep what it has for it, up to some MB,
-		// and try for minutes.
-		_ = tcp.SetLinger(0)
-	}
-	_ = conn.Close()
+	// A client that does not read would otherwise have the kernel keep what it has for it, up to some MB, and try for minutes.
+	l.socket.abort(stuck)
 }

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -18,55 +17,67 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// inbound is what the read loop keeps.
+// inbound is what the goroutine that runs the link keeps.
 type inbound struct {
-	early     []byte // came with the request; read first
-	inMessage bool   // the header of a message was read, its end was not
-	timed     bool   // the deadline of MessageTimeout is set
-	readErr   error  // of the socket, the last one
+	bound     bool  // to the connection
+	over      bool  // no more messages are read
+	inMessage bool  // the header of a message was read, its end was not
+	readErr   error // of the socket, the last one
 }
 
-// run is the life of a link, from the 101 to the closed socket. It returns when nothing of it is left.
-func (l *link) run() {
+// begin is the start of a link, after the 101.
+func (l *link) begin() {
 	l.server.metrics.links.Inc()
-	bound := l.connection.Bind(l) == nil
-	if !bound {
+	l.bound = l.connection.Bind(l) == nil
+	if !l.bound {
 		// Closed during the handshake, by a backend or because the hub leaves: the client is told why.
 		how, _ := l.connection.Ended()
 		l.Close(how)
 	}
 	l.server.heartbeat.add(l)
+}
 
-	how := l.part(l.readLoop())
-	if bound && !how.Cause.Resumable() {
+// advance carries the link on as far as there is something to read, and reports whether it has ended: then nothing of it is
+// left. The read loop comes first; when the link is over for us, the socket's end is waited for.
+func (l *link) advance() bool {
+	if !l.over {
+		err := l.readLoop()
+		if errors.Is(err, errParked) {
+			return false
+		}
+		l.depart(err)
+	}
+	if l.socket.discard() != nil {
+		return false
+	}
+	l.end()
+	return true
+}
+
+// depart ends the link for us: nothing is read any more.
+func (l *link) depart(err error) {
+	l.over = true
+	how := l.part(err)
+	if l.bound && !how.Cause.Resumable() {
 		l.connection.Close(how) // from here on nothing is sent to it
 	}
 	_ = l.ws.CloseNow() // or its finalizer would keep it; after this it touches the wire no more
-	l.discard()
-	l.finish()
-	if bound {
-		l.connection.Unbind(l, how) // now it is known what the socket took
-	}
+}
 
-	l.server.heartbeat.remove(l)
+// end lets go of what is left.
+func (l *link) end() {
+	l.socket.finish()
 	l.mu.Lock()
+	how := l.how
 	if l.limit != nil {
 		l.limit.Stop()
 	}
 	l.mu.Unlock()
-	l.server.metrics.links.Dec()
-}
-
-// finish closes the socket, and returns when nobody writes to it any more.
-func (l *link) finish() {
-	_ = l.conn.Close()
-	l.mu.Lock()
-	l.broken = true // no writer starts
-	written := l.written
-	l.mu.Unlock()
-	if written != nil {
-		<-written
+	if l.bound {
+		l.connection.Unbind(l, how) // now it is known what the socket took
 	}
+	l.server.heartbeat.remove(l)
+	l.server.metrics.links.Dec()
 }
 
 // readLoop hands messages to the protocol until the link ends, and says why.
@@ -98,12 +109,9 @@ func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
 	m.budget = &l.server.inbound
 
 	l.inMessage = true
-	err = m.read(kind, r, l.buffered.Buffered)
+	err = m.read(kind, r, l.ready)
 	l.inMessage = false
-	if l.timed {
-		l.timed = false
-		l.setReadDeadline(time.Time{})
-	}
+	l.socket.rest()
 	if err != nil || l.isClosing() {
 		return err
 	}
@@ -132,6 +140,9 @@ func (l *link) failed(err error) error {
 		slog.String("protocol", l.protocol.Name()), slog.Any("error", err))
 	return &Violation{hub.NewClose(hub.CauseInternal)}
 }
+
+// ready is how many bytes of a message can be read without waiting.
+func (l *link) ready() int { return l.buffered.Buffered() + l.socket.ready() }
 
 func (l *link) isClosing() bool {
 	l.mu.Lock()
@@ -199,19 +210,6 @@ func closeOf(code uint16) hub.Close {
 	}
 }
 
-// discard reads on until the socket has ended: the client hangs up, parting or the limit closes it.
-func (l *link) discard() {
-	_ = l.conn.SetReadDeadline(time.Time{}) // wire.Close had set it
-	m := messages.Get().(*message)
-	defer m.free()
-	b := m.bytes[:cap(m.bytes)]
-	for {
-		if _, err := l.conn.Read(b); err != nil {
-			return
-		}
-	}
-}
-
 const (
 	// messageBuffer is what a pooled message starts with; it grows as bytes come in, never by what a
 	// header announces.
@@ -265,7 +263,9 @@ func (m *message) free() {
 // read reads a message to its end. Text is checked on the way: the first byte that can't be UTF-8 ends it
 // with a Violation (RFC 6455 §8.1). buffered tells how many bytes can be read without waiting.
 func (m *message) read(kind hub.PayloadKind, r io.Reader, buffered func() int) error {
-	m.bytes = m.bytes[:0]
+	if m.bytes = m.bytes[:0]; !m.grow() { // the pool's buffer is too large for what the budget has
+		m.bytes = make([]byte, 0, messageBuffer)
+	}
 	checked := 0 // of bytes, whole characters
 	for {
 		if !m.grow() {

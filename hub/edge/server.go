@@ -43,6 +43,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	closing bool
+	polling *poller // of all links that are parked; nil: there was none yet
 }
 
 // New returns a server that serves nobody yet. It starts no goroutine.
@@ -105,12 +106,18 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-ended:
-		return err
 	case <-ctx.Done():
 		s.heartbeat.abortAll()
 		<-ended
-		return ctx.Err()
+		err = ctx.Err()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.polling != nil {
+		s.polling.close()
+		s.polling = nil
+	}
+	return err
 }
 
 // enter counts a handshake, and the link that it becomes, so that Shutdown waits for it. It reports false

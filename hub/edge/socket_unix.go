@@ -3,9 +3,9 @@
 package edge
 
 import (
-	"errors"
 	"net"
 	"syscall"
+	"unsafe"
 )
 
 // rawSocket returns the socket of a connection that is nothing but a socket; nil otherwise. Anything that
@@ -27,19 +27,35 @@ func rawSocket(conn net.Conn) syscall.RawConn {
 	return raw
 }
 
+// maxRawWrite is the most bytes of a write that goes past Go's scheduler. The kernel copies as many in some 20 µs, by which
+// a garbage collection may have to wait; handing the processor over and back costs more than most writes.
+const maxRawWrite = maxBatch
+
 // writeSocket does one write(2) on a non-blocking socket. blocked: it takes nothing now.
 func writeSocket(fd uintptr, b []byte) (n int, blocked bool, err error) {
 	for {
-		n, err = syscall.Write(int(fd), b)
-		switch {
-		case err == nil:
+		n, errno := write(fd, b)
+		switch errno {
+		case 0:
 			return n, false, nil
-		case errors.Is(err, syscall.EINTR):
+		case syscall.EINTR:
 			continue
-		case errors.Is(err, syscall.EAGAIN):
+		case syscall.EAGAIN:
 			return 0, true, nil
 		default:
-			return 0, false, err
+			return 0, false, errno
 		}
 	}
+}
+
+func write(fd uintptr, b []byte) (int, syscall.Errno) {
+	if len(b) == 0 {
+		return 0, 0
+	}
+	call := syscall.RawSyscall
+	if len(b) > maxRawWrite {
+		call = syscall.Syscall
+	}
+	n, _, errno := call(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Write does it
+	return int(n), errno
 }

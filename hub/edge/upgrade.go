@@ -6,14 +6,9 @@ import (
 	"net/http"
 )
 
-const (
-	// readBuffer is what a link keeps to read with: small, because most links are silent most of the time.
-	// Longer messages are read past it.
-	readBuffer = 512
-	// writeBuffer must hold the longest control frame (127 bytes): so each comes as one Write, which is
-	// what wire.Write relies on.
-	writeBuffer = 128
-)
+// writeBuffer must hold the longest control frame (127 bytes): so each comes as one Write, which is
+// what wire.Write relies on.
+const writeBuffer = 128
 
 // upgrade is a response writer that gives coder/websocket our wire in place of the socket. It is gone after
 // the handshake: nothing that lives as long as the link may refer to it, or to what it wraps.
@@ -31,15 +26,16 @@ func (u *upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l := u.link
-	l.open(conn)
 	// What a client sent behind its request, without waiting for the answer, is in net/http's buffer.
+	var early []byte
 	if n := buffered.Reader.Buffered(); n > 0 {
-		l.early = make([]byte, n)
-		_, _ = buffered.Read(l.early) // can't fail or fall short: they are there
+		early = make([]byte, n)
+		_, _ = buffered.Read(early) // can't fail or fall short: they are there
 	}
+	l := u.link
+	l.open(conn, early)
 	w := (*wire)(l)
-	l.buffered = bufio.NewReaderSize(w, readBuffer)
+	l.buffered = bufio.NewReaderSize(w, l.socket.lookahead())
 	return w, bufio.NewReadWriter(l.buffered, bufio.NewWriterSize(w, writeBuffer)), nil
 }
 

@@ -15,40 +15,8 @@ type wire link
 
 var _ net.Conn = (*wire)(nil)
 
-// Read is called by the read loop only.
-func (w *wire) Read(b []byte) (int, error) {
-	l := (*link)(w)
-	if len(l.early) > 0 {
-		n := copy(b, l.early)
-		if l.early = l.early[n:]; len(l.early) == 0 {
-			l.early = nil
-		}
-		l.hear()
-		return n, nil
-	}
-	if l.inMessage && !l.timed {
-		// Most messages are in the buffer whole when their header is read, and never get here.
-		l.timed = true
-		l.setReadDeadline(time.Now().Add(l.server.config.MessageTimeout))
-	}
-	n, err := l.conn.Read(b)
-	if n > 0 {
-		l.hear()
-	}
-	if err != nil {
-		l.readErr = err
-	}
-	return n, err
-}
-
-// setReadDeadline does nothing once coder/websocket has closed the wire, so that it can't undo that.
-func (l *link) setReadDeadline(t time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.readEnded {
-		_ = l.conn.SetReadDeadline(t) // fails on a closed connection, as Read will
-	}
-}
+// Read is called by the goroutine that runs the link.
+func (w *wire) Read(b []byte) (int, error) { return w.socket.read(b) }
 
 // Write takes one whole control frame: a pong, the answer to a close, or a close for what the client did
 // wrong. It never blocks and never fails: what can't be written ends the link in another way.
@@ -86,19 +54,17 @@ var badReason = hub.Close{
 func (w *wire) Close() error {
 	l := (*link)(w)
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.readEnded = true
-	return l.conn.SetReadDeadline(past)
+	l.mu.Unlock()
+	l.socket.wake()
+	return nil
 }
 
-// past is a deadline that is over.
-var past = time.Unix(1, 0)
+// LocalAddr returns nothing: nobody asks.
+func (w *wire) LocalAddr() net.Addr { return nil }
 
-// LocalAddr is the socket's.
-func (w *wire) LocalAddr() net.Addr { return w.conn.LocalAddr() }
-
-// RemoteAddr is the socket's.
-func (w *wire) RemoteAddr() net.Addr { return w.conn.RemoteAddr() }
+// RemoteAddr returns nothing: nobody asks.
+func (w *wire) RemoteAddr() net.Addr { return nil }
 
 // SetDeadline does nothing: the link alone sets deadlines.
 func (w *wire) SetDeadline(time.Time) error { return nil }

@@ -1,0 +1,167 @@
+package edge
+
+import (
+	"crypto/tls"
+	"net"
+	"syscall"
+	"time"
+)
+
+// blockingLookahead is what coder/websocket's reader keeps for each link: small, because most links are silent most of the
+// time. Longer messages are read past it.
+const blockingLookahead = 512
+
+// blocking is a socket that a goroutine of the link's own reads, and another one writes while it takes nothing at once.
+type blocking struct {
+	// Static.
+	link *link
+	conn net.Conn
+	raw  syscall.RawConn // of conn; nil: it must be written to by a writer
+
+	// Owned by the goroutine that runs the link.
+	early []byte // came with the request; read first
+	timed bool   // the deadline of MessageTimeout is set
+
+	written chan struct{} // guarded by link.mu; closed when the writer has ended; nil: none was ever needed
+}
+
+func newBlocking(l *link, conn net.Conn, early []byte) *blocking {
+	return &blocking{link: l, conn: conn, raw: rawSocket(conn), early: early}
+}
+
+// bare returns the connection below TLS.
+func bare(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return conn
+}
+
+func (s *blocking) run() {
+	s.link.server.goroutines.Go(func() {
+		s.link.begin()
+		s.link.advance()
+	})
+}
+
+func (s *blocking) lookahead() int { return blockingLookahead }
+
+func (s *blocking) read(b []byte) (int, error) {
+	l := s.link
+	if len(s.early) > 0 {
+		n := copy(b, s.early)
+		if s.early = s.early[n:]; len(s.early) == 0 {
+			s.early = nil
+		}
+		l.hear()
+		return n, nil
+	}
+	if l.inMessage && !s.timed {
+		// Most messages are in the buffer whole when their header is read, and never get here.
+		s.timed = true
+		s.setReadDeadline(time.Now().Add(l.server.config.MessageTimeout))
+	}
+	n, err := s.conn.Read(b)
+	if n > 0 {
+		l.hear()
+	}
+	if err != nil {
+		l.readErr = err
+	}
+	return n, err
+}
+
+func (s *blocking) ready() int { return 0 }
+
+func (s *blocking) rest() {
+	if s.timed {
+		s.timed = false
+		s.setReadDeadline(time.Time{})
+	}
+}
+
+// setReadDeadline does nothing once coder/websocket has closed the wire, so that it can't undo that.
+func (s *blocking) setReadDeadline(t time.Time) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	if !s.link.readEnded {
+		_ = s.conn.SetReadDeadline(t) // fails on a closed connection, as Read will
+	}
+}
+
+func (s *blocking) wake() { _ = s.conn.SetReadDeadline(past) }
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+func (s *blocking) discard() error {
+	_ = s.conn.SetReadDeadline(time.Time{}) // wake had set it
+	m := messages.Get().(*message)
+	defer m.free()
+	b := m.bytes[:cap(m.bytes)]
+	for {
+		if _, err := s.conn.Read(b); err != nil {
+			return nil //nolint:nilerr // the end is what is waited for
+		}
+	}
+}
+
+func (s *blocking) tryLocked(o *output) (bool, error) {
+	if s.raw == nil {
+		return false, nil
+	}
+	return o.try(s.raw)
+}
+
+// handOverLocked starts the writer. The goroutine that runs the link is counted, so the count can't be zero.
+func (s *blocking) handOverLocked(o *output) {
+	s.written = make(chan struct{})
+	s.link.server.goroutines.Go(func() { s.write(o) })
+}
+
+// write is the writer: it runs while there is something to write that the socket does not take at once.
+func (s *blocking) write(o *output) {
+	l := s.link
+	defer o.free()
+	for {
+		l.server.metrics.async.Inc()
+		err := o.write(s.conn, s.raw)
+		l.mu.Lock()
+		if err != nil {
+			l.breakLocked()
+		}
+		if !l.nextLocked(o) {
+			l.writing = false
+			close(s.written)
+			l.unlock()
+			return
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (s *blocking) halfClose() bool {
+	half, ok := s.conn.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
+}
+
+func (s *blocking) hangUp() { _ = s.conn.Close() } // under TLS with a goodbye, which takes 5 s at most
+
+func (s *blocking) abort(reset bool) {
+	conn := bare(s.conn)
+	if tcp, ok := conn.(*net.TCPConn); ok && reset {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+func (s *blocking) finish() {
+	_ = s.conn.Close()
+	s.link.mu.Lock()
+	s.link.broken = true // no writer starts
+	written := s.written
+	s.link.mu.Unlock()
+	if written != nil {
+		<-written
+	}
+}

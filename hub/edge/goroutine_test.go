@@ -1,0 +1,52 @@
+package edge_test
+
+import (
+	"testing"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+)
+
+// goroutinePerLink has beds over TCP make links as where there is no poller. Tests of this package are not parallel.
+var goroutinePerLink bool
+
+// links is a setup that every bed gets.
+func links(_ *hub.Config, c *edge.Config) { c.GoroutinePerLink = goroutinePerLink }
+
+// TestGoroutinePerLink has the tests of links run again without the poller.
+func TestGoroutinePerLink(t *testing.T) {
+	goroutinePerLink = true
+	defer func() { goroutinePerLink = false }()
+	for name, test := range map[string]func(*testing.T){
+		"backend's close":         TestBackendsCloseReachesTheClientWithCodeAndReason,
+		"budget":                  TestUnfinishedMessagesShareABudget,
+		"client's close":          TestCloseOfTheClientIsAnsweredAndKnown,
+		"close in the handshake":  TestCloseDuringTheHandshakeReachesTheClientToo,
+		"close without code":      TestCloseWithoutCodeEndsTheSocketAtOnce,
+		"early data":              TestWhatIsSentWithTheRequestIsRead,
+		"half close":              TestClientThatShutsItsSendingHalfIsLost,
+		"last words":              TestLastWordsArriveBeforeAnOrderlyClose,
+		"lost":                    TestLostSocketIsKnownAsLost,
+		"onopen":                  TestSendInTheMomentOfOnopenArrives,
+		"order":                   TestMessagesToOneConnectionArriveInOrder,
+		"ping flood":              TestPingFloodDuringAFanOutKeepsFramesWhole,
+		"receipts of a leaving":   TestReceiptsCountWhatALeavingClientStillGets,
+		"reset":                   TestResetSocketIsKnownAsLost,
+		"reset while writing":     TestResetWhileTheWriterIsBusyEndsTheLink,
+		"room":                    TestSocketWithRoomIsWrittenToBeforeDeliverReturns,
+		"shutdown":                TestShutdownSaysGoingAwayToEachClient,
+		"slow":                    TestSlowClientIsClosedWhenItsOutboxIsFullAndNobodyWaits,
+		"slow, reads again":       TestSlowClientThatReadsAgainGetsWholeFramesInOrder,
+		"the limit":               TestMessageOfExactlyTheLimitIsTaken,
+		"vanished":                TestVanishedClientIsFoundThoughMessagesAreSentToIt,
+		"violations":              TestViolationIsClosedWithItsCodeAndNobodyElseNotices,
+		"targets":                 TestSendReachesConnectionUserGroupAndEveryone,
+		"unchanged":               TestPlainClientGetsTextJSONAndBinaryAsTheyAre,
+		"greeting":                TestEnvelopeClientIsGreetedFirstAndSeesTheRoute,
+		"half messages":           TestHalfMessagesEndInTime,
+		"messages in every piece": TestMessagesArriveHoweverTheyAreCut,
+		"many closes":             TestManyLinksEndInSeconds,
+	} {
+		t.Run(name, test)
+	}
+}
