@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -196,7 +195,7 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 		return err
 	}
 	if plan.clientsTLS != nil {
-		s.clientsListener = tls.NewListener(s.clientsListener, plan.clientsTLS.config("http/1.1"))
+		s.clientsListener = edge.NewTLSListener(s.clientsListener, plan.clientsTLS.config("http/1.1"))
 	}
 
 	c := control.Config{

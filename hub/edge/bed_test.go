@@ -136,7 +136,7 @@ func overTLS(t *testing.T, setups ...setup) *bed {
 	t.Helper()
 	l := listen(t)
 	config := certificate()
-	return onLoopback(t, tls.NewListener(l, config), func(ctx context.Context) (net.Conn, error) {
+	return onLoopback(t, edge.NewTLSListener(l, config), func(ctx context.Context) (net.Conn, error) {
 		d := tls.Dialer{Config: &tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"}}
 		return d.DialContext(ctx, "tcp", l.Addr().String())
 	}, setups)

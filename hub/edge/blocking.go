@@ -32,7 +32,10 @@ func newBlocking(l *link, conn net.Conn, early []byte) *blocking {
 // bare returns the connection below TLS.
 func bare(conn net.Conn) net.Conn {
 	if t, ok := conn.(*tls.Conn); ok {
-		return t.NetConn()
+		conn = t.NetConn()
+	}
+	if s, ok := conn.(*sealed); ok {
+		return s.TCPConn
 	}
 	return conn
 }

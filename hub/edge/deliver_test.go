@@ -21,6 +21,13 @@ func eachWire(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) {
 	t.Run("tls", func(t *testing.T) { test(t, overTLS(t, setups...)) })
 }
 
+// eachSocket runs a test over sockets, with TLS and without.
+func eachSocket(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) {
+	t.Helper()
+	t.Run("tcp", func(t *testing.T) { test(t, overTCP(t, setups...)) })
+	t.Run("tls", func(t *testing.T) { test(t, overTLS(t, setups...)) })
+}
+
 func TestSendReachesConnectionUserGroupAndEveryone(t *testing.T) {
 	eachWire(t, func(t *testing.T, b *bed) {
 		ann := b.dial("user=ann&group=blue&group=red")

@@ -33,8 +33,8 @@
 //
 // net/http's for the handshake, which ends with the 101. Then, for a link that is parked: one while it reads, which it does
 // until nothing is there and no message of several or large frames has begun; one while it writes what the socket did not take at once;
-// none while it is silent. One poller waits for all of them. For a link that is blocking (under TLS, where there is no epoll, with
-// Config.GoroutinePerLink): one that reads, and a second one, its writer, only while there is something to write that its socket
+// none while it is silent. One poller waits for all of them. TLS of a parked link reads and
+// writes in memory (sealed.go). For a link that is blocking (where there is no epoll, with Config.GoroutinePerLink): one that reads, and a second one, its writer, only while there is something to write that its socket
 // does not take at once; under TLS, for which that can't be told, while there is anything to write. One heartbeat for all, while
 // there are links. Server.Shutdown waits for all of them.
 //

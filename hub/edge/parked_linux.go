@@ -2,8 +2,9 @@ package edge
 
 import (
 	"bytes"
+	"crypto/tls"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime"
@@ -11,7 +12,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/frame"
@@ -46,7 +46,9 @@ type parked struct {
 	link   *link
 	poller *poller
 	fd     int
-	slot   int32 // guarded by poller.mu
+	tls    *tls.Conn // nil: none
+	sealed *sealed   // below tls
+	slot   int32     // guarded by poller.mu
 
 	state atomic.Uint32
 	// hungUp: the client's half, or the socket, has ended. The event that told it may have been the one that told of the data before,
@@ -65,6 +67,7 @@ type parked struct {
 
 	// Guarded by link.mu.
 	left   *output // what the socket did not take; nil: nothing
+	within int     // bytes of left that are in records, of which the socket has not taken all
 	closed bool
 }
 
@@ -84,9 +87,15 @@ type parkedInput struct {
 
 var parkedInputs = sync.Pool{New: func() any { return new(parkedInput) }}
 
-// park takes over a connection that is nothing but a socket. nil: this one can't be parked.
+// park takes over a connection that is a socket, or TLS on one (NewTLSListener). nil: this one can't be parked.
 func (s *Server) park(l *link, conn net.Conn, early []byte) socket {
-	tcp, ok := conn.(*net.TCPConn)
+	p := &parked{link: l, stash: early}
+	if p.tls, _ = conn.(*tls.Conn); p.tls != nil {
+		if p.sealed, _ = p.tls.NetConn().(*sealed); p.sealed == nil {
+			return nil
+		}
+	}
+	tcp, ok := bare(conn).(*net.TCPConn)
 	if !ok || s.config.GoroutinePerLink || len(early) > parkedBuffer {
 		return nil
 	}
@@ -94,17 +103,19 @@ func (s *Server) park(l *link, conn net.Conn, early []byte) socket {
 	if err != nil {
 		return nil
 	}
-	fd, err := duplicate(tcp)
-	if err != nil {
+	if p.fd, err = duplicate(tcp); err != nil {
 		return nil
 	}
-	p := &parked{link: l, poller: poller, fd: fd, stash: early}
+	p.poller = poller
 	p.state.Store(running)
 	if err := poller.add(p); err != nil {
-		_ = syscall.Close(fd)
+		_ = syscall.Close(p.fd)
 		return nil
 	}
-	_ = conn.Close() // Go's poller forgets it, and its memory is free
+	if p.sealed != nil {
+		p.sealed.fd = p.fd
+	}
+	_ = tcp.Close() // Go's poller forgets it, and its memory is free
 	return p
 }
 
@@ -266,19 +277,17 @@ func (p *parked) fill() error {
 		}
 		if !in.drained {
 			room := in.bytes[in.w:]
-			n, blocked, err := readSocket(p.fd, room)
-			in.drained = blocked || n < len(room) && !p.hungUp.Load()
-			switch {
-			case err != nil:
-				p.link.readErr = err
-				return err
-			case n > 0:
-				in.w += n
+			n, blocked, err := p.receive(room)
+			in.w += n
+			in.drained = blocked || n < len(room) && p.tls == nil && !p.hungUp.Load()
+			if n > 0 {
 				p.link.hear()
-				return nil
-			case !blocked:
-				p.link.readErr = io.EOF
-				return io.EOF
+			}
+			if err != nil {
+				p.link.readErr = err
+			}
+			if n > 0 || err != nil {
+				return err
 			}
 		}
 		if p.size == 0 && !p.fragmented {
@@ -287,6 +296,36 @@ func (p *parked) fill() error {
 		if err := p.wait(); err != nil {
 			return err
 		}
+	}
+}
+
+// receive reads what is there. blocked: nothing is.
+func (p *parked) receive(b []byte) (n int, blocked bool, err error) {
+	if p.tls == nil {
+		n, blocked, err = readSocket(p.fd, b)
+		if !blocked {
+			err = endOfFile(n, err)
+		}
+		return n, blocked, err
+	}
+	n, err = p.tls.Read(b)
+	if p.sealed.waits() { // TLS had something to say itself
+		p.flush()
+	}
+	if errors.Is(err, errAgain) {
+		return 0, true, nil
+	}
+	return n, false, err //nolint:wrapcheck // is the socket
+}
+
+// flush has records written that no output is behind.
+func (p *parked) flush() {
+	l := p.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.writing && !l.broken {
+		l.writing = true
+		p.handOverLocked(newOutput(l))
 	}
 }
 
@@ -357,23 +396,54 @@ func (p *parked) discard() error {
 }
 
 func (p *parked) tryLocked(o *output) (bool, error) {
-	for !o.done() {
+	for {
+		if p.sealed != nil {
+			if err := p.flushLocked(o); err != nil || o.blocked {
+				return false, err
+			}
+		}
+		if o.done() {
+			return true, nil
+		}
+		if p.tls != nil {
+			rest := o.rest()
+			n, err := p.tls.Write(rest[:min(len(rest), writePiece)])
+			if err != nil {
+				return false, err //nolint:wrapcheck // is the socket
+			}
+			p.within = n
+			continue
+		}
 		waited := o.blocked
 		var n int
 		var err error
 		n, o.blocked, err = writeSocket(uintptr(p.fd), o.rest())
-		if err != nil {
+		p.wrote(n, waited)
+		o.advance(n)
+		if err != nil || o.blocked {
 			return false, err
 		}
-		if n > 0 && waited {
-			p.link.hear() // the client has read
-		}
-		o.advance(n)
-		if o.blocked {
-			return false, nil
-		}
 	}
-	return true, nil
+}
+
+// flushLocked writes records. What of o is in them counts as written when the socket has taken all of them.
+func (p *parked) flushLocked(o *output) error {
+	waited := o.blocked
+	n, blocked, err := p.sealed.flush()
+	o.blocked = blocked
+	p.wrote(n, waited)
+	if err == nil && !blocked {
+		o.advance(p.within)
+		p.within = 0
+	}
+	return err
+}
+
+// wrote takes progress on a socket that was full for a sign of life: the client has read.
+func (p *parked) wrote(n int, waited bool) {
+	if n > 0 && waited {
+		p.link.hear()
+	}
 }
 
 // handOverLocked keeps o until the socket takes more. What it would take now goes on in a goroutine.
@@ -428,11 +498,25 @@ func (p *parked) writeSome() bool {
 }
 
 func (p *parked) halfClose() bool {
+	p.sayGoodbye()
 	p.shutdown(syscall.SHUT_WR)
 	return true
 }
 
-func (p *parked) hangUp() { p.shutdown(syscall.SHUT_RDWR) }
+func (p *parked) hangUp() {
+	p.sayGoodbye()
+	p.shutdown(syscall.SHUT_RDWR)
+}
+
+// sayGoodbye ends TLS, if the socket takes that.
+func (p *parked) sayGoodbye() {
+	if p.tls != nil {
+		p.control(func() {
+			_ = p.tls.CloseWrite()
+			_, _, _ = p.sealed.flush()
+		})
+	}
+}
 
 // abort has the goroutine that runs the link find the end.
 func (p *parked) abort(reset bool) {
@@ -469,23 +553,9 @@ func (p *parked) finish() {
 		p.left, l.writing = nil, false
 	}
 	p.closed = true
+	if p.sealed != nil {
+		p.sealed.free()
+	}
 	p.poller.remove(p)
 	_ = syscall.Close(p.fd)
-}
-
-// readSocket does one read(2) on a non-blocking socket. blocked: there is nothing now.
-func readSocket(fd int, b []byte) (n int, blocked bool, err error) {
-	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Read does it
-		switch errno {
-		case 0:
-			return int(n), false, nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, true, nil
-		default:
-			return 0, false, errno
-		}
-	}
 }

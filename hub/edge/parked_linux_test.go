@@ -10,8 +10,12 @@ import (
 
 // Silent links have no goroutine: not before traffic, not after it, not with half a frame.
 func TestSilentLinksHaveNoGoroutines(t *testing.T) {
+	eachSocket(t, silentLinks)
+}
+
+func silentLinks(t *testing.T, b *bed) {
+	t.Helper()
 	const clients = 100
-	b := overTCP(t)
 	warmUp := b.upgrade("user=warm-up", "")
 	b.waitAttached(1)
 	eventually(t, func() bool { return parkedLinks(t) == 0 })

@@ -19,7 +19,11 @@ func TestMessagesArriveHoweverTheyAreCut(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	b := overTCP(t)
+	eachSocket(t, func(t *testing.T, b *bed) { cutMessages(t, b, random) })
+}
+
+func cutMessages(t *testing.T, b *bed, random *rand.Rand) {
+	t.Helper()
 	c := b.upgrade("", "")
 	b.waitAttached(1)
 	sent, payloadBytes, pings := 0, 0, 0
@@ -102,15 +106,16 @@ func TestHalfMessagesEndInTime(t *testing.T) {
 // A thousand links that one call closes are gone soon, those of clients that don't answer after CloseTimeout.
 func TestManyLinksEndInSeconds(t *testing.T) {
 	const clients = 1000
-	b := overTCP(t, func(_ *hub.Config, c *edge.Config) { c.CloseTimeout = time.Second })
-	for i := range clients {
-		b.upgrade(fmt.Sprintf("user=%d", i), "")
-	}
-	b.waitAttached(clients)
-	began := time.Now()
-	closeEveryone(t, b)
-	eventually(t, func() bool { return b.metric("connhub_links") == 0 })
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("%d links took %v", clients, took)
-	}
+	eachSocket(t, func(t *testing.T, b *bed) {
+		for i := range clients {
+			b.upgrade(fmt.Sprintf("user=%d", i), "")
+		}
+		b.waitAttached(clients)
+		began := time.Now()
+		closeEveryone(t, b)
+		eventually(t, func() bool { return b.metric("connhub_links") == 0 })
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%d links took %v", clients, took)
+		}
+	}, func(_ *hub.Config, c *edge.Config) { c.CloseTimeout = time.Second })
 }

@@ -77,8 +77,9 @@ func New(c Config) (*Server, error) {
 // Handler returns what Serve serves: the clients' endpoints, and the page.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.route) }
 
-// Serve accepts clients until Shutdown, and then returns nil. Links write fastest on connections that are
-// bare *net.TCPConn. A TLS listener must not offer "h2" (tls.Config.NextProtos): an upgrade needs HTTP/1.1.
+// Serve accepts clients until Shutdown, and then returns nil. Links cost least on connections that are
+// *net.TCPConn, or come from NewTLSListener. A TLS listener must not offer "h2" (tls.Config.NextProtos): an upgrade needs
+// HTTP/1.1.
 func (s *Server) Serve(l net.Listener) error {
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve clients: %w", err)

@@ -56,29 +56,30 @@ func floodUntil(t *testing.T, b *bed, policy hub.Policy, ok func(flood) bool) fl
 func shortClose(_ *hub.Config, c *edge.Config) { c.CloseTimeout = 100 * time.Millisecond }
 
 func TestSlowClientIsClosedWhenItsOutboxIsFullAndNobodyWaits(t *testing.T) {
-	b := overTCP(t, shortClose)
-	b.upgrade("user=slow", "")
-	other := b.dial("user=other")
-	b.waitAttached(2)
-	began := time.Now()
-	floodUntil(t, b, hub.CloseSlow, func(flood) bool { return len(b.causes.all()) == 1 })
-	if got := b.causes.all()[0]; got != hub.NewClose(hub.CauseSlow) {
-		t.Errorf("closed with %+v", got)
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("sends took %v", took)
-	}
-	b.send(hub.Target{Users: []string{"other"}}, hub.Text, "hi")
-	if _, got := read(t, other); got != "hi" {
-		t.Errorf("other got %q", got)
-	}
-	eventually(t, func() bool { return b.metric("connhub_links") == 1 })
+	eachSocket(t, func(t *testing.T, b *bed) {
+		b.upgrade("user=slow", "")
+		other := b.dial("user=other")
+		b.waitAttached(2)
+		began := time.Now()
+		floodUntil(t, b, hub.CloseSlow, func(flood) bool { return len(b.causes.all()) == 1 })
+		if got := b.causes.all()[0]; got != hub.NewClose(hub.CauseSlow) {
+			t.Errorf("closed with %+v", got)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("sends took %v", took)
+		}
+		b.send(hub.Target{Users: []string{"other"}}, hub.Text, "hi")
+		if _, got := read(t, other); got != "hi" {
+			t.Errorf("other got %q", got)
+		}
+		eventually(t, func() bool { return b.metric("connhub_links") == 1 })
+	}, shortClose)
 }
 
 func TestSlowClientThatReadsAgainGetsWholeFramesInOrder(t *testing.T) {
 	for name, policy := range map[string]hub.Policy{"drop oldest": hub.DropOldest, "drop newest": hub.DropNewest} {
-		t.Run(name, func(t *testing.T) {
-			b := overTCP(t)
+		eachSocket(t, func(t *testing.T, b *bed) {
+			t.Log(name)
 			c := b.upgrade("user=slow", "")
 			b.waitAttached(1)
 			sent := floodUntil(t, b, policy, func(f flood) bool { return f.dropped() >= 3 })
@@ -110,62 +111,64 @@ func TestSlowClientThatReadsAgainGetsWholeFramesInOrder(t *testing.T) {
 
 // The client says goodbye while the writer is in the middle of a batch, and reads on.
 func TestReceiptsCountWhatALeavingClientStillGets(t *testing.T) {
-	b := overTCP(t)
-	c := b.upgrade("user=slow", "")
-	b.waitAttached(1)
-	sent := floodUntil(t, b, hub.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
-	c.write(masked(0x88, "\x03\xe8"))
-	eventually(t, func() bool { return b.hub.Len() == 0 })
-	got := 0
-	for {
-		f, err := c.frame()
-		if err != nil || f.opcode == frame.Close {
-			break
+	eachSocket(t, func(t *testing.T, b *bed) {
+		c := b.upgrade("user=slow", "")
+		b.waitAttached(1)
+		sent := floodUntil(t, b, hub.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
+		c.write(masked(0x88, "\x03\xe8"))
+		eventually(t, func() bool { return b.hub.Len() == 0 })
+		got := 0
+		for {
+			f, err := c.frame()
+			if err != nil || f.opcode == frame.Close {
+				break
+			}
+			got++
 		}
-		got++
-	}
-	eventually(t, func() bool { return b.metric("connhub_links") == 0 })
-	if written := len(sent) - sent.dropped(); got != written {
-		t.Errorf("the client got %d messages, receipts say %d", got, written)
-	}
+		eventually(t, func() bool { return b.metric("connhub_links") == 0 })
+		if written := len(sent) - sent.dropped(); got != written {
+			t.Errorf("the client got %d messages, receipts say %d", got, written)
+		}
+	})
 }
 
 func TestPingFloodDuringAFanOutKeepsFramesWhole(t *testing.T) {
-	b := overTCP(t)
-	c := b.upgrade("", "")
-	b.waitAttached(1)
-	const pings, messages = 2000, 300
-	text := strings.Repeat("y", 10_000)
-	var senders sync.WaitGroup
-	senders.Go(func() {
-		for range pings {
-			if _, err := c.conn.Write([]byte(masked(0x89, "flood"))); err != nil {
-				t.Errorf("ping: %v", err)
-				return
+	eachSocket(t, func(t *testing.T, b *bed) {
+		c := b.upgrade("", "")
+		b.waitAttached(1)
+		const pings, messages = 2000, 300
+		text := strings.Repeat("y", 10_000)
+		var senders sync.WaitGroup
+		senders.Go(func() {
+			for range pings {
+				if _, err := c.conn.Write([]byte(masked(0x89, "flood"))); err != nil {
+					t.Errorf("ping: %v", err)
+					return
+				}
 			}
+		})
+		c.wantFrame(frame.Pong, "flood") // it has begun
+		senders.Go(func() {
+			for range messages {
+				b.send(everyone, hub.Text, text)
+			}
+		})
+		got := map[frame.Opcode]int{frame.Pong: 1}
+		for got[frame.Text] < messages {
+			f, err := c.frame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.opcode == frame.Text && f.payload != text || f.opcode == frame.Pong && f.payload != "flood" {
+				t.Fatalf("broken frame: opcode %#x, %d bytes", byte(f.opcode), len(f.payload))
+			}
+			got[f.opcode]++
+		}
+		senders.Wait()
+		if len(got) != 2 {
+			t.Errorf("frames by opcode: %v", got)
 		}
 	})
-	c.wantFrame(frame.Pong, "flood") // it has begun
-	senders.Go(func() {
-		for range messages {
-			b.send(everyone, hub.Text, text)
-		}
-	})
-	got := map[frame.Opcode]int{frame.Pong: 1}
-	for got[frame.Text] < messages {
-		f, err := c.frame()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.opcode == frame.Text && f.payload != text || f.opcode == frame.Pong && f.payload != "flood" {
-			t.Fatalf("broken frame: opcode %#x, %d bytes", byte(f.opcode), len(f.payload))
-		}
-		got[f.opcode]++
-	}
-	senders.Wait()
-	if len(got) != 2 {
-		t.Errorf("frames by opcode: %v", got)
-	}
 }
 
 func TestResetSocketIsKnownAsLost(t *testing.T) {

@@ -14,3 +14,7 @@ func rawSocket(net.Conn) syscall.RawConn { return nil }
 func writeSocket(uintptr, []byte) (n int, blocked bool, err error) {
 	return 0, false, errors.ErrUnsupported
 }
+
+func readSocket(int, []byte) (n int, blocked bool, err error) { return 0, false, errors.ErrUnsupported }
+
+func endOfFile(_ int, err error) error { return err }

@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"io"
 	"net"
 	"syscall"
 	"unsafe"
@@ -58,4 +59,29 @@ func write(fd uintptr, b []byte) (int, syscall.Errno) {
 	}
 	n, _, errno := call(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Write does it
 	return int(n), errno
+}
+
+// readSocket does one read(2) on a non-blocking socket. blocked: there is nothing now.
+func readSocket(fd int, b []byte) (n int, blocked bool, err error) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Read does it
+		switch errno {
+		case 0:
+			return int(n), false, nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0, true, nil
+		default:
+			return 0, false, errno
+		}
+	}
+}
+
+// endOfFile is what a read says that got nothing though it was not blocked.
+func endOfFile(n int, err error) error {
+	if n == 0 && err == nil {
+		return io.EOF
+	}
+	return err
 }

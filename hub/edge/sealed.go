@@ -1,0 +1,118 @@
+package edge
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"sync"
+)
+
+// NewTLSListener returns a listener for Server.Serve whose connections speak TLS, in the way that lets their links be parked.
+func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
+	return tls.NewListener(sealedListener{l}, config)
+}
+
+type sealedListener struct{ net.Listener }
+
+func (l sealedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, fmt.Errorf("accept: %w", err)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return &sealed{TCPConn: tcp}, nil
+	}
+	return conn, nil
+}
+
+// sealed is what crypto/tls has for a socket: the socket itself, through handshake and request; then, when its link is parked, one
+// that never waits: what it does not have is errAgain, and what is written waits in memory until the link flushes it.
+type sealed struct {
+	*net.TCPConn
+
+	fd int // the link's, once it is parked; 0: not yet
+
+	mu  sync.Mutex
+	out *[]byte // records that the socket has not taken; nil: none
+}
+
+// sealedBuffers hold records on their way: one is enough as a rule.
+var sealedBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// sealedKept is the largest buffer that goes back into the pool: the largest batch, in records.
+const sealedKept = 20 << 10
+
+// errAgain is temporary in the sense of net.Error: crypto/tls reads on after it.
+var errAgain net.Error = againError{}
+
+type againError struct{}
+
+func (againError) Error() string   { return "nothing to read now" }
+func (againError) Timeout() bool   { return true }
+func (againError) Temporary() bool { return true }
+
+func (s *sealed) Read(b []byte) (int, error) {
+	if s.fd == 0 {
+		return s.TCPConn.Read(b) //nolint:wrapcheck // is the socket
+	}
+	n, blocked, err := readSocket(s.fd, b)
+	if blocked {
+		return 0, errAgain
+	}
+	return n, endOfFile(n, err)
+}
+
+func (s *sealed) Write(b []byte) (int, error) {
+	if s.fd == 0 {
+		return s.TCPConn.Write(b) //nolint:wrapcheck // is the socket
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil {
+		s.out = sealedBuffers.Get().(*[]byte)
+	}
+	*s.out = append(*s.out, b...)
+	return len(b), nil
+}
+
+// flush writes what waits. blocked: the socket did not take all of it.
+func (s *sealed) flush() (n int, blocked bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.out != nil {
+		var more int
+		more, blocked, err = writeSocket(uintptr(s.fd), *s.out)
+		n += more
+		if err != nil || blocked {
+			return n, blocked, err
+		}
+		if *s.out = append((*s.out)[:0], (*s.out)[more:]...); len(*s.out) == 0 {
+			s.freeLocked()
+		}
+	}
+	return n, false, nil
+}
+
+// waits reports whether there is something to flush.
+func (s *sealed) waits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out != nil
+}
+
+// free forgets what the socket has not taken.
+func (s *sealed) free() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out != nil {
+		s.freeLocked()
+	}
+}
+
+func (s *sealed) freeLocked() {
+	if cap(*s.out) <= sealedKept {
+		*s.out = (*s.out)[:0]
+		sealedBuffers.Put(s.out)
+	}
+	s.out = nil
+}
