@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// discard is a link whose wire takes everything at once and remembers nothing.
+// discard is a link whose wire takes everything at once and remembers nothing. It has no lock: one goroutine at a time.
 type discard struct {
 	connection *Connection
 	batch      Batch
@@ -14,14 +14,28 @@ type discard struct {
 func (l *discard) Flush() {
 	for l.connection.Take(l, &l.batch, 64<<10) {
 		l.connection.Written(l, l.batch.Units(len(l.batch.Bytes)))
+		if l.batch.Last {
+			return
+		}
 	}
 }
 
 func (l *discard) Close(how Close) { l.connection.Unbind(l, how) }
 
-func benchmarkHub(b *testing.B, p Protocol, connections int) *Hub {
-	h := newHub(b)
-	for i := range connections {
+// closes is a sink as the process has one: it looks at every op, and wants only the last.
+type closes struct{ seen int }
+
+func (s *closes) Applied(_ *Connection, op Op) {
+	if op.Kind == OpClose {
+		s.seen++
+	}
+}
+
+// benchmarkHub returns a hub with connections in group g, each with a user that is its number.
+func benchmarkHub(b *testing.B, p Protocol, connections int) (*Hub, []*Connection) {
+	h := newHub(b, func(c *Config) { c.Sink, c.SinkOps = &closes{}, []OpKind{OpClose} })
+	all := make([]*Connection, connections)
+	for i := range all {
 		c, err := h.Attach(b.Context(), Admission{
 			Namespace: DefaultNamespace, User: fmt.Sprint(i), Groups: []string{"g"}, Protocol: p,
 		})
@@ -31,26 +45,46 @@ func benchmarkHub(b *testing.B, p Protocol, connections int) *Hub {
 		if err := c.Bind(&discard{connection: c}); err != nil {
 			b.Fatal(err)
 		}
+		all[i] = c
 	}
 	b.ReportAllocs()
-	return h
+	return h, all
 }
 
-// BenchmarkFanout is our own share of one delivery in a fan-out to 1,000: push, take, written.
+func perDelivery(b *testing.B, deliveries int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(deliveries), "ns/delivery")
+}
+
+// BenchmarkFanout is our own share of one delivery in a fan-out: match, push, take, written. What it allocates is the
+// send's, not the delivery's.
 func BenchmarkFanout(b *testing.B) {
-	const connections = 1000
-	h := benchmarkHub(b, bare{}, connections)
-	for b.Loop() {
-		if _, err := h.Deliver(b.Context(), toGroup("g", "hi")); err != nil {
-			b.Fatal(err)
+	for _, p := range []Protocol{bare{}, routed{}, numbered{}} {
+		for _, connections := range []int{1, 1000, 5000} {
+			b.Run(fmt.Sprintf("%s/%d", p.Name(), connections), func(b *testing.B) {
+				h, all := benchmarkHub(b, p, connections)
+				_, acks := p.(Numbered)
+				sent := uint64(0)
+				for b.Loop() {
+					if _, err := h.Deliver(b.Context(), toGroup("g", "hi")); err != nil {
+						b.Fatal(err)
+					}
+					if sent++; acks && sent%100 == 0 {
+						for _, c := range all {
+							if err := c.Ack(sent); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+				}
+				perDelivery(b, connections)
+			})
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/connections, "ns/delivery")
 }
 
 // BenchmarkUnicast is our own share of a send to one user among 1,000.
 func BenchmarkUnicast(b *testing.B) {
-	h := benchmarkHub(b, bare{}, 1000)
+	h, _ := benchmarkHub(b, bare{}, 1000)
 	for b.Loop() {
 		s := &Send{Message: text("hi"), Target: Target{Users: []string{"500"}}}
 		if _, err := h.Deliver(b.Context(), s); err != nil {
@@ -59,14 +93,127 @@ func BenchmarkUnicast(b *testing.B) {
 	}
 }
 
-// BenchmarkJoinLeave is one membership coming and going in a group of 10,000.
+// BenchmarkMatch is finding 5,000 connections: in a group, in it but for one of them, and in two groups that have them
+// all.
+func BenchmarkMatch(b *testing.B) {
+	const connections = 5000
+	h, all := benchmarkHub(b, bare{}, connections)
+	for _, c := range all {
+		if _, err := c.join("too"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, target := range map[string]Target{
+		"group":  {Groups: []string{"g"}},
+		"except": {Groups: []string{"g"}, Except: Exclusion{Users: []string{"7"}}},
+		"groups": {Groups: []string{"g", "too"}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var m matcher
+			b.ReportAllocs()
+			for b.Loop() {
+				m.match(h.namespace(DefaultNamespace), &target, false)
+				if len(m.matches) < connections-1 {
+					b.Fatal(len(m.matches))
+				}
+				m.reset()
+			}
+			perDelivery(b, connections)
+		})
+	}
+}
+
+// BenchmarkOutbox is one message through an outbox: alone, and behind a hundred others, each of them kept until the
+// client confirms it.
+func BenchmarkOutbox(b *testing.B) {
+	e := &Envelope{Message: text("hi"), shared: []byte("hi")}
+	for _, waiting := range []int{0, 100} {
+		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
+			var o outbox
+			for range waiting {
+				o.push(e)
+				o.number()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				o.push(e)
+				o.number()
+				o.release(1)
+			}
+		})
+	}
+}
+
+// BenchmarkOverflow is a message for a client that has stopped reading: its outbox is full.
+func BenchmarkOverflow(b *testing.B) {
+	for policy, name := range map[Policy]string{DropOldest: "oldest", DropNewest: "newest", Conflate: "conflate"} {
+		b.Run(name, func(b *testing.B) {
+			h := newHub(b)
+			c := connectAs(b, h, bare{}, "ann", "g")
+			c.link.stall(true)
+			s := func() *Send {
+				s := toGroup("g", "hi")
+				s.Policy, s.ConflationKey = policy, "k"
+				return s
+			}
+			for range h.config.Outbox.Messages {
+				send(b, h, toGroup("g", "hi"))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				send(b, h, s())
+			}
+		})
+	}
+}
+
+// BenchmarkJoinLeave is one membership coming and going, in a group of 100,000.
 func BenchmarkJoinLeave(b *testing.B) {
-	h := benchmarkHub(b, bare{}, 10_000)
-	c := h.matching(DefaultNamespace, &Target{Users: []string{"5000"}})[0]
-	for b.Loop() {
+	_, all := benchmarkHub(b, bare{}, 100_000)
+	for i := 0; b.Loop(); i++ {
+		c := all[i*7919%len(all)]
 		c.leave("g")
 		if _, err := c.join("g"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkManyGroups is one membership coming and going, among a million groups of two.
+func BenchmarkManyGroups(b *testing.B) {
+	const groups, groupsEach = 1_000_000, 100
+	_, all := benchmarkHub(b, bare{}, 2*groups/groupsEach)
+	name := func(i int) string { return fmt.Sprintf("pair-%07d", i) }
+	join := func(c *Connection, group string) {
+		if _, err := c.join(group); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range groups {
+		join(all[i%len(all)], name(i))
+		join(all[(i+1)%len(all)], name(i))
+	}
+	for i := 0; b.Loop(); i++ {
+		n := i * 7919 % groups
+		c, group := all[n%len(all)], name(n)
+		c.leave(group)
+		join(c, group)
+	}
+}
+
+// BenchmarkAttachClose is one connection coming and going among 15,000, in two groups.
+func BenchmarkAttachClose(b *testing.B) {
+	h, _ := benchmarkHub(b, bare{}, 15_000)
+	for b.Loop() {
+		c, err := h.Attach(b.Context(), Admission{
+			Namespace: DefaultNamespace, User: "ann", Groups: []string{"g", "own"}, Protocol: bare{},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := c.Bind(&discard{connection: c}); err != nil {
+			b.Fatal(err)
+		}
+		c.Close(NewClose(CauseClient))
 	}
 }

@@ -88,7 +88,8 @@ func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 
 // NewMessageID returns an id for a message that has none.
 func (h *Hub) NewMessageID() string {
-	return string(h.config.ID) + "." + strconv.FormatUint(h.messages.Add(1), 36)
+	var b [32]byte
+	return string(strconv.AppendUint(append(append(b[:0], h.config.ID...), '.'), h.messages.Add(1), 36))
 }
 
 // policy is the send's, or else the namespace's, or else the hub's.
@@ -106,46 +107,58 @@ func (h *Hub) policy(s *Send) Policy {
 type fanout struct {
 	matcher
 	envelopes map[form]*Envelope
-	last      form      // of the match before: most often the next one's too
-	current   *Envelope // of that form
+	last      origin    // of the match before: most often the next one's too
+	current   *Envelope // what it got
 	links     []Link
+}
+
+// origin is what a match's form follows from.
+type origin struct {
+	dialect *dialect
+	kind    RouteKind
+	group   int32
 }
 
 // form is what a message is encoded for.
 type form struct {
-	protocol Protocol
-	key      Route
+	dialect *dialect
+	key     Route
 }
+
+// formsKept is the size above which the map is not kept for reuse: clearing it would cost every small send after
+// one to many groups.
+const formsKept = 1024
 
 var fanoutPool = sync.Pool{New: func() any { return &fanout{envelopes: make(map[form]*Envelope)} }}
 
 func (f *fanout) free() {
 	f.reset()
-	if len(f.envelopes) > mapKept {
+	if len(f.envelopes) > formsKept {
 		f.envelopes = make(map[form]*Envelope)
 	}
 	clear(f.envelopes)
 	clear(f.links)
-	f.last, f.current, f.links = form{}, nil, f.links[:0]
+	f.last, f.current, f.links = origin{}, nil, f.links[:0]
 	fanoutPool.Put(f)
 }
 
 // envelope returns the message encoded for a match; each form is encoded once.
 func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
-	p := m.connection.protocol
-	want := form{p, p.RouteKey(m.route(&s.Target))}
-	if f.current != nil && f.last == want {
+	d := m.connection.dialect
+	from := origin{d, m.kind, m.group}
+	if f.current != nil && f.last == from {
 		return f.current
 	}
+	want := form{d, d.RouteKey(m.route(&s.Target))}
 	e, ok := f.envelopes[want]
 	if !ok {
-		e = &Envelope{Message: s.Message, Route: want.key, shared: p.Encode(s.Message, want.key), tally: t}
+		e = &Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
 		if s.Policy == Conflate {
 			e.key = s.ConflationKey
 		}
 		f.envelopes[want] = e
 	}
-	f.last, f.current = want, e
+	f.last, f.current = from, e
 	return e
 }
 

@@ -41,7 +41,7 @@ func (c *Connection) conflateLocked(e *Envelope) bool {
 	if i < 0 {
 		return false
 	}
-	if !o.fitsInPlace(i, e.size(), c.hub.config.Outbox) {
+	if !o.fitsInPlace(i, e.size(), c.hub().config.Outbox) {
 		c.dropLocked(i, DropConflated)
 		return false
 	}
@@ -64,7 +64,10 @@ func (c *Connection) pushedLocked(e *Envelope) Link {
 // makeRoomLocked reports whether the queue can take e, after dropping what the policy gives up for it.
 func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
 	o := &c.state.Outbox
-	bounds := c.hub.config.Outbox
+	if o.queued() == 0 {
+		return true // idle, as a rule
+	}
+	bounds := c.hub().config.Outbox
 	if o.fits(e.size(), bounds) {
 		return true
 	}
@@ -80,10 +83,10 @@ func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
 // dropExpiredLocked drops what has expired in the queue. It looks only when something may have: a full queue
 // is pushed to often.
 func (c *Connection) dropExpiredLocked() {
-	if c.soonest.IsZero() || time.Now().Before(c.soonest) {
+	if c.soonest == nil || time.Now().Before(*c.soonest) {
 		return
 	}
-	c.soonest = time.Time{}
+	c.soonest = nil
 	for i := c.state.Outbox.queued() - 1; i >= 0; i-- {
 		if e := c.state.Outbox.queue()[i]; e.expired() {
 			c.dropLocked(i, DropExpired)
@@ -95,7 +98,7 @@ func (c *Connection) dropExpiredLocked() {
 
 // expectLocked notes when e, now queued, expires.
 func (c *Connection) expectLocked(e *Envelope) {
-	if x := e.Message.Expires; !x.IsZero() && (c.soonest.IsZero() || x.Before(c.soonest)) {
+	if x := &e.Message.Expires; !x.IsZero() && (c.soonest == nil || x.Before(*c.soonest)) {
 		c.soonest = x
 	}
 }
@@ -117,7 +120,7 @@ func (c *Connection) dropped(e *Envelope, r DropReason) {
 // dropNew counts a message that never got into the outbox, or left it without a trace.
 func (c *Connection) dropNew(e *Envelope, r DropReason) {
 	e.tally.drop(r)
-	c.hub.metrics.dropped(r, 1)
+	c.hub().metrics.dropped(r, 1)
 }
 
 // Take hands the link what may be written now: at least one unit if there is one, and more while they add
@@ -130,17 +133,20 @@ func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	if c.link != l || c.state.Phase == PhaseClosed && !c.state.Close.Cause.orderly() {
 		return false
 	}
-	if c.greeting != nil {
-		b.Bytes, c.greeting = c.greeting, nil
+	if c.greeting != "" {
+		b.greet(c.greeting)
+		c.greeting = ""
 	}
+	numbered := c.dialect.numbered
 	for {
 		e := c.nextLocked(len(b.Bytes), max)
 		if e == nil {
 			break
 		}
 		c.sent++
-		b.add(c.numbered, c.sent, e.shared)
+		b.add(numbered, c.sent, e.shared)
 	}
+	b.Last = c.sent == c.state.Sequence && c.state.Outbox.queued() == 0
 	return len(b.Bytes) > 0
 }
 
@@ -168,18 +174,23 @@ func (c *Connection) nextLocked(taken, max int) *Envelope {
 		c.applyLocked(Op{Kind: OpNumber})
 		return e
 	}
+	c.soonest = nil // it points into a message, which need not live longer
 	return nil
 }
 
 // tailFullLocked reports whether the client must confirm something before e may go, and sees to it that
 // the connection does not wait forever.
 func (c *Connection) tailFullLocked(e *Envelope) bool {
-	o, window := &c.state.Outbox, c.hub.config.Window
-	if c.numbered == nil || o.tail == 0 || o.tail < window.Messages && o.tailBytes+e.size() <= window.Bytes {
+	if c.numbering == nil {
 		return false
 	}
-	if c.timer == nil && c.state.Phase == PhaseAttached {
-		c.startTimerLocked(c.hub.config.AckTimeout, CauseAckStuck)
+	o, config := &c.state.Outbox, &c.hub().config
+	window := config.Window
+	if o.tail == 0 || int(o.tail) < window.Messages && o.tailBytes+e.size() <= window.Bytes {
+		return false
+	}
+	if c.numbering.timer == nil && c.state.Phase == PhaseAttached {
+		c.startTimerLocked(config.AckTimeout, CauseAckStuck)
 	}
 	return true
 }
@@ -191,28 +202,33 @@ func (c *Connection) Written(l Link, units int) {
 	if c.link != l {
 		return
 	}
-	skipped := min(units, c.skip)
-	c.skip -= skipped
-	c.linkWritten += uint64(units - skipped)
-	if c.linkWritten > c.state.Written {
-		c.wroteLocked(c.linkWritten)
+	if n := c.numbering; n != nil {
+		skipped := min(units, n.skip)
+		n.skip -= skipped
+		units -= skipped
 	}
-	if c.numbered == nil && c.linkWritten > c.state.Acked {
+	c.linkWritten += uint64(units)
+	if c.linkWritten <= c.state.Written {
+		return
+	}
+	c.wroteLocked(c.linkWritten)
+	if c.numbering == nil {
 		c.applyLocked(Op{Kind: OpAck, Sequence: c.linkWritten})
+	} else {
+		c.applyLocked(Op{Kind: OpWritten, Sequence: c.linkWritten})
 	}
 }
 
-// wroteLocked counts the messages up to a sequence id as written.
+// wroteLocked counts the messages up to a sequence id as written. The op that says so follows.
 func (c *Connection) wroteLocked(sequence uint64) {
 	for n := c.state.Written + 1; n <= sequence; n++ {
 		t := c.state.Outbox.at(int(n - c.state.Acked - 1)).tally
 		if c.state.Phase == PhaseDetached {
 			t.detached.Add(-1)
 		}
-		t.wrote(c.numbered != nil)
+		t.wrote(c.numbering != nil)
 	}
-	c.hub.metrics.wrote(int(sequence - c.state.Written))
-	c.applyLocked(Op{Kind: OpWritten, Sequence: sequence})
+	c.hub().metrics.wrote(int(sequence - c.state.Written))
 }
 
 // Ack says that the client has every message up to a sequence id. An id that was confirmed before is
@@ -231,7 +247,7 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 	switch {
 	case c.state.Phase == PhaseClosed && c.link == nil:
 		return nil, ErrClosed
-	case c.numbered == nil || sequence > c.state.Sequence:
+	case c.numbering == nil || sequence > c.state.Sequence:
 		return nil, fmt.Errorf("%w: %d, sent up to %d", ErrAckForged, sequence, c.state.Sequence)
 	case sequence <= c.state.Acked:
 		return nil, nil
@@ -242,13 +258,13 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 	if sequence > c.sent {
 		// The client, back on a new link, confirms what it got on the old one: the new link need not carry
 		// it again. What it has taken already and not yet reported is counted by now.
-		c.skip += int(c.sent - c.linkWritten)
+		c.numbering.skip += int(c.sent - c.linkWritten)
 		c.sent, c.linkWritten = sequence, sequence
 	}
 	for _, e := range c.state.Outbox.live()[:sequence-c.state.Acked] {
 		e.tally.ack()
 	}
-	c.hub.metrics.acked(int(sequence - c.state.Acked))
+	c.hub().metrics.acked(int(sequence - c.state.Acked))
 	c.applyLocked(Op{Kind: OpAck, Sequence: sequence})
 	if c.state.Phase == PhaseAttached {
 		c.stopTimerLocked() // the tail moves

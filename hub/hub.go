@@ -7,6 +7,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,8 @@ type Config struct {
 	Overflow          Policy            // of sends that name none
 	NamespaceOverflow map[string]Policy // the same for single namespaces
 
-	Sink     Sink                  // sees every change; may be nil
+	Sink     Sink                  // sees every change, or those of SinkOps; may be nil
+	SinkOps  []OpKind              // empty: all. Who does without those of deliveries spares a tenth of their CPU
 	Interest Interest              // makes known whom the hub has; nil: it is the only one
 	Metrics  prometheus.Registerer // may be nil
 }
@@ -100,17 +102,19 @@ type Hub struct {
 	config  Config
 	started time.Time
 	metrics *metrics
+	sinkOps uint32 // a bit for each OpKind that config.Sink sees
 	// interest is called under a connection's lock.
 	interest Interest
 
 	messages atomic.Uint64 // ids made so far
+	closing  atomic.Bool   // Shutdown has begun; set under mu
 	requests *requests
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
-	held       int  // connections, and attaches under way
-	links      int  // bound and not yet unbound
-	closing    bool // Shutdown has begun
+	dialects   map[Protocol]*dialect
+	held       int // connections, and attaches under way
+	links      int // bound and not yet unbound
 	idle       chan struct{}
 }
 
@@ -124,12 +128,14 @@ func New(c Config) (*Hub, error) {
 		started:    time.Now(),
 		requests:   newRequests(c.RequestIDs),
 		namespaces: make(map[string]*namespace),
+		dialects:   make(map[Protocol]*dialect),
 		idle:       make(chan struct{}),
 		interest:   c.Interest,
 	}
 	if h.interest == nil {
 		h.interest = alone{}
 	}
+	h.sinkOps = sinkOps(&c)
 	h.metrics = newMetrics(c.Metrics, h)
 	return h, nil
 }
@@ -174,12 +180,15 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if len(groups) > MaxGroups {
 		return nil, ErrGroupLimit
 	}
-	ns, err := h.acquire(a.Namespace)
+	ns, speaks, err := h.acquire(a.Namespace, a.Protocol)
 	if err != nil {
 		return nil, err
 	}
-	c := &Connection{hub: h, namespace: ns, protocol: a.Protocol}
-	c.numbered, _ = a.Protocol.(Numbered)
+	c := &Connection{namespace: ns, dialect: speaks}
+	if speaks.numbered != nil {
+		c.numbering = &numbering{}
+	}
+	a.Namespace, a.User = ns.name, strings.Clone(a.User) // the ones it came with may be parts of a URL
 
 	c.mu.Lock() // whoever finds it in a table waits until it is whole
 	c.applyLocked(Op{Kind: OpAdmit, Identity: &Identity{
@@ -190,7 +199,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		RemoteAddress: a.RemoteAddress,
 		Created:       time.Now(),
 	}})
-	ns.connections.put(string(c.state.ID), c)
+	ns.connections.put(c)
 	if a.User != "" {
 		c.userEntry = ns.users.add(a.User, c)
 		h.interest.Add(Key{RouteUser, a.Namespace, a.User})
@@ -200,7 +209,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		c.joinLocked(g)
 	}
 	c.mu.Unlock()
-	h.metrics.admitted(a.Protocol.Name())
+	speaks.connections.Inc()
 
 	// Shutdown closes what it finds in the tables after it has set closing; what came into them later finds
 	// closing set.
@@ -240,23 +249,19 @@ func (h *Hub) connection(namespace, id string) (*Connection, error) {
 	return nil, ErrConnectionNotFound
 }
 
-// distinct returns names without repetitions, in order.
+// distinct returns names without repetitions, in order, and without what they may be parts of.
 func distinct(names []string) []string {
 	out := make([]string, 0, len(names))
 	for _, n := range names {
 		if !slices.Contains(out, n) {
-			out = append(out, n)
+			out = append(out, strings.Clone(n))
 		}
 	}
 	return out
 }
 
 // Leaving reports whether Shutdown has begun.
-func (h *Hub) Leaving() bool {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.closing
-}
+func (h *Hub) Leaving() bool { return h.closing.Load() }
 
 func (h *Hub) linkBound() {
 	h.mu.Lock()
@@ -273,7 +278,7 @@ func (h *Hub) linkUnbound() {
 
 // signalIdleLocked tells Shutdown when the last link is gone. h.idle is closed once.
 func (h *Hub) signalIdleLocked() {
-	if h.closing && h.links == 0 && h.idle != nil {
+	if h.closing.Load() && h.links == 0 && h.idle != nil {
 		close(h.idle)
 		h.idle = nil
 	}
@@ -283,7 +288,7 @@ func (h *Hub) signalIdleLocked() {
 // or ctx is done, whose error it then returns.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	h.closing = true
+	h.closing.Store(true)
 	idle := h.idle
 	h.signalIdleLocked()
 	all := slices.Collect(maps.Values(h.namespaces))

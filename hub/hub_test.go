@@ -64,6 +64,7 @@ type memory struct {
 	mu      sync.Mutex
 	stalled bool
 	lingers bool // stays when it is closed, as a wire does whose client is slow
+	asks    bool // asks again though Batch.Last says that there is no more
 	batch   Batch
 	wire    []byte
 	closed  []Close
@@ -78,6 +79,9 @@ func (l *memory) Flush() {
 	for !l.stalled && l.connection.Take(l, &l.batch, memoryMax) {
 		l.wire = append(l.wire, l.batch.Bytes...)
 		l.connection.Written(l, l.batch.Units(len(l.batch.Bytes)))
+		if l.batch.Last && !l.asks {
+			return
+		}
 	}
 }
 

@@ -13,7 +13,10 @@ type index struct {
 type set struct {
 	name    string
 	members []*membership
+	first   [1]*membership // what members lies in while there is one: most users and many groups have no more
 }
+
+func (s *set) key() string { return s.name }
 
 // membership is one connection in one set.
 type membership struct {
@@ -26,13 +29,14 @@ type membership struct {
 const setKept = 64
 
 func (x *index) add(name string, c *Connection) *membership {
-	b := x.sets.bucket(name)
+	b, hash := x.sets.bucket(name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s, ok := b.entries[name]
+	s, ok := b.getLocked(hash, name)
 	if !ok {
 		s = &set{name: name}
-		b.putLocked(name, s)
+		s.members = s.first[:0]
+		b.putLocked(hash, s)
 	}
 	m := &membership{c, s, len(s.members)}
 	s.members = append(s.members, m)
@@ -41,7 +45,7 @@ func (x *index) add(name string, c *Connection) *membership {
 
 func (x *index) remove(m *membership) {
 	s := m.set
-	b := x.sets.bucket(s.name)
+	b, hash := x.sets.bucket(s.name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	last := len(s.members) - 1
@@ -51,7 +55,7 @@ func (x *index) remove(m *membership) {
 	s.members = s.members[:last]
 	switch {
 	case last == 0:
-		delete(b.entries, s.name)
+		b.removeLocked(hash, s.name)
 	case cap(s.members) > setKept && last < cap(s.members)/4:
 		s.members = append(make([]*membership, 0, last*2), s.members...)
 	}
@@ -59,10 +63,10 @@ func (x *index) remove(m *membership) {
 
 // len is the number of connections in the set of that name.
 func (x *index) len(name string) int {
-	b := x.sets.bucket(name)
+	b, hash := x.sets.bucket(name)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if s, ok := b.entries[name]; ok {
+	if s, ok := b.getLocked(hash, name); ok {
 		return len(s.members)
 	}
 	return 0
@@ -71,10 +75,10 @@ func (x *index) len(name string) int {
 // each calls yield for every member of the set of that name, under the bucket's lock, and reports whether
 // there is such a set.
 func (x *index) each(name string, yield func(*Connection)) bool {
-	b := x.sets.bucket(name)
+	b, hash := x.sets.bucket(name)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	s, ok := b.entries[name]
+	s, ok := b.getLocked(hash, name)
 	if !ok {
 		return false
 	}

@@ -44,20 +44,22 @@ func (c *Connection) checkInvariants() error {
 	check(s.Acked <= c.sent && c.sent <= s.Sequence, "sent lies outside acked and numbered")
 	check(c.linkWritten <= c.sent, "the link wrote what it was not given")
 	check(uint64(o.tail) == s.Sequence-s.Acked, "the tail is not what is numbered and not acked")
-	check(o.queued() <= 1 || o.queued() <= c.hub.config.Outbox.Messages && o.bytes <= c.hub.config.Outbox.Bytes,
+	check(o.queued() <= 1 || o.queued() <= c.hub().config.Outbox.Messages && o.bytes <= c.hub().config.Outbox.Bytes,
 		"the outbox is over its bounds")
 	check((c.link != nil) == (s.Phase == PhaseAttached), "the link does not fit the phase")
 	check((c.userEntry != nil) == (s.User != ""), "the user entry does not fit the user")
+	check(c.userEntry == nil || c.namespace.users.holds(c.userEntry), "the user entry is not in its set")
+	check((c.numbering != nil) == (c.dialect.numbered != nil), "what acks need does not fit the protocol")
+	check((s.Close != nil) == (s.Phase == PhaseClosed), "the close does not fit the phase")
 	check(len(s.Groups) <= MaxGroups, "it is in too many groups")
 	check(len(c.memberships) == len(s.Groups), "the memberships do not fit the groups")
 	for i, m := range c.memberships {
 		check(m.connection == c && m.set.name == s.Groups[i], "a membership does not fit its group")
 		check(c.namespace.groups.holds(m), "a membership is not in its set")
 	}
-	check(c.userEntry == nil || c.namespace.users.holds(c.userEntry), "the user entry is not in its set")
 	var tail, queue int64
 	for i, e := range o.live() {
-		if i < o.tail {
+		if i < int(o.tail) {
 			tail += e.size()
 		} else {
 			queue += e.size()
@@ -69,10 +71,11 @@ func (c *Connection) checkInvariants() error {
 
 // holds reports whether m stands in its slot.
 func (x *index) holds(m *membership) bool {
-	b := x.sets.bucket(m.set.name)
+	b, hash := x.sets.bucket(m.set.name)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.entries[m.set.name] == m.set && m.slot < len(m.set.members) && m.set.members[m.slot] == m
+	s, _ := b.getLocked(hash, m.set.name)
+	return s == m.set && m.slot < len(m.set.members) && m.set.members[m.slot] == m
 }
 
 func (x *index) checkInvariants() error {
@@ -80,16 +83,19 @@ func (x *index) checkInvariants() error {
 	for i := range x.sets.buckets {
 		b := &x.sets.buckets[i]
 		b.mu.RLock()
-		for name, s := range b.entries {
-			if s.name != name || len(s.members) == 0 {
-				errs = append(errs, fmt.Errorf("set %q is empty or has another name", name))
+		b.allLocked(func(s *set) {
+			if len(s.members) == 0 {
+				errs = append(errs, fmt.Errorf("set %q is empty", s.name))
+			}
+			if _, hash := x.sets.bucket(s.name); b.entries[hash] != s && b.twins[s.name] != s {
+				errs = append(errs, fmt.Errorf("set %q stands under another name", s.name))
 			}
 			for slot, m := range s.members {
 				if m.slot != slot || m.set != s {
-					errs = append(errs, fmt.Errorf("set %q: slot %d holds a member of another", name, slot))
+					errs = append(errs, fmt.Errorf("set %q: slot %d holds a member of another", s.name, slot))
 				}
 			}
-		}
+		})
 		b.mu.RUnlock()
 	}
 	return errors.Join(errs...)

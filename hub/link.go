@@ -24,6 +24,10 @@ type Batch struct {
 	// Bytes is what to write. Connections may share it: it must not be changed.
 	Bytes []byte
 
+	// Last says that nothing was left to take. What is pushed from then on is followed by a Flush, so a link
+	// that holds its lock all along, and whose Flush waits for that lock, need not ask again.
+	Last bool
+
 	ends   []int  // offsets in Bytes at which units end; a greeting is no unit
 	buffer []byte // what Bytes points to when the batch has bytes of its own
 }
@@ -45,12 +49,18 @@ func (b *Batch) Units(n int) int {
 const batchBufferKept = 128 << 10
 
 func (b *Batch) reset() {
-	b.Bytes = nil
+	b.Bytes, b.Last = nil, false
 	b.ends = b.ends[:0]
 	if cap(b.buffer) > batchBufferKept {
 		b.buffer = nil
 	}
 	b.buffer = b.buffer[:0]
+}
+
+// greet makes a greeting the first bytes; it is no unit.
+func (b *Batch) greet(greeting string) {
+	b.buffer = append(b.buffer, greeting...)
+	b.Bytes = b.buffer
 }
 
 // own copies shared bytes into the batch's buffer, which then backs Bytes.

@@ -4,9 +4,9 @@ package hub
 // connection id, its user, its first group in the order of the request, everyone. The zero matcher is ready;
 // reset makes one ready again.
 type matcher struct {
-	matches []match
-	seen    map[*Connection]struct{} // matched already, or excluded; unused when no connection can match twice
-	dedupe  bool
+	matches  []match
+	seen     connectionSet // excluded, or, where a connection can match twice, matched already
+	overlaps bool          // it can
 }
 
 // match is a connection and the part of the Target that it matched.
@@ -23,17 +23,10 @@ func (m match) route(t *Target) Route {
 	return Route{Kind: m.kind}
 }
 
-// mapKept is the size above which a map is not kept for reuse: clearing it would cost every small send after
-// one large one.
-const mapKept = 1024
-
 func (f *matcher) reset() {
 	clear(f.matches)
 	f.matches = f.matches[:0]
-	if len(f.seen) > mapKept {
-		f.seen = nil
-	}
-	clear(f.seen)
+	f.seen.reset()
 }
 
 // match fills f.matches. With detail it returns the names that matched nobody.
@@ -49,10 +42,7 @@ func (f *matcher) match(ns *namespace, t *Target, detail bool) *Unmatched {
 		return un
 	}
 	names := len(t.Connections) + len(t.Users) + len(t.Groups)
-	f.dedupe = names > 1 || t.Everyone && names > 0 || !t.Except.empty()
-	if f.dedupe && f.seen == nil {
-		f.seen = make(map[*Connection]struct{})
-	}
+	f.overlaps = names > 1 || t.Everyone && names > 0
 	f.exclude(ns, &t.Except)
 	f.include(ns, t, un)
 	return un
@@ -83,7 +73,7 @@ func (f *matcher) include(ns *namespace, t *Target, un *Unmatched) {
 }
 
 func (f *matcher) exclude(ns *namespace, e *Exclusion) {
-	skip := func(c *Connection) { f.seen[c] = struct{}{} }
+	skip := func(c *Connection) { f.seen.add(c) }
 	for _, id := range e.Connections {
 		if c, ok := ns.connections.get(id); ok {
 			skip(c)
@@ -98,11 +88,13 @@ func (f *matcher) exclude(ns *namespace, e *Exclusion) {
 }
 
 func (f *matcher) add(m match) {
-	if f.dedupe {
-		if _, ok := f.seen[m.connection]; ok {
+	switch {
+	case f.overlaps:
+		if !f.seen.add(m.connection) {
 			return
 		}
-		f.seen[m.connection] = struct{}{}
+	case f.seen.has(m.connection):
+		return
 	}
 	f.matches = append(f.matches, m)
 }

@@ -61,13 +61,6 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 	return m
 }
 
-func (m *metrics) admitted(protocol string) { m.connections.WithLabelValues(protocol).Inc() }
-
-func (m *metrics) closed(c Cause, protocol string) {
-	m.connections.WithLabelValues(protocol).Dec()
-	m.closes[c].Inc()
-}
-
 func (m *metrics) matched(connections int) {
 	m.sends.Inc()
 	m.matches.Add(float64(connections))

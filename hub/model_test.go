@@ -236,6 +236,8 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 	h := newHub(t)
 	h.config.Outbox, h.config.Window = bounds, window // below what Validate allows: small is where it gets tight
 	c := connectAs(t, h, protocol, "ann", "g")
+	asks := rapid.Bool().Draw(rt, "asks")
+	c.link.asks = asks
 	m := &model{bounds: bounds, window: window, numbered: isNumbered, phase: PhaseAttached}
 	var sent []*Delivery
 	resume := func() {
@@ -243,6 +245,7 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		back, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
 		breakIf(err != nil || back != c.Connection, "resume: %v", err)
 		c.bind(t)
+		c.link.asks = asks
 		m.phase, m.stalled, m.sent, m.got = PhaseAttached, false, 0, nil
 		m.flush()
 	}

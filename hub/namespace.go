@@ -1,8 +1,11 @@
 package hub
 
+import "strings"
+
 // namespace holds the connections of one application or tenant, by id, user and group. It exists while
 // it has a connection.
 type namespace struct {
+	hub  *Hub
 	name string
 	refs int // connections, and attaches under way; guarded by Hub.mu
 
@@ -11,24 +14,25 @@ type namespace struct {
 	groups      index
 }
 
-// acquire counts one more connection into a namespace, which it creates if need be.
-func (h *Hub) acquire(name string) (*namespace, error) {
+// acquire counts one more connection, which is to speak p, into a namespace, which it creates if need be.
+func (h *Hub) acquire(name string, p Protocol) (*namespace, *dialect, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.closing:
-		return nil, ErrShuttingDown
+	case h.closing.Load():
+		return nil, nil, ErrShuttingDown
 	case h.held >= h.config.MaxConnections:
-		return nil, ErrTooManyConnections
+		return nil, nil, ErrTooManyConnections
 	}
 	ns, ok := h.namespaces[name]
 	if !ok {
-		ns = &namespace{name: name}
+		name = strings.Clone(name) // it may be part of a URL, which need not live as long
+		ns = &namespace{hub: h, name: name}
 		h.namespaces[name] = ns
 	}
 	ns.refs++
 	h.held++
-	return ns, nil
+	return ns, h.dialectLocked(p), nil
 }
 
 // release gives back what acquire counted.

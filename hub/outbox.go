@@ -15,8 +15,8 @@ type Bounds struct {
 // The zero outbox is empty and holds no memory.
 type outbox struct {
 	entries   []*Envelope // entries[head:] are in it
-	head      int
-	tail      int // of them: numbered
+	head      int32
+	tail      int32 // of them: numbered
 	tailBytes int64
 	bytes     int64 // of the queue
 }
@@ -25,9 +25,9 @@ type outbox struct {
 // burst needed is given back.
 const outboxKept = 8
 
-func (o *outbox) len() int           { return len(o.entries) - o.head }
-func (o *outbox) queued() int        { return o.len() - o.tail }
-func (o *outbox) at(i int) *Envelope { return o.entries[o.head+i] }
+func (o *outbox) len() int           { return len(o.entries) - int(o.head) }
+func (o *outbox) queued() int        { return o.len() - int(o.tail) }
+func (o *outbox) at(i int) *Envelope { return o.entries[int(o.head)+i] }
 func (o *outbox) live() []*Envelope  { return o.entries[o.head:] }
 func (o *outbox) queue() []*Envelope { return o.entries[o.head+o.tail:] }
 func (o *outbox) next() *Envelope    { return o.entries[o.head+o.tail] }
@@ -59,7 +59,7 @@ func (o *outbox) replace(i int, e *Envelope) {
 
 // remove takes the i-th message out of the queue. The tail is the shorter part as a rule: it moves up.
 func (o *outbox) remove(i int) {
-	at := o.tail + i
+	at := int(o.tail) + i
 	live := o.live()
 	o.bytes -= live[at].size()
 	copy(live[1:at+1], live[:at])
@@ -82,13 +82,13 @@ func (o *outbox) release(n int) {
 		o.tailBytes -= live[i].size()
 		live[i] = nil
 	}
-	o.tail -= n
+	o.tail -= int32(n)
 	o.advance(n)
 }
 
 // advance moves the head over n entries that are gone, and gives memory back.
 func (o *outbox) advance(n int) {
-	o.head += n
+	o.head += int32(n)
 	switch {
 	case o.len() == 0:
 		o.head = 0
@@ -97,7 +97,7 @@ func (o *outbox) advance(n int) {
 		} else {
 			o.entries = o.entries[:0]
 		}
-	case o.head >= outboxKept && o.head*2 >= len(o.entries):
+	case o.head >= outboxKept && int(o.head)*2 >= len(o.entries):
 		n := copy(o.entries, o.entries[o.head:])
 		clear(o.entries[n:])
 		o.entries = o.entries[:n]

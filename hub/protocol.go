@@ -1,5 +1,7 @@
 package hub
 
+import "github.com/prometheus/client_golang/prometheus"
+
 // Protocol says how messages look on a link. An implementation is stateless and shared by all
 // connections that speak it; its methods may run concurrently.
 //
@@ -40,4 +42,24 @@ type Numbered interface {
 type Greeter interface {
 	// AppendGreeting appends to dst what the link carries before anything else.
 	AppendGreeting(dst []byte, info Info) []byte
+}
+
+// dialect is a Protocol and what the hub looks up of it once, for all connections that speak it.
+type dialect struct {
+	Protocol
+	numbered    Numbered // nil: it is not
+	greeter     Greeter  // nil: it is none
+	connections prometheus.Gauge
+}
+
+// dialectLocked returns the dialect of a protocol. Guarded by Hub.mu.
+func (h *Hub) dialectLocked(p Protocol) *dialect {
+	d, ok := h.dialects[p]
+	if !ok {
+		d = &dialect{Protocol: p, connections: h.metrics.connections.WithLabelValues(p.Name())}
+		d.numbered, _ = p.(Numbered)
+		d.greeter, _ = p.(Greeter)
+		h.dialects[p] = d
+	}
+	return d
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -37,9 +38,8 @@ type State struct {
 	Identity
 
 	Phase      Phase
-	DetachedAt time.Time // of PhaseDetached
-	ResumeHash [32]byte  // SHA-256 of the token that resumes it; zero: it can't be
-	Close      Close     // of PhaseClosed
+	Resumption *Resumption // nil: it can't be resumed
+	Close      *Close      // of PhaseClosed, nil before: 8 bytes while it is open, not 24
 
 	Groups []string // in the order of joining
 
@@ -49,14 +49,20 @@ type State struct {
 	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
 }
 
+// Resumption is what it takes to resume a connection. Immutable: each change is a new one.
+type Resumption struct {
+	Hash       [sha256.Size]byte // of the token that resumes it
+	DetachedAt time.Time         // of PhaseDetached
+}
+
 // OpKind says what an Op does.
 type OpKind uint8
 
 // The ops. Those with a field name use that field of Op.
 const (
 	OpAdmit    OpKind = iota + 1 // Identity: comes into being
-	OpAttach                     // ResumeHash: gets a link
-	OpDetach                     // At: loses its link, waits
+	OpAttach                     // Resumption, or nil: gets a link
+	OpDetach                     // Resumption: loses its link, waits
 	OpJoin                       // Group
 	OpLeave                      // Group
 	OpPush                       // Envelope: to the end of the queue
@@ -64,12 +70,14 @@ const (
 	OpDrop                       // Index, Reason: out of the queue
 	OpNumber                     // the head of the queue gets the next sequence id
 	OpWritten                    // Sequence: written up to it
-	OpAck                        // Sequence: confirmed up to it
+	OpAck                        // Sequence: confirmed up to it, and so written
 	OpClose                      // Close: matches nothing any more; its link may still carry what is queued
 	OpEnd                        // lets go of what was not written
+
+	opEnd
 )
 
-// Op is one change of a State.
+// Op is one change of a State. Each delivery is some of them: it should stay small.
 type Op struct {
 	Kind       OpKind
 	Index      int // in the queue
@@ -78,8 +86,7 @@ type Op struct {
 	Identity   *Identity
 	Envelope   *Envelope
 	Group      string
-	At         time.Time
-	ResumeHash [32]byte
+	Resumption *Resumption
 	Close      Close
 }
 
@@ -89,9 +96,9 @@ func (s *State) apply(op *Op) {
 	case OpAdmit:
 		s.Identity, s.Phase = *op.Identity, PhaseConnecting
 	case OpAttach:
-		s.Phase, s.DetachedAt, s.ResumeHash = PhaseAttached, time.Time{}, op.ResumeHash
+		s.Phase, s.Resumption = PhaseAttached, op.Resumption
 	case OpDetach:
-		s.Phase, s.DetachedAt = PhaseDetached, op.At
+		s.Phase, s.Resumption = PhaseDetached, op.Resumption
 	case OpJoin:
 		s.Groups = append(s.Groups, op.Group)
 	case OpLeave:
@@ -110,9 +117,10 @@ func (s *State) apply(op *Op) {
 		s.Written = op.Sequence
 	case OpAck:
 		s.Outbox.release(int(op.Sequence - s.Acked))
-		s.Acked = op.Sequence
+		s.Acked, s.Written = op.Sequence, max(s.Written, op.Sequence)
 	case OpClose:
-		s.Phase, s.Close, s.Groups = PhaseClosed, op.Close, nil
+		how := op.Close // not &op.Close: op would move to the heap, each time
+		s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
 	case OpEnd:
 		s.Outbox.clear()
 	default:
@@ -125,4 +133,14 @@ func (s *State) apply(op *Op) {
 // the connection. (By value: a pointer would cost an allocation for each op of each delivery.)
 type Sink interface {
 	Applied(c *Connection, op Op)
+}
+
+// sinkOps returns the ops that a hub's sink sees, a bit for each.
+func sinkOps(c *Config) (bits uint32) {
+	for k := OpAdmit; k < opEnd; k++ {
+		if c.Sink != nil && (len(c.SinkOps) == 0 || slices.Contains(c.SinkOps, k)) {
+			bits |= 1 << k
+		}
+	}
+	return bits
 }

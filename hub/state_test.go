@@ -33,11 +33,9 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 			if diff := cmp.Diff(c.state, *r.states[c.ID()], cmp.AllowUnexported(outbox{}), cmp.Comparer(sameEnvelope)); diff != "" {
 				t.Fatalf("%s: %s", step, diff)
 			}
-			v := reflect.ValueOf(c.state)
-			for _, f := range reflect.VisibleFields(v.Type()) {
-				if !v.FieldByIndex(f.Index).IsZero() {
-					filled[f.Name] = true
-				}
+			markFilled(filled, reflect.ValueOf(c.state))
+			if c.state.Resumption != nil {
+				markFilled(filled, reflect.ValueOf(*c.state.Resumption))
 			}
 		}
 		target := &Target{Users: []string{"ann"}}
@@ -68,12 +66,43 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		c.Close(NewClose(CauseBackend))
 		check("closed")
 
-		for _, f := range reflect.VisibleFields(reflect.TypeFor[State]()) {
+		for _, f := range append(reflect.VisibleFields(reflect.TypeFor[State]()), reflect.VisibleFields(reflect.TypeFor[Resumption]())...) {
 			if !filled[f.Name] {
 				t.Errorf("no op filled State.%s: add the op, or the step to this test", f.Name)
 			}
 		}
 	})
+}
+
+// TestASinkSeesTheOpsItAsksFor, in order, and all if it asks for none.
+func TestASinkSeesTheOpsItAsksFor(t *testing.T) {
+	all := []OpKind{OpAdmit, OpJoin, OpAttach, OpPush, OpNumber, OpAck, OpClose, OpEnd}
+	for _, tc := range []struct{ ask, want []OpKind }{
+		{nil, all},
+		{[]OpKind{OpClose, OpJoin}, []OpKind{OpJoin, OpClose}},
+	} {
+		var seen kinds
+		h := newHub(t, func(c *Config) { c.Sink, c.SinkOps = &seen, tc.ask })
+		c := connect(t, h, "ann", "g")
+		send(t, h, toGroup("g", "hi"))
+		c.Close(NewClose(CauseClient))
+		if diff := cmp.Diff(tc.want, []OpKind(seen)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// kinds is a sink that keeps what it saw.
+type kinds []OpKind
+
+func (k *kinds) Applied(_ *Connection, op Op) { *k = append(*k, op.Kind) }
+
+func markFilled(filled map[string]bool, v reflect.Value) {
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		if !v.FieldByIndex(f.Index).IsZero() {
+			filled[f.Name] = true
+		}
+	}
 }
 
 func sameEnvelope(a, b *Envelope) bool { return a == b }

@@ -32,12 +32,11 @@ type tally struct {
 	messageID string
 	matched   int32
 
-	written    atomic.Int32
-	acked      atomic.Int32
-	notAckable atomic.Int32 // of written: no acks in the protocol
-	lost       atomic.Int32 // of written: the connection closed before the ack
-	detached   atomic.Int32 // queued at a connection without a link
-	dropped    [dropEnd]atomic.Int32
+	acked    atomic.Int32
+	written  atomic.Uint64 // those with acks in the low half, those without in the high one: one write for both
+	lost     atomic.Int32  // of written: the connection closed before the ack
+	detached atomic.Int32  // queued at a connection without a link
+	dropped  [dropEnd]atomic.Int32
 
 	waiting atomic.Int32 // len(waiters), to be read without the lock
 	mu      sync.Mutex
@@ -52,11 +51,19 @@ type waiter struct {
 }
 
 func (t *tally) wrote(ackable bool) {
-	if !ackable {
-		t.notAckable.Add(1)
+	if ackable {
+		t.written.Add(1)
+	} else {
+		t.written.Add(1 << 32)
 	}
-	t.written.Add(1)
 	t.notify()
+}
+
+// writes returns how many connections the message was written to, and to how many of them without acks.
+func (t *tally) writes() (written, notAckable int32) {
+	both := t.written.Load()
+	notAckable = int32(both >> 32)
+	return int32(uint32(both)) + notAckable, notAckable
 }
 
 func (t *tally) ack() { t.acked.Add(1); t.notify() }
@@ -78,9 +85,12 @@ func (t *tally) droppedInAll() int32 {
 func (t *tally) reached(w Wait) bool {
 	switch w {
 	case WaitWritten:
-		return t.written.Load()+t.droppedInAll() >= t.matched
+		written, _ := t.writes()
+		return written+t.droppedInAll() >= t.matched
 	case WaitAcked:
-		return t.acked.Load()+t.lost.Load()+t.notAckable.Load()+t.droppedInAll() >= t.matched && t.reached(WaitWritten)
+		confirmed := t.acked.Load() + t.lost.Load()
+		_, notAckable := t.writes()
+		return confirmed+notAckable+t.droppedInAll() >= t.matched && t.reached(WaitWritten)
 	default:
 		return true
 	}
@@ -151,10 +161,10 @@ type Receipt struct {
 func (t *tally) receipt() Receipt {
 	r := Receipt{MessageID: t.messageID, Matched: int(t.matched)}
 	r.Acked = int(t.acked.Load())
-	r.NotAckable = int(t.notAckable.Load())
-	written := int(t.written.Load())
-	r.Written = written - r.Acked
-	r.Queued = r.Matched - written
+	written, notAckable := t.writes()
+	r.NotAckable = int(notAckable)
+	r.Written = int(written) - r.Acked
+	r.Queued = r.Matched - int(written)
 	for reason := DropClosed; reason < dropEnd; reason++ {
 		if n := int(t.dropped[reason].Load()); n > 0 {
 			r.Dropped = append(r.Dropped, DropCount{reason, n})
@@ -164,7 +174,6 @@ func (t *tally) receipt() Receipt {
 	// Last: a message leaves this state before it is counted in another. In between it counts as queued.
 	r.QueuedDetached = int(t.detached.Load())
 	r.Queued -= r.QueuedDetached
-	r.NotAckable = min(r.NotAckable, r.Written)
 	return r
 }
 

@@ -1,0 +1,58 @@
+package mesh
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// BenchmarkInterest is a reference that comes and goes among 100,000 hashes: to one that has others, which is the rule
+// and which no peer hears of; and to one that is new and fades, of which each peer is told twice. A peer confirms at
+// once.
+func BenchmarkInterest(b *testing.B) {
+	for _, fresh := range []bool{false, true} {
+		for _, peers := range []int{0, 2} {
+			b.Run(fmt.Sprintf("new=%t/peers=%d", fresh, peers), func(b *testing.B) { benchmarkInterest(b, fresh, peers) })
+		}
+	}
+}
+
+func benchmarkInterest(b *testing.B, fresh bool, peers int) {
+	const hashes = 100_000
+	var n interest
+	known := make([]Hash, hashes)
+	for i := range known {
+		known[i] = spread(i)
+		n.add(known[i])
+	}
+	feeds := make([]*feed, peers)
+	tell := func() {
+		for _, f := range feeds {
+			for len(f.pump(&n)) > 0 {
+				f.confirm(f.sequence)
+			}
+		}
+	}
+	for i := range feeds {
+		feeds[i] = newFeed(&n)
+	}
+	tell()
+	now := time.Duration(0)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		h := known[i%hashes]
+		if fresh {
+			h = ^h
+		}
+		before := n.version
+		n.add(h)
+		if n.version != before {
+			tell()
+		}
+		n.remove(now, h)
+		now += 2 * lingerTime
+		if n.fade(now); n.version != before {
+			tell()
+		}
+	}
+}

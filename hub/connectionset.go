@@ -1,0 +1,67 @@
+package hub
+
+import "hash/maphash"
+
+// connectionSet is a set for one send, and again for the next: it keeps its memory, and is emptied in as many steps as
+// it has members. (A map is emptied in as many as it ever had: every small send after one large one would pay for
+// that, and a new map for every large one costs more than the send.) The zero connectionSet is empty.
+type connectionSet struct {
+	slots []*Connection // a hash table with linear probing, at most half full; its length is a power of two
+	used  []uint32      // the slots that are taken
+}
+
+// connectionSetMin is the least length of slots that are not empty.
+const connectionSetMin = 16
+
+var connectionSetSeed = maphash.MakeSeed()
+
+// find returns the slot of c, or the free one where it belongs.
+func (s *connectionSet) find(c *Connection) (slot int, found bool) {
+	last := len(s.slots) - 1
+	for i := int(maphash.Comparable(connectionSetSeed, c)) & last; ; i = (i + 1) & last {
+		switch s.slots[i] {
+		case c:
+			return i, true
+		case nil:
+			return i, false
+		}
+	}
+}
+
+func (s *connectionSet) has(c *Connection) bool {
+	if len(s.used) == 0 {
+		return false
+	}
+	_, found := s.find(c)
+	return found
+}
+
+// add reports false when c was there already.
+func (s *connectionSet) add(c *Connection) bool {
+	if 2*len(s.used) >= len(s.slots) {
+		s.grow()
+	}
+	i, found := s.find(c)
+	if !found {
+		s.slots[i] = c
+		s.used = append(s.used, uint32(i))
+	}
+	return !found
+}
+
+func (s *connectionSet) grow() {
+	old := s.slots
+	s.slots = make([]*Connection, max(connectionSetMin, 2*len(old)))
+	for n, i := range s.used {
+		at, _ := s.find(old[i])
+		s.slots[at] = old[i]
+		s.used[n] = uint32(at)
+	}
+}
+
+func (s *connectionSet) reset() {
+	for _, i := range s.used {
+		s.slots[i] = nil
+	}
+	s.used = s.used[:0]
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package hub
+
+// raceEnabled: memory and time are not what they are without it.
+const raceEnabled = true
