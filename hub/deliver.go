@@ -21,6 +21,20 @@ type Send struct {
 	RequestHash [32]byte // of what was asked: the same id with another hash is refused
 
 	Detail bool // say which names matched nobody
+
+	// Burst takes what there is to write, for later; nil: it is written before Deliver returns.
+	Burst *Burst
+}
+
+// Burst gathers what several sends in a row have to write, so that each link writes once for all of them. The zero Burst is
+// empty. It is for one goroutine, which must call Flush soon, whatever happens: until then the clients get nothing.
+type Burst struct{ links []Link }
+
+// Flush has the links write. The Burst is empty then.
+func (b *Burst) Flush() {
+	flush(b.links)
+	clear(b.links)
+	b.links = b.links[:0]
 }
 
 // Deliver pushes a message to the outbox of every connection that matches, and returns when all of them
@@ -67,6 +81,7 @@ func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
 func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 	f := fanoutPool.Get().(*fanout)
 	defer f.free()
+	defer f.write(s.Burst) // also when a protocol panics: later sends count on it
 
 	if s.Message.ID == "" {
 		s.Message.ID = h.NewMessageID()
@@ -82,7 +97,6 @@ func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 			f.links = append(f.links, l)
 		}
 	}
-	f.flush()
 	return &Delivery{tally: t, wait: s.Wait, unmatched: unmatched}
 }
 
@@ -162,11 +176,19 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 	return e
 }
 
-// flush has every link write what it got. Order on one connection is that of its outbox, so it may run in
-// parallel.
-func (f *fanout) flush() {
-	inChunks(f.links, func(links []Link) {
-		for _, l := range links {
+// write has every link write what it got, now or later.
+func (f *fanout) write(later *Burst) {
+	if later != nil {
+		later.links = append(later.links, f.links...)
+		return
+	}
+	flush(f.links)
+}
+
+// flush has links write what is queued. Order on one connection is that of its outbox, so it may run in parallel.
+func flush(links []Link) {
+	inChunks(links, func(some []Link) {
+		for _, l := range some {
 			l.Flush()
 		}
 	})
@@ -181,25 +203,28 @@ const (
 )
 
 // inChunks calls do for all items, a chunk at a time, on every core when there are many. It returns when all
-// are done.
+// are done. Between chunks others get a turn: when they push to the same connections, what is not flushed yet is
+// flushed once for all.
 func inChunks[T any](items []T, do func([]T)) {
-	workers := runtime.GOMAXPROCS(0)
-	if len(items) <= inline || workers == 1 {
+	if len(items) <= inline {
 		do(items)
 		return
 	}
 	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for {
-				end := int(next.Add(chunk))
-				if end-chunk >= len(items) {
-					return
-				}
-				do(items[end-chunk : min(end, len(items))])
+	work := func() {
+		for {
+			end := int(next.Add(chunk))
+			if end-chunk >= len(items) {
+				return
 			}
-		})
+			do(items[end-chunk : min(end, len(items))])
+			runtime.Gosched()
+		}
 	}
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) - 1 {
+		wg.Go(work)
+	}
+	work()
 	wg.Wait()
 }

@@ -6,16 +6,25 @@ import (
 )
 
 // push puts a message into the outbox, as the policy allows, and returns the link to flush, if there is
-// one. It never blocks on the client.
+// one, and nobody else does it: where something was queued already, whoever pushed that flushes both, or the link goes on by
+// itself when its wire takes more. (Not so where the queue may wait for the client, who must confirm something before a message
+// of some size may go: another one may fit.) It never blocks on the client.
 func (c *Connection) push(e *Envelope, policy Policy) Link {
 	c.mu.Lock()
+	if l := c.link; l != nil && c.state.Outbox.queued() > 0 && !c.state.Outbox.fits(e.size(), c.hub().config.Outbox) {
+		// What fills it may only wait for somebody who flushes it with more.
+		c.mu.Unlock()
+		l.Flush()
+		c.mu.Lock()
+	}
 	if c.state.Phase == PhaseClosed {
 		c.mu.Unlock()
 		c.dropNew(e, DropClosed)
 		return nil
 	}
+	pending := c.numbering == nil && c.state.Outbox.queued() > 0
 	if policy == Conflate && c.conflateLocked(e) {
-		return c.pushedLocked(e)
+		return c.pushedLocked(e, pending)
 	}
 	if !c.makeRoomLocked(e, policy) {
 		if policy != CloseSlow {
@@ -30,7 +39,7 @@ func (c *Connection) push(e *Envelope, policy Policy) Link {
 		return nil
 	}
 	c.applyLocked(Op{Kind: OpPush, Envelope: e})
-	return c.pushedLocked(e)
+	return c.pushedLocked(e, pending)
 }
 
 // conflateLocked puts e in the place of the queued message with its key, and reports whether there was one
@@ -50,14 +59,17 @@ func (c *Connection) conflateLocked(e *Envelope) bool {
 	return true
 }
 
-// pushedLocked ends a push that succeeded. It unlocks.
-func (c *Connection) pushedLocked(e *Envelope) Link {
+// pushedLocked ends a push that succeeded; pending: somebody flushes already. It unlocks.
+func (c *Connection) pushedLocked(e *Envelope, pending bool) Link {
 	if c.state.Phase == PhaseDetached {
 		e.tally.detached.Add(1)
 	}
 	c.expectLocked(e)
 	link := c.link
 	c.mu.Unlock()
+	if pending {
+		return nil
+	}
 	return link
 }
 

@@ -174,6 +174,7 @@ func listenWords(err error) string {
 // join makes hub, edge, control and operations of one plan.
 func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 	plan.hub.Metrics, plan.hub.Sink = registry, s.closeLog
+	plan.hub.SinkOps = []hub.OpKind{hub.OpClose}
 	if s.cluster != nil {
 		plan.hub.Interest = s.cluster.mesh
 	}

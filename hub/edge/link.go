@@ -201,6 +201,9 @@ func (l *link) pumpLocked() {
 			return
 		}
 		l.server.metrics.inline.Inc()
+		if o.last() && len(l.pending) == 0 && len(l.goodbye) == 0 {
+			break // what is pushed from now on comes with a Flush, which waits for the lock
+		}
 	}
 	o.free()
 }

@@ -65,6 +65,9 @@ func (o *output) frames(b []byte) { o.bytes, o.sent, o.data = b, 0, false }
 // taken makes the batch what is written.
 func (o *output) taken() { o.bytes, o.sent, o.data, o.units = o.batch.Bytes, 0, true, 0 }
 
+// last reports whether the connection had nothing behind the batch when it was taken.
+func (o *output) last() bool { return o.data && o.batch.Last }
+
 func (o *output) done() bool   { return o.sent == len(o.bytes) }
 func (o *output) rest() []byte { return o.bytes[o.sent:] }
 
