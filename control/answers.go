@@ -36,7 +36,7 @@ type answers struct {
 	unanswered int   // sends that were taken and whose result the transport has not
 	bytes      int   // of their requests
 	ready      []answer
-	taking     bool  // a send was taken that is not accepted yet
+	taking     int   // sends that were taken and are not accepted yet
 	ended      bool  // no more sends are taken
 	end        error // then: what the stream ends with
 	leaving    bool  // it ended because the hub leaves
@@ -127,9 +127,16 @@ func (a *answers) take(ctx context.Context, bytes int) bool {
 	}
 	a.unanswered++
 	a.bytes += bytes
-	a.taking = true
+	a.taking++
 	a.work.Add(1)
 	return true
+}
+
+// full reports whether take would wait.
+func (a *answers) full(bytes int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fullLocked(bytes)
 }
 
 func (a *answers) fullLocked(bytes int) bool {
@@ -140,7 +147,8 @@ func (a *answers) fullLocked(bytes int) bool {
 func (a *answers) accept(sequence int64, at ...answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.accepted, a.taking = sequence, false
+	a.accepted = sequence
+	a.taking--
 	a.addLocked(at...)
 }
 
@@ -184,8 +192,8 @@ func (a *answers) collect(spare []answer) report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := report{answers: a.ready, accepted: a.accepted}
-	r.leaving = a.leaving && !a.taking
-	r.last = a.ended && !a.taking && a.unanswered == len(a.ready)
+	r.leaving = a.leaving && a.taking == 0
+	r.last = a.ended && a.taking == 0 && a.unanswered == len(a.ready)
 	clear(spare)
 	a.ready = spare[:0]
 	return r

@@ -44,7 +44,7 @@ type deliveryService struct {
 
 // Send implements the RPC.
 func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) (*controlv1.SendResponse, error) {
-	sending, err := d.begin(ctx, req)
+	sending, err := d.begin(ctx, req, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +55,9 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 	return &controlv1.SendResponse{Receipt: receipt}, nil
 }
 
-// begin brings the message of a request that has passed the rules of its proto on its way.
-func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest) (sending, error) {
+// begin brings the message of a request that has passed the rules of its proto on its way. What is to be written to clients is
+// written at once, or with burst.
+func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest, burst *hub.Burst) (sending, error) {
 	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
 		return nil, err
 	}
@@ -65,6 +66,7 @@ func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest)
 		from.deadline = deadline
 	}
 	o := newOutgoing(req, from)
+	o.send.Burst = burst
 	if err := identifyRequest(o.send, req); err != nil {
 		return nil, err
 	}

@@ -160,6 +160,10 @@ func (r *router) Send(ctx context.Context, o *outgoing) (sending, error) {
 	if o.send.Wait == hub.WaitNone {
 		s.lost = append(s.lost, suspects...) // otherwise it is seen whether they answer
 	}
+	if burst := o.send.Burst; burst != nil && len(route.To) > 0 { // this may wait for room on the way to them
+		burst.Flush()
+		o.send.Burst = nil
+	}
 	first, second := func() error { return s.forward(route.To) }, func() error { return s.deliver(ctx) }
 	if o.send.RequestID != "" {
 		first, second = second, first

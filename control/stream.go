@@ -21,6 +21,10 @@ const (
 	maxStreamedSends = 1000
 	// maxSequence is the highest sequence: beyond it JavaScript's numbers have gaps.
 	maxSequence = 1<<53 - 1
+	// maxBurst and maxBurstBytes are how many sends, and of their requests' bytes, are written to clients together. So each
+	// client gets those of a batch by one write, and its outbox never fills up before there was a chance to write.
+	maxBurst      = 32
+	maxBurstBytes = 256 << 10
 	// maxResponseBytes is when a response is full. With one more receipt, which may name all of a target, it is still
 	// below the 4 MiB that gRPC's clients take unless told otherwise.
 	maxResponseBytes = 1 << 20
@@ -62,11 +66,22 @@ type sendStream struct {
 	answers *answers
 
 	// Owned by receive.
-	last int64 // the sequence before
+	last  int64 // the sequence before
+	burst hub.Burst
+	begun []begun // what it is for
+	bytes int     // of their requests
 
 	// Owned by tell.
 	told     int64 // the highest accepted
 	farewell bool  // the backend knows that the hub leaves
+}
+
+// begun is a send that was taken and brought on its way, or err; it is not accepted yet.
+type begun struct {
+	sequence int64
+	bytes    int
+	sending  sending
+	err      error
 }
 
 // receive takes sends until there are no more or may be no more.
@@ -133,9 +148,13 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 		s.answers.batch(true)
 		defer s.answers.batch(false)
 	}
+	defer s.settle()
 	for _, one := range sends {
 		if !s.take(one) {
 			return false
+		}
+		if len(s.begun) >= maxBurst || s.bytes >= maxBurstBytes {
+			s.settle()
 		}
 	}
 	return true
@@ -143,24 +162,37 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 
 // take takes a send and brings it on its way. False: no more are taken.
 func (s *sendStream) take(one *controlv1.StreamedSend) bool {
-	sequence, bytes := one.GetSequence(), weight(one.GetSend())
+	bytes := weight(one.GetSend())
+	if s.answers.full(bytes) {
+		s.settle() // nothing waits for room that others wait for
+	}
 	if !s.answers.take(s.ctx, bytes) {
 		return false
 	}
-	defer s.answers.work.Done()
 	s.service.guard.metrics.sends.Inc()
 	sending, err := s.begin(one.GetSend())
-	if err != nil {
-		s.answers.accept(sequence, answer{s.failed(sequence, err), bytes})
-		return true
-	}
-	if due(sending) {
-		s.answers.accept(sequence, answer{s.result(sequence, sending), bytes})
-		return true
-	}
-	s.answers.accept(sequence)
-	s.answers.work.Go(func() { s.answers.add(answer{s.result(sequence, sending), bytes}) })
+	s.begun = append(s.begun, begun{one.GetSequence(), bytes, sending, err})
+	s.bytes += bytes
 	return true
+}
+
+// settle has the clients' links write, and accepts what was begun, with those results that are due.
+func (s *sendStream) settle() {
+	s.burst.Flush()
+	for _, b := range s.begun {
+		switch {
+		case b.err != nil:
+			s.answers.accept(b.sequence, answer{s.failed(b.sequence, b.err), b.bytes})
+		case due(b.sending):
+			s.answers.accept(b.sequence, answer{s.result(b.sequence, b.sending), b.bytes})
+		default:
+			s.answers.accept(b.sequence)
+			s.answers.work.Go(func() { s.answers.add(answer{s.result(b.sequence, b.sending), b.bytes}) })
+		}
+		s.answers.work.Done()
+	}
+	clear(s.begun)
+	s.begun, s.bytes = s.begun[:0], 0
 }
 
 // begin is the way of a unary Send: its rules, then deliveryService.begin.
@@ -169,7 +201,7 @@ func (s *sendStream) begin(req *controlv1.SendRequest) (_ sending, err error) {
 	if err := s.service.check(req); err != nil {
 		return nil, err
 	}
-	return s.service.begin(s.ctx, req)
+	return s.service.begin(s.ctx, req, &s.burst)
 }
 
 // result waits for the receipt of a send.
