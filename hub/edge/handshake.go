@@ -156,6 +156,7 @@ func (l *link) upgrade(w http.ResponseWriter, r *http.Request, subprotocols []st
 	}
 	ws.SetReadLimit(config.MaxMessage)
 	l.ws = ws
+	l.buffered.Reset((*wire)(l)) // the library has put an empty reader before ours
 	return true
 }
 

@@ -153,19 +153,22 @@ func (h *heartbeat) look(links []*link) {
 	}
 }
 
-// check pings or closes a link that has been silent for too long, and returns when to look again.
+// check pings a link that has been silent for too long, or closes it when that brought no sign of life, and returns when to
+// look again.
 func (h *heartbeat) check(l *link) time.Duration {
-	c := &h.server.config
-	heard := time.Duration(l.heard.Load())
-	switch silent := h.server.now() - heard; {
-	case silent >= c.PingInterval+c.PongTimeout:
-		l.Close(hub.NewClose(hub.CausePingTimeout))
-		return h.server.now() + c.PingInterval
-	case silent >= c.PingInterval:
-		l.ping()
-		return heard + c.PingInterval + c.PongTimeout
-	default:
+	c, now := &h.server.config, h.server.now()
+	heard, pinged := time.Duration(l.heard.Load()), time.Duration(l.pinged.Load())
+	switch {
+	case now-heard < c.PingInterval:
 		return heard + c.PingInterval
+	case pinged <= heard: // not since then
+		l.ping()
+		return now + c.PongTimeout
+	case now-pinged < c.PongTimeout:
+		return pinged + c.PongTimeout
+	default:
+		l.Close(hub.NewClose(hub.CausePingTimeout))
+		return now + c.PingInterval
 	}
 }
 

@@ -139,3 +139,17 @@ func TestPongTellsTheRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// Also with the shortest times, which the wheel's whole seconds could make one, a client is asked before it is given up.
+func TestNobodyIsClosedUnasked(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bed) {
+		for wait := range 10 {
+			time.Sleep(time.Duration(wait) * 100 * time.Millisecond) // the bubble's clock: another place in the second
+			c := b.upgrade("", "")
+			if f, err := c.frame(); err != nil || f.opcode != frame.Ping {
+				t.Fatalf("got %+v, %v; want a ping", f, err)
+			}
+			c.wantFrame(frame.Close, "\x03\xe9ping timeout")
+		}
+	}, func(_ *hub.Config, c *edge.Config) { c.PingInterval, c.PongTimeout = time.Second, time.Second })
+}
