@@ -37,6 +37,7 @@ type cli struct {
 	Groups      groupsCmd      `cmd:"" group:"Talk to a hub" help:"List and show groups, add and remove members."`
 	Hubs        hubsCmd        `cmd:"" group:"Talk to a hub" help:"List the hubs."`
 	Token       tokenCmd       `cmd:"" group:"Talk to a hub" help:"Make a signed URL with which a client connects."`
+	Bench       benchCmd       `cmd:"" group:"Talk to a hub" help:"Measure a hub under load."`
 
 	Version versionCmd `cmd:"" group:"Other" help:"Show the version of this binary."`
 }

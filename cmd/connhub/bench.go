@@ -1,0 +1,373 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/load"
+)
+
+type benchCmd struct {
+	Fanout  benchFanoutCmd  `cmd:"" help:"Send to one group that all connections are in: deliveries per second, latency."`
+	Unicast benchUnicastCmd `cmd:"" help:"Send to single connections at random: sends per second, latency."`
+	Connect benchConnectCmd `cmd:"" help:"Open connections and close them again: connections per second, latency."`
+	Idle    benchIdleCmd    `cmd:"" help:"Hold connections on which nothing happens: memory of the hub for each."`
+}
+
+// Help is shown by --help below the usage.
+func (benchCmd) Help() string {
+	return `Each opens WebSocket connections to a hub that runs, puts load on it, says what came of it and closes them again.
+What the figures mean is in docs/bench.md.`
+}
+
+// benchFlags are common to all benches.
+type benchFlags struct {
+	Connections int      `default:"1000" placeholder:"N" group:"Load" help:"Connections that are opened, each of a user of its own. (${default})"`
+	Concurrency int      `default:"64" placeholder:"N" group:"Load" help:"Handshakes at once. (${default})"`
+	URL         []string `name:"url" sep:"none" placeholder:"URL" group:"Hub" help:"Where clients connect, as ws://HOST:PORT; repeatable, then the connections are spread. (what the hub puts before its tokens)"`
+	OpsURL      []string `name:"ops-url" sep:"none" placeholder:"URL" group:"Hub" help:"Where operations are, for CPU and memory of the hub; of a cluster name each. (http://127.0.0.1:9100 with a hub on this machine)"`
+	OpsSecret   string   `name:"ops-secret-file" placeholder:"FILE" group:"Hub" help:"File with a secret for it, where it wants one."`
+
+	clientFlags
+}
+
+const (
+	// closedLimit is how long the hub may take to forget the group of a bench after all its members have gone.
+	closedLimit = 5 * time.Second
+	// closedPoll is how often it is asked.
+	closedPoll = 50 * time.Millisecond
+)
+
+func (f *benchFlags) validate() error {
+	switch {
+	case f.Connections < 1:
+		return usagef("--connections %d: want 1 or more", f.Connections)
+	case f.Concurrency < 1:
+		return usagef("--concurrency %d: want 1 or more", f.Concurrency)
+	}
+	for _, one := range f.URL {
+		if _, err := clientsURL(one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bench is one run: connections, what is measured of them, and the hub's own figures.
+type bench struct {
+	// Static.
+	flags *benchFlags
+	hub   *client
+	t     *terminal
+	stamp *load.Stamp
+	name  string // of this run: of the group, and what users begin with
+	own   bool   // each connection is in a group of its own besides
+
+	crowd    *load.Crowd // set by open
+	ops      *benchOps   // set by open
+	progress *benchProgress
+	report   *benchReport
+}
+
+// benchNameLength is how much of a user's 16 bytes is the run's.
+const benchNameLength = 8
+
+// run runs a bench: measure is called with no connection open yet, and may leave open what it opens.
+func (f *benchFlags) run(ctx context.Context, t *terminal, name string, measure func(context.Context, *bench) error) error {
+	if err := f.validate(); err != nil {
+		return err
+	}
+	return f.call(func(h *client) error {
+		b := &bench{
+			flags: f, hub: h, t: t, stamp: load.NewStamp(), name: strings.ToLower(rand.Text()[:benchNameLength]),
+			report: &benchReport{Bench: name}, progress: newBenchProgress(t),
+		}
+		err := b.measured(ctx, measure)
+		b.progress.stop()
+		b.report.Interrupted = ctx.Err() != nil
+		if b.report.measured {
+			err = errors.Join(b.report.verdict(err), b.print())
+		}
+		if ctx.Err() != nil {
+			return context.Canceled
+		}
+		return err
+	})
+}
+
+// measured measures, and takes down all that was made for it.
+func (b *bench) measured(ctx context.Context, measure func(context.Context, *bench) error) error {
+	err := measure(ctx, b)
+	if b.crowd == nil {
+		return err
+	}
+	b.report.Lost, b.report.lostWhy = b.crowd.Counts().Lost, printable(b.crowd.Lost())
+	held := b.crowd.Counts().Open
+	b.progress.phase("closing", float64(held), func() (float64, string) {
+		closed := held - b.crowd.Counts().Open
+		return float64(closed), fmt.Sprintf("%s of %s connections", grouped(closed), grouped(held))
+	})
+	b.crowd.Close()
+	return errors.Join(err, b.gone(context.WithoutCancel(ctx)))
+}
+
+// gone waits until the hub has forgotten the group: then all its members are gone.
+func (b *bench) gone(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closedLimit)
+	defer cancel()
+	tick := time.NewTicker(closedPoll)
+	defer tick.Stop()
+	for {
+		response, err := controlv1.NewGroupServiceClient(b.hub).GetGroup(ctx, &controlv1.GetGroupRequest{Namespace: b.flags.Namespace, Group: b.group()})
+		if err != nil && ctx.Err() == nil { // it is gone, or the hub is, which the measurement has told
+			return nil //nolint:nilerr // as said
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the hub still holds %s that were closed", count(response.GetGroup().GetMembers(), "connection"))
+		}
+	}
+}
+
+func (b *bench) group() string { return "bench-" + b.name }
+
+// open opens the connections, between two looks at the hub.
+func (b *bench) open(ctx context.Context) (before, after opsSample, took time.Duration, err error) {
+	urls, err := b.issue(ctx)
+	if err != nil {
+		return before, after, 0, err
+	}
+	config := load.DefaultConfig()
+	config.URLs, config.Stamp, config.Ordered, config.Concurrency = urls, b.stamp, true, b.flags.Concurrency
+	if config.TLS, err = b.flags.clientsTLS(); err != nil {
+		return before, after, 0, err
+	}
+	if b.crowd, err = load.New(config); err != nil {
+		return before, after, 0, err
+	}
+	b.ops = newBenchOps(b.flags)
+	b.ops.collect(ctx)
+	before = b.ops.sample(ctx)
+	b.progress.phase("connecting", float64(len(urls)), func() (float64, string) {
+		n := b.crowd.Counts().Opened
+		return float64(n), fmt.Sprintf("%s of %s connections", grouped(n), grouped(len(urls)))
+	})
+	began := time.Now()
+	err = b.crowd.Open(ctx)
+	took = time.Since(began)
+	after = b.ops.sample(ctx)
+	b.report.Connections = b.crowd.Counts().Opened
+	if err != nil {
+		return before, after, took, b.openError(err)
+	}
+	b.ops.check(before, after, len(urls))
+	return before, after, took, nil
+}
+
+// openError says what may help.
+func (b *bench) openError(err error) error {
+	hint := ""
+	if _, ok := errors.AsType[*net.OpError](err); ok && len(b.flags.URL) == 0 {
+		hint = ". --url names another address for clients"
+	}
+	return fmt.Errorf("%s%s", printable(err.Error()), hint)
+}
+
+// clientsTLS trusts for clients' connections what --tls-ca-file has.
+func (f *benchFlags) clientsTLS() (*tls.Config, error) {
+	if f.TLSCAFile == "" {
+		return nil, nil //nolint:nilnil // the system's certificates
+	}
+	pem, err := os.ReadFile(f.TLSCAFile)
+	if err != nil {
+		return nil, usagef("--tls-ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem) // dial has found one in it
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+type benchConnectCmd struct{ benchFlags }
+
+// Help is shown by --help below the usage.
+func (benchConnectCmd) Help() string {
+	return `A handshake is timed from the dial to the hub's answer. Each connection joins two groups, one that all are in and
+one of its own.`
+}
+
+func (c *benchConnectCmd) Run(ctx context.Context, t *terminal) error {
+	return c.run(ctx, t, "connect", func(ctx context.Context, b *bench) error {
+		b.own = true
+		before, after, took, err := b.open(ctx)
+		opened := b.report.Connections
+		if opened == 0 {
+			return err
+		}
+		r := b.report
+		r.measured, r.Duration = true, rounded(took.Seconds())
+		r.benchConnects = &benchConnects{
+			Concurrency: c.Concurrency, ConnectsPerSecond: perSecond(opened, took), Handshake: millis(b.crowd.Handshakes()),
+		}
+		b.reportCPU(before, after, took, func(h *benchHub, micros float64) { h.PerConnect = rounded(micros / float64(opened)) })
+		return err
+	})
+}
+
+type benchIdleCmd struct {
+	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"Hold the connections for so long. (${default})"`
+
+	benchFlags
+}
+
+// Help is shown by --help below the usage.
+func (benchIdleCmd) Help() string {
+	return `Each connection is in two groups, one that all are in and one of its own. Memory is told of a hub whose operations are
+reached (--ops-url): what its process grows by. Start it afresh: what it freed before is used again. A hub sends its first
+heartbeats after 25 s; to have them in the figures hold longer.`
+}
+
+func (c *benchIdleCmd) Run(ctx context.Context, t *terminal) error {
+	if c.Duration <= 0 {
+		return usagef("--duration %v: want more than 0", c.Duration)
+	}
+	return c.run(ctx, t, "idle", func(ctx context.Context, b *bench) error {
+		b.own = true
+		before, after, _, err := b.open(ctx)
+		if err != nil {
+			return err
+		}
+		b.ops.collect(ctx) // garbage of the handshakes: what is returned to the system shows later
+		began := time.Now()
+		b.progress.phase("holding", c.Duration.Seconds(), func() (float64, string) {
+			held := time.Since(began)
+			return held.Seconds(), fmt.Sprintf("%s connections, %s of %v", grouped(b.crowd.Counts().Open), span(held), c.Duration)
+		})
+		start := b.ops.sample(ctx)
+		wait(ctx, c.Duration)
+		// The sample is taken though Ctrl-C came.
+		end := b.ops.sample(context.WithoutCancel(ctx))
+		held, r := time.Since(began), b.report
+		r.measured, r.Duration = true, rounded(held.Seconds())
+		r.Connections = b.crowd.Counts().Open
+		r.benchHolds = &benchHolds{Pings: b.crowd.Counts().Pings}
+		b.reportCPU(start, end, held, func(h *benchHub, _ float64) {
+			came := float64(after.connections - before.connections)
+			// At or below 0, and left out: the hub had more than enough from before.
+			h.Memory = max(rounded(float64(end.memory-before.memory)/came), 0)
+			h.Heap = max(rounded(float64(end.heap-before.heap)/came), 0)
+		})
+		return nil
+	})
+}
+
+// wait waits for d, or until ctx is done.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// benchSendFlags are those of benches that send.
+type benchSendFlags struct {
+	Size     int           `default:"128" placeholder:"BYTES" group:"Load" help:"Payload of a message. (${default})"`
+	Rate     float64       `default:"0" placeholder:"N" group:"Load" help:"Sends per second, whatever becomes of them; 0: the next one goes when a receipt has come. (${default})"`
+	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"Send for so long. (${default})"`
+	Unary    bool          `group:"Load" help:"Each message is a call of Send; otherwise all go over one SendStream."`
+}
+
+func (f *benchSendFlags) validate(inFlight int) error {
+	switch {
+	case f.Size < load.StampSize || f.Size > hub.MaxPayload:
+		return usagef("--size %d: want %d to %d", f.Size, load.StampSize, hub.MaxPayload)
+	case f.Rate < 0 || f.Rate > 1e6:
+		return usagef("--rate %v: want 0 to 1000000", f.Rate)
+	case f.Duration <= 0:
+		return usagef("--duration %v: want more than 0", f.Duration)
+	case inFlight < 1 || inFlight > maxInFlight:
+		return usagef("--in-flight %d: want 1 to %d", inFlight, maxInFlight)
+	}
+	return nil
+}
+
+const inFlightHelp = `Without --rate the next message is sent when a receipt has come back: it says that the hub has written the message to
+every connection. With --rate messages go at their time, and are late if the hub is: their latency counts from that time.
+
+The receipts are checked against what the clients counted. The exit code is 1 when something is missing, came twice or in
+the wrong order, when a connection was lost or a send failed.`
+
+type benchFanoutCmd struct {
+	InFlight int `default:"1" placeholder:"N" group:"Load" help:"Without --rate: messages without a receipt at once. (${default})"`
+
+	benchSendFlags
+	benchFlags
+}
+
+// Help is shown by --help below the usage.
+func (benchFanoutCmd) Help() string { return inFlightHelp }
+
+func (c *benchFanoutCmd) Run(ctx context.Context, t *terminal) error {
+	if err := c.benchSendFlags.validate(c.InFlight); err != nil {
+		return err
+	}
+	return c.run(ctx, t, "fanout", func(ctx context.Context, b *bench) error {
+		if _, _, _, err := b.open(ctx); err != nil {
+			return err
+		}
+		target := &controlv1.Target{Groups: []string{b.group()}}
+		return b.send(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return target })
+	})
+}
+
+type benchUnicastCmd struct {
+	InFlight int `default:"64" placeholder:"N" group:"Load" help:"Without --rate: messages without a receipt at once. (${default})"`
+
+	benchSendFlags
+	benchFlags
+}
+
+// Help is shown by --help below the usage.
+func (benchUnicastCmd) Help() string { return inFlightHelp }
+
+func (c *benchUnicastCmd) Run(ctx context.Context, t *terminal) error {
+	if err := c.benchSendFlags.validate(c.InFlight); err != nil {
+		return err
+	}
+	return c.run(ctx, t, "unicast", func(ctx context.Context, b *bench) error {
+		if _, _, _, err := b.open(ctx); err != nil {
+			return err
+		}
+		targets, err := b.each(ctx)
+		if err != nil {
+			return err
+		}
+		return b.send(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return targets[randomIndex(len(targets))] })
+	})
+}
+
+// reportCPU reports what the hub used between two samples; more adds what only one bench knows.
+func (b *bench) reportCPU(from, to opsSample, took time.Duration, more func(h *benchHub, micros float64)) {
+	why := cmp.Or(b.ops.unknown, from.unknown, to.unknown)
+	if why != "" {
+		b.report.HubUnknown = why
+		return
+	}
+	seconds := to.cpu - from.cpu
+	h := &benchHub{CPUSeconds: rounded(seconds), CPUCores: rounded(seconds / took.Seconds())}
+	more(h, seconds*1e6)
+	b.report.Hub = h
+}

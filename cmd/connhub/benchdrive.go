@@ -1,0 +1,378 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/load"
+)
+
+const (
+	// settleLimit is how long messages that receipts tell of may stay away before they are missing.
+	settleLimit = 5 * time.Second
+	// settlePoll is how often is looked whether they have come.
+	settlePoll = 5 * time.Millisecond
+)
+
+var errHubLeaves = errors.New("the hub is leaving")
+
+// driver sends the messages of a bench.
+//
+// Problem: latency under a rate must count from when a message should have gone, or a hub that stalls looks good, because
+// it also stalls the sender.
+//
+// Outline: pace says when each message is due. Over a stream one goroutine builds and writes, taking into a batch what is due
+// and fits in flight, and one reads results. Unary calls are made by as many goroutines as may be in flight.
+type driver struct {
+	// Static.
+	bench    *bench
+	flags    *benchSendFlags
+	target   func() *controlv1.Target
+	filler   []byte
+	inFlight int
+	receipts *load.Histogram
+
+	mu      sync.Mutex
+	pace    pace
+	sent    int64
+	dueAt   map[int64]time.Duration // of those without a result, by sequence
+	states  states
+	results int64
+	gaps    controlv1.Receipt // hubs that were not reached
+	err     error             // of the first send that failed
+}
+
+// pace says when messages are due, in the time of a stamp.
+type pace struct {
+	start, end time.Duration
+	every      time.Duration // 0: at once
+	taken      int64
+}
+
+// next is when the next message is due; false: the run is over.
+func (p *pace) next(now time.Duration) (time.Duration, bool) {
+	at := now
+	if p.every > 0 {
+		at = p.start + time.Duration(p.taken)*p.every
+	}
+	return at, at < p.end
+}
+
+// send sends for as long as it shall, and reports what came of it.
+func (b *bench) send(ctx context.Context, f *benchSendFlags, inFlight int, target func() *controlv1.Target) error {
+	d := &driver{
+		bench: b, flags: f, target: target, inFlight: inFlight, receipts: load.NewHistogram(), dueAt: map[int64]time.Duration{},
+		filler: bytes.Repeat([]byte("x"), f.Size-load.StampSize),
+	}
+	if f.Rate > 0 {
+		d.inFlight, d.pace.every = maxInFlight, max(time.Duration(float64(time.Second)/f.Rate), 1)
+	}
+	if err := d.rehearse(ctx); err != nil {
+		return err
+	}
+	before := b.ops.sample(ctx)
+	d.pace.start = b.stamp.Now()
+	d.pace.end = d.pace.start + f.Duration
+	b.progress.phase("sending", f.Duration.Seconds(), d.watch())
+	way := d.stream
+	if f.Unary {
+		way = d.unary
+	}
+	way(ctx)
+	took := b.stamp.Now() - d.pace.start
+	if ctx.Err() == nil && d.err == nil {
+		took = max(took, f.Duration) // under a rate nothing may be due at the end
+	}
+	d.settle()
+	after := b.ops.sample(context.WithoutCancel(ctx))
+	d.report(took)
+	deliveries, sends := float64(b.report.Deliveries), float64(b.report.Sends)
+	b.reportCPU(before, after, took, func(h *benchHub, micros float64) {
+		if deliveries > 0 {
+			h.PerDelivery, h.PerSend = rounded(micros/deliveries), rounded(micros/sends)
+		}
+	})
+	if d.err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the run ended early: %w", d.err)
+	}
+	return nil
+}
+
+// rehearse sends one message to all, so that each connection, and the call itself, has been used once.
+func (d *driver) rehearse(ctx context.Context) error {
+	b := d.bench
+	var receipt *controlv1.Receipt
+	err := b.hub.invoke(ctx, 0, func(ctx context.Context) error {
+		request := d.request(&controlv1.Target{Groups: []string{b.group()}}, b.stamp.Now(), int64(load.Rehearsal))
+		response, err := controlv1.NewDeliveryServiceClient(b.hub).Send(ctx, request)
+		receipt = response.GetReceipt()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if n := int(receipt.GetMatched()); n != b.flags.Connections {
+		return fmt.Errorf("%d of %s are in the group that was made for them: %s", n, count(b.flags.Connections, "connection"),
+			cmp.Or(printable(b.crowd.Lost()), "the hub at --addr is not of the cluster that clients connect to"))
+	}
+	poll(settleLimit, func() bool { return b.crowd.Counts().Rehearsed >= int64(b.flags.Connections) })
+	return nil
+}
+
+// poll waits until something holds, at most for limit.
+func poll(limit time.Duration, holds func() bool) {
+	tick := time.NewTicker(settlePoll)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); !holds() && time.Now().Before(end); {
+		<-tick.C
+	}
+}
+
+// request is one message that is due at a time.
+func (d *driver) request(target *controlv1.Target, at time.Duration, sequence int64) *controlv1.SendRequest {
+	payload := d.bench.stamp.Append(make([]byte, 0, d.flags.Size), at, uint32(sequence))
+	return &controlv1.SendRequest{
+		Namespace: d.bench.flags.Namespace, Target: target,
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: string(append(payload, d.filler...))}},
+		Wait:    controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(min(serverWait, d.bench.flags.Timeout-d.bench.flags.Timeout/10)),
+	}
+}
+
+// take takes the next message. wait tells how long it is until it is due; then nothing was taken. false: there is none.
+func (d *driver) take() (sequence int64, request *controlv1.SendRequest, wait time.Duration, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.bench.stamp.Now()
+	at, ok := d.pace.next(now)
+	if !ok || d.err != nil {
+		return 0, nil, 0, false
+	}
+	if at > now {
+		return 0, nil, at - now, true
+	}
+	d.pace.taken++
+	sequence = d.pace.taken
+	d.dueAt[sequence] = at
+	d.sent++
+	return sequence, d.request(d.target(), at, sequence), 0, true
+}
+
+// await is take, with the wait.
+func (d *driver) await(ctx context.Context) (sequence int64, request *controlv1.SendRequest, ok bool) {
+	for ctx.Err() == nil {
+		sequence, request, due, ok := d.take()
+		if !ok || due == 0 {
+			return sequence, request, ok
+		}
+		wait(ctx, due)
+	}
+	return 0, nil, false
+}
+
+// answered takes the result of a send.
+func (d *driver) answered(sequence int64, receipt *controlv1.Receipt, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, ok := d.dueAt[sequence]
+	if !ok {
+		return
+	}
+	delete(d.dueAt, sequence)
+	if err != nil {
+		d.err = cmp.Or(d.err, err)
+		return
+	}
+	d.receipts.Record(d.bench.stamp.Now() - at)
+	d.results++
+	d.states.add(receipt)
+	d.gaps.UnreachableHubs = addHubs(d.gaps.GetUnreachableHubs(), receipt.GetUnreachableHubs())
+}
+
+// fail ends the run.
+func (d *driver) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = cmp.Or(d.err, err)
+}
+
+// unary sends with one call for each message.
+func (d *driver) unary(ctx context.Context) {
+	var callers sync.WaitGroup
+	for range d.inFlight {
+		callers.Go(func() {
+			for {
+				sequence, request, ok := d.await(ctx)
+				if !ok {
+					return
+				}
+				var response *controlv1.SendResponse
+				// What is on its way when Ctrl-C comes is waited for: its message counts.
+				err := d.bench.hub.invoke(context.WithoutCancel(ctx), 0, func(ctx context.Context) (err error) {
+					response, err = controlv1.NewDeliveryServiceClient(d.bench.hub).Send(ctx, request)
+					return err
+				})
+				d.answered(sequence, response.GetReceipt(), err)
+			}
+		})
+	}
+	callers.Wait()
+}
+
+type benchStream = grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
+
+// stream sends over one stream.
+func (d *driver) stream(ctx context.Context) {
+	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stream, err := controlv1.NewDeliveryServiceClient(d.bench.hub).SendStream(streamCtx)
+	if err != nil {
+		d.fail(d.callError(err))
+		return
+	}
+	slots := make(chan struct{}, d.inFlight) // one for each message without a result
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.receive(stream, slots)
+	}()
+	d.write(ctx, stream, slots, ended)
+	_ = stream.CloseSend()
+	limit := time.NewTimer(d.bench.flags.Timeout)
+	defer limit.Stop()
+	select {
+	case <-ended:
+	case <-limit.C:
+		d.fail(d.callError(errSilent))
+		cancel()
+		<-ended
+	}
+}
+
+// write writes what is due until the run is over. A write error shows where results are read.
+func (d *driver) write(ctx context.Context, stream benchStream, slots chan struct{}, ended <-chan struct{}) {
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ended:
+			return
+		case <-ctx.Done():
+			return
+		}
+		sequence, request, ok := d.await(ctx)
+		if !ok {
+			return
+		}
+		batch := d.more([]*controlv1.StreamedSend{{Sequence: sequence, Send: request}}, slots)
+		if stream.Send(&controlv1.SendStreamRequest{Sends: batch}) != nil {
+			return
+		}
+	}
+}
+
+// more adds to a batch what is due already, and may be in flight.
+func (d *driver) more(batch []*controlv1.StreamedSend, slots chan struct{}) []*controlv1.StreamedSend {
+	for size := proto.Size(batch[0]); size < maxBatchBytes && len(batch) < maxBatchLines; {
+		select {
+		case slots <- struct{}{}:
+		default:
+			return batch
+		}
+		sequence, request, due, ok := d.take()
+		if !ok || due > 0 {
+			<-slots
+			return batch
+		}
+		batch = append(batch, &controlv1.StreamedSend{Sequence: sequence, Send: request})
+		size += proto.Size(request)
+	}
+	return batch
+}
+
+// receive takes results until the stream ends.
+func (d *driver) receive(stream benchStream, slots <-chan struct{}) {
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				d.fail(d.callError(err))
+			}
+			return
+		}
+		for _, result := range response.GetResults() {
+			var failed error
+			if s := result.GetError(); s != nil {
+				failed = d.callError(status.ErrorProto(s))
+			}
+			d.answered(result.GetSequence(), result.GetReceipt(), failed)
+			<-slots
+		}
+		if response.GetGoingAway() != nil {
+			d.fail(errHubLeaves)
+		}
+	}
+}
+
+func (d *driver) callError(err error) error {
+	f := d.bench.flags
+	return &callError{err: err, addr: f.Addr, limit: f.Timeout, dial: d.bench.hub.dialer.last()}
+}
+
+// expected is how many messages must reach clients, as far as receipts tell.
+func (d *driver) expected() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.states.matched - d.states.dropped
+}
+
+// settle waits until the clients have what the receipts tell.
+func (d *driver) settle() {
+	poll(settleLimit, func() bool { return d.bench.crowd.Counts().Messages >= d.expected() })
+}
+
+// watch returns what the progress line says.
+func (d *driver) watch() func() (float64, string) {
+	last, lastAt := int64(0), d.bench.stamp.Now()
+	return func() (float64, string) {
+		now, n := d.bench.stamp.Now(), d.bench.crowd.Counts().Messages
+		rate := float64(n-last) / (now - lastAt).Seconds()
+		last, lastAt = n, now
+		return (now - d.pace.start).Seconds(), grouped(int64(rate)) + " deliveries/s"
+	}
+}
+
+// report reports all but the hub's figures.
+func (d *driver) report(took time.Duration) {
+	b, n := d.bench, d.bench.crowd.Counts()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	api := "SendStream"
+	if d.flags.Unary {
+		api = "Send"
+	}
+	r := b.report
+	r.measured, r.Duration = true, rounded(took.Seconds())
+	r.gaps = &d.gaps
+	r.benchSends = &benchSends{
+		API: api, PayloadBytes: d.flags.Size, Rate: d.flags.Rate, InFlight: d.inFlight,
+		Sends: d.results, SendsPerSecond: perSecond(d.results, took), Unanswered: d.sent - d.results,
+		Deliveries: n.Messages, DeliveriesPerSecond: perSecond(n.Messages, took),
+		Latency: millis(b.crowd.Latency()), Receipt: millis(d.receipts.Latency()),
+		Matched: d.states.matched, Written: d.states.written, Dropped: d.states.dropped,
+		Missing: d.states.matched - d.states.dropped - n.Messages, Unreachable: d.gaps.GetUnreachableHubs(),
+	}
+	if !d.flags.Unary { // calls that overlap have no order
+		r.Disordered = n.Disordered
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	// issuers is how many tokens are asked for at once.
+	issuers = 16
+	// benchTokenTTL is how long opening all connections may take.
+	benchTokenTTL = time.Hour
+)
+
+// clientsURL reads an address for clients.
+func clientsURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, usagef("--url %s: want ws://HOST:PORT or wss://HOST:PORT", text)
+	}
+	u.Scheme = strings.Replace(u.Scheme, "http", "ws", 1)
+	if u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, usagef("--url %s: want ws://HOST:PORT or wss://HOST:PORT, without user and query", text)
+	}
+	return u, nil
+}
+
+// user returns who connection i is: 16 bytes.
+func (b *bench) user(i int) string { return fmt.Sprintf("%s%08d", b.name, i) }
+
+// groups returns the groups in which connection i is.
+func (b *bench) groups(i int) []string {
+	if b.own {
+		return []string{b.group(), b.group() + "-" + b.user(i)}
+	}
+	return []string{b.group()}
+}
+
+// issue returns a URL for each connection.
+func (b *bench) issue(ctx context.Context) ([]string, error) {
+	urls := make([]string, b.flags.Connections)
+	first, err := b.issueOne(ctx, 0)
+	if hasReason(err, "NO_SIGNING_KEY") && len(b.flags.URL) > 0 {
+		for i := range urls { // a hub that takes anybody's word
+			urls[i] = b.place(i, url.Values{"user": {b.user(i)}, "group": b.groups(i)})
+		}
+		return urls, nil
+	}
+	if err != nil {
+		if hasReason(err, "NO_SIGNING_KEY") {
+			err = fmt.Errorf("%w. Or, if it lets in clients without tokens, name their address with --url", err)
+		}
+		return nil, err
+	}
+	urls[0] = first
+	var next, done atomic.Int64
+	b.progress.phase("tokens", float64(len(urls)), func() (float64, string) {
+		n := done.Load()
+		return float64(n), fmt.Sprintf("%s of %s tokens", grouped(n), grouped(len(urls)))
+	})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var working sync.WaitGroup
+	for range issuers {
+		working.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1))
+				if i >= len(urls) {
+					return
+				}
+				one, err := b.issueOne(ctx, i)
+				if err != nil {
+					cancel(err)
+				}
+				urls[i] = one
+				done.Add(1)
+			}
+		})
+	}
+	working.Wait()
+	return urls, context.Cause(ctx)
+}
+
+func (b *bench) issueOne(ctx context.Context, i int) (string, error) {
+	var response *controlv1.IssueClientTokenResponse
+	err := b.hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+		response, err = controlv1.NewAccessServiceClient(b.hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
+			Namespace: b.flags.Namespace, User: b.user(i), Groups: b.groups(i), Ttl: durationpb.New(benchTokenTTL),
+		})
+		return err
+	})
+	if err != nil || len(b.flags.URL) == 0 {
+		return response.GetUrl(), err
+	}
+	return b.place(i, url.Values{"access_token": {response.GetToken()}}), nil
+}
+
+// place returns a URL at one of the addresses of --url. Tokens are good at each: they are bound to the one that the hub
+// names, not to the one that is dialled.
+func (b *bench) place(i int, query url.Values) string {
+	u, err := clientsURL(b.flags.URL[i%len(b.flags.URL)])
+	if err != nil {
+		panic(err) // validate has read it
+	}
+	u = u.JoinPath("client", "hubs", b.flags.Namespace)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// each returns a target for each connection.
+func (b *bench) each(ctx context.Context) ([]*controlv1.Target, error) {
+	var targets []*controlv1.Target
+	_, err := collect(0, func(size int32, token string) (string, int, error) {
+		var page *controlv1.ListConnectionsResponse
+		err := b.hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			page, err = controlv1.NewConnectionServiceClient(b.hub).ListConnections(ctx, &controlv1.ListConnectionsRequest{
+				Namespace: b.flags.Namespace, Target: &controlv1.Target{Groups: []string{b.group()}}, PageSize: size, PageToken: token,
+			})
+			return err
+		})
+		for _, c := range page.GetConnections() {
+			targets = append(targets, &controlv1.Target{Connections: []string{c.GetId()}})
+		}
+		return page.GetNextPageToken(), len(page.GetConnections()), err
+	})
+	if err == nil && len(targets) != b.flags.Connections {
+		err = fmt.Errorf("the hub lists %d of %d connections", len(targets), b.flags.Connections)
+	}
+	return slices.Clip(targets), err
+}
+
+func randomIndex(n int) int { return rand.IntN(n) }
+
+// hasReason reports whether an error of the API has this reason.
+func hasReason(err error, reason string) bool {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == reason {
+			return true
+		}
+	}
+	return false
+}
