@@ -12,7 +12,9 @@ TOOL := go tool -modfile=tools/go.mod
 # For each package; the slowest needs about a minute on 2 cores.
 TEST_TIMEOUT ?= 8m
 FUZZTIME ?= 1m
+# Of make bench and bench-micro: which, a regular expression; of make bench: how many runs, of which the middle one counts.
 BENCH ?= .
+RUNS ?= 3
 CHROMIUM ?= /usr/bin/chromium
 export CHROMIUM
 
@@ -62,8 +64,13 @@ test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tes
 test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 minutes
 	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v -run 'Cluster|OrderOf|Etcd|Recycled|KilledHub' ./test
 
+# In the folder of the package, where go test shows what a test prints.
 .PHONY: bench
-bench: need-go ## Run the benchmarks whose names match BENCH
+bench: need-go ## Print figures beside the raw limit, about 10 minutes; BENCH=fanout prints one
+	cd test/engine && go test -tags bench -count=1 -timeout 60m -run '(?i)$(BENCH)' -runs $(RUNS)
+
+.PHONY: bench-micro
+bench-micro: need-go ## Run the Go benchmarks whose names match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 .PHONY: fuzz
@@ -100,7 +107,7 @@ lint-imports: need-go ## Check that the linter reports each forbidden import
 
 .PHONY: lint-go
 lint-go: need-go ## Check the Go code: vet, format, rules
-	go vet ./...
+	go vet -tags bench ./...
 	$(TOOL) golangci-lint run ./...
 	cd deploy/k8s/test && go vet . && go tool -modfile=../../../tools/go.mod golangci-lint run
 

@@ -1,0 +1,141 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// secret is the backend's.
+const secret = "a-secret-of-a-benchmark-and-nobody-else"
+
+// stride is how users are gone through: a prime that no crowd is a multiple of, so that all get their turn.
+const stride = 7919
+
+// caller is a backend with one stream and one connection, in the load's process.
+type caller struct {
+	client   controlv1.DeliveryServiceClient
+	ctx      context.Context
+	stream   grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
+	sequence int64
+	user     int // the one before
+}
+
+func newCaller(address string) (*caller, error) {
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	c := &caller{client: controlv1.NewDeliveryServiceClient(conn)}
+	c.ctx = metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+secret)
+	c.stream, err = c.client.SendStream(c.ctx)
+	return c, err
+}
+
+func (c *crowd) call(o *call) error {
+	who := c.callers[o.Address]
+	if who == nil {
+		var err error
+		if who, err = newCaller(o.Address); err != nil {
+			return err
+		}
+		c.callers[o.Address] = who
+	}
+	if o.Unary {
+		return who.unary(o)
+	}
+	return who.streamed(o)
+}
+
+// request makes the i-th send of a call.
+func (c *caller) request(o *call, i int) *controlv1.SendRequest {
+	target := &controlv1.Target{}
+	if o.Users > 0 {
+		c.user = (c.user + stride) % o.Users
+		target.Users = []string{fmt.Sprintf("user-%011d", c.user)}
+	} else {
+		target.Groups = []string{o.Groups[i%len(o.Groups)]}
+	}
+	return &controlv1.SendRequest{
+		Target: target, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: o.Text}},
+	}
+}
+
+func (o *call) check(receipt *controlv1.Receipt) error {
+	if o.Matched > 0 && int(receipt.GetMatched()) != o.Matched {
+		return fmt.Errorf("receipt %v, want %d matched", receipt, o.Matched)
+	}
+	return nil
+}
+
+func (c *caller) unary(o *call) error {
+	requests := make(chan *controlv1.SendRequest, o.Count)
+	for i := range o.Count {
+		requests <- c.request(o, i)
+	}
+	close(requests)
+	failed := make(chan error, o.InFlight)
+	var group sync.WaitGroup
+	for range o.InFlight {
+		group.Go(func() {
+			for request := range requests {
+				response, err := c.client.Send(c.ctx, request)
+				if err == nil {
+					err = o.check(response.GetReceipt())
+				}
+				if err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	close(failed)
+	return <-failed
+}
+
+func (c *caller) streamed(o *call) error {
+	slots := make(chan struct{}, o.InFlight*o.Batch)
+	sent := make(chan error, 1)
+	go func() { sent <- c.send(o, slots) }()
+	for results := 0; results < o.Count; {
+		response, err := c.stream.Recv()
+		if err != nil {
+			return err
+		}
+		for _, result := range response.GetResults() {
+			if err := o.check(result.GetReceipt()); err != nil {
+				return fmt.Errorf("%w; %v", err, result.GetError())
+			}
+			<-slots
+			results++
+		}
+	}
+	return <-sent
+}
+
+// send sends requests while there are slots for what is in them.
+func (c *caller) send(o *call, slots chan<- struct{}) error {
+	request := &controlv1.SendStreamRequest{}
+	for i := range o.Count {
+		slots <- struct{}{}
+		c.sequence++
+		request.Sends = append(request.Sends, &controlv1.StreamedSend{Sequence: c.sequence, Send: c.request(o, i)})
+		if len(request.Sends) == o.Batch || i == o.Count-1 {
+			if err := c.stream.Send(request); err != nil {
+				return err
+			}
+			request = &controlv1.SendStreamRequest{}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// pass is how long the reader sleeps between passes over all sockets.
+	pass = 20 * time.Millisecond
+	// drainLimit is when something that has not come will not come.
+	drainLimit = 20 * time.Second
+	// dials is how many handshakes are under way at once.
+	dials = 32
+	// readBytes is the most that is read at once.
+	readBytes = 64 << 10
+	// halfFrame is how long the second piece of a frame lets the hub wait.
+	halfFrame = 500 * time.Millisecond
+)
+
+// crowd is the clients, in the load's process.
+type crowd struct {
+	callers map[string]*caller // by address; owned by the orders
+
+	mu      sync.Mutex
+	sockets []*socket
+	wanted  drain
+	drained chan error // takes how it went; nil: nobody waits
+	err     error      // of a client that is gone, until somebody is told
+}
+
+// serveLoad is the role "load".
+func serveLoad() error {
+	c := &crowd{callers: map[string]*caller{}}
+	go c.run()
+	return answerLines(c.obey)
+}
+
+func (c *crowd) obey(o order) (any, error) {
+	began := time.Now()
+	var err error
+	switch {
+	case o.Open != nil:
+		err = c.open(o.Open)
+	case o.Drain != nil:
+		err = c.drain(*o.Drain)
+	case o.Call != nil:
+		err = c.call(o.Call)
+	case o.Speak != "":
+		err = c.speak(o.Speak, 0)
+	case o.Halve != "":
+		err = c.speak(o.Halve, halfFrame)
+	case o.Pause > 0:
+		c.pause(o.Pause)
+	case o.Close:
+		err = c.close()
+	}
+	return report{time.Since(began)}, err
+}
+
+// open brings clients in, and returns when all are there. Those who are there are read while others come: they are pinged.
+func (c *crowd) open(o *opening) error {
+	failed := make(chan error, o.Count)
+	slots := make(chan struct{}, dials)
+	var group sync.WaitGroup
+	for i := range o.Count {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			s, err := dialSocket(o, i)
+			if err != nil {
+				failed <- fmt.Errorf("client %d: %w", i, err)
+				return
+			}
+			c.add(s)
+		})
+	}
+	group.Wait()
+	close(failed)
+	return <-failed
+}
+
+func (c *crowd) add(s *socket) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sockets = append(c.sockets, s)
+	if s.secure != nil {
+		go c.follow(s)
+	}
+}
+
+// run reads.
+func (c *crowd) run() {
+	buffer := make([]byte, readBytes)
+	for {
+		time.Sleep(pass)
+		c.mu.Lock()
+		c.passLocked(buffer)
+		c.mu.Unlock()
+	}
+}
+
+func (c *crowd) passLocked(buffer []byte) {
+	for i, s := range c.sockets {
+		if s.paused || s.secure != nil {
+			continue
+		}
+		if err := s.read(buffer); err != nil && c.err == nil {
+			c.err = fmt.Errorf("client %d: %w", i, err)
+		}
+	}
+	if c.drained == nil {
+		return
+	}
+	if done, err := c.doneLocked(); done || err != nil {
+		c.drained <- err
+		c.drained = nil
+	}
+}
+
+// doneLocked reports whether all that is waited for has come, and forgets it if so.
+func (c *crowd) doneLocked() (bool, error) {
+	if c.err != nil {
+		return false, c.err
+	}
+	total := int64(0)
+	for i, s := range c.sockets {
+		if total += s.got; c.wanted.Each > 0 && s.got > c.wanted.Each {
+			return false, fmt.Errorf("client %d got %d bytes, want %d", i, s.got, c.wanted.Each)
+		}
+	}
+	switch {
+	case total > c.wanted.Total:
+		return false, fmt.Errorf("clients got %d bytes, want %d", total, c.wanted.Total)
+	case total < c.wanted.Total:
+		return false, nil
+	}
+	for _, s := range c.sockets {
+		s.got = 0
+	}
+	return true, nil
+}
+
+func (c *crowd) drain(d drain) error {
+	drained := make(chan error, 1)
+	c.mu.Lock()
+	c.wanted, c.drained = d, drained
+	c.mu.Unlock()
+	select {
+	case err := <-drained:
+		return err
+	case <-time.After(drainLimit):
+		return fmt.Errorf("clients did not get %d bytes", d.Total)
+	}
+}
+
+// speak has each client send a text; with a pause, in two pieces.
+func (c *crowd) speak(text string, pause time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	whole := clientFrame(opText, []byte(text))
+	pieces := [][]byte{whole}
+	if pause > 0 {
+		pieces = [][]byte{whole[:len(whole)/2], whole[len(whole)/2:]}
+	}
+	for n, piece := range pieces {
+		if n > 0 {
+			time.Sleep(pause)
+		}
+		for i, s := range c.sockets {
+			if err := s.write(piece); err != nil {
+				return fmt.Errorf("client %d: %w", i, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *crowd) pause(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sockets[:n] {
+		s.paused = true
+	}
+}
+
+func (c *crowd) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, s := range c.sockets {
+		if err := s.reset(); err != nil {
+			return fmt.Errorf("client %d: %w", i, err)
+		}
+	}
+	c.sockets = nil
+	return nil
+}

@@ -1,0 +1,98 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+)
+
+// runs is how often each figure is measured, in processes of their own.
+var runs = flag.Int("runs", 3, "runs, of which the one in the middle counts")
+
+// background is the context of everything here: all ends with the process.
+var background = context.Background()
+
+// The roles of this program, beside that of the tests.
+const (
+	hubRole  = "hub"
+	loadRole = "load"
+)
+
+func TestMain(m *testing.M) {
+	roles := map[string]func() error{
+		hubRole:  func() error { return answerLines(func(name string) (any, error) { return figures[name]() }) },
+		loadRole: serveLoad,
+	}
+	role, ok := roles[os.Getenv(roleVariable)]
+	if !ok {
+		os.Exit(m.Run())
+	}
+	if err := role(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// figures are the runs, by the name of their test.
+var figures = map[string]func() ([]row, error){
+	"TestBinary":        measureBinary,
+	"TestFanout":        measureFanout,
+	"TestBurst":         measureBurst,
+	"TestNumbered":      measureNumbered,
+	"TestUnicast":       measureUnicast,
+	"TestSlow":          measureSlow,
+	"TestConnect":       measureConnect,
+	"TestIdle":          measureIdle,
+	"TestIdleGoroutine": measureIdleGoroutine,
+	"TestIdleTLS":       measureIdleTLS,
+}
+
+func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
+func TestBurst(t *testing.T)         { measure(t, "bursts of 128 bytes to 5,000") }
+func TestNumbered(t *testing.T)      { measure(t, "numbered messages to 5,000") }
+func TestUnicast(t *testing.T)       { measure(t, "128 bytes to one of 1,000") }
+func TestSlow(t *testing.T)          { measure(t, "1 % of 5,000 stopped reading") }
+func TestConnect(t *testing.T)       { measure(t, "a client that connects") }
+func TestIdle(t *testing.T)          { measure(t, "15,000 idle clients") }
+func TestIdleGoroutine(t *testing.T) { measure(t, "15,000 idle clients, a goroutine for each") }
+func TestIdleTLS(t *testing.T)       { measure(t, "15,000 idle clients under TLS") }
+
+// measure runs the figure of this test as often as asked, and prints its table.
+func measure(t *testing.T, title string) {
+	if *runs < 1 {
+		t.Fatalf("%d runs", *runs)
+	}
+	all, err := allowed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all.count() < 2 {
+		fmt.Println("one core only: the load's work disturbs the hub's")
+	}
+	var results [][]row
+	for range *runs {
+		results = append(results, runOnce(t))
+	}
+	tabulate(os.Stdout, title, results)
+}
+
+// runOnce has a new process measure.
+func runOnce(t *testing.T) []row {
+	t.Helper()
+	h, err := startChild(hubRole, hubCore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []row
+	if err := h.ask(t.Name(), &rows); err != nil {
+		t.Error(err)
+	}
+	if err := h.stop(); err != nil || t.Failed() {
+		t.Fatal(err)
+	}
+	return rows
+}

@@ -1,0 +1,211 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// handshakeLimit bounds a handshake on a machine where thousands of others are under way.
+const handshakeLimit = 30 * time.Second
+
+// Of RFC 6455 §5.2, as a client sees it: it shares no code with the hub.
+const (
+	opText  = 0x1
+	opClose = 0x8
+	opPing  = 0x9
+	opPong  = 0xa
+
+	finBit  = 0x80
+	maskBit = 0x80
+)
+
+// socket is a client: a descriptor that is read when there is time, and how far the frames on it have come.
+type socket struct {
+	fd     int
+	secure *tls.Conn // under TLS, which a goroutine reads; fd is not used then
+	paused bool
+	over   bool // closed by us
+
+	head    []byte // of a frame that has not come whole
+	opcode  byte
+	rest    int    // bytes of payload that are to come
+	control []byte // payload of a control frame
+	got     int64  // bytes of messages, headers included
+}
+
+// dialSocket connects and shakes hands (RFC 6455 §4.1). The source address depends on i, for there are not enough ports
+// for all clients on one.
+func dialSocket(o *opening, i int) (*socket, error) {
+	dialer := net.Dialer{Timeout: handshakeLimit, Control: reno, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%100))}}
+	if i < o.Narrow {
+		dialer.Control = narrow
+	}
+	conn, err := dialer.Dial("tcp", o.Address)
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{}
+	if o.TLS {
+		s.secure = tls.Client(conn, clientTLS)
+		return s, s.upgrade(s.secure, o, i)
+	}
+	defer conn.Close()
+	if err := s.upgrade(conn, o, i); err != nil {
+		return nil, err
+	}
+	s.fd, err = duplicate(conn.(*net.TCPConn))
+	return s, err
+}
+
+// narrow makes the receive buffer as small as it can be.
+func narrow(network, address string, raw syscall.RawConn) error {
+	var failed error
+	err := raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1)
+	})
+	return errors.Join(err, failed, reno(network, address, raw))
+}
+
+func (s *socket) upgrade(conn net.Conn, o *opening, i int) error {
+	if err := conn.SetDeadline(time.Now().Add(handshakeLimit)); err != nil {
+		return err
+	}
+	path := strings.ReplaceAll(o.Path, "{i}", fmt.Sprintf("%011d", o.First+i))
+	request := "GET " + path + " HTTP/1.1\r\nHost: " + o.Address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	if _, err := conn.Write([]byte(request)); err != nil {
+		return err
+	}
+	answer := make([]byte, 0, 1024)
+	for {
+		n, err := conn.Read(answer[len(answer):cap(answer)])
+		answer = answer[:len(answer)+n]
+		head, rest, whole := strings.Cut(string(answer), "\r\n\r\n")
+		switch {
+		case whole && strings.HasPrefix(head, "HTTP/1.1 101 "):
+			return errors.Join(conn.SetDeadline(time.Time{}), s.parse([]byte(rest)))
+		case whole || err != nil || len(answer) == cap(answer):
+			return fmt.Errorf("handshake: %q, %w", head, err)
+		}
+	}
+}
+
+// read reads what there is.
+func (s *socket) read(buffer []byte) error {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(s.fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
+		switch {
+		case errno == syscall.EAGAIN:
+			return nil
+		case errno == syscall.EINTR:
+			continue
+		case errno != 0:
+			return fmt.Errorf("read: %w", errno)
+		case n == 0:
+			return errors.New("the hub hung up")
+		}
+		if err := s.parse(buffer[:n]); err != nil || int(n) < len(buffer) {
+			return err
+		}
+	}
+}
+
+// parse follows the frames, and answers pings.
+func (s *socket) parse(b []byte) error {
+	for len(b) > 0 {
+		if s.rest == 0 {
+			s.head, b = append(s.head, b[0]), b[1:]
+			if !s.begun() {
+				continue
+			}
+		}
+		n := min(s.rest, len(b))
+		if s.opcode >= opClose {
+			s.control = append(s.control, b[:n]...)
+		} else {
+			s.got += int64(n)
+		}
+		s.rest, b = s.rest-n, b[n:]
+		if s.rest == 0 {
+			if err := s.end(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// begun reports whether the header is whole, and takes it if so.
+func (s *socket) begun() bool {
+	h := s.head
+	if len(h) < 2 {
+		return false
+	}
+	switch length := h[1]; {
+	case length < 126:
+		s.rest = int(length)
+	case length == 126 && len(h) == 4:
+		s.rest = int(binary.BigEndian.Uint16(h[2:]))
+	case length == 127 && len(h) == 10:
+		s.rest = int(binary.BigEndian.Uint64(h[2:]))
+	default:
+		return false
+	}
+	if s.opcode = h[0] & 0x0f; s.opcode < opClose {
+		s.got += int64(len(h))
+	}
+	s.head = h[:0]
+	return true
+}
+
+// end takes a frame that has come whole.
+func (s *socket) end() error {
+	payload := s.control
+	s.control = s.control[:0]
+	switch s.opcode {
+	case opPing:
+		return s.write(clientFrame(opPong, payload))
+	case opClose:
+		return fmt.Errorf("the hub closed: %q", payload)
+	}
+	return nil
+}
+
+// clientFrame is a frame of at most 125 bytes. The mask is constant: it protects proxies from pages, and here is neither.
+func clientFrame(opcode byte, payload []byte) []byte {
+	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d}
+	b := append([]byte{finBit | opcode, maskBit | byte(len(payload))}, mask[:]...)
+	for i, c := range payload {
+		b = append(b, c^mask[i%4])
+	}
+	return b
+}
+
+func (s *socket) write(b []byte) error {
+	if s.secure == nil {
+		return writeRaw(s.fd, b)
+	}
+	_, err := s.secure.Write(b)
+	return err
+}
+
+// reset closes the socket with a reset, which leaves nothing behind in the kernel.
+func (s *socket) reset() error {
+	s.over = true
+	if s.secure != nil {
+		conn := s.secure.NetConn().(*net.TCPConn)
+		return errors.Join(conn.SetLinger(0), conn.Close())
+	}
+	return errors.Join(
+		syscall.SetsockoptLinger(s.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}),
+		syscall.Close(s.fd))
+}
