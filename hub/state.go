@@ -35,18 +35,18 @@ type Identity struct {
 // change is an Op that goes through apply, so the stream of a connection's ops rebuilds its State. Moves,
 // watches and replication rest on that; a test holds it for every field.
 type State struct {
-	Identity
+	Sequence uint64 // the sequence id given last; the first is 1
+	Written  uint64 // the last one that any link wrote whole, or the client confirmed
+	Acked    uint64 // the last one confirmed: by the client, or by the kernel without acks
+	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
 
 	Phase      Phase
 	Resumption *Resumption // nil: it can't be resumed
 	Close      *Close      // of PhaseClosed, nil before: 8 bytes while it is open, not 24
 
-	Groups []string // in the order of joining
+	Identity
 
-	Sequence uint64 // the sequence id given last; the first is 1
-	Written  uint64 // the last one that any link wrote whole, or the client confirmed
-	Acked    uint64 // the last one confirmed: by the client, or by the kernel without acks
-	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
+	Groups []string // in the order of joining
 }
 
 // Resumption is what it takes to resume a connection. Immutable: each change is a new one.

@@ -4,7 +4,6 @@ package engine
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -116,7 +115,7 @@ func (b *bed) serveClients(c bedConfig, registry prometheus.Registerer) error {
 		if err != nil {
 			return err
 		}
-		l = tls.NewListener(l, secure)
+		l = edge.NewTLSListener(l, secure)
 	}
 	serve(server, l)
 	return nil
