@@ -54,7 +54,7 @@ type parked struct {
 	// hungUp: the client's half, or the socket, has ended. The event that told it may have been the one that told of the data before,
 	// so there may be no other.
 	hungUp atomic.Bool
-	awake  chan struct{} // tells the goroutine that waits; made when one first does
+	awake  chan struct{} // tells the goroutine that waits; made when one does
 
 	// Owned by the goroutine that runs the link.
 	in         *parkedInput // borrowed
@@ -63,7 +63,7 @@ type parked struct {
 	fragmented bool         // a message has begun whose last frame has not
 	held       bool         // waitCost of the budget
 	since      time.Time    // when the message or frame began that is not whole; zero: there is none
-	timer      *time.Timer  // tells when that is too long ago; nil: not needed yet
+	timer      *time.Timer  // tells when that is too long ago; nil: not needed
 
 	// Guarded by link.mu.
 	left   *output // what the socket did not take; nil: nothing
@@ -170,8 +170,9 @@ func (p *parked) borrow() {
 	p.stash = nil
 }
 
-// giveBack keeps what there is of a frame, but not for longer than a message may take.
+// giveBack keeps what there is of a frame, but not for longer than a message may take; and of what it took to get there, nothing.
 func (p *parked) giveBack() {
+	p.awake = nil
 	if p.in.w > p.in.r && !p.link.over {
 		p.stash = bytes.Clone(p.in.bytes[p.in.r:p.in.w])
 		p.startClock()
@@ -181,6 +182,9 @@ func (p *parked) giveBack() {
 		} else {
 			p.timer.Reset(limit)
 		}
+	} else if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
 	}
 	parkedInputs.Put(p.in)
 	p.in = nil
