@@ -54,7 +54,8 @@ func newOutput(l *link) *output {
 }
 
 func (o *output) free() {
-	o.link, o.bytes, o.err, o.blocked = nil, nil, nil, false
+	o.link, o.err, o.blocked = nil, nil, false
+	o.frames(nil) // an output has nothing to write until it gets something
 	o.batch.Bytes = nil // shared with other connections, not to be kept alive by the pool
 	outputs.Put(o)
 }

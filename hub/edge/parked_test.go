@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -101,6 +102,22 @@ func TestHalfMessagesEndInTime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A record that is none makes TLS say so itself, behind what was sent before; the link ends, and nobody else notices.
+func TestBrokenRecordEndsItsLinkAlone(t *testing.T) {
+	b := overTLS(t, shortClose)
+	bad, other := b.upgrade("", ""), b.upgrade("", "")
+	b.waitAttached(2)
+	b.send(everyone, hub.Text, "before")
+	bad.wantFrame(frame.Text, "before")
+	if _, err := bad.conn.(*tls.Conn).NetConn().Write(append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return b.hub.Len() == 1 && b.metric("connhub_links") == 1 })
+	b.send(everyone, hub.Text, "after")
+	other.wantFrame(frame.Text, "before")
+	other.wantFrame(frame.Text, "after")
 }
 
 // A thousand links that one call closes are gone soon, those of clients that don't answer after CloseTimeout.
