@@ -55,7 +55,7 @@ func newOutput(l *link) *output {
 
 func (o *output) free() {
 	o.link, o.err, o.blocked = nil, nil, false
-	o.frames(nil) // an output has nothing to write until it gets something
+	o.frames(nil)       // an output has nothing to write until it gets something
 	o.batch.Bytes = nil // shared with other connections, not to be kept alive by the pool
 	outputs.Put(o)
 }

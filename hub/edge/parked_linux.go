@@ -400,54 +400,40 @@ func (p *parked) discard() error {
 }
 
 func (p *parked) tryLocked(o *output) (bool, error) {
+	if p.tls == nil {
+		o.writeAll(uintptr(p.fd))
+		return o.done(), o.err
+	}
 	for {
-		if p.sealed != nil {
-			if err := p.flushLocked(o); err != nil || o.blocked {
-				return false, err
-			}
+		if err := p.flushLocked(o); err != nil || o.blocked {
+			return false, err
 		}
 		if o.done() {
 			return true, nil
 		}
-		if p.tls != nil {
-			rest := o.rest()
-			n, err := p.tls.Write(rest[:min(len(rest), writePiece)])
-			if err != nil {
-				return false, err //nolint:wrapcheck // is the socket
-			}
-			p.within = n
-			continue
+		rest := o.rest()
+		n, err := p.tls.Write(rest[:min(len(rest), writePiece)])
+		if err != nil {
+			return false, err //nolint:wrapcheck // is the socket
 		}
-		waited := o.blocked
-		var n int
-		var err error
-		n, o.blocked, err = writeSocket(uintptr(p.fd), o.rest())
-		p.wrote(n, waited)
-		o.advance(n)
-		if err != nil || o.blocked {
-			return false, err
-		}
+		p.within = n
 	}
 }
 
-// flushLocked writes records. What of o is in them counts as written when the socket has taken all of them.
+// flushLocked writes records. What of o is in them counts as written when the socket has taken all of them. Progress on
+// a socket that was full is a sign of life: the client has read.
 func (p *parked) flushLocked(o *output) error {
 	waited := o.blocked
 	n, blocked, err := p.sealed.flush()
 	o.blocked = blocked
-	p.wrote(n, waited)
+	if n > 0 && waited {
+		p.link.hear()
+	}
 	if err == nil && !blocked {
 		o.advance(p.within)
 		p.within = 0
 	}
 	return err
-}
-
-// wrote takes progress on a socket that was full for a sign of life: the client has read.
-func (p *parked) wrote(n int, waited bool) {
-	if n > 0 && waited {
-		p.link.hear()
-	}
 }
 
 // handOverLocked keeps o until the socket takes more. What it would take now goes on in a goroutine.

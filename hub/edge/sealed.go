@@ -39,7 +39,7 @@ type sealed struct {
 // sealedBuffers hold records on their way: one is enough as a rule.
 var sealedBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// sealedKept is the largest buffer that goes back into the pool: the largest batch, in records.
+// sealedKept is the largest buffer that goes back into the pool: a writePiece as a record, and what append adds.
 const sealedKept = 20 << 10
 
 // errAgain is temporary in the sense of net.Error: crypto/tls reads on after it.

@@ -34,37 +34,29 @@ const maxRawWrite = maxBatch
 
 // writeSocket does one write(2) on a non-blocking socket. blocked: it takes nothing now.
 func writeSocket(fd uintptr, b []byte) (n int, blocked bool, err error) {
-	for {
-		n, errno := write(fd, b)
-		switch errno {
-		case 0:
-			return n, false, nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, true, nil
-		default:
-			return 0, false, errno
-		}
-	}
-}
-
-func write(fd uintptr, b []byte) (int, syscall.Errno) {
 	if len(b) == 0 {
-		return 0, 0
+		return 0, false, nil
 	}
-	call := syscall.RawSyscall
-	if len(b) > maxRawWrite {
-		call = syscall.Syscall
-	}
-	n, _, errno := call(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Write does it
-	return int(n), errno
+	return attempt(func() (uintptr, uintptr, syscall.Errno) {
+		// The pointers are converted in the calls themselves, or nothing would keep b in its place.
+		if len(b) > maxRawWrite {
+			return syscall.Syscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Write does it
+		}
+		return syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Write does it
+	})
 }
 
 // readSocket does one read(2) on a non-blocking socket. blocked: there is nothing now.
 func readSocket(fd int, b []byte) (n int, blocked bool, err error) {
+	return attempt(func() (uintptr, uintptr, syscall.Errno) {
+		return syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Read does it
+	})
+}
+
+// attempt does a system call on a non-blocking socket, again when only a signal came in between.
+func attempt(call func() (uintptr, uintptr, syscall.Errno)) (n int, blocked bool, err error) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Read does it
+		n, _, errno := call()
 		switch errno {
 		case 0:
 			return int(n), false, nil
