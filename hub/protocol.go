@@ -29,7 +29,7 @@ type Numbered interface {
 	Protocol
 
 	// AppendPrefix appends to dst what precedes the shared bytes that Encode returned for the message
-	// with this sequence id: frame headers, and whatever shows the id.
+	// with this sequence id: the frame's header, and whatever shows the id. Of shared only the length counts.
 	AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte
 
 	// AppendGreeting appends to dst what a link carries before anything else each time that the

@@ -55,6 +55,7 @@ type settings struct {
 	PongTimeout       time.Duration     `default:"${pong_timeout}" env:"CONNHUB_PONG_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Silence after a ping until the client is given up. (${default})"`
 	CloseTimeout      time.Duration     `default:"${close_timeout}" env:"CONNHUB_CLOSE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client to answer a close. (${default})"`
 
+	Compression      bool `env:"CONNHUB_COMPRESSION" group:"Other" help:"Compress messages for clients that offer it (permessage-deflate), each once for all."`
 	GoroutinePerLink bool `env:"CONNHUB_GOROUTINE_PER_LINK" group:"Other" help:"Have a goroutine wait for each client, not epoll for all: some KB a client."`
 
 	LogLevel  slog.Level      `default:"info" env:"CONNHUB_LOG_LEVEL" placeholder:"LEVEL" group:"Other" help:"debug, info, warn or error. (${default})"`
@@ -106,7 +107,7 @@ func (s *settings) plan() (serverPlan, error) {
 	p.edge.MaxMessage, p.edge.InboundBytes = int64(s.MaxMessage), int64(s.InboundBytes)
 	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout
 	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout
-	p.edge.GoroutinePerLink = s.GoroutinePerLink
+	p.edge.Compression, p.edge.GoroutinePerLink = s.Compression, s.GoroutinePerLink
 
 	var problems []error
 	if p.hub.Name == "" {

@@ -44,7 +44,12 @@ type Config struct {
 	Plain     Protocol     // for clients that offer none that is known
 	Page      http.Handler // answers at "/" and below, apart from the clients' endpoints; may be nil
 
-	MaxMessage int64 // bytes of one message of a client, its fragments together
+	// Compression has messages compressed, in both directions, for clients that offer it (RFC 7692): each one by itself,
+	// and what goes to many once for all of them. It saves bytes on the network, and costs the compression of each message that is
+	// larger than 255 bytes, and 4 KiB of memory for each client that has sent a compressed one.
+	Compression bool
+
+	MaxMessage int64 // bytes of one message of a client, its fragments together, uncompressed
 	// InboundBytes bounds all messages together that clients have begun and not ended, apart from the first
 	// 4 KiB of each. A message that does not fit ends its link (1013).
 	InboundBytes   int64

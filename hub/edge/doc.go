@@ -44,6 +44,12 @@
 // then poller.mu or the hub's own: a link calls Connection.Take and Written under mu, and the hub calls links without any
 // lock of its own. Server.mu is held alone.
 //
+// # Compression
+//
+// With Config.Compression, for a client that offers it: permessage-deflate without context takeover (RFC 7692). compression.go
+// wraps the protocol; to the hub it is another one, so a message is compressed once for all who agreed to it. What
+// clients send is unpacked by coder/websocket, MaxMessage counts it unpacked.
+//
 // # Backpressure
 //
 // A link takes from its connection's outbox what the socket has room for, 64 KiB at a time, so messages wait

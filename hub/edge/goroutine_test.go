@@ -19,6 +19,10 @@ func TestGoroutinePerLink(t *testing.T) {
 	defer func() { goroutinePerLink = false }()
 	for name, test := range map[string]func(*testing.T){
 		"backend's close":         TestBackendsCloseReachesTheClientWithCodeAndReason,
+		"compression":             TestCompressedMessagesArriveInBothDirections,
+		"compressed, cut":         TestCompressedMessagesArriveHoweverTheyAreCut,
+		"compressed, unfinished":  TestUnfinishedCompressedMessagesShareTheBudget,
+		"compressed violations":   TestCompressedViolationsEndTheirLinkAlone,
 		"budget":                  TestUnfinishedMessagesShareABudget,
 		"client's close":          TestCloseOfTheClientIsAnsweredAndKnown,
 		"close in the handshake":  TestCloseDuringTheHandshakeReachesTheClientToo,

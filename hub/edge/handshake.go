@@ -56,11 +56,16 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string)
 	}
 	offered := tokens(r.Header, "Sec-WebSocket-Protocol")
 	protocol, subprotocols := s.choose(offered)
+	encoding := protocol.Protocol
+	compressed := s.config.Compression && offersDeflate(r.Header)
+	if compressed {
+		encoding = protocol.deflated
+	}
 	c, err := s.config.Hub.Attach(r.Context(), hub.Admission{
 		Namespace:     namespace,
 		User:          client.user,
 		Groups:        client.groups,
-		Protocol:      protocol.Protocol,
+		Protocol:      encoding,
 		RemoteAddress: r.RemoteAddr,
 	})
 	switch {
@@ -70,6 +75,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string)
 		return nil, s.refuseAttach(err)
 	}
 	l := newLink(s, c, protocol)
+	l.compressed = compressed
 	if !l.upgrade(w, r, subprotocols) {
 		c.Close(hub.NewClose(hub.CauseHandshake))
 		return nil, nil
@@ -143,10 +149,11 @@ func (l *link) upgrade(w http.ResponseWriter, r *http.Request, subprotocols []st
 	// The answer is written when the socket is hijacked, which lifts the deadline. A writer that has none
 	// is a test's.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(config.HandshakeTimeout))
+	agree(r.Header, l.compressed)
 	ws, err := websocket.Accept(&upgrade{w, l}, r, &websocket.AcceptOptions{
 		Subprotocols:       subprotocols,
-		InsecureSkipVerify: true, // checkOrigin has done it, with our patterns
-		CompressionMode:    websocket.CompressionDisabled,
+		InsecureSkipVerify: true,                                   // checkOrigin has done it, with our patterns
+		CompressionMode:    websocket.CompressionNoContextTakeover, // where agree says so
 		OnPongReceived:     func(_ context.Context, payload []byte) { l.pong(payload) },
 	})
 	if err != nil {

@@ -64,7 +64,8 @@ type link struct {
 	how   hub.Close   // why the link ends; guarded by mu
 	limit *time.Timer // ends a close that takes too long; nil: none runs; guarded by mu
 
-	protocol *spoken // static after newLink
+	protocol   *spoken // static after newLink
+	compressed bool    // permessage-deflate is agreed to; static before upgrade
 
 	// Static after upgrade.
 	ws       *websocket.Conn

@@ -20,6 +20,9 @@ type metrics struct {
 
 	messages *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
+
+	uncompressed prometheus.Counter
+	compressed   prometheus.Counter
 }
 
 // newMetrics registers the instruments with r; a nil r registers none.
@@ -54,6 +57,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "connhub_client_message_bytes_total",
 			Help: "Bytes of payload in messages that clients sent.",
 		}, []string{"protocol", "kind"}),
+		uncompressed: f.NewCounter(prometheus.CounterOpts{
+			Name: "connhub_deflate_input_bytes_total",
+			Help: "Bytes of frames before they were compressed; each message counts once, to however many clients it goes.",
+		}),
+		compressed: f.NewCounter(prometheus.CounterOpts{
+			Name: "connhub_deflate_output_bytes_total",
+			Help: "Bytes of the same frames compressed.",
+		}),
 	}
 	for r := reason(1); r < reasonEnd; r++ {
 		m.refused[r] = handshakes.WithLabelValues(reasons[r].label)
@@ -64,6 +75,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 // spoken is a protocol with its counters at hand.
 type spoken struct {
 	Protocol
+
+	deflated Protocol // for clients that want compression
 
 	text   received
 	binary received
@@ -83,7 +96,7 @@ func (m *metrics) spoken(p Protocol) *spoken {
 	of := func(kind string) received {
 		return received{m.messages.WithLabelValues(p.Name(), kind), m.bytes.WithLabelValues(p.Name(), kind)}
 	}
-	return &spoken{Protocol: p, text: of("text"), binary: of("binary")}
+	return &spoken{Protocol: p, deflated: deflate(p, m), text: of("text"), binary: of("binary")}
 }
 
 // receive counts a message and hands it to the protocol.

@@ -25,6 +25,8 @@ const (
 	parkedLookahead = 16
 	// waitCost is what the goroutine costs that waits in the middle of a message, out of Config.InboundBytes.
 	waitCost = 16 << 10
+	// inflateCost is what it has besides when messages are compressed: coder/websocket's decompressor.
+	inflateCost = 44 << 10
 )
 
 // parked is a socket that has a goroutine only while there is something to do.
@@ -61,7 +63,7 @@ type parked struct {
 	stash      []byte       // of a frame that is not whole, while nobody runs
 	size       uint64       // of the frame that is being given out: what is missing of it
 	fragmented bool         // a message has begun whose last frame has not
-	held       bool         // waitCost of the budget
+	held       int64        // of the budget, by the goroutine that waits
 	since      time.Time    // when the message or frame began that is not whole; zero: there is none
 	timer      *time.Timer  // tells when that is too long ago; nil: not needed
 
@@ -240,7 +242,7 @@ func (p *parked) read(b []byte) (int, error) {
 func (p *parked) giveOut(b []byte) int {
 	have := p.in.bytes[p.in.r:p.in.w]
 	if p.size == 0 {
-		f, ok := frame.ParseClient(have)
+		f, ok := frame.ParseHeader(have)
 		if !ok || f.Size > uint64(len(have)) && f.Size <= parkedBuffer && !p.fragmented && mayBecomeText(f, have) {
 			return 0
 		}
@@ -259,8 +261,8 @@ func (p *parked) giveOut(b []byte) int {
 }
 
 // mayBecomeText reports false for the beginning of a frame that is to be text and can't be: then nobody waits for the rest.
-func mayBecomeText(f frame.Client, have []byte) bool {
-	if f.Opcode != frame.Text {
+func mayBecomeText(f frame.Header, have []byte) bool {
+	if f.Opcode != frame.Text || f.Compressed {
 		return true
 	}
 	_, ok := validPrefix(f.AppendPayload(nil, have))
@@ -349,10 +351,16 @@ func (p *parked) stopped() error {
 // wait waits for an event, in the middle of a message.
 func (p *parked) wait() error {
 	l := p.link
-	if !p.held && !l.server.inbound.take(waitCost) {
-		return &Violation{hub.NewClose(hub.CauseMemory)}
+	if p.held == 0 {
+		cost := int64(waitCost)
+		if l.compressed {
+			cost += inflateCost
+		}
+		if !l.server.inbound.take(cost) {
+			return &Violation{hub.NewClose(hub.CauseMemory)}
+		}
+		p.held = cost
 	}
-	p.held = true
 	p.startClock()
 	if p.awake == nil {
 		p.awake = make(chan struct{}, 1)
@@ -378,9 +386,9 @@ func (p *parked) ready() int {
 }
 
 func (p *parked) rest() {
-	if p.held {
-		p.held = false
-		p.link.server.inbound.used.Add(-waitCost)
+	if p.held > 0 {
+		p.link.server.inbound.used.Add(-p.held)
+		p.held = 0
 	}
 }
 

@@ -38,8 +38,16 @@ func (b *bed) connect() *raw {
 // upgrade connects a raw client to /ws; early is sent in the same write as the request.
 func (b *bed) upgrade(query, early string) *raw {
 	b.t.Helper()
+	c, _ := b.upgradeWith(query, "\r\n"+early)
+	return c
+}
+
+// upgradeWith is upgrade with what else the request's header says, its empty line, and what is sent behind it. It returns the
+// answer's header as well.
+func (b *bed) upgradeWith(query, rest string) (*raw, http.Header) {
+	b.t.Helper()
 	c := b.connect()
-	c.write("GET /ws?" + query + " HTTP/1.1\r\n" + upgradeHeader + "\r\n" + early)
+	c.write("GET /ws?" + query + " HTTP/1.1\r\n" + upgradeHeader + rest)
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		b.t.Fatal(err)
@@ -48,7 +56,7 @@ func (b *bed) upgrade(query, early string) *raw {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		b.t.Fatalf("status %s", resp.Status)
 	}
-	return c
+	return c, resp.Header
 }
 
 func (c *raw) write(s string) {
@@ -79,9 +87,10 @@ func masked(first byte, payload string) string {
 
 // received is a frame from the server.
 type received struct {
-	opcode  frame.Opcode
-	fin     bool
-	payload string
+	opcode     frame.Opcode
+	fin        bool
+	compressed bool
+	payload    string
 }
 
 // frame reads one frame; a frame that no server may send is an error.
@@ -90,7 +99,7 @@ func (c *raw) frame() (received, error) {
 	if _, err := io.ReadFull(c.r, h[:]); err != nil {
 		return received{}, err
 	}
-	f := received{opcode: frame.OpcodeOf(h[0]), fin: h[0]&0x80 != 0}
+	f := received{opcode: frame.OpcodeOf(h[0]), fin: h[0]&0x80 != 0, compressed: h[0]&0x40 != 0}
 	n := uint64(h[1])
 	var long [8]byte
 	var err error
@@ -105,7 +114,7 @@ func (c *raw) frame() (received, error) {
 	switch {
 	case err != nil:
 		return f, err
-	case h[0]&0x70 != 0 || h[1]&0x80 != 0 || n > 64<<20:
+	case h[0]&0x30 != 0 || h[1]&0x80 != 0 || n > 64<<20:
 		return f, fmt.Errorf("not a frame of a server: % x", h)
 	case f.opcode != frame.Text && f.opcode != frame.Binary && !f.opcode.Control():
 		return f, fmt.Errorf("opcode %#x", byte(f.opcode))
@@ -120,7 +129,7 @@ func (c *raw) frame() (received, error) {
 func (c *raw) wantFrame(o frame.Opcode, payload string) {
 	c.t.Helper()
 	f, err := c.frame()
-	if err != nil || f.opcode != o || f.payload != payload || !f.fin {
+	if err != nil || f.opcode != o || f.payload != payload || !f.fin || f.compressed {
 		c.t.Errorf("got %+v, %v; want opcode %#x %q", f, err, byte(o), payload)
 	}
 }

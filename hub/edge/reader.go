@@ -109,7 +109,7 @@ func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
 	m.budget = &l.server.inbound
 
 	l.inMessage = true
-	err = m.read(kind, r, l.ready)
+	err = m.read(kind, r, l.piece)
 	l.inMessage = false
 	l.socket.rest()
 	if err != nil || l.isClosing() {
@@ -141,8 +141,14 @@ func (l *link) failed(err error) error {
 	return &Violation{hub.NewClose(hub.CauseInternal)}
 }
 
-// ready is how many bytes of a message can be read without waiting.
-func (l *link) ready() int { return l.buffered.Buffered() + l.socket.ready() }
+// piece is how many bytes of a message to ask coder/websocket for: no more than can be read without waiting, for it fills what it
+// is given. What is compressed comes as it is unpacked.
+func (l *link) piece() int {
+	if l.compressed {
+		return eagerPiece
+	}
+	return l.buffered.Buffered() + l.socket.ready()
+}
 
 func (l *link) isClosing() bool {
 	l.mu.Lock()
@@ -261,8 +267,8 @@ func (m *message) free() {
 }
 
 // read reads a message to its end. Text is checked on the way: the first byte that can't be UTF-8 ends it
-// with a Violation (RFC 6455 §8.1). buffered tells how many bytes can be read without waiting.
-func (m *message) read(kind hub.PayloadKind, r io.Reader, buffered func() int) error {
+// with a Violation (RFC 6455 §8.1). ready tells how many bytes to read at a time, as long as the message is small.
+func (m *message) read(kind hub.PayloadKind, r io.Reader, ready func() int) error {
 	if m.bytes = m.bytes[:0]; !m.grow() { // the pool's buffer is too large for what the budget has
 		m.bytes = make([]byte, 0, messageBuffer)
 	}
@@ -273,8 +279,7 @@ func (m *message) read(kind hub.PayloadKind, r io.Reader, buffered func() int) e
 		}
 		room := m.bytes[len(m.bytes):cap(m.bytes)]
 		if kind == hub.Text {
-			// coder/websocket fills what it is given, so ask for no more than is there.
-			piece := max(1, buffered())
+			piece := max(1, ready())
 			if len(m.bytes) >= eagerText {
 				piece = eagerPiece
 			}

@@ -69,6 +69,33 @@ describe('browser', { timeout: 120_000 }, () => {
     assert.deepEqual(await messages(page, 'bob', 3), once, 'bob gets what is for everyone');
   });
 
+  test('a page that compresses gets and sends what is much larger than what goes over the wire', async (t) => {
+    const hub = await startHub('serve', '--single-hub', '--insecure-dev', '--compression',
+      '--listen-clients=127.0.0.1:0', '--listen-control=127.0.0.1:0', '--listen-ops=127.0.0.1:0');
+    t.after(() => hub.stop());
+    const backend = dial(hub.control);
+    t.after(() => backend.close());
+    const page = await open(t);
+    await connect(page, 'zip', `ws://${hub.clients}/ws?user=zip`);
+    assert.equal(await page.evaluate(() => window.clients.zip.socket.extensions),
+      'permessage-deflate; client_no_context_takeover; server_no_context_takeover');
+
+    const long = words.repeat(5000);
+    const bytes = Buffer.byteLength(long);
+    assert.deepEqual(counts(await backend.send({ users: ['zip'] }, { text: long })), { matched: 1, written: 1, dropped: 0 });
+    assert.deepEqual(await messages(page, 'zip', 1), [{ text: long }]);
+    assert.equal(await hub.metric('connhub_deflate_input_bytes_total'), bytes);
+    assert.ok(await hub.metric('connhub_deflate_output_bytes_total') < bytes / 50);
+
+    await page.evaluate((text) => {
+      const { socket } = window.clients.zip;
+      socket.send(text);
+      socket.close(); // answered when all before it was read
+    }, long);
+    await closed(page, 'zip');
+    assert.equal(await hub.metric('connhub_client_message_bytes_total'), bytes);
+  });
+
   test('a page that speaks json.connhub.v1 learns its id, and the route of each message', async (t) => {
     const page = await open(t);
     assert.equal(await connect(page, 'cat', url('json-cat', 'json-blue', 'json-red'), [envelope]), envelope);

@@ -52,6 +52,12 @@ export async function startHub(command, ...args) {
     control,
     ops,
     log,
+    /** The sum of a metric over all its labels. */
+    async metric(name) {
+      const response = await fetch(`http://${ops}/metrics`);
+      const samples = (await response.text()).split('\n').filter((line) => line.startsWith(name) && ' {'.includes(line[name.length]));
+      return samples.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+    },
     /** Asks the hub to stop; resolves to its exit code. */
     async stop() {
       const limit = setTimeout(() => child.kill('SIGKILL'), stopLimit);

@@ -31,9 +31,10 @@ const (
 	// MaxReason is the most bytes of reason in a close frame: MaxControl less the code (§5.5.1).
 	MaxReason = MaxControl - 2
 
-	finBit     = 0x80
-	opcodeBits = 0x0F
-	maskBit    = 0x80
+	finBit        = 0x80
+	compressedBit = 0x40 // RSV1
+	opcodeBits    = 0x0F
+	maskBit       = 0x80
 
 	length16 = 126 // this length byte says that two bytes of length follow
 	length64 = 127 // this one says eight
@@ -54,6 +55,14 @@ func AppendHeader(dst []byte, o Opcode, fin bool, length int) []byte {
 	default:
 		return binary.BigEndian.AppendUint64(append(dst, first, length64), uint64(length))
 	}
+}
+
+// AppendCompressedHeader appends the header of a message in one frame whose payload is compressed (RFC 7692 §6).
+func AppendCompressedHeader(dst []byte, o Opcode, length int) []byte {
+	at := len(dst)
+	dst = AppendHeader(dst, o, true, length)
+	dst[at] |= compressedBit
+	return dst
 }
 
 // Append appends a whole frame, final and unmasked.
@@ -103,39 +112,40 @@ func cut(s string, n int) string {
 	return s[:n]
 }
 
-// Client is what the header of a client's frame says, masked or not.
-type Client struct {
-	Opcode Opcode
-	Final  bool
-	Size   uint64 // bytes of the whole frame, header included; a length that no frame may have counts as the greatest
+// Header is what the beginning of a frame says.
+type Header struct {
+	Opcode     Opcode
+	Final      bool
+	Compressed bool   // RSV1: with permessage-deflate (RFC 7692 §6)
+	Start      int    // where the payload begins
+	Size       uint64 // bytes of the whole frame, header included; a length that no frame may have counts as the greatest
 
-	header int     // its bytes
-	mask   [4]byte // zero: not masked
+	mask [4]byte // zero: not masked
 }
 
-// ParseClient reads the header of the frame that begins at b. It reports false while b has not all of the header.
-func ParseClient(b []byte) (Client, bool) {
+// ParseHeader reads the header of the frame that begins at b, masked or not. It reports false while b has not all of the header.
+func ParseHeader(b []byte) (Header, bool) {
 	if len(b) < 2 {
-		return Client{}, false
+		return Header{}, false
 	}
-	f := Client{Opcode: OpcodeOf(b[0]), Final: b[0]&finBit != 0}
+	f := Header{Opcode: OpcodeOf(b[0]), Final: b[0]&finBit != 0, Compressed: b[0]&compressedBit != 0}
 	length := uint64(b[1] &^ maskBit)
-	f.header = 2
+	f.Start = 2
 	switch {
 	case length == length16 && len(b) >= 4:
-		f.header, length = 4, uint64(binary.BigEndian.Uint16(b[2:]))
+		f.Start, length = 4, uint64(binary.BigEndian.Uint16(b[2:]))
 	case length == length64 && len(b) >= 10:
-		f.header, length = 10, binary.BigEndian.Uint64(b[2:])
+		f.Start, length = 10, binary.BigEndian.Uint64(b[2:])
 	case length >= length16:
-		return Client{}, false
+		return Header{}, false
 	}
 	if b[1]&maskBit != 0 {
-		if len(b) < f.header+len(f.mask) {
-			return Client{}, false
+		if len(b) < f.Start+len(f.mask) {
+			return Header{}, false
 		}
-		f.header += copy(f.mask[:], b[f.header:])
+		f.Start += copy(f.mask[:], b[f.Start:])
 	}
-	f.Size = uint64(f.header) + length
+	f.Size = uint64(f.Start) + length
 	if f.Size < length {
 		f.Size = math.MaxUint64
 	}
@@ -143,8 +153,8 @@ func ParseClient(b []byte) (Client, bool) {
 }
 
 // AppendPayload appends what b has of the frame's payload, unmasked; b begins with the frame.
-func (f Client) AppendPayload(dst, b []byte) []byte {
-	for i, c := range b[f.header:min(uint64(len(b)), f.Size)] {
+func (f Header) AppendPayload(dst, b []byte) []byte {
+	for i, c := range b[f.Start:min(uint64(len(b)), f.Size)] {
 		dst = append(dst, c^f.mask[i%len(f.mask)])
 	}
 	return dst

@@ -163,37 +163,39 @@ func FuzzParseCloseReadsBackAppendClose(f *testing.F) {
 	})
 }
 
-func TestParseClientSeesEachFormOfTheHeader(t *testing.T) {
+func TestParseHeaderSeesEachFormOfTheHeader(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		b    string
-		want frame.Client
+		want frame.Header
 		ok   bool
 	}{
-		{"nothing", "", frame.Client{}, false},
-		{"one byte", "\x81", frame.Client{}, false},
-		{"half a mask", "\x81\x85abc", frame.Client{}, false},
-		{"half a length of two bytes", "\x82\xfe\x01", frame.Client{}, false},
-		{"half a length of eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\x01", frame.Client{}, false},
-		{"masked text", "\x81\x85abcd", frame.Client{Opcode: frame.Text, Final: true, Size: 11}, true},
-		{"not masked", "\x01\x05", frame.Client{Opcode: frame.Text, Size: 7}, true},
-		{"two bytes of length", "\x82\xfe\x01\x00abcd", frame.Client{Opcode: frame.Binary, Final: true, Size: 264}, true},
-		{"eight bytes of length", "\x82\xff\x00\x00\x00\x00\x00\x01\x00\x00abcd", frame.Client{Opcode: frame.Binary, Final: true, Size: 65550}, true},
-		{"endless", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xffabcd", frame.Client{Opcode: frame.Binary, Final: true, Size: math.MaxUint64}, true},
+		{"nothing", "", frame.Header{}, false},
+		{"one byte", "\x81", frame.Header{}, false},
+		{"half a mask", "\x81\x85abc", frame.Header{}, false},
+		{"half a length of two bytes", "\x82\xfe\x01", frame.Header{}, false},
+		{"half a length of eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\x01", frame.Header{}, false},
+		{"masked text", "\x81\x85abcd", frame.Header{Opcode: frame.Text, Final: true, Start: 6, Size: 11}, true},
+		{"compressed", "\xc1\x85abcd", frame.Header{Opcode: frame.Text, Final: true, Compressed: true, Start: 6, Size: 11}, true},
+		{"not masked", "\x01\x05", frame.Header{Opcode: frame.Text, Start: 2, Size: 7}, true},
+		{"two bytes of length", "\x82\xfe\x01\x00abcd", frame.Header{Opcode: frame.Binary, Final: true, Start: 8, Size: 264}, true},
+		{"eight bytes of length", "\x82\xff\x00\x00\x00\x00\x00\x01\x00\x00abcd", frame.Header{Opcode: frame.Binary, Final: true, Start: 14, Size: 65550}, true},
+		{"endless", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xffabcd", frame.Header{Opcode: frame.Binary, Final: true, Start: 14, Size: math.MaxUint64}, true},
 	} {
-		got, ok := frame.ParseClient([]byte(tc.b))
-		if got.Opcode != tc.want.Opcode || got.Final != tc.want.Final || got.Size != tc.want.Size || ok != tc.ok {
+		got, ok := frame.ParseHeader([]byte(tc.b))
+		if got.Opcode != tc.want.Opcode || got.Final != tc.want.Final || got.Compressed != tc.want.Compressed ||
+			got.Start != tc.want.Start || got.Size != tc.want.Size || ok != tc.ok {
 			t.Errorf("%s: got %+v, %t; want %+v, %t", tc.name, got, ok, tc.want, tc.ok)
 		}
 	}
 }
 
-func FuzzParseClientNeverSeesMoreThanThereIs(f *testing.F) {
+func FuzzParseHeaderNeverSeesMoreThanThereIs(f *testing.F) {
 	f.Add([]byte("\x81\x85abcdHello"))
 	f.Add([]byte("\x82\xfe\x01\x00abcd"))
 	f.Add([]byte("\x82\xff\xff\xff\xff\xff\xff\xff\xff\xffabcd"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, ok := frame.ParseClient(b)
+		c, ok := frame.ParseHeader(b)
 		if !ok {
 			return
 		}
@@ -201,7 +203,7 @@ func FuzzParseClientNeverSeesMoreThanThereIs(f *testing.F) {
 		if uint64(len(payload)) >= c.Size || len(payload) > len(b)-2 {
 			t.Fatalf("%d bytes of payload in %d, frame of %d", len(payload), len(b), c.Size)
 		}
-		if rest, ok := frame.ParseClient(append(bytes.Clone(b), 0)); !ok || rest.Size != c.Size {
+		if rest, ok := frame.ParseHeader(append(bytes.Clone(b), 0)); !ok || rest.Size != c.Size {
 			t.Fatalf("with one byte more: %+v, %t", rest, ok)
 		}
 	})
