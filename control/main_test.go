@@ -265,6 +265,8 @@ func (f *fixture) connect(t testing.TB, p hub.Protocol, user string, groups ...s
 	return c
 }
 
+func (*client) Prefetch(int) {}
+
 func (c *client) Flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

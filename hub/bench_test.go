@@ -11,6 +11,8 @@ type discard struct {
 	batch      Batch
 }
 
+func (*discard) Prefetch(int) {}
+
 func (l *discard) Flush() {
 	for l.connection.Take(l, &l.batch, 64<<10) {
 		l.connection.Written(l, l.batch.Units(len(l.batch.Bytes)))

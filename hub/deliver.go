@@ -92,7 +92,8 @@ func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 	h.metrics.matched(len(f.matches))
 
 	policy := h.policy(s)
-	for _, m := range f.matches {
+	for i, m := range f.matches {
+		f.prefetch(i)
 		if l := m.connection.push(f.envelope(s, t, m), policy); l != nil {
 			f.links = append(f.links, l)
 		}
@@ -188,10 +189,29 @@ func (f *fanout) write(later *Burst) {
 // flush has links write what is queued. Order on one connection is that of its outbox, so it may run in parallel.
 func flush(links []Link) {
 	inChunks(links, func(some []Link) {
-		for _, l := range some {
+		for i, l := range some {
+			for step := range PrefetchSteps {
+				if ahead := i + PrefetchSteps - step; ahead < len(some) {
+					some[ahead].Prefetch(step)
+				}
+			}
 			l.Flush()
 		}
 	})
+}
+
+// pushAhead is how many connections ahead of a push the processor fetches what the push will look at; half as many ahead,
+// what that points to. A push takes a third of the time that a line takes to come from memory.
+const pushAhead = 8
+
+// prefetch gets what follows the i-th match near.
+func (f *fanout) prefetch(i int) {
+	if i += pushAhead / 2; i < len(f.matches) {
+		f.matches[i].connection.Prefetch(1)
+	}
+	if i += pushAhead / 2; i < len(f.matches) {
+		f.matches[i].connection.Prefetch(0)
+	}
 }
 
 const (

@@ -73,6 +73,8 @@ type memory struct {
 // memoryMax is small, so that a queue takes several batches.
 const memoryMax = 256
 
+func (*memory) Prefetch(int) {}
+
 func (l *memory) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

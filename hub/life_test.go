@@ -174,8 +174,9 @@ func TestAnOrderlyCloseComesBehindWhatIsQueued(t *testing.T) {
 // manual is a link that writes when the test says so.
 type manual struct{ batch Batch }
 
-func (*manual) Flush()      {}
-func (*manual) Close(Close) {}
+func (*manual) Flush()       {}
+func (*manual) Prefetch(int) {}
+func (*manual) Close(Close)  {}
 
 func TestWhatALinkTookIsCountedByWhatItWrites(t *testing.T) {
 	h := newHub(t)
@@ -290,8 +291,9 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 // costly is a link that takes long to close.
 type costly struct{ _ int }
 
-func (*costly) Flush()      {}
-func (*costly) Close(Close) { time.Sleep(100 * time.Millisecond) }
+func (*costly) Flush()       {}
+func (*costly) Prefetch(int) {}
+func (*costly) Close(Close)  { time.Sleep(100 * time.Millisecond) }
 
 func TestConfigNamesAllThatIsWrong(t *testing.T) {
 	bad := Config{NamespaceOverflow: map[string]Policy{"Bad Name": Conflate}}

@@ -4,18 +4,25 @@ package hub
 // Flush when there may be something; the link calls Connection.Take, writes, and reports with
 // Connection.Written. When the wire is gone it calls Connection.Unbind, once.
 //
-// Both methods are called without any lock of the hub, possibly concurrently, and must return at once.
+// All methods are called without any lock of the hub, possibly concurrently, and must return at once.
 // The hub compares links (a late report of an old link is ignored), so implement it on a pointer.
 type Link interface {
 	// Flush says that Take may have something. What the wire takes without blocking should be written
 	// before Flush returns, so that the answer to the backend can say "written".
 	Flush()
 
+	// Prefetch has the processor fetch what Flush will look at (see the function of that name): in step 0 what the link is, and in
+	// each later one, when that has had time to arrive, what it points to. It changes nothing, and may do nothing.
+	Prefetch(step int)
+
 	// Close says goodbye with the close's code and reason, behind what was taken already, and ends the
 	// wire. The connection is closed or has another link: there is nothing more to take. Only the first
 	// call counts.
 	Close(Close)
 }
+
+// PrefetchSteps is how many steps Link.Prefetch has.
+const PrefetchSteps = 3
 
 // Batch is what Take hands to a link: bytes to write, in whole units (the frames of one message). The
 // zero Batch is ready to use. It keeps its buffer, so reuse one where you can. It must not be copied,
@@ -58,7 +65,7 @@ func (b *Batch) reset() {
 }
 
 // greet makes a greeting the first bytes; it is no unit.
-func (b *Batch) greet(greeting string) {
+func (b *Batch) greet(greeting []byte) {
 	b.buffer = append(b.buffer, greeting...)
 	b.Bytes = b.buffer
 }

@@ -27,6 +27,8 @@ type quiet struct{ connection *Connection }
 
 var batches = sync.Pool{New: func() any { return new(Batch) }}
 
+func (*quiet) Prefetch(int) {}
+
 func (l *quiet) Flush() {
 	b := batches.Get().(*Batch)
 	defer batches.Put(b)

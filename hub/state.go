@@ -38,9 +38,9 @@ type State struct {
 	Sequence uint64 // the sequence id given last; the first is 1
 	Written  uint64 // the last one that any link wrote whole, or the client confirmed
 	Acked    uint64 // the last one confirmed: by the client, or by the kernel without acks
+	Phase    Phase
 	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
 
-	Phase      Phase
 	Resumption *Resumption // nil: it can't be resumed
 	Close      *Close      // of PhaseClosed, nil before: 8 bytes while it is open, not 24
 

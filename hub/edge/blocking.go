@@ -143,6 +143,8 @@ func (s *blocking) write(o *output) {
 	}
 }
 
+func (s *blocking) prefetch() {} // the descriptor is behind package net
+
 func (s *blocking) halfClose() bool {
 	half, ok := s.conn.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/coder/websocket"
 
@@ -113,6 +114,21 @@ func (l *link) Flush() {
 	l.mu.Lock()
 	l.pumpLocked()
 	l.unlock()
+}
+
+// Prefetch gets what Flush looks at near. See hub.Link.
+func (l *link) Prefetch(step int) {
+	switch step {
+	case 0:
+		hub.Prefetch(unsafe.Pointer(l))
+		hub.Prefetch(unsafe.Pointer(&l.connection))
+		hub.Prefetch(unsafe.Pointer(&l.socket))
+	case 1:
+		l.connection.Prefetch(0)
+		l.socket.prefetch()
+	case 2:
+		l.connection.Prefetch(1)
+	}
 }
 
 // Close says goodbye behind what the connection still has, and ends the link when the client has answered, at

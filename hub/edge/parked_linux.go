@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/frame"
@@ -405,6 +406,11 @@ func (p *parked) discard() error {
 			return nil //nolint:nilerr // the end is what is waited for
 		}
 	}
+}
+
+func (p *parked) prefetch() {
+	hub.Prefetch(unsafe.Pointer(&p.fd))
+	hub.Prefetch(unsafe.Pointer(&p.left))
 }
 
 func (p *parked) tryLocked(o *output) (bool, error) {

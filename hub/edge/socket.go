@@ -31,6 +31,8 @@ type socket interface {
 	// discard reads on and forgets, and returns nil when the socket has ended.
 	discard() error
 
+	// prefetch gets what tryLocked looks at near; see hub.Prefetch.
+	prefetch()
 	// tryLocked writes as much of o as goes without waiting, and reports whether that was all.
 	tryLocked(o *output) (bool, error)
 	// handOverLocked sees to it that what is left of o is written, and what comes behind it. Until then link.writing is set.

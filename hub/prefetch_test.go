@@ -1,0 +1,34 @@
+package hub
+
+import (
+	"testing"
+	"unsafe"
+)
+
+// What a delivery looks at lies in the bytes that are fetched for it. A field that moves out of them costs a line from memory each.
+func TestHotFieldsOfAConnectionLieTogether(t *testing.T) {
+	var c Connection
+	for name, end := range map[string]uintptr{
+		"numbering": unsafe.Offsetof(c.numbering) + unsafe.Sizeof(c.numbering),
+		"greeting":  unsafe.Offsetof(c.greeting) + unsafe.Sizeof(c.greeting),
+		"Phase":     unsafe.Offsetof(c.state) + unsafe.Offsetof(c.state.Phase) + unsafe.Sizeof(c.state.Phase),
+		"Outbox":    unsafe.Offsetof(c.state) + unsafe.Offsetof(c.state.Outbox) + unsafe.Sizeof(c.state.Outbox),
+	} {
+		if end > hotBytes {
+			t.Errorf("%s ends at %d, behind %d", name, end, hotBytes)
+		}
+	}
+	if at := unsafe.Offsetof(c.state.Outbox.entries); at != 0 {
+		t.Errorf("the outbox's entries, to which step 1 goes, are at %d of it", at)
+	}
+}
+
+func TestPrefetchTakesAnyAddress(t *testing.T) {
+	for _, p := range []unsafe.Pointer{nil, unsafe.Pointer(t), unsafe.Add(unsafe.Pointer(t), 1<<40)} {
+		Prefetch(p)
+		prefetchTo(unsafe.Pointer(&p))
+		if testing.AllocsPerRun(10, func() { Prefetch(p) }) != 0 {
+			t.Error("a hint allocates")
+		}
+	}
+}
