@@ -45,11 +45,17 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 	if h.Leaving() {
 		return nil, ErrShuttingDown
 	}
-	t := &tally{}
 	if s.RequestID == "" {
-		return h.deliver(s, t), nil
+		left := &delivered{}
+		d := &left.delivery
+		if s.Detail {
+			d = new(Delivery) // an outbox keeps left, and must not keep the names that matched nobody
+		}
+		*d = Delivery{tally: &left.tally, wait: s.Wait}
+		h.deliver(s, d, &left.envelope)
+		return d, nil
 	}
-	t.pushed = make(chan struct{})
+	t := &tally{pushed: make(chan struct{})} // by itself: it is remembered for longer than the message
 	first, err := h.requests.begin(s, t)
 	switch {
 	case err != nil:
@@ -64,9 +70,17 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 		}
 		close(t.pushed)
 	}()
-	d := h.deliver(s, t)
+	d := &Delivery{tally: t, wait: s.Wait}
+	h.deliver(s, d, new(Envelope))
 	finished = true
 	return d, nil
+}
+
+// delivered is what a send leaves behind, in one piece of memory.
+type delivered struct {
+	delivery Delivery
+	tally    tally
+	envelope Envelope
 }
 
 func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
@@ -78,7 +92,8 @@ func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
 	}
 }
 
-func (h *Hub) deliver(s *Send, t *tally) *Delivery {
+// deliver fills in d, and first with the message's first form.
+func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	f := fanoutPool.Get().(*fanout)
 	defer f.free()
 	defer f.write(s.Burst) // also when a protocol panics: later sends count on it
@@ -86,11 +101,13 @@ func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 	if s.Message.ID == "" {
 		s.Message.ID = h.NewMessageID()
 	}
+	t := d.tally
 	t.messageID = s.Message.ID
-	unmatched := f.match(h.namespace(s.Message.Namespace), &s.Target, s.Detail)
+	d.unmatched = f.match(h.namespace(s.Message.Namespace), &s.Target, s.Detail)
 	t.matched = int32(len(f.matches))
 	h.metrics.matched(len(f.matches))
 
+	f.unused = first
 	policy := h.policy(s)
 	for i, m := range f.matches {
 		f.prefetch(i)
@@ -98,7 +115,6 @@ func (h *Hub) deliver(s *Send, t *tally) *Delivery {
 			f.links = append(f.links, l)
 		}
 	}
-	return &Delivery{tally: t, wait: s.Wait, unmatched: unmatched}
 }
 
 // NewMessageID returns an id for a message that has none.
@@ -121,9 +137,12 @@ func (h *Hub) policy(s *Send) Policy {
 // fanout is the working memory of one Deliver; pooled.
 type fanout struct {
 	matcher
-	envelopes map[form]*Envelope
-	last      origin    // of the match before: most often the next one's too
-	current   *Envelope // what it got
+	unused    *Envelope          // memory for the first form
+	form      form               // the first
+	first     *Envelope          // of it; as a rule it is the only one, and the map is not needed
+	envelopes map[form]*Envelope // of other forms
+	last      origin             // of the match before: most often the next one's too
+	current   *Envelope          // what it got
 	links     []Link
 }
 
@@ -153,6 +172,7 @@ func (f *fanout) free() {
 	}
 	clear(f.envelopes)
 	clear(f.links)
+	f.unused, f.form, f.first = nil, form{}, nil
 	f.last, f.current, f.links = origin{}, nil, f.links[:0]
 	fanoutPool.Put(f)
 }
@@ -165,15 +185,34 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 		return f.current
 	}
 	want := form{d, d.RouteKey(m.route(&s.Target))}
-	e, ok := f.envelopes[want]
-	if !ok {
-		e = &Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
+	e := f.known(want)
+	if e == nil {
+		e = f.add(want)
+		*e = Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
 		if s.Policy == Conflate {
 			e.key = s.ConflationKey
 		}
-		f.envelopes[want] = e
 	}
 	f.last, f.current = from, e
+	return e
+}
+
+// known returns the envelope of a form, or nil.
+func (f *fanout) known(want form) *Envelope {
+	if f.form == want {
+		return f.first
+	}
+	return f.envelopes[want]
+}
+
+// add returns a new envelope for a form, to be filled in.
+func (f *fanout) add(want form) *Envelope {
+	if f.first == nil {
+		f.form, f.first = want, f.unused
+		return f.first
+	}
+	e := new(Envelope)
+	f.envelopes[want] = e
 	return e
 }
 
