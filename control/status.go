@@ -76,6 +76,7 @@ var statusTable = []statusRow{
 	// The rest is between the hub and its clients. No method of this API leads to them: one that turns up
 	// here is a fault.
 	{hub.ErrGroupLimit, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+	{hub.ErrGrantLimit, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 	{hub.ErrTooManyConnections, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 	{hub.ErrAckForged, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 	{hub.ErrResumeRefused, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},

@@ -33,6 +33,8 @@ const (
 	CauseHandshake
 	// CauseResumeExpired: the client did not resume in time.
 	CauseResumeExpired
+	// CauseDetachedLimit: its user, or its address, had too many connections that waited for their clients.
+	CauseDetachedLimit
 	// CauseAckStuck: the client confirmed nothing for too long while its tail was full.
 	CauseAckStuck
 	// CauseMemory: a byte budget of the hub was used up.
@@ -65,6 +67,7 @@ var causes = [causeEnd]struct {
 	CauseSlowMessage:   {"slow_message", 1008, "message not complete in time"},
 	CauseHandshake:     {"handshake", 0, ""},
 	CauseResumeExpired: {"resume_expired", 0, ""},
+	CauseDetachedLimit: {"detached_limit", 0, ""},
 	CauseAckStuck:      {"ack_stuck", 1008, "no acknowledgement"},
 	CauseMemory:        {"memory", 1013, "hub is short of memory"},
 	CauseShutdown:      {"shutdown", 1001, "hub is shutting down"},

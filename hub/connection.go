@@ -20,8 +20,8 @@ import (
 // After a resume the new link is given the tail again: sent and linkWritten start over at Acked, while
 // Written keeps what any link ever wrote, so that a message counts as written once.
 //
-// A hub holds hundreds of thousands, most of them idle: it takes 352 bytes, a size that Go allocates exactly. The
-// next ones are 320 and 384. What a delivery looks at comes first, in hotBytes: in a fan-out to thousands every cache line of
+// A hub holds hundreds of thousands, most of them idle: it takes 384 bytes, a size that Go allocates exactly, in
+// whole cache lines. The next ones are 352 and 416. What a delivery looks at comes first, in hotBytes: in a fan-out to thousands every cache line of
 // it comes from memory.
 type Connection struct {
 	mu          sync.Mutex // guards all that is not said to be fixed
@@ -32,7 +32,7 @@ type Connection struct {
 	linkWritten uint64     // reported by the link
 	numbering   *numbering // nil: the protocol is not numbered
 	soonest     *time.Time // nothing queued expires before it; nil: nothing queued expires
-	greeting    *[]byte    // what the link writes first; nil once taken
+	first       *[]byte    // what the link writes before messages: its greeting, and replies; nil: nothing
 	state       State
 
 	userEntry   *membership   // in namespace.users; nil when anonymous
@@ -49,8 +49,8 @@ type numbering struct {
 
 const (
 	cacheLine = 64
-	// hotBytes is how much of a Connection a delivery looks at. Connections lie at multiples of 32 bytes, so these are three lines.
-	hotBytes = 160
+	// hotBytes is how much of a Connection a delivery looks at.
+	hotBytes = 3 * cacheLine
 )
 
 // Prefetch has the processor fetch what Take and Written look at: in step 0 what the connection is, in step 1 what it
@@ -66,6 +66,9 @@ func (c *Connection) Prefetch(step int) {
 }
 
 func (c *Connection) hub() *Hub { return c.namespace.hub }
+
+// Protocol returns what the connection's link speaks.
+func (c *Connection) Protocol() Protocol { return c.dialect.Protocol }
 
 // ID returns the connection's id.
 func (c *Connection) ID() ConnectionID { return c.state.ID }
@@ -87,16 +90,17 @@ func (c *Connection) applyLocked(op Op) {
 // Bind gives the connection a link: the first one, or a new one for a client that resumes, also while the
 // old one still looks alive. The link is asked to Flush before Bind returns. ErrClosed when the connection is
 // closed; the link is then not used, and must not call Unbind.
-func (c *Connection) Bind(l Link) error {
+func (c *Connection) Bind(l Link) error { return c.bind(l, [sha256.Size]byte{}) }
+
+// bind is Bind for a client that has shown a token of this hash.
+func (c *Connection) bind(l Link, proven [sha256.Size]byte) error {
 	c.mu.Lock()
 	if c.state.Phase == PhaseClosed {
 		c.mu.Unlock()
 		return ErrClosed
 	}
 	old := c.link
-	if c.state.Phase == PhaseDetached {
-		c.countDetachedLocked(-1)
-	}
+	c.comeBackLocked()
 	c.stopTimerLocked()
 	c.link = l
 	c.sent, c.linkWritten = c.state.Acked, c.state.Acked
@@ -105,7 +109,7 @@ func (c *Connection) Bind(l Link) error {
 	if n := c.numbering; n != nil {
 		n.skip = 0
 		token = randomID(resumeTokenBytes)
-		op.Resumption = &Resumption{Hash: sha256.Sum256([]byte(token))}
+		op.Resumption = &Resumption{Given: sha256.Sum256([]byte(token)), Proven: proven}
 	}
 	c.applyLocked(op)
 	c.greetLocked(token)
@@ -120,7 +124,7 @@ func (c *Connection) Bind(l Link) error {
 }
 
 func (c *Connection) greetLocked(token string) {
-	c.greeting = nil
+	c.first = nil
 	var greeting []byte
 	if d := c.dialect; d.numbered != nil {
 		greeting = d.numbered.AppendGreeting(nil, c.infoLocked(), token)
@@ -128,7 +132,7 @@ func (c *Connection) greetLocked(token string) {
 		greeting = d.greeter.AppendGreeting(nil, c.infoLocked())
 	}
 	if len(greeting) > 0 {
-		c.greeting = &greeting
+		c.first = &greeting
 	}
 }
 
@@ -137,33 +141,49 @@ func (c *Connection) greetLocked(token string) {
 // nothing for a link that was replaced.
 func (c *Connection) Unbind(l Link, how Close) {
 	defer c.hub().linkUnbound()
+	for _, surplus := range c.unbind(l, how) {
+		surplus.Close(NewClose(CauseDetachedLimit))
+	}
+}
+
+// unbind is Unbind under the lock. It returns connections that must go for this one to wait.
+func (c *Connection) unbind(l Link, how Close) (surplus []*Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
-		return
+		return nil
 	}
 	c.link = nil
 	if c.state.Phase == PhaseClosed {
 		c.endLocked()
-		return
+		return nil
 	}
 	if c.numbering == nil || !how.Cause.Resumable() || c.hub().Leaving() {
 		c.closeLocked(how)
-		return
+		return nil
 	}
 	c.stopTimerLocked()
-	c.applyLocked(Op{Kind: OpDetach, Resumption: &Resumption{c.state.Resumption.Hash, time.Now()}})
+	c.applyLocked(Op{Kind: OpDetach, Resumption: c.state.Resumption.detached(time.Now())})
 	c.countDetachedLocked(+1)
 	c.startTimerLocked(c.hub().config.ResumeWindow, CauseResumeExpired)
+	return c.hub().detached.add(c)
 }
 
-// resumes reports whether token is the one that the last link was greeted with.
-func (c *Connection) resumes(token string) bool {
-	hash := sha256.Sum256([]byte(token))
+// comeBackLocked ends the wait of a detached connection, whatever follows.
+func (c *Connection) comeBackLocked() {
+	if c.state.Phase == PhaseDetached {
+		c.countDetachedLocked(-1)
+		c.hub().detached.remove(c)
+	}
+}
+
+// resumes reports whether the token of this hash is one that the client may have.
+func (c *Connection) resumes(hash [sha256.Size]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.state.Resumption
-	return r != nil && c.state.Phase != PhaseClosed && subtle.ConstantTimeCompare(hash[:], r.Hash[:]) == 1
+	return r != nil && c.state.Phase != PhaseClosed && hash != [sha256.Size]byte{} &&
+		subtle.ConstantTimeCompare(hash[:], r.Given[:])|subtle.ConstantTimeCompare(hash[:], r.Proven[:]) == 1
 }
 
 // resumeTokenBytes is the size of a resume token: 128 random bits.
@@ -229,9 +249,7 @@ func (c *Connection) closeLocked(how Close) Link {
 		return nil
 	}
 	c.stopTimerLocked()
-	if c.state.Phase == PhaseDetached {
-		c.countDetachedLocked(-1)
-	}
+	c.comeBackLocked()
 	c.dialect.connections.Dec()
 	h := c.hub()
 	h.metrics.closes[how.Cause].Inc()
@@ -273,7 +291,7 @@ func (c *Connection) endLocked() {
 	}
 	c.hub().metrics.dropped(DropClosed, len(unwritten))
 	c.applyLocked(Op{Kind: OpEnd})
-	c.link, c.greeting, c.soonest = nil, nil, nil
+	c.link, c.first, c.soonest = nil, nil, nil
 }
 
 // Ended returns how the connection was closed, and whether it is.

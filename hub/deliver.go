@@ -103,17 +103,22 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	}
 	t := d.tally
 	t.messageID = s.Message.ID
-	d.unmatched = f.match(h.namespace(s.Message.Namespace), &s.Target, s.Detail)
+	ns := h.namespace(s.Message.Namespace)
+	d.unmatched = f.match(ns, &s.Target, s.Detail)
 	t.matched = int32(len(f.matches))
 	h.metrics.matched(len(f.matches))
 
-	f.unused = first
+	f.unused, f.bytes = first, int64(len(s.Message.Payload))
 	policy := h.policy(s)
 	for i, m := range f.matches {
 		f.prefetch(i)
 		if l := m.connection.push(f.envelope(s, t, m), policy); l != nil {
 			f.links = append(f.links, l)
 		}
+	}
+	if len(f.matches) > 0 {
+		f.write(s.Burst)
+		h.holdings.keep(ns, t, f.bytes)
 	}
 }
 
@@ -144,6 +149,7 @@ type fanout struct {
 	last      origin             // of the match before: most often the next one's too
 	current   *Envelope          // what it got
 	links     []Link
+	bytes     int64 // of the payload and of all forms
 }
 
 // origin is what a match's form follows from.
@@ -171,9 +177,8 @@ func (f *fanout) free() {
 		f.envelopes = make(map[form]*Envelope)
 	}
 	clear(f.envelopes)
-	clear(f.links)
 	f.unused, f.form, f.first = nil, form{}, nil
-	f.last, f.current, f.links = origin{}, nil, f.links[:0]
+	f.last, f.current = origin{}, nil
 	fanoutPool.Put(f)
 }
 
@@ -189,6 +194,7 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 	if e == nil {
 		e = f.add(want)
 		*e = Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
+		f.bytes += e.size()
 		if s.Policy == Conflate {
 			e.key = s.ConflationKey
 		}
@@ -220,9 +226,11 @@ func (f *fanout) add(want form) *Envelope {
 func (f *fanout) write(later *Burst) {
 	if later != nil {
 		later.links = append(later.links, f.links...)
-		return
+	} else {
+		flush(f.links)
 	}
-	flush(f.links)
+	clear(f.links)
+	f.links = f.links[:0]
 }
 
 // flush has links write what is queued. Order on one connection is that of its outbox, so it may run in parallel.

@@ -14,6 +14,8 @@ var (
 	ErrGroupNotFound = errors.New("group not found")
 	// ErrGroupLimit: the connection is in MaxGroups groups.
 	ErrGroupLimit = errors.New("connection is in the most groups it may be in")
+	// ErrGrantLimit: the connection has as many grants as it may.
+	ErrGrantLimit = errors.New("connection has the most grants it may have")
 	// ErrTooManyMatched: more connections match than the caller allowed.
 	ErrTooManyMatched = errors.New("more connections match than allowed")
 	// ErrRequestIDReused: the request id was used for a different request.

@@ -145,9 +145,9 @@ func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	if c.link != l || c.state.Phase == PhaseClosed && !c.state.Close.Cause.orderly() {
 		return false
 	}
-	if c.greeting != nil {
-		b.greet(*c.greeting)
-		c.greeting = nil
+	if c.first != nil {
+		b.begin(*c.first)
+		c.first = nil
 	}
 	numbered := c.dialect.numbered
 	for {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,6 +32,13 @@ type Config struct {
 	Window Bounds
 	// AckTimeout is how long a window may be full without a single ack before the connection is closed.
 	AckTimeout time.Duration
+	// HeldBytes bounds all messages together that wait in outboxes, or for a client to confirm them; what many wait for counts
+	// once. NamespaceHeldBytes is the same for each namespace. Beyond it connections are closed: those without a link first, then
+	// those that hold most.
+	HeldBytes, NamespaceHeldBytes int64
+	// DetachedPerUser and DetachedPerAddress bound the connections without a link that wait for a client. The one that has waited
+	// longest goes when there is one more.
+	DetachedPerUser, DetachedPerAddress int
 	// ResumeWindow is how long a connection without a link waits for its client.
 	ResumeWindow time.Duration
 
@@ -55,8 +63,14 @@ func DefaultConfig() Config {
 		Window:         Bounds{Messages: 1000, Bytes: 16 << 20},
 		AckTimeout:     30 * time.Second,
 		ResumeWindow:   60 * time.Second,
-		RequestIDs:     262_144, // 870 a second
-		Overflow:       CloseSlow,
+
+		HeldBytes:          1 << 30,
+		NamespaceHeldBytes: 1 << 30,
+		DetachedPerUser:    100,
+		DetachedPerAddress: 10_000, // an office behind one address that loses its network
+
+		RequestIDs: 262_144, // 870 a second
+		Overflow:   CloseSlow,
 	}
 }
 
@@ -79,6 +93,10 @@ func (c *Config) Validate() error {
 	check(c.Window.Bytes >= minQueueBytes, "Window.Bytes is %d, must be at least %d", c.Window.Bytes, minQueueBytes)
 	check(c.AckTimeout > 0, "AckTimeout is %v, must be above 0", c.AckTimeout)
 	check(c.ResumeWindow > 0, "ResumeWindow is %v, must be above 0", c.ResumeWindow)
+	check(c.HeldBytes >= minQueueBytes, "HeldBytes is %d, must be at least %d", c.HeldBytes, minQueueBytes)
+	check(c.NamespaceHeldBytes >= minQueueBytes, "NamespaceHeldBytes is %d, must be at least %d", c.NamespaceHeldBytes, minQueueBytes)
+	check(c.DetachedPerUser > 0, "DetachedPerUser is %d, must be above 0", c.DetachedPerUser)
+	check(c.DetachedPerAddress > 0, "DetachedPerAddress is %d, must be above 0", c.DetachedPerAddress)
 	check(c.RequestIDs > 0, "RequestIDs is %d, must be above 0", c.RequestIDs)
 	check(c.Overflow.asDefault(), "Overflow can't be a default")
 	for name, p := range c.NamespaceOverflow {
@@ -106,6 +124,8 @@ type Hub struct {
 	// interest is called under a connection's lock.
 	interest Interest
 
+	holdings holdings
+	detached *detached
 	messages atomic.Uint64 // ids made so far
 	closing  atomic.Bool   // Shutdown has begun; set under mu
 	requests *requests
@@ -131,7 +151,9 @@ func New(c Config) (*Hub, error) {
 		dialects:   make(map[Protocol]*dialect),
 		idle:       make(chan struct{}),
 		interest:   c.Interest,
+		detached:   newDetached(&c),
 	}
+	h.holdings.hub = h
 	if h.interest == nil {
 		h.interest = alone{}
 	}
@@ -166,6 +188,7 @@ type Admission struct {
 	Groups        []string // joined from the first moment
 	Protocol      Protocol
 	RemoteAddress string
+	Claims        *Claims // nil: none
 }
 
 // Attach registers a connection: from its return on, sends find it, from whatever hub they come, and wait in its
@@ -198,6 +221,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		Protocol:      a.Protocol.Name(),
 		RemoteAddress: a.RemoteAddress,
 		Created:       time.Now(),
+		Claims:        a.Claims,
 	}})
 	ns.connections.put(c)
 	if a.User != "" {
@@ -224,20 +248,35 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	return c, nil
 }
 
-// Resume returns the connection that a client wants back. The caller binds a new link to it. Errors:
-// ErrConnectionNotFound, ErrResumeRefused.
-func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Connection, error) {
+// Resume is a client that may have its connection back.
+type Resume struct {
+	Connection *Connection
+
+	proven [sha256.Size]byte
+}
+
+// Bind gives the connection a new link. See Connection.Bind.
+func (r *Resume) Bind(l Link) error { return r.Connection.bind(l, r.proven) }
+
+// Resume finds the connection that a client wants back, by the token of its last greeting, or of the one before if the last never
+// reached it. The caller binds a new link; until then nothing changes. Errors: ErrConnectionNotFound, ErrResumeRefused,
+// ErrShuttingDown, that of ctx.
+func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Resume, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if h.Leaving() {
+		return nil, ErrShuttingDown
 	}
 	c, err := h.connection(namespace, id)
 	if err != nil {
 		return nil, err
 	}
-	if !c.resumes(token) {
+	r := &Resume{c, sha256.Sum256([]byte(token))}
+	if !c.resumes(r.proven) {
 		return nil, ErrResumeRefused
 	}
-	return c, nil
+	return r, nil
 }
 
 func (h *Hub) connection(namespace, id string) (*Connection, error) {

@@ -129,9 +129,12 @@ func connect(t testing.TB, h *Hub, user string, groups ...string) *client {
 	return connectAs(t, h, routed{}, user, groups...)
 }
 
+// someClaims are those of all clients here.
+var someClaims = &Claims{Labels: map[string]string{"device": "phone"}}
+
 func connectAs(t testing.TB, h *Hub, p Protocol, user string, groups ...string) *client {
 	t.Helper()
-	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1"})
+	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1", Claims: someClaims})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +147,19 @@ func (c *client) bind(t testing.TB) {
 	t.Helper()
 	c.link = &memory{connection: c.Connection}
 	if err := c.Bind(c.link); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// resume gives the client a new link for its token.
+func (c *client) resume(t testing.TB, token string) {
+	t.Helper()
+	r, err := c.hub().Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.link = &memory{connection: c.Connection}
+	if err := r.Bind(c.link); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -16,6 +16,9 @@ func (h *Hub) CheckInvariants() error {
 	h.mu.RUnlock()
 
 	var errs []error
+	if n := h.holdings.total.bytes.Load(); n < 0 {
+		errs = append(errs, fmt.Errorf("%d bytes are held", n))
+	}
 	for _, ns := range all {
 		var connections []*Connection
 		ns.connections.all(func(c *Connection) { connections = append(connections, c) })
@@ -46,6 +49,7 @@ func (c *Connection) checkInvariants() error {
 	check(uint64(o.tail) == s.Sequence-s.Acked, "the tail is not what is numbered and not acked")
 	check(o.queued() <= 1 || o.queued() <= c.hub().config.Outbox.Messages && o.bytes <= c.hub().config.Outbox.Bytes,
 		"the outbox is over its bounds")
+	check((s.Phase == PhaseDetached) == c.hub().detached.has(c), "the list of the detached does not fit the phase")
 	check((c.link != nil) == (s.Phase == PhaseAttached), "the link does not fit the phase")
 	check((c.userEntry != nil) == (s.User != ""), "the user entry does not fit the user")
 	check(c.userEntry == nil || c.namespace.users.holds(c.userEntry), "the user entry is not in its set")

@@ -34,15 +34,22 @@ func TestResumeCarriesOnWhereTheClientWas(t *testing.T) {
 			}
 		}
 		back, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
-		if err != nil || back != c.Connection {
+		if err != nil || back.Connection != c.Connection {
 			t.Fatal(err)
 		}
-		c.bind(t)
+		c.resume(t, token)
 		if diff := cmp.Diff([]string{"2 gg:two", "3 gg:three"}, c.link.numberedFrames(t)); diff != "" {
 			t.Error(diff)
 		}
+		second := c.link.token(t)
+		c.resume(t, token) // the greeting of the second link was lost
+		third := c.link.token(t)
+		if _, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), second); !errors.Is(err, ErrResumeRefused) {
+			t.Errorf("a token that the client can't have: %v", err)
+		}
+		c.resume(t, third)
 		if _, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token); !errors.Is(err, ErrResumeRefused) {
-			t.Errorf("the token of the old link works again: %v", err)
+			t.Errorf("the first token, though its client had a newer one: %v", err)
 		}
 		if err := c.Ack(99); !errors.Is(err, ErrAckForged) {
 			t.Errorf("ack of what was never sent: %v", err)

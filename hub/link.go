@@ -35,7 +35,7 @@ type Batch struct {
 	// that holds its lock all along, and whose Flush waits for that lock, need not ask again.
 	Last bool
 
-	ends   []int  // offsets in Bytes at which units end; a greeting is no unit
+	ends   []int  // offsets in Bytes at which units end; greetings and replies are none
 	buffer []byte // what Bytes points to when the batch has bytes of its own
 }
 
@@ -64,9 +64,9 @@ func (b *Batch) reset() {
 	b.buffer = b.buffer[:0]
 }
 
-// greet makes a greeting the first bytes; it is no unit.
-func (b *Batch) greet(greeting []byte) {
-	b.buffer = append(b.buffer, greeting...)
+// begin makes bytes the first ones that are no unit.
+func (b *Batch) begin(first []byte) {
+	b.buffer = append(b.buffer, first...)
 	b.Bytes = b.buffer
 }
 

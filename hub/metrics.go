@@ -54,6 +54,14 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 		defer h.mu.RUnlock()
 		return float64(len(h.namespaces))
 	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "connhub_held_bytes",
+		Help: "Bytes of messages that wait in outboxes, or for a client to confirm them; each counts once.",
+	}, func() float64 { return float64(h.holdings.total.bytes.Load()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "connhub_connections_detached",
+		Help: "Connections without a link that wait for their clients.",
+	}, func() float64 { return float64(h.detached.len()) })
 	f.NewCounterFunc(prometheus.CounterOpts{
 		Name: "connhub_request_ids_evicted_total",
 		Help: "Request ids forgotten before their 5 minutes were over, because there were too many.",

@@ -241,10 +241,7 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 	m := &model{bounds: bounds, window: window, numbered: isNumbered, phase: PhaseAttached}
 	var sent []*Delivery
 	resume := func() {
-		token := c.link.token(t)
-		back, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
-		breakIf(err != nil || back != c.Connection, "resume: %v", err)
-		c.bind(t)
+		c.resume(t, c.link.token(t))
 		c.link.asks = asks
 		m.phase, m.stalled, m.sent, m.got = PhaseAttached, false, 0, nil
 		m.flush()

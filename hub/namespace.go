@@ -9,6 +9,8 @@ type namespace struct {
 	name string
 	refs int // connections, and attaches under way; guarded by Hub.mu
 
+	held held // by messages for its connections
+
 	connections table[*Connection]
 	users       index
 	groups      index

@@ -10,7 +10,7 @@ func TestHotFieldsOfAConnectionLieTogether(t *testing.T) {
 	var c Connection
 	for name, end := range map[string]uintptr{
 		"numbering": unsafe.Offsetof(c.numbering) + unsafe.Sizeof(c.numbering),
-		"greeting":  unsafe.Offsetof(c.greeting) + unsafe.Sizeof(c.greeting),
+		"first":     unsafe.Offsetof(c.first) + unsafe.Sizeof(c.first),
 		"Phase":     unsafe.Offsetof(c.state) + unsafe.Offsetof(c.state.Phase) + unsafe.Sizeof(c.state.Phase),
 		"Outbox":    unsafe.Offsetof(c.state) + unsafe.Offsetof(c.state.Outbox) + unsafe.Sizeof(c.state.Outbox),
 	} {

@@ -29,6 +29,7 @@ type Identity struct {
 	Protocol      string
 	RemoteAddress string
 	Created       time.Time
+	Claims        *Claims // nil: none
 }
 
 // State is all that a connection is, apart from its link. It has no lock, clock or I/O of its own: every
@@ -47,12 +48,20 @@ type State struct {
 	Identity
 
 	Groups []string // in the order of joining
+	Grants *Grants  // nil: none
+	Done   *ranges  // ids of the client's commands that succeeded; nil: none
+	Events uint64   // that the connection has caused: its beginning, what its client emitted, its end
 }
 
 // Resumption is what it takes to resume a connection. Immutable: each change is a new one.
 type Resumption struct {
-	Hash       [sha256.Size]byte // of the token that resumes it
+	Given      [sha256.Size]byte // hash of the token that the last link was greeted with
+	Proven     [sha256.Size]byte // of the one that its client came with, and has if the greeting was lost; zero: none
 	DetachedAt time.Time         // of PhaseDetached
+}
+
+func (r *Resumption) detached(at time.Time) *Resumption {
+	return &Resumption{Given: r.Given, Proven: r.Proven, DetachedAt: at}
 }
 
 // OpKind says what an Op does.
@@ -71,6 +80,9 @@ const (
 	OpNumber                     // the head of the queue gets the next sequence id
 	OpWritten                    // Sequence: written up to it
 	OpAck                        // Sequence: confirmed up to it, and so written
+	OpGrant                      // Grants: what the client may do besides its roles
+	OpEvent                      // Event: the client has something for the backends
+	OpDone                       // Sequence: the id of a command of the client that succeeded
 	OpClose                      // Close: matches nothing any more; its link may still carry what is queued
 	OpEnd                        // lets go of what was not written
 
@@ -87,6 +99,8 @@ type Op struct {
 	Envelope   *Envelope
 	Group      string
 	Resumption *Resumption
+	Grants     *Grants
+	Event      *Event
 	Close      Close
 }
 
@@ -96,6 +110,9 @@ func (s *State) apply(op *Op) {
 	case OpAdmit:
 		s.Identity, s.Phase = *op.Identity, PhaseConnecting
 	case OpAttach:
+		if s.Phase == PhaseConnecting {
+			s.Events++
+		}
 		s.Phase, s.Resumption = PhaseAttached, op.Resumption
 	case OpDetach:
 		s.Phase, s.Resumption = PhaseDetached, op.Resumption
@@ -119,10 +136,30 @@ func (s *State) apply(op *Op) {
 		s.Outbox.release(int(op.Sequence - s.Acked))
 		s.Acked, s.Written = op.Sequence, max(s.Written, op.Sequence)
 	case OpClose:
+		if s.Phase != PhaseConnecting {
+			s.Events++
+		}
 		how := op.Close // not &op.Close: op would move to the heap, each time
 		s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
 	case OpEnd:
 		s.Outbox.clear()
+	default:
+		s.applyClient(op)
+	}
+}
+
+// applyClient is apply for what clients do themselves, and may do.
+func (s *State) applyClient(op *Op) {
+	switch op.Kind {
+	case OpGrant:
+		s.Grants = op.Grants
+	case OpEvent:
+		s.Events++
+	case OpDone:
+		if s.Done == nil {
+			s.Done = &ranges{}
+		}
+		s.Done.add(op.Sequence)
 	default:
 		panic(fmt.Sprintf("hub: unknown op %d", op.Kind))
 	}

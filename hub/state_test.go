@@ -30,7 +30,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		filled := map[string]bool{}
 		check := func(step string) {
 			t.Helper()
-			if diff := cmp.Diff(c.state, *r.states[c.ID()], cmp.AllowUnexported(outbox{}), cmp.Comparer(sameEnvelope)); diff != "" {
+			if diff := cmp.Diff(c.state, *r.states[c.ID()], cmp.AllowUnexported(outbox{}, Grants{}, ranges{}, span{}), cmp.Comparer(sameEnvelope)); diff != "" {
 				t.Fatalf("%s: %s", step, diff)
 			}
 			markFilled(filled, reflect.ValueOf(c.state))
@@ -47,6 +47,16 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("groups")
+		if err := c.grant([]Grant{{Permission: Permission{JoinGroup, "b"}, Revoked: true}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Emit(&Event{Name: "clicked"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []uint64{1, 2, 9, 8} {
+			c.Do(command)
+		}
+		check("client")
 		for _, policy := range []Policy{CloseSlow, Conflate, DropOldest, Conflate, DropOldest} {
 			s := toGroup("g", "x")
 			s.Policy, s.ConflationKey = policy, "k"
@@ -59,9 +69,10 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		}
 		check("acked")
 		time.Sleep(time.Second)
+		token := c.link.token(t)
 		c.Unbind(c.link, NewClose(CauseLost))
 		check("detached")
-		c.bind(t)
+		c.resume(t, token)
 		check("resumed")
 		c.Close(NewClose(CauseBackend))
 		check("closed")

@@ -38,6 +38,10 @@ type tally struct {
 	detached atomic.Int32  // queued at a connection without a link
 	dropped  [dropEnd]atomic.Int32
 
+	// kept is what the message takes in the budgets of keeper, which is set before; 0: nothing, or no more.
+	kept   atomic.Int64
+	keeper *namespace
+
 	waiting atomic.Int32 // len(waiters), to be read without the lock
 	mu      sync.Mutex
 	waiters []waiter
@@ -99,6 +103,7 @@ func (t *tally) reached(w Wait) bool {
 // notify wakes those whose wait is over. A waiter raises waiting before it looks at the counters, and the
 // counters were changed before waiting is looked at here: one of the two sees the other.
 func (t *tally) notify() {
+	t.settle()
 	if t.waiting.Load() == 0 {
 		return
 	}
@@ -112,6 +117,16 @@ func (t *tally) notify() {
 		return true
 	})
 	t.waiting.Store(int32(len(t.waiters)))
+}
+
+// settle gives back what the message takes in the budgets once nobody holds it.
+func (t *tally) settle() {
+	if t.kept.Load() == 0 || !t.reached(WaitAcked) {
+		return
+	}
+	if bytes := t.kept.Swap(0); bytes > 0 {
+		t.keeper.hub.holdings.release(t.keeper, bytes)
+	}
 }
 
 func (t *tally) wait(ctx context.Context, w Wait) {

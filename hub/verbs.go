@@ -85,6 +85,48 @@ func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []s
 	return r, nil
 }
 
+// Permitted tells what Permit changed.
+type Permitted struct {
+	Matched int
+	Changed int
+	Refused int // it would have more than MaxGrants grants; it has got none of these
+	Closed  int // the connection closed meanwhile
+}
+
+// Permit gives the connections that match permissions, or takes them away.
+func (h *Hub) Permit(ctx context.Context, namespace string, t *Target, grants []Grant) (Permitted, error) {
+	matched := h.matching(namespace, t)
+	r := Permitted{Matched: len(matched)}
+	for _, c := range matched {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		switch err := c.grant(grants); {
+		case errors.Is(err, ErrGrantLimit):
+			r.Refused++
+		case err != nil:
+			r.Closed++
+		default:
+			r.Changed++
+		}
+	}
+	return r, nil
+}
+
+// Permits returns how many connections match, and how many of them have all the permissions.
+func (h *Hub) Permits(ctx context.Context, namespace string, t *Target, permissions []Permission) (matched, allowed int, _ error) {
+	all := h.matching(namespace, t)
+	for _, c := range all {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		if !slices.ContainsFunc(permissions, func(p Permission) bool { return !c.May(p) }) {
+			allowed++
+		}
+	}
+	return len(all), allowed, nil
+}
+
 // Count returns how many connections match.
 func (h *Hub) Count(namespace string, t *Target) int { return len(h.matching(namespace, t)) }
 

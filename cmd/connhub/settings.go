@@ -41,19 +41,24 @@ type settings struct {
 
 	clusterFlags
 
-	MaxConnections    int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
-	OutboxMessages    int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
-	OutboxBytes       byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes queued for one connection, at least 2MiB. (${default})"`
-	RequestIDs        int               `name:"request-ids" default:"${request_ids}" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, 300 bytes each, for 5 minutes. (${default})"`
-	Overflow          string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
-	NamespaceOverflow map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
-	MaxMessage        byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of one message from a client. (${default})"`
-	InboundBytes      byteSize          `default:"${inbound_bytes}" env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that clients have begun and not ended. (${default})"`
-	MessageTimeout    time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"From the first byte of a client's message to its last. (${default})"`
-	HandshakeTimeout  time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client's TLS handshake and request, each. (${default})"`
-	PingInterval      time.Duration     `default:"${ping_interval}" env:"CONNHUB_PING_INTERVAL" placeholder:"DURATION" group:"Limits" help:"Silence until a client is pinged. (${default})"`
-	PongTimeout       time.Duration     `default:"${pong_timeout}" env:"CONNHUB_PONG_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Silence after a ping until the client is given up. (${default})"`
-	CloseTimeout      time.Duration     `default:"${close_timeout}" env:"CONNHUB_CLOSE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client to answer a close. (${default})"`
+	MaxConnections     int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
+	OutboxMessages     int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
+	OutboxBytes        byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes queued for one connection, at least 2MiB. (${default})"`
+	HeldBytes          byteSize          `default:"${held_bytes}" env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that wait for slow and absent clients; then the largest are closed. (${default})"`
+	NamespaceHeldBytes byteSize          `default:"${namespace_held_bytes}" env:"CONNHUB_NAMESPACE_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (${default})"`
+	ResumeWindow       time.Duration     `default:"${resume_window}" env:"CONNHUB_RESUME_WINDOW" placeholder:"DURATION" group:"Limits" help:"How long a connection waits for a client that lost its network and can resume. (${default})"`
+	DetachedPerUser    int               `default:"${detached_per_user}" env:"CONNHUB_DETACHED_PER_USER" placeholder:"N" group:"Limits" help:"Connections of one user that wait like that. (${default})"`
+	DetachedPerAddress int               `default:"${detached_per_address}" env:"CONNHUB_DETACHED_PER_ADDRESS" placeholder:"N" group:"Limits" help:"Connections of one client address that wait like that. (${default})"`
+	RequestIDs         int               `name:"request-ids" default:"${request_ids}" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, 300 bytes each, for 5 minutes. (${default})"`
+	Overflow           string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
+	NamespaceOverflow  map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
+	MaxMessage         byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of one message from a client. (${default})"`
+	InboundBytes       byteSize          `default:"${inbound_bytes}" env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that clients have begun and not ended. (${default})"`
+	MessageTimeout     time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"From the first byte of a client's message to its last. (${default})"`
+	HandshakeTimeout   time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client's TLS handshake and request, each. (${default})"`
+	PingInterval       time.Duration     `default:"${ping_interval}" env:"CONNHUB_PING_INTERVAL" placeholder:"DURATION" group:"Limits" help:"Silence until a client is pinged. (${default})"`
+	PongTimeout        time.Duration     `default:"${pong_timeout}" env:"CONNHUB_PONG_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Silence after a ping until the client is given up. (${default})"`
+	CloseTimeout       time.Duration     `default:"${close_timeout}" env:"CONNHUB_CLOSE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client to answer a close. (${default})"`
 
 	Compression      bool `env:"CONNHUB_COMPRESSION" group:"Other" help:"Compress messages for clients that offer it (permessage-deflate), each once for all."`
 	GoroutinePerLink bool `env:"CONNHUB_GOROUTINE_PER_LINK" group:"Other" help:"Have a goroutine wait for each client, not epoll for all: some KB a client."`
@@ -67,20 +72,25 @@ type settings struct {
 func settingsVars() kong.Vars {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
 	return kong.Vars{
-		"etcd_listen":       discovery.DefaultEmbeddedConfig().ClientAddress,
-		"etcd_prefix":       discovery.DefaultConfig().Prefix,
-		"hash_bits":         fmt.Sprint(mesh.DefaultConfig().HashBits),
-		"max_connections":   fmt.Sprint(h.MaxConnections),
-		"outbox_messages":   fmt.Sprint(h.Outbox.Messages),
-		"outbox_bytes":      byteSize(h.Outbox.Bytes).String(),
-		"request_ids":       fmt.Sprint(h.RequestIDs),
-		"max_message":       byteSize(e.MaxMessage).String(),
-		"inbound_bytes":     byteSize(e.InboundBytes).String(),
-		"message_timeout":   e.MessageTimeout.String(),
-		"handshake_timeout": e.HandshakeTimeout.String(),
-		"ping_interval":     e.PingInterval.String(),
-		"pong_timeout":      e.PongTimeout.String(),
-		"close_timeout":     e.CloseTimeout.String(),
+		"etcd_listen":          discovery.DefaultEmbeddedConfig().ClientAddress,
+		"etcd_prefix":          discovery.DefaultConfig().Prefix,
+		"hash_bits":            fmt.Sprint(mesh.DefaultConfig().HashBits),
+		"max_connections":      fmt.Sprint(h.MaxConnections),
+		"outbox_messages":      fmt.Sprint(h.Outbox.Messages),
+		"outbox_bytes":         byteSize(h.Outbox.Bytes).String(),
+		"held_bytes":           byteSize(h.HeldBytes).String(),
+		"namespace_held_bytes": byteSize(h.NamespaceHeldBytes).String(),
+		"resume_window":        h.ResumeWindow.String(),
+		"detached_per_user":    fmt.Sprint(h.DetachedPerUser),
+		"detached_per_address": fmt.Sprint(h.DetachedPerAddress),
+		"request_ids":          fmt.Sprint(h.RequestIDs),
+		"max_message":          byteSize(e.MaxMessage).String(),
+		"inbound_bytes":        byteSize(e.InboundBytes).String(),
+		"message_timeout":      e.MessageTimeout.String(),
+		"handshake_timeout":    e.HandshakeTimeout.String(),
+		"ping_interval":        e.PingInterval.String(),
+		"pong_timeout":         e.PongTimeout.String(),
+		"close_timeout":        e.CloseTimeout.String(),
 	}
 }
 
@@ -102,6 +112,9 @@ func (s *settings) plan() (serverPlan, error) {
 	p.hub.MaxConnections = s.MaxConnections
 	p.hub.Outbox = hub.Bounds{Messages: s.OutboxMessages, Bytes: int64(s.OutboxBytes)}
 	p.hub.RequestIDs = s.RequestIDs
+	p.hub.HeldBytes, p.hub.NamespaceHeldBytes = int64(s.HeldBytes), int64(s.NamespaceHeldBytes)
+	p.hub.ResumeWindow = s.ResumeWindow
+	p.hub.DetachedPerUser, p.hub.DetachedPerAddress = s.DetachedPerUser, s.DetachedPerAddress
 	p.hub.Overflow = overflowPolicies[s.Overflow]
 	p.edge.AllowedOrigins = s.AllowedOrigin
 	p.edge.MaxMessage, p.edge.InboundBytes = int64(s.MaxMessage), int64(s.InboundBytes)
@@ -147,6 +160,8 @@ var fieldFlags = strings.NewReplacer(
 	"MaxConnections", "--max-connections", "Outbox.Messages", "--outbox-messages", "Outbox.Bytes", "--outbox-bytes",
 	"NamespaceOverflow", "--namespace-overflow", "AllowedOrigins", "--allowed-origin", "MaxMessage", "--max-message",
 	"RequestIDs", "--request-ids", "InboundBytes", "--inbound-bytes", "MessageTimeout", "--message-timeout", "PingInterval", "--ping-interval", "PongTimeout", "--pong-timeout",
+	"NamespaceHeldBytes", "--namespace-held-bytes", "HeldBytes", "--held-bytes", "ResumeWindow", "--resume-window",
+	"DetachedPerUser", "--detached-per-user", "DetachedPerAddress", "--detached-per-address",
 	"CloseTimeout", "--close-timeout", "HandshakeTimeout", "--handshake-timeout",
 )
 

@@ -1,0 +1,202 @@
+package hub
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// What a client does by itself, when its protocol has decoded it. The methods here may be called concurrently, as all of Connection.
+
+// Action is what a permission is for.
+type Action uint8
+
+const (
+	// JoinGroup is to enter a group and to leave it.
+	JoinGroup Action = iota + 1
+	// SendToGroup is to send to all members of a group.
+	SendToGroup
+)
+
+// Permission is to do something with one group, or, where Group is empty, with any.
+type Permission struct {
+	Action Action
+	Group  string
+}
+
+// Roles is what a client may do from the start. Immutable; connections may share it.
+type Roles interface {
+	// Allows reports whether the roles include the permission.
+	Allows(Permission) bool
+}
+
+// Claims is what is known of a client besides its user and groups. Immutable; connections may share it.
+type Claims struct {
+	Roles   Roles             // nil: it may do nothing by itself
+	Labels  map[string]string // for people and backends
+	Expires time.Time         // when what let it in runs out; zero: never
+	Private string            // of its protocol
+}
+
+// Grant is a permission that was given, or taken away, at run time.
+type Grant struct {
+	Permission
+
+	Revoked bool
+}
+
+// MaxGrants is the most grants and revocations that one connection may have. One without a group replaces all of its action.
+const MaxGrants = 1000
+
+// Grants are the changes to what a client may do. Immutable.
+type Grants struct{ list []Grant }
+
+// with returns the grants and one more, which replaces those that it makes pointless.
+func (g *Grants) with(n Grant) *Grants {
+	next := &Grants{}
+	if g != nil {
+		next.list = slices.DeleteFunc(slices.Clone(g.list), func(o Grant) bool {
+			return o.Action == n.Action && (n.Group == "" || o.Group == n.Group)
+		})
+	}
+	next.list = append(next.list, n)
+	return next
+}
+
+// decides returns what the grants say about a permission, if they do: what names the group comes before what names none. A permission for
+// any group is there only if nothing takes away a single one.
+func (g *Grants) decides(p Permission) (allowed, decided bool) {
+	if g == nil {
+		return false, false
+	}
+	for _, o := range g.list {
+		switch {
+		case o.Action != p.Action:
+		case o.Group == p.Group:
+			allowed, decided = !o.Revoked, true
+			if p.Group != "" {
+				return allowed, true
+			}
+		case o.Group == "":
+			allowed, decided = !o.Revoked, true
+		}
+	}
+	if p.Group == "" && slices.ContainsFunc(g.list, func(o Grant) bool { return o.Action == p.Action && o.Revoked }) {
+		return false, true
+	}
+	return allowed, decided
+}
+
+// May reports whether the client may do something: what was granted or revoked last counts, then its roles.
+func (c *Connection) May(p Permission) bool {
+	c.mu.Lock()
+	grants, claims := c.state.Grants, c.state.Claims
+	c.mu.Unlock()
+	if allowed, decided := grants.decides(p); decided {
+		return allowed
+	}
+	return claims != nil && claims.Roles != nil && claims.Roles.Allows(p)
+}
+
+// grant gives the client permissions, or takes them away, all or none. Errors: ErrClosed, ErrGrantLimit.
+func (c *Connection) grant(all []Grant) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Phase == PhaseClosed {
+		return ErrClosed
+	}
+	next := c.state.Grants
+	for _, g := range all {
+		next = next.with(g)
+	}
+	if next != nil && len(next.list) > MaxGrants {
+		return ErrGrantLimit
+	}
+	c.applyLocked(Op{Kind: OpGrant, Grants: next})
+	return nil
+}
+
+// Private returns what Claims.Private was at Attach.
+func (c *Connection) Private() string {
+	if claims := c.state.Claims; claims != nil {
+		return claims.Private
+	}
+	return ""
+}
+
+// Join makes the connection a member of a group. When it returns, that is in force at every hub (500 ms at most). It does not ask whether
+// the client may. Errors: ErrClosed, ErrGroupLimit, that of ctx.
+func (c *Connection) Join(ctx context.Context, group string) error {
+	if _, err := c.join(group); err != nil {
+		return err
+	}
+	return c.hub().interest.InForce(ctx, groupKeys(c.state.Namespace, []string{group}))
+}
+
+// Leave ends a membership, if there is one.
+func (c *Connection) Leave(group string) { c.leave(group) }
+
+// Event is what a client has for the backends.
+type Event struct {
+	Name    string
+	Kind    PayloadKind
+	Payload []byte // not to be changed; checked as Message.Payload
+}
+
+// Emit hands an event of the client to the sink, which is to bring it to a backend. Error: ErrClosed.
+func (c *Connection) Emit(e *Event) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Phase == PhaseClosed {
+		return ErrClosed
+	}
+	c.applyLocked(Op{Kind: OpEvent, Event: e})
+	return nil
+}
+
+// Did reports whether the client's command with this id has succeeded before.
+func (c *Connection) Did(command uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Done.has(command)
+}
+
+// Do notes that a command has succeeded. Of ids that rise one by one all are remembered; of others, the 128 highest ranges.
+func (c *Connection) Do(command uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Phase != PhaseClosed {
+		c.applyLocked(Op{Kind: OpDone, Sequence: command})
+	}
+}
+
+// maxReplies bounds the bytes that wait for a client which sends commands and does not read the answers.
+const maxReplies = 256 << 10
+
+// Reply has the link write a frame in front of the messages that wait: an answer to the client. It is for the present link only; without one it
+// is dropped. The caller does not change frame any more. A client that lets 256 KiB of answers wait is closed (CauseSlow). Error: ErrClosed.
+func (c *Connection) Reply(frame []byte) error {
+	c.mu.Lock()
+	link := c.link
+	switch {
+	case c.state.Phase == PhaseClosed:
+		c.mu.Unlock()
+		return ErrClosed
+	case link == nil:
+		c.mu.Unlock()
+		return nil
+	case c.first == nil:
+		c.first = &frame
+	case len(*c.first)+len(frame) > maxReplies:
+		c.closeLocked(NewClose(CauseSlow))
+		c.mu.Unlock()
+		link.Close(NewClose(CauseSlow))
+		return ErrClosed
+	default:
+		both := append(*c.first, frame...)
+		c.first = &both
+	}
+	c.mu.Unlock()
+	link.Flush()
+	return nil
+}

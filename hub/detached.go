@@ -1,0 +1,109 @@
+package hub
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// detached knows the connections that wait for their clients. Each costs what it holds, and nobody is there: so a user, and an address, may
+// have some of them only, and they go first when memory is short.
+type detached struct {
+	perUser, perAddress int // static
+
+	mu        sync.Mutex
+	all       map[*Connection]struct{}
+	byUser    map[Key][]*Connection // in the order of detaching
+	byAddress map[string][]*Connection
+}
+
+func newDetached(c *Config) *detached {
+	return &detached{
+		perUser: c.DetachedPerUser, perAddress: c.DetachedPerAddress,
+		all:    make(map[*Connection]struct{}),
+		byUser: make(map[Key][]*Connection), byAddress: make(map[string][]*Connection),
+	}
+}
+
+// userKey is what byUser counts under; ok is false for who has no user.
+func (c *Connection) userKey() (_ Key, ok bool) {
+	return Key{RouteUser, c.state.Namespace, c.state.User}, c.state.User != ""
+}
+
+// address is the client's host.
+func (c *Connection) address() string {
+	host := c.state.RemoteAddress
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	return host
+}
+
+// add takes a connection in, and returns those that have waited longest where there are too many now; the caller closes them.
+func (d *detached) add(c *Connection) (surplus []*Connection) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all[c] = struct{}{}
+	if user, ok := c.userKey(); ok {
+		d.byUser[user] = append(d.byUser[user], c)
+		if all := d.byUser[user]; len(all) > d.perUser {
+			surplus = append(surplus, all[0])
+		}
+	}
+	address := c.address()
+	d.byAddress[address] = append(d.byAddress[address], c)
+	if all := d.byAddress[address]; len(all) > d.perAddress && !slices.Contains(surplus, all[0]) {
+		surplus = append(surplus, all[0])
+	}
+	return surplus
+}
+
+// remove lets go of one; nothing happens if it is not in.
+func (d *detached) remove(c *Connection) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.all[c]; !ok {
+		return
+	}
+	delete(d.all, c)
+	if user, ok := c.userKey(); ok {
+		removeFrom(d.byUser, user, c)
+	}
+	removeFrom(d.byAddress, c.address(), c)
+}
+
+func removeFrom[K comparable](m map[K][]*Connection, key K, c *Connection) {
+	left := m[key]
+	if i := slices.Index(left, c); i >= 0 {
+		left = slices.Delete(left, i, i+1)
+	}
+	if len(left) == 0 {
+		delete(m, key)
+	} else {
+		m[key] = left
+	}
+}
+
+// list returns all that are in.
+func (d *detached) list() []*Connection {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]*Connection, 0, len(d.all))
+	for c := range d.all {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (d *detached) len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.all)
+}
+
+func (d *detached) has(c *Connection) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.all[c]
+	return ok
+}

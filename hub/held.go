@@ -1,0 +1,123 @@
+package hub
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// holdings bounds the bytes of all messages that outboxes and tails hold.
+//
+// Problem: each outbox is bounded, but thousands of slow or detached clients together can hold more than the hub has; and what they hold is
+// shared: a message to ten thousand takes its bytes once. The bound must not cost deliveries that leave nothing behind.
+//
+// Invariants:
+//   - A message counts from the moment that its push, and the flush behind it, have left it somewhere, until nobody holds it: its payload and
+//     each of its encoded forms once, in the hub's budget and in its namespace's.
+//   - Whoever takes a budget over its bound brings it back to seven eighths, by closing connections (CauseMemory): detached ones
+//     first, the largest of them first, then those who hold most.
+//
+// Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim looks for whom to close; one goroutine at a time does.
+type holdings struct {
+	hub        *Hub // static
+	total      held
+	reclaiming sync.Mutex
+}
+
+// held is how many bytes are in a budget.
+type held struct{ bytes atomic.Int64 }
+
+// keep counts what a message holds from now on, unless nobody holds it any more.
+func (m *holdings) keep(ns *namespace, t *tally, bytes int64) {
+	if t.reached(WaitAcked) {
+		return
+	}
+	m.total.bytes.Add(bytes)
+	ns.held.bytes.Add(bytes)
+	t.keeper = ns
+	t.kept.Store(bytes)
+	t.settle() // the last one may have let go of it before it was counted
+	if m.over(ns) {
+		m.reclaim(ns)
+	}
+}
+
+// release uncounts what a message held.
+func (m *holdings) release(ns *namespace, bytes int64) {
+	m.total.bytes.Add(-bytes)
+	ns.held.bytes.Add(-bytes)
+}
+
+func (m *holdings) over(ns *namespace) bool {
+	c := &m.hub.config
+	return m.total.bytes.Load() > c.HeldBytes || ns.held.bytes.Load() > c.NamespaceHeldBytes
+}
+
+// reclaim closes connections until both budgets are well below their bounds. While one goroutine does, others go on.
+func (m *holdings) reclaim(ns *namespace) {
+	if !m.reclaiming.TryLock() {
+		return
+	}
+	defer m.reclaiming.Unlock()
+	c := &m.hub.config
+	m.closeLargest(&ns.held, c.NamespaceHeldBytes, func(yield func(*Connection)) { ns.connections.all(yield) },
+		func(c *Connection) bool { return c.namespace == ns })
+	m.closeLargest(&m.total, c.HeldBytes, m.hub.all, func(*Connection) bool { return true })
+}
+
+// closeLargest closes connections, of those for which within is true, until used is at seven eighths of most.
+func (m *holdings) closeLargest(used *held, most int64, everybody func(func(*Connection)), within func(*Connection) bool) {
+	if used.bytes.Load() <= most {
+		return
+	}
+	enough := func() bool { return used.bytes.Load() <= most-most/8 }
+	closeFirst(slices.DeleteFunc(m.hub.detached.list(), func(c *Connection) bool { return !within(c) }), enough)
+	if enough() {
+		return
+	}
+	var all []*Connection
+	everybody(func(c *Connection) { all = append(all, c) })
+	closeFirst(all, enough)
+}
+
+// closeFirst closes connections that hold something, those that hold most first, until it is enough.
+func closeFirst(all []*Connection, enough func() bool) {
+	type holder struct {
+		connection *Connection
+		bytes      int64
+	}
+	var holders []holder
+	for _, c := range all {
+		if n := c.holds(); n > 0 {
+			holders = append(holders, holder{c, n})
+		}
+	}
+	slices.SortFunc(holders, func(a, b holder) int { return cmp.Compare(b.bytes, a.bytes) })
+	for _, h := range holders {
+		if enough() {
+			return
+		}
+		h.connection.Close(NewClose(CauseMemory))
+	}
+}
+
+// holds is how many bytes are in the outbox and the tail, shared or not.
+func (c *Connection) holds() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Outbox.bytes + c.state.Outbox.tailBytes
+}
+
+// all calls yield for every connection.
+func (h *Hub) all(yield func(*Connection)) {
+	h.mu.RLock()
+	all := make([]*namespace, 0, len(h.namespaces))
+	for _, ns := range h.namespaces {
+		all = append(all, ns)
+	}
+	h.mu.RUnlock()
+	for _, ns := range all {
+		ns.connections.all(yield)
+	}
+}

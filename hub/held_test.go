@@ -1,0 +1,165 @@
+package hub
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// heldBytes is what both budgets say that is held, which must be the same here.
+func heldBytes(t *testing.T, h *Hub) int64 {
+	t.Helper()
+	total := h.holdings.total.bytes.Load()
+	if ns := h.namespace(DefaultNamespace); ns != nil && ns.held.bytes.Load() != total {
+		t.Errorf("the namespace holds %d, the hub %d", ns.held.bytes.Load(), total)
+	}
+	return total
+}
+
+func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
+	h := newHub(t)
+	one, two := connectAs(t, h, numbered{}, "one", "g"), connectAs(t, h, numbered{}, "two", "g")
+	plain := connect(t, h, "three", "g")
+	payload := strings.Repeat("x", 1000)
+	size := func(forms int) int64 { // of a message: its payload, and each form
+		return int64(len(payload) + forms*len(routed{}.Encode(text(payload), Route{RouteGroup, "g"})))
+	}
+	want := func(step string, n int64) {
+		t.Helper()
+		if got := heldBytes(t, h); got != n {
+			t.Errorf("%s: %d bytes held, want %d", step, got, n)
+		}
+	}
+	send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{"three"}}})
+	want("written to a plain client", 0)
+	send(t, h, toGroup("g", payload))
+	want("two have not confirmed", size(2))
+	if err := one.Ack(1); err != nil {
+		t.Fatal(err)
+	}
+	want("one has not confirmed", size(2))
+	two.lose()
+	want("it is detached", size(2))
+	two.Close(NewClose(CauseClient))
+	want("it is closed", 0)
+
+	plain.link.stall(true)
+	send(t, h, toGroup("g", payload))
+	want("a plain client does not read", size(2))
+	if err := one.Ack(2); err != nil {
+		t.Fatal(err)
+	}
+	want("only it holds the message", size(2))
+	plain.link.stall(false)
+	want("it has read", 0)
+	plain.link.stall(true)
+	late := toGroup("g", payload)
+	late.Message.Expires = time.Now().Add(-time.Second)
+	send(t, h, late)
+	plain.link.stall(false)
+	want("expired", 0)
+	one.Close(NewClose(CauseClient))
+	want("closed", 0)
+}
+
+// Over a budget those without a link go first, the largest first; then the largest tails. Others, and what they hold, stay.
+func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
+	const unit = 10_000
+	for name, config := range map[string]func(*Config){
+		"of the hub":         func(c *Config) { c.HeldBytes = 2*MaxPayload + 20*2*unit },
+		"of the namespace":   func(c *Config) { c.NamespaceHeldBytes = 2*MaxPayload + 20*2*unit },
+		"of both, the least": func(c *Config) { c.HeldBytes, c.NamespaceHeldBytes = 2*MaxPayload+20*2*unit, 3*MaxPayload },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var closed ends
+			h := newHub(t, config, func(c *Config) { c.Sink, c.SinkOps = &closed, []OpKind{OpClose} })
+			hold := func(user string, units int) *client {
+				c := connectAs(t, h, numbered{}, user)
+				for range units {
+					send(t, h, &Send{Message: text(strings.Repeat("x", unit)), Target: Target{Users: []string{user}}})
+				}
+				return c
+			}
+			hold("small, detached", 2).lose()
+			hold("large, detached", 8).lose()
+			hold("light", 1)
+			hold("large tail", 20)
+			for i := 0; len(closed) < 3; i++ {
+				hold(fmt.Sprint("more ", i), 10)
+				if i > 200 {
+					t.Fatalf("closed %v, %d bytes held", closed, heldBytes(t, h))
+				}
+			}
+			want := []string{"large, detached: memory", "small, detached: memory", "large tail: memory"}
+			if diff := cmp.Diff(want, []string(closed[:3])); diff != "" {
+				t.Error(diff)
+			}
+			if most := h.config.HeldBytes; heldBytes(t, h) > min(most, h.config.NamespaceHeldBytes) {
+				t.Errorf("%d bytes held", heldBytes(t, h))
+			}
+			if err := h.CheckInvariants(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// ends is a sink that keeps whose connection ended, and why.
+type ends []string
+
+func (e *ends) Applied(c *Connection, op Op) {
+	*e = append(*e, fmt.Sprintf("%s: %v", c.state.User, op.Close.Cause))
+}
+
+func TestUsersAndAddressesHaveSomeDetachedConnectionsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, func(c *Config) { c.DetachedPerUser, c.DetachedPerAddress = 2, 3 })
+		var all []*client
+		lose := func(user string) {
+			c := connectAs(t, h, numbered{}, user)
+			all = append(all, c)
+			c.lose()
+			time.Sleep(time.Millisecond)
+		}
+		closed := func() (which []int) {
+			for i, c := range all {
+				if how, ended := c.Ended(); ended {
+					which = append(which, i)
+					if how.Cause != CauseDetachedLimit {
+						t.Errorf("%d ended with %v", i, how)
+					}
+				}
+			}
+			return which
+		}
+		want := func(step, which string) {
+			t.Helper()
+			if got := fmt.Sprint(closed()); got != which {
+				t.Errorf("%s: closed %s, want %s", step, got, which)
+			}
+		}
+		lose("ann")
+		lose("ann")
+		want("two of a user", "[]")
+		lose("ann")
+		want("three of a user", "[0]")
+		lose("bob")
+		want("three of an address", "[0]")
+		lose("") // of nobody, but from there
+		want("four of an address", "[0 1]")
+		all[2].bind(t)
+		lose("cat")
+		want("one has come back", "[0 1]")
+		if n := h.detached.len(); n != 3 {
+			t.Errorf("%d detached, want 3", n)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := h.detached.len(); n != 0 || len(h.detached.byUser)+len(h.detached.byAddress) != 0 {
+			t.Errorf("%d detached after the resume window, %v, %v", n, h.detached.byUser, h.detached.byAddress)
+		}
+	})
+}
