@@ -110,10 +110,7 @@ func (s *State) apply(op *Op) {
 	case OpAdmit:
 		s.Identity, s.Phase = *op.Identity, PhaseConnecting
 	case OpAttach:
-		if s.Phase == PhaseConnecting {
-			s.Events++
-		}
-		s.Phase, s.Resumption = PhaseAttached, op.Resumption
+		s.attach(op.Resumption)
 	case OpDetach:
 		s.Phase, s.Resumption = PhaseDetached, op.Resumption
 	case OpJoin:
@@ -136,16 +133,26 @@ func (s *State) apply(op *Op) {
 		s.Outbox.release(int(op.Sequence - s.Acked))
 		s.Acked, s.Written = op.Sequence, max(s.Written, op.Sequence)
 	case OpClose:
-		if s.Phase != PhaseConnecting {
-			s.Events++
-		}
-		how := op.Close // not &op.Close: op would move to the heap, each time
-		s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
+		s.close(op.Close)
 	case OpEnd:
 		s.Outbox.clear()
 	default:
 		s.applyClient(op)
 	}
+}
+
+func (s *State) attach(r *Resumption) {
+	if s.Phase == PhaseConnecting {
+		s.Events++
+	}
+	s.Phase, s.Resumption = PhaseAttached, r
+}
+
+func (s *State) close(how Close) {
+	if s.Phase != PhaseConnecting { // otherwise nobody heard of it
+		s.Events++
+	}
+	s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
 }
 
 // applyClient is apply for what clients do themselves, and may do.
