@@ -31,7 +31,7 @@ type sending interface {
 
 // outgoing is one send, checked.
 type outgoing struct {
-	send    *hub.Send
+	send    hub.Send
 	request *controlv1.SendRequest // as it came
 	began   time.Time
 	until   time.Time // when the receipt is due
@@ -44,7 +44,7 @@ type deliveryService struct {
 
 // Send implements the RPC.
 func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) (*controlv1.SendResponse, error) {
-	sending, err := d.begin(ctx, req, nil)
+	sending, err := d.begin(ctx, req, originOf(ctx), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -55,19 +55,16 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 	return &controlv1.SendResponse{Receipt: receipt}, nil
 }
 
-// begin brings the message of a request that has passed the rules of its proto on its way. What is to be written to clients is
-// written at once, or with burst.
-func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest, burst *hub.Burst) (sending, error) {
+// begin brings the message of a request that has passed the rules of its proto on its way; it begins now. What is to be written
+// to clients is written at once, or with burst.
+func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (sending, error) {
 	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
 		return nil, err
 	}
-	from := origin{caller: caller(ctx).Name, traceParent: traceParent(ctx), began: time.Now()}
-	if deadline, ok := ctx.Deadline(); ok {
-		from.deadline = deadline
-	}
+	from.began = time.Now()
 	o := newOutgoing(req, from)
 	o.send.Burst = burst
-	if err := identifyRequest(o.send, req); err != nil {
+	if err := identifyRequest(&o.send, req); err != nil {
 		return nil, err
 	}
 	return d.sender.Send(ctx, o)
@@ -80,9 +77,16 @@ type origin struct {
 	deadline            time.Time // of the call; zero: none
 }
 
+// originOf is what all sends of a call have in common.
+func originOf(ctx context.Context) origin {
+	deadline, _ := ctx.Deadline()
+	return origin{caller: caller(ctx).Name, traceParent: traceParent(ctx), deadline: deadline}
+}
+
 // newOutgoing translates a request that was checked.
 func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
-	s := &hub.Send{
+	o := &outgoing{request: req, began: from.began, until: from.began.Add(waitTimeout(from, req.GetWaitTimeout()))}
+	o.send = hub.Send{
 		Message:       newMessage(namespace(req), req.GetMessage(), from),
 		Target:        newTarget(req.GetTarget()),
 		Wait:          waits[req.GetWait()],
@@ -92,7 +96,7 @@ func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
 		RequestID:     req.GetRequestId(),
 		Caller:        from.caller,
 	}
-	return &outgoing{send: s, request: req, began: from.began, until: from.began.Add(waitTimeout(from, req.GetWaitTimeout()))}
+	return o
 }
 
 var waits = map[controlv1.Wait]hub.Wait{

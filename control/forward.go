@@ -133,7 +133,7 @@ func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.Forwar
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: time.Now().Add(-f.GetAge().AsDuration()),
 	})
 	copy(o.send.RequestHash[:], s.GetRequestHash()) // of what the backend asked: this request says it in other words
-	delivery, err := e.hub.Deliver(ctx, o.send)
+	delivery, err := e.hub.Deliver(ctx, &o.send)
 	if err != nil {
 		return failed(err), nil
 	}

@@ -47,20 +47,18 @@ type gathered struct {
 	matched nameSet // with detail: names that matched somewhere
 }
 
-func newGathered(o *outgoing) *gathered {
-	return &gathered{
-		target:  &o.send.Target,
-		receipt: &controlv1.Receipt{MessageId: o.send.Message.ID},
-		detail:  o.send.Detail,
+// newGathered begins with this hub's part; nil: it has none.
+func newGathered(o *outgoing, local *hub.Receipt) gathered {
+	g := gathered{target: &o.send.Target, detail: o.send.Detail}
+	if local == nil {
+		g.receipt = &controlv1.Receipt{MessageId: o.send.Message.ID}
+		return g
 	}
-}
-
-// addLocal adds this hub's part.
-func (g *gathered) addLocal(r *hub.Receipt) {
-	g.add(newReceipt(r))
-	if r.Unmatched != nil {
-		g.matched.add(matchedNames(g.target, r.Unmatched))
+	g.receipt = newReceipt(local)
+	if local.Unmatched != nil {
+		g.matched.add(matchedNames(g.target, local.Unmatched))
 	}
+	return g
 }
 
 // addResult adds that of another hub.

@@ -98,6 +98,9 @@ type unknown []hub.ID
 
 // names returns the ids in order, each once, for an answer.
 func (u unknown) names() []string {
+	if len(u) == 0 {
+		return nil
+	}
 	names := make([]string, len(u))
 	for i, id := range u {
 		names[i] = string(id)
@@ -203,7 +206,7 @@ func (s *routedSending) forward(to []mesh.Destination) error {
 
 // deliver does this hub's part.
 func (s *routedSending) deliver(ctx context.Context) error {
-	delivery, err := s.router.hub.Deliver(ctx, s.outgoing.send)
+	delivery, err := s.router.hub.Deliver(ctx, &s.outgoing.send)
 	if errors.Is(err, hub.ErrShuttingDown) && s.others != nil {
 		s.lost = append(s.lost, s.router.hub.ID())
 		return nil
@@ -233,24 +236,21 @@ type routedSending struct {
 	delivery *hub.Delivery   // nil: this hub took no part, it leaves
 	others   *mesh.Gathering // nil: none has a part in it
 	lost     unknown
+	sum      gathered // of the receipts
 }
 
 // Receipt implements sending.
 func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	o := s.outgoing
-	receipt := newGathered(o)
+	var local *hub.Receipt
 	if s.delivery != nil {
-		// hub.Deliver returned when the message was queued everywhere, so only the waits beyond that need a timer.
-		if o.send.Wait > hub.WaitQueued {
-			ctx, cancel := context.WithDeadline(ctx, o.until)
-			s.delivery.Wait(ctx)
-			cancel()
-		}
-		local := s.delivery.Receipt()
-		receipt.addLocal(&local)
+		s.wait(ctx)
+		r := s.delivery.Receipt()
+		local = &r
 	}
-	if o.send.Wait != hub.WaitNone {
-		lost, err := s.router.gather(ctx, s.others, o.until, receipt.addResult)
+	s.sum = newGathered(o, local)
+	if o.send.Wait != hub.WaitNone && s.others != nil {
+		lost, err := s.router.gather(ctx, s.others, o.until, s.sum.addResult)
 		if err != nil {
 			return nil, err
 		}
@@ -259,9 +259,20 @@ func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error)
 	if o.request.GetRequireAllHubs() && len(s.lost) > 0 {
 		return nil, errHubsUnreachable
 	}
-	answer := receipt.answer()
+	answer := s.sum.answer()
 	answer.UnreachableHubs, answer.DiscoveryStaleFor = s.lost.names(), s.router.staleFor()
 	return answer, nil
+}
+
+// wait waits for this hub's part. hub.Deliver returned when the message was queued everywhere, so only the waits beyond that
+// need a timer.
+func (s *routedSending) wait(ctx context.Context) {
+	if s.outgoing.send.Wait <= hub.WaitQueued {
+		return
+	}
+	ctx, cancel := context.WithDeadline(ctx, s.outgoing.until)
+	defer cancel()
+	s.delivery.Wait(ctx)
 }
 
 // Join makes the connections that match, at whatever hub, members of groups.

@@ -40,7 +40,7 @@ type streamService struct {
 // SendStream implements the RPC.
 func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	s := &sendStream{service: d, stream: stream, ctx: ctx, answers: newAnswers()}
+	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers()}
 	defer s.answers.close(cancel)
 	go s.receive()
 	return s.tell()
@@ -63,6 +63,7 @@ type sendStream struct {
 	service *streamService
 	stream  grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
 	ctx     context.Context
+	from    origin // of all sends
 	answers *answers
 
 	// Owned by receive.
@@ -201,7 +202,7 @@ func (s *sendStream) begin(req *controlv1.SendRequest) (_ sending, err error) {
 	if err := s.service.check(req); err != nil {
 		return nil, err
 	}
-	return s.service.begin(s.ctx, req, &s.burst)
+	return s.service.begin(s.ctx, req, s.from, &s.burst)
 }
 
 // result waits for the receipt of a send.
