@@ -11,7 +11,8 @@
 //
 // # Goroutines
 //
-// One a connection and one a call, gRPC's own. Server.Shutdown waits for all of them. A handler waits in Send,
+// One a connection and one a call, gRPC's own: of callWorkers that take calls, as far as they are free. Server.Shutdown waits
+// for all calls. A handler waits in Send,
 // bounded by wait_timeout; in AddToGroups until the join is in force, 500 ms at most; for the answers of other hubs, until they
 // are silent; and never beyond the call's deadline. A SendStream (stream.go) has one more that takes sends,
 // which ends with the stream, and one for each result that is not ready, which its handler waits for.

@@ -131,6 +131,7 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(server.grpc.Stop)
 	g := &guard{calls: newInFlight(), secrets: newSecrets(t), served: map[string]bool{"/stray.Service/Do": true}}
 	registrar{server: server.grpc}.RegisterService(&strayService, nil)
 	for _, secret := range []string{backendSecret, peerSecret} {

@@ -44,6 +44,9 @@ const (
 	// maxCalls is the most calls that one connection may have in flight. A backend that waits for acks has
 	// many; each holds a request of some megabytes at most.
 	maxCalls = 10_000
+	// callWorkers is how many goroutines take one call after the other, so that these find a stack that is large enough: growing
+	// one costs 5 µs. A stream keeps its worker; a call that finds none free has a goroutine of its own.
+	callWorkers = 64
 	// maxHeaderBytes bounds a call's metadata: a credential, a trace context, and what proxies add.
 	maxHeaderBytes = 32 << 10
 	// handshakeTimeout is how long a new connection may take for TLS and HTTP/2 settings. It is also the
@@ -105,7 +108,7 @@ type Server struct {
 	ready  <-chan struct{} // closed when backends may call; nil: they may
 }
 
-// New returns a Server that does not serve yet. It starts no goroutine.
+// New returns a Server that does not serve yet. Shutdown ends the goroutines that it starts, also when it never served.
 func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("control config: %w", err)
@@ -134,6 +137,7 @@ func New(c Config) (*Server, error) {
 	}
 	if g.metrics, err = newMetrics(c.Metrics, methods); err != nil {
 		leave()
+		s.grpc.Stop()
 		return nil, fmt.Errorf("control metrics: %w", err)
 	}
 	s.setHealth(healthv1.HealthCheckResponse_NOT_SERVING)
@@ -158,6 +162,7 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout, MaxConnectionIdle: idleTimeout}),
 		grpc.WaitForHandlers(true), // so that nothing of the server is left after Shutdown
+		grpc.NumStreamWorkers(callWorkers),
 	}
 }
 

@@ -63,9 +63,11 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 	}
 	registry := prometheus.NewRegistry()
 	config := Config{Hub: newHub(t), Insecure: true, Metrics: registry}
-	if _, err := New(config); err != nil {
+	first, err := New(config)
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(first.grpc.Stop)
 	if _, err := New(config); err == nil {
 		t.Error("two servers share the metrics of one registry")
 	}
