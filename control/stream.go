@@ -211,7 +211,13 @@ func (s *sendStream) result(sequence int64, of sending) *controlv1.StreamedResul
 	if err != nil {
 		return s.failed(sequence, err)
 	}
-	return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: receipt}}
+	var r struct { // in one piece of memory
+		result  controlv1.StreamedResult
+		outcome controlv1.StreamedResult_Receipt
+	}
+	r.outcome.Receipt = receipt
+	r.result.Sequence, r.result.Outcome = sequence, &r.outcome
+	return &r.result
 }
 
 func (s *sendStream) receipt(of sending) (_ *controlv1.Receipt, err error) {
@@ -267,7 +273,7 @@ func (s *sendStream) respond(r *report) error {
 		}
 		n, bytes := 0, 0
 		for ; n < len(rest) && bytes < maxResponseBytes; n++ {
-			bytes += proto.Size(rest[n].result)
+			bytes += size(rest[n].result)
 		}
 		response.Results = make([]*controlv1.StreamedResult, n)
 		for i := range n {
@@ -282,6 +288,18 @@ func (s *sendStream) respond(r *report) error {
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// maxCountsBytes is more than a result takes in a response, but for its texts.
+const maxCountsBytes = 256
+
+// size is at least what a result takes in a response. Most are small, whatever is in them, and need not be measured.
+func size(r *controlv1.StreamedResult) int {
+	receipt := r.GetReceipt()
+	if receipt == nil || receipt.GetUnmatched() != nil || len(receipt.GetUnreachableHubs()) > 0 {
+		return proto.Size(r)
+	}
+	return maxCountsBytes + len(receipt.GetMessageId())
 }
 
 // due reports whether a receipt needs no waiting. What can't tell is waited for in a goroutine.

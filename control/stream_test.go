@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -11,8 +12,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
@@ -413,4 +417,30 @@ func TestEachSendOfAStreamHasTheResultThatSendWouldGive(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAResultIsNeverLargerThanItIsTakenFor(t *testing.T) {
+	receipt := &controlv1.Receipt{
+		MessageId: strings.Repeat("m", hub.MaxName), Duplicate: true, DiscoveryStaleFor: durationpb.New(math.MaxInt64),
+	}
+	fields := receipt.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		if fields.Get(i).Kind() == protoreflect.Int32Kind {
+			setInt(receipt, i, math.MaxInt32)
+		}
+	}
+	for reason := range controlv1.DropReason_name {
+		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{Reason: controlv1.DropReason(reason), Count: math.MaxInt32})
+	}
+	named := proto.CloneOf(receipt)
+	named.UnreachableHubs = slices.Repeat([]string{"abcdefgh"}, 1000)
+	for _, r := range []*controlv1.StreamedResult{
+		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: receipt}},
+		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: named}},
+		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Error{Error: &spb.Status{Message: strings.Repeat("e", 10_000)}}},
+	} {
+		if size(r) < proto.Size(r) {
+			t.Errorf("%d bytes, taken for %d", proto.Size(r), size(r))
+		}
+	}
 }

@@ -122,8 +122,11 @@ func isPlainName(s string) bool { return len(s) <= hub.MaxName && !hasControl(s)
 
 // isDefined reports whether an enum has a value.
 func isDefined[E ~int32](value E, names map[int32]string) bool {
+	if value == 0 {
+		return true // as a rule
+	}
 	_, ok := names[int32(value)]
-	return value == 0 || ok
+	return ok
 }
 
 // skipTargets leaves Targets to checkTarget.
