@@ -7,6 +7,9 @@ import (
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto" // registers the codec, too
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
 // registrar registers services in a way that a call's message is read and decoded only after the guard has
@@ -36,7 +39,7 @@ func (r registrar) handler(generated grpc.MethodHandler, info *grpc.UnaryServerI
 	return func(srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor) (any, error) {
 		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
 			decode := func(req any) error {
-				frame := received{message: req}
+				frame := received{message: req.(proto.Message)}
 				if err := read(&frame); err != nil {
 					return answeredError{err}
 				}
@@ -59,7 +62,7 @@ type answeredError struct{ error }
 // received is a message that is decoded with its error kept: gRPC answers an error of its codec with INTERNAL,
 // but a message that can't be decoded is the caller's fault.
 type received struct {
-	message any
+	message proto.Message
 	err     error
 }
 
@@ -74,8 +77,22 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	if c.CodecV2.Unmarshal(data, frame.message) != nil {
+	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer b.Free()
+	if !decodeCommon(b.ReadOnlyData(), frame.message) && proto.Unmarshal(b.ReadOnlyData(), frame.message) != nil {
 		frame.err = &fieldError{errInvalidField, "", "the request is not a protobuf message of its type, or has text that is not UTF-8"}
 	}
 	return nil
+}
+
+// decodeCommon decodes a message that has nothing in it yet, if it is a send of the common kind.
+func decodeCommon(b []byte, into proto.Message) bool {
+	switch m := into.(type) {
+	case *controlv1.SendStreamRequest:
+		return decodeSends(b, m)
+	case *controlv1.SendRequest:
+		return decodeSend(b, m, new(sendParts))
+	default:
+		return false
+	}
 }

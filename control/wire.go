@@ -1,0 +1,145 @@
+package control
+
+import (
+	"bytes"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// This file decodes sends of the common kind: a target of names and a payload. The general decoder takes 2.5 times as long and
+// allocates eight times for one, instead of three times. What is not known here is not of the common kind: then these functions
+// return false and leave something unfinished. A fuzz test holds that both agree.
+
+// sendParts are the messages in a SendRequest of the common kind, in one piece of memory.
+type sendParts struct {
+	target  controlv1.Target
+	message controlv1.Message
+	text    controlv1.Message_Text
+	name    [1]string // what the target's names lie in while there is one
+}
+
+// decodeSends decodes a request of a SendStream.
+func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
+	count := 0
+	if !eachField(b, func(f field) bool { count++; return f.number == 1 && f.isBytes }) || count > maxStreamedSends {
+		return false
+	}
+	into.Sends = make([]*controlv1.StreamedSend, 0, count)
+	return eachField(b, func(f field) bool {
+		var one struct {
+			streamed controlv1.StreamedSend
+			send     controlv1.SendRequest
+			sendParts
+		}
+		into.Sends = append(into.Sends, &one.streamed)
+		return eachField(f.bytes, func(f field) bool {
+			switch {
+			case f.number == 1 && !f.isBytes:
+				one.streamed.Sequence = int64(f.varint)
+				return true
+			case f.number == 2 && f.isBytes && one.streamed.Send == nil:
+				one.streamed.Send = &one.send
+				return decodeSend(f.bytes, &one.send, &one.sendParts)
+			default:
+				return false
+			}
+		})
+	})
+}
+
+// decodeSend decodes a SendRequest. What is in it becomes p.
+func decodeSend(b []byte, into *controlv1.SendRequest, p *sendParts) bool {
+	return eachField(b, func(f field) bool {
+		switch {
+		case f.number == 2 && f.isBytes && into.Target == nil:
+			into.Target = &p.target
+			return eachField(f.bytes, p.addName)
+		case f.number == 3 && f.isBytes && into.Message == nil:
+			into.Message = &p.message
+			return eachField(f.bytes, p.addPayload)
+		case f.number == 4 && !f.isBytes:
+			into.Wait = controlv1.Wait(f.varint)
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// addName takes a field of a Target.
+func (p *sendParts) addName(f field) bool {
+	list := &p.target.Connections
+	switch f.number {
+	case 1:
+	case 2:
+		list = &p.target.Users
+	case 3:
+		list = &p.target.Groups
+	default:
+		return false
+	}
+	if !f.isBytes || !utf8.Valid(f.bytes) {
+		return false
+	}
+	if t := &p.target; t.Connections == nil && t.Users == nil && t.Groups == nil {
+		*list = p.name[:0]
+	}
+	*list = append(*list, string(f.bytes))
+	return true
+}
+
+// addPayload takes a field of a Message.
+func (p *sendParts) addPayload(f field) bool {
+	if !f.isBytes || p.message.Payload != nil {
+		return false
+	}
+	switch f.number {
+	case 3:
+		p.text.Text = string(f.bytes)
+		p.message.Payload = &p.text
+	case 4:
+		p.message.Payload = &controlv1.Message_Json{Json: string(f.bytes)}
+	case 5:
+		p.message.Payload = &controlv1.Message_Binary{Binary: bytes.Clone(f.bytes)}
+		return true
+	default:
+		return false
+	}
+	return utf8.Valid(f.bytes)
+}
+
+// field is a field of a message as it is on the wire: of the two types that a send has.
+type field struct {
+	number  protowire.Number
+	isBytes bool
+	varint  uint64
+	bytes   []byte // part of the message
+}
+
+// eachField gives the fields of a message to take, until that returns false. It reports whether all were taken.
+func eachField(b []byte, take func(field) bool) bool {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return false
+		}
+		b = b[n:]
+		f := field{number: number, isBytes: kind == protowire.BytesType}
+		switch kind {
+		case protowire.VarintType:
+			f.varint, n = protowire.ConsumeVarint(b)
+		case protowire.BytesType:
+			f.bytes, n = protowire.ConsumeBytes(b)
+		default:
+			return false
+		}
+		if n < 0 || !take(f) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
