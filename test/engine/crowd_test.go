@@ -87,9 +87,6 @@ func (c *crowd) add(s *socket) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sockets = append(c.sockets, s)
-	if s.secure != nil {
-		go c.follow(s)
-	}
 }
 
 // run reads.
@@ -105,7 +102,7 @@ func (c *crowd) run() {
 
 func (c *crowd) passLocked(buffer []byte) {
 	for i, s := range c.sockets {
-		if s.paused || s.secure != nil {
+		if s.paused {
 			continue
 		}
 		if err := s.read(buffer); err != nil && c.err == nil {

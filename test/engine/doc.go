@@ -24,7 +24,7 @@
 // end when their standard input does.
 //
 // Goroutines: the clients' sockets are read by one that sleeps for 20 ms between passes, or its wake-ups would be charged to
-// who writes; clients under TLS by one each. Both ends use TCP's reno: bbr, a default on many machines, paces, which moves
+// who writes. Both ends use TCP's reno: bbr, a default on many machines, paces, which moves
 // work out of the process that writes. What the hub does behind an answer gets a pause before the clock is read: this is the
 // one place where tests sleep.
 //

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"math/big"
+	"net"
 	"time"
 )
 
@@ -31,21 +32,26 @@ func serverTLS() (*tls.Config, error) {
 // clientTLS trusts anybody.
 var clientTLS = &tls.Config{InsecureSkipVerify: true}
 
-// follow reads a client under TLS until it is gone: what has come for it can't be told without a Read.
-func (c *crowd) follow(s *socket) {
-	buffer := make([]byte, 1024)
-	for {
-		n, err := s.secure.Read(buffer)
-		c.mu.Lock()
-		if err == nil {
-			err = s.parse(buffer[:n])
-		}
-		if err != nil && c.err == nil && !s.over {
-			c.err = err
-		}
-		c.mu.Unlock()
-		if err != nil {
-			return
-		}
+// wire is what TLS is spoken over: the connection during the handshakes, then its descriptor, from which a Read takes what there
+// is. TLS goes on after EAGAIN, which is temporary, so that no goroutine has to wait in a Read.
+type wire struct {
+	net.Conn
+
+	fd int // 0: during the handshakes
+}
+
+// Read reads; EAGAIN: there is nothing.
+func (w *wire) Read(b []byte) (int, error) {
+	if w.fd == 0 {
+		return w.Conn.Read(b)
 	}
+	return readRaw(w.fd, b)
+}
+
+// Write writes all of b.
+func (w *wire) Write(b []byte) (int, error) {
+	if w.fd == 0 {
+		return w.Conn.Write(b)
+	}
+	return len(b), writeRaw(w.fd, b)
 }

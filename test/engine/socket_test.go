@@ -31,9 +31,8 @@ const (
 // socket is a client: a descriptor that is read when there is time, and how far the frames on it have come.
 type socket struct {
 	fd     int
-	secure *tls.Conn // under TLS, which a goroutine reads; fd is not used then
+	secure *tls.Conn // over fd; nil: no TLS
 	paused bool
-	over   bool // closed by us
 
 	head    []byte // of a frame that has not come whole
 	opcode  byte
@@ -53,16 +52,17 @@ func dialSocket(o *opening, i int) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{}
-	if o.TLS {
-		s.secure = tls.Client(conn, clientTLS)
-		return s, s.upgrade(s.secure, o, i)
-	}
 	defer conn.Close()
-	if err := s.upgrade(conn, o, i); err != nil {
+	s, w, over := &socket{}, &wire{Conn: conn}, conn
+	if o.TLS {
+		s.secure = tls.Client(w, clientTLS)
+		over = s.secure
+	}
+	if err := s.upgrade(over, o, i); err != nil {
 		return nil, err
 	}
 	s.fd, err = duplicate(conn.(*net.TCPConn))
+	w.fd = s.fd
 	return s, err
 }
 
@@ -102,20 +102,40 @@ func (s *socket) upgrade(conn net.Conn, o *opening, i int) error {
 // read reads what there is.
 func (s *socket) read(buffer []byte) error {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(s.fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
+		n, err := s.receive(buffer)
 		switch {
-		case errno == syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			return nil
+		case err != nil:
+			return err
+		}
+		if err := s.parse(buffer[:n]); err != nil || s.secure == nil && n < len(buffer) {
+			return err
+		}
+	}
+}
+
+// receive reads once; EAGAIN: there is nothing.
+func (s *socket) receive(buffer []byte) (int, error) {
+	if s.secure != nil {
+		return s.secure.Read(buffer)
+	}
+	return readRaw(s.fd, buffer)
+}
+
+// readRaw reads from a non-blocking socket; EAGAIN: there is nothing.
+func readRaw(fd int, b []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		switch {
 		case errno == syscall.EINTR:
 			continue
 		case errno != 0:
-			return fmt.Errorf("read: %w", errno)
+			return 0, errno
 		case n == 0:
-			return errors.New("the hub hung up")
+			return 0, errors.New("the hub hung up")
 		}
-		if err := s.parse(buffer[:n]); err != nil || int(n) < len(buffer) {
-			return err
-		}
+		return int(n), nil
 	}
 }
 
@@ -200,11 +220,6 @@ func (s *socket) write(b []byte) error {
 
 // reset closes the socket with a reset, which leaves nothing behind in the kernel.
 func (s *socket) reset() error {
-	s.over = true
-	if s.secure != nil {
-		conn := s.secure.NetConn().(*net.TCPConn)
-		return errors.Join(conn.SetLinger(0), conn.Close())
-	}
 	return errors.Join(
 		syscall.SetsockoptLinger(s.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}),
 		syscall.Close(s.fd))
