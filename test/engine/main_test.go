@@ -49,6 +49,9 @@ var figures = map[string]func() ([]row, error){
 	"TestIdle":          measureIdle,
 	"TestIdleGoroutine": measureIdleGoroutine,
 	"TestIdleTLS":       measureIdleTLS,
+
+	"TestLinksGoroutine": measureLinksGoroutine,
+	"TestLinksTLS":       measureLinksTLS,
 }
 
 func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
@@ -60,6 +63,9 @@ func TestConnect(t *testing.T)       { measure(t, "a client that connects") }
 func TestIdle(t *testing.T)          { measure(t, "15,000 idle clients") }
 func TestIdleGoroutine(t *testing.T) { measure(t, "15,000 idle clients, a goroutine for each") }
 func TestIdleTLS(t *testing.T)       { measure(t, "15,000 idle clients under TLS") }
+
+func TestLinksGoroutine(t *testing.T) { measure(t, "fan-out to 5,000 with a goroutine each") }
+func TestLinksTLS(t *testing.T)       { measure(t, "fan-out to 5,000 under TLS") }
 
 // measure runs the figure of this test as often as asked, and prints its table.
 func measure(t *testing.T, title string) {

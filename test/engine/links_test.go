@@ -1,0 +1,75 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"bytes"
+
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/frame"
+)
+
+// recordBytes is how much longer a frame is in a record of TLS 1.3 (RFC 8446 §5.2): header, type and tag of AES-GCM.
+const recordBytes = 5 + 1 + 16
+
+// measureLinksGoroutine: a fan-out to clients for each of which a goroutine waits.
+func measureLinksGoroutine() ([]row, error) {
+	config := reference()
+	config.edge = func(c *edge.Config) { c.GoroutinePerLink = true }
+	b, err := newBed(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.open(opening{Path: clientPath(), Count: audience}); err != nil {
+		return nil, err
+	}
+	return b.fanoutBeside(textFrame, fanoutTarget, ownTarget)
+}
+
+// measureLinksTLS: a fan-out to clients under TLS. Raw is a write of as many bytes to as many other sockets, for what is
+// written to these ones must be encrypted.
+func measureLinksTLS() ([]row, error) {
+	config := reference()
+	config.tls, config.keep = true, false
+	b, err := newBed(config)
+	if err != nil {
+		return nil, err
+	}
+	others, err := b.keepOthers()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.open(opening{Path: clientPath(), Count: audience, TLS: true}); err != nil {
+		return nil, err
+	}
+	if _, err := b.order(order{Open: &opening{Address: others, Path: clientPath(), Count: audience}}); err != nil {
+		return nil, err
+	}
+	return b.fanoutBeside(frame.Append(nil, frame.Text, bytes.Repeat([]byte("x"), textBytes+recordBytes)), 0, 0)
+}
+
+// keepOthers serves WebSockets that are not the hub's, for the reference to write to, and returns their address.
+func (b *bed) keepOthers() (string, error) {
+	l, err := listen()
+	if err != nil {
+		return "", err
+	}
+	b.sockets = &keeper{Listener: l}
+	serveAccept(b.sockets)
+	return l.Addr().String(), nil
+}
+
+// fanoutBeside measures a fan-out beside raw writes of these bytes, and ends the bed.
+func (b *bed) fanoutBeside(raw []byte, whole, own float64) ([]row, error) {
+	ours := variant{measured: func() error {
+		if err := b.toAll(); err != nil {
+			return err
+		}
+		return b.drain(audience, len(textFrame))
+	}}
+	took, err := rounds(cpuTime, fanoutPairs, ours, b.raw(audience, raw))
+	if err != nil {
+		return nil, err
+	}
+	return fanoutRows(took, whole, own), b.end()
+}
