@@ -127,8 +127,8 @@ func (b *bed) serveBackends(registry prometheus.Registerer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "secret")
-	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+	file, err := secretFile(dir, secret)
+	if err != nil {
 		return err
 	}
 	secrets, err := auth.LoadSecrets(map[auth.Role][]string{auth.RoleBackend: {file}})
@@ -146,6 +146,12 @@ func (b *bed) serveBackends(registry prometheus.Registerer) error {
 	b.backends = l.Addr().String()
 	serve(server, l)
 	return nil
+}
+
+// secretFile writes a secret to a file of that folder.
+func secretFile(dir, secret string) (string, error) {
+	path := filepath.Join(dir, "secret")
+	return path, os.WriteFile(path, []byte(secret+"\n"), 0o600)
 }
 
 // serve serves until the process ends.

@@ -3,119 +3,136 @@
 package engine
 
 import (
-	"bufio"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
-	"testing"
 	"time"
 )
 
-// binaryVariable names the binary that is shipped, for the hub's process.
-const binaryVariable = "CONNHUB_BENCH_BINARY"
+// worse is how much worse the figures of the binary may be than those of what it is made of.
+const worse = 0.1
 
-// TestBinary measures what is shipped as a black box, from outside: it can't be much worse than what it is made of.
-func TestBinary(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "connhub")
-	build := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/connhub/connhub/cmd/connhub")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, output)
-	}
-	t.Setenv(binaryVariable, path)
-	measure(t, "the binary, 128 bytes to 5,000")
-}
+// alone is the flag of a binary without a cluster.
+const alone = "--single-hub"
 
-// blackBox is the shipped binary, running, with its flags as they come.
-type blackBox struct {
-	Clients, Control string // addresses
-
-	command *exec.Cmd
-}
-
-// startBinary runs it, on the hub's core.
-func startBinary() (*blackBox, error) {
-	b := &blackBox{command: exec.Command(os.Getenv(binaryVariable), "serve", "--single-hub", "--insecure-dev",
-		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0")}
-	b.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	log, err := b.command.StderrPipe()
+// newShippedBed is a bed whose hub is the binary; the reference writes to sockets of another server, of which there are as many.
+func newShippedBed(shipped *blackBox, clients int) (*bed, error) {
+	b := &bed{clients: shipped.Clients, backends: shipped.Control, frame: len(textFrame)}
+	others, err := b.keepOthers()
 	if err != nil {
 		return nil, err
 	}
-	all, err := allCores()
-	if err != nil {
+	if b.load, err = startChild(loadRole, loadCore); err != nil {
 		return nil, err
 	}
-	if err := onCore(all, hubCore, b.command.Start); err != nil {
-		return nil, err
-	}
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		var line struct{ Msg, Clients, Control string }
-		if json.Unmarshal(lines.Bytes(), &line) != nil {
-			return nil, fmt.Errorf("the binary: %s", lines.Text())
-		}
-		switch line.Msg {
-		case "starting":
-			b.Clients, b.Control = line.Clients, line.Control
-		case "ready":
-			go func() {
-				for lines.Scan() { // or it would block on its log
-				}
-			}()
-			return b, nil
-		}
-	}
-	return nil, fmt.Errorf("the binary is not ready: %w", lines.Err())
+	return b, b.bring(clients, clientPath(), shipped.Clients, others)
 }
 
-// cpu is what the binary and this process have used together: each is idle while the other works.
-func (b *blackBox) cpu() time.Duration {
-	return cpuTime() + clockTime(processClock(b.command.Process.Pid))
+// bring brings so many clients in at each of these addresses. Each is user-{i} of its own: the first ones of the first address.
+func (b *bed) bring(clients int, path string, addresses ...string) error {
+	for i, address := range addresses {
+		o := opening{Address: address, Path: path, First: i * clients, Count: clients}
+		if _, err := b.order(order{Open: &o}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // measureBinary: fan-out and bursts, each called for over gRPC, beside raw writes to as many sockets of a server that does
 // nothing else.
 func measureBinary() ([]row, error) {
-	shipped, err := startBinary()
+	shipped, err := startBinary(alone)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = shipped.command.Process.Kill() }()
-	l, err := listen()
+	defer shipped.kill()
+	b, err := newShippedBed(shipped, audience)
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{clients: shipped.Clients, backends: shipped.Control, sockets: &keeper{Listener: l}}
-	serveAccept(b.sockets)
-	if b.load, err = startChild(loadRole, loadCore); err != nil {
-		return nil, err
-	}
-	for _, address := range []string{shipped.Clients, l.Addr().String()} {
-		if _, err := b.order(order{Open: &opening{Address: address, Path: clientPath(), Count: audience}}); err != nil {
-			return nil, err
-		}
-	}
-	took, err := rounds(shipped.cpu, pairs, b.several(call{Count: 1, Batch: 1}), b.raw(audience, textFrame))
-	if err != nil {
-		return nil, err
-	}
-	rows := []row{ratio("one at a time, SendStream", audience, took, 1.25)}
+	var rows []row
 	for _, way := range []struct {
 		name   string
 		call   call
+		raw    []byte
 		target float64
 	}{
-		{"a batch of 8 to one group, SendStream", call{Count: burst, Batch: burst}, 1.35},
-		{"8 calls of Send at once", call{Count: burst, Unary: true}, 2.4},
+		{"one at a time, SendStream", call{Count: 1, Batch: 1}, textFrame, 1.15},
+		{"a batch of 8 to one group, SendStream", call{Count: burst, Batch: burst}, coalesced, 1.25},
+		{"8 calls of Send at once", call{Count: burst, Unary: true}, coalesced, 2.3},
 	} {
-		if took, err = rounds(shipped.cpu, pairs, b.several(way.call), b.raw(audience, coalesced)); err != nil {
+		took, err := rounds(cpu(shipped), pairs, b.several(way.call), b.raw(audience, way.raw))
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", way.name, err)
 		}
-		rows = append(rows, ratio(way.name, audience*burst, took, way.target))
+		rows = append(rows, ratio(way.name, audience*way.call.Count, took, way.target+worse))
 	}
 	return rows, b.load.stop()
+}
+
+// measureBinaryUnicast: what measureUnicast measures.
+func measureBinaryUnicast() ([]row, error) {
+	shipped, err := startBinary(alone)
+	if err != nil {
+		return nil, err
+	}
+	defer shipped.kill()
+	answers, err := serveAnswerer()
+	if err != nil {
+		return nil, err
+	}
+	b, err := newShippedBed(shipped, users)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := b.unicasts(answers, cpu(shipped), worse)
+	return rows, errors.Join(err, b.load.stop())
+}
+
+// measureBinaryIdle: what measureIdle measures. The binary can't be told to give memory back, so what its collector has freed
+// and keeps is taken off; what the system says is told beside it.
+func measureBinaryIdle() ([]row, error) {
+	shipped, err := startBinary(alone, "--ping-interval", heartbeat.String())
+	if err != nil {
+		return nil, err
+	}
+	defer shipped.kill()
+	b := &bed{clients: shipped.Clients}
+	if b.load, err = startChild(loadRole, loadCore); err != nil {
+		return nil, err
+	}
+	empty, err := shipped.memory()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.bring(silent, clientPath("own-{i}"), shipped.Clients); err != nil {
+		return nil, err
+	}
+	time.Sleep(silence)
+	full, err := shipped.memory()
+	if err != nil {
+		return nil, err
+	}
+	of := func(now, before float64) float64 { return (now - before) / silent }
+	return []row{
+		{Name: "memory of one, after two pings", Value: of(full.used, empty.used) / 1024, Unit: "KiB", Target: 4 + worse},
+		{Name: "  with what the collector keeps", Value: of(full.resident, empty.resident) / 1024, Unit: "KiB"},
+		{Name: "goroutines of one", Value: of(full.goroutines, empty.goroutines), Target: 0.01},
+	}, b.load.stop()
+}
+
+// memory is what a binary takes, in bytes.
+type memory struct{ resident, used, goroutines float64 }
+
+func (b *blackBox) memory() (memory, error) {
+	for range 2 { // what has a finalizer goes in the second round
+		if _, err := b.get("/debug/pprof/heap?gc=1"); err != nil {
+			return memory{}, err
+		}
+	}
+	v, err := b.metrics("process_resident_memory_bytes", "go_memstats_heap_idle_bytes", "go_memstats_heap_released_bytes", "go_goroutines")
+	if err != nil {
+		return memory{}, err
+	}
+	return memory{resident: v[0], used: v[0] - (v[1] - v[2]), goroutines: v[3]}, nil
 }

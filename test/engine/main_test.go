@@ -39,7 +39,6 @@ func TestMain(m *testing.M) {
 
 // figures are the runs, by the name of their test.
 var figures = map[string]func() ([]row, error){
-	"TestBinary":        measureBinary,
 	"TestFanout":        measureFanout,
 	"TestBurst":         measureBurst,
 	"TestNumbered":      measureNumbered,
@@ -52,6 +51,10 @@ var figures = map[string]func() ([]row, error){
 
 	"TestLinksGoroutine": measureLinksGoroutine,
 	"TestLinksTLS":       measureLinksTLS,
+
+	"TestBinary":        measureBinary,
+	"TestBinaryUnicast": measureBinaryUnicast,
+	"TestBinaryIdle":    measureBinaryIdle,
 }
 
 func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
@@ -66,6 +69,10 @@ func TestIdleTLS(t *testing.T)       { measure(t, "15,000 idle clients under TLS
 
 func TestLinksGoroutine(t *testing.T) { measure(t, "fan-out to 5,000 with a goroutine each") }
 func TestLinksTLS(t *testing.T)       { measure(t, "fan-out to 5,000 under TLS") }
+
+func TestBinary(t *testing.T)        { measureShipped(t, "the binary, 128 bytes to 5,000") }
+func TestBinaryUnicast(t *testing.T) { measureShipped(t, "the binary, 128 bytes to one of 1,000") }
+func TestBinaryIdle(t *testing.T)    { measureShipped(t, "the binary, 15,000 idle clients") }
 
 // measure runs the figure of this test as often as asked, and prints its table.
 func measure(t *testing.T, title string) {

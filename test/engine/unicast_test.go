@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -30,6 +31,33 @@ func measureUnicast() ([]row, error) {
 	if err := b.open(opening{Path: clientPath(), Count: users}); err != nil {
 		return nil, err
 	}
+	rows, err := b.unicasts(answers, cpuTime, 0)
+	return rows, errors.Join(err, b.end())
+}
+
+// way is a way to send to one user.
+type way struct {
+	name   string
+	call   call
+	target float64 // beside the reference, in calls that are only answered
+}
+
+// ways are all of them, called at an address for what each of the users gets in a round.
+func ways(address string) []way {
+	all := []way{
+		{"SendStream, one send in a request", call{Batch: 1}, 1.5},
+		{"SendStream, 16 sends in a request", call{Batch: 16}, 1.5},
+		{"Send", call{Unary: true}, 1.2},
+	}
+	for i := range all {
+		c := &all[i].call
+		c.Address, c.Count, c.InFlight, c.Text, c.Users, c.Matched = address, sendsEach*users, inFlight, string(text), users, 1
+	}
+	return all
+}
+
+// unicasts measures all ways beside raw writes. The targets may be missed by so much.
+func (b *bed) unicasts(answers string, clock func() time.Duration, worse float64) ([]row, error) {
 	raw := variant{measured: func() error {
 		for range sendsEach {
 			if err := b.sockets.write(textFrame); err != nil {
@@ -39,33 +67,25 @@ func measureUnicast() ([]row, error) {
 		return b.drain(users, sendsEach*len(textFrame))
 	}}
 	var rows []row
-	for _, way := range []struct {
-		name   string
-		call   call
-		target float64
-	}{
-		{"SendStream, one send in a request", call{Batch: 1}, 1.5},
-		{"SendStream, 16 sends in a request", call{Batch: 16}, 1.5},
-		{"Send", call{Unary: true}, 1.2},
-	} {
-		c := way.call
-		c.Count, c.InFlight, c.Text, c.Users, c.Matched = sendsEach*users, inFlight, string(text), users, 1
-		c.Address = b.backends
-		ours := b.calling(c, users, sendsEach*len(textFrame))
-		c.Address = answers
-		took, err := rounds(cpuTime, pairs, ours, raw, b.calling(c, users, 0))
+	for _, w := range ways(b.backends) {
+		empty := w.call
+		empty.Address = answers
+		took, err := rounds(clock, pairs, b.unicast(w.call), raw, b.calling(empty, users, 0))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", way.name, err)
+			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
-		rows = append(rows, unicast(way.name, took, way.target))
+		rows = append(rows, inEmptyCalls(w.name, sendsEach*users, took, w.target+worse))
 	}
-	return rows, b.end()
+	return rows, nil
 }
 
-// unicast makes the row of one way to send.
-func unicast(name string, took [][]time.Duration, target float64) row {
+// unicast is a call that reaches each of the users.
+func (b *bed) unicast(c call) variant { return b.calling(c, users, c.Count/users*len(textFrame)) }
+
+// inEmptyCalls makes the row of rounds of sends, of a reference and of calls that are only answered: what is left of a send when
+// the reference is taken off.
+func inEmptyCalls(name string, sends int, took [][]time.Duration, target float64) row {
 	ours, raw, empty := took[0], took[1], took[2]
-	const sends = sendsEach * users
 	return row{
 		Name:   name,
 		Ours:   medianOf(len(ours), func(i int) float64 { return micros(ours[i], sends) }),

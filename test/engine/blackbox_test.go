@@ -1,0 +1,143 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binaryVariable names the binary that is shipped, for the process that measures it.
+const binaryVariable = "CONNHUB_BENCH_BINARY"
+
+// measureShipped builds the binary and has this test's figure measured.
+func measureShipped(t *testing.T, title string) {
+	path := filepath.Join(t.TempDir(), "connhub")
+	build := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/connhub/connhub/cmd/connhub")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, output)
+	}
+	t.Setenv(binaryVariable, path)
+	measure(t, title)
+}
+
+// blackBox is the shipped binary, running, with its flags as they come but for what is said.
+type blackBox struct {
+	Clients, Control, Ops string // addresses
+
+	command *exec.Cmd
+}
+
+// startBinary runs it with more flags, on the hub's core. Backends have secrets, as they have in a bed.
+func startBinary(flags ...string) (*blackBox, error) {
+	dir, err := os.MkdirTemp("", "connhub-bench")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) // it is read at the start only
+	file, err := secretFile(dir, secret)
+	if err != nil {
+		return nil, err
+	}
+	b := &blackBox{command: exec.Command(os.Getenv(binaryVariable), append([]string{
+		"serve", "--insecure-dev", "--backend-secret-file", file,
+		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
+	}, flags...)...)}
+	b.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := b.command.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	all, err := allCores()
+	if err != nil {
+		return nil, err
+	}
+	if err := onCore(all, hubCore, b.command.Start); err != nil {
+		return nil, err
+	}
+	return b, b.await(bufio.NewScanner(log))
+}
+
+// await reads the log until the binary is ready, and leaves the rest to a goroutine: the binary would block on its log.
+func (b *blackBox) await(log *bufio.Scanner) error {
+	for log.Scan() {
+		var line struct{ Msg, Clients, Control, Ops string }
+		if json.Unmarshal(log.Bytes(), &line) != nil {
+			return fmt.Errorf("the binary: %s", log.Text())
+		}
+		switch line.Msg {
+		case "starting":
+			b.Clients, b.Control, b.Ops = line.Clients, line.Control, line.Ops
+		case "ready":
+			go func() {
+				for log.Scan() {
+				}
+			}()
+			return nil
+		}
+	}
+	return fmt.Errorf("the binary is not ready: %w", log.Err())
+}
+
+// kill ends it. What it has to say was measured.
+func (b *blackBox) kill() {
+	_ = b.command.Process.Kill()
+	_ = b.command.Wait()
+}
+
+// cpu is what binaries and this process have used together: each is idle while another one works.
+func cpu(binaries ...*blackBox) func() time.Duration {
+	return func() time.Duration {
+		sum := cpuTime()
+		for _, b := range binaries {
+			sum += clockTime(processClock(b.command.Process.Pid))
+		}
+		return sum
+	}
+}
+
+// get asks the operations port.
+func (b *blackBox) get(path string) (string, error) {
+	response, err := http.Get("http://" + b.Ops + path)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", path, response.Status)
+	}
+	return string(body), err
+}
+
+// metrics returns the values of these, which have no labels.
+func (b *blackBox) metrics(names ...string) ([]float64, error) {
+	page, err := b.get("/metrics")
+	if err != nil {
+		return nil, err
+	}
+	values := make([]float64, len(names))
+	for i, name := range names {
+		_, rest, found := strings.Cut(page, "\n"+name+" ")
+		if !found {
+			return nil, fmt.Errorf("no %s in /metrics", name)
+		}
+		value, _, _ := strings.Cut(rest, "\n")
+		if values[i], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
