@@ -58,14 +58,17 @@ func (c *crowd) call(o *call) error {
 // request makes the i-th send of a call.
 func (c *caller) request(o *call, i int) *controlv1.SendRequest {
 	target := &controlv1.Target{}
-	if o.Users > 0 {
+	switch {
+	case o.Users > 0:
 		c.user = (c.user + stride) % o.Users
-		target.Users = []string{fmt.Sprintf("user-%011d", c.user)}
-	} else {
+		target.Users = []string{fmt.Sprintf("user-%011d", o.First+c.user)}
+	case len(o.Groups) > 0:
 		target.Groups = []string{o.Groups[i%len(o.Groups)]}
+	default:
+		target.Everyone = true
 	}
 	return &controlv1.SendRequest{
-		Target: target, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: o.Text}},
+		Namespace: o.Namespace, Target: target, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: o.Text}},
 	}
 }
 

@@ -20,12 +20,14 @@ var background = context.Background()
 const (
 	hubRole  = "hub"
 	loadRole = "load"
+	etcdRole = "etcd"
 )
 
 func TestMain(m *testing.M) {
 	roles := map[string]func() error{
 		hubRole:  func() error { return answerLines(func(name string) (any, error) { return figures[name]() }) },
 		loadRole: serveLoad,
+		etcdRole: serveEtcd,
 	}
 	role, ok := roles[os.Getenv(roleVariable)]
 	if !ok {
@@ -52,6 +54,8 @@ var figures = map[string]func() ([]row, error){
 	"TestLinksGoroutine": measureLinksGoroutine,
 	"TestLinksTLS":       measureLinksTLS,
 
+	"TestForwarded":     measureForwarded,
+	"TestBroadcast":     measureBroadcast,
 	"TestBinary":        measureBinary,
 	"TestBinaryUnicast": measureBinaryUnicast,
 	"TestBinaryIdle":    measureBinaryIdle,
@@ -70,6 +74,8 @@ func TestIdleTLS(t *testing.T)       { measure(t, "15,000 idle clients under TLS
 func TestLinksGoroutine(t *testing.T) { measure(t, "fan-out to 5,000 with a goroutine each") }
 func TestLinksTLS(t *testing.T)       { measure(t, "fan-out to 5,000 under TLS") }
 
+func TestForwarded(t *testing.T)     { measureShipped(t, "128 bytes through another hub") }
+func TestBroadcast(t *testing.T)     { measureShipped(t, "128 bytes to everyone, 5,000") }
 func TestBinary(t *testing.T)        { measureShipped(t, "the binary, 128 bytes to 5,000") }
 func TestBinaryUnicast(t *testing.T) { measureShipped(t, "the binary, 128 bytes to one of 1,000") }
 func TestBinaryIdle(t *testing.T)    { measureShipped(t, "the binary, 15,000 idle clients") }

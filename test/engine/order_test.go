@@ -33,15 +33,17 @@ type drain struct {
 
 // call sends as a backend does, and waits for the results.
 type call struct {
-	Address  string
-	Unary    bool   // by Send; otherwise by SendStream
-	Count    int    // sends
-	Batch    int    // of them in a request of the stream
-	InFlight int    // requests without a result
-	Text     string // the payload
-	Groups   []string
-	Users    int // send to that many users in turn, in an order that jumps about; 0: to Groups in turn
-	Matched  int // what each receipt must say; 0: anything
+	Address   string
+	Unary     bool   // by Send; otherwise by SendStream
+	Count     int    // sends
+	Batch     int    // of them in a request of the stream
+	InFlight  int    // requests without a result
+	Text      string // the payload
+	Namespace string // empty: the default one
+	Groups    []string
+	Users     int // send to that many users in turn, in an order that jumps about; 0: to Groups in turn, none: to everyone
+	First     int // the number of the first one of Users
+	Matched   int // what each receipt must say; 0: anything
 }
 
 // report answers an order.

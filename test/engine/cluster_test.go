@@ -1,0 +1,90 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/connhub/connhub/discovery"
+)
+
+// cluster is some binaries, all on the hub's core: what they use is added up.
+type cluster struct {
+	hubs []*blackBox
+	etcd *child
+}
+
+// serveEtcd is the role "etcd". It answers with its address.
+func serveEtcd() error {
+	config := discovery.DefaultEmbeddedConfig()
+	dir, err := os.MkdirTemp("", "connhub-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	config.Dir, config.ClientAddress, config.NoSync = dir, "127.0.0.1:0", true
+	etcd, err := discovery.StartEmbedded(background, config)
+	if err != nil {
+		return err
+	}
+	defer etcd.Close()
+	return answerLines(func(bool) (any, error) { return etcd.Endpoint(), nil })
+}
+
+// startCluster starts some hubs, and returns when each can tell what the others have clients for.
+func startCluster(size int) (*cluster, error) {
+	c := &cluster{}
+	var err error
+	if c.etcd, err = startChild(etcdRole, loadCore); err != nil {
+		return nil, err
+	}
+	var endpoint string
+	if err := c.etcd.ask(true, &endpoint); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "connhub-bench")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file, err := secretFile(dir, peerSecret)
+	if err != nil {
+		return nil, err
+	}
+	for range size {
+		hub, err := startBinary("--etcd-endpoints", endpoint, "--peer-secret-file", file)
+		if err != nil {
+			return nil, err
+		}
+		c.hubs = append(c.hubs, hub)
+	}
+	return c, c.settle()
+}
+
+// peerSecret is that of hubs, which call each other.
+const peerSecret = "a-secret-of-hubs-that-call-each-other"
+
+// settle waits until no hub has to send another one everything.
+func (c *cluster) settle() error {
+	for _, hub := range c.hubs {
+		var failed error
+		err := eventually("leases", func() bool {
+			leases, err := hub.metrics("connhub_mesh_leases")
+			failed = err
+			return err != nil || leases[0] == float64(len(c.hubs)-1)
+		})
+		if err != nil || failed != nil {
+			return fmt.Errorf("hub at %s: %w %w", hub.Ops, err, failed)
+		}
+	}
+	return nil
+}
+
+// stop ends all.
+func (c *cluster) stop() error {
+	for _, hub := range c.hubs {
+		hub.kill()
+	}
+	return c.etcd.stop()
+}

@@ -1,0 +1,60 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+)
+
+const (
+	// forwardedEach is how many sends a client gets in a round: more than elsewhere, for hubs of a cluster never rest.
+	forwardedEach = 8
+	// forwardedTarget is the most that the way to another hub and back may take, in messages of a stream that are only answered.
+	forwardedTarget = 2
+)
+
+// measureForwarded: messages to one client each, through a hub that does not have it, beside those to clients that it has. CPU
+// is that of both hubs.
+func measureForwarded() ([]row, error) {
+	c, err := startCluster(2)
+	if err != nil {
+		return nil, err
+	}
+	b, err := c.newBed()
+	if err != nil {
+		return nil, err
+	}
+	answers, err := serveAnswerer()
+	if err != nil {
+		return nil, err
+	}
+	entry, holder := c.hubs[0], c.hubs[1]
+	if err := b.bring(users, clientPath(), entry.Clients, holder.Clients); err != nil {
+		return nil, err
+	}
+	var rows []row
+	for _, w := range ways(entry.Control) {
+		local := w.call
+		local.Count = forwardedEach * users
+		forwarded, message := local, local
+		forwarded.First, message.Address = users, answers
+		if message.Unary {
+			message.Unary, message.Batch = false, 1
+		}
+		empty := b.calling(message, users, 0)
+		empty.clock = cpuTime // without the hubs, which probe each other meanwhile
+		took, err := rounds(cpu(c.hubs...), pairs, b.unicast(forwarded), b.unicast(local), empty)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w.name, err)
+		}
+		rows = append(rows, inEmptyCalls(w.name, local.Count, took, forwardedTarget))
+	}
+	return rows, errors.Join(b.load.stop(), c.stop())
+}
+
+// newBed is a bed without a hub of its own and without clients.
+func (c *cluster) newBed() (*bed, error) {
+	load, err := startChild(loadRole, loadCore)
+	return &bed{load: load, frame: len(textFrame)}, err
+}
