@@ -67,7 +67,10 @@ func startBinary(flags ...string) (*blackBox, error) {
 	if err := onCore(all, hubCore, b.command.Start); err != nil {
 		return nil, err
 	}
-	return b, b.await(bufio.NewScanner(log))
+	if err := b.await(bufio.NewScanner(log)); err != nil {
+		return nil, err
+	}
+	return b, renoOf(b.command.Process)
 }
 
 // await reads the log until the binary is ready, and leaves the rest to a goroutine: the binary would block on its log.

@@ -77,6 +77,9 @@ func (c *cluster) settle() error {
 		if err != nil || failed != nil {
 			return fmt.Errorf("hub at %s: %w %w", hub.Ops, err, failed)
 		}
+		if err := renoOf(hub.command.Process); err != nil { // the hubs have dialed each other
+			return err
+		}
 	}
 	return nil
 }
