@@ -72,6 +72,13 @@ func (c *caller) request(o *call, i int) *controlv1.SendRequest {
 	}
 }
 
+// stamp puts the time into a request that is to be sent now.
+func (o *call) stamp(request *controlv1.SendRequest) {
+	if o.Stamp {
+		request.Message.Payload = &controlv1.Message_Text{Text: stamped(o.Text)}
+	}
+}
+
 func (o *call) check(receipt *controlv1.Receipt) error {
 	if o.Matched > 0 && int(receipt.GetMatched()) != o.Matched {
 		return fmt.Errorf("receipt %v, want %d matched", receipt, o.Matched)
@@ -90,6 +97,7 @@ func (c *caller) unary(o *call) error {
 	for range o.InFlight {
 		group.Go(func() {
 			for request := range requests {
+				o.stamp(request)
 				response, err := c.client.Send(c.ctx, request)
 				if err == nil {
 					err = o.check(response.GetReceipt())
@@ -134,6 +142,9 @@ func (c *caller) send(o *call, slots chan<- struct{}) error {
 		c.sequence++
 		request.Sends = append(request.Sends, &controlv1.StreamedSend{Sequence: c.sequence, Send: c.request(o, i)})
 		if len(request.Sends) == o.Batch || i == o.Count-1 {
+			for _, one := range request.Sends {
+				o.stamp(one.Send)
+			}
 			if err := c.stream.Send(request); err != nil {
 				return err
 			}

@@ -27,6 +27,7 @@ type crowd struct {
 
 	mu      sync.Mutex
 	sockets []*socket
+	watcher *watcher // reads instead of run; nil: nobody else does
 	wanted  drain
 	drained chan error // takes how it went; nil: nobody waits
 	err     error      // of a client that is gone, until somebody is told
@@ -42,6 +43,7 @@ func serveLoad() error {
 func (c *crowd) obey(o order) (any, error) {
 	began := time.Now()
 	var err error
+	var lags []time.Duration
 	switch {
 	case o.Open != nil:
 		err = c.open(o.Open)
@@ -55,10 +57,14 @@ func (c *crowd) obey(o order) (any, error) {
 		err = c.speak(o.Halve, halfFrame)
 	case o.Pause > 0:
 		c.pause(o.Pause)
+	case o.Watch:
+		err = c.watch()
+	case o.Lags:
+		lags = c.takeLags()
 	case o.Close:
 		err = c.close()
 	}
-	return report{time.Since(began)}, err
+	return report{time.Since(began), lags}, err
 }
 
 // open brings clients in, and returns when all are there. Those who are there are read while others come: they are pinged.
@@ -102,7 +108,7 @@ func (c *crowd) run() {
 
 func (c *crowd) passLocked(buffer []byte) {
 	for i, s := range c.sockets {
-		if s.paused {
+		if s.paused || c.watcher != nil {
 			continue
 		}
 		if err := s.read(buffer); err != nil && c.err == nil {

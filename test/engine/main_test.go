@@ -54,6 +54,7 @@ var figures = map[string]func() ([]row, error){
 	"TestLinksGoroutine": measureLinksGoroutine,
 	"TestLinksTLS":       measureLinksTLS,
 
+	"TestLatency":       measureLatency,
 	"TestForwarded":     measureForwarded,
 	"TestBroadcast":     measureBroadcast,
 	"TestBinary":        measureBinary,
@@ -74,6 +75,7 @@ func TestIdleTLS(t *testing.T)       { measure(t, "15,000 idle clients under TLS
 func TestLinksGoroutine(t *testing.T) { measure(t, "fan-out to 5,000 with a goroutine each") }
 func TestLinksTLS(t *testing.T)       { measure(t, "fan-out to 5,000 under TLS") }
 
+func TestLatency(t *testing.T)       { measure(t, "from a call to the client, p50, p99") }
 func TestForwarded(t *testing.T)     { measureShipped(t, "128 bytes through another hub") }
 func TestBroadcast(t *testing.T)     { measureShipped(t, "128 bytes to everyone, 5,000") }
 func TestBinary(t *testing.T)        { measureShipped(t, "the binary, 128 bytes to 5,000") }

@@ -12,6 +12,8 @@ type order struct {
 	Speak string   `json:",omitempty"` // each client sends this text
 	Halve string   `json:",omitempty"` // each client sends this text in two pieces, with time in between
 	Pause int      `json:",omitempty"` // that many clients, the first ones, stop reading
+	Watch bool     `json:",omitempty"` // all clients are read at once from now on
+	Lags  bool     `json:",omitempty"` // tell how long the messages since the last time were under way
 	Close bool     `json:",omitempty"` // all clients reset their sockets
 }
 
@@ -41,12 +43,14 @@ type call struct {
 	Text      string // the payload
 	Namespace string // empty: the default one
 	Groups    []string
-	Users     int // send to that many users in turn, in an order that jumps about; 0: to Groups in turn, none: to everyone
-	First     int // the number of the first one of Users
-	Matched   int // what each receipt must say; 0: anything
+	Users     int  // send to that many users in turn, in an order that jumps about; 0: to Groups in turn, none: to everyone
+	First     int  // the number of the first one of Users
+	Matched   int  // what each receipt must say; 0: anything
+	Stamp     bool // the payload begins with the time of the call
 }
 
 // report answers an order.
 type report struct {
-	Took time.Duration // as the load saw it
+	Took time.Duration   // as the load saw it
+	Lags []time.Duration `json:",omitempty"`
 }

@@ -14,7 +14,7 @@ import (
 type row struct {
 	Name   string
 	Ours   float64 // µs of CPU per operation
-	Raw    float64 // the reference's; 0: there is none
+	Beside float64 // the reference's: raw, unless the name of the test says what; 0: there is none
 	Empty  float64 // µs of CPU of a call with a handler that only answers; 0: there is none
 	Value  float64 // the figure
 	Unit   string  // of the figure; a ratio is "x"
@@ -27,7 +27,7 @@ func ratio(name string, deliveries int, took [][]time.Duration, target float64) 
 	return row{
 		Name:   name,
 		Ours:   medianOf(len(ours), func(i int) float64 { return micros(ours[i], deliveries) }),
-		Raw:    medianOf(len(raw), func(i int) float64 { return micros(raw[i], deliveries) }),
+		Beside: medianOf(len(raw), func(i int) float64 { return micros(raw[i], deliveries) }),
 		Value:  medianOf(len(ours), func(i int) float64 { return float64(ours[i]) / float64(raw[i]) }),
 		Unit:   "x",
 		Target: target,
@@ -38,7 +38,7 @@ func ratio(name string, deliveries int, took [][]time.Duration, target float64) 
 func middle(runs [][]row) (rows []row, figures [][]float64) {
 	for i, r := range runs[0] {
 		r.Ours = medianOf(len(runs), func(run int) float64 { return runs[run][i].Ours })
-		r.Raw = medianOf(len(runs), func(run int) float64 { return runs[run][i].Raw })
+		r.Beside = medianOf(len(runs), func(run int) float64 { return runs[run][i].Beside })
 		r.Empty = medianOf(len(runs), func(run int) float64 { return runs[run][i].Empty })
 		r.Value = medianOf(len(runs), func(run int) float64 { return runs[run][i].Value })
 		rows = append(rows, r)
@@ -53,13 +53,13 @@ func middle(runs [][]row) (rows []row, figures [][]float64) {
 
 // The columns of the table.
 const (
-	headline = "%-44s %8s %8s %8s  %-12s %-15s %s\n"
-	line     = "%-44s %8s %8s %8s  %-12s %-15s %s%s\n"
+	headline = "%-44s %9s %9s %9s  %-12s %-15s %s\n"
+	line     = "%-44s %9s %9s %9s  %-12s %-15s %s%s\n"
 )
 
 // tabulate writes the table of a test.
 func tabulate(w io.Writer, title string, runs [][]row) {
-	fmt.Fprintf(w, "\n"+headline, title, "ours µs", "raw µs", "empty µs", "figure", "target", "runs")
+	fmt.Fprintf(w, "\n"+headline, title, "ours µs", "beside µs", "empty µs", "figure", "target", "runs")
 	rows, figures := middle(runs)
 	for i, r := range rows {
 		target, verdict := "", ""
@@ -73,7 +73,7 @@ func tabulate(w io.Writer, title string, runs [][]row) {
 		for _, f := range figures[i] {
 			all = append(all, number(f))
 		}
-		fmt.Fprintf(w, line, r.Name, orDash(r.Ours), orDash(r.Raw), orDash(r.Empty), with(r.Value, r.Unit), target,
+		fmt.Fprintf(w, line, r.Name, orDash(r.Ours), orDash(r.Beside), orDash(r.Empty), with(r.Value, r.Unit), target,
 			strings.Join(all, " "), verdict)
 	}
 }

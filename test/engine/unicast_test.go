@@ -89,7 +89,7 @@ func inEmptyCalls(name string, sends int, took [][]time.Duration, target float64
 	return row{
 		Name:   name,
 		Ours:   medianOf(len(ours), func(i int) float64 { return micros(ours[i], sends) }),
-		Raw:    medianOf(len(raw), func(i int) float64 { return micros(raw[i], sends) }),
+		Beside: medianOf(len(raw), func(i int) float64 { return micros(raw[i], sends) }),
 		Empty:  medianOf(len(empty), func(i int) float64 { return micros(empty[i], sends) }),
 		Value:  medianOf(len(ours), func(i int) float64 { return float64(ours[i]-raw[i]) / float64(empty[i]) }),
 		Unit:   "x empty",

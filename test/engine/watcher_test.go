@@ -1,0 +1,110 @@
+//go:build bench && linux
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// clockMonotonic is CLOCK_MONOTONIC (linux/time.h), the same in all processes.
+const clockMonotonic = 1
+
+// stampDigits is how long the time is with which a stamped text begins, in ns.
+const stampDigits = 20
+
+// stamp writes the time to the beginning of a text.
+func stamp(text []byte) { copy(text, fmt.Sprintf("%0*d", stampDigits, clockTime(clockMonotonic))) }
+
+// stamped is a text that begins with the time.
+func stamped(text string) string {
+	b := []byte(text)
+	stamp(b)
+	return string(b)
+}
+
+// watchedEvents is how many clients are read before others may have the crowd.
+const watchedEvents = 128
+
+// watcher reads clients as soon as something has come for them, and takes down how long it was under way. What they get are
+// stamped texts, each in a frame as long as textFrame.
+type watcher struct {
+	epoll  int
+	events [watchedEvents]syscall.EpollEvent // owned by attend
+	lags   []time.Duration                   // guarded by the crowd's lock
+}
+
+// watch has a watcher read all clients from now on.
+func (c *crowd) watch() error {
+	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watcher = &watcher{epoll: epoll}
+	for i, s := range c.sockets {
+		event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(i)}
+		if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, s.fd, &event); err != nil {
+			return err
+		}
+	}
+	go c.attend(c.watcher)
+	return nil
+}
+
+// attend reads for ever.
+func (c *crowd) attend(w *watcher) {
+	buffer := make([]byte, readBytes)
+	for {
+		n, err := syscall.EpollWait(w.epoll, w.events[:], -1)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		c.mu.Lock()
+		for _, event := range w.events[:max(n, 0)] {
+			if err == nil {
+				err = w.read(c.sockets[event.Fd], buffer)
+			}
+		}
+		if err != nil && c.err == nil {
+			c.err = err
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// read reads a client once: what is left is told again.
+func (w *watcher) read(s *socket, buffer []byte) error {
+	n, err := readRaw(s.fd, buffer)
+	if err != nil {
+		return err
+	}
+	now := clockTime(clockMonotonic)
+	if n%len(textFrame) != 0 {
+		return fmt.Errorf("%d bytes, want whole frames", n)
+	}
+	for at := len(textFrame) - textBytes; at < n; at += len(textFrame) {
+		sent, err := strconv.ParseInt(string(buffer[at:at+stampDigits]), 10, 64)
+		if err != nil {
+			return err
+		}
+		w.lags = append(w.lags, now-time.Duration(sent))
+	}
+	return s.parse(buffer[:n])
+}
+
+// takeLags returns what was taken down since the last time.
+func (c *crowd) takeLags() []time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lags := c.watcher.lags
+	c.watcher.lags = nil
+	return lags
+}
