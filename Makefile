@@ -66,7 +66,7 @@ test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 
 
 # In the folder of the package, where go test shows what a test prints.
 .PHONY: bench
-bench: need-go ## Print figures beside the raw limit, about 10 minutes; BENCH=fanout prints one
+bench: need-go ## Print figures beside the raw limit, about 25 minutes; BENCH=fanout prints one
 	cd test/engine && go test -tags bench -count=1 -timeout 60m -run '(?i)$(BENCH)' -runs $(RUNS)
 
 .PHONY: bench-micro

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -75,7 +76,7 @@ func (c *cluster) settle() error {
 			return err != nil || leases[0] == float64(len(c.hubs)-1)
 		})
 		if err != nil || failed != nil {
-			return fmt.Errorf("hub at %s: %w %w", hub.Ops, err, failed)
+			return fmt.Errorf("hub at %s: %w", hub.Ops, errors.Join(err, failed))
 		}
 		if err := renoOf(hub.command.Process); err != nil { // the hubs have dialed each other
 			return err
