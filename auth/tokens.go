@@ -24,9 +24,14 @@ const (
 	MaxNameBytes = 1024
 	// MaxGroups is the most groups in one token; the same limit as in the API.
 	MaxGroups = 128
+	// MaxRoles is the most roles in one token: two for each group, to join it and to send to it.
+	MaxRoles = 2 * MaxGroups
 	// ClockLeeway is how far the clocks of a signer and of a hub may be apart.
 	ClockLeeway = 60 * time.Second
 )
+
+// claimRole is the claim in which roles are, as in Web PubSub.
+const claimRole = "role"
 
 // Errors of Verify and Sign.
 var (
@@ -207,13 +212,13 @@ func checkName(name string) string {
 	case name == "":
 		return "empty name"
 	case len(name) > MaxNameBytes:
-		return fmt.Sprintf("name of %d bytes, want at most %d", len(name), MaxNameBytes)
+		return fmt.Sprintf("%d bytes, want at most %d", len(name), MaxNameBytes)
 	case !utf8.ValidString(name):
-		return "name is not UTF-8"
+		return "not UTF-8"
 	}
 	for _, r := range name {
 		if unicode.IsControl(r) {
-			return "name has a control character"
+			return "control character"
 		}
 	}
 	return ""

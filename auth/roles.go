@@ -1,0 +1,188 @@
+package auth
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"weak"
+)
+
+// Permission is something that a client may be allowed to do with groups. Without any it may send events to backends, and
+// receive.
+type Permission uint8
+
+const (
+	// JoinLeaveGroup: join and leave groups.
+	JoinLeaveGroup Permission = iota
+	// SendToGroup: send messages to groups.
+	SendToGroup
+
+	permissionEnd
+)
+
+var permissionNames = [permissionEnd]string{JoinLeaveGroup: "joinLeaveGroup", SendToGroup: "sendToGroup"}
+
+// String is the permission's name in Web PubSub.
+func (p Permission) String() string {
+	if p >= permissionEnd {
+		return fmt.Sprintf("permission_%d", uint8(p))
+	}
+	return permissionNames[p]
+}
+
+// rolePrefix begins the name of every role that is known.
+const rolePrefix = "webpubsub."
+
+// Roles are the roles of a token that mean something here. They never change, and equal ones are one pointer: a million
+// connections with the same roles share them. nil: none.
+type Roles struct {
+	list  []string // sorted, each once
+	rules [permissionEnd]rule
+}
+
+// rule is what roles say of one permission.
+type rule struct {
+	all      bool
+	groups   []string // sorted
+	patterns []pattern
+}
+
+// Everything returns the roles that allow everything.
+func Everything() *Roles {
+	r, err := ParseRoles([]string{rolePrefix + JoinLeaveGroup.String(), rolePrefix + SendToGroup.String()})
+	if err != nil {
+		panic(err) // a test holds that they parse
+	}
+	return r
+}
+
+// ParseRoles returns the roles of these names:
+//
+//	webpubsub.joinLeaveGroup             webpubsub.sendToGroup             for every group
+//	webpubsub.joinLeaveGroup.<group>     webpubsub.sendToGroup.<group>     for this one
+//	webpubsub.joinLeaveGroups.<pattern>  webpubsub.sendToGroups.<pattern>  for those that match
+//
+// In a pattern `?` is one character but a dot, `*` any number of these, `**` any number of any, `\` takes the meaning from
+// the next; at most five `*`. Names of another form, which may be meant for somebody else, are left out.
+// Errors: ErrClaimInvalid, for more than MaxRoles, a bad name of a group, and a bad pattern.
+func ParseRoles(names []string) (*Roles, error) {
+	if len(names) > MaxRoles {
+		return nil, fmt.Errorf("%w: %s: %d roles, want at most %d", ErrClaimInvalid, claimRole, len(names), MaxRoles)
+	}
+	r := &Roles{}
+	for i, name := range names {
+		known, problem := r.add(name)
+		switch {
+		case problem != "":
+			return nil, fmt.Errorf("%w: %s[%d]: %s", ErrClaimInvalid, claimRole, i, problem)
+		case known:
+			r.list = append(r.list, name)
+		}
+	}
+	if len(r.list) == 0 {
+		return nil, nil //nolint:nilnil // no roles are none, also of a million connections
+	}
+	slices.Sort(r.list)
+	r.list = slices.Clip(slices.Compact(r.list))
+	for p := range r.rules {
+		slices.Sort(r.rules[p].groups)
+	}
+	return shared.intern(r), nil
+}
+
+// Names returns the names of the roles, sorted, each once: ParseRoles makes the same roles of them. The slice is not the
+// caller's to change.
+func (r *Roles) Names() []string {
+	if r == nil {
+		return nil
+	}
+	return r.list
+}
+
+// add takes one role in. It reports whether it is known, and what is wrong with it; empty: nothing.
+func (r *Roles) add(name string) (known bool, problem string) {
+	rest, ok := strings.CutPrefix(name, rolePrefix)
+	if !ok {
+		return false, ""
+	}
+	for p := range r.rules {
+		of := &r.rules[p]
+		kind, object, one := strings.Cut(rest, ".")
+		switch kind {
+		case permissionNames[p]:
+			if !one {
+				of.all = true
+				return true, ""
+			}
+			of.groups = append(of.groups, object)
+			return true, checkName(object)
+		case permissionNames[p] + "s":
+			if !one {
+				return false, "" // no pattern: not a form that there is
+			}
+			if problem := checkName(object); problem != "" {
+				return true, problem
+			}
+			matcher, problem := parsePattern(object)
+			of.patterns = append(of.patterns, matcher)
+			return true, problem
+		}
+	}
+	return false, ""
+}
+
+// allow tells whether the roles alone allow something with a group.
+func (r *Roles) allow(p Permission, group string) bool {
+	if r == nil {
+		return false
+	}
+	of := &r.rules[p]
+	if of.all {
+		return true
+	}
+	if _, found := slices.BinarySearch(of.groups, group); found {
+		return true
+	}
+	return slices.ContainsFunc(of.patterns, func(p pattern) bool { return p.matches(group) })
+}
+
+// allowAll tells whether the roles alone allow something with every group.
+func (r *Roles) allowAll(p Permission) bool { return r != nil && r.rules[p].all }
+
+// roleTable has those roles that somebody holds.
+type roleTable struct {
+	mu    sync.Mutex
+	roles map[string]weak.Pointer[Roles] // by key
+}
+
+var shared = roleTable{roles: make(map[string]weak.Pointer[Roles])}
+
+// intern returns the roles that equal r and are held by somebody, or else r, which is from then on.
+func (t *roleTable) intern(r *Roles) *Roles {
+	key := strings.Join(r.list, "\n") // no role has a control character
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if held := t.roles[key].Value(); held != nil {
+		return held
+	}
+	t.roles[key] = weak.Make(r)
+	runtime.AddCleanup(r, t.forget, key)
+	return r
+}
+
+// forget takes out roles that nobody holds any more, unless equal ones have come meanwhile.
+func (t *roleTable) forget(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.roles[key].Value() == nil {
+		delete(t.roles, key)
+	}
+}
+
+func (t *roleTable) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.roles)
+}

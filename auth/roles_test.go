@@ -1,0 +1,212 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func mustRoles(t testing.TB, names ...string) *Roles {
+	t.Helper()
+	r, err := ParseRoles(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// drawRoles draws roles that are good.
+func drawRoles(t *rapid.T) *Roles {
+	r, err := ParseRoles(rapid.SliceOfN(rapid.StringMatching(
+		`webpubsub\.(joinLeaveGroup|sendToGroup)((\.[ab.*]{1,3})|(s\.[ab.?]{0,2}\*?\*?[ab.]{1,2}))?|other`), 0, 10).Draw(t, "roles"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRolesAllowWhatTheySay(t *testing.T) {
+	for _, c := range []struct {
+		roles      []string
+		group      string
+		join, send bool
+	}{
+		{nil, "g", false, false},
+		{[]string{"webpubsub.joinLeaveGroup"}, "g", true, false},
+		{[]string{"webpubsub.sendToGroup"}, "g", false, true},
+		{[]string{"webpubsub.sendToGroup.g"}, "g", false, true},
+		{[]string{"webpubsub.sendToGroup.g"}, "G", false, false},
+		{[]string{"webpubsub.sendToGroup.g"}, "g.h", false, false},
+		{[]string{"webpubsub.joinLeaveGroup.a.b"}, "a.b", true, false},
+		{[]string{"webpubsub.joinLeaveGroup.*"}, "a", false, false}, // a group of that name, no pattern
+		{[]string{"webpubsub.joinLeaveGroup.*"}, "*", true, false},
+		{[]string{"webpubsub.joinLeaveGroups.*", "webpubsub.sendToGroup.x"}, "a", true, false},
+		{[]string{"webpubsub.joinLeaveGroups.*"}, "a.b", false, false},
+		{[]string{"webpubsub.joinLeaveGroups.b", "webpubsub.joinLeaveGroups.a"}, "a", true, false},
+		{[]string{"WebPubSub.joinLeaveGroup", "webpubsub.JoinLeaveGroup", "webpubsub.joinLeaveGroups", "webpubsub.", "webpubsub", "joinLeaveGroup", ""}, "g", false, false},
+	} {
+		p := Permissions{Roles: mustRoles(t, c.roles...)}
+		if join, send := p.MayJoin(c.group), p.MaySend(c.group); join != c.join || send != c.send {
+			t.Errorf("%q, group %q: join %v, send %v", c.roles, c.group, join, send)
+		}
+	}
+	all := Permissions{Roles: Everything()}
+	if !all.MayJoin("any") || !all.MaySend("thing") || !all.Check(JoinLeaveGroup, "") || !all.Check(SendToGroup, "") {
+		t.Error("Everything does not allow everything")
+	}
+}
+
+func TestRolesThatAreUnknownAreLeftOutAndTheOthersKeptOnce(t *testing.T) {
+	r := mustRoles(t, "webpubsub.sendToGroup.b", "admin", "webpubsub.sendToGroup.a", "webpubsub.invoke", "webpubsub.sendToGroup.b")
+	if diff := cmp.Diff([]string{"webpubsub.sendToGroup.a", "webpubsub.sendToGroup.b"}, r.Names()); diff != "" {
+		t.Error(diff)
+	}
+	if again := mustRoles(t, r.Names()...); again != r {
+		t.Error("the names make other roles")
+	}
+	if none := mustRoles(t, "admin"); none != nil || none.Names() != nil {
+		t.Errorf("unknown ones alone: %v", none)
+	}
+}
+
+func TestMalformedRolesAreNamed(t *testing.T) {
+	for role, want := range map[string]string{
+		"webpubsub.joinLeaveGroup.":                                    "role[1]: empty name",
+		"webpubsub.joinLeaveGroups.":                                   "role[1]: empty name",
+		"webpubsub.sendToGroup.a\x00":                                  "role[1]: control character",
+		"webpubsub.sendToGroup.\xff":                                   "role[1]: not UTF-8",
+		"webpubsub.sendToGroups.*.*.*.*.*.*":                           "role[1]: more than five *",
+		"webpubsub.sendToGroups.**.**.**":                              "role[1]: more than five *",
+		`webpubsub.sendToGroups.\`:                                     `role[1]: a \ that is not before \, * or ?`,
+		`webpubsub.sendToGroups.\a`:                                    `role[1]: a \ that is not before \, * or ?`,
+		"webpubsub.sendToGroup." + strings.Repeat("g", MaxNameBytes+1): "role[1]: 1025 bytes, want at most 1024",
+	} {
+		_, err := ParseRoles([]string{"fine", role})
+		if !errors.Is(err, ErrClaimInvalid) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", role, err, want)
+		}
+	}
+	for _, role := range []string{`webpubsub.sendToGroups.*.*.*.*.*.\*`, "webpubsub.sendToGroups.**.**.*"} {
+		if _, err := ParseRoles([]string{role}); err != nil {
+			t.Errorf("%q: %v", role, err)
+		}
+	}
+}
+
+func TestEqualRolesAreSharedAndForgottenWithTheirLastHolder(t *testing.T) {
+	before := shared.size()
+	func() {
+		a := mustRoles(t, "webpubsub.sendToGroup.shared-x", "webpubsub.sendToGroup.shared-y")
+		b := mustRoles(t, "webpubsub.sendToGroup.shared-y", "other", "webpubsub.sendToGroup.shared-x")
+		if a != b {
+			t.Error("equal roles are two")
+		}
+		if c := mustRoles(t, "webpubsub.sendToGroup.shared-x"); c == a {
+			t.Error("different roles are one")
+		}
+		runtime.KeepAlive(a)
+	}()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for shared.size() > before {
+		runtime.GC() // has the cleanups run, in a goroutine of the runtime
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%d role lists are kept, %d before", shared.size(), before)
+		}
+	}
+}
+
+// slowMatches is what a pattern means, as plainly as it can be said. It needs exponential time.
+func slowMatches(pattern, name []rune) bool {
+	if len(pattern) == 0 {
+		return len(name) == 0
+	}
+	within := len(name) > 0 && name[0] != '.'
+	switch {
+	case pattern[0] == '\\':
+		return len(name) > 0 && name[0] == pattern[1] && slowMatches(pattern[2:], name[1:])
+	case len(pattern) > 1 && pattern[0] == '*' && pattern[1] == '*':
+		return slowMatches(pattern[2:], name) || len(name) > 0 && slowMatches(pattern, name[1:])
+	case pattern[0] == '*':
+		return slowMatches(pattern[1:], name) || within && slowMatches(pattern, name[1:])
+	case pattern[0] == '?':
+		return within && slowMatches(pattern[1:], name[1:])
+	default:
+		return len(name) > 0 && name[0] == pattern[0] && slowMatches(pattern[1:], name[1:])
+	}
+}
+
+func TestPatternsMatchWhatADumbMatcherMatches(t *testing.T) {
+	matched := 0
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringMatching(`([abö.?*]|\\[\\*?]){0,9}`).Draw(t, "pattern")
+		name := rapid.StringMatching(`[abö.*?\\]{0,9}`).Draw(t, "name")
+		p, problem := parsePattern(text)
+		if problem != "" {
+			t.Skip(problem)
+		}
+		want := slowMatches([]rune(text), []rune(name))
+		if have := p.matches(name); have != want {
+			t.Fatalf("%q matches %q: %v", text, name, have)
+		}
+		if want {
+			matched++
+		}
+	})
+	if matched == 0 {
+		t.Error("nothing ever matched")
+	}
+}
+
+func TestTheWorstPatternIsNotSlow(t *testing.T) {
+	p, problem := parsePattern("**a" + strings.Repeat("?", 900) + "**a*b")
+	if problem != "" {
+		t.Fatal(problem)
+	}
+	name := strings.Repeat("a", MaxNameBytes)
+	began := time.Now()
+	if p.matches(name) {
+		t.Error("matches")
+	}
+	if took := time.Since(began); took > time.Second { // some ms; a matcher that tries all ways needs years
+		t.Errorf("took %v", took)
+	}
+}
+
+func FuzzParseRoles(f *testing.F) {
+	f.Add(`webpubsub.joinLeaveGroups.a*?\**.b`, "webpubsub.sendToGroup", "aXb*c.b")
+	f.Add("webpubsub.sendToGroups.**", "webpubsub.joinLeaveGroup.", "")
+	f.Fuzz(func(t *testing.T, a, b, group string) {
+		r, err := ParseRoles([]string{a, b})
+		if err != nil {
+			if !errors.Is(err, ErrClaimInvalid) {
+				t.Fatalf("not our error: %v", err)
+			}
+			return
+		}
+		p := Permissions{Roles: r}
+		_, _ = p.MayJoin(group), p.MaySend(group) // not UTF-8 either: no panic
+		for _, kind := range []Permission{JoinLeaveGroup, SendToGroup} {
+			text, ok := strings.CutPrefix(a, fmt.Sprintf("webpubsub.%ss.", kind))
+			if ok && strings.Count(text, "*") <= 3 && len(group) < 20 && utf8.ValidString(group) {
+				m, _ := parsePattern(text)
+				if have, want := m.matches(group), slowMatches([]rune(text), []rune(group)); have != want {
+					t.Fatalf("%q matches %q: %v", text, group, have)
+				}
+			}
+		}
+		if again, err := ParseRoles(r.Names()); err != nil || again != r {
+			t.Fatalf("again: %v, %v", again, err)
+		}
+	})
+}
