@@ -1,23 +1,27 @@
 // Package auth tells who somebody is: clients by signed tokens, backends and peers by shared secrets.
-// [TokenKey] signs and verifies the tokens with which browsers, phones and devices connect; [Secrets] knows
-// the bearer secrets of the gRPC port and the role of each. What an identity may do is decided where it is
-// used.
+// [Tokens] verifies the tokens with which browsers, phones and devices connect: those that a [TokenKey] signed, and those of
+// somebody else, whose public keys a [KeySet] knows. [Secrets] knows the bearer secrets of the gRPC port and the role of
+// each. [Permissions] is what a client may do with groups, by the [Roles] of its token and what backends have said since;
+// it is asked where something is done.
 //
 // # Life
 //
-// Both are loaded once from files at start and never change afterwards.
+// Keys and secrets are loaded once from files at start and never change afterwards. A KeySet is read again until it is
+// closed.
 //
 // # Goroutines and locking
 //
-// None: every method may be called concurrently.
+// An open KeySet has one goroutine; keySet.mu guards who waits for it. roleTable.mu guards the table by which equal roles
+// are one. Neither is held while something else is waited for. Every method may be called concurrently.
 //
 // # Backpressure
 //
-// None. Verify and Identify do work in proportion to what strangers send: the callers bound the size of a
-// token (HTTP and gRPC header limits).
+// Verify and Identify do work in proportion to what strangers send: the callers bound the size of a
+// token (HTTP and gRPC header limits). A stranger can have a KeySet read again, with a key id that nobody knows: once in
+// [keySetPause], whoever comes meanwhile is refused at once or waits for the same.
 //
 // # Errors
 //
-// [ErrTokenInvalid], [ErrTokenExpired] and [ErrClaimInvalid]. No error and no formatted value of this package
-// contains a token, a key or a secret.
+// [ErrTokenInvalid], [ErrTokenExpired] and [ErrClaimInvalid]; [ErrGrantLimit]. No error and no formatted value of this package
+// contains a token, a key or a secret; [TokenKey.AccessKey] alone tells a key.
 package auth

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,6 +32,16 @@ func newTestKey(t testing.TB, secret string) *TokenKey {
 	return k
 }
 
+// verifier checks with keys of these secrets.
+func verifier(t testing.TB, secrets ...string) *Tokens {
+	t.Helper()
+	keys := make([]*TokenKey, 0, len(secrets))
+	for _, s := range secrets {
+		keys = append(keys, newTestKey(t, s))
+	}
+	return NewTokens(nil, keys...)
+}
+
 // forge signs any header and payload, as a stranger's library would.
 func forge(secret, header, payload string) string {
 	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
@@ -49,21 +57,26 @@ func TestTokenSaysWhatWasSigned(t *testing.T) {
 		want := Claims{
 			User:    rapid.OneOf(rapid.Just(""), name).Draw(t, "user"),
 			Groups:  rapid.SliceOfN(name, 0, MaxGroups).Draw(t, "groups"),
+			Roles:   drawRoles(t),
+			Labels:  rapid.MapOfN(rapid.StringMatching(`[^\p{Cc}]{1,10}`), rapid.StringMatching(`[^\p{Cc}]{0,20}`), 0, MaxLabels).Draw(t, "labels"),
 			Expires: time.Now().Add(time.Duration(rapid.IntRange(1, 1e6).Draw(t, "ttl")) * time.Second).Truncate(time.Second),
 		}
 		token, err := key.Sign(testAudience, want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		have, err := key.Verify(token, testAudience)
+		have, err := NewTokens(nil, key).Verify(t.Context(), token, testAudience)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, have, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, have, cmpopts.EquateEmpty(), sameRoles); diff != "" {
 			t.Fatal(diff)
 		}
 	})
 }
+
+// sameRoles compares what the package shares.
+var sameRoles = cmp.Comparer(func(a, b *Roles) bool { return a == b })
 
 func TestTokenIsGoodForOneAudienceAndOneKey(t *testing.T) {
 	key := newTestKey(t, testSecret)
@@ -71,10 +84,10 @@ func TestTokenIsGoodForOneAudienceAndOneKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := key.Verify(token, "https://hub.example/client/hubs/other"); !errors.Is(err, ErrTokenInvalid) {
+	if _, err := NewTokens(nil, key).Verify(t.Context(), token, "https://hub.example/client/hubs/other"); !errors.Is(err, ErrTokenInvalid) {
 		t.Errorf("other namespace: %v", err)
 	}
-	if _, err := newTestKey(t, strings.Repeat("x", 32)).Verify(token, testAudience); !errors.Is(err, ErrTokenInvalid) {
+	if _, err := verifier(t, strings.Repeat("x", 32)).Verify(t.Context(), token, testAudience); !errors.Is(err, ErrTokenInvalid) {
 		t.Errorf("other key: %v", err)
 	}
 }
@@ -83,22 +96,24 @@ func TestTokenTimesAreHeldWithTheLeeway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := newTestKey(t, testSecret)
 		now := time.Now().Unix()
-		times := func(exp, nbf int64) string {
-			return forge(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"aud":%q,"exp":%d,"nbf":%d}`, testAudience, exp, nbf))
+		times := func(exp, nbf, iat int64) string {
+			return forge(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"aud":%q,"exp":%d,"nbf":%d,"iat":%d}`, testAudience, exp, nbf, iat))
 		}
 		leeway := int64(ClockLeeway / time.Second)
 		for _, c := range []struct {
-			name     string
-			exp, nbf int64
-			want     error
+			name          string
+			exp, nbf, iat int64
+			want          error
 		}{
-			{"in its time", now + 1, now, nil},
-			{"over, within the leeway", now - leeway + 1, now - 100, nil},
-			{"over", now - leeway, now - 100, ErrTokenExpired},
-			{"to come, within the leeway", now + 1000, now + leeway, nil},
-			{"to come", now + 1000, now + leeway + 1, ErrTokenInvalid},
+			{"in its time", now + 1, now, now, nil},
+			{"over, within the leeway", now - leeway + 1, now - 100, now - 100, nil},
+			{"over", now - leeway, now - 100, now - 100, ErrTokenExpired},
+			{"to come, within the leeway", now + 1000, now + leeway, now, nil},
+			{"to come", now + 1000, now + leeway + 1, now, ErrTokenInvalid},
+			{"issued in the future, within the leeway", now + 1000, now, now + leeway, nil},
+			{"issued in the future", now + 1000, now, now + leeway + 1, ErrTokenInvalid},
 		} {
-			if _, err := key.Verify(times(c.exp, c.nbf), testAudience); !errors.Is(err, c.want) {
+			if _, err := NewTokens(nil, key).Verify(t.Context(), times(c.exp, c.nbf, c.iat), testAudience); !errors.Is(err, c.want) {
 				t.Errorf("%s: have %v, want %v", c.name, err, c.want)
 			}
 		}
@@ -140,17 +155,38 @@ func TestVerifyRefusesWhatItMust(t *testing.T) {
 		{"group with a control character", with(`"webpubsub.group":"a\u0085"`), ErrClaimInvalid},
 		{"group too long", with(`"webpubsub.group":"` + strings.Repeat("g", MaxNameBytes+1) + `"`), ErrClaimInvalid},
 		{"too many groups", with(`"webpubsub.group":` + string(many)), ErrClaimInvalid},
+		{"role with an empty group", with(`"role":"webpubsub.sendToGroup."`), ErrClaimInvalid},
+		{"role with a control character", with(`"role":["webpubsub.joinLeaveGroup.a\nb"]`), ErrClaimInvalid},
+		{"role with six stars", with(`"role":["x","webpubsub.joinLeaveGroups.***.***"]`), ErrClaimInvalid},
+		{"role that ends in an escape", with(`"role":"webpubsub.joinLeaveGroups.a\\"`), ErrClaimInvalid},
+		{"role is a number", with(`"role":5`), ErrClaimInvalid},
+		{"too many roles", with(`"role":["` + strings.Repeat(`r","`, MaxRoles) + `r"]`), ErrClaimInvalid},
+		{"labels are a list", with(`"labels":["a"]`), ErrClaimInvalid},
+		{"a label is a number", with(`"labels":{"a":1}`), ErrClaimInvalid},
+		{"a label without name", with(`"labels":{"":"a"}`), ErrClaimInvalid},
+		{"a label with a long name", with(`"labels":{"` + strings.Repeat("n", MaxLabelNameBytes+1) + `":"a"}`), ErrClaimInvalid},
+		{"a label with a long value", with(`"labels":{"a":"` + strings.Repeat("v", MaxLabelValueBytes+1) + `"}`), ErrClaimInvalid},
+		{"a label with a control character", with(`"labels":{"a":"\u0000"}`), ErrClaimInvalid},
+		{"too many labels", with(`"labels":{` + manyLabels(MaxLabels+1) + `}`), ErrClaimInvalid},
 		{"user with a control character", with(`"sub":"a\nb"`), ErrClaimInvalid},
 		{"user too long", with(`"sub":"` + strings.Repeat("u", MaxNameBytes+1) + `"`), ErrClaimInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := key.Verify(c.token, testAudience)
+			_, err := NewTokens(nil, key).Verify(t.Context(), c.token, testAudience)
 			if !errors.Is(err, c.want) {
 				t.Fatalf("have %v, want %v", err, c.want)
 			}
 			holdNoSecret(t, err.Error(), c.token)
 		})
 	}
+}
+
+func manyLabels(n int) string {
+	pairs := make([]string, n)
+	for i := range pairs {
+		pairs[i] = fmt.Sprintf(`"l%d":"v"`, i)
+	}
+	return strings.Join(pairs, ",")
 }
 
 func TestVerifyTakesOneGroupOrAListAndAudiencesLikewise(t *testing.T) {
@@ -167,7 +203,7 @@ func TestVerifyTakesOneGroupOrAListAndAudiencesLikewise(t *testing.T) {
 		{"list", `"aud":["elsewhere","` + testAudience + `"],"webpubsub.group":["red","blue"]`, []string{"red", "blue"}},
 		{"longest name", `"aud":"` + testAudience + `","webpubsub.group":"` + limit + `"`, []string{limit}},
 	} {
-		have, err := key.Verify(forge(testSecret, `{"alg":"HS256","typ":"JWT"}`, fmt.Sprintf(`{%s,"exp":%d}`, c.claims, exp)), testAudience)
+		have, err := NewTokens(nil, key).Verify(t.Context(), forge(testSecret, `{"alg":"HS256","typ":"JWT"}`, fmt.Sprintf(`{%s,"exp":%d}`, c.claims, exp)), testAudience)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -195,67 +231,6 @@ func TestSignRefusesClaimsThatVerifyWouldRefuse(t *testing.T) {
 	}
 }
 
-func TestTokenKeyFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	token, err := newTestKey(t, testSecret).Sign(testAudience, Claims{Expires: time.Now().Add(time.Hour)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name, content string
-		ok            bool
-	}{
-		{"bare", testSecret, true},
-		{"one newline", testSecret + "\n", true},
-		{"one CRLF", testSecret + "\r\n", true},
-		{"two newlines: the first belongs to the key", testSecret + "\n\n", false},
-		{"too short", testSecret[:MinKeyBytes-1] + "\n", false},
-		{"empty", "", false},
-	} {
-		if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		key, err := LoadTokenKey(path)
-		if err == nil {
-			_, err = key.Verify(token, testAudience)
-		} else if c.content != "" {
-			holdNoSecret(t, err.Error(), strings.TrimSpace(c.content))
-		}
-		if (err == nil) != c.ok {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-	if _, err := LoadTokenKey(path + "x"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no file: %v", err)
-	}
-}
-
-func TestAudienceIsTheClientURL(t *testing.T) {
-	for _, c := range []struct{ public, want string }{
-		{"https://hub.example", "https://hub.example/client/hubs/chat"},
-		{"https://hub.example/", "https://hub.example/client/hubs/chat"},
-		{"wss://hub.example:8443/edge/", "https://hub.example:8443/edge/client/hubs/chat"},
-		{"ws://127.0.0.1:8080", "http://127.0.0.1:8080/client/hubs/chat"},
-		{"http://[::1]:8080/a%2Fb", "http://[::1]:8080/a%2Fb/client/hubs/chat"},
-	} {
-		u, err := url.Parse(c.public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if have := Audience(u, "chat"); have != c.want {
-			t.Errorf("%s: have %s, want %s", c.public, have, c.want)
-		}
-	}
-}
-
-func TestFormattingShowsNoKey(t *testing.T) {
-	key := newTestKey(t, testSecret)
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
-		holdNoSecret(t, fmt.Sprintf(verb, key), testSecret)
-		holdNoSecret(t, fmt.Sprintf(verb, struct{ K *TokenKey }{key}), testSecret)
-	}
-}
-
 // holdNoSecret fails when text shows a piece of secret of 8 characters or more, as it is or in hex.
 func holdNoSecret(t *testing.T, text, secret string) {
 	t.Helper()
@@ -278,7 +253,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(" ", []byte(`{"alg":"HS256","crit":1}`), []byte(`{"sub":"\u0000","aud":[1]}`))
 	f.Fuzz(func(t *testing.T, token string, header, payload []byte) {
 		for _, token := range []string{token, forge(testSecret, string(header), string(payload))} {
-			claims, err := key.Verify(token, testAudience)
+			claims, err := NewTokens(nil, key).Verify(t.Context(), token, testAudience)
 			if err != nil {
 				if !errors.Is(err, ErrTokenInvalid) && !errors.Is(err, ErrTokenExpired) && !errors.Is(err, ErrClaimInvalid) {
 					t.Fatalf("not one of our errors: %v", err)
@@ -290,9 +265,69 @@ func FuzzVerify(f *testing.F) {
 			if err != nil {
 				t.Fatalf("verified %+v but can't sign it: %v", claims, err)
 			}
-			if have, err := key.Verify(again, testAudience); err != nil || have.User != claims.User {
+			if have, err := NewTokens(nil, key).Verify(t.Context(), again, testAudience); err != nil || have.User != claims.User {
 				t.Fatalf("signed again: %+v, %v", have, err)
 			}
 		}
 	})
+}
+
+// What @azure/web-pubsub 1.2.0 makes of a connection string: header and claims as observed, also their order.
+func TestATokenOfMicrosoftsServerSDKIsTaken(t *testing.T) {
+	now := time.Now().Unix()
+	token := forge(testSecret, `{"alg":"HS256","typ":"JWT"}`, fmt.Sprintf(
+		`{"role":["webpubsub.joinLeaveGroup","webpubsub.sendToGroup.g1"],"webpubsub.group":["g1"],"iat":%d,"exp":%d,"aud":"http://127.0.0.1:8080/client/hubs/Chat","sub":"u1"}`,
+		now, now+3600))
+	public := &url.URL{Scheme: "ws", Host: "127.0.0.1:8080"}
+	have, err := verifier(t, testSecret).Verify(t.Context(), token, Audience(public, "chat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Claims{
+		User: "u1", Groups: []string{"g1"}, Expires: time.Unix(now+3600, 0),
+		Roles: mustRoles(t, "webpubsub.joinLeaveGroup", "webpubsub.sendToGroup.g1"),
+	}
+	if diff := cmp.Diff(want, have, sameRoles); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEachKeyVerifiesUntilItIsTakenOut(t *testing.T) {
+	old, young := newTestKey(t, testSecret), newTestKey(t, strings.Repeat("n", MinKeyBytes))
+	claims := Claims{User: "ann", Expires: time.Now().Add(time.Hour)}
+	for _, c := range []struct {
+		name   string
+		tokens *Tokens
+		signer *TokenKey
+		ok     bool
+	}{
+		{"before", NewTokens(nil, old, young), young, true},
+		{"between", NewTokens(nil, young, old), old, true},
+		{"after", NewTokens(nil, young), old, false},
+		{"no key at all", NewTokens(nil), old, false},
+	} {
+		token, err := c.signer.Sign(testAudience, claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.tokens.Verify(t.Context(), token, testAudience); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrTokenInvalid) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestClaimsAreTakenByTheirExactNames(t *testing.T) {
+	exp := time.Now().Add(time.Hour).Unix()
+	token := forge(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(
+		`{"aud":%q,"exp":%d,"sub":"ann","SUB":"root","Role":"webpubsub.sendToGroup","WebPubSub.Group":"staff","LABELS":{"a":"b"}}`, testAudience, exp))
+	have, err := verifier(t, testSecret).Verify(t.Context(), token, testAudience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Claims{User: "ann", Expires: time.Unix(exp, 0)}, have, sameRoles); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := verifier(t, testSecret).Verify(t.Context(), forge(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"aud":%q,"EXP":%d}`, testAudience, exp)), testAudience); !errors.Is(err, ErrTokenInvalid) {
+		t.Errorf("EXP for exp: %v", err)
+	}
 }

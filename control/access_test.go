@@ -44,7 +44,7 @@ func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
 				t.Errorf("url %s", resp.GetUrl())
 			}
 			audience := "https://hub.example" + c.path
-			claims, err := f.tokens.Verify(resp.GetToken(), audience)
+			claims, err := auth.NewTokens(nil, f.tokens).Verify(t.Context(), resp.GetToken(), audience)
 			if err != nil {
 				t.Fatal(err)
 			}

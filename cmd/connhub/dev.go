@@ -201,9 +201,11 @@ func (c *devCmd) plan() (serverPlan, error) {
 	}
 	problems = append(problems, c.planCluster(plan.cluster))
 	plan.loopbackOnly, plan.anonymous, plan.insecureControl, plan.page = true, true, true, true
-	if plan.tokens, err = c.tokenKey(); err != nil {
+	key, err := c.tokenKey()
+	if err != nil {
 		problems = append(problems, fmt.Errorf("--data-dir: %w", err))
 	}
+	plan.tokenKeys = []*auth.TokenKey{key}
 	return plan, refusal(problems...)
 }
 

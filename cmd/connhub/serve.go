@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -13,11 +15,13 @@ import (
 )
 
 type serveCmd struct {
-	TokenKeyFile      string   `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Secrets" help:"Key that signs and checks clients' tokens: at least 32 bytes (HS256)."`
-	BackendSecretFile []string `env:"CONNHUB_BACKEND_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one a line, at least 32 characters each; repeatable."`
-	PeerSecretFile    []string `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable. Hubs dial each other with the first. To change it, add the new one below in every hub, then put it first in every hub, then take the old one out."`
-	OpsSecretFile     string   `env:"CONNHUB_OPS_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
-	InsecureDev       bool     `env:"CONNHUB_INSECURE_DEV" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and whoever calls may do all."`
+	TokenKeyFile      []string      `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Secrets" help:"Key of clients' tokens: at least 32 bytes (HS256); repeatable. The first signs, each checks. To change it, add the new one below in every hub, then put it first in every hub, then take the old one out."`
+	TokenJWKS         string        `name:"token-jwks" env:"CONNHUB_TOKEN_JWKS" placeholder:"FILE|URL" group:"Secrets" help:"Public keys of whoever else signs clients' tokens (RS256, ES256, EdDSA): a JWK Set in a file or at an https URL."`
+	TokenJWKSInterval time.Duration `name:"token-jwks-interval" default:"${token_jwks_interval}" env:"CONNHUB_TOKEN_JWKS_INTERVAL" placeholder:"DURATION" group:"Secrets" help:"How often they are read again; an unknown key is looked for at once. (${default})"`
+	BackendSecretFile []string      `env:"CONNHUB_BACKEND_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one a line, at least 32 characters each; repeatable."`
+	PeerSecretFile    []string      `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable. Hubs dial each other with the first. To change it, add the new one below in every hub, then put it first in every hub, then take the old one out."`
+	OpsSecretFile     string        `env:"CONNHUB_OPS_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
+	InsecureDev       bool          `env:"CONNHUB_INSECURE_DEV" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and whoever calls may do all."`
 
 	etcdFlags
 	settings
@@ -33,7 +37,7 @@ const (
 
 // Help is shown by --help below the usage.
 func (serveCmd) Help() string {
-	return `Needs --token-key-file, --backend-secret-file and --public-url; and --etcd-endpoints with --peer-secret-file, or
+	return `Needs --token-key-file or --token-jwks, --backend-secret-file and --public-url; and --etcd-endpoints with --peer-secret-file, or
 --single-hub. Keys and secrets can be made with:
 
     openssl rand -base64 48 > token.key
@@ -61,10 +65,7 @@ func (c *serveCmd) plan() (serverPlan, error) {
 	problems := []error{c.checkRequired(), c.checkCluster(), c.checkListen(), err}
 	plan.loopbackOnly, plan.anonymous = c.InsecureDev, c.InsecureDev
 
-	if c.TokenKeyFile != "" {
-		plan.tokens, err = auth.LoadTokenKey(c.TokenKeyFile)
-		problems = append(problems, err)
-	}
+	problems = append(problems, c.planTokens(&plan))
 	if len(c.BackendSecretFile)+len(c.PeerSecretFile) > 0 {
 		plan.secrets, err = auth.LoadSecrets(map[auth.Role][]string{
 			auth.RoleBackend: c.BackendSecretFile, auth.RolePeer: c.PeerSecretFile,
@@ -86,6 +87,26 @@ func (c *serveCmd) plan() (serverPlan, error) {
 	}
 	return plan, refusal(problems...)
 }
+
+// planTokens says with which keys clients' tokens are checked.
+func (c *serveCmd) planTokens(p *serverPlan) error {
+	var problems []error
+	for _, path := range c.TokenKeyFile {
+		key, err := auth.LoadTokenKey(path)
+		problems = append(problems, err)
+		p.tokenKeys = append(p.tokenKeys, key)
+	}
+	if c.TokenJWKS != "" {
+		p.keySet = &auth.KeySetConfig{Source: c.TokenJWKS, Interval: c.TokenJWKSInterval}
+		for _, err := range split(p.keySet.Validate()) {
+			problems = append(problems, errors.New(keySetFlags.Replace(err.Error())))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// keySetFlags are the flags behind the fields that auth.KeySetConfig names.
+var keySetFlags = strings.NewReplacer("Source", "--token-jwks", "Interval", "--token-jwks-interval")
 
 // peerSecret is the one with which this hub dials others; a file that has none was refused already.
 func (c *serveCmd) peerSecret() string {
@@ -126,7 +147,7 @@ func (c *serveCmd) checkRequired() error {
 			problems = append(problems, fmt.Errorf("%s (%s) is missing: %s", flag, variable, why))
 		}
 	}
-	require(c.TokenKeyFile == "", "--token-key-file", "CONNHUB_TOKEN_KEY_FILE", "the key that signs and checks clients' tokens")
+	require(len(c.TokenKeyFile) == 0 && c.TokenJWKS == "", "--token-key-file", "CONNHUB_TOKEN_KEY_FILE", "the key that signs and checks clients' tokens; or --token-jwks, the keys of who signs them elsewhere")
 	require(len(c.BackendSecretFile) == 0, "--backend-secret-file", "CONNHUB_BACKEND_SECRET_FILE", "the secrets with which backends call")
 	require(c.PublicURL == nil, "--public-url", "CONNHUB_PUBLIC_URL", "the URL that clients see, to which tokens are bound")
 	return errors.Join(problems...)

@@ -50,6 +50,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--max-connections=0", "--outbox-bytes=1KiB", "--namespace-overflow=chat=conflate", "--namespace-overflow=Chat=close",
 				"--ops-secret-file=", "--ping-interval=10ms", "--allowed-origin=[",
 				"--single-hub", "--advertise-control=:9090", "--interest-hash-bits=65", "--peer-ca-file=/nowhere",
+				"--token-jwks=http://issuer.example/jwks", "--token-jwks-interval=1s",
 			},
 			[]string{
 				"token key: open /nowhere: no such file",
@@ -68,6 +69,8 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--advertise-control :9090: want HOST:PORT",
 				"--interest-hash-bits is 65, want 1 to 64",
 				"--peer-ca-file: open /nowhere",
+				"--token-jwks: want a file, or https://",
+				"--token-jwks-interval is 1s, must be at least 10s",
 			},
 		},
 		"the same secret twice": {

@@ -39,9 +39,10 @@ type serverPlan struct {
 	listenClients, listenControl, listenOps string
 	publicURL                               *url.URL // nil: the clients' listen address
 
-	tokens          *auth.TokenKey // nil: none, then anonymous
-	secrets         *auth.Secrets  // nil: none, then insecureControl
-	opsSecrets      *auth.Secrets  // nil: none, then the port is on loopback
+	tokenKeys       []*auth.TokenKey   // of clients; the first signs
+	keySet          *auth.KeySetConfig // nil: no public keys; without any key, anonymous
+	secrets         *auth.Secrets      // nil: none, then insecureControl
+	opsSecrets      *auth.Secrets      // nil: none, then the port is on loopback
 	anonymous       bool
 	insecureControl bool
 	loopbackOnly    bool
@@ -67,7 +68,8 @@ type server struct {
 	edge     *edge.Server
 	control  *control.Server
 	ops      *opsServer
-	cluster  *cluster // nil: the only hub
+	keySet   *auth.KeySet // nil: no public keys
+	cluster  *cluster     // nil: the only hub
 
 	clientsListener, controlListener, opsListener net.Listener
 }
@@ -90,6 +92,7 @@ func newServer(ctx context.Context, plan serverPlan, logger *slog.Logger) (_ *se
 	defer func() {
 		if err != nil {
 			s.closeListeners()
+			s.closeKeySet()
 			s.closeLog.Close()
 		}
 	}()
@@ -110,6 +113,13 @@ func newServer(ctx context.Context, plan serverPlan, logger *slog.Logger) (_ *se
 	for _, c := range certificates {
 		if c != nil {
 			c.logger = logger
+		}
+	}
+	if plan.keySet != nil {
+		c := *plan.keySet
+		c.Logger, c.Metrics = logger, metrics
+		if s.keySet, err = auth.OpenKeySet(ctx, c); err != nil {
+			return nil, fmt.Errorf("--token-jwks: %w", err)
 		}
 	}
 	if plan.cluster != nil {
@@ -185,7 +195,10 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 
 	e := plan.edge
 	e.Hub, e.Logger, e.Metrics = s.hub, s.logger, registry
-	e.Tokens, e.Anonymous, e.LoopbackOnly, e.PublicURL = plan.tokens, plan.anonymous, plan.loopbackOnly, plan.publicURL
+	if len(plan.tokenKeys) > 0 || s.keySet != nil {
+		e.Tokens = auth.NewTokens(s.keySet, plan.tokenKeys...)
+	}
+	e.Anonymous, e.LoopbackOnly, e.PublicURL = plan.anonymous, plan.loopbackOnly, plan.publicURL
 	e.Plain, e.Protocols = plain.Protocol{}, []edge.Protocol{envelope.Protocol{}}
 	if plan.page {
 		if e.Page, err = newPage(s.controlListener.Addr().String()); err != nil {
@@ -200,8 +213,11 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 	}
 
 	c := control.Config{
-		Hub: s.hub, Secrets: plan.secrets, Insecure: plan.insecureControl, Tokens: plan.tokens,
+		Hub: s.hub, Secrets: plan.secrets, Insecure: plan.insecureControl,
 		PublicURL: plan.publicURL, Logger: s.logger, Metrics: registry,
+	}
+	if len(plan.tokenKeys) > 0 {
+		c.Tokens = plan.tokenKeys[0]
 	}
 	if s.cluster != nil {
 		c.Mesh = s.cluster.mesh
@@ -221,6 +237,12 @@ func (s *server) closeListeners() {
 		if l != nil {
 			_ = l.Close()
 		}
+	}
+}
+
+func (s *server) closeKeySet() {
+	if s.keySet != nil {
+		s.keySet.Close()
 	}
 }
 
@@ -335,6 +357,7 @@ func (s *server) shutdown(ctx context.Context) {
 	if s.cluster != nil {
 		s.cluster.close()
 	}
+	s.closeKeySet()
 	s.closeListeners() // that of clients is nobody's when the hub never became ready
 	s.closeLog.Close()
 	if err := errors.Join(problems...); err != nil {

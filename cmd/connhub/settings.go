@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/hub"
@@ -72,6 +73,7 @@ type settings struct {
 func settingsVars() kong.Vars {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
 	return kong.Vars{
+		"token_jwks_interval":  auth.DefaultKeySetConfig().Interval.String(),
 		"etcd_listen":          discovery.DefaultEmbeddedConfig().ClientAddress,
 		"etcd_prefix":          discovery.DefaultConfig().Prefix,
 		"hash_bits":            fmt.Sprint(mesh.DefaultConfig().HashBits),

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,6 +25,8 @@ const (
 type who struct {
 	user   string
 	groups []string
+	roles  *auth.Roles
+	labels map[string]string
 }
 
 // authenticate tells who asks to connect to a namespace.
@@ -38,7 +41,7 @@ func (s *Server) authenticate(r *http.Request, namespace string) (who, *refusal)
 	}
 	switch {
 	case token != "" && s.config.Tokens != nil:
-		return s.verify(token, namespace)
+		return s.verify(r.Context(), token, namespace)
 	case s.config.Anonymous:
 		return anonymous(query)
 	default:
@@ -54,11 +57,11 @@ func bearer(h http.Header) string {
 	return strings.TrimSpace(token)
 }
 
-func (s *Server) verify(token, namespace string) (who, *refusal) {
-	claims, err := s.config.Tokens.Verify(token, auth.Audience(s.config.PublicURL, namespace))
+func (s *Server) verify(ctx context.Context, token, namespace string) (who, *refusal) {
+	claims, err := s.config.Tokens.Verify(ctx, token, auth.Audience(s.config.PublicURL, namespace))
 	switch {
 	case err == nil:
-		return who{claims.User, claims.Groups}, nil
+		return who{claims.User, claims.Groups, claims.Roles, claims.Labels}, nil
 	case errors.Is(err, auth.ErrTokenExpired):
 		return who{}, refuse(reasonTokenExpired)
 	case errors.Is(err, auth.ErrClaimInvalid):
@@ -69,7 +72,7 @@ func (s *Server) verify(token, namespace string) (who, *refusal) {
 }
 
 func anonymous(query url.Values) (who, *refusal) {
-	w := who{query.Get(queryUser), query[queryGroup]}
+	w := who{user: query.Get(queryUser), groups: query[queryGroup], roles: auth.Everything()}
 	if w.user != "" {
 		if err := checkName(w.user); err != nil {
 			return who{}, refuse(reasonName).because("user: " + err.Error())

@@ -22,7 +22,7 @@ type Config struct {
 	Hub *hub.Hub
 
 	// Tokens verifies client tokens. nil: there are none, which needs Anonymous.
-	Tokens *auth.TokenKey
+	Tokens *auth.Tokens
 	// Anonymous lets clients in without a token, as the user `?user=` in the groups `?group=`
 	// (repeated). For development. A token is honoured all the same where Tokens is set.
 	Anonymous bool

@@ -15,7 +15,7 @@ import (
 
 func TestConfigNamesAllThatIsWrong(t *testing.T) {
 	_, err := edge.New(edge.Config{
-		Tokens:         &auth.TokenKey{},
+		Tokens:         &auth.Tokens{},
 		AllowedOrigins: []string{"[", ""},
 		Protocols:      []edge.Protocol{envelope.Protocol{}, envelope.Protocol{}, nil, named("a b")},
 		PingInterval:   time.Millisecond,

@@ -200,7 +200,9 @@ func TestNamespaceIsComparedInLowerCase(t *testing.T) {
 
 // withTokens asks for tokens and takes no anonymous client.
 func withTokens(k *auth.TokenKey) setup {
-	return func(_ *hub.Config, c *edge.Config) { c.Tokens, c.Anonymous, c.PublicURL = k, false, publicURL }
+	return func(_ *hub.Config, c *edge.Config) {
+		c.Tokens, c.Anonymous, c.PublicURL = auth.NewTokens(nil, k), false, publicURL
+	}
 }
 
 func TestGoodTokenTellsUserAndGroups(t *testing.T) {
@@ -251,6 +253,12 @@ func TestBadTokenIsRefused(t *testing.T) {
 		{"bad group", func(*testing.T) string {
 			return signRaw(`{"aud":"` + audience + `","exp":9999999999,"webpubsub.group":["a\u0000"]}`)
 		}, 400, "NAME_INVALID"},
+		{"bad role", func(*testing.T) string {
+			return signRaw(`{"aud":"` + audience + `","exp":9999999999,"role":"webpubsub.sendToGroups.\\"}`)
+		}, 400, "NAME_INVALID"},
+		{"issued in the future", func(*testing.T) string {
+			return signRaw(`{"aud":"` + audience + `","exp":9999999999,"iat":9999999998}`)
+		}, 401, "TOKEN_INVALID"},
 		{"bad user", func(*testing.T) string { return signRaw(`{"aud":"` + audience + `","exp":9999999999,"sub":"a\nb"}`) }, 400, "NAME_INVALID"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -267,7 +275,7 @@ func TestBadTokenIsRefused(t *testing.T) {
 
 func TestAnonymousModeHonoursATokenAllTheSame(t *testing.T) {
 	key := tokenKey(t, "k")
-	both := func(_ *hub.Config, c *edge.Config) { c.Tokens, c.PublicURL = key, publicURL }
+	both := func(_ *hub.Config, c *edge.Config) { c.Tokens, c.PublicURL = auth.NewTokens(nil, key), publicURL }
 	bubble(t, func(t *testing.T, b *bed) {
 		b.ask("GET", "/ws?user=eve&access_token="+sign(t, key, audience, auth.Claims{User: "ann"}), nil)
 		if got := b.infos()[0].User; got != "ann" {

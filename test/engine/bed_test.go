@@ -44,12 +44,12 @@ type bed struct {
 
 // bedConfig is what differs between beds.
 type bedConfig struct {
-	plain     edge.Protocol  // of the clients
-	frame     int            // bytes of a text in that protocol
-	keep      bool           // the reference writes to the same sockets
-	heartbeat time.Duration  // 0: none while it is measured
-	tokens    *auth.TokenKey // of clients; nil: they have none
-	publicURL url.URL        // that tokens are for
+	plain     edge.Protocol // of the clients
+	frame     int           // bytes of a text in that protocol
+	keep      bool          // the reference writes to the same sockets
+	heartbeat time.Duration // 0: none while it is measured
+	tokens    *auth.Tokens  // of clients; nil: they have none
+	publicURL url.URL       // that tokens are for
 	hub       func(*hub.Config)
 	edge      func(*edge.Config)
 	tls       bool // clients come under TLS

@@ -26,7 +26,7 @@ func measureConnect() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.tokens = key
+	config.tokens = auth.NewTokens(nil, key)
 	b, err := newBed(config)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// comes tells whether a client gets in with a token.
+func comes(t *testing.T, hub *running, token string) bool {
+	t.Helper()
+	conn, response, err := websocket.Dial(t.Context(), "ws://"+hub.clients+"/client/hubs/default?access_token="+token, nil)
+	if response.Body != nil {
+		_ = response.Body.Close()
+	}
+	if err != nil {
+		if response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("refused with %v", err)
+		}
+		return false
+	}
+	_ = conn.CloseNow()
+	return true
+}
+
+// signed makes a token for the namespace default of https://hub.example/edge.
+func signed(t *testing.T, method jwt.SigningMethod, key any) string {
+	t.Helper()
+	token, err := jwt.NewWithClaims(method, jwt.MapClaims{
+		"aud": "https://hub.example/edge/client/hubs/default", "exp": time.Now().Add(time.Hour).Unix(),
+	}).SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// serving runs `serve` with these flags on top of good ones.
+func serving(t *testing.T, flags ...string) *running {
+	t.Helper()
+	c, err := parse(t, serveArgs(t, flags...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Serve.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, func(p *serverPlan) { *p = plan })
+}
+
+func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
+	const oldKey = "token-key-of-last-year-0123456789-0123"
+	hub := serving(t, "--token-key-file="+writeFile(t, "old.key", oldKey+"\n"))
+	for key, want := range map[string]bool{someKey: true, oldKey: true, otherSecret: false} {
+		if have := comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(key))); have != want {
+			t.Errorf("signed with %s: comes in %v", key, have)
+		}
+	}
+	url := mustRun(t, "token", "--addr="+hub.control, "--secret-file="+writeFile(t, "s", someSecret))
+	_, token, _ := strings.Cut(strings.TrimSpace(url), "access_token=")
+	claims := jwt.MapClaims{}
+	if _, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return []byte(someKey), nil }); err != nil {
+		t.Errorf("issued: %v", err)
+	}
+}
+
+func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: private.Public(), KeyID: "1", Use: "sig", Algorithm: "ES256"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub := serving(t, "--token-jwks="+writeFile(t, "jwks.json", string(set)))
+	if !comes(t, hub, signed(t, jwt.SigningMethodES256, private)) || !comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(someKey))) {
+		t.Error("refused")
+	}
+	if comes(t, hub, signed(t, jwt.SigningMethodHS256, set)) {
+		t.Error("signed with what is public")
+	}
+	if got := get(t, "http://"+hub.ops+"/metrics", nil); !strings.Contains(got.body, "\nconnhub_jwks_keys 1\n") {
+		t.Errorf("metrics: %s", got.body)
+	}
+}
+
+func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "jwks.json")
+	r := connhub(t, "", serveArgs(t, "--token-jwks="+missing, "--log-level=error")...)
+	if r.code != exitError || r.stderr != "connhub: --token-jwks: set of public keys: open "+missing+": no such file or directory\n" {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+	// With public keys alone there is nothing to sign with.
+	c, err := parse(t, "serve", "--single-hub", "--token-jwks=https://issuer.example/jwks", "--public-url=https://x", "--backend-secret-file="+writeFile(t, "b", someSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := c.Serve.plan()
+	if err != nil || plan.keySet.Source != "https://issuer.example/jwks" || plan.keySet.Interval != 5*time.Minute || len(plan.tokenKeys) != 0 {
+		t.Errorf("%+v, %v", plan.keySet, err)
+	}
+}
