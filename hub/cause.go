@@ -25,6 +25,8 @@ const (
 	CauseUnsupported
 	// CausePolicy: the client did what it may not do.
 	CausePolicy
+	// CauseTokenExpired: the token that opened the connection expired, and connections end with theirs.
+	CauseTokenExpired
 	// CauseTooBig: a message of the client was over the limit.
 	CauseTooBig
 	// CauseSlowMessage: a message of the client was not complete in time.
@@ -63,6 +65,7 @@ var causes = [causeEnd]struct {
 	CauseInvalidText:   {"invalid_text", 1007, "text is not UTF-8"},
 	CauseUnsupported:   {"unsupported", 1003, "message type not supported"},
 	CausePolicy:        {"policy", 1008, "policy violation"},
+	CauseTokenExpired:  {"token_expired", 1008, "token expired"},
 	CauseTooBig:        {"too_big", 1009, "message too big"},
 	CauseSlowMessage:   {"slow_message", 1008, "message not complete in time"},
 	CauseHandshake:     {"handshake", 0, ""},

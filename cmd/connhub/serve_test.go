@@ -214,7 +214,7 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 	c, err := parse(t, serveArgs(t, "--name=n", "--max-connections=5", "--outbox-messages=6", "--outbox-bytes=3MiB", "--overflow=drop-newest",
 		"--request-ids=13", "--inbound-bytes=14MiB",
 		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example", "--allowed-origin=b.example", "--max-message=7KiB",
-		"--message-timeout=8s", "--ping-interval=9s", "--pong-timeout=10s", "--close-timeout=11s", "--handshake-timeout=12s", "--goroutine-per-link")...)
+		"--message-timeout=8s", "--ping-interval=9s", "--pong-timeout=10s", "--close-timeout=11s", "--handshake-timeout=12s", "--goroutine-per-link", "--close-on-token-expiry")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 	}
 	e := p.edge
 	if strings.Join(e.AllowedOrigins, " ") != "a.example b.example" || e.MaxMessage != 7<<10 || e.MessageTimeout.Seconds() != 8 ||
-		e.PingInterval.Seconds() != 9 || e.PongTimeout.Seconds() != 10 || e.CloseTimeout.Seconds() != 11 || e.HandshakeTimeout.Seconds() != 12 || !e.GoroutinePerLink {
+		e.PingInterval.Seconds() != 9 || e.PongTimeout.Seconds() != 10 || e.CloseTimeout.Seconds() != 11 || e.HandshakeTimeout.Seconds() != 12 || !e.GoroutinePerLink || !e.EndAtExpiry {
 		t.Errorf("edge: %+v", e)
 	}
 }

@@ -35,6 +35,8 @@ type settings struct {
 
 	AllowedOrigin []string `sep:"," env:"CONNHUB_ALLOWED_ORIGIN" placeholder:"PATTERN" group:"Clients" help:"Origins of web pages that may connect, as example.com or https://*.example.com; repeatable. (any)"`
 
+	CloseOnTokenExpiry bool `env:"CONNHUB_CLOSE_ON_TOKEN_EXPIRY" group:"Clients" help:"End a connection when the token that opened it expires (1008)."`
+
 	TLSCertFile        string `name:"tls-cert-file" env:"CONNHUB_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for clients."`
 	TLSKeyFile         string `name:"tls-key-file" env:"CONNHUB_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Its private key."`
 	ControlTLSCertFile string `name:"control-tls-cert-file" env:"CONNHUB_CONTROL_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for backends and other hubs."`
@@ -118,7 +120,7 @@ func (s *settings) plan() (serverPlan, error) {
 	p.hub.ResumeWindow = s.ResumeWindow
 	p.hub.DetachedPerUser, p.hub.DetachedPerAddress = s.DetachedPerUser, s.DetachedPerAddress
 	p.hub.Overflow = overflowPolicies[s.Overflow]
-	p.edge.AllowedOrigins = s.AllowedOrigin
+	p.edge.AllowedOrigins, p.edge.EndAtExpiry = s.AllowedOrigin, s.CloseOnTokenExpiry
 	p.edge.MaxMessage, p.edge.InboundBytes = int64(s.MaxMessage), int64(s.InboundBytes)
 	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout
 	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -27,6 +28,9 @@ type who struct {
 	groups []string
 	roles  *auth.Roles
 	labels map[string]string
+
+	// expires is when the token would not be taken any more; zero: never. It is set only with EndAtExpiry.
+	expires time.Time
 }
 
 // authenticate tells who asks to connect to a namespace.
@@ -61,7 +65,11 @@ func (s *Server) verify(ctx context.Context, token, namespace string) (who, *ref
 	claims, err := s.config.Tokens.Verify(ctx, token, auth.Audience(s.config.PublicURL, namespace))
 	switch {
 	case err == nil:
-		return who{claims.User, claims.Groups, claims.Roles, claims.Labels}, nil
+		w := who{user: claims.User, groups: claims.Groups, roles: claims.Roles, labels: claims.Labels}
+		if s.config.EndAtExpiry {
+			w.expires = claims.Expires.Add(auth.ClockLeeway)
+		}
+		return w, nil
 	case errors.Is(err, auth.ErrTokenExpired):
 		return who{}, refuse(reasonTokenExpired)
 	case errors.Is(err, auth.ErrClaimInvalid):

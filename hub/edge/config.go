@@ -23,6 +23,9 @@ type Config struct {
 
 	// Tokens verifies client tokens. nil: there are none, which needs Anonymous.
 	Tokens *auth.Tokens
+	// EndAtExpiry ends a connection when the token that opened it expires (1008). Otherwise a token is good for
+	// opening connections only, and they live on.
+	EndAtExpiry bool
 	// Anonymous lets clients in without a token, as the user `?user=` in the groups `?group=`
 	// (repeated). For development. A token is honoured all the same where Tokens is set.
 	Anonymous bool

@@ -76,6 +76,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string)
 	}
 	l := newLink(s, c, protocol)
 	l.compressed = compressed
+	l.expireAt(client.expires)
 	if !l.upgrade(w, r, subprotocols) {
 		c.Close(hub.NewClose(hub.CauseHandshake))
 		return nil, nil

@@ -20,6 +20,8 @@ import (
 // A sign of life is a byte that came in, or that the kernel had no room for and took later: then the client
 // has read. That the kernel takes a byte at once says nothing.
 //
+// It also ends links whose token expires, where that is wanted: then such a link is looked at in that second at the latest.
+//
 // Its goroutine runs while there are links.
 type heartbeat struct {
 	server *Server // for its clock, config and goroutines
@@ -59,6 +61,16 @@ func (h *heartbeat) add(l *link) {
 	h.insertLocked(l, h.server.now()+h.server.config.PingInterval)
 }
 
+// farthest is beyond every link's life, and small enough to be added to.
+const farthest = 100 * 365 * 24 * time.Hour
+
+// expireAt ends a link at a time, which add looks at; zero: never.
+func (l *link) expireAt(t time.Time) {
+	if !t.IsZero() {
+		l.expires = max(1, l.server.now()+min(time.Until(t), farthest))
+	}
+}
+
 // remove takes a link out of the wheel for good.
 func (h *heartbeat) remove(l *link) {
 	h.mu.Lock()
@@ -89,6 +101,9 @@ func (h *heartbeat) insertLocked(l *link, due time.Duration) {
 	}
 	if h.aborting {
 		l.abort()
+	}
+	if l.expires != 0 {
+		due = min(due, l.expires)
 	}
 	second := int((due + tick - 1) / tick)
 	second = min(max(second, h.second+1), h.second+len(h.slots)-1)
@@ -153,12 +168,15 @@ func (h *heartbeat) look(links []*link) {
 	}
 }
 
-// check pings a link that has been silent for too long, or closes it when that brought no sign of life, and returns when to
-// look again.
+// check pings a link that has been silent for too long, or closes it when that brought no sign of life or its token has expired,
+// and returns when to look again.
 func (h *heartbeat) check(l *link) time.Duration {
 	c, now := &h.server.config, h.server.now()
 	heard, pinged := time.Duration(l.heard.Load()), time.Duration(l.pinged.Load())
 	switch {
+	case l.expires != 0 && now >= l.expires:
+		l.Close(hub.NewClose(hub.CauseTokenExpired))
+		return now + c.PingInterval
 	case now-heard < c.PingInterval:
 		return heard + c.PingInterval
 	case pinged <= heard: // not since then

@@ -77,7 +77,8 @@ type link struct {
 	heard  atomic.Int64 // Server.now when the client last showed life
 	pinged atomic.Int64 // Server.now of the ping that has no pong yet; 0: none
 
-	beat beat // guarded by heartbeat.mu
+	expires time.Duration // Server.now when its token runs out; 0: never; static before heartbeat.add
+	beat    beat          // guarded by heartbeat.mu
 }
 
 // parting is what ends the socket after the last byte was written.

@@ -1,0 +1,78 @@
+package edge_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+)
+
+// endingAtExpiry is withTokens, and connections end with theirs.
+func endingAtExpiry(k *auth.TokenKey) setup {
+	return func(h *hub.Config, c *edge.Config) {
+		withTokens(k)(h, c)
+		c.EndAtExpiry = true
+	}
+}
+
+// expiring connects a client whose token lives so long; it answers pings until it is closed, and tells when that was.
+func (b *bed) expiring(k *auth.TokenKey, ttl time.Duration) <-chan time.Time {
+	b.t.Helper()
+	c := b.dial("access_token=" + sign(b.t, k, audience, auth.Claims{Expires: time.Now().Add(ttl)}))
+	closed := make(chan time.Time, 1)
+	go func() {
+		wantClose(b.t, c, websocket.StatusPolicyViolation, "token expired")
+		closed <- time.Now()
+	}()
+	return closed
+}
+
+func TestAConnectionEndsWithItsTokenWhenThatIsWanted(t *testing.T) {
+	key := tokenKey(t, "k")
+	bubble(t, func(t *testing.T, b *bed) {
+		for _, ttl := range []time.Duration{time.Second, 40 * time.Second, time.Hour} {
+			end := time.Now().Add(ttl + auth.ClockLeeway)
+			if late := (<-b.expiring(key, ttl)).Sub(end); late < 0 || late > slack {
+				t.Errorf("token of %v: closed %v after its end", ttl, late)
+			}
+		}
+		waitUntilEmpty(b)
+		for _, how := range b.causes.all() {
+			if how.Cause != hub.CauseTokenExpired {
+				t.Errorf("cause %v", how.Cause)
+			}
+		}
+	}, endingAtExpiry(key))
+}
+
+func TestATokenThatNeverExpiresEndsNothing(t *testing.T) {
+	key := tokenKey(t, "k")
+	bubble(t, func(t *testing.T, b *bed) {
+		c := b.dial("access_token=" + signRaw(`{"aud":"`+audience+`","exp":1e15}`))
+		go func() { _, _, _ = c.Read(t.Context()) }() // answers pings
+		time.Sleep(24 * time.Hour)                    // the bubble's clock
+		if b.hub.Len() != 1 {
+			t.Error("closed")
+		}
+		_ = c.CloseNow()
+	}, endingAtExpiry(key))
+}
+
+func TestAConnectionOutlivesItsTokenOtherwise(t *testing.T) {
+	key := tokenKey(t, "k")
+	bubble(t, func(t *testing.T, b *bed) {
+		c := b.dial("access_token=" + sign(t, key, audience, auth.Claims{Expires: time.Now().Add(time.Second)}))
+		go func() { _, _, _ = c.Read(t.Context()) }() // answers pings
+		time.Sleep(24 * time.Hour)                    // the bubble's clock
+		synctest.Wait()
+		if b.hub.Len() != 1 {
+			t.Error("closed")
+		}
+		_ = c.CloseNow()
+	}, withTokens(key))
+}
