@@ -35,17 +35,21 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	if req.GetTtl() != nil {
 		ttl = req.GetTtl().AsDuration()
 	}
+	roles, err := auth.ParseRoles(req.GetRoles())
+	if err != nil {
+		return nil, &fieldError{errInvalidField, "roles", "have a group or pattern that is not allowed: " + err.Error()}
+	}
 	// Tokens know whole seconds: round up, so that a token never lives shorter than asked.
 	expires := time.Now().Add(ttl + time.Second - 1).Truncate(time.Second)
 	audience := auth.Audience(s.publicURL, namespace(req))
-	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Expires: expires})
+	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Expires: expires})
 	if err != nil {
 		return nil, err
 	}
 	if len(token) > maxTokenBytes {
 		return nil, &fieldError{
 			errLimitExceeded, "groups",
-			fmt.Sprintf("make a token of %d bytes, must be at most %d", len(token), maxTokenBytes),
+			fmt.Sprintf("with roles, make a token of %d bytes, must be at most %d", len(token), maxTokenBytes),
 		}
 	}
 	return &controlv1.IssueClientTokenResponse{

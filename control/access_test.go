@@ -2,12 +2,14 @@ package control
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -25,7 +27,7 @@ func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
 			path    string
 		}{
 			{&controlv1.IssueClientTokenRequest{}, time.Hour, "/edge/client/hubs/default"},
-			{&controlv1.IssueClientTokenRequest{Namespace: "chat", User: "ann", Groups: []string{"red", "blue"}, Ttl: durationpb.New(time.Minute)}, time.Minute, "/edge/client/hubs/chat"},
+			{&controlv1.IssueClientTokenRequest{Namespace: "chat", User: "ann", Groups: []string{"red", "blue"}, Roles: []string{"webpubsub.sendToGroup.red", "webpubsub.joinLeaveGroup"}, Ttl: durationpb.New(time.Minute)}, time.Minute, "/edge/client/hubs/chat"},
 			{&controlv1.IssueClientTokenRequest{Ttl: durationpb.New(1500 * time.Millisecond)}, 2 * time.Second, "/edge/client/hubs/default"},
 		} {
 			resp, err := f.access.IssueClientToken(t.Context(), c.req)
@@ -49,7 +51,8 @@ func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := auth.Claims{User: c.req.GetUser(), Groups: c.req.GetGroups(), Expires: expires}
-			if !claims.Expires.Equal(want.Expires) || claims.User != want.User || !cmp.Equal(claims.Groups, want.Groups) {
+			if !claims.Expires.Equal(want.Expires) || claims.User != want.User || !cmp.Equal(claims.Groups, want.Groups) ||
+				!cmp.Equal(slices.Sorted(slices.Values(c.req.GetRoles())), claims.Roles.Names(), cmpopts.EquateEmpty()) {
 				t.Errorf("have %v, want %v", claims, want)
 			}
 			if strings.Contains(f.log.String(), resp.GetToken()) {
@@ -57,6 +60,22 @@ func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestRolesThatMeanNothingAreNotSigned(t *testing.T) {
+	f := newFixture(t)
+	for role, field := range map[string]string{
+		"admin":                                  "roles[0]",
+		"webpubsub.joinLeaveGroups":              "roles[0]",
+		"webpubsub.sendToGroup.":                 "roles[0]",
+		"webpubsub.sendToGroup.a\n":              "roles[0]",
+		"webpubsub.sendToGroups.*.*.*.*.*.*":     "roles",
+		"webpubsub.sendToGroups.\\":              "roles",
+		"webpubsub.joinLeaveGroup." + long(1025): "roles",
+	} {
+		_, err := f.access.IssueClientToken(t.Context(), &controlv1.IssueClientTokenRequest{Roles: []string{role}})
+		holdFieldError(t, err, invalid, field, "")
+	}
 }
 
 func TestATokenThatNoURLCanCarryIsRefused(t *testing.T) {

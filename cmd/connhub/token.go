@@ -2,29 +2,42 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/auth"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
 type tokenCmd struct {
 	User  string        `short:"u" placeholder:"USER" help:"Who connects with it; nobody in particular otherwise."`
 	Group []string      `short:"g" sep:"none" placeholder:"GROUP" help:"A group that the connection is in from the start; repeatable."`
+	Role  []string      `sep:"none" placeholder:"ROLE" help:"What it may do with groups, as webpubsub.joinLeaveGroup or webpubsub.sendToGroup.GROUP; repeatable. Without any it may send events only."`
 	TTL   time.Duration `name:"ttl" default:"1h" placeholder:"DURATION" help:"How long it may be used to connect, 1s to 720h. (${default})"`
+
+	ConnectionString bool     `group:"Connection string" help:"Print instead what Microsoft's Web PubSub server SDKs make tokens with. No hub is asked."`
+	TokenKeyFile     []string `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Connection string" help:"Key of the hubs; the first counts. (that of connhub dev)"`
+	PublicURL        *url.URL `name:"public-url" default:"http://127.0.0.1:8080" env:"CONNHUB_PUBLIC_URL" placeholder:"URL" group:"Connection string" help:"The URL that clients see. (${default})"`
 
 	clientFlags
 }
 
 func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
+	if c.ConnectionString {
+		return c.printConnectionString(t)
+	}
 	return c.call(func(hub *client) error {
 		var response *controlv1.IssueClientTokenResponse
 		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
 			response, err = controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
-				Namespace: c.Namespace, User: c.User, Groups: c.Group, Ttl: durationpb.New(c.TTL),
+				Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role, Ttl: durationpb.New(c.TTL),
 			})
 			return err
 		})
@@ -38,6 +51,41 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 		t.note("%s", c.meaning(response))
 		return nil
 	})
+}
+
+// printConnectionString prints the form in which Web PubSub's server SDKs take endpoint and key.
+func (c *tokenCmd) printConnectionString(t *terminal) error {
+	key, err := c.loadKey()
+	if err != nil {
+		return usageError{err}
+	}
+	access, err := key.AccessKey()
+	if err != nil {
+		return usageError{err}
+	}
+	if err := checkPublicURL(c.PublicURL); err != nil {
+		return usageError{err}
+	}
+	endpoint := *c.PublicURL
+	endpoint.Scheme = strings.Replace(endpoint.Scheme, "ws", "http", 1)
+	_, _ = fmt.Fprintf(t.stdout, "Endpoint=%s;AccessKey=%s;Version=1.0;\n", &endpoint, access)
+	t.note("the key is in it: who has it may connect as anybody")
+	return nil
+}
+
+func (c *tokenCmd) loadKey() (*auth.TokenKey, error) {
+	if len(c.TokenKeyFile) > 0 {
+		return auth.LoadTokenKey(c.TokenKeyFile[0])
+	}
+	dir, err := defaultDataDir()
+	if err != nil {
+		return nil, err
+	}
+	key, err := auth.LoadTokenKey(filepath.Join(dir, tokenKeyName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("--token-key-file is missing, and there is no key of connhub dev yet")
+	}
+	return key, err
 }
 
 // meaning says beside the URL, which may go into a pipe, what it is good for.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,11 +68,14 @@ func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
 			t.Errorf("signed with %s: comes in %v", key, have)
 		}
 	}
-	url := mustRun(t, "token", "--addr="+hub.control, "--secret-file="+writeFile(t, "s", someSecret))
+	url := mustRun(t, "token", "--addr="+hub.control, "--secret-file="+writeFile(t, "s", someSecret), "--role=webpubsub.sendToGroup")
 	_, token, _ := strings.Cut(strings.TrimSpace(url), "access_token=")
 	claims := jwt.MapClaims{}
 	if _, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return []byte(someKey), nil }); err != nil {
 		t.Errorf("issued: %v", err)
+	}
+	if b, err := json.Marshal(claims["role"]); err != nil || string(b) != `["webpubsub.sendToGroup"]` {
+		t.Errorf("roles: %s, %v", b, err)
 	}
 }
 
@@ -110,5 +114,55 @@ func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 	plan, err := c.Serve.plan()
 	if err != nil || plan.keySet.Source != "https://issuer.example/jwks" || plan.keySet.Interval != 5*time.Minute || len(plan.tokenKeys) != 0 {
 		t.Errorf("%+v, %v", plan.keySet, err)
+	}
+}
+
+func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
+	key := writeFile(t, "token.key", someKey+"\n")
+	for public, endpoint := range map[string]string{
+		"https://hub.example/edge": "https://hub.example/edge",
+		"wss://hub.example":        "https://hub.example",
+		"ws://127.0.0.1:8081":      "http://127.0.0.1:8081",
+	} {
+		r := connhub(t, "", "token", "--connection-string", "--token-key-file="+key, "--token-key-file=/nowhere", "--public-url="+public)
+		if want := "Endpoint=" + endpoint + ";AccessKey=" + someKey + ";Version=1.0;\n"; r.code != exitOK || r.stdout != want {
+			t.Errorf("exit %d, %q, want %q", r.code, r.stdout, want)
+		}
+		if strings.Contains(r.stderr, someKey) {
+			t.Errorf("the key is in what is said beside it: %s", r.stderr)
+		}
+	}
+	for _, c := range []struct{ key, public, want string }{
+		{writeFile(t, "semicolon", someKey+";"), "https://x", "a connection string can't carry it"},
+		{"/nowhere", "https://x", "no such file"},
+		{key, "ftp://x", "--public-url ftp://x: want"},
+	} {
+		r := connhub(t, "", "token", "--connection-string", "--token-key-file="+c.key, "--public-url="+c.public)
+		if r.code != exitUsage || !strings.Contains(r.stderr, c.want) || r.stdout != "" {
+			t.Errorf("%s: exit %d, %q, %s", c.want, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
+func TestTheConnectionStringOfDevNeedsNoFlags(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", "")
+	if r := connhub(t, "", "token", "--connection-string"); r.code != exitUsage || !strings.Contains(r.stderr, "there is no key of connhub dev yet") {
+		t.Errorf("before: exit %d, %s", r.code, r.stderr)
+	}
+	c := &devCmd{}
+	if err := c.setDataDir(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.tokenKey(); err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(c.DataDir, tokenKeyName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "Endpoint=http://127.0.0.1:8080;AccessKey=" + strings.TrimSpace(string(key)) + ";Version=1.0;\n"
+	if got := mustRun(t, "token", "--connection-string"); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -37,7 +37,17 @@ type IssueClientTokenRequest struct {
 	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
 	// How long the token may be used to connect; a connection that it opened lives on after it. Unset: one hour.
 	// 1 second to 30 days.
-	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// What the client may do with groups (claim `role`), beside sending events: at most 256 of
+	//
+	//	webpubsub.joinLeaveGroup, webpubsub.sendToGroup: with every group;
+	//	webpubsub.joinLeaveGroup.<group>, webpubsub.sendToGroup.<group>: with this one;
+	//	webpubsub.joinLeaveGroups.<pattern>, webpubsub.sendToGroups.<pattern>: with those that match. In a pattern `?` is one
+	//	character but a dot, `*` any number of them, `**` any number of any characters, and `\` takes this meaning from the
+	//	next character; at most five `*`.
+	//
+	// At most 1024 bytes of group or pattern, without control characters.
+	Roles         []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -96,6 +106,13 @@ func (x *IssueClientTokenRequest) GetGroups() []string {
 func (x *IssueClientTokenRequest) GetTtl() *durationpb.Duration {
 	if x != nil {
 		return x.Ttl
+	}
+	return nil
+}
+
+func (x *IssueClientTokenRequest) GetRoles() []string {
+	if x != nil {
+		return x.Roles
 	}
 	return nil
 }
@@ -168,12 +185,13 @@ var File_connhub_control_v1_access_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1fconnhub/control/v1/access.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x02\n" +
+	"\x1fconnhub/control/v1/access.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
 	"\x17IssueClientTokenRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12-\n" +
 	"\x04user\x18\x02 \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11(\x80\b2\f^[^\\p{Cc}]*$R\x04user\x128\n" +
 	"\x06groups\x18\x03 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10\x80\x01\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x06groups\x12>\n" +
-	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\x9a\x9e\x012\x02\b\x01R\x03ttl\"\x7f\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\x9a\x9e\x012\x02\b\x01R\x03ttl\x12b\n" +
+	"\x05roles\x18\x05 \x03(\tBL\xbaHI\x92\x01F\x10\x80\x02\"Ar?(\xa4\b2:^webpubsub\\.(joinLeaveGroup|sendToGroup)(s?\\.[^\\p{Cc}]+)?$R\x05roles\"\x7f\n" +
 	"\x18IssueClientTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12;\n" +
