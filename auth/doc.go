@@ -1,8 +1,7 @@
 // Package auth tells who somebody is: clients by signed tokens, backends and peers by shared secrets.
 // [Tokens] verifies the tokens with which browsers, phones and devices connect: those that a [TokenKey] signed, and those of
 // somebody else, whose public keys a [KeySet] knows. [Secrets] knows the bearer secrets of the gRPC port and the role of
-// each. [Permissions] is what a client may do with groups, by the [Roles] of its token and what backends have said since;
-// it is asked where something is done.
+// each. [Roles] are what a token lets its client do with groups.
 //
 // # Life
 //

@@ -133,8 +133,8 @@ func (r *Roles) add(name string) (known bool, problem string) {
 	return false, ""
 }
 
-// allow tells whether the roles alone allow something with a group.
-func (r *Roles) allow(p Permission, group string) bool {
+// Allow tells whether the roles allow something with a group.
+func (r *Roles) Allow(p Permission, group string) bool {
 	if r == nil {
 		return false
 	}
@@ -148,8 +148,8 @@ func (r *Roles) allow(p Permission, group string) bool {
 	return slices.ContainsFunc(of.patterns, func(p pattern) bool { return p.matches(group) })
 }
 
-// allowAll tells whether the roles alone allow something with every group.
-func (r *Roles) allowAll(p Permission) bool { return r != nil && r.rules[p].all }
+// AllowAll tells whether the roles allow something with every group.
+func (r *Roles) AllowAll(p Permission) bool { return r != nil && r.rules[p].all }
 
 // roleTable has those roles that somebody holds.
 type roleTable struct {

@@ -52,13 +52,13 @@ func TestRolesAllowWhatTheySay(t *testing.T) {
 		{[]string{"webpubsub.joinLeaveGroups.b", "webpubsub.joinLeaveGroups.a"}, "a", true, false},
 		{[]string{"WebPubSub.joinLeaveGroup", "webpubsub.JoinLeaveGroup", "webpubsub.joinLeaveGroups", "webpubsub.", "webpubsub", "joinLeaveGroup", ""}, "g", false, false},
 	} {
-		p := Permissions{Roles: mustRoles(t, c.roles...)}
-		if join, send := p.MayJoin(c.group), p.MaySend(c.group); join != c.join || send != c.send {
+		r := mustRoles(t, c.roles...)
+		if join, send := r.Allow(JoinLeaveGroup, c.group), r.Allow(SendToGroup, c.group); join != c.join || send != c.send {
 			t.Errorf("%q, group %q: join %v, send %v", c.roles, c.group, join, send)
 		}
 	}
-	all := Permissions{Roles: Everything()}
-	if !all.MayJoin("any") || !all.MaySend("thing") || !all.Check(JoinLeaveGroup, "") || !all.Check(SendToGroup, "") {
+	all := Everything()
+	if !all.Allow(JoinLeaveGroup, "any") || !all.Allow(SendToGroup, "thing") || !all.AllowAll(JoinLeaveGroup) || !all.AllowAll(SendToGroup) {
 		t.Error("Everything does not allow everything")
 	}
 }
@@ -194,9 +194,8 @@ func FuzzParseRoles(f *testing.F) {
 			}
 			return
 		}
-		p := Permissions{Roles: r}
-		_, _ = p.MayJoin(group), p.MaySend(group) // not UTF-8 either: no panic
 		for _, kind := range []Permission{JoinLeaveGroup, SendToGroup} {
+			_ = r.Allow(kind, group) // not UTF-8 either: no panic
 			text, ok := strings.CutPrefix(a, fmt.Sprintf("webpubsub.%ss.", kind))
 			if ok && strings.Count(text, "*") <= 3 && len(group) < 20 && utf8.ValidString(group) {
 				m, _ := parsePattern(text)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -26,19 +25,46 @@ const (
 type who struct {
 	user   string
 	groups []string
-	roles  *auth.Roles
-	labels map[string]string
+	claims hub.Claims
+}
 
-	// expires is when the token would not be taken any more; zero: never. It is set only with EndAtExpiry.
-	expires time.Time
+// roles are auth.Roles as the hub asks them.
+type roles struct{ *auth.Roles }
+
+var _ hub.Roles = roles{}
+
+// Allows implements hub.Roles.
+func (r roles) Allows(p hub.Permission) bool {
+	what := auth.JoinLeaveGroup
+	if p.Action == hub.SendToGroup {
+		what = auth.SendToGroup
+	}
+	if p.Group == "" {
+		return r.AllowAll(what)
+	}
+	return r.Allow(what, p.Group)
+}
+
+// everything is what clients may do where nobody needs a token; all of them share it.
+var everything = &hub.Claims{Roles: roles{auth.Everything()}}
+
+// kept returns the claims for a connection to keep: most have none of their own.
+func (w *who) kept() *hub.Claims {
+	c := &w.claims
+	switch ofItsOwn := c.Labels != nil || !c.Expires.IsZero() || c.Private != ""; {
+	case ofItsOwn:
+		return &hub.Claims{Roles: c.Roles, Labels: c.Labels, Expires: c.Expires, Private: c.Private}
+	case c.Roles == everything.Roles:
+		return everything
+	case c.Roles == roles{}:
+		return nil
+	default:
+		return &hub.Claims{Roles: c.Roles}
+	}
 }
 
 // authenticate tells who asks to connect to a namespace.
-func (s *Server) authenticate(r *http.Request, namespace string) (who, *refusal) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return who{}, refuse(reasonNotUpgrade).because("the query is malformed")
-	}
+func (s *Server) authenticate(r *http.Request, query url.Values, namespace string) (who, *refusal) {
 	token := query.Get(queryToken)
 	if token == "" {
 		token = bearer(r.Header)
@@ -65,9 +91,10 @@ func (s *Server) verify(ctx context.Context, token, namespace string) (who, *ref
 	claims, err := s.config.Tokens.Verify(ctx, token, auth.Audience(s.config.PublicURL, namespace))
 	switch {
 	case err == nil:
-		w := who{user: claims.User, groups: claims.Groups, roles: claims.Roles, labels: claims.Labels}
+		w := who{user: claims.User, groups: claims.Groups}
+		w.claims.Roles, w.claims.Labels = roles{claims.Roles}, claims.Labels
 		if s.config.EndAtExpiry {
-			w.expires = claims.Expires.Add(auth.ClockLeeway)
+			w.claims.Expires = claims.Expires.Add(auth.ClockLeeway) // when it would not be taken any more
 		}
 		return w, nil
 	case errors.Is(err, auth.ErrTokenExpired):
@@ -80,9 +107,9 @@ func (s *Server) verify(ctx context.Context, token, namespace string) (who, *ref
 }
 
 func anonymous(query url.Values) (who, *refusal) {
-	w := who{user: query.Get(queryUser), groups: query[queryGroup], roles: auth.Everything()}
+	w := who{user: query.Get(queryUser), groups: query[queryGroup], claims: *everything}
 	if w.user != "" {
-		if err := checkName(w.user); err != nil {
+		if err := CheckName(w.user); err != nil {
 			return who{}, refuse(reasonName).because("user: " + err.Error())
 		}
 	}
@@ -90,7 +117,7 @@ func anonymous(query url.Values) (who, *refusal) {
 		return who{}, refuse(reasonGroupLimit)
 	}
 	for _, g := range w.groups {
-		if err := checkName(g); err != nil {
+		if err := CheckName(g); err != nil {
 			return who{}, refuse(reasonName).because("group: " + err.Error())
 		}
 	}
@@ -99,8 +126,8 @@ func anonymous(query url.Values) (who, *refusal) {
 
 var errName = errors.New("invalid name")
 
-// checkName holds the rule for names of users and groups, the same as in the API and in tokens.
-func checkName(name string) error {
+// CheckName holds the rule for names of users and groups, the same as in the API and in tokens.
+func CheckName(name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%w: empty", errName)

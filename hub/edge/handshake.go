@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -37,51 +38,124 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, namespace strin
 	switch {
 	case refused != nil:
 		s.refuse(w, r, refused)
-	case l == nil:
-		s.metrics.failed.Inc()
-	default:
+	case l != nil:
 		s.metrics.accepted.Inc()
 		l.socket.run()
 	}
 }
 
-// admit checks, registers and upgrades. It returns nothing at all when the client went away meanwhile.
+// admit checks, registers and upgrades. It returns nothing at all when the client went away meanwhile, or was declined.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string) (*link, *refusal) {
 	if refused := s.check(r, namespace); refused != nil {
 		return nil, refused
 	}
-	client, refused := s.authenticate(r, namespace)
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, refuse(reasonNotUpgrade).because("the query is malformed")
+	}
+	h := &handshake{server: s, w: w, r: r, query: query, namespace: namespace}
+	h.protocol, h.subprotocols = s.choose(tokens(r.Header, "Sec-WebSocket-Protocol"))
+	if resumable, ok := h.protocol.Protocol.(Resumable); ok {
+		if id, token, ok := resumable.Resumes(query); ok {
+			return h.resume(id, token)
+		}
+	}
+	return h.attach()
+}
+
+// handshake is a request for an upgrade that can be had.
+type handshake struct {
+	server       *Server
+	w            http.ResponseWriter
+	r            *http.Request
+	query        url.Values
+	namespace    string
+	protocol     *spoken
+	subprotocols []string // that the answer names
+}
+
+// attach lets a new client in.
+func (h *handshake) attach() (*link, *refusal) {
+	s := h.server
+	client, refused := s.authenticate(h.r, h.query, h.namespace)
 	if refused != nil {
 		return nil, refused
 	}
-	offered := tokens(r.Header, "Sec-WebSocket-Protocol")
-	protocol, subprotocols := s.choose(offered)
-	encoding := protocol.Protocol
-	compressed := s.config.Compression && offersDeflate(r.Header)
-	if compressed {
-		encoding = protocol.deflated
+	if p, ok := h.protocol.Protocol.(Configurable); ok {
+		var err error
+		if client.claims.Private, err = p.Configure(h.query); err != nil {
+			return nil, refuse(reasonName).because(err.Error())
+		}
 	}
-	c, err := s.config.Hub.Attach(r.Context(), hub.Admission{
-		Namespace:     namespace,
+	encoding := h.protocol.Protocol
+	compressed := s.config.Compression && offersDeflate(h.r.Header)
+	if compressed {
+		encoding = h.protocol.deflated
+	}
+	c, err := s.config.Hub.Attach(h.r.Context(), hub.Admission{
+		Namespace:     h.namespace,
 		User:          client.user,
 		Groups:        client.groups,
 		Protocol:      encoding,
-		RemoteAddress: r.RemoteAddr,
+		RemoteAddress: h.r.RemoteAddr,
+		Claims:        client.kept(),
 	})
 	switch {
-	case err != nil && r.Context().Err() != nil:
+	case err != nil && h.r.Context().Err() != nil:
+		s.metrics.failed.Inc()
 		return nil, nil // the client hung up: nobody reads an answer
 	case err != nil:
 		return nil, s.refuseAttach(err)
 	}
-	l := newLink(s, c, protocol)
+	l := newLink(s, c, h.protocol)
 	l.compressed = compressed
-	l.expireAt(client.expires)
-	if !l.upgrade(w, r, subprotocols) {
+	if !h.upgrade(l) {
 		c.Close(hub.NewClose(hub.CauseHandshake))
 		return nil, nil
 	}
 	return l, nil
+}
+
+// resume gives a client its connection back. Who can't have it is told so by a close behind the upgrade (1008): clients take any other refusal
+// for one that passes. The client's access token is not looked at: it may have expired since, and the connection's own is better.
+func (h *handshake) resume(id, token string) (*link, *refusal) {
+	s := h.server
+	back, err := s.config.Hub.Resume(h.r.Context(), h.namespace, id, token)
+	if errors.Is(err, hub.ErrShuttingDown) {
+		return nil, refuse(reasonShuttingDown)
+	}
+	if err != nil {
+		return nil, h.decline()
+	}
+	l := newLink(s, back.Connection, h.protocol)
+	l.resume = back
+	switch back.Connection.Protocol() {
+	case h.protocol.Protocol:
+	case h.protocol.deflated: // what waits is encoded already
+		if l.compressed = offersDeflate(h.r.Header); !l.compressed {
+			return nil, h.decline()
+		}
+	default:
+		return nil, h.decline()
+	}
+	if !h.upgrade(l) {
+		return nil, nil
+	}
+	return l, nil
+}
+
+// declineLinger is how long a client that is declined may take to answer the close.
+const declineLinger = 2 * time.Second
+
+// decline upgrades and closes.
+func (h *handshake) decline() *refusal {
+	h.server.metrics.declined.Inc()
+	agree(h.r.Header, false)
+	ws, err := websocket.Accept(&briefly{h.w}, h.r, &websocket.AcceptOptions{Subprotocols: h.subprotocols, InsecureSkipVerify: true})
+	if err == nil {
+		_ = ws.Close(websocket.StatusPolicyViolation, "the connection can't be resumed")
+	}
+	return nil
 }
 
 // check finds everything in a request that would make the upgrade fail.
@@ -144,15 +218,18 @@ func (s *Server) refuseAttach(err error) *refusal {
 	}
 }
 
-// upgrade answers 101, and reports false when that failed.
-func (l *link) upgrade(w http.ResponseWriter, r *http.Request, subprotocols []string) bool {
-	config := &l.server.config
+// upgrade answers 101 and gives the link its socket. It reports false when that failed.
+func (h *handshake) upgrade(l *link) bool {
+	config, r := &h.server.config, h.r
+	if claims := l.connection.Identity().Claims; claims != nil {
+		l.expireAt(claims.Expires)
+	}
 	// The answer is written when the socket is hijacked, which lifts the deadline. A writer that has none
 	// is a test's.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(config.HandshakeTimeout))
+	_ = http.NewResponseController(h.w).SetWriteDeadline(time.Now().Add(config.HandshakeTimeout))
 	agree(r.Header, l.compressed)
-	ws, err := websocket.Accept(&upgrade{w, l}, r, &websocket.AcceptOptions{
-		Subprotocols:       subprotocols,
+	ws, err := websocket.Accept(&upgrade{h.w, l}, r, &websocket.AcceptOptions{
+		Subprotocols:       h.subprotocols,
 		InsecureSkipVerify: true,                                   // checkOrigin has done it, with our patterns
 		CompressionMode:    websocket.CompressionNoContextTakeover, // where agree says so
 		OnPongReceived:     func(_ context.Context, payload []byte) { l.pong(payload) },
@@ -160,6 +237,7 @@ func (l *link) upgrade(w http.ResponseWriter, r *http.Request, subprotocols []st
 	if err != nil {
 		config.Logger.Debug("upgrade failed",
 			slog.Any("error", err), slog.String("remote_address", r.RemoteAddr))
+		l.server.metrics.failed.Inc()
 		return false
 	}
 	ws.SetReadLimit(config.MaxMessage)

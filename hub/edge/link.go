@@ -68,6 +68,8 @@ type link struct {
 	protocol   *spoken // static after newLink
 	compressed bool    // permessage-deflate is agreed to; static before upgrade
 
+	resume *hub.Resume // of a client that comes back; nil: it is new, or bound
+
 	// Static after upgrade.
 	ws       *websocket.Conn
 	buffered *bufio.Reader // what ws reads from; reads from wire

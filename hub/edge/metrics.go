@@ -12,6 +12,7 @@ type metrics struct {
 	accepted prometheus.Counter
 	refused  [reasonEnd]prometheus.Counter
 	failed   prometheus.Counter
+	declined prometheus.Counter
 
 	links  prometheus.Gauge
 	pings  prometheus.Counter
@@ -39,6 +40,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		accepted: handshakes.WithLabelValues("accepted"),
 		failed:   handshakes.WithLabelValues("upgrade_failed"),
+		declined: handshakes.WithLabelValues("resume_declined"),
 		links: f.NewGauge(prometheus.GaugeOpts{
 			Name: "connhub_links",
 			Help: "Links to clients that are open or being closed.",

@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 
 	"github.com/connhub/connhub/hub"
 )
@@ -16,6 +18,25 @@ type Protocol interface {
 	// connection come one after the other. payload is only valid during the call. The error *Violation ends
 	// the connection as it says; any other error is a fault of the hub and ends it with 1011.
 	Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error
+}
+
+// Resumable is a Protocol whose clients say in the query of their URL which connection they want back.
+type Resumable interface {
+	// Resumes returns the connection's id and the token that the client was greeted with; ok is false for a client that is new.
+	Resumes(query url.Values) (id, token string, ok bool)
+}
+
+// Configurable is a Protocol that its clients configure in the query of their URL.
+type Configurable interface {
+	// Configure returns what the connection keeps as hub.Claims.Private. An error refuses the client, with its text.
+	Configure(query url.Values) (private string, err error)
+}
+
+// Publisher brings what a client sends to others, at whatever hub they are.
+type Publisher interface {
+	// Publish returns when this hub has accepted the message: it is in the outbox of everybody here, and in line for the other hubs. What
+	// one client sends arrives in order. Errors: hub.ErrShuttingDown, that of ctx.
+	Publish(ctx context.Context, s *hub.Send) error
 }
 
 // Violation is the error of Protocol.Receive for what a client may not send.

@@ -28,13 +28,22 @@ type inbound struct {
 // begin is the start of a link, after the 101.
 func (l *link) begin() {
 	l.server.metrics.links.Inc()
-	l.bound = l.connection.Bind(l) == nil
+	l.bound = l.bind() == nil
 	if !l.bound {
 		// Closed during the handshake, by a backend or because the hub leaves: the client is told why.
 		how, _ := l.connection.Ended()
 		l.Close(how)
 	}
 	l.server.heartbeat.add(l)
+}
+
+// bind gives the connection its link, or the client its connection back.
+func (l *link) bind() error {
+	if l.resume != nil {
+		defer func() { l.resume = nil }()
+		return l.resume.Bind(l)
+	}
+	return l.connection.Bind(l)
 }
 
 // advance carries the link on as far as there is something to read, and reports whether it has ended: then nothing of it is
@@ -133,7 +142,7 @@ func (l *link) failed(err error) error {
 	if _, ok := errors.AsType[*Violation](err); ok {
 		return err
 	}
-	if errors.Is(err, hub.ErrClosed) { // closed by the hub meanwhile; how is known
+	if errors.Is(err, hub.ErrClosed) || errors.Is(err, hub.ErrShuttingDown) { // its end is on the way
 		return nil
 	}
 	l.server.config.Logger.Error("protocol failed",

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"time"
 )
 
 // writeBuffer must hold the longest control frame (127 bytes): so each comes as one Write, which is
@@ -37,6 +38,20 @@ func (u *upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w := (*wire)(l)
 	l.buffered = bufio.NewReaderSize(w, l.socket.lookahead())
 	return w, bufio.NewReadWriter(l.buffered, bufio.NewWriterSize(w, writeBuffer)), nil
+}
+
+// briefly is a response writer whose socket lives only as long as it takes to say goodbye.
+type briefly struct{ http.ResponseWriter }
+
+var _ http.Hijacker = (*briefly)(nil)
+
+// Hijack takes the socket from net/http.
+func (b *briefly) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(b.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, buffered, conn.SetDeadline(time.Now().Add(declineLinger))
 }
 
 // Unwrap lets http.ResponseController reach the writer beneath.

@@ -8,10 +8,11 @@
 //
 // # What clients send
 //
-// The hub counts it (connhub_client_messages_total) and passes it to nobody: events to backends come in
-// a later version.
+// Each message is an event named "message", for the backends; or, with `?webpubsub_mode=sendToGroup&group=NAME`, a message to
+// the members of that group, who get it as what it was, text or binary. A client that may not send there is closed (1008): it has
+// no other way to be told.
 //
 // # Goroutines, locking, errors
 //
-// The protocol has no state: one value serves all connections, and nothing in it can fail.
+// The protocol has no state: one value serves all connections. Errors are those of the hub.
 package plain
