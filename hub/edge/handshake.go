@@ -124,38 +124,42 @@ func (h *handshake) resume(id, token string) (*link, *refusal) {
 	if errors.Is(err, hub.ErrShuttingDown) {
 		return nil, refuse(reasonShuttingDown)
 	}
-	if err != nil {
-		return nil, h.decline()
+	if err != nil || !h.speaks(back.Connection) {
+		h.decline()
+		return nil, nil
 	}
 	l := newLink(s, back.Connection, h.protocol)
 	l.resume = back
-	switch back.Connection.Protocol() {
-	case h.protocol.Protocol:
-	case h.protocol.deflated: // what waits is encoded already
-		if l.compressed = offersDeflate(h.r.Header); !l.compressed {
-			return nil, h.decline()
-		}
-	default:
-		return nil, h.decline()
-	}
+	l.compressed = back.Connection.Protocol() == h.protocol.deflated
 	if !h.upgrade(l) {
 		return nil, nil
 	}
 	return l, nil
 }
 
+// speaks reports whether the client can have what is encoded for a connection already.
+func (h *handshake) speaks(c *hub.Connection) bool {
+	switch c.Protocol() {
+	case h.protocol.Protocol:
+		return true
+	case h.protocol.deflated:
+		return offersDeflate(h.r.Header)
+	default:
+		return false
+	}
+}
+
 // declineLinger is how long a client that is declined may take to answer the close.
 const declineLinger = 2 * time.Second
 
 // decline upgrades and closes.
-func (h *handshake) decline() *refusal {
+func (h *handshake) decline() {
 	h.server.metrics.declined.Inc()
 	agree(h.r.Header, false)
 	ws, err := websocket.Accept(&briefly{h.w}, h.r, &websocket.AcceptOptions{Subprotocols: h.subprotocols, InsecureSkipVerify: true})
 	if err == nil {
 		_ = ws.Close(websocket.StatusPolicyViolation, "the connection can't be resumed")
 	}
-	return nil
 }
 
 // check finds everything in a request that would make the upgrade fail.

@@ -4,12 +4,11 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
 import { CallError, counts, dial, methods, reached } from './backend.mjs';
-import { scratch, startHub } from './hub.mjs';
+import { freePort, scratch, startHub } from './hub.mjs';
 
 const secret = randomBytes(32).toString('hex');
 
@@ -202,13 +201,4 @@ async function refusal(url) {
   for await (const chunk of response) body += chunk;
   request.destroy();
   return { status: response.statusCode, type: response.headers['content-type'], body };
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -1,0 +1,114 @@
+// What an application does with Microsoft's client SDK. The same code runs in Node and, bundled, in a browser; `backend` is what a page or
+// a test can have a backend do.
+
+import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from '@azure/web-pubsub-client';
+
+const protocols = { reliable: WebPubSubJsonReliableProtocol, plain: WebPubSubJsonProtocol };
+
+/** A client with all that happened to it; `until` resolves when a condition on that is true. */
+function client(url, protocol = 'reliable') {
+  const sdk = new WebPubSubClient({ getClientAccessUrl: async () => url }, { protocol: protocols[protocol]() });
+  const seen = { connected: [], disconnected: 0, stopped: 0, messages: [] };
+  const waiting = new Set();
+  const look = () => waiting.forEach((one) => one());
+  const note = (change) => (event) => { change(event); look(); };
+  sdk.on('connected', note(({ connectionId, userId }) => seen.connected.push({ connectionId, userId })));
+  sdk.on('disconnected', note(() => { seen.disconnected++; }));
+  sdk.on('stopped', note(() => { seen.stopped++; }));
+  sdk.on('group-message', note(({ message }) => seen.messages.push({ from: 'group', group: message.group, sender: message.fromUserId, ...content(message) })));
+  sdk.on('server-message', note(({ message }) => seen.messages.push({ from: 'server', ...content(message) })));
+  const until = (what, condition, limit = 30_000) => new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      waiting.delete(one);
+      reject(new Error(`${what}: not in ${limit} ms; seen ${JSON.stringify(seen).slice(0, 2000)}`));
+    }, limit);
+    const one = () => {
+      if (!condition(seen)) return;
+      clearTimeout(timer);
+      waiting.delete(one);
+      resolve();
+    };
+    waiting.add(one);
+    one();
+  });
+  return { sdk, seen, until };
+}
+
+/** What a message carries, in a form that crosses from a page to a test. */
+function content({ dataType, data }) {
+  return { dataType, data: data instanceof ArrayBuffer || ArrayBuffer.isView(data) ? [...new Uint8Array(data)] : data };
+}
+
+const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
+
+/** Everything that an application does in fair weather. Resolves to what it saw. */
+export async function everything(url, backend, protocol) {
+  const { sdk, seen, until } = client(url, protocol);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  const { connectionId } = seen.connected[0];
+  const acks = {};
+  acks.join = await sdk.joinGroup('blue');
+  acks.send = await sdk.sendToGroup('blue', 'text ä', 'text');
+  await sdk.sendToGroup('blue', { n: [1, '2', null] }, 'json');
+  await sdk.sendToGroup('blue', bytes.buffer, 'binary');
+  await sdk.sendToGroup('blue', 'nobody hears this here', 'text', { noEcho: true });
+  await sdk.sendToGroup('blue', 'and forgotten', 'text', { fireAndForget: true });
+  await until('its own messages', ({ messages }) => messages.length === 4);
+
+  acks.once = await sdk.sendToGroup('blue', 'once', 'text', { ackId: 4711 });
+  acks.twice = await sdk.sendToGroup('blue', 'once', 'text', { ackId: 4711 });
+  acks.event = await sdk.sendEvent('clicked', { x: 1 }, 'json');
+
+  await backend('send', { connections: [connectionId] }, { text: 'to the connection' });
+  await backend('send', { users: [seen.connected[0].userId] }, { json: '{"to":"user"}' });
+  await backend('send', { groups: ['blue'] }, { binary: [0, 255] });
+  await until('the messages of a backend', ({ messages }) => messages.length === 8);
+
+  await sdk.leaveGroup('blue');
+  const left = await backend('send', { groups: ['blue'] }, { text: 'to nobody' });
+  await backend('send', { everyone: true }, { text: 'the end' });
+  await until('the end', ({ messages }) => messages.length === 9);
+  sdk.stop();
+  await until('stopped', ({ stopped }) => stopped === 1);
+  return { acks, left, seen };
+}
+
+/**
+ * A client that is cut off again and again under a steady stream of numbered messages; `cut(i)` cuts, `begin` starts the stream, `end` ends it
+ * and resolves to how many messages there were.
+ */
+export async function cutOff(url, cuts, { begin, cut, end }) {
+  const { sdk, seen, until } = client(url);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  await sdk.joinGroup('stream');
+  await begin();
+  for (let i = 0; i < cuts; i++) {
+    // Sometimes in the middle of a replay, sometimes when all is well.
+    const wanted = seen.messages.length + (i % 7) * 3;
+    await until(`message ${wanted} after ${i} cuts`, ({ messages }) => messages.length >= wanted);
+    await cut(i);
+  }
+  const count = await end();
+  await until(`all ${count} messages`, ({ messages }) => messages.length >= count);
+  const numbers = seen.messages.map(({ data }) => Number(data));
+  const wrong = numbers.findIndex((n, i) => n !== i);
+  sdk.stop();
+  await until('stopped', ({ stopped }) => stopped === 1);
+  return { count, received: numbers.length, wrong, around: numbers.slice(Math.max(0, wrong - 3), wrong + 4), connected: seen.connected, disconnected: seen.disconnected };
+}
+
+/** Connects, does what needs permission, and stops. Resolves to the names of the errors. */
+export async function permitted(url, deeds) {
+  const { sdk, seen, until } = client(url);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  const results = [];
+  for (const [what, ...args] of deeds) {
+    results.push(await sdk[what](...args, { ackId: 1000 + results.length }).then(() => 'done', (err) => err.errorDetail?.name ?? String(err)));
+  }
+  sdk.stop();
+  await until('stopped', ({ stopped }) => stopped === 1);
+  return { results, userId: seen.connected[0].userId };
+}

@@ -1,0 +1,184 @@
+// Microsoft's Web PubSub SDKs, as npm has them, against hubs: in Node and in a browser.
+
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { after, before, describe, test } from 'node:test';
+import { WebPubSubServiceClient } from '@azure/web-pubsub';
+import { build } from 'esbuild';
+import { dial } from './backend.mjs';
+import { launch, serveApplication } from './browser.mjs';
+import { relay } from './flaky.mjs';
+import { anyPorts, freePort, scratch, startHub } from './hub.mjs';
+import * as scenarios from './scenarios.mjs';
+
+const cuts = 200;
+
+describe('web pubsub', { timeout: 300_000 }, () => {
+  let app, backends, browser, data, hubs;
+
+  before(async () => {
+    data = await scratch();
+    const etcd = `127.0.0.1:${await freePort()}`;
+    hubs = [await startHub('dev', ...anyPorts.filter((flag) => !flag.includes('etcd')), `--etcd-listen=${etcd}`, `--data-dir=${data.path}`)];
+    for (let i = 1; i < 3; i++) {
+      hubs.push(await startHub('dev', ...anyPorts.filter((flag) => !flag.includes('etcd')), `--join=${etcd}`, `--data-dir=${data.path}`));
+    }
+    backends = hubs.map(({ control }) => dial(control));
+    app = await serveApplication();
+    browser = await launch();
+  });
+
+  after(async () => {
+    await browser?.close();
+    app?.close();
+    backends?.forEach((backend) => backend.close());
+    for (const hub of hubs?.reverse() ?? []) await hub.stop();
+    await data?.remove();
+  });
+
+  /** What scenarios have a backend do: it calls another hub each time, never the client's own. */
+  let calls = 0;
+  const backend = async (what, target, { binary, ...message }) => {
+    assert.equal(what, 'send');
+    if (binary) message.binary = Buffer.from(binary);
+    const receipt = await backends[1 + calls++ % 2].send(target, message);
+    return { matched: receipt.matched, written: receipt.written };
+  };
+
+  const url = (address, user) => `ws://${address}/client/hubs/default?user=${user}`;
+
+  // Where a client lives. Each runs a scenario by name; functions in its last argument are called here.
+  const places = {
+    Node: async (_, name, ...args) => scenarios[name](...args),
+    Chromium: async (t, name, ...args) => {
+      const bundle = await build({
+        entryPoints: [fileURLToPath(new URL('scenarios.mjs', import.meta.url))],
+        bundle: true, format: 'iife', globalName: 'scenarios', platform: 'browser', write: false,
+      });
+      const context = await browser.newContext();
+      t.after(() => context.close());
+      const page = await context.newPage();
+      await page.goto(app.url);
+      await page.addScriptTag({ content: bundle.outputFiles[0].text });
+      const sent = await Promise.all(args.map(async (arg, i) => {
+        if (typeof arg === 'function') {
+          await page.exposeFunction(`call${i}`, arg);
+          return { calls: `call${i}` };
+        }
+        if (typeof arg !== 'object') return { value: arg };
+        const members = {};
+        for (const [member, call] of Object.entries(arg)) {
+          await page.exposeFunction(`call${i}_${member}`, call);
+          members[member] = `call${i}_${member}`;
+        }
+        return { members };
+      }));
+      return page.evaluate(([name, sent]) => scenarios[name](...sent.map(({ calls, members, value }) => {
+        if (calls) return window[calls];
+        if (members) return Object.fromEntries(Object.entries(members).map(([member, call]) => [member, window[call]]));
+        return value;
+      })), [name, sent]);
+    },
+  };
+
+  for (const [place, run] of Object.entries(places)) {
+    for (const protocol of ['reliable', 'plain']) {
+      test(`the SDK in ${place}, ${protocol}: groups, acks, payloads, events, messages of a backend`, async (t) => {
+        const user = `sdk-${place}-${protocol}`;
+        const { acks, left, seen } = await run(t, 'everything', url(hubs[0].clients, user), backend, protocol);
+        const own = (dataType, data) => ({ from: 'group', group: 'blue', sender: user, dataType, data });
+        assert.deepEqual(seen.messages, [
+          own('text', 'text ä'),
+          own('json', { n: [1, '2', null] }),
+          own('binary', Array.from({ length: 256 }, (_, i) => i)),
+          own('text', 'and forgotten'),
+          own('text', 'once'),
+          { from: 'server', dataType: 'text', data: 'to the connection' },
+          { from: 'server', dataType: 'json', data: { to: 'user' } },
+          { ...own('binary', [0, 255]), sender: seen.messages[7].sender },
+          { from: 'server', dataType: 'text', data: 'the end' },
+        ]);
+        assert.equal(seen.messages[7].sender ?? '', '', 'a backend is no user');
+        assert.deepEqual(acks, {
+          join: { ackId: 1, isDuplicated: false },
+          send: { ackId: 2, isDuplicated: false },
+          once: { ackId: 4711, isDuplicated: false },
+          twice: { ackId: 4711, isDuplicated: true },
+          event: { ackId: acks.event.ackId, isDuplicated: false },
+        });
+        assert.deepEqual(left, { matched: 0, written: 0 });
+        assert.equal(seen.connected.length, 1);
+        assert.equal(seen.connected[0].userId, user);
+      });
+    }
+
+    test(`the SDK in ${place} loses nothing through ${cuts} cuts of its connection`, async (t) => {
+      const network = await relay(hubs[0].clients);
+      t.after(() => network.close());
+      let sent = 0;
+      let stream;
+      const stopping = { now: false };
+      const result = await run(t, 'cutOff', url(network.address, `cut-${place}`), cuts, {
+        begin: () => {
+          stream = new Promise((resolve, reject) => {
+            let busy = false;
+            const timer = setInterval(async () => {
+              if (busy) return;
+              busy = true;
+              try {
+                const { matched } = await backend('send', { groups: ['stream'] }, { text: `${sent}` });
+                assert.equal(matched, 1, `message ${sent}`);
+                sent++;
+              } catch (err) {
+                clearInterval(timer);
+                reject(err);
+              }
+              busy = false;
+              if (stopping.now) {
+                clearInterval(timer);
+                resolve();
+              }
+            }, 4);
+          });
+          stream.catch(() => {}); // end tells
+        },
+        cut: (i) => network.cut(i % 2 ? 'rst' : 'fin'),
+        end: async () => {
+          stopping.now = true;
+          await stream;
+          return sent;
+        },
+      });
+      assert.equal(result.wrong, -1, `out of place, doubled or lost: ${JSON.stringify(result)}`);
+      assert.equal(result.received, result.count);
+      assert.equal(result.connected.length, 1, 'one connection all the time');
+      assert.equal(result.disconnected, 1, 'by stop() alone');
+      assert.ok(network.opened > cuts / 2, `${network.opened} sockets`);
+      t.diagnostic(`${result.count} messages, ${network.opened} sockets`);
+    });
+  }
+
+  test('tokens of the server SDK let clients in, with their roles', async (t) => {
+    const key = randomBytes(48).toString('base64');
+    const files = { key: join(data.path, 'token.key'), secrets: join(data.path, 'backend.secrets') };
+    await writeFile(files.key, key, { mode: 0o600 });
+    await writeFile(files.secrets, `${'s'.repeat(40)}\n`, { mode: 0o600 });
+    const address = `127.0.0.1:${await freePort()}`;
+    const hub = await startHub(
+      'serve', '--single-hub', `--listen-clients=${address}`, '--listen-control=127.0.0.1:0', '--listen-ops=127.0.0.1:0',
+      `--public-url=http://${address}`, `--token-key-file=${files.key}`, `--backend-secret-file=${files.secrets}`,
+    );
+    t.after(() => hub.stop());
+    const service = new WebPubSubServiceClient(`Endpoint=http://${address};AccessKey=${key};Version=1.0;`, 'chat', { allowInsecureConnection: true });
+    const { url } = await service.getClientAccessToken({
+      userId: 'ann', roles: ['webpubsub.joinLeaveGroup.blue', 'webpubsub.sendToGroups.b*'], groups: ['start'],
+    });
+    assert.deepEqual(await scenarios.permitted(url, [
+      ['joinGroup', 'blue'], ['joinGroup', 'red'], ['sendToGroup', 'black', 'x', 'text'], ['sendToGroup', 'red', 'x', 'text'],
+    ]), { results: ['done', 'Forbidden', 'done', 'Forbidden'], userId: 'ann' });
+    await assert.rejects(scenarios.permitted(url.replace('hubs/chat', 'hubs/other'), []), /401|Failed|Unexpected/);
+  });
+});
