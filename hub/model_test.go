@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ type model struct {
 
 	phase    Phase
 	stalled  bool
+	ends     time.Time // when the resume window, or the patience with a full tail, is over; zero: neither runs
 	queue    []*modelMessage
 	tail     []*modelMessage // numbered and not acked
 	sent     int             // of tail: given to the link that is there now
@@ -119,6 +121,9 @@ func (m *model) flush() {
 			tailBytes += x.size()
 		}
 		if m.numbered && len(m.tail) > 0 && (len(m.tail) >= m.window.Messages || tailBytes+e.size() > m.window.Bytes) {
+			if m.ends.IsZero() {
+				m.ends = time.Now().Add(DefaultConfig().AckTimeout)
+			}
 			return
 		}
 		m.queue = m.queue[1:]
@@ -150,7 +155,27 @@ func (m *model) ack(sequence int) {
 		m.tail = m.tail[1:]
 		m.sent = max(0, m.sent-1)
 	}
+	if m.phase == PhaseAttached {
+		m.ends = time.Time{}
+	}
 	m.flush()
+}
+
+// lose is the end of the link, resume another one.
+func (m *model) lose() {
+	m.phase, m.ends = PhaseDetached, time.Now().Add(DefaultConfig().ResumeWindow)
+}
+
+func (m *model) resume() {
+	m.phase, m.stalled, m.sent, m.got, m.ends = PhaseAttached, false, 0, nil, time.Time{}
+	m.flush()
+}
+
+// pass is time that has gone by.
+func (m *model) pass() {
+	if m.phase != PhaseClosed && !m.ends.IsZero() && !time.Now().Before(m.ends) {
+		m.close()
+	}
 }
 
 // receipts adds up what became of every message.
@@ -191,8 +216,8 @@ func receipts(t testing.TB, all []*Delivery) map[string]int {
 }
 
 // TestAConnectionDoesWhatTheModelDoes drives one connection and the model through the same random life: sends
-// under every policy, with ttl and keys, stalls, time, and for the numbered protocol acks, lost links, resumes
-// and takeovers.
+// under every policy, with ttl and keys, stalls, time, and for the numbered protocol acks (forged ones too), lost links, resumes,
+// takeovers, greetings that never arrive, and the end of patience.
 func TestAConnectionDoesWhatTheModelDoes(t *testing.T) {
 	for _, protocol := range []Protocol{routed{}, numbered{}} {
 		t.Run(protocol.Name(), func(t *testing.T) {
@@ -240,11 +265,14 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 	c.link.asks = asks
 	m := &model{bounds: bounds, window: window, numbered: isNumbered, phase: PhaseAttached}
 	var sent []*Delivery
-	resume := func() {
-		c.resume(t, c.link.token(t))
+	shown := "" // the token with which the client came last
+	resume := func(greeted bool) {
+		if greeted || shown == "" {
+			shown = c.link.token(t)
+		}
+		c.resume(t, shown)
 		c.link.asks = asks
-		m.phase, m.stalled, m.sent, m.got = PhaseAttached, false, 0, nil
-		m.flush()
+		m.resume()
 	}
 	actions := map[string]func(*rapid.T){
 		"send": func(rt *rapid.T) {
@@ -272,8 +300,11 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 				m.flush()
 			}
 		},
-		"time": func(*rapid.T) {
-			time.Sleep(600 * time.Millisecond)
+		"time": func(rt *rapid.T) {
+			// No multiple of another's: two things never happen at once.
+			time.Sleep(rapid.SampledFrom([]time.Duration{607, 607, 607, 17_011, 31_013}).Draw(rt, "ms") * time.Millisecond)
+			synctest.Wait()
+			m.pass()
 		},
 	}
 	if isNumbered {
@@ -286,15 +317,23 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 			breakIf(err != nil, "ack %d: %v", n, err)
 			m.ack(n)
 		}
+		actions["forge"] = func(rt *rapid.T) {
+			if m.phase == PhaseClosed {
+				return
+			}
+			n := m.sequence + rapid.IntRange(1, 3).Draw(rt, "beyond")
+			breakIf(!errors.Is(c.Ack(uint64(n)), ErrAckForged), "ack %d of %d is taken", n, m.sequence)
+		}
 		actions["lose"] = func(*rapid.T) {
 			if m.phase == PhaseAttached {
 				c.lose()
-				m.phase = PhaseDetached
+				m.lose()
 			}
 		}
-		actions["resume"] = func(*rapid.T) {
+		actions["resume"] = func(rt *rapid.T) {
+			greeted := rapid.Bool().Draw(rt, "greeted")
 			if m.phase != PhaseClosed { // from attached it is a takeover
-				resume()
+				resume(greeted)
 			}
 		}
 	}
