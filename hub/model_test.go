@@ -59,6 +59,9 @@ func (m *model) push(text, key string, policy Policy, expires time.Time) {
 	if m.phase == PhaseClosed {
 		panic("a closed connection matches nothing")
 	}
+	if !fits() {
+		m.flush() // what has expired goes as that, not as what the policy makes of it
+	}
 	if policy == Conflate {
 		if i := slices.IndexFunc(m.queue, func(q *modelMessage) bool { return q.key == key }); i >= 0 {
 			if len(m.queue) == 1 || m.bytes()-m.queue[i].size()+e.size() <= m.bounds.Bytes {
