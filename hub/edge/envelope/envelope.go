@@ -2,12 +2,11 @@ package envelope
 
 import (
 	"encoding/base64"
-	"maps"
-	"slices"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/edge/jsonappend"
 )
 
 // Name is the WebSocket subprotocol.
@@ -33,10 +32,10 @@ func (Protocol) Receive(*hub.Connection, hub.PayloadKind, []byte) error { return
 // AppendGreeting appends the `connected` message.
 func (Protocol) AppendGreeting(dst []byte, info hub.Info) []byte {
 	b := append([]byte(nil), `{"type":"connected","connectionId":`...)
-	b = appendString(b, string(info.ID))
+	b = jsonappend.String(b, string(info.ID))
 	b = appendMember(b, `,"user":`, info.User)
 	b = append(b, `,"hub":`...)
-	b = appendString(b, string(info.Hub))
+	b = jsonappend.String(b, string(info.Hub))
 	return frame.Append(dst, frame.Text, append(b, '}'))
 }
 
@@ -61,17 +60,19 @@ func (Protocol) Encode(m *hub.Message, r hub.Route) []byte {
 
 func appendEnvelope(b []byte, m *hub.Message, r hub.Route) []byte {
 	b = append(b, `{"type":"message","id":`...)
-	b = appendString(b, m.ID)
+	b = jsonappend.String(b, m.ID)
 	b = append(b, `,"route":"`...)
 	b = append(b, routeName(r.Kind)...)
 	b = append(b, '"')
 	if r.Kind == hub.RouteGroup {
 		b = append(b, `,"group":`...)
-		b = appendString(b, r.Group)
+		b = jsonappend.String(b, r.Group)
 	}
 	b = appendMember(b, `,"event":`, m.Event)
 	b = appendSender(b, m.Sender)
-	b = appendMetadata(b, m.Metadata)
+	if len(m.Metadata) > 0 {
+		b = jsonappend.StringMap(append(b, `,"metadata":`...), m.Metadata)
+	}
 	b = appendMember(b, `,"traceparent":`, m.TraceParent)
 	return append(appendData(b, m), '}')
 }
@@ -94,23 +95,8 @@ func appendSender(b []byte, s hub.Sender) []byte {
 		return b
 	}
 	b = append(b, `,"from":{"connectionId":`...)
-	b = appendString(b, string(s.Connection))
+	b = jsonappend.String(b, string(s.Connection))
 	return append(appendMember(b, `,"user":`, s.User), '}')
-}
-
-// appendMetadata sorts the names, so that a message always looks the same.
-func appendMetadata(b []byte, metadata map[string]string) []byte {
-	if len(metadata) == 0 {
-		return b
-	}
-	b = append(b, `,"metadata":`...)
-	separator := byte('{')
-	for _, name := range slices.Sorted(maps.Keys(metadata)) {
-		b = appendString(append(b, separator), name)
-		b = appendString(append(b, ':'), metadata[name])
-		separator = ','
-	}
-	return append(b, '}')
 }
 
 func appendData(b []byte, m *hub.Message) []byte {
@@ -121,7 +107,7 @@ func appendData(b []byte, m *hub.Message) []byte {
 		b = append(b, `,"dataType":"binary","data":"`...)
 		return append(base64.StdEncoding.AppendEncode(b, m.Payload), '"')
 	default:
-		return appendString(append(b, `,"dataType":"text","data":`...), m.Payload)
+		return jsonappend.String(append(b, `,"dataType":"text","data":`...), m.Payload)
 	}
 }
 
@@ -131,5 +117,5 @@ func appendMember(b []byte, name, value string) []byte {
 	if value == "" {
 		return b
 	}
-	return appendString(append(b, name...), value)
+	return jsonappend.String(append(b, name...), value)
 }

@@ -1,16 +1,18 @@
-package envelope
+package jsonappend
 
-import "unicode/utf8"
+import (
+	"maps"
+	"slices"
+	"unicode/utf8"
+)
 
 const hexDigits = "0123456789abcdef"
 
 // replacement is U+FFFD, which stands for bytes that are not UTF-8.
 const replacement = `\ufffd`
 
-// appendString appends s as a JSON string (RFC 8259 §7). Only what must be escaped is: quotes, backslashes
-// and control characters. encoding/json would also escape for HTML, which no client here is, and copy a
-// payload twice.
-func appendString[S string | []byte](b []byte, s S) []byte {
+// String appends s as a JSON string (§7). Only what must be escaped is: quotes, backslashes and control characters.
+func String[S string | []byte](b []byte, s S) []byte {
 	b = append(b, '"')
 	start := 0 // of what is not copied yet
 	for i := 0; i < len(s); {
@@ -35,6 +37,20 @@ func appendString[S string | []byte](b []byte, s S) []byte {
 		start = i
 	}
 	return append(append(b, s[start:]...), '"')
+}
+
+// StringMap appends m as an object of strings. The names are sorted, so that it always looks the same.
+func StringMap(b []byte, m map[string]string) []byte {
+	if len(m) == 0 {
+		return append(b, "{}"...)
+	}
+	separator := byte('{')
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		b = String(append(b, separator), name)
+		b = String(append(b, ':'), m[name])
+		separator = ','
+	}
+	return append(b, '}')
 }
 
 func appendEscape(b []byte, c byte) []byte {
