@@ -43,7 +43,7 @@ type Config struct {
 	// that a developer visits could otherwise talk to the hub on the developer's machine.
 	LoopbackOnly bool
 
-	Protocols []Protocol   // subprotocols, in the order of preference
+	Protocols []Protocol   // subprotocols; of several that a client offers it gets the first
 	Plain     Protocol     // for clients that offer none that is known
 	Page      http.Handler // answers at "/" and below, apart from the clients' endpoints; may be nil
 

@@ -197,12 +197,12 @@ func checkUpgrade(r *http.Request) *refusal {
 	return nil
 }
 
-// choose picks the protocol that the hub likes best of those that the client offers, and what the answer
-// says about it.
+// choose picks the first protocol that the client offers and that is known, and what the answer says about it: the client
+// lists them in the order in which it likes them (RFC 6455 §4.1).
 func (s *Server) choose(offered []string) (*spoken, []string) {
-	for _, p := range s.protocols {
-		if slices.Contains(offered, p.Name()) {
-			return p, []string{p.Name()}
+	for _, name := range offered {
+		if i := slices.IndexFunc(s.protocols, func(p *spoken) bool { return p.Name() == name }); i >= 0 {
+			return s.protocols[i], []string{name}
 		}
 	}
 	return s.plain, nil
