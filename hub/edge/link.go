@@ -53,7 +53,7 @@ type link struct {
 	readEnded bool    // coder/websocket is through with the wire
 	ownCode   uint16  // of the close frame that coder/websocket wrote; 0: none
 	pending   []byte  // control frames that wait for a frame boundary
-	goodbye   []byte  // the hub's close frame, which goes out behind all that the connection still has
+	goodbye   []byte  // the hub's close frame, and the protocol's word about it, which go out behind all that the connection still has
 
 	// Static after newLink.
 	connection *hub.Connection
@@ -149,7 +149,10 @@ func (l *link) Close(how hub.Close) {
 		l.abort()
 		return
 	}
-	l.goodbye = frame.AppendClose(nil, how.Code, how.Reason)
+	if p, ok := l.protocol.Protocol.(Goodbye); ok {
+		l.goodbye = p.AppendGoodbye(nil, how)
+	}
+	l.goodbye = frame.AppendClose(l.goodbye, how.Code, how.Reason)
 	l.limitLocked()
 	l.pumpLocked()
 	l.unlock()

@@ -32,6 +32,12 @@ type Configurable interface {
 	Configure(query url.Values) (private string, err error)
 }
 
+// Goodbye is a Protocol whose clients are told why the hub closes them, besides the close frame.
+type Goodbye interface {
+	// AppendGoodbye appends to dst what a link carries right in front of the close frame, behind all messages.
+	AppendGoodbye(dst []byte, how hub.Close) []byte
+}
+
 // Publisher brings what a client sends to others, at whatever hub they are.
 type Publisher interface {
 	// Publish returns when this hub has accepted the message: it is in the outbox of everybody here, and in line for the other hubs. What

@@ -1,0 +1,189 @@
+package webpubsub_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/edge/webpubsub"
+)
+
+// bed is a hub whose clients speak the protocol, without the network below it.
+type bed struct {
+	hub    *hub.Hub
+	events events
+	failed error // what Publish returns from now on
+}
+
+// events keeps what clients emitted.
+type events struct {
+	mu   sync.Mutex
+	list []hub.Event
+}
+
+// Applied implements hub.Sink.
+func (e *events) Applied(_ *hub.Connection, op hub.Op) {
+	if op.Event != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.list = append(e.list, *op.Event)
+	}
+}
+
+// Publish implements edge.Publisher.
+func (b *bed) Publish(ctx context.Context, s *hub.Send) error {
+	if b.failed != nil {
+		return b.failed
+	}
+	_, err := b.hub.Deliver(ctx, s)
+	return err
+}
+
+func newBed(t testing.TB) *bed {
+	t.Helper()
+	b := &bed{}
+	c := hub.DefaultConfig()
+	c.ID, c.Sink = hub.NewID(), &b.events
+	var err error
+	if b.hub, err = hub.New(c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.hub.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := b.hub.CheckInvariants(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// client is one connection and what its wire has carried.
+type client struct {
+	*hub.Connection
+
+	t        testing.TB
+	protocol edge.Protocol
+	wire     wire
+}
+
+// wire is a hub.Link that takes everything at once.
+type wire struct {
+	client *client
+	mu     sync.Mutex
+	batch  hub.Batch
+	bytes  []byte
+}
+
+// Flush implements hub.Link.
+func (w *wire) Flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.client.Take(w, &w.batch, 64<<10) {
+		w.bytes = append(w.bytes, w.batch.Bytes...)
+		w.client.Written(w, w.batch.Units(len(w.batch.Bytes)))
+	}
+}
+
+// Prefetch implements hub.Link.
+func (w *wire) Prefetch(int) {}
+
+// Close implements hub.Link.
+func (w *wire) Close(how hub.Close) {
+	w.Flush()
+	w.client.Unbind(w, how)
+}
+
+// all lets a client do everything.
+type all struct{}
+
+func (all) Allows(hub.Permission) bool { return true }
+
+func (b *bed) connect(t testing.TB, p edge.Protocol, user string) *client {
+	t.Helper()
+	c := b.connectWith(t, p, hub.Admission{User: user, Claims: &hub.Claims{Roles: all{}}})
+	c.messages() // the greeting
+	return c
+}
+
+func (b *bed) connectWith(t testing.TB, p edge.Protocol, a hub.Admission) *client {
+	t.Helper()
+	a.Namespace, a.Protocol = hub.DefaultNamespace, p
+	connection, err := b.hub.Attach(context.Background(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{Connection: connection, t: t, protocol: p}
+	c.wire.client = c
+	if err := connection.Bind(&c.wire); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// json is a client of the subprotocol without sequence ids, reliable one with them.
+func (b *bed) json() edge.Protocol { return webpubsub.JSON{Publisher: b} }
+func (b *bed) reliable() edge.Protocol {
+	return webpubsub.ReliableJSON{JSON: webpubsub.JSON{Publisher: b}}
+}
+
+// messages returns what was written since the last call: each a whole text frame.
+func (c *client) messages() []string {
+	c.t.Helper()
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	var all []string
+	for b := c.wire.bytes; len(b) > 0; {
+		h, ok := frame.ParseHeader(b)
+		if !ok || h.Opcode != frame.Text || !h.Final || h.Size > uint64(len(b)) {
+			c.t.Fatalf("not a text frame: %q", b[:min(len(b), 40)])
+		}
+		if payload := b[h.Start:h.Size]; json.Valid(payload) {
+			all = append(all, string(payload))
+		} else {
+			c.t.Fatalf("not JSON: %.200s", payload)
+		}
+		b = b[h.Size:]
+	}
+	c.wire.bytes = nil
+	return all
+}
+
+// say has the client send a message, and returns what it got, and how it was closed for it: zero if it was not.
+func (c *client) say(message string) ([]string, hub.Close) {
+	c.t.Helper()
+	err := c.protocol.Receive(c.Connection, hub.Text, []byte(message))
+	v, violates := errors.AsType[*edge.Violation](err)
+	switch {
+	case violates:
+		return c.messages(), v.Close
+	case err != nil:
+		c.t.Fatalf("%s: %v", message, err)
+	}
+	return c.messages(), hub.Close{}
+}
+
+// do is say for what must not close.
+func (c *client) do(message string) []string {
+	c.t.Helper()
+	got, how := c.say(message)
+	if how != (hub.Close{}) {
+		c.t.Fatalf("%s: closed with %+v", message, how)
+	}
+	return got
+}
+
+// publisher is an edge.Publisher that looks at what is sent.
+type publisher func(*hub.Send)
+
+// Publish implements edge.Publisher.
+func (p publisher) Publish(_ context.Context, s *hub.Send) error {
+	p(s)
+	return nil
+}

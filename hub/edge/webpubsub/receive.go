@@ -1,0 +1,190 @@
+package webpubsub
+
+import (
+	"context"
+	"errors"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/frame"
+)
+
+// Receive carries out a command.
+func (p JSON) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
+	return p.receive(c, kind, payload, false)
+}
+
+// Receive carries out a command.
+func (p ReliableJSON) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
+	return p.receive(c, kind, payload, true)
+}
+
+func (p JSON) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte, reliable bool) error {
+	if kind != hub.Text {
+		return &edge.Violation{Close: hub.NewClose(hub.CauseUnsupported)}
+	}
+	cmd, err := parse(payload)
+	if err != nil {
+		return err
+	}
+	verb, err := text("type", cmd.kind)
+	if err != nil {
+		return err
+	}
+	switch string(verb) {
+	case "sendToGroup":
+		return answer(c, &cmd, p.send)
+	case "event":
+		return answer(c, &cmd, emit)
+	case "joinGroup":
+		return answer(c, &cmd, join)
+	case "leaveGroup":
+		return answer(c, &cmd, leave)
+	case "ping":
+		return c.Reply(pong)
+	case "sequenceAck":
+		if reliable {
+			return confirm(c, &cmd)
+		}
+	}
+	return malformed("unknown type")
+}
+
+// pong has no room behind it: a reply that is appended goes elsewhere.
+var pong = func() []byte {
+	b := frame.Append(nil, frame.Text, []byte(`{"type":"pong"}`))
+	return b[:len(b):len(b)]
+}()
+
+// answer carries out a command, once, and tells the client what became of it, if it asks with an ackId. Who did not ask is not told of
+// a refusal either.
+func answer(c *hub.Connection, cmd *command, do func(*hub.Connection, *command) error) error {
+	id, asked, err := number("ackId", cmd.ackID)
+	if err != nil {
+		return err
+	}
+	if asked && c.Did(id) {
+		return c.Reply(ack(id, &duplicate))
+	}
+	err = do(c, cmd)
+	refused, isRefused := errors.AsType[refusal](err)
+	switch {
+	case err != nil && !isRefused:
+		return err
+	case !asked:
+		return nil
+	case isRefused:
+		return c.Reply(ack(id, &refused)) // and not remembered: clients try again
+	default:
+		c.Do(id)
+		return c.Reply(ack(id, nil))
+	}
+}
+
+// confirm takes what the client has received.
+func confirm(c *hub.Connection, cmd *command) error {
+	sequence, there, err := number("sequenceId", cmd.sequenceID)
+	switch {
+	case err != nil:
+		return err
+	case !there:
+		return malformed("sequenceId is missing")
+	}
+	if err = c.Ack(sequence); errors.Is(err, hub.ErrAckForged) {
+		how := hub.NewClose(hub.CausePolicy)
+		how.Reason = "sequenceId: nothing with this id was sent"
+		return &edge.Violation{Close: how}
+	}
+	return err
+}
+
+// membership returns the group that the client wants to enter or leave, which takes the same permission.
+func membership(c *hub.Connection, cmd *command) (string, error) {
+	group, err := name("group", cmd.group)
+	if err == nil && !c.May(hub.Permission{Action: hub.JoinGroup, Group: group}) {
+		err = mayNotJoin
+	}
+	return group, err
+}
+
+func join(c *hub.Connection, cmd *command) error {
+	group, err := membership(c, cmd)
+	if err != nil {
+		return err
+	}
+	switch err = c.Join(context.Background(), group); { // it has its own limit
+	case errors.Is(err, hub.ErrGroupLimit):
+		return tooManyJoins
+	case errors.Is(err, hub.ErrShuttingDown):
+		return leaving
+	}
+	return err
+}
+
+func leave(c *hub.Connection, cmd *command) error {
+	group, err := membership(c, cmd)
+	if err == nil {
+		c.Leave(group)
+	}
+	return err
+}
+
+func emit(c *hub.Connection, cmd *command) error {
+	event, err := name("event", cmd.event)
+	if err != nil {
+		return err
+	}
+	kind, payload, err := cmd.payload()
+	if err != nil {
+		return err
+	}
+	return c.Emit(&hub.Event{Name: event, Kind: kind, Payload: payload})
+}
+
+// publication is what a message to a group takes, in one piece of memory.
+type publication struct {
+	send    hub.Send
+	message hub.Message
+	group   [1]string
+	except  [1]string
+}
+
+func (p JSON) send(c *hub.Connection, cmd *command) error {
+	from := c.Identity()
+	out := &publication{except: [1]string{string(from.ID)}}
+	out.message.Namespace, out.message.Sender = from.Namespace, hub.Sender{Connection: from.ID, User: from.User}
+	if err := out.fill(cmd); err != nil {
+		return err
+	}
+	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: out.group[0]}) {
+		return mayNotSend
+	}
+	err := p.Publisher.Publish(context.Background(), &out.send) // it waits for nobody
+	if errors.Is(err, hub.ErrShuttingDown) {
+		return leaving
+	}
+	return err
+}
+
+// fill takes what the client says.
+func (p *publication) fill(cmd *command) (err error) {
+	m := &p.message
+	if p.group[0], err = name("group", cmd.group); err != nil {
+		return err
+	}
+	if m.Kind, m.Payload, err = cmd.payload(); err != nil {
+		return err
+	}
+	if m.Metadata, err = cmd.extras(); err != nil {
+		return err
+	}
+	if m.Expires, err = cmd.expires(); err != nil {
+		return err
+	}
+	noEcho, err := cmd.flag()
+	if noEcho {
+		p.send.Target.Except.Connections = p.except[:]
+	}
+	p.send.Message, p.send.Target.Groups = m, p.group[:]
+	return err
+}

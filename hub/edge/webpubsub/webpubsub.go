@@ -1,0 +1,156 @@
+package webpubsub
+
+import (
+	"encoding/base64"
+	"net/url"
+	"strconv"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/edge/jsonappend"
+)
+
+// The WebSocket subprotocols.
+const (
+	NameJSON         = "json.webpubsub.azure.v1"
+	NameReliableJSON = "json.reliable.webpubsub.azure.v1"
+)
+
+// JSON is the subprotocol without sequence ids: what is lost with the link is lost.
+type JSON struct {
+	// Publisher brings what clients send to groups there. It must be set.
+	Publisher edge.Publisher
+}
+
+// ReliableJSON is the subprotocol whose messages have sequence ids, and whose clients confirm them and come back to their connections.
+type ReliableJSON struct{ JSON }
+
+var (
+	_ edge.Protocol  = JSON{}
+	_ edge.Resumable = JSON{}
+	_ edge.Goodbye   = JSON{}
+	_ hub.Greeter    = JSON{}
+	_ edge.Protocol  = ReliableJSON{}
+	_ edge.Resumable = ReliableJSON{}
+	_ edge.Goodbye   = ReliableJSON{}
+	_ hub.Numbered   = ReliableJSON{}
+)
+
+// Protocols returns both subprotocols.
+func Protocols(p edge.Publisher) []edge.Protocol {
+	return []edge.Protocol{ReliableJSON{JSON{p}}, JSON{p}}
+}
+
+// Name returns NameJSON.
+func (JSON) Name() string { return NameJSON }
+
+// Name returns NameReliableJSON.
+func (ReliableJSON) Name() string { return NameReliableJSON }
+
+// Names in the query of a client that wants its connection back.
+const (
+	queryConnection = "awps_connection_id"
+	queryToken      = "awps_reconnection_token"
+)
+
+// Resumes returns what the client was greeted with. Whoever shows a connection id wants that one or none, in this subprotocol or the other: JSON
+// has no connection to give back, but must not let such a client in as a new one.
+func (JSON) Resumes(query url.Values) (id, token string, ok bool) {
+	return query.Get(queryConnection), query.Get(queryToken), query.Has(queryConnection)
+}
+
+// RouteKey keeps groups apart; all other routes are "from the server".
+func (JSON) RouteKey(r hub.Route) hub.Route {
+	if r.Kind != hub.RouteGroup {
+		return hub.Route{}
+	}
+	return r
+}
+
+// overhead is room for all of a message but its strings and data.
+const overhead = 256
+
+// Encode returns the message in one text frame.
+func (JSON) Encode(m *hub.Message, r hub.Route) []byte {
+	// The header's length depends on the message's, so it is put in front afterwards.
+	b := make([]byte, frame.MaxHeader, frame.MaxHeader+1+size(m, r))
+	b = appendMessage(append(b, '{'), m, r)
+	var header [frame.MaxHeader]byte
+	h := frame.AppendHeader(header[:0], frame.Text, true, len(b)-frame.MaxHeader)
+	b = b[frame.MaxHeader-len(h):]
+	copy(b, h)
+	return b
+}
+
+// Encode returns what the message is for all connections: everything behind its sequence id.
+func (ReliableJSON) Encode(m *hub.Message, r hub.Route) []byte {
+	return appendMessage(make([]byte, 0, size(m, r)), m, r)
+}
+
+const sequenceMember = `{"sequenceId":`
+
+// AppendPrefix appends the header of the frame, and the message's first member.
+func (ReliableJSON) AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte {
+	var onStack [20]byte // digits of the largest
+	digits := strconv.AppendUint(onStack[:0], sequence, 10)
+	dst = frame.AppendHeader(dst, frame.Text, true, len(sequenceMember)+len(digits)+1+len(shared))
+	dst = append(append(dst, sequenceMember...), digits...)
+	return append(dst, ',')
+}
+
+func size(m *hub.Message, r hub.Route) int {
+	n := overhead + len(r.Group) + len(m.Sender.User) + len(m.Payload)
+	if m.Kind == hub.Binary {
+		n += len(m.Payload) / 3
+	}
+	return n
+}
+
+// appendMessage appends a message without its opening brace.
+func appendMessage(b []byte, m *hub.Message, r hub.Route) []byte {
+	if r.Kind == hub.RouteGroup {
+		b = jsonappend.String(append(b, `"type":"message","from":"group","group":`...), r.Group)
+		if m.Sender.User != "" {
+			b = jsonappend.String(append(b, `,"fromUserId":`...), m.Sender.User)
+		}
+	} else {
+		b = append(b, `"type":"message","from":"server"`...)
+	}
+	if len(m.Metadata) > 0 {
+		b = jsonappend.StringMap(append(b, `,"metadata":`...), m.Metadata)
+	}
+	switch m.Kind {
+	case hub.JSON:
+		b = append(append(b, `,"dataType":"json","data":`...), m.Payload...)
+	case hub.Binary:
+		b = append(b, `,"dataType":"binary","data":"`...)
+		b = append(base64.StdEncoding.AppendEncode(b, m.Payload), '"')
+	default:
+		b = jsonappend.String(append(b, `,"dataType":"text","data":`...), m.Payload)
+	}
+	return append(b, '}')
+}
+
+// AppendGreeting appends the connected message.
+func (JSON) AppendGreeting(dst []byte, info hub.Info) []byte {
+	return frame.Append(dst, frame.Text, append(connected(&info), '}'))
+}
+
+// AppendGreeting appends the connected message, with the token.
+func (ReliableJSON) AppendGreeting(dst []byte, info hub.Info, token string) []byte {
+	b := jsonappend.String(append(connected(&info), `,"reconnectionToken":`...), token)
+	return frame.Append(dst, frame.Text, append(b, '}'))
+}
+
+// connected returns a connected message without its closing brace.
+func connected(info *hub.Info) []byte {
+	b := jsonappend.String([]byte(`{"type":"system","event":"connected","userId":`), info.User)
+	return jsonappend.String(append(b, `,"connectionId":`...), string(info.ID))
+}
+
+// AppendGoodbye appends the disconnected message, which tells the client why.
+func (JSON) AppendGoodbye(dst []byte, how hub.Close) []byte {
+	b := jsonappend.String([]byte(`{"type":"system","event":"disconnected","message":`), how.Reason)
+	return frame.Append(dst, frame.Text, append(b, '}'))
+}
