@@ -19,6 +19,7 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
 // Time limits of a shutdown, one after the other. Together they are 9 s, and a second is left for etcd inside this
@@ -199,7 +200,8 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 		e.Tokens = auth.NewTokens(s.keySet, plan.tokenKeys...)
 	}
 	e.Anonymous, e.LoopbackOnly, e.PublicURL = plan.anonymous, plan.loopbackOnly, plan.publicURL
-	e.Plain, e.Protocols = plain.Protocol{}, []edge.Protocol{envelope.Protocol{}}
+	publisher := localPublisher{s.hub}
+	e.Plain, e.Protocols = plain.Protocol{Publisher: publisher}, append(webpubsub.Protocols(publisher), envelope.Protocol{})
 	if plan.page {
 		if e.Page, err = newPage(s.controlListener.Addr().String()); err != nil {
 			return err
@@ -230,6 +232,18 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 	}
 	s.ops = newOpsServer(s.hub, plan.opsSecrets, registry, s.logger)
 	return nil
+}
+
+// localPublisher brings what clients send to the members of groups that are here, at this hub.
+// TODO: control's server, which reaches all hubs, takes its place.
+type localPublisher struct{ hub *hub.Hub }
+
+var _ edge.Publisher = localPublisher{}
+
+// Publish implements edge.Publisher.
+func (p localPublisher) Publish(ctx context.Context, s *hub.Send) error {
+	_, err := p.hub.Deliver(ctx, s)
+	return err
 }
 
 func (s *server) closeListeners() {
