@@ -58,7 +58,7 @@ test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as pr
 .PHONY: test-web
 test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tests in a browser and with a Node backend
 	@$(call need,node,version 20 or later)
-	cd test/web && node --test --test-reporter=spec --test-timeout=120000
+	cd test/web && node --test --test-reporter=spec --test-timeout=300000 --test-force-exit
 
 .PHONY: test-cluster
 test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 minutes

@@ -4,13 +4,15 @@ import { connect, createServer } from 'node:net';
 import { once } from 'node:events';
 
 /**
- * Relays to HOST:PORT; `address` is where clients connect. `cut(how)` ends every connection at once, on both sides: with 'rst' the
- * sockets are reset, with 'fin' they end without a WebSocket close. It returns how many there were. `opened` counts connections.
+ * Relays to HOST:PORT; `address` is where clients connect. `cut(how)` ends every connection at once, on both sides, and first waits until there
+ * is one on which the hub has said something: with 'rst' the sockets are reset, with 'fin' they end without a WebSocket close. `opened`
+ * counts connections.
  */
 export async function relay(target) {
   const [host, port] = target.split(':');
   const pairs = new Set();
   const state = { opened: 0 };
+  let alive = () => {}; // called when the hub has said something on a new connection
   const server = createServer((client) => {
     state.opened++;
     const hub = connect({ host, port: Number(port) });
@@ -26,22 +28,25 @@ export async function relay(target) {
     }
     client.pipe(hub);
     hub.pipe(client);
+    hub.once('data', () => {
+      pair.alive = true;
+      alive();
+    });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return {
     address: `127.0.0.1:${server.address().port}`,
     get opened() { return state.opened; },
-    cut(how) {
-      const all = [...pairs];
-      for (const pair of all) {
+    async cut(how) {
+      if (![...pairs].some((pair) => pair.alive)) await new Promise((resolve) => { alive = resolve; });
+      for (const pair of [...pairs]) {
         pairs.delete(pair);
         for (const socket of pair) {
           if (how === 'rst') socket.resetAndDestroy();
           else socket.destroySoon();
         }
       }
-      return all.length;
     },
     close() {
       server.close();

@@ -75,14 +75,14 @@ export async function everything(url, backend, protocol) {
 }
 
 /**
- * A client that is cut off again and again under a steady stream of numbered messages; `cut(i)` cuts, `begin` starts the stream, `end` ends it
+ * A member of a group that is cut off again and again under a steady stream of numbered messages; `cut(i)` cuts, `begin` starts the stream, `end` ends it
  * and resolves to how many messages there were.
  */
-export async function cutOff(url, cuts, { begin, cut, end }) {
+export async function cutOff(url, group, cuts, { begin, cut, end }) {
   const { sdk, seen, until } = client(url);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
-  await sdk.joinGroup('stream');
+  await sdk.joinGroup(group);
   await begin();
   for (let i = 0; i < cuts; i++) {
     // Sometimes in the middle of a replay, sometimes when all is well.
@@ -94,6 +94,7 @@ export async function cutOff(url, cuts, { begin, cut, end }) {
   await until(`all ${count} messages`, ({ messages }) => messages.length >= count);
   const numbers = seen.messages.map(({ data }) => Number(data));
   const wrong = numbers.findIndex((n, i) => n !== i);
+  await sdk.sendEvent('done', '', 'text'); // answered when it is back from the last cut: stop() does nothing while it is away
   sdk.stop();
   await until('stopped', ({ stopped }) => stopped === 1);
   return { count, received: numbers.length, wrong, around: numbers.slice(Math.max(0, wrong - 3), wrong + 4), connected: seen.connected, disconnected: seen.disconnected };
