@@ -10,7 +10,7 @@
 //
 //	Fanout         Hub.Deliver to 5,000, one message at a time; raw: a write to each
 //	Burst          8 messages to 5,000 at once through control; raw: one write of the 8 frames to each
-//	Numbered       both, with a protocol that puts a number into each message
+//	Reliable       both, to clients of Web PubSub that confirm, each of which has its own numbers in its messages
 //	Unicast        sends to one of 1,000 in turn through control; "empty": the same calls, to a handler that only answers.
 //	               The figure is what is left of a send when the raw write is taken off, in empty calls
 //	Slow           the time of the loop while 1 % do not read, beside the loop over those who do

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 var figures = map[string]func() ([]row, error){
 	"TestFanout":        measureFanout,
 	"TestBurst":         measureBurst,
-	"TestNumbered":      measureNumbered,
+	"TestReliable":      measureReliable,
 	"TestUnicast":       measureUnicast,
 	"TestSlow":          measureSlow,
 	"TestConnect":       measureConnect,
@@ -64,7 +64,7 @@ var figures = map[string]func() ([]row, error){
 
 func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
 func TestBurst(t *testing.T)         { measure(t, "bursts of 128 bytes to 5,000") }
-func TestNumbered(t *testing.T)      { measure(t, "numbered messages to 5,000") }
+func TestReliable(t *testing.T)      { measure(t, "messages to 5,000 reliable Web PubSub clients") }
 func TestUnicast(t *testing.T)       { measure(t, "128 bytes to one of 1,000") }
 func TestSlow(t *testing.T)          { measure(t, "1 % of 5,000 stopped reading") }
 func TestConnect(t *testing.T)       { measure(t, "a client that connects") }
