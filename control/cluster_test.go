@@ -71,7 +71,10 @@ func (c *cluster) start(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub(t, func(h *hub.Config) { h.ID, h.Interest = config.Self, m })
+	h := newHub(t, func(h *hub.Config) {
+		h.ID, h.Interest = config.Self, m
+		h.Outbox.Messages = 10_000 // what comes from other hubs may come in bursts
+	})
 	f := newFixture(t, func(f *Config) { f.Hub, f.Mesh = h, m })
 	f.hub = h
 	f.serveOn(t, listener)
@@ -265,7 +268,13 @@ func TestConnectionsAreFoundFromEveryHub(t *testing.T) {
 	p := &wireProtocol{}
 	want := make(map[string]*controlv1.Connection)
 	for i := range 30 {
-		client := c.hubs[i%3].connect(t, p, fmt.Sprint("user-", i%7), fmt.Sprint("group-", i%5))
+		client := c.hubs[i%3].attachAs(t, p, hub.Admission{
+			User: fmt.Sprint("user-", i%7), Groups: []string{fmt.Sprint("group-", i%5)},
+			Claims: &hub.Claims{Labels: map[string]string{"number": fmt.Sprint(i)}},
+		})
+		if err := client.Bind(client); err != nil {
+			t.Fatal(err)
+		}
 		info := client.Info()
 		want[string(client.ID())] = newConnection(&info)
 	}

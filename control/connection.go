@@ -92,6 +92,9 @@ func newConnection(info *hub.Info) *controlv1.Connection {
 		LastAcked:       int64(info.LastAcked), // sequence ids stay below 2^53
 		Hub:             string(info.Hub),
 	}
+	if info.Claims != nil {
+		connection.Labels = info.Claims.Labels
+	}
 	if info.RoundTrip > 0 {
 		connection.RoundTripTime = durationpb.New(info.RoundTrip)
 	}

@@ -19,7 +19,11 @@ func TestGetConnectionTellsAllThatTheHubKnows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		created := time.Now()
-		c := f.connect(t, &ackedProtocol{}, "ann", "red", "blue")
+		labels := map[string]string{"plan": "pro", "device": ""}
+		c := f.attachAs(t, &ackedProtocol{}, hub.Admission{User: "ann", Groups: []string{"red", "blue"}, Claims: &hub.Claims{Labels: labels}})
+		if err := c.Bind(c); err != nil {
+			t.Fatal(err)
+		}
 		c.SetRoundTrip(30 * time.Millisecond)
 		for range 2 {
 			f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("12345")})
@@ -37,7 +41,7 @@ func TestGetConnectionTellsAllThatTheHubKnows(t *testing.T) {
 			Id: string(c.ID()), Namespace: "default", User: "ann", Groups: []string{"red", "blue"}, Protocol: "wire",
 			RemoteAddress: "127.0.0.1:1234", CreateTime: timestamppb.New(created), State: controlv1.ConnectionState_CONNECTION_STATE_ATTACHED,
 			QueuedMessages: 1, QueuedBytes: 6, UnackedMessages: 1, LastAcked: 1, RoundTripTime: durationpb.New(30 * time.Millisecond),
-			Hub: string(f.hub.ID()),
+			Hub: string(f.hub.ID()), Labels: labels,
 		}
 		if diff := cmp.Diff(want, resp.GetConnection(), protocmp.Transform()); diff != "" {
 			t.Error(diff)

@@ -247,9 +247,14 @@ type client struct {
 
 func (f *fixture) attach(t testing.TB, p hub.Protocol, user string, groups ...string) *client {
 	t.Helper()
-	connection, err := f.hub.Attach(context.Background(), hub.Admission{
-		Namespace: hub.DefaultNamespace, User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1234",
-	})
+	return f.attachAs(t, p, hub.Admission{User: user, Groups: groups})
+}
+
+// attachAs fills in the rest of an admission.
+func (f *fixture) attachAs(t testing.TB, p hub.Protocol, a hub.Admission) *client {
+	t.Helper()
+	a.Namespace, a.Protocol, a.RemoteAddress = hub.DefaultNamespace, p, "127.0.0.1:1234"
+	connection, err := f.hub.Attach(context.Background(), a)
 	if err != nil {
 		t.Fatal(err)
 	}

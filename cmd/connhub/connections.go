@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -147,6 +149,14 @@ func (c *connectionsGetCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
+func labels(c *controlv1.Connection) string {
+	list := make([]string, 0, len(c.GetLabels()))
+	for _, name := range slices.Sorted(maps.Keys(c.GetLabels())) {
+		list = append(list, name+"="+c.GetLabels()[name])
+	}
+	return strings.Join(list, ", ")
+}
+
 func (t *terminal) printConnection(c *controlv1.Connection) {
 	created := c.GetCreateTime().AsTime()
 	t.fields([][2]string{
@@ -154,6 +164,7 @@ func (t *terminal) printConnection(c *controlv1.Connection) {
 		{"namespace", c.GetNamespace()},
 		{"user", orDash(c.GetUser())},
 		{"groups", orDash(strings.Join(c.GetGroups(), ", "))},
+		{"labels", orDash(labels(c))},
 		{"protocol", c.GetProtocol()},
 		{"state", stateWord(c.GetState())},
 		{"address", c.GetRemoteAddress()},

@@ -69,6 +69,7 @@ func connectionsToShow() []*controlv1.Connection {
 			RemoteAddress: "192.0.2.7:50123", CreateTime: timestamppb.New(noon.Add(-3*time.Minute - 20*time.Second)),
 			State: controlv1.ConnectionState_CONNECTION_STATE_ATTACHED, QueuedMessages: 12, QueuedBytes: 3456, UnackedMessages: 1, LastAcked: 77,
 			RoundTripTime: durationpb.New(23_456 * time.Microsecond), Hub: "abcdefgh",
+			Labels: map[string]string{"plan": "pro", "device": "phone\x1b["},
 		},
 		{
 			Id: "abcdefgh.bbcdefghijklmnopqrstuvwxyz", User: "张伟", Groups: []string{"a group with a long name", "another group"}, Protocol: "plain",

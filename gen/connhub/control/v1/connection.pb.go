@@ -112,7 +112,9 @@ type Connection struct {
 	// The last measured round-trip time of a ping; unset before the first.
 	RoundTripTime *durationpb.Duration `protobuf:"bytes,13,opt,name=round_trip_time,json=roundTripTime,proto3" json:"round_trip_time,omitempty"`
 	// The hub that holds it.
-	Hub           string `protobuf:"bytes,14,opt,name=hub,proto3" json:"hub,omitempty"`
+	Hub string `protobuf:"bytes,14,opt,name=hub,proto3" json:"hub,omitempty"`
+	// What the token of its client says about it (claim `labels`): at most 16 names with a text each.
+	Labels        map[string]string `protobuf:"bytes,15,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -243,6 +245,13 @@ func (x *Connection) GetHub() string {
 		return x.Hub
 	}
 	return ""
+}
+
+func (x *Connection) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 // GetConnectionRequest names one connection.
@@ -657,7 +666,7 @@ var File_connhub_control_v1_connection_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_connection_proto_rawDesc = "" +
 	"\n" +
-	"#connhub/control/v1/connection.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x04\n" +
+	"#connhub/control/v1/connection.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x05\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -676,7 +685,11 @@ const file_connhub_control_v1_connection_proto_rawDesc = "" +
 	"\n" +
 	"last_acked\x18\f \x01(\x03R\tlastAcked\x12A\n" +
 	"\x0fround_trip_time\x18\r \x01(\v2\x19.google.protobuf.DurationR\rroundTripTime\x12\x10\n" +
-	"\x03hub\x18\x0e \x01(\tR\x03hub\"\x93\x01\n" +
+	"\x03hub\x18\x0e \x01(\tR\x03hub\x12B\n" +
+	"\x06labels\x18\x0f \x03(\v2*.connhub.control.v1.Connection.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x01\n" +
 	"\x14GetConnectionRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x128\n" +
 	"\n" +
@@ -736,7 +749,7 @@ func file_connhub_control_v1_connection_proto_rawDescGZIP() []byte {
 }
 
 var file_connhub_control_v1_connection_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_connhub_control_v1_connection_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_connhub_control_v1_connection_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_connhub_control_v1_connection_proto_goTypes = []any{
 	(ConnectionState)(0),             // 0: connhub.control.v1.ConnectionState
 	(*Connection)(nil),               // 1: connhub.control.v1.Connection
@@ -746,31 +759,33 @@ var file_connhub_control_v1_connection_proto_goTypes = []any{
 	(*ListConnectionsResponse)(nil),  // 5: connhub.control.v1.ListConnectionsResponse
 	(*CloseConnectionsRequest)(nil),  // 6: connhub.control.v1.CloseConnectionsRequest
 	(*CloseConnectionsResponse)(nil), // 7: connhub.control.v1.CloseConnectionsResponse
-	(*timestamppb.Timestamp)(nil),    // 8: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 9: google.protobuf.Duration
-	(*Target)(nil),                   // 10: connhub.control.v1.Target
+	nil,                              // 8: connhub.control.v1.Connection.LabelsEntry
+	(*timestamppb.Timestamp)(nil),    // 9: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 10: google.protobuf.Duration
+	(*Target)(nil),                   // 11: connhub.control.v1.Target
 }
 var file_connhub_control_v1_connection_proto_depIdxs = []int32{
-	8,  // 0: connhub.control.v1.Connection.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 0: connhub.control.v1.Connection.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: connhub.control.v1.Connection.state:type_name -> connhub.control.v1.ConnectionState
-	9,  // 2: connhub.control.v1.Connection.round_trip_time:type_name -> google.protobuf.Duration
-	1,  // 3: connhub.control.v1.GetConnectionResponse.connection:type_name -> connhub.control.v1.Connection
-	10, // 4: connhub.control.v1.ListConnectionsRequest.target:type_name -> connhub.control.v1.Target
-	1,  // 5: connhub.control.v1.ListConnectionsResponse.connections:type_name -> connhub.control.v1.Connection
-	9,  // 6: connhub.control.v1.ListConnectionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	10, // 7: connhub.control.v1.CloseConnectionsRequest.target:type_name -> connhub.control.v1.Target
-	9,  // 8: connhub.control.v1.CloseConnectionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	2,  // 9: connhub.control.v1.ConnectionService.GetConnection:input_type -> connhub.control.v1.GetConnectionRequest
-	4,  // 10: connhub.control.v1.ConnectionService.ListConnections:input_type -> connhub.control.v1.ListConnectionsRequest
-	6,  // 11: connhub.control.v1.ConnectionService.CloseConnections:input_type -> connhub.control.v1.CloseConnectionsRequest
-	3,  // 12: connhub.control.v1.ConnectionService.GetConnection:output_type -> connhub.control.v1.GetConnectionResponse
-	5,  // 13: connhub.control.v1.ConnectionService.ListConnections:output_type -> connhub.control.v1.ListConnectionsResponse
-	7,  // 14: connhub.control.v1.ConnectionService.CloseConnections:output_type -> connhub.control.v1.CloseConnectionsResponse
-	12, // [12:15] is the sub-list for method output_type
-	9,  // [9:12] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	10, // 2: connhub.control.v1.Connection.round_trip_time:type_name -> google.protobuf.Duration
+	8,  // 3: connhub.control.v1.Connection.labels:type_name -> connhub.control.v1.Connection.LabelsEntry
+	1,  // 4: connhub.control.v1.GetConnectionResponse.connection:type_name -> connhub.control.v1.Connection
+	11, // 5: connhub.control.v1.ListConnectionsRequest.target:type_name -> connhub.control.v1.Target
+	1,  // 6: connhub.control.v1.ListConnectionsResponse.connections:type_name -> connhub.control.v1.Connection
+	10, // 7: connhub.control.v1.ListConnectionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	11, // 8: connhub.control.v1.CloseConnectionsRequest.target:type_name -> connhub.control.v1.Target
+	10, // 9: connhub.control.v1.CloseConnectionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	2,  // 10: connhub.control.v1.ConnectionService.GetConnection:input_type -> connhub.control.v1.GetConnectionRequest
+	4,  // 11: connhub.control.v1.ConnectionService.ListConnections:input_type -> connhub.control.v1.ListConnectionsRequest
+	6,  // 12: connhub.control.v1.ConnectionService.CloseConnections:input_type -> connhub.control.v1.CloseConnectionsRequest
+	3,  // 13: connhub.control.v1.ConnectionService.GetConnection:output_type -> connhub.control.v1.GetConnectionResponse
+	5,  // 14: connhub.control.v1.ConnectionService.ListConnections:output_type -> connhub.control.v1.ListConnectionsResponse
+	7,  // 15: connhub.control.v1.ConnectionService.CloseConnections:output_type -> connhub.control.v1.CloseConnectionsResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_connection_proto_init() }
@@ -785,7 +800,7 @@ func file_connhub_control_v1_connection_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_control_v1_connection_proto_rawDesc), len(file_connhub_control_v1_connection_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
