@@ -11,6 +11,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // defaultTokenTTL is how long a client token may be used when a request does not say.
@@ -20,10 +21,20 @@ const defaultTokenTTL = time.Hour
 // all that a browser adds, the edge reads up to 16 KiB.
 const maxTokenBytes = 12 << 10
 
+// permissions is who changes and knows what clients may do.
+type permissions interface {
+	Grant(ctx context.Context, req *controlv1.GrantPermissionsRequest) (*controlv1.GrantPermissionsResponse, error)
+	Revoke(ctx context.Context, req *controlv1.RevokePermissionsRequest) (*controlv1.RevokePermissionsResponse, error)
+	Check(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error)
+}
+
+var _ permissions = (*router)(nil)
+
 type accessService struct {
 	controlv1.UnimplementedAccessServiceServer
-	tokens    *auth.TokenKey // nil: no key
-	publicURL *url.URL       // what clients see of this hub
+	tokens      *auth.TokenKey // nil: no key
+	publicURL   *url.URL       // what clients see of this hub
+	permissions permissions
 }
 
 // IssueClientToken implements the RPC.
@@ -57,4 +68,53 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 		Url:        "ws" + strings.TrimPrefix(audience, "http") + "?access_token=" + token,
 		ExpireTime: timestamppb.New(expires),
 	}, nil
+}
+
+// GrantPermissions implements the RPC.
+func (s *accessService) GrantPermissions(ctx context.Context, req *controlv1.GrantPermissionsRequest) (*controlv1.GrantPermissionsResponse, error) {
+	return s.permissions.Grant(ctx, req)
+}
+
+// RevokePermissions implements the RPC.
+func (s *accessService) RevokePermissions(ctx context.Context, req *controlv1.RevokePermissionsRequest) (*controlv1.RevokePermissionsResponse, error) {
+	return s.permissions.Revoke(ctx, req)
+}
+
+// CheckPermissions implements the RPC.
+func (s *accessService) CheckPermissions(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
+	return s.permissions.Check(ctx, req)
+}
+
+var actions = map[controlv1.PermissionAction]hub.Action{
+	controlv1.PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP: hub.JoinGroup,
+	controlv1.PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP:    hub.SendToGroup,
+}
+
+// newPermissions translates permissions that were checked.
+func newPermissions(all []*controlv1.Permission) []hub.Permission {
+	list := make([]hub.Permission, len(all))
+	for i, p := range all {
+		list[i] = hub.Permission{Action: actions[p.GetAction()], Group: p.GetGroup()}
+	}
+	return list
+}
+
+func newGrants(all []*controlv1.Permission, revoked bool) []hub.Grant {
+	list := make([]hub.Grant, len(all))
+	for i, p := range newPermissions(all) {
+		list[i] = hub.Grant{Permission: p, Revoked: revoked}
+	}
+	return list
+}
+
+func newGranted(p hub.Permitted) *controlv1.GrantPermissionsResponse {
+	return &controlv1.GrantPermissionsResponse{
+		Matched: count(p.Matched), Changed: count(p.Changed), Refused: count(p.Refused), Closed: count(p.Closed),
+	}
+}
+
+func newRevoked(p hub.Permitted) *controlv1.RevokePermissionsResponse {
+	return &controlv1.RevokePermissionsResponse{
+		Matched: count(p.Matched), Changed: count(p.Changed), Refused: count(p.Refused), Closed: count(p.Closed),
+	}
 }

@@ -314,7 +314,7 @@ var groupFaults = []fault{
 
 func TestEveryLimitAndRuleOfARequestIsHeld(t *testing.T) {
 	f := newFixture(t)
-	for _, faults := range [][]fault{targetFaults, messageFaults, sendFaults, connectionFaults, groupFaults} {
+	for _, faults := range [][]fault{targetFaults, messageFaults, sendFaults, connectionFaults, groupFaults, permissionFaults()} {
 		for _, c := range faults {
 			t.Run(c.name, func(t *testing.T) {
 				err := c.do(t.Context(), f)

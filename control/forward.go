@@ -116,6 +116,10 @@ func (e *executor) execute(ctx context.Context, f *peerv1.Forward) (*peerv1.Forw
 		return e.leave(ctx, c.Leave), nil
 	case *peerv1.Forward_Close:
 		return e.close(ctx, c.Close), nil
+	case *peerv1.Forward_Grant:
+		return e.grant(ctx, c.Grant), nil
+	case *peerv1.Forward_Revoke:
+		return e.revoke(ctx, c.Revoke), nil
 	default:
 		return failed(errUnknownMethod), nil
 	}

@@ -250,15 +250,15 @@ func newSelf(h *hub.Hub) *controlv1.Hub {
 }
 
 // Read implements mesh.Executor: it is the other end of ask.
-func (e *executor) Read(_ context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
-	response, err := e.read(r)
+func (e *executor) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+	response, err := e.read(ctx, r)
 	if err != nil {
 		return nil, toStatus(err)
 	}
 	return response, nil
 }
 
-func (e *executor) read(r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+func (e *executor) read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
 	switch q := r.GetRead().(type) {
 	case *peerv1.ReadRequest_Connection:
 		info, err := e.hub.Connection(namespace(q.Connection), q.Connection.GetConnection())
@@ -282,6 +282,12 @@ func (e *executor) read(r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
 		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Groups{Groups: answer}}, err
 	case *peerv1.ReadRequest_Self:
 		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Self{Self: newSelf(e.hub)}}, nil
+	case *peerv1.ReadRequest_Permissions:
+		counts, err := localPermissions(ctx, e.hub, q.Permissions)
+		if err != nil {
+			return nil, err
+		}
+		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Permissions{Permissions: counts}}, nil
 	default:
 		return nil, errUnknownMethod
 	}

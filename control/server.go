@@ -172,7 +172,7 @@ func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *valid
 	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{sender: router}, g, v.check})
 	controlv1.RegisterConnectionServiceServer(r, &connectionService{connections: router})
 	controlv1.RegisterGroupServiceServer(r, &groupService{membership: router, groups: router})
-	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL})
+	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, permissions: router})
 	controlv1.RegisterHubServiceServer(r, &hubService{hubs: router})
 	if c.Mesh != nil {
 		// The mesh holds the rules of its messages itself.

@@ -257,6 +257,10 @@ func fits(r *peerv1.ForwardResult, kind string) bool {
 		return kind == callLeave
 	case *peerv1.ForwardResult_Close:
 		return kind == callClose
+	case *peerv1.ForwardResult_Grant:
+		return kind == callGrant
+	case *peerv1.ForwardResult_Revoke:
+		return kind == callRevoke
 	}
 	return false
 }

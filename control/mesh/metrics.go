@@ -67,10 +67,12 @@ func (i *metrics) executed(f *peerv1.Forward) { i.executions.WithLabelValues(cal
 
 // The kinds of calls, as labels.
 const (
-	callSend  = "send"
-	callJoin  = "join"
-	callLeave = "leave"
-	callClose = "close"
+	callSend   = "send"
+	callJoin   = "join"
+	callLeave  = "leave"
+	callClose  = "close"
+	callGrant  = "grant"
+	callRevoke = "revoke"
 )
 
 func callLabel(f *peerv1.Forward) string {
@@ -81,6 +83,10 @@ func callLabel(f *peerv1.Forward) string {
 		return callJoin
 	case *peerv1.Forward_Leave:
 		return callLeave
+	case *peerv1.Forward_Grant:
+		return callGrant
+	case *peerv1.Forward_Revoke:
+		return callRevoke
 	default:
 		return callClose
 	}

@@ -24,6 +24,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PermissionAction is what a client may do by itself.
+type PermissionAction int32
+
+const (
+	// Never sent, and not to be sent.
+	PermissionAction_PERMISSION_ACTION_UNSPECIFIED PermissionAction = 0
+	// Enter a group, and leave it.
+	PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP PermissionAction = 1
+	// Send to all members of a group. It need not be one itself.
+	PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP PermissionAction = 2
+)
+
+// Enum value maps for PermissionAction.
+var (
+	PermissionAction_name = map[int32]string{
+		0: "PERMISSION_ACTION_UNSPECIFIED",
+		1: "PERMISSION_ACTION_JOIN_LEAVE_GROUP",
+		2: "PERMISSION_ACTION_SEND_TO_GROUP",
+	}
+	PermissionAction_value = map[string]int32{
+		"PERMISSION_ACTION_UNSPECIFIED":      0,
+		"PERMISSION_ACTION_JOIN_LEAVE_GROUP": 1,
+		"PERMISSION_ACTION_SEND_TO_GROUP":    2,
+	}
+)
+
+func (x PermissionAction) Enum() *PermissionAction {
+	p := new(PermissionAction)
+	*p = x
+	return p
+}
+
+func (x PermissionAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PermissionAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_connhub_control_v1_access_proto_enumTypes[0].Descriptor()
+}
+
+func (PermissionAction) Type() protoreflect.EnumType {
+	return &file_connhub_control_v1_access_proto_enumTypes[0]
+}
+
+func (x PermissionAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PermissionAction.Descriptor instead.
+func (PermissionAction) EnumDescriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{0}
+}
+
 // IssueClientTokenRequest says who the client is and what it starts with.
 type IssueClientTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -181,11 +234,517 @@ func (x *IssueClientTokenResponse) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Permission is to do something with one group, or with every group.
+type Permission struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What. Must not be UNSPECIFIED.
+	Action PermissionAction `protobuf:"varint,1,opt,name=action,proto3,enum=connhub.control.v1.PermissionAction" json:"action,omitempty"`
+	// The group: a name as it is, in which `*` and `?` mean nothing else (patterns are for roles only), at most 1024 bytes without
+	// control characters. Empty: every group. A client has that one only if no single group was revoked since.
+	Group         string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Permission) Reset() {
+	*x = Permission{}
+	mi := &file_connhub_control_v1_access_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Permission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Permission) ProtoMessage() {}
+
+func (x *Permission) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_access_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Permission.ProtoReflect.Descriptor instead.
+func (*Permission) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Permission) GetAction() PermissionAction {
+	if x != nil {
+		return x.Action
+	}
+	return PermissionAction_PERMISSION_ACTION_UNSPECIFIED
+}
+
+func (x *Permission) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+// GrantPermissionsRequest says who may do what from now on.
+type GrantPermissionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty means "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Which connections.
+	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// What is granted: 1 to 100. One for every group replaces all earlier grants and revocations of its action.
+	Permissions   []*Permission `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantPermissionsRequest) Reset() {
+	*x = GrantPermissionsRequest{}
+	mi := &file_connhub_control_v1_access_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantPermissionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantPermissionsRequest) ProtoMessage() {}
+
+func (x *GrantPermissionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_access_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantPermissionsRequest.ProtoReflect.Descriptor instead.
+func (*GrantPermissionsRequest) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GrantPermissionsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GrantPermissionsRequest) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *GrantPermissionsRequest) GetPermissions() []*Permission {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+// GrantPermissionsResponse tells what changed: each connection that matched is one of changed, refused and closed.
+type GrantPermissionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Connections that matched.
+	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Connections that have the permissions now, also if they had them before.
+	Changed int32 `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Connections that got none of them, because they would have more than 1000 grants and revocations.
+	Refused int32 `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Connections that closed meanwhile.
+	Closed int32 `protobuf:"varint,4,opt,name=closed,proto3" json:"closed,omitempty"`
+	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	UnreachableHubs []string `protobuf:"bytes,5,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,6,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *GrantPermissionsResponse) Reset() {
+	*x = GrantPermissionsResponse{}
+	mi := &file_connhub_control_v1_access_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantPermissionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantPermissionsResponse) ProtoMessage() {}
+
+func (x *GrantPermissionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_access_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantPermissionsResponse.ProtoReflect.Descriptor instead.
+func (*GrantPermissionsResponse) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GrantPermissionsResponse) GetMatched() int32 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *GrantPermissionsResponse) GetChanged() int32 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *GrantPermissionsResponse) GetRefused() int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *GrantPermissionsResponse) GetClosed() int32 {
+	if x != nil {
+		return x.Closed
+	}
+	return 0
+}
+
+func (x *GrantPermissionsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *GrantPermissionsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
+// RevokePermissionsRequest says who may not do what from now on.
+type RevokePermissionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty means "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Which connections.
+	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// What is revoked: 1 to 100. One for every group replaces all earlier grants and revocations of its action.
+	Permissions   []*Permission `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokePermissionsRequest) Reset() {
+	*x = RevokePermissionsRequest{}
+	mi := &file_connhub_control_v1_access_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokePermissionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokePermissionsRequest) ProtoMessage() {}
+
+func (x *RevokePermissionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_access_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokePermissionsRequest.ProtoReflect.Descriptor instead.
+func (*RevokePermissionsRequest) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RevokePermissionsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RevokePermissionsRequest) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *RevokePermissionsRequest) GetPermissions() []*Permission {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+// RevokePermissionsResponse tells what changed: each connection that matched is one of changed, refused and closed.
+type RevokePermissionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Connections that matched.
+	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Connections that do not have the permissions now, also if they did not have them before.
+	Changed int32 `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Connections that keep what they had, because they would have more than 1000 grants and revocations.
+	Refused int32 `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Connections that closed meanwhile.
+	Closed int32 `protobuf:"varint,4,opt,name=closed,proto3" json:"closed,omitempty"`
+	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	UnreachableHubs []string `protobuf:"bytes,5,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,6,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RevokePermissionsResponse) Reset() {
+	*x = RevokePermissionsResponse{}
+	mi := &file_connhub_control_v1_access_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokePermissionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokePermissionsResponse) ProtoMessage() {}
+
+func (x *RevokePermissionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_access_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokePermissionsResponse.ProtoReflect.Descriptor instead.
+func (*RevokePermissionsResponse) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RevokePermissionsResponse) GetMatched() int32 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *RevokePermissionsResponse) GetChanged() int32 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *RevokePermissionsResponse) GetRefused() int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *RevokePermissionsResponse) GetClosed() int32 {
+	if x != nil {
+		return x.Closed
+	}
+	return 0
+}
+
+func (x *RevokePermissionsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *RevokePermissionsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
+// CheckPermissionsRequest says who is asked about, and what for.
+type CheckPermissionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty means "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Which connections.
+	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// What is asked for: 1 to 100.
+	Permissions   []*Permission `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckPermissionsRequest) Reset() {
+	*x = CheckPermissionsRequest{}
+	mi := &file_connhub_control_v1_access_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckPermissionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckPermissionsRequest) ProtoMessage() {}
+
+func (x *CheckPermissionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_access_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckPermissionsRequest.ProtoReflect.Descriptor instead.
+func (*CheckPermissionsRequest) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CheckPermissionsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *CheckPermissionsRequest) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *CheckPermissionsRequest) GetPermissions() []*Permission {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+// CheckPermissionsResponse counts connections.
+type CheckPermissionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Connections that matched.
+	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Those of them that have all of the permissions.
+	Allowed int32 `protobuf:"varint,2,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// Hubs whose connections are not counted: they could not be asked, or did not answer in time.
+	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
+	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
+	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *CheckPermissionsResponse) Reset() {
+	*x = CheckPermissionsResponse{}
+	mi := &file_connhub_control_v1_access_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckPermissionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckPermissionsResponse) ProtoMessage() {}
+
+func (x *CheckPermissionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_access_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckPermissionsResponse.ProtoReflect.Descriptor instead.
+func (*CheckPermissionsResponse) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CheckPermissionsResponse) GetMatched() int32 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *CheckPermissionsResponse) GetAllowed() int32 {
+	if x != nil {
+		return x.Allowed
+	}
+	return 0
+}
+
+func (x *CheckPermissionsResponse) GetUnreachableHubs() []string {
+	if x != nil {
+		return x.UnreachableHubs
+	}
+	return nil
+}
+
+func (x *CheckPermissionsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
+	if x != nil {
+		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
 var File_connhub_control_v1_access_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1fconnhub/control/v1/access.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
+	"\x1fconnhub/control/v1/access.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
 	"\x17IssueClientTokenRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12-\n" +
 	"\x04user\x18\x02 \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11(\x80\b2\f^[^\\p{Cc}]*$R\x04user\x128\n" +
@@ -196,9 +755,54 @@ const file_connhub_control_v1_access_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime2~\n" +
+	"expireTime\"\x85\x01\n" +
+	"\n" +
+	"Permission\x12I\n" +
+	"\x06action\x18\x01 \x01(\x0e2$.connhub.control.v1.PermissionActionB\v\xbaH\b\xc8\x01\x01\x82\x01\x02\x10\x01R\x06action\x12,\n" +
+	"\x05group\x18\x02 \x01(\tB\x16\xbaH\x13r\x11(\x80\b2\f^[^\\p{Cc}]*$R\x05group\"\xe6\x01\n" +
+	"\x17GrantPermissionsRequest\x12A\n" +
+	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
+	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12L\n" +
+	"\vpermissions\x18\x03 \x03(\v2\x1e.connhub.control.v1.PermissionB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xf6\x01\n" +
+	"\x18GrantPermissionsResponse\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\x05R\achanged\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\x05R\arefused\x12\x16\n" +
+	"\x06closed\x18\x04 \x01(\x05R\x06closed\x12)\n" +
+	"\x10unreachable_hubs\x18\x05 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\xe7\x01\n" +
+	"\x18RevokePermissionsRequest\x12A\n" +
+	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
+	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12L\n" +
+	"\vpermissions\x18\x03 \x03(\v2\x1e.connhub.control.v1.PermissionB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xf7\x01\n" +
+	"\x19RevokePermissionsResponse\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\x05R\achanged\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\x05R\arefused\x12\x16\n" +
+	"\x06closed\x18\x04 \x01(\x05R\x06closed\x12)\n" +
+	"\x10unreachable_hubs\x18\x05 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\xe6\x01\n" +
+	"\x17CheckPermissionsRequest\x12A\n" +
+	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
+	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12L\n" +
+	"\vpermissions\x18\x03 \x03(\v2\x1e.connhub.control.v1.PermissionB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xc4\x01\n" +
+	"\x18CheckPermissionsResponse\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
+	"\aallowed\x18\x02 \x01(\x05R\aallowed\x12)\n" +
+	"\x10unreachable_hubs\x18\x03 \x03(\tR\x0funreachableHubs\x12I\n" +
+	"\x13discovery_stale_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor*\x82\x01\n" +
+	"\x10PermissionAction\x12!\n" +
+	"\x1dPERMISSION_ACTION_UNSPECIFIED\x10\x00\x12&\n" +
+	"\"PERMISSION_ACTION_JOIN_LEAVE_GROUP\x10\x01\x12#\n" +
+	"\x1fPERMISSION_ACTION_SEND_TO_GROUP\x10\x022\xce\x03\n" +
 	"\rAccessService\x12m\n" +
-	"\x10IssueClientToken\x12+.connhub.control.v1.IssueClientTokenRequest\x1a,.connhub.control.v1.IssueClientTokenResponseB\xcc\x01\n" +
+	"\x10IssueClientToken\x12+.connhub.control.v1.IssueClientTokenRequest\x1a,.connhub.control.v1.IssueClientTokenResponse\x12m\n" +
+	"\x10GrantPermissions\x12+.connhub.control.v1.GrantPermissionsRequest\x1a,.connhub.control.v1.GrantPermissionsResponse\x12p\n" +
+	"\x11RevokePermissions\x12,.connhub.control.v1.RevokePermissionsRequest\x1a-.connhub.control.v1.RevokePermissionsResponse\x12m\n" +
+	"\x10CheckPermissions\x12+.connhub.control.v1.CheckPermissionsRequest\x1a,.connhub.control.v1.CheckPermissionsResponseB\xcc\x01\n" +
 	"\x16com.connhub.control.v1B\vAccessProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 
 var (
@@ -213,23 +817,49 @@ func file_connhub_control_v1_access_proto_rawDescGZIP() []byte {
 	return file_connhub_control_v1_access_proto_rawDescData
 }
 
-var file_connhub_control_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_connhub_control_v1_access_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_connhub_control_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_connhub_control_v1_access_proto_goTypes = []any{
-	(*IssueClientTokenRequest)(nil),  // 0: connhub.control.v1.IssueClientTokenRequest
-	(*IssueClientTokenResponse)(nil), // 1: connhub.control.v1.IssueClientTokenResponse
-	(*durationpb.Duration)(nil),      // 2: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 3: google.protobuf.Timestamp
+	(PermissionAction)(0),             // 0: connhub.control.v1.PermissionAction
+	(*IssueClientTokenRequest)(nil),   // 1: connhub.control.v1.IssueClientTokenRequest
+	(*IssueClientTokenResponse)(nil),  // 2: connhub.control.v1.IssueClientTokenResponse
+	(*Permission)(nil),                // 3: connhub.control.v1.Permission
+	(*GrantPermissionsRequest)(nil),   // 4: connhub.control.v1.GrantPermissionsRequest
+	(*GrantPermissionsResponse)(nil),  // 5: connhub.control.v1.GrantPermissionsResponse
+	(*RevokePermissionsRequest)(nil),  // 6: connhub.control.v1.RevokePermissionsRequest
+	(*RevokePermissionsResponse)(nil), // 7: connhub.control.v1.RevokePermissionsResponse
+	(*CheckPermissionsRequest)(nil),   // 8: connhub.control.v1.CheckPermissionsRequest
+	(*CheckPermissionsResponse)(nil),  // 9: connhub.control.v1.CheckPermissionsResponse
+	(*durationpb.Duration)(nil),       // 10: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),     // 11: google.protobuf.Timestamp
+	(*Target)(nil),                    // 12: connhub.control.v1.Target
 }
 var file_connhub_control_v1_access_proto_depIdxs = []int32{
-	2, // 0: connhub.control.v1.IssueClientTokenRequest.ttl:type_name -> google.protobuf.Duration
-	3, // 1: connhub.control.v1.IssueClientTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0, // 2: connhub.control.v1.AccessService.IssueClientToken:input_type -> connhub.control.v1.IssueClientTokenRequest
-	1, // 3: connhub.control.v1.AccessService.IssueClientToken:output_type -> connhub.control.v1.IssueClientTokenResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	10, // 0: connhub.control.v1.IssueClientTokenRequest.ttl:type_name -> google.protobuf.Duration
+	11, // 1: connhub.control.v1.IssueClientTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 2: connhub.control.v1.Permission.action:type_name -> connhub.control.v1.PermissionAction
+	12, // 3: connhub.control.v1.GrantPermissionsRequest.target:type_name -> connhub.control.v1.Target
+	3,  // 4: connhub.control.v1.GrantPermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
+	10, // 5: connhub.control.v1.GrantPermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	12, // 6: connhub.control.v1.RevokePermissionsRequest.target:type_name -> connhub.control.v1.Target
+	3,  // 7: connhub.control.v1.RevokePermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
+	10, // 8: connhub.control.v1.RevokePermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	12, // 9: connhub.control.v1.CheckPermissionsRequest.target:type_name -> connhub.control.v1.Target
+	3,  // 10: connhub.control.v1.CheckPermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
+	10, // 11: connhub.control.v1.CheckPermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	1,  // 12: connhub.control.v1.AccessService.IssueClientToken:input_type -> connhub.control.v1.IssueClientTokenRequest
+	4,  // 13: connhub.control.v1.AccessService.GrantPermissions:input_type -> connhub.control.v1.GrantPermissionsRequest
+	6,  // 14: connhub.control.v1.AccessService.RevokePermissions:input_type -> connhub.control.v1.RevokePermissionsRequest
+	8,  // 15: connhub.control.v1.AccessService.CheckPermissions:input_type -> connhub.control.v1.CheckPermissionsRequest
+	2,  // 16: connhub.control.v1.AccessService.IssueClientToken:output_type -> connhub.control.v1.IssueClientTokenResponse
+	5,  // 17: connhub.control.v1.AccessService.GrantPermissions:output_type -> connhub.control.v1.GrantPermissionsResponse
+	7,  // 18: connhub.control.v1.AccessService.RevokePermissions:output_type -> connhub.control.v1.RevokePermissionsResponse
+	9,  // 19: connhub.control.v1.AccessService.CheckPermissions:output_type -> connhub.control.v1.CheckPermissionsResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_access_proto_init() }
@@ -237,18 +867,20 @@ func file_connhub_control_v1_access_proto_init() {
 	if File_connhub_control_v1_access_proto != nil {
 		return
 	}
+	file_connhub_control_v1_target_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_control_v1_access_proto_rawDesc), len(file_connhub_control_v1_access_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   2,
+			NumEnums:      1,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_connhub_control_v1_access_proto_goTypes,
 		DependencyIndexes: file_connhub_control_v1_access_proto_depIdxs,
+		EnumInfos:         file_connhub_control_v1_access_proto_enumTypes,
 		MessageInfos:      file_connhub_control_v1_access_proto_msgTypes,
 	}.Build()
 	File_connhub_control_v1_access_proto = out.File

@@ -19,14 +19,24 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccessService_IssueClientToken_FullMethodName = "/connhub.control.v1.AccessService/IssueClientToken"
+	AccessService_IssueClientToken_FullMethodName  = "/connhub.control.v1.AccessService/IssueClientToken"
+	AccessService_GrantPermissions_FullMethodName  = "/connhub.control.v1.AccessService/GrantPermissions"
+	AccessService_RevokePermissions_FullMethodName = "/connhub.control.v1.AccessService/RevokePermissions"
+	AccessService_CheckPermissions_FullMethodName  = "/connhub.control.v1.AccessService/CheckPermissions"
 )
 
 // AccessServiceClient is the client API for AccessService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AccessService lets clients in.
+// AccessService lets clients in, and says what they may do there by themselves.
+//
+// What a client may do with a group is decided by the last grant or revocation for that group or for every group, or, where there
+// was none, by the roles of its token. Grants and revocations belong to the connection, as its groups do: they end with it, not
+// with its link.
+//
+// When GrantPermissions or RevokePermissions returns, its change is in force, but at unreachable_hubs, where it may still come. A
+// call that ends with DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type AccessServiceClient interface {
@@ -34,6 +44,14 @@ type AccessServiceClient interface {
 	// device connects. Nothing is stored: the token is valid at every hub that has the key.
 	// Errors: FAILED_PRECONDITION (NO_SIGNING_KEY) when the hub has no key to sign with.
 	IssueClientToken(ctx context.Context, in *IssueClientTokenRequest, opts ...grpc.CallOption) (*IssueClientTokenResponse, error)
+	// GrantPermissions lets the clients of every connection that matches a target do something, each all of the permissions or
+	// none.
+	GrantPermissions(ctx context.Context, in *GrantPermissionsRequest, opts ...grpc.CallOption) (*GrantPermissionsResponse, error)
+	// RevokePermissions takes permissions away, those of the client's roles too. It takes nobody out of a group:
+	// GroupService.RemoveFromGroups does.
+	RevokePermissions(ctx context.Context, in *RevokePermissionsRequest, opts ...grpc.CallOption) (*RevokePermissionsResponse, error)
+	// CheckPermissions counts how many of the connections that match a target have permissions, by grants or by their roles.
+	CheckPermissions(ctx context.Context, in *CheckPermissionsRequest, opts ...grpc.CallOption) (*CheckPermissionsResponse, error)
 }
 
 type accessServiceClient struct {
@@ -54,11 +72,48 @@ func (c *accessServiceClient) IssueClientToken(ctx context.Context, in *IssueCli
 	return out, nil
 }
 
+func (c *accessServiceClient) GrantPermissions(ctx context.Context, in *GrantPermissionsRequest, opts ...grpc.CallOption) (*GrantPermissionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GrantPermissionsResponse)
+	err := c.cc.Invoke(ctx, AccessService_GrantPermissions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) RevokePermissions(ctx context.Context, in *RevokePermissionsRequest, opts ...grpc.CallOption) (*RevokePermissionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokePermissionsResponse)
+	err := c.cc.Invoke(ctx, AccessService_RevokePermissions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) CheckPermissions(ctx context.Context, in *CheckPermissionsRequest, opts ...grpc.CallOption) (*CheckPermissionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckPermissionsResponse)
+	err := c.cc.Invoke(ctx, AccessService_CheckPermissions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccessServiceServer is the server API for AccessService service.
 // All implementations must embed UnimplementedAccessServiceServer
 // for forward compatibility.
 //
-// AccessService lets clients in.
+// AccessService lets clients in, and says what they may do there by themselves.
+//
+// What a client may do with a group is decided by the last grant or revocation for that group or for every group, or, where there
+// was none, by the roles of its token. Grants and revocations belong to the connection, as its groups do: they end with it, not
+// with its link.
+//
+// When GrantPermissions or RevokePermissions returns, its change is in force, but at unreachable_hubs, where it may still come. A
+// call that ends with DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 type AccessServiceServer interface {
@@ -66,6 +121,14 @@ type AccessServiceServer interface {
 	// device connects. Nothing is stored: the token is valid at every hub that has the key.
 	// Errors: FAILED_PRECONDITION (NO_SIGNING_KEY) when the hub has no key to sign with.
 	IssueClientToken(context.Context, *IssueClientTokenRequest) (*IssueClientTokenResponse, error)
+	// GrantPermissions lets the clients of every connection that matches a target do something, each all of the permissions or
+	// none.
+	GrantPermissions(context.Context, *GrantPermissionsRequest) (*GrantPermissionsResponse, error)
+	// RevokePermissions takes permissions away, those of the client's roles too. It takes nobody out of a group:
+	// GroupService.RemoveFromGroups does.
+	RevokePermissions(context.Context, *RevokePermissionsRequest) (*RevokePermissionsResponse, error)
+	// CheckPermissions counts how many of the connections that match a target have permissions, by grants or by their roles.
+	CheckPermissions(context.Context, *CheckPermissionsRequest) (*CheckPermissionsResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }
 
@@ -78,6 +141,15 @@ type UnimplementedAccessServiceServer struct{}
 
 func (UnimplementedAccessServiceServer) IssueClientToken(context.Context, *IssueClientTokenRequest) (*IssueClientTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueClientToken not implemented")
+}
+func (UnimplementedAccessServiceServer) GrantPermissions(context.Context, *GrantPermissionsRequest) (*GrantPermissionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GrantPermissions not implemented")
+}
+func (UnimplementedAccessServiceServer) RevokePermissions(context.Context, *RevokePermissionsRequest) (*RevokePermissionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokePermissions not implemented")
+}
+func (UnimplementedAccessServiceServer) CheckPermissions(context.Context, *CheckPermissionsRequest) (*CheckPermissionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckPermissions not implemented")
 }
 func (UnimplementedAccessServiceServer) mustEmbedUnimplementedAccessServiceServer() {}
 func (UnimplementedAccessServiceServer) testEmbeddedByValue()                       {}
@@ -118,6 +190,60 @@ func _AccessService_IssueClientToken_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccessService_GrantPermissions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GrantPermissionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).GrantPermissions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_GrantPermissions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).GrantPermissions(ctx, req.(*GrantPermissionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_RevokePermissions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokePermissionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).RevokePermissions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_RevokePermissions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).RevokePermissions(ctx, req.(*RevokePermissionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_CheckPermissions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckPermissionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).CheckPermissions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_CheckPermissions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).CheckPermissions(ctx, req.(*CheckPermissionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccessService_ServiceDesc is the grpc.ServiceDesc for AccessService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -128,6 +254,18 @@ var AccessService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueClientToken",
 			Handler:    _AccessService_IssueClientToken_Handler,
+		},
+		{
+			MethodName: "GrantPermissions",
+			Handler:    _AccessService_GrantPermissions_Handler,
+		},
+		{
+			MethodName: "RevokePermissions",
+			Handler:    _AccessService_RevokePermissions_Handler,
+		},
+		{
+			MethodName: "CheckPermissions",
+			Handler:    _AccessService_CheckPermissions_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

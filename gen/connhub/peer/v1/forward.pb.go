@@ -346,6 +346,8 @@ type Forward struct {
 	//	*Forward_Join
 	//	*Forward_Leave
 	//	*Forward_Close
+	//	*Forward_Grant
+	//	*Forward_Revoke
 	Call          isForward_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -445,6 +447,24 @@ func (x *Forward) GetClose() *ForwardClose {
 	return nil
 }
 
+func (x *Forward) GetGrant() []byte {
+	if x != nil {
+		if x, ok := x.Call.(*Forward_Grant); ok {
+			return x.Grant
+		}
+	}
+	return nil
+}
+
+func (x *Forward) GetRevoke() []byte {
+	if x != nil {
+		if x, ok := x.Call.(*Forward_Revoke); ok {
+			return x.Revoke
+		}
+	}
+	return nil
+}
+
 type isForward_Call interface {
 	isForward_Call()
 }
@@ -466,7 +486,17 @@ type Forward_Leave struct {
 
 type Forward_Close struct {
 	// ConnectionService.CloseConnections.
-	Close *ForwardClose `protobuf:"bytes,7,opt,name=close,proto3,oneof"` // Planned: 8 grant, 9 revoke.
+	Close *ForwardClose `protobuf:"bytes,7,opt,name=close,proto3,oneof"`
+}
+
+type Forward_Grant struct {
+	// AccessService.GrantPermissions: a connhub.control.v1.GrantPermissionsRequest.
+	Grant []byte `protobuf:"bytes,8,opt,name=grant,proto3,oneof"`
+}
+
+type Forward_Revoke struct {
+	// AccessService.RevokePermissions: a connhub.control.v1.RevokePermissionsRequest.
+	Revoke []byte `protobuf:"bytes,9,opt,name=revoke,proto3,oneof"`
 }
 
 func (*Forward_Send) isForward_Call() {}
@@ -476,6 +506,10 @@ func (*Forward_Join) isForward_Call() {}
 func (*Forward_Leave) isForward_Call() {}
 
 func (*Forward_Close) isForward_Call() {}
+
+func (*Forward_Grant) isForward_Call() {}
+
+func (*Forward_Revoke) isForward_Call() {}
 
 // ForwardSend is one message for connections of the receiver.
 type ForwardSend struct {
@@ -612,6 +646,8 @@ type ForwardResult struct {
 	//	*ForwardResult_Join
 	//	*ForwardResult_Leave
 	//	*ForwardResult_Close
+	//	*ForwardResult_Grant
+	//	*ForwardResult_Revoke
 	Result        isForwardResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -706,6 +742,24 @@ func (x *ForwardResult) GetClose() *v1.CloseConnectionsResponse {
 	return nil
 }
 
+func (x *ForwardResult) GetGrant() *v1.GrantPermissionsResponse {
+	if x != nil {
+		if x, ok := x.Result.(*ForwardResult_Grant); ok {
+			return x.Grant
+		}
+	}
+	return nil
+}
+
+func (x *ForwardResult) GetRevoke() *v1.RevokePermissionsResponse {
+	if x != nil {
+		if x, ok := x.Result.(*ForwardResult_Revoke); ok {
+			return x.Revoke
+		}
+	}
+	return nil
+}
+
 type isForwardResult_Result interface {
 	isForwardResult_Result()
 }
@@ -735,6 +789,16 @@ type ForwardResult_Close struct {
 	Close *v1.CloseConnectionsResponse `protobuf:"bytes,6,opt,name=close,proto3,oneof"`
 }
 
+type ForwardResult_Grant struct {
+	// When the clients have the permissions.
+	Grant *v1.GrantPermissionsResponse `protobuf:"bytes,7,opt,name=grant,proto3,oneof"`
+}
+
+type ForwardResult_Revoke struct {
+	// When the clients do not have them any more.
+	Revoke *v1.RevokePermissionsResponse `protobuf:"bytes,8,opt,name=revoke,proto3,oneof"`
+}
+
 func (*ForwardResult_Status) isForwardResult_Result() {}
 
 func (*ForwardResult_Send) isForwardResult_Result() {}
@@ -744,6 +808,10 @@ func (*ForwardResult_Join) isForwardResult_Result() {}
 func (*ForwardResult_Leave) isForwardResult_Result() {}
 
 func (*ForwardResult_Close) isForwardResult_Result() {}
+
+func (*ForwardResult_Grant) isForwardResult_Result() {}
+
+func (*ForwardResult_Revoke) isForwardResult_Result() {}
 
 // SendResult is one hub's part of a receipt.
 type SendResult struct {
@@ -807,7 +875,7 @@ var File_connhub_peer_v1_forward_proto protoreflect.FileDescriptor
 
 const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\n" +
-	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\x7f\n" +
+	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\x7f\n" +
 	"\vDataRequest\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.connhub.peer.v1.LaneHelloH\x00R\x05hello\x124\n" +
 	"\aforward\x18\x02 \x01(\v2\x18.connhub.peer.v1.ForwardH\x00R\aforwardB\x06\n" +
@@ -821,7 +889,7 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x1d\n" +
 	"\x05epoch\x18\x02 \x01(\x04B\a\xbaH\x042\x02(\x01R\x05epoch\x12\x1b\n" +
 	"\x04lane\x18\x03 \x01(\rB\a\xbaH\x04*\x02\x10@R\x04lane\"\x11\n" +
-	"\x0fLaneHelloAnswer\"\xa6\x02\n" +
+	"\x0fLaneHelloAnswer\"\xd8\x02\n" +
 	"\aForward\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12 \n" +
 	"\x06caller\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x06caller\x125\n" +
@@ -829,7 +897,9 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x04send\x18\x04 \x01(\v2\x1c.connhub.peer.v1.ForwardSendH\x00R\x04send\x12\x14\n" +
 	"\x04join\x18\x05 \x01(\fH\x00R\x04join\x12\x16\n" +
 	"\x05leave\x18\x06 \x01(\fH\x00R\x05leave\x125\n" +
-	"\x05close\x18\a \x01(\v2\x1d.connhub.peer.v1.ForwardCloseH\x00R\x05closeB\r\n" +
+	"\x05close\x18\a \x01(\v2\x1d.connhub.peer.v1.ForwardCloseH\x00R\x05close\x12\x16\n" +
+	"\x05grant\x18\b \x01(\fH\x00R\x05grant\x12\x18\n" +
+	"\x06revoke\x18\t \x01(\fH\x00R\x06revokeB\r\n" +
 	"\x04call\x12\x05\xbaH\x02\b\x01\"\x7f\n" +
 	"\vForwardSend\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12*\n" +
@@ -838,14 +908,16 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\fForwardClose\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x1d\n" +
 	"\n" +
-	"count_only\x18\x02 \x01(\bR\tcountOnly\"\xd4\x02\n" +
+	"count_only\x18\x02 \x01(\bR\tcountOnly\"\xe3\x03\n" +
 	"\rForwardResult\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x18\n" +
 	"\x06status\x18\x02 \x01(\fH\x00R\x06status\x121\n" +
 	"\x04send\x18\x03 \x01(\v2\x1b.connhub.peer.v1.SendResultH\x00R\x04send\x12=\n" +
 	"\x04join\x18\x04 \x01(\v2'.connhub.control.v1.AddToGroupsResponseH\x00R\x04join\x12D\n" +
 	"\x05leave\x18\x05 \x01(\v2,.connhub.control.v1.RemoveFromGroupsResponseH\x00R\x05leave\x12D\n" +
-	"\x05close\x18\x06 \x01(\v2,.connhub.control.v1.CloseConnectionsResponseH\x00R\x05closeB\x0f\n" +
+	"\x05close\x18\x06 \x01(\v2,.connhub.control.v1.CloseConnectionsResponseH\x00R\x05close\x12D\n" +
+	"\x05grant\x18\a \x01(\v2,.connhub.control.v1.GrantPermissionsResponseH\x00R\x05grant\x12G\n" +
+	"\x06revoke\x18\b \x01(\v2-.connhub.control.v1.RevokePermissionsResponseH\x00R\x06revokeB\x0f\n" +
 	"\x06result\x12\x05\xbaH\x02\b\x01\"r\n" +
 	"\n" +
 	"SendResult\x125\n" +
@@ -867,20 +939,22 @@ func file_connhub_peer_v1_forward_proto_rawDescGZIP() []byte {
 
 var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_connhub_peer_v1_forward_proto_goTypes = []any{
-	(*DataRequest)(nil),                 // 0: connhub.peer.v1.DataRequest
-	(*DataResponse)(nil),                // 1: connhub.peer.v1.DataResponse
-	(*LaneHello)(nil),                   // 2: connhub.peer.v1.LaneHello
-	(*LaneHelloAnswer)(nil),             // 3: connhub.peer.v1.LaneHelloAnswer
-	(*Forward)(nil),                     // 4: connhub.peer.v1.Forward
-	(*ForwardSend)(nil),                 // 5: connhub.peer.v1.ForwardSend
-	(*ForwardClose)(nil),                // 6: connhub.peer.v1.ForwardClose
-	(*ForwardResult)(nil),               // 7: connhub.peer.v1.ForwardResult
-	(*SendResult)(nil),                  // 8: connhub.peer.v1.SendResult
-	(*durationpb.Duration)(nil),         // 9: google.protobuf.Duration
-	(*v1.AddToGroupsResponse)(nil),      // 10: connhub.control.v1.AddToGroupsResponse
-	(*v1.RemoveFromGroupsResponse)(nil), // 11: connhub.control.v1.RemoveFromGroupsResponse
-	(*v1.CloseConnectionsResponse)(nil), // 12: connhub.control.v1.CloseConnectionsResponse
-	(*v1.Receipt)(nil),                  // 13: connhub.control.v1.Receipt
+	(*DataRequest)(nil),                  // 0: connhub.peer.v1.DataRequest
+	(*DataResponse)(nil),                 // 1: connhub.peer.v1.DataResponse
+	(*LaneHello)(nil),                    // 2: connhub.peer.v1.LaneHello
+	(*LaneHelloAnswer)(nil),              // 3: connhub.peer.v1.LaneHelloAnswer
+	(*Forward)(nil),                      // 4: connhub.peer.v1.Forward
+	(*ForwardSend)(nil),                  // 5: connhub.peer.v1.ForwardSend
+	(*ForwardClose)(nil),                 // 6: connhub.peer.v1.ForwardClose
+	(*ForwardResult)(nil),                // 7: connhub.peer.v1.ForwardResult
+	(*SendResult)(nil),                   // 8: connhub.peer.v1.SendResult
+	(*durationpb.Duration)(nil),          // 9: google.protobuf.Duration
+	(*v1.AddToGroupsResponse)(nil),       // 10: connhub.control.v1.AddToGroupsResponse
+	(*v1.RemoveFromGroupsResponse)(nil),  // 11: connhub.control.v1.RemoveFromGroupsResponse
+	(*v1.CloseConnectionsResponse)(nil),  // 12: connhub.control.v1.CloseConnectionsResponse
+	(*v1.GrantPermissionsResponse)(nil),  // 13: connhub.control.v1.GrantPermissionsResponse
+	(*v1.RevokePermissionsResponse)(nil), // 14: connhub.control.v1.RevokePermissionsResponse
+	(*v1.Receipt)(nil),                   // 15: connhub.control.v1.Receipt
 }
 var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	2,  // 0: connhub.peer.v1.DataRequest.hello:type_name -> connhub.peer.v1.LaneHello
@@ -894,12 +968,14 @@ var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	10, // 8: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
 	11, // 9: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
 	12, // 10: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
-	13, // 11: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	13, // 11: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
+	14, // 12: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
+	15, // 13: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_forward_proto_init() }
@@ -921,6 +997,8 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*Forward_Join)(nil),
 		(*Forward_Leave)(nil),
 		(*Forward_Close)(nil),
+		(*Forward_Grant)(nil),
+		(*Forward_Revoke)(nil),
 	}
 	file_connhub_peer_v1_forward_proto_msgTypes[7].OneofWrappers = []any{
 		(*ForwardResult_Status)(nil),
@@ -928,6 +1006,8 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*ForwardResult_Join)(nil),
 		(*ForwardResult_Leave)(nil),
 		(*ForwardResult_Close)(nil),
+		(*ForwardResult_Grant)(nil),
+		(*ForwardResult_Revoke)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -38,6 +38,7 @@ type ReadRequest struct {
 	//	*ReadRequest_Group
 	//	*ReadRequest_Groups
 	//	*ReadRequest_Self
+	//	*ReadRequest_Permissions
 	Read          isReadRequest_Read `protobuf_oneof:"read"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -132,6 +133,15 @@ func (x *ReadRequest) GetSelf() *ReadHub {
 	return nil
 }
 
+func (x *ReadRequest) GetPermissions() *v1.CheckPermissionsRequest {
+	if x != nil {
+		if x, ok := x.Read.(*ReadRequest_Permissions); ok {
+			return x.Permissions
+		}
+	}
+	return nil
+}
+
 type isReadRequest_Read interface {
 	isReadRequest_Read()
 }
@@ -161,6 +171,11 @@ type ReadRequest_Self struct {
 	Self *ReadHub `protobuf:"bytes,6,opt,name=self,proto3,oneof"`
 }
 
+type ReadRequest_Permissions struct {
+	// How many connections have permissions.
+	Permissions *v1.CheckPermissionsRequest `protobuf:"bytes,7,opt,name=permissions,proto3,oneof"`
+}
+
 func (*ReadRequest_Connection) isReadRequest_Read() {}
 
 func (*ReadRequest_Connections) isReadRequest_Read() {}
@@ -170,6 +185,8 @@ func (*ReadRequest_Group) isReadRequest_Read() {}
 func (*ReadRequest_Groups) isReadRequest_Read() {}
 
 func (*ReadRequest_Self) isReadRequest_Read() {}
+
+func (*ReadRequest_Permissions) isReadRequest_Read() {}
 
 // ReadConnections asks for the connections behind a place in the order of all.
 type ReadConnections struct {
@@ -386,6 +403,7 @@ type ReadResponse struct {
 	//	*ReadResponse_Group
 	//	*ReadResponse_Groups
 	//	*ReadResponse_Self
+	//	*ReadResponse_Permissions
 	Read          isReadResponse_Read `protobuf_oneof:"read"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -473,6 +491,15 @@ func (x *ReadResponse) GetSelf() *v1.Hub {
 	return nil
 }
 
+func (x *ReadResponse) GetPermissions() *v1.CheckPermissionsResponse {
+	if x != nil {
+		if x, ok := x.Read.(*ReadResponse_Permissions); ok {
+			return x.Permissions
+		}
+	}
+	return nil
+}
+
 type isReadResponse_Read interface {
 	isReadResponse_Read()
 }
@@ -502,6 +529,11 @@ type ReadResponse_Self struct {
 	Self *v1.Hub `protobuf:"bytes,5,opt,name=self,proto3,oneof"`
 }
 
+type ReadResponse_Permissions struct {
+	// The counts of its own connections.
+	Permissions *v1.CheckPermissionsResponse `protobuf:"bytes,6,opt,name=permissions,proto3,oneof"`
+}
+
 func (*ReadResponse_Connection) isReadResponse_Read() {}
 
 func (*ReadResponse_Connections) isReadResponse_Read() {}
@@ -511,6 +543,8 @@ func (*ReadResponse_Group) isReadResponse_Read() {}
 func (*ReadResponse_Groups) isReadResponse_Read() {}
 
 func (*ReadResponse_Self) isReadResponse_Read() {}
+
+func (*ReadResponse_Permissions) isReadResponse_Read() {}
 
 // ConnectionPage is a page of one hub's connections, in the order of Cursor.
 type ConnectionPage struct {
@@ -626,7 +660,7 @@ var File_connhub_peer_v1_read_proto protoreflect.FileDescriptor
 
 const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\n" +
-	"\x1aconnhub/peer/v1/read.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a\x1cconnhub/control/v1/hub.proto\"\xef\x02\n" +
+	"\x1aconnhub/peer/v1/read.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a\x1cconnhub/control/v1/hub.proto\"\xc0\x03\n" +
 	"\vReadRequest\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12J\n" +
 	"\n" +
@@ -635,7 +669,8 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\vconnections\x18\x03 \x01(\v2 .connhub.peer.v1.ReadConnectionsH\x00R\vconnections\x12;\n" +
 	"\x05group\x18\x04 \x01(\v2#.connhub.control.v1.GetGroupRequestH\x00R\x05group\x125\n" +
 	"\x06groups\x18\x05 \x01(\v2\x1b.connhub.peer.v1.ReadGroupsH\x00R\x06groups\x12.\n" +
-	"\x04self\x18\x06 \x01(\v2\x18.connhub.peer.v1.ReadHubH\x00R\x04selfB\r\n" +
+	"\x04self\x18\x06 \x01(\v2\x18.connhub.peer.v1.ReadHubH\x00R\x04self\x12O\n" +
+	"\vpermissions\x18\a \x01(\v2+.connhub.control.v1.CheckPermissionsRequestH\x00R\vpermissionsB\r\n" +
 	"\x04read\x12\x05\xbaH\x02\b\x01\"\x8e\x01\n" +
 	"\x0fReadConnections\x12L\n" +
 	"\arequest\x18\x01 \x01(\v2*.connhub.control.v1.ListConnectionsRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\x12-\n" +
@@ -647,7 +682,7 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\aReadHub\":\n" +
 	"\x06Cursor\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\x06R\x04hash\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\xb5\x02\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04name\"\x87\x03\n" +
 	"\fReadResponse\x12@\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x1e.connhub.control.v1.ConnectionH\x00R\n" +
@@ -655,7 +690,8 @@ const file_connhub_peer_v1_read_proto_rawDesc = "" +
 	"\vconnections\x18\x02 \x01(\v2\x1f.connhub.peer.v1.ConnectionPageH\x00R\vconnections\x121\n" +
 	"\x05group\x18\x03 \x01(\v2\x19.connhub.control.v1.GroupH\x00R\x05group\x124\n" +
 	"\x06groups\x18\x04 \x01(\v2\x1a.connhub.peer.v1.GroupPageH\x00R\x06groups\x12-\n" +
-	"\x04self\x18\x05 \x01(\v2\x17.connhub.control.v1.HubH\x00R\x04selfB\x06\n" +
+	"\x04self\x18\x05 \x01(\v2\x17.connhub.control.v1.HubH\x00R\x04self\x12P\n" +
+	"\vpermissions\x18\x06 \x01(\v2,.connhub.control.v1.CheckPermissionsResponseH\x00R\vpermissionsB\x06\n" +
 	"\x04read\"\x7f\n" +
 	"\x0eConnectionPage\x12@\n" +
 	"\vconnections\x18\x01 \x03(\v2\x1e.connhub.control.v1.ConnectionR\vconnections\x12+\n" +
@@ -679,21 +715,23 @@ func file_connhub_peer_v1_read_proto_rawDescGZIP() []byte {
 
 var file_connhub_peer_v1_read_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_connhub_peer_v1_read_proto_goTypes = []any{
-	(*ReadRequest)(nil),               // 0: connhub.peer.v1.ReadRequest
-	(*ReadConnections)(nil),           // 1: connhub.peer.v1.ReadConnections
-	(*ReadGroups)(nil),                // 2: connhub.peer.v1.ReadGroups
-	(*ReadHub)(nil),                   // 3: connhub.peer.v1.ReadHub
-	(*Cursor)(nil),                    // 4: connhub.peer.v1.Cursor
-	(*ReadResponse)(nil),              // 5: connhub.peer.v1.ReadResponse
-	(*ConnectionPage)(nil),            // 6: connhub.peer.v1.ConnectionPage
-	(*GroupPage)(nil),                 // 7: connhub.peer.v1.GroupPage
-	(*v1.GetConnectionRequest)(nil),   // 8: connhub.control.v1.GetConnectionRequest
-	(*v1.GetGroupRequest)(nil),        // 9: connhub.control.v1.GetGroupRequest
-	(*v1.ListConnectionsRequest)(nil), // 10: connhub.control.v1.ListConnectionsRequest
-	(*v1.ListGroupsRequest)(nil),      // 11: connhub.control.v1.ListGroupsRequest
-	(*v1.Connection)(nil),             // 12: connhub.control.v1.Connection
-	(*v1.Group)(nil),                  // 13: connhub.control.v1.Group
-	(*v1.Hub)(nil),                    // 14: connhub.control.v1.Hub
+	(*ReadRequest)(nil),                 // 0: connhub.peer.v1.ReadRequest
+	(*ReadConnections)(nil),             // 1: connhub.peer.v1.ReadConnections
+	(*ReadGroups)(nil),                  // 2: connhub.peer.v1.ReadGroups
+	(*ReadHub)(nil),                     // 3: connhub.peer.v1.ReadHub
+	(*Cursor)(nil),                      // 4: connhub.peer.v1.Cursor
+	(*ReadResponse)(nil),                // 5: connhub.peer.v1.ReadResponse
+	(*ConnectionPage)(nil),              // 6: connhub.peer.v1.ConnectionPage
+	(*GroupPage)(nil),                   // 7: connhub.peer.v1.GroupPage
+	(*v1.GetConnectionRequest)(nil),     // 8: connhub.control.v1.GetConnectionRequest
+	(*v1.GetGroupRequest)(nil),          // 9: connhub.control.v1.GetGroupRequest
+	(*v1.CheckPermissionsRequest)(nil),  // 10: connhub.control.v1.CheckPermissionsRequest
+	(*v1.ListConnectionsRequest)(nil),   // 11: connhub.control.v1.ListConnectionsRequest
+	(*v1.ListGroupsRequest)(nil),        // 12: connhub.control.v1.ListGroupsRequest
+	(*v1.Connection)(nil),               // 13: connhub.control.v1.Connection
+	(*v1.Group)(nil),                    // 14: connhub.control.v1.Group
+	(*v1.Hub)(nil),                      // 15: connhub.control.v1.Hub
+	(*v1.CheckPermissionsResponse)(nil), // 16: connhub.control.v1.CheckPermissionsResponse
 }
 var file_connhub_peer_v1_read_proto_depIdxs = []int32{
 	8,  // 0: connhub.peer.v1.ReadRequest.connection:type_name -> connhub.control.v1.GetConnectionRequest
@@ -701,24 +739,26 @@ var file_connhub_peer_v1_read_proto_depIdxs = []int32{
 	9,  // 2: connhub.peer.v1.ReadRequest.group:type_name -> connhub.control.v1.GetGroupRequest
 	2,  // 3: connhub.peer.v1.ReadRequest.groups:type_name -> connhub.peer.v1.ReadGroups
 	3,  // 4: connhub.peer.v1.ReadRequest.self:type_name -> connhub.peer.v1.ReadHub
-	10, // 5: connhub.peer.v1.ReadConnections.request:type_name -> connhub.control.v1.ListConnectionsRequest
-	4,  // 6: connhub.peer.v1.ReadConnections.after:type_name -> connhub.peer.v1.Cursor
-	11, // 7: connhub.peer.v1.ReadGroups.request:type_name -> connhub.control.v1.ListGroupsRequest
-	4,  // 8: connhub.peer.v1.ReadGroups.after:type_name -> connhub.peer.v1.Cursor
-	12, // 9: connhub.peer.v1.ReadResponse.connection:type_name -> connhub.control.v1.Connection
-	6,  // 10: connhub.peer.v1.ReadResponse.connections:type_name -> connhub.peer.v1.ConnectionPage
-	13, // 11: connhub.peer.v1.ReadResponse.group:type_name -> connhub.control.v1.Group
-	7,  // 12: connhub.peer.v1.ReadResponse.groups:type_name -> connhub.peer.v1.GroupPage
-	14, // 13: connhub.peer.v1.ReadResponse.self:type_name -> connhub.control.v1.Hub
-	12, // 14: connhub.peer.v1.ConnectionPage.connections:type_name -> connhub.control.v1.Connection
-	4,  // 15: connhub.peer.v1.ConnectionPage.next:type_name -> connhub.peer.v1.Cursor
-	13, // 16: connhub.peer.v1.GroupPage.groups:type_name -> connhub.control.v1.Group
-	4,  // 17: connhub.peer.v1.GroupPage.next:type_name -> connhub.peer.v1.Cursor
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	10, // 5: connhub.peer.v1.ReadRequest.permissions:type_name -> connhub.control.v1.CheckPermissionsRequest
+	11, // 6: connhub.peer.v1.ReadConnections.request:type_name -> connhub.control.v1.ListConnectionsRequest
+	4,  // 7: connhub.peer.v1.ReadConnections.after:type_name -> connhub.peer.v1.Cursor
+	12, // 8: connhub.peer.v1.ReadGroups.request:type_name -> connhub.control.v1.ListGroupsRequest
+	4,  // 9: connhub.peer.v1.ReadGroups.after:type_name -> connhub.peer.v1.Cursor
+	13, // 10: connhub.peer.v1.ReadResponse.connection:type_name -> connhub.control.v1.Connection
+	6,  // 11: connhub.peer.v1.ReadResponse.connections:type_name -> connhub.peer.v1.ConnectionPage
+	14, // 12: connhub.peer.v1.ReadResponse.group:type_name -> connhub.control.v1.Group
+	7,  // 13: connhub.peer.v1.ReadResponse.groups:type_name -> connhub.peer.v1.GroupPage
+	15, // 14: connhub.peer.v1.ReadResponse.self:type_name -> connhub.control.v1.Hub
+	16, // 15: connhub.peer.v1.ReadResponse.permissions:type_name -> connhub.control.v1.CheckPermissionsResponse
+	13, // 16: connhub.peer.v1.ConnectionPage.connections:type_name -> connhub.control.v1.Connection
+	4,  // 17: connhub.peer.v1.ConnectionPage.next:type_name -> connhub.peer.v1.Cursor
+	14, // 18: connhub.peer.v1.GroupPage.groups:type_name -> connhub.control.v1.Group
+	4,  // 19: connhub.peer.v1.GroupPage.next:type_name -> connhub.peer.v1.Cursor
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_read_proto_init() }
@@ -732,6 +772,7 @@ func file_connhub_peer_v1_read_proto_init() {
 		(*ReadRequest_Group)(nil),
 		(*ReadRequest_Groups)(nil),
 		(*ReadRequest_Self)(nil),
+		(*ReadRequest_Permissions)(nil),
 	}
 	file_connhub_peer_v1_read_proto_msgTypes[5].OneofWrappers = []any{
 		(*ReadResponse_Connection)(nil),
@@ -739,6 +780,7 @@ func file_connhub_peer_v1_read_proto_init() {
 		(*ReadResponse_Group)(nil),
 		(*ReadResponse_Groups)(nil),
 		(*ReadResponse_Self)(nil),
+		(*ReadResponse_Permissions)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
