@@ -20,6 +20,8 @@ func TestHelpOfEachCommandStaysAsItIs(t *testing.T) {
 		"help_connections.txt":       {"connections", "--help"},
 		"help_connections_close.txt": {"connections", "close", "--help"},
 		"help_groups_add.txt":        {"groups", "add", "--help"},
+		"help_permissions.txt":       {"permissions", "--help"},
+		"help_permissions_grant.txt": {"permissions", "grant", "--help"},
 		"help_token.txt":             {"token", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, mustRun(t, args...)) })
@@ -52,6 +54,10 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		{[]string{"groups", "add", "--user=ann"}, `expected "<name> ..."`},
 		{[]string{"groups", "remove", "--user=ann"}, "name the groups to leave, or give --all"},
 		{[]string{"groups", "remove", "--user=ann", "--all", "blue"}, "name the groups to leave, or give --all"},
+		{[]string{"permissions", "check", "send-to-group"}, "name a target"},
+		{[]string{"permissions", "grant", "--user=ann"}, `expected "<permission> ..."`},
+		{[]string{"permissions", "grant", "--user=ann", "send:g"}, `"send:g" is no permission: want join-leave-group or send-to-group`},
+		{[]string{"permissions", "revoke", "--user=ann", "send-to-group:"}, `"send-to-group:" is no permission`},
 		{[]string{"hubs", "--secret-file=/nowhere"}, "no such file"},
 		{[]string{"hubs", "--tls-ca-file=/nowhere"}, "no such file"},
 		{[]string{"dev", "--outbox-bytes=many"}, "is not a size such as"},

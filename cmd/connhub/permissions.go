@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+type permissionsCmd struct {
+	Grant  permissionsGrantCmd  `cmd:"" help:"Let clients do something."`
+	Revoke permissionsRevokeCmd `cmd:"" help:"Take away what clients may do, by their token too."`
+	Check  permissionsCheckCmd  `cmd:"" help:"Count the clients that may do something."`
+}
+
+// permissionArgs are permissions as they stand on a command line.
+type permissionArgs struct {
+	Permissions []string `arg:"" name:"permission" sep:"none" help:"join-leave-group or send-to-group, for every group; with :GROUP for that one. The group is a name, not a pattern."`
+}
+
+// actionWords are the actions of the API on a command line.
+var actionWords = map[string]controlv1.PermissionAction{
+	"join-leave-group": controlv1.PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP,
+	"send-to-group":    controlv1.PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP,
+}
+
+func (a *permissionArgs) permissions() ([]*controlv1.Permission, error) {
+	list := make([]*controlv1.Permission, len(a.Permissions))
+	for i, arg := range a.Permissions {
+		word, group, one := strings.Cut(arg, ":")
+		action, ok := actionWords[word]
+		if !ok || one && group == "" { // a variable that is empty by chance must not mean every group
+			return nil, usagef("%q is no permission: want join-leave-group or send-to-group, alone or with :GROUP", arg)
+		}
+		list[i] = &controlv1.Permission{Action: action, Group: group}
+	}
+	return list, nil
+}
+
+// whomAndWhat returns what the command line of a verb names.
+func (a *permissionArgs) whomAndWhat(f *targetFlags) (*controlv1.Target, []*controlv1.Permission, error) {
+	target, err := f.target()
+	if err != nil {
+		return nil, nil, err
+	}
+	permissions, err := a.permissions()
+	return target, permissions, err
+}
+
+type permissionsGrantCmd struct {
+	targetFlags
+	permissionArgs
+	clientFlags
+}
+
+func (c *permissionsGrantCmd) Run(ctx context.Context, t *terminal) error {
+	target, permissions, err := c.whomAndWhat(&c.targetFlags)
+	if err != nil {
+		return err
+	}
+	return c.call(func(hub *client) error {
+		var response *controlv1.GrantPermissionsResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewAccessServiceClient(hub).GrantPermissions(ctx, &controlv1.GrantPermissionsRequest{
+				Namespace: c.Namespace, Target: target, Permissions: permissions,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printPermitted("granted", response)
+		return nil
+	})
+}
+
+// permitted is the answer to a grant or a revocation.
+type permitted interface {
+	partial
+	GetMatched() int32
+	GetChanged() int32
+	GetRefused() int32
+	GetClosed() int32
+}
+
+func (t *terminal) printPermitted(word string, p permitted) {
+	t.printOutcome(p.GetMatched(), tally{p.GetChanged(), word},
+		tally{p.GetRefused(), "refused: over 1000 grants and revocations, the most there may be"},
+		tally{p.GetClosed(), "closed meanwhile"})
+	t.printGaps(p)
+}
+
+type permissionsRevokeCmd struct {
+	targetFlags
+	permissionArgs
+	clientFlags
+}
+
+func (c *permissionsRevokeCmd) Run(ctx context.Context, t *terminal) error {
+	target, permissions, err := c.whomAndWhat(&c.targetFlags)
+	if err != nil {
+		return err
+	}
+	return c.call(func(hub *client) error {
+		var response *controlv1.RevokePermissionsResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewAccessServiceClient(hub).RevokePermissions(ctx, &controlv1.RevokePermissionsRequest{
+				Namespace: c.Namespace, Target: target, Permissions: permissions,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printPermitted("revoked", response)
+		return nil
+	})
+}
+
+type permissionsCheckCmd struct {
+	targetFlags
+	permissionArgs
+	clientFlags
+}
+
+func (c *permissionsCheckCmd) Run(ctx context.Context, t *terminal) error {
+	target, permissions, err := c.whomAndWhat(&c.targetFlags)
+	if err != nil {
+		return err
+	}
+	return c.call(func(hub *client) error {
+		var response *controlv1.CheckPermissionsResponse
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			response, err = controlv1.NewAccessServiceClient(hub).CheckPermissions(ctx, &controlv1.CheckPermissionsRequest{
+				Namespace: c.Namespace, Target: target, Permissions: permissions,
+			})
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return t.printJSON(response)
+		}
+		t.printOutcome(response.GetMatched(), tally{response.GetAllowed(), "allowed"},
+			tally{response.GetMatched() - response.GetAllowed(), "not allowed"})
+		t.printGaps(response)
+		return nil
+	})
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
+	hub := start(t, nil)
+	dialClient(t, hub.clients, "user=ann&group=blue")
+	dialClient(t, hub.clients, "user=bob&group=blue")
+	addr := "--addr=" + hub.control
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		// Without tokens everything is allowed from the start.
+		{[]string{"permissions", "check", "--group=blue", "send-to-group", "join-leave-group:red"}, "✓ 2 connections matched: 2 allowed\n"},
+		{[]string{"permissions", "revoke", "--user=ann", "send-to-group:a, b"}, "✓ 1 connection matched: 1 revoked\n"},
+		{[]string{"permissions", "check", "--everyone", "send-to-group:a, b"}, "✓ 2 connections matched: 1 allowed, 1 not allowed\n"},
+		{[]string{"permissions", "check", "-u", "ann", "send-to-group:a"}, "✓ 1 connection matched: 1 allowed\n"},
+		{[]string{"permissions", "revoke", "-u", "bob", "join-leave-group"}, "✓ 1 connection matched: 1 revoked\n"},
+		{[]string{"permissions", "grant", "-u", "bob", "join-leave-group:x:y", "send-to-group"}, "✓ 1 connection matched: 1 granted\n"},
+		{[]string{"permissions", "check", "-u", "bob", "join-leave-group:x:y"}, "✓ 1 connection matched: 1 allowed\n"},
+		{[]string{"permissions", "check", "-u", "bob", "join-leave-group:x"}, "✓ 1 connection matched: 0 allowed, 1 not allowed\n"},
+		{[]string{"permissions", "check", "-u", "nobody", "send-to-group"}, "○ nobody matched\n"},
+	} {
+		if got := mustRun(t, append(tt.args, addr)...); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.args, got, tt.want)
+		}
+	}
+	var granted controlv1.GrantPermissionsResponse
+	out := mustRun(t, "permissions", "grant", "--json", "--everyone", "send-to-group:g", addr)
+	if err := protojson.Unmarshal([]byte(out), &granted); err != nil || granted.GetMatched() != 2 || granted.GetChanged() != 2 {
+		t.Errorf("--json: %s (%v)", out, err)
+	}
+	tooMany := append([]string{"permissions", "grant", addr, "-u", "ann"}, slices.Repeat([]string{"send-to-group"}, 101)...)
+	if r := connhub(t, "", tooMany...); r.code != exitError || !strings.Contains(r.stderr, "permissions") {
+		t.Errorf("101 permissions: exit %d, %s", r.code, r.stderr)
+	}
+}
+
+func TestWhatCameOfAGrantIsSaid(t *testing.T) {
+	golden(t, "permissions.txt", rendered(false, func(t *terminal) {
+		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{Matched: 6, Changed: 3, Refused: 2, Closed: 1, UnreachableHubs: []string{"aaaaaaaa"}})
+		t.printPermitted("revoked", &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1})
+	}))
+}
