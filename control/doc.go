@@ -9,6 +9,8 @@
 // protos (validate.go); the handler, in the file named after its proto, makes one call on the small
 // interface that it declares. Errors of every step become a status in one place, by one table (status.go).
 //
+// Server.Publish is for the other side: what clients send to each other goes the way of a send that waits for nothing (publish.go).
+//
 // # Goroutines
 //
 // One a connection and one a call, gRPC's own: of callWorkers that take calls, as far as they are free. Server.Shutdown waits
@@ -27,7 +29,8 @@
 //
 // A request is bounded before it is read (maxRequestBytes) and a connection in the calls that it may have
 // in flight (maxCalls). A SendStream stops reading while too many of its results are not with the transport
-// (maxUnanswered, maxUnansweredBytes). Everything that a request may make the hub do is bounded by limits of the API.
+// (maxUnanswered, maxUnansweredBytes). A client that publishes waits for no other hub: what one has no room for is lost there, and
+// counted. Everything that a request may make the hub do is bounded by limits of the API.
 //
 // # Errors
 //

@@ -136,6 +136,7 @@ func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.Forwar
 	o := newOutgoing(&req, origin{
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: time.Now().Add(-f.GetAge().AsDuration()),
 	})
+	o.send.Message.Sender = hub.Sender{Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser()}
 	copy(o.send.RequestHash[:], s.GetRequestHash()) // of what the backend asked: this request says it in other words
 	delivery, err := e.hub.Deliver(ctx, &o.send)
 	if err != nil {

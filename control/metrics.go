@@ -24,8 +24,25 @@ type metrics struct {
 	results  *prometheus.CounterVec
 	resultOK prometheus.Counter // of results
 
+	lost lostPublishes
+
 	methods map[string]methodMetrics // by full method, constant after New
 	unknown methodMetrics
+}
+
+// lostPublishes counts messages of clients that a hub did not get, one for each hub, by why.
+type lostPublishes struct {
+	all         *prometheus.CounterVec
+	unreachable prometheus.Counter // there is no link to it
+	slow        prometheus.Counter // it takes calls slower than they come: there is no room in line for it
+}
+
+func newLostPublishes() lostPublishes {
+	all := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "connhub_client_publishes_lost_total",
+		Help: "Messages of clients that could not be passed on to another hub, one for each hub, by reason: unreachable, or slow.",
+	}, []string{"reason"})
+	return lostPublishes{all, all.WithLabelValues("unreachable"), all.WithLabelValues("slow")}
 }
 
 // methodMetrics keeps at hand what nearly every call needs.
@@ -59,10 +76,11 @@ func newMetrics(r prometheus.Registerer, fullMethods []string) (*metrics, error)
 			Name: "connhub_grpc_stream_results_total",
 			Help: "Results of sends that were given to a SendStream, by status code.",
 		}, []string{"code"}),
+		lost:    newLostPublishes(),
 		methods: make(map[string]methodMetrics, len(fullMethods)),
 	}
 	if r != nil {
-		for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.sends, m.results} {
+		for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.sends, m.results, m.lost.all} {
 			if err := r.Register(c); err != nil {
 				return nil, err
 			}

@@ -106,6 +106,8 @@ type Server struct {
 	leave  context.CancelFunc // ends streams
 	calls  *inFlight
 	ready  <-chan struct{} // closed when backends may call; nil: they may
+
+	publisher publisher // of clients
 }
 
 // New returns a Server that does not serve yet. Shutdown ends the goroutines that it starts, also when it never served.
@@ -140,6 +142,7 @@ func New(c Config) (*Server, error) {
 		s.grpc.Stop()
 		return nil, fmt.Errorf("control metrics: %w", err)
 	}
+	s.publisher = publisher{&router{hub: c.Hub, mesh: c.Mesh}, &g.metrics.lost}
 	s.setHealth(healthv1.HealthCheckResponse_NOT_SERVING)
 	return s, nil
 }

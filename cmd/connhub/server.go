@@ -32,6 +32,9 @@ const (
 	opsGrace   = 500 * time.Millisecond  // for a scrape
 )
 
+// Who publishes at the edge reaches the members at every hub by control.
+var _ edge.Publisher = (*control.Server)(nil)
+
 // serverPlan is all that a hub process needs to know, checked.
 type serverPlan struct {
 	hub  hub.Config

@@ -333,7 +333,8 @@ type Forward struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Counts the forwards of this lane from 1; a gap or a repetition is a PROTOCOL_VIOLATION.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Who called: the authenticated name at the entry hub, at most 1024 bytes. Request ids are remembered by it.
+	// Who called: the authenticated name at the entry hub, or "client:" and the id of the connection that publishes, at most 1024
+	// bytes. Request ids are remembered by it.
 	Caller string `protobuf:"bytes,2,opt,name=caller,proto3" json:"caller,omitempty"`
 	// How long before it was sent the entry hub had accepted the call; the time on the way is not in it. The message's ttl and the wait_timeout count from then. (Time
 	// travels as a span: the hubs' clocks need not agree.)
@@ -470,7 +471,7 @@ type isForward_Call interface {
 }
 
 type Forward_Send struct {
-	// DeliveryService.Send.
+	// DeliveryService.Send, or a client's publish.
 	Send *ForwardSend `protobuf:"bytes,4,opt,name=send,proto3,oneof"`
 }
 
@@ -520,7 +521,9 @@ type ForwardSend struct {
 	// another request under the same id. Otherwise empty.
 	RequestHash []byte `protobuf:"bytes,2,opt,name=request_hash,json=requestHash,proto3" json:"request_hash,omitempty"`
 	// The W3C traceparent of the backend's call; may be empty.
-	TraceParent   string `protobuf:"bytes,3,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	TraceParent string `protobuf:"bytes,3,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	// The client whose publish this is. Unset: a backend sends.
+	Sender        *Sender `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -576,6 +579,68 @@ func (x *ForwardSend) GetTraceParent() string {
 	return ""
 }
 
+func (x *ForwardSend) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+// Sender is a client that publishes.
+type Sender struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of its connection.
+	Connection string `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
+	// Its user; empty: it is anonymous.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sender) Reset() {
+	*x = Sender{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sender) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sender) ProtoMessage() {}
+
+func (x *Sender) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sender.ProtoReflect.Descriptor instead.
+func (*Sender) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Sender) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *Sender) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 // ForwardClose closes connections of the receiver. A call with max_matched takes two rounds: the entry hub first counts
 // at every hub, and closes only if the sum is small enough.
 type ForwardClose struct {
@@ -590,7 +655,7 @@ type ForwardClose struct {
 
 func (x *ForwardClose) Reset() {
 	*x = ForwardClose{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +667,7 @@ func (x *ForwardClose) String() string {
 func (*ForwardClose) ProtoMessage() {}
 
 func (x *ForwardClose) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +680,7 @@ func (x *ForwardClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardClose.ProtoReflect.Descriptor instead.
 func (*ForwardClose) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{6}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ForwardClose) GetRequest() []byte {
@@ -655,7 +720,7 @@ type ForwardResult struct {
 
 func (x *ForwardResult) Reset() {
 	*x = ForwardResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +732,7 @@ func (x *ForwardResult) String() string {
 func (*ForwardResult) ProtoMessage() {}
 
 func (x *ForwardResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +745,7 @@ func (x *ForwardResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResult.ProtoReflect.Descriptor instead.
 func (*ForwardResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ForwardResult) GetSequence() uint64 {
@@ -829,7 +894,7 @@ type SendResult struct {
 
 func (x *SendResult) Reset() {
 	*x = SendResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +906,7 @@ func (x *SendResult) String() string {
 func (*SendResult) ProtoMessage() {}
 
 func (x *SendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +919,7 @@ func (x *SendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResult.ProtoReflect.Descriptor instead.
 func (*SendResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SendResult) GetReceipt() *v1.Receipt {
@@ -900,11 +965,17 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x05close\x18\a \x01(\v2\x1d.connhub.peer.v1.ForwardCloseH\x00R\x05close\x12\x16\n" +
 	"\x05grant\x18\b \x01(\fH\x00R\x05grant\x12\x18\n" +
 	"\x06revoke\x18\t \x01(\fH\x00R\x06revokeB\r\n" +
-	"\x04call\x12\x05\xbaH\x02\b\x01\"\x7f\n" +
+	"\x04call\x12\x05\xbaH\x02\b\x01\"\xb0\x01\n" +
 	"\vForwardSend\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12*\n" +
 	"\frequest_hash\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x18 R\vrequestHash\x12*\n" +
-	"\ftrace_parent\x18\x03 \x01(\tB\a\xbaH\x04r\x02(7R\vtraceParent\"G\n" +
+	"\ftrace_parent\x18\x03 \x01(\tB\a\xbaH\x04r\x02(7R\vtraceParent\x12/\n" +
+	"\x06sender\x18\x04 \x01(\v2\x17.connhub.peer.v1.SenderR\x06sender\"P\n" +
+	"\x06Sender\x12(\n" +
+	"\n" +
+	"connection\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\n" +
+	"connection\x12\x1c\n" +
+	"\x04user\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04user\"G\n" +
 	"\fForwardClose\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x1d\n" +
 	"\n" +
@@ -937,7 +1008,7 @@ func file_connhub_peer_v1_forward_proto_rawDescGZIP() []byte {
 	return file_connhub_peer_v1_forward_proto_rawDescData
 }
 
-var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*DataRequest)(nil),                  // 0: connhub.peer.v1.DataRequest
 	(*DataResponse)(nil),                 // 1: connhub.peer.v1.DataResponse
@@ -945,37 +1016,39 @@ var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*LaneHelloAnswer)(nil),              // 3: connhub.peer.v1.LaneHelloAnswer
 	(*Forward)(nil),                      // 4: connhub.peer.v1.Forward
 	(*ForwardSend)(nil),                  // 5: connhub.peer.v1.ForwardSend
-	(*ForwardClose)(nil),                 // 6: connhub.peer.v1.ForwardClose
-	(*ForwardResult)(nil),                // 7: connhub.peer.v1.ForwardResult
-	(*SendResult)(nil),                   // 8: connhub.peer.v1.SendResult
-	(*durationpb.Duration)(nil),          // 9: google.protobuf.Duration
-	(*v1.AddToGroupsResponse)(nil),       // 10: connhub.control.v1.AddToGroupsResponse
-	(*v1.RemoveFromGroupsResponse)(nil),  // 11: connhub.control.v1.RemoveFromGroupsResponse
-	(*v1.CloseConnectionsResponse)(nil),  // 12: connhub.control.v1.CloseConnectionsResponse
-	(*v1.GrantPermissionsResponse)(nil),  // 13: connhub.control.v1.GrantPermissionsResponse
-	(*v1.RevokePermissionsResponse)(nil), // 14: connhub.control.v1.RevokePermissionsResponse
-	(*v1.Receipt)(nil),                   // 15: connhub.control.v1.Receipt
+	(*Sender)(nil),                       // 6: connhub.peer.v1.Sender
+	(*ForwardClose)(nil),                 // 7: connhub.peer.v1.ForwardClose
+	(*ForwardResult)(nil),                // 8: connhub.peer.v1.ForwardResult
+	(*SendResult)(nil),                   // 9: connhub.peer.v1.SendResult
+	(*durationpb.Duration)(nil),          // 10: google.protobuf.Duration
+	(*v1.AddToGroupsResponse)(nil),       // 11: connhub.control.v1.AddToGroupsResponse
+	(*v1.RemoveFromGroupsResponse)(nil),  // 12: connhub.control.v1.RemoveFromGroupsResponse
+	(*v1.CloseConnectionsResponse)(nil),  // 13: connhub.control.v1.CloseConnectionsResponse
+	(*v1.GrantPermissionsResponse)(nil),  // 14: connhub.control.v1.GrantPermissionsResponse
+	(*v1.RevokePermissionsResponse)(nil), // 15: connhub.control.v1.RevokePermissionsResponse
+	(*v1.Receipt)(nil),                   // 16: connhub.control.v1.Receipt
 }
 var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	2,  // 0: connhub.peer.v1.DataRequest.hello:type_name -> connhub.peer.v1.LaneHello
 	4,  // 1: connhub.peer.v1.DataRequest.forward:type_name -> connhub.peer.v1.Forward
 	3,  // 2: connhub.peer.v1.DataResponse.hello:type_name -> connhub.peer.v1.LaneHelloAnswer
-	7,  // 3: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
-	9,  // 4: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
+	8,  // 3: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
+	10, // 4: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
 	5,  // 5: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
-	6,  // 6: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
-	8,  // 7: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
-	10, // 8: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
-	11, // 9: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
-	12, // 10: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
-	13, // 11: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
-	14, // 12: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
-	15, // 13: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	7,  // 6: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
+	6,  // 7: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
+	9,  // 8: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
+	11, // 9: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
+	12, // 10: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
+	13, // 11: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
+	14, // 12: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
+	15, // 13: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
+	16, // 14: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_forward_proto_init() }
@@ -1000,7 +1073,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*Forward_Grant)(nil),
 		(*Forward_Revoke)(nil),
 	}
-	file_connhub_peer_v1_forward_proto_msgTypes[7].OneofWrappers = []any{
+	file_connhub_peer_v1_forward_proto_msgTypes[8].OneofWrappers = []any{
 		(*ForwardResult_Status)(nil),
 		(*ForwardResult_Send)(nil),
 		(*ForwardResult_Join)(nil),
@@ -1015,7 +1088,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_peer_v1_forward_proto_rawDesc), len(file_connhub_peer_v1_forward_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

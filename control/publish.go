@@ -1,0 +1,118 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+	"unsafe"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/connhub/connhub/control/mesh"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// Publish brings what a client sends to whom it is for, at whatever hub they are. It returns when this hub has accepted it: it is in
+// the outbox of everybody here, and in line for each other hub that may have somebody. It waits for no client and no other hub:
+// where there is no link, or no room in line, the message is lost for those there, and counted. What one sender publishes, one
+// message after the other, arrives in order. It has no RequestID, and whom it waits for makes no difference. Error:
+// hub.ErrShuttingDown, then nobody has it.
+func (s *Server) Publish(ctx context.Context, send *hub.Send) error {
+	return s.publisher.publish(ctx, send)
+}
+
+// publisher brings what clients send on its way.
+type publisher struct {
+	router *router
+	lost   *lostPublishes
+}
+
+// noTime is done: who waits with it does not wait.
+var noTime = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// publish puts the message in line for other hubs first, as router.Send does.
+func (p *publisher) publish(ctx context.Context, s *hub.Send) error {
+	r := p.router
+	if r.hub.Leaving() {
+		return hub.ErrShuttingDown // before anybody has delivered it
+	}
+	began := time.Now()
+	if s.Message.ID == "" {
+		s.Message.ID = r.hub.NewMessageID()
+	}
+	route := r.route(s.Message.Namespace, &s.Target)
+	p.lost.unreachable.Add(float64(len(route.Unreachable)))
+	if len(route.To) > 0 {
+		call, err := newPublishCall(s, began)
+		if err != nil {
+			return err
+		}
+		p.lost.slow.Add(float64(len(r.mesh.Forward(call, route.To).Insist(noTime))))
+	}
+	_, err := r.hub.Deliver(ctx, s)
+	if errors.Is(err, hub.ErrShuttingDown) && len(route.To) > 0 {
+		return nil // the others have it, and here all have just been closed
+	}
+	return err
+}
+
+// newPublishCall words what a client sends as a send that waits for nothing. All that one client sends goes by one lane.
+func newPublishCall(s *hub.Send, began time.Time) (*mesh.Call, error) {
+	m := s.Message
+	message := &controlv1.Message{Id: m.ID, Event: m.Event, Metadata: m.Metadata}
+	switch m.Kind {
+	case hub.Text:
+		message.Payload = &controlv1.Message_Text{Text: textOf(m.Payload)}
+	case hub.JSON:
+		message.Payload = &controlv1.Message_Json{Json: textOf(m.Payload)}
+	case hub.Binary:
+		message.Payload = &controlv1.Message_Binary{Binary: m.Payload}
+	}
+	if !m.Expires.IsZero() {
+		message.Ttl = durationpb.New(m.Expires.Sub(began))
+	}
+	b, err := proto.Marshal(&controlv1.SendRequest{
+		Namespace: m.Namespace, Target: targetOf(&s.Target), Message: message,
+		Wait: controlv1.Wait_WAIT_NONE, WaitTimeout: &durationpb.Duration{},
+		OverflowPolicy: policyNames[s.Policy], ConflationKey: s.ConflationKey,
+	})
+	if err != nil {
+		return nil, err
+	}
+	send := &peerv1.ForwardSend{
+		Request: b, TraceParent: m.TraceParent,
+		Sender: &peerv1.Sender{Connection: string(m.Sender.Connection), User: m.Sender.User},
+	}
+	return &mesh.Call{
+		Caller: "client:" + string(m.Sender.Connection), Began: began,
+		Forward: &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}},
+	}, nil
+}
+
+// targetOf is newTarget the other way round.
+func targetOf(t *hub.Target) *controlv1.Target {
+	target := &controlv1.Target{Connections: t.Connections, Users: t.Users, Groups: t.Groups, Everyone: t.Everyone}
+	if e := &t.Except; len(e.Connections)+len(e.Users)+len(e.Groups) > 0 {
+		target.Except = &controlv1.Exclusion{Connections: e.Connections, Users: e.Users, Groups: e.Groups}
+	}
+	return target
+}
+
+// policyNames is policies the other way round.
+var policyNames = func() map[hub.Policy]controlv1.OverflowPolicy {
+	names := make(map[hub.Policy]controlv1.OverflowPolicy, len(policies))
+	for name, policy := range policies {
+		names[policy] = name
+	}
+	return names
+}()
+
+// textOf returns the text that bytes are without a copy, as bytesOf the other way round.
+func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
