@@ -70,7 +70,7 @@ type OpKind uint8
 // The ops. Those with a field name use that field of Op.
 const (
 	OpAdmit    OpKind = iota + 1 // Identity: comes into being
-	OpAttach                     // Resumption, or nil: gets a link
+	OpAttach                     // Resumption, or nil: gets a link; its first is an event
 	OpDetach                     // Resumption: loses its link, waits
 	OpJoin                       // Group
 	OpLeave                      // Group
@@ -81,9 +81,9 @@ const (
 	OpWritten                    // Sequence: written up to it
 	OpAck                        // Sequence: confirmed up to it, and so written
 	OpGrant                      // Grants: what the client may do besides its roles
-	OpEvent                      // Event: the client has something for the backends
+	OpEvent                      // Event: the client has something for the backends; an event
 	OpDone                       // Sequence: the id of a command of the client that succeeded
-	OpClose                      // Close: matches nothing any more; its link may still carry what is queued
+	OpClose                      // Close: matches nothing any more; its link may still carry what is queued; an event if it ever had one
 	OpEnd                        // lets go of what was not written
 
 	opEnd
@@ -92,9 +92,10 @@ const (
 // Op is one change of a State. Each delivery is some of them: it should stay small.
 type Op struct {
 	Kind       OpKind
-	Index      int // in the queue
 	Reason     DropReason
+	Index      int // in the queue
 	Sequence   uint64
+	Ordinal    uint64 // of the event that the op is, counted from 1 in its connection; 0: it is none. apply sets it
 	Identity   *Identity
 	Envelope   *Envelope
 	Group      string
@@ -104,13 +105,13 @@ type Op struct {
 	Close      Close
 }
 
-// apply makes one change. The caller has checked that it is allowed; apply only carries it out.
+// apply makes one change. The caller has checked that it is allowed; apply only carries it out, and numbers events.
 func (s *State) apply(op *Op) {
 	switch op.Kind {
 	case OpAdmit:
 		s.Identity, s.Phase = *op.Identity, PhaseConnecting
 	case OpAttach:
-		s.attach(op.Resumption)
+		s.attach(op)
 	case OpDetach:
 		s.Phase, s.Resumption = PhaseDetached, op.Resumption
 	case OpJoin:
@@ -133,7 +134,7 @@ func (s *State) apply(op *Op) {
 		s.Outbox.release(int(op.Sequence - s.Acked))
 		s.Acked, s.Written = op.Sequence, max(s.Written, op.Sequence)
 	case OpClose:
-		s.close(op.Close)
+		s.close(op)
 	case OpEnd:
 		s.Outbox.clear()
 	default:
@@ -141,18 +142,24 @@ func (s *State) apply(op *Op) {
 	}
 }
 
-func (s *State) attach(r *Resumption) {
+func (s *State) attach(op *Op) {
 	if s.Phase == PhaseConnecting {
-		s.Events++
+		s.event(op)
 	}
-	s.Phase, s.Resumption = PhaseAttached, r
+	s.Phase, s.Resumption = PhaseAttached, op.Resumption
 }
 
-func (s *State) close(how Close) {
+func (s *State) close(op *Op) {
 	if s.Phase != PhaseConnecting { // otherwise nobody heard of it
-		s.Events++
+		s.event(op)
 	}
+	how := op.Close
 	s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
+}
+
+func (s *State) event(op *Op) {
+	s.Events++
+	op.Ordinal = s.Events
 }
 
 // applyClient is apply for what clients do themselves, and may do.
@@ -161,7 +168,7 @@ func (s *State) applyClient(op *Op) {
 	case OpGrant:
 		s.Grants = op.Grants
 	case OpEvent:
-		s.Events++
+		s.event(op)
 	case OpDone:
 		if s.Done == nil {
 			s.Done = &ranges{}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"testing/synctest"
@@ -107,6 +108,48 @@ func TestASinkSeesTheOpsItAsksFor(t *testing.T) {
 type kinds []OpKind
 
 func (k *kinds) Applied(_ *Connection, op Op) { *k = append(*k, op.Kind) }
+
+// ordinals is a sink that keeps those of events, with the kind of their ops.
+type ordinals []string
+
+func (o *ordinals) Applied(_ *Connection, op Op) {
+	if op.Ordinal > 0 {
+		*o = append(*o, fmt.Sprintf("%d %d", op.Kind, op.Ordinal))
+	}
+}
+
+// TestEventsOfAConnectionAreNumberedWithoutHoles from its first link to its end, whatever links it has in between. One that
+// never had a link has none.
+func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen ordinals
+		h := newHub(t, func(c *Config) { c.Sink = &seen })
+		c := connectAs(t, h, numbered{}, "ann", "g")
+		emit := func() {
+			t.Helper()
+			if err := c.Emit(&Event{Name: "clicked"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		emit()
+		token := c.link.token(t)
+		c.Unbind(c.link, NewClose(CauseLost))
+		c.resume(t, token)
+		emit()
+		c.Close(NewClose(CauseBackend))
+		never, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: numbered{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		never.Close(NewClose(CauseHandshake))
+		want := ordinals{
+			fmt.Sprintf("%d 1", OpAttach), fmt.Sprintf("%d 2", OpEvent), fmt.Sprintf("%d 3", OpEvent), fmt.Sprintf("%d 4", OpClose),
+		}
+		if diff := cmp.Diff(want, seen); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
 
 func markFilled(filled map[string]bool, v reflect.Value) {
 	for _, f := range reflect.VisibleFields(v.Type()) {
