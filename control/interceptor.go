@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,9 +53,12 @@ const (
 )
 
 // roleFor returns the role that a service asks for; false: it has none, and is closed.
-func roleFor(service string) (auth.Role, bool) {
+func (g *guard) roleFor(service string) (auth.Role, bool) {
 	if strings.HasPrefix(service, peerPackage) {
 		return auth.RolePeer, true
+	}
+	if slices.Contains(g.more, service) {
+		return auth.RoleBackend, true
 	}
 	role, ok := serviceRoles[service]
 	return role, ok
@@ -67,6 +71,7 @@ type guard struct {
 	logger  *slog.Logger
 	metrics *metrics
 	served  map[string]bool // full methods
+	more    []string        // services that the configuration brought
 	calls   *inFlight
 
 	ready   <-chan struct{} // closed when backends may call; nil: they may
@@ -104,7 +109,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		}
 		g.metrics.ended(info.FullMethod, status.Code(err))
 	}()
-	if !peers(info.FullMethod) {
+	if !g.lasts(info.FullMethod) {
 		defer g.calls.begin()()
 	}
 	ctx, err := g.admit(ss.Context(), info.FullMethod)
@@ -114,7 +119,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	defer g.metrics.opened(info.FullMethod)()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if !leavesInOrder(info.FullMethod) {
+	if !g.leavesInOrder(info.FullMethod) {
 		defer context.AfterFunc(g.leaving, cancel)()
 	}
 	if err := handler(srv, &contextStream{ss, ctx}); err != nil {
@@ -123,10 +128,15 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	return nil
 }
 
-// leavesInOrder reports whether a stream sees to it by itself that it ends when the server leaves. The mesh ends those
-// of peers.
-func leavesInOrder(fullMethod string) bool {
-	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName || peers(fullMethod)
+// leavesInOrder reports whether a stream sees to it by itself that it ends when the server leaves.
+func (g *guard) leavesInOrder(fullMethod string) bool {
+	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName || g.lasts(fullMethod)
+}
+
+// lasts reports whether a stream goes on while the hub leaves, until somebody else ends it: the mesh those of peers, and a
+// service that the configuration brought its own.
+func (g *guard) lasts(fullMethod string) bool {
+	return peers(fullMethod) || slices.Contains(g.more, serviceOf(fullMethod))
 }
 
 // contextStream is a stream with a context of ours.
@@ -142,7 +152,7 @@ func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, 
 	if open[fullMethod] {
 		return ctx, nil
 	}
-	role, listed := roleFor(serviceOf(fullMethod))
+	role, listed := g.roleFor(serviceOf(fullMethod))
 	who, ok := g.identify(ctx)
 	switch {
 	case !ok:

@@ -2,6 +2,9 @@ package control
 
 import (
 	"context"
+	"errors"
+	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
@@ -31,6 +34,66 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		guarded.Methods[i] = grpc.MethodDesc{MethodName: method.MethodName, Handler: r.handler(method.Handler, info)}
 	}
 	r.server.RegisterService(&guarded, impl)
+}
+
+// servicesOf returns the names of services.
+func servicesOf(services []Service) []string {
+	var n names
+	for _, service := range services {
+		service(&n)
+	}
+	return n
+}
+
+// names registers nothing and keeps the names.
+type names []string
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (n *names) RegisterService(desc *grpc.ServiceDesc, _ any) { *n = append(*n, desc.ServiceName) }
+
+// checkedRegistrar is a registrar whose services get from their streams only what keeps the rules.
+type checkedRegistrar struct {
+	registrar
+
+	validator *validator
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (r checkedRegistrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	checked := *desc
+	checked.Streams = slices.Clone(desc.Streams)
+	for i := range checked.Streams {
+		handler := checked.Streams[i].Handler
+		checked.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error {
+			return handler(srv, &checkedStream{stream, r.validator})
+		}
+	}
+	r.registrar.RegisterService(&checked, impl)
+}
+
+// checkedStream is a stream whose messages are held against their rules.
+type checkedStream struct {
+	grpc.ServerStream
+
+	validator *validator
+}
+
+// RecvMsg implements grpc.ServerStream. Its errors are for the guard to answer.
+func (s *checkedStream) RecvMsg(m any) error {
+	message, ok := m.(proto.Message)
+	if !ok {
+		return s.ServerStream.RecvMsg(m)
+	}
+	frame := received{message: message}
+	switch err := s.ServerStream.RecvMsg(&frame); {
+	case errors.Is(err, io.EOF):
+		return err
+	case err != nil:
+		return answeredError{err}
+	case frame.err != nil:
+		return frame.err
+	}
+	return s.validator.check(message)
 }
 
 // handler runs the server's interceptor first, without a request, and within it the generated handler,

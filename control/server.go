@@ -72,9 +72,16 @@ type Config struct {
 	Tokens    *auth.TokenKey        // signs client tokens; nil: IssueClientToken answers NO_SIGNING_KEY
 	PublicURL *url.URL              // where clients connect (http, https, ws, wss); needed with Tokens
 	TLS       *tls.Config           // nil: plain text
+	Services  []Service             // of backends besides those of this package
 	Logger    *slog.Logger          // nil: nothing is logged
 	Metrics   prometheus.Registerer // may be nil
 }
+
+// Service registers a service, by the generated function that does. Its requests are held against the rules in its proto
+// before it sees them, and its errors are turned into statuses as those of this package are.
+//
+// Its streams are its own to end when the hub leaves: Leave does not, and Quiet does not wait for them. Shutdown does.
+type Service func(grpc.ServiceRegistrar)
 
 // Validate returns all that is wrong with c, or nil.
 func (c *Config) Validate() error {
@@ -115,7 +122,8 @@ func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("control config: %w", err)
 	}
-	validator, err := newValidator()
+	more := servicesOf(c.Services)
+	validator, err := newValidator(more...)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +132,7 @@ func New(c Config) (*Server, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	leaving, leave := context.WithCancel(context.Background())
-	g := &guard{secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving}
+	g := &guard{secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more}
 	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls}
 	s.register(&c, registrar{s.grpc, validator.intercept}, g, validator)
 	if c.Mesh != nil {
@@ -177,6 +185,9 @@ func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *valid
 	controlv1.RegisterGroupServiceServer(r, &groupService{membership: router, groups: router})
 	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, permissions: router})
 	controlv1.RegisterHubServiceServer(r, &hubService{hubs: router})
+	for _, service := range c.Services {
+		service(checkedRegistrar{registrar{s.grpc, v.intercept}, v})
+	}
 	if c.Mesh != nil {
 		// The mesh holds the rules of its messages itself.
 		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked}, c.Mesh.Service(&executor{c.Hub, v.check, g.logger}))

@@ -35,6 +35,8 @@ var (
 	errNoSigningKey       = errors.New("the hub has no key to sign client tokens with")
 	errHubsUnreachable    = errors.New("a hub that may matter could not be asked")
 	errHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
+	errSubscriberSlow     = errors.New("events happen faster than they are read")
+	errTooManySubscribers = errors.New("the hub has the most subscribers it may have")
 	errInternal           = errors.New("internal error")
 )
 
@@ -69,6 +71,9 @@ var statusTable = []statusRow{
 	{errHubsUnreachable, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_HUBS_UNREACHABLE},
 	{errHubStarting, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_HUB_STARTING},
 
+	{errSubscriberSlow, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW},
+	{errTooManySubscribers, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS},
+
 	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
 	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},
 
@@ -101,8 +106,22 @@ func (e *fieldError) Error() string {
 
 func (e *fieldError) Unwrap() error { return e.kind }
 
+// reasoned is an error of a service of Config.Services, which control does not know: it says itself which of the API's it is.
+type reasoned interface {
+	error
+	Reason() controlv1.ErrorReason
+	Field() string // of the request, that is wrong; the error's text says how, for the caller
+}
+
 // rowOf returns the row of err.
 func rowOf(err error) statusRow {
+	if r, ok := errors.AsType[reasoned](err); ok {
+		for _, row := range statusTable {
+			if row.reason == r.Reason() {
+				return row
+			}
+		}
+	}
 	for _, row := range statusTable {
 		if errors.Is(err, row.err) {
 			return row
@@ -117,6 +136,9 @@ func toStatus(err error) error {
 	text := row.err.Error()
 	details := []protoadapt.MessageV1{
 		&errdetails.ErrorInfo{Reason: reasonName(row.reason), Domain: errorDomain},
+	}
+	if r, ok := errors.AsType[reasoned](err); ok && row.code == codes.InvalidArgument {
+		err = &fieldError{row.err, r.Field(), r.Error()}
 	}
 	if field, ok := errors.AsType[*fieldError](err); ok {
 		text = field.Error()

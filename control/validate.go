@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -21,10 +22,22 @@ type validator struct {
 	rules protovalidate.Validator
 }
 
-// newValidator compiles the rules of every request of the API.
-func newValidator() (*validator, error) {
+// newValidator compiles the rules of every request of the API, and of more services.
+func newValidator(more ...string) (*validator, error) {
 	var requests []protoreflect.MessageDescriptor
-	for _, service := range controlServices() {
+	services := controlServices()
+	for _, name := range more {
+		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+		if err != nil {
+			return nil, fmt.Errorf("find the service %s: %w", name, err)
+		}
+		service, ok := d.(protoreflect.ServiceDescriptor)
+		if !ok {
+			return nil, fmt.Errorf("%s is no service", name)
+		}
+		services = append(services, service)
+	}
+	for _, service := range services {
 		for i := range service.Methods().Len() {
 			requests = append(requests, service.Methods().Get(i).Input())
 		}

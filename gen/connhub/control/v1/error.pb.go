@@ -67,6 +67,10 @@ const (
 	ErrorReason_ERROR_REASON_HUBS_UNREACHABLE ErrorReason = 17
 	// UNAVAILABLE: the hub has started, but the other hubs do not know it yet; call another one.
 	ErrorReason_ERROR_REASON_HUB_STARTING ErrorReason = 18
+	// RESOURCE_EXHAUSTED: a subscriber reads events more slowly than they happen; subscribe again.
+	ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW ErrorReason = 19
+	// RESOURCE_EXHAUSTED: the hub has as many subscribers as it may.
+	ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS ErrorReason = 20
 )
 
 // Enum value maps for ErrorReason.
@@ -91,6 +95,8 @@ var (
 		16: "ERROR_REASON_CANCELLED",
 		17: "ERROR_REASON_HUBS_UNREACHABLE",
 		18: "ERROR_REASON_HUB_STARTING",
+		19: "ERROR_REASON_SUBSCRIBER_SLOW",
+		20: "ERROR_REASON_TOO_MANY_SUBSCRIBERS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -112,6 +118,8 @@ var (
 		"ERROR_REASON_CANCELLED":            16,
 		"ERROR_REASON_HUBS_UNREACHABLE":     17,
 		"ERROR_REASON_HUB_STARTING":         18,
+		"ERROR_REASON_SUBSCRIBER_SLOW":      19,
+		"ERROR_REASON_TOO_MANY_SUBSCRIBERS": 20,
 	}
 )
 
@@ -146,7 +154,7 @@ var File_connhub_control_v1_error_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\x88\x05\n" +
+	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\xd1\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -167,7 +175,9 @@ const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x0f\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\x10\x12!\n" +
 	"\x1dERROR_REASON_HUBS_UNREACHABLE\x10\x11\x12\x1d\n" +
-	"\x19ERROR_REASON_HUB_STARTING\x10\x12B\xcb\x01\n" +
+	"\x19ERROR_REASON_HUB_STARTING\x10\x12\x12 \n" +
+	"\x1cERROR_REASON_SUBSCRIBER_SLOW\x10\x13\x12%\n" +
+	"!ERROR_REASON_TOO_MANY_SUBSCRIBERS\x10\x14B\xcb\x01\n" +
 	"\x16com.connhub.control.v1B\n" +
 	"ErrorProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 
