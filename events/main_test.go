@@ -1,0 +1,232 @@
+package events
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/connhub/connhub/control"
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bed is a hub whose events are served by the server of the API, over memory.
+type bed struct {
+	hub     *hub.Hub
+	broker  *Broker
+	server  *control.Server
+	metrics *prometheus.Registry
+	dial    func(context.Context, string) (net.Conn, error)
+	conn    *grpc.ClientConn
+}
+
+func newBed(t testing.TB, change ...func(*Config)) *bed {
+	t.Helper()
+	b := &bed{metrics: prometheus.NewRegistry()}
+	hc := hub.DefaultConfig()
+	hc.ID = hub.NewID()
+	c := DefaultConfig()
+	c.Hub, c.Metrics = hc.ID, b.metrics
+	for _, f := range change {
+		f(&c)
+	}
+	var err error
+	if b.broker, err = New(c); err != nil {
+		t.Fatal(err)
+	}
+	hc.Sink, hc.SinkOps = b.broker, Ops()
+	if b.hub, err = hub.New(hc); err != nil {
+		t.Fatal(err)
+	}
+	if b.server, err = control.New(control.Config{Hub: b.hub, Insecure: true, Services: []control.Service{b.broker.Register}}); err != nil {
+		t.Fatal(err)
+	}
+	listener := bufconn.Listen(1 << 20)
+	served := make(chan error, 1)
+	go func() { served <- b.server.Serve(listener) }()
+	b.dial = func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
+	b.conn = b.connect(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = b.conn.Close() // a stream that nobody reads would be waited for
+		for _, err := range []error{b.hub.Shutdown(ctx), b.broker.Shutdown(ctx), b.server.Shutdown(ctx), <-served, b.hub.CheckInvariants()} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return b
+}
+
+// connect returns a connection of its own: streams of one share its flow control.
+func (b *bed) connect(t testing.TB) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///memory",
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(b.dial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// stream is a subscriber.
+type stream struct {
+	grpc.BidiStreamingClient[eventsv1.SubscribeRequest, eventsv1.SubscribeResponse]
+
+	leaving bool // it was told so
+}
+
+// open opens a stream and says the first request.
+func (b *bed) open(t testing.TB, s *eventsv1.Subscription) *stream {
+	t.Helper()
+	client, err := eventsv1.NewEventServiceClient(b.conn).Subscribe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Send(&eventsv1.SubscribeRequest{Subscription: s}); err != nil {
+		t.Fatal(err)
+	}
+	return &stream{BidiStreamingClient: client}
+}
+
+// subscribe opens a stream and waits until the subscription is in force.
+func (b *bed) subscribe(t testing.TB, s *eventsv1.Subscription) *stream {
+	t.Helper()
+	client := b.open(t, s)
+	r, err := client.Recv()
+	if err != nil || r.GetSubscribed().GetHub() != string(b.hub.ID()) {
+		t.Fatalf("the first response: %v, %v", r, err)
+	}
+	return client
+}
+
+// next returns the next n events.
+func (s *stream) next(t testing.TB, n int) (events []*eventsv1.Event) {
+	t.Helper()
+	for len(events) < n {
+		r, err := s.Recv()
+		if err != nil {
+			t.Fatalf("after %v: %v", events, err)
+		}
+		events = append(events, r.GetEvents()...)
+		s.leaving = s.leaving || r.GetGoingAway() != nil
+	}
+	if len(events) > n {
+		t.Fatalf("more than %d events: %v", n, events)
+	}
+	return events
+}
+
+// end returns the events until the end of the stream, and how it ended.
+func (s *stream) end() (events []*eventsv1.Event, err error) {
+	for {
+		r, err := s.Recv()
+		if err != nil {
+			return events, err
+		}
+		events = append(events, r.GetEvents()...)
+		s.leaving = s.leaving || r.GetGoingAway() != nil
+	}
+}
+
+// want fails unless these events, without their times, are the next ones.
+func (s *stream) want(t testing.TB, want ...*eventsv1.Event) {
+	t.Helper()
+	if diff := cmp.Diff(want, s.next(t, len(want)), protocmp.Transform(), protocmp.IgnoreFields(&eventsv1.Event{}, "time")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// named is a protocol without acks.
+type named struct{}
+
+func (named) Name() string                              { return "named" }
+func (named) RouteKey(r hub.Route) hub.Route            { return r }
+func (named) Encode(m *hub.Message, _ hub.Route) []byte { return m.Payload }
+
+// numbered is one whose clients can resume; their token is the whole greeting.
+type numbered struct{ named }
+
+func (numbered) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {
+	return binary.AppendUvarint(dst, sequence)
+}
+func (numbered) AppendGreeting(dst []byte, _ hub.Info, token string) []byte {
+	return append(dst, token...)
+}
+
+var _ hub.Numbered = numbered{}
+
+// client is a connection with a link into memory.
+type client struct {
+	*hub.Connection
+	wire
+}
+
+type wire struct {
+	of    *hub.Connection
+	batch hub.Batch
+	read  []byte
+}
+
+func (*wire) Prefetch(int) {}
+
+func (w *wire) Flush() {
+	for w.of.Take(w, &w.batch, 1<<16) {
+		w.read = append(w.read, w.batch.Bytes...)
+		w.of.Written(w, w.batch.Units(len(w.batch.Bytes)))
+	}
+}
+
+func (w *wire) Close(how hub.Close) { w.of.Unbind(w, how) }
+
+func (b *bed) attach(t testing.TB, a hub.Admission) *client {
+	t.Helper()
+	if a.Namespace == "" {
+		a.Namespace = hub.DefaultNamespace
+	}
+	if a.Protocol == nil {
+		a.Protocol = named{}
+	}
+	connection, err := b.hub.Attach(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{Connection: connection, wire: wire{of: connection}}
+	if err := connection.Bind(&c.wire); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Close ends the connection as a backend does.
+func (c *client) Close(code uint16, reason string) {
+	c.Connection.Close(hub.Close{Cause: hub.CauseBackend, Code: code, Reason: reason})
+}
+
+func (c *client) emit(t testing.TB, name string, kind hub.PayloadKind, payload string) {
+	t.Helper()
+	if err := c.Emit(&hub.Event{Name: name, Kind: kind, Payload: []byte(payload)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inBubble runs a test with time of its own.
+func inBubble(t *testing.T, test func(*testing.T)) {
+	t.Helper()
+	synctest.Test(t, test)
+}

@@ -1,0 +1,254 @@
+package events
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+func TestASubscriberSeesAConnectionFromItsFirstLinkToItsEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		s := b.subscribe(t, &eventsv1.Subscription{})
+		labels := map[string]string{"tenant": "acme"}
+		began := time.Now()
+		c := b.attach(t, hub.Admission{User: "ann", Protocol: numbered{}, RemoteAddress: "10.0.0.1:5", Claims: &hub.Claims{Labels: labels}})
+		like := func(ordinal int, e *eventsv1.Event) *eventsv1.Event {
+			e.Id, e.Ordinal = fmt.Sprintf("%s/%d", c.ID(), ordinal), int64(ordinal)
+			e.Namespace, e.Connection, e.User, e.Labels, e.Protocol = "default", string(c.ID()), "ann", labels, "named"
+			return e
+		}
+		said := func(ordinal int, m *eventsv1.Message) *eventsv1.Event {
+			return like(ordinal, &eventsv1.Event{Kind: &eventsv1.Event_Message{Message: m}})
+		}
+		connected := s.next(t, 1)[0]
+		if at := connected.GetTime().AsTime(); !at.Equal(began) {
+			t.Errorf("it began at %v, not %v", at, began)
+		}
+		if got := connected.GetConnected().GetRemoteAddress(); got != "10.0.0.1:5" || connected.GetId() != string(c.ID())+"/1" {
+			t.Errorf("connected: %v", connected)
+		}
+		c.emit(t, "text", hub.Text, "hé")
+		c.emit(t, "json", hub.JSON, `{"a": 1.0}`)
+		s.want(t,
+			said(2, &eventsv1.Message{Name: "text", Payload: &eventsv1.Message_Text{Text: "hé"}}),
+			said(3, &eventsv1.Message{Name: "json", Payload: &eventsv1.Message_Json{Json: `{"a": 1.0}`}}))
+
+		// Another link is no event.
+		token := string(c.read)
+		c.Unbind(&c.wire, hub.NewClose(hub.CauseLost))
+		back, err := b.hub.Resume(t.Context(), hub.DefaultNamespace, string(c.ID()), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := back.Bind(&wire{of: c.Connection}); err != nil {
+			t.Fatal(err)
+		}
+		c.emit(t, "binary", hub.Binary, "\x00\xff")
+		c.Close(4000, "enough")
+		s.want(t,
+			said(4, &eventsv1.Message{Name: "binary", Payload: &eventsv1.Message_Binary{Binary: []byte("\x00\xff")}}),
+			like(5, &eventsv1.Event{Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
+				Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_BACKEND, Code: 4000, Reason: "enough",
+			}}}))
+	})
+}
+
+func TestAConnectionThatNeverHadALinkIsNoEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		s := b.subscribe(t, &eventsv1.Subscription{})
+		never, err := b.hub.Attach(t.Context(), hub.Admission{Namespace: hub.DefaultNamespace, Protocol: named{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		never.Close(hub.NewClose(hub.CauseHandshake))
+		c := b.attach(t, hub.Admission{})
+		if got := s.next(t, 1)[0].GetConnection(); got != string(c.ID()) {
+			t.Errorf("an event of %s", got)
+		}
+	})
+}
+
+// words says events in short.
+func words(events []*eventsv1.Event) (all []string) {
+	for _, e := range events {
+		switch k := e.GetKind().(type) {
+		case *eventsv1.Event_Connected:
+			all = append(all, e.GetNamespace()+" connected")
+		case *eventsv1.Event_Message:
+			all = append(all, e.GetNamespace()+" "+k.Message.GetName())
+		case *eventsv1.Event_Disconnected:
+			all = append(all, e.GetNamespace()+" disconnected")
+		case *eventsv1.Event_Gap:
+			all = append(all, fmt.Sprintf("%s gap of %d", e.GetNamespace(), k.Gap.GetCount()))
+		}
+	}
+	return all
+}
+
+func TestASubscriptionSelectsByNamespaceKindAndName(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		type subscription = eventsv1.Subscription
+		tests := []struct {
+			of   *subscription
+			want []string
+		}{
+			{&subscription{}, []string{"default connected", "default a", "default b", "default disconnected"}},
+			{&subscription{Namespaces: []string{"other"}}, []string{"other connected", "other a", "other b", "other disconnected"}},
+			{
+				&subscription{Namespaces: []string{"other", "default"}, Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_CONNECTED}},
+				[]string{"default connected", "other connected"},
+			},
+			{&subscription{MessageNames: []string{"b", "c"}}, []string{"default connected", "default b", "default disconnected"}},
+			{&subscription{MessageNames: []string{"a"}, Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_MESSAGE}}, []string{"default a"}},
+			{&subscription{Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_DISCONNECTED}}, []string{"default disconnected"}},
+		}
+		streams := make([]*stream, len(tests))
+		for i, tc := range tests {
+			streams[i] = b.subscribe(t, tc.of)
+		}
+		for _, namespace := range []string{"default", "other"} {
+			c := b.attach(t, hub.Admission{Namespace: namespace})
+			c.emit(t, "a", hub.Text, "")
+			c.emit(t, "b", hub.Text, "")
+			c.Close(1000, "")
+		}
+		if err := b.broker.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i, tc := range tests {
+			events, _ := streams[i].end()
+			if got := words(events); !slices.Equal(got, tc.want) {
+				t.Errorf("%v: %q, want %q", tc.of, got, tc.want)
+			}
+		}
+	})
+}
+
+// holdError fails unless err has this code, and the reason of the API.
+func holdError(t *testing.T, err error, code codes.Code, reason string) (field string) {
+	t.Helper()
+	st := status.Convert(err)
+	got := ""
+	for _, detail := range st.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			got = d.GetReason()
+		case *errdetails.BadRequest:
+			field = d.GetFieldViolations()[0].GetField()
+		}
+	}
+	if st.Code() != code || got != reason {
+		t.Errorf("%v (%s), want %v (%s)", err, got, code, reason)
+	}
+	return field
+}
+
+func TestEveryRuleOfASubscriptionIsHeld(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		many := slices.Repeat([]string{"a"}, 101)
+		for _, tc := range []struct {
+			of            *eventsv1.Subscription
+			reason, field string
+		}{
+			{nil, "INVALID_FIELD", "subscription"},
+			{&eventsv1.Subscription{Namespaces: []string{"a", ""}}, "INVALID_FIELD", "subscription.namespaces[1]"},
+			{&eventsv1.Subscription{Namespaces: many}, "LIMIT_EXCEEDED", "subscription.namespaces"},
+			{&eventsv1.Subscription{Kinds: []eventsv1.EventKind{0}}, "INVALID_FIELD", "subscription.kinds[0]"},
+			{&eventsv1.Subscription{Kinds: []eventsv1.EventKind{9}}, "INVALID_FIELD", "subscription.kinds[0]"},
+			{&eventsv1.Subscription{MessageNames: many}, "LIMIT_EXCEEDED", "subscription.message_names"},
+			{&eventsv1.Subscription{MessageNames: []string{"a\n"}}, "INVALID_FIELD", "subscription.message_names[0]"},
+			{&eventsv1.Subscription{MessageNames: []string{strings.Repeat("a", 1025)}}, "LIMIT_EXCEEDED", "subscription.message_names[0]"},
+		} {
+			_, err := b.open(t, tc.of).end()
+			if field := holdError(t, err, codes.InvalidArgument, tc.reason); field != tc.field {
+				t.Errorf("%v: the field is %q, want %q", tc.of, field, tc.field)
+			}
+		}
+		full := b.subscribe(t, &eventsv1.Subscription{
+			Namespaces: many[:100], MessageNames: slices.Repeat([]string{strings.Repeat("a", 1024)}, 100),
+			Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_MESSAGE},
+		})
+		if err := full.Send(&eventsv1.SubscribeRequest{Subscription: &eventsv1.Subscription{}}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := full.end()
+		if field := holdError(t, err, codes.InvalidArgument, "INVALID_FIELD"); field != "subscription" {
+			t.Errorf("a second subscription: the field is %q", field)
+		}
+		again := b.subscribe(t, &eventsv1.Subscription{})
+		if err := again.Send(&eventsv1.SubscribeRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = again.end()
+		holdError(t, err, codes.InvalidArgument, "INVALID_FIELD")
+		b.wantSubscribers(t, 0)
+	})
+}
+
+func (b *bed) wantSubscribers(t *testing.T, want int) {
+	t.Helper()
+	synctest.Wait()
+	if got := len(*b.broker.subscribers.Load()); got != want {
+		t.Errorf("%d subscribers, want %d", got, want)
+	}
+}
+
+func TestAStreamGoesOnWhenTheBackendClosesItsSide(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		s := b.subscribe(t, &eventsv1.Subscription{})
+		if err := s.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		b.attach(t, hub.Admission{})
+		if got := words(s.next(t, 1)); got[0] != "default connected" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestABackendThatAsksForNothingGetsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s, err := eventsv1.NewEventServiceClient(newBed(t).conn).Subscribe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.Recv(); err == nil || err.Error() != "EOF" {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
+}
+
+func TestSubscribersAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, func(c *Config) { c.MaxSubscribers = 2 })
+		for range 2 {
+			b.subscribe(t, &eventsv1.Subscription{})
+		}
+		_, err := b.open(t, &eventsv1.Subscription{}).end()
+		holdError(t, err, codes.ResourceExhausted, "TOO_MANY_SUBSCRIBERS")
+		_ = b.conn.Close() // they go
+		b.wantSubscribers(t, 0)
+		b.conn = b.connect(t)
+		b.subscribe(t, &eventsv1.Subscription{})
+		b.wantSubscribers(t, 1)
+	})
+}
