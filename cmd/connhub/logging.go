@@ -44,6 +44,18 @@ type closeLog struct {
 	dropped atomic.Int64 // summaries for which the queue had no room, since the last line about it
 }
 
+// sinks hands what happens in a hub on to several.
+type sinks []hub.Sink
+
+var _ hub.Sink = sinks(nil)
+
+// Applied implements hub.Sink.
+func (s sinks) Applied(c *hub.Connection, op hub.Op) {
+	for _, one := range s {
+		one.Applied(c, op)
+	}
+}
+
 type closeSummary struct {
 	identity hub.Identity
 	close    hub.Close

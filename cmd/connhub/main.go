@@ -36,6 +36,7 @@ type cli struct {
 	Connections connectionsCmd `cmd:"" group:"Talk to a hub" help:"List, show and close connections."`
 	Groups      groupsCmd      `cmd:"" group:"Talk to a hub" help:"List and show groups, add and remove members."`
 	Permissions permissionsCmd `cmd:"" group:"Talk to a hub" help:"Grant, revoke and check what clients may do with groups."`
+	Events      eventsCmd      `cmd:"" group:"Talk to a hub" help:"Watch what clients do."`
 	Hubs        hubsCmd        `cmd:"" group:"Talk to a hub" help:"List the hubs."`
 	Token       tokenCmd       `cmd:"" group:"Talk to a hub" help:"Make a signed URL with which a client connects."`
 	Bench       benchCmd       `cmd:"" group:"Talk to a hub" help:"Measure a hub under load."`

@@ -15,6 +15,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control"
+	"github.com/connhub/connhub/events"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
@@ -27,7 +28,7 @@ import (
 const (
 	callGrace  = 3 * time.Second         // for calls in flight
 	closeGrace = 3 * time.Second         // for clients to read what is queued and to answer their close; then they are cut
-	meshGrace  = 1500 * time.Millisecond // for the other hubs to hear the farewell, a second at most, and for etcd
+	meshGrace  = 1500 * time.Millisecond // for the other hubs to hear the farewell, a second at most, for etcd, and for the last events
 	lastGrace  = time.Second             // for calls that waited for those clients to answer
 	opsGrace   = 500 * time.Millisecond  // for a scrape
 )
@@ -69,6 +70,7 @@ type server struct {
 	logger   *slog.Logger
 	closeLog *closeLog
 	hub      *hub.Hub
+	events   *events.Broker
 	edge     *edge.Server
 	control  *control.Server
 	ops      *opsServer
@@ -98,6 +100,9 @@ func newServer(ctx context.Context, plan serverPlan, logger *slog.Logger) (_ *se
 			s.closeListeners()
 			s.closeKeySet()
 			s.closeLog.Close()
+			if s.control != nil {
+				_ = s.control.Shutdown(context.WithoutCancel(ctx)) // it serves nobody yet
+			}
 		}
 	}()
 	if err := s.listen(plan); err != nil {
@@ -187,39 +192,32 @@ func listenWords(err error) string {
 
 // join makes hub, edge, control and operations of one plan.
 func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
-	plan.hub.Metrics, plan.hub.Sink = registry, s.closeLog
-	plan.hub.SinkOps = []hub.OpKind{hub.OpClose}
+	var err error
+	if err = s.joinEvents(&plan.hub, registry); err != nil {
+		return err
+	}
+	plan.hub.Metrics = registry
 	if s.cluster != nil {
 		plan.hub.Interest = s.cluster.mesh
 	}
-	var err error
 	if s.hub, err = hub.New(plan.hub); err != nil {
 		return err
 	}
 
-	e := plan.edge
-	e.Hub, e.Logger, e.Metrics = s.hub, s.logger, registry
-	if len(plan.tokenKeys) > 0 || s.keySet != nil {
-		e.Tokens = auth.NewTokens(s.keySet, plan.tokenKeys...)
-	}
-	e.Anonymous, e.LoopbackOnly, e.PublicURL = plan.anonymous, plan.loopbackOnly, plan.publicURL
-	publisher := localPublisher{s.hub}
-	e.Plain, e.Protocols = plain.Protocol{Publisher: publisher}, append(webpubsub.Protocols(publisher), envelope.Protocol{})
-	if plan.page {
-		if e.Page, err = newPage(s.controlListener.Addr().String()); err != nil {
-			return err
-		}
-	}
-	if s.edge, err = edge.New(e); err != nil {
+	if err = s.joinBackends(plan, registry); err != nil {
 		return err
 	}
-	if plan.clientsTLS != nil {
-		s.clientsListener = edge.NewTLSListener(s.clientsListener, plan.clientsTLS.config("http/1.1"))
+	if err = s.joinClients(plan, registry); err != nil {
+		return err
 	}
+	s.ops = newOpsServer(s.hub, plan.opsSecrets, registry, s.logger)
+	return nil
+}
 
+func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (err error) {
 	c := control.Config{
 		Hub: s.hub, Secrets: plan.secrets, Insecure: plan.insecureControl,
-		PublicURL: plan.publicURL, Logger: s.logger, Metrics: registry,
+		PublicURL: plan.publicURL, Services: []control.Service{s.events.Register}, Logger: s.logger, Metrics: registry,
 	}
 	if len(plan.tokenKeys) > 0 {
 		c.Tokens = plan.tokenKeys[0]
@@ -230,23 +228,43 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 	if plan.controlTLS != nil {
 		c.TLS = plan.controlTLS.config("h2")
 	}
-	if s.control, err = control.New(c); err != nil {
-		return err
-	}
-	s.ops = newOpsServer(s.hub, plan.opsSecrets, registry, s.logger)
-	return nil
+	s.control, err = control.New(c)
+	return err
 }
 
-// localPublisher brings what clients send to the members of groups that are here, at this hub.
-// TODO: control's server, which reaches all hubs, takes its place.
-type localPublisher struct{ hub *hub.Hub }
+var _ edge.Publisher = (*control.Server)(nil)
 
-var _ edge.Publisher = localPublisher{}
-
-// Publish implements edge.Publisher.
-func (p localPublisher) Publish(ctx context.Context, s *hub.Send) error {
-	_, err := p.hub.Deliver(ctx, s)
+// joinClients comes behind joinBackends: what clients publish goes where backends' sends go.
+func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (err error) {
+	e := plan.edge
+	e.Hub, e.Logger, e.Metrics = s.hub, s.logger, registry
+	if len(plan.tokenKeys) > 0 || s.keySet != nil {
+		e.Tokens = auth.NewTokens(s.keySet, plan.tokenKeys...)
+	}
+	e.Anonymous, e.LoopbackOnly, e.PublicURL = plan.anonymous, plan.loopbackOnly, plan.publicURL
+	e.Plain, e.Protocols = plain.Protocol{Publisher: s.control}, append(webpubsub.Protocols(s.control), envelope.Protocol{})
+	if plan.page {
+		if e.Page, err = newPage(s.controlListener.Addr().String()); err != nil {
+			return err
+		}
+	}
+	if plan.clientsTLS != nil {
+		s.clientsListener = edge.NewTLSListener(s.clientsListener, plan.clientsTLS.config("http/1.1"))
+	}
+	s.edge, err = edge.New(e)
 	return err
+}
+
+// joinEvents has the log and the backends that subscribe told what happens in a hub.
+func (s *server) joinEvents(h *hub.Config, registry *prometheus.Registry) (err error) {
+	c := events.DefaultConfig()
+	c.Hub, c.Metrics = h.ID, registry
+	if s.events, err = events.New(c); err != nil {
+		return err
+	}
+	h.Sink = sinks{s.closeLog, s.events}
+	h.SinkOps = events.Ops() // those of the log are among them
+	return nil
 }
 
 func (s *server) closeListeners() {
@@ -351,6 +369,7 @@ func (s *server) shutdown(ctx context.Context) {
 	edgeDown := make(chan error, 1)
 	go func() { edgeDown <- s.edge.Shutdown(clients) }()
 	s.control.Leave()
+	s.events.GoAway()
 	grace := time.NewTimer(callGrace)
 	defer grace.Stop()
 	var problems []error
@@ -360,12 +379,16 @@ func (s *server) shutdown(ctx context.Context) {
 	}
 	// Clients get 1001. A call that waits for one of them learns how it ended, and ends.
 	problems = append(problems, s.hub.Shutdown(clients), <-edgeDown)
+	// Nothing happens here any more. Who subscribed to events gets what waits; who does not read it is cut.
+	farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
+	defer cancelFarewell()
+	eventsDown := make(chan error, 1)
+	go func() { eventsDown <- s.events.Shutdown(farewell) }()
 	if s.cluster != nil {
 		// Nobody is left here whom the others could send to. Their streams end with the farewell.
-		farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
-		defer cancelFarewell()
 		problems = append(problems, s.cluster.leave(farewell))
 	}
+	problems = append(problems, <-eventsDown)
 	problems = append(problems, s.control.Shutdown(calls))
 
 	last, cancelLast := context.WithTimeout(ctx, opsGrace)

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	runewidth "github.com/mattn/go-runewidth"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+)
+
+type eventsCmd struct {
+	Tail eventsTailCmd `cmd:"" help:"Watch what clients do, as it happens."`
+}
+
+type eventsTailCmd struct {
+	Event   []string `sep:"none" placeholder:"NAME" help:"Messages with this name, and no other kind of event unless --kind asks for it. Repeatable."`
+	Kind    []string `enum:"connected,message,disconnected" placeholder:"KIND" help:"Events of this kind: connected, message or disconnected. Repeatable."`
+	AllHubs bool     `help:"Watch every hub that the one at --addr knows now, and not that one alone."`
+
+	clientFlags
+}
+
+// Help is shown by --help below the usage.
+func (eventsTailCmd) Help() string {
+	return `A line for each connection that begins (connected), each message of a client that is for backends, and each connection
+that ends (disconnected, with the cause). Only what happens from now on, at the hub at --addr. "gap" stands for messages
+that were dropped because they came faster than they were printed. With --json each line is an event of the API.
+
+It ends with Ctrl-C, or with the hub.`
+}
+
+// Run watches until ctx ends or no hub is left.
+func (c *eventsTailCmd) Run(ctx context.Context, t *terminal) error {
+	return c.call(func(hub *client) error {
+		hubs := []*client{hub}
+		if c.AllHubs {
+			others, err := c.others(ctx, t, hub)
+			defer func() {
+				for _, other := range others {
+					_ = other.Close()
+				}
+			}()
+			if err != nil {
+				return err
+			}
+			hubs = append(hubs, others...)
+		}
+		return c.watch(ctx, t, hubs)
+	})
+}
+
+// others returns the hubs that a hub knows, but for itself.
+func (c *eventsTailCmd) others(ctx context.Context, t *terminal, hub *client) (others []*client, err error) {
+	var response *controlv1.ListHubsResponse
+	err = hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+		response, err = controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
+		return err
+	})
+	for _, h := range response.GetHubs() {
+		switch {
+		case h.GetSelf():
+			continue
+		case h.GetAddress() == "":
+			t.note("hub %s is left out: its address is not known", h.GetId())
+			continue
+		}
+		flags := c.clientFlags
+		flags.Addr = h.GetAddress()
+		other, err := flags.dial()
+		if err != nil {
+			return others, err
+		}
+		others = append(others, other)
+	}
+	return others, err
+}
+
+// subscription is what the flags select.
+func (c *eventsTailCmd) subscription() *eventsv1.Subscription {
+	s := &eventsv1.Subscription{Namespaces: []string{c.Namespace}, MessageNames: c.Event}
+	for _, kind := range c.Kind {
+		s.Kinds = append(s.Kinds, eventsv1.EventKind(eventsv1.EventKind_value["EVENT_KIND_"+strings.ToUpper(kind)]))
+	}
+	if len(c.Kind) == 0 && len(c.Event) > 0 {
+		s.Kinds = []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_MESSAGE}
+	}
+	return s
+}
+
+// heard is what came from a hub: a response, or the end of its stream.
+type heard struct {
+	addr     string
+	response *eventsv1.SubscribeResponse
+	err      error
+}
+
+// watch prints what hubs tell until ctx ends, which is no error, or all streams have.
+func (c *eventsTailCmd) watch(ctx context.Context, t *terminal, hubs []*client) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	defer cancel()
+	all := make(chan heard)
+	for _, hub := range hubs {
+		streams.Go(func() { hub.listen(ctx, c.subscription(), all) })
+	}
+	p := &eventPrinter{t: t, json: c.JSON}
+	var failed error
+	for left := len(hubs); left > 0; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case h := <-all:
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case h.err == nil:
+				if err := p.print(h.addr, h.response); err != nil {
+					return err
+				}
+				continue
+			}
+			left--
+			if failed = h.err; left > 0 {
+				t.fail(failed) // the others go on
+			}
+		}
+	}
+	return failed
+}
+
+// listen passes on what a hub tells about a subscription, and how that ended, until ctx does.
+func (c *client) listen(ctx context.Context, s *eventsv1.Subscription, to chan<- heard) {
+	tell := func(h heard) bool {
+		h.addr = c.flags.Addr
+		select {
+		case to <- h:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	err := c.subscribe(ctx, s, func(r *eventsv1.SubscribeResponse) bool { return tell(heard{response: r}) })
+	tell(heard{err: &callError{err: err, addr: c.flags.Addr, limit: c.flags.Timeout, dial: c.dialer.last()}})
+}
+
+// errStreamEnded is what is wrong with a stream that a hub ended without an error.
+var errStreamEnded = errors.New("the hub ended the stream")
+
+// subscribe gives what a hub tells to f until that returns false. The first response must come in time.
+func (c *client) subscribe(ctx context.Context, s *eventsv1.Subscription, f func(*eventsv1.SubscribeResponse) bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(c.flags.Timeout, func() { cancel(errSilent) })
+	defer silence.Stop()
+	stream, err := eventsv1.NewEventServiceClient(c).Subscribe(ctx)
+	if err != nil {
+		return causeOr(ctx, err)
+	}
+	if stream.Send(&eventsv1.SubscribeRequest{Subscription: s}) == nil { // otherwise Recv says what is wrong
+		_ = stream.CloseSend()
+	}
+	for {
+		r, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return errStreamEnded
+		case err != nil:
+			return causeOr(ctx, err)
+		}
+		silence.Stop()
+		if !f(r) {
+			return nil
+		}
+	}
+}
+
+// eventPrinter prints events, a line each.
+type eventPrinter struct {
+	t    *terminal
+	json bool
+	user int // the widest user so far
+}
+
+func (p *eventPrinter) print(addr string, r *eventsv1.SubscribeResponse) error {
+	if s := r.GetSubscribed(); s != nil {
+		p.t.note("watching hub %s at %s; Ctrl-C ends it", s.GetHub(), addr)
+	}
+	var lines bytes.Buffer
+	for _, e := range r.GetEvents() {
+		if !p.json {
+			p.line(&lines, e)
+			continue
+		}
+		b, err := protojson.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("print an event: %w", err)
+		}
+		if err := json.Compact(&lines, b); err != nil { // protojson varies its blanks on purpose
+			return fmt.Errorf("print an event: %w", err)
+		}
+		lines.WriteByte('\n')
+	}
+	if _, err := lines.WriteTo(p.t.stdout); err != nil {
+		return fmt.Errorf("print an event: %w", err)
+	}
+	if r.GetGoingAway() != nil {
+		p.t.note("the hub at %s is going away", addr)
+	}
+	return nil
+}
+
+const (
+	eventTime    = "15:04:05.000"
+	widestUser   = 24 // columns of a terminal; --json shows all
+	widestDetail = 200
+	kindWidth    = len("disconnected")
+)
+
+func (p *eventPrinter) line(to *bytes.Buffer, e *eventsv1.Event) {
+	kind, detail, paint := p.describe(e)
+	user := shorten(printable(cmp.Or(e.GetUser(), "-")), widestUser)
+	p.user = max(p.user, runewidth.StringWidth(user))
+	_, _ = fmt.Fprintf(to, "%s  %s  %s  %s  %s\n",
+		p.t.out.dim(e.GetTime().AsTime().In(p.t.now().Location()).Format(eventTime)),
+		paint(runewidth.FillRight(kind, kindWidth)), printable(e.GetConnection()), runewidth.FillRight(user, p.user),
+		shorten(printable(detail), widestDetail))
+}
+
+// describe words an event.
+func (p *eventPrinter) describe(e *eventsv1.Event) (kind, detail string, paint func(string) string) {
+	switch k := e.GetKind().(type) {
+	case *eventsv1.Event_Connected:
+		return "connected", e.GetProtocol() + " from " + k.Connected.GetRemoteAddress(), p.t.out.green
+	case *eventsv1.Event_Message:
+		return "message", k.Message.GetName() + "  " + payloadWords(k.Message), p.t.out.cyan
+	case *eventsv1.Event_Disconnected:
+		d := k.Disconnected
+		detail = strings.ToLower(strings.TrimPrefix(d.GetCause().String(), "DISCONNECT_CAUSE_"))
+		if d.GetCode() > 0 {
+			detail += fmt.Sprintf(" %d", d.GetCode())
+		}
+		if d.GetReason() != "" {
+			detail += fmt.Sprintf(" %q", d.GetReason())
+		}
+		return "disconnected", detail, p.t.out.yellow
+	case *eventsv1.Event_Gap:
+		reason := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(k.Gap.GetReason().String(), "GAP_REASON_")), "_", " ")
+		return "gap", count(k.Gap.GetCount(), "message") + " missing: " + reason, p.t.out.red
+	default:
+		return "unknown", "a kind that this connhub does not know", p.t.out.dim
+	}
+}
+
+func payloadWords(m *eventsv1.Message) string {
+	switch p := m.GetPayload().(type) {
+	case *eventsv1.Message_Text:
+		return p.Text
+	case *eventsv1.Message_Json:
+		return p.Json
+	case *eventsv1.Message_Binary:
+		return count(len(p.Binary), "byte")
+	default:
+		return ""
+	}
+}
