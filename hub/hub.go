@@ -60,7 +60,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxConnections: 1_000_000,
 		Outbox:         Bounds{Messages: 1000, Bytes: 4 << 20},
-		Window:         Bounds{Messages: 1000, Bytes: 16 << 20},
+		Window:         Bounds{Messages: 20_000, Bytes: 16 << 20}, // SDKs confirm once a second: 4 s at 5,000 messages a second
 		AckTimeout:     30 * time.Second,
 		ResumeWindow:   60 * time.Second,
 
