@@ -35,6 +35,7 @@ func TestGoroutinePerLink(t *testing.T) {
 		"order":                   TestMessagesToOneConnectionArriveInOrder,
 		"ping flood":              TestPingFloodDuringAFanOutKeepsFramesWhole,
 		"receipts of a leaving":   TestReceiptsCountWhatALeavingClientStillGets,
+		"resume":                  TestNothingIsLostDoubledOrOutOfOrderHoweverOftenTheSocketIsLost,
 		"reset":                   TestResetSocketIsKnownAsLost,
 		"reset while writing":     TestResetWhileTheWriterIsBusyEndsTheLink,
 		"room":                    TestSocketWithRoomIsWrittenToBeforeDeliverReturns,

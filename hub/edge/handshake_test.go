@@ -23,6 +23,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/envelope"
 )
 
 var publicURL = &url.URL{Scheme: "wss", Host: "hub.test"}
@@ -466,4 +467,22 @@ func upgradeRequest(t *testing.T) *http.Request {
 		t.Fatal(err)
 	}
 	return r.WithContext(t.Context())
+}
+
+// A client that offers several subprotocols has an order, the hub has none.
+func TestClientGetsTheFirstSubprotocolThatIsKnown(t *testing.T) {
+	b := overTCP(t, func(_ *hub.Config, c *edge.Config) { c.Protocols = []edge.Protocol{envelope.Protocol{}, counted{}} })
+	one, other := envelope.Name, counted{}.Name()
+	for offer, want := range map[string]string{
+		one + ", " + other: one,
+		other + "," + one:  other,
+		"unknown," + other: other,
+		"unknown":          "",
+	} {
+		c, header := b.upgradeWith("", "Sec-WebSocket-Protocol: "+offer+"\r\n\r\n")
+		if got := header.Get("Sec-WebSocket-Protocol"); got != want {
+			t.Errorf("%q: got %q", offer, got)
+		}
+		_ = c.conn.Close()
+	}
 }

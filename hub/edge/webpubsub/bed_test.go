@@ -129,6 +129,7 @@ func (b *bed) connectWith(t testing.TB, p edge.Protocol, a hub.Admission) *clien
 
 // json is a client of the subprotocol without sequence ids, reliable one with them.
 func (b *bed) json() edge.Protocol { return webpubsub.JSON{Publisher: b} }
+
 func (b *bed) reliable() edge.Protocol {
 	return webpubsub.ReliableJSON{JSON: webpubsub.JSON{Publisher: b}}
 }
@@ -179,11 +180,11 @@ func (c *client) do(message string) []string {
 	return got
 }
 
-// publisher is an edge.Publisher that looks at what is sent.
-type publisher func(*hub.Send)
+// watcher is an edge.Publisher that keeps what was sent last.
+type watcher struct{ last *hub.Send }
 
 // Publish implements edge.Publisher.
-func (p publisher) Publish(_ context.Context, s *hub.Send) error {
-	p(s)
+func (w *watcher) Publish(_ context.Context, s *hub.Send) error {
+	w.last = s
 	return nil
 }

@@ -11,11 +11,39 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 )
 
-// command is a message of a client: the JSON values of the members that commands have, parts of the message. nil: it is not there, or null.
-// What a command does not know may be there and is not looked at.
-type command struct {
-	kind, group, event, ackID, sequenceID, noEcho, ttl, metadata, dataType, data []byte
+// member is one that a command may have.
+type member uint8
+
+const (
+	memberType member = iota
+	memberGroup
+	memberEvent
+	memberAckID
+	memberSequenceID
+	memberNoEcho
+	memberTTL
+	memberMetadata
+	memberDataType
+	memberData
+
+	memberEnd
+)
+
+var memberNames = [memberEnd]string{"type", "group", "event", "ackId", "sequenceId", "noEcho", "ttlSeconds", "metadata", "dataType", "data"}
+
+// memberOf returns the member of a name; memberEnd: nobody knows it.
+func memberOf(name []byte) member {
+	for m, known := range memberNames {
+		if string(name) == known {
+			return member(m)
+		}
+	}
+	return memberEnd
 }
+
+// command is a message of a client: its members' JSON values, parts of the message. nil: it is not there, or null. Members that nobody knows, and
+// those that the command in question does not have, are not looked at.
+type command [memberEnd][]byte
 
 const (
 	// maxMetadata bounds names and values together, as the API does.
@@ -24,89 +52,61 @@ const (
 	maxTTL = 24 * time.Hour
 )
 
-// parse takes a message apart.
-func parse(payload []byte) (command, error) {
-	var c command
-	if !json.Valid(payload) {
-		return c, malformed("not valid JSON")
+// take takes a message apart.
+func (c *command) take(message []byte) error {
+	if !json.Valid(message) {
+		return malformed("not valid JSON")
 	}
-	o, ok := objectOf(payload)
+	o, ok := objectOf(message)
 	if !ok {
-		return c, malformed("not a JSON object")
+		return malformed("not a JSON object")
 	}
-	var seen uint16 // bits of the members
+	var seen uint16 // bits of members
 	for {
 		name, value, more := o.next()
 		if !more {
-			return c, nil
+			return nil
 		}
-		field, bit := c.field(name)
-		switch {
-		case field == nil:
+		name, _ = unquote(name)
+		m := memberOf(name)
+		if m == memberEnd {
 			continue
-		case seen&bit != 0:
-			return c, malformed("a member is there twice")
-		case string(value) != "null" || field == &c.data:
-			*field = value
 		}
-		seen |= bit
+		if seen&(1<<m) != 0 {
+			return malformed(memberNames[m] + ": is there twice")
+		}
+		seen |= 1 << m
+		if string(value) != "null" || m == memberData {
+			c[m] = value
+		}
 	}
 }
 
-// field returns where the value of a member goes, and the member's bit; nil: nobody looks at it.
-func (c *command) field(name []byte) (_ *[]byte, bit uint16) {
-	name, _ = unquote(name)
-	switch string(name) {
-	case "type":
-		return &c.kind, 1 << 0
-	case "group":
-		return &c.group, 1 << 1
-	case "event":
-		return &c.event, 1 << 2
-	case "ackId":
-		return &c.ackID, 1 << 3
-	case "sequenceId":
-		return &c.sequenceID, 1 << 4
-	case "noEcho":
-		return &c.noEcho, 1 << 5
-	case "ttlSeconds":
-		return &c.ttl, 1 << 6
-	case "metadata":
-		return &c.metadata, 1 << 7
-	case "dataType":
-		return &c.dataType, 1 << 8
-	case "data":
-		return &c.data, 1 << 9
-	default:
-		return nil, 0
-	}
-}
-
-// text returns a string that must be there, part of the message or not; name is the member's.
-func text(name string, value []byte) ([]byte, error) {
-	if value != nil {
-		if s, ok := unquote(value); ok {
+// text returns a string that must be there, part of the message or not.
+func (c *command) text(m member) ([]byte, error) {
+	if c[m] != nil {
+		if s, ok := unquote(c[m]); ok {
 			return s, nil
 		}
 	}
-	return nil, malformed(name + ": want a string")
+	return nil, malformed(memberNames[m] + ": want a string")
 }
 
-// number returns a number that may be there. Numbers have digits only: ids as large as 2^64 - 1 keep all of theirs.
-func number(name string, value []byte) (n uint64, there bool, err error) {
-	if value == nil {
+// number returns a number that may be there. It has digits only: ids as large as 2^64-1 keep all of theirs.
+func (c *command) number(m member) (n uint64, there bool, err error) {
+	if c[m] == nil {
 		return 0, false, nil
 	}
-	n, err = strconv.ParseUint(string(value), 10, 64)
+	n, err = strconv.ParseUint(string(c[m]), 10, 64)
 	if err != nil {
-		return 0, false, malformed(name + ": want a number from 0 to 2^64-1, in digits")
+		return 0, false, malformed(memberNames[m] + ": want a number from 0 to 2^64-1, in digits")
 	}
 	return n, true, nil
 }
 
-// flag returns noEcho.
-func (c *command) flag() (bool, error) {
-	switch string(c.noEcho) {
+// noEcho reports whether the client does not want its own message.
+func (c *command) noEcho() (bool, error) {
+	switch string(c[memberNoEcho]) {
 	case "true":
 		return true, nil
 	case "", "false":
@@ -117,21 +117,25 @@ func (c *command) flag() (bool, error) {
 }
 
 // name returns the name of a group or event.
-func name(member string, value []byte) (string, error) {
-	b, err := text(member, value)
+func (c *command) name(m member) (string, error) {
+	b, err := c.text(m)
 	if err != nil {
 		return "", err
 	}
+	return checkedName(m, b)
+}
+
+func checkedName(m member, b []byte) (string, error) {
 	s := string(b)
 	if edge.CheckName(s) != nil {
-		return "", refusal{nameBadRequest, member + ": want 1 to 1024 bytes without control characters"}
+		return "", refusal{nameBadRequest, memberNames[m] + ": want a name of 1 to 1024 bytes without control characters"}
 	}
 	return s, nil
 }
 
 // expires returns when the message is not worth delivering any more; zero: never.
 func (c *command) expires() (time.Time, error) {
-	seconds, _, err := number("ttlSeconds", c.ttl)
+	seconds, _, err := c.number(memberTTL)
 	switch {
 	case err != nil || seconds == 0:
 		return time.Time{}, err
@@ -141,70 +145,71 @@ func (c *command) expires() (time.Time, error) {
 	return time.Now().Add(time.Duration(seconds) * time.Second), nil
 }
 
-// extras returns the metadata.
-func (c *command) extras() (map[string]string, error) {
-	if c.metadata == nil {
+func (c *command) metadata() (map[string]string, error) {
+	if c[memberMetadata] == nil {
 		return nil, nil
 	}
-	o, ok := objectOf(c.metadata)
+	o, ok := objectOf(c[memberMetadata])
 	if !ok {
 		return nil, malformed("metadata: want an object of strings")
 	}
-	all, bytes := make(map[string]string), 0
+	all, size := make(map[string]string), 0
 	for {
 		quoted, value, more := o.next()
 		if !more {
 			return all, nil
 		}
-		n, err := name("metadata", quoted)
+		unquoted, _ := unquote(quoted)
+		name, err := checkedName(memberMetadata, unquoted)
 		if err != nil {
 			return nil, err
 		}
-		v, ok := unquote(value)
+		s, ok := unquote(value)
 		if !ok {
 			return nil, malformed("metadata: want an object of strings")
 		}
-		if _, twice := all[n]; twice {
-			return nil, malformed("a member is there twice")
+		if _, twice := all[name]; twice {
+			return nil, malformed("metadata: a name is there twice")
 		}
-		if bytes += len(n) + len(v); bytes > maxMetadata {
+		if size += len(name) + len(s); size > maxMetadata {
 			return nil, refusal{nameBadRequest, "metadata: want 8 KiB at most"}
 		}
-		all[n] = string(v)
+		all[name] = string(s)
 	}
 }
 
-// payload returns the data, a copy of its own. Whoever has metadata to send may leave it out.
+// payload returns the data, a copy of its own. A client that has metadata may leave it out.
 func (c *command) payload() (hub.PayloadKind, []byte, error) {
-	if c.data == nil && c.dataType == nil && c.metadata != nil {
+	if c[memberData] == nil && c[memberDataType] == nil && c[memberMetadata] != nil {
 		return hub.Text, nil, nil
 	}
-	kind, data, err := c.decoded()
+	kind, data, err := c.data()
 	if err == nil && len(data) > hub.MaxPayload {
 		err = &edge.Violation{Close: hub.NewClose(hub.CauseTooBig)}
 	}
 	return kind, data, err
 }
 
-func (c *command) decoded() (hub.PayloadKind, []byte, error) {
-	dataType := []byte("json")
-	var err error
-	if c.dataType != nil {
-		if dataType, err = text("dataType", c.dataType); err != nil {
+func (c *command) data() (hub.PayloadKind, []byte, error) {
+	dataType := "json"
+	if c[memberDataType] != nil {
+		s, err := c.text(memberDataType)
+		if err != nil {
 			return 0, nil, err
 		}
+		dataType = string(s)
 	}
-	switch string(dataType) {
+	switch dataType {
 	case "json":
-		if c.data == nil {
-			return 0, nil, malformed("data is missing")
+		if c[memberData] == nil {
+			return 0, nil, malformed("data: is missing")
 		}
-		return hub.JSON, slices.Clone(c.data), nil
+		return hub.JSON, slices.Clone(c[memberData]), nil
 	case "text":
-		s, err := text("data", c.data)
+		s, err := c.text(memberData)
 		return hub.Text, slices.Clone(s), err
-	case "binary", "protobuf": // which clients send as they send binary, and take as binary
-		s, err := text("data", c.data)
+	case "binary", "protobuf": // which looks as binary does, and is passed on as binary
+		s, err := c.text(memberData)
 		if err != nil {
 			return 0, nil, err
 		}

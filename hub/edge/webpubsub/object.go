@@ -11,34 +11,39 @@ type object struct{ rest []byte }
 
 // objectOf reports false for a JSON value that is no object.
 func objectOf(value []byte) (object, bool) {
-	value = bytes.TrimLeft(value, blanks)
+	value = skip(value)
 	if value[0] != '{' {
 		return object{}, false
 	}
 	return object{value[1:]}, true
 }
 
-const blanks = " \t\r\n"
+// skip leaves out blanks and separators. Something else always follows.
+func skip(b []byte) []byte {
+	for b[0] <= ' ' || b[0] == ',' || b[0] == ':' {
+		b = b[1:]
+	}
+	return b
+}
 
 // next returns the next member, name and value as they stand there. It reports false at the end.
 func (o *object) next() (name, value []byte, ok bool) {
-	o.rest = bytes.TrimLeft(o.rest, blanks+",")
+	o.rest = skip(o.rest)
 	if o.rest[0] == '}' {
 		return nil, nil, false
 	}
-	name = o.take()
-	o.rest = bytes.TrimLeft(o.rest, blanks+":")
-	return name, o.take(), true
+	return o.take(), o.take(), true
 }
 
 func (o *object) take() []byte {
+	o.rest = skip(o.rest)
 	n := valueLength(o.rest)
 	value := o.rest[:n:n]
 	o.rest = o.rest[n:]
 	return value
 }
 
-// valueLength returns the length of the value at the start of b.
+// valueLength returns the length of the value at the start of b, behind which an object goes on or ends.
 func valueLength(b []byte) int {
 	switch b[0] {
 	case '"':
@@ -46,10 +51,11 @@ func valueLength(b []byte) int {
 	case '{', '[':
 		return nestedLength(b)
 	default: // a number, true, false, null
-		if n := bytes.IndexAny(b, ",]}"+blanks); n >= 0 {
-			return n
+		n := 1
+		for b[n] > ' ' && b[n] != ',' && b[n] != '}' {
+			n++
 		}
-		return len(b)
+		return n
 	}
 }
 

@@ -3,6 +3,7 @@ package webpubsub
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
@@ -23,50 +24,41 @@ func (p JSON) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte, r
 	if kind != hub.Text {
 		return &edge.Violation{Close: hub.NewClose(hub.CauseUnsupported)}
 	}
-	cmd, err := parse(payload)
-	if err != nil {
+	var cmd command
+	if err := cmd.take(payload); err != nil {
 		return err
 	}
-	verb, err := text("type", cmd.kind)
+	verb, err := cmd.text(memberType)
 	if err != nil {
 		return err
 	}
 	switch string(verb) {
-	case "sendToGroup":
-		return answer(c, &cmd, p.send)
-	case "event":
-		return answer(c, &cmd, emit)
-	case "joinGroup":
-		return answer(c, &cmd, join)
-	case "leaveGroup":
-		return answer(c, &cmd, leave)
 	case "ping":
 		return c.Reply(pong)
 	case "sequenceAck":
 		if reliable {
 			return confirm(c, &cmd)
 		}
+	case "sendToGroup", "event", "joinGroup", "leaveGroup":
+		return p.answer(c, verb, &cmd)
 	}
-	return malformed("unknown type")
+	return malformed("type: is unknown")
 }
 
 // pong has no room behind it: a reply that is appended goes elsewhere.
-var pong = func() []byte {
-	b := frame.Append(nil, frame.Text, []byte(`{"type":"pong"}`))
-	return b[:len(b):len(b)]
-}()
+var pong = slices.Clip(frame.Append(nil, frame.Text, []byte(`{"type":"pong"}`)))
 
-// answer carries out a command, once, and tells the client what became of it, if it asks with an ackId. Who did not ask is not told of
+// answer carries out a command, once, and tells the client what became of it if it asks with an ackId. Who does not ask is not told of
 // a refusal either.
-func answer(c *hub.Connection, cmd *command, do func(*hub.Connection, *command) error) error {
-	id, asked, err := number("ackId", cmd.ackID)
+func (p JSON) answer(c *hub.Connection, verb []byte, cmd *command) error {
+	id, asked, err := cmd.number(memberAckID)
 	if err != nil {
 		return err
 	}
 	if asked && c.Did(id) {
 		return c.Reply(ack(id, &duplicate))
 	}
-	err = do(c, cmd)
+	err = p.carryOut(c, verb, cmd)
 	refused, isRefused := errors.AsType[refusal](err)
 	switch {
 	case err != nil && !isRefused:
@@ -81,14 +73,27 @@ func answer(c *hub.Connection, cmd *command, do func(*hub.Connection, *command) 
 	}
 }
 
+func (p JSON) carryOut(c *hub.Connection, verb []byte, cmd *command) error {
+	switch string(verb) {
+	case "sendToGroup":
+		return p.send(c, cmd)
+	case "event":
+		return emit(c, cmd)
+	case "joinGroup":
+		return join(c, cmd)
+	default:
+		return leave(c, cmd)
+	}
+}
+
 // confirm takes what the client has received.
 func confirm(c *hub.Connection, cmd *command) error {
-	sequence, there, err := number("sequenceId", cmd.sequenceID)
+	sequence, there, err := cmd.number(memberSequenceID)
 	switch {
 	case err != nil:
 		return err
 	case !there:
-		return malformed("sequenceId is missing")
+		return malformed("sequenceId: is missing")
 	}
 	if err = c.Ack(sequence); errors.Is(err, hub.ErrAckForged) {
 		how := hub.NewClose(hub.CausePolicy)
@@ -100,7 +105,7 @@ func confirm(c *hub.Connection, cmd *command) error {
 
 // membership returns the group that the client wants to enter or leave, which takes the same permission.
 func membership(c *hub.Connection, cmd *command) (string, error) {
-	group, err := name("group", cmd.group)
+	group, err := cmd.name(memberGroup)
 	if err == nil && !c.May(hub.Permission{Action: hub.JoinGroup, Group: group}) {
 		err = mayNotJoin
 	}
@@ -130,7 +135,7 @@ func leave(c *hub.Connection, cmd *command) error {
 }
 
 func emit(c *hub.Connection, cmd *command) error {
-	event, err := name("event", cmd.event)
+	event, err := cmd.name(memberEvent)
 	if err != nil {
 		return err
 	}
@@ -169,19 +174,19 @@ func (p JSON) send(c *hub.Connection, cmd *command) error {
 // fill takes what the client says.
 func (p *publication) fill(cmd *command) (err error) {
 	m := &p.message
-	if p.group[0], err = name("group", cmd.group); err != nil {
+	if p.group[0], err = cmd.name(memberGroup); err != nil {
 		return err
 	}
 	if m.Kind, m.Payload, err = cmd.payload(); err != nil {
 		return err
 	}
-	if m.Metadata, err = cmd.extras(); err != nil {
+	if m.Metadata, err = cmd.metadata(); err != nil {
 		return err
 	}
 	if m.Expires, err = cmd.expires(); err != nil {
 		return err
 	}
-	noEcho, err := cmd.flag()
+	noEcho, err := cmd.noEcho()
 	if noEcho {
 		p.send.Target.Except.Connections = p.except[:]
 	}

@@ -27,7 +27,7 @@ func refused(id uint64, name, message string) string {
 // Each command and its answer, in a client that is in the group g and may do all.
 func TestEachCommandHasItsAnswer(t *testing.T) {
 	long := strings.Repeat("x", hub.MaxName+1)
-	const badGroup, badEvent = "group: want 1 to 1024 bytes without control characters", "event: want 1 to 1024 bytes without control characters"
+	const badGroup, badEvent = "group: want a name of 1 to 1024 bytes without control characters", "event: want a name of 1 to 1024 bytes without control characters"
 	message := func(rest string) string {
 		return `{"type":"message","from":"group","group":"g","fromUserId":"ann",` + rest + `}`
 	}
@@ -64,7 +64,7 @@ func TestEachCommandHasItsAnswer(t *testing.T) {
 		"send, name too long":        {`{"type":"sendToGroup","group":"` + long + `","ackId":3,"data":1}`, []string{refused(3, "BadRequest", badGroup)}},
 		"send, ttl too long":         {`{"type":"sendToGroup","group":"g","ackId":3,"ttlSeconds":86401,"data":1}`, []string{refused(3, "BadRequest", "ttlSeconds: want 86400 at most")}},
 		"send, metadata too large":   {`{"type":"sendToGroup","group":"g","ackId":3,"metadata":{"k":"` + strings.Repeat("v", 8<<10) + `"},"data":1}`, []string{refused(3, "BadRequest", "metadata: want 8 KiB at most")}},
-		"send, metadata's name":      {`{"type":"sendToGroup","group":"g","ackId":3,"metadata":{"":"v"},"data":1}`, []string{refused(3, "BadRequest", "metadata: want 1 to 1024 bytes without control characters")}},
+		"send, metadata's name":      {`{"type":"sendToGroup","group":"g","ackId":3,"metadata":{"":"v"},"data":1}`, []string{refused(3, "BadRequest", "metadata: want a name of 1 to 1024 bytes without control characters")}},
 		"event":                      {`{"type":"event","event":"e","ackId":4,"dataType":"text","data":"hi"}`, []string{acked(4)}},
 		"event, silently":            {`{"type":"event","event":"e","data":{}}`, nil},
 		"event, name empty":          {`{"type":"event","event":"","ackId":4,"data":1}`, []string{refused(4, "BadRequest", badEvent)}},
@@ -110,14 +110,14 @@ func TestWhatIsNotAMessageOfTheProtocolCloses(t *testing.T) {
 		"type null":             {`{"type":null}`, "type: want a string"},
 		"type a number":         {`{"type":42}`, "type: want a string"},
 		"type in capitals":      {`{"TYPE":"ping"}`, "type: want a string"},
-		"unknown type":          {`{"type":"unknown"}`, "unknown type"},
-		"type of another case":  {`{"type":"Ping"}`, "unknown type"},
-		"invoke":                {`{"type":"invoke","invocationId":"1","target":"event","event":"e","dataType":"text","data":"q"}`, "unknown type"},
-		"stream data":           {`{"type":"streamData","streamId":"s"}`, "unknown type"},
-		"stream":                {`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`, "data is missing"},
-		"twice":                 {`{"type":"ping","type":"ping"}`, "a member is there twice"},
-		"twice, escaped":        {`{"type":"ping","\u0074ype":"ping"}`, "a member is there twice"},
-		"twice, first null":     {`{"type":null,"type":"ping"}`, "a member is there twice"},
+		"unknown type":          {`{"type":"unknown"}`, "type: is unknown"},
+		"type of another case":  {`{"type":"Ping"}`, "type: is unknown"},
+		"invoke":                {`{"type":"invoke","invocationId":"1","target":"event","event":"e","dataType":"text","data":"q"}`, "type: is unknown"},
+		"stream data":           {`{"type":"streamData","streamId":"s"}`, "type: is unknown"},
+		"stream":                {`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`, "data: is missing"},
+		"twice":                 {`{"type":"ping","type":"ping"}`, "type: is there twice"},
+		"twice, escaped":        {`{"type":"ping","\u0074ype":"ping"}`, "type: is there twice"},
+		"twice, first null":     {`{"type":null,"type":"ping"}`, "type: is there twice"},
 		"ackId a string":        {`{"type":"joinGroup","group":"g","ackId":"1"}`, "ackId: want a number from 0 to 2^64-1, in digits"},
 		"ackId true":            {`{"type":"joinGroup","group":"g","ackId":true}`, "ackId: want a number from 0 to 2^64-1, in digits"},
 		"ackId negative":        {`{"type":"joinGroup","group":"g","ackId":-1}`, "ackId: want a number from 0 to 2^64-1, in digits"},
@@ -128,8 +128,8 @@ func TestWhatIsNotAMessageOfTheProtocolCloses(t *testing.T) {
 		"group a number":        {`{"type":"leaveGroup","group":1}`, "group: want a string"},
 		"no group to send to":   {`{"type":"sendToGroup","data":1}`, "group: want a string"},
 		"no event":              {`{"type":"event","data":1}`, "event: want a string"},
-		"no data":               {`{"type":"event","event":"e"}`, "data is missing"},
-		"no data, json":         {send(`"dataType":"json"`), "data is missing"},
+		"no data":               {`{"type":"event","event":"e"}`, "data: is missing"},
+		"no data, json":         {send(`"dataType":"json"`), "data: is missing"},
 		"no data, text":         {send(`"dataType":"text"`), "data: want a string"},
 		"text a number":         {send(`"dataType":"text","data":1`), "data: want a string"},
 		"text null":             {send(`"dataType":"text","data":null`), "data: want a string"},
@@ -144,8 +144,8 @@ func TestWhatIsNotAMessageOfTheProtocolCloses(t *testing.T) {
 		"ttl a string":          {send(`"data":1,"ttlSeconds":"30"`), "ttlSeconds: want a number from 0 to 2^64-1, in digits"},
 		"metadata an array":     {send(`"data":1,"metadata":[]`), "metadata: want an object of strings"},
 		"metadata of a number":  {send(`"data":1,"metadata":{"k":1}`), "metadata: want an object of strings"},
-		"metadata twice":        {send(`"data":1,"metadata":{"k":"1","k":"2"}`), "a member is there twice"},
-		"confirmation as plain": {`{"type":"sequenceAck","sequenceId":0}`, "unknown type"},
+		"metadata twice":        {send(`"data":1,"metadata":{"k":"1","k":"2"}`), "metadata: a name is there twice"},
+		"confirmation as plain": {`{"type":"sequenceAck","sequenceId":0}`, "type: is unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t)
@@ -170,7 +170,7 @@ func TestOtherWaysToBeClosed(t *testing.T) {
 		"binary":             {hub.Binary, `{"type":"ping"}`, hub.NewClose(hub.CauseUnsupported)},
 		"payload too large":  {hub.Text, `{"type":"event","event":"e","dataType":"text","data":"` + strings.Repeat("x", hub.MaxPayload+1) + `"}`, hub.NewClose(hub.CauseTooBig)},
 		"forged":             {hub.Text, `{"type":"sequenceAck","sequenceId":1}`, hub.Close{Cause: hub.CausePolicy, Code: 1008, Reason: "sequenceId: nothing with this id was sent"}},
-		"no sequenceId":      {hub.Text, `{"type":"sequenceAck"}`, hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: "sequenceId is missing"}},
+		"no sequenceId":      {hub.Text, `{"type":"sequenceAck"}`, hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: "sequenceId: is missing"}},
 		"sequenceId in text": {hub.Text, `{"type":"sequenceAck","sequenceId":"1"}`, hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: "sequenceId: want a number from 0 to 2^64-1, in digits"}},
 	} {
 		err := c.protocol.Receive(c.Connection, tc.kind, []byte(tc.sent))
@@ -234,9 +234,9 @@ func TestNothingOfAMessageIsKept(t *testing.T) {
 		if got := b.events.list[0]; got.Name != "e" || string(got.Payload) != want {
 			t.Errorf("%s: event became %+v", dataType, got)
 		}
-		var sent *hub.Send
-		receive(webpubsub.JSON{Publisher: publisher(func(s *hub.Send) { sent = s })}, `{"type":"sendToGroup","group":"g"`+rest)
-		if m := sent.Message; sent.Target.Groups[0] != "g" || string(m.Payload) != want || m.Metadata["k"] != "v" {
+		var sent watcher
+		receive(webpubsub.JSON{Publisher: &sent}, `{"type":"sendToGroup","group":"g"`+rest)
+		if m := sent.last.Message; sent.last.Target.Groups[0] != "g" || string(m.Payload) != want || m.Metadata["k"] != "v" {
 			t.Errorf("%s: message became %+v", dataType, m)
 		}
 	}
@@ -268,7 +268,7 @@ func TestCommandThatFailedMayBeTriedAgain(t *testing.T) {
 	b := newBed(t)
 	c := b.connectWith(t, b.json(), hub.Admission{})
 	c.messages()
-	var join, send = `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"sendToGroup","group":"g","ackId":2,"data":1}`
+	const join, send = `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"sendToGroup","group":"g","ackId":2,"data":1}`
 	grant := func(revoked bool) {
 		t.Helper()
 		var grants []hub.Grant
@@ -369,13 +369,13 @@ func TestMessageExpiresAfterItsTTL(t *testing.T) {
 	b := newBed(t)
 	c := b.connect(t, b.json(), "ann")
 	for seconds, want := range map[int]time.Duration{0: 0, 1: time.Second, 86400: 24 * time.Hour} {
-		seen := make(chan *hub.Send, 1)
-		p := webpubsub.JSON{Publisher: publisher(func(s *hub.Send) { seen <- s })}
+		var sent watcher
+		p := webpubsub.JSON{Publisher: &sent}
 		before := time.Now()
 		if err := p.Receive(c.Connection, hub.Text, fmt.Appendf(nil, `{"type":"sendToGroup","group":"g","data":1,"ttlSeconds":%d}`, seconds)); err != nil {
 			t.Fatal(err)
 		}
-		expires := (<-seen).Message.Expires
+		expires := sent.last.Message.Expires
 		switch {
 		case want == 0 && !expires.IsZero(), want > 0 && (expires.Before(before.Add(want)) || expires.After(time.Now().Add(want))):
 			t.Errorf("%d s: expires %v after %v", seconds, expires, before)

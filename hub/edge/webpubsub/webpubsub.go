@@ -19,7 +19,7 @@ const (
 
 // JSON is the subprotocol without sequence ids: what is lost with the link is lost.
 type JSON struct {
-	// Publisher brings what clients send to groups there. It must be set.
+	// Publisher brings what clients send to groups there. It must be set, to something that can be compared: a pointer, as a rule.
 	Publisher edge.Publisher
 }
 

@@ -1,0 +1,101 @@
+package webpubsub_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// Whatever a client sends: nothing panics, it is answered at most once, by what it asked for, and what it can't be held to is closed with
+// a code for clients.
+func FuzzCommands(f *testing.F) {
+	for _, s := range []string{
+		`{"type":"ping"}`,
+		`{"type":"joinGroup","group":"g","ackId":1}`,
+		`{"type":"leaveGroup","group":"g","ackId":2}`,
+		`{"type":"sendToGroup","group":"g","ackId":3,"noEcho":true,"dataType":"text","data":"a\"\\\\","ttlSeconds":1,"metadata":{"k":"v"}}`,
+		`{"type":"sendToGroup","group":"g","data":{"a":[1,"]}",{}]}}`,
+		`{"type":"sendToGroup","group":"g","dataType":"binary","data":"AAH+/w=="}`,
+		`{"type":"event","event":"e","ackId":4,"metadata":{}}`,
+		`{"type":"sequenceAck","sequenceId":0}`,
+		` { "t\u0079pe" : "ping" , "x" : null } `,
+		`{"ackId":18446744073709551615,"type":"ping","type":"ping"}`,
+		`[]`, `0`, ``, `{"":{}}`, `{"type":"\`,
+	} {
+		f.Add(s)
+	}
+	b := newBed(f)
+	f.Fuzz(func(t *testing.T, message string) {
+		if !utf8.ValidString(message) {
+			return // the link has closed for it
+		}
+		c := b.connect(t, b.reliable(), "ann")
+		defer func() { c.Close(hub.NewClose(hub.CauseClient)); b.events.list = nil }()
+		got, how := c.say(message)
+
+		answers := 0
+		for _, m := range got {
+			if strings.HasPrefix(m, `{"type":`) {
+				answers++
+			}
+		}
+		switch {
+		case how == (hub.Close{}):
+			var independent map[string]any
+			if err := json.Unmarshal([]byte(message), &independent); err != nil {
+				t.Fatalf("%q was taken: %v", message, err)
+			}
+			verb := independent["type"]
+			if asked := verb == "ping" || verb != "sequenceAck" && independent["ackId"] != nil; asked != (answers == 1) || answers > 1 {
+				t.Errorf("%q: got %q", message, got)
+			}
+		case answers > 0:
+			t.Errorf("%q: got %q, and closed with %+v", message, got, how)
+		case how.Cause != hub.CauseProtocol && how.Cause != hub.CausePolicy && how.Cause != hub.CauseTooBig:
+			t.Errorf("%q: closed with %+v", message, how)
+		}
+	})
+}
+
+// Valid commands, however they are written, never close.
+func FuzzValidCommandsNeverClose(f *testing.F) {
+	f.Add("g", "text", "hi", uint64(1), uint8(0))
+	f.Add("\x00", "", "é\"\\", uint64(1<<63), uint8(1))
+	f.Add("", "k", "", uint64(0), uint8(7))
+	b := newBed(f)
+	f.Fuzz(func(t *testing.T, group, key, value string, id uint64, options uint8) {
+		command := map[string]any{
+			"type": []string{"joinGroup", "leaveGroup", "sendToGroup", "event"}[options%4], "group": group, "event": group,
+			"data": value, "metadata": map[string]string{key: value}, "noEcho": options&4 != 0, "ttlSeconds": id % 100_000, key + "?": []any{value, nil, 1.5},
+		}
+		if options&8 != 0 {
+			command["ackId"] = id
+		}
+		message, err := json.Marshal(command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if options&16 != 0 {
+			var indented bytes.Buffer
+			if err := json.Indent(&indented, message, "\t", " "); err != nil {
+				t.Fatal(err)
+			}
+			message = indented.Bytes()
+		}
+		c := b.connect(t, b.json(), "ann")
+		defer func() { c.Close(hub.NewClose(hub.CauseClient)); b.events.list = nil }()
+		acks := 0
+		for _, m := range c.do(string(message)) {
+			if strings.HasPrefix(m, `{"type":"ack"`) {
+				acks++
+			}
+		}
+		if want := int(options >> 3 & 1); acks != want {
+			t.Errorf("%s: %d acks, want %d", message, acks, want)
+		}
+	})
+}
