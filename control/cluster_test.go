@@ -164,7 +164,7 @@ func TestASendReachesTheMatchesOfEveryHub(t *testing.T) {
 	for i, f := range c.hubs {
 		req := &controlv1.SendRequest{
 			Target:  &controlv1.Target{Users: []string{"ann", "nobody", "eve"}, Groups: []string{"lobby", "empty"}, Connections: []string{string(b.ID()), "x.y"}},
-			Message: text(fmt.Sprint(i)), Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(200 * time.Millisecond),
+			Message: text(fmt.Sprint(i)), Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(time.Second), // a tenth is for the way back
 			Detail: controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS,
 		}
 		want := &controlv1.Receipt{
