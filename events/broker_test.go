@@ -1,0 +1,387 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"pgregory.net/rapid"
+
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// stuff is a payload of which a stream that nobody reads takes a few.
+var stuff = strings.Repeat("x", 32<<10)
+
+func TestASlowSubscriberMissesMessagesAndNobodyElseDoes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, func(c *Config) { c.Limits.Messages = 5 })
+		slow, quick := b.subscribe(t, &eventsv1.Subscription{}), b.subscribe(t, &eventsv1.Subscription{})
+		c := b.attach(t, hub.Admission{})
+		const sent = 40
+		quick.next(t, 1)
+		for range sent {
+			c.emit(t, "m", hub.Text, stuff)
+			if got := words(quick.next(t, 1)); got[0] != "default m" {
+				t.Fatalf("the quick one gets %q", got)
+			}
+			synctest.Wait()
+		}
+		c.Close(1000, "")
+		quick.next(t, 1)
+
+		// What the stream had taken, 5 that waited, what was dropped, and the end.
+		ended := make(chan error)
+		go func() { ended <- b.broker.Shutdown(t.Context()) }()
+		events, err := slow.end()
+		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		kinds := words(events)
+		n := len(kinds)
+		gap := events[n-2]
+		if kinds[0] != "default connected" || kinds[n-1] != "default disconnected" || gap.GetGap().GetCount() == 0 {
+			t.Fatalf("the slow one gets %q", kinds)
+		}
+		for i, e := range events[:n-2] {
+			if e.GetOrdinal() != int64(i+1) {
+				t.Errorf("event %d has the ordinal %d", i, e.GetOrdinal())
+			}
+		}
+		missing := gap.GetGap().GetCount()
+		if got := int64(n-3) + missing; got != sent || gap.GetOrdinal() != sent+1 || gap.GetId() != fmt.Sprintf("%s/%d", c.ID(), sent+1) {
+			t.Errorf("%d messages and a gap of %d: %v", n-3, missing, gap)
+		}
+		if gap.GetGap().GetReason() != eventsv1.GapReason_GAP_REASON_SUBSCRIBER_SLOW {
+			t.Errorf("the gap is there because of %v", gap.GetGap().GetReason())
+		}
+		want := map[string]float64{
+			"connhub_event_subscribers":                    0,
+			"connhub_events_dropped_total subscriber_slow": float64(missing),
+			"connhub_events_given_total connected":         2,
+			"connhub_events_given_total disconnected":      2,
+			"connhub_events_given_total message":           float64(2*sent - missing),
+		}
+		if diff := cmp.Diff(want, b.gathered(t)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// gathered returns the metrics of the broker.
+func (b *bed) gathered(t *testing.T) map[string]float64 {
+	t.Helper()
+	families, err := b.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetValue()
+			}
+			have[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return have
+}
+
+func TestASubscriberThatIsTooFarBehindIsEnded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, func(c *Config) { c.Limits.Standing = 3 })
+		slow, quick := b.subscribe(t, &eventsv1.Subscription{}), b.subscribe(t, &eventsv1.Subscription{Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_CONNECTED}})
+		c := b.attach(t, hub.Admission{})
+		quick.next(t, 1)
+		for range 30 { // its stream takes no more
+			c.emit(t, "m", hub.Text, stuff)
+		}
+		synctest.Wait()
+		c.emit(t, "m", hub.Text, stuff) // that it waits to write, now
+		synctest.Wait()
+		for range 3 {
+			b.attach(t, hub.Admission{})
+			quick.next(t, 1)
+		}
+		b.wantSubscribers(t, 2)
+		b.attach(t, hub.Admission{})
+		b.wantSubscribers(t, 1) // though it does not read
+		quick.next(t, 1)
+		_, err := slow.end()
+		holdError(t, err, codes.ResourceExhausted, "SUBSCRIBER_SLOW")
+	})
+}
+
+func TestAHubThatLeavesGivesEverythingFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		s := b.subscribe(t, &eventsv1.Subscription{})
+		b.attach(t, hub.Admission{})
+		s.next(t, 1)
+		b.server.Leave()
+		b.broker.GoAway()
+		synctest.Wait()
+		select {
+		case <-b.server.Quiet(): // a subscriber is no call that is waited for
+		default:
+			t.Error("the server is not quiet")
+		}
+		if r, err := s.Recv(); err != nil || r.GetGoingAway() == nil {
+			t.Fatalf("%v, %v, want going_away", r, err)
+		}
+		_, err := b.open(t, &eventsv1.Subscription{}).end()
+		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+
+		if err := b.hub.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if cause := s.next(t, 1)[0].GetDisconnected().GetCause(); cause != eventsv1.DisconnectCause_DISCONNECT_CAUSE_SHUTDOWN {
+			t.Errorf("it ended because of %v", cause)
+		}
+		if err := b.broker.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		events, err := s.end()
+		if len(events) > 0 {
+			t.Errorf("then came %v", events)
+		}
+		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+		if err := b.broker.add(newSubscriber(nil, b.broker.config.Limits)); !errors.Is(err, hub.ErrShuttingDown) {
+			t.Errorf("a late subscriber: %v", err)
+		}
+	})
+}
+
+func TestASubscriberThatDoesNotReadHoldsShutdownUpNoLongerThanItMay(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		s := b.subscribe(t, &eventsv1.Subscription{})
+		c := b.attach(t, hub.Admission{})
+		for range 30 {
+			c.emit(t, "m", hub.Text, stuff)
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := b.broker.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("shutdown: %v", err)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("took %v", took)
+		}
+		b.wantSubscribers(t, 0)
+		_, err := s.end()
+		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+	})
+}
+
+func TestASubscriberThatGoesLeavesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		client, err := eventsv1.NewEventServiceClient(b.conn).Subscribe(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Send(&eventsv1.SubscribeRequest{Subscription: &eventsv1.Subscription{}}); err != nil {
+			t.Fatal(err)
+		}
+		b.wantSubscribers(t, 1)
+		cancel()
+		b.wantSubscribers(t, 0)
+		if err := b.broker.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// watcher is a subscriber that reads in the background, when it may.
+type watcher struct {
+	*stream
+
+	of     *eventsv1.Subscription
+	since  map[hub.ConnectionID]int // of what happened, how much it came too late for
+	may    chan struct{}            // closed when it may read
+	events []*eventsv1.Event
+	done   chan struct{}
+}
+
+// happened is an event as it is known to a test.
+type happened struct {
+	kind eventsv1.EventKind
+	name string
+}
+
+func TestEachSubscriberHasTheEventsOfEachConnectionInOrderWithoutHoles(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) { synctest.Test(t, func(t *testing.T) { liveThroughEvents(t, rt) }) })
+}
+
+// liveThroughEvents has connections cause events for subscribers, of which some do not read before the end.
+func liveThroughEvents(t *testing.T, rt *rapid.T) {
+	b := newBed(t, func(c *Config) { c.Limits.Messages = rapid.IntRange(1, 4).Draw(rt, "messages") })
+	truth := map[hub.ConnectionID][]happened{}
+	var open []*client
+	var watchers []*watcher
+	for range rapid.IntRange(5, 60).Draw(rt, "steps") {
+		switch action := rapid.IntRange(0, 9).Draw(rt, "action"); {
+		case action == 0 && len(watchers) < 4:
+			watchers = append(watchers, b.newWatcher(t, rt, truth))
+		case action <= 2 || len(open) == 0:
+			c := b.attach(t, hub.Admission{})
+			open = append(open, c)
+			truth[c.ID()] = []happened{{eventsv1.EventKind_EVENT_KIND_CONNECTED, ""}}
+		case action == 3:
+			i := rapid.IntRange(0, len(open)-1).Draw(rt, "closes")
+			c := open[i]
+			open = append(open[:i], open[i+1:]...)
+			c.Close(1000, "")
+			truth[c.ID()] = append(truth[c.ID()], happened{eventsv1.EventKind_EVENT_KIND_DISCONNECTED, ""})
+		default:
+			c := rapid.SampledFrom(open).Draw(rt, "emits")
+			name := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "name")
+			c.emit(t, name, hub.Text, stuff)
+			truth[c.ID()] = append(truth[c.ID()], happened{eventsv1.EventKind_EVENT_KIND_MESSAGE, name})
+		}
+		if rapid.Bool().Draw(rt, "pause") {
+			synctest.Wait()
+		}
+	}
+	synctest.Wait()
+	for _, w := range watchers {
+		select {
+		case <-w.may:
+		default:
+			close(w.may)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := b.broker.Shutdown(ctx); err != nil {
+		rt.Fatal(err)
+	}
+	for _, w := range watchers {
+		<-w.done
+		w.check(rt, truth)
+	}
+}
+
+func (b *bed) newWatcher(t *testing.T, rt *rapid.T, truth map[hub.ConnectionID][]happened) *watcher {
+	b.conn = b.connect(t)
+	w := &watcher{of: &eventsv1.Subscription{}, since: map[hub.ConnectionID]int{}, may: make(chan struct{}), done: make(chan struct{})}
+	if rapid.Bool().Draw(rt, "selects") {
+		w.of.MessageNames = []string{"a"}
+	}
+	w.stream = b.subscribe(t, w.of)
+	for id, all := range truth {
+		w.since[id] = len(all)
+	}
+	if rapid.Bool().Draw(rt, "reads") {
+		close(w.may)
+	}
+	go func() {
+		defer close(w.done)
+		<-w.may
+		w.events, _ = w.end()
+	}()
+	return w
+}
+
+// check holds what the watcher got against what happened.
+func (w *watcher) check(t *rapid.T, truth map[hub.ConnectionID][]happened) {
+	got := map[hub.ConnectionID][]*eventsv1.Event{}
+	for _, e := range w.events {
+		id := hub.ConnectionID(e.GetConnection())
+		got[id] = append(got[id], e)
+	}
+	for id, all := range truth {
+		rest := got[id]
+		missing := int64(0) // of the gap that comes next
+		for i, h := range all {
+			if i < w.since[id] || len(w.of.GetMessageNames()) > 0 && h.name == "b" {
+				continue
+			}
+			if len(rest) == 0 {
+				t.Fatalf("%s: event %d is missing", id, i+1)
+			}
+			e := rest[0]
+			if gap := e.GetGap(); gap != nil {
+				missing++
+				if h.kind != eventsv1.EventKind_EVENT_KIND_MESSAGE || missing > gap.GetCount() || e.GetOrdinal() < int64(i+1) {
+					t.Fatalf("%s: event %d, %v, is in %v", id, i+1, h, e)
+				}
+				if missing == gap.GetCount() {
+					if e.GetOrdinal() != int64(i+1) {
+						t.Fatalf("%s: a gap ends with %d, not %d", id, i+1, e.GetOrdinal())
+					}
+					rest, missing = rest[1:], 0
+				}
+				continue
+			}
+			if e.GetOrdinal() != int64(i+1) || e.GetMessage().GetName() != h.name || e.GetId() != fmt.Sprintf("%s/%d", id, i+1) {
+				t.Fatalf("%s: event %d, %v, is %v", id, i+1, h, e)
+			}
+			rest = rest[1:]
+		}
+		if len(rest) > 0 {
+			t.Fatalf("%s: too much: %v", id, rest)
+		}
+	}
+}
+
+func TestEventsThatNobodySubscribedToCostNothing(t *testing.T) {
+	b := newBed(t)
+	c := b.attach(t, hub.Admission{})
+	op := hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.Event{Name: "m"}}
+	if n := testing.AllocsPerRun(100, func() { b.broker.Applied(c.Connection, op) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkAppliedWithoutSubscribers(b *testing.B) {
+	bed := newBed(b)
+	c := bed.attach(b, hub.Admission{})
+	op := hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.Event{Name: "m"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		bed.broker.Applied(c.Connection, op)
+	}
+}
+
+func TestEveryCauseOfTheHubHasItsOwnInTheAPI(t *testing.T) {
+	seen := map[eventsv1.DisconnectCause]bool{}
+	for _, c := range hub.Causes() {
+		if seen[causes[c]] || causes[c] == eventsv1.DisconnectCause_DISCONNECT_CAUSE_UNSPECIFIED {
+			t.Errorf("%v is %v", c, causes[c])
+		}
+		seen[causes[c]] = true
+	}
+	if len(seen) != len(eventsv1.DisconnectCause_name)-1 {
+		t.Errorf("the API has %d causes, the hub %d", len(eventsv1.DisconnectCause_name)-1, len(seen))
+	}
+}
+
+func TestNewNamesAllThatIsWrong(t *testing.T) {
+	_, err := New(Config{})
+	for _, want := range []string{"Hub is", "Limits.Messages is 0", "Limits.Bytes is 0", "Limits.Standing is 0", "MaxSubscribers is 0"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	if _, err := New(Config{Hub: "h", Limits: Limits{1, minBytes, 1}, MaxSubscribers: 1}); err != nil {
+		t.Error(err)
+	}
+	b := newBed(t)
+	if _, err := New(b.broker.config); err == nil {
+		t.Error("two brokers share the metrics of one registry")
+	}
+}

@@ -1,0 +1,134 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// plainQueue is what a queue does, done by looking through all of it each time. A gap stands where its first message would.
+type plainQueue struct {
+	limits Limits
+	events []event
+}
+
+func (q *plainQueue) put(e event) (dropped bool, err error) {
+	isMessage := func(e event) bool { return e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE && e.dropped == 0 }
+	messages, standing, bytes := 0, 0, int64(0)
+	for _, w := range q.events {
+		if isMessage(w) {
+			messages++
+			bytes += w.weight()
+		} else {
+			standing++
+		}
+	}
+	if isMessage(e) && (messages == q.limits.Messages || bytes+e.weight() > q.limits.Bytes) {
+		dropped = true
+		e.dropped, e.message = 1, nil
+		for i, w := range slices.Backward(q.events) {
+			if w.who.ID == e.who.ID {
+				if w.dropped > 0 {
+					q.events[i].dropped, q.events[i].ordinal = w.dropped+1, e.ordinal
+					return true, nil
+				}
+				break
+			}
+		}
+	}
+	if !isMessage(e) && standing == q.limits.Standing {
+		return dropped, ErrSubscriberSlow
+	}
+	q.events = append(q.events, e)
+	return dropped, nil
+}
+
+func (q *plainQueue) take(most int, bytes int64) (taken []event) {
+	for len(q.events) > 0 && most > 0 && bytes > 0 {
+		most--
+		bytes -= q.events[0].weight()
+		taken = append(taken, q.events[0])
+		q.events = q.events[1:]
+	}
+	return taken
+}
+
+func (e *event) String() string {
+	return fmt.Sprintf("%s/%d %v dropped %d, %d bytes", e.who.ID, e.ordinal, e.kind, e.dropped, e.weight())
+}
+
+func TestAQueueDoesWhatAPlainOneDoes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := Limits{
+			Messages: rapid.IntRange(1, 6).Draw(t, "messages"),
+			Bytes:    rapid.Int64Range(500, 3000).Draw(t, "bytes"),
+			Standing: rapid.IntRange(1, 12).Draw(t, "standing"),
+		}
+		q, model := newQueue(l), &plainQueue{limits: l}
+		ordinals := map[hub.ConnectionID]uint64{}
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			if rapid.IntRange(0, 3).Draw(t, "take") == 0 {
+				most, bytes := rapid.IntRange(1, 5).Draw(t, "most"), rapid.Int64Range(1, 2000).Draw(t, "at most")
+				got, want := q.take(nil, most, bytes), model.take(most, bytes)
+				if fmt.Sprint(got) != fmt.Sprint(pointers(want)) {
+					t.Fatalf("took %v, want %v", got, want)
+				}
+				continue
+			}
+			id := hub.ConnectionID(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "connection"))
+			ordinals[id]++
+			e := event{kind: eventsv1.EventKind_EVENT_KIND_CONNECTED, who: hub.Identity{ID: id}, ordinal: ordinals[id]}
+			if rapid.IntRange(0, 4).Draw(t, "message") > 0 {
+				e.kind = eventsv1.EventKind_EVENT_KIND_MESSAGE
+				e.message = &hub.Event{Payload: make([]byte, rapid.IntRange(0, 1000).Draw(t, "size"))}
+			}
+			own := e
+			dropped, err := q.put(&own)
+			wantDropped, wantErr := model.put(e)
+			if dropped != wantDropped || !errors.Is(err, wantErr) {
+				t.Fatalf("%v: dropped %v (%v), want %v (%v)", &e, dropped, err, wantDropped, wantErr)
+			}
+			if err != nil {
+				return
+			}
+			if q.messages > l.Messages || q.bytes > l.Bytes || q.standing > l.Standing || len(q.gaps) > q.standing {
+				t.Fatalf("beyond %+v: %d messages, %d bytes, %d standing, %d gaps", l, q.messages, q.bytes, q.standing, len(q.gaps))
+			}
+		}
+		got, want := q.take(nil, len(q.events), 1<<40), model.take(len(model.events), 1<<40)
+		if fmt.Sprint(got) != fmt.Sprint(pointers(want)) {
+			t.Fatalf("the rest is %v, want %v", got, want)
+		}
+		if !q.empty() || q.messages != 0 || q.bytes != 0 || q.standing != 0 || len(q.gaps) != 0 {
+			t.Fatalf("of an empty queue is left: %+v", q)
+		}
+	})
+}
+
+func pointers(events []event) (all []*event) {
+	for i := range events {
+		all = append(all, &events[i])
+	}
+	return all
+}
+
+func TestAnEmptyQueueKeepsLittleRoom(t *testing.T) {
+	q := newQueue(Limits{Standing: 100_000})
+	for range 100_000 {
+		if _, err := q.put(&event{kind: eventsv1.EventKind_EVENT_KIND_CONNECTED}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for !q.empty() {
+		q.take(nil, 100, 1<<40)
+	}
+	if cap(q.events) > maxIdleQueue {
+		t.Errorf("room for %d events", cap(q.events))
+	}
+}
