@@ -223,7 +223,8 @@ func (p *eventPrinter) print(addr string, r *eventsv1.SubscribeResponse) error {
 
 const (
 	eventTime    = "15:04:05.000"
-	widestUser   = 24 // columns of a terminal; --json shows all
+	usualUser    = 10 // columns of a terminal
+	widestUser   = 24 // --json shows all
 	widestDetail = 200
 	kindWidth    = len("disconnected")
 )
@@ -231,7 +232,7 @@ const (
 func (p *eventPrinter) line(to *bytes.Buffer, e *eventsv1.Event) {
 	kind, detail, paint := p.describe(e)
 	user := shorten(printable(cmp.Or(e.GetUser(), "-")), widestUser)
-	p.user = max(p.user, runewidth.StringWidth(user))
+	p.user = max(p.user, usualUser, runewidth.StringWidth(user))
 	_, _ = fmt.Fprintf(to, "%s  %s  %s  %s  %s\n",
 		p.t.out.dim(e.GetTime().AsTime().In(p.t.now().Location()).Format(eventTime)),
 		paint(runewidth.FillRight(kind, kindWidth)), printable(e.GetConnection()), runewidth.FillRight(user, p.user),

@@ -22,6 +22,7 @@ func TestHelpOfEachCommandStaysAsItIs(t *testing.T) {
 		"help_groups_add.txt":        {"groups", "add", "--help"},
 		"help_permissions.txt":       {"permissions", "--help"},
 		"help_permissions_grant.txt": {"permissions", "grant", "--help"},
+		"help_events_tail.txt":       {"events", "tail", "--help"},
 		"help_token.txt":             {"token", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, mustRun(t, args...)) })

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+)
+
+// everyEvent has each kind of event, some with what a terminal must not get.
+func everyEvent() *eventsv1.SubscribeResponse {
+	r := &eventsv1.SubscribeResponse{Subscribed: &eventsv1.Subscribed{Hub: "aaaaaaaa"}, GoingAway: &eventsv1.GoingAway{}}
+	for i, e := range []*eventsv1.Event{
+		{Kind: &eventsv1.Event_Connected{Connected: &eventsv1.Connected{RemoteAddress: "10.0.0.1:5"}}},
+		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "say", Payload: &eventsv1.Message_Text{Text: "Grüße 🍜\n\x1b[2J"}}}},
+		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "cl\u202eick", Payload: &eventsv1.Message_Json{Json: `{"a": 1}`}}}},
+		{User: "boris", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "raw", Payload: &eventsv1.Message_Binary{Binary: []byte{0, 1}}}}},
+		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "long", Payload: &eventsv1.Message_Text{Text: strings.Repeat("x", 1000)}}}},
+		{User: strings.Repeat("n", 40), Kind: &eventsv1.Event_Gap{Gap: &eventsv1.Gap{Count: 3, Reason: eventsv1.GapReason_GAP_REASON_SUBSCRIBER_SLOW}}},
+		{User: "ann", Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_LOST}}},
+		{User: "ann", Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
+			Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_BACKEND, Code: 4000, Reason: "en\"ough",
+		}}},
+		{},
+	} {
+		e.Ordinal, e.Connection, e.Protocol = int64(i+1), "aaaaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbb", "plain"
+		e.Id = e.GetConnection() + "/1"
+		e.Time = timestamppb.New(noon.Add(time.Duration(i) * 1234 * time.Millisecond))
+		r.Events = append(r.Events, e)
+	}
+	return r
+}
+
+func TestEventsAreALineEach(t *testing.T) {
+	for name, colour := range map[string]bool{"events.txt": false, "events_colour.txt": true} {
+		golden(t, name, rendered(colour, func(term *terminal) {
+			p := &eventPrinter{t: term}
+			if err := p.print("127.0.0.1:9090", everyEvent()); err != nil {
+				t.Error(err)
+			}
+		}))
+	}
+	var out bytes.Buffer
+	term := newTerminal(nil, &out, &bytes.Buffer{})
+	if err := (&eventPrinter{t: term, json: true}).print("", everyEvent()); err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
+	if len(lines) != len(everyEvent().GetEvents()) {
+		t.Errorf("%d lines: %s", len(lines), out.String())
+	}
+	for _, line := range lines {
+		if err := protojson.Unmarshal(line, &eventsv1.Event{}); err != nil || bytes.Contains(line, []byte(": ")) && !bytes.Contains(line, []byte(`\": `)) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// tail is `connhub events tail` in a process of its own.
+func tail(t *testing.T, args ...string) *process {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
+	p.cmd = exec.CommandContext(t.Context(), path, append([]string{"events", "tail"}, args...)...)
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	})
+	waitForText(t, p.log, "watching hub")
+	return p
+}
+
+// waitForText waits until something was written.
+func waitForText(t *testing.T, b *lockedBuffer, text string) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); <-tick.C {
+		if strings.Contains(b.String(), text) {
+			return
+		}
+	}
+	t.Fatalf("no %q in:\n%s", text, b)
+}
+
+func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
+	hub := start(t, nil)
+	all := tail(t, "--addr="+hub.control)
+	named := tail(t, "--addr="+hub.control, "--event=message", "--json")
+	kinds := tail(t, "--addr="+hub.control, "--kind=connected", "--kind=disconnected", "--namespace=default")
+	none := tail(t, "--addr="+hub.control, "--namespace=other")
+
+	ann := dialClient(t, hub.clients, "user=ann")
+	if err := ann.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	waitForText(t, all.stdout, "hello")
+	if err := ann.Close(4001, "bye"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*process{all, kinds} {
+		waitForText(t, p.stdout, `client 4001 "bye"`)
+	}
+	waitForText(t, named.stdout, "hello")
+	for name, p := range map[*process]int{all: 3, named: 1, kinds: 2, none: 0} {
+		name.signal(t, syscall.SIGINT)
+		if code := name.exitCode(t, 5*time.Second); code != exitOK {
+			t.Errorf("exit %d: %s", code, name.log)
+		}
+		if got := strings.Count(name.stdout.String(), "\n"); got != p {
+			t.Errorf("%d lines, want %d:\n%s", got, p, name.stdout)
+		}
+	}
+	var e struct {
+		User    string
+		Message struct{ Name, Text string }
+	}
+	if err := json.Unmarshal([]byte(named.stdout.String()), &e); err != nil || e.User != "ann" || e.Message.Text != "hello" || e.Message.Name != "message" {
+		t.Errorf("%s (%v)", named.stdout, err)
+	}
+}
+
+func TestTailSaysThatItsHubGoesAwayAndShowsWhatThatEnds(t *testing.T) {
+	p := startProcess(t, devArgs(t)...)
+	watching := tail(t, "--addr="+p.control, "--all-hubs")
+	dialClient(t, p.clients, "user=ann")
+	waitForText(t, watching.stdout, "connected")
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("the hub exits %d:\n%s", code, p.log)
+	}
+	if code := watching.exitCode(t, 5*time.Second); code != exitError {
+		t.Errorf("exit %d", code)
+	}
+	for text, in := range map[string]*lockedBuffer{
+		"the hub at " + p.control + " is going away": watching.log,
+		"SHUTTING_DOWN": watching.log,
+		"shutdown 1001": watching.stdout,
+	} {
+		if !strings.Contains(in.String(), text) {
+			t.Errorf("no %q in:\n%s", text, in)
+		}
+	}
+}
+
+func TestTailSaysWhatIsWrong(t *testing.T) {
+	hub := start(t, nil)
+	for _, tt := range []struct {
+		args []string
+		want string
+		code int
+	}{
+		{[]string{"--addr=" + hub.control, "--event=a\x00"}, "connhub: invalid argument: subscription.message_names[0]: must not have control characters (INVALID_FIELD)\n", exitError},
+		{[]string{"--addr=" + hub.control, "--kind=nope"}, "--kind", exitUsage},
+		{[]string{"--addr=127.0.0.1:1"}, "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: connhub dev\n", exitError},
+		{[]string{"--addr=127.0.0.1:1", "--all-hubs"}, "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: connhub dev\n", exitError},
+	} {
+		r := connhub(t, "", append([]string{"events", "tail"}, tt.args...)...)
+		if r.code != tt.code || !strings.Contains(r.stderr, tt.want) {
+			t.Errorf("%q: exit %d, %q, want %d, %q", tt.args, r.code, r.stderr, tt.code, tt.want)
+		}
+	}
+}
