@@ -13,6 +13,7 @@
 //	Reliable       both, to clients of Web PubSub that confirm, each of which has its own numbers in its messages
 //	Unicast        sends to one of 1,000 in turn through control; "empty": the same calls, to a handler that only answers.
 //	               The figure is what is left of a send when the raw write is taken off, in empty calls
+//	Compression    fan-out of 1 KiB of JSON to clients that agreed to permessage-deflate
 //	Slow           the time of the loop while 1 % do not read, beside the loop over those who do
 //	Connect        a handshake, attach included; raw: net/http with coder/websocket's Accept, and a handler that reads
 //	Idle           memory and goroutines of 15,000 clients; IdleGoroutine and IdleTLS with other links

@@ -57,6 +57,7 @@ var figures = map[string]func() ([]row, error){
 	"TestLatency":       measureLatency,
 	"TestForwarded":     measureForwarded,
 	"TestBroadcast":     measureBroadcast,
+	"TestCompression":   measureCompression,
 	"TestBinary":        measureBinary,
 	"TestBinaryUnicast": measureBinaryUnicast,
 	"TestBinaryIdle":    measureBinaryIdle,
@@ -71,6 +72,8 @@ func TestConnect(t *testing.T)       { measure(t, "a client that connects") }
 func TestIdle(t *testing.T)          { measure(t, "15,000 idle clients") }
 func TestIdleGoroutine(t *testing.T) { measure(t, "15,000 idle clients, a goroutine for each") }
 func TestIdleTLS(t *testing.T)       { measure(t, "15,000 idle clients under TLS") }
+
+func TestCompression(t *testing.T) { measure(t, "1 KiB to 5,000, compressed") }
 
 func TestLinksGoroutine(t *testing.T) { measure(t, "fan-out to 5,000 with a goroutine each") }
 func TestLinksTLS(t *testing.T)       { measure(t, "fan-out to 5,000 under TLS") }

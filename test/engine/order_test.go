@@ -21,6 +21,7 @@ type order struct {
 type opening struct {
 	Address string
 	Path    string // of the request; {i} stands for a number of 11 digits, the client's own
+	Header  string // of the request, besides: whole lines
 	First   int    // the number of the first one
 	Count   int
 	TLS     bool

@@ -81,7 +81,7 @@ func (s *socket) upgrade(conn net.Conn, o *opening, i int) error {
 	}
 	path := strings.ReplaceAll(o.Path, "{i}", fmt.Sprintf("%011d", o.First+i))
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + o.Address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + o.Header + "\r\n"
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return err
 	}
