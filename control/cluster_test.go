@@ -449,7 +449,8 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 		join(&controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}, Namespace: "No"}),
 		join(&controlv1.AddToGroupsRequest{Groups: []string{"g"}}),
 	} {
-		result, rest := e.Execute(t.Context(), call.Forward)
+		var burst hub.Burst
+		result, rest, _ := e.Execute(t.Context(), call.Forward, &burst)
 		if rest != nil || errorIn(result) == nil {
 			t.Errorf("%v was executed", call.Forward)
 		}

@@ -86,16 +86,22 @@ var _ mesh.Executor = (*executor)(nil)
 
 // Execute implements mesh.Executor. Whatever the call does to connections is done when it returns; what is waited for
 // after that is clients, and other hubs.
-func (e *executor) Execute(ctx context.Context, f *peerv1.Forward) (result *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult) {
+func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) (result *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult, waits bool) {
 	defer e.recover(&result)
-	result, rest := e.execute(ctx, f)
+	var rest func(context.Context) *peerv1.ForwardResult
+	if s := f.GetSend(); s != nil {
+		result, rest, waits = e.send(ctx, f, s, burst)
+	} else {
+		result, rest = e.execute(ctx, f)
+		waits = true
+	}
 	if rest == nil {
-		return result, nil
+		return result, nil, false
 	}
 	return nil, func(ctx context.Context) (result *peerv1.ForwardResult) {
 		defer e.recover(&result)
 		return rest(ctx)
-	}
+	}, waits
 }
 
 // recover turns a panic into a result: it must not end the lane, with all that others have on it, nor the process.
@@ -108,8 +114,6 @@ func (e *executor) recover(result **peerv1.ForwardResult) {
 
 func (e *executor) execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
 	switch c := f.GetCall().(type) {
-	case *peerv1.Forward_Send:
-		return e.send(ctx, f, c.Send)
 	case *peerv1.Forward_Join:
 		return e.join(ctx, c.Join)
 	case *peerv1.Forward_Leave:
@@ -125,32 +129,33 @@ func (e *executor) execute(ctx context.Context, f *peerv1.Forward) (*peerv1.Forw
 	}
 }
 
-func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) (_ *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult, waits bool) {
 	var req controlv1.SendRequest
 	if err := decode(s.GetRequest(), &req); err != nil {
-		return failed(err), nil
+		return failed(err), nil, false
 	}
 	if !hub.ValidNamespace(namespace(&req)) { // the rest was checked where it came in, and would take longer than the send
-		return failed(errInvalidField), nil
+		return failed(errInvalidField), nil, false
 	}
 	o := newOutgoing(&req, origin{
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: time.Now().Add(-f.GetAge().AsDuration()),
 	})
 	o.send.Message.Sender = hub.Sender{Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser()}
 	copy(o.send.RequestHash[:], s.GetRequestHash()) // of what the backend asked: this request says it in other words
+	o.send.Burst = burst
 	delivery, err := e.hub.Deliver(ctx, &o.send)
 	if err != nil {
-		return failed(err), nil
+		return failed(err), nil, false
 	}
 	if o.send.Wait <= hub.WaitQueued {
-		return sent(o, delivery), nil
+		return nil, func(context.Context) *peerv1.ForwardResult { return sent(o, delivery) }, false
 	}
 	return nil, func(ctx context.Context) *peerv1.ForwardResult {
 		ctx, cancel := context.WithDeadline(ctx, o.until)
 		defer cancel()
 		delivery.Wait(ctx)
 		return sent(o, delivery)
-	}
+	}, true
 }
 
 func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {

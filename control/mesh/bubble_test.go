@@ -285,14 +285,14 @@ func (b *bubble) inform() {
 }
 
 // Execute implements Executor.
-func (h *member) Execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if stubborn := h.stubborn; stubborn != nil {
 		h.mu.Unlock()
 		<-stubborn
 		h.mu.Lock()
-		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}}, nil
+		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}}, nil, false
 	}
 	if block := h.block[f.GetCaller()]; block != nil {
 		h.mu.Unlock()
@@ -311,9 +311,9 @@ func (h *member) Execute(ctx context.Context, f *peerv1.Forward) (*peerv1.Forwar
 			case <-ctx.Done():
 			}
 			return result
-		}
+		}, true
 	}
-	return result, nil
+	return result, nil, false
 }
 
 // Read implements Executor.

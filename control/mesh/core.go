@@ -13,7 +13,10 @@ import (
 // Versions of the peer protocol that this binary speaks.
 const (
 	protocolMin = 1
-	protocolMax = 1
+	protocolMax = 2
+
+	// batchVersion is the first with batches of calls and results.
+	batchVersion = 2
 )
 
 const (

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/connhub/connhub/hub"
 
@@ -11,19 +12,61 @@ import (
 
 // Gathering is what other hubs answer to one call.
 type Gathering struct {
-	answers []*answer
+	answers []answer
+	one     [1]answer  // the answers of most
 	slow    []slowLane // where there was no room; until Insist
 	metrics *metrics
+
+	open atomic.Int32 // answers that are not known, and one for Then
+	then func()
 }
 
 // answer is that of one hub.
 type answer struct {
-	hub      hub.ID
-	patience context.Context            // done when the hub is suspect; nil: there is no link to it
-	results  chan *peerv1.ForwardResult // gets one; or is closed: the outcome is unknown
+	of     *Gathering
+	hub    hub.ID
+	result atomic.Pointer[peerv1.ForwardResult] // nil: not known yet
 }
 
-func (a *answer) lose() { close(a.results) }
+// lost is the result of a call whose outcome won't be known.
+var lost = &peerv1.ForwardResult{}
+
+func newGathering(to []Destination, metrics *metrics) *Gathering {
+	g := &Gathering{metrics: metrics}
+	g.answers = g.one[:]
+	if len(to) != 1 {
+		g.answers = make([]answer, len(to))
+	}
+	for i, d := range to {
+		g.answers[i].of, g.answers[i].hub = g, d.Hub
+	}
+	g.open.Store(int32(len(to)) + 1) //nolint:gosec // as many as hubs
+	return g
+}
+
+// settle takes the hub's result. The first one counts: when nobody waits for it any more it may still come.
+func (a *answer) settle(r *peerv1.ForwardResult) {
+	if a.result.CompareAndSwap(nil, r) {
+		a.of.close()
+	}
+}
+
+// lose: the outcome is unknown. That is also so when the hub is suspect: nobody waits for its result.
+func (a *answer) lose() { a.settle(lost) }
+
+// close takes one away from what is open.
+func (g *Gathering) close() {
+	if g.open.Add(-1) == 0 {
+		g.then()
+	}
+}
+
+// Then has done called when all outcomes are known, or can't be known: at once, or in the goroutine that finds out. That
+// may be one that reads a lane: done must be quick and not wait. It is called once, behind Insist, instead of Wait.
+func (g *Gathering) Then(done func()) {
+	g.then = done
+	g.close()
+}
 
 // slowLane is a call that is not in line yet.
 type slowLane struct {
@@ -31,9 +74,15 @@ type slowLane struct {
 	call *forwarding
 }
 
+// Insisting reports whether Insist has something to wait for.
+func (g *Gathering) Insisting() bool { return len(g.slow) > 0 }
+
 // Insist waits until the call is in line everywhere, and returns the hubs where that can't be: no result comes there for
 // 500 ms, the peer is suspect, or ctx is done. It is called once, before Wait, also when ctx is done.
-func (g *Gathering) Insist(ctx context.Context) (lost []hub.ID) {
+func (g *Gathering) Insist(ctx context.Context) (left []hub.ID) {
+	if len(g.slow) == 0 {
+		return nil
+	}
 	in := make([]bool, len(g.slow))
 	var wg sync.WaitGroup
 	for i, s := range g.slow {
@@ -42,11 +91,11 @@ func (g *Gathering) Insist(ctx context.Context) (lost []hub.ID) {
 	wg.Wait()
 	for i, s := range g.slow {
 		if !in[i] {
-			lost = append(lost, s.lane.link.hub)
+			left = append(left, s.lane.link.hub)
 		}
 	}
 	g.slow = nil
-	return lost
+	return left
 }
 
 // Outcome is what became of a call at one hub.
@@ -55,34 +104,28 @@ type Outcome struct {
 	Result *peerv1.ForwardResult // nil: it is unknown
 }
 
-// Wait returns the outcomes, in the order of the destinations, when all are known or can't be known, or ctx is done; what
-// is not known then is unknown. It is called once.
+// Wait returns the outcomes when all are known or can't be known, or ctx is done. It is called once.
 func (g *Gathering) Wait(ctx context.Context) []Outcome {
+	done := make(chan struct{})
+	g.Then(func() { close(done) })
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return g.Outcomes()
+}
+
+// Outcomes returns the outcomes, in the order of the destinations; what is not known now is unknown. It is called once.
+func (g *Gathering) Outcomes() []Outcome {
 	outcomes := make([]Outcome, len(g.answers))
-	for i, a := range g.answers {
-		outcomes[i] = Outcome{a.hub, a.wait(ctx)}
-		if outcomes[i].Result == nil {
+	for i := range g.answers {
+		a := &g.answers[i]
+		outcomes[i].Hub = a.hub
+		if r := a.result.Load(); r != nil && r != lost {
+			outcomes[i].Result = r
+		} else {
 			g.metrics.unknown.Inc()
 		}
 	}
 	return outcomes
-}
-
-func (a *answer) wait(ctx context.Context) *peerv1.ForwardResult {
-	select {
-	case r := <-a.results:
-		return r
-	default:
-	}
-	if a.patience == nil {
-		return nil
-	}
-	select {
-	case r := <-a.results:
-		return r
-	case <-a.patience.Done():
-		return nil
-	case <-ctx.Done():
-		return nil
-	}
 }

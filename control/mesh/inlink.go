@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,6 +27,8 @@ type inLink struct {
 	end    context.CancelCauseFunc
 	answer chan *peerv1.Hello // the core's, when it accepts
 	most   uint32             // lanes
+
+	batches bool // the peer takes results in batches
 
 	responses sendQueue[*peerv1.ControlResponse]
 
@@ -106,6 +107,8 @@ func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, error) {
 		opened:    make(map[uint32]bool),
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
+	version, _ := common(m.core.us, hello)
+	l.batches = version >= batchVersion
 	var err error
 	m.do(func(c *core, now time.Duration) []effect {
 		switch {
@@ -212,6 +215,16 @@ func receive[T any](ctx context.Context, recv func() (T, error)) <-chan received
 	return out
 }
 
+// receiveOne reads one message of a stream. Its goroutine ends with that, or with the stream.
+func receiveOne[T any](recv func() (T, error)) <-chan received[T] {
+	out := make(chan received[T], 1)
+	go func() {
+		message, err := recv()
+		out <- received[T]{message, err}
+	}()
+	return out
+}
+
 // opening takes the first message of a stream. It must come as soon as any other: a stream that says nothing is not kept.
 func opening[T any](ctx context.Context, in <-chan received[T]) (first T, err error) {
 	timer := time.NewTimer(linkTimeout)
@@ -228,8 +241,7 @@ func opening[T any](ctx context.Context, in <-chan received[T]) (first T, err er
 
 // Data implements the RPC.
 func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
-	received := receive(stream.Context(), stream.Recv)
-	first, err := opening(stream.Context(), received)
+	first, err := opening(stream.Context(), receiveOne(stream.Recv))
 	if err != nil {
 		return toStatus(err)
 	}
@@ -244,8 +256,8 @@ func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, p
 	over := sync.OnceFunc(l.lanes.Done)
 	defer over()
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
-	i := &inLane{link: l, executor: s.executor, answers: newSendQueue[*peerv1.DataResponse](laneResults + laneCalls)}
-	err = i.serve(stream, received)
+	i := newInLane(l, s.executor)
+	err = i.serve(stream)
 	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
 	over() // the link's next epoch need not wait for what waits for clients
 	i.rests.Wait()
@@ -274,111 +286,6 @@ func (m *Mesh) laneOf(hello *peerv1.LaneHello) (*inLink, error) {
 	l.opened[hello.GetLane()] = true
 	l.lanes.Add(1)
 	return l, nil
-}
-
-// inLane is a lane that a peer opened. Its handler executes what comes, one call after the other; another goroutine
-// sends results.
-type inLane struct {
-	link     *inLink
-	executor Executor
-	sequence uint64
-	open     atomic.Int64                    // forwards whose result is not about to be sent
-	answers  sendQueue[*peerv1.DataResponse] // results, and what has begun
-	rests    sync.WaitGroup                  // goroutines that wait for results; they end with the link
-}
-
-// serve returns why the lane ended. From then on nothing of it is executed.
-func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse], forwards <-chan received[*peerv1.DataRequest]) error {
-	ctx := i.link.ctx
-	answered := make(chan error, 1)
-	go func() { // ends with the link; a blocked Send with the stream
-		err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}})
-		if err == nil {
-			err = i.answers.run(ctx, func(r *peerv1.DataResponse) error {
-				if r.GetResult() != nil {
-					i.open.Add(-1) // before the peer can have it, and send another forward in its place
-				}
-				return stream.Send(r)
-			})
-		}
-		answered <- err
-	}()
-	for {
-		select {
-		case r := <-forwards:
-			if r.err != nil {
-				return errHungUp
-			}
-			if err := i.execute(r.message.GetForward()); err != nil {
-				return err
-			}
-		case err := <-answered:
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (i *inLane) execute(f *peerv1.Forward) error {
-	if err := checkForward(f); err != nil {
-		return err
-	}
-	if f.GetSequence() != i.sequence+1 {
-		return fmt.Errorf("%w: forward %d after %d", errViolation, f.GetSequence(), i.sequence)
-	}
-	i.sequence++
-	if i.open.Add(1) > laneResults {
-		return fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneResults)
-	}
-	ctx := i.link.ctx
-	i.link.mesh.metrics.executed(f)
-	result, rest := i.executor.Execute(ctx, f)
-	if rest == nil {
-		i.reply(f.GetSequence(), result)
-		return nil
-	}
-	sequence := f.GetSequence() // f itself, with its payload, is let go of
-	i.say(&peerv1.DataResponse{Body: &peerv1.DataResponse_Begun{Begun: sequence}})
-	i.rests.Go(func() { i.reply(sequence, rest(ctx)) })
-	return nil
-}
-
-// checkForward holds the rules in the proto; the general validator would take longer than the rest of a small forward.
-func checkForward(f *peerv1.Forward) error {
-	switch {
-	case f.GetCall() == nil:
-		return fmt.Errorf("%w: a forward without a call", errViolation)
-	case len(f.GetCaller()) > maxCaller:
-		return fmt.Errorf("%w: caller of %d bytes", errViolation, len(f.GetCaller()))
-	case f.GetAge().AsDuration() < 0:
-		return fmt.Errorf("%w: a forward of age %v", errViolation, f.GetAge().AsDuration())
-	case len(f.GetSend().GetRequestHash()) > maxRequestHash:
-		return fmt.Errorf("%w: request hash of %d bytes", errViolation, len(f.GetSend().GetRequestHash()))
-	case len(f.GetSend().GetTraceParent()) > maxTraceParent:
-		return fmt.Errorf("%w: trace parent of %d bytes", errViolation, len(f.GetSend().GetTraceParent()))
-	default:
-		return nil
-	}
-}
-
-// The most bytes of a caller's name, of a request's hash and of a traceparent (forward.proto).
-const (
-	maxCaller      = 1024
-	maxRequestHash = 32
-	maxTraceParent = 55
-)
-
-// reply sends a result. The queue has room for those of all open forwards, and for what begins meanwhile.
-func (i *inLane) reply(sequence uint64, r *peerv1.ForwardResult) {
-	r.Sequence = sequence
-	i.say(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: r}})
-}
-
-func (i *inLane) say(r *peerv1.DataResponse) {
-	if !i.answers.put(r) {
-		i.link.end(errBacklog)
-	}
 }
 
 // Read implements the RPC.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,20 +30,25 @@ const (
 	stuckTime = suspectTime
 	// callWeight is what a small call counts for, so that one bound holds both numbers.
 	callWeight = laneBytes / laneCalls
+	// maxBatch and maxBatchBytes are how many calls go out in one message, and of how many bytes, unless the first is larger
+	// (forward.proto): enough that what a message costs in itself is nothing, and as little as costs the receiver no time.
+	maxBatch      = 256
+	maxBatchBytes = 64 << 10
 )
 
 // lane carries calls to a peer, in order, and takes their results, in any order. There is one goroutine for
-// each direction.
+// each direction. What is in line when the stream takes a message goes out in one.
 type lane struct {
 	link   *outLink
 	number int
 	window *semaphore.Weighted // what is not begun
+	news   chan struct{}       // holds a token when there may be something in line
 
 	mu       sync.Mutex
 	sequence uint64
 	sent     uint64                 // the sequence up to which calls were sent, or are about to be
 	waiting  map[uint64]*forwarding // by sequence; nil: the lane has ended
-	queue    chan *forwarding       // to be sent; in the order of sequence
+	line     []*forwarding          // to be sent, in the order of sequence; no more than the window lets in
 	moved    time.Time              // the last one that was begun, or the first call after a pause
 	begun    uint64                 // up to here all are
 	pending  int                    // not begun
@@ -58,12 +64,18 @@ type forwarding struct {
 	into     *answer
 }
 
+// settled is what became of a call.
+type settled struct {
+	into   *answer
+	result *peerv1.ForwardResult
+}
+
 func newLane(l *outLink, number int) *lane {
 	return &lane{
 		link: l, number: number,
 		window:  semaphore.NewWeighted(laneBytes),
+		news:    make(chan struct{}, 1),
 		waiting: make(map[uint64]*forwarding),
-		queue:   make(chan *forwarding, laneCalls), // has room for all that the window lets in
 	}
 }
 
@@ -88,18 +100,35 @@ func (l *lane) insist(ctx context.Context, f *forwarding) bool {
 	return true
 }
 
-// enqueue puts a call in line for which the window had room.
+// enqueue puts a call in line for which the window had room. Who calls it waits for no answer of a peer that is suspect.
 func (l *lane) enqueue(f *forwarding) {
+	in := l.put(f)
+	if in {
+		signal(l.news)
+	}
+	if !in || l.link.patience().Err() != nil {
+		f.into.lose()
+	}
+}
+
+// signal leaves a token, if there is none.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// put is enqueue; false: the call does not get in line.
+func (l *lane) put(f *forwarding) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.waiting == nil {
-		f.into.lose()
-		return
+		return false
 	}
 	if len(l.waiting) >= laneResults {
 		l.window.Release(f.weight)
-		f.into.lose()
-		return
+		return false
 	}
 	if l.pending == 0 {
 		l.moved = time.Now() // until now there was nothing to move
@@ -108,8 +137,9 @@ func (l *lane) enqueue(f *forwarding) {
 	l.sequence++
 	f.sequence = l.sequence
 	l.waiting[f.sequence] = f
-	l.link.mesh.metrics.forwarded(f.call.Forward, f.flood)
-	l.queue <- f
+	l.line = append(l.line, f)
+	l.link.mesh.metrics.forwarded(f.kind, f.flood)
+	return true
 }
 
 // stuckAt is when the lane is stuck, unless a result comes.
@@ -166,45 +196,106 @@ func (l *lane) open() (peerv1.PeerService_DataClient, error) {
 	return stream, nil
 }
 
+// send says what is in line, for as long as the link lasts.
 func (l *lane) send(stream peerv1.PeerService_DataClient) error {
 	for {
 		select {
-		case f := <-l.queue:
-			l.mu.Lock()
-			l.sent = f.sequence
-			call := f.call
-			l.mu.Unlock()
-			r := call.forward(f.sequence)
-			if err := stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: r}}); err != nil {
-				return fmt.Errorf("%w: a lane: %w", errHungUp, err)
-			}
+		case <-l.news:
 		case <-l.link.ctx.Done():
 			return context.Cause(l.link.ctx)
+		}
+		for forwards := l.take(); len(forwards) > 0; forwards = l.take() {
+			if err := stream.Send(dataRequest(forwards)); err != nil {
+				return fmt.Errorf("%w: a lane: %w", errHungUp, err)
+			}
 		}
 	}
 }
 
+// take returns what is in line, in their order, as many as fit in a message. They are marshalled at once, so their age is right.
+func (l *lane) take() []*peerv1.Forward {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, bytes := 0, 0
+	for ; n < len(l.line) && n < maxBatch; n++ {
+		if n > 0 {
+			bytes += l.line[n].call.size + len(l.line[n].call.Caller) + maxAround
+		}
+		if bytes > maxBatchBytes || n > 0 && !l.link.batches {
+			break
+		}
+	}
+	forwards, now := make([]*peerv1.Forward, n), time.Now()
+	for i, f := range l.line[:n] {
+		forwards[i] = f.call.forward(f.sequence, now)
+		l.sent = f.sequence
+	}
+	l.line = slices.Delete(l.line, 0, n)
+	return forwards
+}
+
+// maxAround is more than what is in a forward takes beside its call and its caller.
+const maxAround = 64
+
+// dataRequest is the message for some forwards.
+func dataRequest(forwards []*peerv1.Forward) *peerv1.DataRequest {
+	if len(forwards) == 1 {
+		return &peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: forwards[0]}}
+	}
+	return &peerv1.DataRequest{Body: &peerv1.DataRequest_Batch{Batch: &peerv1.ForwardBatch{Forwards: forwards}}}
+}
+
 func (l *lane) receive(stream peerv1.PeerService_DataClient) error {
+	var some []settled
 	for {
 		r, err := stream.Recv()
 		if err != nil {
 			return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 		}
-		if begun, ok := r.GetBody().(*peerv1.DataResponse_Begun); ok {
-			err = l.begin(begun.Begun)
-		} else {
-			err = l.settle(r.GetResult())
+		some, err = l.answered(r, some[:0])
+		for _, s := range some {
+			s.into.settle(s.result)
 		}
+		clear(some)
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// begin makes room for what has begun.
-func (l *lane) begin(upTo uint64) error {
+// answered takes what the peer says, and adds what became of calls to some. What comes before an error counts.
+func (l *lane) answered(r *peerv1.DataResponse, some []settled) ([]settled, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	switch body := r.GetBody().(type) {
+	case *peerv1.DataResponse_Begun:
+		return some, l.beginLocked(body.Begun)
+	case *peerv1.DataResponse_Batch:
+		return l.batchLocked(body.Batch, some)
+	default:
+		return l.settleLocked(r.GetResult(), some)
+	}
+}
+
+func (l *lane) batchLocked(b *peerv1.ForwardResultBatch, some []settled) (_ []settled, err error) {
+	if n := len(b.GetResults()); n > maxBatch || n == 0 && b.GetBegun() == 0 {
+		return some, fmt.Errorf("%w: a batch of %d results", errViolation, n)
+	}
+	if b.GetBegun() > 0 {
+		if err := l.beginLocked(b.GetBegun()); err != nil {
+			return some, err
+		}
+	}
+	for _, r := range b.GetResults() {
+		if some, err = l.settleLocked(r, some); err != nil {
+			return some, err
+		}
+	}
+	return some, nil
+}
+
+// beginLocked makes room for what has begun.
+func (l *lane) beginLocked(upTo uint64) error {
 	if upTo <= l.begun || upTo > l.sent {
 		return fmt.Errorf("%w: begun is %d after %d, sent are %d", errViolation, upTo, l.begun, l.sent)
 	}
@@ -227,21 +318,18 @@ func (l *lane) releaseLocked(f *forwarding) {
 	l.pending--
 }
 
-// settle gives a result to its call. One that was not sent yet has none: the window that it holds is its place in the queue.
-func (l *lane) settle(r *peerv1.ForwardResult) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// settleLocked adds a result with its call. One that was not sent yet has none: the window that it holds is its place in line.
+func (l *lane) settleLocked(r *peerv1.ForwardResult, some []settled) ([]settled, error) {
 	f := l.waiting[r.GetSequence()]
 	switch {
 	case f == nil || r.GetSequence() > l.sent:
-		return fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, r.GetSequence())
+		return some, fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, r.GetSequence())
 	case !fits(r, f.kind):
-		return fmt.Errorf("%w: a result %T of a call to %s", errViolation, r.GetResult(), f.kind)
+		return some, fmt.Errorf("%w: a result %T of a call to %s", errViolation, r.GetResult(), f.kind)
 	}
 	delete(l.waiting, r.GetSequence())
 	l.releaseLocked(f)
-	f.into.results <- r
-	return nil
+	return append(some, settled{f.into, r}), nil
 }
 
 // fits reports whether a result is one that a call can have.
@@ -269,10 +357,23 @@ func fits(r *peerv1.ForwardResult, kind string) bool {
 func (l *lane) over() {
 	l.mu.Lock()
 	left := l.waiting
-	l.waiting = nil
+	l.waiting, l.line = nil, nil
 	l.mu.Unlock()
 	for _, f := range left {
 		f.into.lose()
+	}
+}
+
+// giveUp has nobody wait for the results of calls that are in line, because the peer is suspect.
+func (l *lane) giveUp() {
+	l.mu.Lock()
+	left := make([]*answer, 0, len(l.waiting))
+	for _, f := range l.waiting {
+		left = append(left, f.into)
+	}
+	l.mu.Unlock()
+	for _, a := range left {
+		a.lose()
 	}
 }
 
@@ -286,10 +387,10 @@ type Call struct {
 	size int
 }
 
-// forward returns the message for one hub. It is marshalled at once, so its age is right.
-func (c *Call) forward(sequence uint64) *peerv1.Forward {
+// forward returns the message for one hub.
+func (c *Call) forward(sequence uint64, now time.Time) *peerv1.Forward {
 	return &peerv1.Forward{
-		Sequence: sequence, Caller: c.Caller, Age: durationpb.New(time.Since(c.Began)), Call: c.Forward.Call,
+		Sequence: sequence, Caller: c.Caller, Age: durationpb.New(now.Sub(c.Began)), Call: c.Forward.Call,
 	}
 }
 
@@ -298,17 +399,16 @@ func (c *Call) forward(sequence uint64) *peerv1.Forward {
 // has returned for the one before, reach each hub in that order.
 func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	c.size = proto.Size(c.Forward)
-	g := &Gathering{answers: make([]*answer, len(to)), metrics: m.metrics}
-	number := LaneOf(c.Caller, m.config.Lanes)
+	g := newGathering(to, m.metrics)
+	number, kind := LaneOf(c.Caller, m.config.Lanes), callLabel(c.Forward)
 	for i, d := range to {
-		g.answers[i] = &answer{hub: d.Hub, results: make(chan *peerv1.ForwardResult, 1)}
+		a := &g.answers[i]
 		l := m.link(d)
 		if l == nil {
-			g.answers[i].lose()
+			a.lose()
 			continue
 		}
-		g.answers[i].patience = l.patience()
-		lane, f := l.lanes[number], &forwarding{call: c, kind: callLabel(c.Forward), flood: d.Flood, into: g.answers[i]}
+		lane, f := l.lanes[number], &forwarding{call: c, kind: kind, flood: d.Flood, into: a}
 		if !lane.offer(f) {
 			g.slow = append(g.slow, slowLane{lane, f})
 		}

@@ -55,12 +55,12 @@ func newMetrics(r prometheus.Registerer, m *Mesh) (*metrics, error) {
 	return i, errors.Join(errs...)
 }
 
-func (i *metrics) forwarded(f *peerv1.Forward, flood bool) {
+func (i *metrics) forwarded(kind string, flood bool) {
 	why := "interest"
 	if flood {
 		why = "flood"
 	}
-	i.forwards.WithLabelValues(callLabel(f), why).Inc()
+	i.forwards.WithLabelValues(kind, why).Inc()
 }
 
 func (i *metrics) executed(f *peerv1.Forward) { i.executions.WithLabelValues(callLabel(f)).Inc() }

@@ -28,6 +28,8 @@ type outLink struct {
 	lanes []*lane
 	peer  *peerConn
 
+	batches bool // the peer takes calls in batches; static from the hello's answer on
+
 	ctx context.Context // done when the link has ended, with the cause
 	end context.CancelCauseFunc
 
@@ -50,7 +52,7 @@ func (m *Mesh) dialLocked(d dial) {
 		mesh: m, hub: d.hub, epoch: d.hello.GetEpoch(), dial: d,
 		requests: newSendQueue[*peerv1.ControlRequest](queueSize),
 	}
-	l.silent, l.silence = context.WithCancel(context.Background())
+	l.hope()
 	l.ctx, l.end = context.WithCancelCause(context.Background())
 	l.lanes = make([]*lane, m.config.Lanes)
 	for i := range l.lanes {
@@ -109,6 +111,8 @@ func (l *outLink) run() {
 		l.failed(err)
 		return
 	}
+	version, _ := common(l.dial.hello, hello)
+	l.batches = version >= batchVersion
 	if !l.link(hello) {
 		l.failed(errHungUp) // or rather why the core has ended it
 		return
@@ -256,8 +260,18 @@ func (l *outLink) answered(number uint64) {
 	defer l.mu.Unlock()
 	l.mesh.metrics.probed(time.Since(l.probed[number%probesTimed]))
 	if l.silent.Err() != nil {
-		l.silent, l.silence = context.WithCancel(context.Background())
+		l.hope()
 	}
+}
+
+// hope lets callers wait for the peer, until it is suspect.
+func (l *outLink) hope() {
+	l.silent, l.silence = context.WithCancel(context.Background())
+	context.AfterFunc(l.silent, func() {
+		for _, lane := range l.lanes {
+			lane.giveUp()
+		}
+	})
 }
 
 // patience is done when it is no use to wait for the peer any more.

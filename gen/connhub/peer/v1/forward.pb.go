@@ -33,6 +33,7 @@ type DataRequest struct {
 	//
 	//	*DataRequest_Hello
 	//	*DataRequest_Forward
+	//	*DataRequest_Batch
 	Body          isDataRequest_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -93,6 +94,15 @@ func (x *DataRequest) GetForward() *Forward {
 	return nil
 }
 
+func (x *DataRequest) GetBatch() *ForwardBatch {
+	if x != nil {
+		if x, ok := x.Body.(*DataRequest_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
 type isDataRequest_Body interface {
 	isDataRequest_Body()
 }
@@ -104,12 +114,67 @@ type DataRequest_Hello struct {
 
 type DataRequest_Forward struct {
 	// A call for connections of the receiver.
-	Forward *Forward `protobuf:"bytes,2,opt,name=forward,proto3,oneof"` // Planned: 3 mark.
+	Forward *Forward `protobuf:"bytes,2,opt,name=forward,proto3,oneof"`
+}
+
+type DataRequest_Batch struct {
+	// Planned: 3 mark.
+	// Some calls, in their order: what is in line when the lane can be written to. Since version 2.
+	Batch *ForwardBatch `protobuf:"bytes,4,opt,name=batch,proto3,oneof"`
 }
 
 func (*DataRequest_Hello) isDataRequest_Body() {}
 
 func (*DataRequest_Forward) isDataRequest_Body() {}
+
+func (*DataRequest_Batch) isDataRequest_Body() {}
+
+// ForwardBatch is as if each of its forwards had come by itself, one after the other, but that the receiver may write to its
+// clients, and answer, once for all.
+type ForwardBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At least one. All but the first take 64 KiB together at most.
+	Forwards      []*Forward `protobuf:"bytes,1,rep,name=forwards,proto3" json:"forwards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardBatch) Reset() {
+	*x = ForwardBatch{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardBatch) ProtoMessage() {}
+
+func (x *ForwardBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardBatch.ProtoReflect.Descriptor instead.
+func (*ForwardBatch) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ForwardBatch) GetForwards() []*Forward {
+	if x != nil {
+		return x.Forwards
+	}
+	return nil
+}
 
 // DataResponse is what the dialled hub says on a lane.
 type DataResponse struct {
@@ -121,6 +186,7 @@ type DataResponse struct {
 	//	*DataResponse_Hello
 	//	*DataResponse_Result
 	//	*DataResponse_Begun
+	//	*DataResponse_Batch
 	Body          isDataResponse_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -128,7 +194,7 @@ type DataResponse struct {
 
 func (x *DataResponse) Reset() {
 	*x = DataResponse{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[1]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -140,7 +206,7 @@ func (x *DataResponse) String() string {
 func (*DataResponse) ProtoMessage() {}
 
 func (x *DataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[1]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -153,7 +219,7 @@ func (x *DataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataResponse.ProtoReflect.Descriptor instead.
 func (*DataResponse) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{1}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DataResponse) GetBody() isDataResponse_Body {
@@ -190,6 +256,15 @@ func (x *DataResponse) GetBegun() uint64 {
 	return 0
 }
 
+func (x *DataResponse) GetBatch() *ForwardResultBatch {
+	if x != nil {
+		if x, ok := x.Body.(*DataResponse_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
 type isDataResponse_Body interface {
 	isDataResponse_Body()
 }
@@ -211,11 +286,73 @@ type DataResponse_Begun struct {
 	Begun uint64 `protobuf:"varint,3,opt,name=begun,proto3,oneof"`
 }
 
+type DataResponse_Batch struct {
+	// Some results at once, and what has begun. Since version 2.
+	Batch *ForwardResultBatch `protobuf:"bytes,4,opt,name=batch,proto3,oneof"`
+}
+
 func (*DataResponse_Hello) isDataResponse_Body() {}
 
 func (*DataResponse_Result) isDataResponse_Body() {}
 
 func (*DataResponse_Begun) isDataResponse_Body() {}
+
+func (*DataResponse_Batch) isDataResponse_Body() {}
+
+// ForwardResultBatch is as if `begun` and each of its results had come by themselves, one after the other.
+type ForwardResultBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As DataResponse.begun; 0: nothing new has begun.
+	Begun uint64 `protobuf:"varint,1,opt,name=begun,proto3" json:"begun,omitempty"`
+	// Of any forwards of the lane, in any order. One without results and `begun` is a PROTOCOL_VIOLATION.
+	Results       []*ForwardResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardResultBatch) Reset() {
+	*x = ForwardResultBatch{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardResultBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardResultBatch) ProtoMessage() {}
+
+func (x *ForwardResultBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardResultBatch.ProtoReflect.Descriptor instead.
+func (*ForwardResultBatch) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ForwardResultBatch) GetBegun() uint64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
+func (x *ForwardResultBatch) GetResults() []*ForwardResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
 
 // LaneHello opens a lane of a link. Refused with STALE_EPOCH unless the Control stream of exactly this epoch is open.
 type LaneHello struct {
@@ -232,7 +369,7 @@ type LaneHello struct {
 
 func (x *LaneHello) Reset() {
 	*x = LaneHello{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[2]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -244,7 +381,7 @@ func (x *LaneHello) String() string {
 func (*LaneHello) ProtoMessage() {}
 
 func (x *LaneHello) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[2]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -257,7 +394,7 @@ func (x *LaneHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHello.ProtoReflect.Descriptor instead.
 func (*LaneHello) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{2}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LaneHello) GetHub() string {
@@ -290,7 +427,7 @@ type LaneHelloAnswer struct {
 
 func (x *LaneHelloAnswer) Reset() {
 	*x = LaneHelloAnswer{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[3]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -302,7 +439,7 @@ func (x *LaneHelloAnswer) String() string {
 func (*LaneHelloAnswer) ProtoMessage() {}
 
 func (x *LaneHelloAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[3]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -315,7 +452,7 @@ func (x *LaneHelloAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHelloAnswer.ProtoReflect.Descriptor instead.
 func (*LaneHelloAnswer) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{3}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{5}
 }
 
 // Forward is one call of a backend, or a client's publish, on its way to a hub that may have matching connections.
@@ -356,7 +493,7 @@ type Forward struct {
 
 func (x *Forward) Reset() {
 	*x = Forward{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[4]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +505,7 @@ func (x *Forward) String() string {
 func (*Forward) ProtoMessage() {}
 
 func (x *Forward) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[4]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +518,7 @@ func (x *Forward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forward.ProtoReflect.Descriptor instead.
 func (*Forward) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{4}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Forward) GetSequence() uint64 {
@@ -530,7 +667,7 @@ type ForwardSend struct {
 
 func (x *ForwardSend) Reset() {
 	*x = ForwardSend{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[5]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +679,7 @@ func (x *ForwardSend) String() string {
 func (*ForwardSend) ProtoMessage() {}
 
 func (x *ForwardSend) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[5]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +692,7 @@ func (x *ForwardSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardSend.ProtoReflect.Descriptor instead.
 func (*ForwardSend) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{5}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ForwardSend) GetRequest() []byte {
@@ -599,7 +736,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +748,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[6]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +761,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{6}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Sender) GetConnection() string {
@@ -655,7 +792,7 @@ type ForwardClose struct {
 
 func (x *ForwardClose) Reset() {
 	*x = ForwardClose{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +804,7 @@ func (x *ForwardClose) String() string {
 func (*ForwardClose) ProtoMessage() {}
 
 func (x *ForwardClose) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +817,7 @@ func (x *ForwardClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardClose.ProtoReflect.Descriptor instead.
 func (*ForwardClose) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ForwardClose) GetRequest() []byte {
@@ -720,7 +857,7 @@ type ForwardResult struct {
 
 func (x *ForwardResult) Reset() {
 	*x = ForwardResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +869,7 @@ func (x *ForwardResult) String() string {
 func (*ForwardResult) ProtoMessage() {}
 
 func (x *ForwardResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +882,7 @@ func (x *ForwardResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResult.ProtoReflect.Descriptor instead.
 func (*ForwardResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ForwardResult) GetSequence() uint64 {
@@ -894,7 +1031,7 @@ type SendResult struct {
 
 func (x *SendResult) Reset() {
 	*x = SendResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1043,7 @@ func (x *SendResult) String() string {
 func (*SendResult) ProtoMessage() {}
 
 func (x *SendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1056,7 @@ func (x *SendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResult.ProtoReflect.Descriptor instead.
 func (*SendResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SendResult) GetReceipt() *v1.Receipt {
@@ -940,16 +1077,23 @@ var File_connhub_peer_v1_forward_proto protoreflect.FileDescriptor
 
 const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\n" +
-	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\x7f\n" +
+	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb6\x01\n" +
 	"\vDataRequest\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.connhub.peer.v1.LaneHelloH\x00R\x05hello\x124\n" +
-	"\aforward\x18\x02 \x01(\v2\x18.connhub.peer.v1.ForwardH\x00R\aforwardB\x06\n" +
-	"\x04body\"\xa2\x01\n" +
+	"\aforward\x18\x02 \x01(\v2\x18.connhub.peer.v1.ForwardH\x00R\aforward\x125\n" +
+	"\x05batch\x18\x04 \x01(\v2\x1d.connhub.peer.v1.ForwardBatchH\x00R\x05batchB\x06\n" +
+	"\x04body\"Q\n" +
+	"\fForwardBatch\x12A\n" +
+	"\bforwards\x18\x01 \x03(\v2\x18.connhub.peer.v1.ForwardB\v\xbaH\b\x92\x01\x05\b\x01\x10\x80\x02R\bforwards\"\xdf\x01\n" +
 	"\fDataResponse\x128\n" +
 	"\x05hello\x18\x01 \x01(\v2 .connhub.peer.v1.LaneHelloAnswerH\x00R\x05hello\x128\n" +
 	"\x06result\x18\x02 \x01(\v2\x1e.connhub.peer.v1.ForwardResultH\x00R\x06result\x12\x16\n" +
-	"\x05begun\x18\x03 \x01(\x04H\x00R\x05begunB\x06\n" +
-	"\x04body\"d\n" +
+	"\x05begun\x18\x03 \x01(\x04H\x00R\x05begun\x12;\n" +
+	"\x05batch\x18\x04 \x01(\v2#.connhub.peer.v1.ForwardResultBatchH\x00R\x05batchB\x06\n" +
+	"\x04body\"o\n" +
+	"\x12ForwardResultBatch\x12\x14\n" +
+	"\x05begun\x18\x01 \x01(\x04R\x05begun\x12C\n" +
+	"\aresults\x18\x02 \x03(\v2\x1e.connhub.peer.v1.ForwardResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\aresults\"d\n" +
 	"\tLaneHello\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x1d\n" +
 	"\x05epoch\x18\x02 \x01(\x04B\a\xbaH\x042\x02(\x01R\x05epoch\x12\x1b\n" +
@@ -1008,47 +1152,53 @@ func file_connhub_peer_v1_forward_proto_rawDescGZIP() []byte {
 	return file_connhub_peer_v1_forward_proto_rawDescData
 }
 
-var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*DataRequest)(nil),                  // 0: connhub.peer.v1.DataRequest
-	(*DataResponse)(nil),                 // 1: connhub.peer.v1.DataResponse
-	(*LaneHello)(nil),                    // 2: connhub.peer.v1.LaneHello
-	(*LaneHelloAnswer)(nil),              // 3: connhub.peer.v1.LaneHelloAnswer
-	(*Forward)(nil),                      // 4: connhub.peer.v1.Forward
-	(*ForwardSend)(nil),                  // 5: connhub.peer.v1.ForwardSend
-	(*Sender)(nil),                       // 6: connhub.peer.v1.Sender
-	(*ForwardClose)(nil),                 // 7: connhub.peer.v1.ForwardClose
-	(*ForwardResult)(nil),                // 8: connhub.peer.v1.ForwardResult
-	(*SendResult)(nil),                   // 9: connhub.peer.v1.SendResult
-	(*durationpb.Duration)(nil),          // 10: google.protobuf.Duration
-	(*v1.AddToGroupsResponse)(nil),       // 11: connhub.control.v1.AddToGroupsResponse
-	(*v1.RemoveFromGroupsResponse)(nil),  // 12: connhub.control.v1.RemoveFromGroupsResponse
-	(*v1.CloseConnectionsResponse)(nil),  // 13: connhub.control.v1.CloseConnectionsResponse
-	(*v1.GrantPermissionsResponse)(nil),  // 14: connhub.control.v1.GrantPermissionsResponse
-	(*v1.RevokePermissionsResponse)(nil), // 15: connhub.control.v1.RevokePermissionsResponse
-	(*v1.Receipt)(nil),                   // 16: connhub.control.v1.Receipt
+	(*ForwardBatch)(nil),                 // 1: connhub.peer.v1.ForwardBatch
+	(*DataResponse)(nil),                 // 2: connhub.peer.v1.DataResponse
+	(*ForwardResultBatch)(nil),           // 3: connhub.peer.v1.ForwardResultBatch
+	(*LaneHello)(nil),                    // 4: connhub.peer.v1.LaneHello
+	(*LaneHelloAnswer)(nil),              // 5: connhub.peer.v1.LaneHelloAnswer
+	(*Forward)(nil),                      // 6: connhub.peer.v1.Forward
+	(*ForwardSend)(nil),                  // 7: connhub.peer.v1.ForwardSend
+	(*Sender)(nil),                       // 8: connhub.peer.v1.Sender
+	(*ForwardClose)(nil),                 // 9: connhub.peer.v1.ForwardClose
+	(*ForwardResult)(nil),                // 10: connhub.peer.v1.ForwardResult
+	(*SendResult)(nil),                   // 11: connhub.peer.v1.SendResult
+	(*durationpb.Duration)(nil),          // 12: google.protobuf.Duration
+	(*v1.AddToGroupsResponse)(nil),       // 13: connhub.control.v1.AddToGroupsResponse
+	(*v1.RemoveFromGroupsResponse)(nil),  // 14: connhub.control.v1.RemoveFromGroupsResponse
+	(*v1.CloseConnectionsResponse)(nil),  // 15: connhub.control.v1.CloseConnectionsResponse
+	(*v1.GrantPermissionsResponse)(nil),  // 16: connhub.control.v1.GrantPermissionsResponse
+	(*v1.RevokePermissionsResponse)(nil), // 17: connhub.control.v1.RevokePermissionsResponse
+	(*v1.Receipt)(nil),                   // 18: connhub.control.v1.Receipt
 }
 var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
-	2,  // 0: connhub.peer.v1.DataRequest.hello:type_name -> connhub.peer.v1.LaneHello
-	4,  // 1: connhub.peer.v1.DataRequest.forward:type_name -> connhub.peer.v1.Forward
-	3,  // 2: connhub.peer.v1.DataResponse.hello:type_name -> connhub.peer.v1.LaneHelloAnswer
-	8,  // 3: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
-	10, // 4: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
-	5,  // 5: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
-	7,  // 6: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
-	6,  // 7: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
-	9,  // 8: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
-	11, // 9: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
-	12, // 10: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
-	13, // 11: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
-	14, // 12: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
-	15, // 13: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
-	16, // 14: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	4,  // 0: connhub.peer.v1.DataRequest.hello:type_name -> connhub.peer.v1.LaneHello
+	6,  // 1: connhub.peer.v1.DataRequest.forward:type_name -> connhub.peer.v1.Forward
+	1,  // 2: connhub.peer.v1.DataRequest.batch:type_name -> connhub.peer.v1.ForwardBatch
+	6,  // 3: connhub.peer.v1.ForwardBatch.forwards:type_name -> connhub.peer.v1.Forward
+	5,  // 4: connhub.peer.v1.DataResponse.hello:type_name -> connhub.peer.v1.LaneHelloAnswer
+	10, // 5: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
+	3,  // 6: connhub.peer.v1.DataResponse.batch:type_name -> connhub.peer.v1.ForwardResultBatch
+	10, // 7: connhub.peer.v1.ForwardResultBatch.results:type_name -> connhub.peer.v1.ForwardResult
+	12, // 8: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
+	7,  // 9: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
+	9,  // 10: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
+	8,  // 11: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
+	11, // 12: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
+	13, // 13: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
+	14, // 14: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
+	15, // 15: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
+	16, // 16: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
+	17, // 17: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
+	18, // 18: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_forward_proto_init() }
@@ -1059,13 +1209,15 @@ func file_connhub_peer_v1_forward_proto_init() {
 	file_connhub_peer_v1_forward_proto_msgTypes[0].OneofWrappers = []any{
 		(*DataRequest_Hello)(nil),
 		(*DataRequest_Forward)(nil),
+		(*DataRequest_Batch)(nil),
 	}
-	file_connhub_peer_v1_forward_proto_msgTypes[1].OneofWrappers = []any{
+	file_connhub_peer_v1_forward_proto_msgTypes[2].OneofWrappers = []any{
 		(*DataResponse_Hello)(nil),
 		(*DataResponse_Result)(nil),
 		(*DataResponse_Begun)(nil),
+		(*DataResponse_Batch)(nil),
 	}
-	file_connhub_peer_v1_forward_proto_msgTypes[4].OneofWrappers = []any{
+	file_connhub_peer_v1_forward_proto_msgTypes[6].OneofWrappers = []any{
 		(*Forward_Send)(nil),
 		(*Forward_Join)(nil),
 		(*Forward_Leave)(nil),
@@ -1073,7 +1225,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*Forward_Grant)(nil),
 		(*Forward_Revoke)(nil),
 	}
-	file_connhub_peer_v1_forward_proto_msgTypes[8].OneofWrappers = []any{
+	file_connhub_peer_v1_forward_proto_msgTypes[10].OneofWrappers = []any{
 		(*ForwardResult_Status)(nil),
 		(*ForwardResult_Send)(nil),
 		(*ForwardResult_Join)(nil),
@@ -1088,7 +1240,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_peer_v1_forward_proto_rawDesc), len(file_connhub_peer_v1_forward_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

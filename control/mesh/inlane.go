@@ -1,0 +1,263 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/connhub/connhub/hub"
+
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+)
+
+// maxBurst is how many calls are written to clients together: so no outbox fills up before there was a chance to write.
+const maxBurst = 32
+
+// inLane is a lane that a peer opened. One goroutine executes what comes, one call after the other; another one sends results.
+// The handler waits for them, and lets go of the lane when the link ends.
+type inLane struct {
+	// Static.
+	link     *inLink
+	executor Executor
+	rests    sync.WaitGroup // goroutines that wait for results; they end with the link
+	answers  laneAnswers
+
+	turn     chan struct{} // has room for one: who executes calls, and from the end on serve; guards what follows
+	sequence uint64
+	burst    hub.Burst
+	begun    []begun // what it is for
+}
+
+// begun is a call that was executed, but not written to clients yet.
+type begun struct {
+	sequence uint64
+	result   *peerv1.ForwardResult
+	rest     func(ctx context.Context) *peerv1.ForwardResult
+	waits    bool
+}
+
+func newInLane(l *inLink, e Executor) *inLane {
+	return &inLane{link: l, executor: e, turn: make(chan struct{}, 1), answers: laneAnswers{news: make(chan struct{}, 1), batches: l.batches}}
+}
+
+// serve returns why the lane ended. From then on nothing of it is executed.
+func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	defer func() { i.turn <- struct{}{} }() // and it is never given back
+	ctx := i.link.ctx
+	ended := make(chan error, 2)
+	go func() { ended <- i.answers.run(ctx, stream) }() // ends with the link; a blocked Send with the stream
+	go func() { ended <- i.read(stream) }()             // ends with the stream
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// read executes what comes.
+func (i *inLane) read(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return errHungUp
+		}
+		if err := i.take(r); err != nil {
+			return err
+		}
+	}
+}
+
+// take executes the calls in a message. Those before one that breaks a rule count.
+func (i *inLane) take(r *peerv1.DataRequest) error {
+	select {
+	case i.turn <- struct{}{}:
+		defer func() { <-i.turn }()
+	case <-i.link.ctx.Done():
+		return context.Cause(i.link.ctx)
+	}
+	defer i.settle()
+	batch, ok := r.GetBody().(*peerv1.DataRequest_Batch)
+	if !ok {
+		return i.execute(r.GetForward())
+	}
+	forwards := batch.Batch.GetForwards()
+	if n := len(forwards); n == 0 || n > maxBatch {
+		return fmt.Errorf("%w: a batch of %d forwards", errViolation, n)
+	}
+	for _, f := range forwards {
+		if err := i.execute(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (i *inLane) execute(f *peerv1.Forward) error {
+	if err := i.check(f); err != nil {
+		return err
+	}
+	ctx := i.link.ctx
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if f.GetSend() == nil || len(i.begun) >= maxBurst {
+		i.settle() // only sends are written together
+	}
+	i.link.mesh.metrics.executed(f)
+	b := begun{sequence: f.GetSequence()}
+	b.result, b.rest, b.waits = i.executor.Execute(ctx, f, &i.burst)
+	i.begun = append(i.begun, b)
+	return nil
+}
+
+// check holds the rules for what comes on a lane, and counts.
+func (i *inLane) check(f *peerv1.Forward) error {
+	if err := checkForward(f); err != nil {
+		return err
+	}
+	if f.GetSequence() != i.sequence+1 {
+		return fmt.Errorf("%w: forward %d after %d", errViolation, f.GetSequence(), i.sequence)
+	}
+	i.sequence++
+	if !i.answers.expect() {
+		return fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneResults)
+	}
+	return nil
+}
+
+// settle has the clients' links write what was begun, and answers.
+func (i *inLane) settle() {
+	i.burst.Flush()
+	var upTo uint64
+	results := make([]*peerv1.ForwardResult, 0, len(i.begun))
+	for _, b := range i.begun {
+		switch {
+		case b.rest != nil && b.waits:
+			upTo = b.sequence
+			i.rests.Go(func() { i.answers.put(0, numbered(b.sequence, b.rest(i.link.ctx))) })
+			continue
+		case b.rest != nil:
+			b.result = b.rest(i.link.ctx)
+		}
+		results = append(results, numbered(b.sequence, b.result))
+	}
+	clear(i.begun)
+	i.begun = i.begun[:0]
+	if upTo > 0 || len(results) > 0 {
+		i.answers.put(upTo, results...)
+	}
+}
+
+func numbered(sequence uint64, r *peerv1.ForwardResult) *peerv1.ForwardResult {
+	r.Sequence = sequence
+	return r
+}
+
+// checkForward holds the rules in the proto; the general validator would take longer than the rest of a small forward.
+func checkForward(f *peerv1.Forward) error {
+	switch {
+	case f.GetCall() == nil:
+		return fmt.Errorf("%w: a forward without a call", errViolation)
+	case len(f.GetCaller()) > maxCaller:
+		return fmt.Errorf("%w: caller of %d bytes", errViolation, len(f.GetCaller()))
+	case f.GetAge().AsDuration() < 0:
+		return fmt.Errorf("%w: a forward of age %v", errViolation, f.GetAge().AsDuration())
+	case len(f.GetSend().GetRequestHash()) > maxRequestHash:
+		return fmt.Errorf("%w: request hash of %d bytes", errViolation, len(f.GetSend().GetRequestHash()))
+	case len(f.GetSend().GetTraceParent()) > maxTraceParent:
+		return fmt.Errorf("%w: trace parent of %d bytes", errViolation, len(f.GetSend().GetTraceParent()))
+	default:
+		return nil
+	}
+}
+
+// The most bytes of a caller's name, of a request's hash and of a traceparent (forward.proto).
+const (
+	maxCaller      = 1024
+	maxRequestHash = 32
+	maxTraceParent = 55
+)
+
+// laneAnswers is what is to be said on a lane that a peer opened: results, and what has begun. Who puts something in
+// never waits: there is room for the results of all forwards that may be without one.
+type laneAnswers struct {
+	// Static.
+	news    chan struct{} // holds a token when there may be something to say
+	batches bool          // the peer takes batches
+
+	mu      sync.Mutex
+	open    int // forwards whose result is not about to be sent
+	begun   uint64
+	told    uint64 // of it
+	results []*peerv1.ForwardResult
+}
+
+// expect counts a forward that is to have a result; false: there are too many.
+func (a *laneAnswers) expect() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open++
+	return a.open <= laneResults
+}
+
+// put adds results, and says up to where all has begun; 0: nothing about that.
+func (a *laneAnswers) put(upTo uint64, results ...*peerv1.ForwardResult) {
+	a.mu.Lock()
+	a.begun = max(a.begun, upTo)
+	a.results = append(a.results, results...)
+	a.mu.Unlock()
+	signal(a.news)
+}
+
+// run says everything until ctx is done, or the stream ends.
+func (a *laneAnswers) run(ctx context.Context, stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	r := &peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}
+	for {
+		for ; r != nil; r = a.take() {
+			if err := stream.Send(r); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-a.news:
+			r = a.take()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// take returns what is to be said, as much as goes into a message; nil: nothing. It takes the results off what is open before the
+// peer can have them, and send other forwards in their place.
+func (a *laneAnswers) take() *peerv1.DataResponse {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	news := a.begun > a.told
+	n := min(len(a.results), maxBatch)
+	if !a.batches {
+		n = min(n, 1)
+	}
+	switch {
+	case n == 0 && !news:
+		return nil
+	case n == 0 || news && !a.batches:
+		a.told = a.begun
+		return &peerv1.DataResponse{Body: &peerv1.DataResponse_Begun{Begun: a.begun}}
+	}
+	some := a.results[:n:n]
+	a.open -= n
+	if a.results = a.results[n:]; len(a.results) == 0 {
+		a.results = nil
+	}
+	if n == 1 && !news {
+		return &peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: some[0]}}
+	}
+	batch := &peerv1.ForwardResultBatch{Results: some}
+	if news {
+		a.told, batch.Begun = a.begun, a.begun
+	}
+	return &peerv1.DataResponse{Body: &peerv1.DataResponse_Batch{Batch: batch}}
+}
