@@ -78,8 +78,12 @@ func (r *router) gather(ctx context.Context, g *mesh.Gathering, until time.Time,
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	g.Insist(ctx) // where it is too late for that, the outcome is unknown
-	var lost unknown
-	for _, o := range g.Wait(ctx) {
+	return takeAll(g.Wait(ctx), take)
+}
+
+// takeAll is gather for outcomes that nobody waits for any more.
+func takeAll(outcomes []mesh.Outcome, take func(*peerv1.ForwardResult)) (lost unknown, _ error) {
+	for _, o := range outcomes {
 		err := errorIn(o.Result)
 		switch {
 		case o.Result == nil || unreached(err):
@@ -217,7 +221,7 @@ func (s *routedSending) deliver(ctx context.Context) error {
 
 // insist waits for room where other hubs are slow, but not longer than the caller; one that wants no wait has none.
 func (s *routedSending) insist(ctx context.Context) {
-	if s.others == nil {
+	if s.others == nil || !s.others.Insisting() {
 		return
 	}
 	until := s.outgoing.until
@@ -236,6 +240,7 @@ type routedSending struct {
 	delivery *hub.Delivery   // nil: this hub took no part, it leaves
 	others   *mesh.Gathering // nil: none has a part in it
 	lost     unknown
+	asked    bool     // others tell when they are through
 	sum      gathered // of the receipts
 }
 
@@ -250,7 +255,7 @@ func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error)
 	}
 	s.sum = newGathered(o, local)
 	if o.send.Wait != hub.WaitNone && s.others != nil {
-		lost, err := s.router.gather(ctx, s.others, o.until, s.sum.addResult)
+		lost, err := s.answered(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -262,6 +267,14 @@ func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error)
 	answer := s.sum.answer()
 	answer.UnreachableHubs, answer.DiscoveryStaleFor = s.lost.names(), s.router.staleFor()
 	return answer, nil
+}
+
+// answered adds what other hubs answer, and returns those whose part is unknown.
+func (s *routedSending) answered(ctx context.Context) (unknown, error) {
+	if s.asked {
+		return takeAll(s.others.Outcomes(), s.sum.addResult)
+	}
+	return s.router.gather(ctx, s.others, s.outgoing.until, s.sum.addResult)
 }
 
 // wait waits for this hub's part. hub.Deliver returned when the message was queued everywhere, so only the waits beyond that

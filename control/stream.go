@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -41,6 +42,8 @@ type streamService struct {
 func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers()}
+	s.awaited = newAwaited(s.arrived)
+	defer context.AfterFunc(ctx, s.awaited.end)()
 	defer s.answers.close(cancel)
 	go s.receive()
 	return s.tell()
@@ -56,7 +59,7 @@ func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.Sen
 // hub is touched once SendStream has returned.
 //
 // Outline: receive, in a goroutine of its own, takes sends and begins them. Where a result is not due yet, a goroutine
-// waits for it. tell, the handler, sends what there is to tell: as it is busy with one response, the results for
+// waits for it, or awaited where it is for other hubs alone. tell, the handler, sends what there is to tell: as it is busy with one response, the results for
 // the next gather. receive ends when the stream does: gRPC's Recv can't be called off otherwise.
 type sendStream struct {
 	// Static.
@@ -65,6 +68,7 @@ type sendStream struct {
 	ctx     context.Context
 	from    origin // of all sends
 	answers *answers
+	awaited *awaited
 
 	// Owned by receive.
 	last  int64 // the sequence before
@@ -188,12 +192,25 @@ func (s *sendStream) settle() {
 			s.answers.accept(b.sequence, answer{s.result(b.sequence, b.sending), b.bytes})
 		default:
 			s.answers.accept(b.sequence)
+			if of, ok := b.sending.(asynchronous); ok {
+				if until, ok := of.waits(); ok {
+					s.answers.work.Add(1)
+					s.awaited.add(&b, of, until)
+					break
+				}
+			}
 			s.answers.work.Go(func() { s.answers.add(answer{s.result(b.sequence, b.sending), b.bytes}) })
 		}
 		s.answers.work.Done()
 	}
 	clear(s.begun)
 	s.begun, s.bytes = s.begun[:0], 0
+}
+
+// arrived answers a send for which other hubs have done their part.
+func (s *sendStream) arrived(one *awaitedSend) {
+	defer s.answers.work.Done()
+	s.answers.add(answer{s.result(one.sequence, one.sending), one.bytes})
 }
 
 // begin is the way of a unary Send: its rules, then deliveryService.begin.
@@ -324,6 +341,19 @@ func (s *routedSending) due() bool {
 	default:
 		return false
 	}
+}
+
+var _ asynchronous = (*routedSending)(nil)
+
+// waits implements asynchronous.
+func (s *routedSending) waits() (time.Time, bool) {
+	return s.outgoing.until, s.outgoing.send.Wait == hub.WaitQueued && s.others != nil
+}
+
+// then implements asynchronous.
+func (s *routedSending) then(done func()) {
+	s.asked = true
+	s.others.Then(done)
 }
 
 // nameOverhead is what a name takes in memory beside its bytes.
