@@ -150,7 +150,7 @@ func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, call := range []*mesh.Call{grant, revoke} {
-			if result, _ := e.Execute(t.Context(), call.Forward); errorIn(result) == nil {
+			if result := executed(t, e, call.Forward); errorIn(result) == nil {
 				t.Errorf("%v was executed", call.Forward)
 			}
 		}

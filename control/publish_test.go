@@ -215,9 +215,8 @@ func TestAForwardedPublishIsTheSame(t *testing.T) {
 		}
 		forward := proto.CloneOf(call.Forward)
 		forward.Caller, forward.Age = call.Caller, durationpb.New(time.Since(began))
-		result, rest := e.Execute(t.Context(), forward)
-		if rest != nil || result.GetSend().GetReceipt().GetMatched() != 1 {
-			rt.Fatalf("result %v, waits: %v", result, rest != nil)
+		if result := executed(t, e, forward); result.GetSend().GetReceipt().GetMatched() != 1 {
+			rt.Fatalf("result %v", result)
 		}
 		have, route := p.last(t)
 		if route != (hub.Route{Kind: hub.RouteGroup, Group: "lobby"}) {
@@ -246,8 +245,8 @@ func TestASendOfABackendHasNoSender(t *testing.T) {
 	}
 	call.Forward.GetCall().(*peerv1.Forward_Send).Send.Sender = nil
 	e := &executor{f.hub, nil, slogTo(f.log)}
-	if result, _ := e.Execute(t.Context(), call.Forward); errorIn(result) != nil {
-		t.Fatal(errorIn(result))
+	if err := errorIn(executed(t, e, call.Forward)); err != nil {
+		t.Fatal(err)
 	}
 	if m, _ := p.last(t); m.Sender != (hub.Sender{}) {
 		t.Errorf("sender %v", m.Sender)
