@@ -134,8 +134,8 @@ func TestStreamsOfAServiceOfTheConfigurationAreItsOwnToEnd(t *testing.T) {
 		go func() { stopped <- f.server.Shutdown(t.Context()) }()
 		synctest.Wait()
 		select {
-		case <-stopped:
-			t.Fatal("Shutdown did not wait for the stream")
+		case err := <-stopped:
+			t.Fatalf("Shutdown did not wait for the stream: %v", err)
 		default:
 		}
 		g.end <- nil

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bed is a hub whose events are served by the server of the API, over memory.
+// bed is a hub with a broker.
 type bed struct {
 	hub     *hub.Hub
 	broker  *Broker
@@ -33,7 +33,7 @@ type bed struct {
 	conn    *grpc.ClientConn
 }
 
-func newBed(t testing.TB, change ...func(*Config)) *bed {
+func newBareBed(t testing.TB, change ...func(*Config)) *bed {
 	t.Helper()
 	b := &bed{metrics: prometheus.NewRegistry()}
 	hc := hub.DefaultConfig()
@@ -51,6 +51,14 @@ func newBed(t testing.TB, change ...func(*Config)) *bed {
 	if b.hub, err = hub.New(hc); err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// newBed returns a bed whose events are served by the server of the API, over memory.
+func newBed(t testing.TB, change ...func(*Config)) *bed {
+	t.Helper()
+	b := newBareBed(t, change...)
+	var err error
 	if b.server, err = control.New(control.Config{Hub: b.hub, Insecure: true, Services: []control.Service{b.broker.Register}}); err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +173,7 @@ type numbered struct{ named }
 func (numbered) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {
 	return binary.AppendUvarint(dst, sequence)
 }
+
 func (numbered) AppendGreeting(dst []byte, _ hub.Info, token string) []byte {
 	return append(dst, token...)
 }
