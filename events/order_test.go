@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,8 @@ type watcher struct {
 
 	of     *eventsv1.Subscription
 	since  map[hub.ConnectionID]int // of what happened, how much it came too late for
-	may    chan struct{}            // closed when it may read
+	reads  bool                     // at once
+	may    chan struct{}            // closed when it reads
 	events []*eventsv1.Event
 	done   chan struct{}
 }
@@ -60,66 +62,87 @@ type happened struct {
 	name string
 }
 
-func TestEachSubscriberHasTheEventsOfEachConnectionInOrderWithoutHoles(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) { synctest.Test(t, func(t *testing.T) { liveThroughEvents(t, rt) }) })
+// step is one thing that happens: somebody subscribes, or a connection begins, ends, or sends something.
+type step struct {
+	action         int
+	pick           int // which connection, counted around
+	name           string
+	selects, reads bool // what the subscriber does: takes some names only; reads at once
+	pause          bool // everybody gets on with it before the next
 }
 
-// liveThroughEvents has connections cause events for subscribers, of which some do not read before the end.
-func liveThroughEvents(t *testing.T, rt *rapid.T) {
-	b := newBareBed(t, func(c *Config) { c.Limits.Messages = rapid.IntRange(1, 4).Draw(rt, "messages") })
-	truth := map[hub.ConnectionID][]happened{}
+var anyStep = rapid.Custom(func(t *rapid.T) step {
+	return step{
+		rapid.IntRange(0, 9).Draw(t, "action"), rapid.IntRange(0, 100).Draw(t, "pick"), rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
+		rapid.Bool().Draw(t, "selects"), rapid.Bool().Draw(t, "reads"), rapid.Bool().Draw(t, "pause"),
+	}
+})
+
+func TestEachSubscriberHasTheEventsOfEachConnectionInOrderWithoutHoles(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		messages, steps := rapid.IntRange(1, 4).Draw(rt, "messages"), rapid.SliceOfN(anyStep, 5, 100).Draw(rt, "steps")
+		truth := map[hub.ConnectionID][]happened{}
+		var watchers []*watcher
+		synctest.Test(t, func(t *testing.T) {
+			watchers = liveThroughEvents(t, newBareBed(t, func(c *Config) { c.Limits.Messages = messages }), steps, truth)
+		})
+		for _, w := range watchers {
+			w.check(rt, truth)
+		}
+	})
+}
+
+// liveThroughEvents has connections cause events for subscribers, of which some do not read before the end. It notes in truth
+// what happened.
+func liveThroughEvents(t *testing.T, b *bed, steps []step, truth map[hub.ConnectionID][]happened) (watchers []*watcher) {
 	var open []*client
-	var watchers []*watcher
-	for range rapid.IntRange(5, 100).Draw(rt, "steps") {
-		switch action := rapid.IntRange(0, 9).Draw(rt, "action"); {
-		case action == 0 && len(watchers) < 4:
-			watchers = append(watchers, b.newWatcher(t, rt, truth))
-		case action <= 2 || len(open) == 0:
+	for _, s := range steps {
+		switch {
+		case s.action == 0 && len(watchers) < 4:
+			watchers = append(watchers, b.newWatcher(t, s, truth))
+		case s.action <= 2 || len(open) == 0:
 			c := b.attach(t, hub.Admission{})
 			open = append(open, c)
 			truth[c.ID()] = []happened{{eventsv1.EventKind_EVENT_KIND_CONNECTED, ""}}
-		case action == 3:
-			i := rapid.IntRange(0, len(open)-1).Draw(rt, "closes")
+		case s.action == 3:
+			i := s.pick % len(open)
 			c := open[i]
-			open = append(open[:i], open[i+1:]...)
+			open = slices.Delete(open, i, i+1)
 			c.Close(1000, "")
 			truth[c.ID()] = append(truth[c.ID()], happened{eventsv1.EventKind_EVENT_KIND_DISCONNECTED, ""})
 		default:
-			c := rapid.SampledFrom(open).Draw(rt, "emits")
-			name := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "name")
-			c.emit(t, name, hub.Text, "")
-			truth[c.ID()] = append(truth[c.ID()], happened{eventsv1.EventKind_EVENT_KIND_MESSAGE, name})
+			c := open[s.pick%len(open)]
+			c.emit(t, s.name, hub.Text, "")
+			truth[c.ID()] = append(truth[c.ID()], happened{eventsv1.EventKind_EVENT_KIND_MESSAGE, s.name})
 		}
-		if rapid.Bool().Draw(rt, "pause") {
+		if s.pause {
 			synctest.Wait()
 		}
 	}
 	synctest.Wait()
 	for _, w := range watchers {
-		select {
-		case <-w.may:
-		default:
+		if !w.reads {
 			close(w.may)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := b.broker.Shutdown(ctx); err != nil {
-		rt.Fatal(err)
+		t.Error(err)
 	}
 	for _, w := range watchers {
 		<-w.done
-		w.check(rt, truth)
 	}
+	return watchers
 }
 
-func (b *bed) newWatcher(t *testing.T, rt *rapid.T, truth map[hub.ConnectionID][]happened) *watcher {
+func (b *bed) newWatcher(t *testing.T, s step, truth map[hub.ConnectionID][]happened) *watcher {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watcher{
 		pipe: pipe{ctx: ctx, requests: make(chan *eventsv1.SubscribeRequest, 1), responses: make(chan *eventsv1.SubscribeResponse)},
-		of:   &eventsv1.Subscription{}, since: map[hub.ConnectionID]int{}, may: make(chan struct{}), done: make(chan struct{}),
+		of:   &eventsv1.Subscription{}, since: map[hub.ConnectionID]int{}, reads: s.reads, may: make(chan struct{}), done: make(chan struct{}),
 	}
-	if rapid.Bool().Draw(rt, "selects") {
+	if s.selects {
 		w.of.MessageNames = []string{"a"}
 	}
 	w.requests <- &eventsv1.SubscribeRequest{Subscription: w.of}
@@ -131,7 +154,7 @@ func (b *bed) newWatcher(t *testing.T, rt *rapid.T, truth map[hub.ConnectionID][
 	for id, all := range truth {
 		w.since[id] = len(all)
 	}
-	if rapid.Bool().Draw(rt, "reads") {
+	if s.reads {
 		close(w.may)
 	}
 	go w.read()
