@@ -123,7 +123,7 @@ func (s *lineSender) run(ctx context.Context) error {
 			s.stopped = true
 			return s.finish(nil)
 		case idle && err == nil: // the first try for what has come
-		case !s.reached || !mayTryAgain(err) || time.Since(s.lost) > s.limit:
+		case !s.opened || !mayTryAgain(err) || time.Since(s.lost) > s.limit:
 			return s.finish(cmp.Or(err, errSilent))
 		default:
 			select {

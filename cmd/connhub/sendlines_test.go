@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,7 +210,8 @@ func TestCtrlCWaitsOnlyAMomentForResults(t *testing.T) {
 type cuttable struct {
 	net.Listener
 
-	to string
+	to   string
+	mute atomic.Bool // of what the other side says only the first piece is passed on
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -245,7 +247,15 @@ func newCuttable(t *testing.T, to string) *cuttable {
 					_ = to.Close()
 				}
 			}
-			passing.Go(pass(in, out))
+			passing.Go(func() {
+				if c.mute.Load() {
+					first := make([]byte, 4096)
+					n, _ := out.Read(first)
+					_, _ = in.Write(first[:n])
+					_, _ = io.Copy(io.Discard, out)
+				}
+				pass(in, out)()
+			})
 			passing.Go(pass(out, in))
 		}
 	})
@@ -287,6 +297,29 @@ func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 		}
 	}
 	if code := c.exitCode(t); code != exitOK || !strings.HasPrefix(c.stdout.String(), "✓ 3000 lines sent as 3000 messages: ") {
+		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
+	}
+}
+
+// The hub has taken the line, and its answer never came: it is sent again, and does not arrive twice.
+func TestConnectionMayBreakBeforeTheFirstAnswer(t *testing.T) {
+	hub := start(t, nil)
+	ann := dialClient(t, hub.clients, "user=ann")
+	between := newCuttable(t, hub.control)
+	between.mute.Store(true)
+	c := typeTo(t, "send", "--addr="+between.Addr().String(), "--user=ann", "--wait=queued", "-")
+	c.typed(t, "one\n")
+	if got := next(t, ann); got != "one" {
+		t.Errorf("got %q", got)
+	}
+	between.mute.Store(false)
+	between.cut()
+	c.typed(t, "two\n")
+	if got := next(t, ann); got != "two" {
+		t.Errorf("got %q", got)
+	}
+	_ = c.Close()
+	if code := c.exitCode(t); code != exitOK {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
 }
