@@ -41,6 +41,7 @@
 //	lane.go      calls on their way to a peer, in order
 //	gathering.go what became of a call at each hub
 //	inlink.go    a link that a peer dials: PeerService
+//	inlane.go    calls that a peer passes on, carried out and answered
 //	read.go      a question to one hub
 //	executor.go  what the mesh needs from above: somebody who carries out what peers forward
 //
@@ -59,9 +60,11 @@
 // # Life of a call
 //
 // The router asks Route and gives the call to Forward, which puts it in line on the caller's lane of each hub found. The lane's
-// sender marshals it; the peer's handler has the Executor begin it, in order, before it reads the next; the
-// result comes back on the lane, at once or later, and Gathering.Wait returns it. When the link ends, or the peer is
-// silent for 500 ms, the outcome is unknown.
+// sender marshals what is in line, in one message; the peer's lane has the Executor begin each call, in order, before it reads
+// the next message, writes to the clients what several calls in a row have for them, and answers: the results that there are go
+// back in one message, the others later. Each settles its answer in the Gathering, which Wait returns or Then tells of.
+// When the link ends, or the peer is silent for 500 ms, the outcome is unknown. Nothing ever waits for a batch to fill up: while
+// a message is under way, the next gathers.
 //
 // # What the shell owes the core
 //
@@ -74,8 +77,9 @@
 //
 // Run: etcd and the ticker. For each link that this hub dials: outLink.run, which owns one that says control messages and two
 // for each lane. For each link that a peer dials: gRPC's handler of the Control stream, and of each lane; each owns one that
-// reads and one that writes, which end with the stream. A handler of a lane waits for those that wait for results. Close
-// waits for all but gRPC's, for which the server waits.
+// reads and one that writes, which end with the stream; that of a lane executes what it reads. A handler of a lane waits for
+// those that wait for results. Close waits for all but gRPC's, for which the server waits, and for one that lets go of who waits
+// for a peer that is suspect, which waits for nothing.
 //
 // # Locking
 //
