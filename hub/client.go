@@ -98,17 +98,32 @@ func (c *Connection) May(p Permission) bool {
 	return claims != nil && claims.Roles != nil && claims.Roles.Allows(p)
 }
 
+// granting adds grants to what many connections have already: most have the same, and share what comes of it.
+type granting struct {
+	all  []Grant
+	made map[*Grants]*Grants // by what was there before
+}
+
+func (g *granting) with(before *Grants) *Grants {
+	next, ok := g.made[before]
+	if !ok {
+		next = before
+		for _, n := range g.all {
+			next = next.with(n)
+		}
+		g.made[before] = next
+	}
+	return next
+}
+
 // grant gives the client permissions, or takes them away, all or none. Errors: ErrClosed, ErrGrantLimit.
-func (c *Connection) grant(all []Grant) error {
+func (c *Connection) grant(g *granting) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.Phase == PhaseClosed {
 		return ErrClosed
 	}
-	next := c.state.Grants
-	for _, g := range all {
-		next = next.with(g)
-	}
+	next := g.with(c.state.Grants)
 	if next != nil && len(next.list) > MaxGrants {
 		return ErrGrantLimit
 	}
@@ -171,10 +186,10 @@ func (c *Connection) Do(command uint64) {
 }
 
 // maxReplies bounds the bytes that wait for a client which sends commands and does not read the answers.
-const maxReplies = 256 << 10
+const maxReplies = 64 << 10
 
 // Reply has the link write a frame in front of the messages that wait: an answer to the client. It is for the present link only; without one it
-// is dropped. The caller does not change frame any more. A client that lets 256 KiB of answers wait is closed (CauseSlow). Error: ErrClosed.
+// is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait is closed (CauseSlow). Error: ErrClosed.
 func (c *Connection) Reply(frame []byte) error {
 	c.mu.Lock()
 	link := c.link

@@ -21,6 +21,8 @@ func (o only) Allows(p Permission) bool {
 	return false
 }
 
+func grants(all ...Grant) *granting { return &granting{all, make(map[*Grants]*Grants)} }
+
 func withClaims(t *testing.T, h *Hub, c *Claims) *Connection {
 	t.Helper()
 	connection, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}, Claims: c})
@@ -51,7 +53,7 @@ func TestClientMayDoWhatItsRolesSayUntilAGrantSaysOtherwise(t *testing.T) {
 		"revoked and granted again":     {only{joinAny}, []Grant{{joinA, true}, {joinA, false}}, []Permission{joinA, joinB, joinAny}},
 	} {
 		c := withClaims(t, h, &Claims{Roles: tc.roles})
-		if err := c.grant(tc.grants); err != nil {
+		if err := c.grant(grants(tc.grants...)); err != nil {
 			t.Fatal(err)
 		}
 		var got []Permission
@@ -96,14 +98,14 @@ func TestGrantsAgreeWithTheirHistory(t *testing.T) {
 func TestGrantsAreBounded(t *testing.T) {
 	c := withClaims(t, newHub(t), nil)
 	for i := range MaxGrants {
-		if err := c.grant([]Grant{{Permission: Permission{JoinGroup, strings.Repeat("g", i+1)}}}); err != nil {
+		if err := c.grant(grants(Grant{Permission: Permission{JoinGroup, strings.Repeat("g", i+1)}})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.grant([]Grant{{Permission: Permission{JoinGroup, "one more"}}}); !errors.Is(err, ErrGrantLimit) {
+	if err := c.grant(grants(Grant{Permission: Permission{JoinGroup, "one more"}})); !errors.Is(err, ErrGrantLimit) {
 		t.Errorf("got %v", err)
 	}
-	if err := c.grant([]Grant{{Permission: Permission{Action: JoinGroup}}}); err != nil || len(c.state.Grants.list) != 1 {
+	if err := c.grant(grants(Grant{Permission: Permission{Action: JoinGroup}})); err != nil || len(c.state.Grants.list) != 1 {
 		t.Errorf("a grant for all: %v, %d left", err, len(c.state.Grants.list))
 	}
 }

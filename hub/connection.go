@@ -38,6 +38,7 @@ type Connection struct {
 	userEntry   *membership   // in namespace.users; nil when anonymous
 	memberships []*membership // in namespace.groups, parallel to state.Groups
 
+	leaving   int64        // bytes that holdings need not count on: closed, but its link has not ended
 	roundTrip atomic.Int64 // nanoseconds; 0: not measured
 }
 
@@ -142,7 +143,16 @@ func (c *Connection) greetLocked(token string) {
 func (c *Connection) Unbind(l Link, how Close) {
 	defer c.hub().linkUnbound()
 	for _, surplus := range c.unbind(l, how) {
-		surplus.Close(NewClose(CauseDetachedLimit))
+		surplus.closeDetached(NewClose(CauseDetachedLimit))
+	}
+}
+
+// closeDetached is Close unless the client has come back.
+func (c *Connection) closeDetached(how Close) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Phase == PhaseDetached {
+		c.closeLocked(how) // there is no link
 	}
 }
 
@@ -273,9 +283,12 @@ func (c *Connection) closeLocked(how Close) Link {
 		c.endLocked()
 	case !how.Cause.orderly():
 		// What the link has taken is on its way, and counted when the link says how far it came.
-		for c.state.Outbox.queued() > 0 {
-			c.dropLocked(0, DropClosed)
+		for n := c.state.Outbox.queued(); n > 0; n-- {
+			c.dropLocked(n-1, DropClosed)
 		}
+		// What is written counts until the link has ended, for nothing of it is confirmed any more.
+		c.leaving = c.state.Outbox.tailBytes
+		c.namespace.leave(c.leaving)
 	}
 	return c.link
 }
@@ -291,6 +304,8 @@ func (c *Connection) endLocked() {
 	}
 	c.hub().metrics.dropped(DropClosed, len(unwritten))
 	c.applyLocked(Op{Kind: OpEnd})
+	c.namespace.leave(-c.leaving)
+	c.leaving = 0
 	c.link, c.first, c.soonest = nil, nil, nil
 }
 

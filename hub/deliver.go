@@ -108,7 +108,7 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	t.matched = int32(len(f.matches))
 	h.metrics.matched(len(f.matches))
 
-	f.unused, f.bytes = first, int64(len(s.Message.Payload))
+	f.unused, f.bytes = first, weight(s.Message)
 	policy := h.policy(s)
 	for i, m := range f.matches {
 		f.prefetch(i)

@@ -39,21 +39,34 @@ func (c *Connection) address() string {
 	return host
 }
 
-// add takes a connection in, and returns those that have waited longest where there are too many now; the caller closes them.
+// add takes a connection in, and returns those that have waited longest where there are too many now; the caller closes them if they
+// still wait. Whoever adds another one meanwhile may be told of the same ones.
 func (d *detached) add(c *Connection) (surplus []*Connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all[c] = struct{}{}
+	address := c.address()
+	d.byAddress[address] = append(d.byAddress[address], c)
+	tooMany := len(d.byAddress[address]) - d.perAddress
 	if user, ok := c.userKey(); ok {
 		d.byUser[user] = append(d.byUser[user], c)
 		if all := d.byUser[user]; len(all) > d.perUser {
-			surplus = append(surplus, all[0])
+			surplus = append(surplus, all[:len(all)-d.perUser]...)
+		}
+		for _, x := range surplus {
+			if x.address() == address {
+				tooMany--
+			}
 		}
 	}
-	address := c.address()
-	d.byAddress[address] = append(d.byAddress[address], c)
-	if all := d.byAddress[address]; len(all) > d.perAddress && !slices.Contains(surplus, all[0]) {
-		surplus = append(surplus, all[0])
+	for _, x := range d.byAddress[address] {
+		if tooMany <= 0 {
+			break
+		}
+		if !slices.Contains(surplus, x) {
+			surplus = append(surplus, x)
+			tooMany--
+		}
 	}
 	return surplus
 }

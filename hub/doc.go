@@ -27,8 +27,8 @@
 //
 //	Link's own → Connection.mu → a table bucket's, or Hub.mu
 //
-// A Link calls Take and Written under its own lock; the hub calls Link methods without any lock. requests.mu
-// and tally.mu are leaves.
+// A Link calls Take and Written under its own lock; the hub calls Link methods without any lock, but for holdings.reclaiming, which
+// is only ever tried for. requests.mu, tally.mu and detached.mu are leaves.
 //
 // # Backpressure
 //

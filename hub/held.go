@@ -26,7 +26,21 @@ type holdings struct {
 }
 
 // held is how many bytes are in a budget.
-type held struct{ bytes atomic.Int64 }
+type held struct {
+	bytes   atomic.Int64
+	leaving atomic.Int64 // of connections that are closed; their links have yet to end
+}
+
+// staying is what is held by those who stay; less than that, where they share it with those who leave.
+func (h *held) staying() int64 { return h.bytes.Load() - h.leaving.Load() }
+
+// leave counts bytes of a connection that is closed; they are given back when its link has ended.
+func (ns *namespace) leave(bytes int64) {
+	if bytes != 0 {
+		ns.held.leaving.Add(bytes)
+		ns.hub.holdings.total.leaving.Add(bytes)
+	}
+}
 
 // keep counts what a message holds from now on, unless nobody holds it any more.
 func (m *holdings) keep(ns *namespace, t *tally, bytes int64) {
@@ -37,10 +51,22 @@ func (m *holdings) keep(ns *namespace, t *tally, bytes int64) {
 	ns.held.bytes.Add(bytes)
 	t.keeper = ns
 	t.kept.Store(bytes)
-	t.settle() // the last one may have let go of it before it was counted
-	if m.over(ns) {
+	t.settle()                                         // the last one may have let go of it before it was counted
+	for tries := 0; tries < 2 && m.over(ns); tries++ { // again, for who was told that another one is at it
 		m.reclaim(ns)
 	}
+}
+
+// messageOverhead is about what a message takes besides its text: its fate, its forms, its places in outboxes.
+const messageOverhead = 512
+
+// weight is what a message takes, without its forms.
+func weight(m *Message) int64 {
+	n := messageOverhead + len(m.Payload) + len(m.Event)
+	for name, value := range m.Metadata {
+		n += len(name) + len(value)
+	}
+	return int64(n)
 }
 
 // release uncounts what a message held.
@@ -51,7 +77,7 @@ func (m *holdings) release(ns *namespace, bytes int64) {
 
 func (m *holdings) over(ns *namespace) bool {
 	c := &m.hub.config
-	return m.total.bytes.Load() > c.HeldBytes || ns.held.bytes.Load() > c.NamespaceHeldBytes
+	return m.total.staying() > c.HeldBytes || ns.held.staying() > c.NamespaceHeldBytes
 }
 
 // reclaim closes connections until both budgets are well below their bounds. While one goroutine does, others go on.
@@ -68,21 +94,24 @@ func (m *holdings) reclaim(ns *namespace) {
 
 // closeLargest closes connections, of those for which within is true, until used is at seven eighths of most.
 func (m *holdings) closeLargest(used *held, most int64, everybody func(func(*Connection)), within func(*Connection) bool) {
-	if used.bytes.Load() <= most {
+	if used.staying() <= most {
 		return
 	}
-	enough := func() bool { return used.bytes.Load() <= most-most/8 }
-	closeFirst(slices.DeleteFunc(m.hub.detached.list(), func(c *Connection) bool { return !within(c) }), enough)
+	enough := func() bool { return used.staying() <= most-most/8 }
+	closeFirst(slices.DeleteFunc(m.hub.detached.list(), func(c *Connection) bool { return !within(c) }), enough, func(c *Connection, how Close) bool {
+		c.closeDetached(how)
+		return true
+	})
 	if enough() {
 		return
 	}
 	var all []*Connection
 	everybody(func(c *Connection) { all = append(all, c) })
-	closeFirst(all, enough)
+	closeFirst(all, enough, (*Connection).Close)
 }
 
 // closeFirst closes connections that hold something, those that hold most first, until it is enough.
-func closeFirst(all []*Connection, enough func() bool) {
+func closeFirst(all []*Connection, enough func() bool, closes func(*Connection, Close) bool) {
 	type holder struct {
 		connection *Connection
 		bytes      int64
@@ -98,7 +127,7 @@ func closeFirst(all []*Connection, enough func() bool) {
 		if enough() {
 			return
 		}
-		h.connection.Close(NewClose(CauseMemory))
+		closes(h.connection, NewClose(CauseMemory))
 	}
 }
 

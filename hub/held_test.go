@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,7 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	plain := connect(t, h, "three", "g")
 	payload := strings.Repeat("x", 1000)
 	size := func(forms int) int64 { // of a message: its payload, and each form
-		return int64(len(payload) + forms*len(routed{}.Encode(text(payload), Route{RouteGroup, "g"})))
+		return messageOverhead + int64(len(payload)+forms*len(routed{}.Encode(text(payload), Route{RouteGroup, "g"})))
 	}
 	want := func(step string, n int64) {
 		t.Helper()
@@ -68,17 +69,18 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 
 // Over a budget those without a link go first, the largest first; then the largest tails. Others, and what they hold, stay.
 func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
-	const unit = 10_000
+	const unit = 100_000
 	for name, config := range map[string]func(*Config){
-		"of the hub":         func(c *Config) { c.HeldBytes = 2*MaxPayload + 20*2*unit },
-		"of the namespace":   func(c *Config) { c.NamespaceHeldBytes = 2*MaxPayload + 20*2*unit },
-		"of both, the least": func(c *Config) { c.HeldBytes, c.NamespaceHeldBytes = 2*MaxPayload+20*2*unit, 3*MaxPayload },
+		"of the hub":         func(c *Config) { c.HeldBytes = minHeldBytes },
+		"of the namespace":   func(c *Config) { c.NamespaceHeldBytes = minHeldBytes },
+		"of both, the least": func(c *Config) { c.HeldBytes, c.NamespaceHeldBytes = minHeldBytes, 2*minHeldBytes },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var closed ends
 			h := newHub(t, config, func(c *Config) { c.Sink, c.SinkOps = &closed, []OpKind{OpClose} })
 			hold := func(user string, units int) *client {
 				c := connectAs(t, h, numbered{}, user)
+				c.link.lingers = true // as a wire does that says goodbye to a slow client
 				for range units {
 					send(t, h, &Send{Message: text(strings.Repeat("x", unit)), Target: Target{Users: []string{user}}})
 				}
@@ -86,11 +88,11 @@ func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
 			}
 			hold("small, detached", 2).lose()
 			hold("large, detached", 8).lose()
-			hold("light", 1)
+			light := hold("light", 1)
 			hold("large tail", 20)
 			for i := 0; len(closed) < 3; i++ {
 				hold(fmt.Sprint("more ", i), 10)
-				if i > 200 {
+				if i > 1000 {
 					t.Fatalf("closed %v, %d bytes held", closed, heldBytes(t, h))
 				}
 			}
@@ -98,7 +100,10 @@ func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
 			if diff := cmp.Diff(want, []string(closed[:3])); diff != "" {
 				t.Error(diff)
 			}
-			if most := h.config.HeldBytes; heldBytes(t, h) > min(most, h.config.NamespaceHeldBytes) {
+			if _, ended := light.Ended(); ended {
+				t.Error("one that holds little was closed for those who hold much, whose links have not ended")
+			}
+			if most := h.config.HeldBytes; h.holdings.total.staying() > min(most, h.config.NamespaceHeldBytes) {
 				t.Errorf("%d bytes held", heldBytes(t, h))
 			}
 			if err := h.CheckInvariants(); err != nil {
@@ -162,4 +167,32 @@ func TestUsersAndAddressesHaveSomeDetachedConnectionsOnly(t *testing.T) {
 			t.Errorf("%d detached after the resume window, %v, %v", n, h.detached.byUser, h.detached.byAddress)
 		}
 	})
+}
+
+// A network that goes away takes thousands at once: the bounds hold all the same, and nobody goes who need not.
+func TestBoundsOfTheDetachedHoldWhenManyAreLostAtOnce(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.DetachedPerUser, c.DetachedPerAddress = 50, 120 })
+	for range 3 {
+		var lost sync.WaitGroup
+		for i := range 600 {
+			c := connectAs(t, h, numbered{}, fmt.Sprint("user ", i%3))
+			lost.Go(c.lose)
+		}
+		lost.Wait()
+		if n := h.detached.len(); n != 120 {
+			t.Errorf("%d detached, want 120", n)
+		}
+	}
+}
+
+func TestClientThatCameBackIsNotClosedForOnesThatDidNot(t *testing.T) {
+	h := newHub(t)
+	c := connectAs(t, h, numbered{}, "ann")
+	token := c.link.token(t)
+	c.lose()
+	c.resume(t, token)
+	c.closeDetached(NewClose(CauseDetachedLimit)) // decided before it came
+	if how, ended := c.Ended(); ended {
+		t.Errorf("closed with %v", how)
+	}
 }

@@ -77,6 +77,9 @@ func DefaultConfig() Config {
 // minQueueBytes keeps a queue from being full with a single message as a rule (base64 adds a third).
 const minQueueBytes = 2 * MaxPayload
 
+// minHeldBytes is room for some of the largest messages, each with its forms.
+const minHeldBytes = 8 * MaxPayload
+
 // Validate returns all that is wrong with c, or nil.
 func (c *Config) Validate() error {
 	var errs []error
@@ -93,8 +96,8 @@ func (c *Config) Validate() error {
 	check(c.Window.Bytes >= minQueueBytes, "Window.Bytes is %d, must be at least %d", c.Window.Bytes, minQueueBytes)
 	check(c.AckTimeout > 0, "AckTimeout is %v, must be above 0", c.AckTimeout)
 	check(c.ResumeWindow > 0, "ResumeWindow is %v, must be above 0", c.ResumeWindow)
-	check(c.HeldBytes >= minQueueBytes, "HeldBytes is %d, must be at least %d", c.HeldBytes, minQueueBytes)
-	check(c.NamespaceHeldBytes >= minQueueBytes, "NamespaceHeldBytes is %d, must be at least %d", c.NamespaceHeldBytes, minQueueBytes)
+	check(c.HeldBytes >= minHeldBytes, "HeldBytes is %d, must be at least %d", c.HeldBytes, minHeldBytes)
+	check(c.NamespaceHeldBytes >= minHeldBytes, "NamespaceHeldBytes is %d, must be at least %d", c.NamespaceHeldBytes, minHeldBytes)
 	check(c.DetachedPerUser > 0, "DetachedPerUser is %d, must be above 0", c.DetachedPerUser)
 	check(c.DetachedPerAddress > 0, "DetachedPerAddress is %d, must be above 0", c.DetachedPerAddress)
 	check(c.RequestIDs > 0, "RequestIDs is %d, must be above 0", c.RequestIDs)

@@ -57,11 +57,18 @@ func (o *outbox) replace(i int, e *Envelope) {
 	q[i] = e
 }
 
-// remove takes the i-th message out of the queue. The tail is the shorter part as a rule: it moves up.
+// remove takes the i-th message out of the queue. The shorter part moves: what is before it, or what is behind.
 func (o *outbox) remove(i int) {
 	at := int(o.tail) + i
 	live := o.live()
 	o.bytes -= live[at].size()
+	if behind := len(live) - 1 - at; behind < at {
+		copy(live[at:], live[at+1:])
+		live[len(live)-1] = nil
+		o.entries = o.entries[:len(o.entries)-1]
+		o.advance(0)
+		return
+	}
 	copy(live[1:at+1], live[:at])
 	live[0] = nil
 	o.advance(1)

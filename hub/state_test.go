@@ -48,7 +48,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("groups")
-		if err := c.grant([]Grant{{Permission: Permission{JoinGroup, "b"}, Revoked: true}}); err != nil {
+		if err := c.grant(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.Emit(&Event{Name: "clicked"}); err != nil {

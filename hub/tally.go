@@ -126,6 +126,7 @@ func (t *tally) settle() {
 	}
 	if bytes := t.kept.Swap(0); bytes > 0 {
 		t.keeper.hub.holdings.release(t.keeper, bytes)
+		t.keeper = nil // a tally with a request id lives longer
 	}
 }
 

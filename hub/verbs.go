@@ -97,11 +97,12 @@ type Permitted struct {
 func (h *Hub) Permit(ctx context.Context, namespace string, t *Target, grants []Grant) (Permitted, error) {
 	matched := h.matching(namespace, t)
 	r := Permitted{Matched: len(matched)}
+	g := &granting{grants, make(map[*Grants]*Grants)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
 			return r, err
 		}
-		switch err := c.grant(grants); {
+		switch err := c.grant(g); {
 		case errors.Is(err, ErrGrantLimit):
 			r.Refused++
 		case err != nil:
