@@ -16,8 +16,9 @@ import (
 )
 
 // Publish brings what a client sends to whom it is for, at whatever hub they are. It returns when this hub has accepted it: it is in
-// the outbox of everybody here, and in line for each other hub that may have somebody. It waits for no client and no other hub:
-// where there is no link, or no room in line, the message is lost for those there, and counted. What one sender publishes, one
+// the outbox of everybody here, and in line for each other hub that may have somebody. It waits for no client. For another hub it waits while that is
+// behind and makes progress, which holds up this sender alone; where there is no link, or no progress for 500 ms, the message is lost for those
+// there, and counted. What one sender publishes, one
 // message after the other, arrives in order. It has no RequestID, and whom it waits for makes no difference. Error:
 // hub.ErrShuttingDown, then nobody has it.
 func (s *Server) Publish(ctx context.Context, send *hub.Send) error {
@@ -29,13 +30,6 @@ type publisher struct {
 	router *router
 	lost   *lostPublishes
 }
-
-// noTime is done: who waits with it does not wait.
-var noTime = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
 
 // publish puts the message in line for other hubs first, as router.Send does.
 func (p *publisher) publish(ctx context.Context, s *hub.Send) error {
@@ -54,7 +48,7 @@ func (p *publisher) publish(ctx context.Context, s *hub.Send) error {
 		if err != nil {
 			return err
 		}
-		p.lost.slow.Add(float64(len(r.mesh.Forward(call, route.To).Insist(noTime))))
+		p.lost.slow.Add(float64(len(r.mesh.Forward(call, route.To).Insist(ctx))))
 	}
 	_, err := r.hub.Deliver(ctx, s)
 	if errors.Is(err, hub.ErrShuttingDown) && len(route.To) > 0 {

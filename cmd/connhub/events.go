@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,8 +93,8 @@ func (c *eventsTailCmd) subscription() *eventsv1.Subscription {
 	for _, kind := range c.Kind {
 		s.Kinds = append(s.Kinds, eventsv1.EventKind(eventsv1.EventKind_value["EVENT_KIND_"+strings.ToUpper(kind)]))
 	}
-	if len(c.Kind) == 0 && len(c.Event) > 0 {
-		s.Kinds = []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_MESSAGE}
+	if len(c.Event) > 0 && !slices.Contains(s.Kinds, eventsv1.EventKind_EVENT_KIND_MESSAGE) {
+		s.Kinds = append(s.Kinds, eventsv1.EventKind_EVENT_KIND_MESSAGE)
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -223,6 +224,7 @@ func (a *laneAnswers) run(ctx context.Context, stream grpc.BidiStreamingServer[p
 		}
 		select {
 		case <-a.news:
+			runtime.Gosched() // what is being executed has more for this message
 			r = a.take()
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -204,6 +205,7 @@ func (l *lane) send(stream peerv1.PeerService_DataClient) error {
 		case <-l.link.ctx.Done():
 			return context.Cause(l.link.ctx)
 		}
+		runtime.Gosched() // callers that run have more for this message
 		for forwards := l.take(); len(forwards) > 0; forwards = l.take() {
 			if err := stream.Send(dataRequest(forwards)); err != nil {
 				return fmt.Errorf("%w: a lane: %w", errHungUp, err)

@@ -201,7 +201,7 @@ func offersDeflate(h http.Header) bool {
 // acceptable reports whether an offer may have this parameter. What we don't know makes an offer void (§7.1).
 func acceptable(name, value string) bool {
 	bits, err := strconv.Atoi(value)
-	inRange := err == nil && len(value) <= 2 && value[0] != '0' && 8 <= bits && bits <= 15
+	inRange := err == nil && len(value) <= 2 && '1' <= value[0] && value[0] <= '9' && 8 <= bits && bits <= 15
 	switch name {
 	case "server_no_context_takeover", "client_no_context_takeover":
 		return value == ""

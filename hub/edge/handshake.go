@@ -124,7 +124,7 @@ func (h *handshake) resume(id, token string) (*link, *refusal) {
 	if errors.Is(err, hub.ErrShuttingDown) {
 		return nil, refuse(reasonShuttingDown)
 	}
-	if err != nil || !h.speaks(back.Connection) {
+	if err != nil || !h.speaks(back.Connection) || expired(back.Connection) {
 		h.decline()
 		return nil, nil
 	}
@@ -135,6 +135,12 @@ func (h *handshake) resume(id, token string) (*link, *refusal) {
 		return nil, nil
 	}
 	return l, nil
+}
+
+// expired reports whether a connection ends with its token, and that is over.
+func expired(c *hub.Connection) bool {
+	claims := c.Identity().Claims
+	return claims != nil && !claims.Expires.IsZero() && !time.Now().Before(claims.Expires)
 }
 
 // speaks reports whether the client can have what is encoded for a connection already.

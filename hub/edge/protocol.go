@@ -40,8 +40,8 @@ type Goodbye interface {
 
 // Publisher brings what a client sends to others, at whatever hub they are.
 type Publisher interface {
-	// Publish returns when this hub has accepted the message: it is in the outbox of everybody here, and in line for the other hubs. What
-	// one client sends arrives in order. Errors: hub.ErrShuttingDown, that of ctx.
+	// Publish returns when this hub has accepted the message: it is in the outbox of everybody here, and in line for the other hubs. It may
+	// wait for these, but not long. What one client sends arrives in order. Errors: hub.ErrShuttingDown, that of ctx.
 	Publish(ctx context.Context, s *hub.Send) error
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -203,6 +204,8 @@ func (l *link) decideLocked(err error) (how hub.Close, there bool) {
 		return hub.Close{Cause: hub.CauseClient, Code: uint16(closed.Code), Reason: closed.Reason}, there
 	case l.ownCode != 0:
 		return closeOf(l.ownCode), there
+	case late && l.vanished():
+		return hub.NewClose(hub.CauseLost), false
 	case late:
 		return hub.NewClose(hub.CauseSlowMessage), there
 	case gone, l.broken:
@@ -211,6 +214,14 @@ func (l *link) decideLocked(err error) (how hub.Close, there bool) {
 		// What coder/websocket gives up on without a word: a frame without a mask, a length below zero.
 		return hub.NewClose(hub.CauseProtocol), there
 	}
+}
+
+// vanished reports whether a client that did not end its message may have lost its network in the middle of it, and come back: one that can,
+// and of which nothing was heard since.
+func (l *link) vanished() bool {
+	_, resumable := l.protocol.Protocol.(hub.Numbered)
+	silent := l.server.now() - time.Duration(l.heard.Load())
+	return resumable && silent >= l.server.config.MessageTimeout/2
 }
 
 // closeOf is the close whose code coder/websocket chose for what a client did.

@@ -438,3 +438,34 @@ func TestNothingIsLostDoubledOrOutOfOrderHoweverOftenTheSocketIsLost(t *testing.
 		}
 	}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
 }
+
+// Where connections end with their token, one that waits for its client ends too.
+func TestConnectionWhoseTokenExpiredMeanwhileIsNotGivenBack(t *testing.T) {
+	key := tokenKey(t, "k")
+	webPubSub(t, func(t *testing.T, b *bed) {
+		token := sign(t, key, audience, auth.Claims{User: "ann", Expires: time.Now().Add(time.Second)})
+		c := b.pubsub(t, "access_token="+token, webpubsub.NameReliableJSON)
+		time.Sleep(auth.ClockLeeway) // the bubble's clock
+		c.drop()
+		b.send(everyone, hub.Text, "too late")
+		time.Sleep(2 * time.Second)
+		c.open(c.recovery(), webpubsub.NameReliableJSON)
+		wantClose(t, c.Conn, websocket.StatusPolicyViolation, "the connection can't be resumed")
+	}, endingAtExpiry(key))
+}
+
+// A phone that loses its network while it uploads has sent half a frame: it is away like any other, not too slow.
+func TestClientThatVanishedInTheMiddleOfAFrameComesBack(t *testing.T) {
+	p := &here{}
+	b := overTCP(t, func(_ *hub.Config, c *edge.Config) {
+		c.Protocols, c.MessageTimeout = webpubsub.Protocols(p), 200*time.Millisecond
+	})
+	p.hub = b.hub
+	c, _ := b.upgradeWith("user=ann", "Sec-WebSocket-Protocol: "+webpubsub.NameReliableJSON+"\r\n\r\n")
+	b.waitAttached(1)
+	c.write(masked(0x81, `{"type":"ping"}`)[:9])
+	eventually(t, func() bool { return len(b.infos()) == 1 && b.infos()[0].Phase == hub.PhaseDetached })
+	if ends := b.causes.all(); len(ends) != 0 {
+		t.Errorf("closed with %v", ends)
+	}
+}

@@ -69,6 +69,9 @@ func (p Protocol) Configure(query url.Values) (string, error) {
 
 // Receive makes an event of a frame, or sends it to the client's group.
 func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
+	if len(payload) > hub.MaxPayload {
+		return &edge.Violation{Close: hub.NewClose(hub.CauseTooBig)}
+	}
 	group := c.Private()
 	if group == "" {
 		return c.Emit(&hub.Event{Name: eventName, Kind: kind, Payload: slices.Clone(payload)})
@@ -79,7 +82,7 @@ func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byt
 		return &edge.Violation{Close: how}
 	}
 	from := c.Identity()
-	return p.Publisher.Publish(context.Background(), &hub.Send{ // it waits for nobody
+	return p.Publisher.Publish(context.Background(), &hub.Send{ // it has its own limits
 		Message: &hub.Message{
 			Namespace: from.Namespace, Kind: kind, Payload: slices.Clone(payload),
 			Sender: hub.Sender{Connection: from.ID, User: from.User},

@@ -164,7 +164,7 @@ func (p JSON) send(c *hub.Connection, cmd *command) error {
 	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: out.group[0]}) {
 		return mayNotSend
 	}
-	err := p.Publisher.Publish(context.Background(), &out.send) // it waits for nobody
+	err := p.Publisher.Publish(context.Background(), &out.send) // it has its own limits
 	if errors.Is(err, hub.ErrShuttingDown) {
 		return leaving
 	}
