@@ -81,7 +81,9 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 				send := &peerv1.Forward{Call: &peerv1.Forward_Send{Send: &peerv1.ForwardSend{Request: make([]byte, tc.size)}}}
 				call := &Call{Caller: "me", Began: time.Now(), Forward: send, size: proto.Size(send)}
+				x.Mesh.mu.Lock()
 				l := newLane(x.out["r"], 0)
+				x.Mesh.mu.Unlock()
 				for range tc.count {
 					if !l.offer(&forwarding{call: call, kind: callSend, into: &newGathering([]Destination{{Hub: "r"}}, x.metrics).answers[0]}) {
 						t.Fatal("there is no room")
