@@ -137,7 +137,7 @@ need-go:
 test/web/node_modules/.package-lock.json: test/web/package.json test/web/package-lock.json test/web/.npmrc
 	@$(call need,node,version 20 or later)
 	@$(call need,npm,it installs what the web tests stand on)
-	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' || { echo 'node is older than 20' >&2; exit 1; }
+	@node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' || { echo 'node is older than 20' >&2; exit 1; }
 	cd test/web && npm ci
 	@touch $@
 
