@@ -95,6 +95,15 @@ describe('backend', { timeout: 120_000 }, () => {
     assert.deepEqual(counts(results[2].receipt), { matched: 1, written: 1, dropped: 0 });
     assert.deepEqual([(await ann.inbox.next()).data, (await ann.inbox.next()).data], ['streamed 1', 'streamed 2']);
 
+    const permissions = [{ action: 'PERMISSION_ACTION_SEND_TO_GROUP', group: 'blue' }];
+    const may = async () => (await backend.call('AccessService.CheckPermissions', { target: { groups: ['blue'] }, permissions })).allowed;
+    assert.equal(await may(), 0);
+    const changed = { matched: 1, changed: 1, refused: 0, closed: 0, ...reached };
+    assert.deepEqual(await backend.call('AccessService.GrantPermissions', { target: { users: ['ann'] }, permissions }), changed);
+    assert.equal(await may(), 1);
+    assert.deepEqual(await backend.call('AccessService.RevokePermissions', { target: { users: ['ann'] }, permissions }), changed);
+    assert.equal(await may(), 0);
+
     const removed = await backend.call('GroupService.RemoveFromGroups', { target: { connections: [ann.id] }, all_groups: true });
     assert.deepEqual(removed, { matched: 1, removed: 2, ...reached });
     const { hubs } = await backend.call('HubService.ListHubs');
