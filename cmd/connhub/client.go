@@ -107,6 +107,25 @@ func (f *clientFlags) call(do func(*client) error) error {
 	return errors.Join(do(c), c.Close())
 }
 
+// answered is a command that asks a hub once, and prints the answer: by show, or as JSON where that is wanted.
+func answered[R proto.Message](ctx context.Context, t *terminal, f *clientFlags, ask func(context.Context, *client) (R, error), show func(R)) error {
+	return f.call(func(hub *client) error {
+		var answer R
+		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			answer, err = ask(ctx, hub)
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case f.JSON:
+			return t.printJSON(answer)
+		}
+		show(answer)
+		return nil
+	})
+}
+
 // reportingDialer keeps why the last dial failed: gRPC passes on only a text.
 type reportingDialer struct {
 	mu  sync.Mutex

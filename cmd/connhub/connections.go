@@ -130,22 +130,12 @@ type connectionsGetCmd struct {
 }
 
 func (c *connectionsGetCmd) Run(ctx context.Context, t *terminal) error {
-	return c.call(func(hub *client) error {
-		var response *controlv1.GetConnectionResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewConnectionServiceClient(hub).GetConnection(ctx, &controlv1.GetConnectionRequest{
-				Namespace: c.Namespace, Connection: c.ID,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetConnectionResponse, error) {
+		return controlv1.NewConnectionServiceClient(hub).GetConnection(ctx, &controlv1.GetConnectionRequest{
+			Namespace: c.Namespace, Connection: c.ID,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.GetConnectionResponse) {
 		t.printConnection(response.GetConnection())
-		return nil
 	})
 }
 
@@ -197,24 +187,14 @@ func (c *connectionsCloseCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Everyone && c.MaxMatched == 0 {
 		return usagef("--everyone needs --max-matched N: nothing is closed when more than N match")
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.CloseConnectionsResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewConnectionServiceClient(hub).CloseConnections(ctx, &controlv1.CloseConnectionsRequest{
-				Namespace: c.Namespace, Target: target, Code: c.Code, Reason: c.Reason, MaxMatched: c.MaxMatched,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CloseConnectionsResponse, error) {
+		return controlv1.NewConnectionServiceClient(hub).CloseConnections(ctx, &controlv1.CloseConnectionsRequest{
+			Namespace: c.Namespace, Target: target, Code: c.Code, Reason: c.Reason, MaxMatched: c.MaxMatched,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.CloseConnectionsResponse) {
 		t.printOutcome(response.GetMatched(), tally{response.GetClosed(), "closed"},
 			tally{response.GetMatched() - response.GetClosed(), "closing already"})
 		t.printGaps(response)
-		return nil
 	})
 }
 

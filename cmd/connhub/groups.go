@@ -70,23 +70,13 @@ type groupsGetCmd struct {
 }
 
 func (c *groupsGetCmd) Run(ctx context.Context, t *terminal) error {
-	return c.call(func(hub *client) error {
-		var response *controlv1.GetGroupResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewGroupServiceClient(hub).GetGroup(ctx, &controlv1.GetGroupRequest{
-				Namespace: c.Namespace, Group: c.Group,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetGroupResponse, error) {
+		return controlv1.NewGroupServiceClient(hub).GetGroup(ctx, &controlv1.GetGroupRequest{
+			Namespace: c.Namespace, Group: c.Group,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.GetGroupResponse) {
 		t.printGroups([]*controlv1.Group{response.GetGroup()})
 		t.printGaps(response)
-		return nil
 	})
 }
 
@@ -103,25 +93,15 @@ func (c *groupsAddCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.AddToGroupsResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewGroupServiceClient(hub).AddToGroups(ctx, &controlv1.AddToGroupsRequest{
-				Namespace: c.Namespace, Target: target, Groups: c.Groups,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.AddToGroupsResponse, error) {
+		return controlv1.NewGroupServiceClient(hub).AddToGroups(ctx, &controlv1.AddToGroupsRequest{
+			Namespace: c.Namespace, Target: target, Groups: c.Groups,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.AddToGroupsResponse) {
 		t.printOutcome(response.GetMatched(), tally{response.GetAdded(), "added"},
 			tally{response.GetAlready(), "in it already"}, tally{response.GetRefused(), "refused: in 128 groups, the most there may be"},
 			tally{response.GetClosed(), "closed meanwhile"})
 		t.printGaps(response)
-		return nil
 	})
 }
 
@@ -142,22 +122,12 @@ func (c *groupsRemoveCmd) Run(ctx context.Context, t *terminal) error {
 	if c.All == (len(c.Groups) > 0) {
 		return usagef("name the groups to leave, or give --all")
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.RemoveFromGroupsResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewGroupServiceClient(hub).RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{
-				Namespace: c.Namespace, Target: target, Groups: c.Groups, AllGroups: c.All,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RemoveFromGroupsResponse, error) {
+		return controlv1.NewGroupServiceClient(hub).RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{
+			Namespace: c.Namespace, Target: target, Groups: c.Groups, AllGroups: c.All,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.RemoveFromGroupsResponse) {
 		t.printOutcome(response.GetMatched(), tally{response.GetRemoved(), "removed"})
 		t.printGaps(response)
-		return nil
 	})
 }

@@ -22,20 +22,10 @@ func (hubsCmd) Help() string {
 }
 
 func (c *hubsCmd) Run(ctx context.Context, t *terminal) error {
-	return c.call(func(hub *client) error {
-		var response *controlv1.ListHubsResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
-			return err
-		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.ListHubsResponse, error) {
+		return controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
+	}, func(response *controlv1.ListHubsResponse) {
 		t.printHubs(response)
-		return nil
 	})
 }
 

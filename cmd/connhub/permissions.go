@@ -58,22 +58,12 @@ func (c *permissionsGrantCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.GrantPermissionsResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewAccessServiceClient(hub).GrantPermissions(ctx, &controlv1.GrantPermissionsRequest{
-				Namespace: c.Namespace, Target: target, Permissions: permissions,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GrantPermissionsResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).GrantPermissions(ctx, &controlv1.GrantPermissionsRequest{
+			Namespace: c.Namespace, Target: target, Permissions: permissions,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.GrantPermissionsResponse) {
 		t.printPermitted("granted", response)
-		return nil
 	})
 }
 
@@ -104,22 +94,12 @@ func (c *permissionsRevokeCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.RevokePermissionsResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewAccessServiceClient(hub).RevokePermissions(ctx, &controlv1.RevokePermissionsRequest{
-				Namespace: c.Namespace, Target: target, Permissions: permissions,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RevokePermissionsResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).RevokePermissions(ctx, &controlv1.RevokePermissionsRequest{
+			Namespace: c.Namespace, Target: target, Permissions: permissions,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.RevokePermissionsResponse) {
 		t.printPermitted("revoked", response)
-		return nil
 	})
 }
 
@@ -134,23 +114,13 @@ func (c *permissionsCheckCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.CheckPermissionsResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewAccessServiceClient(hub).CheckPermissions(ctx, &controlv1.CheckPermissionsRequest{
-				Namespace: c.Namespace, Target: target, Permissions: permissions,
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CheckPermissionsResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).CheckPermissions(ctx, &controlv1.CheckPermissionsRequest{
+			Namespace: c.Namespace, Target: target, Permissions: permissions,
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.CheckPermissionsResponse) {
 		t.printOutcome(response.GetMatched(), tally{response.GetAllowed(), "allowed"},
 			tally{response.GetMatched() - response.GetAllowed(), "not allowed"})
 		t.printGaps(response)
-		return nil
 	})
 }

@@ -33,23 +33,13 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 	if c.ConnectionString {
 		return c.printConnectionString(t)
 	}
-	return c.call(func(hub *client) error {
-		var response *controlv1.IssueClientTokenResponse
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
-			response, err = controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
-				Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role, Ttl: durationpb.New(c.TTL),
-			})
-			return err
+	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.IssueClientTokenResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
+			Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role, Ttl: durationpb.New(c.TTL),
 		})
-		switch {
-		case err != nil:
-			return err
-		case c.JSON:
-			return t.printJSON(response)
-		}
+	}, func(response *controlv1.IssueClientTokenResponse) {
 		_, _ = fmt.Fprintln(t.stdout, response.GetUrl())
 		t.note("%s", c.meaning(response))
-		return nil
 	})
 }
 
