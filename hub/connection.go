@@ -148,12 +148,14 @@ func (c *Connection) Unbind(l Link, how Close) {
 }
 
 // closeDetached is Close unless the client has come back.
-func (c *Connection) closeDetached(how Close) {
+func (c *Connection) closeDetached(how Close) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.Phase == PhaseDetached {
-		c.closeLocked(how) // there is no link
+	if c.state.Phase != PhaseDetached {
+		return false
 	}
+	c.closeLocked(how) // there is no link
+	return true
 }
 
 // unbind is Unbind under the lock. It returns connections that must go for this one to wait.

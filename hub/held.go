@@ -98,10 +98,8 @@ func (m *holdings) closeLargest(used *held, most int64, everybody func(func(*Con
 		return
 	}
 	enough := func() bool { return used.staying() <= most-most/8 }
-	closeFirst(slices.DeleteFunc(m.hub.detached.list(), func(c *Connection) bool { return !within(c) }), enough, func(c *Connection, how Close) bool {
-		c.closeDetached(how)
-		return true
-	})
+	waiting := slices.DeleteFunc(m.hub.detached.list(), func(c *Connection) bool { return !within(c) })
+	closeFirst(waiting, enough, (*Connection).closeDetached)
 	if enough() {
 		return
 	}

@@ -50,16 +50,14 @@ var everything = &hub.Claims{Roles: roles{auth.Everything()}}
 
 // kept returns the claims for a connection to keep: most have none of their own.
 func (w *who) kept() *hub.Claims {
-	c := &w.claims
-	switch ofItsOwn := c.Labels != nil || !c.Expires.IsZero() || c.Private != ""; {
-	case ofItsOwn:
-		return &hub.Claims{Roles: c.Roles, Labels: c.Labels, Expires: c.Expires, Private: c.Private}
-	case c.Roles == everything.Roles:
+	c := w.claims
+	switch rolesAlone := c.Labels == nil && c.Expires.IsZero() && c.Private == ""; {
+	case rolesAlone && c.Roles == everything.Roles:
 		return everything
-	case c.Roles == roles{}:
+	case rolesAlone && c.Roles == roles{}:
 		return nil
 	default:
-		return &hub.Claims{Roles: c.Roles}
+		return &c
 	}
 }
 
