@@ -1,7 +1,7 @@
 // Connhub is the one binary of the project: it runs a hub, and it is the operator's tool for running ones.
 //
 // Purpose: `connhub serve` and `connhub dev` read the configuration, join hub, edge and control, and take
-// them down in order; `send`, `connections`, `groups`, `hubs` and `token` are clients of the gRPC API that
+// them down in order; `send`, `connections`, `groups`, `permissions`, `events`, `hubs` and `token` are clients of the gRPC API that
 // every backend uses, and have no other way in. Nothing else in the project knows how the parts are joined:
 // that is server.go, with cluster.go for a hub's place among others and etcd.go for the etcd inside `dev`.
 //
@@ -10,7 +10,7 @@
 // other hubs call → join the cluster: wait for etcd as long as it takes, then for every hub that it lists to know
 // this one; /readyz says what is waited for, backends get UNAVAILABLE → serve clients, "ready" in the log →
 // SIGTERM or SIGINT → /readyz and the gRPC health answer no, the other hubs are told, nothing new is taken, calls in
-// flight get [callGrace] → clients are closed with 1001, which ends the waits inside the last calls, within
+// flight get [callGrace], backends that watch events hear that the hub goes → clients are closed with 1001, which ends the waits inside the last calls, within
 // [closeGrace] → the other hubs hear that this one holds nothing any more, and its key in etcd goes, within [meshGrace]
 // → the last calls end, within [lastGrace] → etcd, where it is inside → exit 0. That is 10 s at most. A second signal
 // exits 1 at once. A hub that is the only one (--single-hub) joins nobody. A hub that can't be in its cluster any more,

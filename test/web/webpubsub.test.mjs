@@ -107,7 +107,7 @@ describe('web pubsub', { timeout: 300_000 }, () => {
           send: { ackId: 2, isDuplicated: false },
           once: { ackId: 4711, isDuplicated: false },
           twice: { ackId: 4711, isDuplicated: true },
-          event: { ackId: acks.event.ackId, isDuplicated: false },
+          event: { ackId: 6, isDuplicated: false },
         });
         assert.deepEqual(left, { matched: 0, written: 0 });
         assert.equal(seen.connected.length, 1);

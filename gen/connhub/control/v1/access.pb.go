@@ -88,7 +88,8 @@ type IssueClientTokenRequest struct {
 	// names of 1 to 1024 bytes without control characters, and so much that the token stays within 12 KiB,
 	// because it travels in a URL.
 	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
-	// How long the token may be used to connect; a connection that it opened lives on after it. Unset: one hour.
+	// How long the token may be used to connect; a connection that it opened lives on after it, unless
+	// hubs run with --close-on-token-expiry. Unset: one hour.
 	// 1 second to 30 days.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// What the client may do with groups (claim `role`), beside sending events: at most 256 of
