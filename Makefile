@@ -64,6 +64,10 @@ test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tes
 test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 minutes
 	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v -run 'Cluster|OrderOf|Etcd|Recycled|KilledHub' ./test
 
+.PHONY: test-links
+test-links: need-go ## Run the tests of many links in their long form, about 3 minutes
+	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v -run 'MassClose|Floods|Reused' ./test
+
 # In the folder of the package, where go test shows what a test prints.
 .PHONY: bench
 bench: need-go ## Print figures beside the raw limit, about 25 minutes; BENCH=fanout prints one

@@ -58,10 +58,12 @@ type process struct {
 
 // startAlone runs the only hub, without secrets, on free ports until the test ends, and then checks that it stops as it should.
 // It is not `connhub dev`: that has etcd in its process, whose goroutines come and go.
-func startAlone(t *testing.T) *process {
+func startAlone(t *testing.T, flags ...string) *process {
 	t.Helper()
-	p := start(t, "serve", "--single-hub", "--insecure-dev",
-		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0")
+	p := start(t, append([]string{
+		"serve", "--single-hub", "--insecure-dev",
+		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
+	}, flags...)...)
 	p.await(t, p.ready)
 	return p
 }
@@ -201,10 +203,11 @@ func (p *process) get(t *testing.T, path string) string {
 // vitals are what a process must not lose, whoever comes by.
 type vitals struct{ goroutines, files int }
 
+// vitals asks for the goroutines' profile: while metrics are gathered there are more.
 func (p *process) vitals(t *testing.T) vitals {
 	t.Helper()
-	metrics := p.get(t, "/metrics")
-	return vitals{gauge(t, metrics, "go_goroutines"), gauge(t, metrics, "process_open_fds")}
+	goroutines := gauge(t, p.get(t, "/debug/pprof/goroutine?debug=1"), "goroutine profile: total")
+	return vitals{goroutines, gauge(t, p.get(t, "/metrics"), "process_open_fds")}
 }
 
 // gauge finds the value of a metric without labels.

@@ -33,6 +33,7 @@ const handshakeLimit = 30 * time.Second
 type client struct {
 	conn   net.Conn
 	reader *bufio.Reader
+	pong   func(payload []byte) // takes the answers to its own pings; nil: it sends none
 }
 
 // narrow makes a socket's receive buffer as small as the kernel lets it be, before the handshake, so that a
@@ -52,6 +53,11 @@ func dialClient(dialer net.Dialer, address, path, protocol string) (*client, err
 	if err != nil {
 		return nil, err
 	}
+	return newClient(conn, address, path, protocol)
+}
+
+// newClient shakes hands on a connection, which it closes when that fails.
+func newClient(conn net.Conn, address, path, protocol string) (*client, error) {
 	c := &client{conn: conn, reader: bufio.NewReaderSize(conn, 2<<10)}
 	if err := c.upgrade(address, path, protocol); err != nil {
 		_ = conn.Close()
@@ -116,6 +122,11 @@ func (c *client) read(take func(message []byte)) error {
 			take(payload)
 		case opPing:
 			_, err = c.conn.Write(maskedFrame(opPong, payload))
+		case opPong:
+			if c.pong == nil {
+				return errors.New("pong without a ping")
+			}
+			c.pong(payload)
 		case opClose:
 			if len(payload) < 2 {
 				return errors.New("close frame without a code")

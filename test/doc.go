@@ -12,5 +12,8 @@
 // between them (relay_test.go). This program plays etcd's members and large audiences itself, in processes of their own
 // (role_test.go). CONNHUB_TEST_LONG=1 makes them longer: `make test-cluster`.
 //
+// The tests of many links (door_test.go: behind each way in which a hub carries them) start the binary and bring guests
+// (guests_test.go), clients by the thousand, each with its manners, in processes of their own: `make test-links` is the long form.
+//
 // Locking, backpressure, errors: there is no code but tests.
 package test

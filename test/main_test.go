@@ -14,8 +14,10 @@ const roleVariable = "CONNHUB_TEST_ROLE"
 
 // roles are what this program can be beside the tests, until its standard input ends.
 var roles = map[string]func() error{
-	etcdRole:  serveEtcd,
-	crowdRole: serveCrowd,
+	etcdRole:   serveEtcd,
+	crowdRole:  serveCrowd,
+	guestsRole: serveGuests,
+	churnRole:  serveChurn,
 }
 
 // waitingTests is how many parallel tests run at once, whatever the machine: they wait for leases to end most of the time.

@@ -1,0 +1,240 @@
+package test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// floodParty is who is there while messages go to all, and how many of them behave in which way.
+type floodParty map[manners]int
+
+// floods are who floods the hub. Under the race detector handshakes take most of the time, under TLS above all.
+func (d door) floods() floodParty {
+	of := 1
+	switch {
+	case long:
+	case d.secure:
+		of = 5
+	case d.each:
+		of = 2
+	}
+	return floodParty{deaf: 500 / of, absent: 200 / of, halting: 1000 / of, longwinded: max(400/of, 2*floodWaits), abrupt: 500 / of}
+}
+
+// connections are how many there are in all.
+func (p floodParty) connections() int {
+	sum := floodAttentive + floodInsistent + (floodTimes-1)*p[abrupt]
+	for _, n := range p {
+		sum += n
+	}
+	return sum
+}
+
+const (
+	floodAttentive = 60
+	floodInsistent = 8
+	// floodTimes is how often each abrupt one comes.
+	floodTimes = 3
+	// floodStep is how many messages go to all before those who read must have them: fewer than an outbox holds.
+	floodStep = 25
+	// floodWaits is how many of the longwinded fit into the budget of floodFlags at most: each takes 16 KiB at least.
+	floodWaits = (2 << 20) / (16 << 10)
+)
+
+// floodFlags: half a message is given up before its client is pinged and given up; and a message of the largest size needs most
+// of the budget, so one that passes shows that the budget was given back.
+var floodFlags = []string{
+	"--ping-interval", "1s", "--pong-timeout", "4s", "--message-timeout", "2s", "--close-timeout", "500ms",
+	"--max-message", "1MiB", "--inbound-bytes", "2MiB", "--outbox-messages", "100",
+}
+
+// TestFloodsDisturbNobody proves that those who behave get every message, whole, once and in order, while others by the
+// thousand don't read, vanish, are reset, stop in the middle of a frame, or ping without a pause; that these cost the hub no more
+// goroutines than it has a budget for; and that each ends for its own cause.
+func TestFloodsDisturbNobody(t *testing.T) {
+	eachDoor(t, func(t *testing.T, d door) {
+		f := &flood{door: d, party: d.floods(), process: d.open(t, floodFlags...)}
+		f.backend = dialControl(t, f.Control)
+		f.listeners = startHelper(t, guestsRole)
+
+		f.admit(t, f.listeners, floodAttentive/10, attentive)
+		massClose(t, f.process, f.backend, []*helper{f.listeners}, floodAttentive/10)
+		before := f.remains(t, anything)
+		f.admit(t, f.listeners, floodAttentive, attentive)
+		f.admit(t, f.listeners, floodInsistent, insistent)
+
+		began := time.Now()
+		f.come(t)
+		f.sendUntilOver(t)
+		f.checkListeners(t, time.Since(began))
+		f.checkGoroutines(t, before.goroutines)
+		f.takeLargest(t)
+		massClose(t, f.process, f.backend, []*helper{f.listeners}, floodAttentive+floodInsistent)
+		after := f.remains(t, before.vitals)
+		t.Logf("before %+v, after %+v", before, after)
+		after.check(t, before)
+		if most := before.heap + mayLeave(f.party.connections()); after.heap > most {
+			t.Errorf("%d bytes of heap are left, bound %d", after.heap-before.heap, most-before.heap)
+		}
+	})
+}
+
+// flood is a hub with guests of all manners.
+type flood struct {
+	*process
+
+	door      door
+	party     floodParty
+	backend   *grpc.ClientConn
+	listeners *helper   // the attentive and the insistent
+	others    []*helper // who are not in yet
+
+	networks int // of guests, in use
+	sent     int // messages to all
+	most     int // goroutines of the hub, as far as somebody looked
+}
+
+// admit brings guests in.
+func (f *flood) admit(t *testing.T, h *helper, count int, m manners) {
+	t.Helper()
+	f.invite(t, h, count, m)
+	h.news(t)
+}
+
+// invite is admit without its wait. All but the absent are sent what all get.
+func (f *flood) invite(t *testing.T, h *helper, count int, m manners) {
+	t.Helper()
+	group := "all"
+	if m == absent {
+		group = "absent"
+	}
+	f.networks++
+	h.tell(t, guestOrder{Come: &party{
+		Clients: count, Manners: m, Address: f.Clients, Path: "/ws?group=" + group, Secure: f.door.secure,
+		Network: f.networks, Times: floodTimes,
+	}})
+}
+
+// come has the floods begin. The absent are in, and their process is stopped: the hub's kernel still reaches theirs, and nobody
+// answers. (On loopback no packet is lost: a machine that is gone, whose kernel does not answer either, can't be had here.)
+func (f *flood) come(t *testing.T) {
+	t.Helper()
+	gone := startHelper(t, guestsRole)
+	f.admit(t, gone, f.party[absent], absent)
+	gone.signal(t, syscall.SIGSTOP)
+	for _, m := range []manners{deaf, halting, longwinded, abrupt} {
+		h := startHelper(t, guestsRole)
+		f.invite(t, h, f.party[m], m)
+		f.others = append(f.others, h)
+	}
+}
+
+// sendUntilOver sends to all, one message after the other, until all that flooded the hub are gone.
+func (f *flood) sendUntilOver(t *testing.T) {
+	t.Helper()
+	delivery := controlv1.NewDeliveryServiceClient(f.backend)
+	limit := time.Now().Add(patience)
+	for !f.over(t) {
+		if time.Now().After(limit) {
+			t.Fatalf("not all are gone: %v", f.causes(t))
+		}
+		for range floodStep {
+			_, err := delivery.Send(t.Context(), &controlv1.SendRequest{
+				Target:  &controlv1.Target{Groups: []string{"all"}},
+				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: bodyOf(f.sent)}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.sent++
+		}
+		f.listeners.tell(t, guestOrder{Heard: f.sent})
+		f.listeners.news(t)
+	}
+}
+
+// over reports whether all have come, and ended as they had to.
+func (f *flood) over(t *testing.T) bool {
+	t.Helper()
+	f.most = max(f.most, f.vitals(t).goroutines)
+	for len(f.others) > 0 {
+		select {
+		case line, ok := <-f.others[0].answers:
+			var news guestNews
+			f.others[0].understand(t, line, ok, &news)
+			f.others = f.others[1:]
+		default:
+			return false
+		}
+	}
+	causes, p := f.causes(t), f.party
+	return causes["lost"] == p[abrupt]*floodTimes && causes["slow"] == p[deaf] && causes["ping_timeout"] == p[absent] &&
+		causes["slow_message"]+causes["memory"] == p[halting]+p[longwinded]
+}
+
+// causes are how many connections have ended for which cause.
+func (f *flood) causes(t *testing.T) map[string]int {
+	t.Helper()
+	metrics := f.get(t, "/metrics")
+	causes := map[string]int{}
+	for _, cause := range []string{"lost", "slow_message", "memory", "slow", "ping_timeout"} {
+		causes[cause] = int(sample(t, metrics, "connhub_connections_closed_total", `cause="`+cause+`"`))
+	}
+	return causes
+}
+
+// checkListeners holds that those who behave have all, and are still there; and the insistent their answers.
+func (f *flood) checkListeners(t *testing.T, took time.Duration) {
+	t.Helper()
+	f.listeners.tell(t, guestOrder{Heard: f.sent})
+	news := f.listeners.news(t)
+	t.Logf("%d messages to each in %v, %v, %d pings, %d pongs", f.sent, took, f.causes(t), news.Pings, news.Pongs)
+	if news.Guests != floodAttentive+floodInsistent || news.Least != f.sent || news.Most != f.sent || len(news.Ends)+len(news.Wrong) > 0 {
+		t.Errorf("of %d messages who reads has %+v", f.sent, news)
+	}
+	if f.causes(t)["memory"] == 0 {
+		t.Error("the budget for half messages was never used up: the test proves less than it should")
+	}
+	if news.Pings < f.sent || news.Pongs < f.sent {
+		t.Errorf("%d pings and %d pongs between %d messages: no flood", news.Pings, news.Pongs, f.sent)
+	}
+}
+
+// checkGoroutines holds that the floods cost no more goroutines than the hub has set apart for them: those that wait for large
+// messages, by the budget; for each handshake that is under way one, and one that hands it over; and one that reads and one that
+// writes for each client that has something to say, or to get, at that moment.
+func (f *flood) checkGoroutines(t *testing.T, before int) {
+	t.Helper()
+	const handshakes, busy = 2 * connectLimit * 4, 2 * (floodAttentive + floodInsistent)
+	bound := before + floodWaits + handshakes + busy
+	if f.door.each { // one for each link, and a writer for each that does not read
+		bound += f.party.connections() + f.party[deaf]
+	}
+	t.Logf("at most %d goroutines, bound %d", f.most, bound)
+	if f.most > bound {
+		t.Errorf("%d goroutines, bound %d", f.most, bound)
+	}
+}
+
+// takeLargest holds that the budget was given back.
+func (f *flood) takeLargest(t *testing.T) {
+	t.Helper()
+	p := party{Address: f.Clients, Path: "/ws", Secure: f.door.secure}
+	c, err := p.dial(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	taken := f.sample(t, "connhub_client_messages_total")
+	if _, err := c.conn.Write(append([]byte{finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0}, make([]byte, 1<<20)...)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the largest message is taken", func() bool { return f.sample(t, "connhub_client_messages_total") == taken+1 })
+	_ = c.conn.Close()
+	await(t, "who sent it is gone", func() bool { return f.sample(t, "connhub_links") == floodAttentive+floodInsistent })
+}

@@ -1,0 +1,441 @@
+package test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// guestsRole is clients by the thousand, in a process of their own, each with the manners that it is told.
+const guestsRole = "guests"
+
+// manners are how a guest behaves once it is in.
+type manners string
+
+const (
+	// attentive: reads, holds each message against what it must be, and answers pings and the close.
+	attentive manners = "attentive"
+	// insistent is attentive, and sends pings all the time, most of them in the middle of a message.
+	insistent manners = "insistent"
+	// deaf: does not read, and its kernel takes little for it; but it gives signs of life, so that no ping tells.
+	deaf manners = "deaf"
+	// absent: does not read either, and nobody sends it anything but pings.
+	absent manners = "absent"
+	// halting: sends the header of a small frame, no more, and hears how that ends.
+	halting manners = "halting"
+	// longwinded: sends the first part of a large frame, no more, and hears how that ends.
+	longwinded manners = "longwinded"
+	// abrupt: goes with a reset as soon as it is in, and comes again, so many times.
+	abrupt manners = "abrupt"
+	// churning: comes and goes: reuse_test.go.
+	churning manners = "churning"
+)
+
+// guestOrder tells guests what to do: to Come, or to wait until each attentive one has heard so many messages, or until all
+// are gone.
+type guestOrder struct {
+	Come  *party
+	Heard int
+	Gone  bool
+}
+
+// party is guests that come together.
+type party struct {
+	Clients       int
+	Manners       manners
+	Address, Path string
+	Secure        bool
+	Network       int // they come from addresses 127.0.Network.x: one address has too few ports for them all
+	Times         int // how often the abrupt come
+}
+
+// guestNews is how the guests stand.
+type guestNews struct {
+	Guests       int
+	Least, Most  int            // messages of one who listens
+	Pings, Pongs int            // of the insistent, all together
+	Ends         map[string]int // how often a connection ended in which way
+	Wrong        []string       // the first of what should not have come
+}
+
+// serveGuests is the life of the guests' process.
+func serveGuests() error {
+	g := guests{ends: map[string]int{}}
+	return answerLines(func(o guestOrder) (any, error) {
+		var err error
+		switch {
+		case o.Come != nil:
+			err = g.come(o.Come)
+		case o.Gone:
+			g.staying.Wait()
+			return g.leave(), nil
+		default:
+			err = g.await(o.Heard)
+		}
+		return g.news(), err
+	})
+}
+
+// guests are the clients of a process.
+type guests struct {
+	staying sync.WaitGroup // who reads, or pings
+
+	mu    sync.Mutex
+	all   []*guest
+	ends  map[string]int
+	wrong []string
+}
+
+// guest is a client that is in.
+type guest struct {
+	*client
+
+	heard        atomic.Int64  // messages
+	listens      bool          // to the end, and has to hear all
+	turns        chan struct{} // tells the insistent that it is time for pings; nil: it is not
+	pings, pongs atomic.Int64
+	answered     uint64 // the ping that the last pong answered; owned by who reads
+	house        *guests
+}
+
+// mostWrong is how many complaints are kept.
+const mostWrong = 5
+
+// come brings a party in.
+func (g *guests) come(p *party) error {
+	var group sync.WaitGroup
+	failed := make(chan error, p.Clients)
+	quiet := g.murmur()
+	slots := make(chan struct{}, connectLimit)
+	for i := range p.Clients {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			for range p.visits() {
+				if err := g.enter(p, i); err != nil {
+					failed <- fmt.Errorf("guest %d: %w", i, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	close(failed)
+	var first []error
+	for err := range failed {
+		if first = append(first, err); len(first) == 3 {
+			break
+		}
+	}
+	if p.Manners != deaf { // the others are alive by themselves, or not meant to be
+		quiet()
+	}
+	return errors.Join(append(first, g.beginAll(p))...)
+}
+
+// beginAll has those begin who stop in the middle of a message: all at once, however long their handshakes took.
+func (g *guests) beginAll(p *party) error {
+	if p.Manners != halting && p.Manners != longwinded {
+		return nil
+	}
+	for _, one := range g.all {
+		if err := one.begin(p.Manners); err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+		g.staying.Go(func() { g.ended(one.hearOut()) })
+	}
+	return nil
+}
+
+// visits is how often each guest of the party comes.
+func (p *party) visits() int {
+	if p.Manners == abrupt {
+		return p.Times
+	}
+	return 1
+}
+
+// enter brings one guest in, and has it begin.
+func (g *guests) enter(p *party, number int) error {
+	c, err := p.dial(number)
+	if err != nil {
+		return err
+	}
+	one := &guest{client: c, house: g}
+	switch p.Manners {
+	case attentive, insistent:
+		one.listens = true
+		if p.Manners == insistent {
+			one.pong, one.turns = one.checkPong, make(chan struct{}, 1)
+			one.reader = bufio.NewReaderSize(turning{c.reader, one.turns}, turnBytes)
+			g.staying.Go(one.insist)
+		}
+		g.staying.Go(func() {
+			g.ended(one.read(one.check))
+			if one.turns != nil {
+				close(one.turns)
+			}
+		})
+	case abrupt:
+		return reset(c.conn)
+	case halting, longwinded, deaf, absent, churning: // say nothing yet, or ever
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = append(g.all, one)
+	return nil
+}
+
+// dial connects a guest of the party.
+func (p *party) dial(number int) (*client, error) {
+	dialer := net.Dialer{
+		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(p.Network), byte(1+number%100))},
+		Timeout:   handshakeLimit,
+	}
+	switch p.Manners {
+	case deaf:
+		dialer.Control = small(1) // the least that there is
+	case insistent:
+		dialer.Control = small(16 << 10)
+	case churning:
+		dialer.Control = small(0)
+	default:
+	}
+	conn, err := dialer.Dial("tcp", p.Address)
+	if err != nil {
+		return nil, err
+	}
+	if p.Secure {
+		conn = tls.Client(conn, clientTLS)
+	}
+	return newClient(conn, p.Address, p.Path, "")
+}
+
+// small has the hub's kernel send segments as on a real network, and keep accordingly little of what is to be sent; and this one
+// keep no more than so many bytes of what has come. 0: as many as it likes.
+func small(receives int) func(network, address string, raw syscall.RawConn) error {
+	const segment = 1400
+	return func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, segment)
+			if receives > 0 {
+				failed = errors.Join(failed, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, receives))
+			}
+		})
+		return errors.Join(err, failed)
+	}
+}
+
+// reset closes a connection without a farewell: the hub gets a RST.
+func reset(conn net.Conn) error {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	return errors.Join(conn.(*net.TCPConn).SetLinger(0), conn.Close())
+}
+
+const (
+	// smallFrame and largeFrame are what frames announce that are never finished: one that a hub reads as a whole, and one that
+	// it can't.
+	smallFrame = 100
+	largeFrame = 64 << 10
+	// largePart is how much of the large one comes.
+	largePart = 20 << 10
+)
+
+// begin sends the beginning of a message. The mask is zero.
+func (c *client) begin(m manners) error {
+	b := []byte{finBit | opBinary, maskBit | smallFrame, 0, 0, 0, 0}
+	if m == longwinded {
+		b = []byte{finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, largeFrame >> 16, 0, 0, 0, 0, 0, 0}
+		b = append(b, make([]byte, largePart)...)
+	}
+	_, err := c.conn.Write(b)
+	return err
+}
+
+// hearOut reads until the end, and says nothing: it is in the middle of a message.
+func (c *client) hearOut() error {
+	defer c.conn.Close()
+	for {
+		opcode, payload, err := c.readFrame(nil)
+		if err != nil {
+			return err
+		}
+		if opcode == opClose {
+			return errClosed{binary.BigEndian.Uint16(payload), string(payload[2:])}
+		}
+	}
+}
+
+// ended counts how a connection ended.
+func (g *guests) ended(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ends[err.Error()]++
+}
+
+// complain keeps what should not have come.
+func (g *guests) complain(format string, args ...any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.wrong) < mostWrong {
+		g.wrong = append(g.wrong, fmt.Sprintf(format, args...))
+	}
+}
+
+// bodyOf is the text of a message. Most are small; some are more than the kernels keep for the insistent, whose pings come while
+// half of such a frame is written.
+func bodyOf(number int) string {
+	sizes := [...]int{20, 128, 700, 20, 4000, 128, 20, 100_000}
+	line := fmt.Sprintf("message %d. ", number)
+	return strings.Repeat(line, 1+sizes[number%len(sizes)]/len(line))
+}
+
+// check holds a message against the one that is next.
+func (g *guest) check(message []byte) {
+	next := int(g.heard.Load())
+	if want := bodyOf(next); string(message) != want {
+		g.house.complain("got %.60q, %d bytes, where %.60q, %d bytes, is next", message, len(message), want, len(want))
+	}
+	g.heard.Add(1)
+}
+
+// turnBytes is more than there is of pongs at any time, so that these bring forth no more pings.
+const turnBytes = 4 << 10
+
+// turning tells with each large piece that comes that it is time for pings: then the hub often has the rest of a frame in hand.
+type turning struct {
+	io.Reader
+
+	turns chan<- struct{}
+}
+
+func (r turning) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if n < turnBytes/2 {
+		return n, err
+	}
+	select {
+	case r.turns <- struct{}{}:
+	default: // it pings, and has enough to do
+	}
+	return n, err
+}
+
+// pingsEach is how many pings an insistent guest sends for each such piece, of which a large message has many.
+const pingsEach = 5
+
+// insist pings as long as messages come, each time with another payload.
+func (g *guest) insist() {
+	n := uint64(0)
+	for range g.turns {
+		for range pingsEach {
+			n++
+			if _, err := g.conn.Write(maskedFrame(opPing, binary.BigEndian.AppendUint64(nil, n))); err != nil {
+				return
+			}
+			g.pings.Add(1)
+		}
+	}
+}
+
+// murmur has guests give signs of life, pongs that nobody asked for, until quiet is called or the process ends.
+func (g *guests) murmur() (quiet func()) {
+	stop := make(chan struct{})
+	var murmuring sync.WaitGroup
+	murmuring.Go(func() {
+		pause := time.NewTicker(500 * time.Millisecond)
+		defer pause.Stop()
+		pong := maskedFrame(opPong, nil)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-pause.C:
+			}
+			g.mu.Lock()
+			all := slices.Clone(g.all)
+			g.mu.Unlock()
+			for _, one := range all {
+				_, _ = one.conn.Write(pong) // it may be gone
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		murmuring.Wait()
+	}
+}
+
+// checkPong holds that a pong answers a ping, and one behind those that were answered. Not every ping is: RFC 6455 §5.5.3.
+func (g *guest) checkPong(payload []byte) {
+	if len(payload) != 8 || binary.BigEndian.Uint64(payload) <= g.answered {
+		g.house.complain("got a pong % x, the last was %d", payload, g.answered)
+		return
+	}
+	g.answered = binary.BigEndian.Uint64(payload)
+	g.pongs.Add(1)
+}
+
+// await waits until each who listens has heard so many messages.
+func (g *guests) await(messages int) error {
+	limit := time.After(patience)
+	pause := time.NewTicker(2 * time.Millisecond)
+	defer pause.Stop()
+	for n := g.news(); n.Least < messages; n = g.news() {
+		if len(n.Ends)+len(n.Wrong) > 0 {
+			return fmt.Errorf("want %d messages, have %+v", messages, n)
+		}
+		select {
+		case <-pause.C:
+		case <-limit:
+			return fmt.Errorf("want %d messages, have %+v", messages, n)
+		}
+	}
+	return nil
+}
+
+// leave forgets those who are gone.
+func (g *guests) leave() guestNews {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.newsLocked()
+	g.all, g.ends, g.wrong = nil, map[string]int{}, nil
+	return n
+}
+
+func (g *guests) news() guestNews {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.newsLocked()
+}
+
+func (g *guests) newsLocked() guestNews {
+	n := guestNews{Guests: len(g.all), Ends: maps.Clone(g.ends), Wrong: g.wrong, Least: -1}
+	for _, one := range g.all {
+		if !one.listens {
+			continue
+		}
+		heard := int(one.heard.Load())
+		if n.Least < 0 || heard < n.Least {
+			n.Least = heard
+		}
+		n.Most = max(n.Most, heard)
+		n.Pings += int(one.pings.Load())
+		n.Pongs += int(one.pongs.Load())
+	}
+	return n
+}

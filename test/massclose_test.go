@@ -1,0 +1,164 @@
+package test
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+const (
+	// massLimit is how long a mass close may take, from the call to the last socket: 5 s are what a client gets to answer its
+	// close, and twice as much is for a machine on which hub and clients share the processors with other tests.
+	massLimit = 15 * time.Second
+	// massCode is the close that a backend chooses.
+	massCode   = 4001
+	massReason = "all of you"
+)
+
+// masses are how many clients there are to close: under the race detector fewer, for the time that handshakes take; and it ends
+// a program with more than 8,128 goroutines, so there could not be 15,000 with one each.
+func (d door) masses() int {
+	switch {
+	case long:
+		return 15_000
+	case d.secure:
+		return 300
+	default:
+		return 1500
+	}
+}
+
+// guestsOf is as many as a process of guests has.
+const guestsOf = 3750
+
+// TestMassCloseLeavesNothing proves that one call, or SIGTERM, ends all clients in seconds, each with its code; and that the hub
+// then has what it had before: goroutines, files, memory. And that it is so the next time too.
+func TestMassCloseLeavesNothing(t *testing.T) {
+	eachDoor(t, func(t *testing.T, d door) {
+		p := d.open(t)
+		backend := dialControl(t, p.Control)
+		guests := d.hire(t)
+		count := d.masses()
+
+		// The first clients of all have the hub make what it keeps for all to come.
+		d.fill(t, p, guests, len(guests))
+		massClose(t, p, backend, guests, len(guests))
+		before := p.remains(t, anything)
+		round := func() remains {
+			began := time.Now()
+			d.fill(t, p, guests, count)
+			in, full := time.Since(began), p.vitals(t)
+			took := massClose(t, p, backend, guests, count)
+			after := p.remains(t, before.vitals)
+			t.Logf("%d clients came in %v; the hub had %+v; they were gone %v after the call; before %+v, after %+v",
+				count, in, full, took, before, after)
+			after.check(t, before)
+			return after
+		}
+		first := round()
+		if left, most := first.heap-before.heap, mayLeave(count); left > most {
+			t.Errorf("%d bytes of heap are left of %d connections, bound %d", left, count, most)
+		}
+		checkNoGrowth(t, first, count, round)
+
+		d.fill(t, p, guests, count)
+		began := time.Now()
+		p.terminate()
+		select {
+		case <-p.logged:
+		case <-time.After(stopLimit):
+			t.Fatalf("the hub is still there %v after SIGTERM", stopLimit)
+		}
+		t.Logf("the hub was gone %v after SIGTERM", time.Since(began))
+		checkEnds(t, guests, count, errClosed{1001, "hub is shutting down"})
+	})
+}
+
+// checkNoGrowth holds that a round comes which adds nothing. What is forgotten is forgotten in each; goroutines that are more at once
+// than ever before add to the heap too, but all rounds together no more than one for each link.
+func checkNoGrowth(t *testing.T, last remains, count int, round func() remains) {
+	t.Helper()
+	most := mayAdd(count)
+	for range count*leftOfGoroutine/most + 1 {
+		next := round()
+		if next.heap-last.heap <= most {
+			return
+		}
+		last = next
+	}
+	t.Errorf("each time %d connections leave more than %d bytes of heap behind", count, most)
+}
+
+// hire starts the processes of the guests.
+func (d door) hire(t *testing.T) (guests []*helper) {
+	t.Helper()
+	for range (d.masses() + guestsOf - 1) / guestsOf {
+		guests = append(guests, startHelper(t, guestsRole))
+	}
+	return guests
+}
+
+// fill brings so many attentive guests in, a part from each process.
+func (d door) fill(t *testing.T, p *process, guests []*helper, count int) {
+	t.Helper()
+	for i, g := range guests {
+		g.tell(t, guestOrder{Come: &party{
+			Clients: count*(i+1)/len(guests) - count*i/len(guests), Manners: attentive,
+			Address: p.Clients, Path: "/ws?group=all", Secure: d.secure, Network: i + 1,
+		}})
+	}
+	for _, g := range guests {
+		g.news(t)
+	}
+	await(t, "all are in", func() bool { return p.sample(t, "connhub_links") == count })
+}
+
+func (h *helper) news(t *testing.T) (n guestNews) {
+	t.Helper()
+	h.hear(t, &n)
+	return n
+}
+
+// awaitGone waits until the guests are gone.
+func (h *helper) awaitGone(t *testing.T) guestNews {
+	t.Helper()
+	h.tell(t, guestOrder{Gone: true})
+	return h.news(t)
+}
+
+// massClose closes everybody with one call, and returns how long it took until the last socket was gone.
+func massClose(t *testing.T, p *process, backend *grpc.ClientConn, guests []*helper, count int) time.Duration {
+	t.Helper()
+	began := time.Now()
+	closed, err := controlv1.NewConnectionServiceClient(backend).CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{
+		Target: &controlv1.Target{Everyone: true}, MaxMatched: int32(count), Code: massCode, Reason: massReason,
+	})
+	if err != nil || int(closed.GetClosed()) != count {
+		t.Fatalf("closed %v, %v", closed, err)
+	}
+	await(t, "all are gone", func() bool { return p.sample(t, "connhub_links") == 0 })
+	took := time.Since(began)
+	checkEnds(t, guests, count, errClosed{massCode, massReason})
+	if took > massLimit {
+		t.Errorf("%d connections took %v to end, limit %v", count, took, massLimit)
+	}
+	return took
+}
+
+// checkEnds holds that each connection ended in the same way.
+func checkEnds(t *testing.T, guests []*helper, count int, how errClosed) {
+	t.Helper()
+	ends := map[string]int{}
+	for _, g := range guests {
+		for how, n := range g.awaitGone(t).Ends {
+			ends[how] += n
+		}
+	}
+	if want := map[string]int{how.Error(): count}; !maps.Equal(ends, want) {
+		t.Errorf("the connections ended as %v, want %v", ends, want)
+	}
+}

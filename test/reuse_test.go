@@ -1,0 +1,237 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// churnRole is clients that come and go as fast as they can, in a process of their own.
+const churnRole = "churn"
+
+const (
+	// churners come and go at once.
+	churners = 16
+	// churnTurns is how often each of them does in the short form.
+	churnTurns = 15
+	// churnMessages are for each connection, each of churnBytes: together more than a socket takes at once.
+	churnMessages = 5
+	churnBytes    = 40_000
+)
+
+// churnOrder tells churners where to go.
+type churnOrder struct {
+	Clients, Control string
+	Secure           bool
+	Seed             uint64
+	Turns            int // how often each churner comes
+}
+
+// churnNews is what they have found.
+type churnNews struct {
+	Whole, Broken int // connections that stayed for all messages, and those that went before
+	Messages      int
+}
+
+// serveChurn is the life of the churners' process.
+func serveChurn() error { return answerLines(func(o churnOrder) (any, error) { return o.run() }) }
+
+func (o *churnOrder) run() (churnNews, error) {
+	conn, err := grpc.NewClient(o.Control, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return churnNews{}, err
+	}
+	defer conn.Close()
+	all := make([]churnNews, churners)
+	failed := make([]error, churners)
+	var group sync.WaitGroup
+	for i := range churners {
+		group.Go(func() {
+			c := churner{
+				order: o, number: i, random: rand.New(rand.NewPCG(o.Seed, uint64(i))), backend: controlv1.NewDeliveryServiceClient(conn),
+			}
+			for turn := range o.Turns {
+				if failed[i] = c.turn(turn); failed[i] != nil {
+					break
+				}
+			}
+			c.sending.Wait()
+			all[i] = c.news
+		})
+	}
+	group.Wait()
+	var sum churnNews
+	for _, n := range all {
+		sum = churnNews{sum.Whole + n.Whole, sum.Broken + n.Broken, sum.Messages + n.Messages}
+	}
+	return sum, errors.Join(failed...)
+}
+
+// churner is a client that comes, has a backend send to it, goes in one of the ways in which one can go, and comes again at once:
+// then the hub has a new socket with the number of one that is just gone, for which somebody may still be writing.
+type churner struct {
+	order   *churnOrder
+	number  int
+	random  *rand.Rand
+	backend controlv1.DeliveryServiceClient
+	sending sync.WaitGroup
+
+	news churnNews
+}
+
+// turn is one connection.
+func (c *churner) turn(turn int) error {
+	user := fmt.Sprintf("churner-%d-%d", c.number, turn)
+	p := party{Address: c.order.Clients, Path: "/ws?user=" + user, Secure: c.order.Secure, Manners: churning, Network: 1}
+	one, err := p.dial(c.number)
+	if err != nil {
+		return err
+	}
+	defer one.conn.Close()
+	// It goes on when the connection is gone.
+	c.sending.Go(func() { c.send(user) })
+	if err := one.conn.SetReadDeadline(time.Now().Add(patience / 2)); err != nil {
+		return err
+	}
+	stays := c.random.IntN(4) == 0
+	reads := churnMessages
+	if !stays {
+		reads = c.random.IntN(churnMessages)
+	}
+	var buffer []byte
+	for n := range reads {
+		_, message, err := one.readFrame(buffer)
+		if err != nil {
+			return fmt.Errorf("%s, message %d: %w", user, n, err)
+		}
+		if want := churnBody(user, n); string(message) != want {
+			return fmt.Errorf("%s got %.60q, %d bytes, want %.60q", user, message, len(message), want)
+		}
+		buffer = message[:0]
+		c.news.Messages++
+	}
+	if stays {
+		c.news.Whole++
+	} else {
+		c.news.Broken++
+	}
+	return c.leave(one)
+}
+
+// leave ends a connection.
+func (c *churner) leave(one *client) error {
+	switch c.random.IntN(5) {
+	case 0: // says goodbye, and does not wait for the answer
+		_, err := one.conn.Write(maskedFrame(opClose, []byte("\x03\xe8")))
+		return ignoreGone(err)
+	case 1: // in the middle of a message
+		return errors.Join(ignoreGone(one.begin(halting)), reset(one.conn))
+	case 2: // behind a fault, which the hub answers
+		_, err := one.conn.Write([]byte{0, 0, 0, 0})
+		return ignoreGone(err)
+	case 3:
+		return reset(one.conn)
+	default:
+		return nil
+	}
+}
+
+// ignoreGone is for a client that the hub has closed already.
+func ignoreGone(err error) error {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return nil
+	}
+	return err
+}
+
+// send sends to a connection. When it is gone, there is nobody.
+func (c *churner) send(user string) {
+	for n := range churnMessages {
+		_, _ = c.backend.Send(context.Background(), &controlv1.SendRequest{
+			Target:  &controlv1.Target{Users: []string{user}},
+			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: churnBody(user, n)}},
+		})
+	}
+}
+
+// churnBody is a message that names its connection from its first byte to its last.
+func churnBody(user string, number int) string {
+	line := fmt.Sprintf("%s %d. ", user, number)
+	return strings.Repeat(line, churnBytes/len(line))
+}
+
+// TestReusedSocketsBelongToTheNewClient proves that nothing that is for one connection reaches another one, though the hub's
+// sockets have the numbers of those that were just closed, with writes to them under way and events of them to come.
+func TestReusedSocketsBelongToTheNewClient(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	eachDoor(t, func(t *testing.T, d door) {
+		p := d.open(t, "--close-timeout", "100ms") // so that those who don't answer a close are cut while others come
+		h := startHelper(t, churnRole)
+		order := churnOrder{Clients: p.Clients, Control: p.Control, Secure: d.secure, Seed: seed, Turns: 1}
+		p.churn(t, h, order)
+		before := p.remains(t, anything)
+		order.Turns = either(churnTurns, 25*churnTurns)
+		news, highest := p.churn(t, h, order)
+		after := p.remains(t, before.vitals)
+		t.Logf("%+v; sockets up to number %d; before %+v, after %+v", news, highest, before, after)
+		if news.Whole == 0 || news.Broken == 0 {
+			t.Errorf("%+v: the test proves less than it should", news)
+		}
+		if connections := news.Whole + news.Broken; connections < 2*highest {
+			t.Errorf("%d connections on sockets up to number %d: hardly any was used again", connections, highest)
+		}
+		after.check(t, before)
+	})
+}
+
+// churn has the churners come and go, and returns the highest number of a socket that the hub had meanwhile.
+func (p *process) churn(t *testing.T, h *helper, o churnOrder) (news churnNews, highest int) {
+	t.Helper()
+	h.tell(t, o)
+	pause := time.NewTicker(20 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		select {
+		case line, ok := <-h.answers:
+			h.understand(t, line, ok, &news)
+			return news, highest
+		case <-pause.C:
+			highest = max(highest, p.highestSocket(t))
+		}
+	}
+}
+
+// highestSocket is the highest number of a socket that the process has open.
+func (p *process) highestSocket(t *testing.T) (highest int) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", p.command.Process.Pid)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		n, err := strconv.Atoi(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if to, err := os.Readlink(filepath.Join(dir, f.Name())); err == nil && strings.HasPrefix(to, "socket:") { // or closed meanwhile
+			highest = max(highest, n)
+		}
+	}
+	return highest
+}
