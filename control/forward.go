@@ -26,29 +26,43 @@ const returnTime = 100 * time.Millisecond
 
 // newSendCall words a send. The request is marshalled once, whatever the number of hubs.
 func newSendCall(o *outgoing) (*mesh.Call, error) {
-	req := o.request
 	wait := o.until.Sub(o.began)
-	message := &controlv1.Message{
-		Id: o.send.Message.ID, Event: req.GetMessage().GetEvent(), Payload: req.GetMessage().GetPayload(),
-		Metadata: req.GetMessage().GetMetadata(), Ttl: req.GetMessage().GetTtl(),
+	timeout := wait - min(wait/10, returnTime)
+	b, ok := encodeSend(o, timeout)
+	if !ok {
+		var err error
+		if b, err = proto.Marshal(newSendRequest(o, timeout)); err != nil {
+			return nil, err
+		}
 	}
-	b, err := proto.Marshal(&controlv1.SendRequest{
-		Namespace: o.send.Message.Namespace, Target: req.GetTarget(), Message: message,
-		Wait: req.GetWait(), WaitTimeout: durationpb.New(wait - min(wait/10, returnTime)),
+	var c struct { // in one piece of memory
+		call    mesh.Call
+		forward peerv1.Forward
+		kind    peerv1.Forward_Send
+		send    peerv1.ForwardSend
+	}
+	c.send.Request, c.send.TraceParent = b, o.send.Message.TraceParent
+	if o.send.RequestID != "" {
+		c.send.RequestHash = o.send.RequestHash[:]
+	}
+	c.kind.Send, c.forward.Call = &c.send, &c.kind
+	c.call = mesh.Call{Caller: o.send.Caller, Began: o.began, Forward: &c.forward}
+	return &c.call, nil
+}
+
+// newSendRequest words the request for another hub.
+func newSendRequest(o *outgoing, timeout time.Duration) *controlv1.SendRequest {
+	req := o.request
+	return &controlv1.SendRequest{
+		Namespace: o.send.Message.Namespace, Target: req.GetTarget(),
+		Message: &controlv1.Message{
+			Id: o.send.Message.ID, Event: req.GetMessage().GetEvent(), Payload: req.GetMessage().GetPayload(),
+			Metadata: req.GetMessage().GetMetadata(), Ttl: req.GetMessage().GetTtl(),
+		},
+		Wait: req.GetWait(), WaitTimeout: durationpb.New(timeout),
 		OverflowPolicy: req.GetOverflowPolicy(), ConflationKey: req.GetConflationKey(),
 		RequestId: req.GetRequestId(), Detail: req.GetDetail(),
-	})
-	if err != nil {
-		return nil, err
 	}
-	send := &peerv1.ForwardSend{Request: b, TraceParent: o.send.Message.TraceParent}
-	if o.send.RequestID != "" {
-		send.RequestHash = o.send.RequestHash[:]
-	}
-	return &mesh.Call{
-		Caller: o.send.Caller, Began: o.began,
-		Forward: &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}},
-	}, nil
 }
 
 func newJoinCall(ctx context.Context, req *controlv1.AddToGroupsRequest) (*mesh.Call, error) {
@@ -130,14 +144,16 @@ func (e *executor) execute(ctx context.Context, f *peerv1.Forward) (*peerv1.Forw
 }
 
 func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) (_ *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult, waits bool) {
-	var req controlv1.SendRequest
-	if err := decode(s.GetRequest(), &req); err != nil {
-		return failed(err), nil, false
+	req := &controlv1.SendRequest{}
+	if !decodeCommon(s.GetRequest(), req) {
+		if err := decode(s.GetRequest(), req); err != nil {
+			return failed(err), nil, false
+		}
 	}
-	if !hub.ValidNamespace(namespace(&req)) { // the rest was checked where it came in, and would take longer than the send
+	if !hub.ValidNamespace(namespace(req)) { // the rest was checked where it came in, and would take longer than the send
 		return failed(errInvalidField), nil, false
 	}
-	o := newOutgoing(&req, origin{
+	o := newOutgoing(req, origin{
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: time.Now().Add(-f.GetAge().AsDuration()),
 	})
 	o.send.Message.Sender = hub.Sender{Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser()}
@@ -160,15 +176,19 @@ func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.Forwar
 
 func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {
 	local := d.Receipt()
-	result := &peerv1.SendResult{Receipt: newReceipt(&local)}
+	var r struct { // in one piece of memory
+		forward peerv1.ForwardResult
+		kind    peerv1.ForwardResult_Send
+		send    peerv1.SendResult
+	}
+	r.forward.Result, r.kind.Send, r.send.Receipt = &r.kind, &r.send, newReceipt(&local)
 	if local.Unmatched != nil {
-		result.MatchedNames = matchedNames(&o.send.Target, local.Unmatched)
+		r.send.MatchedNames = matchedNames(&o.send.Target, local.Unmatched)
 	}
-	result.Receipt.Unmatched = nil
 	if !local.Duplicate {
-		result.Receipt.MessageId = ""
+		r.send.Receipt.MessageId = ""
 	}
-	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{Send: result}}
+	return &r.forward
 }
 
 func (e *executor) join(ctx context.Context, b []byte) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {

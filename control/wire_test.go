@@ -3,10 +3,12 @@ package control
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
@@ -18,6 +20,9 @@ func commonSends() []*controlv1.SendRequest {
 	}
 	written := to(users("ann", "bob"), "hello")
 	written.Wait = controlv1.Wait_WAIT_WRITTEN
+	forwarded := to(users("ann"), "hello")
+	forwarded.Namespace, forwarded.Message.Id = "games", "hub.1"
+	forwarded.WaitTimeout = durationpb.New(1500 * time.Millisecond)
 	return []*controlv1.SendRequest{
 		{},
 		to(users("ann"), "hello"),
@@ -30,6 +35,7 @@ func commonSends() []*controlv1.SendRequest {
 		payload(&controlv1.Message{Payload: &controlv1.Message_Binary{}}),
 		payload(&controlv1.Message{}),
 		written,
+		forwarded,
 	}
 }
 
@@ -69,6 +75,50 @@ func TestSendsOfTheCommonKindAreDecodedInOnePiece(t *testing.T) {
 	}
 }
 
+// forwardedSends are what another hub is sent for requests: of the common kind, and others.
+func forwardedSends() []*controlv1.SendRequest {
+	rich := to(&controlv1.Target{Users: []string{"ann"}, Except: &controlv1.Exclusion{Users: []string{"bob"}}}, "hello")
+	everyone := to(&controlv1.Target{Everyone: true}, "hello")
+	timely := to(users("ann"), "hello")
+	timely.Message.Ttl = durationpb.New(time.Second)
+	known := to(users("ann"), "hello")
+	known.RequestId, known.Detail = "r", controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS
+	newest := to(users("ann"), "hello")
+	newest.OverflowPolicy, newest.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, "k"
+	event := to(users("ann"), "hello")
+	event.Message.Event, event.Message.Metadata = "e", map[string]string{"a": "b"}
+	return append(commonSends(), rich, everyone, timely, known, newest, event)
+}
+
+func TestWhatAnotherHubIsSentIsTheSameByBothEncoders(t *testing.T) {
+	common := 0
+	for _, req := range forwardedSends() {
+		for _, timeout := range []time.Duration{0, 1, time.Second, time.Hour + time.Millisecond} {
+			o := newOutgoing(req, origin{caller: "backend", began: time.Now()})
+			o.send.Message.ID = "hub.1"
+			want := newSendRequest(o, timeout)
+			b, ok := encodeSend(o, timeout)
+			if !ok {
+				continue
+			}
+			common++
+			have := &controlv1.SendRequest{}
+			if err := proto.Unmarshal(b, have); err != nil {
+				t.Fatalf("%v: %v", req, err)
+			}
+			if diff := cmp.Diff(want, have, protocmp.Transform()); diff != "" {
+				t.Error(diff)
+			}
+			if !decodeCommon(b, &controlv1.SendRequest{}) {
+				t.Errorf("%v goes to the general decoder", want)
+			}
+		}
+	}
+	if want := 4 * (len(commonSends()) - 2); common != want { // all but those without a payload
+		t.Errorf("%d are of the common kind, want %d", common, want)
+	}
+}
+
 func TestMoreSendsThanAStreamTakesAreNotBlownUp(t *testing.T) {
 	many := make([]*controlv1.SendRequest, maxStreamedSends+1)
 	if decodeCommon(marshal(t, inOneRequest(many)), &controlv1.SendStreamRequest{}) {
@@ -85,6 +135,7 @@ func FuzzBothDecodersOfSendsAgree(f *testing.F) {
 		add(marshal(f, inOneRequest([]*controlv1.SendRequest{send})))
 	}
 	add([]byte{0x12, 0x03, 0x12, 0x01, 0xff}) // a user that is not UTF-8
+	add([]byte{0x0a, 0x01, 0xff})             // such a namespace
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, m := range []struct{ have, want proto.Message }{
 			{&controlv1.SendRequest{}, &controlv1.SendRequest{}},

@@ -391,9 +391,14 @@ type Call struct {
 
 // forward returns the message for one hub.
 func (c *Call) forward(sequence uint64, now time.Time) *peerv1.Forward {
-	return &peerv1.Forward{
-		Sequence: sequence, Caller: c.Caller, Age: durationpb.New(now.Sub(c.Began)), Call: c.Forward.Call,
+	var f struct { // in one piece of memory
+		forward peerv1.Forward
+		age     durationpb.Duration
 	}
+	age := now.Sub(c.Began)
+	f.age.Seconds, f.age.Nanos = int64(age/time.Second), int32(age%time.Second)
+	f.forward.Sequence, f.forward.Caller, f.forward.Age, f.forward.Call = sequence, c.Caller, &f.age, c.Forward.Call
+	return &f.forward
 }
 
 // Forward puts a call in line for hubs that Route has found, and returns their outcomes to come. It does not wait: where a
