@@ -51,7 +51,7 @@ type settings struct {
 	NamespaceHeldBytes byteSize          `default:"${namespace_held_bytes}" env:"CONNHUB_NAMESPACE_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (${default})"`
 	ResumeWindow       time.Duration     `default:"${resume_window}" env:"CONNHUB_RESUME_WINDOW" placeholder:"DURATION" group:"Limits" help:"How long a connection waits for a client that lost its network and can resume. (${default})"`
 	DetachedPerUser    int               `default:"${detached_per_user}" env:"CONNHUB_DETACHED_PER_USER" placeholder:"N" group:"Limits" help:"Connections of one user that wait like that. (${default})"`
-	DetachedPerAddress int               `default:"${detached_per_address}" env:"CONNHUB_DETACHED_PER_ADDRESS" placeholder:"N" group:"Limits" help:"Connections of one client address that wait like that. (${default})"`
+	DetachedPerAddress int               `default:"${detached_per_address}" env:"CONNHUB_DETACHED_PER_ADDRESS" placeholder:"N" group:"Limits" help:"Connections of one address that wait like that; behind a proxy all have the address of the proxy. (${default})"`
 	RequestIDs         int               `name:"request-ids" default:"${request_ids}" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, 300 bytes each, for 5 minutes. (${default})"`
 	Overflow           string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
 	NamespaceOverflow  map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
