@@ -36,6 +36,7 @@ func TestGoroutinePerLink(t *testing.T) {
 		"ping flood":              TestPingFloodDuringAFanOutKeepsFramesWhole,
 		"receipts of a leaving":   TestReceiptsCountWhatALeavingClientStillGets,
 		"resume":                  TestNothingIsLostDoubledOrOutOfOrderHoweverOftenTheSocketIsLost,
+		"flood of acks":           TestFloodOfAcksDisturbsNobody,
 		"reset":                   TestResetSocketIsKnownAsLost,
 		"reset while writing":     TestResetWhileTheWriterIsBusyEndsTheLink,
 		"room":                    TestSocketWithRoomIsWrittenToBeforeDeliverReturns,
