@@ -1,0 +1,118 @@
+package test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// issuer signs clients' tokens with a key of its own, and publishes the public half.
+type issuer struct {
+	name    string // of the key
+	private *ecdsa.PrivateKey
+}
+
+func newIssuer(t *testing.T, name string) issuer {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuer{name, private}
+}
+
+// token lets a client into the default namespace.
+func (i issuer) token(t *testing.T) string {
+	t.Helper()
+	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
+		"aud": publicURL + "/client/hubs/default", "exp": time.Now().Add(time.Hour).Unix(), "sub": "ann",
+	})
+	token.Header["kid"] = i.name
+	signed, err := token.SignedString(i.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+// keySite is where an identity provider publishes its keys.
+type keySite struct {
+	set     atomic.Pointer[jose.JSONWebKeySet]
+	fetched atomic.Int32
+}
+
+func (s *keySite) publish(i issuer) {
+	s.set.Store(&jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.private.Public(), KeyID: i.name, Use: "sig", Algorithm: "ES256"}}})
+}
+
+func (s *keySite) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	s.fetched.Add(1)
+	_ = json.NewEncoder(w).Encode(s.set.Load())
+}
+
+// askedAgainAfter is how long a hub does not ask its issuer again, whoever comes with whatever key.
+const askedAgainAfter = 10 * time.Second
+
+// letsIn tells whether the hub takes a token. Whom it does not take it answers 401.
+func (p *process) letsIn(t *testing.T, token string) bool {
+	t.Helper()
+	c, err := dialClient(net.Dialer{}, p.Clients, "/client/hubs/default?access_token="+token, "")
+	if err == nil {
+		_ = c.conn.Close()
+		return true
+	}
+	if !strings.HasPrefix(err.Error(), "handshake: 401 ") {
+		t.Errorf("refused with %v", err)
+	}
+	return false
+}
+
+// TestKeysOfAnIdentityProviderComeFromItsSite proves that a hub knows the keys that are published at a URL, and asks there for a new
+// one when a client comes with it, without a restart; but not again and again, whoever comes.
+func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
+	t.Parallel()
+	before, after, stranger, forger := newIssuer(t, "1"), newIssuer(t, "2"), newIssuer(t, "3"), newIssuer(t, "1")
+	site := &keySite{}
+	site.publish(before)
+	server := httptest.NewServer(site)
+	t.Cleanup(server.Close)
+	secrets := filepath.Join(t.TempDir(), "backend.secrets")
+	if err := os.WriteFile(secrets, []byte(strings.Repeat("s", 40)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	p := start(t, "serve", "--single-hub", "--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
+		"--public-url", publicURL, "--backend-secret-file", secrets, "--token-jwks", server.URL+"/jwks.json")
+	p.await(t, p.ready)
+
+	if !p.letsIn(t, before.token(t)) {
+		t.Error("the key that is published is refused")
+	}
+	for range 20 {
+		if p.letsIn(t, stranger.token(t)) || p.letsIn(t, forger.token(t)) {
+			t.Fatal("a key that nobody has published is taken")
+		}
+	}
+	site.publish(after)
+	await(t, "the new key is taken", func() bool { return p.letsIn(t, after.token(t)) })
+	if p.letsIn(t, before.token(t)) || p.letsIn(t, forger.token(t)) || p.letsIn(t, stranger.token(t)) {
+		t.Error("a key that is not published any more is taken")
+	}
+	took := time.Since(began)
+	if n, most := int(site.fetched.Load()), 1+int(took/askedAgainAfter); n < 2 || n > most {
+		t.Errorf("the site was asked %d times in %v, want 2 to %d", n, took, most)
+	}
+}
