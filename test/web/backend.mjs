@@ -1,5 +1,6 @@
 // A backend in another language: it has nothing of connhub but the proto files.
 
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
@@ -8,7 +9,7 @@ import protobuf from 'protobufjs';
 const api = (path) => fileURLToPath(new URL(`../../api/${path}`, import.meta.url));
 
 const files = ['access', 'connection', 'delivery', 'group', 'hub'].map((name) => `connhub/control/v1/${name}.proto`);
-const definition = protoLoader.loadSync(files, {
+const definition = protoLoader.loadSync([...files, 'connhub/events/v1/subscription.proto'], {
   includeDirs: [api('proto'), api('third_party')],
   defaults: true,
   enums: String,
@@ -16,9 +17,9 @@ const definition = protoLoader.loadSync(files, {
   longs: Number,
   oneofs: true,
 });
-const { v1 } = grpc.loadPackageDefinition(definition).connhub.control;
+const { control: { v1 }, events: { v1: { EventService } } } = grpc.loadPackageDefinition(definition).connhub;
 
-/** Every method of the API, as "Service.Method". */
+/** Every method by which backends act, as "Service.Method". */
 export const methods = Object.entries(v1)
   .filter(([, type]) => type.service)
   .flatMap(([service, type]) => Object.keys(type.service).map((method) => `${service}.${method}`));
@@ -102,6 +103,30 @@ export function dial(address, secret) {
       }
       called.add(name);
       return all;
+    },
+    /** Watches what clients do; resolves when that is in force. `events` has what came; `end` ends it. */
+    async subscribe(subscription) {
+      const service = new EventService(address, credentials);
+      const metadata = new grpc.Metadata();
+      if (secret) metadata.set('authorization', `Bearer ${secret}`);
+      const stream = service.Subscribe(metadata);
+      const events = [];
+      stream.on('data', (response) => events.push(...response.events));
+      stream.on('error', () => {}); // it was ended
+      stream.write({ subscription });
+      await once(stream, 'data');
+      return {
+        events,
+        /** Resolves when there are n events. */
+        async until(n) {
+          const signal = AbortSignal.timeout(callLimit);
+          while (events.length < n) await once(stream, 'data', { signal });
+        },
+        end() {
+          stream.cancel();
+          service.close();
+        },
+      };
     },
     /** Sends and answers with the receipt. */
     async send(target, message, more = {}) {

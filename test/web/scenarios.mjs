@@ -74,6 +74,41 @@ export async function everything(url, backend, protocol) {
   return { acks, left, seen };
 }
 
+/** Tells the backends something in each form, and stops. */
+export async function tell(url) {
+  const { sdk, seen, until } = client(url);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  await sdk.sendEvent('typed', 'text ä', 'text');
+  await sdk.sendEvent('clicked', { n: [1, '2', null] }, 'json');
+  await sdk.sendEvent('drawn', bytes.buffer, 'binary');
+  await sdk.sendEvent('packed', bytes.buffer, 'protobuf');
+  await sdk.sendEvent('left', '', 'text', { fireAndForget: true });
+  sdk.stop();
+  await until('stopped', ({ stopped }) => stopped === 1);
+  return seen.connected[0];
+}
+
+/** Two clients of a group; resolves to what each got of what the first one sent. */
+export async function together(senderURL, memberURL) {
+  const sender = client(senderURL), member = client(memberURL, 'plain');
+  for (const { sdk, until } of [sender, member]) {
+    await sdk.start();
+    await until('connected', ({ connected }) => connected.length === 1);
+    await sdk.joinGroup('pair');
+  }
+  await sender.sdk.sendToGroup('pair', 'to both', 'text');
+  await sender.sdk.sendToGroup('pair', 'to the other one', 'text', { noEcho: true });
+  await sender.sdk.sendToGroup('pair', bytes.buffer, 'protobuf');
+  await sender.sdk.sendToGroup('pair', 'the end', 'text');
+  for (const { sdk, until } of [sender, member]) {
+    await until('the end', ({ messages }) => messages.some(({ data }) => data === 'the end'));
+    sdk.stop();
+    await until('stopped', ({ stopped }) => stopped === 1);
+  }
+  return { sender: sender.seen.messages, member: member.seen.messages };
+}
+
 /**
  * A member of a group that is cut off again and again under a steady stream of numbered messages; `cut(i)` cuts, `begin` starts the stream, `end` ends it
  * and resolves to how many messages there were.
@@ -100,15 +135,34 @@ export async function cutOff(url, group, cuts, { begin, cut, end }) {
   return { count, received: numbers.length, wrong, around: numbers.slice(Math.max(0, wrong - 3), wrong + 4), connected: seen.connected, disconnected: seen.disconnected };
 }
 
+/** What became of something that a client asked for: "done", or the name of the error. */
+const outcome = (promise) => promise.then(() => 'done', (err) => err.errorDetail?.name ?? String(err));
+
+/** Joins and sends to a group before it may, when it may, and when it may not any more. Resolves to what became of it, and to what it got. */
+export async function permittedMeanwhile(url, group, { grant, revoke }) {
+  const { sdk, seen, until } = client(url);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  const { connectionId } = seen.connected[0];
+  const attempt = () => Promise.all([outcome(sdk.joinGroup(group)), outcome(sdk.sendToGroup(group, 'hello', 'text'))]);
+  const before = await attempt();
+  await grant(connectionId);
+  const granted = await attempt();
+  await until('its own message', ({ messages }) => messages.length === 1);
+  await revoke(connectionId);
+  const revoked = await attempt();
+  sdk.stop();
+  await until('stopped', ({ stopped }) => stopped === 1);
+  return { before, granted, revoked, messages: seen.messages };
+}
+
 /** Connects, does what needs permission, and stops. Resolves to the names of the errors. */
 export async function permitted(url, deeds) {
   const { sdk, seen, until } = client(url);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const results = [];
-  for (const [what, ...args] of deeds) {
-    results.push(await sdk[what](...args, { ackId: 1000 + results.length }).then(() => 'done', (err) => err.errorDetail?.name ?? String(err)));
-  }
+  for (const [what, ...args] of deeds) results.push(await outcome(sdk[what](...args, { ackId: 1000 + results.length })));
   sdk.stop();
   await until('stopped', ({ stopped }) => stopped === 1);
   return { results, userId: seen.connected[0].userId };
