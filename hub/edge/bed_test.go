@@ -282,11 +282,13 @@ func read(t *testing.T, c *websocket.Conn) (websocket.MessageType, string) {
 	return kind, string(p)
 }
 
-// wantClose reads until the connection ends and checks what it was told.
+// wantClose reads until the connection ends, for two days at most: in a bubble, pings would go on for ever. It checks what it was told.
 func wantClose(t *testing.T, c *websocket.Conn, code websocket.StatusCode, reason string) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
+	defer cancel()
 	for {
-		_, _, err := c.Read(t.Context())
+		_, _, err := c.Read(ctx)
 		if err == nil {
 			continue
 		}
