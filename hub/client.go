@@ -169,20 +169,47 @@ func (c *Connection) Emit(e *Event) error {
 	return nil
 }
 
-// Did reports whether the client's command with this id has succeeded before.
-func (c *Connection) Did(command uint64) bool {
+// Progress is how far a command of the client has come.
+type Progress uint8
+
+const (
+	// CommandNew: the caller is to carry it out, and to call End.
+	CommandNew Progress = iota + 1
+	// CommandRunning: it is being carried out for a link that the client had before. Its answer will go to the one that it has then.
+	CommandRunning
+	// CommandDone: it has succeeded.
+	CommandDone
+)
+
+// Begin claims the client's command with this id for the caller, unless it is being carried out, or has succeeded. Of ids that rise one by
+// one, all that succeeded are remembered; of others, the 128 highest ranges.
+func (c *Connection) Begin(command uint64) Progress {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.Done.has(command)
+	n := c.numbering // without, it has one link all its life, which carries out one command after the other
+	switch {
+	case c.state.Done.has(command):
+		return CommandDone
+	case n == nil:
+	case slices.Contains(n.running, command):
+		return CommandRunning
+	default:
+		n.running = append(n.running, command)
+	}
+	return CommandNew
 }
 
-// Do notes that a command has succeeded. Of ids that rise one by one all are remembered; of others, the 128 highest ranges.
-func (c *Connection) Do(command uint64) {
+// End ends a command that Begin has claimed, and answers it as Reply does, in one step: who sends it again gets no second answer to
+// the same run. One that has failed may be begun again. An empty answer is none. Error: ErrClosed.
+func (c *Connection) End(command uint64, succeeded bool, answer []byte) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state.Phase != PhaseClosed {
+	if n := c.numbering; n != nil {
+		n.running = slices.DeleteFunc(n.running, func(r uint64) bool { return r == command })
+	}
+	if succeeded && c.state.Phase != PhaseClosed {
 		c.applyLocked(Op{Kind: OpDone, Sequence: command})
 	}
+	return c.replyLocked(answer)
 }
 
 // maxReplies bounds the bytes that wait for a client which sends commands and does not read the answers.
@@ -192,12 +219,17 @@ const maxReplies = 64 << 10
 // is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait is closed (CauseSlow). Error: ErrClosed.
 func (c *Connection) Reply(frame []byte) error {
 	c.mu.Lock()
+	return c.replyLocked(frame)
+}
+
+// replyLocked is the rest of Reply. It unlocks.
+func (c *Connection) replyLocked(frame []byte) error {
 	link := c.link
 	switch {
 	case c.state.Phase == PhaseClosed:
 		c.mu.Unlock()
 		return ErrClosed
-	case link == nil:
+	case link == nil, len(frame) == 0:
 		c.mu.Unlock()
 		return nil
 	case c.first == nil:

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -136,6 +137,39 @@ func TestRepliesGoInFrontOfMessagesAndOnlyToTheLinkThatIsThere(t *testing.T) {
 	c.Close(NewClose(CauseClient))
 	if err := c.Reply(nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("reply to a closed connection: %v", err)
+	}
+}
+
+func TestCommandRunsOnceWhereverTheClientSendsItAgain(t *testing.T) {
+	h := newHub(t)
+	c := connectAs(t, h, numbered{}, "ann")
+	begin := func(want Progress) {
+		t.Helper()
+		if got := c.Begin(7); got != want {
+			t.Errorf("progress %d, want %d", got, want)
+		}
+	}
+	for _, succeeded := range []bool{false, true} {
+		begin(CommandNew)
+		c.resume(t, c.link.token(t)) // it takes over while the command runs
+		begin(CommandRunning)
+		if got := c.Begin(8); got != CommandNew {
+			t.Errorf("another one: progress %d", got)
+		}
+		if err := c.End(8, false, nil); err != nil {
+			t.Error(err)
+		}
+		if err := c.End(7, succeeded, appendFrame(nil, fmt.Sprint(succeeded))); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string{fmt.Sprint(succeeded)}, c.link.frames()[1:]); diff != "" {
+			t.Errorf("on the new link: %s", diff)
+		}
+	}
+	begin(CommandDone)
+	c.Close(NewClose(CauseClient))
+	if err := c.End(9, true, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("end at a closed connection: %v", err)
 	}
 }
 

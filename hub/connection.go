@@ -44,8 +44,9 @@ type Connection struct {
 
 // numbering is what only connections need whose messages are numbered. Guarded by Connection.mu.
 type numbering struct {
-	skip  int         // units that the link will report, but that an ack has counted already
-	timer *time.Timer // of the resume window, or of a tail that is full; nil when neither runs
+	skip    int         // units that the link will report, but that an ack has counted already
+	timer   *time.Timer // of the resume window, or of a tail that is full; nil when neither runs
+	running []uint64    // ids of the client's commands that are being carried out: one for each link that has not done with its last
 }
 
 const (

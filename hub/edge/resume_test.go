@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,45 @@ func TestClientTakesItsConnectionFromALinkThatLooksAlive(t *testing.T) {
 			t.Errorf("%d connections, closes %v", n, b.causes.all())
 		}
 	})
+}
+
+// slowly is a Publisher that takes its time for the first.
+type slowly struct {
+	here
+
+	published atomic.Int32
+	first     chan struct{}
+}
+
+// Publish implements edge.Publisher.
+func (p *slowly) Publish(ctx context.Context, s *hub.Send) error {
+	if p.published.Add(1) == 1 {
+		<-p.first
+	}
+	return p.here.Publish(ctx, s)
+}
+
+func TestCommandThatRunsWhenItsClientTakesOverIsDoneAndAnsweredOnce(t *testing.T) {
+	p := &slowly{}
+	bubble(t, func(t *testing.T, b *bed) {
+		p.hub, p.first = b.hub, make(chan struct{})
+		c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON), b.pubsub(t, "group=g", webpubsub.NameJSON)
+		const command = `{"type":"sendToGroup","group":"g","ackId":1,"data":1}`
+		c.say(command)
+		synctest.Wait()
+		c.back()
+		c.say(command)
+		c.say(`{"type":"ping"}`)
+		c.want(`{"type":"pong"}`)
+		close(p.first)
+		c.want(`{"type":"ack","ackId":1,"success":true}`)
+		c.say(command)
+		c.want(`{"type":"ack","ackId":1,"success":false,"error":{"name":"Duplicate","message":"a command with this ackId has succeeded before"}}`)
+		other.want(`{"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"json","data":1}`)
+		if n := p.published.Load(); n != 1 {
+			t.Errorf("published %d times", n)
+		}
+	}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
 }
 
 // A token whose greeting the client never read does not lock it out.

@@ -55,21 +55,29 @@ func (p JSON) answer(c *hub.Connection, verb []byte, cmd *command) error {
 	if err != nil {
 		return err
 	}
-	if asked && c.Did(id) {
-		return c.Reply(ack(id, &duplicate))
+	if asked {
+		switch c.Begin(id) {
+		case hub.CommandDone:
+			return c.Reply(ack(id, &duplicate))
+		case hub.CommandRunning:
+			return nil // it is answered when it ends, on this link
+		case hub.CommandNew:
+		}
 	}
 	err = p.carryOut(c, verb, cmd)
 	refused, isRefused := errors.AsType[refusal](err)
 	switch {
-	case err != nil && !isRefused:
-		return err
-	case !asked:
+	case !asked && isRefused:
 		return nil
+	case !asked:
+		return err
 	case isRefused:
-		return c.Reply(ack(id, &refused)) // and not remembered: clients try again
+		return c.End(id, false, ack(id, &refused)) // and not remembered: clients try again
+	case err != nil:
+		_ = c.End(id, false, nil) // err says more
+		return err
 	default:
-		c.Do(id)
-		return c.Reply(ack(id, nil))
+		return c.End(id, true, ack(id, nil))
 	}
 }
 
