@@ -201,10 +201,27 @@ func (c *Connection) tailFullLocked(e *Envelope) bool {
 	if o.tail == 0 || int(o.tail) < window.Messages && o.tailBytes+e.size() <= window.Bytes {
 		return false
 	}
-	if c.numbering.timer == nil && c.state.Phase == PhaseAttached {
-		c.startTimerLocked(config.AckTimeout, CauseAckStuck)
+	n := c.numbering
+	if n.patient.IsZero() {
+		n.patient = time.Now().Add(config.AckTimeout)
+	}
+	if n.timer == nil && c.state.Phase == PhaseAttached {
+		c.startTimerLocked(c.patienceLocked(), CauseAckStuck)
 	}
 	return true
+}
+
+// returnPatience is how long a client that comes back may take to confirm something, however long its tail was full: its first acks
+// come within a second or two of what is written again.
+const returnPatience = 5 * time.Second
+
+// patienceLocked is how long the tail may still be full. Who comes back when that is over has returnPatience, but not over and over: a link
+// that was lost in time can be resumed for as long as the resume window, and no longer.
+func (c *Connection) patienceLocked() time.Duration {
+	config := &c.hub().config
+	left := time.Until(c.numbering.patient)
+	again := min(returnPatience, config.AckTimeout)
+	return max(left, min(again, left+config.ResumeWindow+again))
 }
 
 // Written says that the link's wire took that many more units whole, in the order of Take.
@@ -278,8 +295,9 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 	}
 	c.hub().metrics.acked(int(sequence - c.state.Acked))
 	c.applyLocked(Op{Kind: OpAck, Sequence: sequence})
+	c.numbering.patient = time.Time{} // the tail moves
 	if c.state.Phase == PhaseAttached {
-		c.stopTimerLocked() // the tail moves
+		c.stopTimerLocked()
 	}
 	return c.link, nil
 }

@@ -30,7 +30,8 @@ type Config struct {
 	// Window bounds what is written to one connection and not confirmed, where the protocol has acks.
 	// Full, it stops writing.
 	Window Bounds
-	// AckTimeout is how long a window may be full without a single ack before the connection is closed.
+	// AckTimeout is how long a window may be full without a single ack before the connection is closed, with or without a link. A client that
+	// comes back later has a few seconds.
 	AckTimeout time.Duration
 	// HeldBytes bounds all messages together that wait in outboxes, or for a client to confirm them; what many wait for counts
 	// once. NamespaceHeldBytes is the same for each namespace. Beyond it connections are closed: those without a link first, then

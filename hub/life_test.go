@@ -108,6 +108,39 @@ func TestTimeEndsWhatNobodyComesBackTo(t *testing.T) {
 	})
 }
 
+// The time in which a client must confirm something goes on while it is away; who comes back late has a few seconds, but not for ever.
+func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
+	for _, tc := range []struct{ there, away, closed time.Duration }{
+		{time.Hour, 0, 30 * time.Second},
+		{12 * time.Second, 12 * time.Second, 30 * time.Second},
+		{29 * time.Second, 59 * time.Second, 93 * time.Second},
+		{time.Second, 40 * time.Second, 123 * time.Second}, // not at 41 and 82, when it leaves again at once
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began, closed := time.Now(), make(whenClosed, 1)
+			h := newHub(t, func(c *Config) { c.Window.Messages, c.Sink, c.SinkOps = 1, closed, []OpKind{OpClose} })
+			c := connectAs(t, h, numbered{}, "ann", "g")
+			send(t, h, toGroup("g", "one"))
+			send(t, h, toGroup("g", "two"))
+			for time.Sleep(tc.there); len(closed) == 0 && time.Since(began) < time.Hour; time.Sleep(tc.there) {
+				token := c.link.token(t)
+				c.lose()
+				time.Sleep(tc.away)
+				c.resume(t, token)
+				synctest.Wait()
+			}
+			if got := (<-closed).Sub(began); got != tc.closed {
+				t.Errorf("there for %v, away for %v: closed after %v, want %v", tc.there, tc.away, got, tc.closed)
+			}
+		})
+	}
+}
+
+// whenClosed is a sink that tells when a connection was closed.
+type whenClosed chan time.Time
+
+func (w whenClosed) Applied(*Connection, Op) { w <- time.Now() }
+
 func TestOnlyALostLinkDetaches(t *testing.T) {
 	h := newHub(t)
 	for _, tc := range []struct {

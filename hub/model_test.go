@@ -21,6 +21,7 @@ type model struct {
 	phase    Phase
 	stalled  bool
 	ends     time.Time // when the resume window, or the patience with a full tail, is over; zero: neither runs
+	full     time.Time // since when the tail is, without an ack; zero: it is not
 	queue    []*modelMessage
 	tail     []*modelMessage // numbered and not acked
 	sent     int             // of tail: given to the link that is there now
@@ -124,8 +125,11 @@ func (m *model) flush() {
 			tailBytes += x.size()
 		}
 		if m.numbered && len(m.tail) > 0 && (len(m.tail) >= m.window.Messages || tailBytes+e.size() > m.window.Bytes) {
+			if m.full.IsZero() {
+				m.full = time.Now()
+			}
 			if m.ends.IsZero() {
-				m.ends = time.Now().Add(DefaultConfig().AckTimeout)
+				m.ends = m.stuck()
 			}
 			return
 		}
@@ -137,6 +141,20 @@ func (m *model) flush() {
 			m.tail = append(m.tail, e)
 			m.sent++
 		}
+	}
+}
+
+// stuck is when a client that has a link now has confirmed nothing for too long.
+func (m *model) stuck() time.Time {
+	late := m.full.Add(DefaultConfig().AckTimeout)
+	last := late.Add(DefaultConfig().ResumeWindow + 5*time.Second) // whatever it does
+	switch back := time.Now().Add(5 * time.Second); {
+	case back.Before(late):
+		return late
+	case back.Before(last):
+		return back
+	default:
+		return last
 	}
 }
 
@@ -158,6 +176,7 @@ func (m *model) ack(sequence int) {
 		m.tail = m.tail[1:]
 		m.sent = max(0, m.sent-1)
 	}
+	m.full = time.Time{}
 	if m.phase == PhaseAttached {
 		m.ends = time.Time{}
 	}
@@ -341,6 +360,8 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		}
 	}
 	actions[""] = func(*rapid.T) {
+		synctest.Wait()
+		m.pass() // who comes back far too late is closed at once
 		info := c.Info()
 		breakIf(info.Phase != m.phase || m.phase != PhaseClosed && info.QueuedMessages != len(m.queue),
 			"phase %d with %d queued, model %d with %d", info.Phase, info.QueuedMessages, m.phase, len(m.queue))
