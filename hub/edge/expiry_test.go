@@ -50,6 +50,19 @@ func TestAConnectionEndsWithItsTokenWhenThatIsWanted(t *testing.T) {
 	}, endingAtExpiry(key))
 }
 
+// A client that does not answer the close has its link a little longer, and nothing else.
+func TestNothingIsSentToAConnectionWhoseTokenHasExpired(t *testing.T) {
+	key := tokenKey(t, "k")
+	bubble(t, func(t *testing.T, b *bed) {
+		c := b.dial("access_token=" + sign(t, key, audience, auth.Claims{Expires: time.Now().Add(time.Second)}))
+		time.Sleep(time.Second + auth.ClockLeeway + slack) // the bubble's clock; c reads nothing
+		if r := b.send(everyone, hub.Text, "too late"); r.Matched != 0 || b.hub.Len() != 0 {
+			t.Errorf("%d connections, receipt %+v", b.hub.Len(), r)
+		}
+		wantClose(t, c, websocket.StatusPolicyViolation, "token expired")
+	}, endingAtExpiry(key), func(_ *hub.Config, c *edge.Config) { c.PingInterval = time.Hour })
+}
+
 func TestATokenThatNeverExpiresEndsNothing(t *testing.T) {
 	key := tokenKey(t, "k")
 	bubble(t, func(t *testing.T, b *bed) {

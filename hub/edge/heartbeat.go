@@ -20,7 +20,7 @@ import (
 // A sign of life is a byte that came in, or that the kernel had no room for and took later: then the client
 // has read. That the kernel takes a byte at once says nothing.
 //
-// It also ends links whose token expires, where that is wanted: then such a link is looked at in that second at the latest.
+// It also closes connections whose token expires, where that is wanted: then such a link is looked at in that second at the latest.
 //
 // Its goroutine runs while there are links.
 type heartbeat struct {
@@ -64,7 +64,7 @@ func (h *heartbeat) add(l *link) {
 // farthest is beyond every link's life, and small enough to be added to.
 const farthest = 100 * 365 * 24 * time.Hour
 
-// expireAt ends a link at a time, which add looks at; zero: never.
+// expireAt closes a link's connection at a time, which add looks at; zero: never.
 func (l *link) expireAt(t time.Time) {
 	if !t.IsZero() {
 		l.expires = max(1, l.server.now()+min(time.Until(t), farthest))
@@ -175,7 +175,7 @@ func (h *heartbeat) check(l *link) time.Duration {
 	heard, pinged := time.Duration(l.heard.Load()), time.Duration(l.pinged.Load())
 	switch {
 	case l.expires != 0 && now >= l.expires:
-		l.Close(hub.NewClose(hub.CauseTokenExpired))
+		l.connection.Close(hub.NewClose(hub.CauseTokenExpired)) // and with it the link, but without waiting for the client
 		return now + c.PingInterval
 	case now-heard < c.PingInterval:
 		return heard + c.PingInterval
