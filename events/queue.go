@@ -9,7 +9,9 @@ import (
 type Limits struct {
 	Messages int   // that clients sent; beyond it they are dropped
 	Bytes    int64 // of those messages
-	Standing int   // what is never dropped: connected, disconnected, and gaps; beyond it the stream ends
+	// Standing is what is never dropped: connected, disconnected, and gaps; beyond it the stream ends. In bytes each is its connection's
+	// identity, which it keeps alive: some hundred as a rule, and 8 KiB of names and labels at most.
+	Standing int
 }
 
 // queue is what waits for one subscriber.

@@ -30,7 +30,9 @@ type Roles interface {
 	Allows(Permission) bool
 }
 
-// Claims is what is known of a client besides its user and groups. Immutable; connections may share it.
+// Claims is what is known of a client besides its user and groups. Immutable; connections may share it. It lives as long as the connection and
+// the events of it that wait, in no budget of bytes: who makes it bounds it. (The edge: 16 labels of 320 bytes, 256 roles, which equal ones share,
+// and all of it comes in a request whose header has 16 KiB.)
 type Claims struct {
 	Roles   Roles             // nil: it may do nothing by itself
 	Labels  map[string]string // for people and backends
@@ -216,7 +218,8 @@ func (c *Connection) End(command uint64, succeeded bool, answer []byte) error {
 const maxReplies = 64 << 10
 
 // Reply has the link write a frame in front of the messages that wait: an answer to the client. It is for the present link only; without one it
-// is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait is closed (CauseSlow). Error: ErrClosed.
+// is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait is closed (CauseSlow). Beyond 1 KiB they
+// count in the budgets of bytes that are held. Error: ErrClosed.
 func (c *Connection) Reply(frame []byte) error {
 	c.mu.Lock()
 	return c.replyLocked(frame)
@@ -233,17 +236,43 @@ func (c *Connection) replyLocked(frame []byte) error {
 		c.mu.Unlock()
 		return nil
 	case c.first == nil:
-		c.first = &frame
+		c.putFirstLocked(frame)
 	case len(*c.first)+len(frame) > maxReplies:
 		c.closeLocked(NewClose(CauseSlow))
 		c.mu.Unlock()
 		link.Close(NewClose(CauseSlow))
 		return ErrClosed
 	default:
-		both := append(*c.first, frame...)
-		c.first = &both
+		c.putFirstLocked(append(*c.first, frame...))
 	}
+	waits := firstWeight(c.first) > 0
 	c.mu.Unlock()
 	link.Flush()
+	if waits {
+		c.hub().holdings.bound(c.namespace)
+	}
 	return nil
+}
+
+// putFirstLocked says what the link writes before messages. It changes the budgets.
+func (c *Connection) putFirstLocked(frames []byte) {
+	before := firstWeight(c.first)
+	c.first = nil
+	if len(frames) > 0 {
+		c.first = &frames
+	}
+	if more := firstWeight(c.first) - before; more != 0 {
+		c.namespace.hold(more)
+	}
+}
+
+// firstUncounted is how many bytes of greeting and replies are not in the budgets: those of clients that read, which are counted with nobody.
+const firstUncounted = 1 << 10
+
+// firstWeight is what greeting and replies take in the budgets.
+func firstWeight(first *[]byte) int64 {
+	if first == nil || len(*first) <= firstUncounted {
+		return 0
+	}
+	return int64(len(*first))
 }

@@ -127,16 +127,13 @@ func (c *Connection) bind(l Link, proven [sha256.Size]byte) error {
 }
 
 func (c *Connection) greetLocked(token string) {
-	c.first = nil
 	var greeting []byte
 	if d := c.dialect; d.numbered != nil {
 		greeting = d.numbered.AppendGreeting(nil, c.infoLocked(), token)
 	} else if d.greeter != nil {
 		greeting = d.greeter.AppendGreeting(nil, c.infoLocked())
 	}
-	if len(greeting) > 0 {
-		c.first = &greeting
-	}
+	c.putFirstLocked(greeting)
 }
 
 // Unbind says that a link's wire is gone, and how. A connection whose protocol can resume waits for its
@@ -290,6 +287,7 @@ func (c *Connection) closeLocked(how Close) Link {
 		for n := c.state.Outbox.queued(); n > 0; n-- {
 			c.dropLocked(n-1, DropClosed)
 		}
+		c.putFirstLocked(nil)
 		// What is written counts until the link has ended, for nothing of it is confirmed any more.
 		c.leaving = c.state.Outbox.tailBytes
 		c.namespace.leave(c.leaving)
@@ -310,7 +308,8 @@ func (c *Connection) endLocked() {
 	c.applyLocked(Op{Kind: OpEnd})
 	c.namespace.leave(-c.leaving)
 	c.leaving = 0
-	c.link, c.first, c.soonest = nil, nil, nil
+	c.putFirstLocked(nil)
+	c.link, c.soonest = nil, nil
 }
 
 // Ended returns how the connection was closed, and whether it is.

@@ -147,7 +147,7 @@ func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	}
 	if c.first != nil {
 		b.begin(*c.first)
-		c.first = nil
+		c.putFirstLocked(nil)
 	}
 	numbered := c.dialect.numbered
 	for {

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// holdings bounds the bytes of all messages that outboxes and tails hold.
+// holdings bounds the bytes of all messages that outboxes and tails hold, and of the replies that wait for links.
 //
 // Problem: each outbox is bounded, but thousands of slow or detached clients together can hold more than the hub has; and what they hold is
 // shared: a message to ten thousand takes its bytes once. The bound must not cost deliveries that leave nothing behind.
@@ -15,6 +15,7 @@ import (
 // Invariants:
 //   - A message counts from the moment that its push, and the flush behind it, have left it somewhere, until nobody holds it: its payload and
 //     each of its encoded forms once, in the hub's budget and in its namespace's.
+//   - Greeting and replies count as long as they wait, where they are more than a client that reads lets wait.
 //   - Whoever takes a budget over its bound brings it back to seven eighths, by closing connections (CauseMemory): detached ones
 //     first, the largest of them first, then those who hold most.
 //
@@ -47,11 +48,15 @@ func (m *holdings) keep(ns *namespace, t *tally, bytes int64) {
 	if t.reached(WaitAcked) {
 		return
 	}
-	m.total.bytes.Add(bytes)
-	ns.held.bytes.Add(bytes)
+	ns.hold(bytes)
 	t.keeper = ns
 	t.kept.Store(bytes)
-	t.settle()                                         // the last one may have let go of it before it was counted
+	t.settle() // the last one may have let go of it before it was counted
+	m.bound(ns)
+}
+
+// bound closes connections if a budget is over its bound.
+func (m *holdings) bound(ns *namespace) {
 	for tries := 0; tries < 2 && m.over(ns); tries++ { // again, for who was told that another one is at it
 		m.reclaim(ns)
 	}
@@ -69,10 +74,10 @@ func weight(m *Message) int64 {
 	return int64(n)
 }
 
-// release uncounts what a message held.
-func (m *holdings) release(ns *namespace, bytes int64) {
-	m.total.bytes.Add(-bytes)
-	ns.held.bytes.Add(-bytes)
+// hold counts bytes that are held now; below zero: that are not any more.
+func (ns *namespace) hold(bytes int64) {
+	ns.held.bytes.Add(bytes)
+	ns.hub.holdings.total.bytes.Add(bytes)
 }
 
 func (m *holdings) over(ns *namespace) bool {
@@ -129,11 +134,11 @@ func closeFirst(all []*Connection, enough func() bool, closes func(*Connection, 
 	}
 }
 
-// holds is how many bytes are in the outbox and the tail, shared or not.
+// holds is how many bytes are in the outbox and the tail, shared or not, and in replies.
 func (c *Connection) holds() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.Outbox.bytes + c.state.Outbox.tailBytes
+	return c.state.Outbox.bytes + c.state.Outbox.tailBytes + firstWeight(c.first)
 }
 
 // all calls yield for every connection.

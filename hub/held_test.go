@@ -113,6 +113,45 @@ func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
 	}
 }
 
+// Clients that ask and do not read the answers hold no more together than others.
+func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
+	asks := func(user string, replies int) *client {
+		c := connect(t, h, user)
+		c.link.stall(true)
+		for range replies {
+			if err := c.Reply(make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	}
+	asks("few", 1)
+	if n := heldBytes(t, h); n != 0 {
+		t.Errorf("%d bytes held for one reply", n)
+	}
+	reads := asks("reads", 30)
+	if n := heldBytes(t, h); n != 30_000 {
+		t.Errorf("%d bytes held for 30 replies", n)
+	}
+	reads.link.stall(false)
+	left := asks("left", 30)
+	left.Close(NewClose(CauseClient))
+	most, last := asks("most", 60), reads
+	if n := heldBytes(t, h); n != 60_000 {
+		t.Errorf("%d bytes held when others have read, or left", n)
+	}
+	for range minHeldBytes/40_000 + 1 {
+		last = asks("more", 40)
+	}
+	if how, _ := most.Ended(); how.Cause != CauseMemory {
+		t.Errorf("the one that holds most ended with %v", how)
+	}
+	if _, closed := last.Ended(); closed || heldBytes(t, h) > minHeldBytes {
+		t.Errorf("%d bytes held, last one closed: %t", heldBytes(t, h), closed)
+	}
+}
+
 // ends is a sink that keeps whose connection ended, and why.
 type ends []string
 

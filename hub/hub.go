@@ -33,8 +33,8 @@ type Config struct {
 	// AckTimeout is how long a window may be full without a single ack before the connection is closed, with or without a link. A client that
 	// comes back later has a few seconds.
 	AckTimeout time.Duration
-	// HeldBytes bounds all messages together that wait in outboxes, or for a client to confirm them; what many wait for counts
-	// once. NamespaceHeldBytes is the same for each namespace. Beyond it connections are closed: those without a link first, then
+	// HeldBytes bounds all messages together that wait in outboxes, or for a client to confirm them, and the replies to clients that do not
+	// read; what many wait for counts once. NamespaceHeldBytes is the same for each namespace. Beyond it connections are closed: those without a link first, then
 	// those that hold most.
 	HeldBytes, NamespaceHeldBytes int64
 	// DetachedPerUser and DetachedPerAddress bound the connections without a link that wait for a client. The one that has waited

@@ -125,7 +125,7 @@ func (t *tally) settle() {
 		return
 	}
 	if bytes := t.kept.Swap(0); bytes > 0 {
-		t.keeper.hub.holdings.release(t.keeper, bytes)
+		t.keeper.hold(-bytes)
 		t.keeper = nil // a tally with a request id lives longer
 	}
 }
