@@ -17,7 +17,7 @@ import (
 //     each of its encoded forms once, in the hub's budget and in its namespace's.
 //   - Greeting and replies count as long as they wait, where they are more than a client that reads lets wait.
 //   - Whoever takes a budget over its bound brings it back to seven eighths, by closing connections (CauseMemory): detached ones
-//     first, the largest of them first, then those who hold most.
+//     first, the largest of them first, as long as that frees something; then those who hold most.
 //
 // Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim looks for whom to close; one goroutine at a time does.
 type holdings struct {
@@ -97,6 +97,10 @@ func (m *holdings) reclaim(ns *namespace) {
 	m.closeLargest(&m.total, c.HeldBytes, m.hub.all, func(*Connection) bool { return true })
 }
 
+// detachedTried is how many detached connections are closed before it counts what that frees: where it is less than an eighth of what they
+// hold, others hold it too, and the rest of them may stay.
+const detachedTried = 16
+
 // closeLargest closes connections, of those for which within is true, until used is at seven eighths of most.
 func (m *holdings) closeLargest(used *held, most int64, everybody func(func(*Connection)), within func(*Connection) bool) {
 	if used.staying() <= most {
@@ -104,7 +108,13 @@ func (m *holdings) closeLargest(used *held, most int64, everybody func(func(*Con
 	}
 	enough := func() bool { return used.staying() <= most-most/8 }
 	waiting := slices.DeleteFunc(m.hub.detached.list(), func(c *Connection) bool { return !within(c) })
-	closeFirst(waiting, enough, (*Connection).closeDetached)
+	closed, theirs, before := 0, int64(0), used.staying()
+	inVain := func() bool { return closed >= detachedTried && (before-used.staying())*8 < theirs }
+	closeFirst(waiting, func() bool { return enough() || inVain() }, func(c *Connection, how Close) bool {
+		closed++
+		theirs += c.holds()
+		return c.closeDetached(how)
+	})
 	if enough() {
 		return
 	}

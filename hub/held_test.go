@@ -113,6 +113,32 @@ func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
 	}
 }
 
+// What is held by others too is not freed by closing those without a link: one who holds much by itself goes instead.
+func TestBudgetDoesNotCloseTheDetachedInVain(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
+	const detached = 5 * detachedTried
+	for i := range detached {
+		c := connectAs(t, h, numbered{}, fmt.Sprint("detached ", i), "g")
+		defer c.Close(NewClose(CauseClient))
+		c.lose()
+	}
+	connectAs(t, h, numbered{}, "shares it", "g")
+	payload := strings.Repeat("x", 100_000)
+	for range 10 {
+		send(t, h, toGroup("g", payload))
+	}
+	hog := connectAs(t, h, numbered{}, "hog")
+	for range 1000 {
+		if _, closed := hog.Ended(); closed {
+			break
+		}
+		send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{"hog"}}})
+	}
+	if n := h.Len(); n != detached-detachedTried+1 {
+		t.Errorf("%d connections are left of %d", n, detached+2)
+	}
+}
+
 // Clients that ask and do not read the answers hold no more together than others.
 func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
