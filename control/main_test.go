@@ -96,7 +96,7 @@ func newHub(t testing.TB, change ...func(*hub.Config)) *hub.Hub {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := h.CheckInvariants(); err != nil {
+		if err := h.CheckAtRest(); err != nil {
 			t.Error(err)
 		}
 		// Connections that wait for their client have timers.

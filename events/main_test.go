@@ -71,7 +71,7 @@ func newBed(t testing.TB, change ...func(*Config)) *bed {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = b.conn.Close() // a stream that nobody reads would be waited for
-		for _, err := range []error{b.hub.Shutdown(ctx), b.broker.Shutdown(ctx), b.server.Shutdown(ctx), <-served, b.hub.CheckInvariants()} {
+		for _, err := range []error{b.hub.Shutdown(ctx), b.broker.Shutdown(ctx), b.server.Shutdown(ctx), <-served, b.hub.CheckAtRest()} {
 			if err != nil {
 				t.Error(err)
 			}

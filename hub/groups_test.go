@@ -210,7 +210,7 @@ func TestGroupsDoWhatTheModelDoes(t *testing.T) {
 				if h.Len() != len(open) {
 					rt.Fatalf("%d connections, want %d", h.Len(), len(open))
 				}
-				if err := h.CheckInvariants(); err != nil {
+				if err := h.CheckAtRest(); err != nil {
 					rt.Fatal(err)
 				}
 			},

@@ -106,7 +106,7 @@ func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
 			if most := h.config.HeldBytes; h.holdings.total.staying() > min(most, h.config.NamespaceHeldBytes) {
 				t.Errorf("%d bytes held", heldBytes(t, h))
 			}
-			if err := h.CheckInvariants(); err != nil {
+			if err := h.CheckAtRest(); err != nil {
 				t.Error(err)
 			}
 		})

@@ -25,7 +25,7 @@ func newHub(t testing.TB, change ...func(*Config)) *Hub {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := h.CheckInvariants(); err != nil {
+		if err := h.CheckAtRest(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -373,7 +373,7 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		}
 		diff = cmp.Diff(m.got, got, equateEmpty)
 		breakIf(diff != "", "on the wire: %s", diff)
-		err := h.CheckInvariants()
+		err := h.CheckAtRest()
 		breakIf(err != nil, "%v", err)
 	}
 	rt.Repeat(actions)

@@ -103,7 +103,7 @@ func newBed(t *testing.T, listener net.Listener, dialer func(context.Context) (n
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		if err := b.hub.CheckInvariants(); err != nil {
+		if err := b.hub.CheckAtRest(); err != nil {
 			t.Errorf("invariants: %v", err)
 		}
 	})

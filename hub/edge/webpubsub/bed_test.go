@@ -57,7 +57,7 @@ func newBed(t testing.TB) *bed {
 		if err := b.hub.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
-		if err := b.hub.CheckInvariants(); err != nil {
+		if err := b.hub.CheckAtRest(); err != nil {
 			t.Error(err)
 		}
 	})
