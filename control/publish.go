@@ -18,7 +18,7 @@ import (
 // Publish brings what a client sends to whom it is for, at whatever hub they are. It returns when this hub has accepted it: it is in
 // the outbox of everybody here, and in line for each other hub that may have somebody. It waits for no client. For another hub it waits while that is
 // behind and makes progress, which holds up this sender alone; where there is no link, or no progress for 500 ms, the message is lost for those
-// there, and counted. What one sender publishes, one
+// there, and counted; so is what was in line when a link ended. What one sender publishes, one
 // message after the other, arrives in order. It has no RequestID, and whom it waits for makes no difference. Error:
 // hub.ErrShuttingDown, then nobody has it.
 func (s *Server) Publish(ctx context.Context, send *hub.Send) error {
@@ -48,7 +48,10 @@ func (p *publisher) publish(ctx context.Context, s *hub.Send) error {
 		if err != nil {
 			return err
 		}
-		p.lost.slow.Add(float64(len(r.mesh.Forward(call, route.To).Insist(ctx))))
+		others := r.mesh.Forward(call, route.To)
+		slow := len(others.Insist(ctx))
+		p.lost.slow.Add(float64(slow))
+		others.Then(func() { p.lost.unknown.Add(float64(others.Unknown() - slow)) })
 	}
 	_, err := r.hub.Deliver(ctx, s)
 	if errors.Is(err, hub.ErrShuttingDown) && len(route.To) > 0 {

@@ -88,12 +88,12 @@ func TestWhatClientsPublishArrivesOnceAndInTheirOrderAtEveryHub(t *testing.T) {
 		}
 	}
 	for _, f := range c.hubs {
-		holdLost(t, f, 0, 0)
+		holdLost(t, f, 0, 0, 0)
 	}
 }
 
-// holdLost compares connhub_client_publishes_lost_total.
-func holdLost(t *testing.T, f *fixture, unreachable, slow int) {
+// lostPublishesOf returns connhub_client_publishes_lost_total by reason.
+func lostPublishesOf(t *testing.T, f *fixture) map[string]float64 {
 	t.Helper()
 	families, err := f.metrics.Gather()
 	if err != nil {
@@ -107,7 +107,14 @@ func holdLost(t *testing.T, f *fixture, unreachable, slow int) {
 			}
 		}
 	}
-	if diff := cmp.Diff(map[string]float64{"unreachable": float64(unreachable), "slow": float64(slow)}, have); diff != "" {
+	return have
+}
+
+// holdLost compares it.
+func holdLost(t *testing.T, f *fixture, unreachable, slow, unknown float64) {
+	t.Helper()
+	want := map[string]float64{"unreachable": unreachable, "slow": slow, "unknown": unknown}
+	if diff := cmp.Diff(want, lostPublishesOf(t, f)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -148,7 +155,7 @@ func TestAPeerThatIsStuckCostsAClientThatPublishesNothing(t *testing.T) {
 	}
 	here.receives(t, want.String())
 	healthy.receives(t, want.String())
-	holdLost(t, c.hubs[0], 0, rest)
+	holdLost(t, c.hubs[0], 0, rest, 0)
 	if have := slow.received(); have != "" {
 		t.Fatalf("received %.100q from a hub that is stuck", have)
 	}
@@ -167,7 +174,30 @@ func TestAPublishThatAHubCannotBeGivenIsCountedAndNoError(t *testing.T) {
 	c.hubs[0].losesSightOf(t, string(c.hubs[2].hub.ID()))
 	c.hubs[0].publish(t, sender, "lobby", "x")
 	other.receives(t, "x|")
-	holdLost(t, c.hubs[0], 1, 0)
+	holdLost(t, c.hubs[0], 1, 0, 0)
+}
+
+func TestAPublishThatIsInLineWhenTheLinkEndsIsCounted(t *testing.T) {
+	c := newCluster(t, 2)
+	p, stuck := &wireProtocol{}, &stuckProtocol{free: make(chan struct{})}
+	var stop sync.WaitGroup
+	t.Cleanup(func() { // before the hub shuts down
+		close(stuck.free)
+		stop.Wait()
+	})
+	sender := c.hubs[0].connect(t, p, "ann")
+	c.hubs[1].connect(t, stuck, "joe", "lobby")
+	for range 3 {
+		c.hubs[0].publish(t, sender, "lobby", "x")
+	}
+	holdLost(t, c.hubs[0], 0, 0, 0)
+	stop.Go(c.hubs[1].server.grpc.Stop) // it waits for what is stuck
+	eventually(t, func() error {
+		if n := lostPublishesOf(t, c.hubs[0])["unknown"]; n != 3 {
+			return fmt.Errorf("%v are counted", n)
+		}
+		return nil
+	})
 }
 
 func TestAHubThatLeavesTakesNothingFromClients(t *testing.T) {

@@ -62,7 +62,7 @@ func (g *Gathering) close() {
 }
 
 // Then has done called when all outcomes are known, or can't be known: at once, or in the goroutine that finds out. That
-// may be one that reads a lane: done must be quick and not wait. It is called once, behind Insist, instead of Wait.
+// may be one that reads a lane: done must be quick and not wait. It is called once, behind Insist, instead of Wait, or not at all.
 func (g *Gathering) Then(done func()) {
 	g.then = done
 	g.close()
@@ -113,6 +113,16 @@ func (g *Gathering) Wait(ctx context.Context) []Outcome {
 	case <-ctx.Done():
 	}
 	return g.Outcomes()
+}
+
+// Unknown returns at how many hubs the outcome is unknown now.
+func (g *Gathering) Unknown() (n int) {
+	for i := range g.answers {
+		if r := g.answers[i].result.Load(); r == nil || r == lost {
+			n++
+		}
+	}
+	return n
 }
 
 // Outcomes returns the outcomes, in the order of the destinations; what is not known now is unknown. It is called once.
