@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -201,4 +204,13 @@ func permissionFaults() []fault {
 		}
 	}
 	return all
+}
+
+// A later version may forward what this one does not know.
+func TestAForwardedCallThatIsUnknownIsRefused(t *testing.T) {
+	f := newFixture(t)
+	later := &peerv1.Forward{Sequence: 1}
+	later.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
+	err := errorIn(executed(t, &executor{f.hub, nil, slogTo(f.log)}, later))
+	holdError(t, toStatus(err), codes.Unimplemented, "UNKNOWN_METHOD")
 }

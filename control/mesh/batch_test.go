@@ -180,6 +180,28 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 	})
 }
 
+// A hub of the first version may not know them, and would end the link.
+func TestPermissionsDoNotGoToHubsOfTheFirstVersion(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		x, r := b.start("a"), newListener(batchVersion-1)
+		defer b.serve("rogue:1", r).Stop()
+		b.list("r", "rogue:1")
+		time.Sleep(50 * time.Millisecond)
+		for _, f := range []*peerv1.Forward{{Call: &peerv1.Forward_Grant{}}, {Call: &peerv1.Forward_Revoke{}}} {
+			g := x.Forward(&Call{Caller: "me", Began: time.Now(), Forward: f}, x.Route(Query{}).To)
+			g.Insist(t.Context())
+			if o := g.Wait(t.Context()); len(o) != 1 || o[0].Result != nil {
+				t.Errorf("%v: outcomes %v", f, o)
+			}
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.heard) != 0 {
+			t.Errorf("it heard %v", r.heard)
+		}
+	})
+}
+
 func TestABatchIsExecutedInOrderAndAnsweredTogether(t *testing.T) {
 	beside(t, func(t *testing.T, x *member, s *stranger) {
 		control := s.open(s.hello(1))

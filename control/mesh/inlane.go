@@ -157,10 +157,11 @@ func numbered(sequence uint64, r *peerv1.ForwardResult) *peerv1.ForwardResult {
 	return r
 }
 
-// checkForward holds the rules in the proto; the general validator would take longer than the rest of a small forward.
+// checkForward holds the rules in the proto; the general validator would take longer than the rest of a small forward. A call that only later
+// versions know breaks none: it has a result like any other.
 func checkForward(f *peerv1.Forward) error {
 	switch {
-	case f.GetCall() == nil:
+	case f.GetCall() == nil && len(f.ProtoReflect().GetUnknown()) == 0:
 		return fmt.Errorf("%w: a forward without a call", errViolation)
 	case len(f.GetCaller()) > maxCaller:
 		return fmt.Errorf("%w: caller of %d bytes", errViolation, len(f.GetCaller()))

@@ -411,7 +411,7 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	for i, d := range to {
 		a := &g.answers[i]
 		l := m.link(d)
-		if l == nil {
+		if l == nil || !l.knows(kind) {
 			a.lose()
 			continue
 		}

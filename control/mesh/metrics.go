@@ -73,6 +73,7 @@ const (
 	callClose  = "close"
 	callGrant  = "grant"
 	callRevoke = "revoke"
+	callOther  = "other" // of a later version
 )
 
 func callLabel(f *peerv1.Forward) string {
@@ -87,8 +88,10 @@ func callLabel(f *peerv1.Forward) string {
 		return callGrant
 	case *peerv1.Forward_Revoke:
 		return callRevoke
-	default:
+	case *peerv1.Forward_Close:
 		return callClose
+	default:
+		return callOther
 	}
 }
 

@@ -62,6 +62,11 @@ func (m *Mesh) dialLocked(d dial) {
 	m.tasks.Go(l.run)
 }
 
+// knows reports whether the peer has a call for sure. One of the first version may not know permissions, and would end the link.
+func (l *outLink) knows(kind string) bool {
+	return l.batches || kind != callGrant && kind != callRevoke
+}
+
 // say puts a message on the Control stream.
 func (l *outLink) say(r *peerv1.ControlRequest) {
 	if p := r.GetProbe(); p != nil {

@@ -477,6 +477,8 @@ type Forward struct {
 	// travels as a span: the hubs' clocks need not agree.)
 	Age *durationpb.Duration `protobuf:"bytes,3,opt,name=age,proto3" json:"age,omitempty"`
 	// The call. Requests of the control API travel as bytes, marshalled once for all peers and lanes, with the namespace filled in.
+	// One that the receiver does not know has the status UNIMPLEMENTED for its result. (The first hubs ended the link for it: grant and revoke
+	// go to none of version 1.)
 	//
 	// Types that are valid to be assigned to Call:
 	//
