@@ -266,7 +266,8 @@ func (c *Connection) putFirstLocked(frames []byte) {
 	}
 }
 
-// firstUncounted is how many bytes of greeting and replies are not in the budgets: those of clients that read, which are counted with nobody.
+// firstUncounted is how many bytes of greeting and replies are not in the budgets: a client that reads has fewer, and does without the counters
+// that all share.
 const firstUncounted = 1 << 10
 
 // firstWeight is what greeting and replies take in the budgets.
