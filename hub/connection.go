@@ -289,7 +289,7 @@ func (c *Connection) closeLocked(how Close) Link {
 		}
 		c.putFirstLocked(nil)
 		// What is written counts until the link has ended, for nothing of it is confirmed any more.
-		c.leaving = c.state.Outbox.tailBytes
+		c.leaving = c.keepsLocked()
 		c.namespace.leave(c.leaving)
 	}
 	return c.link

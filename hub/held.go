@@ -144,11 +144,20 @@ func closeFirst(all []*Connection, enough func() bool, closes func(*Connection, 
 	}
 }
 
-// holds is how many bytes are in the outbox and the tail, shared or not, and in replies.
+// holds is how many bytes of the budgets are for the connection: messages, shared with others or not, and replies.
 func (c *Connection) holds() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.Outbox.bytes + c.state.Outbox.tailBytes + firstWeight(c.first)
+	return c.keepsLocked() + firstWeight(c.first)
+}
+
+// keepsLocked is how many bytes of the budgets its messages take. That has little to do with what goes over its wire: a message counts with all
+// its forms, and one of them may be compressed.
+func (c *Connection) keepsLocked() (bytes int64) {
+	for _, e := range c.state.Outbox.live() {
+		bytes += e.tally.kept.Load()
+	}
+	return bytes
 }
 
 // all calls yield for every connection.

@@ -178,6 +178,46 @@ func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
 	}
 }
 
+// packed is numbered, and sends much less than what it holds.
+type packed struct{ numbered }
+
+func (packed) Encode(*Message, Route) []byte { return []byte("packed") }
+
+// What a message takes is given back when nobody holds it, however little of it goes over the wire: as much is the connection that holds it worth.
+func TestBudgetClosesThoseWhoHoldMostOfItAndNotMostOnTheWire(t *testing.T) {
+	const unit = 100_000
+	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
+	hold := func(p Protocol, user string) *client {
+		c := connectAs(t, h, p, user)
+		c.link.lingers = true // as a wire does that says goodbye to a slow client
+		return c
+	}
+	light := hold(numbered{}, "light")
+	heavy := []*client{hold(packed{}, "0"), hold(packed{}, "1"), hold(packed{}, "2"), hold(packed{}, "3")}
+	say := func(user string) {
+		send(t, h, &Send{Message: text(strings.Repeat("x", unit)), Target: Target{Users: []string{user}}})
+	}
+	say("light")
+	closed := 0
+	for i := 0; closed == 0; i++ {
+		say(fmt.Sprint(i % len(heavy)))
+		for _, c := range heavy {
+			if _, ended := c.Ended(); ended {
+				closed++
+			}
+		}
+		if i > 1000 {
+			t.Fatal("1000 messages fit")
+		}
+	}
+	if _, ended := light.Ended(); ended || closed != 1 {
+		t.Errorf("closed %d who hold much, light %t", closed, ended)
+	}
+	if err := h.CheckInvariants(); err != nil {
+		t.Error(err)
+	}
+}
+
 // ends is a sink that keeps whose connection ended, and why.
 type ends []string
 

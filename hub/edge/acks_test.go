@@ -249,9 +249,7 @@ func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 	const budget, size, hoarders, rounds = 8 << 20, 128 << 10, 4, 40 // 20 MiB for the hoarders
 	payload := strings.Repeat("x", size)
-	p := &here{}
-	bubble(t, func(t *testing.T, b *bed) {
-		p.hub = b.hub
+	webPubSub(t, func(t *testing.T, b *bed) {
 		var ends []<-chan heard
 		for i := range hoarders {
 			ends = append(ends, b.pubsub(t, fmt.Sprint("user=", i), webpubsub.NameReliableJSON).listen())
@@ -295,9 +293,7 @@ func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 		if got := (<-stays).messages; len(got) != rounds {
 			t.Errorf("the one who confirms got %d messages of %d", len(got), rounds)
 		}
-	}, hubMetrics, func(h *hub.Config, c *edge.Config) {
-		h.HeldBytes, h.NamespaceHeldBytes, c.Protocols = budget, budget, webpubsub.Protocols(p)
-	})
+	}, hubMetrics, func(h *hub.Config, _ *edge.Config) { h.HeldBytes, h.NamespaceHeldBytes = budget, budget })
 }
 
 // What is against the limits, but is a message of the protocol, is answered. The connection goes on, the ackId is free, and others notice nothing.
