@@ -61,6 +61,7 @@ func TestSendHandsEveryPartOfAMessageToTheHub(t *testing.T) {
 			{&controlv1.Message{Payload: &controlv1.Message_Text{}}, hub.Text, ""},
 			{&controlv1.Message{Payload: &controlv1.Message_Json{Json: ` {"b":1.00,"a":2} `}}, hub.JSON, ` {"b":1.00,"a":2} `},
 			{&controlv1.Message{Payload: &controlv1.Message_Binary{Binary: []byte{0, 0xff}}}, hub.Binary, "\x00\xff"},
+			{&controlv1.Message{Payload: &controlv1.Message_Protobuf{Protobuf: []byte{0, 0xff}}}, hub.Protobuf, "\x00\xff"},
 		} {
 			c.message.Id, c.message.Event, c.message.Metadata = "m1", "tick", map[string]string{"k": "v"}
 			c.message.Ttl = durationpb.New(time.Minute)
@@ -81,7 +82,7 @@ func TestSendHandsEveryPartOfAMessageToTheHub(t *testing.T) {
 				t.Errorf("id %s, route %v", resp.GetReceipt().GetMessageId(), route)
 			}
 		}
-		if have, want := c.received(), "héllo||"+` {"b":1.00,"a":2} `+"|\x00\xff|"; have != want {
+		if have, want := c.received(), "héllo||"+` {"b":1.00,"a":2} `+"|\x00\xff|\x00\xff|"; have != want {
 			t.Errorf("received %q, want %q", have, want)
 		}
 	})

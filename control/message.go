@@ -32,6 +32,8 @@ func newMessage(namespace string, m *controlv1.Message, from origin) *hub.Messag
 		message.Kind, message.Payload = hub.JSON, bytesOf(p.Json)
 	case *controlv1.Message_Binary:
 		message.Kind, message.Payload = hub.Binary, p.Binary
+	case *controlv1.Message_Protobuf:
+		message.Kind, message.Payload = hub.Protobuf, p.Protobuf
 	}
 	if m.GetTtl() != nil {
 		message.Expires = from.began.Add(m.GetTtl().AsDuration())

@@ -71,6 +71,8 @@ func newPublishCall(s *hub.Send, began time.Time) (*mesh.Call, error) {
 		message.Payload = &controlv1.Message_Json{Json: textOf(m.Payload)}
 	case hub.Binary:
 		message.Payload = &controlv1.Message_Binary{Binary: m.Payload}
+	case hub.Protobuf:
+		message.Payload = &controlv1.Message_Protobuf{Protobuf: m.Payload}
 	}
 	if !m.Expires.IsZero() {
 		message.Ttl = durationpb.New(m.Expires.Sub(began))

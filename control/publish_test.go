@@ -228,7 +228,7 @@ func TestAForwardedPublishIsTheSame(t *testing.T) {
 		began := time.Now()
 		published := &hub.Message{
 			ID: "m" + name.Draw(rt, "id"), Namespace: hub.DefaultNamespace, Event: name.Draw(rt, "event"),
-			Kind:     rapid.SampledFrom([]hub.PayloadKind{hub.Text, hub.JSON, hub.Binary}).Draw(rt, "kind"),
+			Kind:     rapid.SampledFrom([]hub.PayloadKind{hub.Text, hub.JSON, hub.Binary, hub.Protobuf}).Draw(rt, "kind"),
 			Payload:  []byte(name.Draw(rt, "payload")),
 			Sender:   hub.Sender{Connection: excluded.ID(), User: name.Draw(rt, "user")},
 			Metadata: rapid.MapOfN(name, name, 0, 3).Draw(rt, "metadata"),

@@ -369,6 +369,8 @@ func weight(req *controlv1.SendRequest) int {
 		bytes = len(p.Json)
 	case *controlv1.Message_Binary:
 		bytes = len(p.Binary)
+	case *controlv1.Message_Protobuf:
+		bytes = len(p.Protobuf)
 	}
 	target := req.GetTarget()
 	for _, names := range [...][]string{

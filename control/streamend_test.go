@@ -422,6 +422,7 @@ func TestAPlainSendKeepsAllRules(t *testing.T) {
 		{},
 		text(""), text(strings.Repeat("ü", hub.MaxPayload/2)), text(long(hub.MaxPayload + 1)),
 		{Payload: &controlv1.Message_Binary{Binary: make([]byte, hub.MaxPayload+1)}},
+		{Payload: &controlv1.Message_Protobuf{Protobuf: make([]byte, hub.MaxPayload+1)}},
 		{Payload: &controlv1.Message_Json{Json: long(hub.MaxPayload + 1)}},
 		{Payload: &controlv1.Message_Json{}},
 	})

@@ -125,6 +125,8 @@ func isPlainMessage(m *controlv1.Message) bool {
 		bytes = len(p.Json)
 	case *controlv1.Message_Binary:
 		bytes = len(p.Binary)
+	case *controlv1.Message_Protobuf:
+		bytes = len(p.Protobuf)
 	default:
 		return false
 	}

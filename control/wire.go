@@ -115,6 +115,9 @@ func (p *sendParts) addContent(f field) bool {
 	case 5:
 		p.message.Payload = &controlv1.Message_Binary{Binary: bytes.Clone(f.bytes)}
 		return true
+	case 8:
+		p.message.Payload = &controlv1.Message_Protobuf{Protobuf: bytes.Clone(f.bytes)}
+		return true
 	default:
 		return false
 	}
@@ -171,6 +174,8 @@ func contentOf(m *controlv1.Message) (protowire.Number, []byte, bool) {
 		return 4, bytesOf(p.Json), true
 	case *controlv1.Message_Binary:
 		return 5, p.Binary, true
+	case *controlv1.Message_Protobuf:
+		return 8, p.Protobuf, true
 	default:
 		return 0, nil, false
 	}

@@ -33,6 +33,7 @@ func commonSends() []*controlv1.SendRequest {
 		payload(&controlv1.Message{Payload: &controlv1.Message_Json{Json: "{}"}}),
 		payload(&controlv1.Message{Payload: &controlv1.Message_Binary{Binary: []byte{0xff}}}),
 		payload(&controlv1.Message{Payload: &controlv1.Message_Binary{}}),
+		payload(&controlv1.Message{Payload: &controlv1.Message_Protobuf{Protobuf: []byte{0xff}}}),
 		payload(&controlv1.Message{}),
 		written,
 		forwarded,

@@ -89,6 +89,8 @@ func message(m *hub.Event) *eventsv1.Message {
 		p.Payload = &eventsv1.Message_Json{Json: string(m.Payload)}
 	case hub.Binary:
 		p.Payload = &eventsv1.Message_Binary{Binary: m.Payload}
+	case hub.Protobuf:
+		p.Payload = &eventsv1.Message_Protobuf{Protobuf: m.Payload}
 	}
 	return p
 }

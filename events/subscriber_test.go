@@ -55,10 +55,12 @@ func TestASubscriberSeesAConnectionFromItsFirstLinkToItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.emit(t, "binary", hub.Binary, "\x00\xff")
+		c.emit(t, "protobuf", hub.Protobuf, "\x00\xff")
 		c.Close(4000, "enough")
 		s.want(t,
 			said(4, &eventsv1.Message{Name: "binary", Payload: &eventsv1.Message_Binary{Binary: []byte("\x00\xff")}}),
-			like(5, &eventsv1.Event{Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
+			said(5, &eventsv1.Message{Name: "protobuf", Payload: &eventsv1.Message_Protobuf{Protobuf: []byte("\x00\xff")}}),
+			like(6, &eventsv1.Event{Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
 				Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_BACKEND, Code: 4000, Reason: "enough",
 			}}}))
 	})

@@ -27,7 +27,12 @@ const (
 	JSON
 	// Binary is any bytes.
 	Binary
+	// Protobuf is any bytes, of which their sender says that they are a google.protobuf.Any.
+	Protobuf
 )
+
+// IsText reports whether a payload of this kind is UTF-8.
+func (k PayloadKind) IsText() bool { return k == Text || k == JSON }
 
 // Sender is who sent a message. A backend's message has the zero Sender.
 type Sender struct {

@@ -273,6 +273,8 @@ func payloadWords(m *eventsv1.Message) string {
 		return p.Json
 	case *eventsv1.Message_Binary:
 		return count(len(p.Binary), "byte")
+	case *eventsv1.Message_Protobuf:
+		return count(len(p.Protobuf), "byte")
 	default:
 		return ""
 	}

@@ -133,7 +133,7 @@ describe('web pubsub', { timeout: 300_000 }, () => {
         ['message', 'left', ''],
         ['disconnected', undefined, undefined],
       ]);
-      assert.deepEqual(here.events.slice(1, 6).map(({ message }) => message.payload), ['text', 'json', 'binary', 'binary', 'text']);
+      assert.deepEqual(here.events.slice(1, 6).map(({ message }) => message.payload), ['text', 'json', 'binary', 'protobuf', 'text']);
       here.events.forEach((event, i) => assert.deepEqual(
         [event.id, event.connection, event.ordinal, event.user, event.namespace, event.protocol],
         [`${connectionId}/${i + 1}`, connectionId, i + 1, user, namespace, 'json.reliable.webpubsub.azure.v1'],
@@ -149,7 +149,7 @@ describe('web pubsub', { timeout: 300_000 }, () => {
       const all = [
         sent('text', 'to both'),
         sent('text', 'to the other one'),
-        sent('binary', Array.from({ length: 256 }, (_, i) => i)), // what is protobuf goes on as binary
+        sent('protobuf', Array.from({ length: 256 }, (_, i) => i)),
         sent('text', 'the end'),
       ];
       assert.deepEqual(member, all);

@@ -45,7 +45,7 @@ const envelopeOverhead = 256
 // Encode returns the message in its envelope, in one text frame.
 func (Protocol) Encode(m *hub.Message, r hub.Route) []byte {
 	size := envelopeOverhead + len(m.ID) + len(m.Event) + len(r.Group) + len(m.Payload)
-	if m.Kind == hub.Binary {
+	if !m.Kind.IsText() {
 		size += len(m.Payload) / 3
 	}
 	// The header's length depends on the envelope's, so it is put in front afterwards.
@@ -103,7 +103,7 @@ func appendData(b []byte, m *hub.Message) []byte {
 	switch m.Kind {
 	case hub.JSON:
 		return append(append(b, `,"dataType":"json","data":`...), m.Payload...)
-	case hub.Binary:
+	case hub.Binary, hub.Protobuf:
 		b = append(b, `,"dataType":"binary","data":"`...)
 		return append(base64.StdEncoding.AppendEncode(b, m.Payload), '"')
 	default:

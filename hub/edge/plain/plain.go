@@ -34,7 +34,7 @@ func (Protocol) RouteKey(hub.Route) hub.Route { return hub.Route{} }
 // Encode returns the payload in one frame.
 func (Protocol) Encode(m *hub.Message, _ hub.Route) []byte {
 	opcode := frame.Text
-	if m.Kind == hub.Binary {
+	if !m.Kind.IsText() {
 		opcode = frame.Binary
 	}
 	b := make([]byte, 0, frame.MaxHeader+len(m.Payload))

@@ -18,6 +18,7 @@ func TestEachKindHasItsFrame(t *testing.T) {
 		{"text", hub.Text, "Hello", "\x81\x05Hello"},
 		{"JSON byte for byte", hub.JSON, `{"a": 1.0}`, "\x81\x0a" + `{"a": 1.0}`},
 		{"binary", hub.Binary, "\x00\xff", "\x82\x02\x00\xff"},
+		{"protobuf", hub.Protobuf, "\x00\xff", "\x82\x02\x00\xff"},
 		{"empty", hub.Text, "", "\x81\x00"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

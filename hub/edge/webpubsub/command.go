@@ -208,17 +208,26 @@ func (c *command) data() (hub.PayloadKind, []byte, error) {
 	case "text":
 		s, err := c.text(memberData)
 		return hub.Text, slices.Clone(s), err
-	case "binary", "protobuf": // which looks as binary does, and is passed on as binary
-		s, err := c.text(memberData)
-		if err != nil {
-			return 0, nil, err
-		}
-		b, err := base64.StdEncoding.AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(s))), s)
-		if err != nil {
-			return 0, nil, malformed("data: want base64")
-		}
-		return hub.Binary, b, nil
+	case "binary":
+		b, err := c.base64(memberData)
+		return hub.Binary, b, err
+	case "protobuf":
+		b, err := c.base64(memberData)
+		return hub.Protobuf, b, err
 	default:
 		return 0, nil, malformed("dataType: want json, text, binary or protobuf")
 	}
+}
+
+// base64 decodes a member that is a string in base64 (RFC 4648 §4).
+func (c *command) base64(m member) ([]byte, error) {
+	s, err := c.text(m)
+	if err != nil {
+		return nil, err
+	}
+	b, err := base64.StdEncoding.AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(s))), s)
+	if err != nil {
+		return nil, malformed("data: want base64")
+	}
+	return b, nil
 }

@@ -55,7 +55,7 @@ func TestEachCommandHasItsAnswer(t *testing.T) {
 		"send null":                  {`{"type":"sendToGroup","group":"g","data":null}`, []string{message(`"dataType":"json","data":null`)}},
 		"send a string as json":      {`{"data":"hi","group":"g","type":"sendToGroup"}`, []string{message(`"dataType":"json","data":"hi"`)}},
 		"send binary":                {`{"type":"sendToGroup","group":"g","dataType":"binary","data":"AAH+/w=="}`, []string{message(`"dataType":"binary","data":"AAH+/w=="`)}},
-		"send protobuf":              {`{"type":"sendToGroup","group":"g","dataType":"protobuf","data":"AAH+"}`, []string{message(`"dataType":"binary","data":"AAH+"`)}},
+		"send protobuf":              {`{"type":"sendToGroup","group":"g","dataType":"protobuf","data":"AAH+"}`, []string{message(`"dataType":"protobuf","data":"AAH+"`)}},
 		"send nothing":               {`{"type":"sendToGroup","group":"g","dataType":"text","data":""}`, []string{message(`"dataType":"text","data":""`)}},
 		"send metadata alone":        {`{"type":"sendToGroup","group":"g","metadata":{"k":"v"}}`, []string{message(`"metadata":{"k":"v"},"dataType":"text","data":""`)}},
 		"send with everything":       {`{"type":"sendToGroup","group":"g","ackId":3,"noEcho":false,"ttlSeconds":300,"metadata":{"b":"2","a":"\n"},"data":1}`, []string{message(`"metadata":{"a":"\n","b":"2"},"dataType":"json","data":1`), acked(3)}},

@@ -101,7 +101,7 @@ func (ReliableJSON) AppendPrefix(dst []byte, sequence uint64, shared []byte) []b
 
 func size(m *hub.Message, r hub.Route) int {
 	n := overhead + len(r.Group) + len(m.Sender.User) + len(m.Payload)
-	if m.Kind == hub.Binary {
+	if !m.Kind.IsText() {
 		n += len(m.Payload) / 3
 	}
 	return n
@@ -124,12 +124,17 @@ func appendMessage(b []byte, m *hub.Message, r hub.Route) []byte {
 	case hub.JSON:
 		b = append(append(b, `,"dataType":"json","data":`...), m.Payload...)
 	case hub.Binary:
-		b = append(b, `,"dataType":"binary","data":"`...)
-		b = append(base64.StdEncoding.AppendEncode(b, m.Payload), '"')
+		b = appendBase64(append(b, `,"dataType":"binary","data":`...), m.Payload)
+	case hub.Protobuf:
+		b = appendBase64(append(b, `,"dataType":"protobuf","data":`...), m.Payload)
 	default:
 		b = jsonappend.String(append(b, `,"dataType":"text","data":`...), m.Payload)
 	}
 	return append(b, '}')
+}
+
+func appendBase64(b, data []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(b, '"'), data), '"')
 }
 
 // AppendGreeting appends the connected message.

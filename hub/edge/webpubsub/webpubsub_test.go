@@ -151,12 +151,12 @@ func (s *seen) payload(t *rapid.T) []byte {
 	return b
 }
 
-var dataTypes = map[hub.PayloadKind]string{hub.Text: "text", hub.JSON: "json", hub.Binary: "binary"}
+var dataTypes = map[hub.PayloadKind]string{hub.Text: "text", hub.JSON: "json", hub.Binary: "binary", hub.Protobuf: "protobuf"}
 
 // anyMessage draws a message as backends and clients may send it.
 func anyMessage(t *rapid.T) *hub.Message {
 	m := &hub.Message{
-		Kind:   rapid.SampledFrom([]hub.PayloadKind{hub.Text, hub.JSON, hub.Binary}).Draw(t, "kind"),
+		Kind:   rapid.SampledFrom([]hub.PayloadKind{hub.Text, hub.JSON, hub.Binary, hub.Protobuf}).Draw(t, "kind"),
 		Sender: hub.Sender{User: rapid.String().Draw(t, "user")},
 	}
 	if all := rapid.MapOfN(rapid.String(), rapid.String(), 0, 3).Draw(t, "metadata"); len(all) > 0 {

@@ -46,6 +46,7 @@ type Message struct {
 	//	*Message_Text
 	//	*Message_Json
 	//	*Message_Binary
+	//	*Message_Protobuf
 	Payload isMessage_Payload `protobuf_oneof:"payload"`
 	// Names and values for the client beside the payload: names of 1 to 1024 bytes without control
 	// characters, 8 KiB (8,192 bytes) of names and values together.
@@ -137,6 +138,15 @@ func (x *Message) GetBinary() []byte {
 	return nil
 }
 
+func (x *Message) GetProtobuf() []byte {
+	if x != nil {
+		if x, ok := x.Payload.(*Message_Protobuf); ok {
+			return x.Protobuf
+		}
+	}
+	return nil
+}
+
 func (x *Message) GetMetadata() map[string]string {
 	if x != nil {
 		return x.Metadata
@@ -171,23 +181,32 @@ type Message_Binary struct {
 	Binary []byte `protobuf:"bytes,5,opt,name=binary,proto3,oneof"`
 }
 
+type Message_Protobuf struct {
+	// What clients of Web PubSub know as the data type `protobuf`: a serialized google.protobuf.Any, which the hub does not look
+	// into. Clients of other protocols get it as they get binary.
+	Protobuf []byte `protobuf:"bytes,8,opt,name=protobuf,proto3,oneof"`
+}
+
 func (*Message_Text) isMessage_Payload() {}
 
 func (*Message_Json) isMessage_Payload() {}
 
 func (*Message_Binary) isMessage_Payload() {}
 
+func (*Message_Protobuf) isMessage_Payload() {}
+
 var File_connhub_control_v1_message_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_message_proto_rawDesc = "" +
 	"\n" +
-	" connhub/control/v1/message.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xbe\x03\n" +
+	" connhub/control/v1/message.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe7\x03\n" +
 	"\aMessage\x12)\n" +
 	"\x02id\x18\x01 \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11(\x80\b2\f^[^\\p{Cc}]*$R\x02id\x12/\n" +
 	"\x05event\x18\x02 \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11(\x80\b2\f^[^\\p{Cc}]*$R\x05event\x12\x1f\n" +
 	"\x04text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00R\x04text\x12\x1f\n" +
 	"\x04json\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00R\x04json\x12#\n" +
-	"\x06binary\x18\x05 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@H\x00R\x06binary\x12d\n" +
+	"\x06binary\x18\x05 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@H\x00R\x06binary\x12'\n" +
+	"\bprotobuf\x18\b \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@H\x00R\bprotobuf\x12d\n" +
 	"\bmetadata\x18\x06 \x03(\v2).connhub.control.v1.Message.MetadataEntryB\x1d\xbaH\x1a\x9a\x01\x17\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\bmetadata\x12;\n" +
 	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\x03ttl\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
@@ -233,6 +252,7 @@ func file_connhub_control_v1_message_proto_init() {
 		(*Message_Text)(nil),
 		(*Message_Json)(nil),
 		(*Message_Binary)(nil),
+		(*Message_Protobuf)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

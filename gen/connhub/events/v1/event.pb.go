@@ -447,6 +447,7 @@ type Message struct {
 	//	*Message_Text
 	//	*Message_Json
 	//	*Message_Binary
+	//	*Message_Protobuf
 	Payload       isMessage_Payload `protobuf_oneof:"payload"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -523,6 +524,15 @@ func (x *Message) GetBinary() []byte {
 	return nil
 }
 
+func (x *Message) GetProtobuf() []byte {
+	if x != nil {
+		if x, ok := x.Payload.(*Message_Protobuf); ok {
+			return x.Protobuf
+		}
+	}
+	return nil
+}
+
 type isMessage_Payload interface {
 	isMessage_Payload()
 }
@@ -542,11 +552,18 @@ type Message_Binary struct {
 	Binary []byte `protobuf:"bytes,4,opt,name=binary,proto3,oneof"`
 }
 
+type Message_Protobuf struct {
+	// Bytes that the client calls a serialized google.protobuf.Any. The hub does not look into them.
+	Protobuf []byte `protobuf:"bytes,5,opt,name=protobuf,proto3,oneof"`
+}
+
 func (*Message_Text) isMessage_Payload() {}
 
 func (*Message_Json) isMessage_Payload() {}
 
 func (*Message_Binary) isMessage_Payload() {}
+
+func (*Message_Protobuf) isMessage_Payload() {}
 
 // Disconnected is how a connection ended.
 type Disconnected struct {
@@ -694,12 +711,13 @@ const file_connhub_events_v1_event_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
 	"\x04kind\"2\n" +
 	"\tConnected\x12%\n" +
-	"\x0eremote_address\x18\x01 \x01(\tR\rremoteAddress\"n\n" +
+	"\x0eremote_address\x18\x01 \x01(\tR\rremoteAddress\"\x8c\x01\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12\x14\n" +
 	"\x04json\x18\x03 \x01(\tH\x00R\x04json\x12\x18\n" +
-	"\x06binary\x18\x04 \x01(\fH\x00R\x06binaryB\t\n" +
+	"\x06binary\x18\x04 \x01(\fH\x00R\x06binary\x12\x1c\n" +
+	"\bprotobuf\x18\x05 \x01(\fH\x00R\bprotobufB\t\n" +
 	"\apayload\"t\n" +
 	"\fDisconnected\x128\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\".connhub.events.v1.DisconnectCauseR\x05cause\x12\x12\n" +
@@ -792,6 +810,7 @@ func file_connhub_events_v1_event_proto_init() {
 		(*Message_Text)(nil),
 		(*Message_Json)(nil),
 		(*Message_Binary)(nil),
+		(*Message_Protobuf)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
