@@ -28,13 +28,28 @@ type Send struct {
 
 // Burst gathers what several sends in a row have to write, so that each link writes once for all of them. The zero Burst is
 // empty. It is for one goroutine, which must call Flush soon, whatever happens: until then the clients get nothing.
-type Burst struct{ links []Link }
+type Burst struct {
+	links  []Link
+	pushed []pushed
+}
+
+// pushed is a message that is in outboxes; as a rule it is in none any more when the links have written.
+type pushed struct {
+	namespace *namespace
+	tally     *tally
+	bytes     int64
+}
 
 // Flush has the links write. The Burst is empty then.
 func (b *Burst) Flush() {
 	flush(b.links)
 	clear(b.links)
 	b.links = b.links[:0]
+	for _, p := range b.pushed {
+		p.namespace.hub.holdings.keep(p.namespace, p.tally, p.bytes)
+	}
+	clear(b.pushed)
+	b.pushed = b.pushed[:0]
 }
 
 // Deliver pushes a message to the outbox of every connection that matches, and returns when all of them
@@ -116,8 +131,12 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 			f.links = append(f.links, l)
 		}
 	}
-	if len(f.matches) > 0 {
-		f.write(s.Burst)
+	switch {
+	case len(f.matches) == 0:
+	case s.Burst != nil:
+		s.Burst.pushed = append(s.Burst.pushed, pushed{ns, t, f.bytes})
+	default:
+		f.write(nil)
 		h.holdings.keep(ns, t, f.bytes)
 	}
 }
