@@ -242,6 +242,7 @@ type client struct {
 	stalled bool
 	batch   hub.Batch
 	wire    strings.Builder
+	writes  int
 	closed  []hub.Close
 }
 
@@ -277,6 +278,7 @@ func (c *client) Flush() {
 	defer c.mu.Unlock()
 	for !c.stalled && c.Take(c, &c.batch, 1<<16) {
 		c.wire.Write(c.batch.Bytes)
+		c.writes++
 		c.Written(c, c.batch.Units(len(c.batch.Bytes)))
 	}
 }
@@ -296,6 +298,12 @@ func (c *client) stall(on bool) {
 	c.stalled = on
 	c.mu.Unlock()
 	c.Flush()
+}
+
+func (c *client) written() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writes
 }
 
 func (c *client) received() string {

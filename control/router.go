@@ -167,10 +167,6 @@ func (r *router) Send(ctx context.Context, o *outgoing) (sending, error) {
 	if o.send.Wait == hub.WaitNone {
 		s.lost = append(s.lost, suspects...) // otherwise it is seen whether they answer
 	}
-	if burst := o.send.Burst; burst != nil && len(route.To) > 0 { // this may wait for room on the way to them
-		burst.Flush()
-		o.send.Burst = nil
-	}
 	first, second := func() error { return s.forward(route.To) }, func() error { return s.deliver(ctx) }
 	if o.send.RequestID != "" {
 		first, second = second, first
@@ -223,6 +219,9 @@ func (s *routedSending) deliver(ctx context.Context) error {
 func (s *routedSending) insist(ctx context.Context) {
 	if s.others == nil || !s.others.Insisting() {
 		return
+	}
+	if burst := s.outgoing.send.Burst; burst != nil {
+		burst.Flush() // clients do not wait for other hubs
 	}
 	until := s.outgoing.until
 	if s.outgoing.send.Wait == hub.WaitNone {

@@ -22,8 +22,8 @@ const (
 	maxStreamedSends = 1000
 	// maxSequence is the highest sequence: beyond it JavaScript's numbers have gaps.
 	maxSequence = 1<<53 - 1
-	// maxBurst and maxBurstBytes are how many sends, and of their requests' bytes, are written to clients together. So each
-	// client gets those of a batch by one write, and its outbox never fills up before there was a chance to write.
+	// maxBurst and maxBurstBytes are how many sends, and of their requests' bytes, are written to clients together: each client gets
+	// those of a batch by one write, and the first of many does not wait for all.
 	maxBurst      = 32
 	maxBurstBytes = 256 << 10
 	// maxResponseBytes is when a response is full. With one more receipt, which may name all of a target, it is still

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -238,6 +239,35 @@ func (s *stranger) batch(from uint64, count int) *peerv1.DataRequest {
 		batch.Forwards = append(batch.Forwards, s.forward(from+uint64(i)))
 	}
 	return &peerv1.DataRequest{Body: &peerv1.DataRequest_Batch{Batch: batch}}
+}
+
+// What is sent is written before anything else is done, such as to close the connection.
+func TestSendsAreWrittenTogetherButBeforeOtherCalls(t *testing.T) {
+	beside(t, func(t *testing.T, x *member, s *stranger) {
+		x.order = []string{}
+		control := s.open(s.hello(1))
+		synctest.Wait()
+		batch := s.batch(1, maxBurst+6)
+		batch.GetBatch().Forwards[2].Call = &peerv1.Forward_Close{Close: &peerv1.ForwardClose{}}
+		s.openLane(s.laneHello(1, 0), batch)
+		synctest.Wait()
+		var want []string
+		together := func(first, last int) {
+			for _, what := range []string{"execute ", "answer "} {
+				for n := first; n <= last; n++ {
+					want = append(want, what+strconv.Itoa(n))
+				}
+			}
+		}
+		together(1, 2)
+		together(3, 2+maxBurst)
+		together(3+maxBurst, 6+maxBurst)
+		if diff := cmp.Diff(want, x.order); diff != "" {
+			t.Error(diff)
+		}
+		_ = control.CloseSend()
+		_ = drain(control.Recv)
+	})
 }
 
 func TestABatchThatBreaksARuleEndsTheLink(t *testing.T) {

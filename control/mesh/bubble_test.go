@@ -64,6 +64,7 @@ type member struct {
 	hold     chan struct{}            // when not nil: Execute's results wait for it
 	block    map[string]chan struct{} // by caller: what Execute waits for
 	stubborn chan struct{}            // when not nil: Execute waits for it, whatever ends, and does nothing
+	order    []string                 // when not nil: Execute writes down what is executed, and what is answered then
 	read     func(ctx context.Context) (*peerv1.ReadResponse, error)
 }
 
@@ -304,6 +305,15 @@ func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (
 	}
 	h.executed = append(h.executed, f)
 	result := &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}}}
+	if h.order != nil {
+		h.order = append(h.order, fmt.Sprint("execute ", f.GetSequence()))
+		return nil, func(context.Context) *peerv1.ForwardResult {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.order = append(h.order, fmt.Sprint("answer ", f.GetSequence()))
+			return result
+		}, false
+	}
 	if hold := h.hold; hold != nil {
 		return nil, func(ctx context.Context) *peerv1.ForwardResult {
 			select {

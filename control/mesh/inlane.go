@@ -13,7 +13,7 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// maxBurst is how many calls are written to clients together: so no outbox fills up before there was a chance to write.
+// maxBurst is how many sends are written to clients together: the first of many does not wait for all.
 const maxBurst = 32
 
 // inLane is a lane that a peer opened. One goroutine executes what comes, one call after the other; another one sends results.
