@@ -82,13 +82,14 @@ func forwardedSends() []*controlv1.SendRequest {
 	everyone := to(&controlv1.Target{Everyone: true}, "hello")
 	timely := to(users("ann"), "hello")
 	timely.Message.Ttl = durationpb.New(time.Second)
-	known := to(users("ann"), "hello")
-	known.RequestId, known.Detail = "r", controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS
-	newest := to(users("ann"), "hello")
+	known, detailed, newest := to(users("ann"), "hello"), to(users("ann"), "hello"), to(users("ann"), "hello")
+	known.RequestId = "r"
+	detailed.Detail = controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS
 	newest.OverflowPolicy, newest.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, "k"
-	event := to(users("ann"), "hello")
-	event.Message.Event, event.Message.Metadata = "e", map[string]string{"a": "b"}
-	return append(commonSends(), rich, everyone, timely, known, newest, event)
+	event, tagged := to(users("ann"), "hello"), to(users("ann"), "hello")
+	event.Message.Event = "e"
+	tagged.Message.Metadata = map[string]string{"a": "b"}
+	return append(commonSends(), rich, everyone, timely, known, detailed, newest, event, tagged)
 }
 
 func TestWhatAnotherHubIsSentIsTheSameByBothEncoders(t *testing.T) {

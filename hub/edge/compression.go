@@ -181,8 +181,8 @@ func appendDeflated(dst, payload []byte) []byte {
 // extension is the header in which client and server agree on compression.
 const extension = "Sec-WebSocket-Extensions"
 
-// offersDeflate reports whether a client offers a compression that we can answer to: any permessage-deflate, except with a
-// window smaller than ours (RFC 7692 §7.1).
+// offersDeflate reports whether a client offers a compression that we can answer to: any permessage-deflate, except one that says
+// something of our window (RFC 7692 §7.1).
 func offersDeflate(h http.Header) bool {
 	return slices.ContainsFunc(tokens(h, extension), func(offer string) bool {
 		parts := strings.Split(offer, ";")
@@ -207,9 +207,7 @@ func acceptable(name, value string) bool {
 		return value == ""
 	case "client_max_window_bits":
 		return value == "" || inRange // whatever it is, we can read it
-	case "server_max_window_bits":
-		return inRange && bits == 15
-	default:
+	default: // server_max_window_bits too: it must be answered, also where it is ours (§7.1.2.1), and coder/websocket does not
 		return false
 	}
 }
