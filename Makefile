@@ -50,6 +50,7 @@ test: test-go test-k8s test-web ## Run every test, with the race detector
 .PHONY: test-go
 test-go: need-go cc ## Run the Go tests
 	go test -race -timeout $(TEST_TIMEOUT) ./...
+	go test -timeout $(TEST_TIMEOUT) -run 'Takes|Allocates' ./hub ./hub/edge # memory is not what it is with the race detector
 
 .PHONY: test-k8s
 test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as processes
