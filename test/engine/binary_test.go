@@ -15,7 +15,7 @@ const worse = 0.1
 const alone = "--single-hub"
 
 // newShippedBed is a bed whose hub is the binary; the reference writes to sockets of another server, of which there are as many.
-func newShippedBed(shipped *blackBox, clients int) (*bed, error) {
+func newShippedBed(shipped *blackBox, clients int, path string) (*bed, error) {
 	b := &bed{clients: shipped.Clients, backends: shipped.Control, frame: len(textFrame)}
 	others, err := b.keepOthers()
 	if err != nil {
@@ -24,7 +24,7 @@ func newShippedBed(shipped *blackBox, clients int) (*bed, error) {
 	if b.load, err = startChild(loadRole, loadCore); err != nil {
 		return nil, err
 	}
-	return b, b.bring(clients, clientPath(), shipped.Clients, others)
+	return b, b.bring(clients, path, shipped.Clients, others)
 }
 
 // bring brings so many clients in at each of these addresses. Each is user-{i} of its own: the first ones of the first address.
@@ -46,7 +46,8 @@ func measureBinary() ([]row, error) {
 		return nil, err
 	}
 	defer shipped.kill()
-	b, err := newShippedBed(shipped, audience)
+	groups := manyGroups()
+	b, err := newShippedBed(shipped, audience, clientPath(groups...))
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +60,16 @@ func measureBinary() ([]row, error) {
 	}{
 		{"one at a time, SendStream", call{Count: 1, Batch: 1}, textFrame, 1.15},
 		{"a batch of 8 to one group, SendStream", call{Count: burst, Batch: burst}, coalesced, 1.25},
+		{"a batch of 8 to 8 groups, SendStream", call{Count: burst, Batch: burst, Groups: groups}, coalesced, 1.4},
 		{"8 calls of Send at once", call{Count: burst, Unary: true}, coalesced, 2.3},
 	} {
 		took, err := rounds(cpu(shipped), pairs, b.several(way.call), b.raw(audience, way.raw))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", way.name, err)
+		}
+		if way.call.Count == 1 {
+			rows = append(rows, fanoutRows(way.name, took, way.target+worse, ownTarget+worse)...)
+			continue
 		}
 		rows = append(rows, ratio(way.name, audience*way.call.Count, took, way.target+worse))
 	}
@@ -81,7 +87,7 @@ func measureBinaryUnicast() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := newShippedBed(shipped, users)
+	b, err := newShippedBed(shipped, users, clientPath())
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +121,8 @@ func measureBinaryIdle() ([]row, error) {
 	}
 	of := func(now, before float64) float64 { return (now - before) / silent }
 	return []row{
-		{Name: "memory of one, after two pings", Value: of(full.used, empty.used) / 1024, Unit: "KiB", Target: 4 + worse},
-		{Name: "  with what the collector keeps", Value: of(full.resident, empty.resident) / 1024, Unit: "KiB"},
+		{Name: "memory of one, after two pings", Value: of(full.used, empty.used) / 1000, Unit: "KB", Target: 4 + worse},
+		{Name: "  with what the collector keeps", Value: of(full.resident, empty.resident) / 1000, Unit: "KB"},
 		{Name: "goroutines of one", Value: of(full.goroutines, empty.goroutines), Target: 0.01},
 	}, b.load.stop()
 }

@@ -20,10 +20,7 @@ func measureBurst() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	var groups []string
-	for i := range burst {
-		groups = append(groups, fmt.Sprintf("group-%d", i))
-	}
+	groups := manyGroups()
 	if err := b.open(opening{Path: clientPath(groups...), Count: audience}); err != nil {
 		return nil, err
 	}
@@ -44,6 +41,14 @@ func measureBurst() ([]row, error) {
 		rows = append(rows, ratio(way.name, audience*burst, took, way.target))
 	}
 	return rows, b.end()
+}
+
+// manyGroups are as many as there are messages in a burst.
+func manyGroups() (groups []string) {
+	for i := range burst {
+		groups = append(groups, fmt.Sprintf("group-%d", i))
+	}
+	return groups
 }
 
 // several is a call of all its sends at once, to everybody unless it says otherwise.

@@ -46,7 +46,7 @@ func measureCompression() ([]row, error) {
 		return nil, err
 	}
 	left := row{Name: "  of its bytes are left", Value: float64(len(small)) / float64(len(payload))}
-	return append(fanoutRows(took, fanoutTarget, ownTarget), left), b.end()
+	return append(fanoutRows("one at a time", took, fanoutTarget, ownTarget), left), b.end()
 }
 
 // compressed is the frame that clients get of a text.

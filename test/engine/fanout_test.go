@@ -45,7 +45,7 @@ func measureFanout() ([]row, error) {
 		return nil, err
 	}
 	allocated := row{Name: "  allocations per delivery", Value: float64(mallocs) / audience}
-	return append(fanoutRows(took, fanoutTarget, ownTarget), allocated), b.end()
+	return append(fanoutRows("one at a time", took, fanoutTarget, ownTarget), allocated), b.end()
 }
 
 // toAll sends a text to the whole audience.
@@ -58,10 +58,10 @@ func (b *bed) toAll() error {
 }
 
 // fanoutRows makes the rows of rounds of a fan-out.
-func fanoutRows(took [][]time.Duration, whole, own float64) []row {
+func fanoutRows(name string, took [][]time.Duration, whole, own float64) []row {
 	left := row{Name: "  our own part of it", Unit: "µs", Target: own}
 	left.Value = medianOf(len(took[0]), func(i int) float64 { return micros(took[0][i]-took[1][i], audience) })
-	return []row{ratio("one at a time", audience, took, whole), left}
+	return []row{ratio(name, audience, took, whole), left}
 }
 
 // allocations is how many this process has made. It stops the world, which takes some µs: nothing beside a fan-out.

@@ -53,7 +53,7 @@ func measureIdleTLS() ([]row, error) { return idle(link{memory: 16, tls: true}) 
 type link struct {
 	edge       func(*edge.Config)
 	tls        bool
-	memory     float64 // KiB
+	memory     float64 // KB
 	goroutines float64
 }
 
@@ -77,7 +77,7 @@ func idle(l link) ([]row, error) {
 
 	grown := func(name string) (row, error) {
 		now, err := resident()
-		return row{Name: name, Value: float64(now-empty) / 1024 / silent, Unit: "KiB", Target: l.memory}, err
+		return row{Name: name, Value: float64(now-empty) / 1000 / silent, Unit: "KB", Target: l.memory}, err
 	}
 	time.Sleep(silence)
 	before, err := grown("memory of one, after two pings")

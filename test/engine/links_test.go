@@ -71,5 +71,5 @@ func (b *bed) fanoutBeside(raw []byte, whole, own float64) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fanoutRows(took, whole, own), b.end()
+	return fanoutRows("one at a time", took, whole, own), b.end()
 }
