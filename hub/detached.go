@@ -97,17 +97,6 @@ func removeFrom[K comparable](m map[K][]*Connection, key K, c *Connection) {
 	}
 }
 
-// list returns all that are in.
-func (d *detached) list() []*Connection {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	all := make([]*Connection, 0, len(d.all))
-	for c := range d.all {
-		all = append(all, c)
-	}
-	return all
-}
-
 func (d *detached) len() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

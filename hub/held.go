@@ -15,9 +15,10 @@ import (
 // Invariants:
 //   - A message counts from the moment that its push, and the flush behind it, have left it somewhere, until nobody holds it: its payload and
 //     each of its encoded forms once, in the hub's budget and in its namespace's.
-//   - Greeting and replies count as long as they wait, where they are more than a client that reads lets wait.
+//   - Greeting and replies count as long as they wait for the link, where they are more than a client that reads lets wait.
 //   - Whoever takes a budget over its bound brings it back to seven eighths, by closing connections (CauseMemory): detached ones
-//     first, the largest of them first, as long as that frees something; then those who hold most.
+//     first, then others, and of either those first who hold most; but what a connection holds together with many others, for which closing
+//     it frees nothing, counts in a second round.
 //
 // Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim looks for whom to close; one goroutine at a time does.
 type holdings struct {
@@ -32,7 +33,7 @@ type held struct {
 	leaving atomic.Int64 // of connections that are closed; their links have yet to end
 }
 
-// staying is what is held by those who stay; less than that, where they share it with those who leave.
+// staying is what is held by those who stay: what they share with those who leave is theirs in part.
 func (h *held) staying() int64 { return h.bytes.Load() - h.leaving.Load() }
 
 // leave counts bytes of a connection that is closed; they are given back when its link has ended.
@@ -92,72 +93,79 @@ func (m *holdings) reclaim(ns *namespace) {
 	}
 	defer m.reclaiming.Unlock()
 	c := &m.hub.config
-	m.closeLargest(&ns.held, c.NamespaceHeldBytes, func(yield func(*Connection)) { ns.connections.all(yield) },
-		func(c *Connection) bool { return c.namespace == ns })
-	m.closeLargest(&m.total, c.HeldBytes, m.hub.all, func(*Connection) bool { return true })
+	closeHolders(&ns.held, c.NamespaceHeldBytes, ns.connections.all)
+	closeHolders(&m.total, c.HeldBytes, m.hub.all)
 }
 
-// detachedTried is how many detached connections are closed before it counts what that frees: where it is less than an eighth of what they
-// hold, others hold it too, and the rest of them may stay.
-const detachedTried = 16
+// holder is a connection that holds something.
+type holder struct {
+	connection *Connection
+	turn       int   // when it is closed: who has a lower one goes first
+	share      int64 // of the budgets
+}
 
-// closeLargest closes connections, of those for which within is true, until used is at seven eighths of most.
-func (m *holdings) closeLargest(used *held, most int64, everybody func(func(*Connection)), within func(*Connection) bool) {
+// The turns. What nearly all of a group hold stays whoever of them is closed, so those who hold much by themselves come before them.
+const (
+	turnDetached = iota
+	turnAttached
+	turnDetachedWithMany
+	turnAttachedWithMany
+)
+
+// manyHold is with how many others a connection shares what it holds, on average, if it has its turn behind those who hold by themselves.
+const manyHold = 16
+
+// closeHolders closes connections until used is at seven eighths of most, if it is above.
+func closeHolders(used *held, most int64, everybody func(func(*Connection))) {
 	if used.staying() <= most {
 		return
 	}
-	enough := func() bool { return used.staying() <= most-most/8 }
-	waiting := slices.DeleteFunc(m.hub.detached.list(), func(c *Connection) bool { return !within(c) })
-	closed, theirs, before := 0, int64(0), used.staying()
-	inVain := func() bool { return closed >= detachedTried && (before-used.staying())*8 < theirs }
-	closeFirst(waiting, func() bool { return enough() || inVain() }, func(c *Connection, how Close) bool {
-		closed++
-		theirs += c.holds()
-		return c.closeDetached(how)
-	})
-	if enough() {
-		return
-	}
 	var all []*Connection
-	everybody(func(c *Connection) { all = append(all, c) })
-	closeFirst(all, enough, (*Connection).Close)
-}
-
-// closeFirst closes connections that hold something, those that hold most first, until it is enough.
-func closeFirst(all []*Connection, enough func() bool, closes func(*Connection, Close) bool) {
-	type holder struct {
-		connection *Connection
-		bytes      int64
-	}
+	everybody(func(c *Connection) { all = append(all, c) }) // under a lock
 	var holders []holder
 	for _, c := range all {
-		if n := c.holds(); n > 0 {
-			holders = append(holders, holder{c, n})
+		if h := c.holder(); h.share > 0 {
+			holders = append(holders, h)
 		}
 	}
-	slices.SortFunc(holders, func(a, b holder) int { return cmp.Compare(b.bytes, a.bytes) })
+	slices.SortFunc(holders, func(a, b holder) int { return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(b.share, a.share)) })
 	for _, h := range holders {
-		if enough() {
+		if used.staying() <= most-most/8 {
 			return
 		}
-		closes(h.connection, NewClose(CauseMemory))
+		if how := NewClose(CauseMemory); h.turn == turnAttached || h.turn == turnAttachedWithMany {
+			h.connection.Close(how)
+		} else {
+			h.connection.closeDetached(how)
+		}
 	}
 }
 
-// holds is how many bytes of the budgets are for the connection: messages, shared with others or not, and replies.
-func (c *Connection) holds() int64 {
+func (c *Connection) holder() holder {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.keepsLocked() + firstWeight(c.first)
+	all, share := c.keepsLocked()
+	h := holder{c, turnDetached, share}
+	if share*manyHold < all {
+		h.turn = turnDetachedWithMany
+	}
+	if c.state.Phase != PhaseDetached {
+		h.turn++
+	}
+	return h
 }
 
-// keepsLocked is how many bytes of the budgets its messages take. That has little to do with what goes over its wire: a message counts with all
-// its forms, and one of them may be compressed.
-func (c *Connection) keepsLocked() (bytes int64) {
+// keepsLocked is how many bytes of the budgets are there for the connection, and how many when each message is shared out among those who
+// hold it. (That has little to do with what goes over its wire: a message counts with all its forms, and one of them may be compressed.)
+func (c *Connection) keepsLocked() (all, share int64) {
+	all = firstWeight(c.first)
+	share = all
 	for _, e := range c.state.Outbox.live() {
-		bytes += e.tally.kept.Load()
+		kept := e.tally.kept.Load()
+		all += kept
+		share += kept / int64(e.tally.holders())
 	}
-	return bytes
+	return all, share
 }
 
 // all calls yield for every connection.

@@ -116,7 +116,7 @@ func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
 // What is held by others too is not freed by closing those without a link: one who holds much by itself goes instead.
 func TestBudgetDoesNotCloseTheDetachedInVain(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
-	const detached = 5 * detachedTried
+	const detached = 5 * manyHold
 	for i := range detached {
 		c := connectAs(t, h, numbered{}, fmt.Sprint("detached ", i), "g")
 		defer c.Close(NewClose(CauseClient))
@@ -134,8 +134,8 @@ func TestBudgetDoesNotCloseTheDetachedInVain(t *testing.T) {
 		}
 		send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{"hog"}}})
 	}
-	if n := h.Len(); n != detached-detachedTried+1 {
-		t.Errorf("%d connections are left of %d", n, detached+2)
+	if n := h.Len(); n != detached+1 {
+		t.Errorf("%d connections are left, want %d", n, detached+1)
 	}
 }
 

@@ -34,8 +34,8 @@ type Config struct {
 	// comes back later has a few seconds.
 	AckTimeout time.Duration
 	// HeldBytes bounds all messages together that wait in outboxes, or for a client to confirm them, and the replies to clients that do not
-	// read; what many wait for counts once. NamespaceHeldBytes is the same for each namespace. Beyond it connections are closed: those without a link first, as
-	// long as that frees something, then those that hold most.
+	// read; what many wait for counts once. NamespaceHeldBytes is the same for each namespace. Beyond it connections are closed: those without a link first, then
+	// others, and of either those first that hold most by themselves.
 	HeldBytes, NamespaceHeldBytes int64
 	// DetachedPerUser and DetachedPerAddress bound the connections without a link that wait for a client. The one that has waited
 	// longest goes when there is one more.

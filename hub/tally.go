@@ -100,6 +100,12 @@ func (t *tally) reached(w Wait) bool {
 	}
 }
 
+// holders is how many connections still hold the message; at least one.
+func (t *tally) holders() int32 {
+	_, notAckable := t.writes()
+	return max(1, t.matched-t.acked.Load()-t.lost.Load()-notAckable-t.droppedInAll())
+}
+
 // notify wakes those whose wait is over. A waiter raises waiting before it looks at the counters, and the
 // counters were changed before waiting is looked at here: one of the two sees the other.
 func (t *tally) notify() {

@@ -1,0 +1,110 @@
+package hub
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// closedOf is how many of some clients are closed.
+func closedOf(clients []*client) (n int) {
+	for _, c := range clients {
+		if _, ended := c.Ended(); ended {
+			n++
+		}
+	}
+	return n
+}
+
+// TestBudgetSparesTheAttachedWhileTheDetachedHoldMost, also where the first of the detached hold nothing but what a whole group holds, and
+// whether or not links take their time to end.
+func TestBudgetSparesTheAttachedWhileTheDetachedHoldMost(t *testing.T) {
+	for _, lingers := range []bool{false, true} {
+		t.Run(fmt.Sprint("lingering ", lingers), func(t *testing.T) {
+			h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
+			payload := strings.Repeat("x", 50_000)
+			var attached []*client
+			for i := range 30 {
+				c := connectAs(t, h, numbered{}, fmt.Sprint("attached ", i), "g")
+				c.link.lingers = lingers
+				attached = append(attached, c)
+			}
+			for i := range 200 {
+				connectAs(t, h, numbered{}, fmt.Sprint("shares ", i), "g").lose()
+			}
+			for range 4 {
+				send(t, h, toGroup("g", payload))
+			}
+			const own = 300
+			for i := range own {
+				user := fmt.Sprint("own ", i)
+				connectAs(t, h, numbered{}, user).lose()
+				send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{user}}})
+				if n := closedOf(attached); n > 0 {
+					t.Fatalf("with %d that hold something by themselves %d of the attached are closed", i+1, n)
+				}
+				if have := h.holdings.total.bytes.Load(); have > minHeldBytes {
+					t.Fatalf("%d bytes are held", have)
+				}
+			}
+			if h.Len() >= 30+200+own {
+				t.Error("nobody was closed: the test proves less than it should")
+			}
+		})
+	}
+}
+
+// What many share who are on their way out is on its way out once.
+func TestBudgetHoldsWhileManyWhoShareLeave(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
+	payload := strings.Repeat("x", 100_000)
+	var stuck []*client
+	for i := range 100 {
+		c := connectAs(t, h, numbered{}, fmt.Sprint("stuck ", i), "g")
+		c.link.lingers = true
+		stuck = append(stuck, c)
+	}
+	for range 10 {
+		send(t, h, toGroup("g", payload))
+	}
+	shared := h.holdings.total.bytes.Load()
+	for _, c := range stuck {
+		c.Close(NewClose(CauseAckStuck))
+	}
+	if n := h.holdings.total.staying(); n < 0 {
+		t.Errorf("%d bytes stay", n)
+	}
+	for i := range 40 {
+		user := fmt.Sprint("hog ", i)
+		connectAs(t, h, numbered{}, user)
+		for range 10 {
+			send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{user}}})
+		}
+		if have, most := h.holdings.total.bytes.Load(), shared+minHeldBytes; have > most {
+			t.Fatalf("%d bytes are held, want at most %d", have, most)
+		}
+	}
+}
+
+func TestANamespaceOverItsBudgetClosesNobodyElsewhere(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.NamespaceHeldBytes = minHeldBytes })
+	c, err := h.Attach(t.Context(), Admission{Namespace: "other", User: "bob", Groups: []string{"g"}, Protocol: numbered{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &memory{connection: c}
+	if err := c.Bind(l); err != nil {
+		t.Fatal(err)
+	}
+	c.Unbind(l, NewClose(CauseLost))
+	m := text(strings.Repeat("x", 1000))
+	m.Namespace = "other"
+	send(t, h, &Send{Message: m, Target: Target{Groups: []string{"g"}}})
+	hog := connectAs(t, h, numbered{}, "hog")
+	for closed := false; !closed; _, closed = hog.Ended() {
+		send(t, h, &Send{Message: text(strings.Repeat("x", 100_000)), Target: Target{Users: []string{"hog"}}})
+	}
+	if how, ended := c.Ended(); ended {
+		t.Errorf("closed with %v", how)
+	}
+}
