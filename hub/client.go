@@ -36,7 +36,7 @@ type Roles interface {
 type Claims struct {
 	Roles   Roles             // nil: it may do nothing by itself
 	Labels  map[string]string // for people and backends
-	Expires time.Time         // when what let it in runs out; zero: never
+	Expires time.Time         // when what let it in runs out: then nobody waits for it to come back. The link sees to the rest; zero: never
 	Private string            // of its protocol
 }
 

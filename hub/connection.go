@@ -116,6 +116,9 @@ func (c *Connection) bind(l Link, proven [sha256.Size]byte) error {
 	}
 	c.applyLocked(op)
 	c.greetLocked(token)
+	if n := c.numbering; n != nil && !n.patient.IsZero() { // it may never read as much as to be found too slow again
+		c.startTimerLocked(c.patienceLocked(), CauseAckStuck)
+	}
 	c.hub().linkBound() // before anybody can close the connection and find no link to wait for
 	c.mu.Unlock()
 
@@ -147,14 +150,12 @@ func (c *Connection) Unbind(l Link, how Close) {
 }
 
 // closeDetached is Close unless the client has come back.
-func (c *Connection) closeDetached(how Close) bool {
+func (c *Connection) closeDetached(how Close) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.Phase != PhaseDetached {
-		return false
+	if c.state.Phase == PhaseDetached {
+		c.closeLocked(how) // there is no link
 	}
-	c.closeLocked(how) // there is no link
-	return true
 }
 
 // unbind is Unbind under the lock. It returns connections that must go for this one to wait.
@@ -176,8 +177,18 @@ func (c *Connection) unbind(l Link, how Close) (surplus []*Connection) {
 	c.stopTimerLocked()
 	c.applyLocked(Op{Kind: OpDetach, Resumption: c.state.Resumption.detached(time.Now())})
 	c.countDetachedLocked(+1)
-	c.startTimerLocked(c.hub().config.ResumeWindow, CauseResumeExpired)
+	if wait := c.hub().config.ResumeWindow; c.expiresWithin(wait) {
+		c.startTimerLocked(time.Until(c.state.Claims.Expires), CauseTokenExpired)
+	} else {
+		c.startTimerLocked(wait, CauseResumeExpired)
+	}
 	return c.hub().detached.add(c)
+}
+
+// expiresWithin reports whether what let the client in runs out by then.
+func (c *Connection) expiresWithin(d time.Duration) bool {
+	claims := c.state.Claims
+	return claims != nil && !claims.Expires.IsZero() && time.Until(claims.Expires) < d
 }
 
 // comeBackLocked ends the wait of a detached connection, whatever follows.
@@ -289,7 +300,7 @@ func (c *Connection) closeLocked(how Close) Link {
 		}
 		c.putFirstLocked(nil)
 		// What is written counts until the link has ended, for nothing of it is confirmed any more.
-		c.leaving = c.keepsLocked()
+		_, c.leaving = c.keepsLocked()
 		c.namespace.leave(c.leaving)
 	}
 	return c.link

@@ -154,11 +154,17 @@ func (c *client) bind(t testing.TB) {
 // resume gives the client a new link for its token.
 func (c *client) resume(t testing.TB, token string) {
 	t.Helper()
+	c.resumeOn(t, token, &memory{connection: c.Connection})
+}
+
+// resumeOn is resume with a link of the caller's.
+func (c *client) resumeOn(t testing.TB, token string, l *memory) {
+	t.Helper()
 	r, err := c.hub().Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.link = &memory{connection: c.Connection}
+	c.link = l
 	if err := r.Bind(c.link); err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +223,13 @@ func (numbered) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {
 
 func (numbered) AppendGreeting(dst []byte, info Info, token string) []byte {
 	return appendFrame(dst, fmt.Sprintf("hello %s %s", info.ID, token))
+}
+
+// heard reports whether anything has come.
+func (l *memory) heard() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.wire) > 0
 }
 
 // token returns the resume token of the link's greeting, which must come before anything else.

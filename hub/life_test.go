@@ -108,6 +108,49 @@ func TestTimeEndsWhatNobodyComesBackTo(t *testing.T) {
 	})
 }
 
+// One that comes back, and reads so little that its tail is never written again, has no more time than others.
+func TestClientThatComesBackAndReadsNothingIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, func(c *Config) { c.Window.Messages = 1 })
+		c := connectAs(t, h, numbered{}, "ann", "g")
+		send(t, h, toGroup("g", "fills the window"))
+		send(t, h, toGroup("g", "waits"))
+		time.Sleep(10 * time.Second)
+		back, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), c.link.token(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := back.Bind(&memory{connection: c.Connection, stalled: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(h.config.AckTimeout - 10*time.Second - time.Nanosecond)
+		synctest.Wait()
+		if how, ended := c.Ended(); ended {
+			t.Errorf("it ended too early: %v", how)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if how, _ := c.Ended(); how.Cause != CauseAckStuck {
+			t.Errorf("it ended with %v", how)
+		}
+	})
+}
+
+func TestClientWhoseTailIsFullAgainAndAgainAndWhoConfirmsStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, func(c *Config) { c.Window.Messages = 1 })
+		c := connectAs(t, h, numbered{}, "ann", "g")
+		send(t, h, toGroup("g", "0"))
+		for n := uint64(1); n < 10; n++ {
+			send(t, h, toGroup("g", "x"))
+			time.Sleep(h.config.AckTimeout * 2 / 3)
+			if err := c.Ack(n); err != nil {
+				t.Fatalf("ack %d: %v", n, err)
+			}
+		}
+	})
+}
+
 // The time in which a client must confirm something goes on while it is away; who comes back late has a few seconds, but not for ever.
 func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
 	for _, tc := range []struct{ there, away, closed time.Duration }{

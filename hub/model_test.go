@@ -188,8 +188,11 @@ func (m *model) lose() {
 	m.phase, m.ends = PhaseDetached, time.Now().Add(DefaultConfig().ResumeWindow)
 }
 
-func (m *model) resume() {
-	m.phase, m.stalled, m.sent, m.got, m.ends = PhaseAttached, false, 0, nil, time.Time{}
+func (m *model) resume(stalled bool) {
+	m.phase, m.stalled, m.sent, m.got, m.ends = PhaseAttached, stalled, 0, nil, time.Time{}
+	if !m.full.IsZero() {
+		m.ends = m.stuck()
+	}
 	m.flush()
 }
 
@@ -288,13 +291,12 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 	m := &model{bounds: bounds, window: window, numbered: isNumbered, phase: PhaseAttached}
 	var sent []*Delivery
 	shown := "" // the token with which the client came last
-	resume := func(greeted bool) {
-		if greeted || shown == "" {
+	resume := func(greeted, stalled bool) {
+		if (greeted || shown == "") && c.link.heard() {
 			shown = c.link.token(t)
 		}
-		c.resume(t, shown)
-		c.link.asks = asks
-		m.resume()
+		c.resumeOn(t, shown, &memory{connection: c.Connection, asks: asks, stalled: stalled})
+		m.resume(stalled)
 	}
 	actions := map[string]func(*rapid.T){
 		"send": func(rt *rapid.T) {
@@ -353,9 +355,9 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 			}
 		}
 		actions["resume"] = func(rt *rapid.T) {
-			greeted := rapid.Bool().Draw(rt, "greeted")
+			greeted, stalled := rapid.Bool().Draw(rt, "greeted"), rapid.Bool().Draw(rt, "stalled")
 			if m.phase != PhaseClosed { // from attached it is a takeover
-				resume(greeted)
+				resume(greeted, stalled)
 			}
 		}
 	}
@@ -368,7 +370,10 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		diff := cmp.Diff(m.receipts(), receipts(t, sent))
 		breakIf(diff != "", "fates: %s", diff)
 		got := c.link.frames()
-		if isNumbered {
+		switch {
+		case !c.link.heard():
+			got = nil
+		case isNumbered:
 			got = c.link.numberedFrames(t)
 		}
 		diff = cmp.Diff(m.got, got, equateEmpty)

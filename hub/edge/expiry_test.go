@@ -10,6 +10,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
 // endingAtExpiry is withTokens, and connections end with theirs.
@@ -61,6 +62,32 @@ func TestNothingIsSentToAConnectionWhoseTokenHasExpired(t *testing.T) {
 		}
 		wantClose(t, c, websocket.StatusPolicyViolation, "token expired")
 	}, endingAtExpiry(key), func(_ *hub.Config, c *edge.Config) { c.PingInterval = time.Hour })
+}
+
+// One that waits for its client to come back waits no longer than the token is good.
+func TestAConnectionWithoutALinkEndsWithItsTokenToo(t *testing.T) {
+	key := tokenKey(t, "k")
+	p := &here{}
+	bubble(t, func(t *testing.T, b *bed) {
+		p.hub = b.hub
+		ends := time.Now().Add(10*time.Second + auth.ClockLeeway)
+		c := b.pubsub(t, "access_token="+sign(t, key, audience, auth.Claims{User: "ann", Expires: time.Now().Add(10 * time.Second)}), webpubsub.NameReliableJSON)
+		time.Sleep(time.Until(ends) - 5*time.Second)
+		_ = c.CloseNow()
+		synctest.Wait()
+		time.Sleep(time.Until(ends) - time.Second)
+		if r := b.send(everyone, hub.Text, "in time"); r.Matched != 1 || r.QueuedDetached != 1 {
+			t.Errorf("a second before the end: receipt %+v", r)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if r := b.send(everyone, hub.Text, "too late"); r.Matched != 0 {
+			t.Errorf("at the end: receipt %+v", r)
+		}
+		if all := b.causes.all(); len(all) != 1 || all[0].Cause != hub.CauseTokenExpired {
+			t.Errorf("ended with %v", all)
+		}
+	}, endingAtExpiry(key), func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
 }
 
 func TestATokenThatNeverExpiresEndsNothing(t *testing.T) {
