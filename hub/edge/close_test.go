@@ -75,29 +75,30 @@ func TestViolationIsClosedWithItsCodeAndNobodyElseNotices(t *testing.T) {
 
 // Clients that begin large messages and never end them share a budget; small messages of others pass.
 func TestUnfinishedMessagesShareABudget(t *testing.T) {
-	b := overTCP(t, func(_ *hub.Config, c *edge.Config) { c.MaxMessage, c.InboundBytes = 100_000, 300_000 })
-	const clients = 5
-	most := masked(0x82, strings.Repeat("x", 99_000))
-	for range clients {
-		b.upgrade("user=greedy", "").write(most[:len(most)-1])
-	}
-	eventually(t, func() bool { return len(b.causes.all()) > 0 })
-	for _, how := range b.causes.all() {
-		if how != hub.NewClose(hub.CauseMemory) {
-			t.Errorf("closed with %+v", how)
+	eachSocket(t, func(t *testing.T, b *bed) {
+		const clients = 5
+		most := masked(0x82, strings.Repeat("x", 99_000))
+		for range clients {
+			b.upgrade("user=greedy", "").write(most[:len(most)-1])
 		}
-	}
-	if left := b.hub.Len(); left == 0 {
-		t.Error("the budget is for some of them")
-	}
-	other := b.upgrade("user=other", "")
-	other.write(masked(0x81, "hi"))
-	eventually(t, func() bool {
-		return b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain") == 1
-	})
-	if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, hub.NewClose(hub.CauseBackend), 0); err != nil {
-		t.Fatal(err)
-	}
+		eventually(t, func() bool { return len(b.causes.all()) > 0 })
+		for _, how := range b.causes.all() {
+			if how != hub.NewClose(hub.CauseMemory) {
+				t.Errorf("closed with %+v", how)
+			}
+		}
+		if left := b.hub.Len(); left == 0 {
+			t.Error("the budget is for some of them")
+		}
+		other := b.upgrade("user=other", "")
+		other.write(masked(0x81, "hi"))
+		eventually(t, func() bool {
+			return b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain") == 1
+		})
+		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, hub.NewClose(hub.CauseBackend), 0); err != nil {
+			t.Fatal(err)
+		}
+	}, func(_ *hub.Config, c *edge.Config) { c.MaxMessage, c.InboundBytes = 100_000, 300_000 })
 }
 
 func TestMessageOfExactlyTheLimitIsTaken(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,39 +129,40 @@ func orPlain(subprotocol string) string {
 
 // One compression serves all who agreed to it; who did not gets the message as it is.
 func TestMessageToManyIsCompressedOnce(t *testing.T) {
-	b := overTCP(t, compressing)
-	var clients []*raw
-	for range 20 {
-		c, header := b.upgradeWith("", offer)
-		if want := "permessage-deflate; client_no_context_takeover; server_no_context_takeover"; header.Get("Sec-WebSocket-Extensions") != want {
-			t.Fatalf("answered %q", header.Get("Sec-WebSocket-Extensions"))
+	eachSocket(t, func(t *testing.T, b *bed) {
+		var clients []*raw
+		for range 20 {
+			c, header := b.upgradeWith("", offer)
+			if want := "permessage-deflate; client_no_context_takeover; server_no_context_takeover"; header.Get("Sec-WebSocket-Extensions") != want {
+				t.Fatalf("answered %q", header.Get("Sec-WebSocket-Extensions"))
+			}
+			clients = append(clients, c)
 		}
-		clients = append(clients, c)
-	}
-	without := b.upgrade("", "")
-	b.waitAttached(21)
-	payload := strings.Repeat("to everyone ", 100)
-	if r := b.send(everyone, hub.Text, payload); r.Matched != 21 {
-		t.Errorf("receipt %+v", r)
-	}
-	for _, c := range clients {
-		if got, compressed := c.text(); got != payload || !compressed {
-			t.Errorf("got %d bytes, compressed: %t", len(got), compressed)
+		without := b.upgrade("", "")
+		b.waitAttached(21)
+		payload := strings.Repeat("to everyone ", 100)
+		if r := b.send(everyone, hub.Text, payload); r.Matched != 21 {
+			t.Errorf("receipt %+v", r)
 		}
-	}
-	if got, compressed := without.text(); got != payload || compressed {
-		t.Errorf("without: got %d bytes, compressed: %t", len(got), compressed)
-	}
-	if in := b.metric("connhub_deflate_input_bytes_total"); in != float64(len(payload)) {
-		t.Errorf("compressed %v bytes, want %d", in, len(payload))
-	}
-	if out := b.metric("connhub_deflate_output_bytes_total"); out >= float64(len(payload)/10) {
-		t.Errorf("to %v bytes", out)
-	}
-	b.send(everyone, hub.Text, "short")
-	for _, c := range clients {
-		c.wantFrame(frame.Text, "short")
-	}
+		for _, c := range clients {
+			if got, compressed := c.text(); got != payload || !compressed {
+				t.Errorf("got %d bytes, compressed: %t", len(got), compressed)
+			}
+		}
+		if got, compressed := without.text(); got != payload || compressed {
+			t.Errorf("without: got %d bytes, compressed: %t", len(got), compressed)
+		}
+		if in := b.metric("connhub_deflate_input_bytes_total"); in != float64(len(payload)) {
+			t.Errorf("compressed %v bytes, want %d", in, len(payload))
+		}
+		if out := b.metric("connhub_deflate_output_bytes_total"); out >= float64(len(payload)/10) {
+			t.Errorf("to %v bytes", out)
+		}
+		b.send(everyone, hub.Text, "short")
+		for _, c := range clients {
+			c.wantFrame(frame.Text, "short")
+		}
+	}, compressing)
 }
 
 func TestOffersOfCompressionAreAnsweredAsRFC7692Says(t *testing.T) {
@@ -242,65 +244,71 @@ func TestCompressedMessagesArriveHoweverTheyAreCut(t *testing.T) {
 	}, compressing)
 }
 
+// bomb is a small frame whose message is large, made once: that takes seconds under the race detector.
+var bomb = sync.OnceValue(func() string { return masked(0xC1, deflated(strings.Repeat("0", 50_000_000))) })
+
 func TestCompressedViolationsEndTheirLinkAlone(t *testing.T) {
 	const limit = 100_000
-	b := overTCP(t, compressing, func(_ *hub.Config, c *edge.Config) { c.MaxMessage = limit; c.InboundBytes = 4 * limit })
-	for name, tc := range map[string]struct {
-		sent string
-		code uint16
-	}{
-		"a bomb":              {masked(0xC1, deflated(strings.Repeat("0", 50_000_000))), 1009},
-		"one byte too many":   {masked(0xC2, deflated(strings.Repeat("0", limit+1))), 1009},
-		"not deflate":         {masked(0xC1, "\xff\xff\xff\xff"), 1002},
-		"not UTF-8":           {masked(0xC1, deflated("\xc0\x80")), 1007},
-		"cut character":       {masked(0xC1, deflated("caf\xc3")), 1007},
-		"compressed ping":     {masked(0xC9, ""), 1002},
-		"compressed fragment": {masked(0x41, deflated("ab")[:2]) + masked(0xC0, deflated("ab")[2:]), 1002},
-		"RSV2":                {masked(0xA1, "x"), 1002},
-	} {
-		t.Run(name, func(t *testing.T) {
-			other, _ := b.upgradeWith("user=other", offer)
-			c, _ := b.upgradeWith("", offer)
-			b.waitAttached(2)
-			c.write(tc.sent)
-			c.wantEnd(tc.code, "")
-			_ = c.conn.Close()
-			b.waitAttached(1)
-			payload := strings.Repeat("still here ", 50)
-			b.send(everyone, hub.Text, payload)
-			if got, _ := other.text(); got != payload {
-				t.Errorf("the other got %d bytes", len(got))
-			}
-			other.write(masked(0xC1, deflated(strings.Repeat("1", limit))))
-			eventually(t, func() bool { return b.received("") >= limit })
-			_ = other.conn.Close()
-			waitUntilEmpty(b)
-		})
-	}
+	eachSocket(t, func(t *testing.T, b *bed) {
+		for name, tc := range map[string]struct {
+			sent string
+			code uint16
+		}{
+			"a bomb":              {bomb(), 1009},
+			"one byte too many":   {masked(0xC2, deflated(strings.Repeat("0", limit+1))), 1009},
+			"not deflate":         {masked(0xC1, "\xff\xff\xff\xff"), 1002},
+			"not UTF-8":           {masked(0xC1, deflated("\xc0\x80")), 1007},
+			"cut character":       {masked(0xC1, deflated("caf\xc3")), 1007},
+			"compressed ping":     {masked(0xC9, ""), 1002},
+			"compressed fragment": {masked(0x41, deflated("ab")[:2]) + masked(0xC0, deflated("ab")[2:]), 1002},
+			"RSV2":                {masked(0xA1, "x"), 1002},
+		} {
+			t.Run(name, func(t *testing.T) {
+				other, _ := b.upgradeWith("user=other", offer)
+				c, _ := b.upgradeWith("", offer)
+				b.waitAttached(2)
+				c.write(tc.sent)
+				c.wantEnd(tc.code, "")
+				_ = c.conn.Close()
+				b.waitAttached(1)
+				payload := strings.Repeat("still here ", 50)
+				b.send(everyone, hub.Text, payload)
+				if got, _ := other.text(); got != payload {
+					t.Errorf("the other got %d bytes", len(got))
+				}
+				before := b.received("")
+				other.write(masked(0xC1, deflated(strings.Repeat("1", limit))))
+				eventually(t, func() bool { return b.received("") == before+limit })
+				_ = other.conn.Close()
+				waitUntilEmpty(b)
+			})
+		}
+	}, compressing, func(_ *hub.Config, c *edge.Config) { c.MaxMessage = limit; c.InboundBytes = 4 * limit })
 }
 
 // A compressed message that never ends holds its share of the budget, with the decompressor, and ends in time.
 func TestUnfinishedCompressedMessagesShareTheBudget(t *testing.T) {
-	b := overTCP(t, compressing, func(_ *hub.Config, c *edge.Config) {
+	eachSocket(t, func(t *testing.T, b *bed) {
+		var clients []*raw
+		for range 10 {
+			c, _ := b.upgradeWith("", offer)
+			clients = append(clients, c)
+		}
+		b.waitAttached(len(clients))
+		for _, c := range clients {
+			c.write(masked(0x41, deflated(strings.Repeat("z", 5000))))
+		}
+		codes := map[uint16]int{}
+		for _, c := range clients {
+			codes[c.end().code]++
+		}
+		waitUntilEmpty(b)
+		if codes[1008]+codes[1013] != len(clients) || codes[1008] == 0 || codes[1013] == 0 && !goroutinePerLink {
+			t.Errorf("closed with %v", codes)
+		}
+	}, compressing, func(_ *hub.Config, c *edge.Config) {
 		c.MaxMessage, c.InboundBytes, c.MessageTimeout = 200_000, 200_000, 100*time.Millisecond
 	})
-	var clients []*raw
-	for range 10 {
-		c, _ := b.upgradeWith("", offer)
-		clients = append(clients, c)
-	}
-	b.waitAttached(len(clients))
-	for _, c := range clients {
-		c.write(masked(0x41, deflated(strings.Repeat("z", 5000))))
-	}
-	codes := map[uint16]int{}
-	for _, c := range clients {
-		codes[c.end().code]++
-	}
-	waitUntilEmpty(b)
-	if codes[1008]+codes[1013] != len(clients) || codes[1008] == 0 || codes[1013] == 0 && !goroutinePerLink {
-		t.Errorf("closed with %v", codes)
-	}
 }
 
 // counted is a numbered protocol: the sequence id stands in the message.

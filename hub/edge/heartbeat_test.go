@@ -47,22 +47,31 @@ func TestSilentClientIsPingedThenClosed(t *testing.T) {
 }
 
 func TestVanishedClientIsFoundThoughMessagesAreSentToIt(t *testing.T) {
-	b := overTCP(t, func(_ *hub.Config, c *edge.Config) {
+	quick := func(_ *hub.Config, c *edge.Config) {
 		c.PingInterval, c.PongTimeout, c.CloseTimeout = time.Second, time.Second, 100*time.Millisecond
-	})
-	b.upgrade("", "") // says nothing and reads nothing: the kernel takes what is written to it
+	}
+	beds := map[string]*bed{"tcp": overTCP(t, quick), "tls": overTLS(t, quick)} // at once: it takes seconds
+	for _, b := range beds {
+		b.upgrade("", "") // says nothing and reads nothing: the kernel takes what is written to it
+	}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for range 60 {
-		b.send(everyone, hub.Text, "into the void")
-		if b.hub.Len() == 0 {
+		left := 0
+		for _, b := range beds {
+			b.send(everyone, hub.Text, "into the void")
+			left += b.hub.Len()
+		}
+		if left == 0 {
 			break
 		}
 		<-ticker.C
 	}
-	waitUntilEmpty(b)
-	if got := b.causes.all()[0].Cause; got != hub.CausePingTimeout {
-		t.Errorf("cause %v", got)
+	for name, b := range beds {
+		waitUntilEmpty(b)
+		if got := b.causes.all()[0].Cause; got != hub.CausePingTimeout {
+			t.Errorf("%s: cause %v", name, got)
+		}
 	}
 }
 

@@ -70,26 +70,27 @@ func parkedLinks(t *testing.T) int {
 // A descriptor that is used again belongs to the new link alone: what happens to the one before does not reach it.
 func TestReusedDescriptorsStayApart(t *testing.T) {
 	const rounds = 300
-	b := overTCP(t, shortClose)
-	steady := b.upgrade("user=steady", "")
-	for i := range rounds {
-		c := b.upgrade("", "")
-		switch i % 3 {
-		case 0:
-			c.write(masked(0x88, ""))
-			_ = c.end()
-		case 1:
-			c.write(masked(0x81, "half")[:5])
-		case 2:
-			c.write("\x00")
+	eachSocket(t, func(t *testing.T, b *bed) {
+		steady := b.upgrade("user=steady", "")
+		for i := range rounds {
+			c := b.upgrade("", "")
+			switch i % 3 {
+			case 0:
+				c.write(masked(0x88, ""))
+				_ = c.end()
+			case 1:
+				c.write(masked(0x81, "half")[:5])
+			case 2:
+				c.write("\x00")
+			}
+			_ = c.conn.Close()
+			if i%10 == 0 {
+				steady.write(masked(0x89, "alive"))
+				steady.wantFrame(frame.Pong, "alive")
+			}
 		}
-		_ = c.conn.Close()
-		if i%10 == 0 {
-			steady.write(masked(0x89, "alive"))
-			steady.wantFrame(frame.Pong, "alive")
-		}
-	}
-	eventually(t, func() bool { return b.hub.Len() == 1 && b.metric("connhub_links") == 1 })
-	steady.write(masked(0x89, "still"))
-	steady.wantFrame(frame.Pong, "still")
+		eventually(t, func() bool { return b.hub.Len() == 1 && b.metric("connhub_links") == 1 })
+		steady.write(masked(0x89, "still"))
+		steady.wantFrame(frame.Pong, "still")
+	}, shortClose)
 }

@@ -1,7 +1,6 @@
 package edge_test
 
 import (
-	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -89,17 +88,18 @@ func TestHalfMessagesEndInTime(t *testing.T) {
 			if goroutinePerLink && (len(half) < 2 || half[0] == 0x89 || name == "a header in two pieces" || name == "behind whole messages") {
 				return // a goroutine does not know that there is something before it has a header
 			}
-			b := overTCP(t, func(_ *hub.Config, c *edge.Config) { c.MessageTimeout = 100 * time.Millisecond })
-			c := b.upgrade("", "")
-			b.waitAttached(1)
-			c.write(half)
-			if end := c.end(); end.code != 1008 || end.err != nil {
-				t.Errorf("ended with %+v", end)
-			}
-			waitUntilEmpty(b)
-			if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseSlowMessage)}, b.causes.all()); diff != "" {
-				t.Errorf("closes (-want +got):\n%s", diff)
-			}
+			eachSocket(t, func(t *testing.T, b *bed) {
+				c := b.upgrade("", "")
+				b.waitAttached(1)
+				c.write(half)
+				if end := c.end(); end.code != 1008 || end.err != nil {
+					t.Errorf("ended with %+v", end)
+				}
+				waitUntilEmpty(b)
+				if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseSlowMessage)}, b.causes.all()); diff != "" {
+					t.Errorf("closes (-want +got):\n%s", diff)
+				}
+			}, func(_ *hub.Config, c *edge.Config) { c.MessageTimeout = 100 * time.Millisecond })
 		})
 	}
 }
@@ -111,7 +111,7 @@ func TestBrokenRecordEndsItsLinkAlone(t *testing.T) {
 	b.waitAttached(2)
 	b.send(everyone, hub.Text, "before")
 	bad.wantFrame(frame.Text, "before")
-	if _, err := bad.conn.(*tls.Conn).NetConn().Write(append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)); err != nil {
+	if _, err := bad.socket().Write(append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool { return b.hub.Len() == 1 && b.metric("connhub_links") == 1 })

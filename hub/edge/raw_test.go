@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -64,6 +65,23 @@ func (c *raw) write(s string) {
 	if _, err := io.WriteString(c.conn, s); err != nil {
 		c.t.Fatalf("write: %v", err)
 	}
+}
+
+// socket is the client's, below TLS if there is any.
+func (c *raw) socket() *net.TCPConn {
+	if t, ok := c.conn.(*tls.Conn); ok {
+		return t.NetConn().(*net.TCPConn)
+	}
+	return c.conn.(*net.TCPConn)
+}
+
+// reset ends the socket with a RST, under TLS without a goodbye.
+func (c *raw) reset() {
+	c.t.Helper()
+	if err := c.socket().SetLinger(0); err != nil {
+		c.t.Fatal(err)
+	}
+	_ = c.socket().Close()
 }
 
 // masked is a whole client frame: first is its first byte.

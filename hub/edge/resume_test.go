@@ -497,15 +497,16 @@ func TestConnectionWhoseTokenExpiredMeanwhileIsNotGivenBack(t *testing.T) {
 // A phone that loses its network while it uploads has sent half a frame: it is away like any other, not too slow.
 func TestClientThatVanishedInTheMiddleOfAFrameComesBack(t *testing.T) {
 	p := &here{}
-	b := overTCP(t, func(_ *hub.Config, c *edge.Config) {
+	eachSocket(t, func(t *testing.T, b *bed) {
+		p.hub = b.hub
+		c, _ := b.upgradeWith("user=ann", "Sec-WebSocket-Protocol: "+webpubsub.NameReliableJSON+"\r\n\r\n")
+		b.waitAttached(1)
+		c.write(masked(0x81, `{"type":"ping"}`)[:9])
+		eventually(t, func() bool { return len(b.infos()) == 1 && b.infos()[0].Phase == hub.PhaseDetached })
+		if ends := b.causes.all(); len(ends) != 0 {
+			t.Errorf("closed with %v", ends)
+		}
+	}, func(_ *hub.Config, c *edge.Config) {
 		c.Protocols, c.MessageTimeout = webpubsub.Protocols(p), 200*time.Millisecond
 	})
-	p.hub = b.hub
-	c, _ := b.upgradeWith("user=ann", "Sec-WebSocket-Protocol: "+webpubsub.NameReliableJSON+"\r\n\r\n")
-	b.waitAttached(1)
-	c.write(masked(0x81, `{"type":"ping"}`)[:9])
-	eventually(t, func() bool { return len(b.infos()) == 1 && b.infos()[0].Phase == hub.PhaseDetached })
-	if ends := b.causes.all(); len(ends) != 0 {
-		t.Errorf("closed with %v", ends)
-	}
 }

@@ -1,7 +1,6 @@
 package edge_test
 
 import (
-	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,44 +171,47 @@ func TestPingFloodDuringAFanOutKeepsFramesWhole(t *testing.T) {
 }
 
 func TestResetSocketIsKnownAsLost(t *testing.T) {
-	b := overTCP(t)
-	c := b.upgrade("", "")
-	b.waitAttached(1)
-	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.conn.Close() // RST
-	waitUntilEmpty(b)
-	if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseLost)}, b.causes.all()); diff != "" {
-		t.Errorf("closes (-want +got):\n%s", diff)
-	}
+	eachSocket(t, func(t *testing.T, b *bed) {
+		c := b.upgrade("", "")
+		b.waitAttached(1)
+		c.reset()
+		waitUntilEmpty(b)
+		if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseLost)}, b.causes.all()); diff != "" {
+			t.Errorf("closes (-want +got):\n%s", diff)
+		}
+	})
 }
 
+// Under TLS a client has two halves that it can shut: with TLS's goodbye, or the socket's alone.
 func TestClientThatShutsItsSendingHalfIsLost(t *testing.T) {
-	b := overTCP(t)
-	c := b.upgrade("", "")
-	b.waitAttached(1)
-	if err := c.conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if e := c.end(); e.closed || e.err != nil {
-		t.Errorf("ended with %+v", e)
-	}
-	waitUntilEmpty(b)
-	if got := b.causes.all()[0].Cause; got != hub.CauseLost {
-		t.Errorf("cause %v", got)
-	}
+	eachSocket(t, func(t *testing.T, b *bed) {
+		for i, shut := range []func(*raw) error{
+			func(c *raw) error { return c.conn.(interface{ CloseWrite() error }).CloseWrite() },
+			func(c *raw) error { return c.socket().CloseWrite() },
+		} {
+			c := b.upgrade("", "")
+			b.waitAttached(1)
+			if err := shut(c); err != nil {
+				t.Fatal(err)
+			}
+			if e := c.end(); e.closed || e.err != nil {
+				t.Errorf("ended with %+v", e)
+			}
+			waitUntilEmpty(b)
+			if got := b.causes.all()[i].Cause; got != hub.CauseLost {
+				t.Errorf("cause %v", got)
+			}
+		}
+	})
 }
 
 func TestResetWhileTheWriterIsBusyEndsTheLink(t *testing.T) {
-	b := overTCP(t)
-	c := b.upgrade("user=slow", "")
-	b.waitAttached(1)
-	floodUntil(t, b, hub.DropNewest, func(flood) bool { return b.infos()[0].QueuedMessages > 3 })
-	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.conn.Close()
-	waitUntilEmpty(b)
-	eventually(t, func() bool { return b.metric("connhub_links") == 0 })
+	eachSocket(t, func(t *testing.T, b *bed) {
+		c := b.upgrade("user=slow", "")
+		b.waitAttached(1)
+		floodUntil(t, b, hub.DropNewest, func(flood) bool { return b.infos()[0].QueuedMessages > 3 })
+		c.reset()
+		waitUntilEmpty(b)
+		eventually(t, func() bool { return b.metric("connhub_links") == 0 })
+	})
 }
