@@ -185,6 +185,7 @@ func TestAfterCloseAHubTakesNothing(t *testing.T) {
 		}
 		x.GoAway()
 		closes(t, x, 0)
+		synctest.Wait() // b has heard the end of the link, and looks at why
 		if s := y.sees(x).State; s != PeerGone {
 			t.Errorf("b sees a %v", s)
 		}
