@@ -171,68 +171,37 @@ func (c *Connection) Emit(e *Event) error {
 	return nil
 }
 
-// Progress is how far a command of the client has come.
-type Progress uint8
-
-const (
-	// CommandNew: the caller is to carry it out, and to call End.
-	CommandNew Progress = iota + 1
-	// CommandRunning: it is being carried out for a link that the client had before. Its answer will go to the one that it has then.
-	CommandRunning
-	// CommandDone: it has succeeded.
-	CommandDone
-)
-
-// Begin claims the client's command with this id for the caller, unless it is being carried out, or has succeeded. Of ids that rise one by
-// one, all that succeeded are remembered; of others, the 128 highest ranges.
-func (c *Connection) Begin(command uint64) Progress {
+// Did reports whether the client's command with this id has succeeded. Of ids that rise one by one, all that succeeded are remembered; of others,
+// the 128 highest ranges.
+func (c *Connection) Did(command uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := c.numbering // without, it has one link all its life, which carries out one command after the other
-	switch {
-	case c.state.Done.has(command):
-		return CommandDone
-	case n == nil:
-	case slices.Contains(n.running, command):
-		return CommandRunning
-	default:
-		n.running = append(n.running, command)
-	}
-	return CommandNew
+	return c.state.Done.has(command)
 }
 
-// End ends a command that Begin has claimed, and answers it as Reply does, in one step: who sends it again gets no second answer to
-// the same run. One that has failed may be begun again. An empty answer is none. Error: ErrClosed.
-func (c *Connection) End(command uint64, succeeded bool, answer []byte) error {
+// Done remembers that the client's command with this id has succeeded.
+func (c *Connection) Done(command uint64) {
 	c.mu.Lock()
-	if n := c.numbering; n != nil {
-		n.running = slices.DeleteFunc(n.running, func(r uint64) bool { return r == command })
-	}
-	if succeeded && c.state.Phase != PhaseClosed {
+	defer c.mu.Unlock()
+	if c.state.Phase != PhaseClosed {
 		c.applyLocked(Op{Kind: OpDone, Sequence: command})
 	}
-	return c.replyLocked(answer)
 }
 
 // maxReplies bounds the bytes that wait for a client which sends commands and does not read the answers.
 const maxReplies = 64 << 10
 
-// Reply has the link write a frame in front of the messages that wait: an answer to the client. It is for the present link only; without one it
-// is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait is closed (CauseSlow). Beyond 1 KiB they
-// count in the budgets of bytes that are held. Error: ErrClosed.
+// Reply has the link write a frame in front of the messages that wait: an answer to the client. It is for the link whose Turn it is, otherwise
+// for the present one; if that is gone, it is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait
+// is closed (CauseSlow). Beyond 1 KiB they count in the budgets of bytes that are held. Error: ErrClosed.
 func (c *Connection) Reply(frame []byte) error {
 	c.mu.Lock()
-	return c.replyLocked(frame)
-}
-
-// replyLocked is the rest of Reply. It unlocks.
-func (c *Connection) replyLocked(frame []byte) error {
 	link := c.link
 	switch {
 	case c.state.Phase == PhaseClosed:
 		c.mu.Unlock()
 		return ErrClosed
-	case link == nil, len(frame) == 0:
+	case link == nil, c.numbering != nil && c.numbering.turn.isOfOther(link):
 		c.mu.Unlock()
 		return nil
 	case c.first == nil:

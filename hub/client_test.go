@@ -2,7 +2,6 @@ package hub
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -140,36 +139,19 @@ func TestRepliesGoInFrontOfMessagesAndOnlyToTheLinkThatIsThere(t *testing.T) {
 	}
 }
 
-func TestCommandRunsOnceWhereverTheClientSendsItAgain(t *testing.T) {
+func TestCommandThatSucceededIsRemembered(t *testing.T) {
 	h := newHub(t)
 	c := connectAs(t, h, numbered{}, "ann")
-	begin := func(want Progress) {
-		t.Helper()
-		if got := c.Begin(7); got != want {
-			t.Errorf("progress %d, want %d", got, want)
+	c.Done(7)
+	c.resume(t, c.link.token(t))
+	for command, want := range map[uint64]bool{6: false, 7: true, 8: false} {
+		if got := c.Did(command); got != want {
+			t.Errorf("%d: %t, want %t", command, got, want)
 		}
 	}
-	for _, succeeded := range []bool{false, true} {
-		begin(CommandNew)
-		c.resume(t, c.link.token(t)) // it takes over while the command runs
-		begin(CommandRunning)
-		if got := c.Begin(8); got != CommandNew {
-			t.Errorf("another one: progress %d", got)
-		}
-		if err := c.End(8, false, nil); err != nil {
-			t.Error(err)
-		}
-		if err := c.End(7, succeeded, appendFrame(nil, fmt.Sprint(succeeded))); err != nil {
-			t.Error(err)
-		}
-		if diff := cmp.Diff([]string{fmt.Sprint(succeeded)}, c.link.frames()[1:]); diff != "" {
-			t.Errorf("on the new link: %s", diff)
-		}
-	}
-	begin(CommandDone)
 	c.Close(NewClose(CauseClient))
-	if err := c.End(9, true, nil); !errors.Is(err, ErrClosed) {
-		t.Errorf("end at a closed connection: %v", err)
+	if c.Done(8); c.Did(8) {
+		t.Error("a closed connection has changed")
 	}
 }
 

@@ -47,7 +47,7 @@ type numbering struct {
 	skip    int         // units that the link will report, but that an ack has counted already
 	timer   *time.Timer // of the resume window, or of a tail that is full; nil when neither runs
 	patient time.Time   // with a tail that is full, until then; zero: it was not since the last ack
-	running []uint64    // ids of the client's commands that are being carried out: one for each link that has not done with its last
+	turn    turn
 }
 
 const (

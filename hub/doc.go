@@ -16,6 +16,10 @@
 // sequence id there), Connection.Written says that it was. The tally counts its fate at every step and the
 // Receipt reads it.
 //
+// # What a client sends
+//
+// Its link has Connection.Turn while the Protocol takes a message, so two links of one client never do that together.
+//
 // # Goroutines
 //
 // The package owns none that outlive a call: timers (the resume window, a full tail) and, in a large fan-out,

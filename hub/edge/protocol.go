@@ -15,8 +15,7 @@ type Protocol interface {
 	hub.Protocol
 
 	// Receive takes one message of a client: hub.Text, which is UTF-8, or hub.Binary. The messages of one
-	// link come one after the other; a client that took its connection to another one may be heard there before the last call for the old
-	// one returns. payload is only valid during the call. The error *Violation ends
+	// client come one after the other, also when it takes its connection to another link. payload is only valid during the call. The error *Violation ends
 	// the connection as it says; any other error is a fault of the hub and ends it with 1011.
 	Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error
 }

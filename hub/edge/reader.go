@@ -122,9 +122,10 @@ func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
 	err = m.read(kind, r, l.piece)
 	l.inMessage = false
 	l.socket.rest()
-	if err != nil || l.isClosing() {
+	if err != nil || l.isClosing() || !l.connection.Turn(l) {
 		return err
 	}
+	defer l.connection.EndTurn()
 	defer func() {
 		if p := recover(); p != nil {
 			l.server.config.Logger.Error("protocol panicked",

@@ -29,8 +29,8 @@
 // All else is answered, if there is an ackId, with exactly one ack. Errors: Duplicate (this ackId has succeeded before; nothing
 // is done again), Forbidden (no permission, or no room for one more group), BadRequest (a name, ttlSeconds or metadata beyond the limits),
 // InternalServerError (the hub is leaving). Commands that failed are not remembered, so clients may try again with the same ackId.
-// A client that takes its connection to a new link while a command is carried out, and sends that again, gets the answer there; the command
-// is carried out once.
+// A client that takes its connection to a new link while a command is carried out is heard there when that has ended, so its commands stay
+// in order. The answer went to the old link; to the same command again it is Duplicate if it has succeeded, otherwise it is carried out anew.
 // Success of a sendToGroup says that this hub has taken the message; of a join, that it is in force at every hub.
 //
 // # Goroutines, locking, errors

@@ -55,29 +55,21 @@ func (p JSON) answer(c *hub.Connection, verb []byte, cmd *command) error {
 	if err != nil {
 		return err
 	}
-	if asked {
-		switch c.Begin(id) {
-		case hub.CommandDone:
-			return c.Reply(ack(id, &duplicate))
-		case hub.CommandRunning:
-			return nil // it is answered when it ends, on this link
-		case hub.CommandNew:
-		}
+	if asked && c.Did(id) {
+		return c.Reply(ack(id, &duplicate))
 	}
 	err = p.carryOut(c, verb, cmd)
 	refused, isRefused := errors.AsType[refusal](err)
 	switch {
-	case !asked && isRefused:
-		return nil
+	case err != nil && !isRefused:
+		return err
 	case !asked:
-		return err
+		return nil
 	case isRefused:
-		return c.End(id, false, ack(id, &refused)) // and not remembered: clients try again
-	case err != nil:
-		_ = c.End(id, false, nil) // err says more
-		return err
+		return c.Reply(ack(id, &refused)) // and not remembered: clients try again
 	default:
-		return c.End(id, true, ack(id, nil))
+		c.Done(id)
+		return c.Reply(ack(id, nil))
 	}
 }
 
