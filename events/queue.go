@@ -10,7 +10,8 @@ type Limits struct {
 	Messages int   // that clients sent; beyond it they are dropped
 	Bytes    int64 // of those messages
 	// Standing is what is never dropped: connected, disconnected, and gaps; beyond it the stream ends. In bytes each is its connection's
-	// identity, which it keeps alive: some hundred as a rule, and 8 KiB of names and labels at most.
+	// identity, which it keeps alive: some hundred as a rule, and at most what the header of one request brings (16 KiB: names, labels, up to
+	// 256 roles) and the patterns of those roles, which connections with equal ones share.
 	Standing int
 }
 
