@@ -85,6 +85,7 @@ func TestFloodOfAcksDisturbsNobody(t *testing.T) {
 		n++
 		b.hears("other", other, n)
 		flooder.write(masked(0x81, acknowledge(n)))
+		flooder.wantFrame(frame.Text, `{"type":"system","event":"disconnected","message":"sequenceId: nothing with this id was sent"}`)
 		flooder.wantEnd(1008, "sequenceId: nothing with this id was sent")
 		other.write(masked(0x81, acknowledge(n)))
 		b.hears("other", other, n+1)

@@ -32,9 +32,10 @@ type Configurable interface {
 	Configure(query url.Values) (private string, err error)
 }
 
-// Goodbye is a Protocol whose clients are told why the hub closes them, besides the close frame.
+// Goodbye is a Protocol whose clients are told why the hub closes them, besides the close frame. (Not those who break RFC 6455, or
+// whose message is too big.)
 type Goodbye interface {
-	// AppendGoodbye appends to dst what a link carries right in front of the close frame, behind all messages.
+	// AppendGoodbye appends to dst what a link carries right in front of the close frame.
 	AppendGoodbye(dst []byte, how hub.Close) []byte
 }
 

@@ -180,6 +180,9 @@ func (l *link) part(err error) hub.Close {
 	l.limitLocked()
 	if !l.closing && there {
 		l.closing = true
+		if p, ok := l.protocol.Protocol.(Goodbye); ok {
+			l.pending = p.AppendGoodbye(l.pending, how)
+		}
 		l.sayCloseLocked(how)
 	}
 	l.closing = true

@@ -418,9 +418,19 @@ func TestWhatAClientMayNotSendEndsItWithTheRightCode(t *testing.T) {
 				other := b.pubsub(t, "", webpubsub.NameReliableJSON)
 				c := b.pubsub(t, "", webpubsub.NameReliableJSON)
 				go func() { _ = c.Write(t.Context(), tc.kind, []byte(tc.sent)) }() // it may be cut off
-				_, _, err := c.Read(t.Context())
+				_, told, err := c.Read(t.Context())
+				if err == nil {
+					_, _, err = c.Read(t.Context())
+				}
 				if ce, ok := errors.AsType[websocket.CloseError](err); !ok || ce.Code != tc.code || tc.code != 1009 && ce.Reason != tc.reason {
 					t.Errorf("ended with %v, want %d %s", err, tc.code, tc.reason)
+				}
+				want := `{"type":"system","event":"disconnected","message":"` + tc.reason + `"}`
+				if tc.code == 1009 {
+					want = "" // that is between the WebSockets
+				}
+				if string(told) != want {
+					t.Errorf("told %s, want %s", told, want)
 				}
 				other.say(`{"type":"ping"}`)
 				other.want(`{"type":"pong"}`)

@@ -15,7 +15,7 @@
 //	< {"sequenceId":2,"type":"message","from":"server","dataType":"binary","data":"AP8="}              (sequenceId: reliable)
 //	< {"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":".."}}
 //	< {"type":"pong"}
-//	< {"type":"system","event":"disconnected","message":".."}                            (in front of a close of the hub's)
+//	< {"type":"system","event":"disconnected","message":".."}           (in front of a close of the hub's, but for 1002 and 1009)
 //
 // A message that was sent to a group is "from" it, any other "from" the server. fromUserId is there when a client with a user sent it.
 // dataType is json unless said; json is passed on byte for byte. Members that are unknown, or null, count as missing.
