@@ -35,14 +35,14 @@ type lostPublishes struct {
 	all         *prometheus.CounterVec
 	unreachable prometheus.Counter // there is no link to it
 	slow        prometheus.Counter // it takes calls slower than they come: there is no room in line for it
-	unknown     prometheus.Counter // the link ended, or it was silent for 500 ms, before it said that it has the message: it may have
+	unknown     prometheus.Counter // it failed, the link ended, or it was silent for 500 ms, before it said that it has the message: it may have
 }
 
 func newLostPublishes() lostPublishes {
 	all := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_client_publishes_lost_total",
 		Help: "Messages of clients that could not be passed on to another hub, one for each hub, by reason: unreachable, slow, or unknown, " +
-			"where it may have got the message, but has not said so before its link ended or it fell silent.",
+			"where it may have got the message, but has not said so before it failed, its link ended or it fell silent.",
 	}, []string{"reason"})
 	return lostPublishes{all, all.WithLabelValues("unreachable"), all.WithLabelValues("slow"), all.WithLabelValues("unknown")}
 }

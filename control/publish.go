@@ -51,7 +51,7 @@ func (p *publisher) publish(ctx context.Context, s *hub.Send) error {
 		others := r.mesh.Forward(call, route.To)
 		slow := len(others.Insist(ctx))
 		p.lost.slow.Add(float64(slow))
-		others.Then(func() { p.lost.unknown.Add(float64(others.Unknown() - slow)) })
+		others.Then(func() { p.lost.unknown.Add(float64(others.NotDone() - slow)) })
 	}
 	_, err := r.hub.Deliver(ctx, s)
 	if errors.Is(err, hub.ErrShuttingDown) && len(route.To) > 0 {

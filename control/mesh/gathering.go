@@ -115,10 +115,11 @@ func (g *Gathering) Wait(ctx context.Context) []Outcome {
 	return g.Outcomes()
 }
 
-// Unknown returns at how many hubs the outcome is unknown now.
-func (g *Gathering) Unknown() (n int) {
+// NotDone returns how many hubs have not said by now that they have carried out the call: they have failed, or nothing is known.
+func (g *Gathering) NotDone() (n int) {
 	for i := range g.answers {
-		if r := g.answers[i].result.Load(); r == nil || r == lost {
+		r := g.answers[i].result.Load()
+		if _, failed := r.GetResult().(*peerv1.ForwardResult_Status); failed || r == nil || r == lost {
 			n++
 		}
 	}
