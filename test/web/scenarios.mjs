@@ -156,14 +156,15 @@ export async function permittedMeanwhile(url, group, { grant, revoke }) {
   return { before, granted, revoked, messages: seen.messages };
 }
 
-/** Connects, does what needs permission, and stops. Resolves to the names of the errors. */
-export async function permitted(url, deeds) {
+/** Connects, does what needs permission, waits for as many messages, and stops. Resolves to the names of the errors, and to the messages. */
+export async function permitted(url, deeds, count = 0) {
   const { sdk, seen, until } = client(url);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const results = [];
   for (const [what, ...args] of deeds) results.push(await outcome(sdk[what](...args, { ackId: 1000 + results.length })));
+  await until('messages', ({ messages }) => messages.length === count);
   sdk.stop();
   await until('stopped', ({ stopped }) => stopped === 1);
-  return { results, userId: seen.connected[0].userId };
+  return { results, userId: seen.connected[0].userId, messages: seen.messages.map(({ group, data }) => [group, data]) };
 }

@@ -139,7 +139,12 @@ describe('web pubsub', { timeout: 300_000 }, () => {
         [`${connectionId}/${i + 1}`, connectionId, i + 1, user, namespace, 'json.reliable.webpubsub.azure.v1'],
       ));
       assert.deepEqual(here.events[6].disconnected, { cause: 'DISCONNECT_CAUSE_CLIENT', code: 1005, reason: '' });
-      for (const { events } of elsewhere) assert.deepEqual(events, [], 'each hub tells of its own clients');
+      for (const [i, there] of elsewhere.entries()) { // each hub tells of its own clients
+        const other = await run(t, 'tell', `ws://${hubs[1 + i].clients}/client/hubs/${namespace}?user=${user}`);
+        await there.until(7);
+        assert.deepEqual(there.events.map(({ connection }) => connection), Array(7).fill(other.connectionId));
+      }
+      assert.equal(here.events.length, 7);
     });
 
     test(`two SDKs in ${place}, at different hubs: noEcho spares the sender alone, protobuf arrives byte for byte`, async (t) => {
@@ -272,11 +277,12 @@ describe('web pubsub', { timeout: 300_000 }, () => {
     t.after(() => hub.stop());
     const service = new WebPubSubServiceClient(`Endpoint=http://${address};AccessKey=${key};Version=1.0;`, 'chat', { allowInsecureConnection: true });
     const { url } = await service.getClientAccessToken({
-      userId: 'ann', roles: ['webpubsub.joinLeaveGroup.blue', 'webpubsub.sendToGroups.b*'], groups: ['start'],
+      userId: 'ann', roles: ['webpubsub.joinLeaveGroup.blue', 'webpubsub.sendToGroups.b*', 'webpubsub.sendToGroup.start'], groups: ['start'],
     });
     assert.deepEqual(await scenarios.permitted(url, [
       ['joinGroup', 'blue'], ['joinGroup', 'red'], ['sendToGroup', 'black', 'x', 'text'], ['sendToGroup', 'red', 'x', 'text'],
-    ]), { results: ['done', 'Forbidden', 'done', 'Forbidden'], userId: 'ann' });
+      ['sendToGroup', 'start', 'to itself', 'text'],
+    ], 1), { results: ['done', 'Forbidden', 'done', 'Forbidden', 'done'], userId: 'ann', messages: [['start', 'to itself']] });
     await assert.rejects(scenarios.permitted(url.replace('hubs/chat', 'hubs/other'), []), { message: 'Unexpected server response: 401' });
   });
 });
