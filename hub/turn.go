@@ -19,7 +19,7 @@ func (c *Connection) Turn(l Link) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := &c.numbering.turn
-	for t.of != nil {
+	for c.link == l && t.of != nil {
 		if t.over == nil {
 			t.over = make(chan struct{})
 		}
