@@ -35,6 +35,8 @@ func (m *Mesh) Read(ctx context.Context, to hub.ID, r *peerv1.ReadRequest) (*pee
 		return response, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case status.Code(err) == codes.DeadlineExceeded: // the call's deadline is the hub's too, which may have seen its end first
+		return nil, context.DeadlineExceeded
 	case unanswered(err):
 		return nil, ErrUnreachable
 	default:
