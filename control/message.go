@@ -25,25 +25,32 @@ func newMessage(namespace string, m *controlv1.Message, from origin) *hub.Messag
 		Metadata:    m.GetMetadata(),
 		TraceParent: from.traceParent,
 	}
-	switch p := m.GetPayload().(type) {
-	case *controlv1.Message_Text:
-		message.Kind, message.Payload = hub.Text, bytesOf(p.Text)
-	case *controlv1.Message_Json:
-		message.Kind, message.Payload = hub.JSON, bytesOf(p.Json)
-	case *controlv1.Message_Binary:
-		message.Kind, message.Payload = hub.Binary, p.Binary
-	case *controlv1.Message_Protobuf:
-		message.Kind, message.Payload = hub.Protobuf, p.Protobuf
-	}
+	message.Kind, message.Payload = payloadOf(m)
 	if m.GetTtl() != nil {
 		message.Expires = from.began.Add(m.GetTtl().AsDuration())
 	}
 	return message
 }
 
+// payloadOf returns a message's payload, which it shares, and its kind; 0: it has none.
+func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
+	switch p := m.GetPayload().(type) {
+	case *controlv1.Message_Text:
+		return hub.Text, bytesOf(p.Text)
+	case *controlv1.Message_Json:
+		return hub.JSON, bytesOf(p.Json)
+	case *controlv1.Message_Binary:
+		return hub.Binary, p.Binary
+	case *controlv1.Message_Protobuf:
+		return hub.Protobuf, p.Protobuf
+	default:
+		return 0, nil
+	}
+}
+
 // checkJSON holds the one rule for a payload that its proto can't say.
 func checkJSON(m *controlv1.Message) error {
-	if p, ok := m.GetPayload().(*controlv1.Message_Json); ok && !json.Valid(bytesOf(p.Json)) {
+	if kind, payload := payloadOf(m); kind == hub.JSON && !json.Valid(payload) {
 		return &fieldError{errInvalidField, "message.json", "must be one JSON value (RFC 8259)"}
 	}
 	return nil

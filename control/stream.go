@@ -361,17 +361,8 @@ const nameOverhead = 16
 
 // weight is about what a request takes in memory: the rest of it is small.
 func weight(req *controlv1.SendRequest) int {
-	bytes := 0
-	switch p := req.GetMessage().GetPayload().(type) {
-	case *controlv1.Message_Text:
-		bytes = len(p.Text)
-	case *controlv1.Message_Json:
-		bytes = len(p.Json)
-	case *controlv1.Message_Binary:
-		bytes = len(p.Binary)
-	case *controlv1.Message_Protobuf:
-		bytes = len(p.Protobuf)
-	}
+	_, payload := payloadOf(req.GetMessage())
+	bytes := len(payload)
 	target := req.GetTarget()
 	for _, names := range [...][]string{
 		target.GetConnections(), target.GetUsers(), target.GetGroups(),

@@ -117,20 +117,8 @@ func isPlain(r *controlv1.SendRequest) bool {
 }
 
 func isPlainMessage(m *controlv1.Message) bool {
-	bytes := 0
-	switch p := m.GetPayload().(type) {
-	case *controlv1.Message_Text:
-		bytes = len(p.Text)
-	case *controlv1.Message_Json:
-		bytes = len(p.Json)
-	case *controlv1.Message_Binary:
-		bytes = len(p.Binary)
-	case *controlv1.Message_Protobuf:
-		bytes = len(p.Protobuf)
-	default:
-		return false
-	}
-	return bytes <= hub.MaxPayload && len(m.GetMetadata()) == 0 && m.GetTtl() == nil && isPlainName(m.GetId()) && isPlainName(m.GetEvent())
+	kind, payload := payloadOf(m)
+	return kind != 0 && len(payload) <= hub.MaxPayload && len(m.GetMetadata()) == 0 && m.GetTtl() == nil && isPlainName(m.GetId()) && isPlainName(m.GetEvent())
 }
 
 func isPlainName(s string) bool { return len(s) <= hub.MaxName && !hasControl(s) }
