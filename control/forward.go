@@ -145,10 +145,8 @@ func (e *executor) execute(ctx context.Context, f *peerv1.Forward) (*peerv1.Forw
 
 func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) (_ *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult, waits bool) {
 	req := &controlv1.SendRequest{}
-	if !decodeCommon(s.GetRequest(), req) {
-		if err := decode(s.GetRequest(), req); err != nil {
-			return failed(err), nil, false
-		}
+	if err := decode(s.GetRequest(), req); err != nil {
+		return failed(err), nil, false
 	}
 	if !hub.ValidNamespace(namespace(req)) { // the rest was checked where it came in, and would take longer than the send
 		return failed(errInvalidField), nil, false
@@ -242,7 +240,7 @@ func (e *executor) close(ctx context.Context, c *peerv1.ForwardClose) *peerv1.Fo
 
 // decode reads a request that another hub has checked.
 func decode(b []byte, req proto.Message) error {
-	if err := proto.Unmarshal(b, req); err != nil {
+	if err := unmarshal(b, req); err != nil {
 		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, req.ProtoReflect().Descriptor().Name())
 	}
 	return nil

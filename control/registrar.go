@@ -142,10 +142,18 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer b.Free()
-	if !decodeCommon(b.ReadOnlyData(), frame.message) && proto.Unmarshal(b.ReadOnlyData(), frame.message) != nil {
+	if unmarshal(b.ReadOnlyData(), frame.message) != nil {
 		frame.err = &fieldError{errInvalidField, "", "the request is not a protobuf message of its type, or has text that is not UTF-8"}
 	}
 	return nil
+}
+
+// unmarshal decodes a message that has nothing in it yet.
+func unmarshal(b []byte, into proto.Message) error {
+	if decodeCommon(b, into) {
+		return nil
+	}
+	return proto.Unmarshal(b, into)
 }
 
 // decodeCommon decodes a message that has nothing in it yet, if it is a send of the common kind.
