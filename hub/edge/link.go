@@ -149,13 +149,18 @@ func (l *link) Close(how hub.Close) {
 		l.abort()
 		return
 	}
-	if p, ok := l.protocol.Protocol.(Goodbye); ok {
-		l.goodbye = p.AppendGoodbye(nil, how)
-	}
-	l.goodbye = frame.AppendClose(l.goodbye, how.Code, how.Reason)
+	l.goodbye = frame.AppendClose(l.appendGoodbye(nil, how), how.Code, how.Reason)
 	l.limitLocked()
 	l.pumpLocked()
 	l.unlock()
+}
+
+// appendGoodbye appends what the client's protocol says in front of a close.
+func (l *link) appendGoodbye(dst []byte, how hub.Close) []byte {
+	if p, ok := l.protocol.Protocol.(Goodbye); ok {
+		return p.AppendGoodbye(dst, how)
+	}
+	return dst
 }
 
 // sayCloseLocked queues a close frame, in front of all data, and gives the client its time to read and answer

@@ -180,9 +180,7 @@ func (l *link) part(err error) hub.Close {
 	l.limitLocked()
 	if !l.closing && there {
 		l.closing = true
-		if p, ok := l.protocol.Protocol.(Goodbye); ok {
-			l.pending = p.AppendGoodbye(l.pending, how)
-		}
+		l.pending = l.appendGoodbye(l.pending, how)
 		l.sayCloseLocked(how)
 	}
 	l.closing = true
