@@ -1,8 +1,6 @@
 package envelope
 
 import (
-	"encoding/base64"
-
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
@@ -104,8 +102,7 @@ func appendData(b []byte, m *hub.Message) []byte {
 	case hub.JSON:
 		return append(append(b, `,"dataType":"json","data":`...), m.Payload...)
 	case hub.Binary, hub.Protobuf:
-		b = append(b, `,"dataType":"binary","data":"`...)
-		return append(base64.StdEncoding.AppendEncode(b, m.Payload), '"')
+		return jsonappend.Base64(append(b, `,"dataType":"binary","data":`...), m.Payload)
 	default:
 		return jsonappend.String(append(b, `,"dataType":"text","data":`...), m.Payload)
 	}

@@ -1,6 +1,7 @@
 package jsonappend
 
 import (
+	"encoding/base64"
 	"maps"
 	"slices"
 	"unicode/utf8"
@@ -37,6 +38,11 @@ func String[S string | []byte](b []byte, s S) []byte {
 		start = i
 	}
 	return append(append(b, s[start:]...), '"')
+}
+
+// Base64 appends data as a string in base64 with padding (RFC 4648 §4).
+func Base64(b, data []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(b, '"'), data), '"')
 }
 
 // StringMap appends m as an object of strings. The names are sorted, so that it always looks the same.

@@ -209,19 +209,19 @@ func (c *command) data() (hub.PayloadKind, []byte, error) {
 		s, err := c.text(memberData)
 		return hub.Text, slices.Clone(s), err
 	case "binary":
-		b, err := c.base64(memberData)
+		b, err := c.bytes()
 		return hub.Binary, b, err
 	case "protobuf":
-		b, err := c.base64(memberData)
+		b, err := c.bytes()
 		return hub.Protobuf, b, err
 	default:
 		return 0, nil, malformed("dataType: want json, text, binary or protobuf")
 	}
 }
 
-// base64 decodes a member that is a string in base64 (RFC 4648 §4).
-func (c *command) base64(m member) ([]byte, error) {
-	s, err := c.text(m)
+// bytes decodes data that is a string in base64 (RFC 4648 §4).
+func (c *command) bytes() ([]byte, error) {
+	s, err := c.text(memberData)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package webpubsub
 
 import (
-	"encoding/base64"
 	"net/url"
 	"strconv"
 
@@ -124,17 +123,13 @@ func appendMessage(b []byte, m *hub.Message, r hub.Route) []byte {
 	case hub.JSON:
 		b = append(append(b, `,"dataType":"json","data":`...), m.Payload...)
 	case hub.Binary:
-		b = appendBase64(append(b, `,"dataType":"binary","data":`...), m.Payload)
+		b = jsonappend.Base64(append(b, `,"dataType":"binary","data":`...), m.Payload)
 	case hub.Protobuf:
-		b = appendBase64(append(b, `,"dataType":"protobuf","data":`...), m.Payload)
+		b = jsonappend.Base64(append(b, `,"dataType":"protobuf","data":`...), m.Payload)
 	default:
 		b = jsonappend.String(append(b, `,"dataType":"text","data":`...), m.Payload)
 	}
 	return append(b, '}')
-}
-
-func appendBase64(b, data []byte) []byte {
-	return append(base64.StdEncoding.AppendEncode(append(b, '"'), data), '"')
 }
 
 // AppendGreeting appends the connected message.
