@@ -38,12 +38,25 @@ type client struct {
 
 // narrow makes a socket's receive buffer as small as the kernel lets it be, before the handshake, so that a
 // client that does not read fills up soon.
-func narrow(_, _ string, raw syscall.RawConn) error {
-	var failed error
-	err := raw.Control(func(fd uintptr) {
-		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1)
-	})
-	return errors.Join(err, failed)
+var narrow = setting(keeps(1))
+
+// option is one of a socket, as setsockopt(2) takes it.
+type option struct{ level, name, value int }
+
+// keeps has the kernel keep about so many bytes of what has come.
+func keeps(bytes int) option { return option{syscall.SOL_SOCKET, syscall.SO_RCVBUF, bytes} }
+
+// setting sets options of a socket before it connects.
+func setting(options ...option) func(network, address string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			for _, o := range options {
+				failed = errors.Join(failed, syscall.SetsockoptInt(int(fd), o.level, o.name, o.value))
+			}
+		})
+		return errors.Join(err, failed)
+	}
 }
 
 // dialClient connects to the path of a hub's client address; protocol is the subprotocol to ask for, or empty.

@@ -205,11 +205,11 @@ func (p *party) dial(number int) (*client, error) {
 	}
 	switch p.Manners {
 	case deaf:
-		dialer.Control = small(1) // the least that there is
+		dialer.Control = setting(shortSegments, keeps(1)) // the least that there is
 	case insistent:
-		dialer.Control = small(16 << 10)
+		dialer.Control = setting(shortSegments, keeps(16<<10))
 	case churning:
-		dialer.Control = small(0)
+		dialer.Control = setting(shortSegments)
 	default:
 	}
 	conn, err := dialer.Dial("tcp", p.Address)
@@ -222,21 +222,8 @@ func (p *party) dial(number int) (*client, error) {
 	return newClient(conn, p.Address, p.Path, "")
 }
 
-// small has the hub's kernel send segments as on a real network, and keep accordingly little of what is to be sent; and this one
-// keep no more than so many bytes of what has come. 0: as many as it likes.
-func small(receives int) func(network, address string, raw syscall.RawConn) error {
-	const segment = 1400
-	return func(_, _ string, raw syscall.RawConn) error {
-		var failed error
-		err := raw.Control(func(fd uintptr) {
-			failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, segment)
-			if receives > 0 {
-				failed = errors.Join(failed, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, receives))
-			}
-		})
-		return errors.Join(err, failed)
-	}
-}
+// shortSegments has the hub's kernel send segments as on a real network, and keep accordingly little of what is to be sent.
+var shortSegments = option{syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400}
 
 // reset closes a connection without a farewell: the hub gets a RST.
 func reset(conn net.Conn) error {
