@@ -219,3 +219,17 @@ func BenchmarkAttachClose(b *testing.B) {
 		c.Close(NewClose(CauseClient))
 	}
 }
+
+// BenchmarkReclaim is one run of what closes connections when a budget is over its bound: it looks at all of them.
+func BenchmarkReclaim(b *testing.B) {
+	const connections = 100_000
+	for b.Loop() {
+		var shares Shares[int]
+		for i := range connections {
+			shares.Add(Holder[int]{Of: i, Namespace: fmt.Sprint(i % 10), User: fmt.Sprint(i), Bytes: int64(i%1000) + 1})
+		}
+		for range connections / 8 {
+			shares.Next()
+		}
+	}
+}

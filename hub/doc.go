@@ -40,6 +40,9 @@
 // does not fit is decided by the message's Policy. Unconfirmed messages fill a window that stops writing. Every
 // drop has a DropReason and goes through the tally.
 //
+// What all connections share has a bound, too, and fair shares in it: above the bound the largest user of the largest namespace pays, not the
+// caller that finds the bound reached (shares.go).
+//
 // # Errors
 //
 // The sentinels in errors.go; nothing is logged here.

@@ -1,8 +1,6 @@
 package hub
 
 import (
-	"cmp"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -16,11 +14,12 @@ import (
 //   - A message counts from the moment that its push, and the flush behind it, have left it somewhere, until nobody holds it: its payload and
 //     each of its encoded forms once, in the hub's budget and in its namespace's.
 //   - Greeting and replies count as long as they wait for the link, where they are more than a client that reads lets wait.
-//   - Whoever takes a budget over its bound brings it back to seven eighths, by closing connections (CauseMemory): detached ones
-//     first, then others, and of either those first who hold most; but what a connection holds together with many others, for which closing
-//     it frees nothing, counts in a second round.
+//   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (CauseMemory) by fair shares:
+//     the largest connection of the largest user of the largest namespace, again and again (Shares). A detached connection goes before an
+//     attached one that holds as much. What a connection holds together with many others, so that closing it frees nothing, comes late.
 //
-// Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim looks for whom to close; one goroutine at a time does.
+// Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim picks the connections to close. Only one goroutine runs it
+// at a time. It looks at every connection, so it must be rare: an eighth of the budget must fill up between two runs.
 type holdings struct {
 	hub        *Hub // static
 	total      held
@@ -97,22 +96,7 @@ func (m *holdings) reclaim(ns *namespace) {
 	closeHolders(&m.total, c.HeldBytes, m.hub.all)
 }
 
-// holder is a connection that holds something.
-type holder struct {
-	connection *Connection
-	turn       int   // when it is closed: who has a lower one goes first
-	share      int64 // of the budgets
-}
-
-// The turns. What nearly all of a group hold stays whoever of them is closed, so those who hold much by themselves come before them.
-const (
-	turnDetached = iota
-	turnAttached
-	turnDetachedWithMany
-	turnAttachedWithMany
-)
-
-// manyHold is with how many others a connection shares what it holds, on average, if it has its turn behind those who hold by themselves.
+// manyHold is the number of connections that share a message, on average, from which on closing one of them is taken to free nothing.
 const manyHold = 16
 
 // closeHolders closes connections until used is at seven eighths of most, if it is above.
@@ -122,37 +106,33 @@ func closeHolders(used *held, most int64, everybody func(func(*Connection))) {
 	}
 	var all []*Connection
 	everybody(func(c *Connection) { all = append(all, c) }) // under a lock
-	var holders []holder
+	var shares Shares[*Connection]
 	for _, c := range all {
-		if h := c.holder(); h.share > 0 {
-			holders = append(holders, h)
-		}
+		shares.Add(c.holder())
 	}
-	slices.SortFunc(holders, func(a, b holder) int { return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(b.share, a.share)) })
-	for _, h := range holders {
-		if used.staying() <= most-most/8 {
+	for used.staying() > most-most/8 {
+		h, ok := shares.Next()
+		if !ok {
 			return
 		}
-		if how := NewClose(CauseMemory); h.turn == turnAttached || h.turn == turnAttachedWithMany {
-			h.connection.Close(how)
+		if how := NewClose(CauseMemory); h.First {
+			h.Of.closeDetached(how) // unless its client is back: then it is about to read
 		} else {
-			h.connection.closeDetached(how)
+			h.Of.Close(how)
 		}
 	}
 }
 
-func (c *Connection) holder() holder {
+// holder is the connection as a holder of the budgets. Detached connections go first among equals.
+func (c *Connection) holder() Holder[*Connection] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all, share := c.keepsLocked()
-	h := holder{c, turnDetached, share}
-	if share*manyHold < all {
-		h.turn = turnDetachedWithMany
+	return Holder[*Connection]{
+		Of: c, Namespace: c.state.Namespace, User: c.state.User, Bytes: share,
+		Shared: share*manyHold < all,
+		First:  c.state.Phase == PhaseDetached,
 	}
-	if c.state.Phase != PhaseDetached {
-		h.turn++
-	}
-	return h
 }
 
 // keepsLocked is how many bytes of the budgets are there for the connection, and how many when each message is shared out among those who

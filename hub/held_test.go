@@ -67,8 +67,8 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	want("closed", 0)
 }
 
-// Over a budget those without a link go first, the largest first; then the largest tails. Others, and what they hold, stay.
-func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
+// Over a budget the largest tails go first. Of two that are equal the detached one goes first. Others, and what they hold, stay.
+func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T) {
 	const unit = 100_000
 	for name, config := range map[string]func(*Config){
 		"of the hub":         func(c *Config) { c.HeldBytes = minHeldBytes },
@@ -86,22 +86,27 @@ func TestBudgetClosesDetachedFirstThenThoseWhoHoldMost(t *testing.T) {
 				}
 				return c
 			}
-			hold("small, detached", 2).lose()
-			hold("large, detached", 8).lose()
+			small := hold("small", 2)
+			small.lose()
 			light := hold("light", 1)
-			hold("large tail", 20)
-			for i := 0; len(closed) < 3; i++ {
-				hold(fmt.Sprint("more ", i), 10)
+			hold("equal, a", 8)
+			hold("equal, b", 8).lose()
+			hold("equal, c", 8)
+			hold("large tail", 13)
+			for i := 0; len(closed) < 2; i++ {
+				hold(fmt.Sprint("more ", i), 4)
 				if i > 1000 {
 					t.Fatalf("closed %v, %d bytes held", closed, heldBytes(t, h))
 				}
 			}
-			want := []string{"large, detached: memory", "small, detached: memory", "large tail: memory"}
-			if diff := cmp.Diff(want, []string(closed[:3])); diff != "" {
+			want := []string{"large tail: memory", "equal, b: memory"}
+			if diff := cmp.Diff(want, []string(closed[:2])); diff != "" {
 				t.Error(diff)
 			}
-			if _, ended := light.Ended(); ended {
-				t.Error("one that holds little was closed for those who hold much, whose links have not ended")
+			for _, c := range []*client{light, small} {
+				if _, ended := c.Ended(); ended {
+					t.Error("one that holds little was closed for those who hold much, whose links have not ended")
+				}
 			}
 			if most := h.config.HeldBytes; h.holdings.total.staying() > min(most, h.config.NamespaceHeldBytes) {
 				t.Errorf("%d bytes held", heldBytes(t, h))
@@ -167,8 +172,8 @@ func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
 	if n := heldBytes(t, h); n != 60_000 {
 		t.Errorf("%d bytes held when others have read, or left", n)
 	}
-	for range minHeldBytes/40_000 + 1 {
-		last = asks("more", 40)
+	for i := range minHeldBytes/40_000 + 1 {
+		last = asks(fmt.Sprint("more ", i), 40)
 	}
 	if how, _ := most.Ended(); how.Cause != CauseMemory {
 		t.Errorf("the one that holds most ended with %v", how)

@@ -33,10 +33,13 @@ type Config struct {
 	// AckTimeout is how long a window may be full without a single ack before the connection is closed, with or without a link. A client that
 	// comes back later has a few seconds.
 	AckTimeout time.Duration
-	// HeldBytes bounds all messages together that wait in outboxes, or for a client to confirm them, and the replies to clients that do not
-	// read; what many wait for counts once. NamespaceHeldBytes is the same for each namespace. Beyond it connections are closed: those without a link first, then
-	// others, and of either those first that hold most by themselves.
-	HeldBytes, NamespaceHeldBytes int64
+	// HeldBytes caps the memory held by undelivered data: queued messages, unacknowledged messages, pending replies. A message shared by
+	// several connections counts once. Above the cap connections are closed (CauseMemory) by fair shares: the largest connection of the largest
+	// user of the largest namespace. Of two that hold as much, the detached one goes first.
+	HeldBytes int64
+	// NamespaceHeldBytes is the same for each namespace, whose own connections pay. NamespaceShare is a good value: with it no
+	// namespace can fill the hub's budget alone.
+	NamespaceHeldBytes int64
 	// DetachedPerUser and DetachedPerAddress bound the connections without a link that wait for a client. The one that has waited
 	// longest goes when there is one more.
 	DetachedPerUser, DetachedPerAddress int
@@ -66,7 +69,7 @@ func DefaultConfig() Config {
 		ResumeWindow:   60 * time.Second,
 
 		HeldBytes:          1 << 30,
-		NamespaceHeldBytes: 1 << 30,
+		NamespaceHeldBytes: NamespaceShare(1 << 30),
 		DetachedPerUser:    100,
 		DetachedPerAddress: 10_000, // an office behind one address that loses its network
 
@@ -80,6 +83,9 @@ const minQueueBytes = 2 * MaxPayload
 
 // minHeldBytes is room for some of the largest messages, each with its forms.
 const minHeldBytes = 8 * MaxPayload
+
+// NamespaceShare returns the default of NamespaceHeldBytes for a value of HeldBytes: half of it, but not less than the least valid value.
+func NamespaceShare(heldBytes int64) int64 { return max(heldBytes/2, minHeldBytes) }
 
 // Validate returns all that is wrong with c, or nil.
 func (c *Config) Validate() error {

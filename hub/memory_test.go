@@ -39,8 +39,8 @@ func (l *quiet) Flush() {
 
 func (l *quiet) Close(how Close) { l.connection.Unbind(l, how) }
 
-// heap is what is in use after a collection.
-func heap() int64 {
+// heapInUse is what is in use after a collection.
+func heapInUse() int64 {
 	runtime.GC()
 	runtime.GC() // what the first one found in pools
 	var m runtime.MemStats
@@ -50,9 +50,9 @@ func heap() int64 {
 
 // growth returns by how many bytes the heap has grown over f, per item.
 func growth(items int, f func()) int64 {
-	before := heap()
+	before := heapInUse()
 	f()
-	return (heap() - before) / int64(items)
+	return (heapInUse() - before) / int64(items)
 }
 
 // quietConnection returns a connection whose names are parts of a long request, which must not be kept with them.

@@ -1,0 +1,227 @@
+package hub
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+)
+
+// Holder holds bytes of a budget that many share.
+type Holder[T any] struct {
+	Of        T
+	Namespace string
+	User      string // empty: the holder counts as a user of its own
+	Bytes     int64  // above 0; a holder without bytes never pays
+
+	// Shared: many others hold the same bytes, so ending this holder frees next to nothing.
+	Shared bool
+	// First has the holder pay before others that hold exactly as much.
+	First bool
+}
+
+// Shares finds the holders that pay when a budget is over its bound. It is for one goroutine.
+//
+// Problem: many namespaces, users and connections draw on one budget. The caller that finds the budget full is seldom the one that filled it.
+//
+// Rule: the largest holder of the largest user of the largest namespace pays. Then it is taken out, and the same question is asked again. So no
+// namespace below the average pays while another is above; nor does a user within its namespace, nor a connection within its user.
+// Holders of shared bytes come later than others, but not later than those who hold less than the average: closing a small holder frees
+// little as well.
+//
+// Outline: Add collects; Next builds a heap of namespaces, and in each a heap of users, when it is first called. N holders cost N log N steps in
+// all. The caller bounds how often that happens: it frees some share of the budget at a time.
+type Shares[T any] struct {
+	byName map[string]*namespaceShare[T]
+	heap   shareHeap[*namespaceShare[T]]
+	built  bool // heap is
+}
+
+// Add takes in a holder. It must not be called after Next.
+func (s *Shares[T]) Add(h Holder[T]) {
+	if h.Bytes <= 0 {
+		return
+	}
+	if s.byName == nil {
+		s.byName = make(map[string]*namespaceShare[T])
+	}
+	ns := s.byName[h.Namespace]
+	if ns == nil {
+		ns = &namespaceShare[T]{byName: make(map[string]*userShare[T])}
+		ns.heap.paysBefore = (*userShare[T]).paysBefore
+		s.byName[h.Namespace] = ns
+	}
+	ns.add(h)
+}
+
+// Next returns the holder that pays next, and counts it no more. It reports false when nobody is left.
+func (s *Shares[T]) Next() (Holder[T], bool) {
+	if !s.built {
+		s.built = true
+		s.heap.paysBefore = (*namespaceShare[T]).paysBefore
+		for _, ns := range s.byName {
+			ns.build()
+			s.heap.all = append(s.heap.all, ns)
+		}
+		heap.Init(&s.heap)
+	}
+	if s.heap.Len() == 0 {
+		return Holder[T]{}, false
+	}
+	largest := s.heap.all[0]
+	h := largest.next()
+	s.heap.settleTop(largest.bytes > 0)
+	return h, true
+}
+
+// namespaceShare is what the holders of one namespace hold together.
+type namespaceShare[T any] struct {
+	bytes  int64
+	byName map[string]*userShare[T]
+	heap   shareHeap[*userShare[T]] // all users, also those without a name
+
+	users, all int64 // how many there were at first, and what they held
+	leftovers  bool  // nobody is left who holds an average share without others: users pay for all that they hold
+}
+
+func (ns *namespaceShare[T]) add(h Holder[T]) {
+	user := ns.byName[h.User]
+	if user == nil || h.User == "" {
+		user = &userShare[T]{}
+		user.holders = user.first[:0]
+		ns.heap.all = append(ns.heap.all, user)
+	}
+	if h.User != "" {
+		ns.byName[h.User] = user
+	}
+	user.add(h)
+	ns.bytes += h.Bytes
+}
+
+func (ns *namespaceShare[T]) build() {
+	ns.users, ns.all = int64(ns.heap.Len()), ns.bytes
+	for _, user := range ns.heap.all {
+		user.build()
+	}
+	heap.Init(&ns.heap)
+}
+
+// next takes out the holder that pays. There must be one.
+func (ns *namespaceShare[T]) next() Holder[T] {
+	if top := ns.heap.all[0]; !ns.leftovers && top.own*ns.users < ns.all {
+		ns.leftovers = true
+		for _, user := range ns.heap.all {
+			user.leftovers = true
+		}
+		heap.Init(&ns.heap)
+	}
+	user := ns.heap.all[0]
+	h := user.next()
+	ns.bytes -= h.Bytes
+	ns.heap.settleTop(user.bytes > 0)
+	return h
+}
+
+// userShare is what the holders of one user hold together.
+type userShare[T any] struct {
+	bytes     int64
+	own       int64 // of bytes: not shared
+	leftovers bool  // of the namespace
+	holders   []Holder[T]
+	first     [1]Holder[T] // what holders lies in while there is one: most users have no more
+}
+
+func (u *userShare[T]) add(h Holder[T]) {
+	u.holders = append(u.holders, h)
+	u.bytes += h.Bytes
+	if !h.Shared {
+		u.own += h.Bytes
+	}
+}
+
+// build sorts the holders: the one that pays first is the last.
+func (u *userShare[T]) build() {
+	if len(u.holders) == 1 {
+		return // as a rule
+	}
+	class := func(h *Holder[T]) int { // of those that pay late, 0
+		if h.Shared || h.Bytes*int64(len(u.holders)) < u.bytes {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(u.holders, func(a, b Holder[T]) int {
+		return cmp.Or(cmp.Compare(class(&a), class(&b)), cmp.Compare(a.Bytes, b.Bytes), compareFirst(&a, &b))
+	})
+}
+
+func (u *userShare[T]) next() Holder[T] {
+	last := len(u.holders) - 1
+	h := u.holders[last]
+	u.holders = u.holders[:last]
+	u.bytes -= h.Bytes
+	if !h.Shared {
+		u.own -= h.Bytes
+	}
+	return h
+}
+
+func compareFirst[T any](a, b *Holder[T]) int {
+	switch {
+	case a.First == b.First:
+		return 0
+	case a.First:
+		return 1
+	default:
+		return -1
+	}
+}
+
+// paysBefore reports whether ns pays before other.
+func (ns *namespaceShare[T]) paysBefore(other *namespaceShare[T]) bool { return ns.bytes > other.bytes }
+
+// paysBefore reports whether u pays before other.
+func (u *userShare[T]) paysBefore(other *userShare[T]) bool {
+	mine, others := u.own, other.own
+	if u.leftovers {
+		mine, others = u.bytes, other.bytes
+	}
+	if mine != others {
+		return mine > others
+	}
+	return compareFirst(&u.holders[len(u.holders)-1], &other.holders[len(other.holders)-1]) > 0
+}
+
+// shareHeap is a heap whose first element pays first.
+type shareHeap[S any] struct {
+	all        []S
+	paysBefore func(a, b S) bool // static
+}
+
+// Len implements heap.Interface.
+func (h *shareHeap[S]) Len() int { return len(h.all) }
+
+// Less implements heap.Interface.
+func (h *shareHeap[S]) Less(i, j int) bool { return h.paysBefore(h.all[i], h.all[j]) }
+
+// Swap implements heap.Interface.
+func (h *shareHeap[S]) Swap(i, j int) { h.all[i], h.all[j] = h.all[j], h.all[i] }
+
+// Push implements heap.Interface.
+func (h *shareHeap[S]) Push(x any) { h.all = append(h.all, x.(S)) }
+
+// Pop implements heap.Interface.
+func (h *shareHeap[S]) Pop() any {
+	last := len(h.all) - 1
+	x := h.all[last]
+	h.all = h.all[:last]
+	return x
+}
+
+// settleTop puts the first element, which has become smaller, in its place, or takes it out if nothing of it is left.
+func (h *shareHeap[S]) settleTop(left bool) {
+	if left {
+		heap.Fix(h, 0)
+	} else {
+		heap.Pop(h)
+	}
+}

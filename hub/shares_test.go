@@ -1,0 +1,274 @@
+package hub
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// sums adds up what holders hold, under some key.
+func sums(holders []Holder[int], key func(Holder[int]) string) map[string]int64 {
+	all := make(map[string]int64)
+	for _, h := range holders {
+		all[key(h)] += h.Bytes
+	}
+	return all
+}
+
+// inNamespace is the key of a holder's namespace, inUser that of its user, who may be the holder itself.
+func inNamespace(h Holder[int]) string { return h.Namespace }
+
+func inUser(h Holder[int]) string {
+	if h.User == "" {
+		return fmt.Sprintf("%s %d", h.Namespace, h.Of)
+	}
+	return h.Namespace + "/" + h.User
+}
+
+// inCommon returns the holders that have the key in common with h.
+func inCommon(holders []Holder[int], h Holder[int], key func(Holder[int]) string) (some []Holder[int]) {
+	for _, o := range holders {
+		if key(o) == key(h) {
+			some = append(some, o)
+		}
+	}
+	return some
+}
+
+// checkLevels fails unless h is a holder that may pay next: at each level it is the largest, or, where some hold what others hold too, not
+// below the average of those that were there at first.
+func checkLevels(t *rapid.T, atFirst, holders []Holder[int], h Holder[int]) {
+	byID := func(h Holder[int]) string { return fmt.Sprint(h.Of) }
+	for _, level := range []struct {
+		what        string
+		within, key func(Holder[int]) string
+		exact       bool
+	}{
+		{"namespace", func(Holder[int]) string { return "" }, inNamespace, true},
+		{"user", inNamespace, inUser, false},
+		{"connection", inUser, byID, false},
+	} {
+		there := inCommon(holders, h, level.within)
+		now := sums(there, level.key)
+		mine, largest := now[level.key(h)], slices.Max(slices.Collect(maps.Values(now)))
+		if mine == largest {
+			continue
+		}
+		shared := slices.ContainsFunc(there, func(o Holder[int]) bool { return o.Shared })
+		if level.exact || !shared {
+			t.Fatalf("%+v pays: its %s holds %d, another one %d", h, level.what, mine, largest)
+		}
+		before := sums(inCommon(atFirst, h, level.within), level.key)
+		all := int64(0)
+		for _, bytes := range before {
+			all += bytes
+		}
+		if mine*int64(len(before)) < all {
+			t.Fatalf("%+v pays: its %s holds %d, below the average of %d, and another one %d", h, level.what, mine, all/int64(len(before)), largest)
+		}
+	}
+}
+
+// Whatever is held, the next to pay is the largest at each level. With bytes that many share it may be another one, but none below its
+// fair share.
+func TestSharesTakeFromTheLargestAtEachLevel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sharing := rapid.Bool().Draw(t, "some share")
+		var holders []Holder[int]
+		var shares Shares[int]
+		for i := range rapid.IntRange(0, 40).Draw(t, "holders") {
+			h := Holder[int]{
+				Of:        i,
+				Namespace: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "namespace"),
+				User:      rapid.SampledFrom([]string{"", "ann", "bob", "cat"}).Draw(t, "user"),
+				Bytes:     rapid.Int64Range(0, 10).Draw(t, "bytes") * rapid.SampledFrom([]int64{1, 1000}).Draw(t, "unit"),
+				Shared:    sharing && rapid.Bool().Draw(t, "shared"),
+				First:     rapid.Bool().Draw(t, "first"),
+			}
+			shares.Add(h)
+			if h.Bytes > 0 {
+				holders = append(holders, h)
+			}
+		}
+		atFirst := slices.Clone(holders)
+		for len(holders) > 0 {
+			h, ok := shares.Next()
+			if !ok {
+				t.Fatalf("%d holders are left", len(holders))
+			}
+			i := slices.Index(holders, h)
+			if i < 0 {
+				t.Fatalf("%+v is unknown, or has paid", h)
+			}
+			checkLevels(t, atFirst, holders, h)
+			for _, o := range inCommon(holders, h, inUser) {
+				if !h.First && o.First && o.Bytes == h.Bytes && o.Shared == h.Shared {
+					t.Fatalf("%+v pays before %+v", h, o)
+				}
+			}
+			holders = slices.Delete(holders, i, i+1)
+		}
+		if h, ok := shares.Next(); ok {
+			t.Fatalf("nobody is left, but %+v pays", h)
+		}
+	})
+}
+
+// holdingClient is a client of the property test below, and what it holds.
+type holdingClient struct {
+	*client
+	holder Holder[int]
+}
+
+// payers is a sink that keeps which connections were closed, in order.
+type payers []ConnectionID
+
+func (p *payers) Applied(c *Connection, op Op) {
+	if op.Kind == OpClose && op.Close.Cause == CauseMemory {
+		*p = append(*p, c.ID())
+	}
+}
+
+// Whatever sequence of holds fills the budgets, they hold afterwards, and each connection that was closed for them was one of the largest at
+// each level, by a dumb count of what everybody holds.
+func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var closed payers
+		config := DefaultConfig()
+		config.ID, config.HeldBytes, config.NamespaceHeldBytes = NewID(), 2*minHeldBytes, minHeldBytes
+		config.Outbox.Bytes, config.Window.Bytes = 1<<30, 1<<30 // nobody is closed for a bound of its own
+		config.Sink, config.SinkOps = &closed, []OpKind{OpClose}
+		h, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients := make(map[ConnectionID]*holdingClient)
+		var order []ConnectionID // in which they came
+		holders := func() (all []Holder[int]) {
+			for _, c := range clients {
+				if c.holder.Bytes > 0 {
+					all = append(all, c.holder)
+				}
+			}
+			return all
+		}
+		attach := func(t *rapid.T) *holdingClient {
+			ns := rapid.SampledFrom([]string{"default", "evil", "other"}).Draw(t, "namespace")
+			user := rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(t, "user")
+			c, err := h.Attach(t.Context(), Admission{Namespace: ns, User: user, Protocol: numbered{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cl := &holdingClient{&client{Connection: c}, Holder[int]{Of: len(order), Namespace: ns, User: user}}
+			cl.link = &memory{connection: c}
+			if err := c.Bind(cl.link); err != nil {
+				t.Fatal(err)
+			}
+			if cl.holder.First = rapid.Bool().Draw(t, "detached"); cl.holder.First {
+				cl.lose()
+			}
+			clients[c.ID()] = cl
+			order = append(order, c.ID())
+			return cl
+		}
+		over := func(namespace string, most int64) bool {
+			n := int64(0)
+			for _, o := range holders() {
+				if namespace == "" || o.Namespace == namespace {
+					n += o.Bytes
+				}
+			}
+			return n > most
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "sends") {
+			var to *holdingClient
+			if len(order) > 0 {
+				to = clients[order[rapid.IntRange(0, len(order)-1).Draw(t, "to")]]
+			}
+			if to == nil || rapid.IntRange(0, 2).Draw(t, "new") == 0 {
+				to = attach(t)
+			}
+			m := text(strings.Repeat("x", rapid.IntRange(1, 10).Draw(t, "size")*100_000))
+			m.Namespace = to.holder.Namespace
+			closed = nil
+			if _, err := h.Deliver(t.Context(), &Send{Message: m, Target: Target{Connections: []string{string(to.ID())}}}); err != nil {
+				t.Fatal(err)
+			}
+			to.holder.Bytes += weight(m) + int64(len(numbered{}.Encode(m, Route{Kind: RouteConnection})))
+			atFirst := holders()
+			inOne, inAll := over(m.Namespace, config.NamespaceHeldBytes), over("", config.HeldBytes)
+			for _, id := range closed {
+				c := clients[id]
+				if c == nil {
+					t.Fatalf("%v was closed twice", id)
+				}
+				payers := holders()
+				if inOne = inOne && over(m.Namespace, config.NamespaceHeldBytes*7/8); inOne {
+					payers = inCommon(payers, to.holder, inNamespace)
+				} else if !inAll {
+					t.Fatalf("%+v was closed though the budgets hold", c.holder)
+				}
+				checkLevels(t, atFirst, payers, c.holder)
+				delete(clients, id)
+			}
+			if over("", config.HeldBytes) || over(m.Namespace, config.NamespaceHeldBytes) {
+				t.Fatal("a budget does not hold")
+			}
+			if err := h.CheckAtRest(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range clients {
+			c.Connection.Close(NewClose(CauseClient))
+		}
+	})
+}
+
+// Twelve connections of one namespace that read nothing cost the small ones of another namespace nothing.
+func TestANamespaceThatReadsNothingPaysForItself(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.HeldBytes, c.NamespaceHeldBytes = 4*minHeldBytes, 8*minHeldBytes })
+	var small []*client
+	for i := range 50 {
+		user := fmt.Sprint("small ", i)
+		c := connectAs(t, h, numbered{}, user)
+		c.lose()
+		send(t, h, &Send{Message: text("hello"), Target: Target{Users: []string{user}}})
+		small = append(small, c)
+	}
+	var evil []*Connection
+	for i := range 12 {
+		c, err := h.Attach(t.Context(), Admission{Namespace: "evil", User: fmt.Sprint(i), Protocol: routed{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Bind(&memory{connection: c, stalled: true, lingers: true}); err != nil {
+			t.Fatal(err)
+		}
+		evil = append(evil, c)
+	}
+	m := text(strings.Repeat("x", 900_000))
+	m.Namespace = "evil"
+	for range 4 {
+		for i := range evil {
+			send(t, h, &Send{Message: &Message{Namespace: "evil", Kind: Text, Payload: m.Payload}, Target: Target{Users: []string{fmt.Sprint(i)}}})
+		}
+	}
+	closed := 0
+	for _, c := range evil {
+		if how, ended := c.Ended(); ended && how.Cause == CauseMemory {
+			closed++
+		}
+	}
+	if closed == 0 || closedOf(small) > 0 {
+		t.Errorf("closed %d of those that hold megabytes, %d of those that hold a few bytes", closed, closedOf(small))
+	}
+	for _, c := range evil {
+		if l := c.link; l != nil {
+			c.Unbind(l, NewClose(CauseLost))
+		}
+	}
+}
