@@ -15,11 +15,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
-	// startLimit is how long the binary may take until it is ready, on a machine that is busy.
-	startLimit = 30 * time.Second
 	// stopLimit is what the binary promises for SIGTERM, and as much again for a busy machine.
 	stopLimit = 20 * time.Second
 )
@@ -93,12 +93,19 @@ func start(t *testing.T, args ...string) *process {
 // await waits until the process has come to be bound or ready.
 func (p *process) await(t *testing.T, reached <-chan struct{}) {
 	t.Helper()
-	select {
-	case <-reached:
-	case <-p.logged:
-		t.Fatalf("connhub ended before it was ready:\n%s", p.log.String())
-	case <-time.After(startLimit):
-		t.Fatal("connhub is not ready in time")
+	patience := testkit.NewPatience()
+	defer patience.Stop()
+	for {
+		select {
+		case <-reached:
+			return
+		case <-p.logged:
+			t.Fatalf("connhub ended before it was ready:\n%s", p.log.String())
+		case <-patience.Turn():
+			if patience.IsOver() {
+				t.Fatal("connhub is not ready in time")
+			}
+		}
 	}
 }
 
@@ -126,6 +133,9 @@ func (p *process) follow(stderr io.Reader) {
 		}
 	}
 }
+
+// meter measures how this machine holds up the process, and the tests.
+func (p *process) meter() *testkit.Meter { return testkit.NewMeter(p.command.Process.Pid) }
 
 // kill ends the process without a word.
 func (p *process) kill(t *testing.T) {

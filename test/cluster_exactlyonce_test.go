@@ -3,6 +3,8 @@ package test
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // sendMany is the promise of TestManySendsExactlyOnce with clients and callers spread over the hubs: each message goes
@@ -38,7 +40,7 @@ func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 // awaitReached waits until a hub has found every other one to answer.
 func (c *cluster) awaitReached(t *testing.T, n *node) {
 	t.Helper()
-	await(t, "no hub is suspect", func() bool {
+	testkit.Eventually(t, "no hub is suspect", func() bool {
 		for _, h := range n.hubs(t) {
 			if !h.GetReachable() || h.GetSuspect() {
 				return false

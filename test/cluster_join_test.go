@@ -172,9 +172,11 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 	group := fmt.Sprint("joined-", j.number, "-", j.sent)
 	target := &controlv1.Target{Connections: []string{m.id}}
 
+	meter := j.cluster.meter()
 	began := time.Now()
 	joined, err := j.groups[by].AddToGroups(ctx, &controlv1.AddToGroupsRequest{Target: target, Groups: []string{group}})
 	took := time.Since(began)
+	meter.Stop()
 	j.took = append(j.took, took)
 	sending()
 	switch {
@@ -182,8 +184,8 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 		return err
 	case joined.GetAdded() != 1:
 		return fmt.Errorf("%s at hub %s was not added through hub %d: %v", m.id, m.hub, by+1, joined)
-	case took > joinLimit:
-		return fmt.Errorf("a join took %v", took)
+	case took > meter.Limit(joinLimit):
+		return fmt.Errorf("a join took %v, limit %v", took, meter.Limit(joinLimit))
 	}
 	response, err := j.deliveries[through].Send(ctx, &controlv1.SendRequest{
 		Target: &controlv1.Target{Groups: []string{group}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // streamWindow is how many sends of a stream are without a result.
@@ -76,20 +77,20 @@ func (c *cluster) cutAgainAndAgain(t *testing.T, entry, holder *node, all []*str
 	for i := range cuts {
 		if i%3 == 2 {
 			holder.relay.stall()
-			if !awaitQuietly(t, func() bool { return entry.knows(holder).GetSuspect() }) {
+			if !testkit.Holds(t, func() bool { return entry.knows(holder).GetSuspect() }) {
 				t.Error("a stalled hub is not suspect")
 				return
 			}
 		}
 		holder.relay.cut()
-		if i%2 == 1 && !awaitQuietly(t, func() bool { return !entry.knows(holder).GetReachable() }) {
+		if i%2 == 1 && !testkit.Holds(t, func() bool { return !entry.knows(holder).GetReachable() }) {
 			t.Error("a hub that is cut off is reachable")
 			return
 		}
 		holder.relay.mend()
 		for _, s := range all {
 			before := s.written.Load()
-			if !awaitQuietly(t, func() bool { return s.written.Load() > before+streamWindow }) {
+			if !testkit.Holds(t, func() bool { return s.written.Load() > before+streamWindow }) {
 				t.Errorf("stream %d does not go on after a cut", s.number)
 				return
 			}
@@ -126,7 +127,7 @@ type streamer struct {
 }
 
 func (s *streamer) run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithCancel(ctx) // its end is that of the cuts
 	defer cancel()
 	stream, err := s.delivery.SendStream(ctx)
 	if err != nil {

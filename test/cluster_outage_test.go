@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
@@ -73,11 +74,11 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 	away := time.NewTimer(time.Duration(seconds) * time.Second)
 	began := time.Now()
 	for _, n := range old {
-		await(t, "a hub notices that etcd is away", func() bool { return n.staleFor(t) > 0 })
+		testkit.Eventually(t, "a hub notices that etcd is away", func() bool { return n.staleFor(t) > 0 })
 	}
 	t.Logf("noticed after %v", time.Since(began))
 	newcomer := c.addNode(t)
-	await(t, "the new hub says what it waits for", func() bool { return strings.Contains(newcomer.readiness(t), "etcd") })
+	testkit.Eventually(t, "the new hub says what it waits for", func() bool { return strings.Contains(newcomer.readiness(t), "etcd") })
 	stale := staleSteps(all)
 	<-away.C
 	for _, n := range old {
@@ -101,7 +102,7 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 	c.awaitReady(t, newcomer)
 	for _, n := range c.nodes {
 		c.awaitReached(t, n)
-		await(t, "every hub is listed, and the list is heard", func() bool { return n.staleFor(t) == 0 && listed(n.hubs(t)) == len(c.nodes) })
+		testkit.Eventually(t, "every hub is listed, and the list is heard", func() bool { return n.staleFor(t) == 0 && listed(n.hubs(t)) == len(c.nodes) })
 	}
 	t.Logf("all is well %v after etcd is back", time.Since(began))
 	finish()
@@ -200,8 +201,8 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	for _, r := range cut.toEtcd {
 		r.cut()
 	}
-	await(t, "the key of the hub is gone", func() bool { return !c.nodes[0].hubs(t)[cut.Hub].GetRegistered() })
-	await(t, "the hub notices it", func() bool { return cut.staleFor(t) > 0 })
+	testkit.Eventually(t, "the key of the hub is gone", func() bool { return !c.nodes[0].hubs(t)[cut.Hub].GetRegistered() })
+	testkit.Eventually(t, "the hub notices it", func() bool { return cut.staleFor(t) > 0 })
 	for _, n := range c.nodes {
 		c.awaitReached(t, n)
 		c.checkSend(t, n, "default", len(crowd.members))
@@ -212,7 +213,7 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	if !newcomer.hubs(t)[cut.Hub].GetReachable() {
 		t.Error("a new hub is ready before it knows the one that is cut off from etcd")
 	}
-	await(t, "the hub that is cut off knows the new one", func() bool { return cut.hubs(t)[newcomer.Hub].GetReachable() })
+	testkit.Eventually(t, "the hub that is cut off knows the new one", func() bool { return cut.hubs(t)[newcomer.Hub].GetReachable() })
 	if cut.staleFor(t) == 0 {
 		t.Error("the hub that is cut off hears etcd")
 	}
@@ -221,7 +222,7 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	for _, r := range cut.toEtcd {
 		r.mend()
 	}
-	await(t, "the hub is listed again", func() bool { return listed(c.nodes[0].hubs(t)) == 4 && cut.staleFor(t) == 0 })
+	testkit.Eventually(t, "the hub is listed again", func() bool { return listed(c.nodes[0].hubs(t)) == 4 && cut.staleFor(t) == 0 })
 	c.checkReach(t, crowd, newcomer)
 	c.checkInvariants(t)
 }
@@ -245,10 +246,10 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 	c.etcd.launch(t)
 	c.awaitReady(t, lost)
 	for _, n := range c.nodes[:2] {
-		await(t, "a dial that expects the hub that is gone is refused", func() bool {
+		testkit.Eventually(t, "a dial that expects the hub that is gone is refused", func() bool {
 			return sample(t, n.get(t, "/metrics"), "connhub_mesh_dials_failed_total", `reason="wrong_hub"`) > 0
 		})
-		await(t, "the hub at its address is known by its own id", func() bool { return n.hubs(t)[lost.Hub].GetReachable() })
+		testkit.Eventually(t, "the hub at its address is known by its own id", func() bool { return n.hubs(t)[lost.Hub].GetReachable() })
 		if n.hubs(t)[gone].GetReachable() {
 			t.Error("the hub that is gone is reachable")
 		}

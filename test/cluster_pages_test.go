@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
@@ -49,7 +50,7 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 	}
 	finish := sync.OnceFunc(func() { close(over); visiting.Wait() })
 	t.Cleanup(finish)
-	await(t, "visitors come", func() bool { return visits.Load() >= visitors })
+	testkit.Eventually(t, "visitors come", func() bool { return visits.Load() >= visitors })
 
 	for i := range listings {
 		n := c.nodes[i%len(c.nodes)]
@@ -183,11 +184,11 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	victim.kill(t)
 
 	n := c.nodes[0]
-	await(t, "the link to the hub has ended", func() bool { return !n.hubs(t)[victim.Hub].GetReachable() })
+	testkit.Eventually(t, "the link to the hub has ended", func() bool { return !n.hubs(t)[victim.Hub].GetReachable() })
 	n.checkNamed(t, victim.Hub, lost)
 	get := &controlv1.GetConnectionRequest{Connection: lost.id}
 	connections := controlv1.NewConnectionServiceClient(n.backend)
-	await(t, "the hub is gone", func() bool {
+	testkit.Eventually(t, "the hub is gone", func() bool {
 		_, err := connections.GetConnection(t.Context(), get)
 		if code := status.Code(err); code != codes.Unavailable && code != codes.NotFound {
 			t.Fatalf("a connection of a killed hub: %v", err)
@@ -196,7 +197,7 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	})
 	c.nodes = c.nodes[:2]
 	for _, n := range c.nodes {
-		await(t, "every other hub finds it gone", func() bool {
+		testkit.Eventually(t, "every other hub finds it gone", func() bool {
 			_, err := controlv1.NewConnectionServiceClient(n.backend).GetConnection(t.Context(), get)
 			return status.Code(err) == codes.NotFound
 		})

@@ -8,7 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // crowdRole is clients that are too many for the files of one process: they only count what comes.
@@ -82,13 +83,11 @@ func (r *recipients) connect(o *crowdOrder) error {
 }
 
 func (r *recipients) await(messages int) error {
-	limit := time.After(patience)
-	pause := time.NewTicker(10 * time.Millisecond)
-	defer pause.Stop()
+	p := testkit.NewPatience()
+	defer p.Stop()
 	for r.news().Least < messages {
-		select {
-		case <-pause.C:
-		case <-limit:
+		<-p.Turn()
+		if p.IsOver() {
 			return fmt.Errorf("want %d messages, have %+v", messages, r.news())
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
@@ -111,7 +112,7 @@ func (r *retries) round(t *testing.T, random *rand.Rand) {
 		})
 	}
 	enough := r.sent.Load() + retryWorkers + 1 + random.Int64N(killAfter)
-	await(t, "calls are under way", func() bool { return r.sent.Load() >= enough })
+	testkit.Eventually(t, "calls are under way", func() bool { return r.sent.Load() >= enough })
 	victim.kill(t)
 	sending.Wait()
 	if t.Failed() {
@@ -180,7 +181,7 @@ func (r *retries) retry(t *testing.T, n *node, request *controlv1.SendRequest) {
 	delivery := controlv1.NewDeliveryServiceClient(n.backend)
 	r.retried++
 	duplicate := false
-	await(t, "a retry reaches every hub that lives", func() bool {
+	testkit.Eventually(t, "a retry reaches every hub that lives", func() bool {
 		response, err := delivery.Send(t.Context(), request)
 		if err != nil {
 			t.Fatalf("retry of %s through hub %d: %v", request.GetRequestId(), n.number, err)

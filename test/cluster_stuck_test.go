@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
@@ -42,7 +43,7 @@ func (c *cluster) stickData(t *testing.T) {
 	crowd.read(crowd.members)
 	c.awaitCalm(t)
 
-	s := &stuckSender{members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub}
+	s := &stuckSender{cluster: c, members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub}
 	s.delivery = controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], s.number()))
 	s.stick(t, c)
 	for range stuckSends {
@@ -55,7 +56,7 @@ func (c *cluster) stickData(t *testing.T) {
 	}
 
 	c.nodes[last].relay.mend()
-	await(t, "the hub is not stuck any more", func() bool { return len(s.call(t).GetUnreachableHubs()) == 0 })
+	testkit.Eventually(t, "the hub is not stuck any more", func() bool { return len(s.call(t).GetUnreachableHubs()) == 0 })
 	c.sayLast(t, c.nodes[0], "default")
 	awaitEnd(t, s.members)
 	s.check(t)
@@ -65,6 +66,7 @@ func (c *cluster) stickData(t *testing.T) {
 
 // stuckSender is a caller, one of whose hubs is stuck.
 type stuckSender struct {
+	cluster  *cluster
 	delivery controlv1.DeliveryServiceClient
 	members  []*member // one at each hub, the last at the one that is stuck
 	stuck    string
@@ -148,23 +150,21 @@ func (s *stuckSender) take(t *testing.T, number int, receipt *controlv1.Receipt)
 // send sends one message while the hub is stuck.
 func (s *stuckSender) send(t *testing.T) {
 	t.Helper()
+	meter := s.cluster.meter()
+	defer meter.Stop()
 	began := time.Now()
 	receipt := s.call(t)
 	took := time.Since(began)
 	s.answered = max(s.answered, took)
-	if took > stuckLimit || len(receipt.GetUnreachableHubs()) == 0 {
-		t.Errorf("message %d: %v after %v, want the hub that is stuck named after %v at most", s.sent, receipt, took, stuckLimit)
+	if limit := meter.Limit(stuckLimit); took > limit || len(receipt.GetUnreachableHubs()) == 0 {
+		t.Errorf("message %d: %v after %v, want the hub that is stuck named after %v at most", s.sent, receipt, took, limit)
 	}
 	for _, m := range s.members[:len(s.members)-1] {
-		arrival := patience
-		select {
-		case at := <-m.heard:
-			arrival = at.Sub(began)
-		case <-time.After(patience):
-		}
+		at, _ := testkit.Receive(t, fmt.Sprintf("message %d at %s", s.sent, m.user), m.heard)
+		arrival := at.Sub(began)
 		s.arrived = max(s.arrived, arrival)
-		if arrival >= stuckWait {
-			t.Errorf("message %d was with %s after %v: it waited for the hub that is stuck", s.sent, m.user, arrival)
+		if limit := meter.Limit(stuckWait); arrival >= limit {
+			t.Errorf("message %d was with %s after %v, not before %v: it waited for the hub that is stuck", s.sent, m.user, arrival, limit)
 		}
 	}
 }
@@ -178,6 +178,8 @@ func (s *stuckSender) stream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	meter := s.cluster.meter()
+	defer meter.Stop()
 	longest := time.Duration(0)
 	for range stuckBatches {
 		batch := &controlv1.SendStreamRequest{}
@@ -202,8 +204,8 @@ func (s *stuckSender) stream(t *testing.T) {
 		longest = max(longest, time.Since(began))
 	}
 	t.Logf("%d batches of %d on a stream, each answered within %v", stuckBatches, stuckBatch, longest)
-	if longest > stuckLimit {
-		t.Errorf("a batch had its answers after %v, want %v at most", longest, stuckLimit)
+	if limit := meter.Limit(stuckLimit); longest > limit {
+		t.Errorf("a batch had its answers after %v, want %v at most", longest, limit)
 	}
 	if err := stream.CloseSend(); err != nil {
 		t.Fatal(err)

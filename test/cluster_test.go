@@ -11,11 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // long has the cluster's tests do what takes too long for every day: `make test-cluster`.
@@ -152,6 +152,15 @@ func (c *cluster) launch(t *testing.T, n *node) {
 	n.backend = c.dial(t, n, callers)
 }
 
+// meter measures how this machine holds up the hubs, and the tests.
+func (c *cluster) meter() *testkit.Meter {
+	var hubs []int
+	for _, n := range c.nodes {
+		hubs = append(hubs, n.command.Process.Pid)
+	}
+	return testkit.NewMeter(hubs...)
+}
+
 // awaitReady waits until hubs take clients.
 func (c *cluster) awaitReady(t *testing.T, nodes ...*node) {
 	t.Helper()
@@ -163,7 +172,7 @@ func (c *cluster) awaitReady(t *testing.T, nodes ...*node) {
 // awaitCalm waits until each hub sends the others only what they have somebody for.
 func (c *cluster) awaitCalm(t *testing.T) {
 	t.Helper()
-	await(t, "every hub has a filter lease of every other one", func() bool {
+	testkit.Eventually(t, "every hub has a filter lease of every other one", func() bool {
 		for _, n := range c.nodes {
 			if sample(t, n.get(t, "/metrics"), "connhub_mesh_leases") != float64(len(c.nodes)-1) {
 				return false
@@ -240,7 +249,7 @@ func at(n *node) func(*member) *node { return func(*member) *node { return n } }
 // newCrowd makes a crowd without members. Those of the test before are gone.
 func (c *cluster) newCrowd(t *testing.T) *crowd {
 	t.Helper()
-	await(t, "no hub has a connection", func() bool {
+	testkit.Eventually(t, "no hub has a connection", func() bool {
 		for _, h := range c.nodes[0].hubs(t) {
 			if h.GetConnections() > 0 {
 				return false
@@ -345,29 +354,4 @@ func together(t *testing.T, workers int, work func(worker int) error) {
 	if t.Failed() {
 		t.FailNow()
 	}
-}
-
-// await asks again and again until a condition holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	if !awaitQuietly(t, holds) {
-		t.Fatalf("waited in vain: %s", what)
-	}
-}
-
-// awaitQuietly is await for other goroutines than the test's.
-func awaitQuietly(t *testing.T, holds func() bool) bool {
-	limit := time.After(patience)
-	pause := time.NewTicker(20 * time.Millisecond)
-	defer pause.Stop()
-	for !holds() {
-		select {
-		case <-pause.C:
-		case <-limit:
-			return false
-		case <-t.Context().Done():
-			return false
-		}
-	}
-	return true
 }

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // door is a way in which a hub carries its clients' links: what is promised holds behind each.
@@ -121,8 +123,8 @@ const collections = 4
 // remains waits until the hub has no link, and no more goroutines and files than want, and collects its garbage.
 func (p *process) remains(t *testing.T, want vitals) remains {
 	t.Helper()
-	await(t, "the last link is gone", func() bool { return p.sample(t, "connhub_links") == 0 })
-	v := p.calm(t, want, calmLimit)
+	testkit.Eventually(t, "the last link is gone", func() bool { return p.sample(t, "connhub_links") == 0 })
+	v := p.calm(t, want)
 	// The text form tells what was in use before it was made.
 	profile := ""
 	for range collections {

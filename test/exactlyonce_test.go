@@ -19,6 +19,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/envelope"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
@@ -36,7 +37,7 @@ const (
 	slowPadding = 16 << 10
 	sendBuffer  = 64 << 10
 
-	// patience is for waits that end by themselves, on a machine that is busy.
+	// patience is for calls that end by themselves, on a machine that is busy.
 	patience = 2 * time.Minute
 )
 
@@ -338,13 +339,8 @@ func say(t *testing.T, conn *grpc.ClientConn, namespace, text string) *controlv1
 // awaitEnd waits until each member has heard the last word, or is gone.
 func awaitEnd(t *testing.T, members []*member) {
 	t.Helper()
-	limit := time.After(patience)
 	for _, m := range members {
-		select {
-		case <-m.ended:
-		case <-limit:
-			t.Fatalf("%s has not heard the last word", m.user)
-		}
+		testkit.Receive(t, m.user+" hears the last word", m.ended)
 	}
 }
 

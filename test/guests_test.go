@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // guestsRole is clients by the thousand, in a process of their own, each with the manners that it is told.
@@ -379,16 +381,11 @@ func (g *guest) checkPong(payload []byte) {
 
 // await waits until each who listens has heard so many messages.
 func (g *guests) await(messages int) error {
-	limit := time.After(patience)
-	pause := time.NewTicker(2 * time.Millisecond)
-	defer pause.Stop()
+	p := testkit.NewPatience()
+	defer p.Stop()
 	for n := g.news(); n.Least < messages; n = g.news() {
-		if len(n.Ends)+len(n.Wrong) > 0 {
-			return fmt.Errorf("want %d messages, have %+v", messages, n)
-		}
-		select {
-		case <-pause.C:
-		case <-limit:
+		<-p.Turn()
+		if len(n.Ends)+len(n.Wrong) > 0 || p.IsOver() {
 			return fmt.Errorf("want %d messages, have %+v", messages, n)
 		}
 	}

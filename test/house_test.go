@@ -48,6 +48,8 @@ func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
 	// the reset takes what the kernel still has, and receipts can't know. Here nobody is, however busy the
 	// machine.
 	edgeConfig.CloseTimeout = patience
+	// And none is given up for its silence: those that don't read answer no ping, for as long as the others take.
+	edgeConfig.PingInterval, edgeConfig.PongTimeout = time.Hour, time.Hour
 	edgeConfig.Hub, edgeConfig.Anonymous, edgeConfig.LoopbackOnly = h, true, true
 	edgeConfig.Plain, edgeConfig.Protocols = plain.Protocol{}, []edge.Protocol{envelope.Protocol{}}
 	edgeConfig.Metrics = registry

@@ -17,6 +17,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // issuer signs clients' tokens with a key of its own, and publishes the public half.
@@ -107,7 +109,7 @@ func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 		}
 	}
 	site.publish(after)
-	await(t, "the new key is taken", func() bool { return p.letsIn(t, after.token(t)) })
+	testkit.Eventually(t, "the new key is taken", func() bool { return p.letsIn(t, after.token(t)) })
 	if p.letsIn(t, before.token(t)) || p.letsIn(t, forger.token(t)) || p.letsIn(t, stranger.token(t)) {
 		t.Error("a key that is not published any more is taken")
 	}

@@ -8,11 +8,12 @@ import (
 	"google.golang.org/grpc"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
 	// massLimit is how long a mass close may take, from the call to the last socket: 5 s are what a client gets to answer its
-	// close, and twice as much is for a machine on which hub and clients share the processors with other tests.
+	// close, and twice as much is for hub and clients, which share the processors under the race detector.
 	massLimit = 15 * time.Second
 	// massCode is the close that a backend chooses.
 	massCode   = 4001
@@ -114,7 +115,7 @@ func (d door) fill(t *testing.T, p *process, guests []*helper, count int) {
 	for _, g := range guests {
 		g.news(t)
 	}
-	await(t, "all are in", func() bool { return p.sample(t, "connhub_links") == count })
+	testkit.Eventually(t, "all are in", func() bool { return p.sample(t, "connhub_links") == count })
 }
 
 func (h *helper) news(t *testing.T) (n guestNews) {
@@ -133,6 +134,8 @@ func (h *helper) awaitGone(t *testing.T) guestNews {
 // massClose closes everybody with one call, and returns how long it took until the last socket was gone.
 func massClose(t *testing.T, p *process, backend *grpc.ClientConn, guests []*helper, count int) time.Duration {
 	t.Helper()
+	meter := p.meter()
+	defer meter.Stop()
 	began := time.Now()
 	closed, err := controlv1.NewConnectionServiceClient(backend).CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{
 		Target: &controlv1.Target{Everyone: true}, MaxMatched: int32(count), Code: massCode, Reason: massReason,
@@ -140,11 +143,11 @@ func massClose(t *testing.T, p *process, backend *grpc.ClientConn, guests []*hel
 	if err != nil || int(closed.GetClosed()) != count {
 		t.Fatalf("closed %v, %v", closed, err)
 	}
-	await(t, "all are gone", func() bool { return p.sample(t, "connhub_links") == 0 })
+	testkit.Eventually(t, "all are gone", func() bool { return p.sample(t, "connhub_links") == 0 })
 	took := time.Since(began)
 	checkEnds(t, guests, count, errClosed{massCode, massReason})
-	if took > massLimit {
-		t.Errorf("%d connections took %v to end, limit %v", count, took, massLimit)
+	if limit := meter.Limit(massLimit); took > limit {
+		t.Errorf("%d connections took %v to end, limit %v", count, took, limit)
 	}
 	return took
 }

@@ -11,7 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // helper is this program in another role, in a process of its own: it reads lines of JSON from its standard input and
@@ -77,12 +78,8 @@ func (h *helper) tell(t *testing.T, question any) {
 // hear waits for the answer.
 func (h *helper) hear(t *testing.T, answer any) {
 	t.Helper()
-	select {
-	case line, ok := <-h.answers:
-		h.understand(t, line, ok, answer)
-	case <-time.After(patience):
-		t.Fatalf("%s does not answer", h.role)
-	}
+	line, ok := testkit.Receive(t, h.role+" answers", h.answers)
+	h.understand(t, line, ok, answer)
 }
 
 // understand takes what came from answers.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
@@ -23,9 +24,6 @@ const (
 
 	// strangerLimit is how long one stranger stays at most.
 	strangerLimit = 2 * time.Second
-	// calmLimit is how long what strangers have left behind may last: the longest of the hub's own limits is
-	// the 5 s of a handshake.
-	calmLimit = 30 * time.Second
 )
 
 // TestStrangersOnEachPort proves that whoever comes by and says whatever disturbs nobody: while thousands of
@@ -57,11 +55,11 @@ func TestStrangersOnEachPort(t *testing.T) {
 	sending.Wait()
 
 	for _, c := range clients {
-		if err := c.await(); err != nil {
+		if err := c.await(t); err != nil {
 			t.Error(err)
 		}
 	}
-	after := p.calm(t, before, calmLimit)
+	after := p.calm(t, before)
 	if after.goroutines > before.goroutines || after.files > before.files {
 		t.Errorf("after the strangers the hub has %+v, before them it had %+v\n%s",
 			after, before, p.get(t, "/debug/pprof/goroutine?debug=1"))
@@ -71,22 +69,14 @@ func TestStrangersOnEachPort(t *testing.T) {
 	p.get(t, "/debug/invariants")
 }
 
-// calm returns the vitals when they are no more than want, or those that are left after the limit.
-func (p *process) calm(t *testing.T, want vitals, limit time.Duration) vitals {
+// calm returns the vitals when they are no more than want, or those that are left when that does not come.
+func (p *process) calm(t *testing.T, want vitals) (v vitals) {
 	t.Helper()
-	deadline := time.After(limit)
-	pause := time.NewTicker(100 * time.Millisecond)
-	defer pause.Stop()
-	for {
-		select {
-		case <-deadline:
-			return p.vitals(t)
-		case <-pause.C:
-			if v := p.vitals(t); v.goroutines <= want.goroutines && v.files <= want.files {
-				return v
-			}
-		}
-	}
+	testkit.Holds(t, func() bool {
+		v = p.vitals(t)
+		return v.goroutines <= want.goroutines && v.files <= want.files
+	})
+	return v
 }
 
 // port is one of the hub's, and what its rightful users say to it.
@@ -320,7 +310,7 @@ func garble(random *rand.Rand, b []byte, phrases [][]byte) []byte {
 // stranger comes, says something in pieces, perhaps listens, and goes in one of the ways in which one can go. Only
 // not being let in at all is an error.
 func stranger(random *rand.Rand, address string, says []byte) error {
-	conn, err := net.DialTimeout("tcp", address, strangerLimit)
+	conn, err := net.DialTimeout("tcp", address, handshakeLimit)
 	if err != nil {
 		return err
 	}
@@ -382,12 +372,9 @@ func (c *steadyClient) take(message []byte) {
 }
 
 // await holds that the client gets every message, once and in order.
-func (c *steadyClient) await() error {
-	select {
-	case <-c.all:
-	case <-time.After(patience):
-		return fmt.Errorf("%s has not got all %d messages", c.name, steadyMessages)
-	}
+func (c *steadyClient) await(t *testing.T) error {
+	t.Helper()
+	testkit.Receive(t, c.name+" gets all messages", c.all)
 	for i, got := range c.numbers[:steadyMessages] {
 		if got != fmt.Sprint(i) {
 			return fmt.Errorf("%s: message %d is %q", c.name, i, got)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/connhub/connhub/discovery"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // door is an address behind which etcd may be: one that a test knows before it starts etcd.
@@ -124,25 +125,10 @@ func memberArgs(etcd string, more ...string) []string {
 	}, more...)
 }
 
-// eventually polls for what no log line tells.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("it never came that %s", what)
-		}
-	}
-}
-
 // seesHubs waits until a hub lists so many.
 func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
 	t.Helper()
-	eventually(t, "all hubs are listed", func() bool {
+	testkit.Eventually(t, "all hubs are listed", func() bool {
 		var list controlv1.ListHubsResponse
 		if err := protojson.Unmarshal([]byte(mustRun(t, append([]string{"hubs", "--json", "--addr=" + p.control}, flags...)...)), &list); err != nil {
 			t.Fatal(err)

@@ -6,12 +6,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // connectionID returns the id of the only connection of a user.
@@ -320,20 +320,18 @@ func TestClosedConnectionsAreLoggedOnce(t *testing.T) {
 // waitForLog returns the first log line with a message.
 func waitForLog(t *testing.T, log *lockedBuffer, message string) map[string]any {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(10 * time.Second)
-	for {
+	var attrs map[string]any
+	came := testkit.Holds(t, func() bool {
 		for line := range strings.Lines(log.String()) {
-			var attrs map[string]any
+			attrs = nil
 			if json.Unmarshal([]byte(line), &attrs) == nil && attrs["msg"] == message {
-				return attrs
+				return true
 			}
 		}
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("no line %q in the log:\n%s", message, log.String())
-		}
+		return false
+	})
+	if !came {
+		t.Fatalf("no line %q in the log:\n%s", message, log.String())
 	}
+	return attrs
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // everyEvent has each kind of event, some with what a terminal must not get.
@@ -93,14 +94,9 @@ func tail(t *testing.T, args ...string) *process {
 // waitForText waits until something was written.
 func waitForText(t *testing.T, b *lockedBuffer, text string) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); <-tick.C {
-		if strings.Contains(b.String(), text) {
-			return
-		}
+	if !testkit.Holds(t, func() bool { return strings.Contains(b.String(), text) }) {
+		t.Fatalf("no %q in:\n%s", text, b)
 	}
-	t.Fatalf("no %q in:\n%s", text, b)
 }
 
 func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {

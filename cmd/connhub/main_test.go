@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -123,7 +124,12 @@ func start(t *testing.T, change func(*serverPlan)) *running {
 // dialClient connects a WebSocket client; query says who it is.
 func dialClient(t *testing.T, address, query string) *websocket.Conn {
 	t.Helper()
-	conn, response, err := websocket.Dial(t.Context(), "ws://"+address+"/ws?"+query, nil)
+	return dialClientWith(t, address, query, nil)
+}
+
+func dialClientWith(t *testing.T, address, query string, options *websocket.DialOptions) *websocket.Conn {
+	t.Helper()
+	conn, response, err := websocket.Dial(t.Context(), "ws://"+address+"/ws?"+query, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,13 +144,20 @@ func dialClient(t *testing.T, address, query string) *websocket.Conn {
 // next reads a client's next message.
 func next(t *testing.T, conn *websocket.Conn) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	_, b, err := conn.Read(ctx)
-	if err != nil {
-		t.Fatal(err)
+	type message struct {
+		text []byte
+		err  error
 	}
-	return string(b)
+	c := make(chan message, 1)
+	go func() {
+		_, b, err := conn.Read(t.Context())
+		c <- message{b, err}
+	}()
+	m, _ := testkit.Receive(t, "the next message", c)
+	if m.err != nil {
+		t.Fatal(m.err)
+	}
+	return string(m.text)
 }
 
 // golden compares got with a file of testdata.

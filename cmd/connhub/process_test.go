@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // binary builds the program once; TestMain removes it.
@@ -102,16 +103,27 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// exitCode waits at most for limit until the process has ended.
+// meter measures how this machine holds up the process, and the tests.
+func (p *process) meter(t *testing.T) *testkit.Meter {
+	t.Helper()
+	m := testkit.NewMeter(p.cmd.Process.Pid)
+	t.Cleanup(m.Stop)
+	return m
+}
+
+// exitCode waits until the process has ended, which it promises to do within limit.
 func (p *process) exitCode(t *testing.T, limit time.Duration) int {
 	t.Helper()
-	select {
-	case <-p.ended:
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(limit):
-		t.Fatalf("still running after %v:\n%s", limit, p.log)
-		return -1
+	return p.exitCodeWithin(t, p.meter(t), limit)
+}
+
+// exitCodeWithin is exitCode for a limit that began with the meter.
+func (p *process) exitCodeWithin(t *testing.T, m *testkit.Meter, limit time.Duration) int {
+	t.Helper()
+	if !m.Within(limit, p.ended) {
+		t.Fatalf("still running, want an end within %v:\n%s", limit, p.log)
 	}
+	return p.cmd.ProcessState.ExitCode()
 }
 
 func dialControl(t *testing.T, address string) *grpc.ClientConn {
@@ -124,10 +136,28 @@ func dialControl(t *testing.T, address string) *grpc.ClientConn {
 	return conn
 }
 
-// fill queues so much for a user whose client does not read that no message can be written to it.
-func fill(t *testing.T, conn *grpc.ClientConn, user string) (messages int) {
+// How many MiB are more than the kernel keeps on the way to a client that does not read: to a narrow one the 4 MiB of
+// the hub's socket (tcp_wmem), to another one the tens of its own socket (tcp_rmem), too.
+const narrowFill, wideFill = 8, 24
+
+// dialNarrow is dialClient for a client that does not read for now: its kernel keeps little for it, so that it has
+// little to read when it does.
+func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 	t.Helper()
-	const enough = 24 // MiB: more than the kernel keeps for one loopback connection
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 64<<10)
+		})
+		return errors.Join(err, failed)
+	}}
+	client := http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
+	return dialClientWith(t, address, query, &websocket.DialOptions{HTTPClient: &client})
+}
+
+// fill queues so many MiB for a user whose client does not read that no message can be written to it.
+func fill(t *testing.T, conn *grpc.ClientConn, user string, enough int) {
+	t.Helper()
 	payload := bytes.Repeat([]byte("x"), 1<<20)
 	for range enough {
 		_, err := controlv1.NewDeliveryServiceClient(conn).Send(t.Context(), &controlv1.SendRequest{
@@ -138,7 +168,6 @@ func fill(t *testing.T, conn *grpc.ClientConn, user string) (messages int) {
 			t.Fatal(err)
 		}
 	}
-	return enough
 }
 
 // answer is what a call came back with.
@@ -166,18 +195,15 @@ func sendAndWait(t *testing.T, conn *grpc.ClientConn, user string) <-chan callAn
 func waitForLast(t *testing.T, conn *grpc.ClientConn, user string) {
 	t.Helper()
 	const filler = 1<<20 + 10 // with its frame header (RFC 6455 §5.2)
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
+	testkit.Eventually(t, "the last message for "+user+" is queued", func() bool {
 		r, err := controlv1.NewConnectionServiceClient(conn).ListConnections(t.Context(), &controlv1.ListConnectionsRequest{
 			Target: &controlv1.Target{Users: []string{user}},
 		})
 		if err != nil || len(r.GetConnections()) != 1 {
 			t.Fatalf("connections of %s: %v, %v", user, r, err)
 		}
-		if r.GetConnections()[0].GetQueuedBytes()%filler != 0 {
-			return
-		}
-	}
-	t.Fatalf("the last message for %s is not queued", user)
+		return r.GetConnections()[0].GetQueuedBytes()%filler != 0
+	})
 }
 
 func devArgs(t *testing.T, more ...string) []string {
@@ -191,8 +217,8 @@ func devArgs(t *testing.T, more ...string) []string {
 func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	p := startProcess(t, devArgs(t)...)
 	idle := dialClient(t, p.clients, "user=idle")
-	slow := dialClient(t, p.clients, "user=slow") // does not read until the signal
-	dialClient(t, p.clients, "user=stuck")        // never reads
+	slow := dialNarrow(t, p.clients, "user=slow") // does not read until the signal
+	dialNarrow(t, p.clients, "user=stuck")        // never reads
 	control := dialControl(t, p.control)
 	health := healthv1.NewHealthClient(control)
 	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
@@ -202,13 +228,14 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Fatalf("health before: %v, %v", r, err)
 	}
-	filled := fill(t, control, "slow")
-	fill(t, control, "stuck")
+	fill(t, control, "slow", narrowFill)
+	fill(t, control, "stuck", narrowFill)
 	slowCall, stuckCall := sendAndWait(t, control, "slow"), sendAndWait(t, control, "stuck")
 	for _, user := range []string{"slow", "stuck"} {
 		waitForLast(t, control, user)
 	}
 
+	meter := p.meter(t)
 	began := time.Now()
 	p.signal(t, syscall.SIGTERM)
 	_ = waitForLog(t, p.log, "shutting down")
@@ -227,8 +254,8 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	}
 
 	// The call to the slow client ends as it should: its client reads now.
-	for i := range filled + 1 {
-		if got := next(t, slow); i == filled && got != "last" {
+	for i := range narrowFill + 1 {
+		if got := next(t, slow); i == narrowFill && got != "last" {
 			t.Errorf("the last message is %.10q", got)
 		}
 	}
@@ -239,7 +266,7 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	if a := <-stuckCall; a.err != nil || len(a.receipt.GetDropped()) != 1 || a.receipt.GetDropped()[0].GetReason() != controlv1.DropReason_DROP_REASON_CLOSED {
 		t.Errorf("the call to the stuck client: %v, %v", a.receipt, a.err)
 	}
-	if took, most := time.Since(began), callGrace+closeGrace+lastGrace; took < callGrace || took > most {
+	if took, most := time.Since(began), meter.Limit(callGrace+closeGrace+lastGrace); took < callGrace || took > most {
 		t.Errorf("the last call had %v, want %v to %v", took, callGrace, most)
 	}
 	for name, conn := range map[string]*websocket.Conn{"idle": idle, "slow": slow} {
@@ -248,7 +275,7 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 			t.Errorf("the %s client sees %v, want 1001", name, err)
 		}
 	}
-	if code := p.exitCode(t, 10*time.Second-time.Since(began)); code != 0 {
+	if code := p.exitCodeWithin(t, meter, 10*time.Second); code != 0 {
 		t.Errorf("exit %d:\n%s", code, p.log)
 	}
 	_ = waitForLog(t, p.log, "stopped")
@@ -256,9 +283,9 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 
 func TestSecondSignalExits1AtOnce(t *testing.T) {
 	p := startProcess(t, devArgs(t)...)
-	dialClient(t, p.clients, "user=stuck")
+	dialNarrow(t, p.clients, "user=stuck")
 	control := dialControl(t, p.control)
-	fill(t, control, "stuck")
+	fill(t, control, "stuck", narrowFill)
 	call := sendAndWait(t, control, "stuck")
 	waitForLast(t, control, "stuck")
 	p.signal(t, syscall.SIGINT)

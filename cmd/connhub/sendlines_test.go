@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
@@ -152,13 +153,13 @@ func (c *typing) typed(t *testing.T, format string, args ...any) {
 
 func (c *typing) exitCode(t *testing.T) int {
 	t.Helper()
-	select {
-	case code := <-c.ended:
-		return code
-	case <-time.After(30 * time.Second):
-		t.Fatalf("still running; it says %s%s", c.stdout.String(), c.stderr.String())
-		return -1
-	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("it says %s%s", c.stdout.String(), c.stderr.String())
+		}
+	}()
+	code, _ := testkit.Receive(t, "the command ends", c.ended)
+	return code
 }
 
 func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
@@ -193,13 +194,15 @@ func TestCtrlCWaitsOnlyAMomentForResults(t *testing.T) {
 	hub := start(t, nil)
 	conn := dialControl(t, hub.control)
 	dialClient(t, hub.clients, "user=slow")
-	fill(t, conn, "slow")
+	fill(t, conn, "slow", wideFill)
 	c := typeTo(t, "send", "--addr="+hub.control, "--user=slow", "--wait-timeout=1m", "--policy=drop-oldest", "-")
 	c.typed(t, "a\n")
+	meter := testkit.NewMeter()
+	defer meter.Stop()
 	start := time.Now()
 	c.interrupt()
-	if code := c.exitCode(t); code != exitError || time.Since(start) > 20*time.Second {
-		t.Errorf("exit %d after %v", code, time.Since(start))
+	if code, limit := c.exitCode(t), meter.Limit(20*time.Second); code != exitError || time.Since(start) > limit {
+		t.Errorf("exit %d after %v, want an end within %v", code, time.Since(start), limit)
 	}
 	if out := c.stdout.String(); out != "! 1 line without an answer\n" && out != "○ no lines to send\n" {
 		t.Errorf("summary %q", out)
@@ -391,9 +394,9 @@ func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
 			return strings.Contains(get(t, "http://"+hub.ops+"/metrics", nil).body, "SendStream\"} "+n+"\n")
 		}
 	}
-	eventually(t, "the stream is open", streams("1"))
+	testkit.Eventually(t, "the stream is open", streams("1"))
 	between.cut()
-	eventually(t, "the stream is over", streams("0"))
+	testkit.Eventually(t, "the stream is over", streams("0"))
 	c.typed(t, "a\n")
 	if got := next(t, ann); got != "a" {
 		t.Errorf("got %q", got)
