@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -21,6 +23,7 @@ type metrics struct {
 
 	messages *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
+	rejected *prometheus.CounterVec
 
 	uncompressed prometheus.Counter
 	compressed   prometheus.Counter
@@ -59,6 +62,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "connhub_client_message_bytes_total",
 			Help: "Bytes of payload in messages that clients sent.",
 		}, []string{"protocol", "kind"}),
+		rejected: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "connhub_client_commands_rejected_total",
+			Help: "Commands of clients that were not carried out, by reason; their connections went on.",
+		}, []string{"protocol", "reason"}),
 		uncompressed: f.NewCounter(prometheus.CounterOpts{
 			Name: "connhub_deflate_input_bytes_total",
 			Help: "Bytes of frames before they were compressed; each message counts once, to however many clients it goes.",
@@ -80,8 +87,9 @@ type spoken struct {
 
 	deflated Protocol // for clients that want compression
 
-	text   received
-	binary received
+	text     received
+	binary   received
+	rejected rejectCounters
 }
 
 type received struct {
@@ -98,15 +106,20 @@ func (m *metrics) spoken(p Protocol) *spoken {
 	of := func(kind string) received {
 		return received{m.messages.WithLabelValues(p.Name(), kind), m.bytes.WithLabelValues(p.Name(), kind)}
 	}
-	return &spoken{Protocol: p, deflated: deflate(p, m), text: of("text"), binary: of("binary")}
+	return &spoken{Protocol: p, deflated: deflate(p, m), text: of("text"), binary: of("binary"), rejected: newRejectCounters(m.rejected, p.Name())}
 }
 
-// receive counts a message and hands it to the protocol.
+// receive counts a message and hands it to the protocol. A rejection is counted as well, and is no error of the link.
 func (s *spoken) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
 	if kind == hub.Text {
 		s.text.count(payload)
 	} else {
 		s.binary.count(payload)
 	}
-	return s.Receive(c, kind, payload)
+	err := s.Receive(c, kind, payload)
+	if rejection, ok := errors.AsType[*Rejection](err); ok {
+		s.rejected.count(rejection)
+		return nil
+	}
+	return err
 }

@@ -16,7 +16,8 @@ type Protocol interface {
 
 	// Receive takes one message of a client: hub.Text, which is UTF-8, or hub.Binary. The messages of one
 	// client come one after the other, also when it takes its connection to another link. payload is only valid during the call. The error *Violation ends
-	// the connection as it says; any other error is a fault of the hub and ends it with 1011.
+	// the connection as it says. *Rejection is counted, and the connection goes on. Any other error is a fault of the hub and ends the
+	// connection with 1011.
 	Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error
 }
 

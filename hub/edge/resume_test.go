@@ -406,12 +406,12 @@ func TestWhatAClientMayNotSendEndsItWithTheRightCode(t *testing.T) {
 		code   websocket.StatusCode
 		reason string
 	}{
-		"binary":       {websocket.MessageBinary, `{"type":"ping"}`, 1003, "message type not supported"},
-		"malformed":    {websocket.MessageText, `{"type":"ping"`, 1007, "not valid JSON"},
-		"unknown type": {websocket.MessageText, `{"type":"invoke"}`, 1007, "type: is unknown"},
-		"not UTF-8":    {websocket.MessageText, "{\"type\":\"ping\",\"x\":\"\xff\"}", 1007, "text is not UTF-8"},
-		"forged ack":   {websocket.MessageText, acknowledge(1), 1008, "sequenceId: nothing with this id was sent"},
-		"too large":    {websocket.MessageText, strings.Repeat(" ", 1<<20) + `{}`, 1009, "message too big"},
+		"binary":     {websocket.MessageBinary, `{"type":"ping"}`, 1003, "message type not supported"},
+		"malformed":  {websocket.MessageText, `{"type":"ping"`, 1007, "not valid JSON"},
+		"no type":    {websocket.MessageText, `{"ackId":1}`, 1007, "type: want a string"},
+		"not UTF-8":  {websocket.MessageText, "{\"type\":\"ping\",\"x\":\"\xff\"}", 1007, "text is not UTF-8"},
+		"forged ack": {websocket.MessageText, acknowledge(1), 1008, "sequenceId: nothing with this id was sent"},
+		"too large":  {websocket.MessageText, strings.Repeat(" ", 1<<20) + `{}`, 1009, "message too big"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			webPubSub(t, func(t *testing.T, b *bed) {

@@ -15,9 +15,10 @@ import (
 
 // bed is a hub whose clients speak the protocol, without the network below it.
 type bed struct {
-	hub    *hub.Hub
-	events events
-	failed error // what Publish returns from now on
+	hub      *hub.Hub
+	rejected []edge.RejectReason // what clients' commands were not carried out for, in order
+	events   events
+	failed   error // what Publish returns from now on
 }
 
 // events keeps what clients emitted.
@@ -68,6 +69,7 @@ func newBed(t testing.TB) *bed {
 type client struct {
 	*hub.Connection
 
+	bed      *bed
 	t        testing.TB
 	protocol edge.Protocol
 	wire     wire
@@ -119,7 +121,7 @@ func (b *bed) connectWith(t testing.TB, p edge.Protocol, a hub.Admission) *clien
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{Connection: connection, t: t, protocol: p}
+	c := &client{Connection: connection, bed: b, t: t, protocol: p}
 	c.wire.client = c
 	if err := connection.Bind(&c.wire); err != nil {
 		t.Fatal(err)
@@ -161,9 +163,12 @@ func (c *client) say(message string) ([]string, hub.Close) {
 	c.t.Helper()
 	err := c.protocol.Receive(c.Connection, hub.Text, []byte(message))
 	v, violates := errors.AsType[*edge.Violation](err)
+	rejection, rejected := errors.AsType[*edge.Rejection](err)
 	switch {
 	case violates:
 		return c.messages(), v.Close
+	case rejected:
+		c.bed.rejected = append(c.bed.rejected, rejection.Reason)
 	case err != nil:
 		c.t.Fatalf("%s: %v", message, err)
 	}

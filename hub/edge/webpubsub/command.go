@@ -25,11 +25,17 @@ const (
 	memberMetadata
 	memberDataType
 	memberData
+	memberInvocationID
+	memberStream
+	memberStreamID
 
 	memberEnd
 )
 
-var memberNames = [memberEnd]string{"type", "group", "event", "ackId", "sequenceId", "noEcho", "ttlSeconds", "metadata", "dataType", "data"}
+var memberNames = [memberEnd]string{
+	"type", "group", "event", "ackId", "sequenceId", "noEcho", "ttlSeconds", "metadata", "dataType", "data",
+	"invocationId", "stream", "streamId",
+}
 
 // memberOf returns the member of a name; memberEnd: nobody knows it.
 func memberOf(name []byte) member {
@@ -52,8 +58,9 @@ const (
 	maxTTL = 24 * time.Hour
 )
 
-// take takes a message apart.
-func (c *command) take(message []byte) error {
+// parse splits a message into its members. An error ends the connection: the message is no command, so nothing says to which one an
+// answer would belong.
+func (c *command) parse(message []byte) error {
 	if !json.Valid(message) {
 		return malformed("not valid JSON")
 	}
@@ -89,7 +96,7 @@ func (c *command) text(m member) ([]byte, error) {
 			return s, nil
 		}
 	}
-	return nil, malformed(memberNames[m] + ": want a string")
+	return nil, badRequest(memberNames[m] + ": want a string")
 }
 
 // number returns a number that may be there. It has digits only: ids as large as 2^64-1 keep all of theirs.
@@ -99,9 +106,17 @@ func (c *command) number(m member) (n uint64, there bool, err error) {
 	}
 	n, err = strconv.ParseUint(string(c[m]), 10, 64)
 	if err != nil {
-		return 0, false, malformed(memberNames[m] + ": want a number from 0 to 2^64-1, in digits")
+		return 0, false, badRequest(memberNames[m] + ": want a number from 0 to 2^64-1, in digits")
 	}
 	return n, true, nil
+}
+
+// ackID returns the id under which the client wants an ack. An error ends the connection: the ack could not be told from others.
+func (c *command) ackID() (id uint64, asked bool, err error) {
+	if id, asked, err = c.number(memberAckID); err != nil {
+		err = malformedBy(err)
+	}
+	return id, asked, err
 }
 
 // noEcho reports whether the client does not want its own message.
@@ -112,7 +127,7 @@ func (c *command) noEcho() (bool, error) {
 	case "", "false":
 		return false, nil
 	default:
-		return false, malformed("noEcho: want true or false")
+		return false, badRequest("noEcho: want true or false")
 	}
 }
 
@@ -128,7 +143,7 @@ func (c *command) name(m member) (string, error) {
 func checkedName(m member, b []byte) (string, error) {
 	s := string(b)
 	if edge.CheckName(s) != nil {
-		return "", refusal{nameBadRequest, memberNames[m] + ": want a name of 1 to 1024 bytes without control characters"}
+		return "", badRequest(memberNames[m] + ": want a name of 1 to 1024 bytes without control characters")
 	}
 	return s, nil
 }
@@ -140,7 +155,7 @@ func (c *command) expires() (time.Time, error) {
 	case err != nil || seconds == 0:
 		return time.Time{}, err
 	case seconds > uint64(maxTTL/time.Second):
-		return time.Time{}, refusal{nameBadRequest, "ttlSeconds: want 86400 at most"}
+		return time.Time{}, badRequest("ttlSeconds: want 86400 at most")
 	}
 	return time.Now().Add(time.Duration(seconds) * time.Second), nil
 }
@@ -151,7 +166,7 @@ func (c *command) metadata() (map[string]string, error) {
 	}
 	o, ok := objectOf(c[memberMetadata])
 	if !ok {
-		return nil, malformed("metadata: want an object of strings")
+		return nil, badRequest("metadata: want an object of strings")
 	}
 	all, size := make(map[string]string), 0
 	for {
@@ -159,20 +174,20 @@ func (c *command) metadata() (map[string]string, error) {
 		if !more {
 			return all, nil
 		}
-		unquoted, _ := unquote(quoted)
+		unquoted, nameOK := unquote(quoted)
+		s, valueOK := unquote(value)
+		if !nameOK || !valueOK {
+			return nil, badRequest("metadata: want an object of strings")
+		}
 		name, err := checkedName(memberMetadata, unquoted)
 		if err != nil {
 			return nil, err
 		}
-		s, ok := unquote(value)
-		if !ok {
-			return nil, malformed("metadata: want an object of strings")
-		}
 		if _, twice := all[name]; twice {
-			return nil, malformed("metadata: a name is there twice")
+			return nil, badRequest("metadata: a name is there twice")
 		}
 		if size += len(name) + len(s); size > maxMetadata {
-			return nil, refusal{nameBadRequest, "metadata: want 8 KiB at most"}
+			return nil, badRequest("metadata: want 8 KiB at most")
 		}
 		all[name] = string(s)
 	}
@@ -202,7 +217,7 @@ func (c *command) data() (hub.PayloadKind, []byte, error) {
 	switch dataType {
 	case "json":
 		if c[memberData] == nil {
-			return 0, nil, malformed("data: is missing")
+			return 0, nil, badRequest("data: is missing")
 		}
 		return hub.JSON, slices.Clone(c[memberData]), nil
 	case "text":
@@ -215,7 +230,7 @@ func (c *command) data() (hub.PayloadKind, []byte, error) {
 		b, err := c.bytes()
 		return hub.Protobuf, b, err
 	default:
-		return 0, nil, malformed("dataType: want json, text, binary or protobuf")
+		return 0, nil, badRequest("dataType: want json, text, binary or protobuf")
 	}
 }
 
@@ -227,7 +242,7 @@ func (c *command) bytes() ([]byte, error) {
 	}
 	b, err := base64.StdEncoding.AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(s))), s)
 	if err != nil {
-		return nil, malformed("data: want base64")
+		return nil, badRequest("data: want base64")
 	}
 	return b, nil
 }

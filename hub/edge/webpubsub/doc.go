@@ -22,13 +22,28 @@
 //
 // # What a client is told
 //
-// What is not a message of the protocol ends its connection: a binary message with 1003, one that is too large with 1009, and with
-// 1007 text that is not valid JSON, not an object, of no known type, without a member that it must have, with one of
-// the wrong type, out of its range, or there twice. Confirming what was never sent ends it with 1008.
+// Only what can't be parsed ends the connection. A binary message ends it with 1003, one that is too large with 1009. Text ends it with 1007 if it
+// is no valid JSON object, has a known member twice, has no string as its type, or an ackId that is no number; in a sequenceAck also if
+// sequenceId is no number. A sequenceAck of what was never sent ends it with 1008.
 //
-// All else is answered, if there is an ackId, with exactly one ack. Errors: Duplicate (this ackId has succeeded before; nothing
-// is done again), Forbidden (no permission, or no room for one more group), BadRequest (a name, ttlSeconds or metadata beyond the limits),
-// InternalServerError (the hub is leaving). Commands that failed are not remembered, so clients may try again with the same ackId.
+// Each other command that carries an ackId gets exactly one ack. Errors in acks:
+//
+//	Duplicate            this ackId has succeeded before; nothing is done again
+//	Forbidden            no permission, or no room for one more group
+//	BadRequest           a member is missing, of the wrong type, or beyond its limit; a string escapes half of a surrogate pair
+//	NotSupported         the hub does not know the command, or does not offer it
+//	InternalServerError  the hub is leaving
+//
+// Commands that the hub does not support are answered in the form that their clients wait for, with or without an ackId:
+//
+//	> {"type":"invoke","invocationId":"1",..}                           < invokeResponse, success false, NotSupported
+//	> {"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}      < streamClosed, NotSupported
+//	> {"type":"streamData","streamId":"s",..}, and streamEnd            < streamClosed, StreamNotFound
+//
+// An id of more than 128 bytes is not repeated, so there is no answer. A command that is not carried out and has no way to be answered is only
+// counted, as all that fail are: connhub_client_commands_rejected_total.
+//
+// Commands that failed are not remembered, so clients may try again with the same ackId.
 // A client that takes its connection to a new link while a command is carried out is heard there when that has ended, so its commands stay
 // in order. The answer went to the old link; to the same command again it is Duplicate if it has succeeded, otherwise it is carried out anew.
 // Success of a sendToGroup says that this hub has taken the message; of a join, that it is in force at every hub.

@@ -3,6 +3,8 @@ package webpubsub
 import (
 	"bytes"
 	"encoding/json"
+
+	"github.com/connhub/connhub/auth"
 )
 
 // object walks over the members of a JSON object, and leaves their values as they are. encoding/json has found it valid before: nothing is
@@ -92,7 +94,8 @@ func nestedLength(b []byte) int {
 	}
 }
 
-// unquote returns what a JSON string stands for, and reports false for any other value. The result may be part of the value.
+// unquote returns what a JSON string stands for. It reports false for any other value, and for a string with an escaped surrogate that has no
+// partner: that is no character (RFC 8259 §8.2), and encoding/json would put U+FFFD in its place. The result may be part of the value.
 func unquote(value []byte) ([]byte, bool) {
 	if value[0] != '"' {
 		return nil, false
@@ -101,7 +104,7 @@ func unquote(value []byte) ([]byte, bool) {
 		return value[1 : len(value)-1], true
 	}
 	var s string
-	if json.Unmarshal(value, &s) != nil {
+	if auth.HasLoneSurrogate(value) || json.Unmarshal(value, &s) != nil {
 		return nil, false
 	}
 	return []byte(s), true

@@ -25,12 +25,12 @@ func (p JSON) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte, r
 		return &edge.Violation{Close: hub.NewClose(hub.CauseUnsupported)}
 	}
 	var cmd command
-	if err := cmd.take(payload); err != nil {
+	if err := cmd.parse(payload); err != nil {
 		return err
 	}
 	verb, err := cmd.text(memberType)
 	if err != nil {
-		return err
+		return malformedBy(err)
 	}
 	switch string(verb) {
 	case "ping":
@@ -40,9 +40,11 @@ func (p JSON) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte, r
 			return confirm(c, &cmd)
 		}
 	case "sendToGroup", "event", "joinGroup", "leaveGroup":
-		return p.answer(c, verb, &cmd)
+		if cmd[memberStream] == nil {
+			return p.answer(c, verb, &cmd)
+		}
 	}
-	return malformed("type: is unknown")
+	return refuse(c, verb, &cmd)
 }
 
 // pong has no room behind it: a reply that is appended goes elsewhere.
@@ -51,7 +53,7 @@ var pong = slices.Clip(frame.Append(nil, frame.Text, []byte(`{"type":"pong"}`)))
 // answer carries out a command, once, and tells the client what became of it if it asks with an ackId. Who does not ask is not told of
 // a refusal either.
 func (p JSON) answer(c *hub.Connection, verb []byte, cmd *command) error {
-	id, asked, err := cmd.number(memberAckID)
+	id, asked, err := cmd.ackID()
 	if err != nil {
 		return err
 	}
@@ -61,12 +63,12 @@ func (p JSON) answer(c *hub.Connection, verb []byte, cmd *command) error {
 	err = p.carryOut(c, verb, cmd)
 	refused, isRefused := errors.AsType[refusal](err)
 	switch {
-	case err != nil && !isRefused:
-		return err
-	case !asked:
-		return nil
+	case isRefused && asked: // and not remembered: clients try again
+		return reply(c, ack(id, &refused), &refused)
 	case isRefused:
-		return c.Reply(ack(id, &refused)) // and not remembered: clients try again
+		return refused.counted()
+	case err != nil || !asked:
+		return err
 	default:
 		c.Done(id)
 		return c.Reply(ack(id, nil))
@@ -91,7 +93,7 @@ func confirm(c *hub.Connection, cmd *command) error {
 	sequence, there, err := cmd.number(memberSequenceID)
 	switch {
 	case err != nil:
-		return err
+		return malformedBy(err)
 	case !there:
 		return malformed("sequenceId: is missing")
 	}
