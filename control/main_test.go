@@ -272,6 +272,7 @@ func (f *fixture) connect(t testing.TB, p hub.Protocol, user string, groups ...s
 }
 
 func (*client) Prefetch(int) {}
+func (*client) Stirs() bool  { return false }
 
 func (c *client) Flush() {
 	c.mu.Lock()

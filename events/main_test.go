@@ -196,6 +196,7 @@ type wire struct {
 }
 
 func (*wire) Prefetch(int) {}
+func (*wire) Stirs() bool  { return false }
 
 func (w *wire) Flush() {
 	for w.of.Take(w, &w.batch, 1<<16) {

@@ -12,6 +12,7 @@ type discard struct {
 }
 
 func (*discard) Prefetch(int) {}
+func (*discard) Stirs() bool  { return false }
 
 func (l *discard) Flush() {
 	for l.connection.Take(l, &l.batch, 64<<10) {

@@ -20,6 +20,7 @@ type tallying struct {
 }
 
 func (*tallying) Prefetch(int) {}
+func (*tallying) Stirs() bool  { return false }
 
 func (l *tallying) Flush() {
 	l.mu.Lock()

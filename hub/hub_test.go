@@ -64,6 +64,7 @@ type memory struct {
 	mu      sync.Mutex
 	stalled bool
 	lingers bool // stays when it is closed, as a wire does whose client is slow
+	stirs   bool // has input that was not read
 	asks    bool // asks again though Batch.Last says that there is no more
 	batch   Batch
 	wire    []byte
@@ -74,6 +75,13 @@ type memory struct {
 const memoryMax = 256
 
 func (*memory) Prefetch(int) {}
+
+// Stirs implements Link.
+func (l *memory) Stirs() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stirs
+}
 
 func (l *memory) Flush() {
 	l.mu.Lock()

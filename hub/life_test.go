@@ -108,6 +108,32 @@ func TestTimeEndsWhatNobodyComesBackTo(t *testing.T) {
 	})
 }
 
+// What a client confirmed in time may wait to be read when the time is over.
+func TestAckThatHasArrivedCountsWhenItsTimeIsOver(t *testing.T) {
+	for _, confirms := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, func(c *Config) { c.Window.Messages = 1 })
+			c := connectAs(t, h, numbered{}, "ann", "g")
+			c.link.stirs = true
+			send(t, h, toGroup("g", "fills the window"))
+			send(t, h, toGroup("g", "waits"))
+			time.Sleep(h.config.AckTimeout + time.Millisecond)
+			if how, ended := c.Ended(); ended {
+				t.Fatalf("closed though the link has something to read: %v", how)
+			}
+			if confirms {
+				if err := c.Ack(1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(returnPatience)
+			if how, ended := c.Ended(); ended == confirms {
+				t.Errorf("it confirmed: %t; it is closed: %t, %v", confirms, ended, how)
+			}
+		})
+	}
+}
+
 // One that comes back, and reads so little that its tail is never written again, has no more time than others.
 func TestClientThatComesBackAndReadsNothingIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -259,6 +285,7 @@ type manual struct{ batch Batch }
 
 func (*manual) Flush()       {}
 func (*manual) Prefetch(int) {}
+func (*manual) Stirs() bool  { return false }
 func (*manual) Close(Close)  {}
 
 func TestWhatALinkTookIsCountedByWhatItWrites(t *testing.T) {
@@ -376,6 +403,7 @@ type costly struct{ _ int }
 
 func (*costly) Flush()       {}
 func (*costly) Prefetch(int) {}
+func (*costly) Stirs() bool  { return false }
 func (*costly) Close(Close)  { time.Sleep(100 * time.Millisecond) }
 
 func TestConfigNamesAllThatIsWrong(t *testing.T) {

@@ -11,6 +11,10 @@ type Link interface {
 	// before Flush returns, so that the answer to the backend can say "written".
 	Flush()
 
+	// Stirs reports whether the client has shown life that the link has not come to look at: input is unread, or a wire that
+	// was full has room. The hub asks before it gives a client up.
+	Stirs() bool
+
 	// Prefetch has the processor fetch what Flush will look at (see the function of that name): in step 0 what the link is, and in
 	// each later one, when that has had time to arrive, what it points to. It changes nothing, and may do nothing.
 	Prefetch(step int)

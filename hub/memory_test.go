@@ -28,6 +28,7 @@ type quiet struct{ connection *Connection }
 var batches = sync.Pool{New: func() any { return new(Batch) }}
 
 func (*quiet) Prefetch(int) {}
+func (*quiet) Stirs() bool  { return false }
 
 func (l *quiet) Flush() {
 	b := batches.Get().(*Batch)

@@ -34,10 +34,14 @@ func bare(conn net.Conn) net.Conn {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
-	if s, ok := conn.(*sealed); ok {
-		return s.TCPConn
+	switch c := conn.(type) {
+	case *sealed:
+		return c.TCPConn
+	case *tcpConn:
+		return c.TCPConn
+	default:
+		return conn
 	}
-	return conn
 }
 
 func (s *blocking) run() {
@@ -75,6 +79,21 @@ func (s *blocking) read(b []byte) (int, error) {
 }
 
 func (s *blocking) ready() int { return 0 }
+
+func (s *blocking) stirs() (yes bool) {
+	tcp, ok := bare(s.conn).(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	s.link.mu.Lock()
+	full := s.link.writing
+	s.link.mu.Unlock()
+	_ = controlSocket(tcp, func(fd int) { // fails on a closed connection
+		readable, writable := pollSocket(fd)
+		yes = readable || writable && full
+	})
+	return yes
+}
 
 func (s *blocking) rest() {
 	if s.timed {

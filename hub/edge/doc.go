@@ -38,6 +38,16 @@
 // does not take at once; under TLS, for which that can't be told, while there is anything to write. One heartbeat for all, while
 // there are links. Server.Shutdown waits for all of them.
 //
+// # Deadlines
+//
+// A process that was stopped, or starved, finds deadlines over that its clients have kept. So each verdict comes after a
+// look into the socket.
+//
+//   - Ping: unread input, or room in a socket that was full, is a sign of life (heartbeat.go).
+//   - Message, handshake: what has arrived is read, and the client has 2 s more, once (parked_linux.go, tcpconn.go).
+//   - Close: a client that has shown life has up to 2 s more, once (link.go).
+//   - Ack: the hub asks the link by hub.Link.Stirs.
+//
 // # Locking
 //
 // A link's mu is held around writes that can't block, and never around others. Order: heartbeat.mu, link.mu,

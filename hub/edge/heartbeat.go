@@ -18,7 +18,8 @@ import (
 // sign of life is one atomic store.
 //
 // A sign of life is a byte that came in, or that the kernel had no room for and took later: then the client
-// has read. That the kernel takes a byte at once says nothing.
+// has read. That the kernel takes a byte at once says nothing. Before a client is given up the heartbeat looks into its socket: a
+// process that was stopped, with pings out, finds the pongs there.
 //
 // It also closes connections whose token expires, where that is wanted: then such a link is looked at in that second at the latest.
 //
@@ -184,6 +185,9 @@ func (h *heartbeat) check(l *link) time.Duration {
 		return now + c.PongTimeout
 	case now-pinged < c.PongTimeout:
 		return pinged + c.PongTimeout
+	case l.socket.stirs(): // the hub was late
+		l.hear()
+		return now + c.PingInterval
 	default:
 		l.Close(hub.NewClose(hub.CausePingTimeout))
 		return now + c.PingInterval

@@ -48,6 +48,7 @@ type link struct {
 	closing   bool    // a close frame is in pending or written, or there is nobody to write to
 	broken    bool    // a write failed: nothing is written any more
 	parted    bool    // what parting says has followed
+	reprieved bool    // limit was put off, because the client showed life when it was over
 	parting   parting // what follows once all is written
 	decided   bool    // how is known
 	readEnded bool    // coder/websocket is through with the wire
@@ -119,6 +120,9 @@ func (l *link) Flush() {
 	l.unlock()
 }
 
+// Stirs reports whether the socket has something of the client that was not looked at. See hub.Link.
+func (l *link) Stirs() bool { return l.socket.stirs() }
+
 // Prefetch gets what Flush looks at near. See hub.Link.
 func (l *link) Prefetch(step int) {
 	switch step {
@@ -174,7 +178,23 @@ func (l *link) sayCloseLocked(how hub.Close) {
 
 func (l *link) limitLocked() {
 	if l.limit == nil {
-		l.limit = time.AfterFunc(l.server.config.CloseTimeout, l.abort)
+		l.limit = time.AfterFunc(l.server.config.CloseTimeout, l.giveUp)
+	}
+}
+
+// giveUp ends a close that takes too long. A client has a little longer, once, if it has shown life of which nobody has taken
+// note.
+func (l *link) giveUp() {
+	stirs := l.socket.stirs()
+	l.mu.Lock()
+	again := stirs && !l.reprieved
+	if again {
+		l.reprieved = true
+		l.limit.Reset(min(reprieve, l.server.config.CloseTimeout))
+	}
+	l.mu.Unlock()
+	if !again {
+		l.abort()
 	}
 }
 

@@ -66,6 +66,7 @@ type parked struct {
 	fragmented bool         // a message has begun whose last frame has not
 	held       int64        // of the budget, by the goroutine that waits
 	since      time.Time    // when the message or frame began that is not whole; zero: there is none
+	reprieved  bool         // since was moved, because there was input when the time was over
 	timer      *time.Timer  // tells when that is too long ago; nil: not needed
 
 	// Guarded by link.mu.
@@ -195,7 +196,7 @@ func (p *parked) giveBack() {
 
 func (p *parked) startClock() {
 	if p.since.IsZero() {
-		p.since = time.Now()
+		p.since, p.reprieved = time.Now(), false
 	}
 }
 
@@ -279,23 +280,20 @@ func (p *parked) fill() error {
 		if p.look() {
 			in.drained = false
 		}
-		if err := p.stopped(); err != nil {
-			return err
+		if p.stopped() {
+			break
 		}
-		if !in.drained {
-			room := in.bytes[in.w:]
-			n, blocked, err := p.receive(room)
-			in.w += n
-			in.drained = blocked || n < len(room) && p.tls == nil && !p.hungUp.Load()
-			if n > 0 {
-				p.link.hear()
-			}
-			if err != nil {
-				p.link.readErr = err
-			}
-			if n > 0 || err != nil {
+		overdue := p.overdue()
+		if overdue && p.reprieved {
+			break
+		}
+		if !in.drained || overdue { // what has arrived is read before the verdict
+			if n, err := p.readSome(overdue); n > 0 || err != nil {
 				return err
 			}
+		}
+		if overdue {
+			break
 		}
 		if p.size == 0 && !p.fragmented {
 			return errParked
@@ -304,6 +302,27 @@ func (p *parked) fill() error {
 			return err
 		}
 	}
+	p.link.readErr = os.ErrDeadlineExceeded
+	return p.link.readErr
+}
+
+// readSome reads once what is there. Where that is part of an overdue message, its time is put off.
+func (p *parked) readSome(overdue bool) (int, error) {
+	in := p.in
+	room := in.bytes[in.w:]
+	n, blocked, err := p.receive(room)
+	in.w += n
+	in.drained = blocked || n < len(room) && p.tls == nil && !p.hungUp.Load()
+	if n > 0 {
+		p.link.hear()
+	}
+	if n > 0 && overdue {
+		p.since, p.reprieved = time.Now().Add(reprieve-p.link.server.config.MessageTimeout), true
+	}
+	if err != nil {
+		p.link.readErr = err
+	}
+	return n, err
 }
 
 // receive reads what is there. blocked: nothing is.
@@ -336,17 +355,16 @@ func (p *parked) flush() {
 	}
 }
 
-// stopped returns why reading ends, if it does.
-func (p *parked) stopped() error {
-	l := p.link
-	l.mu.Lock()
-	ended := l.readEnded
-	l.mu.Unlock()
-	if ended || !p.since.IsZero() && time.Since(p.since) >= l.server.config.MessageTimeout {
-		l.readErr = os.ErrDeadlineExceeded
-		return l.readErr
-	}
-	return nil
+// stopped reports whether nothing is to be read any more.
+func (p *parked) stopped() bool {
+	p.link.mu.Lock()
+	defer p.link.mu.Unlock()
+	return p.link.readEnded
+}
+
+// overdue reports whether the time is over in which the message that has begun was to end.
+func (p *parked) overdue() bool {
+	return !p.since.IsZero() && time.Since(p.since) >= p.link.server.config.MessageTimeout
 }
 
 // wait waits for an event, in the middle of a message.
@@ -384,6 +402,14 @@ func (p *parked) wait() error {
 
 func (p *parked) ready() int {
 	return int(min(uint64(p.in.w-p.in.r), p.size))
+}
+
+func (p *parked) stirs() (yes bool) {
+	p.control(func() {
+		readable, writable := pollSocket(p.fd)
+		yes = readable || writable && p.left != nil && p.left.blocked
+	})
+	return yes
 }
 
 func (p *parked) rest() {

@@ -20,7 +20,7 @@ func (l sealedListener) Accept() (net.Conn, error) {
 		return nil, fmt.Errorf("accept: %w", err)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		return &sealed{TCPConn: tcp}, nil
+		return &sealed{tcpConn: tcpConn{TCPConn: tcp}}, nil
 	}
 	return conn, nil
 }
@@ -28,12 +28,12 @@ func (l sealedListener) Accept() (net.Conn, error) {
 // sealed is what crypto/tls has for a socket: the socket itself, through handshake and request; then, when its link is parked, one
 // that never waits: what it does not have is errAgain, and what is written waits in memory until the link flushes it.
 type sealed struct {
-	*net.TCPConn
+	tcpConn
 
 	fd int // the link's, once it is parked; 0: not yet
 
-	mu  sync.Mutex
-	out *[]byte // records that the socket has not taken; nil: none
+	sending sync.Mutex
+	out     *[]byte // records that the socket has not taken; nil: none
 }
 
 // sealedBuffers hold records on their way: one is enough as a rule.
@@ -53,7 +53,7 @@ func (againError) Temporary() bool { return true }
 
 func (s *sealed) Read(b []byte) (int, error) {
 	if s.fd == 0 {
-		return s.TCPConn.Read(b) //nolint:wrapcheck // is the socket
+		return s.tcpConn.Read(b)
 	}
 	n, blocked, err := readSocket(s.fd, b)
 	if blocked {
@@ -66,8 +66,8 @@ func (s *sealed) Write(b []byte) (int, error) {
 	if s.fd == 0 {
 		return s.TCPConn.Write(b) //nolint:wrapcheck // is the socket
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	if s.out == nil {
 		s.out = sealedBuffers.Get().(*[]byte)
 	}
@@ -77,8 +77,8 @@ func (s *sealed) Write(b []byte) (int, error) {
 
 // flush writes what waits. blocked: the socket did not take all of it.
 func (s *sealed) flush() (n int, blocked bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	for s.out != nil {
 		var more int
 		more, blocked, err = writeSocket(uintptr(s.fd), *s.out)
@@ -95,15 +95,15 @@ func (s *sealed) flush() (n int, blocked bool, err error) {
 
 // waits reports whether there is something to flush.
 func (s *sealed) waits() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	return s.out != nil
 }
 
 // free forgets what the socket has not taken.
 func (s *sealed) free() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	if s.out != nil {
 		s.freeLocked()
 	}

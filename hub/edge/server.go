@@ -81,7 +81,7 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.route) }
 // *net.TCPConn, or come from NewTLSListener. A TLS listener must not offer "h2" (tls.Config.NextProtos): an upgrade needs
 // HTTP/1.1.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(tcpListener{l}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve clients: %w", err)
 	}
 	return nil

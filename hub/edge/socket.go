@@ -24,6 +24,10 @@ type socket interface {
 	read(b []byte) (int, error)
 	// ready is how many bytes read has without waiting.
 	ready() int
+	// stirs reports whether the client has shown life of which nobody has taken note yet: input lies in the socket, or
+	// the socket was full and has room. The hub looks there before it gives a client up, because the hub itself may have
+	// been stopped, or late.
+	stirs() bool
 	// rest says that a message was read to its end.
 	rest()
 	// wake has a read that waits look at link.readEnded.

@@ -17,4 +17,6 @@ func writeSocket(uintptr, []byte) (n int, blocked bool, err error) {
 
 func readSocket(int, []byte) (n int, blocked bool, err error) { return 0, false, errors.ErrUnsupported }
 
+func pollSocket(int) (readable, writable bool) { return false, false }
+
 func endOfFile(_ int, err error) error { return err }

@@ -3,10 +3,13 @@
 package edge
 
 import (
+	"errors"
 	"io"
 	"net"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // rawSocket returns the socket of a connection that is nothing but a socket; nil otherwise. Anything that
@@ -16,6 +19,8 @@ func rawSocket(conn net.Conn) syscall.RawConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
 		socket = c
+	case *tcpConn:
+		socket = c.TCPConn
 	case *net.UnixConn:
 		socket = c
 	default:
@@ -51,6 +56,19 @@ func readSocket(fd int, b []byte) (n int, blocked bool, err error) {
 	return attempt(func() (uintptr, uintptr, syscall.Errno) {
 		return syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Read does it
 	})
+}
+
+// pollSocket reports whether a socket has something to read, also its end or an error, and whether it has room, now.
+func pollSocket(fd int) (readable, writable bool) {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
+	for {
+		_, err := unix.Poll(fds, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		got := fds[0].Revents
+		return got&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0, got&unix.POLLOUT != 0
+	}
 }
 
 // attempt does a system call on a non-blocking socket, again when only a signal came in between.

@@ -95,6 +95,7 @@ func (w *wire) Flush() {
 
 // Prefetch implements hub.Link.
 func (w *wire) Prefetch(int) {}
+func (*wire) Stirs() bool    { return false }
 
 // Close implements hub.Link.
 func (w *wire) Close(how hub.Close) {

@@ -1,0 +1,218 @@
+package test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
+)
+
+const (
+	// stallLimit is each limit of time that the hubs have for their clients, and stall is how long they are stopped.
+	stallLimit = 5 * time.Second
+	stall      = 7 * time.Second
+	// stallCrowd is how many clients each hub has. stallPinged of all have a ping open when the hubs stop, at least.
+	stallCrowd, stallPinged = 100, 100
+	// stallOthers is how many more connections each hub has in the end: one message was cut, two handshakes were, and one
+	// connection was resumed.
+	stallOthers = 4
+	// afterStop is the text with which clients have come through.
+	afterStop = "after the stop"
+	// reliable is the subprotocol whose connections can be resumed.
+	reliable = "json.reliable.webpubsub.azure.v1"
+)
+
+// stalled is some hubs that are to be stopped, and what their clients do meanwhile.
+type stalled struct {
+	hold    atomic.Bool   // clients keep their pongs back
+	pinged  chan struct{} // tells of clients that do
+	stopped chan struct{} // closed when the hubs are
+	clients sync.WaitGroup
+}
+
+// A hub that was stopped finds that each limit of time is over. Its clients have kept them all, as their sockets show, and
+// stay: those that answered a ping, ended a message, ended a handshake, or came back for their connection.
+func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
+	s := &stalled{pinged: make(chan struct{}, len(doors)*stallCrowd), stopped: make(chan struct{})}
+	hubs := make([]*process, len(doors))
+	for i, d := range doors {
+		limit := stallLimit.String()
+		hubs[i] = d.open(t, "--ping-interval", "2s", "--pong-timeout", limit, "--handshake-timeout", limit, "--message-timeout", limit,
+			"--resume-window", limit)
+	}
+	for i, d := range doors {
+		for range stallCrowd {
+			s.stay(t, d.dial(t, hubs[i], "/ws", ""))
+		}
+	}
+	s.hold.Store(true)
+	for range stallPinged {
+		<-s.pinged
+	}
+	for i, d := range doors {
+		s.begin(t, d, hubs[i])
+	}
+	for _, p := range hubs {
+		p.signal(t, syscall.SIGSTOP)
+	}
+	close(s.stopped)
+	<-time.After(stall) // of hubs that do not run: there is nothing else to wait for
+	for _, p := range hubs {
+		p.signal(t, syscall.SIGCONT)
+	}
+	for i, p := range hubs {
+		p.waitFor(t, stallCrowd+stallOthers)
+		_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.Control)).Send(t.Context(), &controlv1.SendRequest{
+			Target:  &controlv1.Target{Everyone: true},
+			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: afterStop}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cause := range []string{"ping_timeout", "slow_message", "resume_expired", "lost"} {
+			if n := p.sample(t, "connhub_connections_closed_total", fmt.Sprintf("cause=%q", cause)); n != 0 {
+				t.Errorf("%s: %d connections were closed for %s", doors[i].name, n, cause)
+			}
+		}
+	}
+	s.clients.Wait()
+}
+
+// waitFor waits until a hub has so many connections with a link.
+func (p *process) waitFor(t *testing.T, connections int) {
+	t.Helper()
+	testkit.Eventually(t, fmt.Sprintf("the hub has %d links", connections), func() bool {
+		return p.sample(t, "connhub_links") == connections
+	})
+}
+
+// dial connects a client until the test ends.
+func (d door) dial(t *testing.T, p *process, path, protocol string) *client {
+	t.Helper()
+	c, err := newClient(d.connect(t, p), p.Clients, path, protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// connect opens a connection until the test ends, under TLS where the door has it, before its handshake.
+func (d door) connect(t *testing.T, p *process) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.Clients)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if d.secure {
+		return tls.Client(conn, clientTLS)
+	}
+	return conn
+}
+
+// stay has a client answer pings until it has the last word. It keeps one pong back until the hubs are stopped.
+func (s *stalled) stay(t *testing.T, c *client) {
+	s.clients.Go(func() {
+		held := false
+		for {
+			opcode, payload, err := c.readFrame(nil)
+			switch {
+			case err != nil:
+				t.Errorf("a client was lost: %v", err)
+				return
+			case opcode == opClose:
+				t.Errorf("a client was closed: %q", payload)
+				return
+			case opcode == opPing:
+				if s.hold.Load() && !held {
+					held = true
+					s.pinged <- struct{}{}
+					<-s.stopped
+				}
+				if _, err := c.conn.Write(maskedFrame(opPong, payload)); err != nil {
+					t.Errorf("pong: %v", err)
+					return
+				}
+			case bytes.Contains(payload, []byte(afterStop)):
+				return
+			}
+		}
+	})
+}
+
+// begin has clients begin what they end when the hub is stopped.
+func (s *stalled) begin(t *testing.T, d door, p *process) {
+	t.Helper()
+	back := d.dial(t, p, "/client/hubs/default?user=back", reliable)
+	_, greeting, err := back.readFrame(nil)
+	var hello struct{ ConnectionID, ReconnectionToken string }
+	if err := json.Unmarshal(greeting, &hello); err != nil {
+		t.Fatalf("%v: %s", err, greeting)
+	}
+	report(t, err)
+
+	talker := d.dial(t, p, "/ws", "")
+	message := maskedFrame(opText, []byte("a message in two halves"))
+	half, rest := message[:10], message[10:]
+	_, err = talker.conn.Write(half)
+	report(t, err)
+
+	knocking := d.connect(t, p)
+	const firstPart = 40
+	request := upgradeRequest(p.Clients, "/ws", "")
+	_, err = io.WriteString(knocking, request[:firstPart])
+	report(t, err)
+
+	mute := d.connect(t, p)
+	report(t, reset(back.conn))
+	p.waitFor(t, stallCrowd+1) // the talker
+
+	s.clients.Go(func() {
+		<-s.stopped
+		if _, err := talker.conn.Write(rest); err != nil {
+			t.Errorf("rest of a message: %v", err)
+		}
+		s.stay(t, talker)
+	})
+	s.come(t, p, "/ws", "", func() net.Conn { return &begun{knocking, firstPart} })
+	s.come(t, p, "/ws", "", func() net.Conn { return mute })
+	query := url.Values{"awps_connection_id": {hello.ConnectionID}, "awps_reconnection_token": {hello.ReconnectionToken}}
+	s.come(t, p, "/client/hubs/default?"+query.Encode(), reliable, func() net.Conn { return d.connect(t, p) })
+}
+
+// begun is a connection on which the first bytes of what is written first have been sent already.
+type begun struct {
+	net.Conn
+	sent int
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	sent := b.sent
+	b.sent = 0
+	n, err := b.Conn.Write(p[sent:])
+	return n + sent, err
+}
+
+// come has a client shake hands while the hub is stopped, and stay.
+func (s *stalled) come(t *testing.T, p *process, path, protocol string, connect func() net.Conn) {
+	s.clients.Go(func() {
+		<-s.stopped
+		c, err := newClient(connect(), p.Clients, path, protocol)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			return
+		}
+		s.stay(t, c)
+	})
+}
