@@ -87,9 +87,10 @@ type KeySet struct {
 	wake chan struct{} // one refresh is asked for
 	text []byte        // that keys was made of; owned by the loop
 
-	mu    sync.Mutex
-	tried time.Time     // when the last refresh began
-	under chan struct{} // closed at the end of the refresh that is asked for or under way; nil: none
+	mu      sync.Mutex
+	tried   time.Time     // when the last refresh began
+	current bool          // the last refresh read the set
+	under   chan struct{} // closed at the end of the refresh that is asked for or under way; nil: none
 }
 
 // OpenKeySet reads a set for the first time, and then keeps it fresh until Close. When it can't be read or has no key that can
@@ -173,6 +174,32 @@ func (s *KeySet) renew(ctx context.Context) bool {
 	return false
 }
 
+// Refresh reads the set now, however long ago it was last read, and waits for it. It reports whether the set could be read.
+func (s *KeySet) Refresh(ctx context.Context) bool {
+	for {
+		s.mu.Lock()
+		under, mine := s.under, s.under == nil
+		if mine {
+			under = make(chan struct{})
+			s.under = under
+			s.wake <- struct{}{} // it has room: one is asked for at a time
+		}
+		s.mu.Unlock()
+		select {
+		case <-under:
+		case <-ctx.Done():
+			return false
+		case <-s.closing:
+			return false
+		}
+		if mine { // another's may have read before the caller came
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.current
+		}
+	}
+}
+
 // run refreshes at each interval, and when somebody asks.
 func (s *KeySet) run(ctx context.Context) {
 	timer := time.NewTimer(s.config.Interval)
@@ -186,11 +213,12 @@ func (s *KeySet) run(ctx context.Context) {
 		}
 		s.begin()
 		next := s.config.Interval
-		if err := s.refresh(ctx); err != nil && ctx.Err() == nil {
+		err := s.refresh(ctx)
+		if err != nil && ctx.Err() == nil {
 			next = keySetPause
 			s.config.Logger.Error("public keys of client tokens not read, the old ones stay", slog.Any("error", err))
 		}
-		s.end()
+		s.end(err == nil)
 		timer.Reset(next)
 	}
 }
@@ -206,9 +234,10 @@ func (s *KeySet) begin() {
 }
 
 // end lets go who waited.
-func (s *KeySet) end() {
+func (s *KeySet) end(current bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.current = current
 	close(s.under)
 	s.under = nil
 	select {

@@ -127,6 +127,31 @@ func TestASetIsReadAgainAtTheIntervalAndAKeyThatIsGoneIsGone(t *testing.T) {
 	})
 }
 
+func TestRefreshReadsASetAtOnceAndTellsWhetherItCould(t *testing.T) {
+	i := newIssuer()
+	second := keySetText(jwk(t, i.ec.Public(), "e"))
+	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
+		for _, tt := range []struct {
+			text string
+			want bool
+		}{{second, true}, {second, true}, {"nonsense", false}, {second, true}} {
+			w.set(func() { w.text = tt.text })
+			before := time.Now()
+			if got := s.Refresh(t.Context()); got != tt.want || time.Since(before) >= keySetPause {
+				t.Errorf("%.20q: %t after %v", tt.text, got, time.Since(before))
+			}
+			if len(s.candidates("ES256", "e")) != 1 {
+				t.Errorf("%.20q: the new key is not in force", tt.text)
+			}
+		}
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		if s.Refresh(done) {
+			t.Error("a refresh whose caller has gone says that it read the set")
+		}
+	})
+}
+
 func TestASetThatCanNotBeReadLeavesTheLastOneInForce(t *testing.T) {
 	for name, broken := range map[string]func(*site){
 		"no answer":        func(w *site) { w.err = errors.New("connection refused") },
