@@ -68,10 +68,19 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.pair, nil
 }
 
-func (c *certificate) reloadLocked() {
+// reload loads the files now, also if they look the same. It reports whether they are in force.
+func (c *certificate) reload() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked, c.stamp = time.Now(), certificateStamp{}
+	return c.reloadLocked()
+}
+
+// reloadLocked loads the files if they look new. It reports whether what is in force is what they hold.
+func (c *certificate) reloadLocked() bool {
 	stamp, err := c.look()
 	if err == nil && stamp == c.stamp {
-		return
+		return true
 	}
 	var pair *tls.Certificate
 	if err == nil {
@@ -80,10 +89,11 @@ func (c *certificate) reloadLocked() {
 	}
 	if err != nil {
 		c.logger.Error("certificate not reloaded, the old one stays", slog.String("cert_file", c.certFile), slog.Any("error", err))
-		return
+		return false
 	}
 	c.pair = pair
 	c.logger.Info("certificate reloaded", slog.String("cert_file", c.certFile), slog.Time("not_after", pair.Leaf.NotAfter))
+	return true
 }
 
 func (c *certificate) look() (certificateStamp, error) {

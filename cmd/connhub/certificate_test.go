@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -69,7 +70,7 @@ func TestCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log lockedBuffer
-		c.logger = newLogger(&log, "json", 0)
+		c.logger = slog.New(newFormat(&log, "json", 0, false))
 		if got := nameOf(t, c); got != "first" {
 			t.Errorf("at first: %s", got)
 		}

@@ -55,15 +55,18 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 	if err != nil {
 		return err
 	}
-	logger := newLogger(t.stderr, c.LogFormat, c.LogLevel)
+	log := t.startLog(c.LogFormat, c.LogLevel)
 	level := slog.LevelInfo
 	if isTerminal(t.stderr) {
 		level = slog.LevelDebug // the banner says what matters
 	}
-	logger.Log(ctx, level, "effective configuration", slog.Any("config", effective(k)))
+	log.Log(ctx, level, "effective configuration", slog.Any("config", effective(k)))
+	ctx, hangups := watchHangups(ctx, log.Logger)
+	defer hangups.Close()
+	plan.reloads = hangups.reloads
 	stopNote := c.noteWait(ctx, t, plan.cluster)
 	defer stopNote()
-	err = runServer(ctx, plan, logger, func(a addresses) {
+	err = runServer(ctx, plan, log, func(a addresses) {
 		stopNote()
 		second := ""
 		if a.etcd != "" {

@@ -15,15 +15,19 @@
 // → the last calls end, within [lastGrace] → etcd, where it is inside → exit 0. That is 10 s at most. A second signal
 // exits 1 at once. A hub that is the only one (--single-hub) joins nobody. A hub that can't be in its cluster any more,
 // because the others declared it dead or etcd holds another cluster, shuts down in the same order and exits 1: its
-// supervisor starts it anew, with a new id.
+// supervisor starts it anew, with a new id. SIGHUP has the files read again that can be (reload.go); signals.go has what else
+// signals mean.
 //
-// Goroutines: one per listener, one that takes part in the cluster, one that waits for signals, and one that writes
-// the summaries of closed connections, because a hub calls its sink under a connection's lock.
+// Goroutines: one per listener, one that takes part in the cluster, two that wait for signals, one that reads files again,
+// one that writes the log, and one that writes how many lines were left out of it.
 //
-// Locking: certificate.mu guards the loaded key pair. All else is static after start or atomic.
+// Locking: certificate.mu guards the loaded key pair, logRates.mu the counts of lines, logWriter.mu the lines that wait. The
+// log's are the innermost of all: a hub calls its sink, which logs, under a connection's lock. All else is static after
+// start or atomic.
 //
-// Backpressure: summaries of closed connections wait in a queue of [closeLogQueue]; beyond it they are
-// counted, not kept.
+// Backpressure: the log keeps nobody waiting. Of one cause [logLinesPerWindow] lines are written a second; the rest is
+// counted in one line. What waits for the log's reader is bounded ([logQueueBytes], [logQueueLines]); beyond it, and when a
+// line can't be written, the line is lost and counted.
 //
 // Errors: usage and configuration errors exit 2 and say all that is wrong at once; everything else exits 1
 // with one line. What the API answers is turned into words in one place, failure.go.

@@ -1,24 +1,54 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
-	"sync/atomic"
+	"os"
 	"time"
 
 	"github.com/lmittmann/tint"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/connhub/connhub/hub"
 )
 
-// newLogger logs for people on a terminal and JSON lines elsewhere, unless the format is given.
-func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
-	if format == "text" || format == "auto" && isTerminal(w) {
-		return slog.New(tint.NewTextHandler(w, &tint.Options{
-			Level: level, TimeFormat: time.TimeOnly, NoColor: !wantsColour(w),
-		}))
+// hubLog is the log of a hub process. A line goes through three hands: its rate is bounded
+// ([logRates]), its texts are ([textHandler]), and it is written without anybody having to wait for
+// that ([logWriter]).
+type hubLog struct {
+	*slog.Logger
+
+	rates *logRates
+	out   *logWriter
+}
+
+// openLog starts a log for people on a terminal, and JSON lines elsewhere, unless the format is
+// given. Close ends it.
+func openLog(w io.Writer, format string, level slog.Level) *hubLog {
+	if format == "auto" {
+		format = "json"
+		if isTerminal(w) {
+			format = "text"
+		}
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{
+	colour := wantsColour(w)
+	out := newLogWriter(w, func(lines int64) []byte {
+		var line bytes.Buffer
+		slog.New(newFormat(&line, format, level, colour)).Warn("lines of this log were lost", slog.Int64("lines", lines))
+		return line.Bytes()
+	})
+	bounded := textHandler{newFormat(out, format, level, colour)}
+	rates := newLogRates(bounded)
+	return &hubLog{Logger: slog.New(ratedHandler{bounded, rates}), rates: rates, out: out}
+}
+
+func newFormat(w io.Writer, format string, level slog.Level, colour bool) slog.Handler {
+	if format == "text" {
+		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !colour})
+	}
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Value.Kind() == slog.KindDuration { // "1.5s" and not nanoseconds without a unit
@@ -26,22 +56,34 @@ func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
 			}
 			return a
 		},
-	}))
+	})
 }
 
-// closeLogQueue bounds the summaries that wait to be written. A hub that loses thousands of clients at once
-// must not wait for its log.
-const closeLogQueue = 4096
+// gatherLibraries has libraries that log by themselves write to this log. It is for the start of a
+// process.
+func (l *hubLog) gatherLibraries() {
+	slog.SetDefault(l.Logger)                          // and with it package log
+	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" { // otherwise gRPC is looked into, and says much
+		errs := slog.NewLogLogger(l.Handler(), slog.LevelError).Writer()
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errs))
+	}
+}
 
-// closeLog writes one summary line per closed connection.
-type closeLog struct {
-	// Static after newCloseLog.
-	logger *slog.Logger
-	queue  chan closeSummary // never closed: a connection may close late
-	quit   chan struct{}
-	ended  chan struct{}
+// Close writes what waits, as far as the log's reader takes it in [logFlushGrace].
+func (l *hubLog) Close() {
+	l.rates.Close()
+	l.out.Close()
+}
 
-	dropped atomic.Int64 // summaries for which the queue had no room, since the last line about it
+// writeCounts writes how many lines were left out up to now.
+func (l *hubLog) writeCounts() { l.rates.endWindow(false) }
+
+// register adds the log's instrument to r.
+func (l *hubLog) register(r prometheus.Registerer) {
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "connhub_log_lines_lost_total",
+		Help: "Lines of the log that could not be written, or for which there was no room while its reader was behind.",
+	}, func() float64 { return float64(l.out.linesLost()) }))
 }
 
 // sinks hands what happens in a hub on to several.
@@ -56,71 +98,25 @@ func (s sinks) Applied(c *hub.Connection, op hub.Op) {
 	}
 }
 
-type closeSummary struct {
-	identity hub.Identity
-	close    hub.Close
-	at       time.Time
-}
+// closeLog writes one summary line per closed connection, within the log's rates.
+type closeLog struct{ logger *slog.Logger }
 
-var _ hub.Sink = (*closeLog)(nil)
+var _ hub.Sink = closeLog{}
 
-// newCloseLog starts the goroutine that writes; Close ends it.
-func newCloseLog(logger *slog.Logger) *closeLog {
-	l := &closeLog{
-		logger: logger,
-		queue:  make(chan closeSummary, closeLogQueue),
-		quit:   make(chan struct{}),
-		ended:  make(chan struct{}),
-	}
-	go l.run()
-	return l
-}
-
-// Applied is called by the hub under the connection's lock: it only queues.
-func (l *closeLog) Applied(c *hub.Connection, op hub.Op) {
+// Applied is called by the hub under the connection's lock: the log keeps nobody waiting.
+func (l closeLog) Applied(c *hub.Connection, op hub.Op) {
 	if op.Kind != hub.OpClose {
 		return
 	}
-	select {
-	case l.queue <- closeSummary{c.Identity(), op.Close, time.Now()}:
-	default:
-		l.dropped.Add(1)
-	}
-}
-
-// Close writes what waits and ends the goroutine. What comes later is lost.
-func (l *closeLog) Close() {
-	close(l.quit)
-	<-l.ended
-}
-
-func (l *closeLog) run() {
-	defer close(l.ended)
-	for {
-		select {
-		case s := <-l.queue:
-			l.write(s)
-		case <-l.quit:
-			for len(l.queue) > 0 {
-				l.write(<-l.queue)
-			}
-			return
-		}
-	}
-}
-
-func (l *closeLog) write(s closeSummary) {
+	identity := c.Identity()
 	l.logger.Info("connection closed",
-		slog.String("connection", string(s.identity.ID)),
-		slog.String("namespace", s.identity.Namespace),
-		slog.String("user", s.identity.User),
-		slog.String("protocol", s.identity.Protocol),
-		slog.String("remote_address", s.identity.RemoteAddress),
-		slog.Duration("lasted", s.at.Sub(s.identity.Created).Round(time.Millisecond)),
-		slog.String("cause", s.close.Cause.String()),
-		slog.Int("code", int(s.close.Code)),
-		slog.String("reason", s.close.Reason))
-	if n := l.dropped.Swap(0); n > 0 {
-		l.logger.Warn("connections closed without a line here", slog.Int64("connections", n))
-	}
+		slog.String("connection", string(identity.ID)),
+		slog.String("namespace", identity.Namespace),
+		slog.String("user", identity.User),
+		slog.String("protocol", identity.Protocol),
+		slog.String("remote_address", identity.RemoteAddress),
+		slog.Duration("lasted", time.Since(identity.Created).Round(time.Millisecond)),
+		slog.String("cause", op.Close.Cause.String()),
+		slog.Int("code", int(op.Close.Code)),
+		slog.String("reason", op.Close.Reason))
 }

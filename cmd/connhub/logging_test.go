@@ -3,30 +3,70 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
 func TestLogsAreJSONLinesWhereNobodyWatches(t *testing.T) {
-	var out bytes.Buffer
-	logger := newLogger(&out, "auto", slog.LevelInfo)
-	logger.Debug("hidden")
-	logger.Info("shown", slog.Duration("took", 1500*time.Millisecond))
+	var out lockedBuffer
+	log := openLog(&out, "auto", slog.LevelInfo)
+	log.Debug("hidden")
+	log.Info("shown", slog.Duration("took", 1500*time.Millisecond))
+	log.Close()
 	var line map[string]any
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != "shown" || line["took"] != "1.5s" {
+	if err := json.Unmarshal([]byte(out.String()), &line); err != nil || line["msg"] != "shown" || line["took"] != "1.5s" {
 		t.Errorf("%s (%v)", out.String(), err)
 	}
-	out.Reset()
-	newLogger(&out, "text", slog.LevelInfo).Info("shown", slog.Int("n", 1))
-	if got := out.String(); !strings.HasSuffix(got, " INF shown n=1\n") {
+	var people lockedBuffer
+	log = openLog(&people, "text", slog.LevelInfo)
+	log.Info("shown", slog.Int("n", 1))
+	log.Close()
+	if got := people.String(); !strings.HasSuffix(got, " INF shown n=1\n") {
 		t.Errorf("text: %q", got)
 	}
+}
+
+// logged is a line of the log, as far as a test looks at it.
+type logged struct {
+	Msg, Cause, Reason string
+	More, Lines        int
+}
+
+func loggedLines(t *testing.T, text string) (lines []logged) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var l logged
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+// countLines counts the lines with a message and a cause, and those that were left out of them.
+func countLines(lines []logged, message, cause string) (written, more int) {
+	for _, l := range lines {
+		switch {
+		case l.Msg != message || l.Cause != cause:
+		case l.More > 0:
+			more += l.More
+		default:
+			written++
+		}
+	}
+	return written, more
 }
 
 // gate is a writer that blocks until it is opened.
@@ -40,7 +80,7 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.to.Write(p)
 }
 
-func TestStuckLogHoldsNoConnectionUp(t *testing.T) {
+func TestStuckLogHoldsNoConnectionUpAndCountsThemAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := hub.DefaultConfig()
 		c.ID = hub.NewID()
@@ -53,35 +93,208 @@ func TestStuckLogHoldsNoConnectionUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		out := &gate{open: make(chan struct{})}
-		l := newCloseLog(newLogger(out, "json", slog.LevelInfo))
-		const closed = closeLogQueue + 1000
+		log := openLog(out, "json", slog.LevelInfo)
+		l := closeLog{log.Logger}
+		const closed = 5000
 		for range closed {
 			l.Applied(connection, hub.Op{Kind: hub.OpClose, Close: hub.NewClose(hub.CauseShutdown)})
 			l.Applied(connection, hub.Op{Kind: hub.OpJoin, Group: "blue"}) // not a line
 		}
 		synctest.Wait() // the writer is stuck in the gate
 		close(out.open)
-		l.Close()
+		log.Close()
 
-		lines, missing := 0, 0
-		for line := range strings.Lines(out.to.String()) {
-			var attrs struct {
-				Msg         string
-				Connections int
-			}
-			if err := json.Unmarshal([]byte(line), &attrs); err != nil {
-				t.Fatal(err)
-			}
-			if attrs.Msg == "connection closed" {
-				lines++
-			}
-			missing += attrs.Connections
-		}
-		if lines+missing != closed || lines < closeLogQueue {
-			t.Errorf("%d lines and %d counted as missing, want %d in all", lines, missing, closed)
+		if lines, more := countLines(loggedLines(t, out.to.String()), "connection closed", "shutdown"); lines+more != closed || lines != logLinesPerWindow {
+			t.Errorf("%d lines and %d more, want %d in all", lines, more, closed)
 		}
 		if err := h.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestLinesBeyondTheRateOfTheirCauseAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		log := openLog(&out, "json", slog.LevelInfo)
+		closed := func(cause, reason string) {
+			log.Info("connection closed", slog.String("reason", reason), slog.String("cause", cause))
+		}
+		const seconds, each = 3, 1000
+		for range seconds {
+			for range each {
+				closed("client", rapid.String().Example()) // the reason is the client's, and no cause
+			}
+			closed("lost", "")
+			time.Sleep(logWindow)
+			synctest.Wait()
+		}
+		lines := loggedLines(t, out.String())
+		if written, more := countLines(lines, "connection closed", "client"); written != seconds*logLinesPerWindow || written+more != seconds*each {
+			t.Errorf("%d written and %d more", written, more)
+		}
+		if written, more := countLines(lines, "connection closed", "lost"); written != seconds || more != 0 {
+			t.Errorf("of the cause that is rare: %d written and %d more", written, more)
+		}
+		if most := seconds * (logLinesPerWindow + 1 + 1); len(lines) > most {
+			t.Errorf("%d lines, want at most %d", len(lines), most)
+		}
+
+		// A flood that is under way at the end is counted at the end.
+		for range each {
+			closed("client", "")
+		}
+		log.Close()
+		if written, more := countLines(loggedLines(t, out.String()), "connection closed", "client"); written+more != (seconds+1)*each {
+			t.Errorf("%d written and %d more at the end", written, more)
+		}
+	})
+}
+
+func TestCausesThatStrangersMakeUpAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := openLog(io.Discard, "json", slog.LevelInfo)
+		for i := range 10 * logCauses {
+			log.Info("made up", slog.String("cause", strings.Repeat("x", i)), slog.Any("error", errors.New("x")))
+		}
+		for i := range 10 * logCauses {
+			log.Info("made up", slog.String("reason", string(rune('a'+i))))
+		}
+		log.rates.mu.Lock()
+		causes := len(log.rates.causes)
+		log.rates.mu.Unlock()
+		if most := logCauses + 2; causes > most { // beyond the bound, each place is one
+			t.Errorf("%d causes, want at most %d", causes, most)
+		}
+		time.Sleep(3 * logWindow)
+		synctest.Wait()
+		log.rates.mu.Lock()
+		causes = len(log.rates.causes)
+		log.rates.mu.Unlock()
+		if causes != 0 {
+			t.Errorf("%d causes are still known", causes)
+		}
+		log.Close()
+	})
+}
+
+// failing is a writer that fails until it is mended.
+type failing struct {
+	mended bool
+	to     bytes.Buffer
+}
+
+func (f *failing) Write(p []byte) (int, error) {
+	if !f.mended {
+		return 0, errors.New("no space left on device")
+	}
+	return f.to.Write(p)
+}
+
+func TestLinesThatCannotBeWrittenAreCountedAndTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &failing{}
+		log := openLog(out, "json", slog.LevelInfo)
+		for range 7 {
+			log.Info("lost")
+		}
+		synctest.Wait()
+		if n := log.out.linesLost(); n != 7 {
+			t.Errorf("%d lines lost", n)
+		}
+		out.mended = true
+		log.Info("written")
+		log.Close()
+		lines := loggedLines(t, out.to.String())
+		if len(lines) != 2 || lines[0].Msg != "written" || lines[1].Msg != "lines of this log were lost" || lines[1].Lines != 7 {
+			t.Errorf("%+v", lines)
+		}
+	})
+}
+
+func TestQueueOfTheLogIsBounded(t *testing.T) {
+	for name, line := range map[string]string{"long lines": strings.Repeat("x", 10_000) + "\n", "short lines": "x\n"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				out := &gate{open: make(chan struct{})}
+				w := newLogWriter(out, func(int64) []byte { return nil })
+				const written = 3 * logQueueLines
+				for range written {
+					if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
+						t.Fatal(n, err)
+					}
+				}
+				w.mu.Lock()
+				lines, size := len(w.queue), w.bytes
+				w.mu.Unlock()
+				if lines > logQueueLines || size > logQueueBytes {
+					t.Errorf("%d lines, %d bytes", lines, size)
+				}
+				close(out.open)
+				w.Close()
+				if got := strings.Count(out.to.String(), "\n"); got+int(w.linesLost()) != written || got < lines {
+					t.Errorf("%d written, %d lost, of %d", got, w.linesLost(), written)
+				}
+			})
+		})
+	}
+}
+
+func TestEndOfALogWaitsForItsReaderButNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &gate{open: make(chan struct{})}
+		log := openLog(out, "json", slog.LevelInfo)
+		log.Info("stuck")
+		began := time.Now()
+		log.Close()
+		if took := time.Since(began); took != logFlushGrace {
+			t.Errorf("took %v", took)
+		}
+		close(out.open)
+	})
+}
+
+func TestTextsInTheLogAreBoundedAndEscapedOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.OneOf(
+			rapid.StringN(-1, -1, 3*logTextBytes),
+			rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 3*logTextBytes), func(b []byte) string { return string(b) }),
+			rapid.Just(strings.Repeat("\x01", 120)),
+		).Draw(t, "text")
+		got := logText(text, logTextBytes)
+		const note = len("… (4096 bytes more)")
+		if len(got) > logTextBytes+note || !utf8.ValidString(got) || strings.ContainsFunc(got, unfitForLog) {
+			t.Fatalf("%q", got)
+		}
+		if len(text) <= logTextBytes && utf8.ValidString(text) && !strings.ContainsFunc(text, unfitForLog) && got != text {
+			t.Fatalf("%q was changed to %q", text, got)
+		}
+		// Each format escapes what is left, once: reading the line gives it back.
+		var out bytes.Buffer
+		slog.New(textHandler{newFormat(&out, "json", slog.LevelInfo, false)}).Info(text, slog.String("reason", text), slog.Any("error", errors.New(text))) //nolint:sloglint // as net/http logs
+		var line map[string]string
+		if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != got || line["reason"] != got || line["error"] != got {
+			t.Fatalf("%v: %s", err, out.Bytes())
+		}
+		if most := 3 * 2 * (logTextBytes + 100); out.Len() > most {
+			t.Fatalf("%d bytes, want at most %d", out.Len(), most)
+		}
+	})
+}
+
+func TestStackInTheLogHasItsLines(t *testing.T) {
+	var out bytes.Buffer
+	logger := slog.New(textHandler{newFormat(&out, "json", slog.LevelInfo, false)})
+	stack := strings.Repeat("goroutine 1 [running]:\n\tmain.go:1\n", 100)
+	logger.With("stack", stack).WithGroup("g").Error("panicked", slog.String("stack", stack), slog.Any("panic", nil), slog.Any("fields", map[string]any{"n": 1}))
+	var line struct {
+		Stack string
+		G     struct {
+			Stack  string
+			Fields map[string]int
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Stack != stack || line.G.Stack != stack || line.G.Fields["n"] != 1 {
+		t.Errorf("%v: %s", err, out.Bytes())
+	}
 }

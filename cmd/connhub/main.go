@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 )
@@ -70,27 +68,16 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 func main() {
 	ctx, stop := signalContext(context.Background())
-	code := run(ctx, os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr))
+	t := newTerminal(os.Stdin, os.Stdout, os.Stderr)
+	t.ownProcess = true
+	code := run(ctx, os.Args[1:], t)
 	stop()
 	os.Exit(code)
 }
 
-// signalContext returns a context that the first SIGTERM or SIGINT ends. The second one ends the process.
-func signalContext(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		os.Exit(exitError)
-	}()
-	return ctx, cancel
-}
-
 // run is the whole program but for the process around it. It returns the exit code.
 func run(ctx context.Context, args []string, t *terminal) int {
+	defer t.endLog() // behind the last word
 	var c cli
 	parser, err := newParser(&c, t.stdout, t.stderr)
 	if err != nil {

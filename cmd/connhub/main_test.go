@@ -103,7 +103,9 @@ func start(t *testing.T, change func(*serverPlan)) *running {
 	ready, ended := make(chan addresses, 1), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		ended <- runServer(ctx, plan, newLogger(r.log, "json", 0), func(a addresses) { ready <- a })
+		log := openLog(r.log, "json", 0)
+		defer log.Close()
+		ended <- runServer(ctx, plan, log, func(a addresses) { ready <- a })
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -111,7 +112,7 @@ func TestOperationsPortWithSecretsAsksForOne(t *testing.T) {
 }
 
 func TestReadinessSaysWhyNot(t *testing.T) {
-	s := newOpsServer(nil, nil, newRegistry(), newLogger(io.Discard, "json", 0))
+	s := newOpsServer(nil, nil, newRegistry(), slog.New(slog.DiscardHandler))
 	answer := func() (int, string) {
 		w := newRecorder()
 		s.http.Handler.ServeHTTP(w, newRequest(t, "/readyz"))

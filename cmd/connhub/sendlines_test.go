@@ -428,7 +428,9 @@ func startLeaving(t *testing.T, control string) *leaving {
 	ready, ended := make(chan addresses, 1), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		ended <- runServer(ctx, plan, newLogger(io.Discard, "json", 0), func(a addresses) { ready <- a })
+		log := openLog(io.Discard, "json", 0)
+		defer log.Close()
+		ended <- runServer(ctx, plan, log, func(a addresses) { ready <- a })
 	}()
 	left := sync.OnceValue(func() error {
 		cancel()

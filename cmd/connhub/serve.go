@@ -50,12 +50,15 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error 
 	if err != nil {
 		return err
 	}
-	logger := newLogger(t.stderr, c.LogFormat, c.LogLevel)
-	logger.Info("effective configuration", slog.Any("config", effective(k)))
+	log := t.startLog(c.LogFormat, c.LogLevel)
+	log.Info("effective configuration", slog.Any("config", effective(k)))
 	if c.InsecureDev {
-		logger.Warn("insecure: clients and callers are not authenticated, only this machine is served")
+		log.Warn("insecure: clients and callers are not authenticated, only this machine is served")
 	}
-	return runServer(ctx, plan, logger, nil)
+	ctx, hangups := watchHangups(ctx, log.Logger)
+	defer hangups.Close()
+	plan.reloads = hangups.reloads
+	return runServer(ctx, plan, log, nil)
 }
 
 // plan checks everything and lists all problems in one error.

@@ -56,6 +56,8 @@ type serverPlan struct {
 	clientsTLS, controlTLS *certificate // nil: no TLS
 
 	cluster *clusterPlan // nil: the only hub
+
+	reloads <-chan struct{} // each has the files read again that a hub can read again; nil: none
 }
 
 // addresses are where a hub listens, host:port each.
@@ -67,22 +69,25 @@ type addresses struct {
 // server is a hub with its three ports. This file is the only place that knows how they are joined.
 type server struct {
 	// Static after newServer.
-	logger   *slog.Logger
-	closeLog *closeLog
-	hub      *hub.Hub
-	events   *events.Broker
-	edge     *edge.Server
-	control  *control.Server
-	ops      *opsServer
-	keySet   *auth.KeySet // nil: no public keys
-	cluster  *cluster     // nil: the only hub
+	log     *hubLog
+	logger  *slog.Logger // the log's
+	hub     *hub.Hub
+	events  *events.Broker
+	edge    *edge.Server
+	control *control.Server
+	ops     *opsServer
+	keySet  *auth.KeySet // nil: no public keys
+	cluster *cluster     // nil: the only hub
+
+	certificates []*certificate
+	reloads      <-chan struct{}
 
 	clientsListener, controlListener, opsListener net.Listener
 }
 
 // runServer runs a hub until ctx ends, and takes it down. ready may be nil.
-func runServer(ctx context.Context, plan serverPlan, logger *slog.Logger, ready func(addresses)) error {
-	s, err := newServer(ctx, plan, logger)
+func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(addresses)) error {
+	s, err := newServer(ctx, plan, log)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil //nolint:nilerr // called off while etcd started
@@ -93,13 +98,13 @@ func runServer(ctx context.Context, plan serverPlan, logger *slog.Logger, ready 
 }
 
 // newServer binds the ports and joins the parts. Nothing is served yet.
-func newServer(ctx context.Context, plan serverPlan, logger *slog.Logger) (_ *server, err error) {
-	s := &server{logger: logger, closeLog: newCloseLog(logger)}
+func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, err error) {
+	logger := log.Logger
+	s := &server{log: log, logger: logger, reloads: plan.reloads}
 	defer func() {
 		if err != nil {
 			s.closeListeners()
 			s.closeKeySet()
-			s.closeLog.Close()
 			if s.control != nil {
 				_ = s.control.Shutdown(context.WithoutCancel(ctx)) // it serves nobody yet
 			}
@@ -115,6 +120,7 @@ func newServer(ctx context.Context, plan serverPlan, logger *slog.Logger) (_ *se
 		}
 	}
 	metrics := newRegistry()
+	log.register(metrics)
 	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}
 	if plan.cluster != nil {
 		certificates = append(certificates, plan.cluster.etcdCertificate)
@@ -122,6 +128,7 @@ func newServer(ctx context.Context, plan serverPlan, logger *slog.Logger) (_ *se
 	for _, c := range certificates {
 		if c != nil {
 			c.logger = logger
+			s.certificates = append(s.certificates, c)
 		}
 	}
 	if plan.keySet != nil {
@@ -262,7 +269,7 @@ func (s *server) joinEvents(h *hub.Config, registry *prometheus.Registry) (err e
 	if s.events, err = events.New(c); err != nil {
 		return err
 	}
-	h.Sink = sinks{s.closeLog, s.events}
+	h.Sink = sinks{closeLog{s.logger}, s.events}
 	h.SinkOps = events.Ops() // those of the log are among them
 	return nil
 }
@@ -310,6 +317,8 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 		// The mesh is ended by shutdown, not by ctx: calls in flight need it.
 		start(func() error { return s.cluster.run(context.WithoutCancel(ctx)) })
 	}
+	stopReloading := s.startReloading(ctx)
+	defer stopReloading()
 	a := s.addresses()
 	s.logger.Info("starting", append(a.attributes(), s.cluster.attributes()...)...)
 
@@ -399,7 +408,7 @@ func (s *server) shutdown(ctx context.Context) {
 	}
 	s.closeKeySet()
 	s.closeListeners() // that of clients is nobody's when the hub never became ready
-	s.closeLog.Close()
+	s.log.writeCounts()
 	if err := errors.Join(problems...); err != nil {
 		s.logger.Warn("not everything ended in time", slog.Any("error", err))
 	}

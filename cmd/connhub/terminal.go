@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -19,6 +20,8 @@ type terminal struct {
 	out            palette          // for stdout
 	err            palette          // for stderr
 	now            func() time.Time // ages are counted from it
+	ownProcess     bool             // what is global is the command's, too: signals, and where libraries log
+	log            *hubLog          // nil: the command does not run a hub
 }
 
 func newTerminal(stdin io.Reader, stdout, stderr io.Writer) *terminal {
@@ -26,6 +29,25 @@ func newTerminal(stdin io.Reader, stdout, stderr io.Writer) *terminal {
 		stdin: stdin, stdout: stdout, stderr: stderr,
 		out: palette{on: wantsColour(stdout)}, err: palette{on: wantsColour(stderr)},
 		now: time.Now,
+	}
+}
+
+// startLog starts the log of a hub. From here on the process waits for no reader of what it prints, and outlives all of
+// them.
+func (t *terminal) startLog(format string, level slog.Level) *hubLog {
+	t.log = openLog(t.stderr, format, level)
+	t.stdout, t.stderr = t.log.out.besides(t.stdout), t.log.out
+	if t.ownProcess {
+		ignoreBrokenPipes()
+		t.log.gatherLibraries()
+	}
+	return t.log
+}
+
+// endLog writes what waits, if there is a log.
+func (t *terminal) endLog() {
+	if t.log != nil {
+		t.log.Close()
 	}
 }
 
@@ -45,6 +67,9 @@ func (t *terminal) note(format string, args ...any) {
 
 // isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
+	if log, ok := w.(*logWriter); ok {
+		w = log.to
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// flood has eight strangers at a time do something so often.
+func flood(times int, do func()) {
+	var strangers sync.WaitGroup
+	turns := make(chan struct{})
+	for range 8 {
+		strangers.Go(func() {
+			for range turns {
+				do()
+			}
+		})
+	}
+	for range times {
+		turns <- struct{}{}
+	}
+	close(turns)
+	strangers.Wait()
+}
+
+// requireFewLines ends a hub after a flood that began some time ago, and proves that its log has a
+// line for each cause and second beyond the rate, that nothing is left uncounted, and that no line
+// is long.
+func requireFewLines(t *testing.T, p *process, began time.Time, times int) {
+	t.Helper()
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exitCode(t, 20*time.Second); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	const most = 3 * logTextBytes // of a line: one stranger's text, and ours
+	counted := map[string]int{}   // by message and cause
+	written := map[string]int{}
+	for line := range strings.Lines(p.log.String()) {
+		if len(line) > most && !strings.Contains(line, "effective configuration") {
+			t.Errorf("a line of %d bytes: %.200s", len(line), line)
+		}
+		var l logged
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if strings.HasPrefix(l.Msg, "http: TLS handshake error") {
+			l.Msg = "TLS"
+		}
+		key := l.Msg + " " + l.Cause
+		if l.Cause == "" {
+			key = l.Msg + " " + l.Reason
+		}
+		counted[key] += max(1, l.More)
+		written[key]++
+	}
+	windows := int(math.Ceil(time.Since(began).Seconds())) + 1
+	enough := false
+	for key, n := range counted {
+		enough = enough || n >= times
+		if limit := windows * (logLinesPerWindow + 1); written[key] > limit {
+			t.Errorf("%d lines %q, want at most %d", written[key], key, limit)
+		}
+	}
+	if !enough {
+		t.Errorf("none of %v accounts for all %d", counted, times)
+	}
+}
+
+func TestFloodsCostALineACauseAndSecond(t *testing.T) {
+	const times = 1000
+	certFile, keyFile := writeCertificate(t, t.TempDir(), "hub")
+	dialer := &net.Dialer{}
+	for name, tt := range map[string]struct {
+		args []string
+		do   func(p *process) error
+	}{
+		"clients that come and close with a reason of their own": {insecureArgs(t), func(p *process) error {
+			conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil)
+			if err == nil {
+				err = conn.Close(4000, strings.Repeat("\x01", 120))
+			}
+			return err
+		}},
+		"requests that are refused": {insecureArgs(t, "--log-level=debug"), func(p *process) error {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.clients+"/client/"+strings.Repeat("%01x", 2<<10), nil)
+			if err != nil {
+				return err
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err == nil {
+				_ = response.Body.Close()
+			}
+			return err
+		}},
+		"sockets that don't speak TLS": {serveArgs(t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile), func(p *process) error {
+			conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
+			if err == nil {
+				_, _ = conn.Write([]byte("nonsense, and more of it\r\n\r\n"))
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+			}
+			return err
+		}},
+		"TLS that can't be agreed on": {serveArgs(t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile), func(p *process) error {
+			conn, err := (&tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", p.clients) //nolint:gosec // to be refused
+			if err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startProcess(t, tt.args...)
+			began := time.Now()
+			flood(times, func() {
+				if err := tt.do(p); err != nil {
+					t.Error(err)
+				}
+			})
+			requireFewLines(t, p, began, times)
+		})
+	}
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"time"
+)
+
+// Bounds of the lines that wait to be written. They are what a hub keeps while the reader of its
+// log is behind; the rest is lost.
+const (
+	logQueueBytes = 1 << 20
+	logQueueLines = 8192 // short ones; each costs some memory beside its text
+)
+
+const (
+	// logFlushGrace is how long the end of a hub waits for the reader of its log.
+	logFlushGrace = 500 * time.Millisecond
+	// logLostPause is the least time between two lines that say how many were lost.
+	logLostPause = time.Second
+)
+
+// logWriter writes what a hub process prints: the lines of its log, and what `dev` shows. Write
+// never waits and never fails. A line for which there is no room, or that can't be written, is lost
+// and counted.
+//
+// Problem: a log is written under locks and in the middle of calls. If its reader stops, a full
+// pipe must not stop the hub; if the reader is gone, that must not end it.
+//
+// Outline: Write puts a line in a bounded queue, and one goroutine writes. When it can write again
+// after a loss, it writes a line that says how many are missing. All methods may be called
+// concurrently.
+type logWriter struct {
+	// Static after newLogWriter.
+	to       io.Writer
+	lostLine func(lines int64) []byte
+	wake     chan struct{} // has room for one: something was queued, or closed
+	ended    chan struct{}
+
+	// Owned by run.
+	told   int64     // of lost, how many the log has been told of
+	toldAt time.Time // when it was last
+
+	mu     sync.Mutex
+	queue  []logLine
+	bytes  int // of queue
+	lost   int64
+	closed bool
+}
+
+// logLine is one line, or for a terminal several, that is written as a whole.
+type logLine struct {
+	to   io.Writer
+	text []byte
+}
+
+// newLogWriter starts the goroutine that writes; Close ends it. lostLine makes the line that says
+// how many lines were lost; an empty one is not written.
+func newLogWriter(to io.Writer, lostLine func(lines int64) []byte) *logWriter {
+	w := &logWriter{to: to, lostLine: lostLine, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	go w.run()
+	return w
+}
+
+// Write queues a line. It keeps no reference to it.
+func (w *logWriter) Write(line []byte) (int, error) {
+	w.enqueue(w.to, line)
+	return len(line), nil
+}
+
+// besides returns a writer whose lines go elsewhere, by the same queue: they keep their order with
+// the lines of the log.
+func (w *logWriter) besides(to io.Writer) io.Writer { return &logOutlet{w, to} }
+
+// logOutlet is a second way out of a logWriter.
+type logOutlet struct {
+	log *logWriter
+	to  io.Writer
+}
+
+func (o *logOutlet) Write(text []byte) (int, error) {
+	o.log.enqueue(o.to, text)
+	return len(text), nil
+}
+
+func (w *logWriter) enqueue(to io.Writer, text []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || len(w.queue) >= logQueueLines || w.bytes+len(text) > logQueueBytes {
+		w.lost++
+		return
+	}
+	w.queue = append(w.queue, logLine{to, bytes.Clone(text)})
+	w.bytes += len(text)
+	w.wakeUp()
+}
+
+func (w *logWriter) wakeUp() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// linesLost is how many lines were lost since the start.
+func (w *logWriter) linesLost() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
+}
+
+// Close waits until everything is written, [logFlushGrace] at most. The goroutine may outlive it in
+// a write that does not return, which ends with the process.
+func (w *logWriter) Close() {
+	w.mu.Lock()
+	w.closed = true
+	w.wakeUp()
+	w.mu.Unlock()
+	select {
+	case <-w.ended:
+	case <-time.After(logFlushGrace):
+	}
+}
+
+func (w *logWriter) run() {
+	defer close(w.ended)
+	for range w.wake {
+		for {
+			line, ok := w.nextLine()
+			if !ok {
+				break
+			}
+			w.write(line)
+		}
+		w.mu.Lock()
+		closed := w.closed
+		w.mu.Unlock()
+		if closed { // and so the queue is empty for good
+			w.tellLost(0)
+			return
+		}
+	}
+}
+
+func (w *logWriter) nextLine() (line logLine, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) == 0 {
+		w.queue = nil // what a burst took is given back
+		return logLine{}, false
+	}
+	line, w.queue = w.queue[0], w.queue[1:]
+	w.bytes -= len(line.text)
+	return line, true
+}
+
+func (w *logWriter) write(line logLine) {
+	if _, err := line.to.Write(line.text); err != nil {
+		w.mu.Lock()
+		w.lost++
+		w.mu.Unlock()
+		return
+	}
+	w.tellLost(logLostPause)
+}
+
+// tellLost writes how many lines were lost since it last did, but not within pause after that.
+func (w *logWriter) tellLost(pause time.Duration) {
+	lost := w.linesLost()
+	if lost == w.told || time.Since(w.toldAt) < pause {
+		return
+	}
+	if _, err := w.to.Write(w.lostLine(lost - w.told)); err == nil {
+		w.told, w.toldAt = lost, time.Now()
+	}
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+)
+
+// startReloading reads files again whenever that is asked for, until ctx ends or the function that
+// it returns is called.
+func (s *server) startReloading(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var reloading sync.WaitGroup
+	reloading.Go(func() {
+		for {
+			select {
+			case <-s.reloads:
+				s.reload(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		reloading.Wait()
+	}
+}
+
+// reload reads what a running hub can read again: certificates, and the public keys of client
+// tokens. What can't be read leaves the old in force, and has an error of its own in the log.
+func (s *server) reload(ctx context.Context) {
+	var read, failed []string
+	note := func(name string, ok bool) {
+		if ok {
+			read = append(read, name)
+		} else {
+			failed = append(failed, name)
+		}
+	}
+	for _, c := range s.certificates {
+		note(c.certFile, c.reload())
+	}
+	if s.keySet != nil {
+		note("--token-jwks", s.keySet.Refresh(ctx))
+	}
+	s.logger.Info("SIGHUP: read again what can be",
+		slog.String("read", strings.Join(read, ",")), slog.String("failed", strings.Join(failed, ",")))
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// writeKeySet writes a set of one new public key.
+func writeKeySet(t *testing.T, path string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := private.PublicKey.Bytes() // 0x04, then both coordinates
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := json.Marshal(map[string]any{"keys": []map[string]string{{
+		"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "one",
+		"x": base64.RawURLEncoding.EncodeToString(point[1:33]), "y": base64.RawURLEncoding.EncodeToString(point[33:]),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, set, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitForLines waits until the log has so many lines with a message, and returns the last.
+func waitForLines(t *testing.T, log *lockedBuffer, message string, lines int) map[string]any {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		var last map[string]any
+		found := 0
+		for line := range strings.Lines(log.String()) {
+			var attrs map[string]any
+			if json.Unmarshal([]byte(line), &attrs) == nil && attrs["msg"] == message {
+				last = attrs
+				found++
+			}
+		}
+		if found >= lines {
+			return last
+		}
+	}
+	t.Fatalf("not %d lines %q in the log:\n%s", lines, message, log)
+	return nil
+}
+
+func TestSIGHUPHasFilesReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := writeCertificate(t, dir, "first")
+	keySet := dir + "/jwks.json"
+	writeKeySet(t, keySet)
+	p := startProcess(t, serveArgs(t, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
+		"--control-tls-cert-file="+certFile, "--control-tls-key-file="+keyFile, "--token-jwks="+keySet)...)
+	hangUp := func(times int, read, failed string) {
+		t.Helper()
+		p.signal(t, syscall.SIGHUP)
+		got := waitForLines(t, p.log, "SIGHUP: read again what can be", times)
+		if got["read"] != read || got["failed"] != failed {
+			t.Errorf("SIGHUP %d: %v", times, got)
+		}
+	}
+	served := func() string {
+		t.Helper()
+		dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // looks at the certificate, nothing else
+		conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+	}
+
+	all := certFile + "," + certFile + ",--token-jwks"
+	hangUp(1, all, "") // nothing has changed, and that does no harm
+	writeCertificate(t, dir, "second")
+	writeKeySet(t, keySet)
+	hangUp(2, all, "")
+	waitForLines(t, p.log, "public keys of client tokens read", 2) // well before its interval
+	waitForLines(t, p.log, "certificate reloaded", 4)              // and no client has come
+	if got := served(); got != "second" {
+		t.Errorf("clients are shown the certificate %q", got)
+	}
+
+	for _, path := range []string{certFile, keySet} {
+		if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hangUp(3, "", all)
+	if got := served(); got != "second" {
+		t.Errorf("with broken files clients are shown the certificate %q", got)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestSIGHUPDoesNotEndAHub(t *testing.T) {
+	for command, args := range commandLines(t) {
+		t.Run(command, func(t *testing.T) {
+			p := startProcess(t, args...)
+			client := dialClient(t, p.clients, "user=ann")
+			for i := range 3 {
+				p.signal(t, syscall.SIGHUP)
+				waitForLines(t, p.log, "SIGHUP: read again what can be", i+1)
+			}
+			requireServing(t, p, client, "after SIGHUP")
+			p.signal(t, syscall.SIGTERM)
+			requireStop(t, p, client)
+		})
+	}
+}
+
+// openTerminal opens a pseudo terminal (pts(4)) and returns its two ends.
+func openTerminal(t *testing.T) (window, program *os.File) {
+	t.Helper()
+	window, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = window.Close() })
+	var locked, number int32
+	for request, argument := range map[uintptr]*int32{syscall.TIOCSPTLCK: &locked, syscall.TIOCGPTN: &number} {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, window.Fd(), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
+	return window, program
+}
+
+func TestHubStopsInOrderWhenItsTerminalIsClosed(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for command, args := range commandLines(t) {
+		t.Run(command, func(t *testing.T) {
+			window, program := openTerminal(t)
+			p := &process{log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
+			p.cmd = exec.CommandContext(t.Context(), path, args...)
+			p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = program, p.stdout, p.log
+			p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			if err := p.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				p.err = p.cmd.Wait()
+				close(p.ended)
+			}()
+			t.Cleanup(func() {
+				_ = p.cmd.Process.Kill()
+				<-p.ended
+				http.DefaultClient.CloseIdleConnections()
+			})
+			p.clients, _ = waitForLog(t, p.log, "ready")["clients"].(string)
+			client := dialClient(t, p.clients, "user=ann")
+
+			p.signal(t, syscall.SIGHUP) // the terminal is there
+			waitForLines(t, p.log, "SIGHUP: read again what can be", 1)
+			_ = window.Close() // the kernel sends SIGHUP
+			requireStop(t, p, client)
+			waitForLines(t, p.log, "the terminal is gone", 1)
+		})
+	}
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+// commandLines are a hub by each of the two commands that run one.
+func commandLines(t *testing.T) map[string][]string {
+	t.Helper()
+	return map[string][]string{"serve": insecureArgs(t), "dev": devArgs(t)}
+}
+
+// insecureArgs are the arguments of a `serve` that serves clients and callers without a secret, on
+// free ports.
+func insecureArgs(t *testing.T, more ...string) []string {
+	t.Helper()
+	return append([]string{
+		"serve", "--insecure-dev", "--single-hub",
+		"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
+	}, more...)
+}
+
+// piped is a hub whose stdout and stderr are pipes; the test may stop to read them, or close them.
+type piped struct {
+	*process
+
+	stdout, stderr *os.File // the ends to read from
+}
+
+// startPiped starts a hub and reads its log until it is ready. Nothing is read after that.
+func startPiped(t *testing.T, args ...string) *piped {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &piped{process: &process{log: &lockedBuffer{}, ended: make(chan struct{})}}
+	p.cmd = exec.CommandContext(t.Context(), path, args...)
+	var ends [2]*os.File
+	for i, read := range []**os.File{&p.stdout, &p.stderr} {
+		if *read, ends[i], err = os.Pipe(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = (*read).Close() })
+		// As little as a pipe can hold, one page: so it is full after a few lines.
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, (*read).Fd(), syscall.F_SETPIPE_SZ, 4096); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	p.cmd.Stdout, p.cmd.Stderr = ends[0], ends[1]
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range ends {
+		_ = end.Close()
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		http.DefaultClient.CloseIdleConnections()
+	})
+	chunk := make([]byte, 1<<12)
+	for !strings.Contains(p.log.String(), `"msg":"ready"`) {
+		n, err := p.stderr.Read(chunk)
+		if err != nil {
+			t.Fatalf("%v:\n%s", err, p.log)
+		}
+		_, _ = p.log.Write(chunk[:n])
+	}
+	ready := waitForLog(t, p.log, "ready")
+	p.clients, _ = ready["clients"].(string)
+	p.control, _ = ready["control"].(string)
+	p.ops, _ = ready["ops"].(string)
+	return p
+}
+
+// requireServing proves that a hub serves: a message reaches its client.
+func requireServing(t *testing.T, p *process, client *websocket.Conn, what string) {
+	t.Helper()
+	if g := get(t, "http://"+p.ops+"/healthz", nil); g.code != 200 {
+		t.Errorf("/healthz %s: %d", what, g.code)
+	}
+	_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.control)).Send(t.Context(), &controlv1.SendRequest{
+		Target:  &controlv1.Target{Users: []string{"ann"}},
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: what}},
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if got := next(t, client); got != what {
+		t.Errorf("the client got %q, want %q", got, what)
+	}
+}
+
+// requireRefused asks for what is not there, and does not wait for ever.
+func requireRefused(t *testing.T, path string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusNotFound {
+		t.Fatalf("status %d", response.StatusCode)
+	}
+}
+
+// requireStop has a hub stop, as its client sees it.
+func requireStop(t *testing.T, p *process, client *websocket.Conn) {
+	t.Helper()
+	if _, _, err := client.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("the client sees %v, want 1001", err)
+	}
+	if code := p.exitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// waitForMetric waits until a metric is above 0, and returns its value.
+func waitForMetric(t *testing.T, ops, name string) (value float64) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		for line := range strings.Lines(get(t, "http://"+ops+"/metrics", nil).body) {
+			if _, err := fmt.Sscanf(line, name+" %g", &value); err == nil && value > 0 {
+				return value
+			}
+		}
+	}
+	t.Fatalf("%s is not above 0", name)
+	return 0
+}
+
+const linesLost = "connhub_log_lines_lost_total"
+
+func TestHubOutlivesTheReadersOfItsOutput(t *testing.T) {
+	for command, args := range commandLines(t) {
+		t.Run(command, func(t *testing.T) {
+			p := startPiped(t, args...)
+			client := dialClient(t, p.clients, "user=ann")
+			_ = p.stdout.Close()
+			_ = p.stderr.Close()
+			_ = dialClient(t, p.clients, "user=bob").Close(websocket.StatusNormalClosure, "")
+			waitForMetric(t, p.ops, linesLost)
+			requireServing(t, p.process, client, "after a line that was lost")
+			p.signal(t, syscall.SIGTERM)
+			requireStop(t, p.process, client)
+		})
+	}
+}
+
+func TestHubDoesNotWaitForAReaderOfItsLogThatHasStopped(t *testing.T) {
+	for command, args := range commandLines(t) {
+		t.Run(command, func(t *testing.T) {
+			p := startPiped(t, append(args, "--log-level=debug")...)
+			client := dialClient(t, p.clients, "user=ann")
+			// Many times what the pipe holds: each request that is refused is a line of its own at
+			// first.
+			path := "http://" + p.clients + "/client/" + strings.Repeat("x", 4<<10)
+			for range 20 {
+				requireRefused(t, path)
+			}
+			requireServing(t, p.process, client, "while nobody reads the log")
+			p.signal(t, syscall.SIGTERM)
+			requireStop(t, p.process, client)
+		})
+	}
+}
+
+// harmless are the signals that a hub ignores, although most of them end a process that decides
+// nothing.
+var harmless = []syscall.Signal{
+	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGXCPU,
+	syscall.SIGXFSZ, syscall.SIGIO, syscall.SIGPWR, syscall.SIGWINCH, syscall.SIGURG, syscall.SIGCHLD, syscall.SIGCONT, 36, 64,
+}
+
+func TestSignalsOfNoMeaningDoNothing(t *testing.T) {
+	for command, args := range commandLines(t) {
+		t.Run(command, func(t *testing.T) {
+			p := startProcess(t, args...)
+			client := dialClient(t, p.clients, "user=ann")
+			for _, s := range harmless {
+				p.signal(t, s)
+				requireServing(t, p, client, s.String())
+			}
+			p.signal(t, syscall.SIGTERM)
+			requireStop(t, p, client)
+		})
+	}
+}
+
+func TestSIGQUITShowsGoroutinesAndExits2(t *testing.T) {
+	p := startProcess(t, insecureArgs(t)...)
+	p.signal(t, syscall.SIGQUIT)
+	if code := p.exitCode(t, 10*time.Second); code != 2 || !strings.Contains(p.log.String(), "SIGQUIT: quit") {
+		t.Errorf("exit %d:\n%.2000s", code, p.log)
+	}
+}
+
+// Commands that print are parts of pipelines: when the reader has seen enough, they end as other
+// tools do.
+func TestOperatorsCommandsEndQuietlyWithTheirReader(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub := startProcess(t, insecureArgs(t)...)
+	for _, args := range [][]string{
+		{"version"},
+		{"hubs", "--addr=" + hub.control},
+		{"send", "--everyone", "--addr=" + hub.control, "x"},
+		{"events", "tail", "--addr=" + hub.control},
+	} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = read.Close()
+		var stderr bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), path, args...)
+		cmd.Stdout, cmd.Stderr = write, &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for waits := true; waits; {
+			select {
+			case err = <-ended:
+				waits = false
+			case <-time.After(20 * time.Millisecond): // for `events tail`
+				_ = dialClient(t, hub.clients, "user=ann").CloseNow()
+			}
+		}
+		_ = write.Close()
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			t.Errorf("connhub %v ends with %v", args, err)
+			continue
+		}
+		if status, _ := exit.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGPIPE {
+			t.Errorf("connhub %v ends with %v, %s", args, exit, stderr.String())
+		}
+		if strings.Contains(stderr.String(), "panic") {
+			t.Errorf("connhub %v: %s", args, stderr.String())
+		}
+	}
+}
