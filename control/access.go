@@ -53,14 +53,14 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	// Tokens know whole seconds: round up, so that a token never lives shorter than asked.
 	expires := time.Now().Add(ttl + time.Second - 1).Truncate(time.Second)
 	audience := auth.Audience(s.publicURL, namespace(req))
-	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Expires: expires})
+	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Labels: req.GetLabels(), Expires: expires})
 	if err != nil {
 		return nil, err
 	}
 	if len(token) > maxTokenBytes {
 		return nil, &fieldError{
 			errLimitExceeded, "groups",
-			fmt.Sprintf("with roles, make a token of %d bytes, must be at most %d", len(token), maxTokenBytes),
+			fmt.Sprintf("with roles and labels, make a token of %d bytes, must be at most %d", len(token), maxTokenBytes),
 		}
 	}
 	return &controlv1.IssueClientTokenResponse{
@@ -82,6 +82,7 @@ func (s *accessService) RevokePermissions(ctx context.Context, req *controlv1.Re
 
 // CheckPermissions implements the RPC.
 func (s *accessService) CheckPermissions(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
+	req.Target = orEveryone(req.GetTarget())
 	return s.permissions.Check(ctx, req)
 }
 
@@ -110,11 +111,13 @@ func newGrants(all []*controlv1.Permission, revoked bool) []hub.Grant {
 func newGranted(p hub.Permitted) *controlv1.GrantPermissionsResponse {
 	return &controlv1.GrantPermissionsResponse{
 		Matched: count(p.Matched), Changed: count(p.Changed), Refused: count(p.Refused), Closed: count(p.Closed),
+		Refusals: newRefusals(p.Refusals),
 	}
 }
 
 func newRevoked(p hub.Permitted) *controlv1.RevokePermissionsResponse {
 	return &controlv1.RevokePermissionsResponse{
 		Matched: count(p.Matched), Changed: count(p.Changed), Refused: count(p.Refused), Closed: count(p.Closed),
+		Refusals: newRefusals(p.Refusals),
 	}
 }

@@ -27,7 +27,7 @@ func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
 			path    string
 		}{
 			{&controlv1.IssueClientTokenRequest{}, time.Hour, "/edge/client/hubs/default"},
-			{&controlv1.IssueClientTokenRequest{Namespace: "chat", User: "ann", Groups: []string{"red", "blue"}, Roles: []string{"webpubsub.sendToGroup.red", "webpubsub.joinLeaveGroup"}, Ttl: durationpb.New(time.Minute)}, time.Minute, "/edge/client/hubs/chat"},
+			{&controlv1.IssueClientTokenRequest{Namespace: "chat", User: "ann", Groups: []string{"red", "blue"}, Roles: []string{"webpubsub.sendToGroup.red", "webpubsub.joinLeaveGroup"}, Labels: map[string]string{"plan": "free", "empty": ""}, Ttl: durationpb.New(time.Minute)}, time.Minute, "/edge/client/hubs/chat"},
 			{&controlv1.IssueClientTokenRequest{Ttl: durationpb.New(1500 * time.Millisecond)}, 2 * time.Second, "/edge/client/hubs/default"},
 		} {
 			resp, err := f.access.IssueClientToken(t.Context(), c.req)
@@ -51,7 +51,7 @@ func TestClientTokenOpensTheURLItComesWith(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := auth.Claims{User: c.req.GetUser(), Groups: c.req.GetGroups(), Expires: expires}
-			if !claims.Expires.Equal(want.Expires) || claims.User != want.User || !cmp.Equal(claims.Groups, want.Groups) ||
+			if !claims.Expires.Equal(want.Expires) || claims.User != want.User || !cmp.Equal(claims.Groups, want.Groups) || !cmp.Equal(claims.Labels, c.req.GetLabels(), cmpopts.EquateEmpty()) ||
 				!cmp.Equal(slices.Sorted(slices.Values(c.req.GetRoles())), claims.Roles.Names(), cmpopts.EquateEmpty()) {
 				t.Errorf("have %v, want %v", claims, want)
 			}
@@ -74,7 +74,11 @@ func TestRolesThatMeanNothingAreNotSigned(t *testing.T) {
 		"webpubsub.joinLeaveGroup." + long(1025): "roles",
 	} {
 		_, err := f.access.IssueClientToken(t.Context(), &controlv1.IssueClientTokenRequest{Roles: []string{role}})
-		holdFieldError(t, err, invalid, field, "")
+		words := "webpubsub.sendToGroups.PATTERN (groups that match)"
+		if field == "roles" { // what is wrong is the group or the pattern
+			words = "role[0]"
+		}
+		holdFieldError(t, err, invalid, field, words)
 	}
 }
 

@@ -38,6 +38,7 @@ func (s *connectionService) GetConnection(ctx context.Context, req *controlv1.Ge
 
 // ListConnections implements the RPC.
 func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.ListConnectionsRequest) (*controlv1.ListConnectionsResponse, error) {
+	req.Target = orEveryone(req.GetTarget())
 	request, err := newFingerprint(controlv1.ConnectionService_ListConnections_FullMethodName, namespace(req), req.GetTarget())
 	if err != nil {
 		return nil, err

@@ -135,8 +135,10 @@ var messageFaults = []fault{
 	{"protobuf of 1 MiB and a byte", exceeded, "message.protobuf", "1048576", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Protobuf{Protobuf: make([]byte, 1<<20+1)} })},
 	{"JSON of 1 MiB", "", "", "", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{Json: `"` + long(1<<20-2) + `"`} })},
 	{"JSON of 1 MiB and a byte", exceeded, "message.json", "1048576", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{Json: `"` + long(1<<20-1) + `"`} })},
-	{"JSON empty", invalid, "message.json", "JSON", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{} })},
+	{"JSON empty", invalid, "message.json", "is empty", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{} })},
 	{"JSON broken", invalid, "message.json", "JSON", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{Json: `{"a":1}}`} })},
+	{"JSON given as an object by JavaScript", invalid, "message.json", "JSON.stringify", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{Json: "[object Object]"} })},
+	{"JSON that is long text", invalid, "message.json", `begins with "ääääääääääääääää"`, messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{Json: strings.Repeat("ä", 100)} })},
 	{"JSON of two values", invalid, "message.json", "JSON", messaging(func(m *controlv1.Message) { m.Payload = &controlv1.Message_Json{Json: `1 2`} })},
 	{"id of 1,024 bytes", "", "", "", messaging(func(m *controlv1.Message) { m.Id = long(1024) })},
 	{"id of 1,025 bytes", exceeded, "message.id", "1024", messaging(func(m *controlv1.Message) { m.Id = long(1025) })},
@@ -225,7 +227,7 @@ var connectionFaults = []fault{
 	{"connection empty", invalid, "connection", "", getting("")},
 	{"connection too long", exceeded, "connection", "1024", getting(long(1025))},
 	{"connection with a newline", invalid, "connection", "control", getting("a\n")},
-	{"list of nothing", empty, "target", "everyone", listing(func(r *controlv1.ListConnectionsRequest) { r.Target = nil })},
+	{"list of everyone by default", "", "", "", listing(func(r *controlv1.ListConnectionsRequest) { r.Target = nil })},
 	{"page of 1,000", "", "", "", listing(func(r *controlv1.ListConnectionsRequest) { r.PageSize = 1000 })},
 	{"page of 1,001", exceeded, "page_size", "1000", listing(func(r *controlv1.ListConnectionsRequest) { r.PageSize = 1001 })},
 	{"page of -1", invalid, "page_size", "0", listing(func(r *controlv1.ListConnectionsRequest) { r.PageSize = -1 })},
@@ -270,6 +272,15 @@ func listingGroups(req *controlv1.ListGroupsRequest) func(context.Context, *fixt
 	}
 }
 
+// labels are n labels with names and texts of so many bytes.
+func labels(n, name, text int) map[string]string {
+	all := make(map[string]string, n)
+	for _, l := range many(n, name) {
+		all[l] = long(text)
+	}
+	return all
+}
+
 func issuing(req *controlv1.IssueClientTokenRequest) func(context.Context, *fixture) error {
 	return func(ctx context.Context, f *fixture) error {
 		_, err := f.access.IssueClientToken(ctx, req)
@@ -307,6 +318,13 @@ var groupFaults = []fault{
 	{"token for a user with a newline", invalid, "user", "control", issuing(&controlv1.IssueClientTokenRequest{User: "a\n"})},
 	{"token for 128 groups", "", "", "", issuing(&controlv1.IssueClientTokenRequest{Groups: many(auth.MaxGroups, 4)})},
 	{"token for 129 groups", exceeded, "groups", "128", issuing(&controlv1.IssueClientTokenRequest{Groups: many(auth.MaxGroups+1, 4)})},
+	{"token with 16 labels", "", "", "", issuing(&controlv1.IssueClientTokenRequest{Labels: labels(16, 64, 256)})},
+	{"token with 17 labels", exceeded, "labels", "16", issuing(&controlv1.IssueClientTokenRequest{Labels: labels(17, 4, 4)})},
+	{"token with a label of 65 bytes", exceeded, `labels["` + strings.Repeat("0", 65) + `"]`, "64", issuing(&controlv1.IssueClientTokenRequest{Labels: labels(1, 65, 1)})},
+	{"token with a text of 257 bytes", exceeded, `labels["0000"]`, "256", issuing(&controlv1.IssueClientTokenRequest{Labels: labels(1, 4, 257)})},
+	{"token with a label without name", invalid, `labels[""]`, "", issuing(&controlv1.IssueClientTokenRequest{Labels: map[string]string{"": "x"}})},
+	{"token with a newline in a label", invalid, `labels["a\n"]`, "control", issuing(&controlv1.IssueClientTokenRequest{Labels: map[string]string{"a\n": "x"}})},
+	{"token with a newline in a label's text", invalid, `labels["a"]`, "control", issuing(&controlv1.IssueClientTokenRequest{Labels: map[string]string{"a": "\n"}})},
 	{"token for an empty group", invalid, "groups[0]", "", issuing(&controlv1.IssueClientTokenRequest{Groups: []string{""}})},
 	{"token for a second", "", "", "", lasting(time.Second)},
 	{"token for less than a second", invalid, "ttl", "1s", lasting(time.Second - 1)},

@@ -76,6 +76,8 @@ func newJoined(joined hub.Joined) *controlv1.AddToGroupsResponse {
 		Already: count(joined.Already),
 		Refused: count(joined.Refused),
 		Closed:  count(joined.Closed),
+
+		Refusals: newRefusals(joined.Refusals),
 	}
 }
 

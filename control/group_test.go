@@ -19,7 +19,9 @@ func TestGroupsAreJoinedAndLeftByTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&controlv1.AddToGroupsResponse{Matched: 2, Added: 1, Already: 1, Refused: 2}, added, protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff(&controlv1.AddToGroupsResponse{Matched: 2, Added: 1, Already: 1, Refused: 2, Refusals: []*controlv1.Refusal{
+		refusal(full, "red", controlv1.RefusalReason_REFUSAL_REASON_GROUP_LIMIT), refusal(full, "blue", controlv1.RefusalReason_REFUSAL_REASON_GROUP_LIMIT),
+	}}, added, protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
 	// In force when the call returns.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -51,9 +52,31 @@ func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 // checkJSON holds the one rule for a payload that its proto can't say.
 func checkJSON(m *controlv1.Message) error {
 	if kind, payload := payloadOf(m); kind == hub.JSON && !json.Valid(payload) {
-		return &fieldError{errInvalidField, "message.json", "must be one JSON value (RFC 8259)"}
+		return &fieldError{errInvalidField, "message.json", notJSON(string(payload))}
 	}
 	return nil
+}
+
+// scriptObject is what JavaScript makes of an object where a string is wanted, as Node's gRPC libraries do.
+const scriptObject = "[object Object]"
+
+// maxShown is the most bytes of a payload that an error repeats.
+const maxShown = 32
+
+// notJSON says what is wrong with a payload that is no JSON value, and what is wanted: the field takes the text of a value, and callers give it the
+// value itself.
+func notJSON(payload string) string {
+	const wanted = `must be the text of one JSON value (RFC 8259), as "{\"score\":3}"`
+	switch {
+	case payload == "":
+		return wanted + "; is empty"
+	case payload == scriptObject:
+		return wanted + "; is " + scriptObject + ", JavaScript's text for an object that was not given to JSON.stringify"
+	case len(payload) > maxShown:
+		return wanted + "; begins with " + strconv.Quote(strings.ToValidUTF8(payload[:maxShown], ""))
+	default:
+		return wanted + "; is " + strconv.Quote(payload)
+	}
 }
 
 // bytesOf returns the bytes of s without a copy. Payloads are a megabyte at most and thousands a second,

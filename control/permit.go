@@ -19,11 +19,12 @@ func (r *router) Grant(ctx context.Context, req *controlv1.GrantPermissionsReque
 	if err != nil {
 		return nil, err
 	}
-	permitted, lost, err := r.permit(ctx, req, call, false)
+	permitted, refusals, lost, err := r.permit(ctx, req, call, false)
 	if err != nil {
 		return nil, err
 	}
 	sum := newGranted(permitted)
+	sum.Refusals = refusals
 	sum.UnreachableHubs, sum.DiscoveryStaleFor = lost.names(), r.staleFor()
 	return sum, nil
 }
@@ -34,11 +35,12 @@ func (r *router) Revoke(ctx context.Context, req *controlv1.RevokePermissionsReq
 	if err != nil {
 		return nil, err
 	}
-	permitted, lost, err := r.permit(ctx, req, call, true)
+	permitted, refusals, lost, err := r.permit(ctx, req, call, true)
 	if err != nil {
 		return nil, err
 	}
 	sum := newRevoked(permitted)
+	sum.Refusals = refusals
 	sum.UnreachableHubs, sum.DiscoveryStaleFor = lost.names(), r.staleFor()
 	return sum, nil
 }
@@ -56,18 +58,20 @@ type (
 		GetChanged() int32
 		GetRefused() int32
 		GetClosed() int32
+		GetRefusals() []*controlv1.Refusal
 	}
 )
 
-// permit does this hub's part, adds those of the others, and returns the hubs whose part is unknown.
-func (r *router) permit(ctx context.Context, req permitRequest, call *mesh.Call, revoked bool) (hub.Permitted, unknown, error) {
+// permit does this hub's part, adds those of the others, and returns the hubs whose part is unknown. The refusals are those of all hubs.
+func (r *router) permit(ctx context.Context, req permitRequest, call *mesh.Call, revoked bool) (hub.Permitted, []*controlv1.Refusal, unknown, error) {
 	target := newTarget(req.GetTarget())
 	route := r.route(namespace(req), &target)
 	others := r.forward(call, route.To)
 	sum, err := r.hub.Permit(ctx, namespace(req), &target, newGrants(req.GetPermissions(), revoked))
 	if err != nil {
-		return hub.Permitted{}, nil, err
+		return hub.Permitted{}, nil, nil, err
 	}
+	refusals := newRefusals(sum.Refusals)
 	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
 		var part permitResponse = f.GetGrant()
 		if revoked {
@@ -77,8 +81,9 @@ func (r *router) permit(ctx context.Context, req permitRequest, call *mesh.Call,
 		sum.Changed += int(part.GetChanged())
 		sum.Refused += int(part.GetRefused())
 		sum.Closed += int(part.GetClosed())
+		refusals = addRefusals(refusals, part.GetRefusals())
 	})
-	return sum, append(lost, route.Unreachable...), err
+	return sum, refusals, append(lost, route.Unreachable...), err
 }
 
 // Check counts the connections that match, at whatever hub, and have permissions.

@@ -86,7 +86,7 @@ func TestTheLastGrantOrRevocationCountsAndThenTheRole(t *testing.T) {
 
 func TestAConnectionWithTooManyGrantsGetsNoneOfTheCall(t *testing.T) {
 	f := newFixture(t)
-	f.connect(t, &wireProtocol{}, "ann")
+	ann := f.connect(t, &wireProtocol{}, "ann")
 	for i := range hub.MaxGrants / 100 {
 		names := many(100, 8)
 		for j := range names {
@@ -94,8 +94,9 @@ func TestAConnectionWithTooManyGrantsGetsNoneOfTheCall(t *testing.T) {
 		}
 		f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Changed: 1}, users("ann"), may(sendToGroup, names...)...)
 	}
-	f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Refused: 1}, users("ann"), may(joinLeave, "one more")...)
-	f.revoke(t, &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1}, users("ann"), may(joinLeave, "one more")...)
+	refused := []*controlv1.Refusal{refusal(ann, "", controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT)}
+	f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Refused: 1, Refusals: refused}, users("ann"), may(joinLeave, "one more")...)
+	f.revoke(t, &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1, Refusals: refused}, users("ann"), may(joinLeave, "one more")...)
 	f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Changed: 1}, users("ann"), append(may(sendToGroup, ""), may(joinLeave, "one more")...)...)
 	f.check(t, &controlv1.CheckPermissionsResponse{Matched: 1, Allowed: 1}, users("ann"), append(may(sendToGroup, ""), may(joinLeave, "one more")...)...)
 }
@@ -188,7 +189,7 @@ func permissionFaults() []fault {
 		name, reason, field, description string
 		calls                            []func(context.Context, *fixture) error
 	}{
-		{"of nobody", empty, "target", "everyone", permitting(nil, may(joinLeave, "g")...)},
+		{"of nobody", empty, "target", "everyone", permitting(nil, may(joinLeave, "g")...)[:2]}, // a check of nobody is one of everyone
 		{"none", invalid, "permissions", "1", permitting(nobody)},
 		{"100", "", "", "", permitting(nobody, may(joinLeave, many(100, 1024)...)...)},
 		{"101", exceeded, "permissions", "100", permitting(nobody, may(joinLeave, many(101, 4)...)...)},

@@ -307,6 +307,7 @@ func (r *router) Join(ctx context.Context, req *controlv1.AddToGroupsRequest) (*
 		sum.Already += f.GetJoin().GetAlready()
 		sum.Refused += f.GetJoin().GetRefused()
 		sum.Closed += f.GetJoin().GetClosed()
+		sum.Refusals = addRefusals(sum.Refusals, f.GetJoin().GetRefusals())
 	})
 	if err != nil {
 		return nil, err

@@ -30,12 +30,39 @@ func newTarget(t *controlv1.Target) hub.Target {
 	}
 }
 
+// namesNothing reports whether a Target has none of the parts that match connections.
+func namesNothing(t *controlv1.Target) bool {
+	return !t.GetEveryone() && len(t.GetConnections()) == 0 && len(t.GetUsers()) == 0 && len(t.GetGroups()) == 0
+}
+
+// onlyReads reports whether a request changes nothing, so that a target which names nothing stands for everyone.
+func onlyReads(req any) bool {
+	switch req.(type) {
+	case *controlv1.ListConnectionsRequest, *controlv1.CheckPermissionsRequest:
+		return true
+	}
+	return false
+}
+
+// orEveryone returns the Target of a request that only reads: everyone if t names nothing. Exceptions stay.
+func orEveryone(t *controlv1.Target) *controlv1.Target {
+	if namesNothing(t) {
+		return &controlv1.Target{Everyone: true, Except: t.GetExcept()}
+	}
+	return t
+}
+
 // checkTarget holds all rules for a Target, those of its names included: for thousands of names the
 // general validator takes twenty times as long. A test holds that both agree.
 func checkTarget(t *controlv1.Target) error {
-	if !t.GetEveryone() && len(t.GetConnections()) == 0 && len(t.GetUsers()) == 0 && len(t.GetGroups()) == 0 {
+	if namesNothing(t) {
 		return &fieldError{errTargetEmpty, "target", "names nothing; everyone must be asked for"}
 	}
+	return checkNames(t)
+}
+
+// checkNames holds the rules for the names of a Target.
+func checkNames(t *controlv1.Target) error {
 	lists := [...]struct {
 		field string
 		names []string

@@ -82,7 +82,11 @@ func (v *validator) intercept(ctx context.Context, req any, _ *grpc.UnaryServerI
 // check begins with the limits that bound the work of what follows.
 func (v *validator) check(req proto.Message) error {
 	if r, ok := req.(interface{ GetTarget() *controlv1.Target }); ok {
-		if err := checkTarget(r.GetTarget()); err != nil {
+		checked := checkTarget
+		if onlyReads(req) {
+			checked = checkNames
+		}
+		if err := checked(r.GetTarget()); err != nil {
 			return err
 		}
 	}
@@ -155,7 +159,10 @@ func violated(v *protovalidate.Violation) *fieldError {
 
 // patterns says in words what the patterns in the protos ask for.
 var patterns = map[string]string{
-	`^[^\p{Cc}]*$`:              noControl,
+	`^[^\p{Cc}]*$`: noControl,
+	`^webpubsub\.(joinLeaveGroup|sendToGroup)(s?\.[^\p{Cc}]+)?$`: "must be webpubsub.joinLeaveGroup or webpubsub.sendToGroup (every group), " +
+		"one of them with .GROUP (that group), or webpubsub.joinLeaveGroups.PATTERN or webpubsub.sendToGroups.PATTERN (groups that match); " +
+		"without control characters",
 	`^[a-z][a-z0-9_.-]{0,127}$`: "must be 1 to 128 characters a-z, 0-9, '_', '.', '-' and begin with a-z",
 }
 

@@ -51,8 +51,8 @@ func (e *event) weight() int64 {
 	return int64(n)
 }
 
-// proto is the event in the API.
-func (e *event) proto() *eventsv1.Event {
+// proto is the event of a hub in the API.
+func (e *event) proto(of hub.ID) *eventsv1.Event {
 	p := &eventsv1.Event{
 		Id:         fmt.Sprintf("%s/%d", e.who.ID, e.ordinal),
 		Time:       timestamppb.New(e.at),
@@ -61,6 +61,7 @@ func (e *event) proto() *eventsv1.Event {
 		User:       e.who.User,
 		Protocol:   e.who.Protocol,
 		Ordinal:    int64(e.ordinal),
+		Hub:        string(of),
 	}
 	if e.who.Claims != nil {
 		p.Labels = e.who.Claims.Labels

@@ -98,6 +98,7 @@ func (b *bed) connect(t testing.TB) *grpc.ClientConn {
 type stream struct {
 	grpc.BidiStreamingClient[eventsv1.SubscribeRequest, eventsv1.SubscribeResponse]
 
+	hub     hub.ID
 	leaving bool // it was told so
 }
 
@@ -112,7 +113,7 @@ func (b *bed) open(t testing.TB, s *eventsv1.Subscription) *stream {
 	if err := client.Send(&eventsv1.SubscribeRequest{Subscription: s}); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
-	return &stream{BidiStreamingClient: client}
+	return &stream{BidiStreamingClient: client, hub: b.hub.ID()}
 }
 
 // subscribe opens a stream and waits until the subscription is in force.
@@ -155,9 +156,12 @@ func (s *stream) end() (events []*eventsv1.Event, err error) {
 	}
 }
 
-// want fails unless these events, without their times, are the next ones.
+// want fails unless these events, without their times, are the next ones, and name the hub where they happened.
 func (s *stream) want(t testing.TB, want ...*eventsv1.Event) {
 	t.Helper()
+	for _, e := range want {
+		e.Hub = string(s.hub)
+	}
 	if diff := cmp.Diff(want, s.next(t, len(want)), protocmp.Transform(), protocmp.IgnoreFields(&eventsv1.Event{}, "time")); diff != "" {
 		t.Error(diff)
 	}

@@ -164,7 +164,7 @@ func (s *subscriber) tell(b *Broker, stream eventStream) error {
 		if leaving && !farewell || len(events) > 0 {
 			response := &eventsv1.SubscribeResponse{Events: make([]*eventsv1.Event, len(events))}
 			for i, e := range events {
-				response.Events[i] = e.proto()
+				response.Events[i] = e.proto(b.config.Hub)
 			}
 			if leaving && !farewell {
 				farewell, response.GoingAway = true, &eventsv1.GoingAway{}

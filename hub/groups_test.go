@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -228,9 +229,11 @@ func TestJoinAndLeaveTellWhatTheyChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	full := string(bob.ID())
 	both := &Target{Users: []string{"ann", "bob"}}
 	joined, err := h.Join(t.Context(), DefaultNamespace, both, []string{"a", "b", "a"})
-	if want := (Joined{Matched: 2, Added: 2, Already: 1, Refused: 1}); err != nil || joined != want {
+	want := Joined{Matched: 2, Added: 2, Already: 1, Refused: 1, Refusals: []Refusal{{ConnectionID(full), "b", ErrGroupLimit}}}
+	if err != nil || !cmp.Equal(want, joined, cmpopts.EquateErrors()) {
 		t.Errorf("joined %+v, %v; want %+v", joined, err, want)
 	}
 	left, err := h.Leave(t.Context(), DefaultNamespace, both, []string{"a", "none"}, false)

@@ -14,6 +14,8 @@ type Joined struct {
 	Already int
 	Refused int // the connection is in MaxGroups groups
 	Closed  int // the connection closed meanwhile
+
+	Refusals []Refusal // those counted in Refused and Closed, MaxRefusals at most
 }
 
 // Join makes the connections that match members of the groups. Its changes are in force at every hub when it
@@ -40,8 +42,10 @@ func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups
 			switch added, err := c.join(g); {
 			case errors.Is(err, ErrGroupLimit):
 				r.Refused++
+				r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), g, ErrGroupLimit})
 			case err != nil:
 				r.Closed++
+				r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), g, ErrClosed})
 			case added:
 				r.Added++
 			default:
@@ -91,6 +95,8 @@ type Permitted struct {
 	Changed int
 	Refused int // it would have more than MaxGrants grants; it has got none of these
 	Closed  int // the connection closed meanwhile
+
+	Refusals []Refusal // those counted in Refused and Closed, MaxRefusals at most
 }
 
 // Permit gives the connections that match permissions, or takes them away.
@@ -105,8 +111,10 @@ func (h *Hub) Permit(ctx context.Context, namespace string, t *Target, grants []
 		switch err := c.grant(g); {
 		case errors.Is(err, ErrGrantLimit):
 			r.Refused++
+			r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), "", ErrGrantLimit})
 		case err != nil:
 			r.Closed++
+			r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), "", ErrClosed})
 		default:
 			r.Changed++
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -255,7 +256,7 @@ func TestListsPageThroughEverything(t *testing.T) {
 func TestTokensAndHubs(t *testing.T) {
 	hub := start(t, nil)
 	addr := "--addr=" + hub.control
-	r := connhub(t, "", "token", addr, "--user=ann", "--group=blue", "--group=red", "--ttl=2h")
+	r := connhub(t, "", "token", addr, "--user=ann", "--group=blue", "--group=red", "--ttl=2h", "--label=plan=free, for now;x=1", "--label=empty=")
 	url := strings.TrimSpace(r.stdout)
 	if !strings.HasPrefix(url, "ws://"+hub.clients+"/client/hubs/default?access_token=") || !strings.Contains(r.stderr, "lets in user ann in blue, red until ") {
 		t.Fatalf("token: %q, %q", r.stdout, r.stderr)
@@ -270,6 +271,13 @@ func TestTokensAndHubs(t *testing.T) {
 	defer func() { _ = conn.CloseNow() }()
 	if got := mustRun(t, "connections", "get", addr, connectionID(t, hub, "ann")); !strings.Contains(got, "blue, red") {
 		t.Errorf("the connection:\n%s", got)
+	}
+	var listed controlv1.ListConnectionsResponse
+	if err := protojson.Unmarshal([]byte(mustRun(t, "connections", addr, "--json")), &listed); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"plan": "free, for now;x=1", "empty": ""}, listed.GetConnections()[0].GetLabels()); diff != "" {
+		t.Error(diff)
 	}
 	if got := mustRun(t, "token", addr, "--json"); !strings.Contains(got, `"expireTime"`) {
 		t.Errorf("token --json: %s", got)

@@ -228,15 +228,16 @@ const (
 	widestUser   = 24 // --json shows all
 	widestDetail = 200
 	kindWidth    = len("disconnected")
+	hubWidth     = 8 // characters of a hub's id
 )
 
 func (p *eventPrinter) line(to *bytes.Buffer, e *eventsv1.Event) {
 	kind, detail, paint := p.describe(e)
 	user := shorten(printable(cmp.Or(e.GetUser(), "-")), widestUser)
 	p.user = max(p.user, usualUser, runewidth.StringWidth(user))
-	_, _ = fmt.Fprintf(to, "%s  %s  %s  %s  %s\n",
+	_, _ = fmt.Fprintf(to, "%s  %s  %s  %s  %s  %s\n",
 		p.t.out.dim(e.GetTime().AsTime().In(p.t.now().Location()).Format(eventTime)),
-		paint(runewidth.FillRight(kind, kindWidth)), printable(e.GetConnection()), runewidth.FillRight(user, p.user),
+		paint(runewidth.FillRight(kind, kindWidth)), runewidth.FillRight(printable(cmp.Or(e.GetHub(), "-")), hubWidth), printable(e.GetConnection()), runewidth.FillRight(user, p.user),
 		shorten(printable(detail), widestDetail))
 }
 

@@ -34,6 +34,9 @@ func everyEvent() *eventsv1.SubscribeResponse {
 		{},
 	} {
 		e.Ordinal, e.Connection, e.Protocol = int64(i+1), "aaaaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbb", "plain"
+		if i < 8 { // a hub of an older version does not say which it is
+			e.Hub = "aaaaaaaa"
+		}
 		e.Id = e.GetConnection() + "/1"
 		e.Time = timestamppb.New(noon.Add(time.Duration(i) * 1234 * time.Millisecond))
 		r.Events = append(r.Events, e)

@@ -101,6 +101,7 @@ func (c *groupsAddCmd) Run(ctx context.Context, t *terminal) error {
 		t.printOutcome(response.GetMatched(), tally{response.GetAdded(), "added"},
 			tally{response.GetAlready(), "in it already"}, tally{response.GetRefused(), "refused: in 128 groups, the most there may be"},
 			tally{response.GetClosed(), "closed meanwhile"})
+		t.printRefusals(response.GetRefusals(), response.GetRefused()+response.GetClosed())
 		t.printGaps(response)
 	})
 }

@@ -55,7 +55,7 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		{[]string{"groups", "add", "--user=ann"}, `expected "<name> ..."`},
 		{[]string{"groups", "remove", "--user=ann"}, "name the groups to leave, or give --all"},
 		{[]string{"groups", "remove", "--user=ann", "--all", "blue"}, "name the groups to leave, or give --all"},
-		{[]string{"permissions", "check", "send-to-group"}, "name a target"},
+		{[]string{"permissions", "grant", "send-to-group"}, "name a target"},
 		{[]string{"permissions", "grant", "--user=ann"}, `expected "<permission> ..."`},
 		{[]string{"permissions", "grant", "--user=ann", "send:g"}, `"send:g" is no permission: want join-leave-group or send-to-group`},
 		{[]string{"permissions", "revoke", "--user=ann", "send-to-group:"}, `"send-to-group:" is no permission`},

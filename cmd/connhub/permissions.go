@@ -10,7 +10,7 @@ import (
 type permissionsCmd struct {
 	Grant  permissionsGrantCmd  `cmd:"" help:"Let clients do something."`
 	Revoke permissionsRevokeCmd `cmd:"" help:"Take away what clients may do, by their token too."`
-	Check  permissionsCheckCmd  `cmd:"" help:"Count the clients that may do something."`
+	Check  permissionsCheckCmd  `cmd:"" help:"Count the clients that may do something: all, or those of a target."`
 }
 
 // permissionArgs are permissions as they stand on a command line.
@@ -74,12 +74,14 @@ type permitted interface {
 	GetChanged() int32
 	GetRefused() int32
 	GetClosed() int32
+	GetRefusals() []*controlv1.Refusal
 }
 
 func (t *terminal) printPermitted(word string, p permitted) {
 	t.printOutcome(p.GetMatched(), tally{p.GetChanged(), word},
 		tally{p.GetRefused(), "refused: over 1000 grants and revocations, the most there may be"},
 		tally{p.GetClosed(), "closed meanwhile"})
+	t.printRefusals(p.GetRefusals(), p.GetRefused()+p.GetClosed())
 	t.printGaps(p)
 }
 
@@ -110,6 +112,9 @@ type permissionsCheckCmd struct {
 }
 
 func (c *permissionsCheckCmd) Run(ctx context.Context, t *terminal) error {
+	if c.empty() {
+		c.Everyone = true // checking changes nothing
+	}
 	target, permissions, err := c.whomAndWhat(&c.targetFlags)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 		// Without tokens everything is allowed from the start.
 		{[]string{"permissions", "check", "--group=blue", "send-to-group", "join-leave-group:red"}, "✓ 2 connections matched: 2 allowed\n"},
 		{[]string{"permissions", "revoke", "--user=ann", "send-to-group:a, b"}, "✓ 1 connection matched: 1 revoked\n"},
+		{[]string{"permissions", "check", "send-to-group:a, b"}, "✓ 2 connections matched: 1 allowed, 1 not allowed\n"},
 		{[]string{"permissions", "check", "--everyone", "send-to-group:a, b"}, "✓ 2 connections matched: 1 allowed, 1 not allowed\n"},
 		{[]string{"permissions", "check", "-u", "ann", "send-to-group:a"}, "✓ 1 connection matched: 1 allowed\n"},
 		{[]string{"permissions", "revoke", "-u", "bob", "join-leave-group"}, "✓ 1 connection matched: 1 revoked\n"},
@@ -47,7 +48,11 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 
 func TestWhatCameOfAGrantIsSaid(t *testing.T) {
 	golden(t, "permissions.txt", rendered(false, func(t *terminal) {
-		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{Matched: 6, Changed: 3, Refused: 2, Closed: 1, UnreachableHubs: []string{"aaaaaaaa"}})
+		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{Matched: 206, Changed: 3, Refused: 202, Closed: 1, UnreachableHubs: []string{"aaaaaaaa"}, Refusals: []*controlv1.Refusal{
+			{Connection: "aaaaaaaa.b", Reason: controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT},
+			{Connection: "aaaaaaaa.c", Reason: controlv1.RefusalReason_REFUSAL_REASON_CLOSED},
+			{Connection: "aaaaaaaa.\x1b[2J", Group: "a\nb", Reason: 99},
+		}})
 		t.printPermitted("revoked", &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1})
 	}))
 }

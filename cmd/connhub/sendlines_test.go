@@ -42,7 +42,7 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 			"JSON", `{"a":1}` + "\n" + `{"a":` + "\n" + `[2] `, to("--json-payload", "-"),
 			[]string{`{"a":1}`, `[2]`},
 			"✓ 2 lines sent as 2 messages: 2 written\n✗ 1 line failed\n",
-			"connhub: line 2: invalid argument: message.json: must be one JSON value (RFC 8259) (INVALID_FIELD)\nconnhub: 1 of 3 lines failed\n", exitError,
+			"connhub: line 2: invalid argument: message.json: must be the text of one JSON value (RFC 8259), as \"{\\\"score\\\":3}\"; is \"{\\\"a\\\":\" (INVALID_FIELD)\nconnhub: 1 of 3 lines failed\n", exitError,
 		},
 		{
 			"what can't be sent", "a\n\xff\n" + strings.Repeat("x", 1<<20) + "\n" + strings.Repeat("y", 1<<20+1) + "\nb\n", to("-"),

@@ -17,10 +17,11 @@ import (
 )
 
 type tokenCmd struct {
-	User  string        `short:"u" placeholder:"USER" help:"Who connects with it; nobody in particular otherwise."`
-	Group []string      `short:"g" sep:"none" placeholder:"GROUP" help:"A group that the connection is in from the start; repeatable."`
-	Role  []string      `sep:"none" placeholder:"ROLE" help:"What it may do with groups, as webpubsub.joinLeaveGroup or webpubsub.sendToGroup.GROUP; repeatable. Without any it may send events only."`
-	TTL   time.Duration `name:"ttl" default:"1h" placeholder:"DURATION" help:"How long it may be used to connect, 1s to 720h. (${default})"`
+	User  string            `short:"u" placeholder:"USER" help:"Who connects with it; nobody in particular otherwise."`
+	Group []string          `short:"g" sep:"none" placeholder:"GROUP" help:"A group that the connection is in from the start; repeatable."`
+	Role  []string          `sep:"none" placeholder:"ROLE" help:"What it may do with groups, as webpubsub.joinLeaveGroup or webpubsub.sendToGroup.GROUP; repeatable. Without any it may send events only."`
+	Label map[string]string `mapsep:"none" placeholder:"NAME=TEXT" help:"What backends are told about its connection, in listings and events; repeatable, at most 16."`
+	TTL   time.Duration     `name:"ttl" default:"1h" placeholder:"DURATION" help:"How long it may be used to connect, 1s to 720h. (${default})"`
 
 	ConnectionString bool     `group:"Connection string" help:"Print instead what Microsoft's Web PubSub server SDKs make tokens with. No hub is asked."`
 	TokenKeyFile     []string `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Connection string" help:"Key of the hubs; the first counts. (that of connhub dev)"`
@@ -35,7 +36,7 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.IssueClientTokenResponse, error) {
 		return controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
-			Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role, Ttl: durationpb.New(c.TTL),
+			Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role, Labels: c.Label, Ttl: durationpb.New(c.TTL),
 		})
 	}, func(response *controlv1.IssueClientTokenResponse) {
 		_, _ = fmt.Fprintln(t.stdout, response.GetUrl())

@@ -101,7 +101,10 @@ type IssueClientTokenRequest struct {
 	//	next character; at most five `*`.
 	//
 	// At most 1024 bytes of group or pattern, without control characters.
-	Roles         []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
+	Roles []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
+	// What backends are told about the connection (claim `labels`), in Connection.labels and Event.labels: at most 16 names of 1 to 64 bytes, each with
+	// a text of at most 256 bytes, without control characters. They never change while the connection lives.
+	Labels        map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -167,6 +170,13 @@ func (x *IssueClientTokenRequest) GetTtl() *durationpb.Duration {
 func (x *IssueClientTokenRequest) GetRoles() []string {
 	if x != nil {
 		return x.Roles
+	}
+	return nil
+}
+
+func (x *IssueClientTokenRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
 	}
 	return nil
 }
@@ -371,8 +381,11 @@ type GrantPermissionsResponse struct {
 	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
 	// new hub makes itself known to those it finds). Unset while etcd is heard.
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,6,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The connections counted in refused and closed, in no particular order: the first 100 of them. The counts are of all. A hub of an older
+	// version counts its own and does not name them.
+	Refusals      []*Refusal `protobuf:"bytes,7,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GrantPermissionsResponse) Reset() {
@@ -443,6 +456,13 @@ func (x *GrantPermissionsResponse) GetUnreachableHubs() []string {
 func (x *GrantPermissionsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
 	if x != nil {
 		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
+func (x *GrantPermissionsResponse) GetRefusals() []*Refusal {
+	if x != nil {
+		return x.Refusals
 	}
 	return nil
 }
@@ -527,8 +547,11 @@ type RevokePermissionsResponse struct {
 	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
 	// new hub makes itself known to those it finds). Unset while etcd is heard.
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,6,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The connections counted in refused and closed, in no particular order: the first 100 of them. The counts are of all. A hub of an older
+	// version counts its own and does not name them.
+	Refusals      []*Refusal `protobuf:"bytes,7,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevokePermissionsResponse) Reset() {
@@ -603,12 +626,19 @@ func (x *RevokePermissionsResponse) GetDiscoveryStaleFor() *durationpb.Duration 
 	return nil
 }
 
+func (x *RevokePermissionsResponse) GetRefusals() []*Refusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
 // CheckPermissionsRequest says who is asked about, and what for.
 type CheckPermissionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespace; empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections.
+	// Which connections. Unset or without names: every connection of the namespace, as this call changes nothing.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	// What is asked for: 1 to 100.
 	Permissions   []*Permission `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
@@ -745,13 +775,17 @@ var File_connhub_control_v1_access_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1fconnhub/control/v1/access.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
+	"\x1fconnhub/control/v1/access.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a connhub/control/v1/refusal.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x04\n" +
 	"\x17IssueClientTokenRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12-\n" +
 	"\x04user\x18\x02 \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11(\x80\b2\f^[^\\p{Cc}]*$R\x04user\x128\n" +
 	"\x06groups\x18\x03 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10\x80\x01\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x06groups\x12>\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\x9a\x9e\x012\x02\b\x01R\x03ttl\x12b\n" +
-	"\x05roles\x18\x05 \x03(\tBL\xbaHI\x92\x01F\x10\x80\x02\"Ar?(\xa4\b2:^webpubsub\\.(joinLeaveGroup|sendToGroup)(s?\\.[^\\p{Cc}]+)?$R\x05roles\"\x7f\n" +
+	"\x05roles\x18\x05 \x03(\tBL\xbaHI\x92\x01F\x10\x80\x02\"Ar?(\xa4\b2:^webpubsub\\.(joinLeaveGroup|sendToGroup)(s?\\.[^\\p{Cc}]+)?$R\x05roles\x12\x84\x01\n" +
+	"\x06labels\x18\x06 \x03(\v27.connhub.control.v1.IssueClientTokenRequest.LabelsEntryB3\xbaH0\x9a\x01-\x10\x10\"\x14r\x12 \x01(@2\f^[^\\p{Cc}]*$*\x13r\x11(\x80\x022\f^[^\\p{Cc}]*$R\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
 	"\x18IssueClientTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12;\n" +
@@ -765,29 +799,31 @@ const file_connhub_control_v1_access_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12L\n" +
 	"\vpermissions\x18\x03 \x03(\v2\x1e.connhub.control.v1.PermissionB\n" +
-	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xf6\x01\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xaf\x02\n" +
 	"\x18GrantPermissionsResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\x05R\achanged\x12\x18\n" +
 	"\arefused\x18\x03 \x01(\x05R\arefused\x12\x16\n" +
 	"\x06closed\x18\x04 \x01(\x05R\x06closed\x12)\n" +
 	"\x10unreachable_hubs\x18\x05 \x03(\tR\x0funreachableHubs\x12I\n" +
-	"\x13discovery_stale_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\xe7\x01\n" +
+	"\x13discovery_stale_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\x127\n" +
+	"\brefusals\x18\a \x03(\v2\x1b.connhub.control.v1.RefusalR\brefusals\"\xe7\x01\n" +
 	"\x18RevokePermissionsRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12L\n" +
 	"\vpermissions\x18\x03 \x03(\v2\x1e.connhub.control.v1.PermissionB\n" +
-	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xf7\x01\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xb0\x02\n" +
 	"\x19RevokePermissionsResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\x05R\achanged\x12\x18\n" +
 	"\arefused\x18\x03 \x01(\x05R\arefused\x12\x16\n" +
 	"\x06closed\x18\x04 \x01(\x05R\x06closed\x12)\n" +
 	"\x10unreachable_hubs\x18\x05 \x03(\tR\x0funreachableHubs\x12I\n" +
-	"\x13discovery_stale_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\xe6\x01\n" +
+	"\x13discovery_stale_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\x127\n" +
+	"\brefusals\x18\a \x03(\v2\x1b.connhub.control.v1.RefusalR\brefusals\"\xde\x01\n" +
 	"\x17CheckPermissionsRequest\x12A\n" +
-	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
-	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12L\n" +
+	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x122\n" +
+	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetR\x06target\x12L\n" +
 	"\vpermissions\x18\x03 \x03(\v2\x1e.connhub.control.v1.PermissionB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\vpermissions\"\xc4\x01\n" +
 	"\x18CheckPermissionsResponse\x12\x18\n" +
@@ -819,7 +855,7 @@ func file_connhub_control_v1_access_proto_rawDescGZIP() []byte {
 }
 
 var file_connhub_control_v1_access_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_connhub_control_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_connhub_control_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_connhub_control_v1_access_proto_goTypes = []any{
 	(PermissionAction)(0),             // 0: connhub.control.v1.PermissionAction
 	(*IssueClientTokenRequest)(nil),   // 1: connhub.control.v1.IssueClientTokenRequest
@@ -831,36 +867,41 @@ var file_connhub_control_v1_access_proto_goTypes = []any{
 	(*RevokePermissionsResponse)(nil), // 7: connhub.control.v1.RevokePermissionsResponse
 	(*CheckPermissionsRequest)(nil),   // 8: connhub.control.v1.CheckPermissionsRequest
 	(*CheckPermissionsResponse)(nil),  // 9: connhub.control.v1.CheckPermissionsResponse
-	(*durationpb.Duration)(nil),       // 10: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),     // 11: google.protobuf.Timestamp
-	(*Target)(nil),                    // 12: connhub.control.v1.Target
+	nil,                               // 10: connhub.control.v1.IssueClientTokenRequest.LabelsEntry
+	(*durationpb.Duration)(nil),       // 11: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),     // 12: google.protobuf.Timestamp
+	(*Target)(nil),                    // 13: connhub.control.v1.Target
+	(*Refusal)(nil),                   // 14: connhub.control.v1.Refusal
 }
 var file_connhub_control_v1_access_proto_depIdxs = []int32{
-	10, // 0: connhub.control.v1.IssueClientTokenRequest.ttl:type_name -> google.protobuf.Duration
-	11, // 1: connhub.control.v1.IssueClientTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0,  // 2: connhub.control.v1.Permission.action:type_name -> connhub.control.v1.PermissionAction
-	12, // 3: connhub.control.v1.GrantPermissionsRequest.target:type_name -> connhub.control.v1.Target
-	3,  // 4: connhub.control.v1.GrantPermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
-	10, // 5: connhub.control.v1.GrantPermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	12, // 6: connhub.control.v1.RevokePermissionsRequest.target:type_name -> connhub.control.v1.Target
-	3,  // 7: connhub.control.v1.RevokePermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
-	10, // 8: connhub.control.v1.RevokePermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	12, // 9: connhub.control.v1.CheckPermissionsRequest.target:type_name -> connhub.control.v1.Target
-	3,  // 10: connhub.control.v1.CheckPermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
-	10, // 11: connhub.control.v1.CheckPermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	1,  // 12: connhub.control.v1.AccessService.IssueClientToken:input_type -> connhub.control.v1.IssueClientTokenRequest
-	4,  // 13: connhub.control.v1.AccessService.GrantPermissions:input_type -> connhub.control.v1.GrantPermissionsRequest
-	6,  // 14: connhub.control.v1.AccessService.RevokePermissions:input_type -> connhub.control.v1.RevokePermissionsRequest
-	8,  // 15: connhub.control.v1.AccessService.CheckPermissions:input_type -> connhub.control.v1.CheckPermissionsRequest
-	2,  // 16: connhub.control.v1.AccessService.IssueClientToken:output_type -> connhub.control.v1.IssueClientTokenResponse
-	5,  // 17: connhub.control.v1.AccessService.GrantPermissions:output_type -> connhub.control.v1.GrantPermissionsResponse
-	7,  // 18: connhub.control.v1.AccessService.RevokePermissions:output_type -> connhub.control.v1.RevokePermissionsResponse
-	9,  // 19: connhub.control.v1.AccessService.CheckPermissions:output_type -> connhub.control.v1.CheckPermissionsResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	11, // 0: connhub.control.v1.IssueClientTokenRequest.ttl:type_name -> google.protobuf.Duration
+	10, // 1: connhub.control.v1.IssueClientTokenRequest.labels:type_name -> connhub.control.v1.IssueClientTokenRequest.LabelsEntry
+	12, // 2: connhub.control.v1.IssueClientTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 3: connhub.control.v1.Permission.action:type_name -> connhub.control.v1.PermissionAction
+	13, // 4: connhub.control.v1.GrantPermissionsRequest.target:type_name -> connhub.control.v1.Target
+	3,  // 5: connhub.control.v1.GrantPermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
+	11, // 6: connhub.control.v1.GrantPermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	14, // 7: connhub.control.v1.GrantPermissionsResponse.refusals:type_name -> connhub.control.v1.Refusal
+	13, // 8: connhub.control.v1.RevokePermissionsRequest.target:type_name -> connhub.control.v1.Target
+	3,  // 9: connhub.control.v1.RevokePermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
+	11, // 10: connhub.control.v1.RevokePermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	14, // 11: connhub.control.v1.RevokePermissionsResponse.refusals:type_name -> connhub.control.v1.Refusal
+	13, // 12: connhub.control.v1.CheckPermissionsRequest.target:type_name -> connhub.control.v1.Target
+	3,  // 13: connhub.control.v1.CheckPermissionsRequest.permissions:type_name -> connhub.control.v1.Permission
+	11, // 14: connhub.control.v1.CheckPermissionsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	1,  // 15: connhub.control.v1.AccessService.IssueClientToken:input_type -> connhub.control.v1.IssueClientTokenRequest
+	4,  // 16: connhub.control.v1.AccessService.GrantPermissions:input_type -> connhub.control.v1.GrantPermissionsRequest
+	6,  // 17: connhub.control.v1.AccessService.RevokePermissions:input_type -> connhub.control.v1.RevokePermissionsRequest
+	8,  // 18: connhub.control.v1.AccessService.CheckPermissions:input_type -> connhub.control.v1.CheckPermissionsRequest
+	2,  // 19: connhub.control.v1.AccessService.IssueClientToken:output_type -> connhub.control.v1.IssueClientTokenResponse
+	5,  // 20: connhub.control.v1.AccessService.GrantPermissions:output_type -> connhub.control.v1.GrantPermissionsResponse
+	7,  // 21: connhub.control.v1.AccessService.RevokePermissions:output_type -> connhub.control.v1.RevokePermissionsResponse
+	9,  // 22: connhub.control.v1.AccessService.CheckPermissions:output_type -> connhub.control.v1.CheckPermissionsResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_access_proto_init() }
@@ -868,6 +909,7 @@ func file_connhub_control_v1_access_proto_init() {
 	if File_connhub_control_v1_access_proto != nil {
 		return
 	}
+	file_connhub_control_v1_refusal_proto_init()
 	file_connhub_control_v1_target_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -875,7 +917,7 @@ func file_connhub_control_v1_access_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_control_v1_access_proto_rawDesc), len(file_connhub_control_v1_access_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -360,7 +360,7 @@ type ListConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespace; empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections. Must not be empty: ask for `everyone` to list all.
+	// Which connections. Unset or without names: every connection of the namespace, as this call changes nothing. `except` applies to these as well.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	// Connections in a page: at most 1,000; 0 means 100.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -698,10 +698,10 @@ const file_connhub_control_v1_connection_proto_rawDesc = "" +
 	"\x15GetConnectionResponse\x12>\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x1e.connhub.control.v1.ConnectionR\n" +
-	"connection\"\xe9\x01\n" +
+	"connection\"\xe1\x01\n" +
 	"\x16ListConnectionsRequest\x12A\n" +
-	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
-	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12'\n" +
+	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x122\n" +
+	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetR\x06target\x12'\n" +
 	"\tpage_size\x18\x03 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +

@@ -35,7 +35,7 @@ const (
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 1
 	// INVALID_ARGUMENT: a field is over a limit; BadRequest names both.
 	ErrorReason_ERROR_REASON_LIMIT_EXCEEDED ErrorReason = 2
-	// INVALID_ARGUMENT: the target names nothing. It never means everyone.
+	// INVALID_ARGUMENT: the target of a call that sends or changes something names nothing. There it never means everyone.
 	ErrorReason_ERROR_REASON_TARGET_EMPTY ErrorReason = 3
 	// INVALID_ARGUMENT: the page token is not one that this API gave out for this request.
 	ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID ErrorReason = 4

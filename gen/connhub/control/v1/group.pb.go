@@ -161,8 +161,11 @@ type AddToGroupsResponse struct {
 	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
 	// new hub makes itself known to those it finds). Unset while etcd is heard.
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,7,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The memberships counted in refused and closed, in no particular order: the first 100 of them. The counts are of all. A hub of an older
+	// version counts its own and does not name them.
+	Refusals      []*Refusal `protobuf:"bytes,8,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddToGroupsResponse) Reset() {
@@ -240,6 +243,13 @@ func (x *AddToGroupsResponse) GetUnreachableHubs() []string {
 func (x *AddToGroupsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
 	if x != nil {
 		return x.DiscoveryStaleFor
+	}
+	return nil
+}
+
+func (x *AddToGroupsResponse) GetRefusals() []*Refusal {
+	if x != nil {
+		return x.Refusals
 	}
 	return nil
 }
@@ -655,14 +665,14 @@ var File_connhub_control_v1_group_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_group_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/group.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\"5\n" +
+	"\x1econnhub/control/v1/group.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a connhub/control/v1/refusal.proto\x1a\x1fconnhub/control/v1/target.proto\x1a\x1egoogle/protobuf/duration.proto\"5\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amembers\x18\x02 \x01(\x05R\amembers\"\xcf\x01\n" +
 	"\x12AddToGroupsRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12:\n" +
-	"\x06groups\x18\x03 \x03(\tB\"\xbaH\x1f\x92\x01\x1c\b\x01\x10\x80\x01\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x06groups\"\x87\x02\n" +
+	"\x06groups\x18\x03 \x03(\tB\"\xbaH\x1f\x92\x01\x1c\b\x01\x10\x80\x01\"\x15r\x13 \x01(\x80\b2\f^[^\\p{Cc}]*$R\x06groups\"\xc0\x02\n" +
 	"\x13AddToGroupsResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\x05R\x05added\x12\x18\n" +
@@ -670,7 +680,8 @@ const file_connhub_control_v1_group_proto_rawDesc = "" +
 	"\arefused\x18\x04 \x01(\x05R\arefused\x12\x16\n" +
 	"\x06closed\x18\x05 \x01(\x05R\x06closed\x12)\n" +
 	"\x10unreachable_hubs\x18\x06 \x03(\tR\x0funreachableHubs\x12I\n" +
-	"\x13discovery_stale_for\x18\a \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"\xf1\x01\n" +
+	"\x13discovery_stale_for\x18\a \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\x127\n" +
+	"\brefusals\x18\b \x03(\v2\x1b.connhub.control.v1.RefusalR\brefusals\"\xf1\x01\n" +
 	"\x17RemoveFromGroupsRequest\x12A\n" +
 	"\tnamespace\x18\x01 \x01(\tB#\xbaH \xd8\x01\x01r\x1b2\x19^[a-z][a-z0-9_.-]{0,127}$R\tnamespace\x12:\n" +
 	"\x06target\x18\x02 \x01(\v2\x1a.connhub.control.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x128\n" +
@@ -734,29 +745,31 @@ var file_connhub_control_v1_group_proto_goTypes = []any{
 	(*GetGroupResponse)(nil),         // 8: connhub.control.v1.GetGroupResponse
 	(*Target)(nil),                   // 9: connhub.control.v1.Target
 	(*durationpb.Duration)(nil),      // 10: google.protobuf.Duration
+	(*Refusal)(nil),                  // 11: connhub.control.v1.Refusal
 }
 var file_connhub_control_v1_group_proto_depIdxs = []int32{
 	9,  // 0: connhub.control.v1.AddToGroupsRequest.target:type_name -> connhub.control.v1.Target
 	10, // 1: connhub.control.v1.AddToGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	9,  // 2: connhub.control.v1.RemoveFromGroupsRequest.target:type_name -> connhub.control.v1.Target
-	10, // 3: connhub.control.v1.RemoveFromGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	0,  // 4: connhub.control.v1.ListGroupsResponse.groups:type_name -> connhub.control.v1.Group
-	10, // 5: connhub.control.v1.ListGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	0,  // 6: connhub.control.v1.GetGroupResponse.group:type_name -> connhub.control.v1.Group
-	10, // 7: connhub.control.v1.GetGroupResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	1,  // 8: connhub.control.v1.GroupService.AddToGroups:input_type -> connhub.control.v1.AddToGroupsRequest
-	3,  // 9: connhub.control.v1.GroupService.RemoveFromGroups:input_type -> connhub.control.v1.RemoveFromGroupsRequest
-	5,  // 10: connhub.control.v1.GroupService.ListGroups:input_type -> connhub.control.v1.ListGroupsRequest
-	7,  // 11: connhub.control.v1.GroupService.GetGroup:input_type -> connhub.control.v1.GetGroupRequest
-	2,  // 12: connhub.control.v1.GroupService.AddToGroups:output_type -> connhub.control.v1.AddToGroupsResponse
-	4,  // 13: connhub.control.v1.GroupService.RemoveFromGroups:output_type -> connhub.control.v1.RemoveFromGroupsResponse
-	6,  // 14: connhub.control.v1.GroupService.ListGroups:output_type -> connhub.control.v1.ListGroupsResponse
-	8,  // 15: connhub.control.v1.GroupService.GetGroup:output_type -> connhub.control.v1.GetGroupResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	11, // 2: connhub.control.v1.AddToGroupsResponse.refusals:type_name -> connhub.control.v1.Refusal
+	9,  // 3: connhub.control.v1.RemoveFromGroupsRequest.target:type_name -> connhub.control.v1.Target
+	10, // 4: connhub.control.v1.RemoveFromGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	0,  // 5: connhub.control.v1.ListGroupsResponse.groups:type_name -> connhub.control.v1.Group
+	10, // 6: connhub.control.v1.ListGroupsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	0,  // 7: connhub.control.v1.GetGroupResponse.group:type_name -> connhub.control.v1.Group
+	10, // 8: connhub.control.v1.GetGroupResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	1,  // 9: connhub.control.v1.GroupService.AddToGroups:input_type -> connhub.control.v1.AddToGroupsRequest
+	3,  // 10: connhub.control.v1.GroupService.RemoveFromGroups:input_type -> connhub.control.v1.RemoveFromGroupsRequest
+	5,  // 11: connhub.control.v1.GroupService.ListGroups:input_type -> connhub.control.v1.ListGroupsRequest
+	7,  // 12: connhub.control.v1.GroupService.GetGroup:input_type -> connhub.control.v1.GetGroupRequest
+	2,  // 13: connhub.control.v1.GroupService.AddToGroups:output_type -> connhub.control.v1.AddToGroupsResponse
+	4,  // 14: connhub.control.v1.GroupService.RemoveFromGroups:output_type -> connhub.control.v1.RemoveFromGroupsResponse
+	6,  // 15: connhub.control.v1.GroupService.ListGroups:output_type -> connhub.control.v1.ListGroupsResponse
+	8,  // 16: connhub.control.v1.GroupService.GetGroup:output_type -> connhub.control.v1.GetGroupResponse
+	13, // [13:17] is the sub-list for method output_type
+	9,  // [9:13] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_group_proto_init() }
@@ -764,6 +777,7 @@ func file_connhub_control_v1_group_proto_init() {
 	if File_connhub_control_v1_group_proto != nil {
 		return
 	}
+	file_connhub_control_v1_refusal_proto_init()
 	file_connhub_control_v1_target_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -24,8 +24,9 @@ const (
 
 // A Target names connections, and every verb of this API takes one: it stands for the connections
 // that match at the moment of the call. The parts are joined ("or"); a connection that matches
-// several of them is taken once. A Target that names nothing is INVALID_ARGUMENT with the reason
-// TARGET_EMPTY: it never stands for everyone.
+// several of them is taken once. In a call that sends or changes something, a Target that names nothing is
+// INVALID_ARGUMENT with the reason TARGET_EMPTY: there it never stands for everyone. In a call that only reads
+// (ListConnections, CheckPermissions) it does.
 //
 // Limits: `connections`, `users` and `groups` hold at most 10,000 names and 1 MiB (1,048,576 bytes)
 // of names together, `except` included. Beyond them: INVALID_ARGUMENT, reason LIMIT_EXCEEDED.

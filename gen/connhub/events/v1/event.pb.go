@@ -215,6 +215,8 @@ type Event struct {
 	Protocol string `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Its number among the events of the connection, from 1.
 	Ordinal int64 `protobuf:"varint,8,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
+	// The id of the hub where it happened, as in Connection.hub and Subscribed.hub. Unset by hubs of older versions.
+	Hub string `protobuf:"bytes,9,opt,name=hub,proto3" json:"hub,omitempty"`
 	// What happened; one of them is set. More kinds will come: skip those that you do not know.
 	//
 	// Types that are valid to be assigned to Kind:
@@ -312,6 +314,13 @@ func (x *Event) GetOrdinal() int64 {
 		return x.Ordinal
 	}
 	return 0
+}
+
+func (x *Event) GetHub() string {
+	if x != nil {
+		return x.Hub
+	}
+	return ""
 }
 
 func (x *Event) GetKind() isEvent_Kind {
@@ -689,7 +698,7 @@ var File_connhub_events_v1_event_proto protoreflect.FileDescriptor
 
 const file_connhub_events_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x1dconnhub/events/v1/event.proto\x12\x11connhub.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x04\n" +
+	"\x1dconnhub/events/v1/event.proto\x12\x11connhub.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x04\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
@@ -700,7 +709,8 @@ const file_connhub_events_v1_event_proto_rawDesc = "" +
 	"\x04user\x18\x05 \x01(\tR\x04user\x12<\n" +
 	"\x06labels\x18\x06 \x03(\v2$.connhub.events.v1.Event.LabelsEntryR\x06labels\x12\x1a\n" +
 	"\bprotocol\x18\a \x01(\tR\bprotocol\x12\x18\n" +
-	"\aordinal\x18\b \x01(\x03R\aordinal\x12<\n" +
+	"\aordinal\x18\b \x01(\x03R\aordinal\x12\x10\n" +
+	"\x03hub\x18\t \x01(\tR\x03hub\x12<\n" +
 	"\tconnected\x18\n" +
 	" \x01(\v2\x1c.connhub.events.v1.ConnectedH\x00R\tconnected\x126\n" +
 	"\amessage\x18\v \x01(\v2\x1a.connhub.events.v1.MessageH\x00R\amessage\x12E\n" +

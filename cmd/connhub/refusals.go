@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+var refusalWords = map[controlv1.RefusalReason]string{
+	controlv1.RefusalReason_REFUSAL_REASON_GROUP_LIMIT: "in 128 groups",
+	controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT: "over 1000 grants and revocations",
+	controlv1.RefusalReason_REFUSAL_REASON_CLOSED:      "closed meanwhile",
+}
+
+// printRefusals names what a call did not change, a line each, and says how many more there are. A hub names 100 at most.
+func (t *terminal) printRefusals(named []*controlv1.Refusal, all int32) {
+	var b strings.Builder
+	for _, r := range named {
+		what := printable(r.GetConnection())
+		if r.GetGroup() != "" {
+			what += " not into " + printable(r.GetGroup())
+		}
+		words, ok := refusalWords[r.GetReason()]
+		if !ok {
+			words = "for a reason that this version does not know"
+		}
+		fmt.Fprintf(&b, "  %s %s\n", t.out.yellow(what+":"), words)
+	}
+	if more := int(all) - len(named); more > 0 {
+		fmt.Fprintf(&b, "  and %d more\n", more)
+	}
+	_, _ = t.stdout.Write([]byte(b.String()))
+}
