@@ -68,6 +68,9 @@ func (s *blocking) read(b []byte) (int, error) {
 		s.timed = true
 		s.setReadDeadline(time.Now().Add(l.server.config.MessageTimeout))
 	}
+	if l.isRevoked() { // and the deadline that was to wake this read may be gone
+		return 0, outOfBudget()
+	}
 	n, err := s.conn.Read(b)
 	if n > 0 {
 		l.hear()

@@ -54,7 +54,8 @@ type Config struct {
 
 	MaxMessage int64 // bytes of one message of a client, its fragments together, uncompressed
 	// InboundBytes bounds all messages together that clients have begun and not ended, apart from the first
-	// 4 KiB of each. A message that does not fit ends its link (1013).
+	// 4 KiB of each. When it is full, the largest message of the largest user of the largest namespace ends its
+	// link (1013).
 	InboundBytes   int64
 	MessageTimeout time.Duration // from the first byte of a client's message to its last
 	PingInterval   time.Duration // of silence until a client is pinged; counted in whole seconds

@@ -52,7 +52,7 @@
 //
 // A link's mu is held around writes that can't block, and never around others. Order: heartbeat.mu, link.mu,
 // then poller.mu or the hub's own: a link calls Connection.Take and Written under mu, and the hub calls links without any
-// lock of its own. Server.mu is held alone.
+// lock of its own. Server.mu is held alone. budget.mu is taken without any other; under it readers are woken, which takes none of these.
 //
 // # Compression
 //
@@ -65,7 +65,8 @@
 // A link takes from its connection's outbox what the socket has room for, 64 KiB at a time, so messages wait
 // in the outbox, where the hub's overflow policies see them. Control frames wait in the link, 1 KiB at most.
 // What clients send is read one message at a time, up to MaxMessage, within MessageTimeout. Of small messages that are not whole, up
-// to 4 KiB a link wait without a goroutine; what large ones need, the goroutines that wait for them included, comes out of InboundBytes.
+// to 4 KiB a link wait without a goroutine; what large ones need, the goroutines that wait for them included, comes out of InboundBytes, whose
+// largest holder pays when it is full (budget.go).
 //
 // # Errors
 //

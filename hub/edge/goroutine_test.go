@@ -26,6 +26,8 @@ func TestGoroutinePerLink(t *testing.T) {
 		"compressed for many":     TestMessageToManyIsCompressedOnce,
 		"compressed, numbered":    TestNumberedMessagesShareTheirCompressedRest,
 		"budget":                  TestUnfinishedMessagesShareABudget,
+		"budget, who pays":        TestTheUserWhoKeepsBackMessagesPaysForThem,
+		"budget, told":            TestAClientThatPaysIsToldSo,
 		"client's close":          TestCloseOfTheClientIsAnsweredAndKnown,
 		"close in the handshake":  TestCloseDuringTheHandshakeReachesTheClientToo,
 		"close without code":      TestCloseWithoutCodeEndsTheSocketAtOnce,

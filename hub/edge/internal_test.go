@@ -22,8 +22,8 @@ func FuzzTextIsJudgedAtTheFirstBadByte(f *testing.F) {
 	f.Add([]byte("ok\xff"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r := &counting{r: iotest.OneByteReader(bytes.NewReader(text))}
-		m := &message{bytes: make([]byte, 0, 1), budget: &budget{most: 1 << 30}}
-		err := m.read(hub.Text, r, func() int { return 1 })
+		m := &message{bytes: make([]byte, 0, 1)}
+		err := m.read(hub.Text, r, byteByByte{})
 		if (err == nil) != utf8.Valid(text) {
 			t.Fatalf("%q: %v", text, err)
 		}
@@ -43,6 +43,12 @@ func FuzzTextIsJudgedAtTheFirstBadByte(f *testing.F) {
 		}
 	})
 }
+
+// byteByByte is an origin with room for every message.
+type byteByByte struct{}
+
+func (byteByByte) piece() int         { return 1 }
+func (byteByByte) reserve(int64) bool { return true }
 
 // counting counts the bytes read through it.
 type counting struct {
@@ -70,8 +76,8 @@ func canBecomeText(p []byte) bool {
 }
 
 func TestReadGivesBackWhatTheWireFailedWith(t *testing.T) {
-	m := &message{bytes: make([]byte, 0, 1), budget: &budget{most: 1 << 30}}
-	err := m.read(hub.Binary, io.MultiReader(bytes.NewReader([]byte("abc")), iotest.ErrReader(io.ErrClosedPipe)), nil)
+	m := &message{bytes: make([]byte, 0, 1)}
+	err := m.read(hub.Binary, io.MultiReader(bytes.NewReader([]byte("abc")), iotest.ErrReader(io.ErrClosedPipe)), byteByByte{})
 	if !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}

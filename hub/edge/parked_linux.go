@@ -283,6 +283,9 @@ func (p *parked) fill() error {
 		if p.stopped() {
 			break
 		}
+		if p.link.isRevoked() {
+			return outOfBudget()
+		}
 		overdue := p.overdue()
 		if overdue && p.reprieved {
 			break
@@ -375,8 +378,8 @@ func (p *parked) wait() error {
 		if l.compressed {
 			cost += inflateCost
 		}
-		if !l.server.inbound.take(cost) {
-			return &Violation{hub.NewClose(hub.CauseMemory)}
+		if !l.reserve(cost) {
+			return outOfBudget()
 		}
 		p.held = cost
 	}
@@ -413,10 +416,8 @@ func (p *parked) stirs() (yes bool) {
 }
 
 func (p *parked) rest() {
-	if p.held > 0 {
-		p.link.server.inbound.used.Add(-p.held)
-		p.held = 0
-	}
+	p.link.release(p.held)
+	p.held = 0
 }
 
 func (p *parked) wake() { p.notify() }

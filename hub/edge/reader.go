@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -20,10 +19,11 @@ import (
 
 // inbound is what the goroutine that runs the link keeps.
 type inbound struct {
-	bound     bool  // to the connection
-	over      bool  // no more messages are read
-	inMessage bool  // the header of a message was read, its end was not
-	readErr   error // of the socket, the last one
+	bound     bool   // to the connection
+	over      bool   // no more messages are read
+	inMessage bool   // the header of a message was read, its end was not
+	readErr   error  // of the socket, the last one
+	claim     *claim // of the server's budget; nil: the client has sent no large message yet
 }
 
 // begin is the start of a link, after the 101.
@@ -115,12 +115,17 @@ func payloadKind(t websocket.MessageType) hub.PayloadKind {
 // client's close frame.
 func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
 	m := messages.Get().(*message)
-	defer m.free()
-	m.budget = &l.server.inbound
+	defer func() {
+		l.release(m.held)
+		m.free()
+	}()
 
 	l.inMessage = true
-	err = m.read(kind, r, l.piece)
+	err = m.read(kind, r, l)
 	l.inMessage = false
+	if l.claim != nil && !l.server.inbound.end(l.claim) {
+		err = outOfBudget()
+	}
 	l.socket.rest()
 	if err != nil || l.isClosing() || !l.connection.Turn(l) {
 		return err
@@ -250,37 +255,26 @@ const (
 	eagerPiece = 16 << 10
 )
 
-// budget bounds bytes that many share.
-type budget struct {
-	most int64
-	used atomic.Int64
-}
-
-// take reports whether n more bytes may be used, and counts them if so.
-func (b *budget) take(n int64) bool {
-	if b.used.Add(n) > b.most {
-		b.used.Add(-n)
-		return false
-	}
-	return true
-}
-
 // message is a message of a client while it comes in. What it needs beyond messageBuffer comes out of the
 // budget of all messages under way: clients that never end theirs can't fill the hub's memory with them, and
 // small messages pass all the same.
 type message struct {
-	bytes  []byte
-	budget *budget
-	held   int64 // of the budget
+	bytes []byte
+	held  int64 // of the budget; the reader gives it back
+}
+
+// origin is where a message comes from: a link.
+type origin interface {
+	// piece is how many bytes to read at a time, as long as the message is small.
+	piece() int
+	// reserve takes bytes out of the budget of all messages, and reports false when there are none for this one.
+	reserve(n int64) bool
 }
 
 var messages = sync.Pool{New: func() any { return &message{bytes: make([]byte, 0, messageBuffer)} }}
 
 func (m *message) free() {
-	if m.held > 0 {
-		m.budget.used.Add(-m.held)
-	}
-	m.budget, m.held = nil, 0
+	m.held = 0
 	if cap(m.bytes) > messageKept {
 		return
 	}
@@ -289,19 +283,19 @@ func (m *message) free() {
 }
 
 // read reads a message to its end. Text is checked on the way: the first byte that can't be UTF-8 ends it
-// with a Violation (RFC 6455 §8.1). ready tells how many bytes to read at a time, as long as the message is small.
-func (m *message) read(kind hub.PayloadKind, r io.Reader, ready func() int) error {
-	if m.bytes = m.bytes[:0]; !m.grow() { // the pool's buffer is too large for what the budget has
+// with a Violation (RFC 6455 §8.1).
+func (m *message) read(kind hub.PayloadKind, r io.Reader, from origin) error {
+	if m.bytes = m.bytes[:0]; !m.grow(from) { // the pool's buffer is too large for what the budget has
 		m.bytes = make([]byte, 0, messageBuffer)
 	}
 	checked := 0 // of bytes, whole characters
 	for {
-		if !m.grow() {
-			return &Violation{hub.NewClose(hub.CauseMemory)}
+		if !m.grow(from) {
+			return outOfBudget()
 		}
 		room := m.bytes[len(m.bytes):cap(m.bytes)]
 		if kind == hub.Text {
-			piece := max(1, ready())
+			piece := max(1, from.piece())
 			if len(m.bytes) >= eagerText {
 				piece = eagerPiece
 			}
@@ -326,7 +320,7 @@ func (m *message) read(kind hub.PayloadKind, r io.Reader, ready func() int) erro
 }
 
 // grow makes room for at least one more byte, and reports false when the budget has none.
-func (m *message) grow() bool {
+func (m *message) grow(from origin) bool {
 	if len(m.bytes) == cap(m.bytes) {
 		m.bytes = append(m.bytes, 0)[:len(m.bytes)]
 	}
@@ -334,7 +328,7 @@ func (m *message) grow() bool {
 	if more <= 0 {
 		return true
 	}
-	if !m.budget.take(more) {
+	if !from.reserve(more) {
 		return false
 	}
 	m.held += more
