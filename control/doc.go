@@ -4,7 +4,9 @@
 //
 // # Life of a call
 //
-// The registrar (registrar.go) gets it before its message is read; the guard (interceptor.go) recovers,
+// The guard sees its headers in the transport's reader (call.go), and who calls; a connection that has shown no valid
+// credential yet is a stranger's, of which there are few (strangers.go). The registrar (registrar.go) gets the call
+// before its message is read; the guard (interceptor.go) recovers,
 // counts, authenticates and authorizes; then the message is decoded and checked against the rules in the
 // protos (validate.go); the handler, in the file named after its proto, makes one call on the small
 // interface that it declares. Errors of every step become a status in one place, by one table (status.go).
@@ -14,20 +16,21 @@
 // # Goroutines
 //
 // One a connection and one a call, gRPC's own: of callWorkers that take calls, as far as they are free. Server.Shutdown waits
-// for all calls. A handler waits in Send,
+// for all calls; Leave ends those that wait for a message, by the context that the transport waits with. A handler waits in Send,
 // bounded by wait_timeout; in AddToGroups until the join is in force, 500 ms at most; for the answers of other hubs, until they
 // are silent; and never beyond the call's deadline. A SendStream (stream.go) has one more that takes sends,
 // which ends with the stream, and one for each result that is not ready, which its handler waits for.
 //
 // # Locking
 //
-// Two leaves, under which nothing is called: answers.mu of a SendStream, and inFlight.mu, which counts the calls that a
-// farewell waits for. Everything else here is constant after New.
+// Leaves, under which nothing is called: answers.mu of a SendStream; strangers.mu; and inFlight.mu, which counts the calls
+// that a farewell waits for. Everything else here is constant after New.
 // The hub and gRPC lock for themselves.
 //
 // # Backpressure
 //
-// A request is bounded before it is read (maxRequestBytes) and a connection in the calls that it may have
+// Strangers are bounded in number, bytes and time. A request is bounded before it is read (maxRequestBytes, or its row in
+// openMethods) and a connection in the calls that it may have
 // in flight (maxCalls). A SendStream stops reading while too many of its results are not with the transport
 // (maxUnanswered, maxUnansweredBytes). A client that publishes waits for no other hub: what one has no room for is lost there, and
 // counted. Everything that a request may make the hub do is bounded by limits of the API.

@@ -1,46 +1,86 @@
 package control
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/connhub/connhub/hub"
+)
 
 // inFlight counts the calls of backends, so that a hub that leaves knows when the last one has ended: those of other
 // hubs go on for as long as it has connections.
 type inFlight struct {
-	mu      sync.Mutex
-	calls   int
-	leaving bool
-	quiet   chan struct{} // closed when leaving, and no call is left
+	leaving atomic.Bool // written under mu
+
+	mu    sync.Mutex
+	calls int
+	first *call         // of those that have one; a list, so that a farewell finds those that wait for a message
+	quiet chan struct{} // closed when leaving, and no call is left
 }
 
 func newInFlight() *inFlight { return &inFlight{quiet: make(chan struct{})} }
 
-// begin counts a call until the function that it returns.
-func (f *inFlight) begin() (end func()) {
+// begin counts a call until the function that it returns; c may be nil.
+func (f *inFlight) begin(c *call) (end func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
+	if c != nil {
+		if c.after = f.first; c.after != nil {
+			c.after.before = c
+		}
+		f.first = c
+	}
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.calls--
+		if c != nil {
+			f.unlinkLocked(c)
+		}
 		f.closeLocked()
 	}
 }
 
+func (f *inFlight) unlinkLocked(c *call) {
+	if c.after != nil {
+		c.after.before = c.before
+	}
+	if c.before != nil {
+		c.before.after = c.after
+	} else {
+		f.first = c.after
+	}
+	c.before, c.after = nil, nil
+}
+
+// leave refuses new calls, and ends those whose only request has not come yet. The others may finish.
 func (f *inFlight) leave() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.leaving = true
+	f.leaving.Store(true)
+	for c := f.first; c != nil; c = c.after {
+		if c.reading.Load() {
+			c.cancel(hub.ErrShuttingDown)
+		}
+	}
 	f.closeLocked()
 }
 
-func (f *inFlight) isLeaving() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.leaving
+// beginReading says that a call waits for its only request until endReading: it is ended when the hub leaves.
+func (f *inFlight) beginReading(c *call) {
+	c.reading.Store(true)
+	if f.leaving.Load() { // leave may have looked before
+		c.cancel(hub.ErrShuttingDown)
+	}
 }
 
+func (f *inFlight) endReading(c *call) { c.reading.Store(false) }
+
+func (f *inFlight) isLeaving() bool { return f.leaving.Load() }
+
 func (f *inFlight) closeLocked() {
-	if !f.leaving || f.calls > 0 {
+	if !f.leaving.Load() || f.calls > 0 {
 		return
 	}
 	select {

@@ -4,7 +4,7 @@ import "testing"
 
 func TestALeavingServerIsQuietWhenTheLastCallHasEnded(t *testing.T) {
 	f := newInFlight()
-	first, second := f.begin(), f.begin()
+	first, second := f.begin(nil), f.begin(nil)
 	first()
 	f.leave()
 	if isClosed(f.quiet) {
@@ -14,9 +14,9 @@ func TestALeavingServerIsQuietWhenTheLastCallHasEnded(t *testing.T) {
 	if !isClosed(f.quiet) {
 		t.Error("not quiet without a call")
 	}
-	f.begin()() // one that came while the listeners closed
+	f.begin(nil)() // one that came while the listeners closed
 	idle := newInFlight()
-	idle.begin()()
+	idle.begin(nil)()
 	if isClosed(idle.quiet) {
 		t.Error("quiet before it leaves")
 	}

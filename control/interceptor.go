@@ -38,10 +38,6 @@ var serviceRoles = map[string]auth.Role{
 	healthv1.Health_ServiceDesc.ServiceName: auth.RoleBackend,
 }
 
-// open are the methods that need no credentials. Kubernetes probes and has no secret; Watch is not among them,
-// because a stranger could hold any number of streams.
-var open = map[string]bool{healthv1.Health_Check_FullMethodName: true}
-
 // early are the methods that backends may call before the other hubs know this one: what is wrong with a start is to be seen.
 var early = map[string]bool{controlv1.HubService_ListHubs_FullMethodName: true}
 
@@ -74,6 +70,9 @@ type guard struct {
 	more    []string        // services that the configuration brought
 	calls   *inFlight
 
+	strangers *strangers
+	codec     codec
+
 	ready   <-chan struct{} // closed when backends may call; nil: they may
 	leaving context.Context // done when the server leaves: ends streams, but for those that end in their own order
 }
@@ -88,11 +87,18 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		g.metrics.unary(info.FullMethod, status.Code(err), time.Since(start))
 	}()
 	if !peers(info.FullMethod) {
-		defer g.calls.begin()()
+		defer g.calls.begin(callOf(ctx))()
 	}
 	ctx, err = g.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, toStatus(err)
+	}
+	if bounds, open := openMethods[info.FullMethod]; open {
+		end, err := callOf(ctx).admitOpen(bounds)
+		if err != nil {
+			return nil, toStatus(err)
+		}
+		defer end()
 	}
 	resp, err = handler(ctx, req)
 	if err != nil {
@@ -109,23 +115,47 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		}
 		g.metrics.ended(info.FullMethod, status.Code(err))
 	}()
+	c := callOf(ss.Context())
 	if !g.lasts(info.FullMethod) {
-		defer g.calls.begin()()
+		defer g.calls.begin(c)()
 	}
 	ctx, err := g.admit(ss.Context(), info.FullMethod)
 	if err != nil {
 		return toStatus(err)
 	}
 	defer g.metrics.opened(info.FullMethod)()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if !g.leavesInOrder(info.FullMethod) {
-		defer context.AfterFunc(g.leaving, cancel)()
+	if c != nil && !peers(info.FullMethod) {
+		ss = &pieceStream{ss, c, !info.IsClientStream}
+		defer context.AfterFunc(g.leaving, func() { g.endStream(c, info.FullMethod) })()
 	}
 	if err := handler(srv, &contextStream{ss, ctx}); err != nil {
+		if errors.Is(context.Cause(ctx), hub.ErrShuttingDown) {
+			err = hub.ErrShuttingDown
+		}
 		return g.answer(info.FullMethod, err)
 	}
 	return nil
+}
+
+// endStream ends a stream because the hub leaves, whatever it waits for in the transport. Streams that end in their own
+// order are left to themselves; but not one that has never said what it is for.
+func (g *guard) endStream(c *call, fullMethod string) {
+	if !g.leavesInOrder(fullMethod) || g.lasts(fullMethod) && !c.received.Load() {
+		c.cancel(hub.ErrShuttingDown)
+	}
+}
+
+// pieceStream is a stream whose messages are read by its call.
+type pieceStream struct {
+	grpc.ServerStream
+
+	call *call
+	only bool // the caller sends one message
+}
+
+// RecvMsg implements grpc.ServerStream. Its errors are for the guard to answer.
+func (s *pieceStream) RecvMsg(m any) error {
+	return s.call.receive(s.Context(), m, s.only)
 }
 
 // leavesInOrder reports whether a stream sees to it by itself that it ends when the server leaves.
@@ -149,15 +179,20 @@ func (s *contextStream) Context() context.Context { return s.ctx }
 
 // admit authenticates and authorizes. The context that it returns knows the caller.
 func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, error) {
-	if open[fullMethod] {
+	if isOpen(fullMethod) {
 		return ctx, nil
 	}
 	role, listed := g.roleFor(serviceOf(fullMethod))
-	who, ok := g.identify(ctx)
+	c := callOf(ctx)
+	if c == nil { // it came over no transport, in a test
+		c = &call{}
+		c.who, c.valid = g.identify(ctx)
+		ctx = context.WithValue(ctx, callKey{}, c)
+	}
 	switch {
-	case !ok:
+	case !c.valid:
 		return nil, errCredentialsInvalid
-	case listed && who.Role != role && g.secrets != nil:
+	case listed && c.who.Role != role && g.secrets != nil:
 		return nil, errRoleNotAllowed
 	case !g.served[fullMethod]:
 		return nil, errUnknownMethod
@@ -168,7 +203,7 @@ func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, 
 	case role == auth.RoleBackend && !g.isReady() && !early[fullMethod]:
 		return nil, errHubStarting
 	}
-	return context.WithValue(ctx, callerKey{}, who), nil
+	return ctx, nil
 }
 
 // isReady reports whether other hubs know this one: a send through it would silently miss theirs.
@@ -203,12 +238,12 @@ func (g *guard) identify(ctx context.Context) (auth.Identity, bool) {
 	return g.secrets.Identify(secret)
 }
 
-type callerKey struct{}
-
 // caller returns who makes a call that was let in.
 func caller(ctx context.Context) auth.Identity {
-	who, _ := ctx.Value(callerKey{}).(auth.Identity)
-	return who
+	if c := callOf(ctx); c != nil {
+		return c.who
+	}
+	return auth.Identity{}
 }
 
 // peers reports whether a method is one between hubs.

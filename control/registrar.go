@@ -21,6 +21,7 @@ import (
 type registrar struct {
 	server   *grpc.Server
 	validate grpc.UnaryServerInterceptor
+	calls    *inFlight
 }
 
 var _ grpc.ServiceRegistrar = registrar{}
@@ -89,7 +90,7 @@ func (s *checkedStream) RecvMsg(m any) error {
 	case errors.Is(err, io.EOF):
 		return err
 	case err != nil:
-		return answeredError{err}
+		return err
 	case frame.err != nil:
 		return frame.err
 	}
@@ -103,8 +104,8 @@ func (r registrar) handler(generated grpc.MethodHandler, info *grpc.UnaryServerI
 		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
 			decode := func(req any) error {
 				frame := received{message: req.(proto.Message)}
-				if err := read(&frame); err != nil {
-					return answeredError{err}
+				if err := r.readOnly(ctx, read, &frame); err != nil {
+					return err
 				}
 				return frame.err
 			}
@@ -113,13 +114,27 @@ func (r registrar) handler(generated grpc.MethodHandler, info *grpc.UnaryServerI
 	}
 }
 
+// readOnly reads the only message of a call into frame; read is gRPC's way to do so.
+func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *received) error {
+	c := callOf(ctx)
+	if c == nil || c.cancel == nil || c.peer {
+		if err := read(frame); err != nil {
+			return answeredError{err}
+		}
+		return nil
+	}
+	r.calls.beginReading(c)
+	defer r.calls.endReading(c)
+	return c.receive(ctx, frame, true)
+}
+
 // unchecked is for services that hold the rules of their messages themselves.
 func unchecked(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	return handler(ctx, req)
 }
 
-// answeredError is an error of reading a request from the wire: it is too large, the caller is gone. gRPC
-// answers those itself, at once; what a handler returns then is counted, but not sent.
+// answeredError is an error of reading a request from the wire: it is too large, the caller is gone. Its status is the
+// answer as it is, as gRPC words it.
 type answeredError struct{ error }
 
 // received is a message that is decoded with its error kept: gRPC answers an error of its codec with INTERNAL,

@@ -53,8 +53,11 @@ const (
 	// longest that Shutdown may go on after its context is done: gRPC ends no handshake before its time.
 	handshakeTimeout = 5 * time.Second
 
-	// minPingInterval is how often a backend may ping. Below it the connection is ended, as an attack.
-	minPingInterval = 10 * time.Second
+	// minPingInterval is how often a backend may ping, with a call in flight or without. A connection that pings more
+	// often, three times without an answer of the hub between, is ended with "too_many_pings".
+	minPingInterval = 5 * time.Second
+	// pingJitter is by how much a ping may be early: timers and networks are not exact.
+	pingJitter = time.Second
 	// pingInterval and pingTimeout find backends that are gone without a word: behind a NAT or a load
 	// balancer that forgot the connection, TCP alone would take hours.
 	pingInterval = 30 * time.Second
@@ -132,9 +135,11 @@ func New(c Config) (*Server, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	leaving, leave := context.WithCancel(context.Background())
-	g := &guard{secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more}
+	g := &guard{
+		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, strangers: newStrangers(logger), codec: newCodec(),
+	}
 	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls}
-	s.register(&c, registrar{s.grpc, validator.intercept}, g, validator)
+	s.register(&c, registrar{s.grpc, validator.intercept, g.calls}, g, validator)
 	if c.Mesh != nil {
 		g.ready = c.Mesh.Ready()
 	}
@@ -145,7 +150,7 @@ func New(c Config) (*Server, error) {
 	for _, method := range methods {
 		g.served[method] = true
 	}
-	if g.metrics, err = newMetrics(c.Metrics, methods); err != nil {
+	if g.metrics, err = newMetrics(c.Metrics, methods, g.strangers); err != nil {
 		leave()
 		s.grpc.Stop()
 		return nil, fmt.Errorf("control metrics: %w", err)
@@ -161,7 +166,8 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		transport = credentials.NewTLS(tlsConfig)
 	}
 	return []grpc.ServerOption{
-		grpc.Creds(transport),
+		grpc.Creds(countedCredentials{transport, g.strangers}),
+		grpc.InTapHandle(g.beginCall),
 		grpc.UnaryInterceptor(g.unary),
 		grpc.StreamInterceptor(g.stream),
 		grpc.UnknownServiceHandler(g.unknown),
@@ -170,14 +176,14 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval - pingJitter, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout, MaxConnectionIdle: idleTimeout}),
 		grpc.WaitForHandlers(true), // so that nothing of the server is left after Shutdown
 		grpc.NumStreamWorkers(callWorkers),
 	}
 }
 
-// register registers every service. Those of connhub go through r, health and reflection directly.
+// register registers every service. Those of connhub go through r.
 func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
 	router := &router{hub: c.Hub, mesh: c.Mesh}
 	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{sender: router}, g, v.check})
@@ -186,13 +192,13 @@ func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *valid
 	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, permissions: router})
 	controlv1.RegisterHubServiceServer(r, &hubService{hubs: router})
 	for _, service := range c.Services {
-		service(checkedRegistrar{registrar{s.grpc, v.intercept}, v})
+		service(checkedRegistrar{registrar{s.grpc, v.intercept, g.calls}, v})
 	}
 	if c.Mesh != nil {
 		// The mesh holds the rules of its messages itself.
-		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked}, c.Mesh.Service(&executor{c.Hub, v.check, g.logger}))
+		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked, g.calls}, c.Mesh.Service(&executor{c.Hub, v.check, g.logger}))
 	}
-	healthv1.RegisterHealthServer(s.grpc, s.health)
+	healthv1.RegisterHealthServer(registrar{s.grpc, unchecked, g.calls}, s.health)
 	reflection.Register(s.grpc) // v1 and v1alpha
 }
 

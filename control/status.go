@@ -37,6 +37,7 @@ var (
 	errHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
 	errSubscriberSlow     = errors.New("events happen faster than they are read")
 	errTooManySubscribers = errors.New("the hub has the most subscribers it may have")
+	errTooManyCalls       = errors.New("the caller has the most calls in flight that it may have")
 	errInternal           = errors.New("internal error")
 )
 
@@ -73,6 +74,7 @@ var statusTable = []statusRow{
 
 	{errSubscriberSlow, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW},
 	{errTooManySubscribers, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS},
+	{errTooManyCalls, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
 
 	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
 	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},

@@ -114,7 +114,7 @@ func (s *sendStream) next() (*controlv1.SendStreamRequest, error) {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
 	case err != nil:
-		return nil, answeredError{err}
+		return nil, err
 	case frame.err != nil:
 		return nil, frame.err
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"pgregory.net/rapid"
@@ -289,7 +290,11 @@ func TestStreamsOfPeersAreNotEndedByLeaving(t *testing.T) {
 		"/grpc.health.v1.Health/Watch":                              false,
 	} {
 		g := &guard{calls: newInFlight(), logger: slogTo(&buffer{}), metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true}}
-		err := g.stream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: method}, func(_ any, ss grpc.ServerStream) error {
+		ctx, err := g.beginCall(t.Context(), &tap.Info{FullMethodName: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = g.stream(nil, &contextStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: method}, func(_ any, ss grpc.ServerStream) error {
 			select {
 			case <-ss.Context().Done():
 				return ss.Context().Err()

@@ -254,3 +254,31 @@ func TestSubscribersAreBounded(t *testing.T) {
 		b.wantSubscribers(t, 1)
 	})
 }
+
+func TestAStreamThatNeverSubscribesDoesNotHoldUpLeaving(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		silent, err := eventsv1.NewEventServiceClient(b.conn).Subscribe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		subscribed := b.subscribe(t, &eventsv1.Subscription{})
+		synctest.Wait()
+		start := time.Now()
+		b.server.Leave()
+		if _, err := silent.Recv(); status.Code(err) != codes.Unavailable {
+			t.Errorf("%v, want SHUTTING_DOWN", err)
+		}
+		b.attach(t, hub.Admission{User: "ann"})
+		subscribed.next(t, 1) // a subscription goes on until the broker ends it
+		if err := b.broker.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := b.server.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("down after %v", took)
+		}
+	})
+}

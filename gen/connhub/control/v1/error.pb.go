@@ -71,6 +71,9 @@ const (
 	ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW ErrorReason = 19
 	// RESOURCE_EXHAUSTED: the hub has as many subscribers as it may.
 	ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS ErrorReason = 20
+	// RESOURCE_EXHAUSTED: the caller has as many calls in flight as it may, by their number or by their bytes. Nothing
+	// was done; RetryInfo says when to try again.
+	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 21
 )
 
 // Enum value maps for ErrorReason.
@@ -97,6 +100,7 @@ var (
 		18: "ERROR_REASON_HUB_STARTING",
 		19: "ERROR_REASON_SUBSCRIBER_SLOW",
 		20: "ERROR_REASON_TOO_MANY_SUBSCRIBERS",
+		21: "ERROR_REASON_TOO_MANY_CALLS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -120,6 +124,7 @@ var (
 		"ERROR_REASON_HUB_STARTING":         18,
 		"ERROR_REASON_SUBSCRIBER_SLOW":      19,
 		"ERROR_REASON_TOO_MANY_SUBSCRIBERS": 20,
+		"ERROR_REASON_TOO_MANY_CALLS":       21,
 	}
 )
 
@@ -154,7 +159,7 @@ var File_connhub_control_v1_error_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\xd1\x05\n" +
+	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\xf2\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -177,7 +182,8 @@ const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\x1dERROR_REASON_HUBS_UNREACHABLE\x10\x11\x12\x1d\n" +
 	"\x19ERROR_REASON_HUB_STARTING\x10\x12\x12 \n" +
 	"\x1cERROR_REASON_SUBSCRIBER_SLOW\x10\x13\x12%\n" +
-	"!ERROR_REASON_TOO_MANY_SUBSCRIBERS\x10\x14B\xcb\x01\n" +
+	"!ERROR_REASON_TOO_MANY_SUBSCRIBERS\x10\x14\x12\x1f\n" +
+	"\x1bERROR_REASON_TOO_MANY_CALLS\x10\x15B\xcb\x01\n" +
 	"\x16com.connhub.control.v1B\n" +
 	"ErrorProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 

@@ -1,0 +1,106 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// errStranger ends the reads of a connection that strangers has closed.
+var errStranger = errors.New("the connection has shown no credential")
+
+// inbound is a connection to the control port. It begins as a stranger's, and is known from the first call with a
+// valid credential on.
+type inbound struct {
+	net.Conn // above TLS; nil during the handshake
+
+	// Static.
+	raw       net.Conn // what was accepted
+	address   string   // of the other side, without the port
+	strangers *strangers
+
+	known     atomic.Bool
+	openCalls atomic.Int32 // calls in flight of methods that need no credential
+
+	read int // bytes; owned by the transport's reader
+
+	// Guarded by strangers.mu.
+	timer *time.Timer // ends the connection of a stranger
+	place place
+}
+
+// Read implements net.Conn. A stranger may send strangerBytes.
+func (c *inbound) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if !c.known.Load() {
+		if c.read += n; c.read > strangerBytes {
+			c.strangers.end(c, endedBytes)
+			return 0, errStranger
+		}
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *inbound) Close() error {
+	c.strangers.remove(c)
+	return c.Conn.Close()
+}
+
+// welcome takes the connection from the strangers: a call on it had a valid credential. The transport's reader calls it.
+func (c *inbound) welcome() {
+	if !c.known.Load() {
+		c.known.Store(true)
+		c.strangers.remove(c)
+	}
+}
+
+// inboundInfo leads from a call to its connection.
+type inboundInfo struct {
+	credentials.AuthInfo
+
+	conn *inbound
+}
+
+// inboundOf returns the connection of a call; nil: it did not come over one.
+func inboundOf(ctx context.Context) *inbound {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(*inboundInfo)
+	if !ok {
+		return nil
+	}
+	return info.conn
+}
+
+// countedCredentials lists each connection as a stranger's before its handshake. gRPC's own way in, a net.Listener
+// that wraps, would cost the options that gRPC sets on TCP connections.
+type countedCredentials struct {
+	credentials.TransportCredentials
+
+	strangers *strangers
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (c countedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	in := c.strangers.add(raw)
+	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		c.strangers.remove(in)
+		return nil, nil, err
+	}
+	in.Conn = conn
+	return in, &inboundInfo{info, in}, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (c countedCredentials) Clone() credentials.TransportCredentials {
+	return countedCredentials{c.TransportCredentials.Clone(), c.strangers}
+}
