@@ -99,14 +99,9 @@ func checkText(text string, most int) string {
 	return ""
 }
 
-// tokenClaims is the payload of a token as it stands.
-type tokenClaims struct {
-	jwt.RegisteredClaims
-
-	// Decoded after the signature was checked, so that a wrong type is a wrong claim of a good token and not a malformed
-	// one.
-	group, role, labels json.RawMessage
-}
+// tokenClaims is the payload of a token as it stands. Its claims are decoded after the signature was checked, so that a wrong type is told as a wrong
+// claim of a good token, by its name, and not as a malformed token.
+type tokenClaims map[string]json.RawMessage
 
 var _ jwt.Claims = (*tokenClaims)(nil)
 
@@ -117,56 +112,104 @@ func (c *tokenClaims) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &all); err != nil {
 		return err
 	}
-	for name, to := range map[string]any{
-		claimUser: &c.Subject, claimAudience: &c.Audience, claimExpires: &c.ExpiresAt, claimNotBefore: &c.NotBefore, claimIssuedAt: &c.IssuedAt,
-	} {
-		if raw, ok := all[name]; ok {
-			if err := json.Unmarshal(raw, to); err != nil {
-				return fmt.Errorf("claim %s: %w", name, err)
-			}
-		}
+	*c = all
+	return nil
+}
+
+// GetExpirationTime implements jwt.Claims.
+func (c *tokenClaims) GetExpirationTime() (*jwt.NumericDate, error) { return c.date(claimExpires) }
+
+// GetIssuedAt implements jwt.Claims.
+func (c *tokenClaims) GetIssuedAt() (*jwt.NumericDate, error) { return c.date(claimIssuedAt) }
+
+// GetNotBefore implements jwt.Claims.
+func (c *tokenClaims) GetNotBefore() (*jwt.NumericDate, error) { return c.date(claimNotBefore) }
+
+// GetAudience implements jwt.Claims.
+func (c *tokenClaims) GetAudience() (all jwt.ClaimStrings, err error) {
+	return all, c.decode(claimAudience, &all, ErrTokenInvalid, "want a string or a list of strings")
+}
+
+// GetSubject implements jwt.Claims.
+func (c *tokenClaims) GetSubject() (user string, err error) {
+	return user, c.decode(claimUser, &user, ErrClaimInvalid, "want a string")
+}
+
+// GetIssuer implements jwt.Claims. The hub knows issuers by their keys alone.
+func (c *tokenClaims) GetIssuer() (string, error) { return "", nil }
+
+func (c *tokenClaims) date(claim string) (date *jwt.NumericDate, err error) {
+	return date, c.decode(claim, &date, ErrTokenInvalid, "want a number of seconds since 1970 (RFC 7519 §2)")
+}
+
+// claimError is what is wrong with one claim. It holds nothing of the claim's value.
+type claimError struct {
+	kind           error // ErrTokenInvalid or ErrClaimInvalid
+	claim, problem string
+}
+
+func (e *claimError) Error() string { return fmt.Sprintf("%v: %s: %s", e.kind, e.claim, e.problem) }
+func (e *claimError) Unwrap() error { return e.kind }
+
+// decode decodes a claim; one that is not there leaves `to` as it is.
+func (c *tokenClaims) decode(claim string, to any, kind error, want string) error {
+	raw := (*c)[claim]
+	switch {
+	case len(raw) == 0:
+		return nil
+	case HasLoneSurrogate(raw):
+		return &claimError{kind, claim, "half of a surrogate pair is escaped, which is no character"}
+	case json.Unmarshal(raw, to) != nil:
+		return &claimError{kind, claim, want}
 	}
-	c.group, c.role, c.labels = all[claimGroup], all[claimRole], all[claimLabels]
 	return nil
 }
 
 // claims decodes and checks what is particular to a hub.
 func (c *tokenClaims) claims() (Claims, error) {
-	groups, err := stringOrList(claimGroup, c.group)
+	user, err := c.GetSubject()
 	if err != nil {
 		return Claims{}, err
 	}
-	names, err := stringOrList(claimRole, c.role)
+	expires, err := c.GetExpirationTime()
 	if err != nil {
 		return Claims{}, err
+	}
+	var groups, names stringOrList
+	var labels map[string]string
+	for _, claim := range []struct {
+		name string
+		to   any
+		want string
+	}{
+		{claimGroup, &groups, "want a string or a list of strings"},
+		{claimRole, &names, "want a string or a list of strings"},
+		{claimLabels, &labels, "want an object of strings"},
+	} {
+		if err := c.decode(claim.name, claim.to, ErrClaimInvalid, claim.want); err != nil {
+			return Claims{}, err
+		}
 	}
 	roles, err := ParseRoles(names)
 	if err != nil {
 		return Claims{}, err
 	}
-	var labels map[string]string
-	if len(c.labels) > 0 && json.Unmarshal(c.labels, &labels) != nil {
-		return Claims{}, fmt.Errorf("%w: %s is not an object of strings", ErrClaimInvalid, claimLabels)
-	}
-	all := Claims{User: c.Subject, Groups: groups, Roles: roles, Labels: labels, Expires: c.ExpiresAt.Time}
+	all := Claims{User: user, Groups: groups, Roles: roles, Labels: labels, Expires: expires.Time}
 	if err := all.check(); err != nil {
 		return Claims{}, err
 	}
 	return all, nil
 }
 
-// stringOrList decodes a claim that is one name or a list of names, or is not there.
-func stringOrList(claim string, raw json.RawMessage) ([]string, error) {
-	if len(raw) == 0 {
-		return nil, nil
-	}
+// stringOrList is a claim that is one name or a list of names.
+type stringOrList []string
+
+// UnmarshalJSON takes both forms.
+func (s *stringOrList) UnmarshalJSON(b []byte) error {
 	var one string
-	if raw[0] == '"' && json.Unmarshal(raw, &one) == nil {
-		return []string{one}, nil
+	if b[0] == '"' && json.Unmarshal(b, &one) == nil {
+		*s = stringOrList{one}
+		return nil
 	}
-	var list []string
-	if json.Unmarshal(raw, &list) != nil {
-		return nil, fmt.Errorf("%w: %s is not a string or a list of strings", ErrClaimInvalid, claim)
-	}
-	return list, nil
+	return json.Unmarshal(b, (*[]string)(s))
 }

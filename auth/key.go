@@ -59,7 +59,7 @@ func (k *TokenKey) AccessKey() (string, error) {
 // is cut off. Errors: ErrClaimInvalid.
 func (k *TokenKey) Sign(audience string, c Claims) (string, error) {
 	if c.Expires.IsZero() {
-		return "", fmt.Errorf("%w: no expiry", ErrClaimInvalid)
+		return "", fmt.Errorf("%w: %s: missing", ErrClaimInvalid, claimExpires)
 	}
 	if err := c.check(); err != nil {
 		return "", err

@@ -1,12 +1,17 @@
 package auth
 
 import (
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
 
 // maxStars is the most `*` in a pattern, those of `**` counted as two. It is Web PubSub's limit.
 const maxStars = 5
+
+// maxSteps bounds the steps of all patterns of one token together, and so the work of a permission check: a step costs a pass over the name, at
+// most MaxNameBytes long. It leaves 16 steps for each of MaxRoles roles.
+const maxSteps = 16 * MaxRoles
 
 // separator parts the levels of a group's name: `?` and `*` stay within one.
 const separator = '.'
@@ -16,8 +21,8 @@ const separator = '.'
 //
 // Problem: names come from strangers, and a matcher that tries one way after the other needs exponential time for some.
 //
-// Outline: all ways at once. After each step of the pattern, reached[i] says whether the steps so far can match the first
-// i bytes of the name. So a name costs its length times the number of steps at most.
+// Outline: all ways at once. After each step of the pattern, place i is reached if the steps so far can match the first
+// i bytes of the name. So a name costs its length times the number of steps at most, and a `?` a few words of bits.
 type pattern []step
 
 // step is a part of a pattern: a text if literal is not empty.
@@ -79,49 +84,101 @@ func parsePattern(text string) (pattern, string) {
 	return p, ""
 }
 
-// matches tells whether the whole name, which is UTF-8, is what the pattern says.
+// matches tells whether the whole name, which is UTF-8, is what the pattern says. It needs no memory.
 func (p pattern) matches(name string) bool {
-	if len(p) > 0 && !strings.HasPrefix(name, p[0].literal) {
-		return false // as nearly always, and without memory
+	if len(name) > MaxNameBytes || len(p) > 0 && !strings.HasPrefix(name, p[0].literal) {
+		return false // as nearly always
 	}
-	reached := make([]bool, len(name)+1)
-	reached[0] = true
+	var reached, ends, inner places
+	reached.add(0)
+	ends.add(len(name))
+	for i := range len(name) {
+		if name[i] == separator {
+			ends.add(i)
+		}
+		if !utf8.RuneStart(name[i]) {
+			inner.add(i)
+		}
+	}
 	for _, s := range p {
 		switch s.kind {
 		case stepLiteral:
-			s.overLiteral(name, reached)
+			reached.overLiteral(name, s.literal)
 		case stepOne:
-			overOne(name, reached)
-		case stepWithin, stepAny:
-			for i := range name { // the beginnings of characters; a star ends at the end of one
-				end := i + runeLen(name[i:])
-				reached[end] = reached[end] || reached[i] && (s.kind == stepAny || name[i] != separator)
+			reached.overOne(&ends, &inner)
+		case stepWithin:
+			reached.overWithin(name, &inner)
+		case stepAny:
+			reached.overAny(len(name), &inner)
+		}
+	}
+	return reached.has(len(name))
+}
+
+// places is a set of places in a name: bit i stands behind its first i bytes.
+type places [MaxNameBytes/64 + 1]uint64
+
+func (p *places) add(i int)      { p[i/64] |= 1 << (i % 64) }
+func (p *places) has(i int) bool { return p[i/64]>>(i%64)&1 != 0 }
+
+// overLiteral moves each place that was reached behind the literal, if it stands there.
+func (p *places) overLiteral(name, literal string) {
+	var moved places
+	for w, word := range p {
+		for ; word != 0; word &= word - 1 {
+			if i := w*64 + bits.TrailingZeros64(word); strings.HasPrefix(name[i:], literal) {
+				moved.add(i + len(literal))
 			}
 		}
 	}
-	return reached[len(name)]
+	*p = moved
 }
 
-// overLiteral moves each place that was reached behind the literal, if it stands there. From the end, so that what is
-// read is still of the step before.
-func (s step) overLiteral(name string, reached []bool) {
-	n := len(s.literal)
-	for end := len(name); end >= 0; end-- {
-		reached[end] = end >= n && reached[end-n] && name[end-n:end] == s.literal
+// overOne moves each place that was reached behind one character. ends has the places from which there is none: before a separator, and at the
+// end of the name. inner has those within a character.
+func (p *places) overOne(ends, inner *places) {
+	for w := range p {
+		p[w] &^= ends[w]
+	}
+	p.shift(nil)
+	for range utf8.UTFMax - 1 {
+		p.shift(inner)
 	}
 }
 
-// overOne moves each place that was reached behind one character other than the separator.
-func overOne(name string, reached []bool) {
-	for end := len(name); end > 0; {
-		_, size := utf8.DecodeLastRuneInString(name[:end])
-		reached[end] = reached[end-size] && name[end-size] != separator
-		end -= size
+// shift moves the places in only, or all if it is nil, by one byte.
+func (p *places) shift(only *places) {
+	var carry uint64
+	for w, word := range p {
+		moving := word
+		if only != nil {
+			moving &= only[w]
+		}
+		p[w] = word&^moving | moving<<1 | carry
+		carry = moving >> 63
 	}
-	reached[0] = false
 }
 
-func runeLen(s string) int {
-	_, size := utf8.DecodeRuneInString(s)
-	return size
+// overWithin adds to each place that was reached those up to the next separator.
+func (p *places) overWithin(name string, inner *places) {
+	reached := false
+	for i := range len(name) + 1 {
+		if inner.has(i) {
+			continue
+		}
+		if reached = reached || p.has(i); reached {
+			p.add(i)
+		}
+		reached = reached && i < len(name) && name[i] != separator
+	}
+}
+
+// overAny adds all places behind the first one that was reached.
+func (p *places) overAny(size int, inner *places) {
+	reached := false
+	for i := range size + 1 {
+		if reached = reached || p.has(i); reached && !inner.has(i) {
+			p.add(i)
+		}
+	}
 }

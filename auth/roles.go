@@ -66,7 +66,8 @@ func Everything() *Roles {
 //
 // In a pattern `?` is one character but a dot, `*` any number of these, `**` any number of any, `\` takes the meaning from
 // the next; at most five `*`. Names of another form, which may be meant for somebody else, are left out.
-// Errors: ErrClaimInvalid, for more than MaxRoles, a bad name of a group, and a bad pattern.
+// All patterns together have at most 4096 steps: runs of plain characters, and each `?`, `*` and `**`.
+// Errors: ErrClaimInvalid, for more than MaxRoles, a bad name of a group, a bad pattern, and too many steps.
 func ParseRoles(names []string) (*Roles, error) {
 	if len(names) > MaxRoles {
 		return nil, fmt.Errorf("%w: %s: %d roles, want at most %d", ErrClaimInvalid, claimRole, len(names), MaxRoles)
@@ -80,6 +81,9 @@ func ParseRoles(names []string) (*Roles, error) {
 		case known:
 			r.list = append(r.list, name)
 		}
+	}
+	if steps := r.steps(); steps > maxSteps {
+		return nil, fmt.Errorf("%w: %s: patterns of %d steps together, want at most %d", ErrClaimInvalid, claimRole, steps, maxSteps)
 	}
 	if len(r.list) == 0 {
 		return nil, nil //nolint:nilnil // no roles are none, also of a million connections
@@ -131,6 +135,16 @@ func (r *Roles) add(name string) (known bool, problem string) {
 		}
 	}
 	return false, ""
+}
+
+// steps returns how many steps the patterns have together.
+func (r *Roles) steps() (n int) {
+	for p := range r.rules {
+		for _, pattern := range r.rules[p].patterns {
+			n += len(pattern)
+		}
+	}
+	return n
 }
 
 // Allow tells whether the roles allow something with a group.

@@ -151,6 +151,9 @@ func TestPatternsMatchWhatADumbMatcherMatches(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`([abö.?*]|\\[\\*?]){0,9}`).Draw(t, "pattern")
 		name := rapid.StringMatching(`[abö.*?\\]{0,9}`).Draw(t, "name")
+		// Words of 64 places end everywhere in what follows.
+		before := strings.Repeat("x", rapid.OneOf(rapid.Just(0), rapid.IntRange(50, 70), rapid.IntRange(115, 130)).Draw(t, "before"))
+		text, name = before+text, before+name
 		p, problem := parsePattern(text)
 		if problem != "" {
 			t.Skip(problem)
@@ -180,6 +183,48 @@ func TestTheWorstPatternIsNotSlow(t *testing.T) {
 	}
 	if took := time.Since(began); took > time.Second { // some ms; a matcher that tries all ways needs years
 		t.Errorf("took %v", took)
+	}
+}
+
+// worstRoles are the patterns that cost a check the most: n steps of one character each, none of which matches.
+func worstRoles(n int) []string {
+	var roles []string
+	for n > 0 {
+		one := min(n, MaxNameBytes-2)
+		roles = append(roles, "webpubsub.sendToGroups.**"+strings.Repeat("?a", one)[:one-3]+"?b")
+		n -= one
+	}
+	return roles
+}
+
+func TestTheWorkOfAllPatternsOfATokenIsBounded(t *testing.T) {
+	if _, err := ParseRoles(worstRoles(maxSteps)); err != nil {
+		t.Errorf("%d steps: %v", maxSteps, err)
+	}
+	_, err := ParseRoles(worstRoles(maxSteps + 1))
+	if !errors.Is(err, ErrClaimInvalid) || !strings.HasSuffix(err.Error(), "role: patterns of 4097 steps together, want at most 4096") {
+		t.Errorf("a step more: %v", err)
+	}
+	// As many roles as there may be, with patterns as people write them.
+	roles := make([]string, MaxRoles)
+	for i := range roles {
+		roles[i] = fmt.Sprintf("webpubsub.joinLeaveGroups.tenant-%d.*.room-??.**.x?", i)
+	}
+	if _, err := ParseRoles(roles); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkWorstCheck(b *testing.B) {
+	r, err := ParseRoles(worstRoles(maxSteps))
+	if err != nil {
+		b.Fatal(err)
+	}
+	name := strings.Repeat("a", MaxNameBytes)
+	for b.Loop() {
+		if r.Allow(SendToGroup, name) {
+			b.Fatal("allowed")
+		}
 	}
 }
 

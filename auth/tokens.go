@@ -16,11 +16,11 @@ const ClockLeeway = 60 * time.Second
 // Errors of Verify and Sign.
 var (
 	// ErrTokenInvalid: the token is malformed, not signed with a key that is known, for another audience, not
-	// valid yet, or without an expiry. The text says which.
+	// valid yet, or without an expiry. The text says which, and names the claim.
 	ErrTokenInvalid = errors.New("token is invalid")
 	// ErrTokenExpired: the token was good, but its time is over.
 	ErrTokenExpired = errors.New("token is expired")
-	// ErrClaimInvalid: the token is good, but a name, role or label in it breaks a rule. The
+	// ErrClaimInvalid: the token is good, but a name, role or label in it breaks a rule or has the wrong type. The
 	// text says which claim.
 	ErrClaimInvalid = errors.New("claim is invalid")
 )
@@ -70,8 +70,12 @@ func (t *Tokens) Verify(ctx context.Context, token, audience string) (Claims, er
 	if err != nil {
 		return Claims{}, explain(err)
 	}
-	if !slices.ContainsFunc(raw.Audience, func(named string) bool { return sameAudience(named, audience) }) {
-		return Claims{}, fmt.Errorf("%w: wrong audience", ErrTokenInvalid)
+	audiences, err := raw.GetAudience()
+	if err != nil {
+		return Claims{}, err
+	}
+	if !slices.ContainsFunc(audiences, func(named string) bool { return sameAudience(named, audience) }) {
+		return Claims{}, fmt.Errorf("%w: %s: wrong audience", ErrTokenInvalid, claimAudience)
 	}
 	return raw.claims()
 }
@@ -107,6 +111,9 @@ func (t *Tokens) candidates(token *jwt.Token) (any, error) {
 // explain turns an error of the JWT library into ours. The library's own text is dropped: it quotes
 // pieces of the token.
 func explain(err error) error {
+	if wrong, ok := errors.AsType[*claimError](err); ok {
+		return wrong
+	}
 	switch {
 	case errors.Is(err, ErrTokenInvalid):
 		return err
@@ -117,11 +124,11 @@ func explain(err error) error {
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid), errors.Is(err, jwt.ErrTokenUnverifiable):
 		return fmt.Errorf("%w: wrong signature or algorithm", ErrTokenInvalid)
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return fmt.Errorf("%w: no expiry", ErrTokenInvalid)
+		return fmt.Errorf("%w: %s: missing", ErrTokenInvalid, claimExpires)
 	case errors.Is(err, jwt.ErrTokenNotValidYet):
-		return fmt.Errorf("%w: not valid yet", ErrTokenInvalid)
+		return fmt.Errorf("%w: %s: not valid yet", ErrTokenInvalid, claimNotBefore)
 	case errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return fmt.Errorf("%w: issued in the future", ErrTokenInvalid)
+		return fmt.Errorf("%w: %s: issued in the future", ErrTokenInvalid, claimIssuedAt)
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return ErrTokenExpired
 	default:

@@ -98,7 +98,7 @@ type IssueClientTokenRequest struct {
 	//	webpubsub.joinLeaveGroup.<group>, webpubsub.sendToGroup.<group>: with this one;
 	//	webpubsub.joinLeaveGroups.<pattern>, webpubsub.sendToGroups.<pattern>: with those that match. In a pattern `?` is one
 	//	character but a dot, `*` any number of them, `**` any number of any characters, and `\` takes this meaning from the
-	//	next character; at most five `*`.
+	//	next character; at most five `*`. All patterns together have at most 4,096 steps: runs of plain characters, and each `?`, `*` and `**`.
 	//
 	// At most 1024 bytes of group or pattern, without control characters.
 	Roles []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
