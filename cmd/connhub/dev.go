@@ -202,7 +202,7 @@ func (c *devCmd) plan() (serverPlan, error) {
 	if err := c.setDataDir(); err != nil {
 		return plan, refusal(append(problems, fmt.Errorf("--data-dir: %w", err))...)
 	}
-	problems = append(problems, c.planCluster(plan.cluster))
+	problems = append(problems, c.planCluster(plan.cluster), plan.planFiles())
 	plan.loopbackOnly, plan.anonymous, plan.insecureControl, plan.page = true, true, true, true
 	key, err := c.tokenKey()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,13 +22,17 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
 const (
-	opsHeaderTimeout = 5 * time.Second  // for a request to arrive
-	opsIdleTimeout   = 60 * time.Second // between requests
-	opsMaxHeader     = 16 << 10         // bytes
-	opsMaxScrapes    = 8                // at once; more are answered 503
+	opsRequestTimeout = 5 * time.Second       // for a request to arrive, with its body if it has one
+	opsAnswerTimeout  = 30 * time.Second      // for an answer to be taken; for a profile from when it is made
+	opsPatience       = 10 * time.Millisecond // for a request when the port is full: probes come from near
+	opsIdleTimeout    = 60 * time.Second      // between requests
+	opsMaxHeader      = 16 << 10              // bytes
+	opsMaxBody        = 1 << 20               // bytes; addresses that `go tool pprof` asks about
+	opsMaxSeconds     = 5 * 60                // of a profile: it keeps its connection, and a CPU profile keeps others from being made
 )
 
 // opsServer is the operations port: health, metrics, profiles and the hub's self-check.
@@ -36,6 +41,8 @@ type opsServer struct {
 	hub     *hub.Hub
 	secrets *auth.Secrets // nil: the port is on loopback
 	http    *http.Server
+	lobby   *lobby.Lobby
+	working chan struct{} // has an element for each request of the guarded part
 
 	unready atomic.Pointer[func() string] // why the hub is not ready; nil: it is
 }
@@ -46,14 +53,26 @@ const (
 	unreadyStopping = "shutting down"
 )
 
-func newOpsServer(h *hub.Hub, secrets *auth.Secrets, registry *prometheus.Registry, logger *slog.Logger) *opsServer {
-	s := &opsServer{hub: h, secrets: secrets}
+// opsConfig is what an opsServer needs to know. All must be set but secrets.
+type opsConfig struct {
+	hub         *hub.Hub
+	secrets     *auth.Secrets // nil: the port is on loopback
+	connections int           // at once
+	registry    *prometheus.Registry
+	logger      *slog.Logger
+	strangers   *lobby.Metrics
+}
+
+func newOpsServer(c opsConfig) (*opsServer, error) {
+	// Half of the connections are for probes, whatever the other half does.
+	s := &opsServer{hub: c.hub, secrets: c.secrets, working: make(chan struct{}, (c.connections+1)/2)}
 	s.setReady(unreadyStarting)
+	registry, logger := c.registry, c.logger
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
 
 	guarded := http.NewServeMux()
 	guarded.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		Registry: registry, ErrorLog: errorLog, MaxRequestsInFlight: opsMaxScrapes,
+		Registry: registry, ErrorLog: errorLog,
 	}))
 	guarded.HandleFunc("GET /debug/pprof/", pprof.Index)
 	guarded.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -68,13 +87,21 @@ func newOpsServer(h *hub.Hub, secrets *auth.Secrets, registry *prometheus.Regist
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("/", s.guard(guarded))
 	s.http = &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: opsHeaderTimeout,
-		IdleTimeout:       opsIdleTimeout,
-		MaxHeaderBytes:    opsMaxHeader,
-		ErrorLog:          errorLog,
+		Handler:        mux,
+		ReadTimeout:    opsRequestTimeout,
+		WriteTimeout:   opsAnswerTimeout,
+		IdleTimeout:    opsIdleTimeout,
+		MaxHeaderBytes: opsMaxHeader,
+		ErrorLog:       errorLog,
 	}
-	return s
+	var err error
+	if s.lobby, err = lobby.New(lobby.Config{
+		Port: "ops", Most: c.connections, Patience: opsPatience, Logger: logger, Metrics: c.strangers,
+	}); err != nil {
+		return nil, fmt.Errorf("operations: %w", err)
+	}
+	s.lobby.Attach(s.http)
+	return s, nil
 }
 
 // newRegistry returns a private registry with what is known of every Go process.
@@ -101,7 +128,7 @@ func (s *opsServer) setReady(why string) {
 func (s *opsServer) setUnready(why func() string) { s.unready.Store(&why) }
 
 func (s *opsServer) serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(s.lobby.Listener(l)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve operations: %w", err)
 	}
 	return nil
@@ -124,7 +151,7 @@ func (s *opsServer) guard(next http.Handler) http.Handler {
 				answer(w, http.StatusForbidden, "only for this machine")
 				return
 			}
-			next.ServeHTTP(w, r)
+			s.limit(next, w, r)
 			return
 		}
 		scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -133,8 +160,25 @@ func (s *opsServer) guard(next http.Handler) http.Handler {
 			answer(w, http.StatusUnauthorized, "a secret of --ops-secret-file is needed: Authorization: Bearer ...")
 			return
 		}
-		next.ServeHTTP(w, r)
+		s.limit(next, w, r)
 	})
+}
+
+// limit bounds what a request of the guarded part may take.
+func (s *opsServer) limit(next http.Handler, w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.working <- struct{}{}:
+		defer func() { <-s.working }()
+	default:
+		answer(w, http.StatusServiceUnavailable, fmt.Sprintf("request limit reached: %d at once", cap(s.working)))
+		return
+	}
+	if seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64); err == nil && !(seconds <= opsMaxSeconds) {
+		answer(w, http.StatusBadRequest, fmt.Sprintf("seconds is above the limit of %d", opsMaxSeconds))
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, opsMaxBody)
+	next.ServeHTTP(w, r)
 }
 
 func isLoopbackHost(host string) bool {

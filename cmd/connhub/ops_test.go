@@ -3,9 +3,11 @@ package main
 import (
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // got is an HTTP answer.
@@ -112,7 +114,10 @@ func TestOperationsPortWithSecretsAsksForOne(t *testing.T) {
 }
 
 func TestReadinessSaysWhyNot(t *testing.T) {
-	s := newOpsServer(nil, nil, newRegistry(), slog.New(slog.DiscardHandler))
+	s, err := newOpsServer(opsConfig{connections: 1, registry: newRegistry(), logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	answer := func() (int, string) {
 		w := newRecorder()
 		s.http.Handler.ServeHTTP(w, newRequest(t, "/readyz"))
@@ -128,5 +133,59 @@ func TestReadinessSaysWhyNot(t *testing.T) {
 	s.setReady(unreadyStopping)
 	if code, body := answer(); code != 503 || body != "shutting down\n" {
 		t.Errorf("stopping: %d %q", code, body)
+	}
+}
+
+func TestOperationsPortKeepsNoSocketForWhatNeverComes(t *testing.T) {
+	hub := start(t, nil)
+	for name, request := range map[string]string{
+		"a body that never comes": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
+		"a chunk":                 "GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+		"a large body":            "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n",
+		"options of all":          "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	} {
+		conn, err := net.Dial("tcp", hub.ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second)) // below the 60 s for which an idle one is kept
+		if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 ") {
+			t.Errorf("%s: %.40q, %v; want an answer and the end", name, answer, err)
+		}
+	}
+}
+
+func TestProfilesAreBoundedInTimeAndNumber(t *testing.T) {
+	hub := start(t, nil)
+	for _, path := range []string{"profile?seconds=3600", "trace?seconds=301", "heap?seconds=1e9", "profile?seconds=NaN"} {
+		if g := get(t, "http://"+hub.ops+"/debug/pprof/"+path, nil); g.code != 400 {
+			t.Errorf("%s: %d %s, want 400", path, g.code, g.body)
+		}
+	}
+}
+
+func TestOperationsPortAnswersProbesWhateverElseItDoes(t *testing.T) {
+	s, err := newOpsServer(opsConfig{connections: 4, registry: newRegistry(), logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cap(s.working) {
+		s.working <- struct{}{}
+	}
+	for path, want := range map[string]int{"/metrics": 503, "/healthz": 200} {
+		w := newRecorder()
+		request := newRequest(t, path)
+		request.Host = "localhost"
+		s.http.Handler.ServeHTTP(w, request)
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", path, w.Code, want)
+		}
+	}
+	if 2*cap(s.working) > 4 {
+		t.Errorf("%d of 4 connections may be busy at once, want half", cap(s.working))
 	}
 }

@@ -74,8 +74,13 @@ func launch(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.Background(), path, args...)
+	return launchCommand(t, exec.CommandContext(context.Background(), path, args...))
+}
+
+// launchCommand is launch of a hub that needs something around it.
+func launchCommand(t *testing.T, command *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: command, log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

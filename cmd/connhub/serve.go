@@ -88,6 +88,7 @@ func (c *serveCmd) plan() (serverPlan, error) {
 	} else {
 		plan.cluster = nil
 	}
+	problems = append(problems, plan.planFiles())
 	return plan, refusal(problems...)
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
+	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
@@ -58,6 +59,8 @@ type serverPlan struct {
 	cluster *clusterPlan // nil: the only hub
 
 	reloads <-chan struct{} // each has the files read again that a hub can read again; nil: none
+
+	files files
 }
 
 // addresses are where a hub listens, host:port each.
@@ -119,8 +122,11 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 			plan.publicURL.Scheme = "https"
 		}
 	}
+	plan.logFiles(logger)
 	metrics := newRegistry()
 	log.register(metrics)
+	plan.files.register(metrics)
+	s.capControl(plan.files.control, metrics)
 	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}
 	if plan.cluster != nil {
 		certificates = append(certificates, plan.cluster.etcdCertificate)
@@ -204,6 +210,7 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 		return err
 	}
 	plan.hub.Metrics = registry
+	plan.edge.Strangers = lobby.NewMetrics(registry)
 	if s.cluster != nil {
 		plan.hub.Interest = s.cluster.mesh
 	}
@@ -217,8 +224,20 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 	if err = s.joinClients(plan, registry); err != nil {
 		return err
 	}
-	s.ops = newOpsServer(s.hub, plan.opsSecrets, registry, s.logger)
-	return nil
+	s.ops, err = newOpsServer(opsConfig{
+		hub: s.hub, secrets: plan.opsSecrets, connections: plan.files.ops, registry: registry, logger: s.logger, strangers: plan.edge.Strangers,
+	})
+	return err
+}
+
+// capControl bounds the connections of the control port.
+func (s *server) capControl(most int, registry *prometheus.Registry) {
+	refused := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "connhub_control_connections_refused_total",
+		Help: "Connections to the control port that were closed at once: there were as many as the file limit allows.",
+	})
+	registry.MustRegister(refused)
+	s.controlListener = &cappedListener{Listener: s.controlListener, port: "control", most: int64(most), logger: s.logger, refused: refused}
 }
 
 func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (err error) {

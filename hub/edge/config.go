@@ -14,6 +14,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
 // Config is what a Server needs to know. DefaultConfig fills the limits; Hub, Plain, and Tokens with
@@ -62,9 +63,16 @@ type Config struct {
 	PongTimeout    time.Duration // of silence after the ping until the link is closed; in whole seconds
 	CloseTimeout   time.Duration // for a client to answer a close frame, and to read what comes before it
 
-	// HandshakeTimeout is how long the TLS handshake, a request, and the answer to an upgrade may take
-	// each.
+	// HandshakeTimeout is how long the hub waits for a client in a TLS handshake, for its request, and for it to take the answer
+	// to an upgrade, each. The time in which a handshake waits in line for a core does not count.
 	HandshakeTimeout time.Duration
+
+	// MaxLinks caps the sockets of clients at once: those of links, and of upgrades that the hub is answering. Each is a file of
+	// the process. Above it a client is refused (503).
+	MaxLinks int
+	// MaxStrangers caps the connections that are no link: those whose TLS handshake or request has not come, and those whose
+	// answer is being written. Each is a file of the process. Package lobby says what happens above it.
+	MaxStrangers int
 
 	// GoroutinePerLink has a goroutine wait for each link, also where a poller could wait for all (on Linux). It costs some KB
 	// of memory a link.
@@ -72,6 +80,8 @@ type Config struct {
 
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // may be nil
+	// Strangers are the instruments that the lobbies of all ports share; nil: strangers are not counted.
+	Strangers *lobby.Metrics
 }
 
 // DefaultConfig is a good start; it logs nowhere.
@@ -84,6 +94,8 @@ func DefaultConfig() Config {
 		PongTimeout:      20 * time.Second, // a phone that changes networks is back by then
 		CloseTimeout:     5 * time.Second,
 		HandshakeTimeout: 5 * time.Second,
+		MaxLinks:         1_000_000, // as many connections as a hub holds
+		MaxStrangers:     2048,      // a burst of clients, at 10 KB each
 		Logger:           slog.New(slog.DiscardHandler),
 	}
 }
@@ -142,6 +154,12 @@ func (c *Config) validateLimits() error {
 	}
 	if c.InboundBytes < c.MaxMessage {
 		errs = append(errs, fmt.Errorf("InboundBytes is %d, must be at least MaxMessage, %d", c.InboundBytes, c.MaxMessage))
+	}
+	if c.MaxLinks < 1 {
+		errs = append(errs, fmt.Errorf("MaxLinks is %d, must be above 0", c.MaxLinks))
+	}
+	if c.MaxStrangers < 1 {
+		errs = append(errs, fmt.Errorf("MaxStrangers is %d, must be above 0", c.MaxStrangers))
 	}
 	for _, t := range []struct {
 		name  string

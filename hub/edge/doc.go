@@ -11,6 +11,7 @@
 //
 // # Life of a connection
 //
+//	accept      bounded in number; TLS handshakes wait for a core     lobby, line.go
 //	route       which endpoint; Host                                 server.go, origin.go
 //	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
 //	begin       Bind                                                 reader.go
@@ -31,7 +32,7 @@
 //
 // # Goroutines
 //
-// net/http's for the handshake, which ends with the 101. Then, for a link that is parked: one while it reads, which it does
+// Under TLS one that accepts, and one for each TLS handshake. net/http's for the handshake, which ends with the 101. Then, for a link that is parked: one while it reads, which it does
 // until nothing is there and no message of several or large frames has begun; one while it writes what the socket did not take at once;
 // none while it is silent. One poller waits for all of them. TLS of a parked link reads and
 // writes in memory (sealed.go). For a link that is blocking (where there is no epoll, with Config.GoroutinePerLink): one that reads, and a second one, its writer, only while there is something to write that its socket
@@ -67,6 +68,9 @@
 // What clients send is read one message at a time, up to MaxMessage, within MessageTimeout. Of small messages that are not whole, up
 // to 4 KiB a link wait without a goroutine; what large ones need, the goroutines that wait for them included, comes out of InboundBytes, whose
 // largest holder pays when it is full (budget.go).
+//
+// Config.MaxLinks and Config.MaxStrangers bound the sockets. A client above the first is refused; above the second a connection
+// that keeps the hub waiting is dropped, or the hub accepts no more until there is room (package lobby).
 //
 // # Errors
 //

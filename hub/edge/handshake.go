@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
 // webSocketVersion is the only version of the protocol (RFC 6455 §4.1).
@@ -34,7 +35,14 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, namespace strin
 		return
 	}
 	defer s.goroutines.Done()
+	if !s.reserveLink() {
+		s.refuse(w, r, refuse(reasonLinkLimit))
+		return
+	}
 	l, refused := s.admit(w, r, namespace)
+	if l == nil {
+		s.releaseLink()
+	}
 	switch {
 	case refused != nil:
 		s.refuse(w, r, refused)
@@ -43,6 +51,17 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, namespace strin
 		l.socket.run()
 	}
 }
+
+// reserveLink counts the socket of a client, until releaseLink. It reports false if there are as many as there may be.
+func (s *Server) reserveLink() bool {
+	if s.links.Add(1) > int64(s.config.MaxLinks) {
+		s.links.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (s *Server) releaseLink() { s.links.Add(-1) }
 
 // admit checks, registers and upgrades. It returns nothing at all when the client went away meanwhile, or was declined.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string) (*link, *refusal) {
@@ -195,6 +214,8 @@ func checkUpgrade(r *http.Request) *refusal {
 		return wrong.because("want Sec-WebSocket-Version: 13")
 	case len(keys) != 1:
 		return wrong.because("want one Sec-WebSocket-Key")
+	case lobby.HasBody(r): // its bytes would be read as frames
+		return wrong.because("want no body")
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0]))
 	if err != nil || len(key) != 16 {

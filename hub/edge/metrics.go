@@ -16,6 +16,10 @@ type metrics struct {
 	failed   prometheus.Counter
 	declined prometheus.Counter
 
+	// TLS handshakes: in line for a core, and at work; ended well, and not.
+	tlsWaiting, tlsWorking prometheus.Gauge
+	tlsDone, tlsFailed     prometheus.Counter
+
 	links  prometheus.Gauge
 	pings  prometheus.Counter
 	inline prometheus.Counter
@@ -40,7 +44,20 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "connhub_writes_total",
 		Help: "Writes to links: inline by who had something to send, or async by a goroutine of the link's own.",
 	}, []string{"mode"})
+	underWay := f.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "connhub_tls_handshakes",
+		Help: "TLS handshakes of clients under way: waiting in line for a core, or working. Those that wait for the client are neither.",
+	}, []string{"state"})
+	ended := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "connhub_tls_handshakes_total",
+		Help: "TLS handshakes of clients that have ended, by result.",
+	}, []string{"result"})
 	m := &metrics{
+		tlsWaiting: underWay.WithLabelValues("waiting"),
+		tlsWorking: underWay.WithLabelValues("working"),
+		tlsDone:    ended.WithLabelValues("done"),
+		tlsFailed:  ended.WithLabelValues("failed"),
+
 		accepted: handshakes.WithLabelValues("accepted"),
 		failed:   handshakes.WithLabelValues("upgrade_failed"),
 		declined: handshakes.WithLabelValues("resume_declined"),

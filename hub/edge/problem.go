@@ -24,6 +24,7 @@ const (
 	reasonName
 	reasonGroupLimit
 	reasonHubFull
+	reasonLinkLimit
 	reasonShuttingDown
 	reasonInternal
 
@@ -49,6 +50,7 @@ var reasons = [reasonEnd]struct {
 	reasonName:         {http.StatusBadRequest, "NAME_INVALID", "name_invalid", "the name of the user or of a group breaks a rule"},
 	reasonGroupLimit:   {http.StatusBadRequest, "GROUP_LIMIT", "group_limit", "too many groups"},
 	reasonHubFull:      {http.StatusServiceUnavailable, "HUB_FULL", "hub_full", "the hub holds the most connections it may"},
+	reasonLinkLimit:    {http.StatusServiceUnavailable, "LINK_LIMIT", "link_limit", "connection limit reached: the hub has no file descriptor left for a client"},
 	reasonShuttingDown: {http.StatusServiceUnavailable, "SHUTTING_DOWN", "shutting_down", "the hub is shutting down"},
 	reasonInternal:     {http.StatusInternalServerError, "INTERNAL", "internal", "the hub failed"},
 }
@@ -108,7 +110,7 @@ func (r *refusal) write(w http.ResponseWriter) {
 		h.Set("WWW-Authenticate", "Bearer") // RFC 6750 §3
 	case reasonTokenInvalid, reasonTokenExpired:
 		h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-	case reasonHubFull:
+	case reasonHubFull, reasonLinkLimit:
 		h.Set("Retry-After", seconds(retryFull))
 	case reasonShuttingDown:
 		h.Set("Retry-After", seconds(retryShuttingDown))

@@ -88,6 +88,7 @@ func (l *link) end() {
 	}
 	l.server.heartbeat.remove(l)
 	l.server.metrics.links.Dec()
+	l.server.releaseLink()
 }
 
 // readLoop hands messages to the protocol until the link ends, and says why.

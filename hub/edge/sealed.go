@@ -7,22 +7,27 @@ import (
 	"sync"
 )
 
-// NewTLSListener returns a listener for Server.Serve whose connections speak TLS, in the way that lets their links be parked.
+// NewTLSListener returns a listener for Server.Serve whose connections speak TLS, in the way that lets their handshakes wait in
+// line and their links be parked.
 func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
-	return tls.NewListener(sealedListener{l}, config)
+	return &sealedListener{Listener: l, config: config}
 }
 
-type sealedListener struct{ net.Listener }
+type sealedListener struct {
+	net.Listener
 
-func (l sealedListener) Accept() (net.Conn, error) {
+	config *tls.Config
+}
+
+func (l *sealedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, fmt.Errorf("accept: %w", err)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		return &sealed{tcpConn: tcpConn{TCPConn: tcp}}, nil
+		conn = &sealed{tcpConn: tcpConn{TCPConn: tcp}}
 	}
-	return conn, nil
+	return tls.Server(conn, l.config), nil
 }
 
 // sealed is what crypto/tls has for a socket: the socket itself, through handshake and request; then, when its link is parked, one
@@ -30,7 +35,8 @@ func (l sealedListener) Accept() (net.Conn, error) {
 type sealed struct {
 	tcpConn
 
-	fd int // the link's, once it is parked; 0: not yet
+	turn *turn // of the handshake; nil: it is over
+	fd   int   // the link's, once it is parked; 0: not yet
 
 	sending sync.Mutex
 	out     *[]byte // records that the socket has not taken; nil: none
@@ -52,6 +58,9 @@ func (againError) Timeout() bool   { return true }
 func (againError) Temporary() bool { return true }
 
 func (s *sealed) Read(b []byte) (int, error) {
+	if s.turn != nil {
+		return s.turn.read(b)
+	}
 	if s.fd == 0 {
 		return s.tcpConn.Read(b)
 	}

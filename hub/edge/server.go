@@ -9,17 +9,19 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
 const (
 	// maxHeaderBytes bounds a request's header. A browser's is under 4 KiB; the rest is room for a token
 	// with many groups.
 	maxHeaderBytes = 16 << 10
-	// idleTimeout is how long a kept-alive HTTP connection may wait for its next request.
-	idleTimeout = 60 * time.Second
+	// strangerPatience is how long a client has to send its request before another one may take its place: a round trip on a phone.
+	strangerPatience = 100 * time.Millisecond
 	// responseTimeout is how long an answer other than an upgrade may take: the page, over a slow phone.
 	responseTimeout = 30 * time.Second
 )
@@ -32,10 +34,13 @@ type Server struct {
 	protocols []*spoken
 	metrics   *metrics
 	heartbeat *heartbeat
+	lobby     *lobby.Lobby
+	line      *line // of TLS handshakes
 	http      *http.Server
 	started   time.Time
 
-	inbound budget // of messages that clients have begun and not ended
+	inbound budget       // of messages that clients have begun and not ended
+	links   atomic.Int64 // sockets of clients: links, and upgrades that are being answered
 
 	// Handshakes under way, links, their writers and the heartbeat. Handshakes enter under mu; the others are
 	// added by who is counted already.
@@ -58,6 +63,13 @@ func New(c Config) (*Server, error) {
 		s.protocols = append(s.protocols, s.metrics.spoken(p))
 	}
 	s.heartbeat = newHeartbeat(s)
+	s.line = newLine(s.metrics)
+	var err error
+	if s.lobby, err = lobby.New(lobby.Config{
+		Port: "clients", Most: c.MaxStrangers, Patience: strangerPatience, Logger: c.Logger, Metrics: c.Strangers,
+	}); err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
 
 	var http1 http.Protocols
 	http1.SetHTTP1(true) // an upgrade needs HTTP/1.1
@@ -67,10 +79,11 @@ func New(c Config) (*Server, error) {
 		ReadHeaderTimeout: c.HandshakeTimeout,
 		ReadTimeout:       c.HandshakeTimeout,
 		WriteTimeout:      responseTimeout,
-		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 	}
+	s.http.SetKeepAlivesEnabled(false) // a socket that was not upgraded is of no more use
+	s.lobby.Attach(s.http)
 	return s, nil
 }
 
@@ -81,7 +94,14 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.route) }
 // *net.TCPConn, or come from NewTLSListener. A TLS listener must not offer "h2" (tls.Config.NextProtos): an upgrade needs
 // HTTP/1.1.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(tcpListener{l}); !errors.Is(err, http.ErrServerClosed) {
+	_, sealed := l.(*sealedListener)
+	l = s.lobby.Listener(tcpListener{l})
+	if sealed {
+		g := newGreeter(s, l)
+		defer g.wait()
+		l = g
+	}
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve clients: %w", err)
 	}
 	return nil
@@ -95,6 +115,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
+	s.lobby.DropIdle() // or net/http would wait for them
+	stop := context.AfterFunc(ctx, s.line.cut)
+	defer stop()
 
 	err := s.http.Shutdown(ctx)
 	if err != nil {
@@ -112,6 +135,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-ended
 		err = ctx.Err()
 	}
+	s.line.cut()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.polling != nil {

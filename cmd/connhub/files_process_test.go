@@ -1,0 +1,137 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// limitFiles starts a hub that may have so many files open.
+func limitFiles(t *testing.T, limit int, args ...string) *process {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, limit)
+	return launchCommand(t, exec.CommandContext(context.Background(), "sh", append([]string{"-c", script, path}, args...)...))
+}
+
+// within runs something that must not wait for what strangers do: they stay for as long as the hub lets them, 5 s and more.
+func within(t *testing.T, limit time.Duration, what string, do func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	began := time.Now()
+	if err := do(ctx); err != nil {
+		t.Errorf("%s, after %v: %v", what, time.Since(began), err)
+	}
+}
+
+// silent opens connections that say nothing, until the test ends.
+func silent(t *testing.T, address string, n int) {
+	t.Helper()
+	for range n {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+}
+
+func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
+	const (
+		limit     = 128
+		strangers = 300
+		clients   = 200
+		patience  = 4 * time.Second // below the 5 s after which silent strangers go by themselves
+	)
+	p := limitFiles(t, limit, "serve", "--insecure-dev", "--single-hub", "--log-format=json",
+		"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0")
+	ready := waitForLog(t, p.log, "ready")
+	if ready == nil {
+		t.Fatal("never ready")
+	}
+	if !strings.Contains(p.log.String(), "allows fewer clients at once than --max-connections") {
+		t.Errorf("the log does not tell that the file limit lowers the number of clients:\n%s", p.log)
+	}
+	silent(t, p.clients, strangers)
+	silent(t, p.ops, strangers)
+	var in, refused int
+	for i := range clients {
+		conn, response, err := websocket.Dial(t.Context(), fmt.Sprintf("ws://%s/ws?user=u%d", p.clients, i), nil)
+		switch {
+		case err == nil:
+			in++
+			t.Cleanup(func() { _ = conn.CloseNow() })
+		case response != nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") != "":
+			refused++
+		default:
+			t.Fatalf("client %d: %v", i, err)
+		}
+	}
+	if in < leastLinks || refused == 0 || in+refused != clients {
+		t.Errorf("%d clients are in and %d are told to come later, of %d", in, refused, clients)
+	}
+	path, _ := binary()
+	within(t, patience, "/healthz", func(ctx context.Context) error { return askHealth(ctx, p.ops) })
+	for _, command := range [][]string{{"send", "--everyone", "hello"}, {"hubs"}} {
+		within(t, patience, "connhub "+command[0], func(ctx context.Context) error {
+			out, err := exec.CommandContext(ctx, path, append(command, "--addr", p.control)...).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
+	}
+	if n := strings.Count(p.log.String(), "accept failed"); n > 0 {
+		t.Errorf("%d lines tell of errors of accept: the limits of the hub are above the system's\n%s", n, p.log)
+	}
+}
+
+func askHealth(ctx context.Context, ops string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if body, err := io.ReadAll(response.Body); err != nil || string(body) != "alive\n" {
+		return fmt.Errorf("%s, %q: %w", response.Status, body, err)
+	}
+	return nil
+}
+
+func TestAHubWithTooFewFilesSaysSoAndDoesNotStart(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	command := exec.Command("sh", "-c", `ulimit -n 64; exec "$0" serve --insecure-dev --single-hub`, path)
+	command.Stderr = &out
+	err = command.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUsage {
+		t.Errorf("%v, want exit code %d", err, exitUsage)
+	}
+	if !strings.Contains(out.String(), "the limit of file descriptors is 64 (ulimit -n), want at least 104") {
+		t.Errorf("stderr: %s", &out)
+	}
+}

@@ -1,0 +1,282 @@
+package lobby
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Config is what a Lobby needs to know. All of it must be set but Metrics.
+type Config struct {
+	Port string // the port's name in the log and in metrics: clients, ops
+	Most int    // strangers at once, at least 1
+	// Patience is how long a stranger may keep the hub waiting before a newcomer may take its place. At least 1 ms.
+	Patience time.Duration
+	Logger   *slog.Logger // told at Warn of errors of accept
+
+	Metrics *Metrics // nil: none
+}
+
+// Validate returns all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Port == "" {
+		errs = append(errs, errors.New("Port is not set"))
+	}
+	if c.Most < 1 {
+		errs = append(errs, fmt.Errorf("Most is %d, must be at least 1", c.Most))
+	}
+	if c.Patience < time.Millisecond {
+		errs = append(errs, fmt.Errorf("Patience is %v, must be at least 1ms", c.Patience))
+	}
+	if c.Logger == nil {
+		errs = append(errs, errors.New("Logger is not set"))
+	}
+	return errors.Join(errs...)
+}
+
+// Lobby holds the strangers of one port. All methods may be called concurrently.
+type Lobby struct {
+	// Static after New.
+	config  Config
+	metrics portMetrics
+
+	mu sync.Mutex
+	// strangers has those for which the hub waits, the one that has kept it waiting longest in front, and anywhere between them
+	// those for which it works.
+	strangers list.List
+	byConn    map[net.Conn]*Stranger
+	addresses map[netip.Addr]*address
+	changed   chan struct{} // closed when a stranger left or keeps the hub waiting; nil: no Accept waits for that
+}
+
+// address counts the strangers of one.
+type address struct{ strangers int }
+
+// New returns an empty lobby.
+func New(c Config) (*Lobby, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("lobby config: %w", err)
+	}
+	return &Lobby{
+		config:    c,
+		metrics:   c.Metrics.port(c.Port),
+		byConn:    make(map[net.Conn]*Stranger),
+		addresses: make(map[netip.Addr]*address),
+	}, nil
+}
+
+// Stranger is a connection in the lobby. All methods may be called concurrently. A nil Stranger is one that a listener of
+// another kind accepted: its methods do nothing.
+type Stranger struct {
+	// Static.
+	lobby   *Lobby
+	conn    net.Conn
+	from    netip.Addr // zero: it is not known
+	element *list.Element
+
+	// Guarded by lobby.mu.
+	address  *address
+	served   bool      // the hub works for it
+	answered bool      // its answer is on its way
+	since    time.Time // when the hub began to wait for it
+	left     bool
+}
+
+// enter takes a connection in.
+func (l *Lobby) enter(conn net.Conn) *Stranger {
+	s := &Stranger{lobby: l, conn: conn, since: time.Now()}
+	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+		s.from = a.Addr().Unmap().WithZone("")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.address = l.addresses[s.from]; s.address == nil {
+		s.address = &address{}
+		l.addresses[s.from] = s.address
+	}
+	s.address.strangers++
+	s.element = l.strangers.PushBack(s)
+	l.byConn[conn] = s
+	l.metrics.strangers.Inc()
+	return s
+}
+
+// Find returns the stranger that a connection is; nil: it has left, or never entered.
+func (l *Lobby) Find(conn net.Conn) *Stranger {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byConn[conn]
+}
+
+// Serve says that the hub works for the stranger, until Wait: it is not dropped.
+func (s *Stranger) Serve() {
+	if s == nil {
+		return
+	}
+	s.lobby.mu.Lock()
+	defer s.lobby.mu.Unlock()
+	s.served = true
+}
+
+// Wait says that the hub waits for the stranger.
+func (s *Stranger) Wait() {
+	if s == nil {
+		return
+	}
+	l := s.lobby
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.left {
+		return
+	}
+	s.served, s.since = false, time.Now()
+	l.strangers.MoveToBack(s.element)
+	l.signalLocked()
+}
+
+// answer says that the answer is on its way, and that the hub waits for the stranger to take it.
+func (s *Stranger) answer() {
+	if s == nil {
+		return
+	}
+	s.lobby.mu.Lock()
+	s.answered = true
+	s.lobby.mu.Unlock()
+	s.Wait()
+}
+
+// Leave takes the stranger out of the lobby. Only the first call counts.
+func (s *Stranger) Leave(how Departure) {
+	if s == nil {
+		return
+	}
+	s.lobby.mu.Lock()
+	defer s.lobby.mu.Unlock()
+	s.leaveLocked(how)
+}
+
+func (s *Stranger) leaveLocked(how Departure) {
+	if s.left {
+		return
+	}
+	l := s.lobby
+	s.left = true
+	l.strangers.Remove(s.element)
+	delete(l.byConn, s.conn)
+	if s.address.strangers--; s.address.strangers == 0 {
+		delete(l.addresses, s.from)
+	}
+	l.metrics.strangers.Dec()
+	l.metrics.left[how].Inc()
+	l.signalLocked()
+}
+
+func (l *Lobby) signalLocked() {
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// makeRoom returns when no more strangers are here than there may be, and reports false when done was closed first.
+func (l *Lobby) makeRoom(done <-chan struct{}) bool {
+	for {
+		dropped, again, changed := l.dropOne()
+		if dropped != nil {
+			_ = dropped.Close()
+			continue
+		}
+		if changed == nil {
+			return true
+		}
+		look := time.NewTimer(again)
+		select {
+		case <-changed:
+		case <-look.C:
+		case <-done:
+			look.Stop()
+			return false
+		}
+		look.Stop()
+	}
+}
+
+// dropOne takes one stranger out if there are too many, for the caller to close. If it returns a channel instead, there are too
+// many and none may be dropped: the caller looks again when the channel is closed, and when the time is over.
+func (l *Lobby) dropOne() (dropped net.Conn, again time.Duration, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.strangers.Len() <= l.config.Most {
+		return nil, 0, nil
+	}
+	if s := l.idlestLocked(); s != nil {
+		s.leaveLocked(Replaced)
+		return bottom(s.conn), 0, nil
+	}
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return nil, l.config.Patience / 4, l.changed
+}
+
+// idlestLocked returns the stranger to drop; nil: there is none.
+func (l *Lobby) idlestLocked() *Stranger {
+	deadline := time.Now().Add(-l.config.Patience)
+	var late map[*Stranger]bool // have sent something that was not read yet
+	for {
+		var worst *Stranger
+		for e := l.strangers.Front(); e != nil; e = e.Next() {
+			s := e.Value.(*Stranger)
+			if s.since.After(deadline) && !s.served {
+				break // as are all behind it
+			}
+			if s.served || late[s] {
+				continue
+			}
+			if worst == nil || s.address.strangers > worst.address.strangers {
+				worst = s
+			}
+		}
+		if worst == nil || !hasInput(worst.conn) {
+			return worst
+		}
+		if late == nil {
+			late = make(map[*Stranger]bool)
+		}
+		late[worst] = true
+	}
+}
+
+// DropIdle drops all strangers that keep the hub waiting: those that have sent nothing yet, or nothing more. A stranger that was
+// answered ends by itself.
+func (l *Lobby) DropIdle() {
+	var idle []net.Conn
+	l.mu.Lock()
+	for _, s := range l.byConn {
+		if !s.served && !s.answered && !hasInput(s.conn) {
+			s.leaveLocked(Ended)
+			idle = append(idle, bottom(s.conn))
+		}
+	}
+	l.mu.Unlock()
+	for _, conn := range idle {
+		_ = conn.Close()
+	}
+}
+
+// bottom returns the connection below all TLS, whose Close says no goodbye and so never waits.
+func bottom(conn net.Conn) net.Conn {
+	for {
+		wrapped, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = wrapped.NetConn()
+	}
+}

@@ -1,0 +1,224 @@
+package edge_test
+
+import (
+	"bufio"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+)
+
+// Whatever a stranger asks for, and in whatever form: it is answered once, and its socket is closed.
+func TestEveryAnswerButAnUpgradeClosesTheSocket(t *testing.T) {
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") })
+	for name, request := range map[string]string{
+		"options of all":           "OPTIONS * HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"options of a path":        "OPTIONS /ws HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"page":                     "GET / HTTP/1.1\r\nHost: hub.test\r\nConnection: keep-alive\r\n\r\n",
+		"head":                     "HEAD / HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"not found":                "GET /client/nothing HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"no upgrade":               "GET /ws HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"HTTP/1.0":                 "GET / HTTP/1.0\r\nHost: hub.test\r\nConnection: keep-alive\r\n\r\n",
+		"pipelined":                strings.Repeat("GET / HTTP/1.1\r\nHost: hub.test\r\n\r\n", 3),
+		"a body that never comes":  "GET / HTTP/1.1\r\nHost: hub.test\r\nContent-Length: 100000\r\n\r\n",
+		"a large body":             "POST / HTTP/1.1\r\nHost: hub.test\r\nContent-Length: 100000000\r\n\r\n",
+		"a chunk that never comes": "POST / HTTP/1.1\r\nHost: hub.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+		"an upgrade with a body":   "GET /ws HTTP/1.1\r\n" + upgradeHeader + "Content-Length: 5\r\n\r\nhello",
+		"expect":                   "POST / HTTP/1.1\r\nHost: hub.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+		"no HTTP":                  "hello\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, b *bed) {
+				c := b.connect()
+				go func() { _, _ = io.WriteString(c.conn, request) }()
+				response, err := http.ReadResponse(c.r, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if response.StatusCode == http.StatusSwitchingProtocols {
+					t.Error("it was upgraded")
+				}
+				began := time.Now()
+				if _, err := io.Copy(io.Discard, c.r); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("closed %v after the answer", took)
+				}
+			}, func(_ *hub.Config, c *edge.Config) { c.Page = page })
+		})
+	}
+}
+
+func TestClientsAboveTheLinkLimitAreToldToComeLater(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bed) {
+		const upgrade = "GET /ws HTTP/1.1\r\n" + upgradeHeader + "\r\n"
+		first := b.upgrade("user=first", "")
+		b.upgrade("user=second", "")
+		third := b.connect()
+		third.write(upgrade)
+		response, err := http.ReadResponse(third.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		if response.StatusCode != 503 || response.Header.Get("Retry-After") != "10" || !strings.Contains(string(body), "LINK_LIMIT") {
+			t.Errorf("%s, Retry-After %q, %s", response.Status, response.Header.Get("Retry-After"), body)
+		}
+		_ = first.conn.Close()
+		synctest.Wait()
+		b.upgrade("user=fourth", "")
+		refused := b.connect() // a handshake that fails gives its place back
+		refused.write(strings.Replace(upgrade, "13", "12", 1))
+		if _, err := http.ReadResponse(refused.r, nil); err != nil {
+			t.Fatal(err)
+		}
+	}, func(_ *hub.Config, c *edge.Config) { c.MaxLinks = 2 })
+}
+
+func TestSilentStrangersKeepNoClientOut(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
+			l := listen(t)
+			listener := l
+			config := certificate()
+			dial := func(ctx context.Context) (net.Conn, error) {
+				d := net.Dialer{}
+				conn, err := d.DialContext(ctx, "tcp", l.Addr().String())
+				if err == nil && secure {
+					conn = tls.Client(conn, &tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"})
+				}
+				return conn, err
+			}
+			if secure {
+				listener = edge.NewTLSListener(l, config)
+			}
+			b := onLoopback(t, listener, dial, []setup{func(_ *hub.Config, c *edge.Config) {
+				c.MaxStrangers, c.HandshakeTimeout = 8, time.Hour
+			}})
+			for range 100 {
+				conn, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = conn.Close() }()
+			}
+			for range 20 {
+				b.upgrade("user=ann", "")
+			}
+		})
+	}
+}
+
+// expensive is a key whose handshakes cost some milliseconds of a core each, like one of RSA with 4,096 bits, but which is
+// made in no time.
+type expensive struct{ crypto.Signer }
+
+func (k expensive) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	b := make([]byte, 16<<10)
+	for range 300 {
+		sum := sha256.Sum256(b)
+		copy(b, sum[:])
+	}
+	return k.Signer.Sign(r, digest, o)
+}
+
+// The hub waits for its clients as long as HandshakeTimeout says. How long they wait for its cores is not their fault.
+func TestAStormOfExpensiveHandshakesGetsIn(t *testing.T) {
+	const clients = 400 // some 2 s of a core
+	l, config := listen(t), certificate().Clone()
+	config.Certificates = []tls.Certificate{{
+		Certificate: config.Certificates[0].Certificate, PrivateKey: expensive{config.Certificates[0].PrivateKey.(crypto.Signer)},
+	}}
+	b := onLoopback(t, edge.NewTLSListener(l, config), nil, []setup{func(_ *hub.Config, c *edge.Config) {
+		c.HandshakeTimeout = 2 * time.Second
+	}})
+	results := make(chan error, clients)
+	for range clients {
+		go func() {
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				results <- err
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			results <- tls.Client(conn, &tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"}).HandshakeContext(b.t.Context())
+		}()
+	}
+	failed := make(map[string]int)
+	for range clients {
+		if err := <-results; err != nil {
+			failed[err.Error()]++
+		}
+	}
+	if len(failed) > 0 {
+		t.Errorf("failed handshakes: %v", failed)
+	}
+}
+
+// A client that stops in the middle of its handshake has no place at a core.
+func TestHandshakesThatWaitForTheirClientsHoldUpNoOther(t *testing.T) {
+	b := overTLS(t, func(_ *hub.Config, c *edge.Config) { c.HandshakeTimeout = time.Hour })
+	conn, err := b.dialer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := conn.RemoteAddr().String()
+	_ = conn.Close()
+	for range 4 * runtime.GOMAXPROCS(0) {
+		half, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = half.Close() }()
+		stuck := tls.Client(stopsAfterHello{half}, &tls.Config{InsecureSkipVerify: true})
+		if err := stuck.HandshakeContext(t.Context()); !errors.Is(err, errStopped) {
+			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(half).ReadByte(); err != nil { // the hub's flight: it waits now
+			t.Fatal(err)
+		}
+	}
+	b.upgrade("user=ann", "")
+}
+
+var errStopped = errors.New("stopped")
+
+// stopsAfterHello sends, and reads nothing.
+type stopsAfterHello struct{ net.Conn }
+
+func (stopsAfterHello) Read([]byte) (int, error) { return 0, errStopped }
+
+func TestAnHTTPRequestToATLSPortIsToldSo(t *testing.T) {
+	b := overTLS(t)
+	conn, err := b.dialer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := conn.RemoteAddr().String()
+	_ = conn.Close()
+	conn, err = net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: hub.test\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || response.StatusCode != http.StatusBadRequest {
+		t.Fatalf("%v, %v; want 400", response, err)
+	}
+}
