@@ -150,6 +150,9 @@ func TestRefusedHandshakeSaysWhyAndLeavesNothing(t *testing.T) {
 		{"no namespace", "GET", "/client/hubs/", nil, 404, "NOT_FOUND"},
 		{"below a namespace", "GET", "/client/hubs/a/b", nil, 404, "NOT_FOUND"},
 		{"no page", "GET", "/", nil, 404, "NOT_FOUND"},
+		{"REST API", "GET", "/api/hubs/chat/users/ann/groups", nil, 501, "NOT_IMPLEMENTED"},
+		{"REST API, any method", "DELETE", "/api/hubs/chat/connections/c", nil, 501, "NOT_IMPLEMENTED"},
+		{"REST API, any path", "POST", "/api/x", nil, 501, "NOT_IMPLEMENTED"},
 		{"method", "POST", "/ws", nil, 405, "METHOD_NOT_ALLOWED"},
 		{"namespace starts with a digit", "GET", "/client/hubs/1a", nil, 400, "NAMESPACE_INVALID"},
 		{"namespace with a space", "GET", "/client/hubs/a%20b", nil, 400, "NAMESPACE_INVALID"},
@@ -373,6 +376,7 @@ func TestPageAnswersWhereClientsDoNot(t *testing.T) {
 			}
 		}
 		wantRefusal(t, b, b.ask("GET", "/client/x", map[string]string{"Host": "localhost"}), 404, "NOT_FOUND")
+		wantRefusal(t, b, b.ask("GET", "/api/health", map[string]string{"Host": "localhost"}), 501, "NOT_IMPLEMENTED")
 		wantRefusal(t, b, b.ask("GET", "/", map[string]string{"Host": "evil.test"}), 403, "HOST_NOT_ALLOWED")
 	}, with)
 }

@@ -27,6 +27,7 @@ const (
 	reasonLinkLimit
 	reasonShuttingDown
 	reasonInternal
+	reasonNotServed
 
 	reasonEnd
 )
@@ -52,6 +53,7 @@ var reasons = [reasonEnd]struct {
 	reasonHubFull:      {http.StatusServiceUnavailable, "HUB_FULL", "hub_full", "the hub holds the most connections it may"},
 	reasonLinkLimit:    {http.StatusServiceUnavailable, "LINK_LIMIT", "link_limit", "connection limit reached: the hub has no file descriptor left for a client"},
 	reasonShuttingDown: {http.StatusServiceUnavailable, "SHUTTING_DOWN", "shutting_down", "the hub is shutting down"},
+	reasonNotServed:    {http.StatusNotImplemented, "NOT_IMPLEMENTED", "not_implemented", "the REST API of Web PubSub is not served; backends call connhub.control.v1 over gRPC, at the control port"},
 	reasonInternal:     {http.StatusInternalServerError, "INTERNAL", "internal", "the hub failed"},
 }
 

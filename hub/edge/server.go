@@ -164,6 +164,7 @@ const (
 	pathHubs    = "/client/hubs/" // a namespace follows
 	pathClients = "/client/"      // ours with all below, so that a mistyped endpoint is not a page
 	pathShort   = "/ws"           // of the default namespace
+	pathREST    = "/api/"         // of Web PubSub's REST API, whose SDKs read 404 as "there is no such user"
 )
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
@@ -175,6 +176,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	switch refused := s.checkHost(r); {
 	case refused != nil:
 		s.refuse(w, r, refused)
+	case strings.HasPrefix(r.URL.Path, pathREST):
+		s.refuse(w, r, refuse(reasonNotServed))
 	case known:
 		s.connect(w, r, strings.ToLower(namespace))
 	case s.config.Page != nil && !strings.HasPrefix(r.URL.Path, pathClients):

@@ -284,5 +284,20 @@ describe('web pubsub', { timeout: 300_000 }, () => {
       ['sendToGroup', 'start', 'to itself', 'text'],
     ], 1), { results: ['done', 'Forbidden', 'done', 'Forbidden', 'done'], userId: 'ann', messages: [['start', 'to itself']] });
     await assert.rejects(scenarios.permitted(url.replace('hubs/chat', 'hubs/other'), []), { message: 'Unexpected server response: 401' });
+
+    // The rest of that SDK calls an API that is not served. No answer of the hub may read as "no".
+    const calls = {
+      userExists: () => service.userExists('ann'),
+      connectionExists: () => service.connectionExists('c'),
+      groupExists: () => service.groupExists('blue'),
+      hasPermission: () => service.hasPermission('c', 'sendToGroup', { targetName: 'blue' }),
+      sendToAll: () => service.sendToAll('hello', { contentType: 'text/plain' }),
+      closeConnection: () => service.closeConnection('c'),
+      addUser: () => service.group('blue').addUser('ann'),
+    };
+    for (const [name, call] of Object.entries(calls)) {
+      await assert.rejects(call(), (err) => err.statusCode === 501, name);
+    }
+    await assert.rejects(service.sendToAll('hello', { contentType: 'text/plain' }), /over gRPC/);
   });
 });
