@@ -11,7 +11,7 @@ import (
 
 const (
 	// maxUnanswered is the most sends of a stream whose result the transport has not taken. It lets a backend have a
-	// whole batch on its way, and bounds the goroutines that wait for results.
+	// whole batch on its way.
 	maxUnanswered = 1000
 	// maxUnansweredBytes is the most bytes of their requests, which a send holds while it waits. A request that is
 	// larger goes alone.
@@ -157,6 +157,22 @@ func (a *answers) add(one answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.addLocked(one)
+}
+
+// put is add for the goroutine that collects, which does so next.
+func (a *answers) put(one answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ready = append(a.ready, one)
+}
+
+// notify has the goroutine that collects look for what there is to tell, but for a batch that is being taken.
+func (a *answers) notify() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.held {
+		signal(a.news)
+	}
 }
 
 func (a *answers) addLocked(some ...answer) {

@@ -19,11 +19,13 @@
 // for all calls; Leave ends those that wait for a message, by the context that the transport waits with. A handler waits in Send,
 // bounded by wait_timeout; in AddToGroups until the join is in force, 500 ms at most; for the answers of other hubs, until they
 // are silent; and never beyond the call's deadline. A SendStream (stream.go) has one more that takes sends,
-// which ends with the stream, and one for each result that is not ready, which its handler waits for.
+// which ends with the stream. Sends
+// whose results are not due wait in a list (awaited.go); the goroutine that finds out the last outcome has the handler give the result.
 //
 // # Locking
 //
-// Leaves, under which nothing is called: answers.mu of a SendStream; strangers.mu; and inFlight.mu, which counts the calls
+// Leaves, under which nothing is called: awaited.mu and answers.mu of a SendStream, the first maybe under the lock of a
+// connection; strangers.mu; and inFlight.mu, which counts the calls
 // that a farewell waits for. Everything else here is constant after New.
 // The hub and gRPC lock for themselves.
 //

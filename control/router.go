@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -239,8 +240,9 @@ type routedSending struct {
 	delivery *hub.Delivery   // nil: this hub took no part, it leaves
 	others   *mesh.Gathering // nil: none has a part in it
 	lost     unknown
-	asked    bool     // others tell when they are through
-	sum      gathered // of the receipts
+	asked    bool         // then was called
+	parts    atomic.Int32 // of this hub and of the others, that then waits for
+	sum      gathered     // of the receipts
 }
 
 // Receipt implements sending.
@@ -248,7 +250,9 @@ func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error)
 	o := s.outgoing
 	var local *hub.Receipt
 	if s.delivery != nil {
-		s.wait(ctx)
+		if !s.asked {
+			s.wait(ctx)
+		}
 		r := s.delivery.Receipt()
 		local = &r
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -42,8 +41,8 @@ type streamService struct {
 func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers()}
-	s.awaited = newAwaited(s.arrived)
-	defer context.AfterFunc(ctx, s.awaited.end)()
+	s.awaited = newAwaited(s.answers.notify)
+	defer s.awaited.end()
 	defer s.answers.close(cancel)
 	go s.receive()
 	return s.tell()
@@ -58,8 +57,8 @@ func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.Sen
 // accepted, and has one answer. No send is taken after the backend was told that the hub leaves. Nothing of the
 // hub is touched once SendStream has returned.
 //
-// Outline: receive, in a goroutine of its own, takes sends and begins them. Where a result is not due yet, a goroutine
-// waits for it, or awaited where it is for other hubs alone. tell, the handler, sends what there is to tell: as it is busy with one response, the results for
+// Outline: receive, in a goroutine of its own, takes sends and begins them. Where a result is not due yet, it is awaited
+// in a list. tell, the handler, sends what there is to tell: as it is busy with one response, the results for
 // the next gather. receive ends when the stream does: gRPC's Recv can't be called off otherwise.
 type sendStream struct {
 	// Static.
@@ -188,16 +187,13 @@ func (s *sendStream) settle() {
 		switch {
 		case b.err != nil:
 			s.answers.accept(b.sequence, answer{s.failed(b.sequence, b.err), b.bytes})
-		case due(b.sending):
+		case isDue(b.sending):
 			s.answers.accept(b.sequence, answer{s.result(b.sequence, b.sending), b.bytes})
 		default:
 			s.answers.accept(b.sequence)
 			if of, ok := b.sending.(asynchronous); ok {
-				if until, ok := of.waits(); ok {
-					s.answers.work.Add(1)
-					s.awaited.add(&b, of, until)
-					break
-				}
+				s.awaited.add(&b, of)
+				break
 			}
 			s.answers.work.Go(func() { s.answers.add(answer{s.result(b.sequence, b.sending), b.bytes}) })
 		}
@@ -207,10 +203,11 @@ func (s *sendStream) settle() {
 	s.begun, s.bytes = s.begun[:0], 0
 }
 
-// arrived answers a send for which other hubs have done their part.
-func (s *sendStream) arrived(one *awaitedSend) {
-	defer s.answers.work.Done()
-	s.answers.add(answer{s.result(one.sequence, one.sending), one.bytes})
+// answerArrived gives the results of the sends that have been awaited.
+func (s *sendStream) answerArrived() {
+	for _, one := range s.awaited.takeArrived() {
+		s.answers.put(answer{s.result(one.sequence, one.sending), one.bytes})
+	}
 }
 
 // begin is the way of a unary Send: its rules, then deliveryService.begin.
@@ -260,6 +257,7 @@ func (s *sendStream) tell() error {
 	leaving := s.service.guard.leaving.Done()
 	var spare []answer
 	for {
+		s.answerArrived()
 		r := s.answers.collect(spare)
 		if err := s.respond(&r); err != nil {
 			return cmp.Or(s.ctx.Err(), error(answeredError{err}))
@@ -317,43 +315,6 @@ func size(r *controlv1.StreamedResult) int {
 		return proto.Size(r)
 	}
 	return maxCountsBytes + len(receipt.GetMessageId())
-}
-
-// due reports whether a receipt needs no waiting. What can't tell is waited for in a goroutine.
-func due(s sending) bool {
-	d, ok := s.(interface{ due() bool })
-	return ok && d.due()
-}
-
-// due is true when no hub has anything to do any more.
-func (s *routedSending) due() bool {
-	switch s.outgoing.send.Wait {
-	case hub.WaitNone:
-		return true
-	case hub.WaitQueued:
-		return s.others == nil
-	case hub.WaitWritten:
-		if s.others != nil || s.delivery == nil {
-			return false
-		}
-		r := s.delivery.Receipt()
-		return r.Queued+r.QueuedDetached == 0
-	default:
-		return false
-	}
-}
-
-var _ asynchronous = (*routedSending)(nil)
-
-// waits implements asynchronous.
-func (s *routedSending) waits() (time.Time, bool) {
-	return s.outgoing.until, s.outgoing.send.Wait == hub.WaitQueued && s.others != nil
-}
-
-// then implements asynchronous.
-func (s *routedSending) then(done func()) {
-	s.asked = true
-	s.others.Then(done)
 }
 
 // nameOverhead is what a name takes in memory beside its bytes.

@@ -44,14 +44,15 @@ type tally struct {
 
 	waiting atomic.Int32 // len(waiters), to be read without the lock
 	mu      sync.Mutex
-	waiters []waiter
+	waiters []*waiter
 
 	pushed chan struct{} // closed when every outbox has it; nil unless a duplicate may wait for it
 }
 
+// waiter is told once, under tally.mu and maybe the lock of a connection, that a wait is over.
 type waiter struct {
-	wait    Wait
-	reached chan struct{}
+	wait Wait
+	done func()
 }
 
 func (t *tally) wrote(ackable bool) {
@@ -115,11 +116,11 @@ func (t *tally) notify() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.waiters = slices.DeleteFunc(t.waiters, func(w waiter) bool {
+	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter) bool {
 		if !t.reached(w.wait) {
 			return false
 		}
-		close(w.reached)
+		w.done()
 		return true
 	})
 	t.waiting.Store(int32(len(t.waiters)))
@@ -140,21 +141,32 @@ func (t *tally) wait(ctx context.Context, w Wait) {
 	if t.reached(w) {
 		return
 	}
-	mine := waiter{w, make(chan struct{})}
+	reached := make(chan struct{})
+	forget := t.then(w, func() { close(reached) })
+	select {
+	case <-reached:
+	case <-ctx.Done():
+		forget()
+	}
+}
+
+// then has done called once, when every matched connection has come as far as w: at once, or by the goroutine that changes
+// that, which may hold the lock of a connection. done must not wait. forget calls it off, but not one that is under way.
+func (t *tally) then(w Wait, done func()) (forget func()) {
+	mine := &waiter{w, done}
 	t.mu.Lock()
 	t.waiters = append(t.waiters, mine)
 	t.waiting.Store(int32(len(t.waiters)))
 	t.mu.Unlock()
 	t.notify()
+	return func() { t.forget(mine) }
+}
 
-	select {
-	case <-mine.reached:
-	case <-ctx.Done():
-		t.mu.Lock()
-		t.waiters = slices.DeleteFunc(t.waiters, func(w waiter) bool { return w.reached == mine.reached })
-		t.waiting.Store(int32(len(t.waiters)))
-		t.mu.Unlock()
-	}
+func (t *tally) forget(mine *waiter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter) bool { return w == mine })
+	t.waiting.Store(int32(len(t.waiters)))
 }
 
 // DropCount is how many connections will not get a message for one reason.
@@ -209,6 +221,13 @@ type Delivery struct {
 
 // Wait returns when every matched connection has come as far as Send.Wait asked, or ctx is done.
 func (d *Delivery) Wait(ctx context.Context) { d.tally.wait(ctx, d.wait) }
+
+// Reached reports whether every matched connection has come as far as Send.Wait asked: then Wait returns at once.
+func (d *Delivery) Reached() bool { return d.tally.reached(d.wait) }
+
+// Then has done called once, when Wait would return: at once, or by a goroutine that may hold locks of the hub, so done must
+// be quick and call nothing of the hub but Receipt. forget calls it off; a call that is under way may still come to its end.
+func (d *Delivery) Then(done func()) (forget func()) { return d.tally.then(d.wait, done) }
 
 // Receipt tells what has become of the message by now.
 func (d *Delivery) Receipt() Receipt {
