@@ -100,7 +100,7 @@ func newHub(t testing.TB, change ...func(*hub.Config)) *hub.Hub {
 			t.Error(err)
 		}
 		// Connections that wait for their client have timers.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -136,7 +136,7 @@ func (f *fixture) serveOn(t testing.TB, l net.Listener) {
 	served := make(chan error, 1)
 	go func() { served <- f.server.Serve(l) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := f.server.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)

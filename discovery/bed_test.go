@@ -19,10 +19,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // patience is how long a test waits for what must come. Never reached when all is well.
-const patience = 20 * time.Second
+const patience = 3 * time.Minute
 
 var (
 	runs     atomic.Int64
@@ -111,36 +112,26 @@ func watch(t *testing.T, r *discovery.Registry) *discovery.Watcher {
 // next returns the next Snapshot.
 func next(t *testing.T, w *discovery.Watcher) discovery.Snapshot {
 	t.Helper()
-	select {
-	case s, ok := <-w.Snapshots():
-		if !ok {
-			t.Fatal("watcher was closed")
-		}
-		return s
-	case <-time.After(patience):
-		t.Fatal("no snapshot came")
+	s, ok := testkit.Receive(t, "a snapshot", w.Snapshots())
+	if !ok {
+		t.Fatal("watcher was closed")
 	}
-	panic("unreachable")
+	return s
 }
 
 // sees waits for a Snapshot of just these hubs.
 func sees(t *testing.T, w *discovery.Watcher, ids ...string) discovery.Snapshot {
 	t.Helper()
 	slices.Sort(ids)
-	deadline := time.After(patience)
 	var last []string
 	for {
-		select {
-		case s, ok := <-w.Snapshots():
-			if !ok {
-				t.Fatal("watcher was closed")
-			}
-			last = slices.Sorted(maps.Keys(s.Members))
-			if slices.Equal(last, ids) {
-				return s
-			}
-		case <-deadline:
-			t.Fatalf("saw %q at last, want %q", last, ids)
+		s, ok := testkit.Receive(t, fmt.Sprintf("%q; the last were %q", ids, last), w.Snapshots())
+		if !ok {
+			t.Fatal("watcher was closed")
+		}
+		last = slices.Sorted(maps.Keys(s.Members))
+		if slices.Equal(last, ids) {
+			return s
 		}
 	}
 }
@@ -148,26 +139,13 @@ func sees(t *testing.T, w *discovery.Watcher, ids ...string) discovery.Snapshot 
 // eventually polls for what no channel tells.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	deadline := time.After(patience)
-	for !ok() {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("it never came that %s", what)
-		}
-	}
+	testkit.Eventually(t, what, ok)
 }
 
 // closes waits for a channel to be closed.
 func closes(t *testing.T, what string, c <-chan struct{}) {
 	t.Helper()
-	select {
-	case <-c:
-	case <-time.After(patience):
-		t.Fatalf("%s was never closed", what)
-	}
+	testkit.Receive(t, what+" is closed", c)
 }
 
 func equal(t *testing.T, what string, got, want any) {

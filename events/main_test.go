@@ -70,7 +70,7 @@ func newBed(t testing.TB, change ...func(*Config)) *bed {
 	b.dial = func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
 	b.conn = b.connect(t)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = b.conn.Close() // a stream that nobody reads would be waited for
 		for _, err := range []error{b.hub.Shutdown(ctx), b.broker.Shutdown(ctx), b.server.Shutdown(ctx), <-served, b.hub.CheckAtRest()} {

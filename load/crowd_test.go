@@ -16,11 +16,12 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/load"
 )
 
 // patience is for what comes at once on a machine with nothing else to do.
-const patience = 20 * time.Second
+const patience = 3 * time.Minute
 
 // bed is a real hub behind a real edge.
 type bed struct {
@@ -118,16 +119,7 @@ func (b *bed) send(t *testing.T, stamp *load.Stamp, sequence uint32, size int) i
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("never: %s", what)
-		}
-	}
+	testkit.Eventually(t, what, holds)
 }
 
 func TestClientsCountAndTimeWhatReachesThem(t *testing.T) {

@@ -197,7 +197,7 @@ func tail(log string) string {
 // get asks the operations port, on a connection of its own that is gone when get returns.
 func (p *process) get(t *testing.T, path string) string {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	response, err := client.Get("http://" + p.Ops + path)
 	if err != nil {
 		t.Fatal(err)

@@ -25,8 +25,9 @@ const (
 	maskBit = 0x80
 )
 
-// handshakeLimit bounds a handshake on a machine where thousands of others are under way.
-const handshakeLimit = 30 * time.Second
+// handshakeLimit bounds a handshake on a machine that is busy, where thousands of others are under way. The hub has a limit of its
+// own.
+const handshakeLimit = 5 * time.Minute
 
 // client is a WebSocket client that is small enough for thousands of them, and understands exactly
 // what a hub may send: whole, unmasked frames.

@@ -7,6 +7,9 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
+// mostNamed is the share of receipts that may name a hub as unreachable while all is well: on a busy machine one may seem so.
+const mostNamed = 0.1
+
 // sendMany is the promise of TestManySendsExactlyOnce with clients and callers spread over the hubs: each message goes
 // through any of them. Some callers have a secret of their own, and so are told apart and have their calls carried apart, and some
 // share one.
@@ -28,8 +31,8 @@ func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 	sum.add(c.sayLast(t, c.nodes[1], "few"))
 	awaitEnd(t, crowd.members)
 	checkHealthy(t, crowd.members, all, sum)
-	if sum.partial > sum.receipts/10 {
-		t.Errorf("%d of %d receipts name a hub as unreachable: this machine is too busy for the test to prove much", sum.partial, sum.receipts)
+	if most := c.machine.Share(mostNamed) * float64(sum.receipts); float64(sum.partial) > most {
+		t.Errorf("%d of %d receipts name a hub as unreachable, want %.0f at most: the test proves little", sum.partial, sum.receipts, most)
 	}
 	t.Logf("forwards by interest %d, by flood %d",
 		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="interest"`), c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="flood"`))

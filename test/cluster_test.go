@@ -44,6 +44,7 @@ type cluster struct {
 	secrets []string
 	etcd    *etcd
 	nodes   []*node
+	machine *testkit.Meter // since the cluster was there
 }
 
 // node is one hub of a cluster, which may be another process later.
@@ -82,6 +83,8 @@ func openCluster(t *testing.T, p plan) *cluster {
 	t.Cleanup(c.leave)
 	c.awaitReady(t, c.nodes...)
 	c.awaitCalm(t)
+	c.machine = testkit.NewMeter()
+	t.Cleanup(c.machine.Stop)
 	return c
 }
 

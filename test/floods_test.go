@@ -47,10 +47,11 @@ const (
 	floodWaits = (2 << 20) / (16 << 10)
 )
 
-// floodFlags: half a message is given up before its client is pinged and given up; and a message of the largest size needs most
+// floodFlags: half a message is given up before its client is pinged and given up, and those that behave have time to answer a ping
+// on a machine that is busy; and a message of the largest size needs most
 // of the budget, so one that passes shows that the budget was given back.
 var floodFlags = []string{
-	"--ping-interval", "1s", "--pong-timeout", "4s", "--message-timeout", "2s", "--close-timeout", "3s",
+	"--ping-interval", "1s", "--pong-timeout", "10s", "--message-timeout", "2s", "--close-timeout", "3s",
 	"--max-message", "1MiB", "--inbound-bytes", "2MiB", "--outbox-messages", "100",
 }
 

@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	strangers       = 10_000 // on each port
 	strangersAtOnce = 8
 	steadyClients   = 100
 	steadyMessages  = 1_000
@@ -25,6 +24,9 @@ const (
 	// strangerLimit is how long one stranger stays at most.
 	strangerLimit = 2 * time.Second
 )
+
+// strangers are how many come to each port.
+func strangers() int { return either(2500, 10_000) }
 
 // TestStrangersOnEachPort proves that whoever comes by and says whatever disturbs nobody: while thousands of
 // random and almost right byte streams arrive on every port, clients get all that is sent to them, and when the
@@ -234,7 +236,7 @@ func visit(t *testing.T, ports []port, seed uint64, turn chan<- struct{}) {
 	t.Helper()
 	var visitors sync.WaitGroup
 	var come atomic.Int64
-	total := strangers * len(ports)
+	total := strangers() * len(ports)
 	every := total / steadyMessages
 	for i := range strangersAtOnce {
 		visitors.Go(func() {

@@ -34,7 +34,8 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	path := filepath.Join(dir, "connhub")
 	binaryDir = dir
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+	args := append([]string{"build", "-o", path}, raceFlags...)
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil { //nolint:gosec // constants
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, nil

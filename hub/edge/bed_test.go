@@ -24,6 +24,7 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // bed is a hub with an edge that serves on a listener.
@@ -334,16 +335,7 @@ func waitUntilEmpty(b *bed) {
 // eventually waits until ok, at most 10 s of the test's clock.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(10 * time.Second)
-	for !ok() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatal("did not come true in 10 s")
-		}
-	}
+	testkit.Eventually(t, "what the test asks for", ok)
 }
 
 // waitAttached waits until n connections have their links.

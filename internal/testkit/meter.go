@@ -13,6 +13,8 @@ const (
 	// handovers is how many goroutines a call of a test passes through at most, one after the other: a call to a hub
 	// that asks another one. Each of them may be held up by a pause.
 	handovers = 10
+	// lateTurn is more than a quiet machine is late but once in a while.
+	lateTurn = 10 * time.Millisecond
 )
 
 // Meter measures how the machine holds up processes while something goes on that has promised to be quick: how much
@@ -22,6 +24,8 @@ type Meter struct {
 	began  time.Time
 	before map[int]delays // by process
 	pause  atomic.Int64   // the longest, ns
+	turns  atomic.Int64   // of the goroutine
+	late   atomic.Int64   // turns that ended later than lateTurn
 	over   chan struct{}
 	stop   func()
 }
@@ -52,11 +56,25 @@ func (m *Meter) run() {
 		timer.Reset(meterTurn)
 		select {
 		case <-timer.C:
-			m.pause.Store(max(m.pause.Load(), int64(time.Since(asked)-meterTurn)))
+			pause := time.Since(asked) - meterTurn
+			m.pause.Store(max(m.pause.Load(), int64(pause)))
+			m.turns.Add(1)
+			if pause > lateTurn {
+				m.late.Add(1)
+			}
 		case <-m.over:
 			return
 		}
 	}
+}
+
+// Pause returns the longest pause since the meter started.
+func (m *Meter) Pause() time.Duration { return time.Duration(m.pause.Load()) }
+
+// Share returns how many of many, from 0 to 1, may have been late since the meter started where share of them may be on a
+// quiet machine: as many more as pass through a goroutine that is held up.
+func (m *Meter) Share(share float64) float64 {
+	return min(1, share+handovers*float64(m.late.Load())/float64(max(1, m.turns.Load())))
 }
 
 // Within waits until c is closed, for Limit(d) since the meter started. It reports whether c was.

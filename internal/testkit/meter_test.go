@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"testing"
@@ -63,4 +64,16 @@ func TestAPromiseIsAwaitedAsLongAsItMayTake(t *testing.T) {
 			t.Error("waited for what was there")
 		}
 	})
+}
+
+func TestTheShareThatMayBeLateGrowsWithThatOfThePauses(t *testing.T) {
+	m := NewMeter()
+	m.Stop()
+	for late, want := range map[int64]float64{0: 0.02, 1: 0.03, 50: 0.52, 200: 1} {
+		m.turns.Store(1000)
+		m.late.Store(late)
+		if got := m.Share(0.02); math.Abs(got-want) > 1e-9 {
+			t.Errorf("with %d pauses in 1000 turns the share is %v, want %v", late, got, want)
+		}
+	}
 }

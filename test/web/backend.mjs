@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 import protobuf from 'protobufjs';
+import { patience } from './hub.mjs';
 
 const api = (path) => fileURLToPath(new URL(`../../api/${path}`, import.meta.url));
 
@@ -37,8 +38,6 @@ const rpc = protobuf.parse(`
   }
 `, { keepCase: true }).root;
 const Status = rpc.lookupType('google.rpc.Status');
-
-const callLimit = 20_000; // ms
 
 /** An error that a hub answered with. */
 export class CallError extends Error {
@@ -80,7 +79,7 @@ export function dial(address, secret) {
       const metadata = new grpc.Metadata();
       if (secret) metadata.set('authorization', `Bearer ${secret}`);
       return new Promise((resolve, reject) => {
-        clients[service][method](request, metadata, { deadline: Date.now() + callLimit }, (err, response) => {
+        clients[service][method](request, metadata, { deadline: Date.now() + patience }, (err, response) => {
           if (err) return reject(new CallError(name, err));
           called.add(name);
           resolve(response);
@@ -92,7 +91,7 @@ export function dial(address, secret) {
       const name = 'DeliveryService.SendStream';
       const metadata = new grpc.Metadata();
       if (secret) metadata.set('authorization', `Bearer ${secret}`);
-      const stream = clients.DeliveryService.SendStream(metadata, { deadline: Date.now() + callLimit });
+      const stream = clients.DeliveryService.SendStream(metadata, { deadline: Date.now() + patience });
       stream.write({ sends: sends.map((send, i) => ({ sequence: i + 1, send })) });
       stream.end();
       const all = [];
@@ -119,7 +118,7 @@ export function dial(address, secret) {
         events,
         /** Resolves when there are n events. */
         async until(n) {
-          const signal = AbortSignal.timeout(callLimit);
+          const signal = AbortSignal.timeout(patience);
           while (events.length < n) await once(stream, 'data', { signal });
         },
         end() {

@@ -12,7 +12,7 @@ import { freePort, scratch, startHub } from './hub.mjs';
 
 const secret = randomBytes(32).toString('hex');
 
-describe('backend', { timeout: 120_000 }, () => {
+describe('backend', () => {
   let backend, data, hub, origin;
 
   before(async () => {

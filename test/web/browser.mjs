@@ -3,12 +3,14 @@
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { chromium } from 'playwright-core';
+import { patience } from './hub.mjs';
 
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 /** Starts a headless Chromium. */
 export const launch = () => chromium.launch({
   executablePath,
+  timeout: patience,
   args: [
     '--no-sandbox', // a container has no user namespaces, and the page is ours
     '--disable-gpu',
@@ -19,6 +21,13 @@ export const launch = () => chromium.launch({
     '--disable-sync',
   ],
 });
+
+/** Opens a context whose waits are as patient as those of the tests. */
+export async function newContext(browser, options) {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(patience);
+  return context;
+}
 
 /** The application's page: `clients` holds its sockets by name, with all that happened to them. */
 function application() {

@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
 import { counts, dial, reached } from './backend.mjs';
-import { closed, connect, launch, messages, serveApplication } from './browser.mjs';
+import { closed, connect, launch, messages, newContext, serveApplication } from './browser.mjs';
 import { anyPorts, scratch, startHub } from './hub.mjs';
 
 const results = fileURLToPath(new URL('../results/', import.meta.url));
@@ -15,7 +15,7 @@ const words = 'Grüße, 世界 👋 \u0000 "quoted" \u2028';
 const json = '{"price": 1.10, "big": 12345678901234567890, "ключ": [null, true, "\\u00e9"], "z":1, "a":2}';
 const everyByte = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
 
-describe('browser', { timeout: 120_000 }, () => {
+describe('browser', () => {
   let app, backend, browser, data, hub, page;
 
   before(async () => {
@@ -37,7 +37,7 @@ describe('browser', { timeout: 120_000 }, () => {
 
   /** An application's page of its own; its sockets end with it. */
   async function open(t) {
-    const context = await browser.newContext();
+    const context = await newContext(browser);
     t.after(() => context.close());
     page = await context.newPage();
     await page.goto(app.url);
@@ -201,7 +201,7 @@ describe('browser', { timeout: 120_000 }, () => {
     ['phone', { width: 375, height: 740 }, 'dark'],
   ]) {
     test(`the page that dev serves shows each message with its route (${name})`, async (t) => {
-      const context = await browser.newContext({ viewport, colorScheme });
+      const context = await newContext(browser, { viewport, colorScheme });
       t.after(() => context.close());
       const page = await context.newPage();
       const complaints = [];

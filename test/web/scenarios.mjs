@@ -17,7 +17,7 @@ function client(url, protocol = 'reliable') {
   sdk.on('stopped', note(() => { seen.stopped++; }));
   sdk.on('group-message', note(({ message }) => seen.messages.push({ from: 'group', group: message.group, sender: message.fromUserId, ...content(message) })));
   sdk.on('server-message', note(({ message }) => seen.messages.push({ from: 'server', ...content(message) })));
-  const until = (what, condition, limit = 30_000) => new Promise((resolve, reject) => {
+  const until = (what, condition, limit = 300_000) => new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       waiting.delete(one);
       reject(new Error(`${what}: not in ${limit} ms; seen ${JSON.stringify(seen).slice(0, 2000)}`));

@@ -9,14 +9,14 @@ import { after, before, describe, test } from 'node:test';
 import { WebPubSubServiceClient } from '@azure/web-pubsub';
 import { build } from 'esbuild';
 import { dial } from './backend.mjs';
-import { closed, connect, launch, messages, serveApplication } from './browser.mjs';
+import { closed, connect, launch, messages, newContext, serveApplication } from './browser.mjs';
 import { relay } from './flaky.mjs';
 import { anyPorts, freePort, scratch, startHub } from './hub.mjs';
 import * as scenarios from './scenarios.mjs';
 
 const cuts = 200;
 
-describe('web pubsub', { timeout: 300_000 }, () => {
+describe('web pubsub', () => {
   let app, backends, browser, data, hubs;
 
   before(async () => {
@@ -58,7 +58,7 @@ describe('web pubsub', { timeout: 300_000 }, () => {
         entryPoints: [fileURLToPath(new URL('scenarios.mjs', import.meta.url))],
         bundle: true, format: 'iife', globalName: 'scenarios', platform: 'browser', write: false,
       });
-      const context = await browser.newContext();
+      const context = await newContext(browser);
       t.after(() => context.close());
       const page = await context.newPage();
       await page.goto(app.url);
@@ -228,7 +228,7 @@ describe('web pubsub', { timeout: 300_000 }, () => {
   }
 
   test('frames of a plain page go to its group, at every hub, and come back with their opcode', async (t) => {
-    const context = await browser.newContext();
+    const context = await newContext(browser);
     t.after(() => context.close());
     const page = await context.newPage();
     await page.goto(app.url);

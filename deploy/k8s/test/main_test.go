@@ -54,7 +54,7 @@ func run(m *testing.M) int {
 }
 
 func buildHub() error {
-	build := exec.Command("go", "build", "-o", hubBinary, "./cmd/connhub")
+	build := exec.Command("go", "build", "-trimpath", "-o", hubBinary, "./cmd/connhub") // as `make build`, whose work is cached
 	build.Dir = root
 	// A workspace of the developer's would take the place of the project's go.mod.
 	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")

@@ -152,8 +152,9 @@ func (p *process) ask(ctx context.Context, probe *corev1.Probe) error {
 // logShown is how many lines of a process's log a failed test shows: etcd is talkative.
 const logShown = 25
 
-// patience bounds every wait below. On two busy cores an etcd of three needs some seconds.
-const patience = 30 * time.Second
+// patience bounds every wait below, of which nothing promises when it ends. On two quiet cores an etcd of three needs some
+// seconds, on busy ones ten times as long.
+const patience = 3 * time.Minute
 
 // awaitReady passes the probes in the kubelet's order, and gives them as much time as they say, or less.
 func (p *process) awaitReady(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -351,7 +350,7 @@ func (b *bed) guardsOperations(t *testing.T, hub *process) {
 		if credential != "" {
 			request.Header.Set("Authorization", credential)
 		}
-		response, err := (&http.Client{Timeout: 10 * time.Second}).Do(request)
+		response, err := (&http.Client{Timeout: patience}).Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
