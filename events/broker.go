@@ -69,7 +69,7 @@ type Broker struct {
 }
 
 var (
-	_ hub.Sink                    = (*Broker)(nil)
+	_ hub.EventSink               = (*Broker)(nil)
 	_ eventsv1.EventServiceServer = (*Broker)(nil)
 )
 
@@ -92,26 +92,35 @@ func (b *Broker) Register(r grpc.ServiceRegistrar) { eventsv1.RegisterEventServi
 
 // Applied implements hub.Sink: it queues events for those who subscribed to them, and waits for nobody.
 func (b *Broker) Applied(c *hub.Connection, op hub.Op) {
-	if op.Ordinal == 0 || len(*b.subscribers.Load()) == 0 {
-		return
+	if op.Ordinal != 0 {
+		b.publish(c, op)
 	}
-	b.publish(c, op)
 }
 
-func (b *Broker) publish(c *hub.Connection, op hub.Op) {
+// Emitted implements hub.EventSink. It reports whether one subscriber at least has the event queued.
+func (b *Broker) Emitted(c *hub.Connection, op hub.Op) bool { return b.publish(c, op) }
+
+func (b *Broker) publish(c *hub.Connection, op hub.Op) (queued bool) {
+	subscribers := *b.subscribers.Load()
+	if len(subscribers) == 0 {
+		return false
+	}
 	who := c.Identity()
 	var e *event
-	for _, s := range *b.subscribers.Load() {
+	for _, s := range subscribers {
 		if !s.filter.selects(&who, kindOf(op.Kind), op.Event) {
 			continue
 		}
 		if e == nil {
 			e = newEvent(&who, &op)
 		}
-		if s.put(e) {
+		has, dropped := s.put(e)
+		if dropped {
 			b.metrics.dropped.Inc()
 		}
+		queued = queued || has
 	}
+	return queued
 }
 
 // add takes a subscriber. Errors: hub.ErrShuttingDown, ErrTooManySubscribers.

@@ -95,6 +95,92 @@ func (b *bed) gathered(t *testing.T) map[string]float64 {
 	return have
 }
 
+// An emitted event is queued if a subscriber gets it, and only then: what Emit reports is what a client's ack says.
+func TestEmitTellsWhetherASubscriberGetsTheEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t)
+		c := b.attach(t, hub.Admission{})
+		emits := func(what string, want bool) {
+			t.Helper()
+			if got, err := c.Emit(&hub.Event{Name: "clicked", Kind: hub.Text}); got != want || err != nil {
+				t.Errorf("%s: queued %t, %v", what, got, err)
+			}
+		}
+		emits("nobody subscribes", false)
+		for _, s := range []*eventsv1.Subscription{
+			{Namespaces: []string{"other"}},
+			{MessageNames: []string{"typed"}},
+			{Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_CONNECTED, eventsv1.EventKind_EVENT_KIND_DISCONNECTED}},
+		} {
+			b.subscribe(t, s)
+		}
+		emits("all subscribe to something else", false)
+		s := b.subscribe(t, &eventsv1.Subscription{MessageNames: []string{"typed", "clicked"}})
+		emits("one subscribes", true)
+		if got := words(s.next(t, 1)); got[0] != "default clicked" {
+			t.Errorf("it gets %q", got)
+		}
+		if err := s.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		emits("its stream is still open", true)
+		s.next(t, 1)
+		if err := b.hub.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Emit(&hub.Event{Name: "clicked"}); !errors.Is(err, hub.ErrClosed) {
+			t.Errorf("closed: %v", err)
+		}
+	})
+}
+
+// A subscriber without room is none; one with room is enough.
+func TestEmitDoesNotCountASubscriberWithoutRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, func(c *Config) { c.Limits.Messages = 5 })
+		slow := b.subscribe(t, &eventsv1.Subscription{})
+		c := b.attach(t, hub.Admission{})
+		queued, last := 0, true
+		for range 40 {
+			var err error
+			if last, err = c.Emit(&hub.Event{Name: "m", Kind: hub.Text, Payload: []byte(stuff)}); err != nil {
+				t.Fatal(err)
+			}
+			if last {
+				queued++
+			}
+			synctest.Wait()
+		}
+		if last || queued == 0 {
+			t.Errorf("%d are queued for a subscriber that reads nothing, the last one: %t", queued, last)
+		}
+		quick := b.subscribe(t, &eventsv1.Subscription{})
+		if one, err := c.Emit(&hub.Event{Name: "m", Kind: hub.Text}); !one || err != nil {
+			t.Errorf("with a subscriber that reads: %t, %v", one, err)
+		}
+		quick.next(t, 1)
+		ended := make(chan error)
+		go func() { ended <- b.broker.Shutdown(t.Context()) }()
+		events, _ := slow.end()
+		got := 0
+		for _, e := range events {
+			if e.GetMessage() != nil {
+				got++
+			}
+		}
+		if got != queued {
+			t.Errorf("%d were queued, the subscriber got %d", queued, got)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if one, err := c.Emit(&hub.Event{Name: "m", Kind: hub.Text}); one || err != nil {
+			t.Errorf("when all streams have ended: %t, %v", one, err)
+		}
+	})
+}
+
 func TestASubscriberThatIsTooFarBehindIsEnded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBed(t, func(c *Config) { c.Limits.Standing = 3 })

@@ -237,7 +237,7 @@ func (c *client) Close(code uint16, reason string) {
 
 func (c *client) emit(t testing.TB, name string, kind hub.PayloadKind, payload string) {
 	t.Helper()
-	if err := c.Emit(&hub.Event{Name: name, Kind: kind, Payload: []byte(payload)}); err != nil {
+	if _, err := c.Emit(&hub.Event{Name: name, Kind: kind, Payload: []byte(payload)}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -60,19 +60,19 @@ func newSubscriber(s *eventsv1.Subscription, l Limits) *subscriber {
 	return &subscriber{filter: newFilter(s), queue: newQueue(l), news: make(chan struct{}, 1), over: make(chan struct{})}
 }
 
-// put queues an event; true if it, or another, was dropped.
-func (s *subscriber) put(e *event) (dropped bool) {
+// put queues an event, or drops it. Neither is true when the stream has ended, or ends with this event.
+func (s *subscriber) put(e *event) (queued, dropped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return false
+		return false, false
 	}
 	dropped, err := s.queue.put(e)
 	if err != nil {
 		s.endLocked(err)
 	}
 	s.notify()
-	return dropped
+	return err == nil && !dropped, dropped
 }
 
 // goAway has the backend told that the hub leaves.
@@ -96,6 +96,17 @@ func (s *subscriber) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endLocked(err)
+}
+
+// endEmpty ends the stream of a hub that leaves, unless something has been queued meanwhile: what is queued is given.
+func (s *subscriber) endEmpty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.queue.empty() {
+		return false
+	}
+	s.endLocked(hub.ErrShuttingDown)
+	return true
 }
 
 func (s *subscriber) endLocked(err error) {
@@ -177,8 +188,11 @@ func (s *subscriber) tell(b *Broker, stream eventStream) error {
 			spare = events
 			continue
 		}
-		if last {
+		if last && s.endEmpty() {
 			return hub.ErrShuttingDown
+		}
+		if last {
+			continue
 		}
 		select {
 		case <-s.news:

@@ -160,15 +160,21 @@ type Event struct {
 	Payload []byte // not to be changed; checked as Message.Payload
 }
 
-// Emit hands an event of the client to the sink, which is to bring it to a backend. Error: ErrClosed.
-func (c *Connection) Emit(e *Event) error {
+// Emit hands an event of the client to the sink, which is to bring it to a backend, and reports whether the event is queued for one at least:
+// see EventSink. Error: ErrClosed.
+func (c *Connection) Emit(e *Event) (queued bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.Phase == PhaseClosed {
-		return ErrClosed
+		return false, ErrClosed
 	}
-	c.applyLocked(Op{Kind: OpEvent, Event: e})
-	return nil
+	op := Op{Kind: OpEvent, Event: e}
+	if sink, ok := c.hub().config.Sink.(EventSink); ok && c.hub().sees(OpEvent) {
+		c.state.apply(&op)
+		return sink.Emitted(c, op), nil
+	}
+	c.applyLocked(op)
+	return false, nil
 }
 
 // Did reports whether the client's command with this id has succeeded. Of ids that rise one by one, all that succeeded are remembered; of others,

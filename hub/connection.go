@@ -85,7 +85,7 @@ func (c *Connection) key() string { return string(c.state.ID) }
 // applyLocked makes one change, and tells the sink.
 func (c *Connection) applyLocked(op Op) {
 	c.state.apply(&op)
-	if h := c.hub(); h.sinkOps&(1<<op.Kind) != 0 {
+	if h := c.hub(); h.sees(op.Kind) {
 		h.config.Sink.Applied(c, op)
 	}
 }

@@ -186,6 +186,18 @@ type Sink interface {
 	Applied(c *Connection, op Op)
 }
 
+// EventSink is a Sink that brings clients' events to backends.
+type EventSink interface {
+	Sink
+
+	// Emitted is called in place of Applied for an OpEvent. It reports whether the event is queued for a backend at least, which gets it unless
+	// its stream breaks. False: nobody wants the event, or nobody who does has room for it.
+	Emitted(c *Connection, op Op) (queued bool)
+}
+
+// sees reports whether the sink sees ops of a kind.
+func (h *Hub) sees(k OpKind) bool { return h.sinkOps&(1<<k) != 0 }
+
 // sinkOps returns the ops that a hub's sink sees, a bit for each.
 func sinkOps(c *Config) (bits uint32) {
 	for k := OpAdmit; k < opEnd; k++ {

@@ -51,7 +51,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		if err := c.grant(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Emit(&Event{Name: "clicked"}); err != nil {
+		if _, err := c.Emit(&Event{Name: "clicked"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, command := range []uint64{1, 2, 9, 8} {
@@ -127,7 +127,7 @@ func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
 		c := connectAs(t, h, numbered{}, "ann", "g")
 		emit := func() {
 			t.Helper()
-			if err := c.Emit(&Event{Name: "clicked"}); err != nil {
+			if _, err := c.Emit(&Event{Name: "clicked"}); err != nil {
 				t.Fatal(err)
 			}
 		}

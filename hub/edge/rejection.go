@@ -24,12 +24,14 @@ const (
 	RejectInvalid                              // a member of the command is missing, of the wrong type or beyond a limit
 	RejectForbidden                            // the client lacks the permission, or a limit of the connection is reached
 	RejectShuttingDown                         // the hub is shutting down
+	RejectNoSubscriber                         // no backend has the event queued
 
 	rejectEnd
 )
 
 var rejectLabels = [rejectEnd]string{
 	RejectUnsupported: "unsupported", RejectInvalid: "invalid", RejectForbidden: "forbidden", RejectShuttingDown: "shutting_down",
+	RejectNoSubscriber: "no_subscriber",
 }
 
 // String is the label of the reason in metrics.

@@ -6,8 +6,8 @@ import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol }
 const protocols = { reliable: WebPubSubJsonReliableProtocol, plain: WebPubSubJsonProtocol };
 
 /** A client with all that happened to it; `until` resolves when a condition on that is true. */
-function client(url, protocol = 'reliable') {
-  const sdk = new WebPubSubClient({ getClientAccessUrl: async () => url }, { protocol: protocols[protocol]() });
+function client(url, protocol = 'reliable', options = {}) {
+  const sdk = new WebPubSubClient({ getClientAccessUrl: async () => url }, { protocol: protocols[protocol](), ...options });
   const seen = { connected: [], disconnected: 0, stopped: 0, messages: [] };
   const waiting = new Set();
   const look = () => waiting.forEach((one) => one());
@@ -43,7 +43,7 @@ const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
 
 /** Everything that an application does in fair weather. Resolves to what it saw. */
 export async function everything(url, backend, protocol) {
-  const { sdk, seen, until } = client(url, protocol);
+  const { sdk, seen, until } = client(url, protocol, { messageRetryOptions: { maxRetries: 1, retryDelayInMs: 1 } });
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const { connectionId } = seen.connected[0];
@@ -58,7 +58,8 @@ export async function everything(url, backend, protocol) {
 
   acks.once = await sdk.sendToGroup('blue', 'once', 'text', { ackId: 4711 });
   acks.twice = await sdk.sendToGroup('blue', 'once', 'text', { ackId: 4711 });
-  acks.event = await sdk.sendEvent('clicked', { x: 1 }, 'json');
+  acks.event = await outcome(sdk.sendEvent('clicked', { x: 1 }, 'json')); // no backend subscribes
+  await sdk.sendEvent('clicked', { x: 1 }, 'json', { fireAndForget: true });
 
   await backend('send', { connections: [connectionId] }, { text: 'to the connection' });
   await backend('send', { users: [seen.connected[0].userId] }, { json: '{"to":"user"}' });
@@ -129,7 +130,7 @@ export async function cutOff(url, group, cuts, { begin, cut, end }) {
   await until(`all ${count} messages`, ({ messages }) => messages.length >= count);
   const numbers = seen.messages.map(({ data }) => Number(data));
   const wrong = numbers.findIndex((n, i) => n !== i);
-  await sdk.sendEvent('done', '', 'text'); // answered when it is back from the last cut: stop() does nothing while it is away
+  await sdk.leaveGroup('none'); // answered when it is back from the last cut: stop() does nothing while it is away
   sdk.stop();
   await until('stopped', ({ stopped }) => stopped === 1);
   return { count, received: numbers.length, wrong, around: numbers.slice(Math.max(0, wrong - 3), wrong + 4), connected: seen.connected, disconnected: seen.disconnected };

@@ -107,7 +107,7 @@ describe('web pubsub', () => {
           send: { ackId: 2, isDuplicated: false },
           once: { ackId: 4711, isDuplicated: false },
           twice: { ackId: 4711, isDuplicated: true },
-          event: { ackId: 6, isDuplicated: false },
+          event: 'NoSubscriber',
         });
         assert.deepEqual(left, { matched: 0, written: 0 });
         assert.equal(seen.connected.length, 1);

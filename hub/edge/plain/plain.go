@@ -74,7 +74,11 @@ func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byt
 	}
 	group := c.Private()
 	if group == "" {
-		return c.Emit(&hub.Event{Name: eventName, Kind: kind, Payload: slices.Clone(payload)})
+		queued, err := c.Emit(&hub.Event{Name: eventName, Kind: kind, Payload: slices.Clone(payload)})
+		if err == nil && !queued {
+			return &edge.Rejection{Reason: edge.RejectNoSubscriber} // counted only: the client has no acks
+		}
+		return err
 	}
 	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: group}) {
 		how := hub.NewClose(hub.CausePolicy)

@@ -2,9 +2,11 @@ package plain_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
@@ -35,5 +37,23 @@ func TestAllRoutesShareTheirBytes(t *testing.T) {
 		if got := (plain.Protocol{}).RouteKey(r); got != (hub.Route{}) {
 			t.Errorf("%+v has the key %+v", r, got)
 		}
+	}
+}
+
+// A plain client has no acks: a message of it that no backend gets is counted, and the connection goes on.
+func TestMessageWithoutASubscriberIsCounted(t *testing.T) {
+	config := hub.DefaultConfig()
+	config.ID = hub.NewID()
+	h, err := hub.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := h.Attach(t.Context(), hub.Admission{Namespace: hub.DefaultNamespace, Protocol: plain.Protocol{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = plain.Protocol{}.Receive(c, hub.Text, []byte("hi"))
+	if rejection, ok := errors.AsType[*edge.Rejection](err); !ok || rejection.Reason != edge.RejectNoSubscriber {
+		t.Errorf("got %v", err)
 	}
 }

@@ -17,6 +17,7 @@ const (
 	nameBadRequest     = "BadRequest"
 	nameNotSupported   = "NotSupported"
 	nameStreamNotFound = "StreamNotFound"
+	nameNoSubscriber   = "NoSubscriber"
 	nameInternal       = "InternalServerError"
 )
 
@@ -44,6 +45,7 @@ var (
 	mayNotJoin   = refusal{nameForbidden, "you may not join or leave this group", edge.RejectForbidden}
 	mayNotSend   = refusal{nameForbidden, "you may not send to this group", edge.RejectForbidden}
 	tooManyJoins = refusal{nameForbidden, "a connection may be in " + strconv.Itoa(hub.MaxGroups) + " groups", edge.RejectForbidden}
+	noSubscriber = refusal{nameNoSubscriber, "no backend gets this event: none subscribes to it at this hub, or their queues are full", edge.RejectNoSubscriber}
 	leaving      = refusal{nameInternal, "the hub is shutting down", edge.RejectShuttingDown}
 	notSupported = refusal{nameNotSupported, "type: the hub does not support this command", edge.RejectUnsupported}
 	noInvoke     = refusal{nameNotSupported, "invoke: the hub does not support invocations", edge.RejectUnsupported}

@@ -21,10 +21,11 @@ type bed struct {
 	failed   error // what Publish returns from now on
 }
 
-// events keeps what clients emitted.
+// events keeps what clients emitted, and has a subscriber unless deaf.
 type events struct {
 	mu   sync.Mutex
 	list []hub.Event
+	deaf bool
 }
 
 // Applied implements hub.Sink.
@@ -34,6 +35,15 @@ func (e *events) Applied(_ *hub.Connection, op hub.Op) {
 		defer e.mu.Unlock()
 		e.list = append(e.list, *op.Event)
 	}
+}
+
+// Emitted implements hub.EventSink.
+func (e *events) Emitted(c *hub.Connection, op hub.Op) bool {
+	if e.deaf {
+		return false
+	}
+	e.Applied(c, op)
+	return true
 }
 
 // Publish implements edge.Publisher.

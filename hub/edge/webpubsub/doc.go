@@ -32,6 +32,7 @@
 //	Forbidden            no permission, or no room for one more group
 //	BadRequest           a member is missing, of the wrong type, or beyond its limit; a string escapes half of a surrogate pair
 //	NotSupported         the hub does not know the command, or does not offer it
+//	NoSubscriber         no backend gets the event: none subscribes to it at this hub, or their queues are full
 //	InternalServerError  the hub is leaving
 //
 // Commands that the hub does not support are answered in the form that their clients wait for, with or without an ackId:
@@ -46,7 +47,8 @@
 // Commands that failed are not remembered, so clients may try again with the same ackId.
 // A client that takes its connection to a new link while a command is carried out is heard there when that has ended, so its commands stay
 // in order. The answer went to the old link; to the same command again it is Duplicate if it has succeeded, otherwise it is carried out anew.
-// Success of a sendToGroup says that this hub has taken the message; of a join, that it is in force at every hub.
+// Success of a sendToGroup says that this hub has taken the message; of a join, that it is in force at every hub; of an event, that a backend which
+// subscribes to it at this hub has it queued, and gets it unless its stream breaks first.
 //
 // # Goroutines, locking, errors
 //

@@ -145,7 +145,11 @@ func emit(c *hub.Connection, cmd *command) error {
 	if err != nil {
 		return err
 	}
-	return c.Emit(&hub.Event{Name: event, Kind: kind, Payload: payload})
+	queued, err := c.Emit(&hub.Event{Name: event, Kind: kind, Payload: payload})
+	if err == nil && !queued {
+		return noSubscriber
+	}
+	return err
 }
 
 // publication is what a message to a group takes, in one piece of memory.

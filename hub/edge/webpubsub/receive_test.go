@@ -354,3 +354,37 @@ func TestMessageExpiresAfterItsTTL(t *testing.T) {
 		}
 	}
 }
+
+// The ack of an event says whether a backend gets it. Without an ackId the client hears nothing of it, and an event that nobody got may be tried
+// again.
+func TestAnEventWithoutASubscriberIsNoSuccess(t *testing.T) {
+	const text = "no backend gets this event: none subscribes to it at this hub, or their queues are full"
+	for _, reliable := range []bool{false, true} {
+		b := newBed(t)
+		p := b.json()
+		if reliable {
+			p = b.reliable()
+		}
+		c := b.connect(t, p, "ann")
+		b.events.deaf = true
+		for _, tc := range []struct {
+			sent string
+			want []string
+		}{
+			{`{"type":"event","event":"e","ackId":1,"data":1}`, []string{refused(1, "NoSubscriber", text)}},
+			{`{"type":"event","event":"e","data":1}`, nil},
+			{`{"type":"event","event":"e","ackId":1,"data":1}`, []string{refused(1, "NoSubscriber", text)}},
+		} {
+			if diff := cmp.Diff(tc.want, c.do(tc.sent)); diff != "" {
+				t.Errorf("reliable %t, %s: %s", reliable, tc.sent, diff)
+			}
+		}
+		if diff := cmp.Diff([]edge.RejectReason{edge.RejectNoSubscriber, edge.RejectNoSubscriber, edge.RejectNoSubscriber}, b.rejected); diff != "" {
+			t.Error(diff)
+		}
+		b.events.deaf = false
+		if diff := cmp.Diff([]string{acked(1)}, c.do(`{"type":"event","event":"e","ackId":1,"data":1}`)); diff != "" || len(b.events.list) != 1 {
+			t.Errorf("with a subscriber: %d events, %s", len(b.events.list), diff)
+		}
+	}
+}
