@@ -64,7 +64,8 @@
 // # Backpressure
 //
 // A link takes from its connection's outbox what the socket has room for, 64 KiB at a time, so messages wait
-// in the outbox, where the hub's overflow policies see them. Control frames wait in the link, 1 KiB at most.
+// in the outbox, where the hub's overflow policies see them. Control frames wait in the link, 1 KiB at most,
+// and as many bytes of what TLS has to say by itself: a client that lets more wait is closed (1013).
 // What clients send is read one message at a time, up to MaxMessage, within MessageTimeout. Of small messages that are not whole, up
 // to 4 KiB a link wait without a goroutine; what large ones need, the goroutines that wait for them included, comes out of InboundBytes, whose
 // largest holder pays when it is full (budget.go).

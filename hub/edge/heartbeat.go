@@ -185,8 +185,9 @@ func (h *heartbeat) check(l *link) time.Duration {
 		return now + c.PongTimeout
 	case now-pinged < c.PongTimeout:
 		return pinged + c.PongTimeout
-	case l.socket.stirs(): // the hub was late
-		l.hear()
+	case heard != l.lent && l.socket.stirs(): // the hub was late; but if it reads nothing of that, for it waits for the client, that is it
+		l.lent = now
+		l.heard.Store(int64(now))
 		return now + c.PingInterval
 	default:
 		l.Close(hub.NewClose(hub.CausePingTimeout))

@@ -82,6 +82,7 @@ type link struct {
 
 	expires time.Duration // Server.now when its token runs out; 0: never; static before heartbeat.add
 	beat    beat          // guarded by heartbeat.mu
+	lent    time.Duration // owned by the heartbeat: heard, where that was no sign of life but what the socket promised; 0: never
 }
 
 // parting is what ends the socket after the last byte was written.

@@ -119,3 +119,30 @@ func tcpPair(t *testing.T) (client, server *net.TCPConn) {
 	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
 	return a.(*net.TCPConn), b.(*net.TCPConn)
 }
+
+// Input that the hub never comes to read, because its goroutine waits for the client to read, keeps no client alive.
+func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
+	ends := socketPair(t)
+	s := &Server{config: Config{PingInterval: time.Second, PongTimeout: time.Second, CloseTimeout: time.Minute}, metrics: newMetrics(nil)}
+	later := func() { s.started = s.started.Add(-time.Hour) }
+	s.started = time.Now()
+	later()
+	l := &link{server: s, protocol: &spoken{}, broken: true}
+	l.socket = &parked{link: l, fd: ends[0]}
+	l.heard.Store(1)
+	l.pinged.Store(int64(time.Second))
+	if _, err := syscall.Write(ends[1], []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	h := &heartbeat{server: s}
+	if h.check(l); l.decided {
+		t.Fatal("closed though its input was not read")
+	}
+	later()
+	h.check(l) // a ping
+	later()
+	if h.check(l); !l.decided {
+		t.Error("not closed though nothing was heard")
+	}
+	l.limit.Stop()
+}

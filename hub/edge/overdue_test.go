@@ -26,7 +26,7 @@ func (p busy) Receive(*hub.Connection, hub.PayloadKind, []byte) error {
 func TestPongInTheSocketCountsWhenItsTimeIsOver(t *testing.T) {
 	p := busy{goOn: make(chan struct{})}
 	quick := func(_ *hub.Config, c *edge.Config) {
-		c.PingInterval, c.PongTimeout, c.Plain = time.Second, time.Second, p
+		c.PingInterval, c.PongTimeout, c.Plain = time.Second, 3*time.Second, p
 	}
 	beds := map[string]*bed{"parked": overTCP(t, quick), "parked under TLS": overTLS(t, quick)} // at once: it takes seconds
 	goroutinePerLink = true

@@ -322,7 +322,7 @@ func (p *parked) readSome(overdue bool) (int, error) {
 	if n > 0 && overdue {
 		p.since, p.reprieved = time.Now().Add(reprieve-p.link.server.config.MessageTimeout), true
 	}
-	if err != nil {
+	if _, ours := errors.AsType[*Violation](err); err != nil && !ours {
 		p.link.readErr = err
 	}
 	return n, err
@@ -338,8 +338,8 @@ func (p *parked) receive(b []byte) (n int, blocked bool, err error) {
 		return n, blocked, err
 	}
 	n, err = p.tls.Read(b)
-	if p.sealed.waits() { // TLS had something to say itself
-		p.flush()
+	if p.sealed.size() > 0 && !p.flushOwn() {
+		return n, false, &Violation{unreadRecords}
 	}
 	if errors.Is(err, errAgain) {
 		return 0, true, nil
@@ -347,15 +347,34 @@ func (p *parked) receive(b []byte) (n int, blocked bool, err error) {
 	return n, false, err //nolint:wrapcheck // is the socket
 }
 
-// flush has records written that no output is behind.
-func (p *parked) flush() {
+// unreadRecords is how a link ends whose client has TLS answer, by asking for new keys, and does not read the answers.
+var unreadRecords = hub.Close{
+	Cause:  hub.CauseSlow,
+	Code:   hub.NewClose(hub.CauseSlow).Code,
+	Reason: "too slow: answers of TLS are not read",
+}
+
+// flushOwn writes records that no output is behind: what TLS has to say by itself. It reports false if more of them wait than
+// may wait of other control frames, maxPending; unlike pongs they can't be dropped.
+func (p *parked) flushOwn() bool {
 	l := p.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.writing && !l.broken {
-		l.writing = true
-		p.handOverLocked(newOutput(l))
+	if l.broken {
+		return true
 	}
+	_, blocked, err := p.sealed.flush()
+	if p.sealed.size() > 0 && !l.writing {
+		o := newOutput(l)
+		o.blocked = blocked && err == nil // after an error the goroutine that writes finds it again
+		l.writing = true
+		p.handOverLocked(o)
+	}
+	most := maxPending
+	if p.within > 0 {
+		most += sealedKept // the records of an output
+	}
+	return p.sealed.size() <= most
 }
 
 // stopped reports whether nothing is to be read any more.

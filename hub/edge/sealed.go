@@ -102,11 +102,14 @@ func (s *sealed) flush() (n int, blocked bool, err error) {
 	return n, false, nil
 }
 
-// waits reports whether there is something to flush.
-func (s *sealed) waits() bool {
+// size is how many bytes wait to be flushed.
+func (s *sealed) size() int {
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	return s.out != nil
+	if s.out == nil {
+		return 0
+	}
+	return len(*s.out)
 }
 
 // free forgets what the socket has not taken.
