@@ -109,6 +109,7 @@ func (l *link) open(conn net.Conn, early []byte) {
 	if tcp, ok := bare(conn).(*net.TCPConn); ok {
 		// The heartbeat finds dead peers. The kernel's probes, every 15 s, would only keep phones awake.
 		_ = tcp.SetKeepAlive(false)
+		boundKernelMemory(tcp)
 	}
 	l.hear()
 	l.socket = l.newSocket(conn, early)
