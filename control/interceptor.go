@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -73,6 +74,7 @@ type guard struct {
 	strangers *strangers
 	codec     codec
 
+	mesh    *mesh.Mesh      // nil: there are no other hubs
 	ready   <-chan struct{} // closed when backends may call; nil: they may
 	leaving context.Context // done when the server leaves: ends streams, but for those that end in their own order
 }
@@ -198,13 +200,16 @@ func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, 
 		return nil, errUnknownMethod
 	case !listed:
 		return nil, errRoleNotAllowed
-	case role == auth.RoleBackend && g.calls.isLeaving():
+	case role == auth.RoleBackend && g.isLeaving():
 		return nil, hub.ErrShuttingDown
 	case role == auth.RoleBackend && !g.isReady() && !early[fullMethod]:
 		return nil, errHubStarting
 	}
 	return ctx, nil
 }
+
+// isLeaving reports whether the hub takes no calls of backends any more.
+func (g *guard) isLeaving() bool { return g.calls.isLeaving() || g.mesh != nil && g.mesh.Forgotten() }
 
 // isReady reports whether other hubs know this one: a send through it would silently miss theirs.
 func (g *guard) isReady() bool {

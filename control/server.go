@@ -141,7 +141,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls}
 	s.register(&c, registrar{s.grpc, validator.intercept, g.calls}, g, validator)
 	if c.Mesh != nil {
-		g.ready = c.Mesh.Ready()
+		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
 	}
 	s.ready = g.ready
 

@@ -71,7 +71,7 @@ func (f *follower) sync(ctx context.Context) error {
 		}
 	}
 	f.members, f.revision, f.strange = members, revision, strange
-	f.r.board.show(Snapshot{Members: members, Revision: revision})
+	f.r.board.show(Snapshot{Members: members, Revision: revision, StaleFor: f.r.hearing.staleFor()})
 	if self := f.r.self(); self != nil {
 		if _, ok := members[self.id]; !ok {
 			self.suspect()

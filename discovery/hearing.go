@@ -24,7 +24,7 @@ func (h *hearing) heard() {
 func (h *hearing) lost() { h.live.Store(false) }
 
 func (h *hearing) staleFor() time.Duration {
-	if h.live.Load() {
+	if h == nil || h.live.Load() {
 		return 0
 	}
 	return time.Since(h.start) - time.Duration(h.last.Load())

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"sync"
+	"time"
 )
 
 // Snapshot is all hubs that are registered, as of one revision of etcd. Members is shared: read only.
@@ -9,6 +10,8 @@ type Snapshot struct {
 	Members map[string]Member // by id
 	// Revision grows with each change in etcd; it falls when etcd was set back to a backup.
 	Revision int64
+	// StaleFor is how long etcd was not heard before this one, so that hubs may have come and gone unseen; 0: it was.
+	StaleFor time.Duration
 }
 
 // Watcher gets a Snapshot at once, if there is one, then one after each change, and one after each loss of etcd
@@ -59,8 +62,10 @@ func (b *board) show(s Snapshot) {
 	defer b.mu.Unlock()
 	b.latest = s
 	for w := range b.watchers {
+		s := s
 		select {
-		case <-w.next: // overtaken
+		case overtaken := <-w.next:
+			s.StaleFor = max(s.StaleFor, overtaken.StaleFor)
 		default:
 		}
 		w.next <- s // there is room: nobody else sends

@@ -45,6 +45,8 @@ const (
 	CauseShutdown
 	// CauseInternal: a fault in the hub.
 	CauseInternal
+	// CauseForgotten: other hubs may have forgotten the hub, so that messages may have missed the connection.
+	CauseForgotten
 
 	causeEnd
 )
@@ -75,6 +77,7 @@ var causes = [causeEnd]struct {
 	CauseMemory:        {"memory", 1013, "hub is short of memory"},
 	CauseShutdown:      {"shutdown", 1001, "hub is shutting down"},
 	CauseInternal:      {"internal", 1011, "internal error"},
+	CauseForgotten:     {"forgotten", 1012, "hub restarts"},
 }
 
 // orderly reports whether what is queued still goes out before the goodbye.

@@ -137,7 +137,7 @@ type Hub struct {
 	holdings holdings
 	detached *detached
 	messages atomic.Uint64 // ids made so far
-	closing  atomic.Bool   // Shutdown has begun; set under mu
+	closing  atomic.Uint32 // the Cause for which Shutdown closes connections; 0: it has not begun
 	requests *requests
 
 	mu         sync.RWMutex
@@ -248,7 +248,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	// Shutdown closes what it finds in the tables after it has set closing; what came into them later finds
 	// closing set.
 	if h.Leaving() {
-		c.Close(NewClose(CauseShutdown))
+		c.Close(NewClose(Cause(h.closing.Load())))
 		return nil, ErrShuttingDown
 	}
 	if err := h.interest.InForce(ctx, keysOf(&a, groups)); err != nil {
@@ -309,8 +309,12 @@ func distinct(names []string) []string {
 	return out
 }
 
-// Leaving reports whether Shutdown has begun.
-func (h *Hub) Leaving() bool { return h.closing.Load() }
+// Leaving reports whether BeginShutdown was called.
+func (h *Hub) Leaving() bool { return h.closing.Load() != 0 }
+
+// BeginShutdown has the hub refuse every new client and send with ErrShuttingDown from now on. Shutdown will close the
+// connections for the cause; only the first call counts. It does not wait.
+func (h *Hub) BeginShutdown(cause Cause) { h.closing.CompareAndSwap(0, uint32(cause)) }
 
 func (h *Hub) linkBound() {
 	h.mu.Lock()
@@ -327,17 +331,17 @@ func (h *Hub) linkUnbound() {
 
 // signalIdleLocked tells Shutdown when the last link is gone. h.idle is closed once.
 func (h *Hub) signalIdleLocked() {
-	if h.closing.Load() && h.links == 0 && h.idle != nil {
+	if h.Leaving() && h.links == 0 && h.idle != nil {
 		close(h.idle)
 		h.idle = nil
 	}
 }
 
-// Shutdown takes nothing new, closes every connection (CauseShutdown) and waits until their links are gone
-// or ctx is done, whose error it then returns.
+// Shutdown takes nothing new, closes every connection, for CauseShutdown unless BeginShutdown named another cause, and waits
+// until their links are gone or ctx is done. Then it returns the error of ctx.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	h.closing.Store(true)
+	h.BeginShutdown(CauseShutdown)
 	idle := h.idle
 	h.signalIdleLocked()
 	all := slices.Collect(maps.Values(h.namespaces))
@@ -368,7 +372,7 @@ func (ns *namespace) closeAll(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return
 			}
-			c.Close(NewClose(CauseShutdown))
+			c.Close(NewClose(Cause(ns.hub.closing.Load())))
 		}
 	})
 	return ctx.Err()

@@ -21,7 +21,7 @@ func (h *Hub) acquire(name string, p Protocol) (*namespace, *dialect, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.closing.Load():
+	case h.Leaving():
 		return nil, nil, ErrShuttingDown
 	case h.held >= h.config.MaxConnections:
 		return nil, nil, ErrTooManyConnections

@@ -53,7 +53,8 @@ type clusterPlan struct {
 	peerSecret      string       // empty: none is sent
 	etcdCertificate *certificate // nil: none
 
-	opened func(*cluster) // called before the hub joins; may be nil
+	opened    func(*cluster) // called before the hub joins; may be nil
+	forgotten func()         // has the hub refuse everything; see mesh.Config
 }
 
 // plan makes a clusterPlan of the flags; where etcd is is up to the command. It collects all problems.
@@ -252,7 +253,7 @@ func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger
 	m.Self, m.Name, m.Zone, m.Version = plan.hub.ID, plan.hub.Name, p.zone, plan.hub.Version
 	m.Address, m.Registry = c.address, c.registry
 	m.TLS, m.Secret, m.HashBits = p.peerTLS, p.peerSecret, p.hashBits
-	m.Logger, m.Metrics = logger, metrics
+	m.Logger, m.Metrics, m.Forgotten = logger, metrics, p.forgotten
 	if c.mesh, err = mesh.New(m); err != nil {
 		return nil, err
 	}
@@ -270,7 +271,9 @@ func (c *cluster) run(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, discovery.ErrDeclaredDead):
-		return errors.New("the other hubs have declared this one dead while they could not reach it; its clients were closed, and it must be started anew")
+		return fmt.Errorf("%w: the other hubs could not reach it", err)
+	case errors.Is(err, mesh.ErrForgotten):
+		return err
 	case errors.Is(err, discovery.ErrForeignCluster):
 		return fmt.Errorf("%s is not the cluster that this hub can join: %w", where, err)
 	case errors.Is(err, discovery.ErrRefused):

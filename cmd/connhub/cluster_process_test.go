@@ -279,7 +279,7 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	}
 }
 
-func TestAHubThatWasDeclaredDeadEndsWithItsClients(t *testing.T) {
+func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
 	address := etcd(t)
 	p := startProcess(t, memberArgs(address)...)
 	ann := dialClient(t, p.clients, "user=ann")
@@ -290,12 +290,13 @@ func TestAHubThatWasDeclaredDeadEndsWithItsClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := ann.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+	if _, _, err := ann.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("its client sees %v", err)
 	}
-	if code := p.exitCode(t, 10*time.Second); code != exitError || !strings.Contains(p.log.String(), "connhub: the other hubs have declared this one dead") {
-		t.Errorf("exit %d:\n%s", code, p.log)
+	if line := waitForLog(t, p.log, "starting anew as another hub"); line["was"] != id || line["hub"] == id {
+		t.Errorf("the log says %v", line)
 	}
+	p.isAnother(t, id, "declared_dead")
 }
 
 func TestAHubThatCanNotJoinEnds(t *testing.T) {

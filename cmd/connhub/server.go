@@ -60,7 +60,8 @@ type serverPlan struct {
 
 	reloads <-chan struct{} // each has the files read again that a hub can read again; nil: none
 
-	files files
+	files    files
+	restarts restarts // of this process so far
 }
 
 // addresses are where a hub listens, host:port each.
@@ -88,16 +89,27 @@ type server struct {
 	clientsListener, controlListener, opsListener net.Listener
 }
 
-// runServer runs a hub until ctx ends, and takes it down. ready may be nil.
+// runServer runs a hub until ctx ends, and takes it down. A hub that was forgotten is followed by another one in its place.
+// ready is called for the first, and may be nil.
 func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(addresses)) error {
-	s, err := newServer(ctx, plan, log)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil //nolint:nilerr // called off while etcd started
-	case err != nil:
-		return err
+	for {
+		s, err := newServer(ctx, plan, log)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil //nolint:nilerr // called off while etcd started
+		case err != nil:
+			return err
+		}
+		err = s.run(ctx, ready)
+		switch {
+		case !startsAnew(err):
+			return err
+		case ctx.Err() != nil:
+			return nil // it was to end anyway
+		}
+		plan, ready = s.successor(plan, err), nil
+		log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())), slog.String("hub", string(plan.hub.ID)), slog.Any("cause", err))
 	}
-	return s.run(ctx, ready)
 }
 
 // newServer binds the ports and joins the parts. Nothing is served yet.
@@ -127,6 +139,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 	log.register(metrics)
 	plan.files.register(metrics)
 	s.capControl(plan.files.control, metrics)
+	plan.restarts.register(metrics)
 	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}
 	if plan.cluster != nil {
 		certificates = append(certificates, plan.cluster.etcdCertificate)
@@ -145,6 +158,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 		}
 	}
 	if plan.cluster != nil {
+		plan.cluster.forgotten = func() { s.hub.BeginShutdown(hub.CauseForgotten) }
 		if s.cluster, err = openCluster(ctx, &plan, s.controlListener.Addr(), logger, metrics); err != nil {
 			return nil, err
 		}
@@ -361,7 +375,12 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 	case failed = <-ended:
 		waiting--
 	}
-	s.shutdown(context.WithoutCancel(ctx))
+	grace := callGrace
+	if startsAnew(failed) {
+		s.hub.BeginShutdown(hub.CauseForgotten)
+		grace = 0 // what calls still claim is worth nothing
+	}
+	s.shutdown(context.WithoutCancel(ctx), grace)
 	for range waiting {
 		failed = errors.Join(failed, <-ended)
 	}
@@ -379,8 +398,9 @@ func (a addresses) attributes() []any {
 	return []any{slog.String("clients", a.clients), slog.String("control", a.control), slog.String("ops", a.ops)}
 }
 
-// shutdown takes the hub down in order; see doc.go. What is not down in time is cut.
-func (s *server) shutdown(ctx context.Context) {
+// shutdown takes the hub down in order; see doc.go. Calls in flight have finish to end before clients are closed. What is not
+// down in time is cut.
+func (s *server) shutdown(ctx context.Context, finish time.Duration) {
 	began := time.Now()
 	s.ops.setReady(unreadyStopping)
 	s.logger.Info("shutting down", slog.Int("connections", s.hub.Len()))
@@ -398,7 +418,7 @@ func (s *server) shutdown(ctx context.Context) {
 	go func() { edgeDown <- s.edge.Shutdown(clients) }()
 	s.control.Leave()
 	s.events.GoAway()
-	grace := time.NewTimer(callGrace)
+	grace := time.NewTimer(finish)
 	defer grace.Stop()
 	var problems []error
 	select {

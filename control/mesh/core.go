@@ -32,6 +32,8 @@ var (
 	errDialTime = errors.New("dial took too long")
 	errRedialed = errors.New("peer dialled anew")
 	errImpostor = errors.New("another hub answered")
+	// errLapsed: while the dial was under way this hub forgot the peer, so what its hello says of that is old.
+	errLapsed = errors.New("peer was forgotten during the dial")
 )
 
 // coreConfig says who this hub is. Everything is required.
@@ -57,11 +59,16 @@ type core struct {
 	order    []hub.ID // of the peers, so that effects come in the same order every time
 	effects  []effect // of the call that runs
 
+	deaf time.Duration // for how long etcd has been silent, which answers say (discovery_stale_for); the shell sets it
+
 	registered bool // has a key itself
 	leaving    bool // drains
 	farewell   bool // holds nothing any more
 
+	forgotten bool // others may have sent to their clients and left out those of this hub: it is over
+
 	ready   bool
+	serves  time.Duration // since when it is ready
 	listing bool          // was listed once
 	waitFor []hub.ID      // who must know this hub before it is ready
 	readyBy time.Duration // but not longer
@@ -118,7 +125,9 @@ type listed struct {
 // list takes what discovery has: all keys, each time. While etcd is away it is not called, and the last keys stay.
 func (c *core) list(now time.Duration, all []listed) []effect {
 	now = c.begin(now)
-	for _, p := range c.peers {
+	for _, id := range c.order {
+		p := c.peers[id]
+		c.recount(now, p)
 		if p.listed && !p.met && !p.absent {
 			p.keyed = now + lostGrace // its key may go because it has lost etcd: it is looked for a little longer
 		}
@@ -266,7 +275,7 @@ func (c *core) checkReady(now time.Duration) {
 		return p == nil || !p.member(now) || p.absent || p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
 	})
 	if len(c.waitFor) == 0 || now >= c.readyBy {
-		c.ready, c.waitFor = true, nil
+		c.ready, c.serves, c.waitFor = true, now, nil
 		c.do(ready{})
 	}
 }

@@ -12,8 +12,8 @@
 //
 //   - Read your writes: when a join has returned, a send that begins at another hub goes to the member's hub, or names that
 //     hub as unreachable. It is never silently missed. (lease.go has the argument.)
-//     One thing can break it, for 15 s: a hub has lost its key, and a new hub comes, to whom nobody who knows the old one can tell
-//     of it, because they went or are cut off too. Nothing that the new hub can ask knows of the old one.
+//     One thing can break it: nobody tells a hub of another one, because that has lost its key and its links. When the two
+//     meet, the hub that was missed learns it, closes its clients and starts anew. (verdict.go)
 //   - A join waits 500 ms at most, whatever its peers do.
 //   - Membership = keys in etcd ∪ live links. A link counts for 15 s after its end, unless the hub said farewell;
 //     the word of another hub counts for as long. (link.go)
@@ -28,6 +28,7 @@
 //	peer.go      the calls about one peer: its links, what it says
 //	link.go      what is known of a peer, membership, whose hello is accepted
 //	lease.go     the filter lease, both sides
+//	verdict.go   whether other hubs have forgotten this one
 //	interest.go  what this hub has: references by hash, linger, the log of changes
 //	feed.go      telling it to a peer: snapshot, then changes
 //	keyset.go    what a peer has: a set of hashes in 12 bytes each

@@ -72,6 +72,9 @@ type (
 	gone struct{ hub hub.ID }
 	// ready: every hub that was listed knows this one; backends may come.
 	ready struct{}
+	// forgotten: other hubs may have forgotten this one. From now on nothing may reach its clients: they are to be closed, and
+	// another hub is to take its place. The core says farewell to each hub that dials it.
+	forgotten struct{ cause error }
 )
 
 func (dial) isEffect()      {}
@@ -85,3 +88,4 @@ func (response) isEffect()  {}
 func (inForce) isEffect()   {}
 func (gone) isEffect()      {}
 func (ready) isEffect()     {}
+func (forgotten) isEffect() {}

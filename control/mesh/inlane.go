@@ -73,6 +73,7 @@ func (i *inLane) read(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1
 
 // take executes the calls in a message. Those before one that breaks a rule count.
 func (i *inLane) take(r *peerv1.DataRequest) error {
+	i.link.mesh.look() // what waited in the socket while the process stood still may not be for this hub any more
 	select {
 	case i.turn <- struct{}{}:
 		defer func() { <-i.turn }()

@@ -267,6 +267,7 @@ func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, p
 // laneOf returns the open link that a lane belongs to, with the lane counted in.
 func (m *Mesh) laneOf(hello *peerv1.LaneHello) (*inLink, error) {
 	key := linkKey{hub.ID(hello.GetHub()), hello.GetEpoch()}
+	m.do(func(c *core, now time.Duration) []effect { return c.used(now, key.hub, key.epoch) })
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	l := m.in[key]
@@ -294,6 +295,9 @@ func (s *peerService) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.
 		return nil, toStatus(err)
 	}
 	if hub.ID(r.GetHub()) != s.mesh.config.Self {
+		return nil, toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB})
+	}
+	if s.mesh.Forgotten() {
 		return nil, toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB})
 	}
 	return s.executor.Read(ctx, r)

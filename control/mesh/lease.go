@@ -60,7 +60,9 @@ type filter struct {
 	answer uint64 // of the last one that was answered
 	sentAt [probesKept]time.Duration
 	until  time.Duration // the lease
-	heard  time.Duration // the last answer, at first the link's start
+
+	answeredAt time.Duration // when the last probe was sent that was answered in time; 0: none was
+	heard      time.Duration // the last answer, at first the link's start
 }
 
 // probing returns the next probe.
@@ -77,8 +79,12 @@ func (f *filter) answered(now time.Duration, a *peerv1.ProbeAnswer) error {
 		return fmt.Errorf("%w: answer to probe %d after %d, last sent %d", errViolation, n, f.answer, f.probe)
 	}
 	f.answer, f.heard = n, now
-	if f.probe-n < probesKept && f.complete && f.version >= a.GetInterestVersion() {
-		f.until = max(f.until, f.sentAt[n%probesKept]+leaseTime)
+	if f.probe-n >= probesKept {
+		return nil
+	}
+	f.answeredAt = f.sentAt[n%probesKept]
+	if f.complete && f.version >= a.GetInterestVersion() {
+		f.until = max(f.until, f.answeredAt+leaseTime)
 	}
 	return nil
 }

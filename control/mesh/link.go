@@ -72,7 +72,14 @@ type peer struct {
 	absent   bool          // the last dial found that it is not at its address
 	met      bool          // there was a link
 	lost     time.Duration
-	counted  bool // it was a member when we last looked
+	counted  bool          // it was a member when we last looked
+	since    time.Duration // when that began, or sends began to say that etcd is silent
+	early    bool          // it began before this hub served backends
+
+	// What this hub knows of how the peer sees it; see verdict.go.
+	proven  bool          // there was a link to it
+	proof   time.Duration // when the peer had a link with this hub for sure
+	contact time.Duration // when something last came from the peer
 
 	// The link that we dial.
 	out      *outbound // nil: none
@@ -89,6 +96,7 @@ type peer struct {
 // outbound is a link that this hub dials. All that was learned on it goes with it.
 type outbound struct {
 	epoch  uint64
+	member time.Duration // since when the peer was a member when it was dialled
 	since  time.Duration // of the dial, then of the link
 	linked bool
 	filter filter
@@ -101,7 +109,9 @@ type inbound struct {
 	epoch  uint64
 	since  time.Duration
 	heard  time.Duration
-	probe  uint64        // number of the last one
+	probe  uint64 // number of the last one
+	hello  *peerv1.Hello
+	used   bool          // the peer has our answer
 	feed   *feed         // what it is told
 	ending bool          // fenced: its loops may still run, but nobody listens to them
 	next   *peerv1.Hello // waits for them to end

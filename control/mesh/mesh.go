@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,10 @@ type Config struct {
 
 	TLS    *tls.Config // to dial others with; nil: plain text
 	Secret string      // bearer secret with the role peer; empty: none is sent
+
+	// Forgotten is called, once, when other hubs may have forgotten this one. When it has returned, the hub must refuse every
+	// send. It is called under the mesh's lock: it must not wait, nor call the Mesh. May be nil.
+	Forgotten func()
 
 	Lanes    int // streams for calls to each other hub, 1 to 64
 	HashBits int // of interest, 1 to 64, the same in every hub; fewer than 64 are for tests
@@ -91,16 +96,19 @@ type Mesh struct {
 	metrics *metrics
 	started time.Time // the clock's zero
 
-	opened   chan struct{}   // closed when the cluster's id is known
-	ready    chan struct{}   // closed by the core
-	changed  chan struct{}   // the core may have something to do sooner: wakes the ticker
-	closing  context.Context // done when Close has begun
-	close    context.CancelFunc
-	finished chan struct{}  // closed when Run has returned
-	tasks    sync.WaitGroup // links, of both kinds; none comes when sealed
+	opened    chan struct{}   // closed when the cluster's id is known
+	ready     chan struct{}   // closed by the core
+	changed   chan struct{}   // the core may have something to do sooner: wakes the ticker
+	forgotten chan struct{}   // closed by the core: this hub was forgotten
+	lastCall  atomic.Int64    // the core's time of its last call
+	closing   context.Context // done when Close has begun
+	close     context.CancelFunc
+	finished  chan struct{}  // closed when Run has returned
+	tasks     sync.WaitGroup // links, of both kinds; none comes when sealed
 
 	mu      sync.RWMutex
 	core    *core
+	verdict error // static once forgotten is closed
 	running bool
 	sealed  bool                     // no link comes any more
 	joins   map[uint64]chan struct{} // calls that wait for the effect inForce, by number
@@ -124,17 +132,18 @@ func New(c Config) (*Mesh, error) {
 		return nil, fmt.Errorf("mesh config: %w", err)
 	}
 	m := &Mesh{
-		config:   c,
-		logger:   c.Logger,
-		started:  time.Now(),
-		opened:   make(chan struct{}),
-		ready:    make(chan struct{}),
-		changed:  make(chan struct{}, 1),
-		finished: make(chan struct{}),
-		joins:    make(map[uint64]chan struct{}),
-		out:      make(map[hub.ID]*outLink),
-		in:       make(map[linkKey]*inLink),
-		failing:  make(map[hub.ID]bool),
+		config:    c,
+		logger:    c.Logger,
+		started:   time.Now(),
+		opened:    make(chan struct{}),
+		ready:     make(chan struct{}),
+		changed:   make(chan struct{}, 1),
+		forgotten: make(chan struct{}),
+		finished:  make(chan struct{}),
+		joins:     make(map[uint64]chan struct{}),
+		out:       make(map[hub.ID]*outLink),
+		in:        make(map[linkKey]*inLink),
+		failing:   make(map[hub.ID]bool),
 	}
 	m.closing, m.close = context.WithCancel(context.Background())
 	m.core = newCore(coreConfig{
@@ -154,7 +163,7 @@ func New(c Config) (*Mesh, error) {
 }
 
 // Run registers this hub, waiting for etcd as long as it takes, and takes part in the cluster until Close, ctx, or an error
-// after which it can't: those of discovery.Registry.Register, and discovery.ErrDeclaredDead. The hub must
+// after which it can't: those of discovery.Registry.Register, discovery.ErrDeclaredDead, and ErrForgotten. The hub must
 // serve PeerService by then. It is called once. After an error Close is still to be called.
 func (m *Mesh) Run(ctx context.Context) error {
 	if !m.begin() {
@@ -208,11 +217,16 @@ func (m *Mesh) follow(ctx context.Context, snapshots <-chan discovery.Snapshot, 
 			return nil
 		case <-dead:
 			return discovery.ErrDeclaredDead
+		case <-m.forgotten:
+			return m.verdict
 		case snapshot, ok := <-snapshots:
 			if !ok {
 				return discovery.ErrClosed
 			}
-			m.do(func(c *core, now time.Duration) []effect { return c.list(now, keysIn(snapshot)) })
+			m.do(func(c *core, now time.Duration) []effect {
+				c.deaf = max(c.deaf, snapshot.StaleFor)
+				return c.list(now, keysIn(snapshot))
+			})
 		case <-timer.C:
 			m.do((*core).tick)
 		case <-m.changed:
@@ -252,8 +266,11 @@ func (m *Mesh) wake() {
 // do makes one call of the core and carries out its effects. Nothing in that waits, nor calls do again.
 func (m *Mesh) do(call func(c *core, now time.Duration) []effect) {
 	m.mu.Lock()
-	before := m.core.next()
-	effects := call(m.core, m.now())
+	before, now := m.core.next(), m.now()
+	m.core.deaf = m.config.Registry.StaleFor()
+	effects := m.core.wake(now)
+	effects = append(effects, call(m.core, now)...)
+	m.lastCall.Store(int64(now))
 	for _, e := range effects {
 		m.carryOutLocked(e)
 	}
@@ -267,6 +284,25 @@ func (m *Mesh) do(call func(c *core, now time.Duration) []effect) {
 	}
 }
 
+// look has the core find out whether this hub was forgotten while its process stood still. It comes before everything that
+// begins without a call of the core.
+func (m *Mesh) look() {
+	if m.now()-time.Duration(m.lastCall.Load()) >= standstill {
+		m.do((*core).tick)
+	}
+}
+
+// Forgotten reports whether other hubs may have forgotten this one; see ErrForgotten. It is cheap.
+func (m *Mesh) Forgotten() bool {
+	m.look()
+	select {
+	case <-m.forgotten:
+		return true
+	default:
+		return false
+	}
+}
+
 // log tells of what operators may want to know of.
 func (m *Mesh) log(e effect) {
 	switch e := e.(type) {
@@ -274,6 +310,8 @@ func (m *Mesh) log(e effect) {
 		m.logger.Warn("peer is silent", slog.String("hub", string(e.hub)))
 	case gone:
 		m.logger.Info("hub is gone", slog.String("hub", string(e.hub)))
+	case forgotten:
+		m.logger.Warn("this hub may have been forgotten; its clients are closed", slog.Any("cause", e.cause))
 	}
 }
 
@@ -305,6 +343,12 @@ func (m *Mesh) carryOutLocked(e effect) {
 		delete(m.failing, e.hub)
 	case ready:
 		close(m.ready)
+	case forgotten:
+		if m.config.Forgotten != nil {
+			m.config.Forgotten()
+		}
+		m.verdict = e.cause
+		close(m.forgotten)
 	}
 }
 
@@ -385,6 +429,7 @@ func (m *Mesh) InForce(ctx context.Context, keys []hub.Key) error {
 	select {
 	case <-reached:
 		return nil
+	case <-m.forgotten:
 	case <-m.closing.Done(): // and the core is not ticked any more
 	case <-ctx.Done():
 	}
@@ -408,6 +453,7 @@ func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace,
 
 // Route finds the hubs that get a call which has begun.
 func (m *Mesh) Route(q Query) Route {
+	m.look()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.core.route(m.now(), q)

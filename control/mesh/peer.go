@@ -19,12 +19,8 @@ func (c *core) tend(now time.Duration, p *peer) {
 	for _, w := range p.grant.release(now) {
 		c.do(inForce{w.id})
 	}
-	is := p.member(now)
-	if p.counted && !is {
-		c.do(gone{p.id})
-	}
-	p.counted = is
-	if !is && !p.listed && p.out == nil && now >= p.forgettable() {
+	c.recount(now, p)
+	if !p.counted && !p.listed && p.out == nil && now >= p.forgettable() {
 		delete(c.peers, p.id)
 		c.order = slices.DeleteFunc(c.order, func(id hub.ID) bool { return id == p.id })
 	}
@@ -97,9 +93,11 @@ func (p *peer) wanted(now time.Duration, leaving bool) bool {
 }
 
 func (c *core) dial(now time.Duration, p *peer) {
+	c.recount(now, p)
 	c.dials++
-	p.out = &outbound{epoch: c.dials, since: now}
+	p.out = &outbound{epoch: c.dials, since: now, member: p.since}
 	h := proto.CloneOf(c.us)
+	h.KnownFor = p.knownFor(now)
 	h.Expected = &peerv1.Identity{Cluster: c.us.GetSelf().GetCluster(), Hub: string(p.id)}
 	h.Epoch = c.dials
 	c.do(dial{p.id, p.address, h})
@@ -135,7 +133,18 @@ func (c *core) linked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hell
 		c.hangUp(now, p, errImpostor)
 		return c.settle(now, p)
 	}
+	c.recount(now, p)
 	o := p.out
+	switch {
+	case !p.counted || p.since != o.member:
+		c.hangUp(now, p, errLapsed)
+		return c.settle(now, p)
+	case c.missedBy(now, p, h):
+		c.forget(now, missed(id))
+		return c.settle(now, p)
+	}
+	p.prove(o.since)
+	p.contact = now
 	o.linked, o.since, o.probe, o.filter.heard = true, now, now, now
 	p.hello, p.absent = h, false
 	c.tell(now, h.GetMembers())
@@ -152,7 +161,8 @@ func (c *core) tell(now time.Duration, members []*peerv1.Member) {
 		if id == c.self || id == "" || m.GetAddress() == "" {
 			continue
 		}
-		if p := c.peer(now, id); !p.member(now) && !p.farewell {
+		p := c.peer(now, id)
+		if c.recount(now, p); !p.counted && !p.farewell {
 			p.told, p.address = now+lostGrace, m.GetAddress()
 			c.tend(now, p)
 			c.waitOn(id)
@@ -227,10 +237,12 @@ func (c *core) responded(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 	if p == nil {
 		return nil
 	}
+	p.contact = now
 	var err error
 	switch body := m.GetBody().(type) {
 	case *peerv1.ControlResponse_ProbeAnswer:
 		err = p.out.filter.answered(now, body.ProbeAnswer)
+		p.prove(p.out.filter.answeredAt)
 		p.out.silent, p.failures, p.nudged = false, 0, false
 	case *peerv1.ControlResponse_Interest:
 		if err = p.out.filter.learn(body.Interest); err == nil {
@@ -262,6 +274,7 @@ func (c *core) greeted(now time.Duration, h *peerv1.Hello) []effect {
 		return c.end()
 	}
 	p := c.peer(now, id)
+	c.recount(now, p)
 	if epoch <= p.inEpoch {
 		c.do(refuse{id, epoch, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
 		return c.settle(now, p)
@@ -284,8 +297,9 @@ func (c *core) greeted(now time.Duration, h *peerv1.Hello) []effect {
 
 // open accepts a link that a peer dialled.
 func (c *core) open(now time.Duration, p *peer, h *peerv1.Hello) {
-	p.in = &inbound{epoch: h.GetEpoch(), since: now, heard: now, feed: newFeed(&c.interest)}
+	p.in = &inbound{epoch: h.GetEpoch(), hello: h, since: now, heard: now, feed: newFeed(&c.interest)}
 	p.hello = h
+	c.recount(now, p)
 	if !p.listed {
 		p.address = h.GetAddress()
 	}
@@ -294,6 +308,7 @@ func (c *core) open(now time.Duration, p *peer, h *peerv1.Hello) {
 	}
 	answer := proto.CloneOf(c.us)
 	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.members(now)
+	answer.KnownFor = p.knownFor(now)
 	c.do(accept{p.id, answer})
 	c.pump(p)
 	if c.leaving {
@@ -333,6 +348,19 @@ func (c *core) ended(now time.Duration, id hub.ID, epoch uint64) []effect {
 	return c.settle(now, p)
 }
 
+// used: the peer that dialled the link of that epoch has our answer, because it uses the link. Only now is its hello known to
+// be fresh, so this comes before anything on the link is carried out.
+func (c *core) used(now time.Duration, id hub.ID, epoch uint64) []effect {
+	now = c.begin(now)
+	if p := c.peers[id]; c.admits(id, epoch) && !p.in.used {
+		p.in.used = true
+		if c.missedBy(p.in.since, p, p.in.hello) {
+			c.forget(now, missed(id))
+		}
+	}
+	return c.end()
+}
+
 // admits reports whether that link, which a peer dialled, is open: whether a lane of it may open, and go on.
 func (c *core) admits(id hub.ID, epoch uint64) bool {
 	p := c.peers[id]
@@ -342,11 +370,12 @@ func (c *core) admits(id hub.ID, epoch uint64) bool {
 // requested: a message came on the Control stream that a peer dialled.
 func (c *core) requested(now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest) []effect {
 	now = c.begin(now)
+	c.effects = c.used(now, id, epoch)
 	if !c.admits(id, epoch) {
-		return nil
+		return c.end()
 	}
 	p := c.peers[id]
-	p.in.heard = now
+	p.in.heard, p.contact = now, now
 	var err error
 	switch body := m.GetBody().(type) {
 	case *peerv1.ControlRequest_Probe:

@@ -245,6 +245,11 @@ func (c *chaos) recover() {
 
 func (c *chaos) recovered(n *node) {
 	s := c.sim
+	for m, missed := range n.missed {
+		if missed && !m.dead {
+			s.fail("%s goes on, and sends through %s have missed it", n.id, m.id)
+		}
+	}
 	if len(n.calls) > 0 {
 		s.fail("%s: %d joins never return", n.id, len(n.calls))
 	}

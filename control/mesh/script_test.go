@@ -109,6 +109,7 @@ var commands = map[string]struct {
 	"unlist":  {1, (*player).unlist},  // unlist A: its key in etcd is gone
 	"etcd":    {1, (*player).etcd},    // etcd down|up
 	"deaf":    {1, (*player).deaf},    // deaf A: it is cut off from etcd, and its key goes
+	"hear":    {1, (*player).hear},    // hear A: it hears etcd again, and registers
 	"break":   {2, (*player).sever},   // break A B: their links end, both notice
 	"reset":   {2, (*player).reset},   // reset A B: A notices that their links end, B does not
 	"hole":    {2, (*player).hole},    // hole A B: nothing passes from A to B, nobody notices
@@ -218,6 +219,11 @@ func (p *player) etcd(w []string) {
 func (p *player) deaf(w []string) {
 	p.node(w[0]).deaf = true
 	p.unlist(w)
+}
+
+func (p *player) hear(w []string) {
+	p.node(w[0]).deaf = false
+	p.sim.register()
 }
 
 func (p *player) sever(w []string) { p.sim.sever(p.node(w[0]), p.node(w[1])) }

@@ -30,6 +30,7 @@ type sim struct {
 	holes map[[2]*node]bool // nothing passes from the first to the second
 	holds map[hold]bool
 	words map[uint64]string // what a hash means
+	left  bool              // a hub took itself out of etcd, and the others are to be told
 }
 
 // node is one hub process.
@@ -39,7 +40,8 @@ type node struct {
 	core   *core
 	dead   bool
 	paused bool
-	deaf   bool // cut off from etcd
+	deaf   bool          // cut off from etcd
+	stale  time.Duration // since when it has not heard etcd, which sends say; never: it hears
 	ready  bool
 
 	listedAt time.Duration // first list; -1: none yet
@@ -47,6 +49,7 @@ type node struct {
 	heardOf  map[hub.ID]bool
 	up       map[*node]time.Duration // when there was a link last, in either direction
 	strange  map[*node]bool          // could not be known when this one became ready
+	missed   map[*node]bool          // whose sends have missed this one, and did not say so
 
 	calls   map[uint64]*joining
 	last    uint64
@@ -80,8 +83,8 @@ func (s *sim) start(id hub.ID, address string) *node {
 		Name: "hub-" + string(id), Address: address, Lanes: 1,
 	}
 	n := &node{
-		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1, heardOf: map[hub.ID]bool{},
-		up: map[*node]time.Duration{}, strange: map[*node]bool{}, calls: map[uint64]*joining{}, members: map[string]int{}, present: map[string]int{},
+		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1, stale: never, heardOf: map[hub.ID]bool{},
+		up: map[*node]time.Duration{}, strange: map[*node]bool{}, missed: map[*node]bool{}, calls: map[uint64]*joining{}, members: map[string]int{}, present: map[string]int{},
 	}
 	n.local = stream{from: n, to: n}
 	s.nodes = append(s.nodes, n)
@@ -113,8 +116,26 @@ func (s *sim) list() {
 		for _, l := range all {
 			n.heardOf[l.hub] = true
 		}
-		n.apply(n.core.list(s.now, all))
+		if n.wake() {
+			n.apply(n.core.list(s.now, all))
+			n.stale, n.core.deaf = never, 0
+		}
 	}
+}
+
+// hearing returns since when the hub has not heard etcd.
+func (n *node) hearing() time.Duration {
+	if n.deaf || n.sim.deaf {
+		n.stale = min(n.stale, n.sim.now)
+	}
+	return n.stale
+}
+
+// wake has the core see how long the process stood still, as the shell does before each call; false: the hub is over.
+func (n *node) wake() bool {
+	n.core.deaf = max(0, n.sim.now-n.hearing())
+	n.apply(n.core.wake(n.sim.now))
+	return !n.dead
 }
 
 // kill ends a process without a word. Its sockets close; its key stays until somebody removes it.
@@ -178,6 +199,7 @@ func (n *node) route(key string, born ...hub.ID) Route {
 		if !reached && !n.excused(m) {
 			s.fail("%v: %s sends %s and misses %s", s.now, n.id, key, m.id)
 		}
+		m.missed[n] = m.missed[n] || !reached && n.hearing() == never
 	}
 	return r
 }
@@ -219,11 +241,17 @@ func (n *node) look() {
 
 // receive gets data: of a link that another one has replaced it must not be taken.
 func (n *node) receive(w *wire, key string) {
+	if n.apply(n.core.used(n.sim.now, w.from.id, w.epoch)); n.dead { // the shell does when the lane opens
+		return
+	}
 	admitted := n.core.admits(w.from.id, w.epoch)
 	for _, other := range n.sim.wires {
 		if admitted && other.from == w.from && other.to == n && other.accepted && other.epoch > w.epoch {
 			n.sim.fail("%s takes data of %s's link %d after link %d", n.id, w.from.id, w.epoch, other.epoch)
 		}
+	}
+	if admitted && n.missed[w.from] {
+		n.sim.fail("%s takes data of %s, whose sends have missed it", n.id, w.from.id)
 	}
 	if admitted {
 		n.sim.trace("%s gets %s from %s/%d, has %d", n.id, key, w.from.id, w.epoch, n.present[key])
@@ -310,6 +338,11 @@ func (n *node) perform(e effect) {
 		n.ready, n.waited = true, s.now-n.listedAt
 		n.look()
 		s.trace("%s is ready", n.id)
+	case forgotten:
+		s.trace("%s is over: %v", n.id, e.cause)
+		n.kill()
+		delete(s.keys, n.id)
+		s.left = true
 	}
 }
 
@@ -404,6 +437,10 @@ func (s *sim) advance(d time.Duration) {
 		}
 		s.now = max(s.now, at)
 		do()
+		if s.left {
+			s.left = false
+			s.list()
+		}
 	}
 	s.now = until
 	s.wires = slices.DeleteFunc(s.wires, func(w *wire) bool {
@@ -421,7 +458,7 @@ func (s *sim) soonest() (at time.Duration, do func()) {
 		at, do = x.packets[0].at, func() {
 			p := x.packets[0]
 			x.packets = x.packets[1:]
-			if !x.to.dead {
+			if !x.to.dead && x.to.wake() {
 				p.do()
 			}
 		}
@@ -435,6 +472,9 @@ func (s *sim) soonest() (at time.Duration, do func()) {
 		look(&n.local)
 		if next := n.core.next(); !n.dead && !n.paused && next < at {
 			at, do = next, func() {
+				if !n.wake() {
+					return
+				}
 				n.apply(n.core.tick(s.now))
 				if again := n.core.next(); again <= s.now {
 					s.fail("%v: %s spins", s.now, n.id)
@@ -480,6 +520,7 @@ func (n *node) resume() {
 	for _, j := range n.calls {
 		j.allowed = max(j.allowed, n.sim.now)
 	}
+	n.wake()
 	n.sim.list()
 }
 

@@ -65,7 +65,9 @@ const (
 	// The hub stopped.
 	DisconnectCause_DISCONNECT_CAUSE_SHUTDOWN DisconnectCause = 18
 	// A fault in the hub.
-	DisconnectCause_DISCONNECT_CAUSE_INTERNAL DisconnectCause = 19 // Planned: HUB_LOST.
+	DisconnectCause_DISCONNECT_CAUSE_INTERNAL DisconnectCause = 19
+	// Other hubs may have forgotten the hub, so that messages may have missed the client. The hub starts anew under another id.
+	DisconnectCause_DISCONNECT_CAUSE_FORGOTTEN DisconnectCause = 20 // Planned: HUB_LOST.
 )
 
 // Enum value maps for DisconnectCause.
@@ -91,6 +93,7 @@ var (
 		17: "DISCONNECT_CAUSE_MEMORY",
 		18: "DISCONNECT_CAUSE_SHUTDOWN",
 		19: "DISCONNECT_CAUSE_INTERNAL",
+		20: "DISCONNECT_CAUSE_FORGOTTEN",
 	}
 	DisconnectCause_value = map[string]int32{
 		"DISCONNECT_CAUSE_UNSPECIFIED":    0,
@@ -113,6 +116,7 @@ var (
 		"DISCONNECT_CAUSE_MEMORY":         17,
 		"DISCONNECT_CAUSE_SHUTDOWN":       18,
 		"DISCONNECT_CAUSE_INTERNAL":       19,
+		"DISCONNECT_CAUSE_FORGOTTEN":      20,
 	}
 )
 
@@ -735,7 +739,7 @@ const file_connhub_events_v1_event_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"Q\n" +
 	"\x03Gap\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x124\n" +
-	"\x06reason\x18\x02 \x01(\x0e2\x1c.connhub.events.v1.GapReasonR\x06reason*\x92\x05\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x1c.connhub.events.v1.GapReasonR\x06reason*\xb2\x05\n" +
 	"\x0fDisconnectCause\x12 \n" +
 	"\x1cDISCONNECT_CAUSE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17DISCONNECT_CAUSE_CLIENT\x10\x01\x12\x19\n" +
@@ -757,7 +761,8 @@ const file_connhub_events_v1_event_proto_rawDesc = "" +
 	"\x1aDISCONNECT_CAUSE_ACK_STUCK\x10\x10\x12\x1b\n" +
 	"\x17DISCONNECT_CAUSE_MEMORY\x10\x11\x12\x1d\n" +
 	"\x19DISCONNECT_CAUSE_SHUTDOWN\x10\x12\x12\x1d\n" +
-	"\x19DISCONNECT_CAUSE_INTERNAL\x10\x13*G\n" +
+	"\x19DISCONNECT_CAUSE_INTERNAL\x10\x13\x12\x1e\n" +
+	"\x1aDISCONNECT_CAUSE_FORGOTTEN\x10\x14*G\n" +
 	"\tGapReason\x12\x1a\n" +
 	"\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aGAP_REASON_SUBSCRIBER_SLOW\x10\x01B\xc4\x01\n" +

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -421,7 +422,13 @@ type Hello struct {
 	// peers; and those whose key went before the speaker had a link to them. The dialler counts them as members and dials
 	// them; one to which no link comes about within 15 s, or that is found not to be there, is dropped again. What the
 	// speaker knows only in this way it does not pass on.
-	Members       []*Member `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
+	Members []*Member `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
+	// How long the speaker has counted the receiver as a member without a gap, measured when the speaker wrote this hello. In
+	// that time each send through the speaker went to the receiver, left the receiver out because of its interest, named it as
+	// unreachable, or said that etcd was silent. The value is 876,000 hours if the time began before the speaker served backends. A receiver that has
+	// served for longer, and had no contact with the speaker for 15 s before that time began, was forgotten in between: its
+	// clients may have missed messages. An older hub leaves the field out.
+	KnownFor      *durationpb.Duration `protobuf:"bytes,12,opt,name=known_for,json=knownFor,proto3" json:"known_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +536,13 @@ func (x *Hello) GetLanes() uint32 {
 func (x *Hello) GetMembers() []*Member {
 	if x != nil {
 		return x.Members
+	}
+	return nil
+}
+
+func (x *Hello) GetKnownFor() *durationpb.Duration {
+	if x != nil {
+		return x.KnownFor
 	}
 	return nil
 }
@@ -918,7 +932,7 @@ var File_connhub_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1aconnhub/peer/v1/peer.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dconnhub/peer/v1/forward.proto\x1a\x1aconnhub/peer/v1/read.proto\"\x93\x02\n" +
+	"\x1aconnhub/peer/v1/peer.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dconnhub/peer/v1/forward.proto\x1a\x1aconnhub/peer/v1/read.proto\x1a\x1egoogle/protobuf/duration.proto\"\x93\x02\n" +
 	"\x0eControlRequest\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.connhub.peer.v1.HelloH\x00R\x05hello\x12.\n" +
 	"\x05probe\x18\x02 \x01(\v2\x16.connhub.peer.v1.ProbeH\x00R\x05probe\x12\\\n" +
@@ -935,7 +949,7 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\x04body\"L\n" +
 	"\bIdentity\x12#\n" +
 	"\acluster\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\acluster\x12\x1b\n" +
-	"\x03hub\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\"\xd7\x03\n" +
+	"\x03hub\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\"\x8f\x04\n" +
 	"\x05Hello\x125\n" +
 	"\x04self\x18\x01 \x01(\v2\x19.connhub.peer.v1.IdentityB\x06\xbaH\x03\xc8\x01\x01R\x04self\x12=\n" +
 	"\bexpected\x18\x02 \x01(\v2\x19.connhub.peer.v1.IdentityB\x06\xbaH\x03\xc8\x01\x01R\bexpected\x12\x1d\n" +
@@ -949,7 +963,8 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\xbaH\ar\x05 \x01(\x80\bR\aaddress\x12\x1d\n" +
 	"\x05lanes\x18\n" +
 	" \x01(\rB\a\xbaH\x04*\x02\x18@R\x05lanes\x12<\n" +
-	"\amembers\x18\v \x03(\v2\x17.connhub.peer.v1.MemberB\t\xbaH\x06\x92\x01\x03\x10\x80 R\amembers\"K\n" +
+	"\amembers\x18\v \x03(\v2\x17.connhub.peer.v1.MemberB\t\xbaH\x06\x92\x01\x03\x10\x80 R\amembers\x126\n" +
+	"\tknown_for\x18\f \x01(\v2\x19.google.protobuf.DurationR\bknownFor\"K\n" +
 	"\x06Member\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12$\n" +
 	"\aaddress\x18\x02 \x01(\tB\n" +
@@ -1010,10 +1025,11 @@ var file_connhub_peer_v1_peer_proto_goTypes = []any{
 	(*Interest)(nil),             // 8: connhub.peer.v1.Interest
 	(*InterestConfirmation)(nil), // 9: connhub.peer.v1.InterestConfirmation
 	(*GoingAway)(nil),            // 10: connhub.peer.v1.GoingAway
-	(*DataRequest)(nil),          // 11: connhub.peer.v1.DataRequest
-	(*ReadRequest)(nil),          // 12: connhub.peer.v1.ReadRequest
-	(*DataResponse)(nil),         // 13: connhub.peer.v1.DataResponse
-	(*ReadResponse)(nil),         // 14: connhub.peer.v1.ReadResponse
+	(*durationpb.Duration)(nil),  // 11: google.protobuf.Duration
+	(*DataRequest)(nil),          // 12: connhub.peer.v1.DataRequest
+	(*ReadRequest)(nil),          // 13: connhub.peer.v1.ReadRequest
+	(*DataResponse)(nil),         // 14: connhub.peer.v1.DataResponse
+	(*ReadResponse)(nil),         // 15: connhub.peer.v1.ReadResponse
 }
 var file_connhub_peer_v1_peer_proto_depIdxs = []int32{
 	4,  // 0: connhub.peer.v1.ControlRequest.hello:type_name -> connhub.peer.v1.Hello
@@ -1027,17 +1043,18 @@ var file_connhub_peer_v1_peer_proto_depIdxs = []int32{
 	3,  // 8: connhub.peer.v1.Hello.self:type_name -> connhub.peer.v1.Identity
 	3,  // 9: connhub.peer.v1.Hello.expected:type_name -> connhub.peer.v1.Identity
 	5,  // 10: connhub.peer.v1.Hello.members:type_name -> connhub.peer.v1.Member
-	1,  // 11: connhub.peer.v1.PeerService.Control:input_type -> connhub.peer.v1.ControlRequest
-	11, // 12: connhub.peer.v1.PeerService.Data:input_type -> connhub.peer.v1.DataRequest
-	12, // 13: connhub.peer.v1.PeerService.Read:input_type -> connhub.peer.v1.ReadRequest
-	2,  // 14: connhub.peer.v1.PeerService.Control:output_type -> connhub.peer.v1.ControlResponse
-	13, // 15: connhub.peer.v1.PeerService.Data:output_type -> connhub.peer.v1.DataResponse
-	14, // 16: connhub.peer.v1.PeerService.Read:output_type -> connhub.peer.v1.ReadResponse
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 11: connhub.peer.v1.Hello.known_for:type_name -> google.protobuf.Duration
+	1,  // 12: connhub.peer.v1.PeerService.Control:input_type -> connhub.peer.v1.ControlRequest
+	12, // 13: connhub.peer.v1.PeerService.Data:input_type -> connhub.peer.v1.DataRequest
+	13, // 14: connhub.peer.v1.PeerService.Read:input_type -> connhub.peer.v1.ReadRequest
+	2,  // 15: connhub.peer.v1.PeerService.Control:output_type -> connhub.peer.v1.ControlResponse
+	14, // 16: connhub.peer.v1.PeerService.Data:output_type -> connhub.peer.v1.DataResponse
+	15, // 17: connhub.peer.v1.PeerService.Read:output_type -> connhub.peer.v1.ReadResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_peer_proto_init() }
