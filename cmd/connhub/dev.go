@@ -21,6 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/discovery"
 )
 
 type devCmd struct {
@@ -197,6 +198,7 @@ func (c *devCmd) plan() (serverPlan, error) {
 		}
 		problems = append(problems, checkLoopback(l.flag, *l.address, "dev listens on loopback only; see connhub serve"))
 	}
+	c.onlyLoopback = true
 	plan, err := c.settings.plan()
 	problems = append(problems, err)
 	if err := c.setDataDir(); err != nil {
@@ -218,6 +220,9 @@ func (c *devCmd) planCluster(p *clusterPlan) error {
 	if c.Join == "" {
 		p.embedded = embeddedEtcd(c.DataDir, c.EtcdListen)
 		return inEtcdFlags(p.embedded.Validate())
+	}
+	if c.EtcdListen != discovery.DefaultEmbeddedConfig().ClientAddress {
+		return errors.New("--etcd-listen has no effect with --join: this hub starts no etcd")
 	}
 	p.registry.Endpoints = []string{c.Join}
 	return checkLoopback("--join", c.Join, "dev joins hubs of this machine only; see connhub serve")

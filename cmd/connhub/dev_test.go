@@ -67,3 +67,15 @@ func TestAStartThatTakesLongIsNotedOnce(t *testing.T) {
 		})
 	}
 }
+
+func TestDevRefusesASettingWithoutEffect(t *testing.T) {
+	for flags, want := range map[string]string{
+		"--join=127.0.0.1:2379 --etcd-listen=127.0.0.1:0": "--etcd-listen has no effect with --join",
+		"--allowed-origin=https://app.example.com":        "has no effect: only pages of this machine are served",
+	} {
+		r := connhub(t, "", append([]string{"dev", "--data-dir=" + t.TempDir()}, strings.Fields(flags)...)...)
+		if r.code != exitUsage || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: exit %d, %s", flags, r.code, r.stderr)
+		}
+	}
+}

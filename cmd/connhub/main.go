@@ -95,6 +95,11 @@ func run(ctx context.Context, args []string, t *terminal) int {
 		_, _ = fmt.Fprintf(t.stderr, "Help: %s --help\n", commandPath(err))
 		return exitUsage
 	}
+	if slices.Contains(hubCommands, selected.Command()) {
+		if err := refusal(checkEnvironment(selected.Model, os.Environ())); err != nil {
+			return t.fail(err)
+		}
+	}
 	selected.BindTo(ctx, (*context.Context)(nil))
 	if err := selected.Run(t); err != nil {
 		return t.fail(err)

@@ -141,7 +141,7 @@ func TestConfigFileMayBeNamedByTheEnvironment(t *testing.T) {
 
 func TestConfigFileWithMistakesIsRefused(t *testing.T) {
 	for content, want := range map[string]string{
-		"ping-intervall: 3s\nport: 1\n": "unknown key \"ping-intervall\"\nunknown key \"port\"",
+		"ping-intervall: 3s\nport: 1\n": "unknown key \"ping-intervall\": did you mean ping-interval?\nunknown key \"port\"",
 		"config: other.yaml\n":          `unknown key "config"`,
 		"everyone: true\n":              `unknown key "everyone"`,
 		"ping-interval: soon\n":         "ping-interval",

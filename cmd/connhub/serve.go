@@ -42,7 +42,8 @@ func (serveCmd) Help() string {
 
     openssl rand -base64 48 > token.key
 
-Every flag has an environment variable: CONNHUB_ and its name, as in CONNHUB_LISTEN_CLIENTS.`
+Every flag has an environment variable: CONNHUB_ and its name, as in CONNHUB_LISTEN_CLIENTS. A variable CONNHUB_… that no flag has
+is refused, but for those that Kubernetes sets for a Service named connhub.`
 }
 
 func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
@@ -64,8 +65,9 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error 
 // plan checks everything and lists all problems in one error.
 func (c *serveCmd) plan() (serverPlan, error) {
 	c.setListenDefaults()
+	c.onlyLoopback = c.InsecureDev
 	plan, err := c.settings.plan()
-	problems := []error{c.checkRequired(), c.checkCluster(), c.checkListen(), err}
+	problems := []error{c.checkRequired(), c.checkCluster(), c.checkEffects(), c.checkListen(), err}
 	plan.loopbackOnly, plan.anonymous = c.InsecureDev, c.InsecureDev
 
 	problems = append(problems, c.planTokens(&plan))

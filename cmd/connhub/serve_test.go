@@ -71,11 +71,13 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--peer-ca-file: open /nowhere",
 				"--token-jwks: want a file, or https://",
 				"--token-jwks-interval is 1s, must be at least 10s",
+				"--advertise-control has no effect with --single-hub",
+				"--peer-ca-file has no effect with --single-hub",
 			},
 		},
 		"the same secret twice": {
 			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey), "--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret), "--peer-secret-file=" + writeFile(t, "p", someSecret)},
-			[]string{"the same secret has the role backend too"},
+			[]string{"the same secret has the role backend too", "--peer-secret-file has no effect with --single-hub"},
 		},
 		"alone and not alone": {
 			[]string{"--single-hub", "--etcd-endpoints=127.0.0.1:2379", "--insecure-dev"},
@@ -108,6 +110,32 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		"no password for etcd": {
 			[]string{"--insecure-dev", "--etcd-endpoints=http://x:1", "--etcd-username=hub", "--etcd-password-file=" + writeFile(t, "empty", "\nsecond\n"), "--etcd-ca-file=" + short},
 			[]string{"--etcd-password-file: the first line of ", "--etcd-ca-file: no certificate in "},
+		},
+		"settings that another one makes void": {
+			[]string{
+				"--insecure-dev", "--single-hub", "--token-jwks-interval=1m", "--close-on-token-expiry", "--zone=a", "--peer-server-name=hub",
+				"--etcd-prefix=/other", "--etcd-ca-file=x", "--etcd-cert-file=x", "--etcd-key-file=x", "--etcd-username=u", "--etcd-password-file=x",
+			},
+			[]string{
+				"--token-jwks-interval has no effect without --token-jwks",
+				"--close-on-token-expiry has no effect without --token-key-file or --token-jwks: clients have no tokens",
+				"--zone has no effect with --single-hub: there are no other hubs",
+				"--peer-server-name has no effect with --single-hub",
+				"--etcd-prefix has no effect with --single-hub",
+				"--etcd-ca-file has no effect with --single-hub",
+				"--etcd-cert-file has no effect with --single-hub",
+				"--etcd-key-file has no effect with --single-hub",
+				"--etcd-username has no effect with --single-hub",
+				"--etcd-password-file has no effect with --single-hub",
+				"--peer-ca-file and --peer-server-name need --control-tls-cert-file",
+			},
+		},
+		"origins that can't match": {
+			[]string{"--insecure-dev", "--single-hub", "--allowed-origin=null,https://app.example.com"},
+			[]string{
+				`--allowed-origin: "null" is what browsers send for pages without an origin`,
+				`--allowed-origin: "https://app.example.com" has no effect: only pages of this machine are served`,
+			},
 		},
 		"a password in the URL": {
 			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + writeFile(t, "b", someSecret), "--public-url=https://u:hunter2@x/"},

@@ -69,6 +69,8 @@ type settings struct {
 	LogLevel  slog.Level      `default:"info" env:"CONNHUB_LOG_LEVEL" placeholder:"LEVEL" group:"Other" help:"debug, info, warn or error. (${default})"`
 	LogFormat string          `enum:"auto,text,json" default:"auto" env:"CONNHUB_LOG_FORMAT" placeholder:"FORMAT" group:"Other" help:"auto, text or json; auto is text on a terminal. (${default})"`
 	Config    kong.ConfigFlag `env:"CONNHUB_CONFIG" placeholder:"FILE" group:"Other" help:"YAML or JSON file with flags as keys; flags and environment come before it."`
+
+	onlyLoopback bool // said by the command: only this machine is served
 }
 
 // settingsVars are the defaults that belong to other packages, for the tags above.
@@ -120,6 +122,7 @@ func (s *settings) plan() (serverPlan, error) {
 	p.hub.ResumeWindow = s.ResumeWindow
 	p.hub.DetachedPerUser, p.hub.DetachedPerAddress = s.DetachedPerUser, s.DetachedPerAddress
 	p.hub.Overflow = overflowPolicies[s.Overflow]
+	p.edge.LoopbackOnly = s.onlyLoopback
 	p.edge.AllowedOrigins, p.edge.EndAtExpiry = s.AllowedOrigin, s.CloseOnTokenExpiry
 	p.edge.MaxMessage, p.edge.InboundBytes = int64(s.MaxMessage), int64(s.InboundBytes)
 	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout

@@ -32,6 +32,9 @@ type tokenCmd struct {
 
 func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 	if c.ConnectionString {
+		if err := c.checkUnused(); err != nil {
+			return err
+		}
 		return c.printConnectionString(t)
 	}
 	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.IssueClientTokenResponse, error) {
@@ -42,6 +45,21 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 		_, _ = fmt.Fprintln(t.stdout, response.GetUrl())
 		t.note("%s", c.meaning(response))
 	})
+}
+
+// checkUnused refuses what says something about one token: a connection string is for all.
+func (c *tokenCmd) checkUnused() error {
+	for _, one := range []struct {
+		flag  string
+		given bool
+	}{
+		{"--user", c.User != ""}, {"--group", len(c.Group) > 0}, {"--role", len(c.Role) > 0}, {"--label", len(c.Label) > 0},
+	} {
+		if one.given {
+			return usagef("%s has no effect with --connection-string: the SDK says it of each token", one.flag)
+		}
+	}
+	return nil
 }
 
 // printConnectionString prints the form in which Web PubSub's server SDKs take endpoint and key.

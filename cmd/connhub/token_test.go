@@ -147,6 +147,12 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 func TestTheConnectionStringOfDevNeedsNoFlags(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", "")
+	for _, flag := range []string{"--user=ann", "--group=g", "--role=webpubsub.sendToGroup", "--label=k=v"} {
+		name, _, _ := strings.Cut(flag, "=")
+		if r := connhub(t, "", "token", "--connection-string", flag); r.code != exitUsage || !strings.Contains(r.stderr, name+" has no effect with --connection-string") {
+			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
+		}
+	}
 	if r := connhub(t, "", "token", "--connection-string"); r.code != exitUsage || !strings.Contains(r.stderr, "there is no key of connhub dev yet") {
 		t.Errorf("before: exit %d, %s", r.code, r.stderr)
 	}

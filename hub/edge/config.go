@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"path"
 	"slices"
 	"time"
 
@@ -36,7 +35,7 @@ type Config struct {
 
 	// AllowedOrigins are patterns (path.Match, without regard to case) for the Origin header that browsers
 	// send: `host[:port]`, or `scheme://host[:port]` when the pattern has "://". A pattern without port
-	// matches only origins without port; `localhost:*` matches any port. PublicURL's own origin and
+	// matches only origins without port; `localhost:*` matches any port. A pattern that no browser's Origin can match is refused. PublicURL's own origin and
 	// requests without Origin, which no browser sends, always pass. Empty: any origin passes, and only
 	// tokens protect clients' connections.
 	AllowedOrigins []string
@@ -121,8 +120,9 @@ func (c *Config) Validate() error {
 			"PublicURL is %q, want http(s):// or ws(s):// and a host", u.Redacted())
 	}
 	for _, p := range c.AllowedOrigins {
-		_, err := path.Match(p, "")
-		check(err == nil && p != "", "AllowedOrigins: %q is not a pattern", p)
+		if problem := checkOriginPattern(p, c.LoopbackOnly); problem != "" {
+			errs = append(errs, fmt.Errorf("AllowedOrigins: %q %s", p, problem))
+		}
 	}
 	errs = append(errs, c.validateProtocols(), c.validateLimits())
 	return errors.Join(errs...)

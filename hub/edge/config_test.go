@@ -51,6 +51,34 @@ func TestConfigThatLetsNobodyInIsRefused(t *testing.T) {
 	}
 }
 
+func TestOriginPatternsThatNoBrowserMatchesAreRefused(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"*": "", "app.example.com": "", "localhost:*": "", "https://*.example.com": "", "HTTPS://App.example.com:8443": "", "https://*": "",
+		"http://[[]::1]:3000": "", "app.example.com:443": "", "https://app.example.com:80": "", "capacitor://localhost": "", "chrome-extension://abc": "",
+		"null": "sandboxed frames", "NULL": "sandboxed frames", "": "not a pattern", "[": "not a pattern", "https://": "has no host",
+		"https://app.example.com/": "an origin is", "app.example.com/path": "an origin is", "https://user@app.example.com": "an origin is",
+		" app.example.com": "an origin is", "a.example.com b.example.com": "an origin is", "wss://app.example.com": "where the page comes from",
+		"ws://*": "where the page comes from", "https://app.example.com:443": "leave out the port 443 of https", "http://*:80": "leave out the port 80 of http",
+	} {
+		c := goodConfig(t)
+		c.AllowedOrigins = []string{pattern}
+		switch err := c.Validate(); {
+		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%q: %v, want %q", pattern, err, want)
+		}
+	}
+	for pattern, ok := range map[string]bool{
+		"app.example.com": false, "https://app.example.com": false, "10.0.0.1": false,
+		"localhost:3000": true, "http://127.0.0.1": true, "http://app.localhost:*": true, "*": true, "http://*": true,
+	} {
+		c := goodConfig(t)
+		c.AllowedOrigins, c.LoopbackOnly = []string{pattern}, true
+		if err := c.Validate(); (err == nil) != ok {
+			t.Errorf("%q for this machine only: %v", pattern, err)
+		}
+	}
+}
+
 func TestPublicURLMustBeOneThatClientsCanUse(t *testing.T) {
 	for text, ok := range map[string]bool{
 		"https://hub.test": true, "ws://hub.test:8080/prefix": true, "ftp://hub.test": false, "hub.test": false, "https:///x": false,

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"unicode"
 )
 
 // checkHost refuses requests for another name than a loopback one, where only those are served. A page of
@@ -47,6 +48,46 @@ func (s *Server) checkOrigin(r *http.Request) *refusal {
 		}
 	}
 	return refuse(reasonOrigin)
+}
+
+// impliedPorts are those that browsers leave out of an origin (RFC 6454 §6.2).
+var impliedPorts = map[string]string{"http": "80", "https": "443"}
+
+// wildcards are what a pattern has besides plain characters (path.Match).
+const wildcards = `*?[\\`
+
+// checkOriginPattern says what keeps a pattern from ever letting a page in; empty: nothing. With loopbackOnly only pages of this machine are served,
+// whatever matches.
+func checkOriginPattern(pattern string, loopbackOnly bool) string {
+	scheme, host, hasScheme := strings.Cut(strings.ToLower(pattern), "://")
+	if !hasScheme {
+		scheme, host = "", scheme
+	}
+	_, err := path.Match(pattern, "")
+	switch {
+	case err != nil || pattern == "":
+		return "is not a pattern"
+	case scheme == "" && host == "null":
+		return "is what browsers send for pages without an origin: sandboxed frames and files, of any site. They can't be allowed"
+	case host == "":
+		return "has no host"
+	case strings.ContainsAny(host, "/@#") || strings.ContainsFunc(pattern, unicode.IsSpace):
+		return "can't match: an origin is a host, or a scheme and a host, with a port if it is not the scheme's own"
+	case loopbackOnly && !strings.ContainsAny(host, wildcards) && !isLoopback(host):
+		return "has no effect: only pages of this machine are served"
+	}
+	return checkOriginScheme(scheme, host)
+}
+
+// checkOriginScheme says what is wrong with the scheme of a pattern, in lower case, or with its port there; empty: nothing.
+func checkOriginScheme(scheme, host string) string {
+	if scheme == "ws" || scheme == "wss" {
+		return "can't match: an origin is where the page comes from, http:// or https://"
+	}
+	if port := impliedPorts[scheme]; port != "" && strings.HasSuffix(host, ":"+port) {
+		return "can't match: browsers leave out the port " + port + " of " + scheme
+	}
+	return ""
 }
 
 // ownOrigin reports whether a page came from where clients see this hub.
