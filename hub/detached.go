@@ -12,16 +12,16 @@ type detached struct {
 	perUser, perAddress int // static
 
 	mu        sync.Mutex
-	all       map[*Connection]struct{}
-	byUser    map[Key][]*Connection // in the order of detaching
-	byAddress map[string][]*Connection
+	all       map[*Connection]*userArrivals[*Connection] // where it is in byAddress; nil: it is to be closed
+	byUser    map[Key][]*Connection                      // in the order of detaching
+	byAddress map[string]*arrivals[*Connection]
 }
 
 func newDetached(c *Config) *detached {
 	return &detached{
 		perUser: c.DetachedPerUser, perAddress: c.DetachedPerAddress,
-		all:    make(map[*Connection]struct{}),
-		byUser: make(map[Key][]*Connection), byAddress: make(map[string][]*Connection),
+		all:    make(map[*Connection]*userArrivals[*Connection]),
+		byUser: make(map[Key][]*Connection), byAddress: make(map[string]*arrivals[*Connection]),
 	}
 }
 
@@ -39,36 +39,57 @@ func (c *Connection) address() string {
 	return host
 }
 
-// add takes a connection in, and returns those that have waited longest where there are too many now; the caller closes them if they
-// still wait. Whoever adds another one meanwhile may be told of the same ones.
+// add takes a connection in, and returns those that must go where there are too many now: of a user the ones that have waited longest; of an
+// address those of the largest user of the largest namespace. The caller closes them if they still wait. Whoever adds another one meanwhile
+// may be told of the same ones.
 func (d *detached) add(c *Connection) (surplus []*Connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.all[c] = struct{}{}
 	address := c.address()
-	d.byAddress[address] = append(d.byAddress[address], c)
-	tooMany := len(d.byAddress[address]) - d.perAddress
+	there := d.byAddress[address]
+	if there == nil {
+		there = &arrivals[*Connection]{}
+		d.byAddress[address] = there
+	}
+	d.all[c] = there.add(c.state.Namespace, c.payer(), c)
 	if user, ok := c.userKey(); ok {
 		d.byUser[user] = append(d.byUser[user], c)
 		if all := d.byUser[user]; len(all) > d.perUser {
 			surplus = append(surplus, all[:len(all)-d.perUser]...)
 		}
 		for _, x := range surplus {
-			if x.address() == address {
-				tooMany--
-			}
+			d.dropFromAddressLocked(x)
 		}
 	}
-	for _, x := range d.byAddress[address] {
-		if tooMany <= 0 {
-			break
-		}
-		if !slices.Contains(surplus, x) {
-			surplus = append(surplus, x)
-			tooMany--
-		}
+	for there.len > d.perAddress {
+		_, x := there.first()
+		d.dropFromAddressLocked(x)
+		surplus = append(surplus, x)
 	}
 	return surplus
+}
+
+// payer is the connection's user, or itself if it has none: a name that no user has.
+func (c *Connection) payer() string {
+	if c.state.User != "" {
+		return c.state.User
+	}
+	return "\x00" + string(c.state.ID)
+}
+
+// dropFromAddressLocked has a connection count no more at its address.
+func (d *detached) dropFromAddressLocked(c *Connection) {
+	from := d.all[c]
+	if from == nil {
+		return
+	}
+	d.all[c] = nil
+	address := c.address()
+	there := d.byAddress[address]
+	there.remove(from, c)
+	if there.len == 0 {
+		delete(d.byAddress, address)
+	}
 }
 
 // remove lets go of one; nothing happens if it is not in.
@@ -78,11 +99,11 @@ func (d *detached) remove(c *Connection) {
 	if _, ok := d.all[c]; !ok {
 		return
 	}
+	d.dropFromAddressLocked(c)
 	delete(d.all, c)
 	if user, ok := c.userKey(); ok {
 		removeFrom(d.byUser, user, c)
 	}
-	removeFrom(d.byAddress, c.address(), c)
 }
 
 func removeFrom[K comparable](m map[K][]*Connection, key K, c *Connection) {

@@ -40,14 +40,14 @@ type Config struct {
 	// NamespaceHeldBytes is the same for each namespace, whose own connections pay. NamespaceShare is a good value: with it no
 	// namespace can fill the hub's budget alone.
 	NamespaceHeldBytes int64
-	// DetachedPerUser and DetachedPerAddress bound the connections without a link that wait for a client. The one that has waited
-	// longest goes when there is one more.
+	// DetachedPerUser and DetachedPerAddress bound the connections without a link that wait for a client. When there is one more, the one of
+	// the user that has waited longest goes; at an address, that one of the largest user of the largest namespace.
 	DetachedPerUser, DetachedPerAddress int
 	// ResumeWindow is how long a connection without a link waits for its client.
 	ResumeWindow time.Duration
 
-	// RequestIDs is how many request ids are remembered at once, at about 300 bytes each. Within 5 minutes
-	// the oldest is forgotten early when there are more.
+	// RequestIDs is how many request ids are remembered at once, at about 330 bytes each. Within 5 minutes
+	// the oldest of the largest caller of the largest namespace is forgotten early when there are more.
 	RequestIDs int
 
 	Overflow          Policy            // of sends that name none

@@ -3,6 +3,7 @@ package hub
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 )
@@ -11,14 +12,16 @@ import (
 const requestMemory = 5 * time.Minute
 
 // requests remembers what was asked under which request id, so that a retry is not delivered twice. What it
-// keeps of a request is small and of fixed size, about 300 bytes: neither names nor the message.
+// keeps of a request is small and of fixed size, about 330 bytes: neither names nor the message.
 type requests struct {
-	max int // remembered at once; beyond it the oldest goes early
+	max int // remembered at once; beyond it the oldest of the largest caller of the largest namespace goes early
 
 	mu      sync.Mutex
 	byKey   map[requestKey]*request
-	oldest  []*request // in the order of arrival, which is that of expiry
-	evicted int        // gone before their time
+	callers arrivals[*request] // all of them, by namespace and caller
+	oldest  []*request         // in the order of arrival, which is that of expiry; some are gone
+	gone    int                // of oldest
+	evicted int                // gone before their time
 }
 
 // requestKey is the SHA-256 of whose request it is and of its id.
@@ -29,6 +32,7 @@ type request struct {
 	hash    [32]byte
 	tally   *tally
 	expires time.Time
+	from    *userArrivals[*request] // nil: it is gone
 }
 
 func newRequests(max int) *requests {
@@ -58,13 +62,17 @@ func (r *requests) begin(s *Send, t *tally) (*tally, error) {
 		}
 		return known.tally, nil
 	}
-	if len(r.oldest) >= r.max {
-		r.forgetOldestLocked()
-		r.evicted++
-	}
-	q := &request{key, s.RequestHash, t, now.Add(requestMemory)}
+	q := &request{key: key, hash: s.RequestHash, tally: t, expires: now.Add(requestMemory)}
+	q.from = r.callers.add(s.Message.Namespace, s.Caller, q)
 	r.byKey[key] = q
 	r.oldest = append(r.oldest, q)
+	if r.callers.len > r.max {
+		_, first := r.callers.first()
+		r.forgetLocked(first)
+		r.gone++
+		r.evicted++
+		r.compactLocked()
+	}
 	return nil, nil
 }
 
@@ -79,19 +87,35 @@ func (r *requests) forget(s *Send, t *tally) {
 }
 
 func (r *requests) expireLocked(now time.Time) {
-	for len(r.oldest) > 0 && !now.Before(r.oldest[0].expires) {
-		r.forgetOldestLocked()
+	for len(r.oldest) > 0 {
+		switch q := r.oldest[0]; {
+		case q.from == nil:
+			r.gone--
+		case now.Before(q.expires):
+			return
+		default:
+			r.forgetLocked(q)
+		}
+		r.oldest[0] = nil // the slice's head is given back when append next makes it grow
+		r.oldest = r.oldest[1:]
 	}
 }
 
-// forgetOldestLocked drops the oldest. The slice's head is given back when append next makes it grow.
-func (r *requests) forgetOldestLocked() {
-	q := r.oldest[0]
+// forgetLocked forgets a request, but leaves it in r.oldest.
+func (r *requests) forgetLocked(q *request) {
+	r.callers.remove(q.from, q)
+	q.from, q.tally = nil, nil
 	if r.byKey[q.key] == q {
 		delete(r.byKey, q.key)
 	}
-	r.oldest[0] = nil
-	r.oldest = r.oldest[1:]
+}
+
+// compactLocked takes those that are gone out of r.oldest when they are more than half of it.
+func (r *requests) compactLocked() {
+	if r.gone > len(r.oldest)/2 {
+		r.oldest = slices.DeleteFunc(r.oldest, func(q *request) bool { return q.from == nil })
+		r.gone = 0
+	}
 }
 
 func (r *requests) evictions() int {
