@@ -43,7 +43,7 @@ func (c *cluster) stickData(t *testing.T) {
 	crowd.read(crowd.members)
 	c.awaitCalm(t)
 
-	s := &stuckSender{cluster: c, members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub}
+	s := &stuckSender{hubs: c.processes(), members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub}
 	s.delivery = controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], s.number()))
 	s.stick(t, c)
 	for range stuckSends {
@@ -66,7 +66,7 @@ func (c *cluster) stickData(t *testing.T) {
 
 // stuckSender is a caller, one of whose hubs is stuck.
 type stuckSender struct {
-	cluster  *cluster
+	hubs     []int // processes of all hubs
 	delivery controlv1.DeliveryServiceClient
 	members  []*member // one at each hub, the last at the one that is stuck
 	stuck    string
@@ -150,7 +150,7 @@ func (s *stuckSender) take(t *testing.T, number int, receipt *controlv1.Receipt)
 // send sends one message while the hub is stuck.
 func (s *stuckSender) send(t *testing.T) {
 	t.Helper()
-	meter := s.cluster.meter()
+	meter := testkit.NewMeter(s.hubs...)
 	defer meter.Stop()
 	began := time.Now()
 	receipt := s.call(t)
@@ -178,7 +178,7 @@ func (s *stuckSender) stream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	meter := s.cluster.meter()
+	meter := testkit.NewMeter(s.hubs...)
 	defer meter.Stop()
 	longest := time.Duration(0)
 	for range stuckBatches {

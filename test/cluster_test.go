@@ -155,13 +155,12 @@ func (c *cluster) launch(t *testing.T, n *node) {
 	n.backend = c.dial(t, n, callers)
 }
 
-// meter measures how this machine holds up the hubs, and the tests.
-func (c *cluster) meter() *testkit.Meter {
-	var hubs []int
+// processes are those of the hubs that there are now.
+func (c *cluster) processes() (hubs []int) {
 	for _, n := range c.nodes {
 		hubs = append(hubs, n.command.Process.Pid)
 	}
-	return testkit.NewMeter(hubs...)
+	return hubs
 }
 
 // awaitReady waits until hubs take clients.

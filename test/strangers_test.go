@@ -25,8 +25,8 @@ const (
 	strangerLimit = 2 * time.Second
 )
 
-// strangers are how many come to each port.
-func strangers() int { return either(2500, 10_000) }
+// strangers are how many come to each port: a multiple of the messages that are sent meanwhile, over all ports.
+func strangers() int { return either(3000, 10_000) }
 
 // TestStrangersOnEachPort proves that whoever comes by and says whatever disturbs nobody: while thousands of
 // random and almost right byte streams arrive on every port, clients get all that is sent to them, and when the
