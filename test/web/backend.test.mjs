@@ -137,6 +137,7 @@ describe('backend', () => {
     ['an empty target', 'DeliveryService.Send', { target: {}, message: { text: 'x' } }, 'INVALID_ARGUMENT', 'TARGET_EMPTY', 'target'],
     ['no payload', 'DeliveryService.Send', { target: { everyone: true }, message: {} }, 'INVALID_ARGUMENT', 'INVALID_FIELD', 'message.payload'],
     ['broken JSON', 'DeliveryService.Send', { target: { everyone: true }, message: { json: '{' } }, 'INVALID_ARGUMENT', 'INVALID_FIELD', 'message.json'],
+    ['JSON given as an object', 'DeliveryService.Send', { target: { everyone: true }, message: { json: { score: 3 } } }, 'INVALID_ARGUMENT', 'INVALID_FIELD', 'message.json'],
     ['a payload over 1 MiB', 'DeliveryService.Send', { target: { everyone: true }, message: { binary: Buffer.alloc(2 ** 20 + 1) } }, 'INVALID_ARGUMENT', 'LIMIT_EXCEEDED', 'message.binary'],
     ['a user name over 1,024 bytes', 'DeliveryService.Send', { target: { users: ['a', 'ü'.repeat(513)] }, message: { text: 'x' } }, 'INVALID_ARGUMENT', 'LIMIT_EXCEEDED', 'target.users[1]'],
     ['too many targets', 'DeliveryService.Send', { target: { users: Array.from({ length: 10_001 }, (_, i) => `u${i}`) }, message: { text: 'x' } }, 'INVALID_ARGUMENT', 'LIMIT_EXCEEDED', 'target'],

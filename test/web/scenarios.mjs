@@ -157,6 +157,27 @@ export async function permittedMeanwhile(url, group, { grant, revoke }) {
   return { before, granted, revoked, messages: seen.messages };
 }
 
+/** What became of something that the hub does not support: the name of the error that the hub gave. */
+const refusal = (promise) => promise.then(() => 'done', (err) => err.errorDetail?.name ?? err.name);
+
+/** Uses what the hub does not support, and then what it does: the connection must still be there, with its group. */
+export async function unsupported(url, protocol) {
+  const { sdk, seen, until } = client(url, protocol);
+  await sdk.start();
+  await until('connected', ({ connected }) => connected.length === 1);
+  await sdk.joinGroup('kept');
+  const [invoked, streamed] = await Promise.all([
+    refusal(sdk.invokeEvent('ask', { x: 1 }, 'json')),
+    refusal(sdk.openGroupStream('kept')),
+  ]);
+  await sdk.sendToGroup('kept', 'still a member', 'text');
+  await until('its own message', ({ messages }) => messages.length === 1);
+  const { connected, disconnected } = seen;
+  sdk.stop();
+  await until('stopped', ({ stopped }) => stopped === 1);
+  return { invoked, streamed, connected: connected.length, disconnected, messages: seen.messages.map(({ data }) => data) };
+}
+
 /** Connects, does what needs permission, waits for as many messages, and stops. Resolves to the names of the errors, and to the messages. */
 export async function permitted(url, deeds, count = 0) {
   const { sdk, seen, until } = client(url);

@@ -115,6 +115,14 @@ describe('web pubsub', () => {
       });
     }
 
+    for (const protocol of ['reliable', 'plain']) {
+      test(`the SDK in ${place}, ${protocol}, is told what the hub does not support, and its connection goes on`, async (t) => {
+        assert.deepEqual(await run(t, 'unsupported', url(hubs[0].clients, `future-${place}-${protocol}`), protocol), {
+          invoked: 'NotSupported', streamed: 'NotSupported', connected: 1, disconnected: 0, messages: ['still a member'],
+        });
+      });
+    }
+
     test(`what the SDK in ${place} tells backends comes to who subscribes to its hub`, async (t) => {
       const namespace = `told-${place.toLowerCase()}`;
       const user = `tells-${place}`;
