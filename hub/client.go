@@ -215,7 +215,7 @@ func (c *Connection) Reply(frame []byte) error {
 	case len(*c.first)+len(frame) > maxReplies:
 		c.closeLocked(NewClose(CauseSlow))
 		c.mu.Unlock()
-		link.Close(NewClose(CauseSlow))
+		c.closeLink(link, NewClose(CauseSlow))
 		return ErrClosed
 	default:
 		c.putFirstLocked(append(*c.first, frame...))

@@ -267,7 +267,7 @@ func (c *Connection) timeOver(t **time.Timer, cause Cause, again bool) {
 	}
 	link := c.closeLocked(NewClose(cause))
 	c.mu.Unlock()
-	closeLink(link, NewClose(cause))
+	c.closeLink(link, NewClose(cause))
 }
 
 func (c *Connection) stopTimerLocked() {
@@ -285,14 +285,22 @@ func (c *Connection) Close(how Close) bool {
 	open := c.state.Phase != PhaseClosed
 	link := c.closeLocked(how)
 	c.mu.Unlock()
-	closeLink(link, how)
+	c.closeLink(link, how)
 	return open
 }
 
-func closeLink(l Link, how Close) {
-	if l != nil {
-		l.Close(how)
+// closeLink ends the link of a connection that was closed. If closed connections hold too much already, the link is cut without
+// a goodbye, and what it holds is free at once: a client that does not read would keep it until the close times out.
+func (c *Connection) closeLink(l Link, how Close) {
+	if l == nil {
+		return
 	}
+	c.mu.Lock()
+	if c.leaving > 0 && c.hub().holdings.leavesTooMuch() {
+		how.Code = 0
+	}
+	c.mu.Unlock()
+	l.Close(how)
 }
 
 // closeLocked ends the connection and returns the link for the caller to close, without the lock.

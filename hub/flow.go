@@ -35,7 +35,7 @@ func (c *Connection) push(e *Envelope, policy Policy) Link {
 		link := c.closeLocked(NewClose(CauseSlow))
 		c.mu.Unlock()
 		c.dropNew(e, DropOverflowClose)
-		closeLink(link, NewClose(CauseSlow))
+		c.closeLink(link, NewClose(CauseSlow))
 		return nil
 	}
 	c.applyLocked(Op{Kind: OpPush, Envelope: e})

@@ -17,6 +17,8 @@ import (
 //   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (CauseMemory) by fair shares:
 //     the largest connection of the largest user of the largest namespace, again and again (Shares). A detached connection goes before an
 //     attached one that holds as much. What a connection holds together with many others, so that closing it frees nothing, comes late.
+//   - What a closed connection has written counts on until its link has ended, but nobody else pays for it. Closed connections hold an
+//     eighth of the hub's budget at most: above that the links of those that hold something are cut without a goodbye.
 //
 // Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim picks the connections to close. Only one goroutine runs it
 // at a time. It looks at every connection, so it must be rare: an eighth of the budget must fill up between two runs.
@@ -78,6 +80,14 @@ func weight(m *Message) int64 {
 func (ns *namespace) hold(bytes int64) {
 	ns.held.bytes.Add(bytes)
 	ns.hub.holdings.total.bytes.Add(bytes)
+}
+
+// leavingShare is the part of HeldBytes, as a divisor, that closed connections may hold besides it until their links have ended.
+const leavingShare = 8
+
+// leavesTooMuch reports whether closed connections hold more than they may.
+func (m *holdings) leavesTooMuch() bool {
+	return m.total.leaving.Load() > m.hub.config.HeldBytes/leavingShare
 }
 
 func (m *holdings) over(ns *namespace) bool {

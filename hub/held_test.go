@@ -306,3 +306,37 @@ func TestClientThatCameBackIsNotClosedForOnesThatDidNot(t *testing.T) {
 		t.Errorf("closed with %v", how)
 	}
 }
+
+// A client that does not read keeps what its link has taken until its close times out. When closed connections hold an eighth of the
+// budget, the next ones are cut, and those that hold nothing are not.
+func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
+	payload := strings.Repeat("x", 100_000)
+	var codes []uint16
+	var slow []*client
+	closeOf := func(c *client) uint16 {
+		c.link.lingers = true
+		c.Close(NewClose(CauseMemory))
+		return c.link.closed[0].Code
+	}
+	for i := range 20 {
+		c := connectAs(t, h, numbered{}, fmt.Sprint("slow", i))
+		send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{fmt.Sprint("slow", i)}}})
+		slow = append(slow, c)
+		codes = append(codes, closeOf(c))
+	}
+	each := h.holdings.total.leaving.Load() / int64(len(slow))
+	graceful := int(minHeldBytes / leavingShare / each)
+	for i, code := range codes {
+		if want := map[bool]uint16{true: 1013, false: 0}[i < graceful]; code != want {
+			t.Errorf("connection %d of 20 that hold %d bytes each: code %d, want %d", i, each, code, want)
+		}
+	}
+	idle := connectAs(t, h, numbered{}, "idle")
+	if code := closeOf(idle); code != 1013 {
+		t.Errorf("a connection that holds nothing: code %d, want 1013", code)
+	}
+	for _, c := range append(slow, idle) {
+		c.Unbind(c.link, NewClose(CauseMemory))
+	}
+}

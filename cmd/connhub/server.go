@@ -61,6 +61,7 @@ type serverPlan struct {
 	reloads <-chan struct{} // each has the files read again that a hub can read again; nil: none
 
 	files    files
+	memory   memory
 	restarts restarts // of this process so far
 }
 
@@ -134,10 +135,13 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 			plan.publicURL.Scheme = "https"
 		}
 	}
+	plan.memory.limitCollector()
+	plan.logMemory(logger)
 	plan.logFiles(logger)
 	metrics := newRegistry()
 	log.register(metrics)
 	plan.files.register(metrics)
+	plan.budgets().register(metrics, plan.memory)
 	s.capControl(plan.files.control, metrics)
 	plan.restarts.register(metrics)
 	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}

@@ -47,16 +47,16 @@ type settings struct {
 	MaxConnections     int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
 	OutboxMessages     int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
 	OutboxBytes        byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes queued for one connection, at least 2MiB. (${default})"`
-	HeldBytes          byteSize          `default:"${held_bytes}" env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that wait for slow and absent clients; then the largest are closed. (${default})"`
-	NamespaceHeldBytes byteSize          `default:"${namespace_held_bytes}" env:"CONNHUB_NAMESPACE_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (${default})"`
+	HeldBytes          *byteSize         `env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that wait for slow and absent clients; then the largest are closed. (a quarter of the memory limit, at most ${held_bytes})"`
+	NamespaceHeldBytes *byteSize         `env:"CONNHUB_NAMESPACE_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (half of --held-bytes)"`
 	ResumeWindow       time.Duration     `default:"${resume_window}" env:"CONNHUB_RESUME_WINDOW" placeholder:"DURATION" group:"Limits" help:"How long a connection waits for a client that lost its network and can resume. (${default})"`
 	DetachedPerUser    int               `default:"${detached_per_user}" env:"CONNHUB_DETACHED_PER_USER" placeholder:"N" group:"Limits" help:"Connections of one user that wait like that. (${default})"`
 	DetachedPerAddress int               `default:"${detached_per_address}" env:"CONNHUB_DETACHED_PER_ADDRESS" placeholder:"N" group:"Limits" help:"Connections of one address that wait like that; behind a proxy all have the address of the proxy. (${default})"`
-	RequestIDs         int               `name:"request-ids" default:"${request_ids}" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, 300 bytes each, for 5 minutes. (${default})"`
+	RequestIDs         *int              `name:"request-ids" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, 300 bytes each, for 5 minutes. (a sixteenth of the memory limit, at most ${request_ids})"`
 	Overflow           string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
 	NamespaceOverflow  map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
 	MaxMessage         byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of one message from a client. (${default})"`
-	InboundBytes       byteSize          `default:"${inbound_bytes}" env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that clients have begun and not ended. (${default})"`
+	InboundBytes       *byteSize         `env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that clients have begun and not ended. (a sixteenth of the memory limit, at most ${inbound_bytes})"`
 	MessageTimeout     time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"From the first byte of a client's message to its last. (${default})"`
 	HandshakeTimeout   time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client's TLS handshake and request, each. (${default})"`
 	PingInterval       time.Duration     `default:"${ping_interval}" env:"CONNHUB_PING_INTERVAL" placeholder:"DURATION" group:"Limits" help:"Silence until a client is pinged. (${default})"`
@@ -85,7 +85,6 @@ func settingsVars() kong.Vars {
 		"outbox_messages":      fmt.Sprint(h.Outbox.Messages),
 		"outbox_bytes":         byteSize(h.Outbox.Bytes).String(),
 		"held_bytes":           byteSize(h.HeldBytes).String(),
-		"namespace_held_bytes": byteSize(h.NamespaceHeldBytes).String(),
 		"resume_window":        h.ResumeWindow.String(),
 		"detached_per_user":    fmt.Sprint(h.DetachedPerUser),
 		"detached_per_address": fmt.Sprint(h.DetachedPerAddress),
@@ -111,20 +110,18 @@ func (s *settings) plan() (serverPlan, error) {
 	p := serverPlan{
 		listenClients: s.ListenClients, listenControl: s.ListenControl, listenOps: s.ListenOps,
 		publicURL: s.PublicURL,
-		hub:       hub.DefaultConfig(), edge: edge.DefaultConfig(),
+		hub:       hub.DefaultConfig(), edge: edge.DefaultConfig(), memory: readMemory(),
 	}
 	normalize(p.publicURL)
 	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, buildVersion()
 	p.hub.MaxConnections = s.MaxConnections
 	p.hub.Outbox = hub.Bounds{Messages: s.OutboxMessages, Bytes: int64(s.OutboxBytes)}
-	p.hub.RequestIDs = s.RequestIDs
-	p.hub.HeldBytes, p.hub.NamespaceHeldBytes = int64(s.HeldBytes), int64(s.NamespaceHeldBytes)
 	p.hub.ResumeWindow = s.ResumeWindow
 	p.hub.DetachedPerUser, p.hub.DetachedPerAddress = s.DetachedPerUser, s.DetachedPerAddress
 	p.hub.Overflow = overflowPolicies[s.Overflow]
 	p.edge.LoopbackOnly = s.onlyLoopback
 	p.edge.AllowedOrigins, p.edge.EndAtExpiry = s.AllowedOrigin, s.CloseOnTokenExpiry
-	p.edge.MaxMessage, p.edge.InboundBytes = int64(s.MaxMessage), int64(s.InboundBytes)
+	p.edge.MaxMessage = int64(s.MaxMessage)
 	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout
 	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout
 	p.edge.Compression, p.edge.GoroutinePerLink = s.Compression, s.GoroutinePerLink
@@ -144,6 +141,7 @@ func (s *settings) plan() (serverPlan, error) {
 		}
 		p.hub.NamespaceOverflow[name] = policy
 	}
+	problems = append(problems, s.planBudgets(&p))
 	problems = append(problems, inFlags(p.hub.Validate()), inFlags(validateEdge(p.edge)))
 	problems = append(problems, checkPublicURL(s.PublicURL))
 	var err error
@@ -263,6 +261,13 @@ func effective(k *kong.Context) slog.Value {
 }
 
 func settingText(v reflect.Value) string {
+	switch v.Interface().(type) {
+	case *byteSize, *int: // those that have a default of their own
+		if v.IsNil() {
+			return ""
+		}
+		v = v.Elem()
+	}
 	switch x := v.Interface().(type) {
 	case *url.URL:
 		if x == nil {

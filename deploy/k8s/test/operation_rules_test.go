@@ -181,6 +181,39 @@ func imageUser(r *report) int64 {
 	return user
 }
 
+// budgetFlags are the flags whose sizes come out of the hub's memory. Without them the hub takes a share of its limit.
+var budgetFlags = []string{"CONNHUB_HELD_BYTES", "CONNHUB_INBOUND_BYTES"}
+
+// requestIDBytes is what the help of --request-ids says of each.
+const requestIDBytes = 300
+
+// memorySuffices wants the budgets of a hub to leave half of its memory for all that has no budget.
+func memorySuffices(s *setup, r *report) {
+	limit, variables := s.hub().container().Resources.Limits.Memory().Value(), s.pod(s.hub(), 0).variables()
+	var sum int64
+	for _, name := range budgetFlags {
+		size, ok := variables[name]
+		if !ok {
+			continue
+		}
+		n, err := resource.ParseQuantity(strings.TrimSuffix(size, "B"))
+		r.want(err == nil, "%s=%s is no size", name, size)
+		sum += n.Value()
+	}
+	if ids, ok := variables["CONNHUB_REQUEST_IDS"]; ok {
+		n, err := strconv.ParseInt(ids, 10, 64)
+		r.want(err == nil, "CONNHUB_REQUEST_IDS=%s is no number", ids)
+		sum += n * requestIDBytes
+	}
+	r.want(2*sum <= limit, "the budgets of the hub are %d bytes, above half of its memory limit of %d", sum, limit)
+	for _, argument := range s.hub().container().Args {
+		for _, name := range append([]string{"CONNHUB_REQUEST_IDS"}, budgetFlags...) {
+			flag := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "CONNHUB_"), "_", "-"))
+			r.want(!strings.HasPrefix(argument, flag), "%s is an argument: set %s, which this rule reads", flag, name)
+		}
+	}
+}
+
 func resourcesSaid(s *setup, r *report) {
 	for _, w := range s.workloads() {
 		resources := w.container().Resources

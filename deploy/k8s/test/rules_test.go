@@ -44,6 +44,7 @@ var rules = []rule{
 	{"certificates have the names", certificatesNamed},
 	{"pods are confined", podsConfined},
 	{"resources are said", resourcesSaid},
+	{"memory suffices for the budgets", memorySuffices},
 }
 
 func TestEveryRuleHolds(t *testing.T) {

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"runtime/debug"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+)
+
+// The shares of the memory limit that budgets have by default, as divisors. Together they are three eighths of it. The rest
+// is for connections, garbage that is not collected yet, and the kernel's buffers, which count in a container's limit.
+const (
+	heldShare    = 4
+	inboundShare = 16
+	idsShare     = 16
+)
+
+const (
+	// requestIDBytes is about what a remembered request id takes.
+	requestIDBytes = 300
+	// collectorShare is the part of a container's limit, in percent, from which the collector works harder (GOMEMLIMIT). The
+	// rest is for what Go does not count: the kernel's buffers, the binary's pages.
+	collectorShare = 90
+)
+
+// memory is how much memory the process may take.
+type memory struct {
+	limit  int64  // bytes; math.MaxInt64: it is not known
+	source string // of the limit, for people
+}
+
+// readMemory returns the lowest limit of the process: that of its container, that of Go's collector, that of the machine.
+func readMemory() memory {
+	m := memory{math.MaxInt64, "none"}
+	lower := func(source string, limit uint64, err error) {
+		// Without a cgroup there is no limit of one. What can't be read must not keep a hub from starting.
+		if err == nil && limit > 0 && limit < uint64(m.limit) {
+			m = memory{int64(limit), source} //nolint:gosec // it is below an int64
+		}
+	}
+	limit, err := memlimit.FromSystem()
+	lower("machine", limit, err)
+	container, err := memlimit.FromCgroup()
+	lower("cgroup", container, err)
+	lower("GOMEMLIMIT", uint64(debug.SetMemoryLimit(-1)), nil) //nolint:gosec // it is not negative
+	return m
+}
+
+// limitCollector sets the collector's limit below that of the container, unless GOMEMLIMIT has set it.
+func (m memory) limitCollector() {
+	if m.source == "cgroup" && debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(m.limit / 100 * collectorShare)
+	}
+}
+
+// defaultBudgets are the budgets of a process with this limit: a share of it, and no more than those of a large machine.
+func (m memory) defaultBudgets() budgets {
+	h, e := hub.DefaultConfig(), edge.DefaultConfig()
+	b := budgets{
+		held:    min(h.HeldBytes, m.limit/heldShare),
+		inbound: min(e.InboundBytes, m.limit/inboundShare),
+		ids:     max(min(h.RequestIDs, int(min(m.limit/idsShare/requestIDBytes, math.MaxInt32))), 1),
+	}
+	b.namespaceHeld = hub.NamespaceShare(b.held)
+	return b
+}
+
+// budgets are the most bytes that each use may take, and the most request ids.
+type budgets struct {
+	held, namespaceHeld, inbound int64
+	ids                          int
+}
+
+// sum is what all of them take together.
+func (b budgets) sum() int64 { return b.held + b.inbound + int64(b.ids)*requestIDBytes }
+
+// check refuses budgets that the process can't have.
+func (m memory) check(b budgets) error {
+	if b.sum() <= m.limit {
+		return nil
+	}
+	return fmt.Errorf("--held-bytes %v, --inbound-bytes %v and --request-ids %d of %d bytes each are %s together, above the memory limit of %s (%s)",
+		byteSize(b.held), byteSize(b.inbound), b.ids, requestIDBytes, mebibytes(b.sum()), mebibytes(m.limit), m.source)
+}
+
+// isTight reports whether budgets leave little for all that has no budget.
+func (m memory) isTight(b budgets) bool { return b.sum() > m.limit/2 }
+
+// planBudgets sets the budgets: as flags say, and otherwise a share of the memory limit. The settings have them then, for the log
+// of the effective configuration.
+func (s *settings) planBudgets(p *serverPlan) error {
+	b := p.memory.defaultBudgets()
+	if s.HeldBytes != nil {
+		b.held = int64(*s.HeldBytes)
+		b.namespaceHeld = hub.NamespaceShare(b.held)
+	}
+	if s.NamespaceHeldBytes != nil {
+		b.namespaceHeld = int64(*s.NamespaceHeldBytes)
+	}
+	b.inbound = max(b.inbound, int64(s.MaxMessage)) // or no message could be as large
+	if s.InboundBytes != nil {
+		b.inbound = int64(*s.InboundBytes)
+	}
+	if s.RequestIDs != nil {
+		b.ids = *s.RequestIDs
+	}
+	s.HeldBytes, s.NamespaceHeldBytes = new(byteSize(b.held)), new(byteSize(b.namespaceHeld))
+	s.InboundBytes, s.RequestIDs = new(byteSize(b.inbound)), new(b.ids)
+	p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.hub.RequestIDs = b.held, b.namespaceHeld, b.ids
+	p.edge.InboundBytes = b.inbound
+	return p.memory.check(b)
+}
+
+// budgets are those of the plan.
+func (p *serverPlan) budgets() budgets {
+	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.edge.InboundBytes, p.hub.RequestIDs}
+}
+
+// mebibytes writes a size for people.
+func mebibytes(n int64) string {
+	if n == math.MaxInt64 {
+		return "none"
+	}
+	return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20))
+}
+
+// logMemory tells the limit and the budgets, and warns if these leave little for anything else.
+func (p *serverPlan) logMemory(logger *slog.Logger) {
+	b := p.budgets()
+	attributes := []any{
+		slog.String("limit", mebibytes(p.memory.limit)), slog.String("source", p.memory.source),
+		slog.String("collector", mebibytes(debug.SetMemoryLimit(-1))),
+		slog.String("held", mebibytes(b.held)), slog.String("namespace_held", mebibytes(b.namespaceHeld)),
+		slog.String("inbound", mebibytes(b.inbound)), slog.Int("request_ids", b.ids), slog.String("budgets", mebibytes(b.sum())),
+	}
+	if p.memory.isTight(b) {
+		logger.Warn("the budgets of memory together are above half of the memory limit: connections, the collector and the kernel's "+
+			"buffers need the rest", attributes...)
+		return
+	}
+	logger.Info("memory", attributes...)
+}
+
+// register registers the budgets as metrics.
+func (b budgets) register(r prometheus.Registerer, m memory) {
+	limit := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "connhub_memory_limit_bytes", Help: "The lowest memory limit of the process: of its container, of GOMEMLIMIT, of the machine.",
+	})
+	most := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "connhub_budget_limit_bytes", Help: "The most bytes that each use of memory may take.",
+	}, []string{"use"})
+	r.MustRegister(limit, most)
+	limit.Set(float64(m.limit))
+	most.WithLabelValues("held").Set(float64(b.held))
+	most.WithLabelValues("namespace_held").Set(float64(b.namespaceHeld))
+	most.WithLabelValues("inbound").Set(float64(b.inbound))
+	most.WithLabelValues("request_ids").Set(float64(b.ids) * requestIDBytes)
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge"
+)
+
+func TestDefaultBudgetsAreAShareOfTheMemoryLimit(t *testing.T) {
+	h, e := hub.DefaultConfig(), edge.DefaultConfig()
+	rapid.Check(t, func(t *rapid.T) {
+		m := memory{rapid.OneOf(rapid.Int64Range(32<<20, 8<<30), rapid.Int64Range(32<<20, math.MaxInt64)).Draw(t, "limit"), "test"}
+		b := m.defaultBudgets()
+		if m.check(b) != nil || m.isTight(b) {
+			t.Errorf("of %s the budgets are %+v", mebibytes(m.limit), b)
+		}
+		if b.held > h.HeldBytes || b.inbound > e.InboundBytes || b.ids > h.RequestIDs || b.namespaceHeld > b.held && b.held >= 16<<20 {
+			t.Errorf("more than on a large machine: %+v", b)
+		}
+	})
+	large := budgets{h.HeldBytes, h.NamespaceHeldBytes, e.InboundBytes, h.RequestIDs}
+	if b := (memory{4 << 30, "test"}).defaultBudgets(); b != large {
+		t.Errorf("with 4 GiB: %+v, want those of the packages, %+v", b, large)
+	}
+}
+
+func TestBudgetsAboveTheMemoryLimitAreRefused(t *testing.T) {
+	t.Setenv("CONNHUB_HELD_BYTES", "1024GiB") // no machine that runs this has so much
+	c, err := parse(t, "serve", "--insecure-dev", "--single-hub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Serve.plan()
+	if err == nil || !strings.Contains(err.Error(), "above the memory limit of") || !strings.Contains(err.Error(), "--held-bytes 1024GiB") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestANamespaceHasHalfOfWhatTheHubHoldsUnlessAFlagSaysMore(t *testing.T) {
+	for _, c := range []struct {
+		flags           []string
+		held, namespace int64
+	}{
+		{[]string{"--held-bytes=64MiB"}, 64 << 20, 32 << 20},
+		{[]string{"--held-bytes=64MiB", "--namespace-held-bytes=50MiB"}, 64 << 20, 50 << 20},
+	} {
+		p := planServe(t, append(c.flags, "--insecure-dev", "--single-hub")...)
+		if p.hub.HeldBytes != c.held || p.hub.NamespaceHeldBytes != c.namespace {
+			t.Errorf("%q: %d and %d", c.flags, p.hub.HeldBytes, p.hub.NamespaceHeldBytes)
+		}
+	}
+}
