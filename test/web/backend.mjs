@@ -25,18 +25,8 @@ export const methods = Object.entries(v1)
   .filter(([, type]) => type.service)
   .flatMap(([service, type]) => Object.keys(type.service).map((method) => `${service}.${method}`));
 
-// What google.rpc says about an error, without Google's protos.
-const rpc = protobuf.parse(`
-  syntax = "proto3";
-  package google.rpc;
-  message Any { string type_url = 1; bytes value = 2; }
-  message Status { int32 code = 1; string message = 2; repeated Any details = 3; }
-  message ErrorInfo { string reason = 1; string domain = 2; map<string, string> metadata = 3; }
-  message BadRequest {
-    message FieldViolation { string field = 1; string description = 2; }
-    repeated FieldViolation field_violations = 1;
-  }
-`, { keepCase: true }).root;
+// What an error carries (google.rpc.Status, ErrorInfo, BadRequest).
+const rpc = protobuf.loadSync(['status', 'error_details'].map((name) => api(`third_party/google/rpc/${name}.proto`)));
 const Status = rpc.lookupType('google.rpc.Status');
 
 /** An error that a hub answered with. */
@@ -53,7 +43,7 @@ export class CallError extends Error {
         this.reason = info.reason;
         this.domain = info.domain;
       } else if (name === 'google.rpc.BadRequest') {
-        this.violations = rpc.lookupType(name).decode(value).field_violations;
+        this.violations = rpc.lookupType(name).decode(value).fieldViolations;
         this.fields = this.violations.map(({ field }) => field);
       }
     }

@@ -62,7 +62,7 @@ describe('backend', () => {
     });
 
     const added = await backend.call('GroupService.AddToGroups', { target: { users: ['ann', 'nobody'] }, groups: ['red', 'blue'] });
-    assert.deepEqual(added, { matched: 1, added: 1, already: 1, refused: 0, closed: 0, ...reached });
+    assert.deepEqual(added, { matched: 1, added: 1, already: 1, refused: 0, refusals: [], closed: 0, ...reached });
     assert.deepEqual(await backend.call('GroupService.GetGroup', { group: 'red' }), { group: { name: 'red', members: 1 }, ...reached });
     const listed = [];
     for (let token = ''; ;) {
@@ -98,7 +98,7 @@ describe('backend', () => {
     const permissions = [{ action: 'PERMISSION_ACTION_SEND_TO_GROUP', group: 'blue' }];
     const may = async () => (await backend.call('AccessService.CheckPermissions', { target: { groups: ['blue'] }, permissions })).allowed;
     assert.equal(await may(), 0);
-    const changed = { matched: 1, changed: 1, refused: 0, closed: 0, ...reached };
+    const changed = { matched: 1, changed: 1, refused: 0, refusals: [], closed: 0, ...reached };
     assert.deepEqual(await backend.call('AccessService.GrantPermissions', { target: { users: ['ann'] }, permissions }), changed);
     assert.equal(await may(), 1);
     assert.deepEqual(await backend.call('AccessService.RevokePermissions', { target: { users: ['ann'] }, permissions }), changed);

@@ -154,7 +154,7 @@ describe('browser', () => {
 
     assert.equal((await send('before')).matched, 0);
     const joined = await backend.call('GroupService.AddToGroups', { target, ...group });
-    assert.deepEqual(joined, { matched: 1, added: 1, already: 0, refused: 0, closed: 0, ...reached });
+    assert.deepEqual(joined, { matched: 1, added: 1, already: 0, refused: 0, refusals: [], closed: 0, ...reached });
     assert.equal((await send('inside')).matched, 1);
     const left = await backend.call('GroupService.RemoveFromGroups', { target, ...group });
     assert.deepEqual(left, { matched: 1, removed: 1, ...reached });
