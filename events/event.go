@@ -27,6 +27,11 @@ func newEvent(who *hub.Identity, op *hub.Op) *event {
 	return &event{kind: kindOf(op.Kind), who: *who, ordinal: op.Ordinal, at: time.Now(), message: op.Event, close: op.Close}
 }
 
+// isMessage reports whether the event is a message, and not a gap in place of one.
+func (e *event) isMessage() bool {
+	return e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE && e.dropped == 0
+}
+
 // gap returns a gap in place of a message.
 func (e *event) gap() *event {
 	g := *e

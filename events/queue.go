@@ -9,6 +9,7 @@ import (
 type Limits struct {
 	Messages int   // that clients sent; beyond it they are dropped
 	Bytes    int64 // of those messages
+	// The last eighth of both is kept for users that have less than the average in the queue, half of that for such namespaces.
 	// Standing is what is never dropped: connected, disconnected, and gaps; beyond it the stream ends. In bytes each is its connection's
 	// identity, which it keeps alive: some hundred as a rule, and at most what the header of one request brings (16 KiB: names, labels, up to
 	// 256 roles) and the patterns of those roles, which connections with equal ones share.
@@ -20,7 +21,8 @@ type Limits struct {
 // Problem: what happens must be kept for a subscriber that does not read, for how long nobody knows.
 //
 // Invariants: the events of a connection are in their order; where messages of it are missing there is one gap, with how
-// many. Only messages are dropped, and only when there is no room for them. What is in the queue is within the limits.
+// many. Only messages are dropped, and only when there is no room for them. What is in the queue is within the limits. In the last eighth of
+// it only those have room that have little in it, so that no client can fill it alone (shares.go).
 //
 // Outline: a message without room becomes a gap at the end of the queue, and those of its connection that follow make
 // it larger, until one is queued. So gaps are never beside each other, and a connection has one more of them than of what
@@ -33,6 +35,7 @@ type queue struct {
 	messages int
 	bytes    int64
 	standing int
+	shares   *shares                     // of what waits; nil: not needed, less than three quarters of the limits are
 	gaps     map[hub.ConnectionID]*event // of connections of which nothing follows
 }
 
@@ -67,10 +70,32 @@ func (q *queue) put(e *event) (dropped bool, err error) {
 }
 
 func (q *queue) hasRoom(e *event) bool {
-	return q.messages < q.limits.Messages && q.bytes+e.weight() <= q.limits.Bytes
+	messages, bytes := q.messages+1, q.bytes+e.weight()
+	l := &q.limits
+	switch {
+	case messages > l.Messages || bytes > l.Bytes:
+		return false
+	case messages <= l.Messages-l.Messages/reservedShare && bytes <= l.Bytes-l.Bytes/reservedShare:
+		return true
+	}
+	if q.shares == nil {
+		q.shares = countShares(q.events[q.head:])
+	}
+	most := l.Messages - l.Messages/(2*reservedShare)
+	return !q.shares.userExceeds(e) && (messages <= most && bytes <= l.Bytes-l.Bytes/(2*reservedShare) || !q.shares.namespaceExceeds(e))
+}
+
+// forgetShares saves the work of counting when there is room for all again. To count anew takes an eighth of the limits that is filled before.
+func (q *queue) forgetShares() {
+	if q.messages <= q.limits.Messages/4*3 && q.bytes <= q.limits.Bytes/4*3 {
+		q.shares = nil
+	}
 }
 
 func (q *queue) push(e *event) {
+	if q.shares != nil && e.isMessage() {
+		q.shares.add(e)
+	}
 	delete(q.gaps, e.who.ID)
 	q.events = append(q.events, e)
 }
@@ -84,9 +109,12 @@ func (q *queue) take(dst []*event, most int, bytes int64) []*event {
 		most--
 		bytes -= e.weight()
 		dst = append(dst, e)
-		if e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE && e.dropped == 0 {
+		if e.isMessage() {
 			q.messages--
 			q.bytes -= e.weight()
+			if q.shares != nil {
+				q.shares.remove(e)
+			}
 			continue
 		}
 		q.standing--
@@ -94,6 +122,7 @@ func (q *queue) take(dst []*event, most int, bytes int64) []*event {
 			delete(q.gaps, e.who.ID)
 		}
 	}
+	q.forgetShares()
 	q.compact()
 	return dst
 }

@@ -19,17 +19,20 @@ type plainQueue struct {
 }
 
 func (q *plainQueue) put(e event) (dropped bool, err error) {
-	isMessage := func(e event) bool { return e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE && e.dropped == 0 }
 	messages, standing, bytes := 0, 0, int64(0)
 	for _, w := range q.events {
-		if isMessage(w) {
+		if w.isMessage() {
 			messages++
 			bytes += w.weight()
 		} else {
 			standing++
 		}
 	}
-	if isMessage(e) && (messages == q.limits.Messages || bytes+e.weight() > q.limits.Bytes) {
+	full := messages+1 > q.limits.Messages || bytes+e.weight() > q.limits.Bytes
+	nearly := messages+1 > q.limits.Messages-q.limits.Messages/8 || bytes+e.weight() > q.limits.Bytes-q.limits.Bytes/8
+	user, namespace := q.exceed(&e)
+	last := messages+1 > q.limits.Messages-q.limits.Messages/16 || bytes+e.weight() > q.limits.Bytes-q.limits.Bytes/16
+	if e.isMessage() && (full || nearly && user || last && namespace) {
 		dropped = true
 		e.dropped, e.message = 1, nil
 		for i, w := range slices.Backward(q.events) {
@@ -42,11 +45,33 @@ func (q *plainQueue) put(e event) (dropped bool, err error) {
 			}
 		}
 	}
-	if !isMessage(e) && standing == q.limits.Standing {
+	if !e.isMessage() && standing == q.limits.Standing {
 		return dropped, ErrSubscriberSlow
 	}
 	q.events = append(q.events, e)
 	return dropped, nil
+}
+
+// exceed reports whether the user and the namespace of e have more than their shares of the queue.
+func (q *plainQueue) exceed(e *event) (userDoes, namespaceDoes bool) {
+	var all, namespace, user int64
+	namespaces, users := map[string]bool{}, map[string]bool{}
+	for _, w := range q.events {
+		if !w.isMessage() {
+			continue
+		}
+		namespaces[w.who.Namespace] = true
+		all += w.weight()
+		if w.who.Namespace != e.who.Namespace {
+			continue
+		}
+		namespace += w.weight()
+		users[payer(&w.who)] = true
+		if payer(&w.who) == payer(&e.who) {
+			user += w.weight()
+		}
+	}
+	return user*int64(len(users)+1) > namespace, namespace*int64(len(namespaces)) > all
 }
 
 func (q *plainQueue) take(most int, bytes int64) (taken []event) {
@@ -63,11 +88,62 @@ func (e *event) String() string {
 	return fmt.Sprintf("%s/%d %v dropped %d, %d bytes", e.who.ID, e.ordinal, e.kind, e.dropped, e.weight())
 }
 
+// whoIs has the connections of the test below: some of one user, some of one namespace, some of no user.
+var whoIs = map[hub.ConnectionID]hub.Identity{
+	"a": {ID: "a", Namespace: "x", User: "ann"},
+	"b": {ID: "b", Namespace: "x", User: "ann"},
+	"c": {ID: "c", Namespace: "x"},
+	"d": {ID: "d", Namespace: "x"},
+	"e": {ID: "e", Namespace: "y", User: "ann"},
+}
+
+// One client that sends more than a subscriber takes loses its own messages, and nobody else's.
+func TestAClientThatFloodsASubscriberDropsItsOwnMessages(t *testing.T) {
+	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000})
+	put := func(namespace, user string) bool {
+		dropped, err := q.put(&event{
+			kind: eventsv1.EventKind_EVENT_KIND_MESSAGE, message: &hub.Event{},
+			who: hub.Identity{ID: hub.ConnectionID(namespace + user), Namespace: namespace, User: user},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !dropped
+	}
+	floods := 0
+	for range 2000 {
+		if put("default", "flood") {
+			floods++
+		}
+	}
+	others := 0
+	for i := range 50 {
+		if put("default", fmt.Sprint("quiet ", i)) {
+			others++
+		}
+		if put("other", fmt.Sprint("quiet ", i)) {
+			others++
+		}
+		if put("default", "flood") {
+			t.Error("the client that floods has room while others need it")
+		}
+	}
+	if floods != 700 || others != 75 { // the last 50 are for the namespace that has little
+		t.Errorf("%d of the flood and %d of the others are queued", floods, others)
+	}
+	for !q.empty() {
+		q.take(nil, 100, 1<<40)
+	}
+	if q.shares != nil {
+		t.Error("shares of an empty queue")
+	}
+}
+
 func TestAQueueDoesWhatAPlainOneDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Limits{
-			Messages: rapid.IntRange(1, 6).Draw(t, "messages"),
-			Bytes:    rapid.Int64Range(500, 3000).Draw(t, "bytes"),
+			Messages: rapid.IntRange(1, 40).Draw(t, "messages"),
+			Bytes:    rapid.Int64Range(500, 9000).Draw(t, "bytes"),
 			Standing: rapid.IntRange(1, 12).Draw(t, "standing"),
 		}
 		q, model := newQueue(l), &plainQueue{limits: l}
@@ -81,9 +157,9 @@ func TestAQueueDoesWhatAPlainOneDoes(t *testing.T) {
 				}
 				continue
 			}
-			id := hub.ConnectionID(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "connection"))
+			id := hub.ConnectionID(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(t, "connection"))
 			ordinals[id]++
-			e := event{kind: eventsv1.EventKind_EVENT_KIND_CONNECTED, who: hub.Identity{ID: id}, ordinal: ordinals[id]}
+			e := event{kind: eventsv1.EventKind_EVENT_KIND_CONNECTED, who: whoIs[id], ordinal: ordinals[id]}
 			if rapid.IntRange(0, 4).Draw(t, "message") > 0 {
 				e.kind = eventsv1.EventKind_EVENT_KIND_MESSAGE
 				e.message = &hub.Event{Payload: make([]byte, rapid.IntRange(0, 1000).Draw(t, "size"))}
