@@ -29,7 +29,7 @@
 //
 // In this order, each held for a few steps and never across a write or a call of a Link:
 //
-//	Link's own → Connection.mu → a table bucket's, or Hub.mu
+//	Link's own → Connection.mu → Hub.mu → a table bucket's
 //
 // A Link calls Take and Written under its own lock; the hub calls Link methods without any lock, but for holdings.reclaiming, which
 // is only ever tried for. requests.mu, tally.mu and detached.mu are leaves.

@@ -22,7 +22,9 @@ type Config struct {
 	Name    string // for people: the host's or pod's name
 	Version string // of the binary
 
-	MaxConnections int // held at once; beyond it Attach is refused
+	// MaxConnections bounds the connections held at once. Beyond it Attach is refused. The last sixteenth is kept for users with fewer than 8
+	// connections, or no more than the average; half of that for namespaces with no more than the average.
+	MaxConnections int
 
 	// Outbox bounds what is queued for one connection, but an empty one takes any message. Beyond it the
 	// message's overflow policy decides.
@@ -213,7 +215,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if len(groups) > MaxGroups {
 		return nil, ErrGroupLimit
 	}
-	ns, speaks, err := h.acquire(a.Namespace, a.Protocol)
+	ns, speaks, err := h.acquire(a.Namespace, a.User, a.Protocol)
 	if err != nil {
 		return nil, err
 	}

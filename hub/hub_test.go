@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -262,4 +263,54 @@ func (l *memory) numberedFrames(t testing.TB) []string {
 		all = append(all, strings.TrimPrefix(frames[i], "#")+" "+frames[i+1])
 	}
 	return all
+}
+
+// A user who opens connections without end leaves room for others, and a namespace that does for other namespaces.
+func TestAHubThatIsNearlyFullTakesThoseWhoHaveLittle(t *testing.T) {
+	const most, reserved = 320, 320 / reservedShare
+	h := newHub(t, func(c *Config) { c.MaxConnections = most })
+	attach := func(namespace, user string) bool {
+		c, err := h.Attach(t.Context(), Admission{Namespace: namespace, User: user, Protocol: bare{}})
+		if err != nil && !errors.Is(err, ErrTooManyConnections) {
+			t.Fatal(err)
+		}
+		if err == nil {
+			t.Cleanup(func() { c.Close(NewClose(CauseClient)) })
+		}
+		return err == nil
+	}
+	flood := 0
+	for attach("default", "flood") {
+		flood++
+	}
+	if flood != most-reserved {
+		t.Errorf("one user has %d connections, want %d", flood, most-reserved)
+	}
+	for i := range reserved {
+		switch user := fmt.Sprint("quiet ", i/2); {
+		case i < reserved/2 && !attach("default", user):
+			t.Errorf("connection %d: a user with few connections is refused", i)
+		case i >= reserved/2 && !attach("other", user):
+			t.Errorf("connection %d: a namespace with few connections is refused", i)
+		case attach("default", "flood"):
+			t.Errorf("connection %d: one user takes what is left", i)
+		case i > reserved/2 && h.Len() < most && attach("default", ""):
+			t.Errorf("connection %d: one namespace takes what is left", i)
+		}
+	}
+	if h.Len() != most || attach("other", "") {
+		t.Errorf("%d connections, want %d and no more", h.Len(), most)
+	}
+}
+
+// What is kept for others stays nobody's: users with a few connections each fill the hub.
+func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
+	const most = 64
+	h := newHub(t, func(c *Config) { c.MaxConnections = most })
+	for i := range most {
+		connect(t, h, []string{"", fmt.Sprint(i / 4)}[i%2])
+	}
+	if _, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}}); !errors.Is(err, ErrTooManyConnections) {
+		t.Errorf("one more: %v", err)
+	}
 }

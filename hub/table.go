@@ -126,6 +126,17 @@ func (t *table[V]) all(yield func(V)) {
 	}
 }
 
+// len returns how many values there are, at about the same time.
+func (t *table[V]) len() (n int) {
+	for i := range t.buckets {
+		b := &t.buckets[i]
+		b.mu.RLock()
+		n += len(b.entries) + len(b.twins)
+		b.mu.RUnlock()
+	}
+	return n
+}
+
 // page returns up to limit values behind after, and the cursor of the last one, or the zero Cursor when
 // nothing is left.
 func (t *table[V]) page(after Cursor, limit int) ([]V, Cursor) {
