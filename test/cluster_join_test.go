@@ -26,10 +26,11 @@ const (
 	joinMembers = 30
 	// mostNamedOfJoins is the share of joins whose sends may name the member's hub as unreachable.
 	mostNamedOfJoins = 0.01
-	// frozenWork is for how long joins go on at most while a hub is stopped.
-	frozenWork = 20 * time.Second
-	// freezeLimit is how long a hub is stopped at most, so that its clients don't give it up.
-	freezeLimit = 25 * time.Second
+	// frozenWork is for how long joins and sends go on at most while a hub is stopped.
+	frozenWork = 9 * time.Second
+	// freezeLimit is how long a hub is stopped at most, so that neither its clients nor the other hubs give it up: a hub that
+	// stood still for 15 s may have been forgotten, and starts anew.
+	freezeLimit = 14 * time.Second
 )
 
 // readYourWrites proves that a join is in force at every hub when it returns: what is sent at once to the group,
@@ -141,8 +142,9 @@ type joiner struct {
 	want    map[*member][]int // the numbers of the messages that it must get
 	may     map[*member][]int // and of those that it may get, because the receipt named its hub as unreachable
 	took    []time.Duration   // each join
-	unknown int               // joins that named the member's hub as unreachable, and so have no send
-	woke    int               // of the messages in may, those that went through a hub which had just gone on, and so found all others silent
+	joins   int
+	unknown int // joins that named the member's hub as unreachable, and so have no send
+	woke    int // of the messages in may, those that went through a hub which had just gone on, and so found all others silent
 
 	stale atomic.Int64 // joins and sends whose answers both say for how long etcd has not been heard
 }
@@ -182,7 +184,8 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 	for through < 0 || through == by {
 		through = pick()
 	}
-	group := fmt.Sprint("joined-", j.number, "-", j.sent)
+	group := fmt.Sprint("joined-", j.number, "-", j.joins)
+	j.joins++ // a join that can't tell may have put its member in: no other one uses its group
 	target := &controlv1.Target{Connections: []string{m.id}}
 
 	meter := testkit.NewMeter(j.hubs...)

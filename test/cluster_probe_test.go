@@ -171,7 +171,8 @@ func (c *cluster) hangOne(t *testing.T, count int) {
 	var piling sync.WaitGroup
 	var piled atomic.Int64
 	piling.Go(func() { report(t, c.pile(t, over, &piled)) })
-	while := c.timeSends(t, crowd, count, func() bool { return piled.Load() >= pileMessages })
+	began := time.Now()
+	while := c.timeSends(t, crowd, count, func() bool { return piled.Load() >= pileMessages || time.Since(began) > frozenWork })
 	close(over)
 	piling.Wait()
 	goOn()
