@@ -13,11 +13,31 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
+
+// readMessages reads a client's next messages in the background.
+func readMessages(t *testing.T, conn *websocket.Conn, messages int) <-chan string {
+	t.Helper()
+	received := make(chan string, messages)
+	go func() {
+		defer close(received)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for range messages {
+			_, b, err := conn.Read(ctx)
+			if err != nil {
+				return
+			}
+			received <- string(b)
+		}
+	}()
+	return received
+}
 
 func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 	hub := start(t, nil)
@@ -70,12 +90,13 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			received := readMessages(t, ann, len(tt.want)) // what is long is written as the client reads it
 			r := connhub(t, tt.stdin, tt.args...)
 			if diff := cmp.Diff(result{tt.stdout, tt.stderr, tt.code}, r, cmp.AllowUnexported(result{})); diff != "" {
 				t.Error(diff)
 			}
 			for _, want := range tt.want {
-				if got := next(t, ann); got != want {
+				if got := <-received; got != want {
 					t.Errorf("got %.40q, want %.40q", got, want)
 				}
 			}
