@@ -30,8 +30,9 @@ type inbound struct {
 	read int // bytes; owned by the transport's reader
 
 	// Guarded by strangers.mu.
-	timer *time.Timer // ends the connection of a stranger
-	place place
+	timer   *time.Timer // ends the connection of a stranger
+	place   place
+	counted bool // in strangers.open
 }
 
 // Read implements net.Conn. A stranger may send strangerBytes.
@@ -49,6 +50,7 @@ func (c *inbound) Read(b []byte) (int, error) {
 // Close implements net.Conn.
 func (c *inbound) Close() error {
 	c.strangers.remove(c)
+	defer c.strangers.forget(c)
 	return c.Conn.Close()
 }
 
@@ -80,8 +82,7 @@ func inboundOf(ctx context.Context) *inbound {
 	return info.conn
 }
 
-// countedCredentials lists each connection as a stranger's before its handshake. gRPC's own way in, a net.Listener
-// that wraps, would cost the options that gRPC sets on TCP connections.
+// countedCredentials gives gRPC the inbound of each connection that a listener has listed.
 type countedCredentials struct {
 	credentials.TransportCredentials
 
@@ -90,10 +91,12 @@ type countedCredentials struct {
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (c countedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	in := c.strangers.add(raw)
+	in := c.strangers.take(raw)
 	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
 		c.strangers.remove(in)
+		_ = raw.Close() // as gRPC does next
+		c.strangers.forget(in)
 		return nil, nil, err
 	}
 	in.Conn = conn

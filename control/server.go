@@ -69,15 +69,18 @@ const (
 // Config is what a Server needs.
 type Config struct {
 	Hub       *hub.Hub
-	Mesh      *mesh.Mesh            // the other hubs; nil: there are none
-	Secrets   *auth.Secrets         // who may call; nil only with Insecure
-	Insecure  bool                  // every caller is a backend: for a laptop, on loopback
-	Tokens    *auth.TokenKey        // signs client tokens; nil: IssueClientToken answers NO_SIGNING_KEY
-	PublicURL *url.URL              // where clients connect (http, https, ws, wss); needed with Tokens
-	TLS       *tls.Config           // nil: plain text
-	Services  []Service             // of backends besides those of this package
-	Logger    *slog.Logger          // nil: nothing is logged
-	Metrics   prometheus.Registerer // may be nil
+	Mesh      *mesh.Mesh     // the other hubs; nil: there are none
+	Secrets   *auth.Secrets  // who may call; nil only with Insecure
+	Insecure  bool           // every caller is a backend: for a laptop, on loopback
+	Tokens    *auth.TokenKey // signs client tokens; nil: IssueClientToken answers NO_SIGNING_KEY
+	PublicURL *url.URL       // where clients connect (http, https, ws, wss); needed with Tokens
+	TLS       *tls.Config    // nil: plain text
+	Services  []Service      // of backends besides those of this package
+	// MaxConnections caps the connections at once, each a file of the process; 0: any number. Above it, and above half of it
+	// without a credential, the oldest that has shown no credential is closed.
+	MaxConnections int
+	Logger         *slog.Logger          // nil: nothing is logged
+	Metrics        prometheus.Registerer // may be nil
 }
 
 // Service registers a service, by the generated function that does. Its requests are held against the rules in its proto
@@ -91,6 +94,9 @@ func (c *Config) Validate() error {
 	var errs []error
 	if c.Hub == nil {
 		errs = append(errs, errors.New("Hub is not set"))
+	}
+	if c.MaxConnections < 0 {
+		errs = append(errs, fmt.Errorf("MaxConnections is %d, must not be below 0", c.MaxConnections))
 	}
 	switch {
 	case c.Secrets == nil && !c.Insecure:
@@ -115,7 +121,10 @@ type Server struct {
 	health *health.Server
 	leave  context.CancelFunc // ends streams
 	calls  *inFlight
-	ready  <-chan struct{} // closed when backends may call; nil: they may
+
+	strangers *strangers
+
+	ready <-chan struct{} // closed when backends may call; nil: they may
 
 	publisher publisher // of clients
 }
@@ -136,9 +145,9 @@ func New(c Config) (*Server, error) {
 	}
 	leaving, leave := context.WithCancel(context.Background())
 	g := &guard{
-		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, strangers: newStrangers(logger), codec: newCodec(),
+		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, strangers: newStrangers(logger, c.MaxConnections), codec: newCodec(),
 	}
-	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls}
+	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, strangers: g.strangers}
 	s.register(&c, registrar{s.grpc, validator.intercept, g.calls}, g, validator)
 	if c.Mesh != nil {
 		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
@@ -234,7 +243,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	defer announced.Wait()
 	defer close(stop)
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(listener{l, s.strangers}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve the control API on %s: %w", l.Addr(), err)
 	}
 	return nil

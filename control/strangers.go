@@ -36,9 +36,10 @@ const (
 	endedBytes   strangerEnd = "bytes"   // more than strangerBytes without a credential
 	endedRoom    strangerEnd = "room"    // the oldest of maxStrangers
 	endedAddress strangerEnd = "address" // the oldest of maxStrangersOfAddress
+	endedFull    strangerEnd = "full"    // the oldest, or the newest if the others are known: Config.MaxConnections
 )
 
-var strangerEnds = []strangerEnd{endedTime, endedBytes, endedRoom, endedAddress}
+var strangerEnds = []strangerEnd{endedTime, endedBytes, endedRoom, endedAddress, endedFull}
 
 // place is where a connection stands in the lists of strangers. nil: it is not listed.
 type place struct{ all, ofAddress *list.Element }
@@ -46,23 +47,32 @@ type place struct{ all, ofAddress *list.Element }
 // strangers are the connections that have shown no credential: few, and short-lived.
 type strangers struct {
 	// Static.
-	logger *slog.Logger
-	ended  *prometheus.CounterVec
+	logger                        *slog.Logger
+	ended                         *prometheus.CounterVec
+	most, mostOfAddress, mostOpen int // strangers; those of one address; connections at once, known ones too (0: any number)
 
 	mu        sync.Mutex
+	open      int                   // connections
 	all       list.List             // of *inbound, the oldest first
 	ofAddress map[string]*list.List // the same, by address
+	accepted  map[net.Conn]*inbound // whose handshake has not begun
 	logged    time.Time             // when the last line was
 	unlogged  map[strangerEnd]int   // since then
 }
 
-func newStrangers(logger *slog.Logger) *strangers {
+// newStrangers bounds a port that may have mostOpen connections at once; 0: any number. Strangers are half of them at most.
+func newStrangers(logger *slog.Logger, mostOpen int) *strangers {
+	most := maxStrangers
+	if mostOpen > 0 {
+		most = min(most, (mostOpen+1)/2)
+	}
 	return &strangers{
-		logger: logger, ofAddress: make(map[string]*list.List), unlogged: make(map[strangerEnd]int),
+		most: most, mostOfAddress: min(most, maxStrangersOfAddress), mostOpen: mostOpen,
+		logger: logger, ofAddress: make(map[string]*list.List), accepted: make(map[net.Conn]*inbound), unlogged: make(map[strangerEnd]int),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_grpc_strangers_closed_total",
 			Help: "Connections of the gRPC API that the hub closed because they had shown no valid credential, by reason: time, bytes, " +
-				"room (too many in all), address (too many of one address).",
+				"room (too many in all), address (too many of one address), full (the port has no room for another connection).",
 		}, []string{"reason"}),
 	}
 }
@@ -84,6 +94,34 @@ func (s *strangers) add(raw net.Conn) *inbound {
 	return c
 }
 
+// listener lists each connection when it is accepted: gRPC's goroutines for their handshakes may begin much later.
+type listener struct {
+	net.Listener
+
+	strangers *strangers
+}
+
+// Accept returns the next connection, as it is: a wrapped one would cost the options that gRPC sets on TCP connections.
+func (l listener) Accept() (net.Conn, error) {
+	raw, err := l.Listener.Accept()
+	if err == nil {
+		in := l.strangers.add(raw)
+		l.strangers.mu.Lock()
+		l.strangers.accepted[raw] = in
+		l.strangers.mu.Unlock()
+	}
+	return raw, err //nolint:wrapcheck // gRPC looks at it
+}
+
+// take returns an accepted connection whose handshake begins.
+func (s *strangers) take(raw net.Conn) *inbound {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := s.accepted[raw]
+	delete(s.accepted, raw)
+	return in
+}
+
 // list lists a connection. It returns one that is one too many, and why; nil: none.
 func (s *strangers) list(c *inbound) (*inbound, strangerEnd) {
 	s.mu.Lock()
@@ -93,13 +131,17 @@ func (s *strangers) list(c *inbound) (*inbound, strangerEnd) {
 		mine = list.New()
 		s.ofAddress[c.address] = mine
 	}
+	c.counted = true
+	s.open++
 	c.place = place{s.all.PushBack(c), mine.PushBack(c)}
 	c.timer = time.AfterFunc(strangerTime, func() { s.end(c, endedTime) })
 	switch {
-	case mine.Len() > maxStrangersOfAddress:
+	case mine.Len() > s.mostOfAddress:
 		return mine.Front().Value.(*inbound), endedAddress
-	case s.all.Len() > maxStrangers:
+	case s.all.Len() > s.most:
 		return s.all.Front().Value.(*inbound), endedRoom
+	case s.mostOpen > 0 && s.open > s.mostOpen:
+		return s.all.Front().Value.(*inbound), endedFull // there is one: c
 	}
 	return nil, ""
 }
@@ -121,12 +163,23 @@ func (s *strangers) remove(c *inbound) bool {
 	return true
 }
 
+// forget takes a connection that is closed out of the count of all.
+func (s *strangers) forget(c *inbound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.counted {
+		c.counted = false
+		s.open--
+	}
+}
+
 // end closes a connection, unless it is known or over. Its transport ends when it reads.
 func (s *strangers) end(c *inbound, why strangerEnd) {
 	if !s.remove(c) {
 		return
 	}
 	_ = c.raw.Close() // the transport closes what is above
+	s.forget(c)
 	s.ended.WithLabelValues(string(why)).Inc()
 	s.log(c, why)
 }

@@ -180,7 +180,7 @@ func (c *addressedConn) Close() error {
 func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &buffer{}
-		s := newStrangers(slogTo(log))
+		s := newStrangers(slogTo(log), 0)
 		conns := make([]*addressedConn, 2*maxStrangers)
 		var last *inbound
 		for i := range conns {
@@ -205,6 +205,55 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 			t.Errorf("%d lines for as many connections", n)
 		}
 	})
+}
+
+// Those that have shown a credential stay, and half of the port's connections are theirs alone.
+func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
+	const most = 6
+	s := newStrangers(slogTo(&buffer{}), most)
+	connect := func() (*addressedConn, *inbound) {
+		raw := &addressedConn{from: "192.0.2.1"}
+		in := s.add(raw)
+		in.Conn = raw
+		return raw, in
+	}
+	var strangers []*addressedConn
+	for range most/2 + 1 {
+		raw, _ := connect()
+		strangers = append(strangers, raw)
+	}
+	if !strangers[0].closed || strangers[1].closed {
+		t.Errorf("of %d strangers the oldest is closed: %v, and the next: %v", len(strangers), strangers[0].closed, strangers[1].closed)
+	}
+	var backends []*addressedConn
+	var known []*inbound
+	for range most {
+		raw, in := connect()
+		in.welcome()
+		backends, known = append(backends, raw), append(known, in)
+	}
+	last, _ := connect()
+	for i, b := range backends {
+		if b.closed {
+			t.Errorf("backend %d is closed", i)
+		}
+	}
+	if !last.closed || s.open != most || s.count() != 0 {
+		t.Errorf("the newest is closed: %v; %d connections, %d of strangers, want %d and none", last.closed, s.open, s.count(), most)
+	}
+	_ = known[0].Close()
+	if next, in := connect(); next.closed {
+		t.Error("a connection that has ended leaves no room")
+	} else {
+		in.welcome()
+	}
+	for _, in := range known[1:] {
+		_ = in.Close()
+		_ = in.Close()
+	}
+	if s.open != 1 {
+		t.Errorf("%d connections are counted, want 1", s.open)
+	}
 }
 
 func TestEveryOpenMethodIsBoundedAndEveryOtherIsClosed(t *testing.T) {

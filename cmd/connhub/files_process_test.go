@@ -78,6 +78,7 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	}
 	limit := patience + time.Since(began) // a command takes as long on this machine while nobody is there
 	silent(t, p.clients, strangers)
+	silent(t, p.control, strangers)
 	silent(t, p.ops, strangers)
 	var in, refused int
 	for i := range clients {

@@ -3,75 +3,31 @@ package main
 import (
 	"log/slog"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
-// refuseLogEvery is the least time between two lines about connections that were refused at a port.
-const refuseLogEvery = 10 * time.Second
+// acceptLogEvery is the least time between two lines about errors of accept.
+const acceptLogEvery = 10 * time.Second
 
-// cappedListener closes connections above a limit at once: its callers come again, and hear of it sooner than if they waited.
-type cappedListener struct {
+// watchedListener logs errors of accept at Warn that its server, gRPC, retries without a word. What it accepts it leaves as it is.
+type watchedListener struct {
 	net.Listener
 
 	// Static.
-	port    string // its name in the log
-	most    int64
-	logger  *slog.Logger
-	refused prometheus.Counter
+	port   string // its name in the log
+	logger *slog.Logger
 
-	open atomic.Int64 // connections
-
-	// Owned by the goroutine that calls Accept.
-	logged time.Time
+	logged time.Time // owned by the goroutine that calls Accept
 }
 
-// Accept returns the next connection for which there is room. Errors of accept that pass are logged at Warn.
-func (l *cappedListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			if temporary, ok := err.(interface{ Temporary() bool }); ok && temporary.Temporary() {
-				if l.mayLog() {
-					l.logger.Warn("accept failed", slog.String("port", l.port), slog.Any("error", err))
-				}
-			}
-			return nil, err //nolint:wrapcheck // gRPC looks at it, and tries again
-		}
-		if l.open.Add(1) <= l.most {
-			return &cappedConn{Conn: conn, left: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
-		}
-		l.open.Add(-1)
-		l.refused.Inc()
-		_ = conn.Close()
-		if l.mayLog() {
-			l.logger.Warn("connection limit of the port reached: connections are closed",
-				slog.String("port", l.port), slog.Int64("limit", l.most))
+// Accept returns the next connection.
+func (l *watchedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if temporary, ok := err.(interface{ Temporary() bool }); ok && temporary.Temporary() {
+		if now := time.Now(); l.logged.IsZero() || now.Sub(l.logged) >= acceptLogEvery {
+			l.logged = now
+			l.logger.Warn("accept failed", slog.String("port", l.port), slog.Any("error", err))
 		}
 	}
-}
-
-// mayLog reports whether the last line is long enough ago. The metrics count what is not logged.
-func (l *cappedListener) mayLog() bool {
-	now := time.Now()
-	if !l.logged.IsZero() && now.Sub(l.logged) < refuseLogEvery {
-		return false
-	}
-	l.logged = now
-	return true
-}
-
-type cappedConn struct {
-	net.Conn
-
-	left func()
-}
-
-// Close closes the connection and makes room for another.
-func (c *cappedConn) Close() error {
-	defer c.left()
-	return c.Conn.Close() //nolint:wrapcheck // is the connection
+	return conn, err //nolint:wrapcheck // gRPC looks at it
 }

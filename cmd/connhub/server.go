@@ -142,7 +142,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 	log.register(metrics)
 	plan.files.register(metrics)
 	plan.budgets().register(metrics, plan.memory)
-	s.capControl(plan.files.control, metrics)
+	s.controlListener = &watchedListener{Listener: s.controlListener, port: "control", logger: logger}
 	plan.restarts.register(metrics)
 	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}
 	if plan.cluster != nil {
@@ -248,20 +248,11 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 	return err
 }
 
-// capControl bounds the connections of the control port.
-func (s *server) capControl(most int, registry *prometheus.Registry) {
-	refused := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "connhub_control_connections_refused_total",
-		Help: "Connections to the control port that were closed at once: there were as many as the file limit allows.",
-	})
-	registry.MustRegister(refused)
-	s.controlListener = &cappedListener{Listener: s.controlListener, port: "control", most: int64(most), logger: s.logger, refused: refused}
-}
-
 func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (err error) {
 	c := control.Config{
 		Hub: s.hub, Secrets: plan.secrets, Insecure: plan.insecureControl,
-		PublicURL: plan.publicURL, Services: []control.Service{s.events.Register}, Logger: s.logger, Metrics: registry,
+		MaxConnections: plan.files.control,
+		PublicURL:      plan.publicURL, Services: []control.Service{s.events.Register}, Logger: s.logger, Metrics: registry,
 	}
 	if len(plan.tokenKeys) > 0 {
 		c.Tokens = plan.tokenKeys[0]
