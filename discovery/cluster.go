@@ -43,18 +43,23 @@ func (r *Registry) meet(ctx context.Context, reads ...clientv3.Op) (revision int
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.config.DialTimeout)
 	defer cancel()
-	id := cmp.Or(r.ClusterID(), newClusterID())
-	answer, err := client.Txn(ctx).
-		If(absent(r.keys.cluster)).
-		Then(append([]clientv3.Op{clientv3.OpPut(r.keys.cluster, id)}, reads...)...).
-		Else(append([]clientv3.Op{clientv3.OpGet(r.keys.cluster)}, reads...)...).
-		Commit()
+	reads = append([]clientv3.Op{clientv3.OpGet(r.keys.cluster)}, reads...)
+	// First without a write: an etcd that is full, or that lets this user read only, refuses a transaction that might write.
+	answer, err := client.Txn(ctx).Then(reads...).Commit()
+	if err == nil && len(answer.Responses[0].GetResponseRange().Kvs) == 0 {
+		answer, err = client.Txn(ctx).
+			If(absent(r.keys.cluster)).
+			Then(append([]clientv3.Op{clientv3.OpPut(r.keys.cluster, cmp.Or(r.ClusterID(), newClusterID()))}, reads...)...).
+			Else(append([]clientv3.Op{clientv3.OpGet(r.keys.cluster)}, reads...)...).
+			Commit()
+		if err == nil {
+			answer.Responses = answer.Responses[1:]
+		}
+	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("read cluster: %w", failure(err))
 	}
-	if !answer.Succeeded {
-		id = string(answer.Responses[0].GetResponseRange().Kvs[0].Value)
-	}
+	id := string(answer.Responses[0].GetResponseRange().Kvs[0].Value)
 	if err := r.adopt(id); err != nil {
 		return 0, nil, err
 	}

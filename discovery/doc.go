@@ -43,6 +43,7 @@
 //
 // # Errors
 //
-// The sentinels in errors.go. What a caller started it gets returned; what the goroutines meet is counted, and each
-// kind of it is logged once for each outage.
+// The sentinels in errors.go. What a caller started it gets returned; what the goroutines meet is counted, and logged by its
+// cause: what etcd says by its text, each once a minute at most (causes.go). A token of etcd that has run out is no failure
+// when the next try logs in anew.
 package discovery

@@ -28,7 +28,8 @@ type follower struct {
 	revision int64           // up to which members is true
 	strange  map[string]bool // keys that can't be read, and that were logged
 	began    loss            // why etcd was lost; 0: it is heard
-	said     [lossEnd]bool   // what was logged about that
+	causes   causes          // of that, which were logged
+	spared   bool            // an outdated token was passed over since the last answer
 }
 
 func newFollower(r *Registry) *follower {
@@ -87,30 +88,38 @@ func (f *follower) found() {
 		return
 	}
 	f.r.metrics.resyncs[f.began].Inc()
+	said := f.causes.any()
+	defer func() { f.began, f.spared = 0, false; f.causes.clear() }()
+	if !said {
+		return
+	}
 	f.r.log.Info("etcd is back", "stale_for", f.r.hearing.staleFor(), "hubs", len(f.members), "revision", f.revision)
-	f.began, f.said = 0, [lossEnd]bool{}
 }
 
-// lost begins an outage, or goes on with it. It logs each reason once.
+// lost begins an outage, or goes on with it. See causes for what is logged.
 func (f *follower) lost(err error) {
 	f.r.hearing.lost()
 	l := lossOf(err)
 	if f.began == 0 {
 		f.began = l
 	}
-	if f.said[l] {
+	if outdated(err) && !f.spared {
+		f.spared = true // the next try mends it
 		return
 	}
-	f.said[l] = true
+	unsaid, say := f.causes.note(err)
+	if !say {
+		return
+	}
 	level := f.r.log.Warn
 	if l == lossForeign {
 		level = f.r.log.Error
 	}
 	if f.members == nil {
-		level("etcd can't be reached; trying on", "reason", l.String(), "error", err)
+		level("etcd can't be reached; trying on", "reason", l.String(), "error", err, "repeats", unsaid)
 		return
 	}
-	level("etcd is lost; the last known hubs stand", "reason", l.String(), "error", err, "hubs", len(f.members))
+	level("etcd is lost; the last known hubs stand", "reason", l.String(), "error", err, "repeats", unsaid, "hubs", len(f.members))
 }
 
 // read decodes a hub's key, and logs once what it can't read.

@@ -101,18 +101,20 @@ func (g *registration) run() {
 	defer close(g.done)
 	defer g.keeper.hangUp()
 	var retry backoff
-	said := make(map[string]bool) // the kinds of failure that were logged since it last went well
+	var failed causes // since it last went well
+	spared := false   // an outdated token was passed over since then
 	wait := g.ttl / 3
 	for g.sleep(wait) {
 		before := g.lease
 		err := g.ensure(g.ctx)
 		switch {
 		case err == nil:
-			if len(said) > 0 || g.lease != before {
+			if failed.any() || g.lease != before {
 				g.r.log.Info("hub registered again", "id", g.id, "new_lease", g.lease != before)
 			}
 			retry.reset()
-			clear(said)
+			failed.clear()
+			spared = false
 			wait = g.ttl / 3
 			continue
 		case g.ctx.Err() != nil:
@@ -126,9 +128,10 @@ func (g *registration) run() {
 			g.r.die()
 			return
 		}
-		if kind := resultOf(err); !said[kind] {
-			g.r.log.Warn("hub can't be kept registered; trying on", "id", g.id, "error", err)
-			said[kind] = true
+		if outdated(err) && !spared {
+			spared = true // the next try mends it
+		} else if unsaid, say := failed.note(err); say {
+			g.r.log.Warn("hub can't be kept registered; trying on", "id", g.id, "error", err, "repeats", unsaid)
 		}
 		wait = min(retry.delay(), g.ttl/3)
 	}

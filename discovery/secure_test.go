@@ -27,7 +27,7 @@ import (
 
 // secured is an etcd with TLS and passwords. The user hub may do all under the prefix, narrow may read and write what
 // there is but not watch it as a whole, and stranger may do nothing.
-func secured(t *testing.T, prefix string) (endpoint string, trust *tls.Config) {
+func secured(t *testing.T, prefix string, change ...func(*embed.Config)) (endpoint string, trust *tls.Config) {
 	t.Helper()
 	cert, key, roots := certificate(t)
 	listen := url.URL{Scheme: "https", Host: "127.0.0.1:0"}
@@ -40,6 +40,9 @@ func secured(t *testing.T, prefix string) (endpoint string, trust *tls.Config) {
 	config.BcryptCost = 4 // the least: this is no test of bcrypt
 	config.UnsafeNoFsync = true
 	config.TickMs, config.ElectionMs = 50, 500
+	for _, f := range change {
+		f(config)
+	}
 	server, err := embed.StartEtcd(config)
 	if err != nil {
 		t.Fatal(err)
@@ -174,4 +177,31 @@ func TestEtcdWithTLSAndPasswords(t *testing.T) {
 	equal(t, "lines that etcd is lost", log.count("etcd is lost"), 1)
 	equal(t, "lines that etcd is back", log.count("etcd is back"), 0)
 	equal(t, "resyncs", numbers.sum("connhub_discovery_resyncs_total"), 0.0)
+}
+
+// etcd forgets a token that is not used for some time; who logs in anew goes on.
+func TestATokenOfEtcdThatRunsOutIsNoFailure(t *testing.T) {
+	t.Parallel()
+	endpoint, trust := secured(t, prefixOf(t), func(c *embed.Config) { c.AuthTokenTTL = 1 })
+	var log journal
+	a := open(t, lease(6*time.Second), logTo(&log), func(c *discovery.Config) {
+		c.Endpoints, c.TLS, c.Username, c.Password = []string{endpoint}, trust, "hub", "password of hub"
+	})
+	register(t, a, "a")
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{endpoint}, TLS: trust, Username: "root", Password: "password of root", Logger: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	first := time.Now()
+	eventually(t, "it is listed for longer than a lease", func() bool {
+		got, err := client.Get(t.Context(), prefixOf(t)+"/hubs/a")
+		if err != nil || len(got.Kvs) != 1 {
+			t.Fatalf("%v, %v", got, err)
+		}
+		return time.Since(first) > 8*time.Second
+	})
+	equal(t, "warnings", log.count("level=WARN"), 0)
 }

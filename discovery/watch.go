@@ -60,7 +60,7 @@ func (b *board) watch() *Watcher {
 func (b *board) show(s Snapshot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.latest = s
+	b.latest = Snapshot{Members: s.Members, Revision: s.Revision} // it is not stale to a Watcher that comes later
 	for w := range b.watchers {
 		s := s
 		select {
