@@ -49,6 +49,7 @@ func newDialer(life context.Context, c *Config) *dialer {
 				MinConnectTimeout: c.DialTimeout,
 			}),
 			grpc.WithChainUnaryInterceptor(failFast),
+			grpc.WithNoProxy(), // as every gRPC dial of connhub: docs/operations.md
 		},
 	}}
 }

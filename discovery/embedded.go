@@ -129,6 +129,8 @@ func (c *EmbeddedConfig) server(streams context.Context) *embed.Config {
 	cfg.TickMs, cfg.ElectionMs = embeddedTick, embeddedElection
 	cfg.AutoCompactionRetention = embeddedHistory
 	cfg.EnableGRPCGateway = false
+	// A web page whose own name was made to point here (DNS rebinding) must not read what etcd says over HTTP.
+	cfg.HostWhitelist = map[string]struct{}{"localhost": {}, at.Hostname(): {}}
 	cfg.UnsafeNoFsync = c.NoSync
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(zapToSlog{log: c.Logger}))
 	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(endWith(streams))}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,4 +112,36 @@ func TestAnEmbeddedEtcdIsQuietAndCloseIsQuick(t *testing.T) {
 		t.Error("nothing at Debug")
 	}
 	equal(t, "lines above Debug", log.count("level=INFO")+log.count("level=WARN")+log.count("level=ERROR"), 0)
+}
+
+// A web site can have its own name point to this machine (DNS rebinding).
+func TestOnlyThisMachinesNamesReachTheEmbeddedEtcd(t *testing.T) {
+	t.Parallel()
+	etcd := serve(t)
+	_, port, err := net.SplitHostPort(etcd.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]int{
+		"127.0.0.1": http.StatusOK, "localhost": http.StatusOK, "evil.example": http.StatusMisdirectedRequest, "": http.StatusMisdirectedRequest,
+	} {
+		for _, path := range []string{"/version", "/metrics"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+etcd.Endpoint()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Host = host + ":" + port; host == "" {
+				r.Host = "127.0.0.1.evil.example"
+			}
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != want {
+				t.Errorf("%s of %s: %d, want %d", path, r.Host, response.StatusCode, want)
+			}
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 }

@@ -27,6 +27,7 @@ type follower struct {
 	members  map[string]Member
 	revision int64           // up to which members is true
 	strange  map[string]bool // keys that can't be read, and that were logged
+	beyond   int64           // keys that are ignored because there are too many
 	began    loss            // why etcd was lost; 0: it is heard
 	causes   causes          // of that, which were logged
 	spared   bool            // an outdated token was passed over since the last answer
@@ -59,7 +60,7 @@ func (f *follower) run() {
 // sync reads the whole state and shows it.
 func (f *follower) sync(ctx context.Context) error {
 	keys := &f.r.keys
-	revision, found, err := f.r.meet(ctx, clientv3.OpGet(keys.hubs, clientv3.WithPrefix()))
+	revision, found, err := f.r.meet(ctx, clientv3.OpGet(keys.hubs, clientv3.WithPrefix(), clientv3.WithLimit(maxKeys)))
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,8 @@ func (f *follower) sync(ctx context.Context) error {
 			strange[string(kv.Key)] = true
 		}
 	}
-	f.members, f.revision, f.strange = members, revision, strange
+	f.members, f.revision, f.strange, f.beyond = members, revision, strange, 0
+	f.ignore(found[0].GetResponseRange().GetCount() - int64(len(found[0].GetResponseRange().Kvs)))
 	f.r.board.show(Snapshot{Members: members, Revision: revision, StaleFor: f.r.hearing.staleFor()})
 	if self := f.r.self(); self != nil {
 		if _, ok := members[self.id]; !ok {
@@ -120,6 +122,19 @@ func (f *follower) lost(err error) {
 		return
 	}
 	level("etcd is lost; the last known hubs stand", "reason", l.String(), "error", err, "repeats", unsaid, "hubs", len(f.members))
+}
+
+// maxKeys bounds the keys of hubs that are read, and so what anybody who writes to etcd can make a hub keep: as many
+// hubs as a hello can tell of. Larger values than maxMember are not kept.
+const maxKeys = 4096
+
+// ignore notes that there are more keys than are read.
+func (f *follower) ignore(keys int64) {
+	if keys > 0 && f.beyond == 0 {
+		f.r.log.Error("etcd lists more hubs than are read; the rest is ignored", "ignored", keys, "read", maxKeys)
+	}
+	f.beyond += keys
+	f.r.metrics.ignored.Set(float64(f.beyond + int64(len(f.strange))))
 }
 
 // read decodes a hub's key, and logs once what it can't read.
@@ -173,6 +188,11 @@ func (f *follower) applyHub(id string, e *mvccpb.Event) {
 	if deleted {
 		delete(f.members, id)
 		delete(f.strange, string(e.Kv.Key))
+		f.ignore(0)
+		return
+	}
+	if _, known := f.members[id]; !known && len(f.members)+len(f.strange) >= maxKeys {
+		f.ignore(1)
 		return
 	}
 	if m, ok := f.read(e.Kv); ok {
@@ -180,6 +200,7 @@ func (f *follower) applyHub(id string, e *mvccpb.Event) {
 	} else {
 		delete(f.members, id)
 	}
+	f.ignore(0)
 }
 
 // A watch that says nothing for silence is given up. It is asked each heartbeat whether it lives: the shares of the

@@ -10,6 +10,7 @@ import (
 // metrics are the package's instruments. A label is a typed reason, never an id.
 type metrics struct {
 	registrations *prometheus.CounterVec
+	ignored       prometheus.Gauge
 	resyncs       [lossEnd]prometheus.Counter
 }
 
@@ -30,6 +31,10 @@ func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
 			Help: "Attempts to list this hub in etcd, at its start or because etcd lost it, by result.",
 		}, []string{"result"}),
 	}
+	m.ignored = f.NewGauge(prometheus.GaugeOpts{
+		Name: "connhub_discovery_keys_ignored",
+		Help: "Keys of hubs in etcd that are ignored: they can't be read, or there are too many.",
+	})
 	for _, result := range results {
 		m.registrations.WithLabelValues(result.label)
 	}

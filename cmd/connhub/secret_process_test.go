@@ -1,0 +1,40 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	cert, key := writeCertificate(t, t.TempDir(), "hub")
+	args := []string{
+		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + newDoor(t).address(),
+		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + writeFile(t, "b", someSecret+"\n"),
+		"--peer-secret-file=" + writeFile(t, "p", "peer-secret-0123456789-0123456789-0123\n"),
+	}
+	const warning = "--peer-secret-file in plain text"
+	if p := launch(t, args...); !strings.Contains(p.log.String(), warning) {
+		t.Errorf("no warning in %s", p.log)
+	}
+	args = append(args, "--control-tls-cert-file="+cert, "--control-tls-key-file="+key)
+	if p := launch(t, args...); strings.Contains(p.log.String(), warning) {
+		t.Errorf("a warning in %s", p.log)
+	}
+}
+
+// A proxy is for web requests that leave the machine. net/http spares loopback addresses, but not 0.0.0.0, which Linux takes
+// for this machine.
+func TestNoGRPCDialGoesThroughAProxy(t *testing.T) {
+	address := etcd(t)
+	_, port, _ := strings.Cut(address, ":")
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"} {
+		t.Setenv(name, "http://"+newDoor(t).address()) // which turns away
+	}
+	t.Setenv("NO_PROXY", "")
+	first, second := startProcess(t, memberArgs("0.0.0.0:"+port)...), startProcess(t, memberArgs("0.0.0.0:"+port)...)
+	first.seesHubs(t, 2)
+	second.seesHubs(t, 2)
+	_, port, _ = strings.Cut(first.control, ":")
+	_ = mustRun(t, "hubs", "--addr=0.0.0.0:"+port)
+}
