@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -133,8 +134,10 @@ func (c *devCmd) suggestion() string {
 
 // joinCommand starts a hub beside this one, which has these addresses. The two share the key of client tokens.
 func (c *devCmd) joinCommand(etcd string, a addresses) string {
-	command := fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s",
-		etcd, nextFree(a.clients), nextFree(a.control), nextFree(a.ops))
+	clients := nextFree(a.clients)
+	control := nextFree(a.control, clients)
+	ops := nextFree(a.ops, clients, control)
+	command := fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s", etcd, clients, control, ops)
 	dir, err := filepath.Abs(c.DataDir) // it may be typed in another folder
 	if err != nil {
 		dir = c.DataDir
@@ -156,15 +159,17 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// nextFree returns the address, with the next port that is free.
-func nextFree(address string) string {
+// nextFree returns the address, with the next port that is free and in none of the other addresses.
+func nextFree(address string, others ...string) string {
 	host, port, err := net.SplitHostPort(address)
 	first, notNumber := strconv.ParseUint(port, 10, 16)
 	if err != nil || notNumber != nil {
 		return address
 	}
 	for n := first; n <= math.MaxUint16; n++ {
-		if a := net.JoinHostPort(host, strconv.FormatUint(n, 10)); isFree(a) {
+		port := strconv.FormatUint(n, 10)
+		used := n > 0 && slices.ContainsFunc(others, func(o string) bool { return strings.HasSuffix(o, ":"+port) })
+		if a := net.JoinHostPort(host, port); !used && isFree(a) {
 			return a
 		}
 	}
@@ -202,7 +207,7 @@ func (c *devCmd) plan() (serverPlan, error) {
 	plan, err := c.settings.plan()
 	problems = append(problems, err)
 	if err := c.setDataDir(); err != nil {
-		return plan, refusal(append(problems, fmt.Errorf("--data-dir: %w", err))...)
+		return plan, refusal("", append(problems, fmt.Errorf("--data-dir: %w", err))...)
 	}
 	problems = append(problems, c.planCluster(plan.cluster), plan.planFiles())
 	plan.loopbackOnly, plan.anonymous, plan.insecureControl, plan.page = true, true, true, true
@@ -211,7 +216,7 @@ func (c *devCmd) plan() (serverPlan, error) {
 		problems = append(problems, fmt.Errorf("--data-dir: %w", err))
 	}
 	plan.tokenKeys = []*auth.TokenKey{key}
-	return plan, refusal(problems...)
+	return plan, refusal("", problems...)
 }
 
 // planCluster says which etcd: one inside, or another one on this machine.

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -77,5 +80,59 @@ func TestDevRefusesASettingWithoutEffect(t *testing.T) {
 		if r.code != exitUsage || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s", flags, r.code, r.stderr)
 		}
+	}
+}
+
+func TestTheCommandForASecondHubHasThreePorts(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	// Three that follow each other, all taken by the first hub.
+	var taken []string
+	for len(taken) < 3 {
+		taken = listeners(t, 3)
+	}
+	c := &devCmd{DataDir: "/d"}
+	words := strings.Fields(c.joinCommand("127.0.0.1:2379", addresses{taken[0], taken[1], taken[2], ""}))
+	ports := map[string]bool{}
+	for _, w := range []string{words[4], words[6], words[8]} {
+		if slices.Contains(taken, w) || ports[w] {
+			t.Errorf("%q suggests %s", words, w)
+		}
+		ports[w] = true
+	}
+}
+
+// listeners takes ports that follow each other until the test ends; none, when they are not all free.
+func listeners(t *testing.T, n int) (taken []string) {
+	t.Helper()
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []net.Listener{first}
+	for len(all) < n {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first.Addr().(*net.TCPAddr).Port+len(all)))
+		if err != nil {
+			for _, l := range all {
+				_ = l.Close()
+			}
+			return nil
+		}
+		all = append(all, l)
+	}
+	for _, l := range all {
+		t.Cleanup(func() { _ = l.Close() })
+		taken = append(taken, l.Addr().String())
+	}
+	return taken
+}
+
+func TestDevDoesNotAdviseItself(t *testing.T) {
+	c, err := parse(t, "dev", "--join=127.0.0.1:2379", "--listen-clients=0.0.0.0:8081", "--data-dir="+t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Dev.plan()
+	if err == nil || strings.Contains(err.Error(), "connhub dev") || !strings.Contains(err.Error(), "connhub serve") {
+		t.Errorf("it says %v", err)
 	}
 }

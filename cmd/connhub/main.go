@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, t *terminal) int {
 		return exitUsage
 	}
 	if slices.Contains(hubCommands, selected.Command()) {
-		if err := refusal(checkEnvironment(selected.Model, os.Environ())); err != nil {
+		if err := refusal("", checkEnvironment(selected.Model, os.Environ())); err != nil {
 			return t.fail(err)
 		}
 	}

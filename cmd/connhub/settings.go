@@ -204,8 +204,11 @@ func checkPublicURL(u *url.URL) error {
 	return nil
 }
 
-// refusal is the error that lists all that keeps a hub from starting; nil for no problems.
-func refusal(problems ...error) error {
+// tryDev is what a person may do who has no configuration.
+const tryDev = "\nTo try things out on this machine: connhub dev"
+
+// refusal is the error that lists all that keeps a hub from starting, and behind it a hint; nil for no problems.
+func refusal(hint string, problems ...error) error {
 	var lines []string
 	for _, err := range problems {
 		for _, one := range split(err) {
@@ -215,7 +218,7 @@ func refusal(problems ...error) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	return usagef("the hub does not start:%s\nTo try things out on this machine: connhub dev", strings.Join(lines, ""))
+	return usagef("the hub does not start:%s%s", strings.Join(lines, ""), hint)
 }
 
 // split takes joined errors apart.

@@ -275,8 +275,8 @@ func (c *core) checkReady(now time.Duration) {
 		return p == nil || !p.member(now) || p.absent || p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
 	})
 	if len(c.waitFor) == 0 || now >= c.readyBy {
+		c.do(ready{without: c.waitFor})
 		c.ready, c.serves, c.waitFor = true, now, nil
-		c.do(ready{})
 	}
 }
 

@@ -70,8 +70,8 @@ type (
 	inForce struct{ call uint64 }
 	// gone: the peer is no member any more.
 	gone struct{ hub hub.ID }
-	// ready: every hub that was listed knows this one; backends may come.
-	ready struct{}
+	// ready: every hub that was listed knows this one, but for those without, which had 15 s; backends may come.
+	ready struct{ without []hub.ID }
 	// forgotten: other hubs may have forgotten this one. From now on nothing may reach its clients: they are to be closed, and
 	// another hub is to take its place. The core says farewell to each hub that dials it.
 	forgotten struct{ cause error }

@@ -303,6 +303,9 @@ func (m *Mesh) Forgotten() bool {
 	}
 }
 
+// hubsLogged is how many hubs a line names at most.
+const hubsLogged = 16
+
 // log tells of what operators may want to know of.
 func (m *Mesh) log(e effect) {
 	switch e := e.(type) {
@@ -310,6 +313,11 @@ func (m *Mesh) log(e effect) {
 		m.logger.Warn("peer is silent", slog.String("hub", string(e.hub)))
 	case gone:
 		m.logger.Info("hub is gone", slog.String("hub", string(e.hub)))
+	case ready:
+		if len(e.without) > 0 {
+			m.logger.Warn("ready, but hubs have no link with this one; can they dial its address, and it theirs?",
+				slog.String("address", m.config.Address), slog.Any("hubs", e.without[:min(len(e.without), hubsLogged)]), slog.Int("count", len(e.without)))
+		}
 	case forgotten:
 		m.logger.Warn("this hub may have been forgotten; its clients are closed", slog.Any("cause", e.cause))
 	}

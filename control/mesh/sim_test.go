@@ -337,6 +337,10 @@ func (n *node) perform(e effect) {
 	case ready:
 		n.ready, n.waited = true, s.now-n.listedAt
 		n.look()
+		if len(e.without) > 0 {
+			s.trace("%s is ready without %v", n.id, e.without)
+			return
+		}
 		s.trace("%s is ready", n.id)
 	case forgotten:
 		s.trace("%s is over: %v", n.id, e.cause)
