@@ -78,7 +78,9 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 		return toStatus(err)
 	}
 	err = l.serve(stream, received)
-	if err != nil && !errors.Is(err, errHungUp) {
+	if refused, ok := errors.AsType[refusedError](err); ok {
+		m.refusals.log(m.logger, l.key.hub, refused.reason)
+	} else if err != nil && !errors.Is(err, errHungUp) {
 		m.logger.Info("link of a peer ended", slog.String("hub", string(l.key.hub)), slog.Uint64("epoch", l.key.epoch), slog.Any("cause", err))
 	}
 	m.over(l)

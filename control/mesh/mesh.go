@@ -96,9 +96,10 @@ type Mesh struct {
 	metrics *metrics
 	started time.Time // the clock's zero
 
-	opened    chan struct{}   // closed when the cluster's id is known
-	ready     chan struct{}   // closed by the core
-	changed   chan struct{}   // the core may have something to do sooner: wakes the ticker
+	opened    chan struct{} // closed when the cluster's id is known
+	ready     chan struct{} // closed by the core
+	changed   chan struct{} // the core may have something to do sooner: wakes the ticker
+	refusals  refusalLog
 	forgotten chan struct{}   // closed by the core: this hub was forgotten
 	lastCall  atomic.Int64    // the core's time of its last call
 	closing   context.Context // done when Close has begun
