@@ -439,7 +439,7 @@ func (c *Connection) infoLocked() Info {
 		Groups:          slices.Clone(c.state.Groups),
 		Phase:           c.state.Phase,
 		QueuedMessages:  c.state.Outbox.queued(),
-		QueuedBytes:     c.state.Outbox.bytes,
+		QueuedBytes:     c.state.Outbox.wireBytes(),
 		UnackedMessages: int(c.state.Outbox.tail),
 		LastAcked:       c.state.Acked,
 		RoundTrip:       time.Duration(c.roundTrip.Load()),

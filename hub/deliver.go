@@ -213,7 +213,7 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 	if e == nil {
 		e = f.add(want)
 		*e = Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
-		f.bytes += e.size()
+		f.bytes += int64(len(e.shared))
 		if s.Policy == Conflate {
 			e.key = s.ConflationKey
 		}

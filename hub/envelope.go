@@ -13,7 +13,9 @@ type Envelope struct {
 	key    string // conflation key, or empty
 }
 
-func (e *Envelope) size() int64 { return int64(len(e.shared)) }
+// size is what the message takes in the bounds of outboxes and windows: its payload, which is what a sender can compute. What it takes
+// in memory, with all its forms, is counted by holdings.
+func (e *Envelope) size() int64 { return int64(len(e.Message.Payload)) }
 
 func (e *Envelope) expired() bool {
 	return !e.Message.Expires.IsZero() && !time.Now().Before(e.Message.Expires)

@@ -26,7 +26,7 @@ type Config struct {
 	// connections, or no more than the average; half of that for namespaces with no more than the average.
 	MaxConnections int
 
-	// Outbox bounds what is queued for one connection, but an empty one takes any message. Beyond it the
+	// Outbox bounds what is queued for one connection, in bytes of payload; but an empty one takes any message. Beyond it the
 	// message's overflow policy decides.
 	Outbox Bounds
 	// Window bounds what is written to one connection and not confirmed, where the protocol has acks.
@@ -80,7 +80,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// minQueueBytes keeps a queue from being full with a single message as a rule (base64 adds a third).
+// minQueueBytes keeps a queue from being full with a single message.
 const minQueueBytes = 2 * MaxPayload
 
 // minHeldBytes is room for some of the largest messages, each with its forms.

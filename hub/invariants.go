@@ -45,7 +45,7 @@ func (h *Hub) CheckAtRest() error {
 		}
 		found[c.namespace] += firstWeight(c.first)
 		for _, e := range c.state.Outbox.live() {
-			kept, least := e.tally.kept.Load(), weight(e.Message)+e.size()
+			kept, least := e.tally.kept.Load(), weight(e.Message)+int64(len(e.shared))
 			if kept < least {
 				errs = append(errs, fmt.Errorf("%v holds a message of %d bytes, counted with %d", c, least, kept))
 			}

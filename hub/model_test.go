@@ -37,7 +37,7 @@ type modelMessage struct {
 	fate      string // "", written, acked, or a drop reason
 }
 
-func (m *modelMessage) size() int64 { return int64(4 + len("gg:") + len(m.text)) }
+func (m *modelMessage) size() int64 { return int64(len(m.text)) }
 
 func (m *model) drop(i int, r DropReason) {
 	m.queue[i].fate = r.String()

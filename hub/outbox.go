@@ -5,7 +5,7 @@ import "slices"
 // Bounds limits a queue: whichever is reached first.
 type Bounds struct {
 	Messages int
-	Bytes    int64
+	Bytes    int64 // of payload: a sender can't compute what a protocol makes of it
 }
 
 // outbox holds what a connection has not finished with, in order: first the tail, messages that have a
@@ -17,8 +17,8 @@ type outbox struct {
 	entries   []*Envelope // entries[head:] are in it
 	head      int32
 	tail      int32 // of them: numbered
-	tailBytes int64
-	bytes     int64 // of the queue
+	tailBytes int64 // of payload
+	bytes     int64 // of payload, in the queue
 }
 
 // outboxKept is the capacity that an emptied outbox keeps. Idle connections are the normal case: what a
@@ -33,6 +33,14 @@ func (o *outbox) queue() []*Envelope { return o.entries[o.head+o.tail:] }
 func (o *outbox) next() *Envelope    { return o.entries[o.head+o.tail] }
 func (o *outbox) push(e *Envelope)   { o.entries = append(o.entries, e); o.bytes += e.size() }
 func (o *outbox) clear()             { *o = outbox{} }
+
+// wireBytes is how many bytes of the queue would go over the wire, without what numbers them.
+func (o *outbox) wireBytes() (n int64) {
+	for _, e := range o.queue() {
+		n += int64(len(e.shared))
+	}
+	return n
+}
 
 // fits reports whether the queue may take n more bytes in one message. An empty queue takes any message: a
 // large one is no sign of a slow client.

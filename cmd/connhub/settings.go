@@ -46,7 +46,7 @@ type settings struct {
 
 	MaxConnections     int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
 	OutboxMessages     int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
-	OutboxBytes        byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes queued for one connection, at least 2MiB. (${default})"`
+	OutboxBytes        byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of payload queued for one connection, at least 2MiB. (${default})"`
 	HeldBytes          *byteSize         `env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that wait for slow and absent clients; then the largest are closed. (a quarter of the memory limit, at most ${held_bytes})"`
 	NamespaceHeldBytes *byteSize         `env:"CONNHUB_NAMESPACE_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (half of --held-bytes)"`
 	ResumeWindow       time.Duration     `default:"${resume_window}" env:"CONNHUB_RESUME_WINDOW" placeholder:"DURATION" group:"Limits" help:"How long a connection waits for a client that lost its network and can resume. (${default})"`
@@ -55,7 +55,7 @@ type settings struct {
 	RequestIDs         *int              `name:"request-ids" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, 300 bytes each, for 5 minutes. (a sixteenth of the memory limit, at most ${request_ids})"`
 	Overflow           string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
 	NamespaceOverflow  map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
-	MaxMessage         byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of one message from a client. (${default})"`
+	MaxMessage         byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of payload in one message from a client, decoded, at most 1MiB. (${default})"`
 	InboundBytes       *byteSize         `env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that clients have begun and not ended. (a sixteenth of the memory limit, at most ${inbound_bytes})"`
 	MessageTimeout     time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"From the first byte of a client's message to its last. (${default})"`
 	HandshakeTimeout   time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client's TLS handshake and request, each. (${default})"`

@@ -5,6 +5,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/connhub/connhub/hub/edge/frame"
 )
 
 // blockingLookahead is what coder/websocket's reader keeps for each link: small, because most links are silent most of the
@@ -21,6 +23,7 @@ type blocking struct {
 	// Owned by the goroutine that runs the link.
 	early []byte // came with the request; read first
 	timed bool   // the deadline of MessageTimeout is set
+	frames
 
 	written chan struct{} // guarded by link.mu; closed when the writer has ended; nil: none was ever needed
 }
@@ -61,7 +64,10 @@ func (s *blocking) read(b []byte) (int, error) {
 			s.early = nil
 		}
 		l.hear()
-		return n, nil
+		return s.follow(b[:n], l)
+	}
+	if s.refused != nil {
+		return 0, s.refused
 	}
 	if l.inMessage && !s.timed {
 		// Most messages are in the buffer whole when their header is read, and never get here.
@@ -77,8 +83,46 @@ func (s *blocking) read(b []byte) (int, error) {
 	}
 	if err != nil {
 		l.readErr = err
+		return n, err
 	}
-	return n, err
+	return s.follow(b[:n], l)
+}
+
+// frames finds where frames begin in what a client sends, wherever that is cut.
+type frames struct {
+	limit   frameLimit
+	head    [frame.MaxMaskedHeader]byte // of a frame: what has come of its header
+	has     int                         // bytes of head
+	left    uint64                      // of a frame: what has not come of its payload
+	refused error                       // a Violation, behind what was read before it
+}
+
+// follow goes over what was read. It returns how much of that is in front of a frame that the client may not send; where that is nothing,
+// it returns the Violation.
+func (f *frames) follow(b []byte, l *link) (int, error) {
+	for rest := b; len(rest) > 0; {
+		if f.left > 0 {
+			n := min(f.left, uint64(len(rest)))
+			f.left -= n
+			rest = rest[n:]
+			continue
+		}
+		before := f.has
+		f.has += copy(f.head[before:], rest)
+		header, whole := frame.ParseHeader(f.head[:f.has])
+		if !whole {
+			return len(b), nil
+		}
+		if f.refused = f.limit.admit(header, l); f.refused != nil {
+			if good := len(b) - len(rest); good > 0 {
+				return good, nil
+			}
+			return 0, f.refused
+		}
+		rest = rest[header.Start-before:]
+		f.has, f.left = 0, header.Size-uint64(header.Start)
+	}
+	return len(b), nil
 }
 
 func (s *blocking) ready() int { return 0 }

@@ -286,6 +286,28 @@ func TestCompressedViolationsEndTheirLinkAlone(t *testing.T) {
 	}, compressing, func(_ *hub.Config, c *edge.Config) { c.MaxMessage = limit; c.InboundBytes = 4 * limit })
 }
 
+// A client that goes on with the window of its messages before, though that was declined, is told so.
+func TestClientWithContextTakeoverIsToldThatItWasDeclined(t *testing.T) {
+	eachSocket(t, func(t *testing.T, b *bed) {
+		c, _ := b.upgradeWith("", offer)
+		b.waitAttached(1)
+		var out bytes.Buffer
+		w, err := flate.NewWriter(&out, flate.BestCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Repeat("what was said before is said again; ", 20)
+		for range 2 {
+			_, _ = w.Write([]byte(text)) // a bytes.Buffer takes everything
+			_ = w.Flush()
+			c.write(masked(0xC1, strings.TrimSuffix(out.String(), "\x00\x00\xff\xff")))
+			out.Reset()
+		}
+		c.wantEnd(1002, "context takeover was not agreed to")
+		eventually(t, func() bool { return b.received("") == float64(len(text)) })
+	}, compressing)
+}
+
 // A compressed message that never ends holds its share of the budget, with the decompressor, and ends in time.
 func TestUnfinishedCompressedMessagesShareTheBudget(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {

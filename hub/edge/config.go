@@ -52,7 +52,9 @@ type Config struct {
 	// larger than 255 bytes, and 4 KiB of memory for each client that has sent a compressed one.
 	Compression bool
 
-	MaxMessage int64 // bytes of one message of a client, its fragments together, uncompressed
+	// MaxMessage is the most bytes of payload in one message of a client, its fragments together, uncompressed and decoded: base64 and
+	// escapes of JSON do not count. At most hub.MaxPayload.
+	MaxMessage int64
 	// InboundBytes bounds all messages together that clients have begun and not ended, apart from the first
 	// 4 KiB of each. When it is full, the largest message of the largest user of the largest namespace ends its
 	// link (1013).
@@ -151,6 +153,9 @@ func (c *Config) validateLimits() error {
 	var errs []error
 	if c.MaxMessage <= 0 {
 		errs = append(errs, fmt.Errorf("MaxMessage is %d, must be above 0", c.MaxMessage))
+	}
+	if c.MaxMessage > hub.MaxPayload {
+		errs = append(errs, fmt.Errorf("MaxMessage is %d, must be at most %d, the most bytes of a payload", c.MaxMessage, hub.MaxPayload))
 	}
 	if c.InboundBytes < c.MaxMessage {
 		errs = append(errs, fmt.Errorf("InboundBytes is %d, must be at least MaxMessage, %d", c.InboundBytes, c.MaxMessage))

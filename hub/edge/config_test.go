@@ -109,3 +109,13 @@ func goodConfig(t *testing.T) edge.Config {
 	}
 	return c
 }
+
+func TestLimitThatNoMessageCanReachIsRefused(t *testing.T) {
+	c := goodConfig(t)
+	for most, ok := range map[int64]bool{hub.MaxPayload: true, hub.MaxPayload + 1: false, 17 << 20: false} {
+		c.MaxMessage = most
+		if err := c.Validate(); (err == nil) != ok || !ok && !strings.Contains(err.Error(), "must be at most 1048576") {
+			t.Errorf("%d: %v", most, err)
+		}
+	}
+}

@@ -59,7 +59,8 @@
 //
 // With Config.Compression, for a client that offers it: permessage-deflate without context takeover (RFC 7692). compression.go
 // wraps the protocol; to the hub it is another one, so a message is compressed once for all who agreed to it. What
-// clients send is unpacked by coder/websocket, MaxMessage counts it unpacked.
+// clients send is unpacked by coder/websocket, MaxMessage counts it unpacked. A client that uses context takeover all the same is closed, with
+// that reason (1002).
 //
 // # Backpressure
 //

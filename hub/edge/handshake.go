@@ -271,7 +271,7 @@ func (h *handshake) upgrade(l *link) bool {
 		l.server.metrics.failed.Inc()
 		return false
 	}
-	ws.SetReadLimit(config.MaxMessage)
+	ws.SetReadLimit(h.protocol.most)
 	l.ws = ws
 	l.buffered.Reset((*wire)(l)) // the library has put an empty reader before ours
 	return true

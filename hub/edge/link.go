@@ -163,6 +163,9 @@ func (l *link) Close(how hub.Close) {
 
 // appendGoodbye appends what the client's protocol says in front of a close.
 func (l *link) appendGoodbye(dst []byte, how hub.Close) []byte {
+	if code := websocket.StatusCode(how.Code); code == websocket.StatusProtocolError || code == websocket.StatusMessageTooBig {
+		return dst // that is between the WebSockets
+	}
 	if p, ok := l.protocol.Protocol.(Goodbye); ok {
 		return p.AppendGoodbye(dst, how)
 	}

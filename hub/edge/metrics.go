@@ -103,6 +103,7 @@ type spoken struct {
 	Protocol
 
 	deflated Protocol // for clients that want compression
+	most     int64    // bytes of a message of a client, as it comes in
 
 	text     received
 	binary   received
@@ -119,11 +120,17 @@ func (r *received) count(payload []byte) {
 	r.bytes.Add(float64(len(payload)))
 }
 
-func (m *metrics) spoken(p Protocol) *spoken {
+// spoken makes a protocol one whose clients send payloads of at most maxPayload bytes.
+func (m *metrics) spoken(p Protocol, maxPayload int64) *spoken {
+	most := maxPayload
+	if w, ok := p.(Wrapper); ok {
+		p = w.WithMaxPayload(maxPayload)
+		most = p.(Wrapper).MaxWire()
+	}
 	of := func(kind string) received {
 		return received{m.messages.WithLabelValues(p.Name(), kind), m.bytes.WithLabelValues(p.Name(), kind)}
 	}
-	return &spoken{Protocol: p, deflated: deflate(p, m), text: of("text"), binary: of("binary"), rejected: newRejectCounters(m.rejected, p.Name())}
+	return &spoken{Protocol: p, deflated: deflate(p, m), most: most, text: of("text"), binary: of("binary"), rejected: newRejectCounters(m.rejected, p.Name())}
 }
 
 // receive counts a message and hands it to the protocol. A rejection is counted as well, and is no error of the link.

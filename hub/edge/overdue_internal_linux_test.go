@@ -13,7 +13,7 @@ import (
 // A message whose rest has arrived when its time is over is read. Its client has a little longer for what is missing then, once.
 func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 	ends := socketPair(t)
-	l := &link{server: &Server{config: Config{MessageTimeout: time.Minute}, started: time.Now()}}
+	l := &link{server: &Server{config: Config{MessageTimeout: time.Minute}, started: time.Now()}, protocol: &spoken{most: 100}}
 	p := &parked{link: l, fd: ends[0], in: new(parkedInput), fragmented: true}
 	l.socket = p
 	p.state.Store(running)

@@ -64,10 +64,11 @@ type parked struct {
 	stash      []byte       // of a frame that is not whole, while nobody runs
 	size       uint64       // of the frame that is being given out: what is missing of it
 	fragmented bool         // a message has begun whose last frame has not
-	held       int64        // of the budget, by the goroutine that waits
-	since      time.Time    // when the message or frame began that is not whole; zero: there is none
-	reprieved  bool         // since was moved, because there was input when the time was over
-	timer      *time.Timer  // tells when that is too long ago; nil: not needed
+	limit      frameLimit
+	held       int64       // of the budget, by the goroutine that waits
+	since      time.Time   // when the message or frame began that is not whole; zero: there is none
+	reprieved  bool        // since was moved, because there was input when the time was over
+	timer      *time.Timer // tells when that is too long ago; nil: not needed
 
 	// Guarded by link.mu.
 	left   *output // what the socket did not take; nil: nothing
@@ -231,8 +232,8 @@ func (p *parked) lookahead() int { return parkedLookahead }
 
 func (p *parked) read(b []byte) (int, error) {
 	for {
-		if n := p.giveOut(b); n > 0 {
-			return n, nil
+		if n, err := p.giveOut(b); n > 0 || err != nil {
+			return n, err
 		}
 		if err := p.fill(); err != nil {
 			return 0, err
@@ -241,12 +242,15 @@ func (p *parked) read(b []byte) (int, error) {
 }
 
 // giveOut copies what may be seen: of one frame, and of a small one that begins a message only when it is whole.
-func (p *parked) giveOut(b []byte) int {
+func (p *parked) giveOut(b []byte) (int, error) {
 	have := p.in.bytes[p.in.r:p.in.w]
 	if p.size == 0 {
 		f, ok := frame.ParseHeader(have)
 		if !ok || f.Size > uint64(len(have)) && f.Size <= parkedBuffer && !p.fragmented && mayBecomeText(f, have) {
-			return 0
+			return 0, nil
+		}
+		if err := p.limit.admit(f, p.link); err != nil {
+			return 0, err
 		}
 		p.size = f.Size
 		if !f.Opcode.Control() {
@@ -259,7 +263,7 @@ func (p *parked) giveOut(b []byte) int {
 	if p.size == 0 && !p.fragmented {
 		p.since = time.Time{}
 	}
-	return n
+	return n, nil
 }
 
 // mayBecomeText reports false for the beginning of a frame that is to be text and can't be: then nobody waits for the rest.

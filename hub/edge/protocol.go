@@ -33,6 +33,15 @@ type Configurable interface {
 	Configure(query url.Values) (private string, err error)
 }
 
+// Wrapper is a Protocol whose clients send payloads in something larger, as JSON does.
+type Wrapper interface {
+	// WithMaxPayload returns the protocol with a limit for payloads, in bytes when they are decoded. A message whose payload is longer
+	// is a Violation, TooBig.
+	WithMaxPayload(bytes int64) Protocol
+	// MaxWire returns how many bytes a message of the longest payload may have, wrapped.
+	MaxWire() int64
+}
+
 // Goodbye is a Protocol whose clients are told why the hub closes them, besides the close frame. (Not those who break RFC 6455, or
 // whose message is too big.)
 type Goodbye interface {

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"compress/flate"
 	"context"
 	"errors"
 	"fmt"
@@ -211,7 +212,7 @@ func (l *link) decideLocked(err error) (how hub.Close, there bool) {
 	case byClient:
 		return hub.Close{Cause: hub.CauseClient, Code: uint16(closed.Code), Reason: closed.Reason}, there
 	case l.ownCode != 0:
-		return closeOf(l.ownCode), there
+		return l.closeOf(l.ownCode), there
 	case late && l.vanished():
 		return hub.NewClose(hub.CauseLost), false
 	case late:
@@ -219,9 +220,17 @@ func (l *link) decideLocked(err error) (how hub.Close, there bool) {
 	case gone, l.broken:
 		return hub.NewClose(hub.CauseLost), false
 	default:
-		// What coder/websocket gives up on without a word: a frame without a mask, a length below zero.
-		return hub.NewClose(hub.CauseProtocol), there
+		return breach(err), there
 	}
+}
+
+// breach is the close for what coder/websocket gives up on without a word: a frame without a mask, a length below zero, a message that
+// it can't inflate.
+func breach(err error) hub.Close {
+	if _, corrupt := errors.AsType[flate.CorruptInputError](err); corrupt {
+		return notInflated
+	}
+	return hub.NewClose(hub.CauseProtocol)
 }
 
 // vanished reports whether a client that did not end its message may have lost its network in the middle of it, and come back: one that can,
@@ -233,10 +242,10 @@ func (l *link) vanished() bool {
 }
 
 // closeOf is the close whose code coder/websocket chose for what a client did.
-func closeOf(code uint16) hub.Close {
+func (l *link) closeOf(code uint16) hub.Close {
 	switch websocket.StatusCode(code) {
 	case websocket.StatusMessageTooBig:
-		return hub.NewClose(hub.CauseTooBig)
+		return tooBig(l.protocol.most)
 	case websocket.StatusInvalidFramePayloadData:
 		return hub.NewClose(hub.CauseInvalidText)
 	default:

@@ -411,7 +411,7 @@ func TestWhatAClientMayNotSendEndsItWithTheRightCode(t *testing.T) {
 		"no type":    {websocket.MessageText, `{"ackId":1}`, 1007, "type: want a string"},
 		"not UTF-8":  {websocket.MessageText, "{\"type\":\"ping\",\"x\":\"\xff\"}", 1007, "text is not UTF-8"},
 		"forged ack": {websocket.MessageText, acknowledge(1), 1008, "sequenceId: nothing with this id was sent"},
-		"too large":  {websocket.MessageText, strings.Repeat(" ", 1<<20) + `{}`, 1009, "message too big"},
+		"too large":  {websocket.MessageText, strings.Repeat(" ", 7<<20) + `{}`, 1009, "message too big"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			webPubSub(t, func(t *testing.T, b *bed) {

@@ -58,9 +58,9 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{config: c, metrics: newMetrics(c.Metrics), started: time.Now()}
 	s.inbound.most = c.InboundBytes
-	s.plain = s.metrics.spoken(c.Plain)
+	s.plain = s.metrics.spoken(c.Plain, c.MaxMessage)
 	for _, p := range c.Protocols {
-		s.protocols = append(s.protocols, s.metrics.spoken(p))
+		s.protocols = append(s.protocols, s.metrics.spoken(p, c.MaxMessage))
 	}
 	s.heartbeat = newHeartbeat(s)
 	s.line = newLine(s.metrics)

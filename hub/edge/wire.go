@@ -5,6 +5,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/coder/websocket"
+
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
@@ -37,7 +39,9 @@ func (w *wire) Write(b []byte) (int, error) {
 	if !utf8.ValidString(how.Reason) { // the client's own, sent back; RFC 6455 §8.1
 		how = badReason
 	}
-	l.ownCode = how.Code
+	if l.ownCode = how.Code; how.Code == uint16(websocket.StatusMessageTooBig) {
+		how.Reason = tooBig(l.protocol.most).Reason // by the same words as where the header tells it
+	}
 	l.sayCloseLocked(how)
 	return len(b), nil
 }

@@ -26,6 +26,8 @@ func (o Opcode) Control() bool { return o&0x8 != 0 }
 const (
 	// MaxHeader is the most bytes of a header without a mask (§5.2).
 	MaxHeader = 10
+	// MaxMaskedHeader is the most bytes of a header with a mask.
+	MaxMaskedHeader = 14
 	// MaxControl is the most bytes of payload in a control frame (§5.5).
 	MaxControl = 125
 	// MaxReason is the most bytes of reason in a close frame: MaxControl less the code (§5.5.1).
@@ -117,6 +119,7 @@ type Header struct {
 	Opcode     Opcode
 	Final      bool
 	Compressed bool   // RSV1: with permessage-deflate (RFC 7692 §6)
+	Minimal    bool   // the length has no more bytes than it needs, as it must (RFC 6455 §5.2)
 	Start      int    // where the payload begins
 	Size       uint64 // bytes of the whole frame, header included; a length that no frame may have counts as the greatest
 
@@ -130,12 +133,14 @@ func ParseHeader(b []byte) (Header, bool) {
 	}
 	f := Header{Opcode: OpcodeOf(b[0]), Final: b[0]&finBit != 0, Compressed: b[0]&compressedBit != 0}
 	length := uint64(b[1] &^ maskBit)
-	f.Start = 2
+	f.Start, f.Minimal = 2, true
 	switch {
 	case length == length16 && len(b) >= 4:
 		f.Start, length = 4, uint64(binary.BigEndian.Uint16(b[2:]))
+		f.Minimal = length >= length16
 	case length == length64 && len(b) >= 10:
 		f.Start, length = 10, binary.BigEndian.Uint64(b[2:])
+		f.Minimal = length > math.MaxUint16
 	case length >= length16:
 		return Header{}, false
 	}

@@ -69,9 +69,6 @@ func (p Protocol) Configure(query url.Values) (string, error) {
 
 // Receive makes an event of a frame, or sends it to the client's group.
 func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
-	if len(payload) > hub.MaxPayload {
-		return &edge.Violation{Close: hub.NewClose(hub.CauseTooBig)}
-	}
 	group := c.Private()
 	if group == "" {
 		queued, err := c.Emit(&hub.Event{Name: eventName, Kind: kind, Payload: slices.Clone(payload)})

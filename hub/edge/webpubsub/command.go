@@ -193,14 +193,14 @@ func (c *command) metadata() (map[string]string, error) {
 	}
 }
 
-// payload returns the data, a copy of its own. A client that has metadata may leave it out.
-func (c *command) payload() (hub.PayloadKind, []byte, error) {
+// payload returns the data, a copy of its own, of at most limit bytes. A client that has metadata may leave it out.
+func (c *command) payload(limit int64) (hub.PayloadKind, []byte, error) {
 	if c[memberData] == nil && c[memberDataType] == nil && c[memberMetadata] != nil {
 		return hub.Text, nil, nil
 	}
 	kind, data, err := c.data()
-	if err == nil && len(data) > hub.MaxPayload {
-		err = &edge.Violation{Close: hub.NewClose(hub.CauseTooBig)}
+	if err == nil && int64(len(data)) > limit {
+		err = edge.TooBig(limit)
 	}
 	return kind, data, err
 }

@@ -22,7 +22,9 @@
 //
 // # What a client is told
 //
-// Only what can't be parsed ends the connection. A binary message ends it with 1003, one that is too large with 1009. Text ends it with 1007 if it
+// Only what can't be parsed ends the connection. A binary message ends it with 1003. One whose data has more
+// bytes than edge.Config.MaxMessage ends it with 1009. The data is counted decoded, so base64 and escapes are not; a command as a whole may
+// have six times as many bytes, and 64 KiB. Text ends it with 1007 if it
 // is no valid JSON object, has a known member twice, has no string as its type, or an ackId that is no number; in a sequenceAck also if
 // sequenceId is no number. A sequenceAck of what was never sent ends it with 1008.
 //

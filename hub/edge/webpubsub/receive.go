@@ -80,7 +80,7 @@ func (p JSON) carryOut(c *hub.Connection, verb []byte, cmd *command) error {
 	case "sendToGroup":
 		return p.send(c, cmd)
 	case "event":
-		return emit(c, cmd)
+		return emit(c, cmd, p.payloadLimit())
 	case "joinGroup":
 		return join(c, cmd)
 	default:
@@ -136,12 +136,12 @@ func leave(c *hub.Connection, cmd *command) error {
 	return err
 }
 
-func emit(c *hub.Connection, cmd *command) error {
+func emit(c *hub.Connection, cmd *command, limit int64) error {
 	event, err := cmd.name(memberEvent)
 	if err != nil {
 		return err
 	}
-	kind, payload, err := cmd.payload()
+	kind, payload, err := cmd.payload(limit)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (p JSON) send(c *hub.Connection, cmd *command) error {
 	from := c.Identity()
 	out := &publication{except: [1]string{string(from.ID)}}
 	out.message.Namespace, out.message.Sender = from.Namespace, hub.Sender{Connection: from.ID, User: from.User}
-	if err := out.fill(cmd); err != nil {
+	if err := out.fill(cmd, p.payloadLimit()); err != nil {
 		return err
 	}
 	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: out.group[0]}) {
@@ -178,12 +178,12 @@ func (p JSON) send(c *hub.Connection, cmd *command) error {
 }
 
 // fill takes what the client says.
-func (p *publication) fill(cmd *command) (err error) {
+func (p *publication) fill(cmd *command, limit int64) (err error) {
 	m := &p.message
 	if p.group[0], err = cmd.name(memberGroup); err != nil {
 		return err
 	}
-	if m.Kind, m.Payload, err = cmd.payload(); err != nil {
+	if m.Kind, m.Payload, err = cmd.payload(limit); err != nil {
 		return err
 	}
 	if m.Metadata, err = cmd.metadata(); err != nil {

@@ -140,7 +140,7 @@ func TestOtherWaysToBeClosed(t *testing.T) {
 		want hub.Close
 	}{
 		"binary":             {hub.Binary, `{"type":"ping"}`, hub.NewClose(hub.CauseUnsupported)},
-		"payload too large":  {hub.Text, `{"type":"event","event":"e","dataType":"text","data":"` + strings.Repeat("x", hub.MaxPayload+1) + `"}`, hub.NewClose(hub.CauseTooBig)},
+		"payload too large":  {hub.Text, `{"type":"event","event":"e","dataType":"text","data":"` + strings.Repeat("x", hub.MaxPayload+1) + `"}`, edge.TooBig(hub.MaxPayload).Close},
 		"forged":             {hub.Text, `{"type":"sequenceAck","sequenceId":1}`, hub.Close{Cause: hub.CausePolicy, Code: 1008, Reason: "sequenceId: nothing with this id was sent"}},
 		"no sequenceId":      {hub.Text, `{"type":"sequenceAck"}`, hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: "sequenceId: is missing"}},
 		"sequenceId in text": {hub.Text, `{"type":"sequenceAck","sequenceId":"1"}`, hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: "sequenceId: want a number from 0 to 2^64-1, in digits"}},

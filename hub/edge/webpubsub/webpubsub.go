@@ -20,6 +20,8 @@ const (
 type JSON struct {
 	// Publisher brings what clients send to groups there. It must be set, to something that can be compared: a pointer, as a rule.
 	Publisher edge.Publisher
+
+	maxPayload int64 // bytes, decoded; 0: hub.MaxPayload
 }
 
 // ReliableJSON is the subprotocol whose messages have sequence ids, and whose clients confirm them and come back to their connections.
@@ -28,17 +30,19 @@ type ReliableJSON struct{ JSON }
 var (
 	_ edge.Protocol  = JSON{}
 	_ edge.Resumable = JSON{}
+	_ edge.Wrapper   = JSON{}
 	_ edge.Goodbye   = JSON{}
 	_ hub.Greeter    = JSON{}
 	_ edge.Protocol  = ReliableJSON{}
 	_ edge.Resumable = ReliableJSON{}
+	_ edge.Wrapper   = ReliableJSON{}
 	_ edge.Goodbye   = ReliableJSON{}
 	_ hub.Numbered   = ReliableJSON{}
 )
 
 // Protocols returns both subprotocols.
 func Protocols(p edge.Publisher) []edge.Protocol {
-	return []edge.Protocol{ReliableJSON{JSON{p}}, JSON{p}}
+	return []edge.Protocol{ReliableJSON{JSON{Publisher: p}}, JSON{Publisher: p}}
 }
 
 // Name returns NameJSON.
@@ -46,6 +50,35 @@ func (JSON) Name() string { return NameJSON }
 
 // Name returns NameReliableJSON.
 func (ReliableJSON) Name() string { return NameReliableJSON }
+
+// WithMaxPayload returns the protocol with a limit for the data of commands.
+func (p JSON) WithMaxPayload(bytes int64) edge.Protocol {
+	p.maxPayload = bytes
+	return p
+}
+
+// WithMaxPayload returns the protocol with a limit for the data of commands.
+func (p ReliableJSON) WithMaxPayload(bytes int64) edge.Protocol {
+	p.maxPayload = bytes
+	return p
+}
+
+const (
+	// longestEscape is the most bytes that stand for one byte in a string of JSON: `\u0001`. Base64 takes 4 for 3.
+	longestEscape = 6
+	// commandOverhead is room for all of a command but its data: names, and 8 KiB of metadata, all of it escaped.
+	commandOverhead = 64 << 10
+)
+
+// MaxWire returns how many bytes a command may have whose data is as long as it may be.
+func (p JSON) MaxWire() int64 { return longestEscape*p.payloadLimit() + commandOverhead }
+
+func (p JSON) payloadLimit() int64 {
+	if p.maxPayload == 0 {
+		return hub.MaxPayload
+	}
+	return p.maxPayload
+}
 
 // Names in the query of a client that wants its connection back.
 const (
