@@ -16,6 +16,11 @@ const (
 	// maxUnansweredBytes is the most bytes of their requests, which a send holds while it waits. A request that is
 	// larger goes alone.
 	maxUnansweredBytes = 16 << 20
+	// maxOverdrawn is the most unanswered sends with which a stream takes more although its caller may hold no more: these
+	// fail. With as many or more it waits for its own results to be read.
+	maxOverdrawn = 16
+	// sendsReserve is what a stream reserves at once for sends, so that few sends have to.
+	sendsReserve = 32 * sendWeight
 	// maxHold is how long results wait for those of the rest of their batch, to be told in one response.
 	maxHold = time.Millisecond
 )
@@ -27,6 +32,8 @@ type answers struct {
 	news chan struct{} // there may be something to tell
 	room chan struct{} // there may be room for a send, or none is taken any more
 
+	account *account // of the caller; nil: nothing is counted
+
 	// work counts the send that was taken, until its taker calls Done, and waits for results. It grows only before
 	// ended is set, or by the work that it counts.
 	work sync.WaitGroup
@@ -34,6 +41,7 @@ type answers struct {
 	mu         sync.Mutex
 	accepted   int64 // the last sequence that is on its way or has its result
 	unanswered int   // sends that were taken and whose result the transport has not
+	reserved   int64 // of account, for those
 	bytes      int   // of their requests
 	ready      []answer
 	taking     int   // sends that were taken and are not accepted yet
@@ -58,8 +66,8 @@ type report struct {
 	last     bool // nothing will follow
 }
 
-func newAnswers() *answers {
-	a := &answers{news: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+func newAnswers(of *account) *answers {
+	a := &answers{account: of, news: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	a.hold = time.AfterFunc(maxHold, a.tick)
 	a.hold.Stop()
 	return a
@@ -102,12 +110,12 @@ func (a *answers) tick() {
 }
 
 // take waits for room for a send whose request has so many bytes, and takes it: then accept and work.Done must follow.
-// False: no more are taken.
-func (a *answers) take(ctx context.Context, bytes int) bool {
+// taken is false when no more are taken. over: the caller may hold no more, so the send must fail.
+func (a *answers) take(ctx context.Context, bytes int) (taken, over bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	held := a.held
-	for !a.ended && a.fullLocked(bytes) {
+	for !a.ended && a.waitsLocked(bytes, &over) {
 		a.holdLocked(false) // what is ready makes room
 		a.mu.Unlock()
 		select {
@@ -116,11 +124,11 @@ func (a *answers) take(ctx context.Context, bytes int) bool {
 		}
 		a.mu.Lock()
 		if ctx.Err() != nil {
-			return false
+			return false, false
 		}
 	}
 	if a.ended {
-		return false
+		return false, false
 	}
 	if held && !a.held {
 		a.holdLocked(true)
@@ -129,14 +137,52 @@ func (a *answers) take(ctx context.Context, bytes int) bool {
 	a.bytes += bytes
 	a.taking++
 	a.work.Add(1)
-	return true
+	return true, over
+}
+
+// waitsLocked reports whether a send must wait for room. If not, there is a reserve for it, or it is over.
+func (a *answers) waitsLocked(bytes int, over *bool) bool {
+	if a.fullLocked(bytes) {
+		return true
+	}
+	*over = !a.reserveLocked(a.weightLocked() + int64(bytes) + sendWeight)
+	return *over && a.unanswered >= maxOverdrawn
+}
+
+// weightLocked is what the unanswered sends count for.
+func (a *answers) weightLocked() int64 { return int64(a.bytes) + int64(a.unanswered)*sendWeight }
+
+// reserveLocked sees to it that so many bytes are reserved; false: the caller may not hold so much.
+func (a *answers) reserveLocked(bytes int64) bool {
+	missing := bytes - a.reserved
+	if missing <= 0 || a.account == nil {
+		return true
+	}
+	if more := max(missing, sendsReserve); a.account.reserve(more) {
+		a.reserved += more
+		return true
+	}
+	if missing < sendsReserve && a.account.reserve(missing) {
+		a.reserved += missing
+		return true
+	}
+	return false
+}
+
+// releaseLocked gives back what is reserved beyond what sends need and will soon need.
+func (a *answers) releaseLocked() {
+	if spare := a.reserved - a.weightLocked() - sendsReserve; spare >= sendsReserve {
+		a.account.release(spare)
+		a.reserved -= spare
+	}
 }
 
 // full reports whether take would wait.
 func (a *answers) full(bytes int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.fullLocked(bytes)
+	var over bool
+	return !a.ended && a.waitsLocked(bytes, &over)
 }
 
 func (a *answers) fullLocked(bytes int) bool {
@@ -222,6 +268,7 @@ func (a *answers) told(some []answer) {
 	for _, one := range some {
 		a.bytes -= one.bytes
 	}
+	a.releaseLocked()
 	a.mu.Unlock()
 	signal(a.room)
 }
@@ -241,4 +288,8 @@ func (a *answers) close(cancel func()) {
 	a.mu.Unlock()
 	cancel()
 	a.work.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.account.release(a.reserved)
+	a.reserved = 0
 }

@@ -31,14 +31,18 @@ type call struct {
 	// Static.
 	conn     *inbound // nil: it came over none, in a test
 	who      auth.Identity
-	valid    bool // its credential is, so who is set
-	peer     bool // its method is one between hubs; gRPC reads its messages
-	maxBytes int  // of a message
+	valid    bool     // its credential is, so who is set
+	peer     bool     // its method is one between hubs; gRPC reads its messages
+	maxBytes int      // of a message
+	account  *account // of a backend; nil: nothing is counted
 	cancel   context.CancelCauseFunc
 	codec    codec
 
 	reading  atomic.Bool // it waits for a message, and must not when the hub leaves
 	received atomic.Bool // a message has come
+
+	held atomic.Int64 // of account: the message that is read or was read last
+	over atomic.Bool  // the handler has returned
 
 	header [headerBytes]byte // of the message that is read; owned by receive
 
@@ -68,6 +72,9 @@ func (g *guard) beginCall(ctx context.Context, info *tap.Info) (context.Context,
 	}
 	if open {
 		c.maxBytes = bounds.bytes
+	}
+	if c.valid && c.conn != nil && !c.peer && !open {
+		c.account = c.conn.accountOf(c.who.Name, g.budget)
 	}
 	ctx, c.cancel = context.WithCancelCause(ctx)
 	if open {
@@ -104,7 +111,8 @@ func (c *call) receive(ctx context.Context, m any, only bool) error {
 	if !ok {
 		return errors.New("gRPC's streams have no piece by piece any more")
 	}
-	err := c.receiveFrom(stream, m)
+	c.letGo() // who asks for the next message is done with the one before
+	err := c.receiveFrom(ctx, stream, m, !only)
 	if errors.Is(err, io.EOF) && only {
 		return answeredError{status.Error(codes.Internal, "cardinality violation: received no request message from non-client-streaming RPC")}
 	}
@@ -122,13 +130,17 @@ func (c *call) receive(ctx context.Context, m any, only bool) error {
 	return readError(ctx, err)
 }
 
-func (c *call) receiveFrom(stream transportStream, m any) error {
+// receiveFrom is receive for one of many messages. patient: it may wait for room in the budget.
+func (c *call) receiveFrom(ctx context.Context, stream transportStream, m any, patient bool) error {
 	if err := stream.ReadMessageHeader(c.header[:]); err != nil {
 		return err
 	}
 	length := binary.BigEndian.Uint32(c.header[1:])
 	if int64(length) > int64(c.maxBytes) {
 		return tooLarge(int64(length), c.maxBytes)
+	}
+	if err := c.hold(ctx, int64(length), patient); err != nil {
+		return err
 	}
 	data, err := stream.Read(int(length))
 	if err != nil {
@@ -139,6 +151,9 @@ func (c *call) receiveFrom(stream transportStream, m any) error {
 	}
 	defer func() { data.Free() }()
 	if c.header[0] != 0 {
+		if err := c.hold(ctx, int64(c.maxBytes), patient); err != nil {
+			return err
+		}
 		plain, err := decompress(data, c.header[0], stream.RecvCompress(), c.maxBytes)
 		if err != nil {
 			return err
@@ -188,7 +203,7 @@ func decompress(data mem.BufferSlice, flag byte, name string, maxBytes int) (mem
 
 // readError turns an error of the transport into one that the guard answers.
 func readError(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errTooManyCalls) {
 		return err
 	}
 	switch cause := context.Cause(ctx); {

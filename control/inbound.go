@@ -27,7 +27,9 @@ type inbound struct {
 	known     atomic.Bool
 	openCalls atomic.Int32 // calls in flight of methods that need no credential
 
-	read int // bytes; owned by the transport's reader
+	// Owned by the transport's reader.
+	read     int                 // bytes
+	accounts map[string]*account // by credential
 
 	// Guarded by strangers.mu.
 	timer   *time.Timer // ends the connection of a stranger
@@ -60,6 +62,19 @@ func (c *inbound) welcome() {
 		c.known.Store(true)
 		c.strangers.remove(c)
 	}
+}
+
+// accountOf returns the account of a credential on this connection. The transport's reader calls it.
+func (c *inbound) accountOf(credential string, b *budget) *account {
+	a := c.accounts[credential]
+	if a == nil {
+		if c.accounts == nil {
+			c.accounts = make(map[string]*account, 1)
+		}
+		a = b.open(credential)
+		c.accounts[credential] = a
+	}
+	return a
 }
 
 // inboundInfo leads from a call to its connection.

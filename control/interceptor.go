@@ -72,6 +72,7 @@ type guard struct {
 	calls   *inFlight
 
 	strangers *strangers
+	budget    *budget
 	codec     codec
 
 	mesh    *mesh.Mesh      // nil: there are no other hubs
@@ -102,7 +103,17 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		}
 		defer end()
 	}
+	if c := callOf(ctx); c != nil && c.account != nil {
+		if !c.account.reserve(callWeight) {
+			return nil, toStatus(c.account.refuse())
+		}
+		defer c.account.release(callWeight)
+		defer c.endHolding()
+	}
 	resp, err = handler(ctx, req)
+	if err == nil {
+		resp, err = holdAnswer(ctx, resp)
+	}
 	if err != nil {
 		return nil, g.answer(info.FullMethod, err)
 	}
@@ -127,6 +138,12 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	}
 	defer g.metrics.opened(info.FullMethod)()
 	if c != nil && !peers(info.FullMethod) {
+		weight := streamWeight(info.FullMethod)
+		if !c.account.reserve(weight) {
+			return toStatus(c.account.refuse())
+		}
+		defer c.account.release(weight)
+		defer c.endHolding()
 		ss = &pieceStream{ss, c, !info.IsClientStream}
 		defer context.AfterFunc(g.leaving, func() { g.endStream(c, info.FullMethod) })()
 	}

@@ -127,7 +127,7 @@ var strayService = grpc.ServiceDesc{
 
 func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 	f := &fixture{hub: newHub(t), log: &buffer{}}
-	server, err := New(Config{Hub: f.hub, Secrets: newSecrets(t)})
+	server, err := New(Config{Hub: f.hub, Secrets: newSecrets(t), CallBytes: MinCallBytes})
 	if err != nil {
 		t.Fatal(err)
 	}

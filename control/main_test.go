@@ -65,6 +65,7 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 		PublicURL: &url.URL{Scheme: "https", Host: "hub.example", Path: "/edge/"},
 		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
 		Metrics:   f.metrics,
+		CallBytes: defaultCallBytes,
 	}
 	for _, c := range change {
 		c(&config)
@@ -143,6 +144,9 @@ func (f *fixture) serveOn(t testing.TB, l net.Listener) {
 		}
 		if err := <-served; err != nil {
 			t.Errorf("serve: %v", err)
+		}
+		if held := f.metric(t, "connhub_grpc_call_bytes"); held != 0 {
+			t.Errorf("calls that are over hold %d bytes", held)
 		}
 	})
 }

@@ -55,7 +55,7 @@ type methodMetrics struct {
 }
 
 // newMetrics makes the instruments, with a series for each of the methods; r may be nil.
-func newMetrics(r prometheus.Registerer, fullMethods []string, s *strangers) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, fullMethods []string, s *strangers, b *budget) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_grpc_requests_total",
@@ -85,11 +85,15 @@ func newMetrics(r prometheus.Registerer, fullMethods []string, s *strangers) (*m
 		Name: "connhub_grpc_strangers",
 		Help: "Connections of the gRPC API that have shown no valid credential yet.",
 	}, func() float64 { return float64(s.count()) })
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "connhub_grpc_call_bytes",
+		Help: "What calls of backends hold of the bytes for calls: begun requests, calls and sends in flight, results that were not read.",
+	}, func() float64 { return float64(b.sum()) })
 	for _, why := range strangerEnds {
 		s.ended.WithLabelValues(string(why))
 	}
 	if r != nil {
-		for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.sends, m.results, m.lost.all, strangers, s.ended} {
+		for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.sends, m.results, m.lost.all, strangers, s.ended, held, b.refused} {
 			if err := r.Register(c); err != nil {
 				return nil, err
 			}

@@ -144,10 +144,18 @@ type received struct {
 	err     error
 }
 
-// codec is gRPC's for protobuf, and knows received.
+// codec is gRPC's for protobuf, and knows received and heldAnswer.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if h, ok := v.(*heldAnswer); ok {
+		return h.encode()
+	}
+	return c.CodecV2.Marshal(v)
+}
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {

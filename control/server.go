@@ -66,7 +66,7 @@ const (
 	idleTimeout = 15 * time.Minute
 )
 
-// Config is what a Server needs.
+// Config is what a Server needs. DefaultConfig fills in its limits.
 type Config struct {
 	Hub       *hub.Hub
 	Mesh      *mesh.Mesh     // the other hubs; nil: there are none
@@ -79,8 +79,11 @@ type Config struct {
 	// MaxConnections caps the connections at once, each a file of the process; 0: any number. Above it, and above half of it
 	// without a credential, the oldest that has shown no credential is closed.
 	MaxConnections int
-	Logger         *slog.Logger          // nil: nothing is logged
-	Metrics        prometheus.Registerer // may be nil
+	// CallBytes caps the memory that the calls of all backends hold: begun requests, waiting sends, unread answers. At least
+	// MinCallBytes.
+	CallBytes int64
+	Logger    *slog.Logger          // nil: nothing is logged
+	Metrics   prometheus.Registerer // may be nil
 }
 
 // Service registers a service, by the generated function that does. Its requests are held against the rules in its proto
@@ -88,6 +91,9 @@ type Config struct {
 //
 // Its streams are its own to end when the hub leaves: Leave does not, and Quiet does not wait for them. Shutdown does.
 type Service func(grpc.ServiceRegistrar)
+
+// DefaultConfig has the limits, and nothing else.
+func DefaultConfig() Config { return Config{CallBytes: defaultCallBytes} }
 
 // Validate returns all that is wrong with c, or nil.
 func (c *Config) Validate() error {
@@ -112,6 +118,7 @@ func (c *Config) Validate() error {
 	case c.PublicURL != nil && c.PublicURL.Host == "":
 		errs = append(errs, errors.New("PublicURL has no host"))
 	}
+	errs = append(errs, ValidateCallBytes(c.CallBytes))
 	return errors.Join(errs...)
 }
 
@@ -146,6 +153,7 @@ func New(c Config) (*Server, error) {
 	leaving, leave := context.WithCancel(context.Background())
 	g := &guard{
 		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, strangers: newStrangers(logger, c.MaxConnections), codec: newCodec(),
+		budget: newBudget(c.CallBytes),
 	}
 	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, strangers: g.strangers}
 	s.register(&c, registrar{s.grpc, validator.intercept, g.calls}, g, validator)
@@ -159,7 +167,7 @@ func New(c Config) (*Server, error) {
 	for _, method := range methods {
 		g.served[method] = true
 	}
-	if g.metrics, err = newMetrics(c.Metrics, methods, g.strangers); err != nil {
+	if g.metrics, err = newMetrics(c.Metrics, methods, g.strangers, g.budget); err != nil {
 		leave()
 		s.grpc.Stop()
 		return nil, fmt.Errorf("control metrics: %w", err)
@@ -184,6 +192,8 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval - pingJitter, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout, MaxConnectionIdle: idleTimeout}),

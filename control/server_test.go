@@ -34,7 +34,7 @@ func slogTo(b *buffer) *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil
 
 func newTestMetrics(t *testing.T) *metrics {
 	t.Helper()
-	m, err := newMetrics(nil, nil, newStrangers(slog.New(slog.DiscardHandler), 0))
+	m, err := newMetrics(nil, nil, newStrangers(slog.New(slog.DiscardHandler), 0), newBudget(defaultCallBytes))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 		config Config
 		want   []string
 	}{
-		{Config{}, []string{"Hub is not set", "Secrets is not set"}},
+		{Config{}, []string{"Hub is not set", "Secrets is not set", "CallBytes is 0"}},
 		{Config{Secrets: newSecrets(t), Insecure: true, Tokens: &auth.TokenKey{}}, []string{"Hub", "Secrets is set", "PublicURL is not set"}},
 		{Config{Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "ftp", Host: "h"}}, []string{"Hub", `scheme "ftp"`}},
 		{Config{Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "http"}}, []string{"Hub", "no host"}},
@@ -62,7 +62,7 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 		}
 	}
 	registry := prometheus.NewRegistry()
-	config := Config{Hub: newHub(t), Insecure: true, Metrics: registry}
+	config := Config{Hub: newHub(t), Insecure: true, Metrics: registry, CallBytes: MinCallBytes}
 	first, err := New(config)
 	if err != nil {
 		t.Fatal(err)

@@ -149,7 +149,7 @@ func TestStreamsOfAServiceOfTheConfigurationAreItsOwnToEnd(t *testing.T) {
 }
 
 func TestAServiceWithoutAProtoIsRefused(t *testing.T) {
-	_, err := New(Config{Hub: newHub(t), Insecure: true, Services: []Service{func(r grpc.ServiceRegistrar) { r.RegisterService(&strayService, nil) }}})
+	_, err := New(Config{Hub: newHub(t), Insecure: true, CallBytes: MinCallBytes, Services: []Service{func(r grpc.ServiceRegistrar) { r.RegisterService(&strayService, nil) }}})
 	if err == nil {
 		t.Error("taken")
 	}

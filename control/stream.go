@@ -40,7 +40,7 @@ type streamService struct {
 // SendStream implements the RPC.
 func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers()}
+	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers(accountOf(ctx))}
 	s.awaited = newAwaited(s.answers.notify)
 	defer s.awaited.end()
 	defer s.answers.close(cancel)
@@ -170,11 +170,18 @@ func (s *sendStream) take(one *controlv1.StreamedSend) bool {
 	if s.answers.full(bytes) {
 		s.settle() // nothing waits for room that others wait for
 	}
-	if !s.answers.take(s.ctx, bytes) {
+	taken, over := s.answers.take(s.ctx, bytes)
+	if !taken {
 		return false
 	}
 	s.service.guard.metrics.sends.Inc()
-	sending, err := s.begin(one.GetSend())
+	var sending sending
+	var err error
+	if over {
+		err = s.answers.account.refuse()
+	} else {
+		sending, err = s.begin(one.GetSend())
+	}
 	s.begun = append(s.begun, begun{one.GetSequence(), bytes, sending, err})
 	s.bytes += bytes
 	return true

@@ -310,10 +310,13 @@ func TestStreamsOfPeersAreNotEndedByLeaving(t *testing.T) {
 
 func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAnswers()
+		a := newAnswers(nil)
 		take := func(bytes int) (took func() bool) {
 			done := make(chan bool, 1)
-			go func() { done <- a.take(t.Context(), bytes) }()
+			go func() {
+				taken, _ := a.take(t.Context(), bytes)
+				done <- taken
+			}()
 			synctest.Wait()
 			return func() bool { return len(done) == 1 }
 		}
@@ -344,7 +347,7 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 		}
 		answered(3, 2*maxUnansweredBytes)
 		a.close(func() {})
-		if take(0)() && a.take(t.Context(), 0) {
+		if second, _ := a.take(t.Context(), 0); take(0)() && second {
 			t.Error("closed, and takes on")
 		}
 	})
@@ -353,10 +356,10 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 // What is held back while a batch is taken must not wait for a send that takes long to be brought on its way.
 func TestResultsWaitForTheRestOfTheirBatchOnlyAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAnswers()
+		a := newAnswers(nil)
 		a.batch(true)
 		for sequence := range int64(3) {
-			if !a.take(t.Context(), 1) {
+			if taken, _ := a.take(t.Context(), 1); !taken {
 				t.Fatal("not taken")
 			}
 			a.work.Done()

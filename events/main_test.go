@@ -61,7 +61,9 @@ func newBed(t testing.TB, change ...func(*Config)) *bed {
 	t.Helper()
 	b := newBareBed(t, change...)
 	var err error
-	if b.server, err = control.New(control.Config{Hub: b.hub, Insecure: true, Services: []control.Service{b.broker.Register}}); err != nil {
+	if b.server, err = control.New(control.Config{
+		Hub: b.hub, Insecure: true, Services: []control.Service{b.broker.Register}, CallBytes: control.DefaultConfig().CallBytes,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	listener := bufconn.Listen(1 << 20)

@@ -57,7 +57,7 @@ func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	controlConfig := control.Config{Hub: h, Insecure: true, Metrics: registry}
+	controlConfig := control.Config{Hub: h, Insecure: true, Metrics: registry, CallBytes: control.DefaultConfig().CallBytes}
 	backends, err := control.New(controlConfig)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 )
@@ -19,6 +20,8 @@ const (
 	heldShare    = 4
 	inboundShare = 16
 	idsShare     = 16
+	// callShare is that of backends' calls, which hold some of it for moments; so it is not among those that must fit.
+	callShare = 16
 )
 
 const (
@@ -110,6 +113,11 @@ func (s *settings) planBudgets(p *serverPlan) error {
 	if s.RequestIDs != nil {
 		b.ids = *s.RequestIDs
 	}
+	p.callBytes = max(control.MinCallBytes, min(control.DefaultConfig().CallBytes, p.memory.limit/callShare))
+	if s.CallBytes != nil {
+		p.callBytes = int64(*s.CallBytes)
+	}
+	s.CallBytes = new(byteSize(p.callBytes))
 	s.HeldBytes, s.NamespaceHeldBytes = new(byteSize(b.held)), new(byteSize(b.namespaceHeld))
 	s.InboundBytes, s.RequestIDs = new(byteSize(b.inbound)), new(b.ids)
 	p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.hub.RequestIDs = b.held, b.namespaceHeld, b.ids

@@ -42,6 +42,8 @@ type serverPlan struct {
 	hub  hub.Config
 	edge edge.Config
 
+	callBytes int64 // of control.Config
+
 	listenClients, listenControl, listenOps string
 	publicURL                               *url.URL // nil: the clients' listen address
 
@@ -251,8 +253,8 @@ func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
 func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (err error) {
 	c := control.Config{
 		Hub: s.hub, Secrets: plan.secrets, Insecure: plan.insecureControl,
-		MaxConnections: plan.files.control,
-		PublicURL:      plan.publicURL, Services: []control.Service{s.events.Register}, Logger: s.logger, Metrics: registry,
+		MaxConnections: plan.files.control, CallBytes: plan.callBytes,
+		PublicURL: plan.publicURL, Services: []control.Service{s.events.Register}, Logger: s.logger, Metrics: registry,
 	}
 	if len(plan.tokenKeys) > 0 {
 		c.Tokens = plan.tokenKeys[0]

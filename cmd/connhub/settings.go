@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/hub"
@@ -49,6 +50,7 @@ type settings struct {
 	OutboxBytes        byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of payload queued for one connection, at least 2MiB. (${default})"`
 	HeldBytes          *byteSize         `env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that wait for slow and absent clients; then the largest are closed. (a quarter of the memory limit, at most ${held_bytes})"`
 	NamespaceHeldBytes *byteSize         `env:"CONNHUB_NAMESPACE_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (half of --held-bytes)"`
+	CallBytes          *byteSize         `env:"CONNHUB_CALL_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all calls of backends: begun requests, waiting sends, unread answers; the caller that holds most is refused. (a sixteenth of the memory limit, at least ${min_call_bytes}, at most ${call_bytes})"`
 	ResumeWindow       time.Duration     `default:"${resume_window}" env:"CONNHUB_RESUME_WINDOW" placeholder:"DURATION" group:"Limits" help:"How long a connection waits for a client that lost its network and can resume. (${default})"`
 	DetachedPerUser    int               `default:"${detached_per_user}" env:"CONNHUB_DETACHED_PER_USER" placeholder:"N" group:"Limits" help:"Connections of one user that wait like that. (${default})"`
 	DetachedPerAddress int               `default:"${detached_per_address}" env:"CONNHUB_DETACHED_PER_ADDRESS" placeholder:"N" group:"Limits" help:"Connections of one address that wait like that; behind a proxy all have the address of the proxy. (${default})"`
@@ -85,6 +87,8 @@ func settingsVars() kong.Vars {
 		"outbox_messages":      fmt.Sprint(h.Outbox.Messages),
 		"outbox_bytes":         byteSize(h.Outbox.Bytes).String(),
 		"held_bytes":           byteSize(h.HeldBytes).String(),
+		"call_bytes":           byteSize(control.DefaultConfig().CallBytes).String(),
+		"min_call_bytes":       byteSize(control.MinCallBytes).String(),
 		"resume_window":        h.ResumeWindow.String(),
 		"detached_per_user":    fmt.Sprint(h.DetachedPerUser),
 		"detached_per_address": fmt.Sprint(h.DetachedPerAddress),
@@ -142,7 +146,7 @@ func (s *settings) plan() (serverPlan, error) {
 		p.hub.NamespaceOverflow[name] = policy
 	}
 	problems = append(problems, s.planBudgets(&p))
-	problems = append(problems, inFlags(p.hub.Validate()), inFlags(validateEdge(p.edge)))
+	problems = append(problems, inFlags(p.hub.Validate()), inFlags(validateEdge(p.edge)), inFlags(control.ValidateCallBytes(p.callBytes)))
 	problems = append(problems, checkPublicURL(s.PublicURL))
 	var err error
 	p.clientsTLS, err = openCertificate("--tls", s.TLSCertFile, s.TLSKeyFile)
@@ -165,6 +169,7 @@ var fieldFlags = strings.NewReplacer(
 	"MaxConnections", "--max-connections", "Outbox.Messages", "--outbox-messages", "Outbox.Bytes", "--outbox-bytes",
 	"NamespaceOverflow", "--namespace-overflow", "AllowedOrigins", "--allowed-origin", "MaxMessage", "--max-message",
 	"RequestIDs", "--request-ids", "InboundBytes", "--inbound-bytes", "MessageTimeout", "--message-timeout", "PingInterval", "--ping-interval", "PongTimeout", "--pong-timeout",
+	"CallBytes", "--call-bytes",
 	"NamespaceHeldBytes", "--namespace-held-bytes", "HeldBytes", "--held-bytes", "ResumeWindow", "--resume-window",
 	"DetachedPerUser", "--detached-per-user", "DetachedPerAddress", "--detached-per-address",
 	"CloseTimeout", "--close-timeout", "HandshakeTimeout", "--handshake-timeout",

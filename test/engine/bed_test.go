@@ -135,7 +135,7 @@ func (b *bed) serveBackends(registry prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
-	server, err := control.New(control.Config{Hub: b.hub, Secrets: secrets, Metrics: registry})
+	server, err := control.New(control.Config{Hub: b.hub, Secrets: secrets, Metrics: registry, CallBytes: control.DefaultConfig().CallBytes})
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,9 @@ type DeliveryServiceClient interface {
 	// Read while you write. The hub takes at most 1,000 sends, and 16 MiB of them, that it could not hand the result of
 	// to the transport; at the bound it stops reading until results are read. A backend that writes without reading
 	// comes to a halt: its write waits for the hub, and the hub for it to read.
+	// A caller is one credential on one connection. What its calls hold together is bounded (see TOO_MANY_CALLS in
+	// ErrorReason). At that bound a send has RESOURCE_EXHAUSTED as its result, or waits while 16 results of its stream are
+	// due; and a request that finds no room for a second ends the stream with RESOURCE_EXHAUSTED.
 	//
 	// When the backend closes its side, the hub gives the results that are still due and ends the stream with OK. OK
 	// always means that every send has had its result.
@@ -137,6 +140,9 @@ type DeliveryServiceServer interface {
 	// Read while you write. The hub takes at most 1,000 sends, and 16 MiB of them, that it could not hand the result of
 	// to the transport; at the bound it stops reading until results are read. A backend that writes without reading
 	// comes to a halt: its write waits for the hub, and the hub for it to read.
+	// A caller is one credential on one connection. What its calls hold together is bounded (see TOO_MANY_CALLS in
+	// ErrorReason). At that bound a send has RESOURCE_EXHAUSTED as its result, or waits while 16 results of its stream are
+	// due; and a request that finds no room for a second ends the stream with RESOURCE_EXHAUSTED.
 	//
 	// When the backend closes its side, the hub gives the results that are still due and ends the stream with OK. OK
 	// always means that every send has had its result.

@@ -71,8 +71,10 @@ const (
 	ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW ErrorReason = 19
 	// RESOURCE_EXHAUSTED: the hub has as many subscribers as it may.
 	ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS ErrorReason = 20
-	// RESOURCE_EXHAUSTED: the caller has as many calls in flight as it may, by their number or by their bytes. Nothing
-	// was done; RetryInfo says when to try again.
+	// RESOURCE_EXHAUSTED: the calls of this caller hold as much memory of the hub as they may: begun requests, calls and
+	// sends in flight, streams, results that were not read. A caller is one credential on one connection. Alone it may
+	// hold a third of the hub's bytes for calls (256 MiB unless configured), less where others hold much. Nothing was
+	// done; RetryInfo says when to try again.
 	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 21
 )
 

@@ -1,0 +1,217 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
+)
+
+const (
+	// MinCallBytes is the least of Config.CallBytes: a caller alone, which may hold a third, must have room for some
+	// requests of the largest size.
+	MinCallBytes = 32 << 20
+	// defaultCallBytes is that of DefaultConfig: one caller alone may have 10,000 small calls in flight, or some 18
+	// requests of the largest size.
+	defaultCallBytes = 256 << 20
+
+	// callWeight is what a call of one message counts for beside its message: its goroutine, its headers, its answer.
+	callWeight = 8 << 10
+	// sendWeight is what a send of a stream counts for beside its request, from when it is taken until the transport
+	// has its result.
+	sendWeight = 2 << 10
+	// streamWindow is how much of a stream the transport takes while nothing reads it, and what an open stream counts for.
+	streamWindow = 256 << 10
+	// connWindow is how much of all streams of a connection may be on its way at once. The transport opens it again when
+	// bytes come, read or not, so it bounds the speed of a connection and not its memory.
+	connWindow = 4 << 20
+	// subscribeWeight is what a subscription counts for: events wait for it.
+	subscribeWeight = 2 << 20
+
+	// roomPatience is how long a stream waits for room for its next message.
+	roomPatience = time.Second
+)
+
+// budget bounds the memory that the calls of backends hold in the process.
+//
+// Problem: a caller must not take what others need, nobody knows how many callers there will be, and one alone shall
+// have much.
+//
+// Rule: a credential may hold at most as much as stays free; and each connection of it at most as much as stays free,
+// less what its credential holds. So one caller alone has a third; callers that take all they can leave a share as
+// large as theirs for the next one; and a connection that holds little finds room.
+type budget struct {
+	// Static.
+	limit   int64
+	refused prometheus.Counter
+
+	mu          sync.Mutex
+	held        int64
+	credentials map[string]*int64 // what each holds, by name: as many as there are secrets
+	next        chan struct{}     // closed by the next release; nil: nothing waits for it
+}
+
+// account is what one caller holds: one credential on one connection. A nil account has no bound.
+type account struct {
+	budget     *budget
+	credential *int64 // guarded by budget.mu
+	held       int64  // guarded by budget.mu
+}
+
+func newBudget(limit int64) *budget {
+	return &budget{
+		limit: limit, credentials: make(map[string]*int64),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "connhub_grpc_calls_refused_total",
+			Help: "Calls, messages of streams and sends of streams that were refused because their caller held as much of the bytes " +
+				"for calls as it may (RESOURCE_EXHAUSTED, TOO_MANY_CALLS).",
+		}),
+	}
+}
+
+// ValidateCallBytes returns what is wrong with a Config.CallBytes, or nil.
+func ValidateCallBytes(bytes int64) error {
+	if bytes < MinCallBytes {
+		return fmt.Errorf("CallBytes is %d, must be at least %d", bytes, MinCallBytes)
+	}
+	return nil
+}
+
+// open returns an account for one connection of a credential.
+func (b *budget) open(credential string) *account {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	of := b.credentials[credential]
+	if of == nil {
+		of = new(int64)
+		b.credentials[credential] = of
+	}
+	return &account{budget: b, credential: of}
+}
+
+// sum returns what is held.
+func (b *budget) sum() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held
+}
+
+// accountOf returns the account of a call; nil: nothing is counted.
+func accountOf(ctx context.Context) *account {
+	if c := callOf(ctx); c != nil {
+		return c.account
+	}
+	return nil
+}
+
+// reserve takes bytes until release. False: the caller may not hold so much now.
+func (a *account) reserve(bytes int64) bool {
+	if a == nil {
+		return true
+	}
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	free := a.budget.limit - a.budget.held - bytes
+	ofCredential, mine := *a.credential+bytes, a.held+bytes
+	if ofCredential > free || mine > free-ofCredential {
+		return false
+	}
+	a.budget.held += bytes
+	*a.credential, a.held = ofCredential, mine
+	return true
+}
+
+// release gives bytes back.
+func (a *account) release(bytes int64) {
+	if a == nil || bytes == 0 {
+		return
+	}
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a.held -= bytes
+	*a.credential -= bytes
+	b.held -= bytes
+	if b.next != nil {
+		close(b.next)
+		b.next = nil
+	}
+}
+
+// reserveSoon is reserve that waits for room, for roomPatience at most.
+func (a *account) reserveSoon(ctx context.Context, bytes int64) bool {
+	if a.reserve(bytes) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, roomPatience)
+	defer cancel()
+	for {
+		freed := a.budget.freed()
+		if a.reserve(bytes) {
+			return true
+		}
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// freed is closed by the next release.
+func (b *budget) freed() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return b.next
+}
+
+// refuse counts a refusal, and returns its error.
+func (a *account) refuse() error {
+	if a != nil {
+		a.budget.refused.Inc()
+	}
+	return errTooManyCalls
+}
+
+// streamWeight is what an open stream counts for.
+func streamWeight(fullMethod string) int64 {
+	if fullMethod == eventsv1.EventService_Subscribe_FullMethodName {
+		return subscribeWeight
+	}
+	return streamWindow
+}
+
+// hold reserves bytes of a message for the call, until its next message or its end. wait: there may be room soon.
+func (c *call) hold(ctx context.Context, bytes int64, wait bool) error {
+	reserve := c.account.reserve
+	if wait && c.account != nil {
+		reserve = func(bytes int64) bool { return c.account.reserveSoon(ctx, bytes) }
+	}
+	if !reserve(bytes) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return c.account.refuse()
+	}
+	c.held.Add(bytes)
+	if c.over.Load() { // the handler has returned, and a goroutine of it still reads
+		c.letGo()
+	}
+	return nil
+}
+
+// letGo gives back what the messages of the call hold.
+func (c *call) letGo() { c.account.release(c.held.Swap(0)) }
+
+// endHolding gives back all, also what is reserved later.
+func (c *call) endHolding() {
+	c.over.Store(true)
+	c.letGo()
+}
