@@ -67,7 +67,7 @@ func (c *KeySetConfig) Validate() error {
 
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 // KeySet is the public keys with which somebody else signs client tokens: a JWK Set (RFC 7517), read again at intervals and

@@ -257,7 +257,7 @@ func (g *guard) identify(ctx context.Context) (auth.Identity, bool) {
 	if !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: case-insensitive
 		return auth.Identity{}, false
 	}
-	return g.secrets.Identify(secret)
+	return g.secrets.Identify(strings.TrimSpace(secret)) // after one space or several (RFC 9110 §11.4)
 }
 
 // caller returns who makes a call that was let in.

@@ -62,7 +62,7 @@ func TestEveryMethodAsksForTheRightCredentials(t *testing.T) {
 
 func TestCredentialsAreTakenOnceAndInAnyCaseOfTheScheme(t *testing.T) {
 	f := newFixture(t)
-	for scheme, want := range map[string]codes.Code{"Bearer": codes.OK, "bearer": codes.OK, "BEARER": codes.OK, "Bear": codes.Unauthenticated} {
+	for scheme, want := range map[string]codes.Code{"Bearer": codes.OK, "bearer": codes.OK, "BEARER": codes.OK, "Bearer  ": codes.OK, "Bear": codes.Unauthenticated} {
 		_, err := controlv1.NewHubServiceClient(f.dial(t, scheme+" "+backendSecret)).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
 		if status.Code(err) != want {
 			t.Errorf("%q: %v, want %v", scheme, err, want)

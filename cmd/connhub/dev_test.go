@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/connhub/connhub/auth"
 )
 
 func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T) {
@@ -134,5 +136,23 @@ func TestDevDoesNotAdviseItself(t *testing.T) {
 	_, err = c.Dev.plan()
 	if err == nil || strings.Contains(err.Error(), "connhub dev") || !strings.Contains(err.Error(), "connhub serve") {
 		t.Errorf("it says %v", err)
+	}
+}
+
+// The same hosts are loopback for every flag, and for the Host header.
+func TestWhatLoopbackIsDoesNotDependOnThePlace(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "LOCALHOST": true, "127.0.0.1": true, "127.9.9.9": true, "[::1]": true, "[::ffff:127.0.0.1]": true,
+		"": false, "0.0.0.0": false, "[::]": false, "10.0.0.1": false, "localhost.example": false,
+	} {
+		address := host + ":8080"
+		keys := auth.KeySetConfig{Source: "http://" + address + "/jwks", Interval: time.Hour}
+		for place, loopback := range map[string]bool{
+			"listen": checkLoopback("--listen", address, "x") == nil, "Host": isLoopbackHost(address), "--token-jwks": keys.Validate() == nil,
+		} {
+			if loopback != want {
+				t.Errorf("%s, %s: %t", place, address, loopback)
+			}
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"reflect"
@@ -249,7 +248,7 @@ func checkLoopback(flag, address, why string) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: want HOST:PORT", flag, address)
 	}
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.Unmap().IsLoopback()) {
+	if !isLoopbackHost(host) {
 		return fmt.Errorf("%s %s: %s", flag, address, why)
 	}
 	return nil
