@@ -61,7 +61,7 @@ func TestBudgetHoldsWhileManyWhoShareLeave(t *testing.T) {
 	var stuck []*client
 	for i := range 100 {
 		c := connectAs(t, h, numbered{}, fmt.Sprint("stuck ", i), "g")
-		c.link.lingers = true
+		c.link.lingers, c.link.full = true, true
 		stuck = append(stuck, c)
 	}
 	for range 10 {

@@ -337,7 +337,8 @@ func (c *Connection) closeLocked(how Close) Link {
 			c.dropLocked(n-1, DropClosed)
 		}
 		c.putFirstLocked(nil)
-		// What is written counts until the link has ended, for nothing of it is confirmed any more.
+		c.loseWrittenLocked()
+		// What the link has taken and not yet written counts until it has ended.
 		_, c.leaving = c.keepsLocked()
 		c.namespace.leave(c.leaving)
 	}
@@ -346,10 +347,8 @@ func (c *Connection) closeLocked(how Close) Link {
 
 // endLocked lets go of what a closed connection has not written. Its link is gone.
 func (c *Connection) endLocked() {
+	c.loseWrittenLocked()
 	unwritten := c.unwrittenLocked()
-	for _, e := range c.state.Outbox.live()[:c.state.Written-c.state.Acked] {
-		e.tally.lose()
-	}
 	for _, e := range unwritten {
 		e.tally.drop(DropClosed)
 	}
@@ -359,6 +358,17 @@ func (c *Connection) endLocked() {
 	c.leaving = 0
 	c.putFirstLocked(nil)
 	c.link, c.soonest = nil, nil
+}
+
+// loseWrittenLocked lets go of what is written and not confirmed: the connection is closed, and no ack counts any more.
+func (c *Connection) loseWrittenLocked() {
+	if c.state.Written == c.state.Acked {
+		return
+	}
+	for _, e := range c.state.Outbox.live()[:c.state.Written-c.state.Acked] {
+		e.tally.lose()
+	}
+	c.applyLocked(Op{Kind: OpAck, Sequence: c.state.Written}) // the state lets go of it as of what is confirmed
 }
 
 // Ended returns how the connection was closed, and whether it is.

@@ -17,8 +17,9 @@ import (
 //   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (CauseMemory) by fair shares:
 //     the largest connection of the largest user of the largest namespace, again and again (Shares). A detached connection goes before an
 //     attached one that holds as much. What a connection holds together with many others, so that closing it frees nothing, comes late.
-//   - What a closed connection has written counts on until its link has ended, but nobody else pays for it. Closed connections hold an
-//     eighth of the hub's budget at most: above that the links of those that hold something are cut without a goodbye.
+//   - A closed connection lets go of what it has written. What its link has taken and not yet written counts until the link
+//     has ended, but nobody else pays for it. Closed connections hold an eighth of the hub's budget at most: above that the
+//     links of those that hold something are cut without a goodbye.
 //
 // Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim picks the connections to close. Only one goroutine runs it
 // at a time. It looks at every connection, so it must be rare: an eighth of the budget must fill up between two runs.

@@ -321,6 +321,7 @@ func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
 	}
 	for i := range 20 {
 		c := connectAs(t, h, numbered{}, fmt.Sprint("slow", i))
+		c.link.full = true
 		send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{fmt.Sprint("slow", i)}}})
 		slow = append(slow, c)
 		codes = append(codes, closeOf(c))
@@ -332,11 +333,15 @@ func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
 			t.Errorf("connection %d of 20 that hold %d bytes each: code %d, want %d", i, each, code, want)
 		}
 	}
-	idle := connectAs(t, h, numbered{}, "idle")
+	idle, reader := connectAs(t, h, numbered{}, "idle"), connectAs(t, h, numbered{}, "reader")
 	if code := closeOf(idle); code != 1013 {
 		t.Errorf("a connection that holds nothing: code %d, want 1013", code)
 	}
-	for _, c := range append(slow, idle) {
+	send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{"reader"}}})
+	if code := closeOf(reader); code != 1013 {
+		t.Errorf("a connection whose client reads, and confirms nothing: code %d, want 1013", code)
+	}
+	for _, c := range append(slow, idle, reader) {
 		c.Unbind(c.link, NewClose(CauseMemory))
 	}
 }

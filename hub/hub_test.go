@@ -65,6 +65,7 @@ type memory struct {
 	mu      sync.Mutex
 	stalled bool
 	lingers bool // stays when it is closed, as a wire does whose client is slow
+	full    bool // takes and does not write, as a wire does whose client reads nothing
 	stirs   bool // has input that was not read
 	asks    bool // asks again though Batch.Last says that there is no more
 	batch   Batch
@@ -88,8 +89,10 @@ func (l *memory) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for !l.stalled && l.connection.Take(l, &l.batch, memoryMax) {
-		l.wire = append(l.wire, l.batch.Bytes...)
-		l.connection.Written(l, l.batch.Units(len(l.batch.Bytes)))
+		if !l.full {
+			l.wire = append(l.wire, l.batch.Bytes...)
+			l.connection.Written(l, l.batch.Units(len(l.batch.Bytes)))
+		}
 		if l.batch.Last && !l.asks {
 			return
 		}
