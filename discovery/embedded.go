@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -68,6 +69,9 @@ type Embedded struct {
 	lock   *fileutil.LockedFile // on Dir
 
 	hangUp context.CancelFunc // ends the calls that never end by themselves
+	failed context.Context    // done when etcd can't go on; its cause says why
+	fail   context.CancelCauseFunc
+	closed chan struct{} // by Close
 	once   sync.Once
 }
 
@@ -82,9 +86,9 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	streams, hangUp := context.WithCancel(context.Background())
-	e := &Embedded{lock: lock, hangUp: hangUp}
-	e.server, err = embed.StartEtcd(c.server(streams))
-	if err != nil {
+	e := &Embedded{lock: lock, hangUp: hangUp, closed: make(chan struct{})}
+	e.failed, e.fail = context.WithCancelCause(context.Background())
+	if err = e.start(c.server(streams, fatalHook{e})); err != nil {
 		e.Close()
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return nil, fmt.Errorf("start etcd: address %s is taken; is another one running? %w", c.ClientAddress, err)
@@ -94,12 +98,35 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 	select {
 	case <-e.server.Server.ReadyNotify():
 		return e, nil
+	case <-e.failed.Done():
+		e.Close()
+		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, context.Cause(e.failed))
 	case err := <-e.server.Err():
 		e.Close()
 		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, err)
 	case <-ctx.Done():
 		e.Close()
 		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, ctx.Err())
+	}
+}
+
+// start starts the server. What etcd dies of already then, ends the wait; the goroutine that starts it is held, see fatalHook.
+func (e *Embedded) start(c *embed.Config) error {
+	type result struct {
+		server *embed.Etcd
+		err    error
+	}
+	started := make(chan result, 1)
+	go func() {
+		server, err := embed.StartEtcd(c)
+		started <- result{server, err}
+	}()
+	select {
+	case r := <-started:
+		e.server = r.server
+		return r.err
+	case <-e.failed.Done():
+		return context.Cause(e.failed)
 	}
 }
 
@@ -116,7 +143,7 @@ func lockDir(dir string) (*fileutil.LockedFile, error) {
 }
 
 // server is etcd's own config.
-func (c *EmbeddedConfig) server(streams context.Context) *embed.Config {
+func (c *EmbeddedConfig) server(streams context.Context, fatal zapcore.CheckWriteHook) *embed.Config {
 	at := url.URL{Scheme: "http", Host: c.ClientAddress}
 	cfg := embed.NewConfig()
 	cfg.Name = "connhub-dev"
@@ -132,7 +159,7 @@ func (c *EmbeddedConfig) server(streams context.Context) *embed.Config {
 	// A web page whose own name was made to point here (DNS rebinding) must not read what etcd says over HTTP.
 	cfg.HostWhitelist = map[string]struct{}{"localhost": {}, at.Hostname(): {}}
 	cfg.UnsafeNoFsync = c.NoSync
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(zapToSlog{log: c.Logger}))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(zapToSlog{log: c.Logger}, zap.WithFatalHook(fatal)))
 	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(endWith(streams))}
 	return cfg
 }
@@ -158,11 +185,38 @@ func (s *endingStream) Context() context.Context { return s.ctx }
 // Endpoint returns where clients reach it, host:port.
 func (e *Embedded) Endpoint() string { return e.server.Clients[0].Addr().String() }
 
-// Close stops etcd and waits for it. The data stays. It may be called again.
+// Wait returns nil after Close, or before it the error for which etcd can't go on: its disk is full, as a rule. Then etcd
+// answers nothing any more, and the process must end; Close does not wait for etcd.
+func (e *Embedded) Wait() error {
+	select {
+	case <-e.failed.Done():
+		return fmt.Errorf("the etcd in this process can't go on: %w", context.Cause(e.failed))
+	case <-e.closed:
+		return nil
+	}
+}
+
+// fatalHook is called in place of the end of the process, by the goroutine of etcd that can't go on.
+type fatalHook struct{ etcd *Embedded }
+
+// OnWrite implements zapcore.CheckWriteHook. It does not return: what etcd would do next is undefined. Its goroutine is
+// held until Close, and then ends.
+func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	cause := entry.Message
+	if text, ok := zapFields(fields)["error"].(string); ok {
+		cause += ": " + text
+	}
+	h.etcd.fail(errors.New(cause))
+	<-h.etcd.closed
+	runtime.Goexit()
+}
+
+// Close stops etcd and waits for it, unless etcd can't go on (see Wait). The data stays. It may be called again.
 func (e *Embedded) Close() {
 	e.once.Do(func() {
+		close(e.closed)
 		e.hangUp()
-		if e.server != nil {
+		if e.server != nil && e.failed.Err() == nil {
 			e.server.Close()
 		}
 		_ = e.lock.Close() // nothing was written

@@ -332,7 +332,7 @@ func (s *server) addresses() addresses {
 
 // run serves until ctx ends, or a port or the cluster fails, then shuts down.
 func (s *server) run(ctx context.Context, ready func(addresses)) error {
-	ended, waiting := make(chan error, 4), 0
+	ended, waiting := make(chan error, 5), 0
 	start := func(part func() error) {
 		waiting++
 		go func() { ended <- part() }()
@@ -346,6 +346,9 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 		s.ops.setUnready(s.cluster.waitsFor)
 		// The mesh is ended by shutdown, not by ctx: calls in flight need it.
 		start(func() error { return s.cluster.run(context.WithoutCancel(ctx)) })
+		if s.cluster.etcd != nil {
+			start(s.cluster.etcd.Wait)
+		}
 	}
 	stopReloading := s.startReloading(ctx)
 	defer stopReloading()

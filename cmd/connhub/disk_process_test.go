@@ -1,0 +1,48 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A disk that is full ends the etcd inside the process. A bound for the size of files does the same to it.
+func TestAFullDiskUnderDevEndsItInOrder(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const blocks = 140_000 // of 512 bytes: etcd's log is 64 MiB from the beginning, its database grows
+	p := launchCommand(t, exec.CommandContext(context.Background(), "sh", "-c", fmt.Sprintf(`ulimit -f %d; exec "$0" "$@"`, blocks), path,
+		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
+		"--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-format=json"))
+	_ = waitForLog(t, p.log, "ready")
+	ann := dialClient(t, p.clients, "user=ann")
+	at, _ := waitForLog(t, p.log, "starting")["etcd"].(string)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-p.ended // by the end of the test
+		cancel()
+	}()
+	client := etcdClient(t, at)
+	var full error
+	for n := 0; full == nil && n < 200; n++ {
+		_, full = client.Put(ctx, fmt.Sprint("/filler/", n), strings.Repeat("x", 1<<20))
+	}
+	if _, _, err := ann.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("its client sees %v", err)
+	}
+	if code := p.exitCode(t, 20*time.Second); code != exitError {
+		t.Errorf("exit code %d, want %d", code, exitError)
+	}
+	if text := p.log.String(); full == nil || !strings.Contains(text, "the etcd in this process can't go on") {
+		t.Errorf("etcd says %v; the log:\n%s", full, text)
+	}
+}
