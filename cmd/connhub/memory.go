@@ -14,14 +14,14 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 )
 
-// The shares of the memory limit that budgets have by default, as divisors. Together they are three eighths of it. The rest
-// is for connections, garbage that is not collected yet, and the kernel's buffers, which count in a container's limit.
+// The shares of the memory limit that budgets have by default, as divisors. Together they are seven sixteenths of it, and
+// half of it where the calls have their minimum. The rest is for connections, garbage that is not collected yet, and the
+// kernel's buffers, which count in a container's limit.
 const (
 	heldShare    = 4
 	inboundShare = 16
 	idsShare     = 16
-	// callShare is that of backends' calls, which hold some of it for moments; so it is not among those that must fit.
-	callShare = 16
+	callShare    = 16
 )
 
 const (
@@ -71,25 +71,27 @@ func (m memory) defaultBudgets() budgets {
 		ids:     max(min(h.RequestIDs, int(min(m.limit/idsShare/requestIDBytes, math.MaxInt32))), 1),
 	}
 	b.namespaceHeld = hub.NamespaceShare(b.held)
+	b.calls = max(control.MinCallBytes, min(control.DefaultConfig().CallBytes, m.limit/callShare))
 	return b
 }
 
 // budgets are the most bytes that each use may take, and the most request ids.
 type budgets struct {
-	held, namespaceHeld, inbound int64
-	ids                          int
+	held, namespaceHeld, inbound, calls int64
+	ids                                 int
 }
 
 // sum is what all of them take together.
-func (b budgets) sum() int64 { return b.held + b.inbound + int64(b.ids)*requestIDBytes }
+func (b budgets) sum() int64 { return b.held + b.inbound + b.calls + int64(b.ids)*requestIDBytes }
 
 // check refuses budgets that the process can't have.
 func (m memory) check(b budgets) error {
 	if b.sum() <= m.limit {
 		return nil
 	}
-	return fmt.Errorf("--held-bytes %v, --inbound-bytes %v and --request-ids %d of %d bytes each are %s together, above the memory limit of %s (%s)",
-		byteSize(b.held), byteSize(b.inbound), b.ids, requestIDBytes, mebibytes(b.sum()), mebibytes(m.limit), m.source)
+	return fmt.Errorf("--held-bytes %v, --inbound-bytes %v, --call-bytes %v and --request-ids %d of %d bytes each are %s "+
+		"together, above the memory limit of %s (%s)", byteSize(b.held), byteSize(b.inbound), byteSize(b.calls),
+		b.ids, requestIDBytes, mebibytes(b.sum()), mebibytes(m.limit), m.source)
 }
 
 // isTight reports whether budgets leave little for all that has no budget.
@@ -113,21 +115,20 @@ func (s *settings) planBudgets(p *serverPlan) error {
 	if s.RequestIDs != nil {
 		b.ids = *s.RequestIDs
 	}
-	p.callBytes = max(control.MinCallBytes, min(control.DefaultConfig().CallBytes, p.memory.limit/callShare))
 	if s.CallBytes != nil {
-		p.callBytes = int64(*s.CallBytes)
+		b.calls = int64(*s.CallBytes)
 	}
-	s.CallBytes = new(byteSize(p.callBytes))
+	s.CallBytes = new(byteSize(b.calls))
 	s.HeldBytes, s.NamespaceHeldBytes = new(byteSize(b.held)), new(byteSize(b.namespaceHeld))
 	s.InboundBytes, s.RequestIDs = new(byteSize(b.inbound)), new(b.ids)
 	p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.hub.RequestIDs = b.held, b.namespaceHeld, b.ids
-	p.edge.InboundBytes = b.inbound
+	p.edge.InboundBytes, p.callBytes = b.inbound, b.calls
 	return p.memory.check(b)
 }
 
 // budgets are those of the plan.
 func (p *serverPlan) budgets() budgets {
-	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.edge.InboundBytes, p.hub.RequestIDs}
+	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.edge.InboundBytes, p.callBytes, p.hub.RequestIDs}
 }
 
 // mebibytes writes a size for people.
@@ -145,7 +146,8 @@ func (p *serverPlan) logMemory(logger *slog.Logger) {
 		slog.String("limit", mebibytes(p.memory.limit)), slog.String("source", p.memory.source),
 		slog.String("collector", mebibytes(debug.SetMemoryLimit(-1))),
 		slog.String("held", mebibytes(b.held)), slog.String("namespace_held", mebibytes(b.namespaceHeld)),
-		slog.String("inbound", mebibytes(b.inbound)), slog.Int("request_ids", b.ids), slog.String("budgets", mebibytes(b.sum())),
+		slog.String("inbound", mebibytes(b.inbound)), slog.String("calls", mebibytes(b.calls)),
+		slog.Int("request_ids", b.ids), slog.String("budgets", mebibytes(b.sum())),
 	}
 	if p.memory.isTight(b) {
 		logger.Warn("the budgets of memory together are above half of the memory limit: connections, the collector and the kernel's "+
@@ -168,5 +170,6 @@ func (b budgets) register(r prometheus.Registerer, m memory) {
 	most.WithLabelValues("held").Set(float64(b.held))
 	most.WithLabelValues("namespace_held").Set(float64(b.namespaceHeld))
 	most.WithLabelValues("inbound").Set(float64(b.inbound))
+	most.WithLabelValues("calls").Set(float64(b.calls))
 	most.WithLabelValues("request_ids").Set(float64(b.ids) * requestIDBytes)
 }

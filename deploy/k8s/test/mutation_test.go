@@ -251,6 +251,7 @@ var mutations = []mutation{
 	{"resources are said", base, "want 80 to 90", hubEnv("GOMEMLIMIT", "512MiB")},
 	{"memory suffices for the budgets", base, "above half of its memory limit", hubEnv("CONNHUB_HELD_BYTES", "1GiB")},
 	{"memory suffices for the budgets", base, "above half of its memory limit", hubEnv("CONNHUB_REQUEST_IDS", "1000000")},
+	{"memory suffices for the budgets", base, "above half of its memory limit", hubEnv("CONNHUB_CALL_BYTES", "300MiB")},
 	{"memory suffices for the budgets", base, "is an argument", hubContainer(func(c *corev1.Container) { c.Args = append(c.Args, "--held-bytes=1GiB") })},
 	{"resources are said", base, "a volume of", func(s *setup) {
 		s.sets[0].Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("600Mi")

@@ -182,7 +182,7 @@ func imageUser(r *report) int64 {
 }
 
 // budgetFlags are the flags whose sizes come out of the hub's memory. Without them the hub takes a share of its limit.
-var budgetFlags = []string{"CONNHUB_HELD_BYTES", "CONNHUB_INBOUND_BYTES"}
+var budgetFlags = []string{"CONNHUB_HELD_BYTES", "CONNHUB_INBOUND_BYTES", "CONNHUB_CALL_BYTES"}
 
 // requestIDBytes is what the help of --request-ids says of each.
 const requestIDBytes = 300
