@@ -81,19 +81,34 @@ func TestAHubThatVanishedGoesWithItsLease(t *testing.T) {
 
 func TestAHubStaysListedBeyondItsLease(t *testing.T) {
 	t.Parallel()
-	a := open(t, lease(2*time.Second))
+	const ttl = 2 * time.Second
+	a := open(t, lease(ttl))
 	register(t, a, "a")
 	client := admin(t, shared.Endpoint())
 	look := func() (created int64) {
 		key, err := client.Get(t.Context(), prefixOf(t)+"/hubs/a")
-		if err != nil || len(key.Kvs) != 1 {
-			t.Fatal(key, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(key.Kvs) == 0 {
+			return 0
 		}
 		return key.Kvs[0].CreateRevision
 	}
-	begin, before := time.Now(), look()
-	eventually(t, "two leases' time has passed", func() bool { return time.Since(begin) > 4500*time.Millisecond })
-	equal(t, "revision that the key was created at", look(), before)
+	// The lease is kept by a goroutine, three times in its time. A machine that holds the process up for as long as
+	// that may lose it, so such a time proves nothing: the next one is looked at.
+	for {
+		meter, begin, before := testkit.NewMeter(), time.Now(), look()
+		eventually(t, "two leases' time has passed", func() bool { return time.Since(begin) > 4500*time.Millisecond })
+		meter.Stop()
+		after := look()
+		if after == before && before != 0 {
+			return
+		}
+		if meter.Pause() < ttl/10 {
+			t.Fatalf("the key was created at revision %d, and again at %d", before, after)
+		}
+	}
 }
 
 func TestAHubWhoseKeyWasDeletedIsRegisteredAgain(t *testing.T) {
