@@ -58,6 +58,7 @@ export async function everything(url, backend, protocol) {
 
   acks.once = await sdk.sendToGroup('blue', 'once', 'text', { ackId: 4711 });
   acks.twice = await sdk.sendToGroup('blue', 'once', 'text', { ackId: 4711 });
+  acks.largest = await outcome(sdk.sendToGroup('blue', new ArrayBuffer(1 << 20), 'binary', { noEcho: true })); // 4/3 of it on the wire
   acks.event = await outcome(sdk.sendEvent('clicked', { x: 1 }, 'json')); // no backend subscribes
   await sdk.sendEvent('clicked', { x: 1 }, 'json', { fireAndForget: true });
 

@@ -107,6 +107,7 @@ describe('web pubsub', () => {
           send: { ackId: 2, isDuplicated: false },
           once: { ackId: 4711, isDuplicated: false },
           twice: { ackId: 4711, isDuplicated: true },
+          largest: 'done',
           event: 'NoSubscriber',
         });
         assert.deepEqual(left, { matched: 0, written: 0 });

@@ -87,8 +87,9 @@ func (Wait) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{0}
 }
 
-// OverflowPolicy says what happens when a connection's outbox, bounded in messages and bytes, has no
-// room for a message. Messages that have left the outbox are never touched.
+// OverflowPolicy says what happens when a connection's outbox, bounded in messages and in bytes of their
+// payloads, has no room for a message. What a protocol adds around a payload does not count. Messages
+// that have left the outbox are never touched.
 type OverflowPolicy int32
 
 const (
