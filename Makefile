@@ -52,7 +52,7 @@ test: test-go test-k8s test-web ## Run every test, with the race detector
 test-go: need-go cc ## Run the Go tests
 	go test -race -timeout $(TEST_TIMEOUT) $$(go list ./... | grep -v '/test$$')
 	go test -race -timeout $(TEST_TIMEOUT) ./test # by itself: its hubs, etcd and clients are processes that share the cores
-	go test -timeout $(TEST_TIMEOUT) -run 'Takes|Allocates' ./hub ./hub/edge # memory is not what it is with the race detector
+	go test -timeout $(TEST_TIMEOUT) -run 'Takes|Allocates' ./hub ./hub/edge ./cmd/connhub # memory is not what it is with the race detector
 
 .PHONY: test-k8s
 test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as processes

@@ -309,6 +309,7 @@ func TestSlowMessageIsCutOff(t *testing.T) {
 				if took := time.Since(began); took != edge.DefaultConfig().MessageTimeout {
 					t.Errorf("took %v", took)
 				}
+				waitUntilEmpty(b) // the client sees the end before the hub does
 				if got := b.causes.all()[0].Cause; got != hub.CauseSlowMessage {
 					t.Errorf("cause %v", got)
 				}
