@@ -62,8 +62,14 @@ func callOf(ctx context.Context) *call {
 }
 
 // beginCall implements tap.ServerInHandle: it is called in the transport's reader when the headers of a call have come, and
-// waits for nothing. It refuses nothing either: gRPC would not release the context. admit does.
-func (g *guard) beginCall(ctx context.Context, info *tap.Info) (context.Context, error) {
+// waits for nothing. It refuses nothing either: gRPC would not release the context. admit does. A panic here would leave
+// the transport locked, and so nothing that ends it would return: a fault of ours costs the call.
+func (g *guard) beginCall(ctx context.Context, info *tap.Info) (begun context.Context, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			begun, err = nil, g.panicked(info.FullMethodName, p)
+		}
+	}()
 	c := &call{conn: inboundOf(ctx), peer: peers(info.FullMethodName), maxBytes: maxRequestBytes, codec: g.codec}
 	c.who, c.valid = g.identify(ctx)
 	bounds, open := openMethods[info.FullMethodName]

@@ -268,8 +268,12 @@ func caller(ctx context.Context) auth.Identity {
 	return auth.Identity{}
 }
 
-// peers reports whether a method is one between hubs.
-func peers(fullMethod string) bool { return strings.HasPrefix(fullMethod[1:], peerPackage) }
+// peers reports whether a method is one between hubs. The tap sees what the caller wrote: an empty name, or one without
+// a slash.
+func peers(fullMethod string) bool { return strings.HasPrefix(methodName(fullMethod), peerPackage) }
+
+// methodName is the full name without its slash, for people and for prefixes.
+func methodName(fullMethod string) string { return strings.TrimPrefix(fullMethod, "/") }
 
 // answer turns an error of a handler into a status. The mesh, and services that are not ours, health and reflection,
 // make statuses themselves.
@@ -277,17 +281,17 @@ func (g *guard) answer(fullMethod string, err error) error {
 	if answered, ok := errors.AsType[answeredError](err); ok {
 		return answered.error
 	}
-	if _, isStatus := status.FromError(err); isStatus && (peers(fullMethod) || !strings.HasPrefix(fullMethod[1:], ownPackages)) {
+	if _, isStatus := status.FromError(err); isStatus && (peers(fullMethod) || !strings.HasPrefix(methodName(fullMethod), ownPackages)) {
 		return err
 	}
 	if rowOf(err).code == codes.Internal {
-		g.logger.Error("call failed", "method", fullMethod[1:], "error", err)
+		g.logger.Error("call failed", "method", methodName(fullMethod), "error", err)
 	}
 	return toStatus(err)
 }
 
 func (g *guard) panicked(fullMethod string, p any) error {
-	g.logger.Error("call panicked", "method", fullMethod[1:], "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	g.logger.Error("call panicked", "method", methodName(fullMethod), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return toStatus(errInternal)
 }
 
@@ -296,7 +300,7 @@ func (g *guard) unknown(any, grpc.ServerStream) error { return errUnknownMethod 
 
 // serviceOf returns the service in "/service/method".
 func serviceOf(fullMethod string) string {
-	service := strings.TrimPrefix(fullMethod, "/")
+	service := methodName(fullMethod)
 	if i := strings.LastIndexByte(service, '/'); i >= 0 {
 		service = service[:i]
 	}

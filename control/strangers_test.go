@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/http2"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -139,6 +140,27 @@ func TestWrongCredentialsMakeNobodyKnown(t *testing.T) {
 			t.Errorf("closed after %v", took)
 		}
 	})
+}
+
+// The headers of a call are a stranger's bytes.
+func TestACallWithoutAMethodHarmsNobody(t *testing.T) {
+	for _, path := range []string{"", "/", "//", "Check", "/Check", "/ /", "/connhub.peer.v1", "connhub.peer.v1.PeerService/Link", "*"} {
+		t.Run(path, func(t *testing.T) {
+			f := newFixture(t)
+			c := f.rawCaller(t)
+			stream, err := c.begin(path, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for frame := range c.frames {
+				if frame.stream == stream && (frame.status != "" || frame.kind == http2.FrameRSTStream) || frame.err != nil {
+					break
+				}
+			}
+			f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("others go on")})
+			// The fixture's end waits for the connection.
+		})
+	}
 }
 
 // Strangers that stay keep nobody out: neither backends nor probes, from the same address.
