@@ -58,14 +58,11 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	if err != nil {
 		return toStatus(err)
 	}
-	hello := first.GetHello()
-	if err := validate(hello); err != nil {
+	m, hello := s.mesh, first.GetHello()
+	if err := checkHello(hello); err != nil {
+		m.refusals.log(m.logger, speaker(hello), peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
 		return toStatus(err)
 	}
-	if hello.GetLanes() == 0 { // only an answer may have none
-		return toStatus(fmt.Errorf("%w: a hello without lanes", errViolation))
-	}
-	m := s.mesh
 	select { // a hub that does not know its cluster can't say whether this is it
 	case <-m.opened:
 	case <-stream.Context().Done():
@@ -88,6 +85,25 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 		return nil
 	}
 	return toStatus(err)
+}
+
+// checkHello holds the rules for the hello of a dialler.
+func checkHello(hello *peerv1.Hello) error {
+	if err := validate(hello); err != nil {
+		return err
+	}
+	if hello.GetLanes() == 0 { // only an answer may have none
+		return fmt.Errorf("%w: a hello without lanes", errViolation)
+	}
+	return nil
+}
+
+// speaker is the hub that a hello names as its own, for the log. It is empty when the hello breaks the rule for ids.
+func speaker(hello *peerv1.Hello) hub.ID {
+	if id := hello.GetSelf().GetHub(); len(id) <= maxHubID {
+		return hub.ID(id)
+	}
+	return ""
 }
 
 // goodbye refuses a hello because this hub leaves. Who looks for another hub here must not take that one to have left.

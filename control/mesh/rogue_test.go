@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
@@ -191,6 +192,7 @@ func TestAnAnswerOfSomebodyElseIsNoLink(t *testing.T) {
 		"another epoch":      func(h *peerv1.Hello) { h.Epoch += 7 },
 		"no common version":  func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 8, 9 },
 		"an invalid address": func(h *peerv1.Hello) { h.Address = "" },
+		"from a false time":  func(h *peerv1.Hello) { h.KnownFor = durationpb.New(-time.Nanosecond) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &rogue{control: func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {

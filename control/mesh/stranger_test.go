@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -203,6 +204,40 @@ func TestAHelloThatBreaksARuleIsRefused(t *testing.T) {
 				h := s.hello(1)
 				tc.change(h)
 				s.refused(t, s.control(h), tc.code, tc.reason)
+			})
+		})
+	}
+}
+
+// falseKnownFor are values of Hello.known_for that can't be true.
+var falseKnownFor = map[string]*durationpb.Duration{
+	"a nanosecond to come": durationpb.New(-time.Nanosecond),
+	"an hour to come":      durationpb.New(-time.Hour),
+	"10,000 years to come": {Seconds: -315_576_000_000},
+	"no duration":          {Seconds: math.MinInt64, Nanos: -1},
+	"over 100 years":       durationpb.New(alwaysKnown + 1),
+}
+
+// TestAHelloWithAFalseTimeForgetsNobody: each such hello would make its hearer close all its clients and start anew.
+func TestAHelloWithAFalseTimeForgetsNobody(t *testing.T) {
+	for name, known := range falseKnownFor {
+		t.Run(name, func(t *testing.T) {
+			beside(t, func(t *testing.T, x *member, s *stranger) {
+				time.Sleep(2 * lostGrace)
+				for epoch := range uint64(2) {
+					h := s.hello(epoch + 1)
+					h.KnownFor = known
+					link := s.open(h)
+					lane := s.openLane(s.laneHello(epoch+1, 0))
+					s.refused(t, drain(link.Recv), codes.InvalidArgument, violation)
+					s.refused(t, drain(lane.Recv), codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
+				}
+				if x.Forgotten() {
+					t.Error("the hub takes itself for forgotten")
+				}
+				if n := strings.Count(x.log.String(), "hello refused"); n != 1 {
+					t.Errorf("%d lines in the log say that a hello was refused, want 1:\n%s", n, x.log.String())
+				}
 			})
 		})
 	}

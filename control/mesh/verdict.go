@@ -26,7 +26,8 @@ import (
 //     Before that A can't have forgotten B. The rule needs no time in common: only that a second is as long at A as at B.
 //     An answer to B's hello is younger than that hello. A hello that comes from A may be old, so it is judged when A first
 //     uses the link (core.used): then it was at most dialTimeout old when B answered it. A drops a link when it has forgotten B
-//     since the dial (errLapsed).
+//     since the dial (errLapsed). A hello that names a time to come, or one of over 100 years, breaks a rule (peer.proto), and
+//     ends the stream before it is judged.
 //   - What peers sent while B stood still waits in its sockets, and would be carried out before any hello comes. So a hub that
 //     stood still (wake) for so long that every peer may have forgotten it does not ask: it is forgotten.
 //

@@ -427,7 +427,9 @@ type Hello struct {
 	// that time each send through the speaker went to the receiver, left the receiver out because of its interest, named it as
 	// unreachable, or said that etcd was silent. The value is 876,000 hours if the time began before the speaker served backends. A receiver that has
 	// served for longer, and had no contact with the speaker for 15 s before that time began, was forgotten in between: its
-	// clients may have missed messages. An older hub leaves the field out.
+	// clients may have missed messages. An older hub leaves the field out. The value is 0 to 876,000 hours. Any other value is false,
+	// and the receiver refuses the hello: a value below 0 would name a time to come, and each such hello would make the receiver
+	// start anew.
 	KnownFor      *durationpb.Duration `protobuf:"bytes,12,opt,name=known_for,json=knownFor,proto3" json:"known_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -949,7 +951,7 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\x04body\"L\n" +
 	"\bIdentity\x12#\n" +
 	"\acluster\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\acluster\x12\x1b\n" +
-	"\x03hub\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\"\x8f\x04\n" +
+	"\x03hub\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\"\xa1\x04\n" +
 	"\x05Hello\x125\n" +
 	"\x04self\x18\x01 \x01(\v2\x19.connhub.peer.v1.IdentityB\x06\xbaH\x03\xc8\x01\x01R\x04self\x12=\n" +
 	"\bexpected\x18\x02 \x01(\v2\x19.connhub.peer.v1.IdentityB\x06\xbaH\x03\xc8\x01\x01R\bexpected\x12\x1d\n" +
@@ -963,8 +965,9 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\xbaH\ar\x05 \x01(\x80\bR\aaddress\x12\x1d\n" +
 	"\x05lanes\x18\n" +
 	" \x01(\rB\a\xbaH\x04*\x02\x18@R\x05lanes\x12<\n" +
-	"\amembers\x18\v \x03(\v2\x17.connhub.peer.v1.MemberB\t\xbaH\x06\x92\x01\x03\x10\x80 R\amembers\x126\n" +
-	"\tknown_for\x18\f \x01(\v2\x19.google.protobuf.DurationR\bknownFor\"K\n" +
+	"\amembers\x18\v \x03(\v2\x17.connhub.peer.v1.MemberB\t\xbaH\x06\x92\x01\x03\x10\x80 R\amembers\x12H\n" +
+	"\tknown_for\x18\f \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\x80\xbc\xe0\xdf\v2\x00R\bknownFor\"K\n" +
 	"\x06Member\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12$\n" +
 	"\aaddress\x18\x02 \x01(\tB\n" +
