@@ -48,7 +48,7 @@ type Config struct {
 	// ResumeWindow is how long a connection without a link waits for its client.
 	ResumeWindow time.Duration
 
-	// RequestIDs is how many request ids are remembered at once, at about 330 bytes each. Within 5 minutes
+	// RequestIDs is how many request ids are remembered at once, at about 300 bytes each. Within 5 minutes
 	// the oldest of the largest caller of the largest namespace is forgotten early when there are more.
 	RequestIDs int
 

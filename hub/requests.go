@@ -12,7 +12,7 @@ import (
 const requestMemory = 5 * time.Minute
 
 // requests remembers what was asked under which request id, so that a retry is not delivered twice. What it
-// keeps of a request is small and of fixed size, about 330 bytes: neither names nor the message.
+// keeps of a request is small and of fixed size, about 300 bytes: neither names nor the message.
 type requests struct {
 	max int // remembered at once; beyond it the oldest of the largest caller of the largest namespace goes early
 

@@ -14,8 +14,8 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 )
 
-// The shares of the memory limit that budgets have by default, as divisors. Together they are seven sixteenths of it, and
-// half of it where the calls have their minimum. The rest is for connections, garbage that is not collected yet, and the
+// The shares of the memory limit that budgets have by default, as divisors. Together they are seven sixteenths of it;
+// below 512 MiB more, as the calls have a minimum: from half of it at 256 MiB to all of it at 51 MiB. The rest is for connections, garbage that is not collected yet, and the
 // kernel's buffers, which count in a container's limit.
 const (
 	heldShare    = 4

@@ -224,8 +224,9 @@ type SendRequest struct {
 	// the request for 5 minutes. A call that comes again, through whatever hub, delivers nothing where it was
 	// delivered before and completes what was left out; the receipt tells the states of both, and `duplicate`
 	// is set. 1 to 1024 bytes without control characters; empty: not remembered.
-	// A hub remembers a bounded number (262,144 unless configured). Beyond it the oldest of the caller with the most ids, in the
-	// namespace with the most, goes early, and the metric connhub_request_ids_evicted_total counts it.
+	// A hub remembers a bounded number (262,144, or fewer where memory is small). Beyond it the oldest of the
+	// caller with the most ids, in the namespace with the most, goes early, and the metric
+	// connhub_request_ids_evicted_total counts it.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// What the receipt tells beside the counts.
 	Detail ReceiptDetail `protobuf:"varint,9,opt,name=detail,proto3,enum=connhub.control.v1.ReceiptDetail" json:"detail,omitempty"`

@@ -73,8 +73,8 @@ const (
 	ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS ErrorReason = 20
 	// RESOURCE_EXHAUSTED: the calls of this caller hold as much memory of the hub as they may: begun requests, calls and
 	// sends in flight, streams, results that were not read. A caller is one credential on one connection. Alone it may
-	// hold a third of the hub's bytes for calls (256 MiB unless configured), less where others hold much. Nothing was
-	// done; RetryInfo says when to try again.
+	// hold a third of the hub's bytes for calls (a sixteenth of its memory limit, 32 to 256 MiB), less where
+	// others hold much. Nothing was done; RetryInfo says when to try again.
 	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 21
 )
 
