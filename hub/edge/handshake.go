@@ -144,8 +144,7 @@ func (h *handshake) resume(id, token string) (*link, *refusal) {
 		return nil, refuse(reasonShuttingDown)
 	}
 	if err != nil || !h.speaks(back.Connection) || expired(back.Connection) {
-		h.decline()
-		return nil, nil
+		return nil, h.decline()
 	}
 	l := newLink(s, back.Connection, h.protocol)
 	l.resume = back
@@ -177,14 +176,29 @@ func (h *handshake) speaks(c *hub.Connection) bool {
 // declineLinger is how long a client that is declined may take to answer the close.
 const declineLinger = 2 * time.Second
 
-// decline upgrades and closes.
-func (h *handshake) decline() {
-	h.server.metrics.declined.Inc()
+// declineShare is the part of MaxStrangers and of MaxLinks that declined clients may hold. A resume needs no token, and
+// its socket is a link's until the close is answered, so strangers must not fill the links with made-up resumes.
+const declineShare = 8
+
+// mostDeclines is how many clients the hub declines at once.
+func (c *Config) mostDeclines() int64 {
+	return int64(max(1, min(c.MaxStrangers, c.MaxLinks)/declineShare))
+}
+
+// decline upgrades and closes. When the hub declines as many clients as it may already, decline refuses the request instead.
+func (h *handshake) decline() *refusal {
+	s := h.server
+	defer s.declines.Add(-1)
+	if s.declines.Add(1) > s.config.mostDeclines() {
+		return refuse(reasonDeclineLimit)
+	}
+	s.metrics.declined.Inc()
 	agree(h.r.Header, false)
 	ws, err := websocket.Accept(&briefly{h.w}, h.r, &websocket.AcceptOptions{Subprotocols: h.subprotocols, InsecureSkipVerify: true})
 	if err == nil {
 		_ = ws.Close(websocket.StatusPolicyViolation, "the connection can't be resumed")
 	}
+	return nil
 }
 
 // check finds everything in a request that would make the upgrade fail.

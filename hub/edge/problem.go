@@ -25,6 +25,7 @@ const (
 	reasonGroupLimit
 	reasonHubFull
 	reasonLinkLimit
+	reasonDeclineLimit
 	reasonShuttingDown
 	reasonInternal
 	reasonNotServed
@@ -52,6 +53,7 @@ var reasons = [reasonEnd]struct {
 	reasonGroupLimit:   {http.StatusBadRequest, "GROUP_LIMIT", "group_limit", "too many groups"},
 	reasonHubFull:      {http.StatusServiceUnavailable, "HUB_FULL", "hub_full", "the hub holds the most connections it may"},
 	reasonLinkLimit:    {http.StatusServiceUnavailable, "LINK_LIMIT", "link_limit", "connection limit reached: the hub has no file descriptor left for a client"},
+	reasonDeclineLimit: {http.StatusServiceUnavailable, "RESUME_LIMIT", "resume_limit", "limit of failed resumes reached: the hub closes as many at once as it may"},
 	reasonShuttingDown: {http.StatusServiceUnavailable, "SHUTTING_DOWN", "shutting_down", "the hub is shutting down"},
 	reasonNotServed:    {http.StatusNotImplemented, "NOT_IMPLEMENTED", "not_implemented", "the REST API of Web PubSub is not served; backends call connhub.control.v1 over gRPC, at the control port"},
 	reasonInternal:     {http.StatusInternalServerError, "INTERNAL", "internal", "the hub failed"},
@@ -114,6 +116,8 @@ func (r *refusal) write(w http.ResponseWriter) {
 		h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	case reasonHubFull, reasonLinkLimit:
 		h.Set("Retry-After", seconds(retryFull))
+	case reasonDeclineLimit:
+		h.Set("Retry-After", seconds(declineLinger))
 	case reasonShuttingDown:
 		h.Set("Retry-After", seconds(retryShuttingDown))
 	default:

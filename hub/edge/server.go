@@ -42,6 +42,8 @@ type Server struct {
 	inbound budget       // of messages that clients have begun and not ended
 	links   atomic.Int64 // sockets of clients: links, and upgrades that are being answered
 
+	declines atomic.Int64 // clients that are told that they can't resume, at most Config.mostDeclines
+
 	// Handshakes under way, links, their writers and the heartbeat. Handshakes enter under mu; the others are
 	// added by who is counted already.
 	goroutines sync.WaitGroup

@@ -18,6 +18,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
 // Whatever a stranger asks for, and in whatever form: it is answered once, and its socket is closed.
@@ -86,6 +87,41 @@ func TestClientsAboveTheLinkLimitAreToldToComeLater(t *testing.T) {
 			t.Fatal(err)
 		}
 	}, func(_ *hub.Config, c *edge.Config) { c.MaxLinks = 2 })
+}
+
+// A resume needs no token, so anyone can make one up, and leave the close unanswered.
+func TestMadeUpResumesKeepNoClientOut(t *testing.T) {
+	webPubSub(t, func(t *testing.T, b *bed) {
+		const resume = "GET /client/hubs/default?awps_connection_id=x&awps_reconnection_token=y HTTP/1.1\r\n" +
+			"Sec-WebSocket-Protocol: " + webpubsub.NameReliableJSON + "\r\n" + upgradeHeader + "\r\n"
+		ask := func() *http.Response {
+			c := b.connect()
+			c.write(resume)
+			response, err := http.ReadResponse(c.r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return response
+		}
+		for i := range 20 {
+			response := ask()
+			if i < 2 {
+				if response.StatusCode != http.StatusSwitchingProtocols {
+					t.Fatalf("resume %d: %s", i, response.Status)
+				}
+				continue
+			}
+			body, _ := io.ReadAll(response.Body)
+			if response.StatusCode != 503 || response.Header.Get("Retry-After") != "2" || !strings.Contains(string(body), "RESUME_LIMIT") {
+				t.Fatalf("resume %d: %s, Retry-After %q, %s", i, response.Status, response.Header.Get("Retry-After"), body)
+			}
+		}
+		b.upgrade("user=ann", "")
+		time.Sleep(3 * time.Second) // the bubble's clock: the hub has given up the two
+		if response := ask(); response.StatusCode != http.StatusSwitchingProtocols {
+			t.Errorf("when the others are gone: %s", response.Status)
+		}
+	}, func(_ *hub.Config, c *edge.Config) { c.MaxLinks = 16 })
 }
 
 func TestSilentStrangersKeepNoClientOut(t *testing.T) {
