@@ -108,3 +108,65 @@ func TestANamespaceOverItsBudgetClosesNobodyElsewhere(t *testing.T) {
 		t.Errorf("closed with %v", how)
 	}
 }
+
+// More clients hold each message than it has bytes. When such messages fill the budget, these clients
+// pay, and not the clients that hold little.
+func TestManyWhoShareSmallMessagesPayForThem(t *testing.T) {
+	const crowd, most = 700, 3 << 19 // 2 KB for each client
+	h := newHub(t)
+	// Below what Validate allows: else the test takes millions of messages.
+	h.config.HeldBytes, h.config.NamespaceHeldBytes = most, most
+	var innocent, sharing []*client
+	for i := range 50 {
+		user := fmt.Sprint("innocent ", i)
+		innocent = append(innocent, connectAs(t, h, numbered{}, user))
+		send(t, h, &Send{Message: text("x"), Target: Target{Users: []string{user}}})
+	}
+	for i := range crowd {
+		sharing = append(sharing, connectAs(t, h, numbered{}, fmt.Sprint("shares ", i), "g"))
+	}
+	for sent := int64(0); closedOf(sharing)+closedOf(innocent) == 0; sent++ {
+		if sent > most/messageOverhead {
+			t.Fatal("the budget does not hold")
+		}
+		send(t, h, toGroup("g", "x"))
+	}
+	if n := closedOf(innocent); n > 0 {
+		t.Errorf("%d clients were closed that hold one message, and %d that share thousands", n, closedOf(sharing))
+	}
+	if have := h.holdings.total.staying(); have > most {
+		t.Errorf("%d bytes are held", have)
+	}
+}
+
+// After a search for holders that frees nothing, the next one comes with an eighth of the budget.
+func TestASearchForHoldersInVainIsNotRepeatedAtOnce(t *testing.T) {
+	const most = 800
+	var h held
+	searches := 0
+	nobody := func(func(*Connection)) { searches++ }
+	fill := func(bytes int64) {
+		for range bytes {
+			h.bytes.Add(1)
+			h.reclaim(most, nobody)
+		}
+	}
+	want := func(step string, n int) {
+		t.Helper()
+		if searches != n {
+			t.Errorf("%s: %d searches, want %d", step, searches, n)
+		}
+		searches = 0
+	}
+	fill(most)
+	want("full", 0)
+	fill(100)
+	want("over", 1)
+	fill(100)
+	want("an eighth more", 1)
+	h.bytes.Store(0)
+	fill(most)
+	want("full again", 0)
+	fill(2)
+	want("over again", 1)
+}

@@ -339,7 +339,8 @@ func (c *Connection) closeLocked(how Close) Link {
 		c.putFirstLocked(nil)
 		c.loseWrittenLocked()
 		// What the link has taken and not yet written counts until it has ended.
-		_, c.leaving = c.keepsLocked()
+		_, share := c.keepsLocked()
+		c.leaving = int64(share) // rounded down: what many share leaves once
 		c.namespace.leave(c.leaving)
 	}
 	return c.link

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -33,6 +34,7 @@ type holdings struct {
 type held struct {
 	bytes   atomic.Int64
 	leaving atomic.Int64 // of connections that are closed; their links have yet to end
+	vain    atomic.Int64 // up to so many that stay, no new search: the last was in vain; 0: it was not
 }
 
 // staying is what is held by those who stay: what they share with those who leave is theirs in part.
@@ -93,7 +95,19 @@ func (m *holdings) leavesTooMuch() bool {
 
 func (m *holdings) over(ns *namespace) bool {
 	c := &m.hub.config
-	return m.total.staying() > c.HeldBytes || ns.held.staying() > c.NamespaceHeldBytes
+	return m.total.over(c.HeldBytes) || ns.held.over(c.NamespaceHeldBytes)
+}
+
+// over reports whether the budget is over its bound, and a search for holders may find some.
+func (h *held) over(most int64) bool {
+	staying, vain := h.staying(), h.vain.Load()
+	if staying <= most {
+		if vain != 0 {
+			h.vain.Store(0)
+		}
+		return false
+	}
+	return staying > vain
 }
 
 // reclaim closes connections until both budgets are well below their bounds. While one goroutine does, others go on.
@@ -103,33 +117,47 @@ func (m *holdings) reclaim(ns *namespace) {
 	}
 	defer m.reclaiming.Unlock()
 	c := &m.hub.config
-	closeHolders(&ns.held, c.NamespaceHeldBytes, ns.connections.all)
-	closeHolders(&m.total, c.HeldBytes, m.hub.all)
+	ns.held.reclaim(c.NamespaceHeldBytes, ns.connections.all)
+	m.total.reclaim(c.HeldBytes, m.hub.all)
 }
 
 // manyHold is the number of connections that share a message, on average, from which on closing one of them is taken to free nothing.
 const manyHold = 16
 
-// closeHolders closes connections until used is at seven eighths of most, if it is above.
-func closeHolders(used *held, most int64, everybody func(func(*Connection))) {
-	if used.staying() <= most {
+// againShare is the part of a budget, as a divisor, that must come in after a search for holders that
+// was in vain. A search looks at every connection and at every message that waits. A search with each
+// message would take the hub's time from all.
+const againShare = 8
+
+// reclaim closes connections until the budget is at seven eighths of most, if it is above most. If
+// closing all holders does not bring it below most, reclaim notes from where on it searches again.
+func (h *held) reclaim(most int64, everybody func(func(*Connection))) {
+	if !h.over(most) {
 		return
 	}
+	h.closeHolders(most-most/8, everybody)
+	if left := h.staying(); left > most {
+		h.vain.Store(left + most/againShare)
+	}
+}
+
+// closeHolders closes connections until no more than target bytes stay.
+func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 	var all []*Connection
 	everybody(func(c *Connection) { all = append(all, c) }) // under a lock
 	var shares Shares[*Connection]
 	for _, c := range all {
 		shares.Add(c.holder())
 	}
-	for used.staying() > most-most/8 {
-		h, ok := shares.Next()
+	for h.staying() > target {
+		pays, ok := shares.Next()
 		if !ok {
 			return
 		}
-		if how := NewClose(CauseMemory); h.First {
-			h.Of.closeDetached(how) // unless its client is back: then it is about to read
+		if how := NewClose(CauseMemory); pays.First {
+			pays.Of.closeDetached(how) // unless its client is back: then it is about to read
 		} else {
-			h.Of.Close(how)
+			pays.Of.Close(how)
 		}
 	}
 }
@@ -140,21 +168,23 @@ func (c *Connection) holder() Holder[*Connection] {
 	defer c.mu.Unlock()
 	all, share := c.keepsLocked()
 	return Holder[*Connection]{
-		Of: c, Namespace: c.state.Namespace, User: c.state.User, Bytes: share,
-		Shared: share*manyHold < all,
+		Of: c, Namespace: c.state.Namespace, User: c.state.User,
+		Bytes:  int64(math.Ceil(share)), // a part of a byte is not nothing: thousands may hold one
+		Shared: share*manyHold < float64(all),
 		First:  c.state.Phase == PhaseDetached,
 	}
 }
 
-// keepsLocked is how many bytes of the budgets are there for the connection, and how many when each message is shared out among those who
-// hold it. (That has little to do with what goes over its wire: a message counts with all its forms, and one of them may be compressed.)
-func (c *Connection) keepsLocked() (all, share int64) {
+// keepsLocked returns how many bytes of the budgets are there for the connection, and its share of
+// them: each message is shared out among its holders. The shares of a message add up to the message,
+// so they are fractions. (A message counts with all its forms, whatever goes over this wire.)
+func (c *Connection) keepsLocked() (all int64, share float64) {
 	all = firstWeight(c.first)
-	share = all
+	share = float64(all)
 	for _, e := range c.state.Outbox.live() {
 		kept := e.tally.kept.Load()
 		all += kept
-		share += kept / int64(e.tally.holders())
+		share += float64(kept) / float64(e.tally.holders())
 	}
 	return all, share
 }
