@@ -170,3 +170,50 @@ func TestASearchForHoldersInVainIsNotRepeatedAtOnce(t *testing.T) {
 	fill(2)
 	want("over again", 1)
 }
+
+// What outboxes take for themselves is in the budgets: of a small message for many it is the most. It is
+// given back when the clients confirm, also where some messages stay, and when they leave.
+func TestWhatListsOfOutboxesTakeIsHeld(t *testing.T) {
+	const clients, messages = 100, 5000
+	h := newHub(t)
+	var all []*Connection
+	for range clients {
+		c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: numbered{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Bind(&quiet{c}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	takes := growth(1, func() {
+		for range messages {
+			send(t, h, toGroup("g", "x"))
+		}
+	})
+	held := heldBytes(t, h)
+	if most := held + held/4; takes > most {
+		t.Errorf("the process has grown by %d bytes, %d are held", takes, held)
+	}
+	if err := h.CheckAtRest(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range all {
+		if err := c.Ack(messages - 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, most := heldBytes(t, h), int64(10*1000+clients*8*64); n > most {
+		t.Errorf("%d bytes are held when ten messages wait, want at most %d", n, most)
+	}
+	if err := h.CheckAtRest(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range all {
+		c.Close(NewClose(CauseClient))
+	}
+	if n := h.holdings.total.bytes.Load(); n != 0 {
+		t.Errorf("%d bytes are held when all have left", n)
+	}
+}

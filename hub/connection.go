@@ -82,9 +82,16 @@ func (c *Connection) Identity() Identity { return c.state.Identity }
 // key implements named.
 func (c *Connection) key() string { return string(c.state.ID) }
 
-// applyLocked makes one change, and tells the sink.
+// applyLocked makes one change, and tells the sink. It changes the budgets if the outbox's list grows or
+// shrinks: most changes leave it as it is.
 func (c *Connection) applyLocked(op Op) {
+	before := cap(c.state.Outbox.entries)
 	c.state.apply(&op)
+	if after := cap(c.state.Outbox.entries); after != before {
+		if more := listWeight(after) - listWeight(before); more != 0 {
+			c.namespace.hold(more)
+		}
+	}
 	if h := c.hub(); h.sees(op.Kind) {
 		h.config.Sink.Applied(c, op)
 	}
@@ -339,8 +346,7 @@ func (c *Connection) closeLocked(how Close) Link {
 		c.putFirstLocked(nil)
 		c.loseWrittenLocked()
 		// What the link has taken and not yet written counts until it has ended.
-		_, share := c.keepsLocked()
-		c.leaving = int64(share) // rounded down: what many share leaves once
+		c.leaving = int64(c.keepsLocked().share) // rounded down: what many share leaves once
 		c.namespace.leave(c.leaving)
 	}
 	return c.link

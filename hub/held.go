@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // holdings bounds the bytes of all messages that outboxes and tails hold, and of the replies that wait for links.
@@ -14,6 +15,8 @@ import (
 // Invariants:
 //   - A message counts from the moment that its push, and the flush behind it, have left it somewhere, until nobody holds it: its payload and
 //     each of its encoded forms once, in the hub's budget and in its namespace's.
+//   - An outbox whose list of messages has grown counts with that list, as its connection's own. A list
+//     of eight has no part in it: a client that reads needs no more, and does without the counters.
 //   - Greeting and replies count as long as they wait for the link, where they are more than a client that reads lets wait.
 //   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (CauseMemory) by fair shares:
 //     the largest connection of the largest user of the largest namespace, again and again (Shares). A detached connection goes before an
@@ -166,27 +169,44 @@ func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 func (c *Connection) holder() Holder[*Connection] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all, share := c.keepsLocked()
+	k := c.keepsLocked()
 	return Holder[*Connection]{
 		Of: c, Namespace: c.state.Namespace, User: c.state.User,
-		Bytes:  int64(math.Ceil(share)), // a part of a byte is not nothing: thousands may hold one
-		Shared: share*manyHold < float64(all),
+		Bytes:  int64(math.Ceil(k.share)), // a part of a byte is not nothing: thousands may hold one
+		Shared: k.share*manyHold < float64(k.all) && float64(k.own) < k.share/2,
 		First:  c.state.Phase == PhaseDetached,
 	}
 }
 
-// keepsLocked returns how many bytes of the budgets are there for the connection, and its share of
-// them: each message is shared out among its holders. The shares of a message add up to the message,
-// so they are fractions. (A message counts with all its forms, whatever goes over this wire.)
-func (c *Connection) keepsLocked() (all int64, share float64) {
-	all = firstWeight(c.first)
-	share = float64(all)
+// keeps is how many bytes of the budgets are there for a connection.
+type keeps struct {
+	own   int64   // what no other connection needs: the outbox's list, greeting and replies
+	all   int64   // own, and each message that it holds, with all forms, whatever goes over this wire
+	share float64 // own, and each message shared out among its holders; they add up to the message
+}
+
+func (c *Connection) keepsLocked() (k keeps) {
+	k.own = c.ownWeightLocked()
+	k.all, k.share = k.own, float64(k.own)
 	for _, e := range c.state.Outbox.live() {
 		kept := e.tally.kept.Load()
-		all += kept
-		share += float64(kept) / float64(e.tally.holders())
+		k.all += kept
+		k.share += float64(kept) / float64(e.tally.holders())
 	}
-	return all, share
+	return k
+}
+
+// ownWeightLocked is what the connection takes in the budgets besides messages.
+func (c *Connection) ownWeightLocked() int64 {
+	return firstWeight(c.first) + listWeight(cap(c.state.Outbox.entries))
+}
+
+// listWeight is what the list of an outbox takes in the budgets.
+func listWeight(capacity int) int64 {
+	if capacity <= outboxKept {
+		return 0
+	}
+	return int64(capacity) * int64(unsafe.Sizeof((*Envelope)(nil)))
 }
 
 // all calls yield for every connection.

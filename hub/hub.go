@@ -35,8 +35,9 @@ type Config struct {
 	// AckTimeout is how long a window may be full without a single ack before the connection is closed, with or without a link. A client that
 	// comes back later has a few seconds.
 	AckTimeout time.Duration
-	// HeldBytes caps the memory held by undelivered data: queued messages, unacknowledged messages, pending replies. A message shared by
-	// several connections counts once. Above the cap connections are closed (CauseMemory) by fair shares: the largest connection of the largest
+	// HeldBytes caps the memory held by undelivered data: queued messages, unacknowledged messages, pending
+	// replies. A message shared by several connections counts once. The list of an outbox that has room for
+	// more than 8 messages counts with 8 bytes a place. Above the cap connections are closed (CauseMemory) by fair shares: the largest connection of the largest
 	// user of the largest namespace. Of two that hold as much, the detached one goes first.
 	HeldBytes int64
 	// NamespaceHeldBytes is the same for each namespace, whose own connections pay. NamespaceShare is a good value: with it no

@@ -43,7 +43,7 @@ func (h *Hub) CheckAtRest() error {
 		if c.link != nil {
 			links++
 		}
-		found[c.namespace] += firstWeight(c.first)
+		found[c.namespace] += c.ownWeightLocked()
 		for _, e := range c.state.Outbox.live() {
 			kept, least := e.tally.kept.Load(), weight(e.Message)+int64(len(e.shared))
 			if kept < least {

@@ -21,9 +21,14 @@ type outbox struct {
 	bytes     int64 // of payload, in the queue
 }
 
-// outboxKept is the capacity that an emptied outbox keeps. Idle connections are the normal case: what a
-// burst needed is given back.
-const outboxKept = 8
+const (
+	// outboxKept is the capacity that an emptied outbox keeps. Idle connections are the normal case: what
+	// a burst needed is given back. A capacity above it counts in the budgets of bytes that are held.
+	outboxKept = 8
+	// outboxSpare is how many times as much as it needs an outbox has, at least, when its messages move
+	// to a smaller list: its client has caught up, and need not pay for what a burst needed.
+	outboxSpare = 4
+)
 
 func (o *outbox) len() int           { return len(o.entries) - int(o.head) }
 func (o *outbox) queued() int        { return o.len() - int(o.tail) }
@@ -112,7 +117,11 @@ func (o *outbox) advance(n int) {
 		} else {
 			o.entries = o.entries[:0]
 		}
-	case o.head >= outboxKept && int(o.head)*2 >= len(o.entries):
+	case o.head < outboxKept || int(o.head)*2 < len(o.entries):
+	case max(o.len(), outboxKept)*outboxSpare <= cap(o.entries):
+		o.entries = append(make([]*Envelope, 0, max(o.len(), outboxKept)*2), o.live()...)
+		o.head = 0
+	default:
 		n := copy(o.entries, o.entries[o.head:])
 		clear(o.entries[n:])
 		o.entries = o.entries[:n]

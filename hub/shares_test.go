@@ -121,7 +121,20 @@ func TestSharesTakeFromTheLargestAtEachLevel(t *testing.T) {
 // holdingClient is a client of the property test below, and what it holds.
 type holdingClient struct {
 	*client
-	holder Holder[int]
+	holder   Holder[int]
+	messages int // none of them is confirmed
+}
+
+// listOf is what the list of an outbox takes that some messages have come into, and none has left.
+func listOf(messages int) int64 {
+	var list []*Envelope
+	for range messages {
+		list = append(list, nil)
+	}
+	if cap(list) <= 8 {
+		return 0
+	}
+	return 8 * int64(cap(list))
 }
 
 // payers is a sink that keeps which connections were closed, in order.
@@ -163,7 +176,7 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cl := &holdingClient{&client{Connection: c}, Holder[int]{Of: len(order), Namespace: ns, User: user}}
+			cl := &holdingClient{client: &client{Connection: c}, holder: Holder[int]{Of: len(order), Namespace: ns, User: user}}
 			cl.link = &memory{connection: c}
 			if err := c.Bind(cl.link); err != nil {
 				t.Fatal(err)
@@ -198,7 +211,9 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 			if _, err := h.Deliver(t.Context(), &Send{Message: m, Target: Target{Connections: []string{string(to.ID())}}}); err != nil {
 				t.Fatal(err)
 			}
+			to.messages++
 			to.holder.Bytes += weight(m) + int64(len(numbered{}.Encode(m, Route{Kind: RouteConnection})))
+			to.holder.Bytes += listOf(to.messages) - listOf(to.messages-1)
 			atFirst := holders()
 			inOne, inAll := over(m.Namespace, config.NamespaceHeldBytes), over("", config.HeldBytes)
 			for _, id := range closed {
