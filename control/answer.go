@@ -5,64 +5,114 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
-
-	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// heldAnswer is a large answer to a call of one message. It counts for its caller until the transport has written it: the
+// answerRoom is how many bytes of an answer callWeight covers: the receipt of a send with some
+// names.
+const answerRoom = 1 << 10
+
+// heldAnswer is the answer to a call of one message, and the buffer that the answer is encoded in.
+// The answer counts for its caller, together with its call, until the transport has written it: the
 // caller may not read, and the handler does not wait for that.
+//
+// It is a buffer of its own kind, because gRPC tells no pool when a small buffer is free.
 type heldAnswer struct {
-	message  proto.Message // nil when it was encoded
+	mem.SliceBuffer // what is encoded
+
+	message proto.Message // nil when it was encoded
+	weight  *answerWeight
+	gone    <-chan struct{} // closed when the stream is over
+
+	references atomic.Int32
+	uses       atomic.Int32 // calls of Ref
+	buffers    [1]mem.Buffer
+}
+
+var _ mem.Buffer = (*heldAnswer)(nil)
+
+// answerWeight is what an answer counts for. It is apart from the answer, which must be garbage for
+// its cleanup to run.
+type answerWeight struct {
 	account  *account
 	bytes    int64
 	released atomic.Bool
 }
 
-var _ mem.BufferPool = (*heldAnswer)(nil)
-
-// holdAnswer returns the answer for the codec to encode: as it is, or held.
-func holdAnswer(ctx context.Context, answer any) (any, error) {
-	m, ok := answer.(proto.Message)
-	if _, small := answer.(*controlv1.SendResponse); small || !ok {
-		return answer, nil
+func (w *answerWeight) release() {
+	if !w.released.Swap(true) {
+		w.account.releaseAnswer(w.bytes)
 	}
-	a := accountOf(ctx)
-	bytes := int64(proto.Size(m))
-	if a == nil || bytes <= callWeight {
-		return answer, nil
-	}
-	if !a.reserve(bytes) {
-		return nil, a.refuse()
-	}
-	return &heldAnswer{message: m, account: a, bytes: bytes}, nil
 }
 
-// encode returns the answer as bytes. The transport gives them back to their pool, which is h, when they are written or the
-// stream is over; where it forgets to, the garbage collector does.
+// holdAnswer returns the answer for the codec to encode: as it is, or held. A held one takes over
+// the callWeight of its call.
+func holdAnswer(ctx context.Context, answer any) (any, error) {
+	m, ok := answer.(proto.Message)
+	a := accountOf(ctx)
+	if a == nil || !ok {
+		return answer, nil
+	}
+	if err := sendPlain(ctx); err != nil {
+		return nil, err
+	}
+	more := max(0, int64(proto.Size(m))-answerRoom)
+	if !a.keepAnswer(callWeight, more) {
+		return nil, a.refuse()
+	}
+	w := &answerWeight{account: a, bytes: callWeight + more}
+	return &heldAnswer{message: m, weight: w, gone: ctx.Done()}, nil
+}
+
+// sendPlain has gRPC not compress the answer to a caller that compresses: nothing would tell when
+// the compressed copy is written.
+func sendPlain(ctx context.Context) error {
+	if s, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream); !ok || s.RecvCompress() == "" {
+		return nil
+	}
+	return grpc.SetSendCompressor(ctx, encoding.Identity)
+}
+
+// encode returns the answer as bytes. The transport frees them when they are written or the stream
+// is over.
 func (h *heldAnswer) encode() (mem.BufferSlice, error) {
 	b, err := proto.Marshal(h.message)
 	h.message = nil
 	if err != nil {
-		h.release()
+		h.weight.release()
 		return nil, err
 	}
-	runtime.AddCleanup(&b, (*heldAnswer).release, h)
-	return mem.BufferSlice{mem.NewBuffer(&b, h)}, nil
+	h.SliceBuffer = b
+	h.references.Store(1)
+	h.buffers[0] = h
+	return h.buffers[:], nil
 }
 
-// Get implements mem.BufferPool. Nothing calls it.
-func (*heldAnswer) Get(bytes int) *[]byte {
-	b := make([]byte, bytes)
-	return &b
+// Ref implements mem.Buffer.
+func (h *heldAnswer) Ref() {
+	h.uses.Add(1)
+	h.references.Add(1)
 }
 
-// Put implements mem.BufferPool.
-func (h *heldAnswer) Put(*[]byte) { h.release() }
-
-func (h *heldAnswer) release() {
-	if !h.released.Swap(true) {
-		h.account.release(h.bytes)
+// Free implements mem.Buffer.
+//
+// The transport first refers to an answer when it queues it, and again when it begins to write it.
+// It forgets an answer that it queues after the end of the stream; then the garbage collector finds
+// it.
+func (h *heldAnswer) Free() {
+	if h.references.Add(-1) == 0 {
+		h.weight.release()
+		return
+	}
+	if h.uses.Load() > 1 {
+		return
+	}
+	select {
+	case <-h.gone:
+		runtime.AddCleanup(h, (*answerWeight).release, h.weight)
+	default:
 	}
 }

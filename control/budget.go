@@ -19,7 +19,8 @@ const (
 	// requests of the largest size.
 	defaultCallBytes = 256 << 20
 
-	// callWeight is what a call of one message counts for beside its message: its goroutine, its headers, its answer.
+	// callWeight is what a call of one message counts for beside its message: its goroutine, its
+	// headers, its stream, its answer (answerRoom).
 	callWeight = 8 << 10
 	// sendWeight is what a send of a stream counts for beside its request, from when it is taken until the transport
 	// has its result.
@@ -59,7 +60,11 @@ type budget struct {
 type account struct {
 	budget     *budget
 	credential *int64 // guarded by budget.mu
-	held       int64  // guarded by budget.mu
+
+	// Guarded by budget.mu.
+	held    int64
+	answers int64 // of held: answers that the transport has not written
+	ended   bool  // the connection is closed: the transport holds no answer
 }
 
 func newBudget(limit int64) *budget {
@@ -115,6 +120,10 @@ func (a *account) reserve(bytes int64) bool {
 	}
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
+	return a.reserveLocked(bytes)
+}
+
+func (a *account) reserveLocked(bytes int64) bool {
 	free := a.budget.limit - a.budget.held - bytes
 	ofCredential, mine := *a.credential+bytes, a.held+bytes
 	if ofCredential > free || mine > free-ofCredential {
@@ -130,9 +139,13 @@ func (a *account) release(bytes int64) {
 	if a == nil || bytes == 0 {
 		return
 	}
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	a.releaseLocked(bytes)
+}
+
+func (a *account) releaseLocked(bytes int64) {
 	b := a.budget
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	a.held -= bytes
 	*a.credential -= bytes
 	b.held -= bytes
@@ -140,6 +153,43 @@ func (a *account) release(bytes int64) {
 		close(b.next)
 		b.next = nil
 	}
+}
+
+// keepAnswer has bytes that are reserved, and more that are not, count as an answer, until
+// releaseAnswer or the end of the connection. False: the caller may not hold more now, and nothing
+// has changed.
+func (a *account) keepAnswer(reserved, more int64) bool {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	if a.ended {
+		a.releaseLocked(reserved)
+		return true
+	}
+	if more > 0 && !a.reserveLocked(more) {
+		return false
+	}
+	a.answers += reserved + more
+	return true
+}
+
+// releaseAnswer says that an answer of so many bytes is written.
+func (a *account) releaseAnswer(bytes int64) {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	if !a.ended {
+		a.answers -= bytes
+		a.releaseLocked(bytes)
+	}
+}
+
+// end gives back the answers of a connection that is closed: the transport forgets those that it
+// has not written.
+func (a *account) end() {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	a.ended = true
+	a.releaseLocked(a.answers)
+	a.answers = 0
 }
 
 // reserveSoon is reserve that waits for room, for roomPatience at most.

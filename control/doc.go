@@ -24,20 +24,22 @@
 //
 // # Locking
 //
-// Leaves, under which nothing is called: budget.mu, also under answers.mu; awaited.mu and answers.mu of a SendStream, the first maybe under the lock of a
-// connection; strangers.mu; and inFlight.mu, which counts the calls
-// that a farewell waits for. Everything else here is constant after New.
-// The hub and gRPC lock for themselves.
+// Leaves, under which nothing is called: budget.mu, also under answers.mu and inbound.mu;
+// awaited.mu and answers.mu of a SendStream, the first maybe under the lock of a connection;
+// strangers.mu; and inFlight.mu, which counts the calls that a farewell waits for. Everything else
+// here is constant after New. The hub and gRPC lock for themselves.
 //
 // # Backpressure
 //
-// Strangers are bounded in number, bytes and time. A request is bounded before it is read (maxRequestBytes, or its row in
-// openMethods) and a connection in the calls that it may have
-// in flight (maxCalls). A SendStream stops reading while too many of its results are not with the transport
-// (maxUnanswered, maxUnansweredBytes). What the calls of backends hold together is one budget of bytes (budget.go): a message
-// is reserved when its length is known, before it comes; a call, a stream and a send count for what they cost beside that; a
-// large answer until it is written. A client that publishes waits for no other hub: what one has no room for is lost there, and
-// counted. Everything that a request may make the hub do is bounded by limits of the API.
+// Strangers are bounded in number, bytes and time. A request is bounded before it is read
+// (maxRequestBytes, or its row in openMethods) and a connection in the calls that it may have in
+// flight (maxCalls). A SendStream stops reading while too many of its results are not with the
+// transport (maxUnanswered, maxUnansweredBytes). What the calls of backends hold together is one
+// budget of bytes (budget.go): a message is reserved when its length is known, before it comes; a
+// call, a stream and a send count for what they cost beside that; a call of one message, with its
+// answer, until the transport has written that or the connection is over (answer.go). A client that
+// publishes waits for no other hub: what one has no room for is lost there, and counted. Everything
+// that a request may make the hub do is bounded by limits of the API.
 //
 // # Errors
 //

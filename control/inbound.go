@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +29,11 @@ type inbound struct {
 	openCalls atomic.Int32 // calls in flight of methods that need no credential
 
 	// Owned by the transport's reader.
-	read     int                 // bytes
+	read int // bytes
+
+	mu       sync.Mutex          // held while budget.mu is taken
 	accounts map[string]*account // by credential
+	closed   bool                // its accounts have ended
 
 	// Guarded by strangers.mu.
 	timer   *time.Timer // ends the connection of a stranger
@@ -53,7 +57,18 @@ func (c *inbound) Read(b []byte) (int, error) {
 func (c *inbound) Close() error {
 	c.strangers.remove(c)
 	defer c.strangers.forget(c)
+	defer c.endAccounts()
 	return c.Conn.Close()
+}
+
+// endAccounts gives back what the accounts hold of answers that nothing will write.
+func (c *inbound) endAccounts() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, a := range c.accounts {
+		a.end()
+	}
 }
 
 // welcome takes the connection from the strangers: a call on it had a valid credential. The transport's reader calls it.
@@ -66,6 +81,8 @@ func (c *inbound) welcome() {
 
 // accountOf returns the account of a credential on this connection. The transport's reader calls it.
 func (c *inbound) accountOf(credential string, b *budget) *account {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	a := c.accounts[credential]
 	if a == nil {
 		if c.accounts == nil {
@@ -73,6 +90,7 @@ func (c *inbound) accountOf(credential string, b *budget) *account {
 		}
 		a = b.open(credential)
 		c.accounts[credential] = a
+		a.ended = c.closed
 	}
 	return a
 }

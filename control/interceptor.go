@@ -107,7 +107,11 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		if !c.account.reserve(callWeight) {
 			return nil, toStatus(c.account.refuse())
 		}
-		defer c.account.release(callWeight)
+		defer func() {
+			if _, held := resp.(*heldAnswer); !held { // a held one counts until it is written
+				c.account.release(callWeight)
+			}
+		}()
 		defer c.endHolding()
 	}
 	resp, err = handler(ctx, req)

@@ -82,10 +82,10 @@ func (c *rawCaller) read() {
 	}
 }
 
-// begin calls a method, with a credential unless that is empty.
-func (c *rawCaller) begin(method, authorization string) (stream uint32, _ error) {
+// begin calls a method, with a credential unless that is empty, and with more headers.
+func (c *rawCaller) begin(method, authorization string, more ...[2]string) (stream uint32, _ error) {
 	c.headers.Reset()
-	for _, field := range [][2]string{
+	for _, field := range append([][2]string{
 		{":method", "POST"},
 		{":scheme", "http"},
 		{":path", method},
@@ -93,7 +93,7 @@ func (c *rawCaller) begin(method, authorization string) (stream uint32, _ error)
 		{"content-type", "application/grpc"},
 		{"te", "trailers"},
 		{"authorization", authorization},
-	} {
+	}, more...) {
 		if field[1] != "" {
 			if err := c.encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {
 				return 0, err
