@@ -279,17 +279,22 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	}
 }
 
+func declareDead(t *testing.T, etcd, hub string) {
+	t.Helper()
+	_, err := etcdClient(t, etcd).Txn(t.Context()).Then(
+		clientv3.OpDelete("/connhub/hubs/"+hub), clientv3.OpPut("/connhub/dead/"+hub, `{"by":"another"}`),
+	).Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
 	address := etcd(t)
 	p := startProcess(t, memberArgs(address)...)
 	ann := dialClient(t, p.clients, "user=ann")
 	id, _ := waitForLog(t, p.log, "ready")["hub"].(string)
-	_, err := etcdClient(t, address).Txn(t.Context()).Then(
-		clientv3.OpDelete("/connhub/hubs/"+id), clientv3.OpPut("/connhub/dead/"+id, `{"by":"another"}`),
-	).Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
+	declareDead(t, address, id)
 	if _, _, err := ann.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("its client sees %v", err)
 	}

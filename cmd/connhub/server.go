@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -88,11 +89,15 @@ type server struct {
 
 	certificates []*certificate
 	reloads      <-chan struct{}
+	restarts     restarts // of this process before this hub
 
 	clientsListener, controlListener, opsListener net.Listener
+
+	pauses atomic.Bool // it is not to join the cluster yet; see restarts
 }
 
-// runServer runs a hub until ctx ends, and takes it down. A hub that was forgotten is followed by another one in its place.
+// runServer runs a hub until ctx ends, and takes it down. A hub that was forgotten is followed by
+// another one in its place, which joins the cluster at once or after a pause (restarts).
 // ready is called for the first, and may be nil.
 func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(addresses)) error {
 	for {
@@ -103,6 +108,7 @@ func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(add
 		case err != nil:
 			return err
 		}
+		began := time.Now()
 		err = s.run(ctx, ready)
 		switch {
 		case !startsAnew(err):
@@ -110,15 +116,16 @@ func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(add
 		case ctx.Err() != nil:
 			return nil // it was to end anyway
 		}
-		plan, ready = s.successor(plan, err), nil
-		log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())), slog.String("hub", string(plan.hub.ID)), slog.Any("cause", err))
+		plan, ready = s.successor(plan, err, time.Since(began)), nil
+		log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())), slog.String("hub", string(plan.hub.ID)),
+			slog.Duration("pause", plan.restarts.pause()), slog.Any("cause", err))
 	}
 }
 
 // newServer binds the ports and joins the parts. Nothing is served yet.
 func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, err error) {
 	logger := log.Logger
-	s := &server{log: log, logger: logger, reloads: plan.reloads}
+	s := &server{log: log, logger: logger, reloads: plan.reloads, restarts: plan.restarts}
 	defer func() {
 		if err != nil {
 			s.closeListeners()
@@ -343,9 +350,8 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 	joined := alone
 	if s.cluster != nil {
 		joined = s.cluster.mesh.Ready()
-		s.ops.setUnready(s.cluster.waitsFor)
-		// The mesh is ended by shutdown, not by ctx: calls in flight need it.
-		start(func() error { return s.cluster.run(context.WithoutCancel(ctx)) })
+		s.ops.setUnready(s.waitsFor)
+		start(func() error { return s.joinCluster(ctx) })
 		if s.cluster.etcd != nil {
 			start(s.cluster.etcd.Wait)
 		}
