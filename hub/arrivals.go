@@ -8,6 +8,9 @@ import (
 // arrivals is a list with a bound that many share: when it is full, the oldest item of the largest user of the largest namespace goes,
 // not the oldest of all, which may be the only one of its user. The zero arrivals is empty. It needs a lock.
 //
+// Where users choose their namespaces, they would choose many to look small. There the levels change places:
+// requests has callers in the place of namespaces, and namespaces in that of users.
+//
 // A change costs as many steps as the logarithm of the number of users, but taking an item out of the middle costs as many as its user has.
 type arrivals[T comparable] struct {
 	len    int

@@ -80,15 +80,7 @@ func TestArrivalsGoFromTheLargestUserOfTheLargestNamespace(t *testing.T) {
 func TestACallerThatFloodsRequestIDsForgetsItsOwn(t *testing.T) {
 	const most = 100
 	r := newRequests(most)
-	begin := func(namespace, caller, id string) bool {
-		m := text("")
-		m.Namespace = namespace
-		known, err := r.begin(&Send{Message: m, Caller: caller, RequestID: id}, &tally{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return known != nil
-	}
+	begin := func(namespace, caller, id string) bool { return beginRequest(t, r, namespace, caller, id) }
 	begin("default", "quiet", "1")
 	begin("other", "flood", "1") // of the same name, but in a namespace that has little
 	for i := range 20 * most {
@@ -103,6 +95,38 @@ func TestACallerThatFloodsRequestIDsForgetsItsOwn(t *testing.T) {
 	if begin("default", "flood", "0") || !begin("default", "flood", fmt.Sprint(20*most-1)) {
 		t.Error("the caller that floods has its oldest forgotten, and not its newest")
 	}
+}
+
+// A caller chooses the namespaces that it sends to. One that sends a single request id into each of many
+// is still the largest caller.
+func TestACallerThatFloodsNamespacesForgetsItsOwnRequestIDs(t *testing.T) {
+	const most = 100
+	r := newRequests(most)
+	for i := range 3 {
+		if beginRequest(t, r, "tenant", "quiet", fmt.Sprint(i)) {
+			t.Fatal("a request id is known that is new")
+		}
+	}
+	for i := range 3 * most {
+		beginRequest(t, r, fmt.Sprint("flood-", i), "flood", "1")
+	}
+	for i := range 3 {
+		if !beginRequest(t, r, "tenant", "quiet", fmt.Sprint(i)) {
+			t.Errorf("request id %d was forgotten for another caller's", i)
+		}
+	}
+}
+
+// beginRequest reports whether the request id was known.
+func beginRequest(t *testing.T, r *requests, namespace, caller, id string) bool {
+	t.Helper()
+	m := text("")
+	m.Namespace = namespace
+	known, err := r.begin(&Send{Message: m, Caller: caller, RequestID: id}, &tally{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return known != nil
 }
 
 // Behind one address, a user or a namespace with many connections that wait for their clients goes before those with one.

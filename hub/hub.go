@@ -37,8 +37,9 @@ type Config struct {
 	AckTimeout time.Duration
 	// HeldBytes caps the memory held by undelivered data: queued messages, unacknowledged messages, pending
 	// replies. A message shared by several connections counts once. The list of an outbox that has room for
-	// more than 8 messages counts with 8 bytes a place. Above the cap connections are closed (CauseMemory) by fair shares: the largest connection of the largest
-	// user of the largest namespace. Of two that hold as much, the detached one goes first.
+	// more than 8 messages counts with 8 bytes a place. Above the cap connections are closed (CauseMemory) by
+	// fair shares: the largest connection of the largest user of the largest namespace. Of two that hold as
+	// much, the detached one goes first.
 	HeldBytes int64
 	// NamespaceHeldBytes is the same for each namespace, whose own connections pay. NamespaceShare is a good value: with it no
 	// namespace can fill the hub's budget alone.
@@ -49,8 +50,9 @@ type Config struct {
 	// ResumeWindow is how long a connection without a link waits for its client.
 	ResumeWindow time.Duration
 
-	// RequestIDs is how many request ids are remembered at once, at about 300 bytes each. Within 5 minutes
-	// the oldest of the largest caller of the largest namespace is forgotten early when there are more.
+	// RequestIDs is how many request ids are remembered at once, at up to RequestIDBytes each. Within 5
+	// minutes the oldest of the largest namespace of the largest caller is forgotten early when there are
+	// more.
 	RequestIDs int
 
 	Overflow          Policy            // of sends that name none

@@ -147,3 +147,31 @@ func TestAMembershipTakesLittle(t *testing.T) {
 	}), pairBytes)
 	runtime.KeepAlive(all)
 }
+
+// A request id takes most where its namespace, with the longest name, has no other.
+func TestARequestIDTakesNoMoreThanIsSaid(t *testing.T) {
+	ids := 50_000
+	if raceEnabled {
+		ids = 2000
+	}
+	for name, namespace := range map[string]func(int) string{
+		"in one namespace": func(int) string { return DefaultNamespace },
+		"in its own":       func(i int) string { return fmt.Sprintf("n%0127d", i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRequests(ids)
+			within(t, "a request id", growth(ids, func() {
+				for i := range ids {
+					m := text("")
+					m.Namespace = namespace(i)
+					s := &Send{Message: m, Caller: "backend", RequestID: fmt.Sprint(i)}
+					fate := &tally{messageID: fmt.Sprintf("%032d", i), pushed: make(chan struct{})}
+					if _, err := r.begin(s, fate); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}), RequestIDBytes)
+			runtime.KeepAlive(r)
+		})
+	}
+}

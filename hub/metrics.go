@@ -56,7 +56,7 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 	})
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_held_bytes",
-		Help: "Bytes of messages that wait in outboxes, or for a client to confirm them; each counts once.",
+		Help: "Bytes of messages that wait in outboxes, or for a client to confirm them, each once, and of the lists that they wait in.",
 	}, func() float64 { return float64(h.holdings.total.bytes.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_connections_detached",

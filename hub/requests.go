@@ -11,14 +11,18 @@ import (
 // requestMemory is how long a request id is remembered: longer than any sensible retry.
 const requestMemory = 5 * time.Minute
 
+// RequestIDBytes is the most memory that a remembered request id takes: when its namespace, with the
+// longest name, has no other. Where namespaces have many, it is about 500.
+const RequestIDBytes = 800
+
 // requests remembers what was asked under which request id, so that a retry is not delivered twice. What it
-// keeps of a request is small and of fixed size, about 300 bytes: neither names nor the message.
+// keeps of a request is small: RequestIDBytes at most. That is neither the names nor the message.
 type requests struct {
-	max int // remembered at once; beyond it the oldest of the largest caller of the largest namespace goes early
+	max int // remembered at once; beyond it the oldest of the largest namespace of the largest caller goes early
 
 	mu      sync.Mutex
 	byKey   map[requestKey]*request
-	callers arrivals[*request] // all of them, by namespace and caller
+	callers arrivals[*request] // all of them, by caller and namespace: a caller may name any namespace
 	oldest  []*request         // in the order of arrival, which is that of expiry; some are gone
 	gone    int                // of oldest
 	evicted int                // gone before their time
@@ -63,7 +67,7 @@ func (r *requests) begin(s *Send, t *tally) (*tally, error) {
 		return known.tally, nil
 	}
 	q := &request{key: key, hash: s.RequestHash, tally: t, expires: now.Add(requestMemory)}
-	q.from = r.callers.add(s.Message.Namespace, s.Caller, q)
+	q.from = r.callers.add(s.Caller, s.Message.Namespace, q)
 	r.byKey[key] = q
 	r.oldest = append(r.oldest, q)
 	if r.callers.len > r.max {

@@ -25,8 +25,8 @@ const (
 )
 
 const (
-	// requestIDBytes is about what a remembered request id takes.
-	requestIDBytes = 300
+	// requestIDBytes is what a remembered request id may take.
+	requestIDBytes = hub.RequestIDBytes
 	// collectorShare is the part of a container's limit, in percent, from which the collector works harder (GOMEMLIMIT). The
 	// rest is for what Go does not count: the kernel's buffers, the binary's pages.
 	collectorShare = 90

@@ -185,7 +185,7 @@ func imageUser(r *report) int64 {
 var budgetFlags = []string{"CONNHUB_HELD_BYTES", "CONNHUB_INBOUND_BYTES", "CONNHUB_CALL_BYTES"}
 
 // requestIDBytes is what the help of --request-ids says of each.
-const requestIDBytes = 300
+const requestIDBytes = 800
 
 // memorySuffices wants the budgets of a hub to leave half of its memory for all that has no budget.
 func memorySuffices(s *setup, r *report) {
