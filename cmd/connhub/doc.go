@@ -16,8 +16,9 @@
 // exits 1 at once. A hub that is the only one (--single-hub) joins nobody. A hub that can't be in its cluster any more,
 // because etcd holds another cluster, shuts down in the same order and exits 1. A hub that the others may have forgotten, or have
 // declared dead, shuts down in the same order too, without waiting for calls; its clients are closed with 1012. The process
-// then begins again as another hub, with a new id, on the same ports. SIGHUP has the files read again that
-// can be (reload.go); signals.go has what else signals mean.
+// then begins again as another hub, with a new id, on the same ports; in a row of such restarts that hub
+// pauses before it joins the cluster (restart.go). SIGHUP has the files read again that can be
+// (reload.go); signals.go has what else signals mean.
 //
 // Goroutines: one per listener, one that takes part in the cluster, two that wait for signals, one that reads files again,
 // one that writes the log, and one that writes how many lines were left out of it.
