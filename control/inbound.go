@@ -22,10 +22,11 @@ type inbound struct {
 
 	// Static.
 	raw       net.Conn // what was accepted
-	address   string   // of the other side, without the port
+	address   string   // of the other side, as addressOf returns it
 	strangers *strangers
 
 	known     atomic.Bool
+	waiting   atomic.Int64 // since when the hub waits for bytes of a stranger, in ns since 1970; 0: it does not
 	openCalls atomic.Int32 // calls in flight of methods that need no credential
 
 	// Owned by the transport's reader.
@@ -39,6 +40,27 @@ type inbound struct {
 	timer   *time.Timer // ends the connection of a stranger
 	place   place
 	counted bool // in strangers.open
+}
+
+// beginWaiting says that the hub waits for bytes of a stranger.
+func (c *inbound) beginWaiting() { c.waiting.Store(time.Now().UnixNano()) }
+
+// waitedConn is an accepted connection, below TLS. It tells since when the hub waits for bytes of a
+// stranger.
+type waitedConn struct {
+	net.Conn
+
+	in *inbound
+}
+
+// Read implements net.Conn.
+func (c *waitedConn) Read(b []byte) (int, error) {
+	if c.in.known.Load() {
+		return c.Conn.Read(b)
+	}
+	c.in.beginWaiting()
+	defer c.in.waiting.Store(0)
+	return c.Conn.Read(b)
 }
 
 // Read implements net.Conn. A stranger may send strangerBytes.
@@ -125,7 +147,7 @@ type countedCredentials struct {
 // ServerHandshake implements credentials.TransportCredentials.
 func (c countedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	in := c.strangers.take(raw)
-	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
+	conn, info, err := c.TransportCredentials.ServerHandshake(&waitedConn{raw, in})
 	if err != nil {
 		c.strangers.remove(in)
 		_ = raw.Close() // as gRPC does next

@@ -77,7 +77,7 @@ type Config struct {
 	TLS       *tls.Config    // nil: plain text
 	Services  []Service      // of backends besides those of this package
 	// MaxConnections caps the connections at once, each a file of the process; 0: any number. Above it, and above half of it
-	// without a credential, the oldest that has shown no credential is closed.
+	// without a credential, one that has shown no credential is closed.
 	MaxConnections int
 	// CallBytes caps the memory that the calls of all backends hold: begun requests, waiting sends, unread answers. At least
 	// MinCallBytes.

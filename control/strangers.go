@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -11,13 +12,17 @@ import (
 )
 
 const (
-	// maxStrangers bounds the connections that have shown no credential. Each costs about 100 KB for gRPC's
-	// buffers and TLS. A backend shows its credential with its first call, within milliseconds, so many
-	// backends can connect at once. One connection too many ends the oldest one, not itself: so strangers that
-	// stay can't keep backends out.
+	// maxStrangers bounds the connections that have shown no credential. Each costs about 100 KB
+	// for gRPC's buffers and TLS. A backend shows its credential with its first call, within
+	// milliseconds, so many backends can connect at once. One connection too many takes the place
+	// of one that keeps the hub waiting: so strangers that stay can't keep backends out.
 	maxStrangers = 256
 	// maxStrangersOfAddress bounds those of one address, so that one address can't end those of others.
 	maxStrangersOfAddress = 64
+	// strangerPatience is how long a stranger may keep the hub waiting for bytes before a newcomer
+	// may take its place. Within it a backend goes on with its handshake: so newcomers, however
+	// many, can't end that.
+	strangerPatience = 100 * time.Millisecond
 	// strangerTime is how long a connection may be without a call that has a valid credential. Kubernetes opens a
 	// connection for each probe.
 	strangerTime = 10 * time.Second
@@ -34,9 +39,9 @@ type strangerEnd string
 const (
 	endedTime    strangerEnd = "time"    // no credential within strangerTime
 	endedBytes   strangerEnd = "bytes"   // more than strangerBytes without a credential
-	endedRoom    strangerEnd = "room"    // the oldest of maxStrangers
-	endedAddress strangerEnd = "address" // the oldest of maxStrangersOfAddress
-	endedFull    strangerEnd = "full"    // the oldest, or the newest if the others are known: Config.MaxConnections
+	endedRoom    strangerEnd = "room"    // one of maxStrangers was one too many
+	endedAddress strangerEnd = "address" // one of maxStrangersOfAddress was
+	endedFull    strangerEnd = "full"    // one of Config.MaxConnections was, known ones too
 )
 
 var strangerEnds = []strangerEnd{endedTime, endedBytes, endedRoom, endedAddress, endedFull}
@@ -54,7 +59,7 @@ type strangers struct {
 	mu        sync.Mutex
 	open      int                   // connections
 	all       list.List             // of *inbound, the oldest first
-	ofAddress map[string]*list.List // the same, by address
+	ofAddress map[string]*list.List // the same, by inbound.address
 	accepted  map[net.Conn]*inbound // whose handshake has not begun
 	logged    time.Time             // when the last line was
 	unlogged  map[strangerEnd]int   // since then
@@ -84,9 +89,10 @@ func (s *strangers) count() int {
 	return s.all.Len()
 }
 
-// add lists a connection that was accepted, and ends the oldest one where there are too many.
+// add lists a connection that was accepted, and ends one where there are too many.
 func (s *strangers) add(raw net.Conn) *inbound {
 	c := &inbound{raw: raw, address: addressOf(raw), strangers: s}
+	c.beginWaiting()
 	tooMany, why := s.list(c)
 	if tooMany != nil {
 		s.end(tooMany, why)
@@ -137,14 +143,48 @@ func (s *strangers) list(c *inbound) (*inbound, strangerEnd) {
 	c.timer = time.AfterFunc(strangerTime, func() { s.end(c, endedTime) })
 	switch {
 	case mine.Len() > s.mostOfAddress:
-		return mine.Front().Value.(*inbound), endedAddress
+		return s.chooseLocked(mine), endedAddress
 	case s.all.Len() > s.most:
-		return s.all.Front().Value.(*inbound), endedRoom
+		return s.chooseLocked(&s.all), endedRoom
 	case s.mostOpen > 0 && s.open > s.mostOpen:
-		return s.all.Front().Value.(*inbound), endedFull // there is one: c
+		return s.chooseLocked(&s.all), endedFull
 	}
 	return nil, ""
 }
+
+// chooseLocked returns the stranger to end of a list that has one: of those that have kept the hub
+// waiting for strangerPatience, of the address with most strangers, the one that does so for
+// longest. If there is none, it is the newest of the address with most strangers: that has had the
+// least done for it.
+func (s *strangers) chooseLocked(among *list.List) *inbound {
+	deadline := time.Now().Add(-strangerPatience).UnixNano()
+	var idle, newest *inbound
+	var since int64 // when the hub began to wait for idle
+	for e := among.Back(); e != nil; e = e.Prev() {
+		c := e.Value.(*inbound)
+		if newest == nil || s.besideLocked(c) > s.besideLocked(newest) {
+			newest = c
+		}
+		began := c.waiting.Load()
+		if began == 0 || began > deadline {
+			continue
+		}
+		var more int
+		if idle != nil {
+			more = s.besideLocked(c) - s.besideLocked(idle)
+		}
+		if idle == nil || more > 0 || more == 0 && began <= since {
+			idle, since = c, began
+		}
+	}
+	if idle != nil {
+		return idle
+	}
+	return newest
+}
+
+// besideLocked returns how many strangers the address of a stranger has.
+func (s *strangers) besideLocked(c *inbound) int { return s.ofAddress[c.address].Len() }
 
 // remove takes a connection from the list: it is known, or over. It reports whether the connection was listed.
 func (s *strangers) remove(c *inbound) bool {
@@ -202,11 +242,17 @@ func (s *strangers) log(c *inbound, why strangerEnd) {
 	s.logger.Warn("closed control connections that have shown no credential", attributes...)
 }
 
-// addressOf returns the address of the other side, without its port.
+// addressOf returns the address of the other side, without its port; of IPv6 the /64, which one
+// host may have to itself.
 func addressOf(c net.Conn) string {
 	address := c.RemoteAddr().String()
-	if host, _, err := net.SplitHostPort(address); err == nil {
-		return host
+	of, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return address
 	}
-	return address
+	ip := of.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		return netip.PrefixFrom(ip, 64).Masked().String()
+	}
+	return ip.String()
 }

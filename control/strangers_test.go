@@ -165,20 +165,71 @@ func TestACallWithoutAMethodHarmsNobody(t *testing.T) {
 
 // Strangers that stay keep nobody out: neither backends nor probes, from the same address.
 func TestTheOldestStrangerMakesRoom(t *testing.T) {
-	f := newFixture(t)
-	silent := make([]*rawCaller, maxStrangersOfAddress+3)
-	for i := range silent {
-		silent[i] = f.rawCaller(t)
-	}
-	for _, c := range silent[:2] { // a backend's connection, and maybe a probe's, take more room
-		c.over()
-	}
-	f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x")})
-	if _, err := healthv1.NewHealthClient(f.dial(t, "")).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
-		t.Error(err)
-	}
-	if n := f.metric(t, "connhub_grpc_strangers"); n > maxStrangersOfAddress {
-		t.Errorf("%d strangers", n)
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		silent := make([]*rawCaller, maxStrangersOfAddress+3)
+		for i := range silent {
+			if i == maxStrangersOfAddress {
+				time.Sleep(strangerPatience)
+			}
+			silent[i] = f.rawCaller(t)
+		}
+		for _, c := range silent[:2] { // a backend's connection, and maybe a probe's, take more room
+			c.over()
+		}
+		f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x")})
+		health := healthv1.NewHealthClient(f.dial(t, ""))
+		if _, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+			t.Error(err)
+		}
+		if n := f.metric(t, "connhub_grpc_strangers"); n > maxStrangersOfAddress {
+			t.Errorf("%d strangers", n)
+		}
+	})
+}
+
+// Newcomers, however many, end no handshake that goes on: neither of their own address nor of another one.
+func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
+	for name, addresses := range map[string][]string{
+		"of one address":  {"192.0.2.1"},
+		"of many":         {"192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"},
+		"of one IPv6 /64": {"2001:db8::1", "2001:db8::2", "2001:db8::3:4", "2001:db8::ffff"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStrangers(slogTo(&buffer{}), 0)
+				backend := &addressedConn{from: "192.0.2.1"}
+				in := s.add(backend)
+				var others []*addressedConn
+				for range 5 {
+					for i := range 2 * maxStrangers {
+						conn := &addressedConn{from: addresses[i%len(addresses)]}
+						s.add(conn)
+						others = append(others, conn)
+					}
+					time.Sleep(strangerPatience / 2)
+					in.beginWaiting() // the backend has sent the next part
+				}
+				if backend.closed {
+					t.Error("the backend's connection is closed")
+				}
+				open := 0
+				for _, conn := range others {
+					if !conn.closed {
+						open++
+					}
+				}
+				if most := min(maxStrangers, len(s.ofAddress)*maxStrangersOfAddress); open >= most {
+					t.Errorf("%d others are open beside it, of %d", open, most)
+				}
+				if !others[0].closed {
+					t.Error("a silent stranger keeps its place")
+				}
+				in.welcome()
+				time.Sleep(strangerTime)
+				synctest.Wait()
+			})
+		})
 	}
 }
 
@@ -206,6 +257,9 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 		conns := make([]*addressedConn, 2*maxStrangers)
 		var last *inbound
 		for i := range conns {
+			if i%maxStrangers == 0 {
+				time.Sleep(strangerPatience)
+			}
 			conns[i] = &addressedConn{from: fmt.Sprintf("10.0.%d.%d", i/100, i%100)}
 			last = s.add(conns[i])
 			if n := s.count(); n != min(i+1, maxStrangers) {
@@ -231,51 +285,57 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 
 // Those that have shown a credential stay, and half of the port's connections are theirs alone.
 func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
-	const most = 6
-	s := newStrangers(slogTo(&buffer{}), most)
-	connect := func() (*addressedConn, *inbound) {
-		raw := &addressedConn{from: "192.0.2.1"}
-		in := s.add(raw)
-		in.Conn = raw
-		return raw, in
-	}
-	var strangers []*addressedConn
-	for range most/2 + 1 {
-		raw, _ := connect()
-		strangers = append(strangers, raw)
-	}
-	if !strangers[0].closed || strangers[1].closed {
-		t.Errorf("of %d strangers the oldest is closed: %v, and the next: %v", len(strangers), strangers[0].closed, strangers[1].closed)
-	}
-	var backends []*addressedConn
-	var known []*inbound
-	for range most {
-		raw, in := connect()
-		in.welcome()
-		backends, known = append(backends, raw), append(known, in)
-	}
-	last, _ := connect()
-	for i, b := range backends {
-		if b.closed {
-			t.Errorf("backend %d is closed", i)
+	synctest.Test(t, func(t *testing.T) {
+		const most = 6
+		s := newStrangers(slogTo(&buffer{}), most)
+		connect := func() (*addressedConn, *inbound) {
+			raw := &addressedConn{from: "192.0.2.1"}
+			in := s.add(raw)
+			in.Conn = raw
+			return raw, in
 		}
-	}
-	if !last.closed || s.open != most || s.count() != 0 {
-		t.Errorf("the newest is closed: %v; %d connections, %d of strangers, want %d and none", last.closed, s.open, s.count(), most)
-	}
-	_ = known[0].Close()
-	if next, in := connect(); next.closed {
-		t.Error("a connection that has ended leaves no room")
-	} else {
-		in.welcome()
-	}
-	for _, in := range known[1:] {
-		_ = in.Close()
-		_ = in.Close()
-	}
-	if s.open != 1 {
-		t.Errorf("%d connections are counted, want 1", s.open)
-	}
+		var strangers []*addressedConn
+		for i := range most/2 + 1 {
+			if i == most/2 {
+				time.Sleep(strangerPatience)
+			}
+			raw, _ := connect()
+			strangers = append(strangers, raw)
+		}
+		if !strangers[0].closed || strangers[1].closed {
+			t.Errorf("of %d strangers the oldest is closed: %v, and the next: %v", len(strangers), strangers[0].closed, strangers[1].closed)
+		}
+		time.Sleep(strangerPatience)
+		var backends []*addressedConn
+		var known []*inbound
+		for range most {
+			raw, in := connect()
+			in.welcome()
+			backends, known = append(backends, raw), append(known, in)
+		}
+		last, _ := connect()
+		for i, b := range backends {
+			if b.closed {
+				t.Errorf("backend %d is closed", i)
+			}
+		}
+		if !last.closed || s.open != most || s.count() != 0 {
+			t.Errorf("the newest is closed: %v; %d connections, %d of strangers, want %d and none", last.closed, s.open, s.count(), most)
+		}
+		_ = known[0].Close()
+		if next, in := connect(); next.closed {
+			t.Error("a connection that has ended leaves no room")
+		} else {
+			in.welcome()
+		}
+		for _, in := range known[1:] {
+			_ = in.Close()
+			_ = in.Close()
+		}
+		if s.open != 1 {
+			t.Errorf("%d connections are counted, want 1", s.open)
+		}
+	})
 }
 
 func TestEveryOpenMethodIsBoundedAndEveryOtherIsClosed(t *testing.T) {
