@@ -72,7 +72,7 @@
 // largest holder pays when it is full (budget.go).
 //
 // Config.MaxLinks and Config.MaxStrangers bound the sockets. A client above the first is refused; above the second a connection
-// that keeps the hub waiting is dropped, or the hub accepts no more until there is room (package lobby).
+// that keeps the hub waiting is dropped, or one in line for a TLS handshake of an address that has many, or the hub accepts no more until there is room (package lobby).
 //
 // # Errors
 //

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
@@ -21,20 +19,24 @@ import (
 // Problem: a handshake with an RSA key of 4,096 bits costs some 5 ms of a core. When a thousand clients come at once and all
 // handshakes advance together, nearly all of them end after their clients have given up.
 //
-// Outline: as many handshakes compute as the hub has cores; the others wait in line, in the order in which their clients' bytes
-// came. A handshake that waits for its client has no place at a core and none in the line, so silent clients hold up nobody.
-// The line is no longer than Config.MaxStrangers.
+// Outline: as many handshakes compute as the hub has cores. The others wait in line. The line serves addresses in turn, and the
+// handshakes of one address in the order in which their clients' bytes came. A handshake that waits for its client has no place
+// at a core and none in the line, so silent clients hold up nobody. The line is no longer than Config.MaxStrangers. If
+// there are as many, the lobby drops handshakes in line for newcomers of other addresses.
 type line struct {
 	metrics *metrics
-	cores   *semaphore.Weighted // serves in order
+	cores   *cores
 
-	// cutOff ends the wait of all that are in line; cut cancels it.
+	// cutOff ends all handshakes, also those that are in line; cut cancels it.
 	cutOff context.Context
 	cut    context.CancelFunc
 }
 
+// errCut ends the handshakes that wait in line when the server shuts down.
+var errCut = errors.New("the hub is shutting down")
+
 func newLine(m *metrics) *line {
-	l := &line{metrics: m, cores: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))}
+	l := &line{metrics: m, cores: newCores(runtime.GOMAXPROCS(0))}
 	l.cutOff, l.cut = context.WithCancel(context.Background())
 	return l
 }
@@ -67,13 +69,14 @@ func (t *turn) read(b []byte) (int, error) {
 
 // work waits in line for a core.
 func (t *turn) work() error {
-	t.stranger.Serve()
+	dropped := t.stranger.Queue()
 	t.line.metrics.tlsWaiting.Inc()
-	err := t.line.cores.Acquire(t.line.cutOff, 1)
+	err := t.line.cores.acquire(t.stranger.Address(), dropped, t.line.cutOff.Done())
 	t.line.metrics.tlsWaiting.Dec()
 	if err != nil {
-		return err //nolint:wrapcheck // cut off
+		return err
 	}
+	t.stranger.Serve()
 	t.line.metrics.tlsWorking.Inc()
 	t.working = true
 	return t.conn.SetWriteDeadline(time.Now().Add(t.timeout))
@@ -83,7 +86,7 @@ func (t *turn) work() error {
 func (t *turn) rest() {
 	if t.working {
 		t.working = false
-		t.line.cores.Release(1)
+		t.line.cores.release()
 		t.line.metrics.tlsWorking.Dec()
 	}
 	t.stranger.Wait()

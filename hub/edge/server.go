@@ -118,8 +118,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing = true
 	s.mu.Unlock()
 	s.lobby.DropIdle() // or net/http would wait for them
-	stop := context.AfterFunc(ctx, s.line.cut)
-	defer stop()
+	s.line.cut()       // a handshake that ends now leads to no link
 
 	err := s.http.Shutdown(ctx)
 	if err != nil {
@@ -137,7 +136,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-ended
 		err = ctx.Err()
 	}
-	s.line.cut()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.polling != nil {

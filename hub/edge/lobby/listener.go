@@ -51,7 +51,7 @@ func (ln *listener) Accept() (net.Conn, error) {
 			ln.waiting = 0
 			s := ln.lobby.enter(conn)
 			s.Serve() // it does not keep the hub waiting as long as its server does not know it
-			if !ln.lobby.makeRoom(ln.done) {
+			if !ln.lobby.makeRoom(s, ln.done) {
 				s.Leave(Ended)
 				_ = bottom(conn).Close()
 				return nil, net.ErrClosed

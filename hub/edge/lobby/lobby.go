@@ -11,6 +11,16 @@ import (
 	"time"
 )
 
+const (
+	// addressShare is the part of Config.Most that one address may hold in line when another address wants in.
+	addressShare = 8
+	// addressMemory is for how long after its last newcomer an address counts as one that wants in. Its next newcomer may wait
+	// in the kernel's queue, where the lobby does not see it.
+	addressMemory = time.Minute
+	// networkBits is the part of an IPv6 address that one client has to itself: it may use all addresses of a /64.
+	networkBits = 64
+)
+
 // Config is what a Lobby needs to know. All of it must be set but Metrics.
 type Config struct {
 	Port string // the port's name in the log and in metrics: clients, ops
@@ -52,8 +62,24 @@ type Lobby struct {
 	strangers list.List
 	byConn    map[net.Conn]*Stranger
 	addresses map[netip.Addr]*address
+	arrivals  [2]arrival    // the last one, and the last one of another address
 	changed   chan struct{} // closed when a stranger left or keeps the hub waiting; nil: no Accept waits for that
 }
+
+// arrival is the last newcomer of an address.
+type arrival struct {
+	from netip.Addr
+	at   time.Time
+}
+
+// state says on which side the wait is.
+type state uint8
+
+const (
+	waiting state = iota // the hub waits for the stranger
+	queued               // the stranger waits for the hub, in line with others
+	served               // the hub works for the stranger
+)
 
 // address counts the strangers of one.
 type address struct{ strangers int }
@@ -77,14 +103,15 @@ type Stranger struct {
 	// Static.
 	lobby   *Lobby
 	conn    net.Conn
-	from    netip.Addr // zero: it is not known
+	from    netip.Addr // IPv6: the /64; zero: it is not known
 	element *list.Element
 
 	// Guarded by lobby.mu.
 	address  *address
-	served   bool      // the hub works for it
-	answered bool      // its answer is on its way
-	since    time.Time // when the hub began to wait for it
+	state    state
+	answered bool          // its answer is on its way
+	since    time.Time     // when the hub began to wait for it
+	gone     chan struct{} // closed when it has left; nil: it was never queued
 	left     bool
 }
 
@@ -92,10 +119,14 @@ type Stranger struct {
 func (l *Lobby) enter(conn net.Conn) *Stranger {
 	s := &Stranger{lobby: l, conn: conn, since: time.Now()}
 	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		s.from = a.Addr().Unmap().WithZone("")
+		s.from = client(a.Addr())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.arrivals[0].from != s.from {
+		l.arrivals[1] = l.arrivals[0]
+	}
+	l.arrivals[0] = arrival{s.from, s.since}
 	if s.address = l.addresses[s.from]; s.address == nil {
 		s.address = &address{}
 		l.addresses[s.from] = s.address
@@ -107,11 +138,46 @@ func (l *Lobby) enter(conn net.Conn) *Stranger {
 	return s
 }
 
+// client returns the address under which a client's strangers are counted.
+func client(a netip.Addr) netip.Addr {
+	if a = a.Unmap().WithZone(""); a.Is6() {
+		return netip.PrefixFrom(a, networkBits).Masked().Addr()
+	}
+	return a
+}
+
 // Find returns the stranger that a connection is; nil: it has left, or never entered.
 func (l *Lobby) Find(conn net.Conn) *Stranger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.byConn[conn]
+}
+
+// Address returns the address that the stranger is counted under: of IPv6 the /64, and zero if it is not known.
+func (s *Stranger) Address() netip.Addr {
+	if s == nil {
+		return netip.Addr{}
+	}
+	return s.from
+}
+
+// Queue says that the stranger waits in line for the hub, until Serve or Wait: it is dropped for a newcomer of another address
+// alone. The channel is closed when the stranger has left.
+func (s *Stranger) Queue() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	s.lobby.mu.Lock()
+	defer s.lobby.mu.Unlock()
+	s.state = queued
+	if s.gone == nil {
+		s.gone = make(chan struct{})
+		if s.left {
+			close(s.gone)
+		}
+	}
+	s.lobby.signalLocked()
+	return s.gone
 }
 
 // Serve says that the hub works for the stranger, until Wait: it is not dropped.
@@ -121,7 +187,7 @@ func (s *Stranger) Serve() {
 	}
 	s.lobby.mu.Lock()
 	defer s.lobby.mu.Unlock()
-	s.served = true
+	s.state = served
 }
 
 // Wait says that the hub waits for the stranger.
@@ -135,7 +201,7 @@ func (s *Stranger) Wait() {
 	if s.left {
 		return
 	}
-	s.served, s.since = false, time.Now()
+	s.state, s.since = waiting, time.Now()
 	l.strangers.MoveToBack(s.element)
 	l.signalLocked()
 }
@@ -167,6 +233,9 @@ func (s *Stranger) leaveLocked(how Departure) {
 	}
 	l := s.lobby
 	s.left = true
+	if s.gone != nil {
+		close(s.gone)
+	}
 	l.strangers.Remove(s.element)
 	delete(l.byConn, s.conn)
 	if s.address.strangers--; s.address.strangers == 0 {
@@ -184,10 +253,11 @@ func (l *Lobby) signalLocked() {
 	}
 }
 
-// makeRoom returns when no more strangers are here than there may be, and reports false when done was closed first.
-func (l *Lobby) makeRoom(done <-chan struct{}) bool {
+// makeRoom returns when no more strangers are here than there may be, with the newcomer. It reports false when done was
+// closed first.
+func (l *Lobby) makeRoom(newcomer *Stranger, done <-chan struct{}) bool {
 	for {
-		dropped, again, changed := l.dropOne()
+		dropped, again, changed := l.dropOne(newcomer)
 		if dropped != nil {
 			_ = dropped.Close()
 			continue
@@ -209,13 +279,17 @@ func (l *Lobby) makeRoom(done <-chan struct{}) bool {
 
 // dropOne takes one stranger out if there are too many, for the caller to close. If it returns a channel instead, there are too
 // many and none may be dropped: the caller looks again when the channel is closed, and when the time is over.
-func (l *Lobby) dropOne() (dropped net.Conn, again time.Duration, changed <-chan struct{}) {
+func (l *Lobby) dropOne(newcomer *Stranger) (dropped net.Conn, again time.Duration, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.strangers.Len() <= l.config.Most {
 		return nil, 0, nil
 	}
-	if s := l.idlestLocked(); s != nil {
+	s := l.idlestLocked()
+	if last := l.lastInLineLocked(newcomer); last != nil && (s == nil || s.address.strangers < last.address.strangers) {
+		s = last
+	}
+	if s != nil {
 		s.leaveLocked(Replaced)
 		return bottom(s.conn), 0, nil
 	}
@@ -233,10 +307,10 @@ func (l *Lobby) idlestLocked() *Stranger {
 		var worst *Stranger
 		for e := l.strangers.Front(); e != nil; e = e.Next() {
 			s := e.Value.(*Stranger)
-			if s.since.After(deadline) && !s.served {
+			if s.since.After(deadline) && s.state == waiting {
 				break // as are all behind it
 			}
-			if s.served || late[s] {
+			if s.state != waiting || late[s] {
 				continue
 			}
 			if worst == nil || s.address.strangers > worst.address.strangers {
@@ -253,13 +327,44 @@ func (l *Lobby) idlestLocked() *Stranger {
 	}
 }
 
+// lastInLineLocked returns the stranger in line whose place the newcomer gets: of the address that has most strangers, the last
+// one. It returns nil if that address has no more than its share, or if the newcomer is of that address and no other one wants
+// in: clients behind one address, as behind a NAT, may hold the whole lobby when nobody else does.
+func (l *Lobby) lastInLineLocked(newcomer *Stranger) *Stranger {
+	var worst *Stranger
+	for e := l.strangers.Back(); e != nil; e = e.Prev() {
+		s := e.Value.(*Stranger)
+		if s.state == queued && (worst == nil || s.address.strangers > worst.address.strangers) {
+			worst = s
+		}
+	}
+	switch {
+	case worst == nil,
+		worst.address.strangers <= max(1, l.config.Most/addressShare),
+		worst.address.strangers < newcomer.address.strangers,
+		worst.address == newcomer.address && !l.hasRivalLocked(newcomer.from):
+		return nil
+	}
+	return worst
+}
+
+// hasRivalLocked reports whether another address has had a newcomer lately.
+func (l *Lobby) hasRivalLocked(from netip.Addr) bool {
+	for _, a := range l.arrivals {
+		if a.from != from && time.Since(a.at) < addressMemory {
+			return true
+		}
+	}
+	return false
+}
+
 // DropIdle drops all strangers that keep the hub waiting: those that have sent nothing yet, or nothing more. A stranger that was
 // answered ends by itself.
 func (l *Lobby) DropIdle() {
 	var idle []net.Conn
 	l.mu.Lock()
 	for _, s := range l.byConn {
-		if !s.served && !s.answered && !hasInput(s.conn) {
+		if s.state == waiting && !s.answered && !hasInput(s.conn) {
 			s.leaveLocked(Ended)
 			idle = append(idle, bottom(s.conn))
 		}

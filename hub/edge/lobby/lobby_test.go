@@ -271,3 +271,106 @@ func TestARequestIsServedBetweenServeAndItsAnswer(t *testing.T) {
 		}
 	})
 }
+
+// crowd is a lobby whose strangers wait in line.
+type crowd struct {
+	*lobby.Lobby
+
+	t     *testing.T
+	inner *memory
+	door  net.Listener
+}
+
+func newCrowd(t *testing.T, most int) *crowd {
+	t.Helper()
+	c := &crowd{Lobby: newLobby(t, most, t.Output()), t: t, inner: newMemory()}
+	c.door = c.Listener(c.inner)
+	t.Cleanup(func() { _ = c.door.Close() })
+	return c
+}
+
+// queue has a client connect and wait in line. It returns the client's end.
+func (c *crowd) queue(from string) net.Conn {
+	c.t.Helper()
+	client := c.inner.arrive(from)
+	conn, err := c.door.Accept()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.Find(conn).Queue()
+	return client
+}
+
+func TestANewcomerTakesThePlaceInLineOfAnAddressThatHasManyOnly(t *testing.T) {
+	for name, test := range map[string]struct {
+		strangers []string
+		newcomer  string
+		dropped   int // of strangers; -1: none, the newcomer waits
+	}{
+		"of another address":                 {[]string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"}, "192.0.2.3", 2},
+		"of the same, when another wants in": {[]string{"192.0.2.2", "192.0.2.1", "192.0.2.1", "192.0.2.1"}, "192.0.2.1", 3},
+		"of the same, when no other does":    {[]string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"}, "192.0.2.1", -1},
+		"when none has many":                 {[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}, "192.0.2.5", -1},
+		"of an IPv6 network that has many":   {[]string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"}, "2001:db8:0:2::1", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCrowd(t, len(test.strangers))
+				var clients []net.Conn
+				for _, from := range test.strangers {
+					clients = append(clients, c.queue(from))
+				}
+				c.inner.arrive(test.newcomer)
+				accepted := make(chan error, 1)
+				go func() {
+					_, err := c.door.Accept()
+					accepted <- err
+				}()
+				time.Sleep(10 * patience)
+				synctest.Wait()
+				if let := len(accepted) == 1; let != (test.dropped >= 0) {
+					t.Errorf("the newcomer is let in: %v", let)
+				}
+				for i, client := range clients {
+					if closed := isClosed(client); closed != (i == test.dropped) {
+						t.Errorf("stranger %d is closed: %v", i, closed)
+					}
+				}
+				_ = c.door.Close()
+			})
+		})
+	}
+}
+
+func TestAStrangerThatIsDroppedFromTheLineIsToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 2)
+		c.queue("192.0.2.1")
+		c.inner.arrive("192.0.2.1")
+		conn, err := c.door.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := c.Find(conn).Queue()
+		c.queue("192.0.2.2")
+		<-gone
+	})
+}
+
+// A client whose round trip is long keeps the hub waiting for longer than those that sit in line.
+func TestAnAddressThatFillsTheLineIsDroppedBeforeASlowStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 4)
+		slow := c.inner.arrive("192.0.2.2")
+		if _, err := c.door.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			c.queue("192.0.2.1")
+			time.Sleep(2 * patience)
+		}
+		if isClosed(slow) {
+			t.Error("the slow stranger is closed")
+		}
+	})
+}

@@ -1,0 +1,73 @@
+package edge
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+)
+
+// hasCore reports whether a place has a core.
+func (p *place) hasCore() bool {
+	select {
+	case <-p.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
+	many, few := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	c := newCores(1)
+	if !c.join(many).hasCore() {
+		t.Fatal("a free core is not given")
+	}
+	var places []*place // in the order in which they should get the core
+	for range 100 {
+		places = append(places, c.join(many))
+	}
+	first, second := c.join(few), c.join(few)
+	given := func(want *place) {
+		t.Helper()
+		c.release()
+		for _, p := range append(places, first, second) {
+			if has := p.hasCore(); has != (p == want) {
+				t.Fatalf("a place has a core: %v", has)
+			}
+		}
+	}
+	given(places[0])
+	places = places[1:]
+	given(first)
+	first = second
+	c.leave(places[0]) // it gives its place up
+	places = places[1:]
+	given(places[0])
+	places = places[1:]
+	given(second)
+	first, second = places[0], places[0]
+	for len(places) > 0 {
+		first, second = places[0], places[0]
+		given(places[0])
+		places = places[1:]
+	}
+	c.release()
+	if c.free != 1 || c.addresses.Len() != 0 || len(c.queues) != 0 {
+		t.Errorf("at rest: %+v", c)
+	}
+}
+
+func TestAWaitForACoreEndsWhenItIsOfNoUse(t *testing.T) {
+	closed := make(chan struct{})
+	close(closed)
+	c := newCores(1)
+	if err := c.acquire(netip.Addr{}, closed, nil); !errors.Is(err, errDropped) || c.free != 1 {
+		t.Errorf("dropped: %v, %d cores free", err, c.free)
+	}
+	if err := c.acquire(netip.Addr{}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.acquire(netip.Addr{}, nil, closed); !errors.Is(err, errCut) || len(c.queues) != 0 {
+		t.Errorf("cut: %v, %d queues", err, len(c.queues))
+	}
+}
