@@ -228,6 +228,7 @@ func TestAHelloWithAFalseTimeForgetsNobody(t *testing.T) {
 					h := s.hello(epoch + 1)
 					h.KnownFor = known
 					link := s.open(h)
+					synctest.Wait() // a hello is judged when its link is used
 					lane := s.openLane(s.laneHello(epoch+1, 0))
 					s.refused(t, drain(link.Recv), codes.InvalidArgument, violation)
 					s.refused(t, drain(lane.Recv), codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
