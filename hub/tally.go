@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -42,9 +41,9 @@ type tally struct {
 	kept   atomic.Int64
 	keeper *namespace
 
-	waiting atomic.Int32 // len(waiters), to be read without the lock
+	waiting atomic.Int32 // how many there are in waiters, to be read without the lock; written under mu
 	mu      sync.Mutex
-	waiters []*waiter
+	waiters [WaitAcked + 1]waiters // by waiter.wait: all of one kind are over at once
 
 	pushed chan struct{} // closed when every outbox has it; nil unless a duplicate may wait for it
 }
@@ -53,6 +52,38 @@ type tally struct {
 type waiter struct {
 	wait Wait
 	done func()
+
+	// Guarded by tally.mu.
+	listed        bool
+	before, after *waiter
+}
+
+// waiters are those of one kind, the oldest first. There may be as many as there are duplicates of
+// a send, so none is searched for.
+type waiters struct{ first, last *waiter }
+
+func (l *waiters) add(w *waiter) {
+	w.listed, w.before = true, l.last
+	if l.last == nil {
+		l.first = w
+	} else {
+		l.last.after = w
+	}
+	l.last = w
+}
+
+func (l *waiters) remove(w *waiter) {
+	if w.before == nil {
+		l.first = w.after
+	} else {
+		w.before.after = w.after
+	}
+	if w.after == nil {
+		l.last = w.before
+	} else {
+		w.after.before = w.before
+	}
+	w.listed, w.before, w.after = false, nil, nil
 }
 
 func (t *tally) wrote(ackable bool) {
@@ -116,14 +147,22 @@ func (t *tally) notify() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter) bool {
-		if !t.reached(w.wait) {
-			return false
+	for wait := range t.waiters {
+		of := &t.waiters[wait]
+		if of.first == nil || !t.reached(Wait(wait)) {
+			continue
 		}
-		w.done()
-		return true
-	})
-	t.waiting.Store(int32(len(t.waiters)))
+		for of.first != nil {
+			t.endLocked(of.first).done()
+		}
+	}
+}
+
+// endLocked takes a waiter out of the list.
+func (t *tally) endLocked(w *waiter) *waiter {
+	t.waiters[w.wait].remove(w)
+	t.waiting.Add(-1)
+	return w
 }
 
 // settle gives back what the message takes in the budgets once nobody holds it.
@@ -153,10 +192,10 @@ func (t *tally) wait(ctx context.Context, w Wait) {
 // then has done called once, when every matched connection has come as far as w: at once, or by the goroutine that changes
 // that, which may hold the lock of a connection. done must not wait. forget calls it off, but not one that is under way.
 func (t *tally) then(w Wait, done func()) (forget func()) {
-	mine := &waiter{w, done}
+	mine := &waiter{wait: w, done: done}
 	t.mu.Lock()
-	t.waiters = append(t.waiters, mine)
-	t.waiting.Store(int32(len(t.waiters)))
+	t.waiters[w].add(mine)
+	t.waiting.Add(1)
 	t.mu.Unlock()
 	t.notify()
 	return func() { t.forget(mine) }
@@ -165,8 +204,9 @@ func (t *tally) then(w Wait, done func()) (forget func()) {
 func (t *tally) forget(mine *waiter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.waiters = slices.DeleteFunc(t.waiters, func(w *waiter) bool { return w == mine })
-	t.waiting.Store(int32(len(t.waiters)))
+	if mine.listed {
+		t.endLocked(mine)
+	}
 }
 
 // DropCount is how many connections will not get a message for one reason.
