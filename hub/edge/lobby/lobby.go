@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -299,32 +300,30 @@ func (l *Lobby) dropOne(newcomer *Stranger) (dropped net.Conn, again time.Durati
 	return nil, l.config.Patience / 4, l.changed
 }
 
-// idlestLocked returns the stranger to drop; nil: there is none.
+// idlestLocked returns the stranger to drop; nil: there is none. If a stranger has sent something that the hub has not read,
+// the hub is late, and the stranger has its patience again. So the hub looks into each socket once in Config.Patience at most.
 func (l *Lobby) idlestLocked() *Stranger {
-	deadline := time.Now().Add(-l.config.Patience)
-	var late map[*Stranger]bool // have sent something that was not read yet
-	for {
-		var worst *Stranger
-		for e := l.strangers.Front(); e != nil; e = e.Next() {
-			s := e.Value.(*Stranger)
-			if s.since.After(deadline) && s.state == waiting {
-				break // as are all behind it
-			}
-			if s.state != waiting || late[s] {
-				continue
-			}
-			if worst == nil || s.address.strangers > worst.address.strangers {
-				worst = s
-			}
+	now := time.Now()
+	var idle []*Stranger
+	for e := l.strangers.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*Stranger)
+		if s.state != waiting {
+			continue
 		}
-		if worst == nil || !hasInput(worst.conn) {
-			return worst
+		if s.since.After(now.Add(-l.config.Patience)) {
+			break // as are all behind it
 		}
-		if late == nil {
-			late = make(map[*Stranger]bool)
-		}
-		late[worst] = true
+		idle = append(idle, s)
 	}
+	slices.SortStableFunc(idle, func(a, b *Stranger) int { return b.address.strangers - a.address.strangers })
+	for _, s := range idle {
+		if !hasInput(s.conn) {
+			return s
+		}
+		s.since = now
+		l.strangers.MoveToBack(s.element)
+	}
+	return nil
 }
 
 // lastInLineLocked returns the stranger in line whose place the newcomer gets: of the address that has most strangers, the last
