@@ -66,8 +66,8 @@ func (q *plainQueue) exceed(e *event) (userDoes, namespaceDoes bool) {
 			continue
 		}
 		namespace += w.weight()
-		users[payer(&w.who)] = true
-		if payer(&w.who) == payer(&e.who) {
+		users[w.who.Payer()] = true
+		if w.who.Payer() == e.who.Payer() {
 			user += w.weight()
 		}
 	}
@@ -93,8 +93,38 @@ var whoIs = map[hub.ConnectionID]hub.Identity{
 	"a": {ID: "a", Namespace: "x", User: "ann"},
 	"b": {ID: "b", Namespace: "x", User: "ann"},
 	"c": {ID: "c", Namespace: "x"},
-	"d": {ID: "d", Namespace: "x"},
+	"d": {ID: "d", Namespace: "x", RemoteAddress: "10.0.0.1:1"},
+	"f": {ID: "f", Namespace: "x", RemoteAddress: "10.0.0.1:2"},
 	"e": {ID: "e", Namespace: "y", User: "ann"},
+}
+
+// Clients without a user share one user's part of a queue at each address, however many sockets they have.
+func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
+	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000})
+	put := func(socket int, user, host string) bool {
+		dropped, err := q.put(&event{
+			kind: eventsv1.EventKind_EVENT_KIND_MESSAGE, message: &hub.Event{}, who: hub.Identity{
+				ID: hub.ConnectionID(fmt.Sprint(socket)), Namespace: "default", User: user,
+				RemoteAddress: fmt.Sprintf("%s:%d", host, socket),
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !dropped
+	}
+	queued := 0
+	for i := range 900 {
+		if put(i, "", "10.0.0.1") {
+			queued++
+		}
+	}
+	if queued != 700 {
+		t.Errorf("%d messages of sockets without a user are queued, want 700", queued)
+	}
+	if !put(1, "ann", "10.0.0.1") || !put(1, "", "10.0.0.2") {
+		t.Error("a user, or another address, has no room")
+	}
 }
 
 // One client that sends more than a subscriber takes loses its own messages, and nobody else's.

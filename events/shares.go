@@ -1,12 +1,11 @@
 package events
 
-import "github.com/connhub/connhub/hub"
-
 // reservedShare is the part of a queue that is kept for users who have little in it: an eighth. Half of that is kept for namespaces that have
 // little. Without it one client that sends much would fill a slow subscriber's queue, and the messages of all others would be dropped.
 const reservedShare = 8
 
-// shares is how many bytes of messages namespaces and users have in a queue. A client without a user counts as one of its own.
+// shares is how many bytes of messages namespaces and users have in a queue. Clients without a user share
+// those of their address.
 type shares struct {
 	bytes      int64
 	namespaces map[string]*namespaceShare
@@ -15,14 +14,6 @@ type shares struct {
 type namespaceShare struct {
 	bytes int64
 	users map[string]int64
-}
-
-// payer is the user of a connection, or for a client without a user its own connection, under a name that no user has.
-func payer(who *hub.Identity) string {
-	if who.User != "" {
-		return who.User
-	}
-	return "\x00" + string(who.ID)
 }
 
 // countShares returns the shares of messages among events.
@@ -45,11 +36,11 @@ func (s *shares) add(e *event) {
 	w := e.weight()
 	s.bytes += w
 	ns.bytes += w
-	ns.users[payer(&e.who)] += w
+	ns.users[e.who.Payer()] += w
 }
 
 func (s *shares) remove(e *event) {
-	ns, user, w := s.namespaces[e.who.Namespace], payer(&e.who), e.weight()
+	ns, user, w := s.namespaces[e.who.Namespace], e.who.Payer(), e.weight()
 	s.bytes -= w
 	ns.bytes -= w
 	if ns.users[user] -= w; ns.users[user] == 0 {
@@ -64,7 +55,7 @@ func (s *shares) remove(e *event) {
 // and all had as much.
 func (s *shares) userExceeds(e *event) bool {
 	ns := s.namespaces[e.who.Namespace]
-	return ns != nil && ns.users[payer(&e.who)]*int64(len(ns.users)+1) > ns.bytes
+	return ns != nil && ns.users[e.who.Payer()]*int64(len(ns.users)+1) > ns.bytes
 }
 
 // namespaceExceeds reports whether the namespace of e has more than the average.

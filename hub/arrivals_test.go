@@ -167,3 +167,20 @@ func TestAnAddressFullOfOneUsersDetachedCostsNobodyElse(t *testing.T) {
 		c.Close(NewClose(CauseClient))
 	}
 }
+
+// Detached clients without a user are one user at their address, so those with a user stay.
+func TestDetachedClientsWithoutAUserGoBeforeAUserThatHasFewer(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.DetachedPerAddress = 20 })
+	var named, unnamed []*client
+	for range 3 {
+		named = append(named, connectAs(t, h, numbered{}, "ann"))
+		named[len(named)-1].lose()
+	}
+	for range 40 {
+		unnamed = append(unnamed, connectAs(t, h, numbered{}, ""))
+		unnamed[len(unnamed)-1].lose()
+	}
+	if closedOf(named) != 0 || closedOf(unnamed) != 23 {
+		t.Errorf("closed %d of a user's, %d of those without one", closedOf(named), closedOf(unnamed))
+	}
+}

@@ -217,3 +217,31 @@ func TestWhatListsOfOutboxesTakeIsHeld(t *testing.T) {
 		t.Errorf("%d bytes are held when all have left", n)
 	}
 }
+
+// A token without a user is not worth a share for each socket: at one address they pay as one user.
+func TestClientsWithoutAUserPayAsOneAtAnAddress(t *testing.T) {
+	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
+	payload := strings.Repeat("x", 100_000)
+	hold := func(user, address string, messages int) *client {
+		c, err := h.Attach(t.Context(), Admission{
+			Namespace: DefaultNamespace, User: user, Protocol: numbered{}, RemoteAddress: address,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cl := &client{Connection: c}
+		cl.bind(t)
+		for range messages {
+			send(t, h, &Send{Message: text(payload), Target: Target{Connections: []string{string(c.ID())}}})
+		}
+		return cl
+	}
+	others := []*client{hold("ann", "10.0.0.1:1", 4), hold("bob", "10.0.0.2:1", 4), hold("", "10.0.0.3:1", 4)}
+	var crowd []*client
+	for i := range 200 {
+		crowd = append(crowd, hold("", fmt.Sprint("10.0.0.9:", i), 1))
+	}
+	if closedOf(crowd) == 0 || closedOf(others) > 0 {
+		t.Errorf("closed %d of a crowd at one address, %d of others that hold less", closedOf(crowd), closedOf(others))
+	}
+}

@@ -333,7 +333,7 @@ func (c *Connection) closeLocked(how Close) Link {
 	}
 	c.namespace.connections.remove(string(c.state.ID))
 	h.interest.Remove(Key{RouteEveryone, c.state.Namespace, ""})
-	h.release(c.namespace, c.state.User)
+	h.release(c.namespace, &c.state.Identity)
 
 	switch {
 	case c.link == nil:

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -31,13 +30,7 @@ func (c *Connection) userKey() (_ Key, ok bool) {
 }
 
 // address is the client's host.
-func (c *Connection) address() string {
-	host := c.state.RemoteAddress
-	if i := strings.LastIndexByte(host, ':'); i >= 0 {
-		host = host[:i]
-	}
-	return host
-}
+func (c *Connection) address() string { return hostOf(c.state.RemoteAddress) }
 
 // add takes a connection in, and returns those that must go where there are too many now: of a user the ones that have waited longest; of an
 // address those of the largest user of the largest namespace. The caller closes them if they still wait. Whoever adds another one meanwhile
@@ -51,7 +44,7 @@ func (d *detached) add(c *Connection) (surplus []*Connection) {
 		there = &arrivals[*Connection]{}
 		d.byAddress[address] = there
 	}
-	d.all[c] = there.add(c.state.Namespace, c.payer(), c)
+	d.all[c] = there.add(c.state.Namespace, c.state.Payer(), c)
 	if user, ok := c.userKey(); ok {
 		d.byUser[user] = append(d.byUser[user], c)
 		if all := d.byUser[user]; len(all) > d.perUser {
@@ -67,14 +60,6 @@ func (d *detached) add(c *Connection) (surplus []*Connection) {
 		surplus = append(surplus, x)
 	}
 	return surplus
-}
-
-// payer is the connection's user, or itself if it has none: a name that no user has.
-func (c *Connection) payer() string {
-	if c.state.User != "" {
-		return c.state.User
-	}
-	return "\x00" + string(c.state.ID)
 }
 
 // dropFromAddressLocked has a connection count no more at its address.

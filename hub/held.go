@@ -171,7 +171,7 @@ func (c *Connection) holder() Holder[*Connection] {
 	defer c.mu.Unlock()
 	k := c.keepsLocked()
 	return Holder[*Connection]{
-		Of: c, Namespace: c.state.Namespace, User: c.state.User,
+		Of: c, Namespace: c.state.Namespace, User: c.state.Payer(),
 		Bytes:  int64(math.Ceil(k.share)), // a part of a byte is not nothing: thousands may hold one
 		Shared: k.share*manyHold < float64(k.all) && float64(k.own) < k.share/2,
 		First:  c.state.Phase == PhaseDetached,

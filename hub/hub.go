@@ -24,6 +24,7 @@ type Config struct {
 
 	// MaxConnections bounds the connections held at once. Beyond it Attach is refused. The last sixteenth is kept for users with fewer than 8
 	// connections, or no more than the average; half of that for namespaces with no more than the average.
+	// Clients without a user are one user at each address, there and in all other fair shares.
 	MaxConnections int
 
 	// Outbox bounds what is queued for one connection, in bytes of payload; but an empty one takes any message. Beyond it the
@@ -218,7 +219,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if len(groups) > MaxGroups {
 		return nil, ErrGroupLimit
 	}
-	ns, speaks, err := h.acquire(a.Namespace, a.User, a.Protocol)
+	ns, speaks, err := h.acquire(&a)
 	if err != nil {
 		return nil, err
 	}

@@ -311,9 +311,47 @@ func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
 	const most = 64
 	h := newHub(t, func(c *Config) { c.MaxConnections = most })
 	for i := range most {
-		connect(t, h, []string{"", fmt.Sprint(i / 4)}[i%2])
+		a := Admission{Namespace: DefaultNamespace, Protocol: bare{}, RemoteAddress: fmt.Sprintf("10.0.0.%d:%d", i/8, i)}
+		if i%2 == 1 {
+			a.User = fmt.Sprint(i / 4)
+		}
+		c, err := h.Attach(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close(NewClose(CauseClient))
 	}
 	if _, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}}); !errors.Is(err, ErrTooManyConnections) {
 		t.Errorf("one more: %v", err)
+	}
+}
+
+// Clients without a user are one user at each address: what is left of a nearly full hub is for others.
+func TestClientsWithoutAUserShareTheConnectionsOfOneAtAnAddress(t *testing.T) {
+	const most, reserved = 320, 320 / reservedShare
+	h := newHub(t, func(c *Config) { c.MaxConnections = most })
+	ports := 0
+	attach := func(user, host string) bool {
+		ports++
+		c, err := h.Attach(t.Context(), Admission{
+			Namespace: DefaultNamespace, User: user, Protocol: bare{}, RemoteAddress: fmt.Sprintf("%s:%d", host, ports),
+		})
+		if err == nil {
+			t.Cleanup(func() { c.Close(NewClose(CauseClient)) })
+		}
+		return err == nil
+	}
+	flood := 0
+	for attach("", "10.0.0.1") {
+		flood++
+	}
+	if flood != most-reserved {
+		t.Errorf("clients without a user have %d connections at one address, want %d", flood, most-reserved)
+	}
+	if !attach("", "10.0.0.2") || !attach("ann", "10.0.0.1") {
+		t.Error("another address, or a user, is refused while some are left")
+	}
+	if attach("", "10.0.0.1") {
+		t.Error("clients without a user take what is left at one address")
 	}
 }

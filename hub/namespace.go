@@ -8,8 +8,8 @@ type namespace struct {
 	hub  *Hub
 	name string
 	refs int // connections, and attaches under way; guarded by Hub.mu
-	// named is how many of them have a user; guarded by Hub.mu
-	named int
+	// unnamed is how many of them have no user, by Payer: a share each. Guarded by Hub.mu
+	unnamed map[string]int
 
 	held held // by messages for its connections
 
@@ -26,15 +26,17 @@ const (
 	fewConnections = 8
 )
 
-// acquire counts one more connection, of a user and to speak p, into a namespace, which it creates if need be.
-func (h *Hub) acquire(name, user string, p Protocol) (*namespace, *dialect, error) {
+// acquire counts one more connection, of what a client was admitted with, into a namespace, which it creates
+// if need be.
+func (h *Hub) acquire(a *Admission) (*namespace, *dialect, error) {
+	name := a.Namespace
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ns, ok := h.namespaces[name]
 	switch {
 	case h.Leaving():
 		return nil, nil, ErrShuttingDown
-	case h.held >= h.config.MaxConnections, ok && h.exceedsShareLocked(ns, user):
+	case h.held >= h.config.MaxConnections, ok && h.exceedsShareLocked(ns, a):
 		return nil, nil, ErrTooManyConnections
 	}
 	if !ok {
@@ -43,35 +45,49 @@ func (h *Hub) acquire(name, user string, p Protocol) (*namespace, *dialect, erro
 		h.namespaces[name] = ns
 	}
 	ns.refs++
-	if user != "" {
-		ns.named++
+	if a.User == "" {
+		ns.countUnnamedLocked(payerOf("", a.RemoteAddress), +1)
 	}
 	h.held++
-	return ns, h.dialectLocked(p), nil
+	return ns, h.dialectLocked(a.Protocol), nil
 }
 
 // exceedsShareLocked reports whether the hub is nearly full, and what is left is for others than this user, or this namespace.
-func (h *Hub) exceedsShareLocked(ns *namespace, user string) bool {
+// Clients without a user are one user at each address.
+func (h *Hub) exceedsShareLocked(ns *namespace, a *Admission) bool {
 	reserved := h.config.MaxConnections / reservedShare
 	switch left := h.config.MaxConnections - h.held; {
 	case left > reserved:
 		return false
 	case left <= reserved/2 && ns.refs*len(h.namespaces) > h.held:
 		return true
-	case user == "":
-		return false // a user with this connection only
 	}
-	mine, users := ns.users.len(user), ns.users.sets.len()+ns.refs-ns.named
+	mine, users := 0, ns.users.sets.len()+len(ns.unnamed)
+	if a.User != "" {
+		mine = ns.users.len(a.User)
+	} else {
+		mine = ns.unnamed[payerOf("", a.RemoteAddress)]
+	}
 	return mine >= fewConnections && mine*(users+1) > ns.refs
 }
 
+// countUnnamedLocked counts connections without a user. Hub.mu is held.
+func (ns *namespace) countUnnamedLocked(payer string, more int) {
+	if ns.unnamed == nil {
+		ns.unnamed = make(map[string]int)
+	}
+	if ns.unnamed[payer] += more; ns.unnamed[payer] == 0 {
+		delete(ns.unnamed, payer)
+	}
+}
+
 // release gives back what acquire counted.
-func (h *Hub) release(ns *namespace, user string) {
+func (h *Hub) release(ns *namespace, who *Identity) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held--
-	if user != "" {
-		ns.named--
+	if who.User == "" {
+		ns.countUnnamedLocked(who.Payer(), -1)
 	}
 	if ns.refs--; ns.refs == 0 {
 		delete(h.namespaces, ns.name)

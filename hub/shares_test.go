@@ -172,9 +172,15 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 		attach := func(t *rapid.T) *holdingClient {
 			ns := rapid.SampledFrom([]string{"default", "evil", "other"}).Draw(t, "namespace")
 			user := rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(t, "user")
-			c, err := h.Attach(t.Context(), Admission{Namespace: ns, User: user, Protocol: numbered{}})
+			host := rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2"}).Draw(t, "host")
+			c, err := h.Attach(t.Context(), Admission{
+				Namespace: ns, User: user, Protocol: numbered{}, RemoteAddress: fmt.Sprintf("%s:%d", host, len(order)),
+			})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if user == "" {
+				user = "at " + host // one payer
 			}
 			cl := &holdingClient{client: &client{Connection: c}, holder: Holder[int]{Of: len(order), Namespace: ns, User: user}}
 			cl.link = &memory{connection: c}

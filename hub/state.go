@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,6 +31,26 @@ type Identity struct {
 	RemoteAddress string
 	Created       time.Time
 	Claims        *Claims // nil: none
+}
+
+// Payer returns the name under which the connection's client has its fair share among users: its user, or
+// for clients without a user their address, under a name that no user has. So a token without a user is
+// worth one share at an address, however many connections it has there.
+func (i *Identity) Payer() string { return payerOf(i.User, i.RemoteAddress) }
+
+func payerOf(user, remoteAddress string) string {
+	if user != "" {
+		return user
+	}
+	return "\x00" + hostOf(remoteAddress)
+}
+
+// hostOf returns an address without its port.
+func hostOf(address string) string {
+	if i := strings.LastIndexByte(address, ':'); i >= 0 {
+		return address[:i]
+	}
+	return address
 }
 
 // State is all that a connection is, apart from its link. It has no lock, clock or I/O of its own: every

@@ -63,7 +63,7 @@ func (b *budget) makeRoomLocked(c *claim, n int64) bool {
 	var shares hub.Shares[*claim]
 	add := func(o *claim, bytes int64) {
 		who := o.link.connection.Identity()
-		shares.Add(hub.Holder[*claim]{Of: o, Namespace: who.Namespace, User: who.User, Bytes: bytes})
+		shares.Add(hub.Holder[*claim]{Of: o, Namespace: who.Namespace, User: who.Payer(), Bytes: bytes})
 	}
 	add(c, c.bytes+n)
 	for o := range b.claims {

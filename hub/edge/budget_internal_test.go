@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -27,7 +29,7 @@ func (anyProtocol) Encode(*hub.Message, hub.Route) []byte { return nil }
 // drawer is a claim and what the model knows of it.
 type drawer struct {
 	claim           *claim
-	namespace, user string
+	namespace, user string // the user of clients without one is their address
 	bytes           int64
 	begun, paid     bool
 }
@@ -48,9 +50,6 @@ func (d *drawer) largest(all []*drawer, asks *drawer, n int64) bool {
 		return found
 	}
 	ofUser := func(o *drawer) any {
-		if o.user == "" {
-			return o
-		}
 		return [2]string{o.namespace, o.user}
 	}
 	levels := []struct{ within, key func(*drawer) any }{
@@ -86,6 +85,7 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 	for i := range 24 {
 		c, err := h.Attach(t.Context(), hub.Admission{
 			Namespace: []string{"a", "b"}[i%2], User: []string{"", "ann", "bob"}[i%3], Protocol: anyProtocol{},
+			RemoteAddress: fmt.Sprintf("10.0.0.%d:%d", i%2+i/12, i), // two in each namespace
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -97,7 +97,13 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 		var all []*drawer
 		for _, c := range connections {
 			who := c.Identity()
-			all = append(all, &drawer{claim: &claim{link: &link{connection: c, socket: &wakes{}}}, namespace: who.Namespace, user: who.User})
+			user := who.User
+			if user == "" {
+				user, _, _ = strings.Cut(who.RemoteAddress, ":")
+			}
+			all = append(all, &drawer{
+				claim: &claim{link: &link{connection: c, socket: &wakes{}}}, namespace: who.Namespace, user: user,
+			})
 		}
 		for range rapid.IntRange(0, 120).Draw(t, "steps") {
 			d := rapid.SampledFrom(all).Draw(t, "who")
