@@ -233,6 +233,27 @@ func TestATokenOfANewKeyIsTakenAtOnce(t *testing.T) {
 	})
 }
 
+func TestAWaitForTheSetIsKnownToTheCaller(t *testing.T) {
+	i := newIssuer()
+	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
+		tokens := NewTokens(s)
+		token := signAs(t, jwt.SigningMethodEdDSA, i.ed, map[string]any{"kid": "made-up"})
+		time.Sleep(keySetPause) // the bubble's clock
+		w.set(func() { w.delay = time.Hour })
+		var waited time.Duration
+		_, err := tokens.VerifyAround(token, testAudience, func(wait func(context.Context)) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			began := time.Now()
+			wait(ctx)
+			waited = time.Since(began)
+		})
+		if !errors.Is(err, ErrTokenInvalid) || waited != time.Second {
+			t.Errorf("%v after a wait of %v", err, waited)
+		}
+	})
+}
+
 func TestCloseLetsGoWhoWaits(t *testing.T) {
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
 		time.Sleep(keySetPause) // the bubble's clock

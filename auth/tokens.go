@@ -63,9 +63,19 @@ func (t *Tokens) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("auth.Token
 // it says. `webpubsub.group` and `role` may be one name or a list. When the token names a public key that is not known, it
 // may wait until the set of keys was read again, or ctx is done. Errors: ErrTokenInvalid, ErrTokenExpired, ErrClaimInvalid.
 func (t *Tokens) Verify(ctx context.Context, token, audience string) (Claims, error) {
+	return t.VerifyAround(token, audience, func(wait func(context.Context)) { wait(ctx) })
+}
+
+// VerifyAround is Verify for a caller that has to know when it waits for the set of keys. VerifyAround calls around then, once at
+// most, and around must call wait, with a context that ends the wait.
+func (t *Tokens) VerifyAround(token, audience string, around func(wait func(context.Context))) (Claims, error) {
 	raw, err := t.parse(token)
-	if errors.Is(err, errKeyUnknown) && t.set.renew(ctx) {
-		raw, err = t.parse(token)
+	if errors.Is(err, errKeyUnknown) {
+		renewed := false
+		around(func(ctx context.Context) { renewed = t.set.renew(ctx) })
+		if renewed {
+			raw, err = t.parse(token)
+		}
 	}
 	if err != nil {
 		return Claims{}, explain(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
 // Names in the query of a client's URL.
@@ -86,7 +87,9 @@ func bearer(h http.Header) string {
 }
 
 func (s *Server) verify(ctx context.Context, token, namespace string) (who, *refusal) {
-	claims, err := s.config.Tokens.Verify(ctx, token, auth.Audience(s.config.PublicURL, namespace))
+	// A stranger can make up the id of a key, so it does not keep its place in the lobby while the hub looks for the key.
+	around := func(wait func(context.Context)) { lobby.WaitInLine(ctx, wait) }
+	claims, err := s.config.Tokens.VerifyAround(token, auth.Audience(s.config.PublicURL, namespace), around)
 	switch {
 	case err == nil:
 		w := who{user: claims.User, groups: claims.Groups}

@@ -21,7 +21,7 @@
 // there the hub is late, and not the client. The third has kept the hub waiting for less than Config.Patience. If every stranger is of
 // these kinds, Accept waits, and newcomers wait in the kernel's queue in their order.
 //
-// A stranger in line for the hub keeps nobody waiting, but it costs its client one packet. So one address may hold the lobby
+// A stranger in line for the hub, for a core or for a set of keys, keeps nobody waiting, but it costs its client one packet. So one address may hold the lobby
 // only as long as no other address wants in. If an address has more than an eighth of Config.Most, and more strangers than the
 // newcomer's, its last stranger in line makes room for a newcomer of another address. If another address has come within
 // the last minute, it also makes room for a newcomer of its own, so that Accept goes on. All addresses of an IPv6 /64 count

@@ -44,5 +44,26 @@ func (l *Lobby) Attach(server *http.Server) {
 	})
 }
 
+// WaitInLine calls wait while the stranger whose request ctx belongs to waits in line (Stranger.Queue). If the lobby drops the
+// stranger, the context of wait ends.
+func WaitInLine(ctx context.Context, wait func(context.Context)) {
+	s, _ := ctx.Value(strangerKey{}).(*Stranger)
+	ctx, cancel := context.WithCancel(ctx)
+	gone := s.Queue()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	wait(ctx)
+	cancel()
+	<-ended
+	s.Serve()
+}
+
 // HasBody reports whether a request announces a body.
 func HasBody(r *http.Request) bool { return r.ContentLength != 0 }

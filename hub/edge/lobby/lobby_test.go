@@ -2,6 +2,7 @@ package lobby_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -371,6 +372,44 @@ func TestAnAddressThatFillsTheLineIsDroppedBeforeASlowStranger(t *testing.T) {
 		}
 		if isClosed(slow) {
 			t.Error("the slow stranger is closed")
+		}
+	})
+}
+
+func TestARequestThatWaitsInLineMakesRoomForAnotherAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newMemory()
+		l := newLobby(t, 2, t.Output())
+		waits := make(chan struct{}, 3)
+		server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/wait" {
+				lobby.WaitInLine(r.Context(), func(ctx context.Context) {
+					<-ctx.Done()
+					waits <- struct{}{}
+				})
+			}
+		})}
+		l.Attach(server)
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(l.Listener(inner)) }()
+		ask := func(from, path string) net.Conn {
+			conn := inner.arrive(from)
+			if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+		first, second := ask("192.0.2.1", "/wait"), ask("192.0.2.1", "/wait")
+		synctest.Wait()
+		other := ask("192.0.2.2", "/")
+		answer, err := io.ReadAll(other)
+		if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
+			t.Errorf("%q, %v", answer, err)
+		}
+		<-waits // of the one that was dropped
+		_, _, _ = first.Close(), second.Close(), server.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
 		}
 	})
 }
