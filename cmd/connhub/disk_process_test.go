@@ -15,6 +15,7 @@ import (
 
 // A disk that is full ends the etcd inside the process. A bound for the size of files does the same to it.
 func TestAFullDiskUnderDevEndsItInOrder(t *testing.T) {
+	t.Parallel() // its shutdown waits for an etcd that does not answer
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
