@@ -49,6 +49,7 @@ type turn struct {
 	timeout  time.Duration // for a write
 
 	left    time.Duration // for which the hub may still wait for the client
+	late    bool          // the client's bytes lay unread when that was over, so it was put off; once
 	working bool          // it has a core
 }
 
@@ -60,7 +61,9 @@ func (t *turn) read(b []byte) (int, error) {
 		return 0, err //nolint:wrapcheck // is the socket
 	}
 	n, err := t.conn.Read(b)
-	t.left -= time.Since(began)
+	if t.left -= time.Since(began); t.left <= 0 && n > 0 && !t.late {
+		t.late, t.left = true, reprieve
+	}
 	if err != nil {
 		return n, err //nolint:wrapcheck // is the socket
 	}
