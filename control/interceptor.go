@@ -257,11 +257,7 @@ func (g *guard) identify(ctx context.Context) (auth.Identity, bool) {
 	if len(values) != 1 {
 		return auth.Identity{}, false
 	}
-	scheme, secret, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: case-insensitive
-		return auth.Identity{}, false
-	}
-	return g.secrets.Identify(strings.TrimSpace(secret)) // after one space or several (RFC 9110 §11.4)
+	return g.secrets.Identify(auth.BearerSecret(values[0]))
 }
 
 // caller returns who makes a call that was let in.

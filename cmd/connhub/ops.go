@@ -154,8 +154,7 @@ func (s *opsServer) guard(next http.Handler) http.Handler {
 			s.limit(next, w, r)
 			return
 		}
-		scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if _, ok := s.secrets.Identify(strings.TrimSpace(secret)); !ok || !strings.EqualFold(scheme, "Bearer") {
+		if _, ok := s.secrets.Identify(auth.BearerSecret(r.Header.Get("Authorization"))); !ok {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="connhub operations"`)
 			answer(w, http.StatusUnauthorized, "a secret of --ops-secret-file is needed: Authorization: Bearer ...")
 			return

@@ -66,7 +66,7 @@ func (w *who) kept() *hub.Claims {
 func (s *Server) authenticate(r *http.Request, query url.Values, namespace string) (who, *refusal) {
 	token := query.Get(queryToken)
 	if token == "" {
-		token = bearer(r.Header)
+		token = auth.BearerSecret(r.Header.Get("Authorization"))
 	}
 	switch {
 	case token != "" && s.config.Tokens != nil:
@@ -76,14 +76,6 @@ func (s *Server) authenticate(r *http.Request, query url.Values, namespace strin
 	default:
 		return who{}, refuse(reasonTokenMissing)
 	}
-}
-
-func bearer(h http.Header) string {
-	scheme, token, ok := strings.Cut(h.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.TrimSpace(token)
 }
 
 func (s *Server) verify(ctx context.Context, token, namespace string) (who, *refusal) {
