@@ -95,6 +95,10 @@ func (q *queueing) entered() float64 {
 
 func (q *queueing) inLine() int { return int(q.metric("connhub_tls_handshakes", "state", "waiting")) }
 
+func (q *queueing) failed() int {
+	return int(q.metric("connhub_tls_handshakes_total", "result", "failed"))
+}
+
 func TestAnAddressThatFillsTheLineKeepsNoOtherAddressOut(t *testing.T) {
 	cores := runtime.GOMAXPROCS(0)
 	most := 32 * cores
@@ -106,17 +110,19 @@ func TestAnAddressThatFillsTheLineKeepsNoOtherAddressOut(t *testing.T) {
 	eventually(t, func() bool { return q.metric("connhub_strangers", "port", "clients") == 0 })
 	q.flood(2*most, "127.0.0.1")
 	all := float64(1 + 2*most)
-	eventually(t, func() bool { return q.entered() == all && q.inLine() == most-cores })
+	// One that was dropped has left the line when its handshake has failed. So the line is full again only with the newcomer.
+	eventually(t, func() bool { return q.entered() == all && q.failed() == most && q.inLine() == most-cores })
 	done := q.greet(t.Context(), "127.0.0.2")
-	eventually(t, func() bool { return q.entered() == all+1 && q.inLine() == most-cores })
+	eventually(t, func() bool { return q.entered() == all+1 && q.failed() == most+1 && q.inLine() == most-cores })
 	released := 0
 	for len(q.other) == 0 {
 		if released++; released > 2 {
 			t.Fatalf("the other address waits for more than one handshake of the first")
 		}
-		before := q.arrived.Load()
+		// All that have a core are at the gate.
+		eventually(t, func() bool { return q.arrived.Load() == int64(cores+released-1) })
 		q.gate <- struct{}{}
-		eventually(t, func() bool { return q.arrived.Load() > before || len(q.other) > 0 })
+		eventually(t, func() bool { return q.arrived.Load() == int64(cores+released) || len(q.other) > 0 })
 	}
 	q.open()
 	if err := <-done; err != nil {
