@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-
-	"github.com/connhub/connhub/internal/testkit"
 )
 
 // limitFiles starts a hub that may have so many files open.
@@ -31,12 +29,13 @@ func limitFiles(t *testing.T, limit int, args ...string) *process {
 	return launchCommand(t, exec.CommandContext(context.Background(), "sh", append([]string{"-c", script, path}, args...)...))
 }
 
-// within runs something that promises to take a second at most, beside what it takes while nobody else is there.
-func within(t *testing.T, alone time.Duration, what string, do func(context.Context) error) {
+// within runs something that asks a hub, and promises to take a second at most beside what it takes
+// while the hub has nothing else to do.
+func within(t *testing.T, p *process, alone time.Duration, what string, do func() error) {
 	t.Helper()
-	meter, began := testkit.NewMeter(), time.Now()
+	meter, began := p.meter(t), time.Now()
 	defer meter.Stop()
-	if err := do(t.Context()); err != nil {
+	if err := do(); err != nil {
 		t.Errorf("%s: %v", what, err)
 	}
 	if took, limit := time.Since(began), meter.Limit(time.Second)+alone; took > limit {
@@ -71,15 +70,9 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	if !strings.Contains(p.log.String(), "allows fewer clients at once than --max-connections") {
 		t.Errorf("the log does not tell that the file limit lowers the number of clients:\n%s", p.log)
 	}
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	began := time.Now()
-	if out, err := exec.CommandContext(t.Context(), path, "hubs", "--addr", p.control).CombinedOutput(); err != nil { //nolint:gosec // our own binary
-		t.Fatalf("%v: %s", err, out)
-	}
-	alone := time.Since(began) // with the start of the command's own process
+	mustRun(t, "hubs", "--addr", p.control)
+	alone := time.Since(began) // with the reading of the command line
 	silent(t, p.clients, strangers)
 	silent(t, p.control, strangers)
 	silent(t, p.ops, strangers)
@@ -99,12 +92,11 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	if in < leastLinks || refused == 0 || in+refused != clients {
 		t.Errorf("%d clients are in and %d are told to come later, of %d", in, refused, clients)
 	}
-	within(t, alone, "/healthz", func(ctx context.Context) error { return askHealth(ctx, p.ops) })
+	within(t, p, alone, "/healthz", func() error { return askHealth(t.Context(), p.ops) })
 	for _, command := range [][]string{{"send", "--everyone", "hello"}, {"hubs"}} {
-		within(t, alone, "connhub "+command[0], func(ctx context.Context) error {
-			out, err := exec.CommandContext(ctx, path, append(command, "--addr", p.control)...).CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("%w: %s", err, out)
+		within(t, p, alone, "connhub "+command[0], func() error {
+			if r := connhub(t, "", append(command, "--addr", p.control)...); r.code != exitOK {
+				return fmt.Errorf("exit %d: %s", r.code, r.stderr)
 			}
 			return nil
 		})

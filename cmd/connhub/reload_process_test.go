@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // writeKeySet writes a set of one new public key.
@@ -44,8 +46,8 @@ func writeKeySet(t *testing.T, path string) {
 // waitForLines waits until the log has so many lines with a message, and returns the last.
 func waitForLines(t *testing.T, log *lockedBuffer, message string, lines int) map[string]any {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		var last map[string]any
+	var last map[string]any
+	came := testkit.Holds(t, func() bool {
 		found := 0
 		for line := range strings.Lines(log.String()) {
 			var attrs map[string]any
@@ -54,12 +56,12 @@ func waitForLines(t *testing.T, log *lockedBuffer, message string, lines int) ma
 				found++
 			}
 		}
-		if found >= lines {
-			return last
-		}
+		return found >= lines
+	})
+	if !came {
+		t.Fatalf("not %d lines %q in the log:\n%s", lines, message, log)
 	}
-	t.Fatalf("not %d lines %q in the log:\n%s", lines, message, log)
-	return nil
+	return last
 }
 
 func TestSIGHUPHasFilesReadAgain(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // commandLines are a hub by each of the two commands that run one.
@@ -143,15 +144,15 @@ func requireStop(t *testing.T, p *process, client *websocket.Conn) {
 // waitForMetric waits until a metric is above 0, and returns its value.
 func waitForMetric(t *testing.T, ops, name string) (value float64) {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+	testkit.Eventually(t, name+" is above 0", func() bool {
 		for line := range strings.Lines(get(t, "http://"+ops+"/metrics", nil).body) {
 			if _, err := fmt.Sscanf(line, name+" %g", &value); err == nil && value > 0 {
-				return value
+				return true
 			}
 		}
-	}
-	t.Fatalf("%s is not above 0", name)
-	return 0
+		return false
+	})
+	return value
 }
 
 const linesLost = "connhub_log_lines_lost_total"
