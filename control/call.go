@@ -32,6 +32,7 @@ type call struct {
 	conn     *inbound // nil: it came over none, in a test
 	who      auth.Identity
 	valid    bool     // its credential is, so who is set
+	refused  bool     // its credential has its share of the port, and the connection is one more
 	peer     bool     // its method is one between hubs; gRPC reads its messages
 	maxBytes int      // of a message
 	account  *account // of a backend; nil: nothing is counted
@@ -61,6 +62,14 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
+// connOf returns the connection of a call that a context belongs to; nil: it came over none.
+func connOf(ctx context.Context) *inbound {
+	if c := callOf(ctx); c != nil {
+		return c.conn
+	}
+	return nil
+}
+
 // beginCall implements tap.ServerInHandle: it is called in the transport's reader when the headers of a call have come, and
 // waits for nothing. It refuses nothing either: gRPC would not release the context. admit does. A panic here would leave
 // the transport locked, and so nothing that ends it would return: a fault of ours costs the call.
@@ -73,9 +82,7 @@ func (g *guard) beginCall(ctx context.Context, info *tap.Info) (begun context.Co
 	c := &call{conn: inboundOf(ctx), peer: peers(info.FullMethodName), maxBytes: maxRequestBytes, codec: g.codec}
 	c.who, c.valid = g.identify(ctx)
 	bounds, open := openMethods[info.FullMethodName]
-	if c.valid && c.conn != nil && (g.secrets != nil || !open) {
-		c.conn.welcome()
-	}
+	g.welcome(c, open)
 	if open {
 		c.maxBytes = bounds.bytes
 	}
@@ -90,6 +97,29 @@ func (g *guard) beginCall(ctx context.Context, info *tap.Info) (begun context.Co
 	return context.WithValue(ctx, callKey{}, c), nil
 }
 
+// welcome makes the connection of a call one of its credential. A method that needs none shows one
+// only where there are secrets.
+func (g *guard) welcome(c *call, open bool) {
+	switch {
+	case c.conn == nil || open && (g.secrets == nil || !c.valid):
+	case !c.valid:
+		c.conn.faulted.Store(true)
+	case !c.conn.welcome(g.holderOf(c)):
+		c.refused = !open
+		c.conn.faulted.Store(true)
+	}
+}
+
+// holderOf returns whose connection one is that such a call came over. Without secrets other hubs
+// are told from backends by what they call.
+func (g *guard) holderOf(c *call) auth.Identity {
+	who := c.who
+	if g.secrets == nil && c.peer {
+		who.Role = auth.RolePeer
+	}
+	return who
+}
+
 // admitOpen counts a call of a method that needs no credential, until the function that it returns is called.
 func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
 	if c == nil || c.conn == nil {
@@ -97,6 +127,7 @@ func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
 	}
 	if int(c.conn.openCalls.Add(1)) > bounds.calls {
 		c.conn.openCalls.Add(-1)
+		c.conn.faulted.Store(true)
 		return nil, errTooManyCalls
 	}
 	return func() { c.conn.openCalls.Add(-1) }, nil
@@ -132,6 +163,8 @@ func (c *call) receive(ctx context.Context, m any, only bool) error {
 	}
 	if err == nil {
 		c.received.Store(true)
+	} else if c.conn != nil {
+		c.conn.faulted.Store(true) // a stranger's message that does not come whole costs room and time
 	}
 	return readError(ctx, err)
 }

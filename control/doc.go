@@ -5,7 +5,8 @@
 // # Life of a call
 //
 // The guard sees its headers in the transport's reader (call.go), and who calls; a connection that has shown no valid
-// credential yet is a stranger's, of which there are few (strangers.go). The registrar (registrar.go) gets the call
+// credential yet is a stranger's, of which there are few (strangers.go), and each other one is that
+// of a credential, which has its share of the port (port.go, holders.go). The registrar (registrar.go) gets the call
 // before its message is read; the guard (interceptor.go) recovers,
 // counts, authenticates and authorizes; then the message is decoded and checked against the rules in the
 // protos (validate.go); the handler, in the file named after its proto, makes one call on the small
@@ -26,12 +27,13 @@
 //
 // Leaves, under which nothing is called: budget.mu, also under answers.mu and inbound.mu;
 // awaited.mu and answers.mu of a SendStream, the first maybe under the lock of a connection;
-// strangers.mu; and inFlight.mu, which counts the calls that a farewell waits for. Everything else
+// port.mu; and inFlight.mu, which counts the calls that a farewell waits for. Everything else
 // here is constant after New. The hub and gRPC lock for themselves.
 //
 // # Backpressure
 //
-// Strangers are bounded in number, bytes and time. A request is bounded before it is read
+// Strangers are bounded in number, bytes and time, and the connections of a credential by fair
+// shares of the port. A request is bounded before it is read
 // (maxRequestBytes, or its row in openMethods) and a connection in the calls that it may have in
 // flight (maxCalls). A SendStream stops reading while too many of its results are not with the
 // transport (maxUnanswered, maxUnansweredBytes). What the calls of backends hold together is one

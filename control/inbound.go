@@ -10,9 +10,11 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"github.com/connhub/connhub/auth"
 )
 
-// errStranger ends the reads of a connection that strangers has closed.
+// errStranger ends the reads of a stranger's connection that the port has closed.
 var errStranger = errors.New("the connection has shown no credential")
 
 // inbound is a connection to the control port. It begins as a stranger's, and is known from the first call with a
@@ -21,13 +23,16 @@ type inbound struct {
 	net.Conn // above TLS; nil during the handshake
 
 	// Static.
-	raw       net.Conn // what was accepted
-	address   string   // of the other side, as addressOf returns it
-	strangers *strangers
+	raw     net.Conn // what was accepted
+	address string   // of the other side, as addressOf returns it
+	port    *port
 
 	known     atomic.Bool
+	faulted   atomic.Bool  // of a stranger: it may not stand in reserve, because a call was refused or was not whole
 	waiting   atomic.Int64 // since when the hub waits for bytes of a stranger, in ns since 1970; 0: it does not
 	openCalls atomic.Int32 // calls in flight of methods that need no credential
+	calls     atomic.Int32 // calls and streams in flight
+	lastCall  atomic.Int64 // when the last call began or ended, in ns since 1970
 
 	// Owned by the transport's reader.
 	read int // bytes
@@ -36,10 +41,14 @@ type inbound struct {
 	accounts map[string]*account // by credential
 	closed   bool                // its accounts have ended
 
-	// Guarded by strangers.mu.
-	timer   *time.Timer // ends the connection of a stranger
-	place   place
-	counted bool // in strangers.open
+	// Guarded by port.mu.
+	timer     *time.Timer // of a stranger: the next review
+	place     place
+	counted   bool    // in port.open
+	shaken    bool    // TLS is set up
+	inReserve bool    // of a stranger: any newcomer may take its place
+	holder    *holder // whose connection it is; nil: nobody's
+	refused   bool    // its credential had its share of the port
 }
 
 // beginWaiting says that the hub waits for bytes of a stranger.
@@ -68,7 +77,7 @@ func (c *inbound) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if !c.known.Load() {
 		if c.read += n; c.read > strangerBytes {
-			c.strangers.end(c, endedBytes)
+			c.port.endStranger(c, endedBytes)
 			return 0, errStranger
 		}
 	}
@@ -77,8 +86,8 @@ func (c *inbound) Read(b []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *inbound) Close() error {
-	c.strangers.remove(c)
-	defer c.strangers.forget(c)
+	c.port.removeStranger(c)
+	defer c.port.forget(c)
 	defer c.endAccounts()
 	return c.Conn.Close()
 }
@@ -93,11 +102,25 @@ func (c *inbound) endAccounts() {
 	}
 }
 
-// welcome takes the connection from the strangers: a call on it had a valid credential. The transport's reader calls it.
-func (c *inbound) welcome() {
-	if !c.known.Load() {
-		c.known.Store(true)
-		c.strangers.remove(c)
+// welcome makes the connection one of a credential that a call on it has shown, unless it is one
+// already. False: the credential has its share of the port. The transport's reader calls it.
+func (c *inbound) welcome(who auth.Identity) bool {
+	return c.known.Load() || c.port.welcome(c, who)
+}
+
+// beginCall counts a call until endCall; c may be nil.
+func (c *inbound) beginCall(now time.Time) {
+	if c != nil {
+		c.calls.Add(1)
+		c.lastCall.Store(now.UnixNano())
+	}
+}
+
+// endCall says that a call has ended; c may be nil.
+func (c *inbound) endCall(now time.Time) {
+	if c != nil {
+		c.lastCall.Store(now.UnixNano())
+		c.calls.Add(-1)
 	}
 }
 
@@ -141,24 +164,24 @@ func inboundOf(ctx context.Context) *inbound {
 type countedCredentials struct {
 	credentials.TransportCredentials
 
-	strangers *strangers
+	port *port
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (c countedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	in := c.strangers.take(raw)
+	in := c.port.beginHandshake(raw)
 	conn, info, err := c.TransportCredentials.ServerHandshake(&waitedConn{raw, in})
 	if err != nil {
-		c.strangers.remove(in)
+		c.port.removeStranger(in)
 		_ = raw.Close() // as gRPC does next
-		c.strangers.forget(in)
+		c.port.forget(in)
 		return nil, nil, err
 	}
-	in.Conn = conn
+	c.port.endHandshake(in, conn)
 	return in, &inboundInfo{info, in}, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (c countedCredentials) Clone() credentials.TransportCredentials {
-	return countedCredentials{c.TransportCredentials.Clone(), c.strangers}
+	return countedCredentials{c.TransportCredentials.Clone(), c.port}
 }

@@ -71,9 +71,9 @@ type guard struct {
 	more    []string        // services that the configuration brought
 	calls   *inFlight
 
-	strangers *strangers
-	budget    *budget
-	codec     codec
+	port   *port
+	budget *budget
+	codec  codec
 
 	mesh    *mesh.Mesh      // nil: there are no other hubs
 	ready   <-chan struct{} // closed when backends may call; nil: they may
@@ -82,12 +82,15 @@ type guard struct {
 
 // unary is the interceptor of unary calls.
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	start := time.Now()
+	start, conn := time.Now(), connOf(ctx)
+	conn.beginCall(start)
 	defer func() {
 		if p := recover(); p != nil {
 			resp, err = nil, g.panicked(info.FullMethod, p)
 		}
-		g.metrics.unary(info.FullMethod, status.Code(err), time.Since(start))
+		took := time.Since(start)
+		g.metrics.unary(info.FullMethod, status.Code(err), took)
+		conn.endCall(start.Add(took))
 	}()
 	if !peers(info.FullMethod) {
 		defer g.calls.begin(callOf(ctx))()
@@ -126,13 +129,15 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 
 // stream is the interceptor of streams, and of calls of methods that are not served.
 func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	c, conn := callOf(ss.Context()), connOf(ss.Context())
+	conn.beginCall(time.Now())
 	defer func() {
 		if p := recover(); p != nil {
 			err = g.panicked(info.FullMethod, p)
 		}
 		g.metrics.ended(info.FullMethod, status.Code(err))
+		conn.endCall(time.Now())
 	}()
-	c := callOf(ss.Context())
 	if !g.lasts(info.FullMethod) {
 		defer g.calls.begin(c)()
 	}
@@ -215,6 +220,8 @@ func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, 
 	switch {
 	case !c.valid:
 		return nil, errCredentialsInvalid
+	case c.refused:
+		return nil, errTooManyConnections
 	case listed && c.who.Role != role && g.secrets != nil:
 		return nil, errRoleNotAllowed
 	case !g.served[fullMethod]:

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 
+	"github.com/connhub/connhub/auth"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -55,7 +56,7 @@ type methodMetrics struct {
 }
 
 // newMetrics makes the instruments, with a series for each of the methods; r may be nil.
-func newMetrics(r prometheus.Registerer, fullMethods []string, s *strangers, b *budget) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, fullMethods []string, p *port, b *budget) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_grpc_requests_total",
@@ -84,16 +85,29 @@ func newMetrics(r prometheus.Registerer, fullMethods []string, s *strangers, b *
 	strangers := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_grpc_strangers",
 		Help: "Connections of the gRPC API that have shown no valid credential yet.",
-	}, func() float64 { return float64(s.count()) })
+	}, func() float64 { return float64(p.strangerCount()) })
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_grpc_call_bytes",
 		Help: "What calls of backends hold of the bytes for calls: begun requests, calls and sends in flight, results that were not read.",
 	}, func() float64 { return float64(b.sum()) })
+	known := func(role auth.Role) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "connhub_grpc_connections",
+			Help:        "Connections of the gRPC API that have shown a valid credential, by its role.",
+			ConstLabels: prometheus.Labels{"role": string(role)},
+		}, func() float64 { return float64(p.knownCount(role)) })
+	}
 	for _, why := range strangerEnds {
-		s.ended.WithLabelValues(string(why))
+		p.strangersClosed.WithLabelValues(string(why))
+	}
+	for _, how := range shareEnds {
+		p.overShare.WithLabelValues(string(how))
 	}
 	if r != nil {
-		for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.sends, m.results, m.lost.all, strangers, s.ended, held, b.refused} {
+		for _, c := range []prometheus.Collector{
+			m.requests, m.seconds, m.streams, m.sends, m.results, m.lost.all, strangers, p.strangersClosed,
+			known(auth.RoleBackend), known(auth.RolePeer), p.overShare, held, b.refused,
+		} {
 			if err := r.Register(c); err != nil {
 				return nil, err
 			}

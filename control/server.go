@@ -42,7 +42,8 @@ const (
 		16*hub.MaxName)
 
 	// maxCalls is the most calls that one connection may have in flight. A backend that waits for acks has
-	// many; each holds a request of some megabytes at most.
+	// many; each holds a request of some megabytes at most. How many all connections of a credential
+	// may have is up to the budget, in which each call weighs callWeight, and which leaves others room.
 	maxCalls = 10_000
 	// callWorkers is how many goroutines take one call after the other, so that these find a stack that is large enough: growing
 	// one costs 5 µs. A stream keeps its worker; a call that finds none free has a goroutine of its own.
@@ -76,8 +77,10 @@ type Config struct {
 	PublicURL *url.URL       // where clients connect (http, https, ws, wss); needed with Tokens
 	TLS       *tls.Config    // nil: plain text
 	Services  []Service      // of backends besides those of this package
-	// MaxConnections caps the connections at once, each a file of the process; 0: any number. Above it, and above half of it
-	// without a credential, one that has shown no credential is closed.
+	// MaxConnections caps the connections at once, each a file of the process; 0: any number, or at
+	// least MinConnections. Above it, and above half of it without a credential, one that has shown
+	// no credential is closed. An eighth of it, 256 at most, is kept for those. Above the rest, the
+	// backends' credential that has most connections gives one up.
 	MaxConnections int
 	// CallBytes caps the memory that the calls of all backends hold: begun requests, waiting sends, unread answers. At least
 	// MinCallBytes.
@@ -101,8 +104,8 @@ func (c *Config) Validate() error {
 	if c.Hub == nil {
 		errs = append(errs, errors.New("Hub is not set"))
 	}
-	if c.MaxConnections < 0 {
-		errs = append(errs, fmt.Errorf("MaxConnections is %d, must not be below 0", c.MaxConnections))
+	if c.MaxConnections != 0 && c.MaxConnections < MinConnections {
+		errs = append(errs, fmt.Errorf("MaxConnections is %d, must be 0 or at least %d", c.MaxConnections, MinConnections))
 	}
 	switch {
 	case c.Secrets == nil && !c.Insecure:
@@ -129,7 +132,7 @@ type Server struct {
 	leave  context.CancelFunc // ends streams
 	calls  *inFlight
 
-	strangers *strangers
+	port *port
 
 	ready <-chan struct{} // closed when backends may call; nil: they may
 
@@ -152,10 +155,10 @@ func New(c Config) (*Server, error) {
 	}
 	leaving, leave := context.WithCancel(context.Background())
 	g := &guard{
-		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, strangers: newStrangers(logger, c.MaxConnections), codec: newCodec(),
+		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, port: newPort(logger, c.MaxConnections), codec: newCodec(),
 		budget: newBudget(c.CallBytes),
 	}
-	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, strangers: g.strangers}
+	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, port: g.port}
 	s.register(&c, registrar{s.grpc, validator.intercept, g.calls}, g, validator)
 	if c.Mesh != nil {
 		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
@@ -167,7 +170,7 @@ func New(c Config) (*Server, error) {
 	for _, method := range methods {
 		g.served[method] = true
 	}
-	if g.metrics, err = newMetrics(c.Metrics, methods, g.strangers, g.budget); err != nil {
+	if g.metrics, err = newMetrics(c.Metrics, methods, g.port, g.budget); err != nil {
 		leave()
 		s.grpc.Stop()
 		return nil, fmt.Errorf("control metrics: %w", err)
@@ -183,7 +186,7 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		transport = credentials.NewTLS(tlsConfig)
 	}
 	return []grpc.ServerOption{
-		grpc.Creds(countedCredentials{transport, g.strangers}),
+		grpc.Creds(countedCredentials{transport, g.port}),
 		grpc.InTapHandle(g.beginCall),
 		grpc.UnaryInterceptor(g.unary),
 		grpc.StreamInterceptor(g.stream),
@@ -253,7 +256,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	defer announced.Wait()
 	defer close(stop)
-	if err := s.grpc.Serve(listener{l, s.strangers}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(listener{l, s.port}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve the control API on %s: %w", l.Addr(), err)
 	}
 	return nil

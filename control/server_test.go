@@ -34,7 +34,7 @@ func slogTo(b *buffer) *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil
 
 func newTestMetrics(t *testing.T) *metrics {
 	t.Helper()
-	m, err := newMetrics(nil, nil, newStrangers(slog.New(slog.DiscardHandler), 0), newBudget(defaultCallBytes))
+	m, err := newMetrics(nil, nil, newPort(slog.New(slog.DiscardHandler), 0), newBudget(defaultCallBytes))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,7 @@ var (
 	errSubscriberSlow     = errors.New("events happen faster than they are read")
 	errTooManySubscribers = errors.New("the hub has the most subscribers it may have")
 	errTooManyCalls       = errors.New("the caller has the most calls in flight that it may have")
+	errTooManyConnections = errors.New("the hub is full, and this credential has the most connections that it may have there")
 	errInternal           = errors.New("internal error")
 )
 
@@ -75,6 +76,8 @@ var statusTable = []statusRow{
 	{errSubscriberSlow, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW},
 	{errTooManySubscribers, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS},
 	{errTooManyCalls, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
+
+	{errTooManyConnections, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS},
 
 	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
 	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},

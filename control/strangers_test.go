@@ -197,14 +197,14 @@ func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newStrangers(slogTo(&buffer{}), 0)
+				p := newPort(slogTo(&buffer{}), 0)
 				backend := &addressedConn{from: "192.0.2.1"}
-				in := s.add(backend)
+				in := p.add(backend)
 				var others []*addressedConn
 				for range 5 {
 					for i := range 2 * maxStrangers {
 						conn := &addressedConn{from: addresses[i%len(addresses)]}
-						s.add(conn)
+						p.add(conn)
 						others = append(others, conn)
 					}
 					time.Sleep(strangerPatience / 2)
@@ -219,10 +219,10 @@ func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 						open++
 					}
 				}
-				if most := min(maxStrangers, len(s.ofAddress)*maxStrangersOfAddress); open >= most {
+				if most := min(maxStrangers, len(p.strangers.ofAddress)*maxStrangersOfAddress); open >= most {
 					t.Errorf("%d others are open beside it, of %d", open, most)
 				}
-				in.welcome()
+				in.welcome(backendIdentity)
 				time.Sleep(strangerTime)
 				synctest.Wait()
 			})
@@ -250,7 +250,7 @@ func (c *addressedConn) Close() error {
 func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &buffer{}
-		s := newStrangers(slogTo(log), 0)
+		p := newPort(slogTo(log), 0)
 		conns := make([]*addressedConn, 2*maxStrangers)
 		var last *inbound
 		for i := range conns {
@@ -258,8 +258,8 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 				time.Sleep(strangerPatience)
 			}
 			conns[i] = &addressedConn{from: fmt.Sprintf("10.0.%d.%d", i/100, i%100)}
-			last = s.add(conns[i])
-			if n := s.count(); n != min(i+1, maxStrangers) {
+			last = p.add(conns[i])
+			if n := p.strangerCount(); n != min(i+1, maxStrangers) {
 				t.Fatalf("%d strangers after %d connections", n, i+1)
 			}
 		}
@@ -268,69 +268,14 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 				t.Errorf("connection %d: closed %v", i, c.closed)
 			}
 		}
-		last.welcome()
+		last.welcome(backendIdentity)
 		time.Sleep(strangerTime)
 		synctest.Wait()
-		if s.count() != 0 || len(s.ofAddress) != 0 || conns[len(conns)-1].closed || !conns[len(conns)-2].closed {
-			t.Errorf("%d strangers, of %d addresses", s.count(), len(s.ofAddress))
+		if p.strangerCount() != 0 || len(p.strangers.ofAddress) != 0 || conns[len(conns)-1].closed || !conns[len(conns)-2].closed {
+			t.Errorf("%d strangers, of %d addresses", p.strangerCount(), len(p.strangers.ofAddress))
 		}
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("%d lines for as many connections", n)
-		}
-	})
-}
-
-// Those that have shown a credential stay, and half of the port's connections are theirs alone.
-func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const most = 6
-		s := newStrangers(slogTo(&buffer{}), most)
-		connect := func() (*addressedConn, *inbound) {
-			raw := &addressedConn{from: "192.0.2.1"}
-			in := s.add(raw)
-			in.Conn = raw
-			return raw, in
-		}
-		var strangers []*addressedConn
-		for i := range most/2 + 1 {
-			if i == most/2 {
-				time.Sleep(strangerPatience)
-			}
-			raw, _ := connect()
-			strangers = append(strangers, raw)
-		}
-		if !strangers[0].closed || strangers[1].closed {
-			t.Errorf("of %d strangers the oldest is closed: %v, and the next: %v", len(strangers), strangers[0].closed, strangers[1].closed)
-		}
-		time.Sleep(strangerPatience)
-		var backends []*addressedConn
-		var known []*inbound
-		for range most {
-			raw, in := connect()
-			in.welcome()
-			backends, known = append(backends, raw), append(known, in)
-		}
-		last, _ := connect()
-		for i, b := range backends {
-			if b.closed {
-				t.Errorf("backend %d is closed", i)
-			}
-		}
-		if !last.closed || s.open != most || s.count() != 0 {
-			t.Errorf("the newest is closed: %v; %d connections, %d of strangers, want %d and none", last.closed, s.open, s.count(), most)
-		}
-		_ = known[0].Close()
-		if next, in := connect(); next.closed {
-			t.Error("a connection that has ended leaves no room")
-		} else {
-			in.welcome()
-		}
-		for _, in := range known[1:] {
-			_ = in.Close()
-			_ = in.Close()
-		}
-		if s.open != 1 {
-			t.Errorf("%d connections are counted, want 1", s.open)
 		}
 	})
 }

@@ -76,6 +76,10 @@ const (
 	// hold a third of the hub's bytes for calls (a sixteenth of its memory limit, 32 to 256 MiB), less where
 	// others hold much. Nothing was done; RetryInfo says when to try again.
 	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 21
+	// RESOURCE_EXHAUSTED: the hub has as many connections of backends and hubs as it may, and no backend's credential has
+	// more than this one. The call came over one more, which the hub will close. Nothing was done; call another hub,
+	// or close connections.
+	ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS ErrorReason = 22
 )
 
 // Enum value maps for ErrorReason.
@@ -103,6 +107,7 @@ var (
 		19: "ERROR_REASON_SUBSCRIBER_SLOW",
 		20: "ERROR_REASON_TOO_MANY_SUBSCRIBERS",
 		21: "ERROR_REASON_TOO_MANY_CALLS",
+		22: "ERROR_REASON_TOO_MANY_CONNECTIONS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -127,6 +132,7 @@ var (
 		"ERROR_REASON_SUBSCRIBER_SLOW":      19,
 		"ERROR_REASON_TOO_MANY_SUBSCRIBERS": 20,
 		"ERROR_REASON_TOO_MANY_CALLS":       21,
+		"ERROR_REASON_TOO_MANY_CONNECTIONS": 22,
 	}
 )
 
@@ -161,7 +167,7 @@ var File_connhub_control_v1_error_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\xf2\x05\n" +
+	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\x99\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -185,7 +191,8 @@ const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\x19ERROR_REASON_HUB_STARTING\x10\x12\x12 \n" +
 	"\x1cERROR_REASON_SUBSCRIBER_SLOW\x10\x13\x12%\n" +
 	"!ERROR_REASON_TOO_MANY_SUBSCRIBERS\x10\x14\x12\x1f\n" +
-	"\x1bERROR_REASON_TOO_MANY_CALLS\x10\x15B\xcb\x01\n" +
+	"\x1bERROR_REASON_TOO_MANY_CALLS\x10\x15\x12%\n" +
+	"!ERROR_REASON_TOO_MANY_CONNECTIONS\x10\x16B\xcb\x01\n" +
 	"\x16com.connhub.control.v1B\n" +
 	"ErrorProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 

@@ -1,0 +1,302 @@
+package control
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/auth"
+)
+
+const (
+	// MinConnections is the least of Config.MaxConnections, if that is set.
+	MinConnections = 8
+	// newcomersShare is the part of the port's connections that is kept for strangers: one in so
+	// many. Each connection begins as a stranger's, so with none of them the port would be closed to
+	// other hubs and to backends that have no connection yet.
+	newcomersShare = 8
+	// portLogInterval is the least time between two log lines about strangers, and between two
+	// about one credential.
+	portLogInterval = time.Minute
+)
+
+// port bounds the connections of the control port, and chooses the one to close when there are too
+// many.
+//
+// A connection begins as a stranger's (strangers.go). From its first call with a valid credential
+// on it is known, and is a connection of that credential (holders.go).
+type port struct {
+	// Static.
+	logger *slog.Logger
+	most   int // connections at once; 0: any number
+
+	strangersClosed *prometheus.CounterVec // by strangerEnd
+	overShare       *prometheus.CounterVec // by shareEnd
+
+	mu        sync.Mutex
+	open      int                   // connections
+	accepted  map[net.Conn]*inbound // whose handshake has not begun
+	strangers strangers
+	holders   holders
+	logged    time.Time           // when the last line about strangers was written
+	unlogged  map[strangerEnd]int // strangers closed since then
+}
+
+// newPort bounds a port that may have most connections at once; 0: any number. At most half of them
+// may be strangers', and at least one in newcomersShare is kept for strangers.
+func newPort(logger *slog.Logger, most int) *port {
+	mostStrangers, mostKnown := maxStrangers, 0
+	if most > 0 {
+		mostStrangers = min(mostStrangers, (most+1)/2)
+		mostKnown = most - min(mostStrangers, most/newcomersShare)
+	}
+	return &port{
+		logger: logger, most: most, accepted: make(map[net.Conn]*inbound),
+		strangers: newStrangers(mostStrangers), holders: newHolders(mostKnown),
+		unlogged: make(map[strangerEnd]int),
+		strangersClosed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "connhub_grpc_strangers_closed_total",
+			Help: "Connections of the gRPC API that the hub closed because they had shown no valid " +
+				"credential, by reason: time, bytes, room (too many in all), address (too many of " +
+				"one address), full (the port has no room for another connection).",
+		}, []string{"reason"}),
+		overShare: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "connhub_grpc_over_share_total",
+			Help: "Connections of backends that the hub closed, or did not take, because the port " +
+				"was full and their credential held most of it, by result: closed, refused.",
+		}, []string{"result"}),
+	}
+}
+
+// strangerCount returns how many connections are strangers'.
+func (p *port) strangerCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.strangers.all.Len()
+}
+
+// knownCount returns how many connections have shown a credential of a role.
+func (p *port) knownCount(role auth.Role) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.holders.count(role)
+}
+
+// add lists a connection that was accepted, and closes a stranger's if there are too many.
+func (p *port) add(raw net.Conn) *inbound {
+	c := &inbound{raw: raw, address: addressOf(raw), port: p}
+	c.beginWaiting()
+	tooMany, why := p.list(c)
+	if tooMany != nil {
+		p.endStranger(tooMany, why)
+	}
+	return c
+}
+
+// list lists a connection. It returns the stranger to close, and why; nil: none.
+func (p *port) list(c *inbound) (*inbound, strangerEnd) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.counted = true
+	p.open++
+	p.strangers.add(c)
+	c.timer = time.AfterFunc(strangerTime, func() { p.review(c) })
+	if tooMany, why := p.strangers.tooMany(c); tooMany != nil {
+		return tooMany, why
+	}
+	if p.most > 0 && p.open > p.most {
+		return p.strangers.choose(&p.strangers.all), endedFull
+	}
+	return nil, ""
+}
+
+// review closes a stranger's connection that has had its time, or has it stand in reserve.
+func (p *port) review(c *inbound) {
+	if !p.keepInReserve(c) {
+		p.endStranger(c, endedTime)
+	}
+}
+
+// keepInReserve reports whether a stranger's connection may stay for another strangerTime.
+func (p *port) keepInReserve(c *inbound) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.place.all == nil || !c.shaken || c.faulted.Load() {
+		return false
+	}
+	c.inReserve = true
+	c.timer.Reset(strangerTime)
+	return true
+}
+
+// welcome makes a stranger's connection one of a credential. If the port has too many known
+// connections with it, the credential that holds most pays. False: that is who, and it has no idle
+// connection, so this one is not taken; it stays a stranger's.
+func (p *port) welcome(c *inbound, who auth.Identity) bool {
+	payer, ok := p.addKnown(c, who)
+	if payer != nil {
+		_ = payer.raw.Close() // the transport closes what is above
+		p.forget(payer)
+	}
+	return ok
+}
+
+// addKnown is welcome, but for closing the connection that pays; nil: none does.
+func (p *port) addKnown(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.place.all == nil { // it is over
+		c.known.Store(true)
+		return nil, true
+	}
+	payer, ok = p.holders.add(c, who)
+	if !ok {
+		if !c.refused {
+			c.refused = true
+			p.countOverShareLocked(p.holders.of[who], shareRefused)
+		}
+		return nil, false
+	}
+	if payer != nil {
+		of := payer.holder
+		p.holders.remove(payer)
+		p.countOverShareLocked(of, shareClosed)
+	}
+	p.removeStrangerLocked(c)
+	c.known.Store(true)
+	return payer, true
+}
+
+// countOverShareLocked counts a connection that was closed or refused, and logs it, with a line a
+// portLogInterval for each credential at most.
+func (p *port) countOverShareLocked(of *holder, how shareEnd) {
+	p.overShare.WithLabelValues(string(how)).Inc()
+	of.unlogged[how]++
+	now := time.Now()
+	if !of.logged.IsZero() && now.Sub(of.logged) < portLogInterval {
+		return
+	}
+	of.logged = now
+	p.logger.Warn("the control port is full, and a credential holds most of its connections",
+		slog.String("credential", of.who.Name), slog.Int("connections", of.conns.Len()), slog.Int("of", p.holders.most),
+		slog.Int(string(shareClosed), of.unlogged[shareClosed]), slog.Int(string(shareRefused), of.unlogged[shareRefused]))
+	clear(of.unlogged)
+}
+
+// removeStrangerLocked takes a connection from the strangers: it is known, or over. It reports
+// whether the connection was one of them.
+func (p *port) removeStrangerLocked(c *inbound) bool {
+	if c.place.all == nil {
+		return false
+	}
+	c.timer.Stop()
+	p.strangers.remove(c)
+	return true
+}
+
+// removeStranger is removeStrangerLocked without p.mu.
+func (p *port) removeStranger(c *inbound) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.removeStrangerLocked(c)
+}
+
+// forget takes a connection that is closed out of all lists and counts.
+func (p *port) forget(c *inbound) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.removeStrangerLocked(c)
+	p.holders.remove(c)
+	if c.counted {
+		c.counted = false
+		p.open--
+	}
+}
+
+// endStranger closes a connection, unless it is known or over. Its transport ends when it reads.
+func (p *port) endStranger(c *inbound, why strangerEnd) {
+	if !p.removeStranger(c) {
+		return
+	}
+	_ = c.raw.Close() // the transport closes what is above
+	p.forget(c)
+	p.countStranger(c, why)
+}
+
+// countStranger counts a stranger's connection that was closed, and logs it, with a line a
+// portLogInterval at most. One that was refused for its credential's share has been counted.
+func (p *port) countStranger(c *inbound, why strangerEnd) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.refused {
+		return
+	}
+	p.strangersClosed.WithLabelValues(string(why)).Inc()
+	p.unlogged[why]++
+	now := time.Now()
+	if !p.logged.IsZero() && now.Sub(p.logged) < portLogInterval {
+		return
+	}
+	p.logged = now
+	attributes := []any{slog.String("address", c.address)}
+	for _, why := range strangerEnds {
+		attributes = append(attributes, slog.Int(string(why), p.unlogged[why]))
+	}
+	clear(p.unlogged)
+	p.logger.Warn("closed control connections that have shown no credential", attributes...)
+}
+
+// listener lists each connection when it is accepted: gRPC's goroutines for their handshakes may begin much later.
+type listener struct {
+	net.Listener
+
+	port *port
+}
+
+// Accept returns the next connection, as it is: a wrapped one would cost the options that gRPC sets on TCP connections.
+func (l listener) Accept() (net.Conn, error) {
+	raw, err := l.Listener.Accept()
+	if err == nil {
+		in := l.port.add(raw)
+		l.port.mu.Lock()
+		l.port.accepted[raw] = in
+		l.port.mu.Unlock()
+	}
+	return raw, err //nolint:wrapcheck // gRPC looks at it
+}
+
+// beginHandshake returns an accepted connection whose handshake begins.
+func (p *port) beginHandshake(raw net.Conn) *inbound {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	in := p.accepted[raw]
+	delete(p.accepted, raw)
+	return in
+}
+
+// endHandshake says that TLS is set up, as conn. gRPC ends a connection whose HTTP/2 preface and
+// settings don't come within handshakeTimeout.
+func (p *port) endHandshake(in *inbound, conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	in.Conn, in.shaken = conn, true
+}
+
+// addressOf returns the address of the other side, without its port; of IPv6 the /64, which one
+// host may have to itself.
+func addressOf(c net.Conn) string {
+	address := c.RemoteAddr().String()
+	of, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return address
+	}
+	ip := of.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		return netip.PrefixFrom(ip, 64).Masked().String()
+	}
+	return ip.String()
+}
