@@ -56,7 +56,7 @@ func (r *Registry) declareDead(ctx context.Context, id, by string) (won bool, er
 			absent(r.keys.hubs+id),
 			absent(r.keys.dead+id),
 		).
-		Then(clientv3.OpPut(r.keys.dead+id, string(value), clientv3.WithLease(lease.ID))).
+		Then(clientv3.OpPut(r.keys.dead+id, string(value), clientv3.WithLease(lease.ID)), clientv3.OpDelete(r.keys.seen+id)).
 		Else(clientv3.OpGet(r.keys.dead+id), clientv3.OpGet(r.keys.hubs+id, clientv3.WithKeysOnly())).
 		Commit()
 	if err != nil {

@@ -8,16 +8,23 @@
 // the same id; unless others have declared the id dead meanwhile, which Registry.Dead tells. Registry.Deregister
 // deletes the key at once; without it the key goes with its lease.
 //
+// Beside the key stands a mark, under a lease of an hour. The mark outlasts an outage of etcd that
+// ends the lease of every key at once. A hub that starts just then finds no key, and by the marks
+// it finds the hubs all the same (Snapshot.Lapsed). A hub that was killed leaves its mark as well.
+// The hubs that know that it is gone have the mark deleted (Registry.StrikeOff). Hubs of older
+// versions have no mark, and take no notice of those of others.
+//
 // Registry.DeclareDead is the other end of a hub: for a hub that is not listed, one declarer wins. Both are decided
 // in single transactions of etcd, so that a hub is never listed and dead at once. Nobody declares yet: taking over the
 // connections of a dead hub will.
 //
 // # Life of a snapshot
 //
-// The follower reads everything in one transaction, shows it to the watchers, and then each later change. When its
-// watch breaks, falls silent or is cancelled, it begins again with everything. While etcd is away the last Snapshot
-// stands, and Registry.StaleFor says how old it is: 0 while the watch is open and answers. Answers to
-// the lease don't count: they say nothing about changes that were missed.
+// The follower reads everything, keys and marks, in one transaction, shows it to the watchers, and
+// then each later change. When its watch breaks, falls silent or is cancelled, it begins again with
+// everything. While etcd is away the last Snapshot stands, and Registry.StaleFor says how old it
+// is: 0 while the watch is open and answers. Answers to the lease don't count: they say nothing
+// about changes that were missed.
 //
 // # The cluster's id
 //

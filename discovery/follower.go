@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // follower keeps the Snapshot true to etcd.
@@ -24,17 +23,16 @@ type follower struct {
 	r *Registry // static
 
 	// Owned by run.
-	members  map[string]Member
-	revision int64           // up to which members is true
-	strange  map[string]bool // keys that can't be read, and that were logged
-	beyond   int64           // keys that are ignored because there are too many
-	began    loss            // why etcd was lost; 0: it is heard
-	causes   causes          // of that, which were logged
-	spared   bool            // an outdated token was passed over since the last answer
+	hubs     *shelf // the keys of hubs
+	seen     *shelf // their marks
+	revision int64  // up to which both are true
+	began    loss   // why etcd was lost; 0: it is heard
+	causes   causes // of that, which were logged
+	spared   bool   // an outdated token was passed over since the last answer
 }
 
 func newFollower(r *Registry) *follower {
-	return &follower{r: r, strange: make(map[string]bool)}
+	return &follower{r: r, hubs: newShelf(r.log, r.keys.hubs), seen: newShelf(r.log, r.keys.seen)}
 }
 
 // run follows etcd until the Registry is closed.
@@ -59,28 +57,32 @@ func (f *follower) run() {
 
 // sync reads the whole state and shows it.
 func (f *follower) sync(ctx context.Context) error {
-	keys := &f.r.keys
-	revision, found, err := f.r.meet(ctx, clientv3.OpGet(keys.hubs, clientv3.WithPrefix(), clientv3.WithLimit(maxKeys)))
+	revision, found, err := f.r.meet(ctx, f.hubs.all(), f.seen.all())
 	if err != nil {
 		return err
 	}
-	members, strange := make(map[string]Member), make(map[string]bool)
-	for _, kv := range found[0].GetResponseRange().Kvs {
-		if m, ok := f.read(kv); ok {
-			members[m.ID] = m
-		} else {
-			strange[string(kv.Key)] = true
-		}
-	}
-	f.members, f.revision, f.strange, f.beyond = members, revision, strange, 0
-	f.ignore(found[0].GetResponseRange().GetCount() - int64(len(found[0].GetResponseRange().Kvs)))
-	f.r.board.show(Snapshot{Members: members, Revision: revision, StaleFor: f.r.hearing.staleFor()})
+	f.revision = revision
+	f.hubs.load(found[0].GetResponseRange())
+	f.seen.load(found[1].GetResponseRange())
+	f.show(f.r.hearing.staleFor())
 	if self := f.r.self(); self != nil {
-		if _, ok := members[self.id]; !ok {
+		if !f.hubs.has(self.id) || !f.seen.has(self.id) {
 			self.suspect()
 		}
 	}
 	return nil
+}
+
+// show publishes what the keys say.
+func (f *follower) show(stale time.Duration) {
+	f.r.metrics.ignored.Set(float64(f.hubs.ignored() + f.seen.ignored()))
+	lapsed := make(map[string]Member)
+	for id, m := range f.seen.members {
+		if !f.hubs.has(id) {
+			lapsed[id] = m
+		}
+	}
+	f.r.board.show(Snapshot{Members: f.hubs.members, Lapsed: lapsed, Revision: f.revision, StaleFor: stale})
 }
 
 // found ends an outage: etcd has told everything, and has begun to tell what changes. Not before: an etcd that
@@ -95,7 +97,7 @@ func (f *follower) found() {
 	if !said {
 		return
 	}
-	f.r.log.Info("etcd is back", "stale_for", f.r.hearing.staleFor(), "hubs", len(f.members), "revision", f.revision)
+	f.r.log.Info("etcd is back", "stale_for", f.r.hearing.staleFor(), "hubs", len(f.hubs.members), "revision", f.revision)
 }
 
 // lost begins an outage, or goes on with it. See causes for what is logged.
@@ -117,40 +119,11 @@ func (f *follower) lost(err error) {
 	if l == lossForeign {
 		level = f.r.log.Error
 	}
-	if f.members == nil {
+	if f.hubs.members == nil {
 		level("etcd can't be reached; trying on", "reason", l.String(), "error", err, "repeats", unsaid)
 		return
 	}
-	level("etcd is lost; the last known hubs stand", "reason", l.String(), "error", err, "repeats", unsaid, "hubs", len(f.members))
-}
-
-// maxKeys bounds the keys of hubs that are read, and so what anybody who writes to etcd can make a hub keep: as many
-// hubs as a hello can tell of. Larger values than maxMember are not kept.
-const maxKeys = 4096
-
-// ignore notes that there are more keys than are read.
-func (f *follower) ignore(keys int64) {
-	if keys > 0 && f.beyond == 0 {
-		f.r.log.Error("etcd lists more hubs than are read; the rest is ignored", "ignored", keys, "read", maxKeys)
-	}
-	f.beyond += keys
-	f.r.metrics.ignored.Set(float64(f.beyond + int64(len(f.strange))))
-}
-
-// read decodes a hub's key, and logs once what it can't read.
-func (f *follower) read(kv *mvccpb.KeyValue) (Member, bool) {
-	key := string(kv.Key)
-	id, _ := f.r.keys.hub(key)
-	m, err := decodeMember(id, kv.Value)
-	if err == nil {
-		delete(f.strange, key)
-		return m, true
-	}
-	if !f.strange[key] {
-		f.strange[key] = true
-		f.r.log.Warn("key is no hub; ignoring it", "key", key, "error", err)
-	}
-	return Member{}, false
+	level("etcd is lost; the last known hubs stand", "reason", l.String(), "error", err, "repeats", unsaid, "hubs", len(f.hubs.members))
 }
 
 // apply takes the changes of one or more revisions and shows the result. An error means that only a sync helps.
@@ -158,15 +131,20 @@ func (f *follower) apply(events []*mvccpb.Event) error {
 	changed, synced := false, f.revision
 	for _, e := range events {
 		key := string(e.Kv.Key)
-		switch id, isHub := f.r.keys.hub(key); {
+		switch {
 		case e.Kv.ModRevision <= synced:
 			continue
-		case isHub:
+		case f.hubs.holds(key):
 			if !changed {
-				f.members = maps.Clone(f.members) // what was shown is not ours any more
+				f.hubs.members = maps.Clone(f.hubs.members) // what was shown is not ours any more
 				changed = true
 			}
-			f.applyHub(id, e)
+			f.hubs.apply(e)
+			f.guard(f.hubs, e)
+		case f.seen.holds(key):
+			f.seen.apply(e)
+			f.guard(f.seen, e)
+			changed = changed || !f.hubs.has(f.seen.id(key))
 		case key == f.r.keys.cluster:
 			if e.Type == mvccpb.Event_DELETE || string(e.Kv.Value) != f.r.ClusterID() {
 				return errClusterChanged
@@ -175,32 +153,20 @@ func (f *follower) apply(events []*mvccpb.Event) error {
 		f.revision = e.Kv.ModRevision
 	}
 	if changed {
-		f.r.board.show(Snapshot{Members: f.members, Revision: f.revision})
+		f.show(0)
 	}
 	return nil
 }
 
-func (f *follower) applyHub(id string, e *mvccpb.Event) {
-	deleted := e.Type == mvccpb.Event_DELETE
-	if self := f.r.self(); self != nil && self.id == id && (deleted || string(e.Kv.Value) != self.value) {
+// guard has the registration look after its own keys.
+func (f *follower) guard(in *shelf, e *mvccpb.Event) {
+	self := f.r.self()
+	if self == nil || self.id != in.id(string(e.Kv.Key)) {
+		return
+	}
+	if e.Type == mvccpb.Event_DELETE || string(e.Kv.Value) != self.value {
 		self.suspect()
 	}
-	if deleted {
-		delete(f.members, id)
-		delete(f.strange, string(e.Kv.Key))
-		f.ignore(0)
-		return
-	}
-	if _, known := f.members[id]; !known && len(f.members)+len(f.strange) >= maxKeys {
-		f.ignore(1)
-		return
-	}
-	if m, ok := f.read(e.Kv); ok {
-		f.members[id] = m
-	} else {
-		delete(f.members, id)
-	}
-	f.ignore(0)
 }
 
 // A watch that says nothing for silence is given up. It is asked each heartbeat whether it lives: the shares of the

@@ -10,11 +10,13 @@ import (
 //
 //	<prefix>/cluster     the cluster's id
 //	<prefix>/hubs/<id>   a Member, under its hub's lease
+//	<prefix>/seen/<id>   the same Member, under a lease that outlasts an outage of etcd
 //	<prefix>/dead/<id>   who declared the hub dead
 type keys struct {
 	root    string // of all of them
 	cluster string
 	hubs    string
+	seen    string
 	dead    string
 }
 
@@ -23,12 +25,10 @@ func newKeys(prefix string) keys {
 		root:    prefix + "/",
 		cluster: prefix + "/cluster",
 		hubs:    prefix + "/hubs/",
+		seen:    prefix + "/seen/",
 		dead:    prefix + "/dead/",
 	}
 }
-
-// hub returns the id in a hub's key; false for other keys.
-func (k *keys) hub(key string) (id string, ok bool) { return strings.CutPrefix(key, k.hubs) }
 
 // maxID bounds a hub's id in bytes, as the hubs' own protocol does; ours have 8.
 const maxID = 64

@@ -69,30 +69,38 @@ func TestARegistrationKnowsItsOwnKey(t *testing.T) {
 	if err := g.ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lease := g.lease
+	key, mark := g.key.id, g.mark.id
 	g.claimed = false
-	if err := g.ensure(t.Context()); err != nil || g.lease != lease {
-		t.Errorf("got %v; lease %x, want %x", err, g.lease, lease)
+	if err := g.ensure(t.Context()); err != nil || g.key.id != key || g.mark.id != mark {
+		t.Errorf("got %v; leases %x and %x, want %x and %x", err, g.key.id, g.mark.id, key, mark)
 	}
 }
 
-// The lease ends between its renewal and the creation of the key.
+// A lease ends between its renewal and the creation of the keys.
 func TestAClaimUnderAnEndedLeaseGetsAnother(t *testing.T) {
 	t.Parallel()
-	r := alone(t)
-	g := newRegistration(r, "a", `{"id":"a","control_address":"127.0.0.1:1"}`)
-	t.Cleanup(g.abandon)
-	if err := errors.Join(g.grant(t.Context()), g.release(t.Context())); err != nil {
-		t.Fatal(err)
-	}
-	ended := g.lease
-	if _, _, err := r.meet(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.claim(t.Context()); !errors.Is(err, errLeaseLost) {
-		t.Fatalf("got %v", err)
-	}
-	if err := g.ensure(t.Context()); err != nil || g.lease == ended {
-		t.Errorf("got %v; lease %x, after %x", err, g.lease, ended)
+	for name, which := range map[string]func(*registration) *lease{
+		"of the key":  func(g *registration) *lease { return &g.key },
+		"of the mark": func(g *registration) *lease { return &g.mark },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := alone(t)
+			g := newRegistration(r, "a", `{"id":"a","control_address":"127.0.0.1:1"}`)
+			t.Cleanup(g.abandon)
+			l := which(g)
+			if err := errors.Join(g.grant(t.Context(), &g.key), g.grant(t.Context(), &g.mark), g.revoke(t.Context(), *l)); err != nil {
+				t.Fatal(err)
+			}
+			ended := l.id
+			if _, _, err := r.meet(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.claim(t.Context()); !errors.Is(err, errLeaseLost) {
+				t.Fatalf("got %v", err)
+			}
+			if err := g.ensure(t.Context()); err != nil || l.id == ended {
+				t.Errorf("got %v; lease %x, after %x", err, l.id, ended)
+			}
+		})
 	}
 }

@@ -15,8 +15,15 @@ import (
 // Problem: what etcd knows of the hub can be lost in many ways: the lease ended while etcd was away or the process
 // slept, somebody deleted the key, etcd lost its data. And what an unanswered request did is unknown.
 //
-// Invariants: it has at most one lease that may be alive. The key is created, never overwritten. A key under its
-// own lease is its own, so that asking twice does no harm.
+// Invariants: it has at most one lease of each kind that may be alive. The key is created, never
+// overwritten. A key under its own lease is its own, so that asking twice does no harm. Whenever
+// the key is created, the mark is written in the same transaction.
+//
+// The mark (<prefix>/seen/<id>) is for hubs that start. An etcd that hangs, or that no hub reaches,
+// for longer than LeaseTTL ends the leases of all hubs at once. A hub that starts then finds no
+// key, though all hubs live, until each has found out and registered again. It finds the marks:
+// markTTL is far longer than an outage that is expected. A mark without a key says that the hub was
+// killed, or lost its lease. (Snapshot.Lapsed)
 //
 // Outline: ensure brings things in order from any state and may be called at any time; run calls it at each third
 // of the lease, after a failure sooner, and when the follower says that something is odd (poke).
@@ -32,10 +39,21 @@ type registration struct {
 
 	// Owned by Register, then by run, after done by Deregister.
 	keeper  keeper
-	lease   clientv3.LeaseID // 0: none that may be alive
-	ttl     time.Duration    // as etcd granted it
-	claimed bool             // the key was seen under lease, and nothing has happened since
+	key     lease // of the key; short, so that a hub that is gone is not listed for long
+	mark    lease // of the mark
+	claimed bool  // the key was seen under its lease, and nothing has happened since
 }
+
+// lease is one lease of a registration.
+type lease struct {
+	id  clientv3.LeaseID // 0: none that may be alive
+	ttl time.Duration    // as etcd granted it; before that as it is asked for
+}
+
+// markTTL is how long the mark of a hub stands after its last renewal. An outage of etcd that lasts
+// longer, and in which etcd itself runs on, leaves nothing of the hubs. Marks of hubs that were
+// killed go sooner: see Registry.StrikeOff.
+const markTTL = time.Hour
 
 // errLeaseLost: etcd doesn't know the lease any more, so its key is gone.
 var errLeaseLost = errors.New("lease is lost")
@@ -46,7 +64,8 @@ func newRegistration(r *Registry, id, value string) *registration {
 		r: r, id: id, value: value,
 		poke: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 		keeper: keeper{dialer: r.dialer},
-		ttl:    r.config.LeaseTTL,
+		key:    lease{ttl: r.config.LeaseTTL},
+		mark:   lease{ttl: markTTL},
 	}
 }
 
@@ -103,19 +122,20 @@ func (g *registration) run() {
 	var retry backoff
 	var failed causes // since it last went well
 	spared := false   // an outdated token was passed over since then
-	wait := g.ttl / 3
+	wait := g.key.ttl / 3
 	for g.sleep(wait) {
-		before := g.lease
+		before := g.key.id
 		err := g.ensure(g.ctx)
 		switch {
 		case err == nil:
-			if failed.any() || g.lease != before {
-				g.r.log.Info("hub registered again", "id", g.id, "new_lease", g.lease != before)
+			if failed.any() || g.key.id != before {
+				g.r.log.Info("hub registered again", "id", g.id, "new_lease", g.key.id != before)
 			}
 			retry.reset()
 			failed.clear()
 			spared = false
-			wait = g.ttl / 3
+			wait = g.key.ttl / 3
+			g.strikeOff(g.ctx)
 			continue
 		case g.ctx.Err() != nil:
 			return
@@ -133,7 +153,7 @@ func (g *registration) run() {
 		} else if unsaid, say := failed.note(err); say {
 			g.r.log.Warn("hub can't be kept registered; trying on", "id", g.id, "error", err, "repeats", unsaid)
 		}
-		wait = min(retry.delay(), g.ttl/3)
+		wait = min(retry.delay(), g.key.ttl/3)
 	}
 }
 
@@ -151,15 +171,10 @@ func (g *registration) sleep(d time.Duration) bool {
 	return true
 }
 
-// ensure returns nil when the hub is listed, under a lease that is alive.
+// ensure returns nil when the hub is listed and marked, under leases that are alive.
 func (g *registration) ensure(ctx context.Context) error {
-	if g.lease != 0 {
-		// After a third of the lease, for a quarter of it: when the member of etcd that is asked hangs, and the next
-		// one too, there is time to ask a third.
-		switch err := g.keeper.renew(ctx, g.lease, min(g.ttl/4, g.r.config.DialTimeout)); {
-		case errors.Is(err, errLeaseLost):
-			g.lease, g.claimed = 0, false
-		case err != nil:
+	for _, l := range []*lease{&g.key, &g.mark} {
+		if err := g.renew(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -169,8 +184,10 @@ func (g *registration) ensure(ctx context.Context) error {
 	if _, _, err := g.r.meet(ctx); err != nil {
 		return err
 	}
-	if err := g.grant(ctx); err != nil {
-		return err
+	for _, l := range []*lease{&g.key, &g.mark} {
+		if err := g.grant(ctx, l); err != nil {
+			return err
+		}
 	}
 	if err := g.claim(ctx); err != nil {
 		return err
@@ -179,9 +196,24 @@ func (g *registration) ensure(ctx context.Context) error {
 	return nil
 }
 
+// renew has a lease last on, if there is one. A lease that etcd has lost is given up.
+func (g *registration) renew(ctx context.Context, l *lease) error {
+	if l.id == 0 {
+		return nil
+	}
+	// After a third of the key's lease, for a quarter of it: when the member of etcd that is asked
+	// hangs, and the next one too, there is time to ask a third.
+	err := g.keeper.renew(ctx, l.id, min(g.key.ttl/4, g.r.config.DialTimeout))
+	if errors.Is(err, errLeaseLost) {
+		l.id, g.claimed = 0, false
+		return nil
+	}
+	return err
+}
+
 // grant gets a lease, unless there is one.
-func (g *registration) grant(ctx context.Context) error {
-	if g.lease != 0 {
+func (g *registration) grant(ctx context.Context, l *lease) error {
+	if l.id != 0 {
 		return nil
 	}
 	client, err := g.r.dialer.get(ctx)
@@ -190,15 +222,16 @@ func (g *registration) grant(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.r.config.DialTimeout)
 	defer cancel()
-	lease, err := client.Grant(ctx, int64(g.r.config.LeaseTTL/time.Second))
+	granted, err := client.Grant(ctx, int64(l.ttl/time.Second))
 	if err != nil {
 		return fmt.Errorf("get lease: %w", failure(err))
 	}
-	g.lease, g.ttl = lease.ID, time.Duration(lease.TTL)*time.Second
+	l.id, l.ttl = granted.ID, time.Duration(granted.TTL)*time.Second
 	return nil
 }
 
-// claim creates the key under the lease, in the right cluster, unless the hub was declared dead.
+// claim creates the key and the mark under their leases, in the right cluster, unless the hub was
+// declared dead. Where the key is there already, and is ours, it writes the mark again.
 func (g *registration) claim(ctx context.Context) error {
 	client, err := g.r.dialer.get(ctx)
 	if err != nil {
@@ -207,19 +240,24 @@ func (g *registration) claim(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, g.r.config.DialTimeout)
 	defer cancel()
 	keys, cluster := &g.r.keys, g.r.ClusterID()
+	write := clientv3.OpPut(keys.hubs+g.id, g.value, clientv3.WithLease(g.key.id))
+	mark := clientv3.OpPut(keys.seen+g.id, g.value, clientv3.WithLease(g.mark.id))
+	ours := clientv3.Compare(clientv3.LeaseValue(keys.hubs+g.id), "=", g.key.id)
 	answer, err := client.Txn(ctx).
 		If(
 			clientv3.Compare(clientv3.Value(keys.cluster), "=", cluster),
 			absent(keys.hubs+g.id),
 			absent(keys.dead+g.id),
 		).
-		Then(clientv3.OpPut(keys.hubs+g.id, g.value, clientv3.WithLease(g.lease))).
-		Else(clientv3.OpGet(keys.dead+g.id), clientv3.OpGet(keys.hubs+g.id)).
+		Then(write, mark).
+		Else(
+			clientv3.OpGet(keys.dead+g.id), clientv3.OpGet(keys.hubs+g.id),
+			clientv3.OpTxn([]clientv3.Cmp{ours}, []clientv3.Op{mark}, nil),
+		).
 		Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
-		g.lease = 0
-		return errLeaseLost
+		return errLeaseLost // the next renewal tells which
 	case err != nil:
 		return fmt.Errorf("create key: %w", failure(err))
 	case answer.Succeeded:
@@ -232,15 +270,20 @@ func (g *registration) claim(ctx context.Context) error {
 		return ErrDeclaredDead
 	case len(hub) == 0:
 		return fmt.Errorf("%w: its id has changed just now", ErrForeignCluster)
-	case hub[0].Lease != int64(g.lease):
+	case hub[0].Lease != int64(g.key.id):
 		return ErrIDTaken
 	}
 	return nil // it was an answer that got lost
 }
 
-// release ends the lease, and so deletes the key.
+// release ends the leases, and so deletes the mark and the key: in this order, or a hub that starts
+// would look for this one.
 func (g *registration) release(ctx context.Context) error {
-	if g.lease == 0 {
+	return errors.Join(g.revoke(ctx, g.mark), g.revoke(ctx, g.key))
+}
+
+func (g *registration) revoke(ctx context.Context, l lease) error {
+	if l.id == 0 {
 		return nil
 	}
 	client, err := g.r.dialer.get(ctx)
@@ -249,7 +292,7 @@ func (g *registration) release(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.r.config.DialTimeout)
 	defer cancel()
-	if _, err := client.Revoke(ctx, g.lease); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+	if _, err := client.Revoke(ctx, l.id); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return fmt.Errorf("end lease: %w", failure(err))
 	}
 	return nil

@@ -29,8 +29,9 @@ type Registry struct {
 	mu           sync.Mutex
 	closed       bool
 	isDead       bool
-	cluster      string        // set once
-	registration *registration // from Register's begin to Deregister
+	cluster      string              // set once
+	registration *registration       // from Register's begin to Deregister
+	struck       map[string]struct{} // ids for the registration to strike off
 }
 
 // New returns a Registry that begins to follow etcd, which may be away. Close it.

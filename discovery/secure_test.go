@@ -67,7 +67,7 @@ func secured(t *testing.T, prefix string, change ...func(*embed.Config)) (endpoi
 	do(client.RoleAdd(ctx, "hub"))
 	do(client.RoleAdd(ctx, "narrow"))
 	do(client.RoleGrantPermission(ctx, "hub", prefix+"/", clientv3.GetPrefixRangeEnd(prefix+"/"), clientv3.PermissionType(clientv3.PermReadWrite)))
-	for _, place := range []string{"/hubs/", "/dead/", "/cluster"} {
+	for _, place := range []string{"/hubs/", "/seen/", "/dead/", "/cluster"} {
 		do(client.RoleGrantPermission(ctx, "narrow", prefix+place, clientv3.GetPrefixRangeEnd(prefix+place), clientv3.PermissionType(clientv3.PermReadWrite)))
 	}
 	for _, user := range []string{"root", "hub", "narrow", "stranger"} {

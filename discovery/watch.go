@@ -8,6 +8,10 @@ import (
 // Snapshot is all hubs that are registered, as of one revision of etcd. Members is shared: read only.
 type Snapshot struct {
 	Members map[string]Member // by id
+	// Lapsed are hubs that have lost their key without having deregistered: each was killed, or cut
+	// off from etcd, or it lives and will be back in Members soon, because etcd has ended its
+	// lease. Shared like Members.
+	Lapsed map[string]Member
 	// Revision grows with each change in etcd; it falls when etcd was set back to a backup.
 	Revision int64
 	// StaleFor is how long etcd was not heard before this one, so that hubs may have come and gone unseen; 0: it was.
@@ -60,7 +64,7 @@ func (b *board) watch() *Watcher {
 func (b *board) show(s Snapshot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.latest = Snapshot{Members: s.Members, Revision: s.Revision} // it is not stale to a Watcher that comes later
+	b.latest = Snapshot{Members: s.Members, Lapsed: s.Lapsed, Revision: s.Revision} // it is not stale to a Watcher that comes later
 	for w := range b.watchers {
 		s := s
 		select {
@@ -77,6 +81,13 @@ func (b *board) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.latest.Members)
+}
+
+// lapsed returns the lapsed hubs of the latest Snapshot.
+func (b *board) lapsed() map[string]Member {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.latest.Lapsed
 }
 
 func (b *board) remove(w *Watcher) {
