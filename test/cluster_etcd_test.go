@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
@@ -143,4 +144,15 @@ func (e *etcd) endpoints() []string {
 		all = append(all, m.Clients)
 	}
 	return all
+}
+
+// client returns a plain client of etcd, which is closed with the test.
+func (e *etcd) client(t *testing.T) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: e.endpoints(), DialTimeout: patience, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
 }

@@ -27,8 +27,10 @@ const (
 	outagePace = 20 * time.Millisecond
 )
 
-// TestEtcdHangs proves that hubs do without an etcd that does not answer: no client is dropped, joins and sends go on, and their
-// answers say for how long nothing was heard. A hub that starts meanwhile waits, joins when etcd is back, and is found.
+// TestEtcdHangs proves that hubs do without an etcd that does not answer: no client is dropped, no
+// hub gets another id, joins and sends go on, and their answers say for how long nothing was heard.
+// A hub that starts meanwhile waits, joins when etcd is back, and is found; so does one that starts
+// just then.
 func TestEtcdHangs(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
@@ -99,15 +101,23 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 
 	resume()
 	began = time.Now()
+	late := c.addNode(t) // sees no trouble itself
 	c.awaitReady(t, newcomer)
+	c.awaitReady(t, late)
 	for _, n := range c.nodes {
 		c.awaitReached(t, n)
 		testkit.Eventually(t, "every hub is listed, and the list is heard", func() bool { return n.staleFor(t) == 0 && listed(n.hubs(t)) == len(c.nodes) })
 	}
 	t.Logf("all is well %v after etcd is back", time.Since(began))
+	for _, n := range old {
+		if !n.hubs(t)[n.Hub].GetSelf() {
+			t.Errorf("hub %d goes on under another id than %s", n.number, n.Hub)
+		}
+	}
 	finish()
 	summarize(t, crowd, all)
 	c.checkReach(t, crowd, newcomer)
+	c.checkReach(t, crowd, late)
 	crowd.checkStrays(t)
 	c.checkInvariants(t)
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -203,6 +204,11 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 		})
 		c.checkSend(t, n, "default", 20)
 	}
+	marks := c.etcd.client(t)
+	testkit.Eventually(t, "etcd forgets it, so that hubs that start don't look for it", func() bool {
+		all, err := marks.Get(t.Context(), "/connhub/seen/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		return err == nil && all.Count == int64(len(c.nodes))
+	})
 	c.checkInvariants(t)
 }
 

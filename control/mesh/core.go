@@ -68,10 +68,12 @@ type core struct {
 	forgotten bool // others may have sent to their clients and left out those of this hub: it is over
 
 	ready   bool
-	serves  time.Duration // since when it is ready
-	listing bool          // was listed once
-	waitFor []hub.ID      // who must know this hub before it is ready
-	readyBy time.Duration // but not longer
+	serves  time.Duration       // since when it is ready
+	listing bool                // was listed once
+	known   bool                // a list had its own key, so it is younger than the registration
+	lapsed  map[hub.ID]struct{} // hubs that the last list has as lapsed: each is looked for once
+	waitFor []hub.ID            // who must know this hub before it is ready
+	readyBy time.Duration       // but not longer
 }
 
 func newCore(config coreConfig) *core {
@@ -122,8 +124,9 @@ type listed struct {
 	address string
 }
 
-// list takes what discovery has: all keys, each time. While etcd is away it is not called, and the last keys stay.
-func (c *core) list(now time.Duration, all []listed) []effect {
+// list takes what discovery has, each time: all keys, and the hubs that have lapsed. While etcd is
+// away it is not called, and the last keys stay.
+func (c *core) list(now time.Duration, all, lapsed []listed) []effect {
 	now = c.begin(now)
 	for _, id := range c.order {
 		p := c.peers[id]
@@ -136,18 +139,54 @@ func (c *core) list(now time.Duration, all []listed) []effect {
 	c.registered = false
 	for _, l := range all {
 		if l.hub == c.self {
-			c.registered = true
+			c.registered, c.known = true, true
 			continue
 		}
 		p := c.peer(now, l.hub)
 		p.listed, p.address = true, l.address
 		c.waitOn(l.hub)
 	}
+	c.seek(now, lapsed)
 	if !c.listing {
 		c.listing, c.readyBy = true, now+readyWait
 	}
 	c.tendAll(now)
 	return c.end()
+}
+
+// seek looks for hubs that have lapsed as for those that another hub tells of, unless this hub knew
+// them before: etcd may have ended the leases of all hubs at once, and then there is nobody to tell
+// of them. Each is looked for once. One that lives answers. One that was killed is found not to be
+// there, or is dropped after lostGrace. It is called in list, before tend.
+func (c *core) seek(now time.Duration, lapsed []listed) {
+	before := c.lapsed
+	c.lapsed = make(map[hub.ID]struct{}, len(lapsed))
+	for _, l := range lapsed {
+		c.lapsed[l.hub] = struct{}{}
+		p := c.peers[l.hub]
+		if _, sought := before[l.hub]; !sought && (p == nil || !p.counted) {
+			c.hear(now, l.hub, l.address)
+		}
+	}
+}
+
+// hear takes the word that there is another hub.
+func (c *core) hear(now time.Duration, id hub.ID, address string) {
+	if id == c.self || id == "" || address == "" {
+		return
+	}
+	p := c.peer(now, id)
+	if c.recount(now, p); !p.counted && !p.farewell {
+		p.told, p.address = now+lostGrace, address
+		c.tend(now, p)
+		c.waitOn(id)
+	}
+}
+
+// counts reports whether this hub counts another one as a member.
+func (c *core) counts(now time.Duration, id hub.ID) bool {
+	p := c.peers[id]
+	return p != nil && p.member(now)
 }
 
 // waitOn has this hub not be ready before a hub knows it. Also one that is listed later: it may be there since long, and
@@ -263,9 +302,11 @@ func (c *core) settle(now time.Duration, p *peer) []effect {
 	return c.end()
 }
 
-// checkReady finds out whether every hub that this one has heard of knows it. Until then backends must not come: a send
-// through a hub that does not know this one would miss who is here, and say nothing. A hub that
-// registered before it listed is dialled by all that it does not find. A probe says that the other end of a link is up.
+// checkReady finds out whether every hub that this one has heard of knows it. Until then backends
+// must not come: a send through a hub that does not know this one would miss who is here, and say
+// nothing. A hub that registered before it listed is dialled by all that it does not find; so the
+// list must have its own key: one that is older may lack a hub that is ready just now. A probe says
+// that the other end of a link is up.
 func (c *core) checkReady(now time.Duration) {
 	if c.ready || !c.listing {
 		return
@@ -274,7 +315,7 @@ func (c *core) checkReady(now time.Duration) {
 		p := c.peers[id]
 		return p == nil || !p.member(now) || p.absent || p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
 	})
-	if len(c.waitFor) == 0 || now >= c.readyBy {
+	if c.known && len(c.waitFor) == 0 || now >= c.readyBy {
 		c.do(ready{without: c.waitFor})
 		c.ready, c.serves, c.waitFor = true, now, nil
 	}

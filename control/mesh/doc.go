@@ -12,9 +12,14 @@
 //
 //   - Read your writes: when a join has returned, a send that begins at another hub goes to the member's hub, or names that
 //     hub as unreachable. It is never silently missed. (lease.go has the argument.)
-//     One thing can break it: nobody tells a hub of another one, because that has lost its key and its links. When the two
-//     meet, the hub that was missed learns it, closes its clients and starts anew. (verdict.go)
+//     One thing can break it: a hub is ready and does not know of another one. That takes three faults
+//     at once. The other hub has lost its key in etcd. No hub that the new one reaches has a link with
+//     the other one. And the new one can't reach the other one for 15 s, or finds no mark of it: marks
+//     stand for an hour, and hubs of an older version have none. When the two meet, the hub that was
+//     missed learns it, closes its clients and starts anew. (verdict.go)
 //   - A join waits 500 ms at most, whatever its peers do.
+//   - A hub is ready when each hub that it has heard of knows it: by its key, by its mark (a hub whose
+//     lease etcd has ended), or by the word of another hub. (core.checkReady)
 //   - Membership = keys in etcd ∪ live links. A link counts for 15 s after its end, unless the hub said farewell;
 //     the word of another hub counts for as long. (link.go)
 //   - What was learned on a link goes with the link. What still comes of a link that another has replaced counts for nothing:

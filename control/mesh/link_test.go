@@ -22,7 +22,7 @@ func helloOf(id, expected string, epoch uint64) *peerv1.Hello {
 // pairOf returns hub A's core with a link each way to B, both of epoch 1, at time 0.
 func pairOf(t testing.TB) *core {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	c.list(0, []listed{{"B", "b:1"}})
+	c.list(0, []listed{{"B", "b:1"}}, nil)
 	c.linked(0, "B", 1, helloOf("B", "A", 1))
 	c.greeted(0, helloOf("B", "A", 1))
 	if !c.admits("B", 1) || c.linkedTo("B", 1) == nil {
@@ -132,7 +132,7 @@ func TestTheDiallerLooksWhoAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-			c.list(0, []listed{{"B", "b:1"}})
+			c.list(0, []listed{{"B", "b:1"}}, nil)
 			h := helloOf("B", "A", 1)
 			change(h)
 			got := c.linked(0, "B", 1, h)

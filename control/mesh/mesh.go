@@ -212,6 +212,7 @@ func (m *Mesh) open(cluster string) {
 func (m *Mesh) follow(ctx context.Context, snapshots <-chan discovery.Snapshot, dead <-chan struct{}) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var lapsed []listed
 	for {
 		select {
 		case <-ctx.Done():
@@ -224,21 +225,36 @@ func (m *Mesh) follow(ctx context.Context, snapshots <-chan discovery.Snapshot, 
 			if !ok {
 				return discovery.ErrClosed
 			}
+			lapsed = keysIn(snapshot.Lapsed)
 			m.do(func(c *core, now time.Duration) []effect {
 				c.deaf = max(c.deaf, snapshot.StaleFor)
-				return c.list(now, keysIn(snapshot))
+				return c.list(now, keysIn(snapshot.Members), lapsed)
 			})
 		case <-timer.C:
 			m.do((*core).tick)
 		case <-m.changed:
 		}
+		m.strikeOff(lapsed)
 		timer.Reset(m.untilNext())
 	}
 }
 
-func keysIn(s discovery.Snapshot) []listed {
-	keys := make([]listed, 0, len(s.Members))
-	for _, member := range s.Members {
+// strikeOff has etcd forget the hubs that have lapsed and were found to be gone, so that hubs that
+// start don't look for them.
+func (m *Mesh) strikeOff(lapsed []listed) {
+	for _, l := range lapsed {
+		m.mu.RLock()
+		counts := m.core.counts(m.now(), l.hub)
+		m.mu.RUnlock()
+		if !counts {
+			m.config.Registry.StrikeOff(string(l.hub))
+		}
+	}
+}
+
+func keysIn(members map[string]discovery.Member) []listed {
+	keys := make([]listed, 0, len(members))
+	for _, member := range members {
 		keys = append(keys, listed{hub.ID(member.ID), member.ControlAddress})
 	}
 	return keys

@@ -157,16 +157,7 @@ func (c *core) linked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hell
 // tell takes the word of another hub that there are more.
 func (c *core) tell(now time.Duration, members []*peerv1.Member) {
 	for _, m := range members {
-		id := hub.ID(m.GetHub())
-		if id == c.self || id == "" || m.GetAddress() == "" {
-			continue
-		}
-		p := c.peer(now, id)
-		if c.recount(now, p); !p.counted && !p.farewell {
-			p.told, p.address = now+lostGrace, m.GetAddress()
-			c.tend(now, p)
-			c.waitOn(id)
-		}
+		c.hear(now, hub.ID(m.GetHub()), m.GetAddress())
 	}
 }
 

@@ -202,6 +202,15 @@ func (c *chaos) processes() map[string]func(*rapid.T) {
 			delete(s.keys, c.pick(func(*node) bool { return true }).id)
 			s.list()
 		},
+		"lapse": func(*rapid.T) { // etcd has hung: it ends all leases at once
+			clear(s.keys)
+			s.list()
+		},
+		"renew": func(*rapid.T) {
+			if !s.deaf {
+				s.register()
+			}
+		},
 		"deaf": func(*rapid.T) {
 			n := c.pick(func(*node) bool { return true })
 			n.deaf = true

@@ -107,6 +107,9 @@ var commands = map[string]struct {
 	"resume":  {1, (*player).resume},
 	"kill":    {1, (*player).kill},    // kill A: SIGKILL; its sockets close, its key stays
 	"unlist":  {1, (*player).unlist},  // unlist A: its key in etcd is gone
+	"lapse":   {0, (*player).lapse},   // lapse: etcd ends the leases of all keys, and no hub knows it yet
+	"renew":   {0, (*player).renew},   // renew: each hub that lives and hears etcd finds out, and registers again
+	"strike":  {1, (*player).strike},  // strike A: its key and its mark are gone
 	"etcd":    {1, (*player).etcd},    // etcd down|up
 	"deaf":    {1, (*player).deaf},    // deaf A: it is cut off from etcd, and its key goes
 	"hear":    {1, (*player).hear},    // hear A: it hears etcd again, and registers
@@ -207,6 +210,18 @@ func (p *player) kill(w []string) { p.node(w[0]).kill() }
 func (p *player) unlist(w []string) {
 	delete(p.sim.keys, hub.ID(w[0]))
 	p.sim.list()
+}
+
+func (p *player) lapse([]string) {
+	clear(p.sim.keys)
+	p.sim.list()
+}
+
+func (p *player) renew([]string) { p.sim.register() }
+
+func (p *player) strike(w []string) {
+	delete(p.sim.marks, hub.ID(w[0]))
+	p.unlist(w)
 }
 
 func (p *player) etcd(w []string) {

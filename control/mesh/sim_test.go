@@ -24,6 +24,7 @@ type sim struct {
 
 	nodes []*node
 	keys  map[hub.ID]string // etcd: hub → address
+	marks map[hub.ID]string // etcd: the marks that outlast the keys
 	deaf  bool              // etcd is away
 	hosts map[string]*node  // who listens at an address
 	wires []*wire
@@ -72,7 +73,7 @@ type joining struct {
 func newSim(bits int) *sim {
 	return &sim{
 		bits: bits, delay: func() time.Duration { return time.Millisecond },
-		keys: map[hub.ID]string{}, hosts: map[string]*node{}, holes: map[[2]*node]bool{}, holds: map[hold]bool{}, words: map[uint64]string{},
+		keys: map[hub.ID]string{}, marks: map[hub.ID]string{}, hosts: map[string]*node{}, holes: map[[2]*node]bool{}, holds: map[hold]bool{}, words: map[uint64]string{},
 	}
 }
 
@@ -90,10 +91,37 @@ func (s *sim) start(id hub.ID, address string) *node {
 	s.nodes = append(s.nodes, n)
 	s.hosts[address] = n
 	if !s.deaf {
-		s.keys[id] = address
+		s.keys[id], s.marks[id] = address, address
 	}
 	s.list()
 	return n
+}
+
+// standing returns what a map of etcd has.
+func standing(in map[hub.ID]string) (all []listed) {
+	for _, id := range slices.Sorted(maps.Keys(in)) {
+		all = append(all, listed{id, in[id]})
+	}
+	return all
+}
+
+// lapsed returns the hubs with a mark and without a key.
+func (s *sim) lapsed() []listed {
+	return slices.DeleteFunc(standing(s.marks), func(l listed) bool { return s.keys[l.hub] != "" })
+}
+
+// strikeOff has etcd forget hubs that have lapsed and that a hub which hears etcd does not count,
+// as the shell does.
+func (n *node) strikeOff() {
+	s := n.sim
+	if n.dead || n.paused || n.listedAt < 0 || n.hearing() != never {
+		return
+	}
+	for _, l := range s.lapsed() {
+		if _, sought := n.core.lapsed[l.hub]; sought && !n.core.counts(s.now, l.hub) {
+			delete(s.marks, l.hub)
+		}
+	}
 }
 
 // list tells every hub what etcd has.
@@ -101,10 +129,7 @@ func (s *sim) list() {
 	if s.deaf {
 		return
 	}
-	var all []listed
-	for _, id := range slices.Sorted(maps.Keys(s.keys)) {
-		all = append(all, listed{id, s.keys[id]})
-	}
+	all, lapsed := standing(s.keys), s.lapsed()
 	for _, n := range s.nodes {
 		if n.dead || n.paused || n.deaf {
 			continue
@@ -117,7 +142,7 @@ func (s *sim) list() {
 			n.heardOf[l.hub] = true
 		}
 		if n.wake() {
-			n.apply(n.core.list(s.now, all))
+			n.apply(n.core.list(s.now, all, lapsed))
 			n.stale, n.core.deaf = never, 0
 		}
 	}
@@ -227,11 +252,11 @@ func (n *node) excused(m *node) bool {
 	}
 }
 
-// look notes, when a hub becomes ready, of whom nobody could have told it: those without a key whom no hub knows that it has
-// met.
+// look notes, when a hub becomes ready, of whom nobody could have told it: those without a key and
+// a mark whom no hub knows that it has met.
 func (n *node) look() {
 	for _, m := range n.sim.nodes {
-		n.strange[m] = !n.heardOf[m.id] && !slices.ContainsFunc(n.sim.nodes, func(o *node) bool {
+		n.strange[m] = !n.heardOf[m.id] && n.sim.marks[m.id] == "" && !slices.ContainsFunc(n.sim.nodes, func(o *node) bool {
 			_, met := n.up[o]
 			last, knows := o.up[m]
 			return met && knows && !o.dead && n.sim.now < last+lostGrace-linkTimeout
@@ -334,6 +359,7 @@ func (n *node) perform(e effect) {
 		n.returned(e.call)
 	case gone:
 		s.trace("%s forgets %s", n.id, e.hub)
+		n.strikeOff()
 	case ready:
 		n.ready, n.waited = true, s.now-n.listedAt
 		n.look()
@@ -346,6 +372,7 @@ func (n *node) perform(e effect) {
 		s.trace("%s is over: %v", n.id, e.cause)
 		n.kill()
 		delete(s.keys, n.id)
+		delete(s.marks, n.id)
 		s.left = true
 	}
 }
@@ -533,6 +560,7 @@ func (s *sim) register() {
 	for _, n := range s.nodes {
 		if !n.dead && !n.deaf {
 			s.keys[n.id] = n.core.us.GetAddress()
+			s.marks[n.id] = s.keys[n.id]
 		}
 	}
 	s.list()
