@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // follower keeps the Snapshot true to etcd.
@@ -61,9 +64,12 @@ func (f *follower) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for i, s := range []*shelf{f.hubs, f.seen} {
+		if err := f.load(ctx, s, found[i].GetResponseRange(), revision); err != nil {
+			return err
+		}
+	}
 	f.revision = revision
-	f.hubs.load(found[0].GetResponseRange())
-	f.seen.load(found[1].GetResponseRange())
 	f.show(f.r.hearing.staleFor())
 	if self := f.r.self(); self != nil {
 		if !f.hubs.has(self.id) || !f.seen.has(self.id) {
@@ -71,6 +77,38 @@ func (f *follower) sync(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// readsAtOnce bounds the keys that one transaction reads; etcd takes 128 at once.
+const readsAtOnce = 100
+
+// load gives a shelf what was found, and of the keys that were not read those that it keeps in any
+// case.
+func (f *follower) load(ctx context.Context, s *shelf, found *pb.RangeResponse, revision int64) error {
+	read, self := found.GetKvs(), f.selfID()
+	for keys := range slices.Chunk(s.missing(found, self), readsAtOnce) {
+		var each []clientv3.Op
+		for _, key := range keys {
+			each = append(each, clientv3.OpGet(key, clientv3.WithRev(revision)))
+		}
+		_, more, err := f.r.meet(ctx, each...)
+		if err != nil {
+			return err
+		}
+		for _, m := range more {
+			read = append(read, m.GetResponseRange().GetKvs()...)
+		}
+	}
+	s.load(read, found.GetCount(), self)
+	return nil
+}
+
+// selfID returns the id of the hub that this Registry lists, or is about to; empty: there is none.
+func (f *follower) selfID() string {
+	if self := f.r.self(); self != nil {
+		return self.id
+	}
+	return ""
 }
 
 // show publishes what the keys say.
@@ -139,10 +177,10 @@ func (f *follower) apply(events []*mvccpb.Event) error {
 				f.hubs.members = maps.Clone(f.hubs.members) // what was shown is not ours any more
 				changed = true
 			}
-			f.hubs.apply(e)
+			f.hubs.apply(e, f.selfID())
 			f.guard(f.hubs, e)
 		case f.seen.holds(key):
-			f.seen.apply(e)
+			f.seen.apply(e, f.selfID())
 			f.guard(f.seen, e)
 			changed = changed || !f.hubs.has(f.seen.id(key))
 		case key == f.r.keys.cluster:

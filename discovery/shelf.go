@@ -46,22 +46,55 @@ func (s *shelf) has(id string) bool {
 	return ok || s.strange[s.prefix+id]
 }
 
-// load takes what all has found, in place of what there was.
-func (s *shelf) load(found *pb.RangeResponse) {
+// known reports whether a key is kept however many there are: those that were read before, and this
+// hub's own.
+func (s *shelf) known(key, self string) bool {
+	_, ok := s.members[s.id(key)]
+	return ok || s.id(key) == self
+}
+
+// missing returns the keys that are kept in any case, when all has found more than it read: some of
+// them may stand behind the cap.
+func (s *shelf) missing(found *pb.RangeResponse, self string) (keys []string) {
+	if found.GetCount() <= int64(len(found.GetKvs())) {
+		return nil
+	}
+	last := string(found.GetKvs()[len(found.GetKvs())-1].GetKey()) // they come by name
+	for id := range s.members {
+		if key := s.prefix + id; key > last && id != self {
+			keys = append(keys, key)
+		}
+	}
+	if key := s.prefix + self; self != "" && key > last {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// load takes the keys that were read, in place of what there was. There are count keys in etcd.
+func (s *shelf) load(read []*mvccpb.KeyValue, count int64, self string) {
 	members, strange := make(map[string]Member), make(map[string]bool)
-	for _, kv := range found.GetKvs() {
-		if m, ok := s.read(kv); ok {
-			members[m.ID] = m
-		} else {
-			strange[string(kv.Key)] = true
+	for _, known := range []bool{true, false} {
+		for _, kv := range read {
+			if s.known(string(kv.Key), self) != known {
+				continue
+			}
+			if !known && len(members)+len(strange) >= maxKeys {
+				break
+			}
+			if m, ok := s.read(kv); ok {
+				members[m.ID] = m
+			} else {
+				strange[string(kv.Key)] = true
+			}
 		}
 	}
 	s.members, s.strange, s.beyond = members, strange, 0
-	s.ignore(found.GetCount() - int64(len(found.GetKvs())))
+	s.ignore(count - int64(len(members)+len(strange)))
 }
 
 // apply takes a change of a key.
-func (s *shelf) apply(e *mvccpb.Event) {
+func (s *shelf) apply(e *mvccpb.Event, self string) {
 	key := string(e.Kv.Key)
 	id := s.id(key)
 	if e.Type == mvccpb.Event_DELETE {
@@ -69,7 +102,7 @@ func (s *shelf) apply(e *mvccpb.Event) {
 		delete(s.strange, key)
 		return
 	}
-	if !s.has(id) && len(s.members)+len(s.strange) >= maxKeys {
+	if !s.has(id) && id != self && len(s.members)+len(s.strange) >= maxKeys {
 		s.ignore(1)
 		return
 	}
