@@ -90,11 +90,19 @@ func within(t *testing.T, what string, bytes, bound int64) {
 	}
 }
 
-// TestAConnectionFillsItsSizeClass: Go allocates in steps, of 32 bytes here. One word more costs each connection four.
-func TestAConnectionFillsItsSizeClass(t *testing.T) {
-	const class = 384
-	if size := reflect.TypeFor[Connection]().Size(); size > class {
-		t.Errorf("a Connection has %d bytes, %d beyond a size class", size, size-class)
+// TestNothingTakesMoreThanItsSizeClass: Go allocates in steps, of 32 bytes here. One word more costs each connection, and each
+// send, as much as four.
+func TestNothingTakesMoreThanItsSizeClass(t *testing.T) {
+	for _, one := range []struct {
+		what  reflect.Type
+		class uintptr // bytes
+	}{
+		{reflect.TypeFor[Connection](), 384},
+		{reflect.TypeFor[delivered](), 224},
+	} {
+		if size := one.what.Size(); size > one.class {
+			t.Errorf("a %v has %d bytes, %d beyond a size class", one.what, size, size-one.class)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ type tally struct {
 
 	waiting atomic.Int32 // how many there are in waiters, to be read without the lock; written under mu
 	mu      sync.Mutex
-	waiters [WaitAcked + 1]waiters // by waiter.wait: all of one kind are over at once
+	waiters *[WaitAcked + 1]waiters // by waiter.wait: all of one kind are over at once; nil: nobody has waited
 
 	pushed chan struct{} // closed when every outbox has it; nil unless a duplicate may wait for it
 }
@@ -194,6 +194,9 @@ func (t *tally) wait(ctx context.Context, w Wait) {
 func (t *tally) then(w Wait, done func()) (forget func()) {
 	mine := &waiter{wait: w, done: done}
 	t.mu.Lock()
+	if t.waiters == nil { // most sends have nobody that waits
+		t.waiters = new([WaitAcked + 1]waiters)
+	}
 	t.waiters[w].add(mine)
 	t.waiting.Add(1)
 	t.mu.Unlock()
