@@ -38,7 +38,7 @@ type heartbeat struct {
 // beat is a link's place in the wheel.
 type beat struct {
 	next, previous *link
-	slot           int
+	slot           int32
 	in             bool // in a slot; not while it is being looked at
 	gone           bool // removed for good
 }
@@ -108,7 +108,7 @@ func (h *heartbeat) insertLocked(l *link, due time.Duration) {
 	}
 	second := int((due + tick - 1) / tick)
 	second = min(max(second, h.second+1), h.second+len(h.slots)-1)
-	slot := second % len(h.slots)
+	slot := int32(second % len(h.slots))
 	head := h.slots[slot]
 	l.beat = beat{next: head, slot: slot, in: true}
 	if head != nil {

@@ -53,8 +53,11 @@ type link struct {
 	decided   bool    // how is known
 	readEnded bool    // coder/websocket is through with the wire
 	ownCode   uint16  // of the close frame that coder/websocket wrote; 0: none
-	pending   []byte  // control frames that wait for a frame boundary
-	goodbye   []byte  // the hub's close frame, and the protocol's word about it, which go out behind all that the connection still has
+
+	compressed bool // permessage-deflate is agreed to; static before upgrade
+
+	pending []byte // control frames that wait for a frame boundary
+	goodbye []byte // the hub's close frame, and the protocol's word about it, which go out behind all that the connection still has
 
 	// Static after newLink.
 	connection *hub.Connection
@@ -66,8 +69,7 @@ type link struct {
 	how   hub.Close   // why the link ends; guarded by mu
 	limit *time.Timer // ends a close that takes too long; nil: none runs; guarded by mu
 
-	protocol   *spoken // static after newLink
-	compressed bool    // permessage-deflate is agreed to; static before upgrade
+	protocol *spoken // static after newLink
 
 	resume *hub.Resume // of a client that comes back; nil: it is new, or bound
 

@@ -17,7 +17,7 @@ func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 	p := &parked{link: l, fd: ends[0], in: new(parkedInput), fragmented: true}
 	l.socket = p
 	p.state.Store(running)
-	late := func() { p.since = time.Now().Add(-time.Hour) }
+	late := func() { p.due = 1 }
 	late()
 	p.in.drained = true // the last read got all that there was, before the process was stopped
 	if _, err := syscall.Write(ends[1], []byte("\x80\x80mask")); err != nil {

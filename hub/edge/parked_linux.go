@@ -64,11 +64,11 @@ type parked struct {
 	stash      []byte       // of a frame that is not whole, while nobody runs
 	size       uint64       // of the frame that is being given out: what is missing of it
 	fragmented bool         // a message has begun whose last frame has not
+	reprieved  bool         // due was put off, because there was input when the time was over
 	limit      frameLimit
-	held       int64       // of the budget, by the goroutine that waits
-	since      time.Time   // when the message or frame began that is not whole; zero: there is none
-	reprieved  bool        // since was moved, because there was input when the time was over
-	timer      *time.Timer // tells when that is too long ago; nil: not needed
+	held       int64         // of the budget, by the goroutine that waits
+	due        time.Duration // Server.now when what has begun must be whole, a message or a frame; 0: nothing has
+	timer      *time.Timer   // tells when due has come; nil: not needed
 
 	// Guarded by link.mu.
 	left   *output // what the socket did not take; nil: nothing
@@ -181,7 +181,7 @@ func (p *parked) giveBack() {
 	if p.in.w > p.in.r && !p.link.over {
 		p.stash = bytes.Clone(p.in.bytes[p.in.r:p.in.w])
 		p.startClock()
-		limit := time.Until(p.since.Add(p.link.server.config.MessageTimeout))
+		limit := p.due - p.link.server.now()
 		if p.timer == nil {
 			p.timer = time.AfterFunc(limit, p.notify)
 		} else {
@@ -196,8 +196,8 @@ func (p *parked) giveBack() {
 }
 
 func (p *parked) startClock() {
-	if p.since.IsZero() {
-		p.since, p.reprieved = time.Now(), false
+	if s := p.link.server; p.due == 0 {
+		p.due, p.reprieved = s.now()+s.config.MessageTimeout, false
 	}
 }
 
@@ -261,7 +261,7 @@ func (p *parked) giveOut(b []byte) (int, error) {
 	p.in.r += n
 	p.size -= uint64(n)
 	if p.size == 0 && !p.fragmented {
-		p.since = time.Time{}
+		p.due = 0
 	}
 	return n, nil
 }
@@ -324,7 +324,7 @@ func (p *parked) readSome(overdue bool) (int, error) {
 		p.link.hear()
 	}
 	if n > 0 && overdue {
-		p.since, p.reprieved = time.Now().Add(reprieve-p.link.server.config.MessageTimeout), true
+		p.due, p.reprieved = p.link.server.now()+reprieve, true
 	}
 	if _, ours := errors.AsType[*Violation](err); err != nil && !ours {
 		p.link.readErr = err
@@ -390,7 +390,7 @@ func (p *parked) stopped() bool {
 
 // overdue reports whether the time is over in which the message that has begun was to end.
 func (p *parked) overdue() bool {
-	return !p.since.IsZero() && time.Since(p.since) >= p.link.server.config.MessageTimeout
+	return p.due != 0 && p.link.server.now() >= p.due
 }
 
 // wait waits for an event, in the middle of a message.
@@ -413,7 +413,7 @@ func (p *parked) wait() error {
 	if !p.state.CompareAndSwap(running, waiting) {
 		return nil // notified
 	}
-	late := time.NewTimer(time.Until(p.since.Add(l.server.config.MessageTimeout)))
+	late := time.NewTimer(p.due - l.server.now())
 	defer late.Stop()
 	select {
 	case <-p.awake:

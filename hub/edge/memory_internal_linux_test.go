@@ -1,0 +1,23 @@
+package edge
+
+import (
+	"reflect"
+	"testing"
+)
+
+// TestALinkTakesNoMoreThanItsSizeClasses: each idle client has one of these. Go allocates in steps, of 16 or 32 bytes here, so one
+// word more costs each client as much as four: a new field must be worth that, or find room where the others leave some.
+func TestALinkTakesNoMoreThanItsSizeClasses(t *testing.T) {
+	for _, one := range []struct {
+		what  reflect.Type
+		class uintptr // bytes
+	}{
+		{reflect.TypeFor[link](), 256},
+		{reflect.TypeFor[parked](), 176},
+		{reflect.TypeFor[sealed](), 80},
+	} {
+		if size := one.what.Size(); size > one.class {
+			t.Errorf("a %v has %d bytes, %d beyond its size class", one.what, size, size-one.class)
+		}
+	}
+}
