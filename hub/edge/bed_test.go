@@ -153,9 +153,12 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
+// onLoopback makes an edge whose time is that of the machine. It sends no pings unless a setup asks for
+// them: how long a test takes does not change the frames that its clients read.
 func onLoopback(t *testing.T, l net.Listener, dialer func(context.Context) (net.Conn, error), setups []setup) *bed {
 	t.Helper()
-	b := newBed(t, l, dialer, setups...)
+	silent := func(_ *hub.Config, c *edge.Config) { c.PingInterval = time.Hour }
+	b := newBed(t, l, dialer, append([]setup{silent}, setups...)...)
 	t.Cleanup(b.done)
 	return b
 }

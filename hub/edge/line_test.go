@@ -27,10 +27,10 @@ type queueing struct {
 	other   chan string  // a handshake of 127.0.0.2 has a core
 }
 
-func newQueueing(t *testing.T, most int) *queueing {
+func newQueueing(t *testing.T, most int, timeout time.Duration) *queueing {
 	t.Helper()
 	l, config := listen(t), certificate().Clone()
-	q := &queueing{address: l.Addr().String(), gate: make(chan struct{}), other: make(chan string, 10)}
+	q := &queueing{address: l.Addr().String(), gate: make(chan struct{}), other: make(chan string, 100)}
 	q.open = sync.OnceFunc(func() { close(q.gate) })
 	key := config.Certificates[0]
 	config.Certificates = nil
@@ -45,7 +45,7 @@ func newQueueing(t *testing.T, most int) *queueing {
 		return &key, nil
 	}
 	q.bed = onLoopback(t, edge.NewTLSListener(l, config), nil, []setup{func(_ *hub.Config, c *edge.Config) {
-		c.MaxStrangers, c.HandshakeTimeout, c.Strangers = most, time.Hour, lobby.NewMetrics(c.Metrics)
+		c.MaxStrangers, c.HandshakeTimeout, c.Strangers = most, timeout, lobby.NewMetrics(c.Metrics)
 	}})
 	t.Cleanup(q.open) // or Shutdown waits
 	return q
@@ -99,10 +99,32 @@ func (q *queueing) failed() int {
 	return int(q.metric("connhub_tls_handshakes_total", "result", "failed"))
 }
 
+// The hub waits for its clients as long as HandshakeTimeout says. How long clients wait for a core is not their fault.
+func TestTheTimeInLineIsNotTheClients(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	const clients = 40
+	cores, timeout := runtime.GOMAXPROCS(0), edge.DefaultConfig().HandshakeTimeout
+	q := newQueueing(t, cores+clients, timeout)
+	q.flood(cores, "127.0.0.1")
+	eventually(t, func() bool { return q.arrived.Load() == int64(cores) })
+	var all []<-chan error
+	for range clients {
+		all = append(all, q.greet(t.Context(), "127.0.0.2"))
+	}
+	eventually(t, func() bool { return q.inLine() == clients })
+	<-time.After(timeout + time.Second)
+	q.open()
+	for _, done := range all {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAnAddressThatFillsTheLineKeepsNoOtherAddressOut(t *testing.T) {
 	cores := runtime.GOMAXPROCS(0)
 	most := 32 * cores
-	q := newQueueing(t, most)
+	q := newQueueing(t, most, time.Hour)
 	if err := <-q.greet(t.Context(), "127.0.0.2"); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +154,7 @@ func TestAnAddressThatFillsTheLineKeepsNoOtherAddressOut(t *testing.T) {
 
 func TestShutdownWaitsForNoHandshakeInLine(t *testing.T) {
 	cores := runtime.GOMAXPROCS(0)
-	q := newQueueing(t, 1000)
+	q := newQueueing(t, 1000, time.Hour)
 	q.flood(200, "127.0.0.1")
 	eventually(t, func() bool { return q.inLine() == 200-cores })
 	ended := make(chan struct{})

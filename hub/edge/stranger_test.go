@@ -3,8 +3,6 @@ package edge_test
 import (
 	"bufio"
 	"context"
-	"crypto"
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -155,52 +153,6 @@ func TestSilentStrangersKeepNoClientOut(t *testing.T) {
 				b.upgrade("user=ann", "")
 			}
 		})
-	}
-}
-
-// expensive is a key whose handshakes cost some milliseconds of a core each, like one of RSA with 4,096 bits, but which is
-// made in no time.
-type expensive struct{ crypto.Signer }
-
-func (k expensive) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	b := make([]byte, 16<<10)
-	for range 300 {
-		sum := sha256.Sum256(b)
-		copy(b, sum[:])
-	}
-	return k.Signer.Sign(r, digest, o)
-}
-
-// The hub waits for its clients as long as HandshakeTimeout says. How long they wait for its cores is not their fault.
-func TestAStormOfExpensiveHandshakesGetsIn(t *testing.T) {
-	const clients = 400 // some 2 s of a core
-	l, config := listen(t), certificate().Clone()
-	config.Certificates = []tls.Certificate{{
-		Certificate: config.Certificates[0].Certificate, PrivateKey: expensive{config.Certificates[0].PrivateKey.(crypto.Signer)},
-	}}
-	b := onLoopback(t, edge.NewTLSListener(l, config), nil, []setup{func(_ *hub.Config, c *edge.Config) {
-		c.HandshakeTimeout = 2 * time.Second
-	}})
-	results := make(chan error, clients)
-	for range clients {
-		go func() {
-			conn, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				results <- err
-				return
-			}
-			defer func() { _ = conn.Close() }()
-			results <- tls.Client(conn, &tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"}).HandshakeContext(b.t.Context())
-		}()
-	}
-	failed := make(map[string]int)
-	for range clients {
-		if err := <-results; err != nil {
-			failed[err.Error()]++
-		}
-	}
-	if len(failed) > 0 {
-		t.Errorf("failed handshakes: %v", failed)
 	}
 }
 
