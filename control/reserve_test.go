@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,9 +24,9 @@ import (
 )
 
 // spread is a channel of gRPC that spreads its calls over hubs, and how often it has dialled.
-func spread(t *testing.T, hubs map[string]*fixture) (_ *grpc.ClientConn, dialled *int) {
+func spread(t *testing.T, hubs map[string]*fixture) (_ *grpc.ClientConn, dialled *atomic.Int32) {
 	t.Helper()
-	dialled = new(int)
+	dialled = new(atomic.Int32)
 	addresses := manual.NewBuilderWithScheme("hubs")
 	var all []resolver.Address
 	for name := range hubs {
@@ -37,7 +38,7 @@ func spread(t *testing.T, hubs map[string]*fixture) (_ *grpc.ClientConn, dialled
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, name string) (net.Conn, error) {
-			*dialled++ // nothing else runs while a test in a bubble reads it
+			dialled.Add(1)
 			return hubs[name].listener.DialContext(ctx)
 		}))
 	if err != nil {
@@ -55,8 +56,8 @@ func TestAConnectionThatStandsInReserveStays(t *testing.T) {
 		conn.Connect()
 		time.Sleep(idleTimeout - time.Second)
 		synctest.Wait()
-		if *dialled != len(hubs) {
-			t.Errorf("the backend has dialled %d times in silence, want once for each of %d hubs", *dialled, len(hubs))
+		if n := int(dialled.Load()); n != len(hubs) {
+			t.Errorf("the backend has dialled %d times in silence, want once for each of %d hubs", n, len(hubs))
 		}
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+backendSecret)
 		for range hubs {
@@ -64,8 +65,8 @@ func TestAConnectionThatStandsInReserveStays(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if *dialled != len(hubs) {
-			t.Errorf("the backend has dialled %d times for its calls", *dialled)
+		if n := int(dialled.Load()); n != len(hubs) {
+			t.Errorf("the backend has dialled %d times for its calls", n)
 		}
 		for name, f := range hubs {
 			if s := f.log.String(); s != "" || f.metric(t, "connhub_grpc_connections") != 1 {
