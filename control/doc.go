@@ -39,7 +39,8 @@
 // transport (maxUnanswered, maxUnansweredBytes). What the calls of backends hold together is one
 // budget of bytes (budget.go): a message is reserved when its length is known, before it comes; a
 // call, a stream and a send count for what they cost beside that; a call of one message, with its
-// answer, until the transport has written that or the connection is over (answer.go). A client that
+// answer, until the transport has written that or the connection is over (answer.go); of what it has
+// written the kernel keeps unsentBytes for a caller that does not read. A client that
 // publishes waits for no other hub: what one has no room for is lost there, and counted. Everything
 // that a request may make the hub do is bounded by limits of the API.
 //

@@ -261,6 +261,7 @@ type listener struct {
 func (l listener) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err == nil {
+		boundKernelMemory(raw)
 		in := l.port.add(raw)
 		l.port.mu.Lock()
 		l.port.accepted[raw] = in

@@ -45,9 +45,8 @@ func (f *fixture) rawCaller(t testing.TB) *rawCaller {
 func newRawCaller(t testing.TB, conn net.Conn) *rawCaller {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
-	c := &rawCaller{Conn: conn, framer: http2.NewFramer(conn, conn), next: 1, frames: make(chan rawFrame, 1<<12)}
-	c.encoder = hpack.NewEncoder(&c.headers)
-	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c := &rawCaller{Conn: conn, frames: make(chan rawFrame, 1<<12)}
+	c.prepare()
 	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +55,13 @@ func newRawCaller(t testing.TB, conn net.Conn) *rawCaller {
 	}
 	go c.read()
 	return c
+}
+
+// prepare gives the caller what it speaks HTTP/2 with.
+func (c *rawCaller) prepare() {
+	c.framer, c.next = http2.NewFramer(c.Conn, c.Conn), 1
+	c.encoder = hpack.NewEncoder(&c.headers)
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 }
 
 // read ends with the connection.
