@@ -116,7 +116,7 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 		kong.Configuration(loadConfig),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
 		kong.ValueFormatter(formatHelp),
-		settingsVars(),
+		kong.PostBuild(fillDefaults),
 	)
 }
 

@@ -74,32 +74,39 @@ type settings struct {
 	onlyLoopback bool // said by the command: only this machine is served
 }
 
-// settingsVars are the defaults that belong to other packages, for the tags above.
-func settingsVars() kong.Vars {
+// fillDefaults puts the defaults that belong to other packages into the tags above. It does so instead
+// of kong.Vars, because kong searches each variable's text again for each flag: 2,500 searches a start.
+func fillDefaults(k *kong.Kong) error {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
-	return kong.Vars{
-		"token_jwks_interval":  auth.DefaultKeySetConfig().Interval.String(),
-		"etcd_listen":          discovery.DefaultEmbeddedConfig().ClientAddress,
-		"etcd_prefix":          discovery.DefaultConfig().Prefix,
-		"hash_bits":            fmt.Sprint(mesh.DefaultConfig().HashBits),
-		"max_connections":      fmt.Sprint(h.MaxConnections),
-		"outbox_messages":      fmt.Sprint(h.Outbox.Messages),
-		"outbox_bytes":         byteSize(h.Outbox.Bytes).String(),
-		"held_bytes":           byteSize(h.HeldBytes).String(),
-		"call_bytes":           byteSize(control.DefaultConfig().CallBytes).String(),
-		"min_call_bytes":       byteSize(control.MinCallBytes).String(),
-		"resume_window":        h.ResumeWindow.String(),
-		"detached_per_user":    fmt.Sprint(h.DetachedPerUser),
-		"detached_per_address": fmt.Sprint(h.DetachedPerAddress),
-		"request_ids":          fmt.Sprint(h.RequestIDs),
-		"max_message":          byteSize(e.MaxMessage).String(),
-		"inbound_bytes":        byteSize(e.InboundBytes).String(),
-		"message_timeout":      e.MessageTimeout.String(),
-		"handshake_timeout":    e.HandshakeTimeout.String(),
-		"ping_interval":        e.PingInterval.String(),
-		"pong_timeout":         e.PongTimeout.String(),
-		"close_timeout":        e.CloseTimeout.String(),
-	}
+	defaults := strings.NewReplacer(
+		"${token_jwks_interval}", auth.DefaultKeySetConfig().Interval.String(),
+		"${etcd_listen}", discovery.DefaultEmbeddedConfig().ClientAddress,
+		"${etcd_prefix}", discovery.DefaultConfig().Prefix,
+		"${hash_bits}", fmt.Sprint(mesh.DefaultConfig().HashBits),
+		"${max_connections}", fmt.Sprint(h.MaxConnections),
+		"${outbox_messages}", fmt.Sprint(h.Outbox.Messages),
+		"${outbox_bytes}", byteSize(h.Outbox.Bytes).String(),
+		"${held_bytes}", byteSize(h.HeldBytes).String(),
+		"${call_bytes}", byteSize(control.DefaultConfig().CallBytes).String(),
+		"${min_call_bytes}", byteSize(control.MinCallBytes).String(),
+		"${resume_window}", h.ResumeWindow.String(),
+		"${detached_per_user}", fmt.Sprint(h.DetachedPerUser),
+		"${detached_per_address}", fmt.Sprint(h.DetachedPerAddress),
+		"${request_ids}", fmt.Sprint(h.RequestIDs),
+		"${max_message}", byteSize(e.MaxMessage).String(),
+		"${inbound_bytes}", byteSize(e.InboundBytes).String(),
+		"${message_timeout}", e.MessageTimeout.String(),
+		"${handshake_timeout}", e.HandshakeTimeout.String(),
+		"${ping_interval}", e.PingInterval.String(),
+		"${pong_timeout}", e.PongTimeout.String(),
+		"${close_timeout}", e.CloseTimeout.String(),
+	)
+	return kong.Visit(k.Model, func(node kong.Visitable, next kong.Next) error {
+		if flag, ok := node.(*kong.Flag); ok {
+			flag.Default, flag.Help = defaults.Replace(flag.Default), defaults.Replace(flag.Help)
+		}
+		return next(nil)
+	})
 }
 
 var overflowPolicies = map[string]hub.Policy{
