@@ -39,9 +39,10 @@ type registration struct {
 
 	// Owned by Register, then by run, after done by Deregister.
 	keeper  keeper
-	key     lease // of the key; short, so that a hub that is gone is not listed for long
-	mark    lease // of the mark
-	claimed bool  // the key was seen under its lease, and nothing has happened since
+	key     lease     // of the key; short, so that a hub that is gone is not listed for long
+	mark    lease     // of the mark
+	markDue time.Time // when the lease of the mark is to be renewed
+	claimed bool      // the key was seen under its lease, and nothing has happened since
 }
 
 // lease is one lease of a registration.
@@ -173,10 +174,12 @@ func (g *registration) sleep(d time.Duration) bool {
 
 // ensure returns nil when the hub is listed and marked, under leases that are alive.
 func (g *registration) ensure(ctx context.Context) error {
-	for _, l := range []*lease{&g.key, &g.mark} {
-		if err := g.renew(ctx, l); err != nil {
-			return err
-		}
+	if err := g.renew(ctx, &g.key); err != nil {
+		return err
+	}
+	// The key does not wait for the mark: a lost key is written again all the same.
+	if err := g.renewMark(ctx); err != nil && g.claimed {
+		return err
 	}
 	if g.claimed {
 		return nil
@@ -207,6 +210,18 @@ func (g *registration) renew(ctx context.Context, l *lease) error {
 	if errors.Is(err, errLeaseLost) {
 		l.id, g.claimed = 0, false
 		return nil
+	}
+	return err
+}
+
+// renewMark renews the lease of the mark when a quarter of it has passed, so that etcd has little to do for it.
+func (g *registration) renewMark(ctx context.Context) error {
+	if time.Now().Before(g.markDue) {
+		return nil
+	}
+	err := g.renew(ctx, &g.mark)
+	if err == nil {
+		g.markDue = time.Now().Add(g.mark.ttl / 4)
 	}
 	return err
 }
@@ -257,7 +272,8 @@ func (g *registration) claim(ctx context.Context) error {
 		Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
-		return errLeaseLost // the next renewal tells which
+		g.markDue = time.Time{} // the next renewals tell which
+		return errLeaseLost
 	case err != nil:
 		return fmt.Errorf("create key: %w", failure(err))
 	case answer.Succeeded:
