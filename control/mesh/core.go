@@ -57,6 +57,7 @@ type core struct {
 	peers    map[hub.ID]*peer
 	dials    uint64   // so far, of all hubs: an epoch that counted those of one would begin anew when it is forgotten
 	order    []hub.ID // of the peers, so that effects come in the same order every time
+	lapses   lapses   // of peers that it has forgotten
 	effects  []effect // of the call that runs
 
 	deaf time.Duration // for how long etcd has been silent, which answers say (discovery_stale_for); the shell sets it

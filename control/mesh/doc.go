@@ -34,6 +34,7 @@
 //	link.go      what is known of a peer, membership, whose hello is accepted
 //	lease.go     the filter lease, both sides
 //	verdict.go   whether other hubs have forgotten this one
+//	lapse.go     which hubs this one has forgotten
 //	interest.go  what this hub has: references by hash, linger, the log of changes
 //	feed.go      telling it to a peer: snapshot, then changes
 //	keyset.go    what a peer has: a set of hashes in 12 bytes each
@@ -74,10 +75,13 @@
 //
 // # What the shell owes the core
 //
-// It reads the monotonic clock under the lock, for core.route after the send began. It carries out effects in order, for each
-// stream; an inbound stream is reported ended only after its hello, and after all its loops are over. It registers
-// in etcd before it lists, and serves backends only after the effect ready. The hub's id is drawn anew at each start. A
-// stopped process is covered (its clock goes on); a stopped clock, as of a suspended virtual machine, is not.
+// It reads the monotonic clock under the lock, for core.route after the send began. It carries out
+// effects in order, for each stream; an inbound stream is reported ended only after its hello, and
+// after all its loops are over. It registers in etcd before it lists, and serves backends only
+// after the effect ready. The hub's id is drawn anew at each start. A stopped process is covered
+// (its clock goes on). A clock that stops, as on a suspended virtual machine, is covered in part:
+// its peers tell the hub that they have forgotten it. Until the first hello, leases that are over
+// still hold for it, so its own sends may miss others without saying so.
 //
 // # Goroutines
 //

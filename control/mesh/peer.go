@@ -97,7 +97,7 @@ func (c *core) dial(now time.Duration, p *peer) {
 	c.dials++
 	p.out = &outbound{epoch: c.dials, since: now, member: p.since}
 	h := proto.CloneOf(c.us)
-	h.KnownFor = p.knownFor(now)
+	h.KnownFor, h.Forgotten = p.knownFor(now), c.lapses.silent(p.id)
 	h.Expected = &peerv1.Identity{Cluster: c.us.GetSelf().GetCluster(), Hub: string(p.id)}
 	h.Epoch = c.dials
 	c.do(dial{p.id, p.address, h})
@@ -235,6 +235,7 @@ func (c *core) responded(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 		err = p.out.filter.answered(now, body.ProbeAnswer)
 		p.prove(p.out.filter.answeredAt)
 		p.out.silent, p.failures, p.nudged = false, 0, false
+		c.lapses.clear(id) // it has judged our hello
 	case *peerv1.ControlResponse_Interest:
 		if err = p.out.filter.learn(body.Interest); err == nil {
 			c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_InterestConfirmation{
@@ -299,7 +300,7 @@ func (c *core) open(now time.Duration, p *peer, h *peerv1.Hello) {
 	}
 	answer := proto.CloneOf(c.us)
 	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.members(now)
-	answer.KnownFor = p.knownFor(now)
+	answer.KnownFor, answer.Forgotten = p.knownFor(now), c.lapses.silent(p.id)
 	c.do(accept{p.id, answer})
 	c.pump(p)
 	if c.leaving {
@@ -345,6 +346,7 @@ func (c *core) used(now time.Duration, id hub.ID, epoch uint64) []effect {
 	now = c.begin(now)
 	if p := c.peers[id]; c.admits(id, epoch) && !p.in.used {
 		p.in.used = true
+		c.lapses.clear(id) // it has judged our answer
 		if c.missedBy(p.in.since, p, p.in.hello) {
 			c.forget(now, missed(id))
 		}

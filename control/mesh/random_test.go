@@ -14,7 +14,8 @@ import (
 )
 
 // TestNoScheduleBreaksThePromises drives hubs through random schedules: slow, held and reordered packets, links that end for
-// both sides or for one, holes, stopped and killed processes, reused addresses, an etcd that is away or drops keys.
+// both sides or for one, holes, stopped and killed processes, suspended machines, reused addresses, an etcd that is
+// away or drops keys, one or all.
 // The sim knows the truth and checks every send, every join, every link and every table. When all is well again the hubs must
 // find together, and sends go exactly to those who have somebody.
 func TestNoScheduleBreaksThePromises(t *testing.T) {
@@ -182,8 +183,9 @@ func (c *chaos) network() map[string]func(*rapid.T) {
 func (c *chaos) processes() map[string]func(*rapid.T) {
 	s := c.sim
 	return map[string]func(*rapid.T){
-		"pause":  func(*rapid.T) { c.pick(func(n *node) bool { return !n.paused }).pause() },
-		"resume": func(*rapid.T) { c.pick(func(n *node) bool { return n.paused }).resume() },
+		"pause":   func(*rapid.T) { c.pick(func(n *node) bool { return !n.paused }).pause() },
+		"suspend": func(*rapid.T) { c.pick(func(n *node) bool { return !n.paused }).suspend() },
+		"resume":  func(*rapid.T) { c.pick(func(n *node) bool { return n.paused }).resume() },
 		"kill": func(*rapid.T) {
 			n := c.pick(func(*node) bool { return true })
 			n.kill()
@@ -269,7 +271,7 @@ func (c *chaos) recovered(n *node) {
 		case m == n:
 		case m.dead && p != nil:
 			s.fail("%s has not forgotten %s", n.id, m.id)
-		case !m.dead && (p == nil || p.state(s.now) != PeerLinked || !p.out.filter.holds(s.now) || p.in == nil):
+		case !m.dead && (p == nil || p.state(n.clock()) != PeerLinked || !p.out.filter.holds(n.clock()) || p.in == nil):
 			s.fail("%s and %s have not found together", n.id, m.id)
 		case !m.dead:
 			alive++

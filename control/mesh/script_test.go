@@ -104,6 +104,7 @@ var commands = map[string]struct {
 	"send":    {2, (*player).send},    // send A g:lobby [B]: B is where a connection of the target was born
 	"peers":   {1, (*player).peers},   // peers A: how A sees the others
 	"pause":   {1, (*player).pause},   // pause A: SIGSTOP
+	"suspend": {1, (*player).suspend}, // suspend A: its machine stops, and its clock with it
 	"resume":  {1, (*player).resume},
 	"kill":    {1, (*player).kill},    // kill A: SIGKILL; its sockets close, its key stays
 	"unlist":  {1, (*player).unlist},  // unlist A: its key in etcd is gone
@@ -187,7 +188,7 @@ func (p *player) send(w []string) {
 }
 
 func (p *player) peers(w []string) {
-	for _, i := range p.node(w[0]).core.peerInfos(p.sim.now) {
+	for _, i := range p.node(w[0]).core.peerInfos(p.node(w[0]).clock()) {
 		line := fmt.Sprintf("%s %s %s interest %d", i.Hub, i.State, i.Address, i.Interest)
 		for _, x := range []struct {
 			is   bool
@@ -202,6 +203,8 @@ func (p *player) peers(w []string) {
 }
 
 func (p *player) pause(w []string) { p.node(w[0]).pause() }
+
+func (p *player) suspend(w []string) { p.node(w[0]).suspend() }
 
 func (p *player) resume(w []string) { p.node(w[0]).resume() }
 
@@ -291,5 +294,5 @@ func (p *player) bye(w []string)   { p.away(w[0], true) }
 
 func (p *player) away(name string, farewell bool) {
 	n := p.node(name)
-	n.apply(n.core.goAway(p.sim.now, farewell))
+	n.apply(n.core.goAway(n.clock(), farewell))
 }

@@ -41,6 +41,9 @@ type node struct {
 	core   *core
 	dead   bool
 	paused bool
+	asleep time.Duration // since when its machine is suspended, and its clock stands still; never: it is not
+	lag    time.Duration // how far its clock is behind
+	woken  bool          // its machine was suspended
 	deaf   bool          // cut off from etcd
 	stale  time.Duration // since when it has not heard etcd, which sends say; never: it hears
 	ready  bool
@@ -84,7 +87,7 @@ func (s *sim) start(id hub.ID, address string) *node {
 		Name: "hub-" + string(id), Address: address, Lanes: 1,
 	}
 	n := &node{
-		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1, stale: never, heardOf: map[hub.ID]bool{},
+		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1, stale: never, asleep: never, heardOf: map[hub.ID]bool{},
 		up: map[*node]time.Duration{}, strange: map[*node]bool{}, missed: map[*node]bool{}, calls: map[uint64]*joining{}, members: map[string]int{}, present: map[string]int{},
 	}
 	n.local = stream{from: n, to: n}
@@ -118,7 +121,7 @@ func (n *node) strikeOff() {
 		return
 	}
 	for _, l := range s.lapsed() {
-		if _, sought := n.core.lapsed[l.hub]; sought && !n.core.counts(s.now, l.hub) {
+		if _, sought := n.core.lapsed[l.hub]; sought && !n.core.counts(n.clock(), l.hub) {
 			delete(s.marks, l.hub)
 		}
 	}
@@ -142,7 +145,7 @@ func (s *sim) list() {
 			n.heardOf[l.hub] = true
 		}
 		if n.wake() {
-			n.apply(n.core.list(s.now, all, lapsed))
+			n.apply(n.core.list(n.clock(), all, lapsed))
 			n.stale, n.core.deaf = never, 0
 		}
 	}
@@ -151,15 +154,26 @@ func (s *sim) list() {
 // hearing returns since when the hub has not heard etcd.
 func (n *node) hearing() time.Duration {
 	if n.deaf || n.sim.deaf {
-		n.stale = min(n.stale, n.sim.now)
+		n.stale = min(n.stale, n.clock())
 	}
 	return n.stale
 }
 
+// clock is the core's time.
+func (n *node) clock() time.Duration { return n.sim.now - n.lag }
+
+// next is when the core has something to do, in the time of the sim.
+func (n *node) next() time.Duration {
+	if next := n.core.next(); next < never {
+		return next + n.lag
+	}
+	return never
+}
+
 // wake has the core see how long the process stood still, as the shell does before each call; false: the hub is over.
 func (n *node) wake() bool {
-	n.core.deaf = max(0, n.sim.now-n.hearing())
-	n.apply(n.core.wake(n.sim.now))
+	n.core.deaf = max(0, n.clock()-n.hearing())
+	n.apply(n.core.wake(n.clock()))
 	return !n.dead
 }
 
@@ -196,9 +210,9 @@ func (n *node) join(key string) {
 	hashes := n.sim.key(key)
 	number := n.last
 	for _, h := range hashes {
-		n.apply(n.core.add(n.sim.now, h))
+		n.apply(n.core.add(n.clock(), h))
 	}
-	n.apply(n.core.await(n.sim.now, number, hashes))
+	n.apply(n.core.await(n.clock(), number, hashes))
 }
 
 // leave is only for what was joined and told so.
@@ -206,7 +220,7 @@ func (n *node) leave(key string) {
 	n.members[key]--
 	n.present[key]--
 	for _, h := range n.sim.key(key) {
-		if !n.core.remove(n.sim.now, h) {
+		if !n.core.remove(n.clock(), h) {
 			n.sim.fail("%s: %s was not added", n.id, key)
 		}
 	}
@@ -215,13 +229,13 @@ func (n *node) leave(key string) {
 // route routes one send and checks the promise: who had joined before it began is reached, or named.
 func (n *node) route(key string, born ...hub.ID) Route {
 	s := n.sim
-	r := n.core.route(s.now, Query{Hashes: s.key(key), Hubs: born})
+	r := n.core.route(n.clock(), Query{Hashes: s.key(key), Hubs: born})
 	for _, m := range s.nodes {
 		if m == n || m.dead || m.members[key] == 0 || slices.Contains(r.Unreachable, m.id) {
 			continue
 		}
 		reached := slices.ContainsFunc(r.To, func(d Destination) bool { return d.Hub == m.id })
-		if !reached && !n.excused(m) {
+		if !reached && !n.excused(m) && !n.woken { // its leases are out of time
 			s.fail("%v: %s sends %s and misses %s", s.now, n.id, key, m.id)
 		}
 		m.missed[n] = m.missed[n] || !reached && n.hearing() == never
@@ -234,7 +248,8 @@ func (n *node) send(key string, born ...hub.ID) Route {
 	s, r := n.sim, n.route(key, born...)
 	for _, d := range r.To {
 		w := s.wire(n, d.Hub, d.Epoch)
-		w.forward.put(s, "data", func() { w.to.receive(w, key) })
+		old := !w.to.missed[n]
+		w.forward.put(s, "data", func() { w.to.receive(w, key, old) })
 	}
 	return r
 }
@@ -264,9 +279,10 @@ func (n *node) look() {
 	}
 }
 
-// receive gets data: of a link that another one has replaced it must not be taken.
-func (n *node) receive(w *wire, key string) {
-	if n.apply(n.core.used(n.sim.now, w.from.id, w.epoch)); n.dead { // the shell does when the lane opens
+// receive gets data: of a link that another one has replaced it must not be taken. What is old was
+// sent before anything was missed. A hub whose machine was suspended may take that.
+func (n *node) receive(w *wire, key string, old bool) {
+	if n.apply(n.core.used(n.clock(), w.from.id, w.epoch)); n.dead { // the shell does when the lane opens
 		return
 	}
 	admitted := n.core.admits(w.from.id, w.epoch)
@@ -275,7 +291,7 @@ func (n *node) receive(w *wire, key string) {
 			n.sim.fail("%s takes data of %s's link %d after link %d", n.id, w.from.id, w.epoch, other.epoch)
 		}
 	}
-	if admitted && n.missed[w.from] {
+	if admitted && n.missed[w.from] && (!n.woken || !old) {
 		n.sim.fail("%s takes data of %s, whose sends have missed it", n.id, w.from.id)
 	}
 	if admitted {
@@ -334,7 +350,7 @@ func (n *node) perform(e effect) {
 		w.accepted = true
 		s.trace("%s accepts %s/%d", n.id, e.hub, w.epoch)
 		w.back.put(s, "welcome", func() {
-			w.from.apply(w.from.core.linked(s.now, w.named, w.epoch, e.hello))
+			w.from.apply(w.from.core.linked(w.from.clock(), w.named, w.epoch, e.hello))
 		})
 	case refuse:
 		s.trace("%s refuses %s/%d: %s", n.id, e.hub, e.epoch, strings.TrimPrefix(e.reason.String(), "REFUSAL_REASON_"))
@@ -348,12 +364,12 @@ func (n *node) perform(e effect) {
 	case request:
 		w := s.wire(n, e.hub, e.epoch)
 		w.there.put(s, s.say(n, w.to, e.message.GetBody()), func() {
-			w.to.apply(w.to.core.requested(s.now, n.id, w.epoch, e.message))
+			w.to.apply(w.to.core.requested(w.to.clock(), n.id, w.epoch, e.message))
 		})
 	case response:
 		w := s.wire(s.node(e.hub), n.id, e.epoch)
 		w.back.put(s, s.say(n, w.from, e.message.GetBody()), func() {
-			w.from.apply(w.from.core.responded(s.now, n.id, w.epoch, e.message))
+			w.from.apply(w.from.core.responded(w.from.clock(), n.id, w.epoch, e.message))
 		})
 	case inForce:
 		n.returned(e.call)
@@ -399,7 +415,7 @@ func (n *node) dial(e dial) {
 		w := &wire{from: n, to: n, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true}
 		w.back = stream{from: n, to: n}
 		s.wires = append(s.wires, w)
-		w.back.put(s, "refused", func() { n.apply(n.core.dialFailed(s.now, e.hub, w.epoch, dialAbsent)) })
+		w.back.put(s, "refused", func() { n.apply(n.core.dialFailed(n.clock(), e.hub, w.epoch, dialAbsent)) })
 		return
 	}
 	w := &wire{from: n, to: to, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true, toOpen: true}
@@ -407,7 +423,7 @@ func (n *node) dial(e dial) {
 	s.wires = append(s.wires, w)
 	w.there.put(s, "hello", func() {
 		if w.toOpen { // a stream ends after its hello, never before
-			to.apply(to.core.greeted(s.now, e.hello))
+			to.apply(to.core.greeted(to.clock(), e.hello))
 		}
 	})
 }
@@ -421,7 +437,7 @@ func (n *node) refuse(e refuse) {
 		w.toOpen = false
 		w.back.put(s, "refusal", func() {
 			w.fromOpen = false
-			w.from.apply(w.from.core.dialFailed(s.now, w.named, w.epoch, proven[e.reason]))
+			w.from.apply(w.from.core.dialFailed(w.from.clock(), w.named, w.epoch, proven[e.reason]))
 		})
 	}
 }
@@ -501,13 +517,13 @@ func (s *sim) soonest() (at time.Duration, do func()) {
 	}
 	for _, n := range s.nodes {
 		look(&n.local)
-		if next := n.core.next(); !n.dead && !n.paused && next < at {
+		if next := n.next(); !n.dead && !n.paused && next < at {
 			at, do = next, func() {
 				if !n.wake() {
 					return
 				}
-				n.apply(n.core.tick(s.now))
-				if again := n.core.next(); again <= s.now {
+				n.apply(n.core.tick(n.clock()))
+				if again := n.next(); again <= s.now {
 					s.fail("%v: %s spins", s.now, n.id)
 					n.paused = true // or time would stand still for ever
 				}
@@ -545,11 +561,20 @@ func (s *sim) check() {
 
 func (n *node) pause() { n.paused = true }
 
+// suspend stops the machine: its clock, too.
+func (n *node) suspend() { n.paused, n.asleep = true, n.sim.now }
+
 // resume: what was due is done now, and what was to be in time by now could not be.
 func (n *node) resume() {
 	n.paused = false
 	for _, j := range n.calls {
 		j.allowed = max(j.allowed, n.sim.now)
+	}
+	if n.asleep < never {
+		for _, j := range n.calls {
+			j.allowed += n.sim.now - n.asleep
+		}
+		n.woken, n.lag, n.asleep = true, n.lag+n.sim.now-n.asleep, never
 	}
 	n.wake()
 	n.sim.list()

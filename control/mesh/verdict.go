@@ -19,7 +19,8 @@ import (
 // Invariant: when a send through a hub A has begun while A did not count B as a member, B takes nothing from A any more under
 // its id: it closes its clients, and starts anew as another hub.
 //
-// Outline: two rules find it out, each before anything that has come from A is carried out.
+// Outline: three rules find it out. The first and the last do so before anything that has come from
+// A is carried out.
 //
 //   - A says in each hello for how long it has counted B as a member without a gap (Hello.known_for). B was missed if that
 //     began after B had begun to serve, and later than lostGrace after the last moment at which A had a link with B for sure.
@@ -28,6 +29,10 @@ import (
 //     uses the link (core.used): then it was at most dialTimeout old when B answered it. A drops a link when it has forgotten B
 //     since the dial (errLapsed). A hello that names a time to come, or one of over 100 years, breaks a rule (peer.proto), and
 //     ends the stream before it is judged.
+//   - On a suspended virtual machine B's clock stands still, and B sees no gap. So A remembers which
+//     hubs it has counted and forgotten while it served (lapses), and says so in its next hello
+//     (Hello.forgotten): then B was missed, whatever B's clock says. B can still carry out what had
+//     come before it was suspended.
 //   - What peers sent while B stood still waits in its sockets, and would be carried out before any hello comes. So a hub that
 //     stood still (wake) for so long that every peer may have forgotten it does not ask: it is forgotten.
 //
@@ -68,7 +73,12 @@ func (c *core) wake(now time.Duration) []effect {
 
 // missedBy reports whether sends through a peer may have missed this hub. The peer has said hello, and now is when that came.
 func (c *core) missedBy(now time.Duration, p *peer, h *peerv1.Hello) bool {
-	if !c.ready || c.leaving || h.GetKnownFor() == nil {
+	switch {
+	case !c.ready || c.leaving:
+		return false
+	case h.GetForgotten():
+		return now > c.serves // or it tells of a time before
+	case h.GetKnownFor() == nil:
 		return false
 	}
 	since := now - h.GetKnownFor().AsDuration()
@@ -101,8 +111,12 @@ func (c *core) recount(now time.Duration, p *peer) {
 	switch {
 	case p.counted && !is:
 		c.do(gone{p.id})
+		if c.ready && !p.farewell {
+			c.lapses.begin(p.id, now)
+		}
 	case !p.counted && is:
 		p.since, p.early = now-c.deaf, !c.ready
+		c.lapses.end(p.id, p.since)
 	}
 	p.counted = is
 }

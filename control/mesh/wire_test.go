@@ -118,10 +118,10 @@ func (w *wire) close(n *node) {
 // tell has n's core know that the wire is over.
 func (w *wire) tell(n *node) {
 	if n == w.from {
-		n.apply(n.core.lost(n.sim.now, w.named, w.epoch))
-		n.apply(n.core.dialFailed(n.sim.now, w.named, w.epoch, dialUnproven))
+		n.apply(n.core.lost(n.clock(), w.named, w.epoch))
+		n.apply(n.core.dialFailed(n.clock(), w.named, w.epoch, dialUnproven))
 	} else {
-		n.apply(n.core.ended(n.sim.now, w.from.id, w.epoch))
+		n.apply(n.core.ended(n.clock(), w.from.id, w.epoch))
 	}
 }
 

@@ -430,7 +430,13 @@ type Hello struct {
 	// clients may have missed messages. An older hub leaves the field out. The value is 0 to 876,000 hours. Any other value is false,
 	// and the receiver refuses the hello: a value below 0 would name a time to come, and each such hello would make the receiver
 	// start anew.
-	KnownFor      *durationpb.Duration `protobuf:"bytes,12,opt,name=known_for,json=knownFor,proto3" json:"known_for,omitempty"`
+	KnownFor *durationpb.Duration `protobuf:"bytes,12,opt,name=known_for,json=knownFor,proto3" json:"known_for,omitempty"`
+	// The speaker counted the receiver as a member, forgot it while the speaker served backends, and sends
+	// through the speaker may have missed the receiver since. No clock of the receiver takes part: that of a
+	// virtual machine stands still while the machine is suspended, so known_for and the receiver's own time
+	// show no gap. The speaker leaves it out once the receiver has used a link that began with it. The
+	// speaker remembers 4,096 hubs that it has forgotten. An older hub leaves the field out.
+	Forgotten     bool `protobuf:"varint,13,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -547,6 +553,13 @@ func (x *Hello) GetKnownFor() *durationpb.Duration {
 		return x.KnownFor
 	}
 	return nil
+}
+
+func (x *Hello) GetForgotten() bool {
+	if x != nil {
+		return x.Forgotten
+	}
+	return false
 }
 
 // Member is a hub that another one knows.
@@ -951,7 +964,7 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\x04body\"L\n" +
 	"\bIdentity\x12#\n" +
 	"\acluster\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\acluster\x12\x1b\n" +
-	"\x03hub\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\"\xa1\x04\n" +
+	"\x03hub\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\"\xbf\x04\n" +
 	"\x05Hello\x125\n" +
 	"\x04self\x18\x01 \x01(\v2\x19.connhub.peer.v1.IdentityB\x06\xbaH\x03\xc8\x01\x01R\x04self\x12=\n" +
 	"\bexpected\x18\x02 \x01(\v2\x19.connhub.peer.v1.IdentityB\x06\xbaH\x03\xc8\x01\x01R\bexpected\x12\x1d\n" +
@@ -967,7 +980,8 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	" \x01(\rB\a\xbaH\x04*\x02\x18@R\x05lanes\x12<\n" +
 	"\amembers\x18\v \x03(\v2\x17.connhub.peer.v1.MemberB\t\xbaH\x06\x92\x01\x03\x10\x80 R\amembers\x12H\n" +
 	"\tknown_for\x18\f \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
-	"\"\x06\b\x80\xbc\xe0\xdf\v2\x00R\bknownFor\"K\n" +
+	"\"\x06\b\x80\xbc\xe0\xdf\v2\x00R\bknownFor\x12\x1c\n" +
+	"\tforgotten\x18\r \x01(\bR\tforgotten\"K\n" +
 	"\x06Member\x12\x1b\n" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12$\n" +
 	"\aaddress\x18\x02 \x01(\tB\n" +

@@ -1,0 +1,62 @@
+package mesh
+
+import (
+	"slices"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// maxLapses bounds the hubs that are remembered after they were forgotten: some 100 bytes each. The
+// oldest go first.
+const maxLapses = maxMembers
+
+// lapses are the hubs that this hub has counted as members and forgotten while it served backends.
+// A hub leaves when it has been told, by a link. See verdict.go. The zero value is empty.
+type lapses struct {
+	of    map[hub.ID]lapse
+	order []hub.ID // oldest first
+}
+
+// lapse is the time in which a hub was not counted as a member.
+type lapse struct {
+	began  time.Duration
+	silent bool // sends may have missed the hub and not said so
+}
+
+// begin notes that a hub is forgotten.
+func (l *lapses) begin(id hub.ID, now time.Duration) {
+	if l.of == nil {
+		l.of = make(map[hub.ID]lapse)
+	}
+	before, known := l.of[id]
+	l.of[id] = lapse{began: now, silent: before.silent}
+	if known {
+		return
+	}
+	l.order = append(l.order, id)
+	if len(l.order) > maxLapses {
+		delete(l.of, l.order[0])
+		l.order = l.order[1:]
+	}
+}
+
+// end notes since when a hub counts again. Sends that said that etcd was silent count as known, so
+// it may be before the hub was forgotten.
+func (l *lapses) end(id hub.ID, since time.Duration) {
+	if lapse, known := l.of[id]; known {
+		lapse.silent = lapse.silent || since > lapse.began
+		l.of[id] = lapse
+	}
+}
+
+// silent reports whether sends may have missed a hub since it last had a link with this one.
+func (l *lapses) silent(id hub.ID) bool { return l.of[id].silent }
+
+// clear lets go of a hub that was told.
+func (l *lapses) clear(id hub.ID) {
+	if _, known := l.of[id]; known {
+		delete(l.of, id)
+		l.order = slices.DeleteFunc(l.order, func(other hub.ID) bool { return other == id })
+	}
+}
