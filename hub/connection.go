@@ -2,7 +2,6 @@ package hub
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"slices"
 	"sync"
@@ -156,15 +155,6 @@ func (c *Connection) Unbind(l Link, how Close) {
 	}
 }
 
-// closeDetached is Close unless the client has come back.
-func (c *Connection) closeDetached(how Close) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state.Phase == PhaseDetached {
-		c.closeLocked(how) // there is no link
-	}
-}
-
 // unbind is Unbind under the lock. It returns connections that must go for this one to wait.
 func (c *Connection) unbind(l Link, how Close) (surplus []*Connection) {
 	c.mu.Lock()
@@ -206,18 +196,6 @@ func (c *Connection) comeBackLocked() {
 	}
 }
 
-// resumes reports whether the token of this hash is one that the client may have.
-func (c *Connection) resumes(hash [sha256.Size]byte) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := c.state.Resumption
-	return r != nil && c.state.Phase != PhaseClosed && hash != [sha256.Size]byte{} &&
-		subtle.ConstantTimeCompare(hash[:], r.Given[:])|subtle.ConstantTimeCompare(hash[:], r.Proven[:]) == 1
-}
-
-// resumeTokenBytes is the size of a resume token: 128 random bits.
-const resumeTokenBytes = 16
-
 // countDetachedLocked moves what was never written between "queued" and "queued, detached" in the
 // receipts.
 func (c *Connection) countDetachedLocked(n int32) {
@@ -229,202 +207,6 @@ func (c *Connection) countDetachedLocked(n int32) {
 // unwrittenLocked is what no link has ever written whole.
 func (c *Connection) unwrittenLocked() []*Envelope {
 	return c.state.Outbox.live()[c.state.Written-c.state.Acked:]
-}
-
-// startTimerLocked closes the connection, which is numbered, after d, unless stopTimerLocked comes first. A client that may
-// have been in time, while the hub was not, has returnPatience more.
-func (c *Connection) startTimerLocked(d time.Duration, cause Cause) {
-	c.armTimerLocked(d, cause, cause != CauseTokenExpired)
-}
-
-// armTimerLocked starts the timer; patient says that it may be started again.
-func (c *Connection) armTimerLocked(d time.Duration, cause Cause, patient bool) {
-	due := time.Now().Add(max(d, 0))
-	var t *time.Timer
-	t = time.AfterFunc(d, func() { c.timeOver(&t, cause, patient && c.mayBeInTime(due)) })
-	c.numbering.timer = t
-}
-
-// stallNoticed is how late a timer may be before the hub takes it for its own fault: then what clients sent in time may be unread.
-const stallNoticed = 100 * time.Millisecond
-
-// mayBeInTime reports whether the client may have done before due what it was given time for: the process did not run then, or the
-// link has not read all that has come.
-func (c *Connection) mayBeInTime(due time.Time) bool {
-	if time.Since(due) > stallNoticed {
-		return true
-	}
-	c.mu.Lock()
-	link := c.link
-	c.mu.Unlock()
-	return link != nil && link.Stirs()
-}
-
-// timeOver is what the timer t does. again: it starts once more.
-func (c *Connection) timeOver(t **time.Timer, cause Cause, again bool) {
-	c.mu.Lock()
-	if c.numbering.timer != *t {
-		c.mu.Unlock()
-		return // stopped while it fired
-	}
-	if again {
-		c.armTimerLocked(min(returnPatience, c.hub().config.AckTimeout), cause, false)
-		c.mu.Unlock()
-		return
-	}
-	link := c.closeLocked(NewClose(cause))
-	c.mu.Unlock()
-	c.closeLink(link, NewClose(cause))
-}
-
-func (c *Connection) stopTimerLocked() {
-	if n := c.numbering; n != nil && n.timer != nil {
-		n.timer.Stop()
-		n.timer = nil
-	}
-}
-
-// Close ends the connection: it matches nothing any more when Close returns, and its client is told on the
-// way out. What is queued still goes out before that when a backend closes or the hub shuts down, as far as
-// the client takes it in time; otherwise it is dropped. It reports false if the connection was closed already.
-func (c *Connection) Close(how Close) bool {
-	c.mu.Lock()
-	open := c.state.Phase != PhaseClosed
-	link := c.closeLocked(how)
-	c.mu.Unlock()
-	c.closeLink(link, how)
-	return open
-}
-
-// closeLink ends the link of a connection that was closed. If closed connections hold too much already, the link is cut without
-// a goodbye, and what it holds is free at once: a client that does not read would keep it until the close times out.
-func (c *Connection) closeLink(l Link, how Close) {
-	if l == nil {
-		return
-	}
-	c.mu.Lock()
-	if c.leaving > 0 && c.hub().holdings.leavesTooMuch() {
-		how.Code = 0
-	}
-	c.mu.Unlock()
-	l.Close(how)
-}
-
-// closeLocked ends the connection and returns the link for the caller to close, without the lock.
-func (c *Connection) closeLocked(how Close) Link {
-	if c.state.Phase == PhaseClosed {
-		return nil
-	}
-	c.stopTimerLocked()
-	c.comeBackLocked()
-	c.dialect.connections.Dec()
-	h := c.hub()
-	h.metrics.closes[how.Cause].Inc()
-	c.applyLocked(Op{Kind: OpClose, Close: how})
-	for _, m := range c.memberships {
-		c.namespace.groups.remove(m)
-		h.interest.Remove(Key{RouteGroup, c.state.Namespace, m.set.name})
-	}
-	c.memberships = nil
-	if c.userEntry != nil {
-		c.namespace.users.remove(c.userEntry)
-		h.interest.Remove(Key{RouteUser, c.state.Namespace, c.state.User})
-		c.userEntry = nil
-	}
-	c.namespace.connections.remove(string(c.state.ID))
-	h.interest.Remove(Key{RouteEveryone, c.state.Namespace, ""})
-	h.release(c.namespace, &c.state.Identity)
-
-	switch {
-	case c.link == nil:
-		c.endLocked()
-	case !how.Cause.orderly():
-		// What the link has taken is on its way, and counted when the link says how far it came.
-		for n := c.state.Outbox.queued(); n > 0; n-- {
-			c.dropLocked(n-1, DropClosed)
-		}
-		c.putFirstLocked(nil)
-		c.loseWrittenLocked()
-		// What the link has taken and not yet written counts until it has ended.
-		c.leaving = int64(c.keepsLocked().share) // rounded down: what many share leaves once
-		c.namespace.leave(c.leaving)
-	}
-	return c.link
-}
-
-// endLocked lets go of what a closed connection has not written. Its link is gone.
-func (c *Connection) endLocked() {
-	c.loseWrittenLocked()
-	unwritten := c.unwrittenLocked()
-	for _, e := range unwritten {
-		e.tally.drop(DropClosed)
-	}
-	c.hub().metrics.dropped(DropClosed, len(unwritten))
-	c.applyLocked(Op{Kind: OpEnd})
-	c.namespace.leave(-c.leaving)
-	c.leaving = 0
-	c.putFirstLocked(nil)
-	c.link, c.soonest = nil, nil
-}
-
-// loseWrittenLocked lets go of what is written and not confirmed: the connection is closed, and no ack counts any more.
-func (c *Connection) loseWrittenLocked() {
-	if c.state.Written == c.state.Acked {
-		return
-	}
-	for _, e := range c.state.Outbox.live()[:c.state.Written-c.state.Acked] {
-		e.tally.lose()
-	}
-	c.applyLocked(Op{Kind: OpAck, Sequence: c.state.Written}) // the state lets go of it as of what is confirmed
-}
-
-// Ended returns how the connection was closed, and whether it is.
-func (c *Connection) Ended() (Close, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state.Close == nil {
-		return Close{}, false
-	}
-	return *c.state.Close, true
-}
-
-// join makes the connection a member of a group; false if it was one.
-func (c *Connection) join(group string) (bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.state.Phase == PhaseClosed:
-		return false, ErrClosed
-	case slices.Contains(c.state.Groups, group):
-		return false, nil
-	case len(c.state.Groups) >= MaxGroups:
-		return false, ErrGroupLimit
-	}
-	c.joinLocked(group)
-	return true, nil
-}
-
-func (c *Connection) joinLocked(group string) {
-	m := c.namespace.groups.add(group, c)
-	group = m.set.name // one string for all members
-	c.applyLocked(Op{Kind: OpJoin, Group: group})
-	c.memberships = append(c.memberships, m)
-	c.hub().interest.Add(Key{RouteGroup, c.state.Namespace, group})
-}
-
-// leave ends the membership in a group; false if there was none.
-func (c *Connection) leave(group string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := slices.Index(c.state.Groups, group)
-	if i < 0 {
-		return false
-	}
-	c.applyLocked(Op{Kind: OpLeave, Group: group})
-	c.namespace.groups.remove(c.memberships[i])
-	c.memberships = slices.Delete(c.memberships, i, i+1)
-	c.hub().interest.Remove(Key{RouteGroup, c.state.Namespace, group})
-	return true
 }
 
 // SetRoundTrip records the round-trip time of a ping.

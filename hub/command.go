@@ -1,0 +1,18 @@
+package hub
+
+// Did reports whether the client's command with this id has succeeded. Of ids that rise one by one, all that succeeded are remembered; of others,
+// the 128 highest ranges.
+func (c *Connection) Did(command uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Done.has(command)
+}
+
+// Done remembers that the client's command with this id has succeeded.
+func (c *Connection) Done(command uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Phase != PhaseClosed {
+		c.applyLocked(Op{Kind: OpDone, Sequence: command})
+	}
+}

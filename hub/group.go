@@ -1,0 +1,141 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// Joined tells what Join changed: for each matched connection and each distinct group one of Added, Already,
+// Refused and Closed.
+type Joined struct {
+	Matched int
+	Added   int
+	Already int
+	Refused int // the connection is in MaxGroups groups
+	Closed  int // the connection closed meanwhile
+
+	Refusals []Refusal // those counted in Refused and Closed, MaxRefusals at most
+}
+
+// Join makes the connections that match members of the groups. Its changes are in force at every hub when it
+// returns; with the error of ctx they may not be, and some may not have been made.
+func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
+	joined, inForce, err := h.BeginJoin(ctx, namespace, t, groups)
+	if err != nil {
+		return joined, err
+	}
+	return joined, inForce(ctx)
+}
+
+// BeginJoin is Join without its wait, for callers that have something else to do in order: inForce waits, for 500 ms at
+// most.
+func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups []string) (_ Joined, inForce func(context.Context) error, _ error) {
+	groups = distinct(groups)
+	matched := h.matching(namespace, t)
+	r := Joined{Matched: len(matched)}
+	for _, c := range matched {
+		if err := ctx.Err(); err != nil {
+			return r, nil, err
+		}
+		for _, g := range groups {
+			switch added, err := c.join(g); {
+			case errors.Is(err, ErrGroupLimit):
+				r.Refused++
+				r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), g, ErrGroupLimit})
+			case err != nil:
+				r.Closed++
+				r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), g, ErrClosed})
+			case added:
+				r.Added++
+			default:
+				r.Already++ // by a call, perhaps, that waits itself
+			}
+		}
+	}
+	return r, func(ctx context.Context) error {
+		if r.Added+r.Already == 0 {
+			return nil
+		}
+		return h.interest.InForce(ctx, groupKeys(namespace, groups))
+	}, nil
+}
+
+// Left tells what Leave changed.
+type Left struct {
+	Matched int
+	Removed int
+}
+
+// Leave takes the connections that match out of the groups, or with all out of every group. Its changes are
+// in force when it returns.
+func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []string, all bool) (Left, error) {
+	matched := h.matching(namespace, t)
+	r := Left{Matched: len(matched)}
+	for _, c := range matched {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		from := groups
+		if all {
+			from = c.Info().Groups
+		}
+		for _, g := range from {
+			if c.leave(g) {
+				r.Removed++
+			}
+		}
+	}
+	return r, nil
+}
+
+// join makes the connection a member of a group; false if it was one.
+func (c *Connection) join(group string) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state.Phase == PhaseClosed:
+		return false, ErrClosed
+	case slices.Contains(c.state.Groups, group):
+		return false, nil
+	case len(c.state.Groups) >= MaxGroups:
+		return false, ErrGroupLimit
+	}
+	c.joinLocked(group)
+	return true, nil
+}
+
+func (c *Connection) joinLocked(group string) {
+	m := c.namespace.groups.add(group, c)
+	group = m.set.name // one string for all members
+	c.applyLocked(Op{Kind: OpJoin, Group: group})
+	c.memberships = append(c.memberships, m)
+	c.hub().interest.Add(Key{RouteGroup, c.state.Namespace, group})
+}
+
+// leave ends the membership in a group; false if there was none.
+func (c *Connection) leave(group string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.state.Groups, group)
+	if i < 0 {
+		return false
+	}
+	c.applyLocked(Op{Kind: OpLeave, Group: group})
+	c.namespace.groups.remove(c.memberships[i])
+	c.memberships = slices.Delete(c.memberships, i, i+1)
+	c.hub().interest.Remove(Key{RouteGroup, c.state.Namespace, group})
+	return true
+}
+
+// Join makes the connection a member of a group. When it returns, that is in force at every hub (500 ms at most). It does not ask whether
+// the client may. Errors: ErrClosed, ErrGroupLimit, that of ctx.
+func (c *Connection) Join(ctx context.Context, group string) error {
+	if _, err := c.join(group); err != nil {
+		return err
+	}
+	return c.hub().interest.InForce(ctx, groupKeys(c.state.Namespace, []string{group}))
+}
+
+// Leave ends a membership, if there is one.
+func (c *Connection) Leave(group string) { c.leave(group) }

@@ -1,0 +1,107 @@
+package hub
+
+import (
+	"slices"
+)
+
+// Count returns how many connections match.
+func (h *Hub) Count(namespace string, t *Target) int { return len(h.matching(namespace, t)) }
+
+// Connection tells how one connection is. Error: ErrConnectionNotFound.
+func (h *Hub) Connection(namespace, id string) (Info, error) {
+	c, err := h.connection(namespace, id)
+	if err != nil {
+		return Info{}, err
+	}
+	info := c.Info()
+	if info.Phase == PhaseClosed {
+		return Info{}, ErrConnectionNotFound
+	}
+	return info, nil
+}
+
+// Connections returns up to limit connections that match, behind a cursor, and the cursor for the next page;
+// the zero Cursor starts, and as a result says that there is no more. What matches all through is listed
+// exactly once.
+func (h *Hub) Connections(namespace string, t *Target, after Cursor, limit int) ([]Info, Cursor, error) {
+	var page []*Connection
+	var next Cursor
+	if ns := h.namespace(namespace); t.Everyone && t.Except.empty() && ns != nil {
+		page, next = ns.connections.page(after, limit)
+	} else {
+		page, next = pageOf(h.matching(namespace, t), after, limit)
+	}
+	infos := make([]Info, 0, len(page))
+	for _, c := range page {
+		if info := c.Info(); info.Phase != PhaseClosed {
+			infos = append(infos, info)
+		}
+	}
+	return infos, next, nil
+}
+
+// pageOf is table.page for connections that were found in another way. It keeps the limit first ones sorted
+// while it goes through them all once: most are refused by one comparison.
+func pageOf(found []*Connection, after Cursor, limit int) ([]*Connection, Cursor) {
+	type entry struct {
+		at         Cursor
+		connection *Connection
+	}
+	var page []entry
+	more := false
+	for _, c := range found {
+		at := CursorOf(string(c.ID()))
+		if at.Compare(after) <= 0 {
+			continue
+		}
+		if len(page) == limit {
+			more = true
+			if at.Compare(page[limit-1].at) > 0 {
+				continue
+			}
+			page = page[:limit-1]
+		}
+		i, _ := slices.BinarySearchFunc(page, at, func(e entry, at Cursor) int { return e.at.Compare(at) })
+		page = slices.Insert(page, i, entry{at, c})
+	}
+	all := make([]*Connection, len(page))
+	for i, e := range page {
+		all[i] = e.connection
+	}
+	if !more {
+		return all, Cursor{}
+	}
+	return all, page[len(page)-1].at
+}
+
+// GroupInfo is a group at one moment.
+type GroupInfo struct {
+	Name    string
+	Members int
+}
+
+// Group tells how one group is. Error: ErrGroupNotFound.
+func (h *Hub) Group(namespace, name string) (GroupInfo, error) {
+	if ns := h.namespace(namespace); ns != nil {
+		if n := ns.groups.len(name); n > 0 {
+			return GroupInfo{name, n}, nil
+		}
+	}
+	return GroupInfo{}, ErrGroupNotFound
+}
+
+// Groups returns up to limit groups behind a cursor, and the cursor for the next page, as Connections does.
+func (h *Hub) Groups(namespace string, after Cursor, limit int) ([]GroupInfo, Cursor, error) {
+	ns := h.namespace(namespace)
+	if ns == nil {
+		return nil, Cursor{}, nil
+	}
+	page, next := ns.groups.sets.page(after, limit)
+	infos := make([]GroupInfo, 0, len(page))
+	for _, s := range page {
+		if n := ns.groups.len(s.name); n > 0 {
+			infos = append(infos, GroupInfo{s.name, n})
+		}
+	}
+	return infos, next, nil
+}

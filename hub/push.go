@@ -1,0 +1,135 @@
+package hub
+
+import (
+	"time"
+)
+
+// push puts a message into the outbox, as the policy allows, and returns the link to flush, if there is
+// one, and nobody else does it: where something was queued already, whoever pushed that flushes both, or the link goes on by
+// itself when its wire takes more. (Not so where the queue may wait for the client, who must confirm something before a message
+// of some size may go: another one may fit.) It never blocks on the client.
+func (c *Connection) push(e *Envelope, policy Policy) Link {
+	c.mu.Lock()
+	if l := c.link; l != nil && c.state.Outbox.queued() > 0 && !c.state.Outbox.fits(e.size(), c.hub().config.Outbox) {
+		// What fills it may only wait for somebody who flushes it with more.
+		c.mu.Unlock()
+		l.Flush()
+		c.mu.Lock()
+	}
+	if c.state.Phase == PhaseClosed {
+		c.mu.Unlock()
+		c.dropNew(e, DropClosed)
+		return nil
+	}
+	pending := c.numbering == nil && c.state.Outbox.queued() > 0
+	if policy == Conflate && c.conflateLocked(e) {
+		return c.pushedLocked(e, pending)
+	}
+	if !c.makeRoomLocked(e, policy) {
+		if policy != CloseSlow {
+			c.mu.Unlock()
+			c.dropNew(e, DropOverflowNewest)
+			return nil
+		}
+		link := c.closeLocked(NewClose(CauseSlow))
+		c.mu.Unlock()
+		c.dropNew(e, DropOverflowClose)
+		c.closeLink(link, NewClose(CauseSlow))
+		return nil
+	}
+	c.applyLocked(Op{Kind: OpPush, Envelope: e})
+	return c.pushedLocked(e, pending)
+}
+
+// conflateLocked puts e in the place of the queued message with its key, and reports whether there was one
+// whose place is large enough. Where it is not, the old one goes all the same and e queues like any other.
+func (c *Connection) conflateLocked(e *Envelope) bool {
+	o := &c.state.Outbox
+	i := o.find(e.key)
+	if i < 0 {
+		return false
+	}
+	if !o.fitsInPlace(i, e.size(), c.hub().config.Outbox) {
+		c.dropLocked(i, DropConflated)
+		return false
+	}
+	c.dropped(o.queue()[i], DropConflated)
+	c.applyLocked(Op{Kind: OpConflate, Index: i, Envelope: e})
+	return true
+}
+
+// pushedLocked ends a push that succeeded; pending: somebody flushes already. It unlocks.
+func (c *Connection) pushedLocked(e *Envelope, pending bool) Link {
+	if c.state.Phase == PhaseDetached {
+		e.tally.detached.Add(1)
+	}
+	c.expectLocked(e)
+	link := c.link
+	c.mu.Unlock()
+	if pending {
+		return nil
+	}
+	return link
+}
+
+// makeRoomLocked reports whether the queue can take e, after dropping what the policy gives up for it.
+func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
+	o := &c.state.Outbox
+	if o.queued() == 0 {
+		return true // idle, as a rule
+	}
+	bounds := c.hub().config.Outbox
+	if o.fits(e.size(), bounds) {
+		return true
+	}
+	c.dropExpiredLocked()
+	if policy == DropOldest || policy == Conflate {
+		for o.queued() > 0 && !o.fits(e.size(), bounds) {
+			c.dropLocked(0, DropOverflowOldest)
+		}
+	}
+	return o.fits(e.size(), bounds)
+}
+
+// dropExpiredLocked drops what has expired in the queue. It looks only when something may have: a full queue
+// is pushed to often.
+func (c *Connection) dropExpiredLocked() {
+	if c.soonest == nil || time.Now().Before(*c.soonest) {
+		return
+	}
+	c.soonest = nil
+	for i := c.state.Outbox.queued() - 1; i >= 0; i-- {
+		if e := c.state.Outbox.queue()[i]; e.expired() {
+			c.dropLocked(i, DropExpired)
+		} else {
+			c.expectLocked(e)
+		}
+	}
+}
+
+// expectLocked notes when e, now queued, expires.
+func (c *Connection) expectLocked(e *Envelope) {
+	if x := &e.Message.Expires; !x.IsZero() && (c.soonest == nil || x.Before(*c.soonest)) {
+		c.soonest = x
+	}
+}
+
+// dropLocked drops the i-th message of the queue.
+func (c *Connection) dropLocked(i int, r DropReason) {
+	c.dropped(c.state.Outbox.queue()[i], r)
+	c.applyLocked(Op{Kind: OpDrop, Index: i, Reason: r})
+}
+
+// dropped counts a queued message that is dropped. The detached count goes first: see tally.
+func (c *Connection) dropped(e *Envelope, r DropReason) {
+	if c.state.Phase == PhaseDetached {
+		e.tally.detached.Add(-1)
+	}
+	c.dropNew(e, r)
+}
+
+// dropNew counts a message that never got into the outbox, or left it without a trace.
+func (c *Connection) dropNew(e *Envelope, r DropReason) {
+	e.tally.drop(r)
+	c.hub().metrics.dropped(r, 1)
+}

@@ -1,0 +1,76 @@
+package hub
+
+import (
+	"context"
+	"maps"
+	"slices"
+)
+
+// Leaving reports whether BeginShutdown was called.
+func (h *Hub) Leaving() bool { return h.closing.Load() != 0 }
+
+// BeginShutdown has the hub refuse every new client and send with ErrShuttingDown from now on. Shutdown will close the
+// connections for the cause; only the first call counts. It does not wait.
+func (h *Hub) BeginShutdown(cause Cause) { h.closing.CompareAndSwap(0, uint32(cause)) }
+
+func (h *Hub) linkBound() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.links++
+}
+
+func (h *Hub) linkUnbound() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.links--
+	h.signalIdleLocked()
+}
+
+// signalIdleLocked tells Shutdown when the last link is gone. h.idle is closed once.
+func (h *Hub) signalIdleLocked() {
+	if h.Leaving() && h.links == 0 && h.idle != nil {
+		close(h.idle)
+		h.idle = nil
+	}
+}
+
+// Shutdown takes nothing new, closes every connection, for CauseShutdown unless BeginShutdown named another cause, and waits
+// until their links are gone or ctx is done. Then it returns the error of ctx.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	h.BeginShutdown(CauseShutdown)
+	idle := h.idle
+	h.signalIdleLocked()
+	all := slices.Collect(maps.Values(h.namespaces))
+	h.mu.Unlock()
+
+	for _, ns := range all {
+		if err := ns.closeAll(ctx); err != nil {
+			return err
+		}
+	}
+	if idle == nil {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// closeAll closes the connections of a namespace with a few workers: each writes a close frame.
+func (ns *namespace) closeAll(ctx context.Context) error {
+	var open []*Connection
+	ns.connections.all(func(c *Connection) { open = append(open, c) })
+	inChunks(open, func(some []*Connection) {
+		for _, c := range some {
+			if ctx.Err() != nil {
+				return
+			}
+			c.Close(NewClose(Cause(ns.hub.closing.Load())))
+		}
+	})
+	return ctx.Err()
+}

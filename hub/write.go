@@ -1,0 +1,92 @@
+package hub
+
+// Take hands the link what may be written now: at least one unit if there is one, and more while they add
+// up to no more than max bytes. It reports false when there is nothing, or l is not the connection's link.
+// The link writes the bytes in order and reports units with Written.
+func (c *Connection) Take(l Link, b *Batch, max int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.reset()
+	if c.link != l || c.state.Phase == PhaseClosed && !c.state.Close.Cause.orderly() {
+		return false
+	}
+	if c.first != nil {
+		b.begin(*c.first)
+		c.putFirstLocked(nil)
+	}
+	numbered := c.dialect.numbered
+	for {
+		e := c.nextLocked(len(b.Bytes), max)
+		if e == nil {
+			break
+		}
+		c.sent++
+		b.add(numbered, c.sent, e.shared)
+	}
+	b.Last = c.sent == c.state.Sequence && c.state.Outbox.queued() == 0
+	return len(b.Bytes) > 0
+}
+
+// nextLocked returns the message behind c.sent, or nil when there is none, when it does not fit into max
+// bytes behind the taken ones, or when the tail is full. A message gets its number here: when it leaves the
+// queue.
+func (c *Connection) nextLocked(taken, max int) *Envelope {
+	o := &c.state.Outbox
+	if c.sent < c.state.Sequence { // a tail to write again
+		e := o.at(int(c.sent - c.state.Acked))
+		if taken > 0 && taken+len(e.shared) > max {
+			return nil
+		}
+		return e
+	}
+	for o.queued() > 0 {
+		e := o.next()
+		if e.expired() {
+			c.dropLocked(0, DropExpired)
+			continue
+		}
+		if taken > 0 && taken+len(e.shared) > max || c.tailFullLocked(e) {
+			return nil
+		}
+		c.applyLocked(Op{Kind: OpNumber})
+		return e
+	}
+	c.soonest = nil // it points into a message, which need not live longer
+	return nil
+}
+
+// Written says that the link's wire took that many more units whole, in the order of Take.
+func (c *Connection) Written(l Link, units int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != l {
+		return
+	}
+	if n := c.numbering; n != nil {
+		skipped := min(units, n.skip)
+		n.skip -= skipped
+		units -= skipped
+	}
+	c.linkWritten += uint64(units)
+	if c.linkWritten <= c.state.Written {
+		return
+	}
+	c.wroteLocked(c.linkWritten)
+	if c.numbering == nil {
+		c.applyLocked(Op{Kind: OpAck, Sequence: c.linkWritten})
+	} else {
+		c.applyLocked(Op{Kind: OpWritten, Sequence: c.linkWritten})
+	}
+}
+
+// wroteLocked counts the messages up to a sequence id as written. The op that says so follows.
+func (c *Connection) wroteLocked(sequence uint64) {
+	for n := c.state.Written + 1; n <= sequence; n++ {
+		t := c.state.Outbox.at(int(n - c.state.Acked - 1)).tally
+		if c.state.Phase == PhaseDetached {
+			t.detached.Add(-1)
+		}
+		t.wrote(c.numbering != nil)
+	}
+	c.hub().metrics.wrote(int(sequence - c.state.Written))
+}
