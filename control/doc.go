@@ -20,13 +20,14 @@
 // for all calls; Leave ends those that wait for a message, by the context that the transport waits with. A handler waits in Send,
 // bounded by wait_timeout; in AddToGroups until the join is in force, 500 ms at most; for the answers of other hubs, until they
 // are silent; and never beyond the call's deadline. A SendStream (stream.go) has one more that takes sends,
-// which ends with the stream. Sends
-// whose results are not due wait in a list (awaited.go); the goroutine that finds out the last outcome has the handler give the result.
+// which ends with the stream. Sends whose results are not due wait in a list (waitlist.List): the
+// goroutine that finds out the last outcome has the handler give the result. So do forwarded calls,
+// in a list of each lane (control/mesh).
 //
 // # Locking
 //
 // Leaves, under which nothing is called: budget.mu, also under answers.mu and inbound.mu;
-// awaited.mu and answers.mu of a SendStream, the first maybe under the lock of a connection;
+// answers.mu of a SendStream, and the lock of its waitlist, maybe under the lock of a connection;
 // port.mu; and inFlight.mu, which counts the calls that a farewell waits for. Everything else
 // here is constant after New. The hub and gRPC lock for themselves.
 //

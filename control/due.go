@@ -6,7 +6,17 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// This file is when the receipt of a routed send is due, for streams: they wait for many at once.
+// This file is when the receipt of a routed send is due, for streams: they wait for many at once, in a list.
+
+// asynchronous is a sending that can tell when Receipt would not wait.
+type asynchronous interface {
+	sending
+	// dueAt is when the receipt is due anyway.
+	dueAt() time.Time
+	// then has done called when Receipt would not wait, instead of waiting for it: from then on Receipt never does. done
+	// is called once at most, maybe at once, by a goroutine that may hold locks of the hub. stop calls it off.
+	then(done func()) (stop func())
+}
 
 // isDue reports whether a receipt needs no waiting. What can't tell is waited for in a goroutine.
 func isDue(s sending) bool {

@@ -13,6 +13,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/waitlist"
 )
 
 const (
@@ -41,8 +42,8 @@ type streamService struct {
 func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers(accountOf(ctx))}
-	s.awaited = newAwaited(s.answers.notify)
-	defer s.awaited.end()
+	s.awaited = waitlist.New[begun](s.answers.notify)
+	defer s.awaited.End()
 	defer s.answers.close(cancel)
 	go s.receive()
 	return s.tell()
@@ -67,7 +68,7 @@ type sendStream struct {
 	ctx     context.Context
 	from    origin // of all sends
 	answers *answers
-	awaited *awaited
+	awaited *waitlist.List[begun] // the sends whose results are not due yet
 
 	// Owned by receive.
 	last  int64 // the sequence before
@@ -199,7 +200,7 @@ func (s *sendStream) settle() {
 		default:
 			s.answers.accept(b.sequence)
 			if of, ok := b.sending.(asynchronous); ok {
-				s.awaited.add(&b, of)
+				s.awaited.Add(b, of.dueAt(), of.then)
 				break
 			}
 			s.answers.work.Go(func() { s.answers.add(answer{s.result(b.sequence, b.sending), b.bytes}) })
@@ -212,7 +213,7 @@ func (s *sendStream) settle() {
 
 // answerArrived gives the results of the sends that have been awaited.
 func (s *sendStream) answerArrived() {
-	for _, one := range s.awaited.takeArrived() {
+	for _, one := range s.awaited.TakeArrived() {
 		s.answers.put(answer{s.result(one.sequence, one.sending), one.bytes})
 	}
 }
