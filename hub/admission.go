@@ -67,7 +67,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		c.Close(NewClose(Cause(h.closing.Load())))
 		return nil, ErrShuttingDown
 	}
-	if err := h.interest.InForce(ctx, keysOf(&a, groups)); err != nil {
+	if err := h.inForce(ctx, keysOf(&a, groups)); err != nil {
 		c.Close(NewClose(CauseHandshake))
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups
 		if r.Added+r.Already == 0 {
 			return nil
 		}
-		return h.interest.InForce(ctx, groupKeys(namespace, groups))
+		return h.inForce(ctx, groupKeys(namespace, groups))
 	}, nil
 }
 
@@ -134,7 +134,7 @@ func (c *Connection) Join(ctx context.Context, group string) error {
 	if _, err := c.join(group); err != nil {
 		return err
 	}
-	return c.hub().interest.InForce(ctx, groupKeys(c.state.Namespace, []string{group}))
+	return c.hub().inForce(ctx, groupKeys(c.state.Namespace, []string{group}))
 }
 
 // Leave ends a membership, if there is one.

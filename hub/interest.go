@@ -13,10 +13,12 @@ type Interest interface {
 	Add(Key)
 	// Remove gives one back; as Add.
 	Remove(Key)
-	// InForce returns when every send that begins from now on, at whatever hub, comes here if it is for one of
-	// the keys, to all of which there are references. Errors: that of ctx; ErrShuttingDown when this hub has left the
-	// others.
-	InForce(ctx context.Context, keys []Key) error
+	// ThenInForce calls done once, when every send that begins from then on, at whatever hub, comes here if it is for
+	// one of the keys, to all of which there are references. That takes 500 ms at most. Or it calls done with
+	// ErrShuttingDown, when this hub has left the others. It calls done at once or from the goroutine that finds out,
+	// which may hold locks: done must be quick, must not wait, and must not call the Interest. forget calls it off; a call
+	// of done that is under way may still come to its end.
+	ThenInForce(keys []Key, done func(error)) (forget func())
 }
 
 // Key is what a reference is to: a user, a group, or a whole namespace.
@@ -37,8 +39,27 @@ func (alone) Add(Key) {}
 // Remove implements Interest.
 func (alone) Remove(Key) {}
 
-// InForce implements Interest.
-func (alone) InForce(ctx context.Context, _ []Key) error { return ctx.Err() }
+// ThenInForce implements Interest.
+func (alone) ThenInForce(_ []Key, done func(error)) (forget func()) {
+	done(nil)
+	return func() {}
+}
+
+// inForce waits until the keys are in force. Errors: that of ctx; ErrShuttingDown when this hub has left the others.
+func (h *Hub) inForce(ctx context.Context, keys []Key) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	outcome := make(chan error, 1)
+	forget := h.interest.ThenInForce(keys, func(err error) { outcome <- err })
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		forget()
+		return ctx.Err()
+	}
+}
 
 // keysOf returns what a connection that was let in has references to from the start.
 func keysOf(a *Admission, groups []string) []Key {

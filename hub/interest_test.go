@@ -19,7 +19,7 @@ type references struct {
 	mu     sync.Mutex
 	counts map[Key]int
 	held   chan struct{}
-	asked  []Key // what the last InForce was for
+	asked  []Key // what the last ThenInForce was for
 }
 
 var _ Interest = (*references)(nil)
@@ -40,7 +40,7 @@ func (r *references) Remove(k Key) {
 	}
 }
 
-func (r *references) InForce(ctx context.Context, keys []Key) error {
+func (r *references) ThenInForce(keys []Key, done func(error)) (forget func()) {
 	r.mu.Lock()
 	held := r.held
 	r.asked = keys
@@ -51,14 +51,18 @@ func (r *references) InForce(ctx context.Context, keys []Key) error {
 	}
 	r.mu.Unlock()
 	if held == nil {
-		return ctx.Err()
+		done(nil)
+		return func() {}
 	}
-	select {
-	case <-held:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	forgotten := make(chan struct{})
+	go func() {
+		select {
+		case <-held:
+			done(nil)
+		case <-forgotten:
+		}
+	}()
+	return func() { close(forgotten) }
 }
 
 func (r *references) snapshot() map[Key]int {

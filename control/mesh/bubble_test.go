@@ -369,6 +369,19 @@ func (h *member) join(t testing.TB, k hub.Key) {
 	}
 }
 
+// InForce waits until keys are in force.
+func (h *member) InForce(ctx context.Context, keys []hub.Key) error {
+	outcome := make(chan error, 1)
+	forget := h.ThenInForce(keys, func(err error) { outcome <- err })
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		forget()
+		return ctx.Err()
+	}
+}
+
 // send routes and forwards one call, and waits for its outcomes.
 func (h *member) send(ctx context.Context, caller, text string, q Query) (Route, []Outcome) {
 	r := h.Route(q)

@@ -111,12 +111,12 @@ type Mesh struct {
 	core    *core
 	verdict error // static once forgotten is closed
 	running bool
-	sealed  bool                     // no link comes any more
-	joins   map[uint64]chan struct{} // calls that wait for the effect inForce, by number
-	lastID  uint64                   // of those
-	out     map[hub.ID]*outLink      // the latest dial of each peer, until it is over
-	in      map[linkKey]*inLink      // links that peers dialled, until their loops are over
-	failing map[hub.ID]bool          // the last dial failed, and it was logged
+	sealed  bool                   // no link comes any more
+	joins   map[uint64]func(error) // called at the effect inForce of that number, or when there will be none
+	lastID  uint64                 // of those
+	out     map[hub.ID]*outLink    // the latest dial of each peer, until it is over
+	in      map[linkKey]*inLink    // links that peers dialled, until their loops are over
+	failing map[hub.ID]bool        // the last dial failed, and it was logged
 }
 
 // linkKey names a link that a peer dialled.
@@ -141,7 +141,7 @@ func New(c Config) (*Mesh, error) {
 		changed:   make(chan struct{}, 1),
 		forgotten: make(chan struct{}),
 		finished:  make(chan struct{}),
-		joins:     make(map[uint64]chan struct{}),
+		joins:     make(map[uint64]func(error)),
 		out:       make(map[hub.ID]*outLink),
 		in:        make(map[linkKey]*inLink),
 		failing:   make(map[hub.ID]bool),
@@ -360,9 +360,9 @@ func (m *Mesh) carryOutLocked(e effect) {
 	case response:
 		m.inLocked(e.hub, e.epoch, func(l *inLink) { l.say(e.message) })
 	case inForce:
-		if reached := m.joins[e.call]; reached != nil {
+		if done := m.joins[e.call]; done != nil {
 			delete(m.joins, e.call)
-			close(reached)
+			done(nil)
 		}
 	case gone:
 		delete(m.failing, e.hub)
@@ -374,6 +374,7 @@ func (m *Mesh) carryOutLocked(e effect) {
 		}
 		m.verdict = e.cause
 		close(m.forgotten)
+		m.endJoinsLocked()
 	}
 }
 
@@ -435,41 +436,48 @@ func (m *Mesh) Remove(k hub.Key) {
 	}
 }
 
-// InForce implements hub.Interest. When Close begins nobody waits on: it returns hub.ErrShuttingDown.
-func (m *Mesh) InForce(ctx context.Context, keys []hub.Key) error {
+// ThenInForce implements hub.Interest.
+func (m *Mesh) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
 	hashes := make([]Hash, len(keys))
 	for i, k := range keys {
 		hashes[i] = hashOfKey(k)
 	}
-	reached := make(chan struct{})
+	began := time.Now()
 	var id uint64
 	m.do(func(c *core, now time.Duration) []effect {
 		m.lastID++
 		id = m.lastID
-		m.joins[id] = reached
+		m.joins[id] = func(err error) {
+			m.metrics.waited(time.Since(began))
+			done(err)
+		}
 		return c.await(now, id, hashes)
 	})
-	began := time.Now()
-	defer func() { m.metrics.waited(time.Since(began)) }()
-	select {
-	case <-reached:
-		return nil
-	case <-m.forgotten:
-	case <-m.closing.Done(): // and the core is not ticked any more
-	case <-ctx.Done():
+	if m.closing.Err() != nil || m.Forgotten() { // whoever ended those that wait may have looked before
+		m.endJoins()
 	}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.joins[id] != nil {
+			delete(m.joins, id)
+			m.metrics.waited(time.Since(began))
+		}
+	}
+}
+
+// endJoins has nobody wait for an effect inForce any more: there will be none. What waits is told hub.ErrShuttingDown.
+func (m *Mesh) endJoins() {
 	m.mu.Lock()
-	delete(m.joins, id)
-	m.mu.Unlock()
-	select {
-	case <-reached:
-		return nil
-	default:
+	defer m.mu.Unlock()
+	m.endJoinsLocked()
+}
+
+func (m *Mesh) endJoinsLocked() {
+	for id, done := range m.joins {
+		delete(m.joins, id)
+		done(hub.ErrShuttingDown)
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return hub.ErrShuttingDown
 }
 
 var kindsOfKeys = map[hub.RouteKind]Kind{hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace}
@@ -507,6 +515,7 @@ func (m *Mesh) GoAway() {
 // connection any more. When ctx is done it cuts what it waits for, and returns what could not be done.
 func (m *Mesh) Close(ctx context.Context) error {
 	m.close()
+	m.endJoins() // the core is not ticked any more
 	m.mu.Lock()
 	running := m.running
 	m.mu.Unlock()
