@@ -35,7 +35,7 @@ type cluster struct {
 
 var clusters atomic.Int64
 
-func newCluster(t *testing.T, n int) *cluster {
+func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	config := discovery.DefaultEmbeddedConfig()
 	config.Dir, config.ClientAddress, config.NoSync = t.TempDir(), "127.0.0.1:0", true
@@ -53,7 +53,7 @@ func newCluster(t *testing.T, n int) *cluster {
 }
 
 // start adds a hub and waits until it is ready.
-func (c *cluster) start(t *testing.T) *fixture {
+func (c *cluster) start(t testing.TB) *fixture {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -99,7 +99,7 @@ func (c *cluster) start(t *testing.T) *fixture {
 }
 
 // settle waits until every hub filters by what every other one has.
-func (c *cluster) settle(t *testing.T) {
+func (c *cluster) settle(t testing.TB) {
 	t.Helper()
 	eventually(t, func() error {
 		for _, f := range c.hubs {
@@ -133,7 +133,7 @@ func (f *fixture) losesSightOf(t *testing.T, id string) {
 }
 
 // eventually asks until there is no error.
-func eventually(t *testing.T, ask func() error) {
+func eventually(t testing.TB, ask func() error) {
 	t.Helper()
 	var err error
 	if !testkit.Holds(t, func() bool { err = ask(); return err == nil }) {
@@ -453,13 +453,10 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 func executed(t *testing.T, e *executor, f *peerv1.Forward) *peerv1.ForwardResult {
 	t.Helper()
 	var burst hub.Burst
-	result, rest, waits := e.Execute(t.Context(), f, &burst)
+	x := e.Execute(t.Context(), f, &burst)
 	burst.Flush()
-	if waits {
+	if x.Then != nil {
 		t.Errorf("%v waits", f)
 	}
-	if rest != nil {
-		result = rest(t.Context())
-	}
-	return result
+	return x.Result()
 }

@@ -100,79 +100,81 @@ var _ mesh.Executor = (*executor)(nil)
 
 // Execute implements mesh.Executor. Whatever the call does to connections is done when it returns; what is waited for
 // after that is clients, and other hubs.
-func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) (result *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult, waits bool) {
-	defer e.recover(&result)
-	var rest func(context.Context) *peerv1.ForwardResult
-	if s := f.GetSend(); s != nil {
-		result, rest, waits = e.send(ctx, f, s, burst)
-	} else {
-		result, rest = e.execute(ctx, f)
-		waits = true
-	}
-	if rest == nil {
-		return result, nil, false
-	}
-	return nil, func(ctx context.Context) (result *peerv1.ForwardResult) {
-		defer e.recover(&result)
-		return rest(ctx)
-	}, waits
-}
-
-// recover turns a panic into a result: it must not end the lane, with all that others have on it, nor the process.
-func (e *executor) recover(result **peerv1.ForwardResult) {
-	if p := recover(); p != nil {
-		e.logger.Error("forwarded call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		*result = failed(errInternal)
-	}
-}
-
-func (e *executor) execute(ctx context.Context, f *peerv1.Forward) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) (x mesh.Execution) {
+	defer func() {
+		if p := recover(); p != nil {
+			x = through(e.panicked(p))
+		}
+	}()
 	switch c := f.GetCall().(type) {
+	case *peerv1.Forward_Send:
+		return e.send(ctx, f, c.Send, burst)
 	case *peerv1.Forward_Join:
-		return e.join(ctx, c.Join)
+		return e.join(ctx, f, c.Join)
 	case *peerv1.Forward_Leave:
-		return e.leave(ctx, c.Leave), nil
+		return through(e.leave(ctx, c.Leave))
 	case *peerv1.Forward_Close:
-		return e.close(ctx, c.Close), nil
+		return through(e.close(ctx, c.Close))
 	case *peerv1.Forward_Grant:
-		return e.grant(ctx, c.Grant), nil
+		return through(e.grant(ctx, c.Grant))
 	case *peerv1.Forward_Revoke:
-		return e.revoke(ctx, c.Revoke), nil
+		return through(e.revoke(ctx, c.Revoke))
 	default:
-		return failed(errUnknownMethod), nil
+		return through(failed(errUnknownMethod))
 	}
 }
 
-func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) (_ *peerv1.ForwardResult, _ func(context.Context) *peerv1.ForwardResult, waits bool) {
+// through is the execution of a call that has its result.
+func through(r *peerv1.ForwardResult) mesh.Execution {
+	return mesh.Execution{Result: func() *peerv1.ForwardResult { return r }}
+}
+
+// panicked turns a panic into a result: it must not end the lane, with all that others have on it, nor the process.
+func (e *executor) panicked(p any) *peerv1.ForwardResult {
+	e.logger.Error("forwarded call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return failed(errInternal)
+}
+
+// began is when the hub that a backend called accepted the call.
+func began(f *peerv1.Forward) time.Time { return time.Now().Add(-f.GetAge().AsDuration()) }
+
+func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) mesh.Execution {
 	req := &controlv1.SendRequest{}
 	if err := decode(s.GetRequest(), req); err != nil {
-		return failed(err), nil, false
+		return through(failed(err))
 	}
 	if !hub.ValidNamespace(namespace(req)) { // the rest was checked where it came in, and would take longer than the send
-		return failed(errInvalidField), nil, false
+		return through(failed(errInvalidField))
 	}
-	o := newOutgoing(req, origin{
-		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: time.Now().Add(-f.GetAge().AsDuration()),
-	})
+	o := newOutgoing(req, origin{caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: began(f)})
 	o.send.Message.Sender = hub.Sender{Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser()}
 	copy(o.send.RequestHash[:], s.GetRequestHash()) // of what the backend asked: this request says it in other words
 	o.send.Burst = burst
 	delivery, err := e.hub.Deliver(ctx, &o.send)
 	if err != nil {
-		return failed(err), nil, false
+		return through(failed(err))
 	}
-	if o.send.Wait <= hub.WaitQueued {
-		return nil, func(context.Context) *peerv1.ForwardResult { return sent(o, delivery) }, false
+	var target *hub.Target // what waits for clients keeps no more of the request than the result needs
+	if o.send.Detail {
+		of := o.send.Target
+		target = &of
 	}
-	return nil, func(ctx context.Context) *peerv1.ForwardResult {
-		ctx, cancel := context.WithDeadline(ctx, o.until)
-		defer cancel()
-		delivery.Wait(ctx)
-		return sent(o, delivery)
-	}, true
+	x := mesh.Execution{Result: func() (result *peerv1.ForwardResult) {
+		defer func() {
+			if p := recover(); p != nil {
+				result = e.panicked(p)
+			}
+		}()
+		return sent(target, delivery)
+	}}
+	if o.send.Wait > hub.WaitQueued {
+		x.Then, x.Until = delivery.Then, o.until
+	}
+	return x
 }
 
-func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {
+// sent is the result of a send. target is its target, if the result is to name what matched.
+func sent(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 	local := d.Receipt()
 	var r struct { // in one piece of memory
 		forward peerv1.ForwardResult
@@ -181,7 +183,7 @@ func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {
 	}
 	r.forward.Result, r.kind.Send, r.send.Receipt = &r.kind, &r.send, newReceipt(&local)
 	if local.Unmatched != nil {
-		r.send.MatchedNames = matchedNames(&o.send.Target, local.Unmatched)
+		r.send.MatchedNames = matchedNames(target, local.Unmatched)
 	}
 	if !local.Duplicate {
 		r.send.Receipt.MessageId = ""
@@ -189,21 +191,37 @@ func sent(o *outgoing, d *hub.Delivery) *peerv1.ForwardResult {
 	return &r.forward
 }
 
-func (e *executor) join(ctx context.Context, b []byte) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult) {
+func (e *executor) join(ctx context.Context, f *peerv1.Forward, b []byte) mesh.Execution {
 	var req controlv1.AddToGroupsRequest
 	if err := errors.Join(decode(b, &req), e.check(&req)); err != nil {
-		return failed(err), nil
+		return through(failed(err))
 	}
 	target := newTarget(req.GetTarget())
-	joined, inForce, err := e.hub.BeginJoin(ctx, namespace(&req), &target, req.GetGroups())
+	joined, then, err := e.hub.BeginJoin(ctx, namespace(&req), &target, req.GetGroups())
 	if err != nil {
-		return failed(err), nil
+		return through(failed(err))
 	}
-	return nil, func(ctx context.Context) *peerv1.ForwardResult {
-		if err := inForce(ctx); err != nil {
-			return failed(err)
-		}
-		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Join{Join: newJoined(joined)}}
+	result := &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Join{Join: newJoined(joined)}}
+	if then == nil {
+		return through(result)
+	}
+	outcome := make(chan error, 1)
+	return mesh.Execution{
+		Until: began(f).Add(verbTimeout), // nobody waits longer
+		Then: func(done func()) (stop func()) {
+			return then(func(err error) { outcome <- err; done() })
+		},
+		Result: func() *peerv1.ForwardResult {
+			select {
+			case err := <-outcome:
+				if err != nil {
+					return failed(err)
+				}
+				return result
+			default:
+				return failed(context.DeadlineExceeded)
+			}
+		},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
@@ -98,12 +99,27 @@ func BenchmarkSend(b *testing.B) {
 func BenchmarkSendStream(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			benchmarkServers(b, func(b *testing.B, client controlv1.DeliveryServiceClient) { benchmarkSendStream(b, client, size) })
+			benchmarkServers(b, func(b *testing.B, client controlv1.DeliveryServiceClient) {
+				benchmarkSendStream(b, client, benchmarked, size)
+			})
 		})
 	}
 }
 
-func benchmarkSendStream(b *testing.B, client controlv1.DeliveryServiceClient, size int) {
+// BenchmarkForwardedSend counts each send as one operation, to a client of another hub, in batches of a stream.
+func BenchmarkForwardedSend(b *testing.B) {
+	c := newCluster(b, 2)
+	c.hubs[1].connect(b, &tinyProtocol{}, "ann")
+	for _, wait := range []controlv1.Wait{controlv1.Wait_WAIT_QUEUED, controlv1.Wait_WAIT_WRITTEN} {
+		b.Run(wait.String(), func(b *testing.B) {
+			send := proto.CloneOf(benchmarked)
+			send.Wait = wait
+			benchmarkSendStream(b, c.hubs[0].delivery, send, 100)
+		})
+	}
+}
+
+func benchmarkSendStream(b *testing.B, client controlv1.DeliveryServiceClient, send *controlv1.SendRequest, size int) {
 	stream, err := client.SendStream(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -132,7 +148,7 @@ func benchmarkSendStream(b *testing.B, client controlv1.DeliveryServiceClient, s
 	}
 	for b.Loop() {
 		sequence++
-		request.Sends = append(request.Sends, &controlv1.StreamedSend{Sequence: sequence, Send: benchmarked})
+		request.Sends = append(request.Sends, &controlv1.StreamedSend{Sequence: sequence, Send: send})
 		if len(request.Sends) == size {
 			flush()
 		}

@@ -21,22 +21,34 @@ type Joined struct {
 // Join makes the connections that match members of the groups. Its changes are in force at every hub when it
 // returns; with the error of ctx they may not be, and some may not have been made.
 func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
-	joined, inForce, err := h.BeginJoin(ctx, namespace, t, groups)
-	if err != nil {
+	groups = distinct(groups)
+	joined, err := h.join(ctx, namespace, t, groups)
+	if err != nil || joined.Added+joined.Already == 0 {
 		return joined, err
 	}
-	return joined, inForce(ctx)
+	return joined, h.inForce(ctx, groupKeys(namespace, groups))
 }
 
-// BeginJoin is Join without its wait, for callers that have something else to do in order: inForce waits, for 500 ms at
-// most.
-func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups []string) (_ Joined, inForce func(context.Context) error, _ error) {
+// BeginJoin is Join without its wait, for callers that wait for many: then has done called once, with what Join would
+// return, and is as Interest.ThenInForce. It is nil when there is nothing to wait for.
+func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups []string) (_ Joined, then func(done func(error)) (forget func()), _ error) {
 	groups = distinct(groups)
+	joined, err := h.join(ctx, namespace, t, groups)
+	if err != nil || joined.Added+joined.Already == 0 {
+		return joined, nil, err
+	}
+	return joined, func(done func(error)) (forget func()) {
+		return h.interest.ThenInForce(groupKeys(namespace, groups), done)
+	}, nil
+}
+
+// join makes the members.
+func (h *Hub) join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
 	matched := h.matching(namespace, t)
 	r := Joined{Matched: len(matched)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
-			return r, nil, err
+			return r, err
 		}
 		for _, g := range groups {
 			switch added, err := c.join(g); {
@@ -53,12 +65,7 @@ func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups
 			}
 		}
 	}
-	return r, func(ctx context.Context) error {
-		if r.Added+r.Already == 0 {
-			return nil
-		}
-		return h.inForce(ctx, groupKeys(namespace, groups))
-	}, nil
+	return r, nil
 }
 
 // Left tells what Leave changed.

@@ -153,8 +153,8 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 			for n := range uint64(calls) {
 				if n == calls/2 {
 					x.mu.Lock()
-					x.hold = make(chan struct{}) // what has begun is told
-					close(x.hold)
+					x.hold = newGate() // what has begun is told
+					x.hold.open()
 					x.mu.Unlock()
 				}
 				if err := lane.Send(calling(s.forward(n + 1))); err != nil {

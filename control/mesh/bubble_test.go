@@ -61,7 +61,7 @@ type member struct {
 
 	mu       sync.Mutex
 	executed []*peerv1.Forward
-	hold     chan struct{}            // when not nil: Execute's results wait for it
+	hold     *gate                    // when not nil: Execute's results wait for it
 	block    map[string]chan struct{} // by caller: what Execute waits for
 	stubborn chan struct{}            // when not nil: Execute waits for it, whatever ends, and does nothing
 	order    []string                 // when not nil: Execute writes down what is executed, and what is answered then
@@ -286,14 +286,14 @@ func (b *bubble) inform() {
 }
 
 // Execute implements Executor.
-func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (*peerv1.ForwardResult, func(context.Context) *peerv1.ForwardResult, bool) {
+func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (x Execution) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if stubborn := h.stubborn; stubborn != nil {
 		h.mu.Unlock()
 		<-stubborn
 		h.mu.Lock()
-		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}}, nil, false
+		return Execution{Result: func() *peerv1.ForwardResult { return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}} }}
 	}
 	if block := h.block[f.GetCaller()]; block != nil {
 		h.mu.Unlock()
@@ -305,25 +305,20 @@ func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (
 	}
 	h.executed = append(h.executed, f)
 	result := &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}}}
+	x.Result = func() *peerv1.ForwardResult { return result }
 	if h.order != nil {
 		h.order = append(h.order, fmt.Sprint("execute ", f.GetSequence()))
-		return nil, func(context.Context) *peerv1.ForwardResult {
+		x.Result = func() *peerv1.ForwardResult {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.order = append(h.order, fmt.Sprint("answer ", f.GetSequence()))
 			return result
-		}, false
+		}
 	}
-	if hold := h.hold; hold != nil {
-		return nil, func(ctx context.Context) *peerv1.ForwardResult {
-			select {
-			case <-hold:
-			case <-ctx.Done():
-			}
-			return result
-		}, true
+	if h.hold != nil {
+		x.Then, x.Until = h.hold.then, time.Now().Add(h.hold.patience)
 	}
-	return result, nil, false
+	return x
 }
 
 // Read implements Executor.

@@ -87,14 +87,17 @@
 //
 // Run: etcd and the ticker. For each link that this hub dials: outLink.run, which owns one that says control messages and two
 // for each lane. For each link that a peer dials: gRPC's handler of the Control stream, and of each lane; each owns one that
-// reads and one that writes, which end with the stream; that of a lane executes what it reads. A handler of a lane waits for
-// those that wait for results. Close waits for all but gRPC's, for which the server waits, and for one that lets go of who waits
-// for a peer that is suspect, which waits for nothing.
+// reads and one that writes, which end with the stream; that of a lane executes what it reads. Calls
+// that wait for clients, or for a join to be in force, have no goroutine: they are entries in a list
+// of the lane (waitlist.List), and the goroutine that writes says their results. Close waits for all
+// but gRPC's, for which the server waits, and for one that lets go of who waits for a peer that is
+// suspect, which waits for nothing.
 //
 // # Locking
 //
 // Mesh.mu guards the core and the tables of links; effects are carried out under it, and nothing under it waits or calls
-// out. A link's mu and a lane's mu come after it and are leaves. A connection of the hub may be locked when Add and Remove take
+// out, but for those that wait for a join: they only leave a note. A link's mu, a lane's mu and the
+// lock of its waitlist come after it and are leaves. A connection of the hub may be locked when Add and Remove take
 // Mesh.mu; never the other way round.
 //
 // # Backpressure

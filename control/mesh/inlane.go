@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/waitlist"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
@@ -16,14 +17,14 @@ import (
 // maxBurst is how many sends are written to clients together: the first of many does not wait for all.
 const maxBurst = 32
 
-// inLane is a lane that a peer opened. One goroutine executes what comes, one call after the other; another one sends results.
-// The handler waits for them, and lets go of the lane when the link ends.
+// inLane is a lane that a peer opened. One goroutine executes what comes, one call after the other; another one sends
+// results. Calls that wait for clients, or for hubs, are entries in a list. The handler waits for both goroutines, and lets
+// go of the lane when the link ends.
 type inLane struct {
 	// Static.
 	link     *inLink
 	executor Executor
-	rests    sync.WaitGroup // goroutines that wait for results; they end with the link
-	answers  laneAnswers
+	answers  *laneAnswers
 
 	turn     chan struct{} // has room for one: who executes calls, and from the end on serve; guards what follows
 	sequence uint64
@@ -31,21 +32,27 @@ type inLane struct {
 	begun    []begun // what it is for
 }
 
-// begun is a call that was executed, but not written to clients yet.
+// begun is a call that was executed and whose result is not there yet.
 type begun struct {
+	Execution
 	sequence uint64
-	result   *peerv1.ForwardResult
-	rest     func(ctx context.Context) *peerv1.ForwardResult
-	waits    bool
+}
+
+// result returns the result, when it is due.
+func (b *begun) result() *peerv1.ForwardResult {
+	r := b.Result()
+	r.Sequence = b.sequence
+	return r
 }
 
 func newInLane(l *inLink, e Executor) *inLane {
-	return &inLane{link: l, executor: e, turn: make(chan struct{}, 1), answers: laneAnswers{news: make(chan struct{}, 1), batches: l.batches}}
+	return &inLane{link: l, executor: e, turn: make(chan struct{}, 1), answers: newLaneAnswers(l.batches)}
 }
 
-// serve returns why the lane ended. From then on nothing of it is executed.
+// serve returns why the lane ended. From then on nothing of it is executed, and nothing waits.
 func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
 	defer func() { i.turn <- struct{}{} }() // and it is never given back
+	defer i.answers.waits.End()
 	ctx := i.link.ctx
 	ended := make(chan error, 2)
 	go func() { ended <- i.answers.run(ctx, stream) }() // ends with the link; a blocked Send with the stream
@@ -109,9 +116,7 @@ func (i *inLane) execute(f *peerv1.Forward) error {
 		i.settle() // only sends are written together
 	}
 	i.link.mesh.metrics.executed(f)
-	b := begun{sequence: f.GetSequence()}
-	b.result, b.rest, b.waits = i.executor.Execute(ctx, f, &i.burst)
-	i.begun = append(i.begun, b)
+	i.begun = append(i.begun, begun{i.executor.Execute(ctx, f, &i.burst), f.GetSequence()})
 	return nil
 }
 
@@ -136,26 +141,18 @@ func (i *inLane) settle() {
 	var upTo uint64
 	results := make([]*peerv1.ForwardResult, 0, len(i.begun))
 	for _, b := range i.begun {
-		switch {
-		case b.rest != nil && b.waits:
-			upTo = b.sequence
-			i.rests.Go(func() { i.answers.put(0, numbered(b.sequence, b.rest(i.link.ctx))) })
+		if b.Then == nil {
+			results = append(results, b.result())
 			continue
-		case b.rest != nil:
-			b.result = b.rest(i.link.ctx)
 		}
-		results = append(results, numbered(b.sequence, b.result))
+		upTo = b.sequence
+		i.answers.waits.Add(b, b.Until, b.Then)
 	}
 	clear(i.begun)
 	i.begun = i.begun[:0]
 	if upTo > 0 || len(results) > 0 {
 		i.answers.put(upTo, results...)
 	}
-}
-
-func numbered(sequence uint64, r *peerv1.ForwardResult) *peerv1.ForwardResult {
-	r.Sequence = sequence
-	return r
 }
 
 // checkForward holds the rules in the proto; the general validator would take longer than the rest of a small forward. A call that only later
@@ -188,14 +185,21 @@ const (
 // never waits: there is room for the results of all forwards that may be without one.
 type laneAnswers struct {
 	// Static.
-	news    chan struct{} // holds a token when there may be something to say
-	batches bool          // the peer takes batches
+	news    chan struct{}         // holds a token when there may be something to say
+	batches bool                  // the peer takes batches
+	waits   *waitlist.List[begun] // calls whose result is not due yet; open counts them
 
 	mu      sync.Mutex
 	open    int // forwards whose result is not about to be sent
 	begun   uint64
 	told    uint64 // of it
 	results []*peerv1.ForwardResult
+}
+
+func newLaneAnswers(batches bool) *laneAnswers {
+	a := &laneAnswers{news: make(chan struct{}, 1), batches: batches}
+	a.waits = waitlist.New[begun](func() { signal(a.news) })
+	return a
 }
 
 // expect counts a forward that is to have a result; false: there are too many.
@@ -237,8 +241,12 @@ func (a *laneAnswers) run(ctx context.Context, stream grpc.BidiStreamingServer[p
 // take returns what is to be said, as much as goes into a message; nil: nothing. It takes the results off what is open before the
 // peer can have them, and send other forwards in their place.
 func (a *laneAnswers) take() *peerv1.DataResponse {
+	arrived := a.waits.TakeArrived()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for _, b := range arrived {
+		a.results = append(a.results, b.result())
+	}
 	news := a.begun > a.told
 	n := min(len(a.results), maxBatch)
 	if !a.batches {

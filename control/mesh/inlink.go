@@ -16,8 +16,8 @@ import (
 )
 
 // inLink is a link that a peer dials: its Control stream and its lanes. The handler of the Control stream owns it. It is
-// over when that and the handlers of the lanes have ended; what they leave behind (a read that gRPC ends, a result that
-// waits for clients) can't change anything any more.
+// over when that and the handlers of the lanes have ended; what they leave behind (a read that gRPC ends) can't change
+// anything any more.
 type inLink struct {
 	// Static.
 	mesh *Mesh
@@ -271,14 +271,10 @@ func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, p
 	if err != nil {
 		return toStatus(err)
 	}
-	over := sync.OnceFunc(l.lanes.Done)
-	defer over()
+	defer l.lanes.Done()
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
-	i := newInLane(l, s.executor)
-	err = i.serve(stream)
+	err = newInLane(l, s.executor).serve(stream)
 	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
-	over() // the link's next epoch need not wait for what waits for clients
-	i.rests.Wait()
 	return toStatus(err)
 }
 

@@ -184,7 +184,7 @@ func TestALinkThatIsOverTakesNoCalls(t *testing.T) {
 func TestWhatWaitsForClientsIsInNobodysWay(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)
-		hold := make(chan struct{})
+		hold := newGate()
 		s.y.mu.Lock()
 		s.y.hold = hold
 		s.y.mu.Unlock()
@@ -203,7 +203,7 @@ func TestWhatWaitsForClientsIsInNobodysWay(t *testing.T) {
 		if _, outcomes := s.x.send(t.Context(), s.stuck, "quick", s.both); outcomes[0].Result == nil || time.Since(began) > 0 {
 			t.Errorf("a call behind them got %v after %v", outcomes, time.Since(began))
 		}
-		close(hold)
+		hold.open()
 		s.moves(t, calls)
 	})
 }

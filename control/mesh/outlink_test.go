@@ -124,7 +124,7 @@ func TestASilentPeerIsSuspectAndHoldsUpNobody(t *testing.T) {
 		z.join(t, lobby)
 		epoch := x.epoch(y)
 		y.mu.Lock()
-		y.hold = make(chan struct{})
+		y.hold = newGate()
 		y.mu.Unlock()
 		time.Sleep(time.Second)
 		waiting := x.forward(t.Context(), "me", "waits", x.Route(toLobby).To)
@@ -147,7 +147,7 @@ func TestASilentPeerIsSuspectAndHoldsUpNobody(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		time.Sleep(5 * time.Second)
-		close(y.hold)
+		y.hold.open()
 		b.stall(x, y, false, false)
 		time.Sleep(200 * time.Millisecond)
 		if s := x.sees(y); s.State != PeerLinked || !s.Lease || x.epoch(y) != epoch {

@@ -50,7 +50,7 @@ func TestCallsOfOneCallerStayInOrder(t *testing.T) {
 		x, y := b.start("a"), b.start("b")
 		lobby, toLobby := group("lobby")
 		y.join(t, lobby)
-		y.hold = make(chan struct{})
+		y.hold = newGate()
 		var want []string
 		var gatherings []*Gathering
 		for n := range 3000 {
@@ -61,7 +61,7 @@ func TestCallsOfOneCallerStayInOrder(t *testing.T) {
 		if !slices.Equal(y.requests(), want) {
 			t.Errorf("executed %v", y.requests())
 		}
-		close(y.hold)
+		y.hold.open()
 		for _, g := range gatherings {
 			if o := g.Wait(t.Context()); o[0].Result == nil {
 				t.Fatal("an outcome is unknown")

@@ -453,7 +453,7 @@ func TestALaneOpensOnceAndWithItsLink(t *testing.T) {
 func TestAPeerThatTakesNoAnswersLosesItsLink(t *testing.T) {
 	t.Run("16,385 forwards without a result", func(t *testing.T) {
 		beside(t, func(t *testing.T, x *member, s *stranger) {
-			hold := make(chan struct{})
+			hold := newGate()
 			x.mu.Lock()
 			x.hold = hold
 			x.mu.Unlock()

@@ -1,0 +1,151 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/connhub/connhub/control/mesh"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
+)
+
+// TestForwardedSendsThatWaitTakeNoGoroutine: neither at the hub that is called nor at the one that has the client.
+func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
+	const streams, each, few = 2, maxUnanswered, 32
+	c := newCluster(t, 2)
+	bob := c.hubs[1].connect(t, &ackedProtocol{}, "bob") // it confirms nothing
+	backends := make([]*backend, streams)
+	for i := range backends {
+		backends[i] = c.hubs[0].stream(t.Context(), t)
+	}
+	c.hubs[0].send(t, waiting(to(users("bob"), "first"), controlv1.Wait_WAIT_WRITTEN, time.Minute))
+	before := runtime.NumGoroutine()
+	for _, b := range backends {
+		sends := make([]*controlv1.SendRequest, each)
+		for i := range sends {
+			sends[i] = waiting(to(users("bob"), "x"), controlv1.Wait_WAIT_ACKED, 5*time.Minute)
+		}
+		b.send(t, batch(1, sends...))
+	}
+	testkit.Eventually(t, "all is written", func() bool { return strings.Count(bob.received(), "x|") == streams*each })
+	// It takes the same lane: behind its result all those before it wait.
+	c.hubs[0].send(t, waiting(to(users("bob"), "last"), controlv1.Wait_WAIT_WRITTEN, time.Minute))
+	if more := runtime.NumGoroutine() - before; more > few {
+		t.Errorf("%d sends that wait at another hub take %d goroutines", streams*each, more)
+	}
+	for _, b := range backends {
+		if len(b.results) != 0 {
+			t.Errorf("%d sends have a result", len(b.results))
+		}
+	}
+	bob.Connection.Close(hub.NewClose(hub.CauseClient)) // it will never confirm
+	for _, b := range backends {
+		b.until(t, func() bool { return len(b.results) == each })
+		for sequence := range b.results {
+			if r := b.receipt(t, sequence); r.GetMatched() != 1 || r.GetWritten() != 1 {
+				t.Fatalf("receipt %v", r)
+			}
+		}
+	}
+}
+
+// slowInterest is a hub.Interest in which nothing is in force before it is told.
+type slowInterest struct {
+	mu      sync.Mutex
+	fast    bool // all is in force at once
+	waiting []func(error)
+}
+
+var _ hub.Interest = (*slowInterest)(nil)
+
+func (*slowInterest) Add(hub.Key)    {}
+func (*slowInterest) Remove(hub.Key) {}
+
+func (s *slowInterest) ThenInForce(_ []hub.Key, done func(error)) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fast {
+		done(nil)
+	} else {
+		s.waiting = append(s.waiting, done)
+	}
+	return func() {}
+}
+
+// end ends all waits.
+func (s *slowInterest) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, done := range s.waiting {
+		done(err)
+	}
+	s.waiting = nil
+}
+
+// TestAForwardedJoinTakesNoGoroutine while it waits until it is in force, the hub leaves the others, or nobody waits for
+// it any more.
+func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
+	const joins, few = 2000, 8
+	interest := &slowInterest{fast: true}
+	h := newHub(t, func(c *hub.Config) { c.Interest = interest })
+	f := newFixture(t, func(c *Config) { c.Hub = h })
+	f.hub = h
+	f.connect(t, &wireProtocol{}, "ann")
+	validator, err := newValidator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &executor{h, validator.check, slogTo(f.log)}
+	call, err := newJoinCall(t.Context(), &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	interest.fast = false
+	var burst hub.Burst
+	for _, tc := range []struct {
+		name  string
+		end   func()
+		ended int
+		want  error
+	}{
+		{"in force", func() { interest.end(nil) }, joins, nil},
+		{"the hub leaves", func() { interest.end(hub.ErrShuttingDown) }, joins, hub.ErrShuttingDown},
+		{"too late", func() {}, 0, context.DeadlineExceeded},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := runtime.NumGoroutine()
+			var begun []mesh.Execution
+			ended := 0
+			for range joins {
+				x := e.Execute(t.Context(), call.Forward, &burst)
+				x.Then(func() { ended++ })
+				begun = append(begun, x)
+			}
+			if more := runtime.NumGoroutine() - before; more > few {
+				t.Errorf("%d joins take %d goroutines", joins, more)
+			}
+			if ended != 0 {
+				t.Errorf("%d joins have ended", ended)
+			}
+			tc.end()
+			if ended != tc.ended {
+				t.Errorf("%d joins have ended, want %d", ended, tc.ended)
+			}
+			for _, x := range begun {
+				r := x.Result()
+				if err := errorIn(r); !errors.Is(err, tc.want) || tc.want == nil && r.GetJoin().GetMatched() != 1 {
+					t.Fatalf("result %v, want %v", r, tc.want)
+				}
+				if late := time.Until(x.Until) - verbTimeout; late > 0 {
+					t.Fatalf("a join waits %v longer than its caller", late)
+				}
+			}
+		})
+	}
+}
