@@ -26,7 +26,8 @@ const (
 )
 
 // answers is what a stream owes its backend: results, how far it has come, and that the hub leaves. One goroutine
-// takes sends, one collects answers, any number add them.
+// takes sends, and has the answers of those that are due at once. Another one collects answers, and has those that arrive
+// later. Any number notify it.
 type answers struct {
 	// Static. Each holds one token, for its goroutine to look again.
 	news chan struct{} // there may be something to tell
@@ -34,8 +35,7 @@ type answers struct {
 
 	account *account // of the caller; nil: nothing is counted
 
-	// work counts the send that was taken, until its taker calls Done, and waits for results. It grows only before
-	// ended is set, or by the work that it counts.
+	// work counts the send that was taken, until its taker calls Done. It grows only before ended is set.
 	work sync.WaitGroup
 
 	mu         sync.Mutex
@@ -198,14 +198,8 @@ func (a *answers) accept(sequence int64, at ...answer) {
 	a.addLocked(at...)
 }
 
-// add says that a send which was accepted before has its result.
-func (a *answers) add(one answer) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.addLocked(one)
-}
-
-// put is add for the goroutine that collects, which does so next.
+// put says that a send which was accepted before has its result. Only the goroutine that collects calls it, and collects
+// next.
 func (a *answers) put(one answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -27,6 +27,13 @@ type sender interface {
 type sending interface {
 	// Receipt returns when the message has come as far as was asked, outgoing.until has come or ctx is done.
 	Receipt(ctx context.Context) (*controlv1.Receipt, error)
+	// due reports whether Receipt needs no waiting.
+	due() bool
+	// dueAt is when the receipt is due anyway: outgoing.until.
+	dueAt() time.Time
+	// then has done called when Receipt would not wait, instead of waiting for it: from then on Receipt never does. done
+	// is called once at most, maybe at once, by a goroutine that may hold locks of the hub. stop calls it off.
+	then(done func()) (stop func())
 }
 
 // outgoing is one send, checked.

@@ -195,15 +195,11 @@ func (s *sendStream) settle() {
 		switch {
 		case b.err != nil:
 			s.answers.accept(b.sequence, answer{s.failed(b.sequence, b.err), b.bytes})
-		case isDue(b.sending):
+		case b.sending.due():
 			s.answers.accept(b.sequence, answer{s.result(b.sequence, b.sending), b.bytes})
 		default:
 			s.answers.accept(b.sequence)
-			if of, ok := b.sending.(asynchronous); ok {
-				s.awaited.Add(b, of.dueAt(), of.then)
-				break
-			}
-			s.answers.work.Go(func() { s.answers.add(answer{s.result(b.sequence, b.sending), b.bytes}) })
+			s.awaited.Add(b, b.sending.dueAt(), b.sending.then)
 		}
 		s.answers.work.Done()
 	}
