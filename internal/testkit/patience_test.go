@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// late runs turns until the wait is over, each of which ends late by pause, and returns how long it lasted. In a
+// runLateTurns runs turns until the wait is over, each of which ends late by pause, and returns how long it lasted. In a
 // bubble the clock of which stands while this works, it sleeps on behalf of a busy machine.
-func late(p *Patience, pause time.Duration) time.Duration {
+func runLateTurns(p *Patience, pause time.Duration) time.Duration {
 	defer p.Stop()
 	for {
 		<-p.Turn()
@@ -28,7 +28,7 @@ func TestPatienceGrowsWithThePausesOfTheMachine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				if got := late(NewPatience(), tt.pause); got < tt.want || got > tt.want+tt.pause+2*longTurn {
+				if got := runLateTurns(NewPatience(), tt.pause); got < tt.want || got > tt.want+tt.pause+2*longTurn {
 					t.Errorf("with pauses of %v the wait lasted %v, want %v", tt.pause, got, tt.want)
 				}
 			})
@@ -40,7 +40,7 @@ func TestPatienceEndsBeforeTheTestBinary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPatience()
 		p.deadline = time.Now().Add(20 * time.Second)
-		if got := late(p, 0); got < 20*time.Second || got > 21*time.Second {
+		if got := runLateTurns(p, 0); got < 20*time.Second || got > 21*time.Second {
 			t.Errorf("the wait lasted %v, the binary 20s", got)
 		}
 	})
