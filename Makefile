@@ -89,7 +89,7 @@ fuzz: need-go ## Fuzz each target for FUZZTIME (1m)
 	done
 
 .PHONY: lint
-lint: lint-proto lint-generated lint-mod lint-imports lint-go ## Run every check that is no test
+lint: lint-proto lint-generated lint-mod lint-imports lint-figures lint-go ## Run every check that is no test
 
 .PHONY: lint-proto
 lint-proto: need-go ## Check the protos: rules and format
@@ -112,11 +112,19 @@ lint-mod: need-go ## Check that go.mod is tidy
 lint-imports: need-go ## Check that the linter reports each forbidden import
 	test/lint/imports
 
+.PHONY: lint-figures
+lint-figures: need-go ## Check names, prose and line lengths against the aims and the list of debts
+	go run ./test/lint/house -check
+
 .PHONY: lint-go
 lint-go: need-go ## Check the Go code: vet, format, rules
 	go vet -tags bench ./...
 	$(TOOL) golangci-lint run ./...
 	cd deploy/k8s/test && go vet . && go tool -modfile=../../../tools/go.mod golangci-lint run
+
+.PHONY: figures
+figures: need-go ## Print how readable the code is beside the aims; ARGS='-v hub' shows what counts against hub
+	@go run ./test/lint/house $(ARGS)
 
 ##@ Change
 
@@ -128,6 +136,10 @@ generate: need-go ## Generate gen/ from api/proto
 fmt: need-go ## Format Go and protos
 	$(TOOL) golangci-lint fmt
 	$(TOOL) buf format api/proto --write
+
+.PHONY: figures-lower
+figures-lower: need-go ## Write figures that have become better to test/lint/house/debts.txt
+	go run ./test/lint/house -lower
 
 .PHONY: clean
 clean: ## Remove what was built and installed here
