@@ -4,15 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/connhub/connhub/internal/names"
 )
 
 const (
-	// MaxNameBytes is the most bytes of a user or group name; the same limit as in the API.
-	MaxNameBytes = 1024
 	// MaxGroups is the most groups in one token; the same limit as in the API.
 	MaxGroups = 128
 	// MaxRoles is the most roles in one token: two for each group, to join it and to send to it.
@@ -49,54 +47,33 @@ type Claims struct {
 // check holds the rules for names and labels. It never shows one: control characters have no place in a log line.
 func (c *Claims) check() error {
 	if c.User != "" {
-		if problem := checkName(c.User); problem != "" {
-			return fmt.Errorf("%w: %s: %s", ErrClaimInvalid, claimUser, problem)
+		if err := names.Check(c.User); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrClaimInvalid, claimUser, err)
 		}
 	}
 	if len(c.Groups) > MaxGroups {
 		return fmt.Errorf("%w: %s: %d groups, want at most %d", ErrClaimInvalid, claimGroup, len(c.Groups), MaxGroups)
 	}
 	for i, group := range c.Groups {
-		if problem := checkName(group); problem != "" {
-			return fmt.Errorf("%w: %s[%d]: %s", ErrClaimInvalid, claimGroup, i, problem)
+		if err := names.Check(group); err != nil {
+			return fmt.Errorf("%w: %s[%d]: %w", ErrClaimInvalid, claimGroup, i, err)
 		}
 	}
 	if len(c.Labels) > MaxLabels {
 		return fmt.Errorf("%w: %s: %d labels, want at most %d", ErrClaimInvalid, claimLabels, len(c.Labels), MaxLabels)
 	}
 	for name, value := range c.Labels {
-		if problem := checkText(name, MaxLabelNameBytes); problem != "" || name == "" {
-			return fmt.Errorf("%w: %s: a name is empty or wrong: %s", ErrClaimInvalid, claimLabels, problem)
+		if name == "" {
+			return fmt.Errorf("%w: %s: a name: %w", ErrClaimInvalid, claimLabels, names.ErrEmpty)
 		}
-		if problem := checkText(value, MaxLabelValueBytes); problem != "" {
-			return fmt.Errorf("%w: %s: a value: %s", ErrClaimInvalid, claimLabels, problem)
+		if err := names.CheckText(name, MaxLabelNameBytes); err != nil {
+			return fmt.Errorf("%w: %s: a name: %w", ErrClaimInvalid, claimLabels, err)
+		}
+		if err := names.CheckText(value, MaxLabelValueBytes); err != nil {
+			return fmt.Errorf("%w: %s: a value: %w", ErrClaimInvalid, claimLabels, err)
 		}
 	}
 	return nil
-}
-
-// checkName says what is wrong with the name of a user or group; empty: nothing.
-func checkName(name string) string {
-	if name == "" {
-		return "empty name"
-	}
-	return checkText(name, MaxNameBytes)
-}
-
-// checkText says what is wrong with a text that may be empty; empty: nothing.
-func checkText(text string, most int) string {
-	switch {
-	case len(text) > most:
-		return fmt.Sprintf("%d bytes, want at most %d", len(text), most)
-	case !utf8.ValidString(text):
-		return "not UTF-8"
-	}
-	for _, r := range text {
-		if unicode.IsControl(r) {
-			return "control character"
-		}
-	}
-	return ""
 }
 
 // tokenClaims is the payload of a token as it stands. Its claims are decoded after the signature was checked, so that a wrong type is told as a wrong

@@ -4,13 +4,15 @@ import (
 	"math/bits"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/connhub/connhub/internal/names"
 )
 
 // maxStars is the most `*` in a pattern, those of `**` counted as two. It is Web PubSub's limit.
 const maxStars = 5
 
 // maxSteps bounds the steps of all patterns of one token together, and so the work of a permission check: a step costs a pass over the name, at
-// most MaxNameBytes long. It leaves 16 steps for each of MaxRoles roles.
+// most names.MaxBytes long. It leaves 16 steps for each of MaxRoles roles.
 const maxSteps = 16 * MaxRoles
 
 // separator parts the levels of a group's name: `?` and `*` stay within one.
@@ -86,7 +88,7 @@ func parsePattern(text string) (pattern, string) {
 
 // matches tells whether the whole name, which is UTF-8, is what the pattern says. It needs no memory.
 func (p pattern) matches(name string) bool {
-	if len(name) > MaxNameBytes || len(p) > 0 && !strings.HasPrefix(name, p[0].literal) {
+	if len(name) > names.MaxBytes || len(p) > 0 && !strings.HasPrefix(name, p[0].literal) {
 		return false // as nearly always
 	}
 	var reached, ends, inner places
@@ -116,7 +118,7 @@ func (p pattern) matches(name string) bool {
 }
 
 // places is a set of places in a name: bit i stands behind its first i bytes.
-type places [MaxNameBytes/64 + 1]uint64
+type places [names.MaxBytes/64 + 1]uint64
 
 func (p *places) add(i int)      { p[i/64] |= 1 << (i % 64) }
 func (p *places) has(i int) bool { return p[i/64]>>(i%64)&1 != 0 }

@@ -1,12 +1,15 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"weak"
+
+	"github.com/connhub/connhub/internal/names"
 )
 
 // Permission is something that a client may be allowed to do with groups. Without any it may send events to backends, and
@@ -68,16 +71,16 @@ func Everything() *Roles {
 // the next; at most five `*`. Names of another form, which may be meant for somebody else, are left out.
 // All patterns together have at most 4096 steps: runs of plain characters, and each `?`, `*` and `**`.
 // Errors: ErrClaimInvalid, for more than MaxRoles, a bad name of a group, a bad pattern, and too many steps.
-func ParseRoles(names []string) (*Roles, error) {
-	if len(names) > MaxRoles {
-		return nil, fmt.Errorf("%w: %s: %d roles, want at most %d", ErrClaimInvalid, claimRole, len(names), MaxRoles)
+func ParseRoles(roles []string) (*Roles, error) {
+	if len(roles) > MaxRoles {
+		return nil, fmt.Errorf("%w: %s: %d roles, want at most %d", ErrClaimInvalid, claimRole, len(roles), MaxRoles)
 	}
 	r := &Roles{}
-	for i, name := range names {
-		known, problem := r.add(name)
+	for i, name := range roles {
+		known, err := r.add(name)
 		switch {
-		case problem != "":
-			return nil, fmt.Errorf("%w: %s[%d]: %s", ErrClaimInvalid, claimRole, i, problem)
+		case err != nil:
+			return nil, fmt.Errorf("%w: %s[%d]: %w", ErrClaimInvalid, claimRole, i, err)
 		case known:
 			r.list = append(r.list, name)
 		}
@@ -105,11 +108,11 @@ func (r *Roles) Names() []string {
 	return r.list
 }
 
-// add takes one role in. It reports whether it is known, and what is wrong with it; empty: nothing.
-func (r *Roles) add(name string) (known bool, problem string) {
+// add takes one role in. It reports whether the role is known, and what is wrong with it.
+func (r *Roles) add(name string) (known bool, err error) {
 	rest, ok := strings.CutPrefix(name, rolePrefix)
 	if !ok {
-		return false, ""
+		return false, nil
 	}
 	for p := range r.rules {
 		of := &r.rules[p]
@@ -118,23 +121,26 @@ func (r *Roles) add(name string) (known bool, problem string) {
 		case permissionNames[p]:
 			if !one {
 				of.all = true
-				return true, ""
+				return true, nil
 			}
 			of.groups = append(of.groups, object)
-			return true, checkName(object)
+			return true, names.Check(object)
 		case permissionNames[p] + "s":
 			if !one {
-				return false, "" // no pattern: not a form that there is
+				return false, nil // no pattern: not a form that there is
 			}
-			if problem := checkName(object); problem != "" {
-				return true, problem
+			if err := names.Check(object); err != nil {
+				return true, err
 			}
 			matcher, problem := parsePattern(object)
+			if problem != "" {
+				return true, errors.New(problem)
+			}
 			of.patterns = append(of.patterns, matcher)
-			return true, problem
+			return true, nil
 		}
 	}
-	return false, ""
+	return false, nil
 }
 
 // steps returns how many steps the patterns have together.

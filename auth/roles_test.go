@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/internal/names"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -80,15 +81,15 @@ func TestRolesThatAreUnknownAreLeftOutAndTheOthersKeptOnce(t *testing.T) {
 
 func TestMalformedRolesAreNamed(t *testing.T) {
 	for role, want := range map[string]string{
-		"webpubsub.joinLeaveGroup.":                                    "role[1]: empty name",
-		"webpubsub.joinLeaveGroups.":                                   "role[1]: empty name",
-		"webpubsub.sendToGroup.a\x00":                                  "role[1]: control character",
-		"webpubsub.sendToGroup.\xff":                                   "role[1]: not UTF-8",
-		"webpubsub.sendToGroups.*.*.*.*.*.*":                           "role[1]: more than five *",
-		"webpubsub.sendToGroups.**.**.**":                              "role[1]: more than five *",
-		`webpubsub.sendToGroups.\`:                                     `role[1]: a \ that is not before \, * or ?`,
-		`webpubsub.sendToGroups.\a`:                                    `role[1]: a \ that is not before \, * or ?`,
-		"webpubsub.sendToGroup." + strings.Repeat("g", MaxNameBytes+1): "role[1]: 1025 bytes, want at most 1024",
+		"webpubsub.joinLeaveGroup.":                                      "role[1]: empty name",
+		"webpubsub.joinLeaveGroups.":                                     "role[1]: empty name",
+		"webpubsub.sendToGroup.a\x00":                                    "role[1]: control character",
+		"webpubsub.sendToGroup.\xff":                                     "role[1]: not UTF-8",
+		"webpubsub.sendToGroups.*.*.*.*.*.*":                             "role[1]: more than five *",
+		"webpubsub.sendToGroups.**.**.**":                                "role[1]: more than five *",
+		`webpubsub.sendToGroups.\`:                                       `role[1]: a \ that is not before \, * or ?`,
+		`webpubsub.sendToGroups.\a`:                                      `role[1]: a \ that is not before \, * or ?`,
+		"webpubsub.sendToGroup." + strings.Repeat("g", names.MaxBytes+1): "role[1]: 1025 bytes, want at most 1024",
 	} {
 		_, err := ParseRoles([]string{"fine", role})
 		if !errors.Is(err, ErrClaimInvalid) || !strings.HasSuffix(err.Error(), want) {
@@ -171,7 +172,7 @@ func TestTheWorstPatternIsNotSlow(t *testing.T) {
 	if problem != "" {
 		t.Fatal(problem)
 	}
-	name := strings.Repeat("a", MaxNameBytes)
+	name := strings.Repeat("a", names.MaxBytes)
 	meter := testkit.NewMeter()
 	defer meter.Stop()
 	began := time.Now()
@@ -187,7 +188,7 @@ func TestTheWorstPatternIsNotSlow(t *testing.T) {
 func worstRoles(n int) []string {
 	var roles []string
 	for n > 0 {
-		one := min(n, MaxNameBytes-2)
+		one := min(n, names.MaxBytes-2)
 		roles = append(roles, "webpubsub.sendToGroups.**"+strings.Repeat("?a", one)[:one-3]+"?b")
 		n -= one
 	}
@@ -217,7 +218,7 @@ func BenchmarkWorstCheck(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	name := strings.Repeat("a", MaxNameBytes)
+	name := strings.Repeat("a", names.MaxBytes)
 	for b.Loop() {
 		if r.Allow(SendToGroup, name) {
 			b.Fatal("allowed")

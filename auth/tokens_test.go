@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/internal/names"
 )
 
 const (
@@ -153,7 +155,7 @@ func TestVerifyRefusesWhatItMust(t *testing.T) {
 		{"group empty", with(`"webpubsub.group":""`), ErrClaimInvalid},
 		{"group empty in a list", with(`"webpubsub.group":["a",""]`), ErrClaimInvalid},
 		{"group with a control character", with(`"webpubsub.group":"a\u0085"`), ErrClaimInvalid},
-		{"group too long", with(`"webpubsub.group":"` + strings.Repeat("g", MaxNameBytes+1) + `"`), ErrClaimInvalid},
+		{"group too long", with(`"webpubsub.group":"` + strings.Repeat("g", names.MaxBytes+1) + `"`), ErrClaimInvalid},
 		{"too many groups", with(`"webpubsub.group":` + string(many)), ErrClaimInvalid},
 		{"role with an empty group", with(`"role":"webpubsub.sendToGroup."`), ErrClaimInvalid},
 		{"role with a control character", with(`"role":["webpubsub.joinLeaveGroup.a\nb"]`), ErrClaimInvalid},
@@ -169,7 +171,7 @@ func TestVerifyRefusesWhatItMust(t *testing.T) {
 		{"a label with a control character", with(`"labels":{"a":"\u0000"}`), ErrClaimInvalid},
 		{"too many labels", with(`"labels":{` + manyLabels(MaxLabels+1) + `}`), ErrClaimInvalid},
 		{"user with a control character", with(`"sub":"a\nb"`), ErrClaimInvalid},
-		{"user too long", with(`"sub":"` + strings.Repeat("u", MaxNameBytes+1) + `"`), ErrClaimInvalid},
+		{"user too long", with(`"sub":"` + strings.Repeat("u", names.MaxBytes+1) + `"`), ErrClaimInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := NewTokens(nil, key).Verify(t.Context(), c.token, testAudience)
@@ -192,7 +194,7 @@ func manyLabels(n int) string {
 func TestVerifyTakesOneGroupOrAListAndAudiencesLikewise(t *testing.T) {
 	key := newTestKey(t, testSecret)
 	exp := time.Now().Add(time.Hour).Unix()
-	limit := strings.Repeat("ü", MaxNameBytes/2)
+	limit := strings.Repeat("ü", names.MaxBytes/2)
 	for _, c := range []struct {
 		name, claims string
 		want         []string

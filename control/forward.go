@@ -16,6 +16,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // This file is both ends of a forwarded call: how the hub that a backend called words it, and how the hub that has the
@@ -143,7 +144,7 @@ func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.Forwar
 	if err := decode(s.GetRequest(), req); err != nil {
 		return through(failed(err))
 	}
-	if !hub.ValidNamespace(namespace(req)) { // the rest was checked where it came in, and would take longer than the send
+	if !names.IsNamespace(namespace(req)) { // the rest was checked where it came in, and would take longer than the send
 		return through(failed(errInvalidField))
 	}
 	o := newOutgoing(req, origin{caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: began(f)})

@@ -39,18 +39,20 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 // servicesOf returns the names of services.
 func servicesOf(services []Service) []string {
-	var n names
+	var n serviceNames
 	for _, service := range services {
 		service(&n)
 	}
 	return n
 }
 
-// names registers nothing and keeps the names.
-type names []string
+// serviceNames registers nothing and keeps the names.
+type serviceNames []string
 
 // RegisterService implements grpc.ServiceRegistrar.
-func (n *names) RegisterService(desc *grpc.ServiceDesc, _ any) { *n = append(*n, desc.ServiceName) }
+func (n *serviceNames) RegisterService(desc *grpc.ServiceDesc, _ any) {
+	*n = append(*n, desc.ServiceName)
+}
 
 // checkedRegistrar is a registrar whose services get from their streams only what keeps the rules.
 type checkedRegistrar struct {

@@ -1,12 +1,12 @@
 package control
 
 import (
+	"errors"
 	"fmt"
-	"unicode"
-	"unicode/utf8"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // Limits of a Target that span its fields. The rules of a single name stand in the proto too.
@@ -100,32 +100,17 @@ func checkNames(t *controlv1.Target) error {
 
 // checkName holds the rules for one name; the caller says which field it is.
 func checkName(name string) *fieldError {
-	switch {
-	case name == "":
+	switch err := names.Check(name); {
+	case err == nil:
+		return nil
+	case errors.Is(err, names.ErrEmpty):
 		return &fieldError{kind: errInvalidField, description: "must not be empty"}
-	case len(name) > hub.MaxName:
-		return &fieldError{kind: errLimitExceeded, description: fmt.Sprintf("must be at most %d bytes", hub.MaxName)}
-	case hasControl(name):
+	case errors.Is(err, names.ErrTooLong):
+		return &fieldError{kind: errLimitExceeded, description: fmt.Sprintf("must be at most %d bytes", names.MaxBytes)}
+	default: // a request is UTF-8 before its fields are checked
 		return &fieldError{kind: errInvalidField, description: noControl}
 	}
-	return nil
 }
 
 // noControl is what a name with a control character is told.
 const noControl = "must not have control characters"
-
-// hasControl reports whether a UTF-8 string has a character of the class Cc.
-func hasControl(s string) bool {
-	for i := range len(s) {
-		// The class ends at U+009F: ASCII below a space, DEL, and 0xC2 0x80 to 0xC2 0x9F.
-		switch b := s[i]; {
-		case b < ' ', b == 0x7f:
-			return true
-		case b == 0xc2:
-			if r, _ := utf8.DecodeRuneInString(s[i:]); unicode.IsControl(r) {
-				return true
-			}
-		}
-	}
-	return false
-}

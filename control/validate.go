@@ -15,6 +15,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // validator holds requests against the rules in the protos, and against those that span fields.
@@ -125,7 +126,7 @@ func isPlainMessage(m *controlv1.Message) bool {
 	return kind != 0 && len(payload) <= hub.MaxPayload && len(m.GetMetadata()) == 0 && m.GetTtl() == nil && isPlainName(m.GetId()) && isPlainName(m.GetEvent())
 }
 
-func isPlainName(s string) bool { return len(s) <= hub.MaxName && !hasControl(s) }
+func isPlainName(s string) bool { return names.CheckText(s, names.MaxBytes) == nil }
 
 // isDefined reports whether an enum has a value.
 func isDefined[E ~int32](value E, names map[int32]string) bool {

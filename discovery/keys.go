@@ -2,8 +2,8 @@ package discovery
 
 import (
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/connhub/connhub/internal/names"
 )
 
 // keys are the places of a cluster in etcd.
@@ -37,7 +37,5 @@ func validID(id string) bool {
 	return id != "" && len(id) <= maxID && !strings.Contains(id, "/") && printable(id)
 }
 
-// printable tells text that can be shown as it is.
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
-}
+// printable reports whether text can be shown as it is.
+func printable(s string) bool { return names.CheckText(s, len(s)) == nil }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/internal/names"
 )
 
 // Config is what a hub needs to know. DefaultConfig fills all of it but ID.
@@ -108,7 +110,7 @@ func (c *Config) Validate() error {
 	check(c.RequestIDs > 0, "RequestIDs is %d, must be above 0", c.RequestIDs)
 	check(c.Overflow.asDefault(), "Overflow can't be a default")
 	for name, p := range c.NamespaceOverflow {
-		check(ValidNamespace(name), "NamespaceOverflow: %q is not a namespace", name)
+		check(names.IsNamespace(name), "NamespaceOverflow: %q is not a namespace", name)
 		check(p.asDefault(), "NamespaceOverflow: policy of %q can't be a default", name)
 	}
 	return errors.Join(errs...)

@@ -244,12 +244,12 @@ func TestJoinAndLeaveTellWhatTheyChanged(t *testing.T) {
 	if want := (Left{Matched: 2, Removed: 128}); err != nil || left != want {
 		t.Errorf("left all %+v, %v; want %+v", left, err, want)
 	}
-	if _, err := h.Attach(t.Context(), Admission{Namespace: "x", Groups: names(MaxGroups + 1), Protocol: bare{}}); !errors.Is(err, ErrGroupLimit) {
+	if _, err := h.Attach(t.Context(), Admission{Namespace: "x", Groups: someNames(MaxGroups + 1), Protocol: bare{}}); !errors.Is(err, ErrGroupLimit) {
 		t.Errorf("attach with too many groups: %v", err)
 	}
 }
 
-func names(n int) []string {
+func someNames(n int) []string {
 	all := make([]string, n)
 	for i := range all {
 		all[i] = fmt.Sprintf("n%04d", i)
@@ -261,7 +261,7 @@ func names(n int) []string {
 func TestAListingMeetsWhatStaysExactlyOnce(t *testing.T) {
 	h := newHub(t)
 	want := map[string]int{}
-	for _, name := range names(300) {
+	for _, name := range someNames(300) {
 		c := connect(t, h, "", name)
 		want[string(c.ID())], want[name] = 1, 1
 	}

@@ -2,16 +2,10 @@ package hub
 
 import (
 	"fmt"
-	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-var namespacePattern = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,127}$`)
-
-// ValidNamespace reports whether name is the name of a namespace.
-func ValidNamespace(name string) bool { return namespacePattern.MatchString(name) }
 
 // Hub holds connections and delivers to them. All methods may be called concurrently.
 type Hub struct {

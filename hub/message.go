@@ -1,6 +1,10 @@
 package hub
 
-import "time"
+import (
+	"time"
+
+	"github.com/connhub/connhub/internal/names"
+)
 
 // Limits that are part of the API (proto comments name the same numbers).
 const (
@@ -9,7 +13,7 @@ const (
 	// MaxPayload is the most bytes of a payload.
 	MaxPayload = 1 << 20
 	// MaxName is the most bytes of a user, group, event or message id.
-	MaxName = 1024
+	MaxName = names.MaxBytes
 	// MaxCloseReason is the most bytes of a close reason (RFC 6455 §5.5: 125 less the code).
 	MaxCloseReason = 123
 )

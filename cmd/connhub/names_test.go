@@ -1,23 +1,23 @@
 package main
 
 import (
-	"regexp"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
-	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/internal/names"
 )
 
-// The rule for names of users and groups stands in the protos, at the clients' door and in tokens: each must say the same. (A test of package
-// control holds its own code to the protos.)
+// internal/names holds the rule to the words of the protos, and package control its answers. A token and the core keep
+// to it too.
 func TestTheRuleForNamesIsTheSameEverywhere(t *testing.T) {
-	inProtos := regexp.MustCompile(`^[^\p{Cc}]*$`)
+	if hub.MaxName != names.MaxBytes || hub.MaxGroups != auth.MaxGroups {
+		t.Errorf("the core has other limits: names of %d bytes, %d groups", hub.MaxName, hub.MaxGroups)
+	}
 	key, err := auth.NewTokenKey([]byte(someKey))
 	if err != nil {
 		t.Fatal(err)
@@ -31,10 +31,7 @@ func TestTheRuleForNamesIsTheSameEverywhere(t *testing.T) {
 	)
 	rapid.Check(t, func(t *rapid.T) {
 		n := name.Draw(t, "name")
-		want := n != "" && len(n) <= hub.MaxName && utf8.ValidString(n) && inProtos.MatchString(n)
-		if got := edge.CheckName(n) == nil; got != want {
-			t.Errorf("the clients' door takes %q: %t, want %t", n, got, want)
-		}
+		want := names.Check(n) == nil
 		_, err := key.Sign("https://hub.example/client/hubs/default", auth.Claims{Groups: []string{n}, Expires: time.Now().Add(time.Hour)})
 		if got := err == nil; got != want {
 			t.Errorf("a token takes %q: %t, want %t", n, got, want)

@@ -3,16 +3,13 @@ package edge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // Names in the query of a client's URL.
@@ -102,34 +99,17 @@ func (s *Server) verify(ctx context.Context, token, namespace string) (who, *ref
 func anonymous(query url.Values) (who, *refusal) {
 	w := who{user: query.Get(queryUser), groups: query[queryGroup], claims: *everything}
 	if w.user != "" {
-		if err := CheckName(w.user); err != nil {
-			return who{}, refuse(reasonName).because("user: " + err.Error())
+		if err := names.Check(w.user); err != nil {
+			return who{}, refuse(reasonName).because("user: invalid name: " + err.Error())
 		}
 	}
 	if len(w.groups) > hub.MaxGroups {
 		return who{}, refuse(reasonGroupLimit)
 	}
 	for _, g := range w.groups {
-		if err := CheckName(g); err != nil {
-			return who{}, refuse(reasonName).because("group: " + err.Error())
+		if err := names.Check(g); err != nil {
+			return who{}, refuse(reasonName).because("group: invalid name: " + err.Error())
 		}
 	}
 	return w, nil
-}
-
-var errName = errors.New("invalid name")
-
-// CheckName holds the rule for names of users and groups, the same as in the API and in tokens.
-func CheckName(name string) error {
-	switch {
-	case name == "":
-		return fmt.Errorf("%w: empty", errName)
-	case len(name) > hub.MaxName:
-		return fmt.Errorf("%w: %d bytes, want at most %d", errName, len(name), hub.MaxName)
-	case !utf8.ValidString(name):
-		return fmt.Errorf("%w: not UTF-8", errName)
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return fmt.Errorf("%w: control character", errName)
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // webSocketVersion is the only version of the protocol (RFC 6455 §4.1).
@@ -209,7 +210,7 @@ func (s *Server) check(r *http.Request, namespace string) *refusal {
 	if refused := s.checkOrigin(r); refused != nil {
 		return refused
 	}
-	if !hub.ValidNamespace(namespace) {
+	if !names.IsNamespace(namespace) {
 		return refuse(reasonNamespace)
 	}
 	return checkUpgrade(r)

@@ -9,6 +9,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // Name is the protocol's name in the API, in metrics and in logs. It is not offered as a subprotocol.
@@ -60,7 +61,7 @@ func (p Protocol) Configure(query url.Values) (string, error) {
 	case "", modeEvent:
 		return "", nil
 	case modeToGroup:
-		if p.Publisher != nil && len(groups) == 1 && edge.CheckName(groups[0]) == nil {
+		if p.Publisher != nil && len(groups) == 1 && names.Check(groups[0]) == nil {
 			return groups[0], nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // member is one that a command may have.
@@ -142,7 +143,7 @@ func (c *command) name(m member) (string, error) {
 
 func checkedName(m member, b []byte) (string, error) {
 	s := string(b)
-	if edge.CheckName(s) != nil {
+	if names.Check(s) != nil {
 		return "", badRequest(memberNames[m] + ": want a name of 1 to 1024 bytes without control characters")
 	}
 	return s, nil

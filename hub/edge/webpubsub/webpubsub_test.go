@@ -13,9 +13,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub"
-	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // text returns the payload of what must be exactly one text frame.
@@ -207,7 +207,7 @@ func TestEveryCommandIsTakenAsItWasMeant(t *testing.T) {
 	b := newBed(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		m := anyMessage(rt)
-		maps.DeleteFunc(m.Metadata, func(name, _ string) bool { return edge.CheckName(name) != nil })
+		maps.DeleteFunc(m.Metadata, func(name, _ string) bool { return names.Check(name) != nil })
 		command := map[string]any{"type": "sendToGroup", "group": "g", "dataType": dataTypes[m.Kind], "metadata": m.Metadata}
 		switch m.Kind {
 		case hub.JSON:
