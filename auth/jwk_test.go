@@ -17,8 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // issuer is somebody else who signs tokens, with one key of each algorithm.
@@ -52,26 +53,10 @@ var newIssuer = sync.OnceValue(func() *issuer {
 	return i
 })
 
-// jwk is a key in the form of a set, with other members on top.
-func jwk(t testing.TB, key any, id string, members ...string) string {
-	t.Helper()
-	b, err := json.Marshal(jose.JSONWebKey{Key: key, KeyID: id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(b)
-	for _, m := range members {
-		text = text[:len(text)-1] + "," + m + "}"
-	}
-	return text
-}
-
-func keySetText(keys ...string) string { return `{"keys":[` + strings.Join(keys, ",") + `]}` }
-
 // keySetOf is a set that is never read again.
 func keySetOf(t testing.TB, keys ...string) *KeySet {
 	t.Helper()
-	usable, _, err := parseKeys([]byte(keySetText(keys...)))
+	usable, _, err := parseKeys([]byte(testkit.JWKSet(keys...)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +79,7 @@ func signAs(t testing.TB, method jwt.SigningMethod, key any, header map[string]a
 
 func TestPublicKeysVerifyWhatTheirIssuerSigned(t *testing.T) {
 	i := newIssuer()
-	all := keySetOf(t, jwk(t, i.rsa.Public(), "r", `"use":"sig"`, `"alg":"RS256"`), jwk(t, i.ec.Public(), "e", `"key_ops":["verify"]`), jwk(t, i.ed.Public(), ""))
+	all := keySetOf(t, testkit.JWK(t, i.rsa.Public(), "r", `"use":"sig"`, `"alg":"RS256"`), testkit.JWK(t, i.ec.Public(), "e", `"key_ops":["verify"]`), testkit.JWK(t, i.ed.Public(), ""))
 	tokens := NewTokens(all, newTestKey(t, testSecret))
 	for _, c := range []struct {
 		name   string
@@ -109,7 +94,7 @@ func TestPublicKeysVerifyWhatTheirIssuerSigned(t *testing.T) {
 		{"a key id that is a number", jwt.SigningMethodES256, i.ec, map[string]any{"kid": 5}},
 		{"HS256 beside them", jwt.SigningMethodHS256, []byte(testSecret), nil},
 		{"headers that name other keys", jwt.SigningMethodES256, i.ec, map[string]any{
-			"jku": "https://evil.example/jwks", "x5u": "https://evil.example/x5u", "jwk": json.RawMessage(jwk(t, i.p384.Public(), "")),
+			"jku": "https://evil.example/jwks", "x5u": "https://evil.example/x5u", "jwk": json.RawMessage(testkit.JWK(t, i.p384.Public(), "")),
 		}},
 	} {
 		claims, err := tokens.Verify(t.Context(), signAs(t, c.method, c.key, c.header), testAudience)
@@ -130,7 +115,7 @@ func TestAnAlgorithmIsBoundToItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := keySetOf(t, jwk(t, i.rsa.Public(), "r"), jwk(t, i.ec.Public(), "e"), jwk(t, i.ed.Public(), "o"))
+	set := keySetOf(t, testkit.JWK(t, i.rsa.Public(), "r"), testkit.JWK(t, i.ec.Public(), "e"), testkit.JWK(t, i.ed.Public(), "o"))
 	for _, c := range []struct {
 		name   string
 		method jwt.SigningMethod
@@ -149,7 +134,7 @@ func TestAnAlgorithmIsBoundToItsKey(t *testing.T) {
 		{"the key id of another key", jwt.SigningMethodES256, i.ec, map[string]any{"kid": "r"}},
 		{"an unknown key id", jwt.SigningMethodES256, i.ec, map[string]any{"kid": "x"}},
 		{"another key", jwt.SigningMethodES256, other, map[string]any{"kid": "e"}},
-		{"a key that the header brings along", jwt.SigningMethodES256, other, map[string]any{"jwk": json.RawMessage(jwk(t, other.Public(), "e"))}},
+		{"a key that the header brings along", jwt.SigningMethodES256, other, map[string]any{"jwk": json.RawMessage(testkit.JWK(t, other.Public(), "e"))}},
 	} {
 		for _, tokens := range []*Tokens{NewTokens(set), NewTokens(set, newTestKey(t, testSecret))} {
 			if _, err := tokens.Verify(t.Context(), signAs(t, c.method, c.key, c.header), testAudience); !errors.Is(err, ErrTokenInvalid) {
@@ -164,19 +149,19 @@ func TestAnAlgorithmIsBoundToItsKey(t *testing.T) {
 
 func TestKeysThatMustNotBeUsedAreNot(t *testing.T) {
 	i := newIssuer()
-	good := jwk(t, i.ec.Public(), "good")
+	good := testkit.JWK(t, i.ec.Public(), "good")
 	for name, c := range map[string]struct{ key, why string }{
-		"encryption":       {jwk(t, i.rsa.Public(), "", `"use":"enc"`), "its use is not sig"},
-		"other algorithm":  {jwk(t, i.rsa.Public(), "", `"alg":"RS512"`), "its alg is not RS256"},
-		"RSA for HS256":    {jwk(t, i.rsa.Public(), "", `"alg":"HS256"`), "its alg is not RS256"},
-		"EC for EdDSA":     {jwk(t, i.ec.Public(), "", `"alg":"EdDSA"`), "its alg is not ES256"},
-		"operations":       {jwk(t, i.ec.Public(), "", `"key_ops":["sign"]`), "key_ops has no verify"},
-		"operations wrong": {jwk(t, i.ec.Public(), "", `"key_ops":"verify"`), "key_ops has no verify"},
-		"weak RSA":         {jwk(t, i.weakRSA.Public(), ""), "RSA key of 1024 bits, want at least 2048"},
-		"P-384":            {jwk(t, i.p384.Public(), ""), "not on the curve P-256"},
-		"private RSA":      {jwk(t, i.rsa, ""), "secret or private"},
-		"private EC":       {jwk(t, i.ec, ""), "secret or private"},
-		"symmetric":        {jwk(t, []byte(testSecret), ""), "secret or private"},
+		"encryption":       {testkit.JWK(t, i.rsa.Public(), "", `"use":"enc"`), "its use is not sig"},
+		"other algorithm":  {testkit.JWK(t, i.rsa.Public(), "", `"alg":"RS512"`), "its alg is not RS256"},
+		"RSA for HS256":    {testkit.JWK(t, i.rsa.Public(), "", `"alg":"HS256"`), "its alg is not RS256"},
+		"EC for EdDSA":     {testkit.JWK(t, i.ec.Public(), "", `"alg":"EdDSA"`), "its alg is not ES256"},
+		"operations":       {testkit.JWK(t, i.ec.Public(), "", `"key_ops":["sign"]`), "key_ops has no verify"},
+		"operations wrong": {testkit.JWK(t, i.ec.Public(), "", `"key_ops":"verify"`), "key_ops has no verify"},
+		"weak RSA":         {testkit.JWK(t, i.weakRSA.Public(), ""), "RSA key of 1024 bits, want at least 2048"},
+		"P-384":            {testkit.JWK(t, i.p384.Public(), ""), "not on the curve P-256"},
+		"private RSA":      {testkit.JWK(t, i.rsa, ""), "secret or private"},
+		"private EC":       {testkit.JWK(t, i.ec, ""), "secret or private"},
+		"symmetric":        {testkit.JWK(t, []byte(testSecret), ""), "secret or private"},
 		"a point off the curve": {
 			`{"kty":"EC","crv":"P-256","x":"` + strings.Repeat("A", 43) + `","y":"` + strings.Repeat("A", 43) + `"}`,
 			"not a key of a type",
@@ -187,20 +172,20 @@ func TestKeysThatMustNotBeUsedAreNot(t *testing.T) {
 		"a number":     {`5`, "not a JSON object"},
 		"null":         {`null`, "not a key of a type"},
 	} {
-		keys, others, err := parseKeys([]byte(keySetText(c.key, good)))
+		keys, others, err := parseKeys([]byte(testkit.JWKSet(c.key, good)))
 		if err != nil || len(keys) != 1 || keys[0].id != "good" {
 			t.Errorf("%s: the good key beside it: %v, %v", name, keys, err)
 		}
 		if len(others) != 1 || !strings.HasPrefix(others[0].Error(), "keys[0]: ") || !strings.Contains(others[0].Error(), c.why) {
 			t.Errorf("%s: %v, want %s", name, others, c.why)
 		}
-		if _, _, err := parseKeys([]byte(keySetText(c.key))); err == nil || !strings.Contains(err.Error(), "no key that can be used") {
+		if _, _, err := parseKeys([]byte(testkit.JWKSet(c.key))); err == nil || !strings.Contains(err.Error(), "no key that can be used") {
 			t.Errorf("%s alone: %v", name, err)
 		}
 	}
 	for name, text := range map[string]string{
 		"empty": "", "not JSON": "<html>", "a list": "[]", "no keys": "{}", "null": "null", "keys not a list": `{"keys":{}}`,
-		"too many": keySetText(strings.Split(strings.Repeat(good+"\n", MaxKeys)+good, "\n")...),
+		"too many": testkit.JWKSet(strings.Split(strings.Repeat(good+"\n", MaxKeys)+good, "\n")...),
 	} {
 		if keys, _, err := parseKeys([]byte(text)); err == nil {
 			t.Errorf("%s: %v", name, keys)
@@ -211,7 +196,7 @@ func TestKeysThatMustNotBeUsedAreNot(t *testing.T) {
 func FuzzParseKeys(f *testing.F) {
 	i := newIssuer()
 	for _, key := range []any{i.rsa.Public(), i.ec.Public(), i.ed.Public(), i.rsa, i.weakRSA.Public(), []byte(testSecret)} {
-		f.Add([]byte(keySetText(jwk(f, key, "a", `"use":"sig"`))))
+		f.Add([]byte(testkit.JWKSet(testkit.JWK(f, key, "a", `"use":"sig"`))))
 	}
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","x5c":["AAAA"]},null]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -240,7 +225,7 @@ func FuzzVerifyWithPublicKeys(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	tokens := NewTokens(keySetOf(f, jwk(f, newIssuer().rsa.Public(), "r"), jwk(f, ec.Public(), "e"), jwk(f, ed.Public(), "o")), newTestKey(f, testSecret))
+	tokens := NewTokens(keySetOf(f, testkit.JWK(f, newIssuer().rsa.Public(), "r"), testkit.JWK(f, ec.Public(), "e"), testkit.JWK(f, ed.Public(), "o")), newTestKey(f, testSecret))
 	signed := map[string]bool{} // header and payload
 	for method, key := range map[jwt.SigningMethod]crypto.PrivateKey{
 		jwt.SigningMethodES256: ec, jwt.SigningMethodEdDSA: ed, jwt.SigningMethodHS256: []byte(testSecret),

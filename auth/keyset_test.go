@@ -19,6 +19,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // site is the web site of an issuer: it answers with a text after a time, or fails.
@@ -61,7 +63,7 @@ func (s *site) times() int {
 // withSite runs a test in a bubble, with a set that is read from a site every minute, at first with the key "r".
 func withSite(t *testing.T, test func(t *testing.T, w *site, s *KeySet, registry *prometheus.Registry)) {
 	t.Helper()
-	first := keySetText(jwk(t, newIssuer().rsa.Public(), "r"))
+	first := testkit.JWKSet(testkit.JWK(t, newIssuer().rsa.Public(), "r"))
 	synctest.Test(t, func(t *testing.T) {
 		w, registry := &site{text: first}, prometheus.NewRegistry()
 		s, err := OpenKeySet(t.Context(), KeySetConfig{
@@ -101,7 +103,7 @@ func counted(t *testing.T, registry *prometheus.Registry, ok, failed, keys float
 
 func TestASetIsReadAgainAtTheIntervalAndAKeyThatIsGoneIsGone(t *testing.T) {
 	i := newIssuer()
-	second := keySetText(jwk(t, i.ec.Public(), "e"), jwk(t, i.ed.Public(), "o"))
+	second := testkit.JWKSet(testkit.JWK(t, i.ec.Public(), "e"), testkit.JWK(t, i.ed.Public(), "o"))
 	old, young := signAs(t, jwt.SigningMethodRS256, i.rsa, map[string]any{"kid": "r"}), signAs(t, jwt.SigningMethodES256, i.ec, map[string]any{"kid": "e"})
 	withSite(t, func(t *testing.T, w *site, s *KeySet, registry *prometheus.Registry) {
 		ask := func(token string) error {
@@ -129,7 +131,7 @@ func TestASetIsReadAgainAtTheIntervalAndAKeyThatIsGoneIsGone(t *testing.T) {
 
 func TestRefreshReadsASetAtOnceAndTellsWhetherItCould(t *testing.T) {
 	i := newIssuer()
-	second := keySetText(jwk(t, i.ec.Public(), "e"))
+	second := testkit.JWKSet(testkit.JWK(t, i.ec.Public(), "e"))
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
 		for _, tt := range []struct {
 			text string
@@ -179,7 +181,7 @@ func TestASetThatCanNotBeReadLeavesTheLastOneInForce(t *testing.T) {
 
 func TestAnUnknownKeyIsLookedForOnceForAllWhoBringIt(t *testing.T) {
 	i := newIssuer()
-	second := keySetText(jwk(t, i.ec.Public(), "e"))
+	second := testkit.JWKSet(testkit.JWK(t, i.ec.Public(), "e"))
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
 		if s.renew(t.Context()) || w.times() != 1 {
 			t.Errorf("at once after the first: %d times", w.times())
@@ -218,7 +220,7 @@ func TestAnUnknownKeyIsLookedForOnceForAllWhoBringIt(t *testing.T) {
 
 func TestATokenOfANewKeyIsTakenAtOnce(t *testing.T) {
 	i := newIssuer()
-	second := keySetText(jwk(t, i.ed.Public(), "o"))
+	second := testkit.JWKSet(testkit.JWK(t, i.ed.Public(), "o"))
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
 		tokens := NewTokens(s)
 		token := signAs(t, jwt.SigningMethodEdDSA, i.ed, map[string]any{"kid": "o"})
@@ -273,7 +275,7 @@ func TestCloseLetsGoWhoWaits(t *testing.T) {
 }
 
 func TestSetsComeFromFilesAndWebSites(t *testing.T) {
-	set := keySetText(jwk(t, newIssuer().ec.Public(), "e"))
+	set := testkit.JWKSet(testkit.JWK(t, newIssuer().ec.Public(), "e"))
 	mux := http.NewServeMux()
 	mux.HandleFunc("/jwks", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, set) })
 	mux.Handle("/moved", http.RedirectHandler("/jwks", http.StatusFound))

@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // BenchmarkVerify measures what one client's token costs when it connects, for each algorithm.
 func BenchmarkVerify(b *testing.B) {
 	i := newIssuer()
-	set := keySetOf(b, jwk(b, i.rsa.Public(), "r"), jwk(b, i.ec.Public(), "e"),
-		jwk(b, i.ed.Public(), "o"))
+	set := keySetOf(b, testkit.JWK(b, i.rsa.Public(), "r"), testkit.JWK(b, i.ec.Public(), "e"),
+		testkit.JWK(b, i.ed.Public(), "o"))
 	tokens := NewTokens(set, newTestKey(b, testSecret))
 	claims := jwt.MapClaims{
 		"aud": testAudience, "exp": time.Now().Add(24 * time.Hour).Unix(), "sub": "ann",
@@ -48,8 +50,8 @@ func BenchmarkVerify(b *testing.B) {
 // BenchmarkParseKeys measures what one reading of a set of three keys costs.
 func BenchmarkParseKeys(b *testing.B) {
 	i := newIssuer()
-	set := []byte(keySetText(jwk(b, i.rsa.Public(), "r"), jwk(b, i.ec.Public(), "e"),
-		jwk(b, i.ed.Public(), "o")))
+	set := []byte(testkit.JWKSet(testkit.JWK(b, i.rsa.Public(), "r"),
+		testkit.JWK(b, i.ec.Public(), "e"), testkit.JWK(b, i.ed.Public(), "o")))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := parseKeys(set); err != nil {

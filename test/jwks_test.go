@@ -4,7 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/connhub/connhub/internal/testkit"
@@ -52,17 +51,20 @@ func (i issuer) token(t *testing.T) string {
 
 // keySite is where an identity provider publishes its keys.
 type keySite struct {
-	set     atomic.Pointer[jose.JSONWebKeySet]
+	set     atomic.Pointer[string]
 	fetched atomic.Int32
 }
 
-func (s *keySite) publish(i issuer) {
-	s.set.Store(&jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.private.Public(), KeyID: i.name, Use: "sig", Algorithm: "ES256"}}})
+func (s *keySite) publish(t *testing.T, i issuer) {
+	t.Helper()
+	key := testkit.JWK(t, i.private.Public(), i.name, `"use":"sig"`, `"alg":"ES256"`)
+	set := testkit.JWKSet(key)
+	s.set.Store(&set)
 }
 
 func (s *keySite) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	s.fetched.Add(1)
-	_ = json.NewEncoder(w).Encode(s.set.Load())
+	_, _ = io.WriteString(w, *s.set.Load())
 }
 
 // askedAgainAfter is how long a hub does not ask its issuer again, whoever comes with whatever key.
@@ -88,7 +90,7 @@ func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 	t.Parallel()
 	before, after, stranger, forger := newIssuer(t, "1"), newIssuer(t, "2"), newIssuer(t, "3"), newIssuer(t, "1")
 	site := &keySite{}
-	site.publish(before)
+	site.publish(t, before)
 	server := httptest.NewServer(site)
 	t.Cleanup(server.Close)
 	secrets := filepath.Join(t.TempDir(), "backend.secrets")
@@ -108,7 +110,7 @@ func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 			t.Fatal("a key that nobody has published is taken")
 		}
 	}
-	site.publish(after)
+	site.publish(t, after)
 	testkit.Eventually(t, "the new key is taken", func() bool { return p.letsIn(t, after.token(t)) })
 	if p.letsIn(t, before.token(t)) || p.letsIn(t, forger.token(t)) || p.letsIn(t, stranger.token(t)) {
 		t.Error("a key that is not published any more is taken")

@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // comes tells whether a client gets in with a token.
@@ -84,15 +85,12 @@ func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: private.Public(), KeyID: "1", Use: "sig", Algorithm: "ES256"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	hub := serving(t, "--token-jwks="+writeFile(t, "jwks.json", string(set)))
+	set := testkit.JWKSet(testkit.JWK(t, private.Public(), "1", `"use":"sig"`, `"alg":"ES256"`))
+	hub := serving(t, "--token-jwks="+writeFile(t, "jwks.json", set))
 	if !comes(t, hub, signed(t, jwt.SigningMethodES256, private)) || !comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(someKey))) {
 		t.Error("refused")
 	}
-	if comes(t, hub, signed(t, jwt.SigningMethodHS256, set)) {
+	if comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(set))) {
 		t.Error("signed with what is public")
 	}
 	if got := get(t, "http://"+hub.ops+"/metrics", nil); !strings.Contains(got.body, "\nconnhub_jwks_keys 1\n") {
