@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -62,7 +61,7 @@ func parseKeys(b []byte) (usable []publicKey, others []error, err error) {
 
 // parseKey returns a key that checks signatures with an algorithm of ours. Errors show nothing of the key.
 func parseKey(raw json.RawMessage) (publicKey, error) {
-	// What the library does not tell: by exact name, as it reads them too.
+	// Each member is taken by its exact name, here and in decodeKey.
 	var members map[string]json.RawMessage
 	if json.Unmarshal(raw, &members) != nil {
 		return publicKey{}, errors.New("not a JSON object")
@@ -78,20 +77,24 @@ func parseKey(raw json.RawMessage) (publicKey, error) {
 			return publicKey{}, errors.New("key_ops has no verify")
 		}
 	}
-	var jwk jose.JSONWebKey
-	if jwk.UnmarshalJSON(raw) != nil {
-		return publicKey{}, errors.New("not a key of a type that is used here")
+	jwk, err := decodeKey(members)
+	if err != nil || repeatsMember(raw) {
+		return publicKey{}, errKeyType
 	}
-	algorithm, err := algorithmOf(jwk.Key)
+	key, err := jwk.publicKey()
+	if err != nil {
+		return publicKey{}, err
+	}
+	algorithm, err := algorithmOf(key)
 	switch {
 	case err != nil:
 		return publicKey{}, err
-	case jwk.Use != "" && jwk.Use != "sig":
+	case jwk.use != "" && jwk.use != "sig":
 		return publicKey{}, errors.New("its use is not sig")
-	case jwk.Algorithm != "" && jwk.Algorithm != algorithm:
+	case jwk.algorithm != "" && jwk.algorithm != algorithm:
 		return publicKey{}, fmt.Errorf("its alg is not %s", algorithm)
 	}
-	return publicKey{id: jwk.KeyID, algorithm: algorithm, key: jwk.Key}, nil
+	return publicKey{id: jwk.id, algorithm: algorithm, key: key}, nil
 }
 
 // algorithmOf binds a key to its algorithm.
@@ -110,6 +113,6 @@ func algorithmOf(key any) (string, error) {
 	case ed25519.PublicKey:
 		return jwt.SigningMethodEdDSA.Alg(), nil
 	default:
-		return "", errors.New("not a key of a type that is used here")
+		return "", errKeyType
 	}
 }
