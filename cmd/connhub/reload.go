@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
-	"strings"
+	"slices"
 	"sync"
 )
 
@@ -29,14 +29,17 @@ func (s *server) startReloading(ctx context.Context) (stop func()) {
 }
 
 // reload reads what a running hub can read again: certificates, and the public keys of client
-// tokens. What can't be read leaves the old in force, and has an error of its own in the log.
+// tokens. What can't be read leaves the old in force, and has an error of its own in the log. A file
+// that several flags name stands once in a list.
 func (s *server) reload(ctx context.Context) {
-	var read, failed []string
+	read, failed := []string{}, []string{} // not nil: JSON has [] for an empty list
 	note := func(name string, ok bool) {
+		list := &failed
 		if ok {
-			read = append(read, name)
-		} else {
-			failed = append(failed, name)
+			list = &read
+		}
+		if !slices.Contains(*list, name) {
+			*list = append(*list, name)
 		}
 	}
 	for _, c := range s.certificates {
@@ -45,6 +48,5 @@ func (s *server) reload(ctx context.Context) {
 	if s.keySet != nil {
 		note("--token-jwks", s.keySet.Refresh(ctx))
 	}
-	s.logger.Info("SIGHUP: read again what can be",
-		slog.String("read", strings.Join(read, ",")), slog.String("failed", strings.Join(failed, ",")))
+	s.logger.Info("SIGHUP: read again what can be", slog.Any("read", read), slog.Any("failed", failed))
 }
