@@ -325,8 +325,7 @@ func (d *driver) receive(stream benchStream, slots <-chan struct{}) {
 }
 
 func (d *driver) callError(err error) error {
-	f := d.bench.flags
-	return &callError{err: err, addr: f.Addr, limit: f.Timeout, dial: d.bench.hub.dialer.last()}
+	return d.bench.hub.callError(err, d.bench.flags.Timeout)
 }
 
 // expected is how many messages must reach clients, as far as receipts tell.

@@ -170,3 +170,28 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 		t.Errorf("an unknown certificate: exit %d, %s", r.code, r.stderr)
 	}
 }
+
+func TestTLSAtOneEndOnlyIsHintedAt(t *testing.T) {
+	certFile, keyFile := writeCertificate(t, t.TempDir(), "hub")
+	secure := start(t, func(p *serverPlan) {
+		var err error
+		if p.controlTLS, err = openCertificate("--control-tls", certFile, keyFile); err != nil {
+			t.Fatal(err)
+		}
+	})
+	plain := start(t, nil)
+	const hint = ". If the hub has"
+	for name, tt := range map[string]struct{ addr, flag, want string }{
+		"the hub has TLS":     {secure.control, "--json", hint + " TLS, use --tls\n"},
+		"the command has TLS": {plain.control, "--tls", hint + " no TLS, leave out --tls and --tls-ca-file\n"},
+		"both have TLS":       {secure.control, "--tls", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := connhub(t, "", "hubs", "--addr="+tt.addr, tt.flag)
+			told := strings.Contains(r.stderr, hint)
+			if r.code != exitError || told != (tt.want != "") || !strings.HasSuffix(r.stderr, tt.want) {
+				t.Errorf("exit %d, %q, want %q at its end", r.code, r.stderr, tt.want)
+			}
+		})
+	}
+}

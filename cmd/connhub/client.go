@@ -93,9 +93,14 @@ func (c *client) invoke(ctx context.Context, atLeast time.Duration, do func(cont
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := do(ctx); err != nil {
-		return &callError{err: err, addr: c.flags.Addr, limit: limit, dial: c.dialer.last()}
+		return c.callError(err, limit)
 	}
 	return nil
+}
+
+// callError words err, which a call that was given so long has returned.
+func (c *client) callError(err error, limit time.Duration) *callError {
+	return &callError{err: err, addr: c.flags.Addr, limit: limit, dial: c.dialer.last()}
 }
 
 // call makes a client for one command, runs it and takes the client down again.

@@ -153,7 +153,7 @@ func (c *client) listen(ctx context.Context, s *eventsv1.Subscription, to chan<-
 		}
 	}
 	err := c.subscribe(ctx, s, func(r *eventsv1.SubscribeResponse) bool { return tell(heard{response: r}) })
-	tell(heard{err: &callError{err: err, addr: c.flags.Addr, limit: c.flags.Timeout, dial: c.dialer.last()}})
+	tell(heard{err: c.callError(err, c.flags.Timeout)})
 }
 
 // errStreamEnded is what is wrong with a stream that a hub ended without an error.

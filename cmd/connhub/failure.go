@@ -72,7 +72,11 @@ func (e *callError) transport(s *status.Status) string {
 		}
 	case codes.Unavailable:
 		if e.dial == nil {
-			return fmt.Sprintf("no hub at the other end of %s: %s", e.addr, handshakeWords(s.Message()))
+			line := fmt.Sprintf("no hub at the other end of %s: %s", e.addr, handshakeWords(s.Message()))
+			if hint := handshakeHint(s.Message()); hint != "" {
+				line += ". " + hint
+			}
+			return line
 		}
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return fmt.Sprintf("%s: %s", codeWords(s.Code()), s.Message())
@@ -80,6 +84,19 @@ func (e *callError) transport(s *status.Status) string {
 		return fmt.Sprintf("%s: %s (%s)", e.addr, s.Message(), codeWords(s.Code()))
 	}
 	return fmt.Sprintf("can't reach %s: %s. Is a hub running? Try: connhub dev", e.addr, dialWords(e.dial))
+}
+
+// handshakeHint is what to try if one end talks TLS and the other does not; else it is empty. gRPC
+// gives a text and no error to look into.
+func handshakeHint(text string) string {
+	switch {
+	case strings.Contains(text, "first record does not look like a TLS handshake"):
+		return "If the hub has no TLS, leave out --tls and --tls-ca-file"
+	case strings.Contains(text, "error reading server preface") && !strings.Contains(text, "HTTP/1"):
+		return "If the hub has TLS, use --tls" // its port hangs up on what is no TLS
+	default:
+		return ""
+	}
 }
 
 // handshakeWords takes the cause of a connection that failed after it was made out of gRPC's text for it.

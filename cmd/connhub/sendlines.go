@@ -309,7 +309,7 @@ func (s *lineSender) finish(cause error) error {
 		s.tally.print(s.t)
 	}
 	if cause != nil {
-		cause = &callError{err: cause, addr: s.hub.flags.Addr, limit: s.limit, dial: s.hub.dialer.last()}
+		cause = s.hub.callError(cause, s.limit)
 	}
 	if s.stopped {
 		return context.Canceled
