@@ -312,7 +312,7 @@ func (t *terminal) banner(a addresses, secure bool, second string) {
 		"  Open the page, then try:",
 		command(`send --user ann "Hello, Ann"` + addr),
 		command(`send --group blue --json-payload '{"score": 3}'` + addr),
-		command(`connections` + addr),
+		command(`connections list` + addr),
 		"",
 	}
 	if second != "" {
