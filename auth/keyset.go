@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -19,6 +18,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/internal/loopback"
 )
 
 const (
@@ -55,7 +56,7 @@ func (c *KeySetConfig) Validate() error {
 	}
 	if strings.Contains(c.Source, "://") {
 		u, err := url.Parse(c.Source)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback.IsHost(u.Host)) {
 			errs = append(errs, errors.New("Source: want a file, or https:// and a host without user and password, or http:// on loopback"))
 		}
 	}
@@ -63,11 +64,6 @@ func (c *KeySetConfig) Validate() error {
 		errs = append(errs, fmt.Errorf("Interval is %v, must be at least %v", c.Interval, keySetPause))
 	}
 	return errors.Join(errs...)
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 // KeySet is the public keys with which somebody else signs client tokens: a JWK Set (RFC 7517), read again at intervals and
@@ -291,6 +287,9 @@ func (s *KeySet) read(ctx context.Context) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.config.Source, nil)
 	if err != nil {
 		return nil, err
+	}
+	if r.URL.Scheme == "http" { // this machine alone: neither DNS nor a proxy is asked for another name of it
+		r.URL.Host = loopback.Address(r.URL.Host) // the Host header stays, r.Host
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	answer, err := s.client.Do(r)

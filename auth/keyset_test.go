@@ -289,6 +289,7 @@ func TestSetsComeFromFilesAndWebSites(t *testing.T) {
 	for _, c := range []struct{ source, want string }{
 		{secure.URL + "/jwks", ""},
 		{plain.URL + "/jwks", ""},
+		{strings.Replace(plain.URL, "127.0.0.1", "keys.localhost", 1) + "/jwks", ""},
 		{file, ""},
 		{secure.URL + "/none", "404"},
 		{secure.URL + "/moved", "name the URL of the set itself"},

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -18,6 +19,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
+
+	"github.com/connhub/connhub/internal/loopback"
 )
 
 // This file is etcd's server, which weighs more than all the rest of the program. Nothing else imports it.
@@ -54,7 +57,7 @@ func (c *EmbeddedConfig) Validate() error {
 	if c.Dir == "" {
 		errs = append(errs, errors.New("Dir is not set"))
 	}
-	if a, err := netip.ParseAddrPort(c.ClientAddress); err != nil || !a.Addr().IsLoopback() {
+	if _, err := c.clientURL(); err != nil {
 		errs = append(errs, fmt.Errorf("ClientAddress is %q, want a loopback address with its port: there is no password", c.ClientAddress))
 	}
 	if c.Logger == nil {
@@ -142,9 +145,26 @@ func lockDir(dir string) (*fileutil.LockedFile, error) {
 	return lock, err
 }
 
+// clientURL returns where etcd listens for clients. Of names etcd takes localhost alone.
+func (c *EmbeddedConfig) clientURL() (url.URL, error) {
+	_, port, err := net.SplitHostPort(c.ClientAddress)
+	if err != nil {
+		return url.URL{}, err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return url.URL{}, err
+	}
+	if !loopback.IsHost(c.ClientAddress) {
+		return url.URL{}, errNotLoopback
+	}
+	return url.URL{Scheme: "http", Host: loopback.Address(c.ClientAddress)}, nil
+}
+
+var errNotLoopback = errors.New("not a loopback address")
+
 // server is etcd's own config.
 func (c *EmbeddedConfig) server(streams context.Context, fatal zapcore.CheckWriteHook) *embed.Config {
-	at := url.URL{Scheme: "http", Host: c.ClientAddress}
+	at, _ := c.clientURL() // Validate has looked at it
 	cfg := embed.NewConfig()
 	cfg.Name = "connhub-dev"
 	cfg.Dir = c.Dir

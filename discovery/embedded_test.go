@@ -61,7 +61,7 @@ func TestAFolderServesOneProcess(t *testing.T) {
 
 func TestAnEmbeddedEtcdIsOnlyForThisMachine(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "0.0.0.0:2379", "192.0.2.1:2379", "[::]:0", "127.0.0.1", "etcd.example:2379"} {
+	for _, address := range []string{"", "0.0.0.0:2379", "192.0.2.1:2379", "[::]:0", "127.0.0.1", "localhost", "localhost:http", "localhost:65536", "etcd.example:2379"} {
 		if _, err := embedded(t, t.TempDir(), address, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "loopback") {
 			t.Errorf("%q: %v", address, err)
 		}
@@ -71,6 +71,21 @@ func TestAnEmbeddedEtcdIsOnlyForThisMachine(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want word of %s", err, want)
 		}
+	}
+}
+
+func TestAnEmbeddedEtcdTakesTheNamesOfThisMachine(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"localhost:0", "etcd.LOCALHOST:0"} {
+		e, err := embedded(t, t.TempDir(), address, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Errorf("%q: %v", address, err)
+			continue
+		}
+		if host, _, err := net.SplitHostPort(e.Endpoint()); err != nil || !net.ParseIP(host).IsLoopback() {
+			t.Errorf("%q: it listens at %s", address, e.Endpoint())
+		}
+		e.Close()
 	}
 }
 

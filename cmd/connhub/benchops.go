@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/connhub/connhub/internal/loopback"
 )
 
 const (
@@ -46,7 +48,7 @@ func newBenchOps(f *benchFlags) *benchOps {
 	if len(o.urls) == 0 {
 		o.guessed = true
 		o.urls = []string{"http://" + defaultListenOps}
-		if host, _, err := net.SplitHostPort(f.Addr); err != nil || !isLoopbackHost(host) {
+		if host, _, err := net.SplitHostPort(f.Addr); err != nil || !loopback.IsHost(host) {
 			o.unknown = "no --ops-url was given"
 		}
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/internal/loopback"
 )
 
 type devCmd struct {
@@ -176,9 +177,9 @@ func nextFree(address string, others ...string) string {
 	return address
 }
 
-// isFree tells whether one can listen there.
+// isFree reports whether the hub can listen at a loopback address.
 func isFree(address string) bool {
-	l, err := net.Listen("tcp", address) //nolint:noctx // binding a port does not wait
+	l, err := net.Listen("tcp", loopback.Address(address)) //nolint:noctx // binding a port does not wait
 	if err != nil {
 		return false
 	}
@@ -229,7 +230,7 @@ func (c *devCmd) planCluster(p *clusterPlan) error {
 	if c.EtcdListen != discovery.DefaultEmbeddedConfig().ClientAddress {
 		return errors.New("--etcd-listen has no effect with --join: this hub starts no etcd")
 	}
-	p.registry.Endpoints = []string{c.Join}
+	p.registry.Endpoints = []string{loopback.Address(c.Join)}
 	return checkLoopback("--join", c.Join, "dev joins hubs of this machine only; see connhub serve")
 }
 

@@ -9,10 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/loopback"
 )
 
 const (
@@ -147,7 +146,7 @@ func (s *opsServer) shutdown(ctx context.Context) {
 func (s *opsServer) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.secrets == nil {
-			if !isLoopbackHost(r.Host) || r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+			if !loopback.IsHost(r.Host) || r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 				answer(w, http.StatusForbidden, "only for this machine")
 				return
 			}
@@ -178,14 +177,6 @@ func (s *opsServer) limit(next http.Handler, w http.ResponseWriter, r *http.Requ
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, opsMaxBody)
 	next.ServeHTTP(w, r)
-}
-
-func isLoopbackHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 func (s *opsServer) readyz(w http.ResponseWriter, _ *http.Request) {

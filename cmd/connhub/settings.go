@@ -22,6 +22,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/internal/loopback"
 )
 
 // settings are the flags that `serve` and `dev` share. Each has an environment variable, CONNHUB_ and its
@@ -118,7 +119,8 @@ var overflowPolicies = map[string]hub.Policy{
 // plan makes a serverPlan of the settings; secrets and page are up to the command. It collects all problems.
 func (s *settings) plan() (serverPlan, error) {
 	p := serverPlan{
-		listenClients: s.ListenClients, listenControl: s.ListenControl, listenOps: s.ListenOps,
+		listenClients: loopback.Address(s.ListenClients), listenControl: loopback.Address(s.ListenControl),
+		listenOps: loopback.Address(s.ListenOps),
 		publicURL: s.PublicURL,
 		hub:       hub.DefaultConfig(), edge: edge.DefaultConfig(), memory: readMemory(),
 	}
@@ -255,7 +257,7 @@ func checkLoopback(flag, address, why string) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: want HOST:PORT", flag, address)
 	}
-	if !isLoopbackHost(host) {
+	if !loopback.IsHost(host) {
 		return fmt.Errorf("%s %s: %s", flag, address, why)
 	}
 	return nil

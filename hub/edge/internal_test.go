@@ -128,18 +128,6 @@ func TestWheelLooksAtEachLinkInItsSecond(t *testing.T) {
 	})
 }
 
-func TestLoopbackNames(t *testing.T) {
-	for host, want := range map[string]bool{
-		"localhost": true, "LOCALHOST:80": true, "localhost.": true, "a.localhost:1": true, "127.0.0.1": true, "127.1.2.3:4": true,
-		"[::1]": true, "[::1]:80": true, "::1": true, "": false, "example.com": false, "localhost.example.com": false,
-		"notlocalhost": false, "10.0.0.1": false, "0.0.0.0": false, "[::]:80": false, "127.0.0.1.example.com": false,
-	} {
-		if got := isLoopback(host); got != want {
-			t.Errorf("%q: %v", host, got)
-		}
-	}
-}
-
 func TestEveryReasonHasARow(t *testing.T) {
 	seen := map[string]bool{}
 	for r := reason(1); r < reasonEnd; r++ {

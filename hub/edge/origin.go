@@ -1,20 +1,20 @@
 package edge
 
 import (
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path"
 	"strings"
 	"unicode"
+
+	"github.com/connhub/connhub/internal/loopback"
 )
 
 // checkHost refuses requests for another name than a loopback one, where only those are served. A page of
 // another site can make its own name point at the loopback address (DNS rebinding), but not choose the
 // Host header.
 func (s *Server) checkHost(r *http.Request) *refusal {
-	if s.config.LoopbackOnly && !isLoopback(r.Host) {
+	if s.config.LoopbackOnly && !loopback.IsHost(r.Host) {
 		return refuse(reasonHost)
 	}
 	return nil
@@ -31,7 +31,7 @@ func (s *Server) checkOrigin(r *http.Request) *refusal {
 	if err != nil {
 		return refuse(reasonOrigin)
 	}
-	if s.config.LoopbackOnly && !isLoopback(u.Host) {
+	if s.config.LoopbackOnly && !loopback.IsHost(u.Host) {
 		return refuse(reasonOrigin)
 	}
 	if len(s.config.AllowedOrigins) == 0 || s.ownOrigin(u) {
@@ -73,7 +73,7 @@ func checkOriginPattern(pattern string, loopbackOnly bool) string {
 		return "has no host"
 	case strings.ContainsAny(host, "/@#") || strings.ContainsFunc(pattern, unicode.IsSpace):
 		return "can't match: an origin is a host, or a scheme and a host, with a port if it is not the scheme's own"
-	case loopbackOnly && !strings.ContainsAny(host, wildcards) && !isLoopback(host):
+	case loopbackOnly && !strings.ContainsAny(host, wildcards) && !loopback.IsHost(host):
 		return "has no effect: only pages of this machine are served"
 	}
 	return checkOriginScheme(scheme, host)
@@ -98,17 +98,4 @@ func (s *Server) ownOrigin(u *url.URL) bool {
 	}
 	secure := own.Scheme == "https" || own.Scheme == "wss"
 	return secure == (u.Scheme == "https")
-}
-
-// isLoopback reports whether host, with or without port, is a name that only this machine gives to itself.
-func isLoopback(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 §6.3
-		return true
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.Unmap().IsLoopback()
 }
