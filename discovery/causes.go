@@ -6,49 +6,26 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/connhub/connhub/internal/repeats"
 )
 
-const (
-	// causeInterval is the least time between two log lines about the same cause.
-	causeInterval = time.Minute
-	// causesKept bounds the causes of one outage that are told apart; etcd has some dozens of texts. Then all are new again.
-	causesKept = 64
-)
+// causeInterval is the least time between two log lines about the same cause.
+const causeInterval = time.Minute
 
 // causes decides which failures of one outage are logged: each cause when it is new, and one that comes again at most each
-// causeInterval, with a count. It belongs to one goroutine. The zero value is ready to use.
-type causes struct{ seen map[string]*cause }
-
-// cause is one kind of failure.
-type cause struct {
-	said   time.Time // when it was logged
-	unsaid int       // failures since
-}
+// causeInterval, with a count. The zero value is ready to use.
+type causes struct{ counter repeats.Counter[string] }
 
 // note counts a failure, and reports whether it is to be logged, and how many of its cause were not since the last line.
 func (c *causes) note(err error) (unsaid int, say bool) {
-	if c.seen == nil || len(c.seen) >= causesKept {
-		c.seen = make(map[string]*cause)
-	}
-	kind := causeOf(err)
-	k := c.seen[kind]
-	if k == nil {
-		c.seen[kind] = &cause{said: time.Now()}
-		return 0, true
-	}
-	k.unsaid++
-	if time.Since(k.said) < causeInterval {
-		return 0, false
-	}
-	unsaid = k.unsaid
-	k.said, k.unsaid = time.Now(), 0
-	return unsaid, true
+	return c.counter.Note(causeOf(err), causeInterval)
 }
 
 // any reports whether a failure was noted.
-func (c *causes) any() bool { return len(c.seen) > 0 }
+func (c *causes) any() bool { return c.counter.Any() }
 
-func (c *causes) clear() { c.seen = nil }
+func (c *causes) clear() { c.counter.Reset() }
 
 // causeOf tells causes apart: what etcd says by its text, and what the network says by its kind, because that has ports and
 // the words of the moment in it.

@@ -43,11 +43,5 @@ func TestEachCauseIsLoggedOnceAMinuteByItsText(t *testing.T) {
 		if unsaid, say := c.note(full); !say || unsaid != 0 {
 			t.Error("what an outage said counts in the next one")
 		}
-		for i := range 10 * causesKept {
-			_, _ = c.note(rpctypes.Error(fmt.Errorf("text %d", i)))
-			if len(c.seen) > causesKept {
-				t.Fatalf("%d causes are kept", len(c.seen))
-			}
-		}
 	})
 }

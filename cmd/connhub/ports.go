@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/connhub/connhub/internal/repeats"
 )
 
 // acceptLogEvery is the least time between two lines about errors of accept.
@@ -17,16 +19,15 @@ type watchedListener struct {
 	port   string // its name in the log
 	logger *slog.Logger
 
-	logged time.Time // owned by the goroutine that calls Accept
+	failures repeats.Counter[struct{}] // of accept
 }
 
 // Accept returns the next connection.
 func (l *watchedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if temporary, ok := err.(interface{ Temporary() bool }); ok && temporary.Temporary() {
-		if now := time.Now(); l.logged.IsZero() || now.Sub(l.logged) >= acceptLogEvery {
-			l.logged = now
-			l.logger.Warn("accept failed", slog.String("port", l.port), slog.Any("error", err))
+		if n, say := l.failures.Note(struct{}{}, acceptLogEvery); say {
+			l.logger.Warn("accept failed", slog.String("port", l.port), slog.Any("error", err), slog.Int("not_logged", max(n-1, 0)))
 		}
 	}
 	return conn, err //nolint:wrapcheck // gRPC looks at it

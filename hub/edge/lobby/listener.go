@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/connhub/connhub/internal/repeats"
 )
 
 const (
@@ -26,9 +28,8 @@ type listener struct {
 	close func() error // once
 
 	// Owned by the goroutine that calls Accept.
-	warned  time.Time
-	unsaid  int // errors since then
-	waiting time.Duration
+	failures repeats.Counter[struct{}]
+	waiting  time.Duration
 }
 
 // Listener returns a listener whose connections enter the lobby. Attach, or the caller itself, has them leave. Only one
@@ -80,14 +81,10 @@ func isTemporary(err error) bool {
 
 func (ln *listener) warn(err error) {
 	ln.lobby.metrics.acceptErrors.Inc()
-	now := time.Now()
-	if !ln.warned.IsZero() && now.Sub(ln.warned) < warnEvery {
-		ln.unsaid++
-		return
+	if n, say := ln.failures.Note(struct{}{}, warnEvery); say {
+		ln.lobby.config.Logger.Warn("accept failed",
+			slog.String("port", ln.lobby.config.Port), slog.Any("error", err), slog.Int("not_logged", max(n-1, 0)))
 	}
-	ln.lobby.config.Logger.Warn("accept failed",
-		slog.String("port", ln.lobby.config.Port), slog.Any("error", err), slog.Int("not_logged", ln.unsaid))
-	ln.warned, ln.unsaid = now, 0
 }
 
 // Close ends Accept. Only the first call counts.
