@@ -56,7 +56,8 @@ func (c *KeySetConfig) Validate() error {
 	}
 	if strings.Contains(c.Source, "://") {
 		u, err := url.Parse(c.Source)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback.IsHost(u.Host)) {
+		if err != nil || u.Host == "" || u.User != nil ||
+			u.Scheme != "https" && (u.Scheme != "http" || !loopback.IsHost(u.Host)) {
 			errs = append(errs, errors.New("Source: want a file, or https:// and a host without user and password, or http:// on loopback"))
 		}
 	}
@@ -288,7 +289,7 @@ func (s *KeySet) read(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.URL.Scheme == "http" { // this machine alone: neither DNS nor a proxy is asked for another name of it
+	if r.URL.Scheme == "http" { // this machine: neither DNS nor a proxy is asked for its names
 		r.URL.Host = loopback.Address(r.URL.Host) // the Host header stays, r.Host
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")

@@ -11,8 +11,9 @@ import (
 // maxStars is the most `*` in a pattern, those of `**` counted as two. It is Web PubSub's limit.
 const maxStars = 5
 
-// maxSteps bounds the steps of all patterns of one token together, and so the work of a permission check: a step costs a pass over the name, at
-// most names.MaxBytes long. It leaves 16 steps for each of MaxRoles roles.
+// maxSteps bounds the steps of all patterns of one token together, and so the work of a
+// permission check: a step costs a pass over the name, at most names.MaxBytes long. It leaves 16
+// steps for each of MaxRoles roles.
 const maxSteps = 16 * MaxRoles
 
 // separator parts the levels of a group's name: `?` and `*` stay within one.

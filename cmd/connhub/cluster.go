@@ -124,7 +124,7 @@ var etcdFields = strings.NewReplacer(
 // inEtcdFlags words the problems of a discovery config in flags.
 func inEtcdFlags(err error) error {
 	var problems []error
-	for _, one := range split(err) {
+	for _, one := range splitErrors(err) {
 		problems = append(problems, errors.New(etcdFields.Replace(one.Error())))
 	}
 	return errors.Join(problems...)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os/exec"
 	"slices"
@@ -145,14 +144,17 @@ func TestDevDoesNotAdviseItself(t *testing.T) {
 // The same hosts are loopback for every flag, and for the Host header.
 func TestWhatLoopbackIsDoesNotDependOnThePlace(t *testing.T) {
 	for host, want := range map[string]bool{
-		"localhost": true, "LOCALHOST": true, "app.localhost": true, "localhost.": true, "127.0.0.1": true, "127.9.9.9": true, "[::1]": true, "[::ffff:127.0.0.1]": true,
+		"localhost": true, "LOCALHOST": true, "app.localhost": true, "localhost.": true,
+		"127.0.0.1": true, "127.9.9.9": true, "[::1]": true, "[::ffff:127.0.0.1]": true,
 		"": false, "0.0.0.0": false, "[::]": false, "10.0.0.1": false, "localhost.example": false,
 	} {
 		address := host + ":8080"
 		keys := auth.KeySetConfig{Source: "http://" + address + "/jwks", Interval: time.Hour}
-		etcd := discovery.EmbeddedConfig{Dir: "x", ClientAddress: address, Logger: slog.New(slog.DiscardHandler)}
+		etcd := discovery.DefaultEmbeddedConfig()
+		etcd.Dir, etcd.ClientAddress = "x", address
 		for place, local := range map[string]bool{
-			"listen": checkLoopback("--listen", address, "x") == nil, "Host": loopback.IsHost(address), "--token-jwks": keys.Validate() == nil,
+			"listen": checkLoopback("--listen", address, "x") == nil,
+			"Host":   loopback.IsHost(address), "--token-jwks": keys.Validate() == nil,
 			"--etcd-listen": etcd.Validate() == nil,
 		} {
 			if local != want {

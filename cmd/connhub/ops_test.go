@@ -69,7 +69,10 @@ func TestOperationsPortTellsHealthMetricsAndProfiles(t *testing.T) {
 
 func TestOperationsPortOnLoopbackServesLoopbackNamesOnly(t *testing.T) {
 	hub := start(t, nil)
-	for host, want := range map[string]int{"localhost": 200, "app.localhost:9100": 200, "127.0.0.1:9100": 200, "[::1]:1": 200, "evil.example": 403, "localhost.evil.example": 403, "192.0.2.1": 403} {
+	for host, want := range map[string]int{
+		"localhost": 200, "app.localhost:9100": 200, "127.0.0.1:9100": 200, "[::1]:1": 200,
+		"evil.example": 403, "localhost.evil.example": 403, "192.0.2.1": 403,
+	} {
 		for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/invariants"} {
 			if g := get(t, "http://"+hub.ops+path, map[string]string{"Host": host}); g.code != want {
 				t.Errorf("%s for Host %s: %d, want %d", path, host, g.code, want)

@@ -119,10 +119,11 @@ var overflowPolicies = map[string]hub.Policy{
 // plan makes a serverPlan of the settings; secrets and page are up to the command. It collects all problems.
 func (s *settings) plan() (serverPlan, error) {
 	p := serverPlan{
-		listenClients: loopback.Address(s.ListenClients), listenControl: loopback.Address(s.ListenControl),
-		listenOps: loopback.Address(s.ListenOps),
-		publicURL: s.PublicURL,
-		hub:       hub.DefaultConfig(), edge: edge.DefaultConfig(), memory: readMemory(),
+		listenClients: loopback.Address(s.ListenClients),
+		listenControl: loopback.Address(s.ListenControl),
+		listenOps:     loopback.Address(s.ListenOps),
+		publicURL:     s.PublicURL,
+		hub:           hub.DefaultConfig(), edge: edge.DefaultConfig(), memory: readMemory(),
 	}
 	normalize(p.publicURL)
 	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, buildVersion()
@@ -186,7 +187,7 @@ var fieldFlags = strings.NewReplacer(
 // inFlags says the problems of a Validate method with the names of flags.
 func inFlags(err error) error {
 	var problems []error
-	for _, one := range split(err) {
+	for _, one := range splitErrors(err) {
 		problems = append(problems, errors.New(fieldFlags.Replace(one.Error())))
 	}
 	return errors.Join(problems...)
@@ -224,7 +225,7 @@ const tryDev = "\nTo try things out on this machine: connhub dev"
 func refusal(hint string, problems ...error) error {
 	var lines []string
 	for _, err := range problems {
-		for _, one := range split(err) {
+		for _, one := range splitErrors(err) {
 			lines = append(lines, "\n  - "+strings.ReplaceAll(one.Error(), "\n", "\n    "))
 		}
 	}
@@ -234,8 +235,8 @@ func refusal(hint string, problems ...error) error {
 	return usagef("the hub does not start:%s%s", strings.Join(lines, ""), hint)
 }
 
-// split takes joined errors apart.
-func split(err error) []error {
+// splitErrors takes joined errors apart.
+func splitErrors(err error) []error {
 	if err == nil {
 		return nil
 	}
@@ -246,7 +247,7 @@ func split(err error) []error {
 	}
 	var all []error
 	for _, one := range joined.Unwrap() {
-		all = append(all, split(one)...)
+		all = append(all, splitErrors(one)...)
 	}
 	return all
 }

@@ -1,7 +1,9 @@
-// Package names has the rules for the names that backends and clients choose: of users, groups, events and namespaces.
-// The protos say the same rules in their own words, and package control holds its answers to them.
+// Package names has the rules for the names that backends and clients choose: of users, groups,
+// events and namespaces. The protos say the same rules in their own words, and package control
+// holds its answers to them.
 //
-// It is a leaf: it imports nothing of ours. Its functions keep nothing and are safe for concurrent use.
+// It is a leaf: it imports nothing of ours. Its functions keep nothing and are safe for
+// concurrent use.
 package names
 
 import (
@@ -17,11 +19,13 @@ const (
 	MaxNamespaceBytes = 128
 )
 
-// What can be wrong with a name. The texts never show the name: control characters have no place in a log line.
+// The faults of a name. The texts never show the name: control characters have no place in a
+// log line.
 var (
 	// ErrEmpty: the name has no bytes.
 	ErrEmpty = errors.New("empty name")
-	// ErrTooLong: the name or text has more bytes than its limit. The error that wraps it says both numbers.
+	// ErrTooLong: the name or text has more bytes than its limit. The error that wraps it says
+	// both numbers.
 	ErrTooLong = errors.New("too long")
 	// ErrNotUTF8: the bytes are not UTF-8.
 	ErrNotUTF8 = errors.New("not UTF-8")
@@ -29,8 +33,8 @@ var (
 	ErrControl = errors.New("control character")
 )
 
-// Check returns what is wrong with the name of a user, group or event, or nil: it has 1 to MaxBytes bytes of UTF-8
-// without control characters. Errors: ErrEmpty, ErrTooLong, ErrNotUTF8, ErrControl.
+// Check returns nil if name is right for a user, a group or an event: 1 to MaxBytes bytes of
+// UTF-8 without control characters. Errors: ErrEmpty, ErrTooLong, ErrNotUTF8, ErrControl.
 func Check(name string) error {
 	if name == "" {
 		return ErrEmpty
@@ -38,8 +42,8 @@ func Check(name string) error {
 	return CheckText(name, MaxBytes)
 }
 
-// CheckText returns what is wrong with a text that may be empty and has a limit of its own, or nil: it has at most
-// maxBytes bytes of UTF-8 without control characters. Errors: ErrTooLong, ErrNotUTF8, ErrControl.
+// CheckText returns nil if text, which may be empty, has at most maxBytes bytes of UTF-8
+// without control characters. Errors: ErrTooLong, ErrNotUTF8, ErrControl.
 func CheckText(text string, maxBytes int) error {
 	switch {
 	case len(text) > maxBytes:
@@ -56,14 +60,16 @@ func CheckText(text string, maxBytes int) error {
 type tooLong struct{ bytes, most int }
 
 // Error implements error.
-func (e *tooLong) Error() string { return fmt.Sprintf("%d bytes, want at most %d", e.bytes, e.most) }
+func (e *tooLong) Error() string {
+	return fmt.Sprintf("%d bytes, want at most %d", e.bytes, e.most)
+}
 
 // Unwrap returns ErrTooLong.
 func (*tooLong) Unwrap() error { return ErrTooLong }
 
-// hasControl reports whether a UTF-8 string has a character of the class Cc. The class ends at U+009F, so a look at the
-// bytes is enough: ASCII below a space, DEL, and 0xC2 with 0x80 to 0x9F behind it. Thousands of names may be in one
-// request.
+// hasControl reports whether a UTF-8 string has a character of the class Cc. The class ends at
+// U+009F, so a look at the bytes is enough: ASCII below a space, DEL, and 0xC2 with 0x80 to
+// 0x9F behind it. Thousands of names may be in one request.
 func hasControl(s string) bool {
 	for i := range len(s) {
 		switch b := s[i]; {
@@ -76,8 +82,8 @@ func hasControl(s string) bool {
 	return false
 }
 
-// IsNamespace reports whether name is the name of a namespace: 1 to MaxNamespaceBytes of a-z, 0-9, '_', '.' and '-', of
-// which the first is of a-z.
+// IsNamespace reports whether name is the name of a namespace: 1 to MaxNamespaceBytes of a-z,
+// 0-9, '_', '.' and '-', of which the first is of a-z.
 func IsNamespace(name string) bool {
 	if name == "" || len(name) > MaxNamespaceBytes || !isLower(name[0]) {
 		return false

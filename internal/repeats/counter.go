@@ -1,5 +1,6 @@
-// Package repeats decides which of the events that come again and again get a line in the log: the first of each kind at
-// once, then one line an interval, with a count. So a failure that repeats for hours neither floods the log nor leaves it.
+// Package repeats decides which of the events that come again and again get a line in the log:
+// the first of each kind at once, then a line an interval, with a count. So a failure that
+// repeats for hours neither floods the log nor leaves it.
 //
 // It is a leaf: it imports nothing of ours.
 package repeats
@@ -9,26 +10,27 @@ import (
 	"time"
 )
 
-// MaxKinds bounds the kinds that a Counter tells apart, since strangers may make them up. When there is one more, the
-// counter forgets all, and every kind is new again.
+// MaxKinds bounds the kinds that a Counter tells apart, since strangers may make them up. When
+// a further kind comes, the counter forgets all, and every kind is new again.
 const MaxKinds = 256
 
-// Counter counts events by their kind. The zero value is ready to use. It is safe for concurrent use, and must not be
-// copied after its first use.
+// Counter counts events by their kind. The zero value is ready to use. It is safe for
+// concurrent use, and must not be copied after its first use.
 type Counter[K comparable] struct {
 	mu   sync.Mutex
 	seen map[K]*tally
 }
 
-// tally is what a Counter knows of one kind.
+// tally is the state of a kind.
 type tally struct {
 	logged   time.Time // when the last line was due
 	unlogged int       // events since then
 }
 
-// Note counts an event, and reports whether it gets a line: the first of its kind does, and then the first that comes
-// an interval or more after the last line. repeats is how many events the line stands for since the line before it,
-// this one included; 0: it is the first of its kind.
+// Note counts an event, and reports whether it gets a line: the first of its kind does, and
+// then the first that comes an interval or more after the last line. repeats is how many events
+// the line stands for since the line before it, with the present event; 0: it is the first of
+// its kind.
 func (c *Counter[K]) Note(kind K, interval time.Duration) (repeats int, say bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

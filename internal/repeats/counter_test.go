@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever comes when: the lines of a kind are an interval apart, and together with what waits for the next line they
-// count each event once.
+// Whatever comes when: the lines of a kind are an interval apart, and together with what waits
+// for the next line they count each event once.
 func TestLinesAreAnIntervalApartAndCountEachEventOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		type event struct {
@@ -17,7 +17,9 @@ func TestLinesAreAnIntervalApartAndCountEachEventOnce(t *testing.T) {
 			wait time.Duration
 		}
 		events := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) event {
-			return event{rapid.IntRange(0, 2).Draw(rt, "kind"), time.Duration(rapid.IntRange(0, 90).Draw(rt, "seconds")) * time.Second}
+			kind := rapid.IntRange(0, 2).Draw(rt, "kind")
+			seconds := rapid.IntRange(0, 90).Draw(rt, "seconds")
+			return event{kind, time.Duration(seconds) * time.Second}
 		}), 0, 100).Draw(rt, "events")
 		synctest.Test(t, func(*testing.T) {
 			var c Counter[int]
@@ -33,7 +35,7 @@ func TestLinesAreAnIntervalApartAndCountEachEventOnce(t *testing.T) {
 				}
 				repeats, say := c.Note(e.kind, time.Minute)
 				if say != due || say && repeats != want || !say && repeats != 0 {
-					rt.Fatalf("event %d of kind %d: %t with %d, want %t with %d", i, e.kind, say, repeats, due, want)
+					rt.Fatalf("event %d: %t with %d, want %t with %d", i, say, repeats, due, want)
 				}
 				if say {
 					last[e.kind], waiting[e.kind] = time.Now(), 0
