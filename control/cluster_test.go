@@ -18,6 +18,7 @@ import (
 
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -29,7 +30,7 @@ const patience = 3 * time.Minute
 
 // cluster is some hubs with everything but clients' sockets: a real etcd, real gRPC over loopback.
 type cluster struct {
-	etcd *discovery.Embedded
+	etcd *embedded.Etcd
 	hubs []*fixture
 }
 
@@ -37,9 +38,9 @@ var clusters atomic.Int64
 
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
-	config := discovery.DefaultEmbeddedConfig()
+	config := embedded.DefaultConfig()
 	config.Dir, config.ClientAddress, config.NoSync = t.TempDir(), "127.0.0.1:0", true
-	etcd, err := discovery.StartEmbedded(t.Context(), config)
+	etcd, err := embedded.Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -221,7 +222,7 @@ func (c *counters) value(name, label string) float64 {
 
 // server is an etcd that a test may stop, start and empty. It keeps its address.
 type server struct {
-	*discovery.Embedded
+	*embedded.Etcd
 
 	t       *testing.T
 	dir     string
@@ -239,11 +240,11 @@ func serve(t *testing.T) *server {
 
 func (s *server) start() {
 	s.t.Helper()
-	config := discovery.DefaultEmbeddedConfig()
+	config := embedded.DefaultConfig()
 	config.Dir, config.ClientAddress = s.dir, s.address
 	config.NoSync = true
 	var err error
-	if s.Embedded, err = discovery.StartEmbedded(s.t.Context(), config); err != nil {
+	if s.Etcd, err = embedded.Start(s.t.Context(), config); err != nil {
 		s.t.Fatal(err)
 	}
 }

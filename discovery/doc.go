@@ -35,7 +35,7 @@
 // # Goroutines
 //
 // One follows etcd from New on, one keeps the registration, and one asks an open watch for its progress; who starts
-// a goroutine waits for it, Registry.Close for all. Embedded.Close waits for etcd.
+// a goroutine waits for it, Registry.Close for all.
 //
 // # Locking
 //

@@ -23,8 +23,6 @@ var (
 	ErrForeignCluster = errors.New("etcd holds another cluster")
 	// ErrRefused: etcd doesn't know the credentials, or they don't allow what a hub does.
 	ErrRefused = errors.New("etcd refuses the credentials")
-	// ErrInUse: another process has started etcd in the folder.
-	ErrInUse = errors.New("in use by another process")
 )
 
 // refusals are etcd's ways to say ErrRefused.

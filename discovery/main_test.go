@@ -8,11 +8,11 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 )
 
 // shared is the etcd of all tests that don't harm it. Each has a prefix of its own.
-var shared *discovery.Embedded
+var shared *embedded.Etcd
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -23,10 +23,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	config := discovery.DefaultEmbeddedConfig()
+	config := embedded.DefaultConfig()
 	config.Dir, config.ClientAddress = dir, "127.0.0.1:0"
 	config.NoSync = true
-	if shared, err = discovery.StartEmbedded(context.Background(), config); err != nil {
+	if shared, err = embedded.Start(context.Background(), config); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

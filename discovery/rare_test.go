@@ -6,16 +6,18 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/connhub/connhub/discovery/embedded"
 )
 
 // What only happens when two things meet at one moment is tested here from the inside.
 
 func alone(t *testing.T) *Registry {
 	t.Helper()
-	config := DefaultEmbeddedConfig()
+	config := embedded.DefaultConfig()
 	config.Dir, config.ClientAddress = t.TempDir(), "127.0.0.1:0"
 	config.NoSync = true
-	etcd, err := StartEmbedded(t.Context(), config)
+	etcd, err := embedded.Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

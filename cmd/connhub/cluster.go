@@ -18,6 +18,7 @@ import (
 
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 )
 
 // clusterFlags say how the hubs of a cluster reach each other.
@@ -44,7 +45,7 @@ type etcdFlags struct {
 // clusterPlan is how a hub is one of many, checked.
 type clusterPlan struct {
 	registry discovery.Config
-	embedded *discovery.EmbeddedConfig // nil: etcd runs elsewhere
+	embedded *embedded.Config // nil: etcd runs elsewhere
 
 	advertise       string // host:port; empty: found out from the listener
 	zone            string
@@ -208,8 +209,8 @@ func advertised(listen string, bound net.Addr) (string, error) {
 type cluster struct {
 	// Static after open.
 	plan     *clusterPlan
-	address  string              // where other hubs dial this one
-	etcd     *discovery.Embedded // nil: it runs elsewhere
+	address  string         // where other hubs dial this one
+	etcd     *embedded.Etcd // nil: it runs elsewhere
 	registry *discovery.Registry
 	mesh     *mesh.Mesh
 }

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -98,9 +98,9 @@ func (d *door) pass(in net.Conn) bool {
 // etcd starts one that ends with the test, and returns its address.
 func etcd(t *testing.T) string {
 	t.Helper()
-	c := discovery.DefaultEmbeddedConfig()
+	c := embedded.DefaultConfig()
 	c.Dir, c.ClientAddress, c.NoSync = t.TempDir(), "127.0.0.1:0", true
-	e, err := discovery.StartEmbedded(t.Context(), c)
+	e, err := embedded.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

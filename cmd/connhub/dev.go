@@ -22,7 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/connhub/connhub/auth"
-	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -227,7 +227,7 @@ func (c *devCmd) planCluster(p *clusterPlan) error {
 		p.embedded = embeddedEtcd(c.DataDir, c.EtcdListen)
 		return inEtcdFlags(p.embedded.Validate())
 	}
-	if c.EtcdListen != discovery.DefaultEmbeddedConfig().ClientAddress {
+	if c.EtcdListen != embedded.DefaultConfig().ClientAddress {
 		return errors.New("--etcd-listen has no effect with --join: this hub starts no etcd")
 	}
 	p.registry.Endpoints = []string{loopback.Address(c.Join)}

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 )
 
 // This file is etcd inside the process of `dev`. Nothing else starts one.
@@ -18,22 +18,22 @@ import (
 const etcdStartLimit = 30 * time.Second
 
 // embeddedEtcd is the etcd of a `dev` that joins no other.
-func embeddedEtcd(dataDir, address string) *discovery.EmbeddedConfig {
-	c := discovery.DefaultEmbeddedConfig()
+func embeddedEtcd(dataDir, address string) *embedded.Config {
+	c := embedded.DefaultConfig()
 	c.Dir, c.ClientAddress = filepath.Join(dataDir, "etcd"), address
 	return &c
 }
 
 // startEtcd starts it, and returns when it answers.
-func startEtcd(ctx context.Context, c discovery.EmbeddedConfig, logger *slog.Logger) (*discovery.Embedded, error) {
+func startEtcd(ctx context.Context, c embedded.Config, logger *slog.Logger) (*embedded.Etcd, error) {
 	c.Logger = logger
 	ctx, cancel := context.WithTimeout(ctx, etcdStartLimit)
 	defer cancel()
-	etcd, err := discovery.StartEmbedded(ctx, c)
+	etcd, err := embedded.Start(ctx, c)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, takenError{fmt.Errorf("can't listen: --etcd-listen %s: %s", c.ClientAddress, listenWords(syscall.EADDRINUSE))}
-	case errors.Is(err, discovery.ErrInUse):
+	case errors.Is(err, embedded.ErrInUse):
 		return nil, takenError{fmt.Errorf("--data-dir: the etcd in %s runs already: join it with --join HOST:PORT, or name another folder", c.Dir)}
 	}
 	return etcd, err

@@ -19,6 +19,7 @@ import (
 	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
@@ -81,7 +82,7 @@ func fillDefaults(k *kong.Kong) error {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
 	defaults := strings.NewReplacer(
 		"${token_jwks_interval}", auth.DefaultKeySetConfig().Interval.String(),
-		"${etcd_listen}", discovery.DefaultEmbeddedConfig().ClientAddress,
+		"${etcd_listen}", embedded.DefaultConfig().ClientAddress,
 		"${etcd_prefix}", discovery.DefaultConfig().Prefix,
 		"${hash_bits}", fmt.Sprint(mesh.DefaultConfig().HashBits),
 		"${max_connections}", fmt.Sprint(h.MaxConnections),

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 )
 
 // cluster is some binaries, all on the hub's core: what they use is added up.
@@ -18,14 +18,14 @@ type cluster struct {
 
 // serveEtcd is the role "etcd". It answers with its address.
 func serveEtcd() error {
-	config := discovery.DefaultEmbeddedConfig()
+	config := embedded.DefaultConfig()
 	dir, err := os.MkdirTemp("", "connhub-bench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	config.Dir, config.ClientAddress, config.NoSync = dir, "127.0.0.1:0", true
-	etcd, err := discovery.StartEmbedded(background, config)
+	etcd, err := embedded.Start(background, config)
 	if err != nil {
 		return err
 	}

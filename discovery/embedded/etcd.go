@@ -1,16 +1,13 @@
-package discovery
+package embedded
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -19,27 +16,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
-
-	"github.com/connhub/connhub/internal/loopback"
 )
-
-// This file is etcd's server, which weighs more than all the rest of the program. Nothing else imports it.
-
-// EmbeddedConfig is what an Embedded needs to know. DefaultEmbeddedConfig fills everything but Dir.
-type EmbeddedConfig struct {
-	Dir           string // of the data; made if need be. One process at a time
-	ClientAddress string // host:port on the loopback interface; port 0: any
-	// NoSync leaves it to the system when data reaches the disk: a power cut may spoil Dir, and a busy disk
-	// delays nothing. For tests.
-	NoSync bool
-
-	Logger *slog.Logger
-}
-
-// DefaultEmbeddedConfig is a good start; it logs nowhere.
-func DefaultEmbeddedConfig() EmbeddedConfig {
-	return EmbeddedConfig{ClientAddress: "127.0.0.1:2379", Logger: slog.New(slog.DiscardHandler)}
-}
 
 // Times of a single member, in milliseconds. It elects itself, so etcd's, which allow for a network, only make it
 // start later.
@@ -51,23 +28,8 @@ const (
 // embeddedHistory is what etcd keeps of the past. Nobody reads it.
 const embeddedHistory = "1h"
 
-// Validate returns all that is wrong with c, or nil.
-func (c *EmbeddedConfig) Validate() error {
-	var errs []error
-	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is not set"))
-	}
-	if _, err := c.clientURL(); err != nil {
-		errs = append(errs, fmt.Errorf("ClientAddress is %q, want a loopback address with its port: there is no password", c.ClientAddress))
-	}
-	if c.Logger == nil {
-		errs = append(errs, errors.New("Logger is not set"))
-	}
-	return errors.Join(errs...)
-}
-
-// Embedded is an etcd of one member in this process, for development.
-type Embedded struct {
+// Etcd is an etcd of one member in this process, for development.
+type Etcd struct {
 	server *embed.Etcd
 	lock   *fileutil.LockedFile // on Dir
 
@@ -78,9 +40,9 @@ type Embedded struct {
 	once   sync.Once
 }
 
-// StartEmbedded starts etcd and returns when it answers, or ctx is done. Close it. The error is ErrInUse for the folder,
+// Start starts etcd and returns when it answers, or ctx is done. Close it. The error is ErrInUse for the folder,
 // and syscall.EADDRINUSE for the address, when another process has them.
-func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
+func Start(ctx context.Context, c Config) (*Etcd, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("embedded etcd config: %w", err)
 	}
@@ -89,7 +51,7 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	streams, hangUp := context.WithCancel(context.Background())
-	e := &Embedded{lock: lock, hangUp: hangUp, closed: make(chan struct{})}
+	e := &Etcd{lock: lock, hangUp: hangUp, closed: make(chan struct{})}
 	e.failed, e.fail = context.WithCancelCause(context.Background())
 	if err = e.start(c.server(streams, fatalHook{e})); err != nil {
 		e.Close()
@@ -114,7 +76,7 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 }
 
 // start starts the server. What etcd dies of already then, ends the wait; the goroutine that starts it is held, see fatalHook.
-func (e *Embedded) start(c *embed.Config) error {
+func (e *Etcd) start(c *embed.Config) error {
 	type result struct {
 		server *embed.Etcd
 		err    error
@@ -145,25 +107,8 @@ func lockDir(dir string) (*fileutil.LockedFile, error) {
 	return lock, err
 }
 
-// clientURL returns where etcd listens for clients. Of names etcd takes localhost alone.
-func (c *EmbeddedConfig) clientURL() (url.URL, error) {
-	_, port, err := net.SplitHostPort(c.ClientAddress)
-	if err != nil {
-		return url.URL{}, err
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return url.URL{}, err
-	}
-	if !loopback.IsHost(c.ClientAddress) {
-		return url.URL{}, errNotLoopback
-	}
-	return url.URL{Scheme: "http", Host: loopback.Address(c.ClientAddress)}, nil
-}
-
-var errNotLoopback = errors.New("not a loopback address")
-
 // server is etcd's own config.
-func (c *EmbeddedConfig) server(streams context.Context, fatal zapcore.CheckWriteHook) *embed.Config {
+func (c *Config) server(streams context.Context, fatal zapcore.CheckWriteHook) *embed.Config {
 	at, _ := c.clientURL() // Validate has looked at it
 	cfg := embed.NewConfig()
 	cfg.Name = "connhub-dev"
@@ -203,11 +148,11 @@ type endingStream struct {
 func (s *endingStream) Context() context.Context { return s.ctx }
 
 // Endpoint returns where clients reach it, host:port.
-func (e *Embedded) Endpoint() string { return e.server.Clients[0].Addr().String() }
+func (e *Etcd) Endpoint() string { return e.server.Clients[0].Addr().String() }
 
 // Wait returns nil after Close, or before it the error for which etcd can't go on: its disk is full, as a rule. Then etcd
 // answers nothing any more, and the process must end; Close does not wait for etcd.
-func (e *Embedded) Wait() error {
+func (e *Etcd) Wait() error {
 	select {
 	case <-e.failed.Done():
 		return fmt.Errorf("the etcd in this process can't go on: %w", context.Cause(e.failed))
@@ -217,7 +162,7 @@ func (e *Embedded) Wait() error {
 }
 
 // fatalHook is called in place of the end of the process, by the goroutine of etcd that can't go on.
-type fatalHook struct{ etcd *Embedded }
+type fatalHook struct{ etcd *Etcd }
 
 // OnWrite implements zapcore.CheckWriteHook. It does not return: what etcd would do next is undefined. Its goroutine is
 // held until Close, and then ends.
@@ -232,7 +177,7 @@ func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) 
 }
 
 // Close stops etcd and waits for it, unless etcd can't go on (see Wait). The data stays. It may be called again.
-func (e *Embedded) Close() {
+func (e *Etcd) Close() {
 	e.once.Do(func() {
 		close(e.closed)
 		e.hangUp()
@@ -241,48 +186,4 @@ func (e *Embedded) Close() {
 		}
 		_ = e.lock.Close() // nothing was written
 	})
-}
-
-// zapToSlog passes on what etcd logs, which means little to who doesn't run it: at Debug, but for what it dies of.
-type zapToSlog struct{ log *slog.Logger }
-
-var _ zapcore.Core = zapToSlog{}
-
-// Enabled implements zapcore.LevelEnabler.
-func (z zapToSlog) Enabled(l zapcore.Level) bool {
-	return l >= zapcore.DPanicLevel || l > zapcore.DebugLevel && z.log.Enabled(context.Background(), slog.LevelDebug)
-}
-
-// With implements zapcore.Core.
-func (z zapToSlog) With(fields []zapcore.Field) zapcore.Core {
-	return zapToSlog{log: z.log.With("etcd_context", zapFields(fields))}
-}
-
-// Check implements zapcore.Core.
-func (z zapToSlog) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if z.Enabled(e.Level) {
-		return checked.AddCore(e, z)
-	}
-	return checked
-}
-
-// Write implements zapcore.Core.
-func (z zapToSlog) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	level := slog.LevelDebug
-	if e.Level >= zapcore.DPanicLevel {
-		level = slog.LevelError
-	}
-	z.log.Log(context.Background(), level, "etcd says", "message", e.Message, "level", e.Level.String(), "fields", zapFields(fields))
-	return nil
-}
-
-// Sync implements zapcore.Core.
-func (z zapToSlog) Sync() error { return nil }
-
-func zapFields(fields []zapcore.Field) map[string]any {
-	encoder := zapcore.NewMapObjectEncoder()
-	for _, f := range fields {
-		f.AddTo(encoder)
-	}
-	return encoder.Fields
 }

@@ -1,4 +1,4 @@
-package discovery_test
+package embedded_test
 
 import (
 	"context"
@@ -7,19 +7,23 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-func embedded(t *testing.T, dir, address string, log *slog.Logger) (*discovery.Embedded, error) {
+var silent = slog.New(slog.DiscardHandler)
+
+func start(t *testing.T, dir, address string, log *slog.Logger) (*embedded.Etcd, error) {
 	t.Helper()
-	config := discovery.DefaultEmbeddedConfig()
+	config := embedded.DefaultConfig()
 	config.Dir, config.ClientAddress, config.Logger = dir, address, log
-	e, err := discovery.StartEmbedded(t.Context(), config)
+	e, err := embedded.Start(t.Context(), config)
 	if err == nil {
 		t.Cleanup(e.Close)
 	}
@@ -34,11 +38,11 @@ func TestATakenAddressIsNamed(t *testing.T) {
 	}
 	defer l.Close()
 	dir := t.TempDir()
-	_, err = embedded(t, dir, l.Addr().String(), slog.New(slog.DiscardHandler))
+	_, err = start(t, dir, l.Addr().String(), silent)
 	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "address "+l.Addr().String()+" is taken") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := start(t, dir, "127.0.0.1:0", silent); err != nil {
 		t.Errorf("the failure left something behind: %v", err)
 	}
 }
@@ -46,15 +50,15 @@ func TestATakenAddressIsNamed(t *testing.T) {
 func TestAFolderServesOneProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	e, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler))
+	e, err := start(t, dir, "127.0.0.1:0", silent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); !errors.Is(err, discovery.ErrInUse) || !strings.Contains(err.Error(), dir+" is in use") {
+	if _, err := start(t, dir, "127.0.0.1:0", silent); !errors.Is(err, embedded.ErrInUse) || !strings.Contains(err.Error(), dir+" is in use") {
 		t.Errorf("got %v", err)
 	}
 	e.Close()
-	if _, err := embedded(t, dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := start(t, dir, "127.0.0.1:0", silent); err != nil {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -62,11 +66,11 @@ func TestAFolderServesOneProcess(t *testing.T) {
 func TestAnEmbeddedEtcdIsOnlyForThisMachine(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"", "0.0.0.0:2379", "192.0.2.1:2379", "[::]:0", "127.0.0.1", "localhost", "localhost:http", "localhost:65536", "etcd.example:2379"} {
-		if _, err := embedded(t, t.TempDir(), address, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "loopback") {
+		if _, err := start(t, t.TempDir(), address, silent); err == nil || !strings.Contains(err.Error(), "loopback") {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	_, err := discovery.StartEmbedded(t.Context(), discovery.EmbeddedConfig{})
+	_, err := embedded.Start(t.Context(), embedded.Config{})
 	for _, want := range []string{"Dir", "ClientAddress", "Logger"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want word of %s", err, want)
@@ -77,7 +81,7 @@ func TestAnEmbeddedEtcdIsOnlyForThisMachine(t *testing.T) {
 func TestAnEmbeddedEtcdTakesTheNamesOfThisMachine(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"localhost:0", "etcd.LOCALHOST:0"} {
-		e, err := embedded(t, t.TempDir(), address, slog.New(slog.DiscardHandler))
+		e, err := start(t, t.TempDir(), address, silent)
 		if err != nil {
 			t.Errorf("%q: %v", address, err)
 			continue
@@ -93,29 +97,26 @@ func TestAStartThatIsCalledOffLeavesNothing(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	config := discovery.DefaultEmbeddedConfig()
+	config := embedded.DefaultConfig()
 	config.Dir, config.ClientAddress = t.TempDir(), "127.0.0.1:0"
-	if e, err := discovery.StartEmbedded(ctx, config); err == nil {
+	if e, err := embedded.Start(ctx, config); err == nil {
 		e.Close() // it was quicker
 	} else if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if _, err := embedded(t, config.Dir, "127.0.0.1:0", slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := start(t, config.Dir, "127.0.0.1:0", silent); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestAnEmbeddedEtcdIsQuietAndCloseIsQuick(t *testing.T) {
 	t.Parallel()
-	var log journal
-	e, err := embedded(t, t.TempDir(), "127.0.0.1:0", log.logger(slog.LevelDebug))
+	var lines levels
+	e, err := start(t, t.TempDir(), "127.0.0.1:0", slog.New(&lines))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := open(t, at(e.Endpoint()))
-	w := watch(t, a)
-	register(t, a, "a")
-	sees(t, w, "a")
+	openWatchAndLease(t, e.Endpoint())
 	meter := testkit.NewMeter()
 	defer meter.Stop()
 	begin := time.Now()
@@ -123,16 +124,65 @@ func TestAnEmbeddedEtcdIsQuietAndCloseIsQuick(t *testing.T) {
 	if took := time.Since(begin); took > meter.Limit(5*time.Second) { // of the 7 that etcd would wait
 		t.Errorf("Close took %v", took)
 	}
-	if log.count("etcd says") == 0 {
+	if lines.debug.Load() == 0 {
 		t.Error("nothing at Debug")
 	}
-	equal(t, "lines above Debug", log.count("level=INFO")+log.count("level=WARN")+log.count("level=ERROR"), 0)
+	if n := lines.above.Load(); n != 0 {
+		t.Errorf("%d lines above Debug", n)
+	}
+}
+
+// levels is a log handler that counts the lines at Debug and the lines above.
+type levels struct{ debug, above atomic.Int64 }
+
+func (*levels) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *levels) Handle(_ context.Context, r slog.Record) error {
+	if r.Level > slog.LevelDebug {
+		l.above.Add(1)
+	} else {
+		l.debug.Add(1)
+	}
+	return nil
+}
+
+func (l *levels) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+func (l *levels) WithGroup(string) slog.Handler { return l }
+
+// openWatchAndLease registers a hub and watches it, until the test ends.
+func openWatchAndLease(t *testing.T, endpoint string) {
+	t.Helper()
+	config := discovery.DefaultConfig()
+	config.Endpoints = []string{endpoint}
+	r, err := discovery.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	w := r.Watch()
+	t.Cleanup(w.Close)
+	if err := r.Register(t.Context(), discovery.Member{ID: "a", ControlAddress: "127.0.0.1:9090"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		s, ok := testkit.Receive(t, "a snapshot with the hub", w.Snapshots())
+		if _, seen := s.Members["a"]; seen {
+			return
+		}
+		if !ok {
+			t.Fatal("the watcher was closed")
+		}
+	}
 }
 
 // A web site can have its own name point to this machine (DNS rebinding).
 func TestOnlyThisMachinesNamesReachTheEmbeddedEtcd(t *testing.T) {
 	t.Parallel()
-	etcd := serve(t)
+	etcd, err := start(t, t.TempDir(), "127.0.0.1:0", silent)
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, port, err := net.SplitHostPort(etcd.Endpoint())
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,63 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+
+	"github.com/connhub/connhub/internal/loopback"
+)
+
+// ErrInUse: another process has started etcd in the folder.
+var ErrInUse = errors.New("in use by another process")
+
+// Config is what an Etcd needs to know. DefaultConfig fills everything but Dir.
+type Config struct {
+	Dir           string // of the data; made if need be. One process at a time
+	ClientAddress string // host:port on the loopback interface; port 0: any
+	// NoSync leaves it to the system when data reaches the disk: a power cut may spoil Dir, and a busy disk
+	// delays nothing. For tests.
+	NoSync bool
+
+	Logger *slog.Logger
+}
+
+// DefaultConfig is a good start; it logs nowhere.
+func DefaultConfig() Config {
+	return Config{ClientAddress: "127.0.0.1:2379", Logger: slog.New(slog.DiscardHandler)}
+}
+
+// Validate returns all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("Dir is not set"))
+	}
+	if _, err := c.clientURL(); err != nil {
+		errs = append(errs, fmt.Errorf("ClientAddress is %q, want a loopback address with its port: there is no password", c.ClientAddress))
+	}
+	if c.Logger == nil {
+		errs = append(errs, errors.New("Logger is not set"))
+	}
+	return errors.Join(errs...)
+}
+
+// clientURL returns where etcd listens for clients. Of names etcd takes localhost alone.
+func (c *Config) clientURL() (url.URL, error) {
+	_, port, err := net.SplitHostPort(c.ClientAddress)
+	if err != nil {
+		return url.URL{}, err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return url.URL{}, err
+	}
+	if !loopback.IsHost(c.ClientAddress) {
+		return url.URL{}, errNotLoopback
+	}
+	return url.URL{Scheme: "http", Host: loopback.Address(c.ClientAddress)}, nil
+}
+
+var errNotLoopback = errors.New("not a loopback address")

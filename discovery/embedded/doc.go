@@ -1,0 +1,20 @@
+// Package embedded runs an etcd of one member inside the process, for `connhub dev` and for tests.
+//
+// etcd's server is larger than the rest of the program, and no other package outside of tests
+// imports it.
+//
+// # Life of an etcd
+//
+// Start locks the folder, starts the server, and returns when it answers. Etcd.Wait tells when the
+// server can't go on. Etcd.Close stops the server; the data stays in the folder.
+//
+// # Goroutines
+//
+// The server's are etcd's own, and Close waits for them. One goroutine of Start ends when the
+// server has started. If etcd can't go on, its goroutine is held until Close.
+//
+// # Errors
+//
+// Start returns ErrInUse for a folder that another process has, and syscall.EADDRINUSE for an
+// address that another process has.
+package embedded
