@@ -119,6 +119,7 @@ lint-figures: need-go ## Check names, prose and line lengths against the aims an
 .PHONY: lint-go
 lint-go: need-go ## Check the Go code: vet, format, rules
 	go vet -tags bench ./...
+	go vet -tags no_embedded_etcd ./cmd/... ./discovery/... # as the image is built
 	$(TOOL) golangci-lint run ./...
 	cd deploy/k8s/test && go vet . && go tool -modfile=../../../tools/go.mod golangci-lint run
 

@@ -41,8 +41,15 @@ const devPrefix = "/connhub-dev"
 
 // Help is shown by --help below the usage.
 func (devCmd) Help() string {
-	return `Listens on loopback only. Clients need no token: they are whom the query says, as in
-/?user=ann&group=blue&group=red. Backends need no secret.
+	if !embedded.Included {
+		return "This binary was built without etcd: " +
+			"dev needs --join, and --etcd-listen has no effect.\n\n" + devHelp
+	}
+	return devHelp
+}
+
+const devHelp = `Listens on loopback only. Clients need no token: they are whom the query says,
+as in /?user=ann&group=blue&group=red. Backends need no secret.
 
 The page at / shows what arrives; "connhub send" and the other commands find this hub by themselves.
 
@@ -51,7 +58,6 @@ A second hub on this machine joins the first one's etcd, on ports of its own:
     connhub dev ` + joinExample + `
 
 Both take the same client tokens if they have the same --data-dir and --public-url.`
-}
 
 func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 	plan, err := c.plan()
@@ -189,6 +195,9 @@ func isFree(address string) bool {
 
 // plan checks everything and lists all problems in one error.
 func (c *devCmd) plan() (serverPlan, error) {
+	if err := checkEtcdIncluded(c.Join); err != nil {
+		return serverPlan{}, err
+	}
 	var problems []error
 	for _, l := range []struct {
 		flag     string

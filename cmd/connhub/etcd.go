@@ -12,7 +12,26 @@ import (
 	"github.com/connhub/connhub/discovery/embedded"
 )
 
-// This file is etcd inside the process of `dev`. Nothing else starts one.
+// This file is etcd inside the process of `dev`. Nothing else starts one. A binary that was built
+// with -tags no_embedded_etcd, as the container image is, has no etcd to start.
+
+// checkEtcdIncluded refuses a `dev` that would start etcd if this binary has none.
+func checkEtcdIncluded(join string) error {
+	if embedded.Included || join != "" {
+		return nil
+	}
+	return usagef("this binary was built without the etcd that dev starts" +
+		" (-tags no_embedded_etcd): use connhub serve," +
+		" or join the etcd of another hub with --join HOST:PORT")
+}
+
+// devHint returns the hint to try `connhub dev`, or "" if this binary has no etcd for it.
+func devHint(hint string) string {
+	if !embedded.Included {
+		return ""
+	}
+	return hint
+}
 
 // etcdStartLimit is for a disk that is busy; etcd needs half a second.
 const etcdStartLimit = 30 * time.Second

@@ -83,7 +83,8 @@ func (e *callError) transport(s *status.Status) string {
 	default:
 		return fmt.Sprintf("%s: %s (%s)", e.addr, s.Message(), codeWords(s.Code()))
 	}
-	return fmt.Sprintf("can't reach %s: %s. Is a hub running? Try: connhub dev", e.addr, dialWords(e.dial))
+	hint := devHint(" Try: connhub dev")
+	return fmt.Sprintf("can't reach %s: %s. Is a hub running?%s", e.addr, dialWords(e.dial), hint)
 }
 
 // handshakeHint is what to try if one end talks TLS and the other does not; else it is empty. gRPC

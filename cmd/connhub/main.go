@@ -19,7 +19,9 @@ const (
 )
 
 const description = `A connection hub: it holds the WebSocket connections of browsers, phones and devices, and backends
-send to them over gRPC: to a connection, a user, a group or everyone.
+send to them over gRPC: to a connection, a user, a group or everyone.`
+
+const startWithDev = `
 
 Start with "connhub dev" and open the page that it names.`
 
@@ -110,7 +112,7 @@ func run(ctx context.Context, args []string, t *terminal) int {
 func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("connhub"),
-		kong.Description(description),
+		kong.Description(description+devHint(startWithDev)),
 		kong.NoDefaultHelp(),
 		kong.Writers(stdout, stderr),
 		kong.Configuration(loadConfig),

@@ -91,7 +91,7 @@ func (c *serveCmd) plan() (serverPlan, error) {
 		plan.cluster = nil
 	}
 	problems = append(problems, plan.planFiles())
-	return plan, refusal(tryDev, problems...)
+	return plan, refusal(devHint(tryDev), problems...)
 }
 
 // planTokens says with which keys clients' tokens are checked.

@@ -11,8 +11,12 @@ import (
 	"github.com/connhub/connhub/internal/loopback"
 )
 
-// ErrInUse: another process has started etcd in the folder.
-var ErrInUse = errors.New("in use by another process")
+var (
+	// ErrInUse: another process has started etcd in the folder.
+	ErrInUse = errors.New("in use by another process")
+	// ErrNotIncluded: this binary was built with -tags no_embedded_etcd.
+	ErrNotIncluded = errors.New("this binary was built without etcd's server")
+)
 
 // Config is what an Etcd needs to know. DefaultConfig fills everything but Dir.
 type Config struct {

@@ -3,6 +3,12 @@
 // etcd's server is larger than the rest of the program, and no other package outside of tests
 // imports it.
 //
+// # The build tag
+//
+// By default the server is in the binary. With -tags no_embedded_etcd it is not: absent.go takes
+// its place, Included is false, and Start returns ErrNotIncluded. The container image is built so.
+// The tests of this and other packages need the server, so they run without the tag.
+//
 // # Life of an etcd
 //
 // Start locks the folder, starts the server, and returns when it answers. Etcd.Wait tells when the

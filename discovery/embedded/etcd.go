@@ -1,3 +1,5 @@
+//go:build !no_embedded_etcd
+
 package embedded
 
 import (
@@ -17,6 +19,9 @@ import (
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 )
+
+// Included reports whether this binary has etcd's server: false with -tags no_embedded_etcd.
+const Included = true
 
 // Times of a single member, in milliseconds. It elects itself, so etcd's, which allow for a network, only make it
 // start later.

@@ -1,3 +1,5 @@
+//go:build !no_embedded_etcd
+
 package embedded
 
 import (

@@ -1,6 +1,7 @@
 package k8s
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,8 +54,21 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+var tagsOption = regexp.MustCompile(`(?m)^RUN .*go build .*-tags (\w+) `)
+
+// buildHub builds the binary that the image has: with the Dockerfile's build tag, and with
+// -trimpath as `make build`, whose work is cached.
 func buildHub() error {
-	build := exec.Command("go", "build", "-trimpath", "-o", hubBinary, "./cmd/connhub") // as `make build`, whose work is cached
+	dockerfile, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
+	if err != nil {
+		return err
+	}
+	tags := tagsOption.FindSubmatch(dockerfile)
+	if tags == nil {
+		return errors.New("Dockerfile: no go build with -tags")
+	}
+	build := exec.Command("go", "build", "-tags", string(tags[1]), "-trimpath",
+		"-o", hubBinary, "./cmd/connhub")
 	build.Dir = root
 	// A workspace of the developer's would take the place of the project's go.mod.
 	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")

@@ -1,0 +1,23 @@
+//go:build no_embedded_etcd
+
+package embedded
+
+import "context"
+
+// Included reports whether this binary has etcd's server: false with -tags no_embedded_etcd.
+const Included = false
+
+// Etcd can't be had in this binary: Start always fails.
+type Etcd struct{}
+
+// Start returns ErrNotIncluded.
+func Start(context.Context, Config) (*Etcd, error) { return nil, ErrNotIncluded }
+
+// Endpoint returns "".
+func (*Etcd) Endpoint() string { return "" }
+
+// Wait returns nil.
+func (*Etcd) Wait() error { return nil }
+
+// Close does nothing.
+func (*Etcd) Close() {}
