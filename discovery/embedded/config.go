@@ -18,30 +18,33 @@ var (
 	ErrNotIncluded = errors.New("this binary was built without etcd's server")
 )
 
-// Config is what an Etcd needs to know. DefaultConfig fills everything but Dir.
+// Config configures an Etcd. DefaultConfig fills everything but Dir.
 type Config struct {
-	Dir           string // of the data; made if need be. One process at a time
-	ClientAddress string // host:port on the loopback interface; port 0: any
-	// NoSync leaves it to the system when data reaches the disk: a power cut may spoil Dir, and a busy disk
-	// delays nothing. For tests.
+	// Dir is the folder of the data. Start makes it if it is missing. Two processes can't share it.
+	Dir string
+	// ClientAddress is a host:port on the loopback interface; port 0 is any free port.
+	ClientAddress string
+	// NoSync leaves it to the system when data reaches the disk: a power cut may spoil Dir, and a
+	// busy disk delays nothing. For tests.
 	NoSync bool
-
+	// Logger gets etcd's lines: at Debug, and at Error if etcd can't go on. It must be set.
 	Logger *slog.Logger
 }
 
-// DefaultConfig is a good start; it logs nowhere.
+// DefaultConfig returns a Config without Dir. It listens on 127.0.0.1:2379 and logs nowhere.
 func DefaultConfig() Config {
 	return Config{ClientAddress: "127.0.0.1:2379", Logger: slog.New(slog.DiscardHandler)}
 }
 
-// Validate returns all that is wrong with c, or nil.
+// Validate returns all problems of c, or nil.
 func (c *Config) Validate() error {
 	var errs []error
 	if c.Dir == "" {
 		errs = append(errs, errors.New("Dir is not set"))
 	}
 	if _, err := c.clientURL(); err != nil {
-		errs = append(errs, fmt.Errorf("ClientAddress is %q, want a loopback address with its port: there is no password", c.ClientAddress))
+		const want = "want a loopback address with its port: there is no password"
+		errs = append(errs, fmt.Errorf("ClientAddress is %q, %s", c.ClientAddress, want))
 	}
 	if c.Logger == nil {
 		errs = append(errs, errors.New("Logger is not set"))

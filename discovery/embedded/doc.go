@@ -1,13 +1,13 @@
-// Package embedded runs an etcd of one member inside the process, for `connhub dev` and for tests.
+// Package embedded runs a single etcd server inside the process, for `connhub dev` and for tests.
 //
-// etcd's server is larger than the rest of the program, and no other package outside of tests
-// imports it.
+// etcd's server brings more modules than all the rest of the program needs without it, so it is
+// imported here only, tests aside.
 //
 // # The build tag
 //
 // By default the server is in the binary. With -tags no_embedded_etcd it is not: absent.go takes
 // its place, Included is false, and Start returns ErrNotIncluded. The container image is built so.
-// The tests of this and other packages need the server, so they run without the tag.
+// Tests need the server, so they run without the tag.
 //
 // # Life of an etcd
 //
@@ -16,7 +16,7 @@
 //
 // # Goroutines
 //
-// The server's are etcd's own, and Close waits for them. One goroutine of Start ends when the
+// The server's are etcd's own, and Close waits for them. A goroutine of Start ends when the
 // server has started. If etcd can't go on, its goroutine is held until Close.
 //
 // # Errors

@@ -23,17 +23,17 @@ import (
 // Included reports whether this binary has etcd's server: false with -tags no_embedded_etcd.
 const Included = true
 
-// Times of a single member, in milliseconds. It elects itself, so etcd's, which allow for a network, only make it
-// start later.
+// Times of a single member, in milliseconds. It elects itself: etcd's defaults allow for a network
+// and would only make it start later.
 const (
-	embeddedTick     = 50
-	embeddedElection = 500
+	tickMillis     = 50
+	electionMillis = 500
 )
 
-// embeddedHistory is what etcd keeps of the past. Nobody reads it.
-const embeddedHistory = "1h"
+// historyKept is how long etcd keeps old revisions. No reader needs them.
+const historyKept = "1h"
 
-// Etcd is an etcd of one member in this process, for development.
+// Etcd is a single etcd server in this process, for development.
 type Etcd struct {
 	server *embed.Etcd
 	lock   *fileutil.LockedFile // on Dir
@@ -45,8 +45,9 @@ type Etcd struct {
 	once   sync.Once
 }
 
-// Start starts etcd and returns when it answers, or ctx is done. Close it. The error is ErrInUse for the folder,
-// and syscall.EADDRINUSE for the address, when another process has them.
+// Start starts etcd. It returns when etcd answers or ctx is done. The caller must call Close. If
+// another process has the folder, the error is ErrInUse; if another process has the address, it is
+// syscall.EADDRINUSE.
 func Start(ctx context.Context, c Config) (*Etcd, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("embedded etcd config: %w", err)
@@ -58,10 +59,11 @@ func Start(ctx context.Context, c Config) (*Etcd, error) {
 	streams, hangUp := context.WithCancel(context.Background())
 	e := &Etcd{lock: lock, hangUp: hangUp, closed: make(chan struct{})}
 	e.failed, e.fail = context.WithCancelCause(context.Background())
-	if err = e.start(c.server(streams, fatalHook{e})); err != nil {
+	if err = e.startServer(c.serverConfig(streams, fatalHook{e})); err != nil {
 		e.Close()
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("start etcd: address %s is taken; is another one running? %w", c.ClientAddress, err)
+			return nil, fmt.Errorf("start etcd: address %s is taken; is another one running? %w",
+				c.ClientAddress, err)
 		}
 		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, err)
 	}
@@ -70,7 +72,8 @@ func Start(ctx context.Context, c Config) (*Etcd, error) {
 		return e, nil
 	case <-e.failed.Done():
 		e.Close()
-		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, context.Cause(e.failed))
+		err := context.Cause(e.failed)
+		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, err)
 	case err := <-e.server.Err():
 		e.Close()
 		return nil, fmt.Errorf("start etcd at %s in %s: %w", c.ClientAddress, c.Dir, err)
@@ -80,8 +83,9 @@ func Start(ctx context.Context, c Config) (*Etcd, error) {
 	}
 }
 
-// start starts the server. What etcd dies of already then, ends the wait; the goroutine that starts it is held, see fatalHook.
-func (e *Etcd) start(c *embed.Config) error {
+// startServer starts the server. It returns early if etcd can't go on; then the goroutine that
+// starts the server is held until Close, see fatalHook.
+func (e *Etcd) startServer(c *embed.Config) error {
 	type result struct {
 		server *embed.Etcd
 		err    error
@@ -100,43 +104,51 @@ func (e *Etcd) start(c *embed.Config) error {
 	}
 }
 
-// lockDir keeps a second process out of dir: etcd itself would wait for it without a word and without end.
+// lockDir keeps a second process out of dir. etcd itself would wait for the folder silently and
+// without end.
 func lockDir(dir string) (*fileutil.LockedFile, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := fileutil.TryLockFile(filepath.Join(dir, "connhub.lock"), os.O_CREATE|os.O_WRONLY, 0o600)
+	path := filepath.Join(dir, "connhub.lock")
+	lock, err := fileutil.TryLockFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if errors.Is(err, fileutil.ErrLocked) {
 		return nil, fmt.Errorf("folder %s is %w", dir, ErrInUse)
 	}
 	return lock, err
 }
 
-// server is etcd's own config.
-func (c *Config) server(streams context.Context, fatal zapcore.CheckWriteHook) *embed.Config {
+// serverConfig returns etcd's own config.
+func (c *Config) serverConfig(streams context.Context, fatal zapcore.CheckWriteHook) *embed.Config {
 	at, _ := c.clientURL() // Validate has looked at it
 	cfg := embed.NewConfig()
 	cfg.Name = "connhub-dev"
 	cfg.Dir = c.Dir
-	cfg.ListenPeerUrls = nil // one member has no peers
-	// Nobody listens there, but etcd wants a name, and looks up its own default, localhost, with whatever DNS there is.
+	cfg.ListenPeerUrls = nil // a single member has no peers
+	// No server listens there, but etcd wants an address, and would look up its default, localhost.
 	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{at}, []url.URL{at}
-	cfg.TickMs, cfg.ElectionMs = embeddedTick, embeddedElection
-	cfg.AutoCompactionRetention = embeddedHistory
+	cfg.TickMs, cfg.ElectionMs = tickMillis, electionMillis
+	cfg.AutoCompactionRetention = historyKept
 	cfg.EnableGRPCGateway = false
-	// A web page whose own name was made to point here (DNS rebinding) must not read what etcd says over HTTP.
+	// A web page can make its own name point here (DNS rebinding). It must not read etcd over HTTP.
 	cfg.HostWhitelist = map[string]struct{}{"localhost": {}, at.Hostname(): {}}
 	cfg.UnsafeNoFsync = c.NoSync
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(zapToSlog{log: c.Logger}, zap.WithFatalHook(fatal)))
-	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(endWith(streams))}
+	logger := zap.New(zapToSlog{log: c.Logger}, zap.WithFatalHook(fatal))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
+	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{
+		grpc.ChainStreamInterceptor(endStreamsWith(streams)),
+	}
 	return cfg
 }
 
-// endWith ends streams when ctx is done. etcd's own Close waits seven seconds for watches to end by themselves.
-func endWith(ctx context.Context) grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+// endStreamsWith ends streams when ctx is done. etcd's own Close waits seven seconds for watches to
+// end by themselves.
+func endStreamsWith(ctx context.Context) grpc.StreamServerInterceptor {
+	return func(
+		srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler,
+	) error {
 		own, cancel := context.WithCancel(stream.Context())
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
@@ -152,11 +164,12 @@ type endingStream struct {
 
 func (s *endingStream) Context() context.Context { return s.ctx }
 
-// Endpoint returns where clients reach it, host:port.
+// Endpoint returns the address of the clients' port, host:port.
 func (e *Etcd) Endpoint() string { return e.server.Clients[0].Addr().String() }
 
-// Wait returns nil after Close, or before it the error for which etcd can't go on: its disk is full, as a rule. Then etcd
-// answers nothing any more, and the process must end; Close does not wait for etcd.
+// Wait returns nil after Close. If etcd can't go on before that, it returns the cause, which as a
+// rule is a full disk. Then etcd answers nothing any more and the process must end; Close does not
+// wait for etcd.
 func (e *Etcd) Wait() error {
 	select {
 	case <-e.failed.Done():
@@ -166,14 +179,14 @@ func (e *Etcd) Wait() error {
 	}
 }
 
-// fatalHook is called in place of the end of the process, by the goroutine of etcd that can't go on.
+// fatalHook takes the place of the end of the process. etcd calls it when it can't go on.
 type fatalHook struct{ etcd *Etcd }
 
-// OnWrite implements zapcore.CheckWriteHook. It does not return: what etcd would do next is undefined. Its goroutine is
-// held until Close, and then ends.
+// OnWrite implements zapcore.CheckWriteHook. It does not return, because etcd is not made to go on
+// after that. The goroutine is held until Close, and then ends.
 func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 	cause := entry.Message
-	if text, ok := zapFields(fields)["error"].(string); ok {
+	if text, ok := decodeFields(fields)["error"].(string); ok {
 		cause += ": " + text
 	}
 	h.etcd.fail(errors.New(cause))
@@ -181,7 +194,8 @@ func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) 
 	runtime.Goexit()
 }
 
-// Close stops etcd and waits for it, unless etcd can't go on (see Wait). The data stays. It may be called again.
+// Close stops etcd and waits for it, unless etcd can't go on (see Wait). The data stays. Close may
+// be called again.
 func (e *Etcd) Close() {
 	e.once.Do(func() {
 		close(e.closed)

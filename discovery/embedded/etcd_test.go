@@ -39,7 +39,8 @@ func TestATakenAddressIsNamed(t *testing.T) {
 	defer l.Close()
 	dir := t.TempDir()
 	_, err = start(t, dir, l.Addr().String(), silent)
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "address "+l.Addr().String()+" is taken") {
+	want := "address " + l.Addr().String() + " is taken"
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := start(t, dir, "127.0.0.1:0", silent); err != nil {
@@ -54,7 +55,8 @@ func TestAFolderServesOneProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := start(t, dir, "127.0.0.1:0", silent); !errors.Is(err, embedded.ErrInUse) || !strings.Contains(err.Error(), dir+" is in use") {
+	_, err = start(t, dir, "127.0.0.1:0", silent)
+	if !errors.Is(err, embedded.ErrInUse) || !strings.Contains(err.Error(), dir+" is in use") {
 		t.Errorf("got %v", err)
 	}
 	e.Close()
@@ -65,8 +67,12 @@ func TestAFolderServesOneProcess(t *testing.T) {
 
 func TestAnEmbeddedEtcdIsOnlyForThisMachine(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "0.0.0.0:2379", "192.0.2.1:2379", "[::]:0", "127.0.0.1", "localhost", "localhost:http", "localhost:65536", "etcd.example:2379"} {
-		if _, err := start(t, t.TempDir(), address, silent); err == nil || !strings.Contains(err.Error(), "loopback") {
+	for _, address := range []string{
+		"", "0.0.0.0:2379", "192.0.2.1:2379", "[::]:0", "127.0.0.1",
+		"localhost", "localhost:http", "localhost:65536", "etcd.example:2379",
+	} {
+		_, err := start(t, t.TempDir(), address, silent)
+		if err == nil || !strings.Contains(err.Error(), "loopback") {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
@@ -120,8 +126,9 @@ func TestAnEmbeddedEtcdIsQuietAndCloseIsQuick(t *testing.T) {
 	meter := testkit.NewMeter()
 	defer meter.Stop()
 	begin := time.Now()
-	e.Close()                                                         // with a watch and a lease open
-	if took := time.Since(begin); took > meter.Limit(5*time.Second) { // of the 7 that etcd would wait
+	e.Close() // with a watch and a lease open
+	// etcd itself would wait for 7 seconds.
+	if took := time.Since(begin); took > meter.Limit(5*time.Second) {
 		t.Errorf("Close took %v", took)
 	}
 	if lines.debug.Load() == 0 {
@@ -162,7 +169,8 @@ func openWatchAndLease(t *testing.T, endpoint string) {
 	t.Cleanup(func() { _ = r.Close() })
 	w := r.Watch()
 	t.Cleanup(w.Close)
-	if err := r.Register(t.Context(), discovery.Member{ID: "a", ControlAddress: "127.0.0.1:9090"}); err != nil {
+	hub := discovery.Member{ID: "a", ControlAddress: "127.0.0.1:9090"}
+	if err := r.Register(t.Context(), hub); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -188,10 +196,12 @@ func TestOnlyThisMachinesNamesReachTheEmbeddedEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for host, want := range map[string]int{
-		"127.0.0.1": http.StatusOK, "localhost": http.StatusOK, "evil.example": http.StatusMisdirectedRequest, "": http.StatusMisdirectedRequest,
+		"127.0.0.1": http.StatusOK, "localhost": http.StatusOK,
+		"evil.example": http.StatusMisdirectedRequest, "": http.StatusMisdirectedRequest,
 	} {
 		for _, path := range []string{"/version", "/metrics"} {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+etcd.Endpoint()+path, nil)
+			url := "http://" + etcd.Endpoint() + path
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
