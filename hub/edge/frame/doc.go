@@ -1,12 +1,13 @@
-// Package frame writes the WebSocket frames of a server as bytes (RFC 6455 §5.2).
+// Package frame appends the WebSocket frames of a server to a slice (RFC 6455 §5.2).
 //
 // # Purpose
 //
-// A message is framed once and the same bytes go to every connection. That works because a server does
-// not mask (§5.1): its frames do not differ from client to client. What clients send is read by
-// coder/websocket; this package only writes.
+// A message is framed once, and the same bytes go to every connection. This is possible because a
+// server does not mask its frames (§5.1): they are equal for all clients. The package also parses
+// headers and close frames.
 //
 // # Goroutines, locking, errors
 //
-// Pure functions that append to a slice, like those of package strconv. Nothing can fail.
+// Pure functions, safe for concurrent use. They append to a slice, like those of package strconv,
+// and never fail. Parsers report false if the input is incomplete or malformed.
 package frame

@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Opcode says what a frame carries (RFC 6455 §11.8).
+// Opcode is the type of a frame (RFC 6455 §11.8).
 type Opcode byte
 
-// The opcodes of RFC 6455; all others are reserved.
+// The opcodes of RFC 6455. The remaining values are reserved.
 const (
 	Continuation Opcode = 0x0
 	Text         Opcode = 0x1
@@ -19,8 +19,8 @@ const (
 	Pong         Opcode = 0xA
 )
 
-// Control reports whether o is the opcode of a control frame, which may stand between the fragments of a
-// message (§5.5).
+// Control reports whether o is the opcode of a control frame. A control frame may stand between the
+// fragments of a message (§5.5).
 func (o Opcode) Control() bool { return o&0x8 != 0 }
 
 const (
@@ -38,12 +38,13 @@ const (
 	opcodeBits    = 0x0F
 	maskBit       = 0x80
 
-	length16 = 126 // this length byte says that two bytes of length follow
-	length64 = 127 // this one says eight
+	length16 = 126 // as the length byte: two bytes of length follow
+	length64 = 127 // as the length byte: eight bytes of length follow
 )
 
-// AppendHeader appends the header of an unmasked frame with that many bytes of payload. fin is false for
-// all fragments of a message but the last; a control frame is always final.
+// AppendHeader appends the header of an unmasked frame. length is the size of the payload in bytes.
+// fin must be true for control frames and for the last fragment of a message, and false for the
+// fragments before it.
 func AppendHeader(dst []byte, o Opcode, fin bool, length int) []byte {
 	first := byte(o) & opcodeBits
 	if fin {
@@ -59,7 +60,8 @@ func AppendHeader(dst []byte, o Opcode, fin bool, length int) []byte {
 	}
 }
 
-// AppendCompressedHeader appends the header of a message in one frame whose payload is compressed (RFC 7692 §6).
+// AppendCompressedHeader appends the header of an unfragmented message with a compressed payload
+// (RFC 7692 §6). length is the size of the compressed payload in bytes.
 func AppendCompressedHeader(dst []byte, o Opcode, length int) []byte {
 	at := len(dst)
 	dst = AppendHeader(dst, o, true, length)
@@ -72,20 +74,20 @@ func Append(dst []byte, o Opcode, payload []byte) []byte {
 	return append(AppendHeader(dst, o, true, len(payload)), payload...)
 }
 
-// AppendClose appends a close frame (§5.5.1). Code 0 stands for a close frame without a code. A reason
-// longer than MaxReason is cut at the end of a character.
+// AppendClose appends a close frame (§5.5.1). With code 0 the frame has no code and no reason. A
+// reason longer than MaxReason is cut at the end of a character.
 func AppendClose(dst []byte, code uint16, reason string) []byte {
 	if code == 0 {
 		return AppendHeader(dst, Close, true, 0)
 	}
-	reason = cut(reason, MaxReason)
+	reason = cutText(reason, MaxReason)
 	dst = AppendHeader(dst, Close, true, 2+len(reason))
 	dst = binary.BigEndian.AppendUint16(dst, code)
 	return append(dst, reason...)
 }
 
-// ParseClose returns what a close frame made by AppendClose, or by any server, says. Code 0: it has
-// none. It reports false when b is not one whole unmasked close frame.
+// ParseClose returns the code and the reason of a close frame. Code 0: the frame has none.
+// It reports false unless b is exactly a whole unmasked close frame.
 func ParseClose(b []byte) (code uint16, reason string, ok bool) {
 	if len(b) < 2 || b[0] != finBit|byte(Close) || b[1] > MaxControl || len(b) != 2+int(b[1]) {
 		return 0, "", false
@@ -103,8 +105,8 @@ func ParseClose(b []byte) (code uint16, reason string, ok bool) {
 // OpcodeOf returns the opcode of the frame that begins with first.
 func OpcodeOf(first byte) Opcode { return Opcode(first & opcodeBits) }
 
-// cut shortens s to at most n bytes without splitting a character.
-func cut(s string, n int) string {
+// cutText shortens s to at most n bytes without splitting a character.
+func cutText(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
@@ -114,24 +116,26 @@ func cut(s string, n int) string {
 	return s[:n]
 }
 
-// Header is what the beginning of a frame says.
+// Header is the parsed header of a frame.
 type Header struct {
-	Opcode     Opcode
-	Final      bool
-	Compressed bool   // RSV1: with permessage-deflate (RFC 7692 §6)
-	Minimal    bool   // the length has no more bytes than it needs, as it must (RFC 6455 §5.2)
-	Start      int    // where the payload begins
-	Size       uint64 // bytes of the whole frame, header included; a length that no frame may have counts as the greatest
+	Opcode     Opcode // the frame's type
+	Final      bool   // this is the last fragment of its message
+	Compressed bool   // RSV1: the payload is compressed (RFC 7692 §6)
+	Minimal    bool   // the length is in its shortest form, as it must be (RFC 6455 §5.2)
+	Start      int    // offset of the payload, in bytes
+	Size       uint64 // bytes of the whole frame with its header; math.MaxUint64 if it overflows
 
 	mask [4]byte // zero: not masked
 }
 
-// ParseHeader reads the header of the frame that begins at b, masked or not. It reports false while b has not all of the header.
+// ParseHeader parses the header of the frame at the beginning of b, masked or not. It reports false
+// if b does not hold the whole header yet.
 func ParseHeader(b []byte) (Header, bool) {
 	if len(b) < 2 {
 		return Header{}, false
 	}
-	f := Header{Opcode: OpcodeOf(b[0]), Final: b[0]&finBit != 0, Compressed: b[0]&compressedBit != 0}
+	f := Header{Opcode: OpcodeOf(b[0])}
+	f.Final, f.Compressed = b[0]&finBit != 0, b[0]&compressedBit != 0
 	length := uint64(b[1] &^ maskBit)
 	f.Start, f.Minimal = 2, true
 	switch {
@@ -157,7 +161,8 @@ func ParseHeader(b []byte) (Header, bool) {
 	return f, true
 }
 
-// AppendPayload appends what b has of the frame's payload, unmasked; b begins with the frame.
+// AppendPayload appends the frame's payload, unmasked, as far as b holds it. b must begin with the
+// frame.
 func (f Header) AppendPayload(dst, b []byte) []byte {
 	for i, c := range b[f.Start:min(uint64(len(b)), f.Size)] {
 		dst = append(dst, c^f.mask[i%len(f.mask)])

@@ -13,7 +13,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// The server's side of the examples in RFC 6455 §5.7, and each border between two forms of the length.
+// The cases are the server's examples in RFC 6455 §5.7, and each border between two forms of the
+// length.
 func TestAppendHeaderMatchesTheExamplesOfTheRFC(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -92,7 +93,8 @@ func TestLongReasonIsCutBetweenCharacters(t *testing.T) {
 			t.Errorf("pad %d: %d bytes", pad, len(got))
 		}
 		_, short, ok := frame.ParseClose(got)
-		if !ok || !utf8.ValidString(short) || !strings.HasPrefix(reason, short) || len(short) < frame.MaxReason-3 {
+		isCut := utf8.ValidString(short) && strings.HasPrefix(reason, short)
+		if !ok || !isCut || len(short) < frame.MaxReason-3 {
 			t.Errorf("pad %d: reason %q, ok %v", pad, short, ok)
 		}
 	}
@@ -100,8 +102,9 @@ func TestLongReasonIsCutBetweenCharacters(t *testing.T) {
 
 func TestParseCloseRefusesWhatIsNotOneCloseFrame(t *testing.T) {
 	for name, b := range map[string][]byte{
-		"empty": {}, "short": {0x88}, "text": {0x81, 0}, "half a code": {0x88, 1, 3}, "cut": {0x88, 2, 3},
-		"more behind": {0x88, 2, 3, 0xE8, 0}, "masked": {0x88, 0x80, 1, 2, 3, 4}, "not final": {0x08, 0},
+		"empty": {}, "short": {0x88}, "text": {0x81, 0}, "half a code": {0x88, 1, 3},
+		"cut": {0x88, 2, 3}, "more behind": {0x88, 2, 3, 0xE8, 0},
+		"masked": {0x88, 0x80, 1, 2, 3, 4}, "not final": {0x08, 0},
 	} {
 		if code, reason, ok := frame.ParseClose(b); ok {
 			t.Errorf("%s: parsed as %d %q", name, code, reason)
@@ -157,7 +160,8 @@ func FuzzParseCloseReadsBackAppendClose(f *testing.F) {
 		if !ok || gotCode != code {
 			t.Fatalf("code %d, ok %v; want %d", gotCode, ok, code)
 		}
-		if code != 0 && !strings.HasPrefix(reason, gotReason) || utf8.ValidString(reason) && !utf8.ValidString(gotReason) {
+		isPrefix := code == 0 || strings.HasPrefix(reason, gotReason)
+		if !isPrefix || utf8.ValidString(reason) && !utf8.ValidString(gotReason) {
 			t.Fatalf("reason %q from %q", gotReason, reason)
 		}
 	})
@@ -174,16 +178,41 @@ func TestParseHeaderSeesEachFormOfTheHeader(t *testing.T) {
 		{"one byte", "\x81", frame.Header{}, false},
 		{"half a mask", "\x81\x85abc", frame.Header{}, false},
 		{"half a length of two bytes", "\x82\xfe\x01", frame.Header{}, false},
-		{"half a length of eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\x01", frame.Header{}, false},
-		{"masked text", "\x81\x85abcd", frame.Header{Opcode: frame.Text, Final: true, Start: 6, Size: 11}, true},
-		{"compressed", "\xc1\x85abcd", frame.Header{Opcode: frame.Text, Final: true, Compressed: true, Start: 6, Size: 11}, true},
+		{
+			"half a length of eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\x01",
+			frame.Header{},
+			false,
+		},
+		{
+			"masked text", "\x81\x85abcd",
+			frame.Header{Opcode: frame.Text, Final: true, Start: 6, Size: 11},
+			true,
+		},
+		{
+			"compressed", "\xc1\x85abcd",
+			frame.Header{Opcode: frame.Text, Final: true, Compressed: true, Start: 6, Size: 11},
+			true,
+		},
 		{"not masked", "\x01\x05", frame.Header{Opcode: frame.Text, Start: 2, Size: 7}, true},
-		{"two bytes of length", "\x82\xfe\x01\x00abcd", frame.Header{Opcode: frame.Binary, Final: true, Start: 8, Size: 264}, true},
-		{"eight bytes of length", "\x82\xff\x00\x00\x00\x00\x00\x01\x00\x00abcd", frame.Header{Opcode: frame.Binary, Final: true, Start: 14, Size: 65550}, true},
-		{"endless", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xffabcd", frame.Header{Opcode: frame.Binary, Final: true, Start: 14, Size: math.MaxUint64}, true},
+		{
+			"two bytes of length", "\x82\xfe\x01\x00abcd",
+			frame.Header{Opcode: frame.Binary, Final: true, Start: 8, Size: 264},
+			true,
+		},
+		{
+			"eight bytes of length", "\x82\xff\x00\x00\x00\x00\x00\x01\x00\x00abcd",
+			frame.Header{Opcode: frame.Binary, Final: true, Start: 14, Size: 65550},
+			true,
+		},
+		{
+			"endless", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xffabcd",
+			frame.Header{Opcode: frame.Binary, Final: true, Start: 14, Size: math.MaxUint64},
+			true,
+		},
 	} {
 		got, ok := frame.ParseHeader([]byte(tc.b))
-		if got.Opcode != tc.want.Opcode || got.Final != tc.want.Final || got.Compressed != tc.want.Compressed ||
+		if got.Opcode != tc.want.Opcode || got.Final != tc.want.Final ||
+			got.Compressed != tc.want.Compressed ||
 			got.Start != tc.want.Start || got.Size != tc.want.Size || ok != tc.ok {
 			t.Errorf("%s: got %+v, %t; want %+v, %t", tc.name, got, ok, tc.want, tc.ok)
 		}

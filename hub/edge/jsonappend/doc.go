@@ -1,11 +1,12 @@
-// Package jsonappend appends pieces of JSON (RFC 8259) to a slice, like the functions of package strconv.
+// Package jsonappend appends pieces of JSON (RFC 8259) to a slice, like package strconv.
 //
 // # Purpose
 //
-// The protocols whose messages are JSON make them once for many clients, payload and all. encoding/json would escape for HTML, which no
-// client here is, and copy a payload twice.
+// The JSON protocols encode a message once for many clients, with its payload. encoding/json would
+// escape HTML characters, which these clients do not need, and would copy each payload twice.
 //
 // # Goroutines, locking, errors
 //
-// Pure functions. Nothing can fail: bytes that are not UTF-8 become U+FFFD.
+// Pure functions, safe for concurrent use. They never fail: each byte that is not UTF-8 becomes
+// U+FFFD.
 package jsonappend

@@ -9,13 +9,14 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// replacement is U+FFFD, which stands for bytes that are not UTF-8.
+// replacement is U+FFFD. It replaces each byte that is not UTF-8.
 const replacement = `\ufffd`
 
-// String appends s as a JSON string (§7). Only what must be escaped is: quotes, backslashes and control characters.
+// String appends s as a JSON string (§7). It escapes only quotes, backslashes and control
+// characters.
 func String[S string | []byte](b []byte, s S) []byte {
 	b = append(b, '"')
-	start := 0 // of what is not copied yet
+	start := 0 // bytes from here on are not copied yet
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
@@ -45,7 +46,7 @@ func Base64(b, data []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(append(b, '"'), data), '"')
 }
 
-// StringMap appends m as an object of strings. The names are sorted, so that it always looks the same.
+// StringMap appends m as an object of strings. It sorts the names, so equal maps give equal bytes.
 func StringMap(b []byte, m map[string]string) []byte {
 	if len(m) == 0 {
 		return append(b, "{}"...)
@@ -74,7 +75,8 @@ func appendEscape(b []byte, c byte) []byte {
 	}
 }
 
-// decodeRune returns the first character of s and its size; size 0: it is not UTF-8.
+// decodeRune returns the first character of s and its size in bytes. The size is 0 if s does not
+// begin with UTF-8.
 func decodeRune[S string | []byte](s S) (rune, int) {
 	var head [utf8.UTFMax]byte
 	n := copy(head[:], s)

@@ -11,15 +11,19 @@ import (
 )
 
 func FuzzStringsAreReadBack(f *testing.F) {
-	for _, s := range []string{"", "plain", "\"\\\x00\n\r\t\x1f\x7f", "é🙂\u2028", "\xff\xc0\x80 cut \xe2\x82"} {
+	for _, s := range []string{
+		"", "plain", "\"\\\x00\n\r\t\x1f\x7f", "é🙂\u2028", "\xff\xc0\x80 cut \xe2\x82",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		var got map[string]string
-		if err := json.Unmarshal(jsonappend.StringMap(nil, map[string]string{s: s}), &got); err != nil {
+		b := jsonappend.StringMap(nil, map[string]string{s: s})
+		if err := json.Unmarshal(b, &got); err != nil {
 			t.Fatalf("%q: %v", s, err)
 		}
-		clean := strings.Map(func(r rune) rune { return r }, s) // one U+FFFD for each byte that is not UTF-8
+		// Map writes a U+FFFD for each byte that is not UTF-8.
+		clean := strings.Map(func(r rune) rune { return r }, s)
 		if diff := cmp.Diff(map[string]string{clean: clean}, got); diff != "" {
 			t.Error(diff)
 		}

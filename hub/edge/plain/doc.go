@@ -1,18 +1,21 @@
-// Package plain is the protocol of clients that asked for none: each message is its bare payload, and a
-// client can't see by which route it came, which event it names, or who sent it.
+// Package plain is the protocol of clients that request no subprotocol: each message is its bare
+// payload. Clients do not see the route, the event or the sender of a message.
 //
 // # Purpose
 //
-// A browser's `new WebSocket(url)` with `onmessage`, or any WebSocket tool, works without knowing anything
-// about connhub. Text and JSON go out as text messages, binary as binary messages, one frame each.
+// A browser's `new WebSocket(url)` with `onmessage`, or any WebSocket tool, works without knowing
+// anything about connhub. Text and JSON go out as text messages, binary and protobuf as binary
+// messages. Each message is a single frame.
 //
-// # What clients send
+// # Messages from clients
 //
-// Each message is an event named "message", for the backends; or, with `?webpubsub_mode=sendToGroup&group=NAME`, a message to
-// the members of that group, who get it as what it was, text or binary. A client that may not send there is closed (1008): it has
-// no other way to be told.
+// Each message becomes an event named "message", for the backends. If the URL has
+// `?webpubsub_mode=sendToGroup&group=NAME`, each message goes to the members of that group instead,
+// as text or binary like the client sent it. A client without the permission to send to the group
+// is closed with 1008: the protocol has no error message.
 //
 // # Goroutines, locking, errors
 //
-// The protocol has no state: one value serves all connections. Errors are those of the hub.
+// Protocol has no state. A value is safe for concurrent use and serves all connections. Errors are
+// those of package hub, edge.Rejection and edge.Violation.
 package plain

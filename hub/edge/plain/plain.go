@@ -12,12 +12,13 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// Name is the protocol's name in the API, in metrics and in logs. It is not offered as a subprotocol.
+// Name is the protocol's name in the API, in metrics and in logs. It is no WebSocket subprotocol.
 const Name = "plain"
 
 // Protocol is the plain protocol.
 type Protocol struct {
-	// Publisher brings what clients send to a group there; nil: they can't ask for that.
+	// Publisher delivers the messages that clients send to groups. If it is nil, Configure refuses
+	// sendToGroup.
 	Publisher edge.Publisher
 }
 
@@ -29,10 +30,11 @@ var (
 // Name returns Name.
 func (Protocol) Name() string { return Name }
 
-// RouteKey maps all routes to one: a plain client sees none.
+// RouteKey returns the same key for all routes: the protocol does not show the route to clients, so
+// all connections share the bytes of a message.
 func (Protocol) RouteKey(hub.Route) hub.Route { return hub.Route{} }
 
-// Encode returns the payload in one frame.
+// Encode returns the payload in a single frame.
 func (Protocol) Encode(m *hub.Message, _ hub.Route) []byte {
 	opcode := frame.Text
 	if !m.Kind.IsText() {
@@ -42,7 +44,7 @@ func (Protocol) Encode(m *hub.Message, _ hub.Route) []byte {
 	return frame.Append(b, opcode, m.Payload)
 }
 
-// Names in the query of a client's URL, as Web PubSub has them.
+// Names and values in the query of a client's URL, the same as those of Web PubSub.
 const (
 	queryMode   = "webpubsub_mode"
 	queryGroup  = "group"
@@ -50,12 +52,14 @@ const (
 	modeToGroup = "sendToGroup"
 )
 
-// eventName is that of the event that a frame is.
+// eventName is the name of the event that Receive makes of a client's message.
 const eventName = "message"
 
-var errMode = errors.New("webpubsub_mode: want sendEvent, or sendToGroup with one group of 1 to 1024 bytes")
+var errMode = errors.New(
+	"webpubsub_mode: want sendEvent, or sendToGroup with one group of 1 to 1024 bytes")
 
-// Configure returns the group to which the client's frames go; empty: they are events.
+// Configure returns the group that the query directs the client's messages to. It returns "" if the
+// messages are events.
 func (p Protocol) Configure(query url.Values) (string, error) {
 	switch groups := query[queryGroup]; query.Get(queryMode) {
 	case "", modeEvent:
@@ -68,13 +72,17 @@ func (p Protocol) Configure(query url.Values) (string, error) {
 	return "", errMode
 }
 
-// Receive makes an event of a frame, or sends it to the client's group.
+// Receive emits an event with the payload, or sends the payload to the group that Configure chose
+// for c. It returns an edge.Rejection if no backend subscribes to events, and an edge.Violation if
+// the client lacks the permission to send to the group.
 func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
 	group := c.Private()
 	if group == "" {
-		queued, err := c.Emit(&hub.Event{Name: eventName, Kind: kind, Payload: slices.Clone(payload)})
+		event := &hub.Event{Name: eventName, Kind: kind, Payload: slices.Clone(payload)}
+		queued, err := c.Emit(event)
 		if err == nil && !queued {
-			return &edge.Rejection{Reason: edge.RejectNoSubscriber} // counted only: the client has no acks
+			// The edge only counts it: the protocol has no acks.
+			return &edge.Rejection{Reason: edge.RejectNoSubscriber}
 		}
 		return err
 	}
@@ -84,7 +92,8 @@ func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byt
 		return &edge.Violation{Close: how}
 	}
 	from := c.Identity()
-	return p.Publisher.Publish(context.Background(), &hub.Send{ // it has its own limits
+	// Publish has time limits of its own.
+	return p.Publisher.Publish(context.Background(), &hub.Send{
 		Message: &hub.Message{
 			Namespace: from.Namespace, Kind: kind, Payload: slices.Clone(payload),
 			Sender: hub.Sender{Connection: from.ID, User: from.User},

@@ -24,7 +24,8 @@ func TestEachKindHasItsFrame(t *testing.T) {
 		{"empty", hub.Text, "", "\x81\x00"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := plain.Protocol{}.Encode(&hub.Message{Kind: tc.kind, Payload: []byte(tc.payload)}, hub.Route{})
+			m := &hub.Message{Kind: tc.kind, Payload: []byte(tc.payload)}
+			got := plain.Protocol{}.Encode(m, hub.Route{})
 			if !bytes.Equal(got, []byte(tc.want)) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
@@ -33,14 +34,16 @@ func TestEachKindHasItsFrame(t *testing.T) {
 }
 
 func TestAllRoutesShareTheirBytes(t *testing.T) {
-	for _, r := range []hub.Route{{Kind: hub.RouteConnection}, {Kind: hub.RouteGroup, Group: "g"}, {Kind: hub.RouteEveryone}} {
+	for _, r := range []hub.Route{
+		{Kind: hub.RouteConnection}, {Kind: hub.RouteGroup, Group: "g"}, {Kind: hub.RouteEveryone},
+	} {
 		if got := (plain.Protocol{}).RouteKey(r); got != (hub.Route{}) {
 			t.Errorf("%+v has the key %+v", r, got)
 		}
 	}
 }
 
-// A plain client has no acks: a message of it that no backend gets is counted, and the connection goes on.
+// A plain client has no acks: a message that no backend gets is counted, and the connection stays.
 func TestMessageWithoutASubscriberIsCounted(t *testing.T) {
 	config := hub.DefaultConfig()
 	config.ID = hub.NewID()
@@ -48,12 +51,15 @@ func TestMessageWithoutASubscriberIsCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := h.Attach(t.Context(), hub.Admission{Namespace: hub.DefaultNamespace, Protocol: plain.Protocol{}})
+	c, err := h.Attach(t.Context(), hub.Admission{
+		Namespace: hub.DefaultNamespace, Protocol: plain.Protocol{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = plain.Protocol{}.Receive(c, hub.Text, []byte("hi"))
-	if rejection, ok := errors.AsType[*edge.Rejection](err); !ok || rejection.Reason != edge.RejectNoSubscriber {
+	rejection, ok := errors.AsType[*edge.Rejection](err)
+	if !ok || rejection.Reason != edge.RejectNoSubscriber {
 		t.Errorf("got %v", err)
 	}
 }
