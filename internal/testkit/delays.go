@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// delays are for how long in all each thread of a process could have run and had no processor, by the thread's number. A
-// system other than Linux does not tell: then there are none.
+// delays holds for each thread of a process the total time that the thread waited for a processor.
+// Keys are thread numbers. It is empty on systems other than Linux, which do not report it.
 type delays map[string]time.Duration
 
-// delaysOf reads the delays of a process. Threads that are gone are left out.
+// delaysOf reads the delays of a process. It leaves out threads that have ended.
 func delaysOf(process int) delays {
 	folder := fmt.Sprintf("/proc/%d/task", process)
 	threads, err := os.ReadDir(folder)
@@ -21,7 +21,7 @@ func delaysOf(process int) delays {
 	}
 	all := delays{}
 	for _, thread := range threads {
-		// Three numbers: ns on a processor, ns of waiting for one, and how often it had one.
+		// Three numbers: ns on a processor, ns of waiting for a processor, and time slices.
 		text, err := os.ReadFile(folder + "/" + thread.Name() + "/schedstat")
 		fields := strings.Fields(string(text))
 		if err != nil || len(fields) < 2 {
@@ -34,8 +34,8 @@ func delaysOf(process int) delays {
 	return all
 }
 
-// since returns the longest delay of one thread that has been added since before.
-func (d delays) since(before delays) (longest time.Duration) {
+// longestSince returns the longest delay that a single thread has had since before was read.
+func (d delays) longestSince(before delays) (longest time.Duration) {
 	for thread, delay := range d {
 		longest = max(longest, delay-before[thread])
 	}

@@ -1,10 +1,14 @@
-// Package testkit has what the tests of several packages share. Only tests import it, and it imports nothing of ours.
+// Package testkit holds code that the tests of several packages share. Only tests import it, and it
+// imports no package of this module.
 //
-// A test waits for two kinds of things. What must come, and of which nothing says when, has a [Patience]: the wait
-// grows with the pauses that it measures, so that a test passes on a machine that is ten times busier, and ends
-// soon on a quiet one. What is promised to come in time has a [Meter]: the promise stands as it is on a quiet machine,
-// and is extended by the pauses that the meter has measured meanwhile.
+// A test waits for two kinds of events:
 //
-// A pause is how much later than it asked for a goroutine of this process is woken. Waits inside a testing/synctest
-// bubble need neither: their clock does not run while anything works.
+//   - An event that must come, without a promised time. Use a [Patience]: it waits longer on a busy
+//     machine, in proportion to the pauses that it measures.
+//   - An event with a promised time. Use a [Meter]: it extends the promise by the pauses that it
+//     measures. On a quiet machine the promise is unchanged.
+//
+// A pause is the time by which a goroutine of this process is woken later than it asked for. A wait
+// inside a testing/synctest bubble needs neither type: its clock stands still while a goroutine
+// works.
 package testkit

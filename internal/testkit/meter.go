@@ -8,36 +8,37 @@ import (
 )
 
 const (
-	// meterTurn is how long the goroutine of a Meter sleeps.
+	// meterTurn is the time that the goroutine of a Meter sleeps in each turn.
 	meterTurn = time.Millisecond
-	// handovers is how many goroutines a call of a test passes through at most, one after the other: a call to a hub
-	// that asks another one. Each of them may be held up by a pause.
+	// handovers is the most goroutines that a test's call passes through in a row: a call to a hub
+	// that calls a second hub. A pause may delay each of them.
 	handovers = 10
-	// lateTurn is more than a quiet machine is late but once in a while.
+	// lateTurn is a delay that is rare on a quiet machine.
 	lateTurn = 10 * time.Millisecond
 )
 
-// Meter measures how the machine holds up processes while something goes on that has promised to be quick: how much
-// later than it asked for a goroutine of this process is woken, and for how long the threads of the processes wait for
-// a processor. It is safe for concurrent use.
+// Meter measures how much the machine delays processes while a test times a promise: the pauses of
+// a goroutine of this process, and the time that threads of the measured processes wait for a
+// processor. It is safe for concurrent use.
 type Meter struct {
 	began  time.Time
-	before map[int]delays // by process
-	pause  atomic.Int64   // the longest, ns
-	turns  atomic.Int64   // of the goroutine
+	before map[int]delays // at the start, by process
+	pause  atomic.Int64   // the longest pause, ns
+	turns  atomic.Int64   // turns of the goroutine
 	late   atomic.Int64   // turns that ended later than lateTurn
 	over   chan struct{}
 	stop   func()
 }
 
-// NewMeter starts a meter of this process and of others that take part. The caller must Stop it.
-func NewMeter(others ...int) *Meter {
+// NewMeter starts a meter of this process and of the processes with the given ids. The caller must
+// Stop it.
+func NewMeter(processes ...int) *Meter {
 	m := &Meter{began: time.Now(), before: map[int]delays{}, over: make(chan struct{})}
-	for _, process := range append(others, os.Getpid()) {
+	for _, process := range append(processes, os.Getpid()) {
 		m.before[process] = delaysOf(process)
 	}
 	var running sync.WaitGroup
-	running.Go(m.run)
+	running.Go(m.measurePauses)
 	m.stop = sync.OnceFunc(func() {
 		close(m.over)
 		running.Wait()
@@ -45,10 +46,11 @@ func NewMeter(others ...int) *Meter {
 	return m
 }
 
-// Stop ends the measurement of pauses, the first time. What was measured stays.
+// Stop ends the measurement of pauses and keeps the results. Only the first call counts.
 func (m *Meter) Stop() { m.stop() }
 
-func (m *Meter) run() {
+// measurePauses runs until Stop.
+func (m *Meter) measurePauses() {
 	timer := time.NewTimer(meterTurn)
 	defer timer.Stop()
 	for {
@@ -71,13 +73,14 @@ func (m *Meter) run() {
 // Pause returns the longest pause since the meter started.
 func (m *Meter) Pause() time.Duration { return time.Duration(m.pause.Load()) }
 
-// Share returns how many of many, from 0 to 1, may have been late since the meter started where share of them may be on a
-// quiet machine: as many more as pass through a goroutine that is held up.
+// Share returns the share of calls, from 0 to 1, that may be late since the meter started. share is
+// the allowed share on a quiet machine. Share adds the calls that pass through a delayed goroutine.
 func (m *Meter) Share(share float64) float64 {
 	return min(1, share+handovers*float64(m.late.Load())/float64(max(1, m.turns.Load())))
 }
 
-// Within waits until c is closed, for Limit(d) since the meter started. It reports whether c was.
+// Within waits until c is closed, at most until Limit(d) after the start of the meter. It reports
+// whether c was closed.
 func (m *Meter) Within(d time.Duration, c <-chan struct{}) bool {
 	timer := time.NewTimer(d - time.Since(m.began))
 	defer timer.Stop()
@@ -95,13 +98,13 @@ func (m *Meter) Within(d time.Duration, c <-chan struct{}) bool {
 	}
 }
 
-// Limit returns how long something may have taken, since the meter started, that promises to take no longer than d: d,
-// the longest pause for each goroutine that it passes through, and the longest delay of each process. It is at most
-// 20 times d.
+// Limit returns the longest time since the meter started that keeps a promise of d. It is the sum
+// of d, the longest pause for each of the handovers, and the longest delay of each process, but at
+// most mostStretch times d.
 func (m *Meter) Limit(d time.Duration) time.Duration {
 	limit := d + handovers*time.Duration(m.pause.Load())
 	for process, before := range m.before {
-		limit += delaysOf(process).since(before)
+		limit += delaysOf(process).longestSince(before)
 	}
 	return min(limit, mostStretch*d)
 }

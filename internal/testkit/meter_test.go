@@ -10,7 +10,7 @@ import (
 )
 
 func TestAPromiseStandsAsItIsOnAQuietMachine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // the clock of which is never late
+	synctest.Test(t, func(t *testing.T) { // the bubble's clock is never late
 		m := NewMeter()
 		m.before = nil          // the threads of this process are on a real machine
 		time.Sleep(time.Minute) // the bubble's clock
@@ -38,10 +38,10 @@ func TestAPromiseIsExtendedByThePausesOfTheMachine(t *testing.T) {
 }
 
 func TestAPromiseIsExtendedByTheDelaysOfEachProcess(t *testing.T) {
-	if got := (delays{"1": 5, "2": 30, "3": 7}).since(delays{"1": 4, "2": 28}); got != 7 {
+	if got := (delays{"1": 5, "2": 30, "3": 7}).longestSince(delays{"1": 4, "2": 28}); got != 7 {
 		t.Errorf("the longest delay that was added is %v, want 7ns", got)
 	}
-	if got := delays(nil).since(nil); got != 0 {
+	if got := delays(nil).longestSince(nil); got != 0 {
 		t.Errorf("a process that is gone has a delay of %v", got)
 	}
 	if runtime.GOOS == "linux" && len(delaysOf(os.Getpid())) == 0 {
@@ -61,7 +61,7 @@ func TestAPromiseIsAwaitedAsLongAsItMayTake(t *testing.T) {
 		}
 		close(c)
 		if !m.Within(time.Minute, c) || time.Since(m.began) != 15*time.Second {
-			t.Error("waited for what was there")
+			t.Error("waited although the channel was closed")
 		}
 	})
 }

@@ -7,28 +7,30 @@ import (
 )
 
 const (
-	// quietPatience is how long a wait lasts at least. Nothing that a test waits for takes as long on a quiet
-	// machine of two cores with the race detector.
+	// quietPatience is the shortest limit of a wait. On a quiet machine with two cores and the race
+	// detector, no event that a test waits for takes as long.
 	quietPatience = time.Minute
-	// quietPause is the longest pause that such a machine makes while a test waits.
+	// quietPause is the longest pause of such a machine while a test waits.
 	quietPause = 5 * time.Millisecond
-	// mostStretch is how many times longer than on a quiet machine a wait, or a promise, may get.
+	// mostStretch is the greatest factor by which a wait or a promise is extended on a busy
+	// machine.
 	mostStretch = 20
-	// lastReserve is what a wait leaves of the test binary's own time, so that the test fails with its message.
+	// lastReserve is the time between the end of a wait and the timeout of the test binary. In it,
+	// the test fails with its own message.
 	lastReserve = 10 * time.Second
-	// firstTurn is how long a wait sleeps until it looks again, at first; then twice as long each time, up to longTurn:
-	// to look may cost a hub something.
+	// firstTurn is the length of the first turn of a wait. Each turn is twice as long as the turn
+	// before it, up to longTurn, because a check may cost a hub some work.
 	firstTurn, longTurn = time.Millisecond, 16 * time.Millisecond
 )
 
-// Patience bounds one wait for what must come. It is owned by one goroutine.
+// Patience bounds a wait for an event that must come. It is not safe for concurrent use.
 type Patience struct {
 	began    time.Time
-	deadline time.Time     // of the test binary; zero: none
-	timer    *time.Timer   // of a turn
-	turn     time.Duration // how long this one is
-	asked    time.Time     // when the turn began
-	pause    time.Duration // the longest so far
+	deadline time.Time     // latest end of the wait (binaryDeadline); zero: none
+	timer    *time.Timer   // ends a turn
+	turn     time.Duration // length of the current turn
+	asked    time.Time     // start of the current turn
+	pause    time.Duration // the longest pause so far
 }
 
 // NewPatience begins a wait. The caller must Stop it.
@@ -36,11 +38,12 @@ func NewPatience() *Patience {
 	return &Patience{began: time.Now(), deadline: binaryDeadline(), timer: time.NewTimer(longTurn)}
 }
 
-// binaryStarted is when the test binary did, nearly. In a bubble, whose clock is another one, it is far in the future.
+// binaryStarted is about the start of the test binary. By the clock of a bubble it is far in the
+// future.
 var binaryStarted = time.Now()
 
-// binaryDeadline is when a wait must be over so that the test binary can still tell about it; zero: the binary has all
-// the time in the world. It does not ask T.Deadline, which panics in a bubble.
+// binaryDeadline returns the latest end of a wait: lastReserve before the timeout of the test
+// binary, or zero if there is no timeout. It does not call T.Deadline, which panics in a bubble.
 func binaryDeadline() time.Time {
 	if f := flag.Lookup("test.timeout"); f != nil {
 		if limit, _ := f.Value.(flag.Getter).Get().(time.Duration); limit > 0 {
@@ -53,38 +56,40 @@ func binaryDeadline() time.Time {
 // Stop ends the wait.
 func (p *Patience) Stop() { p.timer.Stop() }
 
-// Turn begins a turn. The channel has a value when it is time to look again; the receiver then calls IsOver.
+// Turn begins a turn. The channel receives a value at the end of the turn. The caller then checks
+// its event again and calls IsOver.
 func (p *Patience) Turn() <-chan time.Time {
 	p.asked, p.turn = time.Now(), max(firstTurn, min(2*p.turn, longTurn))
 	p.timer.Reset(p.turn)
 	return p.timer.C
 }
 
-// IsOver reports whether the wait has lasted as long as it may: a minute on a quiet machine, in proportion longer where
-// the turns end late, and never beyond the end of the test binary. It must be called at the end of each turn.
+// IsOver reports whether the wait has reached its limit: a minute on a quiet machine, and longer in
+// proportion to the longest pause, but never past the timeout of the test binary. It must be called
+// at the end of each turn.
 func (p *Patience) IsOver() bool {
 	now := time.Now()
 	p.pause = max(p.pause, now.Sub(p.asked)-p.turn)
-	limit := stretch(quietPatience, float64(p.pause)/float64(quietPause))
+	limit := extendTime(quietPatience, float64(p.pause)/float64(quietPause))
 	return now.Sub(p.began) > limit || !p.deadline.IsZero() && now.After(p.deadline)
 }
 
-// stretch returns d times by, but at least d and at most mostStretch times d.
-func stretch(d time.Duration, by float64) time.Duration {
+// extendTime returns d times by, but at least d and at most mostStretch times d.
+func extendTime(d time.Duration, by float64) time.Duration {
 	return time.Duration(float64(d) * min(max(by, 1), mostStretch))
 }
 
-// Eventually waits until holds reports true, which it asks at each turn, and fails the test with what when it
-// does not come.
-func Eventually(t testing.TB, what string, holds func() bool) {
+// Eventually calls holds at each turn until it reports true. If the wait reaches its limit,
+// Eventually fails the test with the name of the event. It must be called on the test's goroutine.
+func Eventually(t testing.TB, event string, holds func() bool) {
 	t.Helper()
 	if !Holds(t, holds) {
-		t.Fatalf("waited in vain: %s", what)
+		t.Fatalf("waited in vain: %s", event)
 	}
 }
 
-// Holds is Eventually for goroutines other than the test's. It reports whether it came, and ends with the
-// test's context.
+// Holds is Eventually for any goroutine. It reports whether holds came true, and returns false at
+// the end of the test's context.
 func Holds(t testing.TB, holds func() bool) bool {
 	p := NewPatience()
 	defer p.Stop()
@@ -101,8 +106,9 @@ func Holds(t testing.TB, holds func() bool) bool {
 	return true
 }
 
-// Receive waits for the next value of c, or for its end, and fails the test with what when neither comes.
-func Receive[T any](t testing.TB, what string, c <-chan T) (value T, ok bool) {
+// Receive waits until c has a value or is closed. If the wait reaches its limit, Receive fails the
+// test with the name of the event. It must be called on the test's goroutine.
+func Receive[T any](t testing.TB, event string, c <-chan T) (value T, ok bool) {
 	t.Helper()
 	p := NewPatience()
 	defer p.Stop()
@@ -112,7 +118,7 @@ func Receive[T any](t testing.TB, what string, c <-chan T) (value T, ok bool) {
 			return value, ok
 		case <-p.Turn():
 			if p.IsOver() {
-				t.Fatalf("waited in vain: %s", what)
+				t.Fatalf("waited in vain: %s", event)
 			}
 		}
 	}

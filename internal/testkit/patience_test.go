@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// runLateTurns runs turns until the wait is over, each of which ends late by pause, and returns how long it lasted. In a
-// bubble the clock of which stands while this works, it sleeps on behalf of a busy machine.
+// runLateTurns runs turns that end late by pause until the wait is over, and returns the length of
+// the wait. In a bubble, its sleep plays the part of a busy machine.
 func runLateTurns(p *Patience, pause time.Duration) time.Duration {
 	defer p.Stop()
 	for {
@@ -28,8 +28,9 @@ func TestPatienceGrowsWithThePausesOfTheMachine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				if got := runLateTurns(NewPatience(), tt.pause); got < tt.want || got > tt.want+tt.pause+2*longTurn {
-					t.Errorf("with pauses of %v the wait lasted %v, want %v", tt.pause, got, tt.want)
+				got := runLateTurns(NewPatience(), tt.pause)
+				if got < tt.want || got > tt.want+tt.pause+2*longTurn {
+					t.Errorf("with pauses of %v it lasted %v, want %v", tt.pause, got, tt.want)
 				}
 			})
 		})
@@ -49,7 +50,8 @@ func TestPatienceEndsBeforeTheTestBinary(t *testing.T) {
 func TestACheckThatTakesLongIsNoPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		if Holds(t, func() bool { time.Sleep(time.Second); return false }) { // the bubble's clock
+		slow := func() bool { time.Sleep(time.Second); return false } // the bubble's clock
+		if Holds(t, slow) {
 			t.Error("what never holds, holds")
 		}
 		if took := time.Since(began); took > quietPatience+2*time.Second {
