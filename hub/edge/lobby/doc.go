@@ -1,46 +1,59 @@
-// Package lobby bounds the strangers of a port.
+// Package lobby caps the connections of a port that have not become clients yet: strangers.
 //
 // # Purpose
 //
-// A stranger is a connection that a port has accepted and that is nothing more yet: its TLS handshake or its request has not
-// come, its answer is being written, or it is kept alive between two requests. A stranger costs its client one packet
-// and the hub a file descriptor. The lobby caps them, so that they never take the files of what is in use.
+// A stranger is an accepted connection in one of these states: its TLS handshake or its request has
+// not arrived, its answer is being written, or it is kept alive between two requests. A stranger
+// costs its client a single packet and the hub a file descriptor. The lobby caps strangers so that
+// file descriptors remain for clients, backends and hubs.
 //
 // # Life of a connection
 //
-//	Accept          the connection enters. Above Config.Most another stranger is dropped, or Accept waits
+//	Accept          the connection enters. Above Config.Most, drop a stranger or wait
 //	  Queue         the stranger waits in line for the hub
 //	  Serve, Wait   the hub works for the stranger; the hub waits for the stranger
 //	  Leave         the connection is admitted (it was hijacked), or has ended
 //
 // # Which stranger is dropped
 //
-// A newcomer that finds the lobby full takes the place of a stranger that keeps the hub waiting: of the address that has most
-// strangers, the one that has kept the hub waiting longest. So three hundred silent sockets delay nobody that sends its request.
-// Three kinds are never dropped. The hub is working for the first. The second has sent something that the hub has not read:
-// there the hub is late, and not the client. The third has kept the hub waiting for less than Config.Patience. If every stranger is of
-// these kinds, Accept waits, and newcomers wait in the kernel's queue in their order.
+// A newcomer that finds the lobby full replaces a stranger that keeps the hub waiting. The lobby
+// picks the address with the most strangers, and of these the stranger that has kept the hub
+// waiting longest. So three hundred silent sockets do not delay a client that sends its request.
+// The lobby never drops a stranger if
 //
-// A stranger in line for the hub, for a core or for a set of keys, keeps nobody waiting, but it costs its client one packet. So one address may hold the lobby
-// only as long as no other address wants in. If an address has more than an eighth of Config.Most, and more strangers than the
-// newcomer's, its last stranger in line makes room for a newcomer of another address. If another address has come within
-// the last minute, it also makes room for a newcomer of its own, so that Accept goes on. All addresses of an IPv6 /64 count
-// as one.
+//   - the hub is working for it;
+//   - it has sent bytes that the hub has not read: then the hub is late, not the client;
+//   - it has kept the hub waiting for less than Config.Patience.
+//
+// If no stranger may be dropped, Accept waits, and newcomers wait in the kernel's queue in order.
+//
+// A stranger in line waits for a core or for a set of keys. It does not keep the hub waiting, but
+// it costs its client only a packet. So an address may fill the lobby with strangers in line only
+// while no second address has newcomers:
+//
+//   - If an address has more than an eighth of Config.Most, and more strangers than the newcomer's
+//     address, its last stranger in line makes room for the newcomer.
+//   - If a second address has had a newcomer within the last minute, the last stranger in line also
+//     makes room for a newcomer of its own address. So Accept goes on.
+//
+// All addresses of an IPv6 /64 count as a single address.
 //
 // # Goroutines
 //
-// None of its own. Accept runs on the goroutine that serves the port.
+// The lobby starts no goroutine except in WaitInLine, which waits for its end. Accept runs on the
+// goroutine that serves the port.
 //
 // # Locking
 //
-// Lobby.mu is held alone. Sockets are closed outside of it.
+// Lobby.mu is never held together with a second lock. Sockets are closed without it.
 //
 // # Backpressure
 //
-// Accept waits, and the kernel queues. Time limits are the http.Server's.
+// Accept waits, and the kernel queues connections. The http.Server sets the time limits.
 //
 // # Errors
 //
-// Accept retries what is temporary (no file descriptor left, a connection that was reset) and logs it at Warn, one line in
-// 10 s at most. It returns net.ErrClosed after Close, and every other error as it is.
+// Accept retries after temporary errors (no file descriptor left, connection reset) and logs them
+// at Warn, at most a line each 10 s. It returns net.ErrClosed after Close, and all permanent errors
+// unchanged.
 package lobby

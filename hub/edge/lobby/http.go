@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// bodyLinger is how long the hub reads what is left of a request's body after the handler has answered. It gives the client the
-// time to read the answer: a socket that is closed with unread bytes is reset.
+// bodyLinger is the time for which the hub reads the rest of a request's body after the handler has
+// answered. The client needs it to read the answer: closing a socket with unread bytes resets it.
 const bodyLinger = 500 * time.Millisecond
 
-// strangerKey is the context key under which a request has its Stranger.
+// strangerKey is the context key of a request's Stranger.
 type strangerKey struct{}
 
-// Attach has a server tell the lobby what becomes of its connections, which must come from Listener. It sets ConnState,
-// ConnContext and Handler, and has net/http answer nothing by itself that it can leave to the handler.
+// Attach makes a server report the state of its connections to the lobby. The server must accept
+// them from Listener. Attach sets ConnState and ConnContext, wraps Handler, and sets
+// DisableGeneralOptionsHandler. It must be called before the server starts.
 func (l *Lobby) Attach(server *http.Server) {
 	server.DisableGeneralOptionsHandler = true // it keeps sockets alive on "OPTIONS *"
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
@@ -34,18 +35,20 @@ func (l *Lobby) Attach(server *http.Server) {
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, _ := r.Context().Value(strangerKey{}).(*Stranger)
 		s.Serve()
-		defer s.answer()
+		defer s.markAnswered()
 		if HasBody(r) {
 			w.Header().Set("Connection", "close")
-			// A writer that has no deadline is a test's.
-			defer func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyLinger)) }()
+			defer func() {
+				// It fails only with the writers of tests, which have no deadline.
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyLinger))
+			}()
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// WaitInLine calls wait while the stranger whose request ctx belongs to waits in line (Stranger.Queue). If the lobby drops the
-// stranger, the context of wait ends.
+// WaitInLine calls wait while the stranger of a request is in line (Stranger.Queue). ctx must be
+// the context of the request. If the lobby drops the stranger, the context of wait ends.
 func WaitInLine(ctx context.Context, wait func(context.Context)) {
 	s, _ := ctx.Value(strangerKey{}).(*Stranger)
 	ctx, cancel := context.WithCancel(ctx)

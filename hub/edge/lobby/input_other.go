@@ -4,5 +4,5 @@ package lobby
 
 import "net"
 
-// hasInput: only Unix lets a program look.
+// hasInput returns false: it can look into a socket only on Unix.
 func hasInput(net.Conn) bool { return false }

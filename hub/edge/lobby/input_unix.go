@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// hasInput reports whether something has arrived on a socket that nobody has read yet.
+// hasInput reports whether a socket has bytes that the hub has not read.
 func hasInput(conn net.Conn) bool {
-	socket, ok := bottom(conn).(syscall.Conn)
+	socket, ok := bottomConn(conn).(syscall.Conn)
 	if !ok {
 		return false
 	}

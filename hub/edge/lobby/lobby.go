@@ -13,27 +13,30 @@ import (
 )
 
 const (
-	// addressShare is the part of Config.Most that one address may hold in line when another address wants in.
+	// addressShare is the divisor of Config.Most that gives the share of an address: more strangers
+	// in line it may have only while no second address has newcomers.
 	addressShare = 8
-	// addressMemory is for how long after its last newcomer an address counts as one that wants in. Its next newcomer may wait
-	// in the kernel's queue, where the lobby does not see it.
+	// addressMemory is the time after its last newcomer for which an address still counts as having
+	// newcomers. Its next newcomer may wait in the kernel's queue, where the lobby does not see it.
 	addressMemory = time.Minute
-	// networkBits is the part of an IPv6 address that one client has to itself: it may use all addresses of a /64.
+	// networkBits is the length of the IPv6 prefix that a client usually owns: it may use all
+	// addresses of a /64.
 	networkBits = 64
 )
 
-// Config is what a Lobby needs to know. All of it must be set but Metrics.
+// Config configures a Lobby. All fields except Metrics must be set.
 type Config struct {
 	Port string // the port's name in the log and in metrics: clients, ops
-	Most int    // strangers at once, at least 1
-	// Patience is how long a stranger may keep the hub waiting before a newcomer may take its place. At least 1 ms.
+	Most int    // limit of strangers at once, at least 1
+	// Patience is the time for which a stranger may keep the hub waiting before a newcomer may take
+	// its place. At least 1 ms.
 	Patience time.Duration
-	Logger   *slog.Logger // told at Warn of errors of accept
+	Logger   *slog.Logger // receives failed accepts at Warn
 
-	Metrics *Metrics // nil: none
+	Metrics *Metrics // nil: the lobby's metrics are not registered
 }
 
-// Validate returns all that is wrong with c, or nil.
+// Validate returns an error that names every invalid field, or nil.
 func (c *Config) Validate() error {
 	var errs []error
 	if c.Port == "" {
@@ -51,29 +54,31 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Lobby holds the strangers of one port. All methods may be called concurrently.
+// Lobby holds the strangers of a port. It is safe for concurrent use.
 type Lobby struct {
 	// Static after New.
 	config  Config
 	metrics portMetrics
 
 	mu sync.Mutex
-	// strangers has those for which the hub waits, the one that has kept it waiting longest in front, and anywhere between them
-	// those for which it works.
+	// strangers holds all strangers. Those that keep the hub waiting are in the order of
+	// Stranger.since, the oldest first. The rest are anywhere between them.
 	strangers list.List
 	byConn    map[net.Conn]*Stranger
 	addresses map[netip.Addr]*address
-	arrivals  [2]arrival    // the last one, and the last one of another address
-	changed   chan struct{} // closed when a stranger left or keeps the hub waiting; nil: no Accept waits for that
+	arrivals  [2]arrival // the last newcomer, and the last from a different address
+	// changed is closed when a stranger leaves, or begins to wait or to keep the hub waiting. It is
+	// nil while no Accept waits for that.
+	changed chan struct{}
 }
 
-// arrival is the last newcomer of an address.
+// arrival is the time at which the last newcomer of an address came.
 type arrival struct {
 	from netip.Addr
 	at   time.Time
 }
 
-// state says on which side the wait is.
+// state tells which side of a stranger's connection waits.
 type state uint8
 
 const (
@@ -82,7 +87,7 @@ const (
 	served               // the hub works for the stranger
 )
 
-// address counts the strangers of one.
+// address counts the strangers that have the same address.
 type address struct{ strangers int }
 
 // New returns an empty lobby.
@@ -92,35 +97,35 @@ func New(c Config) (*Lobby, error) {
 	}
 	return &Lobby{
 		config:    c,
-		metrics:   c.Metrics.port(c.Port),
+		metrics:   c.Metrics.ofPort(c.Port),
 		byConn:    make(map[net.Conn]*Stranger),
 		addresses: make(map[netip.Addr]*address),
 	}, nil
 }
 
-// Stranger is a connection in the lobby. All methods may be called concurrently. A nil Stranger is one that a listener of
-// another kind accepted: its methods do nothing.
+// Stranger is a connection in the lobby. It is safe for concurrent use. All methods accept a nil
+// Stranger and do nothing: it stands for a connection that did not come through a lobby's Listener.
 type Stranger struct {
 	// Static.
 	lobby   *Lobby
 	conn    net.Conn
-	from    netip.Addr // IPv6: the /64; zero: it is not known
+	from    netip.Addr // of IPv6 the /64; zero: unknown
 	element *list.Element
 
 	// Guarded by lobby.mu.
 	address  *address
 	state    state
-	answered bool          // its answer is on its way
-	since    time.Time     // when the hub began to wait for it
-	gone     chan struct{} // closed when it has left; nil: it was never queued
+	answered bool          // the handler has answered; the answer may still be on its way
+	since    time.Time     // the start of the hub's wait for the stranger
+	gone     chan struct{} // closed when the stranger leaves; nil: it was never queued
 	left     bool
 }
 
-// enter takes a connection in.
-func (l *Lobby) enter(conn net.Conn) *Stranger {
+// addStranger takes a connection into the lobby.
+func (l *Lobby) addStranger(conn net.Conn) *Stranger {
 	s := &Stranger{lobby: l, conn: conn, since: time.Now()}
 	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		s.from = client(a.Addr())
+		s.from = maskAddress(a.Addr())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,22 +144,22 @@ func (l *Lobby) enter(conn net.Conn) *Stranger {
 	return s
 }
 
-// client returns the address under which a client's strangers are counted.
-func client(a netip.Addr) netip.Addr {
+// maskAddress returns the address that counts a client's strangers: of IPv6 the /64.
+func maskAddress(a netip.Addr) netip.Addr {
 	if a = a.Unmap().WithZone(""); a.Is6() {
 		return netip.PrefixFrom(a, networkBits).Masked().Addr()
 	}
 	return a
 }
 
-// Find returns the stranger that a connection is; nil: it has left, or never entered.
+// Find returns the stranger of a connection, or nil if it has left or never entered.
 func (l *Lobby) Find(conn net.Conn) *Stranger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.byConn[conn]
 }
 
-// Address returns the address that the stranger is counted under: of IPv6 the /64, and zero if it is not known.
+// Address returns the stranger's address: of IPv6 the /64, and zero if it is unknown.
 func (s *Stranger) Address() netip.Addr {
 	if s == nil {
 		return netip.Addr{}
@@ -162,8 +167,8 @@ func (s *Stranger) Address() netip.Addr {
 	return s.from
 }
 
-// Queue says that the stranger waits in line for the hub, until Serve or Wait: it is dropped for a newcomer of another address
-// alone. The channel is closed when the stranger has left.
+// Queue marks the stranger as waiting in line for the hub, until Serve or Wait. The lobby drops it
+// only as lastInLineLocked allows. The channel is closed when the stranger leaves.
 func (s *Stranger) Queue() <-chan struct{} {
 	if s == nil {
 		return nil
@@ -181,7 +186,7 @@ func (s *Stranger) Queue() <-chan struct{} {
 	return s.gone
 }
 
-// Serve says that the hub works for the stranger, until Wait: it is not dropped.
+// Serve marks the stranger as served by the hub, until Wait or Queue. The lobby does not drop it.
 func (s *Stranger) Serve() {
 	if s == nil {
 		return
@@ -191,7 +196,7 @@ func (s *Stranger) Serve() {
 	s.state = served
 }
 
-// Wait says that the hub waits for the stranger.
+// Wait marks the stranger as keeping the hub waiting, from now on.
 func (s *Stranger) Wait() {
 	if s == nil {
 		return
@@ -207,8 +212,9 @@ func (s *Stranger) Wait() {
 	l.signalLocked()
 }
 
-// answer says that the answer is on its way, and that the hub waits for the stranger to take it.
-func (s *Stranger) answer() {
+// markAnswered marks the stranger as answered, and as keeping the hub waiting until it has read the
+// answer.
+func (s *Stranger) markAnswered() {
 	if s == nil {
 		return
 	}
@@ -228,6 +234,7 @@ func (s *Stranger) Leave(how Departure) {
 	s.leaveLocked(how)
 }
 
+// leaveLocked is Leave for callers that hold l.mu.
 func (s *Stranger) leaveLocked(how Departure) {
 	if s.left {
 		return
@@ -247,6 +254,7 @@ func (s *Stranger) leaveLocked(how Departure) {
 	l.signalLocked()
 }
 
+// signalLocked wakes an Accept that waits for room.
 func (l *Lobby) signalLocked() {
 	if l.changed != nil {
 		close(l.changed)
@@ -254,8 +262,8 @@ func (l *Lobby) signalLocked() {
 	}
 }
 
-// makeRoom returns when no more strangers are here than there may be, with the newcomer. It reports false when done was
-// closed first.
+// makeRoom drops strangers, or waits, until there are at most Config.Most with the newcomer. It
+// reports false if done is closed first.
 func (l *Lobby) makeRoom(newcomer *Stranger, done <-chan struct{}) bool {
 	for {
 		dropped, again, changed := l.dropOne(newcomer)
@@ -278,21 +286,28 @@ func (l *Lobby) makeRoom(newcomer *Stranger, done <-chan struct{}) bool {
 	}
 }
 
-// dropOne takes one stranger out if there are too many, for the caller to close. If it returns a channel instead, there are too
-// many and none may be dropped: the caller looks again when the channel is closed, and when the time is over.
-func (l *Lobby) dropOne(newcomer *Stranger) (dropped net.Conn, again time.Duration, changed <-chan struct{}) {
+// dropOne takes a stranger out of the lobby if there are too many. It returns
+//
+//   - the connection of that stranger, which the caller must close;
+//   - or a channel and a duration, if there are too many and none may be dropped. The caller must
+//     try again when the channel is closed or the duration is over;
+//   - or zero values, if there are not too many.
+func (l *Lobby) dropOne(newcomer *Stranger) (
+	dropped net.Conn, again time.Duration, changed <-chan struct{},
+) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.strangers.Len() <= l.config.Most {
 		return nil, 0, nil
 	}
 	s := l.idlestLocked()
-	if last := l.lastInLineLocked(newcomer); last != nil && (s == nil || s.address.strangers < last.address.strangers) {
+	last := l.lastInLineLocked(newcomer)
+	if last != nil && (s == nil || s.address.strangers < last.address.strangers) {
 		s = last
 	}
 	if s != nil {
 		s.leaveLocked(Replaced)
-		return bottom(s.conn), 0, nil
+		return bottomConn(s.conn), 0, nil
 	}
 	if l.changed == nil {
 		l.changed = make(chan struct{})
@@ -300,8 +315,10 @@ func (l *Lobby) dropOne(newcomer *Stranger) (dropped net.Conn, again time.Durati
 	return nil, l.config.Patience / 4, l.changed
 }
 
-// idlestLocked returns the stranger to drop; nil: there is none. If a stranger has sent something that the hub has not read,
-// the hub is late, and the stranger has its patience again. So the hub looks into each socket once in Config.Patience at most.
+// idlestLocked returns the stranger to drop of those that keep the hub waiting, or nil if none may
+// be dropped. If a stranger has sent bytes that the hub has not read, the hub is late: the stranger
+// may keep it waiting for Config.Patience again. So the hub looks into each socket at most once in
+// Config.Patience.
 func (l *Lobby) idlestLocked() *Stranger {
 	now := time.Now()
 	var idle []*Stranger
@@ -315,7 +332,9 @@ func (l *Lobby) idlestLocked() *Stranger {
 		}
 		idle = append(idle, s)
 	}
-	slices.SortStableFunc(idle, func(a, b *Stranger) int { return b.address.strangers - a.address.strangers })
+	slices.SortStableFunc(idle, func(a, b *Stranger) int {
+		return b.address.strangers - a.address.strangers
+	})
 	for _, s := range idle {
 		if !hasInput(s.conn) {
 			return s
@@ -326,9 +345,12 @@ func (l *Lobby) idlestLocked() *Stranger {
 	return nil
 }
 
-// lastInLineLocked returns the stranger in line whose place the newcomer gets: of the address that has most strangers, the last
-// one. It returns nil if that address has no more than its share, or if the newcomer is of that address and no other one wants
-// in: clients behind one address, as behind a NAT, may hold the whole lobby when nobody else does.
+// lastInLineLocked returns the stranger in line that makes room for the newcomer: the last stranger
+// of the address with the most strangers. It returns nil
+//
+//   - if that address has at most its share of the lobby, or fewer strangers than the newcomer's;
+//   - if the newcomer has that address and no second address has newcomers. Clients behind a NAT
+//     may fill the lobby as long as they are alone.
 func (l *Lobby) lastInLineLocked(newcomer *Stranger) *Stranger {
 	var worst *Stranger
 	for e := l.strangers.Back(); e != nil; e = e.Prev() {
@@ -347,7 +369,8 @@ func (l *Lobby) lastInLineLocked(newcomer *Stranger) *Stranger {
 	return worst
 }
 
-// hasRivalLocked reports whether another address has had a newcomer lately.
+// hasRivalLocked reports whether an address other than from has had a newcomer within
+// addressMemory.
 func (l *Lobby) hasRivalLocked(from netip.Addr) bool {
 	for _, a := range l.arrivals {
 		if a.from != from && time.Since(a.at) < addressMemory {
@@ -357,15 +380,15 @@ func (l *Lobby) hasRivalLocked(from netip.Addr) bool {
 	return false
 }
 
-// DropIdle drops all strangers that keep the hub waiting: those that have sent nothing yet, or nothing more. A stranger that was
-// answered ends by itself.
+// DropIdle drops all strangers that keep the hub waiting and have not been answered, unless the hub
+// has bytes of theirs to read. A stranger that was answered ends by itself.
 func (l *Lobby) DropIdle() {
 	var idle []net.Conn
 	l.mu.Lock()
 	for _, s := range l.byConn {
 		if s.state == waiting && !s.answered && !hasInput(s.conn) {
 			s.leaveLocked(Ended)
-			idle = append(idle, bottom(s.conn))
+			idle = append(idle, bottomConn(s.conn))
 		}
 	}
 	l.mu.Unlock()
@@ -374,8 +397,9 @@ func (l *Lobby) DropIdle() {
 	}
 }
 
-// bottom returns the connection below all TLS, whose Close says no goodbye and so never waits.
-func bottom(conn net.Conn) net.Conn {
+// bottomConn returns the connection below all layers of TLS. Its Close sends nothing, so it never
+// waits.
+func bottomConn(conn net.Conn) net.Conn {
 	for {
 		wrapped, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {

@@ -25,7 +25,10 @@ const patience = 100 * time.Millisecond
 
 func newLobby(t *testing.T, most int, log io.Writer) *lobby.Lobby {
 	t.Helper()
-	l, err := lobby.New(lobby.Config{Port: "test", Most: most, Patience: patience, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	l, err := lobby.New(lobby.Config{
+		Port: "test", Most: most, Patience: patience,
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +98,9 @@ func TestANewcomerTakesThePlaceOfTheStrangerThatKeepsTheHubWaitingLongest(t *tes
 			}
 			return l.Find(conn)
 		}
-		clients := []net.Conn{inner.arrive("192.0.2.1"), inner.arrive("192.0.2.1"), inner.arrive("192.0.2.1")}
+		clients := []net.Conn{
+			inner.arrive("192.0.2.1"), inner.arrive("192.0.2.1"), inner.arrive("192.0.2.1"),
+		}
 		first, second := accept(), accept()
 		accept()
 		time.Sleep(2 * patience)
@@ -222,7 +227,8 @@ func TestErrorsOfAcceptThatPassAreRetriedAndLoggedNowAndThen(t *testing.T) {
 		if _, err := listener.Accept(); err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "too many open files") {
+		n := strings.Count(log.String(), "level=WARN")
+		if n != 1 || !strings.Contains(log.String(), "too many open files") {
 			t.Errorf("%d lines for 15 errors in 8 s, want 1:\n%s", n, log)
 		}
 		time.Sleep(10 * time.Second)
@@ -242,10 +248,11 @@ func TestARequestIsServedBetweenServeAndItsAnswer(t *testing.T) {
 		inner := newMemory()
 		l := newLobby(t, 1, t.Output())
 		work := make(chan struct{})
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		server := &http.Server{}
+		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			<-work
 			w.WriteHeader(http.StatusNoContent)
-		})}
+		})
 		l.Attach(server)
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l.Listener(inner)) }()
@@ -308,11 +315,22 @@ func TestANewcomerTakesThePlaceInLineOfAnAddressThatHasManyOnly(t *testing.T) {
 		newcomer  string
 		dropped   int // of strangers; -1: none, the newcomer waits
 	}{
-		"of another address":                 {[]string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"}, "192.0.2.3", 2},
-		"of the same, when another wants in": {[]string{"192.0.2.2", "192.0.2.1", "192.0.2.1", "192.0.2.1"}, "192.0.2.1", 3},
-		"of the same, when no other does":    {[]string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"}, "192.0.2.1", -1},
-		"when none has many":                 {[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}, "192.0.2.5", -1},
-		"of an IPv6 network that has many":   {[]string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"}, "2001:db8:0:2::1", 2},
+		"of another address": {
+			[]string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"}, "192.0.2.3", 2,
+		},
+		"of the same, when another wants in": {
+			[]string{"192.0.2.2", "192.0.2.1", "192.0.2.1", "192.0.2.1"}, "192.0.2.1", 3,
+		},
+		"of the same, when no other does": {
+			[]string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"}, "192.0.2.1", -1,
+		},
+		"when none has many": {
+			[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}, "192.0.2.5", -1,
+		},
+		"of an IPv6 network that has many": {
+			[]string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"},
+			"2001:db8:0:2::1", 2,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -381,20 +399,22 @@ func TestARequestThatWaitsInLineMakesRoomForAnotherAddress(t *testing.T) {
 		inner := newMemory()
 		l := newLobby(t, 2, t.Output())
 		waits := make(chan struct{}, 3)
-		server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		server := &http.Server{}
+		server.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/wait" {
 				lobby.WaitInLine(r.Context(), func(ctx context.Context) {
 					<-ctx.Done()
 					waits <- struct{}{}
 				})
 			}
-		})}
+		})
 		l.Attach(server)
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l.Listener(inner)) }()
 		ask := func(from, path string) net.Conn {
 			conn := inner.arrive(from)
-			if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+			request := "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+			if _, err := io.WriteString(conn, request); err != nil {
 				t.Fatal(err)
 			}
 			return conn

@@ -5,21 +5,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Departure says how a stranger left.
+// Departure is the way in which a stranger leaves the lobby.
 type Departure uint8
 
-// How strangers leave.
+// The departures, in the order of departureNames.
 const (
-	Admitted Departure = iota // it became a client
-	Ended                     // it was answered, it left, or its time was over
-	Replaced                  // it kept the hub waiting when the lobby was full
+	Admitted Departure = iota // the stranger became a client
+	Ended                     // the connection was closed, by the client or by the hub
+	Replaced                  // the lobby was full and dropped the stranger for a newcomer
 
 	departures
 )
 
-var departureNames = [departures]string{Admitted: "admitted", Ended: "ended", Replaced: "replaced"}
+// departureNames are the values of the label "result".
+var departureNames = [departures]string{
+	Admitted: "admitted", Ended: "ended", Replaced: "replaced",
+}
 
-// Metrics are the instruments of all lobbies of a process.
+// Metrics holds the instruments of all lobbies of a process.
 type Metrics struct {
 	strangers    *prometheus.GaugeVec
 	left         *prometheus.CounterVec
@@ -32,11 +35,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return &Metrics{
 		strangers: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "connhub_strangers",
-			Help: "Connections that were accepted and are neither a client's link nor at their end, by port.",
+			Help: "Connections that were accepted and are neither a client's link " +
+				"nor at their end, by port.",
 		}, []string{"port"}),
 		left: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_strangers_total",
-			Help: "Connections that were accepted, by port and what became of them. Replaced: dropped for a newer one.",
+			Help: "Connections that were accepted, by port and what became of them. " +
+				"Replaced: dropped for a newer one.",
 		}, []string{"port", "result"}),
 		acceptErrors: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_accept_errors_total",
@@ -45,18 +50,23 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 }
 
-// portMetrics are those of one port.
+// portMetrics holds the instruments of a port.
 type portMetrics struct {
 	strangers    prometheus.Gauge
 	left         [departures]prometheus.Counter
 	acceptErrors prometheus.Counter
 }
 
-func (m *Metrics) port(name string) portMetrics {
+// ofPort returns the instruments of the port with that name. m may be nil: then they are not
+// registered.
+func (m *Metrics) ofPort(name string) portMetrics {
 	if m == nil {
 		m = NewMetrics(nil)
 	}
-	p := portMetrics{strangers: m.strangers.WithLabelValues(name), acceptErrors: m.acceptErrors.WithLabelValues(name)}
+	p := portMetrics{
+		strangers:    m.strangers.WithLabelValues(name),
+		acceptErrors: m.acceptErrors.WithLabelValues(name),
+	}
 	for d := range departures {
 		p.left[d] = m.left.WithLabelValues(name, departureNames[d])
 	}
