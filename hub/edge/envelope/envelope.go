@@ -21,10 +21,10 @@ var (
 // Name returns Name.
 func (Protocol) Name() string { return Name }
 
-// RouteKey keeps the whole route: the envelope shows all of it.
+// RouteKey returns r: the envelope shows the whole route.
 func (Protocol) RouteKey(r hub.Route) hub.Route { return r }
 
-// Receive takes anything and does nothing with it yet.
+// Receive drops the message and returns nil: clients cannot send events with this protocol yet.
 func (Protocol) Receive(*hub.Connection, hub.PayloadKind, []byte) error { return nil }
 
 // AppendGreeting appends the `connected` message.
@@ -37,16 +37,17 @@ func (Protocol) AppendGreeting(dst []byte, info hub.Info) []byte {
 	return frame.Append(dst, frame.Text, append(b, '}'))
 }
 
-// envelopeOverhead is room for all of an envelope but its strings and data.
+// envelopeOverhead is the capacity in bytes that Encode adds to the sizes of the strings and the
+// data.
 const envelopeOverhead = 256
 
-// Encode returns the message in its envelope, in one text frame.
+// Encode returns the message in its envelope, in a single text frame.
 func (Protocol) Encode(m *hub.Message, r hub.Route) []byte {
 	size := envelopeOverhead + len(m.ID) + len(m.Event) + len(r.Group) + len(m.Payload)
 	if !m.Kind.IsText() {
 		size += len(m.Payload) / 3
 	}
-	// The header's length depends on the envelope's, so it is put in front afterwards.
+	// The length of the header depends on that of the envelope, so the header is written last.
 	b := make([]byte, frame.MaxHeader, frame.MaxHeader+size)
 	b = appendEnvelope(b, m, r)
 	var header [frame.MaxHeader]byte
@@ -108,8 +109,8 @@ func appendData(b []byte, m *hub.Message) []byte {
 	}
 }
 
-// appendMember appends a member of an object unless its value is empty. name comes with comma, quotes
-// and colon.
+// appendMember appends a member of an object unless its value is empty. name must include the
+// comma, the quotes and the colon.
 func appendMember(b []byte, name, value string) []byte {
 	if value == "" {
 		return b

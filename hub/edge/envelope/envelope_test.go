@@ -44,31 +44,36 @@ func TestEnvelopeShowsWhatTheMessageHas(t *testing.T) {
 			"everything",
 			hub.Message{
 				ID: "m1", Event: "news", Kind: hub.JSON, Payload: []byte(`{"n": 1.0}`),
-				Sender: hub.Sender{Connection: "c", User: "ann"}, Metadata: map[string]string{"b": "2", "a": "1"},
+				Sender:      hub.Sender{Connection: "c", User: "ann"},
+				Metadata:    map[string]string{"b": "2", "a": "1"},
 				TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 			},
 			hub.Route{Kind: hub.RouteGroup, Group: "g"},
-			`{"type":"message","id":"m1","route":"group","group":"g","event":"news","from":{"connectionId":"c","user":"ann"},` +
-				`"metadata":{"a":"1","b":"2"},"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",` +
+			`{"type":"message","id":"m1","route":"group","group":"g","event":"news",` +
+				`"from":{"connectionId":"c","user":"ann"},"metadata":{"a":"1","b":"2"},` +
+				`"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",` +
 				`"dataType":"json","data":{"n": 1.0}}`,
 		},
 		{
 			"sender without user",
 			hub.Message{ID: "m1", Kind: hub.Text, Sender: hub.Sender{Connection: "c"}},
 			hub.Route{Kind: hub.RouteUser},
-			`{"type":"message","id":"m1","route":"user","from":{"connectionId":"c"},"dataType":"text","data":""}`,
+			`{"type":"message","id":"m1","route":"user","from":{"connectionId":"c"},` +
+				`"dataType":"text","data":""}`,
 		},
 		{
 			"binary",
 			hub.Message{ID: "m1", Kind: hub.Binary, Payload: []byte{0, 0xff, 0xfe, 1}},
 			hub.Route{Kind: hub.RouteConnection},
-			`{"type":"message","id":"m1","route":"connection","dataType":"binary","data":"AP/+AQ=="}`,
+			`{"type":"message","id":"m1","route":"connection",` +
+				`"dataType":"binary","data":"AP/+AQ=="}`,
 		},
 		{
 			"only what must be is escaped",
 			hub.Message{ID: "m1", Kind: hub.Text, Payload: []byte("<\"\\\n\x01é🙂>&")},
 			hub.Route{Kind: hub.RouteUser},
-			`{"type":"message","id":"m1","route":"user","dataType":"text","data":"<\"\\\n\u0001é🙂>&"}`,
+			`{"type":"message","id":"m1","route":"user",` +
+				`"dataType":"text","data":"<\"\\\n\u0001é🙂>&"}`,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -111,7 +116,11 @@ func TestRoutesThatLookDifferentAreEncodedApart(t *testing.T) {
 	m := &hub.Message{ID: "m", Kind: hub.Text}
 	seen := map[string]hub.Route{}
 	for _, r := range []hub.Route{
-		{Kind: hub.RouteConnection}, {Kind: hub.RouteUser}, {Kind: hub.RouteGroup, Group: "a"}, {Kind: hub.RouteGroup, Group: "b"}, {Kind: hub.RouteEveryone},
+		{Kind: hub.RouteConnection},
+		{Kind: hub.RouteUser},
+		{Kind: hub.RouteGroup, Group: "a"},
+		{Kind: hub.RouteGroup, Group: "b"},
+		{Kind: hub.RouteEveryone},
 	} {
 		b := string(p.Encode(m, p.RouteKey(r)))
 		if other, ok := seen[b]; ok {
@@ -128,12 +137,14 @@ func FuzzEnvelopeIsReadBack(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id, event, group, name, value string, payload []byte, kind byte) {
 		m := hub.Message{
 			ID: id, Event: event, Kind: hub.Text + hub.PayloadKind(kind%3), Payload: payload,
-			Metadata: map[string]string{name: value}, Sender: hub.Sender{Connection: hub.ConnectionID(id), User: group},
+			Metadata: map[string]string{name: value},
+			Sender:   hub.Sender{Connection: hub.ConnectionID(id), User: group},
 		}
 		if m.Kind == hub.JSON && !json.Valid(payload) {
 			return // the control API has refused it
 		}
-		text := body(t, envelope.Protocol{}.Encode(&m, hub.Route{Kind: hub.RouteGroup, Group: group}))
+		route := hub.Route{Kind: hub.RouteGroup, Group: group}
+		text := body(t, envelope.Protocol{}.Encode(&m, route))
 		if !utf8.ValidString(text) && m.Kind != hub.JSON {
 			t.Fatalf("not UTF-8: %q", text)
 		}
