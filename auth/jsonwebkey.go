@@ -19,8 +19,8 @@ import (
 	"net/url"
 )
 
-// maxRSABits is the largest size of an RSA key. The work of a check grows with it, and every
-// client with a made-up signature causes one.
+// maxRSABits is the largest size of an RSA key. The work of a check grows with the size, and a
+// client causes a check with any made-up signature.
 const maxRSABits = 4096
 
 // errKeyType is the error for a key that is malformed, or that none of our algorithms uses.
@@ -157,8 +157,8 @@ func isThumbprint(print base64URL, sum, certificate []byte) bool {
 		(len(certificate) == 0 || bytes.Equal(print, sum))
 }
 
-// repeatsMember reports whether a JSON object has two members of the same name, of which readers
-// take the one or the other (RFC 7517 §4).
+// repeatsMember reports whether a JSON object has two members of the same name. Readers differ in
+// which of them they take (RFC 7517 §4).
 func repeatsMember(object json.RawMessage) bool {
 	names := map[json.Token]bool{}
 	d := json.NewDecoder(bytes.NewReader(object))

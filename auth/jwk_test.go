@@ -79,7 +79,11 @@ func signAs(t testing.TB, method jwt.SigningMethod, key any, header map[string]a
 
 func TestPublicKeysVerifyWhatTheirIssuerSigned(t *testing.T) {
 	i := newIssuer()
-	all := keySetOf(t, testkit.JWK(t, i.rsa.Public(), "r", `"use":"sig"`, `"alg":"RS256"`), testkit.JWK(t, i.ec.Public(), "e", `"key_ops":["verify"]`), testkit.JWK(t, i.ed.Public(), ""))
+	all := keySetOf(t,
+		testkit.JWK(t, i.rsa.Public(), "r", `"use":"sig"`, `"alg":"RS256"`),
+		testkit.JWK(t, i.ec.Public(), "e", `"key_ops":["verify"]`),
+		testkit.JWK(t, i.ed.Public(), ""),
+	)
 	tokens := NewTokens(all, newTestKey(t, testSecret))
 	for _, c := range []struct {
 		name   string
@@ -115,7 +119,8 @@ func TestAnAlgorithmIsBoundToItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := keySetOf(t, testkit.JWK(t, i.rsa.Public(), "r"), testkit.JWK(t, i.ec.Public(), "e"), testkit.JWK(t, i.ed.Public(), "o"))
+	set := keySetOf(t, testkit.JWK(t, i.rsa.Public(), "r"), testkit.JWK(t, i.ec.Public(), "e"),
+		testkit.JWK(t, i.ed.Public(), "o"))
 	for _, c := range []struct {
 		name   string
 		method jwt.SigningMethod
@@ -149,19 +154,20 @@ func TestAnAlgorithmIsBoundToItsKey(t *testing.T) {
 
 func TestKeysThatMustNotBeUsedAreNot(t *testing.T) {
 	i := newIssuer()
+	jwk := func(key any, members ...string) string { return testkit.JWK(t, key, "", members...) }
 	good := testkit.JWK(t, i.ec.Public(), "good")
 	for name, c := range map[string]struct{ key, why string }{
-		"encryption":       {testkit.JWK(t, i.rsa.Public(), "", `"use":"enc"`), "its use is not sig"},
-		"other algorithm":  {testkit.JWK(t, i.rsa.Public(), "", `"alg":"RS512"`), "its alg is not RS256"},
-		"RSA for HS256":    {testkit.JWK(t, i.rsa.Public(), "", `"alg":"HS256"`), "its alg is not RS256"},
-		"EC for EdDSA":     {testkit.JWK(t, i.ec.Public(), "", `"alg":"EdDSA"`), "its alg is not ES256"},
-		"operations":       {testkit.JWK(t, i.ec.Public(), "", `"key_ops":["sign"]`), "key_ops has no verify"},
-		"operations wrong": {testkit.JWK(t, i.ec.Public(), "", `"key_ops":"verify"`), "key_ops has no verify"},
-		"weak RSA":         {testkit.JWK(t, i.weakRSA.Public(), ""), "RSA key of 1024 bits, want at least 2048"},
-		"P-384":            {testkit.JWK(t, i.p384.Public(), ""), "not on the curve P-256"},
-		"private RSA":      {testkit.JWK(t, i.rsa, ""), "secret or private"},
-		"private EC":       {testkit.JWK(t, i.ec, ""), "secret or private"},
-		"symmetric":        {testkit.JWK(t, []byte(testSecret), ""), "secret or private"},
+		"encryption":       {jwk(i.rsa.Public(), `"use":"enc"`), "its use is not sig"},
+		"other algorithm":  {jwk(i.rsa.Public(), `"alg":"RS512"`), "its alg is not RS256"},
+		"RSA for HS256":    {jwk(i.rsa.Public(), `"alg":"HS256"`), "its alg is not RS256"},
+		"EC for EdDSA":     {jwk(i.ec.Public(), `"alg":"EdDSA"`), "its alg is not ES256"},
+		"operations":       {jwk(i.ec.Public(), `"key_ops":["sign"]`), "key_ops has no verify"},
+		"operations wrong": {jwk(i.ec.Public(), `"key_ops":"verify"`), "key_ops has no verify"},
+		"weak RSA":         {jwk(i.weakRSA.Public()), "RSA key of 1024 bits, want at least 2048"},
+		"P-384":            {jwk(i.p384.Public()), "not on the curve P-256"},
+		"private RSA":      {jwk(i.rsa), "secret or private"},
+		"private EC":       {jwk(i.ec), "secret or private"},
+		"symmetric":        {jwk([]byte(testSecret)), "secret or private"},
 		"a point off the curve": {
 			`{"kty":"EC","crv":"P-256","x":"` + strings.Repeat("A", 43) + `","y":"` + strings.Repeat("A", 43) + `"}`,
 			"not a key of a type",
@@ -225,7 +231,9 @@ func FuzzVerifyWithPublicKeys(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	tokens := NewTokens(keySetOf(f, testkit.JWK(f, newIssuer().rsa.Public(), "r"), testkit.JWK(f, ec.Public(), "e"), testkit.JWK(f, ed.Public(), "o")), newTestKey(f, testSecret))
+	set := keySetOf(f, testkit.JWK(f, newIssuer().rsa.Public(), "r"),
+		testkit.JWK(f, ec.Public(), "e"), testkit.JWK(f, ed.Public(), "o"))
+	tokens := NewTokens(set, newTestKey(f, testSecret))
 	signed := map[string]bool{} // header and payload
 	for method, key := range map[jwt.SigningMethod]crypto.PrivateKey{
 		jwt.SigningMethodES256: ec, jwt.SigningMethodEdDSA: ed, jwt.SigningMethodHS256: []byte(testSecret),
