@@ -30,8 +30,14 @@ const (
 	// connWindow is how much of all streams of a connection may be on its way at once. The transport opens it again when
 	// bytes come, read or not, so it bounds the speed of a connection and not its memory.
 	connWindow = 4 << 20
-	// subscribeWeight is what a subscription counts for: events wait for it.
-	subscribeWeight = 2 << 20
+	// subscribeWeight is what a subscription counts for while no event waits for it: its goroutines,
+	// the first events of its queue (events.ownBytes), and unwrittenBytes. As many subscriptions as a
+	// hub takes fit in what one connection may hold of MinCallBytes. Events that wait count beside it
+	// (Account), and so do large responses (heldStream).
+	subscribeWeight = 128 << 10
+	// unwrittenBytes is how much of a stream the transport keeps to be written before Send waits,
+	// beside one whole message.
+	unwrittenBytes = 64 << 10
 
 	// roomPatience is how long a stream waits for room for its next message.
 	roomPatience = time.Second
@@ -134,6 +140,19 @@ func (a *account) reserveLocked(bytes int64) bool {
 	return true
 }
 
+// reserveSpare is reserve for what the caller can do without. At least as much as it takes in this
+// way stays free for the rest that the caller does.
+func (a *account) reserveSpare(bytes int64) bool {
+	if a == nil {
+		return true
+	}
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	free := a.budget.limit - a.budget.held - bytes
+	ofCredential, mine := *a.credential+bytes, a.held+bytes
+	return 2*ofCredential <= free && 4*mine <= free-ofCredential && a.reserveLocked(bytes)
+}
+
 // release gives bytes back.
 func (a *account) release(bytes int64) {
 	if a == nil || bytes == 0 {
@@ -199,6 +218,11 @@ func (a *account) reserveSoon(ctx context.Context, bytes int64) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, roomPatience)
 	defer cancel()
+	return a.awaitRoom(ctx, bytes)
+}
+
+// awaitRoom is reserve that waits for room until ctx is done. The account must not be nil.
+func (a *account) awaitRoom(ctx context.Context, bytes int64) bool {
 	for {
 		freed := a.budget.freed()
 		if a.reserve(bytes) {

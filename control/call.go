@@ -128,7 +128,7 @@ func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
 	if int(c.conn.openCalls.Add(1)) > bounds.calls {
 		c.conn.openCalls.Add(-1)
 		c.conn.faulted.Store(true)
-		return nil, errTooManyCalls
+		return nil, errTooManyOpenCalls
 	}
 	return func() { c.conn.openCalls.Add(-1) }, nil
 }

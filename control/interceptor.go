@@ -21,6 +21,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -153,6 +154,11 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		}
 		defer c.account.release(weight)
 		defer c.endHolding()
+		if info.FullMethod == eventsv1.EventService_Subscribe_FullMethodName {
+			if ss, err = holdResponses(ss, c.account); err != nil {
+				return toStatus(err)
+			}
+		}
 		ss = &pieceStream{ss, c, !info.IsClientStream}
 		defer context.AfterFunc(g.leaving, func() { g.endStream(c, info.FullMethod) })()
 	}

@@ -37,7 +37,8 @@ var (
 	errHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
 	errSubscriberSlow     = errors.New("events happen faster than they are read")
 	errTooManySubscribers = errors.New("the hub has the most subscribers it may have")
-	errTooManyCalls       = errors.New("the caller has the most calls in flight that it may have")
+	errTooManyCalls       = errors.New("what the caller has in flight holds the most bytes of calls that it may hold (--call-bytes)")
+	errTooManyOpenCalls   = errors.New("the connection has the most calls in flight that need no credential")
 	errTooManyConnections = errors.New("the hub is full, and this credential has the most connections that it may have there")
 	errInternal           = errors.New("internal error")
 )
@@ -76,6 +77,7 @@ var statusTable = []statusRow{
 	{errSubscriberSlow, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW},
 	{errTooManySubscribers, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS},
 	{errTooManyCalls, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
+	{errTooManyOpenCalls, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
 
 	{errTooManyConnections, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS},
 

@@ -24,6 +24,9 @@ type Config struct {
 	Limits         Limits                // of each subscriber
 	MaxSubscribers int                   // at once; each costs every event something
 	Metrics        prometheus.Registerer // may be nil
+	// Account finds what the caller of a stream may hold in memory. The events that wait for a
+	// subscriber count there as they come. nil: Limits alone bound them.
+	Account AccountOf
 }
 
 // DefaultConfig has the limits that the API names.
@@ -121,6 +124,14 @@ func (b *Broker) publish(c *hub.Connection, op hub.Op) (queued bool) {
 		queued = queued || has
 	}
 	return queued
+}
+
+// accountOf returns the account of the caller of a stream; nil: it has no bound.
+func (b *Broker) accountOf(ctx context.Context) Account {
+	if b.config.Account == nil {
+		return nil
+	}
+	return b.config.Account(ctx)
 }
 
 // add takes a subscriber. Errors: hub.ErrShuttingDown, ErrTooManySubscribers.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
@@ -76,9 +77,15 @@ func TestASlowSubscriberMissesMessagesAndNobodyElseDoes(t *testing.T) {
 }
 
 // gathered returns the metrics of the broker.
-func (b *bed) gathered(t *testing.T) map[string]float64 {
+func (b *bed) gathered(t testing.TB) map[string]float64 {
 	t.Helper()
-	families, err := b.metrics.Gather()
+	return gathered(t, b.metrics)
+}
+
+// gathered returns the metrics of a registry, by name and labels.
+func gathered(t testing.TB, r *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +247,7 @@ func TestAHubThatLeavesGivesEverythingFirst(t *testing.T) {
 			t.Errorf("then came %v", events)
 		}
 		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
-		if err := b.broker.add(newSubscriber(nil, b.broker.config.Limits)); !errors.Is(err, hub.ErrShuttingDown) {
+		if err := b.broker.add(newSubscriber(nil, b.broker.config.Limits, nil)); !errors.Is(err, hub.ErrShuttingDown) {
 			t.Errorf("a late subscriber: %v", err)
 		}
 	})

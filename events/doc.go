@@ -16,12 +16,13 @@
 // # Locking
 //
 // Applied runs under the lock of a connection. It reads the list of subscribers without a lock, and takes subscriber.mu of
-// each, one after the other: leaves, under which nothing is called. Broker.mu is for changes of that list; subscriber.mu is taken
+// each, one after the other: leaves, under which only the caller's Account is called. Broker.mu is for changes of that list; subscriber.mu is taken
 // under it.
 //
 // # Backpressure
 //
-// What waits for a subscriber is bounded (Limits), and so is the number of subscribers. A subscriber that is slow costs
+// What waits for a subscriber is bounded (Limits), and counts in what its caller may hold in memory
+// (room.go). The number of subscribers is bounded, too. A subscriber that is slow costs
 // itself messages, with a gap in their place, and then its stream; nobody else notices.
 //
 // # Errors

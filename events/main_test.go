@@ -21,6 +21,7 @@ import (
 	"github.com/connhub/connhub/control"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,18 +31,20 @@ type bed struct {
 	hub     *hub.Hub
 	broker  *Broker
 	server  *control.Server
-	metrics *prometheus.Registry
+	metrics *prometheus.Registry // of the broker
+	calls   *prometheus.Registry // of the server of the API
 	dial    func(context.Context, string) (net.Conn, error)
 	conn    *grpc.ClientConn
 }
 
 func newBareBed(t testing.TB, change ...func(*Config)) *bed {
 	t.Helper()
-	b := &bed{metrics: prometheus.NewRegistry()}
+	b := &bed{metrics: prometheus.NewRegistry(), calls: prometheus.NewRegistry()}
 	hc := hub.DefaultConfig()
 	hc.ID = hub.NewID()
 	c := DefaultConfig()
 	c.Hub, c.Metrics = hc.ID, b.metrics
+	c.Account = func(ctx context.Context) Account { return control.AccountOf(ctx) }
 	for _, f := range change {
 		f(&c)
 	}
@@ -59,10 +62,16 @@ func newBareBed(t testing.TB, change ...func(*Config)) *bed {
 // newBed returns a bed whose events are served by the server of the API, over memory.
 func newBed(t testing.TB, change ...func(*Config)) *bed {
 	t.Helper()
+	return newBedOf(t, control.DefaultConfig().CallBytes, change...)
+}
+
+// newBedOf is newBed with so many bytes for calls. They must all be given back when the test ends.
+func newBedOf(t testing.TB, callBytes int64, change ...func(*Config)) *bed {
+	t.Helper()
 	b := newBareBed(t, change...)
 	var err error
 	if b.server, err = control.New(control.Config{
-		Hub: b.hub, Insecure: true, Services: []control.Service{b.broker.Register}, CallBytes: control.DefaultConfig().CallBytes,
+		Hub: b.hub, Insecure: true, Services: []control.Service{b.broker.Register}, CallBytes: callBytes, Metrics: b.calls,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -80,8 +89,16 @@ func newBed(t testing.TB, change ...func(*Config)) *bed {
 				t.Error(err)
 			}
 		}
+		// A write to a backend may end a moment after its stream.
+		testkit.Eventually(t, "calls that are over hold nothing", func() bool { return b.heldBytes(t) == 0 })
 	})
 	return b
+}
+
+// heldBytes returns what the calls of all backends hold.
+func (b *bed) heldBytes(t testing.TB) int64 {
+	t.Helper()
+	return int64(gathered(t, b.calls)["connhub_grpc_call_bytes"])
 }
 
 // connect returns a connection of its own: streams of one share its flow control.

@@ -29,6 +29,7 @@ type Limits struct {
 // is queued at most.
 type queue struct {
 	limits Limits
+	room   *room // of the subscriber: what waits counts there until give
 
 	events   []*event // those that wait are events[head:]
 	head     int
@@ -39,13 +40,15 @@ type queue struct {
 	gaps     map[hub.ConnectionID]*event // of connections of which nothing follows
 }
 
-func newQueue(l Limits) *queue { return &queue{limits: l, gaps: map[hub.ConnectionID]*event{}} }
+func newQueue(l Limits, r *room) *queue {
+	return &queue{limits: l, room: r, gaps: map[hub.ConnectionID]*event{}}
+}
 
 // put queues an event, or drops it with a gap in its place. ErrSubscriberSlow: there was no room for what may not be
 // dropped; the queue is of no use any more.
 func (q *queue) put(e *event) (dropped bool, err error) {
 	if e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE {
-		if q.hasRoom(e) {
+		if q.hasRoom(e) && q.room.take(e.weight(), true) {
 			q.messages++
 			q.bytes += e.weight()
 			q.push(e)
@@ -58,7 +61,7 @@ func (q *queue) put(e *event) (dropped bool, err error) {
 		}
 		dropped, e = true, e.gap()
 	}
-	if q.standing >= q.limits.Standing {
+	if q.standing >= q.limits.Standing || !q.room.take(e.weight(), false) {
 		return dropped, ErrSubscriberSlow
 	}
 	q.standing++
@@ -100,7 +103,8 @@ func (q *queue) push(e *event) {
 	q.events = append(q.events, e)
 }
 
-// take takes events from the front into dst, so many at most, and no more once they have so many bytes.
+// take takes events from the front into dst, so many at most, and no more once they have so many
+// bytes. They count in the room until give.
 func (q *queue) take(dst []*event, most int, bytes int64) []*event {
 	for q.head < len(q.events) && most > 0 && bytes > 0 {
 		e := q.events[q.head]
@@ -125,6 +129,15 @@ func (q *queue) take(dst []*event, most int, bytes int64) []*event {
 	q.forgetShares()
 	q.compact()
 	return dst
+}
+
+// give says that events which take returned are given.
+func (q *queue) give(events []*event) {
+	var bytes int64
+	for _, e := range events {
+		bytes += e.weight()
+	}
+	q.room.give(bytes)
 }
 
 // maxIdleQueue is how much room an empty queue keeps.

@@ -100,7 +100,7 @@ var whoIs = map[hub.ConnectionID]hub.Identity{
 
 // Clients without a user share one user's part of a queue at each address, however many sockets they have.
 func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
-	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000})
+	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000}, &room{})
 	put := func(socket int, user, host string) bool {
 		dropped, err := q.put(&event{
 			kind: eventsv1.EventKind_EVENT_KIND_MESSAGE, message: &hub.Event{}, who: hub.Identity{
@@ -129,7 +129,7 @@ func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
 
 // One client that sends more than a subscriber takes loses its own messages, and nobody else's.
 func TestAClientThatFloodsASubscriberDropsItsOwnMessages(t *testing.T) {
-	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000})
+	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000}, &room{})
 	put := func(namespace, user string) bool {
 		dropped, err := q.put(&event{
 			kind: eventsv1.EventKind_EVENT_KIND_MESSAGE, message: &hub.Event{},
@@ -176,7 +176,7 @@ func TestAQueueDoesWhatAPlainOneDoes(t *testing.T) {
 			Bytes:    rapid.Int64Range(500, 9000).Draw(t, "bytes"),
 			Standing: rapid.IntRange(1, 12).Draw(t, "standing"),
 		}
-		q, model := newQueue(l), &plainQueue{limits: l}
+		q, model := newQueue(l, &room{}), &plainQueue{limits: l}
 		ordinals := map[hub.ConnectionID]uint64{}
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			if rapid.IntRange(0, 3).Draw(t, "take") == 0 {
@@ -225,7 +225,7 @@ func pointers(events []event) (all []*event) {
 }
 
 func TestAnEmptyQueueKeepsLittleRoom(t *testing.T) {
-	q := newQueue(Limits{Standing: 100_000})
+	q := newQueue(Limits{Standing: 100_000}, &room{})
 	for range 100_000 {
 		if _, err := q.put(&event{kind: eventsv1.EventKind_EVENT_KIND_CONNECTED}); err != nil {
 			t.Fatal(err)

@@ -56,8 +56,8 @@ type subscriber struct {
 	err       error // the stream ends with it, at once
 }
 
-func newSubscriber(s *eventsv1.Subscription, l Limits) *subscriber {
-	return &subscriber{filter: newFilter(s), queue: newQueue(l), news: make(chan struct{}, 1), over: make(chan struct{})}
+func newSubscriber(s *eventsv1.Subscription, l Limits, of Account) *subscriber {
+	return &subscriber{filter: newFilter(s), queue: newQueue(l, &room{account: of}), news: make(chan struct{}, 1), over: make(chan struct{})}
 }
 
 // put queues an event, or drops it. Neither is true when the stream has ended, or ends with this event.
@@ -112,7 +112,8 @@ func (s *subscriber) endEmpty() bool {
 func (s *subscriber) endLocked(err error) {
 	if s.err == nil {
 		s.err = err
-		s.queue = newQueue(Limits{}) // nobody takes it any more
+		s.queue.give(s.queue.events[s.queue.head:])
+		s.queue = newQueue(Limits{}, s.queue.room) // nobody takes it any more
 		close(s.over)
 	}
 }
@@ -135,7 +136,7 @@ func (b *Broker) Subscribe(stream eventStream) error {
 	if err != nil {
 		return err
 	}
-	s := newSubscriber(request.GetSubscription(), b.config.Limits)
+	s := newSubscriber(request.GetSubscription(), b.config.Limits, b.accountOf(stream.Context()))
 	if err := b.add(s); err != nil {
 		return err
 	}
@@ -180,7 +181,9 @@ func (s *subscriber) tell(b *Broker, stream eventStream) error {
 			if leaving && !farewell {
 				farewell, response.GoingAway = true, &eventsv1.GoingAway{}
 			}
-			if err := stream.Send(response); err != nil {
+			err := stream.Send(response)
+			s.give(events)
+			if err != nil {
 				return err
 			}
 			b.metrics.told(events)
@@ -200,6 +203,13 @@ func (s *subscriber) tell(b *Broker, stream eventStream) error {
 			return s.err
 		}
 	}
+}
+
+// give says that events which next returned are given, or never will be.
+func (s *subscriber) give(events []*event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue.give(events)
 }
 
 // next returns the next events, whether the hub leaves, and whether there will be no more.

@@ -303,6 +303,7 @@ func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (er
 func (s *server) joinEvents(h *hub.Config, registry *prometheus.Registry) (err error) {
 	c := events.DefaultConfig()
 	c.Hub, c.Metrics = h.ID, registry
+	c.Account = func(ctx context.Context) events.Account { return control.AccountOf(ctx) }
 	if s.events, err = events.New(c); err != nil {
 		return err
 	}

@@ -40,14 +40,16 @@ type EventServiceClient interface {
 	// A subscriber that reads too slowly holds up nobody else. Up to 10,000 messages, and 16 MiB of them, wait for it;
 	// beyond that messages are dropped and a `gap` with their number stands in their place. `connected` and
 	// `disconnected` are never dropped: when 100,000 of them, and of gaps, wait, the stream ends with RESOURCE_EXHAUSTED
-	// (SUBSCRIBER_SLOW).
+	// (SUBSCRIBER_SLOW). What waits counts in the bytes that the backend may hold in calls (--call-bytes): where these run
+	// out first, the same happens earlier.
 	//
 	// A hub that leaves says going_away, gives what still happens, the end of its connections included, and ends the
 	// stream with UNAVAILABLE (SHUTTING_DOWN). Subscribe at other hubs when you hear it.
 	//
 	// Other errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request that breaks a rule, or
-	// a second one; RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS) when the hub has 64 subscribers; UNAVAILABLE
-	// (HUB_STARTING) from a hub that is not ready.
+	// a second one; RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS) when the hub has 64 subscribers, or
+	// (TOO_MANY_CALLS) when the backend's calls hold all the bytes that they may; UNAVAILABLE (HUB_STARTING) from a hub
+	// that is not ready.
 	Subscribe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse], error)
 }
 
@@ -90,14 +92,16 @@ type EventServiceServer interface {
 	// A subscriber that reads too slowly holds up nobody else. Up to 10,000 messages, and 16 MiB of them, wait for it;
 	// beyond that messages are dropped and a `gap` with their number stands in their place. `connected` and
 	// `disconnected` are never dropped: when 100,000 of them, and of gaps, wait, the stream ends with RESOURCE_EXHAUSTED
-	// (SUBSCRIBER_SLOW).
+	// (SUBSCRIBER_SLOW). What waits counts in the bytes that the backend may hold in calls (--call-bytes): where these run
+	// out first, the same happens earlier.
 	//
 	// A hub that leaves says going_away, gives what still happens, the end of its connections included, and ends the
 	// stream with UNAVAILABLE (SHUTTING_DOWN). Subscribe at other hubs when you hear it.
 	//
 	// Other errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request that breaks a rule, or
-	// a second one; RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS) when the hub has 64 subscribers; UNAVAILABLE
-	// (HUB_STARTING) from a hub that is not ready.
+	// a second one; RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS) when the hub has 64 subscribers, or
+	// (TOO_MANY_CALLS) when the backend's calls hold all the bytes that they may; UNAVAILABLE (HUB_STARTING) from a hub
+	// that is not ready.
 	Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error
 	mustEmbedUnimplementedEventServiceServer()
 }
