@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/auth"
-	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -150,7 +150,7 @@ func TestWhatLoopbackIsDoesNotDependOnThePlace(t *testing.T) {
 	} {
 		address := host + ":8080"
 		keys := auth.KeySetConfig{Source: "http://" + address + "/jwks", Interval: time.Hour}
-		etcd := discovery.DefaultEmbeddedConfig()
+		etcd := embedded.DefaultConfig()
 		etcd.Dir, etcd.ClientAddress = "x", address
 		for place, local := range map[string]bool{
 			"listen": checkLoopback("--listen", address, "x") == nil,
