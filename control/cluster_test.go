@@ -22,6 +22,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -245,7 +246,7 @@ func TestClosingCountsAtEveryHubFirst(t *testing.T) {
 	closed, err = c.hubs[2].connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{Target: everyone(), MaxMatched: 3})
 	hold(t, err, &controlv1.CloseConnectionsResponse{Matched: 3, Closed: 3}, closed)
 	for i, client := range all {
-		want := hub.Close{Cause: hub.CauseBackend, Code: 3000, Reason: "bye"}
+		want := cause.CloseStatus{Cause: cause.Backend, Code: 3000, Reason: "bye"}
 		if i%2 == 1 {
 			want.Code, want.Reason = closeNormal, ""
 		}

@@ -8,6 +8,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // closeNormal is the close code of a backend that gives none (RFC 6455 §7.4.1).
@@ -64,8 +65,8 @@ func (s *connectionService) CloseConnections(ctx context.Context, req *controlv1
 }
 
 // newClose translates what the clients are told.
-func newClose(req *controlv1.CloseConnectionsRequest) hub.Close {
-	how := hub.Close{Cause: hub.CauseBackend, Code: closeNormal, Reason: req.GetReason()}
+func newClose(req *controlv1.CloseConnectionsRequest) cause.CloseStatus {
+	how := cause.CloseStatus{Cause: cause.Backend, Code: closeNormal, Reason: req.GetReason()}
 	if req.GetCode() != 0 {
 		how.Code = uint16(req.GetCode()) // the proto's rule: at most 4999
 	}

@@ -13,6 +13,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func TestGetConnectionTellsAllThatTheHubKnows(t *testing.T) {
@@ -53,7 +54,7 @@ func TestEachStateOfAConnectionIsTold(t *testing.T) {
 	f := newFixture(t)
 	connecting := f.attach(t, &wireProtocol{}, "")
 	detached := f.connect(t, &ackedProtocol{}, "")
-	detached.Unbind(detached, hub.NewClose(hub.CauseLost))
+	detached.Unbind(detached, cause.Lost.CloseStatus())
 	for state, c := range map[controlv1.ConnectionState]*client{
 		controlv1.ConnectionState_CONNECTION_STATE_CONNECTING: connecting,
 		controlv1.ConnectionState_CONNECTION_STATE_ATTACHED:   f.connect(t, &wireProtocol{}, ""),
@@ -98,7 +99,7 @@ func TestCloseConnectionsTellsClientsWhatTheBackendSaid(t *testing.T) {
 		if diff := cmp.Diff(&controlv1.CloseConnectionsResponse{Matched: 1, Closed: 1}, resp, protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}
-		if have, want := client.goodbye(t), (hub.Close{Cause: hub.CauseBackend, Code: c.want, Reason: "enough"}); have != want {
+		if have, want := client.goodbye(t), (cause.CloseStatus{Cause: cause.Backend, Code: c.want, Reason: "enough"}); have != want {
 			t.Errorf("have %v, want %v", have, want)
 		}
 	}
@@ -110,7 +111,7 @@ func TestCloseConnectionsTellsClientsWhatTheBackendSaid(t *testing.T) {
 
 func TestEveryEnumOfTheHubHasItsOwnInTheAPI(t *testing.T) {
 	seen := map[controlv1.DropReason]bool{controlv1.DropReason_DROP_REASON_UNSPECIFIED: true}
-	for _, r := range hub.DropReasons() {
+	for _, r := range cause.DropReasons() {
 		if seen[dropReasons[r]] {
 			t.Errorf("%v is %v, as another", r, dropReasons[r])
 		}

@@ -11,6 +11,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // defaultWait is how long a send waits when it does not say: what a person would wait for.
@@ -114,12 +115,12 @@ var waits = map[controlv1.Wait]hub.Wait{
 	controlv1.Wait_WAIT_ACKED:       hub.WaitAcked,
 }
 
-var policies = map[controlv1.OverflowPolicy]hub.Policy{
-	controlv1.OverflowPolicy_OVERFLOW_POLICY_UNSPECIFIED: hub.PolicyDefault,
-	controlv1.OverflowPolicy_OVERFLOW_POLICY_CLOSE:       hub.CloseSlow,
-	controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_OLDEST: hub.DropOldest,
-	controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST: hub.DropNewest,
-	controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE:    hub.Conflate,
+var policies = map[controlv1.OverflowPolicy]overflow.Policy{
+	controlv1.OverflowPolicy_OVERFLOW_POLICY_UNSPECIFIED: overflow.Default,
+	controlv1.OverflowPolicy_OVERFLOW_POLICY_CLOSE:       overflow.CloseSlow,
+	controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_OLDEST: overflow.DropOldest,
+	controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST: overflow.DropNewest,
+	controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE:    overflow.Conflate,
 }
 
 // checkConflation holds that the key and the policy come together.

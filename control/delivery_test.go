@@ -17,6 +17,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func (f *fixture) send(t testing.TB, req *controlv1.SendRequest) *controlv1.Receipt {
@@ -137,7 +138,7 @@ func TestReceiptTellsEveryState(t *testing.T) {
 	})
 	t.Run("queued at a detached one", func(t *testing.T) {
 		c := f.connect(t, acked, "away")
-		c.Unbind(c, hub.NewClose(hub.CauseLost))
+		c.Unbind(c, cause.Lost.CloseStatus())
 		holdReceipt(t, &controlv1.Receipt{Matched: 1, QueuedDetached: 1}, f.send(t, to("away")))
 	})
 	t.Run("acked", func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // details returns the details that an error may carry, nil for those that it does not.
@@ -237,8 +238,8 @@ var connectionFaults = []fault{
 	{"close everyone without a bound", invalid, "max_matched", "everyone", closing(func(r *controlv1.CloseConnectionsRequest) { r.Target = everyone() })},
 	{"close everyone with a bound", "", "", "", closing(func(r *controlv1.CloseConnectionsRequest) { r.Target, r.MaxMatched = everyone(), 1 })},
 	{"max_matched below zero", invalid, "max_matched", "0", closing(func(r *controlv1.CloseConnectionsRequest) { r.MaxMatched = -1 })},
-	{"reason of 123 bytes", "", "", "", closing(func(r *controlv1.CloseConnectionsRequest) { r.Reason = long(hub.MaxCloseReason) })},
-	{"reason of 124 bytes", exceeded, "reason", "123", closing(func(r *controlv1.CloseConnectionsRequest) { r.Reason = long(hub.MaxCloseReason + 1) })},
+	{"reason of 123 bytes", "", "", "", closing(func(r *controlv1.CloseConnectionsRequest) { r.Reason = long(cause.MaxReason) })},
+	{"reason of 124 bytes", exceeded, "reason", "123", closing(func(r *controlv1.CloseConnectionsRequest) { r.Reason = long(cause.MaxReason + 1) })},
 	{"code 1000", "", "", "", coded(1000)},
 	{"code 1002", invalid, "code", "1000, 1001, 1008", coded(1002)},
 	{"code 1005", invalid, "code", "1000, 1001, 1008", coded(1005)},

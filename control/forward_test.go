@@ -12,6 +12,7 @@ import (
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -44,7 +45,7 @@ func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 			t.Errorf("%d sends have a result", len(b.results))
 		}
 	}
-	bob.Connection.Close(hub.NewClose(hub.CauseClient)) // it will never confirm
+	bob.Connection.Close(cause.Client.CloseStatus()) // it will never confirm
 	for _, b := range backends {
 		b.until(t, func() bool { return len(b.results) == each })
 		for sequence := range b.results {

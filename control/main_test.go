@@ -24,6 +24,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -247,7 +248,7 @@ type client struct {
 	batch   hub.Batch
 	wire    strings.Builder
 	writes  int
-	closed  []hub.Close
+	closed  []cause.CloseStatus
 }
 
 func (f *fixture) attach(t testing.TB, p hub.Protocol, user string, groups ...string) *client {
@@ -288,7 +289,7 @@ func (c *client) Flush() {
 	}
 }
 
-func (c *client) Close(how hub.Close) {
+func (c *client) Close(how cause.CloseStatus) {
 	c.mu.Lock()
 	c.closed = append(c.closed, how)
 	first := len(c.closed) == 1
@@ -317,7 +318,7 @@ func (c *client) received() string {
 	return c.wire.String()
 }
 
-func (c *client) goodbye(t testing.TB) hub.Close {
+func (c *client) goodbye(t testing.TB) cause.CloseStatus {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func fingerprintOf(t interface{ Fatal(...any) }, method, namespace string, target *controlv1.Target) fingerprint {
@@ -134,7 +135,7 @@ func TestAListingHasEachConnectionThatStaysOnce(t *testing.T) {
 			}, func() {
 				for range 10 { // some go, others come
 					i := rand.IntN(len(passing))
-					passing[i].Connection.Close(hub.NewClose(hub.CauseClient))
+					passing[i].Connection.Close(cause.Client.CloseStatus())
 					passing[i] = f.connect(t, p, "new", "all")
 				}
 			})
@@ -171,7 +172,7 @@ func TestAListingHasEachGroupThatStaysOnce(t *testing.T) {
 		return names, resp.GetNextPageToken()
 	}, func() {
 		for i := range passing {
-			passing[i].Connection.Close(hub.NewClose(hub.CauseClient))
+			passing[i].Connection.Close(cause.Client.CloseStatus())
 			passing[i] = f.connect(t, p, "", fmt.Sprint("passing-", n))
 			n++
 		}

@@ -13,6 +13,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // Publish brings what a client sends to whom it is for, at whatever hub they are. It returns when this hub has accepted it: it is in
@@ -105,8 +106,8 @@ func targetOf(t *hub.Target) *controlv1.Target {
 }
 
 // policyNames is policies the other way round.
-var policyNames = func() map[hub.Policy]controlv1.OverflowPolicy {
-	names := make(map[hub.Policy]controlv1.OverflowPolicy, len(policies))
+var policyNames = func() map[overflow.Policy]controlv1.OverflowPolicy {
+	names := make(map[overflow.Policy]controlv1.OverflowPolicy, len(policies))
 	for name, policy := range policies {
 		names[policy] = name
 	}

@@ -6,6 +6,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // newReceipt translates the receipt of one hub.
@@ -27,13 +28,13 @@ func newReceipt(r *hub.Receipt) *controlv1.Receipt {
 	return receipt
 }
 
-var dropReasons = map[hub.DropReason]controlv1.DropReason{
-	hub.DropClosed:         controlv1.DropReason_DROP_REASON_CLOSED,
-	hub.DropOverflowNewest: controlv1.DropReason_DROP_REASON_OVERFLOW_NEWEST,
-	hub.DropOverflowOldest: controlv1.DropReason_DROP_REASON_OVERFLOW_OLDEST,
-	hub.DropOverflowClose:  controlv1.DropReason_DROP_REASON_OVERFLOW_CLOSE,
-	hub.DropConflated:      controlv1.DropReason_DROP_REASON_CONFLATED,
-	hub.DropExpired:        controlv1.DropReason_DROP_REASON_EXPIRED,
+var dropReasons = map[cause.DropReason]controlv1.DropReason{
+	cause.DropClosed:         controlv1.DropReason_DROP_REASON_CLOSED,
+	cause.DropOverflowNewest: controlv1.DropReason_DROP_REASON_OVERFLOW_NEWEST,
+	cause.DropOverflowOldest: controlv1.DropReason_DROP_REASON_OVERFLOW_OLDEST,
+	cause.DropOverflowClose:  controlv1.DropReason_DROP_REASON_OVERFLOW_CLOSE,
+	cause.DropConflated:      controlv1.DropReason_DROP_REASON_CONFLATED,
+	cause.DropExpired:        controlv1.DropReason_DROP_REASON_EXPIRED,
 }
 
 // count fits a number of connections or messages into the API's int32.

@@ -15,6 +15,7 @@ import (
 
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // stuff is a payload of which a stream that nobody reads takes a few.
@@ -318,7 +319,7 @@ func BenchmarkAppliedWithoutSubscribers(b *testing.B) {
 
 func TestEveryCauseOfTheHubHasItsOwnInTheAPI(t *testing.T) {
 	seen := map[eventsv1.DisconnectCause]bool{}
-	for _, c := range hub.Causes() {
+	for _, c := range cause.All() {
 		if seen[causes[c]] || causes[c] == eventsv1.DisconnectCause_DISCONNECT_CAUSE_UNSPECIFIED {
 			t.Errorf("%v is %v", c, causes[c])
 		}

@@ -9,6 +9,7 @@ import (
 
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // event is one event on its way to subscribers, who share it. It does not change, but for gaps, which belong to a queue.
@@ -17,9 +18,9 @@ type event struct {
 	who     hub.Identity
 	ordinal uint64
 	at      time.Time
-	message *hub.Event // of a message
-	close   hub.Close  // of a disconnected
-	dropped int64      // above 0: a gap that stands for so many messages, of which the last has this ordinal
+	message *hub.Event        // of a message
+	close   cause.CloseStatus // of a disconnected
+	dropped int64             // above 0: a gap that stands for so many messages, of which the last has this ordinal
 }
 
 // newEvent returns the event that an op is.
@@ -118,9 +119,9 @@ func kindOf(op hub.OpKind) eventsv1.EventKind {
 }
 
 // causes are those of the API. Their names are the labels of the hub's; a test holds that none is missing.
-var causes = func() map[hub.Cause]eventsv1.DisconnectCause {
-	m := map[hub.Cause]eventsv1.DisconnectCause{}
-	for _, c := range hub.Causes() {
+var causes = func() map[cause.Cause]eventsv1.DisconnectCause {
+	m := map[cause.Cause]eventsv1.DisconnectCause{}
+	for _, c := range cause.All() {
 		m[c] = eventsv1.DisconnectCause(eventsv1.DisconnectCause_value["DISCONNECT_CAUSE_"+strings.ToUpper(c.String())])
 	}
 	return m

@@ -21,6 +21,7 @@ import (
 	"github.com/connhub/connhub/control"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -228,7 +229,7 @@ func (w *wire) Flush() {
 	}
 }
 
-func (w *wire) Close(how hub.Close) { w.of.Unbind(w, how) }
+func (w *wire) Close(how cause.CloseStatus) { w.of.Unbind(w, how) }
 
 func (b *bed) attach(t testing.TB, a hub.Admission) *client {
 	t.Helper()
@@ -251,7 +252,7 @@ func (b *bed) attach(t testing.TB, a hub.Admission) *client {
 
 // Close ends the connection as a backend does.
 func (c *client) Close(code uint16, reason string) {
-	c.Connection.Close(hub.Close{Cause: hub.CauseBackend, Code: code, Reason: reason})
+	c.Connection.Close(cause.CloseStatus{Cause: cause.Backend, Code: code, Reason: reason})
 }
 
 func (c *client) emit(t testing.TB, name string, kind hub.PayloadKind, payload string) {

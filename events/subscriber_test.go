@@ -14,6 +14,7 @@ import (
 
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func TestASubscriberSeesAConnectionFromItsFirstLinkToItsEnd(t *testing.T) {
@@ -46,7 +47,7 @@ func TestASubscriberSeesAConnectionFromItsFirstLinkToItsEnd(t *testing.T) {
 
 		// Another link is no event.
 		token := string(c.read)
-		c.Unbind(&c.wire, hub.NewClose(hub.CauseLost))
+		c.Unbind(&c.wire, cause.Lost.CloseStatus())
 		back, err := b.hub.Resume(t.Context(), hub.DefaultNamespace, string(c.ID()), token)
 		if err != nil {
 			t.Fatal(err)
@@ -74,7 +75,7 @@ func TestAConnectionThatNeverHadALinkIsNoEvent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		never.Close(hub.NewClose(hub.CauseHandshake))
+		never.Close(cause.Handshake.CloseStatus())
 		c := b.attach(t, hub.Admission{})
 		if got := s.next(t, 1)[0].GetConnection(); got != string(c.ID()) {
 			t.Errorf("an event of %s", got)

@@ -3,6 +3,8 @@ package hub
 import (
 	"fmt"
 	"time"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // tailFullLocked reports whether the client must confirm something before e may go, and sees to it that
@@ -21,7 +23,7 @@ func (c *Connection) tailFullLocked(e *Envelope) bool {
 		n.patient = time.Now().Add(config.AckTimeout)
 	}
 	if n.timer == nil && c.state.Phase == PhaseAttached {
-		c.startTimerLocked(c.patienceLocked(), CauseAckStuck)
+		c.startTimerLocked(c.patienceLocked(), cause.AckStuck)
 	}
 	return true
 }
@@ -40,7 +42,7 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.state.Phase == PhaseClosed && (c.link == nil || !c.state.Close.Cause.orderly()):
+	case c.state.Phase == PhaseClosed && (c.link == nil || !c.state.Close.Cause.Orderly()):
 		return nil, ErrClosed // nothing is left to confirm
 	case c.numbering == nil || sequence > c.state.Sequence:
 		return nil, fmt.Errorf("%w: %d, sent up to %d", ErrAckForged, sequence, c.state.Sequence)

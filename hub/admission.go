@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Admission is a client that was let in.
@@ -64,11 +66,11 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	// Shutdown closes what it finds in the tables after it has set closing; what came into them later finds
 	// closing set.
 	if h.Leaving() {
-		c.Close(NewClose(Cause(h.closing.Load())))
+		c.Close(cause.Cause(h.closing.Load()).CloseStatus())
 		return nil, ErrShuttingDown
 	}
 	if err := h.inForce(ctx, keysOf(&a, groups)); err != nil {
-		c.Close(NewClose(CauseHandshake))
+		c.Close(cause.Handshake.CloseStatus())
 		return nil, err
 	}
 	return c, nil

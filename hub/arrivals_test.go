@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // arrival is an item of the dumb model: in a slice, in order.
@@ -148,7 +150,7 @@ func TestAnAddressFullOfOneUsersDetachedCostsNobodyElse(t *testing.T) {
 		if err := c.Bind(l); err != nil {
 			t.Fatal(err)
 		}
-		c.Unbind(l, NewClose(CauseLost))
+		c.Unbind(l, cause.Lost.CloseStatus())
 		evil = append(evil, c)
 	}
 	if n := closedOf([]*client{quiet, nobody}); n != 0 {
@@ -164,7 +166,7 @@ func TestAnAddressFullOfOneUsersDetachedCostsNobodyElse(t *testing.T) {
 		t.Errorf("%d were closed, %d are left", closed, h.detached.len())
 	}
 	for _, c := range evil {
-		c.Close(NewClose(CauseClient))
+		c.Close(cause.Client.CloseStatus())
 	}
 }
 

@@ -3,6 +3,9 @@ package hub
 import (
 	"fmt"
 	"testing"
+
+	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // discard is a link whose wire takes everything at once and remembers nothing. It has no lock: one goroutine at a time.
@@ -23,7 +26,7 @@ func (l *discard) Flush() {
 	}
 }
 
-func (l *discard) Close(how Close) { l.connection.Unbind(l, how) }
+func (l *discard) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 
 // closes is a sink as the process has one: it looks at every op, and wants only the last.
 type closes struct{ seen int }
@@ -149,7 +152,7 @@ func BenchmarkOutbox(b *testing.B) {
 
 // BenchmarkOverflow is a message for a client that has stopped reading: its outbox is full.
 func BenchmarkOverflow(b *testing.B) {
-	for policy, name := range map[Policy]string{DropOldest: "oldest", DropNewest: "newest", Conflate: "conflate"} {
+	for policy, name := range map[overflow.Policy]string{overflow.DropOldest: "oldest", overflow.DropNewest: "newest", overflow.Conflate: "conflate"} {
 		b.Run(name, func(b *testing.B) {
 			h := newHub(b)
 			c := connectAs(b, h, bare{}, "ann", "g")
@@ -217,7 +220,7 @@ func BenchmarkAttachClose(b *testing.B) {
 		if err := c.Bind(&discard{connection: c}); err != nil {
 			b.Fatal(err)
 		}
-		c.Close(NewClose(CauseClient))
+		c.Close(cause.Client.CloseStatus())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // closedOf is how many of some clients are closed.
@@ -69,7 +71,7 @@ func TestBudgetHoldsWhileManyWhoShareLeave(t *testing.T) {
 	}
 	shared := h.holdings.total.bytes.Load()
 	for _, c := range stuck {
-		c.Close(NewClose(CauseAckStuck))
+		c.Close(cause.AckStuck.CloseStatus())
 	}
 	if n := h.holdings.total.staying(); n < 0 {
 		t.Errorf("%d bytes stay", n)
@@ -96,7 +98,7 @@ func TestANamespaceOverItsBudgetClosesNobodyElsewhere(t *testing.T) {
 	if err := c.Bind(l); err != nil {
 		t.Fatal(err)
 	}
-	c.Unbind(l, NewClose(CauseLost))
+	c.Unbind(l, cause.Lost.CloseStatus())
 	m := text(strings.Repeat("x", 1000))
 	m.Namespace = "other"
 	send(t, h, &Send{Message: m, Target: Target{Groups: []string{"g"}}})
@@ -211,7 +213,7 @@ func TestWhatListsOfOutboxesTakeIsHeld(t *testing.T) {
 		t.Error(err)
 	}
 	for _, c := range all {
-		c.Close(NewClose(CauseClient))
+		c.Close(cause.Client.CloseStatus())
 	}
 	if n := h.holdings.total.bytes.Load(); n != 0 {
 		t.Errorf("%d bytes are held when all have left", n)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // Each link writes once for all that a burst has for it, in the order of the sends, and nothing before.
@@ -45,7 +47,7 @@ func TestBurstIsWrittenAtOnce(t *testing.T) {
 
 // A burst that is longer than an outbox loses nothing: a client that reads is no slow client.
 func TestBurstBeyondAnOutboxDropsNothing(t *testing.T) {
-	for policy := CloseSlow; policy <= DropNewest; policy++ {
+	for policy := overflow.CloseSlow; policy <= overflow.DropNewest; policy++ {
 		h := newHub(t, func(c *Config) { c.Outbox.Messages = 3 })
 		ann := connect(t, h, "ann")
 		var burst Burst

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // only are roles that allow some permissions.
@@ -29,7 +31,7 @@ func withClaims(t *testing.T, h *Hub, c *Claims) *Connection {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { connection.Close(NewClose(CauseClient)) })
+	t.Cleanup(func() { connection.Close(cause.Client.CloseStatus()) })
 	return connection
 }
 
@@ -133,7 +135,7 @@ func TestRepliesGoInFrontOfMessagesAndOnlyToTheLinkThatIsThere(t *testing.T) {
 	if diff := cmp.Diff([]string{"1 gg:message"}, c.link.numberedFrames(t)); diff != "" {
 		t.Error(diff)
 	}
-	c.Close(NewClose(CauseClient))
+	c.Close(cause.Client.CloseStatus())
 	if err := c.Reply(nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("reply to a closed connection: %v", err)
 	}
@@ -149,7 +151,7 @@ func TestCommandThatSucceededIsRemembered(t *testing.T) {
 			t.Errorf("%d: %t, want %t", command, got, want)
 		}
 	}
-	c.Close(NewClose(CauseClient))
+	c.Close(cause.Client.CloseStatus())
 	if c.Done(8); c.Did(8) {
 		t.Error("a closed connection has changed")
 	}
@@ -166,7 +168,7 @@ func TestClientThatDoesNotReadItsRepliesIsClosed(t *testing.T) {
 			t.Fatalf("%d bytes of replies wait", sent)
 		}
 	}
-	if how, _ := c.Ended(); how.Cause != CauseSlow {
+	if how, _ := c.Ended(); how.Cause != cause.Slow {
 		t.Errorf("ended with %v", how)
 	}
 	if sent < maxReplies-2*len(reply) {
@@ -187,7 +189,7 @@ func TestJoinOfTheClientIsInForceWhenItReturns(t *testing.T) {
 	if diff := cmp.Diff([]string{"glate:hi"}, c.link.frames()); diff != "" {
 		t.Error(diff)
 	}
-	c.Connection.Close(NewClose(CauseClient))
+	c.Connection.Close(cause.Client.CloseStatus())
 	if err := c.Join(t.Context(), "late"); !errors.Is(err, ErrClosed) {
 		t.Errorf("join of a closed connection: %v", err)
 	}

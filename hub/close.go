@@ -1,9 +1,13 @@
 package hub
 
-import "context"
+import (
+	"context"
+
+	"github.com/connhub/connhub/hub/cause"
+)
 
 // closeDetached is Close unless the client has come back.
-func (c *Connection) closeDetached(how Close) {
+func (c *Connection) closeDetached(how cause.CloseStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.Phase == PhaseDetached {
@@ -14,7 +18,7 @@ func (c *Connection) closeDetached(how Close) {
 // Close ends the connection: it matches nothing any more when Close returns, and its client is told on the
 // way out. What is queued still goes out before that when a backend closes or the hub shuts down, as far as
 // the client takes it in time; otherwise it is dropped. It reports false if the connection was closed already.
-func (c *Connection) Close(how Close) bool {
+func (c *Connection) Close(how cause.CloseStatus) bool {
 	c.mu.Lock()
 	open := c.state.Phase != PhaseClosed
 	link := c.closeLocked(how)
@@ -25,7 +29,7 @@ func (c *Connection) Close(how Close) bool {
 
 // closeLink ends the link of a connection that was closed. If closed connections hold too much already, the link is cut without
 // a goodbye, and what it holds is free at once: a client that does not read would keep it until the close times out.
-func (c *Connection) closeLink(l Link, how Close) {
+func (c *Connection) closeLink(l Link, how cause.CloseStatus) {
 	if l == nil {
 		return
 	}
@@ -38,7 +42,7 @@ func (c *Connection) closeLink(l Link, how Close) {
 }
 
 // closeLocked ends the connection and returns the link for the caller to close, without the lock.
-func (c *Connection) closeLocked(how Close) Link {
+func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 	if c.state.Phase == PhaseClosed {
 		return nil
 	}
@@ -65,10 +69,10 @@ func (c *Connection) closeLocked(how Close) Link {
 	switch {
 	case c.link == nil:
 		c.endLocked()
-	case !how.Cause.orderly():
+	case !how.Cause.Orderly():
 		// What the link has taken is on its way, and counted when the link says how far it came.
 		for n := c.state.Outbox.queued(); n > 0; n-- {
-			c.dropLocked(n-1, DropClosed)
+			c.dropLocked(n-1, cause.DropClosed)
 		}
 		c.putFirstLocked(nil)
 		c.loseWrittenLocked()
@@ -84,9 +88,9 @@ func (c *Connection) endLocked() {
 	c.loseWrittenLocked()
 	unwritten := c.unwrittenLocked()
 	for _, e := range unwritten {
-		e.tally.drop(DropClosed)
+		e.tally.drop(cause.DropClosed)
 	}
-	c.hub().metrics.dropped(DropClosed, len(unwritten))
+	c.hub().metrics.dropped(cause.DropClosed, len(unwritten))
 	c.applyLocked(Op{Kind: OpEnd})
 	c.namespace.leave(-c.leaving)
 	c.leaving = 0
@@ -106,11 +110,11 @@ func (c *Connection) loseWrittenLocked() {
 }
 
 // Ended returns how the connection was closed, and whether it is.
-func (c *Connection) Ended() (Close, bool) {
+func (c *Connection) Ended() (cause.CloseStatus, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.Close == nil {
-		return Close{}, false
+		return cause.CloseStatus{}, false
 	}
 	return *c.state.Close, true
 }
@@ -123,7 +127,7 @@ type Closed struct {
 
 // CloseConnections closes the connections that match. When more than max match, and max is not 0, it closes
 // none and returns ErrTooManyMatched.
-func (h *Hub) CloseConnections(ctx context.Context, namespace string, t *Target, how Close, max int) (Closed, error) {
+func (h *Hub) CloseConnections(ctx context.Context, namespace string, t *Target, how cause.CloseStatus, max int) (Closed, error) {
 	matched := h.matching(namespace, t)
 	r := Closed{Matched: len(matched)}
 	if max > 0 && len(matched) > max {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/hub/overflow"
 	"github.com/connhub/connhub/internal/names"
 )
 
@@ -32,7 +33,7 @@ type Config struct {
 	AckTimeout time.Duration
 	// HeldBytes caps the memory held by undelivered data: queued messages, unacknowledged messages, pending
 	// replies. A message shared by several connections counts once. The list of an outbox that has room for
-	// more than 8 messages counts with 8 bytes a place. Above the cap connections are closed (CauseMemory) by
+	// more than 8 messages counts with 8 bytes a place. Above the cap connections are closed (cause.Memory) by
 	// fair shares: the largest connection of the largest user of the largest namespace. Of two that hold as
 	// much, the detached one goes first.
 	HeldBytes int64
@@ -50,8 +51,8 @@ type Config struct {
 	// more.
 	RequestIDs int
 
-	Overflow          Policy            // of sends that name none
-	NamespaceOverflow map[string]Policy // the same for single namespaces
+	Overflow          overflow.Policy            // of sends that name none
+	NamespaceOverflow map[string]overflow.Policy // the same for single namespaces
 
 	Sink     Sink                  // sees every change, or those of SinkOps; may be nil
 	SinkOps  []OpKind              // empty: all. Who does without those of deliveries spares a tenth of their CPU
@@ -74,7 +75,7 @@ func DefaultConfig() Config {
 		DetachedPerAddress: 10_000, // an office behind one address that loses its network
 
 		RequestIDs: 262_144, // 870 a second
-		Overflow:   CloseSlow,
+		Overflow:   overflow.CloseSlow,
 	}
 }
 
@@ -108,13 +109,10 @@ func (c *Config) Validate() error {
 	check(c.DetachedPerUser > 0, "DetachedPerUser is %d, must be above 0", c.DetachedPerUser)
 	check(c.DetachedPerAddress > 0, "DetachedPerAddress is %d, must be above 0", c.DetachedPerAddress)
 	check(c.RequestIDs > 0, "RequestIDs is %d, must be above 0", c.RequestIDs)
-	check(c.Overflow.asDefault(), "Overflow can't be a default")
+	check(c.Overflow.ValidDefault(), "Overflow can't be a default")
 	for name, p := range c.NamespaceOverflow {
 		check(names.IsNamespace(name), "NamespaceOverflow: %q is not a namespace", name)
-		check(p.asDefault(), "NamespaceOverflow: policy of %q can't be a default", name)
+		check(p.ValidDefault(), "NamespaceOverflow: policy of %q can't be a default", name)
 	}
 	return errors.Join(errs...)
 }
-
-// asDefault reports whether p works for a send that says nothing: Conflate needs a key from it.
-func (p Policy) asDefault() bool { return p == CloseSlow || p == DropOldest || p == DropNewest }

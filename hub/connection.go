@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Connection is one client that backends address. All methods may be called concurrently.
@@ -123,13 +125,13 @@ func (c *Connection) bind(l Link, proven [sha256.Size]byte) error {
 	c.applyLocked(op)
 	c.greetLocked(token)
 	if n := c.numbering; n != nil && !n.patient.IsZero() { // it may never read as much as to be found too slow again
-		c.startTimerLocked(c.patienceLocked(), CauseAckStuck)
+		c.startTimerLocked(c.patienceLocked(), cause.AckStuck)
 	}
 	c.hub().linkBound() // before anybody can close the connection and find no link to wait for
 	c.mu.Unlock()
 
 	if old != nil {
-		old.Close(Close{Cause: CauseLost}) // the client is elsewhere: nobody reads a goodbye
+		old.Close(cause.CloseStatus{Cause: cause.Lost}) // the client is elsewhere: nobody reads a goodbye
 	}
 	l.Flush()
 	return nil
@@ -148,15 +150,15 @@ func (c *Connection) greetLocked(token string) {
 // Unbind says that a link's wire is gone, and how. A connection whose protocol can resume waits for its
 // client when the wire was merely lost; any other is closed. Each link that was bound calls it once. It does
 // nothing for a link that was replaced.
-func (c *Connection) Unbind(l Link, how Close) {
+func (c *Connection) Unbind(l Link, how cause.CloseStatus) {
 	defer c.hub().linkUnbound()
 	for _, surplus := range c.unbind(l, how) {
-		surplus.closeDetached(NewClose(CauseDetachedLimit))
+		surplus.closeDetached(cause.DetachedLimit.CloseStatus())
 	}
 }
 
 // unbind is Unbind under the lock. It returns connections that must go for this one to wait.
-func (c *Connection) unbind(l Link, how Close) (surplus []*Connection) {
+func (c *Connection) unbind(l Link, how cause.CloseStatus) (surplus []*Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
@@ -175,9 +177,9 @@ func (c *Connection) unbind(l Link, how Close) (surplus []*Connection) {
 	c.applyLocked(Op{Kind: OpDetach, Resumption: c.state.Resumption.detached(time.Now())})
 	c.countDetachedLocked(+1)
 	if wait := c.hub().config.ResumeWindow; c.expiresWithin(wait) {
-		c.startTimerLocked(time.Until(c.state.Claims.Expires), CauseTokenExpired)
+		c.startTimerLocked(time.Until(c.state.Claims.Expires), cause.TokenExpired)
 	} else {
-		c.startTimerLocked(wait, CauseResumeExpired)
+		c.startTimerLocked(wait, cause.ResumeExpired)
 	}
 	return c.hub().detached.add(c)
 }

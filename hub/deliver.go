@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // Send is one message and whom it is for.
@@ -13,7 +15,7 @@ type Send struct {
 	Message       *Message
 	Target        Target
 	Wait          Wait
-	Policy        Policy
+	Policy        overflow.Policy
 	ConflationKey string // with Conflate
 
 	RequestID   string   // empty: not remembered
@@ -148,8 +150,8 @@ func (h *Hub) NewMessageID() string {
 }
 
 // policy is the send's, or else the namespace's, or else the hub's.
-func (h *Hub) policy(s *Send) Policy {
-	if s.Policy != PolicyDefault {
+func (h *Hub) policy(s *Send) overflow.Policy {
+	if s.Policy != overflow.Default {
 		return s.Policy
 	}
 	if p, ok := h.config.NamespaceOverflow[s.Message.Namespace]; ok {
@@ -214,7 +216,7 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 		e = f.add(want)
 		*e = Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
 		f.bytes += int64(len(e.shared))
-		if s.Policy == Conflate {
+		if s.Policy == overflow.Conflate {
 			e.key = s.ConflationKey
 		}
 	}

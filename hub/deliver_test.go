@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func TestEachPartOfATargetReachesItsConnections(t *testing.T) {
@@ -89,7 +91,7 @@ func TestNamespacesAreIsolated(t *testing.T) {
 	if r, _ := h.Join(t.Context(), "other", &target, []string{"red"}); r.Matched != 0 {
 		t.Errorf("joined %d in another namespace", r.Matched)
 	}
-	if r, _ := h.CloseConnections(t.Context(), "other", &target, NewClose(CauseBackend), 0); r.Matched != 0 {
+	if r, _ := h.CloseConnections(t.Context(), "other", &target, cause.Backend.CloseStatus(), 0); r.Matched != 0 {
 		t.Errorf("closed %d in another namespace", r.Matched)
 	}
 }
@@ -164,16 +166,16 @@ func TestReceiptFollowsTheMessage(t *testing.T) {
 		}
 	}
 	check("pushed", Receipt{Matched: 4, Queued: 2, Written: 2, NotAckable: 1})
-	gone.Close(NewClose(CauseBackend))
-	check("closed", Receipt{Matched: 4, Queued: 1, Written: 2, NotAckable: 1, Dropped: []DropCount{{DropClosed, 1}}})
+	gone.Close(cause.Backend.CloseStatus())
+	check("closed", Receipt{Matched: 4, Queued: 1, Written: 2, NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
 	if err := numberedOne.Ack(1); err != nil {
 		t.Fatal(err)
 	}
-	check("acked", Receipt{Matched: 4, Queued: 1, Written: 1, Acked: 1, NotAckable: 1, Dropped: []DropCount{{DropClosed, 1}}})
+	check("acked", Receipt{Matched: 4, Queued: 1, Written: 1, Acked: 1, NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
 	slow.link.stall(false)
-	check("written", Receipt{Matched: 4, Written: 2, Acked: 1, NotAckable: 2, Dropped: []DropCount{{DropClosed, 1}}})
-	fast.Close(NewClose(CauseBackend))
-	check("after a close", Receipt{Matched: 4, Written: 2, Acked: 1, NotAckable: 2, Dropped: []DropCount{{DropClosed, 1}}})
+	check("written", Receipt{Matched: 4, Written: 2, Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	fast.Close(cause.Backend.CloseStatus())
+	check("after a close", Receipt{Matched: 4, Written: 2, Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
 }
 
 func TestWaitEndsWhenReachedOrWhenTheContextDoes(t *testing.T) {
@@ -210,7 +212,7 @@ func TestWaitEndsWhenReachedOrWhenTheContextDoes(t *testing.T) {
 		if d := wait(WaitAcked); d != 2*time.Second {
 			t.Errorf("ACKED waited %v, want until the ack", d)
 		}
-		time.AfterFunc(3*time.Second, func() { c.Close(NewClose(CauseBackend)) })
+		time.AfterFunc(3*time.Second, func() { c.Close(cause.Backend.CloseStatus()) })
 		if d := wait(WaitAcked); d != 3*time.Second {
 			t.Errorf("ACKED waited %v, want until the close", d)
 		}
@@ -285,7 +287,7 @@ func TestARequestThatPanickedIsNotRemembered(t *testing.T) {
 	if _, failed := request(); failed == nil {
 		t.Fatal("the protocol did not panic")
 	}
-	bad.Close(NewClose(CauseBackend))
+	bad.Close(cause.Backend.CloseStatus())
 	connect(t, h, "ann")
 	if d, _ := request(); d.Receipt().Duplicate || d.Receipt().Written != 1 {
 		t.Errorf("the retry: %+v", d.Receipt())

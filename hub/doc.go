@@ -6,7 +6,7 @@
 // Hub.Attach registers it (connecting: sends find it and wait in its outbox), Connection.Bind gives it a link
 // (attached), Connection.Unbind takes the link away: a protocol that numbers its messages then waits for the
 // client (detached) and Hub.Resume finds the connection again, any other ends. Closed is final and has one
-// Cause. All that a connection is stands in its State, and every change of it is an Op that goes through
+// cause.Cause. All that a connection is stands in its State, and every change of it is an Op that goes through
 // State.apply.
 //
 // # Life of a message
@@ -38,7 +38,7 @@
 //
 // A slow client costs only itself: Push never blocks, the outbox is bounded in messages and bytes, and what
 // does not fit is decided by the message's Policy. Unconfirmed messages fill a window that stops writing. Every
-// drop has a DropReason and goes through the tally.
+// drop has a cause.DropReason and goes through the tally.
 //
 // What all connections share has a bound, too, and fair shares in it: above the bound the largest user of the largest namespace pays, not the
 // caller that finds the bound reached (shares.go).

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // tallying is a link that keeps only how often it got each message: 20,000 of them must fit.
@@ -37,7 +39,7 @@ func (l *tallying) Flush() {
 	}
 }
 
-func (l *tallying) Close(how Close) { l.connection.Unbind(l, how) }
+func (l *tallying) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 
 // TestMembersThatStayGetEachMessageOnce storms a group of 20,000 with joins, leaves, closes and new members
 // while fan-outs run through it: whoever stays gets each message exactly once, nobody gets one twice, and the
@@ -130,7 +132,7 @@ func (p *passers) join(t *testing.T, h *Hub, messages int) {
 		t.Error(err)
 	}
 	if n := len(p.links); n > 0 {
-		p.links[n-1].connection.Close(NewClose(CauseBackend))
+		p.links[n-1].connection.Close(cause.Backend.CloseStatus())
 	}
 	p.links = append(p.links, l)
 }
@@ -177,7 +179,7 @@ func TestGroupsDoWhatTheModelDoes(t *testing.T) {
 			},
 			"close": func(rt *rapid.T) {
 				c := pick(rt)
-				c.Close(NewClose(CauseBackend))
+				c.Close(cause.Backend.CloseStatus())
 				for i := range open {
 					if open[i] == c {
 						open = append(open[:i], open[i+1:]...)
@@ -288,7 +290,7 @@ func TestAListingMeetsWhatStaysExactlyOnce(t *testing.T) {
 				got[string(c.ID)]++
 			}
 			for _, c := range extra {
-				c.Close(NewClose(CauseBackend))
+				c.Close(cause.Backend.CloseStatus())
 			}
 			if at = next; next == (Cursor{}) {
 				break

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // holdings bounds the bytes of all messages that outboxes and tails hold, and of the replies that wait for links.
@@ -18,7 +20,7 @@ import (
 //   - An outbox whose list of messages has grown counts with that list, as its connection's own. A list
 //     of eight has no part in it: a client that reads needs no more, and does without the counters.
 //   - Greeting and replies count as long as they wait for the link, where they are more than a client that reads lets wait.
-//   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (CauseMemory) by fair shares:
+//   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (cause.Memory) by fair shares:
 //     the largest connection of the largest user of the largest namespace, again and again (Shares). A detached connection goes before an
 //     attached one that holds as much. What a connection holds together with many others, so that closing it frees nothing, comes late.
 //   - A closed connection lets go of what it has written. What its link has taken and not yet written counts until the link
@@ -157,7 +159,7 @@ func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 		if !ok {
 			return
 		}
-		if how := NewClose(CauseMemory); pays.First {
+		if how := cause.Memory.CloseStatus(); pays.First {
 			pays.Of.closeDetached(how) // unless its client is back: then it is about to read
 		} else {
 			pays.Of.Close(how)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // heldBytes is what both budgets say that is held, which must be the same here.
@@ -45,7 +47,7 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	want("one has not confirmed", size(2))
 	two.lose()
 	want("it is detached", size(2))
-	two.Close(NewClose(CauseClient))
+	two.Close(cause.Client.CloseStatus())
 	want("it is closed", 0)
 
 	plain.link.stall(true)
@@ -63,7 +65,7 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	send(t, h, late)
 	plain.link.stall(false)
 	want("expired", 0)
-	one.Close(NewClose(CauseClient))
+	one.Close(cause.Client.CloseStatus())
 	want("closed", 0)
 }
 
@@ -124,7 +126,7 @@ func TestBudgetDoesNotCloseTheDetachedInVain(t *testing.T) {
 	const detached = 5 * manyHold
 	for i := range detached {
 		c := connectAs(t, h, numbered{}, fmt.Sprint("detached ", i), "g")
-		defer c.Close(NewClose(CauseClient))
+		defer c.Close(cause.Client.CloseStatus())
 		c.lose()
 	}
 	connectAs(t, h, numbered{}, "shares it", "g")
@@ -167,7 +169,7 @@ func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
 	}
 	reads.link.stall(false)
 	left := asks("left", 30)
-	left.Close(NewClose(CauseClient))
+	left.Close(cause.Client.CloseStatus())
 	most, last := asks("most", 60), reads
 	if n := heldBytes(t, h); n != 60_000 {
 		t.Errorf("%d bytes held when others have read, or left", n)
@@ -175,7 +177,7 @@ func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
 	for i := range minHeldBytes/40_000 + 1 {
 		last = asks(fmt.Sprint("more ", i), 40)
 	}
-	if how, _ := most.Ended(); how.Cause != CauseMemory {
+	if how, _ := most.Ended(); how.Cause != cause.Memory {
 		t.Errorf("the one that holds most ended with %v", how)
 	}
 	if _, closed := last.Ended(); closed || heldBytes(t, h) > minHeldBytes {
@@ -244,7 +246,7 @@ func TestUsersAndAddressesHaveSomeDetachedConnectionsOnly(t *testing.T) {
 			for i, c := range all {
 				if how, ended := c.Ended(); ended {
 					which = append(which, i)
-					if how.Cause != CauseDetachedLimit {
+					if how.Cause != cause.DetachedLimit {
 						t.Errorf("%d ended with %v", i, how)
 					}
 				}
@@ -301,7 +303,7 @@ func TestClientThatCameBackIsNotClosedForOnesThatDidNot(t *testing.T) {
 	token := c.link.token(t)
 	c.lose()
 	c.resume(t, token)
-	c.closeDetached(NewClose(CauseDetachedLimit)) // decided before it came
+	c.closeDetached(cause.DetachedLimit.CloseStatus()) // decided before it came
 	if how, ended := c.Ended(); ended {
 		t.Errorf("closed with %v", how)
 	}
@@ -316,7 +318,7 @@ func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
 	var slow []*client
 	closeOf := func(c *client) uint16 {
 		c.link.lingers = true
-		c.Close(NewClose(CauseMemory))
+		c.Close(cause.Memory.CloseStatus())
 		return c.link.closed[0].Code
 	}
 	for i := range 20 {
@@ -342,6 +344,6 @@ func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
 		t.Errorf("a connection whose client reads, and confirms nothing: code %d, want 1013", code)
 	}
 	for _, c := range append(slow, idle, reader) {
-		c.Unbind(c.link, NewClose(CauseMemory))
+		c.Unbind(c.link, cause.Memory.CloseStatus())
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,7 +72,7 @@ type memory struct {
 	asks    bool // asks again though Batch.Last says that there is no more
 	batch   Batch
 	wire    []byte
-	closed  []Close
+	closed  []cause.CloseStatus
 }
 
 // memoryMax is small, so that a queue takes several batches.
@@ -99,7 +101,7 @@ func (l *memory) Flush() {
 	}
 }
 
-func (l *memory) Close(how Close) {
+func (l *memory) Close(how cause.CloseStatus) {
 	l.mu.Lock()
 	l.closed = append(l.closed, how)
 	first := len(l.closed) == 1 && !l.lingers
@@ -183,7 +185,7 @@ func (c *client) resumeOn(t testing.TB, token string, l *memory) {
 }
 
 // lose takes the link away as a broken network does.
-func (c *client) lose() { c.Unbind(c.link, NewClose(CauseLost)) }
+func (c *client) lose() { c.Unbind(c.link, cause.Lost.CloseStatus()) }
 
 func text(s string) *Message {
 	return &Message{Namespace: DefaultNamespace, Kind: Text, Payload: []byte(s)}
@@ -278,7 +280,7 @@ func TestAHubThatIsNearlyFullTakesThoseWhoHaveLittle(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err == nil {
-			t.Cleanup(func() { c.Close(NewClose(CauseClient)) })
+			t.Cleanup(func() { c.Close(cause.Client.CloseStatus()) })
 		}
 		return err == nil
 	}
@@ -319,7 +321,7 @@ func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close(NewClose(CauseClient))
+		defer c.Close(cause.Client.CloseStatus())
 	}
 	if _, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}}); !errors.Is(err, ErrTooManyConnections) {
 		t.Errorf("one more: %v", err)
@@ -337,7 +339,7 @@ func TestClientsWithoutAUserShareTheConnectionsOfOneAtAnAddress(t *testing.T) {
 			Namespace: DefaultNamespace, User: user, Protocol: bare{}, RemoteAddress: fmt.Sprintf("%s:%d", host, ports),
 		})
 		if err == nil {
-			t.Cleanup(func() { c.Close(NewClose(CauseClient)) })
+			t.Cleanup(func() { c.Close(cause.Client.CloseStatus()) })
 		}
 		return err == nil
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 func TestIDsSayWhereTheyWereBorn(t *testing.T) {
@@ -39,8 +41,8 @@ func FuzzParseConnectionID(f *testing.F) {
 
 func TestEveryCauseAndReasonHasItsRow(t *testing.T) {
 	seen := map[string]bool{}
-	for _, c := range Causes() {
-		label, code := c.String(), NewClose(c).Code
+	for _, c := range cause.All() {
+		label, code := c.String(), c.CloseStatus().Code
 		if label == "" || seen[label] {
 			t.Errorf("cause %d has the label %q", c, label)
 		}
@@ -49,7 +51,7 @@ func TestEveryCauseAndReasonHasItsRow(t *testing.T) {
 			t.Errorf("%v closes with %d, which may not be sent", c, code)
 		}
 	}
-	for _, r := range DropReasons() {
+	for _, r := range cause.DropReasons() {
 		if label := r.String(); label == "" || seen["drop "+label] {
 			t.Errorf("reason %d has the label %q", r, label)
 		} else {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // references is an Interest that counts. While held is not nil, nothing is in force.
@@ -119,7 +121,7 @@ func TestReferencesAreThoseOfTheConnectionsThatAreThere(t *testing.T) {
 			},
 			"close": func(rt *rapid.T) {
 				c := pick(rt)
-				c.Close(NewClose(CauseBackend))
+				c.Close(cause.Backend.CloseStatus())
 				delete(open, c)
 			},
 			"": func(rt *rapid.T) {
@@ -166,7 +168,7 @@ func TestAttachAndJoinReturnWhenTheirKeysAreInForce(t *testing.T) {
 				t.Error(diff)
 			}
 		}
-		c.Close(NewClose(CauseBackend))
+		c.Close(cause.Backend.CloseStatus())
 		if n := len(refs.snapshot()); n != 0 {
 			t.Errorf("left over: %v", refs.snapshot())
 		}

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 func TestResumeCarriesOnWhereTheClientWas(t *testing.T) {
@@ -92,14 +95,14 @@ func TestTimeEndsWhatNobodyComesBackTo(t *testing.T) {
 		}
 		send(t, h, toGroup("g", "three"))
 		time.Sleep(30*time.Second + time.Millisecond)
-		if how, closed := stuck.Ended(); !closed || how.Cause != CauseAckStuck {
+		if how, closed := stuck.Ended(); !closed || how.Cause != cause.AckStuck {
 			t.Errorf("30 s without an ack: %v", how)
 		}
 		if _, closed := detached.Ended(); closed {
 			t.Error("closed before the resume window was over")
 		}
 		time.Sleep(time.Second)
-		if how, closed := detached.Ended(); !closed || how.Cause != CauseResumeExpired {
+		if how, closed := detached.Ended(); !closed || how.Cause != cause.ResumeExpired {
 			t.Errorf("after the resume window: %v", how)
 		}
 		if r := d.Receipt(); sum(t, r) != 1 || r.Written != 1 {
@@ -156,7 +159,7 @@ func TestClientThatComesBackAndReadsNothingIsClosed(t *testing.T) {
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if how, _ := c.Ended(); how.Cause != CauseAckStuck {
+		if how, _ := c.Ended(); how.Cause != cause.AckStuck {
 			t.Errorf("it ended with %v", how)
 		}
 	})
@@ -214,34 +217,34 @@ func TestOnlyALostLinkDetaches(t *testing.T) {
 	h := newHub(t)
 	for _, tc := range []struct {
 		protocol Protocol
-		cause    Cause
+		cause    cause.Cause
 		detaches bool
 	}{
-		{numbered{}, CauseLost, true},
-		{numbered{}, CausePingTimeout, true},
-		{numbered{}, CauseClient, false},
-		{numbered{}, CauseProtocol, false},
-		{bare{}, CauseLost, false},
+		{numbered{}, cause.Lost, true},
+		{numbered{}, cause.PingTimeout, true},
+		{numbered{}, cause.Client, false},
+		{numbered{}, cause.Protocol, false},
+		{bare{}, cause.Lost, false},
 	} {
 		c := connectAs(t, h, tc.protocol, "")
-		c.Unbind(c.link, NewClose(tc.cause))
+		c.Unbind(c.link, tc.cause.CloseStatus())
 		if got := c.Info().Phase == PhaseDetached; got != tc.detaches {
 			t.Errorf("%s, %v: detached %v", tc.protocol.Name(), tc.cause, got)
 		}
-		c.Close(NewClose(CauseBackend))
+		c.Close(cause.Backend.CloseStatus())
 	}
 }
 
 func TestCloseIsFinalAndHasOneCause(t *testing.T) {
 	h := newHub(t)
 	c := connect(t, h, "ann", "g")
-	if !c.Close(Close{Cause: CauseBackend, Code: 4001, Reason: "bye"}) || c.Close(NewClose(CauseSlow)) {
+	if !c.Close(cause.CloseStatus{Cause: cause.Backend, Code: 4001, Reason: "bye"}) || c.Close(cause.Slow.CloseStatus()) {
 		t.Error("the first close counts, and only it")
 	}
-	if diff := cmp.Diff([]Close{{CauseBackend, 4001, "bye"}}, c.link.closed); diff != "" {
+	if diff := cmp.Diff([]cause.CloseStatus{{Cause: cause.Backend, Code: 4001, Reason: "bye"}}, c.link.closed); diff != "" {
 		t.Error(diff)
 	}
-	if how, _ := c.Ended(); how.Cause != CauseBackend {
+	if how, _ := c.Ended(); how.Cause != cause.Backend {
 		t.Errorf("ended with %v", how)
 	}
 	if r := send(t, h, toGroup("g", "late")).Receipt(); r.Matched != 0 || h.Len() != 0 || len(h.namespaces) != 0 {
@@ -260,20 +263,20 @@ func TestCloseIsFinalAndHasOneCause(t *testing.T) {
 
 func TestAnOrderlyCloseComesBehindWhatIsQueued(t *testing.T) {
 	for _, tc := range []struct {
-		cause   Cause
+		cause   cause.Cause
 		written int
-	}{{CauseBackend, 1}, {CauseShutdown, 1}, {CausePolicy, 0}} {
+	}{{cause.Backend, 1}, {cause.Shutdown, 1}, {cause.PolicyViolation, 0}} {
 		h := newHub(t)
 		c := connect(t, h, "", "g")
 		c.link.stall(true)
 		c.link.lingers = true
 		d := send(t, h, toGroup("g", "last words"))
-		c.Close(NewClose(tc.cause))
+		c.Close(tc.cause.CloseStatus())
 		if r := send(t, h, toGroup("g", "after")).Receipt(); r.Matched != 0 {
 			t.Errorf("%v: a closing connection matches: %+v", tc.cause, r)
 		}
 		c.link.stall(false) // the wire has room at last
-		c.Unbind(c.link, NewClose(tc.cause))
+		c.Unbind(c.link, tc.cause.CloseStatus())
 		if r := d.Receipt(); r.Written != tc.written || sum(t, r) != 1-tc.written {
 			t.Errorf("%v: %+v, want %d written", tc.cause, r, tc.written)
 		}
@@ -283,10 +286,10 @@ func TestAnOrderlyCloseComesBehindWhatIsQueued(t *testing.T) {
 // manual is a link that writes when the test says so.
 type manual struct{ batch Batch }
 
-func (*manual) Flush()       {}
-func (*manual) Prefetch(int) {}
-func (*manual) Stirs() bool  { return false }
-func (*manual) Close(Close)  {}
+func (*manual) Flush()                  {}
+func (*manual) Prefetch(int)            {}
+func (*manual) Stirs() bool             { return false }
+func (*manual) Close(cause.CloseStatus) {}
 
 func TestWhatALinkTookIsCountedByWhatItWrites(t *testing.T) {
 	h := newHub(t)
@@ -305,12 +308,12 @@ func TestWhatALinkTookIsCountedByWhatItWrites(t *testing.T) {
 	if !c.Take(l, &l.batch, 12) || l.batch.Units(len(l.batch.Bytes)) != 2 {
 		t.Fatalf("took %d bytes, want two messages", len(l.batch.Bytes))
 	}
-	c.Close(NewClose(CauseSlow))
+	c.Close(cause.Slow.CloseStatus())
 	if c.Take(l, &Batch{}, 12) {
 		t.Error("a link gets more after a close that is not orderly")
 	}
 	c.Written(l, 1) // the second one is cut short
-	c.Unbind(l, NewClose(CauseSlow))
+	c.Unbind(l, cause.Slow.CloseStatus())
 	for i, want := range []int{1, 0, 0} {
 		if r := sent[i].Receipt(); r.Written != want || sum(t, r) != 1-want {
 			t.Errorf("message %d: %+v, want %d written", i, r, want)
@@ -324,10 +327,10 @@ func TestClosingTooManyClosesNone(t *testing.T) {
 		connect(t, h, "ann")
 	}
 	target := &Target{Users: []string{"ann"}}
-	if r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, NewClose(CauseBackend), 2); !errors.Is(err, ErrTooManyMatched) || h.Len() != 3 {
+	if r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, cause.Backend.CloseStatus(), 2); !errors.Is(err, ErrTooManyMatched) || h.Len() != 3 {
 		t.Errorf("%+v, %v, %d left", r, err, h.Len())
 	}
-	r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, NewClose(CauseBackend), 3)
+	r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, cause.Backend.CloseStatus(), 3)
 	if want := (Closed{3, 3}); err != nil || r != want || h.Len() != 0 {
 		t.Errorf("%+v, %v, %d left", r, err, h.Len())
 	}
@@ -340,7 +343,7 @@ func TestAFullHubRefuses(t *testing.T) {
 	if _, err := h.Attach(t.Context(), a); !errors.Is(err, ErrTooManyConnections) {
 		t.Errorf("attach to a full hub: %v", err)
 	}
-	c.Close(NewClose(CauseBackend))
+	c.Close(cause.Backend.CloseStatus())
 	if _, err := h.Attach(t.Context(), a); err != nil {
 		t.Errorf("attach when there is room again: %v", err)
 	}
@@ -357,10 +360,10 @@ func TestShutdownClosesEverybodyAndWaitsForTheLinks(t *testing.T) {
 		if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("shutdown with a link that stays: %v", err)
 		}
-		if diff := cmp.Diff([]Close{NewClose(CauseShutdown)}, c.link.closed); diff != "" {
+		if diff := cmp.Diff([]cause.CloseStatus{cause.Shutdown.CloseStatus()}, c.link.closed); diff != "" {
 			t.Error(diff)
 		}
-		time.AfterFunc(time.Second, func() { slow.Unbind(slow.link, NewClose(CauseShutdown)) })
+		time.AfterFunc(time.Second, func() { slow.Unbind(slow.link, cause.Shutdown.CloseStatus()) })
 		if err := h.Shutdown(t.Context()); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
@@ -401,13 +404,13 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 // costly is a link that takes long to close.
 type costly struct{ _ int }
 
-func (*costly) Flush()       {}
-func (*costly) Prefetch(int) {}
-func (*costly) Stirs() bool  { return false }
-func (*costly) Close(Close)  { time.Sleep(100 * time.Millisecond) }
+func (*costly) Flush()                  {}
+func (*costly) Prefetch(int)            {}
+func (*costly) Stirs() bool             { return false }
+func (*costly) Close(cause.CloseStatus) { time.Sleep(100 * time.Millisecond) }
 
 func TestConfigNamesAllThatIsWrong(t *testing.T) {
-	bad := Config{NamespaceOverflow: map[string]Policy{"Bad Name": Conflate}}
+	bad := Config{NamespaceOverflow: map[string]overflow.Policy{"Bad Name": overflow.Conflate}}
 	_, err := New(bad)
 	for _, field := range []string{
 		"ID", "MaxConnections", "Outbox.Messages", "Outbox.Bytes", "Window.Messages", "Window.Bytes",
@@ -422,19 +425,19 @@ func TestConfigNamesAllThatIsWrong(t *testing.T) {
 func TestTheNamespacesPolicyApplies(t *testing.T) {
 	h := newHub(t, func(c *Config) {
 		c.Outbox.Messages = 1
-		c.NamespaceOverflow = map[string]Policy{DefaultNamespace: DropNewest}
+		c.NamespaceOverflow = map[string]overflow.Policy{DefaultNamespace: overflow.DropNewest}
 	})
 	c := connect(t, h, "", "g")
 	c.link.stall(true)
 	send(t, h, toGroup("g", "one"))
 	r := send(t, h, toGroup("g", "two")).Receipt()
-	if diff := cmp.Diff([]DropCount{{DropOverflowNewest, 1}}, r.Dropped); diff != "" {
+	if diff := cmp.Diff([]DropCount{{cause.DropOverflowNewest, 1}}, r.Dropped); diff != "" {
 		t.Error(diff)
 	}
 	s := toGroup("g", "three")
-	s.Policy = CloseSlow
+	s.Policy = overflow.CloseSlow
 	r = send(t, h, s).Receipt()
-	if how, closed := c.Ended(); !closed || how.Cause != CauseSlow || sum(t, r) != 1 {
+	if how, closed := c.Ended(); !closed || how.Cause != cause.Slow || sum(t, r) != 1 {
 		t.Errorf("ended %v, receipt %+v", how, r)
 	}
 }

@@ -1,5 +1,7 @@
 package hub
 
+import "github.com/connhub/connhub/hub/cause"
+
 // Link is the wire that carries a connection now. It pulls what is to be written: the connection calls
 // Flush when there may be something; the link calls Connection.Take, writes, and reports with
 // Connection.Written. When the wire is gone it calls Connection.Unbind, once.
@@ -22,7 +24,7 @@ type Link interface {
 	// Close says goodbye with the close's code and reason, behind what was taken already, and ends the
 	// wire. The connection is closed or has another link: there is nothing more to take. Only the first
 	// call counts.
-	Close(Close)
+	Close(cause.CloseStatus)
 }
 
 // PrefetchSteps is how many steps Link.Prefetch has.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // The memory that package hub keeps, in bytes of heap after a collection. The bounds are 1.25 times what was measured
@@ -38,7 +40,7 @@ func (l *quiet) Flush() {
 	}
 }
 
-func (l *quiet) Close(how Close) { l.connection.Unbind(l, how) }
+func (l *quiet) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 
 // heapInUse is what is in use after a collection.
 func heapInUse() int64 {

@@ -14,8 +14,6 @@ const (
 	MaxPayload = 1 << 20
 	// MaxName is the most bytes of a user, group, event or message id.
 	MaxName = names.MaxBytes
-	// MaxCloseReason is the most bytes of a close reason (RFC 6455 §5.5: 125 less the code).
-	MaxCloseReason = 123
 )
 
 // DefaultNamespace is the namespace of callers and clients that name none.

@@ -3,17 +3,19 @@ package hub
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // metrics are the hub's instruments. A label is a typed reason or a protocol's name, never an id.
 type metrics struct {
 	connections *prometheus.GaugeVec
-	closes      [causeEnd]prometheus.Counter
+	closes      [cause.End]prometheus.Counter
 	sends       prometheus.Counter
 	matches     prometheus.Counter
 	writes      prometheus.Counter
 	acks        prometheus.Counter
-	drops       [dropEnd]prometheus.Counter
+	drops       [cause.DropEnd]prometheus.Counter
 }
 
 // newMetrics registers the instruments with r; a nil r registers none.
@@ -36,14 +38,14 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 		Name: "connhub_connections_closed_total",
 		Help: "Connections that ended, by cause.",
 	}, []string{"cause"})
-	for _, c := range Causes() {
+	for _, c := range cause.All() {
 		m.closes[c] = closes.WithLabelValues(c.String())
 	}
 	drops := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_messages_dropped_total",
 		Help: "Messages that a connection will not get, by reason.",
 	}, []string{"reason"})
-	for _, r := range DropReasons() {
+	for _, r := range cause.DropReasons() {
 		m.drops[r] = drops.WithLabelValues(r.String())
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
@@ -76,7 +78,7 @@ func (m *metrics) matched(connections int) {
 
 func (m *metrics) wrote(n int) { m.writes.Add(float64(n)) }
 func (m *metrics) acked(n int) { m.acks.Add(float64(n)) }
-func (m *metrics) dropped(r DropReason, n int) {
+func (m *metrics) dropped(r cause.DropReason, n int) {
 	if n > 0 {
 		m.drops[r].Add(float64(n))
 	}

@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // model is a connection that a child could write: plain slices, no shared bytes, no cursors.
@@ -39,7 +42,7 @@ type modelMessage struct {
 
 func (m *modelMessage) size() int64 { return int64(len(m.text)) }
 
-func (m *model) drop(i int, r DropReason) {
+func (m *model) drop(i int, r cause.DropReason) {
 	m.queue[i].fate = r.String()
 	m.queue = slices.Delete(m.queue, i, i+1)
 }
@@ -51,7 +54,7 @@ func (m *model) bytes() (n int64) {
 	return n
 }
 
-func (m *model) push(text, key string, policy Policy, expires time.Time) {
+func (m *model) push(text, key string, policy overflow.Policy, expires time.Time) {
 	e := &modelMessage{text: text, key: key, expires: expires}
 	m.all = append(m.all, e)
 	fits := func() bool {
@@ -63,35 +66,35 @@ func (m *model) push(text, key string, policy Policy, expires time.Time) {
 	if !fits() {
 		m.flush() // what has expired goes as that, not as what the policy makes of it
 	}
-	if policy == Conflate {
+	if policy == overflow.Conflate {
 		if i := slices.IndexFunc(m.queue, func(q *modelMessage) bool { return q.key == key }); i >= 0 {
 			if len(m.queue) == 1 || m.bytes()-m.queue[i].size()+e.size() <= m.bounds.Bytes {
-				m.queue[i].fate = DropConflated.String()
+				m.queue[i].fate = cause.DropConflated.String()
 				m.queue[i] = e
 				m.flush()
 				return
 			}
-			m.drop(i, DropConflated)
+			m.drop(i, cause.DropConflated)
 		}
 	}
 	if !fits() {
 		for i, q := range slices.Backward(slices.Clone(m.queue)) {
 			if !q.expires.IsZero() && !time.Now().Before(q.expires) {
-				m.drop(i, DropExpired)
+				m.drop(i, cause.DropExpired)
 			}
 		}
 	}
-	for (policy == DropOldest || policy == Conflate) && len(m.queue) > 0 && !fits() {
-		m.drop(0, DropOverflowOldest)
+	for (policy == overflow.DropOldest || policy == overflow.Conflate) && len(m.queue) > 0 && !fits() {
+		m.drop(0, cause.DropOverflowOldest)
 	}
 	switch {
 	case fits():
 		m.queue = append(m.queue, e)
-	case policy == CloseSlow:
-		e.fate = DropOverflowClose.String()
+	case policy == overflow.CloseSlow:
+		e.fate = cause.DropOverflowClose.String()
 		m.close()
 	default:
-		e.fate = DropOverflowNewest.String()
+		e.fate = cause.DropOverflowNewest.String()
 	}
 	m.flush()
 }
@@ -99,7 +102,7 @@ func (m *model) push(text, key string, policy Policy, expires time.Time) {
 func (m *model) close() {
 	m.phase = PhaseClosed
 	for len(m.queue) > 0 {
-		m.drop(0, DropClosed)
+		m.drop(0, cause.DropClosed)
 	}
 	m.tail = nil
 }
@@ -117,7 +120,7 @@ func (m *model) flush() {
 		}
 		e := m.queue[0]
 		if !e.expires.IsZero() && !time.Now().Before(e.expires) {
-			m.drop(0, DropExpired)
+			m.drop(0, cause.DropExpired)
 			continue
 		}
 		var tailBytes int64
@@ -303,9 +306,9 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 			if m.phase == PhaseClosed {
 				return
 			}
-			policy := rapid.SampledFrom([]Policy{CloseSlow, DropOldest, DropNewest, Conflate}).Draw(rt, "policy")
+			policy := rapid.SampledFrom([]overflow.Policy{overflow.CloseSlow, overflow.DropOldest, overflow.DropNewest, overflow.Conflate}).Draw(rt, "policy")
 			key, expires := "", time.Time{}
-			if policy == Conflate {
+			if policy == overflow.Conflate {
 				key = rapid.SampledFrom([]string{"x", "y"}).Draw(rt, "key")
 			}
 			if rapid.Bool().Draw(rt, "ttl") {
@@ -382,7 +385,7 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		breakIf(err != nil, "%v", err)
 	}
 	rt.Repeat(actions)
-	c.Close(NewClose(CauseBackend))
+	c.Close(cause.Backend.CloseStatus())
 	for _, d := range sent {
 		if r := d.Receipt(); r.Queued+r.QueuedDetached != 0 {
 			t.Errorf("queued at a closed connection: %+v", r)

@@ -2,13 +2,16 @@ package hub
 
 import (
 	"time"
+
+	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // push puts a message into the outbox, as the policy allows, and returns the link to flush, if there is
 // one, and nobody else does it: where something was queued already, whoever pushed that flushes both, or the link goes on by
 // itself when its wire takes more. (Not so where the queue may wait for the client, who must confirm something before a message
 // of some size may go: another one may fit.) It never blocks on the client.
-func (c *Connection) push(e *Envelope, policy Policy) Link {
+func (c *Connection) push(e *Envelope, policy overflow.Policy) Link {
 	c.mu.Lock()
 	if l := c.link; l != nil && c.state.Outbox.queued() > 0 && !c.state.Outbox.fits(e.size(), c.hub().config.Outbox) {
 		// What fills it may only wait for somebody who flushes it with more.
@@ -18,23 +21,23 @@ func (c *Connection) push(e *Envelope, policy Policy) Link {
 	}
 	if c.state.Phase == PhaseClosed {
 		c.mu.Unlock()
-		c.dropNew(e, DropClosed)
+		c.dropNew(e, cause.DropClosed)
 		return nil
 	}
 	pending := c.numbering == nil && c.state.Outbox.queued() > 0
-	if policy == Conflate && c.conflateLocked(e) {
+	if policy == overflow.Conflate && c.conflateLocked(e) {
 		return c.pushedLocked(e, pending)
 	}
 	if !c.makeRoomLocked(e, policy) {
-		if policy != CloseSlow {
+		if policy != overflow.CloseSlow {
 			c.mu.Unlock()
-			c.dropNew(e, DropOverflowNewest)
+			c.dropNew(e, cause.DropOverflowNewest)
 			return nil
 		}
-		link := c.closeLocked(NewClose(CauseSlow))
+		link := c.closeLocked(cause.Slow.CloseStatus())
 		c.mu.Unlock()
-		c.dropNew(e, DropOverflowClose)
-		c.closeLink(link, NewClose(CauseSlow))
+		c.dropNew(e, cause.DropOverflowClose)
+		c.closeLink(link, cause.Slow.CloseStatus())
 		return nil
 	}
 	c.applyLocked(Op{Kind: OpPush, Envelope: e})
@@ -50,10 +53,10 @@ func (c *Connection) conflateLocked(e *Envelope) bool {
 		return false
 	}
 	if !o.fitsInPlace(i, e.size(), c.hub().config.Outbox) {
-		c.dropLocked(i, DropConflated)
+		c.dropLocked(i, cause.DropConflated)
 		return false
 	}
-	c.dropped(o.queue()[i], DropConflated)
+	c.dropped(o.queue()[i], cause.DropConflated)
 	c.applyLocked(Op{Kind: OpConflate, Index: i, Envelope: e})
 	return true
 }
@@ -73,7 +76,7 @@ func (c *Connection) pushedLocked(e *Envelope, pending bool) Link {
 }
 
 // makeRoomLocked reports whether the queue can take e, after dropping what the policy gives up for it.
-func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
+func (c *Connection) makeRoomLocked(e *Envelope, policy overflow.Policy) bool {
 	o := &c.state.Outbox
 	if o.queued() == 0 {
 		return true // idle, as a rule
@@ -83,9 +86,9 @@ func (c *Connection) makeRoomLocked(e *Envelope, policy Policy) bool {
 		return true
 	}
 	c.dropExpiredLocked()
-	if policy == DropOldest || policy == Conflate {
+	if policy == overflow.DropOldest || policy == overflow.Conflate {
 		for o.queued() > 0 && !o.fits(e.size(), bounds) {
-			c.dropLocked(0, DropOverflowOldest)
+			c.dropLocked(0, cause.DropOverflowOldest)
 		}
 	}
 	return o.fits(e.size(), bounds)
@@ -100,7 +103,7 @@ func (c *Connection) dropExpiredLocked() {
 	c.soonest = nil
 	for i := c.state.Outbox.queued() - 1; i >= 0; i-- {
 		if e := c.state.Outbox.queue()[i]; e.expired() {
-			c.dropLocked(i, DropExpired)
+			c.dropLocked(i, cause.DropExpired)
 		} else {
 			c.expectLocked(e)
 		}
@@ -115,13 +118,13 @@ func (c *Connection) expectLocked(e *Envelope) {
 }
 
 // dropLocked drops the i-th message of the queue.
-func (c *Connection) dropLocked(i int, r DropReason) {
+func (c *Connection) dropLocked(i int, r cause.DropReason) {
 	c.dropped(c.state.Outbox.queue()[i], r)
 	c.applyLocked(Op{Kind: OpDrop, Index: i, Reason: r})
 }
 
 // dropped counts a queued message that is dropped. The detached count goes first: see tally.
-func (c *Connection) dropped(e *Envelope, r DropReason) {
+func (c *Connection) dropped(e *Envelope, r cause.DropReason) {
 	if c.state.Phase == PhaseDetached {
 		e.tally.detached.Add(-1)
 	}
@@ -129,7 +132,7 @@ func (c *Connection) dropped(e *Envelope, r DropReason) {
 }
 
 // dropNew counts a message that never got into the outbox, or left it without a trace.
-func (c *Connection) dropNew(e *Envelope, r DropReason) {
+func (c *Connection) dropNew(e *Envelope, r cause.DropReason) {
 	e.tally.drop(r)
 	c.hub().metrics.dropped(r, 1)
 }

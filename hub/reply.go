@@ -1,11 +1,13 @@
 package hub
 
+import "github.com/connhub/connhub/hub/cause"
+
 // maxReplies bounds the bytes that wait for a client which sends commands and does not read the answers.
 const maxReplies = 64 << 10
 
 // Reply has the link write a frame in front of the messages that wait: an answer to the client. It is for the link whose Turn it is, otherwise
 // for the present one; if that is gone, it is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait
-// is closed (CauseSlow). Beyond 1 KiB they count in the budgets of bytes that are held. Error: ErrClosed.
+// is closed (cause.Slow). Beyond 1 KiB they count in the budgets of bytes that are held. Error: ErrClosed.
 func (c *Connection) Reply(frame []byte) error {
 	c.mu.Lock()
 	link := c.link
@@ -19,9 +21,9 @@ func (c *Connection) Reply(frame []byte) error {
 	case c.first == nil:
 		c.putFirstLocked(frame)
 	case len(*c.first)+len(frame) > maxReplies:
-		c.closeLocked(NewClose(CauseSlow))
+		c.closeLocked(cause.Slow.CloseStatus())
 		c.mu.Unlock()
-		c.closeLink(link, NewClose(CauseSlow))
+		c.closeLink(link, cause.Slow.CloseStatus())
 		return ErrClosed
 	default:
 		c.putFirstLocked(append(*c.first, frame...))

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // sums adds up what holders hold, under some key.
@@ -141,7 +143,7 @@ func listOf(messages int) int64 {
 type payers []ConnectionID
 
 func (p *payers) Applied(c *Connection, op Op) {
-	if op.Kind == OpClose && op.Close.Cause == CauseMemory {
+	if op.Kind == OpClose && op.Close.Cause == cause.Memory {
 		*p = append(*p, c.ID())
 	}
 }
@@ -244,7 +246,7 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 			}
 		}
 		for _, c := range clients {
-			c.Connection.Close(NewClose(CauseClient))
+			c.Connection.Close(cause.Client.CloseStatus())
 		}
 	})
 }
@@ -280,7 +282,7 @@ func TestANamespaceThatReadsNothingPaysForItself(t *testing.T) {
 	}
 	closed := 0
 	for _, c := range evil {
-		if how, ended := c.Ended(); ended && how.Cause == CauseMemory {
+		if how, ended := c.Ended(); ended && how.Cause == cause.Memory {
 			closed++
 		}
 	}
@@ -289,7 +291,7 @@ func TestANamespaceThatReadsNothingPaysForItself(t *testing.T) {
 	}
 	for _, c := range evil {
 		if l := c.link; l != nil {
-			c.Unbind(l, NewClose(CauseLost))
+			c.Unbind(l, cause.Lost.CloseStatus())
 		}
 	}
 }

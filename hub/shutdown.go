@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Leaving reports whether BeginShutdown was called.
@@ -11,7 +13,7 @@ func (h *Hub) Leaving() bool { return h.closing.Load() != 0 }
 
 // BeginShutdown has the hub refuse every new client and send with ErrShuttingDown from now on. Shutdown will close the
 // connections for the cause; only the first call counts. It does not wait.
-func (h *Hub) BeginShutdown(cause Cause) { h.closing.CompareAndSwap(0, uint32(cause)) }
+func (h *Hub) BeginShutdown(cause cause.Cause) { h.closing.CompareAndSwap(0, uint32(cause)) }
 
 func (h *Hub) linkBound() {
 	h.mu.Lock()
@@ -34,11 +36,11 @@ func (h *Hub) signalIdleLocked() {
 	}
 }
 
-// Shutdown takes nothing new, closes every connection, for CauseShutdown unless BeginShutdown named another cause, and waits
+// Shutdown takes nothing new, closes every connection, for cause.Shutdown unless BeginShutdown named another cause, and waits
 // until their links are gone or ctx is done. Then it returns the error of ctx.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	h.BeginShutdown(CauseShutdown)
+	h.BeginShutdown(cause.Shutdown)
 	idle := h.idle
 	h.signalIdleLocked()
 	all := slices.Collect(maps.Values(h.namespaces))
@@ -69,7 +71,7 @@ func (ns *namespace) closeAll(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return
 			}
-			c.Close(NewClose(Cause(ns.hub.closing.Load())))
+			c.Close(cause.Cause(ns.hub.closing.Load()).CloseStatus())
 		}
 	})
 	return ctx.Err()

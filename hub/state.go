@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Phase is where a connection is in its life: connecting → attached ⇄ detached → closed.
@@ -63,8 +65,8 @@ type State struct {
 	Phase    Phase
 	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
 
-	Resumption *Resumption // nil: it can't be resumed
-	Close      *Close      // of PhaseClosed, nil before: 8 bytes while it is open, not 24
+	Resumption *Resumption        // nil: it can't be resumed
+	Close      *cause.CloseStatus // of PhaseClosed, nil before: 8 bytes while it is open, not 24
 
 	Identity
 
@@ -113,7 +115,7 @@ const (
 // Op is one change of a State. Each delivery is some of them: it should stay small.
 type Op struct {
 	Kind       OpKind
-	Reason     DropReason
+	Reason     cause.DropReason
 	Index      int // in the queue
 	Sequence   uint64
 	Ordinal    uint64 // of the event that the op is, counted from 1 in its connection; 0: it is none. apply sets it
@@ -123,7 +125,7 @@ type Op struct {
 	Resumption *Resumption
 	Grants     *Grants
 	Event      *Event
-	Close      Close
+	Close      cause.CloseStatus
 }
 
 // apply makes one change. The caller has checked that it is allowed; apply only carries it out, and numbers events.

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // replica rebuilds a State from the ops that a sink sees.
@@ -58,7 +61,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 			c.Done(command)
 		}
 		check("client")
-		for _, policy := range []Policy{CloseSlow, Conflate, DropOldest, Conflate, DropOldest} {
+		for _, policy := range []overflow.Policy{overflow.CloseSlow, overflow.Conflate, overflow.DropOldest, overflow.Conflate, overflow.DropOldest} {
 			s := toGroup("g", "x")
 			s.Policy, s.ConflationKey = policy, "k"
 			send(t, h, s)
@@ -71,11 +74,11 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		check("acked")
 		time.Sleep(time.Second)
 		token := c.link.token(t)
-		c.Unbind(c.link, NewClose(CauseLost))
+		c.Unbind(c.link, cause.Lost.CloseStatus())
 		check("detached")
 		c.resume(t, token)
 		check("resumed")
-		c.Close(NewClose(CauseBackend))
+		c.Close(cause.Backend.CloseStatus())
 		check("closed")
 
 		for _, f := range append(reflect.VisibleFields(reflect.TypeFor[State]()), reflect.VisibleFields(reflect.TypeFor[Resumption]())...) {
@@ -97,7 +100,7 @@ func TestASinkSeesTheOpsItAsksFor(t *testing.T) {
 		h := newHub(t, func(c *Config) { c.Sink, c.SinkOps = &seen, tc.ask })
 		c := connect(t, h, "ann", "g")
 		send(t, h, toGroup("g", "hi"))
-		c.Close(NewClose(CauseClient))
+		c.Close(cause.Client.CloseStatus())
 		if diff := cmp.Diff(tc.want, []OpKind(seen)); diff != "" {
 			t.Error(diff)
 		}
@@ -133,15 +136,15 @@ func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
 		}
 		emit()
 		token := c.link.token(t)
-		c.Unbind(c.link, NewClose(CauseLost))
+		c.Unbind(c.link, cause.Lost.CloseStatus())
 		c.resume(t, token)
 		emit()
-		c.Close(NewClose(CauseBackend))
+		c.Close(cause.Backend.CloseStatus())
 		never, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: numbered{}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		never.Close(NewClose(CauseHandshake))
+		never.Close(cause.Handshake.CloseStatus())
 		want := ordinals{
 			fmt.Sprintf("%d 1", OpAttach), fmt.Sprintf("%d 2", OpEvent), fmt.Sprintf("%d 3", OpEvent), fmt.Sprintf("%d 4", OpClose),
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Wait says how far a message must have come, at every matched connection, before Delivery.Wait returns.
@@ -35,7 +37,7 @@ type tally struct {
 	written  atomic.Uint64 // those with acks in the low half, those without in the high one: one write for both
 	lost     atomic.Int32  // of written: the connection closed before the ack
 	detached atomic.Int32  // queued at a connection without a link
-	dropped  [dropEnd]atomic.Int32
+	dropped  [cause.DropEnd]atomic.Int32
 
 	// kept is what the message takes in the budgets of keeper, which is set before; 0: nothing, or no more.
 	kept   atomic.Int64
@@ -107,7 +109,7 @@ func (t *tally) ack() { t.acked.Add(1); t.notify() }
 // lose says that a written message will never be confirmed.
 func (t *tally) lose() { t.lost.Add(1); t.notify() }
 
-func (t *tally) drop(r DropReason) { t.dropped[r].Add(1); t.notify() }
+func (t *tally) drop(r cause.DropReason) { t.dropped[r].Add(1); t.notify() }
 
 func (t *tally) droppedInAll() int32 {
 	var n int32
@@ -214,7 +216,7 @@ func (t *tally) forget(mine *waiter) {
 
 // DropCount is how many connections will not get a message for one reason.
 type DropCount struct {
-	Reason DropReason
+	Reason cause.DropReason
 	Count  int
 }
 
@@ -242,7 +244,7 @@ func (t *tally) receipt() Receipt {
 	r.NotAckable = int(notAckable)
 	r.Written = int(written) - r.Acked
 	r.Queued = r.Matched - int(written)
-	for reason := DropClosed; reason < dropEnd; reason++ {
+	for reason := cause.DropClosed; reason < cause.DropEnd; reason++ {
 		if n := int(t.dropped[reason].Load()); n > 0 {
 			r.Dropped = append(r.Dropped, DropCount{reason, n})
 			r.Queued -= n

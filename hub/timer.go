@@ -2,19 +2,21 @@ package hub
 
 import (
 	"time"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // startTimerLocked closes the connection, which is numbered, after d, unless stopTimerLocked comes first. A client that may
 // have been in time, while the hub was not, has returnPatience more.
-func (c *Connection) startTimerLocked(d time.Duration, cause Cause) {
-	c.armTimerLocked(d, cause, cause != CauseTokenExpired)
+func (c *Connection) startTimerLocked(d time.Duration, why cause.Cause) {
+	c.armTimerLocked(d, why, why != cause.TokenExpired)
 }
 
 // armTimerLocked starts the timer; patient says that it may be started again.
-func (c *Connection) armTimerLocked(d time.Duration, cause Cause, patient bool) {
+func (c *Connection) armTimerLocked(d time.Duration, why cause.Cause, patient bool) {
 	due := time.Now().Add(max(d, 0))
 	var t *time.Timer
-	t = time.AfterFunc(d, func() { c.timeOver(&t, cause, patient && c.mayBeInTime(due)) })
+	t = time.AfterFunc(d, func() { c.timeOver(&t, why, patient && c.mayBeInTime(due)) })
 	c.numbering.timer = t
 }
 
@@ -34,20 +36,20 @@ func (c *Connection) mayBeInTime(due time.Time) bool {
 }
 
 // timeOver is what the timer t does. again: it starts once more.
-func (c *Connection) timeOver(t **time.Timer, cause Cause, again bool) {
+func (c *Connection) timeOver(t **time.Timer, why cause.Cause, again bool) {
 	c.mu.Lock()
 	if c.numbering.timer != *t {
 		c.mu.Unlock()
 		return // stopped while it fired
 	}
 	if again {
-		c.armTimerLocked(min(returnPatience, c.hub().config.AckTimeout), cause, false)
+		c.armTimerLocked(min(returnPatience, c.hub().config.AckTimeout), why, false)
 		c.mu.Unlock()
 		return
 	}
-	link := c.closeLocked(NewClose(cause))
+	link := c.closeLocked(why.CloseStatus())
 	c.mu.Unlock()
-	c.closeLink(link, NewClose(cause))
+	c.closeLink(link, why.CloseStatus())
 }
 
 func (c *Connection) stopTimerLocked() {

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // A client takes its connection over twice while a message of it is carried out: the link between has read something, and never has the turn.
@@ -32,7 +34,7 @@ func TestTurnGoesFromALinkToTheOneThatReplacedIt(t *testing.T) {
 		c.EndTurn()
 		waits.Wait()
 		c.EndTurn()
-		c.Close(NewClose(CauseClient))
+		c.Close(cause.Client.CloseStatus())
 	})
 }
 
@@ -59,5 +61,5 @@ func TestReplyIsForTheLinkWhoseTurnItIs(t *testing.T) {
 	if diff := cmp.Diff([]string{"b", "c"}, c.link.frames()[1:]); diff != "" {
 		t.Error(diff)
 	}
-	c.Close(NewClose(CauseClient))
+	c.Close(cause.Client.CloseStatus())
 }

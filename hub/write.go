@@ -1,5 +1,7 @@
 package hub
 
+import "github.com/connhub/connhub/hub/cause"
+
 // Take hands the link what may be written now: at least one unit if there is one, and more while they add
 // up to no more than max bytes. It reports false when there is nothing, or l is not the connection's link.
 // The link writes the bytes in order and reports units with Written.
@@ -7,7 +9,7 @@ func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b.reset()
-	if c.link != l || c.state.Phase == PhaseClosed && !c.state.Close.Cause.orderly() {
+	if c.link != l || c.state.Phase == PhaseClosed && !c.state.Close.Cause.Orderly() {
 		return false
 	}
 	if c.first != nil {
@@ -42,7 +44,7 @@ func (c *Connection) nextLocked(taken, max int) *Envelope {
 	for o.queued() > 0 {
 		e := o.next()
 		if e.expired() {
-			c.dropLocked(0, DropExpired)
+			c.dropLocked(0, cause.DropExpired)
 			continue
 		}
 		if taken > 0 && taken+len(e.shared) > max || c.tailFullLocked(e) {

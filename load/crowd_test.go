@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/internal/testkit"
@@ -170,7 +171,7 @@ func TestClientsAnswerPings(t *testing.T) {
 func TestConnectionsThatTheHubEndsAreLost(t *testing.T) {
 	b := newBed(t, false, nil)
 	crowd := open(t, b.config(3))
-	if _, err := b.hub.CloseConnections(t.Context(), "default", &hub.Target{Users: []string{"u1"}}, hub.Close{Cause: hub.CauseBackend, Code: 4000, Reason: "enough"}, 0); err != nil {
+	if _, err := b.hub.CloseConnections(t.Context(), "default", &hub.Target{Users: []string{"u1"}}, cause.CloseStatus{Cause: cause.Backend, Code: 4000, Reason: "enough"}, 0); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "one is lost", func() bool { return crowd.Counts().Lost == 1 })

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
@@ -97,7 +98,7 @@ func TestStuckLogHoldsNoConnectionUpAndCountsThemAll(t *testing.T) {
 		l := closeLog{log.Logger}
 		const closed = 5000
 		for range closed {
-			l.Applied(connection, hub.Op{Kind: hub.OpClose, Close: hub.NewClose(hub.CauseShutdown)})
+			l.Applied(connection, hub.Op{Kind: hub.OpClose, Close: cause.Shutdown.CloseStatus()})
 			l.Applied(connection, hub.Op{Kind: hub.OpJoin, Group: "blue"}) // not a line
 		}
 		synctest.Wait() // the writer is stuck in the gate

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 const (
@@ -250,9 +251,9 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.hub.Name != "n" || p.hub.MaxConnections != 5 || p.hub.Outbox != (hub.Bounds{Messages: 6, Bytes: 3 << 20}) || p.hub.Overflow != hub.DropNewest ||
+	if p.hub.Name != "n" || p.hub.MaxConnections != 5 || p.hub.Outbox != (hub.Bounds{Messages: 6, Bytes: 3 << 20}) || p.hub.Overflow != overflow.DropNewest ||
 		p.hub.RequestIDs != 13 || p.edge.InboundBytes != 14<<20 ||
-		p.hub.NamespaceOverflow["chat"] != hub.DropOldest || p.hub.NamespaceOverflow["logs"] != hub.CloseSlow {
+		p.hub.NamespaceOverflow["chat"] != overflow.DropOldest || p.hub.NamespaceOverflow["logs"] != overflow.CloseSlow {
 		t.Errorf("hub: %+v", p.hub)
 	}
 	e := p.edge

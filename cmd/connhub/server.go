@@ -18,6 +18,7 @@ import (
 	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/events"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/lobby"
@@ -171,7 +172,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 		}
 	}
 	if plan.cluster != nil {
-		plan.cluster.forgotten = func() { s.hub.BeginShutdown(hub.CauseForgotten) }
+		plan.cluster.forgotten = func() { s.hub.BeginShutdown(cause.Forgotten) }
 		if s.cluster, err = openCluster(ctx, &plan, s.controlListener.Addr(), logger, metrics); err != nil {
 			return nil, err
 		}
@@ -384,7 +385,7 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 	}
 	grace := callGrace
 	if startsAnew(failed) {
-		s.hub.BeginShutdown(hub.CauseForgotten)
+		s.hub.BeginShutdown(cause.Forgotten)
 		grace = 0 // what calls still claim is worth nothing
 	}
 	s.shutdown(context.WithoutCancel(ctx), grace)

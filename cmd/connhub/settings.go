@@ -23,6 +23,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/hub/overflow"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -111,10 +112,10 @@ func fillDefaults(k *kong.Kong) error {
 	})
 }
 
-var overflowPolicies = map[string]hub.Policy{
-	"close":       hub.CloseSlow,
-	"drop-oldest": hub.DropOldest,
-	"drop-newest": hub.DropNewest,
+var overflowPolicies = map[string]overflow.Policy{
+	"close":       overflow.CloseSlow,
+	"drop-oldest": overflow.DropOldest,
+	"drop-newest": overflow.DropNewest,
 }
 
 // plan makes a serverPlan of the settings; secrets and page are up to the command. It collects all problems.
@@ -146,7 +147,7 @@ func (s *settings) plan() (serverPlan, error) {
 		problems = append(problems, err)
 		p.hub.Name = name
 	}
-	p.hub.NamespaceOverflow = make(map[string]hub.Policy, len(s.NamespaceOverflow))
+	p.hub.NamespaceOverflow = make(map[string]overflow.Policy, len(s.NamespaceOverflow))
 	for _, name := range slices.Sorted(maps.Keys(s.NamespaceOverflow)) {
 		policy, ok := overflowPolicies[s.NamespaceOverflow[name]]
 		if !ok {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
@@ -90,8 +91,8 @@ func TestFloodOfAcksDisturbsNobody(t *testing.T) {
 		other.write(masked(0x81, acknowledge(n)))
 		b.hears("other", other, n+1)
 		eventually(t, func() bool { return len(b.causes.all()) > 0 }) // the hub knows when the link has ended
-		want := hub.Close{Cause: hub.CausePolicy, Code: 1008, Reason: "sequenceId: nothing with this id was sent"}
-		if diff := cmp.Diff([]hub.Close{want}, b.causes.all()); diff != "" {
+		want := cause.CloseStatus{Cause: cause.PolicyViolation, Code: 1008, Reason: "sequenceId: nothing with this id was sent"}
+		if diff := cmp.Diff([]cause.CloseStatus{want}, b.causes.all()); diff != "" {
 			t.Errorf("closes (-want +got):\n%s", diff)
 		}
 	}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
@@ -238,7 +239,7 @@ func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 	if n != messages {
 		t.Errorf("%d messages, want %d", n, messages)
 	}
-	if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseAckStuck)}, b.causes.all()); diff != "" {
+	if diff := cmp.Diff([]cause.CloseStatus{cause.AckStuck.CloseStatus()}, b.causes.all()); diff != "" {
 		t.Errorf("closes (-want +got):\n%s", diff)
 	}
 	if got := b.metric("connhub_connections_closed_total", "cause", "ack_stuck"); got != 1 {
@@ -272,7 +273,7 @@ func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 			t.Error("nobody was closed")
 		}
 		for _, how := range closes {
-			if diff := cmp.Diff(hub.NewClose(hub.CauseMemory), how); diff != "" {
+			if diff := cmp.Diff(cause.Memory.CloseStatus(), how); diff != "" {
 				t.Errorf("closed (-want +got):\n%s", diff)
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/plain"
@@ -42,7 +43,7 @@ type bed struct {
 // causes is a hub.Sink that keeps how connections ended.
 type causes struct {
 	mu   sync.Mutex
-	list []hub.Close
+	list []cause.CloseStatus
 }
 
 func (c *causes) Applied(_ *hub.Connection, op hub.Op) {
@@ -53,10 +54,10 @@ func (c *causes) Applied(_ *hub.Connection, op hub.Op) {
 	}
 }
 
-func (c *causes) all() []hub.Close {
+func (c *causes) all() []cause.CloseStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]hub.Close(nil), c.list...)
+	return append([]cause.CloseStatus(nil), c.list...)
 }
 
 // setup is what a test changes in the configuration.

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // budget bounds the bytes of all messages that clients have begun and not ended.
@@ -12,8 +13,9 @@ import (
 // Problem: a client can begin a large message and keep back its last byte. The client that asks for the next bytes finds the budget full,
 // but it is not the one that filled it.
 //
-// Rule: the largest begun message of the largest user of the largest namespace pays (hub.Shares). Its link is ended (CauseMemory), and its bytes
-// count no more from then on. The client that asks is refused if it is the largest itself.
+// Rule: the largest begun message of the largest user of the largest namespace pays (hub.Shares). Its
+// link is ended (cause.Memory), and its bytes count no more from then on. The client that asks is
+// refused if it is the largest itself.
 //
 // Invariants:
 //   - used is the sum of all claims' bytes, leaving the sum of the revoked ones. used - leaving is at most most.
@@ -123,4 +125,4 @@ func (l *link) release(n int64) {
 func (l *link) isRevoked() bool { return l.claim != nil && l.claim.revoked.Load() }
 
 // outOfBudget ends a link for which the budget has no room.
-func outOfBudget() error { return &Violation{hub.NewClose(hub.CauseMemory)} }
+func outOfBudget() error { return &Violation{cause.Memory.CloseStatus()} }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
@@ -53,7 +54,7 @@ func TestTheUserWhoKeepsBackMessagesPaysForThem(t *testing.T) {
 		})
 		ended := b.causes.all()
 		for _, how := range ended {
-			if how != hub.NewClose(hub.CauseMemory) {
+			if how != cause.Memory.CloseStatus() {
 				t.Errorf("closed with %+v", how)
 			}
 		}
@@ -84,7 +85,7 @@ func TestAClientThatPaysIsToldSo(t *testing.T) {
 		told := 0
 		for _, c := range append(more, first) {
 			_ = c.conn.(interface{ CloseWrite() error }).CloseWrite()
-			if e := c.end(); e.code == hub.NewClose(hub.CauseMemory).Code {
+			if e := c.end(); e.code == cause.Memory.CloseStatus().Code {
 				told++
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/plain"
@@ -22,37 +23,37 @@ import (
 var violations = []struct {
 	name  string
 	bytes string
-	cause hub.Cause
+	cause cause.Cause
 	code  uint16
 	said  string // part of the reason
 }{
-	{"text that is not UTF-8", masked(0x81, "a\xffb"), hub.CauseInvalidText, 1007, "not UTF-8"},
-	{"text that ends inside a character", masked(0x81, "\xf0\x9f\x99"), hub.CauseInvalidText, 1007, "not UTF-8"},
-	{"bad byte at the start of a frame that never ends", masked(0x81, "\xff"+strings.Repeat("x", 99))[:20], hub.CauseInvalidText, 1007, "not UTF-8"},
-	{"surrogate across fragments", masked(0x01, "ok\xed") + masked(0x00, "\xa0"), hub.CauseInvalidText, 1007, "not UTF-8"},
-	{"long text that is not UTF-8", masked(0x81, strings.Repeat("ü", 20_000)+"\xc0"), hub.CauseInvalidText, 1007, "not UTF-8"},
-	{"message over the limit", masked(0x82, strings.Repeat("x", 64<<10+1)), hub.CauseTooBig, 1009, "more than 65536 bytes"},
-	{"fragments over the limit", masked(0x02, strings.Repeat("x", 40_000)) + masked(0x80, strings.Repeat("x", 40_000)), hub.CauseTooBig, 1009, ""},
-	{"length that needs no two bytes", "\x82\xfe\x00\x7d" + masked(0x82, strings.Repeat("x", 125))[2:], hub.CauseProtocol, 1002, "more bytes than it needs"},
-	{"length that needs no eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff\x01\x02\x03\x04", hub.CauseProtocol, 1002, "more bytes than it needs"},
-	{"length of a ping that needs no two bytes", "\x89\xfe\x00\x00\x01\x02\x03\x04", hub.CauseProtocol, 1002, "more bytes than it needs"},
-	{"header that announces too much", masked(0x82, strings.Repeat("x", 64<<10+1))[:14], hub.CauseTooBig, 1009, "more than 65536 bytes"},
-	{"header that announces too much, behind a message", masked(0x81, "hi") + masked(0x82, strings.Repeat("x", 64<<10+1))[:14], hub.CauseTooBig, 1009, "more than 65536 bytes"},
-	{"header of a fragment that announces too much", masked(0x02, strings.Repeat("x", 40_000)) + masked(0x80, strings.Repeat("x", 40_000))[:8], hub.CauseTooBig, 1009, "more than 65536 bytes"},
-	{"frame without a mask", "\x81\x02hi", hub.CauseProtocol, 1002, "protocol error"},
-	{"length below zero", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", hub.CauseProtocol, 1002, ""},
-	{"reserved bit 1", masked(0xc1, "hi"), hub.CauseProtocol, 1002, ""},
-	{"reserved bit 2", masked(0xa1, "hi"), hub.CauseProtocol, 1002, ""},
-	{"reserved bit 3", masked(0x91, "hi"), hub.CauseProtocol, 1002, ""},
-	{"unknown data opcode", masked(0x83, "hi"), hub.CauseProtocol, 1002, ""},
-	{"unknown control opcode", masked(0x8b, "hi"), hub.CauseProtocol, 1002, ""},
-	{"fragmented ping", masked(0x09, "hi"), hub.CauseProtocol, 1002, ""},
-	{"long ping", masked(0x89, strings.Repeat("x", 126)), hub.CauseProtocol, 1002, ""},
-	{"continuation of nothing", masked(0x80, "hi"), hub.CauseProtocol, 1002, ""},
-	{"message inside a message", masked(0x01, "hi") + masked(0x81, "ho"), hub.CauseProtocol, 1002, ""},
-	{"close with half a code", masked(0x88, "\x03"), hub.CauseProtocol, 1002, ""},
-	{"close with a code that may not be sent", masked(0x88, "\x03\xee"), hub.CauseProtocol, 1002, ""},
-	{"close with a reason that is not UTF-8", masked(0x88, "\x03\xe8\xff"), hub.CauseInvalidText, 1007, "not UTF-8"},
+	{"text that is not UTF-8", masked(0x81, "a\xffb"), cause.InvalidText, 1007, "not UTF-8"},
+	{"text that ends inside a character", masked(0x81, "\xf0\x9f\x99"), cause.InvalidText, 1007, "not UTF-8"},
+	{"bad byte at the start of a frame that never ends", masked(0x81, "\xff"+strings.Repeat("x", 99))[:20], cause.InvalidText, 1007, "not UTF-8"},
+	{"surrogate across fragments", masked(0x01, "ok\xed") + masked(0x00, "\xa0"), cause.InvalidText, 1007, "not UTF-8"},
+	{"long text that is not UTF-8", masked(0x81, strings.Repeat("ü", 20_000)+"\xc0"), cause.InvalidText, 1007, "not UTF-8"},
+	{"message over the limit", masked(0x82, strings.Repeat("x", 64<<10+1)), cause.TooBig, 1009, "more than 65536 bytes"},
+	{"fragments over the limit", masked(0x02, strings.Repeat("x", 40_000)) + masked(0x80, strings.Repeat("x", 40_000)), cause.TooBig, 1009, ""},
+	{"length that needs no two bytes", "\x82\xfe\x00\x7d" + masked(0x82, strings.Repeat("x", 125))[2:], cause.Protocol, 1002, "more bytes than it needs"},
+	{"length that needs no eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff\x01\x02\x03\x04", cause.Protocol, 1002, "more bytes than it needs"},
+	{"length of a ping that needs no two bytes", "\x89\xfe\x00\x00\x01\x02\x03\x04", cause.Protocol, 1002, "more bytes than it needs"},
+	{"header that announces too much", masked(0x82, strings.Repeat("x", 64<<10+1))[:14], cause.TooBig, 1009, "more than 65536 bytes"},
+	{"header that announces too much, behind a message", masked(0x81, "hi") + masked(0x82, strings.Repeat("x", 64<<10+1))[:14], cause.TooBig, 1009, "more than 65536 bytes"},
+	{"header of a fragment that announces too much", masked(0x02, strings.Repeat("x", 40_000)) + masked(0x80, strings.Repeat("x", 40_000))[:8], cause.TooBig, 1009, "more than 65536 bytes"},
+	{"frame without a mask", "\x81\x02hi", cause.Protocol, 1002, "protocol error"},
+	{"length below zero", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", cause.Protocol, 1002, ""},
+	{"reserved bit 1", masked(0xc1, "hi"), cause.Protocol, 1002, ""},
+	{"reserved bit 2", masked(0xa1, "hi"), cause.Protocol, 1002, ""},
+	{"reserved bit 3", masked(0x91, "hi"), cause.Protocol, 1002, ""},
+	{"unknown data opcode", masked(0x83, "hi"), cause.Protocol, 1002, ""},
+	{"unknown control opcode", masked(0x8b, "hi"), cause.Protocol, 1002, ""},
+	{"fragmented ping", masked(0x09, "hi"), cause.Protocol, 1002, ""},
+	{"long ping", masked(0x89, strings.Repeat("x", 126)), cause.Protocol, 1002, ""},
+	{"continuation of nothing", masked(0x80, "hi"), cause.Protocol, 1002, ""},
+	{"message inside a message", masked(0x01, "hi") + masked(0x81, "ho"), cause.Protocol, 1002, ""},
+	{"close with half a code", masked(0x88, "\x03"), cause.Protocol, 1002, ""},
+	{"close with a code that may not be sent", masked(0x88, "\x03\xee"), cause.Protocol, 1002, ""},
+	{"close with a reason that is not UTF-8", masked(0x88, "\x03\xe8\xff"), cause.InvalidText, 1007, "not UTF-8"},
 }
 
 func smallMessages(_ *hub.Config, c *edge.Config) { c.MaxMessage = 64 << 10 }
@@ -89,7 +90,7 @@ func TestUnfinishedMessagesShareABudget(t *testing.T) {
 		}
 		eventually(t, func() bool { return len(b.causes.all()) > 0 })
 		for _, how := range b.causes.all() {
-			if how != hub.NewClose(hub.CauseMemory) {
+			if how != cause.Memory.CloseStatus() {
 				t.Errorf("closed with %+v", how)
 			}
 		}
@@ -101,7 +102,7 @@ func TestUnfinishedMessagesShareABudget(t *testing.T) {
 		eventually(t, func() bool {
 			return b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain") == 1
 		})
-		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, hub.NewClose(hub.CauseBackend), 0); err != nil {
+		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, cause.Backend.CloseStatus(), 0); err != nil {
 			t.Fatal(err)
 		}
 	}, func(_ *hub.Config, c *edge.Config) { c.MaxMessage, c.InboundBytes = 100_000, 300_000 })
@@ -139,11 +140,11 @@ func TestCloseOfTheClientIsAnsweredAndKnown(t *testing.T) {
 	eachWire(t, func(t *testing.T, b *bed) {
 		for i, tc := range []struct {
 			payload string
-			want    hub.Close
+			want    cause.CloseStatus
 		}{
-			{"\x03\xe8", hub.Close{Cause: hub.CauseClient, Code: 1000}},
-			{"\x0f\xa0so long", hub.Close{Cause: hub.CauseClient, Code: 4000, Reason: "so long"}},
-			{"", hub.Close{Cause: hub.CauseClient, Code: uint16(websocket.StatusNoStatusRcvd)}},
+			{"\x03\xe8", cause.CloseStatus{Cause: cause.Client, Code: 1000}},
+			{"\x0f\xa0so long", cause.CloseStatus{Cause: cause.Client, Code: 4000, Reason: "so long"}},
+			{"", cause.CloseStatus{Cause: cause.Client, Code: uint16(websocket.StatusNoStatusRcvd)}},
 		} {
 			c := b.upgrade("", "")
 			c.write(masked(0x88, tc.payload))
@@ -162,7 +163,7 @@ func TestCloseOfTheClientIsAnsweredAndKnown(t *testing.T) {
 func TestBackendsCloseReachesTheClientWithCodeAndReason(t *testing.T) {
 	eachWire(t, func(t *testing.T, b *bed) {
 		c := b.dial("user=ann")
-		how := hub.Close{Cause: hub.CauseBackend, Code: 3000, Reason: "go away, grüße"}
+		how := cause.CloseStatus{Cause: cause.Backend, Code: 3000, Reason: "go away, grüße"}
 		closed, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &hub.Target{Users: []string{"ann"}}, how, 0)
 		if err != nil || closed.Closed != 1 {
 			t.Fatalf("closed %+v, %v", closed, err)
@@ -175,7 +176,7 @@ func TestBackendsCloseReachesTheClientWithCodeAndReason(t *testing.T) {
 // More than a socket takes at once, sent by a backend that closes right after it, and by a hub that stops: all of
 // it comes before the close frame.
 func TestLastWordsArriveBeforeAnOrderlyClose(t *testing.T) {
-	for _, how := range []hub.Close{{Cause: hub.CauseBackend, Code: 4000, Reason: "bye"}, hub.NewClose(hub.CauseShutdown)} {
+	for _, how := range []cause.CloseStatus{{Cause: cause.Backend, Code: 4000, Reason: "bye"}, cause.Shutdown.CloseStatus()} {
 		eachWire(t, func(t *testing.T, b *bed) {
 			c := b.dial("group=g")
 			b.waitAttached(1)
@@ -203,7 +204,7 @@ func TestCloseWithoutCodeEndsTheSocketAtOnce(t *testing.T) {
 	eachWire(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("", "")
 		b.waitAttached(1)
-		how := hub.Close{Cause: hub.CauseBackend}
+		how := cause.CloseStatus{Cause: cause.Backend}
 		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +218,7 @@ func TestCloseWithoutCodeEndsTheSocketAtOnce(t *testing.T) {
 
 func closeEveryone(t *testing.T, b *bed) {
 	t.Helper()
-	how := hub.Close{Cause: hub.CauseBackend, Code: 3000, Reason: "over"}
+	how := cause.CloseStatus{Cause: cause.Backend, Code: 3000, Reason: "over"}
 	if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +289,7 @@ func TestLostSocketIsKnownAsLost(t *testing.T) {
 		c := b.upgrade("", masked(0x01, "half a mess"))
 		_ = c.conn.Close()
 		eventually(t, func() bool { return len(b.causes.all()) == 1 })
-		if got := b.causes.all()[0].Cause; got != hub.CauseLost {
+		if got := b.causes.all()[0].Cause; got != cause.Lost {
 			t.Errorf("cause %v", got)
 		}
 	})
@@ -310,7 +311,7 @@ func TestSlowMessageIsCutOff(t *testing.T) {
 					t.Errorf("took %v", took)
 				}
 				waitUntilEmpty(b) // the client sees the end before the hub does
-				if got := b.causes.all()[0].Cause; got != hub.CauseSlowMessage {
+				if got := b.causes.all()[0].Cause; got != cause.SlowMessage {
 					t.Errorf("cause %v", got)
 				}
 			}, func(_ *hub.Config, c *edge.Config) { c.PingInterval = time.Hour })
@@ -357,7 +358,7 @@ func TestProtocolsErrorEndsTheLink(t *testing.T) {
 		code   uint16
 		reason string
 	}{
-		"violation": {&edge.Violation{Close: hub.NewClose(hub.CauseUnsupported)}, 1003, "message type not supported"},
+		"violation": {&edge.Violation{Close: cause.Unsupported.CloseStatus()}, 1003, "message type not supported"},
 		"fault":     {io.ErrUnexpectedEOF, 1011, "internal error"},
 		"panic":     {nil, 1011, "internal error"},
 	} {

@@ -26,9 +26,9 @@
 // registered. A connection is registered before the 101 is written: what is sent to it in the moment of
 // the page's `onopen` waits in its outbox and is written after the 101.
 //
-// Each link ends for exactly one reason (hub.Close): the close that the hub asked for; the client's close
-// frame; what coder/websocket or the Protocol found wrong; silence; or a socket that is simply gone. Whoever
-// is first wins. reader.go decides, tells the client if it is still there to read, and tells the hub.
+// Each link ends for exactly one reason (cause.CloseStatus): the close that the hub asked for; the
+// client's close frame; what coder/websocket or the Protocol found wrong; silence; or a socket that
+// is simply gone. Whoever is first wins. reader.go decides, tells the client if it is still there to read, and tells the hub.
 //
 // # Goroutines
 //
@@ -76,7 +76,7 @@
 //
 // # Errors
 //
-// Clients get close codes (hub.NewClose) or problem documents; both come from one table. Faults of the hub are
-// logged at Error here and end one link (1011). What clients do wrong is counted, and logged at Debug. Query
-// strings are never logged: they carry tokens.
+// Clients get close codes (cause.Cause) or problem documents; both come from one table. Faults of
+// the hub are logged at Error here and end one link (1011). What clients do wrong is counted, and
+// logged at Debug. Query strings are never logged: they carry tokens.
 package edge

@@ -9,6 +9,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
@@ -44,7 +45,7 @@ func TestAConnectionEndsWithItsTokenWhenThatIsWanted(t *testing.T) {
 		}
 		waitUntilEmpty(b)
 		for _, how := range b.causes.all() {
-			if how.Cause != hub.CauseTokenExpired {
+			if how.Cause != cause.TokenExpired {
 				t.Errorf("cause %v", how.Cause)
 			}
 		}
@@ -84,7 +85,7 @@ func TestAConnectionWithoutALinkEndsWithItsTokenToo(t *testing.T) {
 		if r := b.send(everyone, hub.Text, "too late"); r.Matched != 0 {
 			t.Errorf("at the end: receipt %+v", r)
 		}
-		if all := b.causes.all(); len(all) != 1 || all[0].Cause != hub.CauseTokenExpired {
+		if all := b.causes.all(); len(all) != 1 || all[0].Cause != cause.TokenExpired {
 			t.Errorf("ended with %v", all)
 		}
 	}, endingAtExpiry(key), func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
@@ -46,22 +46,22 @@ var notMinimal = protocolClose("a frame's length has more bytes than it needs (R
 var notInflated = protocolClose("can't inflate: context takeover was not agreed to (RFC 7692, 7.1.1)")
 
 // protocolClose is the close for a breach of RFC 6455, with its reason.
-func protocolClose(reason string) hub.Close {
-	how := hub.NewClose(hub.CauseProtocol)
+func protocolClose(reason string) cause.CloseStatus {
+	how := cause.Protocol.CloseStatus()
 	how.Reason = reason
 	return how
 }
 
 // tooBig is how a link ends whose client's message has more bytes than it may.
-func tooBig(most int64) hub.Close {
-	how := hub.NewClose(hub.CauseTooBig)
+func tooBig(most int64) cause.CloseStatus {
+	how := cause.TooBig.CloseStatus()
 	how.Reason = fmt.Sprintf("%s: more than %d bytes", how.Reason, most)
 	return how
 }
 
 // TooBig is the Violation of a message whose payload has more than most bytes.
 func TooBig(most int64) *Violation {
-	how := hub.NewClose(hub.CauseTooBig)
+	how := cause.TooBig.CloseStatus()
 	how.Reason = fmt.Sprintf("%s: more than %d bytes of payload", how.Reason, most)
 	return &Violation{how}
 }

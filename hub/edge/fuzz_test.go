@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Whatever a client sends after the upgrade, nothing panics, what it gets are well-formed frames, and the
@@ -34,7 +35,7 @@ func FuzzAnyBytesEndInAClose(f *testing.F) {
 			}
 			_, _ = io.Copy(io.Discard, c.conn)
 			waitUntilEmpty(b)
-			if got := b.causes.all(); len(got) != 1 || got[0].Cause == hub.CauseInternal || got[0].Cause == hub.CauseLost {
+			if got := b.causes.all(); len(got) != 1 || got[0].Cause == cause.Internal || got[0].Cause == cause.Lost {
 				t.Errorf("closes %+v", got)
 			}
 		})

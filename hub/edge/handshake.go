@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/internal/names"
 )
@@ -130,7 +131,7 @@ func (h *handshake) attach() (*link, *refusal) {
 	l := newLink(s, c, h.protocol)
 	l.compressed = compressed
 	if !h.upgrade(l) {
-		c.Close(hub.NewClose(hub.CauseHandshake))
+		c.Close(cause.Handshake.CloseStatus())
 		return nil, nil
 	}
 	return l, nil

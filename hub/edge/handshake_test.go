@@ -22,6 +22,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
 )
@@ -446,7 +447,7 @@ func TestUpgradeThatFailsAfterAttachLeavesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		// A recorder can't be hijacked.
 		b.edge.Handler().ServeHTTP(httptest.NewRecorder(), upgradeRequest(t))
-		if got := b.causes.all(); len(got) != 1 || got[0].Cause != hub.CauseHandshake || b.hub.Len() != 0 {
+		if got := b.causes.all(); len(got) != 1 || got[0].Cause != cause.Handshake || b.hub.Len() != 0 {
 			t.Errorf("closes %+v, %d connections", got, b.hub.Len())
 		}
 		if got := b.metric("connhub_handshakes_total", "result", "upgrade_failed"); got != 1 {

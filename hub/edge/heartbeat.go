@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // heartbeat finds clients that have gone without a word.
@@ -176,7 +176,7 @@ func (h *heartbeat) check(l *link) time.Duration {
 	heard, pinged := time.Duration(l.heard.Load()), time.Duration(l.pinged.Load())
 	switch {
 	case l.expires != 0 && now >= l.expires:
-		l.connection.Close(hub.NewClose(hub.CauseTokenExpired)) // and with it the link, but without waiting for the client
+		l.connection.Close(cause.TokenExpired.CloseStatus()) // and with it the link, but without waiting for the client
 		return now + c.PingInterval
 	case now-heard < c.PingInterval:
 		return heard + c.PingInterval
@@ -190,7 +190,7 @@ func (h *heartbeat) check(l *link) time.Duration {
 		l.heard.Store(int64(now))
 		return now + c.PingInterval
 	default:
-		l.Close(hub.NewClose(hub.CausePingTimeout))
+		l.Close(cause.PingTimeout.CloseStatus())
 		return now + c.PingInterval
 	}
 }

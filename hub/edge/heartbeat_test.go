@@ -8,6 +8,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
@@ -37,7 +38,7 @@ func TestSilentClientIsPingedThenClosed(t *testing.T) {
 			t.Errorf("got %+v, %v; want a close frame", f, err)
 		}
 		waitUntilEmpty(b)
-		if got := b.causes.all()[0].Cause; got != hub.CausePingTimeout {
+		if got := b.causes.all()[0].Cause; got != cause.PingTimeout {
 			t.Errorf("cause %v", got)
 		}
 		if got := b.metric("connhub_pings_sent_total"); got != 1 {
@@ -69,7 +70,7 @@ func TestVanishedClientIsFoundThoughMessagesAreSentToIt(t *testing.T) {
 	}
 	for name, b := range beds {
 		waitUntilEmpty(b)
-		if got := b.causes.all()[0].Cause; got != hub.CausePingTimeout {
+		if got := b.causes.all()[0].Cause; got != cause.PingTimeout {
 			t.Errorf("%s: cause %v", name, got)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 // kernelHas is how many bytes the kernel keeps on the hub's end of a client's connection: to be sent or to be confirmed, and
@@ -45,7 +46,7 @@ func TestKernelKeepsLittleForAClientThatDoesNotRead(t *testing.T) {
 	eachKernel(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("user=slow", "")
 		b.waitAttached(1)
-		floodUntil(t, b, hub.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
+		floodUntil(t, b, overflow.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
 		unsent, _ := c.kernelHas()
 		if unsent > kernelKeeps || unsent == 0 {
 			t.Errorf("the kernel keeps %d bytes, want at most %d", unsent, kernelKeeps)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 func openFiles(t *testing.T) int {
@@ -60,7 +60,7 @@ func endInEveryWay(t *testing.T, b *bed) {
 	slow := b.upgrade("user=slow", "")
 	eventually(t, func() bool { return b.hub.Len() == 2 })
 	b.waitAttached(2)
-	floodUntil(t, b, hub.CloseSlow, func(flood) bool { return b.hub.Len() == 1 })
+	floodUntil(t, b, overflow.CloseSlow, func(flood) bool { return b.hub.Len() == 1 })
 	closeEveryone(t, b)
 	eventually(t, func() bool { return b.metric("connhub_links") == 0 })
 	_ = mute.conn.Close()

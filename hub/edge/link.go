@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
@@ -66,8 +67,8 @@ type link struct {
 	// Static after upgrade.
 	socket socket
 
-	how   hub.Close   // why the link ends; guarded by mu
-	limit *time.Timer // ends a close that takes too long; nil: none runs; guarded by mu
+	how   cause.CloseStatus // why the link ends; guarded by mu
+	limit *time.Timer       // ends a close that takes too long; nil: none runs; guarded by mu
 
 	protocol *spoken // static after newLink
 
@@ -144,7 +145,7 @@ func (l *link) Prefetch(step int) {
 
 // Close says goodbye behind what the connection still has, and ends the link when the client has answered, at
 // the latest after CloseTimeout. See hub.Link.
-func (l *link) Close(how hub.Close) {
+func (l *link) Close(how cause.CloseStatus) {
 	l.mu.Lock()
 	if l.closing || l.decided {
 		l.mu.Unlock()
@@ -164,7 +165,7 @@ func (l *link) Close(how hub.Close) {
 }
 
 // appendGoodbye appends what the client's protocol says in front of a close.
-func (l *link) appendGoodbye(dst []byte, how hub.Close) []byte {
+func (l *link) appendGoodbye(dst []byte, how cause.CloseStatus) []byte {
 	if code := websocket.StatusCode(how.Code); code == websocket.StatusProtocolError || code == websocket.StatusMessageTooBig {
 		return dst // that is between the WebSockets
 	}
@@ -176,7 +177,7 @@ func (l *link) appendGoodbye(dst []byte, how hub.Close) []byte {
 
 // sayCloseLocked queues a close frame, in front of all data, and gives the client its time to read and answer
 // it.
-func (l *link) sayCloseLocked(how hub.Close) {
+func (l *link) sayCloseLocked(how cause.CloseStatus) {
 	l.goodbye = nil
 	l.pending = frame.AppendClose(l.pending, how.Code, how.Reason)
 	l.limitLocked()

@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
@@ -352,9 +353,9 @@ func (p *parked) receive(b []byte) (n int, blocked bool, err error) {
 }
 
 // unreadRecords is how a link ends whose client has TLS answer, by asking for new keys, and does not read the answers.
-var unreadRecords = hub.Close{
-	Cause:  hub.CauseSlow,
-	Code:   hub.NewClose(hub.CauseSlow).Code,
+var unreadRecords = cause.CloseStatus{
+	Cause:  cause.Slow,
+	Code:   cause.Slow.CloseStatus().Code,
 	Reason: "too slow: answers of TLS are not read",
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/internal/testkit"
@@ -97,7 +98,7 @@ func TestHalfMessagesEndInTime(t *testing.T) {
 					t.Errorf("ended with %+v", end)
 				}
 				waitUntilEmpty(b)
-				if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseSlowMessage)}, b.causes.all()); diff != "" {
+				if diff := cmp.Diff([]cause.CloseStatus{cause.SlowMessage.CloseStatus()}, b.causes.all()); diff != "" {
 					t.Errorf("closes (-want +got):\n%s", diff)
 				}
 			}, func(_ *hub.Config, c *edge.Config) { c.MessageTimeout = 100 * time.Millisecond })

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Protocol is how clients and hub talk on a link, in both directions: hub.Protocol encodes what goes out,
@@ -46,7 +47,7 @@ type Wrapper interface {
 // whose message is too big.)
 type Goodbye interface {
 	// AppendGoodbye appends to dst what a link carries right in front of the close frame.
-	AppendGoodbye(dst []byte, how hub.Close) []byte
+	AppendGoodbye(dst []byte, how cause.CloseStatus) []byte
 }
 
 // Publisher brings what a client sends to others, at whatever hub they are.
@@ -58,7 +59,7 @@ type Publisher interface {
 
 // Violation is the error of Protocol.Receive for what a client may not send.
 type Violation struct {
-	Close hub.Close
+	Close cause.CloseStatus
 }
 
 // Error names the cause, and what the client is told.

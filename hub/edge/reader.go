@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // inbound is what the goroutine that runs the link keeps.
@@ -137,7 +138,7 @@ func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
 		if p := recover(); p != nil {
 			l.server.config.Logger.Error("protocol panicked",
 				slog.String("protocol", l.protocol.Name()), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			err = &Violation{hub.NewClose(hub.CauseInternal)}
+			err = &Violation{cause.Internal.CloseStatus()}
 		}
 	}()
 	return l.failed(l.protocol.receive(l.connection, kind, m.bytes))
@@ -156,7 +157,7 @@ func (l *link) failed(err error) error {
 	}
 	l.server.config.Logger.Error("protocol failed",
 		slog.String("protocol", l.protocol.Name()), slog.Any("error", err))
-	return &Violation{hub.NewClose(hub.CauseInternal)}
+	return &Violation{cause.Internal.CloseStatus()}
 }
 
 // piece is how many bytes of a message to ask coder/websocket for: no more than can be read without waiting, for it fills what it
@@ -175,7 +176,7 @@ func (l *link) isClosing() bool {
 }
 
 // part decides how the link ended, says so to the client if that is still to be done, and returns it.
-func (l *link) part(err error) hub.Close {
+func (l *link) part(err error) cause.CloseStatus {
 	l.mu.Lock()
 	defer l.unlock()
 	how, there := l.decideLocked(err)
@@ -195,7 +196,7 @@ func (l *link) part(err error) hub.Close {
 }
 
 // decideLocked finds the one reason why the link ended, and whether the client may still be there, sending.
-func (l *link) decideLocked(err error) (how hub.Close, there bool) {
+func (l *link) decideLocked(err error) (how cause.CloseStatus, there bool) {
 	closed, byClient := errors.AsType[websocket.CloseError](err)
 	late := errors.Is(l.readErr, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 	gone := l.readErr != nil && !late
@@ -210,15 +211,15 @@ func (l *link) decideLocked(err error) (how hub.Close, there bool) {
 	case byClient && !utf8.ValidString(closed.Reason):
 		return badReason, there
 	case byClient:
-		return hub.Close{Cause: hub.CauseClient, Code: uint16(closed.Code), Reason: closed.Reason}, there
+		return cause.CloseStatus{Cause: cause.Client, Code: uint16(closed.Code), Reason: closed.Reason}, there
 	case l.ownCode != 0:
 		return l.closeOf(l.ownCode), there
 	case late && l.vanished():
-		return hub.NewClose(hub.CauseLost), false
+		return cause.Lost.CloseStatus(), false
 	case late:
-		return hub.NewClose(hub.CauseSlowMessage), there
+		return cause.SlowMessage.CloseStatus(), there
 	case gone, l.broken:
-		return hub.NewClose(hub.CauseLost), false
+		return cause.Lost.CloseStatus(), false
 	default:
 		return breach(err), there
 	}
@@ -226,11 +227,11 @@ func (l *link) decideLocked(err error) (how hub.Close, there bool) {
 
 // breach is the close for what coder/websocket gives up on without a word: a frame without a mask, a length below zero, a message that
 // it can't inflate.
-func breach(err error) hub.Close {
+func breach(err error) cause.CloseStatus {
 	if _, corrupt := errors.AsType[flate.CorruptInputError](err); corrupt {
 		return notInflated
 	}
-	return hub.NewClose(hub.CauseProtocol)
+	return cause.Protocol.CloseStatus()
 }
 
 // vanished reports whether a client that did not end its message may have lost its network in the middle of it, and come back: one that can,
@@ -242,14 +243,14 @@ func (l *link) vanished() bool {
 }
 
 // closeOf is the close whose code coder/websocket chose for what a client did.
-func (l *link) closeOf(code uint16) hub.Close {
+func (l *link) closeOf(code uint16) cause.CloseStatus {
 	switch websocket.StatusCode(code) {
 	case websocket.StatusMessageTooBig:
 		return tooBig(l.protocol.most)
 	case websocket.StatusInvalidFramePayloadData:
-		return hub.NewClose(hub.CauseInvalidText)
+		return cause.InvalidText.CloseStatus()
 	default:
-		return hub.NewClose(hub.CauseProtocol)
+		return cause.Protocol.CloseStatus()
 	}
 }
 
@@ -317,7 +318,7 @@ func (m *message) read(kind hub.PayloadKind, r io.Reader, from origin) error {
 			whole, ok := validPrefix(m.bytes[checked:])
 			checked += whole
 			if !ok || errors.Is(err, io.EOF) && checked != len(m.bytes) {
-				return &Violation{hub.NewClose(hub.CauseInvalidText)}
+				return &Violation{cause.InvalidText.CloseStatus()}
 			}
 		}
 		if errors.Is(err, io.EOF) {

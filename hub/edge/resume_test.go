@@ -18,6 +18,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
@@ -284,7 +285,7 @@ func TestWhoCannotComeBackIsToldByAClose(t *testing.T) {
 			return c.recovery(), webpubsub.NameReliableJSON
 		},
 		"closed": func(c *pubsub) (string, string) {
-			if _, err := c.bed.hub.CloseConnections(c.t.Context(), hub.DefaultNamespace, &hub.Target{Connections: []string{c.id}}, hub.NewClose(hub.CauseBackend), 0); err != nil {
+			if _, err := c.bed.hub.CloseConnections(c.t.Context(), hub.DefaultNamespace, &hub.Target{Connections: []string{c.id}}, cause.Backend.CloseStatus(), 0); err != nil {
 				c.t.Fatal(err)
 			}
 			return c.recovery(), webpubsub.NameReliableJSON
@@ -386,7 +387,7 @@ func TestClientIsToldBeforeTheHubCloses(t *testing.T) {
 		webPubSub(t, func(t *testing.T, b *bed) {
 			c := b.pubsub(t, "", subprotocol)
 			b.send(everyone, hub.Text, "one")
-			how := hub.Close{Cause: hub.CauseBackend, Code: 4000, Reason: `"enough"`}
+			how := cause.CloseStatus{Cause: cause.Backend, Code: 4000, Reason: `"enough"`}
 			if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil {
 				t.Fatal(err)
 			}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 )
 
@@ -139,9 +139,9 @@ func TestClientThatAsksForKeysAndReadsNothingIsClosed(t *testing.T) {
 		}
 	}
 	waitUntilEmpty(b)
-	want := hub.NewClose(hub.CauseSlow)
+	want := cause.Slow.CloseStatus()
 	want.Reason = "too slow: answers of TLS are not read"
-	if diff := cmp.Diff([]hub.Close{want}, b.causes.all()); diff != "" {
+	if diff := cmp.Diff([]cause.CloseStatus{want}, b.causes.all()); diff != "" {
 		t.Errorf("closes (-want +got):\n%s", diff)
 	}
 	eventually(t, func() bool { return b.metric("connhub_links") == 0 })

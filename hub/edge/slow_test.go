@@ -10,8 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/overflow"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -33,7 +35,7 @@ func (f flood) dropped() int {
 }
 
 // floodUntil sends numbered messages to the user slow until ok.
-func floodUntil(t *testing.T, b *bed, policy hub.Policy, ok func(flood) bool) flood {
+func floodUntil(t *testing.T, b *bed, policy overflow.Policy, ok func(flood) bool) flood {
 	t.Helper()
 	var f flood
 	for n := 0; !ok(f); n++ {
@@ -63,8 +65,8 @@ func TestSlowClientIsClosedWhenItsOutboxIsFullAndNobodyWaits(t *testing.T) {
 		meter := testkit.NewMeter()
 		defer meter.Stop()
 		began := time.Now()
-		floodUntil(t, b, hub.CloseSlow, func(flood) bool { return len(b.causes.all()) == 1 })
-		if got := b.causes.all()[0]; got != hub.NewClose(hub.CauseSlow) {
+		floodUntil(t, b, overflow.CloseSlow, func(flood) bool { return len(b.causes.all()) == 1 })
+		if got := b.causes.all()[0]; got != cause.Slow.CloseStatus() {
 			t.Errorf("closed with %+v", got)
 		}
 		if took := time.Since(began); took > meter.Limit(5*time.Second) {
@@ -79,7 +81,7 @@ func TestSlowClientIsClosedWhenItsOutboxIsFullAndNobodyWaits(t *testing.T) {
 }
 
 func TestSlowClientThatReadsAgainGetsWholeFramesInOrder(t *testing.T) {
-	for name, policy := range map[string]hub.Policy{"drop oldest": hub.DropOldest, "drop newest": hub.DropNewest} {
+	for name, policy := range map[string]overflow.Policy{"drop oldest": overflow.DropOldest, "drop newest": overflow.DropNewest} {
 		eachSocket(t, func(t *testing.T, b *bed) {
 			t.Log(name)
 			c := b.upgrade("user=slow", "")
@@ -104,7 +106,7 @@ func TestSlowClientThatReadsAgainGetsWholeFramesInOrder(t *testing.T) {
 				}
 				got, last = got+1, n
 			}
-			if oldest := policy == hub.DropOldest; oldest != (last == len(sent)-1) {
+			if oldest := policy == overflow.DropOldest; oldest != (last == len(sent)-1) {
 				t.Errorf("the last message that came is %d of %d", last, len(sent))
 			}
 		})
@@ -116,7 +118,7 @@ func TestReceiptsCountWhatALeavingClientStillGets(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("user=slow", "")
 		b.waitAttached(1)
-		sent := floodUntil(t, b, hub.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
+		sent := floodUntil(t, b, overflow.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
 		c.write(masked(0x88, "\x03\xe8"))
 		eventually(t, func() bool { return b.hub.Len() == 0 })
 		got := 0
@@ -179,7 +181,7 @@ func TestResetSocketIsKnownAsLost(t *testing.T) {
 		b.waitAttached(1)
 		c.reset()
 		waitUntilEmpty(b)
-		if diff := cmp.Diff([]hub.Close{hub.NewClose(hub.CauseLost)}, b.causes.all()); diff != "" {
+		if diff := cmp.Diff([]cause.CloseStatus{cause.Lost.CloseStatus()}, b.causes.all()); diff != "" {
 			t.Errorf("closes (-want +got):\n%s", diff)
 		}
 	})
@@ -201,7 +203,7 @@ func TestClientThatShutsItsSendingHalfIsLost(t *testing.T) {
 				t.Errorf("ended with %+v", e)
 			}
 			waitUntilEmpty(b)
-			if got := b.causes.all()[i].Cause; got != hub.CauseLost {
+			if got := b.causes.all()[i].Cause; got != cause.Lost {
 				t.Errorf("cause %v", got)
 			}
 		}
@@ -212,7 +214,7 @@ func TestResetWhileTheWriterIsBusyEndsTheLink(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("user=slow", "")
 		b.waitAttached(1)
-		floodUntil(t, b, hub.DropNewest, func(flood) bool { return b.infos()[0].QueuedMessages > 3 })
+		floodUntil(t, b, overflow.DropNewest, func(flood) bool { return b.infos()[0].QueuedMessages > 3 })
 		c.reset()
 		waitUntilEmpty(b)
 		eventually(t, func() bool { return b.metric("connhub_links") == 0 })

@@ -7,7 +7,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
@@ -34,7 +34,7 @@ func (w *wire) Write(b []byte) (int, error) {
 		return len(b), nil // one close frame is enough
 	}
 	l.closing = true
-	how := hub.Close{Cause: hub.CauseProtocol}
+	how := cause.CloseStatus{Cause: cause.Protocol}
 	how.Code, how.Reason, _ = frame.ParseClose(b)
 	if !utf8.ValidString(how.Reason) { // the client's own, sent back; RFC 6455 §8.1
 		how = badReason
@@ -47,9 +47,9 @@ func (w *wire) Write(b []byte) (int, error) {
 }
 
 // badReason is how a link ends whose client's close frame has a reason that is not text.
-var badReason = hub.Close{
-	Cause:  hub.CauseInvalidText,
-	Code:   hub.NewClose(hub.CauseInvalidText).Code,
+var badReason = cause.CloseStatus{
+	Cause:  cause.InvalidText,
+	Code:   cause.InvalidText.CloseStatus().Code,
 	Reason: "close reason is not UTF-8",
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/overflow"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 func measureSlow() ([]row, error) {
 	config := reference()
 	config.keep = false
-	config.hub = func(c *hub.Config) { c.Overflow = hub.DropOldest }
+	config.hub = func(c *hub.Config) { c.Overflow = overflow.DropOldest }
 	b, err := newBed(config)
 	if err != nil {
 		return nil, err

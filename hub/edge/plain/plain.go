@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/internal/names"
@@ -87,7 +88,7 @@ func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byt
 		return err
 	}
 	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: group}) {
-		how := hub.NewClose(hub.CausePolicy)
+		how := cause.PolicyViolation.CloseStatus()
 		how.Reason = "you may not send to this group"
 		return &edge.Violation{Close: how}
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/jsonappend"
@@ -91,7 +92,7 @@ const codeMalformed = 1007
 
 // malformed ends a connection whose client does not speak the protocol.
 func malformed(reason string) error {
-	return &edge.Violation{Close: hub.Close{Cause: hub.CauseProtocol, Code: codeMalformed, Reason: reason}}
+	return &edge.Violation{Close: cause.CloseStatus{Cause: cause.Protocol, Code: codeMalformed, Reason: reason}}
 }
 
 // malformedBy ends a connection for a member without which a message is no command.

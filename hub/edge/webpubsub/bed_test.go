@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
@@ -108,7 +109,7 @@ func (w *wire) Prefetch(int) {}
 func (*wire) Stirs() bool    { return false }
 
 // Close implements hub.Link.
-func (w *wire) Close(how hub.Close) {
+func (w *wire) Close(how cause.CloseStatus) {
 	w.Flush()
 	w.client.Unbind(w, how)
 }
@@ -170,7 +171,7 @@ func (c *client) messages() []string {
 }
 
 // say has the client send a message, and returns what it got, and how it was closed for it: zero if it was not.
-func (c *client) say(message string) ([]string, hub.Close) {
+func (c *client) say(message string) ([]string, cause.CloseStatus) {
 	c.t.Helper()
 	err := c.protocol.Receive(c.Connection, hub.Text, []byte(message))
 	v, violates := errors.AsType[*edge.Violation](err)
@@ -183,14 +184,14 @@ func (c *client) say(message string) ([]string, hub.Close) {
 	case err != nil:
 		c.t.Fatalf("%s: %v", message, err)
 	}
-	return c.messages(), hub.Close{}
+	return c.messages(), cause.CloseStatus{}
 }
 
 // do is say for what must not close.
 func (c *client) do(message string) []string {
 	c.t.Helper()
 	got, how := c.say(message)
-	if how != (hub.Close{}) {
+	if how != (cause.CloseStatus{}) {
 		c.t.Fatalf("%s: closed with %+v", message, how)
 	}
 	return got

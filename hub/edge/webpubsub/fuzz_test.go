@@ -8,7 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Whatever a client sends: nothing panics, each id in it is answered at most once, by what asks for it, and what can't be parsed is closed
@@ -39,7 +39,7 @@ func FuzzCommands(f *testing.F) {
 			return // the link has closed for it
 		}
 		c := b.connect(t, b.reliable(), "ann")
-		defer func() { c.Close(hub.NewClose(hub.CauseClient)); b.events.list = nil }()
+		defer func() { c.Close(cause.Client.CloseStatus()); b.events.list = nil }()
 		got, how := c.say(message)
 
 		answers, acks := 0, 0
@@ -52,7 +52,7 @@ func FuzzCommands(f *testing.F) {
 			}
 		}
 		switch {
-		case how == (hub.Close{}):
+		case how == (cause.CloseStatus{}):
 			var independent map[string]any
 			if err := json.Unmarshal([]byte(message), &independent); err != nil {
 				t.Fatalf("%q was taken: %v", message, err)
@@ -67,7 +67,7 @@ func FuzzCommands(f *testing.F) {
 			}
 		case answers > 0:
 			t.Errorf("%q: got %q, and closed with %+v", message, got, how)
-		case how.Cause != hub.CauseProtocol && how.Cause != hub.CausePolicy && how.Cause != hub.CauseTooBig:
+		case how.Cause != cause.Protocol && how.Cause != cause.PolicyViolation && how.Cause != cause.TooBig:
 			t.Errorf("%q: closed with %+v", message, how)
 		}
 	})
@@ -99,7 +99,7 @@ func FuzzValidCommandsNeverClose(f *testing.F) {
 			message = indented.Bytes()
 		}
 		c := b.connect(t, b.json(), "ann")
-		defer func() { c.Close(hub.NewClose(hub.CauseClient)); b.events.list = nil }()
+		defer func() { c.Close(cause.Client.CloseStatus()); b.events.list = nil }()
 		acks := 0
 		for _, m := range c.do(string(message)) {
 			if strings.HasPrefix(m, `{"type":"ack"`) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 )
@@ -22,7 +23,7 @@ func (p ReliableJSON) Receive(c *hub.Connection, kind hub.PayloadKind, payload [
 
 func (p JSON) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte, reliable bool) error {
 	if kind != hub.Text {
-		return &edge.Violation{Close: hub.NewClose(hub.CauseUnsupported)}
+		return &edge.Violation{Close: cause.Unsupported.CloseStatus()}
 	}
 	var cmd command
 	if err := cmd.parse(payload); err != nil {
@@ -98,7 +99,7 @@ func confirm(c *hub.Connection, cmd *command) error {
 		return malformed("sequenceId: is missing")
 	}
 	if err = c.Ack(sequence); errors.Is(err, hub.ErrAckForged) {
-		how := hub.NewClose(hub.CausePolicy)
+		how := cause.PolicyViolation.CloseStatus()
 		how.Reason = "sequenceId: nothing with this id was sent"
 		return &edge.Violation{Close: how}
 	}

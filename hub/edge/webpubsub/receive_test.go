@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
@@ -124,7 +125,7 @@ func TestWhatIsNotAMessageOfTheProtocolCloses(t *testing.T) {
 			c := b.connect(t, b.json(), "ann")
 			c.do(`{"type":"joinGroup","group":"g"}`)
 			got, how := c.say(tc.sent)
-			if diff := cmp.Diff(hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: tc.reason}, how); diff != "" || got != nil {
+			if diff := cmp.Diff(cause.CloseStatus{Cause: cause.Protocol, Code: 1007, Reason: tc.reason}, how); diff != "" || got != nil {
 				t.Errorf("got %q, %s", got, diff)
 			}
 		})
@@ -137,13 +138,13 @@ func TestOtherWaysToBeClosed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		kind hub.PayloadKind
 		sent string
-		want hub.Close
+		want cause.CloseStatus
 	}{
-		"binary":             {hub.Binary, `{"type":"ping"}`, hub.NewClose(hub.CauseUnsupported)},
+		"binary":             {hub.Binary, `{"type":"ping"}`, cause.Unsupported.CloseStatus()},
 		"payload too large":  {hub.Text, `{"type":"event","event":"e","dataType":"text","data":"` + strings.Repeat("x", hub.MaxPayload+1) + `"}`, edge.TooBig(hub.MaxPayload).Close},
-		"forged":             {hub.Text, `{"type":"sequenceAck","sequenceId":1}`, hub.Close{Cause: hub.CausePolicy, Code: 1008, Reason: "sequenceId: nothing with this id was sent"}},
-		"no sequenceId":      {hub.Text, `{"type":"sequenceAck"}`, hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: "sequenceId: is missing"}},
-		"sequenceId in text": {hub.Text, `{"type":"sequenceAck","sequenceId":"1"}`, hub.Close{Cause: hub.CauseProtocol, Code: 1007, Reason: "sequenceId: want a number from 0 to 2^64-1, in digits"}},
+		"forged":             {hub.Text, `{"type":"sequenceAck","sequenceId":1}`, cause.CloseStatus{Cause: cause.PolicyViolation, Code: 1008, Reason: "sequenceId: nothing with this id was sent"}},
+		"no sequenceId":      {hub.Text, `{"type":"sequenceAck"}`, cause.CloseStatus{Cause: cause.Protocol, Code: 1007, Reason: "sequenceId: is missing"}},
+		"sequenceId in text": {hub.Text, `{"type":"sequenceAck","sequenceId":"1"}`, cause.CloseStatus{Cause: cause.Protocol, Code: 1007, Reason: "sequenceId: want a number from 0 to 2^64-1, in digits"}},
 	} {
 		err := c.protocol.Receive(c.Connection, tc.kind, []byte(tc.sent))
 		v, ok := errors.AsType[*edge.Violation](err)

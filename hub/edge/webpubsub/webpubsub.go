@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/jsonappend"
@@ -183,7 +184,7 @@ func connected(info *hub.Info) []byte {
 }
 
 // AppendGoodbye appends the disconnected message, which tells the client why.
-func (JSON) AppendGoodbye(dst []byte, how hub.Close) []byte {
+func (JSON) AppendGoodbye(dst []byte, how cause.CloseStatus) []byte {
 	b := jsonappend.String([]byte(`{"type":"system","event":"disconnected","message":`), how.Reason)
 	return frame.Append(dst, frame.Text, append(b, '}'))
 }

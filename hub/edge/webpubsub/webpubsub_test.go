@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 	"github.com/connhub/connhub/internal/names"
@@ -88,7 +89,7 @@ func TestRoutesThatLookTheSameShareTheirBytes(t *testing.T) {
 func TestGreetingAndGoodbye(t *testing.T) {
 	info := hub.Info{Identity: hub.Identity{ID: "h.c", User: `an"n`}}
 	p, reliable := webpubsub.JSON{}, webpubsub.ReliableJSON{}
-	how := hub.Close{Cause: hub.CauseBackend, Code: 4000, Reason: `you "know"`}
+	how := cause.CloseStatus{Cause: cause.Backend, Code: 4000, Reason: `you "know"`}
 	for _, tc := range []struct{ got, want string }{
 		{text(t, p.AppendGreeting(nil, info)), `{"type":"system","event":"connected","userId":"an\"n","connectionId":"h.c"}`},
 		{text(t, p.AppendGreeting(nil, hub.Info{})), `{"type":"system","event":"connected","userId":"","connectionId":""}`},
@@ -228,7 +229,7 @@ func TestEveryCommandIsTakenAsItWasMeant(t *testing.T) {
 		var watch watcher
 		p := webpubsub.JSON{Publisher: &watch}
 		c := b.connect(t, p, "ann")
-		defer c.Close(hub.NewClose(hub.CauseClient))
+		defer c.Close(cause.Client.CloseStatus())
 		if err := p.Receive(c.Connection, hub.Text, encoded.Bytes()); err != nil {
 			rt.Fatalf("%s: %v", encoded.Bytes(), err)
 		}
