@@ -301,7 +301,9 @@ func TestUnreachableHubsAreSaidWithTheirAddress(t *testing.T) {
 	}
 	// The port of clients does not speak gRPC.
 	hub := start(t, nil)
-	if r := connhub(t, "", "hubs", "--addr="+hub.clients); r.code != exitError || !strings.Contains(r.stderr, "no hub at the other end of "+hub.clients) || strings.Contains(r.stderr, "--tls") {
+	r := connhub(t, "", "hubs", "--addr="+hub.clients)
+	if r.code != exitError || !strings.Contains(r.stderr, "no hub at the other end of "+hub.clients) ||
+		strings.Contains(r.stderr, "--tls") {
 		t.Errorf("the wrong port: exit %d, %q", r.code, r.stderr)
 	}
 	if r := connhub(t, "", "hubs", "--addr="+takenPort(t), "--timeout=200ms"); r.code != exitError || strings.Count(r.stderr, "\n") != 1 {

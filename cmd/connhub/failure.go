@@ -72,11 +72,8 @@ func (e *callError) transport(s *status.Status) string {
 		}
 	case codes.Unavailable:
 		if e.dial == nil {
-			line := fmt.Sprintf("no hub at the other end of %s: %s", e.addr, handshakeWords(s.Message()))
-			if hint := handshakeHint(s.Message()); hint != "" {
-				line += ". " + hint
-			}
-			return line
+			return fmt.Sprintf("no hub at the other end of %s: %s%s",
+				e.addr, handshakeWords(s.Message()), handshakeHint(s.Message()))
 		}
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return fmt.Sprintf("%s: %s", codeWords(s.Code()), s.Message())
@@ -87,14 +84,14 @@ func (e *callError) transport(s *status.Status) string {
 	return fmt.Sprintf("can't reach %s: %s. Is a hub running?%s", e.addr, dialWords(e.dial), hint)
 }
 
-// handshakeHint is what to try if one end talks TLS and the other does not; else it is empty. gRPC
-// gives a text and no error to look into.
+// handshakeHint returns a sentence of advice if only a single end talks TLS, else an empty text. It
+// goes by gRPC's text, because gRPC passes no error on.
 func handshakeHint(text string) string {
 	switch {
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
-		return "If the hub has no TLS, leave out --tls and --tls-ca-file"
-	case strings.Contains(text, "error reading server preface") && !strings.Contains(text, "HTTP/1"):
-		return "If the hub has TLS, use --tls" // its port hangs up on what is no TLS
+		return ". If the hub has no TLS, leave out --tls and --tls-ca-file"
+	case strings.Contains(text, "reading server preface") && !strings.Contains(text, "HTTP/1"):
+		return ". If the hub has TLS, use --tls" // its port closes after bytes without TLS
 	default:
 		return ""
 	}

@@ -29,8 +29,8 @@ func (s *server) startReloading(ctx context.Context) (stop func()) {
 }
 
 // reload reads what a running hub can read again: certificates, and the public keys of client
-// tokens. What can't be read leaves the old in force, and has an error of its own in the log. A file
-// that several flags name stands once in a list.
+// tokens. What can't be read leaves the old in force, and has an error of its own in the log. A
+// file that several flags name stands once in a list.
 func (s *server) reload(ctx context.Context) {
 	read, failed := []string{}, []string{} // not nil: JSON has [] for an empty list
 	note := func(name string, ok bool) {
@@ -48,5 +48,6 @@ func (s *server) reload(ctx context.Context) {
 	if s.keySet != nil {
 		note("--token-jwks", s.keySet.Refresh(ctx))
 	}
-	s.logger.Info("SIGHUP: read again what can be", slog.Any("read", read), slog.Any("failed", failed))
+	s.logger.Info("SIGHUP: read again what can be",
+		slog.Any("read", read), slog.Any("failed", failed))
 }
