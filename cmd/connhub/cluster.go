@@ -258,9 +258,6 @@ func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger
 	if c.mesh, err = mesh.New(m); err != nil {
 		return nil, err
 	}
-	if p.peerSecret != "" && p.peerTLS == nil {
-		logger.Warn("this hub shows --peer-secret-file in plain text to each address that stands in etcd; --control-tls-cert-file keeps it from others")
-	}
 	if p.opened != nil {
 		p.opened(c)
 	}

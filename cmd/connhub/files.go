@@ -87,11 +87,15 @@ func (p *serverPlan) planFiles() error {
 	return nil
 }
 
-// logFiles tells how the files are shared out, and warns if that lowers --max-connections.
+// logFiles tells how the files are shared out. The line is a WARN with a problem if that lowers a
+// --max-connections which the operator gave. The default is for large machines: that a machine has
+// fewer files is no problem.
 func (p *serverPlan) logFiles(logger *slog.Logger) {
-	logger.Info("file descriptors", p.files.attributes())
-	if p.files.links < p.hub.MaxConnections {
-		logger.Warn("the limit of file descriptors (ulimit -n) allows fewer clients at once than --max-connections",
-			slog.Int("clients", p.files.links), slog.Int("max_connections", p.hub.MaxConnections), slog.Int("files", p.files.limit))
+	if !p.maxConnectionsGiven || p.files.links >= p.hub.MaxConnections {
+		logger.Info("file descriptors", p.files.attributes())
+		return
 	}
+	logger.Warn("file descriptors", p.files.attributes(),
+		slog.Int("max_connections", p.hub.MaxConnections), slog.String("problem", "the limit of file "+
+			"descriptors (ulimit -n) allows fewer clients at once than --max-connections"))
 }

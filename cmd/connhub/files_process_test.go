@@ -67,8 +67,10 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	if ready == nil {
 		t.Fatal("never ready")
 	}
-	if !strings.Contains(p.log.String(), "allows fewer clients at once than --max-connections") {
-		t.Errorf("the log does not tell that the file limit lowers the number of clients:\n%s", p.log)
+	line := waitForLog(t, p.log, "file descriptors")
+	shares, _ := line["files"].(map[string]any)
+	if shares["limit"] != float64(files) || shares["clients"] != 32.0 || line["level"] != "INFO" {
+		t.Errorf("the log does not tell that the file limit leaves 32 clients: %v", line)
 	}
 	began := time.Now()
 	mustRun(t, "hubs", "--addr", p.control)
@@ -121,6 +123,37 @@ func askHealth(ctx context.Context, ops string) error {
 		return fmt.Errorf("%s, %q: %w", response.Status, body, err)
 	}
 	return nil
+}
+
+func TestFewerFilesThanMaxConnectionsAreWarnedOfIfItWasGiven(t *testing.T) {
+	config := writeFile(t, "config.yaml", "max-connections: 33\n")
+	for name, tt := range map[string]struct {
+		prefix string
+		args   []string
+		warned bool
+	}{
+		"flag":              {"", []string{"--max-connections=33"}, true},
+		"environment":       {"CONNHUB_MAX_CONNECTIONS=33 ", nil, true},
+		"file":              {"", []string{"--config=" + config}, true},
+		"the default given": {"", []string{"--max-connections=1000000"}, true},
+		"files enough":      {"", []string{"--max-connections=32"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, err := binary()
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := append([]string{"-c", "ulimit -n 128; " + tt.prefix + `exec "$0" "$@"`, path},
+				serveArgs(t, tt.args...)...)
+			p := launchCommand(t, exec.CommandContext(t.Context(), "sh", args...))
+			line := waitForLog(t, p.log, "file descriptors")
+			problem, _ := line["problem"].(string)
+			told := strings.Contains(problem, "--max-connections")
+			if told != tt.warned || (line["level"] == "WARN") != tt.warned {
+				t.Errorf("%v, want a warning: %v", line, tt.warned)
+			}
+		})
+	}
 }
 
 func TestAHubWithTooFewFilesSaysSoAndDoesNotStart(t *testing.T) {

@@ -139,7 +139,8 @@ func mebibytes(n int64) string {
 	return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20))
 }
 
-// logMemory tells the limit and the budgets, and warns if these leave little for anything else.
+// logMemory tells the limit and the budgets. The line is a WARN with a problem if the budgets leave
+// little for anything else.
 func (p *serverPlan) logMemory(logger *slog.Logger) {
 	b := p.budgets()
 	attributes := []any{
@@ -150,8 +151,8 @@ func (p *serverPlan) logMemory(logger *slog.Logger) {
 		slog.Int("request_ids", b.ids), slog.String("budgets", mebibytes(b.sum())),
 	}
 	if p.memory.isTight(b) {
-		logger.Warn("the budgets of memory together are above half of the memory limit: connections, the collector and the kernel's "+
-			"buffers need the rest", attributes...)
+		logger.Warn("memory", append(attributes, slog.String("problem", "the budgets together are above "+
+			"half of the limit: connections, the collector and the kernel's buffers need the rest"))...)
 		return
 	}
 	logger.Info("memory", attributes...)

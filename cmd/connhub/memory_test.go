@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -55,6 +57,22 @@ func TestANamespaceHasHalfOfWhatTheHubHoldsUnlessAFlagSaysMore(t *testing.T) {
 		p := planServe(t, append(c.flags, "--insecure-dev", "--single-hub")...)
 		if p.hub.HeldBytes != c.held || p.hub.NamespaceHeldBytes != c.namespace {
 			t.Errorf("%q: %d and %d", c.flags, p.hub.HeldBytes, p.hub.NamespaceHeldBytes)
+		}
+	}
+}
+
+func TestBudgetsThatLeaveLittleAreTheProblemOfTheLineAboutMemory(t *testing.T) {
+	for limit, level := range map[int64]string{4 << 30: "INFO", 128 << 20: "WARN"} {
+		p := planServe(t, "--insecure-dev", "--single-hub",
+			"--held-bytes=64MiB", "--call-bytes=32MiB", "--inbound-bytes=16MiB")
+		p.memory.limit = limit
+		var log bytes.Buffer
+		p.logMemory(slog.New(slog.NewJSONHandler(&log, nil)))
+		lines := loggedLines(t, log.String())
+		told := strings.Contains(log.String(), `"problem":"the budgets together are above half`)
+		if len(lines) != 1 || lines[0].Msg != "memory" || !strings.Contains(log.String(), level) ||
+			told != (level == "WARN") {
+			t.Errorf("of %s: %s", mebibytes(limit), &log)
 		}
 	}
 }

@@ -115,8 +115,9 @@ func TestSettingsComeFromFlagsThenEnvironmentThenFile(t *testing.T) {
 			if s.PingInterval != 11*time.Second || s.PongTimeout != 21*time.Second || s.CloseTimeout != 31*time.Second {
 				t.Errorf("ping %v (want the file's), pong %v (the environment's), close %v (the flag's)", s.PingInterval, s.PongTimeout, s.CloseTimeout)
 			}
-			if s.MaxConnections != 77 || s.OutboxBytes != 8<<20 || s.MaxMessage != 4096 {
-				t.Errorf("numbers from the file: %d, %d, %d", s.MaxConnections, s.OutboxBytes, s.MaxMessage)
+			n := s.MaxConnections
+			if n == nil || *n != 77 || s.OutboxBytes != 8<<20 || s.MaxMessage != 4096 {
+				t.Errorf("numbers from the file: %v, %d, %d", s.MaxConnections, s.OutboxBytes, s.MaxMessage)
 			}
 			if diff := cmp.Diff([]string{"a.example", "b.example"}, s.AllowedOrigin); diff != "" {
 				t.Error(diff)

@@ -44,7 +44,8 @@ type serverPlan struct {
 	hub  hub.Config
 	edge edge.Config
 
-	callBytes int64 // of control.Config
+	maxConnectionsGiven bool  // the operator gave --max-connections
+	callBytes           int64 // of control.Config
 
 	listenClients, listenControl, listenOps string
 	publicURL                               *url.URL // nil: the clients' listen address
@@ -148,6 +149,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 	plan.memory.limitCollector()
 	plan.logMemory(logger)
 	plan.logFiles(logger)
+	plan.logPlainSecrets(logger)
 	metrics := newRegistry()
 	log.register(metrics)
 	plan.files.register(metrics)

@@ -47,7 +47,7 @@ type settings struct {
 
 	clusterFlags
 
-	MaxConnections     int               `default:"${max_connections}" env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${default})"`
+	MaxConnections     *int              `env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${max_connections})"`
 	OutboxMessages     int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
 	OutboxBytes        byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of payload queued for one connection, at least 2MiB. (${default})"`
 	HeldBytes          *byteSize         `env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that wait for slow and absent clients; then the largest are closed. (a quarter of the memory limit, at most ${held_bytes})"`
@@ -129,7 +129,10 @@ func (s *settings) plan() (serverPlan, error) {
 	}
 	normalize(p.publicURL)
 	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, buildVersion()
-	p.hub.MaxConnections = s.MaxConnections
+	if p.maxConnectionsGiven = s.MaxConnections != nil; p.maxConnectionsGiven {
+		p.hub.MaxConnections = *s.MaxConnections
+	}
+	s.MaxConnections = new(p.hub.MaxConnections) // for the log of the effective configuration
 	p.hub.Outbox = hub.Bounds{Messages: s.OutboxMessages, Bytes: int64(s.OutboxBytes)}
 	p.hub.ResumeWindow = s.ResumeWindow
 	p.hub.DetachedPerUser, p.hub.DetachedPerAddress = s.DetachedPerUser, s.DetachedPerAddress
