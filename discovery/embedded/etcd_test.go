@@ -92,7 +92,8 @@ func TestAnEmbeddedEtcdTakesTheNamesOfThisMachine(t *testing.T) {
 			t.Errorf("%q: %v", address, err)
 			continue
 		}
-		if host, _, err := net.SplitHostPort(e.Endpoint()); err != nil || !net.ParseIP(host).IsLoopback() {
+		host, _, err := net.SplitHostPort(e.Endpoint())
+		if err != nil || !net.ParseIP(host).IsLoopback() {
 			t.Errorf("%q: it listens at %s", address, e.Endpoint())
 		}
 		e.Close()
