@@ -25,6 +25,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -146,6 +147,7 @@ func (f *fixture) serveOn(t testing.TB, l net.Listener) {
 		if err := <-served; err != nil {
 			t.Errorf("serve: %v", err)
 		}
+		testkit.CheckLog(t, f.log.String())
 		if held := f.metric(t, "connhub_grpc_call_bytes"); held != 0 {
 			t.Errorf("calls that are over hold %d bytes", held)
 		}

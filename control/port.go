@@ -242,12 +242,13 @@ func (p *port) countStranger(c *inbound, why strangerEnd) {
 		return
 	}
 	p.logged = now
-	attributes := []any{slog.String("address", c.address)}
+	var closed []any // in a group: "time" is a key of every line
 	for _, why := range strangerEnds {
-		attributes = append(attributes, slog.Int(string(why), p.unlogged[why]))
+		closed = append(closed, slog.Int(string(why), p.unlogged[why]))
 	}
 	clear(p.unlogged)
-	p.logger.Warn("closed control connections that have shown no credential", attributes...)
+	p.logger.Warn("closed control connections that have shown no credential",
+		slog.String("address", c.address), slog.Group("closed", closed...))
 }
 
 // listener lists each connection when it is accepted: gRPC's goroutines for their handshakes may begin much later.
