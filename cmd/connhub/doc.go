@@ -12,8 +12,8 @@
 // SIGTERM or SIGINT → /readyz and the gRPC health answer no, the other hubs are told, nothing new is taken, calls in
 // flight get [callGrace], backends that watch events hear that the hub goes → clients are closed with 1001, which ends the waits inside the last calls, within
 // [closeGrace] → the other hubs hear that this one holds nothing any more, and its key in etcd goes, within [meshGrace]
-// → the last calls end, within [lastGrace] → etcd, where it is inside → exit 0. That is 10 s at most. A second signal
-// exits 1 at once. A hub that is the only one (--single-hub) joins nobody. A hub that can't be in its cluster any more,
+// → the last calls end, within [lastGrace] → etcd, where it is inside → exit 0. That is 10 s at most. A second signal,
+// [secondSignalAfter] or more after the first, exits 1 at once. A hub that is the only one (--single-hub) joins nobody. A hub that can't be in its cluster any more,
 // because etcd holds another cluster, shuts down in the same order and exits 1. A hub that the others may have forgotten, or have
 // declared dead, shuts down in the same order too, without waiting for calls; its clients are closed with 1012. The process
 // then begins again as another hub, with a new id, on the same ports; in a row of such restarts that hub

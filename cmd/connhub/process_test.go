@@ -93,6 +93,7 @@ func launchCommand(t *testing.T, command *exec.Cmd) *process {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
+		testkit.CheckLog(t, p.log.String())
 		http.DefaultClient.CloseIdleConnections()
 	})
 	starting := waitForLog(t, p.log, "starting")
@@ -296,6 +297,7 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 	waitForLast(t, control, "stuck")
 	p.signal(t, syscall.SIGINT)
 	_ = waitForLog(t, p.log, "shutting down")
+	<-time.After(secondSignalAfter) // earlier it is no second one
 	p.signal(t, syscall.SIGTERM)
 	if code := p.exitCode(t, time.Second); code != exitError {
 		t.Errorf("exit %d", code)
@@ -303,6 +305,16 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 	if a := <-call; a.err == nil {
 		t.Errorf("the call in flight: %v", a.receipt)
 	}
+}
+
+// GNU timeout signals the hub, and at once its group.
+func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
+	p := startProcess(t, devArgs(t)...)
+	client := dialClient(t, p.clients, "user=ann")
+	p.signal(t, syscall.SIGTERM)
+	_ = waitForLog(t, p.log, "shutting down") // the system keeps equal signals apart only so
+	p.signal(t, syscall.SIGTERM)
+	requireStop(t, p, client)
 }
 
 func TestIdleHubStopsAtOnce(t *testing.T) {

@@ -7,19 +7,28 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
-// signalContext returns a context that the first SIGTERM or SIGINT ends. The second one ends the
-// process.
+// secondSignalAfter is how long after the first SIGTERM or SIGINT another one still counts as the same
+// request. A supervisor may signal the process and then its group at once, as GNU timeout does.
+const secondSignalAfter = time.Second
+
+// signalContext returns a context that the first SIGTERM or SIGINT ends. One that comes
+// secondSignalAfter or later ends the process.
 func signalContext(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
 		<-signals
+		first := time.Now()
 		cancel()
-		<-signals
-		os.Exit(exitError)
+		for range signals {
+			if time.Since(first) >= secondSignalAfter {
+				os.Exit(exitError)
+			}
+		}
 	}()
 	return ctx, cancel
 }
