@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// CheckLog fails the test if a JSON line of a log has a key twice. A reader of such a line sees only
-// one of the two values, and an attribute that is called "time" hides the line's own. CheckLog passes
-// over lines that are no JSON, such as a stack.
+// CheckLog fails the test if a JSON line of a log has a key twice. A reader of such a line sees
+// only the last value, and an attribute that is called "time" hides the line's own. CheckLog
+// passes over lines that are no JSON, such as a stack.
 func CheckLog(t testing.TB, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
