@@ -41,7 +41,7 @@ func (z zapToSlog) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		level = slog.LevelError
 	}
 	z.log.Log(context.Background(), level, "etcd says",
-		"message", e.Message, "level", e.Level.String(), "fields", decodeFields(fields))
+		"message", e.Message, "severity", e.Level.String(), "fields", decodeFields(fields))
 	return nil
 }
 
