@@ -1,6 +1,6 @@
 # The image of one hub: the static binary, the certificate authorities that it trusts, nothing else.
 # `make image` builds it. Its binary has no etcd inside (no_embedded_etcd), which only `connhub dev`
-# starts: 28 MB in place of 35, 42 modules in place of 76.
+# starts: 28 MB in place of 35, 41 modules in place of 75.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
