@@ -23,10 +23,9 @@ var shareEnds = []shareEnd{shareClosed, shareRefused}
 
 // holder is a credential, and the connections that have shown it first. Guarded by port.mu.
 type holder struct {
-	who      auth.Identity
-	conns    list.List // of *inbound, the oldest first
-	logged   time.Time // when the last line about it was written; zero: none
-	unlogged map[shareEnd]int
+	who   auth.Identity
+	conns list.List // of *inbound, the oldest first
+	ends  reasonLog[shareEnd]
 }
 
 // holders are the connections that have shown a credential, by credential: as many as there are
@@ -62,7 +61,7 @@ func (h *holders) count(role auth.Role) int {
 func (h *holders) add(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
 	mine := h.of[who]
 	if mine == nil {
-		mine = &holder{who: who, unlogged: make(map[shareEnd]int)}
+		mine = &holder{who: who}
 		h.of[who] = mine
 	}
 	c.holder, c.place.ofHolder = mine, mine.conns.PushBack(c)

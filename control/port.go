@@ -42,8 +42,7 @@ type port struct {
 	accepted  map[net.Conn]*inbound // whose handshake has not begun
 	strangers strangers
 	holders   holders
-	logged    time.Time           // when the last line about strangers was written
-	unlogged  map[strangerEnd]int // strangers closed since then
+	ends      reasonLog[strangerEnd] // of strangers whose connection was closed
 }
 
 // newPort bounds a port that may have most connections at once; 0: any number. At most half of them
@@ -57,7 +56,6 @@ func newPort(logger *slog.Logger, most int) *port {
 	return &port{
 		logger: logger, most: most, accepted: make(map[net.Conn]*inbound),
 		strangers: newStrangers(mostStrangers), holders: newHolders(mostKnown),
-		unlogged: make(map[strangerEnd]int),
 		strangersClosed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_grpc_strangers_closed_total",
 			Help: "Connections of the gRPC API that the hub closed because they had shown no valid " +
@@ -175,16 +173,16 @@ func (p *port) addKnown(c *inbound, who auth.Identity) (payer *inbound, ok bool)
 // portLogInterval for each credential at most.
 func (p *port) countOverShareLocked(of *holder, how shareEnd) {
 	p.overShare.WithLabelValues(string(how)).Inc()
-	of.unlogged[how]++
-	now := time.Now()
-	if !of.logged.IsZero() && now.Sub(of.logged) < portLogInterval {
+	counts, due := of.ends.countEnd(how, shareEnds)
+	if !due {
 		return
 	}
-	of.logged = now
+	attributes := []any{
+		slog.String("credential", of.who.Name), slog.Int("connections", of.conns.Len()),
+		slog.Int("of", p.holders.most),
+	}
 	p.logger.Warn("the control port is full, and a credential holds most of its connections",
-		slog.String("credential", of.who.Name), slog.Int("connections", of.conns.Len()), slog.Int("of", p.holders.most),
-		slog.Int(string(shareClosed), of.unlogged[shareClosed]), slog.Int(string(shareRefused), of.unlogged[shareRefused]))
-	clear(of.unlogged)
+		append(attributes, counts...)...)
 }
 
 // removeStrangerLocked takes a connection from the strangers: it is known, or over. It reports
@@ -236,19 +234,39 @@ func (p *port) countStranger(c *inbound, why strangerEnd) {
 		return
 	}
 	p.strangersClosed.WithLabelValues(string(why)).Inc()
-	p.unlogged[why]++
-	now := time.Now()
-	if !p.logged.IsZero() && now.Sub(p.logged) < portLogInterval {
+	closed, due := p.ends.countEnd(why, strangerEnds)
+	if !due {
 		return
 	}
-	p.logged = now
-	var closed []any // in a group: "time" is a key of every line
-	for _, why := range strangerEnds {
-		closed = append(closed, slog.Int(string(why), p.unlogged[why]))
-	}
-	clear(p.unlogged)
+	// The counts are in a group, because "time" is a key of every line.
 	p.logger.Warn("closed control connections that have shown no credential",
 		slog.String("address", c.address), slog.Group("closed", closed...))
+}
+
+// reasonLog counts ended connections by reason, for a log line each portLogInterval. port.mu guards
+// it. The zero value is ready to use.
+type reasonLog[R ~string] struct {
+	logged   time.Time // time of the last line; zero: none was written
+	unlogged map[R]int // connections since the last line
+}
+
+// countEnd counts a connection, and reports whether a line is due. Then it returns the count of
+// each reason since the last line, as attributes, and counts anew.
+func (l *reasonLog[R]) countEnd(why R, reasons []R) (counts []any, due bool) {
+	if l.unlogged == nil {
+		l.unlogged = make(map[R]int)
+	}
+	l.unlogged[why]++
+	now := time.Now()
+	if !l.logged.IsZero() && now.Sub(l.logged) < portLogInterval {
+		return nil, false
+	}
+	l.logged = now
+	for _, reason := range reasons {
+		counts = append(counts, slog.Int(string(reason), l.unlogged[reason]))
+	}
+	clear(l.unlogged)
+	return counts, true
 }
 
 // listener lists each connection when it is accepted: gRPC's goroutines for their handshakes may begin much later.

@@ -22,6 +22,14 @@ type gate struct {
 
 func newGate() *gate { return &gate{patience: time.Hour, waiting: make(map[int]func())} }
 
+// holdAt has the calls that come to a hub wait at a gate.
+func (h *member) holdAt(g *gate) *gate {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hold = g
+	return g
+}
+
 // then is that of an Execution.
 func (g *gate) then(done func()) (stop func()) {
 	g.mu.Lock()
@@ -66,10 +74,7 @@ func TestACallThatWaitsTakesNoGoroutine(t *testing.T) {
 	const calls, few = 2000, 16
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)
-		hold := newGate()
-		s.y.mu.Lock()
-		s.y.hold = hold
-		s.y.mu.Unlock()
+		hold := s.y.holdAt(newGate())
 		gatherings := []*Gathering{s.x.forward(t.Context(), s.stuck, "first", s.x.Route(s.atY).To)}
 		synctest.Wait()
 		before := runtime.NumGoroutine()
@@ -92,10 +97,7 @@ func TestACallThatWaitsTakesNoGoroutine(t *testing.T) {
 func TestACallThatWaitsIsAnsweredAtItsDeadline(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)
-		hold := newGate()
-		s.y.mu.Lock()
-		s.y.hold = hold
-		s.y.mu.Unlock()
+		hold := s.y.holdAt(newGate())
 		began := time.Now()
 		var waits sync.WaitGroup
 		for _, patience := range []time.Duration{3 * time.Second, time.Second, 2 * time.Second, time.Second} {
@@ -122,10 +124,7 @@ func TestTheEndOfALinkEndsItsWaits(t *testing.T) {
 	const calls = 100
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)
-		hold := newGate()
-		s.y.mu.Lock()
-		s.y.hold = hold
-		s.y.mu.Unlock()
+		hold := s.y.holdAt(newGate())
 		var gatherings []*Gathering
 		for range calls {
 			gatherings = append(gatherings, s.x.forward(t.Context(), s.stuck, "waits", s.x.Route(s.atY).To))
@@ -159,9 +158,7 @@ func TestACallerThatGivesUpLeavesItsWaitToItsDeadline(t *testing.T) {
 		s := newStuckLane(t, b)
 		hold := newGate()
 		hold.patience = 2 * time.Second
-		s.y.mu.Lock()
-		s.y.hold = hold
-		s.y.mu.Unlock()
+		s.y.holdAt(hold)
 		epoch, began := s.x.epoch(s.y), time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

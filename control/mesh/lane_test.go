@@ -184,10 +184,7 @@ func TestALinkThatIsOverTakesNoCalls(t *testing.T) {
 func TestWhatWaitsForClientsIsInNobodysWay(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)
-		hold := newGate()
-		s.y.mu.Lock()
-		s.y.hold = hold
-		s.y.mu.Unlock()
+		hold := s.y.holdAt(newGate())
 		var calls []*Gathering
 		began := time.Now()
 		for range 3 * laneCalls {

@@ -453,10 +453,7 @@ func TestALaneOpensOnceAndWithItsLink(t *testing.T) {
 func TestAPeerThatTakesNoAnswersLosesItsLink(t *testing.T) {
 	t.Run("16,385 forwards without a result", func(t *testing.T) {
 		beside(t, func(t *testing.T, x *member, s *stranger) {
-			hold := newGate()
-			x.mu.Lock()
-			x.hold = hold
-			x.mu.Unlock()
+			x.holdAt(newGate())
 			control := s.open(s.hello(1))
 			synctest.Wait()
 			lane := s.openLane(s.laneHello(1, 0))
