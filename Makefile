@@ -9,8 +9,8 @@ BIN := bin/connhub
 BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 TOOL := go tool -modfile=tools/go.mod
 
-# For each package. It ends what hangs, and nothing else: the slowest needs about 3 minutes on 2 quiet cores with the race
-# detector, and several times as long beside other work.
+# For each package. It ends what hangs, and nothing else: the slowest needs some minutes on 2 quiet
+# cores with the race detector, and several times as long beside other work.
 TEST_TIMEOUT ?= 30m
 FUZZTIME ?= 1m
 # Of make bench and bench-micro: which, a regular expression; of make bench: how many runs, of which the middle one counts.
@@ -45,13 +45,23 @@ image: ## Build the container image connhub:VERSION
 
 ##@ Check
 
+# The Go tests wait for processes half of the time, and the browser's tests for the browser. Beside
+# each other they take as long as their CPU time.
 .PHONY: test
-test: test-go test-k8s test-web ## Run every test, with the race detector
+test: need-go cc ## Run every test, with the race detector
+	@$(MAKE) -j2 test-go test-beside
+
+# Prints what it has to say at its end, so that it does not mix with the lines of the Go tests.
+.PHONY: test-beside
+test-beside:
+	@said=$$(mktemp); $(MAKE) test-k8s test-web >"$$said" 2>&1; code=$$?; cat "$$said"; rm "$$said"; exit $$code
+
+# The slowest packages come first, so that none of them ends alone.
+SLOWEST := ./test ./cmd/connhub ./hub/edge ./control/mesh
 
 .PHONY: test-go
 test-go: need-go cc ## Run the Go tests
-	go test -race -timeout $(TEST_TIMEOUT) $$(go list ./... | grep -v '/test$$')
-	go test -race -timeout $(TEST_TIMEOUT) ./test # by itself: its hubs, etcd and clients are processes that share the cores
+	go test -race -p 4 -timeout $(TEST_TIMEOUT) $(SLOWEST) ./...
 	go test -timeout $(TEST_TIMEOUT) -run 'Takes|Allocates' ./hub ./hub/edge ./cmd/connhub # memory is not what it is with the race detector
 
 .PHONY: test-k8s
