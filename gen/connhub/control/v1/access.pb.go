@@ -24,15 +24,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// PermissionAction is what a client may do by itself.
+// PermissionAction is something that a client may do with a group by itself.
 type PermissionAction int32
 
 const (
-	// Never sent, and not to be sent.
+	// Never sent, and refused with INVALID_ARGUMENT.
 	PermissionAction_PERMISSION_ACTION_UNSPECIFIED PermissionAction = 0
-	// Enter a group, and leave it.
+	// Join a group and leave it.
 	PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP PermissionAction = 1
-	// Send to all members of a group. It need not be one itself.
+	// Send to all members of a group. The client need not be a member.
 	PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP PermissionAction = 2
 )
 
@@ -77,33 +77,40 @@ func (PermissionAction) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_control_v1_access_proto_rawDescGZIP(), []int{0}
 }
 
-// IssueClientTokenRequest says who the client is and what it starts with.
+// IssueClientTokenRequest describes the client and its first groups, roles and labels.
 type IssueClientTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// The user (claim `sub`): at most 1024 bytes without control characters. Empty: anonymous.
+	// The user (claim `sub`): at most 1,024 bytes, without control characters. Empty: the client is
+	// anonymous.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	// Groups that the connection is in from its first moment (claim `webpubsub.group`): at most 128
-	// names of 1 to 1024 bytes without control characters, and so much that the token stays within 12 KiB,
+	// The groups that the connection belongs to from the start (claim `webpubsub.group`): at most 128
+	// names of 1 to 1,024 bytes, without control characters. The whole token must fit in 12 KiB,
 	// because it travels in a URL.
 	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
-	// How long the token may be used to connect; a connection that it opened lives on after it, unless
-	// hubs run with --close-on-token-expiry. Unset: one hour.
-	// 1 second to 30 days.
+	// How long the token can open connections: 1 second to 30 days, rounded up to whole seconds.
+	// Unset: one hour. A connection outlives the token that opened it, unless the hubs run with
+	// --close-on-token-expiry.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// What the client may do with groups (claim `role`), beside sending events: at most 256 of
+	// The permissions that the client starts with (claim `role`). A client without roles can still
+	// send events. At most 256 of these:
 	//
-	//	webpubsub.joinLeaveGroup, webpubsub.sendToGroup: with every group;
-	//	webpubsub.joinLeaveGroup.<group>, webpubsub.sendToGroup.<group>: with this one;
-	//	webpubsub.joinLeaveGroups.<pattern>, webpubsub.sendToGroups.<pattern>: with those that match. In a pattern `?` is one
-	//	character but a dot, `*` any number of them, `**` any number of any characters, and `\` takes this meaning from the
-	//	next character; at most five `*`. All patterns together have at most 4,096 steps: runs of plain characters, and each `?`, `*` and `**`.
+	//   - webpubsub.joinLeaveGroup, webpubsub.sendToGroup: for every group.
+	//   - webpubsub.joinLeaveGroup.<group>, webpubsub.sendToGroup.<group>: for that group.
+	//   - webpubsub.joinLeaveGroups.<pattern>, webpubsub.sendToGroups.<pattern>: for the groups that
+	//     match.
 	//
-	// At most 1024 bytes of group or pattern, without control characters.
+	// In a pattern `?` matches a single character except a dot, `*` any number of such characters,
+	// and `**` any number of any characters. `\` makes the next character literal. A pattern may have
+	// five asterisks; `**` counts as two. All patterns of a token together may have 4,096 steps. A
+	// step is a run of literal characters, a `?`, a `*` or a `**`.
+	//
+	// A group or a pattern has at most 1,024 bytes, without control characters.
 	Roles []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
-	// What backends are told about the connection (claim `labels`), in Connection.labels and Event.labels: at most 16 names of 1 to 64 bytes, each with
-	// a text of at most 256 bytes, without control characters. They never change while the connection lives.
+	// Labels for backends (claim `labels`). They appear in Connection.labels and Event.labels, and
+	// never change while the connection lives. At most 16 labels. A name has 1 to 64 bytes, a value
+	// at most 256 bytes, both without control characters.
 	Labels        map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -181,14 +188,14 @@ func (x *IssueClientTokenRequest) GetLabels() map[string]string {
 	return nil
 }
 
-// IssueClientTokenResponse is the answer to IssueClientToken. Treat both fields as secrets.
+// IssueClientTokenResponse is the answer to IssueClientToken. Treat `token` and `url` as secrets.
 type IssueClientTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The signed token (JWT, RFC 7519).
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// The WebSocket URL, with the token in its query (`access_token`).
 	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
-	// When the token runs out.
+	// When the token expires, in whole seconds.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -245,13 +252,14 @@ func (x *IssueClientTokenResponse) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Permission is to do something with one group, or with every group.
+// A Permission allows an action with a single group, or with every group.
 type Permission struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What. Must not be UNSPECIFIED.
+	// The action. It must be set.
 	Action PermissionAction `protobuf:"varint,1,opt,name=action,proto3,enum=connhub.control.v1.PermissionAction" json:"action,omitempty"`
-	// The group: a name as it is, in which `*` and `?` mean nothing else (patterns are for roles only), at most 1024 bytes without
-	// control characters. Empty: every group. A client has that one only if no single group was revoked since.
+	// The name of the group, at most 1,024 bytes without control characters. `*` and `?` are literal
+	// here; only roles have patterns. Empty: every group. A client lacks the permission for every
+	// group as soon as a revocation for a single group is in force.
 	Group         string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -301,14 +309,15 @@ func (x *Permission) GetGroup() string {
 	return ""
 }
 
-// GrantPermissionsRequest says who may do what from now on.
+// GrantPermissionsRequest is a request to grant permissions.
 type GrantPermissionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections.
+	// The connections that the call applies to. It must be set and must name something.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// What is granted: 1 to 100. One for every group replaces all earlier grants and revocations of its action.
+	// The permissions to grant: 1 to 100. A permission for every group replaces all earlier grants
+	// and revocations of its action.
 	Permissions   []*Permission `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -365,24 +374,28 @@ func (x *GrantPermissionsRequest) GetPermissions() []*Permission {
 	return nil
 }
 
-// GrantPermissionsResponse tells what changed: each connection that matched is one of changed, refused and closed.
+// GrantPermissionsResponse counts connections: matched = changed + refused + closed.
 type GrantPermissionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Connections that matched.
+	// Connections that matched the target.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
-	// Connections that have the permissions now, also if they had them before.
+	// Connections that have the permissions now. It includes those that had them before.
 	Changed int32 `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
-	// Connections that got none of them, because they would have more than 1000 grants and revocations.
+	// Connections that got none of the permissions, because they would have more than 1,000 grants
+	// and revocations.
 	Refused int32 `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
-	// Connections that closed meanwhile.
+	// Connections that closed during the call.
 	Closed int32 `protobuf:"varint,4,opt,name=closed,proto3" json:"closed,omitempty"`
-	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	// Ids of hubs with an unknown outcome, sorted: the called hub has no link to them, they have left
+	// probes unanswered for 500 ms, or they did not answer within 5 s. They may still make the
+	// change. It is safe to repeat the call.
 	UnreachableHubs []string `protobuf:"bytes,5,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,6,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
-	// The connections counted in refused and closed, in no particular order: the first 100 of them. The counts are of all. A hub of an older
-	// version counts its own and does not name them.
+	// The cases that `refused` and `closed` count: the first 100, in no particular order. The counts
+	// include all of them. A hub of an older version counts its cases and does not list them.
 	Refusals      []*Refusal `protobuf:"bytes,7,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -467,14 +480,15 @@ func (x *GrantPermissionsResponse) GetRefusals() []*Refusal {
 	return nil
 }
 
-// RevokePermissionsRequest says who may not do what from now on.
+// RevokePermissionsRequest is a request to revoke permissions.
 type RevokePermissionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections.
+	// The connections that the call applies to. It must be set and must name something.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// What is revoked: 1 to 100. One for every group replaces all earlier grants and revocations of its action.
+	// The permissions to revoke: 1 to 100. A permission for every group replaces all earlier grants
+	// and revocations of its action.
 	Permissions   []*Permission `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -531,24 +545,28 @@ func (x *RevokePermissionsRequest) GetPermissions() []*Permission {
 	return nil
 }
 
-// RevokePermissionsResponse tells what changed: each connection that matched is one of changed, refused and closed.
+// RevokePermissionsResponse counts connections: matched = changed + refused + closed.
 type RevokePermissionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Connections that matched.
+	// Connections that matched the target.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
-	// Connections that do not have the permissions now, also if they did not have them before.
+	// Connections that lack the permissions now. It includes those that lacked them before.
 	Changed int32 `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
-	// Connections that keep what they had, because they would have more than 1000 grants and revocations.
+	// Connections that lost none of the permissions, because they would have more than 1,000 grants
+	// and revocations.
 	Refused int32 `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
-	// Connections that closed meanwhile.
+	// Connections that closed during the call.
 	Closed int32 `protobuf:"varint,4,opt,name=closed,proto3" json:"closed,omitempty"`
-	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	// Ids of hubs with an unknown outcome, sorted: the called hub has no link to them, they have left
+	// probes unanswered for 500 ms, or they did not answer within 5 s. They may still make the
+	// change. It is safe to repeat the call.
 	UnreachableHubs []string `protobuf:"bytes,5,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,6,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
-	// The connections counted in refused and closed, in no particular order: the first 100 of them. The counts are of all. A hub of an older
-	// version counts its own and does not name them.
+	// The cases that `refused` and `closed` count: the first 100, in no particular order. The counts
+	// include all of them. A hub of an older version counts its cases and does not list them.
 	Refusals      []*Refusal `protobuf:"bytes,7,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -633,14 +651,15 @@ func (x *RevokePermissionsResponse) GetRefusals() []*Refusal {
 	return nil
 }
 
-// CheckPermissionsRequest says who is asked about, and what for.
+// CheckPermissionsRequest asks how many connections have permissions.
 type CheckPermissionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections. Unset or without names: every connection of the namespace, as this call changes nothing.
+	// The connections to check. Unset or without names: every connection of the namespace, because
+	// the call changes nothing. `except` applies there too.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// What is asked for: 1 to 100.
+	// The permissions to check: 1 to 100.
 	Permissions   []*Permission `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -700,14 +719,16 @@ func (x *CheckPermissionsRequest) GetPermissions() []*Permission {
 // CheckPermissionsResponse counts connections.
 type CheckPermissionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Connections that matched.
+	// Connections that matched the target.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
-	// Those of them that have all of the permissions.
+	// Matching connections that have all of the permissions.
 	Allowed int32 `protobuf:"varint,2,opt,name=allowed,proto3" json:"allowed,omitempty"`
-	// Hubs whose connections are not counted: they could not be asked, or did not answer in time.
+	// Ids of hubs that are not counted, sorted. The called hub has no link to them, or they did not
+	// answer in time.
 	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

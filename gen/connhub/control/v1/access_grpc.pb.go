@@ -29,28 +29,38 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AccessService lets clients in, and says what they may do there by themselves.
+// AccessService issues tokens to clients and changes their permissions.
 //
-// What a client may do with a group is decided by the last grant or revocation for that group or for every group, or, where there
-// was none, by the roles of its token. Grants and revocations belong to the connection, as its groups do: they end with it, not
-// with its link.
+// A permission lets a client join, leave or send to groups by itself. For each group, the newest
+// grant or revocation that covers the group decides. If there is none, the roles of the client's
+// token decide. Grants and revocations belong to the connection, as its groups do. They survive the
+// loss of a link and end with the connection.
 //
-// When GrantPermissions or RevokePermissions returns, its change is in force, but at unreachable_hubs, where it may still come. A
-// call that ends with DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
+// When GrantPermissions or RevokePermissions returns, the change is in force, except at the hubs in
+// unreachable_hubs. A call that ends with DEADLINE_EXCEEDED or CANCELLED may have changed some of
+// the connections. It is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type AccessServiceClient interface {
-	// IssueClientToken signs a token for one client and returns the URL with which a browser, phone or
-	// device connects. Nothing is stored: the token is valid at every hub that has the key.
-	// Errors: FAILED_PRECONDITION (NO_SIGNING_KEY) when the hub has no key to sign with.
+	// IssueClientToken signs a token for a client. It returns the token and the URL with which a
+	// browser, phone or device connects. The hub stores nothing: the token is valid at every hub that
+	// has the same key.
+	//
+	// Errors:
+	// - FAILED_PRECONDITION (NO_SIGNING_KEY): the hub has no key to sign with.
+	// - INVALID_ARGUMENT (LIMIT_EXCEEDED): the token would be longer than 12 KiB.
+	// - INVALID_ARGUMENT (INVALID_FIELD): a role has a group or a pattern that is not allowed.
 	IssueClientToken(ctx context.Context, in *IssueClientTokenRequest, opts ...grpc.CallOption) (*IssueClientTokenResponse, error)
-	// GrantPermissions lets the clients of every connection that matches a target do something, each all of the permissions or
-	// none.
+	// GrantPermissions grants permissions to every connection that matches a target. Each connection
+	// gets all of the permissions or none.
 	GrantPermissions(ctx context.Context, in *GrantPermissionsRequest, opts ...grpc.CallOption) (*GrantPermissionsResponse, error)
-	// RevokePermissions takes permissions away, those of the client's roles too. It takes nobody out of a group:
-	// GroupService.RemoveFromGroups does.
+	// RevokePermissions revokes permissions from every connection that matches a target, also those
+	// that come from roles. Each connection loses all of the permissions or none. A client stays in
+	// its groups: use GroupService.RemoveFromGroups to remove it.
 	RevokePermissions(ctx context.Context, in *RevokePermissionsRequest, opts ...grpc.CallOption) (*RevokePermissionsResponse, error)
-	// CheckPermissions counts how many of the connections that match a target have permissions, by grants or by their roles.
+	// CheckPermissions counts the matching connections that have permissions, by grants or by roles.
+	// It waits at most 2 s for the answers of the hubs.
 	CheckPermissions(ctx context.Context, in *CheckPermissionsRequest, opts ...grpc.CallOption) (*CheckPermissionsResponse, error)
 }
 
@@ -106,28 +116,38 @@ func (c *accessServiceClient) CheckPermissions(ctx context.Context, in *CheckPer
 // All implementations must embed UnimplementedAccessServiceServer
 // for forward compatibility.
 //
-// AccessService lets clients in, and says what they may do there by themselves.
+// AccessService issues tokens to clients and changes their permissions.
 //
-// What a client may do with a group is decided by the last grant or revocation for that group or for every group, or, where there
-// was none, by the roles of its token. Grants and revocations belong to the connection, as its groups do: they end with it, not
-// with its link.
+// A permission lets a client join, leave or send to groups by itself. For each group, the newest
+// grant or revocation that covers the group decides. If there is none, the roles of the client's
+// token decide. Grants and revocations belong to the connection, as its groups do. They survive the
+// loss of a link and end with the connection.
 //
-// When GrantPermissions or RevokePermissions returns, its change is in force, but at unreachable_hubs, where it may still come. A
-// call that ends with DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
+// When GrantPermissions or RevokePermissions returns, the change is in force, except at the hubs in
+// unreachable_hubs. A call that ends with DEADLINE_EXCEEDED or CANCELLED may have changed some of
+// the connections. It is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type AccessServiceServer interface {
-	// IssueClientToken signs a token for one client and returns the URL with which a browser, phone or
-	// device connects. Nothing is stored: the token is valid at every hub that has the key.
-	// Errors: FAILED_PRECONDITION (NO_SIGNING_KEY) when the hub has no key to sign with.
+	// IssueClientToken signs a token for a client. It returns the token and the URL with which a
+	// browser, phone or device connects. The hub stores nothing: the token is valid at every hub that
+	// has the same key.
+	//
+	// Errors:
+	// - FAILED_PRECONDITION (NO_SIGNING_KEY): the hub has no key to sign with.
+	// - INVALID_ARGUMENT (LIMIT_EXCEEDED): the token would be longer than 12 KiB.
+	// - INVALID_ARGUMENT (INVALID_FIELD): a role has a group or a pattern that is not allowed.
 	IssueClientToken(context.Context, *IssueClientTokenRequest) (*IssueClientTokenResponse, error)
-	// GrantPermissions lets the clients of every connection that matches a target do something, each all of the permissions or
-	// none.
+	// GrantPermissions grants permissions to every connection that matches a target. Each connection
+	// gets all of the permissions or none.
 	GrantPermissions(context.Context, *GrantPermissionsRequest) (*GrantPermissionsResponse, error)
-	// RevokePermissions takes permissions away, those of the client's roles too. It takes nobody out of a group:
-	// GroupService.RemoveFromGroups does.
+	// RevokePermissions revokes permissions from every connection that matches a target, also those
+	// that come from roles. Each connection loses all of the permissions or none. A client stays in
+	// its groups: use GroupService.RemoveFromGroups to remove it.
 	RevokePermissions(context.Context, *RevokePermissionsRequest) (*RevokePermissionsResponse, error)
-	// CheckPermissions counts how many of the connections that match a target have permissions, by grants or by their roles.
+	// CheckPermissions counts the matching connections that have permissions, by grants or by roles.
+	// It waits at most 2 s for the answers of the hubs.
 	CheckPermissions(context.Context, *CheckPermissionsRequest) (*CheckPermissionsResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }

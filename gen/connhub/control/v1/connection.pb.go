@@ -24,17 +24,18 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ConnectionState says whether a connection has a link.
+// ConnectionState tells whether a connection has a link.
 type ConnectionState int32
 
 const (
 	// Never sent.
 	ConnectionState_CONNECTION_STATE_UNSPECIFIED ConnectionState = 0
-	// Registered, but its handshake is not finished: it can be sent to.
+	// The connection is registered and its handshake is not finished. Messages for it are queued.
 	ConnectionState_CONNECTION_STATE_CONNECTING ConnectionState = 1
-	// It has a link.
+	// The connection has a link.
 	ConnectionState_CONNECTION_STATE_ATTACHED ConnectionState = 2
-	// It has lost its link and waits for the client to resume.
+	// The connection has lost its link and waits for the client to resume. Messages for it are
+	// queued.
 	ConnectionState_CONNECTION_STATE_DETACHED ConnectionState = 3
 )
 
@@ -81,39 +82,43 @@ func (ConnectionState) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_control_v1_connection_proto_rawDescGZIP(), []int{0}
 }
 
-// A Connection is one client as a backend sees it.
+// A Connection is a client from a backend's point of view. It may outlive a link: a client that
+// resumes keeps its connection.
 type Connection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The connection's id.
+	// The id of the connection. It is never reused.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The namespace it belongs to.
+	// The namespace of the connection.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// The user; empty when anonymous.
+	// The user. Empty: the client is anonymous.
 	User string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
-	// Its groups, in the order in which it joined them.
+	// The groups of the connection, in the order in which it joined them.
 	Groups []string `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
-	// The protocol it speaks: "plain", "json.connhub.v1".
+	// The subprotocol: "plain" for bare messages, "json.connhub.v1", "json.webpubsub.azure.v1" or
+	// "json.reliable.webpubsub.azure.v1".
 	Protocol string `protobuf:"bytes,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// The address from which the client reached the hub, host:port: a proxy's, if there is one between.
+	// The address from which the client reached the hub, as host:port. Behind a proxy it is the
+	// address of the proxy.
 	RemoteAddress string `protobuf:"bytes,6,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
-	// When the connection came into being.
+	// When the connection was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Whether it has a link at the moment.
+	// Whether the connection has a link.
 	State ConnectionState `protobuf:"varint,8,opt,name=state,proto3,enum=connhub.control.v1.ConnectionState" json:"state,omitempty"`
-	// Messages in its outbox that have not been handed to the link.
+	// Messages in the outbox that were not handed to the link.
 	QueuedMessages int32 `protobuf:"varint,9,opt,name=queued_messages,json=queuedMessages,proto3" json:"queued_messages,omitempty"`
-	// The bytes of those messages on the wire.
+	// The size of the queued messages on the wire, in bytes.
 	QueuedBytes int64 `protobuf:"varint,10,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
-	// Messages handed to the link and not yet confirmed: by the client where the protocol has acks, by
-	// the kernel where it has none.
+	// Messages that were handed to the link and not acknowledged: by the client if the protocol has
+	// acknowledgements, by the kernel otherwise.
 	UnackedMessages int32 `protobuf:"varint,11,opt,name=unacked_messages,json=unackedMessages,proto3" json:"unacked_messages,omitempty"`
-	// The sequence id of the last message that was confirmed; counts from 1 in each connection.
+	// The sequence id of the last acknowledged message. Ids start at 1 in each connection. 0: no
+	// message was acknowledged.
 	LastAcked int64 `protobuf:"varint,12,opt,name=last_acked,json=lastAcked,proto3" json:"last_acked,omitempty"`
-	// The last measured round-trip time of a ping; unset before the first.
+	// The last measured round-trip time of a ping. Unset before the first measurement.
 	RoundTripTime *durationpb.Duration `protobuf:"bytes,13,opt,name=round_trip_time,json=roundTripTime,proto3" json:"round_trip_time,omitempty"`
-	// The hub that holds it.
+	// The id of the hub that holds the connection.
 	Hub string `protobuf:"bytes,14,opt,name=hub,proto3" json:"hub,omitempty"`
-	// What the token of its client says about it (claim `labels`): at most 16 names with a text each.
+	// The labels from the client's token (claim `labels`): at most 16.
 	Labels        map[string]string `protobuf:"bytes,15,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -254,12 +259,12 @@ func (x *Connection) GetLabels() map[string]string {
 	return nil
 }
 
-// GetConnectionRequest names one connection.
+// GetConnectionRequest names a connection.
 type GetConnectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// The connection's id.
+	// The id of the connection: 1 to 1,024 bytes, without control characters.
 	Connection    string `protobuf:"bytes,2,opt,name=connection,proto3" json:"connection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -358,14 +363,17 @@ func (x *GetConnectionResponse) GetConnection() *Connection {
 // ListConnectionsRequest asks for a page of connections.
 type ListConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections. Unset or without names: every connection of the namespace, as this call changes nothing. `except` applies to these as well.
+	// The connections to list. Unset or without names: every connection of the namespace, because the
+	// call changes nothing. `except` applies there too.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// Connections in a page: at most 1,000; 0 means 100.
+	// The largest number of items on the page, 0 to 1,000. 0 means 100. A page may hold fewer
+	// although more pages follow.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty for the first. The other fields must be as they were
-	// there. INVALID_ARGUMENT (PAGE_TOKEN_INVALID) when it is not one of ours.
+	// The next_page_token of the page before. Empty: the first page. The namespace and the target
+	// must be those of the first page; page_size may change. INVALID_ARGUMENT (PAGE_TOKEN_INVALID)
+	// otherwise.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -429,17 +437,19 @@ func (x *ListConnectionsRequest) GetPageToken() string {
 	return ""
 }
 
-// ListConnectionsResponse is one page.
+// ListConnectionsResponse is a page of connections.
 type ListConnectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The connections of the page.
 	Connections []*Connection `protobuf:"bytes,1,rep,name=connections,proto3" json:"connections,omitempty"`
-	// Asks for the next page; empty on the last.
+	// The page_token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Hubs whose connections are missing on this page: they could not be asked, or did not answer in time.
+	// Ids of hubs whose connections are missing on this page, sorted. The called hub has no link to
+	// them, or they did not answer in time.
 	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -503,21 +513,25 @@ func (x *ListConnectionsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
 	return nil
 }
 
-// CloseConnectionsRequest says which connections are closed and what their clients are told.
+// CloseConnectionsRequest names the connections to close, and the close frame for their clients.
 type CloseConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections.
+	// The connections that the call applies to. It must be set and must name something.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// The WebSocket close code (RFC 6455 §7.4): 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999.
-	// 0 means 1000.
+	// The WebSocket close code (RFC 6455 §7.4): 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999. 0
+	// means 1000.
 	Code int32 `protobuf:"varint,3,opt,name=code,proto3" json:"code,omitempty"`
-	// The close reason for the client: at most 123 bytes of UTF-8 (RFC 6455 §5.5).
+	// The close reason for the client: at most 123 bytes of UTF-8 (RFC 6455 §5.5). May be empty.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The most connections that this call may close. Must be set when the target has `everyone`; 0 means
-	// no bound otherwise. More matches close nothing. With several hubs the matches are counted first and then
-	// closed: what comes in between is closed too, and a hub that could not count closes nothing.
+	// The largest number of connections that the call may close. If more match, the call closes no
+	// connection and fails with TOO_MANY_MATCHED. 0 means no bound, and is not allowed with
+	// `everyone`.
+	//
+	// With several hubs the called hub first counts the matches everywhere, and then closes.
+	// Connections that open in between are closed too. A hub that could not count closes nothing and
+	// is named in unreachable_hubs.
 	MaxMatched    int32 `protobuf:"varint,5,opt,name=max_matched,json=maxMatched,proto3" json:"max_matched,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -588,17 +602,20 @@ func (x *CloseConnectionsRequest) GetMaxMatched() int32 {
 	return 0
 }
 
-// CloseConnectionsResponse tells how many connections were closed.
+// CloseConnectionsResponse counts the connections that were closed.
 type CloseConnectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Connections that matched.
+	// Connections that matched the target.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
-	// Connections that this call closed; the others were closing already.
+	// Connections that this call closed. The rest of `matched` was closing already.
 	Closed int32 `protobuf:"varint,2,opt,name=closed,proto3" json:"closed,omitempty"`
-	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	// Ids of hubs with an unknown outcome, sorted: the called hub has no link to them, they have left
+	// probes unanswered for 500 ms, or they did not answer within 5 s. They may still make the
+	// change. It is safe to repeat the call.
 	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

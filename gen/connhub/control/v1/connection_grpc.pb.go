@@ -28,23 +28,37 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ConnectionService looks at connections and ends them.
+// ConnectionService finds connections and closes them.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type ConnectionServiceClient interface {
-	// GetConnection returns one connection.
-	// Errors: NOT_FOUND (CONNECTION_NOT_FOUND) when the namespace has no such connection; UNAVAILABLE
-	// (HUBS_UNREACHABLE) when a hub that may have it can't be asked.
+	// GetConnection returns the connection with an id. It asks only the hub that holds the
+	// connection, and waits for it at most 2 s.
+	//
+	// Errors:
+	// - NOT_FOUND (CONNECTION_NOT_FOUND): the namespace has no such connection.
+	// - UNAVAILABLE (HUBS_UNREACHABLE): the hub that may hold the connection can't be asked.
 	GetConnection(ctx context.Context, in *GetConnectionRequest, opts ...grpc.CallOption) (*GetConnectionResponse, error)
-	// ListConnections returns the connections that match a target, a page at a time, in an order that
-	// does not change: what exists all through a listing is listed exactly once; what comes or goes
-	// meanwhile may or may not be.
+	// ListConnections returns the connections that match a target, page by page. The order is fixed:
+	// a connection that exists during the whole listing is listed exactly once. A connection that
+	// opens or closes meanwhile may be missing. Each page waits at most 2 s for the answers of the
+	// hubs.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListConnections(ctx context.Context, in *ListConnectionsRequest, opts ...grpc.CallOption) (*ListConnectionsResponse, error)
-	// CloseConnections closes the connections that match a target. It answers when each of them is
-	// closed for the hub: it matches nothing any more. Its client still gets what is queued, then the close
-	// frame; one that does not read both in time (5 s unless configured) is cut off. A call that ends with
-	// DEADLINE_EXCEEDED or CANCELLED may have closed some of them; it is safe to repeat.
-	// Errors: FAILED_PRECONDITION (TOO_MANY_MATCHED) when more match than max_matched; then none is closed.
+	// CloseConnections closes the connections that match a target. When it returns, the connections
+	// match no target any more. Their clients still get the queued messages, and then the close
+	// frame. A client that does not read both in time (--close-timeout, 5 s by default) is
+	// disconnected. A connection without a link drops its queued messages.
+	//
+	// A call that ends with DEADLINE_EXCEEDED or CANCELLED may have closed some of the connections.
+	// It is safe to repeat.
+	//
+	// Errors:
+	//   - FAILED_PRECONDITION (TOO_MANY_MATCHED): more than max_matched connections match. No
+	//     connection was closed.
+	//   - INVALID_ARGUMENT (INVALID_FIELD): the target has `everyone`, and max_matched is 0.
 	CloseConnections(ctx context.Context, in *CloseConnectionsRequest, opts ...grpc.CallOption) (*CloseConnectionsResponse, error)
 }
 
@@ -90,23 +104,37 @@ func (c *connectionServiceClient) CloseConnections(ctx context.Context, in *Clos
 // All implementations must embed UnimplementedConnectionServiceServer
 // for forward compatibility.
 //
-// ConnectionService looks at connections and ends them.
+// ConnectionService finds connections and closes them.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type ConnectionServiceServer interface {
-	// GetConnection returns one connection.
-	// Errors: NOT_FOUND (CONNECTION_NOT_FOUND) when the namespace has no such connection; UNAVAILABLE
-	// (HUBS_UNREACHABLE) when a hub that may have it can't be asked.
+	// GetConnection returns the connection with an id. It asks only the hub that holds the
+	// connection, and waits for it at most 2 s.
+	//
+	// Errors:
+	// - NOT_FOUND (CONNECTION_NOT_FOUND): the namespace has no such connection.
+	// - UNAVAILABLE (HUBS_UNREACHABLE): the hub that may hold the connection can't be asked.
 	GetConnection(context.Context, *GetConnectionRequest) (*GetConnectionResponse, error)
-	// ListConnections returns the connections that match a target, a page at a time, in an order that
-	// does not change: what exists all through a listing is listed exactly once; what comes or goes
-	// meanwhile may or may not be.
+	// ListConnections returns the connections that match a target, page by page. The order is fixed:
+	// a connection that exists during the whole listing is listed exactly once. A connection that
+	// opens or closes meanwhile may be missing. Each page waits at most 2 s for the answers of the
+	// hubs.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListConnections(context.Context, *ListConnectionsRequest) (*ListConnectionsResponse, error)
-	// CloseConnections closes the connections that match a target. It answers when each of them is
-	// closed for the hub: it matches nothing any more. Its client still gets what is queued, then the close
-	// frame; one that does not read both in time (5 s unless configured) is cut off. A call that ends with
-	// DEADLINE_EXCEEDED or CANCELLED may have closed some of them; it is safe to repeat.
-	// Errors: FAILED_PRECONDITION (TOO_MANY_MATCHED) when more match than max_matched; then none is closed.
+	// CloseConnections closes the connections that match a target. When it returns, the connections
+	// match no target any more. Their clients still get the queued messages, and then the close
+	// frame. A client that does not read both in time (--close-timeout, 5 s by default) is
+	// disconnected. A connection without a link drops its queued messages.
+	//
+	// A call that ends with DEADLINE_EXCEEDED or CANCELLED may have closed some of the connections.
+	// It is safe to repeat.
+	//
+	// Errors:
+	//   - FAILED_PRECONDITION (TOO_MANY_MATCHED): more than max_matched connections match. No
+	//     connection was closed.
+	//   - INVALID_ARGUMENT (INVALID_FIELD): the target has `everyone`, and max_matched is 0.
 	CloseConnections(context.Context, *CloseConnectionsRequest) (*CloseConnectionsResponse, error)
 	mustEmbedUnimplementedConnectionServiceServer()
 }

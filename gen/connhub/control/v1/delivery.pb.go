@@ -24,21 +24,23 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Wait says how far a message must have come before a send answers.
+// Wait is the state that a message must reach at each matching connection before a send returns. A
+// connection that drops the message counts as done.
 type Wait int32
 
 const (
-	// QUEUED.
+	// The same as QUEUED.
 	Wait_WAIT_UNSPECIFIED Wait = 0
-	// The hub has accepted the call; nothing more is waited for, and no order is promised to the calls
-	// that follow. Its receipt knows nothing of connections at other hubs.
+	// The hub has accepted the call. The call waits for no client and no peer. Its order relative to
+	// later calls is not promised. The receipt counts only connections of the called hub.
 	Wait_WAIT_NONE Wait = 1
-	// The message is in the outbox of each matched connection, or dropped there.
+	// The outbox of each matching connection has accepted the message.
 	Wait_WAIT_QUEUED Wait = 2
-	// The link of each matched connection took it, or it was dropped.
+	// The link of each matching connection has written the message to the kernel.
 	Wait_WAIT_WRITTEN Wait = 3
-	// Each client confirmed it, or it was dropped, or it is written to a client whose protocol has no
-	// acks (Receipt.not_ackable).
+	// Each client has acknowledged the message. A client whose protocol has no acknowledgements
+	// (Receipt.not_ackable) counts when the message is written. So does a connection that closed
+	// between the write and the acknowledgement.
 	Wait_WAIT_ACKED Wait = 4
 )
 
@@ -87,24 +89,31 @@ func (Wait) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{0}
 }
 
-// OverflowPolicy says what happens when a connection's outbox, bounded in messages and in bytes of their
-// payloads, has no room for a message. What a protocol adds around a payload does not count. Messages
-// that have left the outbox are never touched.
+// OverflowPolicy tells what the hub does when a message does not fit in a connection's outbox.
+//
+// The outbox is bounded in messages (--outbox-messages, 1,000 by default) and in bytes of payload
+// (--outbox-bytes, 4 MiB by default). An empty outbox accepts any message. Messages that have left
+// the outbox are never dropped. Expired messages make room first, whatever the policy is.
 type OverflowPolicy int32
 
 const (
-	// The namespace's default, CLOSE unless configured.
+	// The default of the namespace (--namespace-overflow, or else --overflow). It is CLOSE unless
+	// configured.
 	OverflowPolicy_OVERFLOW_POLICY_UNSPECIFIED OverflowPolicy = 0
-	// The connection is closed (1013): its client can't keep up and must not miss anything silently.
+	// Close the connection with 1013. The client is a slow consumer, and must not miss a message
+	// silently.
 	OverflowPolicy_OVERFLOW_POLICY_CLOSE OverflowPolicy = 1
-	// The oldest queued messages make room.
+	// Drop the oldest queued messages until the message fits.
 	OverflowPolicy_OVERFLOW_POLICY_DROP_OLDEST OverflowPolicy = 2
-	// This message is dropped.
+	// Drop this message.
 	OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST OverflowPolicy = 3
-	// The message takes the place of the queued message with the same conflation key, full or not, so a
-	// slow client gets the latest value of each key. The place is kept: it may so overtake messages
-	// that were queued in between, and a key that changes often is not starved. Without such a message
-	// it is queued, and if there is no room the oldest make it.
+	// Replace the queued message with the same conflation key, also while the outbox is not full. A
+	// slow client gets the latest value of each key.
+	//
+	// The message takes the place of the earlier value in the queue. So it may overtake messages in
+	// between, and a key that changes often is not starved. If it does not fit in that place, the
+	// earlier value is dropped and the message is queued at the end. If no queued message has the
+	// key, the message is queued at the end. At the end it makes room as DROP_OLDEST does.
 	OverflowPolicy_OVERFLOW_POLICY_CONFLATE OverflowPolicy = 4
 )
 
@@ -153,13 +162,13 @@ func (OverflowPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{1}
 }
 
-// ReceiptDetail says what a receipt tells beside the counts.
+// ReceiptDetail selects the contents of a receipt.
 type ReceiptDetail int32
 
 const (
-	// The counts only.
+	// Only the counts.
 	ReceiptDetail_RECEIPT_DETAIL_UNSPECIFIED ReceiptDetail = 0
-	// Also which names of the target matched nobody.
+	// Also the names of the target that matched no connection (Receipt.unmatched).
 	ReceiptDetail_RECEIPT_DETAIL_TARGETS ReceiptDetail = 1
 )
 
@@ -202,37 +211,44 @@ func (ReceiptDetail) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_control_v1_delivery_proto_rawDescGZIP(), []int{2}
 }
 
-// SendRequest is one message and whom it is for.
+// SendRequest is a message and its target.
 type SendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Whom the message is for.
+	// The connections that the call applies to. It must be set and must name something.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// What is sent.
+	// The message. It must be set.
 	Message *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// How far the message must have come, at every matched connection, before the call answers.
+	// The state that the message must reach at every matching connection before the call returns.
 	Wait Wait `protobuf:"varint,4,opt,name=wait,proto3,enum=connhub.control.v1.Wait" json:"wait,omitempty"`
-	// How long to wait at most. Unset: 5 s, or the call's deadline less a tenth if that is sooner. When it
-	// runs out the call answers OK with the receipt as it stands. At most 5 minutes.
+	// The longest wait, 0 to 5 minutes. Unset: 5 s. If the call has a deadline, the wait ends at the
+	// latest when nine tenths of the time to the deadline are over. When the wait ends, the call
+	// returns OK with the receipt at that moment. With 0 the call does not wait at all, so
+	// unreachable_hubs may name hubs that work.
 	WaitTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=wait_timeout,json=waitTimeout,proto3" json:"wait_timeout,omitempty"`
-	// What happens at a connection whose outbox is full. UNSPECIFIED: the namespace's default.
+	// The policy at a connection with a full outbox. UNSPECIFIED: the default of the namespace.
 	OverflowPolicy OverflowPolicy `protobuf:"varint,6,opt,name=overflow_policy,json=overflowPolicy,proto3,enum=connhub.control.v1.OverflowPolicy" json:"overflow_policy,omitempty"`
-	// With the policy CONFLATE, and only then: the key, 1 to 1024 bytes without control characters.
+	// The key for the policy CONFLATE: 1 to 1,024 bytes, without control characters. It must be empty
+	// with all other policies.
 	ConflationKey string `protobuf:"bytes,7,opt,name=conflation_key,json=conflationKey,proto3" json:"conflation_key,omitempty"`
-	// Makes a retry safe: each hub that delivers remembers (namespace, caller, request_id) with a hash of
-	// the request for 5 minutes. A call that comes again, through whatever hub, delivers nothing where it was
-	// delivered before and completes what was left out; the receipt tells the states of both, and `duplicate`
-	// is set. 1 to 1024 bytes without control characters; empty: not remembered.
-	// A hub remembers a bounded number (262,144, or fewer where memory is small). Beyond it the oldest of the
-	// caller with the most ids, in the namespace with the most, goes early, and the metric
-	// connhub_request_ids_evicted_total counts it.
+	// Makes retries safe: the message is delivered once. 1 to 1,024 bytes, without control
+	// characters. Empty: the hub remembers nothing.
+	//
+	// Each delivering hub remembers the id for 5 minutes, per namespace and credential, with a hash
+	// of the request. A retry may go through any hub. It may change `wait`, `wait_timeout` and
+	// `require_all_hubs`, and nothing else. It delivers nothing where the message was delivered
+	// before, and delivers it where it was not. Its receipt counts both, and `duplicate` is set.
+	//
+	// A hub remembers at most 262,144 ids, or fewer if memory is small (--request-ids). Beyond that
+	// it forgets an id early: the oldest id of the caller with the most ids, in the namespace where
+	// that caller has the most. The metric connhub_request_ids_evicted_total counts such ids.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// What the receipt tells beside the counts.
+	// The contents of the receipt besides the counts.
 	Detail ReceiptDetail `protobuf:"varint,9,opt,name=detail,proto3,enum=connhub.control.v1.ReceiptDetail" json:"detail,omitempty"`
-	// Answer UNAVAILABLE (HUBS_UNREACHABLE) where the receipt would have unreachable_hubs. When the hub knows before
-	// it sends, nothing is sent; otherwise the message may have reached some of its target: repeat with the
-	// same request_id.
+	// Fail with UNAVAILABLE (HUBS_UNREACHABLE) instead of returning a receipt with unreachable_hubs.
+	// If the hub knows this before it sends, nothing is sent. Otherwise the message may have reached
+	// part of the target: repeat with the same request_id.
 	RequireAllHubs bool `protobuf:"varint,10,opt,name=require_all_hubs,json=requireAllHubs,proto3" json:"require_all_hubs,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -341,7 +357,7 @@ func (x *SendRequest) GetRequireAllHubs() bool {
 // SendResponse is the answer to Send.
 type SendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What became of the message.
+	// The outcome of the send.
 	Receipt       *Receipt `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -384,11 +400,11 @@ func (x *SendResponse) GetReceipt() *Receipt {
 	return nil
 }
 
-// SendStreamRequest is a batch of sends. Batches only save work: sends in one are not tied to each other.
+// SendStreamRequest is a batch of sends. A batch only saves work: its sends are independent.
 type SendStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 1,000 sends, and up to 4 MiB (4,194,304 bytes) of them: batches of large messages are shorter. gRPC ends the
-	// stream with RESOURCE_EXHAUSTED for a request that is larger still (see ErrorReason).
+	// 1 to 1,000 sends, together at most 4 MiB (4,194,304 bytes). gRPC ends the stream with
+	// RESOURCE_EXHAUSTED if a request is too large to read (see ErrorReason).
 	Sends         []*StreamedSend `protobuf:"bytes,1,rep,name=sends,proto3" json:"sends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -431,13 +447,13 @@ func (x *SendStreamRequest) GetSends() []*StreamedSend {
 	return nil
 }
 
-// StreamedSend is one send of a stream.
+// StreamedSend is a send of a stream.
 type StreamedSend struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What its result is known by: from 1, below 2^53, and above that of every send before it on the stream. There
-	// may be gaps.
+	// The number that its result will carry: 1 to 2^53-1, and above the numbers of all sends before
+	// it on the stream. Gaps are allowed.
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The send, by the rules of Send.
+	// The send. The rules of Send apply.
 	Send          *SendRequest `protobuf:"bytes,2,opt,name=send,proto3" json:"send,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -487,15 +503,15 @@ func (x *StreamedSend) GetSend() *SendRequest {
 	return nil
 }
 
-// SendStreamResponse tells what has become known since the one before.
+// SendStreamResponse carries the news since the response before it.
 type SendStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Sends that have their result, in any order.
+	// Results, in any order.
 	Results []*StreamedResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	// Every send with a sequence up to this has been brought on its way, or has an error as result. It never falls;
-	// 0 before the first.
+	// All sends up to this sequence have begun, or have an error as their result. It never falls. 0:
+	// no send was accepted yet.
 	Accepted int64 `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	// Set once, when the hub begins to leave.
+	// Set once, when the hub begins to drain.
 	GoingAway     *GoingAway `protobuf:"bytes,3,opt,name=going_away,json=goingAway,proto3" json:"going_away,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -552,12 +568,12 @@ func (x *SendStreamResponse) GetGoingAway() *GoingAway {
 	return nil
 }
 
-// StreamedResult is what became of one send.
+// StreamedResult is the outcome of a send.
 type StreamedResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the send.
+	// The sequence of the send.
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// One of them is set.
+	// Always set.
 	//
 	// Types that are valid to be assigned to Outcome:
 	//
@@ -635,12 +651,12 @@ type isStreamedResult_Outcome interface {
 }
 
 type StreamedResult_Receipt struct {
-	// As Send would have answered.
+	// The receipt that Send would have returned.
 	Receipt *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3,oneof"`
 }
 
 type StreamedResult_Error struct {
-	// As Send would have failed, with the same code and details.
+	// The error that Send would have returned, with the same code and details.
 	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
@@ -648,15 +664,15 @@ func (*StreamedResult_Receipt) isStreamedResult_Outcome() {}
 
 func (*StreamedResult_Error) isStreamedResult_Outcome() {}
 
-// GoingAway says that the hub leaves and takes no more sends of this stream.
+// GoingAway announces that the hub drains and accepts no more sends of this stream.
 //
-// Sends with a sequence above last_accepted were not looked at and never will be: send them through another hub.
-// The others are on their way and get their results, unless that takes longer than the hub may stay. Then the
-// stream ends: with OK if the backend had closed its side and all its sends were accepted, otherwise with
-// UNAVAILABLE (SHUTTING_DOWN).
+// The hub ignores all sends with a sequence above last_accepted: repeat them through a different
+// hub. The sends up to last_accepted get their results, as long as the hub may still run. Then the
+// stream ends. It ends with OK if the backend had closed its side and all sends were accepted, and
+// with UNAVAILABLE (SHUTTING_DOWN) otherwise.
 type GoingAway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The last sequence that was accepted; 0: none.
+	// The last accepted sequence. 0: no send was accepted.
 	LastAccepted  int64 `protobuf:"varint,1,opt,name=last_accepted,json=lastAccepted,proto3" json:"last_accepted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

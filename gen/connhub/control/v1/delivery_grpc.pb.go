@@ -27,51 +27,65 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// DeliveryService brings messages to clients.
+// DeliveryService sends messages to clients.
 //
-// Order: when one call of Send begins after another returned with wait QUEUED or more, each connection that
-// both match gets the messages in that order, whatever the targets. The sends of one SendStream are in order
-// without waiting. Between calls that overlap no order is promised. What a receipt does not count, because it
-// names the hub in unreachable_hubs, may still come: in its place among what is sent through the same hub, but
-// perhaps behind what is sent through another one.
+// Order. Suppose a call of Send begins after an earlier call returned with wait QUEUED or more.
+// Then each connection that both calls match gets the messages in that order, whatever the targets
+// are. The sends of a SendStream keep their order without waiting. Overlapping calls have no order.
+//
+// A message may still arrive from a hub in unreachable_hubs. It keeps its order relative to sends
+// through the same hub. It may arrive after a later message that was sent through a different hub.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type DeliveryServiceClient interface {
-	// Send brings one message to a target and tells what became of it.
+	// Send sends a message to a target. The receipt counts the outcome at each matching connection. A
+	// target that matches no connection is no error. A wait that times out is no error either: the
+	// receipt shows the messages that are still queued.
 	//
-	// A wait that runs out is not an error: the receipt then says what is still queued.
-	// Errors: INVALID_ARGUMENT with google.rpc.BadRequest for what breaks a limit or a rule;
-	// ALREADY_EXISTS (REQUEST_ID_REUSED) for a request_id that came before with another request: a hub that did not
-	// get that one may have delivered this one;
-	// UNAVAILABLE (SHUTTING_DOWN) from a hub that is leaving, (HUB_STARTING) from one that is not ready,
-	// and (HUBS_UNREACHABLE) with require_all_hubs.
+	// Errors:
+	//   - INVALID_ARGUMENT with google.rpc.BadRequest: a field is over a limit or breaks a rule.
+	//     Nothing was sent.
+	//   - ALREADY_EXISTS (REQUEST_ID_REUSED): the request_id belongs to a different request. A hub that
+	//     had not seen the earlier request may have delivered this message.
+	//   - UNAVAILABLE (SHUTTING_DOWN): the hub drains. (HUB_STARTING): the hub is not ready. In both
+	//     cases nothing was sent.
+	//   - UNAVAILABLE (HUBS_UNREACHABLE): only with require_all_hubs.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
-	// SendStream brings many messages on their way over one stream: cheaper than as many calls of Send, and in order
-	// without waiting for receipts.
+	// SendStream sends many messages over a stream. It costs less than as many calls of Send, and
+	// keeps their order without waiting for receipts.
 	//
-	// The sends of a stream are brought on their way one after the other, as they come, whatever the mix of targets;
-	// each connection gets its messages in that order. Every send gets exactly one result, a receipt or an error, when
-	// its own wait is reached: results come in any order, and a send that waits holds up none that follow. A send that
-	// Send would refuse has its error as result, and the stream goes on.
+	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
+	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
+	// receipt or an error, when its own wait is over. Results come in any order. A send that waits
+	// does not delay the sends behind it. A send that Send would refuse gets the error as its result,
+	// and the stream goes on.
 	//
-	// Read while you write. The hub takes at most 1,000 sends, and 16 MiB of them, that it could not hand the result of
-	// to the transport; at the bound it stops reading until results are read. A backend that writes without reading
-	// comes to a halt: its write waits for the hub, and the hub for it to read.
-	// A caller is one credential on one connection. What its calls hold together is bounded (see TOO_MANY_CALLS in
-	// ErrorReason). At that bound a send has RESOURCE_EXHAUSTED as its result, or waits while 16 results of its stream are
-	// due; and a request that finds no room for a second ends the stream with RESOURCE_EXHAUSTED.
+	// Flow control. Read results while you write. The hub accepts at most 1,000 sends, and 16 MiB of
+	// requests, whose results the transport has not taken. Then it stops reading until you read. A
+	// backend that writes without reading blocks forever: it waits for the hub, and the hub for the
+	// backend.
 	//
-	// When the backend closes its side, the hub gives the results that are still due and ends the stream with OK. OK
-	// always means that every send has had its result.
-	// A hub that leaves says going_away, gives the results that are due and ends the stream: see GoingAway.
+	// Memory. All calls of a caller share a bound: see TOO_MANY_CALLS in ErrorReason. A caller is a
+	// credential on a connection. At the bound a send gets RESOURCE_EXHAUSTED as its result; with 16
+	// results due on its stream it waits instead. A request that finds no room for 1 s ends the
+	// stream with RESOURCE_EXHAUSTED.
 	//
-	// Errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request without sends, with
-	// too many, with a sequence that does not rise, or that is no SendStreamRequest; of such a request no send is looked
-	// at. UNAVAILABLE (SHUTTING_DOWN) after going_away; (HUB_STARTING) from a hub that is not ready. Except when the
-	// stream breaks or is cancelled, results that are due come before its end. Where one is missing the outcome is
-	// unknown: repeat the send with the same request_id. Sequences begin anew with each stream.
+	// End. When the backend closes its side, the hub sends the missing results and ends the stream
+	// with OK. OK always means that each send has its result. A hub that drains sends going_away
+	// first: see GoingAway.
 	//
-	// The metadata `traceparent` of the call holds for each of its sends, and so does its deadline.
+	// Errors that end the stream:
+	//   - INVALID_ARGUMENT with google.rpc.BadRequest: the request has no sends or too many, a sequence
+	//     does not rise, or the message is no SendStreamRequest. The hub ignores all sends of that
+	//     request.
+	//   - UNAVAILABLE (SHUTTING_DOWN): after going_away. (HUB_STARTING): the hub is not ready.
+	//
+	// The results that are due come before the end, unless the stream breaks or is cancelled. The
+	// outcome of a send without a result is unknown: repeat it with the same request_id. Sequences
+	// start anew on each stream.
+	//
+	// The metadata `traceparent` and the deadline of the call apply to each of its sends.
 	SendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendStreamRequest, SendStreamResponse], error)
 }
 
@@ -110,51 +124,65 @@ type DeliveryService_SendStreamClient = grpc.BidiStreamingClient[SendStreamReque
 // All implementations must embed UnimplementedDeliveryServiceServer
 // for forward compatibility.
 //
-// DeliveryService brings messages to clients.
+// DeliveryService sends messages to clients.
 //
-// Order: when one call of Send begins after another returned with wait QUEUED or more, each connection that
-// both match gets the messages in that order, whatever the targets. The sends of one SendStream are in order
-// without waiting. Between calls that overlap no order is promised. What a receipt does not count, because it
-// names the hub in unreachable_hubs, may still come: in its place among what is sent through the same hub, but
-// perhaps behind what is sent through another one.
+// Order. Suppose a call of Send begins after an earlier call returned with wait QUEUED or more.
+// Then each connection that both calls match gets the messages in that order, whatever the targets
+// are. The sends of a SendStream keep their order without waiting. Overlapping calls have no order.
+//
+// A message may still arrive from a hub in unreachable_hubs. It keeps its order relative to sends
+// through the same hub. It may arrive after a later message that was sent through a different hub.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type DeliveryServiceServer interface {
-	// Send brings one message to a target and tells what became of it.
+	// Send sends a message to a target. The receipt counts the outcome at each matching connection. A
+	// target that matches no connection is no error. A wait that times out is no error either: the
+	// receipt shows the messages that are still queued.
 	//
-	// A wait that runs out is not an error: the receipt then says what is still queued.
-	// Errors: INVALID_ARGUMENT with google.rpc.BadRequest for what breaks a limit or a rule;
-	// ALREADY_EXISTS (REQUEST_ID_REUSED) for a request_id that came before with another request: a hub that did not
-	// get that one may have delivered this one;
-	// UNAVAILABLE (SHUTTING_DOWN) from a hub that is leaving, (HUB_STARTING) from one that is not ready,
-	// and (HUBS_UNREACHABLE) with require_all_hubs.
+	// Errors:
+	//   - INVALID_ARGUMENT with google.rpc.BadRequest: a field is over a limit or breaks a rule.
+	//     Nothing was sent.
+	//   - ALREADY_EXISTS (REQUEST_ID_REUSED): the request_id belongs to a different request. A hub that
+	//     had not seen the earlier request may have delivered this message.
+	//   - UNAVAILABLE (SHUTTING_DOWN): the hub drains. (HUB_STARTING): the hub is not ready. In both
+	//     cases nothing was sent.
+	//   - UNAVAILABLE (HUBS_UNREACHABLE): only with require_all_hubs.
 	Send(context.Context, *SendRequest) (*SendResponse, error)
-	// SendStream brings many messages on their way over one stream: cheaper than as many calls of Send, and in order
-	// without waiting for receipts.
+	// SendStream sends many messages over a stream. It costs less than as many calls of Send, and
+	// keeps their order without waiting for receipts.
 	//
-	// The sends of a stream are brought on their way one after the other, as they come, whatever the mix of targets;
-	// each connection gets its messages in that order. Every send gets exactly one result, a receipt or an error, when
-	// its own wait is reached: results come in any order, and a send that waits holds up none that follow. A send that
-	// Send would refuse has its error as result, and the stream goes on.
+	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
+	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
+	// receipt or an error, when its own wait is over. Results come in any order. A send that waits
+	// does not delay the sends behind it. A send that Send would refuse gets the error as its result,
+	// and the stream goes on.
 	//
-	// Read while you write. The hub takes at most 1,000 sends, and 16 MiB of them, that it could not hand the result of
-	// to the transport; at the bound it stops reading until results are read. A backend that writes without reading
-	// comes to a halt: its write waits for the hub, and the hub for it to read.
-	// A caller is one credential on one connection. What its calls hold together is bounded (see TOO_MANY_CALLS in
-	// ErrorReason). At that bound a send has RESOURCE_EXHAUSTED as its result, or waits while 16 results of its stream are
-	// due; and a request that finds no room for a second ends the stream with RESOURCE_EXHAUSTED.
+	// Flow control. Read results while you write. The hub accepts at most 1,000 sends, and 16 MiB of
+	// requests, whose results the transport has not taken. Then it stops reading until you read. A
+	// backend that writes without reading blocks forever: it waits for the hub, and the hub for the
+	// backend.
 	//
-	// When the backend closes its side, the hub gives the results that are still due and ends the stream with OK. OK
-	// always means that every send has had its result.
-	// A hub that leaves says going_away, gives the results that are due and ends the stream: see GoingAway.
+	// Memory. All calls of a caller share a bound: see TOO_MANY_CALLS in ErrorReason. A caller is a
+	// credential on a connection. At the bound a send gets RESOURCE_EXHAUSTED as its result; with 16
+	// results due on its stream it waits instead. A request that finds no room for 1 s ends the
+	// stream with RESOURCE_EXHAUSTED.
 	//
-	// Errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request without sends, with
-	// too many, with a sequence that does not rise, or that is no SendStreamRequest; of such a request no send is looked
-	// at. UNAVAILABLE (SHUTTING_DOWN) after going_away; (HUB_STARTING) from a hub that is not ready. Except when the
-	// stream breaks or is cancelled, results that are due come before its end. Where one is missing the outcome is
-	// unknown: repeat the send with the same request_id. Sequences begin anew with each stream.
+	// End. When the backend closes its side, the hub sends the missing results and ends the stream
+	// with OK. OK always means that each send has its result. A hub that drains sends going_away
+	// first: see GoingAway.
 	//
-	// The metadata `traceparent` of the call holds for each of its sends, and so does its deadline.
+	// Errors that end the stream:
+	//   - INVALID_ARGUMENT with google.rpc.BadRequest: the request has no sends or too many, a sequence
+	//     does not rise, or the message is no SendStreamRequest. The hub ignores all sends of that
+	//     request.
+	//   - UNAVAILABLE (SHUTTING_DOWN): after going_away. (HUB_STARTING): the hub is not ready.
+	//
+	// The results that are due come before the end, unless the stream breaks or is cancelled. The
+	// outcome of a send without a result is unknown: repeat it with the same request_id. Sequences
+	// start anew on each stream.
+	//
+	// The metadata `traceparent` and the deadline of the call apply to each of its sends.
 	SendStream(grpc.BidiStreamingServer[SendStreamRequest, SendStreamResponse]) error
 	mustEmbedUnimplementedDeliveryServiceServer()
 }

@@ -21,64 +21,83 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error of this API carries, without
-// the prefix ERROR_REASON_ and with the domain "connhub". Programs decide on it, not on the text.
+// ErrorReason is the `reason` in the google.rpc.ErrorInfo of every error of this API, without the
+// prefix ERROR_REASON_. The domain is "connhub". Programs should decide by the reason and ignore
+// the text.
 //
-// An error without it comes from gRPC itself, before the API saw the call: RESOURCE_EXHAUSTED for a
-// request of more than twice what the limits allow, UNIMPLEMENTED for an unknown compression.
+// INVALID_ARGUMENT also carries google.rpc.BadRequest with the field. UNAVAILABLE and
+// RESOURCE_EXHAUSTED also carry google.rpc.RetryInfo with the time to wait.
+//
+// Any method can fail with INVALID_FIELD, LIMIT_EXCEEDED, CREDENTIALS_INVALID, ROLE_NOT_ALLOWED,
+// SHUTTING_DOWN, HUB_STARTING, TOO_MANY_CALLS, TOO_MANY_CONNECTIONS, DEADLINE_EXCEEDED, CANCELLED
+// and INTERNAL. A method with a target that sends or changes something can also fail with
+// TARGET_EMPTY. All further errors are listed at their methods.
+//
+// An error without ErrorInfo comes from gRPC, before the API saw the call. Examples are
+// RESOURCE_EXHAUSTED for a request of more than twice the sum of the limits (about 4.6 MiB), and
+// UNIMPLEMENTED for an unknown compression.
 type ErrorReason int32
 
 const (
 	// Never sent.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// INVALID_ARGUMENT: a field breaks a rule; BadRequest names it.
+	// INVALID_ARGUMENT: a field breaks a rule. BadRequest names the field and the rule.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 1
-	// INVALID_ARGUMENT: a field is over a limit; BadRequest names both.
+	// INVALID_ARGUMENT: a field is over a limit. BadRequest names the field and the limit.
 	ErrorReason_ERROR_REASON_LIMIT_EXCEEDED ErrorReason = 2
-	// INVALID_ARGUMENT: the target of a call that sends or changes something names nothing. There it never means everyone.
+	// INVALID_ARGUMENT: the target names nothing, in a call that sends or changes something. An empty
+	// target never means everyone there.
 	ErrorReason_ERROR_REASON_TARGET_EMPTY ErrorReason = 3
-	// INVALID_ARGUMENT: the page token is not one that this API gave out for this request.
+	// INVALID_ARGUMENT: the page_token is not from the same listing.
 	ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID ErrorReason = 4
-	// UNAUTHENTICATED: no credentials, or wrong ones.
+	// UNAUTHENTICATED: the credential is missing or wrong.
 	ErrorReason_ERROR_REASON_CREDENTIALS_INVALID ErrorReason = 5
-	// PERMISSION_DENIED: the credentials are good, but not for this method.
+	// PERMISSION_DENIED: the credential is valid, and not allowed to call this method.
 	ErrorReason_ERROR_REASON_ROLE_NOT_ALLOWED ErrorReason = 6
 	// NOT_FOUND: the namespace has no such connection.
 	ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND ErrorReason = 7
-	// NOT_FOUND: the group has no member.
+	// NOT_FOUND: the group has no members.
 	ErrorReason_ERROR_REASON_GROUP_NOT_FOUND ErrorReason = 8
-	// FAILED_PRECONDITION: more connections match than the call allows; nothing was done.
+	// FAILED_PRECONDITION: more connections match than max_matched allows. Nothing was done.
 	ErrorReason_ERROR_REASON_TOO_MANY_MATCHED ErrorReason = 9
 	// FAILED_PRECONDITION: the hub has no key to sign client tokens with.
 	ErrorReason_ERROR_REASON_NO_SIGNING_KEY ErrorReason = 10
-	// ALREADY_EXISTS: the request_id was used for another request in the last 5 minutes.
+	// ALREADY_EXISTS: the request_id was used for a different request in the last 5 minutes.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 11
-	// UNAVAILABLE: the hub is leaving; call another one.
+	// UNAVAILABLE: the hub drains, or starts anew because its peers have forgotten it. Call a
+	// different hub.
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 12
-	// INTERNAL: a fault in the hub. The text says nothing about it; the hub's log does.
+	// INTERNAL: a fault in the hub. The details are in the hub's log and not in the error.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 13
 	// UNIMPLEMENTED: there is no such method.
 	ErrorReason_ERROR_REASON_UNKNOWN_METHOD ErrorReason = 14
-	// DEADLINE_EXCEEDED: the call's own deadline passed in the hub.
+	// DEADLINE_EXCEEDED: the deadline of the call passed while the hub worked on it.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 15
-	// CANCELLED: the caller gave up.
+	// CANCELLED: the caller cancelled the call.
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 16
-	// UNAVAILABLE: a hub that may matter could not be asked, or did not answer in time.
+	// UNAVAILABLE: a hub that may matter for the answer could not be asked, or did not answer in
+	// time.
 	ErrorReason_ERROR_REASON_HUBS_UNREACHABLE ErrorReason = 17
-	// UNAVAILABLE: the hub has started, but the other hubs do not know it yet; call another one.
+	// UNAVAILABLE: the hub is up, but its peers do not know it yet. Call a different hub. ListHubs
+	// works already.
 	ErrorReason_ERROR_REASON_HUB_STARTING ErrorReason = 18
-	// RESOURCE_EXHAUSTED: a subscriber reads events more slowly than they happen; subscribe again.
+	// RESOURCE_EXHAUSTED: the subscriber is a slow consumer of events. Subscribe again.
 	ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW ErrorReason = 19
-	// RESOURCE_EXHAUSTED: the hub has as many subscribers as it may.
+	// RESOURCE_EXHAUSTED: the subscriber limit of the hub is reached.
 	ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS ErrorReason = 20
-	// RESOURCE_EXHAUSTED: the calls of this caller hold as much memory of the hub as they may: begun requests, calls and
-	// sends in flight, streams, results that were not read. A caller is one credential on one connection. Alone it may
-	// hold a third of the hub's bytes for calls (a sixteenth of its memory limit, 32 to 256 MiB), less where
-	// others hold much. Nothing was done; RetryInfo says when to try again.
+	// RESOURCE_EXHAUSTED: the calls of this caller hold as much of the hub's memory as they may. A
+	// caller is a credential on a connection. Its requests, its calls and sends in flight, its
+	// streams and its unread answers count. The hub has a budget for all callers together
+	// (--call-bytes, by default a sixteenth of its memory limit, 32 to 256 MiB). A caller alone may
+	// hold a third of it, and less while the rest of the callers hold much.
+	//
+	// Nothing was done, except if the answer is larger than 1 KiB and there was no room for it. Then
+	// the call was carried out: repeat a send with the same request_id. RetryInfo gives the time to
+	// wait.
 	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 21
-	// RESOURCE_EXHAUSTED: the hub has as many connections of backends and hubs as it may, and no backend's credential has
-	// more than this one. The call came over one more, which the hub will close. Nothing was done; call another hub,
-	// or close connections.
+	// RESOURCE_EXHAUSTED: the connection limit of the hub's control port is reached, and no backend's
+	// credential has more connections than this credential. The hub closes the connection on which
+	// the call came. Nothing was done. Call a different hub, or close connections.
 	ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS ErrorReason = 22
 )
 

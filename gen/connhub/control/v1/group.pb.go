@@ -26,9 +26,9 @@ const (
 // A Group is a named set of connections.
 type Group struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The group's name.
+	// The name of the group.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Connections in it; at least 1.
+	// Connections in the group: at least 1.
 	Members       int32 `protobuf:"varint,2,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -78,14 +78,15 @@ func (x *Group) GetMembers() int32 {
 	return 0
 }
 
-// AddToGroupsRequest says who joins what.
+// AddToGroupsRequest is a request to add connections to groups.
 type AddToGroupsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections.
+	// The connections that the call applies to. It must be set and must name something.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// The groups: 1 to 128 names of 1 to 1024 bytes without control characters.
+	// The groups: 1 to 128 names of 1 to 1,024 bytes, without control characters. A group that does
+	// not exist is created.
 	Groups        []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -142,27 +143,30 @@ func (x *AddToGroupsRequest) GetGroups() []string {
 	return nil
 }
 
-// AddToGroupsResponse tells what changed: per distinct group and matched connection one of added, already,
-// refused and closed.
+// AddToGroupsResponse counts memberships. Each pair of a matching connection and a distinct group
+// is in exactly one of `added`, `already`, `refused` and `closed`.
 type AddToGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Connections that matched.
+	// Connections that matched the target.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
-	// Memberships that came into being.
+	// Memberships that were created.
 	Added int32 `protobuf:"varint,2,opt,name=added,proto3" json:"added,omitempty"`
-	// Memberships that were there before.
+	// Memberships that existed before.
 	Already int32 `protobuf:"varint,3,opt,name=already,proto3" json:"already,omitempty"`
-	// Memberships refused because the connection is in 128 groups, the most it may be.
+	// Memberships that were refused, because the connection is in 128 groups already.
 	Refused int32 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
-	// Memberships that came to nothing because the connection closed meanwhile.
+	// Memberships that were not created, because the connection closed during the call.
 	Closed int32 `protobuf:"varint,5,opt,name=closed,proto3" json:"closed,omitempty"`
-	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	// Ids of hubs with an unknown outcome, sorted: the called hub has no link to them, they have left
+	// probes unanswered for 500 ms, or they did not answer within 5 s. They may still make the
+	// change. It is safe to repeat the call.
 	UnreachableHubs []string `protobuf:"bytes,6,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,7,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
-	// The memberships counted in refused and closed, in no particular order: the first 100 of them. The counts are of all. A hub of an older
-	// version counts its own and does not name them.
+	// The cases that `refused` and `closed` count: the first 100, in no particular order. The counts
+	// include all of them. A hub of an older version counts its cases and does not list them.
 	Refusals      []*Refusal `protobuf:"bytes,8,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -254,17 +258,17 @@ func (x *AddToGroupsResponse) GetRefusals() []*Refusal {
 	return nil
 }
 
-// RemoveFromGroupsRequest says who leaves what.
+// RemoveFromGroupsRequest is a request to remove connections from groups.
 type RemoveFromGroupsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Which connections.
+	// The connections that the call applies to. It must be set and must name something.
 	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// The groups: at most 128 names of 1 to 1024 bytes without control characters. Must be empty when
-	// all_groups is set, and not empty otherwise.
+	// The groups: at most 128 names of 1 to 1,024 bytes, without control characters. It must be empty
+	// if all_groups is set, and must not be empty otherwise.
 	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
-	// Take the connections out of every group they are in.
+	// Remove the connections from every group.
 	AllGroups     bool `protobuf:"varint,4,opt,name=all_groups,json=allGroups,proto3" json:"all_groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -328,17 +332,20 @@ func (x *RemoveFromGroupsRequest) GetAllGroups() bool {
 	return false
 }
 
-// RemoveFromGroupsResponse tells what changed.
+// RemoveFromGroupsResponse counts connections and memberships.
 type RemoveFromGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Connections that matched.
+	// Connections that matched the target.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
 	// Memberships that ended.
 	Removed int32 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
-	// Hubs whose part in this is unknown: they could not be asked, or did not answer in time. It is safe to repeat the call.
+	// Ids of hubs with an unknown outcome, sorted: the called hub has no link to them, they have left
+	// probes unanswered for 500 ms, or they did not answer within 5 s. They may still make the
+	// change. It is safe to repeat the call.
 	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -405,12 +412,13 @@ func (x *RemoveFromGroupsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
 // ListGroupsRequest asks for a page of groups.
 type ListGroupsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Groups in a page: at most 1,000; 0 means 100.
+	// The largest number of items on the page, 0 to 1,000. 0 means 100. A page may hold fewer
+	// although more pages follow.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty for the first.
-	// INVALID_ARGUMENT (PAGE_TOKEN_INVALID) when it is not one of ours.
+	// The next_page_token of the page before. Empty: the first page. The namespace must be that of
+	// the first page; page_size may change. INVALID_ARGUMENT (PAGE_TOKEN_INVALID) otherwise.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -467,17 +475,19 @@ func (x *ListGroupsRequest) GetPageToken() string {
 	return ""
 }
 
-// ListGroupsResponse is one page.
+// ListGroupsResponse is a page of groups.
 type ListGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The groups of the page.
 	Groups []*Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
-	// Asks for the next page; empty on the last.
+	// The page_token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Hubs whose members are not counted: they could not be asked, or did not answer in time.
+	// Ids of hubs whose members are not counted on this page, sorted. The called hub has no link to
+	// them, or they did not answer in time.
 	UnreachableHubs []string `protobuf:"bytes,3,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,4,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -541,12 +551,12 @@ func (x *ListGroupsResponse) GetDiscoveryStaleFor() *durationpb.Duration {
 	return nil
 }
 
-// GetGroupRequest names one group.
+// GetGroupRequest names a group.
 type GetGroupRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The namespace; empty means "default".
+	// The namespace. Empty means "default".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// The group's name.
+	// The name of the group: 1 to 1,024 bytes, without control characters.
 	Group         string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -601,10 +611,12 @@ type GetGroupResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group.
 	Group *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// Hubs whose members are not counted: they could not be asked, or did not answer in time.
+	// Ids of hubs whose members are not counted, sorted. The called hub has no link to them, or they
+	// did not answer in time.
 	UnreachableHubs []string `protobuf:"bytes,2,rep,name=unreachable_hubs,json=unreachableHubs,proto3" json:"unreachable_hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,3,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

@@ -29,25 +29,36 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// GroupService puts connections into groups and takes them out. A group is a named set of connections;
-// it exists while it has a member. Membership belongs to the connection and ends with it.
+// GroupService adds connections to groups and removes them. A group is a named set of connections.
+// It exists while it has a member. Membership belongs to the connection: it survives the loss of a
+// link and ends with the connection.
 //
-// When a call returns, its change is in force, but at unreachable_hubs, where it may still come: a send that begins after
-// it sees it. A call that ends with
-// DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
+// When AddToGroups or RemoveFromGroups returns, the change is in force, except at the hubs in
+// unreachable_hubs: every send that begins later, at any hub, sees it. A call that ends with
+// DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections. It is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type GroupServiceClient interface {
-	// AddToGroups makes every connection that matches a target a member of the groups.
+	// AddToGroups adds every connection that matches a target to the groups. A hub that hangs delays
+	// it by at most 500 ms.
 	AddToGroups(ctx context.Context, in *AddToGroupsRequest, opts ...grpc.CallOption) (*AddToGroupsResponse, error)
-	// RemoveFromGroups ends the membership of every connection that matches a target in the groups.
+	// RemoveFromGroups removes every connection that matches a target from the groups.
+	//
+	// Errors: INVALID_ARGUMENT (INVALID_FIELD) if `groups` is empty without all_groups, or set with
+	// it.
 	RemoveFromGroups(ctx context.Context, in *RemoveFromGroupsRequest, opts ...grpc.CallOption) (*RemoveFromGroupsResponse, error)
-	// ListGroups returns the groups of a namespace, a page at a time, in an order that does not change:
-	// what exists all through a listing is listed exactly once.
+	// ListGroups returns the groups of a namespace, page by page. The order is fixed: a group that
+	// exists during the whole listing is listed exactly once. Each page waits at most 2 s for the
+	// answers of the hubs.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
-	// GetGroup returns one group.
-	// Errors: NOT_FOUND (GROUP_NOT_FOUND) when it has no member; UNAVAILABLE (HUBS_UNREACHABLE) when none was found and
-	// not every hub answered.
+	// GetGroup returns the group with a name. It waits at most 2 s for the answers of the hubs.
+	//
+	// Errors:
+	// - NOT_FOUND (GROUP_NOT_FOUND): the group has no members.
+	// - UNAVAILABLE (HUBS_UNREACHABLE): no member was found, and some hubs did not answer.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
 }
 
@@ -103,25 +114,36 @@ func (c *groupServiceClient) GetGroup(ctx context.Context, in *GetGroupRequest, 
 // All implementations must embed UnimplementedGroupServiceServer
 // for forward compatibility.
 //
-// GroupService puts connections into groups and takes them out. A group is a named set of connections;
-// it exists while it has a member. Membership belongs to the connection and ends with it.
+// GroupService adds connections to groups and removes them. A group is a named set of connections.
+// It exists while it has a member. Membership belongs to the connection: it survives the loss of a
+// link and ends with the connection.
 //
-// When a call returns, its change is in force, but at unreachable_hubs, where it may still come: a send that begins after
-// it sees it. A call that ends with
-// DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections; it is safe to repeat.
+// When AddToGroups or RemoveFromGroups returns, the change is in force, except at the hubs in
+// unreachable_hubs: every send that begins later, at any hub, sees it. A call that ends with
+// DEADLINE_EXCEEDED or CANCELLED may have changed some of the connections. It is safe to repeat.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type GroupServiceServer interface {
-	// AddToGroups makes every connection that matches a target a member of the groups.
+	// AddToGroups adds every connection that matches a target to the groups. A hub that hangs delays
+	// it by at most 500 ms.
 	AddToGroups(context.Context, *AddToGroupsRequest) (*AddToGroupsResponse, error)
-	// RemoveFromGroups ends the membership of every connection that matches a target in the groups.
+	// RemoveFromGroups removes every connection that matches a target from the groups.
+	//
+	// Errors: INVALID_ARGUMENT (INVALID_FIELD) if `groups` is empty without all_groups, or set with
+	// it.
 	RemoveFromGroups(context.Context, *RemoveFromGroupsRequest) (*RemoveFromGroupsResponse, error)
-	// ListGroups returns the groups of a namespace, a page at a time, in an order that does not change:
-	// what exists all through a listing is listed exactly once.
+	// ListGroups returns the groups of a namespace, page by page. The order is fixed: a group that
+	// exists during the whole listing is listed exactly once. Each page waits at most 2 s for the
+	// answers of the hubs.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID) if page_token is not from the same listing.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
-	// GetGroup returns one group.
-	// Errors: NOT_FOUND (GROUP_NOT_FOUND) when it has no member; UNAVAILABLE (HUBS_UNREACHABLE) when none was found and
-	// not every hub answered.
+	// GetGroup returns the group with a name. It waits at most 2 s for the answers of the hubs.
+	//
+	// Errors:
+	// - NOT_FOUND (GROUP_NOT_FOUND): the group has no members.
+	// - UNAVAILABLE (HUBS_UNREACHABLE): no member was found, and some hubs did not answer.
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
 	mustEmbedUnimplementedGroupServiceServer()
 }

@@ -23,38 +23,42 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A Hub is one running connhub process.
+// A Hub is a running connhub process.
 type Hub struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The hub's id: new at each start, never reused.
+	// The id of the hub: new at each start, never reused.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The name it was given, by default the host's (in Kubernetes: the pod's).
+	// The configured name (--name). Default: the name of the host, which in Kubernetes is that of the
+	// pod.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The version of its binary.
+	// The version of the binary. Empty before the first contact.
 	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	// When it started; unset when it did not answer.
+	// When the hub started. Unset: the hub was not asked because `reachable` is false or `suspect` is
+	// true, or it did not answer.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Connections that it holds, in all namespaces; 0 when it did not answer.
+	// Connections that the hub holds, in all namespaces. 0 if start_time is unset.
 	Connections int64 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
-	// True for the hub that answers.
+	// True for the called hub.
 	Self bool `protobuf:"varint,6,opt,name=self,proto3" json:"self,omitempty"`
-	// Where it runs, as it was told; may be empty.
+	// The configured zone. May be empty.
 	Zone string `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
-	// Whether this hub has a link to it: sends reach it. True for the hub itself.
+	// True if the called hub has a link to it, so sends reach it. Always true for the called hub.
 	Reachable bool `protobuf:"varint,8,opt,name=reachable,proto3" json:"reachable,omitempty"`
-	// Whether it has left probes unanswered for 500 ms: sends still go to it, but are reported as unreachable without
-	// waiting.
+	// True if the hub has left probes unanswered for 500 ms. Sends still go to it, but calls do not
+	// wait for it and report it as unreachable.
 	Suspect bool `protobuf:"varint,9,opt,name=suspect,proto3" json:"suspect,omitempty"`
-	// Whether it has said that it leaves.
+	// True if the hub has announced that it leaves. Always false for the called hub.
 	Draining bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
-	// How many users, groups and namespaces it has said to have somebody of: those that this hub knows to send it.
-	// Its own number, for the hub itself.
+	// How many users, groups and namespaces with connections the hub has announced to the called hub.
+	// For the called hub: how many it has itself.
 	InterestSize int64 `protobuf:"varint,11,opt,name=interest_size,json=interestSize,proto3" json:"interest_size,omitempty"`
-	// Whether this hub holds its filter lease: only what somebody there is to get is sent to it. Without, everything is.
+	// True if the called hub holds the filter lease of this hub. Then it sends this hub only messages
+	// that may match there. Without the lease it sends this hub every message. True for the called
+	// hub, unless it runs with --single-hub.
 	Lease bool `protobuf:"varint,12,opt,name=lease,proto3" json:"lease,omitempty"`
-	// Whether it is registered in etcd, as far as this hub knows.
+	// True if the hub is registered in etcd, as far as the called hub knows. False with --single-hub.
 	Registered bool `protobuf:"varint,13,opt,name=registered,proto3" json:"registered,omitempty"`
-	// Where other hubs reach it, host:port; empty when it is the only hub.
+	// The address of the hub for its peers, as host:port. Empty with --single-hub.
 	Address       string `protobuf:"bytes,14,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -228,12 +232,13 @@ func (*ListHubsRequest) Descriptor() ([]byte, []int) {
 // ListHubsResponse is the answer to ListHubs.
 type ListHubsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The hubs: this one, then the others by id.
+	// The hubs: the called hub first, then the rest in the order of their ids.
 	Hubs []*Hub `protobuf:"bytes,1,rep,name=hubs,proto3" json:"hubs,omitempty"`
-	// For how long this hub has not heard from etcd, so that hubs may have come that it does not know (each
-	// new hub makes itself known to those it finds). Unset while etcd is heard.
+	// How long etcd has been silent for the called hub. Hubs that started in this time may be missing
+	// from the answer, unless they have made themselves known. Unset: etcd answers, or there is no
+	// etcd (--single-hub).
 	DiscoveryStaleFor *durationpb.Duration `protobuf:"bytes,2,opt,name=discovery_stale_for,json=discoveryStaleFor,proto3" json:"discovery_stale_for,omitempty"`
-	// The id of the cluster; empty when this hub is the only one (--single-hub).
+	// The id of the cluster. Empty with --single-hub.
 	Cluster       string `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

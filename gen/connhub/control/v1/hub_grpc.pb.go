@@ -26,11 +26,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// HubService shows the hubs.
+// HubService lists the hubs of the cluster.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type HubServiceClient interface {
-	// ListHubs returns the hubs of the cluster as the called hub sees them, itself first.
+	// ListHubs returns the hubs of the cluster from the called hub's point of view. It works also
+	// while the called hub starts. It waits at most 2 s for the answers of the hubs.
 	ListHubs(ctx context.Context, in *ListHubsRequest, opts ...grpc.CallOption) (*ListHubsResponse, error)
 }
 
@@ -56,11 +58,13 @@ func (c *hubServiceClient) ListHubs(ctx context.Context, in *ListHubsRequest, op
 // All implementations must embed UnimplementedHubServiceServer
 // for forward compatibility.
 //
-// HubService shows the hubs.
+// HubService lists the hubs of the cluster.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
+// The errors that any method can return are listed there.
 type HubServiceServer interface {
-	// ListHubs returns the hubs of the cluster as the called hub sees them, itself first.
+	// ListHubs returns the hubs of the cluster from the called hub's point of view. It works also
+	// while the called hub starts. It waits at most 2 s for the answers of the hubs.
 	ListHubs(context.Context, *ListHubsRequest) (*ListHubsResponse, error)
 	mustEmbedUnimplementedHubServiceServer()
 }

@@ -23,23 +23,23 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A Message is what is sent to clients. How it looks on the wire is up to the client's protocol: a
-// plain WebSocket client gets the bare payload as one text or binary message; `json.connhub.v1`
-// and the protocols to come show id, event and metadata too.
+// A Message is sent to clients. Its form on the wire depends on the client's protocol. A plain
+// WebSocket client gets the bare payload as a text or binary message. `json.connhub.v1` also
+// carries the id, the event and the metadata.
 //
-// The W3C trace context of a send comes as the gRPC metadata `traceparent`, not as a field;
-// `json.connhub.v1` passes it on.
+// The W3C trace context of a send is no field: it is the gRPC metadata `traceparent`.
+// `json.connhub.v1` passes it on to the client.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The message's id: 1 to 1024 bytes without control characters. Empty: the hub makes one and
-	// tells it in the receipt. It is a name for logs and clients; it does not suppress duplicates,
-	// for which see SendRequest.request_id.
+	// The id of the message: 1 to 1,024 bytes, without control characters. Empty: the hub generates
+	// an id and returns it in the receipt. The id is a name for logs and clients. It does not
+	// suppress duplicates: use SendRequest.request_id.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The name of the event, for protocols that have event names: at most 1024 bytes without control
+	// The name of the event, for protocols with event names: at most 1,024 bytes, without control
 	// characters. May be empty.
 	Event string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
-	// What is sent, at most 1 MiB (1,048,576 bytes). One of them must be set; it may be empty,
-	// except for json.
+	// The payload, at most 1 MiB (1,048,576 bytes). It must be set. It may be empty, except for
+	// `json`.
 	//
 	// Types that are valid to be assigned to Payload:
 	//
@@ -48,13 +48,14 @@ type Message struct {
 	//	*Message_Binary
 	//	*Message_Protobuf
 	Payload isMessage_Payload `protobuf_oneof:"payload"`
-	// Names and values for the client beside the payload: names of 1 to 1024 bytes without control
-	// characters, 8 KiB (8,192 bytes) of names and values together.
+	// Names and values that clients get beside the payload. A name has 1 to 1,024 bytes, without
+	// control characters. All names and values together have at most 8 KiB (8,192 bytes).
 	Metadata map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How long the message is worth delivering, from the moment the hub accepts the call. A message
-	// that has not left a connection's outbox by then is not written any more: it is dropped with the
-	// reason EXPIRED when its turn comes or its room is needed, and counts as queued until then.
-	// Unset: as long as the connection lives. Otherwise above zero and at most 24 hours.
+	// How long the message may wait for delivery, counted from the moment the hub accepts the call:
+	// above zero, at most 24 hours. Unset: as long as the connection lives.
+	//
+	// A message that is still in an outbox when its ttl ends is not written. It counts as queued
+	// until its turn comes or its room is needed, and then as dropped (EXPIRED).
 	Ttl           *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -171,8 +172,8 @@ type Message_Text struct {
 }
 
 type Message_Json struct {
-	// One JSON value (RFC 8259). Checked once, then passed on byte for byte: numbers keep their
-	// digits and objects the order of their members.
+	// A JSON value (RFC 8259) as text. The hub checks it and passes it on byte for byte: digits of
+	// numbers and the order of members stay. INVALID_ARGUMENT (INVALID_FIELD) if it is not valid.
 	Json string `protobuf:"bytes,4,opt,name=json,proto3,oneof"`
 }
 
@@ -182,8 +183,8 @@ type Message_Binary struct {
 }
 
 type Message_Protobuf struct {
-	// What clients of Web PubSub know as the data type `protobuf`: a serialized google.protobuf.Any, which the hub does not look
-	// into. Clients of other protocols get it as they get binary.
+	// A serialized google.protobuf.Any: the data type `protobuf` of Web PubSub. The hub does not
+	// parse it. Clients of different protocols get it like `binary`.
 	Protobuf []byte `protobuf:"bytes,8,opt,name=protobuf,proto3,oneof"`
 }
 

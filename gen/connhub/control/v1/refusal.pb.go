@@ -21,15 +21,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RefusalReason says why a call did not change a connection. New reasons may come.
+// RefusalReason tells why a call did not change a connection. More reasons may be added.
 type RefusalReason int32
 
 const (
 	// Never sent.
 	RefusalReason_REFUSAL_REASON_UNSPECIFIED RefusalReason = 0
-	// The connection is in 128 groups, the most it may be in. Counted as refused.
+	// The group limit is reached: the connection is in 128 groups. Counted as refused.
 	RefusalReason_REFUSAL_REASON_GROUP_LIMIT RefusalReason = 1
-	// The connection would have more than 1000 grants and revocations. Counted as refused.
+	// The connection would have more than 1,000 grants and revocations. Counted as refused.
 	RefusalReason_REFUSAL_REASON_GRANT_LIMIT RefusalReason = 2
 	// The connection closed during the call. Counted as closed.
 	RefusalReason_REFUSAL_REASON_CLOSED RefusalReason = 3
@@ -78,14 +78,14 @@ func (RefusalReason) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_control_v1_refusal_proto_rawDescGZIP(), []int{0}
 }
 
-// A Refusal names one connection for which a call did not make its change.
+// A Refusal names a connection that a call did not change.
 type Refusal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The connection's id.
+	// The id of the connection.
 	Connection string `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
-	// The group of the membership, in answers to AddToGroups. Empty otherwise.
+	// The group of the refused membership, in answers to AddToGroups. Empty otherwise.
 	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
-	// Why. Never UNSPECIFIED.
+	// The reason. Never UNSPECIFIED.
 	Reason        RefusalReason `protobuf:"varint,3,opt,name=reason,proto3,enum=connhub.control.v1.RefusalReason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

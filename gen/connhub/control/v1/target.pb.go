@@ -22,14 +22,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A Target names connections, and every verb of this API takes one: it stands for the connections
-// that match at the moment of the call. The parts are joined ("or"); a connection that matches
-// several of them is taken once. In a call that sends or changes something, a Target that names nothing is
-// INVALID_ARGUMENT with the reason TARGET_EMPTY: there it never stands for everyone. In a call that only reads
-// (ListConnections, CheckPermissions) it does.
+// A Target names connections. It stands for the connections that match at the moment of the call. A
+// connection matches if at least one part of the target matches it; it is taken once, even if
+// several parts match.
 //
-// Limits: `connections`, `users` and `groups` hold at most 10,000 names and 1 MiB (1,048,576 bytes)
-// of names together, `except` included. Beyond them: INVALID_ARGUMENT, reason LIMIT_EXCEEDED.
+// A target must set at least one of its parts except `except`. Otherwise a call that sends or
+// changes something fails with INVALID_ARGUMENT (TARGET_EMPTY). A call that only reads
+// (ListConnections, CheckPermissions) takes such a target as every connection of the namespace.
+//
+// Limits: at most 10,000 names and 1 MiB (1,048,576 bytes) of names, including those in `except`.
+// Beyond that: INVALID_ARGUMENT (LIMIT_EXCEEDED). Each name has 1 to 1,024 bytes, without control
+// characters. Names without a connection are no error.
 type Target struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Connections by id.
@@ -40,8 +43,8 @@ type Target struct {
 	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Every connection of the namespace.
 	Everyone bool `protobuf:"varint,4,opt,name=everyone,proto3" json:"everyone,omitempty"`
-	// Connections that are left out whatever else matches them. `except` always wins. On its own it
-	// names nothing: it narrows the parts above.
+	// Connections to leave out. `except` always wins. It is no target of its own: it narrows the
+	// parts above.
 	Except        *Exclusion `protobuf:"bytes,5,opt,name=except,proto3" json:"except,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
