@@ -24,10 +24,10 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// DataRequest is what the dialler says on a lane.
+// DataRequest is a message from the dialling hub on a lane.
 type DataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of them; a message without one is a PROTOCOL_VIOLATION.
+	// Exactly one is set. A message without a body is a PROTOCOL_VIOLATION.
 	//
 	// Types that are valid to be assigned to Body:
 	//
@@ -108,18 +108,18 @@ type isDataRequest_Body interface {
 }
 
 type DataRequest_Hello struct {
-	// The first message, and only that.
+	// The first message, and only the first.
 	Hello *LaneHello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
 }
 
 type DataRequest_Forward struct {
 	// A call for connections of the receiver.
-	Forward *Forward `protobuf:"bytes,2,opt,name=forward,proto3,oneof"`
+	Forward *Forward `protobuf:"bytes,2,opt,name=forward,proto3,oneof"` // Planned: 3 mark.
 }
 
 type DataRequest_Batch struct {
-	// Planned: 3 mark.
-	// Some calls, in their order: what is in line when the lane can be written to. Since version 2.
+	// Several calls in their order: the calls that are in line when the lane can be written to.
+	// Since version 2.
 	Batch *ForwardBatch `protobuf:"bytes,4,opt,name=batch,proto3,oneof"`
 }
 
@@ -129,11 +129,11 @@ func (*DataRequest_Forward) isDataRequest_Body() {}
 
 func (*DataRequest_Batch) isDataRequest_Body() {}
 
-// ForwardBatch is as if each of its forwards had come by itself, one after the other, but that the receiver may write to its
-// clients, and answer, once for all.
+// ForwardBatch has the same meaning as its forwards in separate messages, in the same order. The
+// receiver may write to its clients once for the whole batch, and send the results together.
 type ForwardBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At least one. All but the first take 64 KiB together at most.
+	// 1 to 256 forwards. All except the first take at most 64 KiB together.
 	Forwards      []*Forward `protobuf:"bytes,1,rep,name=forwards,proto3" json:"forwards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -176,10 +176,10 @@ func (x *ForwardBatch) GetForwards() []*Forward {
 	return nil
 }
 
-// DataResponse is what the dialled hub says on a lane.
+// DataResponse is a message from the dialled hub on a lane.
 type DataResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of them; a message without one is a PROTOCOL_VIOLATION.
+	// Exactly one is set. A message without a body is a PROTOCOL_VIOLATION.
 	//
 	// Types that are valid to be assigned to Body:
 	//
@@ -270,24 +270,25 @@ type isDataResponse_Body interface {
 }
 
 type DataResponse_Hello struct {
-	// The first message, and only that: the lane is open.
+	// The first message, and only the first: the lane is open.
 	Hello *LaneHelloAnswer `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
 }
 
 type DataResponse_Result struct {
-	// To each Forward one, in any order.
+	// The result of a Forward. Each Forward gets exactly one, in any order.
 	Result *ForwardResult `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
 }
 
 type DataResponse_Begun struct {
-	// Every Forward up to this sequence has been begun: its messages are in the outboxes, its changes are made. Said where
-	// a result has to wait, for clients or for other hubs: it makes room in line, for that wait is nobody else's. One that
-	// falls, or is of what was not sent, is a PROTOCOL_VIOLATION.
+	// All forwards up to this sequence have begun: their messages are in the outboxes, their
+	// changes are made. The receiver sends it when a result has to wait for clients or for peers.
+	// It makes room in the line, because such a wait does not delay the calls behind it. A value
+	// that does not rise, or that is above the last forward that was sent, is a PROTOCOL_VIOLATION.
 	Begun uint64 `protobuf:"varint,3,opt,name=begun,proto3,oneof"`
 }
 
 type DataResponse_Batch struct {
-	// Some results at once, and what has begun. Since version 2.
+	// Several results, and the progress of `begun`. Since version 2.
 	Batch *ForwardResultBatch `protobuf:"bytes,4,opt,name=batch,proto3,oneof"`
 }
 
@@ -299,12 +300,14 @@ func (*DataResponse_Begun) isDataResponse_Body() {}
 
 func (*DataResponse_Batch) isDataResponse_Body() {}
 
-// ForwardResultBatch is as if `begun` and each of its results had come by themselves, one after the other.
+// ForwardResultBatch has the same meaning as `begun` and its results in separate messages, in that
+// order.
 type ForwardResultBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As DataResponse.begun; 0: nothing new has begun.
+	// The same as DataResponse.begun. 0: no news.
 	Begun uint64 `protobuf:"varint,1,opt,name=begun,proto3" json:"begun,omitempty"`
-	// Of any forwards of the lane, in any order. One without results and `begun` is a PROTOCOL_VIOLATION.
+	// At most 256 results of any forwards of the lane, in any order. A batch with neither results nor
+	// `begun` is a PROTOCOL_VIOLATION.
 	Results       []*ForwardResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -354,14 +357,17 @@ func (x *ForwardResultBatch) GetResults() []*ForwardResult {
 	return nil
 }
 
-// LaneHello opens a lane of a link. Refused with STALE_EPOCH unless the Control stream of exactly this epoch is open.
+// LaneHello opens a lane of a link. The receiver refuses it with STALE_EPOCH unless the Control
+// stream of exactly this epoch is open.
 type LaneHello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The dialler's id.
+	// The id of the dialling hub: 1 to 64 bytes.
 	Hub string `protobuf:"bytes,1,opt,name=hub,proto3" json:"hub,omitempty"`
-	// The link's epoch.
+	// The epoch of the link.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Which lane, from 0, below Hello.lanes. A lane is opened once in an epoch: a broken lane ends the link.
+	// The number of the lane, from 0, below Hello.lanes. A lane is opened once in an epoch: a lane
+	// that breaks ends the link. A number out of range, or a lane that was opened before, is a
+	// PROTOCOL_VIOLATION.
 	Lane          uint32 `protobuf:"varint,3,opt,name=lane,proto3" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -455,30 +461,38 @@ func (*LaneHelloAnswer) Descriptor() ([]byte, []int) {
 	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{5}
 }
 
-// Forward is one call of a backend, or a client's publish, on its way to a hub that may have matching connections.
-// The entry hub has checked the request against every limit of the API; the receiver checks what is cheap to check
-// again. (Planned: the namespace, against what the peer may do.) The receiver delivers to its own connections and never passes it on.
+// Forward is a call of a backend, or a client's publish, for a hub that may have matching
+// connections.
 //
-// The receiver begins the forwards of a lane in their order and *pushes* each to its outboxes before it begins
-// the next; waiting for what the clients do is not part of that. It never waits for its own answers to be read
-// before it reads on: at most 4,096 forwards of a lane are neither begun nor have a result, at most 16,384 have no result,
-// and it is the dialler that keeps these bounds.
-// A receiver that is met with more ends the link (PROTOCOL_VIOLATION).
+// The entry hub is the hub that the backend or the client called. It has checked the request
+// against every limit of the API. The receiver checks again what is cheap to check. (Planned: the
+// namespace, against the permissions of the peer.) The receiver delivers to its own connections and
+// never forwards the call again.
 //
-// When a lane ends, the outcome of every forward without a result is unknown to the dialler.
+// Order. The receiver begins the forwards of a lane in their order. It pushes the messages of a
+// forward to its outboxes before it begins the next forward. It does not wait for clients in
+// between.
+//
+// Bounds. The receiver reads on while its results are not read. The dialling hub keeps the bounds:
+// at most 4,096 forwards of a lane are neither begun nor have a result, and at most 16,384 have no
+// result. With more than 16,384 the receiver ends the link (PROTOCOL_VIOLATION).
+//
+// When a lane ends, the outcome of each forward without a result is unknown to the dialling hub.
 type Forward struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counts the forwards of this lane from 1; a gap or a repetition is a PROTOCOL_VIOLATION.
+	// The number of the forward on this lane, from 1. A gap or a repetition is a PROTOCOL_VIOLATION.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Who called: the authenticated name at the entry hub, or "client:" and the id of the connection that publishes, at most 1024
-	// bytes. Request ids are remembered by it.
+	// The caller: the authenticated name at the entry hub, or "client:" and the id of the publishing
+	// connection. At most 1,024 bytes. Request ids are remembered per caller.
 	Caller string `protobuf:"bytes,2,opt,name=caller,proto3" json:"caller,omitempty"`
-	// How long before it was sent the entry hub had accepted the call; the time on the way is not in it. The message's ttl and the wait_timeout count from then. (Time
-	// travels as a span: the hubs' clocks need not agree.)
+	// The time from when the entry hub accepted the call to when it sent the forward, without the
+	// time on the network. The ttl and the wait_timeout count from the acceptance. It is a span, so
+	// the clocks of the hubs need not agree. At least 0.
 	Age *durationpb.Duration `protobuf:"bytes,3,opt,name=age,proto3" json:"age,omitempty"`
-	// The call. Requests of the control API travel as bytes, marshalled once for all peers and lanes, with the namespace filled in.
-	// One that the receiver does not know has the status UNIMPLEMENTED for its result. (The first hubs ended the link for it: grant and revoke
-	// go to none of version 1.)
+	// The call. Requests of the control API travel as bytes. The entry hub marshals them once for all
+	// peers and lanes, with the namespace filled in. The receiver answers an unknown call with the
+	// status UNIMPLEMENTED. (Hubs of version 1 end the link instead, so they get no grant and no
+	// revoke.)
 	//
 	// Types that are valid to be assigned to Call:
 	//
@@ -651,17 +665,17 @@ func (*Forward_Grant) isForward_Call() {}
 
 func (*Forward_Revoke) isForward_Call() {}
 
-// ForwardSend is one message for connections of the receiver.
+// ForwardSend is a message for connections of the receiver.
 type ForwardSend struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A connhub.control.v1.SendRequest. Its message has an id; its wait_timeout is set.
+	// A connhub.control.v1.SendRequest. Its message has an id, and its wait_timeout is set.
 	Request []byte `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	// With a request_id: the SHA-256 of what the backend asked, 32 bytes, by which the receiver tells a retry from
-	// another request under the same id. Otherwise empty.
+	// The SHA-256 of the backend's request, 32 bytes, if it has a request_id. With it the receiver
+	// tells a retry from a different request with the same id. Empty without a request_id.
 	RequestHash []byte `protobuf:"bytes,2,opt,name=request_hash,json=requestHash,proto3" json:"request_hash,omitempty"`
-	// The W3C traceparent of the backend's call; may be empty.
+	// The W3C traceparent of the backend's call, at most 55 bytes. May be empty.
 	TraceParent string `protobuf:"bytes,3,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
-	// The client whose publish this is. Unset: a backend sends.
+	// The publishing client. Unset: the sender is a backend.
 	Sender        *Sender `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -728,9 +742,9 @@ func (x *ForwardSend) GetSender() *Sender {
 // Sender is a client that publishes.
 type Sender struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id of its connection.
+	// The id of its connection, at most 1,024 bytes.
 	Connection string `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
-	// Its user; empty: it is anonymous.
+	// Its user, at most 1,024 bytes. Empty: the client is anonymous.
 	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -780,13 +794,13 @@ func (x *Sender) GetUser() string {
 	return ""
 }
 
-// ForwardClose closes connections of the receiver. A call with max_matched takes two rounds: the entry hub first counts
-// at every hub, and closes only if the sum is small enough.
+// ForwardClose closes connections of the receiver. A call with max_matched takes two rounds: the
+// entry hub first counts at every hub, and closes only if the sum is within max_matched.
 type ForwardClose struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A connhub.control.v1.CloseConnectionsRequest.
 	Request []byte `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	// Close nothing, only tell how many match.
+	// Only count the matching connections, and close none.
 	CountOnly     bool `protobuf:"varint,2,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -836,12 +850,13 @@ func (x *ForwardClose) GetCountOnly() bool {
 	return false
 }
 
-// ForwardResult is what became of one Forward at the receiver.
+// ForwardResult is the outcome of a Forward at the receiver.
 type ForwardResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The forward's sequence on this lane. One that is unknown or has its result is a PROTOCOL_VIOLATION.
+	// The sequence of the forward on this lane. An unknown sequence, or a second result for a
+	// forward, is a PROTOCOL_VIOLATION.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// One of them, that of the call or an error.
+	// Exactly one is set: the result that fits the call, or an error.
 	//
 	// Types that are valid to be assigned to Result:
 	//
@@ -969,37 +984,39 @@ type isForwardResult_Result interface {
 }
 
 type ForwardResult_Status struct {
-	// A google.rpc.Status with the details that a backend would get: the entry hub turns it back into the error.
+	// An error: a google.rpc.Status with the details that a backend gets. The entry hub turns it
+	// back into the error.
 	Status []byte `protobuf:"bytes,2,opt,name=status,proto3,oneof"`
 }
 
 type ForwardResult_Send struct {
-	// When the request's wait is reached at all connections of the receiver, or its time is over.
+	// Sent when the wait of the request is over at all connections of the receiver, or when its
+	// time is over.
 	Send *SendResult `protobuf:"bytes,3,opt,name=send,proto3,oneof"`
 }
 
 type ForwardResult_Join struct {
-	// When the change is in force at every hub.
+	// Sent when the change is in force at every hub.
 	Join *v1.AddToGroupsResponse `protobuf:"bytes,4,opt,name=join,proto3,oneof"`
 }
 
 type ForwardResult_Leave struct {
-	// When the members have left.
+	// Sent when the members have left.
 	Leave *v1.RemoveFromGroupsResponse `protobuf:"bytes,5,opt,name=leave,proto3,oneof"`
 }
 
 type ForwardResult_Close struct {
-	// When the connections match nothing any more.
+	// Sent when the connections match no target any more.
 	Close *v1.CloseConnectionsResponse `protobuf:"bytes,6,opt,name=close,proto3,oneof"`
 }
 
 type ForwardResult_Grant struct {
-	// When the clients have the permissions.
+	// Sent when the clients have the permissions.
 	Grant *v1.GrantPermissionsResponse `protobuf:"bytes,7,opt,name=grant,proto3,oneof"`
 }
 
 type ForwardResult_Revoke struct {
-	// When the clients do not have them any more.
+	// Sent when the clients do not have the permissions any more.
 	Revoke *v1.RevokePermissionsResponse `protobuf:"bytes,8,opt,name=revoke,proto3,oneof"`
 }
 
@@ -1017,15 +1034,15 @@ func (*ForwardResult_Grant) isForwardResult_Result() {}
 
 func (*ForwardResult_Revoke) isForwardResult_Result() {}
 
-// SendResult is one hub's part of a receipt.
+// SendResult is a hub's part of a receipt.
 type SendResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The states of the receiver's own connections. message_id is set when it is a duplicate: that of the first; otherwise
-	// the entry hub knows it. unmatched is empty: see matched_names.
+	// The states of the receiver's own connections. message_id is set only for a duplicate, with the
+	// id of the earlier delivery. unmatched is empty: see matched_names.
 	Receipt *v1.Receipt `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
-	// With detail TARGETS: which names of the target matched a connection here, before `except`. Bit i (byte i/8,
-	// least significant bit first) stands for the i-th name in the order connections, users, groups.
-	// Trailing zero bytes may be left out. At most 1,250 bytes.
+	// With detail TARGETS: the names of the target that matched a connection of the receiver, before
+	// `except` is applied. Bit i (byte i/8, least significant bit first) stands for the i-th name in
+	// the order connections, users, groups. Trailing zero bytes may be left out. At most 1,250 bytes.
 	MatchedNames  []byte `protobuf:"bytes,2,opt,name=matched_names,json=matchedNames,proto3" json:"matched_names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

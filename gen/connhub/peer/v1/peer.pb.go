@@ -23,23 +23,24 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RefusalReason is the reason of the ErrorInfo with which a stream is ended, without the prefix.
+// RefusalReason is the reason in the ErrorInfo of a status that ends a stream, without the prefix.
 type RefusalReason int32
 
 const (
 	// Never sent.
 	RefusalReason_REFUSAL_REASON_UNSPECIFIED RefusalReason = 0
-	// The speaker is of another cluster, or expects one.
+	// The speaker is in a different cluster, or expects the receiver in a different cluster.
 	RefusalReason_REFUSAL_REASON_WRONG_CLUSTER RefusalReason = 1
-	// The speaker expects another hub at this address. The hub that it looks for is not there any more.
+	// The speaker expects a different hub at this address. The expected hub is gone.
 	RefusalReason_REFUSAL_REASON_WRONG_HUB RefusalReason = 2
-	// No common protocol version.
+	// The hubs have no protocol version in common.
 	RefusalReason_REFUSAL_REASON_NO_COMMON_VERSION RefusalReason = 3
-	// A later dial of the same hub has been here, or, for a lane, no Control stream of its epoch is open.
+	// The receiver has seen a later dial of the same hub. For a lane: no Control stream of its epoch
+	// is open.
 	RefusalReason_REFUSAL_REASON_STALE_EPOCH RefusalReason = 4
 	// A message broke a rule of this protocol.
 	RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION RefusalReason = 5
-	// The hub says farewell and takes no new links.
+	// The hub has said farewell and accepts no new links.
 	RefusalReason_REFUSAL_REASON_SHUTTING_DOWN RefusalReason = 6
 )
 
@@ -92,10 +93,10 @@ func (RefusalReason) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_peer_v1_peer_proto_rawDescGZIP(), []int{0}
 }
 
-// ControlRequest is what the dialler says on a Control stream.
+// ControlRequest is a message from the dialling hub on a Control stream.
 type ControlRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of them; a message without one is a PROTOCOL_VIOLATION.
+	// Exactly one is set. A message without a body is a PROTOCOL_VIOLATION.
 	//
 	// Types that are valid to be assigned to Body:
 	//
@@ -186,22 +187,22 @@ type isControlRequest_Body interface {
 }
 
 type ControlRequest_Hello struct {
-	// The first message, and only that.
+	// The first message, and only the first.
 	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
 }
 
 type ControlRequest_Probe struct {
-	// Every 100 ms.
+	// Sent every 100 ms.
 	Probe *Probe `protobuf:"bytes,2,opt,name=probe,proto3,oneof"`
 }
 
 type ControlRequest_InterestConfirmation struct {
-	// After each Interest.
+	// Sent after each Interest.
 	InterestConfirmation *InterestConfirmation `protobuf:"bytes,3,opt,name=interest_confirmation,json=interestConfirmation,proto3,oneof"`
 }
 
 type ControlRequest_GoingAway struct {
-	// When the dialler begins to leave, and when it has nothing left.
+	// Sent when the dialling hub begins to leave, and when it holds no connections any more.
 	GoingAway *GoingAway `protobuf:"bytes,4,opt,name=going_away,json=goingAway,proto3,oneof"` // Planned: 5 mark, 6 move.
 }
 
@@ -213,10 +214,10 @@ func (*ControlRequest_InterestConfirmation) isControlRequest_Body() {}
 
 func (*ControlRequest_GoingAway) isControlRequest_Body() {}
 
-// ControlResponse is what the dialled hub says on a Control stream.
+// ControlResponse is a message from the dialled hub on a Control stream.
 type ControlResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of them; a message without one is a PROTOCOL_VIOLATION.
+	// Exactly one is set. A message without a body is a PROTOCOL_VIOLATION.
 	//
 	// Types that are valid to be assigned to Body:
 	//
@@ -307,22 +308,23 @@ type isControlResponse_Body interface {
 }
 
 type ControlResponse_Hello struct {
-	// The first message, and only that: the Hello is accepted.
+	// The first message, and only the first: the Hello is accepted.
 	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
 }
 
 type ControlResponse_ProbeAnswer struct {
-	// To each Probe one, in their order, at once; anything else is a PROTOCOL_VIOLATION.
+	// The answer to a Probe. Each Probe is answered at once, in order. Anything else is a
+	// PROTOCOL_VIOLATION.
 	ProbeAnswer *ProbeAnswer `protobuf:"bytes,2,opt,name=probe_answer,json=probeAnswer,proto3,oneof"`
 }
 
 type ControlResponse_Interest struct {
-	// The first of a snapshot follows the hello directly.
+	// A part of the sender's interest. The first message of a snapshot follows the hello directly.
 	Interest *Interest `protobuf:"bytes,3,opt,name=interest,proto3,oneof"`
 }
 
 type ControlResponse_GoingAway struct {
-	// When the dialled hub begins to leave, and when it has nothing left.
+	// Sent when the dialled hub begins to leave, and when it holds no connections any more.
 	GoingAway *GoingAway `protobuf:"bytes,4,opt,name=going_away,json=goingAway,proto3,oneof"` // Planned: 5 mark, 6 move.
 }
 
@@ -334,7 +336,7 @@ func (*ControlResponse_Interest) isControlResponse_Body() {}
 
 func (*ControlResponse_GoingAway) isControlResponse_Body() {}
 
-// Identity names one hub process.
+// Identity names a hub process.
 type Identity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the cluster, from etcd: 1 to 64 bytes.
@@ -389,53 +391,74 @@ func (x *Identity) GetHub() string {
 	return ""
 }
 
-// Hello opens a Control stream, and answers itself. To be accepted its `self.cluster` and `expected` must be the
-// receiver's own, its versions must overlap with the receiver's, and its epoch must be above those that
-// the receiver has seen from this hub. The dialler checks the answer in the same way.
+// Hello opens a Control stream. The answer to a Hello is a Hello too.
 //
-// A Hello that was accepted is as good as a key in etcd: the receiver counts the sender as a member and
-// dials it back, at `address`.
+// The receiver accepts a Hello under these conditions:
+// - `self.cluster` and `expected` are the receiver's own.
+// - The versions overlap with those of the receiver.
+// - The epoch is above all epochs that the receiver has seen from this hub.
+//
+// The dialling hub checks the answer in the same way.
+//
+// An accepted Hello counts like a key in etcd: the receiver takes the sender as a member and dials
+// it back at `address`.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who speaks.
+	// The speaker.
 	Self *Identity `protobuf:"bytes,1,opt,name=self,proto3" json:"self,omitempty"`
-	// Whom the speaker believes to speak to. An address that was given to another process meanwhile is found out here.
+	// The hub that the speaker expects at this address. It reveals an address that now belongs to a
+	// different process.
 	Expected *Identity `protobuf:"bytes,2,opt,name=expected,proto3" json:"expected,omitempty"`
-	// The number of this dial among all that the dialler made; the first is 1. The answer repeats it.
+	// The number of this dial among all dials of the dialling hub, from 1. The answer repeats it.
 	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The lowest version of this protocol that the speaker speaks; at least 1.
+	// The lowest version of this protocol that the speaker supports: at least 1.
 	ProtocolMin uint32 `protobuf:"varint,4,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`
-	// The highest. Both use the highest that both speak. Versions are mixed in every rolling restart.
+	// The highest version that the speaker supports. Both hubs use the highest version that both
+	// support. In a rolling restart versions are mixed.
 	ProtocolMax uint32 `protobuf:"varint,5,opt,name=protocol_max,json=protocolMax,proto3" json:"protocol_max,omitempty"`
-	// The name that the hub was given (in Kubernetes: the pod's): at most 1024 bytes.
+	// The configured name of the hub (in Kubernetes: of the pod), at most 1,024 bytes.
 	Name string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
-	// Where it runs, for operators: at most 1024 bytes. May be empty.
+	// The zone of the hub, for operators: at most 1,024 bytes. May be empty.
 	Zone string `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
-	// The version of its binary, for operators: at most 1024 bytes. Nothing is decided by it.
+	// The version of the binary, for operators: at most 1,024 bytes. It decides nothing.
 	Version string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
-	// Where it serves PeerService, host:port, 1 to 1024 bytes.
+	// The address of the speaker's PeerService as host:port: 1 to 1,024 bytes.
 	Address string `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
-	// How many lanes the dialler opens, 1 to 64. Unused in the answer, where it is 0.
+	// The number of lanes that the dialling hub opens, 1 to 64. 0 in the answer.
 	Lanes uint32 `protobuf:"varint,10,opt,name=lanes,proto3" json:"lanes,omitempty"`
-	// In the answer: the hubs with which the speaker has a link, or had one in the last 15 s, or whose key it sees in etcd, or saw
-	// there in the last 15 s. So a new hub finds those that are cut off from etcd, and therefore not listed, but not from their
-	// peers; and those whose key went before the speaker had a link to them. The dialler counts them as members and dials
-	// them; one to which no link comes about within 15 s, or that is found not to be there, is dropped again. What the
-	// speaker knows only in this way it does not pass on.
+	// Only in the answer: the hubs that the speaker knows at first hand. It has a link with them or
+	// had a link in the last 15 s, or it sees their key in etcd or saw it in the last 15 s.
+	//
+	// With this list a new hub finds hubs without a key: those that are cut off from etcd and still
+	// have links, and those whose key ended before the speaker had a link to them. The dialling hub
+	// takes the listed hubs as members and dials them. It drops a hub again if no link comes about
+	// within 15 s, or if the hub is not at its address. It does not pass such second-hand knowledge
+	// on. At most 4,096.
 	Members []*Member `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
-	// How long the speaker has counted the receiver as a member without a gap, measured when the speaker wrote this hello. In
-	// that time each send through the speaker went to the receiver, left the receiver out because of its interest, named it as
-	// unreachable, or said that etcd was silent. The value is 876,000 hours if the time began before the speaker served backends. A receiver that has
-	// served for longer, and had no contact with the speaker for 15 s before that time began, was forgotten in between: its
-	// clients may have missed messages. An older hub leaves the field out. The value is 0 to 876,000 hours. Any other value is false,
-	// and the receiver refuses the hello: a value below 0 would name a time to come, and each such hello would make the receiver
-	// start anew.
+	// How long the speaker has counted the receiver as a member without a gap, measured when the
+	// speaker wrote this hello. In that time each send through the speaker did one of these:
+	// - It went to the receiver.
+	// - It left the receiver out because of the receiver's interest.
+	// - It named the receiver as unreachable.
+	// - It said that etcd was silent.
+	//
+	// The value is 876,000 hours if the time began before the speaker served backends.
+	//
+	// The receiver was forgotten in between if it has served for longer, and if it had no contact
+	// with the speaker for 15 s before that time began. Then its clients may have missed messages.
+	//
+	// An older hub leaves the field out. Any value outside 0 to 876,000 hours is false, and the
+	// receiver refuses the hello. A value below 0 would name a moment in the future, and each such
+	// hello would make the receiver start anew.
 	KnownFor *durationpb.Duration `protobuf:"bytes,12,opt,name=known_for,json=knownFor,proto3" json:"known_for,omitempty"`
-	// The speaker counted the receiver as a member, forgot it while the speaker served backends, and sends
-	// through the speaker may have missed the receiver since. No clock of the receiver takes part: that of a
-	// virtual machine stands still while the machine is suspended, so known_for and the receiver's own time
-	// show no gap. The speaker leaves it out once the receiver has used a link that began with it. The
-	// speaker remembers 4,096 hubs that it has forgotten. An older hub leaves the field out.
+	// True if the speaker counted the receiver as a member and forgot it while the speaker served
+	// backends. Sends through the speaker may have missed the receiver since.
+	//
+	// The field does not depend on the receiver's clock. The clock of a virtual machine stands still
+	// while the machine is suspended, so known_for and the receiver's own time would show no gap.
+	//
+	// The speaker clears the field once the receiver has used a link that began with it. The speaker
+	// remembers 4,096 forgotten hubs. An older hub leaves the field out.
 	Forgotten     bool `protobuf:"varint,13,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -562,12 +585,12 @@ func (x *Hello) GetForgotten() bool {
 	return false
 }
 
-// Member is a hub that another one knows.
+// Member is a hub that the speaker knows.
 type Member struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id: 1 to 64 bytes.
+	// The id of the hub: 1 to 64 bytes.
 	Hub string `protobuf:"bytes,1,opt,name=hub,proto3" json:"hub,omitempty"`
-	// Where it serves PeerService, host:port, 1 to 1024 bytes.
+	// The address of its PeerService as host:port: 1 to 1,024 bytes.
 	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -617,11 +640,12 @@ func (x *Member) GetAddress() string {
 	return ""
 }
 
-// Probe asks "are you there, and may I filter?". The dialler sends one when a link opens and then every 100 ms. With
-// no answer for 500 ms the other hub is suspect: sends still go to it, but are reported as unreachable at once.
+// Probe asks whether the peer is alive and whether the dialling hub may filter. The dialling hub
+// sends a probe when a link opens and then every 100 ms. A peer without an answer for 500 ms is
+// suspect: sends still go to it, and are reported as unreachable at once.
 type Probe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counts the probes of this link from 1, without gaps.
+	// The number of the probe on this link, from 1, without gaps.
 	Number        uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -664,16 +688,20 @@ func (x *Probe) GetNumber() uint64 {
 	return 0
 }
 
-// ProbeAnswer grants the filter lease: the right to leave the answering hub B out of a send, because its
-// interest says that it has nobody. The dialler A has it for 500 ms from the moment it *sent* the probe, and only if
-// by the time the answer comes it has applied every change of B's interest up to `interest_version`. Without the lease A
-// sends B everything.
+// ProbeAnswer grants the filter lease. With the lease the dialling hub A may leave the answering
+// hub B out of a send, if B's interest contains no match. Without the lease A sends everything to
+// B.
 //
-// So B knows, for each of its changes: once A confirmed it, A has it. If A does not, whatever lease A has rests on an
-// answer that B gave before the change, and is over 500 ms after the last of those at the latest: A then floods. At
-// the earlier of the two the change is in force at A, and B may say so to its caller; the wait is 500 ms at most, dead
-// peers included. The end of a link does not shorten it (A may not have noticed), the Hello of the next epoch does.
-// Each side measures on its own monotonic clock.
+// A holds the lease for 500 ms from the moment it *sent* the probe. It holds it only if it has
+// applied all changes of B's interest up to `interest_version` by the time the answer arrives.
+//
+// So B knows when each of its changes is in force at A. Either A confirmed the change: then A has
+// it. Or A did not confirm it: then any lease of A rests on an answer that B gave before the
+// change. That lease ends at the latest 500 ms after the last such answer, and from then on A sends
+// everything. The change is in force at the earlier of the two moments, and B may tell its caller.
+// The wait is at most 500 ms, even for a dead peer. The end of a link does not shorten the wait,
+// because A may not have noticed it. The Hello of the next epoch does. Each side measures on its
+// own monotonic clock.
 type ProbeAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number of the probe.
@@ -728,11 +756,11 @@ func (x *ProbeAnswer) GetInterestVersion() uint64 {
 	return 0
 }
 
-// Interest tells which users, groups, namespaces and moved connections have somebody at the sending hub: each
-// as a 64-bit hash, XXH64 with the seed 0x636f6e6e68756231 ("connhub1" in ASCII) of these bytes:
+// Interest lists the users, groups, namespaces and moved connections that the sending hub has. Each
+// is a 64-bit hash, XXH64 with the seed 0x636f6e6e68756231 ("connhub1" in ASCII) of these bytes:
 //
-//	kind       1 byte: 1 user, 2 group, 3 connection (by id; only those held elsewhere than where they were
-//	           born), 4 namespace (the name is empty; it stands for "everyone")
+//	kind       1 byte: 1 user, 2 group, 3 connection (by id; only those held elsewhere than where
+//	           they were born), 4 namespace (the name is empty; it stands for "everyone")
 //	length     1 byte: that of the namespace in bytes, 1 to 128
 //	namespace  as many bytes
 //	name       the rest, as it is: UTF-8, not normalized, no terminator
@@ -748,29 +776,33 @@ func (x *ProbeAnswer) GetInterestVersion() uint64 {
 //	                              0x7361f8f11e623f2d
 //	4     default                 0x1ddac3b1593bd9d6
 //
-// The sender counts references for each *hash*, not for each name: when two names have the same hash, the end of one does not
-// take away the other. A hash is removed 10 s or more after its last reference ended. So a hash too many is normal
-// and costs one forwarded message; a hash too few is a fault.
+// The sender counts references for each *hash*, not for each name. If two names have the same hash,
+// the hash stays until both have ended. A hash is removed at least 10 s after its last reference
+// ended. So an extra hash is normal and costs a forwarded message. A missing hash is a fault.
 //
-// A link's first message starts a snapshot. Its parts come in any number of messages, between which changes
-// may come; what a removal took away during the snapshot stays away. A sender whose receiver fell too far behind
-// starts a new snapshot at any time. From its start to its end the receiver can't filter.
+// Snapshots. The first message of a link starts a snapshot. The parts of a snapshot come in any
+// number of messages, with changes in between. A hash that was removed during the snapshot stays
+// removed. If its receiver is too far behind, a sender may start a new snapshot at any time. The
+// receiver can't filter from the start of a snapshot to its end.
 //
-// At most 4 messages are unconfirmed at a time; changes that can't go out meanwhile are joined.
+// Flow control. At most 4 messages are unconfirmed, or 12 before the answer to a probe. Changes
+// that must wait are joined.
 type Interest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counts these messages on this link from 1; a gap is a PROTOCOL_VIOLATION.
+	// The number of the message on this link, from 1. A gap is a PROTOCOL_VIOLATION.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Forget every hash of this hub, then apply this message: a snapshot starts. Set in the first message of a link.
+	// Start a snapshot: discard every hash of the sender, then apply this message. True in the first
+	// message of a link.
 	SnapshotStart bool `protobuf:"varint,2,opt,name=snapshot_start,json=snapshotStart,proto3" json:"snapshot_start,omitempty"`
-	// With this message the snapshot is complete.
+	// This message completes the snapshot.
 	SnapshotEnd bool `protobuf:"varint,3,opt,name=snapshot_end,json=snapshotEnd,proto3" json:"snapshot_end,omitempty"`
-	// Hashes that are there now. Those that were there already change nothing. With `removed`: at most 8,192.
+	// New hashes. A hash that was there already changes nothing. At most 8,192 together with
+	// `removed`.
 	Added []uint64 `protobuf:"fixed64,4,rep,packed,name=added,proto3" json:"added,omitempty"`
-	// Hashes that are not there any more. None is in `added` too.
+	// Hashes that ended. No hash is in both lists.
 	Removed []uint64 `protobuf:"fixed64,5,rep,packed,name=removed,proto3" json:"removed,omitempty"`
-	// With this message, and the rest of its snapshot, the receiver knows the first `version` changes of the
-	// sender's interest. Never falls on a link.
+	// After this message and the rest of its snapshot, the receiver has the first `version` changes
+	// of the sender's interest. It never falls on a link.
 	Version       uint64 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -848,10 +880,12 @@ func (x *Interest) GetVersion() uint64 {
 	return 0
 }
 
-// InterestConfirmation says that an Interest is applied: from now on every send of this hub uses it.
+// InterestConfirmation says that an Interest is applied: from now on every send of this hub uses
+// it.
 type InterestConfirmation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The sequence of the Interest; those before it are confirmed too. One that was not sent is a PROTOCOL_VIOLATION.
+	// The sequence of the Interest. All messages before it are confirmed too. A sequence that was not
+	// sent is a PROTOCOL_VIOLATION.
 	Sequence      uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -894,13 +928,15 @@ func (x *InterestConfirmation) GetSequence() uint64 {
 	return 0
 }
 
-// GoingAway says that the speaker leaves the cluster. It is sent on each of its streams, as dialler and as dialled.
+// GoingAway announces that the speaker leaves the cluster. The speaker sends it on each Control
+// stream, both as the dialling and as the dialled hub.
 type GoingAway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// False: it drains. It still holds connections and gets everything; moves should go elsewhere.
-	// True, its farewell: it holds no connection and will never again. The receiver forgets it as soon as their
-	// links end, even if its key is still in etcd; otherwise a hub that went without farewell counts as an unreachable
-	// member as long as its key is there, and for 15 s after the last link.
+	// False: the speaker drains. It still holds connections and gets every call.
+	//
+	// True: the speaker holds no connections and never will again. The receiver forgets it as soon as
+	// their links end, even if its key is still in etcd. A hub that ends without a farewell counts as
+	// an unreachable member as long as its key is in etcd, and for 15 s after its last link.
 	Farewell      bool `protobuf:"varint,1,opt,name=farewell,proto3" json:"farewell,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

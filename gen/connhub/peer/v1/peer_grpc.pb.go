@@ -28,39 +28,50 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PeerService is what hubs say to each other. Only the role `peer` may call it.
+// PeerService is the protocol between the hubs of a cluster. Only credentials with the role `peer`
+// may call it.
 //
-// Each hub dials each other hub, so between two hubs A and B there are two links: on the link A→B, which
-// A dials, A probes B, learns what B has (interest) and forwards to it; on B→A it is the other way round. A link is
-// one Control stream and some Data streams ("lanes") of the same epoch.
+// Links. Each hub dials every peer, so two hubs A and B have two links. A dials the link A→B. On it
+// A probes B, learns the interest of B, and forwards calls to B. On the link B→A the roles are
+// swapped. A link is a Control stream and several Data streams ("lanes") of the same epoch.
 //
-// Epochs. The dialler counts its dials, of all hubs together: so each of its dials of one hub has a higher epoch than
-// those before it, even if it forgot that hub in between. A Hello with a higher epoch fences: the receiver
-// ends the Control and Data loops of the old epoch, waits until they are over, and only then answers the
-// new Hello and reads on. A Hello with an epoch not above the highest that was seen is refused. The dialler has thrown
-// away all that it learned on the old link before it dials again.
+// Epochs. A hub numbers all of its dials with a single counter. So each dial of a peer has a higher
+// epoch than the dials before it, even if the hub forgot the peer in between. A Hello with a higher
+// epoch fences: the receiver ends the Control and Data loops of the old epoch, waits until they are
+// over, and only then answers the new Hello and reads on. A Hello with an epoch that is not above
+// the highest seen is refused. Before it dials, the dialling hub discards everything that it
+// learned on the old link.
 //
-// Errors end a stream with a status that carries google.rpc.ErrorInfo (domain "connhub"): FAILED_PRECONDITION with
-// the name of a RefusalReason for a Hello or LaneHello that is not accepted; INVALID_ARGUMENT (PROTOCOL_VIOLATION)
-// for a message that breaks a rule below. A dialler whose stream ends dials anew, with the next epoch, 100 ms
-// later; after each failed dial it waits twice as long, up to 5 s. A dial has not failed when a probe was answered.
+// Errors. A stream ends with a status that carries google.rpc.ErrorInfo (domain "connhub"):
+// - FAILED_PRECONDITION with the name of a RefusalReason: the Hello or LaneHello is not accepted.
+// - INVALID_ARGUMENT (PROTOCOL_VIOLATION): a message breaks a rule below.
+//
+// Redial. When a stream ends, the dialling hub dials again after 100 ms, with the next epoch. Each
+// failed dial doubles the pause, up to 5 s. A dial has failed if the peer answered no probe.
 type PeerServiceClient interface {
-	// Control carries what must never wait behind payloads: probes, interest, and what hubs do about
-	// themselves. The first message each way is a hello. It is ended by either side when nothing came on it for 10 s.
+	// Control carries everything that must never wait behind payloads: probes, interest, and
+	// announcements. The first message in each direction is a hello. The dialling hub ends the stream
+	// if no probe was answered for 10 s, the dialled hub if no message came for 10 s.
 	//
-	// Planned on this stream: marks and moves of connections (which need one point in the order of a hub's control and
-	// data traffic each), and the ledger.
+	// Planned on this stream: marks and moves of connections, and the ledger. Marks and moves need a
+	// point in the order of a hub's control traffic and of its data traffic.
 	Control(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ControlRequest, ControlResponse], error)
-	// Data is one lane of a link: sends, joins, leaves and closes for connections that the receiver holds,
-	// and their results. The caller of an API call decides on the lane, never its target, so that what one
-	// caller sends to one connection by its user, a group or its id stays in order: lane = XXH64(caller, seed 0) modulo
-	// the number of lanes. The receiver delivers to its own connections only: one hop.
+	// Data is a lane of a link. It carries calls for connections of the receiver, and their results.
+	// The receiver delivers only to its own connections: a call makes a single hop.
 	//
-	// A lane opens with a LaneHello after the Hello of its epoch was answered, and ends with it.
+	// The caller decides the lane, and the target never does. So all messages from a caller to a
+	// connection stay in order, whether the caller addressed it by user, by group or by id. The lane
+	// is XXH64(caller, seed 0) modulo the number of lanes.
+	//
+	// A lane opens with a LaneHello after the Hello of its epoch was answered. It ends with that
+	// epoch.
 	Data(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DataRequest, DataResponse], error)
-	// Read is a question of a backend about what the called hub holds, one part of an answer that is gathered from
-	// all hubs. It is in no order with the streams; a join that has returned is seen by every Read that begins after it.
-	// Errors: those that the control API would answer, with the same details; FAILED_PRECONDITION (WRONG_HUB).
+	// Read answers a backend's question about the receiver or its connections and groups. The entry
+	// hub gathers the answers of all hubs. Read has no order relative to the streams. Each Read that
+	// begins after a join has returned sees that join.
+	//
+	// Errors: those of the control API, with the same details. FAILED_PRECONDITION (WRONG_HUB): the
+	// receiver has a different id, or starts anew.
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (*ReadResponse, error)
 }
 
@@ -112,39 +123,50 @@ func (c *peerServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...g
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
 //
-// PeerService is what hubs say to each other. Only the role `peer` may call it.
+// PeerService is the protocol between the hubs of a cluster. Only credentials with the role `peer`
+// may call it.
 //
-// Each hub dials each other hub, so between two hubs A and B there are two links: on the link A→B, which
-// A dials, A probes B, learns what B has (interest) and forwards to it; on B→A it is the other way round. A link is
-// one Control stream and some Data streams ("lanes") of the same epoch.
+// Links. Each hub dials every peer, so two hubs A and B have two links. A dials the link A→B. On it
+// A probes B, learns the interest of B, and forwards calls to B. On the link B→A the roles are
+// swapped. A link is a Control stream and several Data streams ("lanes") of the same epoch.
 //
-// Epochs. The dialler counts its dials, of all hubs together: so each of its dials of one hub has a higher epoch than
-// those before it, even if it forgot that hub in between. A Hello with a higher epoch fences: the receiver
-// ends the Control and Data loops of the old epoch, waits until they are over, and only then answers the
-// new Hello and reads on. A Hello with an epoch not above the highest that was seen is refused. The dialler has thrown
-// away all that it learned on the old link before it dials again.
+// Epochs. A hub numbers all of its dials with a single counter. So each dial of a peer has a higher
+// epoch than the dials before it, even if the hub forgot the peer in between. A Hello with a higher
+// epoch fences: the receiver ends the Control and Data loops of the old epoch, waits until they are
+// over, and only then answers the new Hello and reads on. A Hello with an epoch that is not above
+// the highest seen is refused. Before it dials, the dialling hub discards everything that it
+// learned on the old link.
 //
-// Errors end a stream with a status that carries google.rpc.ErrorInfo (domain "connhub"): FAILED_PRECONDITION with
-// the name of a RefusalReason for a Hello or LaneHello that is not accepted; INVALID_ARGUMENT (PROTOCOL_VIOLATION)
-// for a message that breaks a rule below. A dialler whose stream ends dials anew, with the next epoch, 100 ms
-// later; after each failed dial it waits twice as long, up to 5 s. A dial has not failed when a probe was answered.
+// Errors. A stream ends with a status that carries google.rpc.ErrorInfo (domain "connhub"):
+// - FAILED_PRECONDITION with the name of a RefusalReason: the Hello or LaneHello is not accepted.
+// - INVALID_ARGUMENT (PROTOCOL_VIOLATION): a message breaks a rule below.
+//
+// Redial. When a stream ends, the dialling hub dials again after 100 ms, with the next epoch. Each
+// failed dial doubles the pause, up to 5 s. A dial has failed if the peer answered no probe.
 type PeerServiceServer interface {
-	// Control carries what must never wait behind payloads: probes, interest, and what hubs do about
-	// themselves. The first message each way is a hello. It is ended by either side when nothing came on it for 10 s.
+	// Control carries everything that must never wait behind payloads: probes, interest, and
+	// announcements. The first message in each direction is a hello. The dialling hub ends the stream
+	// if no probe was answered for 10 s, the dialled hub if no message came for 10 s.
 	//
-	// Planned on this stream: marks and moves of connections (which need one point in the order of a hub's control and
-	// data traffic each), and the ledger.
+	// Planned on this stream: marks and moves of connections, and the ledger. Marks and moves need a
+	// point in the order of a hub's control traffic and of its data traffic.
 	Control(grpc.BidiStreamingServer[ControlRequest, ControlResponse]) error
-	// Data is one lane of a link: sends, joins, leaves and closes for connections that the receiver holds,
-	// and their results. The caller of an API call decides on the lane, never its target, so that what one
-	// caller sends to one connection by its user, a group or its id stays in order: lane = XXH64(caller, seed 0) modulo
-	// the number of lanes. The receiver delivers to its own connections only: one hop.
+	// Data is a lane of a link. It carries calls for connections of the receiver, and their results.
+	// The receiver delivers only to its own connections: a call makes a single hop.
 	//
-	// A lane opens with a LaneHello after the Hello of its epoch was answered, and ends with it.
+	// The caller decides the lane, and the target never does. So all messages from a caller to a
+	// connection stay in order, whether the caller addressed it by user, by group or by id. The lane
+	// is XXH64(caller, seed 0) modulo the number of lanes.
+	//
+	// A lane opens with a LaneHello after the Hello of its epoch was answered. It ends with that
+	// epoch.
 	Data(grpc.BidiStreamingServer[DataRequest, DataResponse]) error
-	// Read is a question of a backend about what the called hub holds, one part of an answer that is gathered from
-	// all hubs. It is in no order with the streams; a join that has returned is seen by every Read that begins after it.
-	// Errors: those that the control API would answer, with the same details; FAILED_PRECONDITION (WRONG_HUB).
+	// Read answers a backend's question about the receiver or its connections and groups. The entry
+	// hub gathers the answers of all hubs. Read has no order relative to the streams. Each Read that
+	// begins after a join has returned sees that join.
+	//
+	// Errors: those of the control API, with the same details. FAILED_PRECONDITION (WRONG_HUB): the
+	// receiver has a different id, or starts anew.
 	Read(context.Context, *ReadRequest) (*ReadResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }

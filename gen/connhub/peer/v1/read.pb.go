@@ -23,13 +23,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ReadRequest asks for what one hub holds.
+// ReadRequest asks for connections or groups of a hub.
 type ReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id of the hub that is meant: 1 to 64 bytes.
+	// The id of the hub that should answer: 1 to 64 bytes.
 	Hub string `protobuf:"bytes,1,opt,name=hub,proto3" json:"hub,omitempty"`
-	// The question. Requests of the control API come with the namespace and the page size filled in and without a
-	// page token.
+	// The question. Requests of the control API come with the namespace and the page size filled in,
+	// and without a page token.
 	//
 	// Types that are valid to be assigned to Read:
 	//
@@ -147,7 +147,7 @@ type isReadRequest_Read interface {
 }
 
 type ReadRequest_Connection struct {
-	// One connection.
+	// A connection.
 	Connection *v1.GetConnectionRequest `protobuf:"bytes,2,opt,name=connection,proto3,oneof"`
 }
 
@@ -157,7 +157,7 @@ type ReadRequest_Connections struct {
 }
 
 type ReadRequest_Group struct {
-	// One group.
+	// A group.
 	Group *v1.GetGroupRequest `protobuf:"bytes,4,opt,name=group,proto3,oneof"`
 }
 
@@ -172,7 +172,7 @@ type ReadRequest_Self struct {
 }
 
 type ReadRequest_Permissions struct {
-	// How many connections have permissions.
+	// The number of connections that have permissions.
 	Permissions *v1.CheckPermissionsRequest `protobuf:"bytes,7,opt,name=permissions,proto3,oneof"`
 }
 
@@ -188,12 +188,12 @@ func (*ReadRequest_Self) isReadRequest_Read() {}
 
 func (*ReadRequest_Permissions) isReadRequest_Read() {}
 
-// ReadConnections asks for the connections behind a place in the order of all.
+// ReadConnections asks for connections behind a cursor.
 type ReadConnections struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is asked.
+	// The backend's request.
 	Request *v1.ListConnectionsRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	// Where the page starts: behind it. Unset: at the first.
+	// The page starts behind this cursor. Unset: it starts at the first connection.
 	After         *Cursor `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -243,12 +243,12 @@ func (x *ReadConnections) GetAfter() *Cursor {
 	return nil
 }
 
-// ReadGroups asks for the groups behind a place in the order of all.
+// ReadGroups asks for groups behind a cursor.
 type ReadGroups struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is asked.
+	// The backend's request.
 	Request *v1.ListGroupsRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	// Where the page starts: behind it. Unset: at the first.
+	// The page starts behind this cursor. Unset: it starts at the first group.
 	After         *Cursor `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -298,7 +298,7 @@ func (x *ReadGroups) GetAfter() *Cursor {
 	return nil
 }
 
-// ReadHub asks for what a hub tells about itself.
+// ReadHub asks a hub about itself.
 type ReadHub struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -335,13 +335,13 @@ func (*ReadHub) Descriptor() ([]byte, []int) {
 	return file_connhub_peer_v1_read_proto_rawDescGZIP(), []int{3}
 }
 
-// Cursor is a place in the order of all connections or groups of a cluster: by XXH64 (seed 0) of the id or name,
-// then by the bytes of the id or name itself.
+// Cursor is a place in the order of all connections or all groups of a cluster. The order is by
+// XXH64 (seed 0) of the id or name, then by the bytes of the id or name.
 type Cursor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The hash.
 	Hash uint64 `protobuf:"fixed64,1,opt,name=hash,proto3" json:"hash,omitempty"`
-	// The id or name, at most 1024 bytes.
+	// The id or name, at most 1,024 bytes.
 	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -391,10 +391,10 @@ func (x *Cursor) GetName() string {
 	return ""
 }
 
-// ReadResponse is one hub's part of an answer.
+// ReadResponse is a hub's part of an answer.
 type ReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// That of the question.
+	// The answer to the question.
 	//
 	// Types that are valid to be assigned to Read:
 	//
@@ -510,22 +510,22 @@ type ReadResponse_Connection struct {
 }
 
 type ReadResponse_Connections struct {
-	// The page.
+	// The page of connections.
 	Connections *ConnectionPage `protobuf:"bytes,2,opt,name=connections,proto3,oneof"`
 }
 
 type ReadResponse_Group struct {
-	// The group, with the members that are here.
+	// The group, with its members at this hub.
 	Group *v1.Group `protobuf:"bytes,3,opt,name=group,proto3,oneof"`
 }
 
 type ReadResponse_Groups struct {
-	// The page.
+	// The page of groups.
 	Groups *GroupPage `protobuf:"bytes,4,opt,name=groups,proto3,oneof"`
 }
 
 type ReadResponse_Self struct {
-	// The hub: id, name, version, start_time, connections.
+	// The hub: id, name, version, start_time and connections.
 	Self *v1.Hub `protobuf:"bytes,5,opt,name=self,proto3,oneof"`
 }
 
@@ -546,12 +546,13 @@ func (*ReadResponse_Self) isReadResponse_Read() {}
 
 func (*ReadResponse_Permissions) isReadResponse_Read() {}
 
-// ConnectionPage is a page of one hub's connections, in the order of Cursor.
+// ConnectionPage is a page of a hub's connections, in the order of Cursor.
 type ConnectionPage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The connections, at most as many as were asked for.
+	// The connections: at most the page size.
 	Connections []*v1.Connection `protobuf:"bytes,1,rep,name=connections,proto3" json:"connections,omitempty"`
-	// How far the page goes: everything of this hub up to here is in it. Unset: there is no more.
+	// The end of the page: it contains every connection of this hub up to here. Unset: no more
+	// follow.
 	Next          *Cursor `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -601,12 +602,12 @@ func (x *ConnectionPage) GetNext() *Cursor {
 	return nil
 }
 
-// GroupPage is a page of one hub's groups, in the order of Cursor.
+// GroupPage is a page of a hub's groups, in the order of Cursor.
 type GroupPage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The groups, at most as many as were asked for, each with the members that are here.
+	// The groups, each with its members at this hub: at most the page size.
 	Groups []*v1.Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
-	// How far the page goes: everything of this hub up to here is in it. Unset: there is no more.
+	// The end of the page: it contains every group of this hub up to here. Unset: no more follow.
 	Next          *Cursor `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
