@@ -24,23 +24,26 @@ const (
 	stopLimit = 20 * time.Second
 )
 
-// binaryDir is where buildBinary puts its work; TestMain removes it.
+// binaryDir is where tests put the programs that they build; TestMain makes and removes it.
 var binaryDir string
 
 // buildBinary builds connhub, once for all tests.
 var buildBinary = sync.OnceValues(func() (string, error) {
-	var err error
-	if binaryDir, err = os.MkdirTemp("", "connhub-test-"); err != nil {
-		return "", err
-	}
 	path := filepath.Join(binaryDir, "connhub")
-	args := append([]string{"build", "-o", path}, raceFlags...)
-	output, err := exec.Command("go", append(args, "github.com/connhub/connhub/cmd/connhub")...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, output)
-	}
-	return path, nil
+	build := exec.Command("go", append([]string{"build", noDebugger, "-o", path}, raceFlags...)...)
+	build.Args = append(build.Args, "github.com/connhub/connhub/cmd/connhub")
+	return path, runBuild(build)
 })
+
+// noDebugger leaves out tables that only a debugger reads: the link takes half the time.
+const noDebugger = "-ldflags=-s -w"
+
+func runBuild(build *exec.Cmd) error {
+	if output, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", build.Args, err, output)
+	}
+	return nil
+}
 
 // process is the binary, running.
 type process struct {
@@ -78,6 +81,9 @@ func start(t *testing.T, args ...string) *process {
 	p := &process{bound: make(chan struct{}), ready: make(chan struct{}), logged: make(chan struct{})}
 	p.command = exec.Command(path, args...)
 	p.command.SysProcAttr = dieWithTests
+	// The race detector waits for a second before it ends a process, for reports of goroutines that
+	// nothing waits for any more.
+	p.command.Env = append(os.Environ(), "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=50")
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

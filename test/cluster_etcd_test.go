@@ -92,10 +92,11 @@ func startEtcd(t *testing.T) *etcd {
 	return e
 }
 
-// freeAddress returns an address where nobody listens. Nothing else uses the hosts, so it stays free.
+// freeAddress returns an address where nobody listens. Nothing else uses the hosts, so it stays
+// free: the hubs are at 127.0.0.x, and guests come from 127.0.Network.x.
 func freeAddress(t *testing.T, i int) string {
 	t.Helper()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:0", i+1))
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.255.%d:0", i+1))
 	if err != nil {
 		t.Fatal(err)
 	}

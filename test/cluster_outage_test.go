@@ -24,7 +24,7 @@ const (
 	// longOutage is for the long form.
 	longOutage = 60
 	// outagePace leaves some of the machine to tests that wait beside this one.
-	outagePace = 20 * time.Millisecond
+	outagePace = 40 * time.Millisecond
 )
 
 // TestEtcdHangs proves that hubs do without an etcd that does not answer: no client is dropped, no

@@ -16,13 +16,12 @@ type floodParty map[manners]int
 
 // floods are who floods the hub. Under the race detector handshakes take most of the time, under TLS above all.
 func (d door) floods() floodParty {
-	of := 1
+	of := 2
 	switch {
 	case long:
+		of = 1
 	case d.secure:
 		of = 5
-	case d.each:
-		of = 2
 	}
 	return floodParty{deaf: 500 / of, absent: 200 / of, halting: 1000 / of, longwinded: max(400/of, 2*floodWaits), abrupt: 500 / of}
 }
@@ -59,6 +58,7 @@ var floodFlags = []string{
 // thousand don't read, vanish, are reset, stop in the middle of a frame, or ping without a pause; that these cost the hub no more
 // goroutines than it has a budget for; and that each ends for its own cause.
 func TestFloodsDisturbNobody(t *testing.T) {
+	t.Parallel()
 	eachDoor(t, func(t *testing.T, d door) {
 		f := &flood{door: d, party: d.floods(), process: d.open(t, floodFlags...)}
 		f.backend = dialControl(t, f.Control)

@@ -20,8 +20,9 @@ var roles = map[string]func() error{
 	churnRole:  serveChurn,
 }
 
-// waitingTests is how many parallel tests run at once, whatever the machine: they wait for leases to end most of the time.
-const waitingTests = "5"
+// parallelTests is how many tests run at once on any machine. Most of the time a test waits: for a
+// lease to end, for a hub that is stopped, for a client's time to be over.
+const parallelTests = "5"
 
 func TestMain(m *testing.M) {
 	if role, ok := roles[os.Getenv(roleVariable)]; ok {
@@ -35,13 +36,18 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	var err error
+	if binaryDir, err = os.MkdirTemp("", "connhub-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	defer func() {
 		if err := os.RemoveAll(binaryDir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
 	flag.Parse()
-	if err := flag.Set("test.parallel", waitingTests); err != nil {
+	if err := flag.Set("test.parallel", parallelTests); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -29,7 +29,7 @@ func (d door) masses() int {
 	case d.secure:
 		return 300
 	default:
-		return 1500
+		return 750
 	}
 }
 
@@ -39,6 +39,7 @@ const guestsOf = 3750
 // TestMassCloseLeavesNothing proves that one call, or SIGTERM, ends all clients in seconds, each with its code; and that the hub
 // then has what it had before: goroutines, files, memory. And that it is so the next time too.
 func TestMassCloseLeavesNothing(t *testing.T) {
+	t.Parallel()
 	eachDoor(t, func(t *testing.T, d door) {
 		p := d.open(t)
 		backend := dialControl(t, p.Control)

@@ -177,6 +177,7 @@ func churnBody(user string, number int) string {
 // TestReusedSocketsBelongToTheNewClient proves that nothing that is for one connection reaches another one, though the hub's
 // sockets have the numbers of those that were just closed, with writes to them under way and events of them to come.
 func TestReusedSocketsBelongToTheNewClient(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	eachDoor(t, func(t *testing.T, d door) {

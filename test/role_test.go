@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +15,19 @@ import (
 
 	"github.com/connhub/connhub/internal/testkit"
 )
+
+// buildRoles builds this program, once for all tests, without the race detector: clients and etcd are
+// there to keep the hubs busy, and then take a fraction of the processor's time. The packages of
+// others are built as for `make build`, whose work is cached.
+var buildRoles = sync.OnceValues(func() (string, error) {
+	if len(raceFlags) == 0 {
+		return os.Args[0], nil
+	}
+	path := filepath.Join(binaryDir, "roles")
+	build := exec.Command("go", "test", "-c", "-vet=off", "-trimpath", noDebugger, "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return path, runBuild(build)
+})
 
 // helper is this program in another role, in a process of its own: it reads lines of JSON from its standard input and
 // answers each with one. It ends when its input does, so none outlives the tests.
@@ -29,15 +43,18 @@ type helper struct {
 // startHelper starts a role until the test ends.
 func startHelper(t *testing.T, role string) *helper {
 	t.Helper()
+	path, err := buildRoles()
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := &helper{role: role, answers: make(chan []byte)}
 	// Clients and etcd are on other machines in real life: here they give way to the hubs. But not who has to answer in time.
-	h.command = exec.Command("nice", "-n", "19", os.Args[0])
+	h.command = exec.Command("nice", "-n", "19", path)
 	if role == guestsRole {
-		h.command = exec.Command(os.Args[0])
+		h.command = exec.Command(path)
 	}
 	h.command.Env = append(os.Environ(), roleVariable+"="+role)
 	h.command.Stderr = &h.said
-	var err error
 	if h.input, err = h.command.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,7 @@ type stalled struct {
 // A hub that was stopped finds that each limit of time is over. Its clients have kept them all, as their sockets show, and
 // stay: those that answered a ping, ended a message, ended a handshake, or came back for their connection.
 func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
+	t.Parallel()
 	limit := limitForDials(t)
 	s := &stalled{pinged: make(chan struct{}, len(doors)*stallCrowd), stopped: make(chan struct{})}
 	hubs := make([]*process, len(doors))
