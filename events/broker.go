@@ -71,10 +71,7 @@ type Broker struct {
 	gone    chan struct{} // closed when ending, and nobody is left
 }
 
-var (
-	_ hub.EventSink               = (*Broker)(nil)
-	_ eventsv1.EventServiceServer = (*Broker)(nil)
-)
+var _ eventsv1.EventServiceServer = (*Broker)(nil)
 
 // New returns a Broker without subscribers. It starts no goroutine.
 func New(c Config) (*Broker, error) {
@@ -93,14 +90,15 @@ func New(c Config) (*Broker, error) {
 // Register registers the service of the API.
 func (b *Broker) Register(r grpc.ServiceRegistrar) { eventsv1.RegisterEventServiceServer(r, b) }
 
-// Applied implements hub.Sink: it queues events for those who subscribed to them, and waits for nobody.
+// Applied is that of a hub.Observer. It queues events for the streams that subscribed to them, and
+// never waits.
 func (b *Broker) Applied(c *hub.Connection, op hub.Op) {
 	if op.Ordinal != 0 {
 		b.publish(c, op)
 	}
 }
 
-// Emitted implements hub.EventSink. It reports whether one subscriber at least has the event queued.
+// Emitted is that of a hub.Observer. It reports whether the event is queued for a stream.
 func (b *Broker) Emitted(c *hub.Connection, op hub.Op) bool { return b.publish(c, op) }
 
 func (b *Broker) publish(c *hub.Connection, op hub.Op) (queued bool) {

@@ -3,7 +3,7 @@
 //
 // # Life of an event
 //
-// The hub applies an op of a connection and tells its sink, a [Broker]. If the op is an event, and somebody has subscribed
+// The hub applies an op of a connection and tells its observers; the [Broker] is among them. If the op is an event, and somebody has subscribed
 // to it, it is queued for each of those (queue.go); the subscriber's stream takes it from there (subscriber.go), and makes
 // it a message of the API (event.go).
 //

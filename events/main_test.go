@@ -53,7 +53,9 @@ func newBareBed(t testing.TB, change ...func(*Config)) *bed {
 	if b.broker, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	hc.Sink, hc.SinkOps = b.broker, Ops()
+	hc.Observers = []hub.Observer{
+		{Ops: Ops(), Applied: b.broker.Applied, Emitted: b.broker.Emitted},
+	}
 	if b.hub, err = hub.New(hc); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func (l *discard) Flush() {
 
 func (l *discard) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 
-// closes is a sink as the process has one: it looks at every op, and wants only the last.
+// closes is an observer as the process has: it asks for the last op only.
 type closes struct{ seen int }
 
 func (s *closes) Applied(_ *Connection, op Op) {
@@ -39,7 +39,7 @@ func (s *closes) Applied(_ *Connection, op Op) {
 
 // benchmarkHub returns a hub with connections in group g, each with a user that is its number.
 func benchmarkHub(b *testing.B, p Protocol, connections int) (*Hub, []*Connection) {
-	h := newHub(b, func(c *Config) { c.Sink, c.SinkOps = &closes{}, []OpKind{OpClose} })
+	h := newHub(b, observeCloses(&closes{}))
 	all := make([]*Connection, connections)
 	for i := range all {
 		c, err := h.Attach(b.Context(), Admission{

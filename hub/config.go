@@ -54,8 +54,13 @@ type Config struct {
 	Overflow          overflow.Policy            // of sends that name none
 	NamespaceOverflow map[string]overflow.Policy // the same for single namespaces
 
-	Sink     Sink                  // sees every change, or those of SinkOps; may be nil
-	SinkOps  []OpKind              // empty: all. Who does without those of deliveries spares a tenth of their CPU
+	// Observers see the changes of connections, each those that it asks for.
+	Observers []Observer
+	// Recorder is called for each send that is not a duplicate, before the send is matched: so a
+	// history that it fills has each message that a later member of a group does not get. The
+	// message has its id. Deliver waits for Recorder, and calls it concurrently; Recorder must not
+	// change the send. Nil: no call.
+	Recorder func(*Send)
 	Interest Interest              // makes known whom the hub has; nil: it is the only one
 	Metrics  prometheus.Registerer // may be nil
 }
@@ -109,6 +114,9 @@ func (c *Config) Validate() error {
 	check(c.DetachedPerUser > 0, "DetachedPerUser is %d, must be above 0", c.DetachedPerUser)
 	check(c.DetachedPerAddress > 0, "DetachedPerAddress is %d, must be above 0", c.DetachedPerAddress)
 	check(c.RequestIDs > 0, "RequestIDs is %d, must be above 0", c.RequestIDs)
+	for i, o := range c.Observers {
+		check(o.Applied != nil || o.Emitted != nil, "Observers[%d] has no function", i)
+	}
 	check(c.Overflow.ValidDefault(), "Overflow can't be a default")
 	for name, p := range c.NamespaceOverflow {
 		check(names.IsNamespace(name), "NamespaceOverflow: %q is not a namespace", name)

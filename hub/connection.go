@@ -83,9 +83,10 @@ func (c *Connection) Identity() Identity { return c.state.Identity }
 // key implements named.
 func (c *Connection) key() string { return string(c.state.ID) }
 
-// applyLocked makes one change, and tells the sink. It changes the budgets if the outbox's list grows or
-// shrinks: most changes leave it as it is.
-func (c *Connection) applyLocked(op Op) {
+// applyLocked makes a change and tells the observers. It reports whether an observer has queued
+// the event that op is. It changes the budgets if the outbox's list grows or shrinks: most changes
+// leave it as it is.
+func (c *Connection) applyLocked(op Op) (queued bool) {
 	before := cap(c.state.Outbox.entries)
 	c.state.apply(&op)
 	if after := cap(c.state.Outbox.entries); after != before {
@@ -93,9 +94,10 @@ func (c *Connection) applyLocked(op Op) {
 			c.namespace.hold(more)
 		}
 	}
-	if h := c.hub(); h.sees(op.Kind) {
-		h.config.Sink.Applied(c, op)
+	if o := &c.hub().observers; o.seen&(1<<op.Kind) != 0 {
+		return o.tellAll(c, &op)
 	}
+	return false
 }
 
 // Bind gives the connection a link: the first one, or a new one for a client that resumes, also while the

@@ -118,6 +118,9 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	if s.Message.ID == "" {
 		s.Message.ID = h.NewMessageID()
 	}
+	if h.config.Recorder != nil {
+		h.config.Recorder(s)
+	}
 	t := d.tally
 	t.messageID = s.Message.ID
 	ns := h.namespace(s.Message.Namespace)

@@ -79,7 +79,7 @@ func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T
 	} {
 		t.Run(name, func(t *testing.T) {
 			var closed ends
-			h := newHub(t, config, func(c *Config) { c.Sink, c.SinkOps = &closed, []OpKind{OpClose} })
+			h := newHub(t, config, observeCloses(&closed))
 			hold := func(user string, units int) *client {
 				c := connectAs(t, h, numbered{}, user)
 				c.link.lingers = true // as a wire does that says goodbye to a slow client
@@ -225,7 +225,7 @@ func TestBudgetClosesThoseWhoHoldMostOfItAndNotMostOnTheWire(t *testing.T) {
 	}
 }
 
-// ends is a sink that keeps whose connection ended, and why.
+// ends is an observer that keeps whose connection ended, and why.
 type ends []string
 
 func (e *ends) Applied(c *Connection, op Op) {

@@ -10,10 +10,10 @@ import (
 // Hub holds connections and delivers to them. All methods may be called concurrently.
 type Hub struct {
 	// Static after New.
-	config  Config
-	started time.Time
-	metrics *metrics
-	sinkOps uint32 // a bit for each OpKind that config.Sink sees
+	config    Config
+	started   time.Time
+	metrics   *metrics
+	observers observers
 	// interest is called under a connection's lock.
 	interest Interest
 
@@ -45,12 +45,12 @@ func New(c Config) (*Hub, error) {
 		idle:       make(chan struct{}),
 		interest:   c.Interest,
 		detached:   newDetached(&c),
+		observers:  newObservers(c.Observers),
 	}
 	h.holdings.hub = h
 	if h.interest == nil {
 		h.interest = alone{}
 	}
-	h.sinkOps = sinkOps(&c)
 	h.metrics = newMetrics(c.Metrics, h)
 	return h, nil
 }

@@ -190,7 +190,7 @@ func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began, closed := time.Now(), make(whenClosed, 1)
-			h := newHub(t, func(c *Config) { c.Window.Messages, c.Sink, c.SinkOps = 1, closed, []OpKind{OpClose} })
+			h := newHub(t, observeCloses(closed), func(c *Config) { c.Window.Messages = 1 })
 			c := connectAs(t, h, numbered{}, "ann", "g")
 			send(t, h, toGroup("g", "one"))
 			send(t, h, toGroup("g", "two"))
@@ -208,7 +208,7 @@ func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
 	}
 }
 
-// whenClosed is a sink that tells when a connection was closed.
+// whenClosed is an observer that tells when a connection was closed.
 type whenClosed chan time.Time
 
 func (w whenClosed) Applied(*Connection, Op) { w <- time.Now() }

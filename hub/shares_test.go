@@ -139,7 +139,7 @@ func listOf(messages int) int64 {
 	return 8 * int64(cap(list))
 }
 
-// payers is a sink that keeps which connections were closed, in order.
+// payers is an observer that keeps which connections were closed, in order.
 type payers []ConnectionID
 
 func (p *payers) Applied(c *Connection, op Op) {
@@ -156,7 +156,7 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 		config := DefaultConfig()
 		config.ID, config.HeldBytes, config.NamespaceHeldBytes = NewID(), 2*minHeldBytes, minHeldBytes
 		config.Outbox.Bytes, config.Window.Bytes = 1<<30, 1<<30 // nobody is closed for a bound of its own
-		config.Sink, config.SinkOps = &closed, []OpKind{OpClose}
+		observeCloses(&closed)(&config)
 		h, err := New(config)
 		if err != nil {
 			t.Fatal(err)

@@ -201,32 +201,3 @@ func (s *State) applyClient(op *Op) {
 		panic(fmt.Sprintf("hub: unknown op %d", op.Kind))
 	}
 }
-
-// Sink sees what happens inside the hub: each op of each connection, after it was applied and in order.
-// Applied is called under the connection's lock: it must be quick, must not block, and must not call
-// the connection. (By value: a pointer would cost an allocation for each op of each delivery.)
-type Sink interface {
-	Applied(c *Connection, op Op)
-}
-
-// EventSink is a Sink that brings clients' events to backends.
-type EventSink interface {
-	Sink
-
-	// Emitted is called in place of Applied for an OpEvent. It reports whether the event is queued for a backend at least, which gets it unless
-	// its stream breaks. False: nobody wants the event, or nobody who does has room for it.
-	Emitted(c *Connection, op Op) (queued bool)
-}
-
-// sees reports whether the sink sees ops of a kind.
-func (h *Hub) sees(k OpKind) bool { return h.sinkOps&(1<<k) != 0 }
-
-// sinkOps returns the ops that a hub's sink sees, a bit for each.
-func sinkOps(c *Config) (bits uint32) {
-	for k := OpAdmit; k < opEnd; k++ {
-		if c.Sink != nil && (len(c.SinkOps) == 0 || slices.Contains(c.SinkOps, k)) {
-			bits |= 1 << k
-		}
-	}
-	return bits
-}

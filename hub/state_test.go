@@ -13,7 +13,7 @@ import (
 	"github.com/connhub/connhub/hub/overflow"
 )
 
-// replica rebuilds a State from the ops that a sink sees.
+// replica rebuilds a State from the ops that an observer sees.
 type replica struct{ states map[ConnectionID]*State }
 
 func (r *replica) Applied(c *Connection, op Op) {
@@ -29,7 +29,7 @@ func (r *replica) Applied(c *Connection, op Op) {
 func TestStateIsTheSumOfItsOps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &replica{states: map[ConnectionID]*State{}}
-		h := newHub(t, func(c *Config) { c.Sink = r; c.Outbox.Messages = 2 })
+		h := newHub(t, observe(r), func(c *Config) { c.Outbox.Messages = 2 })
 		c := connectAs(t, h, numbered{}, "ann", "g")
 		filled := map[string]bool{}
 		check := func(step string) {
@@ -89,15 +89,15 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 	})
 }
 
-// TestASinkSeesTheOpsItAsksFor, in order, and all if it asks for none.
-func TestASinkSeesTheOpsItAsksFor(t *testing.T) {
+// TestAnObserverSeesTheOpsItAsksFor, in order, and all if it asks for none.
+func TestAnObserverSeesTheOpsItAsksFor(t *testing.T) {
 	all := []OpKind{OpAdmit, OpJoin, OpAttach, OpPush, OpNumber, OpAck, OpClose, OpEnd}
 	for _, tc := range []struct{ ask, want []OpKind }{
 		{nil, all},
 		{[]OpKind{OpClose, OpJoin}, []OpKind{OpJoin, OpClose}},
 	} {
 		var seen kinds
-		h := newHub(t, func(c *Config) { c.Sink, c.SinkOps = &seen, tc.ask })
+		h := newHub(t, observe(&seen, tc.ask...))
 		c := connect(t, h, "ann", "g")
 		send(t, h, toGroup("g", "hi"))
 		c.Close(cause.Client.CloseStatus())
@@ -107,12 +107,12 @@ func TestASinkSeesTheOpsItAsksFor(t *testing.T) {
 	}
 }
 
-// kinds is a sink that keeps what it saw.
+// kinds is an observer that keeps what it saw.
 type kinds []OpKind
 
 func (k *kinds) Applied(_ *Connection, op Op) { *k = append(*k, op.Kind) }
 
-// ordinals is a sink that keeps those of events, with the kind of their ops.
+// ordinals is an observer that keeps those of events, with the kind of their ops.
 type ordinals []string
 
 func (o *ordinals) Applied(_ *Connection, op Op) {
@@ -126,7 +126,7 @@ func (o *ordinals) Applied(_ *Connection, op Op) {
 func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen ordinals
-		h := newHub(t, func(c *Config) { c.Sink = &seen })
+		h := newHub(t, observe(&seen))
 		c := connectAs(t, h, numbered{}, "ann", "g")
 		emit := func() {
 			t.Helper()

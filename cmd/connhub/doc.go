@@ -24,7 +24,7 @@
 // one that writes the log, and one that writes how many lines were left out of it.
 //
 // Locking: certificate.mu guards the loaded key pair, logRates.mu the counts of lines, logWriter.mu the lines that wait. The
-// log's are the innermost of all: a hub calls its sink, which logs, under a connection's lock. All else is static after
+// log's are the innermost of all: a hub calls its observers, which log, under a connection's lock. All else is static after
 // start or atomic.
 //
 // Backpressure: the log keeps nobody waiting. Of one cause [logLinesPerWindow] lines are written a second; the rest is

@@ -86,34 +86,8 @@ func (l *hubLog) register(r prometheus.Registerer) {
 	}, func() float64 { return float64(l.out.linesLost()) }))
 }
 
-// sinks hands what happens in a hub on to several.
-type sinks []hub.Sink
-
-var _ hub.EventSink = sinks(nil)
-
-// Applied implements hub.Sink.
-func (s sinks) Applied(c *hub.Connection, op hub.Op) {
-	for _, one := range s {
-		one.Applied(c, op)
-	}
-}
-
-// Emitted implements hub.EventSink: one of the sinks is enough.
-func (s sinks) Emitted(c *hub.Connection, op hub.Op) (queued bool) {
-	for _, one := range s {
-		if e, ok := one.(hub.EventSink); ok {
-			queued = e.Emitted(c, op) || queued
-		} else {
-			one.Applied(c, op)
-		}
-	}
-	return queued
-}
-
 // closeLog writes one summary line per closed connection, within the log's rates.
 type closeLog struct{ logger *slog.Logger }
-
-var _ hub.Sink = closeLog{}
 
 // Applied is called by the hub under the connection's lock: the log keeps nobody waiting.
 func (l closeLog) Applied(c *hub.Connection, op hub.Op) {

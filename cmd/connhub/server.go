@@ -310,8 +310,10 @@ func (s *server) joinEvents(h *hub.Config, registry *prometheus.Registry) (err e
 	if s.events, err = events.New(c); err != nil {
 		return err
 	}
-	h.Sink = sinks{closeLog{s.logger}, s.events}
-	h.SinkOps = events.Ops() // those of the log are among them
+	h.Observers = []hub.Observer{
+		{Ops: []hub.OpKind{hub.OpClose}, Applied: closeLog{s.logger}.Applied},
+		{Ops: events.Ops(), Applied: s.events.Applied, Emitted: s.events.Emitted},
+	}
 	return nil
 }
 

@@ -40,7 +40,7 @@ type bed struct {
 	done    func()
 }
 
-// causes is a hub.Sink that keeps how connections ended.
+// causes observes a hub and keeps how connections ended.
 type causes struct {
 	mu   sync.Mutex
 	list []cause.CloseStatus
@@ -67,7 +67,7 @@ func newBed(t *testing.T, listener net.Listener, dialer func(context.Context) (n
 	t.Helper()
 	b := &bed{t: t, metrics: prometheus.NewRegistry(), causes: &causes{}, dialer: dialer}
 	hc := hub.DefaultConfig()
-	hc.ID, hc.Sink = hub.NewID(), b.causes
+	hc.ID, hc.Observers = hub.NewID(), []hub.Observer{{Applied: b.causes.Applied}}
 	ec := edge.DefaultConfig()
 	ec.Anonymous = true
 	ec.Plain, ec.Protocols = plain.Protocol{}, []edge.Protocol{envelope.Protocol{}}

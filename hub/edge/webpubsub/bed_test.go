@@ -29,7 +29,7 @@ type events struct {
 	deaf bool
 }
 
-// Applied implements hub.Sink.
+// Applied is that of a hub.Observer.
 func (e *events) Applied(_ *hub.Connection, op hub.Op) {
 	if op.Event != nil {
 		e.mu.Lock()
@@ -38,7 +38,7 @@ func (e *events) Applied(_ *hub.Connection, op hub.Op) {
 	}
 }
 
-// Emitted implements hub.EventSink.
+// Emitted is that of a hub.Observer.
 func (e *events) Emitted(c *hub.Connection, op hub.Op) bool {
 	if e.deaf {
 		return false
@@ -60,7 +60,8 @@ func newBed(t testing.TB) *bed {
 	t.Helper()
 	b := &bed{}
 	c := hub.DefaultConfig()
-	c.ID, c.Sink = hub.NewID(), &b.events
+	c.ID = hub.NewID()
+	c.Observers = []hub.Observer{{Applied: b.events.Applied, Emitted: b.events.Emitted}}
 	var err error
 	if b.hub, err = hub.New(c); err != nil {
 		t.Fatal(err)
