@@ -11,6 +11,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -21,20 +22,11 @@ const defaultTokenTTL = time.Hour
 // all that a browser adds, the edge reads up to 16 KiB.
 const maxTokenBytes = 12 << 10
 
-// permissions is who changes and knows what clients may do.
-type permissions interface {
-	Grant(ctx context.Context, req *controlv1.GrantPermissionsRequest) (*controlv1.GrantPermissionsResponse, error)
-	Revoke(ctx context.Context, req *controlv1.RevokePermissionsRequest) (*controlv1.RevokePermissionsResponse, error)
-	Check(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error)
-}
-
-var _ permissions = (*router)(nil)
-
 type accessService struct {
 	controlv1.UnimplementedAccessServiceServer
-	tokens      *auth.TokenKey // nil: no key
-	publicURL   *url.URL       // what clients see of this hub
-	permissions permissions
+	tokens    *auth.TokenKey // nil: the hub has no key to sign with
+	publicURL *url.URL       // the address at which clients reach the hubs
+	router    *router
 }
 
 // IssueClientToken implements the RPC.
@@ -72,18 +64,80 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 
 // GrantPermissions implements the RPC.
 func (s *accessService) GrantPermissions(ctx context.Context, req *controlv1.GrantPermissionsRequest) (*controlv1.GrantPermissionsResponse, error) {
-	return s.permissions.Grant(ctx, req)
+	return callEverywhere(ctx, s.router, &grantVerb, req)
 }
 
 // RevokePermissions implements the RPC.
 func (s *accessService) RevokePermissions(ctx context.Context, req *controlv1.RevokePermissionsRequest) (*controlv1.RevokePermissionsResponse, error) {
-	return s.permissions.Revoke(ctx, req)
+	return callEverywhere(ctx, s.router, &revokeVerb, req)
 }
 
 // CheckPermissions implements the RPC.
 func (s *accessService) CheckPermissions(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
 	req.Target = orEveryone(req.GetTarget())
-	return s.permissions.Check(ctx, req)
+	return s.router.Check(ctx, req)
+}
+
+// permissionsVersion is the version of the peer protocol that brought grants and revocations. A hub
+// of version 1 would end the link for one.
+const permissionsVersion = 2
+
+// grantVerb gives connections permissions.
+var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermissionsResponse]{
+	since: permissionsVersion,
+	wrap: func(request []byte) *peerv1.Forward {
+		return &peerv1.Forward{Call: &peerv1.Forward_Grant{Grant: request}}
+	},
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.GrantPermissionsRequest,
+	) (*controlv1.GrantPermissionsResponse, inForce, error) {
+		target := newTarget(req.GetTarget())
+		permitted, err := h.Permit(ctx, namespace(req), &target, newGrants(req.GetPermissions(), false))
+		return newGranted(permitted), nil, err
+	},
+	result: func(part *controlv1.GrantPermissionsResponse) *peerv1.ForwardResult {
+		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Grant{Grant: part}}
+	},
+	partOf: (*peerv1.ForwardResult).GetGrant,
+	add: func(sum, part *controlv1.GrantPermissionsResponse) {
+		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
+		sum.Changed = plus(sum.GetChanged(), part.GetChanged())
+		sum.Refused = plus(sum.GetRefused(), part.GetRefused())
+		sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
+	},
+	setGaps: func(sum *controlv1.GrantPermissionsResponse, g gaps) {
+		sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
+	},
+}
+
+// revokeVerb takes permissions from connections.
+var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePermissionsResponse]{
+	since: permissionsVersion,
+	wrap: func(request []byte) *peerv1.Forward {
+		return &peerv1.Forward{Call: &peerv1.Forward_Revoke{Revoke: request}}
+	},
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.RevokePermissionsRequest,
+	) (*controlv1.RevokePermissionsResponse, inForce, error) {
+		target := newTarget(req.GetTarget())
+		permitted, err := h.Permit(ctx, namespace(req), &target, newGrants(req.GetPermissions(), true))
+		return newRevoked(permitted), nil, err
+	},
+	result: func(part *controlv1.RevokePermissionsResponse) *peerv1.ForwardResult {
+		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Revoke{Revoke: part}}
+	},
+	partOf: (*peerv1.ForwardResult).GetRevoke,
+	add: func(sum, part *controlv1.RevokePermissionsResponse) {
+		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
+		sum.Changed = plus(sum.GetChanged(), part.GetChanged())
+		sum.Refused = plus(sum.GetRefused(), part.GetRefused())
+		sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
+	},
+	setGaps: func(sum *controlv1.RevokePermissionsResponse, g gaps) {
+		sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
+	},
 }
 
 var actions = map[controlv1.PermissionAction]hub.Action{

@@ -430,7 +430,7 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 	e := &executor{f.hub, validator.check, slogTo(f.log)}
 	f.connect(t, &wireProtocol{}, "ann")
 	join := func(req *controlv1.AddToGroupsRequest) *mesh.Call {
-		call, err := newJoinCall(t.Context(), req)
+		call, err := newVerbCall(t.Context(), &joinVerb, req)
 		if err != nil {
 			t.Fatal(err)
 		}

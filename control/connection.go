@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 )
@@ -14,23 +15,14 @@ import (
 // closeNormal is the close code of a backend that gives none (RFC 6455 §7.4.1).
 const closeNormal = 1000
 
-// connections is who knows the connections and can end them.
-type connections interface {
-	Connection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.Connection, error)
-	Connections(ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor) (*controlv1.ListConnectionsResponse, hub.Cursor, error)
-	Close(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error)
-}
-
-var _ connections = (*router)(nil)
-
 type connectionService struct {
 	controlv1.UnimplementedConnectionServiceServer
-	connections connections
+	router *router
 }
 
 // GetConnection implements the RPC.
 func (s *connectionService) GetConnection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.GetConnectionResponse, error) {
-	connection, err := s.connections.Connection(ctx, req)
+	connection, err := s.router.Connection(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +40,7 @@ func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.
 	if err != nil {
 		return nil, err
 	}
-	response, next, err := s.connections.Connections(ctx, req, after)
+	response, next, err := s.router.Connections(ctx, req, after)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +53,57 @@ func (s *connectionService) CloseConnections(ctx context.Context, req *controlv1
 	if req.GetTarget().GetEveryone() && req.GetMaxMatched() == 0 {
 		return nil, &fieldError{errInvalidField, "max_matched", "must be above 0 when the target has everyone"}
 	}
-	return s.connections.Close(ctx, req)
+	return s.router.Close(ctx, req)
+}
+
+// closeVerb closes connections.
+var closeVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnectionsResponse]{
+	wrap: func(request []byte) *peerv1.Forward {
+		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: &peerv1.ForwardClose{Request: request}}}
+	},
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
+	) (*controlv1.CloseConnectionsResponse, inForce, error) {
+		target := newTarget(req.GetTarget())
+		limit := int(req.GetMaxMatched())
+		closed, err := h.CloseConnections(ctx, namespace(req), &target, newClose(req), limit)
+		return newClosed(closed), nil, err
+	},
+	result:  closedResult,
+	partOf:  (*peerv1.ForwardResult).GetClose,
+	add:     addClosed,
+	setGaps: setClosedGaps,
+}
+
+// countVerb counts the connections that a close would match.
+var countVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnectionsResponse]{
+	wrap: func(request []byte) *peerv1.Forward {
+		counting := &peerv1.ForwardClose{Request: request, CountOnly: true}
+		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: counting}}
+	},
+	begin: func(
+		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
+	) (*controlv1.CloseConnectionsResponse, inForce, error) {
+		target := newTarget(req.GetTarget())
+		return newClosed(hub.Closed{Matched: h.Count(namespace(req), &target)}), nil, nil
+	},
+	result:  closedResult,
+	partOf:  (*peerv1.ForwardResult).GetClose,
+	add:     addClosed,
+	setGaps: setClosedGaps,
+}
+
+func closedResult(part *controlv1.CloseConnectionsResponse) *peerv1.ForwardResult {
+	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Close{Close: part}}
+}
+
+func addClosed(sum, part *controlv1.CloseConnectionsResponse) {
+	sum.Matched = plus(sum.GetMatched(), part.GetMatched())
+	sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+}
+
+func setClosedGaps(sum *controlv1.CloseConnectionsResponse, g gaps) {
+	sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
 }
 
 // newClose translates what the clients are told.

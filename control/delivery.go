@@ -17,26 +17,6 @@ import (
 // defaultWait is how long a send waits when it does not say: what a person would wait for.
 const defaultWait = 5 * time.Second
 
-// sender brings messages on their way. What one caller sends, one after the other, it keeps in order for each connection.
-type sender interface {
-	// Send returns when the message is in the outbox of each connection of this hub that matches, and in line for each
-	// other hub that may have some. It waits for no client and no other hub; ctx bounds the wait for a place in line.
-	Send(ctx context.Context, o *outgoing) (sending, error)
-}
-
-// sending is a message on its way.
-type sending interface {
-	// Receipt returns when the message has come as far as was asked, outgoing.until has come or ctx is done.
-	Receipt(ctx context.Context) (*controlv1.Receipt, error)
-	// due reports whether Receipt needs no waiting.
-	due() bool
-	// dueAt is when the receipt is due anyway: outgoing.until.
-	dueAt() time.Time
-	// then has done called when Receipt would not wait, instead of waiting for it: from then on Receipt never does. done
-	// is called once at most, maybe at once, by a goroutine that may hold locks of the hub. stop calls it off.
-	then(done func()) (stop func())
-}
-
 // outgoing is one send, checked.
 type outgoing struct {
 	send    hub.Send
@@ -47,7 +27,7 @@ type outgoing struct {
 
 type deliveryService struct {
 	controlv1.UnimplementedDeliveryServiceServer
-	sender sender
+	router *router
 }
 
 // Send implements the RPC.
@@ -65,7 +45,7 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 
 // begin brings the message of a request that has passed the rules of its proto on its way; it begins now. What is to be written
 // to clients is written at once, or with burst.
-func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (sending, error) {
+func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (*sending, error) {
 	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
 		return nil, err
 	}
@@ -75,7 +55,7 @@ func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest,
 	if err := identifyRequest(&o.send, req); err != nil {
 		return nil, err
 	}
-	return d.sender.Send(ctx, o)
+	return d.router.Send(ctx, o)
 }
 
 // origin is where a send comes from: a backend's call, at this hub or at another one.

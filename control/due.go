@@ -6,10 +6,10 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// This file is when the receipt of a routed send is due, for streams: they wait for many at once, in a list.
+// This file says when the receipt of a send is due. A stream waits for many receipts in one list.
 
-// due implements sending: no hub has anything to do any more.
-func (s *routedSending) due() bool {
+// due reports whether Receipt needs no waiting.
+func (s *sending) due() bool {
 	switch wait := s.outgoing.send.Wait; {
 	case wait == hub.WaitNone:
 		return true
@@ -20,13 +20,12 @@ func (s *routedSending) due() bool {
 	}
 }
 
-var _ sending = (*routedSending)(nil)
+// dueAt returns the time when the receipt is due whatever is missing: outgoing.until.
+func (s *sending) dueAt() time.Time { return s.outgoing.until }
 
-// dueAt implements sending.
-func (s *routedSending) dueAt() time.Time { return s.outgoing.until }
-
-// then implements sending: it waits for this hub's part and for that of the others.
-func (s *routedSending) then(done func()) (stop func()) {
+// then has done called when Receipt would not wait. After it Receipt never waits. done is called at
+// most once, perhaps at once, by a goroutine that may hold locks of the hub. stop calls it off.
+func (s *sending) then(done func()) (stop func()) {
 	s.asked = true
 	here := s.delivery != nil && s.outgoing.send.Wait > hub.WaitQueued
 	switch {

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -66,30 +65,6 @@ func newSendRequest(o *outgoing, timeout time.Duration) *controlv1.SendRequest {
 	}
 }
 
-func newJoinCall(ctx context.Context, req *controlv1.AddToGroupsRequest) (*mesh.Call, error) {
-	b, err := proto.Marshal(&controlv1.AddToGroupsRequest{Namespace: namespace(req), Target: req.GetTarget(), Groups: req.GetGroups()})
-	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Join{Join: b}}), err
-}
-
-func newLeaveCall(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*mesh.Call, error) {
-	b, err := proto.Marshal(&controlv1.RemoveFromGroupsRequest{
-		Namespace: namespace(req), Target: req.GetTarget(), Groups: req.GetGroups(), AllGroups: req.GetAllGroups(),
-	})
-	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Leave{Leave: b}}), err
-}
-
-func newCloseCall(ctx context.Context, req *controlv1.CloseConnectionsRequest, countOnly bool) (*mesh.Call, error) {
-	b, err := proto.Marshal(&controlv1.CloseConnectionsRequest{
-		Namespace: namespace(req), Target: req.GetTarget(), Code: req.GetCode(), Reason: req.GetReason(),
-	})
-	closing := &peerv1.ForwardClose{Request: b, CountOnly: countOnly}
-	return newCall(ctx, &peerv1.Forward{Call: &peerv1.Forward_Close{Close: closing}}), err
-}
-
-func newCall(ctx context.Context, f *peerv1.Forward) *mesh.Call {
-	return &mesh.Call{Caller: caller(ctx).Name, Began: time.Now(), Forward: f}
-}
-
 // executor carries out what other hubs forward to this one.
 type executor struct {
 	hub    *hub.Hub
@@ -107,22 +82,14 @@ func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Bu
 			x = through(e.panicked(p))
 		}
 	}()
-	switch c := f.GetCall().(type) {
-	case *peerv1.Forward_Send:
-		return e.send(ctx, f, c.Send, burst)
-	case *peerv1.Forward_Join:
-		return e.join(ctx, f, c.Join)
-	case *peerv1.Forward_Leave:
-		return through(e.leave(ctx, c.Leave))
-	case *peerv1.Forward_Close:
-		return through(e.close(ctx, c.Close))
-	case *peerv1.Forward_Grant:
-		return through(e.grant(ctx, c.Grant))
-	case *peerv1.Forward_Revoke:
-		return through(e.revoke(ctx, c.Revoke))
-	default:
+	if send := f.GetSend(); send != nil {
+		return e.send(ctx, f, send, burst)
+	}
+	begin := executionFor(f)
+	if begin == nil {
 		return through(failed(errUnknownMethod))
 	}
+	return begin(ctx, e, f)
 }
 
 // through is the execution of a call that has its result.
@@ -190,71 +157,6 @@ func sent(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 		r.send.Receipt.MessageId = ""
 	}
 	return &r.forward
-}
-
-func (e *executor) join(ctx context.Context, f *peerv1.Forward, b []byte) mesh.Execution {
-	var req controlv1.AddToGroupsRequest
-	if err := errors.Join(decode(b, &req), e.check(&req)); err != nil {
-		return through(failed(err))
-	}
-	target := newTarget(req.GetTarget())
-	joined, then, err := e.hub.BeginJoin(ctx, namespace(&req), &target, req.GetGroups())
-	if err != nil {
-		return through(failed(err))
-	}
-	result := &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Join{Join: newJoined(joined)}}
-	if then == nil {
-		return through(result)
-	}
-	outcome := make(chan error, 1)
-	return mesh.Execution{
-		Until: began(f).Add(verbTimeout), // nobody waits longer
-		Then: func(done func()) (stop func()) {
-			return then(func(err error) { outcome <- err; done() })
-		},
-		Result: func() *peerv1.ForwardResult {
-			select {
-			case err := <-outcome:
-				if err != nil {
-					return failed(err)
-				}
-				return result
-			default:
-				return failed(context.DeadlineExceeded)
-			}
-		},
-	}
-}
-
-func (e *executor) leave(ctx context.Context, b []byte) *peerv1.ForwardResult {
-	var req controlv1.RemoveFromGroupsRequest
-	if err := errors.Join(decode(b, &req), e.check(&req)); err != nil {
-		return failed(err)
-	}
-	target := newTarget(req.GetTarget())
-	left, err := e.hub.Leave(ctx, namespace(&req), &target, req.GetGroups(), req.GetAllGroups())
-	if err != nil {
-		return failed(err)
-	}
-	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Leave{Leave: newLeft(left)}}
-}
-
-func (e *executor) close(ctx context.Context, c *peerv1.ForwardClose) *peerv1.ForwardResult {
-	var req controlv1.CloseConnectionsRequest
-	if err := errors.Join(decode(c.GetRequest(), &req), e.check(&req)); err != nil {
-		return failed(err)
-	}
-	target := newTarget(req.GetTarget())
-	closed := hub.Closed{}
-	if c.GetCountOnly() {
-		closed.Matched = e.hub.Count(namespace(&req), &target)
-	} else {
-		var err error
-		if closed, err = e.hub.CloseConnections(ctx, namespace(&req), &target, newClose(&req), 0); err != nil {
-			return failed(err)
-		}
-	}
-	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Close{Close: newClosed(closed)}}
 }
 
 // decode reads a request that another hub has checked.

@@ -103,7 +103,7 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := &executor{h, validator.check, slogTo(f.log)}
-	call, err := newJoinCall(t.Context(), &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}})
+	call, err := newVerbCall(t.Context(), &joinVerb, &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}})
 	if err != nil {
 		t.Fatal(err)
 	}

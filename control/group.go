@@ -4,35 +4,18 @@ import (
 	"context"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
-)
-
-// membership changes who is in which group.
-type membership interface {
-	Join(ctx context.Context, req *controlv1.AddToGroupsRequest) (*controlv1.AddToGroupsResponse, error)
-	Leave(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*controlv1.RemoveFromGroupsResponse, error)
-}
-
-// groups is who knows the groups.
-type groups interface {
-	Group(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error)
-	Groups(ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor) (*controlv1.ListGroupsResponse, hub.Cursor, error)
-}
-
-var (
-	_ membership = (*router)(nil)
-	_ groups     = (*router)(nil)
 )
 
 type groupService struct {
 	controlv1.UnimplementedGroupServiceServer
-	membership membership
-	groups     groups
+	router *router
 }
 
 // AddToGroups implements the RPC.
 func (s *groupService) AddToGroups(ctx context.Context, req *controlv1.AddToGroupsRequest) (*controlv1.AddToGroupsResponse, error) {
-	return s.membership.Join(ctx, req)
+	return callEverywhere(ctx, s.router, &joinVerb, req)
 }
 
 // RemoveFromGroups implements the RPC.
@@ -43,7 +26,7 @@ func (s *groupService) RemoveFromGroups(ctx context.Context, req *controlv1.Remo
 	case !req.GetAllGroups() && len(req.GetGroups()) == 0:
 		return nil, &fieldError{errInvalidField, "groups", "must not be empty unless all_groups is set"}
 	}
-	return s.membership.Leave(ctx, req)
+	return callEverywhere(ctx, s.router, &leaveVerb, req)
 }
 
 // ListGroups implements the RPC.
@@ -56,7 +39,7 @@ func (s *groupService) ListGroups(ctx context.Context, req *controlv1.ListGroups
 	if err != nil {
 		return nil, err
 	}
-	response, next, err := s.groups.Groups(ctx, req, after)
+	response, next, err := s.router.Groups(ctx, req, after)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +49,61 @@ func (s *groupService) ListGroups(ctx context.Context, req *controlv1.ListGroups
 
 // GetGroup implements the RPC.
 func (s *groupService) GetGroup(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error) {
-	return s.groups.Group(ctx, req)
+	return s.router.Group(ctx, req)
+}
+
+// joinVerb makes connections members of groups.
+var joinVerb = verb[*controlv1.AddToGroupsRequest, *controlv1.AddToGroupsResponse]{
+	wrap: func(request []byte) *peerv1.Forward {
+		return &peerv1.Forward{Call: &peerv1.Forward_Join{Join: request}}
+	},
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
+	) (*controlv1.AddToGroupsResponse, inForce, error) {
+		target := newTarget(req.GetTarget())
+		joined, then, err := h.BeginJoin(ctx, namespace(req), &target, req.GetGroups())
+		return newJoined(joined), then, err
+	},
+	result: func(part *controlv1.AddToGroupsResponse) *peerv1.ForwardResult {
+		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Join{Join: part}}
+	},
+	partOf: (*peerv1.ForwardResult).GetJoin,
+	add: func(sum, part *controlv1.AddToGroupsResponse) {
+		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
+		sum.Added = plus(sum.GetAdded(), part.GetAdded())
+		sum.Already = plus(sum.GetAlready(), part.GetAlready())
+		sum.Refused = plus(sum.GetRefused(), part.GetRefused())
+		sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
+	},
+	setGaps: func(sum *controlv1.AddToGroupsResponse, g gaps) {
+		sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
+	},
+}
+
+// leaveVerb takes connections out of groups.
+var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGroupsResponse]{
+	wrap: func(request []byte) *peerv1.Forward {
+		return &peerv1.Forward{Call: &peerv1.Forward_Leave{Leave: request}}
+	},
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.RemoveFromGroupsRequest,
+	) (*controlv1.RemoveFromGroupsResponse, inForce, error) {
+		target := newTarget(req.GetTarget())
+		left, err := h.Leave(ctx, namespace(req), &target, req.GetGroups(), req.GetAllGroups())
+		return newLeft(left), nil, err
+	},
+	result: func(part *controlv1.RemoveFromGroupsResponse) *peerv1.ForwardResult {
+		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Leave{Leave: part}}
+	},
+	partOf: (*peerv1.ForwardResult).GetLeave,
+	add: func(sum, part *controlv1.RemoveFromGroupsResponse) {
+		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
+		sum.Removed = plus(sum.GetRemoved(), part.GetRemoved())
+	},
+	setGaps: func(sum *controlv1.RemoveFromGroupsResponse, g gaps) {
+		sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
+	},
 }
 
 func newJoined(joined hub.Joined) *controlv1.AddToGroupsResponse {

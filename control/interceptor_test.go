@@ -209,16 +209,6 @@ func TestReflectionTellsTheServicesToABackend(t *testing.T) {
 	}
 }
 
-// brokenConnections fails in ways that the hub does not.
-type brokenConnections struct {
-	connections
-	fail func() error
-}
-
-func (b brokenConnections) Connection(context.Context, *controlv1.GetConnectionRequest) (*controlv1.Connection, error) {
-	return nil, b.fail()
-}
-
 func TestWhatIsInsideStaysInside(t *testing.T) {
 	const secret = "secret detail of the inside"
 	for _, c := range []struct {
@@ -235,12 +225,9 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 			f := newFixture(t)
 			g := &guard{calls: newInFlight(), secrets: newSecrets(t), logger: slogTo(f.log), served: map[string]bool{controlv1.ConnectionService_GetConnection_FullMethodName: true}}
 			g.metrics = newTestMetrics(t)
-			service := &connectionService{connections: brokenConnections{fail: c.fail}}
 			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+backendSecret))
 			_, err := g.unary(ctx, &controlv1.GetConnectionRequest{}, &grpc.UnaryServerInfo{FullMethod: controlv1.ConnectionService_GetConnection_FullMethodName},
-				func(ctx context.Context, req any) (any, error) {
-					return service.GetConnection(ctx, req.(*controlv1.GetConnectionRequest))
-				})
+				func(context.Context, any) (any, error) { return nil, c.fail() })
 			if c.logged == "" {
 				holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
 			} else {

@@ -202,6 +202,32 @@ func localGroups(h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor)
 	return page[*controlv1.Group]{items, next}, nil
 }
 
+// Check counts the connections that match, at whatever hub, and have permissions.
+func (r *router) Check(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
+	target := newTarget(req.GetTarget())
+	route := r.route(namespace(req), &target)
+	sum, err := localPermissions(ctx, r.hub, req)
+	if err != nil {
+		return nil, err
+	}
+	parts, lost := r.ask(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Permissions{Permissions: req}})
+	for _, p := range parts {
+		sum.Matched = plus(sum.Matched, p.response.GetPermissions().GetMatched())
+		sum.Allowed = plus(sum.Allowed, p.response.GetPermissions().GetAllowed())
+	}
+	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).names(), r.staleFor()
+	return sum, nil
+}
+
+func localPermissions(ctx context.Context, h *hub.Hub, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
+	target := newTarget(req.GetTarget())
+	matched, allowed, err := h.Permits(ctx, namespace(req), &target, newPermissions(req.GetPermissions()))
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.CheckPermissionsResponse{Matched: count(matched), Allowed: count(allowed)}, nil
+}
+
 // Hubs tells of this hub and of the others.
 func (r *router) Hubs(ctx context.Context) *controlv1.ListHubsResponse {
 	self := newSelf(r.hub)

@@ -18,10 +18,6 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// verbTimeout is how long a call waits for other hubs, where the API has no wait_timeout: ten times as long as a hub may
-// need for a join.
-const verbTimeout = 5 * time.Second
-
 // router carries out the verbs at every hub that may have to do with them: it asks the mesh which those are, passes the
 // call on, does this hub's part, and gathers what became of it.
 type router struct {
@@ -148,11 +144,14 @@ func (r *router) staleFor() *durationpb.Duration {
 	return nil
 }
 
-var _ sender = (*router)(nil)
-
-// Send implements sender. Other hubs come first: putting the message in line for them is quick, and they deliver while this
-// hub does. But with a request id it is this hub that finds out first whether another request has had it.
-func (r *router) Send(ctx context.Context, o *outgoing) (sending, error) {
+// Send brings a message on its way. It returns when the message is in the outbox of each matching
+// connection of this hub, and in line for each hub that may have more. It waits for no client and no
+// hub; ctx bounds the wait for a place in line. The sends of a caller that waits for Send to return
+// reach each connection in their order.
+//
+// The hubs come first: to put the message in line for them is quick, and they deliver while this hub
+// does. With a request id this hub comes first, because it finds out whether the id was used before.
+func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if r.hub.Leaving() {
 		return nil, hub.ErrShuttingDown // before anybody has delivered it
 	}
@@ -160,7 +159,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (sending, error) {
 		o.send.Message.ID = r.hub.NewMessageID()
 	}
 	route := r.route(o.send.Message.Namespace, &o.send.Target)
-	s := &routedSending{router: r, outgoing: o, lost: route.Unreachable}
+	s := &sending{router: r, outgoing: o, lost: route.Unreachable}
 	suspects := suspectsIn(route.To)
 	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
 		return nil, errHubsUnreachable
@@ -193,7 +192,7 @@ func suspectsIn(to []mesh.Destination) (suspects unknown) {
 }
 
 // forward puts the message in line for other hubs.
-func (s *routedSending) forward(to []mesh.Destination) error {
+func (s *sending) forward(to []mesh.Destination) error {
 	if len(to) == 0 {
 		return nil
 	}
@@ -206,7 +205,7 @@ func (s *routedSending) forward(to []mesh.Destination) error {
 }
 
 // deliver does this hub's part.
-func (s *routedSending) deliver(ctx context.Context) error {
+func (s *sending) deliver(ctx context.Context) error {
 	delivery, err := s.router.hub.Deliver(ctx, &s.outgoing.send)
 	if errors.Is(err, hub.ErrShuttingDown) && s.others != nil {
 		s.lost = append(s.lost, s.router.hub.ID())
@@ -217,7 +216,7 @@ func (s *routedSending) deliver(ctx context.Context) error {
 }
 
 // insist waits for room where other hubs are slow, but not longer than the caller; one that wants no wait has none.
-func (s *routedSending) insist(ctx context.Context) {
+func (s *sending) insist(ctx context.Context) {
 	if s.others == nil || !s.others.Insisting() {
 		return
 	}
@@ -233,8 +232,8 @@ func (s *routedSending) insist(ctx context.Context) {
 	s.lost = append(s.lost, s.others.Insist(ctx)...)
 }
 
-// routedSending is a message on its way at this hub and at others.
-type routedSending struct {
+// sending is a message on its way at this hub and at others.
+type sending struct {
 	router   *router
 	outgoing *outgoing
 	delivery *hub.Delivery   // nil: this hub took no part, it leaves
@@ -245,8 +244,9 @@ type routedSending struct {
 	sum      gathered     // of the receipts
 }
 
-// Receipt implements sending.
-func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
+// Receipt returns when the message has come as far as the request asked, at outgoing.until, or when
+// ctx is done.
+func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	o := s.outgoing
 	var local *hub.Receipt
 	if s.delivery != nil {
@@ -273,7 +273,7 @@ func (s *routedSending) Receipt(ctx context.Context) (*controlv1.Receipt, error)
 }
 
 // answered adds what other hubs answer, and returns those whose part is unknown.
-func (s *routedSending) answered(ctx context.Context) (unknown, error) {
+func (s *sending) answered(ctx context.Context) (unknown, error) {
 	if s.asked {
 		return takeAll(s.others.Outcomes(), s.sum.addResult)
 	}
@@ -282,7 +282,7 @@ func (s *routedSending) answered(ctx context.Context) (unknown, error) {
 
 // wait waits for this hub's part. hub.Deliver returned when the message was queued everywhere, so only the waits beyond that
 // need a timer.
-func (s *routedSending) wait(ctx context.Context) {
+func (s *sending) wait(ctx context.Context) {
 	if s.outgoing.send.Wait <= hub.WaitQueued {
 		return
 	}
@@ -291,113 +291,42 @@ func (s *routedSending) wait(ctx context.Context) {
 	s.delivery.Wait(ctx)
 }
 
-// Join makes the connections that match, at whatever hub, members of groups.
-func (r *router) Join(ctx context.Context, req *controlv1.AddToGroupsRequest) (*controlv1.AddToGroupsResponse, error) {
-	target := newTarget(req.GetTarget())
-	call, err := newJoinCall(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	route := r.route(namespace(req), &target)
-	others := r.forward(call, route.To)
-	joined, err := r.hub.Join(ctx, namespace(req), &target, req.GetGroups())
-	if err != nil {
-		return nil, err
-	}
-	sum := newJoined(joined)
-	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
-		sum.Matched += f.GetJoin().GetMatched()
-		sum.Added += f.GetJoin().GetAdded()
-		sum.Already += f.GetJoin().GetAlready()
-		sum.Refused += f.GetJoin().GetRefused()
-		sum.Closed += f.GetJoin().GetClosed()
-		sum.Refusals = addRefusals(sum.Refusals, f.GetJoin().GetRefusals())
-	})
-	if err != nil {
-		return nil, err
-	}
-	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).names(), r.staleFor()
-	return sum, nil
-}
-
-// Leave takes the connections that match, at whatever hub, out of groups.
-func (r *router) Leave(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*controlv1.RemoveFromGroupsResponse, error) {
-	target := newTarget(req.GetTarget())
-	call, err := newLeaveCall(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	route := r.route(namespace(req), &target)
-	others := r.forward(call, route.To)
-	left, err := r.hub.Leave(ctx, namespace(req), &target, req.GetGroups(), req.GetAllGroups())
-	if err != nil {
-		return nil, err
-	}
-	sum := newLeft(left)
-	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
-		sum.Matched += f.GetLeave().GetMatched()
-		sum.Removed += f.GetLeave().GetRemoved()
-	})
-	if err != nil {
-		return nil, err
-	}
-	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).names(), r.staleFor()
-	return sum, nil
-}
-
-// Close closes the connections that match, at whatever hub.
+// Close closes the matching connections of every hub. With max_matched it takes two rounds: all hubs
+// count, then those that counted close.
 func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
 	target := newTarget(req.GetTarget())
 	route := r.route(namespace(req), &target)
-	var lost unknown
-	max := int(req.GetMaxMatched())
-	if max > 0 && len(route.To) > 0 {
-		max = 0 // of this hub alone
-		var err error
-		if route.To, lost, err = r.count(ctx, req, &target, route.To); err != nil {
+	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {
+		req.MaxMatched = 0 // a limit of one hub's connections alone
+		counted, err := callAlong(ctx, r, &countVerb, req, route)
+		switch {
+		case err != nil:
 			return nil, err
+		case counted.GetMatched() > limit:
+			return nil, hub.ErrTooManyMatched
 		}
+		route = reached(route, counted.GetUnreachableHubs())
 	}
-	call, err := newCloseCall(ctx, req, false)
-	if err != nil {
-		return nil, err
-	}
-	others := r.forward(call, route.To)
-	closed, err := r.hub.CloseConnections(ctx, namespace(req), &target, newClose(req), max)
-	if err != nil {
-		return nil, err
-	}
-	sum := newClosed(closed)
-	more, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
-		sum.Matched += f.GetClose().GetMatched()
-		sum.Closed += f.GetClose().GetClosed()
-	})
-	if err != nil {
-		return nil, err
-	}
-	lost = append(append(lost, more...), route.Unreachable...)
-	sum.UnreachableHubs, sum.DiscoveryStaleFor = lost.names(), r.staleFor()
-	return sum, nil
+	return callAlong(ctx, r, &closeVerb, req, route)
 }
 
-// count asks how many connections match. It returns the hubs that have counted, which may close then, and those that have
-// not; hub.ErrTooManyMatched: none may.
-func (r *router) count(ctx context.Context, req *controlv1.CloseConnectionsRequest, t *hub.Target, to []mesh.Destination) ([]mesh.Destination, unknown, error) {
-	call, err := newCloseCall(ctx, req, true)
-	if err != nil {
-		return nil, nil, err
+// reached returns a route without the hubs that turned out to be unreachable. names is sorted.
+func reached(route mesh.Route, names []string) mesh.Route {
+	var to []mesh.Destination
+	for _, d := range route.To {
+		if _, lost := slices.BinarySearch(names, string(d.Hub)); !lost {
+			to = append(to, d)
+		}
 	}
-	matched := int64(r.hub.Count(namespace(req), t))
-	others := r.forward(call, to)
-	lost, err := r.gather(ctx, others, call.Began.Add(verbTimeout), func(f *peerv1.ForwardResult) {
-		matched += int64(f.GetClose().GetMatched())
-	})
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case matched > int64(req.GetMaxMatched()):
-		return nil, nil, hub.ErrTooManyMatched
+	route.To, route.Unreachable = to, idsOf(names)
+	return route
+}
+
+// idsOf returns the ids in names.
+func idsOf(names []string) []hub.ID {
+	ids := make([]hub.ID, len(names))
+	for i, name := range names {
+		ids[i] = hub.ID(name)
 	}
-	counted := slices.DeleteFunc(slices.Clone(to), func(d mesh.Destination) bool { return slices.Contains(lost, d.Hub) })
-	return counted, lost, nil
+	return ids
 }

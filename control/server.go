@@ -208,11 +208,11 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 // register registers every service. Those of connhub go through r.
 func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
 	router := &router{hub: c.Hub, mesh: c.Mesh}
-	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{sender: router}, g, v.check})
-	controlv1.RegisterConnectionServiceServer(r, &connectionService{connections: router})
-	controlv1.RegisterGroupServiceServer(r, &groupService{membership: router, groups: router})
-	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, permissions: router})
-	controlv1.RegisterHubServiceServer(r, &hubService{hubs: router})
+	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{router: router}, g, v.check})
+	controlv1.RegisterConnectionServiceServer(r, &connectionService{router: router})
+	controlv1.RegisterGroupServiceServer(r, &groupService{router: router})
+	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router})
+	controlv1.RegisterHubServiceServer(r, &hubService{router: router})
 	for _, service := range c.Services {
 		service(checkedRegistrar{registrar{s.grpc, v.intercept, g.calls}, v})
 	}

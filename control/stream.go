@@ -85,7 +85,7 @@ type sendStream struct {
 type begun struct {
 	sequence int64
 	bytes    int
-	sending  sending
+	sending  *sending
 	err      error
 }
 
@@ -176,7 +176,7 @@ func (s *sendStream) take(one *controlv1.StreamedSend) bool {
 		return false
 	}
 	s.service.guard.metrics.sends.Inc()
-	var sending sending
+	var sending *sending
 	var err error
 	if over {
 		err = s.answers.account.refuse()
@@ -215,7 +215,7 @@ func (s *sendStream) answerArrived() {
 }
 
 // begin is the way of a unary Send: its rules, then deliveryService.begin.
-func (s *sendStream) begin(req *controlv1.SendRequest) (_ sending, err error) {
+func (s *sendStream) begin(req *controlv1.SendRequest) (_ *sending, err error) {
 	defer s.recover(&err)
 	if err := s.service.check(req); err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (s *sendStream) begin(req *controlv1.SendRequest) (_ sending, err error) {
 }
 
 // result waits for the receipt of a send.
-func (s *sendStream) result(sequence int64, of sending) *controlv1.StreamedResult {
+func (s *sendStream) result(sequence int64, of *sending) *controlv1.StreamedResult {
 	receipt, err := s.receipt(of)
 	if err != nil {
 		return s.failed(sequence, err)
@@ -238,7 +238,7 @@ func (s *sendStream) result(sequence int64, of sending) *controlv1.StreamedResul
 	return &r.result
 }
 
-func (s *sendStream) receipt(of sending) (_ *controlv1.Receipt, err error) {
+func (s *sendStream) receipt(of *sending) (_ *controlv1.Receipt, err error) {
 	defer s.recover(&err)
 	return of.Receipt(s.ctx)
 }

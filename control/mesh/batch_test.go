@@ -86,7 +86,7 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 				l := newLane(x.out["r"], 0)
 				x.Mesh.mu.Unlock()
 				for range tc.count {
-					if !l.offer(&forwarding{call: call, kind: callSend, into: &newGathering([]Destination{{Hub: "r"}}, x.metrics).answers[0]}) {
+					if !l.offer(&forwarding{call: call, kind: "send", into: &newGathering([]Destination{{Hub: "r"}}, x.metrics).answers[0]}) {
 						t.Fatal("there is no room")
 					}
 				}
@@ -189,7 +189,8 @@ func TestPermissionsDoNotGoToHubsOfTheFirstVersion(t *testing.T) {
 		b.list("r", "rogue:1")
 		time.Sleep(50 * time.Millisecond)
 		for _, f := range []*peerv1.Forward{{Call: &peerv1.Forward_Grant{}}, {Call: &peerv1.Forward_Revoke{}}} {
-			g := x.Forward(&Call{Caller: "me", Began: time.Now(), Forward: f}, x.Route(Query{}).To)
+			call := &Call{Caller: "me", Began: time.Now(), Since: batchVersion, Forward: f}
+			g := x.Forward(call, x.Route(Query{}).To)
 			g.Insist(t.Context())
 			if o := g.Wait(t.Context()); len(o) != 1 || o[0].Result != nil {
 				t.Errorf("%v: outcomes %v", f, o)

@@ -13,6 +13,9 @@ import (
 type Call struct {
 	Caller string    // its authenticated name
 	Began  time.Time // when this hub accepted it
+	// Since is the version of the protocol that brought the call: older hubs do not get it.
+	// 0: every hub gets it.
+	Since uint32
 	// Forward says what is called; sequence, caller and age are filled in for each hub. It must not change any more.
 	Forward *peerv1.Forward
 
@@ -37,11 +40,11 @@ func (c *Call) forward(sequence uint64, now time.Time) *peerv1.Forward {
 func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	c.size = proto.Size(c.Forward)
 	g := newGathering(to, m.metrics)
-	number, kind := LaneOf(c.Caller, m.config.Lanes), callLabel(c.Forward)
+	number, kind := LaneOf(c.Caller, m.config.Lanes), kindOf(c.Forward)
 	for i, d := range to {
 		a := &g.answers[i]
 		l := m.link(d)
-		if l == nil || !l.knows(kind) {
+		if l == nil || !l.knows(c) {
 			a.lose()
 			continue
 		}

@@ -332,25 +332,10 @@ func (l *lane) settleLocked(r *peerv1.ForwardResult, some []settled) ([]settled,
 	return append(some, settled{f.into, r}), nil
 }
 
-// fits reports whether a result is one that a call can have.
+// fits reports whether a result is one that a call can have: a status, or the result of its kind.
 func fits(r *peerv1.ForwardResult, kind string) bool {
-	switch r.GetResult().(type) {
-	case *peerv1.ForwardResult_Status:
-		return true
-	case *peerv1.ForwardResult_Send:
-		return kind == callSend
-	case *peerv1.ForwardResult_Join:
-		return kind == callJoin
-	case *peerv1.ForwardResult_Leave:
-		return kind == callLeave
-	case *peerv1.ForwardResult_Close:
-		return kind == callClose
-	case *peerv1.ForwardResult_Grant:
-		return kind == callGrant
-	case *peerv1.ForwardResult_Revoke:
-		return kind == callRevoke
-	}
-	return false
+	field := r.ProtoReflect().WhichOneof(results)
+	return field != nil && (field.Name() == "status" || string(field.Name()) == kind)
 }
 
 // over: the outcome of what has no result is unknown.

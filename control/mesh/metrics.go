@@ -63,36 +63,24 @@ func (i *metrics) forwarded(kind string, flood bool) {
 	i.forwards.WithLabelValues(kind, why).Inc()
 }
 
-func (i *metrics) executed(f *peerv1.Forward) { i.executions.WithLabelValues(callLabel(f)).Inc() }
+func (i *metrics) executed(f *peerv1.Forward) { i.executions.WithLabelValues(kindOf(f)).Inc() }
 
-// The kinds of calls, as labels.
-const (
-	callSend   = "send"
-	callJoin   = "join"
-	callLeave  = "leave"
-	callClose  = "close"
-	callGrant  = "grant"
-	callRevoke = "revoke"
-	callOther  = "other" // of a later version
+// kindOther is the kind of a call that a later version brought.
+const kindOther = "other"
+
+// The fields of calls are the kinds of calls. Those of results are named alike, beside "status".
+var (
+	calls   = (*peerv1.Forward)(nil).ProtoReflect().Descriptor().Oneofs().ByName("call")
+	results = (*peerv1.ForwardResult)(nil).ProtoReflect().Descriptor().Oneofs().ByName("result")
 )
 
-func callLabel(f *peerv1.Forward) string {
-	switch f.GetCall().(type) {
-	case *peerv1.Forward_Send:
-		return callSend
-	case *peerv1.Forward_Join:
-		return callJoin
-	case *peerv1.Forward_Leave:
-		return callLeave
-	case *peerv1.Forward_Grant:
-		return callGrant
-	case *peerv1.Forward_Revoke:
-		return callRevoke
-	case *peerv1.Forward_Close:
-		return callClose
-	default:
-		return callOther
+// kindOf returns the kind of a call, for a label: the name of its field. The mesh knows no kinds.
+func kindOf(f *peerv1.Forward) string {
+	field := f.ProtoReflect().WhichOneof(calls)
+	if field == nil {
+		return kindOther
 	}
+	return string(field.Name())
 }
 
 func (i *metrics) dialFailed(r peerv1.RefusalReason) {

@@ -62,10 +62,8 @@ func (m *Mesh) dialLocked(d dial) {
 	m.tasks.Go(l.run)
 }
 
-// knows reports whether the peer has a call for sure. One of the first version may not know permissions, and would end the link.
-func (l *outLink) knows(kind string) bool {
-	return l.batches || kind != callGrant && kind != callRevoke
-}
+// knows reports whether the peer is of the version that brought the call, or of a later one.
+func (l *outLink) knows(c *Call) bool { return l.batches || c.Since < batchVersion }
 
 // say puts a message on the Control stream.
 func (l *outLink) say(r *peerv1.ControlRequest) {

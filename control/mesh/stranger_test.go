@@ -420,7 +420,7 @@ func TestACallOfALaterVersionIsAnswered(t *testing.T) {
 				results++
 			}
 		}
-		if n := x.metric(t, "connhub_mesh_forwards_received_total", callOther); n != 1 {
+		if n := x.metric(t, "connhub_mesh_forwards_received_total", kindOther); n != 1 {
 			t.Errorf("%v of them are counted", n)
 		}
 		_ = control.CloseSend()

@@ -148,8 +148,8 @@ func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 		{Target: users("ann"), Permissions: may(joinLeave, "g\n")},
 		{Target: users("ann"), Permissions: may(joinLeave, "g"), Namespace: "No"},
 	} {
-		grant, err1 := newGrantCall(t.Context(), req)
-		revoke, err2 := newRevokeCall(t.Context(), &controlv1.RevokePermissionsRequest{Target: req.GetTarget(), Permissions: req.GetPermissions(), Namespace: req.GetNamespace()})
+		grant, err1 := newVerbCall(t.Context(), &grantVerb, req)
+		revoke, err2 := newVerbCall(t.Context(), &revokeVerb, &controlv1.RevokePermissionsRequest{Target: req.GetTarget(), Permissions: req.GetPermissions(), Namespace: req.GetNamespace()})
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,212 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/connhub/connhub/control/mesh"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// verbTimeout bounds how long a call waits for other hubs where the API has no wait_timeout. It is
+// ten times the time that a join may need to be in force.
+const verbTimeout = 5 * time.Second
+
+// verb is a method of the control API that acts on connections at every hub: a join, a leave, a
+// close, a grant, a revocation. Q is its request and R its response.
+//
+// The entry hub is the hub that a backend called. callEverywhere runs there: it forwards the call to
+// the hubs that may have matching connections, does its own part, and adds up the parts. execute runs
+// at each of the other hubs. A new verb is a field in each oneof of forward.proto, a verb of this type,
+// and a row in executions. A send has the same walk but code of its own, because a send must not
+// allocate and waits for clients (router.Send, executor.send).
+type verb[Q verbRequest, R proto.Message] struct {
+	// since is the version of the peer protocol that brought the verb. Older hubs count as
+	// unreachable.
+	since uint32
+	// wrap returns the call for other hubs. request is the encoded request.
+	wrap func(request []byte) *peerv1.Forward
+	// begin does this hub's part. What must be in order is done when begin returns. then is nil, or
+	// reports when the part is in force at every hub, as hub.BeginJoin does.
+	begin func(ctx context.Context, h *hub.Hub, request Q) (part R, then inForce, err error)
+	// result returns the part of this hub for the entry hub.
+	result func(part R) *peerv1.ForwardResult
+	// partOf returns the part of another hub.
+	partOf func(*peerv1.ForwardResult) R
+	// add adds the part of another hub to the sum.
+	add func(sum, part R)
+	// setGaps writes into the sum what the sum does not cover.
+	setGaps func(sum R, g gaps)
+}
+
+// gaps is what an answer of many hubs does not cover.
+type gaps struct {
+	// unreachableHubs are the hubs whose part is unknown, in order.
+	unreachableHubs []string
+	// staleFor is for how long the list of hubs has not been confirmed; nil: it is current.
+	staleFor *durationpb.Duration
+}
+
+// verbRequest is the request of a verb.
+type verbRequest interface {
+	proto.Message
+	GetNamespace() string
+	GetTarget() *controlv1.Target
+}
+
+// inForce has done called once, when a change is in force at every hub, or with the reason why it
+// will not be. done may be called at once, or by a goroutine that holds locks. forget calls it off.
+type inForce = func(done func(error)) (forget func())
+
+// callEverywhere calls a verb at every hub that may have matching connections.
+func callEverywhere[Q verbRequest, R proto.Message](
+	ctx context.Context, r *router, v *verb[Q, R], request Q,
+) (R, error) {
+	target := newTarget(request.GetTarget())
+	return callAlong(ctx, r, v, request, r.route(namespace(request), &target))
+}
+
+// callAlong calls a verb at this hub and at the hubs of a route. A hub that is behind holds the
+// caller up, at most for verbTimeout.
+func callAlong[Q verbRequest, R proto.Message](
+	ctx context.Context, r *router, v *verb[Q, R], request Q, route mesh.Route,
+) (sum R, _ error) {
+	var none R
+	until := time.Now().Add(verbTimeout)
+	var others *mesh.Gathering
+	if len(route.To) > 0 {
+		call, err := newVerbCall(ctx, v, request)
+		if err != nil {
+			return none, err
+		}
+		others = r.mesh.Forward(call, route.To)
+	}
+	sum, then, err := v.begin(ctx, r.hub, request)
+	if err == nil && then != nil {
+		err = awaitInForce(ctx, then)
+	}
+	if err != nil {
+		return none, err
+	}
+	lost, err := r.gather(ctx, others, until, func(f *peerv1.ForwardResult) { v.add(sum, v.partOf(f)) })
+	if err != nil {
+		return none, err
+	}
+	v.setGaps(sum, gaps{append(lost, route.Unreachable...).names(), r.staleFor()})
+	return sum, nil
+}
+
+// newVerbCall encodes a request for other hubs, with its namespace written out. It changes the
+// request.
+func newVerbCall[Q verbRequest, R proto.Message](
+	ctx context.Context, v *verb[Q, R], request Q,
+) (*mesh.Call, error) {
+	m := request.ProtoReflect()
+	m.Set(m.Descriptor().Fields().ByName("namespace"), protoreflect.ValueOfString(namespace(request)))
+	b, err := proto.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	call := &mesh.Call{Caller: caller(ctx).Name, Began: time.Now(), Forward: v.wrap(b)}
+	call.Since = v.since
+	return call, nil
+}
+
+// awaitInForce waits until a change is in force. Errors are those of ctx and of the change.
+func awaitInForce(ctx context.Context, then inForce) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	outcome := make(chan error, 1)
+	forget := then(func(err error) { outcome <- err })
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		forget()
+		return ctx.Err()
+	}
+}
+
+// execution carries out a forwarded call at this hub.
+type execution func(context.Context, *executor, *peerv1.Forward) mesh.Execution
+
+// executions are the verbs by the name of their field in the oneof Forward.call, all but send.
+var executions = map[protoreflect.Name]execution{
+	"join":   executionOf(&joinVerb, (*peerv1.Forward).GetJoin),
+	"leave":  executionOf(&leaveVerb, (*peerv1.Forward).GetLeave),
+	"grant":  executionOf(&grantVerb, (*peerv1.Forward).GetGrant),
+	"revoke": executionOf(&revokeVerb, (*peerv1.Forward).GetRevoke),
+	"close": func(ctx context.Context, e *executor, f *peerv1.Forward) mesh.Execution {
+		v := &closeVerb
+		if f.GetClose().GetCountOnly() {
+			v = &countVerb
+		}
+		return execute(ctx, e, v, f, f.GetClose().GetRequest())
+	},
+}
+
+// forwardCall is the oneof that names the verb of a forwarded call.
+var forwardCall = (*peerv1.Forward)(nil).ProtoReflect().Descriptor().Oneofs().ByName("call")
+
+// executionFor returns the execution of a forwarded call; nil: the verb is unknown.
+func executionFor(f *peerv1.Forward) execution {
+	field := f.ProtoReflect().WhichOneof(forwardCall)
+	if field == nil {
+		return nil
+	}
+	return executions[field.Name()]
+}
+
+// executionOf returns the execution of a verb whose encoded request requestIn returns.
+func executionOf[Q verbRequest, R proto.Message](
+	v *verb[Q, R], requestIn func(*peerv1.Forward) []byte,
+) execution {
+	return func(ctx context.Context, e *executor, f *peerv1.Forward) mesh.Execution {
+		return execute(ctx, e, v, f, requestIn(f))
+	}
+}
+
+// execute does this hub's part of a verb. encoded is the request that the entry hub encoded.
+func execute[Q verbRequest, R proto.Message](
+	ctx context.Context, e *executor, v *verb[Q, R], f *peerv1.Forward, encoded []byte,
+) mesh.Execution {
+	var kind Q
+	request, _ := kind.ProtoReflect().New().Interface().(Q)
+	if err := errors.Join(decode(encoded, request), e.check(request)); err != nil {
+		return through(failed(err))
+	}
+	part, then, err := v.begin(ctx, e.hub, request)
+	if err != nil {
+		return through(failed(err))
+	}
+	result := v.result(part)
+	if then == nil {
+		return through(result)
+	}
+	outcome := make(chan error, 1)
+	return mesh.Execution{
+		Until: began(f).Add(verbTimeout), // the entry hub waits no longer
+		Then: func(done func()) (stop func()) {
+			return then(func(err error) { outcome <- err; done() })
+		},
+		Result: func() *peerv1.ForwardResult {
+			select {
+			case err := <-outcome:
+				if err != nil {
+					return failed(err)
+				}
+				return result
+			default:
+				return failed(context.DeadlineExceeded)
+			}
+		},
+	}
+}
