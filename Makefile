@@ -12,6 +12,12 @@ TOOL := go tool -modfile=tools/go.mod
 # For each package. It ends what hangs, and nothing else: the slowest needs some minutes on 2 quiet
 # cores with the race detector, and several times as long beside other work.
 TEST_TIMEOUT ?= 30m
+# Tests that run without the race detector as well, a regular expression: those of memory, which is
+# not what it is with the detector, and those that are smaller with it.
+NO_RACE := Takes|Allocates|TakeIsHeld|BudgetsCloseTheLargest|MembersThatStay
+NO_RACE := $(NO_RACE)|NoScheduleBreaks|TableIsWhatItsHubHas
+NO_RACE := $(NO_RACE)|FloodOfAcks|ManyLinksEnd|KernelKeepsLittleOfWhat
+NO_RACE := $(NO_RACE)|GoroutinePerLink/(many_closes|flood_of_acks)
 FUZZTIME ?= 1m
 # Of make bench and bench-micro: which, a regular expression; of make bench: how many runs, of which the middle one counts.
 BENCH ?= .
@@ -62,7 +68,7 @@ SLOWEST := ./test ./cmd/connhub ./hub/edge ./control/mesh
 .PHONY: test-go
 test-go: need-go cc ## Run the Go tests
 	go test -race -p 4 -timeout $(TEST_TIMEOUT) $(SLOWEST) ./...
-	go test -timeout $(TEST_TIMEOUT) -run 'Takes|Allocates' ./hub ./hub/edge ./cmd/connhub # memory is not what it is with the race detector
+	go test -timeout $(TEST_TIMEOUT) -run '$(NO_RACE)' ./hub ./hub/edge ./control/mesh ./cmd/connhub
 
 .PHONY: test-k8s
 test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as processes

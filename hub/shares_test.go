@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // sums adds up what holders hold, under some key.
@@ -151,6 +152,7 @@ func (p *payers) Applied(c *Connection, op Op) {
 // Whatever sequence of holds fills the budgets, they hold afterwards, and each connection that was closed for them was one of the largest at
 // each level, by a dumb count of what everybody holds.
 func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
+	testkit.SetChecksUnderRace(t, 10)
 	rapid.Check(t, func(t *rapid.T) {
 		var closed payers
 		config := DefaultConfig()

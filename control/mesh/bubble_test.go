@@ -3,7 +3,6 @@ package mesh
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
@@ -423,17 +423,10 @@ func callerOf(lane int) string {
 	}
 }
 
-// fewChecks has rapid check less often than it does a pure core: a bubble takes 100 ms. -rapid.checks does away with it.
+// fewChecks has rapid check less often than it does a pure core: a bubble takes 100 ms.
 func fewChecks(t *testing.T) {
 	t.Helper()
-	checks := flag.Lookup("rapid.checks")
-	if checks.Value.String() != checks.DefValue {
-		return
-	}
-	if err := checks.Value.Set("12"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = checks.Value.Set(checks.DefValue) })
+	testkit.SetChecks(t, 12)
 }
 
 // inBubble runs a test in a bubble of its own.

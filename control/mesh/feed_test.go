@@ -7,6 +7,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/internal/testkit"
+
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -87,7 +89,7 @@ func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
 // TestATableIsWhatItsHubHas: hashes come and go, while a snapshot is on its way too; messages and confirmations take their
 // time. When all is told the table is right, and at any time what was confirmed is in it.
 func TestATableIsWhatItsHubHas(t *testing.T) {
-	t.Parallel()
+	testkit.SetChecksUnderRace(t, 15)
 	rapid.Check(t, func(rt *rapid.T) {
 		var n interest
 		var f filter

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // TestNoScheduleBreaksThePromises drives hubs through random schedules: slow, held and reordered packets, links that end for
@@ -19,6 +20,7 @@ import (
 // The sim knows the truth and checks every send, every join, every link and every table. When all is well again the hubs must
 // find together, and sends go exactly to those who have somebody.
 func TestNoScheduleBreaksThePromises(t *testing.T) {
+	testkit.SetChecksUnderRace(t, 8)
 	for _, bits := range []int{hashBits, 8, 2} {
 		t.Run(fmt.Sprintf("%d bits", bits), func(t *testing.T) {
 			t.Parallel()

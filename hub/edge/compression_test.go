@@ -27,12 +27,26 @@ import (
 func compressing(_ *hub.Config, c *edge.Config) { c.Compression = true }
 
 // deflated is a payload as a client sends it compressed (RFC 7692 §7.2.1).
-func deflated(payload string) string {
+func deflated(payload string) string { return strings.TrimSuffix(flushed(payload), flushMark) }
+
+// flushMark is the end of what a compressor has flushed: an empty block (RFC 7692 §7.2.1).
+const flushMark = "\x00\x00\xff\xff"
+
+// compressors are kept: one takes 1.2 MB, and longer to make than a small message to compress.
+var compressors = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.DefaultCompression)
+	return w
+}}
+
+// flushed is a payload compressed in whole blocks, which refer to nothing in front of them.
+func flushed(payload string) string {
 	var b bytes.Buffer
-	w, _ := flate.NewWriter(&b, flate.DefaultCompression)
+	w := compressors.Get().(*flate.Writer)
+	defer compressors.Put(w)
+	w.Reset(&b)
 	_, _ = io.WriteString(w, payload)
 	_ = w.Flush()
-	return strings.TrimSuffix(b.String(), "\x00\x00\xff\xff")
+	return b.String()
 }
 
 // inflated unpacks a payload (§7.2.2) all by itself.
@@ -244,8 +258,12 @@ func TestCompressedMessagesArriveHoweverTheyAreCut(t *testing.T) {
 	}, compressing)
 }
 
-// bomb is a small frame whose message is large, made once: that takes seconds under the race detector.
-var bomb = sync.OnceValue(func() string { return masked(0xC1, deflated(strings.Repeat("0", 50_000_000))) })
+// bomb returns a small frame whose message has 50,000,000 bytes. It repeats the blocks of a million
+// bytes: to compress all of them takes seconds under the race detector.
+func bomb() string {
+	million := flushed(strings.Repeat("0", 1_000_000))
+	return masked(0xC1, strings.TrimSuffix(strings.Repeat(million, 50), flushMark))
+}
 
 func TestCompressedViolationsEndTheirLinkAlone(t *testing.T) {
 	const limit = 100_000
@@ -385,14 +403,22 @@ func TestNumberedMessagesShareTheirCompressedRest(t *testing.T) {
 	}, compressing, func(_ *hub.Config, c *edge.Config) { c.Protocols = []edge.Protocol{counted{}} })
 }
 
+// noises keeps the texts of noiseOf by their lengths.
+var noises sync.Map
+
 // noiseOf returns text that hardly gets smaller, always the same.
 func noiseOf(n int) string {
+	if known, ok := noises.Load(n); ok {
+		return known.(string)
+	}
 	random := rand.New(rand.NewPCG(1, uint64(n)))
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte('(' + random.IntN(50))
 	}
-	return strings.ReplaceAll(string(b), `\`, "_")
+	text := strings.ReplaceAll(string(b), `\`, "_")
+	noises.Store(n, text)
+	return text
 }
 
 func (c *raw) wantCounted(sequence int, data string) {

@@ -16,7 +16,9 @@ import (
 // eachWire runs a test over sockets, with TLS and without, and over an in-memory wire, which is written to by a writer. The last one
 // is in a bubble.
 func eachWire(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) {
-	t.Run("memory", func(t *testing.T) { bubble(t, test, setups...) })
+	if !goroutinePerLink { // a link in memory has goroutines anyway
+		t.Run("memory", func(t *testing.T) { bubble(t, test, setups...) })
+	}
 	t.Run("tcp", func(t *testing.T) { test(t, overTCP(t, setups...)) })
 	t.Run("tls", func(t *testing.T) { test(t, overTLS(t, setups...)) })
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // kernelHas is how many bytes the kernel keeps on the hub's end of a client's connection: to be sent or to be confirmed, and
@@ -85,6 +86,9 @@ func (p sated) Receive(_ *hub.Connection, _ hub.PayloadKind, payload []byte) err
 // A client that was fast has the kernel expect more of it. When the hub reads no more, the client must stop soon.
 func TestKernelKeepsLittleOfWhatTheHubDoesNotRead(t *testing.T) {
 	p := &sated{most: 64 << 20}
+	if testkit.RaceEnabled {
+		p.most = 8 << 20
+	}
 	eachKernel(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("", "")
 		defer close(p.goOn)
