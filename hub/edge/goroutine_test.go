@@ -13,18 +13,16 @@ var goroutinePerLink bool
 // links is a setup that every bed gets.
 func links(_ *hub.Config, c *edge.Config) { c.GoroutinePerLink = goroutinePerLink }
 
-// TestGoroutinePerLink has the tests of links run again without the poller.
+// TestGoroutinePerLink has the tests of links run again without the poller: those of the ways in
+// which a link reads, writes and ends. What a message is encoded to does not depend on its socket.
 func TestGoroutinePerLink(t *testing.T) {
 	goroutinePerLink = true
 	defer func() { goroutinePerLink = false }()
 	for name, test := range map[string]func(*testing.T){
 		"backend's close":         TestBackendsCloseReachesTheClientWithCodeAndReason,
-		"compression":             TestCompressedMessagesArriveInBothDirections,
 		"compressed, cut":         TestCompressedMessagesArriveHoweverTheyAreCut,
 		"compressed, unfinished":  TestUnfinishedCompressedMessagesShareTheBudget,
 		"compressed violations":   TestCompressedViolationsEndTheirLinkAlone,
-		"compressed for many":     TestMessageToManyIsCompressedOnce,
-		"compressed, numbered":    TestNumberedMessagesShareTheirCompressedRest,
 		"budget":                  TestUnfinishedMessagesShareABudget,
 		"budget, who pays":        TestTheUserWhoKeepsBackMessagesPaysForThem,
 		"budget, told":            TestAClientThatPaysIsToldSo,
@@ -51,9 +49,6 @@ func TestGoroutinePerLink(t *testing.T) {
 		"the limit":               TestMessageOfExactlyTheLimitIsTaken,
 		"vanished":                TestVanishedClientIsFoundThoughMessagesAreSentToIt,
 		"violations":              TestViolationIsClosedWithItsCodeAndNobodyElseNotices,
-		"targets":                 TestSendReachesConnectionUserGroupAndEveryone,
-		"unchanged":               TestPlainClientGetsTextJSONAndBinaryAsTheyAre,
-		"greeting":                TestEnvelopeClientIsGreetedFirstAndSeesTheRoute,
 		"half messages":           TestHalfMessagesEndInTime,
 		"messages in every piece": TestMessagesArriveHoweverTheyAreCut,
 		"many closes":             TestManyLinksEndInSeconds,
