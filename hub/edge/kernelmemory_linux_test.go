@@ -87,7 +87,7 @@ func (p sated) Receive(_ *hub.Connection, _ hub.PayloadKind, payload []byte) err
 func TestKernelKeepsLittleOfWhatTheHubDoesNotRead(t *testing.T) {
 	p := &sated{most: 64 << 20}
 	if testkit.RaceEnabled {
-		p.most = 8 << 20
+		p.most = 16 << 20
 	}
 	eachKernel(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("", "")
