@@ -5,11 +5,12 @@ import (
 	"strings"
 )
 
-// clientPath stands before the namespace in the URL at which clients connect.
+// clientPath is the path, before the namespace, of the URL that clients connect to.
 const clientPath = "/client/hubs/"
 
-// Audience returns the audience of the tokens for a namespace: the URL at which its clients connect, with
-// http for ws and https for wss, without a port that the scheme implies, and with a path prefix of publicURL kept.
+// Audience returns the audience of the tokens for a namespace: the URL that its clients connect to.
+// The scheme is http for ws and https for wss. The default port of the scheme is left out, and the
+// path of publicURL is kept as a prefix.
 func Audience(publicURL *url.URL, namespace string) string {
 	scheme := publicURL.Scheme
 	switch scheme {
@@ -22,14 +23,16 @@ func Audience(publicURL *url.URL, namespace string) string {
 	return u.String() + strings.TrimRight(publicURL.EscapedPath(), "/") + clientPath + namespace
 }
 
-// sameAudience tells whether an audience that a token names is ours, which is an Audience. Issuers write one URL in
-// several ways: with or without the port that the scheme implies, host and namespace in any case.
+// sameAudience reports whether the audience named in a token equals ours, a result of Audience.
+// Issuers write the same URL in several ways: with or without the default port, and with any case
+// in the host and in the namespace.
 func sameAudience(named, ours string) bool {
 	if named == ours {
 		return true
 	}
 	u, err := url.Parse(named)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil ||
+		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return false
 	}
 	path := u.EscapedPath()
@@ -38,7 +41,7 @@ func sameAudience(named, ours string) bool {
 	return host.String()+path[:namespace]+strings.ToLower(path[namespace:]) == ours
 }
 
-// canonicalHost is a host in lower case, without the port that the scheme implies.
+// canonicalHost returns the host in lower case and without the default port of the scheme.
 func canonicalHost(scheme, host string) string {
 	implied := ":80"
 	if scheme == "https" {

@@ -1,26 +1,30 @@
-// Package auth tells who somebody is: clients by signed tokens, backends and peers by shared secrets.
-// [Tokens] verifies the tokens with which browsers, phones and devices connect: those that a [TokenKey] signed, and those of
-// somebody else, whose public keys a [KeySet] knows. [Secrets] knows the bearer secrets of the gRPC port and the role of
-// each. [Roles] are what a token lets its client do with groups.
+// Package auth identifies clients by signed tokens, and backends and peers by shared secrets.
+//
+//   - [Tokens] verifies the tokens with which browsers, phones and devices connect. A [TokenKey]
+//     signed them, or a foreign issuer did, and a [KeySet] holds the issuer's public keys.
+//   - [Secrets] maps a bearer secret of the gRPC port to the role of its caller.
+//   - [Roles] hold the permissions that a token gives its client in groups.
 //
 // # Life
 //
-// Keys and secrets are loaded once from files at start and never change afterwards. A KeySet is read again until it is
-// closed.
+// Keys and secrets are loaded from files at start and never change afterwards. Only a KeySet is
+// read again, until it is closed.
 //
 // # Goroutines and locking
 //
-// An open KeySet has one goroutine; keySet.mu guards who waits for it. roleTable.mu guards the table by which equal roles
-// are one. Neither is held while something else is waited for. Every method may be called concurrently.
+// An open KeySet has a goroutine of its own. KeySet.mu guards the state of its refresh.
+// roleTable.mu guards the table that shares equal roles. No code waits while it holds either. All
+// methods are safe for concurrent use.
 //
 // # Backpressure
 //
-// Verify and Identify do work in proportion to what strangers send: the callers bound the size of a
-// token (HTTP and gRPC header limits). A stranger can have a KeySet read again, with a key id that nobody knows: once in
-// [keySetPause], whoever comes meanwhile is refused at once or waits for the same.
+// The work of Verify and Identify grows with the bytes that strangers send. The callers bound the
+// size of a token and of a secret (limits of HTTP and gRPC headers). A stranger can cause a refresh
+// of a KeySet, with the id of an unknown key, but only once in [keySetPause]. Further calls wait
+// for that refresh, or fail at once.
 //
 // # Errors
 //
-// [ErrTokenInvalid], [ErrTokenExpired] and [ErrClaimInvalid]; [ErrGrantLimit]. No error and no formatted value of this package
-// contains a token, a key or a secret; [TokenKey.AccessKey] alone tells a key.
+// [ErrTokenInvalid], [ErrTokenExpired] and [ErrClaimInvalid]. No error and no formatted value of
+// this package contains a token, a key or a secret. Only [TokenKey.AccessKey] shows a key.
 package auth

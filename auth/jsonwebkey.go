@@ -26,25 +26,25 @@ const maxRSABits = 4096
 // errKeyType is the error for a key that is malformed, or that none of our algorithms uses.
 var errKeyType = errors.New("not a key of a type that is used here")
 
-// curves are those of RFC 7518 §6.2.1.1. ES256 uses P-256 only; a key of another curve is decoded
-// so that the error can name the curve.
+// curves are the curves of RFC 7518 §6.2.1.1. ES256 uses P-256 only. Keys of the remaining curves
+// are decoded so that the error says that the curve is wrong.
 var curves = map[string]elliptic.Curve{
 	"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521(),
 }
 
 // jsonWebKey is a public key in the form of RFC 7517 §4, with the members of RSA and EC keys
-// (RFC 7518 §6) and of Ed25519 keys (RFC 8037 §2). A member that is missing or null is empty. The
-// JOSE library that checks the signatures of tokens has no decoder of keys.
+// (RFC 7518 §6) and of Ed25519 keys (RFC 8037 §2). A member that is missing or null is empty.
+// The decoder is ours because the JWT library has none.
 type jsonWebKey struct {
 	keyType, curve, id, use, algorithm string
 	n, e, x, y                         base64URL
-	certificates                       []string // in DER and base64; the first is of this key
+	certificates                       []string // in DER and base64; the first has this key
 	certificateURL                     string
 	sha1, sha256                       base64URL // thumbprints of the first certificate
 }
 
-// decodeKey decodes the members of a key. It takes them by their exact names: decoding into a
-// struct would take `KTY` for `kty`. Members that jsonWebKey does not have are not looked at.
+// decodeKey decodes the members of a key by their exact names: decoding into a struct would take
+// `KTY` for `kty`. It ignores members that jsonWebKey does not have.
 func decodeKey(members map[string]json.RawMessage) (*jsonWebKey, error) {
 	k := &jsonWebKey{}
 	for name, to := range map[string]any{
@@ -157,8 +157,8 @@ func isThumbprint(print base64URL, sum, certificate []byte) bool {
 		(len(certificate) == 0 || bytes.Equal(print, sum))
 }
 
-// repeatsMember reports whether a JSON object has two members of the same name. Readers differ in
-// which of them they take (RFC 7517 §4).
+// repeatsMember reports whether a JSON object has two members of the same name. JSON decoders
+// differ in which of the two they keep (RFC 7517 §4).
 func repeatsMember(object json.RawMessage) bool {
 	names := map[json.Token]bool{}
 	d := json.NewDecoder(bytes.NewReader(object))
@@ -177,8 +177,8 @@ func repeatsMember(object json.RawMessage) bool {
 	return err != nil
 }
 
-// base64URL is bytes in base64url without padding (RFC 7515 §2). Nil: the member is missing or
-// null.
+// base64URL holds decoded bytes; in JSON they are base64url without padding (RFC 7515 §2). Nil: the
+// member is missing or null.
 type base64URL []byte
 
 // UnmarshalJSON decodes a JSON string.
@@ -192,9 +192,9 @@ func (b *base64URL) UnmarshalJSON(raw []byte) error {
 	return err
 }
 
-// weakEd25519 are the y coordinates, in hexadecimal, of the points of an order of 8 at most, also
-// in the encodings that exceed the field (0 and 1 as p and p+1). Such a key has no private key:
-// anybody can make signatures that it verifies.
+// weakEd25519 has the y coordinates, in hexadecimal, of all points whose order is 8 or less, also
+// in the encodings that exceed the field (0 and 1 as p and p+1). Anyone can make signatures that
+// such a key verifies, without a private key.
 var weakEd25519 = map[string]bool{
 	"0000000000000000000000000000000000000000000000000000000000000000": true,
 	"0100000000000000000000000000000000000000000000000000000000000000": true,
@@ -205,7 +205,7 @@ var weakEd25519 = map[string]bool{
 	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f": true,
 }
 
-// isWeakEd25519 reports whether a key is a point of small order. The key has its full length.
+// isWeakEd25519 reports whether a key is a point of small order. The key must have its full length.
 func isWeakEd25519(key ed25519.PublicKey) bool {
 	y := bytes.Clone(key)
 	y[len(y)-1] &^= 0x80 // the sign of x

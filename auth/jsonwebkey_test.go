@@ -21,7 +21,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// rfc7515Payload is that of the examples in RFC 7515 appendix A.
+// rfc7515Payload is the payload of the examples in RFC 7515 appendix A.
 const rfc7515Payload = ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxl" +
 	"LmNvbS9pc19yb290Ijp0cnVlfQ"
 
@@ -76,8 +76,8 @@ func TestKeysOfTheStandardsVerifyTheSignaturesOfTheStandards(t *testing.T) {
 	}
 }
 
-// refusedAs checks that a set with this key alone has no key, for a reason.
-func refusedAs(t *testing.T, name, key, why string) {
+// wantRefused checks that a set with only this key is refused for the reason why.
+func wantRefused(t *testing.T, name, key, why string) {
 	t.Helper()
 	keys, _, err := parseKeys([]byte(testkit.JWKSet(key)))
 	if err == nil || !strings.HasSuffix(err.Error(), "keys[0]: "+why) {
@@ -119,9 +119,10 @@ func TestMalformedKeysAreRefused(t *testing.T) {
 		{"an id that is a number", strings.Replace(ed, "{", `{"kid":5,`, 1), notAKey},
 		{"a use that is a list", strings.Replace(ed, "{", `{"use":["sig"],`, 1), notAKey},
 	} {
-		refusedAs(t, c.name, c.key, c.why)
+		wantRefused(t, c.name, c.key, c.why)
 	}
-	// The largest RSA key, and members that are null, which is as if they were missing.
+	// The largest RSA key; members that are null, the same as missing members; a repetition that is
+	// not in the key itself.
 	for _, key := range []string{
 		rsaKey(bits(maxRSABits), "AQAB"),
 		strings.Replace(ed, "{", `{"kid":null,"use":null,"alg":null,"n":null,"x5c":null,`, 1),
@@ -184,15 +185,15 @@ func TestCertificatesBesideAKeyMustBelongToIt(t *testing.T) {
 	} {
 		key := testkit.JWK(t, i.ed.Public(), "", c.members...)
 		if !c.ok {
-			refusedAs(t, c.name, key, notAKey)
+			wantRefused(t, c.name, key, notAKey)
 		} else if _, _, err := parseKeys([]byte(testkit.JWKSet(key))); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 }
 
-// TestEd25519KeysOfSmallOrderAreRefused first proves that each key has such an order: a signature
-// of the neutral element and a zero is good for some message, without any private key.
+// TestEd25519KeysOfSmallOrderAreRefused first proves that each key has a small order: the neutral
+// element and a zero are a valid signature of some message, made without a private key.
 func TestEd25519KeysOfSmallOrderAreRefused(t *testing.T) {
 	neutral := append([]byte{1}, make([]byte, ed25519.SignatureSize-1)...)
 	for y := range weakEd25519 {
@@ -210,7 +211,7 @@ func TestEd25519KeysOfSmallOrderAreRefused(t *testing.T) {
 				t.Errorf("%x: no forged signature, so not a key of small order", key)
 			}
 			text := testkit.JWK(t, ed25519.PublicKey(bytes.Clone(key)), "")
-			refusedAs(t, hex.EncodeToString(key), text, notAKey)
+			wantRefused(t, hex.EncodeToString(key), text, notAKey)
 		}
 	}
 	if len(weakEd25519) != 7 {

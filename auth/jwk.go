@@ -15,27 +15,29 @@ import (
 )
 
 const (
-	// MinRSABits is the least size of an RSA key (RFC 7518 §3.3).
+	// MinRSABits is the least size of an RSA key, in bits (RFC 7518 §3.3).
 	MinRSABits = 2048
-	// MaxKeys is the most keys in a set. A token that names none is tried with each of its algorithm.
+	// MaxKeys is the limit of keys in a set. It bounds the work of a token without a `kid`: the
+	// token is checked with each key of its algorithm.
 	MaxKeys = 32
 )
 
-// publicAlgorithms are those of public keys (RFC 7518 §3.1, RFC 8037 §3.1).
+// publicAlgorithms are the algorithms that sign with a private key and are verified with a public
+// key (RFC 7518 §3.1, RFC 8037 §3.1).
 var publicAlgorithms = []string{
 	jwt.SigningMethodRS256.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodEdDSA.Alg(),
 }
 
-// publicKey is a key with the one algorithm for which it is used.
+// publicKey is a key with the only algorithm that it is used for.
 type publicKey struct {
-	id        string // empty: it has none
+	id        string // the member `kid`; empty: the key has no id
 	algorithm string
 	key       crypto.PublicKey
 }
 
-// parseKeys returns the keys of a JWK Set (RFC 7517 §5) that can be used, and why others can't. A set in which none can be
-// used is an error.
-func parseKeys(b []byte) (usable []publicKey, others []error, err error) {
+// parseKeys returns the usable keys of a JWK Set (RFC 7517 §5), and an error for each key that is
+// not usable. A set without a usable key is an error.
+func parseKeys(b []byte) (usable []publicKey, unusable []error, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -48,27 +50,28 @@ func parseKeys(b []byte) (usable []publicKey, others []error, err error) {
 	for i, raw := range set.Keys {
 		key, err := parseKey(raw)
 		if err != nil {
-			others = append(others, fmt.Errorf("keys[%d]: %w", i, err))
+			unusable = append(unusable, fmt.Errorf("keys[%d]: %w", i, err))
 			continue
 		}
 		usable = append(usable, key)
 	}
 	if len(usable) == 0 {
-		return nil, nil, errors.Join(append([]error{errors.New("no key that can be used")}, others...)...)
+		problems := append([]error{errors.New("no usable key")}, unusable...)
+		return nil, nil, errors.Join(problems...)
 	}
-	return usable, others, nil
+	return usable, unusable, nil
 }
 
-// parseKey returns a key that checks signatures with an algorithm of ours. Errors show nothing of the key.
+// parseKey returns a key for one of publicAlgorithms. Errors show nothing of the key.
 func parseKey(raw json.RawMessage) (publicKey, error) {
-	// Each member is taken by its exact name, here and in decodeKey.
+	// A map keeps the exact names of the members, as in decodeKey.
 	var members map[string]json.RawMessage
 	if json.Unmarshal(raw, &members) != nil {
 		return publicKey{}, errors.New("not a JSON object")
 	}
 	for _, secret := range []string{"d", "k", "priv"} {
 		if _, ok := members[secret]; ok {
-			return publicKey{}, errors.New("it is a secret or private key, which has no place in a set of public ones")
+			return publicKey{}, errors.New("a secret or private key in a set of public keys")
 		}
 	}
 	if raw, ok := members["key_ops"]; ok {
@@ -97,7 +100,7 @@ func parseKey(raw json.RawMessage) (publicKey, error) {
 	return publicKey{id: jwk.id, algorithm: algorithm, key: key}, nil
 }
 
-// algorithmOf binds a key to its algorithm.
+// algorithmOf returns the only algorithm that a key is used for.
 func algorithmOf(key any) (string, error) {
 	switch k := key.(type) {
 	case *rsa.PublicKey:

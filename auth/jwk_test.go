@@ -22,7 +22,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// issuer is somebody else who signs tokens, with one key of each algorithm.
+// issuer has the keys of a foreign issuer: a key of each algorithm, and keys that must be refused.
 type issuer struct {
 	rsa     *rsa.PrivateKey
 	ec      *ecdsa.PrivateKey
@@ -31,7 +31,7 @@ type issuer struct {
 	p384    *ecdsa.PrivateKey
 }
 
-// newIssuer makes the keys once: an RSA key takes its time.
+// newIssuer generates the keys once, because generating an RSA key is slow.
 var newIssuer = sync.OnceValue(func() *issuer {
 	must := func(err error) {
 		if err != nil {
@@ -53,22 +53,24 @@ var newIssuer = sync.OnceValue(func() *issuer {
 	return i
 })
 
-// keySetOf is a set that is never read again.
+// keySetOf returns a KeySet of these keys that is never refreshed.
 func keySetOf(t testing.TB, keys ...string) *KeySet {
 	t.Helper()
 	usable, _, err := parseKeys([]byte(testkit.JWKSet(keys...)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &KeySet{tried: time.Now().Add(time.Hour)}
+	s := &KeySet{began: time.Now().Add(time.Hour)}
 	s.keys.Store(&usable)
 	return s
 }
 
-// signAs signs good claims with any key, method and header.
+// signAs signs valid claims with any key, method and header.
 func signAs(t testing.TB, method jwt.SigningMethod, key any, header map[string]any) string {
 	t.Helper()
-	token := jwt.NewWithClaims(method, jwt.MapClaims{"aud": testAudience, "exp": time.Now().Add(time.Hour).Unix(), "sub": "ann"})
+	token := jwt.NewWithClaims(method, jwt.MapClaims{
+		"aud": testAudience, "exp": time.Now().Add(time.Hour).Unix(), "sub": "ann",
+	})
 	maps.Copy(token.Header, header)
 	text, err := token.SignedString(key)
 	if err != nil {
@@ -77,7 +79,7 @@ func signAs(t testing.TB, method jwt.SigningMethod, key any, header map[string]a
 	return text
 }
 
-func TestPublicKeysVerifyWhatTheirIssuerSigned(t *testing.T) {
+func TestPublicKeysVerifyTokensOfTheirIssuer(t *testing.T) {
 	i := newIssuer()
 	all := keySetOf(t,
 		testkit.JWK(t, i.rsa.Public(), "r", `"use":"sig"`, `"alg":"RS256"`),
@@ -94,14 +96,16 @@ func TestPublicKeysVerifyWhatTheirIssuerSigned(t *testing.T) {
 		{"RS256", jwt.SigningMethodRS256, i.rsa, map[string]any{"kid": "r"}},
 		{"RS256 without a key id", jwt.SigningMethodRS256, i.rsa, nil},
 		{"ES256", jwt.SigningMethodES256, i.ec, map[string]any{"kid": "e"}},
-		{"EdDSA, whose key has no id", jwt.SigningMethodEdDSA, i.ed, map[string]any{"kid": "anything"}},
+		{"EdDSA, key without an id", jwt.SigningMethodEdDSA, i.ed, map[string]any{"kid": "any"}},
 		{"a key id that is a number", jwt.SigningMethodES256, i.ec, map[string]any{"kid": 5}},
 		{"HS256 beside them", jwt.SigningMethodHS256, []byte(testSecret), nil},
 		{"headers that name other keys", jwt.SigningMethodES256, i.ec, map[string]any{
-			"jku": "https://evil.example/jwks", "x5u": "https://evil.example/x5u", "jwk": json.RawMessage(testkit.JWK(t, i.p384.Public(), "")),
+			"jku": "https://evil.example/jwks", "x5u": "https://evil.example/x5u",
+			"jwk": json.RawMessage(testkit.JWK(t, i.p384.Public(), "")),
 		}},
 	} {
-		claims, err := tokens.Verify(t.Context(), signAs(t, c.method, c.key, c.header), testAudience)
+		claims, err := tokens.Verify(t.Context(), signAs(t, c.method, c.key, c.header),
+			testAudience)
 		if err != nil || claims.User != "ann" {
 			t.Errorf("%s: %+v, %v", c.name, claims, err)
 		}
@@ -121,33 +125,41 @@ func TestAnAlgorithmIsBoundToItsKey(t *testing.T) {
 	}
 	set := keySetOf(t, testkit.JWK(t, i.rsa.Public(), "r"), testkit.JWK(t, i.ec.Public(), "e"),
 		testkit.JWK(t, i.ed.Public(), "o"))
+	kid := func(id string) map[string]any { return map[string]any{"kid": id} }
+	edKey, _ := i.ed.Public().(ed25519.PublicKey)
+	ownKey := map[string]any{"jwk": json.RawMessage(testkit.JWK(t, other.Public(), "e"))}
 	for _, c := range []struct {
 		name   string
 		method jwt.SigningMethod
 		key    any
 		header map[string]any
 	}{
-		{"HS256 with the public key as PEM", jwt.SigningMethodHS256, public, map[string]any{"kid": "r"}},
-		{"HS256 with the public key as DER", jwt.SigningMethodHS256, der, map[string]any{"kid": "r"}},
-		{"HS256 with the modulus", jwt.SigningMethodHS256, i.rsa.N.Bytes(), map[string]any{"kid": "r"}},
-		{"HS256 with the Ed25519 key", jwt.SigningMethodHS256, []byte(i.ed.Public().(ed25519.PublicKey)), map[string]any{"kid": "o"}},
+		{"HS256 with the public key as PEM", jwt.SigningMethodHS256, public, kid("r")},
+		{"HS256 with the public key as DER", jwt.SigningMethodHS256, der, kid("r")},
+		{"HS256 with the modulus", jwt.SigningMethodHS256, i.rsa.N.Bytes(), kid("r")},
+		{"HS256 with the Ed25519 key", jwt.SigningMethodHS256, []byte(edKey), kid("o")},
 		{"HS256 with nothing", jwt.SigningMethodHS256, []byte{}, nil},
-		{"none", jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, map[string]any{"kid": "r"}},
-		{"PS256", jwt.SigningMethodPS256, i.rsa, map[string]any{"kid": "r"}},
-		{"RS512", jwt.SigningMethodRS512, i.rsa, map[string]any{"kid": "r"}},
-		{"ES384", jwt.SigningMethodES384, i.p384, map[string]any{"kid": "e"}},
-		{"the key id of another key", jwt.SigningMethodES256, i.ec, map[string]any{"kid": "r"}},
-		{"an unknown key id", jwt.SigningMethodES256, i.ec, map[string]any{"kid": "x"}},
-		{"another key", jwt.SigningMethodES256, other, map[string]any{"kid": "e"}},
-		{"a key that the header brings along", jwt.SigningMethodES256, other, map[string]any{"jwk": json.RawMessage(testkit.JWK(t, other.Public(), "e"))}},
+		{"none", jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid("r")},
+		{"PS256", jwt.SigningMethodPS256, i.rsa, kid("r")},
+		{"RS512", jwt.SigningMethodRS512, i.rsa, kid("r")},
+		{"ES384", jwt.SigningMethodES384, i.p384, kid("e")},
+		{"the key id of another key", jwt.SigningMethodES256, i.ec, kid("r")},
+		{"an unknown key id", jwt.SigningMethodES256, i.ec, kid("x")},
+		{"another key", jwt.SigningMethodES256, other, kid("e")},
+		{"a key in the token's header", jwt.SigningMethodES256, other, ownKey},
 	} {
-		for _, tokens := range []*Tokens{NewTokens(set), NewTokens(set, newTestKey(t, testSecret))} {
-			if _, err := tokens.Verify(t.Context(), signAs(t, c.method, c.key, c.header), testAudience); !errors.Is(err, ErrTokenInvalid) {
+		for _, tokens := range []*Tokens{
+			NewTokens(set), NewTokens(set, newTestKey(t, testSecret)),
+		} {
+			_, err := tokens.Verify(t.Context(), signAs(t, c.method, c.key, c.header), testAudience)
+			if !errors.Is(err, ErrTokenInvalid) {
 				t.Errorf("%s: %v", c.name, err)
 			}
 		}
 	}
-	if _, err := verifier(t, testSecret).Verify(t.Context(), signAs(t, jwt.SigningMethodRS256, i.rsa, nil), testAudience); !errors.Is(err, ErrTokenInvalid) {
+	_, err = verifier(t, testSecret).Verify(t.Context(),
+		signAs(t, jwt.SigningMethodRS256, i.rsa, nil), testAudience)
+	if !errors.Is(err, ErrTokenInvalid) {
 		t.Errorf("RS256 without public keys: %v", err)
 	}
 }
@@ -156,6 +168,7 @@ func TestKeysThatMustNotBeUsedAreNot(t *testing.T) {
 	i := newIssuer()
 	jwk := func(key any, members ...string) string { return testkit.JWK(t, key, "", members...) }
 	good := testkit.JWK(t, i.ec.Public(), "good")
+	zeros := strings.Repeat("A", 43) // 32 bytes in base64url
 	for name, c := range map[string]struct{ key, why string }{
 		"encryption":       {jwk(i.rsa.Public(), `"use":"enc"`), "its use is not sig"},
 		"other algorithm":  {jwk(i.rsa.Public(), `"alg":"RS512"`), "its alg is not RS256"},
@@ -169,29 +182,33 @@ func TestKeysThatMustNotBeUsedAreNot(t *testing.T) {
 		"private EC":       {jwk(i.ec), "secret or private"},
 		"symmetric":        {jwk([]byte(testSecret)), "secret or private"},
 		"a point off the curve": {
-			`{"kty":"EC","crv":"P-256","x":"` + strings.Repeat("A", 43) + `","y":"` + strings.Repeat("A", 43) + `"}`,
+			`{"kty":"EC","crv":"P-256","x":"` + zeros + `","y":"` + zeros + `"}`,
 			"not a key of a type",
 		},
 		"unknown type": {`{"kty":"XYZ"}`, "not a key of a type"},
-		"X25519":       {`{"kty":"OKP","crv":"X25519","x":"` + strings.Repeat("A", 43) + `"}`, "not a key of a type"},
+		"X25519":       {`{"kty":"OKP","crv":"X25519","x":"` + zeros + `"}`, "not a key of a type"},
 		"no type":      {`{}`, "not a key of a type"},
 		"a number":     {`5`, "not a JSON object"},
 		"null":         {`null`, "not a key of a type"},
 	} {
-		keys, others, err := parseKeys([]byte(testkit.JWKSet(c.key, good)))
+		keys, unusable, err := parseKeys([]byte(testkit.JWKSet(c.key, good)))
 		if err != nil || len(keys) != 1 || keys[0].id != "good" {
 			t.Errorf("%s: the good key beside it: %v, %v", name, keys, err)
 		}
-		if len(others) != 1 || !strings.HasPrefix(others[0].Error(), "keys[0]: ") || !strings.Contains(others[0].Error(), c.why) {
-			t.Errorf("%s: %v, want %s", name, others, c.why)
+		if len(unusable) != 1 || !strings.HasPrefix(unusable[0].Error(), "keys[0]: ") ||
+			!strings.Contains(unusable[0].Error(), c.why) {
+			t.Errorf("%s: %v, want %s", name, unusable, c.why)
 		}
-		if _, _, err := parseKeys([]byte(testkit.JWKSet(c.key))); err == nil || !strings.Contains(err.Error(), "no key that can be used") {
+		_, _, err = parseKeys([]byte(testkit.JWKSet(c.key)))
+		if err == nil || !strings.Contains(err.Error(), "no usable key") {
 			t.Errorf("%s alone: %v", name, err)
 		}
 	}
 	for name, text := range map[string]string{
-		"empty": "", "not JSON": "<html>", "a list": "[]", "no keys": "{}", "null": "null", "keys not a list": `{"keys":{}}`,
-		"too many": testkit.JWKSet(strings.Split(strings.Repeat(good+"\n", MaxKeys)+good, "\n")...),
+		"empty": "", "not JSON": "<html>", "a list": "[]", "no keys": "{}", "null": "null",
+		"keys not a list": `{"keys":{}}`,
+		"too many": testkit.JWKSet(strings.Split(strings.Repeat(good+"\n", MaxKeys)+good,
+			"\n")...),
 	} {
 		if keys, _, err := parseKeys([]byte(text)); err == nil {
 			t.Errorf("%s: %v", name, keys)
@@ -201,7 +218,9 @@ func TestKeysThatMustNotBeUsedAreNot(t *testing.T) {
 
 func FuzzParseKeys(f *testing.F) {
 	i := newIssuer()
-	for _, key := range []any{i.rsa.Public(), i.ec.Public(), i.ed.Public(), i.rsa, i.weakRSA.Public(), []byte(testSecret)} {
+	for _, key := range []any{
+		i.rsa.Public(), i.ec.Public(), i.ed.Public(), i.rsa, i.weakRSA.Public(), []byte(testSecret),
+	} {
 		f.Add([]byte(testkit.JWKSet(testkit.JWK(f, key, "a", `"use":"sig"`))))
 	}
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","x5c":["AAAA"]},null]}`))
@@ -223,9 +242,9 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
-// Whatever a stranger makes of good tokens: only what was signed is taken.
+// Verify accepts only tokens whose header and payload were signed.
 func FuzzVerifyWithPublicKeys(f *testing.F) {
-	// The same keys and claims in each of the processes that fuzz.
+	// All processes of the fuzzer need the same keys and claims.
 	ed := ed25519.NewKeyFromSeed([]byte(testSecret))
 	ec, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), []byte(testSecret))
 	if err != nil {
@@ -236,9 +255,11 @@ func FuzzVerifyWithPublicKeys(f *testing.F) {
 	tokens := NewTokens(set, newTestKey(f, testSecret))
 	signed := map[string]bool{} // header and payload
 	for method, key := range map[jwt.SigningMethod]crypto.PrivateKey{
-		jwt.SigningMethodES256: ec, jwt.SigningMethodEdDSA: ed, jwt.SigningMethodHS256: []byte(testSecret),
+		jwt.SigningMethodES256: ec, jwt.SigningMethodEdDSA: ed,
+		jwt.SigningMethodHS256: []byte(testSecret),
 	} {
-		token, err := jwt.NewWithClaims(method, jwt.MapClaims{"aud": testAudience, "exp": 99999999999}).SignedString(key)
+		token, err := jwt.NewWithClaims(method,
+			jwt.MapClaims{"aud": testAudience, "exp": 99999999999}).SignedString(key)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -249,7 +270,8 @@ func FuzzVerifyWithPublicKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		claims, err := tokens.Verify(t.Context(), token, testAudience)
 		if err != nil {
-			if !errors.Is(err, ErrTokenInvalid) && !errors.Is(err, ErrTokenExpired) && !errors.Is(err, ErrClaimInvalid) {
+			if !errors.Is(err, ErrTokenInvalid) && !errors.Is(err, ErrTokenExpired) &&
+				!errors.Is(err, ErrClaimInvalid) {
 				t.Fatalf("not one of our errors: %v", err)
 			}
 			return

@@ -12,7 +12,9 @@ import (
 
 func TestTokenKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
-	token, err := newTestKey(t, testSecret).Sign(testAudience, Claims{Expires: time.Now().Add(time.Hour)})
+	token, err := newTestKey(t, testSecret).Sign(testAudience, Claims{
+		Expires: time.Now().Add(time.Hour),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,32 +23,37 @@ import (
 )
 
 const (
-	// maxKeySetBytes is the most that is read of a set: 32 keys with chains of certificates.
+	// maxKeySetBytes is the size limit of a set: MaxKeys keys with chains of certificates fit.
 	maxKeySetBytes = 256 << 10
-	// keySetTimeout is how long reading a set may take, and so how long a client with an unknown key may wait.
+	// keySetTimeout limits a refresh, and so the wait of a client whose token names an unknown key.
 	keySetTimeout = 3 * time.Second
-	// keySetPause is the least time between two reads. Strangers can cause one, with a made-up key id.
+	// keySetPause is the least time between two refreshes for unknown keys, which strangers can
+	// cause with a made-up key id. It is also the wait after a refresh that failed.
 	keySetPause = 10 * time.Second
 )
 
-// KeySetConfig says where the public keys of client tokens are. DefaultKeySetConfig fills in the interval; Source must be set
-// besides.
+// KeySetConfig configures a KeySet. Source is required. DefaultKeySetConfig sets the rest.
 type KeySetConfig struct {
-	// Source is a file, or a URL: https, or http on loopback. Redirections are not followed.
+	// Source is the path of a file, or a URL: https, or http on loopback. Redirects are not
+	// followed.
 	Source string
-	// Interval is how often the set is read again: how long a key that was withdrawn is still good. After a failure it is
-	// tried again sooner.
+	// Interval is the time between two refreshes, at least 10 s. A key that the issuer withdrew
+	// stays valid for up to this time. After a refresh that failed the next follows in 10 s.
 	Interval time.Duration
 
-	Transport http.RoundTripper     // nil: the system's trust, and the proxy of the environment
-	Logger    *slog.Logger          // nil: nothing is logged
-	Metrics   prometheus.Registerer // may be nil
+	// Transport fetches a URL. Nil: the root certificates of the system and the proxy of the
+	// environment.
+	Transport http.RoundTripper
+	// Logger gets a line for each new set and for each refresh that failed. Nil: nothing is logged.
+	Logger *slog.Logger
+	// Metrics registers the instruments. Nil: they are not registered.
+	Metrics prometheus.Registerer
 }
 
-// DefaultKeySetConfig is a good start.
+// DefaultKeySetConfig returns a config with an Interval of 5 minutes and without a Source.
 func DefaultKeySetConfig() KeySetConfig { return KeySetConfig{Interval: 5 * time.Minute} }
 
-// Validate returns all that is wrong with c, or nil.
+// Validate returns all problems of c as a joined error, or nil.
 func (c *KeySetConfig) Validate() error {
 	var errs []error
 	if c.Source == "" {
@@ -58,20 +63,23 @@ func (c *KeySetConfig) Validate() error {
 		u, err := url.Parse(c.Source)
 		if err != nil || u.Host == "" || u.User != nil ||
 			u.Scheme != "https" && (u.Scheme != "http" || !loopback.IsHost(u.Host)) {
-			errs = append(errs, errors.New("Source: want a file, or https:// and a host without user and password, or http:// on loopback"))
+			errs = append(errs,
+				errors.New("Source: want a file, or https:// and a host without user "+
+					"and password, or http:// on loopback"))
 		}
 	}
 	if c.Interval < keySetPause {
-		errs = append(errs, fmt.Errorf("Interval is %v, must be at least %v", c.Interval, keySetPause))
+		errs = append(errs,
+			fmt.Errorf("Interval is %v, must be at least %v", c.Interval, keySetPause))
 	}
 	return errors.Join(errs...)
 }
 
-// KeySet is the public keys with which somebody else signs client tokens: a JWK Set (RFC 7517), read again at intervals and
-// when a token names a key that is not there. A set that can't be read leaves the last one in force. A nil KeySet has no
-// keys.
+// KeySet holds the public keys of a foreign issuer of client tokens: a JWK Set (RFC 7517). It reads
+// the set again at intervals, and when a token names an unknown key. If a refresh fails, the keys
+// of the last good set stay valid. A nil KeySet has no keys. A KeySet is safe for concurrent use.
 type KeySet struct {
-	// Static after OpenKeySet.
+	// Fixed at OpenKeySet.
 	config  KeySetConfig
 	client  *http.Client
 	metrics keySetMetrics
@@ -79,19 +87,20 @@ type KeySet struct {
 	closing <-chan struct{}
 	loop    sync.WaitGroup
 
-	keys atomic.Pointer[[]publicKey]
+	keys atomic.Pointer[[]publicKey] // the valid keys; stored by the loop
 
-	wake chan struct{} // one refresh is asked for
-	text []byte        // that keys was made of; owned by the loop
+	wake chan struct{} // asks the loop for a refresh; room for a single request
+	text []byte        // the set that keys was parsed from; owned by the loop
 
 	mu      sync.Mutex
-	tried   time.Time     // when the last refresh began
-	current bool          // the last refresh read the set
-	under   chan struct{} // closed at the end of the refresh that is asked for or under way; nil: none
+	began   time.Time     // start of the last refresh
+	current bool          // the last refresh succeeded
+	pending chan struct{} // closed when the requested or running refresh ends; nil: there is none
 }
 
-// OpenKeySet reads a set for the first time, and then keeps it fresh until Close. When it can't be read or has no key that can
-// be used, that is the error: a hub without keys would turn every client away.
+// OpenKeySet reads the set and starts a goroutine that refreshes it until Close. It returns an
+// error if the set can't be read or has no usable key: a hub without keys would reject every
+// client.
 func OpenKeySet(ctx context.Context, c KeySetConfig) (*KeySet, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("key set config: %w", err)
@@ -100,7 +109,7 @@ func OpenKeySet(ctx context.Context, c KeySetConfig) (*KeySet, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Transport == nil {
-		// A connection a refresh: nothing is kept for the next one, minutes away.
+		// Refreshes are minutes apart, so each has a connection of its own.
 		c.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
 	}
 	s := &KeySet{
@@ -108,14 +117,15 @@ func OpenKeySet(ctx context.Context, c KeySetConfig) (*KeySet, error) {
 		client: &http.Client{
 			Transport: c.Transport,
 			CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-				return fmt.Errorf("redirected to %s://%s: name the URL of the set itself", r.URL.Scheme, r.URL.Host)
+				return fmt.Errorf("redirected to %s://%s: name the URL of the set itself",
+					r.URL.Scheme, r.URL.Host)
 			},
 		},
 		metrics: newKeySetMetrics(c.Metrics),
 		wake:    make(chan struct{}, 1),
-		tried:   time.Now(),
+		began:   time.Now(),
 	}
-	if err := s.refresh(ctx); err != nil {
+	if err := s.refreshKeys(ctx); err != nil {
 		return nil, fmt.Errorf("set of public keys: %w", err)
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -124,15 +134,15 @@ func OpenKeySet(ctx context.Context, c KeySetConfig) (*KeySet, error) {
 	return s, nil
 }
 
-// Close ends the refreshing.
+// Close stops the refreshes and waits for the goroutine. Callers that wait for a refresh return.
 func (s *KeySet) Close() {
 	s.cancel()
 	s.loop.Wait()
 }
 
-// candidates are the keys of an algorithm that a token may be signed with, which names one or none. Keys without a name
-// may be any.
-func (s *KeySet) candidates(algorithm, id string) []jwt.VerificationKey {
+// findKeys returns the keys of an algorithm that may have signed a token. The id is the token's
+// `kid`; a token without an id fits all keys, and a key without an id fits all tokens.
+func (s *KeySet) findKeys(algorithm, id string) []jwt.VerificationKey {
 	if s == nil {
 		return nil
 	}
@@ -145,25 +155,25 @@ func (s *KeySet) candidates(algorithm, id string) []jwt.VerificationKey {
 	return found
 }
 
-// renew has the set read again, if that was not done a moment ago, and waits for it. It reports whether there may be other
-// keys than before. Many may call it at once and wait for the same.
-func (s *KeySet) renew(ctx context.Context) bool {
+// awaitNewKeys waits for a refresh, and requests it if none is pending. It reports whether a
+// refresh ended, so that there may be new keys. It returns false at once if the last refresh began
+// less than keySetPause ago. Concurrent callers wait for the same refresh.
+func (s *KeySet) awaitNewKeys(ctx context.Context) bool {
 	if s == nil {
 		return false
 	}
 	s.mu.Lock()
-	if s.under == nil {
-		if time.Since(s.tried) < keySetPause {
+	if s.pending == nil {
+		if time.Since(s.began) < keySetPause {
 			s.mu.Unlock()
 			return false
 		}
-		s.under = make(chan struct{})
-		s.wake <- struct{}{} // it has room: one is asked for at a time
+		s.requestRefreshLocked()
 	}
-	under := s.under
+	pending := s.pending
 	s.mu.Unlock()
 	select {
-	case <-under: // after keySetTimeout at the latest
+	case <-pending: // after keySetTimeout at the latest
 		return true
 	case <-ctx.Done():
 	case <-s.closing:
@@ -171,25 +181,32 @@ func (s *KeySet) renew(ctx context.Context) bool {
 	return false
 }
 
-// Refresh reads the set now, however long ago it was last read, and waits for it. It reports whether the set could be read.
+// requestRefreshLocked asks the loop for a refresh. The caller must hold s.mu, and none may be
+// pending.
+func (s *KeySet) requestRefreshLocked() {
+	s.pending = make(chan struct{})
+	s.wake <- struct{}{} // never blocks: a single refresh is pending at a time
+}
+
+// Refresh reads the set now, without the pause after the last refresh, and waits for the result. It
+// reports whether the set could be read. It returns false when ctx is done or the KeySet is closed.
 func (s *KeySet) Refresh(ctx context.Context) bool {
 	for {
 		s.mu.Lock()
-		under, mine := s.under, s.under == nil
+		mine := s.pending == nil
 		if mine {
-			under = make(chan struct{})
-			s.under = under
-			s.wake <- struct{}{} // it has room: one is asked for at a time
+			s.requestRefreshLocked()
 		}
+		pending := s.pending
 		s.mu.Unlock()
 		select {
-		case <-under:
+		case <-pending:
 		case <-ctx.Done():
 			return false
 		case <-s.closing:
 			return false
 		}
-		if mine { // another's may have read before the caller came
+		if mine { // a refresh that was pending before may have read the set before this call
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.current
@@ -197,7 +214,7 @@ func (s *KeySet) Refresh(ctx context.Context) bool {
 	}
 }
 
-// run refreshes at each interval, and when somebody asks.
+// run refreshes the set at each interval and at each request.
 func (s *KeySet) run(ctx context.Context) {
 	timer := time.NewTimer(s.config.Interval)
 	defer timer.Stop()
@@ -208,48 +225,49 @@ func (s *KeySet) run(ctx context.Context) {
 		case <-s.wake:
 		case <-timer.C:
 		}
-		s.begin()
+		s.beginRefresh()
 		next := s.config.Interval
-		err := s.refresh(ctx)
+		err := s.refreshKeys(ctx)
 		if err != nil && ctx.Err() == nil {
 			next = keySetPause
-			s.config.Logger.Error("public keys of client tokens not read, the old ones stay", slog.Any("error", err))
+			s.config.Logger.Error("public keys of client tokens not read; the last keys stay valid",
+				slog.Any("error", err))
 		}
-		s.end(err == nil)
+		s.endRefresh(err == nil)
 		timer.Reset(next)
 	}
 }
 
-// begin lets whoever comes from now on wait for the refresh.
-func (s *KeySet) begin() {
+// beginRefresh makes a refresh pending, also if the timer started it and no caller requested it.
+func (s *KeySet) beginRefresh() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tried = time.Now()
-	if s.under == nil {
-		s.under = make(chan struct{})
+	s.began = time.Now()
+	if s.pending == nil {
+		s.pending = make(chan struct{})
 	}
 }
 
-// end lets go who waited.
-func (s *KeySet) end(current bool) {
+// endRefresh stores the result of the refresh and wakes the callers that wait for it.
+func (s *KeySet) endRefresh(current bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current = current
-	close(s.under)
-	s.under = nil
+	close(s.pending)
+	s.pending = nil
 	select {
-	case <-s.wake: // asked for at the moment in which the timer fired: it is done
+	case <-s.wake: // the timer started the refresh, and a caller requested it before beginRefresh
 	default:
 	}
 }
 
-// refresh reads the set once.
-func (s *KeySet) refresh(ctx context.Context) error {
+// refreshKeys reads the set, applies it and counts the result.
+func (s *KeySet) refreshKeys(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keySetTimeout)
 	defer cancel()
-	text, err := s.read(ctx)
+	text, err := s.readSource(ctx)
 	if err == nil {
-		err = s.take(text)
+		err = s.applyKeys(text)
 	}
 	if err != nil {
 		s.metrics.failed.Inc()
@@ -260,23 +278,24 @@ func (s *KeySet) refresh(ctx context.Context) error {
 	return nil
 }
 
-// take puts a set in force, if it is another one than before.
-func (s *KeySet) take(text []byte) error {
+// applyKeys replaces the valid keys by those of a set, unless the text is that of the last set.
+func (s *KeySet) applyKeys(text []byte) error {
 	if s.keys.Load() != nil && bytes.Equal(text, s.text) {
 		return nil
 	}
-	keys, others, err := parseKeys(text)
+	keys, unusable, err := parseKeys(text)
 	if err != nil {
 		return err
 	}
 	s.text = text
 	s.keys.Store(&keys)
 	s.metrics.keys.Set(float64(len(keys)))
-	s.config.Logger.Info("public keys of client tokens read", slog.Int("keys", len(keys)), slog.Any("not_used", errors.Join(others...)))
+	s.config.Logger.Info("public keys of client tokens read",
+		slog.Int("keys", len(keys)), slog.Any("not_used", errors.Join(unusable...)))
 	return nil
 }
 
-func (s *KeySet) read(ctx context.Context) ([]byte, error) {
+func (s *KeySet) readSource(ctx context.Context) ([]byte, error) {
 	if !strings.Contains(s.config.Source, "://") {
 		f, err := os.Open(s.config.Source)
 		if err != nil {
@@ -289,19 +308,21 @@ func (s *KeySet) read(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.URL.Scheme == "http" { // this machine: neither DNS nor a proxy is asked for its names
-		r.URL.Host = loopback.Address(r.URL.Host) // the Host header stays, r.Host
+	if r.URL.Scheme == "http" {
+		// Validate allows http only for names of this machine. With the address in place of the
+		// name, the request needs neither DNS nor a proxy. The Host header, r.Host, keeps the name.
+		r.URL.Host = loopback.Address(r.URL.Host)
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
-	answer, err := s.client.Do(r)
+	response, err := s.client.Do(r)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", s.config.Source, answer.Status)
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", s.config.Source, response.Status)
 	}
-	return readSet(answer.Body)
+	return readSet(response.Body)
 }
 
 func readSet(r io.Reader) ([]byte, error) {

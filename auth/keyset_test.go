@@ -23,13 +23,13 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// site is the web site of an issuer: it answers with a text after a time, or fails.
+// site is a fake web site of an issuer. It answers with a text or an error after a delay.
 type site struct {
 	mu    sync.Mutex
 	text  string
 	err   error
 	delay time.Duration
-	asked int
+	asked int // requests
 }
 
 func (s *site) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -45,7 +45,8 @@ func (s *site) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(text))}, nil
+	body := io.NopCloser(strings.NewReader(text))
+	return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
 }
 
 func (s *site) set(change func()) {
@@ -60,14 +61,18 @@ func (s *site) times() int {
 	return s.asked
 }
 
-// withSite runs a test in a bubble, with a set that is read from a site every minute, at first with the key "r".
-func withSite(t *testing.T, test func(t *testing.T, w *site, s *KeySet, registry *prometheus.Registry)) {
+// withSite runs a test in a bubble. The test gets a KeySet that reads a site every minute; at first
+// the set has the key "r".
+func withSite(
+	t *testing.T, test func(t *testing.T, w *site, s *KeySet, registry *prometheus.Registry),
+) {
 	t.Helper()
 	first := testkit.JWKSet(testkit.JWK(t, newIssuer().rsa.Public(), "r"))
 	synctest.Test(t, func(t *testing.T) {
 		w, registry := &site{text: first}, prometheus.NewRegistry()
 		s, err := OpenKeySet(t.Context(), KeySetConfig{
-			Source: "https://issuer.example/jwks", Interval: time.Minute, Transport: w, Metrics: registry,
+			Source: "https://issuer.example/jwks", Interval: time.Minute, Transport: w,
+			Metrics: registry,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -77,8 +82,8 @@ func withSite(t *testing.T, test func(t *testing.T, w *site, s *KeySet, registry
 	})
 }
 
-// counted checks how often the set was read, with success and without, and how many keys are in force.
-func counted(t *testing.T, registry *prometheus.Registry, ok, failed, keys float64) {
+// checkMetrics checks the counts of refreshes that succeeded and failed, and the number of keys.
+func checkMetrics(t *testing.T, registry *prometheus.Registry, ok, failed, keys float64) {
 	t.Helper()
 	families, err := registry.Gather()
 	if err != nil {
@@ -95,19 +100,23 @@ func counted(t *testing.T, registry *prometheus.Registry, ok, failed, keys float
 		}
 	}
 	delete(have, "connhub_jwks_refreshed_timestamp_seconds")
-	want := map[string]float64{"connhub_jwks_refreshes_total ok": ok, "connhub_jwks_refreshes_total failed": failed, "connhub_jwks_keys": keys}
+	want := map[string]float64{
+		"connhub_jwks_refreshes_total ok": ok, "connhub_jwks_refreshes_total failed": failed,
+		"connhub_jwks_keys": keys,
+	}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestASetIsReadAgainAtTheIntervalAndAKeyThatIsGoneIsGone(t *testing.T) {
+func TestASetIsReadAgainAtTheIntervalAndARemovedKeyIsInvalid(t *testing.T) {
 	i := newIssuer()
 	second := testkit.JWKSet(testkit.JWK(t, i.ec.Public(), "e"), testkit.JWK(t, i.ed.Public(), "o"))
-	old, young := signAs(t, jwt.SigningMethodRS256, i.rsa, map[string]any{"kid": "r"}), signAs(t, jwt.SigningMethodES256, i.ec, map[string]any{"kid": "e"})
+	old, young := signAs(t, jwt.SigningMethodRS256, i.rsa, map[string]any{"kid": "r"}),
+		signAs(t, jwt.SigningMethodES256, i.ec, map[string]any{"kid": "e"})
 	withSite(t, func(t *testing.T, w *site, s *KeySet, registry *prometheus.Registry) {
 		ask := func(token string) error {
-			_, err := NewTokens(s).parse(token)
+			_, err := NewTokens(s).parseToken(token)
 			return err
 		}
 		if err := ask(old); err != nil {
@@ -125,7 +134,7 @@ func TestASetIsReadAgainAtTheIntervalAndAKeyThatIsGoneIsGone(t *testing.T) {
 		if err := ask(young); err != nil {
 			t.Errorf("the new key: %v", err)
 		}
-		counted(t, registry, 2, 0, 2)
+		checkMetrics(t, registry, 2, 0, 2)
 	})
 }
 
@@ -142,48 +151,50 @@ func TestRefreshReadsASetAtOnceAndTellsWhetherItCould(t *testing.T) {
 			if got := s.Refresh(t.Context()); got != tt.want || time.Since(before) >= keySetPause {
 				t.Errorf("%.20q: %t after %v", tt.text, got, time.Since(before))
 			}
-			if len(s.candidates("ES256", "e")) != 1 {
+			if len(s.findKeys("ES256", "e")) != 1 {
 				t.Errorf("%.20q: the new key is not in force", tt.text)
 			}
 		}
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
 		if s.Refresh(done) {
-			t.Error("a refresh whose caller has gone says that it read the set")
+			t.Error("Refresh reports success, but its context is done")
 		}
 	})
 }
 
 func TestASetThatCanNotBeReadLeavesTheLastOneInForce(t *testing.T) {
 	for name, broken := range map[string]func(*site){
-		"no answer":        func(w *site) { w.err = errors.New("connection refused") },
-		"too slow":         func(w *site) { w.delay = time.Hour },
-		"not a set":        func(w *site) { w.text = "<html>" },
-		"no key in it":     func(w *site) { w.text = `{"keys":[]}` },
-		"larger than ever": func(w *site) { w.text = `{"keys":[],"x":"` + strings.Repeat("x", maxKeySetBytes) + `"}` },
+		"no answer":    func(w *site) { w.err = errors.New("connection refused") },
+		"too slow":     func(w *site) { w.delay = time.Hour },
+		"not a set":    func(w *site) { w.text = "<html>" },
+		"no key in it": func(w *site) { w.text = `{"keys":[]}` },
+		"too large": func(w *site) {
+			w.text = `{"keys":[],"x":"` + strings.Repeat("x", maxKeySetBytes) + `"}`
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			withSite(t, func(t *testing.T, w *site, s *KeySet, registry *prometheus.Registry) {
 				good := w.text
 				w.set(func() { broken(w) })
 				time.Sleep(time.Minute + keySetTimeout + time.Second) // the bubble's clock
-				if len(s.candidates("RS256", "r")) != 1 {
+				if len(s.findKeys("RS256", "r")) != 1 {
 					t.Error("the key is gone")
 				}
-				counted(t, registry, 1, 1, 1)
+				checkMetrics(t, registry, 1, 1, 1)
 				w.set(func() { w.err, w.delay, w.text = nil, 0, good })
 				time.Sleep(keySetPause)
-				counted(t, registry, 2, 1, 1) // sooner than at the interval
+				checkMetrics(t, registry, 2, 1, 1) // after keySetPause, not after the interval
 			})
 		})
 	}
 }
 
-func TestAnUnknownKeyIsLookedForOnceForAllWhoBringIt(t *testing.T) {
+func TestAnUnknownKeyCausesOneRefreshForAllItsTokens(t *testing.T) {
 	i := newIssuer()
 	second := testkit.JWKSet(testkit.JWK(t, i.ec.Public(), "e"))
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
-		if s.renew(t.Context()) || w.times() != 1 {
+		if s.awaitNewKeys(t.Context()) || w.times() != 1 {
 			t.Errorf("at once after the first: %d times", w.times())
 		}
 		time.Sleep(keySetPause) // the bubble's clock
@@ -192,27 +203,27 @@ func TestAnUnknownKeyIsLookedForOnceForAllWhoBringIt(t *testing.T) {
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
-				if !s.renew(t.Context()) || len(s.candidates("ES256", "e")) != 1 {
+				if !s.awaitNewKeys(t.Context()) || len(s.findKeys("ES256", "e")) != 1 {
 					t.Error("the new key is not there")
 				}
 			})
 		}
 		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if s.renew(impatient) || time.Since(began) != time.Millisecond {
-			t.Errorf("the impatient one waited %v", time.Since(began))
+		if s.awaitNewKeys(impatient) || time.Since(began) != time.Millisecond {
+			t.Errorf("the impatient caller waited %v", time.Since(began))
 		}
 		all.Wait()
 		if took := time.Since(began); w.times() != 2 || took != time.Second {
 			t.Errorf("read %d times, in %v", w.times(), took)
 		}
-		for range 100 { // strangers, with ids of their own
-			if s.renew(t.Context()) {
+		for range 100 { // tokens of strangers, each with a made-up key id
+			if s.awaitNewKeys(t.Context()) {
 				t.Error("read again within the pause")
 			}
 		}
 		time.Sleep(keySetPause)
-		if !s.renew(t.Context()) || w.times() != 3 {
+		if !s.awaitNewKeys(t.Context()) || w.times() != 3 {
 			t.Errorf("after the pause: %d times", w.times())
 		}
 	})
@@ -224,7 +235,8 @@ func TestATokenOfANewKeyIsTakenAtOnce(t *testing.T) {
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
 		tokens := NewTokens(s)
 		token := signAs(t, jwt.SigningMethodEdDSA, i.ed, map[string]any{"kid": "o"})
-		if _, err := tokens.Verify(t.Context(), token, testAudience); !errors.Is(err, ErrTokenInvalid) || !strings.Contains(err.Error(), "key that is not known") {
+		_, err := tokens.Verify(t.Context(), token, testAudience)
+		if !errors.Is(err, ErrTokenInvalid) || !strings.Contains(err.Error(), "unknown key") {
 			t.Errorf("before: %v", err)
 		}
 		w.set(func() { w.text = second })
@@ -235,7 +247,7 @@ func TestATokenOfANewKeyIsTakenAtOnce(t *testing.T) {
 	})
 }
 
-func TestAWaitForTheSetIsKnownToTheCaller(t *testing.T) {
+func TestVerifyAroundCallsAroundForAWait(t *testing.T) {
 	i := newIssuer()
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
 		tokens := NewTokens(s)
@@ -256,19 +268,19 @@ func TestAWaitForTheSetIsKnownToTheCaller(t *testing.T) {
 	})
 }
 
-func TestCloseLetsGoWhoWaits(t *testing.T) {
+func TestCloseEndsTheWaitForARefresh(t *testing.T) {
 	withSite(t, func(t *testing.T, w *site, s *KeySet, _ *prometheus.Registry) {
 		time.Sleep(keySetPause) // the bubble's clock
 		w.set(func() { w.delay = time.Hour })
 		done := make(chan struct{})
 		go func() {
-			s.renew(t.Context())
+			s.awaitNewKeys(t.Context())
 			close(done)
 		}()
 		synctest.Wait()
 		s.Close()
 		<-done
-		if s.renew(t.Context()) {
+		if s.awaitNewKeys(t.Context()) {
 			t.Error("renewed after Close")
 		}
 	})
@@ -277,7 +289,9 @@ func TestCloseLetsGoWhoWaits(t *testing.T) {
 func TestSetsComeFromFilesAndWebSites(t *testing.T) {
 	set := testkit.JWKSet(testkit.JWK(t, newIssuer().ec.Public(), "e"))
 	mux := http.NewServeMux()
-	mux.HandleFunc("/jwks", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, set) })
+	mux.HandleFunc("/jwks", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, set)
+	})
 	mux.Handle("/moved", http.RedirectHandler("/jwks", http.StatusFound))
 	secure, plain := httptest.NewTLSServer(mux), httptest.NewServer(mux)
 	defer secure.Close()
@@ -307,7 +321,7 @@ func TestSetsComeFromFilesAndWebSites(t *testing.T) {
 		config.Transport = transport
 		s, err := OpenKeySet(t.Context(), config)
 		if err == nil {
-			if len(s.candidates("ES256", "")) != 1 || !strings.Contains(log.String(), "keys=1") {
+			if len(s.findKeys("ES256", "")) != 1 || !strings.Contains(log.String(), "keys=1") {
 				t.Errorf("%s: no key, log %s", c.source, &log)
 			}
 			s.Close()
@@ -319,11 +333,12 @@ func TestSetsComeFromFilesAndWebSites(t *testing.T) {
 	}
 	config := DefaultKeySetConfig()
 	config.Source, config.Interval = plain.URL+"/jwks", keySetPause-1
-	if _, err := OpenKeySet(t.Context(), config); err == nil || !strings.Contains(err.Error(), "Interval") {
+	_, err := OpenKeySet(t.Context(), config)
+	if err == nil || !strings.Contains(err.Error(), "Interval") {
 		t.Errorf("a short interval: %v", err)
 	}
 	config.Interval = keySetPause
-	s, err := OpenKeySet(t.Context(), config) // with a transport of its own
+	s, err := OpenKeySet(t.Context(), config) // with the default transport
 	if err != nil {
 		t.Fatal(err)
 	}

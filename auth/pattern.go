@@ -8,29 +8,35 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// maxStars is the most `*` in a pattern, those of `**` counted as two. It is Web PubSub's limit.
+// maxStars is the limit of `*` in a pattern; `**` counts as two. It is Web PubSub's limit.
 const maxStars = 5
 
-// maxSteps bounds the steps of all patterns of one token together, and so the work of a
-// permission check: a step costs a pass over the name, at most names.MaxBytes long. It leaves 16
-// steps for each of MaxRoles roles.
+// maxSteps limits the steps of all patterns of a token together, and so the work of a permission
+// check: a step costs a pass over the name, which has at most names.MaxBytes bytes. The limit
+// allows 16 steps for each of MaxRoles roles.
 const maxSteps = 16 * MaxRoles
 
-// separator parts the levels of a group's name: `?` and `*` stay within one.
+// separator divides a group's name into levels. `?` and `*` do not match it.
 const separator = '.'
 
-// pattern matches names of groups: `?` is one character, `*` any number of them, neither with a dot; `**` is any number
-// of any; `\` takes the special meaning from `\`, `*` or `?`.
+// pattern matches names of groups:
 //
-// Problem: names come from strangers, and a matcher that tries one way after the other needs exponential time for some.
+//   - `?` matches a single character, but not a dot
+//   - `*` matches any number of characters without a dot
+//   - `**` matches any number of characters, dots too
+//   - `\` makes the next `\`, `*` or `?` a plain character
 //
-// Outline: all ways at once. After each step of the pattern, place i is reached if the steps so far can match the first
-// i bytes of the name. So a name costs its length times the number of steps at most, and a `?` a few words of bits.
+// Problem: names come from strangers. For some names, a matcher that tries the alternatives in turn
+// and backtracks needs exponential time.
+//
+// Outline: follow all alternatives at once. After each step of the pattern, place i is reached if
+// the steps so far can match the first i bytes of the name. So the cost is at most the length of
+// the name times the number of steps. A `?` costs less: it shifts a few words of bits.
 type pattern []step
 
-// step is a part of a pattern: a text if literal is not empty.
+// step is a part of a pattern: a run of plain characters or a wildcard.
 type step struct {
-	literal string
+	literal string // the characters; empty: a wildcard
 	kind    stepKind
 }
 
@@ -38,16 +44,15 @@ type stepKind uint8
 
 const (
 	stepLiteral stepKind = iota
-	stepOne
-	stepWithin // *
-	stepAny    // **
+	stepOne              // ?
+	stepWithin           // *
+	stepAny              // **
 )
 
-// parsePattern returns what is wrong with a pattern; empty: nothing.
-func parsePattern(text string) (pattern, string) {
-	var p pattern
+// parsePattern returns the pattern, or the problem with the text if that is not empty.
+func parsePattern(text string) (p pattern, problem string) {
 	var literal strings.Builder
-	special := func(kind stepKind) {
+	addWildcard := func(kind stepKind) {
 		if literal.Len() > 0 {
 			p = append(p, step{literal: literal.String()})
 			literal.Reset()
@@ -60,19 +65,19 @@ func parsePattern(text string) (pattern, string) {
 		case '\\':
 			i++
 			if i == len(text) || !strings.ContainsRune(`\*?`, rune(text[i])) {
-				return nil, `a \ that is not before \, * or ?`
+				return nil, `a \ that is not followed by \, * or ?`
 			}
 			literal.WriteByte(text[i])
 		case '?':
-			special(stepOne)
+			addWildcard(stepOne)
 		case '*':
 			stars++
 			if i+1 < len(text) && text[i+1] == '*' {
 				stars++
 				i++
-				special(stepAny)
+				addWildcard(stepAny)
 			} else {
-				special(stepWithin)
+				addWildcard(stepWithin)
 			}
 		default:
 			literal.WriteByte(c)
@@ -87,20 +92,21 @@ func parsePattern(text string) (pattern, string) {
 	return p, ""
 }
 
-// matches tells whether the whole name, which is UTF-8, is what the pattern says. It needs no memory.
-func (p pattern) matches(name string) bool {
+// matchesName reports whether the pattern matches the whole name, which must be UTF-8. It allocates
+// nothing.
+func (p pattern) matchesName(name string) bool {
 	if len(name) > names.MaxBytes || len(p) > 0 && !strings.HasPrefix(name, p[0].literal) {
-		return false // as nearly always
+		return false // the usual case
 	}
 	var reached, ends, inner places
-	reached.add(0)
-	ends.add(len(name))
+	reached.addPlace(0)
+	ends.addPlace(len(name))
 	for i := range len(name) {
 		if name[i] == separator {
-			ends.add(i)
+			ends.addPlace(i)
 		}
 		if !utf8.RuneStart(name[i]) {
-			inner.add(i)
+			inner.addPlace(i)
 		}
 	}
 	for _, s := range p {
@@ -115,42 +121,44 @@ func (p pattern) matches(name string) bool {
 			reached.overAny(len(name), &inner)
 		}
 	}
-	return reached.has(len(name))
+	return reached.hasPlace(len(name))
 }
 
-// places is a set of places in a name: bit i stands behind its first i bytes.
+// places is a set of places in a name. Bit i is the place after the first i bytes.
 type places [names.MaxBytes/64 + 1]uint64
 
-func (p *places) add(i int)      { p[i/64] |= 1 << (i % 64) }
-func (p *places) has(i int) bool { return p[i/64]>>(i%64)&1 != 0 }
+func (p *places) addPlace(i int)      { p[i/64] |= 1 << (i % 64) }
+func (p *places) hasPlace(i int) bool { return p[i/64]>>(i%64)&1 != 0 }
 
-// overLiteral moves each place that was reached behind the literal, if it stands there.
+// overLiteral moves each reached place past the literal if the name continues with it there, and
+// removes the place if not.
 func (p *places) overLiteral(name, literal string) {
 	var moved places
 	for w, word := range p {
 		for ; word != 0; word &= word - 1 {
 			if i := w*64 + bits.TrailingZeros64(word); strings.HasPrefix(name[i:], literal) {
-				moved.add(i + len(literal))
+				moved.addPlace(i + len(literal))
 			}
 		}
 	}
 	*p = moved
 }
 
-// overOne moves each place that was reached behind one character. ends has the places from which there is none: before a separator, and at the
-// end of the name. inner has those within a character.
+// overOne moves each reached place past a character. ends has the places without a next character
+// that `?` matches: those before a separator and the end of the name. inner has the places within a
+// character.
 func (p *places) overOne(ends, inner *places) {
 	for w := range p {
 		p[w] &^= ends[w]
 	}
-	p.shift(nil)
+	p.shiftPlaces(nil)
 	for range utf8.UTFMax - 1 {
-		p.shift(inner)
+		p.shiftPlaces(inner)
 	}
 }
 
-// shift moves the places in only, or all if it is nil, by one byte.
-func (p *places) shift(only *places) {
+// shiftPlaces moves the places in only by a byte, or all places if only is nil.
+func (p *places) shiftPlaces(only *places) {
 	var carry uint64
 	for w, word := range p {
 		moving := word
@@ -162,26 +170,26 @@ func (p *places) shift(only *places) {
 	}
 }
 
-// overWithin adds to each place that was reached those up to the next separator.
+// overWithin adds, for each reached place, the places up to the next separator.
 func (p *places) overWithin(name string, inner *places) {
 	reached := false
 	for i := range len(name) + 1 {
-		if inner.has(i) {
+		if inner.hasPlace(i) {
 			continue
 		}
-		if reached = reached || p.has(i); reached {
-			p.add(i)
+		if reached = reached || p.hasPlace(i); reached {
+			p.addPlace(i)
 		}
 		reached = reached && i < len(name) && name[i] != separator
 	}
 }
 
-// overAny adds all places behind the first one that was reached.
+// overAny adds all places after the first reached place.
 func (p *places) overAny(size int, inner *places) {
 	reached := false
 	for i := range size + 1 {
-		if reached = reached || p.has(i); reached && !inner.has(i) {
-			p.add(i)
+		if reached = reached || p.hasPlace(i); reached && !inner.hasPlace(i) {
+			p.addPlace(i)
 		}
 	}
 }

@@ -12,22 +12,24 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// Permission is something that a client may be allowed to do with groups. Without any it may send events to backends, and
-// receive.
+// Permission is a right of a client in groups. A client without permissions can only receive
+// messages and send events to backends.
 type Permission uint8
 
 const (
-	// JoinLeaveGroup: join and leave groups.
+	// JoinLeaveGroup permits a client to join and leave a group.
 	JoinLeaveGroup Permission = iota
-	// SendToGroup: send messages to groups.
+	// SendToGroup permits a client to send messages to a group.
 	SendToGroup
 
 	permissionEnd
 )
 
-var permissionNames = [permissionEnd]string{JoinLeaveGroup: "joinLeaveGroup", SendToGroup: "sendToGroup"}
+var permissionNames = [permissionEnd]string{
+	JoinLeaveGroup: "joinLeaveGroup", SendToGroup: "sendToGroup",
+}
 
-// String is the permission's name in Web PubSub.
+// String returns the permission's name in Web PubSub.
 func (p Permission) String() string {
 	if p >= permissionEnd {
 		return fmt.Sprintf("permission_%d", uint8(p))
@@ -35,49 +37,62 @@ func (p Permission) String() string {
 	return permissionNames[p]
 }
 
-// rolePrefix begins the name of every role that is known.
+// rolePrefix is the prefix of all known roles.
 const rolePrefix = "webpubsub."
 
-// Roles are the roles of a token that mean something here. They never change, and equal ones are one pointer: a million
-// connections with the same roles share them. nil: none.
+// Roles are the known roles of a token; unknown roles are left out. They never change. Equal Roles
+// are the same pointer, so that a million connections with the same roles share them. Nil Roles
+// have no role.
 type Roles struct {
-	list  []string // sorted, each once
+	list  []string // names of the roles, sorted, without repetition
 	rules [permissionEnd]rule
 }
 
-// rule is what roles say of one permission.
+// rule has the groups in which the roles give a permission.
 type rule struct {
-	all      bool
-	groups   []string // sorted
-	patterns []pattern
+	all      bool      // all groups
+	groups   []string  // these groups, sorted
+	patterns []pattern // and the groups that match
 }
 
 // Everything returns the roles that allow everything.
 func Everything() *Roles {
-	r, err := ParseRoles([]string{rolePrefix + JoinLeaveGroup.String(), rolePrefix + SendToGroup.String()})
+	r, err := ParseRoles([]string{
+		rolePrefix + JoinLeaveGroup.String(), rolePrefix + SendToGroup.String(),
+	})
 	if err != nil {
-		panic(err) // a test holds that they parse
+		panic(err) // can't happen: the names are constants, and a test parses them
 	}
 	return r
 }
 
 // ParseRoles returns the roles of these names:
 //
-//	webpubsub.joinLeaveGroup             webpubsub.sendToGroup             for every group
-//	webpubsub.joinLeaveGroup.<group>     webpubsub.sendToGroup.<group>     for this one
-//	webpubsub.joinLeaveGroups.<pattern>  webpubsub.sendToGroups.<pattern>  for those that match
+//	webpubsub.joinLeaveGroup             webpubsub.sendToGroup             in all groups
+//	webpubsub.joinLeaveGroup.<group>     webpubsub.sendToGroup.<group>     in this group
+//	webpubsub.joinLeaveGroups.<pattern>  webpubsub.sendToGroups.<pattern>  in groups that match
 //
-// In a pattern `?` is one character but a dot, `*` any number of these, `**` any number of any, `\` takes the meaning from
-// the next; at most five `*`. Names of another form, which may be meant for somebody else, are left out.
-// All patterns together have at most 4096 steps: runs of plain characters, and each `?`, `*` and `**`.
-// Errors: ErrClaimInvalid, for more than MaxRoles, a bad name of a group, a bad pattern, and too many steps.
+// A pattern has these wildcards:
+//
+//   - `?` matches a single character, but not a dot
+//   - `*` matches any number of characters without a dot
+//   - `**` matches any number of characters, dots too
+//   - `\` makes the next `\`, `*` or `?` a plain character
+//
+// A pattern has at most five `*`. All patterns together have at most 4096 steps; a step is a run of
+// plain characters or a wildcard. Names of a different form are left out: they may be meant for a
+// different service.
+//
+// ParseRoles returns ErrClaimInvalid for more than MaxRoles names, a bad name of a group, a bad
+// pattern, or too many steps.
 func ParseRoles(roles []string) (*Roles, error) {
 	if len(roles) > MaxRoles {
-		return nil, fmt.Errorf("%w: %s: %d roles, want at most %d", ErrClaimInvalid, claimRole, len(roles), MaxRoles)
+		return nil, fmt.Errorf("%w: %s: %d roles, want at most %d",
+			ErrClaimInvalid, claimRole, len(roles), MaxRoles)
 	}
 	r := &Roles{}
 	for i, name := range roles {
-		known, err := r.add(name)
+		known, err := r.addRole(name)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("%w: %s[%d]: %w", ErrClaimInvalid, claimRole, i, err)
@@ -85,22 +100,23 @@ func ParseRoles(roles []string) (*Roles, error) {
 			r.list = append(r.list, name)
 		}
 	}
-	if steps := r.steps(); steps > maxSteps {
-		return nil, fmt.Errorf("%w: %s: patterns of %d steps together, want at most %d", ErrClaimInvalid, claimRole, steps, maxSteps)
+	if steps := r.countSteps(); steps > maxSteps {
+		return nil, fmt.Errorf("%w: %s: patterns of %d steps together, want at most %d",
+			ErrClaimInvalid, claimRole, steps, maxSteps)
 	}
 	if len(r.list) == 0 {
-		return nil, nil //nolint:nilnil // no roles are none, also of a million connections
+		return nil, nil //nolint:nilnil // nil Roles are a valid value: no role
 	}
 	slices.Sort(r.list)
 	r.list = slices.Clip(slices.Compact(r.list))
 	for p := range r.rules {
 		slices.Sort(r.rules[p].groups)
 	}
-	return shared.intern(r), nil
+	return sharedRoles.internRoles(r), nil
 }
 
-// Names returns the names of the roles, sorted, each once: ParseRoles makes the same roles of them. The slice is not the
-// caller's to change.
+// Names returns the names of the roles, sorted and without repetition. ParseRoles returns the same
+// Roles for them. The caller must not change the slice.
 func (r *Roles) Names() []string {
 	if r == nil {
 		return nil
@@ -108,26 +124,27 @@ func (r *Roles) Names() []string {
 	return r.list
 }
 
-// add takes one role in. It reports whether the role is known, and what is wrong with it.
-func (r *Roles) add(name string) (known bool, err error) {
+// addRole adds the permissions of a role. It reports whether the role is known; an error is the
+// problem with its group or pattern.
+func (r *Roles) addRole(name string) (known bool, err error) {
 	rest, ok := strings.CutPrefix(name, rolePrefix)
 	if !ok {
 		return false, nil
 	}
 	for p := range r.rules {
 		of := &r.rules[p]
-		kind, object, one := strings.Cut(rest, ".")
+		kind, object, hasObject := strings.Cut(rest, ".")
 		switch kind {
 		case permissionNames[p]:
-			if !one {
+			if !hasObject {
 				of.all = true
 				return true, nil
 			}
 			of.groups = append(of.groups, object)
 			return true, names.Check(object)
 		case permissionNames[p] + "s":
-			if !one {
-				return false, nil // no pattern: not a form that there is
+			if !hasObject {
+				return false, nil // the plural form needs a pattern
 			}
 			if err := names.Check(object); err != nil {
 				return true, err
@@ -143,8 +160,8 @@ func (r *Roles) add(name string) (known bool, err error) {
 	return false, nil
 }
 
-// steps returns how many steps the patterns have together.
-func (r *Roles) steps() (n int) {
+// countSteps returns the number of steps of all patterns together.
+func (r *Roles) countSteps() (n int) {
 	for p := range r.rules {
 		for _, pattern := range r.rules[p].patterns {
 			n += len(pattern)
@@ -153,7 +170,7 @@ func (r *Roles) steps() (n int) {
 	return n
 }
 
-// Allow tells whether the roles allow something with a group.
+// Allow reports whether the roles give a permission in a group.
 func (r *Roles) Allow(p Permission, group string) bool {
 	if r == nil {
 		return false
@@ -165,22 +182,24 @@ func (r *Roles) Allow(p Permission, group string) bool {
 	if _, found := slices.BinarySearch(of.groups, group); found {
 		return true
 	}
-	return slices.ContainsFunc(of.patterns, func(p pattern) bool { return p.matches(group) })
+	return slices.ContainsFunc(of.patterns, func(p pattern) bool { return p.matchesName(group) })
 }
 
-// AllowAll tells whether the roles allow something with every group.
+// AllowAll reports whether the roles give a permission in all groups.
 func (r *Roles) AllowAll(p Permission) bool { return r != nil && r.rules[p].all }
 
-// roleTable has those roles that somebody holds.
+// roleTable has all Roles that are in use, so that equal Roles are the same pointer. Its pointers
+// are weak: an entry goes when the garbage collector frees its Roles.
 type roleTable struct {
 	mu    sync.Mutex
-	roles map[string]weak.Pointer[Roles] // by key
+	roles map[string]weak.Pointer[Roles] // by the names of the roles, joined
 }
 
-var shared = roleTable{roles: make(map[string]weak.Pointer[Roles])}
+var sharedRoles = roleTable{roles: make(map[string]weak.Pointer[Roles])}
 
-// intern returns the roles that equal r and are held by somebody, or else r, which is from then on.
-func (t *roleTable) intern(r *Roles) *Roles {
+// internRoles returns the Roles of the table that equal r. If there are none, it adds r and returns
+// r.
+func (t *roleTable) internRoles(r *Roles) *Roles {
 	key := strings.Join(r.list, "\n") // no role has a control character
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,12 +207,12 @@ func (t *roleTable) intern(r *Roles) *Roles {
 		return held
 	}
 	t.roles[key] = weak.Make(r)
-	runtime.AddCleanup(r, t.forget, key)
+	runtime.AddCleanup(r, t.removeFreed, key)
 	return r
 }
 
-// forget takes out roles that nobody holds any more, unless equal ones have come meanwhile.
-func (t *roleTable) forget(key string) {
+// removeFreed removes the entry of Roles that were freed, unless equal Roles took its place.
+func (t *roleTable) removeFreed(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.roles[key].Value() == nil {
@@ -201,7 +220,7 @@ func (t *roleTable) forget(key string) {
 	}
 }
 
-func (t *roleTable) size() int {
+func (t *roleTable) countRoles() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.roles)

@@ -25,10 +25,11 @@ func mustRoles(t testing.TB, names ...string) *Roles {
 	return r
 }
 
-// drawRoles draws roles that are good.
+// drawRoles draws valid roles.
 func drawRoles(t *rapid.T) *Roles {
-	r, err := ParseRoles(rapid.SliceOfN(rapid.StringMatching(
-		`webpubsub\.(joinLeaveGroup|sendToGroup)((\.[ab.*]{1,3})|(s\.[ab.?]{0,2}\*?\*?[ab.]{1,2}))?|other`), 0, 10).Draw(t, "roles"))
+	role := rapid.StringMatching(`webpubsub\.(joinLeaveGroup|sendToGroup)` +
+		`((\.[ab.*]{1,3})|(s\.[ab.?]{0,2}\*?\*?[ab.]{1,2}))?|other`)
+	r, err := ParseRoles(rapid.SliceOfN(role, 0, 10).Draw(t, "roles"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,31 +49,39 @@ func TestRolesAllowWhatTheySay(t *testing.T) {
 		{[]string{"webpubsub.sendToGroup.g"}, "G", false, false},
 		{[]string{"webpubsub.sendToGroup.g"}, "g.h", false, false},
 		{[]string{"webpubsub.joinLeaveGroup.a.b"}, "a.b", true, false},
-		{[]string{"webpubsub.joinLeaveGroup.*"}, "a", false, false}, // a group of that name, no pattern
+		// The group whose name is an asterisk, not a pattern.
+		{[]string{"webpubsub.joinLeaveGroup.*"}, "a", false, false},
 		{[]string{"webpubsub.joinLeaveGroup.*"}, "*", true, false},
 		{[]string{"webpubsub.joinLeaveGroups.*", "webpubsub.sendToGroup.x"}, "a", true, false},
 		{[]string{"webpubsub.joinLeaveGroups.*"}, "a.b", false, false},
 		{[]string{"webpubsub.joinLeaveGroups.b", "webpubsub.joinLeaveGroups.a"}, "a", true, false},
-		{[]string{"WebPubSub.joinLeaveGroup", "webpubsub.JoinLeaveGroup", "webpubsub.joinLeaveGroups", "webpubsub.", "webpubsub", "joinLeaveGroup", ""}, "g", false, false},
+		{[]string{
+			"WebPubSub.joinLeaveGroup", "webpubsub.JoinLeaveGroup", "webpubsub.joinLeaveGroups",
+			"webpubsub.", "webpubsub", "joinLeaveGroup", "",
+		}, "g", false, false},
 	} {
 		r := mustRoles(t, c.roles...)
-		if join, send := r.Allow(JoinLeaveGroup, c.group), r.Allow(SendToGroup, c.group); join != c.join || send != c.send {
+		join, send := r.Allow(JoinLeaveGroup, c.group), r.Allow(SendToGroup, c.group)
+		if join != c.join || send != c.send {
 			t.Errorf("%q, group %q: join %v, send %v", c.roles, c.group, join, send)
 		}
 	}
 	all := Everything()
-	if !all.Allow(JoinLeaveGroup, "any") || !all.Allow(SendToGroup, "thing") || !all.AllowAll(JoinLeaveGroup) || !all.AllowAll(SendToGroup) {
+	if !all.Allow(JoinLeaveGroup, "any") || !all.Allow(SendToGroup, "thing") ||
+		!all.AllowAll(JoinLeaveGroup) || !all.AllowAll(SendToGroup) {
 		t.Error("Everything does not allow everything")
 	}
 }
 
 func TestRolesThatAreUnknownAreLeftOutAndTheOthersKeptOnce(t *testing.T) {
-	r := mustRoles(t, "webpubsub.sendToGroup.b", "admin", "webpubsub.sendToGroup.a", "webpubsub.invoke", "webpubsub.sendToGroup.b")
-	if diff := cmp.Diff([]string{"webpubsub.sendToGroup.a", "webpubsub.sendToGroup.b"}, r.Names()); diff != "" {
+	r := mustRoles(t, "webpubsub.sendToGroup.b", "admin", "webpubsub.sendToGroup.a",
+		"webpubsub.invoke", "webpubsub.sendToGroup.b")
+	diff := cmp.Diff([]string{"webpubsub.sendToGroup.a", "webpubsub.sendToGroup.b"}, r.Names())
+	if diff != "" {
 		t.Error(diff)
 	}
 	if again := mustRoles(t, r.Names()...); again != r {
-		t.Error("the names make other roles")
+		t.Error("the names give different roles")
 	}
 	if none := mustRoles(t, "admin"); none != nil || none.Names() != nil {
 		t.Errorf("unknown ones alone: %v", none)
@@ -80,23 +89,29 @@ func TestRolesThatAreUnknownAreLeftOutAndTheOthersKeptOnce(t *testing.T) {
 }
 
 func TestMalformedRolesAreNamed(t *testing.T) {
+	tooLong := "webpubsub.sendToGroup." + strings.Repeat("g", names.MaxBytes+1)
 	for role, want := range map[string]string{
-		"webpubsub.joinLeaveGroup.":                                      "role[1]: empty name",
-		"webpubsub.joinLeaveGroups.":                                     "role[1]: empty name",
-		"webpubsub.sendToGroup.a\x00":                                    "role[1]: control character",
-		"webpubsub.sendToGroup.\xff":                                     "role[1]: not UTF-8",
-		"webpubsub.sendToGroups.*.*.*.*.*.*":                             "role[1]: more than five *",
-		"webpubsub.sendToGroups.**.**.**":                                "role[1]: more than five *",
-		`webpubsub.sendToGroups.\`:                                       `role[1]: a \ that is not before \, * or ?`,
-		`webpubsub.sendToGroups.\a`:                                      `role[1]: a \ that is not before \, * or ?`,
-		"webpubsub.sendToGroup." + strings.Repeat("g", names.MaxBytes+1): "role[1]: 1025 bytes, want at most 1024",
+		"webpubsub.joinLeaveGroup.":   "role[1]: empty name",
+		"webpubsub.joinLeaveGroups.":  "role[1]: empty name",
+		"webpubsub.sendToGroup.a\x00": "role[1]: control character",
+
+		"webpubsub.sendToGroup.\xff":         "role[1]: not UTF-8",
+		"webpubsub.sendToGroups.*.*.*.*.*.*": "role[1]: more than five *",
+		"webpubsub.sendToGroups.**.**.**":    "role[1]: more than five *",
+
+		`webpubsub.sendToGroups.\`:  `role[1]: a \ that is not followed by \, * or ?`,
+		`webpubsub.sendToGroups.\a`: `role[1]: a \ that is not followed by \, * or ?`,
+
+		tooLong: "role[1]: 1025 bytes, want at most 1024",
 	} {
 		_, err := ParseRoles([]string{"fine", role})
 		if !errors.Is(err, ErrClaimInvalid) || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", role, err, want)
 		}
 	}
-	for _, role := range []string{`webpubsub.sendToGroups.*.*.*.*.*.\*`, "webpubsub.sendToGroups.**.**.*"} {
+	for _, role := range []string{
+		`webpubsub.sendToGroups.*.*.*.*.*.\*`, "webpubsub.sendToGroups.**.**.*",
+	} {
 		if _, err := ParseRoles([]string{role}); err != nil {
 			t.Errorf("%q: %v", role, err)
 		}
@@ -104,10 +119,11 @@ func TestMalformedRolesAreNamed(t *testing.T) {
 }
 
 func TestEqualRolesAreSharedAndForgottenWithTheirLastHolder(t *testing.T) {
-	before := shared.size()
+	before := sharedRoles.countRoles()
 	func() {
 		a := mustRoles(t, "webpubsub.sendToGroup.shared-x", "webpubsub.sendToGroup.shared-y")
-		b := mustRoles(t, "webpubsub.sendToGroup.shared-y", "other", "webpubsub.sendToGroup.shared-x")
+		b := mustRoles(t, "webpubsub.sendToGroup.shared-y", "other",
+			"webpubsub.sendToGroup.shared-x")
 		if a != b {
 			t.Error("equal roles are two")
 		}
@@ -117,12 +133,12 @@ func TestEqualRolesAreSharedAndForgottenWithTheirLastHolder(t *testing.T) {
 		runtime.KeepAlive(a)
 	}()
 	testkit.Eventually(t, "no more role lists are kept than before", func() bool {
-		runtime.GC() // has the cleanups run, in a goroutine of the runtime
-		return shared.size() <= before
+		runtime.GC() // starts the cleanups, in a goroutine of the runtime
+		return sharedRoles.countRoles() <= before
 	})
 }
 
-// slowMatches is what a pattern means, as plainly as it can be said. It needs exponential time.
+// slowMatches is a plain model of a pattern's meaning. It needs exponential time.
 func slowMatches(pattern, name []rune) bool {
 	if len(pattern) == 0 {
 		return len(name) == 0
@@ -147,15 +163,16 @@ func TestPatternsMatchWhatADumbMatcherMatches(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`([abö.?*]|\\[\\*?]){0,9}`).Draw(t, "pattern")
 		name := rapid.StringMatching(`[abö.*?\\]{0,9}`).Draw(t, "name")
-		// Words of 64 places end everywhere in what follows.
-		before := strings.Repeat("x", rapid.OneOf(rapid.Just(0), rapid.IntRange(50, 70), rapid.IntRange(115, 130)).Draw(t, "before"))
+		// The prefix moves the rest to any position relative to the words of 64 places.
+		length := rapid.OneOf(rapid.Just(0), rapid.IntRange(50, 70), rapid.IntRange(115, 130))
+		before := strings.Repeat("x", length.Draw(t, "before"))
 		text, name = before+text, before+name
 		p, problem := parsePattern(text)
 		if problem != "" {
 			t.Skip(problem)
 		}
 		want := slowMatches([]rune(text), []rune(name))
-		if have := p.matches(name); have != want {
+		if have := p.matchesName(name); have != want {
 			t.Fatalf("%q matches %q: %v", text, name, have)
 		}
 		if want {
@@ -176,21 +193,24 @@ func TestTheWorstPatternIsNotSlow(t *testing.T) {
 	meter := testkit.NewMeter()
 	defer meter.Stop()
 	began := time.Now()
-	if p.matches(name) {
+	if p.matchesName(name) {
 		t.Error("matches")
 	}
-	if took := time.Since(began); took > meter.Limit(time.Second) { // some ms; a matcher that tries all ways needs years
+	// The match takes some milliseconds. A matcher that backtracks needs years.
+	if took := time.Since(began); took > meter.Limit(time.Second) {
 		t.Errorf("took %v", took)
 	}
 }
 
-// worstRoles are the patterns that cost a check the most: n steps of one character each, none of which matches.
+// worstRoles returns the roles that cost a permission check the most: patterns of n steps together,
+// each step a single character, and no pattern matches.
 func worstRoles(n int) []string {
 	var roles []string
 	for n > 0 {
-		one := min(n, names.MaxBytes-2)
-		roles = append(roles, "webpubsub.sendToGroups.**"+strings.Repeat("?a", one)[:one-3]+"?b")
-		n -= one
+		steps := min(n, names.MaxBytes-2)
+		roles = append(roles,
+			"webpubsub.sendToGroups.**"+strings.Repeat("?a", steps)[:steps-3]+"?b")
+		n -= steps
 	}
 	return roles
 }
@@ -200,10 +220,12 @@ func TestTheWorkOfAllPatternsOfATokenIsBounded(t *testing.T) {
 		t.Errorf("%d steps: %v", maxSteps, err)
 	}
 	_, err := ParseRoles(worstRoles(maxSteps + 1))
-	if !errors.Is(err, ErrClaimInvalid) || !strings.HasSuffix(err.Error(), "role: patterns of 4097 steps together, want at most 4096") {
+	if !errors.Is(err, ErrClaimInvalid) ||
+		!strings.HasSuffix(err.Error(),
+			"role: patterns of 4097 steps together, want at most 4096") {
 		t.Errorf("a step more: %v", err)
 	}
-	// As many roles as there may be, with patterns as people write them.
+	// MaxRoles roles with patterns as people write them.
 	roles := make([]string, MaxRoles)
 	for i := range roles {
 		roles[i] = fmt.Sprintf("webpubsub.joinLeaveGroups.tenant-%d.*.room-??.**.x?", i)
@@ -238,11 +260,12 @@ func FuzzParseRoles(f *testing.F) {
 			return
 		}
 		for _, kind := range []Permission{JoinLeaveGroup, SendToGroup} {
-			_ = r.Allow(kind, group) // not UTF-8 either: no panic
+			_ = r.Allow(kind, group) // must not panic if group is not UTF-8
 			text, ok := strings.CutPrefix(a, fmt.Sprintf("webpubsub.%ss.", kind))
 			if ok && strings.Count(text, "*") <= 3 && len(group) < 20 && utf8.ValidString(group) {
 				m, _ := parsePattern(text)
-				if have, want := m.matches(group), slowMatches([]rune(text), []rune(group)); have != want {
+				have, want := m.matchesName(group), slowMatches([]rune(text), []rune(group))
+				if have != want {
 					t.Fatalf("%q matches %q: %v", text, group, have)
 				}
 			}

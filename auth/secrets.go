@@ -7,39 +7,41 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 )
 
-// MinSecretBytes is the least length of a bearer secret: 32 characters of base64 or hex hold 128 random
-// bits or more.
+// MinSecretBytes is the least length of a bearer secret, in bytes: 32 characters of base64 or hex
+// hold at least 128 random bits.
 const MinSecretBytes = 32
 
-// nameBytes is how much of a secret's hash stands in an identity's name: enough to tell a handful of
-// secrets apart, and useless for finding one.
+// nameBytes is the number of bytes of a secret's hash in an identity's name. They tell a handful of
+// secrets apart, but do not help to find a secret.
 const nameBytes = 4
 
-// Role is what the bearer of a secret is.
+// Role is the kind of caller that a secret stands for.
 type Role string
 
 const (
 	// RoleBackend calls the control API.
 	RoleBackend Role = "backend"
-	// RolePeer is another hub.
+	// RolePeer is a hub of the same cluster.
 	RolePeer Role = "peer"
 )
 
-// Identity is who a caller is.
+// Identity identifies a caller.
 type Identity struct {
-	Role Role
-	Name string // "backend:1a2b3c4d": the role and the start of the secret's SHA-256
+	Role Role   // RoleBackend or RolePeer
+	Name string // "backend:1a2b3c4d": the role and the start of the secret's SHA-256, for logs
 }
 
-// Secrets knows the bearer secrets of backends and peers. It keeps their hashes only.
+// Secrets identifies backends and peers by their bearer secrets. It keeps only the hashes of the
+// secrets. Nil Secrets identify no caller. Secrets are safe for concurrent use.
 type Secrets struct {
-	entries []secretEntry
+	entries []secretEntry // fixed at LoadSecrets
 }
 
 type secretEntry struct {
@@ -47,9 +49,9 @@ type secretEntry struct {
 	identity Identity
 }
 
-// LoadSecrets reads the files of each role: one secret a line; blank lines and lines that begin with
-// '#' are skipped. Several secrets of one role are all good, which is how one is replaced by another.
-// The error names every problem at once.
+// LoadSecrets reads the files of each role. A file has a secret in each line; blank lines and lines
+// that begin with '#' are skipped. All secrets of a role are valid at the same time, so that a
+// secret can be replaced without a pause. The error joins the problems of all files.
 func LoadSecrets(files map[Role][]string) (*Secrets, error) {
 	s := &Secrets{}
 	var problems []error
@@ -71,8 +73,38 @@ func LoadSecrets(files map[Role][]string) (*Secrets, error) {
 // Format hides the secrets' hashes from every verb of package fmt.
 func (s *Secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("auth.Secrets(redacted)")) }
 
-// Identify returns who the bearer of a secret is; false: nobody. How long it takes tells nothing about
-// the secrets: hashes are compared, all of them, each in constant time.
+// FirstSecret returns the first secret of a file that LoadSecrets can read, or "" if the file has
+// none. A caller can so present a secret of the same file that the hub reads.
+func FirstSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	for _, secret := range secretLines(b) {
+		return secret, nil
+	}
+	return "", nil
+}
+
+// secretLines yields the secrets of a file, each with the number of its line.
+func secretLines(content []byte) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		number := 0
+		for line := range bytes.Lines(content) {
+			number++
+			secret := string(bytes.TrimSpace(line))
+			if secret == "" || strings.HasPrefix(secret, "#") {
+				continue
+			}
+			if !yield(number, secret) {
+				return
+			}
+		}
+	}
+}
+
+// Identify returns the identity that a secret stands for, and reports whether there is one. Its
+// duration reveals nothing about the secrets: it compares all hashes, each in constant time.
 func (s *Secrets) Identify(secret string) (Identity, bool) {
 	if s == nil {
 		return Identity{}, false
@@ -96,15 +128,9 @@ func (s *Secrets) loadFile(role Role, path string) error {
 	}
 	var problems []error
 	found := false
-	number := 0
-	for line := range bytes.Lines(b) {
-		number++
-		secret := string(bytes.TrimSpace(line))
-		if secret == "" || strings.HasPrefix(secret, "#") {
-			continue
-		}
+	for number, secret := range secretLines(b) {
 		found = true
-		if err := s.add(role, secret); err != nil {
+		if err := s.addSecret(role, secret); err != nil {
 			problems = append(problems, fmt.Errorf("secrets: %s:%d: %w", path, number, err))
 		}
 	}
@@ -114,13 +140,13 @@ func (s *Secrets) loadFile(role Role, path string) error {
 	return errors.Join(problems...)
 }
 
-func (s *Secrets) add(role Role, secret string) error {
+func (s *Secrets) addSecret(role Role, secret string) error {
 	if len(secret) < MinSecretBytes {
 		return fmt.Errorf("secret of %d bytes, want at least %d", len(secret), MinSecretBytes)
 	}
 	if !isVisibleASCII(secret) {
-		// A gRPC metadata value can't carry anything else.
-		return errors.New("secret has a space or a character that is not visible ASCII")
+		// The value of a gRPC metadata key must be printable ASCII.
+		return errors.New("secret has a space or a character outside visible ASCII")
 	}
 	hash := sha256.Sum256([]byte(secret))
 	for i := range s.entries {
@@ -133,7 +159,8 @@ func (s *Secrets) add(role Role, secret string) error {
 		return nil
 	}
 	name := string(role) + ":" + hex.EncodeToString(hash[:nameBytes])
-	s.entries = append(s.entries, secretEntry{hash: hash, identity: Identity{Role: role, Name: name}})
+	identity := Identity{Role: role, Name: name}
+	s.entries = append(s.entries, secretEntry{hash: hash, identity: identity})
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,8 +32,11 @@ func writeFile(t *testing.T, content string) string {
 
 func TestSecretsTellRoleAndName(t *testing.T) {
 	s, err := LoadSecrets(map[Role][]string{
-		RoleBackend: {writeFile(t, "# the old one\n"+secretA+"\n\n  "+secretB+"  \r\n"), writeFile(t, secretA)},
-		RolePeer:    {writeFile(t, secretC)},
+		RoleBackend: {
+			writeFile(t, "# the old one\n"+secretA+"\n\n  "+secretB+"  \r\n"),
+			writeFile(t, secretA),
+		},
+		RolePeer: {writeFile(t, secretC)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -50,13 +54,15 @@ func TestSecretsTellRoleAndName(t *testing.T) {
 			t.Errorf("have %v, %v, want %v", have, ok, c.want)
 		}
 	}
-	for _, wrong := range []string{"", secretA[1:], secretA + "a", "# the old one", strings.ToUpper(secretA)} {
-		if who, ok := s.Identify(wrong); ok {
-			t.Errorf("%q is %v", wrong, who)
+	for _, wrong := range []string{
+		"", secretA[1:], secretA + "a", "# the old one", strings.ToUpper(secretA),
+	} {
+		if identity, ok := s.Identify(wrong); ok {
+			t.Errorf("%q is %v", wrong, identity)
 		}
 	}
-	if who, ok := (*Secrets)(nil).Identify(secretA); ok {
-		t.Errorf("no secrets, but %v", who)
+	if identity, ok := (*Secrets)(nil).Identify(secretA); ok {
+		t.Errorf("no secrets, but %v", identity)
 	}
 }
 
@@ -74,8 +80,10 @@ func TestSecretsRefuseBadFilesAndNameAllProblems(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		missing, short + ":2: secret of 31 bytes, want at least 32", blank + ":1: secret has a space",
-		empty + ": no secret in the file", "the same secret has the role backend too", `unknown role "root"`,
+		missing, short + ":2: secret of 31 bytes, want at least 32",
+		blank + ":1: secret has a space",
+		empty + ": no secret in the file", "the same secret has the role backend too",
+		`unknown role "root"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in:\n%v", want, err)
@@ -94,5 +102,21 @@ func TestFormattingShowsNoSecret(t *testing.T) {
 		if have := fmt.Sprintf(verb, s); have != "auth.Secrets(redacted)" {
 			t.Errorf("%s: %s", verb, have)
 		}
+	}
+}
+
+func TestFirstSecretIsTheFirstThatTheHubReads(t *testing.T) {
+	for content, want := range map[string]string{
+		"# the old one\n\n  " + secretA + " \r\n" + secretB: secretA,
+		"# nothing\n": "",
+		"":            "",
+	} {
+		if got, err := FirstSecret(writeFile(t, content)); err != nil || got != want {
+			t.Errorf("%q: got %q, %v, want %q", content, got, err, want)
+		}
+	}
+	_, err := FirstSecret(filepath.Join(t.TempDir(), "missing"))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
 	}
 }

@@ -37,11 +37,13 @@ func FuzzLoneSurrogates(f *testing.F) {
 	f.Add(`"\\\ud83d\u00e9"`)
 	f.Fuzz(func(t *testing.T, text string) {
 		var s string
-		if !utf8.ValidString(text) || strings.ContainsRune(text, utf8.RuneError) || strings.Contains(strings.ToLower(text), "ufffd") ||
+		if !utf8.ValidString(text) || strings.ContainsRune(text, utf8.RuneError) ||
+			strings.Contains(strings.ToLower(text), "ufffd") ||
 			json.Unmarshal([]byte(text), &s) != nil {
 			return
 		}
-		if got, want := HasLoneSurrogate([]byte(text)), strings.ContainsRune(s, utf8.RuneError); got != want {
+		got, want := HasLoneSurrogate([]byte(text)), strings.ContainsRune(s, utf8.RuneError)
+		if got != want {
 			t.Errorf("%s: %t, want %t", text, got, want)
 		}
 	})

@@ -10,40 +10,44 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// ClockLeeway is how far the clocks of a signer and of a hub may be apart.
+// ClockLeeway is the largest difference that is allowed between the clocks of an issuer and of a
+// hub.
 const ClockLeeway = 60 * time.Second
 
 // Errors of Verify and Sign.
 var (
-	// ErrTokenInvalid: the token is malformed, not signed with a key that is known, for another audience, not
-	// valid yet, or without an expiry. The text says which, and names the claim.
+	// ErrTokenInvalid: the token is malformed, has no signature by a known key, is for a different
+	// audience, is not valid yet, or has no expiry. The text gives the reason and names the claim.
 	ErrTokenInvalid = errors.New("token is invalid")
-	// ErrTokenExpired: the token was good, but its time is over.
+	// ErrTokenExpired: the token was valid, but it has expired.
 	ErrTokenExpired = errors.New("token is expired")
-	// ErrClaimInvalid: the token is good, but a name, role or label in it breaks a rule or has the wrong type. The
-	// text says which claim.
+	// ErrClaimInvalid: the token is valid, but a name, role or label in it breaks a rule or has the
+	// wrong type. The text names the claim.
 	ErrClaimInvalid = errors.New("claim is invalid")
 )
 
-// errKeyUnknown: no key fits what a token's header says.
+// errKeyUnknown: no public key has the algorithm and the `kid` of a token's header.
 var errKeyUnknown = errors.New("no such key")
 
-// Tokens verifies client tokens (JWT, RFC 7519). The algorithm belongs to the key: an HS256 signature is checked with our
-// secrets only, and every other one only with public keys of that algorithm. What else a token's header says of keys
-// (`jwk`, `jku`, `x5u`) is never looked at; `kid` only tells which of our keys to try.
+// Tokens verifies client tokens (JWT, RFC 7519). The algorithm belongs to the key: an HS256
+// signature is checked only with our secrets, any further algorithm only with public keys of that
+// algorithm. A key or its address in a token's header (`jwk`, `jku`, `x5u`) is ignored; `kid`
+// selects among known keys. Tokens is safe for concurrent use.
 type Tokens struct {
-	// Static after NewTokens.
-	secrets []jwt.VerificationKey
-	set     *KeySet     // nil: none
-	parser  *jwt.Parser // without the audience, which differs from call to call
+	// Fixed at NewTokens.
+	secrets []jwt.VerificationKey // of HS256
+	set     *KeySet               // public keys; nil: none
+	parser  *jwt.Parser           // does not check the audience, which differs between calls
 }
 
-// NewTokens verifies what any of these keys has signed: our own (HS256), or one of a set of public keys, which may be nil.
+// NewTokens returns a verifier for tokens signed with any of the keys (HS256), or with a key of the
+// set of public keys, which may be nil.
 func NewTokens(set *KeySet, keys ...*TokenKey) *Tokens {
 	t := &Tokens{
 		set: set,
 		parser: jwt.NewParser(
-			jwt.WithValidMethods(append([]string{jwt.SigningMethodHS256.Alg()}, publicAlgorithms...)),
+			jwt.WithValidMethods(slices.Concat([]string{jwt.SigningMethodHS256.Alg()},
+				publicAlgorithms)),
 			jwt.WithExpirationRequired(),
 			jwt.WithIssuedAt(),
 			jwt.WithLeeway(ClockLeeway),
@@ -59,70 +63,75 @@ func NewTokens(set *KeySet, keys ...*TokenKey) *Tokens {
 // Format hides the keys from every verb of package fmt.
 func (t *Tokens) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("auth.Tokens(redacted)")) }
 
-// Verify checks a token's signature, audience and times, with a leeway of ClockLeeway, and returns what
-// it says. `webpubsub.group` and `role` may be one name or a list. When the token names a public key that is not known, it
-// may wait until the set of keys was read again, or ctx is done. Errors: ErrTokenInvalid, ErrTokenExpired, ErrClaimInvalid.
+// Verify checks a token's signature, audience and times, with a leeway of ClockLeeway, and returns
+// its claims. `webpubsub.group` and `role` may be a string or a list. If the token names an unknown
+// public key, Verify may wait for a refresh of the KeySet, until ctx is done. Errors:
+// ErrTokenInvalid, ErrTokenExpired, ErrClaimInvalid.
 func (t *Tokens) Verify(ctx context.Context, token, audience string) (Claims, error) {
 	return t.VerifyAround(token, audience, func(wait func(context.Context)) { wait(ctx) })
 }
 
-// VerifyAround is Verify for a caller that has to know when it waits for the set of keys. VerifyAround calls around then, once at
-// most, and around must call wait, with a context that ends the wait.
-func (t *Tokens) VerifyAround(token, audience string, around func(wait func(context.Context))) (Claims, error) {
-	raw, err := t.parse(token)
+// VerifyAround is Verify for a caller that limits or counts the waits for the KeySet. If the token
+// names an unknown public key, VerifyAround calls around once. Then around must call wait, with a
+// context that ends the wait.
+func (t *Tokens) VerifyAround(
+	token, audience string, around func(wait func(context.Context)),
+) (Claims, error) {
+	raw, err := t.parseToken(token)
 	if errors.Is(err, errKeyUnknown) {
-		renewed := false
-		around(func(ctx context.Context) { renewed = t.set.renew(ctx) })
-		if renewed {
-			raw, err = t.parse(token)
+		refreshed := false
+		around(func(ctx context.Context) { refreshed = t.set.awaitNewKeys(ctx) })
+		if refreshed {
+			raw, err = t.parseToken(token)
 		}
 	}
 	if err != nil {
-		return Claims{}, explain(err)
+		return Claims{}, translateError(err)
 	}
 	audiences, err := raw.GetAudience()
 	if err != nil {
 		return Claims{}, err
 	}
-	if !slices.ContainsFunc(audiences, func(named string) bool { return sameAudience(named, audience) }) {
+	isOurs := func(named string) bool { return sameAudience(named, audience) }
+	if !slices.ContainsFunc(audiences, isOurs) {
 		return Claims{}, fmt.Errorf("%w: %s: wrong audience", ErrTokenInvalid, claimAudience)
 	}
-	return raw.claims()
+	return raw.toClaims()
 }
 
-// parse checks signature and times.
-func (t *Tokens) parse(token string) (*tokenClaims, error) {
+// parseToken checks the signature and the times of a token.
+func (t *Tokens) parseToken(token string) (*tokenClaims, error) {
 	raw := &tokenClaims{}
-	parsed, err := t.parser.ParseWithClaims(token, raw, t.candidates)
+	parsed, err := t.parser.ParseWithClaims(token, raw, t.selectKeys)
 	if err != nil {
 		return nil, err
 	}
-	// RFC 7515 §4.1.11: who does not understand a critical extension must refuse the token. We
-	// understand none.
+	// A token with an unknown critical extension must be rejected (RFC 7515 §4.1.11), and no
+	// extension is known here.
 	if _, critical := parsed.Header["crit"]; critical {
 		return nil, fmt.Errorf("%w: critical header extension", ErrTokenInvalid)
 	}
 	return raw, nil
 }
 
-// candidates are the keys with which a token may have been signed, all of its own algorithm.
-func (t *Tokens) candidates(token *jwt.Token) (any, error) {
+// selectKeys returns the keys that may have signed a token, all of the algorithm in its header.
+func (t *Tokens) selectKeys(token *jwt.Token) (any, error) {
 	if token.Method.Alg() == jwt.SigningMethodHS256.Alg() {
 		return jwt.VerificationKeySet{Keys: t.secrets}, nil
 	}
 	kid, _ := token.Header["kid"].(string)
-	keys := t.set.candidates(token.Method.Alg(), kid)
+	keys := t.set.findKeys(token.Method.Alg(), kid)
 	if len(keys) == 0 {
 		return nil, errKeyUnknown
 	}
 	return jwt.VerificationKeySet{Keys: keys}, nil
 }
 
-// explain turns an error of the JWT library into ours. The library's own text is dropped: it quotes
-// pieces of the token.
-func explain(err error) error {
-	if wrong, ok := errors.AsType[*claimError](err); ok {
-		return wrong
+// translateError turns an error of the JWT library into ours. It drops the library's text, which
+// quotes parts of the token.
+func translateError(err error) error {
+	if problem, ok := errors.AsType[*claimError](err); ok {
+		return problem
 	}
 	switch {
 	case errors.Is(err, ErrTokenInvalid):
@@ -130,7 +139,7 @@ func explain(err error) error {
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return fmt.Errorf("%w: malformed", ErrTokenInvalid)
 	case errors.Is(err, errKeyUnknown):
-		return fmt.Errorf("%w: signed with a key that is not known", ErrTokenInvalid)
+		return fmt.Errorf("%w: signed with an unknown key", ErrTokenInvalid)
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid), errors.Is(err, jwt.ErrTokenUnverifiable):
 		return fmt.Errorf("%w: wrong signature or algorithm", ErrTokenInvalid)
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):

@@ -10,7 +10,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// BenchmarkVerify measures what one client's token costs when it connects, for each algorithm.
+// BenchmarkVerify measures the check of a client's token, for each algorithm.
 func BenchmarkVerify(b *testing.B) {
 	i := newIssuer()
 	set := keySetOf(b, testkit.JWK(b, i.rsa.Public(), "r"), testkit.JWK(b, i.ec.Public(), "e"),
@@ -47,7 +47,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkParseKeys measures what one reading of a set of three keys costs.
+// BenchmarkParseKeys measures the decoding of a set of three keys.
 func BenchmarkParseKeys(b *testing.B) {
 	i := newIssuer()
 	set := []byte(testkit.JWKSet(testkit.JWK(b, i.rsa.Public(), "r"),

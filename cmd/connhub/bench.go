@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -190,13 +188,11 @@ func (f *benchFlags) clientsTLS() (*tls.Config, error) {
 	if f.TLSCAFile == "" {
 		return nil, nil //nolint:nilnil // the system's certificates
 	}
-	pem, err := os.ReadFile(f.TLSCAFile)
+	c, err := trust("--tls-ca-file", f.TLSCAFile)
 	if err != nil {
-		return nil, usagef("--tls-ca-file: %w", err)
+		return nil, usagef("%w", err)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem) // dial has found one in it
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+	return c, nil
 }
 
 type benchConnectCmd struct{ benchFlags }

@@ -3,14 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +15,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/connhub/connhub/auth"
 )
 
 // clientFlags are common to all commands that talk to a hub.
@@ -69,21 +67,14 @@ func (f *clientFlags) dial() (*client, error) {
 }
 
 func (f *clientFlags) credentials() (credentials.TransportCredentials, error) {
-	if f.TLSCAFile == "" {
-		if f.TLS {
-			return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), nil
-		}
+	if f.TLSCAFile == "" && !f.TLS {
 		return insecure.NewCredentials(), nil
 	}
-	pem, err := os.ReadFile(f.TLSCAFile)
+	c, err := trust("--tls-ca-file", f.TLSCAFile)
 	if err != nil {
-		return nil, usagef("--tls-ca-file: %w", err)
+		return nil, usagef("%w", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, usagef("--tls-ca-file: no certificate in %s", f.TLSCAFile)
-	}
-	return credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), nil
+	return credentials.NewTLS(c), nil
 }
 
 // invoke makes one call with the time limit of --timeout, or longer where a command knows that its call
@@ -164,19 +155,16 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// readSecret returns the first secret of a file in the form that the hub reads: blank lines and lines with
-// '#' are skipped, so that both can be given the same file.
+// readSecret returns the first secret of a file. Hubs read files of the same form.
 func readSecret(path string) (string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
+	secret, err := auth.FirstSecret(path)
+	switch {
+	case err != nil:
 		return "", usagef("--secret-file: %w", err)
+	case secret == "":
+		return "", usagef("--secret-file: no secret in %s", path)
 	}
-	for line := range bytes.Lines(b) {
-		if secret := strings.TrimSpace(string(line)); secret != "" && !strings.HasPrefix(secret, "#") {
-			return secret, nil
-		}
-	}
-	return "", usagef("--secret-file: no secret in %s", path)
+	return secret, nil
 }
 
 // printJSON prints an answer as protobuf JSON, zeros included. protojson varies its blanks on purpose, so
