@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// shutdownBound is how long a hub needs from SIGTERM to its end: ARCHITECTURE.md, "SIGTERM". The running pods
+	// shutdownBound is how long a hub needs from SIGTERM to its end: docs/failures.md, "SIGTERM". The running pods
 	// are held to it.
 	shutdownBound = 10 * time.Second
 	// margin is for what lies between the kubelet and the process.
