@@ -42,10 +42,10 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 		positive []string
 		zero     []string
 	}{
-		"fanout":          {[]string{"fanout", "--duration=1s"}, sends, []string{"missing", "out_of_order", "receipts_dropped", "sends_without_receipt"}},
-		"fanout, rate":    {[]string{"fanout", "--duration=1s", "--rate=50"}, append(sends, "target_sends_per_second"), []string{"missing", "out_of_order"}},
-		"fanout, unary":   {[]string{"fanout", "--duration=500ms", "--unary", "--in-flight=8", "--size=4000"}, sends, []string{"missing"}},
-		"unicast":         {[]string{"unicast", "--duration=1s"}, sends, []string{"missing", "out_of_order"}},
+		"fanout":          {[]string{"fanout", "--duration=300ms"}, sends, []string{"missing", "out_of_order", "receipts_dropped", "sends_without_receipt"}},
+		"fanout, rate":    {[]string{"fanout", "--duration=500ms", "--rate=50"}, append(sends, "target_sends_per_second"), []string{"missing", "out_of_order"}},
+		"fanout, unary":   {[]string{"fanout", "--duration=300ms", "--unary", "--in-flight=8", "--size=4000"}, sends, []string{"missing"}},
+		"unicast":         {[]string{"unicast", "--duration=300ms"}, sends, []string{"missing", "out_of_order"}},
 		"unicast, unary":  {[]string{"unicast", "--duration=500ms", "--unary", "--rate=100"}, sends, []string{"missing"}},
 		"connect":         {[]string{"connect", "--concurrency=8"}, []string{"connects_per_second", "handshake_ms.p50", "handshake_ms.p99", "handshake_ms.max"}, nil},
 		"idle":            {[]string{"idle", "--duration=1s"}, []string{"duration_seconds"}, []string{"pings"}},

@@ -180,7 +180,7 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"bench", "fanout", "--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json"},
+		ended <- runArgs(ctx, []string{"bench", "fanout", "--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json"},
 			newTerminal(strings.NewReader(""), &stdout, &stderr))
 	}()
 	sends := func() bool {

@@ -79,16 +79,33 @@ func main() {
 
 // run is the whole program but for the process around it. It returns the exit code.
 func run(ctx context.Context, args []string, t *terminal) int {
-	defer t.endLog() // behind the last word
-	var c cli
-	parser, err := newParser(&c, t.stdout, t.stderr)
+	line, err := newCommandLine(t.stdout, t.stderr)
 	if err != nil {
 		return t.fail(err)
 	}
+	return line.runCommand(ctx, args, t)
+}
+
+// commandLine is a parser and the values that it fills in. It is not safe for concurrent use.
+type commandLine struct {
+	values cli
+	parser *kong.Kong
+}
+
+func newCommandLine(stdout, stderr io.Writer) (*commandLine, error) {
+	l := &commandLine{}
+	var err error
+	l.parser, err = newParser(&l.values, stdout, stderr)
+	return l, err
+}
+
+// runCommand runs the command that args name. It returns the exit code.
+func (l *commandLine) runCommand(ctx context.Context, args []string, t *terminal) int {
+	defer t.endLog() // behind the last word
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	selected, err := parser.Parse(args)
+	selected, err := l.parser.Parse(args)
 	switch {
 	case errors.Is(err, errHelpShown):
 		return exitOK

@@ -21,6 +21,9 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == programName {
+		main() // it ends the process
+	}
 	flag.Parse()
 	// Nothing of the environment that the tests run in may reach the commands.
 	for _, pair := range os.Environ() {
@@ -50,7 +53,7 @@ type result struct {
 func connhub(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), args, newTerminal(strings.NewReader(stdin), &stdout, &stderr))
+	code := runArgs(t.Context(), args, newTerminal(strings.NewReader(stdin), &stdout, &stderr))
 	return result{stdout.String(), stderr.String(), code}
 }
 
@@ -67,13 +70,14 @@ func mustRun(t *testing.T, args ...string) string {
 // parse returns the command line as kong reads it.
 func parse(t *testing.T, args ...string) (*cli, error) {
 	t.Helper()
-	c := &cli{}
-	parser, err := newParser(c, &bytes.Buffer{}, &bytes.Buffer{})
+	line, err := takeCommandLine(&bytes.Buffer{}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = parser.Parse(args)
-	return c, err
+	defer returnCommandLine(line)
+	_, err = line.parser.Parse(args)
+	values := line.values
+	return &values, err
 }
 
 // running is a hub in this process.

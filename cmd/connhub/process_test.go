@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -26,19 +25,22 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// binary builds the program once; TestMain removes it.
+// programName is the name under which this test binary runs as the program.
+const programName = "connhub"
+
+// binary returns the path of the program: a link to this test binary. TestMain calls main if the
+// process was started through the link, and removes the link at the end of the tests. To build the
+// program would take longer than most of the tests.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "connhub-test-")
+	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "connhub")
-	binaryDir = dir
-	args := append([]string{"build", "-o", path}, raceFlags...)
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil { //nolint:gosec // constants
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	if binaryDir, err = os.MkdirTemp("", "connhub-test-"); err != nil {
+		return "", err
 	}
-	return path, nil
+	path := filepath.Join(binaryDir, programName)
+	return path, os.Symlink(self, path)
 })
 
 var binaryDir string

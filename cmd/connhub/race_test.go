@@ -2,6 +2,6 @@
 
 package main
 
-// raceFlags are what the binary is built with: like the tests themselves, so that it finds races too, and so that all but
-// the last step of the build is done.
+// raceFlags let the go command use the packages that were compiled for these tests: they are in the
+// build cache.
 var raceFlags = []string{"-race"}

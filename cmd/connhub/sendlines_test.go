@@ -157,7 +157,7 @@ func typeTo(t *testing.T, args ...string) *typing {
 	c := &typing{PipeWriter: out, ended: make(chan int, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	c.interrupt = cancel
-	go func() { c.ended <- run(ctx, args, newTerminal(in, &c.stdout, &c.stderr)) }()
+	go func() { c.ended <- runArgs(ctx, args, newTerminal(in, &c.stdout, &c.stderr)) }()
 	t.Cleanup(func() {
 		cancel()
 		_ = out.Close()
