@@ -34,6 +34,7 @@ func number(t *testing.T, report map[string]any, path string) float64 {
 }
 
 func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, "serve", "--single-hub", "--insecure-dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--log-level=info")
 	where := []string{"--addr=" + p.control, "--url=ws://" + p.clients, "--ops-url=http://" + p.ops, "--connections=50"}
 	sends := []string{"sends", "sends_per_second", "deliveries", "deliveries_per_second", "latency_ms.p50", "latency_ms.p99", "latency_ms.max", "receipt_ms.p50", "receipts_matched"}
@@ -82,6 +83,7 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 }
 
 func TestBenchGetsItsURLsWithTokens(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, serveArgs(t)...)
 	report := benchJSON(t, "unicast", "--addr="+p.control, "--url=ws://"+p.clients, "--url=http://"+p.clients+"/", "--ops-url=http://"+p.ops,
 		"--secret-file="+writeFile(t, "secret", someSecret), "--connections=10", "--duration=300ms")

@@ -11,6 +11,7 @@ import (
 )
 
 func TestHelpOfBenchesStaysAsItIs(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"help_bench.txt":         {"bench", "--help"},
 		"help_bench_fanout.txt":  {"bench", "fanout", "--help"},
@@ -23,6 +24,7 @@ func TestHelpOfBenchesStaysAsItIs(t *testing.T) {
 }
 
 func TestBenchUsageErrorsExit2(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ args, want string }{
 		{"fanout --size 31", "--size 31: want 32 to 1048576"},
 		{"fanout --size 1048577", "--size 1048577"},
@@ -142,6 +144,7 @@ func TestPaceSaysWhenMessagesAreDue(t *testing.T) {
 }
 
 func TestOperationsOfAnotherHubAreNotTaken(t *testing.T) {
+	t.Parallel()
 	hub, other := start(t, nil), start(t, nil)
 	for name, tt := range map[string]struct{ ops, want string }{
 		"another hub": {"http://" + other.ops, "saw 0 of 5 connections come: name all hubs with --ops-url"},
@@ -163,6 +166,7 @@ func TestOperationsOfAnotherHubAreNotTaken(t *testing.T) {
 }
 
 func TestBenchWithoutAHubSaysSo(t *testing.T) {
+	t.Parallel()
 	r := connhub(t, "", "bench", "fanout", "--addr=127.0.0.1:1", "--connections=5")
 	if r.code != exitError || !strings.Contains(r.stderr, "can't reach 127.0.0.1:1: connection refused") || r.stdout != "" {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
@@ -175,6 +179,7 @@ func TestBenchWithoutAHubSaysSo(t *testing.T) {
 }
 
 func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	var stdout, stderr lockedBuffer
 	ctx, cancel := context.WithCancel(t.Context())

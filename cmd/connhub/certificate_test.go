@@ -117,6 +117,7 @@ func TestCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 }
 
 func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	certFile, keyFile := writeCertificate(t, dir, "first")
 	var plan *serverPlan
@@ -172,6 +173,7 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 }
 
 func TestTLSAtOneEndOnlyIsHintedAt(t *testing.T) {
+	t.Parallel()
 	certFile, keyFile := writeCertificate(t, t.TempDir(), "hub")
 	secure := start(t, func(p *serverPlan) {
 		var err error

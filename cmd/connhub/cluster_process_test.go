@@ -138,6 +138,7 @@ func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
 }
 
 func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	common := []string{"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080"}
 	first := startProcess(t, append(common, "--etcd-listen=127.0.0.1:0")...)
@@ -194,6 +195,7 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 }
 
 func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
+	t.Parallel()
 	d := newDoor(t)
 	p, quits := launch(t, memberArgs(d.address())...), launch(t, memberArgs(d.address())...)
 	for _, p := range []*process{p, quits} {
@@ -242,6 +244,7 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 }
 
 func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
+	t.Parallel()
 	address := etcd(t)
 	p := startProcess(t, memberArgs(address)...)
 	const lost = "aaaaaaaa" // a hub that is listed, and nobody answers
@@ -290,6 +293,7 @@ func declareDead(t *testing.T, etcd, hub string) {
 }
 
 func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
+	t.Parallel()
 	address := etcd(t)
 	p := startProcess(t, memberArgs(address)...)
 	ann := dialClient(t, p.clients, "user=ann")
@@ -305,6 +309,7 @@ func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
 }
 
 func TestAHubThatCanNotJoinEnds(t *testing.T) {
+	t.Parallel()
 	address := etcd(t)
 	if _, err := etcdClient(t, address).Put(t.Context(), "/broken/cluster", "\n"); err != nil {
 		t.Fatal(err)
@@ -316,6 +321,7 @@ func TestAHubThatCanNotJoinEnds(t *testing.T) {
 }
 
 func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
+	t.Parallel()
 	address, dir := etcd(t), t.TempDir()
 	cert, key := writeCertificate(t, dir, "hub")
 	backend := writeFile(t, "backend", someSecret+"\n")

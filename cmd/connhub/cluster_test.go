@@ -87,6 +87,7 @@ func TestAnEmptyVariableIsAForgottenOne(t *testing.T) {
 }
 
 func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := planDev(t, "--data-dir="+dir, "--etcd-listen=127.0.0.1:0").cluster
 	if p.embedded == nil || p.embedded.Dir != filepath.Join(dir, "etcd") || p.embedded.ClientAddress != "127.0.0.1:0" || p.registry.Prefix != devPrefix {

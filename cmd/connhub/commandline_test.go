@@ -74,6 +74,7 @@ func readLine(t *testing.T, l *commandLine, args []string) (cli, string) {
 }
 
 func TestACommandLineThatWasUsedIsAsGoodAsNew(t *testing.T) {
+	t.Parallel()
 	used, err := newCommandLine(io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)

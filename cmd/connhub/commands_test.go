@@ -27,6 +27,7 @@ func connectionID(t *testing.T, hub *running, user string) string {
 }
 
 func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann&group=blue")
 	bob := dialClient(t, hub.clients, "user=bob&group=blue&group=red")
@@ -70,6 +71,7 @@ func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 }
 
 func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann")
 	to := func(args ...string) []string {
@@ -104,6 +106,7 @@ func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 }
 
 func TestSendOptionsReachTheClient(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	conn, response, err := websocket.Dial(t.Context(), "ws://"+hub.clients+"/client/hubs/chat?user=ann",
 		&websocket.DialOptions{Subprotocols: []string{"json.connhub.v1"}})
@@ -143,6 +146,7 @@ func TestSendOptionsReachTheClient(t *testing.T) {
 }
 
 func TestConnectionsAreListedShownAndClosed(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann&group=blue")
 	for range 4 {
@@ -200,6 +204,7 @@ func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 }
 
 func TestGroupsAreChangedListedAndShown(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	dialClient(t, hub.clients, "user=ann&group=blue")
 	addr := "--addr=" + hub.control
@@ -224,6 +229,7 @@ func TestGroupsAreChangedListedAndShown(t *testing.T) {
 }
 
 func TestListsPageThroughEverything(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	addr := "--addr=" + hub.control
 	const users, groupsEach = 20, 128 // more than two pages of groups
@@ -254,6 +260,7 @@ func TestListsPageThroughEverything(t *testing.T) {
 }
 
 func TestTokensAndHubs(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	addr := "--addr=" + hub.control
 	r := connhub(t, "", "token", addr, "--user=ann", "--group=blue", "--group=red", "--ttl=2h", "--label=plan=free, for now;x=1", "--label=empty=")
@@ -295,6 +302,7 @@ func TestTokensAndHubs(t *testing.T) {
 }
 
 func TestUnreachableHubsAreSaidWithTheirAddress(t *testing.T) {
+	t.Parallel()
 	want := "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: connhub dev\n"
 	if r := connhub(t, "", "hubs", "--addr=127.0.0.1:1"); r.code != exitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
@@ -312,6 +320,7 @@ func TestUnreachableHubsAreSaidWithTheirAddress(t *testing.T) {
 }
 
 func TestClosedConnectionsAreLoggedOnce(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	dialClient(t, hub.clients, "user=ann&access=secret")
 	id := connectionID(t, hub, "ann")

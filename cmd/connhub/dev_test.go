@@ -76,6 +76,7 @@ func TestAStartThatTakesLongIsNotedOnce(t *testing.T) {
 }
 
 func TestDevRefusesASettingWithoutEffect(t *testing.T) {
+	t.Parallel()
 	for flags, want := range map[string]string{
 		"--join=127.0.0.1:2379 --etcd-listen=127.0.0.1:0": "--etcd-listen has no effect with --join",
 		"--allowed-origin=https://app.example.com":        "has no effect: only pages of this machine are served",
@@ -131,6 +132,7 @@ func listeners(t *testing.T, n int) (taken []string) {
 }
 
 func TestDevDoesNotAdviseItself(t *testing.T) {
+	t.Parallel()
 	c, err := parse(t, "dev", "--join=127.0.0.1:2379", "--listen-clients=0.0.0.0:8081", "--data-dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -103,6 +103,7 @@ func waitForText(t *testing.T, b *lockedBuffer, text string) {
 }
 
 func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	all := tail(t, "--addr="+hub.control)
 	named := tail(t, "--addr="+hub.control, "--event=message", "--json")
@@ -140,6 +141,7 @@ func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
 }
 
 func TestTailSaysThatItsHubGoesAwayAndShowsWhatThatEnds(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
 	watching := tail(t, "--addr="+p.control, "--all-hubs")
 	dialClient(t, p.clients, "user=ann")
@@ -163,6 +165,7 @@ func TestTailSaysThatItsHubGoesAwayAndShowsWhatThatEnds(t *testing.T) {
 }
 
 func TestTailSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	for _, tt := range []struct {
 		args []string

@@ -56,6 +56,7 @@ func silent(t *testing.T, address string, n int) {
 }
 
 func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
+	t.Parallel()
 	const (
 		files     = 128
 		strangers = 300
@@ -126,6 +127,7 @@ func askHealth(ctx context.Context, ops string) error {
 }
 
 func TestFewerFilesThanMaxConnectionsAreWarnedOfIfItWasGiven(t *testing.T) {
+	t.Parallel()
 	config := writeFile(t, "config.yaml", "max-connections: 33\n")
 	for name, tt := range map[string]struct {
 		prefix string
@@ -157,6 +159,7 @@ func TestFewerFilesThanMaxConnectionsAreWarnedOfIfItWasGiven(t *testing.T) {
 }
 
 func TestAHubWithTooFewFilesSaysSoAndDoesNotStart(t *testing.T) {
+	t.Parallel()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

@@ -78,6 +78,7 @@ func requireFewLines(t *testing.T, p *process, began time.Time, times int) {
 }
 
 func TestFloodsCostALineACauseAndSecond(t *testing.T) {
+	t.Parallel()
 	const times = 1000
 	certFile, keyFile := writeCertificate(t, t.TempDir(), "hub")
 	dialer := &net.Dialer{}

@@ -16,6 +16,7 @@ var etcdServer = regexp.MustCompile(`^go\.etcd\.io/(etcd/server|raft|bbolt)/`)
 // would notice if it looked for the wrong ones. With it, all packages must compile. `make lint` runs
 // go vet on them.
 func TestTheBinaryOfTheImageHasNoEtcdServer(t *testing.T) {
+	t.Parallel()
 	dockerfile, err := os.ReadFile("../../Dockerfile")
 	if err != nil {
 		t.Fatal(err)

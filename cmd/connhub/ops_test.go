@@ -40,6 +40,7 @@ func get(t *testing.T, url string, header map[string]string) got {
 }
 
 func TestOperationsPortTellsHealthMetricsAndProfiles(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	dialClient(t, hub.clients, "user=ann")
 	for path, want := range map[string]string{
@@ -68,6 +69,7 @@ func TestOperationsPortTellsHealthMetricsAndProfiles(t *testing.T) {
 }
 
 func TestOperationsPortOnLoopbackServesLoopbackNamesOnly(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	for host, want := range map[string]int{
 		"localhost": 200, "app.localhost:9100": 200, "127.0.0.1:9100": 200, "[::1]:1": 200,
@@ -85,6 +87,7 @@ func TestOperationsPortOnLoopbackServesLoopbackNamesOnly(t *testing.T) {
 }
 
 func TestOperationsPortWithSecretsAsksForOne(t *testing.T) {
+	t.Parallel()
 	hub := start(t, func(p *serverPlan) {
 		var err error
 		if p.opsSecrets, err = loadOpsSecrets(writeFile(t, "ops", otherSecret+"\n")); err != nil {
@@ -140,6 +143,7 @@ func TestReadinessSaysWhyNot(t *testing.T) {
 }
 
 func TestOperationsPortKeepsNoSocketForWhatNeverComes(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	for name, request := range map[string]string{
 		"a body that never comes": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
@@ -163,6 +167,7 @@ func TestOperationsPortKeepsNoSocketForWhatNeverComes(t *testing.T) {
 }
 
 func TestProfilesAreBoundedInTimeAndNumber(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	for _, path := range []string{"profile?seconds=3600", "trace?seconds=301", "heap?seconds=1e9", "profile?seconds=NaN"} {
 		if g := get(t, "http://"+hub.ops+"/debug/pprof/"+path, nil); g.code != 400 {

@@ -17,6 +17,7 @@ func newRequest(t *testing.T, path string) *http.Request {
 }
 
 func TestPageIsServedWithAStrictPolicy(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	for path, kind := range map[string]string{
 		"/": "text/html; charset=utf-8", "/?user=ann&group=blue": "text/html; charset=utf-8",

@@ -12,6 +12,7 @@ import (
 )
 
 func TestHelpOfEachCommandStaysAsItIs(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"help.txt":                   {"--help"},
 		"help_serve.txt":             {"serve", "--help"},
@@ -33,6 +34,7 @@ func TestHelpOfEachCommandStaysAsItIs(t *testing.T) {
 }
 
 func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		args []string
 		want string
@@ -80,6 +82,7 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 }
 
 func TestTargetFlagsRepeatAndKeepCommas(t *testing.T) {
+	t.Parallel()
 	c, err := parse(t, "send", "-c", "a.b", "-u", "ann, bob", "--user=x", "-g", "blue", "--group=red",
 		"--except-connection=c", "--except-user=u,v", "--except-group=g", "-m", "a=1,b", "-m", "c=d=e", "text")
 	if err != nil {
@@ -141,6 +144,7 @@ func TestConfigFileMayBeNamedByTheEnvironment(t *testing.T) {
 }
 
 func TestConfigFileWithMistakesIsRefused(t *testing.T) {
+	t.Parallel()
 	for content, want := range map[string]string{
 		"ping-intervall: 3s\nport: 1\n": "unknown key \"ping-intervall\": did you mean ping-interval?\nunknown key \"port\"",
 		"config: other.yaml\n":          `unknown key "config"`,
@@ -222,6 +226,7 @@ func TestByteSizesReadAndWriteTheirUnits(t *testing.T) {
 }
 
 func TestVersionNamesTheBinary(t *testing.T) {
+	t.Parallel()
 	if got := mustRun(t, "version"); !strings.HasPrefix(got, "connhub "+buildVersion()+" (go1.") {
 		t.Errorf("version: %q", got)
 	}

@@ -11,6 +11,7 @@ import (
 )
 
 func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	dialClient(t, hub.clients, "user=ann&group=blue")
 	dialClient(t, hub.clients, "user=bob&group=blue")

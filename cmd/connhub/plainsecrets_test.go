@@ -8,6 +8,7 @@ import (
 )
 
 func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
+	t.Parallel()
 	const backends, peers = "--backend-secret-file in plain text", "--peer-secret-file in plain text"
 	peerSecret := writeFile(t, "peer", "peer-secret-0123456789-0123456789-0123\n")
 	alone := []string{"--single-hub"}

@@ -224,6 +224,7 @@ func devArgs(t *testing.T, more ...string) []string {
 }
 
 func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
 	idle := dialClient(t, p.clients, "user=idle")
 	slow := dialNarrow(t, p.clients, "user=slow") // does not read until the signal
@@ -291,6 +292,7 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 }
 
 func TestSecondSignalExits1AtOnce(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
 	dialNarrow(t, p.clients, "user=stuck")
 	control := dialControl(t, p.control)
@@ -312,6 +314,7 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 // GNU timeout signals the hub, and at once its group. Here the second signal is another one, because the
 // system may make two equal ones that wait into one.
 func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
 	client := dialClient(t, p.clients, "user=ann")
 	p.signal(t, syscall.SIGTERM)
@@ -320,6 +323,7 @@ func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
 }
 
 func TestIdleHubStopsAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		p := startProcess(t, serveArgs(t)...)
 		p.signal(t, s)
@@ -330,6 +334,7 @@ func TestIdleHubStopsAtOnce(t *testing.T) {
 }
 
 func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, serveArgs(t)...)
 	for name, address := range map[string]string{"clients": p.clients, "control": p.control, "ops": p.ops} {
 		host, port, err := net.SplitHostPort(address)
@@ -388,6 +393,7 @@ func TestTokensOfDevOutliveARestart(t *testing.T) {
 }
 
 func TestOperatorIsInterruptedByASignal(t *testing.T) {
+	t.Parallel()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

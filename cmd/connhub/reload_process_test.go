@@ -67,6 +67,7 @@ func waitForLines(t *testing.T, log *lockedBuffer, message string, lines int) ma
 }
 
 func TestSIGHUPHasFilesReadAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	certFile, keyFile := writeCertificate(t, dir, "first")
 	keySet := dir + "/jwks.json"
@@ -119,6 +120,7 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 }
 
 func TestSIGHUPDoesNotEndAHub(t *testing.T) {
+	t.Parallel()
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startProcess(t, args...)
@@ -157,6 +159,7 @@ func openTerminal(t *testing.T) (window, program *os.File) {
 }
 
 func TestHubStopsInOrderWhenItsTerminalIsClosed(t *testing.T) {
+	t.Parallel()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

@@ -77,6 +77,7 @@ func TestAPauseEndsWithTheProcess(t *testing.T) {
 // TestAHubThatPausesIsAliveAndEndsAtOnce: it does not join the cluster in the pause, and an
 // orchestrator must not take it for stuck.
 func TestAHubThatPausesIsAliveAndEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	address := etcd(t)
 	c, err := parse(t, memberArgs(address)...)
 	if err != nil {
@@ -123,6 +124,7 @@ func TestAHubThatPausesIsAliveAndEndsAtOnce(t *testing.T) {
 }
 
 func TestASecondRestartInARowPauses(t *testing.T) {
+	t.Parallel()
 	address := etcd(t)
 	p := startProcess(t, memberArgs(address)...)
 	id, _ := waitForLog(t, p.log, "ready")["hub"].(string)

@@ -40,6 +40,7 @@ func readMessages(t *testing.T, conn *websocket.Conn, messages int) <-chan strin
 }
 
 func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann")
 	to := func(args ...string) []string {
@@ -105,6 +106,7 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 }
 
 func TestEachLineHasAResultInJSON(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	dialClient(t, hub.clients, "user=ann")
 	r := connhub(t, "1\n\n{\n\xff\n", "send", "--addr="+hub.control, "--user=ann", "--json-payload", "--json", "-")
@@ -184,6 +186,7 @@ func (c *typing) exitCode(t *testing.T) int {
 }
 
 func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann")
 	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "-")
@@ -200,6 +203,7 @@ func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
 }
 
 func TestCtrlCStopsWithTheSummary(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann")
 	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "-")
@@ -212,6 +216,7 @@ func TestCtrlCStopsWithTheSummary(t *testing.T) {
 }
 
 func TestCtrlCWaitsOnlyAMomentForResults(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	conn := dialControl(t, hub.control)
 	dialClient(t, hub.clients, "user=slow")
@@ -301,6 +306,7 @@ func (c *cuttable) cut() {
 }
 
 func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann&group=blue")
 	between := newCuttable(t, hub.control)
@@ -327,6 +333,7 @@ func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 
 // The hub has taken the line, and its answer never came: it is sent again, and does not arrive twice.
 func TestConnectionMayBreakBeforeTheFirstAnswer(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann")
 	between := newCuttable(t, hub.control)
@@ -406,6 +413,7 @@ func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
 }
 
 func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
+	t.Parallel()
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann")
 	between := newCuttable(t, hub.control)

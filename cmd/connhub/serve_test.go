@@ -28,6 +28,7 @@ func serveArgs(t *testing.T, more ...string) []string {
 }
 
 func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
+	t.Parallel()
 	short := writeFile(t, "short", "short")
 	for name, tt := range map[string]struct {
 		args []string
@@ -205,6 +206,7 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 }
 
 func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
+	t.Parallel()
 	c, err := parse(t, serveArgs(t, "--listen-ops=:9100", "--ops-secret-file="+writeFile(t, "ops", otherSecret))...)
 	if err != nil {
 		t.Fatal(err)
@@ -215,6 +217,7 @@ func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
 }
 
 func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	c, err := parse(t, "serve", "--insecure-dev", "--single-hub")
 	if err != nil {
 		t.Fatal(err)
@@ -240,6 +243,7 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 }
 
 func TestSettingsReachHubAndEdge(t *testing.T) {
+	t.Parallel()
 	c, err := parse(t, serveArgs(t, "--name=n", "--max-connections=5", "--outbox-messages=6", "--outbox-bytes=3MiB", "--overflow=drop-newest",
 		"--request-ids=13", "--inbound-bytes=14MiB",
 		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example", "--allowed-origin=b.example", "--max-message=7KiB",
@@ -281,6 +285,7 @@ func TestPublicURLSaysWhatBrowsersSay(t *testing.T) {
 }
 
 func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
+	t.Parallel()
 	r := connhub(t, "", "dev", "--listen-clients=:8080", "--listen-ops=192.0.2.1:0", "--data-dir="+t.TempDir())
 	if r.code != exitUsage || strings.Count(r.stderr, "dev listens on loopback only") != 2 {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
@@ -317,6 +322,7 @@ func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 }
 
 func TestTakenPortsAreAClearLine(t *testing.T) {
+	t.Parallel()
 	a, b := takenPort(t), takenPort(t)
 	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0", "--listen-ops="+b, "--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-level=error")
 	want := "connhub: can't listen: --listen-clients " + a + ": the port is taken; is another hub running?; --listen-ops " + b + ": the port is taken; is another hub running?\n"

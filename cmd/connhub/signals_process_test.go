@@ -158,6 +158,7 @@ func waitForMetric(t *testing.T, ops, name string) (value float64) {
 const linesLost = "connhub_log_lines_lost_total"
 
 func TestHubOutlivesTheReadersOfItsOutput(t *testing.T) {
+	t.Parallel()
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startPiped(t, args...)
@@ -174,6 +175,7 @@ func TestHubOutlivesTheReadersOfItsOutput(t *testing.T) {
 }
 
 func TestHubDoesNotWaitForAReaderOfItsLogThatHasStopped(t *testing.T) {
+	t.Parallel()
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startPiped(t, append(args, "--log-level=debug")...)
@@ -199,6 +201,7 @@ var harmless = []syscall.Signal{
 }
 
 func TestSignalsOfNoMeaningDoNothing(t *testing.T) {
+	t.Parallel()
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startProcess(t, args...)
@@ -214,6 +217,7 @@ func TestSignalsOfNoMeaningDoNothing(t *testing.T) {
 }
 
 func TestSIGQUITShowsGoroutinesAndExits2(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, insecureArgs(t)...)
 	p.signal(t, syscall.SIGQUIT)
 	if code := p.exitCode(t, 10*time.Second); code != 2 || !strings.Contains(p.log.String(), "SIGQUIT: quit") {
@@ -224,6 +228,7 @@ func TestSIGQUITShowsGoroutinesAndExits2(t *testing.T) {
 // Commands that print are parts of pipelines: when the reader has seen enough, they end as other
 // tools do.
 func TestOperatorsCommandsEndQuietlyWithTheirReader(t *testing.T) {
+	t.Parallel()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

@@ -62,6 +62,7 @@ func serving(t *testing.T, flags ...string) *running {
 }
 
 func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
+	t.Parallel()
 	const oldKey = "token-key-of-last-year-0123456789-0123"
 	hub := serving(t, "--token-key-file="+writeFile(t, "old.key", oldKey+"\n"))
 	for key, want := range map[string]bool{someKey: true, oldKey: true, otherSecret: false} {
@@ -81,6 +82,7 @@ func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
 }
 
 func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
+	t.Parallel()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +101,7 @@ func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
 }
 
 func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
+	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "jwks.json")
 	r := connhub(t, "", serveArgs(t, "--token-jwks="+missing, "--log-level=error")...)
 	if r.code != exitError || r.stderr != "connhub: --token-jwks: set of public keys: open "+missing+": no such file or directory\n" {
@@ -116,6 +119,7 @@ func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 }
 
 func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
+	t.Parallel()
 	key := writeFile(t, "token.key", someKey+"\n")
 	for public, endpoint := range map[string]string{
 		"https://hub.example/edge": "https://hub.example/edge",
