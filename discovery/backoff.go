@@ -6,27 +6,30 @@ import (
 	"time"
 )
 
-// Waits between attempts to reach etcd. The longest is short: attempts are one small call each, and all that
-// an outage costs should end soon after it.
+// Waits between attempts to reach etcd. The longest wait is short: an attempt is a single small
+// call, and the effects of an outage should end soon after it.
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 2 * time.Second
 )
 
-// backoff spaces out attempts, ever wider, and with jitter so that the hubs don't come back in step.
-type backoff struct{ next time.Duration }
+// backoff computes the waits between attempts. They double up to lastRetry. The jitter keeps the
+// hubs from retrying all at once.
+type backoff struct {
+	next time.Duration // upper bound of the last wait; 0: no attempt has failed
+}
 
 func (b *backoff) reset() { b.next = 0 }
 
-// delay returns how long to wait before the next attempt.
-func (b *backoff) delay() time.Duration {
+// nextDelay returns the wait before the next attempt.
+func (b *backoff) nextDelay() time.Duration {
 	b.next = min(max(2*b.next, firstRetry), lastRetry)
 	return b.next/2 + rand.N(b.next/2)
 }
 
-// wait sleeps for the next delay; false: ctx is done.
-func (b *backoff) wait(ctx context.Context) bool {
-	timer := time.NewTimer(b.delay())
+// waitNext sleeps for the next delay. It returns false if ctx was done first.
+func (b *backoff) waitNext(ctx context.Context) bool {
+	timer := time.NewTimer(b.nextDelay())
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -23,24 +23,26 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// patience is how long a test waits for what must come. Never reached when all is well.
+// patience limits the wait for an event that must come. A test that passes never waits so long.
 const patience = 3 * time.Minute
 
 var (
 	runs     atomic.Int64
-	prefixes sync.Map // of string by *testing.T
+	prefixes sync.Map // from *testing.T to string
 )
 
-// prefixOf is the test's own place in the shared etcd, another one each time that the test runs.
+// prefixOf returns the test's own prefix in the shared etcd. Each run of the test has a new prefix.
 func prefixOf(t *testing.T) string {
 	prefix, ok := prefixes.Load(t)
 	if !ok {
-		prefix, _ = prefixes.LoadOrStore(t, fmt.Sprintf("/%s.%d", strings.ReplaceAll(t.Name(), "/", "."), runs.Add(1)))
+		prefix, _ = prefixes.LoadOrStore(t,
+			fmt.Sprintf("/%s.%d", strings.ReplaceAll(t.Name(), "/", "."), runs.Add(1)))
 	}
 	return prefix.(string)
 }
 
-// open returns a Registry on the shared etcd, in the test's own place. It is closed with the test, if not before.
+// open returns a Registry on the shared etcd, with the test's own prefix. The end of the test
+// closes it.
 func open(t *testing.T, change ...func(*discovery.Config)) *discovery.Registry {
 	t.Helper()
 	config := discovery.DefaultConfig()
@@ -57,7 +59,7 @@ func open(t *testing.T, change ...func(*discovery.Config)) *discovery.Registry {
 	return r
 }
 
-// at and lease change a Config.
+// at and lease are changes of a Config, for open.
 func at(endpoint string) func(*discovery.Config) {
 	return func(c *discovery.Config) { c.Endpoints = []string{endpoint} }
 }
@@ -66,7 +68,7 @@ func lease(ttl time.Duration) func(*discovery.Config) {
 	return func(c *discovery.Config) { c.LeaseTTL = ttl }
 }
 
-// admin is a plain client of etcd.
+// admin returns a plain client of etcd.
 func admin(t *testing.T, endpoint string) *clientv3.Client {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{
@@ -120,7 +122,7 @@ func next(t *testing.T, w *discovery.Watcher) discovery.Snapshot {
 	return s
 }
 
-// sees waits for a Snapshot of just these hubs.
+// sees waits for a Snapshot with exactly these members.
 func sees(t *testing.T, w *discovery.Watcher, ids ...string) discovery.Snapshot {
 	t.Helper()
 	slices.Sort(ids)
@@ -137,7 +139,7 @@ func sees(t *testing.T, w *discovery.Watcher, ids ...string) discovery.Snapshot 
 	}
 }
 
-// eventually polls for what no channel tells.
+// eventually polls for a state that no channel announces.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	testkit.Eventually(t, what, ok)
@@ -196,10 +198,10 @@ func count(t *testing.T) *counters {
 
 func (c *counters) into(config *discovery.Config) { config.Metrics = c }
 
-// sum returns a metric by its name, all its labels together.
+// sum returns a metric by its name, summed over all labels.
 func (c *counters) sum(name string) float64 { return c.value(name, "") }
 
-// value returns a metric by its name and the value of its label; "": all labels together.
+// value returns a metric by its name and the value of its label. For "" it sums over all labels.
 func (c *counters) value(name, label string) float64 {
 	c.t.Helper()
 	sum, found := 0.0, false
@@ -249,7 +251,7 @@ func (s *server) start() {
 	}
 }
 
-// restartEmpty has all data lost.
+// restartEmpty restarts etcd without its data.
 func (s *server) restartEmpty() {
 	s.t.Helper()
 	s.Close()

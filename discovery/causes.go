@@ -10,38 +10,42 @@ import (
 	"github.com/connhub/connhub/internal/repeats"
 )
 
-// causeInterval is the least time between two log lines about the same cause.
+// causeInterval is the least time between two log lines for the same cause.
 const causeInterval = time.Minute
 
-// causes decides which failures of one outage are logged: each cause when it is new, and one that comes again at most each
-// causeInterval, with a count. The zero value is ready to use.
+// causes selects the failures of an outage that are logged. A new cause is logged at once. A
+// repeated cause is logged at most once in causeInterval, with the count of the failures in
+// between. The zero value is ready to use.
 type causes struct{ counter repeats.Counter[string] }
 
-// note counts a failure, and reports whether it is to be logged, and how many of its cause were not since the last line.
-func (c *causes) note(err error) (unsaid int, say bool) {
+// countFailure counts a failure and reports whether to log it. unlogged is the number of failures
+// of the same cause since its last line.
+func (c *causes) countFailure(err error) (unlogged int, logIt bool) {
 	return c.counter.Note(causeOf(err), causeInterval)
 }
 
-// any reports whether a failure was noted.
-func (c *causes) any() bool { return c.counter.Any() }
+// hasFailures reports whether a failure was counted since the last reset.
+func (c *causes) hasFailures() bool { return c.counter.Any() }
 
-func (c *causes) clear() { c.counter.Reset() }
+func (c *causes) reset() { c.counter.Reset() }
 
-// causeOf tells causes apart: what etcd says by its text, and what the network says by its kind, because that has ports and
-// the words of the moment in it.
+// causeOf returns the cause of an error: the text for an error of etcd, the kind for an error of
+// the network, whose text has changing details such as ports.
 func causeOf(err error) string {
-	if said, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		return said.Error()
+	if fromEtcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return fromEtcd.Error()
 	}
 	kind := lossOf(err).String()
-	if strings.Contains(err.Error(), "authentication handshake failed") { // gRPC has only a text for TLS that fails
+	// gRPC reports a failed TLS handshake only by this text.
+	if strings.Contains(err.Error(), "authentication handshake failed") {
 		kind += "_handshake"
 	}
 	return kind
 }
 
-// outdated reports whether etcd refused a token that was good and has run out, or that is older than etcd's last change of
-// users. The next try logs in anew.
-func outdated(err error) bool {
-	return errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrAuthOldRevision)
+// isOutdatedToken reports whether etcd refused a token because it has expired or is older than
+// etcd's last change of users. The next attempt logs in again.
+func isOutdatedToken(err error) bool {
+	return errors.Is(err, rpctypes.ErrInvalidAuthToken) ||
+		errors.Is(err, rpctypes.ErrAuthOldRevision)
 }

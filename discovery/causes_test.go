@@ -13,7 +13,7 @@ import (
 
 func TestEachCauseIsLoggedOnceAMinuteByItsText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		full := fmt.Errorf("get lease: %w", failure(rpctypes.ErrGRPCNoSpace))
+		full := fmt.Errorf("get lease: %w", translateError(rpctypes.ErrGRPCNoSpace))
 		away := errors.New("read tcp 127.0.0.1:4242->127.0.0.1:2379: connection reset by peer")
 		awayAgain := errors.New("read tcp 127.0.0.1:4243->127.0.0.1:2379: EOF")
 		silent := fmt.Errorf("renew lease: %w", context.DeadlineExceeded)
@@ -35,12 +35,13 @@ func TestEachCauseIsLoggedOnceAMinuteByItsText(t *testing.T) {
 			{time.Second, away, true, 3},
 		} {
 			time.Sleep(step.after) // the bubble's clock
-			if unsaid, say := c.note(step.err); say != step.say || unsaid != step.unsaid {
-				t.Errorf("step %d, %v: %t with %d, want %t with %d", i, step.err, say, unsaid, step.say, step.unsaid)
+			if unsaid, say := c.countFailure(step.err); say != step.say || unsaid != step.unsaid {
+				t.Errorf("step %d, %v: %t with %d, want %t with %d", i, step.err, say, unsaid,
+					step.say, step.unsaid)
 			}
 		}
-		c.clear()
-		if unsaid, say := c.note(full); !say || unsaid != 0 {
+		c.reset()
+		if unsaid, say := c.countFailure(full); !say || unsaid != 0 {
 			t.Error("what an outage said counts in the next one")
 		}
 	})

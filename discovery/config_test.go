@@ -13,7 +13,10 @@ func TestTheDefaultConfigNeedsOnlyEndpoints(t *testing.T) {
 	t.Parallel()
 	config := discovery.DefaultConfig()
 	for _, endpoints := range [][]string{
-		{"127.0.0.1:2379"}, {"etcd-0.etcd:2379", "etcd-1.etcd:2379"}, {"http://[::1]:2379"}, {"https://etcd:2379"},
+		{"127.0.0.1:2379"},
+		{"etcd-0.etcd:2379", "etcd-1.etcd:2379"},
+		{"http://[::1]:2379"},
+		{"https://etcd:2379"},
 	} {
 		config.Endpoints = endpoints
 		if err := config.Validate(); err != nil {
@@ -33,23 +36,36 @@ func TestAConfigIsCheckedWhole(t *testing.T) {
 			[]string{"Endpoints is empty", "Prefix", "LeaseTTL", "DialTimeout", "Logger"},
 		},
 		"bad endpoints": {
-			func(c *discovery.Config) { c.Endpoints = []string{"x", "http://u:secret@x:1", "ftp://x:1", ":1", "x:"} },
-			[]string{"Endpoints[0]", "Endpoints[1]", "Endpoints[2]", "Endpoints[3]", "Endpoints[4]"},
+			func(c *discovery.Config) {
+				c.Endpoints = []string{"x", "http://u:secret@x:1", "ftp://x:1", ":1", "x:"}
+			},
+			[]string{
+				"Endpoints[0]", "Endpoints[1]", "Endpoints[2]", "Endpoints[3]", "Endpoints[4]",
+			},
 		},
 		"mixed endpoints": {
 			func(c *discovery.Config) { c.Endpoints = []string{"https://x:1", "http://x:2"} },
 			[]string{"Endpoints[1]"},
 		},
 		"TLS for nothing": {
-			func(c *discovery.Config) { c.Endpoints, c.TLS = []string{"http://x:1"}, new(tls.Config) },
+			func(c *discovery.Config) {
+				c.Endpoints, c.TLS = []string{"http://x:1"}, new(tls.Config)
+			},
 			[]string{"leave TLS unused"},
 		},
-		"slash":       {func(c *discovery.Config) { c.Prefix = "/x/" }, []string{"Prefix"}},
-		"no slash":    {func(c *discovery.Config) { c.Prefix = "x" }, []string{"Prefix"}},
-		"no password": {func(c *discovery.Config) { c.Username = "u" }, []string{"Password is not"}},
-		"no user":     {func(c *discovery.Config) { c.Password = "p" }, []string{"Username is not"}},
-		"half second": {func(c *discovery.Config) { c.LeaseTTL = 1500 * time.Millisecond }, []string{"LeaseTTL"}},
-		"an hour":     {func(c *discovery.Config) { c.LeaseTTL = time.Hour }, []string{"LeaseTTL"}},
+		"slash":    {func(c *discovery.Config) { c.Prefix = "/x/" }, []string{"Prefix"}},
+		"no slash": {func(c *discovery.Config) { c.Prefix = "x" }, []string{"Prefix"}},
+		"no password": {
+			func(c *discovery.Config) { c.Username = "u" }, []string{"Password is not"},
+		},
+		"no user": {
+			func(c *discovery.Config) { c.Password = "p" }, []string{"Username is not"},
+		},
+		"half second": {
+			func(c *discovery.Config) { c.LeaseTTL = 1500 * time.Millisecond },
+			[]string{"LeaseTTL"},
+		},
+		"an hour": {func(c *discovery.Config) { c.LeaseTTL = time.Hour }, []string{"LeaseTTL"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -23,7 +23,7 @@ func TestOneDeclarerWins(t *testing.T) {
 	}{
 		{"first", true},
 		{"second", false},
-		{"first", true}, // the answer may have been lost
+		{"first", true}, // a repeated call, as after a lost answer
 	} {
 		won, err := a.DeclareDead(t.Context(), "x", c.by)
 		if err != nil || won != c.won {
@@ -66,7 +66,8 @@ func TestAHubThatIsListedCanNotBeDeclaredDead(t *testing.T) {
 	t.Parallel()
 	a, b := open(t), open(t)
 	register(t, a, "a")
-	if won, err := b.DeclareDead(t.Context(), "a", "b"); won || !errors.Is(err, discovery.ErrStillRegistered) {
+	won, err := b.DeclareDead(t.Context(), "a", "b")
+	if won || !errors.Is(err, discovery.ErrStillRegistered) {
 		t.Errorf("got %v, %v", won, err)
 	}
 	if won, err := a.DeclareDead(t.Context(), "a", "a"); won || err == nil {
@@ -87,11 +88,12 @@ func TestADeadIDIsNotRegistered(t *testing.T) {
 	if err := a.Register(t.Context(), member("a")); !errors.Is(err, discovery.ErrDeclaredDead) {
 		t.Errorf("got %v", err)
 	}
-	equal(t, "declared_dead", numbers.value("connhub_discovery_registrations_total", "declared_dead"), 1.0)
+	equal(t, "declared_dead",
+		numbers.value("connhub_discovery_registrations_total", "declared_dead"), 1.0)
 	register(t, a, "a2")
 	select {
 	case <-a.Dead():
-		t.Error("another hub's death closed Dead")
+		t.Error("the death of a different hub closed Dead")
 	default:
 	}
 }
@@ -121,12 +123,12 @@ func TestAHubThatWasDeclaredDeadLearnsIt(t *testing.T) {
 
 func TestAHubLearnsItsDeathBeforeItsLeaseIsDue(t *testing.T) {
 	t.Parallel()
-	a := open(t, lease(time.Minute)) // its own rounds are 20 s apart
+	a := open(t, lease(time.Minute)) // so its own renewals are 20 s apart
 	w := watch(t, a)
 	sees(t, w)
 	register(t, a, "a")
 	sees(t, w, "a")
-	// Both at once: it can't register in between.
+	// In a single transaction, so that the hub can't register in between.
 	_, err := admin(t, shared.Endpoint()).Txn(t.Context()).Then(
 		clientv3.OpDelete(prefixOf(t)+"/hubs/a"),
 		clientv3.OpPut(prefixOf(t)+"/dead/a", `{"by":"b"}`),

@@ -1,56 +1,65 @@
-// Package discovery is how hubs find each other: each writes what it is into etcd, and watches what the others
-// write. It holds hubs, never connections, so etcd sees a few writes a minute whatever the number of clients.
+// Package discovery lets the hubs of a cluster find each other. Each hub writes a description of
+// itself into etcd and watches the descriptions of its peers. Etcd holds hubs, never connections,
+// so its load is a few writes a minute for any number of clients.
 //
 // # Life of a registration
 //
-// Registry.Register creates the hub's key under a lease and keeps the lease alive. Whatever takes the key away (a
-// long pause of the process, etcd restarted or emptied, an operator) is noticed, and the hub is registered again with
-// the same id; unless others have declared the id dead meanwhile, which Registry.Dead tells. Registry.Deregister
-// deletes the key at once; without it the key goes with its lease.
+// Registry.Register creates the hub's key under a lease and keeps the lease alive. The key can get
+// lost: by a long pause of the process, by a restart of etcd or the loss of its data, by an
+// operator. The Registry notices that and registers the hub again with the same id, unless a peer
+// declared the id dead meanwhile; then Registry.Dead is closed. Registry.Deregister deletes the key
+// at once. Without it, the key goes when its lease ends.
 //
 // Beside the key stands a mark, under a lease of an hour. The mark outlasts an outage of etcd that
-// ends the lease of every key at once. A hub that starts just then finds no key, and by the marks
-// it finds the hubs all the same (Snapshot.Lapsed). A hub that was killed leaves its mark as well.
-// The hubs that know that it is gone have the mark deleted (Registry.StrikeOff). Hubs of older
-// versions have no mark, and take no notice of those of others.
+// ends the leases of all keys. A hub that starts during such an outage finds no key, but it finds
+// its peers by their marks (Snapshot.Lapsed). A killed hub leaves its mark as well; peers that know
+// that the hub is gone delete the mark (Registry.StrikeOff). Hubs of older versions write and read
+// no marks.
 //
-// Registry.DeclareDead is the other end of a hub: for a hub that is not listed, one declarer wins. Both are decided
-// in single transactions of etcd, so that a hub is never listed and dead at once. Nobody declares yet: taking over the
+// Registry.DeclareDead ends a hub that is not listed. If several hubs declare the same hub dead, a
+// single hub wins. Registrations and declarations are single transactions of etcd, so a hub is
+// never listed and dead at the same time. No code calls DeclareDead yet; taking over the
 // connections of a dead hub will.
 //
 // # Life of a snapshot
 //
-// The follower reads everything, keys and marks, in one transaction, shows it to the watchers, and
-// then each later change. When its watch breaks, falls silent or is cancelled, it begins again with
-// everything. While etcd is away the last Snapshot stands, and Registry.StaleFor says how old it
-// is: 0 while the watch is open and answers. Answers to the lease don't count: they say nothing
-// about changes that were missed.
+// The follower reads all keys and marks in a single transaction and shows them to the watchers.
+// Then it shows each later change. If its watch breaks, falls silent or is cancelled, the follower
+// reads everything again. While etcd can't be reached, the last Snapshot stays valid.
+// Registry.StaleFor returns its age: 0 while the watch is open and answers. Answers to a renewal of
+// a lease do not count, because they do not show missed changes.
 //
 // # The cluster's id
 //
-// The first hub draws it, and a Registry never takes another one for it: ErrForeignCluster. An etcd that was emptied
-// gets it back from the first hub that returns. A new hub that is quicker makes a new cluster there, and the
-// others stay out until that key is deleted. What was declared dead in it is forgotten.
+// The first hub of a cluster draws the id. A Registry never accepts a change of it:
+// ErrForeignCluster. If etcd loses its data, the first hub that reconnects writes the id again. If
+// a new hub writes first, it founds a new cluster there, and the old hubs stay out until the new id
+// is deleted. Declarations of death get lost with the data.
 //
 // # Goroutines
 //
-// One follows etcd from New on, one keeps the registration, and one asks an open watch for its progress; who starts
-// a goroutine waits for it, Registry.Close for all.
+//   - The follower, from New to Close.
+//   - The registration, from Register to Deregister or Close.
+//   - A goroutine that asks an open watch for its progress. The follower waits for it.
+//
+// Registry.Close waits for all.
 //
 // # Locking
 //
-// Registry.mu and board.mu are leaves: none is held while another is taken. Who wants etcd's client waits for its turn,
-// while a client with a password logs in for at most DialTimeout; the wait ends with the caller's context. What a
-// registration and the follower own besides is said at their fields.
+// Registry.mu and board.mu are leaves: no code takes a lock while it holds either. Access to etcd's
+// client is serialized, because a login with a password may take up to DialTimeout; a wait for the
+// client ends with the caller's context. The fields of a registration and of the follower name
+// their owners.
 //
 // # Backpressure
 //
-// A Watcher holds the latest Snapshot and no other, so a slow reader costs nothing. Each call of etcd is
-// bounded by DialTimeout; attempts are spaced out, with jitter.
+// A Watcher holds only the latest Snapshot, so a slow reader costs nothing. Each call to etcd is
+// bounded by DialTimeout. Attempts are spaced out, with jitter.
 //
 // # Errors
 //
-// The sentinels in errors.go. What a caller started it gets returned; what the goroutines meet is counted, and logged by its
-// cause: what etcd says by its text, each once a minute at most (causes.go). A token of etcd that has run out is no failure
-// when the next try logs in anew.
+// The sentinels are in errors.go. A method returns the errors of the call that it made. Errors that
+// the goroutines meet are counted and logged by their cause (causes.go), each cause at most once a
+// minute. A token of etcd that has expired counts as a failure only if the next attempt, with a new
+// login, fails too.
 package discovery

@@ -9,30 +9,34 @@ import (
 
 // Errors that the package returns.
 var (
-	// ErrClosed: the Registry was closed.
+	// ErrClosed: the Registry is closed.
 	ErrClosed = errors.New("registry is closed")
-	// ErrAlreadyRegistered: this Registry has registered a hub; it registers one at a time.
+	// ErrAlreadyRegistered: this Registry has registered a hub already. It registers a single hub
+	// at a time.
 	ErrAlreadyRegistered = errors.New("a hub is registered already")
-	// ErrIDTaken: another hub is registered with the id.
+	// ErrIDTaken: a different hub is registered with the id.
 	ErrIDTaken = errors.New("hub id is taken")
-	// ErrDeclaredDead: the id was declared dead, so it is never to be seen again.
+	// ErrDeclaredDead: the id was declared dead and can't be registered again.
 	ErrDeclaredDead = errors.New("hub id was declared dead")
-	// ErrStillRegistered: a hub that is registered can't be declared dead.
+	// ErrStillRegistered: the hub is registered, so it can't be declared dead.
 	ErrStillRegistered = errors.New("hub is registered")
-	// ErrForeignCluster: etcd holds another cluster than the one this Registry met first.
+	// ErrForeignCluster: the cluster in etcd is not the cluster that this Registry found there
+	// first.
 	ErrForeignCluster = errors.New("etcd holds another cluster")
-	// ErrRefused: etcd doesn't know the credentials, or they don't allow what a hub does.
+	// ErrRefused: etcd does not know the credentials, or they do not permit the calls that a hub
+	// makes.
 	ErrRefused = errors.New("etcd refuses the credentials")
 )
 
-// refusals are etcd's ways to say ErrRefused.
+// refusals are the errors of etcd that mean ErrRefused.
 var refusals = []error{
-	rpctypes.ErrAuthFailed, rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound,
-	rpctypes.ErrInvalidAuthMgmt,
+	rpctypes.ErrAuthFailed, rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty,
+	rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthMgmt,
 }
 
-// failure turns an error of etcd's client or of a stream into one that the callers can tell apart.
-func failure(err error) error {
+// translateError turns an error of etcd's client or of a stream into an error that callers can
+// compare.
+func translateError(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -45,9 +49,11 @@ func failure(err error) error {
 	return err
 }
 
-// final tells errors that trying again doesn't mend.
-func final(err error) bool {
-	for _, f := range []error{ErrClosed, ErrIDTaken, ErrDeclaredDead, ErrForeignCluster, ErrRefused} {
+// isFinal reports whether a further attempt would fail with the same error.
+func isFinal(err error) bool {
+	for _, f := range []error{
+		ErrClosed, ErrIDTaken, ErrDeclaredDead, ErrForeignCluster, ErrRefused,
+	} {
 		if errors.Is(err, f) {
 			return true
 		}

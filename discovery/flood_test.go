@@ -8,7 +8,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Who may write to etcd can't make a hub keep as much as it likes: neither in keys that it finds, nor in keys that come.
+// A writer to etcd can't make a hub use unlimited memory: neither by keys that exist when the hub
+// reads all, nor by keys that come later.
 func TestKeysOfHubsAreCapped(t *testing.T) {
 	t.Parallel()
 	const most, more = 4096, 10
@@ -26,21 +27,22 @@ func TestKeysOfHubsAreCapped(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "those beyond are counted", func() bool { return numbers.sum("connhub_discovery_keys_ignored") == 1+more })
+	eventually(t, "those beyond are counted",
+		func() bool { return numbers.sum("connhub_discovery_keys_ignored") == 1+more })
 	equal(t, "hubs", numbers.sum("connhub_discovery_hubs"), float64(most-1))
 	late := count(t)
 	w = watch(t, open(t, at(etcd.Endpoint()), late.into))
 	equal(t, "hubs that another one finds", len(next(t, w).Members), most-1)
 	equal(t, "keys that it ignores", late.sum("connhub_discovery_keys_ignored"), 1.0+more)
 	equal(t, "lines", log.count("more hubs than are read"), 1)
-	equal(t, "lines about what is no hub", log.count("key is no hub"), 1)
+	equal(t, "lines about what is no hub", log.count("key holds no valid hub"), 1)
 }
 
-// A flood of keys with small names pushes out neither the hubs that are known nor the hub itself,
-// when everything is read anew, and when the flood comes.
+// A flood of keys that sort first displaces neither the known hubs nor the hub itself: not when the
+// keys come, and not when the hub reads all again.
 func TestAFloodOfKeysPushesOutNoHub(t *testing.T) {
 	t.Parallel()
-	const others = 150 // more than one transaction reads
+	const others = 150 // more than readsAtOnce
 	etcd := serve(t)
 	client := admin(t, etcd.Endpoint())
 	flood(t, client, "x", others)
@@ -59,7 +61,8 @@ func TestAFloodOfKeysPushesOutNoHub(t *testing.T) {
 	eventually(t, "they are listed", known)
 
 	flood(t, client, "a", 4096)
-	eventually(t, "the flood is over", func() bool { return numbers.sum("connhub_discovery_keys_ignored") >= others+2 })
+	eventually(t, "the flood is over",
+		func() bool { return numbers.sum("connhub_discovery_keys_ignored") >= others+2 })
 	g.close()
 	eventually(t, "it is cut off", func() bool { return a.StaleFor() > 0 })
 	g.reopen()
@@ -78,12 +81,13 @@ func TestAFloodOfKeysPushesOutNoHub(t *testing.T) {
 	})
 }
 
-// falseHub writes the key of a hub that is not there.
+// falseHub is a write of the key of a hub that does not exist.
 func falseHub(t *testing.T, id string) clientv3.Op {
-	return clientv3.OpPut(prefixOf(t)+"/hubs/"+id, `{"id":"`+id+`","control_address":"127.0.0.1:1"}`)
+	return clientv3.OpPut(prefixOf(t)+"/hubs/"+id,
+		`{"id":"`+id+`","control_address":"127.0.0.1:1"}`)
 }
 
-// flood writes as many of them; etcd takes 128 at once.
+// flood writes n such keys. A transaction of etcd has at most 128 operations.
 func flood(t *testing.T, client *clientv3.Client, name string, many int) {
 	t.Helper()
 	var some []clientv3.Op

@@ -12,86 +12,97 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// follower keeps the Snapshot true to etcd.
+// follower keeps the Snapshot equal to the state in etcd.
 //
-// Problem: the news of a watch must have no gap, and a watch that went silent must be noticed. The client's own
-// Watch mends a broken stream by itself and goes on after the last revision it saw; etcd may have been emptied, or
-// set back to a backup, in between.
+// Problem: the follower must miss no change, and must notice a watch that fell silent. The Watch of
+// etcd's client does not suffice: it reconnects a broken stream by itself and continues after the
+// last revision that it saw, although etcd may have lost its data or been restored from a backup
+// meanwhile.
 //
-// Invariants: what is shown is the whole state at one revision, or that and every later change in order. A stream
-// that breaks is never resumed. While etcd is away, or holds another cluster, the last Snapshot stands.
+// Invariants:
 //
-// Outline: sync reads everything in one transaction; stream watches what changes after it, until the stream breaks, falls silent, or something is odd; then it all begins again.
+//   - A Snapshot is the whole state at a single revision, or such a state and all later changes
+//     in order.
+//   - A broken stream is never resumed.
+//   - While etcd can't be reached, or holds a foreign cluster, the last Snapshot stays.
+//
+// Outline: readAll reads everything in a transaction. followChanges then watches the later changes
+// until the stream breaks, falls silent or shows a state that only a new read can explain. Then run
+// starts again with readAll.
 type follower struct {
-	r *Registry // static
+	r *Registry // fixed at newFollower
 
 	// Owned by run.
-	hubs     *shelf // the keys of hubs
-	seen     *shelf // their marks
-	revision int64  // up to which both are true
-	began    loss   // why etcd was lost; 0: it is heard
-	causes   causes // of that, which were logged
-	spared   bool   // an outdated token was passed over since the last answer
+	hubs     *memberSet // the keys of hubs
+	seen     *memberSet // the marks of hubs
+	revision int64      // of etcd, of hubs and seen
+	began    loss       // why the outage began; 0: there is no outage
+	causes   causes     // of the failures in this outage
+	spared   bool       // an outdated token was not counted as a failure since the last answer
 }
 
 func newFollower(r *Registry) *follower {
-	return &follower{r: r, hubs: newShelf(r.log, r.keys.hubs), seen: newShelf(r.log, r.keys.seen)}
+	return &follower{
+		r: r, hubs: newMemberSet(r.log, r.keys.hubs), seen: newMemberSet(r.log, r.keys.seen),
+	}
 }
 
 // run follows etcd until the Registry is closed.
 func (f *follower) run() {
 	ctx := f.r.ctx
-	defer f.r.hearing.lost()
+	defer f.r.freshness.markLost()
 	var retry backoff
 	for {
-		err := f.sync(ctx)
+		err := f.readAll(ctx)
 		if err == nil {
-			err = f.stream(ctx, &retry)
+			err = f.followChanges(ctx, &retry)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		f.lost(err)
-		if !retry.wait(ctx) {
+		f.noteLoss(err)
+		if !retry.waitNext(ctx) {
 			return
 		}
 	}
 }
 
-// sync reads the whole state and shows it.
-func (f *follower) sync(ctx context.Context) error {
-	revision, found, err := f.r.meet(ctx, f.hubs.all(), f.seen.all())
+// readAll reads the whole state and shows it.
+func (f *follower) readAll(ctx context.Context) error {
+	revision, found, err := f.r.readInCluster(ctx, f.hubs.readOp(), f.seen.readOp())
 	if err != nil {
 		return err
 	}
-	for i, s := range []*shelf{f.hubs, f.seen} {
-		if err := f.load(ctx, s, found[i].GetResponseRange(), revision); err != nil {
+	for i, s := range []*memberSet{f.hubs, f.seen} {
+		if err := f.loadMembers(ctx, s, found[i].GetResponseRange(), revision); err != nil {
 			return err
 		}
 	}
 	f.revision = revision
-	f.show(f.r.hearing.staleFor())
-	if self := f.r.self(); self != nil {
-		if !f.hubs.has(self.id) || !f.seen.has(self.id) {
-			self.suspect()
+	f.publishSnapshot(f.r.freshness.staleFor())
+	if self := f.r.ownRegistration(); self != nil {
+		if !f.hubs.hasID(self.id) || !f.seen.hasID(self.id) {
+			self.requestCheck()
 		}
 	}
 	return nil
 }
 
-// readsAtOnce bounds the keys that one transaction reads; etcd takes 128 at once.
+// readsAtOnce is the limit of keys that a transaction reads. etcd's own limit is 128.
 const readsAtOnce = 100
 
-// load gives a shelf what was found, and of the keys that were not read those that it keeps in any
-// case.
-func (f *follower) load(ctx context.Context, s *shelf, found *pb.RangeResponse, revision int64) error {
+// loadMembers fills a memberSet with the keys that were found. If the limit of keys cut some off,
+// it first reads those of them that the set must keep.
+func (f *follower) loadMembers(
+	ctx context.Context, s *memberSet, found *pb.RangeResponse, revision int64,
+) error {
 	read, self := found.GetKvs(), f.selfID()
-	for keys := range slices.Chunk(s.missing(found, self), readsAtOnce) {
+	for keys := range slices.Chunk(s.unreadKeys(found, self), readsAtOnce) {
 		var each []clientv3.Op
 		for _, key := range keys {
 			each = append(each, clientv3.OpGet(key, clientv3.WithRev(revision)))
 		}
-		_, more, err := f.r.meet(ctx, each...)
+		_, more, err := f.r.readInCluster(ctx, each...)
 		if err != nil {
 			return err
 		}
@@ -99,58 +110,61 @@ func (f *follower) load(ctx context.Context, s *shelf, found *pb.RangeResponse, 
 			read = append(read, m.GetResponseRange().GetKvs()...)
 		}
 	}
-	s.load(read, found.GetCount(), self)
+	s.replaceAll(read, found.GetCount(), self)
 	return nil
 }
 
-// selfID returns the id of the hub that this Registry lists, or is about to; empty: there is none.
+// selfID returns the id of the hub that this Registry registers, or "" if there is none.
 func (f *follower) selfID() string {
-	if self := f.r.self(); self != nil {
+	if self := f.r.ownRegistration(); self != nil {
 		return self.id
 	}
 	return ""
 }
 
-// show publishes what the keys say.
-func (f *follower) show(stale time.Duration) {
-	f.r.metrics.ignored.Set(float64(f.hubs.ignored() + f.seen.ignored()))
+// publishSnapshot shows the state to the watchers. stale is the length of the outage before it.
+func (f *follower) publishSnapshot(stale time.Duration) {
+	f.r.metrics.ignored.Set(float64(f.hubs.countIgnored() + f.seen.countIgnored()))
 	lapsed := make(map[string]Member)
 	for id, m := range f.seen.members {
-		if !f.hubs.has(id) {
+		if !f.hubs.hasID(id) {
 			lapsed[id] = m
 		}
 	}
-	f.r.board.show(Snapshot{Members: f.hubs.members, Lapsed: lapsed, Revision: f.revision, StaleFor: stale})
+	f.r.board.showSnapshot(Snapshot{
+		Members: f.hubs.members, Lapsed: lapsed, Revision: f.revision, StaleFor: stale,
+	})
 }
 
-// found ends an outage: etcd has told everything, and has begun to tell what changes. Not before: an etcd that
-// allows the one and refuses the other would fill the log.
-func (f *follower) found() {
+// endOutage ends an outage. It is called when the watch has answered, not already after readAll: an
+// etcd that allows reads and refuses the watch would fill the log.
+func (f *follower) endOutage() {
 	if f.began == 0 {
 		return
 	}
 	f.r.metrics.resyncs[f.began].Inc()
-	said := f.causes.any()
-	defer func() { f.began, f.spared = 0, false; f.causes.clear() }()
-	if !said {
+	wasLogged := f.causes.hasFailures()
+	defer func() { f.began, f.spared = 0, false; f.causes.reset() }()
+	if !wasLogged {
 		return
 	}
-	f.r.log.Info("etcd is back", "stale_for", f.r.hearing.staleFor(), "hubs", len(f.hubs.members), "revision", f.revision)
+	f.r.log.Info("etcd is back", "stale_for", f.r.freshness.staleFor(),
+		"hubs", len(f.hubs.members), "revision", f.revision)
 }
 
-// lost begins an outage, or goes on with it. See causes for what is logged.
-func (f *follower) lost(err error) {
-	f.r.hearing.lost()
+// noteLoss begins an outage, or continues it. The type causes selects the failures that are logged.
+func (f *follower) noteLoss(err error) {
+	f.r.freshness.markLost()
 	l := lossOf(err)
 	if f.began == 0 {
 		f.began = l
 	}
-	if outdated(err) && !f.spared {
-		f.spared = true // the next try mends it
+	if isOutdatedToken(err) && !f.spared {
+		f.spared = true // the next attempt logs in again
 		return
 	}
-	unsaid, say := f.causes.note(err)
-	if !say {
+	unlogged, logIt := f.causes.countFailure(err)
+	if !logIt {
 		return
 	}
 	level := f.r.log.Warn
@@ -158,31 +172,34 @@ func (f *follower) lost(err error) {
 		level = f.r.log.Error
 	}
 	if f.hubs.members == nil {
-		level("etcd can't be reached; trying on", "reason", l.String(), "error", err, "repeats", unsaid)
+		level("etcd can't be reached; retrying",
+			"reason", l.String(), "error", err, "repeats", unlogged)
 		return
 	}
-	level("etcd is lost; the last known hubs stand", "reason", l.String(), "error", err, "repeats", unsaid, "hubs", len(f.hubs.members))
+	level("etcd is lost; the last known hubs stay valid", "reason", l.String(), "error", err,
+		"repeats", unlogged, "hubs", len(f.hubs.members))
 }
 
-// apply takes the changes of one or more revisions and shows the result. An error means that only a sync helps.
-func (f *follower) apply(events []*mvccpb.Event) error {
-	changed, synced := false, f.revision
+// applyEvents applies the changes of some revisions and shows the result. After an error the caller
+// must read everything again.
+func (f *follower) applyEvents(events []*mvccpb.Event) error {
+	changed, readUpTo := false, f.revision
 	for _, e := range events {
 		key := string(e.Kv.Key)
 		switch {
-		case e.Kv.ModRevision <= synced:
+		case e.Kv.ModRevision <= readUpTo:
 			continue
-		case f.hubs.holds(key):
+		case f.hubs.ownsKey(key):
 			if !changed {
-				f.hubs.members = maps.Clone(f.hubs.members) // what was shown is not ours any more
+				f.hubs.members = maps.Clone(f.hubs.members) // watchers read the old map
 				changed = true
 			}
-			f.hubs.apply(e, f.selfID())
-			f.guard(f.hubs, e)
-		case f.seen.holds(key):
-			f.seen.apply(e, f.selfID())
-			f.guard(f.seen, e)
-			changed = changed || !f.hubs.has(f.seen.id(key))
+			f.hubs.applyEvent(e, f.selfID())
+			f.checkOwnKey(f.hubs, e)
+		case f.seen.ownsKey(key):
+			f.seen.applyEvent(e, f.selfID())
+			f.checkOwnKey(f.seen, e)
+			changed = changed || !f.hubs.hasID(f.seen.idOf(key))
 		case key == f.r.keys.cluster:
 			if e.Type == mvccpb.Event_DELETE || string(e.Kv.Value) != f.r.ClusterID() {
 				return errClusterChanged
@@ -191,33 +208,34 @@ func (f *follower) apply(events []*mvccpb.Event) error {
 		f.revision = e.Kv.ModRevision
 	}
 	if changed {
-		f.show(0)
+		f.publishSnapshot(0)
 	}
 	return nil
 }
 
-// guard has the registration look after its own keys.
-func (f *follower) guard(in *shelf, e *mvccpb.Event) {
-	self := f.r.self()
-	if self == nil || self.id != in.id(string(e.Kv.Key)) {
+// checkOwnKey asks the registration to check its keys if e changed the key or the mark of this hub.
+func (f *follower) checkOwnKey(in *memberSet, e *mvccpb.Event) {
+	self := f.r.ownRegistration()
+	if self == nil || self.id != in.idOf(string(e.Kv.Key)) {
 		return
 	}
 	if e.Type == mvccpb.Event_DELETE || string(e.Kv.Value) != self.value {
-		self.suspect()
+		self.requestCheck()
 	}
 }
 
-// A watch that says nothing for silence is given up. It is asked each heartbeat whether it lives: the shares of the
-// lease let a watch be replaced before the hubs that it should tell of are gone.
+// The follower asks the watch for its progress each heartbeatInterval, and replaces it after
+// silenceLimit without an answer. Both are shares of LeaseTTL, so that a dead watch is replaced
+// before the lease of a hub ends that the watch should have shown.
 const (
 	heartbeatShare = 10
 	silenceShare   = 2
 )
 
-func (f *follower) heartbeat() time.Duration { return f.r.config.LeaseTTL / heartbeatShare }
-func (f *follower) silence() time.Duration   { return f.r.config.LeaseTTL / silenceShare }
+func (f *follower) heartbeatInterval() time.Duration { return f.r.config.LeaseTTL / heartbeatShare }
+func (f *follower) silenceLimit() time.Duration      { return f.r.config.LeaseTTL / silenceShare }
 
-// Errors that end a stream from our side.
+// Errors with which the follower ends a stream.
 var (
 	errSilent         = errors.New("etcd did not answer")
 	errClusterChanged = errors.New("cluster id changed")

@@ -5,25 +5,27 @@ import (
 	"time"
 )
 
-// hearing knows how old the news from etcd is. Monotonic: it counts from its own start.
-type hearing struct {
-	start time.Time    // static
-	last  atomic.Int64 // when etcd was last heard, in nanoseconds since start
-	live  atomic.Bool  // the watch is open, and answers
+// freshness measures the age of the last answer from etcd, by the monotonic clock. It is safe for
+// concurrent use.
+type freshness struct {
+	start time.Time    // fixed at newFreshness
+	last  atomic.Int64 // time of the last answer, in nanoseconds since start; 0: none yet
+	live  atomic.Bool  // the watch is open and answers
 }
 
-func newHearing() *hearing { return &hearing{start: time.Now()} }
+func newFreshness() *freshness { return &freshness{start: time.Now()} }
 
-// heard notes an answer to the watch.
-func (h *hearing) heard() {
+// markAnswered notes an answer of the watch.
+func (h *freshness) markAnswered() {
 	h.last.Store(int64(time.Since(h.start)))
 	h.live.Store(true)
 }
 
-// lost notes that the watch broke. From now on staleFor counts, from the last answer.
-func (h *hearing) lost() { h.live.Store(false) }
+// markLost notes that the watch broke. From now on staleFor returns the time since the last answer.
+func (h *freshness) markLost() { h.live.Store(false) }
 
-func (h *hearing) staleFor() time.Duration {
+// staleFor returns 0 while the watch answers, and otherwise the time since its last answer.
+func (h *freshness) staleFor() time.Duration {
 	if h == nil || h.live.Load() {
 		return 0
 	}

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// gate is a TCP proxy before etcd that can be cut, and held: then what is sent is neither refused nor answered.
+// gate is a TCP proxy before etcd. A test can cut it, so that connections are refused, or hold it,
+// so that connections stay open without an answer.
 type gate struct {
 	listener net.Listener
 	target   string
@@ -14,7 +15,7 @@ type gate struct {
 	goroutines sync.WaitGroup
 
 	mu    sync.Mutex
-	moved *sync.Cond // when cut or held changed
+	moved *sync.Cond // signals a change of cut or held
 	cut   bool
 	held  bool
 	conns map[net.Conn]struct{}
@@ -39,7 +40,7 @@ func newGate(t *testing.T, target string) *gate {
 
 func (g *gate) address() string { return g.listener.Addr().String() }
 
-// set changes what the gate does; cut also breaks the connections that there are.
+// set changes the state of the gate. cut also breaks the existing connections.
 func (g *gate) set(cut, held bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -57,7 +58,7 @@ func (g *gate) close()  { g.set(true, false) }
 func (g *gate) hold()   { g.set(false, true) }
 func (g *gate) reopen() { g.set(false, false) }
 
-// inUse tells whether somebody is connected.
+// inUse reports whether a connection exists.
 func (g *gate) inUse() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -21,11 +21,11 @@ func TestEveryLossHasALabel(t *testing.T) {
 func TestRetriesAreSpacedOutButNeverFar(t *testing.T) {
 	t.Parallel()
 	var b backoff
-	if d := b.delay(); d > firstRetry {
+	if d := b.nextDelay(); d > firstRetry {
 		t.Errorf("the first after %v", d)
 	}
 	for range 100 {
-		if d := b.delay(); d < firstRetry/2 || d >= lastRetry {
+		if d := b.nextDelay(); d < firstRetry/2 || d >= lastRetry {
 			t.Fatalf("one after %v", d)
 		}
 	}
@@ -33,23 +33,23 @@ func TestRetriesAreSpacedOutButNeverFar(t *testing.T) {
 		t.Errorf("they grow to %v", b.next)
 	}
 	b.reset()
-	if d := b.delay(); d > firstRetry {
+	if d := b.nextDelay(); d > firstRetry {
 		t.Errorf("the first after a reset after %v", d)
 	}
 }
 
 func TestHearingCountsFromTheLastAnswer(t *testing.T) {
 	t.Parallel()
-	h := newHearing()
+	h := newFreshness()
 	h.start = h.start.Add(-time.Hour)
 	if s := h.staleFor(); s < time.Hour {
 		t.Errorf("stale for %v before any answer", s)
 	}
-	h.heard()
+	h.markAnswered()
 	if s := h.staleFor(); s != 0 {
 		t.Errorf("stale for %v while live", s)
 	}
-	h.lost()
+	h.markLost()
 	if s := h.staleFor(); s <= 0 || s > time.Minute {
 		t.Errorf("stale for %v after the loss", s)
 	}
@@ -58,8 +58,10 @@ func TestHearingCountsFromTheLastAnswer(t *testing.T) {
 func TestAMemberSurvivesItsCode(t *testing.T) {
 	t.Parallel()
 	m := Member{
-		ID: "abcd2345", Name: "hub-0", Zone: "eu-1a", Version: "v1.2.3", ControlAddress: "10.0.0.1:9090",
-		Generation: 1 << 60, Started: time.Date(2026, 2, 3, 4, 5, 6, 7, time.FixedZone("", 3600)),
+		ID: "abcd2345", Name: "hub-0", Zone: "eu-1a", Version: "v1.2.3",
+		ControlAddress: "10.0.0.1:9090",
+		Generation:     1 << 60,
+		Started:        time.Date(2026, 2, 3, 4, 5, 6, 7, time.FixedZone("", 3600)),
 	}
 	value, err := encodeMember(m)
 	if err != nil {
@@ -77,8 +79,10 @@ func TestAMemberSurvivesItsCode(t *testing.T) {
 func FuzzDecodeMember(f *testing.F) {
 	for _, seed := range []string{
 		`{"id":"a","control_address":"127.0.0.1:1"}`,
-		`{"id":"a","control_address":"[::1]:1","generation":-1,"started":"2026-02-03T04:05:06.7+01:00","new":[{}]}`,
-		`{"ID":"a","id":"b"}`, `{"id":"a","started":"9999-12-31T23:59:59-23:59"}`, "null", "[]", "", "\xff",
+		`{"id":"a","control_address":"[::1]:1","generation":-1,` +
+			`"started":"2026-02-03T04:05:06.7+01:00","new":[{}]}`,
+		`{"ID":"a","id":"b"}`, `{"id":"a","started":"9999-12-31T23:59:59-23:59"}`, "null", "[]", "",
+		"\xff",
 		`{"id":"a","name":"` + strings.Repeat("x", maxMember) + `"}`,
 	} {
 		f.Add("a", []byte(seed))
@@ -88,7 +92,8 @@ func FuzzDecodeMember(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if m.ID != id || !validID(id) || m.ControlAddress == "" || !json.Valid(value) || len(value) > maxMember {
+		if m.ID != id || !validID(id) || m.ControlAddress == "" || !json.Valid(value) ||
+			len(value) > maxMember {
 			t.Fatalf("%q was taken for %+v", value, m)
 		}
 		again, err := encodeMember(m)

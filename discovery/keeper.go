@@ -11,21 +11,26 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// keeper renews a lease, one call for one answer. The client's own KeepAlive does it in the background and says only
-// that it stopped, not whether the lease is lost or etcd away; its KeepAliveOnce opens a stream each time, for which
-// a client with a password must log in anew. It belongs to one goroutine.
+// keeper renews leases. Each call waits for its own answer. etcd's client has two ways to renew,
+// and neither suffices. KeepAlive works in the background; when it stops, it does not report
+// whether the lease is lost or etcd can't be reached. KeepAliveOnce opens a stream for each
+// renewal, and a client with a password must log in for each stream. A keeper is not safe for
+// concurrent use.
 type keeper struct {
-	dialer *dialer // static
+	dialer *dialer // fixed at the start
 
-	stream pb.Lease_LeaseKeepAliveClient // nil: none is open
-	life   context.Context               // of stream: it serves many calls. nil: none
+	stream pb.Lease_LeaseKeepAliveClient // open for many calls; nil: none is open
+	life   context.Context               // of stream; nil: none is open
 	cancel context.CancelFunc            // ends life
 }
 
-// renew asks etcd to keep the lease for another TTL. It returns errLeaseLost when etcd doesn't know it any more, and
-// errSilent when limit was over; after any other error than errLeaseLost the lease may be alive.
-func (k *keeper) renew(ctx context.Context, lease clientv3.LeaseID, limit time.Duration) error {
-	client, err := k.dialer.get(ctx)
+// renewLease asks etcd to keep the lease for a further TTL. It returns errLeaseLost if etcd does
+// not know the lease, and errSilent if etcd did not answer within limit. After any error but
+// errLeaseLost, the lease may be alive.
+func (k *keeper) renewLease(
+	ctx context.Context, lease clientv3.LeaseID, limit time.Duration,
+) error {
+	client, err := k.dialer.getClient(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,7 +39,7 @@ func (k *keeper) renew(ctx context.Context, lease clientv3.LeaseID, limit time.D
 	}
 	silence := time.AfterFunc(limit, k.cancel)
 	stay := context.AfterFunc(ctx, k.cancel)
-	answer, err := k.ask(client, lease)
+	answer, err := k.sendRenewal(client, lease)
 	late, left := !silence.Stop(), !stay()
 	if err != nil || late || left {
 		k.hangUp()
@@ -45,19 +50,23 @@ func (k *keeper) renew(ctx context.Context, lease clientv3.LeaseID, limit time.D
 	case err == nil:
 		return nil
 	case late && !left:
-		err = errSilent // all that the stream can say is that it was ended
+		err = errSilent // the stream's own error says only that it was cancelled
 	}
-	return fmt.Errorf("renew lease: %w", failure(err))
+	return fmt.Errorf("renew lease: %w", translateError(err))
 }
 
-func (k *keeper) ask(client *clientv3.Client, lease clientv3.LeaseID) (answer *pb.LeaseKeepAliveResponse, err error) {
+// sendRenewal sends a renewal and waits for its answer. It opens the stream if none is open.
+func (k *keeper) sendRenewal(
+	client *clientv3.Client, lease clientv3.LeaseID,
+) (answer *pb.LeaseKeepAliveResponse, err error) {
 	if k.stream == nil {
-		if k.stream, err = pb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(k.life); err != nil {
+		leases := pb.NewLeaseClient(client.ActiveConnection())
+		if k.stream, err = leases.LeaseKeepAlive(k.life); err != nil {
 			return nil, err
 		}
 	}
 	err = k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
-	if err != nil && !errors.Is(err, io.EOF) { // after io.EOF, Recv says why
+	if err != nil && !errors.Is(err, io.EOF) { // after io.EOF, Recv returns the cause
 		return nil, err
 	}
 	return k.stream.Recv()

@@ -6,15 +6,15 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// keys are the places of a cluster in etcd.
+// keys has the keys of a cluster in etcd, and the prefixes of keys:
 //
 //	<prefix>/cluster     the cluster's id
-//	<prefix>/hubs/<id>   a Member, under its hub's lease
-//	<prefix>/seen/<id>   the same Member, under a lease that outlasts an outage of etcd
-//	<prefix>/dead/<id>   who declared the hub dead
+//	<prefix>/hubs/<id>   the hub's Member, under the hub's short lease
+//	<prefix>/seen/<id>   the hub's mark: the same Member, under a lease of an hour
+//	<prefix>/dead/<id>   a deadRecord: the hub was declared dead
 type keys struct {
-	root    string // of all of them
-	cluster string
+	root    string // prefix of all keys
+	cluster string // a key; the rest are prefixes, which end with "/"
 	hubs    string
 	seen    string
 	dead    string
@@ -30,12 +30,13 @@ func newKeys(prefix string) keys {
 	}
 }
 
-// maxID bounds a hub's id in bytes, as the hubs' own protocol does; ours have 8.
+// maxID is the limit of a hub's id in bytes, the same as in the protocol between hubs. Our ids have
+// 8.
 const maxID = 64
 
 func validID(id string) bool {
-	return id != "" && len(id) <= maxID && !strings.Contains(id, "/") && printable(id)
+	return id != "" && len(id) <= maxID && !strings.Contains(id, "/") && isPrintable(id)
 }
 
-// printable reports whether text can be shown as it is.
-func printable(s string) bool { return names.CheckText(s, len(s)) == nil }
+// isPrintable reports whether s is UTF-8 without control characters.
+func isPrintable(s string) bool { return names.CheckText(s, len(s)) == nil }

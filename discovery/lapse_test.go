@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// lapses waits for a Snapshot in which just these hubs have lapsed.
+// lapses waits for a Snapshot with exactly these lapsed hubs.
 func lapses(t *testing.T, w *discovery.Watcher, ids ...string) discovery.Snapshot {
 	t.Helper()
 	for {
@@ -26,7 +26,8 @@ func lapses(t *testing.T, w *discovery.Watcher, ids ...string) discovery.Snapsho
 	}
 }
 
-// endLease ends the lease of a hub's key, or of its mark, as an etcd does that has hung for longer.
+// endLease ends the lease of a hub's key or mark, as etcd does after it hung for longer than the
+// lease.
 func endLease(t *testing.T, client *clientv3.Client, folder, id string) {
 	t.Helper()
 	key, err := client.Get(t.Context(), prefixOf(t)+folder+id)
@@ -38,8 +39,8 @@ func endLease(t *testing.T, client *clientv3.Client, folder, id string) {
 	}
 }
 
-// A hub that starts finds those whose leases have ended, and which have not found out: in the very
-// list in which their keys are missing.
+// A starting hub finds the hubs whose leases have ended and which have not noticed yet. It finds
+// them in the same Snapshot in which their keys are missing.
 func TestAHubThatLostItsLeaseIsFoundByANewOne(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, shared.Endpoint())
@@ -61,8 +62,7 @@ func TestAHubThatLostItsLeaseIsFoundByANewOne(t *testing.T) {
 	lapses(t, watch(t, open(t)))
 }
 
-// A hub that was killed has lapsed, until one that knows better has its mark deleted. A hub that is
-// listed keeps its mark.
+// A killed hub is lapsed until a peer has its mark deleted. The mark of a listed hub stays.
 func TestAHubThatIsGoneIsStruckOff(t *testing.T) {
 	t.Parallel()
 	a, b, c := open(t, lease(time.Second)), open(t, lease(time.Second)), open(t)
@@ -79,7 +79,8 @@ func TestAHubThatIsGoneIsStruckOff(t *testing.T) {
 	b.StrikeOff("c")
 	lapses(t, w)
 	client := admin(t, shared.Endpoint())
-	marks, err := client.Get(t.Context(), prefixOf(t)+"/seen/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	marks, err := client.Get(t.Context(), prefixOf(t)+"/seen/", clientv3.WithPrefix(),
+		clientv3.WithKeysOnly())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,25 +93,28 @@ func TestAHubThatIsGoneIsStruckOff(t *testing.T) {
 	}
 }
 
-// What takes the mark alone, brings it back.
+// A mark that gets lost while the key stays is written again.
 func TestAMarkThatIsLostIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	client := admin(t, shared.Endpoint())
 	for name, lose := range map[string]func(t *testing.T, prefix string){
-		"deleted":     func(t *testing.T, prefix string) { _, _ = client.Delete(t.Context(), prefix+"/seen/a") },
+		"deleted": func(t *testing.T, prefix string) {
+			_, _ = client.Delete(t.Context(), prefix+"/seen/a")
+		},
 		"lease ended": func(t *testing.T, _ string) { endLease(t, client, "/seen/", "a") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := open(t)
 			w := watch(t, a)
-			sees(t, w) // the registration is not under the first sync's suspicion
+			sees(t, w) // so the first readAll requests no check of the registration
 			register(t, a, "a")
 			before := sees(t, w, "a")
 			lose(t, prefixOf(t))
 			eventually(t, "the mark is there again", func() bool {
 				mark, err := client.Get(t.Context(), prefixOf(t)+"/seen/a")
-				return err == nil && len(mark.Kvs) == 1 && mark.Kvs[0].CreateRevision > before.Revision
+				return err == nil && len(mark.Kvs) == 1 &&
+					mark.Kvs[0].CreateRevision > before.Revision
 			})
 		})
 	}

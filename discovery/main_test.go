@@ -11,7 +11,7 @@ import (
 	"github.com/connhub/connhub/discovery/embedded"
 )
 
-// shared is the etcd of all tests that don't harm it. Each has a prefix of its own.
+// shared is the etcd of all tests that do not stop or change it. Each test has a prefix of its own.
 var shared *embedded.Etcd
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }

@@ -8,44 +8,59 @@ import (
 	"time"
 )
 
-// Member is a hub as it presents itself to the others. It is stored as JSON. A rolling restart mixes versions:
-// a hub skips fields that it doesn't know, and a field that is added must have a zero value that makes sense.
+// Member describes a hub to its peers. It is stored in etcd as JSON. During a rolling restart, hubs
+// of several versions read it: they skip unknown fields, and a new field needs a sensible zero
+// value. Each text has at most 1024 bytes.
 type Member struct {
-	ID             string    `json:"id"`             // of the process, never reused
-	Name           string    `json:"name,omitempty"` // the pod's
-	Zone           string    `json:"zone,omitempty"`
-	Version        string    `json:"version,omitempty"`    // of the program
-	ControlAddress string    `json:"control_address"`      // host:port where the other hubs dial it
-	Generation     int64     `json:"generation,omitempty"` // of the deployment; a drain prefers the newest
-	Started        time.Time `json:"started"`
+	// ID identifies the process: 1 to 64 bytes, never reused.
+	ID string `json:"id"`
+	// Name is for people, such as the name of the pod. It may be empty.
+	Name string `json:"name,omitempty"`
+	// Zone is the availability zone. It may be empty.
+	Zone string `json:"zone,omitempty"`
+	// Version is the version of the program. It may be empty.
+	Version string `json:"version,omitempty"`
+	// ControlAddress is the host:port that peers dial.
+	ControlAddress string `json:"control_address"`
+	// Generation is the generation of the deployment; a drain moves clients to the highest. 0:
+	// unknown.
+	Generation int64 `json:"generation,omitempty"`
+	// Started is the time at which the process started.
+	Started time.Time `json:"started"`
 }
 
 const (
-	maxMember = 16 << 10 // bytes of a stored Member, unknown fields included
-	maxText   = 1024     // bytes of a text in it
+	maxMember = 16 << 10 // bytes of a stored Member, with unknown fields
+	maxText   = 1024     // bytes of a text in a Member
 )
 
-// validate returns all that is wrong with m, or nil.
-func (m *Member) validate() error {
+// checkFields returns all problems of m as a joined error, or nil.
+func (m *Member) checkFields() error {
 	var errs []error
 	if !validID(m.ID) {
-		errs = append(errs, fmt.Errorf("ID is %q, want 1 to %d bytes without slash and control characters", m.ID, maxID))
+		errs = append(errs, fmt.Errorf("ID is %q, want 1 to %d bytes without slash and control "+
+			"characters", m.ID, maxID))
 	}
 	for _, t := range []struct{ name, value string }{
-		{"Name", m.Name}, {"Zone", m.Zone}, {"Version", m.Version}, {"ControlAddress", m.ControlAddress},
+		{"Name", m.Name},
+		{"Zone", m.Zone},
+		{"Version", m.Version},
+		{"ControlAddress", m.ControlAddress},
 	} {
-		if len(t.value) > maxText || !printable(t.value) {
-			errs = append(errs, fmt.Errorf("%s is %.64q, want at most %d bytes without control characters", t.name, t.value, maxText))
+		if len(t.value) > maxText || !isPrintable(t.value) {
+			errs = append(errs, fmt.Errorf("%s is %.64q, want at most %d bytes without control "+
+				"characters", t.name, t.value, maxText))
 		}
 	}
-	if host, port, err := net.SplitHostPort(m.ControlAddress); err != nil || host == "" || port == "" {
+	host, port, err := net.SplitHostPort(m.ControlAddress)
+	if err != nil || host == "" || port == "" {
 		errs = append(errs, fmt.Errorf("ControlAddress is %.64q, want host:port", m.ControlAddress))
 	}
 	return errors.Join(errs...)
 }
 
 func encodeMember(m Member) (string, error) {
-	if err := m.validate(); err != nil {
+	if err := m.checkFields(); err != nil {
 		return "", err
 	}
 	value, err := json.Marshal(m)
@@ -55,11 +70,11 @@ func encodeMember(m Member) (string, error) {
 	return string(value), nil
 }
 
-// decodeMember reads what stands at the key of the hub with this id. Anybody who can write to etcd may have
-// written it.
+// decodeMember decodes and checks the value of the key of the hub with this id. The value may come
+// from any program that can write to etcd.
 func decodeMember(id string, value []byte) (Member, error) {
 	if len(value) > maxMember {
-		return Member{}, fmt.Errorf("%d bytes, at most %d are read", len(value), maxMember)
+		return Member{}, fmt.Errorf("%d bytes, want at most %d", len(value), maxMember)
 	}
 	var m Member
 	if err := json.Unmarshal(value, &m); err != nil {
@@ -68,5 +83,5 @@ func decodeMember(id string, value []byte) (Member, error) {
 	if m.ID != id {
 		return Member{}, fmt.Errorf("ID is %.64q, the key says %.64q", m.ID, id)
 	}
-	return m, m.validate()
+	return m, m.checkFields()
 }

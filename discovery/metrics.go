@@ -7,11 +7,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics are the package's instruments. A label is a typed reason, never an id.
+// metrics has the instruments of the package. Labels are typed reasons, never ids.
 type metrics struct {
-	registrations *prometheus.CounterVec
-	ignored       prometheus.Gauge
-	resyncs       [lossEnd]prometheus.Counter
+	registrations *prometheus.CounterVec      // attempts, by result
+	ignored       prometheus.Gauge            // keys that are not read
+	resyncs       [lossEnd]prometheus.Counter // reads of all hubs, by the loss before
 }
 
 // newMetrics registers the instruments with reg; a nil reg registers none.
@@ -20,7 +20,7 @@ func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_discovery_hubs",
 		Help: "Hubs that etcd lists, as last heard, this one included.",
-	}, func() float64 { return float64(r.board.len()) })
+	}, func() float64 { return float64(r.board.countMembers()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_discovery_stale_seconds",
 		Help: "For how long etcd has not been heard. 0 while it is.",
@@ -28,7 +28,8 @@ func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
 	m := &metrics{
 		registrations: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_discovery_registrations_total",
-			Help: "Attempts to list this hub in etcd, at its start or because etcd lost it, by result.",
+			Help: "Attempts to list this hub in etcd, at its start or because etcd lost it, " +
+				"by result.",
 		}, []string{"result"}),
 	}
 	m.ignored = f.NewGauge(prometheus.GaugeOpts{
@@ -52,10 +53,10 @@ func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
 
 const (
 	resultRegistered = "registered"
-	resultFailed     = "failed" // etcd is away, or anything else that may pass
+	resultFailed     = "failed" // a failure that may pass: etcd can't be reached, for example
 )
 
-// results are what a registration ends in besides.
+// results are the remaining results of an attempt to register, by its error.
 var results = []struct {
 	err   error
 	label string
@@ -66,11 +67,13 @@ var results = []struct {
 	{ErrRefused, "refused"},
 }
 
-// registered counts an attempt to register.
-func (m *metrics) registered(err error) { m.registrations.WithLabelValues(resultOf(err)).Inc() }
+// countRegistration counts an attempt to register; err is its result.
+func (m *metrics) countRegistration(err error) {
+	m.registrations.WithLabelValues(registrationResult(err)).Inc()
+}
 
-// resultOf sorts what an attempt to register ended in.
-func resultOf(err error) string {
+// registrationResult returns the metric label for the result of an attempt to register.
+func registrationResult(err error) string {
 	if err == nil {
 		return resultRegistered
 	}

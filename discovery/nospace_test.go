@@ -7,18 +7,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// setFull raises or lowers the alarm that makes etcd refuse whatever takes room.
+// setFull sets or clears the alarm that makes etcd refuse writes that need disk space.
 func setFull(t *testing.T, client *clientv3.Client, action pb.AlarmRequest_AlarmAction) {
 	t.Helper()
-	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(t.Context(), &pb.AlarmRequest{
-		Action: action, Alarm: pb.AlarmType_NOSPACE,
-	})
+	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(t.Context(),
+		&pb.AlarmRequest{
+			Action: action, Alarm: pb.AlarmType_NOSPACE,
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// An etcd whose disk quota is used up takes no key, and answers reads. A hub that runs must still see which others come and go.
+// An etcd whose disk quota is used up refuses new keys but answers reads. A running hub must still
+// see its peers come and go.
 func TestAFullEtcdIsStillRead(t *testing.T) {
 	t.Parallel()
 	etcd := serve(t)
@@ -34,14 +36,14 @@ func TestAFullEtcdIsStillRead(t *testing.T) {
 	setFull(t, client, pb.AlarmRequest_ACTIVATE)
 	g.close()
 	eventually(t, "it is cut off", func() bool { return a.StaleFor() > 0 })
-	if err := b.Deregister(t.Context()); err != nil { // takes no room
+	if err := b.Deregister(t.Context()); err != nil { // deleting needs no space
 		t.Fatal(err)
 	}
 	g.reopen()
 	sees(t, w, "a")
 	eventually(t, "it hears etcd", func() bool { return a.StaleFor() == 0 })
 
-	// Its key is lost: only now it has something to write.
+	// The key is lost, so that the hub has something to write.
 	key, err := client.Get(t.Context(), prefixOf(t)+"/hubs/a")
 	if err != nil || len(key.Kvs) != 1 {
 		t.Fatal(key, err)
@@ -50,7 +52,8 @@ func TestAFullEtcdIsStillRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	sees(t, w)
-	eventually(t, "it says what etcd says", func() bool { return log.count("database space exceeded") == 1 })
+	eventually(t, "it says what etcd says",
+		func() bool { return log.count("database space exceeded") == 1 })
 	if stale := a.StaleFor(); stale != 0 {
 		t.Errorf("etcd answers, and is said not to have been heard for %v", stale)
 	}

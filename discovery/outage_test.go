@@ -15,14 +15,16 @@ func TestEtcdIsStoppedAndStartedAgain(t *testing.T) {
 	t.Parallel()
 	etcd := serve(t)
 	numbers := count(t)
-	a, b := open(t, at(etcd.Endpoint()), lease(2*time.Second), numbers.into), open(t, at(etcd.Endpoint()))
+	a := open(t, at(etcd.Endpoint()), lease(2*time.Second), numbers.into)
+	b := open(t, at(etcd.Endpoint()))
 	own, w := watch(t, a), watch(t, b)
 	register(t, a, "a")
 	sees(t, own, "a")
 	before := sees(t, w, "a")
 
 	etcd.Close()
-	eventually(t, "the news are older than the lease", func() bool { return a.StaleFor() > 2500*time.Millisecond })
+	eventually(t, "the news are older than the lease",
+		func() bool { return a.StaleFor() > 2500*time.Millisecond })
 	if s := b.StaleFor(); s <= 0 {
 		t.Errorf("the other one's news are %v old", s)
 	}
@@ -42,8 +44,8 @@ func TestEtcdIsStoppedAndStartedAgain(t *testing.T) {
 	staysListed(t, etcd, "a")
 }
 
-// staysListed waits until the hub's lease was renewed after the restart: etcd gives a lease that it finds in its
-// data another whole TTL.
+// staysListed waits until the hub's lease was renewed after the restart. A renewal must happen: at
+// its start etcd gives each lease in its data only a single further TTL.
 func staysListed(t *testing.T, etcd *server, id string) {
 	t.Helper()
 	client := admin(t, etcd.Endpoint())
@@ -115,9 +117,10 @@ func TestAnEtcdThatSaysNothingIsLost(t *testing.T) {
 	g.reopen()
 	sees(t, w, "a", "b")
 	eventually(t, "the news are fresh", func() bool { return a.StaleFor() == 0 })
-	// A machine that is busy may have been silent before.
+	// On a busy machine, etcd may have been silent before as well.
 	lost, back := log.count("etcd is lost"), log.count("etcd is back")
-	if n := numbers.value("connhub_discovery_resyncs_total", "silent"); n < 1 || lost < 1 || lost != back {
+	n := numbers.value("connhub_discovery_resyncs_total", "silent")
+	if n < 1 || lost < 1 || lost != back {
 		t.Errorf("%v resyncs, %d times lost, %d times back", n, lost, back)
 	}
 }
@@ -128,12 +131,14 @@ func TestAnEtcdInWhichNothingChangesIsHeard(t *testing.T) {
 	a := open(t, at(etcd.Endpoint()))
 	register(t, a, "a")
 	var log journal
-	b := open(t, at(etcd.Endpoint()), lease(4*time.Second), logTo(&log)) // 2 s of silence would be a loss
+	// With this lease, 2 s without an answer would be a loss.
+	b := open(t, at(etcd.Endpoint()), lease(4*time.Second), logTo(&log))
 	w := watch(t, b)
 	sees(t, w, "a")
 	eventually(t, "the watch is open", func() bool { return b.StaleFor() == 0 })
 	begin := time.Now()
-	eventually(t, "two silences' time has passed", func() bool { return time.Since(begin) > 5*time.Second })
+	eventually(t, "two silences' time has passed",
+		func() bool { return time.Since(begin) > 5*time.Second })
 	equal(t, "lines that etcd is lost", log.count("etcd is lost"), 0)
 	select {
 	case s := <-w.Snapshots():
@@ -148,12 +153,13 @@ func TestAHubThatSleptIsRegisteredAgain(t *testing.T) {
 	var log journal
 	a, b := open(t, at(g.address()), lease(time.Second), logTo(&log)), open(t)
 	w := watch(t, b)
-	sees(t, watch(t, a)) // the registration is not under the first sync's suspicion
+	sees(t, watch(t, a)) // so the first readAll requests no check of the registration
 	register(t, a, "a")
 	sees(t, w, "a")
 	g.hold()
-	sees(t, w) // its lease is over
-	eventually(t, "it says why it is not listed", func() bool { return log.count("renew lease: etcd did not answer") > 0 })
+	sees(t, w) // its lease has ended
+	eventually(t, "it says why it is not listed",
+		func() bool { return log.count("renew lease: etcd did not answer") > 0 })
 	g.reopen()
 	sees(t, w, "a")
 }
@@ -196,7 +202,8 @@ func TestAnEtcdThatLostItsDataGetsTheClusterBack(t *testing.T) {
 	etcd.restartEmpty()
 	client := admin(t, etcd.Endpoint())
 	eventually(t, "both are listed again", func() bool {
-		got, err := client.Get(t.Context(), prefixOf(t)+"/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		got, err := client.Get(t.Context(), prefixOf(t)+"/hubs/", clientv3.WithPrefix(),
+			clientv3.WithCountOnly())
 		return err == nil && got.Count == 2
 	})
 	got, err := client.Get(t.Context(), prefixOf(t)+"/cluster")
@@ -228,7 +235,8 @@ func TestAForeignClusterIsNotJoined(t *testing.T) {
 	default:
 	}
 	equal(t, "its own idea", a.ClusterID(), ours)
-	if _, err := a.DeclareDead(t.Context(), "x", "a"); !errors.Is(err, discovery.ErrForeignCluster) {
+	_, err := a.DeclareDead(t.Context(), "x", "a")
+	if !errors.Is(err, discovery.ErrForeignCluster) {
 		t.Errorf("declare dead: %v", err)
 	}
 	if err := a.Deregister(t.Context()); err != nil {
@@ -249,7 +257,7 @@ func TestTheClusterIsNamedOnceAndKept(t *testing.T) {
 	ids := make(map[string]bool)
 	var registries []*discovery.Registry
 	for range 5 {
-		registries = append(registries, open(t)) // at once: one of them makes the key
+		registries = append(registries, open(t)) // all at once: only one of them writes the id
 	}
 	for i, r := range registries {
 		register(t, r, string(rune('a'+i)))
@@ -262,7 +270,7 @@ func TestTheClusterIsNamedOnceAndKept(t *testing.T) {
 		}
 	}
 	other := open(t, func(c *discovery.Config) { c.Prefix += "-other" })
-	register(t, other, "a") // no collision with the first cluster's a
+	register(t, other, "a") // does not collide with hub a of the first cluster
 	if ids[other.ClusterID()] {
 		t.Error("another prefix has the same cluster")
 	}

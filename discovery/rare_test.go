@@ -10,7 +10,7 @@ import (
 	"github.com/connhub/connhub/discovery/embedded"
 )
 
-// What only happens when two things meet at one moment is tested here from the inside.
+// Cases that need two events at the same moment are tested here, from inside the package.
 
 func alone(t *testing.T) *Registry {
 	t.Helper()
@@ -32,15 +32,15 @@ func alone(t *testing.T) *Registry {
 	return r
 }
 
-// A compaction between the sync and the watch.
+// A compaction between readAll and the start of the watch.
 func TestAWatchFromACompactedRevisionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	r := alone(t)
 	f := newFollower(r)
-	if err := f.sync(t.Context()); err != nil {
+	if err := f.readAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	client, err := r.dialer.get(t.Context())
+	client, err := r.dialer.getClient(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,27 +53,29 @@ func TestAWatchFromACompactedRevisionIsGivenUp(t *testing.T) {
 	if _, err := client.Compact(t.Context(), last.Header.Revision); err != nil {
 		t.Fatal(err)
 	}
-	err = f.stream(t.Context(), new(backoff))
+	err = f.followChanges(t.Context(), new(backoff))
 	if !errors.Is(err, rpctypes.ErrCompacted) || lossOf(err) != lossCompacted {
 		t.Errorf("got %v", err)
 	}
-	if err := f.sync(t.Context()); err != nil || f.revision < last.Header.Revision {
-		t.Errorf("after another sync: revision %d, want %d, %v", f.revision, last.Header.Revision, err)
+	if err := f.readAll(t.Context()); err != nil || f.revision < last.Header.Revision {
+		t.Errorf("after a second readAll: revision %d, want %d, %v", f.revision,
+			last.Header.Revision,
+			err)
 	}
 }
 
-// The key was created, and the answer got lost.
+// The key was created, but the answer got lost.
 func TestARegistrationKnowsItsOwnKey(t *testing.T) {
 	t.Parallel()
 	r := alone(t)
 	g := newRegistration(r, "a", `{"id":"a","control_address":"127.0.0.1:1"}`)
-	t.Cleanup(g.abandon)
-	if err := g.ensure(t.Context()); err != nil {
+	t.Cleanup(g.endUnstarted)
+	if err := g.ensureListed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	key, mark := g.key.id, g.mark.id
 	g.claimed = false
-	if err := g.ensure(t.Context()); err != nil || g.key.id != key || g.mark.id != mark {
+	if err := g.ensureListed(t.Context()); err != nil || g.key.id != key || g.mark.id != mark {
 		t.Errorf("got %v; leases %x and %x, want %x and %x", err, g.key.id, g.mark.id, key, mark)
 	}
 }
@@ -88,19 +90,21 @@ func TestAClaimUnderAnEndedLeaseGetsAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := alone(t)
 			g := newRegistration(r, "a", `{"id":"a","control_address":"127.0.0.1:1"}`)
-			t.Cleanup(g.abandon)
+			t.Cleanup(g.endUnstarted)
 			l := which(g)
-			if err := errors.Join(g.grant(t.Context(), &g.key), g.grant(t.Context(), &g.mark), g.revoke(t.Context(), *l)); err != nil {
+			err := errors.Join(g.grantLease(t.Context(), &g.key),
+				g.grantLease(t.Context(), &g.mark), g.revokeLease(t.Context(), *l))
+			if err != nil {
 				t.Fatal(err)
 			}
 			ended := l.id
-			if _, _, err := r.meet(t.Context()); err != nil {
+			if _, _, err := r.readInCluster(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if err := g.claim(t.Context()); !errors.Is(err, errLeaseLost) {
+			if err := g.createKeys(t.Context()); !errors.Is(err, errLeaseLost) {
 				t.Fatalf("got %v", err)
 			}
-			if err := g.ensure(t.Context()); err != nil || l.id == ended {
+			if err := g.ensureListed(t.Context()); err != nil || l.id == ended {
 				t.Errorf("got %v; lease %x, after %x", err, l.id, ended)
 			}
 		})

@@ -10,107 +10,112 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// registration keeps one hub listed.
+// registration keeps a hub listed.
 //
-// Problem: what etcd knows of the hub can be lost in many ways: the lease ended while etcd was away or the process
-// slept, somebody deleted the key, etcd lost its data. And what an unanswered request did is unknown.
+// Problem: etcd can lose the hub's key in many ways. The lease ends while etcd can't be reached or
+// the process sleeps, an operator deletes the key, or etcd loses its data. And the effect of a
+// request without an answer is unknown.
 //
-// Invariants: it has at most one lease of each kind that may be alive. The key is created, never
-// overwritten. A key under its own lease is its own, so that asking twice does no harm. Whenever
-// the key is created, the mark is written in the same transaction.
+// Invariants:
 //
-// The mark (<prefix>/seen/<id>) is for hubs that start. An etcd that hangs, or that no hub reaches,
-// for longer than LeaseTTL ends the leases of all hubs at once. A hub that starts then finds no
-// key, though all hubs live, until each has found out and registered again. It finds the marks:
-// markTTL is far longer than an outage that is expected. A mark without a key says that the hub was
-// killed, or lost its lease. (Snapshot.Lapsed)
+//   - At most one lease of the key and one of the mark may be alive.
+//   - The key is created, never overwritten.
+//   - A key under the registration's own lease is its own, so a repeated request does no harm.
+//   - A transaction that creates the key also writes the mark.
 //
-// Outline: ensure brings things in order from any state and may be called at any time; run calls it at each third
-// of the lease, after a failure sooner, and when the follower says that something is odd (poke).
+// The mark (<prefix>/seen/<id>) is for hubs that start. If etcd hangs or can't be reached for
+// longer than LeaseTTL, the leases of all hubs end at once. Then a hub that starts finds no key,
+// although all hubs live, until each hub has noticed and registered again. But it finds the marks,
+// because markTTL is far longer than an expected outage. A mark without a key means that the hub
+// was killed or has lost its lease (Snapshot.Lapsed).
+//
+// Outline: ensureListed restores the leases and the keys from any state and may be called at any
+// time. run calls it at each third of the lease, sooner after a failure, and when the follower saw
+// a change of the keys (requestCheck).
 type registration struct {
-	// Static.
+	// Fixed at newRegistration.
 	r      *Registry
-	id     string
-	value  string
-	poke   chan struct{}   // one token: look whether the key is still ours
-	ctx    context.Context // done when the registration, or the Registry, ends
+	id     string          // of the hub
+	value  string          // of the key and of the mark: the Member as JSON
+	checks chan struct{}   // asks run to check the key; room for a single request
+	ctx    context.Context // done when the registration or the Registry ends
 	cancel context.CancelFunc
-	done   chan struct{} // closed when nobody owns the fields below
+	done   chan struct{} // closed when run has given up the fields below
 
-	// Owned by Register, then by run, after done by Deregister.
+	// Owned by Register, then by run, and after done by Deregister.
 	keeper  keeper
-	key     lease     // of the key; short, so that a hub that is gone is not listed for long
+	key     lease     // of the key; short, so that a killed hub is not listed for long
 	mark    lease     // of the mark
-	markDue time.Time // when the lease of the mark is to be renewed
-	claimed bool      // the key was seen under its lease, and nothing has happened since
+	markDue time.Time // time of the next renewal of the mark's lease; zero: now
+	claimed bool      // the key existed under the lease of this registration, at the last check
 }
 
-// lease is one lease of a registration.
+// lease is a lease of a registration.
 type lease struct {
-	id  clientv3.LeaseID // 0: none that may be alive
-	ttl time.Duration    // as etcd granted it; before that as it is asked for
+	id  clientv3.LeaseID // 0: there is no lease that may be alive
+	ttl time.Duration    // granted by etcd; before the grant, the requested value
 }
 
-// markTTL is how long the mark of a hub stands after its last renewal. An outage of etcd that lasts
-// longer, and in which etcd itself runs on, leaves nothing of the hubs. Marks of hubs that were
-// killed go sooner: see Registry.StrikeOff.
+// markTTL is how long the mark of a hub stays after its last renewal. In a longer outage of the
+// hubs' connections to etcd, the marks end as well. Marks of killed hubs are deleted sooner: see
+// Registry.StrikeOff.
 const markTTL = time.Hour
 
-// errLeaseLost: etcd doesn't know the lease any more, so its key is gone.
+// errLeaseLost: etcd does not know the lease, so its key is gone.
 var errLeaseLost = errors.New("lease is lost")
 
 func newRegistration(r *Registry, id, value string) *registration {
 	ctx, cancel := context.WithCancel(r.ctx)
 	return &registration{
 		r: r, id: id, value: value,
-		poke: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
+		checks: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 		keeper: keeper{dialer: r.dialer},
 		key:    lease{ttl: r.config.LeaseTTL},
 		mark:   lease{ttl: markTTL},
 	}
 }
 
-// suspect has run look after the key. It may be called by anybody.
-func (g *registration) suspect() {
+// requestCheck asks run to check the key. It never blocks and is safe for concurrent use.
+func (g *registration) requestCheck() {
 	select {
-	case g.poke <- struct{}{}:
-	default: // it will
+	case g.checks <- struct{}{}:
+	default: // a check is requested already
 	}
 }
 
-// first registers the hub for the first time: it gives up where trying again is no use. The hub may have been
-// deregistered, or the Registry closed, meanwhile: then the error is ErrClosed.
-func (g *registration) first(ctx context.Context) error {
+// registerFirst registers the hub for the first time. It retries until ctx is done or an error is
+// final. It returns ErrClosed if Deregister or Close was called meanwhile.
+func (g *registration) registerFirst(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(g.ctx, cancel)()
 	var retry backoff
-	var why error // the last attempt that ctx didn't cut short
+	var last error // of the last attempt that ctx did not interrupt
 	for {
-		err := g.ensure(ctx)
+		err := g.ensureListed(ctx)
 		if err == nil {
 			return nil
 		}
-		g.r.metrics.registered(err)
-		if ctx.Err() == nil || why == nil {
-			why = err
+		g.r.metrics.countRegistration(err)
+		if ctx.Err() == nil || last == nil {
+			last = err
 		}
-		again := !final(err) && retry.wait(ctx)
+		again := !isFinal(err) && retry.waitNext(ctx)
 		switch {
 		case again:
 		case g.ctx.Err() != nil:
 			return ErrClosed
 		case ctx.Err() != nil:
-			return fmt.Errorf("%w; last: %w", ctx.Err(), why)
+			return fmt.Errorf("%w; last: %w", ctx.Err(), last)
 		default:
-			_ = g.release(ctx) // if that fails, the lease ends by itself
+			_ = g.endLeases(ctx) // after a failure, the leases end by themselves
 			return err
 		}
 	}
 }
 
-// abandon ends a registration that run didn't take over.
-func (g *registration) abandon() {
+// endUnstarted ends a registration whose run was never started.
+func (g *registration) endUnstarted() {
 	g.cancel()
 	g.keeper.hangUp()
 	close(g.done)
@@ -121,92 +126,94 @@ func (g *registration) run() {
 	defer close(g.done)
 	defer g.keeper.hangUp()
 	var retry backoff
-	var failed causes // since it last went well
-	spared := false   // an outdated token was passed over since then
+	var failed causes // of the failures since the last success
+	spared := false   // an outdated token was not counted as a failure since the last success
 	wait := g.key.ttl / 3
-	for g.sleep(wait) {
+	for g.waitForCheck(wait) {
 		before := g.key.id
-		err := g.ensure(g.ctx)
+		err := g.ensureListed(g.ctx)
 		switch {
 		case err == nil:
-			if failed.any() || g.key.id != before {
+			if failed.hasFailures() || g.key.id != before {
 				g.r.log.Info("hub registered again", "id", g.id, "new_lease", g.key.id != before)
 			}
 			retry.reset()
-			failed.clear()
+			failed.reset()
 			spared = false
 			wait = g.key.ttl / 3
-			g.strikeOff(g.ctx)
+			g.deleteStruckMarks(g.ctx)
 			continue
 		case g.ctx.Err() != nil:
 			return
 		}
 		if !g.claimed {
-			g.r.metrics.registered(err)
+			g.r.metrics.countRegistration(err)
 		}
 		if errors.Is(err, ErrDeclaredDead) {
 			g.r.log.Error("hub was declared dead", "id", g.id)
-			g.r.die()
+			g.r.markDead()
 			return
 		}
-		if outdated(err) && !spared {
-			spared = true // the next try mends it
-		} else if unsaid, say := failed.note(err); say {
-			g.r.log.Warn("hub can't be kept registered; trying on", "id", g.id, "error", err, "repeats", unsaid)
+		if isOutdatedToken(err) && !spared {
+			spared = true // the next attempt logs in again
+		} else if unlogged, logIt := failed.countFailure(err); logIt {
+			g.r.log.Warn("hub can't be kept registered; retrying",
+				"id", g.id, "error", err, "repeats", unlogged)
 		}
-		wait = min(retry.delay(), g.key.ttl/3)
+		wait = min(retry.nextDelay(), g.key.ttl/3)
 	}
 }
 
-// sleep waits for the time to look after the registration; false: it ends.
-func (g *registration) sleep(d time.Duration) bool {
+// waitForCheck waits for d or for a request. It returns false if the registration ends.
+func (g *registration) waitForCheck(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-g.ctx.Done():
 		return false
-	case <-g.poke:
+	case <-g.checks:
 		g.claimed = false
 	case <-timer.C:
 	}
 	return true
 }
 
-// ensure returns nil when the hub is listed and marked, under leases that are alive.
-func (g *registration) ensure(ctx context.Context) error {
-	if err := g.renew(ctx, &g.key); err != nil {
+// ensureListed renews the leases, and creates the key and the mark if they are missing. After nil
+// the hub is listed.
+func (g *registration) ensureListed(ctx context.Context) error {
+	if err := g.keepLease(ctx, &g.key); err != nil {
 		return err
 	}
-	// The key does not wait for the mark: a lost key is written again all the same.
-	if err := g.renewMark(ctx); err != nil && g.claimed {
+	// If the key is lost, it is created again even though the lease of the mark can't be renewed.
+	if err := g.keepMark(ctx); err != nil && g.claimed {
 		return err
 	}
 	if g.claimed {
 		return nil
 	}
-	if _, _, err := g.r.meet(ctx); err != nil {
+	if _, _, err := g.r.readInCluster(ctx); err != nil {
 		return err
 	}
 	for _, l := range []*lease{&g.key, &g.mark} {
-		if err := g.grant(ctx, l); err != nil {
+		if err := g.grantLease(ctx, l); err != nil {
 			return err
 		}
 	}
-	if err := g.claim(ctx); err != nil {
+	if err := g.createKeys(ctx); err != nil {
 		return err
 	}
 	g.claimed = true
 	return nil
 }
 
-// renew has a lease last on, if there is one. A lease that etcd has lost is given up.
-func (g *registration) renew(ctx context.Context, l *lease) error {
+// keepLease renews a lease, if there is one. It forgets a lease that etcd has lost.
+func (g *registration) keepLease(ctx context.Context, l *lease) error {
 	if l.id == 0 {
 		return nil
 	}
-	// After a third of the key's lease, for a quarter of it: when the member of etcd that is asked
-	// hangs, and the next one too, there is time to ask a third.
-	err := g.keeper.renew(ctx, l.id, min(g.key.ttl/4, g.r.config.DialTimeout))
+	// A renewal begins after a third of the key's lease and may take a quarter of it. So if two
+	// members of etcd hang, there is time to ask a third.
+	err := g.keeper.renewLease(ctx, l.id, min(g.key.ttl/4, g.r.config.DialTimeout))
 	if errors.Is(err, errLeaseLost) {
 		l.id, g.claimed = 0, false
 		return nil
@@ -214,24 +221,24 @@ func (g *registration) renew(ctx context.Context, l *lease) error {
 	return err
 }
 
-// renewMark renews the lease of the mark when a quarter of it has passed, so that etcd has little to do for it.
-func (g *registration) renewMark(ctx context.Context) error {
+// keepMark renews the lease of the mark after a quarter of its time, which costs etcd little.
+func (g *registration) keepMark(ctx context.Context) error {
 	if time.Now().Before(g.markDue) {
 		return nil
 	}
-	err := g.renew(ctx, &g.mark)
+	err := g.keepLease(ctx, &g.mark)
 	if err == nil {
 		g.markDue = time.Now().Add(g.mark.ttl / 4)
 	}
 	return err
 }
 
-// grant gets a lease, unless there is one.
-func (g *registration) grant(ctx context.Context, l *lease) error {
+// grantLease gets a lease from etcd, unless there is one.
+func (g *registration) grantLease(ctx context.Context, l *lease) error {
 	if l.id != 0 {
 		return nil
 	}
-	client, err := g.r.dialer.get(ctx)
+	client, err := g.r.dialer.getClient(ctx)
 	if err != nil {
 		return err
 	}
@@ -239,16 +246,16 @@ func (g *registration) grant(ctx context.Context, l *lease) error {
 	defer cancel()
 	granted, err := client.Grant(ctx, int64(l.ttl/time.Second))
 	if err != nil {
-		return fmt.Errorf("get lease: %w", failure(err))
+		return fmt.Errorf("get lease: %w", translateError(err))
 	}
 	l.id, l.ttl = granted.ID, time.Duration(granted.TTL)*time.Second
 	return nil
 }
 
-// claim creates the key and the mark under their leases, in the right cluster, unless the hub was
-// declared dead. Where the key is there already, and is ours, it writes the mark again.
-func (g *registration) claim(ctx context.Context) error {
-	client, err := g.r.dialer.get(ctx)
+// createKeys creates the key and the mark under their leases, if the cluster is ours and the hub
+// was not declared dead. If the key exists and is ours, it only writes the mark again.
+func (g *registration) createKeys(ctx context.Context) error {
+	client, err := g.r.dialer.getClient(ctx)
 	if err != nil {
 		return err
 	}
@@ -261,8 +268,8 @@ func (g *registration) claim(ctx context.Context) error {
 	answer, err := client.Txn(ctx).
 		If(
 			clientv3.Compare(clientv3.Value(keys.cluster), "=", cluster),
-			absent(keys.hubs+g.id),
-			absent(keys.dead+g.id),
+			keyAbsent(keys.hubs+g.id),
+			keyAbsent(keys.dead+g.id),
 		).
 		Then(write, mark).
 		Else(
@@ -272,15 +279,16 @@ func (g *registration) claim(ctx context.Context) error {
 		Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
-		g.markDue = time.Time{} // the next renewals tell which
+		g.markDue = time.Time{} // the next renewals show which lease is lost
 		return errLeaseLost
 	case err != nil:
-		return fmt.Errorf("create key: %w", failure(err))
+		return fmt.Errorf("create key: %w", translateError(err))
 	case answer.Succeeded:
-		g.r.metrics.registered(nil)
+		g.r.metrics.countRegistration(nil)
 		return nil
 	}
-	dead, hub := answer.Responses[0].GetResponseRange().Kvs, answer.Responses[1].GetResponseRange().Kvs
+	dead := answer.Responses[0].GetResponseRange().Kvs
+	hub := answer.Responses[1].GetResponseRange().Kvs
 	switch {
 	case len(dead) > 0:
 		return ErrDeclaredDead
@@ -289,27 +297,28 @@ func (g *registration) claim(ctx context.Context) error {
 	case hub[0].Lease != int64(g.key.id):
 		return ErrIDTaken
 	}
-	return nil // it was an answer that got lost
+	return nil // an earlier call created the key, and its answer got lost
 }
 
-// release ends the leases, and so deletes the mark and the key: in this order, or a hub that starts
-// would look for this one.
-func (g *registration) release(ctx context.Context) error {
-	return errors.Join(g.revoke(ctx, g.mark), g.revoke(ctx, g.key))
+// endLeases ends the leases, which deletes the mark and then the key. In the opposite order, a hub
+// that starts in between would look for this hub.
+func (g *registration) endLeases(ctx context.Context) error {
+	return errors.Join(g.revokeLease(ctx, g.mark), g.revokeLease(ctx, g.key))
 }
 
-func (g *registration) revoke(ctx context.Context, l lease) error {
+func (g *registration) revokeLease(ctx context.Context, l lease) error {
 	if l.id == 0 {
 		return nil
 	}
-	client, err := g.r.dialer.get(ctx)
+	client, err := g.r.dialer.getClient(ctx)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.r.config.DialTimeout)
 	defer cancel()
-	if _, err := client.Revoke(ctx, l.id); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return fmt.Errorf("end lease: %w", failure(err))
+	_, err = client.Revoke(ctx, l.id)
+	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return fmt.Errorf("end lease: %w", translateError(err))
 	}
 	return nil
 }

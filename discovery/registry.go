@@ -8,82 +8,84 @@ import (
 	"time"
 )
 
-// Registry is a hub's place in etcd: it registers the hub and shows the others. All its methods may be called
-// concurrently.
+// Registry registers a hub in etcd and shows all hubs of the cluster. It is safe for concurrent
+// use.
 type Registry struct {
-	// Static after construction.
-	config  Config
-	keys    keys
-	log     *slog.Logger
-	metrics *metrics
-	dialer  *dialer
-	board   *board
-	hearing *hearing
-	dead    chan struct{}
+	// Fixed at New.
+	config    Config
+	keys      keys
+	log       *slog.Logger
+	metrics   *metrics
+	dialer    *dialer
+	board     *board
+	freshness *freshness
+	dead      chan struct{} // closed by markDead
 
-	// The goroutines: the follower from New on, and a registration's.
+	// The goroutines: the follower, and the registration's.
 	ctx        context.Context // done when Close is called
 	cancel     context.CancelFunc
 	goroutines sync.WaitGroup
 
 	mu           sync.Mutex
 	closed       bool
-	isDead       bool
-	cluster      string              // set once
-	registration *registration       // from Register's begin to Deregister
-	struck       map[string]struct{} // ids for the registration to strike off
+	isDead       bool                // dead is closed
+	cluster      string              // the cluster's id, set once; empty: not read yet
+	registration *registration       // from the start of Register to Deregister; nil: none
+	struck       map[string]struct{} // ids whose marks the registration deletes; nil: none
 }
 
-// New returns a Registry that begins to follow etcd, which may be away. Close it.
+// New returns a Registry and starts to follow etcd. It does not need etcd to be reachable. The
+// caller must call Close.
 func New(c Config) (*Registry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("discovery config: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Registry{
-		config:  c,
-		keys:    newKeys(c.Prefix),
-		log:     c.Logger,
-		dialer:  newDialer(ctx, &c),
-		board:   newBoard(),
-		hearing: newHearing(),
-		dead:    make(chan struct{}),
-		ctx:     ctx,
-		cancel:  cancel,
+		config:    c,
+		keys:      newKeys(c.Prefix),
+		log:       c.Logger,
+		dialer:    newDialer(ctx, &c),
+		board:     newBoard(),
+		freshness: newFreshness(),
+		dead:      make(chan struct{}),
+		ctx:       ctx,
+		cancel:    cancel,
 	}
 	r.metrics = newMetrics(c.Metrics, r)
 	r.goroutines.Go(newFollower(r).run)
 	return r, nil
 }
 
-// Register lists the hub in etcd, tries until it is or ctx is done, and keeps it listed until Deregister or
-// Close: when etcd lost it, it is registered again, with the same id. The errors that end the trying before ctx
-// does: ErrIDTaken, ErrDeclaredDead, ErrForeignCluster, ErrRefused, ErrAlreadyRegistered, ErrClosed, and what is
-// wrong with m. When ctx ends it, the hub may be listed for LeaseTTL all the same.
+// Register lists the hub in etcd. It retries until it succeeds or ctx is done, and then keeps the
+// hub listed until Deregister or Close: if etcd loses the key, the hub is registered again with the
+// same id. These errors end the attempts before ctx is done: ErrIDTaken, ErrDeclaredDead,
+// ErrForeignCluster, ErrRefused, ErrAlreadyRegistered, ErrClosed, and the problems of m. If ctx
+// ends the attempts, the hub may still get listed for up to LeaseTTL.
 func (r *Registry) Register(ctx context.Context, m Member) error {
 	value, err := encodeMember(m)
 	if err != nil {
 		return fmt.Errorf("register hub: %w", err)
 	}
 	g := newRegistration(r, m.ID, value)
-	if err := r.begin(g); err != nil {
+	if err := r.reserveRegistration(g); err != nil {
 		return fmt.Errorf("register hub: %w", err)
 	}
-	err = g.first(ctx)
-	if err == nil && !r.spawn(g.run) {
+	err = g.registerFirst(ctx)
+	if err == nil && !r.startGoroutine(g.run) {
 		err = ErrClosed
 	}
 	if err != nil {
-		r.end(g)
-		g.abandon()
+		r.freeRegistration(g)
+		g.endUnstarted()
 		return fmt.Errorf("register hub: %w", err)
 	}
 	r.log.Info("hub registered", "id", m.ID, "cluster", r.ClusterID())
 	return nil
 }
 
-// begin reserves the one place.
-func (r *Registry) begin(g *registration) error {
+// reserveRegistration makes g the registration of the Registry, if there is none.
+func (r *Registry) reserveRegistration(g *registration) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -98,8 +100,8 @@ func (r *Registry) begin(g *registration) error {
 	return nil
 }
 
-// end frees the place, if it is still g's.
-func (r *Registry) end(g *registration) {
+// freeRegistration allows a new registration, if g is the current registration.
+func (r *Registry) freeRegistration(g *registration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.registration == g {
@@ -107,8 +109,9 @@ func (r *Registry) end(g *registration) {
 	}
 }
 
-// spawn runs f in a goroutine that Close waits for; false: the Registry is closed.
-func (r *Registry) spawn(f func()) bool {
+// startGoroutine runs f in a goroutine that Close waits for. It returns false if the Registry is
+// closed.
+func (r *Registry) startGoroutine(f func()) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -118,17 +121,18 @@ func (r *Registry) spawn(f func()) bool {
 	return true
 }
 
-// self returns the registration, or nil.
-func (r *Registry) self() *registration {
+// ownRegistration returns the current registration, or nil.
+func (r *Registry) ownRegistration() *registration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.registration
 }
 
-// Deregister takes the hub off the list at once, where the other way out, a lease that ends, takes LeaseTTL. It does
-// nothing when no hub is registered. After an error the hub is no longer kept listed, and gone with its lease.
+// Deregister takes the hub off the list at once. Without Deregister that takes up to LeaseTTL,
+// until the lease ends. It does nothing if no hub is registered. After an error, the hub is no
+// longer kept listed and goes when its lease ends.
 func (r *Registry) Deregister(ctx context.Context) error {
-	g := r.self()
+	g := r.ownRegistration()
 	if g == nil {
 		return nil
 	}
@@ -138,19 +142,20 @@ func (r *Registry) Deregister(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("deregister hub: %w", ctx.Err())
 	}
-	r.end(g)
-	if err := g.release(ctx); err != nil {
+	r.freeRegistration(g)
+	if err := g.endLeases(ctx); err != nil {
 		return fmt.Errorf("deregister hub: %w", err)
 	}
 	r.log.Info("hub deregistered", "id", g.id)
 	return nil
 }
 
-// Dead is closed when the registered hub was found to be declared dead: others have told its clients' backends
-// so. It is not registered again; it must end, and start anew with a new id.
+// Dead returns a channel that is closed when a peer declared the registered hub dead. The hub is
+// not registered again. It must end, because backends were told that its connections are lost; a
+// new process with a new id may start.
 func (r *Registry) Dead() <-chan struct{} { return r.dead }
 
-func (r *Registry) die() {
+func (r *Registry) markDead() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.isDead {
@@ -159,12 +164,12 @@ func (r *Registry) die() {
 	}
 }
 
-// StaleFor is for how long etcd has not been heard, so for how long hubs may have come and gone unseen. 0 while it
-// is heard.
-func (r *Registry) StaleFor() time.Duration { return r.hearing.staleFor() }
+// StaleFor returns the time since the last answer of etcd, or 0 while etcd answers. In this time
+// hubs may have come and gone unseen.
+func (r *Registry) StaleFor() time.Duration { return r.freshness.staleFor() }
 
-// Close ends all watchers and the goroutines, and waits for them. It does not deregister: without Deregister the
-// hub stays listed until its lease ends.
+// Close ends all watchers and goroutines, and waits for them. It does not deregister the hub, which
+// stays listed until its lease ends. A second call returns ErrClosed.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	if r.closed {

@@ -24,7 +24,8 @@ func TestTwoHubsSeeEachOtherLongBeforeALeaseIsOver(t *testing.T) {
 	register(t, b, "b")
 	sees(t, fromA, "a", "b")
 	s := sees(t, fromB, "a", "b")
-	if took := time.Since(begin); took > meter.Limit(5*time.Second) { // of 10 s; milliseconds, but for a machine that is busy
+	// The lease would end after 10 s. Deregister takes milliseconds.
+	if took := time.Since(begin); took > meter.Limit(5*time.Second) {
 		t.Errorf("it took %v", took)
 	}
 	equal(t, "member", s.Members["a"], member("a"))
@@ -60,11 +61,13 @@ func TestAnIDIsRegisteredOnce(t *testing.T) {
 		t.Errorf("the same id: %v", err)
 	}
 	equal(t, "id_taken", numbers.value("connhub_discovery_registrations_total", "id_taken"), 1.0)
-	if err := a.Register(t.Context(), member("a2")); !errors.Is(err, discovery.ErrAlreadyRegistered) {
+	err := a.Register(t.Context(), member("a2"))
+	if !errors.Is(err, discovery.ErrAlreadyRegistered) {
 		t.Errorf("a second hub: %v", err)
 	}
-	register(t, b, "b") // a refusal leaves nothing behind
-	equal(t, "registered", numbers.value("connhub_discovery_registrations_total", "registered"), 1.0)
+	register(t, b, "b") // the failed Register left no registration
+	equal(t, "registered", numbers.value("connhub_discovery_registrations_total", "registered"),
+		1.0)
 }
 
 func TestAHubThatVanishedGoesWithItsLease(t *testing.T) {
@@ -95,11 +98,12 @@ func TestAHubStaysListedBeyondItsLease(t *testing.T) {
 		}
 		return key.Kvs[0].CreateRevision
 	}
-	// The lease is kept by a goroutine, three times in its time. A machine that holds the process up for as long as
-	// that may lose it, so such a time proves nothing: the next one is looked at.
+	// A goroutine renews the lease three times in its TTL. If the machine stops the process for
+	// that long, the lease may end; such a try proves nothing and is repeated.
 	for {
 		meter, begin, before := testkit.NewMeter(), time.Now(), look()
-		eventually(t, "two leases' time has passed", func() bool { return time.Since(begin) > 4500*time.Millisecond })
+		eventually(t, "two leases' time has passed",
+			func() bool { return time.Since(begin) > 4500*time.Millisecond })
 		meter.Stop()
 		after := look()
 		if after == before && before != 0 {
@@ -113,12 +117,13 @@ func TestAHubStaysListedBeyondItsLease(t *testing.T) {
 
 func TestAHubWhoseKeyWasDeletedIsRegisteredAgain(t *testing.T) {
 	t.Parallel()
-	a := open(t, lease(time.Minute)) // so that only the watch can have told it
+	a := open(t, lease(time.Minute)) // too long for a renewal to notice the loss before the watch
 	w := watch(t, a)
-	sees(t, w) // the registration is not under the first sync's suspicion
+	sees(t, w) // so the first readAll requests no check of the registration
 	register(t, a, "a")
 	before := sees(t, w, "a")
-	if _, err := admin(t, shared.Endpoint()).Delete(t.Context(), prefixOf(t)+"/hubs/a"); err != nil {
+	_, err := admin(t, shared.Endpoint()).Delete(t.Context(), prefixOf(t)+"/hubs/a")
+	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the hub is listed by a later revision", func() bool {
@@ -131,7 +136,7 @@ func TestAHubWhoseLeaseWasLostIsRegisteredAgain(t *testing.T) {
 	t.Parallel()
 	a := open(t, lease(time.Minute))
 	w := watch(t, a)
-	sees(t, w) // the registration is not under the first sync's suspicion
+	sees(t, w) // so the first readAll requests no check of the registration
 	register(t, a, "a")
 	before := sees(t, w, "a")
 	client := admin(t, shared.Endpoint())
@@ -148,7 +153,8 @@ func TestAHubWhoseLeaseWasLostIsRegisteredAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(key.Kvs) == 1 && key.Kvs[0].Lease != old && key.Kvs[0].ModRevision > before.Revision
+		return len(key.Kvs) == 1 && key.Kvs[0].Lease != old &&
+			key.Kvs[0].ModRevision > before.Revision
 	})
 }
 
@@ -158,10 +164,11 @@ func TestAStolenKeyIsReportedAndNotTakenBack(t *testing.T) {
 	numbers := count(t)
 	a := open(t, logTo(&log), numbers.into)
 	w := watch(t, a)
-	sees(t, w) // the registration is not under the first sync's suspicion
+	sees(t, w) // so the first readAll requests no check of the registration
 	register(t, a, "a")
 	sees(t, w, "a")
-	put(t, admin(t, shared.Endpoint()), prefixOf(t)+"/hubs/a", `{"id":"a","control_address":"127.0.0.2:1"}`)
+	put(t, admin(t, shared.Endpoint()), prefixOf(t)+"/hubs/a",
+		`{"id":"a","control_address":"127.0.0.2:1"}`)
 	eventually(t, "it has tried again and again", func() bool {
 		return numbers.value("connhub_discovery_registrations_total", "id_taken") >= 4
 	})
@@ -204,10 +211,11 @@ func TestRegisterSaysWhatWasWrongWhenItsTimeIsOver(t *testing.T) {
 		return numbers.value("connhub_discovery_registrations_total", "failed") >= 1
 	})
 	cancel()
-	if err := <-registered; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "connection refused") {
+	err := <-registered
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got %v", err)
 	}
-	// The place is free for another attempt.
+	// The Registry accepts a further Register.
 	ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if err := a.Register(ctx, member("a")); !errors.Is(err, context.DeadlineExceeded) {
@@ -217,7 +225,9 @@ func TestRegisterSaysWhatWasWrongWhenItsTimeIsOver(t *testing.T) {
 
 func TestRegisterRefusesABadMember(t *testing.T) {
 	t.Parallel()
-	err := open(t).Register(t.Context(), discovery.Member{ID: "a/b", Name: "x\n", ControlAddress: "nowhere"})
+	err := open(t).Register(t.Context(), discovery.Member{
+		ID: "a/b", Name: "x\n", ControlAddress: "nowhere",
+	})
 	for _, want := range []string{"ID", "Name", "ControlAddress"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want word of %s", err, want)
@@ -228,8 +238,10 @@ func TestRegisterRefusesABadMember(t *testing.T) {
 func TestDeregisterAndCloseEndARegister(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*discovery.Registry) error{
-		"close":      (*discovery.Registry).Close,
-		"deregister": func(r *discovery.Registry) error { return r.Deregister(context.Background()) },
+		"close": (*discovery.Registry).Close,
+		"deregister": func(r *discovery.Registry) error {
+			return r.Deregister(context.Background())
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGate(t, shared.Endpoint())
@@ -268,7 +280,7 @@ func TestAClosedRegistryDoesNothing(t *testing.T) {
 	if _, err := a.DeclareDead(t.Context(), "x", "y"); err == nil {
 		t.Error("declared somebody dead")
 	}
-	for range w.Snapshots() { // ends
+	for range w.Snapshots() { // the channel is closed
 	}
 	for range a.Watch().Snapshots() {
 		t.Error("a snapshot came")

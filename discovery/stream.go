@@ -15,55 +15,60 @@ import (
 	"google.golang.org/grpc"
 )
 
-// errCancelled: etcd ended the watch, and said why in its own words.
+// errCancelled: etcd ended the watch; the text has etcd's reason.
 var errCancelled = errors.New("etcd cancelled the watch")
 
-// stream watches from the revision that was synced on, until it breaks. It resets retry once the watch answers.
-func (f *follower) stream(ctx context.Context, retry *backoff) error {
+// followChanges watches the changes after f.revision until the watch breaks. It resets retry when
+// the watch answers.
+func (f *follower) followChanges(ctx context.Context, retry *backoff) error {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
-	silence := time.AfterFunc(f.silence(), func() { cancel(errSilent) })
+	silence := time.AfterFunc(f.silenceLimit(), func() { cancel(errSilent) })
 	defer silence.Stop()
 	var beats sync.WaitGroup
 	defer beats.Wait()
 	defer cancel(nil)
 
-	watch, err := f.open(ctx)
+	watch, err := f.openWatch(ctx)
 	if err != nil {
-		return broken(ctx, err)
+		return streamError(ctx, err)
 	}
-	beats.Go(func() { f.beat(ctx, watch) })
+	beats.Go(func() { f.requestProgress(ctx, watch) })
 	for {
 		answer, err := watch.Recv()
 		if err != nil {
-			return broken(ctx, err)
+			return streamError(ctx, err)
 		}
-		silence.Reset(f.silence())
+		silence.Reset(f.silenceLimit())
 		switch {
 		case answer.CompactRevision != 0:
 			return rpctypes.ErrCompacted
 		case answer.Canceled:
 			return fmt.Errorf("%w: %s", errCancelled, answer.CancelReason)
 		}
-		if err := f.apply(answer.Events); err != nil {
+		if err := f.applyEvents(answer.Events); err != nil {
 			return err
 		}
-		f.found()
-		f.r.hearing.heard()
+		f.endOutage()
+		f.r.freshness.markAnswered()
 		if !answer.Created {
-			retry.reset() // not before: a watch that is refused each time must not be asked for without pause
+			// Not already at Created: if etcd ends each watch at once, the retries need their
+			// pauses.
+			retry.reset()
 		}
 	}
 }
 
-// open asks for all changes after f.revision, and for that of f.revision, which apply passes over: etcd tells no progress
-// to a watch from a revision that is yet to come, and where hubs seldom come and go that would be silence.
-func (f *follower) open(ctx context.Context) (pb.Watch_WatchClient, error) {
-	client, err := f.r.dialer.get(ctx)
+// openWatch watches all changes from f.revision on; applyEvents skips those of f.revision itself. A
+// watch from the next revision would get no progress until that revision exists, and look silent
+// where hubs rarely change.
+func (f *follower) openWatch(ctx context.Context) (pb.Watch_WatchClient, error) {
+	client, err := f.r.dialer.getClient(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// The many changes of one revision come in one message.
-	watch, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	// All changes of a revision come in a single message, which may be large.
+	unlimited := grpc.MaxCallRecvMsgSize(math.MaxInt32)
+	watch, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, unlimited)
 	if err != nil {
 		return nil, err
 	}
@@ -75,15 +80,16 @@ func (f *follower) open(ctx context.Context) (pb.Watch_WatchClient, error) {
 			ProgressNotify: true,
 		},
 	}})
-	if errors.Is(err, io.EOF) { // Recv says why
+	if errors.Is(err, io.EOF) { // Recv returns the cause
 		err = nil
 	}
 	return watch, err
 }
 
-// beat asks the watch for its progress until the stream ends: an answer means that nothing was missed up to then.
-func (f *follower) beat(ctx context.Context, watch pb.Watch_WatchClient) {
-	ticker := time.NewTicker(f.heartbeat())
+// requestProgress asks the watch for its progress at each heartbeat, until ctx is done. An answer
+// proves that the watch has delivered all changes so far.
+func (f *follower) requestProgress(ctx context.Context, watch pb.Watch_WatchClient) {
+	ticker := time.NewTicker(f.heartbeatInterval())
 	defer ticker.Stop()
 	for {
 		select {
@@ -95,30 +101,31 @@ func (f *follower) beat(ctx context.Context, watch pb.Watch_WatchClient) {
 			ProgressRequest: &pb.WatchProgressRequest{},
 		}})
 		if err != nil {
-			return // Recv says why
+			return // Recv returns the cause
 		}
 	}
 }
 
-// broken returns why a stream ended: our own reason, if we ended it.
-func broken(ctx context.Context, err error) error {
+// streamError returns the cause of the end of a stream: errSilent if the follower ended it,
+// otherwise err.
+func streamError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
 		return cause
 	}
-	return fmt.Errorf("watch: %w", failure(err))
+	return fmt.Errorf("watch: %w", translateError(err))
 }
 
-// loss says why etcd was lost. It is the metric label.
+// loss is the reason for an outage, and a metric label.
 type loss uint8
 
 const (
-	lossBroken    loss = iota + 1 // the connection to etcd, or it can't be made
+	lossBroken    loss = iota + 1 // the connection broke or can't be made
 	lossSilent                    // no answer in time
-	lossNoLeader                  // the member that was asked has lost the others
-	lossCompacted                 // etcd has thrown away what came after our revision
+	lossNoLeader                  // the member of etcd has lost its leader
+	lossCompacted                 // etcd has deleted the changes after our revision
 	lossCancelled                 // etcd ended the watch
-	lossForeign                   // another cluster is there
-	lossRefused                   // the credentials are not good
+	lossForeign                   // etcd holds a foreign cluster
+	lossRefused                   // etcd refused the credentials
 
 	lossEnd
 )
@@ -136,7 +143,7 @@ var losses = [lossEnd]string{
 // String returns the metric label.
 func (l loss) String() string { return losses[l] }
 
-// lossOf sorts an error of sync or stream.
+// lossOf returns the reason for an outage that an error of readAll or followChanges stands for.
 func lossOf(err error) loss {
 	switch {
 	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded):

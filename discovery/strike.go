@@ -6,14 +6,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// strikesKept bounds the marks that one transaction deletes; etcd takes 128 at once.
+// strikesKept is the limit of ids that wait, and so of marks that a transaction deletes. etcd's own
+// limit is 128.
 const strikesKept = 100
 
-// StrikeOff has the mark of a lapsed hub deleted, because the hub is gone: the caller knows that it
-// reaches no hub of that id. Then hubs that start look for it no more. It only takes a note, and
-// never waits: the registration carries it out at its next renewal, unless the hub is listed again
-// by then or another hub was quicker. What fails, or is too much at once, is forgotten; the caller
-// may say it again.
+// StrikeOff requests the deletion of the mark of a lapsed hub, so that starting hubs no longer look
+// for it. The caller must know that the hub is gone. StrikeOff never waits: the registration
+// deletes the mark at its next renewal, unless the hub is listed again by then. A deletion that
+// fails, and a request beyond 100 that wait, are dropped; the caller may call again.
 func (r *Registry) StrikeOff(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -25,7 +25,7 @@ func (r *Registry) StrikeOff(id string) {
 	}
 }
 
-// takeStruck returns the ids that were noted and are still lapsed, and forgets them.
+// takeStruck removes the ids that StrikeOff noted, and returns those that are still lapsed.
 func (r *Registry) takeStruck() (ids []string) {
 	r.mu.Lock()
 	struck := r.struck
@@ -34,7 +34,7 @@ func (r *Registry) takeStruck() (ids []string) {
 	if len(struck) == 0 {
 		return nil
 	}
-	lapsed := r.board.lapsed()
+	lapsed := r.board.lapsedMembers()
 	for id := range struck {
 		if _, ok := lapsed[id]; ok {
 			ids = append(ids, id)
@@ -43,13 +43,13 @@ func (r *Registry) takeStruck() (ids []string) {
 	return ids
 }
 
-// strikeOff deletes the marks that StrikeOff has noted, each only if its hub is not listed.
-func (g *registration) strikeOff(ctx context.Context) {
+// deleteStruckMarks deletes the marks that StrikeOff noted, each only if its hub is not listed.
+func (g *registration) deleteStruckMarks(ctx context.Context) {
 	ids := g.r.takeStruck()
 	if len(ids) == 0 {
 		return
 	}
-	client, err := g.r.dialer.get(ctx)
+	client, err := g.r.dialer.getClient(ctx)
 	if err != nil {
 		return
 	}
@@ -58,10 +58,12 @@ func (g *registration) strikeOff(ctx context.Context) {
 	keys := &g.r.keys
 	var each []clientv3.Op
 	for _, id := range ids {
-		unlisted := []clientv3.Cmp{absent(keys.hubs + id)}
-		each = append(each, clientv3.OpTxn(unlisted, []clientv3.Op{clientv3.OpDelete(keys.seen + id)}, nil))
+		unlisted := []clientv3.Cmp{keyAbsent(keys.hubs + id)}
+		strike := []clientv3.Op{clientv3.OpDelete(keys.seen + id)}
+		each = append(each, clientv3.OpTxn(unlisted, strike, nil))
 	}
 	if _, err := client.Txn(ctx).Then(each...).Commit(); err != nil {
-		g.r.log.Debug("marks of hubs that are gone can't be deleted", "hubs", ids, "error", failure(err))
+		g.r.log.Debug("marks of hubs that are gone can't be deleted",
+			"hubs", ids, "error", translateError(err))
 	}
 }

@@ -5,47 +5,50 @@ import (
 	"time"
 )
 
-// Snapshot is all hubs that are registered, as of one revision of etcd. Members is shared: read only.
+// Snapshot is the state of the cluster at a revision of etcd. The maps are shared: do not change
+// them.
 type Snapshot struct {
-	Members map[string]Member // by id
-	// Lapsed are hubs that have lost their key without having deregistered: each was killed, or cut
-	// off from etcd, or it lives and will be back in Members soon, because etcd has ended its
-	// lease. Shared like Members.
+	// Members are the registered hubs, by id.
+	Members map[string]Member
+	// Lapsed are the hubs, by id, whose key is gone although they did not deregister. Such a hub
+	// was killed, or is cut off from etcd, or lives and will register again soon because etcd ended
+	// its lease.
 	Lapsed map[string]Member
-	// Revision grows with each change in etcd; it falls when etcd was set back to a backup.
+	// Revision is etcd's. It grows with each change. It falls if etcd was restored from a backup.
 	Revision int64
-	// StaleFor is how long etcd was not heard before this one, so that hubs may have come and gone unseen; 0: it was.
+	// StaleFor is the length of the outage of etcd before this Snapshot, in which hubs may have
+	// come and gone unseen. 0: there was no outage.
 	StaleFor time.Duration
 }
 
-// Watcher gets a Snapshot at once, if there is one, then one after each change, and one after each loss of etcd
-// even if nothing changed.
+// Watcher receives Snapshots: the current Snapshot at once if there is one, a Snapshot after each
+// change, and a Snapshot after each outage of etcd even if nothing changed.
 type Watcher struct {
-	board *board
+	board *board        // fixed at addWatcher
 	next  chan Snapshot // holds at most the latest
 }
 
-// Watch returns a new Watcher. Close it.
-func (r *Registry) Watch() *Watcher { return r.board.watch() }
+// Watch returns a new Watcher. The caller must close it.
+func (r *Registry) Watch() *Watcher { return r.board.addWatcher() }
 
-// Snapshots is closed by Close of the Watcher or of the Registry. A slow reader misses what was overtaken, never the
-// latest.
+// Snapshots returns the channel of Snapshots. A newer Snapshot replaces an unread Snapshot, so a
+// slow reader always gets the latest. Close of the Watcher or of the Registry closes the channel.
 func (w *Watcher) Snapshots() <-chan Snapshot { return w.next }
 
 // Close ends the Watcher. It may be called again.
-func (w *Watcher) Close() { w.board.remove(w) }
+func (w *Watcher) Close() { w.board.removeWatcher(w) }
 
-// board shows the latest Snapshot to the watchers.
+// board shows the latest Snapshot to the watchers. It is safe for concurrent use.
 type board struct {
 	mu       sync.Mutex
 	closed   bool
-	latest   Snapshot // Members is nil until there is one
+	latest   Snapshot // Members is nil before the first Snapshot
 	watchers map[*Watcher]struct{}
 }
 
 func newBoard() *board { return &board{watchers: make(map[*Watcher]struct{})} }
 
-func (b *board) watch() *Watcher {
+func (b *board) addWatcher() *Watcher {
 	w := &Watcher{board: b, next: make(chan Snapshot, 1)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -60,11 +63,12 @@ func (b *board) watch() *Watcher {
 	return w
 }
 
-// show publishes s, whose Members nobody changes any more.
-func (b *board) show(s Snapshot) {
+// showSnapshot sends s to the watchers. The caller must not change the maps of s afterwards.
+func (b *board) showSnapshot(s Snapshot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.latest = Snapshot{Members: s.Members, Lapsed: s.Lapsed, Revision: s.Revision} // it is not stale to a Watcher that comes later
+	// Without StaleFor: for a Watcher that is added later there was no outage.
+	b.latest = Snapshot{Members: s.Members, Lapsed: s.Lapsed, Revision: s.Revision}
 	for w := range b.watchers {
 		s := s
 		select {
@@ -72,25 +76,25 @@ func (b *board) show(s Snapshot) {
 			s.StaleFor = max(s.StaleFor, overtaken.StaleFor)
 		default:
 		}
-		w.next <- s // there is room: nobody else sends
+		w.next <- s // never blocks: only this method sends, and the channel was emptied
 	}
 }
 
-// len returns how many hubs the latest Snapshot has.
-func (b *board) len() int {
+// countMembers returns the number of registered hubs in the latest Snapshot.
+func (b *board) countMembers() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.latest.Members)
 }
 
 // lapsed returns the lapsed hubs of the latest Snapshot.
-func (b *board) lapsed() map[string]Member {
+func (b *board) lapsedMembers() map[string]Member {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.latest.Lapsed
 }
 
-func (b *board) remove(w *Watcher) {
+func (b *board) removeWatcher(w *Watcher) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.watchers[w]; ok {

@@ -19,7 +19,7 @@ func TestAWatcherGetsTheStateOfTheMomentAtOnce(t *testing.T) {
 	equal(t, "late watcher's snapshot", state(late), state(known))
 }
 
-// state is what a snapshot says of etcd, without how long it took to hear it.
+// state returns s without StaleFor, which depends on the clock.
 func state(s discovery.Snapshot) discovery.Snapshot {
 	s.StaleFor = 0
 	return s
@@ -76,7 +76,8 @@ func TestHubsOfOtherVersionsAreUnderstood(t *testing.T) {
 	t.Parallel()
 	w := watch(t, open(t))
 	put(t, admin(t, shared.Endpoint()), prefixOf(t)+"/hubs/new",
-		`{"id":"new","control_address":"[::1]:9090","colours":["red"],"nested":{"x":1},"generation":2}`)
+		`{"id":"new","control_address":"[::1]:9090","colours":["red"],`+
+			`"nested":{"x":1},"generation":2}`)
 	equal(t, "member", sees(t, w, "new").Members["new"],
 		discovery.Member{ID: "new", ControlAddress: "[::1]:9090", Generation: 2})
 }
@@ -89,7 +90,9 @@ func TestStrangersAreIgnoredAndLoggedOnce(t *testing.T) {
 	put(t, client, at+"early", "not json")
 	a := open(t, logTo(&log))
 	w := watch(t, a)
-	for _, value := range []string{"", "{}", `{"id":"other","control_address":"127.0.0.1:1"}`, `{"id":"late"}`} {
+	for _, value := range []string{
+		"", "{}", `{"id":"other","control_address":"127.0.0.1:1"}`, `{"id":"late"}`,
+	} {
 		put(t, client, at+"late", value)
 	}
 	put(t, client, at+"a/b", `{"id":"a/b","control_address":"127.0.0.1:1"}`)
@@ -100,11 +103,11 @@ func TestStrangersAreIgnoredAndLoggedOnce(t *testing.T) {
 	for _, key := range []string{"early", "late", "a/b"} {
 		equal(t, "lines about "+key, log.count("key="+at+key+" "), 1)
 	}
-	equal(t, "lines", log.count("key is no hub"), 3)
+	equal(t, "lines", log.count("key holds no valid hub"), 3)
 
 	put(t, client, at+"late", `{"id":"late","control_address":"127.0.0.1:1"}`)
 	sees(t, w, "a", "late")
-	put(t, client, at+"late", "broken again") // then it can't be dialled any more
+	put(t, client, at+"late", "broken again") // then the hub is no longer a member
 	sees(t, w, "a")
 }
 
@@ -116,7 +119,8 @@ func TestManyChangesOfOneRevisionAreOneSnapshot(t *testing.T) {
 	client := admin(t, shared.Endpoint())
 	var puts []clientv3.Op
 	for _, id := range []string{"x", "y", "z"} {
-		puts = append(puts, clientv3.OpPut(prefixOf(t)+"/hubs/"+id, `{"id":"`+id+`","control_address":"127.0.0.1:1"}`))
+		value := `{"id":"` + id + `","control_address":"127.0.0.1:1"}`
+		puts = append(puts, clientv3.OpPut(prefixOf(t)+"/hubs/"+id, value))
 	}
 	if _, err := client.Txn(t.Context()).Then(puts...).Commit(); err != nil {
 		t.Fatal(err)

@@ -213,7 +213,7 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 		t.Error("a client was let in")
 		_ = conn.CloseNow()
 	}
-	if line := waitForLog(t, p.log, "etcd can't be reached; trying on"); line["reason"] != "broken" || line["error"] == "" {
+	if line := waitForLog(t, p.log, "etcd can't be reached; retrying"); line["reason"] != "broken" || line["error"] == "" {
 		t.Errorf("the log says %v", line)
 	}
 	quits.signal(t, syscall.SIGTERM)
