@@ -1,5 +1,6 @@
-// Package waitlist keeps many waits as entries in a list, where a goroutine for each would cost more than the rest of
-// what is waited for. One goroutine owns a list and answers what has arrived; the goroutines that end waits only tell it.
+// Package waitlist keeps many pending waits as entries of a list. A goroutine for each wait would
+// cost too much memory. A single goroutine takes the waits that have ended and handles them; the
+// goroutines that end waits only notify it.
 package waitlist
 
 import (
@@ -8,50 +9,58 @@ import (
 	"time"
 )
 
-// List holds waits that end when they are told, or at their deadline. Its methods may be called concurrently. It has one
-// timer, and bounds nothing: the caller counts what it adds.
+// List holds waits. A wait ends when its done function is called, or at its deadline. A List has a
+// single timer for all deadlines. It has no bound: the caller must limit the waits that it adds. It
+// is safe for concurrent use.
 //
-// Invariant: what was added is in open or in arrived, until TakeArrived or End. While open is not empty, the timer fires
-// no later than the first deadline in it.
+// Invariants:
+//
+//   - The item of each wait is in open or in arrived, from Add to TakeArrived or End.
+//   - While open is not empty, the timer fires at its first deadline or before.
 type List[T any] struct {
-	notify func() // static
+	notify func() // fixed at New
 
 	mu      sync.Mutex
-	open    byDeadline[T]
-	arrived []T
+	open    byDeadline[T] // waits that have not ended
+	arrived []T           // items of waits that have ended
 	timer   *time.Timer
-	at      time.Time // when it fires; zero: it does not
-	ended   bool
+	at      time.Time // when timer fires; zero: it is stopped
+	ended   bool      // End was called
 }
 
-// wait is an entry.
+// wait is an entry of a List.
 type wait[T any] struct {
-	of    *List[T]
-	what  T
-	until time.Time
+	list  *List[T]
+	item  T
+	until time.Time // the deadline
 
-	// Guarded by of.mu.
-	index int    // in of.open; gone: it has left
-	stop  func() // nil while Add is busy
+	// Guarded by list.mu.
+	index int    // in list.open; gone: the wait has left it
+	stop  func() // nil until Add has got it
 }
 
-// gone is the index of a wait that is over.
+// gone is the index of a wait that has ended.
 const gone = -1
 
-// New returns an empty list. It calls notify when TakeArrived may have something to return. notify must be quick and must
-// not wait: the goroutine that ends a wait calls it, with whatever locks that holds.
+// New returns an empty list. It calls notify when TakeArrived may have items to return. notify must
+// not block or take locks, because it runs in the goroutine that ends a wait, under the locks that
+// this goroutine holds.
 func New[T any](notify func()) *List[T] {
 	l := &List[T]{notify: notify}
-	l.timer = time.AfterFunc(time.Hour, l.expire)
+	l.timer = time.AfterFunc(time.Hour, l.expireWaits)
 	l.timer.Stop()
 	return l
 }
 
-// Add takes a wait for what. It ends when done is called, or at until. Add calls then once, unless the list has ended. then
-// may call done at once. The list calls stop at most once, when nothing waits for done any more; a call of done that comes
-// later does nothing.
-func (l *List[T]) Add(what T, until time.Time, then func(done func()) (stop func())) {
-	w := &wait[T]{of: l, what: what, until: until}
+// Add adds a wait for item, with the deadline until. It calls start once, unless the list has
+// ended.
+//
+//   - start begins the work that the wait is for, and arranges that done is called at its end. It
+//     may call done at once.
+//   - The list calls stop at most once, when a call of done is no longer needed: at the deadline,
+//     at End, or after start called done at once. A later call of done does nothing.
+func (l *List[T]) Add(item T, until time.Time, start func(done func()) (stop func())) {
+	w := &wait[T]{list: l, item: item, until: until}
 	l.mu.Lock()
 	if l.ended {
 		l.mu.Unlock()
@@ -60,7 +69,7 @@ func (l *List[T]) Add(what T, until time.Time, then func(done func()) (stop func
 	heap.Push(&l.open, w)
 	l.fireLocked(until)
 	l.mu.Unlock()
-	stop := then(w.done)
+	stop := start(w.endWait)
 	l.mu.Lock()
 	over := w.index == gone
 	w.stop = stop
@@ -70,7 +79,7 @@ func (l *List[T]) Add(what T, until time.Time, then func(done func()) (stop func
 	}
 }
 
-// fireLocked has the timer fire at a time, or before.
+// fireLocked makes the timer fire at a time, or before. The caller must hold l.mu.
 func (l *List[T]) fireLocked(at time.Time) {
 	if l.at.IsZero() || at.Before(l.at) {
 		l.at = at
@@ -78,14 +87,14 @@ func (l *List[T]) fireLocked(at time.Time) {
 	}
 }
 
-// done ends the wait, if nothing else has.
-func (w *wait[T]) done() {
-	l := w.of
+// endWait ends the wait, unless it has ended already.
+func (w *wait[T]) endWait() {
+	l := w.list
 	l.mu.Lock()
 	over := w.index == gone
 	if !over {
 		heap.Remove(&l.open, w.index)
-		l.arrived = append(l.arrived, w.what)
+		l.arrived = append(l.arrived, w.item)
 	}
 	l.mu.Unlock()
 	if !over {
@@ -93,15 +102,15 @@ func (w *wait[T]) done() {
 	}
 }
 
-// expire ends the waits whose deadlines have come.
-func (l *List[T]) expire() {
+// expireWaits ends the waits whose deadlines have passed.
+func (l *List[T]) expireWaits() {
 	l.mu.Lock()
 	now := time.Now()
-	l.at = time.Time{} // a wait that was told has left its time here
+	l.at = time.Time{}
 	var stops []func()
 	for len(l.open) > 0 && !now.Before(l.open[0].until) {
 		w := heap.Pop(&l.open).(*wait[T])
-		l.arrived = append(l.arrived, w.what)
+		l.arrived = append(l.arrived, w.item)
 		if w.stop != nil {
 			stops = append(stops, w.stop)
 		}
@@ -110,13 +119,13 @@ func (l *List[T]) expire() {
 		l.fireLocked(l.open[0].until)
 	}
 	l.mu.Unlock()
-	for _, stop := range stops { // under the lock it would meet one that calls done
+	for _, stop := range stops { // not under l.mu: stop may wait for a goroutine that calls done
 		stop()
 	}
 	l.notify()
 }
 
-// TakeArrived returns what the waits that have ended were for, each once.
+// TakeArrived removes and returns the items of the waits that have ended.
 func (l *List[T]) TakeArrived() []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,7 +134,7 @@ func (l *List[T]) TakeArrived() []T {
 	return arrived
 }
 
-// End stops all waits and forgets what has arrived. What is added later is forgotten too.
+// End stops all waits and drops the items that have arrived. A later Add does nothing.
 func (l *List[T]) End() {
 	l.mu.Lock()
 	l.ended = true
@@ -144,7 +153,7 @@ func (l *List[T]) End() {
 	}
 }
 
-// byDeadline is a heap of waits, the first deadline on top.
+// byDeadline is a heap of waits with the earliest deadline on top.
 type byDeadline[T any] []*wait[T]
 
 var _ heap.Interface = (*byDeadline[int])(nil)

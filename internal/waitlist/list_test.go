@@ -13,14 +13,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// promise is a wait that ends when the test says so.
+// promise is the work that a wait is for. The test ends it.
 type promise struct {
 	done    func()
-	soon    bool // it ends at once
-	stopped atomic.Int32
+	soon    bool         // it ends at its start
+	stopped atomic.Int32 // calls of stop
 }
 
-func (p *promise) then(done func()) (stop func()) {
+func (p *promise) start(done func()) (stop func()) {
 	p.done = done
 	if p.soon {
 		done()
@@ -30,13 +30,18 @@ func (p *promise) then(done func()) (stop func()) {
 
 func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// TestEachWaitArrivesOnce: when it is told, or at its deadline, whichever is first. After the end none arrives, and
-// nothing goes on for one.
+// TestEachWaitArrivesOnce holds that each wait arrives once: at its done or at its deadline,
+// whichever comes first. After End no wait arrives, and the work of each is stopped.
 func TestEachWaitArrivesOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		type plan struct{ begins, takes, due int } // in ms; due and takes count from the beginning
+		// In ms; takes and due count from begins. takes is -1 if the work never ends.
+		type plan struct{ begins, takes, due int }
 		plans := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) plan {
-			return plan{rapid.IntRange(0, 20).Draw(rt, "begins"), rapid.IntRange(-1, 20).Draw(rt, "takes"), rapid.IntRange(0, 20).Draw(rt, "due")}
+			return plan{
+				begins: rapid.IntRange(0, 20).Draw(rt, "begins"),
+				takes:  rapid.IntRange(-1, 20).Draw(rt, "takes"),
+				due:    rapid.IntRange(0, 20).Draw(rt, "due"),
+			}
 		}), 1, 20).Draw(rt, "plans")
 		slices.SortFunc(plans, func(a, b plan) int { return a.begins - b.begins })
 		end := rapid.IntRange(0, 50).Draw(rt, "end")
@@ -57,11 +62,11 @@ func TestEachWaitArrivesOnce(t *testing.T) {
 			go func() {
 				for i, p := range plans {
 					time.Sleep(time.Until(began.Add(ms(p.begins))))
-					of := &promise{soon: p.takes == 0}
-					promises[i] = of
-					l.Add(i, time.Now().Add(ms(p.due)), of.then)
-					if p.takes > 0 && of.done != nil { // it was not too late
-						time.AfterFunc(ms(p.takes), of.done)
+					work := &promise{soon: p.takes == 0}
+					promises[i] = work
+					l.Add(i, time.Now().Add(ms(p.due)), work.start)
+					if p.takes > 0 && work.done != nil { // the list had not ended
+						time.AfterFunc(ms(p.takes), work.done)
 					}
 				}
 			}()
@@ -85,7 +90,7 @@ func TestEachWaitArrivesOnce(t *testing.T) {
 				if stopped > 1 {
 					problem = "a wait was stopped more than once"
 				}
-				if want == end && len(got) == 0 { // both at once
+				if want == end && len(got) == 0 { // End came at the same moment
 					continue
 				}
 				if want > end && len(got) == 0 && (p.begins >= end || stopped == 1) {
@@ -93,7 +98,8 @@ func TestEachWaitArrivesOnce(t *testing.T) {
 				}
 				if !slices.Equal(got, []int{want}) || want > end {
 					problem = "a wait did not arrive once, in time"
-					t.Logf("wait %d (%+v) of %+v, end %d: arrived at %v, want %d", i, p, plans, end, got, want)
+					t.Logf("wait %d (%+v) of %+v, end %d: arrived at %v, want %d",
+						i, p, plans, end, got, want)
 				}
 			}
 		})
@@ -103,7 +109,7 @@ func TestEachWaitArrivesOnce(t *testing.T) {
 	})
 }
 
-// BenchmarkExpire has waits whose deadlines are all different come to their ends, one after the other.
+// BenchmarkExpire measures waits that end at deadlines which all differ.
 func BenchmarkExpire(b *testing.B) {
 	const waits = 16_384
 	for b.Loop() {
@@ -116,7 +122,8 @@ func BenchmarkExpire(b *testing.B) {
 		})
 		began := time.Now()
 		for i := range waits {
-			l.Add(i, began.Add(time.Duration(i)*time.Microsecond), func(func()) func() { return func() {} })
+			until := began.Add(time.Duration(i) * time.Microsecond)
+			l.Add(i, until, func(func()) func() { return func() {} })
 		}
 		for n := 0; n < waits; n += len(l.TakeArrived()) {
 			<-over
