@@ -35,7 +35,8 @@ type heldAnswer struct {
 var _ mem.Buffer = (*heldAnswer)(nil)
 
 // answerWeight is what an answer counts for. It is apart from the answer, which must be garbage for
-// its cleanup to run.
+// its cleanup to run. It is apart from the call, too: that leads to the transport, whose queues may
+// have the answer.
 type answerWeight struct {
 	account  *account
 	bytes    int64
@@ -48,11 +49,11 @@ func (w *answerWeight) release() {
 	}
 }
 
-// holdAnswer returns the answer for the codec to encode: as it is, or held. A held one takes over
-// the callWeight of its call.
-func holdAnswer(ctx context.Context, answer any) (any, error) {
+// holdAnswer returns the answer of a unary call for the codec to encode: as it is, or held. A held
+// answer takes over the callWeight of its call.
+func (c *call) holdAnswer(ctx context.Context, answer any) (any, error) {
 	m, ok := answer.(proto.Message)
-	a := accountOf(ctx)
+	a := c.account
 	if a == nil || !ok {
 		return answer, nil
 	}
@@ -79,7 +80,7 @@ func sendPlain(ctx context.Context) error {
 // encode returns the answer as bytes. The transport frees them when they are written or the stream
 // is over.
 func (h *heldAnswer) encode() (mem.BufferSlice, error) {
-	b, err := proto.Marshal(h.message)
+	b, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(h.message) // it was weighed before
 	h.message = nil
 	if err != nil {
 		h.weight.release()

@@ -160,11 +160,11 @@ func TestAnAnswerThatTheTransportForgetsIsGivenBack(t *testing.T) {
 	b := newBudget(MinCallBytes)
 	a := b.open("backend")
 	func() {
-		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), callKey{}, &call{account: a}))
+		ctx, cancel := context.WithCancel(t.Context())
 		if !a.reserve(callWeight) {
 			t.Fatal("no room")
 		}
-		answer, err := holdAnswer(ctx, &controlv1.SendResponse{})
+		answer, err := (&call{Context: ctx, account: a}).holdAnswer(ctx, &controlv1.SendResponse{})
 		if err != nil {
 			t.Fatal(err)
 		}

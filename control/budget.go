@@ -112,12 +112,7 @@ func (b *budget) sum() int64 {
 }
 
 // accountOf returns the account of a call; nil: nothing is counted.
-func accountOf(ctx context.Context) *account {
-	if c := callOf(ctx); c != nil {
-		return c.account
-	}
-	return nil
-}
+func accountOf(ctx context.Context) *account { return callOf(ctx).account }
 
 // reserve takes bytes until release. False: the caller may not hold so much now.
 func (a *account) reserve(bytes int64) bool {

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
@@ -24,23 +23,34 @@ import (
 // Problem: gRPC has one limit for all messages of a server, and tells nobody of a message before it is whole. But a
 // stranger may send some KB only, and what all callers together have begun must be bounded.
 //
-// Outline: beginCall sees the headers in the transport's reader, and gives the call a context of ours: to cancel it
-// ends whatever the call waits for in the transport. receive reads messages instead of gRPC: first how long one is,
-// then the rest if it may be that long.
+// Outline: beginCall sees the headers in the transport's reader, and makes the call, which is the
+// context of all that is done for it. receive reads messages instead of gRPC: first the length of a
+// message, then the rest if the message may be that long.
+//
+// The hub ends a stream, and a call of a method that needs no credential, by cancel: that ends
+// whatever the call waits for in the transport. A context to cancel costs some 450 bytes, so the
+// other unary calls have none. The hub ends such a call, while it waits for its message, by writing
+// its status.
 type call struct {
-	// Static.
-	conn     *inbound // nil: it came over none, in a test
-	who      auth.Identity
-	valid    bool     // its credential is, so who is set
-	refused  bool     // its credential has its share of the port, and the connection is one more
-	peer     bool     // its method is one between hubs; gRPC reads its messages
-	maxBytes int      // of a message
-	account  *account // of a backend; nil: nothing is counted
-	cancel   context.CancelCauseFunc
-	codec    codec
+	context.Context // of the transport's stream; nil in a test
 
-	reading  atomic.Bool // it waits for a message, and must not when the hub leaves
-	received atomic.Bool // a message has come
+	// Static.
+	conn *inbound // nil: it came over none, in a test
+	who  auth.Identity
+	// valid: its credential is, so who is set. refused: the connection would exceed the share of the
+	// credential. peer: the method is for hubs, and gRPC reads its messages. open: the method needs
+	// no credential.
+	valid, refused, peer, open bool
+
+	maxBytes    int                     // of a message
+	account     *account                // of a backend; nil: nothing is counted
+	traceParent string                  // valid; empty: there is none
+	cancel      context.CancelCauseFunc // nil: it has no context to cancel
+	codec       codec
+
+	stream   transportStream // set before a message is read; nil: gRPC has none any more
+	reading  atomic.Bool     // it waits for its only message, and the hub may end it
+	received atomic.Bool     // a message has come
 
 	held atomic.Int64 // of account: the message that is read or was read last
 	over atomic.Bool  // the handler has returned
@@ -56,18 +66,20 @@ const headerBytes = 5
 
 type callKey struct{}
 
-// callOf returns the call of a context; nil: there is none.
-func callOf(ctx context.Context) *call {
-	c, _ := ctx.Value(callKey{}).(*call)
-	return c
+// Value implements context.Context.
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
 }
 
-// connOf returns the connection of a call that a context belongs to; nil: it came over none.
-func connOf(ctx context.Context) *inbound {
-	if c := callOf(ctx); c != nil {
-		return c.conn
+// callOf returns the call of a context; an empty one if there is none, in a test.
+func callOf(ctx context.Context) *call {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c
 	}
-	return nil
+	return &call{}
 }
 
 // beginCall implements tap.ServerInHandle: it is called in the transport's reader when the headers of a call have come, and
@@ -79,22 +91,23 @@ func (g *guard) beginCall(ctx context.Context, info *tap.Info) (begun context.Co
 			begun, err = nil, g.panicked(info.FullMethodName, p)
 		}
 	}()
-	c := &call{conn: inboundOf(ctx), peer: peers(info.FullMethodName), maxBytes: maxRequestBytes, codec: g.codec}
-	c.who, c.valid = g.identify(ctx)
 	bounds, open := openMethods[info.FullMethodName]
+	c := &call{Context: ctx, conn: inboundOf(ctx), codec: g.codec, maxBytes: maxRequestBytes, open: open}
+	c.peer, c.traceParent = peers(info.FullMethodName), parseTraceParent(info.Header["traceparent"])
+	c.who, c.valid = g.identify(info.Header["authorization"])
 	g.welcome(c, open)
-	if open {
-		c.maxBytes = bounds.bytes
-	}
 	if c.valid && c.conn != nil && !c.peer && !open {
 		c.account = c.conn.accountOf(c.who.Name, g.budget)
 	}
-	ctx, c.cancel = context.WithCancelCause(ctx)
-	if open {
-		timer := time.AfterFunc(bounds.time, func() { c.cancel(context.DeadlineExceeded) })
-		context.AfterFunc(ctx, func() { timer.Stop() })
+	if open || !g.unaries[info.FullMethodName] {
+		c.Context, c.cancel = context.WithCancelCause(ctx)
 	}
-	return context.WithValue(ctx, callKey{}, c), nil
+	if open {
+		c.maxBytes = bounds.bytes
+		timer := time.AfterFunc(bounds.time, func() { c.cancel(context.DeadlineExceeded) })
+		context.AfterFunc(c.Context, func() { timer.Stop() })
+	}
+	return c, nil
 }
 
 // welcome makes the connection of a call one of its credential. A method that needs none shows one
@@ -122,7 +135,7 @@ func (g *guard) holderOf(c *call) auth.Identity {
 
 // admitOpen counts a call of a method that needs no credential, until the function that it returns is called.
 func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
-	if c == nil || c.conn == nil {
+	if c.conn == nil {
 		return func() {}, nil
 	}
 	if int(c.conn.openCalls.Add(1)) > bounds.calls {
@@ -139,22 +152,31 @@ type transportStream interface {
 	ReadMessageHeader(header []byte) error
 	Read(bytes int) (mem.BufferSlice, error)
 	RecvCompress() string
+	WriteStatus(st *status.Status) error // ends the stream
+}
+
+// endWaiting ends a call that waits for its only message, because the hub leaves. Such a call has
+// written nothing.
+func (c *call) endWaiting() {
+	if c.reading.CompareAndSwap(true, false) {
+		// An error says that the connection is over.
+		_ = c.stream.WriteStatus(status.Convert(toStatus(hub.ErrShuttingDown)))
+	}
 }
 
 // receive reads a message into m, as grpc.ServerStream.RecvMsg does; only: it is the only one of the stream. Errors are io.EOF
 // and those that the guard answers.
 func (c *call) receive(ctx context.Context, m any, only bool) error {
-	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
-	if !ok {
+	if c.stream == nil {
 		return errors.New("gRPC's streams have no piece by piece any more")
 	}
 	c.letGo() // who asks for the next message is done with the one before
-	err := c.receiveFrom(ctx, stream, m, !only)
+	err := c.receiveFrom(ctx, m, !only)
 	if errors.Is(err, io.EOF) && only {
 		return answeredError{status.Error(codes.Internal, "cardinality violation: received no request message from non-client-streaming RPC")}
 	}
 	if err == nil && only {
-		switch err = stream.ReadMessageHeader(c.header[:]); {
+		switch err = c.stream.ReadMessageHeader(c.header[:]); {
 		case errors.Is(err, io.EOF):
 			err = nil
 		case err == nil:
@@ -170,8 +192,8 @@ func (c *call) receive(ctx context.Context, m any, only bool) error {
 }
 
 // receiveFrom is receive for one of many messages. patient: it may wait for room in the budget.
-func (c *call) receiveFrom(ctx context.Context, stream transportStream, m any, patient bool) error {
-	if err := stream.ReadMessageHeader(c.header[:]); err != nil {
+func (c *call) receiveFrom(ctx context.Context, m any, patient bool) error {
+	if err := c.stream.ReadMessageHeader(c.header[:]); err != nil {
 		return err
 	}
 	length := binary.BigEndian.Uint32(c.header[1:])
@@ -181,7 +203,7 @@ func (c *call) receiveFrom(ctx context.Context, stream transportStream, m any, p
 	if err := c.hold(ctx, int64(length), patient); err != nil {
 		return err
 	}
-	data, err := stream.Read(int(length))
+	data, err := c.stream.Read(int(length))
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -193,7 +215,7 @@ func (c *call) receiveFrom(ctx context.Context, stream transportStream, m any, p
 		if err := c.hold(ctx, int64(c.maxBytes), patient); err != nil {
 			return err
 		}
-		plain, err := decompress(data, c.header[0], stream.RecvCompress(), c.maxBytes)
+		plain, err := decompress(data, c.header[0], c.stream.RecvCompress(), c.maxBytes)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,8 @@ type origin struct {
 // originOf is what all sends of a call have in common.
 func originOf(ctx context.Context) origin {
 	deadline, _ := ctx.Deadline()
-	return origin{caller: caller(ctx).Name, traceParent: traceParent(ctx), deadline: deadline}
+	c := callOf(ctx)
+	return origin{caller: c.who.Name, traceParent: c.traceParent, deadline: deadline}
 }
 
 // newOutgoing translates a request that was checked.

@@ -3,8 +3,6 @@ package control
 import (
 	"sync"
 	"sync/atomic"
-
-	"github.com/connhub/connhub/hub"
 )
 
 // inFlight counts the calls of backends, so that a hub that leaves knows when the last one has ended: those of other
@@ -20,8 +18,8 @@ type inFlight struct {
 
 func newInFlight() *inFlight { return &inFlight{quiet: make(chan struct{})} }
 
-// begin counts a call until the function that it returns; c may be nil.
-func (f *inFlight) begin(c *call) (end func()) {
+// beginCall counts a call until endCall; c may be nil.
+func (f *inFlight) beginCall(c *call) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
@@ -31,15 +29,17 @@ func (f *inFlight) begin(c *call) (end func()) {
 		}
 		f.first = c
 	}
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.calls--
-		if c != nil {
-			f.unlinkLocked(c)
-		}
-		f.closeLocked()
+}
+
+// endCall says that a call has ended; c may be nil.
+func (f *inFlight) endCall(c *call) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls--
+	if c != nil {
+		f.unlinkLocked(c)
 	}
+	f.closeLocked()
 }
 
 func (f *inFlight) unlinkLocked(c *call) {
@@ -60,9 +60,7 @@ func (f *inFlight) leave() {
 	defer f.mu.Unlock()
 	f.leaving.Store(true)
 	for c := f.first; c != nil; c = c.after {
-		if c.reading.Load() {
-			c.cancel(hub.ErrShuttingDown)
-		}
+		c.endWaiting()
 	}
 	f.closeLocked()
 }
@@ -71,11 +69,12 @@ func (f *inFlight) leave() {
 func (f *inFlight) beginReading(c *call) {
 	c.reading.Store(true)
 	if f.leaving.Load() { // leave may have looked before
-		c.cancel(hub.ErrShuttingDown)
+		c.endWaiting()
 	}
 }
 
-func (f *inFlight) endReading(c *call) { c.reading.Store(false) }
+// endReading says that a call does not wait any more. False: it was ended.
+func (f *inFlight) endReading(c *call) bool { return c.reading.CompareAndSwap(true, false) }
 
 func (f *inFlight) isLeaving() bool { return f.leaving.Load() }
 

@@ -69,6 +69,7 @@ type guard struct {
 	logger  *slog.Logger
 	metrics *metrics
 	served  map[string]bool // full methods
+	unaries map[string]bool // the unary ones of ours
 	more    []string        // services that the configuration brought
 	calls   *inFlight
 
@@ -83,44 +84,43 @@ type guard struct {
 
 // unary is the interceptor of unary calls.
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	start, conn := time.Now(), connOf(ctx)
-	conn.beginCall(start)
-	defer func() {
+	start, c, weighed := time.Now(), callOf(ctx), false
+	c.conn.beginCall(start)
+	if !c.peer {
+		g.calls.beginCall(c)
+	}
+	defer func() { // one for all that must be done: the compiler does not inline many
 		if p := recover(); p != nil {
 			resp, err = nil, g.panicked(info.FullMethod, p)
 		}
+		c.endHolding()
+		if _, held := resp.(*heldAnswer); weighed && !held { // a held answer counts until it is written
+			c.account.release(callWeight)
+		}
+		if !c.peer {
+			g.calls.endCall(c)
+		}
 		took := time.Since(start)
 		g.metrics.unary(info.FullMethod, status.Code(err), took)
-		conn.endCall(start.Add(took))
+		c.conn.endCall(start.Add(took))
 	}()
-	if !peers(info.FullMethod) {
-		defer g.calls.begin(callOf(ctx))()
-	}
 	ctx, err = g.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	if bounds, open := openMethods[info.FullMethod]; open {
-		end, err := callOf(ctx).admitOpen(bounds)
+	if c.open {
+		end, err := c.admitOpen(openMethods[info.FullMethod])
 		if err != nil {
 			return nil, toStatus(err)
 		}
 		defer end()
 	}
-	if c := callOf(ctx); c != nil && c.account != nil {
-		if !c.account.reserve(callWeight) {
-			return nil, toStatus(c.account.refuse())
-		}
-		defer func() {
-			if _, held := resp.(*heldAnswer); !held { // a held one counts until it is written
-				c.account.release(callWeight)
-			}
-		}()
-		defer c.endHolding()
+	if weighed = c.account.reserve(callWeight); !weighed {
+		return nil, toStatus(c.account.refuse())
 	}
 	resp, err = handler(ctx, req)
 	if err == nil {
-		resp, err = holdAnswer(ctx, resp)
+		resp, err = c.holdAnswer(ctx, resp)
 	}
 	if err != nil {
 		return nil, g.answer(info.FullMethod, err)
@@ -130,24 +130,25 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 
 // stream is the interceptor of streams, and of calls of methods that are not served.
 func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	c, conn := callOf(ss.Context()), connOf(ss.Context())
-	conn.beginCall(time.Now())
+	c := callOf(ss.Context())
+	c.conn.beginCall(time.Now())
 	defer func() {
 		if p := recover(); p != nil {
 			err = g.panicked(info.FullMethod, p)
 		}
 		g.metrics.ended(info.FullMethod, status.Code(err))
-		conn.endCall(time.Now())
+		c.conn.endCall(time.Now())
 	}()
 	if !g.lasts(info.FullMethod) {
-		defer g.calls.begin(c)()
+		g.calls.beginCall(c)
+		defer g.calls.endCall(c)
 	}
 	ctx, err := g.admit(ss.Context(), info.FullMethod)
 	if err != nil {
 		return toStatus(err)
 	}
 	defer g.metrics.opened(info.FullMethod)()
-	if c != nil && !peers(info.FullMethod) {
+	if !peers(info.FullMethod) {
 		weight := streamWeight(info.FullMethod)
 		if !c.account.reserve(weight) {
 			return toStatus(c.account.refuse())
@@ -159,6 +160,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 				return toStatus(err)
 			}
 		}
+		c.stream, _ = grpc.ServerTransportStreamFromContext(ctx).(transportStream)
 		ss = &pieceStream{ss, c, !info.IsClientStream}
 		defer context.AfterFunc(g.leaving, func() { g.endStream(c, info.FullMethod) })()
 	}
@@ -213,16 +215,16 @@ func (s *contextStream) Context() context.Context { return s.ctx }
 
 // admit authenticates and authorizes. The context that it returns knows the caller.
 func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, error) {
-	if isOpen(fullMethod) {
+	c := callOf(ctx)
+	if c.Context == nil { // it came over no transport, in a test
+		c = &call{open: isOpen(fullMethod)}
+		c.who, c.valid = g.identify(metadata.ValueFromIncomingContext(ctx, "authorization"))
+		ctx = context.WithValue(ctx, callKey{}, c)
+	}
+	if c.open {
 		return ctx, nil
 	}
 	role, listed := g.roleFor(serviceOf(fullMethod))
-	c := callOf(ctx)
-	if c == nil { // it came over no transport, in a test
-		c = &call{}
-		c.who, c.valid = g.identify(ctx)
-		ctx = context.WithValue(ctx, callKey{}, c)
-	}
 	switch {
 	case !c.valid:
 		return nil, errCredentialsInvalid
@@ -261,24 +263,15 @@ func (g *guard) isReady() bool {
 // insecureIdentity is who everybody is when the server runs without credentials: backends, and other hubs too.
 var insecureIdentity = auth.Identity{Role: auth.RoleBackend, Name: "insecure"}
 
-// identify returns who presents the call's bearer secret.
-func (g *guard) identify(ctx context.Context) (auth.Identity, bool) {
+// identify returns who presents the bearer secret in the values of a call's header.
+func (g *guard) identify(values []string) (auth.Identity, bool) {
 	if g.secrets == nil {
 		return insecureIdentity, true
 	}
-	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	if len(values) != 1 {
 		return auth.Identity{}, false
 	}
 	return g.secrets.Identify(auth.BearerSecret(values[0]))
-}
-
-// caller returns who makes a call that was let in.
-func caller(ctx context.Context) auth.Identity {
-	if c := callOf(ctx); c != nil {
-		return c.who
-	}
-	return auth.Identity{}
 }
 
 // peers reports whether a method is one between hubs. The tap sees what the caller wrote: an empty name, or one without

@@ -132,8 +132,8 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.grpc.Stop)
-	g := &guard{calls: newInFlight(), secrets: newSecrets(t), served: map[string]bool{"/stray.Service/Do": true}}
-	registrar{server: server.grpc}.RegisterService(&strayService, nil)
+	g := &guard{calls: newInFlight(), secrets: newSecrets(t), served: map[string]bool{"/stray.Service/Do": true}, unaries: map[string]bool{}}
+	registrar{server: server.grpc, guard: g}.RegisterService(&strayService, nil)
 	for _, secret := range []string{backendSecret, peerSecret} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))
 		if _, err := g.admit(ctx, "/stray.Service/Do"); !errors.Is(err, errRoleNotAllowed) {

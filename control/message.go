@@ -1,14 +1,11 @@
 package control
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"unsafe"
-
-	"google.golang.org/grpc/metadata"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
@@ -101,10 +98,9 @@ func checkMetadata(m *controlv1.Message) error {
 // traceParentBytes is the length of a traceparent of version 00.
 const traceParentBytes = len("00-00000000000000000000000000000000-0000000000000000-00")
 
-// traceParent returns the trace context of a call. As W3C Trace Context §4.3 asks, one that can't be parsed is
-// treated as none.
-func traceParent(ctx context.Context) string {
-	values := metadata.ValueFromIncomingContext(ctx, "traceparent")
+// parseTraceParent returns the trace context of a call from the values of its header. As W3C Trace
+// Context §4.3 asks, a value that can't be parsed counts as none.
+func parseTraceParent(values []string) string {
 	if len(values) != 1 || !validTraceParent(values[0]) {
 		return ""
 	}

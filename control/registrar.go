@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // registrar registers services in a way that a call's message is read and decoded only after the guard has
@@ -21,7 +22,7 @@ import (
 type registrar struct {
 	server   *grpc.Server
 	validate grpc.UnaryServerInterceptor
-	calls    *inFlight
+	guard    *guard
 }
 
 var _ grpc.ServiceRegistrar = registrar{}
@@ -32,6 +33,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	guarded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, method := range desc.Methods {
 		info := &grpc.UnaryServerInfo{Server: impl, FullMethod: "/" + desc.ServiceName + "/" + method.MethodName}
+		r.guard.unaries[info.FullMethod] = true
 		guarded.Methods[i] = grpc.MethodDesc{MethodName: method.MethodName, Handler: r.handler(method.Handler, info)}
 	}
 	r.server.RegisterService(&guarded, impl)
@@ -119,15 +121,19 @@ func (r registrar) handler(generated grpc.MethodHandler, info *grpc.UnaryServerI
 // readOnly reads the only message of a call into frame; read is gRPC's way to do so.
 func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *received) error {
 	c := callOf(ctx)
-	if c == nil || c.cancel == nil || c.peer {
+	if c.Context == nil || c.peer {
 		if err := read(frame); err != nil {
 			return answeredError{err}
 		}
 		return nil
 	}
-	r.calls.beginReading(c)
-	defer r.calls.endReading(c)
-	return c.receive(ctx, frame, true)
+	c.stream, _ = grpc.ServerTransportStreamFromContext(ctx).(transportStream)
+	r.guard.calls.beginReading(c)
+	err := c.receive(ctx, frame, true)
+	if !r.guard.calls.endReading(c) {
+		return hub.ErrShuttingDown
+	}
+	return err
 }
 
 // unchecked is for services that hold the rules of their messages themselves.

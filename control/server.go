@@ -156,10 +156,10 @@ func New(c Config) (*Server, error) {
 	leaving, leave := context.WithCancel(context.Background())
 	g := &guard{
 		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, port: newPort(logger, c.MaxConnections), codec: newCodec(),
-		budget: newBudget(c.CallBytes),
+		budget: newBudget(c.CallBytes), unaries: make(map[string]bool),
 	}
 	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, port: g.port}
-	s.register(&c, registrar{s.grpc, validator.intercept, g.calls}, g, validator)
+	s.register(&c, registrar{s.grpc, validator.intercept, g}, g, validator)
 	if c.Mesh != nil {
 		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
 	}
@@ -214,13 +214,13 @@ func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *valid
 	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router})
 	controlv1.RegisterHubServiceServer(r, &hubService{router: router})
 	for _, service := range c.Services {
-		service(checkedRegistrar{registrar{s.grpc, v.intercept, g.calls}, v})
+		service(checkedRegistrar{registrar{s.grpc, v.intercept, g}, v})
 	}
 	if c.Mesh != nil {
 		// The mesh holds the rules of its messages itself.
-		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked, g.calls}, c.Mesh.Service(&executor{c.Hub, v.check, g.logger}))
+		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked, g}, c.Mesh.Service(&executor{c.Hub, v.check, g.logger}))
 	}
-	healthv1.RegisterHealthServer(registrar{s.grpc, unchecked, g.calls}, s.health)
+	healthv1.RegisterHealthServer(registrar{s.grpc, unchecked, g}, s.health)
 	reflection.Register(s.grpc) // v1 and v1alpha
 }
 
