@@ -44,7 +44,7 @@ const (
 	DisconnectCause_DISCONNECT_CAUSE_INVALID_TEXT DisconnectCause = 7
 	// A message type that the subprotocol does not have.
 	DisconnectCause_DISCONNECT_CAUSE_UNSUPPORTED DisconnectCause = 8
-	// The client did what it may not do.
+	// The client did something that it may not do.
 	DisconnectCause_DISCONNECT_CAUSE_POLICY DisconnectCause = 9
 	// The token that opened the connection expired.
 	DisconnectCause_DISCONNECT_CAUSE_TOKEN_EXPIRED DisconnectCause = 10
@@ -66,7 +66,8 @@ const (
 	DisconnectCause_DISCONNECT_CAUSE_SHUTDOWN DisconnectCause = 18
 	// A fault in the hub.
 	DisconnectCause_DISCONNECT_CAUSE_INTERNAL DisconnectCause = 19
-	// Other hubs may have forgotten the hub, so that messages may have missed the client. The hub starts anew under another id.
+	// Other hubs may have forgotten the hub, so that messages may have missed the client. The hub
+	// starts anew under another id.
 	DisconnectCause_DISCONNECT_CAUSE_FORGOTTEN DisconnectCause = 20 // Planned: HUB_LOST.
 )
 
@@ -196,14 +197,15 @@ func (GapReason) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_events_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
-// An Event is something that a client did, or that happened to it.
+// An Event tells a backend about a client: its connection began or ended, or it sent a message.
 //
-// The events of a connection are numbered from 1 without holes, from `connected` to `disconnected`; a connection that
-// loses its link and is resumed causes none. A subscriber gets those of one connection in their order, and misses only
-// what its subscription leaves out and what a `gap` stands for. Between connections there is no order.
+// The events of a connection are numbered from 1 without holes, from `connected` to `disconnected`.
+// A connection that loses its link and is resumed causes none. A subscriber gets the events of a
+// connection in their order. It misses only the events that its subscription leaves out, and those
+// that a `gap` stands for. Between connections there is no order.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `<connection>/<ordinal>`: the same each time that the event is given to somebody.
+	// `<connection>/<ordinal>`: the same each time that the event is given, and for each subscriber.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// When it happened, by the clock of the connection's hub.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
@@ -211,17 +213,19 @@ type Event struct {
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The connection's id.
 	Connection string `protobuf:"bytes,4,opt,name=connection,proto3" json:"connection,omitempty"`
-	// Its user; empty when anonymous.
+	// The connection's user; empty when anonymous.
 	User string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
-	// What its client token said about it besides.
+	// The labels of the connection's client token.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The protocol that it speaks, as Connection.protocol.
+	// The protocol that the connection speaks, as Connection.protocol.
 	Protocol string `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// Its number among the events of the connection, from 1.
+	// The number of the event among those of the connection, from 1.
 	Ordinal int64 `protobuf:"varint,8,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
-	// The id of the hub where it happened, as in Connection.hub and Subscribed.hub. Unset by hubs of older versions.
+	// The id of the hub where it happened, as in Connection.hub and Subscribed.hub. Unset by hubs of
+	// older versions.
 	Hub string `protobuf:"bytes,9,opt,name=hub,proto3" json:"hub,omitempty"`
-	// What happened; one of them is set. More kinds will come: skip those that you do not know.
+	// The kind of the event; exactly one is set. More kinds will come: skip those that you do not
+	// know.
 	//
 	// Types that are valid to be assigned to Kind:
 	//
@@ -375,12 +379,12 @@ type isEvent_Kind interface {
 }
 
 type Event_Connected struct {
-	// The connection came into being: its client has got its first link.
+	// The connection came into being: its client has its first link.
 	Connected *Connected `protobuf:"bytes,10,opt,name=connected,proto3,oneof"`
 }
 
 type Event_Message struct {
-	// The client sent something for the backends.
+	// The client sent a message for the backends.
 	Message *Message `protobuf:"bytes,11,opt,name=message,proto3,oneof"`
 }
 
@@ -390,7 +394,8 @@ type Event_Disconnected struct {
 }
 
 type Event_Gap struct {
-	// Messages of the connection are missing here. The event has the id, the ordinal and the time of the last of them.
+	// Messages of the connection are missing here. The event has the id, the ordinal and the time
+	// of the last of them.
 	Gap *Gap `protobuf:"bytes,13,opt,name=gap,proto3,oneof"`
 }
 
@@ -402,10 +407,11 @@ func (*Event_Disconnected) isEvent_Kind() {}
 
 func (*Event_Gap) isEvent_Kind() {}
 
-// Connected is how a connection began.
+// Connected tells how a connection began.
 type Connected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The address from which the client reached the hub, host:port: a proxy's, if there is one between.
+	// The address from which the client reached the hub, host:port: a proxy's, if there is one
+	// between.
 	RemoteAddress string `protobuf:"bytes,1,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -448,12 +454,12 @@ func (x *Connected) GetRemoteAddress() string {
 	return ""
 }
 
-// Message is what a client sent for the backends, and not to a group.
+// Message is a message that a client sent for the backends, and not to a group.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name that the client gave it; "message" for a client whose protocol has no names.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What it sent, at most 1 MiB (1,048,576 bytes); one of them is set.
+	// The content, at most 1 MiB (1,048,576 bytes); exactly one is set.
 	//
 	// Types that are valid to be assigned to Payload:
 	//
@@ -556,7 +562,7 @@ type Message_Text struct {
 }
 
 type Message_Json struct {
-	// One JSON value (RFC 8259), byte for byte as the client sent it.
+	// A single JSON value (RFC 8259), byte for byte as the client sent it.
 	Json string `protobuf:"bytes,3,opt,name=json,proto3,oneof"`
 }
 
@@ -566,7 +572,8 @@ type Message_Binary struct {
 }
 
 type Message_Protobuf struct {
-	// Bytes that the client calls a serialized google.protobuf.Any. The hub does not look into them.
+	// Bytes that the client calls a serialized google.protobuf.Any. The hub does not look into
+	// them.
 	Protobuf []byte `protobuf:"bytes,5,opt,name=protobuf,proto3,oneof"`
 }
 
@@ -578,12 +585,13 @@ func (*Message_Binary) isMessage_Payload() {}
 
 func (*Message_Protobuf) isMessage_Payload() {}
 
-// Disconnected is how a connection ended.
+// Disconnected tells how a connection ended.
 type Disconnected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// Why it ended.
 	Cause DisconnectCause `protobuf:"varint,1,opt,name=cause,proto3,enum=connhub.events.v1.DisconnectCause" json:"cause,omitempty"`
-	// The WebSocket close code (RFC 6455 §7.4) that ended it, the client's or the one that it was sent; 0: none.
+	// The WebSocket close code (RFC 6455 §7.4) that ended it: the client's, or the code that the hub
+	// sent; 0: none.
 	Code int32 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
 	// The reason that came with the code.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -642,13 +650,13 @@ func (x *Disconnected) GetReason() string {
 	return ""
 }
 
-// Gap stands for messages of one connection, one after the other as far as the subscription selects them, that were
-// dropped. `connected` and `disconnected` never are.
+// Gap stands for messages of a connection that were dropped. No message between them was given, as
+// far as the subscription selects them. `connected` and `disconnected` are never dropped.
 type Gap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many.
+	// How many messages were dropped.
 	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// Why.
+	// Why they were dropped.
 	Reason        GapReason `protobuf:"varint,2,opt,name=reason,proto3,enum=connhub.events.v1.GapReason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -79,10 +79,10 @@ func (EventKind) EnumDescriptor() ([]byte, []int) {
 	return file_connhub_events_v1_subscription_proto_rawDescGZIP(), []int{0}
 }
 
-// SubscribeRequest is what a subscriber says.
+// SubscribeRequest is a request of a subscriber.
 type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which events. In the first request, and in no other.
+	// Which events the subscriber gets. It is set in the first request, and there is no second.
 	Subscription  *Subscription `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -132,8 +132,8 @@ type Subscription struct {
 	Namespaces []string `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// Of these kinds; none means all.
 	Kinds []EventKind `protobuf:"varint,2,rep,packed,name=kinds,proto3,enum=connhub.events.v1.EventKind" json:"kinds,omitempty"`
-	// Of messages only those with these names, at most 100 of at most 1024 bytes without control characters; none means
-	// all. Other kinds are not touched by it.
+	// Of messages only those with these names, at most 100 of at most 1024 bytes without control
+	// characters; none means all. Events of another kind pass.
 	MessageNames  []string `protobuf:"bytes,3,rep,name=message_names,json=messageNames,proto3" json:"message_names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -190,7 +190,7 @@ func (x *Subscription) GetMessageNames() []string {
 	return nil
 }
 
-// SubscribeResponse is what the hub says. Any of its fields may be set.
+// SubscribeResponse is a response of the hub. Any of its fields may be set.
 type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the first response: the subscription is in force.

@@ -26,30 +26,35 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// EventService brings what clients do to backends.
+// EventService brings the events of clients to backends.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from
 // connhub.control.v1.ErrorReason).
 type EventServiceClient interface {
-	// Subscribe gives the events of the connections that the called hub holds, from now on: best effort. What happens
-	// while nobody subscribes, or is under way when a stream breaks, is not given again. Each subscriber gets every event.
+	// Subscribe gives the events of the connections that the called hub holds, from now on: best
+	// effort. Events that happen while the backend does not subscribe, or that are under way when a
+	// stream breaks, are not given again. Each subscriber gets every event.
 	//
-	// The backend's first request has the subscription. The hub's first response says `subscribed`: what happens after
-	// that is given. The backend may close its side; the stream goes on until it is cancelled, or the hub leaves.
+	// The backend's first request has the subscription. The hub's first response says `subscribed`:
+	// events that happen after that are given. The backend may close its side; the stream goes on
+	// until it is cancelled, or the hub leaves.
 	//
-	// A subscriber that reads too slowly holds up nobody else. Up to 10,000 messages, and 16 MiB of them, wait for it;
-	// beyond that messages are dropped and a `gap` with their number stands in their place. `connected` and
-	// `disconnected` are never dropped: when 100,000 of them, and of gaps, wait, the stream ends with RESOURCE_EXHAUSTED
-	// (SUBSCRIBER_SLOW). What waits counts in the bytes that the backend may hold in calls (--call-bytes): where these run
-	// out first, the same happens earlier.
+	// A subscriber that reads too slowly holds up nothing else. Up to 10,000 messages, and 16 MiB of
+	// them, wait for it. Beyond that messages are dropped, and a `gap` with their number stands in
+	// their place. `connected` and `disconnected` are never dropped: when 100,000 of them, and of
+	// gaps, wait, the stream ends with RESOURCE_EXHAUSTED (SUBSCRIBER_SLOW). The events that wait
+	// count in the bytes that the backend may hold in calls (--call-bytes). If these run out first,
+	// the same happens earlier.
 	//
-	// A hub that leaves says going_away, gives what still happens, the end of its connections included, and ends the
-	// stream with UNAVAILABLE (SHUTTING_DOWN). Subscribe at other hubs when you hear it.
+	// A hub that leaves says going_away, gives the events that still happen, the end of its
+	// connections included, and ends the stream with UNAVAILABLE (SHUTTING_DOWN). Subscribe at other
+	// hubs when you hear it.
 	//
-	// Other errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request that breaks a rule, or
-	// a second one; RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS) when the hub has 64 subscribers, or
-	// (TOO_MANY_CALLS) when the backend's calls hold all the bytes that they may; UNAVAILABLE (HUB_STARTING) from a hub
-	// that is not ready.
+	// Other errors that end the stream:
+	// - INVALID_ARGUMENT with google.rpc.BadRequest: a request breaks a rule, or is the second.
+	// - RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS): the hub has 64 subscribers.
+	// - RESOURCE_EXHAUSTED (TOO_MANY_CALLS): the backend's calls hold all the bytes that they may.
+	// - UNAVAILABLE (HUB_STARTING): the hub is not ready.
 	Subscribe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse], error)
 }
 
@@ -78,30 +83,35 @@ type EventService_SubscribeClient = grpc.BidiStreamingClient[SubscribeRequest, S
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility.
 //
-// EventService brings what clients do to backends.
+// EventService brings the events of clients to backends.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from
 // connhub.control.v1.ErrorReason).
 type EventServiceServer interface {
-	// Subscribe gives the events of the connections that the called hub holds, from now on: best effort. What happens
-	// while nobody subscribes, or is under way when a stream breaks, is not given again. Each subscriber gets every event.
+	// Subscribe gives the events of the connections that the called hub holds, from now on: best
+	// effort. Events that happen while the backend does not subscribe, or that are under way when a
+	// stream breaks, are not given again. Each subscriber gets every event.
 	//
-	// The backend's first request has the subscription. The hub's first response says `subscribed`: what happens after
-	// that is given. The backend may close its side; the stream goes on until it is cancelled, or the hub leaves.
+	// The backend's first request has the subscription. The hub's first response says `subscribed`:
+	// events that happen after that are given. The backend may close its side; the stream goes on
+	// until it is cancelled, or the hub leaves.
 	//
-	// A subscriber that reads too slowly holds up nobody else. Up to 10,000 messages, and 16 MiB of them, wait for it;
-	// beyond that messages are dropped and a `gap` with their number stands in their place. `connected` and
-	// `disconnected` are never dropped: when 100,000 of them, and of gaps, wait, the stream ends with RESOURCE_EXHAUSTED
-	// (SUBSCRIBER_SLOW). What waits counts in the bytes that the backend may hold in calls (--call-bytes): where these run
-	// out first, the same happens earlier.
+	// A subscriber that reads too slowly holds up nothing else. Up to 10,000 messages, and 16 MiB of
+	// them, wait for it. Beyond that messages are dropped, and a `gap` with their number stands in
+	// their place. `connected` and `disconnected` are never dropped: when 100,000 of them, and of
+	// gaps, wait, the stream ends with RESOURCE_EXHAUSTED (SUBSCRIBER_SLOW). The events that wait
+	// count in the bytes that the backend may hold in calls (--call-bytes). If these run out first,
+	// the same happens earlier.
 	//
-	// A hub that leaves says going_away, gives what still happens, the end of its connections included, and ends the
-	// stream with UNAVAILABLE (SHUTTING_DOWN). Subscribe at other hubs when you hear it.
+	// A hub that leaves says going_away, gives the events that still happen, the end of its
+	// connections included, and ends the stream with UNAVAILABLE (SHUTTING_DOWN). Subscribe at other
+	// hubs when you hear it.
 	//
-	// Other errors that end the stream: INVALID_ARGUMENT with google.rpc.BadRequest for a request that breaks a rule, or
-	// a second one; RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS) when the hub has 64 subscribers, or
-	// (TOO_MANY_CALLS) when the backend's calls hold all the bytes that they may; UNAVAILABLE (HUB_STARTING) from a hub
-	// that is not ready.
+	// Other errors that end the stream:
+	// - INVALID_ARGUMENT with google.rpc.BadRequest: a request breaks a rule, or is the second.
+	// - RESOURCE_EXHAUSTED (TOO_MANY_SUBSCRIBERS): the hub has 64 subscribers.
+	// - RESOURCE_EXHAUSTED (TOO_MANY_CALLS): the backend's calls hold all the bytes that they may.
+	// - UNAVAILABLE (HUB_STARTING): the hub is not ready.
 	Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error
 	mustEmbedUnimplementedEventServiceServer()
 }
