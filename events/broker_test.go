@@ -1,347 +1,226 @@
 package events
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc/codes"
 
-	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
-	"github.com/connhub/connhub/hub/cause"
 )
 
-// stuff is a payload of which a stream that nobody reads takes a few.
-var stuff = strings.Repeat("x", 32<<10)
-
-func TestASlowSubscriberMissesMessagesAndNobodyElseDoes(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBed(t, func(c *Config) { c.Limits.Messages = 5 })
-		slow, quick := b.subscribe(t, &eventsv1.Subscription{}), b.subscribe(t, &eventsv1.Subscription{})
-		c := b.attach(t, hub.Admission{})
-		const sent = 40
-		quick.next(t, 1)
-		for range sent {
-			c.emit(t, "m", hub.Text, stuff)
-			if got := words(quick.next(t, 1)); got[0] != "default m" {
-				t.Fatalf("the quick one gets %q", got)
-			}
-			synctest.Wait()
-		}
-		c.Close(1000, "")
-		quick.next(t, 1)
-
-		// What the stream had taken, 5 that waited, what was dropped, and the end.
-		ended := make(chan error)
-		go func() { ended <- b.broker.Shutdown(t.Context()) }()
-		events, err := slow.end()
-		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		kinds := words(events)
-		n := len(kinds)
-		gap := events[n-2]
-		if kinds[0] != "default connected" || kinds[n-1] != "default disconnected" || gap.GetGap().GetCount() == 0 {
-			t.Fatalf("the slow one gets %q", kinds)
-		}
-		for i, e := range events[:n-2] {
-			if e.GetOrdinal() != int64(i+1) {
-				t.Errorf("event %d has the ordinal %d", i, e.GetOrdinal())
-			}
-		}
-		missing := gap.GetGap().GetCount()
-		if got := int64(n-3) + missing; got != sent || gap.GetOrdinal() != sent+1 || gap.GetId() != fmt.Sprintf("%s/%d", c.ID(), sent+1) {
-			t.Errorf("%d messages and a gap of %d: %v", n-3, missing, gap)
-		}
-		if gap.GetGap().GetReason() != eventsv1.GapReason_GAP_REASON_SUBSCRIBER_SLOW {
-			t.Errorf("the gap is there because of %v", gap.GetGap().GetReason())
-		}
-		want := map[string]float64{
-			"connhub_event_subscribers":                    0,
-			"connhub_events_dropped_total subscriber_slow": float64(missing),
-			"connhub_events_given_total connected":         2,
-			"connhub_events_given_total disconnected":      2,
-			"connhub_events_given_total message":           float64(2*sent - missing),
-		}
-		if diff := cmp.Diff(want, b.gathered(t)); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
-// gathered returns the metrics of the broker.
-func (b *bed) gathered(t testing.TB) map[string]float64 {
+func newBroker(t testing.TB, change ...func(*Config)) *Broker {
 	t.Helper()
-	return gathered(t, b.metrics)
-}
-
-// gathered returns the metrics of a registry, by name and labels.
-func gathered(t testing.TB, r *prometheus.Registry) map[string]float64 {
-	t.Helper()
-	families, err := r.Gather()
+	c := DefaultConfig()
+	c.Hub = "h"
+	for _, f := range change {
+		f(&c)
+	}
+	b, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	have := map[string]float64{}
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			name := family.GetName()
-			for _, label := range m.GetLabel() {
-				name += " " + label.GetValue()
-			}
-			have[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
+	return b
+}
+
+// newConnection returns a connection of a hub that tells no sink.
+func newConnection(t testing.TB) *hub.Connection {
+	t.Helper()
+	c := hub.DefaultConfig()
+	c.ID = hub.NewID()
+	h, err := hub.New(c)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return have
-}
-
-// An emitted event is queued if a subscriber gets it, and only then: what Emit reports is what a client's ack says.
-func TestEmitTellsWhetherASubscriberGetsTheEvent(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBed(t)
-		c := b.attach(t, hub.Admission{})
-		emits := func(what string, want bool) {
-			t.Helper()
-			if got, err := c.Emit(&hub.Event{Name: "clicked", Kind: hub.Text}); got != want || err != nil {
-				t.Errorf("%s: queued %t, %v", what, got, err)
-			}
-		}
-		emits("nobody subscribes", false)
-		for _, s := range []*eventsv1.Subscription{
-			{Namespaces: []string{"other"}},
-			{MessageNames: []string{"typed"}},
-			{Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_CONNECTED, eventsv1.EventKind_EVENT_KIND_DISCONNECTED}},
-		} {
-			b.subscribe(t, s)
-		}
-		emits("all subscribe to something else", false)
-		s := b.subscribe(t, &eventsv1.Subscription{MessageNames: []string{"typed", "clicked"}})
-		emits("one subscribes", true)
-		if got := words(s.next(t, 1)); got[0] != "default clicked" {
-			t.Errorf("it gets %q", got)
-		}
-		if err := s.CloseSend(); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		emits("its stream is still open", true)
-		s.next(t, 1)
-		if err := b.hub.Shutdown(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Emit(&hub.Event{Name: "clicked"}); !errors.Is(err, hub.ErrClosed) {
-			t.Errorf("closed: %v", err)
-		}
+	connection, err := h.Attach(t.Context(), hub.Admission{
+		Namespace: hub.DefaultNamespace, Protocol: named{},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return connection
 }
 
-// A subscriber without room is none; one with room is enough.
-func TestEmitDoesNotCountASubscriberWithoutRoom(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBed(t, func(c *Config) { c.Limits.Messages = 5 })
-		slow := b.subscribe(t, &eventsv1.Subscription{})
-		c := b.attach(t, hub.Admission{})
-		queued, last := 0, true
-		for range 40 {
-			var err error
-			if last, err = c.Emit(&hub.Event{Name: "m", Kind: hub.Text, Payload: []byte(stuff)}); err != nil {
-				t.Fatal(err)
-			}
-			if last {
-				queued++
-			}
-			synctest.Wait()
-		}
-		if last || queued == 0 {
-			t.Errorf("%d are queued for a subscriber that reads nothing, the last one: %t", queued, last)
-		}
-		quick := b.subscribe(t, &eventsv1.Subscription{})
-		if one, err := c.Emit(&hub.Event{Name: "m", Kind: hub.Text}); !one || err != nil {
-			t.Errorf("with a subscriber that reads: %t, %v", one, err)
-		}
-		quick.next(t, 1)
-		ended := make(chan error)
-		go func() { ended <- b.broker.Shutdown(t.Context()) }()
-		events, _ := slow.end()
-		got := 0
-		for _, e := range events {
-			if e.GetMessage() != nil {
-				got++
-			}
-		}
-		if got != queued {
-			t.Errorf("%d were queued, the subscriber got %d", queued, got)
-		}
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if one, err := c.Emit(&hub.Event{Name: "m", Kind: hub.Text}); one || err != nil {
-			t.Errorf("when all streams have ended: %t, %v", one, err)
-		}
-	})
+// named is a protocol without acks.
+type named struct{}
+
+func (named) Name() string                              { return "named" }
+func (named) RouteKey(r hub.Route) hub.Route            { return r }
+func (named) Encode(m *hub.Message, _ hub.Route) []byte { return m.Payload }
+
+var emitted = hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.Event{Name: "m"}}
+
+func subscribe(t testing.TB, b *Broker) *Subscription {
+	t.Helper()
+	s, err := b.Subscribe(Filter{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
-func TestASubscriberThatIsTooFarBehindIsEnded(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBed(t, func(c *Config) { c.Limits.Standing = 3 })
-		slow, quick := b.subscribe(t, &eventsv1.Subscription{}), b.subscribe(t, &eventsv1.Subscription{Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_CONNECTED}})
-		c := b.attach(t, hub.Admission{})
-		quick.next(t, 1)
-		for range 30 { // its stream takes no more
-			c.emit(t, "m", hub.Text, stuff)
-		}
-		synctest.Wait()
-		c.emit(t, "m", hub.Text, stuff) // that it waits to write, now
-		synctest.Wait()
-		for range 3 {
-			b.attach(t, hub.Admission{})
-			quick.next(t, 1)
-		}
-		b.wantSubscribers(t, 2)
-		b.attach(t, hub.Admission{})
-		b.wantSubscribers(t, 1) // though it does not read
-		quick.next(t, 1)
-		_, err := slow.end()
-		holdError(t, err, codes.ResourceExhausted, "SUBSCRIBER_SLOW")
-	})
-}
-
-func TestAHubThatLeavesGivesEverythingFirst(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBed(t)
-		s := b.subscribe(t, &eventsv1.Subscription{})
-		b.attach(t, hub.Admission{})
-		s.next(t, 1)
-		b.server.Leave()
-		b.broker.GoAway()
-		synctest.Wait()
-		select {
-		case <-b.server.Quiet(): // a subscriber is no call that is waited for
-		default:
-			t.Error("the server is not quiet")
-		}
-		if r, err := s.Recv(); err != nil || r.GetGoingAway() == nil {
-			t.Fatalf("%v, %v, want going_away", r, err)
-		}
-		_, err := b.open(t, &eventsv1.Subscription{}).end()
-		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
-
-		if err := b.hub.Shutdown(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if cause := s.next(t, 1)[0].GetDisconnected().GetCause(); cause != eventsv1.DisconnectCause_DISCONNECT_CAUSE_SHUTDOWN {
-			t.Errorf("it ended because of %v", cause)
-		}
-		if err := b.broker.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
-		events, err := s.end()
-		if len(events) > 0 {
-			t.Errorf("then came %v", events)
-		}
-		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
-		if err := b.broker.add(newSubscriber(nil, b.broker.config.Limits, nil)); !errors.Is(err, hub.ErrShuttingDown) {
-			t.Errorf("a late subscriber: %v", err)
-		}
-	})
-}
-
-func TestASubscriberThatDoesNotReadHoldsShutdownUpNoLongerThanItMay(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBed(t)
-		s := b.subscribe(t, &eventsv1.Subscription{})
-		c := b.attach(t, hub.Admission{})
-		for range 30 {
-			c.emit(t, "m", hub.Text, stuff)
-		}
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		began := time.Now()
-		if err := b.broker.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("shutdown: %v", err)
-		}
-		if took := time.Since(began); took != time.Second {
-			t.Errorf("took %v", took)
-		}
-		b.wantSubscribers(t, 0)
-		_, err := s.end()
-		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
-	})
-}
-
-func TestASubscriberThatGoesLeavesNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBed(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		client, err := eventsv1.NewEventServiceClient(b.conn).Subscribe(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := client.Send(&eventsv1.SubscribeRequest{Subscription: &eventsv1.Subscription{}}); err != nil {
-			t.Fatal(err)
-		}
-		b.wantSubscribers(t, 1)
-		cancel()
-		b.wantSubscribers(t, 0)
-		if err := b.broker.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func TestEventsThatNobodySubscribedToCostNothing(t *testing.T) {
-	b := newBed(t)
-	c := b.attach(t, hub.Admission{})
-	op := hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.Event{Name: "m"}}
-	if n := testing.AllocsPerRun(100, func() { b.broker.Applied(c.Connection, op) }); n > 0 {
+func TestEventsWithoutSubscriberCostNothing(t *testing.T) {
+	b, c := newBroker(t), newConnection(t)
+	if n := testing.AllocsPerRun(100, func() { b.Applied(c, emitted) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-func BenchmarkAppliedWithoutSubscribers(b *testing.B) {
-	bed := newBed(b)
-	c := bed.attach(b, hub.Admission{})
-	op := hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.Event{Name: "m"}}
-	b.ReportAllocs()
-	for b.Loop() {
-		bed.broker.Applied(c.Connection, op)
+// An op that is no event has no ordinal: a client that comes back on another link is attached
+// again.
+func TestAnOpWithoutOrdinalIsNoEvent(t *testing.T) {
+	b, c := newBroker(t), newConnection(t)
+	s := subscribe(t, b)
+	b.Applied(c, hub.Op{Kind: hub.OpAttach})
+	if batch := s.Take(nil, 10, 1<<20); !batch.IsEmpty() {
+		t.Errorf("%v", batch.Events)
 	}
 }
 
-func TestEveryCauseOfTheHubHasItsOwnInTheAPI(t *testing.T) {
-	seen := map[eventsv1.DisconnectCause]bool{}
-	for _, c := range cause.All() {
-		if seen[causes[c]] || causes[c] == eventsv1.DisconnectCause_DISCONNECT_CAUSE_UNSPECIFIED {
-			t.Errorf("%v is %v", c, causes[c])
-		}
-		seen[causes[c]] = true
+func TestASubscriptionEndsWithTheFirstErrorAndGivesNothingMore(t *testing.T) {
+	b, c := newBroker(t), newConnection(t)
+	s := subscribe(t, b)
+	b.Applied(c, emitted)
+	if s.Err() != nil {
+		t.Errorf("it is over: %v", s.Err())
 	}
-	if len(seen) != len(eventsv1.DisconnectCause_name)-1 {
-		t.Errorf("the API has %d causes, the hub %d", len(eventsv1.DisconnectCause_name)-1, len(seen))
+	<-s.News()
+	first, second := errors.New("first"), errors.New("second")
+	s.End(first)
+	s.End(second)
+	<-s.Over()
+	if batch := s.Take(nil, 10, 1<<20); !batch.IsEmpty() || !errors.Is(s.Err(), first) {
+		t.Errorf("%v, and %v", batch.Events, s.Err())
+	}
+	if b.Emitted(c, emitted) {
+		t.Error("an event is queued for it")
+	}
+	b.Unsubscribe(s)
+	if err := b.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := b.Shutdown(t.Context()); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+// Only a batch that the subscriber has counts as given.
+func TestABatchThatWasLostDoesNotCountAsGiven(t *testing.T) {
+	r := prometheus.NewRegistry()
+	b, c := newBroker(t, func(c *Config) { c.Metrics = r }), newConnection(t)
+	s := subscribe(t, b)
+	for _, isGiven := range []bool{false, true} {
+		b.Applied(c, emitted)
+		s.Release(s.Take(nil, 10, 1<<20), isGiven)
+	}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := 0.0
+	for _, f := range families {
+		if f.GetName() == "connhub_events_given_total" {
+			for _, m := range f.GetMetric() {
+				given += m.GetCounter().GetValue()
+			}
+		}
+	}
+	if given != 1 {
+		t.Errorf("%v events are given, want 1", given)
 	}
 }
 
 func TestNewNamesAllThatIsWrong(t *testing.T) {
 	_, err := New(Config{})
-	for _, want := range []string{"Hub is", "Limits.Messages is 0", "Limits.Bytes is 0", "Limits.Standing is 0", "MaxSubscribers is 0"} {
+	for _, want := range []string{
+		"Hub is", "Limits.Messages is 0", "Limits.Bytes is 0", "Limits.Standing is 0",
+		"MaxSubscribers is 0",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
 	}
-	if _, err := New(Config{Hub: "h", Limits: Limits{1, minBytes, 1}, MaxSubscribers: 1}); err != nil {
+	c := Config{Hub: "h", Limits: Limits{1, minBytes, 1}, MaxSubscribers: 1}
+	c.Metrics = prometheus.NewRegistry()
+	if _, err := New(c); err != nil {
 		t.Error(err)
 	}
-	b := newBed(t)
-	if _, err := New(b.broker.config); err == nil {
+	if _, err := New(c); err == nil {
 		t.Error("two brokers share the metrics of one registry")
+	}
+}
+
+func BenchmarkAppliedWithoutSubscribers(b *testing.B) {
+	broker, c := newBroker(b), newConnection(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		broker.Applied(c, emitted)
+	}
+}
+
+// BenchmarkEmit is an event for subscriptions that take batches, in the goroutine that emits.
+func BenchmarkEmit(b *testing.B) {
+	for _, n := range []int{1, 8} {
+		b.Run(fmt.Sprintf("subscribers=%d", n), func(b *testing.B) {
+			broker, c := newBroker(b), newConnection(b)
+			var all []*Subscription
+			for range n {
+				all = append(all, subscribe(b, broker))
+			}
+			var spare []*Event
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				broker.Emitted(c, emitted)
+				if i%256 < 255 {
+					continue
+				}
+				for _, s := range all {
+					batch := s.Take(spare, 256, 1<<20)
+					s.Release(batch, true)
+					spare = batch.Events
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkEmitParallel is an event for subscriptions that take batches beside it.
+func BenchmarkEmitParallel(b *testing.B) {
+	for _, n := range []int{1, 8} {
+		b.Run(fmt.Sprintf("subscribers=%d", n), func(b *testing.B) {
+			broker := newBroker(b)
+			for range n {
+				s := subscribe(b, broker)
+				defer s.End(hub.ErrShuttingDown)
+				go takeAll(s)
+			}
+			b.ReportAllocs()
+			b.RunParallel(func(p *testing.PB) {
+				c := newConnection(b)
+				for p.Next() {
+					broker.Emitted(c, emitted)
+				}
+			})
+		})
+	}
+}
+
+// takeAll takes batches until the subscription is over.
+func takeAll(s *Subscription) {
+	var spare []*Event
+	for {
+		batch := s.Take(spare, 256, 1<<20)
+		if batch.IsEmpty() {
+			select {
+			case <-s.News():
+				continue
+			case <-s.Over():
+				return
+			}
+		}
+		s.Release(batch, true)
+		spare = batch.Events
 	}
 }

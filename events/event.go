@@ -2,127 +2,119 @@ package events
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
-	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// event is one event on its way to subscribers, who share it. It does not change, but for gaps, which belong to a queue.
-type event struct {
-	kind    eventsv1.EventKind
-	who     hub.Identity
-	ordinal uint64
-	at      time.Time
-	message *hub.Event        // of a message
-	close   cause.CloseStatus // of a disconnected
-	dropped int64             // above 0: a gap that stands for so many messages, of which the last has this ordinal
+// Kind is a kind of event. Its text is a label of metrics.
+type Kind uint8
+
+// The kinds. The events of a connection begin with KindConnected and end with KindDisconnected.
+const (
+	KindConnected    Kind = iota + 1 // the client has its first link
+	KindMessage                      // the client sent a message for the backends
+	KindDisconnected                 // the connection is closed
+)
+
+var kindNames = [...]string{"", "connected", "message", "disconnected"}
+
+// String implements fmt.Stringer.
+func (k Kind) String() string { return kindNames[k] }
+
+// kindOf returns the kind of the event that an op is, or 0 if the op is none.
+func kindOf(op hub.OpKind) Kind {
+	switch op {
+	case hub.OpAttach:
+		return KindConnected
+	case hub.OpEvent:
+		return KindMessage
+	case hub.OpClose:
+		return KindDisconnected
+	default:
+		return 0
+	}
+}
+
+// Ops returns the kinds of ops that a Broker has to see.
+func Ops() []hub.OpKind { return []hub.OpKind{hub.OpAttach, hub.OpEvent, hub.OpClose} }
+
+// GapReason says why messages are missing. Its text is a label of metrics.
+type GapReason uint8
+
+// SubscriberSlow: the queue of the subscription, or the account of its subscriber, had no room.
+const SubscriberSlow GapReason = 1
+
+var gapReasonNames = [...]string{"", "subscriber_slow"}
+
+// String implements fmt.Stringer.
+func (r GapReason) String() string { return gapReasonNames[r] }
+
+// Event is an event of a connection, or a gap: it stands for messages of the connection that were
+// dropped. The subscriptions that select an event share it, so a way out must not change it. A gap
+// belongs to its subscription alone.
+type Event struct {
+	// Kind of the event. That of a gap is KindMessage.
+	Kind Kind
+	// Gap is why the messages that a gap stands for are missing; 0: the event is no gap.
+	Gap GapReason
+	// Identity is the connection's.
+	Identity hub.Identity
+	// Ordinal numbers the events of the connection, from 1. That of a gap is of its last message.
+	Ordinal uint64
+	// At is when the event happened, by the hub's clock. That of a gap is of its last message.
+	At time.Time
+	// Message is the content of a message; nil for other kinds and for gaps.
+	Message *hub.Event
+	// Close is how the connection ended; zero for other kinds.
+	Close cause.CloseStatus
+	// Missing is how many messages a gap stands for, without a hole between them but for messages
+	// that the filter leaves out; 0: the event is no gap.
+	Missing int64
 }
 
 // newEvent returns the event that an op is.
-func newEvent(who *hub.Identity, op *hub.Op) *event {
-	return &event{kind: kindOf(op.Kind), who: *who, ordinal: op.Ordinal, at: time.Now(), message: op.Event, close: op.Close}
+func newEvent(of *hub.Identity, op *hub.Op, at time.Time) *Event {
+	return &Event{
+		Kind: kindOf(op.Kind), Identity: *of, Ordinal: op.Ordinal, At: at,
+		Message: op.Event, Close: op.Close,
+	}
 }
 
-// isMessage reports whether the event is a message, and not a gap in place of one.
-func (e *event) isMessage() bool {
-	return e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE && e.dropped == 0
+// ID returns the event's id. It is the same for each subscriber, each time that the event is given.
+func (e *Event) ID() string { return fmt.Sprintf("%s/%d", e.Identity.ID, e.Ordinal) }
+
+// isMessage reports whether the event is a message, and not a gap in place of messages.
+func (e *Event) isMessage() bool { return e.Kind == KindMessage && e.Missing == 0 }
+
+// newGap returns a gap in place of a message.
+func (e *Event) newGap(reason GapReason) *Event {
+	gap := *e
+	gap.Message, gap.Gap, gap.Missing = nil, reason, 1
+	return &gap
 }
 
-// gap returns a gap in place of a message.
-func (e *event) gap() *event {
-	g := *e
-	g.message, g.dropped = nil, 1
-	return &g
+// widenGap lets a gap stand for a message more, the next of its connection.
+func (e *Event) widenGap(message *Event) {
+	e.Missing++
+	e.Ordinal, e.At = message.Ordinal, message.At
 }
 
-// eventBytes is about what an event takes beside its texts and its payload.
+// eventBytes is about how much memory an event takes beside its texts and its payload.
 const eventBytes = 256
 
-// weight is about what the event takes, in bytes.
-func (e *event) weight() int64 {
-	n := eventBytes + len(e.who.Namespace) + len(e.who.User) + len(e.who.RemoteAddress) + len(e.close.Reason)
-	if e.message != nil {
-		n += len(e.message.Name) + len(e.message.Payload)
+// weight returns about how many bytes of memory the event takes.
+func (e *Event) weight() int64 {
+	id := &e.Identity
+	n := eventBytes + len(id.Namespace) + len(id.User) + len(id.RemoteAddress) + len(e.Close.Reason)
+	if e.Message != nil {
+		n += len(e.Message.Name) + len(e.Message.Payload)
 	}
-	if e.who.Claims != nil {
-		for name, value := range e.who.Claims.Labels {
+	if id.Claims != nil {
+		for name, value := range id.Claims.Labels {
 			n += len(name) + len(value)
 		}
 	}
 	return int64(n)
 }
-
-// proto is the event of a hub in the API.
-func (e *event) proto(of hub.ID) *eventsv1.Event {
-	p := &eventsv1.Event{
-		Id:         fmt.Sprintf("%s/%d", e.who.ID, e.ordinal),
-		Time:       timestamppb.New(e.at),
-		Namespace:  e.who.Namespace,
-		Connection: string(e.who.ID),
-		User:       e.who.User,
-		Protocol:   e.who.Protocol,
-		Ordinal:    int64(e.ordinal),
-		Hub:        string(of),
-	}
-	if e.who.Claims != nil {
-		p.Labels = e.who.Claims.Labels
-	}
-	switch {
-	case e.dropped > 0:
-		p.Kind = &eventsv1.Event_Gap{Gap: &eventsv1.Gap{Count: e.dropped, Reason: eventsv1.GapReason_GAP_REASON_SUBSCRIBER_SLOW}}
-	case e.kind == eventsv1.EventKind_EVENT_KIND_CONNECTED:
-		p.Kind = &eventsv1.Event_Connected{Connected: &eventsv1.Connected{RemoteAddress: e.who.RemoteAddress}}
-	case e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE:
-		p.Kind = &eventsv1.Event_Message{Message: message(e.message)}
-	case e.kind == eventsv1.EventKind_EVENT_KIND_DISCONNECTED:
-		p.Kind = &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
-			Cause: causes[e.close.Cause], Code: int32(e.close.Code), Reason: e.close.Reason,
-		}}
-	}
-	return p
-}
-
-func message(m *hub.Event) *eventsv1.Message {
-	p := &eventsv1.Message{Name: m.Name}
-	switch m.Kind {
-	case hub.Text:
-		p.Payload = &eventsv1.Message_Text{Text: string(m.Payload)}
-	case hub.JSON:
-		p.Payload = &eventsv1.Message_Json{Json: string(m.Payload)}
-	case hub.Binary:
-		p.Payload = &eventsv1.Message_Binary{Binary: m.Payload}
-	case hub.Protobuf:
-		p.Payload = &eventsv1.Message_Protobuf{Protobuf: m.Payload}
-	}
-	return p
-}
-
-// Ops returns the ops that a Broker has to see.
-func Ops() []hub.OpKind { return []hub.OpKind{hub.OpAttach, hub.OpEvent, hub.OpClose} }
-
-func kindOf(op hub.OpKind) eventsv1.EventKind {
-	switch op {
-	case hub.OpAttach:
-		return eventsv1.EventKind_EVENT_KIND_CONNECTED
-	case hub.OpEvent:
-		return eventsv1.EventKind_EVENT_KIND_MESSAGE
-	case hub.OpClose:
-		return eventsv1.EventKind_EVENT_KIND_DISCONNECTED
-	default:
-		return eventsv1.EventKind_EVENT_KIND_UNSPECIFIED
-	}
-}
-
-// causes are those of the API. Their names are the labels of the hub's; a test holds that none is missing.
-var causes = func() map[cause.Cause]eventsv1.DisconnectCause {
-	m := map[cause.Cause]eventsv1.DisconnectCause{}
-	for _, c := range cause.All() {
-		m[c] = eventsv1.DisconnectCause(eventsv1.DisconnectCause_value["DISCONNECT_CAUSE_"+strings.ToUpper(c.String())])
-	}
-	return m
-}()

@@ -2,38 +2,39 @@ package events
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 )
 
 // metrics are the instruments of a Broker.
 type metrics struct {
-	given   map[eventsv1.EventKind]prometheus.Counter // constant after New
-	dropped prometheus.Counter
+	given   map[Kind]prometheus.Counter      // constant after New
+	dropped map[GapReason]prometheus.Counter // constant after New
 }
 
 // newMetrics makes the instruments; r may be nil.
-func newMetrics(r prometheus.Registerer, b *Broker) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, countSubscribers func() float64) (*metrics, error) {
 	given := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "connhub_events_given_total", Help: "Events that were given to subscribers, one for each, by kind.",
+		Name: "connhub_events_given_total",
+		Help: "Events that were given to subscribers, one for each, by kind.",
 	}, []string{"kind"})
 	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "connhub_events_dropped_total", Help: "Messages of clients that a subscriber has missed, by reason.",
+		Name: "connhub_events_dropped_total",
+		Help: "Messages of clients that a subscriber has missed, by reason.",
 	}, []string{"reason"})
 	subscribers := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_event_subscribers", Help: "Subscribers of events.",
-	}, func() float64 { return float64(len(*b.subscribers.Load())) })
+	}, countSubscribers)
 
 	m := &metrics{
-		given:   map[eventsv1.EventKind]prometheus.Counter{},
-		dropped: dropped.WithLabelValues(label(eventsv1.GapReason_GAP_REASON_SUBSCRIBER_SLOW.String(), "GAP_REASON_")),
+		given: map[Kind]prometheus.Counter{},
+		dropped: map[GapReason]prometheus.Counter{
+			SubscriberSlow: dropped.WithLabelValues(SubscriberSlow.String()),
+		},
 	}
 	for _, op := range Ops() {
 		kind := kindOf(op)
-		m.given[kind] = given.WithLabelValues(label(kind.String(), "EVENT_KIND_"))
+		m.given[kind] = given.WithLabelValues(kind.String())
 	}
 	if r == nil {
 		return m, nil
@@ -41,13 +42,11 @@ func newMetrics(r prometheus.Registerer, b *Broker) (*metrics, error) {
 	return m, errors.Join(r.Register(given), r.Register(dropped), r.Register(subscribers))
 }
 
-func label(name, prefix string) string { return strings.ToLower(strings.TrimPrefix(name, prefix)) }
-
-// told counts what was given to a subscriber.
-func (m *metrics) told(events []*event) {
-	for _, e := range events {
-		if e.dropped == 0 {
-			m.given[e.kind].Inc()
+// countGiven counts the events of a batch that a subscriber has. Gaps are none.
+func (m *metrics) countGiven(b Batch) {
+	for _, e := range b.Events {
+		if e.Gap == 0 {
+			m.given[e.Kind].Inc()
 		}
 	}
 }

@@ -1,78 +1,88 @@
 package events
 
-import (
-	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
-	"github.com/connhub/connhub/hub"
-)
+import "github.com/connhub/connhub/hub"
 
-// Limits bound what waits for one subscriber.
+// Limits bound the events that wait in a subscription.
+//
+// The last eighth of Messages and Bytes is kept for users that have less than the average in the
+// queue, and half of that for such namespaces.
 type Limits struct {
-	Messages int   // that clients sent; beyond it they are dropped
-	Bytes    int64 // of those messages
-	// The last eighth of both is kept for users that have less than the average in the queue, half of that for such namespaces.
-	// Standing is what is never dropped: connected, disconnected, and gaps; beyond it the stream ends. In bytes each is its connection's
-	// identity, which it keeps alive: some hundred as a rule, and at most what the header of one request brings (16 KiB: names, labels, up to
-	// 256 roles) and the patterns of those roles, which connections with equal ones share.
+	// Messages is how many messages may wait. Beyond it messages are dropped.
+	Messages int
+	// Bytes is how many bytes of messages may wait. Beyond it messages are dropped.
+	Bytes int64
+	// Standing is how many events may wait that are never dropped: connected, disconnected, and
+	// gaps. Beyond it the subscription ends. Each keeps its connection's identity alive: some
+	// hundred bytes as a rule. It is at most the header of a request (16 KiB: names, labels, up to
+	// 256 roles), and the patterns of the roles, which connections with equal roles share.
 	Standing int
 }
 
-// queue is what waits for one subscriber.
+// queue holds the events that wait in a subscription.
 //
-// Problem: what happens must be kept for a subscriber that does not read, for how long nobody knows.
+// Problem: events must be kept for a subscriber that does not read, for an unknown time.
 //
-// Invariants: the events of a connection are in their order; where messages of it are missing there is one gap, with how
-// many. Only messages are dropped, and only when there is no room for them. What is in the queue is within the limits. In the last eighth of
-// it only those have room that have little in it, so that no client can fill it alone (shares.go).
+// Invariants:
+//   - The events of a connection are in their order. Where messages of it are missing there is a
+//     single gap, with their number.
+//   - Only messages are dropped, and only when there is no room for them.
+//   - The events that wait are within the limits. In the last eighth of them only messages of users
+//     that have little there find room, so that no client can fill the queue alone (shares.go).
 //
-// Outline: a message without room becomes a gap at the end of the queue, and those of its connection that follow make
-// it larger, until one is queued. So gaps are never beside each other, and a connection has one more of them than of what
-// is queued at most.
+// Outline: a message without room becomes a gap at the end of the queue. The messages of its
+// connection that follow widen the gap, until a message of it is queued again. So two gaps are
+// never beside each other, and a connection has at most as many gaps as events in the queue, and
+// one more.
 type queue struct {
 	limits Limits
-	room   *room // of the subscriber: what waits counts there until give
+	room   *room // counts the events from putEvent until the way out has released them
 
-	events   []*event // those that wait are events[head:]
+	events   []*Event // those that wait are events[head:]
 	head     int
 	messages int
-	bytes    int64
+	bytes    int64 // of messages
 	standing int
-	shares   *shares                     // of what waits; nil: not needed, less than three quarters of the limits are
-	gaps     map[hub.ConnectionID]*event // of connections of which nothing follows
+	shares   *shares                     // of the messages that wait; nil: less than 7/8 is in use
+	gaps     map[hub.ConnectionID]*Event // of connections that have nothing behind the gap
 }
 
 func newQueue(l Limits, r *room) *queue {
-	return &queue{limits: l, room: r, gaps: map[hub.ConnectionID]*event{}}
+	return &queue{limits: l, room: r, gaps: map[hub.ConnectionID]*Event{}}
 }
 
-// put queues an event, or drops it with a gap in its place. ErrSubscriberSlow: there was no room for what may not be
-// dropped; the queue is of no use any more.
-func (q *queue) put(e *event) (dropped bool, err error) {
-	if e.kind == eventsv1.EventKind_EVENT_KIND_MESSAGE {
-		if q.hasRoom(e) && q.room.take(e.weight(), true) {
+// putEvent queues an event. If it has no room for a message, it puts a gap in its place, or widens
+// the gap that is there, and returns the reason; otherwise it returns 0.
+//
+// ErrSubscriberSlow: there was no room for an event that may not be dropped. The queue must not be
+// used any more.
+func (q *queue) putEvent(e *Event) (dropped GapReason, err error) {
+	if e.isMessage() {
+		if q.hasRoom(e) && q.room.holdBytes(e.weight(), true) {
 			q.messages++
 			q.bytes += e.weight()
-			q.push(e)
-			return false, nil
+			q.pushEvent(e)
+			return 0, nil
 		}
-		if g := q.gaps[e.who.ID]; g != nil {
-			g.dropped++
-			g.ordinal, g.at = e.ordinal, e.at
-			return true, nil
+		dropped = SubscriberSlow
+		if gap := q.gaps[e.Identity.ID]; gap != nil {
+			gap.widenGap(e)
+			return dropped, nil
 		}
-		dropped, e = true, e.gap()
+		e = e.newGap(dropped)
 	}
-	if q.standing >= q.limits.Standing || !q.room.take(e.weight(), false) {
+	if q.standing >= q.limits.Standing || !q.room.holdBytes(e.weight(), false) {
 		return dropped, ErrSubscriberSlow
 	}
 	q.standing++
-	q.push(e)
-	if dropped {
-		q.gaps[e.who.ID] = e
+	q.pushEvent(e)
+	if dropped != 0 {
+		q.gaps[e.Identity.ID] = e
 	}
 	return dropped, nil
 }
 
-func (q *queue) hasRoom(e *event) bool {
+// hasRoom reports whether the limits have room for a message.
+func (q *queue) hasRoom(e *Event) bool {
 	messages, bytes := q.messages+1, q.bytes+e.weight()
 	l := &q.limits
 	switch {
@@ -84,28 +94,33 @@ func (q *queue) hasRoom(e *event) bool {
 	if q.shares == nil {
 		q.shares = countShares(q.events[q.head:])
 	}
-	most := l.Messages - l.Messages/(2*reservedShare)
-	return !q.shares.userExceeds(e) && (messages <= most && bytes <= l.Bytes-l.Bytes/(2*reservedShare) || !q.shares.namespaceExceeds(e))
+	if q.shares.userExceeds(e) {
+		return false
+	}
+	const half = 2 * reservedShare
+	isBelowHalf := messages <= l.Messages-l.Messages/half && bytes <= l.Bytes-l.Bytes/half
+	return isBelowHalf || !q.shares.namespaceExceeds(e)
 }
 
-// forgetShares saves the work of counting when there is room for all again. To count anew takes an eighth of the limits that is filled before.
+// forgetShares saves the work of counting when there is room for all again. Before shares are
+// counted anew, an eighth of the limits must fill up.
 func (q *queue) forgetShares() {
 	if q.messages <= q.limits.Messages/4*3 && q.bytes <= q.limits.Bytes/4*3 {
 		q.shares = nil
 	}
 }
 
-func (q *queue) push(e *event) {
+func (q *queue) pushEvent(e *Event) {
 	if q.shares != nil && e.isMessage() {
-		q.shares.add(e)
+		q.shares.addMessage(e)
 	}
-	delete(q.gaps, e.who.ID)
+	delete(q.gaps, e.Identity.ID)
 	q.events = append(q.events, e)
 }
 
-// take takes events from the front into dst, so many at most, and no more once they have so many
-// bytes. They count in the room until give.
-func (q *queue) take(dst []*event, most int, bytes int64) []*event {
+// takeEvents moves events from the front to the end of dst: at most so many, and none any more once
+// they have so many bytes. The room counts them until the way out releases them.
+func (q *queue) takeEvents(dst []*Event, most int, bytes int64) []*Event {
 	for q.head < len(q.events) && most > 0 && bytes > 0 {
 		e := q.events[q.head]
 		q.events[q.head] = nil
@@ -117,35 +132,26 @@ func (q *queue) take(dst []*event, most int, bytes int64) []*event {
 			q.messages--
 			q.bytes -= e.weight()
 			if q.shares != nil {
-				q.shares.remove(e)
+				q.shares.removeMessage(e)
 			}
 			continue
 		}
 		q.standing--
-		if q.gaps[e.who.ID] == e {
-			delete(q.gaps, e.who.ID)
+		if q.gaps[e.Identity.ID] == e {
+			delete(q.gaps, e.Identity.ID)
 		}
 	}
 	q.forgetShares()
-	q.compact()
+	q.compactEvents()
 	return dst
 }
 
-// give says that events which take returned are given.
-func (q *queue) give(events []*event) {
-	var bytes int64
-	for _, e := range events {
-		bytes += e.weight()
-	}
-	q.room.give(bytes)
-}
-
-// maxIdleQueue is how much room an empty queue keeps.
+// maxIdleQueue is for how many events an empty queue keeps room.
 const maxIdleQueue = 1024
 
-// compact moves what waits to the front, when that is less than what was taken: each event is moved once at most on
-// average.
-func (q *queue) compact() {
+// compactEvents moves the events that wait to the front, if they are fewer than those that were
+// taken. So each event is moved at most once on average.
+func (q *queue) compactEvents() {
 	switch waiting := len(q.events) - q.head; {
 	case waiting == 0 && cap(q.events) > maxIdleQueue:
 		q.events, q.head = nil, 0
@@ -156,4 +162,10 @@ func (q *queue) compact() {
 	}
 }
 
-func (q *queue) empty() bool { return q.head == len(q.events) }
+// dropEvents empties the queue for good.
+func (q *queue) dropEvents() {
+	q.room.freeEvents(q.events[q.head:])
+	*q = queue{room: q.room}
+}
+
+func (q *queue) isEmpty() bool { return q.head == len(q.events) }

@@ -3,22 +3,23 @@ package events
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
-	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
 )
 
-// plainQueue is what a queue does, done by looking through all of it each time. A gap stands where its first message would.
+// plainQueue does what a queue does by looking through all of it each time. A gap stands where its
+// first message would.
 type plainQueue struct {
 	limits Limits
-	events []event
+	events []Event
 }
 
-func (q *plainQueue) put(e event) (dropped bool, err error) {
+func (q *plainQueue) put(e Event) (dropped bool, err error) {
 	messages, standing, bytes := 0, 0, int64(0)
 	for _, w := range q.events {
 		if w.isMessage() {
@@ -29,16 +30,18 @@ func (q *plainQueue) put(e event) (dropped bool, err error) {
 		}
 	}
 	full := messages+1 > q.limits.Messages || bytes+e.weight() > q.limits.Bytes
-	nearly := messages+1 > q.limits.Messages-q.limits.Messages/8 || bytes+e.weight() > q.limits.Bytes-q.limits.Bytes/8
+	nearly := messages+1 > q.limits.Messages-q.limits.Messages/8 ||
+		bytes+e.weight() > q.limits.Bytes-q.limits.Bytes/8
 	user, namespace := q.exceed(&e)
-	last := messages+1 > q.limits.Messages-q.limits.Messages/16 || bytes+e.weight() > q.limits.Bytes-q.limits.Bytes/16
+	last := messages+1 > q.limits.Messages-q.limits.Messages/16 ||
+		bytes+e.weight() > q.limits.Bytes-q.limits.Bytes/16
 	if e.isMessage() && (full || nearly && user || last && namespace) {
 		dropped = true
-		e.dropped, e.message = 1, nil
+		e.Missing, e.Gap, e.Message = 1, SubscriberSlow, nil
 		for i, w := range slices.Backward(q.events) {
-			if w.who.ID == e.who.ID {
-				if w.dropped > 0 {
-					q.events[i].dropped, q.events[i].ordinal = w.dropped+1, e.ordinal
+			if w.Identity.ID == e.Identity.ID {
+				if w.Missing > 0 {
+					q.events[i].Missing, q.events[i].Ordinal = w.Missing+1, e.Ordinal
 					return true, nil
 				}
 				break
@@ -53,28 +56,28 @@ func (q *plainQueue) put(e event) (dropped bool, err error) {
 }
 
 // exceed reports whether the user and the namespace of e have more than their shares of the queue.
-func (q *plainQueue) exceed(e *event) (userDoes, namespaceDoes bool) {
+func (q *plainQueue) exceed(e *Event) (userDoes, namespaceDoes bool) {
 	var all, namespace, user int64
 	namespaces, users := map[string]bool{}, map[string]bool{}
 	for _, w := range q.events {
 		if !w.isMessage() {
 			continue
 		}
-		namespaces[w.who.Namespace] = true
+		namespaces[w.Identity.Namespace] = true
 		all += w.weight()
-		if w.who.Namespace != e.who.Namespace {
+		if w.Identity.Namespace != e.Identity.Namespace {
 			continue
 		}
 		namespace += w.weight()
-		users[w.who.Payer()] = true
-		if w.who.Payer() == e.who.Payer() {
+		users[w.Identity.Payer()] = true
+		if w.Identity.Payer() == e.Identity.Payer() {
 			user += w.weight()
 		}
 	}
 	return user*int64(len(users)+1) > namespace, namespace*int64(len(namespaces)) > all
 }
 
-func (q *plainQueue) take(most int, bytes int64) (taken []event) {
+func (q *plainQueue) take(most int, bytes int64) (taken []Event) {
 	for len(q.events) > 0 && most > 0 && bytes > 0 {
 		most--
 		bytes -= q.events[0].weight()
@@ -84,12 +87,13 @@ func (q *plainQueue) take(most int, bytes int64) (taken []event) {
 	return taken
 }
 
-func (e *event) String() string {
-	return fmt.Sprintf("%s/%d %v dropped %d, %d bytes", e.who.ID, e.ordinal, e.kind, e.dropped, e.weight())
+func (e *Event) String() string {
+	return fmt.Sprintf("%s %v missing %d, %d bytes", e.ID(), e.Kind, e.Missing, e.weight())
 }
 
-// whoIs has the connections of the test below: some of one user, some of one namespace, some of no user.
-var whoIs = map[hub.ConnectionID]hub.Identity{
+// identities has the connections of the tests: some share a user, some a namespace, some have no
+// user.
+var identities = map[hub.ConnectionID]hub.Identity{
 	"a": {ID: "a", Namespace: "x", User: "ann"},
 	"b": {ID: "b", Namespace: "x", User: "ann"},
 	"c": {ID: "c", Namespace: "x"},
@@ -98,12 +102,13 @@ var whoIs = map[hub.ConnectionID]hub.Identity{
 	"e": {ID: "e", Namespace: "y", User: "ann"},
 }
 
-// Clients without a user share one user's part of a queue at each address, however many sockets they have.
+// The clients at an address that have no user share the part of a single user, however many sockets
+// they have.
 func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
 	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000}, &room{})
 	put := func(socket int, user, host string) bool {
-		dropped, err := q.put(&event{
-			kind: eventsv1.EventKind_EVENT_KIND_MESSAGE, message: &hub.Event{}, who: hub.Identity{
+		dropped, err := q.putEvent(&Event{
+			Kind: KindMessage, Message: &hub.Event{}, Identity: hub.Identity{
 				ID: hub.ConnectionID(fmt.Sprint(socket)), Namespace: "default", User: user,
 				RemoteAddress: fmt.Sprintf("%s:%d", host, socket),
 			},
@@ -111,7 +116,7 @@ func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return !dropped
+		return dropped == 0
 	}
 	queued := 0
 	for i := range 900 {
@@ -131,14 +136,16 @@ func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
 func TestAClientThatFloodsASubscriberDropsItsOwnMessages(t *testing.T) {
 	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000}, &room{})
 	put := func(namespace, user string) bool {
-		dropped, err := q.put(&event{
-			kind: eventsv1.EventKind_EVENT_KIND_MESSAGE, message: &hub.Event{},
-			who: hub.Identity{ID: hub.ConnectionID(namespace + user), Namespace: namespace, User: user},
+		dropped, err := q.putEvent(&Event{
+			Kind: KindMessage, Message: &hub.Event{},
+			Identity: hub.Identity{
+				ID: hub.ConnectionID(namespace + user), Namespace: namespace, User: user,
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return !dropped
+		return dropped == 0
 	}
 	floods := 0
 	for range 2000 {
@@ -161,8 +168,8 @@ func TestAClientThatFloodsASubscriberDropsItsOwnMessages(t *testing.T) {
 	if floods != 700 || others != 75 { // the last 50 are for the namespace that has little
 		t.Errorf("%d of the flood and %d of the others are queued", floods, others)
 	}
-	for !q.empty() {
-		q.take(nil, 100, 1<<40)
+	for !q.isEmpty() {
+		q.takeEvents(nil, 100, 1<<40)
 	}
 	if q.shares != nil {
 		t.Error("shares of an empty queue")
@@ -180,44 +187,49 @@ func TestAQueueDoesWhatAPlainOneDoes(t *testing.T) {
 		ordinals := map[hub.ConnectionID]uint64{}
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			if rapid.IntRange(0, 3).Draw(t, "take") == 0 {
-				most, bytes := rapid.IntRange(1, 5).Draw(t, "most"), rapid.Int64Range(1, 2000).Draw(t, "at most")
-				got, want := q.take(nil, most, bytes), model.take(most, bytes)
+				most := rapid.IntRange(1, 5).Draw(t, "most")
+				bytes := rapid.Int64Range(1, 2000).Draw(t, "at most")
+				got, want := q.takeEvents(nil, most, bytes), model.take(most, bytes)
 				if fmt.Sprint(got) != fmt.Sprint(pointers(want)) {
 					t.Fatalf("took %v, want %v", got, want)
 				}
 				continue
 			}
-			id := hub.ConnectionID(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(t, "connection"))
+			id := rapid.SampledFrom(slices.Sorted(maps.Keys(identities))).Draw(t, "connection")
 			ordinals[id]++
-			e := event{kind: eventsv1.EventKind_EVENT_KIND_CONNECTED, who: whoIs[id], ordinal: ordinals[id]}
+			e := Event{Kind: KindConnected, Identity: identities[id], Ordinal: ordinals[id]}
 			if rapid.IntRange(0, 4).Draw(t, "message") > 0 {
-				e.kind = eventsv1.EventKind_EVENT_KIND_MESSAGE
-				e.message = &hub.Event{Payload: make([]byte, rapid.IntRange(0, 1000).Draw(t, "size"))}
+				e.Kind = KindMessage
+				size := rapid.IntRange(0, 1000).Draw(t, "size")
+				e.Message = &hub.Event{Payload: make([]byte, size)}
 			}
 			own := e
-			dropped, err := q.put(&own)
+			dropped, err := q.putEvent(&own)
 			wantDropped, wantErr := model.put(e)
-			if dropped != wantDropped || !errors.Is(err, wantErr) {
-				t.Fatalf("%v: dropped %v (%v), want %v (%v)", &e, dropped, err, wantDropped, wantErr)
+			if (dropped != 0) != wantDropped || !errors.Is(err, wantErr) {
+				t.Fatalf("%v: dropped %v (%v), want %v (%v)",
+					&e, dropped != 0, err, wantDropped, wantErr)
 			}
 			if err != nil {
 				return
 			}
-			if q.messages > l.Messages || q.bytes > l.Bytes || q.standing > l.Standing || len(q.gaps) > q.standing {
-				t.Fatalf("beyond %+v: %d messages, %d bytes, %d standing, %d gaps", l, q.messages, q.bytes, q.standing, len(q.gaps))
+			if q.messages > l.Messages || q.bytes > l.Bytes || q.standing > l.Standing ||
+				len(q.gaps) > q.standing {
+				t.Fatalf("beyond %+v: %d messages, %d bytes, %d standing, %d gaps",
+					l, q.messages, q.bytes, q.standing, len(q.gaps))
 			}
 		}
-		got, want := q.take(nil, len(q.events), 1<<40), model.take(len(model.events), 1<<40)
+		got, want := q.takeEvents(nil, len(q.events), 1<<40), model.take(len(model.events), 1<<40)
 		if fmt.Sprint(got) != fmt.Sprint(pointers(want)) {
 			t.Fatalf("the rest is %v, want %v", got, want)
 		}
-		if !q.empty() || q.messages != 0 || q.bytes != 0 || q.standing != 0 || len(q.gaps) != 0 {
+		if !q.isEmpty() || q.messages != 0 || q.bytes != 0 || q.standing != 0 || len(q.gaps) != 0 {
 			t.Fatalf("of an empty queue is left: %+v", q)
 		}
 	})
 }
 
-func pointers(events []event) (all []*event) {
+func pointers(events []Event) (all []*Event) {
 	for i := range events {
 		all = append(all, &events[i])
 	}
@@ -227,12 +239,12 @@ func pointers(events []event) (all []*event) {
 func TestAnEmptyQueueKeepsLittleRoom(t *testing.T) {
 	q := newQueue(Limits{Standing: 100_000}, &room{})
 	for range 100_000 {
-		if _, err := q.put(&event{kind: eventsv1.EventKind_EVENT_KIND_CONNECTED}); err != nil {
+		if _, err := q.putEvent(&Event{Kind: KindConnected}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for !q.empty() {
-		q.take(nil, 100, 1<<40)
+	for !q.isEmpty() {
+		q.takeEvents(nil, 100, 1<<40)
 	}
 	if cap(q.events) > maxIdleQueue {
 		t.Errorf("room for %d events", cap(q.events))

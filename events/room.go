@@ -1,32 +1,28 @@
 package events
 
-import "context"
-
-// Account is what the caller of one stream may hold in memory, with all that it does. It is safe for
-// concurrent use, and its methods wait for nothing.
+// Account bounds the memory that the subscriber holds with all its calls at the hub. It is safe for
+// concurrent use, and its methods do not block: they are called under the lock of a connection.
 type Account interface {
-	// Reserve takes bytes until Release. It reports false, and takes nothing, if the caller may not
-	// hold as much now.
+	// Reserve takes bytes until Release. It returns false, and takes nothing, if the subscriber may
+	// not hold as much now.
 	Reserve(bytes int64) bool
-	// ReserveSpare is Reserve for bytes that the caller can do without.
+	// ReserveSpare is Reserve for bytes that the subscriber can do without.
 	ReserveSpare(bytes int64) bool
-	// Release gives bytes back that were reserved.
+	// Release gives back bytes that were reserved.
 	Release(bytes int64)
 }
 
-// AccountOf returns the account of the caller of a stream, by the context of the stream.
-type AccountOf func(context.Context) Account
-
 const (
-	// ownBytes is what a subscriber may keep without its caller's account, so that a caller with much
-	// in flight still hears of events. The server counts it with the stream (control.subscribeWeight).
+	// ownBytes is how much a subscription may hold without the account, so that a subscriber with
+	// many calls in flight still hears of events. The server of the API counts it with the stream
+	// (control.subscribeWeight).
 	ownBytes = 32 << 10
-	// roomStep is what a room reserves at once, so that few events have to.
+	// roomStep is how much a room reserves at once, so that few events have to.
 	roomStep = 64 << 10
 )
 
-// room is what the events that wait for a subscriber hold, and those that are on their way to it.
-// The owner is the subscriber; subscriber.mu guards it.
+// room counts the bytes of the events that wait in a subscription, and of those that its way out
+// has taken and not released. It reserves them in the account.
 //
 // Invariant: held <= ownBytes + reserved. When nothing is held, nothing is reserved.
 type room struct {
@@ -35,13 +31,13 @@ type room struct {
 	reserved int64   // bytes of account
 }
 
-// take counts bytes as held. spare: the caller can do without the event. It reports false, and
-// counts nothing, if the caller may not hold as much now.
-func (r *room) take(bytes int64, spare bool) bool {
+// holdBytes counts bytes as held. isSpare: the subscriber can do without the event. It returns
+// false, and counts nothing, if the account has no room.
+func (r *room) holdBytes(bytes int64, isSpare bool) bool {
 	missing := r.held + bytes - ownBytes - r.reserved
 	if missing > 0 && r.account != nil {
 		reserve := r.account.Reserve
-		if spare {
+		if isSpare {
 			reserve = r.account.ReserveSpare
 		}
 		more := max(missing, roomStep)
@@ -56,8 +52,8 @@ func (r *room) take(bytes int64, spare bool) bool {
 	return true
 }
 
-// give counts bytes as held no more.
-func (r *room) give(bytes int64) {
+// freeBytes counts bytes as held no more.
+func (r *room) freeBytes(bytes int64) {
 	r.held -= bytes
 	spare := r.reserved - max(0, r.held-ownBytes)
 	if r.held > 0 {
@@ -67,4 +63,13 @@ func (r *room) give(bytes int64) {
 		r.account.Release(spare)
 		r.reserved -= spare
 	}
+}
+
+// freeEvents counts the bytes of events as held no more.
+func (r *room) freeEvents(events []*Event) {
+	var bytes int64
+	for _, e := range events {
+		bytes += e.weight()
+	}
+	r.freeBytes(bytes)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/events"
+	"github.com/connhub/connhub/events/stream"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
@@ -264,7 +265,8 @@ func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (e
 	c := control.Config{
 		Hub: s.hub, Secrets: plan.secrets, Insecure: plan.insecureControl,
 		MaxConnections: plan.files.control, CallBytes: plan.callBytes,
-		PublicURL: plan.publicURL, Services: []control.Service{s.events.Register}, Logger: s.logger, Metrics: registry,
+		Services:  []control.Service{stream.New(s.events, accountOf).Register},
+		PublicURL: plan.publicURL, Logger: s.logger, Metrics: registry,
 	}
 	if len(plan.tokenKeys) > 0 {
 		c.Tokens = plan.tokenKeys[0]
@@ -302,11 +304,10 @@ func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (er
 	return err
 }
 
-// joinEvents has the log and the backends that subscribe told what happens in a hub.
+// joinEvents makes the Broker, and lets the hub tell it and the log of connections and events.
 func (s *server) joinEvents(h *hub.Config, registry *prometheus.Registry) (err error) {
 	c := events.DefaultConfig()
 	c.Hub, c.Metrics = h.ID, registry
-	c.Account = func(ctx context.Context) events.Account { return control.AccountOf(ctx) }
 	if s.events, err = events.New(c); err != nil {
 		return err
 	}
@@ -316,6 +317,9 @@ func (s *server) joinEvents(h *hub.Config, registry *prometheus.Registry) (err e
 	}
 	return nil
 }
+
+// accountOf returns the account of the caller of a stream of events.
+func accountOf(ctx context.Context) events.Account { return control.AccountOf(ctx) }
 
 func (s *server) closeListeners() {
 	for _, l := range []net.Listener{s.clientsListener, s.controlListener, s.opsListener} {

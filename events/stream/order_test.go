@@ -1,4 +1,4 @@
-package events
+package stream
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/events"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -62,7 +63,8 @@ type happened struct {
 	name string
 }
 
-// step is one thing that happens: somebody subscribes, or a connection begins, ends, or sends something.
+// step is a thing that happens: a watcher subscribes, or a connection begins, ends, or sends
+// something.
 type step struct {
 	action         int
 	pick           int // which connection, counted around
@@ -73,18 +75,22 @@ type step struct {
 
 var anyStep = rapid.Custom(func(t *rapid.T) step {
 	return step{
-		rapid.IntRange(0, 9).Draw(t, "action"), rapid.IntRange(0, 100).Draw(t, "pick"), rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
-		rapid.Bool().Draw(t, "selects"), rapid.Bool().Draw(t, "reads"), rapid.Bool().Draw(t, "pause"),
+		rapid.IntRange(0, 9).Draw(t, "action"), rapid.IntRange(0, 100).Draw(t, "pick"),
+		rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
+		rapid.Bool().Draw(t, "selects"), rapid.Bool().Draw(t, "reads"),
+		rapid.Bool().Draw(t, "pause"),
 	}
 })
 
 func TestEachSubscriberHasTheEventsOfEachConnectionInOrderWithoutHoles(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		messages, steps := rapid.IntRange(1, 4).Draw(rt, "messages"), rapid.SliceOfN(anyStep, 5, 100).Draw(rt, "steps")
+		messages := rapid.IntRange(1, 4).Draw(rt, "messages")
+		steps := rapid.SliceOfN(anyStep, 5, 100).Draw(rt, "steps")
 		truth := map[hub.ConnectionID][]happened{}
 		var watchers []*watcher
 		synctest.Test(t, func(t *testing.T) {
-			watchers = liveThroughEvents(t, newBareBed(t, func(c *Config) { c.Limits.Messages = messages }), steps, truth)
+			b := newBareBed(t, func(c *events.Config) { c.Limits.Messages = messages })
+			watchers = liveThroughEvents(t, b, steps, truth)
 		})
 		for _, w := range watchers {
 			w.check(rt, truth)
@@ -92,9 +98,11 @@ func TestEachSubscriberHasTheEventsOfEachConnectionInOrderWithoutHoles(t *testin
 	})
 }
 
-// liveThroughEvents has connections cause events for subscribers, of which some do not read before the end. It notes in truth
-// what happened.
-func liveThroughEvents(t *testing.T, b *bed, steps []step, truth map[hub.ConnectionID][]happened) (watchers []*watcher) {
+// liveThroughEvents has connections cause events for subscribers, of which some do not read before
+// the end. It notes in truth what happened.
+func liveThroughEvents(
+	t *testing.T, b *bed, steps []step, truth map[hub.ConnectionID][]happened,
+) (watchers []*watcher) {
 	var open []*client
 	for _, s := range steps {
 		switch {
@@ -103,17 +111,17 @@ func liveThroughEvents(t *testing.T, b *bed, steps []step, truth map[hub.Connect
 		case s.action <= 2 || len(open) == 0:
 			c := b.attach(t, hub.Admission{})
 			open = append(open, c)
-			truth[c.ID()] = []happened{{eventsv1.EventKind_EVENT_KIND_CONNECTED, ""}}
+			truth[c.ID()] = []happened{{kindConnected, ""}}
 		case s.action == 3:
 			i := s.pick % len(open)
 			c := open[i]
 			open = slices.Delete(open, i, i+1)
 			c.Close(1000, "")
-			truth[c.ID()] = append(truth[c.ID()], happened{eventsv1.EventKind_EVENT_KIND_DISCONNECTED, ""})
+			truth[c.ID()] = append(truth[c.ID()], happened{kindDisconnected, ""})
 		default:
 			c := open[s.pick%len(open)]
 			c.emit(t, s.name, hub.Text, "")
-			truth[c.ID()] = append(truth[c.ID()], happened{eventsv1.EventKind_EVENT_KIND_MESSAGE, s.name})
+			truth[c.ID()] = append(truth[c.ID()], happened{kindMessage, s.name})
 		}
 		if s.pause {
 			synctest.Wait()
@@ -139,15 +147,20 @@ func liveThroughEvents(t *testing.T, b *bed, steps []step, truth map[hub.Connect
 func (b *bed) newWatcher(t *testing.T, s step, truth map[hub.ConnectionID][]happened) *watcher {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watcher{
-		pipe: pipe{ctx: ctx, requests: make(chan *eventsv1.SubscribeRequest, 1), responses: make(chan *eventsv1.SubscribeResponse)},
-		of:   &eventsv1.Subscription{}, since: map[hub.ConnectionID]int{}, reads: s.reads, may: make(chan struct{}), done: make(chan struct{}),
+		pipe: pipe{
+			ctx:       ctx,
+			requests:  make(chan *eventsv1.SubscribeRequest, 1),
+			responses: make(chan *eventsv1.SubscribeResponse),
+		},
+		of: &eventsv1.Subscription{}, since: map[hub.ConnectionID]int{},
+		reads: s.reads, may: make(chan struct{}), done: make(chan struct{}),
 	}
 	if s.selects {
 		w.of.MessageNames = []string{"a"}
 	}
 	w.requests <- &eventsv1.SubscribeRequest{Subscription: w.of}
 	go func() {
-		_ = b.broker.Subscribe(w)
+		_ = b.service.Subscribe(w)
 		cancel() // as gRPC does
 	}()
 	<-w.responses // it is in force
@@ -194,7 +207,8 @@ func (w *watcher) check(t *rapid.T, truth map[hub.ConnectionID][]happened) {
 			e := rest[0]
 			if gap := e.GetGap(); gap != nil {
 				missing++
-				if h.kind != eventsv1.EventKind_EVENT_KIND_MESSAGE || missing > gap.GetCount() || e.GetOrdinal() < int64(i+1) {
+				isMessage := h.kind == kindMessage
+				if !isMessage || missing > gap.GetCount() || e.GetOrdinal() < int64(i+1) {
 					t.Fatalf("%s: event %d, %v, is in %v", id, i+1, h, e)
 				}
 				if missing == gap.GetCount() {
@@ -205,7 +219,8 @@ func (w *watcher) check(t *rapid.T, truth map[hub.ConnectionID][]happened) {
 				}
 				continue
 			}
-			if e.GetOrdinal() != int64(i+1) || e.GetMessage().GetName() != h.name || e.GetId() != fmt.Sprintf("%s/%d", id, i+1) {
+			if e.GetOrdinal() != int64(i+1) || e.GetMessage().GetName() != h.name ||
+				e.GetId() != fmt.Sprintf("%s/%d", id, i+1) {
 				t.Fatalf("%s: event %d, %v, is %v", id, i+1, h, e)
 			}
 			rest = rest[1:]

@@ -1,4 +1,4 @@
-package events
+package stream
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/connhub/connhub/events"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
@@ -23,27 +24,37 @@ func TestASubscriberSeesAConnectionFromItsFirstLinkToItsEnd(t *testing.T) {
 		s := b.subscribe(t, &eventsv1.Subscription{})
 		labels := map[string]string{"tenant": "acme"}
 		began := time.Now()
-		c := b.attach(t, hub.Admission{User: "ann", Protocol: numbered{}, RemoteAddress: "10.0.0.1:5", Claims: &hub.Claims{Labels: labels}})
+		c := b.attach(t, hub.Admission{
+			User: "ann", Protocol: numbered{}, RemoteAddress: "10.0.0.1:5",
+			Claims: &hub.Claims{Labels: labels},
+		})
 		like := func(ordinal int, e *eventsv1.Event) *eventsv1.Event {
 			e.Id, e.Ordinal = fmt.Sprintf("%s/%d", c.ID(), ordinal), int64(ordinal)
-			e.Namespace, e.Connection, e.User, e.Labels, e.Protocol = "default", string(c.ID()), "ann", labels, "named"
+			e.Namespace, e.Connection, e.User = "default", string(c.ID()), "ann"
+			e.Labels, e.Protocol = labels, "named"
 			return e
 		}
 		said := func(ordinal int, m *eventsv1.Message) *eventsv1.Event {
 			return like(ordinal, &eventsv1.Event{Kind: &eventsv1.Event_Message{Message: m}})
 		}
+		raw := []byte("\x00\xff")
 		connected := s.next(t, 1)[0]
 		if at := connected.GetTime().AsTime(); !at.Equal(began) {
 			t.Errorf("it began at %v, not %v", at, began)
 		}
-		if got := connected.GetConnected().GetRemoteAddress(); got != "10.0.0.1:5" || connected.GetId() != string(c.ID())+"/1" {
+		got := connected.GetConnected().GetRemoteAddress()
+		if got != "10.0.0.1:5" || connected.GetId() != string(c.ID())+"/1" {
 			t.Errorf("connected: %v", connected)
 		}
 		c.emit(t, "text", hub.Text, "hé")
 		c.emit(t, "json", hub.JSON, `{"a": 1.0}`)
 		s.want(t,
-			said(2, &eventsv1.Message{Name: "text", Payload: &eventsv1.Message_Text{Text: "hé"}}),
-			said(3, &eventsv1.Message{Name: "json", Payload: &eventsv1.Message_Json{Json: `{"a": 1.0}`}}))
+			said(2, &eventsv1.Message{
+				Name: "text", Payload: &eventsv1.Message_Text{Text: "hé"},
+			}),
+			said(3, &eventsv1.Message{
+				Name: "json", Payload: &eventsv1.Message_Json{Json: `{"a": 1.0}`},
+			}))
 
 		// Another link is no event.
 		token := string(c.read)
@@ -59,11 +70,18 @@ func TestASubscriberSeesAConnectionFromItsFirstLinkToItsEnd(t *testing.T) {
 		c.emit(t, "protobuf", hub.Protobuf, "\x00\xff")
 		c.Close(4000, "enough")
 		s.want(t,
-			said(4, &eventsv1.Message{Name: "binary", Payload: &eventsv1.Message_Binary{Binary: []byte("\x00\xff")}}),
-			said(5, &eventsv1.Message{Name: "protobuf", Payload: &eventsv1.Message_Protobuf{Protobuf: []byte("\x00\xff")}}),
-			like(6, &eventsv1.Event{Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
-				Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_BACKEND, Code: 4000, Reason: "enough",
-			}}}))
+			said(4, &eventsv1.Message{
+				Name: "binary", Payload: &eventsv1.Message_Binary{Binary: raw},
+			}),
+			said(5, &eventsv1.Message{
+				Name: "protobuf", Payload: &eventsv1.Message_Protobuf{Protobuf: raw},
+			}),
+			like(6, &eventsv1.Event{
+				Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
+					Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_BACKEND,
+					Code:  4000, Reason: "enough",
+				}},
+			}))
 	})
 }
 
@@ -71,7 +89,9 @@ func TestAConnectionThatNeverHadALinkIsNoEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBed(t)
 		s := b.subscribe(t, &eventsv1.Subscription{})
-		never, err := b.hub.Attach(t.Context(), hub.Admission{Namespace: hub.DefaultNamespace, Protocol: named{}})
+		never, err := b.hub.Attach(t.Context(), hub.Admission{
+			Namespace: hub.DefaultNamespace, Protocol: named{},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,19 +124,34 @@ func TestASubscriptionSelectsByNamespaceKindAndName(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBed(t)
 		type subscription = eventsv1.Subscription
+		type kinds = []eventsv1.EventKind
 		tests := []struct {
 			of   *subscription
 			want []string
 		}{
-			{&subscription{}, []string{"default connected", "default a", "default b", "default disconnected"}},
-			{&subscription{Namespaces: []string{"other"}}, []string{"other connected", "other a", "other b", "other disconnected"}},
 			{
-				&subscription{Namespaces: []string{"other", "default"}, Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_CONNECTED}},
+				&subscription{},
+				[]string{"default connected", "default a", "default b", "default disconnected"},
+			},
+			{
+				&subscription{Namespaces: []string{"other"}},
+				[]string{"other connected", "other a", "other b", "other disconnected"},
+			},
+			{
+				&subscription{
+					Namespaces: []string{"other", "default"}, Kinds: kinds{kindConnected},
+				},
 				[]string{"default connected", "other connected"},
 			},
-			{&subscription{MessageNames: []string{"b", "c"}}, []string{"default connected", "default b", "default disconnected"}},
-			{&subscription{MessageNames: []string{"a"}, Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_MESSAGE}}, []string{"default a"}},
-			{&subscription{Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_DISCONNECTED}}, []string{"default disconnected"}},
+			{
+				&subscription{MessageNames: []string{"b", "c"}},
+				[]string{"default connected", "default b", "default disconnected"},
+			},
+			{
+				&subscription{MessageNames: []string{"a"}, Kinds: kinds{kindMessage}},
+				[]string{"default a"},
+			},
+			{&subscription{Kinds: kinds{kindDisconnected}}, []string{"default disconnected"}},
 		}
 		streams := make([]*stream, len(tests))
 		for i, tc := range tests {
@@ -162,37 +197,51 @@ func holdError(t *testing.T, err error, code codes.Code, reason string) (field s
 func TestEveryRuleOfASubscriptionIsHeld(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBed(t)
+		type subscription = eventsv1.Subscription
+		type kinds = []eventsv1.EventKind
 		many := slices.Repeat([]string{"a"}, 101)
+		long := strings.Repeat("a", 1025)
 		for _, tc := range []struct {
-			of            *eventsv1.Subscription
+			of            *subscription
 			reason, field string
 		}{
 			{nil, "INVALID_FIELD", "subscription"},
-			{&eventsv1.Subscription{Namespaces: []string{"a", ""}}, "INVALID_FIELD", "subscription.namespaces[1]"},
-			{&eventsv1.Subscription{Namespaces: many}, "LIMIT_EXCEEDED", "subscription.namespaces"},
-			{&eventsv1.Subscription{Kinds: []eventsv1.EventKind{0}}, "INVALID_FIELD", "subscription.kinds[0]"},
-			{&eventsv1.Subscription{Kinds: []eventsv1.EventKind{9}}, "INVALID_FIELD", "subscription.kinds[0]"},
-			{&eventsv1.Subscription{MessageNames: many}, "LIMIT_EXCEEDED", "subscription.message_names"},
-			{&eventsv1.Subscription{MessageNames: []string{"a\n"}}, "INVALID_FIELD", "subscription.message_names[0]"},
-			{&eventsv1.Subscription{MessageNames: []string{strings.Repeat("a", 1025)}}, "LIMIT_EXCEEDED", "subscription.message_names[0]"},
+			{
+				&subscription{Namespaces: []string{"a", ""}},
+				"INVALID_FIELD", "subscription.namespaces[1]",
+			},
+			{&subscription{Namespaces: many}, "LIMIT_EXCEEDED", "subscription.namespaces"},
+			{&subscription{Kinds: kinds{0}}, "INVALID_FIELD", "subscription.kinds[0]"},
+			{&subscription{Kinds: kinds{9}}, "INVALID_FIELD", "subscription.kinds[0]"},
+			{&subscription{MessageNames: many}, "LIMIT_EXCEEDED", "subscription.message_names"},
+			{
+				&subscription{MessageNames: []string{"a\n"}},
+				"INVALID_FIELD", "subscription.message_names[0]",
+			},
+			{
+				&subscription{MessageNames: []string{long}},
+				"LIMIT_EXCEEDED", "subscription.message_names[0]",
+			},
 		} {
 			_, err := b.open(t, tc.of).end()
 			if field := holdError(t, err, codes.InvalidArgument, tc.reason); field != tc.field {
 				t.Errorf("%v: the field is %q, want %q", tc.of, field, tc.field)
 			}
 		}
-		full := b.subscribe(t, &eventsv1.Subscription{
-			Namespaces: many[:100], MessageNames: slices.Repeat([]string{strings.Repeat("a", 1024)}, 100),
-			Kinds: []eventsv1.EventKind{eventsv1.EventKind_EVENT_KIND_MESSAGE},
+		full := b.subscribe(t, &subscription{
+			Namespaces: many[:100], MessageNames: slices.Repeat([]string{long[1:]}, 100),
+			Kinds: kinds{kindMessage},
 		})
-		if err := full.Send(&eventsv1.SubscribeRequest{Subscription: &eventsv1.Subscription{}}); err != nil {
+		second := &eventsv1.SubscribeRequest{Subscription: &subscription{}}
+		if err := full.Send(second); err != nil {
 			t.Fatal(err)
 		}
 		_, err := full.end()
-		if field := holdError(t, err, codes.InvalidArgument, "INVALID_FIELD"); field != "subscription" {
+		field := holdError(t, err, codes.InvalidArgument, "INVALID_FIELD")
+		if field != "subscription" {
 			t.Errorf("a second subscription: the field is %q", field)
 		}
-		again := b.subscribe(t, &eventsv1.Subscription{})
+		again := b.subscribe(t, &subscription{})
 		if err := again.Send(&eventsv1.SubscribeRequest{}); err != nil {
 			t.Fatal(err)
 		}
@@ -205,8 +254,8 @@ func TestEveryRuleOfASubscriptionIsHeld(t *testing.T) {
 func (b *bed) wantSubscribers(t *testing.T, want int) {
 	t.Helper()
 	synctest.Wait()
-	if got := len(*b.broker.subscribers.Load()); got != want {
-		t.Errorf("%d subscribers, want %d", got, want)
+	if got := b.gathered(t)["connhub_event_subscribers"]; got != float64(want) {
+		t.Errorf("%v subscribers, want %d", got, want)
 	}
 }
 
@@ -242,7 +291,7 @@ func TestABackendThatAsksForNothingGetsNothing(t *testing.T) {
 
 func TestSubscribersAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		b := newBed(t, func(c *Config) { c.MaxSubscribers = 2 })
+		b := newBed(t, func(c *events.Config) { c.MaxSubscribers = 2 })
 		for range 2 {
 			b.subscribe(t, &eventsv1.Subscription{})
 		}
