@@ -86,12 +86,12 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 				l := newLane(x.out["r"], 0)
 				x.Mesh.mu.Unlock()
 				for range tc.count {
-					if !l.offer(&forwarding{call: call, kind: "send", into: &newGathering([]Destination{{Hub: "r"}}, x.metrics).answers[0]}) {
+					if !l.tryEnqueue(&forwarding{call: call, kind: "send", into: &newGathering([]Destination{{Hub: "r"}}, x.metrics).answers[0]}) {
 						t.Fatal("there is no room")
 					}
 				}
 				next := uint64(1)
-				for forwards := l.take(); len(forwards) > 0; forwards = l.take() {
+				for forwards := l.nextForwards(); len(forwards) > 0; forwards = l.nextForwards() {
 					if n := len(forwards); n != min(tc.most, tc.count+1-int(next)) {
 						t.Errorf("%d of %d in a batch, want %d", n, tc.count, tc.most)
 					}

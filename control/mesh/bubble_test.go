@@ -200,10 +200,10 @@ func (b *bubble) launch(id string, change ...func(*Config)) *member {
 	}
 	b.hubs = append(b.hubs, h)
 	h.server = b.serve(h.address, h.Service(h))
-	h.open("cluster")
+	h.openCluster("cluster")
 	var ctx context.Context
 	ctx, h.stop = context.WithCancel(context.Background())
-	go func() { defer close(h.followed); _ = h.follow(ctx, h.snapshots, nil) }()
+	go func() { defer close(h.followed); _ = h.followCluster(ctx, h.snapshots, nil) }()
 	h.down = sync.OnceValue(h.shutDown)
 	b.t.Cleanup(func() {
 		if err := h.down(); err != nil {

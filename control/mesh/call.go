@@ -22,8 +22,8 @@ type Call struct {
 	size int
 }
 
-// forward returns the message for one hub.
-func (c *Call) forward(sequence uint64, now time.Time) *peerv1.Forward {
+// newForward returns the message for one hub.
+func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
 	var f struct { // in one piece of memory
 		forward peerv1.Forward
 		age     durationpb.Duration
@@ -43,21 +43,21 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	number, kind := LaneOf(c.Caller, m.config.Lanes), kindOf(c.Forward)
 	for i, d := range to {
 		a := &g.answers[i]
-		l := m.link(d)
-		if l == nil || !l.knows(c) {
-			a.lose()
+		l := m.findLink(d)
+		if l == nil || !l.knowsCall(c) {
+			a.setUnknown()
 			continue
 		}
 		lane, f := l.lanes[number], &forwarding{call: c, kind: kind, flood: d.Flood, into: a}
-		if !lane.offer(f) {
+		if !lane.tryEnqueue(f) {
 			g.slow = append(g.slow, slowLane{lane, f})
 		}
 	}
 	return g
 }
 
-// link returns the link to a destination, or nil when it is over.
-func (m *Mesh) link(d Destination) *outLink {
+// findLink returns the link to a destination, or nil when it is over.
+func (m *Mesh) findLink(d Destination) *outLink {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if l := m.out[d.Hub]; l != nil && l.epoch == d.Epoch && l.ctx.Err() == nil {

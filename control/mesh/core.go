@@ -86,16 +86,16 @@ func newCore(config coreConfig) *core {
 	}
 }
 
-// begin starts every call that may change something. Callers may have read the clock in another order than they come.
-func (c *core) begin(now time.Duration) time.Duration {
-	c.forgive(now - c.now)
+// startCall starts every call that may change something. Callers may have read the clock in another order than they come.
+func (c *core) startCall(now time.Duration) time.Duration {
+	c.forgiveDelay(now - c.now)
 	c.now = max(c.now, now)
 	return c.now
 }
 
-// forgive does not count as a peer's silence the time in which this hub could not run: stopped, or on a machine
+// forgiveDelay does not count as a peer's silence the time in which this hub could not run: stopped, or on a machine
 // that has too much to do. Where there is a link, calls are a probeInterval apart at most. Leases are not stretched.
-func (c *core) forgive(since time.Duration) {
+func (c *core) forgiveDelay(since time.Duration) {
 	late := since - probeInterval
 	if late <= 0 {
 		return
@@ -110,10 +110,10 @@ func (c *core) forgive(since time.Duration) {
 	}
 }
 
-func (c *core) do(e effect) { c.effects = append(c.effects, e) }
+func (c *core) addEffect(e effect) { c.effects = append(c.effects, e) }
 
-// end ends every such call.
-func (c *core) end() []effect {
+// takeEffects ends every such call.
+func (c *core) takeEffects() []effect {
 	out := c.effects
 	c.effects = nil
 	return out
@@ -125,13 +125,13 @@ type listed struct {
 	address string
 }
 
-// list takes what discovery has, each time: all keys, and the hubs that have lapsed. While etcd is
+// handleKeys takes what discovery has, each time: all keys, and the hubs that have lapsed. While etcd is
 // away it is not called, and the last keys stay.
-func (c *core) list(now time.Duration, all, lapsed []listed) []effect {
-	now = c.begin(now)
+func (c *core) handleKeys(now time.Duration, all, lapsed []listed) []effect {
+	now = c.startCall(now)
 	for _, id := range c.order {
 		p := c.peers[id]
-		c.recount(now, p)
+		c.recountMember(now, p)
 		if p.listed && !p.met && !p.absent {
 			p.keyed = now + lostGrace // its key may go because it has lost etcd: it is looked for a little longer
 		}
@@ -143,63 +143,63 @@ func (c *core) list(now time.Duration, all, lapsed []listed) []effect {
 			c.registered, c.known = true, true
 			continue
 		}
-		p := c.peer(now, l.hub)
+		p := c.ensurePeer(now, l.hub)
 		p.listed, p.address = true, l.address
-		c.waitOn(l.hub)
+		c.delayReadiness(l.hub)
 	}
-	c.seek(now, lapsed)
+	c.seekLapsed(now, lapsed)
 	if !c.listing {
 		c.listing, c.readyBy = true, now+readyWait
 	}
-	c.tendAll(now)
-	return c.end()
+	c.tendAllPeers(now)
+	return c.takeEffects()
 }
 
-// seek looks for hubs that have lapsed as for those that another hub tells of, unless this hub knew
+// seekLapsed looks for hubs that have lapsed as for those that another hub tells of, unless this hub knew
 // them before: etcd may have ended the leases of all hubs at once, and then there is nobody to tell
 // of them. Each is looked for once. One that lives answers. One that was killed is found not to be
 // there, or is dropped after lostGrace. It is called in list, before tend.
-func (c *core) seek(now time.Duration, lapsed []listed) {
+func (c *core) seekLapsed(now time.Duration, lapsed []listed) {
 	before := c.lapsed
 	c.lapsed = make(map[hub.ID]struct{}, len(lapsed))
 	for _, l := range lapsed {
 		c.lapsed[l.hub] = struct{}{}
 		p := c.peers[l.hub]
 		if _, sought := before[l.hub]; !sought && (p == nil || !p.counted) {
-			c.hear(now, l.hub, l.address)
+			c.learnOfPeer(now, l.hub, l.address)
 		}
 	}
 }
 
-// hear takes the word that there is another hub.
-func (c *core) hear(now time.Duration, id hub.ID, address string) {
+// learnOfPeer takes the word that there is another hub.
+func (c *core) learnOfPeer(now time.Duration, id hub.ID, address string) {
 	if id == c.self || id == "" || address == "" {
 		return
 	}
-	p := c.peer(now, id)
-	if c.recount(now, p); !p.counted && !p.farewell {
+	p := c.ensurePeer(now, id)
+	if c.recountMember(now, p); !p.counted && !p.farewell {
 		p.told, p.address = now+lostGrace, address
-		c.tend(now, p)
-		c.waitOn(id)
+		c.tendPeer(now, p)
+		c.delayReadiness(id)
 	}
 }
 
-// counts reports whether this hub counts another one as a member.
-func (c *core) counts(now time.Duration, id hub.ID) bool {
+// countsMember reports whether this hub counts another one as a member.
+func (c *core) countsMember(now time.Duration, id hub.ID) bool {
 	p := c.peers[id]
-	return p != nil && p.member(now)
+	return p != nil && p.isMember(now)
 }
 
-// waitOn has this hub not be ready before a hub knows it. Also one that is listed later: it may be there since long, and
+// delayReadiness has this hub not be ready before a hub knows it. Also one that is listed later: it may be there since long, and
 // have got its key back before it looks for new ones.
-func (c *core) waitOn(id hub.ID) {
+func (c *core) delayReadiness(id hub.ID) {
 	if !c.ready && !slices.Contains(c.waitFor, id) {
 		c.waitFor = append(c.waitFor, id)
 	}
 }
 
-// peer returns the peer of an id, a new one if need be.
-func (c *core) peer(now time.Duration, id hub.ID) *peer {
+// ensurePeer returns the peer of an id, a new one if need be.
+func (c *core) ensurePeer(now time.Duration, id hub.ID) *peer {
 	p := c.peers[id]
 	if p == nil {
 		p = &peer{id: id, redial: now}
@@ -210,97 +210,97 @@ func (c *core) peer(now time.Duration, id hub.ID) *peer {
 	return p
 }
 
-// add takes a reference to a hash for what begins to exist here: a connection, a membership. It has begun to exist
+// addReference takes a reference to a hash for what begins to exist here: a connection, a membership. It has begun to exist
 // already, so that whoever is told of it finds it.
-func (c *core) add(now time.Duration, h Hash) []effect {
-	c.begin(now)
+func (c *core) addReference(now time.Duration, h Hash) []effect {
+	c.startCall(now)
 	before := c.interest.version
-	c.interest.add(h & c.mask)
+	c.interest.addReference(h & c.mask)
 	if c.interest.version != before {
-		c.pumpAll()
+		c.feedAllPeers()
 	}
-	return c.end()
+	return c.takeEffects()
 }
 
-// await has a call wait until the references to hashes, which were added before, are in force at every hub: then the
+// awaitInForce has a call wait until the references to hashes, which were added before, are in force at every hub: then the
 // effect inForce carries its number.
-func (c *core) await(now time.Duration, number uint64, hashes []Hash) []effect {
-	now = c.begin(now)
+func (c *core) awaitInForce(now time.Duration, number uint64, hashes []Hash) []effect {
+	now = c.startCall(now)
 	need := uint64(0)
 	for _, h := range hashes {
-		need = max(need, c.interest.since(h&c.mask))
+		need = max(need, c.interest.versionOf(h&c.mask))
 	}
-	w := &call{id: number}
+	w := &waitingJoin{id: number}
 	for _, id := range c.order {
-		c.peers[id].grant.wait(now, w, need)
+		c.peers[id].grant.addWaiter(now, w, need)
 	}
 	if w.open == 0 {
-		c.do(inForce{number})
+		c.addEffect(inForce{number})
 	}
-	return c.end()
+	return c.takeEffects()
 }
 
-// remove gives a reference back, for what has ended here; false: there was none. Nobody waits for it: a send that still
+// removeReference gives a reference back, for what has ended here; false: there was none. Nobody waits for it: a send that still
 // comes finds nobody.
-func (c *core) remove(now time.Duration, h Hash) bool {
-	return c.interest.remove(c.begin(now), h&c.mask)
+func (c *core) removeReference(now time.Duration, h Hash) bool {
+	return c.interest.removeReference(c.startCall(now), h&c.mask)
 }
 
 // goAway tells the peers that this hub leaves; with farewell that it holds nothing any more, after which it neither
 // dials nor is dialled.
 func (c *core) goAway(now time.Duration, farewell bool) []effect {
-	c.begin(now)
+	c.startCall(now)
 	c.leaving, c.farewell = true, c.farewell || farewell
 	for _, id := range c.order {
 		p := c.peers[id]
 		if p.out != nil && p.out.linked {
-			c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
+			c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
 		}
 		if p.in != nil && !p.in.ending {
-			c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
+			c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
 		}
 	}
-	return c.end()
+	return c.takeEffects()
 }
 
 func (c *core) goingAway() *peerv1.GoingAway { return &peerv1.GoingAway{Farewell: c.farewell} }
 
-// tick does what is due. It is to be called at next, and more often does no harm.
-func (c *core) tick(now time.Duration) []effect {
-	now = c.begin(now)
+// handleTick does what is due. It is to be called at next, and more often does no harm.
+func (c *core) handleTick(now time.Duration) []effect {
+	now = c.startCall(now)
 	before := c.interest.version
-	c.interest.fade(now)
+	c.interest.removeFaded(now)
 	if c.interest.version != before {
-		c.pumpAll()
+		c.feedAllPeers()
 	}
-	c.tendAll(now)
-	return c.end()
+	c.tendAllPeers(now)
+	return c.takeEffects()
 }
 
-// next is when tick has something to do.
-func (c *core) next() time.Duration {
-	at := c.interest.next()
+// nextDeadline is when tick has something to do.
+func (c *core) nextDeadline() time.Duration {
+	at := c.interest.nextDeadline()
 	if c.listing && !c.ready {
 		at = min(at, c.readyBy)
 	}
 	for _, p := range c.peers {
-		at = min(at, p.next(c.now, c.farewell))
+		at = min(at, p.nextDeadline(c.now, c.farewell))
 	}
 	return max(at, c.now)
 }
 
-func (c *core) tendAll(now time.Duration) {
+func (c *core) tendAllPeers(now time.Duration) {
 	for _, id := range slices.Clone(c.order) {
-		c.tend(now, c.peers[id])
+		c.tendPeer(now, c.peers[id])
 	}
 	c.checkReady(now)
 }
 
-// settle ends a call that was about one peer.
-func (c *core) settle(now time.Duration, p *peer) []effect {
-	c.tend(now, p)
+// finishPeerCall ends a call that was about one peer.
+func (c *core) finishPeerCall(now time.Duration, p *peer) []effect {
+	c.tendPeer(now, p)
 	c.checkReady(now)
-	return c.end()
+	return c.takeEffects()
 }
 
 // checkReady finds out whether every hub that this one has heard of knows it. Until then backends
@@ -314,30 +314,34 @@ func (c *core) checkReady(now time.Duration) {
 	}
 	c.waitFor = slices.DeleteFunc(c.waitFor, func(id hub.ID) bool {
 		p := c.peers[id]
-		return p == nil || !p.member(now) || p.absent || p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
+		return p == nil || !p.isMember(now) || p.absent || p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
 	})
 	if c.known && len(c.waitFor) == 0 || now >= c.readyBy {
-		c.do(ready{without: c.waitFor})
+		c.addEffect(ready{without: c.waitFor})
 		c.ready, c.serves, c.waitFor = true, now, nil
 	}
 }
 
-func (c *core) pumpAll() {
+func (c *core) feedAllPeers() {
 	for _, id := range c.order {
-		c.pump(c.peers[id])
+		c.feedPeer(c.peers[id])
 	}
 }
 
-// pump tells a peer what it does not know.
-func (c *core) pump(p *peer) {
+// feedPeer tells a peer what it does not know.
+func (c *core) feedPeer(p *peer) {
 	if p.in == nil || p.in.ending {
 		return
 	}
-	for _, m := range p.in.feed.pump(&c.interest) {
-		c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
+	for _, m := range p.in.feed.nextMessages(&c.interest) {
+		c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
 	}
 }
 
-func (c *core) say(p *peer, m *peerv1.ControlRequest) { c.do(request{p.id, p.out.epoch, m}) }
+func (c *core) sendRequest(p *peer, m *peerv1.ControlRequest) {
+	c.addEffect(request{p.id, p.out.epoch, m})
+}
 
-func (c *core) reply(p *peer, m *peerv1.ControlResponse) { c.do(response{p.id, p.in.epoch, m}) }
+func (c *core) sendResponse(p *peer, m *peerv1.ControlResponse) {
+	c.addEffect(response{p.id, p.in.epoch, m})
+}

@@ -33,7 +33,7 @@ func addressOf(t *testing.T, c *core, id string) string {
 func TestTimeNeverGoesBack(t *testing.T) {
 	c := pairOf(t)
 	probe := func(now time.Duration, number uint64) {
-		c.requested(now, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: number}}})
+		c.handleRequest(now, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: number}}})
 	}
 	probe(time.Second, 1)
 	probe(time.Second-time.Millisecond, 2)
@@ -45,18 +45,18 @@ func TestTimeNeverGoesBack(t *testing.T) {
 // TestNobodyIsReadyBeforeTheFirstList: a hub that starts while etcd is away knows nobody, which does not mean that it is alone.
 func TestNobodyIsReadyBeforeTheFirstList(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	if got := c.tick(2 * readyWait); slices.ContainsFunc(got, isReady) {
+	if got := c.handleTick(2 * readyWait); slices.ContainsFunc(got, isReady) {
 		t.Error("ready without a list")
 	}
-	c.greeted(2*readyWait, helloOf("B", "A", 1))
-	c.linked(2*readyWait, "B", 1, helloOf("B", "A", 1))
-	if got := c.tick(4 * readyWait); slices.ContainsFunc(got, isReady) {
+	c.handleHello(2*readyWait, helloOf("B", "A", 1))
+	c.handleLinked(2*readyWait, "B", 1, helloOf("B", "A", 1))
+	if got := c.handleTick(4 * readyWait); slices.ContainsFunc(got, isReady) {
 		t.Error("ready without a list, with a link")
 	}
-	if got := c.list(4*readyWait, nil, nil); slices.ContainsFunc(got, isReady) {
+	if got := c.handleKeys(4*readyWait, nil, nil); slices.ContainsFunc(got, isReady) {
 		t.Error("ready by a list that is older than its own key: a hub may be ready that has come before it")
 	}
-	if got := c.list(4*readyWait, []listed{{"A", "a:1"}}, nil); !slices.ContainsFunc(got, isReady) {
+	if got := c.handleKeys(4*readyWait, []listed{{"A", "a:1"}}, nil); !slices.ContainsFunc(got, isReady) {
 		t.Errorf("listed, and not ready: %v", got)
 	}
 }
@@ -64,15 +64,15 @@ func TestNobodyIsReadyBeforeTheFirstList(t *testing.T) {
 // TestTheAddressIsThatOfTheKey, or else of the hello, or else of another hub's word.
 func TestTheAddressIsThatOfTheKey(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	c.list(0, []listed{{"B", "b:1"}}, nil)
+	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
 	h := helloOf("B", "A", 1)
 	h.Members = []*peerv1.Member{{Hub: "B", Address: "b:9"}, {Hub: "C", Address: "c:9"}, {Hub: "D"}, {Address: "e:9"}}
-	c.linked(0, "B", 1, h)
+	c.handleLinked(0, "B", 1, h)
 	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:1" || d != "c:9" || len(c.peers) != 2 {
 		t.Errorf("by word: B at %s, C at %s, %d hubs", b, d, len(c.peers))
 	}
-	c.list(0, []listed{{"B", "b:1"}, {"E", "e:1"}}, nil)
-	c.linked(0, "E", 3, &peerv1.Hello{
+	c.handleKeys(0, []listed{{"B", "b:1"}, {"E", "e:1"}}, nil)
+	c.handleLinked(0, "E", 3, &peerv1.Hello{
 		Self: &peerv1.Identity{Cluster: "c", Hub: "E"}, Expected: &peerv1.Identity{Cluster: "c", Hub: "A"}, Epoch: 3,
 		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Address: "e:1",
 		Members: []*peerv1.Member{{Hub: "B", Address: "b:9"}, {Hub: "C", Address: "c:7"}},
@@ -83,12 +83,12 @@ func TestTheAddressIsThatOfTheKey(t *testing.T) {
 	for _, id := range []string{"B", "C"} {
 		h := helloOf(id, "A", 1)
 		h.Address = id + ":hello"
-		c.greeted(0, h)
+		c.handleHello(0, h)
 	}
 	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:1" || d != "C:hello" {
 		t.Errorf("by hello: B at %s, C at %s", b, d)
 	}
-	c.list(0, []listed{{"B", "b:2"}, {"C", "c:1"}}, nil)
+	c.handleKeys(0, []listed{{"B", "b:2"}, {"C", "c:1"}}, nil)
 	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:2" || d != "c:1" {
 		t.Errorf("by key: B at %s, C at %s", b, d)
 	}
@@ -101,7 +101,7 @@ func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 		epoch uint64
 		stale bool
 	}{{1, true}, {4, false}, {4, true}, {3, true}, {5, false}} {
-		got := c.greeted(0, helloOf("B", "A", step.epoch))
+		got := c.handleHello(0, helloOf("B", "A", step.epoch))
 		stale := slices.ContainsFunc(got, func(e effect) bool {
 			r, ok := e.(refuse)
 			return ok && r.epoch == step.epoch && r.reason == peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH
@@ -110,7 +110,7 @@ func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 			t.Errorf("epoch %d: %v", step.epoch, got)
 		}
 	}
-	got := c.ended(0, "B", 1)
+	got := c.handleLinkEnd(0, "B", 1)
 	if a, ok := got[0].(accept); !ok || a.hello.GetEpoch() != 5 {
 		t.Errorf("%v", got)
 	}
@@ -119,14 +119,14 @@ func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 // TestWhatIsReportedFitsTheLink: a link can't fail as a dial any more, and a dial is no link that could be lost.
 func TestWhatIsReportedFitsTheLink(t *testing.T) {
 	c := pairOf(t)
-	c.dialFailed(0, "B", 1, dialAbsent)
-	if c.linkedTo("B", 1) == nil {
+	c.handleDialFailure(0, "B", 1, dialAbsent)
+	if c.findLinked("B", 1) == nil {
 		t.Error("a link failed as a dial")
 	}
-	c.lost(0, "B", 1)
-	c.tick(time.Second)
-	c.lost(time.Second, "B", 2)
-	if c.dialling("B", 2) == nil {
+	c.handleLinkLoss(0, "B", 1)
+	c.handleTick(time.Second)
+	c.handleLinkLoss(time.Second, "B", 2)
+	if c.findDial("B", 2) == nil {
 		t.Error("a dial was lost as a link")
 	}
 }
@@ -135,7 +135,7 @@ func TestWhatIsReportedFitsTheLink(t *testing.T) {
 func TestARouteLeavesItsQueryAlone(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: 8})
 	hashes := []Hash{0x1234}
-	if c.route(0, Query{Hashes: hashes}); hashes[0] != 0x1234 {
+	if c.findRoute(0, Query{Hashes: hashes}); hashes[0] != 0x1234 {
 		t.Errorf("%x", hashes[0])
 	}
 }
@@ -143,12 +143,12 @@ func TestARouteLeavesItsQueryAlone(t *testing.T) {
 // TestAbsentIsWhatTheLastDialFound: a hub that nobody found at its address for a moment is looked for as others are.
 func TestAbsentIsWhatTheLastDialFound(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	c.list(0, []listed{{"B", "b:1"}}, nil)
-	c.dialFailed(0, "B", 1, dialAbsent)
-	c.tick(time.Second)
-	c.dialFailed(time.Second, "B", 2, dialUnproven)
-	c.list(time.Second, nil, nil)
-	if r := c.route(time.Second, Query{}); len(r.Unreachable) != 1 {
+	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
+	c.handleDialFailure(0, "B", 1, dialAbsent)
+	c.handleTick(time.Second)
+	c.handleDialFailure(time.Second, "B", 2, dialUnproven)
+	c.handleKeys(time.Second, nil, nil)
+	if r := c.findRoute(time.Second, Query{}); len(r.Unreachable) != 1 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -157,15 +157,15 @@ func TestAbsentIsWhatTheLastDialFound(t *testing.T) {
 // is not to wait for it.
 func TestWhoDialsIsDialledBackAtOnce(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	c.list(0, []listed{{"A", "a:1"}, {"B", "b:1"}}, nil)
+	c.handleKeys(0, []listed{{"A", "a:1"}, {"B", "b:1"}}, nil)
 	now := time.Duration(0)
 	for epoch := uint64(1); epoch <= 8; epoch++ {
-		c.dialFailed(now, "B", epoch, dialAbsent)
-		now = c.next()
-		c.tick(now)
+		c.handleDialFailure(now, "B", epoch, dialAbsent)
+		now = c.nextDeadline()
+		c.handleTick(now)
 	}
-	c.dialFailed(now, "B", 9, dialAbsent)
-	got := c.greeted(now+time.Millisecond, helloOf("B", "A", 1))
+	c.handleDialFailure(now, "B", 9, dialAbsent)
+	got := c.handleHello(now+time.Millisecond, helloOf("B", "A", 1))
 	if !slices.ContainsFunc(got, func(e effect) bool { _, ok := e.(dial); return ok }) {
 		t.Errorf("%v, and the next dial in %v", got, c.peers["B"].redial-now)
 	}
@@ -176,10 +176,10 @@ func TestWhoDialsIsDialledBackAtOnce(t *testing.T) {
 func TestAnAnswerSpeaksOfChangesThatWereTold(t *testing.T) {
 	c := pairOf(t)
 	for i := range feedWindow + 3 {
-		c.add(time.Second, spread(i))
+		c.addReference(time.Second, spread(i))
 	}
 	var told uint64
-	for _, e := range c.requested(time.Second, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 1}}}) {
+	for _, e := range c.handleRequest(time.Second, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 1}}}) {
 		r, ok := e.(response)
 		if !ok {
 			continue
@@ -203,10 +203,10 @@ func TestWhatBreaksTheRulesInEtcdSpoilsNoHello(t *testing.T) {
 	for i := range maxMembers + 10 {
 		all = append(all, listed{hub.ID(fmt.Sprint("h", i)), "h:1"})
 	}
-	c.list(0, all, nil)
-	for _, e := range c.greeted(0, helloOf("B", "A", 1)) {
+	c.handleKeys(0, all, nil)
+	for _, e := range c.handleHello(0, helloOf("B", "A", 1)) {
 		if a, ok := e.(accept); ok {
-			if err := validate(a.hello); err != nil {
+			if err := validateMessage(a.hello); err != nil {
 				t.Errorf("%.200v", err)
 			}
 			return
@@ -218,21 +218,21 @@ func TestWhatBreaksTheRulesInEtcdSpoilsNoHello(t *testing.T) {
 // TestTwoThatCanNotAgreeDoNotSpurEachOtherOn: whoever dials is dialled back at once, but once until a probe is answered.
 func TestTwoThatCanNotAgreeDoNotSpurEachOtherOn(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	c.list(0, []listed{{"B", "b:1"}}, nil)
+	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
 	dials := 0
 	count := func(all []effect) {
 		for _, e := range all {
 			if d, ok := e.(dial); ok {
 				dials++
-				all = append(all, c.dialFailed(c.now, "B", d.hello.GetEpoch(), dialUnproven)...)
+				all = append(all, c.handleDialFailure(c.now, "B", d.hello.GetEpoch(), dialUnproven)...)
 			}
 		}
 	}
 	for i := range 100 { // in 10 s B dials a hundred times
 		now := time.Duration(i) * 100 * time.Millisecond
-		count(c.tick(now))
-		count(c.greeted(now, helloOf("B", "A", uint64(i+1))))
-		count(c.ended(now, "B", uint64(i+1)))
+		count(c.handleTick(now))
+		count(c.handleHello(now, helloOf("B", "A", uint64(i+1))))
+		count(c.handleLinkEnd(now, "B", uint64(i+1)))
 	}
 	if dials > 12 {
 		t.Errorf("dialled %d times", dials)
@@ -246,7 +246,7 @@ func TestWhoLooksForAnotherHubIsNotToldThatItLeft(t *testing.T) {
 	for expected, want := range map[string]peerv1.RefusalReason{
 		"X": peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB, "A": peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN,
 	} {
-		got := c.greeted(0, helloOf("B", expected, 1))
+		got := c.handleHello(0, helloOf("B", expected, 1))
 		if r, ok := got[0].(refuse); !ok || r.reason != want {
 			t.Errorf("who expects %s is told %v", expected, got)
 		}
@@ -257,14 +257,14 @@ func TestWhoLooksForAnotherHubIsNotToldThatItLeft(t *testing.T) {
 func TestManyThatFadeAtOnceHoldUpNoTick(t *testing.T) {
 	var n interest
 	for i := range 3 * fadeLimit {
-		n.add(spread(i))
-		n.remove(0, spread(i))
+		n.addReference(spread(i))
+		n.removeReference(0, spread(i))
 	}
 	for left := 3 * fadeLimit; left > 0; left -= fadeLimit {
-		if n.len != left || n.next() > lingerTime {
-			t.Errorf("%d of %d are left, the next at %v", n.len, left, n.next())
+		if n.len != left || n.nextDeadline() > lingerTime {
+			t.Errorf("%d of %d are left, the next at %v", n.len, left, n.nextDeadline())
 		}
-		n.fade(lingerTime)
+		n.removeFaded(lingerTime)
 	}
 	if n.len != 0 {
 		t.Errorf("%d are left", n.len)

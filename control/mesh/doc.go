@@ -21,7 +21,7 @@
 //   - A hub is ready when each hub that it has heard of knows it: by its key, by its mark (a hub whose
 //     lease etcd has ended), or by the word of another hub. (core.checkReady)
 //   - Membership = keys in etcd ∪ live links. A link counts for 15 s after its end, unless the hub said farewell;
-//     the word of another hub counts for as long. (link.go)
+//     the word of another hub counts for as long. (membership.go)
 //   - What was learned on a link goes with the link. What still comes of a link that another has replaced counts for nothing:
 //     (hub, epoch) fences. Epochs of one hub never begin anew. (peer.go)
 //   - A hash that anybody here needs is never taken away by the end of another name with the same hash. (interest.go)
@@ -31,7 +31,7 @@
 //
 //	core.go      the core: this hub, its calls; time comes in, effects (effect.go) come out
 //	peer.go      the calls about one peer: its links, what it says
-//	link.go      what is known of a peer, membership, whose hello is accepted
+//	membership.go  what is known of a peer, membership, whose hello is accepted
 //	lease.go     the filter lease, both sides
 //	verdict.go   whether other hubs have forgotten this one
 //	lapse.go     which hubs this one has forgotten
@@ -54,13 +54,13 @@
 //
 // # Life of a join
 //
-// The hub makes the member, then calls core.add: the hash gets a reference, each feed tells its peer, and the call waits at
-// each grant that may be a lease without it. Confirmations (core.requested) and time (core.tick) end the waiting, and the
+// The hub makes the member, then calls core.addReference: the hash gets a reference, each feed tells its peer, and the call waits at
+// each grant that may be a lease without it. Confirmations (core.handleRequest) and time (core.handleTick) end the waiting, and the
 // effect inForce lets the join return.
 //
 // # Life of a link
 //
-// core.list or core.greeted makes a peer; core.tick dials it; core.linked brings its hello, and probes begin. The peer's
+// core.handleKeys or core.handleHello makes a peer; core.handleTick dials it; core.handleLinked brings its hello, and probes begin. The peer's
 // interest comes, is confirmed, and with the next answer there is a lease: sends are filtered. When nothing is answered
 // for 500 ms the peer is suspect, after 10 s the link is ended, and dialled anew.
 //
@@ -75,7 +75,7 @@
 //
 // # What the shell owes the core
 //
-// It reads the monotonic clock under the lock, for core.route after the send began. It carries out
+// It reads the monotonic clock under the lock, for core.findRoute after the send began. It carries out
 // effects in order, for each stream; an inbound stream is reported ended only after its hello, and
 // after all its loops are over. It registers in etcd before it lists, and serves backends only
 // after the effect ready. The hub's id is drawn anew at each start. A stopped process is covered
@@ -85,7 +85,7 @@
 //
 // # Goroutines
 //
-// Run: etcd and the ticker. For each link that this hub dials: outLink.run, which owns one that says control messages and two
+// Run: etcd and the ticker. For each link that this hub dials: outLink.runLink, which owns one that says control messages and two
 // for each lane. For each link that a peer dials: gRPC's handler of the Control stream, and of each lane; each owns one that
 // reads and one that writes, which end with the stream; that of a lane executes what it reads. Calls
 // that wait for clients, or for a join to be in force, have no goroutine: they are entries in a list

@@ -12,7 +12,7 @@ type effect interface{ isEffect() }
 
 // Effects on links that this hub dials.
 type (
-	// dial: open a Control stream to address, say hello, and call core.linked with the answer or core.dialFailed.
+	// dial: open a Control stream to address, say hello, and call core.handleLinked with the answer or core.handleDialFailure.
 	dial struct {
 		hub     hub.ID
 		address string
@@ -50,7 +50,7 @@ type (
 		epoch  uint64
 		reason peerv1.RefusalReason
 	}
-	// fence: end the Control and Data streams of that epoch, wait until their loops are over, and call core.ended.
+	// fence: end the Control and Data streams of that epoch, wait until their loops are over, and call core.handleLinkEnd.
 	fence struct {
 		hub   hub.ID
 		epoch uint64
@@ -66,7 +66,7 @@ type (
 
 // Effects for the hub itself.
 type (
-	// inForce: the call that began with core.add may return.
+	// inForce: the call that began with core.addReference may return.
 	inForce struct{ call uint64 }
 	// gone: the peer is no member any more.
 	gone struct{ hub hub.ID }

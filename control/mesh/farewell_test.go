@@ -243,7 +243,7 @@ func TestCloseEndsRunThatWaitsForEtcd(t *testing.T) {
 	if err := <-ran; err != nil {
 		t.Error(err)
 	}
-	_, err = m.greet(helloOf("b", "a", 1))
+	_, err = m.submitHello(helloOf("b", "a", 1))
 	if st := status.Convert(toStatus(err)); st.Code() != codes.FailedPrecondition {
 		t.Error(st)
 	}

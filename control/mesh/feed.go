@@ -32,17 +32,17 @@ type feed struct {
 
 func newFeed(n *interest) *feed {
 	f := &feed{}
-	f.restart(n)
+	f.restartSnapshot(n)
 	return f
 }
 
-// restart begins a snapshot: of what is there now, and with the changes from now on.
-func (f *feed) restart(n *interest) {
+// restartSnapshot begins a snapshot: of what is there now, and with the changes from now on.
+func (f *feed) restartSnapshot(n *interest) {
 	f.scanning, f.started, f.cursor, f.version = true, false, 0, n.version
 }
 
-// pump returns what may be sent now.
-func (f *feed) pump(n *interest) []*peerv1.Interest { return f.fillWindow(n, feedWindow) }
+// nextMessages returns what may be sent now.
+func (f *feed) nextMessages(n *interest) []*peerv1.Interest { return f.fillWindow(n, feedWindow) }
 
 // catchUp returns the next changes, though the window is full: before the answer to a probe.
 func (f *feed) catchUp(n *interest) []*peerv1.Interest {
@@ -55,17 +55,17 @@ func (f *feed) catchUp(n *interest) []*peerv1.Interest {
 func (f *feed) fillWindow(n *interest, window int) (out []*peerv1.Interest) {
 	for len(f.flight) < window && (f.scanning || f.version < n.version) {
 		m := &peerv1.Interest{}
-		news, remembered := n.news(f.version, maxHashes)
+		news, remembered := n.changesSince(f.version, maxHashes)
 		switch {
 		case !remembered:
-			f.restart(n)
+			f.restartSnapshot(n)
 			continue
 		case len(news) > 0 && f.started && (f.paged || !f.scanning):
-			m.Added, m.Removed = collapse(news)
+			m.Added, m.Removed = collapseChanges(news)
 			f.version += uint64(len(news))
 			f.paged = false
 		default: // what a page finds beyond the changes told does no harm: they come, and say it again
-			f.fill(n, m)
+			f.fillPage(n, m)
 			f.paged = true
 		}
 		f.sequence++
@@ -76,19 +76,19 @@ func (f *feed) fillWindow(n *interest, window int) (out []*peerv1.Interest) {
 	return out
 }
 
-// fill makes m the next page of the snapshot.
-func (f *feed) fill(n *interest, m *peerv1.Interest) {
+// fillPage makes m the next page of the snapshot.
+func (f *feed) fillPage(n *interest, m *peerv1.Interest) {
 	if !f.started {
 		f.started, f.version = true, n.version
 		m.SnapshotStart = true
 	}
-	page, next, done := n.page(f.cursor, maxHashes)
-	m.Added, m.SnapshotEnd = numbers(page), done
+	page, next, done := n.snapshotPage(f.cursor, maxHashes)
+	m.Added, m.SnapshotEnd = toNumbers(page), done
 	f.cursor, f.scanning = next, !done
 }
 
-// confirm takes a confirmation, and returns the version that the peer has with it; false: of what was not sent.
-func (f *feed) confirm(sequence uint64) (version uint64, ok bool) {
+// confirmSequence takes a confirmation, and returns the version that the peer has with it; false: of what was not sent.
+func (f *feed) confirmSequence(sequence uint64) (version uint64, ok bool) {
 	if sequence > f.sequence {
 		return 0, false
 	}
@@ -101,8 +101,8 @@ func (f *feed) confirm(sequence uint64) (version uint64, ok bool) {
 	return version, true
 }
 
-// collapse tells what a run of changes comes to.
-func collapse(changes []change) (added, removed []uint64) {
+// collapseChanges tells what a run of changes comes to.
+func collapseChanges(changes []change) (added, removed []uint64) {
 	last := make(map[Hash]bool, len(changes))
 	for _, c := range changes {
 		last[c.hash] = c.added
@@ -119,7 +119,7 @@ func collapse(changes []change) (added, removed []uint64) {
 	return added, removed
 }
 
-func numbers(hashes []Hash) []uint64 {
+func toNumbers(hashes []Hash) []uint64 {
 	out := make([]uint64, len(hashes))
 	for i, h := range hashes {
 		out[i] = uint64(h)

@@ -17,12 +17,12 @@ func spread(i int) Hash { return HashOf(KindGroup, "default", fmt.Sprint(i)) }
 
 // holdsAll compares a table with what it must hold.
 func holdsAll(n *interest, f *filter) error {
-	all, _, _ := n.page(0, n.len+1)
+	all, _, _ := n.snapshotPage(0, n.len+1)
 	if f.table.len != len(all) {
 		return fmt.Errorf("the table has %d hashes, want %d", f.table.len, len(all))
 	}
 	for _, h := range all {
-		if !f.table.has(h) {
+		if !f.table.hasHash(h) {
 			return fmt.Errorf("the table lacks %x", h)
 		}
 	}
@@ -38,51 +38,51 @@ func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
 	apply := func(all []*peerv1.Interest) {
 		t.Helper()
 		for _, m := range all {
-			if err := f.learn(m); err != nil {
+			if err := f.applyInterest(m); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	for i := range 100 {
-		n.add(spread(i))
+		n.addReference(spread(i))
 	}
-	apply(feed.pump(&n))
-	feed.confirm(feed.sequence)
+	apply(feed.nextMessages(&n))
+	feed.confirmSequence(feed.sequence)
 	now := time.Second
-	p := f.probing(now)
-	if err := f.answered(now, &peerv1.ProbeAnswer{Number: p.GetNumber(), InterestVersion: n.version}); err != nil {
+	p := f.nextProbe(now)
+	if err := f.applyAnswer(now, &peerv1.ProbeAnswer{Number: p.GetNumber(), InterestVersion: n.version}); err != nil {
 		t.Fatal(err)
 	}
-	if !f.holds(now) || holdsAll(&n, &f) != nil {
+	if !f.holdsLease(now) || holdsAll(&n, &f) != nil {
 		t.Fatalf("no lease, or %v", holdsAll(&n, &f))
 	}
 
 	for i := range 100 {
-		n.remove(now, spread(i))
+		n.removeReference(now, spread(i))
 	}
-	n.fade(now + 2*lingerTime)
+	n.removeFaded(now + 2*lingerTime)
 	for i := range 3 * logLimit {
-		n.add(spread(1000 + i))
+		n.addReference(spread(1000 + i))
 	}
-	if _, ok := n.news(feed.version, 1); ok || len(n.log) > 2*logLimit {
+	if _, ok := n.changesSince(feed.version, 1); ok || len(n.log) > 2*logLimit {
 		t.Fatalf("the log has %d changes", len(n.log))
 	}
-	news := feed.pump(&n)
+	news := feed.nextMessages(&n)
 	if len(news) != feedWindow || !news[0].GetSnapshotStart() {
 		t.Fatalf("%d messages, the first starts a snapshot: %t", len(news), news[0].GetSnapshotStart())
 	}
 	apply(news[:1])
-	if f.holds(now) {
+	if f.holdsLease(now) {
 		t.Error("filters by half a snapshot")
 	}
 	apply(news[1:])
 	for len(news) > 0 {
-		feed.confirm(feed.sequence)
-		news = feed.pump(&n)
+		feed.confirmSequence(feed.sequence)
+		news = feed.nextMessages(&n)
 		apply(news)
 	}
-	if err := holdsAll(&n, &f); err != nil || !f.holds(now) {
-		t.Errorf("at the end: lease %t, %v", f.holds(now), err)
+	if err := holdsAll(&n, &f); err != nil || !f.holdsLease(now) {
+		t.Errorf("at the end: lease %t, %v", f.holdsLease(now), err)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 		var f filter
 		held := map[Hash]int{}
 		for i := range rapid.SampledFrom([]int{0, 10, maxHashes + 1000}).Draw(rt, "before") {
-			n.add(spread(i))
+			n.addReference(spread(i))
 			held[spread(i)]++
 		}
 		feed := newFeed(&n)
@@ -108,21 +108,21 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 			if len(m.GetAdded())+len(m.GetRemoved()) > maxHashes || m.GetSequence() <= f.sequence {
 				rt.Fatalf("message %d with %d hashes", m.GetSequence(), len(m.GetAdded())+len(m.GetRemoved()))
 			}
-			if err := f.learn(m); err != nil {
+			if err := f.applyInterest(m); err != nil {
 				rt.Fatal(err)
 			}
-			if version, ok := feed.confirm(m.GetSequence()); !ok || version != f.version {
+			if version, ok := feed.confirmSequence(m.GetSequence()); !ok || version != f.version {
 				rt.Fatalf("confirmed version %d, has %d", version, f.version)
 			}
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"add": func(*rapid.T) {
 				h := hash()
-				n.add(h)
+				n.addReference(h)
 				held[h]++
 			},
 			"remove": func(*rapid.T) {
-				if h := hash(); n.remove(now, h) != (held[h] > 0) {
+				if h := hash(); n.removeReference(now, h) != (held[h] > 0) {
 					rt.Fatalf("remove of %d", held[h])
 				} else if held[h] > 0 {
 					held[h]--
@@ -130,9 +130,9 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 			},
 			"time": func(*rapid.T) {
 				now += time.Duration(rapid.Int64Range(0, int64(2*lingerTime)).Draw(rt, "time"))
-				n.fade(now)
+				n.removeFaded(now)
 			},
-			"pump": func(*rapid.T) { wire = append(wire, feed.pump(&n)...) },
+			"pump": func(*rapid.T) { wire = append(wire, feed.nextMessages(&n)...) },
 			"deliver": func(*rapid.T) {
 				if len(wire) > 0 {
 					deliver()
@@ -140,15 +140,15 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 			},
 			"": func(*rapid.T) {
 				for h, count := range held {
-					if e := (*n.bucket(h))[h]; count > 0 && int(e.references) != count {
+					if e := (*n.bucketOf(h))[h]; count > 0 && int(e.references) != count {
 						rt.Fatalf("%d references, want %d", e.references, count)
-					} else if count > 0 && f.complete && f.version >= e.version && !f.table.has(h) {
+					} else if count > 0 && f.complete && f.version >= e.version && !f.table.hasHash(h) {
 						rt.Fatalf("%x is confirmed and not in the table", h)
 					}
 				}
 			},
 		})
-		for wire = append(wire, feed.pump(&n)...); len(wire) > 0; wire = append(wire, feed.pump(&n)...) {
+		for wire = append(wire, feed.nextMessages(&n)...); len(wire) > 0; wire = append(wire, feed.nextMessages(&n)...) {
 			deliver()
 		}
 		if err := holdsAll(&n, &f); err != nil || !f.complete || f.version != n.version {
@@ -161,16 +161,16 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 func TestAConfirmationCountsOnce(t *testing.T) {
 	var n interest
 	feed := newFeed(&n)
-	feed.pump(&n)
-	feed.confirm(1)
-	n.add(spread(1))
-	feed.pump(&n)
+	feed.nextMessages(&n)
+	feed.confirmSequence(1)
+	n.addReference(spread(1))
+	feed.nextMessages(&n)
 	for _, sequence := range []uint64{0, 1} {
-		if version, ok := feed.confirm(sequence); version != 0 || !ok {
+		if version, ok := feed.confirmSequence(sequence); version != 0 || !ok {
 			t.Errorf("confirmation of %d: version %d, %t", sequence, version, ok)
 		}
 	}
-	if version, ok := feed.confirm(2); version != 1 || !ok {
+	if version, ok := feed.confirmSequence(2); version != 1 || !ok {
 		t.Errorf("version %d, %t", version, ok)
 	}
 }
@@ -179,14 +179,14 @@ func TestAConfirmationCountsOnce(t *testing.T) {
 func TestASnapshotGoesOnWhileNamesChange(t *testing.T) {
 	var n interest
 	for i := range 10 * maxHashes {
-		n.add(spread(i))
+		n.addReference(spread(i))
 	}
 	feed := newFeed(&n)
 	var f filter
 	for i := range 100 {
-		n.add(spread(1_000_000 + i))
-		for _, m := range feed.pump(&n) {
-			if err := f.learn(m); err != nil {
+		n.addReference(spread(1_000_000 + i))
+		for _, m := range feed.nextMessages(&n) {
+			if err := f.applyInterest(m); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -196,7 +196,7 @@ func TestASnapshotGoesOnWhileNamesChange(t *testing.T) {
 			}
 			return
 		}
-		feed.confirm(feed.sequence - min(feed.sequence, 1)) // all but the last
+		feed.confirmSequence(feed.sequence - min(feed.sequence, 1)) // all but the last
 	}
 	t.Error("the snapshot is not complete")
 }

@@ -22,7 +22,7 @@ type fuzzed struct {
 func newFuzzed(t *testing.T, bytes []byte) *fuzzed {
 	f := &fuzzed{core: pairOf(t), bytes: bytes}
 	for i := range 10 {
-		f.add(0, spread(i))
+		f.addReference(0, spread(i))
 	}
 	return f
 }
@@ -45,13 +45,13 @@ func (f *fuzzed) take(m proto.Message) bool {
 // wait lets time pass, as the shell does.
 func (f *fuzzed) wait(d time.Duration) {
 	for end := f.now + d; ; {
-		at := f.next()
+		at := f.nextDeadline()
 		if at > end {
 			f.now = end
 			return
 		}
 		f.now = max(at, f.now)
-		f.tick(f.now)
+		f.handleTick(f.now)
 	}
 }
 
@@ -79,21 +79,21 @@ func FuzzControlRequest(f *testing.F) {
 		c := newFuzzed(t, b)
 		var m peerv1.ControlRequest
 		for c.take(&m) {
-			c.add(c.now, spread(len(b)))
-			was := c.admits("B", 1)
-			for _, e := range c.requested(c.now, "B", 1, &m) {
+			c.addReference(c.now, spread(len(b)))
+			was := c.admitsLink("B", 1)
+			for _, e := range c.handleRequest(c.now, "B", 1, &m) {
 				switch e := e.(type) {
 				case response:
 					if !was || e.epoch != 1 {
 						t.Fatalf("a link that is over is told %v", e)
 					}
 				case fence:
-					if c.admits("B", 1) {
+					if c.admitsLink("B", 1) {
 						t.Fatal("a fenced link goes on")
 					}
 				}
 			}
-			if was && m.GetHello() != nil && c.admits("B", 1) {
+			if was && m.GetHello() != nil && c.admitsLink("B", 1) {
 				t.Fatal("a second hello is taken")
 			}
 			if p := c.peers["B"]; p != nil && p.in != nil && len(p.in.feed.flight) > probeWindow {
@@ -118,24 +118,24 @@ func FuzzControlResponse(f *testing.F) {
 		c := newFuzzed(t, b)
 		var m peerv1.ControlResponse
 		for told := 0; c.take(&m); {
-			was := c.linkedTo("B", 1) != nil
+			was := c.findLinked("B", 1) != nil
 			told += len(m.GetInterest().GetAdded())
-			for _, e := range c.responded(c.now, "B", 1, &m) {
+			for _, e := range c.handleResponse(c.now, "B", 1, &m) {
 				switch e := e.(type) {
 				case request:
 					if !was || e.epoch != 1 && e.hub == "B" {
 						t.Fatalf("a link that is over is told %v", e)
 					}
 				case hangUp:
-					if c.linkedTo("B", 1) != nil {
+					if c.findLinked("B", 1) != nil {
 						t.Fatal("a link goes on that was ended")
 					}
 				}
 			}
-			if was && m.GetHello() != nil && c.linkedTo("B", 1) != nil {
+			if was && m.GetHello() != nil && c.findLinked("B", 1) != nil {
 				t.Fatal("a second hello is taken")
 			}
-			if p := c.linkedTo("B", 1); p != nil && p.out.filter.table.len > told {
+			if p := c.findLinked("B", 1); p != nil && p.out.filter.table.len > told {
 				t.Fatalf("%d hashes, told %d", p.out.filter.table.len, told)
 			}
 			m.Reset()
@@ -147,11 +147,11 @@ func FuzzControlResponse(f *testing.F) {
 // isSound checks that time goes on, calls are routed and everybody is known once.
 func (f *fuzzed) isSound(t *testing.T) {
 	f.wait(0)
-	if next := f.next(); next <= f.now {
+	if next := f.nextDeadline(); next <= f.now {
 		t.Errorf("spins: next is %v at %v", next, f.now)
 	}
-	r := f.route(f.now, Query{Hashes: []Hash{1}, Hubs: []hub.ID{"B"}})
-	if p := f.peers["B"]; p != nil && p.member(f.now) && len(r.To)+len(r.Unreachable) != 1 {
+	r := f.findRoute(f.now, Query{Hashes: []Hash{1}, Hubs: []hub.ID{"B"}})
+	if p := f.peers["B"]; p != nil && p.isMember(f.now) && len(r.To)+len(r.Unreachable) != 1 {
 		t.Errorf("a member gets no call: %+v", r)
 	}
 	if len(f.order) != len(f.peers) || len(f.peers) > 1 {

@@ -12,9 +12,9 @@ import (
 
 // Gathering is what other hubs answer to one call.
 type Gathering struct {
-	answers []answer
-	one     [1]answer  // the answers of most
-	slow    []slowLane // where there was no room; until Insist
+	answers []hubAnswer
+	single  [1]hubAnswer // the answers of most
+	slow    []slowLane   // where there was no room; until Insist
 	metrics *metrics
 
 	open atomic.Int32 // answers that are not known, and one for Then
@@ -22,40 +22,40 @@ type Gathering struct {
 }
 
 // answer is that of one hub.
-type answer struct {
-	of     *Gathering
-	hub    hub.ID
-	result atomic.Pointer[peerv1.ForwardResult] // nil: not known yet
+type hubAnswer struct {
+	gathering *Gathering
+	hub       hub.ID
+	result    atomic.Pointer[peerv1.ForwardResult] // nil: not known yet
 }
 
 // lost is the result of a call whose outcome won't be known.
-var lost = &peerv1.ForwardResult{}
+var unknownResult = &peerv1.ForwardResult{}
 
 func newGathering(to []Destination, metrics *metrics) *Gathering {
 	g := &Gathering{metrics: metrics}
-	g.answers = g.one[:]
+	g.answers = g.single[:]
 	if len(to) != 1 {
-		g.answers = make([]answer, len(to))
+		g.answers = make([]hubAnswer, len(to))
 	}
 	for i, d := range to {
-		g.answers[i].of, g.answers[i].hub = g, d.Hub
+		g.answers[i].gathering, g.answers[i].hub = g, d.Hub
 	}
 	g.open.Store(int32(len(to)) + 1) //nolint:gosec // as many as hubs
 	return g
 }
 
-// settle takes the hub's result. The first one counts: when nobody waits for it any more it may still come.
-func (a *answer) settle(r *peerv1.ForwardResult) {
+// setResult takes the hub's result. The first one counts: when nobody waits for it any more it may still come.
+func (a *hubAnswer) setResult(r *peerv1.ForwardResult) {
 	if a.result.CompareAndSwap(nil, r) {
-		a.of.close()
+		a.gathering.countDown()
 	}
 }
 
-// lose: the outcome is unknown. That is also so when the hub is suspect: nobody waits for its result.
-func (a *answer) lose() { a.settle(lost) }
+// setUnknown: the outcome is unknown. That is also so when the hub is suspect: nobody waits for its result.
+func (a *hubAnswer) setUnknown() { a.setResult(unknownResult) }
 
-// close takes one away from what is open.
-func (g *Gathering) close() {
+// countDown takes one away from what is open.
+func (g *Gathering) countDown() {
 	if g.open.Add(-1) == 0 {
 		g.then()
 	}
@@ -65,7 +65,7 @@ func (g *Gathering) close() {
 // may be one that reads a lane: done must be quick and not wait. It is called once, behind Insist, instead of Wait, or not at all.
 func (g *Gathering) Then(done func()) {
 	g.then = done
-	g.close()
+	g.countDown()
 }
 
 // slowLane is a call that is not in line yet.
@@ -86,7 +86,7 @@ func (g *Gathering) Insist(ctx context.Context) (left []hub.ID) {
 	in := make([]bool, len(g.slow))
 	var wg sync.WaitGroup
 	for i, s := range g.slow {
-		wg.Go(func() { in[i] = s.lane.insist(ctx, s.call) })
+		wg.Go(func() { in[i] = s.lane.enqueueWhenRoom(ctx, s.call) })
 	}
 	wg.Wait()
 	for i, s := range g.slow {
@@ -119,7 +119,7 @@ func (g *Gathering) Wait(ctx context.Context) []Outcome {
 func (g *Gathering) NotDone() (n int) {
 	for i := range g.answers {
 		r := g.answers[i].result.Load()
-		if _, failed := r.GetResult().(*peerv1.ForwardResult_Status); failed || r == nil || r == lost {
+		if _, failed := r.GetResult().(*peerv1.ForwardResult_Status); failed || r == nil || r == unknownResult {
 			n++
 		}
 	}
@@ -132,7 +132,7 @@ func (g *Gathering) Outcomes() []Outcome {
 	for i := range g.answers {
 		a := &g.answers[i]
 		outcomes[i].Hub = a.hub
-		if r := a.result.Load(); r != nil && r != lost {
+		if r := a.result.Load(); r != nil && r != unknownResult {
 			outcomes[i].Result = r
 		} else {
 			g.metrics.unknown.Inc()

@@ -29,17 +29,17 @@ type inLane struct {
 	turn     chan struct{} // has room for one: who executes calls, and from the end on serve; guards what follows
 	sequence uint64
 	burst    hub.Burst
-	begun    []begun // what it is for
+	started  []startedCall // what it is for
 }
 
 // begun is a call that was executed and whose result is not there yet.
-type begun struct {
+type startedCall struct {
 	Execution
 	sequence uint64
 }
 
-// result returns the result, when it is due.
-func (b *begun) result() *peerv1.ForwardResult {
+// numberedResult returns the result, when it is due.
+func (b *startedCall) numberedResult() *peerv1.ForwardResult {
 	r := b.Result()
 	r.Sequence = b.sequence
 	return r
@@ -49,14 +49,14 @@ func newInLane(l *inLink, e Executor) *inLane {
 	return &inLane{link: l, executor: e, turn: make(chan struct{}, 1), answers: newLaneAnswers(l.batches)}
 }
 
-// serve returns why the lane ended. From then on nothing of it is executed, and nothing waits.
-func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+// serveLane returns why the lane ended. From then on nothing of it is executed, and nothing waits.
+func (i *inLane) serveLane(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
 	defer func() { i.turn <- struct{}{} }() // and it is never given back
 	defer i.answers.waits.End()
 	ctx := i.link.ctx
 	ended := make(chan error, 2)
-	go func() { ended <- i.answers.run(ctx, stream) }() // ends with the link; a blocked Send with the stream
-	go func() { ended <- i.read(stream) }()             // ends with the stream
+	go func() { ended <- i.answers.writeResponses(ctx, stream) }() // ends with the link; a blocked Send with the stream
+	go func() { ended <- i.readRequests(stream) }()                // ends with the stream
 	select {
 	case err := <-ended:
 		return err
@@ -65,63 +65,63 @@ func (i *inLane) serve(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv
 	}
 }
 
-// read executes what comes.
-func (i *inLane) read(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+// readRequests executes what comes.
+func (i *inLane) readRequests(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
 	for {
 		r, err := stream.Recv()
 		if err != nil {
 			return errHungUp
 		}
-		if err := i.take(r); err != nil {
+		if err := i.executeRequest(r); err != nil {
 			return err
 		}
 	}
 }
 
-// take executes the calls in a message. Those before one that breaks a rule count.
-func (i *inLane) take(r *peerv1.DataRequest) error {
-	i.link.mesh.look() // what waited in the socket while the process stood still may not be for this hub any more
+// executeRequest executes the calls in a message. Those before one that breaks a rule count.
+func (i *inLane) executeRequest(r *peerv1.DataRequest) error {
+	i.link.mesh.checkStandstill() // what waited in the socket while the process stood still may not be for this hub any more
 	select {
 	case i.turn <- struct{}{}:
 		defer func() { <-i.turn }()
 	case <-i.link.ctx.Done():
 		return context.Cause(i.link.ctx)
 	}
-	defer i.settle()
+	defer i.flushBurst()
 	batch, ok := r.GetBody().(*peerv1.DataRequest_Batch)
 	if !ok {
-		return i.execute(r.GetForward())
+		return i.startForward(r.GetForward())
 	}
 	forwards := batch.Batch.GetForwards()
 	if n := len(forwards); n == 0 || n > maxBatch {
 		return fmt.Errorf("%w: a batch of %d forwards", errViolation, n)
 	}
 	for _, f := range forwards {
-		if err := i.execute(f); err != nil {
+		if err := i.startForward(f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (i *inLane) execute(f *peerv1.Forward) error {
-	if err := i.check(f); err != nil {
+func (i *inLane) startForward(f *peerv1.Forward) error {
+	if err := i.admitForward(f); err != nil {
 		return err
 	}
 	ctx := i.link.ctx
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if f.GetSend() == nil || len(i.begun) >= maxBurst {
-		i.settle() // only sends are written together
+	if f.GetSend() == nil || len(i.started) >= maxBurst {
+		i.flushBurst() // only sends are written together
 	}
-	i.link.mesh.metrics.executed(f)
-	i.begun = append(i.begun, begun{i.executor.Execute(ctx, f, &i.burst), f.GetSequence()})
+	i.link.mesh.metrics.countExecuted(f)
+	i.started = append(i.started, startedCall{i.executor.Execute(ctx, f, &i.burst), f.GetSequence()})
 	return nil
 }
 
-// check holds the rules for what comes on a lane, and counts.
-func (i *inLane) check(f *peerv1.Forward) error {
+// admitForward holds the rules for what comes on a lane, and counts.
+func (i *inLane) admitForward(f *peerv1.Forward) error {
 	if err := checkForward(f); err != nil {
 		return err
 	}
@@ -129,29 +129,29 @@ func (i *inLane) check(f *peerv1.Forward) error {
 		return fmt.Errorf("%w: forward %d after %d", errViolation, f.GetSequence(), i.sequence)
 	}
 	i.sequence++
-	if !i.answers.expect() {
+	if !i.answers.expectResult() {
 		return fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneResults)
 	}
 	return nil
 }
 
-// settle has the clients' links write what was begun, and answers.
-func (i *inLane) settle() {
+// flushBurst has the clients' links write what was begun, and answers.
+func (i *inLane) flushBurst() {
 	i.burst.Flush()
 	var upTo uint64
-	results := make([]*peerv1.ForwardResult, 0, len(i.begun))
-	for _, b := range i.begun {
+	results := make([]*peerv1.ForwardResult, 0, len(i.started))
+	for _, b := range i.started {
 		if b.Then == nil {
-			results = append(results, b.result())
+			results = append(results, b.numberedResult())
 			continue
 		}
 		upTo = b.sequence
 		i.answers.waits.Add(b, b.Until, b.Then)
 	}
-	clear(i.begun)
-	i.begun = i.begun[:0]
+	clear(i.started)
+	i.started = i.started[:0]
 	if upTo > 0 || len(results) > 0 {
-		i.answers.put(upTo, results...)
+		i.answers.addResults(upTo, results...)
 	}
 }
 
@@ -185,9 +185,9 @@ const (
 // never waits: there is room for the results of all forwards that may be without one.
 type laneAnswers struct {
 	// Static.
-	news    chan struct{}         // holds a token when there may be something to say
-	batches bool                  // the peer takes batches
-	waits   *waitlist.List[begun] // calls whose result is not due yet; open counts them
+	news    chan struct{}               // holds a token when there may be something to say
+	batches bool                        // the peer takes batches
+	waits   *waitlist.List[startedCall] // calls whose result is not due yet; open counts them
 
 	mu      sync.Mutex
 	open    int // forwards whose result is not about to be sent
@@ -198,32 +198,32 @@ type laneAnswers struct {
 
 func newLaneAnswers(batches bool) *laneAnswers {
 	a := &laneAnswers{news: make(chan struct{}, 1), batches: batches}
-	a.waits = waitlist.New[begun](func() { signal(a.news) })
+	a.waits = waitlist.New[startedCall](func() { leaveToken(a.news) })
 	return a
 }
 
-// expect counts a forward that is to have a result; false: there are too many.
-func (a *laneAnswers) expect() bool {
+// expectResult counts a forward that is to have a result; false: there are too many.
+func (a *laneAnswers) expectResult() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open++
 	return a.open <= laneResults
 }
 
-// put adds results, and says up to where all has begun; 0: nothing about that.
-func (a *laneAnswers) put(upTo uint64, results ...*peerv1.ForwardResult) {
+// addResults adds results, and says up to where all has begun; 0: nothing about that.
+func (a *laneAnswers) addResults(upTo uint64, results ...*peerv1.ForwardResult) {
 	a.mu.Lock()
 	a.begun = max(a.begun, upTo)
 	a.results = append(a.results, results...)
 	a.mu.Unlock()
-	signal(a.news)
+	leaveToken(a.news)
 }
 
-// run says everything until ctx is done, or the stream ends.
-func (a *laneAnswers) run(ctx context.Context, stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+// writeResponses says everything until ctx is done, or the stream ends.
+func (a *laneAnswers) writeResponses(ctx context.Context, stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
 	r := &peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}
 	for {
-		for ; r != nil; r = a.take() {
+		for ; r != nil; r = a.nextResponse() {
 			if err := stream.Send(r); err != nil {
 				return err
 			}
@@ -231,21 +231,21 @@ func (a *laneAnswers) run(ctx context.Context, stream grpc.BidiStreamingServer[p
 		select {
 		case <-a.news:
 			runtime.Gosched() // what is being executed has more for this message
-			r = a.take()
+			r = a.nextResponse()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// take returns what is to be said, as much as goes into a message; nil: nothing. It takes the results off what is open before the
+// nextResponse returns what is to be said, as much as goes into a message; nil: nothing. It takes the results off what is open before the
 // peer can have them, and send other forwards in their place.
-func (a *laneAnswers) take() *peerv1.DataResponse {
+func (a *laneAnswers) nextResponse() *peerv1.DataResponse {
 	arrived := a.waits.TakeArrived()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, b := range arrived {
-		a.results = append(a.results, b.result())
+		a.results = append(a.results, b.numberedResult())
 	}
 	news := a.begun > a.told
 	n := min(len(a.results), maxBatch)

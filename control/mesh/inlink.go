@@ -53,14 +53,14 @@ func (m *Mesh) Service(executor Executor) peerv1.PeerServiceServer {
 
 // Control implements the RPC.
 func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
-	received := receive(stream.Context(), stream.Recv)
-	first, err := opening(stream.Context(), received)
+	received := receiveAll(stream.Context(), stream.Recv)
+	first, err := awaitOpening(stream.Context(), received)
 	if err != nil {
 		return toStatus(err)
 	}
 	m, hello := s.mesh, first.GetHello()
 	if err := checkHello(hello); err != nil {
-		m.refusals.log(m.logger, speaker(hello), peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
+		m.refusals.logRefusal(m.logger, claimedHub(hello), peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
 		return toStatus(err)
 	}
 	select { // a hub that does not know its cluster can't say whether this is it
@@ -68,19 +68,19 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	case <-stream.Context().Done():
 		return stream.Context().Err()
 	case <-m.closing.Done():
-		return toStatus(m.goodbye(hello))
+		return toStatus(m.refuseLeaving(hello))
 	}
-	l, err := m.greet(hello)
+	l, err := m.submitHello(hello)
 	if err != nil {
 		return toStatus(err)
 	}
-	err = l.serve(stream, received)
+	err = l.serveControl(stream, received)
 	if refused, ok := errors.AsType[refusedError](err); ok {
-		m.refusals.log(m.logger, l.key.hub, refused.reason)
+		m.refusals.logRefusal(m.logger, l.key.hub, refused.reason)
 	} else if err != nil && !errors.Is(err, errHungUp) {
 		m.logger.Info("link of a peer ended", slog.String("hub", string(l.key.hub)), slog.Uint64("epoch", l.key.epoch), slog.Any("cause", err))
 	}
-	m.over(l)
+	m.removeInLink(l)
 	if err == nil {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 
 // checkHello holds the rules for the hello of a dialler.
 func checkHello(hello *peerv1.Hello) error {
-	if err := validate(hello); err != nil {
+	if err := validateMessage(hello); err != nil {
 		return err
 	}
 	if hello.GetLanes() == 0 { // only an answer may have none
@@ -98,25 +98,25 @@ func checkHello(hello *peerv1.Hello) error {
 	return nil
 }
 
-// speaker is the hub that a hello names as its own, for the log. It is empty when the hello breaks the rule for ids.
-func speaker(hello *peerv1.Hello) hub.ID {
+// claimedHub is the hub that a hello names as its own, for the log. It is empty when the hello breaks the rule for ids.
+func claimedHub(hello *peerv1.Hello) hub.ID {
 	if id := hello.GetSelf().GetHub(); len(id) <= maxHubID {
 		return hub.ID(id)
 	}
 	return ""
 }
 
-// goodbye refuses a hello because this hub leaves. Who looks for another hub here must not take that one to have left.
-func (m *Mesh) goodbye(hello *peerv1.Hello) error {
+// refuseLeaving refuses a hello because this hub leaves. Who looks for another hub here must not take that one to have left.
+func (m *Mesh) refuseLeaving(hello *peerv1.Hello) error {
 	if hello.GetExpected().GetHub() != string(m.config.Self) {
 		return refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB}
 	}
 	return refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN}
 }
 
-// greet asks the core about a hello. Its answer comes to the link; one that is the second of its epoch, or to a hub that is
+// submitHello asks the core about a hello. Its answer comes to the link; one that is the second of its epoch, or to a hub that is
 // nearly gone, is refused at once.
-func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, error) {
+func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
 	l := &inLink{
 		mesh: m, key: linkKey{hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch()},
 		answer:    make(chan *peerv1.Hello, 1),
@@ -125,13 +125,13 @@ func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, error) {
 		opened:    make(map[uint32]bool),
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
-	version, _ := common(m.core.us, hello)
+	version, _ := commonVersion(m.core.us, hello)
 	l.batches = version >= batchVersion
 	var err error
-	m.do(func(c *core, now time.Duration) []effect {
+	m.callCore(func(c *core, now time.Duration) []effect {
 		switch {
 		case m.sealed:
-			err = m.goodbye(hello)
+			err = m.refuseLeaving(hello)
 			return nil
 		case m.in[l.key] != nil:
 			err = refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
@@ -139,13 +139,13 @@ func (m *Mesh) greet(hello *peerv1.Hello) (*inLink, error) {
 		}
 		m.tasks.Add(1)
 		m.in[l.key] = l
-		return c.greeted(now, hello)
+		return c.handleHello(now, hello)
 	})
 	return l, err
 }
 
-// serve is the life of the link. It returns why it ended; nil: behind a farewell.
-func (l *inLink) serve(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse], received <-chan received[*peerv1.ControlRequest]) error {
+// serveControl is the life of the link. It returns why it ended; nil: behind a farewell.
+func (l *inLink) serveControl(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse], received <-chan streamItem[*peerv1.ControlRequest]) error {
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
 	var hello *peerv1.Hello
 	select {
@@ -157,7 +157,7 @@ func (l *inLink) serve(stream grpc.BidiStreamingServer[peerv1.ControlRequest, pe
 	go func() { // ends with the link; a blocked Send with the stream
 		err := stream.Send(&peerv1.ControlResponse{Body: &peerv1.ControlResponse_Hello{Hello: hello}})
 		if err == nil {
-			err = l.responses.run(l.ctx, stream.Send)
+			err = l.responses.sendItems(l.ctx, stream.Send)
 		}
 		said <- err
 	}()
@@ -167,7 +167,9 @@ func (l *inLink) serve(stream grpc.BidiStreamingServer[peerv1.ControlRequest, pe
 			if r.err != nil {
 				return errHungUp
 			}
-			l.mesh.do(func(c *core, now time.Duration) []effect { return c.requested(now, l.key.hub, l.key.epoch, r.message) })
+			l.mesh.callCore(func(c *core, now time.Duration) []effect {
+				return c.handleRequest(now, l.key.hub, l.key.epoch, r.message)
+			})
 		case err := <-said:
 			return err
 		case <-l.ctx.Done():
@@ -176,52 +178,52 @@ func (l *inLink) serve(stream grpc.BidiStreamingServer[peerv1.ControlRequest, pe
 	}
 }
 
-// over takes the link out when its lanes have ended, and lets the core know.
-func (m *Mesh) over(l *inLink) {
+// removeInLink takes the link out when its lanes have ended, and lets the core know.
+func (m *Mesh) removeInLink(l *inLink) {
 	l.end(errHungUp)
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
 	l.lanes.Wait()
-	m.do(func(c *core, now time.Duration) []effect {
+	m.callCore(func(c *core, now time.Duration) []effect {
 		delete(m.in, l.key)
-		return c.ended(now, l.key.hub, l.key.epoch)
+		return c.handleLinkEnd(now, l.key.hub, l.key.epoch)
 	})
 	m.tasks.Done()
 }
 
-// say puts a message on the Control stream.
-func (l *inLink) say(r *peerv1.ControlResponse) {
-	if !l.responses.put(r) {
+// queueResponse puts a message on the Control stream.
+func (l *inLink) queueResponse(r *peerv1.ControlResponse) {
+	if !l.responses.putItem(r) {
 		l.end(errBacklog)
 	}
 }
 
-// finish ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
-func (l *inLink) finish() {
+// finishResponses ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
+func (l *inLink) finishResponses() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.finishing {
 		l.finishing = true
-		l.responses.finish()
+		l.responses.closeInput()
 	}
 }
 
 // received is a message of a stream, or why there is none.
-type received[T any] struct {
+type streamItem[T any] struct {
 	message T
 	err     error
 }
 
-// receive reads a stream until an error, so that its handler can wait for other things too. Its goroutine ends with ctx, which
+// receiveAll reads a stream until an error, so that its handler can wait for other things too. Its goroutine ends with ctx, which
 // is that of the stream: when the handler has returned.
-func receive[T any](ctx context.Context, recv func() (T, error)) <-chan received[T] {
-	out := make(chan received[T])
+func receiveAll[T any](ctx context.Context, recv func() (T, error)) <-chan streamItem[T] {
+	out := make(chan streamItem[T])
 	go func() {
 		for {
 			message, err := recv()
 			select {
-			case out <- received[T]{message, err}:
+			case out <- streamItem[T]{message, err}:
 			case <-ctx.Done():
 				return
 			}
@@ -234,17 +236,17 @@ func receive[T any](ctx context.Context, recv func() (T, error)) <-chan received
 }
 
 // receiveOne reads one message of a stream. Its goroutine ends with that, or with the stream.
-func receiveOne[T any](recv func() (T, error)) <-chan received[T] {
-	out := make(chan received[T], 1)
+func receiveOne[T any](recv func() (T, error)) <-chan streamItem[T] {
+	out := make(chan streamItem[T], 1)
 	go func() {
 		message, err := recv()
-		out <- received[T]{message, err}
+		out <- streamItem[T]{message, err}
 	}()
 	return out
 }
 
-// opening takes the first message of a stream. It must come as soon as any other: a stream that says nothing is not kept.
-func opening[T any](ctx context.Context, in <-chan received[T]) (first T, err error) {
+// awaitOpening takes the first message of a stream. It must come as soon as any other: a stream that says nothing is not kept.
+func awaitOpening[T any](ctx context.Context, in <-chan streamItem[T]) (first T, err error) {
 	timer := time.NewTimer(linkTimeout)
 	defer timer.Stop()
 	select {
@@ -259,33 +261,33 @@ func opening[T any](ctx context.Context, in <-chan received[T]) (first T, err er
 
 // Data implements the RPC.
 func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
-	first, err := opening(stream.Context(), receiveOne(stream.Recv))
+	first, err := awaitOpening(stream.Context(), receiveOne(stream.Recv))
 	if err != nil {
 		return toStatus(err)
 	}
 	hello := first.GetHello()
-	if err := validate(hello); err != nil {
+	if err := validateMessage(hello); err != nil {
 		return toStatus(err)
 	}
-	l, err := s.mesh.laneOf(hello)
+	l, err := s.mesh.admitLane(hello)
 	if err != nil {
 		return toStatus(err)
 	}
 	defer l.lanes.Done()
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
-	err = newInLane(l, s.executor).serve(stream)
+	err = newInLane(l, s.executor).serveLane(stream)
 	l.end(fmt.Errorf("%w: %w", errLaneLost, err))
 	return toStatus(err)
 }
 
-// laneOf returns the open link that a lane belongs to, with the lane counted in.
-func (m *Mesh) laneOf(hello *peerv1.LaneHello) (*inLink, error) {
+// admitLane returns the open link that a lane belongs to, with the lane counted in.
+func (m *Mesh) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
 	key := linkKey{hub.ID(hello.GetHub()), hello.GetEpoch()}
-	m.do(func(c *core, now time.Duration) []effect { return c.used(now, key.hub, key.epoch) })
+	m.callCore(func(c *core, now time.Duration) []effect { return c.handleFirstUse(now, key.hub, key.epoch) })
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	l := m.in[key]
-	if l == nil || !m.core.admits(key.hub, key.epoch) {
+	if l == nil || !m.core.admitsLink(key.hub, key.epoch) {
 		return nil, refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
 	}
 	l.mu.Lock()
@@ -305,7 +307,7 @@ func (m *Mesh) laneOf(hello *peerv1.LaneHello) (*inLink, error) {
 
 // Read implements the RPC.
 func (s *peerService) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
-	if err := validate(r); err != nil {
+	if err := validateMessage(r); err != nil {
 		return nil, toStatus(err)
 	}
 	if hub.ID(r.GetHub()) != s.mesh.config.Self {

@@ -53,17 +53,17 @@ type change struct {
 	added bool
 }
 
-func (n *interest) bucket(h Hash) *map[Hash]need { return &n.buckets[h>>interestShift] }
+func (n *interest) bucketOf(h Hash) *map[Hash]need { return &n.buckets[h>>interestShift] }
 
-// add takes one reference.
-func (n *interest) add(h Hash) {
-	b := n.bucket(h)
+// addReference takes one reference.
+func (n *interest) addReference(h Hash) {
+	b := n.bucketOf(h)
 	if *b == nil {
 		*b = make(map[Hash]need)
 	}
 	e, known := (*b)[h]
 	if !known {
-		n.record(change{h, true})
+		n.recordChange(change{h, true})
 		n.len++
 		e.version = n.version
 	}
@@ -71,13 +71,13 @@ func (n *interest) add(h Hash) {
 	(*b)[h] = e
 }
 
-// since returns the change that peers must know of before references to a hash are in force: one that has been
+// versionOf returns the change that peers must know of before references to a hash are in force: one that has been
 // here for long had its change long ago, one that came a moment ago may still be on its way. 0: there are none.
-func (n *interest) since(h Hash) (version uint64) { return (*n.bucket(h))[h].version }
+func (n *interest) versionOf(h Hash) (version uint64) { return (*n.bucketOf(h))[h].version }
 
-// remove gives one reference back; false: there was none.
-func (n *interest) remove(now time.Duration, h Hash) bool {
-	b := n.bucket(h)
+// removeReference gives one reference back; false: there was none.
+func (n *interest) removeReference(now time.Duration, h Hash) bool {
+	b := n.bucketOf(h)
 	e := (*b)[h]
 	if e.references == 0 {
 		return false
@@ -94,12 +94,12 @@ func (n *interest) remove(now time.Duration, h Hash) bool {
 	return true
 }
 
-// fade removes the hashes that had no reference for long enough.
-func (n *interest) fade(now time.Duration) {
+// removeFaded removes the hashes that had no reference for long enough.
+func (n *interest) removeFaded(now time.Duration) {
 	for done := 0; len(n.fading) > 0 && n.fading[0].at <= now && done < fadeLimit; done++ {
 		h := n.fading[0].hash
 		n.fading = n.fading[1:]
-		b := n.bucket(h)
+		b := n.bucketOf(h)
 		e := (*b)[h]
 		switch {
 		case e.references > 0:
@@ -110,20 +110,20 @@ func (n *interest) fade(now time.Duration) {
 		default:
 			delete(*b, h)
 			n.len--
-			n.record(change{h, false})
+			n.recordChange(change{h, false})
 		}
 	}
 }
 
-// next is when fade has something to do.
-func (n *interest) next() time.Duration {
+// nextDeadline is when fade has something to do.
+func (n *interest) nextDeadline() time.Duration {
 	if len(n.fading) == 0 {
 		return never
 	}
 	return n.fading[0].at
 }
 
-func (n *interest) record(c change) {
+func (n *interest) recordChange(c change) {
 	if len(n.log) >= 2*logLimit {
 		n.log = append(n.log[:0], n.log[logLimit:]...)
 	}
@@ -131,8 +131,8 @@ func (n *interest) record(c change) {
 	n.version++
 }
 
-// news returns up to limit changes after a version, oldest first; false: they are not remembered.
-func (n *interest) news(version uint64, limit int) ([]change, bool) {
+// changesSince returns up to limit changes after a version, oldest first; false: they are not remembered.
+func (n *interest) changesSince(version uint64, limit int) ([]change, bool) {
 	behind := n.version - version
 	if behind > uint64(len(n.log)) {
 		return nil, false
@@ -141,9 +141,9 @@ func (n *interest) news(version uint64, limit int) ([]change, bool) {
 	return news[:min(limit, len(news))], true
 }
 
-// page returns up to limit hashes from `from` on, in order, and where the next page starts; done: it was the
+// snapshotPage returns up to limit hashes from `from` on, in order, and where the next page starts; done: it was the
 // last. Changes between two pages are in the log, so pages and log together tell everything.
-func (n *interest) page(from Hash, limit int) (page []Hash, next Hash, done bool) {
+func (n *interest) snapshotPage(from Hash, limit int) (page []Hash, next Hash, done bool) {
 	for i := from >> interestShift; i < interestBuckets; i++ {
 		start := len(page)
 		for h := range n.buckets[i] {

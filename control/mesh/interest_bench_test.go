@@ -23,13 +23,13 @@ func benchmarkInterest(b *testing.B, fresh bool, peers int) {
 	known := make([]Hash, hashes)
 	for i := range known {
 		known[i] = spread(i)
-		n.add(known[i])
+		n.addReference(known[i])
 	}
 	feeds := make([]*feed, peers)
 	tell := func() {
 		for _, f := range feeds {
-			for len(f.pump(&n)) > 0 {
-				f.confirm(f.sequence)
+			for len(f.nextMessages(&n)) > 0 {
+				f.confirmSequence(f.sequence)
 			}
 		}
 	}
@@ -45,13 +45,13 @@ func benchmarkInterest(b *testing.B, fresh bool, peers int) {
 			h = ^h
 		}
 		before := n.version
-		n.add(h)
+		n.addReference(h)
 		if n.version != before {
 			tell()
 		}
-		n.remove(now, h)
+		n.removeReference(now, h)
 		now += 2 * lingerTime
-		if n.fade(now); n.version != before {
+		if n.removeFaded(now); n.version != before {
 			tell()
 		}
 	}

@@ -31,22 +31,22 @@ type keysetPart struct {
 	used  int
 }
 
-// place returns the part of a hash and its position there as a fraction of 2^64.
-func (s *keyset) place(h Hash) (*keysetPart, uint64) {
+// placeOf returns the part of a hash and its position there as a fraction of 2^64.
+func (s *keyset) placeOf(h Hash) (*keysetPart, uint64) {
 	x := maphash.Comparable(keysetSeed, h)
 	return &s.parts[x%keysetParts], x
 }
 
-func (s *keyset) has(h Hash) bool {
+func (s *keyset) hasHash(h Hash) bool {
 	if h == 0 {
 		return s.hasZero
 	}
-	p, x := s.place(h)
-	_, found := p.find(h, x)
+	p, x := s.placeOf(h)
+	_, found := p.findSlot(h, x)
 	return found
 }
 
-func (s *keyset) add(h Hash) {
+func (s *keyset) addHash(h Hash) {
 	if h == 0 {
 		if !s.hasZero {
 			s.hasZero = true
@@ -54,21 +54,21 @@ func (s *keyset) add(h Hash) {
 		}
 		return
 	}
-	p, x := s.place(h)
-	i, found := p.find(h, x)
+	p, x := s.placeOf(h)
+	i, found := p.findSlot(h, x)
 	if found {
 		return
 	}
 	if (p.used+1)*fullDen > len(p.slots)*fullNum {
-		p.grow(s)
-		i, _ = p.find(h, x)
+		p.growSlots(s)
+		i, _ = p.findSlot(h, x)
 	}
 	p.slots[i] = h
 	p.used++
 	s.len++
 }
 
-func (s *keyset) remove(h Hash) {
+func (s *keyset) removeHash(h Hash) {
 	if h == 0 {
 		if s.hasZero {
 			s.hasZero = false
@@ -76,16 +76,16 @@ func (s *keyset) remove(h Hash) {
 		}
 		return
 	}
-	p, x := s.place(h)
-	if i, found := p.find(h, x); found {
-		p.free(s, i)
+	p, x := s.placeOf(h)
+	if i, found := p.findSlot(h, x); found {
+		p.freeSlot(s, i)
 		p.used--
 		s.len--
 	}
 }
 
-// bytes is what the set's keys take.
-func (s *keyset) bytes() int {
+// countBytes is what the set's keys take.
+func (s *keyset) countBytes() int {
 	n := 0
 	for i := range s.parts {
 		n += 8 * cap(s.parts[i].slots)
@@ -93,18 +93,18 @@ func (s *keyset) bytes() int {
 	return n
 }
 
-// home is where a hash would like to lie.
-func (p *keysetPart) home(x uint64) int {
+// homeSlot is where a hash would like to lie.
+func (p *keysetPart) homeSlot(x uint64) int {
 	hi, _ := bits.Mul64(x, uint64(len(p.slots)))
 	return int(hi)
 }
 
-// find returns the slot of h, or the free slot where it belongs.
-func (p *keysetPart) find(h Hash, x uint64) (slot int, found bool) {
+// findSlot returns the slot of h, or the free slot where it belongs.
+func (p *keysetPart) findSlot(h Hash, x uint64) (slot int, found bool) {
 	if len(p.slots) == 0 {
 		return 0, false
 	}
-	for i := p.home(x); ; i++ {
+	for i := p.homeSlot(x); ; i++ {
 		if i == len(p.slots) {
 			i = 0
 		}
@@ -117,20 +117,20 @@ func (p *keysetPart) find(h Hash, x uint64) (slot int, found bool) {
 	}
 }
 
-func (p *keysetPart) grow(s *keyset) {
+func (p *keysetPart) growSlots(s *keyset) {
 	old := p.slots
 	p.slots = make([]Hash, max(partMin, len(old)+len(old)/4))
 	for _, h := range old {
 		if h != 0 {
-			_, x := s.place(h)
-			i, _ := p.find(h, x)
+			_, x := s.placeOf(h)
+			i, _ := p.findSlot(h, x)
 			p.slots[i] = h
 		}
 	}
 }
 
-// free empties slot i and closes the gap: a search for what lies behind it must not end there.
-func (p *keysetPart) free(s *keyset, i int) {
+// freeSlot empties slot i and closes the gap: a search for what lies behind it must not end there.
+func (p *keysetPart) freeSlot(s *keyset, i int) {
 	n := len(p.slots)
 	for j := i; ; {
 		j = (j + 1) % n
@@ -138,8 +138,8 @@ func (p *keysetPart) free(s *keyset, i int) {
 		if h == 0 {
 			break
 		}
-		_, x := s.place(h)
-		if (j-p.home(x)+n)%n >= (j-i+n)%n { // its home is not behind the gap
+		_, x := s.placeOf(h)
+		if (j-p.homeSlot(x)+n)%n >= (j-i+n)%n { // its home is not behind the gap
 			p.slots[i], i = h, j
 		}
 	}

@@ -15,10 +15,10 @@ func TestAKeysetIsASet(t *testing.T) {
 		for _, op := range rapid.SliceOfN(rapid.Uint64Range(0, 3<<8), 0, 2000).Draw(rt, "ops") {
 			key := Hash(op & 0xff)
 			if op>>8 == 0 {
-				s.remove(key)
+				s.removeHash(key)
 				delete(model, key)
 			} else {
-				s.add(key)
+				s.addHash(key)
 				model[key] = true
 			}
 			if s.len != len(model) {
@@ -26,8 +26,8 @@ func TestAKeysetIsASet(t *testing.T) {
 			}
 		}
 		for h := range Hash(257) {
-			if s.has(h) != model[h] {
-				rt.Fatalf("has %d: %t", h, s.has(h))
+			if s.hasHash(h) != model[h] {
+				rt.Fatalf("has %d: %t", h, s.hasHash(h))
 			}
 		}
 	})
@@ -38,21 +38,21 @@ func TestARemovedKeyTakesNoOtherWithIt(t *testing.T) {
 	const keys = 20_000
 	var s keyset
 	for i := range Hash(keys) {
-		s.add(i)
+		s.addHash(i)
 	}
 	for i := range Hash(keys) {
 		if i%3 == 0 {
-			s.remove(i)
-			s.remove(i)
+			s.removeHash(i)
+			s.removeHash(i)
 		}
 	}
 	for i := range Hash(keys) {
-		if want := i%3 != 0; s.has(i) != want {
+		if want := i%3 != 0; s.hasHash(i) != want {
 			t.Fatalf("has %d: %t", i, !want)
 		}
 	}
 	for i := range Hash(keys) {
-		s.remove(i)
+		s.removeHash(i)
 	}
 	if s.len != 0 || slices.ContainsFunc(s.parts[:], func(p keysetPart) bool { return p.used != 0 }) {
 		t.Errorf("%d keys are left", s.len)
@@ -64,9 +64,9 @@ func TestAKeyCosts16BytesAtMost(t *testing.T) {
 	var s keyset
 	worst := 0.0
 	for n := 1; n <= 300_000; n++ {
-		s.add(Hash(rand.Uint64()))
+		s.addHash(Hash(rand.Uint64()))
 		if n >= 10_000 && n%100 == 0 {
-			worst = max(worst, float64(s.bytes())/float64(n))
+			worst = max(worst, float64(s.countBytes())/float64(n))
 		}
 	}
 	t.Logf("%.1f bytes a key at worst", worst)
@@ -78,11 +78,11 @@ func TestAKeyCosts16BytesAtMost(t *testing.T) {
 func BenchmarkKeysetHas(b *testing.B) {
 	var s keyset
 	for range 1_000_000 {
-		s.add(Hash(rand.Uint64()))
+		s.addHash(Hash(rand.Uint64()))
 	}
 	h := Hash(1)
 	for b.Loop() {
-		s.has(h)
+		s.hasHash(h)
 		h = h*6364136223846793005 + 1442695040888963407
 	}
 }

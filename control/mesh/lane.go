@@ -60,12 +60,12 @@ type forwarding struct {
 	sequence uint64
 	weight   int64 // 0 when it was begun
 	flood    bool  // for the metric
-	into     *answer
+	into     *hubAnswer
 }
 
 // settled is what became of a call.
-type settled struct {
-	into   *answer
+type callResult struct {
+	into   *hubAnswer
 	result *peerv1.ForwardResult
 }
 
@@ -78,48 +78,48 @@ func newLane(l *outLink, number int) *lane {
 	}
 }
 
-// offer puts a call in line, if the window has room for it.
-func (l *lane) offer(f *forwarding) bool {
+// tryEnqueue puts a call in line, if the window has room for it.
+func (l *lane) tryEnqueue(f *forwarding) bool {
 	f.weight = max(callWeight, min(int64(f.call.size), laneBytes))
 	if !l.window.TryAcquire(f.weight) {
 		return false
 	}
-	l.enqueue(f)
+	l.enqueueCall(f)
 	return true
 }
 
-// insist waits for the window for as long as results come, the peer answers probes, and ctx lasts. What does not get in line
+// enqueueWhenRoom waits for the window for as long as results come, the peer answers probes, and ctx lasts. What does not get in line
 // has no outcome.
-func (l *lane) insist(ctx context.Context, f *forwarding) bool {
-	if !l.acquire(ctx, f.weight) {
-		f.into.lose()
+func (l *lane) enqueueWhenRoom(ctx context.Context, f *forwarding) bool {
+	if !l.acquireRoom(ctx, f.weight) {
+		f.into.setUnknown()
 		return false
 	}
-	l.enqueue(f)
+	l.enqueueCall(f)
 	return true
 }
 
-// enqueue puts a call in line for which the window had room. Who calls it waits for no answer of a peer that is suspect.
-func (l *lane) enqueue(f *forwarding) {
-	in := l.put(f)
+// enqueueCall puts a call in line for which the window had room. Who calls it waits for no answer of a peer that is suspect.
+func (l *lane) enqueueCall(f *forwarding) {
+	in := l.addToLine(f)
 	if in {
-		signal(l.news)
+		leaveToken(l.news)
 	}
-	if !in || l.link.patience().Err() != nil {
-		f.into.lose()
+	if !in || l.link.patienceContext().Err() != nil {
+		f.into.setUnknown()
 	}
 }
 
-// signal leaves a token, if there is none.
-func signal(c chan<- struct{}) {
+// leaveToken leaves a token, if there is none.
+func leaveToken(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-// put is enqueue; false: the call does not get in line.
-func (l *lane) put(f *forwarding) bool {
+// addToLine is enqueue; false: the call does not get in line.
+func (l *lane) addToLine(f *forwarding) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.waiting == nil {
@@ -137,7 +137,7 @@ func (l *lane) put(f *forwarding) bool {
 	f.sequence = l.sequence
 	l.waiting[f.sequence] = f
 	l.line = append(l.line, f)
-	l.link.mesh.metrics.forwarded(f.kind, f.flood)
+	l.link.mesh.metrics.countForwarded(f.kind, f.flood)
 	return true
 }
 
@@ -148,34 +148,34 @@ func (l *lane) stuckAt() time.Time {
 	return l.moved.Add(stuckTime)
 }
 
-// acquire waits for room in the window; false: there is none.
-func (l *lane) acquire(ctx context.Context, weight int64) bool {
+// acquireRoom waits for room in the window; false: there is none.
+func (l *lane) acquireRoom(ctx context.Context, weight int64) bool {
 	ctx, cancel := context.WithDeadline(ctx, l.stuckAt())
 	defer cancel()
 	defer context.AfterFunc(l.link.ctx, cancel)()
-	defer context.AfterFunc(l.link.patience(), cancel)()
+	defer context.AfterFunc(l.link.patienceContext(), cancel)()
 	return l.window.Acquire(ctx, weight) == nil
 }
 
-// run opens the lane and carries calls until the link ends; a lane that breaks ends the link.
-func (l *lane) run() {
-	defer l.over()
-	stream, err := l.open()
+// runLane opens the lane and carries calls until the link ends; a lane that breaks ends the link.
+func (l *lane) runLane() {
+	defer l.loseWaiting()
+	stream, err := l.openStream()
 	if err != nil {
-		l.link.broke(fmt.Errorf("%w: %w", errLaneLost, err))
+		l.link.endBroken(fmt.Errorf("%w: %w", errLaneLost, err))
 		return
 	}
 	sent := make(chan struct{})
 	go func() { // ends with the link, or when the stream breaks
 		defer close(sent)
-		l.link.broke(l.send(stream))
+		l.link.endBroken(l.sendCalls(stream))
 	}()
-	l.link.broke(l.receive(stream))
+	l.link.endBroken(l.receiveResults(stream))
 	<-sent
 }
 
-// open says hello and takes the answer, for which the peer has as long as for that to the Hello.
-func (l *lane) open() (peerv1.PeerService_DataClient, error) {
+// openStream says hello and takes the answer, for which the peer has as long as for that to the Hello.
+func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
 	defer time.AfterFunc(dialTimeout, func() { l.link.end(fmt.Errorf("%w: %w", errLaneLost, errDialTime)) }).Stop()
 	stream, err := l.link.peer.data.Data(l.link.ctx)
 	if err != nil {
@@ -195,8 +195,8 @@ func (l *lane) open() (peerv1.PeerService_DataClient, error) {
 	return stream, nil
 }
 
-// send says what is in line, for as long as the link lasts.
-func (l *lane) send(stream peerv1.PeerService_DataClient) error {
+// sendCalls says what is in line, for as long as the link lasts.
+func (l *lane) sendCalls(stream peerv1.PeerService_DataClient) error {
 	for {
 		select {
 		case <-l.news:
@@ -204,7 +204,7 @@ func (l *lane) send(stream peerv1.PeerService_DataClient) error {
 			return context.Cause(l.link.ctx)
 		}
 		runtime.Gosched() // callers that run have more for this message
-		for forwards := l.take(); len(forwards) > 0; forwards = l.take() {
+		for forwards := l.nextForwards(); len(forwards) > 0; forwards = l.nextForwards() {
 			if err := stream.Send(dataRequest(forwards)); err != nil {
 				return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 			}
@@ -212,8 +212,8 @@ func (l *lane) send(stream peerv1.PeerService_DataClient) error {
 	}
 }
 
-// take returns what is in line, in their order, as many as fit in a message. They are marshalled at once, so their age is right.
-func (l *lane) take() []*peerv1.Forward {
+// nextForwards returns what is in line, in their order, as many as fit in a message. They are marshalled at once, so their age is right.
+func (l *lane) nextForwards() []*peerv1.Forward {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, bytes := 0, 0
@@ -227,7 +227,7 @@ func (l *lane) take() []*peerv1.Forward {
 	}
 	forwards, now := make([]*peerv1.Forward, n), time.Now()
 	for i, f := range l.line[:n] {
-		forwards[i] = f.call.forward(f.sequence, now)
+		forwards[i] = f.call.newForward(f.sequence, now)
 		l.sent = f.sequence
 	}
 	l.line = slices.Delete(l.line, 0, n)
@@ -245,16 +245,16 @@ func dataRequest(forwards []*peerv1.Forward) *peerv1.DataRequest {
 	return &peerv1.DataRequest{Body: &peerv1.DataRequest_Batch{Batch: &peerv1.ForwardBatch{Forwards: forwards}}}
 }
 
-func (l *lane) receive(stream peerv1.PeerService_DataClient) error {
-	var some []settled
+func (l *lane) receiveResults(stream peerv1.PeerService_DataClient) error {
+	var some []callResult
 	for {
 		r, err := stream.Recv()
 		if err != nil {
 			return fmt.Errorf("%w: a lane: %w", errHungUp, err)
 		}
-		some, err = l.answered(r, some[:0])
+		some, err = l.applyResponse(r, some[:0])
 		for _, s := range some {
-			s.into.settle(s.result)
+			s.into.setResult(s.result)
 		}
 		clear(some)
 		if err != nil {
@@ -263,52 +263,52 @@ func (l *lane) receive(stream peerv1.PeerService_DataClient) error {
 	}
 }
 
-// answered takes what the peer says, and adds what became of calls to some. What comes before an error counts.
-func (l *lane) answered(r *peerv1.DataResponse, some []settled) ([]settled, error) {
+// applyResponse takes what the peer says, and adds what became of calls to some. What comes before an error counts.
+func (l *lane) applyResponse(r *peerv1.DataResponse, some []callResult) ([]callResult, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch body := r.GetBody().(type) {
 	case *peerv1.DataResponse_Begun:
-		return some, l.beginLocked(body.Begun)
+		return some, l.markBegunLocked(body.Begun)
 	case *peerv1.DataResponse_Batch:
-		return l.batchLocked(body.Batch, some)
+		return l.applyBatchLocked(body.Batch, some)
 	default:
-		return l.settleLocked(r.GetResult(), some)
+		return l.matchResultLocked(r.GetResult(), some)
 	}
 }
 
-func (l *lane) batchLocked(b *peerv1.ForwardResultBatch, some []settled) (_ []settled, err error) {
+func (l *lane) applyBatchLocked(b *peerv1.ForwardResultBatch, some []callResult) (_ []callResult, err error) {
 	if n := len(b.GetResults()); n > maxBatch || n == 0 && b.GetBegun() == 0 {
 		return some, fmt.Errorf("%w: a batch of %d results", errViolation, n)
 	}
 	if b.GetBegun() > 0 {
-		if err := l.beginLocked(b.GetBegun()); err != nil {
+		if err := l.markBegunLocked(b.GetBegun()); err != nil {
 			return some, err
 		}
 	}
 	for _, r := range b.GetResults() {
-		if some, err = l.settleLocked(r, some); err != nil {
+		if some, err = l.matchResultLocked(r, some); err != nil {
 			return some, err
 		}
 	}
 	return some, nil
 }
 
-// beginLocked makes room for what has begun.
-func (l *lane) beginLocked(upTo uint64) error {
+// markBegunLocked makes room for what has begun.
+func (l *lane) markBegunLocked(upTo uint64) error {
 	if upTo <= l.begun || upTo > l.sent {
 		return fmt.Errorf("%w: begun is %d after %d, sent are %d", errViolation, upTo, l.begun, l.sent)
 	}
 	for ; l.begun < upTo; l.begun++ {
 		if f := l.waiting[l.begun+1]; f != nil {
-			l.releaseLocked(f)
+			l.releaseWindowLocked(f)
 		}
 	}
 	return nil
 }
 
-// releaseLocked makes room for what is no longer in the peer's way.
-func (l *lane) releaseLocked(f *forwarding) {
+// releaseWindowLocked makes room for what is no longer in the peer's way.
+func (l *lane) releaseWindowLocked(f *forwarding) {
 	if f.weight == 0 {
 		return
 	}
@@ -318,46 +318,46 @@ func (l *lane) releaseLocked(f *forwarding) {
 	l.pending--
 }
 
-// settleLocked adds a result with its call. One that was not sent yet has none: the window that it holds is its place in line.
-func (l *lane) settleLocked(r *peerv1.ForwardResult, some []settled) ([]settled, error) {
+// matchResultLocked adds a result with its call. One that was not sent yet has none: the window that it holds is its place in line.
+func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]callResult, error) {
 	f := l.waiting[r.GetSequence()]
 	switch {
 	case f == nil || r.GetSequence() > l.sent:
 		return some, fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, r.GetSequence())
-	case !fits(r, f.kind):
+	case !fitsKind(r, f.kind):
 		return some, fmt.Errorf("%w: a result %T of a call to %s", errViolation, r.GetResult(), f.kind)
 	}
 	delete(l.waiting, r.GetSequence())
-	l.releaseLocked(f)
-	return append(some, settled{f.into, r}), nil
+	l.releaseWindowLocked(f)
+	return append(some, callResult{f.into, r}), nil
 }
 
-// fits reports whether a result is one that a call can have: a status, or the result of its kind.
-func fits(r *peerv1.ForwardResult, kind string) bool {
+// fitsKind reports whether a result is one that a call can have: a status, or the result of its kind.
+func fitsKind(r *peerv1.ForwardResult, kind string) bool {
 	field := r.ProtoReflect().WhichOneof(results)
 	return field != nil && (field.Name() == "status" || string(field.Name()) == kind)
 }
 
-// over: the outcome of what has no result is unknown.
-func (l *lane) over() {
+// loseWaiting: the outcome of what has no result is unknown.
+func (l *lane) loseWaiting() {
 	l.mu.Lock()
 	left := l.waiting
 	l.waiting, l.line = nil, nil
 	l.mu.Unlock()
 	for _, f := range left {
-		f.into.lose()
+		f.into.setUnknown()
 	}
 }
 
 // giveUp has nobody wait for the results of calls that are in line, because the peer is suspect.
 func (l *lane) giveUp() {
 	l.mu.Lock()
-	left := make([]*answer, 0, len(l.waiting))
+	left := make([]*hubAnswer, 0, len(l.waiting))
 	for _, f := range l.waiting {
 		left = append(left, f.into)
 	}
 	l.mu.Unlock()
 	for _, a := range left {
-		a.lose()
+		a.setUnknown()
 	}
 }

@@ -24,8 +24,8 @@ type lapse struct {
 	silent bool // sends may have missed the hub and not said so
 }
 
-// begin notes that a hub is forgotten.
-func (l *lapses) begin(id hub.ID, now time.Duration) {
+// noteForgotten notes that a hub is forgotten.
+func (l *lapses) noteForgotten(id hub.ID, now time.Duration) {
 	if l.of == nil {
 		l.of = make(map[hub.ID]lapse)
 	}
@@ -41,20 +41,20 @@ func (l *lapses) begin(id hub.ID, now time.Duration) {
 	}
 }
 
-// end notes since when a hub counts again. Sends that said that etcd was silent count as known, so
+// noteCounted notes since when a hub counts again. Sends that said that etcd was silent count as known, so
 // it may be before the hub was forgotten.
-func (l *lapses) end(id hub.ID, since time.Duration) {
+func (l *lapses) noteCounted(id hub.ID, since time.Duration) {
 	if lapse, known := l.of[id]; known {
 		lapse.silent = lapse.silent || since > lapse.began
 		l.of[id] = lapse
 	}
 }
 
-// silent reports whether sends may have missed a hub since it last had a link with this one.
-func (l *lapses) silent(id hub.ID) bool { return l.of[id].silent }
+// missedSilently reports whether sends may have missed a hub since it last had a link with this one.
+func (l *lapses) missedSilently(id hub.ID) bool { return l.of[id].silent }
 
-// clear lets go of a hub that was told.
-func (l *lapses) clear(id hub.ID) {
+// clearLapse lets go of a hub that was told.
+func (l *lapses) clearLapse(id hub.ID) {
 	if _, known := l.of[id]; known {
 		delete(l.of, id)
 		l.order = slices.DeleteFunc(l.order, func(other hub.ID) bool { return other == id })

@@ -65,15 +65,15 @@ type filter struct {
 	heard      time.Duration // the last answer, at first the link's start
 }
 
-// probing returns the next probe.
-func (f *filter) probing(now time.Duration) *peerv1.Probe {
+// nextProbe returns the next probe.
+func (f *filter) nextProbe(now time.Duration) *peerv1.Probe {
 	f.probe++
 	f.sentAt[f.probe%probesKept] = now
 	return &peerv1.Probe{Number: f.probe}
 }
 
-// answered takes an answer.
-func (f *filter) answered(now time.Duration, a *peerv1.ProbeAnswer) error {
+// applyAnswer takes an answer.
+func (f *filter) applyAnswer(now time.Duration, a *peerv1.ProbeAnswer) error {
 	n := a.GetNumber()
 	if n != f.answer+1 || n > f.probe {
 		return fmt.Errorf("%w: answer to probe %d after %d, last sent %d", errViolation, n, f.answer, f.probe)
@@ -89,8 +89,8 @@ func (f *filter) answered(now time.Duration, a *peerv1.ProbeAnswer) error {
 	return nil
 }
 
-// learn applies an Interest.
-func (f *filter) learn(m *peerv1.Interest) error {
+// applyInterest applies an Interest.
+func (f *filter) applyInterest(m *peerv1.Interest) error {
 	switch {
 	case m.GetSequence() != f.sequence+1:
 		return fmt.Errorf("%w: interest %d after %d", errViolation, m.GetSequence(), f.sequence)
@@ -106,29 +106,29 @@ func (f *filter) learn(m *peerv1.Interest) error {
 		f.table, f.complete = keyset{}, false
 	}
 	for _, h := range m.GetRemoved() {
-		f.table.remove(Hash(h))
+		f.table.removeHash(Hash(h))
 	}
 	for _, h := range m.GetAdded() {
-		f.table.add(Hash(h))
+		f.table.addHash(Hash(h))
 	}
 	f.complete = f.complete || m.GetSnapshotEnd()
 	return nil
 }
 
-// holds reports whether A may filter by the table.
-func (f *filter) holds(now time.Duration) bool { return f.complete && now < f.until }
+// holdsLease reports whether A may filter by the table.
+func (f *filter) holdsLease(now time.Duration) bool { return f.complete && now < f.until }
 
-// wants reports whether B has one of the hashes.
-func (f *filter) wants(hashes []Hash) bool {
-	return slices.ContainsFunc(hashes, f.table.has)
+// wantsAny reports whether B has one of the hashes.
+func (f *filter) wantsAny(hashes []Hash) bool {
+	return slices.ContainsFunc(hashes, f.table.hasHash)
 }
 
-// suspect reports whether B has been silent for too long.
-func (f *filter) suspect(now time.Duration) bool { return now >= f.heard+suspectTime }
+// isSuspect reports whether B has been silent for too long.
+func (f *filter) isSuspect(now time.Duration) bool { return now >= f.heard+suspectTime }
 
 // grant is B's side: the lease that A may have at the latest, and who waits for A. There is one for each peer, not for each
 // link.
-type grant struct {
+type leaseGrant struct {
 	given   bool
 	last    time.Duration // the last answer
 	inForce uint64        // the changes that are, at A: for good
@@ -138,30 +138,30 @@ type grant struct {
 
 // waiter is a call that waits for A to know a change.
 type waiter struct {
-	call    *call
+	join    *waitingJoin
 	version uint64
 	until   time.Duration
 }
 
 // call is a join that has not returned.
-type call struct {
+type waitingJoin struct {
 	id   uint64
 	open int // peers that it waits for
 }
 
-// answer gives A a lease.
-func (g *grant) answer(now time.Duration, number, version uint64) *peerv1.ProbeAnswer {
+// answerProbe gives A a lease.
+func (g *leaseGrant) answerProbe(now time.Duration, number, version uint64) *peerv1.ProbeAnswer {
 	g.given, g.last = true, now
 	return &peerv1.ProbeAnswer{Number: number, InterestVersion: version}
 }
 
-// over reports whether A has no lease that rests on an answer given until now.
-func (g *grant) over(now time.Duration) bool { return !g.given || now >= g.last+leaseTime }
+// leaseOver reports whether A has no lease that rests on an answer given until now.
+func (g *leaseGrant) leaseOver(now time.Duration) bool { return !g.given || now >= g.last+leaseTime }
 
-// wait has c wait until a change, which was made by now, is in force at A.
-func (g *grant) wait(now time.Duration, c *call, version uint64) {
-	if g.over(now) {
-		g.confirm(version)
+// addWaiter has c wait until a change, which was made by now, is in force at A.
+func (g *leaseGrant) addWaiter(now time.Duration, c *waitingJoin, version uint64) {
+	if g.leaseOver(now) {
+		g.confirmVersion(version)
 	}
 	if g.inForce >= version {
 		return
@@ -170,31 +170,31 @@ func (g *grant) wait(now time.Duration, c *call, version uint64) {
 	g.waiting = append(g.waiting, waiter{c, version, g.last + leaseTime})
 }
 
-// confirm notes that A knows a change and those before it, or has no lease without them.
-func (g *grant) confirm(version uint64) { g.inForce = max(g.inForce, version) }
+// confirmVersion notes that A knows a change and those before it, or has no lease without them.
+func (g *leaseGrant) confirmVersion(version uint64) { g.inForce = max(g.inForce, version) }
 
-// void ends A's lease: A has begun anew and filters by nothing.
-func (g *grant) void() { g.given = false }
+// voidLease ends A's lease: A has begun anew and filters by nothing.
+func (g *leaseGrant) voidLease() { g.given = false }
 
-// release returns the calls that wait for nobody any more.
-func (g *grant) release(now time.Duration) (done []*call) {
+// releaseWaiters returns the calls that wait for nobody any more.
+func (g *leaseGrant) releaseWaiters(now time.Duration) (done []*waitingJoin) {
 	for len(g.waiting) > 0 {
 		w := g.waiting[0]
 		if g.given && g.inForce < w.version && now < w.until {
 			break
 		}
-		g.confirm(w.version)
+		g.confirmVersion(w.version)
 		g.waiting = g.waiting[1:]
-		w.call.open--
-		if w.call.open == 0 {
-			done = append(done, w.call)
+		w.join.open--
+		if w.join.open == 0 {
+			done = append(done, w.join)
 		}
 	}
 	return done
 }
 
-// next is when release has something to do without a confirmation.
-func (g *grant) next() time.Duration {
+// nextDeadline is when release has something to do without a confirmation.
+func (g *leaseGrant) nextDeadline() time.Duration {
 	if len(g.waiting) == 0 {
 		return never
 	}

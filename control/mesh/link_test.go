@@ -22,10 +22,10 @@ func helloOf(id, expected string, epoch uint64) *peerv1.Hello {
 // pairOf returns hub A's core with a link each way to B, both of epoch 1, at time 0.
 func pairOf(t testing.TB) *core {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	c.list(0, []listed{{"B", "b:1"}}, nil)
-	c.linked(0, "B", 1, helloOf("B", "A", 1))
-	c.greeted(0, helloOf("B", "A", 1))
-	if !c.admits("B", 1) || c.linkedTo("B", 1) == nil {
+	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
+	c.handleLinked(0, "B", 1, helloOf("B", "A", 1))
+	c.handleHello(0, helloOf("B", "A", 1))
+	if !c.admitsLink("B", 1) || c.findLinked("B", 1) == nil {
 		t.Fatal("no links")
 	}
 	return c
@@ -80,7 +80,7 @@ func TestAHelloIsAcceptedFromTheRightHubOnly(t *testing.T) {
 			c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 			h := helloOf("B", "A", 1)
 			tc.change(h)
-			got := c.greeted(0, h)
+			got := c.handleHello(0, h)
 			if r, refused := got[0].(refuse); refused != (tc.want != none) || refused && r.reason != tc.want {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
@@ -105,7 +105,7 @@ func TestHubsSpeakTheHighestVersionThatBothKnow(t *testing.T) {
 	} {
 		hello := func(v [2]uint32) *peerv1.Hello { return &peerv1.Hello{ProtocolMin: v[0], ProtocolMax: v[1]} }
 		for _, pair := range [][2][2]uint32{{tc.a, tc.b}, {tc.b, tc.a}} {
-			if got, ok := common(hello(pair[0]), hello(pair[1])); ok != (tc.want > 0) || ok && got != tc.want {
+			if got, ok := commonVersion(hello(pair[0]), hello(pair[1])); ok != (tc.want > 0) || ok && got != tc.want {
 				t.Errorf("%v: %d, %t", pair, got, ok)
 			}
 		}
@@ -115,7 +115,7 @@ func TestHubsSpeakTheHighestVersionThatBothKnow(t *testing.T) {
 func TestTheBackOffIsBounded(t *testing.T) {
 	for failures, want := range map[int]time.Duration{0: redialFirst, 1: 2 * redialFirst, 5: 32 * redialFirst, 6: redialMost, 1000: redialMost} {
 		p := peer{failures: failures}
-		if p.backoff(time.Second); p.redial != time.Second+want {
+		if p.delayRedial(time.Second); p.redial != time.Second+want {
 			t.Errorf("after %d failures: %v, want %v", failures, p.redial-time.Second, want)
 		}
 	}
@@ -132,11 +132,11 @@ func TestTheDiallerLooksWhoAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-			c.list(0, []listed{{"B", "b:1"}}, nil)
+			c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
 			h := helloOf("B", "A", 1)
 			change(h)
-			got := c.linked(0, "B", 1, h)
-			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errImpostor) || c.linkedTo("B", 1) != nil {
+			got := c.handleLinked(0, "B", 1, h)
+			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errImpostor) || c.findLinked("B", 1) != nil {
 				t.Errorf("%v", got)
 			}
 		})
@@ -159,17 +159,17 @@ func TestABrokenRuleEndsTheLink(t *testing.T) {
 	} {
 		t.Run("response: "+name, func(t *testing.T) {
 			c := pairOf(t)
-			got := c.responded(0, "B", 1, m)
-			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errViolation) || c.linkedTo("B", 1) != nil {
+			got := c.handleResponse(0, "B", 1, m)
+			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errViolation) || c.findLinked("B", 1) != nil {
 				t.Errorf("%v", got)
 			}
 		})
 	}
 	t.Run("response: falling version", func(t *testing.T) {
 		c := pairOf(t)
-		c.responded(0, "B", 1, interest(&peerv1.Interest{Sequence: 1, SnapshotStart: true, Version: 5}))
-		c.responded(0, "B", 1, interest(&peerv1.Interest{Sequence: 2, Version: 4}))
-		if c.linkedTo("B", 1) != nil {
+		c.handleResponse(0, "B", 1, interest(&peerv1.Interest{Sequence: 1, SnapshotStart: true, Version: 5}))
+		c.handleResponse(0, "B", 1, interest(&peerv1.Interest{Sequence: 2, Version: 4}))
+		if c.findLinked("B", 1) != nil {
 			t.Error("goes on")
 		}
 	})
@@ -183,8 +183,8 @@ func TestABrokenRuleEndsTheLink(t *testing.T) {
 	} {
 		t.Run("request: "+name, func(t *testing.T) {
 			c := pairOf(t)
-			got := c.requested(0, "B", 1, m)
-			if e, ok := got[0].(fence); !ok || !errors.Is(e.cause, errViolation) || c.admits("B", 1) {
+			got := c.handleRequest(0, "B", 1, m)
+			if e, ok := got[0].(fence); !ok || !errors.Is(e.cause, errViolation) || c.admitsLink("B", 1) {
 				t.Errorf("%v", got)
 			}
 		})
@@ -214,20 +214,20 @@ func FuzzPeers(f *testing.F) {
 		var in peerv1.ControlRequest
 		var out peerv1.ControlResponse
 		if proto.Unmarshal(b, &in) == nil {
-			c.requested(now, "B", 1, &in)
-			c.requested(now, "B", 1, &in)
+			c.handleRequest(now, "B", 1, &in)
+			c.handleRequest(now, "B", 1, &in)
 		}
 		if proto.Unmarshal(b, &out) == nil {
-			c.responded(now, "B", 1, &out)
-			c.responded(now, "B", 1, &out)
+			c.handleResponse(now, "B", 1, &out)
+			c.handleResponse(now, "B", 1, &out)
 		}
 		if proto.Unmarshal(b, &hello) == nil {
-			c.greeted(now, &hello)
-			c.linked(now, hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch(), &hello)
+			c.handleHello(now, &hello)
+			c.handleLinked(now, hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch(), &hello)
 		}
-		c.tick(now)
-		c.route(now, Query{Hashes: []Hash{1}})
-		if next := c.next(); next <= now {
+		c.handleTick(now)
+		c.findRoute(now, Query{Hashes: []Hash{1}})
+		if next := c.nextDeadline(); next <= now {
 			t.Errorf("spins: next is %v at %v", next, now)
 		}
 	})

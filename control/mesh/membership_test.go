@@ -126,7 +126,7 @@ func TestALateClusterIDHoldsBackHellos(t *testing.T) {
 		s := newStranger(b, y, "s")
 		stream := s.open(s.hello(1))
 		time.Sleep(4 * time.Second)
-		y.open("cluster")
+		y.openCluster("cluster")
 		if m, err := stream.Recv(); err != nil || m.GetHello() == nil {
 			t.Error(m, err)
 		}

@@ -167,7 +167,7 @@ func New(c Config) (*Mesh, error) {
 // after which it can't: those of discovery.Registry.Register, discovery.ErrDeclaredDead, and ErrForgotten. The hub must
 // serve PeerService by then. It is called once. After an error Close is still to be called.
 func (m *Mesh) Run(ctx context.Context) error {
-	if !m.begin() {
+	if !m.startRunning() {
 		return nil
 	}
 	defer close(m.finished)
@@ -185,22 +185,22 @@ func (m *Mesh) Run(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	m.open(m.config.Registry.ClusterID())
+	m.openCluster(m.config.Registry.ClusterID())
 	watcher := m.config.Registry.Watch()
 	defer watcher.Close()
-	return m.follow(ctx, watcher.Snapshots(), m.config.Registry.Dead())
+	return m.followCluster(ctx, watcher.Snapshots(), m.config.Registry.Dead())
 }
 
-// begin reports whether Run may go on: it must not register a hub that Close has taken off the list.
-func (m *Mesh) begin() bool {
+// startRunning reports whether Run may go on: it must not register a hub that Close has taken off the list.
+func (m *Mesh) startRunning() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.running = m.closing.Err() == nil
 	return m.running
 }
 
-// open lets links come and go.
-func (m *Mesh) open(cluster string) {
+// openCluster lets links come and go.
+func (m *Mesh) openCluster(cluster string) {
 	m.mu.Lock()
 	m.core.us.Self.Cluster = cluster
 	m.mu.Unlock()
@@ -208,8 +208,8 @@ func (m *Mesh) open(cluster string) {
 	m.logger.Info("joining the cluster", slog.String("cluster", cluster), slog.String("address", m.config.Address))
 }
 
-// follow keeps the core informed of etcd and of time.
-func (m *Mesh) follow(ctx context.Context, snapshots <-chan discovery.Snapshot, dead <-chan struct{}) error {
+// followCluster keeps the core informed of etcd and of time.
+func (m *Mesh) followCluster(ctx context.Context, snapshots <-chan discovery.Snapshot, dead <-chan struct{}) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var lapsed []listed
@@ -226,12 +226,12 @@ func (m *Mesh) follow(ctx context.Context, snapshots <-chan discovery.Snapshot, 
 				return discovery.ErrClosed
 			}
 			lapsed = keysIn(snapshot.Lapsed)
-			m.do(func(c *core, now time.Duration) []effect {
+			m.callCore(func(c *core, now time.Duration) []effect {
 				c.deaf = max(c.deaf, snapshot.StaleFor)
-				return c.list(now, keysIn(snapshot.Members), lapsed)
+				return c.handleKeys(now, keysIn(snapshot.Members), lapsed)
 			})
 		case <-timer.C:
-			m.do((*core).tick)
+			m.callCore((*core).handleTick)
 		case <-m.changed:
 		}
 		m.strikeOff(lapsed)
@@ -244,7 +244,7 @@ func (m *Mesh) follow(ctx context.Context, snapshots <-chan discovery.Snapshot, 
 func (m *Mesh) strikeOff(lapsed []listed) {
 	for _, l := range lapsed {
 		m.mu.RLock()
-		counts := m.core.counts(m.now(), l.hub)
+		counts := m.core.countsMember(m.coreTime(), l.hub)
 		m.mu.RUnlock()
 		if !counts {
 			m.config.Registry.StrikeOff(string(l.hub))
@@ -266,52 +266,52 @@ const longestNap = time.Minute
 func (m *Mesh) untilNext() time.Duration {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return min(m.core.next()-m.now(), longestNap)
+	return min(m.core.nextDeadline()-m.coreTime(), longestNap)
 }
 
-// now is the core's time: monotonic, since the start.
-func (m *Mesh) now() time.Duration { return time.Since(m.started) }
+// coreTime is the core's time: monotonic, since the start.
+func (m *Mesh) coreTime() time.Duration { return time.Since(m.started) }
 
-// wake has the ticker look again at when it is due.
-func (m *Mesh) wake() {
+// wakeTicker has the ticker look again at when it is due.
+func (m *Mesh) wakeTicker() {
 	select {
 	case m.changed <- struct{}{}:
 	default:
 	}
 }
 
-// do makes one call of the core and carries out its effects. Nothing in that waits, nor calls do again.
-func (m *Mesh) do(call func(c *core, now time.Duration) []effect) {
+// callCore makes one call of the core and carries out its effects. Nothing in that waits, nor calls do again.
+func (m *Mesh) callCore(call func(c *core, now time.Duration) []effect) {
 	m.mu.Lock()
-	before, now := m.core.next(), m.now()
+	before, now := m.core.nextDeadline(), m.coreTime()
 	m.core.deaf = m.config.Registry.StaleFor()
-	effects := m.core.wake(now)
+	effects := m.core.checkStandstill(now)
 	effects = append(effects, call(m.core, now)...)
 	m.lastCall.Store(int64(now))
 	for _, e := range effects {
 		m.carryOutLocked(e)
 	}
-	sooner := m.core.next() < before
+	sooner := m.core.nextDeadline() < before
 	m.mu.Unlock()
 	if sooner {
-		m.wake()
+		m.wakeTicker()
 	}
 	for _, e := range effects { // without the lock: a log may block
-		m.log(e)
+		m.logEffect(e)
 	}
 }
 
-// look has the core find out whether this hub was forgotten while its process stood still. It comes before everything that
+// checkStandstill has the core find out whether this hub was forgotten while its process stood still. It comes before everything that
 // begins without a call of the core.
-func (m *Mesh) look() {
-	if m.now()-time.Duration(m.lastCall.Load()) >= standstill {
-		m.do((*core).tick)
+func (m *Mesh) checkStandstill() {
+	if m.coreTime()-time.Duration(m.lastCall.Load()) >= standstill {
+		m.callCore((*core).handleTick)
 	}
 }
 
 // Forgotten reports whether other hubs may have forgotten this one; see ErrForgotten. It is cheap.
 func (m *Mesh) Forgotten() bool {
-	m.look()
+	m.checkStandstill()
 	select {
 	case <-m.forgotten:
 		return true
@@ -323,8 +323,8 @@ func (m *Mesh) Forgotten() bool {
 // hubsLogged is how many hubs a line names at most.
 const hubsLogged = 16
 
-// log tells of what operators may want to know of.
-func (m *Mesh) log(e effect) {
+// logEffect tells of what operators may want to know of.
+func (m *Mesh) logEffect(e effect) {
 	switch e := e.(type) {
 	case suspected:
 		m.logger.Warn("peer is silent", slog.String("hub", string(e.hub)))
@@ -346,19 +346,19 @@ func (m *Mesh) carryOutLocked(e effect) {
 	case dial:
 		m.dialLocked(e)
 	case hangUp:
-		m.outLocked(e.hub, e.epoch, func(l *outLink) { l.end(e.cause) })
+		m.withOutLinkLocked(e.hub, e.epoch, func(l *outLink) { l.end(e.cause) })
 	case suspected:
-		m.outLocked(e.hub, e.epoch, (*outLink).suspect)
+		m.withOutLinkLocked(e.hub, e.epoch, (*outLink).stopWaiting)
 	case request:
-		m.outLocked(e.hub, e.epoch, func(l *outLink) { l.say(e.message) })
+		m.withOutLinkLocked(e.hub, e.epoch, func(l *outLink) { l.queueRequest(e.message) })
 	case accept:
-		m.inLocked(e.hub, e.hello.GetEpoch(), func(l *inLink) { l.answer <- e.hello })
+		m.withInLinkLocked(e.hub, e.hello.GetEpoch(), func(l *inLink) { l.answer <- e.hello })
 	case refuse:
-		m.inLocked(e.hub, e.epoch, func(l *inLink) { l.end(refusedError{e.reason}) })
+		m.withInLinkLocked(e.hub, e.epoch, func(l *inLink) { l.end(refusedError{e.reason}) })
 	case fence:
-		m.inLocked(e.hub, e.epoch, func(l *inLink) { l.end(e.cause) })
+		m.withInLinkLocked(e.hub, e.epoch, func(l *inLink) { l.end(e.cause) })
 	case response:
-		m.inLocked(e.hub, e.epoch, func(l *inLink) { l.say(e.message) })
+		m.withInLinkLocked(e.hub, e.epoch, func(l *inLink) { l.queueResponse(e.message) })
 	case inForce:
 		if done := m.joins[e.call]; done != nil {
 			delete(m.joins, e.call)
@@ -378,15 +378,15 @@ func (m *Mesh) carryOutLocked(e effect) {
 	}
 }
 
-// outLocked does something with a link that this hub dials, if it is still there.
-func (m *Mesh) outLocked(peer hub.ID, epoch uint64, do func(l *outLink)) {
+// withOutLinkLocked does something with a link that this hub dials, if it is still there.
+func (m *Mesh) withOutLinkLocked(peer hub.ID, epoch uint64, do func(l *outLink)) {
 	if l := m.out[peer]; l != nil && l.epoch == epoch {
 		do(l)
 	}
 }
 
-// inLocked does so with one that a peer dialled.
-func (m *Mesh) inLocked(peer hub.ID, epoch uint64, do func(l *inLink)) {
+// withInLinkLocked does so with one that a peer dialled.
+func (m *Mesh) withInLinkLocked(peer hub.ID, epoch uint64, do func(l *inLink)) {
 	if l := m.in[linkKey{peer, epoch}]; l != nil {
 		do(l)
 	}
@@ -421,14 +421,14 @@ func (m *Mesh) StaleFor() time.Duration { return m.config.Registry.StaleFor() }
 // Add implements hub.Interest.
 func (m *Mesh) Add(k hub.Key) {
 	h := hashOfKey(k)
-	m.do(func(c *core, now time.Duration) []effect { return c.add(now, h) })
+	m.callCore(func(c *core, now time.Duration) []effect { return c.addReference(now, h) })
 }
 
 // Remove implements hub.Interest.
 func (m *Mesh) Remove(k hub.Key) {
 	h, had := hashOfKey(k), false
-	m.do(func(c *core, now time.Duration) []effect {
-		had = c.remove(now, h)
+	m.callCore(func(c *core, now time.Duration) []effect {
+		had = c.removeReference(now, h)
 		return nil
 	})
 	if !had {
@@ -444,14 +444,14 @@ func (m *Mesh) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
 	}
 	began := time.Now()
 	var id uint64
-	m.do(func(c *core, now time.Duration) []effect {
+	m.callCore(func(c *core, now time.Duration) []effect {
 		m.lastID++
 		id = m.lastID
 		m.joins[id] = func(err error) {
-			m.metrics.waited(time.Since(began))
+			m.metrics.observeJoin(time.Since(began))
 			done(err)
 		}
-		return c.await(now, id, hashes)
+		return c.awaitInForce(now, id, hashes)
 	})
 	if m.closing.Err() != nil || m.Forgotten() { // whoever ended those that wait may have looked before
 		m.endJoins()
@@ -461,7 +461,7 @@ func (m *Mesh) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
 		defer m.mu.Unlock()
 		if m.joins[id] != nil {
 			delete(m.joins, id)
-			m.metrics.waited(time.Since(began))
+			m.metrics.observeJoin(time.Since(began))
 		}
 	}
 }
@@ -486,17 +486,17 @@ func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace,
 
 // Route finds the hubs that get a call which has begun.
 func (m *Mesh) Route(q Query) Route {
-	m.look()
+	m.checkStandstill()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.route(m.now(), q)
+	return m.core.findRoute(m.coreTime(), q)
 }
 
 // Peers tells of every other hub, in the order of their ids.
 func (m *Mesh) Peers() []PeerInfo {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.peerInfos(m.now())
+	return m.core.peerInfos(m.coreTime())
 }
 
 // InterestSize is how many users, groups and namespaces this hub has told the others of.
@@ -508,7 +508,7 @@ func (m *Mesh) InterestSize() int {
 
 // GoAway tells the others that this hub begins to leave.
 func (m *Mesh) GoAway() {
-	m.do(func(c *core, now time.Duration) []effect { return c.goAway(now, false) })
+	m.callCore(func(c *core, now time.Duration) []effect { return c.goAway(now, false) })
 }
 
 // Close says farewell, ends all links, takes the hub off the list in etcd and waits for every goroutine. The hub must hold no
@@ -522,7 +522,7 @@ func (m *Mesh) Close(ctx context.Context) error {
 	if running {
 		<-m.finished // so that nothing is dialled any more
 	}
-	m.do(func(c *core, now time.Duration) []effect { return c.goAway(now, true) })
+	m.callCore(func(c *core, now time.Duration) []effect { return c.goAway(now, true) })
 	m.finishLinks(ctx)
 	if !running {
 		return nil
@@ -542,11 +542,11 @@ func (m *Mesh) finishLinks(ctx context.Context) {
 	outs, ins := make([]*outLink, 0, len(m.out)), make([]*inLink, 0, len(m.in))
 	for _, l := range m.out {
 		outs = append(outs, l)
-		l.finish()
+		l.finishRequests()
 	}
 	for _, l := range m.in {
 		ins = append(ins, l)
-		l.finish()
+		l.finishResponses()
 	}
 	m.mu.Unlock()
 	done := make(chan struct{})

@@ -55,7 +55,7 @@ func newMetrics(r prometheus.Registerer, m *Mesh) (*metrics, error) {
 	return i, errors.Join(errs...)
 }
 
-func (i *metrics) forwarded(kind string, flood bool) {
+func (i *metrics) countForwarded(kind string, flood bool) {
 	why := "interest"
 	if flood {
 		why = "flood"
@@ -63,7 +63,7 @@ func (i *metrics) forwarded(kind string, flood bool) {
 	i.forwards.WithLabelValues(kind, why).Inc()
 }
 
-func (i *metrics) executed(f *peerv1.Forward) { i.executions.WithLabelValues(kindOf(f)).Inc() }
+func (i *metrics) countExecuted(f *peerv1.Forward) { i.executions.WithLabelValues(kindOf(f)).Inc() }
 
 // kindOther is the kind of a call that a later version brought.
 const kindOther = "other"
@@ -83,7 +83,7 @@ func kindOf(f *peerv1.Forward) string {
 	return string(field.Name())
 }
 
-func (i *metrics) dialFailed(r peerv1.RefusalReason) {
+func (i *metrics) countDialFailure(r peerv1.RefusalReason) {
 	reason := "none"
 	if r != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
 		reason = strings.ToLower(nameOf(r))
@@ -104,7 +104,7 @@ var linkCauses = []struct {
 	{errLaneLost, "lane_lost"},
 }
 
-func (i *metrics) linkEnded(cause error) {
+func (i *metrics) countLinkEnd(cause error) {
 	label := "hung_up"
 	for _, c := range linkCauses {
 		if errors.Is(cause, c.err) {
@@ -115,9 +115,9 @@ func (i *metrics) linkEnded(cause error) {
 	i.links.WithLabelValues(label).Inc()
 }
 
-func (i *metrics) waited(d time.Duration) { i.joins.Observe(d.Seconds()) }
+func (i *metrics) observeJoin(d time.Duration) { i.joins.Observe(d.Seconds()) }
 
-func (i *metrics) probed(d time.Duration) { i.probes.Observe(d.Seconds()) }
+func (i *metrics) observeProbe(d time.Duration) { i.probes.Observe(d.Seconds()) }
 
 // peerCollector tells of the peers as they are when it is asked.
 type peerCollector struct{ mesh *Mesh }

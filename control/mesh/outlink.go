@@ -52,43 +52,43 @@ func (m *Mesh) dialLocked(d dial) {
 		mesh: m, hub: d.hub, epoch: d.hello.GetEpoch(), dial: d,
 		requests: newSendQueue[*peerv1.ControlRequest](queueSize),
 	}
-	l.hope()
+	l.allowWaiting()
 	l.ctx, l.end = context.WithCancelCause(context.Background())
 	l.lanes = make([]*lane, m.config.Lanes)
 	for i := range l.lanes {
 		l.lanes[i] = newLane(l, i)
 	}
 	m.out[d.hub] = l
-	m.tasks.Go(l.run)
+	m.tasks.Go(l.runLink)
 }
 
-// knows reports whether the peer is of the version that brought the call, or of a later one.
-func (l *outLink) knows(c *Call) bool { return l.batches || c.Since < batchVersion }
+// knowsCall reports whether the peer is of the version that brought the call, or of a later one.
+func (l *outLink) knowsCall(c *Call) bool { return l.batches || c.Since < batchVersion }
 
-// say puts a message on the Control stream.
-func (l *outLink) say(r *peerv1.ControlRequest) {
+// queueRequest puts a message on the Control stream.
+func (l *outLink) queueRequest(r *peerv1.ControlRequest) {
 	if p := r.GetProbe(); p != nil {
 		l.mu.Lock()
 		l.probed[p.GetNumber()%probesTimed] = time.Now()
 		l.mu.Unlock()
 	}
-	if !l.requests.put(r) {
+	if !l.requests.putItem(r) {
 		l.end(errBacklog)
 	}
 }
 
-// finish ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
-func (l *outLink) finish() {
+// finishRequests ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
+func (l *outLink) finishRequests() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.finishing {
 		l.finishing = true
-		l.requests.finish()
+		l.requests.closeInput()
 	}
 }
 
-// broke ends the link because of a stream that ended. When this hub leaves, that is why it did.
-func (l *outLink) broke(err error) {
+// endBroken ends the link because of a stream that ended. When this hub leaves, that is why it did.
+func (l *outLink) endBroken(err error) {
 	l.mu.Lock()
 	finishing := l.finishing
 	l.mu.Unlock()
@@ -98,44 +98,44 @@ func (l *outLink) broke(err error) {
 	l.end(err)
 }
 
-// run is the life of the link.
-func (l *outLink) run() {
-	defer l.forget()
-	defer l.suspect()
+// runLink is the life of the link.
+func (l *outLink) runLink() {
+	defer l.removeLink()
+	defer l.stopWaiting()
 	defer l.end(errHungUp)
 	var err error
 	if l.peer, err = newPeerConn(&l.mesh.config, l.dial.address); err != nil {
-		l.failed(err)
+		l.reportDialFailure(err)
 		return
 	}
-	defer l.peer.close()
-	stream, hello, err := l.open()
+	defer l.peer.cutWires()
+	stream, hello, err := l.openControl()
 	if err != nil {
-		l.failed(err)
+		l.reportDialFailure(err)
 		return
 	}
-	version, _ := common(l.dial.hello, hello)
+	version, _ := commonVersion(l.dial.hello, hello)
 	l.batches = version >= batchVersion
-	if !l.link(hello) {
-		l.failed(errHungUp) // or rather why the core has ended it
+	if !l.reportLinked(hello) {
+		l.reportDialFailure(errHungUp) // or rather why the core has ended it
 		return
 	}
 	m := l.mesh
 	m.logger.Info("linked", slog.String("hub", string(l.hub)), slog.String("name", hello.GetName()),
 		slog.String("address", l.dial.address), slog.Uint64("epoch", l.epoch))
-	l.carry(stream)
+	l.runStreams(stream)
 	cause := context.Cause(l.ctx)
-	m.metrics.linkEnded(cause)
+	m.metrics.countLinkEnd(cause)
 	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch), slog.Any("cause", cause))
-	m.do(func(c *core, now time.Duration) []effect { return c.lost(now, l.hub, l.epoch) })
+	m.callCore(func(c *core, now time.Duration) []effect { return c.handleLinkLoss(now, l.hub, l.epoch) })
 }
 
-// link tells the core that the peer answered; false: that it is another hub, or the dial is over.
-func (l *outLink) link(hello *peerv1.Hello) bool {
+// reportLinked tells the core that the peer answered; false: that it is another hub, or the dial is over.
+func (l *outLink) reportLinked(hello *peerv1.Hello) bool {
 	m, linked := l.mesh, false
-	m.do(func(c *core, now time.Duration) []effect {
-		effects := c.linked(now, l.hub, l.epoch, hello)
-		if linked = c.linkedTo(l.hub, l.epoch) != nil; linked {
+	m.callCore(func(c *core, now time.Duration) []effect {
+		effects := c.handleLinked(now, l.hub, l.epoch, hello)
+		if linked = c.findLinked(l.hub, l.epoch) != nil; linked {
 			l.linked = true
 			delete(m.failing, l.hub)
 		}
@@ -144,27 +144,27 @@ func (l *outLink) link(hello *peerv1.Hello) bool {
 	return linked
 }
 
-// carry runs the streams until the link ends.
-func (l *outLink) carry(stream peerv1.PeerService_ControlClient) {
+// runStreams runs the streams until the link ends.
+func (l *outLink) runStreams(stream peerv1.PeerService_ControlClient) {
 	var streams sync.WaitGroup
 	streams.Go(func() {
-		err := l.requests.run(l.ctx, stream.Send)
+		err := l.requests.sendItems(l.ctx, stream.Send)
 		if err == nil {
 			err = stream.CloseSend()
 		}
 		if err != nil {
-			l.broke(err)
+			l.endBroken(err)
 		}
 	})
 	for _, lane := range l.lanes {
-		streams.Go(lane.run)
+		streams.Go(lane.runLane)
 	}
-	l.broke(l.read(stream))
+	l.endBroken(l.readResponses(stream))
 	streams.Wait()
 }
 
-// forget lets go of the link, with all that its lanes hold.
-func (l *outLink) forget() {
+// removeLink lets go of the link, with all that its lanes hold.
+func (l *outLink) removeLink() {
 	m := l.mesh
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -173,8 +173,8 @@ func (l *outLink) forget() {
 	}
 }
 
-// open says hello and takes the answer.
-func (l *outLink) open() (peerv1.PeerService_ControlClient, *peerv1.Hello, error) {
+// openControl says hello and takes the answer.
+func (l *outLink) openControl() (peerv1.PeerService_ControlClient, *peerv1.Hello, error) {
 	stream, err := l.peer.control.Control(l.ctx)
 	if err != nil {
 		return nil, nil, err
@@ -187,21 +187,21 @@ func (l *outLink) open() (peerv1.PeerService_ControlClient, *peerv1.Hello, error
 		return nil, nil, err
 	}
 	hello := first.GetHello()
-	if err := validate(hello); err != nil {
+	if err := validateMessage(hello); err != nil {
 		return nil, nil, err
 	}
 	return stream, hello, nil
 }
 
 // proven is what a refusal says of the hub that was dialled.
-var proven = map[peerv1.RefusalReason]dialOutcome{
+var provenBy = map[peerv1.RefusalReason]dialOutcome{
 	peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB:     dialAbsent,
 	peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER: dialAbsent,
 	peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN: dialFarewell,
 }
 
-// failed tells the core that the dial came to nothing.
-func (l *outLink) failed(err error) {
+// reportDialFailure tells the core that the dial came to nothing.
+func (l *outLink) reportDialFailure(err error) {
 	if cause := context.Cause(l.ctx); cause != nil {
 		err = cause
 	}
@@ -210,16 +210,16 @@ func (l *outLink) failed(err error) {
 	}
 	m := l.mesh
 	reason := refusalOf(err)
-	why := proven[reason]
-	if l.peer != nil && l.peer.refused() {
+	why := provenBy[reason]
+	if l.peer != nil && l.peer.wasRefused() {
 		why = dialAbsent
 	}
-	m.metrics.dialFailed(reason)
+	m.metrics.countDialFailure(reason)
 	news := false
-	m.do(func(c *core, now time.Duration) []effect {
-		effects := c.dialFailed(now, l.hub, l.epoch, why)
+	m.callCore(func(c *core, now time.Duration) []effect {
+		effects := c.handleDialFailure(now, l.hub, l.epoch, why)
 		p := c.peers[l.hub]
-		if news = p != nil && p.member(now) && !m.failing[l.hub]; news { // who is gone already goes only once
+		if news = p != nil && p.isMember(now) && !m.failing[l.hub]; news { // who is gone already goes only once
 			m.failing[l.hub] = true
 		}
 		return effects
@@ -229,8 +229,8 @@ func (l *outLink) failed(err error) {
 	}
 }
 
-// read takes what the peer says until the link ends, and returns why it ended.
-func (l *outLink) read(stream peerv1.PeerService_ControlClient) error {
+// readResponses takes what the peer says until the link ends, and returns why it ended.
+func (l *outLink) readResponses(stream peerv1.PeerService_ControlClient) error {
 	for {
 		r, err := stream.Recv()
 		switch {
@@ -239,36 +239,36 @@ func (l *outLink) read(stream peerv1.PeerService_ControlClient) error {
 		case err != nil:
 			return fmt.Errorf("%w: %w", errHungUp, err)
 		}
-		l.mesh.do(func(c *core, now time.Duration) []effect {
-			effects := c.responded(now, l.hub, l.epoch, r)
-			if a := r.GetProbeAnswer(); a != nil && c.linkedTo(l.hub, l.epoch) != nil {
-				l.answered(a.GetNumber())
+		l.mesh.callCore(func(c *core, now time.Duration) []effect {
+			effects := c.handleResponse(now, l.hub, l.epoch, r)
+			if a := r.GetProbeAnswer(); a != nil && c.findLinked(l.hub, l.epoch) != nil {
+				l.noteAnswer(a.GetNumber())
 			}
 			return effects
 		})
 	}
 }
 
-// suspect lets go of those who wait for the peer.
-func (l *outLink) suspect() {
+// stopWaiting lets go of those who wait for the peer.
+func (l *outLink) stopWaiting() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.silence()
 }
 
-// answered: a probe was answered, the peer is not silent any more. Mesh.mu is held, so that it and suspect come in the order
+// noteAnswer: a probe was answered, the peer is not silent any more. Mesh.mu is held, so that it and suspect come in the order
 // in which the core decided on them.
-func (l *outLink) answered(number uint64) {
+func (l *outLink) noteAnswer(number uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mesh.metrics.probed(time.Since(l.probed[number%probesTimed]))
+	l.mesh.metrics.observeProbe(time.Since(l.probed[number%probesTimed]))
 	if l.silent.Err() != nil {
-		l.hope()
+		l.allowWaiting()
 	}
 }
 
-// hope lets callers wait for the peer, until it is suspect.
-func (l *outLink) hope() {
+// allowWaiting lets callers wait for the peer, until it is suspect.
+func (l *outLink) allowWaiting() {
 	l.silent, l.silence = context.WithCancel(context.Background())
 	context.AfterFunc(l.silent, func() {
 		for _, lane := range l.lanes {
@@ -277,8 +277,8 @@ func (l *outLink) hope() {
 	})
 }
 
-// patience is done when it is no use to wait for the peer any more.
-func (l *outLink) patience() context.Context {
+// patienceContext is done when it is no use to wait for the peer any more.
+func (l *outLink) patienceContext() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.silent

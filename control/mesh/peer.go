@@ -12,15 +12,15 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// tend does what is due for one peer, and looks at what became of it.
-func (c *core) tend(now time.Duration, p *peer) {
+// tendPeer does what is due for one peer, and looks at what became of it.
+func (c *core) tendPeer(now time.Duration, p *peer) {
 	c.tendOutbound(now, p)
 	c.tendInbound(now, p)
-	for _, w := range p.grant.release(now) {
-		c.do(inForce{w.id})
+	for _, w := range p.grant.releaseWaiters(now) {
+		c.addEffect(inForce{w.id})
 	}
-	c.recount(now, p)
-	if !p.counted && !p.listed && p.out == nil && now >= p.forgettable() {
+	c.recountMember(now, p)
+	if !p.counted && !p.listed && p.out == nil && now >= p.forgettableAt() {
 		delete(c.peers, p.id)
 		c.order = slices.DeleteFunc(c.order, func(id hub.ID) bool { return id == p.id })
 	}
@@ -29,8 +29,8 @@ func (c *core) tend(now time.Duration, p *peer) {
 func (c *core) tendOutbound(now time.Duration, p *peer) {
 	switch o := p.out; {
 	case o == nil:
-		if p.wanted(now, c.farewell) && now >= p.redial {
-			c.dial(now, p)
+		if p.shouldDial(now, c.farewell) && now >= p.redial {
+			c.dialPeer(now, p)
 		}
 	case !o.linked && now >= o.since+dialTimeout:
 		c.hangUp(now, p, errDialTime)
@@ -44,25 +44,25 @@ func (c *core) tendOutbound(now time.Duration, p *peer) {
 // tendLink does what is due on a link that we dialled and that goes on.
 func (c *core) tendLink(now time.Duration, p *peer) {
 	o := p.out
-	if !o.silent && o.filter.suspect(now) {
+	if !o.silent && o.filter.isSuspect(now) {
 		o.silent = true
-		c.do(suspected{p.id, o.epoch})
+		c.addEffect(suspected{p.id, o.epoch})
 	}
 	if now >= o.probe {
 		o.probe = now + probeInterval
-		c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: o.filter.probing(now)}})
+		c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: o.filter.nextProbe(now)}})
 	}
 }
 
 func (c *core) tendInbound(now time.Duration, p *peer) {
 	if i := p.in; i != nil && !i.ending && now >= i.heard+linkTimeout {
-		c.fence(p, errSilent)
+		c.fenceLink(p, errSilent)
 	}
 }
 
-// next is when tend has something to do.
-func (p *peer) next(now time.Duration, leaving bool) time.Duration {
-	at := p.grant.next()
+// nextDeadline is when tend has something to do.
+func (p *peer) nextDeadline(now time.Duration, leaving bool) time.Duration {
+	at := p.grant.nextDeadline()
 	switch o := p.out; {
 	case o != nil && o.linked:
 		at = min(at, o.probe, o.filter.heard+linkTimeout)
@@ -71,102 +71,102 @@ func (p *peer) next(now time.Duration, leaving bool) time.Duration {
 		}
 	case o != nil:
 		at = min(at, o.since+dialTimeout)
-	case p.wanted(now, leaving):
+	case p.shouldDial(now, leaving):
 		at = min(at, p.redial)
 	}
 	if p.in != nil && !p.in.ending {
-		at = min(at, p.in.heard+linkTimeout, now+probeInterval) // see core.forgive
+		at = min(at, p.in.heard+linkTimeout, now+probeInterval) // see core.forgiveDelay
 	}
 	switch {
-	case p.up() || p.listed:
-	case p.member(now):
-		at = min(at, p.ends())
+	case p.hasLink() || p.listed:
+	case p.isMember(now):
+		at = min(at, p.membershipEnd())
 	case p.out == nil:
-		at = min(at, p.forgettable())
+		at = min(at, p.forgettableAt())
 	}
 	return at
 }
 
-// wanted reports whether the peer is one to dial.
-func (p *peer) wanted(now time.Duration, leaving bool) bool {
-	return !leaving && !p.farewell && p.member(now)
+// shouldDial reports whether the peer is one to dial.
+func (p *peer) shouldDial(now time.Duration, leaving bool) bool {
+	return !leaving && !p.farewell && p.isMember(now)
 }
 
-func (c *core) dial(now time.Duration, p *peer) {
-	c.recount(now, p)
+func (c *core) dialPeer(now time.Duration, p *peer) {
+	c.recountMember(now, p)
 	c.dials++
 	p.out = &outbound{epoch: c.dials, since: now, member: p.since}
 	h := proto.CloneOf(c.us)
-	h.KnownFor, h.Forgotten = p.knownFor(now), c.lapses.silent(p.id)
+	h.KnownFor, h.Forgotten = p.knownFor(now), c.lapses.missedSilently(p.id)
 	h.Expected = &peerv1.Identity{Cluster: c.us.GetSelf().GetCluster(), Hub: string(p.id)}
 	h.Epoch = c.dials
-	c.do(dial{p.id, p.address, h})
+	c.addEffect(dial{p.id, p.address, h})
 }
 
 // hangUp ends the link that we dial, or the dial.
 func (c *core) hangUp(now time.Duration, p *peer, cause error) {
-	c.do(hangUp{p.id, p.out.epoch, cause})
-	c.drop(now, p)
+	c.addEffect(hangUp{p.id, p.out.epoch, cause})
+	c.dropOutbound(now, p)
 }
 
-// drop forgets the link that we dial, with all that was learned on it. It comes before every dial: the peer counts on that.
-func (c *core) drop(now time.Duration, p *peer) {
+// dropOutbound forgets the link that we dial, with all that was learned on it. It comes before every dial: the peer counts on that.
+func (c *core) dropOutbound(now time.Duration, p *peer) {
 	if p.out.linked {
-		p.lose(now)
+		p.noteLinkEnd(now)
 	}
 	if p.out.filter.answer == 0 {
 		p.failures++ // a hub that takes a hello and hangs up is no better than one that does not answer
 	}
 	p.out = nil
-	p.backoff(now)
+	p.delayRedial(now)
 }
 
-// linked: the peer answered the hello of a dial.
-func (c *core) linked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hello) []effect {
-	now = c.begin(now)
-	p := c.dialling(id, epoch)
+// handleLinked: the peer answered the hello of a dial.
+func (c *core) handleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hello) []effect {
+	now = c.startCall(now)
+	p := c.findDial(id, epoch)
 	if p == nil {
 		return nil
 	}
 	if h.GetSelf().GetHub() != string(id) || h.GetEpoch() != epoch ||
-		refusal(c.us, h) != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
+		refusalReason(c.us, h) != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
 		c.hangUp(now, p, errImpostor)
-		return c.settle(now, p)
+		return c.finishPeerCall(now, p)
 	}
-	c.recount(now, p)
+	c.recountMember(now, p)
 	o := p.out
 	switch {
 	case !p.counted || p.since != o.member:
 		c.hangUp(now, p, errLapsed)
-		return c.settle(now, p)
+		return c.finishPeerCall(now, p)
 	case c.missedBy(now, p, h):
-		c.forget(now, missed(id))
-		return c.settle(now, p)
+		c.endForgotten(now, missedError(id))
+		return c.finishPeerCall(now, p)
 	}
-	p.prove(o.since)
+	p.proveLink(o.since)
 	p.contact = now
 	o.linked, o.since, o.probe, o.filter.heard = true, now, now, now
 	p.hello, p.absent = h, false
-	c.tell(now, h.GetMembers())
+	c.learnOfPeers(now, h.GetMembers())
 	if c.leaving {
-		c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
+		c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
 	}
-	return c.settle(now, p)
+	return c.finishPeerCall(now, p)
 }
 
-// tell takes the word of another hub that there are more.
-func (c *core) tell(now time.Duration, members []*peerv1.Member) {
+// learnOfPeers takes the word of another hub that there are more.
+func (c *core) learnOfPeers(now time.Duration, members []*peerv1.Member) {
 	for _, m := range members {
-		c.hear(now, hub.ID(m.GetHub()), m.GetAddress())
+		c.learnOfPeer(now, hub.ID(m.GetHub()), m.GetAddress())
 	}
 }
 
-// members is what this hub tells others of its peers.
-func (c *core) members(now time.Duration) (all []*peerv1.Member) {
+// listMembers is what this hub tells others of its peers.
+func (c *core) listMembers(now time.Duration) (all []*peerv1.Member) {
 	for _, id := range c.order {
 		p := c.peers[id]
 		fits := len(id) <= maxHubID && p.address != "" && len(p.address) <= maxAddress && len(all) < maxMembers
-		if fits && p.known(now) {
+		if fits && p.isAnnounced(now) {
 			all = append(all, &peerv1.Member{Hub: string(id), Address: p.address})
 		}
 	}
@@ -180,10 +180,10 @@ const (
 	maxAddress = 1024
 )
 
-// dialFailed: a dial came to nothing.
-func (c *core) dialFailed(now time.Duration, id hub.ID, epoch uint64, why dialOutcome) []effect {
-	now = c.begin(now)
-	p := c.dialling(id, epoch)
+// handleDialFailure: a dial came to nothing.
+func (c *core) handleDialFailure(now time.Duration, id hub.ID, epoch uint64, why dialOutcome) []effect {
+	now = c.startCall(now)
+	p := c.findDial(id, epoch)
 	if p == nil {
 		return nil
 	}
@@ -192,39 +192,39 @@ func (c *core) dialFailed(now time.Duration, id hub.ID, epoch uint64, why dialOu
 		p.told, p.keyed = 0, 0
 	}
 	p.farewell = p.farewell || why == dialFarewell
-	c.drop(now, p)
-	return c.settle(now, p)
+	c.dropOutbound(now, p)
+	return c.finishPeerCall(now, p)
 }
 
-func (c *core) dialling(id hub.ID, epoch uint64) *peer {
+func (c *core) findDial(id hub.ID, epoch uint64) *peer {
 	if p := c.peers[id]; p != nil && p.out != nil && p.out.epoch == epoch && !p.out.linked {
 		return p
 	}
 	return nil
 }
 
-// lost: the link of that epoch, which we dial, has ended.
-func (c *core) lost(now time.Duration, id hub.ID, epoch uint64) []effect {
-	now = c.begin(now)
-	p := c.linkedTo(id, epoch)
+// handleLinkLoss: the link of that epoch, which we dial, has ended.
+func (c *core) handleLinkLoss(now time.Duration, id hub.ID, epoch uint64) []effect {
+	now = c.startCall(now)
+	p := c.findLinked(id, epoch)
 	if p == nil {
 		return nil
 	}
-	c.drop(now, p)
-	return c.settle(now, p)
+	c.dropOutbound(now, p)
+	return c.finishPeerCall(now, p)
 }
 
-func (c *core) linkedTo(id hub.ID, epoch uint64) *peer {
+func (c *core) findLinked(id hub.ID, epoch uint64) *peer {
 	if p := c.peers[id]; p != nil && p.out != nil && p.out.epoch == epoch && p.out.linked {
 		return p
 	}
 	return nil
 }
 
-// responded: a message came on the Control stream that we dialled. What comes of an epoch that is over counts for nothing.
-func (c *core) responded(now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlResponse) []effect {
-	now = c.begin(now)
-	p := c.linkedTo(id, epoch)
+// handleResponse: a message came on the Control stream that we dialled. What comes of an epoch that is over counts for nothing.
+func (c *core) handleResponse(now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlResponse) []effect {
+	now = c.startCall(now)
+	p := c.findLinked(id, epoch)
 	if p == nil {
 		return nil
 	}
@@ -232,13 +232,13 @@ func (c *core) responded(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 	var err error
 	switch body := m.GetBody().(type) {
 	case *peerv1.ControlResponse_ProbeAnswer:
-		err = p.out.filter.answered(now, body.ProbeAnswer)
-		p.prove(p.out.filter.answeredAt)
+		err = p.out.filter.applyAnswer(now, body.ProbeAnswer)
+		p.proveLink(p.out.filter.answeredAt)
 		p.out.silent, p.failures, p.nudged = false, 0, false
-		c.lapses.clear(id) // it has judged our hello
+		c.lapses.clearLapse(id) // it has judged our hello
 	case *peerv1.ControlResponse_Interest:
-		if err = p.out.filter.learn(body.Interest); err == nil {
-			c.say(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_InterestConfirmation{
+		if err = p.out.filter.applyInterest(body.Interest); err == nil {
+			c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_InterestConfirmation{
 				InterestConfirmation: &peerv1.InterestConfirmation{Sequence: body.Interest.GetSequence()},
 			}})
 		}
@@ -250,48 +250,48 @@ func (c *core) responded(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 	if err != nil {
 		c.hangUp(now, p, err)
 	}
-	return c.settle(now, p)
+	return c.finishPeerCall(now, p)
 }
 
-// greeted: a hello came from a hub that dialled us.
-func (c *core) greeted(now time.Duration, h *peerv1.Hello) []effect {
-	now = c.begin(now)
+// handleHello: a hello came from a hub that dialled us.
+func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
+	now = c.startCall(now)
 	id, epoch := hub.ID(h.GetSelf().GetHub()), h.GetEpoch()
-	reason := refusal(c.us, h)
+	reason := refusalReason(c.us, h)
 	if c.farewell && reason == peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED { // whoever is looked for here is the one who leaves
 		reason = peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN
 	}
 	if reason != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
-		c.do(refuse{id, epoch, reason})
-		return c.end()
+		c.addEffect(refuse{id, epoch, reason})
+		return c.takeEffects()
 	}
-	p := c.peer(now, id)
-	c.recount(now, p)
+	p := c.ensurePeer(now, id)
+	c.recountMember(now, p)
 	if epoch <= p.inEpoch {
-		c.do(refuse{id, epoch, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
-		return c.settle(now, p)
+		c.addEffect(refuse{id, epoch, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
+		return c.finishPeerCall(now, p)
 	}
 	p.inEpoch = epoch
-	p.grant.void() // it has thrown away what it filtered by
+	p.grant.voidLease() // it has thrown away what it filtered by
 	if p.in == nil {
-		c.open(now, p, h)
-		return c.settle(now, p)
+		c.acceptLink(now, p, h)
+		return c.finishPeerCall(now, p)
 	}
 	if old := p.in.next; old != nil {
-		c.do(refuse{id, old.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
+		c.addEffect(refuse{id, old.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
 	}
 	p.in.next = h
 	if !p.in.ending {
-		c.fence(p, errRedialed)
+		c.fenceLink(p, errRedialed)
 	}
-	return c.settle(now, p)
+	return c.finishPeerCall(now, p)
 }
 
-// open accepts a link that a peer dialled.
-func (c *core) open(now time.Duration, p *peer, h *peerv1.Hello) {
+// acceptLink accepts a link that a peer dialled.
+func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
 	p.in = &inbound{epoch: h.GetEpoch(), hello: h, since: now, heard: now, feed: newFeed(&c.interest)}
 	p.hello = h
-	c.recount(now, p)
+	c.recountMember(now, p)
 	if !p.listed {
 		p.address = h.GetAddress()
 	}
@@ -299,24 +299,24 @@ func (c *core) open(now time.Duration, p *peer, h *peerv1.Hello) {
 		p.redial, p.nudged = now, true // whoever dials is there; but two that can't agree must not spur each other on
 	}
 	answer := proto.CloneOf(c.us)
-	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.members(now)
-	answer.KnownFor, answer.Forgotten = p.knownFor(now), c.lapses.silent(p.id)
-	c.do(accept{p.id, answer})
-	c.pump(p)
+	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.listMembers(now)
+	answer.KnownFor, answer.Forgotten = p.knownFor(now), c.lapses.missedSilently(p.id)
+	c.addEffect(accept{p.id, answer})
+	c.feedPeer(p)
 	if c.leaving {
-		c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
+		c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
 	}
 }
 
-// fence has the shell end the link that the peer dialled. From now on nothing that comes on it counts.
-func (c *core) fence(p *peer, cause error) {
+// fenceLink has the shell end the link that the peer dialled. From now on nothing that comes on it counts.
+func (c *core) fenceLink(p *peer, cause error) {
 	p.in.ending = true
-	c.do(fence{p.id, p.in.epoch, cause})
+	c.addEffect(fence{p.id, p.in.epoch, cause})
 }
 
-// ended: the loops of a link that a peer dialled are over, by fence or by themselves.
-func (c *core) ended(now time.Duration, id hub.ID, epoch uint64) []effect {
-	now = c.begin(now)
+// handleLinkEnd: the loops of a link that a peer dialled are over, by fence or by themselves.
+func (c *core) handleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []effect {
+	now = c.startCall(now)
 	p := c.peers[id]
 	if p == nil || p.in == nil {
 		return nil
@@ -329,43 +329,43 @@ func (c *core) ended(now time.Duration, id hub.ID, epoch uint64) []effect {
 		return nil
 	}
 	p.in = nil
-	p.lose(now)
+	p.noteLinkEnd(now)
 	switch {
 	case next == nil:
 	case c.farewell: // said while it waited
-		c.do(refuse{id, next.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
+		c.addEffect(refuse{id, next.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
 	default:
-		c.open(now, p, next)
+		c.acceptLink(now, p, next)
 	}
-	return c.settle(now, p)
+	return c.finishPeerCall(now, p)
 }
 
-// used: the peer that dialled the link of that epoch has our answer, because it uses the link. Only now is its hello known to
+// handleFirstUse: the peer that dialled the link of that epoch has our answer, because it uses the link. Only now is its hello known to
 // be fresh, so this comes before anything on the link is carried out.
-func (c *core) used(now time.Duration, id hub.ID, epoch uint64) []effect {
-	now = c.begin(now)
-	if p := c.peers[id]; c.admits(id, epoch) && !p.in.used {
+func (c *core) handleFirstUse(now time.Duration, id hub.ID, epoch uint64) []effect {
+	now = c.startCall(now)
+	if p := c.peers[id]; c.admitsLink(id, epoch) && !p.in.used {
 		p.in.used = true
-		c.lapses.clear(id) // it has judged our answer
+		c.lapses.clearLapse(id) // it has judged our answer
 		if c.missedBy(p.in.since, p, p.in.hello) {
-			c.forget(now, missed(id))
+			c.endForgotten(now, missedError(id))
 		}
 	}
-	return c.end()
+	return c.takeEffects()
 }
 
-// admits reports whether that link, which a peer dialled, is open: whether a lane of it may open, and go on.
-func (c *core) admits(id hub.ID, epoch uint64) bool {
+// admitsLink reports whether that link, which a peer dialled, is open: whether a lane of it may open, and go on.
+func (c *core) admitsLink(id hub.ID, epoch uint64) bool {
 	p := c.peers[id]
 	return p != nil && p.in != nil && p.in.epoch == epoch && !p.in.ending
 }
 
-// requested: a message came on the Control stream that a peer dialled.
-func (c *core) requested(now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest) []effect {
-	now = c.begin(now)
-	c.effects = c.used(now, id, epoch)
-	if !c.admits(id, epoch) {
-		return c.end()
+// handleRequest: a message came on the Control stream that a peer dialled.
+func (c *core) handleRequest(now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest) []effect {
+	now = c.startCall(now)
+	c.effects = c.handleFirstUse(now, id, epoch)
+	if !c.admitsLink(id, epoch) {
+		return c.takeEffects()
 	}
 	p := c.peers[id]
 	p.in.heard, p.contact = now, now
@@ -378,26 +378,26 @@ func (c *core) requested(now time.Duration, id hub.ID, epoch uint64, m *peerv1.C
 		}
 		p.in.probe++
 		for _, m := range p.in.feed.catchUp(&c.interest) {
-			c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
+			c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
 		}
-		answer := p.grant.answer(now, p.in.probe, c.interest.version)
-		c.reply(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: answer}})
+		answer := p.grant.answerProbe(now, p.in.probe, c.interest.version)
+		c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: answer}})
 	case *peerv1.ControlRequest_InterestConfirmation:
 		sequence := body.InterestConfirmation.GetSequence()
-		version, ok := p.in.feed.confirm(sequence)
+		version, ok := p.in.feed.confirmSequence(sequence)
 		if !ok {
 			err = fmt.Errorf("%w: confirmed interest %d, which was not sent", errViolation, sequence)
 			break
 		}
-		p.grant.confirm(version)
-		c.pump(p)
+		p.grant.confirmVersion(version)
+		c.feedPeer(p)
 	case *peerv1.ControlRequest_GoingAway:
 		p.draining, p.farewell = true, p.farewell || body.GoingAway.GetFarewell()
 	default:
 		err = fmt.Errorf("%w: unexpected request %T", errViolation, body)
 	}
 	if err != nil {
-		c.fence(p, err)
+		c.fenceLink(p, err)
 	}
-	return c.settle(now, p)
+	return c.finishPeerCall(now, p)
 }

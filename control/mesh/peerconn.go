@@ -33,7 +33,7 @@ type peerConn struct {
 
 	connect func(ctx context.Context, address string) (net.Conn, error)
 	conns   [2]*grpc.ClientConn
-	nobody  atomic.Bool // the address refused the connection
+	refused atomic.Bool // the address refused the connection
 
 	mu     sync.Mutex
 	closed bool
@@ -49,9 +49,9 @@ func newPeerConn(c *Config, address string) (*peerConn, error) {
 		}
 	}
 	for i := range p.conns {
-		conn, err := grpc.NewClient("passthrough:///"+address, p.options(c)...)
+		conn, err := grpc.NewClient("passthrough:///"+address, p.dialOptions(c)...)
 		if err != nil {
-			p.close()
+			p.cutWires()
 			return nil, err
 		}
 		p.conns[i] = conn
@@ -60,14 +60,14 @@ func newPeerConn(c *Config, address string) (*peerConn, error) {
 	return p, nil
 }
 
-func (p *peerConn) options(c *Config) []grpc.DialOption {
+func (p *peerConn) dialOptions(c *Config) []grpc.DialOption {
 	transport := insecure.NewCredentials()
 	if c.TLS != nil {
 		transport = credentials.NewTLS(c.TLS)
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
-		grpc.WithContextDialer(p.dial),
+		grpc.WithContextDialer(p.dialWire),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
@@ -78,10 +78,10 @@ func (p *peerConn) options(c *Config) []grpc.DialOption {
 	return options
 }
 
-// dial is gRPC's way to the peer. It goes through no proxy: a hub's address is one of the cluster.
-func (p *peerConn) dial(ctx context.Context, address string) (net.Conn, error) {
+// dialWire is gRPC's way to the peer. It goes through no proxy: a hub's address is one of the cluster.
+func (p *peerConn) dialWire(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := p.connect(ctx, address)
-	p.nobody.Store(errors.Is(err, syscall.ECONNREFUSED))
+	p.refused.Store(errors.Is(err, syscall.ECONNREFUSED))
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +95,11 @@ func (p *peerConn) dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, nil
 }
 
-// refused reports whether nobody listens at the address.
-func (p *peerConn) refused() bool { return p.nobody.Load() }
+// wasRefused reports whether nobody listens at the address.
+func (p *peerConn) wasRefused() bool { return p.refused.Load() }
 
-// close cuts the wires first: gRPC would wait 5 s for each stuck one to take its goodbye, and all that had to be said is said.
-func (p *peerConn) close() {
+// cutWires cuts the wires first: gRPC would wait 5 s for each stuck one to take its goodbye, and all that had to be said is said.
+func (p *peerConn) cutWires() {
 	p.mu.Lock()
 	p.closed = true
 	for _, wire := range p.wires {

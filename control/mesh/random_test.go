@@ -273,7 +273,7 @@ func (c *chaos) recovered(n *node) {
 		case m == n:
 		case m.dead && p != nil:
 			s.fail("%s has not forgotten %s", n.id, m.id)
-		case !m.dead && (p == nil || p.state(n.clock()) != PeerLinked || !p.out.filter.holds(n.clock()) || p.in == nil):
+		case !m.dead && (p == nil || p.stateAt(n.clock()) != PeerLinked || !p.out.filter.holdsLease(n.clock()) || p.in == nil):
 			s.fail("%s and %s have not found together", n.id, m.id)
 		case !m.dead:
 			alive++

@@ -28,7 +28,7 @@ func (m *Mesh) Read(ctx context.Context, to hub.ID, r *peerv1.ReadRequest) (*pee
 	defer cancel(nil)
 	give := func() { cancel(ErrUnreachable) }
 	defer context.AfterFunc(l.ctx, give)()
-	defer context.AfterFunc(l.patience(), give)()
+	defer context.AfterFunc(l.patienceContext(), give)()
 	response, err := l.peer.data.Read(ctx, &peerv1.ReadRequest{Hub: string(to), Read: r.GetRead()})
 	switch {
 	case err == nil:
@@ -37,16 +37,16 @@ func (m *Mesh) Read(ctx context.Context, to hub.ID, r *peerv1.ReadRequest) (*pee
 		return nil, context.Cause(ctx)
 	case status.Code(err) == codes.DeadlineExceeded: // the call's deadline is the hub's too, which may have seen its end first
 		return nil, context.DeadlineExceeded
-	case unanswered(err):
+	case isUnanswered(err):
 		return nil, ErrUnreachable
 	default:
 		return nil, err
 	}
 }
 
-// unanswered reports whether an error is not the answer of the hub's API but of gRPC, because the connection broke, or of
+// isUnanswered reports whether an error is not the answer of the hub's API but of gRPC, because the connection broke, or of
 // another hub (WRONG_HUB). What the API answers with UNAVAILABLE has details.
-func unanswered(err error) bool {
+func isUnanswered(err error) bool {
 	st := status.Convert(err)
 	return st.Code() == codes.Unavailable && len(st.Details()) == 0 ||
 		reasonIn(st) == peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB

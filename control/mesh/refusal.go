@@ -61,8 +61,8 @@ func reasonIn(st *status.Status) peerv1.RefusalReason {
 	return peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED
 }
 
-// validate holds the rules in the proto; a message that is missing breaks them too.
-func validate(m proto.Message) error {
+// validateMessage holds the rules in the proto; a message that is missing breaks them too.
+func validateMessage(m proto.Message) error {
 	if !m.ProtoReflect().IsValid() {
 		return fmt.Errorf("%w: %s is missing", errViolation, m.ProtoReflect().Descriptor().Name())
 	}

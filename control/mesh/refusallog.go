@@ -23,7 +23,7 @@ type refusedHub struct {
 	reason peerv1.RefusalReason
 }
 
-func (l *refusalLog) log(logger *slog.Logger, id hub.ID, reason peerv1.RefusalReason) {
+func (l *refusalLog) logRefusal(logger *slog.Logger, id hub.ID, reason peerv1.RefusalReason) {
 	if n, say := l.counter.Note(refusedHub{id, reason}, refusalInterval); say {
 		logger.Info("hello refused", slog.String("hub", string(id)), slog.String("reason", nameOf(reason)), slog.Int("repeats", n))
 	}

@@ -18,7 +18,7 @@ func TestAHelloThatIsRefusedAgainAndAgainIsALineAMinute(t *testing.T) {
 		var l refusalLog
 		const every = 5 * time.Second
 		for range 10 * time.Minute / every {
-			l.log(logger, "a", peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER)
+			l.logRefusal(logger, "a", peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER)
 			time.Sleep(every) // the bubble's clock
 		}
 		if lines := strings.Count(out.String(), "hello refused"); lines != 10 {
@@ -27,7 +27,7 @@ func TestAHelloThatIsRefusedAgainAndAgainIsALineAMinute(t *testing.T) {
 		if !strings.Contains(out.String(), "repeats=12") {
 			t.Errorf("no summary:\n%s", &out)
 		}
-		l.log(logger, "a", peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB)
+		l.logRefusal(logger, "a", peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB)
 		if !strings.Contains(out.String(), "reason=WRONG_HUB repeats=0") {
 			t.Errorf("another reason is not told:\n%s", &out)
 		}

@@ -32,11 +32,11 @@ type Route struct {
 	Unreachable []hub.ID
 }
 
-// route finds the hubs that get a call. The time must be read after the call began: an earlier one could stretch a lease.
+// findRoute finds the hubs that get a call. The time must be read after the call began: an earlier one could stretch a lease.
 //
 // Every member that may have somebody is in To or in Unreachable. A hub that is left out has confirmed, within the
 // lease, that it has nobody.
-func (c *core) route(now time.Duration, q Query) Route {
+func (c *core) findRoute(now time.Duration, q Query) Route {
 	hashes := q.Hashes
 	if c.mask != ^Hash(0) {
 		hashes = slices.Clone(hashes)
@@ -49,11 +49,11 @@ func (c *core) route(now time.Duration, q Query) Route {
 		p := c.peers[id]
 		switch o := p.out; {
 		case o != nil && o.linked:
-			flood := !o.filter.holds(now)
-			if flood || born(q.Hubs, id) || o.filter.wants(hashes) {
-				r.To = append(r.To, Destination{id, o.epoch, flood, o.filter.suspect(now)})
+			flood := !o.filter.holdsLease(now)
+			if flood || bornAt(q.Hubs, id) || o.filter.wantsAny(hashes) {
+				r.To = append(r.To, Destination{id, o.epoch, flood, o.filter.isSuspect(now)})
 			}
-		case p.member(now):
+		case p.isMember(now):
 			r.Unreachable = append(r.Unreachable, id)
 		}
 	}
@@ -78,19 +78,19 @@ func (c *core) peerInfos(now time.Duration) []PeerInfo {
 	for _, id := range c.order {
 		p := c.peers[id]
 		info := PeerInfo{
-			Hub: id, State: p.state(now), Address: p.address, Listed: p.listed, Draining: p.draining,
+			Hub: id, State: p.stateAt(now), Address: p.address, Listed: p.listed, Draining: p.draining,
 			Name: p.hello.GetName(), Zone: p.hello.GetZone(), Version: p.hello.GetVersion(),
 		}
 		if o := p.out; o != nil && o.linked {
-			info.Lease = o.filter.holds(now)
-			info.Interest, info.InterestBytes = o.filter.table.len, o.filter.table.bytes()
+			info.Lease = o.filter.holdsLease(now)
+			info.Interest, info.InterestBytes = o.filter.table.len, o.filter.table.countBytes()
 		}
 		infos = append(infos, info)
 	}
 	return infos
 }
 
-func born(hubs []hub.ID, id hub.ID) bool {
+func bornAt(hubs []hub.ID, id hub.ID) bool {
 	_, found := slices.BinarySearch(hubs, id)
 	return found
 }

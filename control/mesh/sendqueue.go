@@ -16,8 +16,8 @@ func newSendQueue[T any](size int) sendQueue[T] {
 	return sendQueue[T]{items: make(chan T, size), last: make(chan struct{})}
 }
 
-// put reports whether there was room.
-func (q *sendQueue[T]) put(item T) bool {
+// putItem reports whether there was room.
+func (q *sendQueue[T]) putItem(item T) bool {
 	select {
 	case q.items <- item:
 		return true
@@ -26,11 +26,11 @@ func (q *sendQueue[T]) put(item T) bool {
 	}
 }
 
-// finish has run return when everything is said. Nothing is put in after it, and it is called once.
-func (q *sendQueue[T]) finish() { close(q.last) }
+// closeInput has run return when everything is said. Nothing is put in after it, and it is called once.
+func (q *sendQueue[T]) closeInput() { close(q.last) }
 
-// run says everything until ctx is done, or finish and the queue is empty (nil), or send fails.
-func (q *sendQueue[T]) run(ctx context.Context, send func(T) error) error {
+// sendItems says everything until ctx is done, or finish and the queue is empty (nil), or send fails.
+func (q *sendQueue[T]) sendItems(ctx context.Context, send func(T) error) error {
 	for {
 		select {
 		case item := <-q.items:

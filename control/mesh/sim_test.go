@@ -121,7 +121,7 @@ func (n *node) strikeOff() {
 		return
 	}
 	for _, l := range s.lapsed() {
-		if _, sought := n.core.lapsed[l.hub]; sought && !n.core.counts(n.clock(), l.hub) {
+		if _, sought := n.core.lapsed[l.hub]; sought && !n.core.countsMember(n.clock(), l.hub) {
 			delete(s.marks, l.hub)
 		}
 	}
@@ -145,7 +145,7 @@ func (s *sim) list() {
 			n.heardOf[l.hub] = true
 		}
 		if n.wake() {
-			n.apply(n.core.list(n.clock(), all, lapsed))
+			n.apply(n.core.handleKeys(n.clock(), all, lapsed))
 			n.stale, n.core.deaf = never, 0
 		}
 	}
@@ -164,7 +164,7 @@ func (n *node) clock() time.Duration { return n.sim.now - n.lag }
 
 // next is when the core has something to do, in the time of the sim.
 func (n *node) next() time.Duration {
-	if next := n.core.next(); next < never {
+	if next := n.core.nextDeadline(); next < never {
 		return next + n.lag
 	}
 	return never
@@ -173,7 +173,7 @@ func (n *node) next() time.Duration {
 // wake has the core see how long the process stood still, as the shell does before each call; false: the hub is over.
 func (n *node) wake() bool {
 	n.core.deaf = max(0, n.clock()-n.hearing())
-	n.apply(n.core.wake(n.clock()))
+	n.apply(n.core.checkStandstill(n.clock()))
 	return !n.dead
 }
 
@@ -210,9 +210,9 @@ func (n *node) join(key string) {
 	hashes := n.sim.key(key)
 	number := n.last
 	for _, h := range hashes {
-		n.apply(n.core.add(n.clock(), h))
+		n.apply(n.core.addReference(n.clock(), h))
 	}
-	n.apply(n.core.await(n.clock(), number, hashes))
+	n.apply(n.core.awaitInForce(n.clock(), number, hashes))
 }
 
 // leave is only for what was joined and told so.
@@ -220,7 +220,7 @@ func (n *node) leave(key string) {
 	n.members[key]--
 	n.present[key]--
 	for _, h := range n.sim.key(key) {
-		if !n.core.remove(n.clock(), h) {
+		if !n.core.removeReference(n.clock(), h) {
 			n.sim.fail("%s: %s was not added", n.id, key)
 		}
 	}
@@ -229,7 +229,7 @@ func (n *node) leave(key string) {
 // route routes one send and checks the promise: who had joined before it began is reached, or named.
 func (n *node) route(key string, born ...hub.ID) Route {
 	s := n.sim
-	r := n.core.route(n.clock(), Query{Hashes: s.key(key), Hubs: born})
+	r := n.core.findRoute(n.clock(), Query{Hashes: s.key(key), Hubs: born})
 	for _, m := range s.nodes {
 		if m == n || m.dead || m.members[key] == 0 || slices.Contains(r.Unreachable, m.id) {
 			continue
@@ -282,10 +282,10 @@ func (n *node) look() {
 // receive gets data: of a link that another one has replaced it must not be taken. What is old was
 // sent before anything was missed. A hub whose machine was suspended may take that.
 func (n *node) receive(w *wire, key string, old bool) {
-	if n.apply(n.core.used(n.clock(), w.from.id, w.epoch)); n.dead { // the shell does when the lane opens
+	if n.apply(n.core.handleFirstUse(n.clock(), w.from.id, w.epoch)); n.dead { // the shell does when the lane opens
 		return
 	}
-	admitted := n.core.admits(w.from.id, w.epoch)
+	admitted := n.core.admitsLink(w.from.id, w.epoch)
 	for _, other := range n.sim.wires {
 		if admitted && other.from == w.from && other.to == n && other.accepted && other.epoch > w.epoch {
 			n.sim.fail("%s takes data of %s's link %d after link %d", n.id, w.from.id, w.epoch, other.epoch)
@@ -321,7 +321,7 @@ func (n *node) apply(effects []effect) {
 // links notes with whom there is a link now.
 func (n *node) links() {
 	for _, m := range n.sim.nodes {
-		if p := n.core.peers[m.id]; p != nil && p.up() {
+		if p := n.core.peers[m.id]; p != nil && p.hasLink() {
 			n.up[m] = n.sim.now
 		}
 	}
@@ -350,7 +350,7 @@ func (n *node) perform(e effect) {
 		w.accepted = true
 		s.trace("%s accepts %s/%d", n.id, e.hub, w.epoch)
 		w.back.put(s, "welcome", func() {
-			w.from.apply(w.from.core.linked(w.from.clock(), w.named, w.epoch, e.hello))
+			w.from.apply(w.from.core.handleLinked(w.from.clock(), w.named, w.epoch, e.hello))
 		})
 	case refuse:
 		s.trace("%s refuses %s/%d: %s", n.id, e.hub, e.epoch, strings.TrimPrefix(e.reason.String(), "REFUSAL_REASON_"))
@@ -364,12 +364,12 @@ func (n *node) perform(e effect) {
 	case request:
 		w := s.wire(n, e.hub, e.epoch)
 		w.there.put(s, s.say(n, w.to, e.message.GetBody()), func() {
-			w.to.apply(w.to.core.requested(w.to.clock(), n.id, w.epoch, e.message))
+			w.to.apply(w.to.core.handleRequest(w.to.clock(), n.id, w.epoch, e.message))
 		})
 	case response:
 		w := s.wire(s.node(e.hub), n.id, e.epoch)
 		w.back.put(s, s.say(n, w.from, e.message.GetBody()), func() {
-			w.from.apply(w.from.core.responded(w.from.clock(), n.id, w.epoch, e.message))
+			w.from.apply(w.from.core.handleResponse(w.from.clock(), n.id, w.epoch, e.message))
 		})
 	case inForce:
 		n.returned(e.call)
@@ -415,7 +415,7 @@ func (n *node) dial(e dial) {
 		w := &wire{from: n, to: n, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true}
 		w.back = stream{from: n, to: n}
 		s.wires = append(s.wires, w)
-		w.back.put(s, "refused", func() { n.apply(n.core.dialFailed(n.clock(), e.hub, w.epoch, dialAbsent)) })
+		w.back.put(s, "refused", func() { n.apply(n.core.handleDialFailure(n.clock(), e.hub, w.epoch, dialAbsent)) })
 		return
 	}
 	w := &wire{from: n, to: to, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true, toOpen: true}
@@ -423,7 +423,7 @@ func (n *node) dial(e dial) {
 	s.wires = append(s.wires, w)
 	w.there.put(s, "hello", func() {
 		if w.toOpen { // a stream ends after its hello, never before
-			to.apply(to.core.greeted(to.clock(), e.hello))
+			to.apply(to.core.handleHello(to.clock(), e.hello))
 		}
 	})
 }
@@ -437,7 +437,7 @@ func (n *node) refuse(e refuse) {
 		w.toOpen = false
 		w.back.put(s, "refusal", func() {
 			w.fromOpen = false
-			w.from.apply(w.from.core.dialFailed(w.from.clock(), w.named, w.epoch, proven[e.reason]))
+			w.from.apply(w.from.core.handleDialFailure(w.from.clock(), w.named, w.epoch, provenBy[e.reason]))
 		})
 	}
 }
@@ -522,7 +522,7 @@ func (s *sim) soonest() (at time.Duration, do func()) {
 				if !n.wake() {
 					return
 				}
-				n.apply(n.core.tick(n.clock()))
+				n.apply(n.core.handleTick(n.clock()))
 				if again := n.next(); again <= s.now {
 					s.fail("%v: %s spins", s.now, n.id)
 					n.paused = true // or time would stand still for ever
@@ -545,12 +545,12 @@ func (s *sim) check() {
 			if f.version != has.version {
 				continue
 			}
-			all, _, _ := has.page(0, has.len+1)
+			all, _, _ := has.snapshotPage(0, has.len+1)
 			if f.table.len != len(all) || has.len != len(all) {
 				s.fail("%s knows %d hashes of %s, which has %d", n.id, f.table.len, m.id, len(all))
 			}
 			for _, h := range all {
-				if !f.table.has(h) {
+				if !f.table.hasHash(h) {
 					s.fail("%s does not know %x of %s", n.id, h, m.id)
 				}
 			}

@@ -26,7 +26,7 @@ import (
 //     began after B had begun to serve, and later than lostGrace after the last moment at which A had a link with B for sure.
 //     Before that A can't have forgotten B. The rule needs no time in common: only that a second is as long at A as at B.
 //     An answer to B's hello is younger than that hello. A hello that comes from A may be old, so it is judged when A first
-//     uses the link (core.used): then it was at most dialTimeout old when B answered it. A drops a link when it has forgotten B
+//     uses the link (core.handleFirstUse): then it was at most dialTimeout old when B answered it. A drops a link when it has forgotten B
 //     since the dial (errLapsed). A hello that names a time to come, or one of over 100 years, breaks a rule (peer.proto), and
 //     ends the stream before it is judged.
 //   - On a suspended virtual machine B's clock stands still, and B sees no gap. So A remembers which
@@ -52,8 +52,8 @@ const alwaysKnown = 100 * 365 * 24 * time.Hour
 // forget it, its calls are redialMost apart at most.
 const standstill = linkTimeout
 
-// wake comes before each other call. It reports by an effect that the hub stood still for too long.
-func (c *core) wake(now time.Duration) []effect {
+// checkStandstill comes before each other call. It reports by an effect that the hub stood still for too long.
+func (c *core) checkStandstill(now time.Duration) []effect {
 	slept := now - c.now
 	if slept < standstill || !c.ready || c.leaving {
 		return nil
@@ -67,8 +67,8 @@ func (c *core) wake(now time.Duration) []effect {
 	if !met || now < last+lostGrace || c.now >= last+lostGrace { // the last: it was cut off before; see missedBy
 		return nil
 	}
-	c.forget(now, fmt.Errorf("%w: it stood still for %v", ErrForgotten, slept.Round(time.Second)))
-	return c.end()
+	c.endForgotten(now, fmt.Errorf("%w: it stood still for %v", ErrForgotten, slept.Round(time.Second)))
+	return c.takeEffects()
 }
 
 // missedBy reports whether sends through a peer may have missed this hub. The peer has said hello, and now is when that came.
@@ -85,12 +85,12 @@ func (c *core) missedBy(now time.Duration, p *peer, h *peerv1.Hello) bool {
 	return since > c.serves && (!p.proven || since >= p.proof+lostGrace)
 }
 
-func missed(by hub.ID) error {
+func missedError(by hub.ID) error {
 	return fmt.Errorf("%w: hub %s did not count it as a member for some time", ErrForgotten, by)
 }
 
-// forget ends every link at once. The hub is over.
-func (c *core) forget(now time.Duration, cause error) {
+// endForgotten ends every link at once. The hub is over.
+func (c *core) endForgotten(now time.Duration, cause error) {
 	c.leaving, c.farewell, c.forgotten = true, true, true
 	for _, id := range c.order {
 		p := c.peers[id]
@@ -98,25 +98,25 @@ func (c *core) forget(now time.Duration, cause error) {
 			c.hangUp(now, p, cause)
 		}
 		if p.in != nil && !p.in.ending {
-			c.fence(p, cause)
+			c.fenceLink(p, cause)
 		}
 	}
-	c.do(forgotten{cause})
+	c.addEffect(forgotten{cause})
 }
 
-// recount finds out whether a peer has become a member or ceased to be one. It comes before everything that may make it
+// recountMember finds out whether a peer has become a member or ceased to be one. It comes before everything that may make it
 // one again, so that no gap goes unseen.
-func (c *core) recount(now time.Duration, p *peer) {
-	is := p.member(now)
+func (c *core) recountMember(now time.Duration, p *peer) {
+	is := p.isMember(now)
 	switch {
 	case p.counted && !is:
-		c.do(gone{p.id})
+		c.addEffect(gone{p.id})
 		if c.ready && !p.farewell {
-			c.lapses.begin(p.id, now)
+			c.lapses.noteForgotten(p.id, now)
 		}
 	case !p.counted && is:
 		p.since, p.early = now-c.deaf, !c.ready
-		c.lapses.end(p.id, p.since)
+		c.lapses.noteCounted(p.id, p.since)
 	}
 	p.counted = is
 }
@@ -129,5 +129,5 @@ func (p *peer) knownFor(now time.Duration) *durationpb.Duration {
 	return durationpb.New(now - p.since)
 }
 
-// prove notes that the peer had a link with this hub at a time.
-func (p *peer) prove(at time.Duration) { p.proven, p.proof = true, max(p.proof, at) }
+// proveLink notes that the peer had a link with this hub at a time.
+func (p *peer) proveLink(at time.Duration) { p.proven, p.proof = true, max(p.proof, at) }

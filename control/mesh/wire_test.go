@@ -118,10 +118,10 @@ func (w *wire) close(n *node) {
 // tell has n's core know that the wire is over.
 func (w *wire) tell(n *node) {
 	if n == w.from {
-		n.apply(n.core.lost(n.clock(), w.named, w.epoch))
-		n.apply(n.core.dialFailed(n.clock(), w.named, w.epoch, dialUnproven))
+		n.apply(n.core.handleLinkLoss(n.clock(), w.named, w.epoch))
+		n.apply(n.core.handleDialFailure(n.clock(), w.named, w.epoch, dialUnproven))
 	} else {
-		n.apply(n.core.ended(n.clock(), w.from.id, w.epoch))
+		n.apply(n.core.handleLinkEnd(n.clock(), w.from.id, w.epoch))
 	}
 }
 

@@ -90,7 +90,7 @@ type peer struct {
 	// The link that it dials.
 	in      *inbound // nil: none
 	inEpoch uint64   // the highest seen
-	grant   grant
+	grant   leaseGrant
 }
 
 // outbound is a link that this hub dials. All that was learned on it goes with it.
@@ -117,21 +117,21 @@ type inbound struct {
 	next   *peerv1.Hello // waits for them to end
 }
 
-// member reports whether the hub belongs to the cluster as this hub sees it: membership = keys ∪ live links, where a
+// isMember reports whether the hub belongs to the cluster as this hub sees it: membership = keys ∪ live links, where a
 // link lives on for lostGrace unless the hub said farewell, and that of another hub counts for as long.
-func (p *peer) member(now time.Duration) bool {
+func (p *peer) isMember(now time.Duration) bool {
 	switch {
-	case p.up():
+	case p.hasLink():
 		return true
 	case p.farewell:
 		return false
 	default:
-		return p.listed || now < p.ends()
+		return p.listed || now < p.membershipEnd()
 	}
 }
 
-// ends is when a peer without link and key ceases to be a member.
-func (p *peer) ends() time.Duration {
+// membershipEnd is when a peer without link and key ceases to be a member.
+func (p *peer) membershipEnd() time.Duration {
 	at := max(p.told, p.keyed)
 	if p.met {
 		at = max(at, p.lost+lostGrace)
@@ -139,11 +139,11 @@ func (p *peer) ends() time.Duration {
 	return at
 }
 
-// known reports whether other hubs are told of the peer: of links and keys that there are or were a moment ago, not of the word
+// isAnnounced reports whether other hubs are told of the peer: of links and keys that there are or were a moment ago, not of the word
 // of others. Of keys too, because a new hub may have listed after this one's key went, and before we had a link to it.
-func (p *peer) known(now time.Duration) bool {
+func (p *peer) isAnnounced(now time.Duration) bool {
 	switch {
-	case p.up():
+	case p.hasLink():
 		return !p.farewell
 	case p.farewell:
 		return false
@@ -152,26 +152,26 @@ func (p *peer) known(now time.Duration) bool {
 	}
 }
 
-// up reports whether there is a link in either direction.
-func (p *peer) up() bool { return p.out != nil && p.out.linked || p.in != nil }
+// hasLink reports whether there is a link in either direction.
+func (p *peer) hasLink() bool { return p.out != nil && p.out.linked || p.in != nil }
 
-// forgettable is from when on nothing is needed of a peer that is no member: no straggler of an old link can come
+// forgettableAt is from when on nothing is needed of a peer that is no member: no straggler of an old link can come
 // any more, and no lease that it has is running.
-func (p *peer) forgettable() time.Duration {
-	at := p.ends()
+func (p *peer) forgettableAt() time.Duration {
+	at := p.membershipEnd()
 	if p.grant.given {
 		at = max(at, p.grant.last+leaseTime)
 	}
 	return at
 }
 
-func (p *peer) state(now time.Duration) PeerState {
+func (p *peer) stateAt(now time.Duration) PeerState {
 	switch {
-	case p.out != nil && p.out.linked && p.out.filter.suspect(now):
+	case p.out != nil && p.out.linked && p.out.filter.isSuspect(now):
 		return PeerSuspect
 	case p.out != nil && p.out.linked:
 		return PeerLinked
-	case !p.member(now):
+	case !p.isMember(now):
 		return PeerGone
 	case p.out != nil:
 		return PeerDialled
@@ -180,23 +180,23 @@ func (p *peer) state(now time.Duration) PeerState {
 	}
 }
 
-// lose notes that a link has ended.
-func (p *peer) lose(now time.Duration) { p.met, p.lost = true, now }
+// noteLinkEnd notes that a link has ended.
+func (p *peer) noteLinkEnd(now time.Duration) { p.met, p.lost = true, now }
 
-// backoff puts off the next dial.
-func (p *peer) backoff(now time.Duration) {
+// delayRedial puts off the next dial.
+func (p *peer) delayRedial(now time.Duration) {
 	p.redial = now + min(redialFirst<<min(p.failures, 10), redialMost)
 }
 
-// common returns the version of the protocol that two hubs speak with each other; false: there is none.
-func common(a, b *peerv1.Hello) (uint32, bool) {
+// commonVersion returns the version of the protocol that two hubs speak with each other; false: there is none.
+func commonVersion(a, b *peerv1.Hello) (uint32, bool) {
 	highest := min(a.GetProtocolMax(), b.GetProtocolMax())
 	return highest, highest > 0 && highest >= a.GetProtocolMin() && highest >= b.GetProtocolMin()
 }
 
-// refusal returns why a hello that came from a peer is not accepted by us; UNSPECIFIED: it is. Epochs are looked at elsewhere.
-func refusal(us, h *peerv1.Hello) peerv1.RefusalReason {
-	_, versions := common(us, h)
+// refusalReason returns why a hello that came from a peer is not accepted by us; UNSPECIFIED: it is. Epochs are looked at elsewhere.
+func refusalReason(us, h *peerv1.Hello) peerv1.RefusalReason {
+	_, versions := commonVersion(us, h)
 	self, cluster := us.GetSelf(), us.GetSelf().GetCluster()
 	switch {
 	case h.GetSelf().GetCluster() != cluster || h.GetExpected().GetCluster() != cluster:
