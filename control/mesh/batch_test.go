@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -25,7 +24,7 @@ type listener struct {
 
 func newListener(version uint32) *listener {
 	l := &listener{}
-	l.control = func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	l.control = func(hello *peerv1.Hello, stream peerv1.PeerService_ControlServer) error {
 		answer := answerTo(hello)
 		answer.ProtocolMax = version
 		if err := stream.Send(answering(answer)); err != nil {
@@ -33,7 +32,7 @@ func newListener(version uint32) *listener {
 		}
 		return drain(stream.Recv)
 	}
-	l.data = func(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	l.data = func(stream peerv1.PeerService_DataServer) error {
 		for {
 			r, err := stream.Recv()
 			if err != nil {
@@ -43,8 +42,15 @@ func newListener(version uint32) *listener {
 			l.heard = append(l.heard, r)
 			l.mu.Unlock()
 			for _, f := range forwardsIn(r) {
-				result := &peerv1.ForwardResult{Sequence: f.GetSequence(), Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}}}
-				if err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: result}}); err != nil {
+				result := &peerv1.ForwardResult{
+					Sequence: f.GetSequence(), Result: &peerv1.ForwardResult_Send{
+						Send: &peerv1.SendResult{},
+					},
+				}
+				err := stream.Send(&peerv1.DataResponse{
+					Body: &peerv1.DataResponse_Result{Result: result},
+				})
+				if err != nil {
 					return err
 				}
 			}
@@ -80,13 +86,20 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 				defer b.serve("rogue:1", r).Stop()
 				b.list("r", "rogue:1")
 				time.Sleep(50 * time.Millisecond)
-				send := &peerv1.Forward{Call: &peerv1.Forward_Send{Send: &peerv1.ForwardSend{Request: make([]byte, tc.size)}}}
-				call := &Call{Caller: "me", Began: time.Now(), Forward: send, size: proto.Size(send)}
+				send := &peerv1.Forward{
+					Call: &peerv1.Forward_Send{
+						Send: &peerv1.ForwardSend{Request: make([]byte, tc.size)},
+					},
+				}
+				call := &Call{
+					Caller: "me", Began: time.Now(), Forward: send, size: proto.Size(send),
+				}
 				x.Mesh.mu.Lock()
 				l := newLane(x.out["r"], 0)
 				x.Mesh.mu.Unlock()
 				for range tc.count {
-					if !l.tryEnqueue(&forwarding{call: call, kind: "send", into: &newGathering([]Destination{{Hub: "r"}}, x.metrics).answers[0]}) {
+					g := newGathering([]Destination{{Hub: "r"}}, x.metrics)
+					if !l.tryEnqueue(&forwarding{call: call, kind: "send", into: &g.answers[0]}) {
 						t.Fatal("there is no room")
 					}
 				}
@@ -95,7 +108,8 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 					if n := len(forwards); n != min(tc.most, tc.count+1-int(next)) {
 						t.Errorf("%d of %d in a batch, want %d", n, tc.count, tc.most)
 					}
-					if bytes := proto.Size(dataRequest(forwards[1:])); len(forwards) > 1 && bytes > maxBatchBytes {
+					bytes := proto.Size(dataRequest(forwards[1:]))
+					if len(forwards) > 1 && bytes > maxBatchBytes {
 						t.Errorf("a batch of %d bytes behind its first", bytes)
 					}
 					for _, f := range forwards {
@@ -124,7 +138,8 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 			var gatherings []*Gathering
 			for i := range calls {
-				gatherings = append(gatherings, x.forward(t.Context(), "me", strconv.Itoa(i), x.Route(Query{}).To))
+				gatherings = append(gatherings,
+					x.forward(t.Context(), "me", strconv.Itoa(i), x.Route(Query{}).To))
 			}
 			for i, g := range gatherings {
 				if o := g.Wait(t.Context()); o[0].Result == nil {
@@ -134,7 +149,8 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			for i, heard := range r.heard {
-				if got := string(heard.GetForward().GetSend().GetRequest()); got != strconv.Itoa(i) {
+				got := string(heard.GetForward().GetSend().GetRequest())
+				if got != strconv.Itoa(i) {
 					t.Fatalf("message %d is %v", i, heard)
 				}
 			}
@@ -188,7 +204,9 @@ func TestPermissionsDoNotGoToHubsOfTheFirstVersion(t *testing.T) {
 		defer b.serve("rogue:1", r).Stop()
 		b.list("r", "rogue:1")
 		time.Sleep(50 * time.Millisecond)
-		for _, f := range []*peerv1.Forward{{Call: &peerv1.Forward_Grant{}}, {Call: &peerv1.Forward_Revoke{}}} {
+		for _, f := range []*peerv1.Forward{
+			{Call: &peerv1.Forward_Grant{}}, {Call: &peerv1.Forward_Revoke{}},
+		} {
 			call := &Call{Caller: "me", Began: time.Now(), Since: batchVersion, Forward: f}
 			g := x.Forward(call, x.Route(Query{}).To)
 			g.Insist(t.Context())
@@ -276,17 +294,24 @@ func TestABatchThatBreaksARuleEndsTheLink(t *testing.T) {
 		batch    func(s *stranger) *peerv1.DataRequest
 		executed int
 	}{
-		"empty":         {func(s *stranger) *peerv1.DataRequest { return s.batch(1, 0) }, 0},
-		"too long":      {func(s *stranger) *peerv1.DataRequest { return s.batch(1, maxBatch+1) }, 0},
-		"begins late":   {func(s *stranger) *peerv1.DataRequest { return s.batch(2, 3) }, 0},
-		"with a gap":    {func(s *stranger) *peerv1.DataRequest { return without(s.batch(1, 9), 4) }, 4},
-		"with an empty": {func(s *stranger) *peerv1.DataRequest { return emptied(s.batch(1, 9), 3) }, 3},
+		"empty": {func(s *stranger) *peerv1.DataRequest { return s.batch(1, 0) }, 0},
+		"too long": {
+			func(s *stranger) *peerv1.DataRequest { return s.batch(1, maxBatch+1) }, 0,
+		},
+		"begins late": {func(s *stranger) *peerv1.DataRequest { return s.batch(2, 3) }, 0},
+		"with a gap": {
+			func(s *stranger) *peerv1.DataRequest { return without(s.batch(1, 9), 4) }, 4,
+		},
+		"with an empty": {
+			func(s *stranger) *peerv1.DataRequest { return emptied(s.batch(1, 9), 3) }, 3,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			beside(t, func(t *testing.T, x *member, s *stranger) {
 				control := s.open(s.hello(1))
 				synctest.Wait()
-				s.refused(t, s.lane(s.laneHello(1, 0), tc.batch(s)), codes.InvalidArgument, violation)
+				s.refused(t, s.lane(s.laneHello(1, 0), tc.batch(s)), codes.InvalidArgument,
+					violation)
 				s.refused(t, drain(control.Recv), codes.InvalidArgument, violation)
 				if n := x.count(); n != tc.executed {
 					t.Errorf("%d were executed, want those before: %d", n, tc.executed)

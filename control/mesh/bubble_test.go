@@ -63,9 +63,11 @@ type member struct {
 	executed []*peerv1.Forward
 	hold     *gate                    // when not nil: Execute's results wait for it
 	block    map[string]chan struct{} // by caller: what Execute waits for
-	stubborn chan struct{}            // when not nil: Execute waits for it, whatever ends, and does nothing
-	order    []string                 // when not nil: Execute writes down what is executed, and what is answered then
-	read     func(ctx context.Context) (*peerv1.ReadResponse, error)
+	// when not nil: Execute waits for it, whatever ends, and does nothing
+	stubborn chan struct{}
+	// when not nil: Execute writes down what is executed, and what is answered then
+	order []string
+	read  func(ctx context.Context) (*peerv1.ReadResponse, error)
 }
 
 // logBuffer takes a log that is read while it is written.
@@ -118,15 +120,20 @@ func (b *bubble) dialFrom(from string) func(context.Context, string) (net.Conn, 
 // serve has a gRPC server listen at an address.
 func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.Server {
 	server := grpc.NewServer(grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(64<<20),
-		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+			handle grpc.StreamHandler,
+		) error {
 			if p, ok := grpcpeer.FromContext(stream.Context()); ok {
 				b.mu.Lock()
-				b.cables[p.Addr.(cableAddr).cable] = info.FullMethod[strings.LastIndex(info.FullMethod, "/")+1:]
+				method := info.FullMethod[strings.LastIndex(info.FullMethod, "/")+1:]
+				b.cables[p.Addr.(cableAddr).cable] = method
 				b.mu.Unlock()
 			}
 			return handle(srv, stream)
 		}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}))
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: 10 * time.Second, PermitWithoutStream: true,
+		}))
 	peerv1.RegisterPeerServiceServer(server, service)
 	l := newCableListener()
 	b.mu.Lock()
@@ -176,7 +183,8 @@ func (b *bubble) cut(from, to *member) {
 // configure is the config of a hub of the bubble.
 func (b *bubble) configure(h *member) Config {
 	c := DefaultConfig()
-	c.Self, c.Name, c.Zone, c.Version, c.Address = h.id, "pod-"+string(h.id), "zone", "v1", h.address
+	c.Self, c.Name, c.Zone, c.Version, c.Address = h.id, "pod-"+string(h.id), "zone", "v1",
+		h.address
 	c.Registry, c.dial = &discovery.Registry{}, b.dialFrom(h.address)
 	c.Logger, c.Metrics = slog.New(slog.NewTextHandler(&h.log, nil)), h.registry
 	return c
@@ -293,7 +301,9 @@ func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (
 		h.mu.Unlock()
 		<-stubborn
 		h.mu.Lock()
-		return Execution{Result: func() *peerv1.ForwardResult { return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}} }}
+		return Execution{Result: func() *peerv1.ForwardResult {
+			return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}}
+		}}
 	}
 	if block := h.block[f.GetCaller()]; block != nil {
 		h.mu.Unlock()
@@ -334,7 +344,9 @@ func (h *member) Read(ctx context.Context, _ *peerv1.ReadRequest) (*peerv1.ReadR
 
 // ask reads from another hub. (Mesh.Read is hidden by that of the Executor.)
 func (h *member) ask(ctx context.Context, to hub.ID) (*peerv1.ReadResponse, error) {
-	return h.Mesh.Read(ctx, to, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}}})
+	return h.Mesh.Read(ctx, to, &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}},
+	})
 }
 
 // requests returns what was executed, as the senders numbered it.
@@ -385,7 +397,8 @@ func (h *member) send(ctx context.Context, caller, text string, q Query) (Route,
 
 func (h *member) forward(ctx context.Context, caller, text string, to []Destination) *Gathering {
 	send := &peerv1.ForwardSend{Request: []byte(text)}
-	g := h.Forward(&Call{Caller: caller, Began: time.Now(), Forward: &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}}}, to)
+	forward := &peerv1.Forward{Call: &peerv1.Forward_Send{Send: send}}
+	g := h.Forward(&Call{Caller: caller, Began: time.Now(), Forward: forward}, to)
 	g.Insist(ctx)
 	return g
 }
@@ -411,7 +424,9 @@ func (h *member) epoch(other *member) uint64 {
 }
 
 func group(name string) (hub.Key, Query) {
-	return hub.Key{Kind: hub.RouteGroup, Namespace: "default", Name: name}, Query{Hashes: []Hash{HashOf(KindGroup, "default", name)}}
+	return hub.Key{Kind: hub.RouteGroup, Namespace: "default", Name: name}, Query{
+		Hashes: []Hash{HashOf(KindGroup, "default", name)},
+	}
 }
 
 // callerOf returns a caller whose calls take a lane of the default number of them.

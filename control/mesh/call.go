@@ -30,7 +30,8 @@ func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
 	}
 	age := now.Sub(c.Began)
 	f.age.Seconds, f.age.Nanos = int64(age/time.Second), int32(age%time.Second)
-	f.forward.Sequence, f.forward.Caller, f.forward.Age, f.forward.Call = sequence, c.Caller, &f.age, c.Forward.Call
+	f.forward.Sequence, f.forward.Caller, f.forward.Age, f.forward.Call = sequence, c.Caller,
+		&f.age, c.Forward.Call
 	return &f.forward
 }
 

@@ -55,18 +55,21 @@ type core struct {
 	now      time.Duration
 	interest interest
 	peers    map[hub.ID]*peer
-	dials    uint64   // so far, of all hubs: an epoch that counted those of one would begin anew when it is forgotten
-	order    []hub.ID // of the peers, so that effects come in the same order every time
-	lapses   lapses   // of peers that it has forgotten
-	effects  []effect // of the call that runs
+	// so far, of all hubs: an epoch that counted those of one would begin anew when it is forgotten
+	dials   uint64
+	order   []hub.ID // of the peers, so that effects come in the same order every time
+	lapses  lapses   // of peers that it has forgotten
+	effects []effect // of the call that runs
 
-	deaf time.Duration // for how long etcd has been silent, which answers say (discovery_stale_for); the shell sets it
+	// for how long etcd has been silent, which answers say (discovery_stale_for); the shell sets it
+	deaf time.Duration
 
 	registered bool // has a key itself
 	leaving    bool // drains
 	farewell   bool // holds nothing any more
 
-	forgotten bool // others may have sent to their clients and left out those of this hub: it is over
+	// others may have sent to their clients and left out those of this hub: it is over
+	forgotten bool
 
 	ready   bool
 	serves  time.Duration       // since when it is ready
@@ -133,7 +136,8 @@ func (c *core) handleKeys(now time.Duration, all, lapsed []listed) []effect {
 		p := c.peers[id]
 		c.recountMember(now, p)
 		if p.listed && !p.met && !p.absent {
-			p.keyed = now + lostGrace // its key may go because it has lost etcd: it is looked for a little longer
+			// its key may go because it has lost etcd: it is looked for a little longer
+			p.keyed = now + lostGrace
 		}
 		p.listed = false
 	}
@@ -254,10 +258,14 @@ func (c *core) goAway(now time.Duration, farewell bool) []effect {
 	for _, id := range c.order {
 		p := c.peers[id]
 		if p.out != nil && p.out.linked {
-			c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
+			c.sendRequest(p, &peerv1.ControlRequest{
+				Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()},
+			})
 		}
 		if p.in != nil && !p.in.ending {
-			c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
+			c.sendResponse(p, &peerv1.ControlResponse{
+				Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()},
+			})
 		}
 	}
 	return c.takeEffects()
@@ -314,7 +322,8 @@ func (c *core) checkReady(now time.Duration) {
 	}
 	c.waitFor = slices.DeleteFunc(c.waitFor, func(id hub.ID) bool {
 		p := c.peers[id]
-		return p == nil || !p.isMember(now) || p.absent || p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
+		return p == nil || !p.isMember(now) || p.absent ||
+			p.out != nil && p.out.linked && p.in != nil && !p.in.ending && p.in.probe > 0
 	})
 	if c.known && len(c.waitFor) == 0 || now >= c.readyBy {
 		c.addEffect(ready{without: c.waitFor})
@@ -334,7 +343,9 @@ func (c *core) feedPeer(p *peer) {
 		return
 	}
 	for _, m := range p.in.feed.nextMessages(&c.interest) {
-		c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
+		c.sendResponse(p, &peerv1.ControlResponse{
+			Body: &peerv1.ControlResponse_Interest{Interest: m},
+		})
 	}
 }
 

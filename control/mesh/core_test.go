@@ -33,7 +33,9 @@ func addressOf(t *testing.T, c *core, id string) string {
 func TestTimeNeverGoesBack(t *testing.T) {
 	c := pairOf(t)
 	probe := func(now time.Duration, number uint64) {
-		c.handleRequest(now, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: number}}})
+		c.handleRequest(now, "B", 1, &peerv1.ControlRequest{
+			Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: number}},
+		})
 	}
 	probe(time.Second, 1)
 	probe(time.Second-time.Millisecond, 2)
@@ -54,9 +56,11 @@ func TestNobodyIsReadyBeforeTheFirstList(t *testing.T) {
 		t.Error("ready without a list, with a link")
 	}
 	if got := c.handleKeys(4*readyWait, nil, nil); slices.ContainsFunc(got, isReady) {
-		t.Error("ready by a list that is older than its own key: a hub may be ready that has come before it")
+		t.Error("ready by a list that is older than its own key: " +
+			"a hub may be ready that has come before it")
 	}
-	if got := c.handleKeys(4*readyWait, []listed{{"A", "a:1"}}, nil); !slices.ContainsFunc(got, isReady) {
+	got := c.handleKeys(4*readyWait, []listed{{"A", "a:1"}}, nil)
+	if !slices.ContainsFunc(got, isReady) {
 		t.Errorf("listed, and not ready: %v", got)
 	}
 }
@@ -66,14 +70,18 @@ func TestTheAddressIsThatOfTheKey(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
 	h := helloOf("B", "A", 1)
-	h.Members = []*peerv1.Member{{Hub: "B", Address: "b:9"}, {Hub: "C", Address: "c:9"}, {Hub: "D"}, {Address: "e:9"}}
+	h.Members = []*peerv1.Member{
+		{Hub: "B", Address: "b:9"}, {Hub: "C", Address: "c:9"}, {Hub: "D"}, {Address: "e:9"},
+	}
 	c.handleLinked(0, "B", 1, h)
-	if b, d := addressOf(t, c, "B"), addressOf(t, c, "C"); b != "b:1" || d != "c:9" || len(c.peers) != 2 {
+	b, d := addressOf(t, c, "B"), addressOf(t, c, "C")
+	if b != "b:1" || d != "c:9" || len(c.peers) != 2 {
 		t.Errorf("by word: B at %s, C at %s, %d hubs", b, d, len(c.peers))
 	}
 	c.handleKeys(0, []listed{{"B", "b:1"}, {"E", "e:1"}}, nil)
 	c.handleLinked(0, "E", 3, &peerv1.Hello{
-		Self: &peerv1.Identity{Cluster: "c", Hub: "E"}, Expected: &peerv1.Identity{Cluster: "c", Hub: "A"}, Epoch: 3,
+		Self:     &peerv1.Identity{Cluster: "c", Hub: "E"},
+		Expected: &peerv1.Identity{Cluster: "c", Hub: "A"}, Epoch: 3,
 		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Address: "e:1",
 		Members: []*peerv1.Member{{Hub: "B", Address: "b:9"}, {Hub: "C", Address: "c:7"}},
 	})
@@ -104,7 +112,8 @@ func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 		got := c.handleHello(0, helloOf("B", "A", step.epoch))
 		stale := slices.ContainsFunc(got, func(e effect) bool {
 			r, ok := e.(refuse)
-			return ok && r.epoch == step.epoch && r.reason == peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH
+			return ok && r.epoch == step.epoch &&
+				r.reason == peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH
 		})
 		if stale != step.stale {
 			t.Errorf("epoch %d: %v", step.epoch, got)
@@ -179,7 +188,8 @@ func TestAnAnswerSpeaksOfChangesThatWereTold(t *testing.T) {
 		c.addReference(time.Second, spread(i))
 	}
 	var told uint64
-	for _, e := range c.handleRequest(time.Second, "B", 1, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 1}}}) {
+	probe := &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 1}}
+	for _, e := range c.handleRequest(time.Second, "B", 1, &peerv1.ControlRequest{Body: probe}) {
 		r, ok := e.(response)
 		if !ok {
 			continue
@@ -199,7 +209,11 @@ func TestAnAnswerSpeaksOfChangesThatWereTold(t *testing.T) {
 // TestWhatBreaksTheRulesInEtcdSpoilsNoHello.
 func TestWhatBreaksTheRulesInEtcdSpoilsNoHello(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	all := []listed{{hub.ID(strings.Repeat("x", maxHubID+1)), "x:1"}, {"C", strings.Repeat("y", maxAddress+1)}, {"D", ""}}
+	all := []listed{
+		{hub.ID(strings.Repeat("x", maxHubID+1)), "x:1"},
+		{"C", strings.Repeat("y", maxAddress+1)},
+		{"D", ""},
+	}
 	for i := range maxMembers + 10 {
 		all = append(all, listed{hub.ID(fmt.Sprint("h", i)), "h:1"})
 	}
@@ -224,7 +238,8 @@ func TestTwoThatCanNotAgreeDoNotSpurEachOtherOn(t *testing.T) {
 		for _, e := range all {
 			if d, ok := e.(dial); ok {
 				dials++
-				all = append(all, c.handleDialFailure(c.now, "B", d.hello.GetEpoch(), dialUnproven)...)
+				all = append(all,
+					c.handleDialFailure(c.now, "B", d.hello.GetEpoch(), dialUnproven)...)
 			}
 		}
 	}
@@ -244,7 +259,8 @@ func TestWhoLooksForAnotherHubIsNotToldThatItLeft(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	c.goAway(0, true)
 	for expected, want := range map[string]peerv1.RefusalReason{
-		"X": peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB, "A": peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN,
+		"X": peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB,
+		"A": peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN,
 	} {
 		got := c.handleHello(0, helloOf("B", expected, 1))
 		if r, ok := got[0].(refuse); !ok || r.reason != want {

@@ -111,7 +111,9 @@ func closes(t *testing.T, h *member, within time.Duration) {
 }
 
 func TestCloseWaitsForNoStuckPeer(t *testing.T) {
-	for name, stall := range map[string][2]bool{"hears nothing": {true, false}, "says nothing": {false, true}, "neither": {true, true}} {
+	for name, stall := range map[string][2]bool{
+		"hears nothing": {true, false}, "says nothing": {false, true}, "neither": {true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bubble) {
 				x, y := b.start("a"), b.start("b")
@@ -173,13 +175,16 @@ func TestAfterCloseAHubTakesNothing(t *testing.T) {
 		began := time.Now()
 		lobby, _ := group("lobby")
 		x.Add(lobby)
-		if err := x.InForce(t.Context(), []hub.Key{lobby}); !errors.Is(err, hub.ErrShuttingDown) || time.Since(began) > 0 {
+		err := x.InForce(t.Context(), []hub.Key{lobby})
+		if !errors.Is(err, hub.ErrShuttingDown) || time.Since(began) > 0 {
 			t.Errorf("a join: %v after %v", err, time.Since(began))
 		}
 		x.Remove(lobby)
 		s := newStranger(b, x, "s")
-		s.refused(t, s.control(s.hello(1)), codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN)
-		s.refused(t, s.lane(s.laneHello(1, 0)), codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
+		s.refused(t, s.control(s.hello(1)), codes.FailedPrecondition,
+			peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN)
+		s.refused(t, s.lane(s.laneHello(1, 0)), codes.FailedPrecondition,
+			peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
 		if _, err := x.ask(t.Context(), "b"); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("a read: %v", err)
 		}

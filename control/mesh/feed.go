@@ -27,7 +27,8 @@ type feed struct {
 	scanning bool // the snapshot is not complete
 	started  bool // its first message is out
 	cursor   Hash // its next hash
-	paged    bool // its last message was a page: changes come next, so that neither holds up the other
+	// its last message was a page: changes come next, so that neither holds up the other
+	paged bool
 }
 
 func newFeed(n *interest) *feed {
@@ -64,7 +65,8 @@ func (f *feed) fillWindow(n *interest, window int) (out []*peerv1.Interest) {
 			m.Added, m.Removed = collapseChanges(news)
 			f.version += uint64(len(news))
 			f.paged = false
-		default: // what a page finds beyond the changes told does no harm: they come, and say it again
+		// what a page finds beyond the changes told does no harm: they come, and say it again
+		default:
 			f.fillPage(n, m)
 			f.paged = true
 		}

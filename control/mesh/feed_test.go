@@ -50,7 +50,10 @@ func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
 	feed.confirmSequence(feed.sequence)
 	now := time.Second
 	p := f.nextProbe(now)
-	if err := f.applyAnswer(now, &peerv1.ProbeAnswer{Number: p.GetNumber(), InterestVersion: n.version}); err != nil {
+	err := f.applyAnswer(now, &peerv1.ProbeAnswer{
+		Number: p.GetNumber(), InterestVersion: n.version,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if !f.holdsLease(now) || holdsAll(&n, &f) != nil {
@@ -69,7 +72,8 @@ func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
 	}
 	news := feed.nextMessages(&n)
 	if len(news) != feedWindow || !news[0].GetSnapshotStart() {
-		t.Fatalf("%d messages, the first starts a snapshot: %t", len(news), news[0].GetSnapshotStart())
+		t.Fatalf("%d messages, the first starts a snapshot: %t", len(news),
+			news[0].GetSnapshotStart())
 	}
 	apply(news[:1])
 	if f.holdsLease(now) {
@@ -106,7 +110,8 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 			m := wire[0]
 			wire = wire[1:]
 			if len(m.GetAdded())+len(m.GetRemoved()) > maxHashes || m.GetSequence() <= f.sequence {
-				rt.Fatalf("message %d with %d hashes", m.GetSequence(), len(m.GetAdded())+len(m.GetRemoved()))
+				rt.Fatalf("message %d with %d hashes", m.GetSequence(),
+					len(m.GetAdded())+len(m.GetRemoved()))
 			}
 			if err := f.applyInterest(m); err != nil {
 				rt.Fatal(err)
@@ -142,13 +147,15 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 				for h, count := range held {
 					if e := (*n.bucketOf(h))[h]; count > 0 && int(e.references) != count {
 						rt.Fatalf("%d references, want %d", e.references, count)
-					} else if count > 0 && f.complete && f.version >= e.version && !f.table.hasHash(h) {
+					} else if count > 0 && f.complete && f.version >= e.version &&
+						!f.table.hasHash(h) {
 						rt.Fatalf("%x is confirmed and not in the table", h)
 					}
 				}
 			},
 		})
-		for wire = append(wire, feed.nextMessages(&n)...); len(wire) > 0; wire = append(wire, feed.nextMessages(&n)...) {
+		wire = append(wire, feed.nextMessages(&n)...)
+		for ; len(wire) > 0; wire = append(wire, feed.nextMessages(&n)...) {
 			deliver()
 		}
 		if err := holdsAll(&n, &f); err != nil || !f.complete || f.version != n.version {

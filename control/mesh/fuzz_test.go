@@ -70,10 +70,14 @@ func pack(tb testing.TB, pause byte, messages ...proto.Message) (packed []byte) 
 // FuzzControlRequest feeds a core what a peer says on a link that it dialled. A violation ends the link and nothing else;
 // what is remembered of the peer stays bounded.
 func FuzzControlRequest(f *testing.F) {
-	probes := []proto.Message{saying(&peerv1.Probe{Number: 1}), saying(&peerv1.Probe{Number: 2}), saying(&peerv1.InterestConfirmation{Sequence: 1})}
+	probes := []proto.Message{
+		saying(&peerv1.Probe{Number: 1}), saying(&peerv1.Probe{Number: 2}),
+		saying(&peerv1.InterestConfirmation{Sequence: 1}),
+	}
 	f.Add(pack(f, 10, probes...))
 	f.Add(pack(f, 10, append(probes, saying(&peerv1.Probe{Number: 9}))...))
-	f.Add(pack(f, 1, saying(&peerv1.InterestConfirmation{Sequence: 3}), saying(&peerv1.GoingAway{Farewell: true}), saying(&peerv1.GoingAway{})))
+	f.Add(pack(f, 1, saying(&peerv1.InterestConfirmation{Sequence: 3}),
+		saying(&peerv1.GoingAway{Farewell: true}), saying(&peerv1.GoingAway{})))
 	f.Add(pack(f, 255, &peerv1.ControlRequest{}, saying(helloOf("B", "A", 2))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := newFuzzed(t, b)
@@ -107,13 +111,21 @@ func FuzzControlRequest(f *testing.F) {
 
 // FuzzControlResponse feeds a core what a peer says on a link that it was dialled on.
 func FuzzControlResponse(f *testing.F) {
-	snapshot := answering(&peerv1.Interest{Sequence: 1, SnapshotStart: true, SnapshotEnd: true, Added: []uint64{0, 1, 2}, Version: 3})
-	change := answering(&peerv1.Interest{Sequence: 2, Added: []uint64{4}, Removed: []uint64{0, 1, 9}, Version: 4})
+	snapshot := answering(&peerv1.Interest{
+		Sequence: 1, SnapshotStart: true, SnapshotEnd: true, Added: []uint64{0, 1, 2}, Version: 3,
+	})
+	change := answering(&peerv1.Interest{
+		Sequence: 2, Added: []uint64{4}, Removed: []uint64{0, 1, 9}, Version: 4,
+	})
 	answer := answering(&peerv1.ProbeAnswer{Number: 1, InterestVersion: 3})
-	f.Add(pack(f, 1, snapshot, answer, change, answering(&peerv1.ProbeAnswer{Number: 2, InterestVersion: 5})))
+	f.Add(pack(f, 1, snapshot, answer, change, answering(&peerv1.ProbeAnswer{
+		Number: 2, InterestVersion: 5,
+	})))
 	f.Add(pack(f, 10, answer, answer, snapshot, snapshot))
 	f.Add(pack(f, 255, snapshot, &peerv1.ControlResponse{}, answering(helloOf("B", "A", 1))))
-	f.Add(pack(f, 1, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: true}}}))
+	f.Add(pack(f, 1, &peerv1.ControlResponse{
+		Body: &peerv1.ControlResponse_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: true}},
+	}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := newFuzzed(t, b)
 		var m peerv1.ControlResponse

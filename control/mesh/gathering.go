@@ -119,7 +119,8 @@ func (g *Gathering) Wait(ctx context.Context) []Outcome {
 func (g *Gathering) NotDone() (n int) {
 	for i := range g.answers {
 		r := g.answers[i].result.Load()
-		if _, failed := r.GetResult().(*peerv1.ForwardResult_Status); failed || r == nil || r == unknownResult {
+		_, failed := r.GetResult().(*peerv1.ForwardResult_Status)
+		if failed || r == nil || r == unknownResult {
 			n++
 		}
 	}

@@ -37,7 +37,8 @@ func TestHashesAreThoseOfTheProto(t *testing.T) {
 		if got := HashOf(row.kind, row.namespace, row.name); got != row.want {
 			t.Errorf("%d %q %q: %x, want %x", row.kind, row.namespace, row.name, got, row.want)
 		}
-		if text := "0x" + strconv.FormatUint(uint64(row.want), 16); !strings.Contains(string(proto), text) {
+		text := "0x" + strconv.FormatUint(uint64(row.want), 16)
+		if !strings.Contains(string(proto), text) {
 			t.Errorf("the proto does not know %s of %q", text, row.name)
 		}
 	}
@@ -52,11 +53,13 @@ func TestHashesAreXXH64(t *testing.T) {
 		t.Fatalf("the model is wrong: %x", got)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		kind := rapid.SampledFrom([]Kind{KindUser, KindGroup, KindConnection, KindNamespace}).Draw(rt, "kind")
+		kinds := []Kind{KindUser, KindGroup, KindConnection, KindNamespace}
+		kind := rapid.SampledFrom(kinds).Draw(rt, "kind")
 		namespace := rapid.StringMatching(`[a-z][a-z0-9_.-]{0,127}`).Draw(rt, "namespace")
 		name := rapid.StringN(0, 200, 1024).Draw(rt, "name")
 		input := append([]byte{byte(kind), byte(len(namespace))}, namespace+name...)
-		if got, want := HashOf(kind, namespace, name), plainXXH64(input, hashSeed); uint64(got) != want {
+		got, want := HashOf(kind, namespace, name), plainXXH64(input, hashSeed)
+		if uint64(got) != want {
 			rt.Fatalf("%x, want %x", got, want)
 		}
 	})
@@ -64,7 +67,8 @@ func TestHashesAreXXH64(t *testing.T) {
 
 // plainXXH64 is XXH64 with nothing in mind but to be plain.
 func plainXXH64(b []byte, seed uint64) uint64 {
-	const p1, p2, p3, p4, p5 = 11400714785074694791, 14029467366897019727, 1609587929392839161, 9650029242287828579, 2870177450012600261
+	const p1, p2, p3, p4, p5 = 11400714785074694791, 14029467366897019727, 1609587929392839161,
+		9650029242287828579, 2870177450012600261
 	round := func(acc, lane uint64) uint64 { return bits.RotateLeft64(acc+lane*p2, 31) * p1 }
 	one := uint64(p1) // constants that overflow are refused
 	acc, n := seed+p5, uint64(len(b))

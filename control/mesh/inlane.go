@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"sync"
 
-	"google.golang.org/grpc"
-
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/waitlist"
 
@@ -26,7 +24,8 @@ type inLane struct {
 	executor Executor
 	answers  *laneAnswers
 
-	turn     chan struct{} // has room for one: who executes calls, and from the end on serve; guards what follows
+	// has room for one: who executes calls, and from the end on serve; guards what follows
+	turn     chan struct{}
 	sequence uint64
 	burst    hub.Burst
 	started  []startedCall // what it is for
@@ -46,17 +45,20 @@ func (b *startedCall) numberedResult() *peerv1.ForwardResult {
 }
 
 func newInLane(l *inLink, e Executor) *inLane {
-	return &inLane{link: l, executor: e, turn: make(chan struct{}, 1), answers: newLaneAnswers(l.batches)}
+	return &inLane{
+		link: l, executor: e, turn: make(chan struct{}, 1), answers: newLaneAnswers(l.batches),
+	}
 }
 
 // serveLane returns why the lane ended. From then on nothing of it is executed, and nothing waits.
-func (i *inLane) serveLane(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+func (i *inLane) serveLane(stream peerv1.PeerService_DataServer) error {
 	defer func() { i.turn <- struct{}{} }() // and it is never given back
 	defer i.answers.waits.End()
 	ctx := i.link.ctx
 	ended := make(chan error, 2)
-	go func() { ended <- i.answers.writeResponses(ctx, stream) }() // ends with the link; a blocked Send with the stream
-	go func() { ended <- i.readRequests(stream) }()                // ends with the stream
+	// ends with the link; a blocked Send with the stream
+	go func() { ended <- i.answers.writeResponses(ctx, stream) }()
+	go func() { ended <- i.readRequests(stream) }() // ends with the stream
 	select {
 	case err := <-ended:
 		return err
@@ -66,7 +68,7 @@ func (i *inLane) serveLane(stream grpc.BidiStreamingServer[peerv1.DataRequest, p
 }
 
 // readRequests executes what comes.
-func (i *inLane) readRequests(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+func (i *inLane) readRequests(stream peerv1.PeerService_DataServer) error {
 	for {
 		r, err := stream.Recv()
 		if err != nil {
@@ -80,7 +82,8 @@ func (i *inLane) readRequests(stream grpc.BidiStreamingServer[peerv1.DataRequest
 
 // executeRequest executes the calls in a message. Those before one that breaks a rule count.
 func (i *inLane) executeRequest(r *peerv1.DataRequest) error {
-	i.link.mesh.checkStandstill() // what waited in the socket while the process stood still may not be for this hub any more
+	// what waited in the socket while the process stood still may not be for this hub any more
+	i.link.mesh.checkStandstill()
 	select {
 	case i.turn <- struct{}{}:
 		defer func() { <-i.turn }()
@@ -116,7 +119,9 @@ func (i *inLane) startForward(f *peerv1.Forward) error {
 		i.flushBurst() // only sends are written together
 	}
 	i.link.mesh.metrics.countExecuted(f)
-	i.started = append(i.started, startedCall{i.executor.Execute(ctx, f, &i.burst), f.GetSequence()})
+	i.started = append(i.started, startedCall{
+		i.executor.Execute(ctx, f, &i.burst), f.GetSequence(),
+	})
 	return nil
 }
 
@@ -166,9 +171,11 @@ func checkForward(f *peerv1.Forward) error {
 	case f.GetAge().AsDuration() < 0:
 		return fmt.Errorf("%w: a forward of age %v", errViolation, f.GetAge().AsDuration())
 	case len(f.GetSend().GetRequestHash()) > maxRequestHash:
-		return fmt.Errorf("%w: request hash of %d bytes", errViolation, len(f.GetSend().GetRequestHash()))
+		return fmt.Errorf("%w: request hash of %d bytes", errViolation,
+			len(f.GetSend().GetRequestHash()))
 	case len(f.GetSend().GetTraceParent()) > maxTraceParent:
-		return fmt.Errorf("%w: trace parent of %d bytes", errViolation, len(f.GetSend().GetTraceParent()))
+		return fmt.Errorf("%w: trace parent of %d bytes", errViolation,
+			len(f.GetSend().GetTraceParent()))
 	default:
 		return nil
 	}
@@ -220,7 +227,9 @@ func (a *laneAnswers) addResults(upTo uint64, results ...*peerv1.ForwardResult) 
 }
 
 // writeResponses says everything until ctx is done, or the stream ends.
-func (a *laneAnswers) writeResponses(ctx context.Context, stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+func (a *laneAnswers) writeResponses(
+	ctx context.Context, stream peerv1.PeerService_DataServer,
+) error {
 	r := &peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}
 	for {
 		for ; r != nil; r = a.nextResponse() {

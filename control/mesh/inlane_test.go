@@ -79,7 +79,8 @@ func TestACallThatWaitsTakesNoGoroutine(t *testing.T) {
 		synctest.Wait()
 		before := runtime.NumGoroutine()
 		for range calls {
-			gatherings = append(gatherings, s.x.forward(t.Context(), s.stuck, "waits", s.x.Route(s.atY).To))
+			gatherings = append(gatherings,
+				s.x.forward(t.Context(), s.stuck, "waits", s.x.Route(s.atY).To))
 		}
 		synctest.Wait()
 		if waiting, _ := hold.held(); waiting != calls+1 {
@@ -100,7 +101,9 @@ func TestACallThatWaitsIsAnsweredAtItsDeadline(t *testing.T) {
 		hold := s.y.holdAt(newGate())
 		began := time.Now()
 		var waits sync.WaitGroup
-		for _, patience := range []time.Duration{3 * time.Second, time.Second, 2 * time.Second, time.Second} {
+		for _, patience := range []time.Duration{
+			3 * time.Second, time.Second, 2 * time.Second, time.Second,
+		} {
 			s.y.mu.Lock()
 			hold.patience = patience
 			s.y.mu.Unlock()
@@ -108,7 +111,8 @@ func TestACallThatWaitsIsAnsweredAtItsDeadline(t *testing.T) {
 			synctest.Wait()
 			waits.Go(func() {
 				if o := g.Wait(t.Context()); o[0].Result == nil || time.Since(began) != patience {
-					t.Errorf("a call that waits for %v has %v after %v", patience, o[0].Result, time.Since(began))
+					t.Errorf("a call that waits for %v has %v after %v", patience, o[0].Result,
+						time.Since(began))
 				}
 			})
 		}
@@ -127,7 +131,8 @@ func TestTheEndOfALinkEndsItsWaits(t *testing.T) {
 		hold := s.y.holdAt(newGate())
 		var gatherings []*Gathering
 		for range calls {
-			gatherings = append(gatherings, s.x.forward(t.Context(), s.stuck, "waits", s.x.Route(s.atY).To))
+			gatherings = append(gatherings,
+				s.x.forward(t.Context(), s.stuck, "waits", s.x.Route(s.atY).To))
 		}
 		synctest.Wait()
 		if waiting, _ := hold.held(); waiting != calls {
@@ -141,8 +146,10 @@ func TestTheEndOfALinkEndsItsWaits(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if waiting, stopped := hold.held(); waiting != 0 || stopped != calls || time.Since(began) > 0 {
-			t.Errorf("after %v %d waits go on, %d of %d were called off", time.Since(began), waiting, stopped, calls)
+		waiting, stopped := hold.held()
+		if waiting != 0 || stopped != calls || time.Since(began) > 0 {
+			t.Errorf("after %v %d waits go on, %d of %d were called off", time.Since(began),
+				waiting, stopped, calls)
 		}
 		s.y.mu.Lock()
 		s.y.hold = nil
@@ -162,7 +169,8 @@ func TestACallerThatGivesUpLeavesItsWaitToItsDeadline(t *testing.T) {
 		epoch, began := s.x.epoch(s.y), time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if o := s.x.forward(ctx, s.stuck, "waits", s.x.Route(s.atY).To).Wait(ctx); o[0].Result != nil || time.Since(began) != time.Second {
+		o := s.x.forward(ctx, s.stuck, "waits", s.x.Route(s.atY).To).Wait(ctx)
+		if o[0].Result != nil || time.Since(began) != time.Second {
 			t.Errorf("a caller that gives up has %v after %v", o, time.Since(began))
 		}
 		if waiting, _ := hold.held(); waiting != 1 {

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/connhub/connhub/hub"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -52,7 +50,7 @@ func (m *Mesh) Service(executor Executor) peerv1.PeerServiceServer {
 }
 
 // Control implements the RPC.
-func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+func (s *peerService) Control(stream peerv1.PeerService_ControlServer) error {
 	received := receiveAll(stream.Context(), stream.Recv)
 	first, err := awaitOpening(stream.Context(), received)
 	if err != nil {
@@ -60,7 +58,8 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	}
 	m, hello := s.mesh, first.GetHello()
 	if err := checkHello(hello); err != nil {
-		m.refusals.logRefusal(m.logger, claimedHub(hello), peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
+		m.refusals.logRefusal(m.logger, claimedHub(hello),
+			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
 		return toStatus(err)
 	}
 	select { // a hub that does not know its cluster can't say whether this is it
@@ -78,7 +77,8 @@ func (s *peerService) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	if refused, ok := errors.AsType[refusedError](err); ok {
 		m.refusals.logRefusal(m.logger, l.key.hub, refused.reason)
 	} else if err != nil && !errors.Is(err, errHungUp) {
-		m.logger.Info("link of a peer ended", slog.String("hub", string(l.key.hub)), slog.Uint64("epoch", l.key.epoch), slog.Any("cause", err))
+		m.logger.Info("link of a peer ended", slog.String("hub", string(l.key.hub)),
+			slog.Uint64("epoch", l.key.epoch), slog.Any("cause", err))
 	}
 	m.removeInLink(l)
 	if err == nil {
@@ -145,7 +145,9 @@ func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
 }
 
 // serveControl is the life of the link. It returns why it ended; nil: behind a farewell.
-func (l *inLink) serveControl(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse], received <-chan streamItem[*peerv1.ControlRequest]) error {
+func (l *inLink) serveControl(
+	stream peerv1.PeerService_ControlServer, received <-chan streamItem[*peerv1.ControlRequest],
+) error {
 	defer context.AfterFunc(stream.Context(), func() { l.end(errHungUp) })()
 	var hello *peerv1.Hello
 	select {
@@ -155,7 +157,9 @@ func (l *inLink) serveControl(stream grpc.BidiStreamingServer[peerv1.ControlRequ
 	}
 	said := make(chan error, 1)
 	go func() { // ends with the link; a blocked Send with the stream
-		err := stream.Send(&peerv1.ControlResponse{Body: &peerv1.ControlResponse_Hello{Hello: hello}})
+		err := stream.Send(&peerv1.ControlResponse{
+			Body: &peerv1.ControlResponse_Hello{Hello: hello},
+		})
 		if err == nil {
 			err = l.responses.sendItems(l.ctx, stream.Send)
 		}
@@ -260,7 +264,7 @@ func awaitOpening[T any](ctx context.Context, in <-chan streamItem[T]) (first T,
 }
 
 // Data implements the RPC.
-func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+func (s *peerService) Data(stream peerv1.PeerService_DataServer) error {
 	first, err := awaitOpening(stream.Context(), receiveOne(stream.Recv))
 	if err != nil {
 		return toStatus(err)
@@ -283,7 +287,9 @@ func (s *peerService) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, p
 // admitLane returns the open link that a lane belongs to, with the lane counted in.
 func (m *Mesh) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
 	key := linkKey{hub.ID(hello.GetHub()), hello.GetEpoch()}
-	m.callCore(func(c *core, now time.Duration) []effect { return c.handleFirstUse(now, key.hub, key.epoch) })
+	m.callCore(func(c *core, now time.Duration) []effect {
+		return c.handleFirstUse(now, key.hub, key.epoch)
+	})
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	l := m.in[key]
@@ -306,7 +312,9 @@ func (m *Mesh) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
 }
 
 // Read implements the RPC.
-func (s *peerService) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+func (s *peerService) Read(
+	ctx context.Context, r *peerv1.ReadRequest,
+) (*peerv1.ReadResponse, error) {
 	if err := validateMessage(r); err != nil {
 		return nil, toStatus(err)
 	}

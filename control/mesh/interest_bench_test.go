@@ -12,7 +12,9 @@ import (
 func BenchmarkInterest(b *testing.B) {
 	for _, fresh := range []bool{false, true} {
 		for _, peers := range []int{0, 2} {
-			b.Run(fmt.Sprintf("new=%t/peers=%d", fresh, peers), func(b *testing.B) { benchmarkInterest(b, fresh, peers) })
+			b.Run(fmt.Sprintf("new=%t/peers=%d", fresh, peers), func(b *testing.B) {
+				benchmarkInterest(b, fresh, peers)
+			})
 		}
 	}
 }

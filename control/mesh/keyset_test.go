@@ -54,7 +54,8 @@ func TestARemovedKeyTakesNoOtherWithIt(t *testing.T) {
 	for i := range Hash(keys) {
 		s.removeHash(i)
 	}
-	if s.len != 0 || slices.ContainsFunc(s.parts[:], func(p keysetPart) bool { return p.used != 0 }) {
+	if s.len != 0 ||
+		slices.ContainsFunc(s.parts[:], func(p keysetPart) bool { return p.used != 0 }) {
 		t.Errorf("%d keys are left", s.len)
 	}
 }

@@ -47,10 +47,11 @@ type lane struct {
 	sequence uint64
 	sent     uint64                 // the sequence up to which calls were sent, or are about to be
 	waiting  map[uint64]*forwarding // by sequence; nil: the lane has ended
-	line     []*forwarding          // to be sent, in the order of sequence; no more than the window lets in
-	moved    time.Time              // the last one that was begun, or the first call after a pause
-	begun    uint64                 // up to here all are
-	pending  int                    // not begun
+	// to be sent, in the order of sequence; no more than the window lets in
+	line    []*forwarding
+	moved   time.Time // the last one that was begun, or the first call after a pause
+	begun   uint64    // up to here all are
+	pending int       // not begun
 }
 
 // forwarding is one call on its way to one peer.
@@ -176,13 +177,19 @@ func (l *lane) runLane() {
 
 // openStream says hello and takes the answer, for which the peer has as long as for that to the Hello.
 func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
-	defer time.AfterFunc(dialTimeout, func() { l.link.end(fmt.Errorf("%w: %w", errLaneLost, errDialTime)) }).Stop()
+	timer := time.AfterFunc(dialTimeout, func() {
+		l.link.end(fmt.Errorf("%w: %w", errLaneLost, errDialTime))
+	})
+	defer timer.Stop()
 	stream, err := l.link.peer.data.Data(l.link.ctx)
 	if err != nil {
 		return nil, err
 	}
-	hello := &peerv1.LaneHello{Hub: l.link.dial.hello.GetSelf().GetHub(), Epoch: l.link.epoch, Lane: uint32(l.number)}
-	if err := stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
+	hello := &peerv1.LaneHello{
+		Hub: l.link.dial.hello.GetSelf().GetHub(), Epoch: l.link.epoch, Lane: uint32(l.number),
+	}
+	err = stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Hello{Hello: hello}})
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err // EOF: the answer has the reason
 	}
 	first, err := stream.Recv()
@@ -242,7 +249,9 @@ func dataRequest(forwards []*peerv1.Forward) *peerv1.DataRequest {
 	if len(forwards) == 1 {
 		return &peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: forwards[0]}}
 	}
-	return &peerv1.DataRequest{Body: &peerv1.DataRequest_Batch{Batch: &peerv1.ForwardBatch{Forwards: forwards}}}
+	return &peerv1.DataRequest{
+		Body: &peerv1.DataRequest_Batch{Batch: &peerv1.ForwardBatch{Forwards: forwards}},
+	}
 }
 
 func (l *lane) receiveResults(stream peerv1.PeerService_DataClient) error {
@@ -277,7 +286,9 @@ func (l *lane) applyResponse(r *peerv1.DataResponse, some []callResult) ([]callR
 	}
 }
 
-func (l *lane) applyBatchLocked(b *peerv1.ForwardResultBatch, some []callResult) (_ []callResult, err error) {
+func (l *lane) applyBatchLocked(
+	b *peerv1.ForwardResultBatch, some []callResult,
+) (_ []callResult, err error) {
 	if n := len(b.GetResults()); n > maxBatch || n == 0 && b.GetBegun() == 0 {
 		return some, fmt.Errorf("%w: a batch of %d results", errViolation, n)
 	}
@@ -297,7 +308,8 @@ func (l *lane) applyBatchLocked(b *peerv1.ForwardResultBatch, some []callResult)
 // markBegunLocked makes room for what has begun.
 func (l *lane) markBegunLocked(upTo uint64) error {
 	if upTo <= l.begun || upTo > l.sent {
-		return fmt.Errorf("%w: begun is %d after %d, sent are %d", errViolation, upTo, l.begun, l.sent)
+		return fmt.Errorf("%w: begun is %d after %d, sent are %d", errViolation, upTo, l.begun,
+			l.sent)
 	}
 	for ; l.begun < upTo; l.begun++ {
 		if f := l.waiting[l.begun+1]; f != nil {
@@ -323,9 +335,11 @@ func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]
 	f := l.waiting[r.GetSequence()]
 	switch {
 	case f == nil || r.GetSequence() > l.sent:
-		return some, fmt.Errorf("%w: a result of call %d, which waits for none", errViolation, r.GetSequence())
+		return some, fmt.Errorf("%w: a result of call %d, which waits for none", errViolation,
+			r.GetSequence())
 	case !fitsKind(r, f.kind):
-		return some, fmt.Errorf("%w: a result %T of a call to %s", errViolation, r.GetResult(), f.kind)
+		return some, fmt.Errorf("%w: a result %T of a call to %s", errViolation, r.GetResult(),
+			f.kind)
 	}
 	delete(l.waiting, r.GetSequence())
 	l.releaseWindowLocked(f)

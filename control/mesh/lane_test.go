@@ -22,7 +22,9 @@ type stuckLane struct {
 }
 
 func newStuckLane(t *testing.T, b *bubble) *stuckLane {
-	s := &stuckLane{x: b.start("a"), y: b.start("b"), z: b.start("c"), stuck: callerOf(1), other: callerOf(2)}
+	s := &stuckLane{
+		x: b.start("a"), y: b.start("b"), z: b.start("c"), stuck: callerOf(1), other: callerOf(2),
+	}
 	lobby, toLobby := group("lobby")
 	office, toOffice := group("office")
 	s.both, s.atY = toLobby, toOffice
@@ -50,7 +52,8 @@ func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gather
 	for range 3 {
 		waiting.Go(func() {
 			outcomes := s.x.forward(ctx, s.stuck, "too much", s.x.Route(s.both).To).Wait(ctx)
-			if took := time.Since(began); outcomes[0].Result != nil || outcomes[1].Result == nil || took != stuckTime {
+			took := time.Since(began)
+			if outcomes[0].Result != nil || outcomes[1].Result == nil || took != stuckTime {
 				t.Errorf("a caller of the stuck lane got %v after %v", outcomes, took)
 			}
 		})
@@ -59,12 +62,15 @@ func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gather
 	if n := s.z.count(); n != 3 {
 		t.Errorf("a hub beside the stuck one got %d of 3", n)
 	}
-	if _, outcomes := s.x.send(t.Context(), s.other, "other", s.both); outcomes[0].Result == nil || outcomes[1].Result == nil || time.Since(began) > 0 {
+	_, outcomes := s.x.send(t.Context(), s.other, "other", s.both)
+	if outcomes[0].Result == nil || outcomes[1].Result == nil || time.Since(began) > 0 {
 		t.Errorf("a caller of another lane got %v after %v", outcomes, time.Since(began))
 	}
 	waiting.Wait()
-	if _, outcomes := s.x.send(t.Context(), s.stuck, "too much", s.both); outcomes[0].Result != nil || outcomes[1].Result == nil || time.Since(began) > stuckTime {
-		t.Errorf("a caller of a lane that is known to be stuck got %v after %v", outcomes, time.Since(began))
+	_, outcomes = s.x.send(t.Context(), s.stuck, "too much", s.both)
+	if outcomes[0].Result != nil || outcomes[1].Result == nil || time.Since(began) > stuckTime {
+		t.Errorf("a caller of a lane that is known to be stuck got %v after %v", outcomes,
+			time.Since(began))
 	}
 	if p := s.x.sees(s.y); p.State != PeerLinked || !p.Lease {
 		t.Errorf("a stuck lane makes the peer %+v", p)
@@ -80,7 +86,8 @@ func (s *stuckLane) moves(t *testing.T, calls []*Gathering) {
 			t.Fatalf("call %d: the outcome is unknown", i)
 		}
 	}
-	if _, outcomes := s.x.send(t.Context(), s.stuck, "last", s.both); outcomes[0].Result == nil || outcomes[1].Result == nil {
+	_, outcomes := s.x.send(t.Context(), s.stuck, "last", s.both)
+	if outcomes[0].Result == nil || outcomes[1].Result == nil {
 		t.Errorf("a call after it: %v", outcomes)
 	}
 	if n := strings.Count(strings.Join(s.y.requests(), " "), "too much"); n != 0 {
@@ -109,7 +116,8 @@ func TestTheBytesOfALaneAreBounded(t *testing.T) {
 		s.y.block = map[string]chan struct{}{s.stuck: block}
 		s.y.mu.Unlock()
 		const most = 1 << 20
-		calls := s.fill(t, strings.Repeat("x", most-16), laneBytes/most) // 16 bytes: what is around the text
+		// 16 bytes: what is around the text
+		calls := s.fill(t, strings.Repeat("x", most-16), laneBytes/most)
 		close(block)
 		s.moves(t, calls)
 	})
@@ -124,7 +132,9 @@ func TestADataConnectionThatStallsHoldsUpNoProbe(t *testing.T) {
 		data.stall(true, true)
 		var calls []*Gathering
 		for n := range 100 {
-			calls = append(calls, s.x.forward(t.Context(), s.stuck, strings.Repeat("x", 10_000)+fmt.Sprint(n), s.x.Route(s.both).To))
+			calls = append(calls,
+				s.x.forward(t.Context(), s.stuck, strings.Repeat("x", 10_000)+fmt.Sprint(n),
+					s.x.Route(s.both).To))
 		}
 		time.Sleep(10 * time.Second)
 		if p := s.x.sees(s.y); p.State != PeerLinked || !p.Lease {
@@ -149,7 +159,8 @@ func TestADataConnectionThatIsDeadEndsTheLink(t *testing.T) {
 		b.between(s.x, s.y, dataCable)[0].stall(true, true)
 		g := s.x.forward(t.Context(), s.stuck, "lost", s.x.Route(s.atY).To)
 		began := time.Now()
-		if o := g.Wait(t.Context()); o[0].Result != nil || time.Since(began) > keepaliveInterval+keepaliveTimeout {
+		o := g.Wait(t.Context())
+		if o[0].Result != nil || time.Since(began) > keepaliveInterval+keepaliveTimeout {
 			t.Errorf("%v after %v", o, time.Since(began))
 		}
 		time.Sleep(time.Second)
@@ -165,7 +176,8 @@ func TestALinkThatIsOverTakesNoCalls(t *testing.T) {
 		s := newStuckLane(t, b)
 		to := s.x.Route(s.atY).To
 		to[0].Epoch += 7
-		if o := s.x.forward(t.Context(), "me", "no", to).Wait(t.Context()); o[0].Result != nil || o[0].Hub != "b" {
+		o := s.x.forward(t.Context(), "me", "no", to).Wait(t.Context())
+		if o[0].Result != nil || o[0].Hub != "b" {
 			t.Errorf("an epoch that is not: %v", o)
 		}
 		to = s.x.Route(s.atY).To
@@ -174,7 +186,9 @@ func TestALinkThatIsOverTakesNoCalls(t *testing.T) {
 		if o := s.x.forward(t.Context(), "me", "no", to).Wait(t.Context()); o[0].Result != nil {
 			t.Errorf("a link that ended: %v", o)
 		}
-		if o := s.x.forward(t.Context(), "me", "no", []Destination{{Hub: hub.ID("nobody"), Epoch: 1}}).Wait(t.Context()); o[0].Result != nil {
+		to = []Destination{{Hub: hub.ID("nobody"), Epoch: 1}}
+		o = s.x.forward(t.Context(), "me", "no", to).Wait(t.Context())
+		if o[0].Result != nil {
 			t.Errorf("nobody: %v", o)
 		}
 	})
@@ -197,7 +211,8 @@ func TestWhatWaitsForClientsIsInNobodysWay(t *testing.T) {
 		s.y.mu.Lock()
 		s.y.hold = nil
 		s.y.mu.Unlock()
-		if _, outcomes := s.x.send(t.Context(), s.stuck, "quick", s.both); outcomes[0].Result == nil || time.Since(began) > 0 {
+		_, outcomes := s.x.send(t.Context(), s.stuck, "quick", s.both)
+		if outcomes[0].Result == nil || time.Since(began) > 0 {
 			t.Errorf("a call behind them got %v after %v", outcomes, time.Since(began))
 		}
 		hold.open()

@@ -43,7 +43,8 @@ func TestLapsesAreBounded(t *testing.T) {
 		l.noteForgotten(id, time.Duration(i))
 		l.noteCounted(id, time.Duration(i+1))
 	}
-	if len(l.of) != maxLapses || len(l.order) != maxLapses || l.missedSilently("9") || !l.missedSilently("10") {
+	if len(l.of) != maxLapses || len(l.order) != maxLapses || l.missedSilently("9") ||
+		!l.missedSilently("10") {
 		t.Errorf("%d and %d are kept", len(l.of), len(l.order))
 	}
 }

@@ -76,7 +76,8 @@ func (f *filter) nextProbe(now time.Duration) *peerv1.Probe {
 func (f *filter) applyAnswer(now time.Duration, a *peerv1.ProbeAnswer) error {
 	n := a.GetNumber()
 	if n != f.answer+1 || n > f.probe {
-		return fmt.Errorf("%w: answer to probe %d after %d, last sent %d", errViolation, n, f.answer, f.probe)
+		return fmt.Errorf("%w: answer to probe %d after %d, last sent %d", errViolation, n,
+			f.answer, f.probe)
 	}
 	f.answer, f.heard = n, now
 	if f.probe-n >= probesKept {
@@ -97,7 +98,8 @@ func (f *filter) applyInterest(m *peerv1.Interest) error {
 	case f.sequence == 0 && !m.GetSnapshotStart():
 		return fmt.Errorf("%w: interest without a snapshot", errViolation)
 	case m.GetVersion() < f.version:
-		return fmt.Errorf("%w: interest falls from version %d to %d", errViolation, f.version, m.GetVersion())
+		return fmt.Errorf("%w: interest falls from version %d to %d", errViolation, f.version,
+			m.GetVersion())
 	case len(m.GetAdded())+len(m.GetRemoved()) > maxHashes:
 		return fmt.Errorf("%w: interest with more than %d hashes", errViolation, maxHashes)
 	}
@@ -156,7 +158,9 @@ func (g *leaseGrant) answerProbe(now time.Duration, number, version uint64) *pee
 }
 
 // leaseOver reports whether A has no lease that rests on an answer given until now.
-func (g *leaseGrant) leaseOver(now time.Duration) bool { return !g.given || now >= g.last+leaseTime }
+func (g *leaseGrant) leaseOver(now time.Duration) bool {
+	return !g.given || now >= g.last+leaseTime
+}
 
 // addWaiter has c wait until a change, which was made by now, is in force at A.
 func (g *leaseGrant) addWaiter(now time.Duration, c *waitingJoin, version uint64) {

@@ -14,7 +14,8 @@ import (
 
 func helloOf(id, expected string, epoch uint64) *peerv1.Hello {
 	return &peerv1.Hello{
-		Self: &peerv1.Identity{Cluster: "c", Hub: id}, Expected: &peerv1.Identity{Cluster: "c", Hub: expected}, Epoch: epoch,
+		Self:     &peerv1.Identity{Cluster: "c", Hub: id},
+		Expected: &peerv1.Identity{Cluster: "c", Hub: expected}, Epoch: epoch,
 		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Address: id + ":1", Lanes: 1,
 	}
 }
@@ -81,7 +82,8 @@ func TestAHelloIsAcceptedFromTheRightHubOnly(t *testing.T) {
 			h := helloOf("B", "A", 1)
 			tc.change(h)
 			got := c.handleHello(0, h)
-			if r, refused := got[0].(refuse); refused != (tc.want != none) || refused && r.reason != tc.want {
+			r, refused := got[0].(refuse)
+			if refused != (tc.want != none) || refused && r.reason != tc.want {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
 			if tc.want != none && len(c.peers) != 0 {
@@ -103,9 +105,12 @@ func TestHubsSpeakTheHighestVersionThatBothKnow(t *testing.T) {
 		{[2]uint32{0, 0}, [2]uint32{0, 4}, 0},
 		{[2]uint32{3, 2}, [2]uint32{1, 4}, 0},
 	} {
-		hello := func(v [2]uint32) *peerv1.Hello { return &peerv1.Hello{ProtocolMin: v[0], ProtocolMax: v[1]} }
+		hello := func(v [2]uint32) *peerv1.Hello {
+			return &peerv1.Hello{ProtocolMin: v[0], ProtocolMax: v[1]}
+		}
 		for _, pair := range [][2][2]uint32{{tc.a, tc.b}, {tc.b, tc.a}} {
-			if got, ok := commonVersion(hello(pair[0]), hello(pair[1])); ok != (tc.want > 0) || ok && got != tc.want {
+			got, ok := commonVersion(hello(pair[0]), hello(pair[1]))
+			if ok != (tc.want > 0) || ok && got != tc.want {
 				t.Errorf("%v: %d, %t", pair, got, ok)
 			}
 		}
@@ -113,7 +118,9 @@ func TestHubsSpeakTheHighestVersionThatBothKnow(t *testing.T) {
 }
 
 func TestTheBackOffIsBounded(t *testing.T) {
-	for failures, want := range map[int]time.Duration{0: redialFirst, 1: 2 * redialFirst, 5: 32 * redialFirst, 6: redialMost, 1000: redialMost} {
+	for failures, want := range map[int]time.Duration{
+		0: redialFirst, 1: 2 * redialFirst, 5: 32 * redialFirst, 6: redialMost, 1000: redialMost,
+	} {
 		p := peer{failures: failures}
 		if p.delayRedial(time.Second); p.redial != time.Second+want {
 			t.Errorf("after %d failures: %v, want %v", failures, p.redial-time.Second, want)
@@ -136,7 +143,8 @@ func TestTheDiallerLooksWhoAnswers(t *testing.T) {
 			h := helloOf("B", "A", 1)
 			change(h)
 			got := c.handleLinked(0, "B", 1, h)
-			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errImpostor) || c.findLinked("B", 1) != nil {
+			e, ok := got[0].(hangUp)
+			if !ok || !errors.Is(e.cause, errImpostor) || c.findLinked("B", 1) != nil {
 				t.Errorf("%v", got)
 			}
 		})
@@ -149,25 +157,34 @@ func TestABrokenRuleEndsTheLink(t *testing.T) {
 		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}}
 	}
 	for name, m := range map[string]*peerv1.ControlResponse{
-		"nothing":            {},
-		"second hello":       {Body: &peerv1.ControlResponse_Hello{Hello: helloOf("B", "A", 1)}},
-		"answer to nothing":  {Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{Number: 99}}},
-		"answer to probe 0":  {Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{}}},
-		"gap":                interest(&peerv1.Interest{Sequence: 2, SnapshotStart: true}),
-		"no snapshot":        interest(&peerv1.Interest{Sequence: 1}),
-		"more than its most": interest(&peerv1.Interest{Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1)}),
+		"nothing":      {},
+		"second hello": {Body: &peerv1.ControlResponse_Hello{Hello: helloOf("B", "A", 1)}},
+		"answer to nothing": {
+			Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{Number: 99}},
+		},
+		"answer to probe 0": {
+			Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{}},
+		},
+		"gap":         interest(&peerv1.Interest{Sequence: 2, SnapshotStart: true}),
+		"no snapshot": interest(&peerv1.Interest{Sequence: 1}),
+		"more than its most": interest(&peerv1.Interest{
+			Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1),
+		}),
 	} {
 		t.Run("response: "+name, func(t *testing.T) {
 			c := pairOf(t)
 			got := c.handleResponse(0, "B", 1, m)
-			if e, ok := got[0].(hangUp); !ok || !errors.Is(e.cause, errViolation) || c.findLinked("B", 1) != nil {
+			e, ok := got[0].(hangUp)
+			if !ok || !errors.Is(e.cause, errViolation) || c.findLinked("B", 1) != nil {
 				t.Errorf("%v", got)
 			}
 		})
 	}
 	t.Run("response: falling version", func(t *testing.T) {
 		c := pairOf(t)
-		c.handleResponse(0, "B", 1, interest(&peerv1.Interest{Sequence: 1, SnapshotStart: true, Version: 5}))
+		c.handleResponse(0, "B", 1, interest(&peerv1.Interest{
+			Sequence: 1, SnapshotStart: true, Version: 5,
+		}))
 		c.handleResponse(0, "B", 1, interest(&peerv1.Interest{Sequence: 2, Version: 4}))
 		if c.findLinked("B", 1) != nil {
 			t.Error("goes on")
@@ -184,7 +201,8 @@ func TestABrokenRuleEndsTheLink(t *testing.T) {
 		t.Run("request: "+name, func(t *testing.T) {
 			c := pairOf(t)
 			got := c.handleRequest(0, "B", 1, m)
-			if e, ok := got[0].(fence); !ok || !errors.Is(e.cause, errViolation) || c.admitsLink("B", 1) {
+			e, ok := got[0].(fence)
+			if !ok || !errors.Is(e.cause, errViolation) || c.admitsLink("B", 1) {
 				t.Errorf("%v", got)
 			}
 		})
@@ -196,9 +214,14 @@ func FuzzPeers(f *testing.F) {
 	for _, m := range []proto.Message{
 		helloOf("B", "A", 2),
 		&peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: &peerv1.Probe{Number: 1}}},
-		&peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{Number: 1}}},
+		&peerv1.ControlResponse{
+			Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: &peerv1.ProbeAnswer{Number: 1}},
+		},
 		&peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{
-			Interest: &peerv1.Interest{Sequence: 1, SnapshotStart: true, SnapshotEnd: true, Added: []uint64{0, 1}, Removed: []uint64{1}},
+			Interest: &peerv1.Interest{
+				Sequence: 1, SnapshotStart: true, SnapshotEnd: true, Added: []uint64{0, 1},
+				Removed: []uint64{1},
+			},
 		}},
 	} {
 		b, err := proto.Marshal(m)

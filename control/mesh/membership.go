@@ -39,7 +39,8 @@ const (
 )
 
 var peerStateLabels = [...]string{
-	PeerListed: "listed", PeerDialled: "dialled", PeerLinked: "linked", PeerSuspect: "suspect", PeerGone: "gone",
+	PeerListed: "listed", PeerDialled: "dialled", PeerLinked: "linked", PeerSuspect: "suspect",
+	PeerGone: "gone",
 }
 
 // String is the metric label.

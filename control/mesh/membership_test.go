@@ -11,7 +11,9 @@ import (
 // TestARecycledAddressIsNoHub: another hub answers where one is listed. That one is named unreachable until its key goes,
 // and the other one is sent nothing that is for it.
 func TestARecycledAddressIsNoHub(t *testing.T) {
-	for name, cluster := range map[string]string{"of the cluster": "cluster", "of another cluster": "other"} {
+	for name, cluster := range map[string]string{
+		"of the cluster": "cluster", "of another cluster": "other",
+	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bubble) {
 				x := b.start("a")
@@ -35,7 +37,8 @@ func TestARecycledAddressIsNoHub(t *testing.T) {
 				if n := other.count(); n != 0 {
 					t.Errorf("the other one executed %d", n)
 				}
-				reason := map[string]string{"cluster": "wrong_hub", "other": "wrong_cluster"}[cluster]
+				reasons := map[string]string{"cluster": "wrong_hub", "other": "wrong_cluster"}
+				reason := reasons[cluster]
 				if x.metric(t, "connhub_mesh_dials_failed_total", reason) == 0 {
 					t.Errorf("no dial failed because of %s", reason)
 				}

@@ -44,8 +44,9 @@ var (
 type Config struct {
 	Self                hub.ID
 	Name, Zone, Version string
-	Address             string              // where other hubs dial this one, host:port
-	Registry            *discovery.Registry // where it registers, and finds the others; it is not closed
+	Address             string // where other hubs dial this one, host:port
+	// where it registers, and finds the others; it is not closed
+	Registry *discovery.Registry
 
 	TLS    *tls.Config // to dial others with; nil: plain text
 	Secret string      // bearer secret with the role peer; empty: none is sent
@@ -78,11 +79,14 @@ func (c *Config) Validate() error {
 	}
 	// As long as they may be in a Hello (peer.proto): every other hub would refuse a longer one.
 	check(c.Self != "" && len(c.Self) <= maxID, "Self is %q, must be 1 to %d bytes", c.Self, maxID)
-	check(c.Address != "" && len(c.Address) <= maxText, "Address is %q, must be 1 to %d bytes", c.Address, maxText)
-	check(max(len(c.Name), len(c.Zone), len(c.Version)) <= maxText, "Name, Zone and Version may have %d bytes each", maxText)
+	check(c.Address != "" && len(c.Address) <= maxText,
+		"Address is %q, must be 1 to %d bytes", c.Address, maxText)
+	check(max(len(c.Name), len(c.Zone), len(c.Version)) <= maxText,
+		"Name, Zone and Version may have %d bytes each", maxText)
 	check(c.Registry != nil, "Registry is not set")
 	check(c.Lanes >= 1 && c.Lanes <= maxLanes, "Lanes is %d, must be 1 to %d", c.Lanes, maxLanes)
-	check(c.HashBits >= 1 && c.HashBits <= hashBits, "HashBits is %d, must be 1 to %d", c.HashBits, hashBits)
+	check(c.HashBits >= 1 && c.HashBits <= hashBits,
+		"HashBits is %d, must be 1 to %d", c.HashBits, hashBits)
 	check(c.Logger != nil, "Logger is not set")
 	return errors.Join(errs...)
 }
@@ -111,12 +115,13 @@ type Mesh struct {
 	core    *core
 	verdict error // static once forgotten is closed
 	running bool
-	sealed  bool                   // no link comes any more
-	joins   map[uint64]func(error) // called at the effect inForce of that number, or when there will be none
-	lastID  uint64                 // of those
-	out     map[hub.ID]*outLink    // the latest dial of each peer, until it is over
-	in      map[linkKey]*inLink    // links that peers dialled, until their loops are over
-	failing map[hub.ID]bool        // the last dial failed, and it was logged
+	sealed  bool // no link comes any more
+	// called at the effect inForce of that number, or when there will be none
+	joins   map[uint64]func(error)
+	lastID  uint64              // of those
+	out     map[hub.ID]*outLink // the latest dial of each peer, until it is over
+	in      map[linkKey]*inLink // links that peers dialled, until their loops are over
+	failing map[hub.ID]bool     // the last dial failed, and it was logged
 }
 
 // linkKey names a link that a peer dialled.
@@ -176,7 +181,8 @@ func (m *Mesh) Run(ctx context.Context) error {
 	defer context.AfterFunc(m.closing, cancel)()
 
 	err := m.config.Registry.Register(ctx, discovery.Member{
-		ID: string(m.config.Self), Name: m.config.Name, Zone: m.config.Zone, Version: m.config.Version,
+		ID: string(m.config.Self), Name: m.config.Name, Zone: m.config.Zone,
+		Version:        m.config.Version,
 		ControlAddress: m.config.Address, Started: time.Now(),
 	})
 	switch {
@@ -205,11 +211,14 @@ func (m *Mesh) openCluster(cluster string) {
 	m.core.us.Self.Cluster = cluster
 	m.mu.Unlock()
 	close(m.opened)
-	m.logger.Info("joining the cluster", slog.String("cluster", cluster), slog.String("address", m.config.Address))
+	m.logger.Info("joining the cluster", slog.String("cluster", cluster),
+		slog.String("address", m.config.Address))
 }
 
 // followCluster keeps the core informed of etcd and of time.
-func (m *Mesh) followCluster(ctx context.Context, snapshots <-chan discovery.Snapshot, dead <-chan struct{}) error {
+func (m *Mesh) followCluster(
+	ctx context.Context, snapshots <-chan discovery.Snapshot, dead <-chan struct{},
+) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var lapsed []listed
@@ -332,11 +341,15 @@ func (m *Mesh) logEffect(e effect) {
 		m.logger.Info("hub is gone", slog.String("hub", string(e.hub)))
 	case ready:
 		if len(e.without) > 0 {
-			m.logger.Warn("ready, but hubs have no link with this one; can they dial its address, and it theirs?",
-				slog.String("address", m.config.Address), slog.Any("hubs", e.without[:min(len(e.without), hubsLogged)]), slog.Int("count", len(e.without)))
+			m.logger.Warn("ready, but hubs have no link with this one; "+
+				"can they dial its address, and it theirs?",
+				slog.String("address", m.config.Address),
+				slog.Any("hubs", e.without[:min(len(e.without), hubsLogged)]),
+				slog.Int("count", len(e.without)))
 		}
 	case forgotten:
-		m.logger.Warn("this hub may have been forgotten; its clients are closed", slog.Any("cause", e.cause))
+		m.logger.Warn("this hub may have been forgotten; its clients are closed",
+			slog.Any("cause", e.cause))
 	}
 }
 
@@ -453,7 +466,8 @@ func (m *Mesh) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
 		}
 		return c.awaitInForce(now, id, hashes)
 	})
-	if m.closing.Err() != nil || m.Forgotten() { // whoever ended those that wait may have looked before
+	// whoever ended those that wait may have looked before
+	if m.closing.Err() != nil || m.Forgotten() {
 		m.endJoins()
 	}
 	return func() {
@@ -480,7 +494,9 @@ func (m *Mesh) endJoinsLocked() {
 	}
 }
 
-var kindsOfKeys = map[hub.RouteKind]Kind{hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace}
+var kindsOfKeys = map[hub.RouteKind]Kind{
+	hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace,
+}
 
 func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace, k.Name) }
 
@@ -527,7 +543,8 @@ func (m *Mesh) Close(ctx context.Context) error {
 	if !running {
 		return nil
 	}
-	if err := m.config.Registry.Deregister(ctx); err != nil && !errors.Is(err, discovery.ErrClosed) {
+	err := m.config.Registry.Deregister(ctx)
+	if err != nil && !errors.Is(err, discovery.ErrClosed) {
 		return fmt.Errorf("deregister: %w", err)
 	}
 	return nil

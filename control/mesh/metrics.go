@@ -11,7 +11,9 @@ import (
 )
 
 // waitBuckets goes from the round trip of a probe on one machine to more than the longest wait of a join.
-var waitBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, 1, 2.5, 5, 10}
+var waitBuckets = []float64{
+	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, 1, 2.5, 5, 10,
+}
 
 // metrics are the mesh's instruments. A label is a call's kind or a typed reason, never an id.
 type metrics struct {
@@ -31,25 +33,36 @@ func newMetrics(r prometheus.Registerer, m *Mesh) (*metrics, error) {
 	}
 	i := &metrics{
 		forwards: counter("connhub_mesh_forwards_total",
-			"Calls passed on to another hub, one for each hub, by call and by why: interest, or flood where no filter lease was held.", "call", "why"),
-		executions: counter("connhub_mesh_forwards_received_total", "Calls that other hubs passed on to this one.", "call"),
+			"Calls passed on to another hub, one for each hub, by call and by why: interest, "+
+				"or flood where no filter lease was held.", "call", "why"),
+		executions: counter("connhub_mesh_forwards_received_total",
+			"Calls that other hubs passed on to this one.", "call"),
 		unknown: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "connhub_mesh_outcomes_unknown_total", Help: "Calls passed on whose outcome was not known when the backend was answered.",
+			Name: "connhub_mesh_outcomes_unknown_total",
+			Help: "Calls passed on whose outcome was not known when the backend was answered.",
 		}),
-		links: counter("connhub_mesh_links_ended_total", "Links to other hubs that ended, by cause.", "cause"),
-		dials: counter("connhub_mesh_dials_failed_total", "Dials of other hubs that failed, by the reason with which the hub refused, or none.", "reason"),
+		links: counter("connhub_mesh_links_ended_total",
+			"Links to other hubs that ended, by cause.", "cause"),
+		dials: counter("connhub_mesh_dials_failed_total",
+			"Dials of other hubs that failed, by the reason with which the hub refused, or none.",
+			"reason"),
 		joins: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "connhub_mesh_join_wait_seconds", Help: "How long joins and new connections waited until every hub knew of them.", Buckets: waitBuckets,
+			Name:    "connhub_mesh_join_wait_seconds",
+			Help:    "How long joins and new connections waited until every hub knew of them.",
+			Buckets: waitBuckets,
 		}),
 		probes: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "connhub_mesh_probe_seconds", Help: "Round trips of probes to other hubs.", Buckets: waitBuckets,
+			Name: "connhub_mesh_probe_seconds", Help: "Round trips of probes to other hubs.",
+			Buckets: waitBuckets,
 		}),
 	}
 	if r == nil {
 		return i, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{i.forwards, i.executions, i.unknown, i.links, i.dials, i.joins, i.probes, &peerCollector{m}} {
+	for _, c := range []prometheus.Collector{
+		i.forwards, i.executions, i.unknown, i.links, i.dials, i.joins, i.probes, &peerCollector{m},
+	} {
 		errs = append(errs, r.Register(c))
 	}
 	return i, errors.Join(errs...)
@@ -126,7 +139,8 @@ var (
 	peersDesc = prometheus.NewDesc("connhub_mesh_peers",
 		"Other hubs by state: listed, dialled, linked, suspect, gone.", []string{"state"}, nil)
 	leasesDesc = prometheus.NewDesc("connhub_mesh_leases",
-		"Other hubs whose filter lease this hub holds: only what they have somebody for is sent to them.", nil, nil)
+		"Other hubs whose filter lease this hub holds: "+
+			"only what they have somebody for is sent to them.", nil, nil)
 	interestDesc = prometheus.NewDesc("connhub_mesh_interest",
 		"Users, groups and namespaces that this hub has told the others of.", nil, nil)
 	tableDesc = prometheus.NewDesc("connhub_mesh_peer_interest",
@@ -137,7 +151,9 @@ var (
 
 // Describe implements prometheus.Collector.
 func (p *peerCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{peersDesc, leasesDesc, interestDesc, tableDesc, tableBytesDesc} {
+	for _, d := range []*prometheus.Desc{
+		peersDesc, leasesDesc, interestDesc, tableDesc, tableBytesDesc,
+	} {
 		out <- d
 	}
 }

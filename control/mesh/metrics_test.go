@@ -26,7 +26,8 @@ func (h *member) metric(t testing.TB, name string, labels ...string) float64 {
 					continue metrics
 				}
 			}
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue() +
+				float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return 0
@@ -102,13 +103,15 @@ func TestPeersTellsWhoTheOthersAre(t *testing.T) {
 		}
 		got[0].InterestBytes = 0
 		want := PeerInfo{
-			Hub: "b", State: PeerLinked, Name: "pod-b", Zone: "zone", Version: "v1", Address: "b:9090",
-			Listed: true, Lease: true, Draining: true, Interest: 2,
+			Hub: "b", State: PeerLinked, Name: "pod-b", Zone: "zone", Version: "v1",
+			Address: "b:9090",
+			Listed:  true, Lease: true, Draining: true, Interest: 2,
 		}
 		if got[0] != want {
 			t.Errorf("%+v, want %+v", got[0], want)
 		}
-		if y.sees(x).Draining || y.InterestSize() != 2 || x.Cluster() != "cluster" || !x.Registered() {
+		if y.sees(x).Draining || y.InterestSize() != 2 || x.Cluster() != "cluster" ||
+			!x.Registered() {
 			t.Errorf("b sees %+v", y.sees(x))
 		}
 	})

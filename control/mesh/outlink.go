@@ -126,8 +126,11 @@ func (l *outLink) runLink() {
 	l.runStreams(stream)
 	cause := context.Cause(l.ctx)
 	m.metrics.countLinkEnd(cause)
-	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch), slog.Any("cause", cause))
-	m.callCore(func(c *core, now time.Duration) []effect { return c.handleLinkLoss(now, l.hub, l.epoch) })
+	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch),
+		slog.Any("cause", cause))
+	m.callCore(func(c *core, now time.Duration) []effect {
+		return c.handleLinkLoss(now, l.hub, l.epoch)
+	})
 }
 
 // reportLinked tells the core that the peer answered; false: that it is another hub, or the dial is over.
@@ -179,7 +182,10 @@ func (l *outLink) openControl() (peerv1.PeerService_ControlClient, *peerv1.Hello
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := stream.Send(&peerv1.ControlRequest{Body: &peerv1.ControlRequest_Hello{Hello: l.dial.hello}}); err != nil && !errors.Is(err, io.EOF) {
+	err = stream.Send(&peerv1.ControlRequest{
+		Body: &peerv1.ControlRequest_Hello{Hello: l.dial.hello},
+	})
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err // EOF: the answer has the reason
 	}
 	first, err := stream.Recv()
@@ -219,13 +225,15 @@ func (l *outLink) reportDialFailure(err error) {
 	m.callCore(func(c *core, now time.Duration) []effect {
 		effects := c.handleDialFailure(now, l.hub, l.epoch, why)
 		p := c.peers[l.hub]
-		if news = p != nil && p.isMember(now) && !m.failing[l.hub]; news { // who is gone already goes only once
+		// who is gone already goes only once
+		if news = p != nil && p.isMember(now) && !m.failing[l.hub]; news {
 			m.failing[l.hub] = true
 		}
 		return effects
 	})
 	if news {
-		m.logger.Warn("dial failed", slog.String("hub", string(l.hub)), slog.String("address", l.dial.address), slog.Any("error", err))
+		m.logger.Warn("dial failed", slog.String("hub", string(l.hub)),
+			slog.String("address", l.dial.address), slog.Any("error", err))
 	}
 }
 

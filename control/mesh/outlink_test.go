@@ -22,8 +22,10 @@ func TestWhatACutLinkCarriedIsInOrderAndAtMostOnce(t *testing.T) {
 	fewChecks(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) cut {
+			pauses := []time.Duration{0, time.Millisecond, 150 * time.Millisecond}
 			return cut{
-				calls: rapid.IntRange(0, 40).Draw(rt, "calls"), pause: rapid.SampledFrom([]time.Duration{0, time.Millisecond, 150 * time.Millisecond}).Draw(rt, "pause"),
+				calls:   rapid.IntRange(0, 40).Draw(rt, "calls"),
+				pause:   rapid.SampledFrom(pauses).Draw(rt, "pause"),
 				control: rapid.Bool().Draw(rt, "control"), data: rapid.Bool().Draw(rt, "data"),
 			}
 		}), 1, 6).Draw(rt, "steps")
@@ -132,7 +134,8 @@ func TestASilentPeerIsSuspectAndHoldsUpNobody(t *testing.T) {
 		began := time.Now()
 		b.stall(x, y, false, true) // y hears, and is not heard
 		outcomes := waiting.Wait(t.Context())
-		if took := time.Since(began); outcomes[0].Result != nil || outcomes[1].Result == nil || took > suspectTime {
+		took := time.Since(began)
+		if outcomes[0].Result != nil || outcomes[1].Result == nil || took > suspectTime {
 			t.Errorf("after %v: %v", took, outcomes)
 		}
 		if s := x.sees(y); s.State != PeerSuspect || x.sees(z).State != PeerLinked {
@@ -141,7 +144,9 @@ func TestASilentPeerIsSuspectAndHoldsUpNobody(t *testing.T) {
 		for n := range 20 {
 			began := time.Now()
 			r, outcomes := x.send(t.Context(), "me", fmt.Sprint(n), toLobby)
-			if took := time.Since(began); took > 0 || len(outcomes) != 2 || outcomes[0].Result != nil || outcomes[1].Result == nil || !r.To[0].Suspect {
+			took := time.Since(began)
+			if took > 0 || len(outcomes) != 2 || outcomes[0].Result != nil ||
+				outcomes[1].Result == nil || !r.To[0].Suspect {
 				t.Fatalf("a send took %v: %v, %v", took, r, outcomes)
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -176,7 +181,8 @@ func TestALinkThatWasSilentFor10SecondsIsRedialledAndItsRestCountsForNothing(t *
 		time.Sleep(time.Second)
 		epoch := x.epoch(y)
 		control, data := b.between(x, y, controlCable)[0], b.between(x, y, dataCable)[0]
-		control.stall(false, true) // y hears probes to the end: only the next hello ends the link for it
+		// y hears probes to the end: only the next hello ends the link for it
+		control.stall(false, true)
 		data.stall(true, false)
 		for n := range 10 {
 			x.forward(t.Context(), "me", fmt.Sprint("old", n), x.Route(toLobby).To)
@@ -230,7 +236,8 @@ func TestNothingOfALinkIsKeptWhenItIsOver(t *testing.T) {
 		x.Mesh.mu.RLock()
 		defer x.Mesh.mu.RUnlock()
 		if n := len(x.out) + len(x.in) + len(x.failing) + len(x.core.peers); n != 0 {
-			t.Errorf("kept: %d links, %d links of peers, %v, %v", len(x.out), len(x.in), x.failing, x.core.order)
+			t.Errorf("kept: %d links, %d links of peers, %v, %v", len(x.out), len(x.in), x.failing,
+				x.core.order)
 		}
 	})
 }

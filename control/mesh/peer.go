@@ -50,7 +50,9 @@ func (c *core) tendLink(now time.Duration, p *peer) {
 	}
 	if now >= o.probe {
 		o.probe = now + probeInterval
-		c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: o.filter.nextProbe(now)}})
+		c.sendRequest(p, &peerv1.ControlRequest{
+			Body: &peerv1.ControlRequest_Probe{Probe: o.filter.nextProbe(now)},
+		})
 	}
 }
 
@@ -115,7 +117,8 @@ func (c *core) dropOutbound(now time.Duration, p *peer) {
 		p.noteLinkEnd(now)
 	}
 	if p.out.filter.answer == 0 {
-		p.failures++ // a hub that takes a hello and hangs up is no better than one that does not answer
+		// a hub that takes a hello and hangs up is no better than one that does not answer
+		p.failures++
 	}
 	p.out = nil
 	p.delayRedial(now)
@@ -149,7 +152,9 @@ func (c *core) handleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv
 	p.hello, p.absent = h, false
 	c.learnOfPeers(now, h.GetMembers())
 	if c.leaving {
-		c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()}})
+		c.sendRequest(p, &peerv1.ControlRequest{
+			Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()},
+		})
 	}
 	return c.finishPeerCall(now, p)
 }
@@ -165,7 +170,8 @@ func (c *core) learnOfPeers(now time.Duration, members []*peerv1.Member) {
 func (c *core) listMembers(now time.Duration) (all []*peerv1.Member) {
 	for _, id := range c.order {
 		p := c.peers[id]
-		fits := len(id) <= maxHubID && p.address != "" && len(p.address) <= maxAddress && len(all) < maxMembers
+		fits := len(id) <= maxHubID && p.address != "" && len(p.address) <= maxAddress &&
+			len(all) < maxMembers
 		if fits && p.isAnnounced(now) {
 			all = append(all, &peerv1.Member{Hub: string(id), Address: p.address})
 		}
@@ -181,7 +187,9 @@ const (
 )
 
 // handleDialFailure: a dial came to nothing.
-func (c *core) handleDialFailure(now time.Duration, id hub.ID, epoch uint64, why dialOutcome) []effect {
+func (c *core) handleDialFailure(
+	now time.Duration, id hub.ID, epoch uint64, why dialOutcome,
+) []effect {
 	now = c.startCall(now)
 	p := c.findDial(id, epoch)
 	if p == nil {
@@ -222,7 +230,9 @@ func (c *core) findLinked(id hub.ID, epoch uint64) *peer {
 }
 
 // handleResponse: a message came on the Control stream that we dialled. What comes of an epoch that is over counts for nothing.
-func (c *core) handleResponse(now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlResponse) []effect {
+func (c *core) handleResponse(
+	now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlResponse,
+) []effect {
 	now = c.startCall(now)
 	p := c.findLinked(id, epoch)
 	if p == nil {
@@ -238,9 +248,10 @@ func (c *core) handleResponse(now time.Duration, id hub.ID, epoch uint64, m *pee
 		c.lapses.clearLapse(id) // it has judged our hello
 	case *peerv1.ControlResponse_Interest:
 		if err = p.out.filter.applyInterest(body.Interest); err == nil {
-			c.sendRequest(p, &peerv1.ControlRequest{Body: &peerv1.ControlRequest_InterestConfirmation{
-				InterestConfirmation: &peerv1.InterestConfirmation{Sequence: body.Interest.GetSequence()},
-			}})
+			m := &peerv1.InterestConfirmation{Sequence: body.Interest.GetSequence()}
+			c.sendRequest(p, &peerv1.ControlRequest{
+				Body: &peerv1.ControlRequest_InterestConfirmation{InterestConfirmation: m},
+			})
 		}
 	case *peerv1.ControlResponse_GoingAway:
 		p.draining, p.farewell = true, p.farewell || body.GoingAway.GetFarewell()
@@ -258,7 +269,8 @@ func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
 	now = c.startCall(now)
 	id, epoch := hub.ID(h.GetSelf().GetHub()), h.GetEpoch()
 	reason := refusalReason(c.us, h)
-	if c.farewell && reason == peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED { // whoever is looked for here is the one who leaves
+	// whoever is looked for here is the one who leaves
+	if c.farewell && reason == peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
 		reason = peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN
 	}
 	if reason != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
@@ -289,14 +301,17 @@ func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
 
 // acceptLink accepts a link that a peer dialled.
 func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
-	p.in = &inbound{epoch: h.GetEpoch(), hello: h, since: now, heard: now, feed: newFeed(&c.interest)}
+	p.in = &inbound{
+		epoch: h.GetEpoch(), hello: h, since: now, heard: now, feed: newFeed(&c.interest),
+	}
 	p.hello = h
 	c.recountMember(now, p)
 	if !p.listed {
 		p.address = h.GetAddress()
 	}
 	if p.out == nil && !p.nudged {
-		p.redial, p.nudged = now, true // whoever dials is there; but two that can't agree must not spur each other on
+		// whoever dials is there; but two that can't agree must not spur each other on
+		p.redial, p.nudged = now, true
 	}
 	answer := proto.CloneOf(c.us)
 	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.listMembers(now)
@@ -304,7 +319,9 @@ func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
 	c.addEffect(accept{p.id, answer})
 	c.feedPeer(p)
 	if c.leaving {
-		c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()}})
+		c.sendResponse(p, &peerv1.ControlResponse{
+			Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()},
+		})
 	}
 }
 
@@ -361,7 +378,9 @@ func (c *core) admitsLink(id hub.ID, epoch uint64) bool {
 }
 
 // handleRequest: a message came on the Control stream that a peer dialled.
-func (c *core) handleRequest(now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest) []effect {
+func (c *core) handleRequest(
+	now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest,
+) []effect {
 	now = c.startCall(now)
 	c.effects = c.handleFirstUse(now, id, epoch)
 	if !c.admitsLink(id, epoch) {
@@ -378,15 +397,20 @@ func (c *core) handleRequest(now time.Duration, id hub.ID, epoch uint64, m *peer
 		}
 		p.in.probe++
 		for _, m := range p.in.feed.catchUp(&c.interest) {
-			c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}})
+			c.sendResponse(p, &peerv1.ControlResponse{
+				Body: &peerv1.ControlResponse_Interest{Interest: m},
+			})
 		}
 		answer := p.grant.answerProbe(now, p.in.probe, c.interest.version)
-		c.sendResponse(p, &peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: answer}})
+		c.sendResponse(p, &peerv1.ControlResponse{
+			Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: answer},
+		})
 	case *peerv1.ControlRequest_InterestConfirmation:
 		sequence := body.InterestConfirmation.GetSequence()
 		version, ok := p.in.feed.confirmSequence(sequence)
 		if !ok {
-			err = fmt.Errorf("%w: confirmed interest %d, which was not sent", errViolation, sequence)
+			err = fmt.Errorf("%w: confirmed interest %d, which was not sent", errViolation,
+				sequence)
 			break
 		}
 		p.grant.confirmVersion(version)

@@ -56,7 +56,8 @@ func newPeerConn(c *Config, address string) (*peerConn, error) {
 		}
 		p.conns[i] = conn
 	}
-	p.control, p.data = peerv1.NewPeerServiceClient(p.conns[0]), peerv1.NewPeerServiceClient(p.conns[1])
+	p.control, p.data = peerv1.NewPeerServiceClient(p.conns[0]),
+		peerv1.NewPeerServiceClient(p.conns[1])
 	return p, nil
 }
 
@@ -69,7 +70,9 @@ func (p *peerConn) dialOptions(c *Config) []grpc.DialOption {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(p.dialWire),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: keepaliveInterval, Timeout: keepaliveTimeout, PermitWithoutStream: true,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 	}
 	if c.Secret != "" {

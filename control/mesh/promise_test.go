@@ -26,12 +26,17 @@ type deed struct {
 
 func deeds(rt *rapid.T, hubs int) []deed {
 	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) deed {
+		whats := []string{"join", "join", "join", "leave", "send", "stall", "flow", "cut"}
+		waits := []time.Duration{
+			0, 0, time.Millisecond, 60 * time.Millisecond, 60 * time.Millisecond,
+			450 * time.Millisecond, 450 * time.Millisecond, 11 * time.Second,
+		}
 		d := deed{
-			what:  rapid.SampledFrom([]string{"join", "join", "join", "leave", "send", "stall", "flow", "cut"}).Draw(rt, "what"),
+			what:  rapid.SampledFrom(whats).Draw(rt, "what"),
 			hub:   rapid.IntRange(0, hubs-1).Draw(rt, "hub"),
 			to:    rapid.IntRange(1, hubs-1).Draw(rt, "to"),
 			group: rapid.IntRange(0, 3).Draw(rt, "group"),
-			wait:  rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 60 * time.Millisecond, 60 * time.Millisecond, 450 * time.Millisecond, 450 * time.Millisecond, 11 * time.Second}).Draw(rt, "wait"),
+			wait:  rapid.SampledFrom(waits).Draw(rt, "wait"),
 		}
 		d.to = (d.hub + d.to) % hubs
 		d.sideways = [2]bool{rapid.Bool().Draw(rt, "forth"), rapid.Bool().Draw(rt, "back")}
@@ -142,9 +147,12 @@ func (p *promise) send(hubs []*member) {
 			r := x.Route(q)
 			x.forward(p.t.Context(), "me", "", r.To)
 			for at, y := range hubs {
-				reached := slices.ContainsFunc(r.To, func(d Destination) bool { return d.Hub == y.id }) || slices.Contains(r.Unreachable, y.id)
+				reached := slices.ContainsFunc(r.To,
+					func(d Destination) bool { return d.Hub == y.id }) ||
+					slices.Contains(r.Unreachable, y.id)
 				if at != from && members[at][g] > 0 && !reached {
-					p.breaks(fmt.Errorf("at %d a send to group %d misses hub %d: %+v", from, g, at, r))
+					p.breaks(fmt.Errorf("at %d a send to group %d misses hub %d: %+v", from, g, at,
+						r))
 				}
 			}
 		}
@@ -158,12 +166,15 @@ func (p *promise) recover(hubs []*member) error {
 			p.b.stall(x, y, false, false)
 		}
 	}
-	time.Sleep(linkTimeout + dialTimeout) // to the end of what was silent for nearly as long as it may be
+	// to the end of what was silent for nearly as long as it may be
+	time.Sleep(linkTimeout + dialTimeout)
 	p.send(hubs)
 	for _, x := range hubs {
 		for _, y := range hubs {
-			if s := x.sees(y); x != y && (s.State != PeerLinked || !s.Lease || s.Interest != y.InterestSize()) {
-				p.breaks(fmt.Errorf("in the end %s sees %+v, and %s has %d hashes", x.id, s, y.id, y.InterestSize()))
+			s := x.sees(y)
+			if x != y && (s.State != PeerLinked || !s.Lease || s.Interest != y.InterestSize()) {
+				p.breaks(fmt.Errorf("in the end %s sees %+v, and %s has %d hashes", x.id, s, y.id,
+					y.InterestSize()))
 			}
 		}
 	}

@@ -26,7 +26,9 @@ func TestNoScheduleBreaksThePromises(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(rt *rapid.T) {
 				s := newSim(bits)
-				s.trace = func(format string, args ...any) { rt.Logf("%v "+format, append([]any{s.now}, args...)...) }
+				s.trace = func(format string, args ...any) {
+					rt.Logf("%v "+format, append([]any{s.now}, args...)...)
+				}
 				s.fail = rt.Fatalf
 				seed := rapid.Uint64().Draw(rt, "delays")
 				c := &chaos{sim: s, rt: rt, rand: rand.New(rand.NewPCG(seed, 0))}
@@ -87,7 +89,8 @@ func (c *chaos) start() {
 	c.starts++
 	address := fmt.Sprintf("%d:1", c.starts)
 	for _, n := range c.sim.nodes {
-		if a := n.core.us.GetAddress(); n.dead && c.sim.hosts[a] == n && rapid.Bool().Draw(c.rt, "reuse") {
+		a := n.core.us.GetAddress()
+		if n.dead && c.sim.hosts[a] == n && rapid.Bool().Draw(c.rt, "reuse") {
 			address = a
 			break
 		}
@@ -99,10 +102,12 @@ func (c *chaos) actions() map[string]func(*rapid.T) {
 	s := c.sim
 	actions := map[string]func(*rapid.T){
 		"advance": func(*rapid.T) {
-			s.advance(time.Duration(rapid.Int64Range(0, int64(700*time.Millisecond)).Draw(c.rt, "time")))
+			pause := rapid.Int64Range(0, int64(700*time.Millisecond))
+			s.advance(time.Duration(pause.Draw(c.rt, "time")))
 		},
 		"moment": func(*rapid.T) {
-			s.advance(time.Duration(rapid.Int64Range(0, int64(20*time.Millisecond)).Draw(c.rt, "time")))
+			pause := rapid.Int64Range(0, int64(20*time.Millisecond))
+			s.advance(time.Duration(pause.Draw(c.rt, "time")))
 		},
 		"while": func(*rapid.T) {
 			s.advance(time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(c.rt, "time")))
@@ -118,7 +123,9 @@ func (c *chaos) actions() map[string]func(*rapid.T) {
 		},
 		"send": func(*rapid.T) { c.pick(serving).send(c.key()) },
 		"slow": func(*rapid.T) {
-			c.slow = rapid.SampledFrom([]time.Duration{0, time.Millisecond, 20 * time.Millisecond, 300 * time.Millisecond}).Draw(c.rt, "slow")
+			c.slow = rapid.SampledFrom([]time.Duration{
+				0, time.Millisecond, 20 * time.Millisecond, 300 * time.Millisecond,
+			}).Draw(c.rt, "slow")
 		},
 		"": func(*rapid.T) {
 			c.sendAll()
@@ -160,7 +167,9 @@ func (c *chaos) sendAll() {
 
 func (c *chaos) network() map[string]func(*rapid.T) {
 	s := c.sim
-	kinds := []string{"interest", "answer", "probe", "confirmation", "hello", "data", "end", "loops"}
+	kinds := []string{
+		"interest", "answer", "probe", "confirmation", "hello", "data", "end", "loops",
+	}
 	drawHold := func() hold {
 		a, b := c.pair()
 		return hold{a.id, b.id, rapid.SampledFrom(kinds).Draw(c.rt, "kind")}
@@ -273,7 +282,9 @@ func (c *chaos) recovered(n *node) {
 		case m == n:
 		case m.dead && p != nil:
 			s.fail("%s has not forgotten %s", n.id, m.id)
-		case !m.dead && (p == nil || p.stateAt(n.clock()) != PeerLinked || !p.out.filter.holdsLease(n.clock()) || p.in == nil):
+		case !m.dead &&
+			(p == nil || p.stateAt(n.clock()) != PeerLinked ||
+				!p.out.filter.holdsLease(n.clock()) || p.in == nil):
 			s.fail("%s and %s have not found together", n.id, m.id)
 		case !m.dead:
 			alive++
@@ -287,7 +298,8 @@ func (c *chaos) recovered(n *node) {
 		got := n.route(key)
 		for _, m := range s.nodes {
 			goes := slices.ContainsFunc(got.To, func(d Destination) bool { return d.Hub == m.id })
-			if has := !m.dead && m != n && m.present[key] > 0; has != goes && (s.bits == hashBits || has) {
+			has := !m.dead && m != n && m.present[key] > 0
+			if has != goes && (s.bits == hashBits || has) {
 				s.fail("%s sends %s to %s: %t, which has %d", n.id, key, m.id, goes, m.present[key])
 			}
 		}

@@ -16,7 +16,9 @@ import (
 var ErrUnreachable = errors.New("hub is unreachable")
 
 // Read asks one hub; the hub in r is filled in. The error is ErrUnreachable, that of ctx, or the status with which the hub answered.
-func (m *Mesh) Read(ctx context.Context, to hub.ID, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+func (m *Mesh) Read(
+	ctx context.Context, to hub.ID, r *peerv1.ReadRequest,
+) (*peerv1.ReadResponse, error) {
 	m.mu.RLock()
 	l := m.out[to]
 	linked := l != nil && l.linked && l.ctx.Err() == nil
@@ -35,7 +37,8 @@ func (m *Mesh) Read(ctx context.Context, to hub.ID, r *peerv1.ReadRequest) (*pee
 		return response, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case status.Code(err) == codes.DeadlineExceeded: // the call's deadline is the hub's too, which may have seen its end first
+	// the call's deadline is the hub's too, which may have seen its end first
+	case status.Code(err) == codes.DeadlineExceeded:
 		return nil, context.DeadlineExceeded
 	case isUnanswered(err):
 		return nil, ErrUnreachable

@@ -32,14 +32,18 @@ func TestReadAnswersOrSaysThatTheHubIsUnreachable(t *testing.T) {
 		y.reader(func(context.Context) (*peerv1.ReadResponse, error) {
 			return nil, status.Error(codes.NotFound, "no such connection")
 		})
-		if _, err := x.ask(t.Context(), "b"); status.Code(err) != codes.NotFound || status.Convert(err).Message() != "no such connection" {
+		_, err := x.ask(t.Context(), "b")
+		if status.Code(err) != codes.NotFound ||
+			status.Convert(err).Message() != "no such connection" {
 			t.Error(err)
 		}
 		overloaded, err := status.New(codes.Unavailable, "later").WithDetails(&peerv1.ReadHub{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		y.reader(func(context.Context) (*peerv1.ReadResponse, error) { return nil, overloaded.Err() })
+		y.reader(func(context.Context) (*peerv1.ReadResponse, error) {
+			return nil, overloaded.Err()
+		})
 		if _, err := x.ask(t.Context(), "b"); status.Code(err) != codes.Unavailable {
 			t.Error(err)
 		}
@@ -61,10 +65,12 @@ func TestReadEndsWhenItsHubOrItsCallerDoes(t *testing.T) {
 		}
 		began := time.Now()
 		b.stall(x, y, true, true)
-		if _, err := x.ask(t.Context(), "b"); !errors.Is(err, ErrUnreachable) || time.Since(began) > suspectTime {
+		_, err := x.ask(t.Context(), "b")
+		if !errors.Is(err, ErrUnreachable) || time.Since(began) > suspectTime {
 			t.Errorf("a hub that turns suspect: %v after %v", err, time.Since(began))
 		}
-		if _, err := x.ask(t.Context(), "b"); !errors.Is(err, ErrUnreachable) || time.Since(began) > suspectTime {
+		_, err = x.ask(t.Context(), "b")
+		if !errors.Is(err, ErrUnreachable) || time.Since(began) > suspectTime {
 			t.Errorf("a suspect hub: %v after %v", err, time.Since(began))
 		}
 		b.stall(x, y, false, false)
@@ -72,7 +78,8 @@ func TestReadEndsWhenItsHubOrItsCallerDoes(t *testing.T) {
 		cut := time.AfterFunc(50*time.Millisecond, func() { b.cut(x, y) })
 		defer cut.Stop()
 		began = time.Now()
-		if _, err := x.ask(t.Context(), "b"); !errors.Is(err, ErrUnreachable) || time.Since(began) != 50*time.Millisecond {
+		_, err = x.ask(t.Context(), "b")
+		if !errors.Is(err, ErrUnreachable) || time.Since(began) != 50*time.Millisecond {
 			t.Errorf("a hub whose link is cut: %v after %v", err, time.Since(began))
 		}
 	})
@@ -81,21 +88,27 @@ func TestReadEndsWhenItsHubOrItsCallerDoes(t *testing.T) {
 // TestAnAnswerThatIsNotOfTheHubsAPIIsNone: another hub is at the address of the data connection, or gRPC speaks.
 func TestAnAnswerThatIsNotOfTheHubsAPIIsNone(t *testing.T) {
 	wrongHub := toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB})
-	for name, err := range map[string]error{"another hub": wrongHub, "gRPC": status.Error(codes.Unavailable, "error reading from server: EOF")} {
+	for name, err := range map[string]error{
+		"another hub": wrongHub,
+		"gRPC":        status.Error(codes.Unavailable, "error reading from server: EOF"),
+	} {
 		t.Run(name, func(t *testing.T) {
-			besideRogue(t, &rogue{control: says(), read: err}, func(t *testing.T, _ *bubble, x *member) {
-				time.Sleep(50 * time.Millisecond)
-				if _, err := x.ask(t.Context(), "r"); !errors.Is(err, ErrUnreachable) {
-					t.Error(err)
-				}
-			})
+			besideRogue(t, &rogue{control: says(), read: err},
+				func(t *testing.T, _ *bubble, x *member) {
+					time.Sleep(50 * time.Millisecond)
+					if _, err := x.ask(t.Context(), "r"); !errors.Is(err, ErrUnreachable) {
+						t.Error(err)
+					}
+				})
 		})
 	}
 }
 
 func TestAReadForAnotherHubIsRefused(t *testing.T) {
 	beside(t, func(t *testing.T, _ *member, s *stranger) {
-		_, err := s.Read(t.Context(), &peerv1.ReadRequest{Hub: "c", Read: &peerv1.ReadRequest_Self{}})
+		_, err := s.Read(t.Context(), &peerv1.ReadRequest{
+			Hub: "c", Read: &peerv1.ReadRequest_Self{},
+		})
 		s.refused(t, err, codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB)
 	})
 }

@@ -37,14 +37,17 @@ func toStatus(cause error) error {
 	case ok:
 		return newStatus(codes.FailedPrecondition, cause, refused.reason)
 	case errors.Is(cause, errViolation):
-		return newStatus(codes.InvalidArgument, cause, peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
+		return newStatus(codes.InvalidArgument, cause,
+			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
 	default: // and not what gRPC or this hub say to themselves
 		return status.Error(codes.Unavailable, "the link has ended")
 	}
 }
 
 func newStatus(code codes.Code, err error, reason peerv1.RefusalReason) error {
-	st, detailErr := status.New(code, err.Error()).WithDetails(&errdetails.ErrorInfo{Reason: nameOf(reason), Domain: errorDomain})
+	st, detailErr := status.New(code, err.Error()).WithDetails(&errdetails.ErrorInfo{
+		Reason: nameOf(reason), Domain: errorDomain,
+	})
 	if detailErr != nil { // only for a code OK
 		return status.Error(code, err.Error())
 	}

@@ -25,6 +25,7 @@ type refusedHub struct {
 
 func (l *refusalLog) logRefusal(logger *slog.Logger, id hub.ID, reason peerv1.RefusalReason) {
 	if n, say := l.counter.Note(refusedHub{id, reason}, refusalInterval); say {
-		logger.Info("hello refused", slog.String("hub", string(id)), slog.String("reason", nameOf(reason)), slog.Int("repeats", n))
+		logger.Info("hello refused", slog.String("hub", string(id)),
+			slog.String("reason", nameOf(reason)), slog.Int("repeats", n))
 	}
 }

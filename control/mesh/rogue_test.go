@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -19,8 +18,8 @@ import (
 // rogue is a hub that is dialled and answers as it likes.
 type rogue struct {
 	peerv1.UnimplementedPeerServiceServer
-	control func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error
-	data    func(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error // behind the hellos
+	control func(hello *peerv1.Hello, stream peerv1.PeerService_ControlServer) error
+	data    func(stream peerv1.PeerService_DataServer) error // behind the hellos
 
 	read error // what it answers to a Read
 
@@ -29,7 +28,7 @@ type rogue struct {
 	epochs []uint64
 }
 
-func (r *rogue) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+func (r *rogue) Control(stream peerv1.PeerService_ControlServer) error {
 	first, err := stream.Recv()
 	if err != nil {
 		return err
@@ -43,11 +42,14 @@ func (r *rogue) Control(stream grpc.BidiStreamingServer[peerv1.ControlRequest, p
 	return r.control(first.GetHello(), stream)
 }
 
-func (r *rogue) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+func (r *rogue) Data(stream peerv1.PeerService_DataServer) error {
 	if _, err := stream.Recv(); err != nil {
 		return err
 	}
-	if err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}); err != nil {
+	err := stream.Send(&peerv1.DataResponse{
+		Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}},
+	})
+	if err != nil {
 		return err
 	}
 	if r.data == nil {
@@ -96,8 +98,8 @@ func answering(m proto.Message) *peerv1.ControlResponse {
 }
 
 // says has the rogue answer the hello, say something, and go on to answer probes.
-func says(said ...proto.Message) func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
-	return func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+func says(said ...proto.Message) func(*peerv1.Hello, peerv1.PeerService_ControlServer) error {
+	return func(hello *peerv1.Hello, stream peerv1.PeerService_ControlServer) error {
 		for _, m := range append([]proto.Message{answerTo(hello)}, said...) {
 			if err := stream.Send(answering(m)); err != nil {
 				return err
@@ -109,7 +111,8 @@ func says(said ...proto.Message) func(*peerv1.Hello, grpc.BidiStreamingServer[pe
 				return err
 			}
 			if p := m.GetProbe(); p != nil {
-				if err := stream.Send(answering(&peerv1.ProbeAnswer{Number: p.GetNumber()})); err != nil {
+				err := stream.Send(answering(&peerv1.ProbeAnswer{Number: p.GetNumber()}))
+				if err != nil {
 					return err
 				}
 			}
@@ -129,19 +132,22 @@ func besideRogue(t *testing.T, r *rogue, f func(t *testing.T, b *bubble, x *memb
 		b.list("r", "rogue:1")
 		f(t, b, x)
 		if x.epoch(y) != epoch || !x.sees(y).Lease || !y.sees(x).Lease {
-			t.Errorf("the link beside: epochs %d → %d, %+v, %+v", epoch, x.epoch(y), x.sees(y), y.sees(x))
+			t.Errorf("the link beside: epochs %d → %d, %+v, %+v", epoch, x.epoch(y), x.sees(y),
+				y.sees(x))
 		}
 	})
 }
 
 func TestAnAnswerThatBreaksARuleEndsTheLink(t *testing.T) {
 	for name, said := range map[string]proto.Message{
-		"nothing":               &peerv1.ControlResponse{},
-		"unknown":               unknown(&peerv1.ControlResponse{}),
-		"second hello":          helloOf("r", "a", 1),
-		"interest gap":          &peerv1.Interest{Sequence: 2, SnapshotStart: true},
-		"no snapshot":           &peerv1.Interest{Sequence: 1},
-		"too much interest":     &peerv1.Interest{Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1)},
+		"nothing":      &peerv1.ControlResponse{},
+		"unknown":      unknown(&peerv1.ControlResponse{}),
+		"second hello": helloOf("r", "a", 1),
+		"interest gap": &peerv1.Interest{Sequence: 2, SnapshotStart: true},
+		"no snapshot":  &peerv1.Interest{Sequence: 1},
+		"too much interest": &peerv1.Interest{
+			Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1),
+		},
 		"answer to probe 0":     &peerv1.ProbeAnswer{},
 		"answer to probe 1,000": &peerv1.ProbeAnswer{Number: 1000},
 	} {
@@ -192,17 +198,20 @@ func TestAnAnswerOfSomebodyElseIsNoLink(t *testing.T) {
 		"another epoch":      func(h *peerv1.Hello) { h.Epoch += 7 },
 		"no common version":  func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 8, 9 },
 		"an invalid address": func(h *peerv1.Hello) { h.Address = "" },
-		"from a false time":  func(h *peerv1.Hello) { h.KnownFor = durationpb.New(-time.Nanosecond) },
+		"from a false time": func(h *peerv1.Hello) {
+			h.KnownFor = durationpb.New(-time.Nanosecond)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &rogue{control: func(hello *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+			r := &rogue{}
+			r.control = func(hello *peerv1.Hello, stream peerv1.PeerService_ControlServer) error {
 				a := answerTo(hello)
 				change(a)
 				if err := stream.Send(answering(a)); err != nil {
 					return err
 				}
 				return drain(stream.Recv)
-			}}
+			}
 			besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
 				time.Sleep(50 * time.Millisecond)
 				if s := x.sees(&member{id: "r"}); s.State != PeerListed {
@@ -238,19 +247,23 @@ func TestAResultThatBreaksARuleEndsTheLink(t *testing.T) {
 		"twice in a batch":   {batch(0, result(1), result(1))},
 		"begun is too much":  {batch(2)},
 		"begun again, twice": {batch(1, result(1)), batch(1)},
-		"second hello":       {{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}}},
-		"nothing":            {{}},
-		"no result":          {{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{Sequence: 1}}}},
-		"of no call":         {result(2)},
-		"of call 0":          {result(0)},
-		"twice":              {result(1), result(1)},
+		"second hello": {
+			{Body: &peerv1.DataResponse_Hello{Hello: &peerv1.LaneHelloAnswer{}}},
+		},
+		"nothing": {{}},
+		"no result": {
+			{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{Sequence: 1}}},
+		},
+		"of no call": {result(2)},
+		"of call 0":  {result(0)},
+		"twice":      {result(1), result(1)},
 		"of a join": {{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{
 			Sequence: 1, Result: &peerv1.ForwardResult_Join{},
 		}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &rogue{control: says()}
-			r.data = func(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+			r.data = func(stream peerv1.PeerService_DataServer) error {
 				if _, err := stream.Recv(); err != nil {
 					return err
 				}
@@ -265,7 +278,9 @@ func TestAResultThatBreaksARuleEndsTheLink(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 				began := time.Now()
 				_, outcomes := x.send(t.Context(), "me", "1", Query{})
-				if len(outcomes) != 1 || (outcomes[0].Result != nil) != strings.Contains(name, "twice") || time.Since(began) > 0 {
+				if len(outcomes) != 1 ||
+					(outcomes[0].Result != nil) != strings.Contains(name, "twice") ||
+					time.Since(began) > 0 {
 					t.Errorf("%v after %v", outcomes, time.Since(began))
 				}
 				synctest.Wait()
@@ -281,7 +296,7 @@ func TestAResultThatBreaksARuleEndsTheLink(t *testing.T) {
 func TestAResultOfACallThatIsNotSentYetIsNone(t *testing.T) {
 	r := &rogue{control: says()}
 	var released atomic.Bool // a channel would have to be of the bubble
-	r.data = func(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+	r.data = func(stream peerv1.PeerService_DataServer) error {
 		if _, err := stream.Recv(); err != nil {
 			return err
 		}
@@ -289,9 +304,12 @@ func TestAResultOfACallThatIsNotSentYetIsNone(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		for n := range uint64(laneCalls) { // it reads no more, so that most are in line
-			err := stream.Send(&peerv1.DataResponse{Body: &peerv1.DataResponse_Result{Result: &peerv1.ForwardResult{
+			result := &peerv1.ForwardResult{
 				Sequence: n + 1, Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}},
-			}}})
+			}
+			err := stream.Send(&peerv1.DataResponse{
+				Body: &peerv1.DataResponse_Result{Result: result},
+			})
 			if err != nil {
 				return err
 			}
@@ -322,7 +340,7 @@ func TestAResultOfACallThatIsNotSentYetIsNone(t *testing.T) {
 }
 
 func TestADialThatIsNotAnsweredEndsAfter5Seconds(t *testing.T) {
-	r := &rogue{control: func(_ *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	r := &rogue{control: func(_ *peerv1.Hello, stream peerv1.PeerService_ControlServer) error {
 		return drain(stream.Recv)
 	}}
 	besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
@@ -332,7 +350,9 @@ func TestADialThatIsNotAnsweredEndsAfter5Seconds(t *testing.T) {
 			t.Errorf("it is %v", s)
 		}
 		time.Sleep(10 * time.Second)
-		want := []time.Duration{0, dialTimeout + 200*time.Millisecond, 2*dialTimeout + 600*time.Millisecond}
+		want := []time.Duration{
+			0, dialTimeout + 200*time.Millisecond, 2*dialTimeout + 600*time.Millisecond,
+		}
 		if got := r.dials(t, began); len(got) != 3 || got[1] != want[1] || got[2] != want[2] {
 			t.Errorf("dialled at %v, want %v", got, want)
 		}
@@ -362,16 +382,18 @@ func TestALaneThatIsNotAnsweredEndsTheLink(t *testing.T) {
 // silentLanes is a rogue that says nothing on a lane.
 type silentLanes struct{ rogue }
 
-func (r *silentLanes) Data(stream grpc.BidiStreamingServer[peerv1.DataRequest, peerv1.DataResponse]) error {
+func (r *silentLanes) Data(stream peerv1.PeerService_DataServer) error {
 	return drain(stream.Recv)
 }
 
 func TestFailedDialsAreMoreAndMoreApart(t *testing.T) {
-	for name, control := range map[string]func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error{
-		"hangs up at once": func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+	for name, control := range map[string]func(
+		*peerv1.Hello, peerv1.PeerService_ControlServer,
+	) error{
+		"hangs up at once": func(*peerv1.Hello, peerv1.PeerService_ControlServer) error {
 			return nil
 		},
-		"refuses": func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+		"refuses": func(*peerv1.Hello, peerv1.PeerService_ControlServer) error {
 			return toStatus(errViolation)
 		},
 		"answers with something else": saysFirst(&peerv1.ProbeAnswer{Number: 1}),
@@ -382,7 +404,8 @@ func TestFailedDialsAreMoreAndMoreApart(t *testing.T) {
 				began := time.Now()
 				time.Sleep(30 * time.Second)
 				var want []time.Duration
-				for at, pause := time.Duration(0), 2*redialFirst; at < 30*time.Second; at, pause = at+pause, min(2*pause, redialMost) {
+				for at, pause := time.Duration(0), 2*redialFirst; at < 30*time.Second; at,
+					pause = at+pause, min(2*pause, redialMost) {
 					want = append(want, at)
 				}
 				got := r.dials(t, began)
@@ -402,8 +425,8 @@ func TestFailedDialsAreMoreAndMoreApart(t *testing.T) {
 	}
 }
 
-func saysFirst(m proto.Message) func(*peerv1.Hello, grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
-	return func(_ *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+func saysFirst(m proto.Message) func(*peerv1.Hello, peerv1.PeerService_ControlServer) error {
+	return func(_ *peerv1.Hello, stream peerv1.PeerService_ControlServer) error {
 		if err := stream.Send(answering(m)); err != nil {
 			return err
 		}
@@ -422,7 +445,8 @@ func TestALinkThatEndsIsRedialledAtOnceOnlyIfAProbeWasAnswered(t *testing.T) {
 		{"answered", true, 10},       // after 100 ms each time
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := &rogue{control: func(h *peerv1.Hello, stream grpc.BidiStreamingServer[peerv1.ControlRequest, peerv1.ControlResponse]) error {
+			r := &rogue{}
+			r.control = func(h *peerv1.Hello, stream peerv1.PeerService_ControlServer) error {
 				err := stream.Send(answering(answerTo(h)))
 				if err != nil || !c.answers {
 					return err
@@ -431,14 +455,17 @@ func TestALinkThatEndsIsRedialledAtOnceOnlyIfAProbeWasAnswered(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return stream.Send(answering(&peerv1.ProbeAnswer{Number: probe.GetProbe().GetNumber()}))
-			}}
+				return stream.Send(answering(&peerv1.ProbeAnswer{
+					Number: probe.GetProbe().GetNumber(),
+				}))
+			}
 			besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
 				time.Sleep(time.Second - time.Millisecond)
 				if got := r.dials(t, time.Now()); len(got) != c.dials {
 					t.Errorf("dialled at %v", got)
 				}
-				if n := x.metric(t, "connhub_mesh_links_ended_total", "hung_up"); int(n) != c.dials {
+				n := x.metric(t, "connhub_mesh_links_ended_total", "hung_up")
+				if int(n) != c.dials {
 					t.Errorf("%v links ended", n)
 				}
 			})

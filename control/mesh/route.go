@@ -78,8 +78,9 @@ func (c *core) peerInfos(now time.Duration) []PeerInfo {
 	for _, id := range c.order {
 		p := c.peers[id]
 		info := PeerInfo{
-			Hub: id, State: p.stateAt(now), Address: p.address, Listed: p.listed, Draining: p.draining,
-			Name: p.hello.GetName(), Zone: p.hello.GetZone(), Version: p.hello.GetVersion(),
+			Hub: id, State: p.stateAt(now), Address: p.address, Listed: p.listed,
+			Draining: p.draining,
+			Name:     p.hello.GetName(), Zone: p.hello.GetZone(), Version: p.hello.GetVersion(),
 		}
 		if o := p.out; o != nil && o.linked {
 			info.Lease = o.filter.holdsLease(now)

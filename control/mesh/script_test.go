@@ -76,7 +76,8 @@ func play(t *testing.T, file string) {
 		}
 		return
 	}
-	if diff := cmp.Diff(strings.Split(string(text), "\n"), strings.Split(got.String(), "\n")); diff != "" {
+	diff := cmp.Diff(strings.Split(string(text), "\n"), strings.Split(got.String(), "\n"))
+	if diff != "" {
 		t.Errorf("not what the scenario says (-update accepts it):\n%s", diff)
 	}
 }
@@ -101,30 +102,36 @@ var commands = map[string]struct {
 	"advance": {1, (*player).advance}, // advance 100ms
 	"join":    {2, (*player).join},    // join A g:lobby, or several: join A u:ann,g:lobby
 	"leave":   {2, (*player).leave},   // leave A g:lobby
-	"send":    {2, (*player).send},    // send A g:lobby [B]: B is where a connection of the target was born
+	// send A g:lobby [B]: B is where a connection of the target was born
+	"send":    {2, (*player).send},
 	"peers":   {1, (*player).peers},   // peers A: how A sees the others
 	"pause":   {1, (*player).pause},   // pause A: SIGSTOP
 	"suspend": {1, (*player).suspend}, // suspend A: its machine stops, and its clock with it
 	"resume":  {1, (*player).resume},
-	"kill":    {1, (*player).kill},    // kill A: SIGKILL; its sockets close, its key stays
-	"unlist":  {1, (*player).unlist},  // unlist A: its key in etcd is gone
-	"lapse":   {0, (*player).lapse},   // lapse: etcd ends the leases of all keys, and no hub knows it yet
-	"renew":   {0, (*player).renew},   // renew: each hub that lives and hears etcd finds out, and registers again
-	"strike":  {1, (*player).strike},  // strike A: its key and its mark are gone
-	"etcd":    {1, (*player).etcd},    // etcd down|up
-	"deaf":    {1, (*player).deaf},    // deaf A: it is cut off from etcd, and its key goes
-	"hear":    {1, (*player).hear},    // hear A: it hears etcd again, and registers
-	"break":   {2, (*player).sever},   // break A B: their links end, both notice
-	"reset":   {2, (*player).reset},   // reset A B: A notices that their links end, B does not
-	"hole":    {2, (*player).hole},    // hole A B: nothing passes from A to B, nobody notices
-	"heal":    {2, (*player).heal},    // heal A B: everything passes again
-	"cut":     {2, (*player).cut},     // cut A B: break, and a hole each way
-	"hold":    {3, (*player).hold},    // hold A B interest|answer|probe|confirmation|hello|data|end: such packets wait
-	"release": {3, (*player).release}, // release A B interest [n]: all of them, or the first n, go now
-	"pass":    {3, (*player).pass},    // pass A B interest: such packets wait no longer; those that wait go on waiting
-	"fill":    {2, (*player).fill},    // fill A 20000: as many groups, g:0 and up
-	"drain":   {1, (*player).drain},
-	"bye":     {1, (*player).bye}, // bye A: its farewell
+	"kill":    {1, (*player).kill},   // kill A: SIGKILL; its sockets close, its key stays
+	"unlist":  {1, (*player).unlist}, // unlist A: its key in etcd is gone
+	// lapse: etcd ends the leases of all keys, and no hub knows it yet
+	"lapse": {0, (*player).lapse},
+	// renew: each hub that lives and hears etcd finds out, and registers again
+	"renew":  {0, (*player).renew},
+	"strike": {1, (*player).strike}, // strike A: its key and its mark are gone
+	"etcd":   {1, (*player).etcd},   // etcd down|up
+	"deaf":   {1, (*player).deaf},   // deaf A: it is cut off from etcd, and its key goes
+	"hear":   {1, (*player).hear},   // hear A: it hears etcd again, and registers
+	"break":  {2, (*player).sever},  // break A B: their links end, both notice
+	"reset":  {2, (*player).reset},  // reset A B: A notices that their links end, B does not
+	"hole":   {2, (*player).hole},   // hole A B: nothing passes from A to B, nobody notices
+	"heal":   {2, (*player).heal},   // heal A B: everything passes again
+	"cut":    {2, (*player).cut},    // cut A B: break, and a hole each way
+	// hold A B interest|answer|probe|confirmation|hello|data|end: such packets wait
+	"hold": {3, (*player).hold},
+	// release A B interest [n]: all of them, or the first n, go now
+	"release": {3, (*player).release},
+	// pass A B interest: such packets wait no longer; those that wait go on waiting
+	"pass":  {3, (*player).pass},
+	"fill":  {2, (*player).fill}, // fill A 20000: as many groups, g:0 and up
+	"drain": {1, (*player).drain},
+	"bye":   {1, (*player).bye}, // bye A: its farewell
 }
 
 func (p *player) run(w []string) error {

@@ -22,7 +22,8 @@ func TestThreeHubsFindEachOtherAndSendOnlyWhereSomebodyIs(t *testing.T) {
 		for n := range 10 {
 			for _, from := range []*member{x, z} {
 				route, outcomes := from.send(t.Context(), "me", fmt.Sprint(from.id, n), toLobby)
-				if len(route.To) != 1 || route.To[0].Flood || len(outcomes) != 1 || outcomes[0].Hub != "b" || outcomes[0].Result == nil {
+				if len(route.To) != 1 || route.To[0].Flood || len(outcomes) != 1 ||
+					outcomes[0].Hub != "b" || outcomes[0].Result == nil {
 					t.Fatalf("%s: route %+v, outcomes %v", from.id, route, outcomes)
 				}
 			}
@@ -55,7 +56,8 @@ func TestCallsOfOneCallerStayInOrder(t *testing.T) {
 		var gatherings []*Gathering
 		for n := range 3000 {
 			want = append(want, fmt.Sprint(n))
-			gatherings = append(gatherings, x.forward(t.Context(), "me", fmt.Sprint(n), x.Route(toLobby).To))
+			gatherings = append(gatherings,
+				x.forward(t.Context(), "me", fmt.Sprint(n), x.Route(toLobby).To))
 		}
 		synctest.Wait()
 		if !slices.Equal(y.requests(), want) {

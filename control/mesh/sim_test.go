@@ -41,7 +41,8 @@ type node struct {
 	core   *core
 	dead   bool
 	paused bool
-	asleep time.Duration // since when its machine is suspended, and its clock stands still; never: it is not
+	// since when its machine is suspended, and its clock stands still; never: it is not
+	asleep time.Duration
 	lag    time.Duration // how far its clock is behind
 	woken  bool          // its machine was suspended
 	deaf   bool          // cut off from etcd
@@ -76,19 +77,23 @@ type joining struct {
 func newSim(bits int) *sim {
 	return &sim{
 		bits: bits, delay: func() time.Duration { return time.Millisecond },
-		keys: map[hub.ID]string{}, marks: map[hub.ID]string{}, hosts: map[string]*node{}, holes: map[[2]*node]bool{}, holds: map[hold]bool{}, words: map[uint64]string{},
+		keys: map[hub.ID]string{}, marks: map[hub.ID]string{}, hosts: map[string]*node{},
+		holes: map[[2]*node]bool{}, holds: map[hold]bool{}, words: map[uint64]string{},
 	}
 }
 
 // start begins a hub: it registers, then lists.
 func (s *sim) start(id hub.ID, address string) *node {
 	us := &peerv1.Hello{
-		Self: &peerv1.Identity{Cluster: "c", Hub: string(id)}, ProtocolMin: protocolMin, ProtocolMax: protocolMax,
-		Name: "hub-" + string(id), Address: address, Lanes: 1,
+		Self: &peerv1.Identity{Cluster: "c", Hub: string(id)}, ProtocolMin: protocolMin,
+		ProtocolMax: protocolMax,
+		Name:        "hub-" + string(id), Address: address, Lanes: 1,
 	}
 	n := &node{
-		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1, stale: never, asleep: never, heardOf: map[hub.ID]bool{},
-		up: map[*node]time.Duration{}, strange: map[*node]bool{}, missed: map[*node]bool{}, calls: map[uint64]*joining{}, members: map[string]int{}, present: map[string]int{},
+		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1,
+		stale: never, asleep: never, heardOf: map[hub.ID]bool{},
+		up: map[*node]time.Duration{}, strange: map[*node]bool{}, missed: map[*node]bool{},
+		calls: map[uint64]*joining{}, members: map[string]int{}, present: map[string]int{},
 	}
 	n.local = stream{from: n, to: n}
 	s.nodes = append(s.nodes, n)
@@ -191,7 +196,10 @@ func (n *node) kill() {
 func (s *sim) key(words string) (hashes []Hash) {
 	for word := range strings.SplitSeq(words, ",") {
 		kind, name, _ := strings.Cut(word, ":")
-		h := HashOf(map[string]Kind{"u": KindUser, "g": KindGroup, "c": KindConnection, "n": KindNamespace}[kind], hub.DefaultNamespace, name)
+		kinds := map[string]Kind{
+			"u": KindUser, "g": KindGroup, "c": KindConnection, "n": KindNamespace,
+		}
+		h := HashOf(kinds[kind], hub.DefaultNamespace, name)
 		masked := uint64(h & (^Hash(0) >> (64 - s.bits)))
 		if known := s.words[masked]; known == "" {
 			s.words[masked] = word
@@ -271,24 +279,28 @@ func (n *node) excused(m *node) bool {
 // a mark whom no hub knows that it has met.
 func (n *node) look() {
 	for _, m := range n.sim.nodes {
-		n.strange[m] = !n.heardOf[m.id] && n.sim.marks[m.id] == "" && !slices.ContainsFunc(n.sim.nodes, func(o *node) bool {
-			_, met := n.up[o]
-			last, knows := o.up[m]
-			return met && knows && !o.dead && n.sim.now < last+lostGrace-linkTimeout
-		})
+		n.strange[m] = !n.heardOf[m.id] && n.sim.marks[m.id] == "" &&
+			!slices.ContainsFunc(n.sim.nodes, func(o *node) bool {
+				_, met := n.up[o]
+				last, knows := o.up[m]
+				return met && knows && !o.dead && n.sim.now < last+lostGrace-linkTimeout
+			})
 	}
 }
 
 // receive gets data: of a link that another one has replaced it must not be taken. What is old was
 // sent before anything was missed. A hub whose machine was suspended may take that.
 func (n *node) receive(w *wire, key string, old bool) {
-	if n.apply(n.core.handleFirstUse(n.clock(), w.from.id, w.epoch)); n.dead { // the shell does when the lane opens
+	// the shell does when the lane opens
+	if n.apply(n.core.handleFirstUse(n.clock(), w.from.id, w.epoch)); n.dead {
 		return
 	}
 	admitted := n.core.admitsLink(w.from.id, w.epoch)
 	for _, other := range n.sim.wires {
-		if admitted && other.from == w.from && other.to == n && other.accepted && other.epoch > w.epoch {
-			n.sim.fail("%s takes data of %s's link %d after link %d", n.id, w.from.id, w.epoch, other.epoch)
+		if admitted && other.from == w.from && other.to == n && other.accepted &&
+			other.epoch > w.epoch {
+			n.sim.fail("%s takes data of %s's link %d after link %d", n.id, w.from.id, w.epoch,
+				other.epoch)
 		}
 	}
 	if admitted && n.missed[w.from] && (!n.woken || !old) {
@@ -343,8 +355,10 @@ func (n *node) perform(e effect) {
 	case accept:
 		w := s.wire(s.node(e.hub), n.id, e.hello.GetEpoch())
 		for _, other := range s.wires {
-			if other != w && other.from == w.from && other.to == n && other.accepted && other.toOpen {
-				s.fail("%s accepts %s/%d before the loops of %d are over", n.id, e.hub, w.epoch, other.epoch)
+			if other != w && other.from == w.from && other.to == n && other.accepted &&
+				other.toOpen {
+				s.fail("%s accepts %s/%d before the loops of %d are over", n.id, e.hub, w.epoch,
+					other.epoch)
 			}
 		}
 		w.accepted = true
@@ -353,7 +367,8 @@ func (n *node) perform(e effect) {
 			w.from.apply(w.from.core.handleLinked(w.from.clock(), w.named, w.epoch, e.hello))
 		})
 	case refuse:
-		s.trace("%s refuses %s/%d: %s", n.id, e.hub, e.epoch, strings.TrimPrefix(e.reason.String(), "REFUSAL_REASON_"))
+		s.trace("%s refuses %s/%d: %s", n.id, e.hub, e.epoch,
+			strings.TrimPrefix(e.reason.String(), "REFUSAL_REASON_"))
 		n.refuse(e)
 	case fence:
 		s.trace("%s fences link %s/%d: %v", n.id, e.hub, e.epoch, e.cause)
@@ -415,11 +430,17 @@ func (n *node) dial(e dial) {
 		w := &wire{from: n, to: n, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true}
 		w.back = stream{from: n, to: n}
 		s.wires = append(s.wires, w)
-		w.back.put(s, "refused", func() { n.apply(n.core.handleDialFailure(n.clock(), e.hub, w.epoch, dialAbsent)) })
+		w.back.put(s, "refused", func() {
+			n.apply(n.core.handleDialFailure(n.clock(), e.hub, w.epoch, dialAbsent))
+		})
 		return
 	}
-	w := &wire{from: n, to: to, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true, toOpen: true}
-	w.there, w.back, w.forward = stream{from: n, to: to}, stream{from: to, to: n}, stream{from: n, to: to}
+	w := &wire{
+		from: n, to: to, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true, toOpen: true,
+	}
+	w.there, w.back, w.forward = stream{from: n, to: to}, stream{from: to, to: n}, stream{
+		from: n, to: to,
+	}
 	s.wires = append(s.wires, w)
 	w.there.put(s, "hello", func() {
 		if w.toOpen { // a stream ends after its hello, never before
@@ -437,7 +458,8 @@ func (n *node) refuse(e refuse) {
 		w.toOpen = false
 		w.back.put(s, "refusal", func() {
 			w.fromOpen = false
-			w.from.apply(w.from.core.handleDialFailure(w.from.clock(), w.named, w.epoch, provenBy[e.reason]))
+			w.from.apply(w.from.core.handleDialFailure(w.from.clock(), w.named, w.epoch,
+				provenBy[e.reason]))
 		})
 	}
 }
@@ -499,7 +521,8 @@ func (s *sim) advance(d time.Duration) {
 func (s *sim) soonest() (at time.Duration, do func()) {
 	at = never
 	look := func(x *stream) {
-		if len(x.packets) == 0 || x.packets[0].at >= at || s.holes[[2]*node{x.from, x.to}] || x.to.paused {
+		if len(x.packets) == 0 || x.packets[0].at >= at || s.holes[[2]*node{x.from, x.to}] ||
+			x.to.paused {
 			return
 		}
 		at, do = x.packets[0].at, func() {

@@ -29,7 +29,8 @@ type stranger struct {
 }
 
 func newStranger(b *bubble, to *member, id string) *stranger {
-	conn, err := grpc.NewClient("passthrough:///"+to.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient("passthrough:///"+to.address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(b.dialFrom(id+":9090")))
 	if err != nil {
 		b.t.Fatal(err)
@@ -56,7 +57,9 @@ func saying(m proto.Message) *peerv1.ControlRequest {
 	case *peerv1.Probe:
 		return &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: m}}
 	case *peerv1.InterestConfirmation:
-		return &peerv1.ControlRequest{Body: &peerv1.ControlRequest_InterestConfirmation{InterestConfirmation: m}}
+		return &peerv1.ControlRequest{
+			Body: &peerv1.ControlRequest_InterestConfirmation{InterestConfirmation: m},
+		}
 	case *peerv1.GoingAway:
 		return &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: m}}
 	case *peerv1.ControlRequest:
@@ -150,7 +153,8 @@ func beside(t *testing.T, f func(t *testing.T, x *member, s *stranger)) {
 		f(t, x, s)
 		synctest.Wait()
 		if x.epoch(y) != there || y.epoch(x) != back || !x.sees(y).Lease || !y.sees(x).Lease {
-			t.Errorf("the link beside: epochs %d → %d, %d → %d, %+v, %+v", there, x.epoch(y), back, y.epoch(x), x.sees(y), y.sees(x))
+			t.Errorf("the link beside: epochs %d → %d, %d → %d, %+v, %+v", there, x.epoch(y), back,
+				y.epoch(x), x.sees(y), y.sees(x))
 		}
 		x.Mesh.mu.RLock()
 		defer x.Mesh.mu.RUnlock()
@@ -182,22 +186,34 @@ func TestAHelloThatBreaksARuleIsRefused(t *testing.T) {
 		code   codes.Code
 		reason peerv1.RefusalReason
 	}{
-		"without self":       {func(h *peerv1.Hello) { h.Self = nil }, invalid, violation},
-		"without expected":   {func(h *peerv1.Hello) { h.Expected = nil }, invalid, violation},
-		"without id":         {func(h *peerv1.Hello) { h.Self.Hub = "" }, invalid, violation},
-		"with a long id":     {func(h *peerv1.Hello) { h.Self.Hub = long[:65] }, invalid, violation},
-		"without cluster":    {func(h *peerv1.Hello) { h.Self.Cluster = "" }, invalid, violation},
-		"without address":    {func(h *peerv1.Hello) { h.Address = "" }, invalid, violation},
-		"with a long name":   {func(h *peerv1.Hello) { h.Name = long }, invalid, violation},
-		"of epoch 0":         {func(h *peerv1.Hello) { h.Epoch = 0 }, invalid, violation},
-		"without versions":   {func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 0, 0 }, invalid, violation},
-		"without lanes":      {func(h *peerv1.Hello) { h.Lanes = 0 }, invalid, violation},
-		"with 65 lanes":      {func(h *peerv1.Hello) { h.Lanes = 65 }, invalid, violation},
-		"of another cluster": {func(h *peerv1.Hello) { h.Self.Cluster = "other" }, precondition, wrongCluster},
-		"for another":        {func(h *peerv1.Hello) { h.Expected.Cluster = "other" }, precondition, wrongCluster},
-		"for another hub":    {func(h *peerv1.Hello) { h.Expected.Hub = "c" }, precondition, wrongHub},
-		"of the hub's id":    {func(h *peerv1.Hello) { h.Self.Hub = "a" }, precondition, wrongHub},
-		"too new":            {func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 8, 9 }, precondition, noVersion},
+		"without self":     {func(h *peerv1.Hello) { h.Self = nil }, invalid, violation},
+		"without expected": {func(h *peerv1.Hello) { h.Expected = nil }, invalid, violation},
+		"without id":       {func(h *peerv1.Hello) { h.Self.Hub = "" }, invalid, violation},
+		"with a long id": {
+			func(h *peerv1.Hello) { h.Self.Hub = long[:65] }, invalid, violation,
+		},
+		"without cluster":  {func(h *peerv1.Hello) { h.Self.Cluster = "" }, invalid, violation},
+		"without address":  {func(h *peerv1.Hello) { h.Address = "" }, invalid, violation},
+		"with a long name": {func(h *peerv1.Hello) { h.Name = long }, invalid, violation},
+		"of epoch 0":       {func(h *peerv1.Hello) { h.Epoch = 0 }, invalid, violation},
+		"without versions": {
+			func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 0, 0 }, invalid, violation,
+		},
+		"without lanes": {func(h *peerv1.Hello) { h.Lanes = 0 }, invalid, violation},
+		"with 65 lanes": {func(h *peerv1.Hello) { h.Lanes = 65 }, invalid, violation},
+		"of another cluster": {
+			func(h *peerv1.Hello) { h.Self.Cluster = "other" }, precondition, wrongCluster,
+		},
+		"for another": {
+			func(h *peerv1.Hello) { h.Expected.Cluster = "other" }, precondition, wrongCluster,
+		},
+		"for another hub": {
+			func(h *peerv1.Hello) { h.Expected.Hub = "c" }, precondition, wrongHub,
+		},
+		"of the hub's id": {func(h *peerv1.Hello) { h.Self.Hub = "a" }, precondition, wrongHub},
+		"too new": {
+			func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 8, 9 }, precondition, noVersion,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			beside(t, func(t *testing.T, _ *member, s *stranger) {
@@ -231,13 +247,15 @@ func TestAHelloWithAFalseTimeForgetsNobody(t *testing.T) {
 					synctest.Wait() // a hello is judged when its link is used
 					lane := s.openLane(s.laneHello(epoch+1, 0))
 					s.refused(t, drain(link.Recv), codes.InvalidArgument, violation)
-					s.refused(t, drain(lane.Recv), codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
+					s.refused(t, drain(lane.Recv), codes.FailedPrecondition,
+						peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
 				}
 				if x.Forgotten() {
 					t.Error("the hub takes itself for forgotten")
 				}
 				if n := strings.Count(x.log.String(), "hello refused"); n != 1 {
-					t.Errorf("%d lines in the log say that a hello was refused, want 1:\n%s", n, x.log.String())
+					t.Errorf("%d lines in the log say that a hello was refused, want 1:\n%s", n,
+						x.log.String())
 				}
 			})
 		})
@@ -246,16 +264,30 @@ func TestAHelloWithAFalseTimeForgetsNobody(t *testing.T) {
 
 func TestAControlStreamThatBreaksARuleIsEnded(t *testing.T) {
 	for name, said := range map[string]func(s *stranger) []proto.Message{
-		"probe first":   func(*stranger) []proto.Message { return []proto.Message{&peerv1.Probe{Number: 1}} },
-		"nothing first": func(*stranger) []proto.Message { return []proto.Message{&peerv1.ControlRequest{}} },
-		"unknown first": func(*stranger) []proto.Message { return []proto.Message{unknown(&peerv1.ControlRequest{})} },
-		"hello twice":   func(s *stranger) []proto.Message { return []proto.Message{s.hello(1), s.hello(1)} },
-		"higher hello":  func(s *stranger) []proto.Message { return []proto.Message{s.hello(1), s.hello(2)} },
-		"nothing":       func(s *stranger) []proto.Message { return []proto.Message{s.hello(1), &peerv1.ControlRequest{}} },
+		"probe first": func(*stranger) []proto.Message {
+			return []proto.Message{&peerv1.Probe{Number: 1}}
+		},
+		"nothing first": func(*stranger) []proto.Message {
+			return []proto.Message{&peerv1.ControlRequest{}}
+		},
+		"unknown first": func(*stranger) []proto.Message {
+			return []proto.Message{unknown(&peerv1.ControlRequest{})}
+		},
+		"hello twice": func(s *stranger) []proto.Message {
+			return []proto.Message{s.hello(1), s.hello(1)}
+		},
+		"higher hello": func(s *stranger) []proto.Message {
+			return []proto.Message{s.hello(1), s.hello(2)}
+		},
+		"nothing": func(s *stranger) []proto.Message {
+			return []proto.Message{s.hello(1), &peerv1.ControlRequest{}}
+		},
 		"unknown": func(s *stranger) []proto.Message {
 			return []proto.Message{s.hello(1), unknown(&peerv1.ControlRequest{})}
 		},
-		"probe 0": func(s *stranger) []proto.Message { return []proto.Message{s.hello(1), &peerv1.Probe{}} },
+		"probe 0": func(s *stranger) []proto.Message {
+			return []proto.Message{s.hello(1), &peerv1.Probe{}}
+		},
 		"probe gap": func(s *stranger) []proto.Message {
 			return []proto.Message{s.hello(1), &peerv1.Probe{Number: 1}, &peerv1.Probe{Number: 3}}
 		},
@@ -330,8 +362,10 @@ func TestAHelloWaitsForTheLinkItReplaces(t *testing.T) {
 		second := s.open(s.hello(2))
 		synctest.Wait()
 		third := s.open(s.hello(3))
-		s.refused(t, drain(second.Recv), codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
-		s.refused(t, s.lane(s.laneHello(3, 0)), codes.FailedPrecondition, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
+		s.refused(t, drain(second.Recv), codes.FailedPrecondition,
+			peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
+		s.refused(t, s.lane(s.laneHello(3, 0)), codes.FailedPrecondition,
+			peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH)
 		if x.count() != 0 {
 			t.Error("it was executed")
 		}
@@ -349,7 +383,9 @@ func TestAHelloWaitsForTheLinkItReplaces(t *testing.T) {
 }
 
 func (s *stranger) forward(sequence uint64) *peerv1.Forward {
-	return &peerv1.Forward{Sequence: sequence, Caller: "me", Call: &peerv1.Forward_Send{Send: &peerv1.ForwardSend{}}}
+	return &peerv1.Forward{
+		Sequence: sequence, Caller: "me", Call: &peerv1.Forward_Send{Send: &peerv1.ForwardSend{}},
+	}
 }
 
 func TestALaneThatBreaksARuleIsEnded(t *testing.T) {
@@ -365,12 +401,24 @@ func TestALaneThatBreaksARuleIsEnded(t *testing.T) {
 		said func(s *stranger) []proto.Message
 		link bool // goes with it
 	}{
-		"forward first": {func(s *stranger) []proto.Message { return []proto.Message{s.forward(1)} }, false},
-		"no lane":       {func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(1, 64)} }, false},
-		"not announced": {func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(1, 1)} }, false},
-		"epoch 0":       {func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(0, 0)} }, false},
-		"hello twice":   {func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(1, 0), s.laneHello(1, 0)} }, true},
-		"nothing":       {func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(1, 0), &peerv1.DataRequest{}} }, true},
+		"forward first": {
+			func(s *stranger) []proto.Message { return []proto.Message{s.forward(1)} }, false,
+		},
+		"no lane": {
+			func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(1, 64)} }, false,
+		},
+		"not announced": {
+			func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(1, 1)} }, false,
+		},
+		"epoch 0": {
+			func(s *stranger) []proto.Message { return []proto.Message{s.laneHello(0, 0)} }, false,
+		},
+		"hello twice": {func(s *stranger) []proto.Message {
+			return []proto.Message{s.laneHello(1, 0), s.laneHello(1, 0)}
+		}, true},
+		"nothing": {func(s *stranger) []proto.Message {
+			return []proto.Message{s.laneHello(1, 0), &peerv1.DataRequest{}}
+		}, true},
 		"unknown": {func(s *stranger) []proto.Message {
 			return []proto.Message{s.laneHello(1, 0), unknown(&peerv1.DataRequest{})}
 		}, true},
@@ -379,11 +427,19 @@ func TestALaneThatBreaksARuleIsEnded(t *testing.T) {
 		"repetition": {func(s *stranger) []proto.Message {
 			return []proto.Message{s.laneHello(1, 0), s.forward(1), s.forward(1)}
 		}, true},
-		"no call":      {change(func(f *peerv1.Forward) { f.Call = nil }), true},
-		"negative age": {change(func(f *peerv1.Forward) { f.Age = durationpb.New(-time.Nanosecond) }), true},
-		"long caller":  {change(func(f *peerv1.Forward) { f.Caller = strings.Repeat("x", 1025) }), true},
-		"long hash":    {change(func(f *peerv1.Forward) { send(f).RequestHash = make([]byte, 33) }), true},
-		"long trace":   {change(func(f *peerv1.Forward) { send(f).TraceParent = strings.Repeat("x", 56) }), true},
+		"no call": {change(func(f *peerv1.Forward) { f.Call = nil }), true},
+		"negative age": {
+			change(func(f *peerv1.Forward) { f.Age = durationpb.New(-time.Nanosecond) }), true,
+		},
+		"long caller": {
+			change(func(f *peerv1.Forward) { f.Caller = strings.Repeat("x", 1025) }), true,
+		},
+		"long hash": {
+			change(func(f *peerv1.Forward) { send(f).RequestHash = make([]byte, 33) }), true,
+		},
+		"long trace": {
+			change(func(f *peerv1.Forward) { send(f).TraceParent = strings.Repeat("x", 56) }), true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			beside(t, func(t *testing.T, _ *member, s *stranger) {
@@ -482,7 +538,8 @@ func TestAPeerThatTakesNoAnswersLosesItsLink(t *testing.T) {
 			synctest.Wait()
 			lane := s.openLane(s.laneHello(1, 0))
 			flood(func(n uint64) error { return lane.Send(calling(s.forward(n))) })
-			if n := x.count(); n > laneResults+5*laneCalls { // some, in 64 KiB at each end, are with gRPC
+			// some, in 64 KiB at each end, are with gRPC
+			if n := x.count(); n > laneResults+5*laneCalls {
 				t.Errorf("%d were executed", n)
 			}
 			s.refused(t, drain(lane.Recv), codes.InvalidArgument, violation)

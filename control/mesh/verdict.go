@@ -64,10 +64,12 @@ func (c *core) checkStandstill(now time.Duration) []effect {
 			last, met = max(last, p.contact), true
 		}
 	}
-	if !met || now < last+lostGrace || c.now >= last+lostGrace { // the last: it was cut off before; see missedBy
+	// the last: it was cut off before; see missedBy
+	if !met || now < last+lostGrace || c.now >= last+lostGrace {
 		return nil
 	}
-	c.endForgotten(now, fmt.Errorf("%w: it stood still for %v", ErrForgotten, slept.Round(time.Second)))
+	c.endForgotten(now,
+		fmt.Errorf("%w: it stood still for %v", ErrForgotten, slept.Round(time.Second)))
 	return c.takeEffects()
 }
 
