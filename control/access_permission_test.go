@@ -27,21 +27,33 @@ func may(action controlv1.PermissionAction, groups ...string) []*controlv1.Permi
 	return all
 }
 
-func (f *fixture) grant(t *testing.T, want *controlv1.GrantPermissionsResponse, to *controlv1.Target, p ...*controlv1.Permission) {
+func (f *fixture) grant(t *testing.T, want *controlv1.GrantPermissionsResponse,
+	to *controlv1.Target, p ...*controlv1.Permission,
+) {
 	t.Helper()
-	have, err := f.access.GrantPermissions(t.Context(), &controlv1.GrantPermissionsRequest{Target: to, Permissions: p})
+	have, err := f.access.GrantPermissions(
+		t.Context(), &controlv1.GrantPermissionsRequest{Target: to, Permissions: p},
+	)
 	hold(t, err, want, have)
 }
 
-func (f *fixture) revoke(t *testing.T, want *controlv1.RevokePermissionsResponse, from *controlv1.Target, p ...*controlv1.Permission) {
+func (f *fixture) revoke(t *testing.T, want *controlv1.RevokePermissionsResponse,
+	from *controlv1.Target, p ...*controlv1.Permission,
+) {
 	t.Helper()
-	have, err := f.access.RevokePermissions(t.Context(), &controlv1.RevokePermissionsRequest{Target: from, Permissions: p})
+	have, err := f.access.RevokePermissions(
+		t.Context(), &controlv1.RevokePermissionsRequest{Target: from, Permissions: p},
+	)
 	hold(t, err, want, have)
 }
 
-func (f *fixture) check(t *testing.T, want *controlv1.CheckPermissionsResponse, of *controlv1.Target, p ...*controlv1.Permission) {
+func (f *fixture) check(t *testing.T, want *controlv1.CheckPermissionsResponse,
+	of *controlv1.Target, p ...*controlv1.Permission,
+) {
 	t.Helper()
-	have, err := f.access.CheckPermissions(t.Context(), &controlv1.CheckPermissionsRequest{Target: of, Permissions: p})
+	have, err := f.access.CheckPermissions(
+		t.Context(), &controlv1.CheckPermissionsRequest{Target: of, Permissions: p},
+	)
 	hold(t, err, want, have)
 }
 
@@ -53,7 +65,9 @@ func (senders) Allows(p hub.Permission) bool { return p.Action == hub.SendToGrou
 func TestTheLastGrantOrRevocationCountsAndThenTheRole(t *testing.T) {
 	f := newFixture(t)
 	f.connect(t, &wireProtocol{}, "ann")
-	f.attachAs(t, &wireProtocol{}, hub.Admission{User: "bob", Claims: &hub.Claims{Roles: senders{}}})
+	f.attachAs(
+		t, &wireProtocol{}, hub.Admission{User: "bob", Claims: &hub.Claims{Roles: senders{}}},
+	)
 	counts := func(matched, allowed int32) *controlv1.CheckPermissionsResponse {
 		return &controlv1.CheckPermissionsResponse{Matched: matched, Allowed: allowed}
 	}
@@ -64,7 +78,8 @@ func TestTheLastGrantOrRevocationCountsAndThenTheRole(t *testing.T) {
 	f.check(t, counts(0, 0), users("nobody"), may(sendToGroup, "g")...)
 
 	f.grant(t, granted, users("ann"), append(may(sendToGroup, "g", "h"), may(joinLeave, "g")...)...)
-	f.check(t, counts(1, 1), users("ann"), append(may(sendToGroup, "g", "h"), may(joinLeave, "g")...)...)
+	f.check(t, counts(1, 1), users("ann"), append(may(sendToGroup, "g", "h"),
+		may(joinLeave, "g")...)...)
 	f.check(t, counts(1, 0), users("ann"), may(joinLeave, "g", "h")...) // all of them or not
 	f.check(t, counts(1, 0), users("ann"), may(sendToGroup, "")...)
 
@@ -92,13 +107,22 @@ func TestAConnectionWithTooManyGrantsGetsNoneOfTheCall(t *testing.T) {
 		for j := range names {
 			names[j] = fmt.Sprint(i, "-", names[j])
 		}
-		f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Changed: 1}, users("ann"), may(sendToGroup, names...)...)
+		f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Changed: 1},
+			users("ann"), may(sendToGroup, names...)...)
 	}
-	refused := []*controlv1.Refusal{refusal(ann, "", controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT)}
-	f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Refused: 1, Refusals: refused}, users("ann"), may(joinLeave, "one more")...)
-	f.revoke(t, &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1, Refusals: refused}, users("ann"), may(joinLeave, "one more")...)
-	f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Changed: 1}, users("ann"), append(may(sendToGroup, ""), may(joinLeave, "one more")...)...)
-	f.check(t, &controlv1.CheckPermissionsResponse{Matched: 1, Allowed: 1}, users("ann"), append(may(sendToGroup, ""), may(joinLeave, "one more")...)...)
+	refused := []*controlv1.Refusal{
+		refusal(ann, "", controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT),
+	}
+	f.grant(t, &controlv1.GrantPermissionsResponse{
+		Matched: 1, Refused: 1, Refusals: refused,
+	}, users("ann"), may(joinLeave, "one more")...)
+	f.revoke(t, &controlv1.RevokePermissionsResponse{
+		Matched: 1, Refused: 1, Refusals: refused,
+	}, users("ann"), may(joinLeave, "one more")...)
+	f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 1, Changed: 1},
+		users("ann"), append(may(sendToGroup, ""), may(joinLeave, "one more")...)...)
+	f.check(t, &controlv1.CheckPermissionsResponse{Matched: 1, Allowed: 1},
+		users("ann"), append(may(sendToGroup, ""), may(joinLeave, "one more")...)...)
 }
 
 func TestPermissionsAreChangedAndCountedAtEveryHub(t *testing.T) {
@@ -110,17 +134,20 @@ func TestPermissionsAreChangedAndCountedAtEveryHub(t *testing.T) {
 	}
 	for i, f := range c.hubs {
 		next, group := c.hubs[(i+1)%3], fmt.Sprint("group-", i)
-		f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 3, Changed: 3}, users("ann"), may(joinLeave, group)...)
-		next.check(t, &controlv1.CheckPermissionsResponse{Matched: 6, Allowed: 3}, everyone(), may(joinLeave, group)...)
+		f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 3, Changed: 3},
+			users("ann"), may(joinLeave, group)...)
+		next.check(t, &controlv1.CheckPermissionsResponse{Matched: 6, Allowed: 3},
+			everyone(), may(joinLeave, group)...)
 		for j, client := range clients {
 			if client.May(hub.Permission{Action: hub.JoinGroup, Group: group}) != (j%2 == 0) {
 				t.Errorf("client %d may: %v", j, j%2 != 0)
 			}
 		}
-		other := clients[2*((i+2)%3)] // an ann at a third hub
+		other := clients[2*((i+2)%3)] // ann at a third hub
 		next.revoke(t, &controlv1.RevokePermissionsResponse{Matched: 1, Changed: 1},
 			&controlv1.Target{Connections: []string{string(other.ID())}}, may(joinLeave, group)...)
-		f.check(t, &controlv1.CheckPermissionsResponse{Matched: 3, Allowed: 2}, users("ann"), may(joinLeave, group)...)
+		f.check(t, &controlv1.CheckPermissionsResponse{Matched: 3, Allowed: 2},
+			users("ann"), may(joinLeave, group)...)
 	}
 
 	lost := string(c.hubs[2].hub.ID())
@@ -128,9 +155,15 @@ func TestPermissionsAreChangedAndCountedAtEveryHub(t *testing.T) {
 	c.hubs[0].losesSightOf(t, lost)
 	unknown := []string{lost}
 	f := c.hubs[0]
-	f.grant(t, &controlv1.GrantPermissionsResponse{Matched: 2, Changed: 2, UnreachableHubs: unknown}, users("bob"), may(sendToGroup, "g")...)
-	f.check(t, &controlv1.CheckPermissionsResponse{Matched: 2, Allowed: 2, UnreachableHubs: unknown}, users("bob"), may(sendToGroup, "g")...)
-	f.revoke(t, &controlv1.RevokePermissionsResponse{Matched: 2, Changed: 2, UnreachableHubs: unknown}, users("bob"), may(sendToGroup, "g")...)
+	f.grant(t, &controlv1.GrantPermissionsResponse{
+		Matched: 2, Changed: 2, UnreachableHubs: unknown,
+	}, users("bob"), may(sendToGroup, "g")...)
+	f.check(t, &controlv1.CheckPermissionsResponse{
+		Matched: 2, Allowed: 2, UnreachableHubs: unknown,
+	}, users("bob"), may(sendToGroup, "g")...)
+	f.revoke(t, &controlv1.RevokePermissionsResponse{
+		Matched: 2, Changed: 2, UnreachableHubs: unknown,
+	}, users("bob"), may(sendToGroup, "g")...)
 }
 
 func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
@@ -149,7 +182,10 @@ func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 		{Target: users("ann"), Permissions: may(joinLeave, "g"), Namespace: "No"},
 	} {
 		grant, err1 := newVerbCall(t.Context(), &grantVerb, req)
-		revoke, err2 := newVerbCall(t.Context(), &revokeVerb, &controlv1.RevokePermissionsRequest{Target: req.GetTarget(), Permissions: req.GetPermissions(), Namespace: req.GetNamespace()})
+		revoke, err2 := newVerbCall(t.Context(), &revokeVerb, &controlv1.RevokePermissionsRequest{
+			Target: req.GetTarget(), Permissions: req.GetPermissions(),
+			Namespace: req.GetNamespace(),
+		})
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
@@ -165,18 +201,26 @@ func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 }
 
 // permitting makes a call of each of the three methods.
-func permitting(target *controlv1.Target, p ...*controlv1.Permission) []func(context.Context, *fixture) error {
+func permitting(
+	target *controlv1.Target, p ...*controlv1.Permission,
+) []func(context.Context, *fixture) error {
 	return []func(context.Context, *fixture) error{
 		func(ctx context.Context, f *fixture) error {
-			_, err := f.access.GrantPermissions(ctx, &controlv1.GrantPermissionsRequest{Target: target, Permissions: p})
+			_, err := f.access.GrantPermissions(
+				ctx, &controlv1.GrantPermissionsRequest{Target: target, Permissions: p},
+			)
 			return err
 		},
 		func(ctx context.Context, f *fixture) error {
-			_, err := f.access.RevokePermissions(ctx, &controlv1.RevokePermissionsRequest{Target: target, Permissions: p})
+			_, err := f.access.RevokePermissions(
+				ctx, &controlv1.RevokePermissionsRequest{Target: target, Permissions: p},
+			)
 			return err
 		},
 		func(ctx context.Context, f *fixture) error {
-			_, err := f.access.CheckPermissions(ctx, &controlv1.CheckPermissionsRequest{Target: target, Permissions: p})
+			_, err := f.access.CheckPermissions(
+				ctx, &controlv1.CheckPermissionsRequest{Target: target, Permissions: p},
+			)
 			return err
 		},
 	}
@@ -189,25 +233,38 @@ func permissionFaults() []fault {
 		name, reason, field, description string
 		calls                            []func(context.Context, *fixture) error
 	}{
-		{"of nobody", empty, "target", "everyone", permitting(nil, may(joinLeave, "g")...)[:2]}, // a check of nobody is one of everyone
+		// a check without a target checks everyone
+		{"of nobody", empty, "target", "everyone", permitting(nil, may(joinLeave, "g")...)[:2]},
 		{"none", invalid, "permissions", "1", permitting(nobody)},
 		{"100", "", "", "", permitting(nobody, may(joinLeave, many(100, 1024)...)...)},
-		{"101", exceeded, "permissions", "100", permitting(nobody, may(joinLeave, many(101, 4)...)...)},
-		{"without an action", invalid, "permissions[1].action", "required", permitting(nobody, append(may(joinLeave, "g"), may(0, "g")...)...)},
-		{"with an unknown action", invalid, "permissions[0].action", "", permitting(nobody, may(3, "g")...)},
+		{"101", exceeded, "permissions", "100", permitting(
+			nobody, may(joinLeave, many(101, 4)...)...,
+		)},
+		{"without an action", invalid, "permissions[1].action", "required", permitting(
+			nobody, append(may(joinLeave, "g"), may(0, "g")...)...,
+		)},
+		{
+			"with an unknown action", invalid, "permissions[0].action",
+			"", permitting(nobody, may(3, "g")...),
+		},
 		{"for every group", "", "", "", permitting(nobody, may(sendToGroup, "")...)},
-		{"for a group of 1,025 bytes", exceeded, "permissions[0].group", "1024", permitting(nobody, may(sendToGroup, long(1025))...)},
-		{"for a group with a newline", invalid, "permissions[0].group", "control", permitting(nobody, may(sendToGroup, "g\n")...)},
+		{"for a group of 1,025 bytes", exceeded, "permissions[0].group", "1024", permitting(
+			nobody, may(sendToGroup, long(1025))...,
+		)},
+		{"for a group with a newline", invalid, "permissions[0].group", "control", permitting(
+			nobody, may(sendToGroup, "g\n")...,
+		)},
 	} {
 		for i, do := range c.calls {
-			name := []string{"grant permissions ", "revoke permissions ", "check permissions "}[i] + c.name
+			name := []string{"grant permissions ", "revoke permissions ", "check permissions "}[i] +
+				c.name
 			all = append(all, fault{name, c.reason, c.field, c.description, do})
 		}
 	}
 	return all
 }
 
-// A later version may forward what this one does not know.
+// A later version may forward a verb that this version does not know.
 func TestAForwardedCallThatIsUnknownIsRefused(t *testing.T) {
 	f := newFixture(t)
 	later := &peerv1.Forward{Sequence: 1}

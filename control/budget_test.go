@@ -17,7 +17,7 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// Callers that take all they can leave room for the next one; and what is given back is free again.
+// Callers that take all they can leave room for the next caller. Released bytes are free again.
 func TestWhoHoldsLittleFindsRoom(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const limit = 1 << 20
@@ -42,7 +42,8 @@ func TestWhoHoldsLittleFindsRoom(t *testing.T) {
 		if b.held != all || all > limit {
 			t.Errorf("%d are held, %d in all", b.held, all)
 		}
-		// Three credentials that are as greedy as can be leave a fourth of the budget, of which a third is free for one more.
+		// Three credentials that are as greedy as can be leave a fourth of the budget, of which a
+		// third is free for one more.
 		fresh := b.open("fresh")
 		if !fresh.reserve(limit / 12) {
 			t.Fatalf("no room for a new credential beside %d bytes of others", all)
@@ -65,7 +66,8 @@ func holdExhausted(t *testing.T, err error) {
 	t.Helper()
 	holdError(t, err, codes.ResourceExhausted, "TOO_MANY_CALLS")
 	for _, detail := range status.Convert(err).Details() {
-		if retry, ok := detail.(*errdetails.RetryInfo); ok && retry.GetRetryDelay().AsDuration() > 0 {
+		if retry, ok := detail.(*errdetails.RetryInfo); ok &&
+			retry.GetRetryDelay().AsDuration() > 0 {
 			return
 		}
 	}
@@ -95,11 +97,14 @@ func TestManyStreamsOfOneBackendCostTheOthersNothing(t *testing.T) {
 		}
 		_, err := last.Recv()
 		holdExhausted(t, err)
-		if held := f.metric(t, "connhub_grpc_call_bytes"); held > MinCallBytes/3 || held < MinCallBytes/4 {
+		if held := f.metric(t, "connhub_grpc_call_bytes"); held > MinCallBytes/3 ||
+			held < MinCallBytes/4 {
 			t.Errorf("%d bytes are held", held)
 		}
 		start := time.Now()
-		f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text(strings.Repeat("x", hub.MaxPayload))})
+		f.send(t, &controlv1.SendRequest{
+			Target: users("ann"), Message: text(strings.Repeat("x", hub.MaxPayload)),
+		})
 		if took := time.Since(start); took > 0 {
 			t.Errorf("another backend's send took %v", took)
 		}
@@ -111,7 +116,9 @@ func TestBegunRequestsAreBoundedBeforeTheyCome(t *testing.T) {
 	c := f.rawCaller(t)
 	const begun, room = 100, MinCallBytes / 3 / maxRequestBytes
 	for range begun {
-		stream, err := c.begin(controlv1.DeliveryService_Send_FullMethodName, "Bearer "+backendSecret)
+		stream, err := c.begin(
+			controlv1.DeliveryService_Send_FullMethodName, "Bearer "+backendSecret,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,10 +136,13 @@ func TestBegunRequestsAreBoundedBeforeTheyCome(t *testing.T) {
 			t.Fatalf("status %s, want RESOURCE_EXHAUSTED", frame.status)
 		}
 	}
-	if held := f.metric(t, "connhub_grpc_call_bytes"); held > MinCallBytes/3 || held < maxRequestBytes {
+	if held := f.metric(t, "connhub_grpc_call_bytes"); held > MinCallBytes/3 ||
+		held < maxRequestBytes {
 		t.Errorf("%d bytes are held", held)
 	}
-	f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text(strings.Repeat("x", hub.MaxPayload))})
+	f.send(t, &controlv1.SendRequest{
+		Target: users("ann"), Message: text(strings.Repeat("x", hub.MaxPayload)),
+	})
 }
 
 func TestAStreamWaitsAMomentForRoomForItsNextMessage(t *testing.T) {
@@ -172,7 +182,8 @@ func TestAStreamWaitsAMomentForRoomForItsNextMessage(t *testing.T) {
 					}
 				}
 				b.until(t, func() bool { return b.results[2] != nil })
-				if took := time.Since(start); b.receipt(t, 2) == nil || took > roomPatience/2+10*time.Millisecond {
+				if took := time.Since(start); b.receipt(t, 2) == nil ||
+					took > roomPatience/2+10*time.Millisecond {
 					t.Errorf("it went on after %v", took)
 				}
 			})
@@ -180,14 +191,16 @@ func TestAStreamWaitsAMomentForRoomForItsNextMessage(t *testing.T) {
 	}
 }
 
-// A stream that may hold no more has its sends fail, one by one, and goes on.
+// A stream that may hold no more has its sends fail, each by itself, and goes on.
 func TestSendsBeyondWhatACallerMayHoldFailOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, small)
 		f.connect(t, &wireProtocol{}, "slow").stall(true)
 		b := f.stream(t.Context(), t)
 		// Each holds a megabyte until it is written, which it never is.
-		large := waiting(to(users("slow"), strings.Repeat("x", 1<<20)), controlv1.Wait_WAIT_WRITTEN, time.Minute)
+		large := waiting(
+			to(users("slow"), strings.Repeat("x", 1<<20)), controlv1.Wait_WAIT_WRITTEN, time.Minute,
+		)
 		large.RequestId = "one message, many waits"
 		n := int64(20)
 		for i := range n {
@@ -219,10 +232,14 @@ func TestAnAnswerThatIsNotReadIsHeldByItsCaller(t *testing.T) {
 			f.attach(t, &wireProtocol{}, fmt.Sprintf("%d%s", i, strings.Repeat("u", 1000)))
 		}
 		c := f.rawCaller(t)
-		if err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+		if err := c.framer.WriteSettings(
+			http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0},
+		); err != nil {
 			t.Fatal(err)
 		}
-		stream, err := c.begin(controlv1.ConnectionService_ListConnections_FullMethodName, "Bearer "+backendSecret)
+		stream, err := c.begin(
+			controlv1.ConnectionService_ListConnections_FullMethodName, "Bearer "+backendSecret,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

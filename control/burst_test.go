@@ -8,7 +8,7 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// eight is what a burst test sends, in one request.
+// eight are the sends of a burst test, in a single request.
 var eight = []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 
 func TestABatchIsOneWriteToEachClientAlsoWhereOtherHubsHaveMembers(t *testing.T) {
@@ -36,7 +36,9 @@ func TestABatchIsOneWriteToEachClientAlsoWhereOtherHubsHaveMembers(t *testing.T)
 			t.Fatal(err)
 		}
 		for _, one := range r.GetResults() {
-			holdReceipt(t, &controlv1.Receipt{Matched: 2, Written: 2, NotAckable: 2}, one.GetReceipt())
+			holdReceipt(
+				t, &controlv1.Receipt{Matched: 2, Written: 2, NotAckable: 2}, one.GetReceipt(),
+			)
 			results++
 		}
 	}

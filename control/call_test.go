@@ -17,11 +17,13 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// gRPC's API does not promise what receive uses of its streams.
+// gRPC's API does not promise the methods of its streams that receiveMessage uses.
 func TestMessagesAreReadPieceByPiece(t *testing.T) {
 	f := newFixture(t)
 	compressed := grpc.UseCompressor(gzip.Name)
-	answer, err := f.delivery.Send(t.Context(), to(users("ann"), strings.Repeat("x", 1<<20)), compressed)
+	answer, err := f.delivery.Send(
+		t.Context(), to(users("ann"), strings.Repeat("x", 1<<20)), compressed,
+	)
 	if err != nil || answer.GetReceipt().GetMatched() != 0 {
 		t.Errorf("%v, %v", answer, err)
 	}
@@ -46,14 +48,22 @@ func TestMessagesAreReadPieceByPiece(t *testing.T) {
 func TestALargeMessageIsRefusedHoweverSmallItCame(t *testing.T) {
 	f := newFixture(t)
 	big := to(users("ann"), strings.Repeat("x", maxRequestBytes))
-	for name, options := range map[string][]grpc.CallOption{"plain": nil, "compressed": {grpc.UseCompressor(gzip.Name)}} {
-		if _, err := f.delivery.Send(t.Context(), big, options...); status.Code(err) != codes.ResourceExhausted {
+	for name, options := range map[string][]grpc.CallOption{
+		"plain": nil, "compressed": {grpc.UseCompressor(gzip.Name)},
+	} {
+		if _, err := f.delivery.Send(
+			t.Context(), big, options...,
+		); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	health := healthv1.NewHealthClient(f.dial(t, ""))
-	request := &healthv1.HealthCheckRequest{Service: strings.Repeat("x", openMethods[healthv1.Health_Check_FullMethodName].bytes)}
-	if _, err := health.Check(t.Context(), request, grpc.UseCompressor(gzip.Name)); status.Code(err) != codes.ResourceExhausted {
+	request := &healthv1.HealthCheckRequest{
+		Service: strings.Repeat("x", openMethods[healthv1.Health_Check_FullMethodName].bytes),
+	}
+	if _, err := health.Check(
+		t.Context(), request, grpc.UseCompressor(gzip.Name),
+	); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("to an open method: %v", err)
 	}
 }
@@ -62,7 +72,9 @@ func TestACallOfOneMessageHasOne(t *testing.T) {
 	f := newFixture(t)
 	for name, messages := range map[string]int{"none": 0, "two": 2} {
 		c := f.rawCaller(t)
-		stream, err := c.begin(controlv1.HubService_ListHubs_FullMethodName, "Bearer "+backendSecret)
+		stream, err := c.begin(
+			controlv1.HubService_ListHubs_FullMethodName, "Bearer "+backendSecret,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +102,9 @@ func idleStreams(t *testing.T, conn *grpc.ClientConn) map[string]grpc.ClientStre
 		healthv1.Health_Watch_FullMethodName,
 		controlv1.DeliveryService_SendStream_FullMethodName,
 	} {
-		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+		stream, err := conn.NewStream(
+			t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,23 +113,30 @@ func idleStreams(t *testing.T, conn *grpc.ClientConn) map[string]grpc.ClientStre
 	return streams
 }
 
-// What a stream waits for does not hold up a hub that leaves: the next message, the first one, or the rest of one.
+// A stream that waits does not hold up a hub that leaves: for the next message, the first message,
+// or the rest of a message.
 func TestNoStreamHoldsUpLeaving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		streams := idleStreams(t, f.conn)
-		used, err := reflectionv1.NewServerReflectionClient(f.conn).ServerReflectionInfo(t.Context())
+		used, err := reflectionv1.NewServerReflectionClient(f.conn).ServerReflectionInfo(
+			t.Context(),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
-		list := &reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}
+		list := &reflectionv1.ServerReflectionRequest{
+			MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
+		}
 		if err := used.Send(list); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := used.Recv(); err != nil {
 			t.Fatal(err)
 		}
-		watch, err := healthv1.NewHealthClient(f.conn).Watch(t.Context(), &healthv1.HealthCheckRequest{})
+		watch, err := healthv1.NewHealthClient(f.conn).Watch(
+			t.Context(), &healthv1.HealthCheckRequest{},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +145,9 @@ func TestNoStreamHoldsUpLeaving(t *testing.T) {
 		}
 		streams["a reflection that was used"], streams["a watch that was answered"] = used, watch
 		unary := f.rawCaller(t)
-		begun, err := unary.begin(controlv1.DeliveryService_Send_FullMethodName, "Bearer "+backendSecret)
+		begun, err := unary.begin(
+			controlv1.DeliveryService_Send_FullMethodName, "Bearer "+backendSecret,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for an event that must come.
 const patience = 3 * time.Minute
 
 // cluster is some hubs with everything but clients' sockets: a real etcd, real gRPC over loopback.
@@ -70,7 +70,8 @@ func (c *cluster) start(t testing.TB) *fixture {
 	}
 	t.Cleanup(func() { _ = registry.Close() })
 	config := mesh.DefaultConfig()
-	config.Self, config.Name, config.Registry = hub.NewID(), fmt.Sprint("pod-", clusters.Add(1)), registry
+	config.Self, config.Name, config.Registry = hub.NewID(),
+		fmt.Sprint("pod-", clusters.Add(1)), registry
 	config.Address, config.Secret = listener.Addr().String(), peerSecret
 	m, err := mesh.New(config)
 	if err != nil {
@@ -78,7 +79,7 @@ func (c *cluster) start(t testing.TB) *fixture {
 	}
 	h := newHub(t, func(h *hub.Config) {
 		h.ID, h.Interest = config.Self, m
-		h.Outbox.Messages = 10_000 // what comes from other hubs may come in bursts
+		h.Outbox.Messages = 10_000 // sends from peers may come in bursts
 	})
 	f := newFixture(t, func(f *Config) { f.Hub, f.Mesh = h, m })
 	f.hub = h
@@ -101,7 +102,7 @@ func (c *cluster) start(t testing.TB) *fixture {
 	return f
 }
 
-// settle waits until every hub filters by what every other one has.
+// settle waits until every hub filters by the interests of all the rest.
 func (c *cluster) settle(t testing.TB) {
 	t.Helper()
 	eventually(t, func() error {
@@ -120,8 +121,8 @@ func (c *cluster) settle(t testing.TB) {
 	})
 }
 
-// losesSightOf waits until there is no link to a hub. Before that one may be left out of a send that is for others, rightly: it
-// has just said whom it has.
+// losesSightOf waits until there is no link to a hub. Before that a send to clients of the rest may
+// leave out the hub, rightly: the hub has just told its interests.
 func (f *fixture) losesSightOf(t *testing.T, id string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -186,14 +187,20 @@ func TestASendReachesTheMatchesOfEveryHub(t *testing.T) {
 	}
 	slow.stall(false)
 	for _, client := range []*client{a, b, d, slow} {
-		testkit.Eventually(t, "every send", func() bool { return client.received() == sent.String() })
+		testkit.Eventually(t, "every send", func() bool {
+			return client.received() == sent.String()
+		})
 	}
 
 	except := &controlv1.SendRequest{
-		Target:  &controlv1.Target{Everyone: true, Except: &controlv1.Exclusion{Users: []string{"ann"}, Connections: []string{string(slow.ID())}}},
+		Target: &controlv1.Target{Everyone: true, Except: &controlv1.Exclusion{
+			Users: []string{"ann"}, Connections: []string{string(slow.ID())},
+		}},
 		Message: text("3"),
 	}
-	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(t, except))
+	holdReceipt(
+		t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(t, except),
+	)
 	if have := b.received(); have != sent.String()+"3|" {
 		t.Errorf("received %q", have)
 	}
@@ -203,12 +210,16 @@ func TestARetryThroughAnotherHubDeliversWhatIsLeftOut(t *testing.T) {
 	c := newCluster(t, 3)
 	p := &wireProtocol{}
 	clients := []*client{c.hubs[0].connect(t, p, "ann"), c.hubs[1].connect(t, p, "ann")}
-	req := &controlv1.SendRequest{Target: users("ann"), Message: text("x"), RequestId: "r", Wait: controlv1.Wait_WAIT_WRITTEN}
+	req := &controlv1.SendRequest{
+		Target: users("ann"), Message: text("x"), RequestId: "r", Wait: controlv1.Wait_WAIT_WRITTEN,
+	}
 	first := c.hubs[0].send(t, req)
 	holdReceipt(t, &controlv1.Receipt{Matched: 2, Written: 2, NotAckable: 2}, first)
 	late := c.hubs[2].connect(t, p, "ann")
 	again := c.hubs[1].send(t, req)
-	holdReceipt(t, &controlv1.Receipt{Matched: 3, Written: 3, NotAckable: 3, Duplicate: true}, again)
+	holdReceipt(
+		t, &controlv1.Receipt{Matched: 3, Written: 3, NotAckable: 3, Duplicate: true}, again,
+	)
 	if again.GetMessageId() != first.GetMessageId() {
 		t.Errorf("message %s, then %s", first.GetMessageId(), again.GetMessageId())
 	}
@@ -229,18 +240,29 @@ func TestGroupVerbsReachEveryHub(t *testing.T) {
 		f.connect(t, p, "ann", "old")
 	}
 	for i, f := range c.hubs {
-		added, err := f.groups.AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"old", fmt.Sprint("new", i)}})
+		added, err := f.groups.AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{
+			Target: users("ann"), Groups: []string{"old", fmt.Sprint("new", i)},
+		})
 		hold(t, err, &controlv1.AddToGroupsResponse{Matched: 3, Added: 3, Already: 3}, added)
 		next := c.hubs[(i+1)%3]
-		holdReceipt(t, &controlv1.Receipt{Matched: 3, Written: 3, NotAckable: 3}, next.send(t, &controlv1.SendRequest{Target: groupsTarget(fmt.Sprint("new", i)), Message: text("x")}))
-		got, err := next.groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: fmt.Sprint("new", i)})
-		hold(t, err, &controlv1.GetGroupResponse{Group: &controlv1.Group{Name: fmt.Sprint("new", i), Members: 3}}, got)
+		holdReceipt(t, &controlv1.Receipt{Matched: 3, Written: 3, NotAckable: 3}, next.send(t,
+			&controlv1.SendRequest{Target: groupsTarget(fmt.Sprint("new", i)), Message: text("x")}))
+		got, err := next.groups.GetGroup(
+			t.Context(), &controlv1.GetGroupRequest{Group: fmt.Sprint("new", i)},
+		)
+		hold(t, err, &controlv1.GetGroupResponse{
+			Group: &controlv1.Group{Name: fmt.Sprint("new", i), Members: 3},
+		}, got)
 	}
-	removed, err := c.hubs[1].groups.RemoveFromGroups(t.Context(), &controlv1.RemoveFromGroupsRequest{Target: users("ann"), AllGroups: true})
+	removed, err := c.hubs[1].groups.RemoveFromGroups(
+		t.Context(), &controlv1.RemoveFromGroupsRequest{Target: users("ann"), AllGroups: true},
+	)
 	hold(t, err, &controlv1.RemoveFromGroupsResponse{Matched: 3, Removed: 12}, removed)
 	_, err = c.hubs[2].groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "old"})
 	holdError(t, err, codes.NotFound, "GROUP_NOT_FOUND")
-	holdReceipt(t, &controlv1.Receipt{}, c.hubs[2].send(t, &controlv1.SendRequest{Target: groupsTarget("old"), Message: text("x")}))
+	holdReceipt(t, &controlv1.Receipt{}, c.hubs[2].send(
+		t, &controlv1.SendRequest{Target: groupsTarget("old"), Message: text("x")},
+	))
 }
 
 func TestClosingCountsAtEveryHubFirst(t *testing.T) {
@@ -250,16 +272,21 @@ func TestClosingCountsAtEveryHubFirst(t *testing.T) {
 	for _, f := range c.hubs {
 		all = append(all, f.connect(t, p, "ann"), f.connect(t, p, "bob"))
 	}
-	_, err := c.hubs[0].connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{Target: everyone(), MaxMatched: 5})
+	_, err := c.hubs[0].connections.CloseConnections(
+		t.Context(), &controlv1.CloseConnectionsRequest{Target: everyone(), MaxMatched: 5},
+	)
 	holdError(t, err, codes.FailedPrecondition, "TOO_MANY_MATCHED")
 	for _, f := range c.hubs {
 		if f.hub.Len() != 2 {
 			t.Errorf("a hub has %d left", f.hub.Len())
 		}
 	}
-	closed, err := c.hubs[1].connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{Target: users("ann"), Code: 3000, Reason: "bye"})
+	closed, err := c.hubs[1].connections.CloseConnections(t.Context(),
+		&controlv1.CloseConnectionsRequest{Target: users("ann"), Code: 3000, Reason: "bye"})
 	hold(t, err, &controlv1.CloseConnectionsResponse{Matched: 3, Closed: 3}, closed)
-	closed, err = c.hubs[2].connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{Target: everyone(), MaxMatched: 3})
+	closed, err = c.hubs[2].connections.CloseConnections(
+		t.Context(), &controlv1.CloseConnectionsRequest{Target: everyone(), MaxMatched: 3},
+	)
 	hold(t, err, &controlv1.CloseConnectionsResponse{Matched: 3, Closed: 3}, closed)
 	for i, client := range all {
 		want := cause.CloseStatus{Cause: cause.Backend, Code: 3000, Reason: "bye"}
@@ -289,7 +316,9 @@ func TestConnectionsAreFoundFromEveryHub(t *testing.T) {
 	}
 	for _, f := range c.hubs {
 		for id, connection := range want {
-			got, err := f.connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: id})
+			got, err := f.connections.GetConnection(
+				t.Context(), &controlv1.GetConnectionRequest{Connection: id},
+			)
 			hold(t, err, &controlv1.GetConnectionResponse{Connection: connection}, got)
 		}
 		listed := make(map[string]*controlv1.Connection)
@@ -308,30 +337,44 @@ func TestConnectionsAreFoundFromEveryHub(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rest, err := f.groups.ListGroups(t.Context(), &controlv1.ListGroupsRequest{PageSize: 3, PageToken: resp.GetNextPageToken()})
+		rest, err := f.groups.ListGroups(t.Context(), &controlv1.ListGroupsRequest{
+			PageSize: 3, PageToken: resp.GetNextPageToken(),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		groups := append(resp.GetGroups(), rest.GetGroups()...)
-		slices.SortFunc(groups, func(a, b *controlv1.Group) int { return cmpNames(a.GetName(), b.GetName()) })
+		slices.SortFunc(groups, func(a, b *controlv1.Group) int {
+			return cmpNames(a.GetName(), b.GetName())
+		})
 		var wantGroups []*controlv1.Group
 		for i := range 5 {
-			wantGroups = append(wantGroups, &controlv1.Group{Name: fmt.Sprint("group-", i), Members: 6})
+			wantGroups = append(
+				wantGroups, &controlv1.Group{Name: fmt.Sprint("group-", i), Members: 6},
+			)
 		}
-		if diff := cmp.Diff(wantGroups, groups, protocmp.Transform()); diff != "" || rest.GetNextPageToken() != "" {
+		if diff := cmp.Diff(
+			wantGroups, groups, protocmp.Transform(),
+		); diff != "" || rest.GetNextPageToken() != "" {
 			t.Error(diff, rest.GetNextPageToken())
 		}
 	}
 	unknown := string(hub.NewID()) + string(c.hubs[0].attach(t, p, "").ID())[8:]
-	_, err := c.hubs[0].connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: unknown})
+	_, err := c.hubs[0].connections.GetConnection(
+		t.Context(), &controlv1.GetConnectionRequest{Connection: unknown},
+	)
 	holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
 	gone := string(c.hubs[1].hub.ID()) + unknown[8:]
-	_, err = c.hubs[0].connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: gone})
+	_, err = c.hubs[0].connections.GetConnection(
+		t.Context(), &controlv1.GetConnectionRequest{Connection: gone},
+	)
 	holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
 }
 
 // pagesOf lists connections page by page.
-func pagesOf(t *testing.T, f *fixture, target *controlv1.Target, size int32) func(yield func([]*controlv1.Connection) bool) {
+func pagesOf(
+	t *testing.T, f *fixture, target *controlv1.Target, size int32,
+) func(yield func([]*controlv1.Connection) bool) {
 	return func(yield func([]*controlv1.Connection) bool) {
 		req := &controlv1.ListConnectionsRequest{Target: target, PageSize: size}
 		for {
@@ -339,7 +382,8 @@ func pagesOf(t *testing.T, f *fixture, target *controlv1.Target, size int32) fun
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(resp.GetUnreachableHubs()) > 0 || !yield(resp.GetConnections()) || resp.GetNextPageToken() == "" {
+			if len(resp.GetUnreachableHubs()) > 0 ||
+				!yield(resp.GetConnections()) || resp.GetNextPageToken() == "" {
 				return
 			}
 			req.PageToken = resp.GetNextPageToken()
@@ -355,7 +399,7 @@ func TestAHubThatWentWithoutAWordIsNamed(t *testing.T) {
 	lost := c.hubs[2]
 	connection := lost.connect(t, p, "ann", "lobby")
 	id := string(lost.hub.ID())
-	lost.server.grpc.Stop() // nobody answers there any more, and its key stands
+	lost.server.grpc.Stop() // the hub answers no more, and its key stands
 
 	for _, f := range c.hubs[:2] {
 		f.losesSightOf(t, id)
@@ -364,19 +408,27 @@ func TestAHubThatWentWithoutAWordIsNamed(t *testing.T) {
 	if !slices.Equal(receipt.GetUnreachableHubs(), []string{id}) || receipt.GetMatched() != 0 {
 		t.Errorf("receipt %v", receipt)
 	}
-	_, err := c.hubs[0].delivery.Send(t.Context(), &controlv1.SendRequest{Target: users("nobody"), Message: text("x"), RequireAllHubs: true})
+	_, err := c.hubs[0].delivery.Send(t.Context(), &controlv1.SendRequest{
+		Target: users("nobody"), Message: text("x"), RequireAllHubs: true,
+	})
 	holdError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
-	_, err = c.hubs[0].connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())})
+	_, err = c.hubs[0].connections.GetConnection(
+		t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())},
+	)
 	holdError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
 	_, err = c.hubs[0].groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "lobby"})
 	holdError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
-	added, err := c.hubs[0].groups.AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}})
+	added, err := c.hubs[0].groups.AddToGroups(
+		t.Context(), &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}},
+	)
 	hold(t, err, &controlv1.AddToGroupsResponse{UnreachableHubs: []string{id}}, added)
-	listed, err := c.hubs[1].connections.ListConnections(t.Context(), &controlv1.ListConnectionsRequest{Target: everyone()})
+	listed, err := c.hubs[1].connections.ListConnections(
+		t.Context(), &controlv1.ListConnectionsRequest{Target: everyone()},
+	)
 	hold(t, err, &controlv1.ListConnectionsResponse{UnreachableHubs: []string{id}}, listed)
 }
 
-// hold compares an answer, and what can't be foreseen in it with nothing.
+// hold compares an answer, but for fields that can't be foreseen.
 func hold[T any](t *testing.T, err error, want, have T) {
 	t.Helper()
 	if err != nil {
@@ -393,10 +445,16 @@ func TestAnIDOfAnotherRequestDeliversNothingElsewhere(t *testing.T) {
 	c := newCluster(t, 2)
 	p := &wireProtocol{}
 	ann, bob := c.hubs[0].connect(t, p, "ann"), c.hubs[1].connect(t, p, "bob")
-	c.hubs[0].send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x"), RequestId: "r"})
-	_, err := c.hubs[0].delivery.Send(t.Context(), &controlv1.SendRequest{Target: users("ann", "bob"), Message: text("y"), RequestId: "r"})
+	c.hubs[0].send(
+		t, &controlv1.SendRequest{Target: users("ann"), Message: text("x"), RequestId: "r"},
+	)
+	_, err := c.hubs[0].delivery.Send(t.Context(), &controlv1.SendRequest{
+		Target: users("ann", "bob"), Message: text("y"), RequestId: "r",
+	})
 	holdError(t, err, codes.AlreadyExists, "REQUEST_ID_REUSED")
-	c.hubs[0].send(t, &controlv1.SendRequest{Target: users("bob"), Message: text("z"), Wait: controlv1.Wait_WAIT_WRITTEN})
+	c.hubs[0].send(t, &controlv1.SendRequest{
+		Target: users("bob"), Message: text("z"), Wait: controlv1.Wait_WAIT_WRITTEN,
+	})
 	if ann.received() != "x|" || bob.received() != "z|" {
 		t.Errorf("received %q, %q", ann.received(), bob.received())
 	}
@@ -411,11 +469,17 @@ func TestAHubThatLeavesRefusesBackendsAndAnswersHubs(t *testing.T) {
 	_, err := leaving.hubs.ListHubs(t.Context(), &controlv1.ListHubsRequest{})
 	holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
 	info := connection.Info()
-	got, err := c.hubs[0].connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())})
+	got, err := c.hubs[0].connections.GetConnection(
+		t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())},
+	)
 	hold(t, err, &controlv1.GetConnectionResponse{Connection: newConnection(&info)}, got)
 	group, err := c.hubs[0].groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "lobby"})
-	hold(t, err, &controlv1.GetGroupResponse{Group: &controlv1.Group{Name: "lobby", Members: 1}}, group)
-	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x")}))
+	hold(t, err, &controlv1.GetGroupResponse{
+		Group: &controlv1.Group{Name: "lobby", Members: 1},
+	}, group)
+	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(
+		t, &controlv1.SendRequest{Target: users("ann"), Message: text("x")},
+	))
 }
 
 // brokenProtocol can't encode.
@@ -431,7 +495,9 @@ func TestAPanicAtAnotherHubCostsItsOwnCallOnly(t *testing.T) {
 	if !slices.Equal(receipt.GetUnreachableHubs(), []string{string(c.hubs[1].hub.ID())}) {
 		t.Errorf("receipt %v", receipt)
 	}
-	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(t, &controlv1.SendRequest{Target: users("bob"), Message: text("y")}))
+	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, c.hubs[0].send(
+		t, &controlv1.SendRequest{Target: users("bob"), Message: text("y")},
+	))
 	if bob.received() != "y|" {
 		t.Errorf("received %q", bob.received())
 	}
@@ -455,19 +521,23 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 	for _, call := range []*mesh.Call{
 		join(&controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{""}}),
 		join(&controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"a\x00b"}}),
-		join(&controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}, Namespace: "No"}),
+		join(&controlv1.AddToGroupsRequest{
+			Target: users("ann"), Groups: []string{"g"}, Namespace: "No",
+		}),
 		join(&controlv1.AddToGroupsRequest{Groups: []string{"g"}}),
 	} {
 		if errorIn(executed(t, e, call.Forward)) == nil {
 			t.Errorf("%v was executed", call.Forward)
 		}
 	}
-	if n := f.hub.Count(hub.DefaultNamespace, &hub.Target{Groups: []string{"", "a\x00b", "g"}}); n != 0 {
+	if n := f.hub.Count(
+		hub.DefaultNamespace, &hub.Target{Groups: []string{"", "a\x00b", "g"}},
+	); n != 0 {
 		t.Error("somebody joined")
 	}
 }
 
-// executed is what becomes of a forward that waits for nothing.
+// executed is the result of a forward that waits for nothing.
 func executed(t *testing.T, e *executor, f *peerv1.Forward) *peerv1.ForwardResult {
 	t.Helper()
 	var burst hub.Burst

@@ -21,7 +21,9 @@ func TestGetConnectionTellsAllThatTheHubKnows(t *testing.T) {
 		f := newFixture(t)
 		created := time.Now()
 		labels := map[string]string{"plan": "pro", "device": ""}
-		c := f.attachAs(t, &ackedProtocol{}, hub.Admission{User: "ann", Groups: []string{"red", "blue"}, Claims: &hub.Claims{Labels: labels}})
+		c := f.attachAs(t, &ackedProtocol{}, hub.Admission{
+			User: "ann", Groups: []string{"red", "blue"}, Claims: &hub.Claims{Labels: labels},
+		})
 		if err := c.Bind(c); err != nil {
 			t.Fatal(err)
 		}
@@ -34,15 +36,20 @@ func TestGetConnectionTellsAllThatTheHubKnows(t *testing.T) {
 		}
 		c.stall(true)
 		f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("12345")})
-		resp, err := f.connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: string(c.ID())})
+		resp, err := f.connections.GetConnection(
+			t.Context(), &controlv1.GetConnectionRequest{Connection: string(c.ID())},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := &controlv1.Connection{
-			Id: string(c.ID()), Namespace: "default", User: "ann", Groups: []string{"red", "blue"}, Protocol: "wire",
-			RemoteAddress: "127.0.0.1:1234", CreateTime: timestamppb.New(created), State: controlv1.ConnectionState_CONNECTION_STATE_ATTACHED,
-			QueuedMessages: 1, QueuedBytes: 6, UnackedMessages: 1, LastAcked: 1, RoundTripTime: durationpb.New(30 * time.Millisecond),
-			Hub: string(f.hub.ID()), Labels: labels,
+			Id: string(c.ID()), Namespace: "default", User: "ann", Groups: []string{"red", "blue"},
+			Protocol:      "wire",
+			RemoteAddress: "127.0.0.1:1234", CreateTime: timestamppb.New(created),
+			State:          controlv1.ConnectionState_CONNECTION_STATE_ATTACHED,
+			QueuedMessages: 1, QueuedBytes: 6, UnackedMessages: 1, LastAcked: 1,
+			RoundTripTime: durationpb.New(30 * time.Millisecond),
+			Hub:           string(f.hub.ID()), Labels: labels,
 		}
 		if diff := cmp.Diff(want, resp.GetConnection(), protocmp.Transform()); diff != "" {
 			t.Error(diff)
@@ -60,7 +67,9 @@ func TestEachStateOfAConnectionIsTold(t *testing.T) {
 		controlv1.ConnectionState_CONNECTION_STATE_ATTACHED:   f.connect(t, &wireProtocol{}, ""),
 		controlv1.ConnectionState_CONNECTION_STATE_DETACHED:   detached,
 	} {
-		resp, err := f.connections.GetConnection(t.Context(), &controlv1.GetConnectionRequest{Connection: string(c.ID())})
+		resp, err := f.connections.GetConnection(
+			t.Context(), &controlv1.GetConnectionRequest{Connection: string(c.ID())},
+		)
 		if err != nil || resp.GetConnection().GetState() != state {
 			t.Errorf("%v, %v, want %v", resp, err, state)
 		}
@@ -76,9 +85,13 @@ func TestListConnectionsHasAHundredOnAPageUnlessAsked(t *testing.T) {
 		f.connect(t, &wireProtocol{}, "ann")
 	}
 	for asked, want := range map[int32]int{0: 100, 1: 1, 1000: 101} {
-		resp, err := f.connections.ListConnections(t.Context(), &controlv1.ListConnectionsRequest{Target: users("ann"), PageSize: asked})
-		if err != nil || len(resp.GetConnections()) != want || (resp.GetNextPageToken() == "") != (want == 101) {
-			t.Errorf("page_size %d: %d connections, token %q, %v", asked, len(resp.GetConnections()), resp.GetNextPageToken(), err)
+		resp, err := f.connections.ListConnections(
+			t.Context(), &controlv1.ListConnectionsRequest{Target: users("ann"), PageSize: asked},
+		)
+		if err != nil ||
+			len(resp.GetConnections()) != want || (resp.GetNextPageToken() == "") != (want == 101) {
+			t.Errorf("page_size %d: %d connections, token %q, %v",
+				asked, len(resp.GetConnections()), resp.GetNextPageToken(), err)
 		}
 	}
 }
@@ -96,14 +109,20 @@ func TestCloseConnectionsTellsClientsWhatTheBackendSaid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(&controlv1.CloseConnectionsResponse{Matched: 1, Closed: 1}, resp, protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(
+			&controlv1.CloseConnectionsResponse{Matched: 1, Closed: 1}, resp, protocmp.Transform(),
+		); diff != "" {
 			t.Error(diff)
 		}
-		if have, want := client.goodbye(t), (cause.CloseStatus{Cause: cause.Backend, Code: c.want, Reason: "enough"}); have != want {
+		if have, want := client.goodbye(t), (cause.CloseStatus{
+			Cause: cause.Backend, Code: c.want, Reason: "enough",
+		}); have != want {
 			t.Errorf("have %v, want %v", have, want)
 		}
 	}
-	resp, err := f.connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{Target: users("ann")})
+	resp, err := f.connections.CloseConnections(
+		t.Context(), &controlv1.CloseConnectionsRequest{Target: users("ann")},
+	)
 	if err != nil || resp.GetMatched() != 0 {
 		t.Errorf("closed ones: %v, %v", resp, err)
 	}
@@ -120,14 +139,18 @@ func TestEveryEnumOfTheHubHasItsOwnInTheAPI(t *testing.T) {
 	if len(seen) != len(controlv1.DropReason_name) {
 		t.Errorf("%d reasons, the API has %d", len(seen), len(controlv1.DropReason_name))
 	}
-	if len(waits) != len(controlv1.Wait_name) || len(policies) != len(controlv1.OverflowPolicy_name) ||
+	if len(waits) != len(controlv1.Wait_name) || len(policies) != len(
+		controlv1.OverflowPolicy_name,
+	) ||
 		len(connectionStates) != len(controlv1.ConnectionState_name)-1 {
 		t.Error("a value of Wait, OverflowPolicy or ConnectionState is not translated")
 	}
 }
 
 func TestCountsAreCutAtTheEndOfTheirType(t *testing.T) {
-	for n, want := range map[int]int32{0: 0, 7: 7, math.MaxInt32: math.MaxInt32, math.MaxInt32 + 1: math.MaxInt32} {
+	for n, want := range map[int]int32{
+		0: 0, 7: 7, math.MaxInt32: math.MaxInt32, math.MaxInt32 + 1: math.MaxInt32,
+	} {
 		if have := count(n); have != want {
 			t.Errorf("%d: %d", n, have)
 		}

@@ -10,7 +10,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// waitsForClients are the waits that end with what clients do.
+// waitsForClients are the waits that clients end.
 var waitsForClients = []controlv1.Wait{controlv1.Wait_WAIT_WRITTEN, controlv1.Wait_WAIT_ACKED}
 
 func TestASendWithNothingPendingHasItsResultAtOnce(t *testing.T) {
@@ -62,7 +62,9 @@ func TestSendsThatWaitForClientsHaveNoGoroutine(t *testing.T) {
 				if took := time.Since(start).Round(time.Second); took != time.Minute {
 					t.Errorf("results after %v, want when the wait runs out", took)
 				}
-				b.send(t, batch(maxUnanswered+1, waiting(to(users("ann"), "y"), controlv1.Wait_WAIT_WRITTEN, time.Minute)))
+				b.send(t, batch(maxUnanswered+1, waiting(
+					to(users("ann"), "y"), controlv1.Wait_WAIT_WRITTEN, time.Minute,
+				)))
 				b.until(t, func() bool { return b.accepted == maxUnanswered+1 })
 				start = time.Now()
 				stalled.stall(false)

@@ -16,7 +16,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// TestForwardedSendsThatWaitTakeNoGoroutine: neither at the hub that is called nor at the one that has the client.
+// A forwarded send that waits takes a goroutine neither at the entry hub nor at the hub of its client.
 func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 	const streams, each, few = 2, maxUnanswered, 32
 	c := newCluster(t, 2)
@@ -34,7 +34,9 @@ func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 		}
 		b.send(t, batch(1, sends...))
 	}
-	testkit.Eventually(t, "all is written", func() bool { return strings.Count(bob.received(), "x|") == streams*each })
+	testkit.Eventually(t, "all is written", func() bool {
+		return strings.Count(bob.received(), "x|") == streams*each
+	})
 	// It takes the same lane: behind its result all those before it wait.
 	c.hubs[0].send(t, waiting(to(users("bob"), "last"), controlv1.Wait_WAIT_WRITTEN, time.Minute))
 	if more := runtime.NumGoroutine() - before; more > few {
@@ -89,8 +91,8 @@ func (s *slowInterest) end(err error) {
 	s.waiting = nil
 }
 
-// TestAForwardedJoinTakesNoGoroutine while it waits until it is in force, the hub leaves the others, or nobody waits for
-// it any more.
+// TestAForwardedJoinTakesNoGoroutine while it waits until it is in force, the hub leaves the
+// cluster, or its caller gives up.
 func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 	const joins, few = 2000, 8
 	interest := &slowInterest{fast: true}
@@ -103,7 +105,9 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := &executor{h, validator.check, slogTo(f.log)}
-	call, err := newVerbCall(t.Context(), &joinVerb, &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}})
+	call, err := newVerbCall(t.Context(), &joinVerb, &controlv1.AddToGroupsRequest{
+		Target: users("ann"), Groups: []string{"g"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +120,9 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 		want  error
 	}{
 		{"in force", func() { interest.end(nil) }, joins, nil},
-		{"the hub leaves", func() { interest.end(hub.ErrShuttingDown) }, joins, hub.ErrShuttingDown},
+		{"the hub leaves", func() {
+			interest.end(hub.ErrShuttingDown)
+		}, joins, hub.ErrShuttingDown},
 		{"too late", func() {}, 0, context.DeadlineExceeded},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -140,7 +146,8 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 			}
 			for _, x := range begun {
 				r := x.Result()
-				if err := errorIn(r); !errors.Is(err, tc.want) || tc.want == nil && r.GetJoin().GetMatched() != 1 {
+				if err := errorIn(r); !errors.Is(err, tc.want) ||
+					tc.want == nil && r.GetJoin().GetMatched() != 1 {
 					t.Fatalf("result %v, want %v", r, tc.want)
 				}
 				if late := time.Until(x.Until) - verbTimeout; late > 0 {

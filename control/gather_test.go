@@ -17,14 +17,16 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// Groups that are spread over hubs, listed page by page, come out whole: each once, with the members of all hubs, in the
-// order of cursors; also where a hub's page is shorter than was asked for.
+// Groups that are spread over hubs, listed page by page, come out whole: each once, with the
+// members of all hubs, in the order of cursors; also where a hub's page is shorter than was asked
+// for.
 func TestMergedPagesAreTheWholeInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		whole := make(map[string]int32)
 		hubs := make([]map[string]int32, rapid.IntRange(1, 4).Draw(t, "hubs"))
 		for i := range hubs {
-			hubs[i] = rapid.MapOfN(rapid.StringMatching(`[a-f]{1,2}`), rapid.Int32Range(1, 9), 0, 20).Draw(t, "groups")
+			hubs[i] = rapid.MapOfN(rapid.StringMatching(`[a-f]{1,2}`),
+				rapid.Int32Range(1, 9), 0, 20).Draw(t, "groups")
 			for name, members := range hubs[i] {
 				whole[name] += members
 			}
@@ -39,9 +41,10 @@ func TestMergedPagesAreTheWholeInOrder(t *testing.T) {
 			for _, groups := range hubs {
 				parts = append(parts, pageOfGroups(t, groups, after, limit))
 			}
-			merged := mergePages(parts, limit, (*controlv1.Group).GetName, func(a, b *controlv1.Group) *controlv1.Group {
+			sum := func(a, b *controlv1.Group) *controlv1.Group {
 				return &controlv1.Group{Name: a.GetName(), Members: a.GetMembers() + b.GetMembers()}
-			})
+			}
+			merged := mergePages(parts, limit, (*controlv1.Group).GetName, sum)
 			if len(merged.items) > limit {
 				t.Fatalf("a page of %d, limit %d", len(merged.items), limit)
 			}
@@ -72,10 +75,16 @@ func TestMergedPagesAreTheWholeInOrder(t *testing.T) {
 	})
 }
 
-// pageOfGroups is what one hub answers; it may stop early, as one does whose groups end meanwhile.
-func pageOfGroups(t *rapid.T, groups map[string]int32, after hub.Cursor, limit int) page[*controlv1.Group] {
-	names := slices.SortedFunc(maps.Keys(groups), func(a, b string) int { return hub.CursorOf(a).Compare(hub.CursorOf(b)) })
-	names = slices.DeleteFunc(names, func(name string) bool { return hub.CursorOf(name).Compare(after) <= 0 })
+// pageOfGroups is the answer of a hub; it may stop early, as if groups had ended meanwhile.
+func pageOfGroups(
+	t *rapid.T, groups map[string]int32, after hub.Cursor, limit int,
+) page[*controlv1.Group] {
+	names := slices.SortedFunc(maps.Keys(groups), func(a, b string) int {
+		return hub.CursorOf(a).Compare(hub.CursorOf(b))
+	})
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return hub.CursorOf(name).Compare(after) <= 0
+	})
 	var p page[*controlv1.Group]
 	if n := rapid.IntRange(1, limit).Draw(t, "page"); n < len(names) {
 		names = names[:n]
@@ -87,11 +96,14 @@ func pageOfGroups(t *rapid.T, groups map[string]int32, after hub.Cursor, limit i
 	return p
 }
 
-// What several hubs tell by bits is what one hub that had everything would tell by name.
+// Several hubs tell by bits the same as a hub with all connections would tell by name.
 func TestNamesThatMatchedNowhereAreFound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SliceOfN(rapid.StringMatching(`[a-e]`), 0, 12)
-		target := &hub.Target{Connections: names.Draw(t, "connections"), Users: names.Draw(t, "users"), Groups: names.Draw(t, "groups")}
+		target := &hub.Target{
+			Connections: names.Draw(t, "connections"),
+			Users:       names.Draw(t, "users"), Groups: names.Draw(t, "groups"),
+		}
 		lists := []struct {
 			kind  string
 			names []string
@@ -114,7 +126,8 @@ func TestNamesThatMatchedNowhereAreFound(t *testing.T) {
 				return list
 			}
 			un := &hub.Unmatched{
-				Connections: missing("c", target.Connections), Users: missing("u", target.Users), Groups: missing("g", target.Groups),
+				Connections: missing("c", target.Connections), Users: missing("u", target.Users),
+				Groups: missing("g", target.Groups),
 			}
 			sum.add(matchedNames(target, un))
 		}
@@ -149,16 +162,24 @@ func TestReceiptsAddUpInEveryField(t *testing.T) {
 					setInt(want, i, getInt(want, i)+n)
 				}
 			}
-			for reason := controlv1.DropReason(1); int(reason) < len(controlv1.DropReason_name); reason++ {
+			for reason := controlv1.DropReason(1); int(reason) < len(
+				controlv1.DropReason_name,
+			); reason++ {
 				if n := rapid.Int32Range(0, 3).Draw(t, reason.String()); n > 0 {
-					part.Dropped = append(part.Dropped, &controlv1.Dropped{Reason: reason, Count: n})
+					part.Dropped = append(
+						part.Dropped, &controlv1.Dropped{Reason: reason, Count: n},
+					)
 					dropped[reason] += n
 				}
 			}
-			sum.addResult(&peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{Receipt: proto.CloneOf(part)}}})
+			sum.addResult(&peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{
+				Send: &peerv1.SendResult{Receipt: proto.CloneOf(part)},
+			}})
 		}
 		for _, reason := range slices.Sorted(maps.Keys(dropped)) {
-			want.Dropped = append(want.Dropped, &controlv1.Dropped{Reason: reason, Count: dropped[reason]})
+			want.Dropped = append(
+				want.Dropped, &controlv1.Dropped{Reason: reason, Count: dropped[reason]},
+			)
 		}
 		if diff := cmp.Diff(want, sum.answer(), protocmp.Transform()); diff != "" {
 			t.Error(diff)

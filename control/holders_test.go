@@ -52,7 +52,9 @@ func TestABackendWithAllConnectionsKeepsNobodyOut(t *testing.T) {
 	}
 	f.serveOn(t, l)
 	dial := func() *grpc.ClientConn {
-		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(
+			l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,8 +64,10 @@ func TestABackendWithAllConnectionsKeepsNobodyOut(t *testing.T) {
 	with := func(secret string) []grpc.CallOption {
 		return []grpc.CallOption{grpc.PerRPCCredentials(bearer(secret))}
 	}
-	stream := func() (grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse], error) {
-		s, err := controlv1.NewDeliveryServiceClient(dial()).SendStream(t.Context(), with(backendSecret)...)
+	stream := func() (controlv1.DeliveryService_SendStreamClient, error) {
+		s, err := controlv1.NewDeliveryServiceClient(dial()).SendStream(
+			t.Context(), with(backendSecret)...,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,10 +90,13 @@ func TestABackendWithAllConnectionsKeepsNobodyOut(t *testing.T) {
 
 	for i := range 5 {
 		if _, err := controlv1.NewDeliveryServiceClient(dial()).Send(t.Context(),
-			&controlv1.SendRequest{Target: everyone(), Message: text("x")}, with(secondBackendSecret)...); err != nil {
+			&controlv1.SendRequest{Target: everyone(), Message: text("x")},
+			with(secondBackendSecret)...); err != nil {
 			t.Fatalf("connection %d of another backend: %v", i, err)
 		}
-		if _, err := healthv1.NewHealthClient(dial()).Check(t.Context(), &healthv1.HealthCheckRequest{}, with(peerSecret)...); err != nil {
+		if _, err := healthv1.NewHealthClient(dial()).Check(
+			t.Context(), &healthv1.HealthCheckRequest{}, with(peerSecret)...,
+		); err != nil {
 			t.Fatalf("connection %d of another hub: %v", i, err)
 		}
 	}
@@ -99,7 +106,8 @@ func TestABackendWithAllConnectionsKeepsNobodyOut(t *testing.T) {
 	if n := f.metric(t, "connhub_grpc_over_share_total"); n != 11 {
 		t.Errorf("%d connections were closed or refused, want 10 and 1", n)
 	}
-	if s := f.log.String(); !strings.Contains(s, `"credential":"backend:`) || strings.Contains(s, "no credential") {
+	if s := f.log.String(); !strings.Contains(s, `"credential":"backend:`) ||
+		strings.Contains(s, "no credential") {
 		t.Errorf("logged %s", s)
 	}
 }

@@ -20,7 +20,8 @@ func TestListHubsShowsTheHubThatAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := &controlv1.ListHubsResponse{Hubs: []*controlv1.Hub{{
-			Id: string(f.hub.ID()), Name: "pod-1", Version: "v1.2.3", StartTime: timestamppb.Now(), Connections: 1, Self: true, Reachable: true,
+			Id: string(f.hub.ID()), Name: "pod-1", Version: "v1.2.3", StartTime: timestamppb.Now(),
+			Connections: 1, Self: true, Reachable: true,
 		}}}
 		if diff := cmp.Diff(want, resp, protocmp.Transform()); diff != "" {
 			t.Error(diff)

@@ -17,7 +17,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// What a backend does not read waits in the hub, where budgets see it, and not in the kernel.
+// Answers that a backend does not read wait in the hub, where budgets see them, and not in the
+// kernel.
 func TestKernelKeepsLittleForABackendThatDoesNotRead(t *testing.T) {
 	f := newFixture(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -33,12 +34,16 @@ func TestKernelKeepsLittleForABackendThatDoesNotRead(t *testing.T) {
 	if err := c.greetWithLargeWindows(); err != nil {
 		t.Fatal(err)
 	}
-	stream, err := c.begin(reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName, "Bearer "+backendSecret)
+	stream, err := c.begin(
+		reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName, "Bearer "+backendSecret,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask, err := proto.Marshal(&reflectionv1.ServerReflectionRequest{
-		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "connhub.control.v1.DeliveryService"},
+		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{
+			FileContainingSymbol: "connhub.control.v1.DeliveryService",
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +57,8 @@ func TestKernelKeepsLittleForABackendThatDoesNotRead(t *testing.T) {
 	most, same := 0, 0
 	testkit.Eventually(t, "the hub writes no more", func() bool {
 		now, open := kernelHas(t, conn)
-		if !open { // the caller has read nothing for pingTimeout: so it is with gRPC's TCP_USER_TIMEOUT
+		// the caller has read nothing for pingTimeout: so it is with gRPC's TCP_USER_TIMEOUT
+		if !open {
 			return true
 		}
 		if now > most || now == 0 {
@@ -62,7 +68,7 @@ func TestKernelKeepsLittleForABackendThatDoesNotRead(t *testing.T) {
 		}
 		return same > 20
 	})
-	const inFlight = 320 << 10 // what the caller's kernel takes beyond what it acknowledges
+	const inFlight = 320 << 10 // the caller's kernel takes so much without acknowledging it
 	if most > unsentBytes+inFlight || most == 0 {
 		t.Errorf("the kernel keeps %d bytes, want at most %d", most, unsentBytes+inFlight)
 	}
@@ -75,14 +81,16 @@ func (c *rawCaller) greetWithLargeWindows() error {
 	if _, err := c.Write([]byte(http2.ClientPreface)); err != nil {
 		return err
 	}
-	if err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: math.MaxInt32}); err != nil {
+	if err := c.framer.WriteSettings(
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: math.MaxInt32},
+	); err != nil {
 		return err
 	}
 	return c.framer.WriteWindowUpdate(0, math.MaxInt32-1<<16)
 }
 
-// kernelHas returns how many bytes the kernel keeps on the hub's end of a caller's connection: to be
-// sent or to be confirmed. False: that end is closed.
+// kernelHas returns how many bytes the kernel keeps on the hub's end of a caller's connection: to
+// be sent or to be confirmed. False: that end is closed.
 func kernelHas(t *testing.T, caller net.Conn) (unsent int, open bool) {
 	t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
@@ -92,7 +100,9 @@ func kernelHas(t *testing.T, caller net.Conn) (unsent int, open bool) {
 	hubs, callers := caller.RemoteAddr().(*net.TCPAddr).Port, caller.LocalAddr().(*net.TCPAddr).Port
 	for line := range bytes.Lines(table) {
 		fields := strings.Fields(string(line))
-		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", hubs)) && strings.HasSuffix(fields[2], fmt.Sprintf(":%04X", callers)) {
+		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", hubs)) && strings.HasSuffix(
+			fields[2], fmt.Sprintf(":%04X", callers),
+		) {
 			if _, err := fmt.Sscanf(fields[4], "%x:", &unsent); err != nil {
 				t.Fatal(err)
 			}

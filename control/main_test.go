@@ -54,7 +54,9 @@ type fixture struct {
 
 func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
-	f := &fixture{metrics: prometheus.NewRegistry(), log: &buffer{}, listener: bufconn.Listen(1 << 20)}
+	f := &fixture{
+		metrics: prometheus.NewRegistry(), log: &buffer{}, listener: bufconn.Listen(1 << 20),
+	}
 	f.hub = newHub(t)
 	var err error
 	if f.tokens, err = auth.NewTokenKey([]byte(strings.Repeat("k", auth.MinKeyBytes))); err != nil {
@@ -115,7 +117,9 @@ func newHub(t testing.TB, change ...func(*hub.Config)) *hub.Hub {
 func newSecrets(t testing.TB) *auth.Secrets {
 	t.Helper()
 	files := map[auth.Role][]string{}
-	for role, secret := range map[auth.Role]string{auth.RoleBackend: backendSecret, auth.RolePeer: peerSecret} {
+	for role, secret := range map[auth.Role]string{
+		auth.RoleBackend: backendSecret, auth.RolePeer: peerSecret,
+	} {
 		path := filepath.Join(t.TempDir(), "secret")
 		if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -166,10 +170,15 @@ func (f *fixture) dial(t testing.TB, authorization string) *grpc.ClientConn {
 	conn, err := grpc.NewClient("passthrough:///memory",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(f.dialer()),
-		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any,
+			cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+		) error {
 			return invoke(with(ctx), method, req, reply, cc, opts...)
 		}),
-		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc,
+			cc *grpc.ClientConn, method string, stream grpc.Streamer,
+			opts ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			return stream(with(ctx), desc, cc, method, opts...)
 		}),
 	)
@@ -181,7 +190,9 @@ func (f *fixture) dial(t testing.TB, authorization string) *grpc.ClientConn {
 }
 
 func (f *fixture) dialer() func(context.Context, string) (net.Conn, error) {
-	return func(ctx context.Context, _ string) (net.Conn, error) { return f.listener.DialContext(ctx) }
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		return f.listener.DialContext(ctx)
+	}
 }
 
 // buffer collects a log.
@@ -202,10 +213,10 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// frameEnd ends what a client receives: a wire has no empty frames.
+// frameEnd ends a frame: a wire has no empty frames.
 const frameEnd = '|'
 
-// wireProtocol shows the payload alone, and remembers what it encoded.
+// wireProtocol shows the payload alone, and remembers the messages that it encoded.
 type wireProtocol struct {
 	mu       sync.Mutex
 	messages []*hub.Message
@@ -231,7 +242,7 @@ func (p *wireProtocol) last(t testing.TB) (*hub.Message, hub.Route) {
 	return p.messages[len(p.messages)-1], p.routes[len(p.routes)-1]
 }
 
-// ackedProtocol is one whose clients confirm.
+// ackedProtocol is a protocol whose clients confirm.
 type ackedProtocol struct{ wireProtocol }
 
 func (p *ackedProtocol) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {

@@ -15,7 +15,9 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-func fingerprintOf(t interface{ Fatal(...any) }, method, namespace string, target *controlv1.Target) fingerprint {
+func fingerprintOf(
+	t interface{ Fatal(...any) }, method, namespace string, target *controlv1.Target,
+) fingerprint {
 	f, err := newFingerprint(method, namespace, target)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +30,10 @@ func TestPageTokenCarriesTheCursorForItsOwnRequest(t *testing.T) {
 		namespace := rapid.StringMatching(`[a-z][a-z0-9]{0,8}`).Draw(t, "namespace")
 		target := users(rapid.SliceOfN(rapid.StringN(1, 8, -1), 1, 4).Draw(t, "users")...)
 		own := fingerprintOf(t, "list", namespace, target)
-		want := hub.Cursor{Hash: rapid.Uint64().Draw(t, "hash"), Name: rapid.StringN(1, -1, hub.MaxName).Draw(t, "name")}
+		want := hub.Cursor{
+			Hash: rapid.Uint64().Draw(t, "hash"),
+			Name: rapid.StringN(1, -1, hub.MaxName).Draw(t, "name"),
+		}
 		token := pageToken(own, want)
 		if have, err := parsePageToken(token, own); err != nil || have != want {
 			t.Fatalf("have %v, %v, want %v", have, err, want)
@@ -82,8 +87,11 @@ func FuzzPageToken(f *testing.F) {
 	})
 }
 
-// pages walks through a listing and does something between its pages. It returns how often each was listed.
-func pages(t *testing.T, list func(token string) (names []string, next string), between func()) map[string]int {
+// pages walks through a listing and does something between its pages. It returns how often each was
+// listed.
+func pages(
+	t *testing.T, list func(token string) (names []string, next string), between func(),
+) map[string]int {
 	t.Helper()
 	seen := map[string]int{}
 	for token, n := "", 0; ; n++ {
@@ -122,9 +130,11 @@ func TestAListingHasEachConnectionThatStaysOnce(t *testing.T) {
 				}
 			}
 			seen := pages(t, func(token string) (ids []string, next string) {
-				resp, err := f.connections.ListConnections(context.Background(), &controlv1.ListConnectionsRequest{
-					Target: target, PageToken: token, PageSize: int32(1 + rand.IntN(60)), // the size may change on the way
-				})
+				resp, err := f.connections.ListConnections(context.Background(),
+					&controlv1.ListConnectionsRequest{
+						// the size may change on the way
+						Target: target, PageToken: token, PageSize: int32(1 + rand.IntN(60)),
+					})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -162,7 +172,9 @@ func TestAListingHasEachGroupThatStaysOnce(t *testing.T) {
 	}
 	n := 0
 	seen := pages(t, func(token string) (names []string, next string) {
-		resp, err := f.groups.ListGroups(context.Background(), &controlv1.ListGroupsRequest{PageToken: token, PageSize: int32(1 + rand.IntN(60))})
+		resp, err := f.groups.ListGroups(context.Background(), &controlv1.ListGroupsRequest{
+			PageToken: token, PageSize: int32(1 + rand.IntN(60)),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +212,10 @@ func TestAPageTokenIsForOneRequestAndMethodOnly(t *testing.T) {
 	for range 2 {
 		f.connect(t, p, "ann", "g1", "g2")
 	}
-	list := func(change func(*controlv1.ListConnectionsRequest)) (*controlv1.ListConnectionsResponse, error) {
+	list := func(change func(
+		*controlv1.ListConnectionsRequest,
+	),
+	) (*controlv1.ListConnectionsResponse, error) {
 		req := &controlv1.ListConnectionsRequest{Target: users("ann"), PageSize: 1}
 		change(req)
 		return f.connections.ListConnections(t.Context(), req)
@@ -219,15 +234,20 @@ func TestAPageTokenIsForOneRequestAndMethodOnly(t *testing.T) {
 			t.Errorf("other %s: %v", name, err)
 		}
 	}
-	if _, err := f.groups.ListGroups(t.Context(), &controlv1.ListGroupsRequest{PageToken: token}); !errors.Is(fromStatus(err), errPageTokenInvalid) {
+	if _, err := f.groups.ListGroups(
+		t.Context(), &controlv1.ListGroupsRequest{PageToken: token},
+	); !errors.Is(fromStatus(err), errPageTokenInvalid) {
 		t.Errorf("other method: %v", err)
 	}
 	// The default namespace has two spellings, and the size of a page may change.
-	second, err := list(func(r *controlv1.ListConnectionsRequest) { r.PageToken, r.Namespace, r.PageSize = token, "default", 0 })
+	second, err := list(func(r *controlv1.ListConnectionsRequest) {
+		r.PageToken, r.Namespace, r.PageSize = token, "default", 0
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(second.GetConnections()) != 1 || second.GetNextPageToken() != "" || second.GetConnections()[0].GetId() == first.GetConnections()[0].GetId() {
+	if len(second.GetConnections()) != 1 || second.GetNextPageToken() != "" ||
+		second.GetConnections()[0].GetId() == first.GetConnections()[0].GetId() {
 		t.Errorf("second page %v", second)
 	}
 }

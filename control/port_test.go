@@ -51,7 +51,8 @@ func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 			strangers = append(strangers, connect(p, "192.0.2.1"))
 		}
 		if !strangers[0].raw.closed || strangers[1].raw.closed {
-			t.Errorf("of %d strangers the oldest is closed: %v, and the next: %v", len(strangers), strangers[0].raw.closed, strangers[1].raw.closed)
+			t.Errorf("of %d strangers the oldest is closed: %v, and the next: %v",
+				len(strangers), strangers[0].raw.closed, strangers[1].raw.closed)
 		}
 		time.Sleep(strangerPatience)
 		var backends []visitor
@@ -71,7 +72,8 @@ func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 			}
 		}
 		if p.open != most || p.strangerCount() != most-known {
-			t.Errorf("%d connections, %d of strangers, want %d and %d", p.open, p.strangerCount(), most, most-known)
+			t.Errorf("%d connections, %d of strangers, want %d and %d",
+				p.open, p.strangerCount(), most, most-known)
 		}
 		_ = backends[0].in.Close()
 		if next := connect(p, "192.0.2.1"); next.raw.closed {
@@ -84,7 +86,8 @@ func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 			_ = b.in.Close()
 		}
 		if n := p.open - p.strangerCount(); n != 1 || p.knownCount(auth.RoleBackend) != 1 {
-			t.Errorf("%d connections are counted, %d of backends, want 1", n, p.knownCount(auth.RoleBackend))
+			t.Errorf("%d connections are counted, %d of backends, want 1",
+				n, p.knownCount(auth.RoleBackend))
 		}
 		time.Sleep(strangerPatience)
 		closeAll(p)
@@ -98,8 +101,8 @@ func closeAll(p *port) {
 	}
 }
 
-// A credential that fills the port keeps out neither other backends nor other hubs. It pays with its
-// idle connections, then with its newest.
+// A credential that fills the port keeps out neither backends nor peers. It pays with
+// its idle connections, then with its newest.
 func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, known = 16, 14
@@ -116,7 +119,9 @@ func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 			held = append(held, g)
 		}
 		if g, ok := enter(p, greedy); ok || g.raw.closed {
-			t.Errorf("one more of the credential that has all: taken %v, closed %v", ok, g.raw.closed)
+			t.Errorf(
+				"one more of the credential that has all: taken %v, closed %v", ok, g.raw.closed,
+			)
 		}
 		held[3].in.endCall(time.Now())
 		held[2].in.endCall(time.Now())
@@ -155,7 +160,9 @@ func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 		}
 		time.Sleep(portLogInterval)
 		enter(p, peerIdentity)
-		if s := log.String(); !strings.Contains(s, `"credential":"backend:greedy","connections":9,"of":14,"closed":5,"refused":0`) {
+		if s := log.String(); !strings.Contains(
+			s, `"credential":"backend:greedy","connections":9,"of":14,"closed":5,"refused":0`,
+		) {
 			t.Errorf("logged %s", s)
 		}
 		closeAll(p)
@@ -186,8 +193,11 @@ func TestNoCredentialIsKeptOutByOneWithMore(t *testing.T) {
 			return n
 		}
 		for range rapid.IntRange(1, 150).Draw(t, "steps") {
-			who := auth.Identity{Role: auth.RoleBackend, Name: fmt.Sprint("backend:", rapid.IntRange(1, names).Draw(t, "name"))}
-			if rapid.IntRange(0, 9).Draw(t, "role") == 0 && len(model[peerIdentity]) < p.holders.most {
+			who := auth.Identity{Role: auth.RoleBackend, Name: fmt.Sprint(
+				"backend:", rapid.IntRange(1, names).Draw(t, "name"),
+			)}
+			if rapid.IntRange(0, 9).Draw(t, "role") == 0 &&
+				len(model[peerIdentity]) < p.holders.most {
 				who = peerIdentity
 			}
 			if mine := model[who]; len(mine) > 0 && rapid.IntRange(0, 3).Draw(t, "leaves") == 0 {
@@ -209,7 +219,8 @@ func TestNoCredentialIsKeptOutByOneWithMore(t *testing.T) {
 				model[who] = append(model[who], g)
 			} else {
 				if !full || who.Role == auth.RolePeer || before+1 < largest {
-					t.Fatalf("%s with %d connections was refused; the largest has %d, full: %v", who.Name, before, largest, full)
+					t.Fatalf("%s with %d connections was refused; the largest has %d, full: %v",
+						who.Name, before, largest, full)
 				}
 				_ = g.in.Close()
 			}
@@ -230,7 +241,8 @@ func TestNoCredentialIsKeptOutByOneWithMore(t *testing.T) {
 			if want := full && ok; (paid == 1) != want || paid > 1 {
 				t.Fatalf("%d connections were closed; full: %v, taken: %v", paid, full, ok)
 			}
-			if have := p.knownCount(auth.RoleBackend) + p.knownCount(auth.RolePeer); have != count() || have > p.holders.most || p.open != have {
+			have := p.knownCount(auth.RoleBackend) + p.knownCount(auth.RolePeer)
+			if have != count() || have > p.holders.most || p.open != have {
 				t.Fatalf("%d known of %d, %d open, want %d", have, p.holders.most, p.open, count())
 			}
 		}

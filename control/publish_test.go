@@ -28,7 +28,9 @@ func (f *fixture) publish(t *testing.T, from *client, group, text string) {
 			Namespace: who.Namespace, Kind: hub.Text, Payload: []byte(text),
 			Sender: hub.Sender{Connection: who.ID, User: who.User},
 		},
-		Target: hub.Target{Groups: []string{group}, Except: hub.Exclusion{Connections: []string{string(who.ID)}}},
+		Target: hub.Target{
+			Groups: []string{group}, Except: hub.Exclusion{Connections: []string{string(who.ID)}},
+		},
 	})
 	if err != nil {
 		t.Error(err)
@@ -76,7 +78,9 @@ func TestWhatClientsPublishArrivesOnceAndInTheirOrderAtEveryHub(t *testing.T) {
 			return nil
 		})
 		next := make(map[string]int)
-		for frame := range strings.SplitSeq(strings.TrimSuffix(client.received(), string(frameEnd)), string(frameEnd)) {
+		for frame := range strings.SplitSeq(
+			strings.TrimSuffix(client.received(), string(frameEnd)), string(frameEnd),
+		) {
 			sender, number, _ := strings.Cut(frame, "-")
 			if number != fmt.Sprint(next[sender]) {
 				t.Fatalf("client %d: %s after %d of that sender", i, frame, next[sender])
@@ -88,7 +92,8 @@ func TestWhatClientsPublishArrivesOnceAndInTheirOrderAtEveryHub(t *testing.T) {
 		}
 	}
 	for _, f := range c.hubs {
-		// One that got no processor for 500 ms may have said too late that it has a message: then that is unknown, though it came.
+		// A hub that got no processor for 500 ms may have said too late that it has a message: then
+		// that is unknown, though it came.
 		holdLost(t, f, 0, 0, lostPublishesOf(t, f)["unknown"])
 	}
 }
@@ -132,14 +137,16 @@ func (p *stuckProtocol) Encode(m *hub.Message, r hub.Route) []byte {
 }
 
 func TestAPeerThatIsStuckCostsAClientThatPublishesNothing(t *testing.T) {
-	// window is how many calls a lane takes that the other hub has not begun; rest is what comes when that is full.
+	// window is how many calls a lane takes that the peer has not begun; rest is what comes
+	// when that is full.
 	const window, rest = 4096, 900
 	c := newCluster(t, 3)
 	p, stuck := &wireProtocol{}, &stuckProtocol{free: make(chan struct{})}
 	free := sync.OnceFunc(func() { close(stuck.free) })
 	t.Cleanup(free) // before the hub shuts down
 	sender := c.hubs[0].connect(t, p, "ann")
-	here, healthy := c.hubs[0].connect(t, p, "bob", "lobby"), c.hubs[1].connect(t, p, "eve", "lobby")
+	here, healthy := c.hubs[0].connect(t, p, "bob", "lobby"),
+		c.hubs[1].connect(t, p, "eve", "lobby")
 	slow := c.hubs[2].connect(t, stuck, "joe", "lobby")
 
 	var want strings.Builder
@@ -192,7 +199,7 @@ func TestAPublishThatIsInLineWhenTheLinkEndsIsCounted(t *testing.T) {
 		c.hubs[0].publish(t, sender, "lobby", "x")
 	}
 	holdLost(t, c.hubs[0], 0, 0, 0)
-	stop.Go(c.hubs[1].server.grpc.Stop) // it waits for what is stuck
+	stop.Go(c.hubs[1].server.grpc.Stop) // it waits for the stuck calls
 	eventually(t, func() error {
 		if n := lostPublishesOf(t, c.hubs[0])["unknown"]; n != 3 {
 			return fmt.Errorf("%v are counted", n)
@@ -208,7 +215,9 @@ func TestAHubThatLeavesTakesNothingFromClients(t *testing.T) {
 	if err := f.hub.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	err := f.server.Publish(t.Context(), &hub.Send{Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text}, Target: hub.Target{Groups: []string{"lobby"}}})
+	err := f.server.Publish(t.Context(), &hub.Send{Message: &hub.Message{
+		Namespace: hub.DefaultNamespace, Kind: hub.Text,
+	}, Target: hub.Target{Groups: []string{"lobby"}}})
 	if !errors.Is(err, hub.ErrShuttingDown) {
 		t.Errorf("error %v", err)
 	}
@@ -217,7 +226,7 @@ func TestAHubThatLeavesTakesNothingFromClients(t *testing.T) {
 	}
 }
 
-// What another hub makes of a publish is what was published.
+// A peer delivers the same message that was published.
 func TestAForwardedPublishIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	e := &executor{f.hub, nil, slogTo(f.log)}
@@ -228,8 +237,11 @@ func TestAForwardedPublishIsTheSame(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		began := time.Now()
 		published := &hub.Message{
-			ID: "m" + name.Draw(rt, "id"), Namespace: hub.DefaultNamespace, Event: name.Draw(rt, "event"),
-			Kind:     rapid.SampledFrom([]hub.PayloadKind{hub.Text, hub.JSON, hub.Binary, hub.Protobuf}).Draw(rt, "kind"),
+			ID: "m" + name.Draw(rt, "id"), Namespace: hub.DefaultNamespace,
+			Event: name.Draw(rt, "event"),
+			Kind: rapid.SampledFrom([]hub.PayloadKind{
+				hub.Text, hub.JSON, hub.Binary, hub.Protobuf,
+			}).Draw(rt, "kind"),
 			Payload:  []byte(name.Draw(rt, "payload")),
 			Sender:   hub.Sender{Connection: excluded.ID(), User: name.Draw(rt, "user")},
 			Metadata: rapid.MapOfN(name, name, 0, 3).Draw(rt, "metadata"),
@@ -239,7 +251,9 @@ func TestAForwardedPublishIsTheSame(t *testing.T) {
 		}
 		call, err := newPublishCall(&hub.Send{
 			Message: published,
-			Target:  hub.Target{Groups: []string{"lobby"}, Except: hub.Exclusion{Connections: []string{string(excluded.ID())}}},
+			Target: hub.Target{Groups: []string{"lobby"}, Except: hub.Exclusion{
+				Connections: []string{string(excluded.ID())},
+			}},
 		}, began)
 		if err != nil {
 			rt.Fatal(err)
@@ -253,7 +267,9 @@ func TestAForwardedPublishIsTheSame(t *testing.T) {
 		if route != (hub.Route{Kind: hub.RouteGroup, Group: "lobby"}) {
 			rt.Errorf("route %v", route)
 		}
-		if diff := cmp.Diff(published, have, cmpopts.EquateEmpty(), cmpopts.EquateApproxTime(time.Minute)); diff != "" {
+		if diff := cmp.Diff(
+			published, have, cmpopts.EquateEmpty(), cmpopts.EquateApproxTime(time.Minute),
+		); diff != "" {
 			rt.Error(diff)
 		}
 	})
@@ -262,14 +278,16 @@ func TestAForwardedPublishIsTheSame(t *testing.T) {
 	}
 }
 
-// A hub of before does not know of senders: what backends send has none.
+// A hub of an earlier version does not know of senders: a send of a backend has none.
 func TestASendOfABackendHasNoSender(t *testing.T) {
 	f := newFixture(t)
 	p := &wireProtocol{}
 	f.connect(t, p, "ann")
 	call, err := newPublishCall(&hub.Send{
-		Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Sender: hub.Sender{Connection: "c"}},
-		Target:  hub.Target{Users: []string{"ann"}},
+		Message: &hub.Message{
+			Namespace: hub.DefaultNamespace, Kind: hub.Text, Sender: hub.Sender{Connection: "c"},
+		},
+		Target: hub.Target{Users: []string{"ann"}},
 	}, time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// rawCaller speaks HTTP/2 by hand: it begins what it does not end.
+// rawCaller speaks HTTP/2 by hand: it begins messages that it does not end.
 type rawCaller struct {
 	net.Conn
 
@@ -24,7 +24,7 @@ type rawCaller struct {
 	frames  chan rawFrame
 }
 
-// rawFrame is what a rawCaller has read.
+// rawFrame is a frame that a rawCaller has read.
 type rawFrame struct {
 	kind   http2.FrameType
 	stream uint32
@@ -57,7 +57,7 @@ func newRawCaller(t testing.TB, conn net.Conn) *rawCaller {
 	return c
 }
 
-// prepare gives the caller what it speaks HTTP/2 with.
+// prepare gives the caller its HTTP/2 framer.
 func (c *rawCaller) prepare() {
 	c.framer, c.next = http2.NewFramer(c.Conn, c.Conn), 1
 	c.encoder = hpack.NewEncoder(&c.headers)
@@ -89,7 +89,9 @@ func (c *rawCaller) read() {
 }
 
 // begin calls a method, with a credential unless that is empty, and with more headers.
-func (c *rawCaller) begin(method, authorization string, more ...[2]string) (stream uint32, _ error) {
+func (c *rawCaller) begin(
+	method, authorization string, more ...[2]string,
+) (stream uint32, _ error) {
 	c.headers.Reset()
 	for _, field := range append([][2]string{
 		{":method", "POST"},
@@ -101,14 +103,18 @@ func (c *rawCaller) begin(method, authorization string, more ...[2]string) (stre
 		{"authorization", authorization},
 	}, more...) {
 		if field[1] != "" {
-			if err := c.encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {
+			if err := c.encoder.WriteField(
+				hpack.HeaderField{Name: field[0], Value: field[1]},
+			); err != nil {
 				return 0, err
 			}
 		}
 	}
 	stream = c.next
 	c.next += 2
-	return stream, c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.headers.Bytes(), EndHeaders: true})
+	return stream, c.framer.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: stream, BlockFragment: c.headers.Bytes(), EndHeaders: true,
+	})
 }
 
 // announce begins a message of so many bytes, and sends some of them.
@@ -140,7 +146,7 @@ func (c *rawCaller) status(t testing.TB, stream uint32) string {
 	return ""
 }
 
-// over waits for the end of the connection, and returns what the hub said about it, if it did.
+// over waits for the end of the connection, and returns the reason that the hub gave, if any.
 func (c *rawCaller) over() (said string) {
 	for frame := range c.frames {
 		if frame.kind == http2.FrameGoAway {

@@ -57,11 +57,16 @@ func TestAConnectionThatStandsInReserveStays(t *testing.T) {
 		time.Sleep(idleTimeout - time.Second)
 		synctest.Wait()
 		if n := int(dialled.Load()); n != len(hubs) {
-			t.Errorf("the backend has dialled %d times in silence, want once for each of %d hubs", n, len(hubs))
+			t.Errorf("the backend has dialled %d times in silence, want once for each of %d hubs",
+				n, len(hubs))
 		}
-		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+backendSecret)
+		ctx := metadata.AppendToOutgoingContext(
+			t.Context(), "authorization", "Bearer "+backendSecret,
+		)
 		for range hubs {
-			if _, err := controlv1.NewDeliveryServiceClient(conn).Send(ctx, &controlv1.SendRequest{Target: everyone(), Message: text("x")}); err != nil {
+			if _, err := controlv1.NewDeliveryServiceClient(conn).Send(
+				ctx, &controlv1.SendRequest{Target: everyone(), Message: text("x")},
+			); err != nil {
 				t.Error(err)
 			}
 		}
@@ -70,13 +75,16 @@ func TestAConnectionThatStandsInReserveStays(t *testing.T) {
 		}
 		for name, f := range hubs {
 			if s := f.log.String(); s != "" || f.metric(t, "connhub_grpc_connections") != 1 {
-				t.Errorf("hub %s has %d known connections, and logged %s", name, f.metric(t, "connhub_grpc_connections"), s)
+				t.Errorf("hub %s has %d known connections, and logged %s", name, f.metric(
+					t, "connhub_grpc_connections",
+				), s)
 			}
 		}
 	})
 }
 
-// When newcomers need the room, a connection in reserve makes some, and only then: whatever it sends.
+// When newcomers need the room, a connection in reserve makes some, and only then: whatever it
+// sends.
 func TestAConnectionInReserveMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -124,7 +132,8 @@ func TestAWrongCallEndsAConnectionInReserve(t *testing.T) {
 // Only a handshake that is complete makes a reserve.
 func TestAHandshakeThatIsNotCompleteIsEnded(t *testing.T) {
 	for name, said := range map[string]string{
-		"nothing": "", "half a preface": http2.ClientPreface[:12], "no settings": http2.ClientPreface,
+		"nothing": "", "half a preface": http2.ClientPreface[:12],
+		"no settings": http2.ClientPreface,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -147,13 +156,15 @@ func TestAHandshakeThatIsNotCompleteIsEnded(t *testing.T) {
 	}
 }
 
-// BenchmarkSilentConnection tells what a connection costs the hub that has said hello and nothing
-// else. The client's end has no buffers.
+// BenchmarkSilentConnection measures a connection that has said hello and nothing more. The client's end has no buffers.
 func BenchmarkSilentConnection(b *testing.B) {
 	withKey := httptest.NewTLSServer(nil)
 	defer withKey.Close()
 	serverTLS := &tls.Config{Certificates: withKey.TLS.Certificates}
-	clientTLS := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}} //nolint:gosec // it is a test's
+	clientTLS := &tls.Config{
+		InsecureSkipVerify: true, //nolint:gosec // it is a test's
+		NextProtos:         []string{"h2"},
+	}
 	for name, config := range map[string]*tls.Config{"plain": nil, "tls": serverTLS} {
 		b.Run(name, func(b *testing.B) {
 			const conns = maxStrangersOfAddress
@@ -173,7 +184,9 @@ func BenchmarkSilentConnection(b *testing.B) {
 				for _, conn := range open {
 					_ = conn.Close()
 				}
-				testkit.Eventually(b, "the hub has no stranger any more", func() bool { return f.metric(b, "connhub_grpc_strangers") == 0 })
+				testkit.Eventually(b, "the hub has no stranger any more", func() bool {
+					return f.metric(b, "connhub_grpc_strangers") == 0
+				})
 			}
 		})
 	}

@@ -34,7 +34,9 @@ func slogTo(b *buffer) *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil
 
 func newTestMetrics(t *testing.T) *metrics {
 	t.Helper()
-	m, err := newMetrics(nil, nil, newPort(slog.New(slog.DiscardHandler), 0), newBudget(defaultCallBytes))
+	m, err := newMetrics(
+		nil, nil, newPort(slog.New(slog.DiscardHandler), 0), newBudget(defaultCallBytes),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +49,15 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 		want   []string
 	}{
 		{Config{}, []string{"Hub is not set", "Secrets is not set", "CallBytes is 0"}},
-		{Config{Secrets: newSecrets(t), Insecure: true, Tokens: &auth.TokenKey{}}, []string{"Hub", "Secrets is set", "PublicURL is not set"}},
-		{Config{Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "ftp", Host: "h"}}, []string{"Hub", `scheme "ftp"`}},
-		{Config{Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "http"}}, []string{"Hub", "no host"}},
+		{Config{Secrets: newSecrets(t), Insecure: true, Tokens: &auth.TokenKey{}}, []string{
+			"Hub", "Secrets is set", "PublicURL is not set",
+		}},
+		{Config{
+			Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "ftp", Host: "h"},
+		}, []string{"Hub", `scheme "ftp"`}},
+		{Config{
+			Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "http"},
+		}, []string{"Hub", "no host"}},
 	} {
 		_, err := New(c.config)
 		if err == nil {
@@ -87,7 +95,9 @@ func TestHealthFollowsTheServer(t *testing.T) {
 		if status.Code(err) != codes.NotFound {
 			t.Errorf("unknown service: %v", err)
 		}
-		watch, err := healthv1.NewHealthClient(f.conn).Watch(t.Context(), &healthv1.HealthCheckRequest{})
+		watch, err := healthv1.NewHealthClient(f.conn).Watch(
+			t.Context(), &healthv1.HealthCheckRequest{},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +132,8 @@ func TestShutdownLetsCallsFinishUntilItMayNot(t *testing.T) {
 				done := make(chan error)
 				go func() {
 					_, err := f.delivery.Send(context.Background(), &controlv1.SendRequest{
-						Target: users("ann"), Message: text("x"), Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(c.wait),
+						Target: users("ann"), Message: text("x"), Wait: controlv1.Wait_WAIT_WRITTEN,
+						WaitTimeout: durationpb.New(c.wait),
 					})
 					done <- err
 				}()
@@ -214,7 +225,8 @@ func TestTheLargestRequestThatKeepsAllLimitsIsTaken(t *testing.T) {
 			Id: long(1024), Event: long(1024), Metadata: map[string]string{},
 			Payload: &controlv1.Message_Json{Json: `"` + long(1<<20-2) + `"`},
 		},
-		RequestId: long(1024), OverflowPolicy: controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, ConflationKey: long(1024),
+		RequestId: long(1024), OverflowPolicy: controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE,
+		ConflationKey: long(1024),
 	}
 	for _, name := range many(2048, 4) {
 		req.Message.Metadata[name] = ""
@@ -238,15 +250,21 @@ func TestARequestBeyondAllLimitsIsNotRead(t *testing.T) {
 
 func TestTLSIsSpoken(t *testing.T) {
 	certificate, pool := newCertificate(t)
-	f := newFixture(t, func(c *Config) { c.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}} })
+	f := newFixture(t, func(c *Config) {
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	})
 	conn, err := grpc.NewClient("passthrough:///memory",
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "hub.example"})),
+		grpc.WithTransportCredentials(
+			credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "hub.example"}),
+		),
 		grpc.WithContextDialer(f.dialer()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+	if _, err := healthv1.NewHealthClient(conn).Check(
+		t.Context(), &healthv1.HealthCheckRequest{},
+	); err != nil {
 		t.Error(err)
 	}
 }
@@ -274,13 +292,15 @@ func newCertificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-// FuzzRequests sends strangers' bytes, as a backend, to every unary method of the API. The stream has FuzzSendStream.
+// FuzzRequests sends strangers' bytes, as a backend, to every unary method of the API. The stream
+// has FuzzSendStream.
 func FuzzRequests(f *testing.F) {
 	fix := newFixture(f)
 	fix.connect(f, &wireProtocol{}, "ann", "red")
 	var methods []string
 	for _, method := range fix.server.fullMethods() {
-		if strings.HasPrefix(method, "/connhub.") && method != controlv1.DeliveryService_SendStream_FullMethodName {
+		if strings.HasPrefix(method, "/connhub.") &&
+			method != controlv1.DeliveryService_SendStream_FullMethodName {
 			methods = append(methods, method)
 		}
 	}

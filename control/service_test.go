@@ -35,7 +35,9 @@ type guest struct {
 func (g *guest) register(r grpc.ServiceRegistrar) { eventsv1.RegisterEventServiceServer(r, g) }
 
 // Subscribe answers each request until the stream is to end, or a request breaks a rule.
-func (g *guest) Subscribe(stream grpc.BidiStreamingServer[eventsv1.SubscribeRequest, eventsv1.SubscribeResponse]) error {
+func (g *guest) Subscribe(
+	stream grpc.BidiStreamingServer[eventsv1.SubscribeRequest, eventsv1.SubscribeResponse],
+) error {
 	refused := make(chan error, 1)
 	go func() {
 		for {
@@ -63,17 +65,24 @@ func TestAServiceOfTheConfigurationIsForBackendsThatKeepItsRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &guest{end: make(chan error)}
 		f := newFixture(t, func(c *Config) { c.Services = []Service{g.register} })
-		holdError(t, invokeRaw(t.Context(), f.dial(t, ""), guestMethod, nil), codes.Unauthenticated, "CREDENTIALS_INVALID")
-		holdError(t, invokeRaw(t.Context(), f.dial(t, "Bearer "+peerSecret), guestMethod, nil), codes.PermissionDenied, "ROLE_NOT_ALLOWED")
-		holdFieldError(t, invokeRaw(t.Context(), f.conn, guestMethod, []byte("\xff")), "INVALID_FIELD", "", "protobuf")
+		holdError(t, invokeRaw(
+			t.Context(), f.dial(t, ""), guestMethod, nil,
+		), codes.Unauthenticated, "CREDENTIALS_INVALID")
+		holdError(t, invokeRaw(t.Context(), f.dial(t, "Bearer "+
+			peerSecret), guestMethod, nil), codes.PermissionDenied, "ROLE_NOT_ALLOWED")
+		holdFieldError(t, invokeRaw(
+			t.Context(), f.conn, guestMethod, []byte("\xff"),
+		), "INVALID_FIELD", "", "protobuf")
 
-		open := func() grpc.BidiStreamingClient[eventsv1.SubscribeRequest, eventsv1.SubscribeResponse] {
+		open := func() eventsv1.EventService_SubscribeClient {
 			t.Helper()
 			s, err := eventsv1.NewEventServiceClient(f.conn).Subscribe(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Send(&eventsv1.SubscribeRequest{Subscription: &eventsv1.Subscription{}}); err != nil {
+			if err := s.Send(
+				&eventsv1.SubscribeRequest{Subscription: &eventsv1.Subscription{}},
+			); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.Recv(); err != nil {
@@ -82,11 +91,15 @@ func TestAServiceOfTheConfigurationIsForBackendsThatKeepItsRules(t *testing.T) {
 			return s
 		}
 		s := open()
-		if err := s.Send(&eventsv1.SubscribeRequest{Subscription: &eventsv1.Subscription{Namespaces: []string{"-"}}}); err != nil {
+		if err := s.Send(&eventsv1.SubscribeRequest{
+			Subscription: &eventsv1.Subscription{Namespaces: []string{"-"}},
+		}); err != nil {
 			t.Fatal(err)
 		}
 		_, err := s.Recv()
-		holdFieldError(t, err, "INVALID_FIELD", "subscription.namespaces[0]", "must be 1 to 128 characters")
+		holdFieldError(
+			t, err, "INVALID_FIELD", "subscription.namespaces[0]", "must be 1 to 128 characters",
+		)
 
 		for _, c := range []struct {
 			err    error
@@ -127,7 +140,9 @@ func TestStreamsOfAServiceOfTheConfigurationAreItsOwnToEnd(t *testing.T) {
 			f.server.Leave()
 			<-f.server.Quiet()
 		}
-		_, err = f.delivery.Send(t.Context(), &controlv1.SendRequest{Target: everyone(), Message: text("x")})
+		_, err = f.delivery.Send(
+			t.Context(), &controlv1.SendRequest{Target: everyone(), Message: text("x")},
+		)
 		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
 
 		stopped := make(chan error)
@@ -149,7 +164,12 @@ func TestStreamsOfAServiceOfTheConfigurationAreItsOwnToEnd(t *testing.T) {
 }
 
 func TestAServiceWithoutAProtoIsRefused(t *testing.T) {
-	_, err := New(Config{Hub: newHub(t), Insecure: true, CallBytes: MinCallBytes, Services: []Service{func(r grpc.ServiceRegistrar) { r.RegisterService(&strayService, nil) }}})
+	_, err := New(Config{
+		Hub: newHub(t), Insecure: true,
+		CallBytes: MinCallBytes, Services: []Service{
+			func(r grpc.ServiceRegistrar) { r.RegisterService(&strayService, nil) },
+		},
+	})
 	if err == nil {
 		t.Error("taken")
 	}

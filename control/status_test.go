@@ -19,7 +19,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// sentinelTexts returns the exported Err… of the Go files in a folder, with the texts they are made of.
+// sentinelTexts returns the exported Err… of the Go files in a folder, with the texts they are made
+// of.
 func sentinelTexts(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -43,7 +44,9 @@ func sentinelTexts(t *testing.T, dir string) map[string]string {
 			for _, spec := range general.Specs {
 				for i, name := range spec.(*ast.ValueSpec).Names {
 					if strings.HasPrefix(name.Name, "Err") {
-						texts[name.Name] = newErrorText(t, name.Name, spec.(*ast.ValueSpec).Values[i])
+						texts[name.Name] = newErrorText(
+							t, name.Name, spec.(*ast.ValueSpec).Values[i],
+						)
 					}
 				}
 			}
@@ -114,12 +117,19 @@ func TestStatusesTurnBackIntoTheirErrors(t *testing.T) {
 }
 
 func TestStatusesOfOthersStayWhatTheyAre(t *testing.T) {
-	foreign, err := status.New(codes.NotFound, "x").WithDetails(&errdetails.ErrorInfo{Reason: "CONNECTION_NOT_FOUND", Domain: "elsewhere"})
+	foreign, err := status.New(codes.NotFound, "x").WithDetails(
+		&errdetails.ErrorInfo{Reason: "CONNECTION_NOT_FOUND", Domain: "elsewhere"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{errors.New("x"), status.Error(codes.Unavailable, "x"), status.Error(codes.NotFound, "x"), foreign.Err()} {
-		if have := fromStatus(err); !errors.Is(have, err) || errors.Is(have, hub.ErrConnectionNotFound) {
+	for _, err := range []error{
+		errors.New("x"), status.Error(codes.Unavailable, "x"),
+		status.Error(codes.NotFound, "x"), foreign.Err(),
+	} {
+		if have := fromStatus(err); !errors.Is(have, err) || errors.Is(
+			have, hub.ErrConnectionNotFound,
+		) {
 			t.Errorf("%v came back as %v", err, have)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// Of a stranger's messages comes what an open method takes, and no more than strangerBytes in all.
+// A stranger may send the messages that an open method takes, and at most strangerBytes in all.
 func TestAStrangerThatBeginsLargeMessagesIsRefusedAndThenCutOff(t *testing.T) {
 	f := newFixture(t)
 	c := f.rawCaller(t)
@@ -93,7 +93,9 @@ func TestAConnectionThatHasShownACredentialStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		c := f.rawCaller(t)
-		stream, err := c.begin(controlv1.HubService_ListHubs_FullMethodName, "Bearer "+backendSecret)
+		stream, err := c.begin(
+			controlv1.HubService_ListHubs_FullMethodName, "Bearer "+backendSecret,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +130,9 @@ func TestWrongCredentialsMakeNobodyKnown(t *testing.T) {
 		f := newFixture(t)
 		c := f.rawCaller(t)
 		start := time.Now()
-		stream, err := c.begin(controlv1.DeliveryService_Send_FullMethodName, "Bearer "+strings.Repeat("x", 40))
+		stream, err := c.begin(
+			controlv1.DeliveryService_Send_FullMethodName, "Bearer "+strings.Repeat("x", 40),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +148,10 @@ func TestWrongCredentialsMakeNobodyKnown(t *testing.T) {
 
 // The headers of a call are a stranger's bytes.
 func TestACallWithoutAMethodHarmsNobody(t *testing.T) {
-	for _, path := range []string{"", "/", "//", "Check", "/Check", "/ /", "/connhub.peer.v1", "connhub.peer.v1.PeerService/Link", "*"} {
+	for _, path := range []string{
+		"", "/", "//", "Check",
+		"/Check", "/ /", "/connhub.peer.v1", "connhub.peer.v1.PeerService/Link", "*",
+	} {
 		t.Run(path, func(t *testing.T) {
 			f := newFixture(t)
 			c := f.rawCaller(t)
@@ -153,7 +160,8 @@ func TestACallWithoutAMethodHarmsNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			for frame := range c.frames {
-				if frame.stream == stream && (frame.status != "" || frame.kind == http2.FrameRSTStream) || frame.err != nil {
+				if frame.stream == stream &&
+					(frame.status != "" || frame.kind == http2.FrameRSTStream) || frame.err != nil {
 					break
 				}
 			}
@@ -163,7 +171,7 @@ func TestACallWithoutAMethodHarmsNobody(t *testing.T) {
 	}
 }
 
-// Strangers that stay keep nobody out: neither backends nor probes, from the same address.
+// Strangers that stay keep out neither backends nor probes, from the same address.
 func TestTheOldestStrangerMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -174,7 +182,8 @@ func TestTheOldestStrangerMakesRoom(t *testing.T) {
 			}
 			silent[i] = f.rawCaller(t)
 		}
-		for _, c := range silent[:2] { // a backend's connection, and maybe a probe's, take more room
+		// a backend's connection, and maybe a probe's, take more room
+		for _, c := range silent[:2] {
 			c.over()
 		}
 		f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x")})
@@ -188,7 +197,7 @@ func TestTheOldestStrangerMakesRoom(t *testing.T) {
 	})
 }
 
-// Newcomers, however many, end no handshake that goes on: neither of their own address nor of another one.
+// Newcomers, however many, end no handshake that goes on, whatever its address.
 func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 	for name, addresses := range map[string][]string{
 		"of one address":  {"192.0.2.1"},
@@ -211,7 +220,8 @@ func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 					in.beginWaiting() // the backend has sent the next part
 				}
 				if backend.closed || !others[0].closed {
-					t.Errorf("closed: the backend %v, a silent stranger %v", backend.closed, others[0].closed)
+					t.Errorf("closed: the backend %v, a silent stranger %v",
+						backend.closed, others[0].closed)
 				}
 				open := 0
 				for _, conn := range others {
@@ -219,7 +229,9 @@ func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 						open++
 					}
 				}
-				if most := min(maxStrangers, len(p.strangers.ofAddress)*maxStrangersOfAddress); open >= most {
+				if most := min(
+					maxStrangers, len(p.strangers.ofAddress)*maxStrangersOfAddress,
+				); open >= most {
 					t.Errorf("%d others are open beside it, of %d", open, most)
 				}
 				in.welcome(backendIdentity)
@@ -271,7 +283,8 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 		last.welcome(backendIdentity)
 		time.Sleep(strangerTime)
 		synctest.Wait()
-		if p.strangerCount() != 0 || len(p.strangers.ofAddress) != 0 || conns[len(conns)-1].closed || !conns[len(conns)-2].closed {
+		if p.strangerCount() != 0 || len(p.strangers.ofAddress) != 0 ||
+			conns[len(conns)-1].closed || !conns[len(conns)-2].closed {
 			t.Errorf("%d strangers, of %d addresses", p.strangerCount(), len(p.strangers.ofAddress))
 		}
 		if n := strings.Count(log.String(), "\n"); n != 1 {
@@ -293,7 +306,8 @@ func TestEveryOpenMethodIsBoundedAndEveryOtherIsClosed(t *testing.T) {
 		if !unary[method] {
 			t.Errorf("%s is open, and not served or a stream: a stranger could hold it", method)
 		}
-		if bounds.bytes < 1 || bounds.bytes > 8<<10 || bounds.time < 1 || bounds.time > 5*time.Second || bounds.calls < 1 || bounds.calls > 32 {
+		if bounds.bytes < 1 || bounds.bytes > 8<<10 || bounds.time < 1 ||
+			bounds.time > 5*time.Second || bounds.calls < 1 || bounds.calls > 32 {
 			t.Errorf("%s is open with bounds %+v", method, bounds)
 		}
 		if bounds.bytes*bounds.calls > strangerBytes {
@@ -319,7 +333,9 @@ func TestPingsFromFiveSecondsOnAreFine(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFixture(t)
 			c := f.rawCaller(t)
-			stream, err := c.begin(controlv1.DeliveryService_SendStream_FullMethodName, "Bearer "+backendSecret)
+			stream, err := c.begin(
+				controlv1.DeliveryService_SendStream_FullMethodName, "Bearer "+backendSecret,
+			)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -117,7 +117,9 @@ func TestResultsComeWhenTheyAreReadyAndHoldUpNobody(t *testing.T) {
 func TestABadSendHasTheErrorOfSendAndEndsNothing(t *testing.T) {
 	f := newFixture(t)
 	ann := f.connect(t, &wireProtocol{}, "ann")
-	f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("first"), RequestId: "used"})
+	f.send(
+		t, &controlv1.SendRequest{Target: users("ann"), Message: text("first"), RequestId: "used"},
+	)
 	bad := []func(*controlv1.SendRequest){
 		func(r *controlv1.SendRequest) { r.Target = nil },
 		func(r *controlv1.SendRequest) { r.Target = &controlv1.Target{} },
@@ -131,7 +133,9 @@ func TestABadSendHasTheErrorOfSendAndEndsNothing(t *testing.T) {
 		func(r *controlv1.SendRequest) { r.Message.Id = "\n" },
 		func(r *controlv1.SendRequest) { r.Message.Event = long(1025) },
 		func(r *controlv1.SendRequest) { r.Message.Metadata = map[string]string{"": "v"} },
-		func(r *controlv1.SendRequest) { r.Message.Metadata = map[string]string{"k": long(maxMetadataBytes)} },
+		func(r *controlv1.SendRequest) {
+			r.Message.Metadata = map[string]string{"k": long(maxMetadataBytes)}
+		},
 		func(r *controlv1.SendRequest) { r.Message.Ttl = durationpb.New(-1) },
 		func(r *controlv1.SendRequest) { r.Namespace = "Bad" },
 		func(r *controlv1.SendRequest) { r.Wait = 99 },
@@ -154,7 +158,8 @@ func TestABadSendHasTheErrorOfSendAndEndsNothing(t *testing.T) {
 		_, want[sequence] = f.delivery.Send(t.Context(), req)
 		b.send(t, batch(sequence-1, to(users("ann"), "x"), req, to(users("ann"), "y")))
 	}
-	b.send(t, &controlv1.SendStreamRequest{Sends: []*controlv1.StreamedSend{{Sequence: 1000}}}) // no send at all
+	// no send at all
+	b.send(t, &controlv1.SendStreamRequest{Sends: []*controlv1.StreamedSend{{Sequence: 1000}}})
 	_, want[1000] = f.delivery.Send(t.Context(), &controlv1.SendRequest{})
 	b.closeSend(t)
 	if err := b.end(t); err != nil {
@@ -192,9 +197,15 @@ func TestARequestIDDeliversOnceThroughStreamsAndSends(t *testing.T) {
 	b.send(t, batch(1, identified("x"), identified("x"), identified("another")))
 	b.until(t, func() bool { return len(b.results) == 3 })
 	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, b.receipt(t, 1))
-	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1, Duplicate: true}, b.receipt(t, 2))
-	holdError(t, status.ErrorProto(b.results[3].GetError()), codes.AlreadyExists, "REQUEST_ID_REUSED")
-	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1, Duplicate: true}, f.send(t, identified("x")))
+	holdReceipt(t, &controlv1.Receipt{
+		Matched: 1, Written: 1, NotAckable: 1, Duplicate: true,
+	}, b.receipt(t, 2))
+	holdError(
+		t, status.ErrorProto(b.results[3].GetError()), codes.AlreadyExists, "REQUEST_ID_REUSED",
+	)
+	holdReceipt(t, &controlv1.Receipt{
+		Matched: 1, Written: 1, NotAckable: 1, Duplicate: true,
+	}, f.send(t, identified("x")))
 	again := f.stream(t.Context(), t)
 	again.send(t, batch(1, identified("x")))
 	again.until(t, func() bool { return len(again.results) == 1 })
@@ -215,7 +226,9 @@ func TestABackendIsHeldAtTheBoundOfSendsWithoutResult(t *testing.T) {
 			user := fmt.Sprint(i)
 			clients[i] = f.connect(t, p, user)
 			clients[i].stall(true)
-			sends = append(sends, waiting(to(users(user), "x"), controlv1.Wait_WAIT_WRITTEN, time.Minute))
+			sends = append(
+				sends, waiting(to(users(user), "x"), controlv1.Wait_WAIT_WRITTEN, time.Minute),
+			)
 		}
 		b.send(t, batch(1, sends[:maxStreamedSends-1]...))
 		b.send(t, batch(maxStreamedSends, sends[maxStreamedSends-1:]...))
@@ -223,7 +236,7 @@ func TestABackendIsHeldAtTheBoundOfSendsWithoutResult(t *testing.T) {
 		if taken := f.metric(t, "connhub_grpc_stream_sends_total"); taken != maxUnanswered {
 			t.Errorf("%d were taken, want %d", taken, maxUnanswered)
 		}
-		// Each result makes room for one.
+		// Each result makes room for a send.
 		for _, i := range []int{7, 500} {
 			clients[i].stall(false)
 		}
@@ -255,7 +268,8 @@ func TestABackendThatDoesNotReadStopsItselfAlone(t *testing.T) {
 			for i := range batches {
 				send := to(users("ann"), long(100))
 				send.Message.Id = long(1000) // comes back
-				if deaf.Send(batch(int64(i*size+1), slices.Repeat([]*controlv1.SendRequest{send}, size)...)) != nil {
+				if deaf.Send(batch(int64(i*size+
+					1), slices.Repeat([]*controlv1.SendRequest{send}, size)...)) != nil {
 					return
 				}
 				written <- i
@@ -266,7 +280,9 @@ func TestABackendThatDoesNotReadStopsItselfAlone(t *testing.T) {
 		if len(written) == batches {
 			t.Fatal("nothing held the backend up: the test writes too little")
 		}
-		taken, given := f.metric(t, "connhub_grpc_stream_sends_total"), f.metric(t, "connhub_grpc_stream_results_total")
+		taken, given := f.metric(t, "connhub_grpc_stream_sends_total"), f.metric(
+			t, "connhub_grpc_stream_results_total",
+		)
 		if taken-given > maxUnanswered || taken >= batches*size {
 			t.Errorf("%d taken, %d results given", taken, given)
 		}
@@ -301,7 +317,7 @@ func TestResponsesStayBelowWhatClientsTake(t *testing.T) {
 	}
 }
 
-// loudProtocol can't encode what is loud.
+// loudProtocol can't encode a message that is loud.
 type loudProtocol struct{ wireProtocol }
 
 func (p *loudProtocol) Encode(m *hub.Message, r hub.Route) []byte {
@@ -327,7 +343,8 @@ func TestAPanicIsTheErrorOfItsSend(t *testing.T) {
 	if ann.received() != "x|y|" {
 		t.Errorf("received %q", ann.received())
 	}
-	if log := f.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "call panicked") || !strings.Contains(log, "stream_test.go") {
+	if log := f.log.String(); strings.Count(log, "\n") != 1 ||
+		!strings.Contains(log, "call panicked") || !strings.Contains(log, "stream_test.go") {
 		t.Errorf("logged %q", log)
 	}
 }
@@ -347,7 +364,8 @@ func TestStreamsAreCounted(t *testing.T) {
 		}
 		synctest.Wait()
 		for name, want := range map[string]int{
-			"connhub_grpc_streams": 0, "connhub_grpc_stream_sends_total": 3, "connhub_grpc_stream_results_total": 3, "connhub_grpc_requests_total": 1,
+			"connhub_grpc_streams": 0, "connhub_grpc_stream_sends_total": 3,
+			"connhub_grpc_stream_results_total": 3, "connhub_grpc_requests_total": 1,
 		} {
 			if n := f.metric(t, name); n != want {
 				t.Errorf("%s is %d, want %d", name, n, want)
@@ -356,7 +374,7 @@ func TestStreamsAreCounted(t *testing.T) {
 	})
 }
 
-// Whatever is sent: one result each, as Send would have said.
+// Each send of a stream has a result, the same as Send would have returned.
 func TestEachSendOfAStreamHasTheResultThatSendWouldGive(t *testing.T) {
 	f := newFixture(t)
 	f.connect(t, &wireProtocol{}, "plain", "g")
@@ -377,7 +395,9 @@ func TestEachSendOfAStreamHasTheResultThatSendWouldGive(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		draw := rapid.Custom(func(t *rapid.T) *controlv1.SendRequest {
-			req := waiting(to(rapid.SampledFrom(targets).Draw(t, "target"), rapid.String().Draw(t, "text")),
+			req := waiting(to(
+				rapid.SampledFrom(targets).Draw(t, "target"), rapid.String().Draw(t, "text"),
+			),
 				controlv1.Wait(rapid.IntRange(0, 5).Draw(t, "wait")), // 5 is none
 				time.Duration(rapid.IntRange(0, 5).Draw(t, "timeout"))*time.Millisecond)
 			req.ConflationKey = rapid.SampledFrom([]string{"", "", "", "k"}).Draw(t, "key")
@@ -404,15 +424,20 @@ func TestEachSendOfAStreamHasTheResultThatSendWouldGive(t *testing.T) {
 			_ = b.CloseSend()
 		}()
 		if err := b.end(t); err != nil || b.accepted != last || len(b.results) != len(sent) {
-			t.Fatalf("%v, accepted %d of %d, %d results of %d", err, b.accepted, last, len(b.results), len(sent))
+			t.Fatalf("%v, accepted %d of %d, %d results of %d",
+				err, b.accepted, last, len(b.results), len(sent))
 		}
 		for sequence, req := range sent {
 			response, err := f.delivery.Send(ctx, req)
-			want := &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: response.GetReceipt()}}
+			want := &controlv1.StreamedResult{
+				Sequence: sequence,
+				Outcome:  &controlv1.StreamedResult_Receipt{Receipt: response.GetReceipt()},
+			}
 			if err != nil {
 				want.Outcome = &controlv1.StreamedResult_Error{Error: status.Convert(err).Proto()}
 			}
-			if diff := cmp.Diff(want, b.results[sequence], protocmp.Transform(), protocmp.IgnoreFields(&controlv1.Receipt{}, "message_id")); diff != "" {
+			if diff := cmp.Diff(want, b.results[sequence], protocmp.Transform(),
+				protocmp.IgnoreFields(&controlv1.Receipt{}, "message_id")); diff != "" {
 				t.Fatalf("%v: %s", req, diff)
 			}
 		}
@@ -421,7 +446,8 @@ func TestEachSendOfAStreamHasTheResultThatSendWouldGive(t *testing.T) {
 
 func TestAResultIsNeverLargerThanItIsTakenFor(t *testing.T) {
 	receipt := &controlv1.Receipt{
-		MessageId: strings.Repeat("m", hub.MaxName), Duplicate: true, DiscoveryStaleFor: durationpb.New(math.MaxInt64),
+		MessageId: strings.Repeat("m", hub.MaxName), Duplicate: true,
+		DiscoveryStaleFor: durationpb.New(math.MaxInt64),
 	}
 	fields := receipt.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
@@ -430,14 +456,18 @@ func TestAResultIsNeverLargerThanItIsTakenFor(t *testing.T) {
 		}
 	}
 	for reason := range controlv1.DropReason_name {
-		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{Reason: controlv1.DropReason(reason), Count: math.MaxInt32})
+		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{
+			Reason: controlv1.DropReason(reason), Count: math.MaxInt32,
+		})
 	}
 	named := proto.CloneOf(receipt)
 	named.UnreachableHubs = slices.Repeat([]string{"abcdefgh"}, 1000)
 	for _, r := range []*controlv1.StreamedResult{
 		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: receipt}},
 		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: named}},
-		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Error{Error: &spb.Status{Message: strings.Repeat("e", 10_000)}}},
+		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Error{
+			Error: &spb.Status{Message: strings.Repeat("e", 10_000)},
+		}},
 	} {
 		if size(r) < proto.Size(r) {
 			t.Errorf("%d bytes, taken for %d", proto.Size(r), size(r))

@@ -13,7 +13,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// backend is one SendStream as a backend sees it. It holds what every response must keep.
+// backend is a SendStream as a backend sees it. It checks the rules of every response.
 type backend struct {
 	grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
 
@@ -37,7 +37,9 @@ func (f *fixture) stream(ctx context.Context, t rapid.TB) *backend {
 func batch(from int64, sends ...*controlv1.SendRequest) *controlv1.SendStreamRequest {
 	req := &controlv1.SendStreamRequest{}
 	for i, send := range sends {
-		req.Sends = append(req.Sends, &controlv1.StreamedSend{Sequence: from + int64(i), Send: send})
+		req.Sends = append(
+			req.Sends, &controlv1.StreamedSend{Sequence: from + int64(i), Send: send},
+		)
 	}
 	return req
 }
@@ -67,7 +69,8 @@ func (b *backend) next(t rapid.TB) error {
 	if response.GetAccepted() < b.accepted {
 		t.Errorf("accepted falls from %d to %d", b.accepted, response.GetAccepted())
 	}
-	if b.goingAway != nil && (response.GetGoingAway() != nil || response.GetAccepted() != b.accepted) {
+	if b.goingAway != nil &&
+		(response.GetGoingAway() != nil || response.GetAccepted() != b.accepted) {
 		t.Errorf("after going_away: %v", response)
 	}
 	b.accepted = response.GetAccepted()
@@ -129,7 +132,9 @@ func to(target *controlv1.Target, words string) *controlv1.SendRequest {
 	return &controlv1.SendRequest{Target: target, Message: text(words)}
 }
 
-func waiting(req *controlv1.SendRequest, wait controlv1.Wait, timeout time.Duration) *controlv1.SendRequest {
+func waiting(
+	req *controlv1.SendRequest, wait controlv1.Wait, timeout time.Duration,
+) *controlv1.SendRequest {
 	req.Wait, req.WaitTimeout = wait, durationpb.New(timeout)
 	return req
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// answerer answers each send with a receipt and does nothing else: what gRPC costs, to compare with.
+// answerer answers each send with a receipt and does nothing else: the cost of gRPC, to compare
+// with.
 type answerer struct {
 	controlv1.UnimplementedDeliveryServiceServer
 }
@@ -30,7 +31,9 @@ func (answerer) Send(context.Context, *controlv1.SendRequest) (*controlv1.SendRe
 	return &controlv1.SendResponse{Receipt: written()}, nil
 }
 
-func (answerer) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
+func (answerer) SendStream(
+	stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse],
+) error {
 	for {
 		request, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -43,7 +46,8 @@ func (answerer) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamR
 		for _, one := range request.GetSends() {
 			response.Accepted = one.GetSequence()
 			response.Results = append(response.Results, &controlv1.StreamedResult{
-				Sequence: one.GetSequence(), Outcome: &controlv1.StreamedResult_Receipt{Receipt: written()},
+				Sequence: one.GetSequence(),
+				Outcome:  &controlv1.StreamedResult_Receipt{Receipt: written()},
 			})
 		}
 		if err := stream.Send(response); err != nil {
@@ -59,8 +63,12 @@ func newAnswerer(b *testing.B) controlv1.DeliveryServiceClient {
 	controlv1.RegisterDeliveryServiceServer(server, answerer{})
 	go func() { _ = server.Serve(l) }()
 	b.Cleanup(server.Stop)
-	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(
+		insecure.NewCredentials(),
+	),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return l.DialContext(ctx)
+		}))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -68,12 +76,13 @@ func newAnswerer(b *testing.B) controlv1.DeliveryServiceClient {
 	return controlv1.NewDeliveryServiceClient(conn)
 }
 
-// tinyProtocol writes one byte, so that the test's client costs little.
+// tinyProtocol writes a byte, so that the test's client costs little.
 type tinyProtocol struct{ wireProtocol }
 
 func (*tinyProtocol) Encode(*hub.Message, hub.Route) []byte { return []byte{frameEnd} }
 
-// benchmarkServers runs a benchmark with a hub that has one client, and with a server that only answers.
+// benchmarkServers runs a benchmark with a hub that has a single client, and with a server that only
+// answers.
 func benchmarkServers(b *testing.B, run func(*testing.B, controlv1.DeliveryServiceClient)) {
 	f := newFixture(b)
 	f.connect(b, &tinyProtocol{}, "ann")
@@ -82,7 +91,9 @@ func benchmarkServers(b *testing.B, run func(*testing.B, controlv1.DeliveryServi
 	b.Run("answers only", func(b *testing.B) { run(b, answers) })
 }
 
-var benchmarked = to(users("ann"), "hello, this is a message of some length: 64 bytes or thereabouts")
+var benchmarked = to(
+	users("ann"), "hello, this is a message of some length: 64 bytes or thereabouts",
+)
 
 func BenchmarkSend(b *testing.B) {
 	benchmarkServers(b, func(b *testing.B, client controlv1.DeliveryServiceClient) {
@@ -95,7 +106,7 @@ func BenchmarkSend(b *testing.B) {
 	})
 }
 
-// BenchmarkSendStream counts each send as one operation, in batches of several sizes.
+// BenchmarkSendStream counts each send as an operation, in batches of several sizes.
 func BenchmarkSendStream(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
@@ -106,7 +117,8 @@ func BenchmarkSendStream(b *testing.B) {
 	}
 }
 
-// BenchmarkForwardedSend counts each send as one operation, to a client of another hub, in batches of a stream.
+// BenchmarkForwardedSend counts each send as an operation, to a client of a peer, in batches
+// of a stream.
 func BenchmarkForwardedSend(b *testing.B) {
 	c := newCluster(b, 2)
 	c.hubs[1].connect(b, &tinyProtocol{}, "ann")
@@ -119,7 +131,9 @@ func BenchmarkForwardedSend(b *testing.B) {
 	}
 }
 
-func benchmarkSendStream(b *testing.B, client controlv1.DeliveryServiceClient, send *controlv1.SendRequest, size int) {
+func benchmarkSendStream(
+	b *testing.B, client controlv1.DeliveryServiceClient, send *controlv1.SendRequest, size int,
+) {
 	stream, err := client.SendStream(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -148,7 +162,9 @@ func benchmarkSendStream(b *testing.B, client controlv1.DeliveryServiceClient, s
 	}
 	for b.Loop() {
 		sequence++
-		request.Sends = append(request.Sends, &controlv1.StreamedSend{Sequence: sequence, Send: send})
+		request.Sends = append(
+			request.Sends, &controlv1.StreamedSend{Sequence: sequence, Send: send},
+		)
 		if len(request.Sends) == size {
 			flush()
 		}

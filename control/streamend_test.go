@@ -55,14 +55,19 @@ func TestWhatAStreamCanNotTakeEndsItAfterItsResults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
-				ann, slow := f.connect(t, &wireProtocol{}, "ann"), f.connect(t, &wireProtocol{}, "slow")
+				ann, slow := f.connect(t, &wireProtocol{}, "ann"), f.connect(
+					t, &wireProtocol{}, "slow",
+				)
 				slow.stall(true)
 				b := f.stream(t.Context(), t)
-				b.send(t, batch(6, waiting(to(users("slow"), "x"), controlv1.Wait_WAIT_WRITTEN, 2*time.Second), to(users("ann"), "x")))
+				b.send(t, batch(6, waiting(
+					to(users("slow"), "x"), controlv1.Wait_WAIT_WRITTEN, 2*time.Second,
+				), to(users("ann"), "x")))
 				b.send(t, c.request)
 				start := time.Now()
 				holdFieldError(t, b.end(t), c.reason, c.field, c.description)
-				if took := time.Since(start); took.Round(time.Second) != 2*time.Second || len(b.results) != 2 || b.accepted != 7 {
+				if took := time.Since(start); took.Round(time.Second) != 2*time.Second ||
+					len(b.results) != 2 || b.accepted != 7 {
 					t.Errorf("after %v, %d results, accepted %d", took, len(b.results), b.accepted)
 				}
 				if ann.received() != "x|" {
@@ -86,7 +91,8 @@ func TestTheHighestSequenceIsTaken(t *testing.T) {
 // raw sends bytes as a message of a stream, and returns the stream's error.
 func (f *fixture) raw(ctx context.Context, t rapid.TB, requests ...[]byte) error {
 	t.Helper()
-	stream, err := f.conn.NewStream(ctx, &controlv1.DeliveryService_ServiceDesc.Streams[0], controlv1.DeliveryService_SendStream_FullMethodName,
+	stream, err := f.conn.NewStream(ctx, &controlv1.DeliveryService_ServiceDesc.Streams[0],
+		controlv1.DeliveryService_SendStream_FullMethodName,
 		grpc.ForceCodec(rawCodec{}))
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +114,9 @@ func (f *fixture) raw(ctx context.Context, t rapid.TB, requests ...[]byte) error
 func TestAMessageThatIsNoneEndsAStream(t *testing.T) {
 	f := newFixture(t)
 	for _, request := range []string{"\xff", "\x0a\x01", "\x0a\x06\x08\x01\x12\x02\x0a\x01"} {
-		holdFieldError(t, f.raw(t.Context(), t, []byte(request)), invalid, "", "not a protobuf message")
+		holdFieldError(
+			t, f.raw(t.Context(), t, []byte(request)), invalid, "", "not a protobuf message",
+		)
 	}
 	err := f.raw(t.Context(), t, []byte(long(maxRequestBytes+1)))
 	if status.Code(err) != codes.ResourceExhausted {
@@ -122,7 +130,8 @@ func TestAMessageThatIsNoneEndsAStream(t *testing.T) {
 func TestTheLargestBatchThatIsPromisedIsTaken(t *testing.T) {
 	const promised = 4 << 20
 	f := newFixture(t)
-	req := batch(1, to(users("a"), long(1<<20)), to(users("b"), long(1<<20)), to(users("c"), long(1<<20)), to(users("d"), long(1<<20-100)))
+	req := batch(1, to(users("a"), long(1<<20)), to(users("b"), long(1<<20)),
+		to(users("c"), long(1<<20)), to(users("d"), long(1<<20-100)))
 	if size := proto.Size(req); size > promised || size < promised-100 {
 		t.Errorf("the test's request has %d bytes", size)
 	}
@@ -139,7 +148,9 @@ func TestClosingAStreamGivesAllResultsThenOK(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := f.stream(t.Context(), t)
-		b.send(t, batch(1, to(users("slow"), "x"), waiting(to(users("slow"), "x"), controlv1.Wait_WAIT_WRITTEN, 2*time.Second)))
+		b.send(t, batch(1, to(users("slow"), "x"), waiting(
+			to(users("slow"), "x"), controlv1.Wait_WAIT_WRITTEN, 2*time.Second,
+		)))
 		b.closeSend(t)
 		start := time.Now()
 		if err := b.end(t); err != nil || len(b.results) != 2 || b.goingAway != nil {
@@ -159,8 +170,13 @@ func TestACancelledStreamEndsItsWaits(t *testing.T) {
 		in   time.Duration
 	}{
 		{"cancelled", codes.Canceled, func(_ *fixture, cancel func()) { cancel() }, 0},
-		{"its connection is gone", codes.Canceled, func(f *fixture, _ func()) { _ = f.conn.Close() }, 0},
-		{"its deadline passes", codes.DeadlineExceeded, func(*fixture, func()) {}, 10 * time.Second},
+		{"its connection is gone", codes.Canceled, func(f *fixture, _ func()) {
+			_ = f.conn.Close()
+		}, 0},
+		{
+			"its deadline passes", codes.DeadlineExceeded,
+			func(*fixture, func()) {}, 10 * time.Second,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -170,7 +186,7 @@ func TestACancelledStreamEndsItsWaits(t *testing.T) {
 				b := f.stream(ctx, t)
 				f.attach(t, &wireProtocol{}, "away") // without a link
 				send := waiting(to(users("away"), "x"), controlv1.Wait_WAIT_WRITTEN, time.Minute)
-				send.RequestId = "the same" // so that all wait for one message
+				send.RequestId = "the same" // so that all wait for a single message
 				b.send(t, batch(1, slices.Repeat([]*controlv1.SendRequest{send}, maxUnanswered)...))
 				b.send(t, batch(maxUnanswered+1, send)) // waits for room
 				b.until(t, func() bool { return b.accepted == maxUnanswered })
@@ -198,10 +214,16 @@ func TestAStreamHearsThatTheHubLeaves(t *testing.T) {
 		code            codes.Code
 		reason          string
 	}{
-		{"with results due", false, false, 2 * time.Second, 5 * time.Second, codes.Unavailable, "SHUTTING_DOWN"},
+		{
+			"with results due", false, false, 2 * time.Second,
+			5 * time.Second, codes.Unavailable, "SHUTTING_DOWN",
+		},
 		{"with its side closed", true, false, 2 * time.Second, 5 * time.Second, codes.OK, ""},
 		{"and closes its side", false, true, 2 * time.Second, 5 * time.Second, codes.OK, ""},
-		{"and must wait too long", false, false, 5 * time.Second, 2 * time.Second, codes.Unavailable, ""},
+		{
+			"and must wait too long", false, false, 5 * time.Second,
+			2 * time.Second, codes.Unavailable, "",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -209,7 +231,9 @@ func TestAStreamHearsThatTheHubLeaves(t *testing.T) {
 				slow := f.connect(t, &wireProtocol{}, "slow")
 				slow.stall(true)
 				b := f.stream(t.Context(), t)
-				b.send(t, batch(1, to(users("slow"), "x"), waiting(to(users("slow"), "y"), controlv1.Wait_WAIT_WRITTEN, c.wait)))
+				b.send(t, batch(1, to(users("slow"), "x"), waiting(
+					to(users("slow"), "y"), controlv1.Wait_WAIT_WRITTEN, c.wait,
+				)))
 				b.until(t, func() bool { return len(b.results) == 1 && b.accepted == 2 })
 				if c.closes {
 					b.closeSend(t)
@@ -263,15 +287,18 @@ func TestWhatAHubHasNotTakenWhenItLeavesIsNotSent(t *testing.T) {
 		b := f.stream(t.Context(), t)
 		// The hub has more in hand than it may take.
 		send := waiting(to(users("slow"), "x"), controlv1.Wait_WAIT_WRITTEN, time.Second)
-		send.RequestId = "the same" // so that all wait for one message
+		send.RequestId = "the same" // so that all wait for a single message
 		sends := slices.Repeat([]*controlv1.SendRequest{send}, maxUnanswered)
 		b.send(t, batch(1, sends[:600]...))
-		b.send(t, batch(601, append(sends[600:], to(users("ann"), "late"), to(users("ann"), "later"))...))
+		b.send(t, batch(
+			601, append(sends[600:], to(users("ann"), "late"), to(users("ann"), "later"))...,
+		))
 		synctest.Wait()
 		stopped := make(chan error)
 		go func() { stopped <- f.server.Shutdown(t.Context()) }()
 		holdError(t, b.end(t), codes.Unavailable, "SHUTTING_DOWN")
-		if b.goingAway.GetLastAccepted() != maxUnanswered || len(b.results) != maxUnanswered || ann.received() != "" {
+		if b.goingAway.GetLastAccepted() != maxUnanswered ||
+			len(b.results) != maxUnanswered || ann.received() != "" {
 			t.Errorf("%v, %d results, received %q", b.goingAway, len(b.results), ann.received())
 		}
 		if err := <-stopped; err != nil {
@@ -289,19 +316,23 @@ func TestStreamsOfPeersAreNotEndedByLeaving(t *testing.T) {
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": false,
 		"/grpc.health.v1.Health/Watch":                              false,
 	} {
-		g := &guard{calls: newInFlight(), logger: slogTo(&buffer{}), metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true}}
+		g := &guard{
+			calls: newInFlight(), logger: slogTo(&buffer{}),
+			metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true},
+		}
 		ctx, err := g.beginCall(t.Context(), &tap.Info{FullMethodName: method})
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = g.stream(nil, &contextStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: method}, func(_ any, ss grpc.ServerStream) error {
-			select {
-			case <-ss.Context().Done():
-				return ss.Context().Err()
-			case <-time.After(10 * time.Millisecond):
-				return nil
-			}
-		})
+		err = g.stream(nil, &contextStream{ctx: ctx},
+			&grpc.StreamServerInfo{FullMethod: method}, func(_ any, ss grpc.ServerStream) error {
+				select {
+				case <-ss.Context().Done():
+					return ss.Context().Err()
+				case <-time.After(10 * time.Millisecond):
+					return nil
+				}
+			})
 		if (err == nil) != want {
 			t.Errorf("%s: %v", method, err)
 		}
@@ -353,7 +384,7 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 	})
 }
 
-// What is held back while a batch is taken must not wait for a send that takes long to be brought on its way.
+// Results that are held back for their batch must not wait for a send of it that begins slowly.
 func TestResultsWaitForTheRestOfTheirBatchOnlyAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAnswers(nil)
@@ -394,7 +425,9 @@ func TestTheRulesOfAStreamAreThoseOfItsProto(t *testing.T) {
 	}
 	sequences := []int64{-1 << 63, -1, 0, 1, 2, maxSequence, maxSequence + 1, 1<<63 - 1}
 	for _, sequence := range sequences {
-		holdSame(t, rules, &controlv1.SendStreamRequest{Sends: []*controlv1.StreamedSend{{Sequence: sequence}}})
+		holdSame(t, rules, &controlv1.SendStreamRequest{
+			Sends: []*controlv1.StreamedSend{{Sequence: sequence}},
+		})
 	}
 	for _, n := range []int{0, 1, maxStreamedSends, maxStreamedSends + 1} {
 		holdSame(t, rules, batch(1, make([]*controlv1.SendRequest, n)...))
@@ -406,12 +439,16 @@ func holdSame(t *testing.T, rules protovalidate.Validator, req *controlv1.SendSt
 	s := &sendStream{}
 	have := s.checkBatch(req.GetSends())
 	want := rules.Validate(req, protovalidate.WithFilter(protovalidate.FilterFunc(
-		func(_ protoreflect.Message, d protoreflect.Descriptor) bool { return d.Name() != "send" })))
+		func(_ protoreflect.Message, d protoreflect.Descriptor) bool {
+			return d.Name() != "send"
+		})))
 	if (have == nil) != (want == nil) {
 		t.Errorf("%d sends: %v, by the proto %v", len(req.GetSends()), have, want)
 	}
 	if broken, ok := errors.AsType[*protovalidate.ValidationError](want); ok && have != nil {
-		if by := violated(broken.Violations[0]); !errors.Is(have, by.kind) || by.field != have.(*fieldError).field { //nolint:errorlint // it is one itself
+		by := violated(broken.Violations[0])
+		at := have.(*fieldError).field //nolint:errorlint // checkBatch does not wrap it
+		if !errors.Is(have, by.kind) || by.field != at {
 			t.Errorf("%v, by the proto %v", have, by)
 		}
 	}
@@ -422,7 +459,9 @@ func TestAPlainSendKeepsAllRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := rapid.OneOf(rapid.SampledFrom([]string{"", "a", "\x7f", "a\u0085", long(hub.MaxName), long(hub.MaxName + 1)}), rapid.String())
+	name := rapid.OneOf(rapid.SampledFrom(
+		[]string{"", "a", "\x7f", "a\u0085", long(hub.MaxName), long(hub.MaxName + 1)},
+	), rapid.String())
 	value := rapid.Int32Range(-1, 6)
 	namespaces := rapid.SampledFrom([]string{"default", "other", "Bad"})
 	messages := rapid.SampledFrom([]*controlv1.Message{
@@ -436,9 +475,13 @@ func TestAPlainSendKeepsAllRules(t *testing.T) {
 	})
 	changes := []func(*rapid.T, *controlv1.SendRequest){
 		func(t *rapid.T, r *controlv1.SendRequest) { r.Message = messages.Draw(t, "message") },
-		func(t *rapid.T, r *controlv1.SendRequest) { r.Namespace = namespaces.Draw(t, "namespace") },
+		func(t *rapid.T, r *controlv1.SendRequest) {
+			r.Namespace = namespaces.Draw(t, "namespace")
+		},
 		func(_ *rapid.T, r *controlv1.SendRequest) { r.Target = nil },
-		func(t *rapid.T, r *controlv1.SendRequest) { r.Wait = controlv1.Wait(value.Draw(t, "wait")) },
+		func(t *rapid.T, r *controlv1.SendRequest) {
+			r.Wait = controlv1.Wait(value.Draw(t, "wait"))
+		},
 		func(t *rapid.T, r *controlv1.SendRequest) {
 			r.OverflowPolicy = controlv1.OverflowPolicy(value.Draw(t, "policy"))
 		},
@@ -447,7 +490,10 @@ func TestAPlainSendKeepsAllRules(t *testing.T) {
 		},
 		func(t *rapid.T, r *controlv1.SendRequest) { r.ConflationKey = name.Draw(t, "key") },
 		func(t *rapid.T, r *controlv1.SendRequest) { r.RequestId = name.Draw(t, "request") },
-		func(t *rapid.T, r *controlv1.SendRequest) { r.Message = text("x"); r.Message.Id = name.Draw(t, "id") },
+		func(t *rapid.T, r *controlv1.SendRequest) {
+			r.Message = text("x")
+			r.Message.Id = name.Draw(t, "id")
+		},
 		func(t *rapid.T, r *controlv1.SendRequest) {
 			r.Message = text("x")
 			r.Message.Event = name.Draw(t, "event")

@@ -19,19 +19,23 @@ import (
 func TestTargetKeepsEveryPart(t *testing.T) {
 	have := newTarget(&controlv1.Target{
 		Connections: []string{"c"}, Users: []string{"u"}, Groups: []string{"g"}, Everyone: true,
-		Except: &controlv1.Exclusion{Connections: []string{"xc"}, Users: []string{"xu"}, Groups: []string{"xg"}},
+		Except: &controlv1.Exclusion{
+			Connections: []string{"xc"}, Users: []string{"xu"}, Groups: []string{"xg"},
+		},
 	})
 	want := hub.Target{
 		Connections: []string{"c"}, Users: []string{"u"}, Groups: []string{"g"}, Everyone: true,
-		Except: hub.Exclusion{Connections: []string{"xc"}, Users: []string{"xu"}, Groups: []string{"xg"}},
+		Except: hub.Exclusion{
+			Connections: []string{"xc"}, Users: []string{"xu"}, Groups: []string{"xg"},
+		},
 	}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// The rules for a Target are held in Go for their speed, and stand in the proto for callers: both must say
-// the same.
+// The rules for a Target are held in Go for their speed, and stand in the proto for callers: both
+// must say the same.
 func TestTargetRulesAgreeWithTheProto(t *testing.T) {
 	v, err := newValidator()
 	if err != nil {
@@ -42,14 +46,19 @@ func TestTargetRulesAgreeWithTheProto(t *testing.T) {
 		rapid.Map(rapid.Rune(), func(r rune) string { return string(r) }),
 		rapid.SampledFrom([]string{
 			"", "\x00", "\x1f", " ", "\x7f", "\u0080", "\u009f", "\u00a0", "\u2028", "\ufeff",
-			strings.Repeat("x", hub.MaxName), strings.Repeat("x", hub.MaxName+1), strings.Repeat("€", hub.MaxName/3), strings.Repeat("€", hub.MaxName/3+1),
+			strings.Repeat("x", hub.MaxName), strings.Repeat("x", hub.MaxName+1),
+			strings.Repeat("€", hub.MaxName/3), strings.Repeat("€", hub.MaxName/3+1),
 		}),
 	)
 	names := rapid.SliceOfN(name, 0, 3)
 	rapid.Check(t, func(t *rapid.T) {
 		target := &controlv1.Target{
-			Connections: names.Draw(t, "connections"), Users: names.Draw(t, "users"), Groups: names.Draw(t, "groups"), Everyone: true,
-			Except: &controlv1.Exclusion{Connections: names.Draw(t, "-connections"), Users: names.Draw(t, "-users"), Groups: names.Draw(t, "-groups")},
+			Connections: names.Draw(t, "connections"), Users: names.Draw(t, "users"),
+			Groups: names.Draw(t, "groups"), Everyone: true,
+			Except: &controlv1.Exclusion{
+				Connections: names.Draw(t, "-connections"),
+				Users:       names.Draw(t, "-users"), Groups: names.Draw(t, "-groups"),
+			},
 		}
 		ours := checkTarget(target)
 		theirs := v.rules.Validate(&controlv1.ListConnectionsRequest{Target: target})
@@ -80,7 +89,9 @@ func TestEveryRequestWithANamespaceHasItChecked(t *testing.T) {
 			}
 			req := dynamicpb.NewMessage(input)
 			req.Set(field, protoreflect.ValueOfString("No"))
-			broken, ok := errors.AsType[*protovalidate.ValidationError](v.rules.Validate(req, skipTargets))
+			broken, ok := errors.AsType[*protovalidate.ValidationError](
+				v.rules.Validate(req, skipTargets),
+			)
 			if !ok || fieldPath(broken.Violations[0]) != "namespace" {
 				t.Errorf("%s: %v", input.Name(), broken)
 			}
@@ -98,7 +109,9 @@ func BenchmarkCheckSend(b *testing.B) {
 		b.Fatal(err)
 	}
 	for name, n := range map[string]int{"1 name": 1, "10,000 names": maxTargetNames} {
-		var req proto.Message = &controlv1.SendRequest{Target: users(many(n, 24)...), Message: text("hello")}
+		var req proto.Message = &controlv1.SendRequest{
+			Target: users(many(n, 24)...), Message: text("hello"),
+		}
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

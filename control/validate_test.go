@@ -13,7 +13,9 @@ import (
 // Callers are never shown a regular expression: each pattern in the protos has its words.
 func TestEveryPatternOfTheProtosIsSaidInWords(t *testing.T) {
 	services := controlServices()
-	services = append(services, eventsv1.File_connhub_events_v1_subscription_proto.Services().Get(0))
+	services = append(
+		services, eventsv1.File_connhub_events_v1_subscription_proto.Services().Get(0),
+	)
 	seen := map[protoreflect.FullName]bool{}
 	found := 0
 	var walk func(protoreflect.MessageDescriptor)
@@ -32,8 +34,10 @@ func TestEveryPatternOfTheProtosIsSaidInWords(t *testing.T) {
 				continue
 			}
 			for _, pattern := range []string{
-				rules.GetString().GetPattern(), rules.GetRepeated().GetItems().GetString().GetPattern(),
-				rules.GetMap().GetKeys().GetString().GetPattern(), rules.GetMap().GetValues().GetString().GetPattern(),
+				rules.GetString().GetPattern(),
+				rules.GetRepeated().GetItems().GetString().GetPattern(),
+				rules.GetMap().GetKeys().GetString().GetPattern(),
+				rules.GetMap().GetValues().GetString().GetPattern(),
 			} {
 				if pattern == "" {
 					continue

@@ -29,7 +29,8 @@ func TestEachForwardedCallHasAnExecution(t *testing.T) {
 		{"grant", grantVerb.wrap(nil), grantVerb.result(nil), grantVerb.partOf(nil)},
 		{"revoke", revokeVerb.wrap(nil), revokeVerb.result(nil), revokeVerb.partOf(nil)},
 	} {
-		if field := row.call.ProtoReflect().WhichOneof(forwardCall); field == nil || field.Name() != row.name {
+		if field := row.call.ProtoReflect().WhichOneof(forwardCall); field == nil ||
+			field.Name() != row.name {
 			t.Errorf("%s wraps its call as %v", row.name, field)
 		}
 		result := row.result.ProtoReflect()
@@ -37,7 +38,8 @@ func TestEachForwardedCallHasAnExecution(t *testing.T) {
 		if field == nil || field.Name() != row.name {
 			t.Errorf("%s wraps its result as %v", row.name, field)
 		}
-		if want := field.Message().FullName(); row.parted.ProtoReflect().Descriptor().FullName() != want {
+		want := field.Message().FullName()
+		if row.parted.ProtoReflect().Descriptor().FullName() != want {
 			t.Errorf("%s takes its part as another message than %s", row.name, want)
 		}
 	}

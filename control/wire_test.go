@@ -29,7 +29,9 @@ func commonSends() []*controlv1.SendRequest {
 		to(users("ann"), ""),
 		to(&controlv1.Target{}, "hello"),
 		to(&controlv1.Target{Users: []string{""}, Groups: []string{"red", "blue"}}, "grüß dich"),
-		to(&controlv1.Target{Connections: []string{"c"}, Users: []string{"ann"}, Groups: []string{"red"}}, "hello"),
+		to(&controlv1.Target{
+			Connections: []string{"c"}, Users: []string{"ann"}, Groups: []string{"red"},
+		}, "hello"),
 		payload(&controlv1.Message{Payload: &controlv1.Message_Json{Json: "{}"}}),
 		payload(&controlv1.Message{Payload: &controlv1.Message_Binary{Binary: []byte{0xff}}}),
 		payload(&controlv1.Message{Payload: &controlv1.Message_Binary{}}),
@@ -43,7 +45,9 @@ func commonSends() []*controlv1.SendRequest {
 func inOneRequest(sends []*controlv1.SendRequest) *controlv1.SendStreamRequest {
 	request := &controlv1.SendStreamRequest{}
 	for i, send := range sends {
-		request.Sends = append(request.Sends, &controlv1.StreamedSend{Sequence: int64(i), Send: send})
+		request.Sends = append(
+			request.Sends, &controlv1.StreamedSend{Sequence: int64(i), Send: send},
+		)
 	}
 	return request
 }
@@ -76,16 +80,20 @@ func TestSendsOfTheCommonKindAreDecodedInOnePiece(t *testing.T) {
 	}
 }
 
-// forwardedSends are what another hub is sent for requests: of the common kind, and others.
+// forwardedSends are the sends that a peer gets for requests, of the common kind and of the rest.
 func forwardedSends() []*controlv1.SendRequest {
-	rich := to(&controlv1.Target{Users: []string{"ann"}, Except: &controlv1.Exclusion{Users: []string{"bob"}}}, "hello")
+	rich := to(&controlv1.Target{
+		Users: []string{"ann"}, Except: &controlv1.Exclusion{Users: []string{"bob"}},
+	}, "hello")
 	everyone := to(&controlv1.Target{Everyone: true}, "hello")
 	timely := to(users("ann"), "hello")
 	timely.Message.Ttl = durationpb.New(time.Second)
-	known, detailed, newest := to(users("ann"), "hello"), to(users("ann"), "hello"), to(users("ann"), "hello")
+	known, detailed, newest := to(users("ann"), "hello"),
+		to(users("ann"), "hello"), to(users("ann"), "hello")
 	known.RequestId = "r"
 	detailed.Detail = controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS
-	newest.OverflowPolicy, newest.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, "k"
+	newest.OverflowPolicy, newest.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE,
+		"k"
 	event, tagged := to(users("ann"), "hello"), to(users("ann"), "hello")
 	event.Message.Event = "e"
 	tagged.Message.Metadata = map[string]string{"a": "b"}
@@ -130,7 +138,9 @@ func TestMoreSendsThanAStreamTakesAreNotBlownUp(t *testing.T) {
 
 func FuzzBothDecodersOfSendsAgree(f *testing.F) {
 	add := func(b []byte) { f.Add(b); f.Add(slices.Concat(b, b)) } // fields that come twice, too
-	rich := to(&controlv1.Target{Everyone: true, Except: &controlv1.Exclusion{Users: []string{"ann"}}}, "hello")
+	rich := to(&controlv1.Target{
+		Everyone: true, Except: &controlv1.Exclusion{Users: []string{"ann"}},
+	}, "hello")
 	rich.RequestId, rich.Message.Event = "r", "e"
 	for _, send := range append(commonSends(), rich) {
 		add(marshal(f, send))
