@@ -42,16 +42,23 @@ func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 	if more := runtime.NumGoroutine() - before; more > few {
 		t.Errorf("%d sends that wait at another hub take %d goroutines", streams*each, more)
 	}
+	// Where the machine keeps a hub from answering for 500 ms, its results are unknown, and come early.
+	unknown := func(b *backend, sequence int64) bool {
+		return len(b.receipt(t, sequence).GetUnreachableHubs()) > 0
+	}
 	for _, b := range backends {
-		if len(b.results) != 0 {
-			t.Errorf("%d sends have a result", len(b.results))
+		for sequence := range b.results {
+			if !unknown(b, sequence) {
+				t.Errorf("send %d has a result: %v", sequence, b.receipt(t, sequence))
+			}
 		}
 	}
 	bob.Connection.Close(cause.Client.CloseStatus()) // it will never confirm
 	for _, b := range backends {
 		b.until(t, func() bool { return len(b.results) == each })
 		for sequence := range b.results {
-			if r := b.receipt(t, sequence); r.GetMatched() != 1 || r.GetWritten() != 1 {
+			r := b.receipt(t, sequence)
+			if !unknown(b, sequence) && (r.GetMatched() != 1 || r.GetWritten() != 1) {
 				t.Fatalf("receipt %v", r)
 			}
 		}
