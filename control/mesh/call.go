@@ -9,22 +9,23 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// Call is one call of a backend on its way to other hubs.
+// Call is a backend's call on its way to peers.
 type Call struct {
-	Caller string    // its authenticated name
-	Began  time.Time // when this hub accepted it
-	// Since is the version of the protocol that brought the call: older hubs do not get it.
-	// 0: every hub gets it.
+	Caller string    // the authenticated name of the backend
+	Began  time.Time // when this hub accepted the call
+	// Since is the protocol version that brought the call: peers with an older version do not get
+	// it. 0: every peer gets it.
 	Since uint32
-	// Forward says what is called; sequence, caller and age are filled in for each hub. It must not change any more.
+	// Forward says which call it is. The mesh fills in sequence, caller and age for each peer. The
+	// caller of Mesh.Forward must not change the message any more.
 	Forward *peerv1.Forward
 
 	size int
 }
 
-// newForward returns the message for one hub.
+// newForward returns the message for a single peer.
 func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
-	var f struct { // in one piece of memory
+	var f struct { // a single allocation
 		forward peerv1.Forward
 		age     durationpb.Duration
 	}
@@ -35,9 +36,12 @@ func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
 	return &f.forward
 }
 
-// Forward puts a call in line for hubs that Route has found, and returns their outcomes to come. It does not wait: where a
-// peer is slower than its callers, Gathering.Insist does, which is to be called too. Calls of one caller, each made when Insist
-// has returned for the one before, reach each hub in that order.
+// Forward puts a call in line for the hubs that Route has found. It returns a Gathering, which
+// collects their outcomes.
+//
+// Forward does not wait. If a peer is slower than its callers, Gathering.Insist waits for room: the
+// caller must call Insist too. The calls of a caller reach each hub in order if the caller begins
+// each after Insist has returned for the call before.
 func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	c.size = proto.Size(c.Forward)
 	g := newGathering(to, m.metrics)
@@ -57,7 +61,7 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	return g
 }
 
-// findLink returns the link to a destination, or nil when it is over.
+// findLink returns the link to d, or nil if that link has ended.
 func (m *Mesh) findLink(d Destination) *outLink {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

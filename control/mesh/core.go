@@ -10,43 +10,48 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// Versions of the peer protocol that this binary speaks.
+// The versions of the peer protocol that this binary speaks.
 const (
 	protocolMin = 1
 	protocolMax = 2
 
-	// batchVersion is the first with batches of calls and results.
+	// batchVersion is the first version with batches of calls and results.
 	batchVersion = 2
 )
 
 const (
-	// readyWait is how long a new hub waits, at most, for the hubs that are there to know it.
+	// readyWait is the most time that a new hub waits for the present hubs to know it.
 	readyWait = 15 * time.Second
-	// hashBits is the length of a Hash. Tests cut it, so that collisions happen.
+	// hashBits is the length of a Hash. Tests shorten it, so that collisions happen.
 	hashBits = 64
 )
 
-// Why the core ends a link.
+// The causes for which the core ends a link.
 var (
 	errSilent   = errors.New("peer is silent")
 	errDialTime = errors.New("dial took too long")
 	errRedialed = errors.New("peer dialled anew")
 	errImpostor = errors.New("another hub answered")
-	// errLapsed: while the dial was under way this hub forgot the peer, so what its hello says of that is old.
+	// errLapsed: this hub has forgotten the peer during the dial. So the peer's hello, which
+	// answers an older hello, says nothing about the present.
 	errLapsed = errors.New("peer was forgotten during the dial")
 )
 
-// coreConfig says who this hub is. Everything is required.
+// coreConfig describes this hub. Every field is required.
 type coreConfig struct {
-	// us is the hello with which this hub introduces itself; expected and epoch are filled in for each dial.
+	// us is the hello of this hub. The core fills in expected and epoch for each dial.
 	us *peerv1.Hello
-	// hashBits cuts hashes, for tests: 64, and the same in every hub of the cluster.
+	// hashBits shortens hashes, for tests. It is 64 in production, and the same at every hub of a
+	// cluster.
 	hashBits int
 }
 
-// core decides what hubs say to each other. It has no goroutine, no clock and no I/O: what happened comes in by a call
-// with the time, on a monotonic clock, and what is to be done comes out as effects. It is not safe for concurrent use, but
-// route, admits, next and peerInfos change nothing and may run together.
+// core decides all that hubs tell each other. It has no goroutine, no clock and no I/O. Each event
+// is a method call with the time of a monotonic clock; the returned effects are for the shell to
+// carry out.
+//
+// A core is not safe for concurrent use. But findRoute, admitsLink, countsMember, nextDeadline and
+// peerInfos change nothing, so they may run at the same time.
 type core struct {
 	us   *peerv1.Hello
 	self hub.ID
@@ -55,29 +60,32 @@ type core struct {
 	now      time.Duration
 	interest interest
 	peers    map[hub.ID]*peer
-	// so far, of all hubs: an epoch that counted those of one would begin anew when it is forgotten
+	// Dials so far, to all hubs. They number the epochs. A count for each hub would begin anew
+	// after the hub was forgotten.
 	dials   uint64
-	order   []hub.ID // of the peers, so that effects come in the same order every time
-	lapses  lapses   // of peers that it has forgotten
-	effects []effect // of the call that runs
+	order   []hub.ID // sorted ids of peers: effects come in the same order every time
+	lapses  lapses   // peers that this hub has forgotten
+	effects []effect // of the running call
 
-	// for how long etcd has been silent, which answers say (discovery_stale_for); the shell sets it
+	// For how long etcd has been silent. Answers to backends say so (discovery_stale_for). The
+	// shell sets it.
 	deaf time.Duration
 
-	registered bool // has a key itself
-	leaving    bool // drains
-	farewell   bool // holds nothing any more
+	registered bool // this hub has a key in etcd
+	leaving    bool // this hub drains
+	farewell   bool // this hub holds no clients any more
 
-	// others may have sent to their clients and left out those of this hub: it is over
+	// Peers may have left this hub's clients out of a send. This hub must end.
 	forgotten bool
 
 	ready   bool
-	serves  time.Duration       // since when it is ready
-	listing bool                // was listed once
-	known   bool                // a list had its own key, so it is younger than the registration
-	lapsed  map[hub.ID]struct{} // hubs that the last list has as lapsed: each is looked for once
-	waitFor []hub.ID            // who must know this hub before it is ready
-	readyBy time.Duration       // but not longer
+	serves  time.Duration // since when this hub is ready
+	listing bool          // handleKeys was called
+	// A list had this hub's key, so the list is younger than the registration.
+	known   bool
+	lapsed  map[hub.ID]struct{} // lapsed hubs of the latest list: each is looked for once
+	waitFor []hub.ID            // hubs that must know this hub before it is ready
+	readyBy time.Duration       // the latest time for that
 }
 
 func newCore(config coreConfig) *core {
@@ -89,15 +97,17 @@ func newCore(config coreConfig) *core {
 	}
 }
 
-// startCall starts every call that may change something. Callers may have read the clock in another order than they come.
+// startCall begins every call that may change the core. It returns the time to use, which never
+// goes back: callers may arrive in another order than they read the clock.
 func (c *core) startCall(now time.Duration) time.Duration {
 	c.forgiveDelay(now - c.now)
 	c.now = max(c.now, now)
 	return c.now
 }
 
-// forgiveDelay does not count as a peer's silence the time in which this hub could not run: stopped, or on a machine
-// that has too much to do. Where there is a link, calls are a probeInterval apart at most. Leases are not stretched.
+// forgiveDelay extends the peers' time limits by a delay of this hub itself: a stopped process, or
+// an overloaded machine. While there is a link, calls come at least every probeInterval, so the
+// excess over that is the delay. Leases are not extended.
 func (c *core) forgiveDelay(since time.Duration) {
 	late := since - probeInterval
 	if late <= 0 {
@@ -115,7 +125,7 @@ func (c *core) forgiveDelay(since time.Duration) {
 
 func (c *core) addEffect(e effect) { c.effects = append(c.effects, e) }
 
-// takeEffects ends every such call.
+// takeEffects ends a call that startCall has begun: it returns the call's effects.
 func (c *core) takeEffects() []effect {
 	out := c.effects
 	c.effects = nil
@@ -128,15 +138,16 @@ type listed struct {
 	address string
 }
 
-// handleKeys takes what discovery has, each time: all keys, and the hubs that have lapsed. While etcd is
-// away it is not called, and the last keys stay.
+// handleKeys takes the current list of discovery: all keys, and the hubs that have lapsed. The
+// shell does not call it while etcd is away, so the last keys stay.
 func (c *core) handleKeys(now time.Duration, all, lapsed []listed) []effect {
 	now = c.startCall(now)
 	for _, id := range c.order {
 		p := c.peers[id]
 		c.recountMember(now, p)
 		if p.listed && !p.met && !p.absent {
-			// its key may go because it has lost etcd: it is looked for a little longer
+			// The peer's key may go because the peer has lost etcd, so it stays a member a little
+			// longer.
 			p.keyed = now + lostGrace
 		}
 		p.listed = false
@@ -159,10 +170,10 @@ func (c *core) handleKeys(now time.Duration, all, lapsed []listed) []effect {
 	return c.takeEffects()
 }
 
-// seekLapsed looks for hubs that have lapsed as for those that another hub tells of, unless this hub knew
-// them before: etcd may have ended the leases of all hubs at once, and then there is nobody to tell
-// of them. Each is looked for once. One that lives answers. One that was killed is found not to be
-// there, or is dropped after lostGrace. It is called in list, before tend.
+// seekLapsed dials lapsed hubs that this hub has not known, as it dials hubs of which a peer tells:
+// etcd may have ended the leases of all hubs at once, and then no peer tells of them. It looks for
+// each lapsed hub once. A live hub answers. A killed hub turns out to be absent, or is dropped
+// after lostGrace. handleKeys calls it before tendAllPeers.
 func (c *core) seekLapsed(now time.Duration, lapsed []listed) {
 	before := c.lapsed
 	c.lapsed = make(map[hub.ID]struct{}, len(lapsed))
@@ -175,7 +186,7 @@ func (c *core) seekLapsed(now time.Duration, lapsed []listed) {
 	}
 }
 
-// learnOfPeer takes the word that there is another hub.
+// learnOfPeer takes the word of a peer, or a lapsed mark, that a hub exists.
 func (c *core) learnOfPeer(now time.Duration, id hub.ID, address string) {
 	if id == c.self || id == "" || address == "" {
 		return
@@ -188,21 +199,22 @@ func (c *core) learnOfPeer(now time.Duration, id hub.ID, address string) {
 	}
 }
 
-// countsMember reports whether this hub counts another one as a member.
+// countsMember reports whether this hub counts id as a member.
 func (c *core) countsMember(now time.Duration, id hub.ID) bool {
 	p := c.peers[id]
 	return p != nil && p.isMember(now)
 }
 
-// delayReadiness has this hub not be ready before a hub knows it. Also one that is listed later: it may be there since long, and
-// have got its key back before it looks for new ones.
+// delayReadiness makes this hub wait for a link with id before it is ready. That includes hubs that
+// are listed late: such a hub may have been there for long, and may have regained its key before it
+// looks for new hubs.
 func (c *core) delayReadiness(id hub.ID) {
 	if !c.ready && !slices.Contains(c.waitFor, id) {
 		c.waitFor = append(c.waitFor, id)
 	}
 }
 
-// ensurePeer returns the peer of an id, a new one if need be.
+// ensurePeer returns the peer with id. It creates the peer if there is none.
 func (c *core) ensurePeer(now time.Duration, id hub.ID) *peer {
 	p := c.peers[id]
 	if p == nil {
@@ -214,8 +226,8 @@ func (c *core) ensurePeer(now time.Duration, id hub.ID) *peer {
 	return p
 }
 
-// addReference takes a reference to a hash for what begins to exist here: a connection, a membership. It has begun to exist
-// already, so that whoever is told of it finds it.
+// addReference adds a reference to h for a new connection or membership. The connection or
+// membership must exist already: a send that a peer lets through must find it.
 func (c *core) addReference(now time.Duration, h Hash) []effect {
 	c.startCall(now)
 	before := c.interest.version
@@ -226,8 +238,8 @@ func (c *core) addReference(now time.Duration, h Hash) []effect {
 	return c.takeEffects()
 }
 
-// awaitInForce has a call wait until the references to hashes, which were added before, are in force at every hub: then the
-// effect inForce carries its number.
+// awaitInForce makes a join wait until the references to hashes, added before, are in force at
+// every hub. Then the effect inForce carries number.
 func (c *core) awaitInForce(now time.Duration, number uint64, hashes []Hash) []effect {
 	now = c.startCall(now)
 	need := uint64(0)
@@ -244,14 +256,14 @@ func (c *core) awaitInForce(now time.Duration, number uint64, hashes []Hash) []e
 	return c.takeEffects()
 }
 
-// removeReference gives a reference back, for what has ended here; false: there was none. Nobody waits for it: a send that still
-// comes finds nobody.
+// removeReference removes a reference to h, for a connection or membership that has ended. It
+// returns false if there was none. No call waits for the removal: a late send finds no client.
 func (c *core) removeReference(now time.Duration, h Hash) bool {
 	return c.interest.removeReference(c.startCall(now), h&c.mask)
 }
 
-// goAway tells the peers that this hub leaves; with farewell that it holds nothing any more, after which it neither
-// dials nor is dialled.
+// goAway tells the peers that this hub leaves. With farewell this hub holds no clients any more:
+// from then on it neither dials nor accepts links.
 func (c *core) goAway(now time.Duration, farewell bool) []effect {
 	c.startCall(now)
 	c.leaving, c.farewell = true, c.farewell || farewell
@@ -273,7 +285,7 @@ func (c *core) goAway(now time.Duration, farewell bool) []effect {
 
 func (c *core) goingAway() *peerv1.GoingAway { return &peerv1.GoingAway{Farewell: c.farewell} }
 
-// handleTick does what is due. It is to be called at next, and more often does no harm.
+// handleTick does all work that is due. The shell calls it at nextDeadline; more calls do no harm.
 func (c *core) handleTick(now time.Duration) []effect {
 	now = c.startCall(now)
 	before := c.interest.version
@@ -285,7 +297,7 @@ func (c *core) handleTick(now time.Duration) []effect {
 	return c.takeEffects()
 }
 
-// nextDeadline is when tick has something to do.
+// nextDeadline returns when handleTick next has work to do.
 func (c *core) nextDeadline() time.Duration {
 	at := c.interest.nextDeadline()
 	if c.listing && !c.ready {
@@ -304,18 +316,21 @@ func (c *core) tendAllPeers(now time.Duration) {
 	c.checkReady(now)
 }
 
-// finishPeerCall ends a call that was about one peer.
+// finishPeerCall ends a call that concerned a single peer.
 func (c *core) finishPeerCall(now time.Duration, p *peer) []effect {
 	c.tendPeer(now, p)
 	c.checkReady(now)
 	return c.takeEffects()
 }
 
-// checkReady finds out whether every hub that this one has heard of knows it. Until then backends
-// must not come: a send through a hub that does not know this one would miss who is here, and say
-// nothing. A hub that registered before it listed is dialled by all that it does not find; so the
-// list must have its own key: one that is older may lack a hub that is ready just now. A probe says
-// that the other end of a link is up.
+// checkReady makes this hub ready if every hub that it has heard of knows it, or readyBy has
+// passed.
+//
+// Until then backends must not come: a send through a hub that does not know this hub would miss
+// the clients here, and would not say so. A hub registers before it lists, so each hub that is
+// missing from its list dials it later. Hence the list must contain this hub's own key: an older
+// list may lack a hub that has just become ready. A probe on the peer's link proves that the link
+// is up at the peer too.
 func (c *core) checkReady(now time.Duration) {
 	if c.ready || !c.listing {
 		return
@@ -337,7 +352,7 @@ func (c *core) feedAllPeers() {
 	}
 }
 
-// feedPeer tells a peer what it does not know.
+// feedPeer sends a peer the interest that the peer does not know yet.
 func (c *core) feedPeer(p *peer) {
 	if p.in == nil || p.in.ending {
 		return

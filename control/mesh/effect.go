@@ -6,30 +6,33 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// effect is something that the core wants done. The shell carries out effects in the order in which they came,
-// those of different peers in any order.
+// effect is an order of the core to the shell. The shell carries out the effects of a peer in
+// order, and the effects of different peers in any order.
 type effect interface{ isEffect() }
 
 // Effects on links that this hub dials.
 type (
-	// dial: open a Control stream to address, say hello, and call core.handleLinked with the answer or core.handleDialFailure.
+	// dial: open a Control stream to address and send hello. Then call core.handleLinked with the
+	// answer, or core.handleDialFailure.
 	dial struct {
 		hub     hub.ID
 		address string
 		hello   *peerv1.Hello
 	}
-	// hangUp: end the streams, or the dial, of that epoch. The core has forgotten it: nothing need be reported.
+	// hangUp: end the streams, or the dial, of that epoch. The core has forgotten the link, so the
+	// shell need not report its end.
 	hangUp struct {
 		hub   hub.ID
 		epoch uint64
-		cause error // for the log, and the status if it is errViolation
+		cause error // for the log, and for the status if it is errViolation
 	}
-	// suspected: nothing has come on the link of that epoch for suspectTime; who waits for an answer need not wait on.
+	// suspected: nothing has come on the link of that epoch for suspectTime. Callers that wait for
+	// the peer stop waiting.
 	suspected struct {
 		hub   hub.ID
 		epoch uint64
 	}
-	// request: send it on the Control stream of that epoch.
+	// request: send message on the Control stream of that epoch.
 	request struct {
 		hub     hub.ID
 		epoch   uint64
@@ -37,9 +40,9 @@ type (
 	}
 )
 
-// Effects on links that other hubs dialled.
+// Effects on links that peers dialled.
 type (
-	// accept: answer the hello; lanes of that epoch may open.
+	// accept: answer the hello. From now on lanes of that epoch may open.
 	accept struct {
 		hub   hub.ID
 		hello *peerv1.Hello
@@ -50,13 +53,14 @@ type (
 		epoch  uint64
 		reason peerv1.RefusalReason
 	}
-	// fence: end the Control and Data streams of that epoch, wait until their loops are over, and call core.handleLinkEnd.
+	// fence: end the Control and Data streams of that epoch, wait for their loops to end, then call
+	// core.handleLinkEnd.
 	fence struct {
 		hub   hub.ID
 		epoch uint64
-		cause error // for the log, and the status if it is errViolation
+		cause error // for the log, and for the status if it is errViolation
 	}
-	// response: send it on the Control stream of that epoch.
+	// response: send message on the Control stream of that epoch.
 	response struct {
 		hub     hub.ID
 		epoch   uint64
@@ -64,16 +68,18 @@ type (
 	}
 )
 
-// Effects for the hub itself.
+// Effects on this hub itself.
 type (
-	// inForce: the call that began with core.addReference may return.
+	// inForce: the join with that number of core.awaitInForce may return.
 	inForce struct{ call uint64 }
-	// gone: the peer is no member any more.
+	// gone: the peer is no longer a member.
 	gone struct{ hub hub.ID }
-	// ready: every hub that was listed knows this one, but for those without, which had 15 s; backends may come.
+	// ready: every listed hub knows this hub, so backends may come. The exception are the hubs in
+	// without, which had 15 s.
 	ready struct{ without []hub.ID }
-	// forgotten: other hubs may have forgotten this one. From now on nothing may reach its clients: they are to be closed, and
-	// another hub is to take its place. The core says farewell to each hub that dials it.
+	// forgotten: peers may have forgotten this hub. From now on no send may reach its clients. The
+	// shell closes them, and another hub must take this hub's place. The core says farewell to each
+	// hub that dials it.
 	forgotten struct{ cause error }
 )
 

@@ -11,24 +11,25 @@ import (
 
 // Execution is a forwarded call that has begun.
 type Execution struct {
-	// Result returns what became of the call, without a sequence. The lane calls it once, when the burst was flushed and
-	// what Then waits for is over. It does not wait.
+	// Result returns the call's result, without a sequence. The lane calls it once, after the burst
+	// was flushed and done was called (see Then). Result does not wait.
 	Result func() *peerv1.ForwardResult
-	// Then, unless it is nil, has done called when Result may be called, at once or by a goroutine that may hold locks.
-	// stop calls it off; a call of done that is under way may still come to its end.
+	// Then, unless it is nil, calls done as soon as Result may be called: at once, or later in a
+	// goroutine that may hold locks. stop cancels that; a call of done that is under way may still
+	// finish.
 	Then func(done func()) (stop func())
-	// Until is when Result may be called although Then has not called done.
+	// Until is the time from which Result may be called without done.
 	Until time.Time
 }
 
-// Executor carries out at this hub what others ask of it. Its methods may be called concurrently. What they are
-// given they may keep, not change.
+// Executor carries out calls that peers forward. Its methods may be called concurrently. They may
+// keep their arguments, but must not change them.
 type Executor interface {
-	// Execute begins a forwarded call. It returns when what must be in order is done: the message of a send is in
-	// each outbox; what is to be written to clients is written, or in burst. The calls of a lane are executed one after the
-	// other, so it must not wait for clients or other hubs. ctx ends with the link. A call that is unknown has an error for
-	// its result.
+	// Execute begins a forwarded call. It returns when every step that needs the lane's order is
+	// done: a send's message is in each outbox, and the bytes for clients are written or in burst.
+	// The lane executes its calls in sequence, so Execute must not wait for clients or peers. ctx
+	// ends with the link. An unknown call gets an error as its result.
 	Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) Execution
-	// Read answers a question about this hub. Its error is for the backend that asked.
+	// Read answers a question about this hub. Its error goes to the backend that asked.
 	Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error)
 }

@@ -7,27 +7,28 @@ import (
 )
 
 const (
-	// maxHashes is the most hashes in one Interest (64 KiB).
+	// maxHashes is the most hashes in an Interest (64 KiB).
 	maxHashes = 8192
-	// feedWindow is the most Interests on their way. It keeps the control stream free for probes, and
-	// joins to one message what changes while a peer is slow.
+	// feedWindow is the most unconfirmed Interests. It keeps the Control stream free for probes.
+	// While a peer is slow, the later changes gather into a single message.
 	feedWindow = 4
-	// probeWindow is the same when a probe is to be answered: the answer speaks of every change that there is, and gives no lease
-	// to a peer that was not told of all.
+	// probeWindow is the window before the answer to a probe. The answer speaks of every change so
+	// far, and gives no lease to a peer that does not have them all.
 	probeWindow = 3 * feedWindow
 )
 
-// feed tells one peer, on one link, what this hub has: a snapshot, then the changes. It remembers a place in the
-// interest and not what it has to say, so a peer that does not listen costs nothing.
+// feed sends this hub's interest to a peer, on a single link: a snapshot, then the changes. It
+// remembers a position in the interest and no messages, so a peer that does not read costs nothing.
 type feed struct {
 	sequence uint64   // Interests sent
-	flight   []uint64 // the versions of those that are not confirmed
-	version  uint64   // changes told
+	flight   []uint64 // versions of the unconfirmed Interests
+	version  uint64   // the changes sent
 
 	scanning bool // the snapshot is not complete
-	started  bool // its first message is out
-	cursor   Hash // its next hash
-	// its last message was a page: changes come next, so that neither holds up the other
+	started  bool // its first message was sent
+	cursor   Hash // the next hash of the snapshot
+	// The latest message was a page of the snapshot. Changes come next: the snapshot does not
+	// hold up changes, nor changes the snapshot.
 	paged bool
 }
 
@@ -37,15 +38,16 @@ func newFeed(n *interest) *feed {
 	return f
 }
 
-// restartSnapshot begins a snapshot: of what is there now, and with the changes from now on.
+// restartSnapshot begins a snapshot of the present hashes. The later changes follow it.
 func (f *feed) restartSnapshot(n *interest) {
 	f.scanning, f.started, f.cursor, f.version = true, false, 0, n.version
 }
 
-// nextMessages returns what may be sent now.
+// nextMessages returns the messages that the window has room for.
 func (f *feed) nextMessages(n *interest) []*peerv1.Interest { return f.fillWindow(n, feedWindow) }
 
-// catchUp returns the next changes, though the window is full: before the answer to a probe.
+// catchUp returns a message of the next changes although the window is full. It is called before
+// the answer to a probe.
 func (f *feed) catchUp(n *interest) []*peerv1.Interest {
 	if f.scanning || f.version == n.version {
 		return nil
@@ -65,7 +67,8 @@ func (f *feed) fillWindow(n *interest, window int) (out []*peerv1.Interest) {
 			m.Added, m.Removed = collapseChanges(news)
 			f.version += uint64(len(news))
 			f.paged = false
-		// what a page finds beyond the changes told does no harm: they come, and say it again
+		// A page may be ahead of the changes sent. That does no harm: the changes follow, and
+		// repeat it.
 		default:
 			f.fillPage(n, m)
 			f.paged = true
@@ -89,21 +92,22 @@ func (f *feed) fillPage(n *interest, m *peerv1.Interest) {
 	f.cursor, f.scanning = next, !done
 }
 
-// confirmSequence takes a confirmation, and returns the version that the peer has with it; false: of what was not sent.
+// confirmSequence processes a confirmation. It returns the version that the peer now has, or false
+// if no Interest with that sequence was sent.
 func (f *feed) confirmSequence(sequence uint64) (version uint64, ok bool) {
 	if sequence > f.sequence {
 		return 0, false
 	}
 	n := len(f.flight) - int(f.sequence-sequence)
 	if n <= 0 {
-		return 0, true // known already
+		return 0, true // an earlier confirmation covers it
 	}
 	version = f.flight[n-1]
 	f.flight = f.flight[n:]
 	return version, true
 }
 
-// collapseChanges tells what a run of changes comes to.
+// collapseChanges returns the net effect of changes, sorted.
 func collapseChanges(changes []change) (added, removed []uint64) {
 	last := make(map[Hash]bool, len(changes))
 	for _, c := range changes {

@@ -10,25 +10,25 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// Gathering is what other hubs answer to one call.
+// Gathering collects the answers of hubs to a single call.
 type Gathering struct {
 	answers []hubAnswer
-	single  [1]hubAnswer // the answers of most
-	slow    []slowLane   // where there was no room; until Insist
+	single  [1]hubAnswer // backs answers if there is a single hub
+	slow    []slowLane   // calls that found no room; nil once Insist has returned
 	metrics *metrics
 
-	open atomic.Int32 // answers that are not known, and one for Then
+	open atomic.Int32 // unknown answers, and 1 for Then
 	then func()
 }
 
-// answer is that of one hub.
+// hubAnswer is the answer of a single hub.
 type hubAnswer struct {
 	gathering *Gathering
 	hub       hub.ID
-	result    atomic.Pointer[peerv1.ForwardResult] // nil: not known yet
+	result    atomic.Pointer[peerv1.ForwardResult] // nil until it is known
 }
 
-// lost is the result of a call whose outcome won't be known.
+// unknownResult stands for an outcome that will stay unknown.
 var unknownResult = &peerv1.ForwardResult{}
 
 func newGathering(to []Destination, metrics *metrics) *Gathering {
@@ -44,25 +44,30 @@ func newGathering(to []Destination, metrics *metrics) *Gathering {
 	return g
 }
 
-// setResult takes the hub's result. The first one counts: when nobody waits for it any more it may still come.
+// setResult sets the hub's result. The first result counts: a late result may come after the
+// callers have given up.
 func (a *hubAnswer) setResult(r *peerv1.ForwardResult) {
 	if a.result.CompareAndSwap(nil, r) {
 		a.gathering.countDown()
 	}
 }
 
-// setUnknown: the outcome is unknown. That is also so when the hub is suspect: nobody waits for its result.
+// setUnknown sets the outcome to unknown. Callers of a suspect peer get that too, so that they
+// don't wait for its result.
 func (a *hubAnswer) setUnknown() { a.setResult(unknownResult) }
 
-// countDown takes one away from what is open.
+// countDown removes 1 from open. At 0 it calls then.
 func (g *Gathering) countDown() {
 	if g.open.Add(-1) == 0 {
 		g.then()
 	}
 }
 
-// Then has done called when all outcomes are known, or can't be known: at once, or in the goroutine that finds out. That
-// may be one that reads a lane: done must be quick and not wait. It is called once, behind Insist, instead of Wait, or not at all.
+// Then calls done when each outcome is known or will stay unknown: at once, or later in the
+// goroutine that finds out. That may be the reader of a lane, so done must be quick and must not
+// wait.
+//
+// Then is called at most once, after Insist, and not together with Wait.
 func (g *Gathering) Then(done func()) {
 	g.then = done
 	g.countDown()
@@ -74,11 +79,12 @@ type slowLane struct {
 	call *forwarding
 }
 
-// Insisting reports whether Insist has something to wait for.
+// Insisting reports whether Insist has to wait for a lane.
 func (g *Gathering) Insisting() bool { return len(g.slow) > 0 }
 
-// Insist waits until the call is in line everywhere, and returns the hubs where that can't be: no result comes there for
-// 500 ms, the peer is suspect, or ctx is done. It is called once, before Wait, also when ctx is done.
+// Insist waits until the call is in line at every hub. It returns the hubs where that failed: the
+// lane moved no call for 500 ms, the peer is suspect, the link ended, or ctx is done. The caller
+// must call it once, before Wait, also if ctx is done.
 func (g *Gathering) Insist(ctx context.Context) (left []hub.ID) {
 	if len(g.slow) == 0 {
 		return nil
@@ -98,13 +104,15 @@ func (g *Gathering) Insist(ctx context.Context) (left []hub.ID) {
 	return left
 }
 
-// Outcome is what became of a call at one hub.
+// Outcome is the outcome of a call at a hub.
 type Outcome struct {
+	// Hub is the hub that the call went to.
 	Hub    hub.ID
-	Result *peerv1.ForwardResult // nil: it is unknown
+	Result *peerv1.ForwardResult // nil: unknown
 }
 
-// Wait returns the outcomes when all are known or can't be known, or ctx is done. It is called once.
+// Wait waits until each outcome is known or will stay unknown, or ctx is done. Then it returns the
+// outcomes. It is called once.
 func (g *Gathering) Wait(ctx context.Context) []Outcome {
 	done := make(chan struct{})
 	g.Then(func() { close(done) })
@@ -115,7 +123,8 @@ func (g *Gathering) Wait(ctx context.Context) []Outcome {
 	return g.Outcomes()
 }
 
-// NotDone returns how many hubs have not said by now that they have carried out the call: they have failed, or nothing is known.
+// NotDone returns for how many hubs there is no proof, so far, that they have carried out the call:
+// they have failed, or nothing is known.
 func (g *Gathering) NotDone() (n int) {
 	for i := range g.answers {
 		r := g.answers[i].result.Load()
@@ -127,7 +136,8 @@ func (g *Gathering) NotDone() (n int) {
 	return n
 }
 
-// Outcomes returns the outcomes, in the order of the destinations; what is not known now is unknown. It is called once.
+// Outcomes returns the outcomes in the order of the destinations. An outcome that is not known yet
+// is unknown. It is called once.
 func (g *Gathering) Outcomes() []Outcome {
 	outcomes := make([]Outcome, len(g.answers))
 	for i := range g.answers {

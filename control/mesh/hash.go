@@ -4,7 +4,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Kind is what a Hash stands for. The values are part of the protocol (peer.proto, message Interest).
+// Kind says which kind of name a Hash stands for. The values are part of the protocol (peer.proto,
+// message Interest).
 type Kind byte
 
 const (
@@ -12,33 +13,34 @@ const (
 	KindUser Kind = iota + 1
 	// KindGroup: the members of a group.
 	KindGroup
-	// KindConnection: one connection that is held elsewhere than where it was born.
+	// KindConnection: a connection that lives at a hub that is not its birthplace.
 	KindConnection
 	// KindNamespace: every connection of a namespace; its name is empty.
 	KindNamespace
 )
 
-// hashSeed is "connhub1" in ASCII. It is the same in every hub for ever: a hub with another one would be left
-// out of every send.
+// hashSeed is "connhub1" in ASCII. It must never change: all sends would pass over a hub with a
+// different seed.
 const hashSeed = 0x636f6e6e68756231
 
-// Hash is what hubs call a user, a group, a connection or a namespace when they tell each other what they have.
-// Two names may have the same; see interest.
+// Hash stands for a user, a group, a connection or a namespace when hubs tell each other their
+// interest. Two names may have the same hash; see interest.
 type Hash uint64
 
-// HashOf returns the hash of a name in a namespace of at most 128 bytes. The layout of the hashed bytes is that of
-// peer.proto, message Interest, test vectors included.
+// HashOf returns the hash of a name in a namespace of at most 128 bytes. peer.proto, message
+// Interest, defines the hashed bytes and has test vectors.
 func HashOf(kind Kind, namespace, name string) Hash {
 	var d xxhash.Digest
 	d.ResetWithSeed(hashSeed)
-	_, _ = d.Write([]byte{byte(kind), byte(len(namespace))}) // a Digest takes everything
+	_, _ = d.Write([]byte{byte(kind), byte(len(namespace))}) // a Digest accepts all input
 	_, _ = d.WriteString(namespace)
 	_, _ = d.WriteString(name)
 	return Hash(d.Sum64())
 }
 
-// LaneOf returns the lane, below lanes, on which the calls of a caller go to each peer. It knows nothing of the target:
-// what one caller sends to one connection stays in order, by whatever name the connection is meant.
+// LaneOf returns the lane, below lanes, on which the calls of a caller go to each peer. The lane
+// does not depend on the target. So a caller's sends to a connection stay in order, even if they
+// address the connection by different names.
 func LaneOf(caller string, lanes int) int {
 	return int(xxhash.Sum64String(caller) % uint64(lanes))
 }

@@ -12,32 +12,34 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// maxBurst is how many sends are written to clients together: the first of many does not wait for all.
+// maxBurst is the most sends that are written to clients together. It bounds the delay of the
+// first.
 const maxBurst = 32
 
-// inLane is a lane that a peer opened. One goroutine executes what comes, one call after the other; another one sends
-// results. Calls that wait for clients, or for hubs, are entries in a list. The handler waits for both goroutines, and lets
-// go of the lane when the link ends.
+// inLane is a lane that a peer opened. A goroutine executes the calls in order, and a second
+// goroutine sends the results. Calls that wait for clients or hubs are entries in a list. The
+// handler waits for both goroutines. When the link ends it releases the lane.
 type inLane struct {
 	// Static.
 	link     *inLink
 	executor Executor
 	answers  *laneAnswers
 
-	// has room for one: who executes calls, and from the end on serve; guards what follows
+	// turn is a lock with room for a single holder. executeRequest holds it for each message, and
+	// serveLane takes it for good at the end. It guards the fields below.
 	turn     chan struct{}
 	sequence uint64
 	burst    hub.Burst
-	started  []startedCall // what it is for
+	started  []startedCall // executed calls whose clients' bytes wait in burst
 }
 
-// begun is a call that was executed and whose result is not there yet.
+// startedCall is an executed call without a result so far.
 type startedCall struct {
 	Execution
 	sequence uint64
 }
 
-// numberedResult returns the result, when it is due.
+// numberedResult returns the result with its sequence. It is called once the result is due.
 func (b *startedCall) numberedResult() *peerv1.ForwardResult {
 	r := b.Result()
 	r.Sequence = b.sequence
@@ -50,13 +52,14 @@ func newInLane(l *inLink, e Executor) *inLane {
 	}
 }
 
-// serveLane returns why the lane ended. From then on nothing of it is executed, and nothing waits.
+// serveLane returns the cause for which the lane ended. From then on the lane executes no call, and
+// no call of it waits.
 func (i *inLane) serveLane(stream peerv1.PeerService_DataServer) error {
-	defer func() { i.turn <- struct{}{} }() // and it is never given back
+	defer func() { i.turn <- struct{}{} }() // taken for good
 	defer i.answers.waits.End()
 	ctx := i.link.ctx
 	ended := make(chan error, 2)
-	// ends with the link; a blocked Send with the stream
+	// Ends with the link; a blocked Send ends with the stream.
 	go func() { ended <- i.answers.writeResponses(ctx, stream) }()
 	go func() { ended <- i.readRequests(stream) }() // ends with the stream
 	select {
@@ -67,7 +70,7 @@ func (i *inLane) serveLane(stream peerv1.PeerService_DataServer) error {
 	}
 }
 
-// readRequests executes what comes.
+// readRequests executes the messages of the stream.
 func (i *inLane) readRequests(stream peerv1.PeerService_DataServer) error {
 	for {
 		r, err := stream.Recv()
@@ -80,9 +83,11 @@ func (i *inLane) readRequests(stream peerv1.PeerService_DataServer) error {
 	}
 }
 
-// executeRequest executes the calls in a message. Those before one that breaks a rule count.
+// executeRequest executes the calls in a message. If a call breaks a rule, the calls before it
+// still count.
 func (i *inLane) executeRequest(r *peerv1.DataRequest) error {
-	// what waited in the socket while the process stood still may not be for this hub any more
+	// A message that waited in the socket while the process stood still may be meant for a hub that
+	// is over.
 	i.link.mesh.checkStandstill()
 	select {
 	case i.turn <- struct{}{}:
@@ -125,7 +130,7 @@ func (i *inLane) startForward(f *peerv1.Forward) error {
 	return nil
 }
 
-// admitForward holds the rules for what comes on a lane, and counts.
+// admitForward checks the rules of the lane for f, and counts f.
 func (i *inLane) admitForward(f *peerv1.Forward) error {
 	if err := checkForward(f); err != nil {
 		return err
@@ -140,7 +145,7 @@ func (i *inLane) admitForward(f *peerv1.Forward) error {
 	return nil
 }
 
-// flushBurst has the clients' links write what was begun, and answers.
+// flushBurst writes the bytes of the started calls to the clients, then answers the calls.
 func (i *inLane) flushBurst() {
 	i.burst.Flush()
 	var upTo uint64
@@ -160,8 +165,8 @@ func (i *inLane) flushBurst() {
 	}
 }
 
-// checkForward holds the rules in the proto; the general validator would take longer than the rest of a small forward. A call that only later
-// versions know breaks none: it has a result like any other.
+// checkForward checks the rules in the proto. The general validator would take longer than the rest
+// of a small forward. A call of a later version breaks no rule: it gets a result too.
 func checkForward(f *peerv1.Forward) error {
 	switch {
 	case f.GetCall() == nil && len(f.ProtoReflect().GetUnknown()) == 0:
@@ -181,25 +186,26 @@ func checkForward(f *peerv1.Forward) error {
 	}
 }
 
-// The most bytes of a caller's name, of a request's hash and of a traceparent (forward.proto).
+// The most bytes of a caller's name, a request's hash and a traceparent (forward.proto).
 const (
 	maxCaller      = 1024
 	maxRequestHash = 32
 	maxTraceParent = 55
 )
 
-// laneAnswers is what is to be said on a lane that a peer opened: results, and what has begun. Who puts something in
-// never waits: there is room for the results of all forwards that may be without one.
+// laneAnswers holds the messages to send on a lane that a peer opened: results, and up to where
+// calls have begun. Callers that add a message never wait: there is room for the results of all
+// forwards that may be without a result.
 type laneAnswers struct {
 	// Static.
-	news    chan struct{}               // holds a token when there may be something to say
+	news    chan struct{}               // holds a token when there may be a message to send
 	batches bool                        // the peer takes batches
-	waits   *waitlist.List[startedCall] // calls whose result is not due yet; open counts them
+	waits   *waitlist.List[startedCall] // calls with a result that is not due yet; open counts them
 
 	mu      sync.Mutex
 	open    int // forwards whose result is not about to be sent
 	begun   uint64
-	told    uint64 // of it
+	told    uint64 // the part of begun that the peer was told
 	results []*peerv1.ForwardResult
 }
 
@@ -209,7 +215,7 @@ func newLaneAnswers(batches bool) *laneAnswers {
 	return a
 }
 
-// expectResult counts a forward that is to have a result; false: there are too many.
+// expectResult counts a forward that gets a result later. It returns false if there are too many.
 func (a *laneAnswers) expectResult() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -217,7 +223,7 @@ func (a *laneAnswers) expectResult() bool {
 	return a.open <= laneResults
 }
 
-// addResults adds results, and says up to where all has begun; 0: nothing about that.
+// addResults adds results. It also tells the peer that all calls up to upTo have begun; 0: no news.
 func (a *laneAnswers) addResults(upTo uint64, results ...*peerv1.ForwardResult) {
 	a.mu.Lock()
 	a.begun = max(a.begun, upTo)
@@ -226,7 +232,7 @@ func (a *laneAnswers) addResults(upTo uint64, results ...*peerv1.ForwardResult) 
 	leaveToken(a.news)
 }
 
-// writeResponses says everything until ctx is done, or the stream ends.
+// writeResponses sends all messages until ctx is done or the stream ends.
 func (a *laneAnswers) writeResponses(
 	ctx context.Context, stream peerv1.PeerService_DataServer,
 ) error {
@@ -239,7 +245,7 @@ func (a *laneAnswers) writeResponses(
 		}
 		select {
 		case <-a.news:
-			runtime.Gosched() // what is being executed has more for this message
+			runtime.Gosched() // the running call may add to this message
 			r = a.nextResponse()
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -247,8 +253,8 @@ func (a *laneAnswers) writeResponses(
 	}
 }
 
-// nextResponse returns what is to be said, as much as goes into a message; nil: nothing. It takes the results off what is open before the
-// peer can have them, and send other forwards in their place.
+// nextResponse returns the next message, as full as possible, or nil. It takes the results off open
+// before the peer can have them: then the peer may send further forwards in their place.
 func (a *laneAnswers) nextResponse() *peerv1.DataResponse {
 	arrived := a.waits.TakeArrived()
 	a.mu.Lock()

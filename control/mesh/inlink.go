@@ -13,9 +13,9 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// inLink is a link that a peer dials: its Control stream and its lanes. The handler of the Control stream owns it. It is
-// over when that and the handlers of the lanes have ended; what they leave behind (a read that gRPC ends) can't change
-// anything any more.
+// inLink is a link that a peer dials: its Control stream and its lanes. The handler of the Control
+// stream owns it. The link is over when that handler and the lanes' handlers have ended. A read
+// that they leave behind for gRPC to end can't change the state any more.
 type inLink struct {
 	// Static.
 	mesh *Mesh
@@ -23,8 +23,8 @@ type inLink struct {
 
 	ctx    context.Context // done when the link ends, with the cause
 	end    context.CancelCauseFunc
-	answer chan *peerv1.Hello // the core's, when it accepts
-	most   uint32             // lanes
+	answer chan *peerv1.Hello // the core's hello, when it accepts the link
+	most   uint32             // lanes: each lane's number is below it
 
 	batches bool // the peer takes results in batches
 
@@ -32,19 +32,19 @@ type inLink struct {
 
 	mu        sync.Mutex
 	finishing bool
-	closed    bool // takes no more lanes
+	closed    bool // accepts no more lanes
 	opened    map[uint32]bool
 	lanes     sync.WaitGroup
 }
 
-// peerService serves PeerService.
+// peerService implements PeerService.
 type peerService struct {
 	peerv1.UnimplementedPeerServiceServer
 	mesh     *Mesh
 	executor Executor
 }
 
-// Service returns what serves other hubs, which have executor carry out what they ask of this one.
+// Service returns the gRPC service for peers. executor carries out their calls.
 func (m *Mesh) Service(executor Executor) peerv1.PeerServiceServer {
 	return &peerService{mesh: m, executor: executor}
 }
@@ -62,7 +62,7 @@ func (s *peerService) Control(stream peerv1.PeerService_ControlServer) error {
 			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
 		return toStatus(err)
 	}
-	select { // a hub that does not know its cluster can't say whether this is it
+	select { // before this hub knows its cluster it can't judge the hello's
 	case <-m.opened:
 	case <-stream.Context().Done():
 		return stream.Context().Err()
@@ -87,7 +87,7 @@ func (s *peerService) Control(stream peerv1.PeerService_ControlServer) error {
 	return toStatus(err)
 }
 
-// checkHello holds the rules for the hello of a dialler.
+// checkHello checks the rules for a dialler's hello.
 func checkHello(hello *peerv1.Hello) error {
 	if err := validateMessage(hello); err != nil {
 		return err
@@ -98,7 +98,8 @@ func checkHello(hello *peerv1.Hello) error {
 	return nil
 }
 
-// claimedHub is the hub that a hello names as its own, for the log. It is empty when the hello breaks the rule for ids.
+// claimedHub returns the hub that a hello names as its sender, for the log. It returns "" if the
+// hello breaks the rule for ids.
 func claimedHub(hello *peerv1.Hello) hub.ID {
 	if id := hello.GetSelf().GetHub(); len(id) <= maxHubID {
 		return hub.ID(id)
@@ -106,7 +107,8 @@ func claimedHub(hello *peerv1.Hello) hub.ID {
 	return ""
 }
 
-// refuseLeaving refuses a hello because this hub leaves. Who looks for another hub here must not take that one to have left.
+// refuseLeaving returns the refusal of a hello by a hub that leaves. If the hello looks for another
+// hub, the refusal must not make that hub look as if it had left.
 func (m *Mesh) refuseLeaving(hello *peerv1.Hello) error {
 	if hello.GetExpected().GetHub() != string(m.config.Self) {
 		return refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB}
@@ -114,8 +116,8 @@ func (m *Mesh) refuseLeaving(hello *peerv1.Hello) error {
 	return refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN}
 }
 
-// submitHello asks the core about a hello. Its answer comes to the link; one that is the second of its epoch, or to a hub that is
-// nearly gone, is refused at once.
+// submitHello passes a hello to the core. The core's answer comes to the link. A second hello of
+// the same epoch is refused at once, and so is each hello after finishLinks has begun.
 func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
 	l := &inLink{
 		mesh: m, key: linkKey{hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch()},
@@ -144,7 +146,8 @@ func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
 	return l, err
 }
 
-// serveControl is the life of the link. It returns why it ended; nil: behind a farewell.
+// serveControl runs the link. It returns the cause for which the link ended, or nil after a
+// farewell.
 func (l *inLink) serveControl(
 	stream peerv1.PeerService_ControlServer, received <-chan streamItem[*peerv1.ControlRequest],
 ) error {
@@ -156,7 +159,7 @@ func (l *inLink) serveControl(
 		return context.Cause(l.ctx)
 	}
 	said := make(chan error, 1)
-	go func() { // ends with the link; a blocked Send with the stream
+	go func() { // ends with the link; a blocked Send ends with the stream
 		err := stream.Send(&peerv1.ControlResponse{
 			Body: &peerv1.ControlResponse_Hello{Hello: hello},
 		})
@@ -182,7 +185,7 @@ func (l *inLink) serveControl(
 	}
 }
 
-// removeInLink takes the link out when its lanes have ended, and lets the core know.
+// removeInLink waits until the link's lanes have ended, removes the link and tells the core.
 func (m *Mesh) removeInLink(l *inLink) {
 	l.end(errHungUp)
 	l.mu.Lock()
@@ -196,14 +199,15 @@ func (m *Mesh) removeInLink(l *inLink) {
 	m.tasks.Done()
 }
 
-// queueResponse puts a message on the Control stream.
+// queueResponse queues a message for the Control stream. If the queue is full, the link ends.
 func (l *inLink) queueResponse(r *peerv1.ControlResponse) {
 	if !l.responses.putItem(r) {
 		l.end(errBacklog)
 	}
 }
 
-// finishResponses ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
+// finishResponses ends the link after the queued messages. The caller holds Mesh.mu, so no message
+// is queued later.
 func (l *inLink) finishResponses() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -213,14 +217,14 @@ func (l *inLink) finishResponses() {
 	}
 }
 
-// received is a message of a stream, or why there is none.
+// streamItem is a message of a stream, or the error that ended the stream.
 type streamItem[T any] struct {
 	message T
 	err     error
 }
 
-// receiveAll reads a stream until an error, so that its handler can wait for other things too. Its goroutine ends with ctx, which
-// is that of the stream: when the handler has returned.
+// receiveAll reads a stream until an error, so that its handler can wait for several events. ctx is
+// the stream's. Its goroutine ends when the handler has returned.
 func receiveAll[T any](ctx context.Context, recv func() (T, error)) <-chan streamItem[T] {
 	out := make(chan streamItem[T])
 	go func() {
@@ -239,7 +243,7 @@ func receiveAll[T any](ctx context.Context, recv func() (T, error)) <-chan strea
 	return out
 }
 
-// receiveOne reads one message of a stream. Its goroutine ends with that, or with the stream.
+// receiveOne reads a single message of a stream. Its goroutine ends with the message or the stream.
 func receiveOne[T any](recv func() (T, error)) <-chan streamItem[T] {
 	out := make(chan streamItem[T], 1)
 	go func() {
@@ -249,7 +253,8 @@ func receiveOne[T any](recv func() (T, error)) <-chan streamItem[T] {
 	return out
 }
 
-// awaitOpening takes the first message of a stream. It must come as soon as any other: a stream that says nothing is not kept.
+// awaitOpening returns the first message of a stream. The message must come within linkTimeout: a
+// silent stream is not kept.
 func awaitOpening[T any](ctx context.Context, in <-chan streamItem[T]) (first T, err error) {
 	timer := time.NewTimer(linkTimeout)
 	defer timer.Stop()
@@ -284,7 +289,7 @@ func (s *peerService) Data(stream peerv1.PeerService_DataServer) error {
 	return toStatus(err)
 }
 
-// admitLane returns the open link that a lane belongs to, with the lane counted in.
+// admitLane returns the open link that a lane belongs to, and adds the lane to it.
 func (m *Mesh) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
 	key := linkKey{hub.ID(hello.GetHub()), hello.GetEpoch()}
 	m.callCore(func(c *core, now time.Duration) []effect {

@@ -6,40 +6,43 @@ import (
 )
 
 const (
-	// lingerTime is how long a hash stays interesting after its last reference ended, at least; at most twice that.
-	// A user who reconnects, a group that empties and fills, cost the peers nothing.
+	// lingerTime is the least time that a hash stays after its last reference; it may stay twice as
+	// long. So a user that reconnects, or a group that empties and fills again, costs the peers
+	// nothing.
 	lingerTime = 10 * time.Second
-	// fadeLimit is how many hashes one tick looks at: when a load balancer drops its clients, half a million fade at once, and
-	// probes must not wait for that.
+	// fadeLimit is the most hashes that a tick looks at. If a load balancer drops its clients, half
+	// a million hashes fade together, and probes must not wait for that.
 	fadeLimit = 8192
-	// interestBuckets bounds how many hashes a part of a snapshot has to sort: about 1,000 of a million.
+	// interestBuckets bounds the hashes that a part of a snapshot has to sort: about 1,000 of a
+	// million.
 	interestBuckets = 1 << (64 - interestShift)
 	interestShift   = 54
-	// logLimit is how many changes are remembered for peers that have not been told yet (1 MiB, at times twice
-	// that). Who is further behind gets a snapshot.
+	// logLimit is how many changes are kept for peers that lag (1 MiB, at times twice that). A peer
+	// that lags more gets a snapshot.
 	logLimit = 1 << 16
 )
 
-// interest is what this hub has, as its peers know it: hashes with their references.
+// interest holds the hashes of this hub's users, groups, connections and namespaces, with a count
+// of references.
 //
-// It counts references for each hash, not for each name: of two groups with the same hash one may end, and the
-// other must still be found. Each change of the set of hashes has a version, counted from 1; the last changes are
-// kept in a log, from which each feed tells its peer.
+// It counts references for each hash, not for each name. Two groups may have the same hash: if the
+// first ends, sends must still find the second. Each change of the set has a version, counted from
+// 1. A log keeps the latest changes, and each feed sends them to its peer.
 type interest struct {
 	buckets [interestBuckets]map[Hash]need
 	len     int
-	fading  []fading // hashes that had no reference for a moment, by time
+	fading  []fading // hashes that lost their last reference, by time
 
 	version uint64   // changes so far
-	log     []change // the last ones, up to version
+	log     []change // the latest changes, up to version
 }
 
-// need is one hash that this hub wants to hear of.
+// need is a hash that this hub has or lately had.
 type need struct {
 	references uint32
-	fading     bool          // it is in the queue
-	until      time.Duration // without references: when it goes
-	version    uint64        // the change with which it came
+	fading     bool          // it is in the queue interest.fading
+	until      time.Duration // without references: when the hash goes
+	version    uint64        // the change that added the hash
 }
 
 type fading struct {
@@ -47,7 +50,7 @@ type fading struct {
 	at   time.Duration
 }
 
-// change says that a hash came or went.
+// change says that a hash was added or removed.
 type change struct {
 	hash  Hash
 	added bool
@@ -55,7 +58,7 @@ type change struct {
 
 func (n *interest) bucketOf(h Hash) *map[Hash]need { return &n.buckets[h>>interestShift] }
 
-// addReference takes one reference.
+// addReference adds a reference to h.
 func (n *interest) addReference(h Hash) {
 	b := n.bucketOf(h)
 	if *b == nil {
@@ -71,11 +74,12 @@ func (n *interest) addReference(h Hash) {
 	(*b)[h] = e
 }
 
-// versionOf returns the change that peers must know of before references to a hash are in force: one that has been
-// here for long had its change long ago, one that came a moment ago may still be on its way. 0: there are none.
+// versionOf returns the change after which references to h are in force at a peer that knows it.
+// The change of an old hash is old; the change of a new hash may still be on its way. 0: this
+// hub does not have h.
 func (n *interest) versionOf(h Hash) (version uint64) { return (*n.bucketOf(h))[h].version }
 
-// removeReference gives one reference back; false: there was none.
+// removeReference removes a reference to h. It returns false if there was none.
 func (n *interest) removeReference(now time.Duration, h Hash) bool {
 	b := n.bucketOf(h)
 	e := (*b)[h]
@@ -94,7 +98,7 @@ func (n *interest) removeReference(now time.Duration, h Hash) bool {
 	return true
 }
 
-// removeFaded removes the hashes that had no reference for long enough.
+// removeFaded removes the hashes that had no reference for long enough, fadeLimit at most.
 func (n *interest) removeFaded(now time.Duration) {
 	for done := 0; len(n.fading) > 0 && n.fading[0].at <= now && done < fadeLimit; done++ {
 		h := n.fading[0].hash
@@ -105,7 +109,7 @@ func (n *interest) removeFaded(now time.Duration) {
 		case e.references > 0:
 			e.fading = false
 			(*b)[h] = e
-		case e.until > now: // it was used meanwhile: once more round
+		case e.until > now: // used meanwhile: queued again
 			n.fading = append(n.fading, fading{h, now + lingerTime})
 		default:
 			delete(*b, h)
@@ -115,7 +119,7 @@ func (n *interest) removeFaded(now time.Duration) {
 	}
 }
 
-// nextDeadline is when fade has something to do.
+// nextDeadline returns when removeFaded next has work to do.
 func (n *interest) nextDeadline() time.Duration {
 	if len(n.fading) == 0 {
 		return never
@@ -131,7 +135,8 @@ func (n *interest) recordChange(c change) {
 	n.version++
 }
 
-// changesSince returns up to limit changes after a version, oldest first; false: they are not remembered.
+// changesSince returns up to limit changes after a version, oldest first. It returns false if the
+// log does not reach back so far.
 func (n *interest) changesSince(version uint64, limit int) ([]change, bool) {
 	behind := n.version - version
 	if behind > uint64(len(n.log)) {
@@ -141,8 +146,9 @@ func (n *interest) changesSince(version uint64, limit int) ([]change, bool) {
 	return news[:min(limit, len(news))], true
 }
 
-// snapshotPage returns up to limit hashes from `from` on, in order, and where the next page starts; done: it was the
-// last. Changes between two pages are in the log, so pages and log together tell everything.
+// snapshotPage returns up to limit hashes from `from` on, in order, and the start of the next page.
+// done: it was the last page. Changes between two pages are in the log, so pages and log together
+// are complete.
 func (n *interest) snapshotPage(from Hash, limit int) (page []Hash, next Hash, done bool) {
 	for i := from >> interestShift; i < interestBuckets; i++ {
 		start := len(page)

@@ -8,20 +8,21 @@ import (
 const (
 	// keysetParts bounds the pause when a set grows: a part of a set of a million has 16,000 keys.
 	keysetParts = 64
-	// A part is filled to fullNum/fullDen, then grows by a quarter: so it is never less than 7/10 full, and
-	// a key costs 8 / 0.7 = 11.4 bytes at most. The budget is 16 (DESIGN §6); a Go map takes up to 20.
+	// A part is filled to fullNum/fullDen, then grows by a quarter. So it is at least 7/10 full,
+	// and a key costs at most 8 / 0.7 = 11.4 bytes. The budget is 16 bytes (DESIGN §6); a Go map
+	// takes up to 20.
 	fullNum, fullDen = 7, 8
 	// partMin is the least number of slots of a part that is not empty.
 	partMin = 8
 )
 
-// keysetSeed keeps those who choose names from choosing where they lie.
+// keysetSeed hides the positions of hashes from clients, which may choose names.
 var keysetSeed = maphash.MakeSeed()
 
-// keyset is a set of hashes in little memory: what one peer has. Its zero value is empty.
+// keyset is a compact set of hashes: the interest of a peer. The zero value is empty.
 type keyset struct {
 	parts   [keysetParts]keysetPart
-	hasZero bool // 0 marks a free slot
+	hasZero bool // hash 0 is in the set: in a slot, 0 marks a free slot
 	len     int
 }
 
@@ -31,7 +32,7 @@ type keysetPart struct {
 	used  int
 }
 
-// placeOf returns the part of a hash and its position there as a fraction of 2^64.
+// placeOf returns the part of h, and its position there as a fraction of 2^64.
 func (s *keyset) placeOf(h Hash) (*keysetPart, uint64) {
 	x := maphash.Comparable(keysetSeed, h)
 	return &s.parts[x%keysetParts], x
@@ -84,7 +85,7 @@ func (s *keyset) removeHash(h Hash) {
 	}
 }
 
-// countBytes is what the set's keys take.
+// countBytes returns the memory of the set's slots, in bytes.
 func (s *keyset) countBytes() int {
 	n := 0
 	for i := range s.parts {
@@ -93,13 +94,13 @@ func (s *keyset) countBytes() int {
 	return n
 }
 
-// homeSlot is where a hash would like to lie.
+// homeSlot returns the preferred slot for position x.
 func (p *keysetPart) homeSlot(x uint64) int {
 	hi, _ := bits.Mul64(x, uint64(len(p.slots)))
 	return int(hi)
 }
 
-// findSlot returns the slot of h, or the free slot where it belongs.
+// findSlot returns the slot of h, or the free slot for h.
 func (p *keysetPart) findSlot(h Hash, x uint64) (slot int, found bool) {
 	if len(p.slots) == 0 {
 		return 0, false
@@ -129,7 +130,8 @@ func (p *keysetPart) growSlots(s *keyset) {
 	}
 }
 
-// freeSlot empties slot i and closes the gap: a search for what lies behind it must not end there.
+// freeSlot empties slot i and closes the gap: a search for a hash behind the gap must not end
+// there.
 func (p *keysetPart) freeSlot(s *keyset, i int) {
 	n := len(p.slots)
 	for j := i; ; {

@@ -18,53 +18,57 @@ import (
 const (
 	// maxLanes is the most lanes of a link (peer.proto).
 	maxLanes = 64
-	// laneCalls is how many calls of a lane may be neither begun nor have a result (forward.proto).
+	// laneCalls is the most calls of a lane that have neither begun nor a result (forward.proto).
 	laneCalls = 4096
-	// laneResults is how many may be without a result: those that wait for clients, or for hubs. What a lane holds of each then is
-	// small.
+	// laneResults is the most calls without a result, calls that wait for clients or hubs included.
+	// A lane holds little for each of those.
 	laneResults = 4 * laneCalls
-	// laneBytes bounds the bytes of those calls: what a slow peer can make this hub hold, a lane.
+	// laneBytes bounds the bytes of the calls that have not begun: the memory that a slow peer can
+	// cost this hub for each lane.
 	laneBytes = 32 << 20
-	// stuckTime is how long a full lane may be without a result: then it is stuck, as a peer that answers no probe is suspect.
+	// stuckTime is the most time that a full lane may make no progress. After that the lane is
+	// stuck, as a peer that answers no probe is suspect.
 	stuckTime = suspectTime
-	// callWeight is what a small call counts for, so that one bound holds both numbers.
+	// callWeight is the weight of a small call in the window: it makes the window hold laneCalls
+	// too.
 	callWeight = laneBytes / laneCalls
-	// maxBatch and maxBatchBytes are how many calls go out in one message, and of how many bytes, unless the first is larger
-	// (forward.proto): enough that what a message costs in itself is nothing, and as little as costs the receiver no time.
+	// maxBatch and maxBatchBytes are the most calls and bytes of a message, unless its first call
+	// is larger (forward.proto). They are large enough that the cost of a message itself is
+	// nothing, and small enough to cost the receiver no time.
 	maxBatch      = 256
 	maxBatchBytes = 64 << 10
 )
 
-// lane carries calls to a peer, in order, and takes their results, in any order. There is one goroutine for
-// each direction. What is in line when the stream takes a message goes out in one.
+// lane carries calls to a peer, in order, and takes their results, in any order. Each direction has
+// a goroutine. The calls that are in line when the stream takes a message go out together.
 type lane struct {
 	link   *outLink
 	number int
-	window *semaphore.Weighted // what is not begun
-	news   chan struct{}       // holds a token when there may be something in line
+	window *semaphore.Weighted // the room for calls that have not begun
+	news   chan struct{}       // holds a token when a call may be in line
 
 	mu       sync.Mutex
 	sequence uint64
-	sent     uint64                 // the sequence up to which calls were sent, or are about to be
+	sent     uint64                 // calls up to this sequence were sent, or are about to be
 	waiting  map[uint64]*forwarding // by sequence; nil: the lane has ended
-	// to be sent, in the order of sequence; no more than the window lets in
+	// Calls to send, by sequence. The window bounds them.
 	line    []*forwarding
-	moved   time.Time // the last one that was begun, or the first call after a pause
-	begun   uint64    // up to here all are
-	pending int       // not begun
+	moved   time.Time // the latest begin of a call, or the first call after a pause
+	begun   uint64    // all calls up to this sequence have begun
+	pending int       // calls that have not begun
 }
 
-// forwarding is one call on its way to one peer.
+// forwarding is a call on its way to a single peer.
 type forwarding struct {
-	call     *Call // nil when it was begun
+	call     *Call // nil once the call has begun
 	kind     string
 	sequence uint64
-	weight   int64 // 0 when it was begun
+	weight   int64 // 0 once the call has begun
 	flood    bool  // for the metric
 	into     *hubAnswer
 }
 
-// settled is what became of a call.
+// callResult is the result of a call with the place that it goes to.
 type callResult struct {
 	into   *hubAnswer
 	result *peerv1.ForwardResult
@@ -79,7 +83,7 @@ func newLane(l *outLink, number int) *lane {
 	}
 }
 
-// tryEnqueue puts a call in line, if the window has room for it.
+// tryEnqueue puts a call in line if the window has room for it.
 func (l *lane) tryEnqueue(f *forwarding) bool {
 	f.weight = max(callWeight, min(int64(f.call.size), laneBytes))
 	if !l.window.TryAcquire(f.weight) {
@@ -89,8 +93,8 @@ func (l *lane) tryEnqueue(f *forwarding) bool {
 	return true
 }
 
-// enqueueWhenRoom waits for the window for as long as results come, the peer answers probes, and ctx lasts. What does not get in line
-// has no outcome.
+// enqueueWhenRoom waits for room in the window, for as long as calls begin or results come, the
+// peer answers probes, and ctx lasts. Otherwise the call's outcome is unknown.
 func (l *lane) enqueueWhenRoom(ctx context.Context, f *forwarding) bool {
 	if !l.acquireRoom(ctx, f.weight) {
 		f.into.setUnknown()
@@ -100,7 +104,8 @@ func (l *lane) enqueueWhenRoom(ctx context.Context, f *forwarding) bool {
 	return true
 }
 
-// enqueueCall puts a call in line for which the window had room. Who calls it waits for no answer of a peer that is suspect.
+// enqueueCall puts a call in line for which the window has room. If the peer is suspect, the caller
+// does not wait for the result.
 func (l *lane) enqueueCall(f *forwarding) {
 	in := l.addToLine(f)
 	if in {
@@ -111,7 +116,7 @@ func (l *lane) enqueueCall(f *forwarding) {
 	}
 }
 
-// leaveToken leaves a token, if there is none.
+// leaveToken adds a token to c if c has none.
 func leaveToken(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -119,7 +124,8 @@ func leaveToken(c chan<- struct{}) {
 	}
 }
 
-// addToLine is enqueue; false: the call does not get in line.
+// addToLine puts a call in line for enqueueCall. It returns false if the lane has ended, or has too
+// many calls without a result.
 func (l *lane) addToLine(f *forwarding) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -131,7 +137,7 @@ func (l *lane) addToLine(f *forwarding) bool {
 		return false
 	}
 	if l.pending == 0 {
-		l.moved = time.Now() // until now there was nothing to move
+		l.moved = time.Now() // until now no call could begin
 	}
 	l.pending++
 	l.sequence++
@@ -142,14 +148,14 @@ func (l *lane) addToLine(f *forwarding) bool {
 	return true
 }
 
-// stuckAt is when the lane is stuck, unless a result comes.
+// stuckAt returns when the lane is stuck, unless it makes progress before.
 func (l *lane) stuckAt() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.moved.Add(stuckTime)
 }
 
-// acquireRoom waits for room in the window; false: there is none.
+// acquireRoom waits for room in the window. It returns false if there is none in time.
 func (l *lane) acquireRoom(ctx context.Context, weight int64) bool {
 	ctx, cancel := context.WithDeadline(ctx, l.stuckAt())
 	defer cancel()
@@ -158,7 +164,7 @@ func (l *lane) acquireRoom(ctx context.Context, weight int64) bool {
 	return l.window.Acquire(ctx, weight) == nil
 }
 
-// runLane opens the lane and carries calls until the link ends; a lane that breaks ends the link.
+// runLane opens the lane and carries calls until the link ends. A broken lane ends the link.
 func (l *lane) runLane() {
 	defer l.loseWaiting()
 	stream, err := l.openStream()
@@ -175,7 +181,8 @@ func (l *lane) runLane() {
 	<-sent
 }
 
-// openStream says hello and takes the answer, for which the peer has as long as for that to the Hello.
+// openStream says hello and takes the answer. The peer has dialTimeout for it, as for the answer to
+// a Hello.
 func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
 	timer := time.AfterFunc(dialTimeout, func() {
 		l.link.end(fmt.Errorf("%w: %w", errLaneLost, errDialTime))
@@ -202,7 +209,7 @@ func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
 	return stream, nil
 }
 
-// sendCalls says what is in line, for as long as the link lasts.
+// sendCalls sends the calls in line, for as long as the link lasts.
 func (l *lane) sendCalls(stream peerv1.PeerService_DataClient) error {
 	for {
 		select {
@@ -210,7 +217,7 @@ func (l *lane) sendCalls(stream peerv1.PeerService_DataClient) error {
 		case <-l.link.ctx.Done():
 			return context.Cause(l.link.ctx)
 		}
-		runtime.Gosched() // callers that run have more for this message
+		runtime.Gosched() // running callers may have more calls for this message
 		for forwards := l.nextForwards(); len(forwards) > 0; forwards = l.nextForwards() {
 			if err := stream.Send(dataRequest(forwards)); err != nil {
 				return fmt.Errorf("%w: a lane: %w", errHungUp, err)
@@ -219,7 +226,8 @@ func (l *lane) sendCalls(stream peerv1.PeerService_DataClient) error {
 	}
 }
 
-// nextForwards returns what is in line, in their order, as many as fit in a message. They are marshalled at once, so their age is right.
+// nextForwards returns the next calls in line, as many as fit in a message. The caller marshals
+// them at once, so that their age is right.
 func (l *lane) nextForwards() []*peerv1.Forward {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -241,10 +249,10 @@ func (l *lane) nextForwards() []*peerv1.Forward {
 	return forwards
 }
 
-// maxAround is more than what is in a forward takes beside its call and its caller.
+// maxAround is more than the bytes of a forward besides its call and its caller.
 const maxAround = 64
 
-// dataRequest is the message for some forwards.
+// dataRequest returns the message for forwards.
 func dataRequest(forwards []*peerv1.Forward) *peerv1.DataRequest {
 	if len(forwards) == 1 {
 		return &peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: forwards[0]}}
@@ -272,7 +280,8 @@ func (l *lane) receiveResults(stream peerv1.PeerService_DataClient) error {
 	}
 }
 
-// applyResponse takes what the peer says, and adds what became of calls to some. What comes before an error counts.
+// applyResponse processes a message of the peer, and appends the results of calls to some. The part
+// of a message before an error counts.
 func (l *lane) applyResponse(r *peerv1.DataResponse, some []callResult) ([]callResult, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -305,7 +314,7 @@ func (l *lane) applyBatchLocked(
 	return some, nil
 }
 
-// markBegunLocked makes room for what has begun.
+// markBegunLocked releases the room of the calls up to upTo, which have begun.
 func (l *lane) markBegunLocked(upTo uint64) error {
 	if upTo <= l.begun || upTo > l.sent {
 		return fmt.Errorf("%w: begun is %d after %d, sent are %d", errViolation, upTo, l.begun,
@@ -319,7 +328,7 @@ func (l *lane) markBegunLocked(upTo uint64) error {
 	return nil
 }
 
-// releaseWindowLocked makes room for what is no longer in the peer's way.
+// releaseWindowLocked releases the room of a call that no longer holds up the peer.
 func (l *lane) releaseWindowLocked(f *forwarding) {
 	if f.weight == 0 {
 		return
@@ -330,7 +339,8 @@ func (l *lane) releaseWindowLocked(f *forwarding) {
 	l.pending--
 }
 
-// matchResultLocked adds a result with its call. One that was not sent yet has none: the window that it holds is its place in line.
+// matchResultLocked appends the result with its call. A call that was not sent yet can't have a
+// result: the room that it holds in the window is its place in line.
 func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]callResult, error) {
 	f := l.waiting[r.GetSequence()]
 	switch {
@@ -346,13 +356,13 @@ func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]
 	return append(some, callResult{f.into, r}), nil
 }
 
-// fitsKind reports whether a result is one that a call can have: a status, or the result of its kind.
+// fitsKind reports whether a call of that kind can have the result: a status, or the kind's result.
 func fitsKind(r *peerv1.ForwardResult, kind string) bool {
 	field := r.ProtoReflect().WhichOneof(results)
 	return field != nil && (field.Name() == "status" || string(field.Name()) == kind)
 }
 
-// loseWaiting: the outcome of what has no result is unknown.
+// loseWaiting sets the outcome of each call without a result to unknown.
 func (l *lane) loseWaiting() {
 	l.mu.Lock()
 	left := l.waiting
@@ -363,7 +373,7 @@ func (l *lane) loseWaiting() {
 	}
 }
 
-// giveUp has nobody wait for the results of calls that are in line, because the peer is suspect.
+// giveUp lets no caller wait for the results of the lane's calls, because the peer is suspect.
 func (l *lane) giveUp() {
 	l.mu.Lock()
 	left := make([]*hubAnswer, 0, len(l.waiting))

@@ -7,18 +7,18 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// maxLapses bounds the hubs that are remembered after they were forgotten: some 100 bytes each. The
-// oldest go first.
+// maxLapses bounds the forgotten hubs that are remembered: some 100 bytes each. The oldest go
+// first.
 const maxLapses = maxMembers
 
-// lapses are the hubs that this hub has counted as members and forgotten while it served backends.
-// A hub leaves when it has been told, by a link. See verdict.go. The zero value is empty.
+// lapses remembers the hubs that this hub has counted as members and has forgotten while it served
+// backends. A hub is removed once a link has told it so. See verdict.go. The zero value is empty.
 type lapses struct {
 	of    map[hub.ID]lapse
 	order []hub.ID // oldest first
 }
 
-// lapse is the time in which a hub was not counted as a member.
+// lapse is a time in which a hub was not counted as a member.
 type lapse struct {
 	began  time.Duration
 	silent bool // sends may have missed the hub and not said so
@@ -41,8 +41,8 @@ func (l *lapses) noteForgotten(id hub.ID, now time.Duration) {
 	}
 }
 
-// noteCounted notes since when a hub counts again. Sends that said that etcd was silent count as known, so
-// it may be before the hub was forgotten.
+// noteCounted notes since when a hub counts again. That may be before the hub was forgotten: a send
+// that reports that etcd is silent does not miss the hub silently.
 func (l *lapses) noteCounted(id hub.ID, since time.Duration) {
 	if lapse, known := l.of[id]; known {
 		lapse.silent = lapse.silent || since > lapse.began
@@ -50,10 +50,10 @@ func (l *lapses) noteCounted(id hub.ID, since time.Duration) {
 	}
 }
 
-// missedSilently reports whether sends may have missed a hub since it last had a link with this one.
+// missedSilently reports whether sends may have missed a hub since its latest link with this hub.
 func (l *lapses) missedSilently(id hub.ID) bool { return l.of[id].silent }
 
-// clearLapse lets go of a hub that was told.
+// clearLapse removes a hub that was told.
 func (l *lapses) clearLapse(id hub.ID) {
 	if _, known := l.of[id]; known {
 		delete(l.of, id)

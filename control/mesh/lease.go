@@ -10,69 +10,77 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// Problem: a join returns at B, and a send that begins after that at A must reach B, while A leaves out of a send
-// those who have nobody. B can't wait until A has heard of the join: A may be stopped, or its link dead in
-// a way that only one of them has noticed. A can't ask B before each send.
+// Problem: a join returns at hub B. A send that begins at hub A afterwards must reach B, while A
+// leaves hubs without matching clients out of a send. B can't wait until A knows of the join: A may
+// be stopped, or their link may be dead in a way that only a single side has noticed. A can't ask B
+// before each send.
 //
-// Invariant: when a change is in force at A by B's reckoning, A has applied it, or does not filter by B's table.
+// Invariant: if a change is in force at A by B's reckoning, then A has applied the change, or A
+// does not filter by B's table.
 //
-// Outline: A filters only with a lease. An answer of B to a probe of A gives it for leaseTime *from the moment A sent
-// the probe*, to an A that has applied every change that B had made *when it answered*. Now let v be a change of B.
-// A lease without v rests on an answer that B gave before v, so it ends, at A, before B's last answer + leaseTime. So
-// B waits for A's confirmation or for that moment, whichever is first: at most leaseTime, whatever A does. Then
-// v is in force at A for good, because every later answer is worth nothing to an A without v. Neither the order
-// of probes and interest on the wire nor the clocks' offset matter; only that a second is as long at A as at B.
+// Outline: A filters only with a lease. A gets it by B's answer to a probe. The lease lasts
+// leaseTime *from the moment A sent the probe*, and only an A that has applied every change that B
+// had made *when it answered* gets it. Let v be a change of B. A lease without v rests on an answer
+// that B gave before v. So that lease ends, at A, before B's latest answer + leaseTime. B waits for
+// A's confirmation or for that moment, whichever is first: at most leaseTime, even if A hangs. From
+// then on v is in force at A for good, because no later answer gives a lease to an A without v.
+// Neither the order of probes and interest on the wire nor the clocks' offset matters. Only a
+// second must be as long at A as at B.
 //
-// The lease outlives its link: B may notice the end of a link long before A does. What ends it early is A's next
-// Hello, since A throws its table away before it dials.
+// The lease outlives its link: B may notice the end of a link long before A does. A's next Hello
+// ends the lease early, because A throws its table away before it dials.
 //
-// (A simpler rule gives the lease with every answer, and has B stop answering when a confirmation is late. Then
-// an answer that overtakes a change gives a lease without it; when B deems a change in force because the lease was
-// over, the next answer must come after its confirmation and not just after those that are late; and a
-// join waits for the stop and the lease one after the other.)
+// There is a simpler rule: each answer gives the lease, and B stops answering when a confirmation
+// is late. It has three flaws. An answer that overtakes a change gives a lease without the change.
+// If B deems a change in force because the lease was over, its next answer must wait for the
+// confirmation of that change, and not only for the late ones. And a join waits for the stop and
+// then for the lease.
 
 const (
-	// leaseTime is how long A may filter after it sent a probe that B answered, and so the most that a
-	// join waits for a peer. Longer makes joins wait longer for a stuck peer, shorter makes slow probes cause floods.
+	// leaseTime is how long A may filter after it sent a probe that B answered. So it is also the
+	// most that a join waits for a peer. A longer time makes joins wait longer for a stuck peer. A
+	// shorter time lets slow probes cause floods.
 	leaseTime = 500 * time.Millisecond
-	// probeInterval is the time between two probes: four may be late or lost to a busy scheduler before the lease ends.
+	// probeInterval is the time between two probes. A busy scheduler may delay or lose four of them
+	// before the lease ends.
 	probeInterval = 100 * time.Millisecond
-	// suspectTime is how long a peer may be silent before sends report it without waiting for it.
+	// suspectTime is the silence of a peer after which sends report it and don't wait for it.
 	suspectTime = 500 * time.Millisecond
-	// probesKept is how many probes wait for an answer; what is older could not give a lease.
+	// probesKept is the number of probes that wait for an answer. Older probes could give no lease.
 	probesKept = 8
 
-	// never is after everything.
+	// never is later than any time.
 	never time.Duration = math.MaxInt64
 )
 
-// errViolation: a peer broke a rule of the protocol. Its link is ended.
+// errViolation: the peer broke a rule of the protocol. Its link is ended.
 var errViolation = errors.New("peer broke the protocol")
 
-// filter is A's side: what A knows of B on one link, and whether it may leave B out because of it.
+// filter is A's side of a link: A's knowledge of B's interest, and whether A may leave B out of
+// sends by it.
 type filter struct {
 	table    keyset
 	complete bool   // no snapshot is on its way
-	version  uint64 // B's changes that the table has, when complete
-	sequence uint64 // of the last Interest
+	version  uint64 // the changes of B in the table, when complete
+	sequence uint64 // of the latest Interest
 
-	probe  uint64 // number of the last one
-	answer uint64 // of the last one that was answered
+	probe  uint64 // the number of the latest probe
+	answer uint64 // the number of the latest answered probe
 	sentAt [probesKept]time.Duration
-	until  time.Duration // the lease
+	until  time.Duration // the end of the lease
 
-	answeredAt time.Duration // when the last probe was sent that was answered in time; 0: none was
-	heard      time.Duration // the last answer, at first the link's start
+	answeredAt time.Duration // when the latest probe that was answered in time was sent; 0: none
+	heard      time.Duration // the latest answer, at first the start of the link
 }
 
-// nextProbe returns the next probe.
+// nextProbe returns the next probe to send.
 func (f *filter) nextProbe(now time.Duration) *peerv1.Probe {
 	f.probe++
 	f.sentAt[f.probe%probesKept] = now
 	return &peerv1.Probe{Number: f.probe}
 }
 
-// applyAnswer takes an answer.
+// applyAnswer processes the answer to a probe.
 func (f *filter) applyAnswer(now time.Duration, a *peerv1.ProbeAnswer) error {
 	n := a.GetNumber()
 	if n != f.answer+1 || n > f.probe {
@@ -90,7 +98,7 @@ func (f *filter) applyAnswer(now time.Duration, a *peerv1.ProbeAnswer) error {
 	return nil
 }
 
-// applyInterest applies an Interest.
+// applyInterest applies a message of B to the table.
 func (f *filter) applyInterest(m *peerv1.Interest) error {
 	switch {
 	case m.GetSequence() != f.sequence+1:
@@ -120,49 +128,50 @@ func (f *filter) applyInterest(m *peerv1.Interest) error {
 // holdsLease reports whether A may filter by the table.
 func (f *filter) holdsLease(now time.Duration) bool { return f.complete && now < f.until }
 
-// wantsAny reports whether B has one of the hashes.
+// wantsAny reports whether B has any of the hashes.
 func (f *filter) wantsAny(hashes []Hash) bool {
 	return slices.ContainsFunc(hashes, f.table.hasHash)
 }
 
-// isSuspect reports whether B has been silent for too long.
+// isSuspect reports whether B has been silent for suspectTime.
 func (f *filter) isSuspect(now time.Duration) bool { return now >= f.heard+suspectTime }
 
-// grant is B's side: the lease that A may have at the latest, and who waits for A. There is one for each peer, not for each
-// link.
+// leaseGrant is B's side: the latest lease that A may have, and the joins that wait for A. There is
+// a leaseGrant for each peer, not for each link.
 type leaseGrant struct {
 	given   bool
-	last    time.Duration // the last answer
-	inForce uint64        // the changes that are, at A: for good
+	last    time.Duration // the latest answer
+	inForce uint64        // changes up to this version are in force at A, for good
 
-	waiting []waiter // by until; one behind another of a higher version waits for that
+	// By until. A waiter behind a waiter of a higher version waits for that version.
+	waiting []waiter
 }
 
-// waiter is a call that waits for A to know a change.
+// waiter is a join that waits until A knows a change.
 type waiter struct {
 	join    *waitingJoin
 	version uint64
 	until   time.Duration
 }
 
-// call is a join that has not returned.
+// waitingJoin is a join that has not returned.
 type waitingJoin struct {
 	id   uint64
-	open int // peers that it waits for
+	open int // peers that the join waits for
 }
 
-// answerProbe gives A a lease.
+// answerProbe gives A a lease, and returns the answer.
 func (g *leaseGrant) answerProbe(now time.Duration, number, version uint64) *peerv1.ProbeAnswer {
 	g.given, g.last = true, now
 	return &peerv1.ProbeAnswer{Number: number, InterestVersion: version}
 }
 
-// leaseOver reports whether A has no lease that rests on an answer given until now.
+// leaseOver reports whether no lease from the answers so far can still stand at A.
 func (g *leaseGrant) leaseOver(now time.Duration) bool {
 	return !g.given || now >= g.last+leaseTime
 }
 
-// addWaiter has c wait until a change, which was made by now, is in force at A.
+// addWaiter makes c wait until a change, made before now, is in force at A.
 func (g *leaseGrant) addWaiter(now time.Duration, c *waitingJoin, version uint64) {
 	if g.leaseOver(now) {
 		g.confirmVersion(version)
@@ -174,13 +183,13 @@ func (g *leaseGrant) addWaiter(now time.Duration, c *waitingJoin, version uint64
 	g.waiting = append(g.waiting, waiter{c, version, g.last + leaseTime})
 }
 
-// confirmVersion notes that A knows a change and those before it, or has no lease without them.
+// confirmVersion notes that A knows the changes up to version, or has no lease without them.
 func (g *leaseGrant) confirmVersion(version uint64) { g.inForce = max(g.inForce, version) }
 
-// voidLease ends A's lease: A has begun anew and filters by nothing.
+// voidLease ends A's lease: A has begun anew and filters by no table.
 func (g *leaseGrant) voidLease() { g.given = false }
 
-// releaseWaiters returns the calls that wait for nobody any more.
+// releaseWaiters returns the joins that wait for no peer any more.
 func (g *leaseGrant) releaseWaiters(now time.Duration) (done []*waitingJoin) {
 	for len(g.waiting) > 0 {
 		w := g.waiting[0]
@@ -197,7 +206,7 @@ func (g *leaseGrant) releaseWaiters(now time.Duration) (done []*waitingJoin) {
 	return done
 }
 
-// nextDeadline is when release has something to do without a confirmation.
+// nextDeadline returns when releaseWaiters has work to do without a confirmation.
 func (g *leaseGrant) nextDeadline() time.Duration {
 	if len(g.waiting) == 0 {
 		return never

@@ -9,32 +9,34 @@ import (
 )
 
 const (
-	// lostGrace is how long a hub counts as a member after its last link ended, without a key in etcd and without a
-	// farewell. It is the time after which a hub may be declared dead (DESIGN §6). A hub that
-	// etcd has lost and whose link drops for a moment is redialled and named unreachable, not forgotten.
+	// lostGrace is how long a hub stays a member after its last link ended, without a key in etcd
+	// and without a farewell. After that time a hub may be declared dead (DESIGN §6). A hub that
+	// etcd has lost and whose link drops for a moment is redialled and reported unreachable, not
+	// forgotten.
 	lostGrace = 15 * time.Second
-	// linkTimeout is how long nothing may come on a link before it is ended.
+	// linkTimeout is the longest silence on a link. After it the link is ended.
 	linkTimeout = 10 * time.Second
-	// dialTimeout is how long a dial may take, Hello and its answer included.
+	// dialTimeout is the most time for a dial, including the Hello and its answer.
 	dialTimeout = 5 * time.Second
-	// After a link or a dial ends, the next dial waits redialFirst, and twice as long for each failed one, up to redialMost.
+	// After a link or a dial ends, the next dial waits for redialFirst. The wait doubles with each
+	// failure, up to redialMost.
 	redialFirst = 100 * time.Millisecond
 	redialMost  = 5 * time.Second
 )
 
-// PeerState says how this hub stands with another one.
+// PeerState is the state of a peer as this hub sees it.
 type PeerState uint8
 
 const (
-	// PeerListed: a member, but there is no link to it and no dial at the moment.
+	// PeerListed: a member without a link, and no dial is under way.
 	PeerListed PeerState = iota + 1
 	// PeerDialled: a dial is under way.
 	PeerDialled
-	// PeerLinked: there is a link to it.
+	// PeerLinked: this hub has a link to it.
 	PeerLinked
-	// PeerSuspect: there is a link to it, but no probe was answered for 500 ms.
+	// PeerSuspect: this hub has a link to it, but no probe was answered for 500 ms.
 	PeerSuspect
-	// PeerGone: no member any more. What is left is the memory of its epochs.
+	// PeerGone: no longer a member. The peer is kept for the epochs of its links.
 	PeerGone
 )
 
@@ -43,83 +45,86 @@ var peerStateLabels = [...]string{
 	PeerGone: "gone",
 }
 
-// String is the metric label.
+// String returns the metric label.
 func (s PeerState) String() string { return peerStateLabels[s] }
 
-// dialOutcome is what a dial that came to nothing proves of the hub.
+// dialOutcome is the conclusion about a hub from a failed dial.
 type dialOutcome uint8
 
 const (
-	// dialUnproven: nothing; it may be there.
+	// dialUnproven: none; the hub may be there.
 	dialUnproven dialOutcome = iota
-	// dialAbsent: it is not at that address, because nobody listens there or another hub does (WRONG_HUB, WRONG_CLUSTER).
+	// dialAbsent: the hub is not at that address. The address refuses connections, or belongs to
+	// another hub (WRONG_HUB, WRONG_CLUSTER).
 	dialAbsent
-	// dialFarewell: it holds nothing and never will again (SHUTTING_DOWN).
+	// dialFarewell: the hub holds no clients and never will again (SHUTTING_DOWN).
 	dialFarewell
 )
 
-// peer is what the core knows of another hub. It lives as long as the hub is a member and lostGrace beyond the last link.
+// peer is the core's knowledge of another hub. It is kept while the hub is a member, and for as
+// long as late messages or leases of the hub may matter (see forgettableAt).
 type peer struct {
 	id    hub.ID
-	hello *peerv1.Hello // the last one, nil before the first
+	hello *peerv1.Hello // the latest hello, nil before the first
 
 	// Membership.
-	listed   bool          // it has a key
-	keyed    time.Duration // until when the key that it had makes it a member
-	told     time.Duration // until when another hub's word makes it a member
-	address  string        // of its key, or else of its hello, or else of that word
+	listed   bool          // it has a key in etcd
+	keyed    time.Duration // until when its former key makes it a member
+	told     time.Duration // until when a peer's word makes it a member
+	address  string        // from its key, else its hello, else that word
 	draining bool          // it said that it leaves
-	farewell bool          // it said that it holds nothing
-	absent   bool          // the last dial found that it is not at its address
-	met      bool          // there was a link
+	farewell bool          // it said that it holds no clients
+	absent   bool          // the latest dial found that it is not at its address
+	met      bool          // it has had a link
 	lost     time.Duration
-	counted  bool          // it was a member when we last looked
-	since    time.Duration // when that began, or sends began to say that etcd is silent
-	early    bool          // it began before this hub served backends
+	counted  bool          // it was a member at the latest count
+	since    time.Duration // when that began, or when sends began to report a silent etcd
+	early    bool          // that began before this hub served backends
 
-	// What this hub knows of how the peer sees it; see verdict.go.
-	proven  bool          // there was a link to it
-	proof   time.Duration // when the peer had a link with this hub for sure
-	contact time.Duration // when something last came from the peer
+	// How the peer sees this hub, as far as this hub knows; see verdict.go.
+	proven  bool          // it has had a link with this hub
+	proof   time.Duration // the latest time at which it surely had a link with this hub
+	contact time.Duration // when a message last came from it
 
-	// The link that we dial.
+	// The link that this hub dials.
 	out      *outbound // nil: none
 	redial   time.Duration
 	failures int
-	nudged   bool // it dialled us, and was dialled back at once for that
+	nudged   bool // it dialled this hub, and was dialled back at once for that
 
-	// The link that it dials.
+	// The link that the peer dials.
 	in      *inbound // nil: none
-	inEpoch uint64   // the highest seen
+	inEpoch uint64   // the highest epoch so far
 	grant   leaseGrant
 }
 
-// outbound is a link that this hub dials. All that was learned on it goes with it.
+// outbound is a link that this hub dials. All knowledge from the link goes with it.
 type outbound struct {
 	epoch  uint64
-	member time.Duration // since when the peer was a member when it was dialled
-	since  time.Duration // of the dial, then of the link
+	member time.Duration // since when the peer was a member, at the dial
+	since  time.Duration // start of the dial, then of the link
 	linked bool
 	filter filter
-	probe  time.Duration // when the next one is due
-	silent bool          // for suspectTime, and it was said
+	probe  time.Duration // when the next probe is due
+	silent bool          // for suspectTime, and the effect suspected was given
 }
 
-// inbound is a link that a peer dialled.
+// inbound is a link that a peer dials.
 type inbound struct {
 	epoch  uint64
 	since  time.Duration
 	heard  time.Duration
-	probe  uint64 // number of the last one
+	probe  uint64 // the number of the latest probe
 	hello  *peerv1.Hello
-	used   bool          // the peer has our answer
-	feed   *feed         // what it is told
-	ending bool          // fenced: its loops may still run, but nobody listens to them
-	next   *peerv1.Hello // waits for them to end
+	used   bool          // the peer has this hub's answer
+	feed   *feed         // sends this hub's interest
+	ending bool          // fenced: its loops may still run, but their messages are ignored
+	next   *peerv1.Hello // the hello of the next link, which waits for this link's loops
 }
 
-// isMember reports whether the hub belongs to the cluster as this hub sees it: membership = keys ∪ live links, where a
-// link lives on for lostGrace unless the hub said farewell, and that of another hub counts for as long.
+// isMember reports whether this hub counts the peer as a member of the cluster. Membership = keys
+// in etcd ∪ live links. A link lives on for lostGrace unless the peer said farewell. The word of
+// another hub counts for as long.
 func (p *peer) isMember(now time.Duration) bool {
 	switch {
 	case p.hasLink():
@@ -131,7 +136,7 @@ func (p *peer) isMember(now time.Duration) bool {
 	}
 }
 
-// membershipEnd is when a peer without link and key ceases to be a member.
+// membershipEnd returns when a peer without link and key ceases to be a member.
 func (p *peer) membershipEnd() time.Duration {
 	at := max(p.told, p.keyed)
 	if p.met {
@@ -140,8 +145,9 @@ func (p *peer) membershipEnd() time.Duration {
 	return at
 }
 
-// isAnnounced reports whether other hubs are told of the peer: of links and keys that there are or were a moment ago, not of the word
-// of others. Of keys too, because a new hub may have listed after this one's key went, and before we had a link to it.
+// isAnnounced reports whether this hub tells its peers of p. It does so for links and keys, present
+// or recent, but not on the mere word of a peer. Keys count because a new hub may have listed after
+// p's key went, and before this hub had a link to p.
 func (p *peer) isAnnounced(now time.Duration) bool {
 	switch {
 	case p.hasLink():
@@ -156,8 +162,8 @@ func (p *peer) isAnnounced(now time.Duration) bool {
 // hasLink reports whether there is a link in either direction.
 func (p *peer) hasLink() bool { return p.out != nil && p.out.linked || p.in != nil }
 
-// forgettableAt is from when on nothing is needed of a peer that is no member: no straggler of an old link can come
-// any more, and no lease that it has is running.
+// forgettableAt returns from when on the core needs nothing of a peer that is no member: no late
+// message of an old link can come any more, and the peer has no lease.
 func (p *peer) forgettableAt() time.Duration {
 	at := p.membershipEnd()
 	if p.grant.given {
@@ -184,18 +190,20 @@ func (p *peer) stateAt(now time.Duration) PeerState {
 // noteLinkEnd notes that a link has ended.
 func (p *peer) noteLinkEnd(now time.Duration) { p.met, p.lost = true, now }
 
-// delayRedial puts off the next dial.
+// delayRedial sets the time of the next dial.
 func (p *peer) delayRedial(now time.Duration) {
 	p.redial = now + min(redialFirst<<min(p.failures, 10), redialMost)
 }
 
-// commonVersion returns the version of the protocol that two hubs speak with each other; false: there is none.
+// commonVersion returns the highest protocol version that both hubs speak, or false if there is
+// none.
 func commonVersion(a, b *peerv1.Hello) (uint32, bool) {
 	highest := min(a.GetProtocolMax(), b.GetProtocolMax())
 	return highest, highest > 0 && highest >= a.GetProtocolMin() && highest >= b.GetProtocolMin()
 }
 
-// refusalReason returns why a hello that came from a peer is not accepted by us; UNSPECIFIED: it is. Epochs are looked at elsewhere.
+// refusalReason returns the reason to refuse h, the hello of a peer, or UNSPECIFIED to accept it.
+// It does not judge the epoch.
 func refusalReason(us, h *peerv1.Hello) peerv1.RefusalReason {
 	_, versions := commonVersion(us, h)
 	self, cluster := us.GetSelf(), us.GetSelf().GetCluster()

@@ -19,11 +19,12 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// defaultLanes is how many streams carry calls to one peer. Calls of one caller share a lane, so that a large message of
-// one is in the way of few others.
+// defaultLanes is the number of streams that carry calls to each peer. The calls of a caller share
+// a lane, so that a large message delays few callers.
 const defaultLanes = 4
 
-// farewellTime bounds the wait for peers to hear a farewell, so that a stuck peer does not hold up a shutdown.
+// farewellTime bounds the wait for peers to take a farewell, so that a stuck peer does not hold up
+// a shutdown.
 const farewellTime = time.Second
 
 // The most bytes of an id, and of every other text of a Hello (peer.proto).
@@ -32,7 +33,7 @@ const (
 	maxText = 1024
 )
 
-// Why a link ends, for logs and metrics; those that the core decides stand in core.go.
+// The causes for which the shell ends a link, for logs and metrics. core.go has those of the core.
 var (
 	errClosing  = errors.New("this hub leaves")
 	errBacklog  = errors.New("peer does not read")
@@ -40,36 +41,40 @@ var (
 	errHungUp   = errors.New("peer ended the link")
 )
 
-// Config is what a Mesh needs to know. DefaultConfig fills what has a default.
+// Config configures a Mesh. DefaultConfig sets the fields that have a default.
 type Config struct {
-	Self                hub.ID
+	// Self is the id of this hub, 1 to 64 bytes. It must be new at each start.
+	Self hub.ID
+	// Name, Zone and Version describe this hub to its peers, up to 1024 bytes each.
 	Name, Zone, Version string
-	Address             string // where other hubs dial this one, host:port
-	// where it registers, and finds the others; it is not closed
+	Address             string // where peers dial this hub, host:port, up to 1024 bytes
+	// Registry registers this hub and finds its peers. The Mesh does not close it.
 	Registry *discovery.Registry
 
-	TLS    *tls.Config // to dial others with; nil: plain text
+	TLS    *tls.Config // for dials; nil: plain text
 	Secret string      // bearer secret with the role peer; empty: none is sent
 
-	// Forgotten is called, once, when other hubs may have forgotten this one. When it has returned, the hub must refuse every
-	// send. It is called under the mesh's lock: it must not wait, nor call the Mesh. May be nil.
+	// Forgotten is called, once, when peers may have forgotten this hub. By its return the hub must
+	// refuse every send. The call comes under the mesh's lock: Forgotten must neither wait nor call
+	// the Mesh. May be nil.
 	Forgotten func()
 
-	Lanes    int // streams for calls to each other hub, 1 to 64
-	HashBits int // of interest, 1 to 64, the same in every hub; fewer than 64 are for tests
+	Lanes    int // streams for calls to each peer, 1 to 64
+	HashBits int // of interest, 1 to 64, the same at every hub; below 64 only for tests
 
+	// Logger receives the mesh's log; required.
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // may be nil
 
-	dial func(ctx context.Context, address string) (net.Conn, error) // of tests; nil: TCP
+	dial func(ctx context.Context, address string) (net.Conn, error) // for tests; nil: TCP
 }
 
-// DefaultConfig is a good start; it logs nowhere.
+// DefaultConfig returns a Config with the defaults. It discards the log.
 func DefaultConfig() Config {
 	return Config{Lanes: defaultLanes, HashBits: hashBits, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// Validate returns all that is wrong with c, or nil.
+// Validate returns all problems of c, or nil.
 func (c *Config) Validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -77,7 +82,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	// As long as they may be in a Hello (peer.proto): every other hub would refuse a longer one.
+	// The bounds are those of a Hello (peer.proto): peers would refuse a longer text.
 	check(c.Self != "" && len(c.Self) <= maxID, "Self is %q, must be 1 to %d bytes", c.Self, maxID)
 	check(c.Address != "" && len(c.Address) <= maxText,
 		"Address is %q, must be 1 to %d bytes", c.Address, maxText)
@@ -91,40 +96,40 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Mesh is this hub among the others: the shell that carries out what the core decides. All its methods may be
-// called concurrently.
+// Mesh connects this hub to its peers: it is the shell that carries out the decisions of the core.
+// It is safe for concurrent use.
 type Mesh struct {
 	// Static after New.
 	config  Config
 	logger  *slog.Logger
 	metrics *metrics
-	started time.Time // the clock's zero
+	started time.Time // the zero of the core's time
 
 	opened    chan struct{} // closed when the cluster's id is known
 	ready     chan struct{} // closed by the core
-	changed   chan struct{} // the core may have something to do sooner: wakes the ticker
+	changed   chan struct{} // wakes the ticker: the core may have earlier work to do
 	refusals  refusalLog
-	forgotten chan struct{}   // closed by the core: this hub was forgotten
-	lastCall  atomic.Int64    // the core's time of its last call
+	forgotten chan struct{}   // closed by the core: peers may have forgotten this hub
+	lastCall  atomic.Int64    // the core's time of the latest call
 	closing   context.Context // done when Close has begun
 	close     context.CancelFunc
 	finished  chan struct{}  // closed when Run has returned
-	tasks     sync.WaitGroup // links, of both kinds; none comes when sealed
+	tasks     sync.WaitGroup // links in both directions; none starts when sealed
 
 	mu      sync.RWMutex
 	core    *core
-	verdict error // static once forgotten is closed
+	verdict error // does not change after forgotten is closed
 	running bool
-	sealed  bool // no link comes any more
-	// called at the effect inForce of that number, or when there will be none
+	sealed  bool // no link may start
+	// joins are called at the effect inForce with their number, or when there can be none any more.
 	joins   map[uint64]func(error)
-	lastID  uint64              // of those
-	out     map[hub.ID]*outLink // the latest dial of each peer, until it is over
-	in      map[linkKey]*inLink // links that peers dialled, until their loops are over
-	failing map[hub.ID]bool     // the last dial failed, and it was logged
+	lastID  uint64              // of joins
+	out     map[hub.ID]*outLink // the latest dial of each peer, until it has ended
+	in      map[linkKey]*inLink // links that peers dialled, until their loops have ended
+	failing map[hub.ID]bool     // the latest dial failed, and the log says so
 }
 
-// linkKey names a link that a peer dialled.
+// linkKey identifies a link that a peer dialled.
 type linkKey struct {
 	hub   hub.ID
 	epoch uint64
@@ -132,7 +137,7 @@ type linkKey struct {
 
 var _ hub.Interest = (*Mesh)(nil)
 
-// New returns a Mesh that knows nobody yet. It starts no goroutine.
+// New returns a Mesh without peers. It starts no goroutine.
 func New(c Config) (*Mesh, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("mesh config: %w", err)
@@ -168,9 +173,10 @@ func New(c Config) (*Mesh, error) {
 	return m, nil
 }
 
-// Run registers this hub, waiting for etcd as long as it takes, and takes part in the cluster until Close, ctx, or an error
-// after which it can't: those of discovery.Registry.Register, discovery.ErrDeclaredDead, and ErrForgotten. The hub must
-// serve PeerService by then. It is called once. After an error Close is still to be called.
+// Run registers this hub, for which it waits for etcd without limit. Then it takes part in the
+// cluster until Close, the end of ctx, or a final error: an error of discovery.Registry.Register,
+// discovery.ErrDeclaredDead, discovery.ErrClosed, or ErrForgotten. The hub must serve PeerService
+// before. Run is called once. After an error Close must still be called.
 func (m *Mesh) Run(ctx context.Context) error {
 	if !m.startRunning() {
 		return nil
@@ -197,7 +203,8 @@ func (m *Mesh) Run(ctx context.Context) error {
 	return m.followCluster(ctx, watcher.Snapshots(), m.config.Registry.Dead())
 }
 
-// startRunning reports whether Run may go on: it must not register a hub that Close has taken off the list.
+// startRunning reports whether Run may continue. It must not register a hub that Close has taken
+// off the list.
 func (m *Mesh) startRunning() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -205,7 +212,7 @@ func (m *Mesh) startRunning() bool {
 	return m.running
 }
 
-// openCluster lets links come and go.
+// openCluster admits links from now on, with the id of the cluster.
 func (m *Mesh) openCluster(cluster string) {
 	m.mu.Lock()
 	m.core.us.Self.Cluster = cluster
@@ -215,7 +222,7 @@ func (m *Mesh) openCluster(cluster string) {
 		slog.String("address", m.config.Address))
 }
 
-// followCluster keeps the core informed of etcd and of time.
+// followCluster informs the core of etcd's changes and of time.
 func (m *Mesh) followCluster(
 	ctx context.Context, snapshots <-chan discovery.Snapshot, dead <-chan struct{},
 ) error {
@@ -248,8 +255,8 @@ func (m *Mesh) followCluster(
 	}
 }
 
-// strikeOff has etcd forget the hubs that have lapsed and were found to be gone, so that hubs that
-// start don't look for them.
+// strikeOff removes the marks of lapsed hubs that turned out to be gone, so that new hubs don't
+// look for them.
 func (m *Mesh) strikeOff(lapsed []listed) {
 	for _, l := range lapsed {
 		m.mu.RLock()
@@ -269,7 +276,7 @@ func keysIn(members map[string]discovery.Member) []listed {
 	return keys
 }
 
-// longestNap is how long the ticker sleeps when nothing is due.
+// longestNap is the most time that the ticker sleeps.
 const longestNap = time.Minute
 
 func (m *Mesh) untilNext() time.Duration {
@@ -278,10 +285,10 @@ func (m *Mesh) untilNext() time.Duration {
 	return min(m.core.nextDeadline()-m.coreTime(), longestNap)
 }
 
-// coreTime is the core's time: monotonic, since the start.
+// coreTime returns the core's time: monotonic, since the start.
 func (m *Mesh) coreTime() time.Duration { return time.Since(m.started) }
 
-// wakeTicker has the ticker look again at when it is due.
+// wakeTicker makes the ticker look again for when it is due.
 func (m *Mesh) wakeTicker() {
 	select {
 	case m.changed <- struct{}{}:
@@ -289,7 +296,8 @@ func (m *Mesh) wakeTicker() {
 	}
 }
 
-// callCore makes one call of the core and carries out its effects. Nothing in that waits, nor calls do again.
+// callCore makes a call of the core and carries out its effects. Neither call nor the effects
+// may wait or call callCore.
 func (m *Mesh) callCore(call func(c *core, now time.Duration) []effect) {
 	m.mu.Lock()
 	before, now := m.core.nextDeadline(), m.coreTime()
@@ -310,15 +318,15 @@ func (m *Mesh) callCore(call func(c *core, now time.Duration) []effect) {
 	}
 }
 
-// checkStandstill has the core find out whether this hub was forgotten while its process stood still. It comes before everything that
-// begins without a call of the core.
+// checkStandstill lets the core find out whether peers forgot this hub while its process stood
+// still. It must precede every action that begins without a call of the core.
 func (m *Mesh) checkStandstill() {
 	if m.coreTime()-time.Duration(m.lastCall.Load()) >= standstill {
 		m.callCore((*core).handleTick)
 	}
 }
 
-// Forgotten reports whether other hubs may have forgotten this one; see ErrForgotten. It is cheap.
+// Forgotten reports whether peers may have forgotten this hub; see ErrForgotten. It is cheap.
 func (m *Mesh) Forgotten() bool {
 	m.checkStandstill()
 	select {
@@ -329,10 +337,10 @@ func (m *Mesh) Forgotten() bool {
 	}
 }
 
-// hubsLogged is how many hubs a line names at most.
+// hubsLogged is the most hubs that a log line names.
 const hubsLogged = 16
 
-// logEffect tells of what operators may want to know of.
+// logEffect logs the effects that matter to operators.
 func (m *Mesh) logEffect(e effect) {
 	switch e := e.(type) {
 	case suspected:
@@ -353,7 +361,7 @@ func (m *Mesh) logEffect(e effect) {
 	}
 }
 
-// carryOutLocked does one thing that the core wants done.
+// carryOutLocked carries out an effect. The caller must hold m.mu.
 func (m *Mesh) carryOutLocked(e effect) {
 	switch e := e.(type) {
 	case dial:
@@ -391,44 +399,46 @@ func (m *Mesh) carryOutLocked(e effect) {
 	}
 }
 
-// withOutLinkLocked does something with a link that this hub dials, if it is still there.
+// withOutLinkLocked calls do with the link that this hub dials, if it is still there.
 func (m *Mesh) withOutLinkLocked(peer hub.ID, epoch uint64, do func(l *outLink)) {
 	if l := m.out[peer]; l != nil && l.epoch == epoch {
 		do(l)
 	}
 }
 
-// withInLinkLocked does so with one that a peer dialled.
+// withInLinkLocked calls do with the link that a peer dialled, if it is still there.
 func (m *Mesh) withInLinkLocked(peer hub.ID, epoch uint64, do func(l *inLink)) {
 	if l := m.in[linkKey{peer, epoch}]; l != nil {
 		do(l)
 	}
 }
 
-// Ready is closed when every hub that was listed knows this one, or 15 s after: from then on clients and backends may come.
+// Ready returns a channel that is closed when every listed hub knows this hub, or 15 s after the
+// first list. From then on clients and backends may come.
 func (m *Mesh) Ready() <-chan struct{} { return m.ready }
 
-// Cluster returns the id of the cluster; empty until etcd has told it.
+// Cluster returns the id of the cluster; empty until etcd has given it.
 func (m *Mesh) Cluster() string {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.core.us.GetSelf().GetCluster()
 }
 
-// Zone returns where this hub runs, as it was told.
+// Zone returns the configured zone of this hub.
 func (m *Mesh) Zone() string { return m.config.Zone }
 
-// Address returns where other hubs dial this one.
+// Address returns the address at which peers dial this hub.
 func (m *Mesh) Address() string { return m.config.Address }
 
-// Registered reports whether this hub's key is in etcd, as far as it knows.
+// Registered reports whether this hub's key is in etcd, as far as the hub knows.
 func (m *Mesh) Registered() bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.core.registered
 }
 
-// StaleFor is for how long etcd has not been heard, so that hubs may have come unseen; 0 while it is heard.
+// StaleFor returns for how long etcd has been silent, so that hubs may have come unseen. It is 0
+// while etcd answers.
 func (m *Mesh) StaleFor() time.Duration { return m.config.Registry.StaleFor() }
 
 // Add implements hub.Interest.
@@ -466,7 +476,7 @@ func (m *Mesh) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
 		}
 		return c.awaitInForce(now, id, hashes)
 	})
-	// whoever ended those that wait may have looked before
+	// An earlier call may have ended the waiting joins before this join was added.
 	if m.closing.Err() != nil || m.Forgotten() {
 		m.endJoins()
 	}
@@ -480,7 +490,8 @@ func (m *Mesh) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
 	}
 }
 
-// endJoins has nobody wait for an effect inForce any more: there will be none. What waits is told hub.ErrShuttingDown.
+// endJoins ends all waiting joins with hub.ErrShuttingDown: there will be no effect inForce for
+// them.
 func (m *Mesh) endJoins() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -500,7 +511,7 @@ var kindsOfKeys = map[hub.RouteKind]Kind{
 
 func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace, k.Name) }
 
-// Route finds the hubs that get a call which has begun.
+// Route finds the hubs for a call that has begun.
 func (m *Mesh) Route(q Query) Route {
 	m.checkStandstill()
 	m.mu.RLock()
@@ -508,35 +519,37 @@ func (m *Mesh) Route(q Query) Route {
 	return m.core.findRoute(m.coreTime(), q)
 }
 
-// Peers tells of every other hub, in the order of their ids.
+// Peers describes every peer, sorted by id.
 func (m *Mesh) Peers() []PeerInfo {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.core.peerInfos(m.coreTime())
 }
 
-// InterestSize is how many users, groups and namespaces this hub has told the others of.
+// InterestSize returns the number of users, groups and namespaces that this hub has told its peers
+// of.
 func (m *Mesh) InterestSize() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.core.interest.len
 }
 
-// GoAway tells the others that this hub begins to leave.
+// GoAway tells the peers that this hub begins to leave.
 func (m *Mesh) GoAway() {
 	m.callCore(func(c *core, now time.Duration) []effect { return c.goAway(now, false) })
 }
 
-// Close says farewell, ends all links, takes the hub off the list in etcd and waits for every goroutine. The hub must hold no
-// connection any more. When ctx is done it cuts what it waits for, and returns what could not be done.
+// Close says farewell, ends all links, takes the hub off the list in etcd and waits for every
+// goroutine. By then the hub must hold no connection. Close cuts the links when ctx ends, or
+// after farewellTime. Its error is that of the deregistration.
 func (m *Mesh) Close(ctx context.Context) error {
 	m.close()
-	m.endJoins() // the core is not ticked any more
+	m.endJoins() // handleTick is not called any more
 	m.mu.Lock()
 	running := m.running
 	m.mu.Unlock()
 	if running {
-		<-m.finished // so that nothing is dialled any more
+		<-m.finished // after that no dial starts
 	}
 	m.callCore(func(c *core, now time.Duration) []effect { return c.goAway(now, true) })
 	m.finishLinks(ctx)
@@ -550,12 +563,12 @@ func (m *Mesh) Close(ctx context.Context) error {
 	return nil
 }
 
-// finishLinks ends every link behind what it still has to say.
+// finishLinks ends every link after its queued messages, and cuts the links after farewellTime.
 func (m *Mesh) finishLinks(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, farewellTime)
 	defer cancel()
 	m.mu.Lock()
-	m.sealed = true // the core dials nobody after a farewell
+	m.sealed = true // the core dials no hub after a farewell
 	outs, ins := make([]*outLink, 0, len(m.out)), make([]*inLink, 0, len(m.in))
 	for _, l := range m.out {
 		outs = append(outs, l)

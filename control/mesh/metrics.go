@@ -10,12 +10,13 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// waitBuckets goes from the round trip of a probe on one machine to more than the longest wait of a join.
+// waitBuckets reach from the round trip of a probe on a single machine to beyond the longest wait
+// of a join. In seconds.
 var waitBuckets = []float64{
 	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, 1, 2.5, 5, 10,
 }
 
-// metrics are the mesh's instruments. A label is a call's kind or a typed reason, never an id.
+// metrics holds the mesh's instruments. A label is a call's kind or a typed reason, never an id.
 type metrics struct {
 	forwards   *prometheus.CounterVec
 	executions *prometheus.CounterVec
@@ -26,7 +27,7 @@ type metrics struct {
 	probes     prometheus.Histogram
 }
 
-// newMetrics makes the instruments; r may be nil.
+// newMetrics creates the instruments, and registers them unless r is nil.
 func newMetrics(r prometheus.Registerer, m *Mesh) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -78,16 +79,18 @@ func (i *metrics) countForwarded(kind string, flood bool) {
 
 func (i *metrics) countExecuted(f *peerv1.Forward) { i.executions.WithLabelValues(kindOf(f)).Inc() }
 
-// kindOther is the kind of a call that a later version brought.
+// kindOther is the kind of a call that only later versions know.
 const kindOther = "other"
 
-// The fields of calls are the kinds of calls. Those of results are named alike, beside "status".
+// The names of the call fields are the kinds of calls. A result's field has the same name; "status"
+// is the field of an error.
 var (
 	calls   = (*peerv1.Forward)(nil).ProtoReflect().Descriptor().Oneofs().ByName("call")
 	results = (*peerv1.ForwardResult)(nil).ProtoReflect().Descriptor().Oneofs().ByName("result")
 )
 
-// kindOf returns the kind of a call, for a label: the name of its field. The mesh knows no kinds.
+// kindOf returns the kind of a call, for a label: the name of its field. The mesh has no list of
+// kinds.
 func kindOf(f *peerv1.Forward) string {
 	field := f.ProtoReflect().WhichOneof(calls)
 	if field == nil {
@@ -104,7 +107,7 @@ func (i *metrics) countDialFailure(r peerv1.RefusalReason) {
 	i.dials.WithLabelValues(reason).Inc()
 }
 
-// linkCauses are the labels of why a link ended.
+// linkCauses are the labels for the causes for which a link ended.
 var linkCauses = []struct {
 	err   error
 	label string
@@ -132,7 +135,7 @@ func (i *metrics) observeJoin(d time.Duration) { i.joins.Observe(d.Seconds()) }
 
 func (i *metrics) observeProbe(d time.Duration) { i.probes.Observe(d.Seconds()) }
 
-// peerCollector tells of the peers as they are when it is asked.
+// peerCollector reports the peers at the time of a scrape.
 type peerCollector struct{ mesh *Mesh }
 
 var (

@@ -17,8 +17,8 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// outLink is a link that this hub dials: a Control stream, and lanes for calls. Its goroutine is run, from the dial to
-// the end; it owns those of the streams and waits for them.
+// outLink is a link that this hub dials: a Control stream, and lanes for calls. Its goroutine is
+// runLink, from the dial to the end. runLink owns the goroutines of the streams and waits for them.
 type outLink struct {
 	// Static.
 	mesh  *Mesh
@@ -28,7 +28,7 @@ type outLink struct {
 	lanes []*lane
 	peer  *peerConn
 
-	batches bool // the peer takes calls in batches; static from the hello's answer on
+	batches bool // the peer takes calls in batches; static once the hello is answered
 
 	ctx context.Context // done when the link has ended, with the cause
 	end context.CancelCauseFunc
@@ -38,15 +38,16 @@ type outLink struct {
 
 	mu        sync.Mutex
 	finishing bool
-	silent    context.Context // done while the peer is suspect; another one when it answers again
+	silent    context.Context // done while the peer is suspect; replaced when it answers
 	silence   context.CancelFunc
-	probed    [probesTimed]time.Time // when the last probes were sent, by number
+	probed    [probesTimed]time.Time // when the latest probes were sent, by number
 }
 
-// probesTimed is more than a link can have under way: it is ended after 10 s without an answer.
+// probesTimed is more than the probes under way on a link: the link ends after 10 s without an
+// answer.
 const probesTimed = 128
 
-// dialLocked starts a link. Mesh.mu is held.
+// dialLocked starts a link. The caller must hold Mesh.mu.
 func (m *Mesh) dialLocked(d dial) {
 	l := &outLink{
 		mesh: m, hub: d.hub, epoch: d.hello.GetEpoch(), dial: d,
@@ -62,10 +63,10 @@ func (m *Mesh) dialLocked(d dial) {
 	m.tasks.Go(l.runLink)
 }
 
-// knowsCall reports whether the peer is of the version that brought the call, or of a later one.
+// knowsCall reports whether the peer's version has the call.
 func (l *outLink) knowsCall(c *Call) bool { return l.batches || c.Since < batchVersion }
 
-// queueRequest puts a message on the Control stream.
+// queueRequest queues a message for the Control stream. If the queue is full, the link ends.
 func (l *outLink) queueRequest(r *peerv1.ControlRequest) {
 	if p := r.GetProbe(); p != nil {
 		l.mu.Lock()
@@ -77,7 +78,8 @@ func (l *outLink) queueRequest(r *peerv1.ControlRequest) {
 	}
 }
 
-// finishRequests ends the link behind what is still to be said. Mesh.mu is held, so nothing is said after it.
+// finishRequests ends the link after the queued messages. The caller holds Mesh.mu, so no message
+// is queued later.
 func (l *outLink) finishRequests() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,7 +89,8 @@ func (l *outLink) finishRequests() {
 	}
 }
 
-// endBroken ends the link because of a stream that ended. When this hub leaves, that is why it did.
+// endBroken ends the link because a stream ended with err. If this hub leaves, errClosing is the
+// cause.
 func (l *outLink) endBroken(err error) {
 	l.mu.Lock()
 	finishing := l.finishing
@@ -98,7 +101,7 @@ func (l *outLink) endBroken(err error) {
 	l.end(err)
 }
 
-// runLink is the life of the link.
+// runLink dials the peer and runs the link to its end.
 func (l *outLink) runLink() {
 	defer l.removeLink()
 	defer l.stopWaiting()
@@ -117,7 +120,7 @@ func (l *outLink) runLink() {
 	version, _ := commonVersion(l.dial.hello, hello)
 	l.batches = version >= batchVersion
 	if !l.reportLinked(hello) {
-		l.reportDialFailure(errHungUp) // or rather why the core has ended it
+		l.reportDialFailure(errHungUp) // reportDialFailure prefers the core's cause to this error
 		return
 	}
 	m := l.mesh
@@ -133,7 +136,8 @@ func (l *outLink) runLink() {
 	})
 }
 
-// reportLinked tells the core that the peer answered; false: that it is another hub, or the dial is over.
+// reportLinked tells the core that the peer answered. It returns false if the wrong hub answered,
+// or the dial is over.
 func (l *outLink) reportLinked(hello *peerv1.Hello) bool {
 	m, linked := l.mesh, false
 	m.callCore(func(c *core, now time.Duration) []effect {
@@ -166,7 +170,7 @@ func (l *outLink) runStreams(stream peerv1.PeerService_ControlClient) {
 	streams.Wait()
 }
 
-// removeLink lets go of the link, with all that its lanes hold.
+// removeLink removes the link from the table, and with it the memory of its lanes.
 func (l *outLink) removeLink() {
 	m := l.mesh
 	m.mu.Lock()
@@ -176,7 +180,7 @@ func (l *outLink) removeLink() {
 	}
 }
 
-// openControl says hello and takes the answer.
+// openControl says hello and returns the answer.
 func (l *outLink) openControl() (peerv1.PeerService_ControlClient, *peerv1.Hello, error) {
 	stream, err := l.peer.control.Control(l.ctx)
 	if err != nil {
@@ -199,14 +203,14 @@ func (l *outLink) openControl() (peerv1.PeerService_ControlClient, *peerv1.Hello
 	return stream, hello, nil
 }
 
-// proven is what a refusal says of the hub that was dialled.
+// provenBy maps a refusal to the conclusion about the dialled hub.
 var provenBy = map[peerv1.RefusalReason]dialOutcome{
 	peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB:     dialAbsent,
 	peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER: dialAbsent,
 	peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN: dialFarewell,
 }
 
-// reportDialFailure tells the core that the dial came to nothing.
+// reportDialFailure tells the core that the dial has failed.
 func (l *outLink) reportDialFailure(err error) {
 	if cause := context.Cause(l.ctx); cause != nil {
 		err = cause
@@ -225,7 +229,7 @@ func (l *outLink) reportDialFailure(err error) {
 	m.callCore(func(c *core, now time.Duration) []effect {
 		effects := c.handleDialFailure(now, l.hub, l.epoch, why)
 		p := c.peers[l.hub]
-		// who is gone already goes only once
+		// a dial of a hub that is gone fails only once
 		if news = p != nil && p.isMember(now) && !m.failing[l.hub]; news {
 			m.failing[l.hub] = true
 		}
@@ -237,7 +241,7 @@ func (l *outLink) reportDialFailure(err error) {
 	}
 }
 
-// readResponses takes what the peer says until the link ends, and returns why it ended.
+// readResponses processes the peer's messages until the link ends. It returns the cause of the end.
 func (l *outLink) readResponses(stream peerv1.PeerService_ControlClient) error {
 	for {
 		r, err := stream.Recv()
@@ -257,15 +261,15 @@ func (l *outLink) readResponses(stream peerv1.PeerService_ControlClient) error {
 	}
 }
 
-// stopWaiting lets go of those who wait for the peer.
+// stopWaiting releases the callers that wait for the peer.
 func (l *outLink) stopWaiting() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.silence()
 }
 
-// noteAnswer: a probe was answered, the peer is not silent any more. Mesh.mu is held, so that it and suspect come in the order
-// in which the core decided on them.
+// noteAnswer notes that a probe was answered, so the peer is not silent any more. The caller holds
+// Mesh.mu, so that noteAnswer and stopWaiting come in the order of the core's decisions.
 func (l *outLink) noteAnswer(number uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -275,7 +279,7 @@ func (l *outLink) noteAnswer(number uint64) {
 	}
 }
 
-// allowWaiting lets callers wait for the peer, until it is suspect.
+// allowWaiting lets callers wait for the peer until it is suspect.
 func (l *outLink) allowWaiting() {
 	l.silent, l.silence = context.WithCancel(context.Background())
 	context.AfterFunc(l.silent, func() {
@@ -285,14 +289,14 @@ func (l *outLink) allowWaiting() {
 	})
 }
 
-// patienceContext is done when it is no use to wait for the peer any more.
+// patienceContext returns a context that is done when callers must not wait for the peer any more.
 func (l *outLink) patienceContext() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.silent
 }
 
-// refusalOf returns the reason in a status with which a peer refused a hello.
+// refusalOf returns the reason for which a peer refused a hello, from a status.
 func refusalOf(err error) peerv1.RefusalReason {
 	st, ok := status.FromError(err)
 	if !ok || st.Code() != codes.FailedPrecondition && st.Code() != codes.InvalidArgument {

@@ -12,7 +12,7 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// tendPeer does what is due for one peer, and looks at what became of it.
+// tendPeer does all work that is due for a peer. It removes a peer that is not needed any more.
 func (c *core) tendPeer(now time.Duration, p *peer) {
 	c.tendOutbound(now, p)
 	c.tendInbound(now, p)
@@ -41,7 +41,7 @@ func (c *core) tendOutbound(now time.Duration, p *peer) {
 	}
 }
 
-// tendLink does what is due on a link that we dialled and that goes on.
+// tendLink does all work that is due on an established link that this hub dialled.
 func (c *core) tendLink(now time.Duration, p *peer) {
 	o := p.out
 	if !o.silent && o.filter.isSuspect(now) {
@@ -62,7 +62,7 @@ func (c *core) tendInbound(now time.Duration, p *peer) {
 	}
 }
 
-// nextDeadline is when tend has something to do.
+// nextDeadline returns when tendPeer next has work to do.
 func (p *peer) nextDeadline(now time.Duration, leaving bool) time.Duration {
 	at := p.grant.nextDeadline()
 	switch o := p.out; {
@@ -89,7 +89,7 @@ func (p *peer) nextDeadline(now time.Duration, leaving bool) time.Duration {
 	return at
 }
 
-// shouldDial reports whether the peer is one to dial.
+// shouldDial reports whether this hub should dial the peer.
 func (p *peer) shouldDial(now time.Duration, leaving bool) bool {
 	return !leaving && !p.farewell && p.isMember(now)
 }
@@ -105,26 +105,27 @@ func (c *core) dialPeer(now time.Duration, p *peer) {
 	c.addEffect(dial{p.id, p.address, h})
 }
 
-// hangUp ends the link that we dial, or the dial.
+// hangUp ends the link that this hub dials, or the dial.
 func (c *core) hangUp(now time.Duration, p *peer, cause error) {
 	c.addEffect(hangUp{p.id, p.out.epoch, cause})
 	c.dropOutbound(now, p)
 }
 
-// dropOutbound forgets the link that we dial, with all that was learned on it. It comes before every dial: the peer counts on that.
+// dropOutbound forgets the link that this hub dials, with all knowledge from it. It precedes every
+// dial: the peer relies on that.
 func (c *core) dropOutbound(now time.Duration, p *peer) {
 	if p.out.linked {
 		p.noteLinkEnd(now)
 	}
 	if p.out.filter.answer == 0 {
-		// a hub that takes a hello and hangs up is no better than one that does not answer
+		// A hub that takes a hello and hangs up is no better than a hub that does not answer.
 		p.failures++
 	}
 	p.out = nil
 	p.delayRedial(now)
 }
 
-// handleLinked: the peer answered the hello of a dial.
+// handleLinked processes a peer's answer to the hello of a dial.
 func (c *core) handleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hello) []effect {
 	now = c.startCall(now)
 	p := c.findDial(id, epoch)
@@ -159,14 +160,14 @@ func (c *core) handleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv
 	return c.finishPeerCall(now, p)
 }
 
-// learnOfPeers takes the word of another hub that there are more.
+// learnOfPeers takes the word of a peer that further hubs exist.
 func (c *core) learnOfPeers(now time.Duration, members []*peerv1.Member) {
 	for _, m := range members {
 		c.learnOfPeer(now, hub.ID(m.GetHub()), m.GetAddress())
 	}
 }
 
-// listMembers is what this hub tells others of its peers.
+// listMembers returns the hubs that this hub tells its peers of.
 func (c *core) listMembers(now time.Duration) (all []*peerv1.Member) {
 	for _, id := range c.order {
 		p := c.peers[id]
@@ -179,14 +180,14 @@ func (c *core) listMembers(now time.Duration) (all []*peerv1.Member) {
 	return all
 }
 
-// The limits of Hello.members (peer.proto): what else stands in etcd must not spoil the hello.
+// The limits of Hello.members (peer.proto): a wrong key in etcd must not spoil the hello.
 const (
 	maxMembers = 4096
 	maxHubID   = 64
 	maxAddress = 1024
 )
 
-// handleDialFailure: a dial came to nothing.
+// handleDialFailure processes the failure of a dial.
 func (c *core) handleDialFailure(
 	now time.Duration, id hub.ID, epoch uint64, why dialOutcome,
 ) []effect {
@@ -211,7 +212,7 @@ func (c *core) findDial(id hub.ID, epoch uint64) *peer {
 	return nil
 }
 
-// handleLinkLoss: the link of that epoch, which we dial, has ended.
+// handleLinkLoss processes the end of a link that this hub dialled.
 func (c *core) handleLinkLoss(now time.Duration, id hub.ID, epoch uint64) []effect {
 	now = c.startCall(now)
 	p := c.findLinked(id, epoch)
@@ -229,7 +230,8 @@ func (c *core) findLinked(id hub.ID, epoch uint64) *peer {
 	return nil
 }
 
-// handleResponse: a message came on the Control stream that we dialled. What comes of an epoch that is over counts for nothing.
+// handleResponse processes a message on the Control stream that this hub dialled. It ignores
+// messages of a past epoch.
 func (c *core) handleResponse(
 	now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlResponse,
 ) []effect {
@@ -245,7 +247,7 @@ func (c *core) handleResponse(
 		err = p.out.filter.applyAnswer(now, body.ProbeAnswer)
 		p.proveLink(p.out.filter.answeredAt)
 		p.out.silent, p.failures, p.nudged = false, 0, false
-		c.lapses.clearLapse(id) // it has judged our hello
+		c.lapses.clearLapse(id) // the peer has judged this hub's hello
 	case *peerv1.ControlResponse_Interest:
 		if err = p.out.filter.applyInterest(body.Interest); err == nil {
 			m := &peerv1.InterestConfirmation{Sequence: body.Interest.GetSequence()}
@@ -264,12 +266,12 @@ func (c *core) handleResponse(
 	return c.finishPeerCall(now, p)
 }
 
-// handleHello: a hello came from a hub that dialled us.
+// handleHello processes the hello of a hub that dials this hub.
 func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
 	now = c.startCall(now)
 	id, epoch := hub.ID(h.GetSelf().GetHub()), h.GetEpoch()
 	reason := refusalReason(c.us, h)
-	// whoever is looked for here is the one who leaves
+	// The dialler looks for this hub, and this hub leaves.
 	if c.farewell && reason == peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
 		reason = peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN
 	}
@@ -284,7 +286,7 @@ func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
 		return c.finishPeerCall(now, p)
 	}
 	p.inEpoch = epoch
-	p.grant.voidLease() // it has thrown away what it filtered by
+	p.grant.voidLease() // the peer has thrown its table away
 	if p.in == nil {
 		c.acceptLink(now, p, h)
 		return c.finishPeerCall(now, p)
@@ -310,7 +312,8 @@ func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
 		p.address = h.GetAddress()
 	}
 	if p.out == nil && !p.nudged {
-		// whoever dials is there; but two that can't agree must not spur each other on
+		// The peer is there, so dial it at once. But two hubs that can't agree must not provoke
+		// each other without end.
 		p.redial, p.nudged = now, true
 	}
 	answer := proto.CloneOf(c.us)
@@ -325,13 +328,14 @@ func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
 	}
 }
 
-// fenceLink has the shell end the link that the peer dialled. From now on nothing that comes on it counts.
+// fenceLink makes the shell end the link that the peer dialled. From now on the core ignores
+// messages of that link.
 func (c *core) fenceLink(p *peer, cause error) {
 	p.in.ending = true
 	c.addEffect(fence{p.id, p.in.epoch, cause})
 }
 
-// handleLinkEnd: the loops of a link that a peer dialled are over, by fence or by themselves.
+// handleLinkEnd processes the end of the loops of a link that a peer dialled, fenced or not.
 func (c *core) handleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []effect {
 	now = c.startCall(now)
 	p := c.peers[id]
@@ -339,7 +343,7 @@ func (c *core) handleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []effec
 		return nil
 	}
 	next := p.in.next
-	if next != nil && next.GetEpoch() == epoch { // it went before it was its turn
+	if next != nil && next.GetEpoch() == epoch { // it ended before its turn
 		p.in.next = nil
 	}
 	if p.in.epoch != epoch {
@@ -349,7 +353,7 @@ func (c *core) handleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []effec
 	p.noteLinkEnd(now)
 	switch {
 	case next == nil:
-	case c.farewell: // said while it waited
+	case c.farewell: // said while the next link waited
 		c.addEffect(refuse{id, next.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
 	default:
 		c.acceptLink(now, p, next)
@@ -357,13 +361,13 @@ func (c *core) handleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []effec
 	return c.finishPeerCall(now, p)
 }
 
-// handleFirstUse: the peer that dialled the link of that epoch has our answer, because it uses the link. Only now is its hello known to
-// be fresh, so this comes before anything on the link is carried out.
+// handleFirstUse notes that the peer has this hub's answer, because it uses the link. This proves
+// that the peer's hello is fresh. So it must precede the execution of anything from the link.
 func (c *core) handleFirstUse(now time.Duration, id hub.ID, epoch uint64) []effect {
 	now = c.startCall(now)
 	if p := c.peers[id]; c.admitsLink(id, epoch) && !p.in.used {
 		p.in.used = true
-		c.lapses.clearLapse(id) // it has judged our answer
+		c.lapses.clearLapse(id) // the peer has judged this hub's answer
 		if c.missedBy(p.in.since, p, p.in.hello) {
 			c.endForgotten(now, missedError(id))
 		}
@@ -371,13 +375,14 @@ func (c *core) handleFirstUse(now time.Duration, id hub.ID, epoch uint64) []effe
 	return c.takeEffects()
 }
 
-// admitsLink reports whether that link, which a peer dialled, is open: whether a lane of it may open, and go on.
+// admitsLink reports whether the link of that epoch, which a peer dialled, is open. Only then may
+// its lanes open and continue.
 func (c *core) admitsLink(id hub.ID, epoch uint64) bool {
 	p := c.peers[id]
 	return p != nil && p.in != nil && p.in.epoch == epoch && !p.in.ending
 }
 
-// handleRequest: a message came on the Control stream that a peer dialled.
+// handleRequest processes a message on the Control stream that a peer dialled.
 func (c *core) handleRequest(
 	now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest,
 ) []effect {

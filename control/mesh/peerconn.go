@@ -18,29 +18,30 @@ import (
 )
 
 const (
-	// maxAnswerBytes bounds the answer to a Read: 1,000 connections of 128 groups with names of a kilobyte each.
+	// maxAnswerBytes bounds the answer to a Read: 1,000 connections of 128 groups, with names of 1
+	// KiB each.
 	maxAnswerBytes = 256 << 20
-	// keepaliveInterval and keepaliveTimeout find a connection that is gone without a word while the other one
-	// lives. The server takes shorter intervals than 10 s for an attack.
+	// keepaliveInterval and keepaliveTimeout find a data or control connection that has died
+	// silently while its twin lives. The server treats intervals below 10 s as an attack.
 	keepaliveInterval = 20 * time.Second
 	keepaliveTimeout  = 5 * time.Second
 )
 
-// peerConn is how a peer is reached, for one link: control and data have a connection each, so that no payload is
-// ever before a probe, in no buffer.
+// peerConn connects this hub to a peer, for a single link. Control and data have a connection each,
+// so no buffer has a payload ahead of a probe.
 type peerConn struct {
 	control, data peerv1.PeerServiceClient
 
 	connect func(ctx context.Context, address string) (net.Conn, error)
 	conns   [2]*grpc.ClientConn
-	refused atomic.Bool // the address refused the connection
+	refused atomic.Bool // the address refused the latest connection
 
 	mu     sync.Mutex
 	closed bool
-	wires  []net.Conn // below conns
+	wires  []net.Conn // the sockets of conns
 }
 
-// newPeerConn connects to nobody yet: the first call does.
+// newPeerConn returns a peerConn that is not connected yet: the first call connects it.
 func newPeerConn(c *Config, address string) (*peerConn, error) {
 	p := &peerConn{connect: c.dial}
 	if p.connect == nil {
@@ -81,7 +82,8 @@ func (p *peerConn) dialOptions(c *Config) []grpc.DialOption {
 	return options
 }
 
-// dialWire is gRPC's way to the peer. It goes through no proxy: a hub's address is one of the cluster.
+// dialWire connects gRPC to the peer. It uses no proxy, because a hub's address is within the
+// cluster.
 func (p *peerConn) dialWire(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := p.connect(ctx, address)
 	p.refused.Store(errors.Is(err, syscall.ECONNREFUSED))
@@ -98,10 +100,11 @@ func (p *peerConn) dialWire(ctx context.Context, address string) (net.Conn, erro
 	return conn, nil
 }
 
-// wasRefused reports whether nobody listens at the address.
+// wasRefused reports whether the address refused the latest connection.
 func (p *peerConn) wasRefused() bool { return p.refused.Load() }
 
-// cutWires cuts the wires first: gRPC would wait 5 s for each stuck one to take its goodbye, and all that had to be said is said.
+// cutWires closes the sockets before gRPC's connections. gRPC would wait 5 s for each stuck socket
+// to take its goodbye, and all messages have been sent.
 func (p *peerConn) cutWires() {
 	p.mu.Lock()
 	p.closed = true
@@ -116,7 +119,7 @@ func (p *peerConn) cutWires() {
 	}
 }
 
-// bearer is the secret with which this hub calls others.
+// bearer is the secret of this hub for calls to peers.
 type bearer struct {
 	secret string
 	secure bool
@@ -129,6 +132,6 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 	return map[string]string{"authorization": "Bearer " + b.secret}, nil
 }
 
-// RequireTransportSecurity implements credentials.PerRPCCredentials: where peers are dialled without TLS, that was decided
-// by whoever runs the hub.
+// RequireTransportSecurity implements credentials.PerRPCCredentials. If peers are dialled without
+// TLS, that is the operator's decision.
 func (b bearer) RequireTransportSecurity() bool { return b.secure }

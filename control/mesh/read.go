@@ -15,7 +15,8 @@ import (
 // ErrUnreachable: a hub can't be asked, or did not answer before it became suspect.
 var ErrUnreachable = errors.New("hub is unreachable")
 
-// Read asks one hub; the hub in r is filled in. The error is ErrUnreachable, that of ctx, or the status with which the hub answered.
+// Read asks the hub `to`, and fills that hub into r. The error is ErrUnreachable, the error of ctx,
+// or the status with which the hub answered.
 func (m *Mesh) Read(
 	ctx context.Context, to hub.ID, r *peerv1.ReadRequest,
 ) (*peerv1.ReadResponse, error) {
@@ -37,7 +38,7 @@ func (m *Mesh) Read(
 		return response, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	// the call's deadline is the hub's too, which may have seen its end first
+	// The hub has the call's deadline too, and may have noticed it first.
 	case status.Code(err) == codes.DeadlineExceeded:
 		return nil, context.DeadlineExceeded
 	case isUnanswered(err):
@@ -47,8 +48,9 @@ func (m *Mesh) Read(
 	}
 }
 
-// isUnanswered reports whether an error is not the answer of the hub's API but of gRPC, because the connection broke, or of
-// another hub (WRONG_HUB). What the API answers with UNAVAILABLE has details.
+// isUnanswered reports whether err is not an answer of the asked hub. It is then gRPC's error for a
+// broken connection, or the answer of another hub (WRONG_HUB). UNAVAILABLE from the hub itself has
+// details.
 func isUnanswered(err error) bool {
 	st := status.Convert(err)
 	return st.Code() == codes.Unavailable && len(st.Details()) == 0 ||

@@ -17,18 +17,18 @@ import (
 const (
 	// errorDomain is the domain of every ErrorInfo of connhub.
 	errorDomain = "connhub"
-	// reasonPrefix is not in an ErrorInfo.
+	// reasonPrefix is left out of an ErrorInfo.
 	reasonPrefix = "REFUSAL_REASON_"
 )
 
-// refusedError ends a stream that brought a hello which is not accepted.
+// refusedError is the error of a stream with a hello that was refused.
 type refusedError struct{ reason peerv1.RefusalReason }
 
 func (e refusedError) Error() string { return "refused: " + nameOf(e.reason) }
 
 func nameOf(r peerv1.RefusalReason) string { return strings.TrimPrefix(r.String(), reasonPrefix) }
 
-// toStatus is what the peer is told when its stream ends.
+// toStatus returns the status for the peer when its stream ends because of cause.
 func toStatus(cause error) error {
 	refused, ok := errors.AsType[refusedError](cause)
 	switch {
@@ -39,7 +39,7 @@ func toStatus(cause error) error {
 	case errors.Is(cause, errViolation):
 		return newStatus(codes.InvalidArgument, cause,
 			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
-	default: // and not what gRPC or this hub say to themselves
+	default: // hides the errors of gRPC and of this hub
 		return status.Error(codes.Unavailable, "the link has ended")
 	}
 }
@@ -48,13 +48,13 @@ func newStatus(code codes.Code, err error, reason peerv1.RefusalReason) error {
 	st, detailErr := status.New(code, err.Error()).WithDetails(&errdetails.ErrorInfo{
 		Reason: nameOf(reason), Domain: errorDomain,
 	})
-	if detailErr != nil { // only for a code OK
+	if detailErr != nil { // only if code is OK
 		return status.Error(code, err.Error())
 	}
 	return st.Err()
 }
 
-// reasonIn is the other way round.
+// reasonIn returns the reason in a status of toStatus.
 func reasonIn(st *status.Status) peerv1.RefusalReason {
 	for _, detail := range st.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
@@ -64,7 +64,7 @@ func reasonIn(st *status.Status) peerv1.RefusalReason {
 	return peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED
 }
 
-// validateMessage holds the rules in the proto; a message that is missing breaks them too.
+// validateMessage checks the rules in the proto. A missing message breaks them too.
 func validateMessage(m proto.Message) error {
 	if !m.ProtoReflect().IsValid() {
 		return fmt.Errorf("%w: %s is missing", errViolation, m.ProtoReflect().Descriptor().Name())

@@ -10,12 +10,12 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// refusalInterval is the least time between two lines about hellos of one hub that are refused for one reason. A hub that
-// is refused dials again every 5 s, for as long as it lives.
+// refusalInterval is the least time between two log lines about refused hellos of the same hub and
+// reason. A refused hub dials again every 5 s, for as long as it lives.
 const refusalInterval = time.Minute
 
-// refusalLog logs hellos that are refused: the first of a hub and reason, then a summary each refusalInterval. It is safe for
-// concurrent use. The zero value is ready to use.
+// refusalLog logs refused hellos: the first of a hub and reason, then a summary each
+// refusalInterval. It is safe for concurrent use. The zero value is ready to use.
 type refusalLog struct{ counter repeats.Counter[refusedHub] }
 
 type refusedHub struct {

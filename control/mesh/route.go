@@ -7,35 +7,41 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// Query says whom a call is for, as far as it decides which hubs get it.
+// Query describes the target of a call, as far as the choice of hubs needs it.
 type Query struct {
 	// Hashes of the target's users, groups and connections, or of the namespace for everyone.
 	Hashes []Hash
-	// Hubs where the target's connections were born, in order.
+	// Hubs where the target's connections were born, sorted.
 	Hubs []hub.ID
 }
 
-// Destination is one hub that gets a call.
+// Destination is a hub that gets a call.
 type Destination struct {
+	// Hub is the id of the hub.
 	Hub   hub.ID
 	Epoch uint64 // of the link
-	// Flood: it gets the call because there is no filter lease, and may have nobody.
+	// Flood: the hub gets the call because this hub has no filter lease from it. It may have no
+	// matching clients.
 	Flood bool
-	// Suspect: it has been silent for 500 ms. It gets the call, but its outcome is reported as unknown without waiting.
+	// Suspect: the hub has been silent for 500 ms. It gets the call, but its outcome is reported as
+	// unknown without a wait.
 	Suspect bool
 }
 
-// Route is where a call goes.
+// Route lists the hubs for a call.
 type Route struct {
+	// To lists the hubs that get the call, sorted.
 	To []Destination
-	// Unreachable members: there is no link to them. Whether they have somebody is unknown.
+	// Unreachable members: this hub has no link to them. Whether they have matching clients is
+	// unknown.
 	Unreachable []hub.ID
 }
 
-// findRoute finds the hubs that get a call. The time must be read after the call began: an earlier one could stretch a lease.
+// findRoute finds the hubs for a call. now must be read after the call began: an earlier time could
+// stretch a lease.
 //
-// Every member that may have somebody is in To or in Unreachable. A hub that is left out has confirmed, within the
-// lease, that it has nobody.
+// Every member that may have matching clients is in To or in Unreachable. A hub that is left out
+// has confirmed, within the lease, that it has none.
 func (c *core) findRoute(now time.Duration, q Query) Route {
 	hashes := q.Hashes
 	if c.mask != ^Hash(0) {
@@ -60,19 +66,22 @@ func (c *core) findRoute(now time.Duration, q Query) Route {
 	return r
 }
 
-// PeerInfo is how this hub stands with another one, for operators.
+// PeerInfo describes a peer, for operators.
 type PeerInfo struct {
-	Hub                          hub.ID
-	State                        PeerState
+	Hub   hub.ID    // its id
+	State PeerState // as this hub sees it
+
+	// Name, Zone and Version are those of its latest hello. Address is where this hub dials it.
 	Name, Zone, Version, Address string
-	Listed                       bool // it has a key in etcd
-	Lease                        bool // calls are filtered by its interest
-	Draining                     bool
-	Interest                     int // hashes that it has
-	InterestBytes                int // what they take here
+
+	Listed        bool // it has a key in etcd
+	Lease         bool // this hub filters calls by its interest
+	Draining      bool // it said that it leaves
+	Interest      int  // hashes of its interest
+	InterestBytes int  // memory for them at this hub, in bytes
 }
 
-// peerInfos tells of every peer, in the order of their ids.
+// peerInfos describes every peer, sorted by id.
 func (c *core) peerInfos(now time.Duration) []PeerInfo {
 	infos := make([]PeerInfo, 0, len(c.order))
 	for _, id := range c.order {

@@ -2,21 +2,21 @@ package mesh
 
 import "context"
 
-// queueSize is how many control messages wait for a stream: more than a peer that keeps to the protocol can be due,
-// which is 100 probes or their answers in the 10 s before it is given up, and 4 messages of interest.
+// queueSize is the most control messages that wait for a stream. A correct peer can be due fewer:
+// 100 probes or answers in the 10 s before its link is ended, and 4 messages of interest.
 const queueSize = 256
 
-// sendQueue is what is to be said on a stream, in order. Who puts something in never waits.
+// sendQueue holds the messages to send on a stream, in order. putItem never waits.
 type sendQueue[T any] struct {
 	items chan T
-	last  chan struct{} // nothing is put in any more
+	last  chan struct{} // closed: no item follows
 }
 
 func newSendQueue[T any](size int) sendQueue[T] {
 	return sendQueue[T]{items: make(chan T, size), last: make(chan struct{})}
 }
 
-// putItem reports whether there was room.
+// putItem adds an item. It returns false if the queue is full.
 func (q *sendQueue[T]) putItem(item T) bool {
 	select {
 	case q.items <- item:
@@ -26,10 +26,11 @@ func (q *sendQueue[T]) putItem(item T) bool {
 	}
 }
 
-// closeInput has run return when everything is said. Nothing is put in after it, and it is called once.
+// closeInput makes sendItems return once all items are sent. No item may follow. It is called once.
 func (q *sendQueue[T]) closeInput() { close(q.last) }
 
-// sendItems says everything until ctx is done, or finish and the queue is empty (nil), or send fails.
+// sendItems sends the items until ctx is done, send fails, or the queue is empty after closeInput
+// (nil).
 func (q *sendQueue[T]) sendItems(ctx context.Context, send func(T) error) error {
 	for {
 		select {

@@ -12,47 +12,53 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// Problem: a hub that stood still, or was cut off, is forgotten by its peers when its key in etcd is gone and lostGrace has
-// passed. Their sends then miss its clients and don't say so. When the hub goes on as if nothing had happened, its clients stay
-// attached with a hole in what they got, and nobody knows.
+// Problem: peers forget a hub that stood still, or was cut off, when its key in etcd is gone and
+// lostGrace has passed. Their sends then miss its clients and don't say so. If the hub went on, its
+// clients would stay attached with a gap in their messages, and no client would know.
 //
-// Invariant: when a send through a hub A has begun while A did not count B as a member, B takes nothing from A any more under
-// its id: it closes its clients, and starts anew as another hub.
+// Invariant: if a send through a hub A has begun while A did not count a hub B as a member, then B
+// takes nothing from A any more under its id. B closes its clients, and starts anew as another hub.
 //
-// Outline: three rules find it out. The first and the last do so before anything that has come from
-// A is carried out.
+// Outline: three rules detect it. The first and the third do so before B carries out anything that
+// has come from A.
 //
-//   - A says in each hello for how long it has counted B as a member without a gap (Hello.known_for). B was missed if that
-//     began after B had begun to serve, and later than lostGrace after the last moment at which A had a link with B for sure.
-//     Before that A can't have forgotten B. The rule needs no time in common: only that a second is as long at A as at B.
-//     An answer to B's hello is younger than that hello. A hello that comes from A may be old, so it is judged when A first
-//     uses the link (core.handleFirstUse): then it was at most dialTimeout old when B answered it. A drops a link when it has forgotten B
-//     since the dial (errLapsed). A hello that names a time to come, or one of over 100 years, breaks a rule (peer.proto), and
-//     ends the stream before it is judged.
-//   - On a suspended virtual machine B's clock stands still, and B sees no gap. So A remembers which
-//     hubs it has counted and forgotten while it served (lapses), and says so in its next hello
-//     (Hello.forgotten): then B was missed, whatever B's clock says. B can still carry out what had
-//     come before it was suspended.
-//   - What peers sent while B stood still waits in its sockets, and would be carried out before any hello comes. So a hub that
-//     stood still (wake) for so long that every peer may have forgotten it does not ask: it is forgotten.
+//   - In each hello A says for how long it has counted B as a member without a gap
+//     (Hello.known_for). B was missed if that began after B had begun to serve, and later than
+//     lostGrace after the last moment at which A surely had a link with B. Before that moment A
+//     can't have forgotten B. The rule needs no common clock: only a second must be as long at A as
+//     at B. An answer to B's hello is younger than that hello. A hello from A may be old, so B
+//     judges it when A first uses the link (core.handleFirstUse): by then it was at most
+//     dialTimeout old when B answered it. A drops a link if it has forgotten B since the dial
+//     (errLapsed). A hello with a future time, or a time of over 100 years, breaks a rule
+//     (peer.proto) and ends the stream unjudged.
+//   - On a suspended virtual machine B's clock stands still, and B sees no gap. So A remembers the
+//     hubs that it has counted and forgotten while it served (lapses), and says so in its next
+//     hello (Hello.forgotten). Then B was missed, even if B's clock shows no gap. B can still carry
+//     out messages that had come before it was suspended.
+//   - Messages that peers sent while B stood still wait in its sockets, and B would carry them out
+//     before any hello comes. So if a hub stood still for so long that every peer may have
+//     forgotten it, it does not ask: it counts as forgotten (core.checkStandstill).
 //
-// Sends through A that say that etcd is silent (discovery_stale_for) are not silent about B: that time counts as known. So a hub
-// that comes back does not take down those that came while it was away.
+// Sends through A that report a silent etcd (discovery_stale_for) are not silent about B: that time
+// counts as known. So a hub that comes back does not take down the hubs that came while it was
+// away.
 //
-// A hub that is cut off from everything and runs keeps its clients: it may be the others that are gone. It learns the truth from
-// the first hello. A hub without peers has nobody to forget it; a hub that came meanwhile says so in its hello.
+// A running hub that is cut off from everything keeps its clients: perhaps its peers are gone. It
+// learns the truth from the first hello. A hub without peers can't be forgotten; a hub that came
+// meanwhile says so in its hello.
 
-// ErrForgotten: other hubs may have forgotten this one, so their sends may have missed its clients.
+// ErrForgotten: peers may have forgotten this hub, so their sends may have missed its clients.
 var ErrForgotten = errors.New("other hubs may have forgotten this one")
 
-// alwaysKnown is what a hub says of a peer that it has known since before it served backends.
+// alwaysKnown is the known_for of a peer that this hub has known since before it served backends.
 const alwaysKnown = 100 * 365 * 24 * time.Hour
 
-// standstill is a time without a call of the core that proves that the process stood still: with a peer that may
-// forget it, its calls are redialMost apart at most.
+// standstill is a time without a call of the core that proves that the process stood still. With a
+// peer that may forget this hub, calls are at most redialMost apart.
 const standstill = linkTimeout
 
-// checkStandstill comes before each other call. It reports by an effect that the hub stood still for too long.
+// checkStandstill precedes each other call. If the hub stood still for too long, it returns the
+// effect forgotten.
 func (c *core) checkStandstill(now time.Duration) []effect {
 	slept := now - c.now
 	if slept < standstill || !c.ready || c.leaving {
@@ -64,7 +70,7 @@ func (c *core) checkStandstill(now time.Duration) []effect {
 			last, met = max(last, p.contact), true
 		}
 	}
-	// the last: it was cut off before; see missedBy
+	// The last condition: the hub was cut off before it stood still; see missedBy.
 	if !met || now < last+lostGrace || c.now >= last+lostGrace {
 		return nil
 	}
@@ -73,13 +79,14 @@ func (c *core) checkStandstill(now time.Duration) []effect {
 	return c.takeEffects()
 }
 
-// missedBy reports whether sends through a peer may have missed this hub. The peer has said hello, and now is when that came.
+// missedBy reports whether sends through p may have missed this hub. h is p's hello, and now is
+// when h came.
 func (c *core) missedBy(now time.Duration, p *peer, h *peerv1.Hello) bool {
 	switch {
 	case !c.ready || c.leaving:
 		return false
 	case h.GetForgotten():
-		return now > c.serves // or it tells of a time before
+		return now > c.serves // else it tells of an earlier time
 	case h.GetKnownFor() == nil:
 		return false
 	}
@@ -106,8 +113,8 @@ func (c *core) endForgotten(now time.Duration, cause error) {
 	c.addEffect(forgotten{cause})
 }
 
-// recountMember finds out whether a peer has become a member or ceased to be one. It comes before everything that may make it
-// one again, so that no gap goes unseen.
+// recountMember updates whether p counts as a member. It must precede every change that may make p
+// a member again, so that no gap goes unseen.
 func (c *core) recountMember(now time.Duration, p *peer) {
 	is := p.isMember(now)
 	switch {
@@ -123,7 +130,7 @@ func (c *core) recountMember(now time.Duration, p *peer) {
 	p.counted = is
 }
 
-// knownFor is what the peer, which is a member, is told in a hello.
+// knownFor returns the time that the hello tells p, which is a member.
 func (p *peer) knownFor(now time.Duration) *durationpb.Duration {
 	if p.early {
 		return durationpb.New(alwaysKnown)
