@@ -137,12 +137,15 @@ export async function cutOff(url, group, cuts, { begin, cut, end }) {
   return { count, received: numbers.length, wrong, around: numbers.slice(Math.max(0, wrong - 3), wrong + 4), connected: seen.connected, disconnected: seen.disconnected };
 }
 
+/** For clients that are refused: the SDK asks again as often as ever, but does not wait a second before each time. */
+const askAgainAtOnce = { messageRetryOptions: { retryDelayInMs: 1 } };
+
 /** What became of something that a client asked for: "done", or the name of the error. */
 const outcome = (promise) => promise.then(() => 'done', (err) => err.errorDetail?.name ?? String(err));
 
 /** Joins and sends to a group before it may, when it may, and when it may not any more. Resolves to what became of it, and to what it got. */
 export async function permittedMeanwhile(url, group, { grant, revoke }) {
-  const { sdk, seen, until } = client(url);
+  const { sdk, seen, until } = client(url, 'reliable', askAgainAtOnce);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const { connectionId } = seen.connected[0];
@@ -181,7 +184,7 @@ export async function unsupported(url, protocol) {
 
 /** Connects, does what needs permission, waits for as many messages, and stops. Resolves to the names of the errors, and to the messages. */
 export async function permitted(url, deeds, count = 0) {
-  const { sdk, seen, until } = client(url);
+  const { sdk, seen, until } = client(url, 'reliable', askAgainAtOnce);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const results = [];
