@@ -103,14 +103,22 @@ func (c *Connection) applyLocked(op Op) (queued bool) {
 // Bind gives the connection a link: the first one, or a new one for a client that resumes, also while the
 // old one still looks alive. The link is asked to Flush before Bind returns. ErrClosed when the connection is
 // closed; the link is then not used, and must not call Unbind.
-func (c *Connection) Bind(l Link) error { return c.bind(l, [sha256.Size]byte{}) }
+func (c *Connection) Bind(l Link) error { return c.bind(l, nil) }
 
-// bind is Bind for a client that has shown a token of this hash.
-func (c *Connection) bind(l Link, proven [sha256.Size]byte) error {
+// bind is Bind for a client that resumes; nil: it does not.
+func (c *Connection) bind(l Link, r *Resume) error {
 	c.mu.Lock()
 	if c.state.Phase == PhaseClosed {
 		c.mu.Unlock()
 		return ErrClosed
+	}
+	var proven [sha256.Size]byte
+	if r != nil {
+		if r.isOvertaken(c.state.Resumption) {
+			c.mu.Unlock()
+			return ErrResumeRefused
+		}
+		proven = r.proven
 	}
 	old := c.link
 	c.comeBackLocked()

@@ -63,6 +63,28 @@ func TestResumeCarriesOnWhereTheClientWas(t *testing.T) {
 	})
 }
 
+// A client asks for its connection, gives up that link, asks again, and is greeted. Then the hub
+// binds the link that the client gave up.
+func TestALinkThatTheClientGaveUpDoesNotReplaceANewerOne(t *testing.T) {
+	h := newHub(t)
+	c := connectAs(t, h, numbered{}, "ann", "g")
+	token := c.link.token(t)
+	givenUp, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.resume(t, token)
+	newest := c.link.token(t)
+	if err := givenUp.Bind(&memory{connection: c.Connection}); !errors.Is(err, ErrResumeRefused) {
+		t.Errorf("bind of a link that was given up: %v", err)
+	}
+	send(t, h, toGroup("g", "hi"))
+	if diff := cmp.Diff([]string{"1 gg:hi"}, c.link.numberedFrames(t)); diff != "" {
+		t.Error(diff)
+	}
+	c.resume(t, newest)
+}
+
 func TestANewLinkTakesOverFromOneThatLooksAlive(t *testing.T) {
 	h := newHub(t)
 	c := connectAs(t, h, numbered{}, "", "g")

@@ -34,7 +34,10 @@ func (l *link) begin() {
 	l.bound = l.bind() == nil
 	if !l.bound {
 		// Closed during the handshake, by a backend or because the hub leaves: the client is told why.
-		how, _ := l.connection.Ended()
+		how, ended := l.connection.Ended()
+		if !ended { // a newer link of the client was faster
+			how = cause.Lost.CloseStatus()
+		}
 		l.Close(how)
 	}
 	l.server.heartbeat.add(l)
