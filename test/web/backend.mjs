@@ -1,11 +1,13 @@
 // A backend in another language: it has nothing of connhub but the proto files.
 
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 import protobuf from 'protobufjs';
-import { patience } from './hub.mjs';
+import { awaited, patience } from './hub.mjs';
 
 const api = (path) => fileURLToPath(new URL(`../../api/${path}`, import.meta.url));
 
@@ -101,15 +103,18 @@ export function dial(address, secret) {
       const stream = service.Subscribe(metadata);
       const events = [];
       stream.on('data', (response) => events.push(...response.events));
-      stream.on('error', () => {}); // it was ended
+      const lost = new Promise((_, reject) => {
+        stream.on('error', reject);
+        stream.on('end', () => reject(new Error('the subscription has ended')));
+      });
+      lost.catch(() => {}); // until tells
       stream.write({ subscription });
-      await once(stream, 'data');
+      await awaited('the subscription is in force', once(stream, 'data'), lost);
       return {
         events,
         /** Resolves when there are n events. */
         async until(n) {
-          const signal = AbortSignal.timeout(patience);
-          while (events.length < n) await once(stream, 'data', { signal });
+          while (events.length < n) await awaited(`event ${events.length + 1} of ${n}`, once(stream, 'data'), lost);
         },
         end() {
           stream.cancel();
@@ -117,9 +122,13 @@ export function dial(address, secret) {
         },
       };
     },
-    /** Sends and answers with the receipt. */
+    /** Sends until every hub has answered, and answers with the last receipt. */
     async send(target, message, more = {}) {
-      const { receipt } = await this.call('DeliveryService.Send', { target, message, wait: 'WAIT_WRITTEN', ...more });
+      const request = {
+        target, message, wait: 'WAIT_WRITTEN', wait_timeout: { seconds: patience / 1000 },
+        request_id: randomUUID(), ...more,
+      };
+      const { receipt } = await everywhere(() => this.call('DeliveryService.Send', request), ({ receipt }) => receipt);
       return receipt;
     },
     /** The ids of a user's connections. */
@@ -128,6 +137,20 @@ export function dial(address, secret) {
       return connections.map(({ id }) => id);
     },
   };
+}
+
+/**
+ * Repeats a call until every hub has a part in the answer: to the called hub another one seems
+ * silent now and then on a busy machine. `part` is what names the hubs that have none.
+ */
+export async function everywhere(call, part = (answer) => answer) {
+  for (const limit = Date.now() + patience; ;) {
+    const answer = await call();
+    const { unreachable_hubs: unreachable } = part(answer);
+    if (unreachable.length === 0) return answer;
+    if (Date.now() > limit) throw new Error(`no answer of ${unreachable} in ${patience} ms: ${JSON.stringify(answer)}`);
+    await pause(20);
+  }
 }
 
 /** What an answer says that every hub has a part in. */

@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
 import { CallError, counts, dial, methods, reached } from './backend.mjs';
-import { freePort, scratch, startHub } from './hub.mjs';
+import { awaited, freePort, scratch, startHub } from './hub.mjs';
 
 const secret = randomBytes(32).toString('hex');
+const ttl = 60; // of a client's token, in seconds
 
 describe('backend', () => {
   let backend, data, hub, origin;
@@ -38,13 +39,15 @@ describe('backend', () => {
 
   /** Issues a token and connects with its URL. */
   async function client(t, user, ...groups) {
-    const issued = await backend.call('AccessService.IssueClientToken', { user, groups, ttl: { seconds: 60 } });
+    const asked = Date.now() / 1000;
+    const issued = await backend.call('AccessService.IssueClientToken', { user, groups, ttl: { seconds: ttl } });
+    const answered = Date.now() / 1000;
     const socket = new WebSocket(issued.url, 'json.connhub.v1');
     t.after(() => socket.terminate());
     const inbox = inboxOf(socket);
-    await once(socket, 'open');
+    await awaited(`${user} is let in`, once(socket, 'open'));
     const { connectionId } = await inbox.next();
-    return { ...issued, socket, inbox, id: connectionId };
+    return { ...issued, asked, answered, socket, inbox, id: connectionId };
   }
 
   test('every method of the API', async (t) => {
@@ -52,8 +55,9 @@ describe('backend', () => {
     await client(t, 'bob', 'blue');
     assert.ok(ann.url.startsWith(`${origin.replace('http', 'ws')}/client/hubs/default?`), ann.url);
     assert.ok(ann.url.includes(ann.token));
-    const left = ann.expire_time.seconds - Date.now() / 1000;
-    assert.ok(left > 30 && left <= 61, `the token is good for ${left} s`);
+    const expires = ann.expire_time.seconds;
+    assert.ok(expires >= ann.asked + ttl - 1 && expires <= ann.answered + ttl + 1,
+      `asked for at ${ann.asked}, answered at ${ann.answered}, good until ${expires}`);
 
     const { connection } = await backend.call('ConnectionService.GetConnection', { connection: ann.id });
     const { id, namespace, user, groups, protocol, state } = connection;
@@ -112,7 +116,7 @@ describe('backend', () => {
     const gone = once(ann.socket, 'close');
     const closed = await backend.call('ConnectionService.CloseConnections', { target: { everyone: true }, max_matched: 2, code: 3000, reason: 'bye' });
     assert.deepEqual(closed, { matched: 2, closed: 2, ...reached });
-    const [code, reason] = await gone;
+    const [code, reason] = await awaited('the close', gone);
     assert.deepEqual([code, `${reason}`], [3000, 'bye']);
     const { connections } = await backend.call('ConnectionService.ListConnections', { target: { everyone: true } });
     assert.deepEqual(connections, []);
@@ -190,23 +194,33 @@ const error = (code, reason, field) => (err) => {
   return true;
 };
 
-/** The messages of a socket, parsed, one `next` at a time. */
+/** The messages of a socket, parsed, one `next` at a time; without one `next` rejects when the socket is closed. */
 function inboxOf(socket) {
   const waiting = [];
   const arrived = [];
+  const lost = new Promise((_, reject) => {
+    socket.on('close', (code, reason) => reject(new Error(`no message, and then the close ${code} ${reason}`)));
+  });
+  lost.catch(() => {}); // next tells
   socket.on('message', (data) => {
     const message = JSON.parse(data);
     const taker = waiting.shift();
     if (taker) taker(message);
     else arrived.push(message);
   });
-  return { next: () => (arrived.length > 0 ? Promise.resolve(arrived.shift()) : new Promise((resolve) => { waiting.push(resolve); })) };
+  return {
+    async next() {
+      if (arrived.length > 0) return arrived.shift();
+      return awaited('a message', new Promise((resolve) => { waiting.push(resolve); }), lost);
+    },
+  };
 }
 
 /** How a hub answers a client that it does not let in. */
 async function refusal(url) {
   const socket = new WebSocket(url);
-  const [request, response] = await once(socket, 'unexpected-response');
+  const letIn = once(socket, 'open').then(() => { throw new Error('the client is let in'); });
+  const [request, response] = await awaited('a refusal', once(socket, 'unexpected-response'), letIn);
   let body = '';
   for await (const chunk of response) body += chunk;
   request.destroy();

@@ -67,10 +67,18 @@ export const connect = (page, name, url, protocols) => page.evaluate(
   [name, url, protocols],
 );
 
-/** The messages of a socket, when there are at least n of them. */
+/** The messages of a socket, when there are at least n of them; rejects when it is closed with fewer. */
 export async function messages(page, name, n) {
-  await page.waitForFunction(([name, n]) => window.clients[name].messages.length >= n, [name, n]);
-  return page.evaluate((name) => window.clients[name].messages, name);
+  await page.waitForFunction(([name, n]) => {
+    const { messages, closed } = window.clients[name];
+    return messages.length >= n || closed;
+  }, [name, n]);
+  const { messages, closed } = await page.evaluate((name) => {
+    const { messages, closed } = window.clients[name];
+    return { messages, closed };
+  }, name);
+  if (messages.length < n) throw new Error(`${name}: ${messages.length} messages of ${n}, and then ${JSON.stringify(closed)}`);
+  return messages;
 }
 
 /** How a socket was closed, when it is. */

@@ -134,9 +134,14 @@ describe('browser', () => {
       for (let i = 0; i < rounds; i++) {
         const user = `open-${i}`;
         const socket = new WebSocket(`${url}${i}`);
+        const lost = new Promise((_, reject) => {
+          socket.onclose = ({ code, reason }) => reject(new Error(`${user} is closed: ${code} ${reason}`));
+        });
         const arrived = new Promise((resolve) => { socket.onmessage = ({ data }) => resolve(data); });
-        const receipt = await new Promise((resolve) => { socket.onopen = () => resolve(window.sendNow(user)); });
-        all.push({ receipt, data: receipt.matched === 1 ? await arrived : null });
+        const opened = new Promise((resolve) => { socket.onopen = () => resolve(window.sendNow(user)); });
+        const receipt = await Promise.race([opened, lost]);
+        all.push({ receipt, data: receipt.matched === 1 ? await Promise.race([arrived, lost]) : null });
+        lost.catch(() => {}); // from here on it is this page that closes it
         socket.close();
       }
       return all;

@@ -2,6 +2,7 @@
 
 import { connect, createServer } from 'node:net';
 import { once } from 'node:events';
+import { awaited } from './hub.mjs';
 
 /**
  * Relays to HOST:PORT; `address` is where clients connect. `cut(how)` ends every connection at once, on both sides, and first waits until there
@@ -39,7 +40,9 @@ export async function relay(target) {
     address: `127.0.0.1:${server.address().port}`,
     get opened() { return state.opened; },
     async cut(how) {
-      if (![...pairs].some((pair) => pair.alive)) await new Promise((resolve) => { alive = resolve; });
+      if (![...pairs].some((pair) => pair.alive)) {
+        await awaited('a connection to cut', new Promise((resolve) => { alive = resolve; }));
+      }
       for (const pair of [...pairs]) {
         pairs.delete(pair);
         for (const socket of pair) {

@@ -15,6 +15,22 @@ const binary = process.env.CONNHUB_BIN ?? fileURLToPath(new URL('../../bin/connh
 /** How long a test waits for what must come, and of which nothing says when, in ms: on a machine that is ten times busier, too. */
 export const patience = 300_000;
 
+/**
+ * Waits for what must come. Rejects at once when `lost`, a promise, rejects, and when nothing has
+ * come in time.
+ */
+export async function awaited(what, promise, lost = new Promise(() => {})) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not in ${patience} ms`)), patience);
+  });
+  try {
+    return await Promise.race([promise, lost, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 const stopLimit = 10_000; // ms from SIGTERM to the exit: what the hub promises
 const handovers = 10; // as many times this process may be woken late while the hub stops
 

@@ -5,11 +5,17 @@ import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol }
 
 const protocols = { reliable: WebPubSubJsonReliableProtocol, plain: WebPubSubJsonProtocol };
 
-/** A client with all that happened to it; `until` resolves when a condition on that is true. */
+/**
+ * A client with all that happened to it. `until` resolves when a condition on that is true, and
+ * rejects when the client has lost its connection: no wait ends well after that. `during` waits for
+ * something else in the same way. `stop` ends the client.
+ */
 function client(url, protocol = 'reliable', options = {}) {
   const sdk = new WebPubSubClient({ getClientAccessUrl: async () => url }, { protocol: protocols[protocol](), ...options });
   const seen = { connected: [], disconnected: 0, stopped: 0, messages: [] };
   const waiting = new Set();
+  let stopping = false;
+  const lost = () => seen.connected.length > 1 || (seen.disconnected > 0 && !stopping);
   const look = () => waiting.forEach((one) => one());
   const note = (change) => (event) => { change(event); look(); };
   sdk.on('connected', note(({ connectionId, userId }) => seen.connected.push({ connectionId, userId })));
@@ -18,20 +24,32 @@ function client(url, protocol = 'reliable', options = {}) {
   sdk.on('group-message', note(({ message }) => seen.messages.push({ from: 'group', group: message.group, sender: message.fromUserId, ...content(message) })));
   sdk.on('server-message', note(({ message }) => seen.messages.push({ from: 'server', ...content(message) })));
   const until = (what, condition, limit = 300_000) => new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      waiting.delete(one);
-      reject(new Error(`${what}: not in ${limit} ms; seen ${JSON.stringify(seen).slice(0, 2000)}`));
-    }, limit);
-    const one = () => {
-      if (!condition(seen)) return;
+    const fail = (why) => reject(new Error(`${what}: ${why}; seen ${JSON.stringify(seen).slice(0, 2000)}`));
+    const end = (settle, why) => {
       clearTimeout(timer);
       waiting.delete(one);
-      resolve();
+      settle(why);
+    };
+    const timer = setTimeout(() => end(fail, `not in ${limit} ms`), limit);
+    const one = () => {
+      if (condition(seen)) end(resolve);
+      else if (lost()) end(fail, 'the connection is lost');
     };
     waiting.add(one);
     one();
   });
-  return { sdk, seen, until };
+  const during = async (what, promise) => {
+    let done = false;
+    const finished = promise.finally(() => { done = true; look(); });
+    await Promise.race([finished, until(what, () => done)]);
+    return finished;
+  };
+  const stop = async () => {
+    stopping = true;
+    sdk.stop();
+    await until('stopped', ({ stopped }) => stopped === 1);
+  };
+  return { sdk, seen, until, during, stop };
 }
 
 /** What a message carries, in a form that crosses from a page to a test. */
@@ -43,7 +61,7 @@ const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
 
 /** Everything that an application does in fair weather. Resolves to what it saw. */
 export async function everything(url, backend, protocol) {
-  const { sdk, seen, until } = client(url, protocol, { messageRetryOptions: { maxRetries: 1, retryDelayInMs: 1 } });
+  const { sdk, seen, until, stop } = client(url, protocol, { messageRetryOptions: { maxRetries: 1, retryDelayInMs: 1 } });
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const { connectionId } = seen.connected[0];
@@ -71,14 +89,13 @@ export async function everything(url, backend, protocol) {
   const left = await backend('send', { groups: ['blue'] }, { text: 'to nobody' });
   await backend('send', { everyone: true }, { text: 'the end' });
   await until('the end', ({ messages }) => messages.length === 9);
-  sdk.stop();
-  await until('stopped', ({ stopped }) => stopped === 1);
+  await stop();
   return { acks, left, seen };
 }
 
 /** Tells the backends something in each form, and stops. */
 export async function tell(url) {
-  const { sdk, seen, until } = client(url);
+  const { sdk, seen, until, stop } = client(url);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   await sdk.sendEvent('typed', 'text ä', 'text');
@@ -86,8 +103,7 @@ export async function tell(url) {
   await sdk.sendEvent('drawn', bytes.buffer, 'binary');
   await sdk.sendEvent('packed', bytes.buffer, 'protobuf');
   await sdk.sendEvent('left', '', 'text', { fireAndForget: true });
-  sdk.stop();
-  await until('stopped', ({ stopped }) => stopped === 1);
+  await stop();
   return seen.connected[0];
 }
 
@@ -103,20 +119,22 @@ export async function together(senderURL, memberURL) {
   await sender.sdk.sendToGroup('pair', 'to the other one', 'text', { noEcho: true });
   await sender.sdk.sendToGroup('pair', bytes.buffer, 'protobuf');
   await sender.sdk.sendToGroup('pair', 'the end', 'text');
-  for (const { sdk, until } of [sender, member]) {
+  for (const { until, stop } of [sender, member]) {
     await until('the end', ({ messages }) => messages.some(({ data }) => data === 'the end'));
-    sdk.stop();
-    await until('stopped', ({ stopped }) => stopped === 1);
+    await stop();
   }
   return { sender: sender.seen.messages, member: member.seen.messages };
 }
+
+/** For clients that are cut off: what they ask for waits until they are back. */
+const askUntilBack = { messageRetryOptions: { maxRetries: 300, retryDelayInMs: 1000 } };
 
 /**
  * A member of a group that is cut off again and again under a steady stream of numbered messages; `cut(i)` cuts, `begin` starts the stream, `end` ends it
  * and resolves to how many messages there were.
  */
 export async function cutOff(url, group, cuts, { begin, cut, end }) {
-  const { sdk, seen, until } = client(url);
+  const { sdk, seen, until, during, stop } = client(url, 'reliable', askUntilBack);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   await sdk.joinGroup(group);
@@ -125,15 +143,15 @@ export async function cutOff(url, group, cuts, { begin, cut, end }) {
     // Sometimes in the middle of a replay, sometimes when all is well.
     const wanted = seen.messages.length + (i % 7) * 3;
     await until(`message ${wanted} after ${i} cuts`, ({ messages }) => messages.length >= wanted);
-    await cut(i);
+    await during(`cut ${i}`, cut(i));
   }
-  const count = await end();
+  const count = await during('the end of the stream', end());
   await until(`all ${count} messages`, ({ messages }) => messages.length >= count);
   const numbers = seen.messages.map(({ data }) => Number(data));
   const wrong = numbers.findIndex((n, i) => n !== i);
-  await sdk.leaveGroup('none'); // answered when it is back from the last cut: stop() does nothing while it is away
-  sdk.stop();
-  await until('stopped', ({ stopped }) => stopped === 1);
+  // Answered when it is back from the last cut: stop() does nothing while it is away.
+  await during('the way back', sdk.leaveGroup('none'));
+  await stop();
   return { count, received: numbers.length, wrong, around: numbers.slice(Math.max(0, wrong - 3), wrong + 4), connected: seen.connected, disconnected: seen.disconnected };
 }
 
@@ -145,7 +163,7 @@ const outcome = (promise) => promise.then(() => 'done', (err) => err.errorDetail
 
 /** Joins and sends to a group before it may, when it may, and when it may not any more. Resolves to what became of it, and to what it got. */
 export async function permittedMeanwhile(url, group, { grant, revoke }) {
-  const { sdk, seen, until } = client(url, 'reliable', askAgainAtOnce);
+  const { sdk, seen, until, stop } = client(url, 'reliable', askAgainAtOnce);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const { connectionId } = seen.connected[0];
@@ -156,8 +174,7 @@ export async function permittedMeanwhile(url, group, { grant, revoke }) {
   await until('its own message', ({ messages }) => messages.length === 1);
   await revoke(connectionId);
   const revoked = await attempt();
-  sdk.stop();
-  await until('stopped', ({ stopped }) => stopped === 1);
+  await stop();
   return { before, granted, revoked, messages: seen.messages };
 }
 
@@ -166,7 +183,7 @@ const refusal = (promise) => promise.then(() => 'done', (err) => err.errorDetail
 
 /** Uses what the hub does not support, and then what it does: the connection must still be there, with its group. */
 export async function unsupported(url, protocol) {
-  const { sdk, seen, until } = client(url, protocol);
+  const { sdk, seen, until, stop } = client(url, protocol);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   await sdk.joinGroup('kept');
@@ -177,20 +194,18 @@ export async function unsupported(url, protocol) {
   await sdk.sendToGroup('kept', 'still a member', 'text');
   await until('its own message', ({ messages }) => messages.length === 1);
   const { connected, disconnected } = seen;
-  sdk.stop();
-  await until('stopped', ({ stopped }) => stopped === 1);
+  await stop();
   return { invoked, streamed, connected: connected.length, disconnected, messages: seen.messages.map(({ data }) => data) };
 }
 
 /** Connects, does what needs permission, waits for as many messages, and stops. Resolves to the names of the errors, and to the messages. */
 export async function permitted(url, deeds, count = 0) {
-  const { sdk, seen, until } = client(url, 'reliable', askAgainAtOnce);
+  const { sdk, seen, until, stop } = client(url, 'reliable', askAgainAtOnce);
   await sdk.start();
   await until('connected', ({ connected }) => connected.length === 1);
   const results = [];
   for (const [what, ...args] of deeds) results.push(await outcome(sdk[what](...args, { ackId: 1000 + results.length })));
   await until('messages', ({ messages }) => messages.length === count);
-  sdk.stop();
-  await until('stopped', ({ stopped }) => stopped === 1);
+  await stop();
   return { results, userId: seen.connected[0].userId, messages: seen.messages.map(({ group, data }) => [group, data]) };
 }

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
 import { WebPubSubServiceClient } from '@azure/web-pubsub';
 import { build } from 'esbuild';
-import { dial } from './backend.mjs';
+import { dial, everywhere } from './backend.mjs';
 import { closed, connect, launch, messages, newContext, serveApplication } from './browser.mjs';
 import { relay } from './flaky.mjs';
 import { anyPorts, freePort, scratch, startHub } from './hub.mjs';
@@ -174,11 +174,18 @@ describe('web pubsub', () => {
       const group = `granted-${place}`;
       const { url: mayNothing } = await backends[0].call('AccessService.IssueClientToken', { user: `granted-${place}` });
       const change = (method) => async (connectionId) => {
-        const { matched, changed } = await backends[1 + calls++ % 2].call(`AccessService.${method}`, {
-          target: { connections: [connectionId] },
-          permissions: ['JOIN_LEAVE', 'SEND_TO'].map((what) => ({ action: `PERMISSION_ACTION_${what}_GROUP`, group })),
+        const through = backends[1 + calls++ % 2];
+        let repeated = -1;
+        const { matched, changed } = await everywhere(() => {
+          repeated++;
+          return through.call(`AccessService.${method}`, {
+            target: { connections: [connectionId] },
+            permissions: ['JOIN_LEAVE', 'SEND_TO'].map((what) => ({ action: `PERMISSION_ACTION_${what}_GROUP`, group })),
+          });
         });
-        assert.deepEqual({ matched, changed }, { matched: 1, changed: 1 });
+        assert.equal(matched, 1);
+        // What a hub changes that does not answer in time, is changed when the call is repeated.
+        assert.ok(changed === 1 || (changed === 0 && repeated > 0), `${changed} changed, repeated ${repeated} times`);
       };
       const { before, granted, revoked, messages } = await run(t, 'permittedMeanwhile', mayNothing, group, {
         grant: change('GrantPermissions'), revoke: change('RevokePermissions'),
@@ -195,8 +202,11 @@ describe('web pubsub', () => {
       const group = `stream-${place}`;
       let sent = 0;
       let stream;
+      let fail;
+      const broken = new Promise((_, reject) => { fail = reject; });
       const stopping = { now: false };
-      const result = await run(t, 'cutOff', url(network.address, `cut-${place}`), group, cuts, {
+      t.after(() => { stopping.now = true; });
+      const scenario = run(t, 'cutOff', url(network.address, `cut-${place}`), group, cuts, {
         begin: () => {
           stream = new Promise((resolve, reject) => {
             let busy = false;
@@ -218,7 +228,7 @@ describe('web pubsub', () => {
               }
             }, 4);
           });
-          stream.catch(() => {}); // end tells
+          stream.catch(fail);
         },
         cut: (i) => network.cut(i % 2 ? 'rst' : 'fin'),
         end: async () => {
@@ -227,6 +237,7 @@ describe('web pubsub', () => {
           return sent;
         },
       });
+      const result = await Promise.race([scenario, broken]); // without the stream the scenario waits in vain
       assert.equal(result.wrong, -1, `out of place, doubled or lost: ${JSON.stringify(result)}`);
       assert.equal(result.received, result.count);
       assert.equal(result.connected.length, 1, 'one connection all the time');
