@@ -43,7 +43,7 @@ const (
 func (c *cluster) deliverLarge(t *testing.T) {
 	t.Helper()
 	few := c.gather(t, either(30, 100), "few")
-	many := c.gather(t, either(500, 6667), "many")
+	many := c.gather(t, either(1000, 6667), "many")
 	c.awaitCalm(t)
 	c.watchProbes(t, "1 MiB to hundreds", func() { c.broadcast(t, few, 5, mebibyte) })
 	c.watchProbes(t, "100 bytes to thousands", func() { c.broadcast(t, many, 10, 100) })

@@ -23,11 +23,11 @@ import (
 )
 
 const (
-	// sends are how many messages go out in the long form, and shortSends in the short one.
-	sends, shortSends = 10_000, 2500
-	// slowOf is of how many messages one is for slow clients, and shortSlowOf in the short form, where
-	// each way to be slow still gets enough of them to fill up.
-	slowOf, shortSlowOf = 20, 10
+	// sends are how many messages go out in the long form, and shortSends in the short one, where each
+	// way to be slow still gets enough of them to fill up.
+	sends, shortSends = 10_000, 5000
+	// slowOf is of how many messages one is for slow clients.
+	slowOf = 20
 
 	// The crowd. Users have three connections each, which are in three different pairs of groups.
 	manyMembers = 2900 // in the namespace "default"
@@ -172,7 +172,7 @@ func runCallers(t *testing.T, all []*caller) *totals {
 func (c *caller) run(ctx context.Context) error {
 	for n := range c.sends {
 		send := c.sendHealthy
-		if c.slowly && c.random.IntN(either(shortSlowOf, slowOf)) == 0 {
+		if c.slowly && c.random.IntN(slowOf) == 0 {
 			send = c.sendSlow
 		}
 		if err := send(ctx, n); err != nil {

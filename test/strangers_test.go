@@ -26,7 +26,7 @@ const (
 )
 
 // strangers are how many come to each port: a multiple of the messages that are sent meanwhile, over all ports.
-func strangers() int { return either(2000, 10_000) }
+func strangers() int { return either(3000, 10_000) }
 
 // TestStrangersOnEachPort proves that whoever comes by and says whatever disturbs nobody: while thousands of
 // random and almost right byte streams arrive on every port, clients get all that is sent to them, and when the
