@@ -11,7 +11,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/jsonappend"
 )
 
-// Names of errors in answers. Clients take Duplicate for success, and any other for a failure. Of a failed ack they may try the command again.
+// Names of errors in answers. For clients, Duplicate means success and the rest mean a failure,
+// after which they may repeat the command.
 const (
 	nameDuplicate      = "Duplicate"
 	nameForbidden      = "Forbidden"
@@ -22,43 +23,68 @@ const (
 	nameInternal       = "InternalServerError"
 )
 
-// refusal is the error of a command that has a known form and can't be carried out. The client is told if it wants an ack.
-type refusal struct {
-	name, message string
-	reason        edge.RejectReason
+// commandError is the error of a command that was parsed and then refused. The client is told if
+// its command has an ackId.
+type commandError struct {
+	name    string            // Forbidden and so on, for programs
+	message string            // for people
+	reason  edge.RejectReason // the label of the metric; 0: the command is not counted
 }
 
-func (r refusal) Error() string { return r.name + ": " + r.message }
+func (r commandError) Error() string { return r.name + ": " + r.message }
 
-// reply sends the client the frames that say why its command failed, and returns the error for the edge to count.
-func reply(c *hub.Connection, frames []byte, failed *refusal) error {
+// sendRefusal sends the frames that answer a failed command, and returns the error with which the
+// edge counts it.
+func sendRefusal(c *hub.Connection, frames []byte, failed *commandError) error {
 	if err := c.Reply(frames); err != nil {
 		return err
 	}
-	return failed.counted()
+	return failed.countedError()
 }
 
-// counted returns the error with which Receive has the edge count the refusal.
-func (r *refusal) counted() error { return &edge.Rejection{Reason: r.reason} }
+// countedError returns the error with which the edge counts the failure.
+func (r *commandError) countedError() error { return &edge.Rejection{Reason: r.reason} }
 
 var (
-	duplicate    = refusal{name: nameDuplicate, message: "a command with this ackId has succeeded before"}
-	mayNotJoin   = refusal{nameForbidden, "you may not join or leave this group", edge.RejectForbidden}
-	mayNotSend   = refusal{nameForbidden, "you may not send to this group", edge.RejectForbidden}
-	tooManyJoins = refusal{nameForbidden, "a connection may be in " + strconv.Itoa(hub.MaxGroups) + " groups", edge.RejectForbidden}
-	noSubscriber = refusal{nameNoSubscriber, "no backend gets this event: none subscribes to it at this hub, or their queues are full", edge.RejectNoSubscriber}
-	leaving      = refusal{nameInternal, "the hub is shutting down", edge.RejectShuttingDown}
-	notSupported = refusal{nameNotSupported, "type: the hub does not support this command", edge.RejectUnsupported}
-	noInvoke     = refusal{nameNotSupported, "invoke: the hub does not support invocations", edge.RejectUnsupported}
-	noStreams    = refusal{nameNotSupported, "stream: the hub does not support streams", edge.RejectUnsupported}
-	noStream     = refusal{nameStreamNotFound, "streamId: the hub does not support streams", edge.RejectUnsupported}
+	duplicate = commandError{
+		name: nameDuplicate, message: "a command with this ackId has succeeded before",
+	}
+	mayNotJoin = commandError{
+		nameForbidden, "you may not join or leave this group", edge.RejectForbidden,
+	}
+	mayNotSend = commandError{
+		nameForbidden, "you may not send to this group", edge.RejectForbidden,
+	}
+	tooManyJoins = commandError{
+		nameForbidden, "a connection may be in " + strconv.Itoa(hub.MaxGroups) + " groups",
+		edge.RejectForbidden,
+	}
+	noSubscriber = commandError{
+		nameNoSubscriber, "no backend gets this event: none subscribes to it at this hub, " +
+			"or their queues are full", edge.RejectNoSubscriber,
+	}
+	leaving      = commandError{nameInternal, "the hub is shutting down", edge.RejectShuttingDown}
+	notSupported = commandError{
+		nameNotSupported, "type: the hub does not support this command", edge.RejectUnsupported,
+	}
+	noInvoke = commandError{
+		nameNotSupported, "invoke: the hub does not support invocations", edge.RejectUnsupported,
+	}
+	noStreams = commandError{
+		nameNotSupported, "stream: the hub does not support streams", edge.RejectUnsupported,
+	}
+	noStream = commandError{
+		nameStreamNotFound, "streamId: the hub does not support streams", edge.RejectUnsupported,
+	}
 )
 
-// badRequest is the refusal of a command whose member is missing, of the wrong type or beyond a limit.
-func badRequest(message string) error { return refusal{nameBadRequest, message, edge.RejectInvalid} }
+// badRequest returns the error for a member that is missing, of a wrong type or beyond a limit.
+func badRequest(message string) error {
+	return commandError{nameBadRequest, message, edge.RejectInvalid}
+}
 
-// ack returns the frame that answers a command; nil: it has succeeded.
-func ack(id uint64, failed *refusal) []byte {
+// ackFrame returns the frame of an ack. failed is nil if the command has succeeded.
+func ackFrame(id uint64, failed *commandError) []byte {
 	var onStack [256]byte
 	b := strconv.AppendUint(append(onStack[:0], `{"type":"ack","ackId":`...), id, 10)
 	if failed == nil {
@@ -69,36 +95,41 @@ func ack(id uint64, failed *refusal) []byte {
 	return frame.Append(make([]byte, 0, frame.MaxHeader+len(b)), frame.Text, b)
 }
 
-// appendError appends the member that says why a command failed.
-func appendError(b []byte, failed *refusal) []byte {
+// appendError appends the member "error".
+func appendError(b []byte, failed *commandError) []byte {
 	b = jsonappend.String(append(b, `,"error":{"name":`...), failed.name)
 	return append(jsonappend.String(append(b, `,"message":`...), failed.message), '}')
 }
 
-// appendInvokeFailure appends the frame that answers an invocation which failed.
-func appendInvokeFailure(dst []byte, invocation []byte, failed *refusal) []byte {
+// appendInvokeFailure appends the frame that answers a failed invocation.
+func appendInvokeFailure(dst []byte, invocation []byte, failed *commandError) []byte {
 	b := jsonappend.String([]byte(`{"type":"invokeResponse","invocationId":`), invocation)
-	return frame.Append(dst, frame.Text, append(appendError(append(b, `,"success":false`...), failed), '}'))
+	return frame.Append(dst, frame.Text,
+		append(appendError(append(b, `,"success":false`...), failed), '}'))
 }
 
-// appendStreamClosed appends the frame that ends a stream of the client's.
-func appendStreamClosed(dst []byte, stream []byte, failed *refusal) []byte {
+// appendStreamClosed appends the frame that ends a stream from the client.
+func appendStreamClosed(dst []byte, stream []byte, failed *commandError) []byte {
 	b := jsonappend.String([]byte(`{"type":"streamClosed","streamId":`), stream)
 	return frame.Append(dst, frame.Text, append(appendError(b, failed), '}'))
 }
 
-// codeMalformed is "not consistent with the type of the message" (RFC 6455 §7.4.1): what is text, and not a message of the protocol.
+// codeMalformed is the close code for data that is not consistent with the type of the message
+// (RFC 6455 §7.4.1). Here the type is text, and the text is no command.
 const codeMalformed = 1007
 
-// malformed ends a connection whose client does not speak the protocol.
-func malformed(reason string) error {
-	return &edge.Violation{Close: cause.CloseStatus{Cause: cause.Protocol, Code: codeMalformed, Reason: reason}}
+// malformedError returns an error that closes the connection.
+func malformedError(reason string) error {
+	return &edge.Violation{Close: cause.CloseStatus{
+		Cause: cause.Protocol, Code: codeMalformed, Reason: reason,
+	}}
 }
 
-// malformedBy ends a connection for a member without which a message is no command.
+// malformedBy turns the error of a member that each command needs into an error that closes the
+// connection.
 func malformedBy(err error) error {
-	if r, ok := errors.AsType[refusal](err); ok {
-		return malformed(r.message)
+	if r, ok := errors.AsType[commandError](err); ok {
+		return malformedError(r.message)
 	}
 	return err
 }

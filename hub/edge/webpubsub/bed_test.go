@@ -14,22 +14,22 @@ import (
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
-// bed is a hub whose clients speak the protocol, without the network below it.
+// bed is a hub whose clients use the protocol without a network.
 type bed struct {
 	hub      *hub.Hub
-	rejected []edge.RejectReason // what clients' commands were not carried out for, in order
+	rejected []edge.RejectReason // of the commands that failed, in order
 	events   events
-	failed   error // what Publish returns from now on
+	failed   error // the result of Publish, if not nil
 }
 
-// events keeps what clients emitted, and has a subscriber unless deaf.
+// events records the events of clients, as a subscriber.
 type events struct {
 	mu   sync.Mutex
 	list []hub.Event
-	deaf bool
+	deaf bool // there is no subscriber
 }
 
-// Applied is that of a hub.Observer.
+// Applied implements hub.Observer.
 func (e *events) Applied(_ *hub.Connection, op hub.Op) {
 	if op.Event != nil {
 		e.mu.Lock()
@@ -38,7 +38,7 @@ func (e *events) Applied(_ *hub.Connection, op hub.Op) {
 	}
 }
 
-// Emitted is that of a hub.Observer.
+// Emitted implements hub.Observer.
 func (e *events) Emitted(c *hub.Connection, op hub.Op) bool {
 	if e.deaf {
 		return false
@@ -171,7 +171,8 @@ func (c *client) messages() []string {
 	return all
 }
 
-// say has the client send a message, and returns what it got, and how it was closed for it: zero if it was not.
+// say has the client send a message, and returns what it got, and how it was closed for it: zero if
+// it was not.
 func (c *client) say(message string) ([]string, cause.CloseStatus) {
 	c.t.Helper()
 	err := c.protocol.Receive(c.Connection, hub.Text, []byte(message))

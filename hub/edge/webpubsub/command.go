@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// member is one that a command may have.
+// member identifies a known member of a command.
 type member uint8
 
 const (
@@ -34,11 +34,11 @@ const (
 )
 
 var memberNames = [memberEnd]string{
-	"type", "group", "event", "ackId", "sequenceId", "noEcho", "ttlSeconds", "metadata", "dataType", "data",
-	"invocationId", "stream", "streamId",
+	"type", "group", "event", "ackId", "sequenceId", "noEcho", "ttlSeconds", "metadata",
+	"dataType", "data", "invocationId", "stream", "streamId",
 }
 
-// memberOf returns the member of a name; memberEnd: nobody knows it.
+// memberOf returns the member with a name, or memberEnd for an unknown name.
 func memberOf(name []byte) member {
 	for m, known := range memberNames {
 		if string(name) == known {
@@ -48,40 +48,41 @@ func memberOf(name []byte) member {
 	return memberEnd
 }
 
-// command is a message of a client: its members' JSON values, parts of the message. nil: it is not there, or null. Members that nobody knows, and
-// those that the command in question does not have, are not looked at.
+// command has the JSON values of the members of a client's message. They alias the message. A value
+// is nil if the member is missing or null; only data may be null. Unknown members are ignored, and
+// so are members that the command's type does not use.
 type command [memberEnd][]byte
 
 const (
-	// maxMetadata bounds names and values together, as the API does.
+	// maxMetadata is the limit of all names and values together, in bytes, the same as in the API.
 	maxMetadata = 8 << 10
-	// maxTTL is as long as a backend's message may be worth delivering.
+	// maxTTL is the limit of ttlSeconds, the same as for messages of backends.
 	maxTTL = 24 * time.Hour
 )
 
-// parse splits a message into its members. An error ends the connection: the message is no command, so nothing says to which one an
-// answer would belong.
-func (c *command) parse(message []byte) error {
+// parseMessage splits a message into its members. An error closes the connection: without an ackId
+// that can be trusted, the client could not tell to which command an answer belongs.
+func (c *command) parseMessage(message []byte) error {
 	if !json.Valid(message) {
-		return malformed("not valid JSON")
+		return malformedError("not valid JSON")
 	}
 	o, ok := objectOf(message)
 	if !ok {
-		return malformed("not a JSON object")
+		return malformedError("not a JSON object")
 	}
 	var seen uint16 // bits of members
 	for {
-		name, value, more := o.next()
+		name, value, more := o.nextMember()
 		if !more {
 			return nil
 		}
-		name, _ = unquote(name)
+		name, _ = unquoteString(name)
 		m := memberOf(name)
 		if m == memberEnd {
 			continue
 		}
 		if seen&(1<<m) != 0 {
-			return malformed(memberNames[m] + ": is there twice")
+			return malformedError(memberNames[m] + ": appears twice")
 		}
 		seen |= 1 << m
 		if string(value) != "null" || m == memberData {
@@ -90,18 +91,20 @@ func (c *command) parse(message []byte) error {
 	}
 }
 
-// text returns a string that must be there, part of the message or not.
-func (c *command) text(m member) ([]byte, error) {
+// requireText returns the string of a member that must be present. The result may alias the
+// message.
+func (c *command) requireText(m member) ([]byte, error) {
 	if c[m] != nil {
-		if s, ok := unquote(c[m]); ok {
+		if s, ok := unquoteString(c[m]); ok {
 			return s, nil
 		}
 	}
 	return nil, badRequest(memberNames[m] + ": want a string")
 }
 
-// number returns a number that may be there. It has digits only: ids as large as 2^64-1 keep all of theirs.
-func (c *command) number(m member) (n uint64, there bool, err error) {
+// parseNumber returns the number of an optional member. It accepts only digits, so that ids up to
+// 2^64-1 keep their precision.
+func (c *command) parseNumber(m member) (n uint64, present bool, err error) {
 	if c[m] == nil {
 		return 0, false, nil
 	}
@@ -112,15 +115,16 @@ func (c *command) number(m member) (n uint64, there bool, err error) {
 	return n, true, nil
 }
 
-// ackID returns the id under which the client wants an ack. An error ends the connection: the ack could not be told from others.
+// ackID returns the ackId. asked is false if the client wants no ack. An error closes the
+// connection, because the hub can't answer without the id.
 func (c *command) ackID() (id uint64, asked bool, err error) {
-	if id, asked, err = c.number(memberAckID); err != nil {
+	if id, asked, err = c.parseNumber(memberAckID); err != nil {
 		err = malformedBy(err)
 	}
 	return id, asked, err
 }
 
-// noEcho reports whether the client does not want its own message.
+// noEcho reports whether the client does not want to receive its own message.
 func (c *command) noEcho() (bool, error) {
 	switch string(c[memberNoEcho]) {
 	case "true":
@@ -132,9 +136,9 @@ func (c *command) noEcho() (bool, error) {
 	}
 }
 
-// name returns the name of a group or event.
-func (c *command) name(m member) (string, error) {
-	b, err := c.text(m)
+// requireName returns the name of a group or event, which must be present.
+func (c *command) requireName(m member) (string, error) {
+	b, err := c.requireText(m)
 	if err != nil {
 		return "", err
 	}
@@ -144,14 +148,16 @@ func (c *command) name(m member) (string, error) {
 func checkedName(m member, b []byte) (string, error) {
 	s := string(b)
 	if names.Check(s) != nil {
-		return "", badRequest(memberNames[m] + ": want a name of 1 to 1024 bytes without control characters")
+		return "", badRequest(memberNames[m] +
+			": want a name of 1 to 1024 bytes without control characters")
 	}
 	return s, nil
 }
 
-// expires returns when the message is not worth delivering any more; zero: never.
-func (c *command) expires() (time.Time, error) {
-	seconds, _, err := c.number(memberTTL)
+// parseExpiry returns the time after which the message is not delivered. The zero time means no
+// limit.
+func (c *command) parseExpiry() (time.Time, error) {
+	seconds, _, err := c.parseNumber(memberTTL)
 	switch {
 	case err != nil || seconds == 0:
 		return time.Time{}, err
@@ -161,7 +167,7 @@ func (c *command) expires() (time.Time, error) {
 	return time.Now().Add(time.Duration(seconds) * time.Second), nil
 }
 
-func (c *command) metadata() (map[string]string, error) {
+func (c *command) parseMetadata() (map[string]string, error) {
 	if c[memberMetadata] == nil {
 		return nil, nil
 	}
@@ -171,12 +177,12 @@ func (c *command) metadata() (map[string]string, error) {
 	}
 	all, size := make(map[string]string), 0
 	for {
-		quoted, value, more := o.next()
+		quoted, value, more := o.nextMember()
 		if !more {
 			return all, nil
 		}
-		unquoted, nameOK := unquote(quoted)
-		s, valueOK := unquote(value)
+		unquoted, nameOK := unquoteString(quoted)
+		s, valueOK := unquoteString(value)
 		if !nameOK || !valueOK {
 			return nil, badRequest("metadata: want an object of strings")
 		}
@@ -185,7 +191,7 @@ func (c *command) metadata() (map[string]string, error) {
 			return nil, err
 		}
 		if _, twice := all[name]; twice {
-			return nil, badRequest("metadata: a name is there twice")
+			return nil, badRequest("metadata: a name appears twice")
 		}
 		if size += len(name) + len(s); size > maxMetadata {
 			return nil, badRequest("metadata: want 8 KiB at most")
@@ -194,22 +200,23 @@ func (c *command) metadata() (map[string]string, error) {
 	}
 }
 
-// payload returns the data, a copy of its own, of at most limit bytes. A client that has metadata may leave it out.
-func (c *command) payload(limit int64) (hub.PayloadKind, []byte, error) {
+// copyPayload returns a copy of the data, of at most limit bytes. Only a command with metadata may
+// leave out the data.
+func (c *command) copyPayload(limit int64) (hub.PayloadKind, []byte, error) {
 	if c[memberData] == nil && c[memberDataType] == nil && c[memberMetadata] != nil {
 		return hub.Text, nil, nil
 	}
-	kind, data, err := c.data()
+	kind, data, err := c.copyData()
 	if err == nil && int64(len(data)) > limit {
 		err = edge.TooBig(limit)
 	}
 	return kind, data, err
 }
 
-func (c *command) data() (hub.PayloadKind, []byte, error) {
+func (c *command) copyData() (hub.PayloadKind, []byte, error) {
 	dataType := "json"
 	if c[memberDataType] != nil {
-		s, err := c.text(memberDataType)
+		s, err := c.requireText(memberDataType)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -222,26 +229,27 @@ func (c *command) data() (hub.PayloadKind, []byte, error) {
 		}
 		return hub.JSON, slices.Clone(c[memberData]), nil
 	case "text":
-		s, err := c.text(memberData)
+		s, err := c.requireText(memberData)
 		return hub.Text, slices.Clone(s), err
 	case "binary":
-		b, err := c.bytes()
+		b, err := c.decodeBase64()
 		return hub.Binary, b, err
 	case "protobuf":
-		b, err := c.bytes()
+		b, err := c.decodeBase64()
 		return hub.Protobuf, b, err
 	default:
 		return 0, nil, badRequest("dataType: want json, text, binary or protobuf")
 	}
 }
 
-// bytes decodes data that is a string in base64 (RFC 4648 §4).
-func (c *command) bytes() ([]byte, error) {
-	s, err := c.text(memberData)
+// decodeBase64 decodes data that is a string in base64 (RFC 4648 §4).
+func (c *command) decodeBase64() ([]byte, error) {
+	s, err := c.requireText(memberData)
 	if err != nil {
 		return nil, err
 	}
-	b, err := base64.StdEncoding.AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(s))), s)
+	room := make([]byte, 0, base64.StdEncoding.DecodedLen(len(s)))
+	b, err := base64.StdEncoding.AppendDecode(room, s)
 	if err != nil {
 		return nil, badRequest("data: want base64")
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// Whatever a client sends: nothing panics, each id in it is answered at most once, by what asks for it, and what can't be parsed is closed
-// with a code for clients.
+// Whatever a client sends: nothing panics, each id in it is answered at most once, by what asks for
+// it, and what can't be parsed is closed with a code for clients.
 func FuzzCommands(f *testing.F) {
 	for _, s := range []string{
 		`{"type":"ping"}`,
@@ -58,16 +58,20 @@ func FuzzCommands(f *testing.F) {
 				t.Fatalf("%q was taken: %v", message, err)
 			}
 			verb, isText := independent["type"].(string)
-			most, asked := 1, isText && verb != "ping" && verb != "sequenceAck" && independent["ackId"] != nil
-			if slices.Contains([]string{"invoke", "sendToGroup", "streamData", "streamEnd"}, verb) && asked {
+			most, asked := 1, isText && verb != "ping" && verb != "sequenceAck" &&
+				independent["ackId"] != nil
+			if slices.Contains([]string{"invoke", "sendToGroup", "streamData", "streamEnd"},
+				verb) && asked {
 				most = 2 // the ack and the answer of its own
 			}
-			if asked != (acks == 1) || acks > 1 || answers > most || verb == "ping" && answers != 1 {
+			if asked != (acks == 1) || acks > 1 || answers > most ||
+				verb == "ping" && answers != 1 {
 				t.Errorf("%q: got %q", message, got)
 			}
 		case answers > 0:
 			t.Errorf("%q: got %q, and closed with %+v", message, got, how)
-		case how.Cause != cause.Protocol && how.Cause != cause.PolicyViolation && how.Cause != cause.TooBig:
+		case how.Cause != cause.Protocol && how.Cause != cause.PolicyViolation &&
+			how.Cause != cause.TooBig:
 			t.Errorf("%q: closed with %+v", message, how)
 		}
 	})
@@ -81,8 +85,10 @@ func FuzzValidCommandsNeverClose(f *testing.F) {
 	b := newBed(f)
 	f.Fuzz(func(t *testing.T, group, key, value string, id uint64, options uint8) {
 		command := map[string]any{
-			"type": []string{"joinGroup", "leaveGroup", "sendToGroup", "event"}[options%4], "group": group, "event": group,
-			"data": value, "metadata": map[string]string{key: value}, "noEcho": options&4 != 0, "ttlSeconds": id % 100_000, key + "?": []any{value, nil, 1.5},
+			"type":  []string{"joinGroup", "leaveGroup", "sendToGroup", "event"}[options%4],
+			"group": group, "event": group,
+			"data": value, "metadata": map[string]string{key: value}, "noEcho": options&4 != 0,
+			"ttlSeconds": id % 100_000, key + "?": []any{value, nil, 1.5},
 		}
 		if options&8 != 0 {
 			command["ackId"] = id

@@ -7,45 +7,49 @@ import (
 	"github.com/connhub/connhub/auth"
 )
 
-// object walks over the members of a JSON object, and leaves their values as they are. encoding/json has found it valid before: nothing is
-// checked again, and nothing is copied.
-type object struct{ rest []byte }
+// object iterates over the members of a JSON object. The JSON must be valid: json.Valid was called
+// on it before, and object checks nothing again. It copies nothing; all results alias the JSON.
+type object struct {
+	rest []byte // from the next member on
+}
 
-// objectOf reports false for a JSON value that is no object.
+// objectOf returns an iterator over value, or reports false if value is no object. value must be
+// valid JSON.
 func objectOf(value []byte) (object, bool) {
-	value = skip(value)
+	value = skipSeparators(value)
 	if value[0] != '{' {
 		return object{}, false
 	}
 	return object{value[1:]}, true
 }
 
-// skip leaves out blanks and separators. Something else always follows.
-func skip(b []byte) []byte {
+// skipSeparators skips blanks, commas and colons. In valid JSON a further character always follows.
+func skipSeparators(b []byte) []byte {
 	for b[0] <= ' ' || b[0] == ',' || b[0] == ':' {
 		b = b[1:]
 	}
 	return b
 }
 
-// next returns the next member, name and value as they stand there. It reports false at the end.
-func (o *object) next() (name, value []byte, ok bool) {
-	o.rest = skip(o.rest)
+// nextMember returns the JSON of the next name and value. It reports false at the end.
+func (o *object) nextMember() (name, value []byte, ok bool) {
+	o.rest = skipSeparators(o.rest)
 	if o.rest[0] == '}' {
 		return nil, nil, false
 	}
-	return o.take(), o.take(), true
+	return o.takeValue(), o.takeValue(), true
 }
 
-func (o *object) take() []byte {
-	o.rest = skip(o.rest)
+func (o *object) takeValue() []byte {
+	o.rest = skipSeparators(o.rest)
 	n := valueLength(o.rest)
 	value := o.rest[:n:n]
 	o.rest = o.rest[n:]
 	return value
 }
 
-// valueLength returns the length of the value at the start of b, behind which an object goes on or ends.
+// valueLength returns the length of the JSON value at the start of b. The rest of its object must
+// follow.
 func valueLength(b []byte) int {
 	switch b[0] {
 	case '"':
@@ -94,9 +98,10 @@ func nestedLength(b []byte) int {
 	}
 }
 
-// unquote returns what a JSON string stands for. It reports false for any other value, and for a string with an escaped surrogate that has no
-// partner: that is no character (RFC 8259 §8.2), and encoding/json would put U+FFFD in its place. The result may be part of the value.
-func unquote(value []byte) ([]byte, bool) {
+// unquoteString decodes a JSON string. It reports false for a value of a different type, and for a
+// string that escapes half of a surrogate pair: that is no character (RFC 8259 §8.2), and
+// encoding/json would decode it to U+FFFD. The result may alias value.
+func unquoteString(value []byte) ([]byte, bool) {
 	if value[0] != '"' {
 		return nil, false
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// Clients confirm once a second, and that is no reason to close one that reads: 5,000 messages a second for a minute, by the bubble's
-// clock.
+// Clients confirm once a second, and that is no reason to close one that reads: 5,000 messages a
+// second for a minute, by the bubble's clock.
 func TestHealthyClientAt5000MessagesASecondIsNotClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
@@ -22,8 +22,11 @@ func TestHealthyClientAt5000MessagesASecondIsNotClosed(t *testing.T) {
 			for range ticks {
 				for range perTick {
 					d, err := b.hub.Deliver(t.Context(), &hub.Send{
-						Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: []byte(strings.Repeat("x", 128))},
-						Target:  hub.Target{Users: []string{"ann"}},
+						Message: &hub.Message{
+							Namespace: hub.DefaultNamespace, Kind: hub.Text,
+							Payload: []byte(strings.Repeat("x", 128)),
+						},
+						Target: hub.Target{Users: []string{"ann"}},
 					})
 					if err != nil {
 						t.Fatal(err)
@@ -42,7 +45,9 @@ func TestHealthyClientAt5000MessagesASecondIsNotClosed(t *testing.T) {
 			}
 			c.do(fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, next-1))
 		}
-		if info := c.Info(); next != 60*ticks*perTick+1 || info.LastAcked != uint64(next-1) || info.UnackedMessages != 0 {
+		info := c.Info()
+		if next != 60*ticks*perTick+1 || info.LastAcked != uint64(next-1) ||
+			info.UnackedMessages != 0 {
 			t.Errorf("%d messages, %+v", next-1, info)
 		}
 	})

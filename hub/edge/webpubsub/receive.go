@@ -11,25 +11,27 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// Receive carries out a command.
+// Receive executes a command.
 func (p JSON) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
-	return p.receive(c, kind, payload, false)
+	return p.receiveCommand(c, kind, payload, false)
 }
 
-// Receive carries out a command.
+// Receive executes a command.
 func (p ReliableJSON) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
-	return p.receive(c, kind, payload, true)
+	return p.receiveCommand(c, kind, payload, true)
 }
 
-func (p JSON) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte, reliable bool) error {
+func (p JSON) receiveCommand(
+	c *hub.Connection, kind hub.PayloadKind, payload []byte, reliable bool,
+) error {
 	if kind != hub.Text {
 		return &edge.Violation{Close: cause.Unsupported.CloseStatus()}
 	}
 	var cmd command
-	if err := cmd.parse(payload); err != nil {
+	if err := cmd.parseMessage(payload); err != nil {
 		return err
 	}
-	verb, err := cmd.text(memberType)
+	verb, err := cmd.requireText(memberType)
 	if err != nil {
 		return malformedBy(err)
 	}
@@ -38,65 +40,66 @@ func (p JSON) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte, r
 		return c.Reply(pong)
 	case "sequenceAck":
 		if reliable {
-			return confirm(c, &cmd)
+			return confirmSequence(c, &cmd)
 		}
 	case "sendToGroup", "event", "joinGroup", "leaveGroup":
 		if cmd[memberStream] == nil {
-			return p.answer(c, verb, &cmd)
+			return p.executeAndAck(c, verb, &cmd)
 		}
 	}
-	return refuse(c, verb, &cmd)
+	return answerUnsupported(c, verb, &cmd)
 }
 
-// pong has no room behind it: a reply that is appended goes elsewhere.
+// pong is shared by all connections. It has no spare capacity, so that an append copies it.
 var pong = slices.Clip(frame.Append(nil, frame.Text, []byte(`{"type":"pong"}`)))
 
-// answer carries out a command, once, and tells the client what became of it if it asks with an ackId. Who does not ask is not told of
-// a refusal either.
-func (p JSON) answer(c *hub.Connection, verb []byte, cmd *command) error {
+// executeAndAck executes a command, unless a command with the same ackId has succeeded before. A
+// client that sent an ackId gets an ack; a client that sent none gets no answer, also if the
+// command fails.
+func (p JSON) executeAndAck(c *hub.Connection, verb []byte, cmd *command) error {
 	id, asked, err := cmd.ackID()
 	if err != nil {
 		return err
 	}
 	if asked && c.Did(id) {
-		return c.Reply(ack(id, &duplicate))
+		return c.Reply(ackFrame(id, &duplicate))
 	}
-	err = p.carryOut(c, verb, cmd)
-	refused, isRefused := errors.AsType[refusal](err)
+	err = p.executeCommand(c, verb, cmd)
+	refused, isRefused := errors.AsType[commandError](err)
 	switch {
-	case isRefused && asked: // and not remembered: clients try again
-		return reply(c, ack(id, &refused), &refused)
+	case isRefused && asked: // without c.Done: a client may repeat the command
+		return sendRefusal(c, ackFrame(id, &refused), &refused)
 	case isRefused:
-		return refused.counted()
+		return refused.countedError()
 	case err != nil || !asked:
 		return err
 	default:
 		c.Done(id)
-		return c.Reply(ack(id, nil))
+		return c.Reply(ackFrame(id, nil))
 	}
 }
 
-func (p JSON) carryOut(c *hub.Connection, verb []byte, cmd *command) error {
+func (p JSON) executeCommand(c *hub.Connection, verb []byte, cmd *command) error {
 	switch string(verb) {
 	case "sendToGroup":
-		return p.send(c, cmd)
+		return p.publishMessage(c, cmd)
 	case "event":
-		return emit(c, cmd, p.payloadLimit())
+		return emitEvent(c, cmd, p.payloadLimit())
 	case "joinGroup":
-		return join(c, cmd)
+		return joinGroup(c, cmd)
 	default:
-		return leave(c, cmd)
+		return leaveGroup(c, cmd)
 	}
 }
 
-// confirm takes what the client has received.
-func confirm(c *hub.Connection, cmd *command) error {
-	sequence, there, err := cmd.number(memberSequenceID)
+// confirmSequence executes a sequenceAck.
+func confirmSequence(c *hub.Connection, cmd *command) error {
+	sequence, present, err := cmd.parseNumber(memberSequenceID)
 	switch {
 	case err != nil:
 		return malformedBy(err)
-	case !there:
-		return malformed("sequenceId: is missing")
+	case !present:
+		return malformedError("sequenceId: is missing")
 	}
 	if err = c.Ack(sequence); errors.Is(err, hub.ErrAckForged) {
 		how := cause.PolicyViolation.CloseStatus()
@@ -106,21 +109,21 @@ func confirm(c *hub.Connection, cmd *command) error {
 	return err
 }
 
-// membership returns the group that the client wants to enter or leave, which takes the same permission.
-func membership(c *hub.Connection, cmd *command) (string, error) {
-	group, err := cmd.name(memberGroup)
+// permittedGroup returns the group of a joinGroup or leaveGroup, which need the same permission.
+func permittedGroup(c *hub.Connection, cmd *command) (string, error) {
+	group, err := cmd.requireName(memberGroup)
 	if err == nil && !c.May(hub.Permission{Action: hub.JoinGroup, Group: group}) {
 		err = mayNotJoin
 	}
 	return group, err
 }
 
-func join(c *hub.Connection, cmd *command) error {
-	group, err := membership(c, cmd)
+func joinGroup(c *hub.Connection, cmd *command) error {
+	group, err := permittedGroup(c, cmd)
 	if err != nil {
 		return err
 	}
-	switch err = c.Join(context.Background(), group); { // it has its own limit
+	switch err = c.Join(context.Background(), group); { // Join limits its own wait
 	case errors.Is(err, hub.ErrGroupLimit):
 		return tooManyJoins
 	case errors.Is(err, hub.ErrShuttingDown):
@@ -129,20 +132,20 @@ func join(c *hub.Connection, cmd *command) error {
 	return err
 }
 
-func leave(c *hub.Connection, cmd *command) error {
-	group, err := membership(c, cmd)
+func leaveGroup(c *hub.Connection, cmd *command) error {
+	group, err := permittedGroup(c, cmd)
 	if err == nil {
 		c.Leave(group)
 	}
 	return err
 }
 
-func emit(c *hub.Connection, cmd *command, limit int64) error {
-	event, err := cmd.name(memberEvent)
+func emitEvent(c *hub.Connection, cmd *command, limit int64) error {
+	event, err := cmd.requireName(memberEvent)
 	if err != nil {
 		return err
 	}
-	kind, payload, err := cmd.payload(limit)
+	kind, payload, err := cmd.copyPayload(limit)
 	if err != nil {
 		return err
 	}
@@ -153,44 +156,45 @@ func emit(c *hub.Connection, cmd *command, limit int64) error {
 	return err
 }
 
-// publication is what a message to a group takes, in one piece of memory.
+// publication holds a message to a group and its target, in a single allocation.
 type publication struct {
 	send    hub.Send
-	message hub.Message
-	group   [1]string
-	except  [1]string
+	message hub.Message // of send
+	group   [1]string   // send.Target.Groups
+	except  [1]string   // the sender, for noEcho
 }
 
-func (p JSON) send(c *hub.Connection, cmd *command) error {
+func (p JSON) publishMessage(c *hub.Connection, cmd *command) error {
 	from := c.Identity()
 	out := &publication{except: [1]string{string(from.ID)}}
-	out.message.Namespace, out.message.Sender = from.Namespace, hub.Sender{Connection: from.ID, User: from.User}
-	if err := out.fill(cmd, p.payloadLimit()); err != nil {
+	out.message.Namespace = from.Namespace
+	out.message.Sender = hub.Sender{Connection: from.ID, User: from.User}
+	if err := out.fillFrom(cmd, p.payloadLimit()); err != nil {
 		return err
 	}
 	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: out.group[0]}) {
 		return mayNotSend
 	}
-	err := p.Publisher.Publish(context.Background(), &out.send) // it has its own limits
+	err := p.Publisher.Publish(context.Background(), &out.send) // Publish limits its own wait
 	if errors.Is(err, hub.ErrShuttingDown) {
 		return leaving
 	}
 	return err
 }
 
-// fill takes what the client says.
-func (p *publication) fill(cmd *command, limit int64) (err error) {
+// fillFrom sets the message and the target from a sendToGroup.
+func (p *publication) fillFrom(cmd *command, limit int64) (err error) {
 	m := &p.message
-	if p.group[0], err = cmd.name(memberGroup); err != nil {
+	if p.group[0], err = cmd.requireName(memberGroup); err != nil {
 		return err
 	}
-	if m.Kind, m.Payload, err = cmd.payload(limit); err != nil {
+	if m.Kind, m.Payload, err = cmd.copyPayload(limit); err != nil {
 		return err
 	}
-	if m.Metadata, err = cmd.metadata(); err != nil {
+	if m.Metadata, err = cmd.parseMetadata(); err != nil {
 		return err
 	}
-	if m.Expires, err = cmd.expires(); err != nil {
+	if m.Expires, err = cmd.parseExpiry(); err != nil {
 		return err
 	}
 	noEcho, err := cmd.noEcho()

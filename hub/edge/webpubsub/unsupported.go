@@ -2,14 +2,20 @@ package webpubsub
 
 import "github.com/connhub/connhub/hub"
 
-// maxEchoedID is the most bytes of an invocation's or stream's id that an answer repeats. It bounds the answer. The official clients use UUIDs
-// and short numbers.
+// maxEchoedID is the limit of an id of an invocation or stream that an answer repeats, in bytes. It
+// bounds the answer. The official clients use UUIDs and short numbers.
 const maxEchoedID = 128
 
-// refuse answers a command that the hub does not support in the form that its clients wait for: an invocation with a failed invokeResponse,
-// what belongs to a stream with a streamClosed, and anything that carries an ackId with a failed ack. A command without any of these
-// ids can't be answered, so it is only counted. The connection goes on: its groups and its tail are worth more than one command.
-func refuse(c *hub.Connection, verb []byte, cmd *command) error {
+// answerUnsupported answers a command that the hub does not support in the form that its clients
+// wait for:
+//
+//   - an invocation with a failed invokeResponse
+//   - a command of a stream with a streamClosed
+//   - a command with an ackId with a failed ack
+//
+// A command without any of these ids is only counted. The connection stays open: closing it would
+// lose its groups and its unconfirmed messages for the sake of a single command.
+func answerUnsupported(c *hub.Connection, verb []byte, cmd *command) error {
 	id, asked, err := cmd.ackID()
 	if err != nil {
 		return err
@@ -34,32 +40,32 @@ func refuse(c *hub.Connection, verb []byte, cmd *command) error {
 		}
 	}
 	if asked {
-		answers = append(answers, ack(id, failed)...)
+		answers = append(answers, ackFrame(id, failed)...)
 	}
 	if answers == nil {
-		return failed.counted()
+		return failed.countedError()
 	}
-	return reply(c, answers, failed)
+	return sendRefusal(c, answers, failed)
 }
 
-// echoedID returns an id that an answer may repeat, and reports false for a value that is no string, empty or too long.
+// echoedID returns an id for an answer. It reports false if value is no string, empty or too long.
 func echoedID(value []byte) ([]byte, bool) {
 	if value == nil {
 		return nil, false
 	}
-	id, ok := unquote(value)
+	id, ok := unquoteString(value)
 	return id, ok && len(id) > 0 && len(id) <= maxEchoedID
 }
 
-// memberOfObject returns the value of a member, nil if value is no object or lacks it.
+// memberOfObject returns the value of a member, or nil if value is no object or does not have it.
 func memberOfObject(value []byte, wanted member) []byte {
 	o, ok := objectOf(value)
 	for ok {
-		name, v, more := o.next()
+		name, v, more := o.nextMember()
 		if !more {
 			break
 		}
-		if name, _ = unquote(name); string(name) == memberNames[wanted] {
+		if name, _ = unquoteString(name); string(name) == memberNames[wanted] {
 			return v
 		}
 	}

@@ -11,21 +11,24 @@ import (
 	"github.com/connhub/connhub/hub/edge/jsonappend"
 )
 
-// The WebSocket subprotocols.
+// Names of the WebSocket subprotocols.
 const (
 	NameJSON         = "json.webpubsub.azure.v1"
 	NameReliableJSON = "json.reliable.webpubsub.azure.v1"
 )
 
-// JSON is the subprotocol without sequence ids: what is lost with the link is lost.
+// JSON is the subprotocol without sequence ids. Messages that are lost with a link are not sent
+// again.
 type JSON struct {
-	// Publisher brings what clients send to groups there. It must be set, to something that can be compared: a pointer, as a rule.
+	// Publisher delivers the messages that clients send to groups. It is required and must be of a
+	// comparable type, such as a pointer.
 	Publisher edge.Publisher
 
 	maxPayload int64 // bytes, decoded; 0: hub.MaxPayload
 }
 
-// ReliableJSON is the subprotocol whose messages have sequence ids, and whose clients confirm them and come back to their connections.
+// ReliableJSON is the subprotocol with sequence ids. Its clients confirm messages and can resume
+// their connections after the loss of a link.
 type ReliableJSON struct{ JSON }
 
 var (
@@ -65,13 +68,16 @@ func (p ReliableJSON) WithMaxPayload(bytes int64) edge.Protocol {
 }
 
 const (
-	// longestEscape is the most bytes that stand for one byte in a string of JSON: `\u0001`. Base64 takes 4 for 3.
+	// longestEscape is the most bytes that a JSON string needs for a byte of data: `\u0001`. Base64
+	// needs less.
 	longestEscape = 6
-	// commandOverhead is room for all of a command but its data: names, and 8 KiB of metadata, all of it escaped.
+	// commandOverhead is the room for a command without its data: names and 8 KiB of metadata, in
+	// which each byte may be escaped.
 	commandOverhead = 64 << 10
 )
 
-// MaxWire returns how many bytes a command may have whose data is as long as it may be.
+// MaxWire returns the limit of a command on the wire, in bytes: that of the longest data, all
+// escaped.
 func (p JSON) MaxWire() int64 { return longestEscape*p.payloadLimit() + commandOverhead }
 
 func (p JSON) payloadLimit() int64 {
@@ -81,19 +87,21 @@ func (p JSON) payloadLimit() int64 {
 	return p.maxPayload
 }
 
-// Names in the query of a client that wants its connection back.
+// Names in the query of a client that resumes its connection.
 const (
 	queryConnection = "awps_connection_id"
 	queryToken      = "awps_reconnection_token"
 )
 
-// Resumes returns what the client was greeted with. Whoever shows a connection id wants that one or none, in this subprotocol or the other: JSON
-// has no connection to give back, but must not let such a client in as a new one.
+// Resumes returns the connection id and the reconnection token in the query. ok is true if the
+// query has a connection id. Then the client must get that connection or be refused, also with
+// JSON, which has no resumable connections: a new connection would lose messages unnoticed.
 func (JSON) Resumes(query url.Values) (id, token string, ok bool) {
 	return query.Get(queryConnection), query.Get(queryToken), query.Has(queryConnection)
 }
 
-// RouteKey keeps groups apart; all other routes are "from the server".
+// RouteKey returns r for a group, and the same key for all further routes: their messages are
+// "from" the server.
 func (JSON) RouteKey(r hub.Route) hub.Route {
 	if r.Kind != hub.RouteGroup {
 		return hub.Route{}
@@ -101,13 +109,13 @@ func (JSON) RouteKey(r hub.Route) hub.Route {
 	return r
 }
 
-// overhead is room for all of a message but its strings and data.
+// overhead is the room for a message without its strings and data, in bytes.
 const overhead = 256
 
-// Encode returns the message in one text frame.
+// Encode returns the message as a text frame.
 func (JSON) Encode(m *hub.Message, r hub.Route) []byte {
-	// The header's length depends on the message's, so it is put in front afterwards.
-	b := make([]byte, frame.MaxHeader, frame.MaxHeader+1+size(m, r))
+	// The length of the header depends on the length of the message, so the header comes last.
+	b := make([]byte, frame.MaxHeader, frame.MaxHeader+1+estimateSize(m, r))
 	b = appendMessage(append(b, '{'), m, r)
 	var header [frame.MaxHeader]byte
 	h := frame.AppendHeader(header[:0], frame.Text, true, len(b)-frame.MaxHeader)
@@ -116,23 +124,24 @@ func (JSON) Encode(m *hub.Message, r hub.Route) []byte {
 	return b
 }
 
-// Encode returns what the message is for all connections: everything behind its sequence id.
+// Encode returns the part of the message that all connections share: all after the sequence id.
 func (ReliableJSON) Encode(m *hub.Message, r hub.Route) []byte {
-	return appendMessage(make([]byte, 0, size(m, r)), m, r)
+	return appendMessage(make([]byte, 0, estimateSize(m, r)), m, r)
 }
 
 const sequenceMember = `{"sequenceId":`
 
-// AppendPrefix appends the header of the frame, and the message's first member.
+// AppendPrefix appends the header of the frame and the first member of the message, the sequence
+// id.
 func (ReliableJSON) AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte {
-	var onStack [20]byte // digits of the largest
+	var onStack [20]byte // the most digits of a uint64
 	digits := strconv.AppendUint(onStack[:0], sequence, 10)
 	dst = frame.AppendHeader(dst, frame.Text, true, len(sequenceMember)+len(digits)+1+len(shared))
 	dst = append(append(dst, sequenceMember...), digits...)
 	return append(dst, ',')
 }
 
-func size(m *hub.Message, r hub.Route) int {
+func estimateSize(m *hub.Message, r hub.Route) int {
 	n := overhead + len(r.Group) + len(m.Sender.User) + len(m.Payload)
 	if !m.Kind.IsText() {
 		n += len(m.Payload) / 3
@@ -168,22 +177,22 @@ func appendMessage(b []byte, m *hub.Message, r hub.Route) []byte {
 
 // AppendGreeting appends the connected message.
 func (JSON) AppendGreeting(dst []byte, info hub.Info) []byte {
-	return frame.Append(dst, frame.Text, append(connected(&info), '}'))
+	return frame.Append(dst, frame.Text, append(connectedMessage(&info), '}'))
 }
 
 // AppendGreeting appends the connected message, with the token.
 func (ReliableJSON) AppendGreeting(dst []byte, info hub.Info, token string) []byte {
-	b := jsonappend.String(append(connected(&info), `,"reconnectionToken":`...), token)
+	b := jsonappend.String(append(connectedMessage(&info), `,"reconnectionToken":`...), token)
 	return frame.Append(dst, frame.Text, append(b, '}'))
 }
 
-// connected returns a connected message without its closing brace.
-func connected(info *hub.Info) []byte {
+// connectedMessage returns a connected message without its closing brace.
+func connectedMessage(info *hub.Info) []byte {
 	b := jsonappend.String([]byte(`{"type":"system","event":"connected","userId":`), info.User)
 	return jsonappend.String(append(b, `,"connectionId":`...), string(info.ID))
 }
 
-// AppendGoodbye appends the disconnected message, which tells the client why.
+// AppendGoodbye appends the disconnected message, with the reason of the close.
 func (JSON) AppendGoodbye(dst []byte, how cause.CloseStatus) []byte {
 	b := jsonappend.String([]byte(`{"type":"system","event":"disconnected","message":`), how.Reason)
 	return frame.Append(dst, frame.Text, append(b, '}'))

@@ -16,7 +16,10 @@ var toRoom = hub.Route{Kind: hub.RouteGroup, Group: "room:1"}
 func BenchmarkEncode(b *testing.B) {
 	for _, size := range []int{128, 1 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			m := &hub.Message{Kind: hub.Text, Payload: bytes.Repeat([]byte("lorem ip"), size/8), Sender: hub.Sender{User: "ann"}}
+			m := &hub.Message{
+				Kind: hub.Text, Payload: bytes.Repeat([]byte("lorem ip"), size/8),
+				Sender: hub.Sender{User: "ann"},
+			}
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -42,7 +42,8 @@ func both(t interface {
 	t.Helper()
 	p, numbered := webpubsub.JSON{}, webpubsub.ReliableJSON{}
 	shared := numbered.Encode(m, numbered.RouteKey(r))
-	return text(t, p.Encode(m, p.RouteKey(r))), text(t, append(numbered.AppendPrefix(nil, 7, shared), shared...))
+	return text(t, p.Encode(m, p.RouteKey(r))), text(t,
+		append(numbered.AppendPrefix(nil, 7, shared), shared...))
 }
 
 func TestMessageShowsWhereItIsFrom(t *testing.T) {
@@ -53,15 +54,39 @@ func TestMessageShowsWhereItIsFrom(t *testing.T) {
 		route   hub.Route
 		want    string
 	}{
-		"a backend's, to a group":      {hub.Message{Kind: hub.Text, Payload: []byte("hi")}, group, `"type":"message","from":"group","group":"g\"1","dataType":"text","data":"hi"}`},
-		"a client's, to a group":       {hub.Message{Kind: hub.Text, Payload: []byte("hi"), Sender: client}, group, `"type":"message","from":"group","group":"g\"1","fromUserId":"ann","dataType":"text","data":"hi"}`},
-		"an anonymous client's":        {hub.Message{Kind: hub.Text, Sender: hub.Sender{Connection: "h.c"}}, group, `"type":"message","from":"group","group":"g\"1","dataType":"text","data":""}`},
-		"to a connection":              {hub.Message{Kind: hub.JSON, Payload: []byte(`{"a": 1.0}`)}, hub.Route{Kind: hub.RouteConnection}, `"type":"message","from":"server","dataType":"json","data":{"a": 1.0}}`},
-		"to a user":                    {hub.Message{Kind: hub.Binary, Payload: []byte{0, 1, 0xfe, 0xff}}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","dataType":"binary","data":"AAH+/w=="}`},
-		"to everyone":                  {hub.Message{Kind: hub.Text, Payload: []byte("\x00<é🙂")}, hub.Route{Kind: hub.RouteEveryone}, `"type":"message","from":"server","dataType":"text","data":"\u0000<é🙂"}`},
-		"with metadata":                {hub.Message{Kind: hub.JSON, Payload: []byte("0"), Metadata: map[string]string{"b": "2", "a": "1"}}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","metadata":{"a":"1","b":"2"},"dataType":"json","data":0}`},
-		"event, id and trace unshown":  {hub.Message{ID: "m", Event: "e", TraceParent: "t", Kind: hub.JSON, Payload: []byte("0")}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","dataType":"json","data":0}`},
-		"a sender has no group to say": {hub.Message{Kind: hub.JSON, Payload: []byte("0"), Sender: client}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","dataType":"json","data":0}`},
+		"a backend's, to a group": {
+			hub.Message{Kind: hub.Text, Payload: []byte("hi")},
+			group,
+			`"type":"message","from":"group","group":"g\"1","dataType":"text","data":"hi"}`,
+		},
+		"a client's, to a group": {hub.Message{Kind: hub.Text, Payload: []byte("hi"), Sender: client}, group, `"type":"message","from":"group","group":"g\"1","fromUserId":"ann","dataType":"text","data":"hi"}`},
+		"an anonymous client's": {
+			hub.Message{Kind: hub.Text, Sender: hub.Sender{Connection: "h.c"}},
+			group,
+			`"type":"message","from":"group","group":"g\"1","dataType":"text","data":""}`,
+		},
+		"to a connection": {
+			hub.Message{Kind: hub.JSON, Payload: []byte(`{"a": 1.0}`)},
+			hub.Route{Kind: hub.RouteConnection},
+			`"type":"message","from":"server","dataType":"json","data":{"a": 1.0}}`,
+		},
+		"to a user": {
+			hub.Message{Kind: hub.Binary, Payload: []byte{0, 1, 0xfe, 0xff}},
+			hub.Route{Kind: hub.RouteUser},
+			`"type":"message","from":"server","dataType":"binary","data":"AAH+/w=="}`,
+		},
+		"to everyone": {
+			hub.Message{Kind: hub.Text, Payload: []byte("\x00<é🙂")},
+			hub.Route{Kind: hub.RouteEveryone},
+			`"type":"message","from":"server","dataType":"text","data":"\u0000<é🙂"}`,
+		},
+		"with metadata":               {hub.Message{Kind: hub.JSON, Payload: []byte("0"), Metadata: map[string]string{"b": "2", "a": "1"}}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","metadata":{"a":"1","b":"2"},"dataType":"json","data":0}`},
+		"event, id and trace unshown": {hub.Message{ID: "m", Event: "e", TraceParent: "t", Kind: hub.JSON, Payload: []byte("0")}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","dataType":"json","data":0}`},
+		"a sender has no group to say": {
+			hub.Message{Kind: hub.JSON, Payload: []byte("0"), Sender: client},
+			hub.Route{Kind: hub.RouteUser},
+			`"type":"message","from":"server","dataType":"json","data":0}`,
+		},
 	} {
 		plain, reliable := both(t, &tc.message, tc.route)
 		if diff := cmp.Diff("{"+tc.want, plain); diff != "" {
@@ -91,10 +116,19 @@ func TestGreetingAndGoodbye(t *testing.T) {
 	p, reliable := webpubsub.JSON{}, webpubsub.ReliableJSON{}
 	how := cause.CloseStatus{Cause: cause.Backend, Code: 4000, Reason: `you "know"`}
 	for _, tc := range []struct{ got, want string }{
-		{text(t, p.AppendGreeting(nil, info)), `{"type":"system","event":"connected","userId":"an\"n","connectionId":"h.c"}`},
-		{text(t, p.AppendGreeting(nil, hub.Info{})), `{"type":"system","event":"connected","userId":"","connectionId":""}`},
+		{
+			text(t, p.AppendGreeting(nil, info)),
+			`{"type":"system","event":"connected","userId":"an\"n","connectionId":"h.c"}`,
+		},
+		{
+			text(t, p.AppendGreeting(nil, hub.Info{})),
+			`{"type":"system","event":"connected","userId":"","connectionId":""}`,
+		},
 		{text(t, reliable.AppendGreeting(nil, info, "t")), `{"type":"system","event":"connected","userId":"an\"n","connectionId":"h.c","reconnectionToken":"t"}`},
-		{text(t, reliable.AppendGoodbye(nil, how)), `{"type":"system","event":"disconnected","message":"you \"know\""}`},
+		{
+			text(t, reliable.AppendGoodbye(nil, how)),
+			`{"type":"system","event":"disconnected","message":"you \"know\""}`,
+		},
 	} {
 		if diff := cmp.Diff(tc.want, tc.got); diff != "" {
 			t.Error(diff)
@@ -108,14 +142,18 @@ func TestGreetingAndGoodbye(t *testing.T) {
 func TestClientThatShowsAConnectionWantsItBack(t *testing.T) {
 	for query, want := range map[string]bool{
 		"": false, "access_token=x&user=y": false, "awps_reconnection_token=t": false,
-		"awps_connection_id=c&awps_reconnection_token=t": true, "awps_connection_id=c": true, "awps_connection_id=": true,
+		"awps_connection_id=c&awps_reconnection_token=t": true, "awps_connection_id=c": true,
+		"awps_connection_id=": true,
 	} {
 		values, err := url.ParseQuery(query)
 		if err != nil {
 			t.Fatal(err)
 		}
 		id, token, ok := webpubsub.ReliableJSON{}.Resumes(values)
-		if ok != want || ok && (id != values.Get("awps_connection_id") || token != values.Get("awps_reconnection_token")) {
+		if ok != want ||
+			ok &&
+				(id != values.Get("awps_connection_id") ||
+					token != values.Get("awps_reconnection_token")) {
 			t.Errorf("%q: %q, %q, %t", query, id, token, ok)
 		}
 	}
@@ -152,7 +190,9 @@ func (s *seen) payload(t *rapid.T) []byte {
 	return b
 }
 
-var dataTypes = map[hub.PayloadKind]string{hub.Text: "text", hub.JSON: "json", hub.Binary: "binary", hub.Protobuf: "protobuf"}
+var dataTypes = map[hub.PayloadKind]string{
+	hub.Text: "text", hub.JSON: "json", hub.Binary: "binary", hub.Protobuf: "protobuf",
+}
 
 // anyMessage draws a message as backends and clients may send it.
 func anyMessage(t *rapid.T) *hub.Message {
@@ -171,7 +211,9 @@ func anyMessage(t *rapid.T) *hub.Message {
 	default:
 		m.Payload = rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "binary")
 	}
-	if size := rapid.SampledFrom([]int{0, 0, 0, 70_000}).Draw(t, "more"); size > 0 && m.Kind != hub.JSON { // another length of header
+	// another length of header
+	size := rapid.SampledFrom([]int{0, 0, 0, 70_000}).Draw(t, "more")
+	if size > 0 && m.Kind != hub.JSON {
 		m.Payload = append(m.Payload, bytes.Repeat([]byte("x"), size)...)
 	}
 	return m
@@ -180,7 +222,9 @@ func anyMessage(t *rapid.T) *hub.Message {
 func TestEveryMessageIsDecodedAsItWasSent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := anyMessage(t)
-		want := seen{Type: "message", From: "server", DataType: dataTypes[m.Kind], Metadata: m.Metadata}
+		want := seen{
+			Type: "message", From: "server", DataType: dataTypes[m.Kind], Metadata: m.Metadata,
+		}
 		r := hub.Route{Kind: hub.RouteKind(rapid.IntRange(1, 4).Draw(t, "route"))}
 		if r.Kind == hub.RouteGroup {
 			r.Group = rapid.String().Draw(t, "group")
@@ -209,7 +253,10 @@ func TestEveryCommandIsTakenAsItWasMeant(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := anyMessage(rt)
 		maps.DeleteFunc(m.Metadata, func(name, _ string) bool { return names.Check(name) != nil })
-		command := map[string]any{"type": "sendToGroup", "group": "g", "dataType": dataTypes[m.Kind], "metadata": m.Metadata}
+		command := map[string]any{
+			"type": "sendToGroup", "group": "g", "dataType": dataTypes[m.Kind],
+			"metadata": m.Metadata,
+		}
 		switch m.Kind {
 		case hub.JSON:
 			command["data"] = json.RawMessage(m.Payload)
