@@ -15,7 +15,8 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// listener is a rogue that writes down what comes on its lanes, and answers each forward by itself.
+// listener is a rogue that records the messages on its lanes, and answers each forward with a
+// message of its own.
 type listener struct {
 	rogue
 	mu    sync.Mutex
@@ -66,7 +67,8 @@ func forwardsIn(r *peerv1.DataRequest) []*peerv1.Forward {
 	return r.GetBatch().GetForwards()
 }
 
-// TestWhatIsInLineGoesOutInBatches, within their bounds and in order; to a hub of the first version each by itself.
+// TestWhatIsInLineGoesOutInBatches: the calls in line go out in batches, within the bounds and in
+// order. A hub of the first version gets each call in a message of its own.
 func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
@@ -127,7 +129,7 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 	}
 }
 
-// TestHubsOfTheFirstVersionSpeakWithoutBatches, in both directions, however much there is to say.
+// TestHubsOfTheFirstVersionSpeakWithoutBatches, in both directions, however many messages wait.
 func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 	const calls = 500
 	t.Run("it is called", func(t *testing.T) {
@@ -169,7 +171,7 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 			for n := range uint64(calls) {
 				if n == calls/2 {
 					x.mu.Lock()
-					x.hold = newGate() // what has begun is told
+					x.hold = newGate() // y tells up to where calls have begun
 					x.hold.open()
 					x.mu.Unlock()
 				}
@@ -197,7 +199,7 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 	})
 }
 
-// A hub of the first version may not know them, and would end the link.
+// A hub of the first version may not know these calls, and would end the link.
 func TestPermissionsDoNotGoToHubsOfTheFirstVersion(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x, r := b.start("a"), newListener(batchVersion-1)
@@ -251,7 +253,7 @@ func TestABatchIsExecutedInOrderAndAnsweredTogether(t *testing.T) {
 	})
 }
 
-// batch is some forwards.
+// batch returns a message with count forwards.
 func (s *stranger) batch(from uint64, count int) *peerv1.DataRequest {
 	batch := &peerv1.ForwardBatch{}
 	for i := range count {
@@ -260,7 +262,7 @@ func (s *stranger) batch(from uint64, count int) *peerv1.DataRequest {
 	return &peerv1.DataRequest{Body: &peerv1.DataRequest_Batch{Batch: batch}}
 }
 
-// What is sent is written before anything else is done, such as to close the connection.
+// The executed calls are written before the handler's next step, such as to end the stream.
 func TestSendsAreWrittenTogetherButBeforeOtherCalls(t *testing.T) {
 	beside(t, func(t *testing.T, x *member, s *stranger) {
 		x.order = []string{}

@@ -27,25 +27,26 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// bubble is a cluster of meshes with real gRPC between them, over cables: everything but etcd. It lives in a synctest bubble.
+// bubble is a cluster of meshes with real gRPC between them, over cables: all but etcd is real. It
+// lives in a synctest bubble.
 type bubble struct {
 	t testing.TB
 
 	mu        sync.Mutex
-	listeners map[string]*cableListener // by address; nil: nobody listens
-	mute      map[string]bool           // addresses that take no connection and don't refuse any
-	cables    map[*cable]string         // with the RPC that was last begun on it
+	listeners map[string]*cableListener // by address; nil: the address refuses
+	mute      map[string]bool           // addresses that neither take nor refuse a connection
+	cables    map[*cable]string         // with the latest RPC on each
 	hubs      []*member
-	keys      map[string]discovery.Member // what etcd has
+	keys      map[string]discovery.Member // the keys in etcd
 }
 
-// What a cable is for.
+// The purposes of a cable.
 const (
 	controlCable = "Control"
 	dataCable    = "Data"
 )
 
-// member is one hub of the bubble.
+// member is a hub of the bubble.
 type member struct {
 	*Mesh
 	bubble    *bubble
@@ -54,23 +55,23 @@ type member struct {
 	server    *grpc.Server
 	registry  *prometheus.Registry
 	snapshots chan discovery.Snapshot
-	stop      context.CancelFunc // of what follows etcd and time
+	stop      context.CancelFunc // ends the goroutine that follows etcd and time
 	followed  chan struct{}
-	down      func() error // ends everything; may be called again
+	down      func() error // ends the hub; may be called again
 	log       logBuffer
 
 	mu       sync.Mutex
 	executed []*peerv1.Forward
 	hold     *gate                    // when not nil: Execute's results wait for it
-	block    map[string]chan struct{} // by caller: what Execute waits for
-	// when not nil: Execute waits for it, whatever ends, and does nothing
+	block    map[string]chan struct{} // by caller: Execute waits for it
+	// when not nil: Execute waits for it, regardless of ctx, and does nothing
 	stubborn chan struct{}
-	// when not nil: Execute writes down what is executed, and what is answered then
+	// when not nil: Execute appends each executed call, and later its answer
 	order []string
 	read  func(ctx context.Context) (*peerv1.ReadResponse, error)
 }
 
-// logBuffer takes a log that is read while it is written.
+// logBuffer is a log that a test may read while the hub writes it.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -95,7 +96,7 @@ func newBubble(t testing.TB) *bubble {
 	}
 }
 
-// dialFrom returns how the hub at an address dials others.
+// dialFrom returns the dial function of the hub at an address.
 func (b *bubble) dialFrom(from string) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		b.mu.Lock()
@@ -117,7 +118,7 @@ func (b *bubble) dialFrom(from string) func(context.Context, string) (net.Conn, 
 	}
 }
 
-// serve has a gRPC server listen at an address.
+// serve starts a gRPC server at an address.
 func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.Server {
 	server := grpc.NewServer(grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(64<<20),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
@@ -143,7 +144,7 @@ func (b *bubble) serve(address string, service peerv1.PeerServiceServer) *grpc.S
 	return server
 }
 
-// between returns the cables on which a hub reaches another one.
+// between returns the cables by which a hub reaches a peer.
 func (b *bubble) between(from, to *member, use string) (all []*cable) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,7 +156,7 @@ func (b *bubble) between(from, to *member, use string) (all []*cable) {
 	return all
 }
 
-// stall stops, or lets go on, all cables between two hubs, as far as there are any.
+// stall stops the present cables between two hubs in the given directions, or lets them flow.
 func (b *bubble) stall(x, y *member, forth, back bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -169,7 +170,7 @@ func (b *bubble) stall(x, y *member, forth, back bool) {
 	}
 }
 
-// cut breaks all cables on which a hub reaches another one.
+// cut breaks all cables by which a hub reaches a peer.
 func (b *bubble) cut(from, to *member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -180,7 +181,7 @@ func (b *bubble) cut(from, to *member) {
 	}
 }
 
-// configure is the config of a hub of the bubble.
+// configure returns the config of a hub of the bubble.
 func (b *bubble) configure(h *member) Config {
 	c := DefaultConfig()
 	c.Self, c.Name, c.Zone, c.Version, c.Address = h.id, "pod-"+string(h.id), "zone", "v1",
@@ -190,7 +191,7 @@ func (b *bubble) configure(h *member) Config {
 	return c
 }
 
-// launch starts a hub, which is not listed and hears of no key yet.
+// launch starts a hub that is not listed and has not read etcd's keys.
 func (b *bubble) launch(id string, change ...func(*Config)) *member {
 	b.t.Helper()
 	h := &member{
@@ -233,7 +234,7 @@ func (b *bubble) start(id string, change ...func(*Config)) *member {
 	return h
 }
 
-// shutDown ends a hub as a process that is told to end does.
+// shutDown ends a hub as a process does on SIGTERM.
 func (h *member) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -245,7 +246,7 @@ func (h *member) shutDown() error {
 	return err
 }
 
-// crash ends a hub without a word to the others.
+// crash ends a hub without a farewell.
 func (h *member) crash() {
 	b := h.bubble
 	h.gone()
@@ -259,7 +260,7 @@ func (h *member) crash() {
 	_ = h.down()
 }
 
-// gone has nobody listen at the hub's address, unless it is another's by now.
+// gone makes the hub's address refuse connections, unless another hub has taken the address over.
 func (h *member) gone() {
 	h.bubble.mu.Lock()
 	defer h.bubble.mu.Unlock()
@@ -272,7 +273,7 @@ func (h *member) gone() {
 	h.bubble.hubs = slices.DeleteFunc(h.bubble.hubs, func(other *member) bool { return other == h })
 }
 
-// list writes a key into etcd; unlist takes it away.
+// list writes a key into etcd; unlist deletes it.
 func (b *bubble) list(id, address string) {
 	b.keys[id] = discovery.Member{ID: id, ControlAddress: address}
 	b.inform()
@@ -342,14 +343,14 @@ func (h *member) Read(ctx context.Context, _ *peerv1.ReadRequest) (*peerv1.ReadR
 	return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Self{}}, nil
 }
 
-// ask reads from another hub. (Mesh.Read is hidden by that of the Executor.)
+// ask reads from a peer. (The Executor's Read hides Mesh.Read.)
 func (h *member) ask(ctx context.Context, to hub.ID) (*peerv1.ReadResponse, error) {
 	return h.Mesh.Read(ctx, to, &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}},
 	})
 }
 
-// requests returns what was executed, as the senders numbered it.
+// requests returns the executed calls, by the numbers of their senders.
 func (h *member) requests() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -360,14 +361,14 @@ func (h *member) requests() []string {
 	return all
 }
 
-// count is how many calls were executed.
+// count returns the number of executed calls.
 func (h *member) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.executed)
 }
 
-// join takes a reference and waits until it is in force.
+// join adds a reference and waits until it is in force.
 func (h *member) join(t testing.TB, k hub.Key) {
 	t.Helper()
 	h.Add(k)
@@ -389,7 +390,7 @@ func (h *member) InForce(ctx context.Context, keys []hub.Key) error {
 	}
 }
 
-// send routes and forwards one call, and waits for its outcomes.
+// send routes and forwards a call, and waits for its outcomes.
 func (h *member) send(ctx context.Context, caller, text string, q Query) (Route, []Outcome) {
 	r := h.Route(q)
 	return r, h.forward(ctx, caller, text, r.To).Wait(ctx)
@@ -403,7 +404,7 @@ func (h *member) forward(ctx context.Context, caller, text string, to []Destinat
 	return g
 }
 
-// sees is how a hub stands with another one.
+// sees returns the hub's view of a peer.
 func (h *member) sees(other *member) PeerInfo {
 	for _, p := range h.Peers() {
 		if p.Hub == other.id {
@@ -413,7 +414,7 @@ func (h *member) sees(other *member) PeerInfo {
 	return PeerInfo{}
 }
 
-// epoch is that of the link to another hub; 0: there is none.
+// epoch returns the epoch of the link to a peer; 0: there is none.
 func (h *member) epoch(other *member) uint64 {
 	h.Mesh.mu.RLock()
 	defer h.Mesh.mu.RUnlock()
@@ -429,7 +430,7 @@ func group(name string) (hub.Key, Query) {
 	}
 }
 
-// callerOf returns a caller whose calls take a lane of the default number of them.
+// callerOf returns a caller whose calls take that lane, of defaultLanes.
 func callerOf(lane int) string {
 	for n := 0; ; n++ {
 		if name := fmt.Sprint("caller-", n); LaneOf(name, defaultLanes) == lane {
@@ -438,7 +439,7 @@ func callerOf(lane int) string {
 	}
 }
 
-// fewChecks has rapid check less often than it does a pure core: a bubble takes 100 ms.
+// fewChecks lowers rapid's number of checks: a bubble takes 100 ms, a pure core much less.
 func fewChecks(t *testing.T) {
 	t.Helper()
 	testkit.SetChecks(t, 12)

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// cableBuffer is what a direction of a cable holds between its ends, as the buffers of two kernels do.
+// cableBuffer is the capacity of a direction of a cable, as that of two kernels' buffers.
 const cableBuffer = 64 << 10
 
-// cable is a connection over memory that can be stalled and cut. It lives in a synctest bubble: who waits in it, waits
-// for a sync.Cond.
+// cable is an in-memory connection that can be stalled and cut. It lives in a synctest bubble: its
+// users wait on a sync.Cond.
 type cable struct {
-	from, to    string // address of the hub that dialled, and that which was dialled
+	from, to    string // the addresses of the dialler and of the dialled hub
 	forth, back half
 }
 
-// half is one direction of a cable.
+// half is a direction of a cable.
 type half struct {
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -47,7 +47,7 @@ func (h *half) change(f func()) {
 	h.changed.Broadcast()
 }
 
-// stall stops, or lets go on, what flows in each direction.
+// stall stops each given direction, or lets it flow.
 func (w *cable) stall(forth, back bool) {
 	w.forth.change(func() { w.forth.stalled = forth })
 	w.back.change(func() { w.back.stalled = back })
@@ -66,7 +66,7 @@ func (w *cable) over() bool {
 	return w.forth.cut || w.forth.over
 }
 
-// held is how many bytes lie between the ends.
+// held returns the bytes between the ends.
 func (w *cable) held() int {
 	w.forth.mu.Lock()
 	defer w.forth.mu.Unlock()
@@ -163,13 +163,13 @@ func (h *half) wakeAt(at time.Time) {
 	}
 }
 
-// cableAddr tells the cables that end at a hub from each other.
+// cableAddr distinguishes the cables that end at a hub.
 type cableAddr struct{ cable *cable }
 
 func (cableAddr) Network() string  { return "cable" }
 func (a cableAddr) String() string { return a.cable.from }
 
-// cableListener takes the cables to one address.
+// cableListener accepts the cables to an address.
 type cableListener struct {
 	accepted chan net.Conn
 	closed   chan struct{}

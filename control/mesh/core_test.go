@@ -28,8 +28,8 @@ func addressOf(t *testing.T, c *core, id string) string {
 	return ""
 }
 
-// TestTimeNeverGoesBack: callers read the clock, then wait for their turn. Were the last answer dated back by one of them, a
-// join would return while the lease runs.
+// TestTimeNeverGoesBack: callers read the clock, then wait for their turn. If such a caller could
+// date the latest answer back, a join would return while the lease runs.
 func TestTimeNeverGoesBack(t *testing.T) {
 	c := pairOf(t)
 	probe := func(now time.Duration, number uint64) {
@@ -44,7 +44,8 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	}
 }
 
-// TestNobodyIsReadyBeforeTheFirstList: a hub that starts while etcd is away knows nobody, which does not mean that it is alone.
+// TestNobodyIsReadyBeforeTheFirstList: a hub that starts while etcd is away knows no peer, which
+// does not mean that it is alone.
 func TestNobodyIsReadyBeforeTheFirstList(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	if got := c.handleTick(2 * readyWait); slices.ContainsFunc(got, isReady) {
@@ -65,7 +66,7 @@ func TestNobodyIsReadyBeforeTheFirstList(t *testing.T) {
 	}
 }
 
-// TestTheAddressIsThatOfTheKey, or else of the hello, or else of another hub's word.
+// TestTheAddressIsThatOfTheKey, or else of the hello, or else of a peer's word.
 func TestTheAddressIsThatOfTheKey(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
@@ -102,7 +103,8 @@ func TestTheAddressIsThatOfTheKey(t *testing.T) {
 	}
 }
 
-// TestAHelloNotAboveTheHighestIsRefused, be it the same once more, or one that comes late while a later one waits.
+// TestAHelloNotAboveTheHighestIsRefused: a hello that comes twice, or late while a later hello
+// waits.
 func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 	c := pairOf(t)
 	for _, step := range []struct {
@@ -125,7 +127,8 @@ func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhatIsReportedFitsTheLink: a link can't fail as a dial any more, and a dial is no link that could be lost.
+// TestWhatIsReportedFitsTheLink: a link can't fail as a dial any more, and a dial is no link to
+// lose.
 func TestWhatIsReportedFitsTheLink(t *testing.T) {
 	c := pairOf(t)
 	c.handleDialFailure(0, "B", 1, dialAbsent)
@@ -140,7 +143,8 @@ func TestWhatIsReportedFitsTheLink(t *testing.T) {
 	}
 }
 
-// TestARouteLeavesItsQueryAlone: many run together, and the caller may ask again.
+// TestARouteLeavesItsQueryAlone: routes run at the same time, and the caller may use its query
+// again.
 func TestARouteLeavesItsQueryAlone(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: 8})
 	hashes := []Hash{0x1234}
@@ -149,7 +153,7 @@ func TestARouteLeavesItsQueryAlone(t *testing.T) {
 	}
 }
 
-// TestAbsentIsWhatTheLastDialFound: a hub that nobody found at its address for a moment is looked for as others are.
+// TestAbsentIsWhatTheLastDialFound: a hub that was absent at a dial is dialled again like any hub.
 func TestAbsentIsWhatTheLastDialFound(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
@@ -162,8 +166,8 @@ func TestAbsentIsWhatTheLastDialFound(t *testing.T) {
 	}
 }
 
-// TestWhoDialsIsDialledBackAtOnce, however long the back-off has become: a new hub that was listed before it could be reached
-// is not to wait for it.
+// TestWhoDialsIsDialledBackAtOnce, however long the back-off: a new hub that was listed before it
+// could be reached must not wait for the back-off.
 func TestWhoDialsIsDialledBackAtOnce(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	c.handleKeys(0, []listed{{"A", "a:1"}, {"B", "b:1"}}, nil)
@@ -180,8 +184,8 @@ func TestWhoDialsIsDialledBackAtOnce(t *testing.T) {
 	}
 }
 
-// TestAnAnswerSpeaksOfChangesThatWereTold, as far as the window for that goes: otherwise a storm of new names, each
-// unconfirmed for a round trip, leaves a peer without a lease all the time.
+// TestAnAnswerSpeaksOfChangesThatWereTold, within the window for that. Otherwise a storm of new
+// names, each unconfirmed for a round trip, would leave a peer without a lease all the time.
 func TestAnAnswerSpeaksOfChangesThatWereTold(t *testing.T) {
 	c := pairOf(t)
 	for i := range feedWindow + 3 {
@@ -206,7 +210,7 @@ func TestAnAnswerSpeaksOfChangesThatWereTold(t *testing.T) {
 	}
 }
 
-// TestWhatBreaksTheRulesInEtcdSpoilsNoHello.
+// TestWhatBreaksTheRulesInEtcdSpoilsNoHello: a key that breaks the rules is left out of hellos.
 func TestWhatBreaksTheRulesInEtcdSpoilsNoHello(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	all := []listed{
@@ -229,7 +233,8 @@ func TestWhatBreaksTheRulesInEtcdSpoilsNoHello(t *testing.T) {
 	t.Error("not accepted")
 }
 
-// TestTwoThatCanNotAgreeDoNotSpurEachOtherOn: whoever dials is dialled back at once, but once until a probe is answered.
+// TestTwoThatCanNotAgreeDoNotSpurEachOtherOn: a dialler is dialled back at once, but only once
+// until a probe is answered.
 func TestTwoThatCanNotAgreeDoNotSpurEachOtherOn(t *testing.T) {
 	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
 	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)

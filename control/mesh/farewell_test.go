@@ -18,7 +18,7 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// TestAHubThatSaysFarewellIsForgottenAtOnce, though its key is still there.
+// TestAHubThatSaysFarewellIsForgottenAtOnce, although its key is still there.
 func TestAHubThatSaysFarewellIsForgottenAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x, y, z := b.start("a"), b.start("b"), b.start("c")
@@ -47,7 +47,7 @@ func TestAHubThatSaysFarewellIsForgottenAtOnce(t *testing.T) {
 	})
 }
 
-// TestAHubThatGoesWithoutAWordIsNamedUntilItsKeyIsGone, and 15 s beyond its last link.
+// TestAHubThatGoesWithoutAWordIsNamedUntilItsKeyIsGone, and for 15 s after its last link.
 func TestAHubThatGoesWithoutAWordIsNamedUntilItsKeyIsGone(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x, y := b.start("a"), b.start("b")
@@ -96,7 +96,7 @@ func TestAHubComesBackWithANewID(t *testing.T) {
 	})
 }
 
-// closes runs Close and checks how long it takes.
+// closes runs Close and checks its time.
 func closes(t *testing.T, h *member, within time.Duration) {
 	t.Helper()
 	h.stop()
@@ -166,7 +166,8 @@ func TestCloseWaitsForNoDialThatHangs(t *testing.T) {
 	})
 }
 
-// TestAfterCloseAHubTakesNothing: no link, no lane, no join that waits; and closing again does no harm.
+// TestAfterCloseAHubTakesNothing: no link, no lane and no waiting join. A second Close does no
+// harm.
 func TestAfterCloseAHubTakesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x, y := b.start("a"), b.start("b")
@@ -190,7 +191,7 @@ func TestAfterCloseAHubTakesNothing(t *testing.T) {
 		}
 		x.GoAway()
 		closes(t, x, 0)
-		synctest.Wait() // b has heard the end of the link, and looks at why
+		synctest.Wait() // b has seen the end of the link, and looks for its cause
 		if s := y.sees(x).State; s != PeerGone {
 			t.Errorf("b sees a %v", s)
 		}
@@ -237,7 +238,7 @@ func TestCloseEndsRunThatWaitsForEtcd(t *testing.T) {
 	}
 	ran := make(chan error, 1)
 	go func() { ran <- m.Run(context.Background()) }()
-	if _, err := l.Accept(); err != nil { // it tries
+	if _, err := l.Accept(); err != nil { // it tries to dial
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -15,7 +15,7 @@ import (
 // spread returns hashes in all buckets.
 func spread(i int) Hash { return HashOf(KindGroup, "default", fmt.Sprint(i)) }
 
-// holdsAll compares a table with what it must hold.
+// holdsAll compares a table with the hashes that it must hold.
 func holdsAll(n *interest, f *filter) error {
 	all, _, _ := n.snapshotPage(0, n.len+1)
 	if f.table.len != len(all) {
@@ -29,8 +29,8 @@ func holdsAll(n *interest, f *filter) error {
 	return nil
 }
 
-// TestAPeerThatIsFarBehindGetsANewSnapshot: what it had is forgotten, and while the snapshot lasts it can't filter, though
-// its lease runs.
+// TestAPeerThatIsFarBehindGetsANewSnapshot: it loses its old table. While the snapshot lasts it
+// can't filter, although its lease runs.
 func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
 	var n interest
 	var f filter
@@ -90,8 +90,9 @@ func TestAPeerThatIsFarBehindGetsANewSnapshot(t *testing.T) {
 	}
 }
 
-// TestATableIsWhatItsHubHas: hashes come and go, while a snapshot is on its way too; messages and confirmations take their
-// time. When all is told the table is right, and at any time what was confirmed is in it.
+// TestATableIsWhatItsHubHas: hashes come and go, also during a snapshot, and messages and
+// confirmations take their time. At the end the table is right, and at any time it has all
+// confirmed hashes.
 func TestATableIsWhatItsHubHas(t *testing.T) {
 	testkit.SetChecksUnderRace(t, 15)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -164,7 +165,7 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 	})
 }
 
-// TestAConfirmationCountsOnce: one that comes again says nothing of what was sent since.
+// TestAConfirmationCountsOnce: a repeated confirmation says nothing about later messages.
 func TestAConfirmationCountsOnce(t *testing.T) {
 	var n interest
 	feed := newFeed(&n)
@@ -182,7 +183,8 @@ func TestAConfirmationCountsOnce(t *testing.T) {
 	}
 }
 
-// TestASnapshotGoesOnWhileNamesChange: were changes always first, one between two confirmations would starve it.
+// TestASnapshotGoesOnWhileNamesChange: if changes always came first, a change between two
+// confirmations would starve the snapshot.
 func TestASnapshotGoesOnWhileNamesChange(t *testing.T) {
 	var n interest
 	for i := range 10 * maxHashes {
@@ -203,7 +205,7 @@ func TestASnapshotGoesOnWhileNamesChange(t *testing.T) {
 			}
 			return
 		}
-		feed.confirmSequence(feed.sequence - min(feed.sequence, 1)) // all but the last
+		feed.confirmSequence(feed.sequence - min(feed.sequence, 1)) // all but the latest
 	}
 	t.Error("the snapshot is not complete")
 }

@@ -11,8 +11,8 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// fuzzed is a core with links to a peer whose messages are read from bytes: each is a length, a pause in 10 ms, and as many
-// bytes of a proto.
+// fuzzed is a core with links to a peer whose messages are read from bytes: each is a length, a
+// pause in 10 ms, and as many bytes of a proto.
 type fuzzed struct {
 	*core
 	now   time.Duration
@@ -27,7 +27,7 @@ func newFuzzed(t *testing.T, bytes []byte) *fuzzed {
 	return f
 }
 
-// next takes a message; false: there is none.
+// next reads a message into m; false: there is none.
 func (f *fuzzed) take(m proto.Message) bool {
 	for len(f.bytes) >= 2 {
 		size, pause := int(f.bytes[0]), time.Duration(f.bytes[1])*10*time.Millisecond
@@ -55,7 +55,7 @@ func (f *fuzzed) wait(d time.Duration) {
 	}
 }
 
-// pack is the other way round.
+// pack is the inverse of next.
 func pack(tb testing.TB, pause byte, messages ...proto.Message) (packed []byte) {
 	for _, m := range messages {
 		b, err := proto.Marshal(m)
@@ -67,8 +67,8 @@ func pack(tb testing.TB, pause byte, messages ...proto.Message) (packed []byte) 
 	return packed
 }
 
-// FuzzControlRequest feeds a core what a peer says on a link that it dialled. A violation ends the link and nothing else;
-// what is remembered of the peer stays bounded.
+// FuzzControlRequest feeds a core the messages of a peer on a link that the peer dialled. A
+// violation must end the link and change nothing else. The memory for the peer must stay bounded.
 func FuzzControlRequest(f *testing.F) {
 	probes := []proto.Message{
 		saying(&peerv1.Probe{Number: 1}), saying(&peerv1.Probe{Number: 2}),
@@ -109,7 +109,7 @@ func FuzzControlRequest(f *testing.F) {
 	})
 }
 
-// FuzzControlResponse feeds a core what a peer says on a link that it was dialled on.
+// FuzzControlResponse feeds a core the messages of a peer on a link that the core dialled.
 func FuzzControlResponse(f *testing.F) {
 	snapshot := answering(&peerv1.Interest{
 		Sequence: 1, SnapshotStart: true, SnapshotEnd: true, Added: []uint64{0, 1, 2}, Version: 3,
@@ -156,7 +156,7 @@ func FuzzControlResponse(f *testing.F) {
 	})
 }
 
-// isSound checks that time goes on, calls are routed and everybody is known once.
+// isSound checks that time goes on, calls are routed and every peer is known once.
 func (f *fuzzed) isSound(t *testing.T) {
 	f.wait(0)
 	if next := f.nextDeadline(); next <= f.now {

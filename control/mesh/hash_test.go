@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// hashTable is that of peer.proto, message Interest.
+// hashTable is the table of peer.proto, message Interest.
 var hashTable = []struct {
 	kind            Kind
 	namespace, name string
@@ -47,9 +47,10 @@ func TestHashesAreThoseOfTheProto(t *testing.T) {
 	}
 }
 
-// TestHashesAreXXH64 holds HashOf against the algorithm as its specification tells it, for every length of input.
+// TestHashesAreXXH64 compares HashOf with the algorithm as its specification has it, for every
+// length of input.
 func TestHashesAreXXH64(t *testing.T) {
-	if got := plainXXH64(nil, 0); got != 0xef46db3751d8e999 { // the specification's own vector
+	if got := plainXXH64(nil, 0); got != 0xef46db3751d8e999 { // the vector of the specification
 		t.Fatalf("the model is wrong: %x", got)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -65,12 +66,12 @@ func TestHashesAreXXH64(t *testing.T) {
 	})
 }
 
-// plainXXH64 is XXH64 with nothing in mind but to be plain.
+// plainXXH64 is a plain XXH64, without regard to speed.
 func plainXXH64(b []byte, seed uint64) uint64 {
 	const p1, p2, p3, p4, p5 = 11400714785074694791, 14029467366897019727, 1609587929392839161,
 		9650029242287828579, 2870177450012600261
 	round := func(acc, lane uint64) uint64 { return bits.RotateLeft64(acc+lane*p2, 31) * p1 }
-	one := uint64(p1) // constants that overflow are refused
+	one := uint64(p1) // the compiler refuses constants that overflow
 	acc, n := seed+p5, uint64(len(b))
 	if len(b) >= 32 {
 		v := [4]uint64{seed + one + p2, seed + p2, seed, seed - p1}

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// gate holds the results of calls that wait, until it opens.
+// gate holds the results of waiting calls until it opens.
 type gate struct {
-	patience time.Duration // of each of them
+	patience time.Duration // of each call
 
 	mu      sync.Mutex
 	isOpen  bool
 	waiting map[int]func() // by number
 	last    int
-	stopped int // waits that were called off
+	stopped int // waits that were cancelled
 }
 
 func newGate() *gate { return &gate{patience: time.Hour, waiting: make(map[int]func())} }
 
-// holdAt has the calls that come to a hub wait at a gate.
+// holdAt makes the calls to a hub wait at a gate.
 func (h *member) holdAt(g *gate) *gate {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -30,7 +30,7 @@ func (h *member) holdAt(g *gate) *gate {
 	return g
 }
 
-// then is that of an Execution.
+// then is the Then of an Execution.
 func (g *gate) then(done func()) (stop func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,7 +51,7 @@ func (g *gate) then(done func()) (stop func()) {
 	}
 }
 
-// open lets all go that waits, and that comes later.
+// open releases all waiting calls, and all later calls.
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -62,14 +62,14 @@ func (g *gate) open() {
 	}
 }
 
-// held is how many waits there are, and how many were called off.
+// held returns the number of waits, and of cancelled waits.
 func (g *gate) held() (waiting, stopped int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.waiting), g.stopped
 }
 
-// TestACallThatWaitsTakesNoGoroutine: 2,000 of them, through a whole link, have no more than a few.
+// TestACallThatWaitsTakesNoGoroutine: 2,000 waiting calls, through a whole link, take just a few.
 func TestACallThatWaitsTakesNoGoroutine(t *testing.T) {
 	const calls, few = 2000, 16
 	inBubble(t, func(t *testing.T, b *bubble) {
@@ -123,7 +123,8 @@ func TestACallThatWaitsIsAnsweredAtItsDeadline(t *testing.T) {
 	})
 }
 
-// TestTheEndOfALinkEndsItsWaits at once, however long they were to be; and the next link is not held up by them.
+// TestTheEndOfALinkEndsItsWaits at once, however long they should last. They don't hold up the next
+// link.
 func TestTheEndOfALinkEndsItsWaits(t *testing.T) {
 	const calls = 100
 	inBubble(t, func(t *testing.T, b *bubble) {
@@ -159,7 +160,8 @@ func TestTheEndOfALinkEndsItsWaits(t *testing.T) {
 	})
 }
 
-// TestACallerThatGivesUpLeavesItsWaitToItsDeadline: the peer is not told, and what the wait ends with does no harm.
+// TestACallerThatGivesUpLeavesItsWaitToItsDeadline: the peer does not learn of it, and its late
+// result does no harm.
 func TestACallerThatGivesUpLeavesItsWaitToItsDeadline(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)

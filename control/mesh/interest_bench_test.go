@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// BenchmarkInterest is a reference that comes and goes among 100,000 hashes: to one that has others, which is the rule
-// and which no peer hears of; and to one that is new and fades, of which each peer is told twice. A peer confirms at
-// once.
+// BenchmarkInterest adds and removes a reference among 100,000 hashes. A hash with further
+// references is the usual case, and no peer hears of it. A new hash fades, and each peer is told
+// twice. A peer confirms at once.
 func BenchmarkInterest(b *testing.B) {
 	for _, fresh := range []bool{false, true} {
 		for _, peers := range []int{0, 2} {

@@ -33,7 +33,7 @@ func TestAKeysetIsASet(t *testing.T) {
 	})
 }
 
-// TestARemovedKeyTakesNoOtherWithIt, in a set so full that each lies behind others.
+// TestARemovedKeyTakesNoOtherWithIt, in a set so full that each key lies behind further keys.
 func TestARemovedKeyTakesNoOtherWithIt(t *testing.T) {
 	const keys = 20_000
 	var s keyset

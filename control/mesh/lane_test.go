@@ -12,12 +12,12 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// stuckLane has a hub with a lane that does not move, and another hub beside it.
+// stuckLane has a hub with a lane that does not move, and a second hub beside it.
 type stuckLane struct {
 	x, y, z *member
-	both    Query // somebody is at y and at z
+	both    Query // y and z have matching clients
 	atY     Query
-	stuck   string // the caller whose lane it is
+	stuck   string // the caller of the stuck lane
 	other   string
 }
 
@@ -35,8 +35,9 @@ func newStuckLane(t *testing.T, b *bubble) *stuckLane {
 	return s
 }
 
-// fill sends calls until no more go in line, and checks that those wait until the lane is known to be stuck, that nobody waits
-// after that, and nobody else at all.
+// fill sends calls until the line is full. It checks that further callers of the lane wait until
+// the lane is known to be stuck, that no caller waits after that, and that no caller of another
+// lane waits at all.
 func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gathering) {
 	t.Helper()
 	began := time.Now()
@@ -78,7 +79,7 @@ func (s *stuckLane) fill(t *testing.T, text string, window int) (calls []*Gather
 	return calls
 }
 
-// moves checks that everything that was in line has its outcome.
+// moves checks that each call that was in line has its outcome.
 func (s *stuckLane) moves(t *testing.T, calls []*Gathering) {
 	t.Helper()
 	for i, g := range calls {
@@ -116,14 +117,14 @@ func TestTheBytesOfALaneAreBounded(t *testing.T) {
 		s.y.block = map[string]chan struct{}{s.stuck: block}
 		s.y.mu.Unlock()
 		const most = 1 << 20
-		// 16 bytes: what is around the text
+		// 16 bytes: the message around the text
 		calls := s.fill(t, strings.Repeat("x", most-16), laneBytes/most)
 		close(block)
 		s.moves(t, calls)
 	})
 }
 
-// TestADataConnectionThatStallsHoldsUpNoProbe: and what waits for it goes on when it does.
+// TestADataConnectionThatStallsHoldsUpNoProbe: the calls that wait for it go on when it does.
 func TestADataConnectionThatStallsHoldsUpNoProbe(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)
@@ -194,7 +195,8 @@ func TestALinkThatIsOverTakesNoCalls(t *testing.T) {
 	})
 }
 
-// TestWhatWaitsForClientsIsInNobodysWay: thousands of calls that are begun, and wait for slow clients, leave a lane free.
+// TestWhatWaitsForClientsIsInNobodysWay: thousands of calls that have begun, and wait for slow
+// clients, leave a lane free.
 func TestWhatWaitsForClientsIsInNobodysWay(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := newStuckLane(t, b)

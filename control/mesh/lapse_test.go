@@ -8,11 +8,11 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// TestALapseIsToldUntilTheHubKnows: also when the hub is forgotten once more before it was told.
-// Time for which sends said that etcd was silent is no lapse.
+// TestALapseIsToldUntilTheHubKnows, also if the hub is forgotten again before it was told. Time for
+// which sends reported a silent etcd is no lapse.
 func TestALapseIsToldUntilTheHubKnows(t *testing.T) {
 	var l lapses
-	l.noteCounted("B", time.Hour) // was never forgotten
+	l.noteCounted("B", time.Hour) // B was never forgotten
 	l.noteForgotten("B", 10*time.Second)
 	if l.missedSilently("B") {
 		t.Error("silent before its end")

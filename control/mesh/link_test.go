@@ -128,7 +128,7 @@ func TestTheBackOffIsBounded(t *testing.T) {
 	}
 }
 
-// TestTheDiallerLooksWhoAnswers: an answer that is not of the hub and the dial that are meant ends the dial.
+// TestTheDiallerLooksWhoAnswers: an answer of the wrong hub or to the wrong dial ends the dial.
 func TestTheDiallerLooksWhoAnswers(t *testing.T) {
 	for name, change := range map[string]func(h *peerv1.Hello){
 		"another hub":     func(h *peerv1.Hello) { h.Self.Hub = "C" },
@@ -151,7 +151,7 @@ func TestTheDiallerLooksWhoAnswers(t *testing.T) {
 	}
 }
 
-// TestABrokenRuleEndsTheLink: nothing that a peer says may do more than that.
+// TestABrokenRuleEndsTheLink, and does no further harm.
 func TestABrokenRuleEndsTheLink(t *testing.T) {
 	interest := func(m *peerv1.Interest) *peerv1.ControlResponse {
 		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}}
@@ -209,7 +209,7 @@ func TestABrokenRuleEndsTheLink(t *testing.T) {
 	}
 }
 
-// FuzzPeers feeds the core what a peer could say.
+// FuzzPeers feeds the core any messages of a peer.
 func FuzzPeers(f *testing.F) {
 	for _, m := range []proto.Message{
 		helloOf("B", "A", 2),

@@ -8,8 +8,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// TestARecycledAddressIsNoHub: another hub answers where one is listed. That one is named unreachable until its key goes,
-// and the other one is sent nothing that is for it.
+// TestARecycledAddressIsNoHub: at a listed address another hub answers. The listed hub is reported
+// unreachable until its key goes, and the answering hub gets none of its calls.
 func TestARecycledAddressIsNoHub(t *testing.T) {
 	for name, cluster := range map[string]string{
 		"of the cluster": "cluster", "of another cluster": "other",
@@ -52,7 +52,7 @@ func TestARecycledAddressIsNoHub(t *testing.T) {
 	}
 }
 
-// TestARecycledAddressDoesNotHoldUpANewHub: who is found not to be there, need not know it.
+// TestARecycledAddressDoesNotHoldUpANewHub: an absent hub need not know the new hub.
 func TestARecycledAddressDoesNotHoldUpANewHub(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		b.start("a")
@@ -70,7 +70,7 @@ func TestARecycledAddressDoesNotHoldUpANewHub(t *testing.T) {
 func TestAHubWithoutAKeyIsAMemberByItsLink(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x := b.start("a")
-		y := b.launch("b") // etcd does not take its key, but tells it who is there
+		y := b.launch("b") // etcd does not take its key, but gives it the list
 		b.inform()
 		<-y.Ready()
 		lobby, toLobby := group("lobby")
@@ -87,7 +87,7 @@ func TestAHubWithoutAKeyIsAMemberByItsLink(t *testing.T) {
 		if s := x.sees(y); s.Listed || s.State != PeerLinked || !s.Lease || s.Address != "b:9090" {
 			t.Errorf("a sees %+v", s)
 		}
-		z := b.start("c") // is told of it by a
+		z := b.start("c") // a tells it of b
 		time.Sleep(time.Second)
 		reached(z, y)
 
@@ -114,7 +114,7 @@ func TestAHubWithoutAKeyIsAMemberByItsLink(t *testing.T) {
 	})
 }
 
-// TestALateClusterIDHoldsBackHellos: a hub that does not know its cluster yet answers when it does.
+// TestALateClusterIDHoldsBackHellos: a hub that does not know its cluster yet answers once it does.
 func TestALateClusterIDHoldsBackHellos(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		y := &member{bubble: b, id: hub.ID("b"), address: "b:9090", registry: nil}

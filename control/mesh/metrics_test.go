@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// metric returns the value of an instrument, for a histogram its count, with those label values.
+// metric returns the value of an instrument with those label values; for a histogram its count.
 func (h *member) metric(t testing.TB, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := h.registry.Gather()
@@ -57,7 +57,7 @@ func TestMetricsTellOfLinksCallsAndPeers(t *testing.T) {
 		want(y, 1, "connhub_mesh_interest")
 		want(x, 1, "connhub_mesh_peer_interest")
 		want(y, 1, "connhub_mesh_join_wait_seconds")
-		time.Sleep(probeInterval / 2) // not at the moment of a probe
+		time.Sleep(probeInterval / 2) // away from the moment of a probe
 		before := x.metric(t, "connhub_mesh_probe_seconds")
 		time.Sleep(time.Second)
 		want(x, before+20, "connhub_mesh_probe_seconds")

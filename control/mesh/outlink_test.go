@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// cut is one step of a caller's day: calls, a pause, then cables break.
+// cut is a step of a caller: calls, a pause, then cables break.
 type cut struct {
 	calls         int
 	pause         time.Duration
@@ -38,7 +38,8 @@ func TestWhatACutLinkCarriedIsInOrderAndAtMostOnce(t *testing.T) {
 	})
 }
 
-// cutLinks has one caller send numbered calls while the link breaks, and compares what became of them with what it was told.
+// cutLinks makes a caller send numbered calls while the link breaks, and compares the executed
+// calls with the outcomes.
 func cutLinks(t *testing.T, b *bubble, steps []cut, waits bool) error {
 	x, y := b.start("a"), b.start("b")
 	queries := make([]Query, 3)
@@ -50,7 +51,7 @@ func cutLinks(t *testing.T, b *bubble, steps []cut, waits bool) error {
 	time.Sleep(time.Second)
 	sent := 0
 	gatherings := make(map[int]*Gathering)
-	outcomes := make(map[int]bool) // known?
+	outcomes := make(map[int]bool) // whether the outcome is known
 	call := func() {
 		r := x.Route(queries[sent%len(queries)])
 		g := x.forward(t.Context(), "me", strconv.Itoa(sent), r.To)
@@ -92,7 +93,7 @@ func cutLinks(t *testing.T, b *bubble, steps []cut, waits bool) error {
 	return compare(y.requests(), outcomes, sent)
 }
 
-// compare holds what was executed against what the caller was told.
+// compare compares the executed calls with the outcomes that the caller got.
 func compare(executed []string, known map[int]bool, sent int) error {
 	last, done := -1, make(map[int]bool)
 	for _, r := range executed {
@@ -218,7 +219,7 @@ func TestALinkThatWasSilentFor10SecondsIsRedialledAndItsRestCountsForNothing(t *
 	})
 }
 
-// TestNothingOfALinkIsKeptWhenItIsOver: hubs come with a new id each time.
+// TestNothingOfALinkIsKeptWhenItIsOver: each time hubs come with a new id.
 func TestNothingOfALinkIsKeptWhenItIsOver(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x := b.start("a")

@@ -15,12 +15,12 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// deed is one thing that happens in a cluster: at a hub, or between two.
+// deed is an event in a cluster: at a hub, or between two.
 type deed struct {
 	what     string
 	hub, to  int
 	group    int
-	wait     time.Duration // before the next
+	wait     time.Duration // until the next deed
 	sideways [2]bool       // of a stall: forth, back
 }
 
@@ -44,7 +44,8 @@ func deeds(rt *rapid.T, hubs int) []deed {
 	}), 5, 25).Draw(rt, "deeds")
 }
 
-// TestWhoHasJoinedIsReachedOrNamed, whatever stalls and breaks: read your writes, through real streams.
+// TestWhoHasJoinedIsReachedOrNamed, even if links stall and break: read your writes, through real
+// streams.
 func TestWhoHasJoinedIsReachedOrNamed(t *testing.T) {
 	fewChecks(t)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -65,7 +66,7 @@ func TestWhoHasJoinedIsReachedOrNamed(t *testing.T) {
 	})
 }
 
-// promise knows who has joined, and checks that all sends find them.
+// promise knows the members of groups, and checks that all sends find them.
 type promise struct {
 	b *bubble
 	t *testing.T
@@ -103,7 +104,7 @@ func (p *promise) keep(hubs []*member, todo []deed) error {
 	return p.recover(hubs)
 }
 
-// join makes a member, and sends to it from everywhere as soon as that has returned.
+// join adds a member. As soon as the join returns it sends to the member from everywhere.
 func (p *promise) join(hubs []*member, d deed) {
 	key, _ := group(fmt.Sprint(d.group))
 	began := time.Now()
@@ -136,7 +137,8 @@ func (p *promise) breaks(err error) {
 	p.broken = append(p.broken, err)
 }
 
-// send sends to every group from every hub. Nobody waits for outcomes longer than for a hub to turn suspect.
+// send sends to every group from every hub. No caller waits for outcomes longer than for a hub to
+// turn suspect.
 func (p *promise) send(hubs []*member) {
 	for from, x := range hubs {
 		for g := range 4 {
@@ -159,14 +161,15 @@ func (p *promise) send(hubs []*member) {
 	}
 }
 
-// recover lets everything flow, and checks that all find each other again and send only where somebody is.
+// recover lets everything flow. It checks that all hubs find each other again, and send only where
+// there are members.
 func (p *promise) recover(hubs []*member) error {
 	for _, x := range hubs {
 		for _, y := range hubs {
 			p.b.stall(x, y, false, false)
 		}
 	}
-	// to the end of what was silent for nearly as long as it may be
+	// until every link that was silent has ended or recovered
 	time.Sleep(linkTimeout + dialTimeout)
 	p.send(hubs)
 	for _, x := range hubs {
@@ -186,7 +189,8 @@ func (p *promise) recover(hubs []*member) error {
 	return nil
 }
 
-// TestAJoinBesideAStalledHubReturnsIn500Milliseconds and not before: until then that hub may filter.
+// TestAJoinBesideAStalledHubReturnsIn500Milliseconds and not before: until then that hub may
+// filter.
 func TestAJoinBesideAStalledHubReturnsIn500Milliseconds(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x, y := b.start("a"), b.start("b")

@@ -14,11 +14,12 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// TestNoScheduleBreaksThePromises drives hubs through random schedules: slow, held and reordered packets, links that end for
-// both sides or for one, holes, stopped and killed processes, suspended machines, reused addresses, an etcd that is
-// away or drops keys, one or all.
-// The sim knows the truth and checks every send, every join, every link and every table. When all is well again the hubs must
-// find together, and sends go exactly to those who have somebody.
+// TestNoScheduleBreaksThePromises drives hubs through random schedules: slow, held and reordered
+// packets, links that end for both sides or for a single side, holes, stopped and killed processes,
+// suspended machines, reused addresses, an etcd that is away or drops a key or all keys.
+//
+// The sim knows the truth and checks every send, every join, every link and every table. When all
+// is well again the hubs must find each other, and sends must go exactly to the hubs with members.
 func TestNoScheduleBreaksThePromises(t *testing.T) {
 	testkit.SetChecksUnderRace(t, 8)
 	for _, bits := range []int{hashBits, 8, 2} {
@@ -44,11 +45,11 @@ func TestNoScheduleBreaksThePromises(t *testing.T) {
 	}
 }
 
-// chaos draws what happens.
+// chaos draws events.
 type chaos struct {
 	sim    *sim
 	rt     *rapid.T
-	rand   *rand.Rand // of delays: too many to draw one by one
+	rand   *rand.Rand // for delays: too many to draw each from rapid
 	slow   time.Duration
 	starts int
 }
@@ -84,7 +85,7 @@ func (c *chaos) pair() (a, b *node) {
 	return a, c.pick(func(n *node) bool { return !n.paused && n != a })
 }
 
-// start begins a hub, at a new address or at that of a dead one.
+// start begins a hub, at a new address or at that of a dead hub.
 func (c *chaos) start() {
 	c.starts++
 	address := fmt.Sprintf("%d:1", c.starts)
@@ -113,7 +114,7 @@ func (c *chaos) actions() map[string]func(*rapid.T) {
 			s.advance(time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(c.rt, "time")))
 		},
 		"join": func(*rapid.T) { c.pick(serving).join(c.key()) },
-		"rejoin": func(*rapid.T) { // what is known already
+		"rejoin": func(*rapid.T) { // a key that the hub has already
 			n := c.pick(func(n *node) bool { return serving(n) && len(n.present) > 0 })
 			n.join(rapid.SampledFrom(slices.Sorted(maps.Keys(n.present))).Draw(c.rt, "key"))
 		},
@@ -148,7 +149,7 @@ func (n *node) owed() (keys []string) {
 	return keys
 }
 
-// sendAll has every hub send to everything that was joined anywhere: the sim checks that nothing is missed.
+// sendAll makes every hub send to every joined key: the sim checks that no send misses a member.
 func (c *chaos) sendAll() {
 	keys := map[string]bool{}
 	for _, n := range c.sim.nodes {
@@ -239,7 +240,7 @@ func (c *chaos) processes() map[string]func(*rapid.T) {
 	}
 }
 
-// recover makes all well and looks at what the hubs have become.
+// recover heals everything and checks the state of the hubs.
 func (c *chaos) recover() {
 	s := c.sim
 	s.delay = func() time.Duration { return time.Millisecond }

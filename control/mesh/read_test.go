@@ -12,7 +12,7 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// reader has what a hub answers to a Read.
+// reader sets a hub's answer to a Read.
 func (h *member) reader(f func(ctx context.Context) (*peerv1.ReadResponse, error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,7 +85,8 @@ func TestReadEndsWhenItsHubOrItsCallerDoes(t *testing.T) {
 	})
 }
 
-// TestAnAnswerThatIsNotOfTheHubsAPIIsNone: another hub is at the address of the data connection, or gRPC speaks.
+// TestAnAnswerThatIsNotOfTheHubsAPIIsNone: another hub is at the address of the data connection, or
+// the answer comes from gRPC.
 func TestAnAnswerThatIsNotOfTheHubsAPIIsNone(t *testing.T) {
 	wrongHub := toStatus(refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB})
 	for name, err := range map[string]error{

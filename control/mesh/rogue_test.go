@@ -15,16 +15,16 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// rogue is a hub that is dialled and answers as it likes.
+// rogue is a dialled hub that answers as a test likes.
 type rogue struct {
 	peerv1.UnimplementedPeerServiceServer
 	control func(hello *peerv1.Hello, stream peerv1.PeerService_ControlServer) error
-	data    func(stream peerv1.PeerService_DataServer) error // behind the hellos
+	data    func(stream peerv1.PeerService_DataServer) error // runs after the hellos
 
-	read error // what it answers to a Read
+	read error // its answer to a Read
 
 	mu     sync.Mutex
-	dialed []time.Time // by a
+	dialed []time.Time // by hub a
 	epochs []uint64
 }
 
@@ -62,7 +62,7 @@ func (r *rogue) Read(context.Context, *peerv1.ReadRequest) (*peerv1.ReadResponse
 	return nil, r.read
 }
 
-// dials returns when a dialled it, since a time, and checks that epochs rise.
+// dials returns when hub a dialled it, from a time on, and checks that epochs rise.
 func (r *rogue) dials(t *testing.T, since time.Time) (times []time.Duration) {
 	t.Helper()
 	r.mu.Lock()
@@ -76,14 +76,14 @@ func (r *rogue) dials(t *testing.T, since time.Time) (times []time.Duration) {
 	return times
 }
 
-// answerTo is the right answer to a hello.
+// answerTo returns the right answer to a hello.
 func answerTo(h *peerv1.Hello) *peerv1.Hello {
 	a := helloOf(h.GetExpected().GetHub(), h.GetSelf().GetHub(), h.GetEpoch())
 	a.Self.Cluster, a.Expected.Cluster, a.Lanes = "cluster", "cluster", 0
 	return a
 }
 
-// answering puts what is said on a Control stream that was dialled into its message.
+// answering wraps a message for a Control stream that was dialled.
 func answering(m proto.Message) *peerv1.ControlResponse {
 	switch m := m.(type) {
 	case *peerv1.Hello:
@@ -97,7 +97,7 @@ func answering(m proto.Message) *peerv1.ControlResponse {
 	}
 }
 
-// says has the rogue answer the hello, say something, and go on to answer probes.
+// says makes the rogue answer the hello, send the messages, and go on to answer probes.
 func says(said ...proto.Message) func(*peerv1.Hello, peerv1.PeerService_ControlServer) error {
 	return func(hello *peerv1.Hello, stream peerv1.PeerService_ControlServer) error {
 		for _, m := range append([]proto.Message{answerTo(hello)}, said...) {
@@ -120,7 +120,7 @@ func says(said ...proto.Message) func(*peerv1.Hello, peerv1.PeerService_ControlS
 	}
 }
 
-// besideRogue lists a rogue at a hub that has another peer, which must not suffer.
+// besideRogue lists a rogue at a hub with a second peer, which must not suffer.
 func besideRogue(t *testing.T, r *rogue, f func(t *testing.T, b *bubble, x *member)) {
 	t.Helper()
 	inBubble(t, func(t *testing.T, b *bubble) {
@@ -169,7 +169,7 @@ func TestAnAnswerThatBreaksARuleEndsTheLink(t *testing.T) {
 	}
 }
 
-// probesLongerThan is how many round trips of probes were that long.
+// probesLongerThan returns how many probes took longer.
 func (h *member) probesLongerThan(t *testing.T, d time.Duration) (n uint64) {
 	t.Helper()
 	families, err := h.registry.Gather()
@@ -295,7 +295,7 @@ func TestAResultThatBreaksARuleEndsTheLink(t *testing.T) {
 // TestAResultOfACallThatIsNotSentYetIsNone: it would make room in a window that is full.
 func TestAResultOfACallThatIsNotSentYetIsNone(t *testing.T) {
 	r := &rogue{control: says()}
-	var released atomic.Bool // a channel would have to be of the bubble
+	var released atomic.Bool // a channel would have to belong to the bubble
 	r.data = func(stream peerv1.PeerService_DataServer) error {
 		if _, err := stream.Recv(); err != nil {
 			return err
@@ -303,7 +303,7 @@ func TestAResultOfACallThatIsNotSentYetIsNone(t *testing.T) {
 		for !released.Load() {
 			time.Sleep(time.Millisecond)
 		}
-		for n := range uint64(laneCalls) { // it reads no more, so that most are in line
+		for n := range uint64(laneCalls) { // it reads no more, so most calls are in line
 			result := &peerv1.ForwardResult{
 				Sequence: n + 1, Result: &peerv1.ForwardResult_Send{Send: &peerv1.SendResult{}},
 			}
@@ -379,7 +379,7 @@ func TestALaneThatIsNotAnsweredEndsTheLink(t *testing.T) {
 	})
 }
 
-// silentLanes is a rogue that says nothing on a lane.
+// silentLanes is a rogue that sends nothing on a lane.
 type silentLanes struct{ rogue }
 
 func (r *silentLanes) Data(stream peerv1.PeerService_DataServer) error {
@@ -434,7 +434,7 @@ func saysFirst(m proto.Message) func(*peerv1.Hello, peerv1.PeerService_ControlSe
 	}
 }
 
-// A peer that takes hellos and hangs up is no better than one that does not answer.
+// A peer that takes hellos and hangs up is no better than a peer that does not answer.
 func TestALinkThatEndsIsRedialledAtOnceOnlyIfAProbeWasAnswered(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -16,14 +16,16 @@ import (
 
 var update = flag.Bool("update", false, "write the expectations in testdata anew")
 
-// TestScripts plays the scenarios in testdata. A file is a list of commands, each with what it must bring about:
+// TestScripts plays the scenarios in testdata. A file is a list of commands, each with its expected
+// effects:
 //
 //	send A g:lobby
 //	----
 //	to B (flood)
 //
-// -update writes anew what they bring about; then read it. Comments begin with #. Whatever a scenario says, the sim checks the
-// promises of the package: see sim.send, node.returned, node.receive and sim.check.
+// -update rewrites the expectations; read them afterwards. Comments begin with #. In every scenario
+// the sim also checks the promises of the package: see sim.send, node.returned, node.receive and
+// sim.check.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -82,7 +84,7 @@ func play(t *testing.T, file string) {
 	}
 }
 
-// player runs the commands of one scenario.
+// player runs the commands of a scenario.
 type player struct {
 	sim *sim
 	out strings.Builder
@@ -92,19 +94,19 @@ func (p *player) note(format string, args ...any) {
 	fmt.Fprintf(&p.out, "%7.3f  %s\n", p.sim.now.Seconds(), fmt.Sprintf(format, args...))
 }
 
-// commands, with the least number of words behind each.
+// The commands, with the least number of words behind each.
 var commands = map[string]struct {
 	words int
 	run   func(p *player, w []string)
 }{
 	"hub":     {1, (*player).hub},     // hub A [address]: starts
-	"hash":    {1, (*player).hash},    // hash 8: cuts hashes to so many bits
+	"hash":    {1, (*player).hash},    // hash 8: cuts hashes to 8 bits
 	"advance": {1, (*player).advance}, // advance 100ms
 	"join":    {2, (*player).join},    // join A g:lobby, or several: join A u:ann,g:lobby
 	"leave":   {2, (*player).leave},   // leave A g:lobby
 	// send A g:lobby [B]: B is where a connection of the target was born
 	"send":    {2, (*player).send},
-	"peers":   {1, (*player).peers},   // peers A: how A sees the others
+	"peers":   {1, (*player).peers},   // peers A: how A sees its peers
 	"pause":   {1, (*player).pause},   // pause A: SIGSTOP
 	"suspend": {1, (*player).suspend}, // suspend A: its machine stops, and its clock with it
 	"resume":  {1, (*player).resume},
@@ -112,7 +114,7 @@ var commands = map[string]struct {
 	"unlist":  {1, (*player).unlist}, // unlist A: its key in etcd is gone
 	// lapse: etcd ends the leases of all keys, and no hub knows it yet
 	"lapse": {0, (*player).lapse},
-	// renew: each hub that lives and hears etcd finds out, and registers again
+	// renew: each live hub that hears etcd finds out, and registers again
 	"renew":  {0, (*player).renew},
 	"strike": {1, (*player).strike}, // strike A: its key and its mark are gone
 	"etcd":   {1, (*player).etcd},   // etcd down|up
@@ -282,7 +284,7 @@ func (p *player) release(w []string) {
 
 func (p *player) pass(w []string) { delete(p.sim.holds, hold{hub.ID(w[0]), hub.ID(w[1]), w[2]}) }
 
-// fill joins without a line for each, neither for what is told nor for what returns.
+// fill joins many groups without a line for each.
 func (p *player) fill(w []string) {
 	var many int
 	if _, err := fmt.Sscan(w[1], &many); err != nil {

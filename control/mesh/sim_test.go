@@ -13,12 +13,12 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// sim is a cluster without network and clock: real cores, wires between them that are queues, an etcd that is a map. It
-// knows the truth about who has joined what.
+// sim is a cluster without network and clock: real cores, queues as wires between them, and a map
+// as etcd. It knows the true members.
 type sim struct {
 	now   time.Duration
 	bits  int
-	delay func() time.Duration // of one packet; packets of one stream stay in order
+	delay func() time.Duration // of a packet; the packets of a stream stay in order
 	fail  func(format string, args ...any)
 	trace func(format string, args ...any)
 
@@ -26,42 +26,43 @@ type sim struct {
 	keys  map[hub.ID]string // etcd: hub → address
 	marks map[hub.ID]string // etcd: the marks that outlast the keys
 	deaf  bool              // etcd is away
-	hosts map[string]*node  // who listens at an address
+	hosts map[string]*node  // the hub at each address
 	wires []*wire
-	holes map[[2]*node]bool // nothing passes from the first to the second
+	holes map[[2]*node]bool // no packet passes from the first to the second
 	holds map[hold]bool
-	words map[uint64]string // what a hash means
-	left  bool              // a hub took itself out of etcd, and the others are to be told
+	words map[uint64]string // the name of each hash
+	left  bool              // a hub took itself out of etcd, and the rest must be told
 }
 
-// node is one hub process.
+// node is a hub process.
 type node struct {
 	sim    *sim
 	id     hub.ID
 	core   *core
 	dead   bool
 	paused bool
-	// since when its machine is suspended, and its clock stands still; never: it is not
+	// since when its machine is suspended, and its clock stands still; never: it runs
 	asleep time.Duration
-	lag    time.Duration // how far its clock is behind
+	lag    time.Duration // the delay of its clock
 	woken  bool          // its machine was suspended
 	deaf   bool          // cut off from etcd
-	stale  time.Duration // since when it has not heard etcd, which sends say; never: it hears
-	ready  bool
+	// since when it has not heard etcd, as its sends report; never: it hears etcd
+	stale time.Duration
+	ready bool
 
 	listedAt time.Duration // first list; -1: none yet
-	waited   time.Duration // how long it took to become ready
+	waited   time.Duration // its time to become ready
 	heardOf  map[hub.ID]bool
-	up       map[*node]time.Duration // when there was a link last, in either direction
-	strange  map[*node]bool          // could not be known when this one became ready
-	missed   map[*node]bool          // whose sends have missed this one, and did not say so
+	up       map[*node]time.Duration // when it last had a link with that node, in either direction
+	strange  map[*node]bool          // nodes that it could not know when it became ready
+	missed   map[*node]bool          // nodes whose sends have missed it silently
 
 	calls   map[uint64]*joining
 	last    uint64
-	quiet   uint64         // joins up to that one return without a line: they are too many
-	members map[string]int // joined, told so, and not left: what sends must reach
-	present map[string]int // joined, told so or not: what a send that arrives finds
-	local   stream         // what goes on inside
+	quiet   uint64         // joins up to that number return without a line: they are too many
+	members map[string]int // joined, with the join returned, and not left: sends must reach it
+	present map[string]int // joined, returned or not: an arriving send finds it
+	local   stream         // events within the process
 }
 
 // GoString keeps rapid's output readable.
@@ -71,7 +72,7 @@ func (n *node) GoString() string { return string(n.id) }
 type joining struct {
 	key     string
 	begun   time.Duration
-	allowed time.Duration // must have returned by then
+	allowed time.Duration // when it must have returned
 }
 
 func newSim(bits int) *sim {
@@ -105,7 +106,7 @@ func (s *sim) start(id hub.ID, address string) *node {
 	return n
 }
 
-// standing returns what a map of etcd has.
+// standing returns the present entries of a map of etcd.
 func standing(in map[hub.ID]string) (all []listed) {
 	for _, id := range slices.Sorted(maps.Keys(in)) {
 		all = append(all, listed{id, in[id]})
@@ -118,8 +119,8 @@ func (s *sim) lapsed() []listed {
 	return slices.DeleteFunc(standing(s.marks), func(l listed) bool { return s.keys[l.hub] != "" })
 }
 
-// strikeOff has etcd forget hubs that have lapsed and that a hub which hears etcd does not count,
-// as the shell does.
+// strikeOff removes the marks of lapsed hubs that a hub which hears etcd does not count, as the
+// shell does.
 func (n *node) strikeOff() {
 	s := n.sim
 	if n.dead || n.paused || n.listedAt < 0 || n.hearing() != never {
@@ -132,7 +133,7 @@ func (n *node) strikeOff() {
 	}
 }
 
-// list tells every hub what etcd has.
+// list tells every hub the present keys of etcd.
 func (s *sim) list() {
 	if s.deaf {
 		return
@@ -164,10 +165,10 @@ func (n *node) hearing() time.Duration {
 	return n.stale
 }
 
-// clock is the core's time.
+// clock returns the core's time.
 func (n *node) clock() time.Duration { return n.sim.now - n.lag }
 
-// next is when the core has something to do, in the time of the sim.
+// next returns when the core has work to do, in the time of the sim.
 func (n *node) next() time.Duration {
 	if next := n.core.nextDeadline(); next < never {
 		return next + n.lag
@@ -175,14 +176,15 @@ func (n *node) next() time.Duration {
 	return never
 }
 
-// wake has the core see how long the process stood still, as the shell does before each call; false: the hub is over.
+// wake lets the core see how long the process stood still, as the shell does before each call. It
+// returns false if the hub is over.
 func (n *node) wake() bool {
 	n.core.deaf = max(0, n.clock()-n.hearing())
 	n.apply(n.core.checkStandstill(n.clock()))
 	return !n.dead
 }
 
-// kill ends a process without a word. Its sockets close; its key stays until somebody removes it.
+// kill ends a process without a farewell. Its sockets close. Its key stays until it is removed.
 func (n *node) kill() {
 	n.dead = true
 	for _, w := range n.sim.wires {
@@ -192,7 +194,7 @@ func (n *node) kill() {
 	}
 }
 
-// key makes the hash of "u:ann", "g:lobby", "n:", and those of "u:ann,g:lobby".
+// key returns the hash of "u:ann", "g:lobby", "n:", and those of "u:ann,g:lobby".
 func (s *sim) key(words string) (hashes []Hash) {
 	for word := range strings.SplitSeq(words, ",") {
 		kind, name, _ := strings.Cut(word, ":")
@@ -223,7 +225,7 @@ func (n *node) join(key string) {
 	n.apply(n.core.awaitInForce(n.clock(), number, hashes))
 }
 
-// leave is only for what was joined and told so.
+// leave is only for keys whose join has returned.
 func (n *node) leave(key string) {
 	n.members[key]--
 	n.present[key]--
@@ -234,7 +236,8 @@ func (n *node) leave(key string) {
 	}
 }
 
-// route routes one send and checks the promise: who had joined before it began is reached, or named.
+// route routes a send and checks the promise: a node that had joined before is reached, or
+// reported.
 func (n *node) route(key string, born ...hub.ID) Route {
 	s := n.sim
 	r := n.core.findRoute(n.clock(), Query{Hashes: s.key(key), Hubs: born})
@@ -243,7 +246,7 @@ func (n *node) route(key string, born ...hub.ID) Route {
 			continue
 		}
 		reached := slices.ContainsFunc(r.To, func(d Destination) bool { return d.Hub == m.id })
-		if !reached && !n.excused(m) && !n.woken { // its leases are out of time
+		if !reached && !n.excused(m) && !n.woken { // a woken hub's leases are out of time
 			s.fail("%v: %s sends %s and misses %s", s.now, n.id, key, m.id)
 		}
 		m.missed[n] = m.missed[n] || !reached && n.hearing() == never
@@ -251,7 +254,7 @@ func (n *node) route(key string, born ...hub.ID) Route {
 	return r
 }
 
-// send puts it on its way.
+// send routes a send and sends it to each hub of the route.
 func (n *node) send(key string, born ...hub.ID) Route {
 	s, r := n.sim, n.route(key, born...)
 	for _, d := range r.To {
@@ -262,7 +265,8 @@ func (n *node) send(key string, born ...hub.ID) Route {
 	return r
 }
 
-// excused: a hub without a key, and without a link for long, is none that a send can know of.
+// excused reports whether a send need not know of m: a hub without a key, and without a link for
+// long.
 func (n *node) excused(m *node) bool {
 	last, met := n.up[m]
 	switch {
@@ -270,13 +274,13 @@ func (n *node) excused(m *node) bool {
 		return false
 	case met:
 		return n.sim.now >= last+lostGrace
-	default: // cut off from each other when the later one came
+	default: // the later node was cut off from the earlier when it came
 		return m.waited >= readyWait || n.waited >= readyWait || n.strange[m] || m.strange[n]
 	}
 }
 
-// look notes, when a hub becomes ready, of whom nobody could have told it: those without a key and
-// a mark whom no hub knows that it has met.
+// look notes, when a hub becomes ready, the hubs of which no hub could have told it: hubs without a
+// key and a mark that are unknown to each hub that it has met.
 func (n *node) look() {
 	for _, m := range n.sim.nodes {
 		n.strange[m] = !n.heardOf[m.id] && n.sim.marks[m.id] == "" &&
@@ -288,10 +292,10 @@ func (n *node) look() {
 	}
 }
 
-// receive gets data: of a link that another one has replaced it must not be taken. What is old was
-// sent before anything was missed. A hub whose machine was suspended may take that.
+// receive gets a send. It must not take the send from a link that has been replaced. An old send
+// left before any send was missed. A hub whose machine was suspended may take that.
 func (n *node) receive(w *wire, key string, old bool) {
-	// the shell does when the lane opens
+	// the shell does so when the lane opens
 	if n.apply(n.core.handleFirstUse(n.clock(), w.from.id, w.epoch)); n.dead {
 		return
 	}
@@ -330,7 +334,7 @@ func (n *node) apply(effects []effect) {
 	n.links()
 }
 
-// links notes with whom there is a link now.
+// links notes the nodes that it has a link with now.
 func (n *node) links() {
 	for _, m := range n.sim.nodes {
 		if p := n.core.peers[m.id]; p != nil && p.hasLink() {
@@ -464,7 +468,7 @@ func (n *node) refuse(e refuse) {
 	}
 }
 
-// say describes a message; probes and confirmations are too many to print.
+// say describes a message. It leaves out probes and confirmations, which are too many.
 func (s *sim) say(from, to *node, body any) string {
 	switch m := body.(type) {
 	case *peerv1.ControlResponse_Interest:
@@ -517,7 +521,7 @@ func (s *sim) advance(d time.Duration) {
 	})
 }
 
-// soonest finds what happens next.
+// soonest finds the next event.
 func (s *sim) soonest() (at time.Duration, do func()) {
 	at = never
 	look := func(x *stream) {
@@ -556,7 +560,7 @@ func (s *sim) soonest() (at time.Duration, do func()) {
 	return at, do
 }
 
-// check holds what must be true at any time: a table that is up to date is what its hub has.
+// check checks the conditions that hold at any time: an up-to-date table equals its hub's interest.
 func (s *sim) check() {
 	for _, n := range s.nodes {
 		for _, m := range s.nodes {
@@ -584,10 +588,10 @@ func (s *sim) check() {
 
 func (n *node) pause() { n.paused = true }
 
-// suspend stops the machine: its clock, too.
+// suspend stops the machine, and its clock.
 func (n *node) suspend() { n.paused, n.asleep = true, n.sim.now }
 
-// resume: what was due is done now, and what was to be in time by now could not be.
+// resume: due work is done now. Work that was due meanwhile comes too late.
 func (n *node) resume() {
 	n.paused = false
 	for _, j := range n.calls {
@@ -603,7 +607,7 @@ func (n *node) resume() {
 	n.sim.list()
 }
 
-// register puts back the keys of the hubs that live: each renews its lease.
+// register restores the keys of the live hubs: each renews its lease.
 func (s *sim) register() {
 	for _, n := range s.nodes {
 		if !n.dead && !n.deaf {

@@ -20,7 +20,7 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
-// stranger calls a hub as another hub does, and says what it likes.
+// stranger calls a hub as a peer does, and sends any messages.
 type stranger struct {
 	peerv1.PeerServiceClient
 	b  *bubble
@@ -49,7 +49,7 @@ func (s *stranger) laneHello(epoch uint64, lane uint32) *peerv1.LaneHello {
 	return &peerv1.LaneHello{Hub: s.id, Epoch: epoch, Lane: lane}
 }
 
-// saying puts what is said on a Control stream into its message.
+// saying wraps a message for a Control stream.
 func saying(m proto.Message) *peerv1.ControlRequest {
 	switch m := m.(type) {
 	case *peerv1.Hello:
@@ -69,7 +69,7 @@ func saying(m proto.Message) *peerv1.ControlRequest {
 	}
 }
 
-// calling does so for a lane.
+// calling wraps a message for a lane.
 func calling(m proto.Message) *peerv1.DataRequest {
 	switch m := m.(type) {
 	case *peerv1.LaneHello:
@@ -92,7 +92,7 @@ func drain[T any](recv func() (T, error)) error {
 	}
 }
 
-// open opens a Control stream, says what is given and leaves it open.
+// open opens a Control stream, sends the given messages and leaves it open.
 func (s *stranger) open(said ...proto.Message) peerv1.PeerService_ControlClient {
 	stream, err := s.Control(s.b.t.Context())
 	if err != nil {
@@ -106,10 +106,10 @@ func (s *stranger) open(said ...proto.Message) peerv1.PeerService_ControlClient 
 	return stream
 }
 
-// control opens a Control stream, says what is given and returns how the stream ends.
+// control opens a Control stream, sends the given messages and returns how the stream ends.
 func (s *stranger) control(said ...proto.Message) error { return drain(s.open(said...).Recv) }
 
-// openLane opens a lane, as open does.
+// openLane opens a lane, as open does for a Control stream.
 func (s *stranger) openLane(said ...proto.Message) peerv1.PeerService_DataClient {
 	stream, err := s.Data(s.b.t.Context())
 	if err != nil {
@@ -166,7 +166,7 @@ func beside(t *testing.T, f func(t *testing.T, x *member, s *stranger)) {
 	})
 }
 
-// unknown is a message with a field that this version does not know.
+// unknown returns a message with a field that this version does not know.
 func unknown(m proto.Message) proto.Message {
 	m.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
 	return m
@@ -225,7 +225,7 @@ func TestAHelloThatBreaksARuleIsRefused(t *testing.T) {
 	}
 }
 
-// falseKnownFor are values of Hello.known_for that can't be true.
+// falseKnownFor are impossible values of Hello.known_for.
 var falseKnownFor = map[string]*durationpb.Duration{
 	"a nanosecond to come": durationpb.New(-time.Nanosecond),
 	"an hour to come":      durationpb.New(-time.Hour),
@@ -234,7 +234,8 @@ var falseKnownFor = map[string]*durationpb.Duration{
 	"over 100 years":       durationpb.New(alwaysKnown + 1),
 }
 
-// TestAHelloWithAFalseTimeForgetsNobody: each such hello would make its hearer close all its clients and start anew.
+// TestAHelloWithAFalseTimeForgetsNobody: such a hello would make the hub close all its clients and
+// start anew.
 func TestAHelloWithAFalseTimeForgetsNobody(t *testing.T) {
 	for name, known := range falseKnownFor {
 		t.Run(name, func(t *testing.T) {
@@ -348,7 +349,8 @@ func TestOnlyAHigherEpochIsAccepted(t *testing.T) {
 	})
 }
 
-// TestAHelloWaitsForTheLinkItReplaces: its lanes may be executing. The one that waits makes way for a higher one.
+// TestAHelloWaitsForTheLinkItReplaces: the lanes of that link may be executing. A waiting hello
+// makes way for a hello of a higher epoch.
 func TestAHelloWaitsForTheLinkItReplaces(t *testing.T) {
 	beside(t, func(t *testing.T, x *member, s *stranger) {
 		block := make(chan struct{})
@@ -399,7 +401,7 @@ func TestALaneThatBreaksARuleIsEnded(t *testing.T) {
 	send := func(f *peerv1.Forward) *peerv1.ForwardSend { return f.GetSend() }
 	for name, tc := range map[string]struct {
 		said func(s *stranger) []proto.Message
-		link bool // goes with it
+		link bool // the link ends too
 	}{
 		"forward first": {
 			func(s *stranger) []proto.Message { return []proto.Message{s.forward(1)} }, false,
@@ -458,7 +460,8 @@ func TestALaneThatBreaksARuleIsEnded(t *testing.T) {
 	}
 }
 
-// A later version may have calls that this one does not know: they have results, and the link goes on.
+// A later version may have calls that this version does not know. They have results, and the link
+// goes on.
 func TestACallOfALaterVersionIsAnswered(t *testing.T) {
 	beside(t, func(t *testing.T, x *member, s *stranger) {
 		control := s.open(s.hello(1))
@@ -538,7 +541,7 @@ func TestAPeerThatTakesNoAnswersLosesItsLink(t *testing.T) {
 			synctest.Wait()
 			lane := s.openLane(s.laneHello(1, 0))
 			flood(func(n uint64) error { return lane.Send(calling(s.forward(n))) })
-			// some, in 64 KiB at each end, are with gRPC
+			// gRPC holds some, in 64 KiB at each end
 			if n := x.count(); n > laneResults+5*laneCalls {
 				t.Errorf("%d were executed", n)
 			}
@@ -555,7 +558,8 @@ func TestAPeerThatTakesNoAnswersLosesItsLink(t *testing.T) {
 	})
 }
 
-// flood sends until that fails or nobody takes it. (A status reaches only who reads what comes before it.)
+// flood sends until a send fails or blocks. (A client sees the status only if it reads the messages
+// before it.)
 func flood(send func(n uint64) error) {
 	go func() {
 		n := uint64(1)

@@ -7,18 +7,18 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// wire is one link: a Control and a Data stream, dialled by from. What is on its way when an end closes still arrives: a
-// shell may have read it just before.
+// wire is a link: a Control and a Data stream, dialled by from. Messages on their way when an end
+// closes still arrive: a shell may have read them just before.
 type wire struct {
 	from, to             *node
-	named                hub.ID // whom it was dialled as
+	named                hub.ID // the hub that the dial expects
 	epoch                uint64
 	fromOpen, toOpen     bool
 	accepted             bool
 	there, back, forward stream
 }
 
-// stream is one direction of a wire.
+// stream is a direction of a wire.
 type stream struct {
 	from, to *node
 	packets  []packet
@@ -56,13 +56,13 @@ func (x *stream) put(s *sim, is string, do func()) {
 
 func (x *stream) empty() bool { return len(x.packets)+len(x.held) == 0 }
 
-// hold names packets that do not go out for now.
+// hold names kinds of packets that wait for now.
 type hold struct {
 	from, to hub.ID
 	is       string
 }
 
-// release lets go the first of what was held, or all with 0, behind all else.
+// release sends the first n held packets, or all with 0, after all packets on their way.
 func (s *sim) release(h hold, first int) {
 	if first == 0 {
 		delete(s.holds, h)
@@ -93,7 +93,7 @@ func (x *stream) release(now time.Duration, h hold, first int) {
 	}
 }
 
-// end has one end of the wire notice that it is over; tell: the other end hears of it.
+// end makes an end of the wire notice that the wire is over. tell: the far end hears of it.
 func (w *wire) end(n *node, tell bool) {
 	open, other, stream := &w.fromOpen, &w.toOpen, &w.there
 	if n == w.to {
@@ -115,7 +115,7 @@ func (w *wire) close(n *node) {
 	w.tell(n)
 }
 
-// tell has n's core know that the wire is over.
+// tell tells n's core that the wire is over.
 func (w *wire) tell(n *node) {
 	if n == w.from {
 		n.apply(n.core.handleLinkLoss(n.clock(), w.named, w.epoch))
@@ -131,7 +131,7 @@ func (s *sim) sever(a, b *node) {
 	s.reset(b, a)
 }
 
-// reset ends the links between two hubs for a only.
+// reset ends the links between two hubs, and only a notices.
 func (s *sim) reset(a, b *node) {
 	for _, w := range slices.Clone(s.wires) {
 		if (w.from == a || w.to == a) && (w.from == b || w.to == b) && a != b {
@@ -140,7 +140,7 @@ func (s *sim) reset(a, b *node) {
 	}
 }
 
-// drop is close without a word to the other end.
+// drop is close without telling the far end.
 func (w *wire) drop(n *node) {
 	open := &w.fromOpen
 	if n == w.to {
