@@ -44,7 +44,7 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	}
 	// Tokens know whole seconds: round up, so that a token never lives shorter than asked.
 	expires := time.Now().Add(ttl + time.Second - 1).Truncate(time.Second)
-	audience := auth.Audience(s.publicURL, namespace(req))
+	audience := auth.Audience(s.publicURL, namespaceOf(req))
 	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Labels: req.GetLabels(), Expires: expires})
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermiss
 		ctx context.Context, h *hub.Hub, req *controlv1.GrantPermissionsRequest,
 	) (*controlv1.GrantPermissionsResponse, inForce, error) {
 		target := newTarget(req.GetTarget())
-		permitted, err := h.Permit(ctx, namespace(req), &target, newGrants(req.GetPermissions(), false))
+		permitted, err := h.Permit(ctx, namespaceOf(req), &target, newGrants(req.GetPermissions(), false))
 		return newGranted(permitted), nil, err
 	},
 	result: func(part *controlv1.GrantPermissionsResponse) *peerv1.ForwardResult {
@@ -100,10 +100,10 @@ var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermiss
 	},
 	partOf: (*peerv1.ForwardResult).GetGrant,
 	add: func(sum, part *controlv1.GrantPermissionsResponse) {
-		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
-		sum.Changed = plus(sum.GetChanged(), part.GetChanged())
-		sum.Refused = plus(sum.GetRefused(), part.GetRefused())
-		sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
+		sum.Changed = addCounts(sum.GetChanged(), part.GetChanged())
+		sum.Refused = addCounts(sum.GetRefused(), part.GetRefused())
+		sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
 		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
 	},
 	setGaps: func(sum *controlv1.GrantPermissionsResponse, g gaps) {
@@ -121,7 +121,7 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 		ctx context.Context, h *hub.Hub, req *controlv1.RevokePermissionsRequest,
 	) (*controlv1.RevokePermissionsResponse, inForce, error) {
 		target := newTarget(req.GetTarget())
-		permitted, err := h.Permit(ctx, namespace(req), &target, newGrants(req.GetPermissions(), true))
+		permitted, err := h.Permit(ctx, namespaceOf(req), &target, newGrants(req.GetPermissions(), true))
 		return newRevoked(permitted), nil, err
 	},
 	result: func(part *controlv1.RevokePermissionsResponse) *peerv1.ForwardResult {
@@ -129,10 +129,10 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 	},
 	partOf: (*peerv1.ForwardResult).GetRevoke,
 	add: func(sum, part *controlv1.RevokePermissionsResponse) {
-		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
-		sum.Changed = plus(sum.GetChanged(), part.GetChanged())
-		sum.Refused = plus(sum.GetRefused(), part.GetRefused())
-		sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
+		sum.Changed = addCounts(sum.GetChanged(), part.GetChanged())
+		sum.Refused = addCounts(sum.GetRefused(), part.GetRefused())
+		sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
 		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
 	},
 	setGaps: func(sum *controlv1.RevokePermissionsResponse, g gaps) {
@@ -164,14 +164,14 @@ func newGrants(all []*controlv1.Permission, revoked bool) []hub.Grant {
 
 func newGranted(p hub.Permitted) *controlv1.GrantPermissionsResponse {
 	return &controlv1.GrantPermissionsResponse{
-		Matched: count(p.Matched), Changed: count(p.Changed), Refused: count(p.Refused), Closed: count(p.Closed),
+		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed), Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
 		Refusals: newRefusals(p.Refusals),
 	}
 }
 
 func newRevoked(p hub.Permitted) *controlv1.RevokePermissionsResponse {
 	return &controlv1.RevokePermissionsResponse{
-		Matched: count(p.Matched), Changed: count(p.Changed), Refused: count(p.Refused), Closed: count(p.Closed),
+		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed), Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
 		Refusals: newRefusals(p.Refusals),
 	}
 }

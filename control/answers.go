@@ -68,13 +68,13 @@ type report struct {
 
 func newAnswers(of *account) *answers {
 	a := &answers{account: of, news: make(chan struct{}, 1), room: make(chan struct{}, 1)}
-	a.hold = time.AfterFunc(maxHold, a.tick)
+	a.hold = time.AfterFunc(maxHold, a.signalHeldNews)
 	a.hold.Stop()
 	return a
 }
 
 // signal leaves a token.
-func signal(c chan<- struct{}) {
+func leaveToken(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -82,41 +82,41 @@ func signal(c chan<- struct{}) {
 }
 
 // batch begins (true) and ends a batch.
-func (a *answers) batch(on bool) {
+func (a *answers) holdNews(on bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.holdLocked(on)
+	a.holdNewsLocked(on)
 }
 
 // holdLocked begins to hold news back, or lets it go.
-func (a *answers) holdLocked(on bool) {
+func (a *answers) holdNewsLocked(on bool) {
 	a.held = on
 	if on {
 		a.hold.Reset(maxHold)
 		return
 	}
 	a.hold.Stop()
-	signal(a.news)
+	leaveToken(a.news)
 }
 
 // tick lets go what is held, in case that the next send of the batch takes long to bring on its way.
-func (a *answers) tick() {
+func (a *answers) signalHeldNews() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.held {
-		signal(a.news)
+		leaveToken(a.news)
 		a.hold.Reset(maxHold)
 	}
 }
 
 // take waits for room for a send whose request has so many bytes, and takes it: then accept and work.Done must follow.
 // taken is false when no more are taken. over: the caller may hold no more, so the send must fail.
-func (a *answers) take(ctx context.Context, bytes int) (taken, over bool) {
+func (a *answers) admitSend(ctx context.Context, bytes int) (taken, over bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	held := a.held
-	for !a.ended && a.waitsLocked(bytes, &over) {
-		a.holdLocked(false) // what is ready makes room
+	for !a.ended && a.mustWaitLocked(bytes, &over) {
+		a.holdNewsLocked(false) // what is ready makes room
 		a.mu.Unlock()
 		select {
 		case <-a.room:
@@ -131,7 +131,7 @@ func (a *answers) take(ctx context.Context, bytes int) (taken, over bool) {
 		return false, false
 	}
 	if held && !a.held {
-		a.holdLocked(true)
+		a.holdNewsLocked(true)
 	}
 	a.unanswered++
 	a.bytes += bytes
@@ -141,11 +141,11 @@ func (a *answers) take(ctx context.Context, bytes int) (taken, over bool) {
 }
 
 // waitsLocked reports whether a send must wait for room. If not, there is a reserve for it, or it is over.
-func (a *answers) waitsLocked(bytes int, over *bool) bool {
-	if a.fullLocked(bytes) {
+func (a *answers) mustWaitLocked(bytes int, over *bool) bool {
+	if a.isFullLocked(bytes) {
 		return true
 	}
-	*over = !a.reserveLocked(a.weightLocked() + int64(bytes) + sendWeight)
+	*over = !a.reserveSendsLocked(a.weightLocked() + int64(bytes) + sendWeight)
 	return *over && a.unanswered >= maxOverdrawn
 }
 
@@ -153,7 +153,7 @@ func (a *answers) waitsLocked(bytes int, over *bool) bool {
 func (a *answers) weightLocked() int64 { return int64(a.bytes) + int64(a.unanswered)*sendWeight }
 
 // reserveLocked sees to it that so many bytes are reserved; false: the caller may not hold so much.
-func (a *answers) reserveLocked(bytes int64) bool {
+func (a *answers) reserveSendsLocked(bytes int64) bool {
 	missing := bytes - a.reserved
 	if missing <= 0 || a.account == nil {
 		return true
@@ -170,7 +170,7 @@ func (a *answers) reserveLocked(bytes int64) bool {
 }
 
 // releaseLocked gives back what is reserved beyond what sends need and will soon need.
-func (a *answers) releaseLocked() {
+func (a *answers) releaseSpareLocked() {
 	if spare := a.reserved - a.weightLocked() - sendsReserve; spare >= sendsReserve {
 		a.account.release(spare)
 		a.reserved -= spare
@@ -178,73 +178,73 @@ func (a *answers) releaseLocked() {
 }
 
 // full reports whether take would wait.
-func (a *answers) full(bytes int) bool {
+func (a *answers) mustWait(bytes int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var over bool
-	return !a.ended && a.waitsLocked(bytes, &over)
+	return !a.ended && a.mustWaitLocked(bytes, &over)
 }
 
-func (a *answers) fullLocked(bytes int) bool {
+func (a *answers) isFullLocked(bytes int) bool {
 	return a.unanswered >= maxUnanswered || a.unanswered > 0 && a.bytes+bytes > maxUnansweredBytes
 }
 
 // accept says that the send that was taken is on its way, or at its end: then with its answer.
-func (a *answers) accept(sequence int64, at ...answer) {
+func (a *answers) acceptSend(sequence int64, at ...answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.accepted = sequence
 	a.taking--
-	a.addLocked(at...)
+	a.addAnswersLocked(at...)
 }
 
 // put says that a send which was accepted before has its result. Only the goroutine that collects calls it, and collects
 // next.
-func (a *answers) put(one answer) {
+func (a *answers) addLateAnswer(one answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ready = append(a.ready, one)
 }
 
 // notify has the goroutine that collects look for what there is to tell, but for a batch that is being taken.
-func (a *answers) notify() {
+func (a *answers) signalNews() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.held {
-		signal(a.news)
+		leaveToken(a.news)
 	}
 }
 
-func (a *answers) addLocked(some ...answer) {
+func (a *answers) addAnswersLocked(some ...answer) {
 	a.ready = append(a.ready, some...)
 	if !a.held {
-		signal(a.news)
+		leaveToken(a.news)
 	}
 }
 
 // finish says that the backend sends no more: because it is through (nil), or what it sent last can't be taken.
-func (a *answers) finish(err error) {
+func (a *answers) finishSends(err error) {
 	a.mu.Lock()
 	if !a.ended || a.leaving && err == nil { // it closed its side, and everything was accepted
 		a.ended, a.end = true, err
 	}
 	a.mu.Unlock()
-	signal(a.news)
+	leaveToken(a.news)
 }
 
 // leave takes no more sends because the hub leaves.
-func (a *answers) leave() {
+func (a *answers) stopTaking() {
 	a.mu.Lock()
 	if !a.ended {
 		a.ended, a.leaving, a.end = true, true, hub.ErrShuttingDown
 	}
 	a.mu.Unlock()
-	signal(a.news)
-	signal(a.room)
+	leaveToken(a.news)
+	leaveToken(a.room)
 }
 
 // collect returns what there is to tell. The report has the memory of spare.
-func (a *answers) collect(spare []answer) report {
+func (a *answers) collectReport(spare []answer) report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := report{answers: a.ready, accepted: a.accepted}
@@ -256,26 +256,26 @@ func (a *answers) collect(spare []answer) report {
 }
 
 // told says that the transport has taken the results of sends.
-func (a *answers) told(some []answer) {
+func (a *answers) markTold(some []answer) {
 	a.mu.Lock()
 	a.unanswered -= len(some)
 	for _, one := range some {
 		a.bytes -= one.bytes
 	}
-	a.releaseLocked()
+	a.releaseSpareLocked()
 	a.mu.Unlock()
-	signal(a.room)
+	leaveToken(a.room)
 }
 
 // outcome returns what the stream ends with.
-func (a *answers) outcome() error {
+func (a *answers) endError() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.end
 }
 
 // close takes no more and waits until all work is over, which cancel ends.
-func (a *answers) close(cancel func()) {
+func (a *answers) closeAndWait(cancel func()) {
 	a.mu.Lock()
 	a.ended, a.held = true, false
 	a.hold.Stop()

@@ -32,7 +32,7 @@ func (s *connectionService) GetConnection(ctx context.Context, req *controlv1.Ge
 // ListConnections implements the RPC.
 func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.ListConnectionsRequest) (*controlv1.ListConnectionsResponse, error) {
 	req.Target = orEveryone(req.GetTarget())
-	request, err := newFingerprint(controlv1.ConnectionService_ListConnections_FullMethodName, namespace(req), req.GetTarget())
+	request, err := newFingerprint(controlv1.ConnectionService_ListConnections_FullMethodName, namespaceOf(req), req.GetTarget())
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ var closeVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnect
 	) (*controlv1.CloseConnectionsResponse, inForce, error) {
 		target := newTarget(req.GetTarget())
 		limit := int(req.GetMaxMatched())
-		closed, err := h.CloseConnections(ctx, namespace(req), &target, newClose(req), limit)
+		closed, err := h.CloseConnections(ctx, namespaceOf(req), &target, newClose(req), limit)
 		return newClosed(closed), nil, err
 	},
 	result:  closedResult,
@@ -85,7 +85,7 @@ var countVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnect
 		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
 	) (*controlv1.CloseConnectionsResponse, inForce, error) {
 		target := newTarget(req.GetTarget())
-		return newClosed(hub.Closed{Matched: h.Count(namespace(req), &target)}), nil, nil
+		return newClosed(hub.Closed{Matched: h.Count(namespaceOf(req), &target)}), nil, nil
 	},
 	result:  closedResult,
 	partOf:  (*peerv1.ForwardResult).GetClose,
@@ -98,8 +98,8 @@ func closedResult(part *controlv1.CloseConnectionsResponse) *peerv1.ForwardResul
 }
 
 func addClosed(sum, part *controlv1.CloseConnectionsResponse) {
-	sum.Matched = plus(sum.GetMatched(), part.GetMatched())
-	sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+	sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
+	sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
 }
 
 func setClosedGaps(sum *controlv1.CloseConnectionsResponse, g gaps) {
@@ -116,7 +116,7 @@ func newClose(req *controlv1.CloseConnectionsRequest) cause.CloseStatus {
 }
 
 func newClosed(closed hub.Closed) *controlv1.CloseConnectionsResponse {
-	return &controlv1.CloseConnectionsResponse{Matched: count(closed.Matched), Closed: count(closed.Closed)}
+	return &controlv1.CloseConnectionsResponse{Matched: clampCount(closed.Matched), Closed: clampCount(closed.Closed)}
 }
 
 // newConnection translates a connection.
@@ -130,9 +130,9 @@ func newConnection(info *hub.Info) *controlv1.Connection {
 		RemoteAddress:   info.RemoteAddress,
 		CreateTime:      timestamppb.New(info.Created),
 		State:           connectionStates[info.Phase],
-		QueuedMessages:  count(info.QueuedMessages),
+		QueuedMessages:  clampCount(info.QueuedMessages),
 		QueuedBytes:     info.QueuedBytes,
-		UnackedMessages: count(info.UnackedMessages),
+		UnackedMessages: clampCount(info.UnackedMessages),
 		LastAcked:       int64(info.LastAcked), // sequence ids stay below 2^53
 		Hub:             string(info.Hub),
 	}

@@ -151,7 +151,7 @@ func TestCountsAreCutAtTheEndOfTheirType(t *testing.T) {
 	for n, want := range map[int]int32{
 		0: 0, 7: 7, math.MaxInt32: math.MaxInt32, math.MaxInt32 + 1: math.MaxInt32,
 	} {
-		if have := count(n); have != want {
+		if have := clampCount(n); have != want {
 			t.Errorf("%d: %d", n, have)
 		}
 	}

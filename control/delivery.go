@@ -32,7 +32,7 @@ type deliveryService struct {
 
 // Send implements the RPC.
 func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) (*controlv1.SendResponse, error) {
-	sending, err := d.begin(ctx, req, originOf(ctx), nil)
+	sending, err := d.beginSend(ctx, req, originOf(ctx), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 
 // begin brings the message of a request that has passed the rules of its proto on its way; it begins now. What is to be written
 // to clients is written at once, or with burst.
-func (d *deliveryService) begin(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (*sending, error) {
+func (d *deliveryService) beginSend(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (*sending, error) {
 	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func originOf(ctx context.Context) origin {
 func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
 	o := &outgoing{request: req, began: from.began, until: from.began.Add(waitTimeout(from, req.GetWaitTimeout()))}
 	o.send = hub.Send{
-		Message:       newMessage(namespace(req), req.GetMessage(), from),
+		Message:       newMessage(namespaceOf(req), req.GetMessage(), from),
 		Target:        newTarget(req.GetTarget()),
 		Wait:          waits[req.GetWait()],
 		Policy:        policies[req.GetOverflowPolicy()],

@@ -9,7 +9,7 @@ import (
 // This file says when the receipt of a send is due. A stream waits for many receipts in one list.
 
 // due reports whether Receipt needs no waiting.
-func (s *sending) due() bool {
+func (s *sending) isDue() bool {
 	switch wait := s.outgoing.send.Wait; {
 	case wait == hub.WaitNone:
 		return true
@@ -25,7 +25,7 @@ func (s *sending) dueAt() time.Time { return s.outgoing.until }
 
 // then has done called when Receipt would not wait. After it Receipt never waits. done is called at
 // most once, perhaps at once, by a goroutine that may hold locks of the hub. stop calls it off.
-func (s *sending) then(done func()) (stop func()) {
+func (s *sending) callWhenDue(done func()) (stop func()) {
 	s.asked = true
 	here := s.delivery != nil && s.outgoing.send.Wait > hub.WaitQueued
 	switch {

@@ -79,48 +79,48 @@ var _ mesh.Executor = (*executor)(nil)
 func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) (x mesh.Execution) {
 	defer func() {
 		if p := recover(); p != nil {
-			x = through(e.panicked(p))
+			x = finishedExecution(e.panicResult(p))
 		}
 	}()
 	if send := f.GetSend(); send != nil {
-		return e.send(ctx, f, send, burst)
+		return e.executeSend(ctx, f, send, burst)
 	}
 	begin := executionFor(f)
 	if begin == nil {
-		return through(failed(errUnknownMethod))
+		return finishedExecution(errorResult(errUnknownMethod))
 	}
 	return begin(ctx, e, f)
 }
 
 // through is the execution of a call that has its result.
-func through(r *peerv1.ForwardResult) mesh.Execution {
+func finishedExecution(r *peerv1.ForwardResult) mesh.Execution {
 	return mesh.Execution{Result: func() *peerv1.ForwardResult { return r }}
 }
 
 // panicked turns a panic into a result: it must not end the lane, with all that others have on it, nor the process.
-func (e *executor) panicked(p any) *peerv1.ForwardResult {
+func (e *executor) panicResult(p any) *peerv1.ForwardResult {
 	e.logger.Error("forwarded call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	return failed(errInternal)
+	return errorResult(errInternal)
 }
 
 // began is when the hub that a backend called accepted the call.
-func began(f *peerv1.Forward) time.Time { return time.Now().Add(-f.GetAge().AsDuration()) }
+func acceptedAt(f *peerv1.Forward) time.Time { return time.Now().Add(-f.GetAge().AsDuration()) }
 
-func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) mesh.Execution {
+func (e *executor) executeSend(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) mesh.Execution {
 	req := &controlv1.SendRequest{}
-	if err := decode(s.GetRequest(), req); err != nil {
-		return through(failed(err))
+	if err := decodeForwarded(s.GetRequest(), req); err != nil {
+		return finishedExecution(errorResult(err))
 	}
-	if !names.IsNamespace(namespace(req)) { // the rest was checked where it came in, and would take longer than the send
-		return through(failed(errInvalidField))
+	if !names.IsNamespace(namespaceOf(req)) { // the rest was checked where it came in, and would take longer than the send
+		return finishedExecution(errorResult(errInvalidField))
 	}
-	o := newOutgoing(req, origin{caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: began(f)})
+	o := newOutgoing(req, origin{caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: acceptedAt(f)})
 	o.send.Message.Sender = hub.Sender{Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser()}
 	copy(o.send.RequestHash[:], s.GetRequestHash()) // of what the backend asked: this request says it in other words
 	o.send.Burst = burst
 	delivery, err := e.hub.Deliver(ctx, &o.send)
 	if err != nil {
-		return through(failed(err))
+		return finishedExecution(errorResult(err))
 	}
 	var target *hub.Target // what waits for clients keeps no more of the request than the result needs
 	if o.send.Detail {
@@ -130,10 +130,10 @@ func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.Forwar
 	x := mesh.Execution{Result: func() (result *peerv1.ForwardResult) {
 		defer func() {
 			if p := recover(); p != nil {
-				result = e.panicked(p)
+				result = e.panicResult(p)
 			}
 		}()
-		return sent(target, delivery)
+		return sendResult(target, delivery)
 	}}
 	if o.send.Wait > hub.WaitQueued {
 		x.Then, x.Until = delivery.Then, o.until
@@ -142,7 +142,7 @@ func (e *executor) send(ctx context.Context, f *peerv1.Forward, s *peerv1.Forwar
 }
 
 // sent is the result of a send. target is its target, if the result is to name what matched.
-func sent(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
+func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 	local := d.Receipt()
 	var r struct { // in one piece of memory
 		forward peerv1.ForwardResult
@@ -160,7 +160,7 @@ func sent(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 }
 
 // decode reads a request that another hub has checked.
-func decode(b []byte, req proto.Message) error {
+func decodeForwarded(b []byte, req proto.Message) error {
 	if err := unmarshal(b, req); err != nil {
 		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, req.ProtoReflect().Descriptor().Name())
 	}
@@ -168,7 +168,7 @@ func decode(b []byte, req proto.Message) error {
 }
 
 // failed is the result of a call that ended with an error.
-func failed(err error) *peerv1.ForwardResult {
+func errorResult(err error) *peerv1.ForwardResult {
 	b, _ := proto.Marshal(status.Convert(toStatus(err)).Proto()) // what fails to marshal reads as a fault of this hub
 	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: b}}
 }

@@ -129,7 +129,7 @@ func TestNamesThatMatchedNowhereAreFound(t *testing.T) {
 				Connections: missing("c", target.Connections), Users: missing("u", target.Users),
 				Groups: missing("g", target.Groups),
 			}
-			sum.add(matchedNames(target, un))
+			sum.mergeBits(matchedNames(target, un))
 		}
 		var want [3][]string
 		for i, list := range lists {
@@ -139,7 +139,7 @@ func TestNamesThatMatchedNowhereAreFound(t *testing.T) {
 				}
 			}
 		}
-		have := sum.unmatched(target)
+		have := sum.unmatchedNames(target)
 		expected := &controlv1.Unmatched{Connections: want[0], Users: want[1], Groups: want[2]}
 		if diff := cmp.Diff(expected, have, protocmp.Transform()); diff != "" {
 			t.Error(diff)
@@ -181,7 +181,7 @@ func TestReceiptsAddUpInEveryField(t *testing.T) {
 				want.Dropped, &controlv1.Dropped{Reason: reason, Count: dropped[reason]},
 			)
 		}
-		if diff := cmp.Diff(want, sum.answer(), protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(want, sum.totalReceipt(), protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}
 	})

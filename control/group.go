@@ -31,7 +31,7 @@ func (s *groupService) RemoveFromGroups(ctx context.Context, req *controlv1.Remo
 
 // ListGroups implements the RPC.
 func (s *groupService) ListGroups(ctx context.Context, req *controlv1.ListGroupsRequest) (*controlv1.ListGroupsResponse, error) {
-	request, err := newFingerprint(controlv1.GroupService_ListGroups_FullMethodName, namespace(req), nil)
+	request, err := newFingerprint(controlv1.GroupService_ListGroups_FullMethodName, namespaceOf(req), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ var joinVerb = verb[*controlv1.AddToGroupsRequest, *controlv1.AddToGroupsRespons
 		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
 	) (*controlv1.AddToGroupsResponse, inForce, error) {
 		target := newTarget(req.GetTarget())
-		joined, then, err := h.BeginJoin(ctx, namespace(req), &target, req.GetGroups())
+		joined, then, err := h.BeginJoin(ctx, namespaceOf(req), &target, req.GetGroups())
 		return newJoined(joined), then, err
 	},
 	result: func(part *controlv1.AddToGroupsResponse) *peerv1.ForwardResult {
@@ -69,11 +69,11 @@ var joinVerb = verb[*controlv1.AddToGroupsRequest, *controlv1.AddToGroupsRespons
 	},
 	partOf: (*peerv1.ForwardResult).GetJoin,
 	add: func(sum, part *controlv1.AddToGroupsResponse) {
-		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
-		sum.Added = plus(sum.GetAdded(), part.GetAdded())
-		sum.Already = plus(sum.GetAlready(), part.GetAlready())
-		sum.Refused = plus(sum.GetRefused(), part.GetRefused())
-		sum.Closed = plus(sum.GetClosed(), part.GetClosed())
+		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
+		sum.Added = addCounts(sum.GetAdded(), part.GetAdded())
+		sum.Already = addCounts(sum.GetAlready(), part.GetAlready())
+		sum.Refused = addCounts(sum.GetRefused(), part.GetRefused())
+		sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
 		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
 	},
 	setGaps: func(sum *controlv1.AddToGroupsResponse, g gaps) {
@@ -90,7 +90,7 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 		ctx context.Context, h *hub.Hub, req *controlv1.RemoveFromGroupsRequest,
 	) (*controlv1.RemoveFromGroupsResponse, inForce, error) {
 		target := newTarget(req.GetTarget())
-		left, err := h.Leave(ctx, namespace(req), &target, req.GetGroups(), req.GetAllGroups())
+		left, err := h.Leave(ctx, namespaceOf(req), &target, req.GetGroups(), req.GetAllGroups())
 		return newLeft(left), nil, err
 	},
 	result: func(part *controlv1.RemoveFromGroupsResponse) *peerv1.ForwardResult {
@@ -98,8 +98,8 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 	},
 	partOf: (*peerv1.ForwardResult).GetLeave,
 	add: func(sum, part *controlv1.RemoveFromGroupsResponse) {
-		sum.Matched = plus(sum.GetMatched(), part.GetMatched())
-		sum.Removed = plus(sum.GetRemoved(), part.GetRemoved())
+		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
+		sum.Removed = addCounts(sum.GetRemoved(), part.GetRemoved())
 	},
 	setGaps: func(sum *controlv1.RemoveFromGroupsResponse, g gaps) {
 		sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
@@ -108,20 +108,20 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 
 func newJoined(joined hub.Joined) *controlv1.AddToGroupsResponse {
 	return &controlv1.AddToGroupsResponse{
-		Matched: count(joined.Matched),
-		Added:   count(joined.Added),
-		Already: count(joined.Already),
-		Refused: count(joined.Refused),
-		Closed:  count(joined.Closed),
+		Matched: clampCount(joined.Matched),
+		Added:   clampCount(joined.Added),
+		Already: clampCount(joined.Already),
+		Refused: clampCount(joined.Refused),
+		Closed:  clampCount(joined.Closed),
 
 		Refusals: newRefusals(joined.Refusals),
 	}
 }
 
 func newLeft(left hub.Left) *controlv1.RemoveFromGroupsResponse {
-	return &controlv1.RemoveFromGroupsResponse{Matched: count(left.Matched), Removed: count(left.Removed)}
+	return &controlv1.RemoveFromGroupsResponse{Matched: clampCount(left.Matched), Removed: clampCount(left.Removed)}
 }
 
 func newGroup(info hub.GroupInfo) *controlv1.Group {
-	return &controlv1.Group{Name: info.Name, Members: count(info.Members)}
+	return &controlv1.Group{Name: info.Name, Members: clampCount(info.Members)}
 }

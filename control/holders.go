@@ -23,9 +23,9 @@ var shareEnds = []shareEnd{shareClosed, shareRefused}
 
 // holder is a credential, and the connections that have shown it first. Guarded by port.mu.
 type holder struct {
-	who   auth.Identity
-	conns list.List // of *inbound, the oldest first
-	ends  reasonLog[shareEnd]
+	identity auth.Identity
+	conns    list.List // of *inbound, the oldest first
+	ends     reasonLog[shareEnd]
 }
 
 // holders are the connections that have shown a credential, by credential: as many as there are
@@ -46,7 +46,7 @@ type holders struct {
 func newHolders(most int) holders { return holders{most: most, of: make(map[auth.Identity]*holder)} }
 
 // count returns how many connections have shown a credential of a role.
-func (h *holders) count(role auth.Role) int {
+func (h *holders) countConns(role auth.Role) int {
 	n := 0
 	for who, of := range h.of {
 		if who.Role == role {
@@ -58,10 +58,10 @@ func (h *holders) count(role auth.Role) int {
 
 // add lists a connection of a credential. If that is one too many, it returns the one to close.
 // False: it is this one, and it is not listed.
-func (h *holders) add(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
+func (h *holders) addConn(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
 	mine := h.of[who]
 	if mine == nil {
-		mine = &holder{who: who}
+		mine = &holder{identity: who}
 		h.of[who] = mine
 	}
 	c.holder, c.place.ofHolder = mine, mine.conns.PushBack(c)
@@ -70,13 +70,13 @@ func (h *holders) add(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
 	if h.most == 0 || h.known <= h.most {
 		return nil, true
 	}
-	most := h.largest(mine)
+	most := h.largestHolder(mine)
 	if most == nil { // all are of other hubs
 		return nil, true
 	}
-	payer = most.choose()
+	payer = most.choosePayer()
 	if payer == c {
-		h.remove(c)
+		h.removeConn(c)
 		return nil, false
 	}
 	return payer, true
@@ -84,7 +84,7 @@ func (h *holders) add(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
 
 // largest returns the credential of a backend that holds most; among equals it is mine. nil: no
 // backend has a connection.
-func (h *holders) largest(mine *holder) *holder {
+func (h *holders) largestHolder(mine *holder) *holder {
 	var most *holder
 	for who, of := range h.of {
 		switch {
@@ -98,7 +98,7 @@ func (h *holders) largest(mine *holder) *holder {
 
 // choose returns the connection to close: the one that has been idle for longest. If none is idle,
 // it is the newest.
-func (h *holder) choose() *inbound {
+func (h *holder) choosePayer() *inbound {
 	newest := h.conns.Back().Value.(*inbound)
 	var idle *inbound
 	earliest := time.Now().Add(-idlePatience).UnixNano()
@@ -115,7 +115,7 @@ func (h *holder) choose() *inbound {
 }
 
 // remove takes a connection from the list of its credential, if it is there.
-func (h *holders) remove(c *inbound) {
+func (h *holders) removeConn(c *inbound) {
 	if c.holder == nil {
 		return
 	}

@@ -87,7 +87,7 @@ func (c *inbound) Read(b []byte) (int, error) {
 // Close implements net.Conn.
 func (c *inbound) Close() error {
 	c.port.removeStranger(c)
-	defer c.port.forget(c)
+	defer c.port.forgetConn(c)
 	defer c.endAccounts()
 	return c.Conn.Close()
 }
@@ -174,7 +174,7 @@ func (c countedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 	if err != nil {
 		c.port.removeStranger(in)
 		_ = raw.Close() // as gRPC does next
-		c.port.forget(in)
+		c.port.forgetConn(in)
 		return nil, nil, err
 	}
 	c.port.endHandshake(in, conn)

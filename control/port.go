@@ -81,14 +81,14 @@ func (p *port) strangerCount() int {
 func (p *port) knownCount(role auth.Role) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.holders.count(role)
+	return p.holders.countConns(role)
 }
 
 // add lists a connection that was accepted, and closes a stranger's if there are too many.
-func (p *port) add(raw net.Conn) *inbound {
+func (p *port) addAccepted(raw net.Conn) *inbound {
 	c := &inbound{raw: raw, address: addressOf(raw), port: p}
 	c.beginWaiting()
-	tooMany, why := p.list(c)
+	tooMany, why := p.listStranger(c)
 	if tooMany != nil {
 		p.endStranger(tooMany, why)
 	}
@@ -96,24 +96,24 @@ func (p *port) add(raw net.Conn) *inbound {
 }
 
 // list lists a connection. It returns the stranger to close, and why; nil: none.
-func (p *port) list(c *inbound) (*inbound, strangerEnd) {
+func (p *port) listStranger(c *inbound) (*inbound, strangerEnd) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.counted = true
 	p.open++
-	p.strangers.add(c)
-	c.timer = time.AfterFunc(strangerTime, func() { p.review(c) })
-	if tooMany, why := p.strangers.tooMany(c); tooMany != nil {
+	p.strangers.listConn(c)
+	c.timer = time.AfterFunc(strangerTime, func() { p.reviewStranger(c) })
+	if tooMany, why := p.strangers.findSurplus(c); tooMany != nil {
 		return tooMany, why
 	}
 	if p.most > 0 && p.open > p.most {
-		return p.strangers.choose(&p.strangers.all), endedFull
+		return p.strangers.chooseVictim(&p.strangers.all), endedFull
 	}
 	return nil, ""
 }
 
 // review closes a stranger's connection that has had its time, or has it stand in reserve.
-func (p *port) review(c *inbound) {
+func (p *port) reviewStranger(c *inbound) {
 	if !p.keepInReserve(c) {
 		p.endStranger(c, endedTime)
 	}
@@ -138,7 +138,7 @@ func (p *port) welcome(c *inbound, who auth.Identity) bool {
 	payer, ok := p.addKnown(c, who)
 	if payer != nil {
 		_ = payer.raw.Close() // the transport closes what is above
-		p.forget(payer)
+		p.forgetConn(payer)
 	}
 	return ok
 }
@@ -151,7 +151,7 @@ func (p *port) addKnown(c *inbound, who auth.Identity) (payer *inbound, ok bool)
 		c.known.Store(true)
 		return nil, true
 	}
-	payer, ok = p.holders.add(c, who)
+	payer, ok = p.holders.addConn(c, who)
 	if !ok {
 		if !c.refused {
 			c.refused = true
@@ -161,7 +161,7 @@ func (p *port) addKnown(c *inbound, who auth.Identity) (payer *inbound, ok bool)
 	}
 	if payer != nil {
 		of := payer.holder
-		p.holders.remove(payer)
+		p.holders.removeConn(payer)
 		p.countOverShareLocked(of, shareClosed)
 	}
 	p.removeStrangerLocked(c)
@@ -178,7 +178,7 @@ func (p *port) countOverShareLocked(of *holder, how shareEnd) {
 		return
 	}
 	attributes := []any{
-		slog.String("credential", of.who.Name), slog.Int("connections", of.conns.Len()),
+		slog.String("credential", of.identity.Name), slog.Int("connections", of.conns.Len()),
 		slog.Int("of", p.holders.most),
 	}
 	p.logger.Warn("the control port is full, and a credential holds most of its connections",
@@ -192,7 +192,7 @@ func (p *port) removeStrangerLocked(c *inbound) bool {
 		return false
 	}
 	c.timer.Stop()
-	p.strangers.remove(c)
+	p.strangers.unlistConn(c)
 	return true
 }
 
@@ -204,11 +204,11 @@ func (p *port) removeStranger(c *inbound) bool {
 }
 
 // forget takes a connection that is closed out of all lists and counts.
-func (p *port) forget(c *inbound) {
+func (p *port) forgetConn(c *inbound) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.removeStrangerLocked(c)
-	p.holders.remove(c)
+	p.holders.removeConn(c)
 	if c.counted {
 		c.counted = false
 		p.open--
@@ -221,7 +221,7 @@ func (p *port) endStranger(c *inbound, why strangerEnd) {
 		return
 	}
 	_ = c.raw.Close() // the transport closes what is above
-	p.forget(c)
+	p.forgetConn(c)
 	p.countStranger(c, why)
 }
 
@@ -281,7 +281,7 @@ func (l listener) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err == nil {
 		boundKernelMemory(raw)
-		in := l.port.add(raw)
+		in := l.port.addAccepted(raw)
 		l.port.mu.Lock()
 		l.port.accepted[raw] = in
 		l.port.mu.Unlock()

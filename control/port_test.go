@@ -27,7 +27,7 @@ type visitor struct {
 // connect has the port accept a connection.
 func connect(p *port, from string) visitor {
 	raw := &addressedConn{from: from}
-	in := p.add(raw)
+	in := p.addAccepted(raw)
 	p.endHandshake(in, raw)
 	return visitor{raw, in}
 }

@@ -23,7 +23,7 @@ import (
 // message after the other, arrives in order. It has no RequestID, and whom it waits for makes no difference. Error:
 // hub.ErrShuttingDown, then nobody has it.
 func (s *Server) Publish(ctx context.Context, send *hub.Send) error {
-	return s.publisher.publish(ctx, send)
+	return s.publisher.publishMessage(ctx, send)
 }
 
 // publisher brings what clients send on its way.
@@ -33,7 +33,7 @@ type publisher struct {
 }
 
 // publish puts the message in line for other hubs first, as router.Send does.
-func (p *publisher) publish(ctx context.Context, s *hub.Send) error {
+func (p *publisher) publishMessage(ctx context.Context, s *hub.Send) error {
 	r := p.router
 	if r.hub.Leaving() {
 		return hub.ErrShuttingDown // before anybody has delivered it
@@ -42,7 +42,7 @@ func (p *publisher) publish(ctx context.Context, s *hub.Send) error {
 	if s.Message.ID == "" {
 		s.Message.ID = r.hub.NewMessageID()
 	}
-	route := r.route(s.Message.Namespace, &s.Target)
+	route := r.routeFor(s.Message.Namespace, &s.Target)
 	p.lost.unreachable.Add(float64(len(route.Unreachable)))
 	if len(route.To) > 0 {
 		call, err := newPublishCall(s, began)

@@ -27,7 +27,7 @@ type part struct {
 }
 
 // ask asks hubs at the same time, and returns the answers in their order, and the hubs that did not answer.
-func (r *router) ask(ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest) ([]part, unknown) {
+func (r *router) askHubs(ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest) ([]part, unknown) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	all := make([]part, len(hubs))
@@ -64,7 +64,7 @@ func hubsOf(to []mesh.Destination) []hub.ID {
 
 // Connection finds one connection: at the hub where it was born, which its id names.
 func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.Connection, error) {
-	info, err := r.hub.Connection(namespace(req), req.GetConnection())
+	info, err := r.hub.Connection(namespaceOf(req), req.GetConnection())
 	if err == nil {
 		return newConnection(&info), nil
 	}
@@ -72,7 +72,7 @@ func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionReq
 	if r.mesh == nil || parseErr != nil || born == r.hub.ID() {
 		return nil, err
 	}
-	switch known, linked := r.knows(born); {
+	switch known, linked := r.stateOf(born); {
 	case !known && r.mesh.StaleFor() > 0:
 		return nil, errHubsUnreachable // it may have come while nobody could tell
 	case !known:
@@ -80,7 +80,7 @@ func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionReq
 	case !linked:
 		return nil, errHubsUnreachable
 	}
-	parts, lost := r.ask(ctx, []hub.ID{born}, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Connection{Connection: req}})
+	parts, lost := r.askHubs(ctx, []hub.ID{born}, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Connection{Connection: req}})
 	switch {
 	case len(lost) > 0:
 		return nil, errHubsUnreachable
@@ -91,7 +91,7 @@ func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionReq
 }
 
 // knows reports whether a hub is a member, and whether there is a link to it.
-func (r *router) knows(id hub.ID) (known, linked bool) {
+func (r *router) stateOf(id hub.ID) (known, linked bool) {
 	for _, p := range r.mesh.Peers() {
 		if p.Hub == id && p.State != mesh.PeerGone {
 			return true, p.State == mesh.PeerLinked || p.State == mesh.PeerSuspect
@@ -103,13 +103,13 @@ func (r *router) knows(id hub.ID) (known, linked bool) {
 // Connections returns a page of the connections that match, at whatever hub.
 func (r *router) Connections(ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor) (*controlv1.ListConnectionsResponse, hub.Cursor, error) {
 	limit, target := pageSize(req.GetPageSize()), newTarget(req.GetTarget())
-	route := r.route(namespace(req), &target)
+	route := r.routeFor(namespaceOf(req), &target)
 	local, err := localConnections(r.hub, req, after)
 	if err != nil {
 		return nil, hub.Cursor{}, err
 	}
 	pages := []page[*controlv1.Connection]{local}
-	parts, lost := r.ask(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Connections{
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Connections{
 		Connections: &peerv1.ReadConnections{Request: withoutToken(req), After: newPeerCursor(after)},
 	}})
 	for _, p := range parts {
@@ -120,18 +120,18 @@ func (r *router) Connections(ctx context.Context, req *controlv1.ListConnections
 		func(first, _ *controlv1.Connection) *controlv1.Connection { return first })
 	return &controlv1.ListConnectionsResponse{
 		Connections:     merged.items,
-		UnreachableHubs: append(lost, route.Unreachable...).names(), DiscoveryStaleFor: r.staleFor(),
+		UnreachableHubs: append(lost, route.Unreachable...).sortedNames(), DiscoveryStaleFor: r.staleFor(),
 	}, merged.next, nil
 }
 
 // withoutToken is the request for another hub, which is told the place instead.
 func withoutToken(req *controlv1.ListConnectionsRequest) *controlv1.ListConnectionsRequest {
-	return &controlv1.ListConnectionsRequest{Namespace: namespace(req), Target: req.GetTarget(), PageSize: int32(pageSize(req.GetPageSize()))}
+	return &controlv1.ListConnectionsRequest{Namespace: namespaceOf(req), Target: req.GetTarget(), PageSize: int32(pageSize(req.GetPageSize()))}
 }
 
 func localConnections(h *hub.Hub, req *controlv1.ListConnectionsRequest, after hub.Cursor) (page[*controlv1.Connection], error) {
 	target := newTarget(req.GetTarget())
-	infos, next, err := h.Connections(namespace(req), &target, after, pageSize(req.GetPageSize()))
+	infos, next, err := h.Connections(namespaceOf(req), &target, after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return page[*controlv1.Connection]{}, err
 	}
@@ -144,15 +144,15 @@ func localConnections(h *hub.Hub, req *controlv1.ListConnectionsRequest, after h
 
 // Group counts the members of one group, at whatever hub.
 func (r *router) Group(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error) {
-	route := r.route(namespace(req), &hub.Target{Groups: []string{req.GetGroup()}})
+	route := r.routeFor(namespaceOf(req), &hub.Target{Groups: []string{req.GetGroup()}})
 	group := &controlv1.Group{Name: req.GetGroup()}
-	local, err := r.hub.Group(namespace(req), req.GetGroup())
+	local, err := r.hub.Group(namespaceOf(req), req.GetGroup())
 	if err == nil {
-		group.Members = count(local.Members)
+		group.Members = clampCount(local.Members)
 	}
-	parts, lost := r.ask(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Group{Group: req}})
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Group{Group: req}})
 	for _, p := range parts {
-		group.Members = plus(group.Members, p.response.GetGroup().GetMembers())
+		group.Members = addCounts(group.Members, p.response.GetGroup().GetMembers())
 	}
 	lost = append(lost, route.Unreachable...)
 	switch {
@@ -161,20 +161,20 @@ func (r *router) Group(ctx context.Context, req *controlv1.GetGroupRequest) (*co
 	case group.GetMembers() == 0:
 		return nil, hub.ErrGroupNotFound
 	}
-	return &controlv1.GetGroupResponse{Group: group, UnreachableHubs: lost.names(), DiscoveryStaleFor: r.staleFor()}, nil
+	return &controlv1.GetGroupResponse{Group: group, UnreachableHubs: lost.sortedNames(), DiscoveryStaleFor: r.staleFor()}, nil
 }
 
 // Groups returns a page of the groups that have a member at whatever hub.
 func (r *router) Groups(ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor) (*controlv1.ListGroupsResponse, hub.Cursor, error) {
 	limit := pageSize(req.GetPageSize())
-	route := r.route(namespace(req), &hub.Target{Everyone: true})
+	route := r.routeFor(namespaceOf(req), &hub.Target{Everyone: true})
 	local, err := localGroups(r.hub, req, after)
 	if err != nil {
 		return nil, hub.Cursor{}, err
 	}
 	pages := []page[*controlv1.Group]{local}
-	request := &controlv1.ListGroupsRequest{Namespace: namespace(req), PageSize: int32(limit)}
-	parts, lost := r.ask(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Groups{
+	request := &controlv1.ListGroupsRequest{Namespace: namespaceOf(req), PageSize: int32(limit)}
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Groups{
 		Groups: &peerv1.ReadGroups{Request: request, After: newPeerCursor(after)},
 	}})
 	for _, p := range parts {
@@ -183,15 +183,15 @@ func (r *router) Groups(ctx context.Context, req *controlv1.ListGroupsRequest, a
 	}
 	merged := mergePages(pages, limit, func(g *controlv1.Group) string { return g.GetName() },
 		func(a, b *controlv1.Group) *controlv1.Group {
-			return &controlv1.Group{Name: a.GetName(), Members: plus(a.GetMembers(), b.GetMembers())}
+			return &controlv1.Group{Name: a.GetName(), Members: addCounts(a.GetMembers(), b.GetMembers())}
 		})
 	return &controlv1.ListGroupsResponse{
-		Groups: merged.items, UnreachableHubs: append(lost, route.Unreachable...).names(), DiscoveryStaleFor: r.staleFor(),
+		Groups: merged.items, UnreachableHubs: append(lost, route.Unreachable...).sortedNames(), DiscoveryStaleFor: r.staleFor(),
 	}, merged.next, nil
 }
 
 func localGroups(h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor) (page[*controlv1.Group], error) {
-	infos, next, err := h.Groups(namespace(req), after, pageSize(req.GetPageSize()))
+	infos, next, err := h.Groups(namespaceOf(req), after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return page[*controlv1.Group]{}, err
 	}
@@ -205,27 +205,27 @@ func localGroups(h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor)
 // Check counts the connections that match, at whatever hub, and have permissions.
 func (r *router) Check(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
 	target := newTarget(req.GetTarget())
-	route := r.route(namespace(req), &target)
+	route := r.routeFor(namespaceOf(req), &target)
 	sum, err := localPermissions(ctx, r.hub, req)
 	if err != nil {
 		return nil, err
 	}
-	parts, lost := r.ask(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Permissions{Permissions: req}})
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Permissions{Permissions: req}})
 	for _, p := range parts {
-		sum.Matched = plus(sum.Matched, p.response.GetPermissions().GetMatched())
-		sum.Allowed = plus(sum.Allowed, p.response.GetPermissions().GetAllowed())
+		sum.Matched = addCounts(sum.Matched, p.response.GetPermissions().GetMatched())
+		sum.Allowed = addCounts(sum.Allowed, p.response.GetPermissions().GetAllowed())
 	}
-	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).names(), r.staleFor()
+	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).sortedNames(), r.staleFor()
 	return sum, nil
 }
 
 func localPermissions(ctx context.Context, h *hub.Hub, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
 	target := newTarget(req.GetTarget())
-	matched, allowed, err := h.Permits(ctx, namespace(req), &target, newPermissions(req.GetPermissions()))
+	matched, allowed, err := h.Permits(ctx, namespaceOf(req), &target, newPermissions(req.GetPermissions()))
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.CheckPermissionsResponse{Matched: count(matched), Allowed: count(allowed)}, nil
+	return &controlv1.CheckPermissionsResponse{Matched: clampCount(matched), Allowed: clampCount(allowed)}, nil
 }
 
 // Hubs tells of this hub and of the others.
@@ -245,7 +245,7 @@ func (r *router) Hubs(ctx context.Context) *controlv1.ListHubsResponse {
 			linked = append(linked, p.Hub)
 		}
 	}
-	parts, _ := r.ask(ctx, linked, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}}})
+	parts, _ := r.askHubs(ctx, linked, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}}})
 	told := make(map[hub.ID]*controlv1.Hub, len(parts))
 	for _, p := range parts {
 		told[p.hub] = p.response.GetSelf()
@@ -277,17 +277,17 @@ func newSelf(h *hub.Hub) *controlv1.Hub {
 
 // Read implements mesh.Executor: it is the other end of ask.
 func (e *executor) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
-	response, err := e.read(ctx, r)
+	response, err := e.readLocal(ctx, r)
 	if err != nil {
 		return nil, toStatus(err)
 	}
 	return response, nil
 }
 
-func (e *executor) read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+func (e *executor) readLocal(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
 	switch q := r.GetRead().(type) {
 	case *peerv1.ReadRequest_Connection:
-		info, err := e.hub.Connection(namespace(q.Connection), q.Connection.GetConnection())
+		info, err := e.hub.Connection(namespaceOf(q.Connection), q.Connection.GetConnection())
 		if err != nil {
 			return nil, err
 		}
@@ -297,7 +297,7 @@ func (e *executor) read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.Rea
 		answer := &peerv1.ConnectionPage{Connections: page.items, Next: newPeerCursor(page.next)}
 		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Connections{Connections: answer}}, err
 	case *peerv1.ReadRequest_Group:
-		info, err := e.hub.Group(namespace(q.Group), q.Group.GetGroup())
+		info, err := e.hub.Group(namespaceOf(q.Group), q.Group.GetGroup())
 		if err != nil {
 			return nil, err
 		}

@@ -13,17 +13,17 @@ import (
 func newReceipt(r *hub.Receipt) *controlv1.Receipt {
 	receipt := &controlv1.Receipt{
 		MessageId:      r.MessageID,
-		Matched:        count(r.Matched),
-		Pending:        count(r.Pending),
-		Queued:         count(r.Queued),
-		QueuedDetached: count(r.QueuedDetached),
-		Written:        count(r.Written),
-		Acked:          count(r.Acked),
-		NotAckable:     count(r.NotAckable),
+		Matched:        clampCount(r.Matched),
+		Pending:        clampCount(r.Pending),
+		Queued:         clampCount(r.Queued),
+		QueuedDetached: clampCount(r.QueuedDetached),
+		Written:        clampCount(r.Written),
+		Acked:          clampCount(r.Acked),
+		NotAckable:     clampCount(r.NotAckable),
 		Duplicate:      r.Duplicate,
 	}
 	for _, d := range r.Dropped {
-		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{Reason: dropReasons[d.Reason], Count: count(d.Count)})
+		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{Reason: dropReasons[d.Reason], Count: clampCount(d.Count)})
 	}
 	return receipt
 }
@@ -38,7 +38,7 @@ var dropReasons = map[cause.DropReason]controlv1.DropReason{
 }
 
 // count fits a number of connections or messages into the API's int32.
-func count(n int) int32 { return int32(min(n, math.MaxInt32)) }
+func clampCount(n int) int32 { return int32(min(n, math.MaxInt32)) }
 
 // gathered is the receipt of a send, added up from those of the hubs.
 type gathered struct {
@@ -57,18 +57,18 @@ func newGathered(o *outgoing, local *hub.Receipt) gathered {
 	}
 	g.receipt = newReceipt(local)
 	if local.Unmatched != nil {
-		g.matched.add(matchedNames(g.target, local.Unmatched))
+		g.matched.mergeBits(matchedNames(g.target, local.Unmatched))
 	}
 	return g
 }
 
 // addResult adds that of another hub.
 func (g *gathered) addResult(f *peerv1.ForwardResult) {
-	g.add(f.GetSend().GetReceipt())
-	g.matched.add(f.GetSend().GetMatchedNames())
+	g.addReceipt(f.GetSend().GetReceipt())
+	g.matched.mergeBits(f.GetSend().GetMatchedNames())
 }
 
-func (g *gathered) add(r *controlv1.Receipt) {
+func (g *gathered) addReceipt(r *controlv1.Receipt) {
 	sum := g.receipt
 	if r.GetDuplicate() {
 		sum.Duplicate, sum.MessageId = true, r.GetMessageId()
@@ -85,7 +85,7 @@ func (g *gathered) add(r *controlv1.Receipt) {
 		{&sum.Acked, r.GetAcked()},
 		{&sum.NotAckable, r.GetNotAckable()},
 	} {
-		*s.sum = plus(*s.sum, s.part)
+		*s.sum = addCounts(*s.sum, s.part)
 	}
 	for _, d := range r.GetDropped() {
 		g.addDropped(d)
@@ -97,7 +97,7 @@ func (g *gathered) addDropped(d *controlv1.Dropped) {
 	for i, known := range g.receipt.GetDropped() {
 		switch {
 		case known.GetReason() == d.GetReason():
-			known.Count = plus(known.Count, d.GetCount())
+			known.Count = addCounts(known.Count, d.GetCount())
 			return
 		case known.GetReason() > d.GetReason():
 			g.receipt.Dropped = append(g.receipt.Dropped[:i], append([]*controlv1.Dropped{d}, g.receipt.Dropped[i:]...)...)
@@ -107,12 +107,12 @@ func (g *gathered) addDropped(d *controlv1.Dropped) {
 	g.receipt.Dropped = append(g.receipt.Dropped, d)
 }
 
-func plus(a, b int32) int32 { return int32(min(int64(a)+int64(b), math.MaxInt32)) }
+func addCounts(a, b int32) int32 { return int32(min(int64(a)+int64(b), math.MaxInt32)) }
 
 // answer returns the sum. Of a duplicate it is not known any more which names matched.
-func (g *gathered) answer() *controlv1.Receipt {
+func (g *gathered) totalReceipt() *controlv1.Receipt {
 	if g.detail && !g.receipt.GetDuplicate() {
-		g.receipt.Unmatched = g.matched.unmatched(g.target)
+		g.receipt.Unmatched = g.matched.unmatchedNames(g.target)
 	}
 	return g.receipt
 }
@@ -121,16 +121,16 @@ func (g *gathered) answer() *controlv1.Receipt {
 // connections, users, groups (forward.proto, SendResult). Zero bytes at the end may be missing.
 type nameSet []byte
 
-func (s *nameSet) set(i int) {
+func (s *nameSet) setBit(i int) {
 	for len(*s) <= i/8 {
 		*s = append(*s, 0)
 	}
 	(*s)[i/8] |= 1 << (i % 8)
 }
 
-func (s nameSet) has(i int) bool { return i/8 < len(s) && s[i/8]&(1<<(i%8)) != 0 }
+func (s nameSet) hasBit(i int) bool { return i/8 < len(s) && s[i/8]&(1<<(i%8)) != 0 }
 
-func (s *nameSet) add(other nameSet) {
+func (s *nameSet) mergeBits(other nameSet) {
 	for len(*s) < len(other) {
 		*s = append(*s, 0)
 	}
@@ -151,7 +151,7 @@ func matchedNames(t *hub.Target, un *hub.Unmatched) nameSet {
 			if len(rest) > 0 && rest[0] == name {
 				rest = rest[1:]
 			} else {
-				s.set(at)
+				s.setBit(at)
 			}
 			at++
 		}
@@ -160,11 +160,11 @@ func matchedNames(t *hub.Target, un *hub.Unmatched) nameSet {
 }
 
 // unmatched is the other way round.
-func (s nameSet) unmatched(t *hub.Target) *controlv1.Unmatched {
+func (s nameSet) unmatchedNames(t *hub.Target) *controlv1.Unmatched {
 	at := 0
 	pick := func(names []string) (missing []string) {
 		for _, name := range names {
-			if !s.has(at) {
+			if !s.hasBit(at) {
 				missing = append(missing, name)
 			}
 			at++

@@ -26,7 +26,7 @@ type router struct {
 }
 
 // route finds the other hubs that a call which has begun is for.
-func (r *router) route(namespace string, t *hub.Target) mesh.Route {
+func (r *router) routeFor(namespace string, t *hub.Target) mesh.Route {
 	if r.mesh == nil {
 		return mesh.Route{}
 	}
@@ -59,7 +59,7 @@ func queryOf(namespace string, t *hub.Target) mesh.Query {
 }
 
 // forward passes a call on, and returns the answers to come; nil: there is nobody to ask.
-func (r *router) forward(c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
+func (r *router) forwardTo(c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
 	if len(to) == 0 {
 		return nil
 	}
@@ -68,22 +68,22 @@ func (r *router) forward(c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
 
 // gather waits until a deadline for what other hubs answer, gives each answer to take, and returns the hubs
 // whose part is unknown. An error that is for the backend ends it.
-func (r *router) gather(ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult)) (unknown, error) {
+func (r *router) gatherAnswers(ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult)) (unknown, error) {
 	if g == nil {
 		return nil, nil
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	g.Insist(ctx) // where it is too late for that, the outcome is unknown
-	return takeAll(g.Wait(ctx), take)
+	return takeOutcomes(g.Wait(ctx), take)
 }
 
 // takeAll is gather for outcomes that nobody waits for any more.
-func takeAll(outcomes []mesh.Outcome, take func(*peerv1.ForwardResult)) (lost unknown, _ error) {
+func takeOutcomes(outcomes []mesh.Outcome, take func(*peerv1.ForwardResult)) (lost unknown, _ error) {
 	for _, o := range outcomes {
 		err := errorIn(o.Result)
 		switch {
-		case o.Result == nil || unreached(err):
+		case o.Result == nil || isInconclusive(err):
 			lost = append(lost, o.Hub)
 		case err != nil:
 			return nil, err
@@ -98,7 +98,7 @@ func takeAll(outcomes []mesh.Outcome, take func(*peerv1.ForwardResult)) (lost un
 type unknown []hub.ID
 
 // names returns the ids in order, each once, for an answer.
-func (u unknown) names() []string {
+func (u unknown) sortedNames() []string {
 	if len(u) == 0 {
 		return nil
 	}
@@ -124,7 +124,7 @@ func errorIn(r *peerv1.ForwardResult) error {
 }
 
 // unreached reports whether an error of another hub says nothing about the call: that hub leaves, gave up, or is at fault.
-func unreached(err error) bool {
+func isInconclusive(err error) bool {
 	for _, kind := range []error{hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded, errInternal, errHubsUnreachable} {
 		if errors.Is(err, kind) {
 			return true
@@ -158,7 +158,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if o.send.Message.ID == "" {
 		o.send.Message.ID = r.hub.NewMessageID()
 	}
-	route := r.route(o.send.Message.Namespace, &o.send.Target)
+	route := r.routeFor(o.send.Message.Namespace, &o.send.Target)
 	s := &sending{router: r, outgoing: o, lost: route.Unreachable}
 	suspects := suspectsIn(route.To)
 	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
@@ -167,7 +167,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if o.send.Wait == hub.WaitNone {
 		s.lost = append(s.lost, suspects...) // otherwise it is seen whether they answer
 	}
-	first, second := func() error { return s.forward(route.To) }, func() error { return s.deliver(ctx) }
+	first, second := func() error { return s.queueForHubs(route.To) }, func() error { return s.deliverHere(ctx) }
 	if o.send.RequestID != "" {
 		first, second = second, first
 	}
@@ -177,7 +177,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if err := second(); err != nil {
 		return nil, err
 	}
-	s.insist(ctx)
+	s.insistOnRoom(ctx)
 	return s, nil
 }
 
@@ -192,7 +192,7 @@ func suspectsIn(to []mesh.Destination) (suspects unknown) {
 }
 
 // forward puts the message in line for other hubs.
-func (s *sending) forward(to []mesh.Destination) error {
+func (s *sending) queueForHubs(to []mesh.Destination) error {
 	if len(to) == 0 {
 		return nil
 	}
@@ -200,12 +200,12 @@ func (s *sending) forward(to []mesh.Destination) error {
 	if err != nil {
 		return err
 	}
-	s.others = s.router.forward(call, to)
+	s.others = s.router.forwardTo(call, to)
 	return nil
 }
 
 // deliver does this hub's part.
-func (s *sending) deliver(ctx context.Context) error {
+func (s *sending) deliverHere(ctx context.Context) error {
 	delivery, err := s.router.hub.Deliver(ctx, &s.outgoing.send)
 	if errors.Is(err, hub.ErrShuttingDown) && s.others != nil {
 		s.lost = append(s.lost, s.router.hub.ID())
@@ -216,7 +216,7 @@ func (s *sending) deliver(ctx context.Context) error {
 }
 
 // insist waits for room where other hubs are slow, but not longer than the caller; one that wants no wait has none.
-func (s *sending) insist(ctx context.Context) {
+func (s *sending) insistOnRoom(ctx context.Context) {
 	if s.others == nil || !s.others.Insisting() {
 		return
 	}
@@ -251,14 +251,14 @@ func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	var local *hub.Receipt
 	if s.delivery != nil {
 		if !s.asked {
-			s.wait(ctx)
+			s.awaitHere(ctx)
 		}
 		r := s.delivery.Receipt()
 		local = &r
 	}
 	s.sum = newGathered(o, local)
 	if o.send.Wait != hub.WaitNone && s.others != nil {
-		lost, err := s.answered(ctx)
+		lost, err := s.gatherReceipts(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -267,22 +267,22 @@ func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	if o.request.GetRequireAllHubs() && len(s.lost) > 0 {
 		return nil, errHubsUnreachable
 	}
-	answer := s.sum.answer()
-	answer.UnreachableHubs, answer.DiscoveryStaleFor = s.lost.names(), s.router.staleFor()
+	answer := s.sum.totalReceipt()
+	answer.UnreachableHubs, answer.DiscoveryStaleFor = s.lost.sortedNames(), s.router.staleFor()
 	return answer, nil
 }
 
 // answered adds what other hubs answer, and returns those whose part is unknown.
-func (s *sending) answered(ctx context.Context) (unknown, error) {
+func (s *sending) gatherReceipts(ctx context.Context) (unknown, error) {
 	if s.asked {
-		return takeAll(s.others.Outcomes(), s.sum.addResult)
+		return takeOutcomes(s.others.Outcomes(), s.sum.addResult)
 	}
-	return s.router.gather(ctx, s.others, s.outgoing.until, s.sum.addResult)
+	return s.router.gatherAnswers(ctx, s.others, s.outgoing.until, s.sum.addResult)
 }
 
 // wait waits for this hub's part. hub.Deliver returned when the message was queued everywhere, so only the waits beyond that
 // need a timer.
-func (s *sending) wait(ctx context.Context) {
+func (s *sending) awaitHere(ctx context.Context) {
 	if s.outgoing.send.Wait <= hub.WaitQueued {
 		return
 	}
@@ -295,7 +295,7 @@ func (s *sending) wait(ctx context.Context) {
 // count, then those that counted close.
 func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
 	target := newTarget(req.GetTarget())
-	route := r.route(namespace(req), &target)
+	route := r.routeFor(namespaceOf(req), &target)
 	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {
 		req.MaxMatched = 0 // a limit of one hub's connections alone
 		counted, err := callAlong(ctx, r, &countVerb, req, route)
@@ -305,13 +305,13 @@ func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsReque
 		case counted.GetMatched() > limit:
 			return nil, hub.ErrTooManyMatched
 		}
-		route = reached(route, counted.GetUnreachableHubs())
+		route = withoutUnreachable(route, counted.GetUnreachableHubs())
 	}
 	return callAlong(ctx, r, &closeVerb, req, route)
 }
 
 // reached returns a route without the hubs that turned out to be unreachable. names is sorted.
-func reached(route mesh.Route, names []string) mesh.Route {
+func withoutUnreachable(route mesh.Route, names []string) mesh.Route {
 	var to []mesh.Destination
 	for _, d := range route.To {
 		if _, lost := slices.BinarySearch(names, string(d.Hub)); !lost {

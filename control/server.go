@@ -252,7 +252,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.ready == nil {
 		s.setHealth(healthv1.HealthCheckResponse_SERVING)
 	} else {
-		announced.Go(func() { s.announce(stop) })
+		announced.Go(func() { s.announceReady(stop) })
 	}
 	defer announced.Wait()
 	defer close(stop)
@@ -263,7 +263,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // announce says SERVING when backends may call, unless stop comes before.
-func (s *Server) announce(stop <-chan struct{}) {
+func (s *Server) announceReady(stop <-chan struct{}) {
 	select {
 	case <-s.ready:
 		s.setHealth(healthv1.HealthCheckResponse_SERVING) // does nothing after Shutdown
@@ -302,7 +302,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // namespace returns the namespace of a request.
-func namespace(req interface{ GetNamespace() string }) string {
+func namespaceOf(req interface{ GetNamespace() string }) string {
 	if n := req.GetNamespace(); n != "" {
 		return n
 	}

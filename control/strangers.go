@@ -65,7 +65,7 @@ func newStrangers(most int) strangers {
 }
 
 // add lists a connection.
-func (s *strangers) add(c *inbound) {
+func (s *strangers) listConn(c *inbound) {
 	mine := s.ofAddress[c.address]
 	if mine == nil {
 		mine = list.New()
@@ -75,7 +75,7 @@ func (s *strangers) add(c *inbound) {
 }
 
 // remove takes a connection that is listed from the list.
-func (s *strangers) remove(c *inbound) {
+func (s *strangers) unlistConn(c *inbound) {
 	s.all.Remove(c.place.all)
 	mine := s.ofAddress[c.address]
 	if mine.Remove(c.place.ofAddress); mine.Len() == 0 {
@@ -85,13 +85,13 @@ func (s *strangers) remove(c *inbound) {
 }
 
 // tooMany returns the stranger to end because of a newcomer, and why; nil: there is room.
-func (s *strangers) tooMany(newcomer *inbound) (*inbound, strangerEnd) {
+func (s *strangers) findSurplus(newcomer *inbound) (*inbound, strangerEnd) {
 	mine := s.ofAddress[newcomer.address]
 	switch {
 	case mine.Len() > s.mostOfAddress:
-		return s.choose(mine), endedAddress
+		return s.chooseVictim(mine), endedAddress
 	case s.all.Len() > s.most:
-		return s.choose(&s.all), endedRoom
+		return s.chooseVictim(&s.all), endedRoom
 	}
 	return nil, ""
 }
@@ -100,13 +100,13 @@ func (s *strangers) tooMany(newcomer *inbound) (*inbound, strangerEnd) {
 // kept the hub waiting for strangerPatience, of the address with most strangers, the oldest in
 // reserve, or else the one that has kept the hub waiting longest. If there is none, it is the newest
 // of the address with most strangers: that has had the least done for it.
-func (s *strangers) choose(among *list.List) *inbound {
+func (s *strangers) chooseVictim(among *list.List) *inbound {
 	deadline := time.Now().Add(-strangerPatience).UnixNano()
 	var idle, newest *inbound
 	var since int64 // when the hub began to wait for idle; 0: it stands in reserve
 	for e := among.Back(); e != nil; e = e.Prev() {
 		c := e.Value.(*inbound)
-		if newest == nil || s.beside(c) > s.beside(newest) {
+		if newest == nil || s.countOfAddress(c) > s.countOfAddress(newest) {
 			newest = c
 		}
 		began := c.waiting.Load()
@@ -117,7 +117,7 @@ func (s *strangers) choose(among *list.List) *inbound {
 		}
 		var more int
 		if idle != nil {
-			more = s.beside(c) - s.beside(idle)
+			more = s.countOfAddress(c) - s.countOfAddress(idle)
 		}
 		if idle == nil || more > 0 || more == 0 && began <= since {
 			idle, since = c, began
@@ -130,4 +130,4 @@ func (s *strangers) choose(among *list.List) *inbound {
 }
 
 // beside returns how many strangers the address of a stranger has.
-func (s *strangers) beside(c *inbound) int { return s.ofAddress[c.address].Len() }
+func (s *strangers) countOfAddress(c *inbound) int { return s.ofAddress[c.address].Len() }

@@ -208,12 +208,12 @@ func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPort(slogTo(&buffer{}), 0)
 				backend := &addressedConn{from: "192.0.2.1"}
-				in := p.add(backend)
+				in := p.addAccepted(backend)
 				var others []*addressedConn
 				for range 5 {
 					for i := range 2 * maxStrangers {
 						conn := &addressedConn{from: addresses[i%len(addresses)]}
-						p.add(conn)
+						p.addAccepted(conn)
 						others = append(others, conn)
 					}
 					time.Sleep(strangerPatience / 2)
@@ -270,7 +270,7 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 				time.Sleep(strangerPatience)
 			}
 			conns[i] = &addressedConn{from: fmt.Sprintf("10.0.%d.%d", i/100, i%100)}
-			last = p.add(conns[i])
+			last = p.addAccepted(conns[i])
 			if n := p.strangerCount(); n != min(i+1, maxStrangers) {
 				t.Fatalf("%d strangers after %d connections", n, i+1)
 			}

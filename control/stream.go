@@ -42,11 +42,11 @@ type streamService struct {
 func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers(accountOf(ctx))}
-	s.awaited = waitlist.New[begun](s.answers.notify)
+	s.awaited = waitlist.New[begun](s.answers.signalNews)
 	defer s.awaited.End()
-	defer s.answers.close(cancel)
-	go s.receive()
-	return s.tell()
+	defer s.answers.closeAndWait(cancel)
+	go s.receiveSends()
+	return s.sendReports()
 }
 
 // sendStream is one call of SendStream.
@@ -90,14 +90,14 @@ type begun struct {
 }
 
 // receive takes sends until there are no more or may be no more.
-func (s *sendStream) receive() {
+func (s *sendStream) receiveSends() {
 	for {
-		request, err := s.next()
+		request, err := s.nextRequest()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
-			s.answers.finish(err)
+			s.answers.finishSends(err)
 			return
 		}
 		if !s.takeBatch(request.GetSends()) {
@@ -107,7 +107,7 @@ func (s *sendStream) receive() {
 }
 
 // next returns the next request, if it may be one.
-func (s *sendStream) next() (*controlv1.SendStreamRequest, error) {
+func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 	request := &controlv1.SendStreamRequest{}
 	frame := received{message: request}
 	switch err := s.stream.RecvMsg(&frame); {
@@ -150,28 +150,28 @@ func (s *sendStream) checkBatch(sends []*controlv1.StreamedSend) error {
 // takeBatch takes sends in their order. False: no more are taken.
 func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 	if len(sends) > 1 {
-		s.answers.batch(true)
-		defer s.answers.batch(false)
+		s.answers.holdNews(true)
+		defer s.answers.holdNews(false)
 	}
-	defer s.settle()
+	defer s.flushBurst()
 	for _, one := range sends {
-		if !s.take(one) {
+		if !s.takeSend(one) {
 			return false
 		}
 		if len(s.begun) >= maxBurst || s.bytes >= maxBurstBytes {
-			s.settle()
+			s.flushBurst()
 		}
 	}
 	return true
 }
 
 // take takes a send and brings it on its way. False: no more are taken.
-func (s *sendStream) take(one *controlv1.StreamedSend) bool {
-	bytes := weight(one.GetSend())
-	if s.answers.full(bytes) {
-		s.settle() // nothing waits for room that others wait for
+func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
+	bytes := requestWeight(one.GetSend())
+	if s.answers.mustWait(bytes) {
+		s.flushBurst() // nothing waits for room that others wait for
 	}
-	taken, over := s.answers.take(s.ctx, bytes)
+	taken, over := s.answers.admitSend(s.ctx, bytes)
 	if !taken {
 		return false
 	}
@@ -181,7 +181,7 @@ func (s *sendStream) take(one *controlv1.StreamedSend) bool {
 	if over {
 		err = s.answers.account.refuse()
 	} else {
-		sending, err = s.begin(one.GetSend())
+		sending, err = s.beginChecked(one.GetSend())
 	}
 	s.begun = append(s.begun, begun{one.GetSequence(), bytes, sending, err})
 	s.bytes += bytes
@@ -189,17 +189,17 @@ func (s *sendStream) take(one *controlv1.StreamedSend) bool {
 }
 
 // settle has the clients' links write, and accepts what was begun, with those results that are due.
-func (s *sendStream) settle() {
+func (s *sendStream) flushBurst() {
 	s.burst.Flush()
 	for _, b := range s.begun {
 		switch {
 		case b.err != nil:
-			s.answers.accept(b.sequence, answer{s.failed(b.sequence, b.err), b.bytes})
-		case b.sending.due():
-			s.answers.accept(b.sequence, answer{s.result(b.sequence, b.sending), b.bytes})
+			s.answers.acceptSend(b.sequence, answer{s.failedResult(b.sequence, b.err), b.bytes})
+		case b.sending.isDue():
+			s.answers.acceptSend(b.sequence, answer{s.awaitResult(b.sequence, b.sending), b.bytes})
 		default:
-			s.answers.accept(b.sequence)
-			s.awaited.Add(b, b.sending.dueAt(), b.sending.then)
+			s.answers.acceptSend(b.sequence)
+			s.awaited.Add(b, b.sending.dueAt(), b.sending.callWhenDue)
 		}
 		s.answers.work.Done()
 	}
@@ -210,24 +210,24 @@ func (s *sendStream) settle() {
 // answerArrived gives the results of the sends that have been awaited.
 func (s *sendStream) answerArrived() {
 	for _, one := range s.awaited.TakeArrived() {
-		s.answers.put(answer{s.result(one.sequence, one.sending), one.bytes})
+		s.answers.addLateAnswer(answer{s.awaitResult(one.sequence, one.sending), one.bytes})
 	}
 }
 
 // begin is the way of a unary Send: its rules, then deliveryService.begin.
-func (s *sendStream) begin(req *controlv1.SendRequest) (_ *sending, err error) {
-	defer s.recover(&err)
+func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err error) {
+	defer s.recoverPanic(&err)
 	if err := s.service.check(req); err != nil {
 		return nil, err
 	}
-	return s.service.begin(s.ctx, req, s.from, &s.burst)
+	return s.service.beginSend(s.ctx, req, s.from, &s.burst)
 }
 
 // result waits for the receipt of a send.
-func (s *sendStream) result(sequence int64, of *sending) *controlv1.StreamedResult {
-	receipt, err := s.receipt(of)
+func (s *sendStream) awaitResult(sequence int64, of *sending) *controlv1.StreamedResult {
+	receipt, err := s.awaitReceipt(of)
 	if err != nil {
-		return s.failed(sequence, err)
+		return s.failedResult(sequence, err)
 	}
 	var r struct { // in one piece of memory
 		result  controlv1.StreamedResult
@@ -238,36 +238,36 @@ func (s *sendStream) result(sequence int64, of *sending) *controlv1.StreamedResu
 	return &r.result
 }
 
-func (s *sendStream) receipt(of *sending) (_ *controlv1.Receipt, err error) {
-	defer s.recover(&err)
+func (s *sendStream) awaitReceipt(of *sending) (_ *controlv1.Receipt, err error) {
+	defer s.recoverPanic(&err)
 	return of.Receipt(s.ctx)
 }
 
 // failed is the result of a send that failed: the status that a unary Send would have ended with.
-func (s *sendStream) failed(sequence int64, err error) *controlv1.StreamedResult {
+func (s *sendStream) failedResult(sequence int64, err error) *controlv1.StreamedResult {
 	st := status.Convert(s.service.guard.answer(controlv1.DeliveryService_SendStream_FullMethodName, err))
 	return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Error{Error: st.Proto()}}
 }
 
 // recover turns a panic into an error: outside of its handler's goroutine gRPC's interceptor can't.
-func (s *sendStream) recover(err *error) {
+func (s *sendStream) recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = answeredError{s.service.guard.panicked(controlv1.DeliveryService_SendStream_FullMethodName, p)}
 	}
 }
 
 // tell sends responses until all has been told.
-func (s *sendStream) tell() error {
+func (s *sendStream) sendReports() error {
 	leaving := s.service.guard.leaving.Done()
 	var spare []answer
 	for {
 		s.answerArrived()
-		r := s.answers.collect(spare)
-		if err := s.respond(&r); err != nil {
+		r := s.answers.collectReport(spare)
+		if err := s.sendReport(&r); err != nil {
 			return cmp.Or(s.ctx.Err(), error(answeredError{err}))
 		}
 		if r.last {
-			return s.answers.outcome()
+			return s.answers.endError()
 		}
 		clear(r.answers)
 		spare = r.answers
@@ -275,7 +275,7 @@ func (s *sendStream) tell() error {
 		case <-s.answers.news:
 		case <-leaving:
 			leaving = nil
-			s.answers.leave()
+			s.answers.stopTaking()
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		}
@@ -283,7 +283,7 @@ func (s *sendStream) tell() error {
 }
 
 // respond sends what is new in a report, in as many responses as it takes.
-func (s *sendStream) respond(r *report) error {
+func (s *sendStream) sendReport(r *report) error {
 	rest := r.answers
 	for len(rest) > 0 || r.accepted > s.told || r.leaving && !s.farewell {
 		response := &controlv1.SendStreamResponse{Accepted: r.accepted}
@@ -292,7 +292,7 @@ func (s *sendStream) respond(r *report) error {
 		}
 		n, bytes := 0, 0
 		for ; n < len(rest) && bytes < maxResponseBytes; n++ {
-			bytes += size(rest[n].result)
+			bytes += responseSize(rest[n].result)
 		}
 		response.Results = make([]*controlv1.StreamedResult, n)
 		for i := range n {
@@ -302,7 +302,7 @@ func (s *sendStream) respond(r *report) error {
 			return err
 		}
 		s.told, s.farewell = r.accepted, r.leaving
-		s.answers.told(rest[:n])
+		s.answers.markTold(rest[:n])
 		s.service.guard.metrics.told(response.Results)
 		rest = rest[n:]
 	}
@@ -313,7 +313,7 @@ func (s *sendStream) respond(r *report) error {
 const maxCountsBytes = 256
 
 // size is at least what a result takes in a response. Most are small, whatever is in them, and need not be measured.
-func size(r *controlv1.StreamedResult) int {
+func responseSize(r *controlv1.StreamedResult) int {
 	receipt := r.GetReceipt()
 	if receipt == nil || receipt.GetUnmatched() != nil || len(receipt.GetUnreachableHubs()) > 0 {
 		return proto.Size(r)
@@ -325,7 +325,7 @@ func size(r *controlv1.StreamedResult) int {
 const nameOverhead = 16
 
 // weight is about what a request takes in memory: the rest of it is small.
-func weight(req *controlv1.SendRequest) int {
+func requestWeight(req *controlv1.SendRequest) int {
 	_, payload := payloadOf(req.GetMessage())
 	bytes := len(payload)
 	target := req.GetTarget()

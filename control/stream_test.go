@@ -469,8 +469,8 @@ func TestAResultIsNeverLargerThanItIsTakenFor(t *testing.T) {
 			Error: &spb.Status{Message: strings.Repeat("e", 10_000)},
 		}},
 	} {
-		if size(r) < proto.Size(r) {
-			t.Errorf("%d bytes, taken for %d", proto.Size(r), size(r))
+		if responseSize(r) < proto.Size(r) {
+			t.Errorf("%d bytes, taken for %d", proto.Size(r), responseSize(r))
 		}
 	}
 }

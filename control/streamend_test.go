@@ -345,15 +345,15 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 		take := func(bytes int) (took func() bool) {
 			done := make(chan bool, 1)
 			go func() {
-				taken, _ := a.take(t.Context(), bytes)
+				taken, _ := a.admitSend(t.Context(), bytes)
 				done <- taken
 			}()
 			synctest.Wait()
 			return func() bool { return len(done) == 1 }
 		}
 		answered := func(sequence int64, bytes int) {
-			a.accept(sequence, answer{nil, bytes})
-			a.told(a.collect(nil).answers)
+			a.acceptSend(sequence, answer{nil, bytes})
+			a.markTold(a.collectReport(nil).answers)
 			a.work.Done()
 			synctest.Wait()
 		}
@@ -377,8 +377,8 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 			t.Error("alone it was not taken")
 		}
 		answered(3, 2*maxUnansweredBytes)
-		a.close(func() {})
-		if second, _ := a.take(t.Context(), 0); take(0)() && second {
+		a.closeAndWait(func() {})
+		if second, _ := a.admitSend(t.Context(), 0); take(0)() && second {
 			t.Error("closed, and takes on")
 		}
 	})
@@ -388,14 +388,14 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 func TestResultsWaitForTheRestOfTheirBatchOnlyAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAnswers(nil)
-		a.batch(true)
+		a.holdNews(true)
 		for sequence := range int64(3) {
-			if taken, _ := a.take(t.Context(), 1); !taken {
+			if taken, _ := a.admitSend(t.Context(), 1); !taken {
 				t.Fatal("not taken")
 			}
 			a.work.Done()
 			start := time.Now()
-			a.accept(sequence+1, answer{nil, 1})
+			a.acceptSend(sequence+1, answer{nil, 1})
 			select {
 			case <-a.news:
 				t.Error("told at once")
@@ -406,14 +406,14 @@ func TestResultsWaitForTheRestOfTheirBatchOnlyAMoment(t *testing.T) {
 				t.Errorf("held for %v", held)
 			}
 		}
-		a.accept(4, answer{nil, 1})
-		a.batch(false)
+		a.acceptSend(4, answer{nil, 1})
+		a.holdNews(false)
 		select {
 		case <-a.news:
 		default:
 			t.Error("the end of the batch tells nothing")
 		}
-		a.close(func() {})
+		a.closeAndWait(func() {})
 	})
 }
 
@@ -446,7 +446,7 @@ func holdSame(t *testing.T, rules protovalidate.Validator, req *controlv1.SendSt
 		t.Errorf("%d sends: %v, by the proto %v", len(req.GetSends()), have, want)
 	}
 	if broken, ok := errors.AsType[*protovalidate.ValidationError](want); ok && have != nil {
-		by := violated(broken.Violations[0])
+		by := violationError(broken.Violations[0])
 		at := have.(*fieldError).field //nolint:errorlint // checkBatch does not wrap it
 		if !errors.Is(have, by.kind) || by.field != at {
 			t.Errorf("%v, by the proto %v", have, by)

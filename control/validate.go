@@ -107,7 +107,7 @@ func (v *validator) check(req proto.Message) error {
 	if !ok || len(broken.Violations) == 0 {
 		return fmt.Errorf("validate %s: %w", req.ProtoReflect().Descriptor().FullName(), err)
 	}
-	return violated(broken.Violations[0])
+	return violationError(broken.Violations[0])
 }
 
 // isPlain reports whether a send is of the common kind, whose rules are few, and keeps them: the general validator takes
@@ -147,7 +147,7 @@ var skipTargets = protovalidate.WithFilter(protovalidate.FilterFunc(
 var targetDescriptor = (*controlv1.Target)(nil).ProtoReflect().Descriptor()
 
 // violated turns a broken rule into an error about the field.
-func violated(v *protovalidate.Violation) *fieldError {
+func violationError(v *protovalidate.Violation) *fieldError {
 	e := &fieldError{kind: errInvalidField, field: fieldPath(v), description: v.Proto.GetMessage()}
 	if overLimit(v) {
 		e.kind = errLimitExceeded
@@ -186,13 +186,13 @@ func overLimit(v *protovalidate.Violation) bool {
 		return true
 	case "gte_lte", "gt_lte", "gte_lt", "gt_lt":
 		// The rule of a range is that of its lower end.
-		return above(v.FieldValue, v.RuleValue)
+		return isAbove(v.FieldValue, v.RuleValue)
 	default:
 		return false
 	}
 }
 
-func above(value, bound protoreflect.Value) bool {
+func isAbove(value, bound protoreflect.Value) bool {
 	switch v := value.Interface().(type) {
 	case int32:
 		return int64(v) > bound.Int()

@@ -70,7 +70,7 @@ func callEverywhere[Q verbRequest, R proto.Message](
 	ctx context.Context, r *router, v *verb[Q, R], request Q,
 ) (R, error) {
 	target := newTarget(request.GetTarget())
-	return callAlong(ctx, r, v, request, r.route(namespace(request), &target))
+	return callAlong(ctx, r, v, request, r.routeFor(namespaceOf(request), &target))
 }
 
 // callAlong calls a verb at this hub and at the hubs of a route. A hub that is behind holds the
@@ -95,11 +95,11 @@ func callAlong[Q verbRequest, R proto.Message](
 	if err != nil {
 		return none, err
 	}
-	lost, err := r.gather(ctx, others, until, func(f *peerv1.ForwardResult) { v.add(sum, v.partOf(f)) })
+	lost, err := r.gatherAnswers(ctx, others, until, func(f *peerv1.ForwardResult) { v.add(sum, v.partOf(f)) })
 	if err != nil {
 		return none, err
 	}
-	v.setGaps(sum, gaps{append(lost, route.Unreachable...).names(), r.staleFor()})
+	v.setGaps(sum, gaps{append(lost, route.Unreachable...).sortedNames(), r.staleFor()})
 	return sum, nil
 }
 
@@ -109,7 +109,7 @@ func newVerbCall[Q verbRequest, R proto.Message](
 	ctx context.Context, v *verb[Q, R], request Q,
 ) (*mesh.Call, error) {
 	m := request.ProtoReflect()
-	m.Set(m.Descriptor().Fields().ByName("namespace"), protoreflect.ValueOfString(namespace(request)))
+	m.Set(m.Descriptor().Fields().ByName("namespace"), protoreflect.ValueOfString(namespaceOf(request)))
 	b, err := proto.Marshal(request)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ var executions = map[protoreflect.Name]execution{
 		if f.GetClose().GetCountOnly() {
 			v = &countVerb
 		}
-		return execute(ctx, e, v, f, f.GetClose().GetRequest())
+		return executeVerb(ctx, e, v, f, f.GetClose().GetRequest())
 	},
 }
 
@@ -170,30 +170,30 @@ func executionOf[Q verbRequest, R proto.Message](
 	v *verb[Q, R], requestIn func(*peerv1.Forward) []byte,
 ) execution {
 	return func(ctx context.Context, e *executor, f *peerv1.Forward) mesh.Execution {
-		return execute(ctx, e, v, f, requestIn(f))
+		return executeVerb(ctx, e, v, f, requestIn(f))
 	}
 }
 
 // execute does this hub's part of a verb. encoded is the request that the entry hub encoded.
-func execute[Q verbRequest, R proto.Message](
+func executeVerb[Q verbRequest, R proto.Message](
 	ctx context.Context, e *executor, v *verb[Q, R], f *peerv1.Forward, encoded []byte,
 ) mesh.Execution {
 	var kind Q
 	request, _ := kind.ProtoReflect().New().Interface().(Q)
-	if err := errors.Join(decode(encoded, request), e.check(request)); err != nil {
-		return through(failed(err))
+	if err := errors.Join(decodeForwarded(encoded, request), e.check(request)); err != nil {
+		return finishedExecution(errorResult(err))
 	}
 	part, then, err := v.begin(ctx, e.hub, request)
 	if err != nil {
-		return through(failed(err))
+		return finishedExecution(errorResult(err))
 	}
 	result := v.result(part)
 	if then == nil {
-		return through(result)
+		return finishedExecution(result)
 	}
 	outcome := make(chan error, 1)
 	return mesh.Execution{
-		Until: began(f).Add(verbTimeout), // the entry hub waits no longer
+		Until: acceptedAt(f).Add(verbTimeout), // the entry hub waits no longer
 		Then: func(done func()) (stop func()) {
 			return then(func(err error) { outcome <- err; done() })
 		},
@@ -201,11 +201,11 @@ func execute[Q verbRequest, R proto.Message](
 			select {
 			case err := <-outcome:
 				if err != nil {
-					return failed(err)
+					return errorResult(err)
 				}
 				return result
 			default:
-				return failed(context.DeadlineExceeded)
+				return errorResult(context.DeadlineExceeded)
 			}
 		},
 	}
