@@ -15,16 +15,16 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// defaultTokenTTL is how long a client token may be used when a request does not say.
+// defaultTokenTTL is the life of a client token whose request sets no ttl.
 const defaultTokenTTL = time.Hour
 
-// maxTokenBytes is the longest token that is given out. It travels in the URL of a request whose header, with
-// all that a browser adds, the edge reads up to 16 KiB.
+// maxTokenBytes bounds a client token. The token travels in the URL of a request. The edge reads 16 KiB
+// of that request's header, and a browser adds fields to it.
 const maxTokenBytes = 12 << 10
 
 type accessService struct {
 	controlv1.UnimplementedAccessServiceServer
-	tokens    *auth.TokenKey // nil: the hub has no key to sign with
+	tokens    *auth.TokenKey // nil: the hub has no signing key
 	publicURL *url.URL       // the address at which clients reach the hubs
 	router    *router
 }
@@ -42,7 +42,7 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	if err != nil {
 		return nil, &fieldError{errInvalidField, "roles", "have a group or pattern that is not allowed: " + err.Error()}
 	}
-	// Tokens know whole seconds: round up, so that a token never lives shorter than asked.
+	// Tokens have whole seconds: round up, so that a token never lives shorter than asked.
 	expires := time.Now().Add(ttl + time.Second - 1).Truncate(time.Second)
 	audience := auth.Audience(s.publicURL, namespaceOf(req))
 	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Labels: req.GetLabels(), Expires: expires})
@@ -79,7 +79,7 @@ func (s *accessService) CheckPermissions(ctx context.Context, req *controlv1.Che
 }
 
 // permissionsVersion is the version of the peer protocol that brought grants and revocations. A hub
-// of version 1 would end the link for one.
+// of version 1 would end the link at a grant.
 const permissionsVersion = 2
 
 // grantVerb gives connections permissions.
@@ -145,7 +145,7 @@ var actions = map[controlv1.PermissionAction]hub.Action{
 	controlv1.PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP:    hub.SendToGroup,
 }
 
-// newPermissions translates permissions that were checked.
+// newPermissions translates checked permissions.
 func newPermissions(all []*controlv1.Permission) []hub.Permission {
 	list := make([]hub.Permission, len(all))
 	for i, p := range all {

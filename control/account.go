@@ -7,27 +7,27 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Account is the part of Config.CallBytes that one caller may hold: one credential on one
-// connection. A service that the configuration brings (Config.Services) counts in it what it keeps
-// for a stream. It is safe for concurrent use, and its methods wait for nothing.
+// Account counts the bytes of Config.CallBytes that a caller holds: a credential on a connection. A
+// service of Config.Services counts in it the memory that it keeps for a stream. It is safe for
+// concurrent use, and its methods never wait.
 type Account struct{ of *account }
 
-// AccountOf returns the account of the caller of a call. Without a caller it has no bound.
+// AccountOf returns the account of the caller of a call. It has no bound if ctx is of no call.
 func AccountOf(ctx context.Context) Account { return Account{accountOf(ctx)} }
 
 // Reserve takes bytes until Release. It reports false, and takes nothing, if the caller may not hold
-// as much now.
+// so many more now.
 func (a Account) Reserve(bytes int64) bool { return a.of.reserve(bytes) }
 
-// ReserveSpare is Reserve for bytes that the caller can do without: calls of the caller find as much
-// room again.
+// ReserveSpare is Reserve for bytes that the caller can do without. It leaves at least as much room
+// for the caller's calls as it has taken.
 func (a Account) ReserveSpare(bytes int64) bool { return a.of.reserveSpare(bytes) }
 
-// Release gives bytes back that were reserved.
+// Release gives reserved bytes back.
 func (a Account) Release(bytes int64) { a.of.release(bytes) }
 
-// heldStream is the stream of a service whose responses may be large and may not be read. What the
-// transport keeps of a response beyond unwrittenBytes counts for the caller until it is written.
+// heldStream is the stream of a service with large responses that the caller may not read. The bytes
+// of a response beyond unwrittenBytes count for the caller until the transport has written them.
 type heldStream struct {
 	grpc.ServerStream
 

@@ -10,60 +10,62 @@ import (
 )
 
 const (
-	// maxUnanswered is the most sends of a stream whose result the transport has not taken. It lets a backend have a
-	// whole batch on its way.
+	// maxUnanswered bounds the sends of a stream whose results the transport has not taken. A whole
+	// batch fits.
 	maxUnanswered = 1000
-	// maxUnansweredBytes is the most bytes of their requests, which a send holds while it waits. A request that is
-	// larger goes alone.
+	// maxUnansweredBytes bounds the bytes of their requests, which a send holds while it waits. A
+	// larger request goes alone.
 	maxUnansweredBytes = 16 << 20
-	// maxOverdrawn is the most unanswered sends with which a stream takes more although its caller may hold no more: these
-	// fail. With as many or more it waits for its own results to be read.
+	// maxOverdrawn is for a stream whose caller may hold no more bytes. Below so many unanswered sends
+	// the stream takes a send, which fails. From then on it waits until its results are read.
 	maxOverdrawn = 16
-	// sendsReserve is what a stream reserves at once for sends, so that few sends have to.
+	// sendsReserve is the bytes that a stream reserves at once, so that few sends have to reserve.
 	sendsReserve = 32 * sendWeight
-	// maxHold is how long results wait for those of the rest of their batch, to be told in one response.
+	// maxHold is how long results wait for the rest of their batch, to share a response.
 	maxHold = time.Millisecond
 )
 
-// answers is what a stream owes its backend: results, how far it has come, and that the hub leaves. One goroutine
-// takes sends, and has the answers of those that are due at once. Another one collects answers, and has those that arrive
-// later. Any number notify it.
+// answers holds the reports that a stream owes its backend: results, the last accepted sequence, and
+// that the hub leaves.
+//
+// The receiving goroutine takes sends, and adds the answers that are due at once. The handler's
+// goroutine collects answers, and adds those that arrive later. Any goroutine may call signalNews.
 type answers struct {
-	// Static. Each holds one token, for its goroutine to look again.
-	news chan struct{} // there may be something to tell
-	room chan struct{} // there may be room for a send, or none is taken any more
+	// Static. Each holds a single token, which wakes its goroutine.
+	news chan struct{} // there may be a report
+	room chan struct{} // there may be room for a send, or no more sends are taken
 
 	account *account // of the caller; nil: nothing is counted
 
-	// work counts the send that was taken, until its taker calls Done. It grows only before ended is set.
+	// work counts taken sends, until their taker calls Done. It grows only before ended is set.
 	work sync.WaitGroup
 
 	mu         sync.Mutex
 	accepted   int64 // the last sequence that is on its way or has its result
-	unanswered int   // sends that were taken and whose result the transport has not
-	reserved   int64 // of account, for those
+	unanswered int   // taken sends whose results the transport has not taken
+	reserved   int64 // bytes of account, for those sends
 	bytes      int   // of their requests
 	ready      []answer
-	taking     int   // sends that were taken and are not accepted yet
+	taking     int   // taken sends that are not accepted yet
 	ended      bool  // no more sends are taken
-	end        error // then: what the stream ends with
+	end        error // after ended: the error of the stream
 	leaving    bool  // it ended because the hub leaves
-	held       bool  // a batch is being taken: news is for hold to signal
+	held       bool  // a batch is being taken: only hold signals news
 	hold       *time.Timer
 }
 
-// answer is the result of one send.
+// answer is the result of a send.
 type answer struct {
 	result *controlv1.StreamedResult
-	bytes  int // of the request, as take was told
+	bytes  int // of the request, as given to admitSend
 }
 
-// report is all there is to tell at one moment.
+// report holds all news of a moment.
 type report struct {
 	answers  []answer
 	accepted int64
-	leaving  bool // then accepted is final
-	last     bool // nothing will follow
+	leaving  bool // accepted is final, because the hub leaves
+	last     bool // no report will follow
 }
 
 func newAnswers(of *account) *answers {
@@ -73,7 +75,7 @@ func newAnswers(of *account) *answers {
 	return a
 }
 
-// signal leaves a token.
+// leaveToken leaves a token in c, unless c has a token.
 func leaveToken(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -81,14 +83,14 @@ func leaveToken(c chan<- struct{}) {
 	}
 }
 
-// batch begins (true) and ends a batch.
+// holdNews holds news back for a batch (true), or lets them go (false).
 func (a *answers) holdNews(on bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.holdNewsLocked(on)
 }
 
-// holdLocked begins to hold news back, or lets it go.
+// holdNewsLocked is holdNews with a.mu held.
 func (a *answers) holdNewsLocked(on bool) {
 	a.held = on
 	if on {
@@ -99,7 +101,8 @@ func (a *answers) holdNewsLocked(on bool) {
 	leaveToken(a.news)
 }
 
-// tick lets go what is held, in case that the next send of the batch takes long to bring on its way.
+// signalHeldNews lets held news go after maxHold, in case that the next send of the batch takes long
+// to begin.
 func (a *answers) signalHeldNews() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -109,14 +112,15 @@ func (a *answers) signalHeldNews() {
 	}
 }
 
-// take waits for room for a send whose request has so many bytes, and takes it: then accept and work.Done must follow.
-// taken is false when no more are taken. over: the caller may hold no more, so the send must fail.
+// admitSend waits for room for a send whose request has so many bytes, and takes the send. acceptSend
+// and work.Done must follow. taken is false if no more sends are taken. over means that the caller
+// may hold no more bytes, so the send must fail.
 func (a *answers) admitSend(ctx context.Context, bytes int) (taken, over bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	held := a.held
 	for !a.ended && a.mustWaitLocked(bytes, &over) {
-		a.holdNewsLocked(false) // what is ready makes room
+		a.holdNewsLocked(false) // results that are told make room
 		a.mu.Unlock()
 		select {
 		case <-a.room:
@@ -140,7 +144,8 @@ func (a *answers) admitSend(ctx context.Context, bytes int) (taken, over bool) {
 	return true, over
 }
 
-// waitsLocked reports whether a send must wait for room. If not, there is a reserve for it, or it is over.
+// mustWaitLocked reports whether a send must wait for room. If not, its bytes are reserved, or over is
+// set: the caller may not hold them.
 func (a *answers) mustWaitLocked(bytes int, over *bool) bool {
 	if a.isFullLocked(bytes) {
 		return true
@@ -149,10 +154,11 @@ func (a *answers) mustWaitLocked(bytes int, over *bool) bool {
 	return *over && a.unanswered >= maxOverdrawn
 }
 
-// weightLocked is what the unanswered sends count for.
+// weightLocked returns the bytes that the unanswered sends count for.
 func (a *answers) weightLocked() int64 { return int64(a.bytes) + int64(a.unanswered)*sendWeight }
 
-// reserveLocked sees to it that so many bytes are reserved; false: the caller may not hold so much.
+// reserveSendsLocked makes reserved at least bytes. It reports false if the caller may not hold so
+// many.
 func (a *answers) reserveSendsLocked(bytes int64) bool {
 	missing := bytes - a.reserved
 	if missing <= 0 || a.account == nil {
@@ -169,7 +175,7 @@ func (a *answers) reserveSendsLocked(bytes int64) bool {
 	return false
 }
 
-// releaseLocked gives back what is reserved beyond what sends need and will soon need.
+// releaseSpareLocked gives back the reserve beyond the need of the unanswered and the next sends.
 func (a *answers) releaseSpareLocked() {
 	if spare := a.reserved - a.weightLocked() - sendsReserve; spare >= sendsReserve {
 		a.account.release(spare)
@@ -177,7 +183,7 @@ func (a *answers) releaseSpareLocked() {
 	}
 }
 
-// full reports whether take would wait.
+// mustWait reports whether admitSend would wait.
 func (a *answers) mustWait(bytes int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -189,7 +195,7 @@ func (a *answers) isFullLocked(bytes int) bool {
 	return a.unanswered >= maxUnanswered || a.unanswered > 0 && a.bytes+bytes > maxUnansweredBytes
 }
 
-// accept says that the send that was taken is on its way, or at its end: then with its answer.
+// acceptSend records that a taken send is on its way, or has the answer at.
 func (a *answers) acceptSend(sequence int64, at ...answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -198,15 +204,15 @@ func (a *answers) acceptSend(sequence int64, at ...answer) {
 	a.addAnswersLocked(at...)
 }
 
-// put says that a send which was accepted before has its result. Only the goroutine that collects calls it, and collects
-// next.
+// addLateAnswer adds the result of a send that was accepted before. Only the collecting goroutine calls
+// it, and collects next.
 func (a *answers) addLateAnswer(one answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ready = append(a.ready, one)
 }
 
-// notify has the goroutine that collects look for what there is to tell, but for a batch that is being taken.
+// signalNews wakes the collecting goroutine, unless a batch is being taken.
 func (a *answers) signalNews() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -222,17 +228,18 @@ func (a *answers) addAnswersLocked(some ...answer) {
 	}
 }
 
-// finish says that the backend sends no more: because it is through (nil), or what it sent last can't be taken.
+// finishSends records that no more sends come: the backend has closed its side (nil), or its last
+// request can't be taken.
 func (a *answers) finishSends(err error) {
 	a.mu.Lock()
-	if !a.ended || a.leaving && err == nil { // it closed its side, and everything was accepted
+	if !a.ended || a.leaving && err == nil { // the backend closed its side, and all was accepted
 		a.ended, a.end = true, err
 	}
 	a.mu.Unlock()
 	leaveToken(a.news)
 }
 
-// leave takes no more sends because the hub leaves.
+// stopTaking records that no more sends are taken, because the hub leaves.
 func (a *answers) stopTaking() {
 	a.mu.Lock()
 	if !a.ended {
@@ -243,7 +250,8 @@ func (a *answers) stopTaking() {
 	leaveToken(a.room)
 }
 
-// collect returns what there is to tell. The report has the memory of spare.
+// collectReport returns all news since the last report. It keeps the memory of spare for the next
+// answers.
 func (a *answers) collectReport(spare []answer) report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -255,7 +263,7 @@ func (a *answers) collectReport(spare []answer) report {
 	return r
 }
 
-// told says that the transport has taken the results of sends.
+// markTold records that the transport has taken results.
 func (a *answers) markTold(some []answer) {
 	a.mu.Lock()
 	a.unanswered -= len(some)
@@ -267,14 +275,14 @@ func (a *answers) markTold(some []answer) {
 	leaveToken(a.room)
 }
 
-// outcome returns what the stream ends with.
+// endError returns the error that the stream ends with.
 func (a *answers) endError() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.end
 }
 
-// close takes no more and waits until all work is over, which cancel ends.
+// closeAndWait takes no more sends, and waits until all work has ended. cancel must end the work.
 func (a *answers) closeAndWait(cancel func()) {
 	a.mu.Lock()
 	a.ended, a.held = true, false

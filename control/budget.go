@@ -12,31 +12,33 @@ import (
 )
 
 const (
-	// MinCallBytes is the least of Config.CallBytes: a caller alone, which may hold a third, must have room for some
-	// requests of the largest size.
+	// MinCallBytes is the least of Config.CallBytes. A single caller may hold a third, which must have
+	// room for some requests of the largest size.
 	MinCallBytes = 32 << 20
-	// defaultCallBytes is that of DefaultConfig: one caller alone may have 10,000 small calls in flight, or some 18
-	// requests of the largest size.
+	// defaultCallBytes is CallBytes of DefaultConfig. A single caller may have 10,000 small calls in
+	// flight, or some 18 requests of the largest size.
 	defaultCallBytes = 256 << 20
 
-	// callWeight is what a call of one message counts for beside its message: its goroutine, its
+	// callWeight is the bytes that a unary call counts for beside its message: its goroutine, its
 	// headers, its stream, its answer (answerRoom).
 	callWeight = 8 << 10
-	// sendWeight is what a send of a stream counts for beside its request, from when it is taken until the transport
-	// has its result.
+	// sendWeight is the bytes that a send of a stream counts for beside its request, until the
+	// transport has taken its result.
 	sendWeight = 2 << 10
-	// streamWindow is how much of a stream the transport takes while nothing reads it, and what an open stream counts for.
+	// streamWindow is the bytes of a stream that the transport takes while the hub does not read. An
+	// open stream counts for as much.
 	streamWindow = 256 << 10
-	// connWindow is how much of all streams of a connection may be on its way at once. The transport opens it again when
-	// bytes come, read or not, so it bounds the speed of a connection and not its memory.
+	// connWindow is the bytes of all streams of a connection that may be on their way at once. The
+	// transport opens it again when bytes come, read or not. So it bounds the speed of a connection,
+	// and not its memory.
 	connWindow = 4 << 20
-	// subscribeWeight is what a subscription counts for while no event waits for it: its goroutines,
-	// the first events of its queue (events.ownBytes), and unwrittenBytes. As many subscriptions as a
-	// hub takes fit in what one connection may hold of MinCallBytes. Events that wait count beside it
-	// (Account), and so do large responses (heldStream).
+	// subscribeWeight is the bytes that a subscription counts for while no event waits for it: its
+	// goroutines, the first events of its queue (events.ownBytes), and unwrittenBytes. A connection
+	// may hold as many subscriptions as a hub takes, also with MinCallBytes. Events that wait count
+	// beside it (Account), and so do large responses (heldStream).
 	subscribeWeight = 128 << 10
-	// unwrittenBytes is how much of a stream the transport keeps to be written before Send waits,
-	// beside one whole message.
+	// unwrittenBytes is the bytes of a stream that the transport keeps to be written before Send
+	// waits, beside a whole message.
 	unwrittenBytes = 64 << 10
 
 	// roomPatience is how long a stream waits for room for its next message.
@@ -45,12 +47,14 @@ const (
 
 // budget bounds the memory that the calls of backends hold in the process.
 //
-// Problem: a caller must not take what others need, nobody knows how many callers there will be, and one alone shall
-// have much.
+// Problem: a caller must not take the memory that its neighbours need. The number of callers is
+// unknown, and a single caller shall have much.
 //
-// Rule: a credential may hold at most as much as stays free; and each connection of it at most as much as stays free,
-// less what its credential holds. So one caller alone has a third; callers that take all they can leave a share as
-// large as theirs for the next one; and a connection that holds little finds room.
+// Rule: a credential may hold at most as much as stays free. Each of its connections may hold at most
+// as much as stays free, less the bytes that its credential holds.
+//
+// So a single caller may hold a third. Callers that take all they can leave a share as large as
+// theirs for the next caller. A connection that holds little finds room.
 type budget struct {
 	// Static.
 	limit   int64
@@ -58,11 +62,12 @@ type budget struct {
 
 	mu          sync.Mutex
 	held        int64
-	credentials map[string]*int64 // what each holds, by name: as many as there are secrets
-	next        chan struct{}     // closed by the next release; nil: nothing waits for it
+	credentials map[string]*int64 // bytes held, by name of the secret
+	next        chan struct{}     // closed by the next release; nil: no caller waits for it
 }
 
-// account is what one caller holds: one credential on one connection. A nil account has no bound.
+// account counts the bytes that a caller holds: a credential on a connection. A nil account has no
+// bound.
 type account struct {
 	budget     *budget
 	credential *int64 // guarded by budget.mu
@@ -84,7 +89,7 @@ func newBudget(limit int64) *budget {
 	}
 }
 
-// ValidateCallBytes returns what is wrong with a Config.CallBytes, or nil.
+// ValidateCallBytes returns an error if bytes can't be Config.CallBytes.
 func ValidateCallBytes(bytes int64) error {
 	if bytes < MinCallBytes {
 		return fmt.Errorf("CallBytes is %d, must be at least %d", bytes, MinCallBytes)

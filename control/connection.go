@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// closeNormal is the close code of a backend that gives none (RFC 6455 §7.4.1).
+// closeNormal is the close code if the backend gives none (RFC 6455 §7.4.1).
 const closeNormal = 1000
 
 type connectionService struct {
@@ -106,7 +106,7 @@ func setClosedGaps(sum *controlv1.CloseConnectionsResponse, g gaps) {
 	sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
 }
 
-// newClose translates what the clients are told.
+// newClose translates the close that the clients see.
 func newClose(req *controlv1.CloseConnectionsRequest) cause.CloseStatus {
 	how := cause.CloseStatus{Cause: cause.Backend, Code: closeNormal, Reason: req.GetReason()}
 	if req.GetCode() != 0 {

@@ -14,10 +14,10 @@ import (
 	"github.com/connhub/connhub/hub/overflow"
 )
 
-// defaultWait is how long a send waits when it does not say: what a person would wait for.
+// defaultWait is how long a send waits if it sets no wait_timeout: as long as a person would wait.
 const defaultWait = 5 * time.Second
 
-// outgoing is one send, checked.
+// outgoing is a checked send.
 type outgoing struct {
 	send    hub.Send
 	request *controlv1.SendRequest // as it came
@@ -43,8 +43,8 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 	return &controlv1.SendResponse{Receipt: receipt}, nil
 }
 
-// begin brings the message of a request that has passed the rules of its proto on its way; it begins now. What is to be written
-// to clients is written at once, or with burst.
+// beginSend brings the message of a request on its way. The request has passed the rules of its proto.
+// The send begins now. Clients' links write at once, or with burst if that is not nil.
 func (d *deliveryService) beginSend(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (*sending, error) {
 	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (d *deliveryService) beginSend(ctx context.Context, req *controlv1.SendRequ
 	return d.router.Send(ctx, o)
 }
 
-// origin is where a send comes from: a backend's call, at this hub or at another one.
+// origin is the source of a send: a call of a backend, at this hub or at a peer.
 type origin struct {
 	caller, traceParent string
 	began               time.Time // when the hub that was called accepted it
@@ -72,7 +72,7 @@ func originOf(ctx context.Context) origin {
 	return origin{caller: c.who.Name, traceParent: c.traceParent, deadline: deadline}
 }
 
-// newOutgoing translates a request that was checked.
+// newOutgoing translates a checked request.
 func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
 	o := &outgoing{request: req, began: from.began, until: from.began.Add(waitTimeout(from, req.GetWaitTimeout()))}
 	o.send = hub.Send{
@@ -116,8 +116,9 @@ func checkConflation(req *controlv1.SendRequest) error {
 	return nil
 }
 
-// identifyRequest fills in what makes a retry of this request known. The hash leaves out what may differ in
-// a retry: what it waits for and how long, and the id itself. A field that the API gets later is hashed from the start.
+// identifyRequest sets the hash by which the hub knows a retry of the request. The hash leaves out the
+// fields that may differ in a retry: wait, wait_timeout, require_all_hubs, and the request id. A field
+// that the API gets later is hashed from the start.
 func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	if req.GetRequestId() == "" {
 		return nil
@@ -133,8 +134,8 @@ func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	return nil
 }
 
-// waitTimeout is how long a send may wait: as asked, and a tenth short of the call's deadline, so that the
-// receipt reaches the caller in time.
+// waitTimeout returns how long a send may wait: as asked, but at most until a tenth before the call's
+// deadline, so that the receipt reaches the caller in time.
 func waitTimeout(from origin, asked *durationpb.Duration) time.Duration {
 	timeout := defaultWait
 	if asked != nil {

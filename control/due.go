@@ -6,9 +6,9 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// This file says when the receipt of a send is due. A stream waits for many receipts in one list.
+// This file tells when the receipt of a send is due. A stream waits for many receipts in a list.
 
-// due reports whether Receipt needs no waiting.
+// isDue reports whether Receipt would not wait.
 func (s *sending) isDue() bool {
 	switch wait := s.outgoing.send.Wait; {
 	case wait == hub.WaitNone:
@@ -20,11 +20,12 @@ func (s *sending) isDue() bool {
 	}
 }
 
-// dueAt returns the time when the receipt is due whatever is missing: outgoing.until.
+// dueAt returns the time when the receipt is due in any case: outgoing.until.
 func (s *sending) dueAt() time.Time { return s.outgoing.until }
 
-// then has done called when Receipt would not wait. After it Receipt never waits. done is called at
-// most once, perhaps at once, by a goroutine that may hold locks of the hub. stop calls it off.
+// callWhenDue calls done when Receipt would not wait. After callWhenDue, Receipt never waits. done is
+// called at most once, perhaps at once, by a goroutine that may hold locks of the hub. stop calls it
+// off.
 func (s *sending) callWhenDue(done func()) (stop func()) {
 	s.asked = true
 	here := s.delivery != nil && s.outgoing.send.Wait > hub.WaitQueued

@@ -18,13 +18,14 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// This file is both ends of a forwarded call: how the hub that a backend called words it, and how the hub that has the
-// connections carries it out.
+// This file has both ends of a forwarded call. The entry hub, which a backend called, encodes it. The
+// hub with the connections carries it out.
 
-// returnTime is what a wait at another hub ends early by, so that its receipt is back in time; at most a tenth of the wait.
+// returnTime is by how much a wait at a peer ends early, so that its receipt is back in time. It is at
+// most a tenth of the wait.
 const returnTime = 100 * time.Millisecond
 
-// newSendCall words a send. The request is marshalled once, whatever the number of hubs.
+// newSendCall returns a send as a call for peers. It encodes the request once for all of them.
 func newSendCall(o *outgoing) (*mesh.Call, error) {
 	wait := o.until.Sub(o.began)
 	timeout := wait - min(wait/10, returnTime)
@@ -35,7 +36,7 @@ func newSendCall(o *outgoing) (*mesh.Call, error) {
 			return nil, err
 		}
 	}
-	var c struct { // in one piece of memory
+	var c struct { // a single allocation
 		call    mesh.Call
 		forward peerv1.Forward
 		kind    peerv1.Forward_Send
@@ -50,7 +51,7 @@ func newSendCall(o *outgoing) (*mesh.Call, error) {
 	return &c.call, nil
 }
 
-// newSendRequest words the request for another hub.
+// newSendRequest returns the request of a send for peers.
 func newSendRequest(o *outgoing, timeout time.Duration) *controlv1.SendRequest {
 	req := o.request
 	return &controlv1.SendRequest{
@@ -65,7 +66,7 @@ func newSendRequest(o *outgoing, timeout time.Duration) *controlv1.SendRequest {
 	}
 }
 
-// executor carries out what other hubs forward to this one.
+// executor carries out the calls that peers forward to this hub.
 type executor struct {
 	hub    *hub.Hub
 	check  func(proto.Message) error // the rules of the protos
@@ -74,8 +75,8 @@ type executor struct {
 
 var _ mesh.Executor = (*executor)(nil)
 
-// Execute implements mesh.Executor. Whatever the call does to connections is done when it returns; what is waited for
-// after that is clients, and other hubs.
+// Execute implements mesh.Executor. When it returns, the call has done its work on connections. The
+// execution then waits only for clients, and for peers.
 func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) (x mesh.Execution) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -92,18 +93,19 @@ func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Bu
 	return begin(ctx, e, f)
 }
 
-// through is the execution of a call that has its result.
+// finishedExecution returns the execution of a call that has its result.
 func finishedExecution(r *peerv1.ForwardResult) mesh.Execution {
 	return mesh.Execution{Result: func() *peerv1.ForwardResult { return r }}
 }
 
-// panicked turns a panic into a result: it must not end the lane, with all that others have on it, nor the process.
+// panicResult turns a panic into a result. The panic must end neither the lane, which carries the calls
+// of many callers, nor the process.
 func (e *executor) panicResult(p any) *peerv1.ForwardResult {
 	e.logger.Error("forwarded call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return errorResult(errInternal)
 }
 
-// began is when the hub that a backend called accepted the call.
+// acceptedAt returns when the entry hub accepted the call.
 func acceptedAt(f *peerv1.Forward) time.Time { return time.Now().Add(-f.GetAge().AsDuration()) }
 
 func (e *executor) executeSend(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) mesh.Execution {
@@ -111,18 +113,20 @@ func (e *executor) executeSend(ctx context.Context, f *peerv1.Forward, s *peerv1
 	if err := decodeForwarded(s.GetRequest(), req); err != nil {
 		return finishedExecution(errorResult(err))
 	}
-	if !names.IsNamespace(namespaceOf(req)) { // the rest was checked where it came in, and would take longer than the send
+	// The entry hub has checked the rest, which would take longer than the send.
+	if !names.IsNamespace(namespaceOf(req)) {
 		return finishedExecution(errorResult(errInvalidField))
 	}
 	o := newOutgoing(req, origin{caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: acceptedAt(f)})
 	o.send.Message.Sender = hub.Sender{Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser()}
-	copy(o.send.RequestHash[:], s.GetRequestHash()) // of what the backend asked: this request says it in other words
+	// The hash is of the backend's request. The request here has fields that the entry hub added.
+	copy(o.send.RequestHash[:], s.GetRequestHash())
 	o.send.Burst = burst
 	delivery, err := e.hub.Deliver(ctx, &o.send)
 	if err != nil {
 		return finishedExecution(errorResult(err))
 	}
-	var target *hub.Target // what waits for clients keeps no more of the request than the result needs
+	var target *hub.Target // a waiting execution keeps only the part of the request for its result
 	if o.send.Detail {
 		of := o.send.Target
 		target = &of
@@ -141,10 +145,11 @@ func (e *executor) executeSend(ctx context.Context, f *peerv1.Forward, s *peerv1
 	return x
 }
 
-// sent is the result of a send. target is its target, if the result is to name what matched.
+// sendResult returns the result of a send. target is its target if the result is to name the matches,
+// else nil.
 func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 	local := d.Receipt()
-	var r struct { // in one piece of memory
+	var r struct { // a single allocation
 		forward peerv1.ForwardResult
 		kind    peerv1.ForwardResult_Send
 		send    peerv1.SendResult
@@ -159,7 +164,7 @@ func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 	return &r.forward
 }
 
-// decode reads a request that another hub has checked.
+// decodeForwarded decodes a request that a peer has checked.
 func decodeForwarded(b []byte, req proto.Message) error {
 	if err := unmarshal(b, req); err != nil {
 		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, req.ProtoReflect().Descriptor().Name())
@@ -167,8 +172,9 @@ func decodeForwarded(b []byte, req proto.Message) error {
 	return nil
 }
 
-// failed is the result of a call that ended with an error.
+// errorResult returns the result of a call that ended with an error.
 func errorResult(err error) *peerv1.ForwardResult {
-	b, _ := proto.Marshal(status.Convert(toStatus(err)).Proto()) // what fails to marshal reads as a fault of this hub
+	// If this fails, the peer reads the result as a fault of this hub.
+	b, _ := proto.Marshal(status.Convert(toStatus(err)).Proto())
 	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: b}}
 }

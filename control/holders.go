@@ -7,16 +7,16 @@ import (
 	"github.com/connhub/connhub/auth"
 )
 
-// idlePatience is how long a connection must be without a call before it counts as idle. A call
-// whose headers have come, and that no goroutine carries out yet, is not counted as one.
+// idlePatience is how long a connection must be without a call before it counts as idle. A call counts
+// from the moment that a goroutine carries it out, not from its headers.
 const idlePatience = time.Second
 
-// shareEnd is what became of a connection because of its credential's share.
+// shareEnd says how a connection ended because of its credential's share.
 type shareEnd string
 
 const (
-	shareClosed  shareEnd = "closed"  // it was known
-	shareRefused shareEnd = "refused" // it was new
+	shareClosed  shareEnd = "closed"  // a known connection
+	shareRefused shareEnd = "refused" // a new connection
 )
 
 var shareEnds = []shareEnd{shareClosed, shareRefused}
@@ -31,21 +31,21 @@ type holder struct {
 // holders are the connections that have shown a credential, by credential: as many as there are
 // secrets. Guarded by port.mu.
 //
-// Problem: a backend that opens connections and keeps them must not keep out others, nor other
-// hubs; nobody knows how many backends there will be, and one alone shall have many connections.
+// Problem: a backend that opens connections and keeps them must keep out neither its neighbours nor
+// peers. The number of backends is unknown, and a single backend shall have many connections.
 //
-// Rule: when there are too many, the newest counted, the backends' credential that holds most gives
-// one up; among equals it is the newest's own. So a credential is kept out only if none holds more
-// than it would with one more. A hub is never kept out.
+// Rule: when a new connection is too many, the backends' credential with most connections gives up a
+// connection. Among equals it is the credential of the new connection. So a credential is kept out
+// only if none holds more than it would with the new connection. A peer is never kept out.
 type holders struct {
-	most  int // connections; 0: any number
-	known int // connections of all
+	most  int // bound of known; 0: none
+	known int // connections of all credentials
 	of    map[auth.Identity]*holder
 }
 
 func newHolders(most int) holders { return holders{most: most, of: make(map[auth.Identity]*holder)} }
 
-// count returns how many connections have shown a credential of a role.
+// countConns returns the number of connections that have shown a credential of a role.
 func (h *holders) countConns(role auth.Role) int {
 	n := 0
 	for who, of := range h.of {
@@ -56,8 +56,8 @@ func (h *holders) countConns(role auth.Role) int {
 	return n
 }
 
-// add lists a connection of a credential. If that is one too many, it returns the one to close.
-// False: it is this one, and it is not listed.
+// addConn lists a connection of a credential. If a connection must go for it, addConn returns that
+// connection as payer. ok is false if c itself is too many: then c is not listed.
 func (h *holders) addConn(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
 	mine := h.of[who]
 	if mine == nil {
@@ -71,7 +71,7 @@ func (h *holders) addConn(c *inbound, who auth.Identity) (payer *inbound, ok boo
 		return nil, true
 	}
 	most := h.largestHolder(mine)
-	if most == nil { // all are of other hubs
+	if most == nil { // all are of peers
 		return nil, true
 	}
 	payer = most.choosePayer()
@@ -82,8 +82,8 @@ func (h *holders) addConn(c *inbound, who auth.Identity) (payer *inbound, ok boo
 	return payer, true
 }
 
-// largest returns the credential of a backend that holds most; among equals it is mine. nil: no
-// backend has a connection.
+// largestHolder returns the backends' credential with most connections; among equals, mine. It returns
+// nil if no backend has a connection.
 func (h *holders) largestHolder(mine *holder) *holder {
 	var most *holder
 	for who, of := range h.of {
@@ -96,8 +96,8 @@ func (h *holders) largestHolder(mine *holder) *holder {
 	return most
 }
 
-// choose returns the connection to close: the one that has been idle for longest. If none is idle,
-// it is the newest.
+// choosePayer returns the connection to close: the connection that has been idle longest, or else the
+// newest.
 func (h *holder) choosePayer() *inbound {
 	newest := h.conns.Back().Value.(*inbound)
 	var idle *inbound
@@ -105,7 +105,7 @@ func (h *holder) choosePayer() *inbound {
 	for e := h.conns.Front(); e != nil; e = e.Next() {
 		c := e.Value.(*inbound)
 		if last := c.lastCall.Load(); c.calls.Load() == 0 && last <= earliest {
-			idle, earliest = c, last-1 // the next one must have been idle for longer
+			idle, earliest = c, last-1 // only a longer idle connection replaces it
 		}
 	}
 	if idle != nil {

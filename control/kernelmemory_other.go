@@ -4,5 +4,5 @@ package control
 
 import "net"
 
-// boundKernelMemory does nothing: what the kernel keeps for a caller is up to the system's settings.
+// boundKernelMemory does nothing: the system's settings bound the kernel's memory for a caller.
 func boundKernelMemory(net.Conn) {}

@@ -11,10 +11,10 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// maxMetadataBytes is the most bytes of names and values in Message.metadata.
+// maxMetadataBytes bounds the bytes of names and values in Message.metadata.
 const maxMetadataBytes = 8 << 10
 
-// newMessage translates a Message that was checked.
+// newMessage translates a checked Message.
 func newMessage(namespace string, m *controlv1.Message, from origin) *hub.Message {
 	message := &hub.Message{
 		ID:          m.GetId(),
@@ -30,7 +30,8 @@ func newMessage(namespace string, m *controlv1.Message, from origin) *hub.Messag
 	return message
 }
 
-// payloadOf returns a message's payload, which it shares, and its kind; 0: it has none.
+// payloadOf returns the kind and the payload of a message; the kind is 0 if it has none. The payload
+// shares the memory of m.
 func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 	switch p := m.GetPayload().(type) {
 	case *controlv1.Message_Text:
@@ -46,7 +47,7 @@ func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 	}
 }
 
-// checkJSON holds the one rule for a payload that its proto can't say.
+// checkJSON checks the rule for a payload that its proto can't express.
 func checkJSON(m *controlv1.Message) error {
 	if kind, payload := payloadOf(m); kind == hub.JSON && !json.Valid(payload) {
 		return &fieldError{errInvalidField, "message.json", notJSON(string(payload))}
@@ -54,14 +55,15 @@ func checkJSON(m *controlv1.Message) error {
 	return nil
 }
 
-// scriptObject is what JavaScript makes of an object where a string is wanted, as Node's gRPC libraries do.
+// scriptObject is JavaScript's text for an object. Node's gRPC libraries send it for an object that is
+// given as a string.
 const scriptObject = "[object Object]"
 
-// maxShown is the most bytes of a payload that an error repeats.
+// maxShown bounds the bytes of a payload that an error repeats.
 const maxShown = 32
 
-// notJSON says what is wrong with a payload that is no JSON value, and what is wanted: the field takes the text of a value, and callers give it the
-// value itself.
+// notJSON describes a payload that is no JSON value, and the wanted payload: callers confuse the text
+// of a value with the value itself.
 func notJSON(payload string) string {
 	const wanted = `must be the text of one JSON value (RFC 8259), as "{\"score\":3}"`
 	switch {
@@ -76,11 +78,11 @@ func notJSON(payload string) string {
 	}
 }
 
-// bytesOf returns the bytes of s without a copy. Payloads are a megabyte at most and thousands a second,
-// and nobody changes one: hub.Message.Payload is shared by all connections and constant by contract.
+// bytesOf returns the bytes of s without a copy, because there are thousands of payloads a second, of up
+// to a megabyte. It is safe, because hub.Message.Payload is constant by contract.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// checkMetadata holds the limit that spans the map; the rules for its names stand in the proto.
+// checkMetadata checks the limit that spans the map. The proto has the rules for its names.
 func checkMetadata(m *controlv1.Message) error {
 	bytes := 0
 	for name, value := range m.GetMetadata() {

@@ -10,8 +10,8 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// unknownMethod is the label of every method that is not served: names that callers make up must not
-// become series.
+// unknownMethod is the label of every method that is not served. A name that a caller invents must not
+// become a series.
 const unknownMethod = "unknown"
 
 // secondsBuckets goes from a send within the process to the longest wait of a call.
@@ -31,12 +31,15 @@ type metrics struct {
 	unknown methodMetrics
 }
 
-// lostPublishes counts messages of clients that a hub did not get, or may not have got, one for each hub, by why.
+// lostPublishes counts messages of clients that a hub did not get, or may not have got, by reason. A
+// message counts once for each such hub.
 type lostPublishes struct {
 	all         *prometheus.CounterVec
-	unreachable prometheus.Counter // there is no link to it
-	slow        prometheus.Counter // it takes calls slower than they come: there is no room in line for it
-	unknown     prometheus.Counter // it failed, the link ended, or it was silent for 500 ms, before it said that it has the message: it may have
+	unreachable prometheus.Counter // there is no link to the hub
+	slow        prometheus.Counter // the line for the hub is full: calls come faster than it takes them
+	// unknown: the hub failed, its link ended, or it was silent for 500 ms, before it confirmed the
+	// message. It may have the message.
+	unknown prometheus.Counter
 }
 
 func newLostPublishes() lostPublishes {
@@ -48,7 +51,7 @@ func newLostPublishes() lostPublishes {
 	return lostPublishes{all, all.WithLabelValues("unreachable"), all.WithLabelValues("slow"), all.WithLabelValues("unknown")}
 }
 
-// methodMetrics keeps at hand what nearly every call needs.
+// methodMetrics are the instruments that nearly every call of a method needs.
 type methodMetrics struct {
 	label   string
 	ok      prometheus.Counter

@@ -17,21 +17,21 @@ import (
 )
 
 const (
-	// defaultPageSize is the size of a page when a request does not say.
+	// defaultPageSize is the size of a page if a request sets none.
 	defaultPageSize = 100
 	// pageTokenVersion is the first byte of a token. A hub that reads another version refuses it.
 	pageTokenVersion = 1
-	// fingerprintBytes tells one request from another: 64 bits, since it guards against mistakes only. A
-	// token holds nothing that its bearer may not ask for anyway.
+	// fingerprintBytes tells requests apart: 64 bits, because it guards only against mistakes. A token
+	// holds nothing that its bearer may not ask for anyway.
 	fingerprintBytes = 8
-	// pageTokenHead is what precedes the name: version, fingerprint, the cursor's hash.
+	// pageTokenHead is the bytes before the name: version, fingerprint, the cursor's hash.
 	pageTokenHead = 1 + fingerprintBytes + 8
 )
 
-// fingerprint says for which request a page token was given out.
+// fingerprint identifies the request that a page token belongs to.
 type fingerprint [fingerprintBytes]byte
 
-// newFingerprint returns the fingerprint of a list request: of what it lists, and where.
+// newFingerprint returns the fingerprint of a list request: of its method, namespace and target.
 func newFingerprint(method, namespace string, t *controlv1.Target) (fingerprint, error) {
 	target, err := proto.MarshalOptions{Deterministic: true}.Marshal(t)
 	if err != nil {
@@ -43,8 +43,8 @@ func newFingerprint(method, namespace string, t *controlv1.Target) (fingerprint,
 	return fingerprint(hash.Sum(nil)[:fingerprintBytes]), nil
 }
 
-// pageToken makes the token for the page behind a cursor; empty for the zero Cursor, behind which there
-// is none.
+// pageToken returns the token for the page behind a cursor. It is empty for the zero Cursor, which has
+// no page behind it.
 func pageToken(f fingerprint, after hub.Cursor) string {
 	if after == (hub.Cursor{}) {
 		return ""
@@ -57,15 +57,15 @@ func pageToken(f fingerprint, after hub.Cursor) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// parsePageToken returns the cursor in a token, or the zero Cursor for no token. It takes only what pageToken
-// made for the same request.
+// parsePageToken returns the cursor in a token, or the zero Cursor for an empty token. It takes only a
+// token that pageToken made for the same request.
 func parsePageToken(token string, f fingerprint) (hub.Cursor, error) {
 	if token == "" {
 		return hub.Cursor{}, nil
 	}
 	invalid := &fieldError{errPageTokenInvalid, "page_token", errPageTokenInvalid.Error()}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	// The decoder passes over line breaks; a token has none.
+	// The decoder ignores line breaks; a token has none.
 	if err != nil || strings.ContainsAny(token, "\r\n") || len(b) <= pageTokenHead {
 		return hub.Cursor{}, invalid
 	}
@@ -76,14 +76,15 @@ func parsePageToken(token string, f fingerprint) (hub.Cursor, error) {
 	return hub.Cursor{Hash: binary.BigEndian.Uint64(b[1+fingerprintBytes:]), Name: string(name)}, nil
 }
 
-// page is some of what is listed, in the order of hub.Cursor.
+// page is a part of a listing, in the order of hub.Cursor.
 type page[T any] struct {
 	items []T
-	next  hub.Cursor // how far it goes: everything up to here is in it; zero: to the end
+	next  hub.Cursor // all items up to here are in the page; zero: to the end
 }
 
-// mergePages makes one page of limit items of those of several hubs. What has the same name is joined. It goes no further
-// than the shortest of the pages: behind that some hub may have what is not in them.
+// mergePages merges the pages of several hubs into a page of at most limit items. join merges two items
+// of the same name. The page ends where the shortest of the pages ends: behind it that hub may have
+// items that are in no page.
 func mergePages[T any](pages []page[T], limit int, name func(T) string, join func(a, b T) T) page[T] {
 	type entry struct {
 		at   hub.Cursor
@@ -118,7 +119,7 @@ func mergePages[T any](pages []page[T], limit int, name func(T) string, join fun
 	return merged
 }
 
-// newPeerCursor and cursorIn translate a place for another hub and back.
+// newPeerCursor and cursorIn translate a cursor for a peer and back.
 func newPeerCursor(c hub.Cursor) *peerv1.Cursor {
 	if c == (hub.Cursor{}) {
 		return nil
@@ -128,7 +129,7 @@ func newPeerCursor(c hub.Cursor) *peerv1.Cursor {
 
 func cursorIn(c *peerv1.Cursor) hub.Cursor { return hub.Cursor{Hash: c.GetHash(), Name: c.GetName()} }
 
-// pageSize is the size of page that a request asks for.
+// pageSize returns the size of page that a request asks for.
 func pageSize(asked int32) int {
 	if asked == 0 {
 		return defaultPageSize

@@ -15,20 +15,20 @@ import (
 const (
 	// MinConnections is the least of Config.MaxConnections, if that is set.
 	MinConnections = 8
-	// newcomersShare is the part of the port's connections that is kept for strangers: one in so
-	// many. Each connection begins as a stranger's, so with none of them the port would be closed to
-	// other hubs and to backends that have no connection yet.
+	// newcomersShare is the divisor for the part of the port's connections that is kept for
+	// strangers: an eighth. Each connection begins as a stranger's, so without that part the port
+	// would be closed to peers and to backends that have no connection yet.
 	newcomersShare = 8
 	// portLogInterval is the least time between two log lines about strangers, and between two
-	// about one credential.
+	// about the same credential.
 	portLogInterval = time.Minute
 )
 
-// port bounds the connections of the control port, and chooses the one to close when there are too
-// many.
+// port bounds the connections of the control port, and chooses the connection to close when there are
+// too many.
 //
 // A connection begins as a stranger's (strangers.go). From its first call with a valid credential
-// on it is known, and is a connection of that credential (holders.go).
+// on it is known, and belongs to that credential (holders.go).
 type port struct {
 	// Static.
 	logger *slog.Logger
@@ -45,8 +45,8 @@ type port struct {
 	ends      reasonLog[strangerEnd] // of strangers whose connection was closed
 }
 
-// newPort bounds a port that may have most connections at once; 0: any number. At most half of them
-// may be strangers', and at least one in newcomersShare is kept for strangers.
+// newPort returns a port that may have most connections at once; 0: any number. At most half of them may
+// be strangers', and at least the newcomersShare is kept for strangers.
 func newPort(logger *slog.Logger, most int) *port {
 	mostStrangers, mostKnown := maxStrangers, 0
 	if most > 0 {
@@ -70,21 +70,21 @@ func newPort(logger *slog.Logger, most int) *port {
 	}
 }
 
-// strangerCount returns how many connections are strangers'.
+// strangerCount returns the number of strangers' connections.
 func (p *port) strangerCount() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.strangers.all.Len()
 }
 
-// knownCount returns how many connections have shown a credential of a role.
+// knownCount returns the number of connections that have shown a credential of a role.
 func (p *port) knownCount(role auth.Role) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.holders.countConns(role)
 }
 
-// add lists a connection that was accepted, and closes a stranger's if there are too many.
+// addAccepted lists an accepted connection, and closes a stranger's if there are too many.
 func (p *port) addAccepted(raw net.Conn) *inbound {
 	c := &inbound{raw: raw, address: addressOf(raw), port: p}
 	c.beginWaiting()
@@ -95,7 +95,7 @@ func (p *port) addAccepted(raw net.Conn) *inbound {
 	return c
 }
 
-// list lists a connection. It returns the stranger to close, and why; nil: none.
+// listStranger lists a new connection. It returns the stranger to close, or nil, and the reason.
 func (p *port) listStranger(c *inbound) (*inbound, strangerEnd) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,14 +112,15 @@ func (p *port) listStranger(c *inbound) (*inbound, strangerEnd) {
 	return nil, ""
 }
 
-// review closes a stranger's connection that has had its time, or has it stand in reserve.
+// reviewStranger runs after strangerTime. It closes a stranger's connection, or keeps it in reserve.
 func (p *port) reviewStranger(c *inbound) {
 	if !p.keepInReserve(c) {
 		p.endStranger(c, endedTime)
 	}
 }
 
-// keepInReserve reports whether a stranger's connection may stay for another strangerTime.
+// keepInReserve puts a stranger's connection in reserve for strangerTime more. It reports false if the
+// connection may not stay.
 func (p *port) keepInReserve(c *inbound) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,8 +186,8 @@ func (p *port) countOverShareLocked(of *holder, how shareEnd) {
 		append(attributes, counts...)...)
 }
 
-// removeStrangerLocked takes a connection from the strangers: it is known, or over. It reports
-// whether the connection was one of them.
+// removeStrangerLocked takes a connection from the strangers, because it is known or over. It reports
+// whether the connection was a stranger's.
 func (p *port) removeStrangerLocked(c *inbound) bool {
 	if c.place.all == nil {
 		return false
@@ -203,7 +204,7 @@ func (p *port) removeStranger(c *inbound) bool {
 	return p.removeStrangerLocked(c)
 }
 
-// forget takes a connection that is closed out of all lists and counts.
+// forgetConn takes a closed connection out of all lists and counts.
 func (p *port) forgetConn(c *inbound) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,18 +216,19 @@ func (p *port) forgetConn(c *inbound) {
 	}
 }
 
-// endStranger closes a connection, unless it is known or over. Its transport ends when it reads.
+// endStranger closes a stranger's connection, unless it is known or over. Its transport ends when it
+// reads.
 func (p *port) endStranger(c *inbound, why strangerEnd) {
 	if !p.removeStranger(c) {
 		return
 	}
-	_ = c.raw.Close() // the transport closes what is above
+	_ = c.raw.Close() // the transport closes the layers above
 	p.forgetConn(c)
 	p.countStranger(c, why)
 }
 
 // countStranger counts a stranger's connection that was closed, and logs it, with a line a
-// portLogInterval at most. One that was refused for its credential's share has been counted.
+// portLogInterval at most. A connection that was refused for its credential's share has been counted.
 func (p *port) countStranger(c *inbound, why strangerEnd) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -250,8 +252,8 @@ type reasonLog[R ~string] struct {
 	unlogged map[R]int // connections since the last line
 }
 
-// countEnd counts a connection, and reports whether a line is due. Then it returns the count of
-// each reason since the last line, as attributes, and counts anew.
+// countEnd counts a connection, and reports whether a line is due. If so, it returns the counts since
+// the last line by reason, as attributes, and resets them.
 func (l *reasonLog[R]) countEnd(why R, reasons []R) (counts []any, due bool) {
 	if l.unlogged == nil {
 		l.unlogged = make(map[R]int)
@@ -269,14 +271,14 @@ func (l *reasonLog[R]) countEnd(why R, reasons []R) (counts []any, due bool) {
 	return counts, true
 }
 
-// listener lists each connection when it is accepted: gRPC's goroutines for their handshakes may begin much later.
+// listener lists each connection when it is accepted. gRPC may begin the handshake much later.
 type listener struct {
 	net.Listener
 
 	port *port
 }
 
-// Accept returns the next connection, as it is: a wrapped one would cost the options that gRPC sets on TCP connections.
+// Accept returns the next connection, unwrapped: gRPC sets options only on a plain TCP connection.
 func (l listener) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err == nil {
@@ -289,7 +291,7 @@ func (l listener) Accept() (net.Conn, error) {
 	return raw, err //nolint:wrapcheck // gRPC looks at it
 }
 
-// beginHandshake returns an accepted connection whose handshake begins.
+// beginHandshake returns the inbound of an accepted connection, whose handshake begins.
 func (p *port) beginHandshake(raw net.Conn) *inbound {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -298,7 +300,7 @@ func (p *port) beginHandshake(raw net.Conn) *inbound {
 	return in
 }
 
-// endHandshake says that TLS is set up, as conn. gRPC ends a connection whose HTTP/2 preface and
+// endHandshake records that TLS is set up, as conn. gRPC ends a connection whose HTTP/2 preface and
 // settings don't come within handshakeTimeout.
 func (p *port) endHandshake(in *inbound, conn net.Conn) {
 	p.mu.Lock()
@@ -306,8 +308,8 @@ func (p *port) endHandshake(in *inbound, conn net.Conn) {
 	in.Conn, in.shaken = conn, true
 }
 
-// addressOf returns the address of the other side, without its port; of IPv6 the /64, which one
-// host may have to itself.
+// addressOf returns the remote address, without its port. For IPv6 it is the /64, which a host may have
+// to itself.
 func addressOf(c net.Conn) string {
 	address := c.RemoteAddr().String()
 	of, err := netip.ParseAddrPort(address)

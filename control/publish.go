@@ -16,27 +16,31 @@ import (
 	"github.com/connhub/connhub/hub/overflow"
 )
 
-// Publish brings what a client sends to whom it is for, at whatever hub they are. It returns when this hub has accepted it: it is in
-// the outbox of everybody here, and in line for each other hub that may have somebody. It waits for no client. For another hub it waits while that is
-// behind and makes progress, which holds up this sender alone; where there is no link, or no progress for 500 ms, the message is lost for those
-// there, and counted; so is what was in line when a link ended. What one sender publishes, one
-// message after the other, arrives in order. It has no RequestID, and whom it waits for makes no difference. Error:
-// hub.ErrShuttingDown, then nobody has it.
+// Publish delivers a client's message to its target on all hubs. It returns once the message is in the
+// outbox of each matching connection here, and in line for each peer that may have more.
+//
+// Publish waits for no client. It waits for a peer that is behind and makes progress, which holds up
+// this sender alone. The message is lost for a peer without a link, for a peer without progress for
+// 500 ms, and for a peer whose link ends while the message is in line. The hub counts each loss.
+//
+// The messages of a sender that waits for Publish to return arrive in order. send must have no
+// RequestID; its Wait is ignored. The error hub.ErrShuttingDown means that no connection has the
+// message.
 func (s *Server) Publish(ctx context.Context, send *hub.Send) error {
 	return s.publisher.publishMessage(ctx, send)
 }
 
-// publisher brings what clients send on its way.
+// publisher passes on the messages of clients.
 type publisher struct {
 	router *router
 	lost   *lostPublishes
 }
 
-// publish puts the message in line for other hubs first, as router.Send does.
+// publishMessage puts the message in line for peers first, as router.Send does.
 func (p *publisher) publishMessage(ctx context.Context, s *hub.Send) error {
 	r := p.router
 	if r.hub.Leaving() {
-		return hub.ErrShuttingDown // before anybody has delivered it
+		return hub.ErrShuttingDown // no hub has delivered it
 	}
 	began := time.Now()
 	if s.Message.ID == "" {
@@ -56,12 +60,13 @@ func (p *publisher) publishMessage(ctx context.Context, s *hub.Send) error {
 	}
 	_, err := r.hub.Deliver(ctx, s)
 	if errors.Is(err, hub.ErrShuttingDown) && len(route.To) > 0 {
-		return nil // the others have it, and here all have just been closed
+		return nil // the peers have it, and the connections here have just been closed
 	}
 	return err
 }
 
-// newPublishCall words what a client sends as a send that waits for nothing. All that one client sends goes by one lane.
+// newPublishCall returns a client's message as a call for peers: a send that waits for nothing. All
+// messages of a client take the same lane.
 func newPublishCall(s *hub.Send, began time.Time) (*mesh.Call, error) {
 	m := s.Message
 	message := &controlv1.Message{Id: m.ID, Event: m.Event, Metadata: m.Metadata}
@@ -96,7 +101,7 @@ func newPublishCall(s *hub.Send, began time.Time) (*mesh.Call, error) {
 	}, nil
 }
 
-// targetOf is newTarget the other way round.
+// targetOf is the inverse of newTarget.
 func targetOf(t *hub.Target) *controlv1.Target {
 	target := &controlv1.Target{Connections: t.Connections, Users: t.Users, Groups: t.Groups, Everyone: t.Everyone}
 	if e := &t.Except; len(e.Connections)+len(e.Users)+len(e.Groups) > 0 {
@@ -105,7 +110,7 @@ func targetOf(t *hub.Target) *controlv1.Target {
 	return target
 }
 
-// policyNames is policies the other way round.
+// policyNames is the inverse of policies.
 var policyNames = func() map[overflow.Policy]controlv1.OverflowPolicy {
 	names := make(map[overflow.Policy]controlv1.OverflowPolicy, len(policies))
 	for name, policy := range policies {
@@ -114,5 +119,5 @@ var policyNames = func() map[overflow.Policy]controlv1.OverflowPolicy {
 	return names
 }()
 
-// textOf returns the text that bytes are without a copy, as bytesOf the other way round.
+// textOf returns b as a string without a copy. It is the inverse of bytesOf.
 func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
