@@ -172,7 +172,7 @@ func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{f.hub, validator.check, slogTo(f.log)}
+	e := &executor{f.hub, validator.checkRequest, slogTo(f.log)}
 	ann := f.connect(t, &wireProtocol{}, "ann")
 	for _, req := range []*controlv1.GrantPermissionsRequest{
 		{Target: users("ann")},

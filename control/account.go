@@ -17,14 +17,14 @@ func AccountOf(ctx context.Context) Account { return Account{accountOf(ctx)} }
 
 // Reserve takes bytes until Release. It reports false, and takes nothing, if the caller may not hold
 // so many more now.
-func (a Account) Reserve(bytes int64) bool { return a.of.reserve(bytes) }
+func (a Account) Reserve(bytes int64) bool { return a.of.reserveBytes(bytes) }
 
 // ReserveSpare is Reserve for bytes that the caller can do without. It leaves at least as much room
 // for the caller's calls as it has taken.
 func (a Account) ReserveSpare(bytes int64) bool { return a.of.reserveSpare(bytes) }
 
 // Release gives reserved bytes back.
-func (a Account) Release(bytes int64) { a.of.release(bytes) }
+func (a Account) Release(bytes int64) { a.of.releaseBytes(bytes) }
 
 // heldStream is the stream of a service with large responses that the caller may not read. The bytes
 // of a response beyond unwrittenBytes count for the caller until the transport has written them.

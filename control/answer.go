@@ -43,7 +43,7 @@ type answerWeight struct {
 	released atomic.Bool
 }
 
-func (w *answerWeight) release() {
+func (w *answerWeight) releaseOnce() {
 	if !w.released.Swap(true) {
 		w.account.releaseAnswer(w.bytes)
 	}
@@ -62,7 +62,7 @@ func (c *call) holdAnswer(ctx context.Context, answer any) (any, error) {
 	}
 	more := max(0, int64(proto.Size(m))-answerRoom)
 	if !a.keepAnswer(callWeight, more) {
-		return nil, a.refuse()
+		return nil, a.refuseCall()
 	}
 	w := &answerWeight{account: a, bytes: callWeight + more}
 	return &heldAnswer{message: m, weight: w, gone: ctx.Done()}, nil
@@ -79,11 +79,11 @@ func sendPlain(ctx context.Context) error {
 
 // encode returns the answer as bytes. The transport frees them when they are written or the stream
 // is over.
-func (h *heldAnswer) encode() (mem.BufferSlice, error) {
+func (h *heldAnswer) encodeMessage() (mem.BufferSlice, error) {
 	b, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(h.message) // it was weighed before
 	h.message = nil
 	if err != nil {
-		h.weight.release()
+		h.weight.releaseOnce()
 		return nil, err
 	}
 	h.SliceBuffer = b
@@ -105,7 +105,7 @@ func (h *heldAnswer) Ref() {
 // it.
 func (h *heldAnswer) Free() {
 	if h.references.Add(-1) == 0 {
-		h.weight.release()
+		h.weight.releaseOnce()
 		return
 	}
 	if h.uses.Load() > 1 {
@@ -113,7 +113,7 @@ func (h *heldAnswer) Free() {
 	}
 	select {
 	case <-h.gone:
-		runtime.AddCleanup(h, (*answerWeight).release, h.weight)
+		runtime.AddCleanup(h, (*answerWeight).releaseOnce, h.weight)
 	default:
 	}
 }

@@ -158,10 +158,10 @@ func TestAnAnswerToACompressedRequestIsHeldToo(t *testing.T) {
 // The transport forgets an answer that comes after the end of its stream.
 func TestAnAnswerThatTheTransportForgetsIsGivenBack(t *testing.T) {
 	b := newBudget(MinCallBytes)
-	a := b.open("backend")
+	a := b.openAccount("backend")
 	func() {
 		ctx, cancel := context.WithCancel(t.Context())
-		if !a.reserve(callWeight) {
+		if !a.reserveBytes(callWeight) {
 			t.Fatal("no room")
 		}
 		answer, err := (&call{Context: ctx, account: a}).holdAnswer(ctx, &controlv1.SendResponse{})
@@ -176,9 +176,9 @@ func TestAnAnswerThatTheTransportForgetsIsGivenBack(t *testing.T) {
 		cancel()
 		data.Free() // by the handler
 	}()
-	for begun := time.Now(); b.sum() != 0; runtime.Gosched() {
+	for begun := time.Now(); b.heldBytes() != 0; runtime.Gosched() {
 		if runtime.GC(); time.Since(begun) > time.Minute {
-			t.Fatalf("%d bytes are still held", b.sum())
+			t.Fatalf("%d bytes are still held", b.heldBytes())
 		}
 	}
 }

@@ -164,11 +164,11 @@ func (a *answers) reserveSendsLocked(bytes int64) bool {
 	if missing <= 0 || a.account == nil {
 		return true
 	}
-	if more := max(missing, sendsReserve); a.account.reserve(more) {
+	if more := max(missing, sendsReserve); a.account.reserveBytes(more) {
 		a.reserved += more
 		return true
 	}
-	if missing < sendsReserve && a.account.reserve(missing) {
+	if missing < sendsReserve && a.account.reserveBytes(missing) {
 		a.reserved += missing
 		return true
 	}
@@ -178,7 +178,7 @@ func (a *answers) reserveSendsLocked(bytes int64) bool {
 // releaseSpareLocked gives back the reserve beyond the need of the unanswered and the next sends.
 func (a *answers) releaseSpareLocked() {
 	if spare := a.reserved - a.weightLocked() - sendsReserve; spare >= sendsReserve {
-		a.account.release(spare)
+		a.account.releaseBytes(spare)
 		a.reserved -= spare
 	}
 }
@@ -292,6 +292,6 @@ func (a *answers) closeAndWait(cancel func()) {
 	a.work.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.account.release(a.reserved)
+	a.account.releaseBytes(a.reserved)
 	a.reserved = 0
 }

@@ -98,7 +98,7 @@ func ValidateCallBytes(bytes int64) error {
 }
 
 // open returns an account for one connection of a credential.
-func (b *budget) open(credential string) *account {
+func (b *budget) openAccount(credential string) *account {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	of := b.credentials[credential]
@@ -110,7 +110,7 @@ func (b *budget) open(credential string) *account {
 }
 
 // sum returns what is held.
-func (b *budget) sum() int64 {
+func (b *budget) heldBytes() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.held
@@ -120,16 +120,16 @@ func (b *budget) sum() int64 {
 func accountOf(ctx context.Context) *account { return callOf(ctx).account }
 
 // reserve takes bytes until release. False: the caller may not hold so much now.
-func (a *account) reserve(bytes int64) bool {
+func (a *account) reserveBytes(bytes int64) bool {
 	if a == nil {
 		return true
 	}
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
-	return a.reserveLocked(bytes)
+	return a.reserveBytesLocked(bytes)
 }
 
-func (a *account) reserveLocked(bytes int64) bool {
+func (a *account) reserveBytesLocked(bytes int64) bool {
 	free := a.budget.limit - a.budget.held - bytes
 	ofCredential, mine := *a.credential+bytes, a.held+bytes
 	if ofCredential > free || mine > free-ofCredential {
@@ -150,20 +150,20 @@ func (a *account) reserveSpare(bytes int64) bool {
 	defer a.budget.mu.Unlock()
 	free := a.budget.limit - a.budget.held - bytes
 	ofCredential, mine := *a.credential+bytes, a.held+bytes
-	return 2*ofCredential <= free && 4*mine <= free-ofCredential && a.reserveLocked(bytes)
+	return 2*ofCredential <= free && 4*mine <= free-ofCredential && a.reserveBytesLocked(bytes)
 }
 
 // release gives bytes back.
-func (a *account) release(bytes int64) {
+func (a *account) releaseBytes(bytes int64) {
 	if a == nil || bytes == 0 {
 		return
 	}
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
-	a.releaseLocked(bytes)
+	a.releaseBytesLocked(bytes)
 }
 
-func (a *account) releaseLocked(bytes int64) {
+func (a *account) releaseBytesLocked(bytes int64) {
 	b := a.budget
 	a.held -= bytes
 	*a.credential -= bytes
@@ -181,10 +181,10 @@ func (a *account) keepAnswer(reserved, more int64) bool {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
 	if a.ended {
-		a.releaseLocked(reserved)
+		a.releaseBytesLocked(reserved)
 		return true
 	}
-	if more > 0 && !a.reserveLocked(more) {
+	if more > 0 && !a.reserveBytesLocked(more) {
 		return false
 	}
 	a.answers += reserved + more
@@ -197,23 +197,23 @@ func (a *account) releaseAnswer(bytes int64) {
 	defer a.budget.mu.Unlock()
 	if !a.ended {
 		a.answers -= bytes
-		a.releaseLocked(bytes)
+		a.releaseBytesLocked(bytes)
 	}
 }
 
 // end gives back the answers of a connection that is closed: the transport forgets those that it
 // has not written.
-func (a *account) end() {
+func (a *account) endAnswers() {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
 	a.ended = true
-	a.releaseLocked(a.answers)
+	a.releaseBytesLocked(a.answers)
 	a.answers = 0
 }
 
 // reserveSoon is reserve that waits for room, for roomPatience at most.
 func (a *account) reserveSoon(ctx context.Context, bytes int64) bool {
-	if a.reserve(bytes) {
+	if a.reserveBytes(bytes) {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, roomPatience)
@@ -224,8 +224,8 @@ func (a *account) reserveSoon(ctx context.Context, bytes int64) bool {
 // awaitRoom is reserve that waits for room until ctx is done. The account must not be nil.
 func (a *account) awaitRoom(ctx context.Context, bytes int64) bool {
 	for {
-		freed := a.budget.freed()
-		if a.reserve(bytes) {
+		freed := a.budget.nextRelease()
+		if a.reserveBytes(bytes) {
 			return true
 		}
 		select {
@@ -237,7 +237,7 @@ func (a *account) awaitRoom(ctx context.Context, bytes int64) bool {
 }
 
 // freed is closed by the next release.
-func (b *budget) freed() <-chan struct{} {
+func (b *budget) nextRelease() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.next == nil {
@@ -247,7 +247,7 @@ func (b *budget) freed() <-chan struct{} {
 }
 
 // refuse counts a refusal, and returns its error.
-func (a *account) refuse() error {
+func (a *account) refuseCall() error {
 	if a != nil {
 		a.budget.refused.Inc()
 	}
@@ -263,8 +263,8 @@ func streamWeight(fullMethod string) int64 {
 }
 
 // hold reserves bytes of a message for the call, until its next message or its end. wait: there may be room soon.
-func (c *call) hold(ctx context.Context, bytes int64, wait bool) error {
-	reserve := c.account.reserve
+func (c *call) holdMessage(ctx context.Context, bytes int64, wait bool) error {
+	reserve := c.account.reserveBytes
 	if wait && c.account != nil {
 		reserve = func(bytes int64) bool { return c.account.reserveSoon(ctx, bytes) }
 	}
@@ -272,20 +272,20 @@ func (c *call) hold(ctx context.Context, bytes int64, wait bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return c.account.refuse()
+		return c.account.refuseCall()
 	}
 	c.held.Add(bytes)
 	if c.over.Load() { // the handler has returned, and a goroutine of it still reads
-		c.letGo()
+		c.releaseMessage()
 	}
 	return nil
 }
 
 // letGo gives back what the messages of the call hold.
-func (c *call) letGo() { c.account.release(c.held.Swap(0)) }
+func (c *call) releaseMessage() { c.account.releaseBytes(c.held.Swap(0)) }
 
 // endHolding gives back all, also what is reserved later.
-func (c *call) endHolding() {
+func (c *call) endMessages() {
 	c.over.Store(true)
-	c.letGo()
+	c.releaseMessage()
 }

@@ -23,13 +23,13 @@ func TestWhoHoldsLittleFindsRoom(t *testing.T) {
 		const limit = 1 << 20
 		b := newBudget(limit)
 		greedy := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *account {
-			return b.open(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "credential"))
+			return b.openAccount(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "credential"))
 		}), 1, 8).Draw(t, "connections")
 		step := int64(rapid.IntRange(512, 8192).Draw(t, "step"))
 		for took := true; took; {
 			took = false
 			for _, a := range greedy {
-				took = a.reserve(step) || took
+				took = a.reserveBytes(step) || took
 			}
 		}
 		var all int64
@@ -44,13 +44,13 @@ func TestWhoHoldsLittleFindsRoom(t *testing.T) {
 		}
 		// Three credentials that are as greedy as can be leave a fourth of the budget, of which a
 		// third is free for one more.
-		fresh := b.open("fresh")
-		if !fresh.reserve(limit / 12) {
+		fresh := b.openAccount("fresh")
+		if !fresh.reserveBytes(limit / 12) {
 			t.Fatalf("no room for a new credential beside %d bytes of others", all)
 		}
-		fresh.release(limit / 12)
+		fresh.releaseBytes(limit / 12)
 		for _, a := range greedy {
-			a.release(a.held)
+			a.releaseBytes(a.held)
 		}
 		if b.held != 0 {
 			t.Errorf("%d are held by nobody", b.held)

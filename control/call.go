@@ -35,8 +35,8 @@ type call struct {
 	context.Context // of the transport's stream; nil in a test
 
 	// Static.
-	conn *inbound // nil: it came over none, in a test
-	who  auth.Identity
+	conn     *inbound // nil: it came over none, in a test
+	identity auth.Identity
 	// valid: its credential is, so who is set. refused: the connection would exceed the share of the
 	// credential. peer: the method is for hubs, and gRPC reads its messages. open: the method needs
 	// no credential.
@@ -85,19 +85,19 @@ func callOf(ctx context.Context) *call {
 // beginCall implements tap.ServerInHandle: it is called in the transport's reader when the headers of a call have come, and
 // waits for nothing. It refuses nothing either: gRPC would not release the context. admit does. A panic here would leave
 // the transport locked, and so nothing that ends it would return: a fault of ours costs the call.
-func (g *guard) beginCall(ctx context.Context, info *tap.Info) (begun context.Context, err error) {
+func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.Context, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			begun, err = nil, g.panicked(info.FullMethodName, p)
+			begun, err = nil, g.answerPanic(info.FullMethodName, p)
 		}
 	}()
 	bounds, open := openMethods[info.FullMethodName]
 	c := &call{Context: ctx, conn: inboundOf(ctx), codec: g.codec, maxBytes: maxRequestBytes, open: open}
-	c.peer, c.traceParent = peers(info.FullMethodName), parseTraceParent(info.Header["traceparent"])
-	c.who, c.valid = g.identify(info.Header["authorization"])
-	g.welcome(c, open)
+	c.peer, c.traceParent = isPeerMethod(info.FullMethodName), parseTraceParent(info.Header["traceparent"])
+	c.identity, c.valid = g.identifyCaller(info.Header["authorization"])
+	g.noteCredential(c, open)
 	if c.valid && c.conn != nil && !c.peer && !open {
-		c.account = c.conn.accountOf(c.who.Name, g.budget)
+		c.account = c.conn.accountFor(c.identity.Name, g.budget)
 	}
 	if open || !g.unaries[info.FullMethodName] {
 		c.Context, c.cancel = context.WithCancelCause(ctx)
@@ -112,12 +112,12 @@ func (g *guard) beginCall(ctx context.Context, info *tap.Info) (begun context.Co
 
 // welcome makes the connection of a call one of its credential. A method that needs none shows one
 // only where there are secrets.
-func (g *guard) welcome(c *call, open bool) {
+func (g *guard) noteCredential(c *call, open bool) {
 	switch {
 	case c.conn == nil || open && (g.secrets == nil || !c.valid):
 	case !c.valid:
 		c.conn.faulted.Store(true)
-	case !c.conn.welcome(g.holderOf(c)):
+	case !c.conn.becomeKnown(g.holderOf(c)):
 		c.refused = !open
 		c.conn.faulted.Store(true)
 	}
@@ -126,7 +126,7 @@ func (g *guard) welcome(c *call, open bool) {
 // holderOf returns whose connection one is that such a call came over. Without secrets other hubs
 // are told from backends by what they call.
 func (g *guard) holderOf(c *call) auth.Identity {
-	who := c.who
+	who := c.identity
 	if g.secrets == nil && c.peer {
 		who.Role = auth.RolePeer
 	}
@@ -166,11 +166,11 @@ func (c *call) endWaiting() {
 
 // receive reads a message into m, as grpc.ServerStream.RecvMsg does; only: it is the only one of the stream. Errors are io.EOF
 // and those that the guard answers.
-func (c *call) receive(ctx context.Context, m any, only bool) error {
+func (c *call) receiveMessage(ctx context.Context, m any, only bool) error {
 	if c.stream == nil {
 		return errors.New("gRPC's streams have no piece by piece any more")
 	}
-	c.letGo() // who asks for the next message is done with the one before
+	c.releaseMessage() // who asks for the next message is done with the one before
 	err := c.receiveFrom(ctx, m, !only)
 	if errors.Is(err, io.EOF) && only {
 		return answeredError{status.Error(codes.Internal, "cardinality violation: received no request message from non-client-streaming RPC")}
@@ -200,7 +200,7 @@ func (c *call) receiveFrom(ctx context.Context, m any, patient bool) error {
 	if int64(length) > int64(c.maxBytes) {
 		return tooLarge(int64(length), c.maxBytes)
 	}
-	if err := c.hold(ctx, int64(length), patient); err != nil {
+	if err := c.holdMessage(ctx, int64(length), patient); err != nil {
 		return err
 	}
 	data, err := c.stream.Read(int(length))
@@ -212,10 +212,10 @@ func (c *call) receiveFrom(ctx context.Context, m any, patient bool) error {
 	}
 	defer func() { data.Free() }()
 	if c.header[0] != 0 {
-		if err := c.hold(ctx, int64(c.maxBytes), patient); err != nil {
+		if err := c.holdMessage(ctx, int64(c.maxBytes), patient); err != nil {
 			return err
 		}
-		plain, err := decompress(data, c.header[0], c.stream.RecvCompress(), c.maxBytes)
+		plain, err := decompressMessage(data, c.header[0], c.stream.RecvCompress(), c.maxBytes)
 		if err != nil {
 			return err
 		}
@@ -235,7 +235,7 @@ func tooLarge(length int64, most int) error {
 
 // decompress returns a message that came compressed, of maxBytes at most. The flag is 1 for such a message. gRPC has refused
 // calls with a compression that is not known.
-func decompress(data mem.BufferSlice, flag byte, name string, maxBytes int) (mem.BufferSlice, error) {
+func decompressMessage(data mem.BufferSlice, flag byte, name string, maxBytes int) (mem.BufferSlice, error) {
 	if flag != 1 {
 		return nil, status.Errorf(codes.Internal, "grpc: received unexpected payload format %d", flag)
 	}

@@ -509,7 +509,7 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{f.hub, validator.check, slogTo(f.log)}
+	e := &executor{f.hub, validator.checkRequest, slogTo(f.log)}
 	f.connect(t, &wireProtocol{}, "ann")
 	join := func(req *controlv1.AddToGroupsRequest) *mesh.Call {
 		call, err := newVerbCall(t.Context(), &joinVerb, req)

@@ -69,7 +69,7 @@ type origin struct {
 func originOf(ctx context.Context) origin {
 	deadline, _ := ctx.Deadline()
 	c := callOf(ctx)
-	return origin{caller: c.who.Name, traceParent: c.traceParent, deadline: deadline}
+	return origin{caller: c.identity.Name, traceParent: c.traceParent, deadline: deadline}
 }
 
 // newOutgoing translates a checked request.

@@ -166,7 +166,7 @@ func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 
 // decodeForwarded decodes a request that a peer has checked.
 func decodeForwarded(b []byte, req proto.Message) error {
-	if err := unmarshal(b, req); err != nil {
+	if err := decodeMessage(b, req); err != nil {
 		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, req.ProtoReflect().Descriptor().Name())
 	}
 	return nil

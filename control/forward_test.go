@@ -111,7 +111,7 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{h, validator.check, slogTo(f.log)}
+	e := &executor{h, validator.checkRequest, slogTo(f.log)}
 	call, err := newVerbCall(t.Context(), &joinVerb, &controlv1.AddToGroupsRequest{
 		Target: users("ann"), Groups: []string{"g"},
 	})

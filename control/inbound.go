@@ -98,18 +98,18 @@ func (c *inbound) endAccounts() {
 	defer c.mu.Unlock()
 	c.closed = true
 	for _, a := range c.accounts {
-		a.end()
+		a.endAnswers()
 	}
 }
 
 // welcome makes the connection one of a credential that a call on it has shown, unless it is one
 // already. False: the credential has its share of the port. The transport's reader calls it.
-func (c *inbound) welcome(who auth.Identity) bool {
-	return c.known.Load() || c.port.welcome(c, who)
+func (c *inbound) becomeKnown(who auth.Identity) bool {
+	return c.known.Load() || c.port.makeKnown(c, who)
 }
 
 // beginCall counts a call until endCall; c may be nil.
-func (c *inbound) beginCall(now time.Time) {
+func (c *inbound) countCall(now time.Time) {
 	if c != nil {
 		c.calls.Add(1)
 		c.lastCall.Store(now.UnixNano())
@@ -117,7 +117,7 @@ func (c *inbound) beginCall(now time.Time) {
 }
 
 // endCall says that a call has ended; c may be nil.
-func (c *inbound) endCall(now time.Time) {
+func (c *inbound) uncountCall(now time.Time) {
 	if c != nil {
 		c.lastCall.Store(now.UnixNano())
 		c.calls.Add(-1)
@@ -125,7 +125,7 @@ func (c *inbound) endCall(now time.Time) {
 }
 
 // accountOf returns the account of a credential on this connection. The transport's reader calls it.
-func (c *inbound) accountOf(credential string, b *budget) *account {
+func (c *inbound) accountFor(credential string, b *budget) *account {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.accounts[credential]
@@ -133,7 +133,7 @@ func (c *inbound) accountOf(credential string, b *budget) *account {
 		if c.accounts == nil {
 			c.accounts = make(map[string]*account, 1)
 		}
-		a = b.open(credential)
+		a = b.openAccount(credential)
 		c.accounts[credential] = a
 		a.ended = c.closed
 	}

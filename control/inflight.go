@@ -39,7 +39,7 @@ func (f *inFlight) endCall(c *call) {
 	if c != nil {
 		f.unlinkLocked(c)
 	}
-	f.closeLocked()
+	f.closeQuietLocked()
 }
 
 func (f *inFlight) unlinkLocked(c *call) {
@@ -55,14 +55,14 @@ func (f *inFlight) unlinkLocked(c *call) {
 }
 
 // leave refuses new calls, and ends those whose only request has not come yet. The others may finish.
-func (f *inFlight) leave() {
+func (f *inFlight) refuseCalls() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.leaving.Store(true)
 	for c := f.first; c != nil; c = c.after {
 		c.endWaiting()
 	}
-	f.closeLocked()
+	f.closeQuietLocked()
 }
 
 // beginReading says that a call waits for its only request until endReading: it is ended when the hub leaves.
@@ -76,9 +76,9 @@ func (f *inFlight) beginReading(c *call) {
 // endReading says that a call does not wait any more. False: it was ended.
 func (f *inFlight) endReading(c *call) bool { return c.reading.CompareAndSwap(true, false) }
 
-func (f *inFlight) isLeaving() bool { return f.leaving.Load() }
+func (f *inFlight) isRefusing() bool { return f.leaving.Load() }
 
-func (f *inFlight) closeLocked() {
+func (f *inFlight) closeQuietLocked() {
 	if !f.leaving.Load() || f.calls > 0 {
 		return
 	}

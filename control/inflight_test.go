@@ -13,7 +13,7 @@ func TestALeavingServerIsQuietWhenTheLastCallHasEnded(t *testing.T) {
 	f.beginCall(nil)
 	f.beginCall(nil)
 	f.endCall(nil)
-	f.leave()
+	f.refuseCalls()
 	if isClosed(f.quiet) {
 		t.Error("quiet with a call in flight")
 	}
@@ -29,7 +29,7 @@ func TestALeavingServerIsQuietWhenTheLastCallHasEnded(t *testing.T) {
 	if isClosed(idle.quiet) {
 		t.Error("quiet before it leaves")
 	}
-	idle.leave()
+	idle.refuseCalls()
 	if !isClosed(idle.quiet) {
 		t.Error("not quiet, with nothing in flight")
 	}
@@ -66,10 +66,10 @@ func TestALeavingServerEndsOnlyCallsThatWaitForTheirMessage(t *testing.T) {
 	if !f.endReading(busy) {
 		t.Error("a call was ended before the server leaves")
 	}
-	f.leave()
+	f.refuseCalls()
 	f.beginCall(newcomer)
 	f.beginReading(newcomer)
-	f.leave() // as Shutdown after Leave
+	f.refuseCalls() // as Shutdown after Leave
 	if f.endReading(waiting) || f.endReading(newcomer) {
 		t.Error("a call that was ended may be carried out")
 	}

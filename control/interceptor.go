@@ -41,7 +41,7 @@ var serviceRoles = map[string]auth.Role{
 }
 
 // early are the methods that backends may call before the other hubs know this one: what is wrong with a start is to be seen.
-var early = map[string]bool{controlv1.HubService_ListHubs_FullMethodName: true}
+var allowedBeforeReady = map[string]bool{controlv1.HubService_ListHubs_FullMethodName: true}
 
 const (
 	// ownPackages begins the name of every service of connhub.
@@ -83,28 +83,28 @@ type guard struct {
 }
 
 // unary is the interceptor of unary calls.
-func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+func (g *guard) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	start, c, weighed := time.Now(), callOf(ctx), false
-	c.conn.beginCall(start)
+	c.conn.countCall(start)
 	if !c.peer {
 		g.calls.beginCall(c)
 	}
 	defer func() { // one for all that must be done: the compiler does not inline many
 		if p := recover(); p != nil {
-			resp, err = nil, g.panicked(info.FullMethod, p)
+			resp, err = nil, g.answerPanic(info.FullMethod, p)
 		}
-		c.endHolding()
+		c.endMessages()
 		if _, held := resp.(*heldAnswer); weighed && !held { // a held answer counts until it is written
-			c.account.release(callWeight)
+			c.account.releaseBytes(callWeight)
 		}
 		if !c.peer {
 			g.calls.endCall(c)
 		}
 		took := time.Since(start)
-		g.metrics.unary(info.FullMethod, status.Code(err), took)
-		c.conn.endCall(start.Add(took))
+		g.metrics.recordUnary(info.FullMethod, status.Code(err), took)
+		c.conn.uncountCall(start.Add(took))
 	}()
-	ctx, err = g.admit(ctx, info.FullMethod)
+	ctx, err = g.admitCall(ctx, info.FullMethod)
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -115,46 +115,46 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		}
 		defer end()
 	}
-	if weighed = c.account.reserve(callWeight); !weighed {
-		return nil, toStatus(c.account.refuse())
+	if weighed = c.account.reserveBytes(callWeight); !weighed {
+		return nil, toStatus(c.account.refuseCall())
 	}
 	resp, err = handler(ctx, req)
 	if err == nil {
 		resp, err = c.holdAnswer(ctx, resp)
 	}
 	if err != nil {
-		return nil, g.answer(info.FullMethod, err)
+		return nil, g.answerError(info.FullMethod, err)
 	}
 	return resp, nil
 }
 
 // stream is the interceptor of streams, and of calls of methods that are not served.
-func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (g *guard) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	c := callOf(ss.Context())
-	c.conn.beginCall(time.Now())
+	c.conn.countCall(time.Now())
 	defer func() {
 		if p := recover(); p != nil {
-			err = g.panicked(info.FullMethod, p)
+			err = g.answerPanic(info.FullMethod, p)
 		}
-		g.metrics.ended(info.FullMethod, status.Code(err))
-		c.conn.endCall(time.Now())
+		g.metrics.countEnded(info.FullMethod, status.Code(err))
+		c.conn.uncountCall(time.Now())
 	}()
-	if !g.lasts(info.FullMethod) {
+	if !g.outlastsLeave(info.FullMethod) {
 		g.calls.beginCall(c)
 		defer g.calls.endCall(c)
 	}
-	ctx, err := g.admit(ss.Context(), info.FullMethod)
+	ctx, err := g.admitCall(ss.Context(), info.FullMethod)
 	if err != nil {
 		return toStatus(err)
 	}
-	defer g.metrics.opened(info.FullMethod)()
-	if !peers(info.FullMethod) {
+	defer g.metrics.countOpen(info.FullMethod)()
+	if !isPeerMethod(info.FullMethod) {
 		weight := streamWeight(info.FullMethod)
-		if !c.account.reserve(weight) {
-			return toStatus(c.account.refuse())
+		if !c.account.reserveBytes(weight) {
+			return toStatus(c.account.refuseCall())
 		}
-		defer c.account.release(weight)
-		defer c.endHolding()
+		defer c.account.releaseBytes(weight)
+		defer c.endMessages()
 		if info.FullMethod == eventsv1.EventService_Subscribe_FullMethodName {
 			if ss, err = holdResponses(ss, c.account); err != nil {
 				return toStatus(err)
@@ -168,7 +168,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		if errors.Is(context.Cause(ctx), hub.ErrShuttingDown) {
 			err = hub.ErrShuttingDown
 		}
-		return g.answer(info.FullMethod, err)
+		return g.answerError(info.FullMethod, err)
 	}
 	return nil
 }
@@ -176,7 +176,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 // endStream ends a stream because the hub leaves, whatever it waits for in the transport. Streams that end in their own
 // order are left to themselves; but not one that has never said what it is for.
 func (g *guard) endStream(c *call, fullMethod string) {
-	if !g.leavesInOrder(fullMethod) || g.lasts(fullMethod) && !c.received.Load() {
+	if !g.leavesInOrder(fullMethod) || g.outlastsLeave(fullMethod) && !c.received.Load() {
 		c.cancel(hub.ErrShuttingDown)
 	}
 }
@@ -191,18 +191,18 @@ type pieceStream struct {
 
 // RecvMsg implements grpc.ServerStream. Its errors are for the guard to answer.
 func (s *pieceStream) RecvMsg(m any) error {
-	return s.call.receive(s.Context(), m, s.only)
+	return s.call.receiveMessage(s.Context(), m, s.only)
 }
 
 // leavesInOrder reports whether a stream sees to it by itself that it ends when the server leaves.
 func (g *guard) leavesInOrder(fullMethod string) bool {
-	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName || g.lasts(fullMethod)
+	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName || g.outlastsLeave(fullMethod)
 }
 
 // lasts reports whether a stream goes on while the hub leaves, until somebody else ends it: the mesh those of peers, and a
 // service that the configuration brought its own.
-func (g *guard) lasts(fullMethod string) bool {
-	return peers(fullMethod) || slices.Contains(g.more, serviceOf(fullMethod))
+func (g *guard) outlastsLeave(fullMethod string) bool {
+	return isPeerMethod(fullMethod) || slices.Contains(g.more, serviceOf(fullMethod))
 }
 
 // contextStream is a stream with a context of ours.
@@ -214,11 +214,11 @@ type contextStream struct {
 func (s *contextStream) Context() context.Context { return s.ctx }
 
 // admit authenticates and authorizes. The context that it returns knows the caller.
-func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+func (g *guard) admitCall(ctx context.Context, fullMethod string) (context.Context, error) {
 	c := callOf(ctx)
 	if c.Context == nil { // it came over no transport, in a test
 		c = &call{open: isOpen(fullMethod)}
-		c.who, c.valid = g.identify(metadata.ValueFromIncomingContext(ctx, "authorization"))
+		c.identity, c.valid = g.identifyCaller(metadata.ValueFromIncomingContext(ctx, "authorization"))
 		ctx = context.WithValue(ctx, callKey{}, c)
 	}
 	if c.open {
@@ -230,25 +230,27 @@ func (g *guard) admit(ctx context.Context, fullMethod string) (context.Context, 
 		return nil, errCredentialsInvalid
 	case c.refused:
 		return nil, errTooManyConnections
-	case listed && c.who.Role != role && g.secrets != nil:
+	case listed && c.identity.Role != role && g.secrets != nil:
 		return nil, errRoleNotAllowed
 	case !g.served[fullMethod]:
 		return nil, errUnknownMethod
 	case !listed:
 		return nil, errRoleNotAllowed
-	case role == auth.RoleBackend && g.isLeaving():
+	case role == auth.RoleBackend && g.refusesBackends():
 		return nil, hub.ErrShuttingDown
-	case role == auth.RoleBackend && !g.isReady() && !early[fullMethod]:
+	case role == auth.RoleBackend && !g.isKnownToPeers() && !allowedBeforeReady[fullMethod]:
 		return nil, errHubStarting
 	}
 	return ctx, nil
 }
 
 // isLeaving reports whether the hub takes no calls of backends any more.
-func (g *guard) isLeaving() bool { return g.calls.isLeaving() || g.mesh != nil && g.mesh.Forgotten() }
+func (g *guard) refusesBackends() bool {
+	return g.calls.isRefusing() || g.mesh != nil && g.mesh.Forgotten()
+}
 
 // isReady reports whether other hubs know this one: a send through it would silently miss theirs.
-func (g *guard) isReady() bool {
+func (g *guard) isKnownToPeers() bool {
 	if g.ready == nil {
 		return true
 	}
@@ -264,7 +266,7 @@ func (g *guard) isReady() bool {
 var insecureIdentity = auth.Identity{Role: auth.RoleBackend, Name: "insecure"}
 
 // identify returns who presents the bearer secret in the values of a call's header.
-func (g *guard) identify(values []string) (auth.Identity, bool) {
+func (g *guard) identifyCaller(values []string) (auth.Identity, bool) {
 	if g.secrets == nil {
 		return insecureIdentity, true
 	}
@@ -276,18 +278,20 @@ func (g *guard) identify(values []string) (auth.Identity, bool) {
 
 // peers reports whether a method is one between hubs. The tap sees what the caller wrote: an empty name, or one without
 // a slash.
-func peers(fullMethod string) bool { return strings.HasPrefix(methodName(fullMethod), peerPackage) }
+func isPeerMethod(fullMethod string) bool {
+	return strings.HasPrefix(methodName(fullMethod), peerPackage)
+}
 
 // methodName is the full name without its slash, for people and for prefixes.
 func methodName(fullMethod string) string { return strings.TrimPrefix(fullMethod, "/") }
 
 // answer turns an error of a handler into a status. The mesh, and services that are not ours, health and reflection,
 // make statuses themselves.
-func (g *guard) answer(fullMethod string, err error) error {
+func (g *guard) answerError(fullMethod string, err error) error {
 	if answered, ok := errors.AsType[answeredError](err); ok {
 		return answered.error
 	}
-	if _, isStatus := status.FromError(err); isStatus && (peers(fullMethod) || !strings.HasPrefix(methodName(fullMethod), ownPackages)) {
+	if _, isStatus := status.FromError(err); isStatus && (isPeerMethod(fullMethod) || !strings.HasPrefix(methodName(fullMethod), ownPackages)) {
 		return err
 	}
 	if rowOf(err).code == codes.Internal {
@@ -296,13 +300,13 @@ func (g *guard) answer(fullMethod string, err error) error {
 	return toStatus(err)
 }
 
-func (g *guard) panicked(fullMethod string, p any) error {
+func (g *guard) answerPanic(fullMethod string, p any) error {
 	g.logger.Error("call panicked", "method", methodName(fullMethod), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return toStatus(errInternal)
 }
 
 // unknown is the handler of methods that are not served.
-func (g *guard) unknown(any, grpc.ServerStream) error { return errUnknownMethod }
+func (g *guard) refuseUnknown(any, grpc.ServerStream) error { return errUnknownMethod }
 
 // serviceOf returns the service in "/service/method".
 func serviceOf(fullMethod string) string {

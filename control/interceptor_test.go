@@ -136,7 +136,7 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 	registrar{server: server.grpc, guard: g}.RegisterService(&strayService, nil)
 	for _, secret := range []string{backendSecret, peerSecret} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))
-		if _, err := g.admit(ctx, "/stray.Service/Do"); !errors.Is(err, errRoleNotAllowed) {
+		if _, err := g.admitCall(ctx, "/stray.Service/Do"); !errors.Is(err, errRoleNotAllowed) {
 			t.Errorf("%s: %v", secret, err)
 		}
 	}
@@ -226,7 +226,7 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 			g := &guard{calls: newInFlight(), secrets: newSecrets(t), logger: slogTo(f.log), served: map[string]bool{controlv1.ConnectionService_GetConnection_FullMethodName: true}}
 			g.metrics = newTestMetrics(t)
 			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+backendSecret))
-			_, err := g.unary(ctx, &controlv1.GetConnectionRequest{}, &grpc.UnaryServerInfo{FullMethod: controlv1.ConnectionService_GetConnection_FullMethodName},
+			_, err := g.interceptUnary(ctx, &controlv1.GetConnectionRequest{}, &grpc.UnaryServerInfo{FullMethod: controlv1.ConnectionService_GetConnection_FullMethodName},
 				func(context.Context, any) (any, error) { return nil, c.fail() })
 			if c.logged == "" {
 				holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
@@ -249,7 +249,7 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 func TestAPanicInAStreamIsAnInternalError(t *testing.T) {
 	log := &buffer{}
 	g := &guard{calls: newInFlight(), logger: slogTo(log), metrics: newTestMetrics(t), leaving: t.Context(), served: map[string]bool{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": true}}
-	err := g.stream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"},
+	err := g.interceptStream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"},
 		func(any, grpc.ServerStream) error { panic("secret") })
 	holdError(t, err, codes.Internal, "INTERNAL")
 	if !strings.Contains(log.String(), "secret") {

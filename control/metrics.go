@@ -92,7 +92,7 @@ func newMetrics(r prometheus.Registerer, fullMethods []string, p *port, b *budge
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_grpc_call_bytes",
 		Help: "What calls of backends hold of the bytes for calls: begun requests, calls and sends in flight, results that were not read.",
-	}, func() float64 { return float64(b.sum()) })
+	}, func() float64 { return float64(b.heldBytes()) })
 	known := func(role auth.Role) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "connhub_grpc_connections",
@@ -118,13 +118,13 @@ func newMetrics(r prometheus.Registerer, fullMethods []string, p *port, b *budge
 	}
 	m.resultOK = m.results.WithLabelValues(codes.OK.String())
 	for _, method := range fullMethods {
-		m.methods[method] = m.method(method[1:])
+		m.methods[method] = m.newMethodMetrics(method[1:])
 	}
-	m.unknown = m.method(unknownMethod)
+	m.unknown = m.newMethodMetrics(unknownMethod)
 	return m, nil
 }
 
-func (m *metrics) method(label string) methodMetrics {
+func (m *metrics) newMethodMetrics(label string) methodMetrics {
 	return methodMetrics{
 		label:   label,
 		ok:      m.requests.WithLabelValues(label, codes.OK.String()),
@@ -133,14 +133,14 @@ func (m *metrics) method(label string) methodMetrics {
 }
 
 // unary records the end of a unary call.
-func (m *metrics) unary(fullMethod string, code codes.Code, took time.Duration) {
-	m.of(fullMethod).seconds.Observe(took.Seconds())
-	m.ended(fullMethod, code)
+func (m *metrics) recordUnary(fullMethod string, code codes.Code, took time.Duration) {
+	m.metricsOf(fullMethod).seconds.Observe(took.Seconds())
+	m.countEnded(fullMethod, code)
 }
 
 // ended counts the end of a call. A stream lives as long as its caller likes, so its time says nothing.
-func (m *metrics) ended(fullMethod string, code codes.Code) {
-	method := m.of(fullMethod)
+func (m *metrics) countEnded(fullMethod string, code codes.Code) {
+	method := m.metricsOf(fullMethod)
 	if code == codes.OK {
 		method.ok.Inc()
 		return
@@ -149,14 +149,14 @@ func (m *metrics) ended(fullMethod string, code codes.Code) {
 }
 
 // opened counts a stream until the function that it returns is called.
-func (m *metrics) opened(fullMethod string) (closed func()) {
-	streams := m.streams.WithLabelValues(m.of(fullMethod).label)
+func (m *metrics) countOpen(fullMethod string) (closed func()) {
+	streams := m.streams.WithLabelValues(m.metricsOf(fullMethod).label)
 	streams.Inc()
 	return streams.Dec
 }
 
 // told counts results of a SendStream.
-func (m *metrics) told(results []*controlv1.StreamedResult) {
+func (m *metrics) countResults(results []*controlv1.StreamedResult) {
 	ok := 0
 	for _, result := range results {
 		if e := result.GetError(); e != nil {
@@ -168,7 +168,7 @@ func (m *metrics) told(results []*controlv1.StreamedResult) {
 	m.resultOK.Add(float64(ok))
 }
 
-func (m *metrics) of(fullMethod string) methodMetrics {
+func (m *metrics) metricsOf(fullMethod string) methodMetrics {
 	if method, ok := m.methods[fullMethod]; ok {
 		return method
 	}

@@ -135,8 +135,8 @@ func (p *port) keepInReserve(c *inbound) bool {
 // welcome makes a stranger's connection one of a credential. If the port has too many known
 // connections with it, the credential that holds most pays. False: that is who, and it has no idle
 // connection, so this one is not taken; it stays a stranger's.
-func (p *port) welcome(c *inbound, who auth.Identity) bool {
-	payer, ok := p.addKnown(c, who)
+func (p *port) makeKnown(c *inbound, who auth.Identity) bool {
+	payer, ok := p.moveToHolder(c, who)
 	if payer != nil {
 		_ = payer.raw.Close() // the transport closes what is above
 		p.forgetConn(payer)
@@ -145,7 +145,7 @@ func (p *port) welcome(c *inbound, who auth.Identity) bool {
 }
 
 // addKnown is welcome, but for closing the connection that pays; nil: none does.
-func (p *port) addKnown(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
+func (p *port) moveToHolder(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.place.all == nil { // it is over

@@ -35,7 +35,7 @@ func connect(p *port, from string) visitor {
 // enter has a connection show a credential; false: it was refused.
 func enter(p *port, who auth.Identity) (visitor, bool) {
 	g := connect(p, "192.0.2.1")
-	return g, g.in.welcome(who)
+	return g, g.in.becomeKnown(who)
 }
 
 // Strangers have half of the port. When all of it is in use, they are closed first.
@@ -78,7 +78,7 @@ func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 		_ = backends[0].in.Close()
 		if next := connect(p, "192.0.2.1"); next.raw.closed {
 			t.Error("a connection that has ended leaves no room")
-		} else if !next.in.welcome(backendIdentity) {
+		} else if !next.in.becomeKnown(backendIdentity) {
 			t.Error("a connection that has ended leaves no room for a backend")
 		}
 		for _, b := range backends[1:] {
@@ -115,7 +115,7 @@ func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 			if !ok {
 				t.Fatal("a credential alone may fill the port")
 			}
-			g.in.beginCall(time.Now())
+			g.in.countCall(time.Now())
 			held = append(held, g)
 		}
 		if g, ok := enter(p, greedy); ok || g.raw.closed {
@@ -123,13 +123,13 @@ func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 				"one more of the credential that has all: taken %v, closed %v", ok, g.raw.closed,
 			)
 		}
-		held[3].in.endCall(time.Now())
-		held[2].in.endCall(time.Now())
-		held[1].in.endCall(time.Now())
-		held[1].in.beginCall(time.Now())
+		held[3].in.uncountCall(time.Now())
+		held[2].in.uncountCall(time.Now())
+		held[1].in.uncountCall(time.Now())
+		held[1].in.countCall(time.Now())
 		time.Sleep(idlePatience)
-		held[2].in.beginCall(time.Now())
-		held[2].in.endCall(time.Now())
+		held[2].in.countCall(time.Now())
+		held[2].in.uncountCall(time.Now())
 		time.Sleep(idlePatience)
 
 		closed := func(want ...int) {
@@ -212,7 +212,7 @@ func TestNoCredentialIsKeptOutByOneWithMore(t *testing.T) {
 				t.Fatalf("a newcomer of %s was closed", who.Name)
 			}
 			if rapid.Bool().Draw(t, "calls") && ok {
-				g.in.beginCall(time.Now())
+				g.in.countCall(time.Now())
 			}
 			g.in.lastCall.Add(-int64(rapid.IntRange(0, 3).Draw(t, "age")) * int64(idlePatience))
 			if ok {

@@ -34,7 +34,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	for i, method := range desc.Methods {
 		info := &grpc.UnaryServerInfo{Server: impl, FullMethod: "/" + desc.ServiceName + "/" + method.MethodName}
 		r.guard.unaries[info.FullMethod] = true
-		guarded.Methods[i] = grpc.MethodDesc{MethodName: method.MethodName, Handler: r.handler(method.Handler, info)}
+		guarded.Methods[i] = grpc.MethodDesc{MethodName: method.MethodName, Handler: r.guardHandler(method.Handler, info)}
 	}
 	r.server.RegisterService(&guarded, impl)
 }
@@ -98,12 +98,12 @@ func (s *checkedStream) RecvMsg(m any) error {
 	case frame.err != nil:
 		return frame.err
 	}
-	return s.validator.check(message)
+	return s.validator.checkRequest(message)
 }
 
 // handler runs the server's interceptor first, without a request, and within it the generated handler,
 // which decodes, with validate as its interceptor.
-func (r registrar) handler(generated grpc.MethodHandler, info *grpc.UnaryServerInfo) grpc.MethodHandler {
+func (r registrar) guardHandler(generated grpc.MethodHandler, info *grpc.UnaryServerInfo) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor) (any, error) {
 		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
 			decode := func(req any) error {
@@ -129,7 +129,7 @@ func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *re
 	}
 	c.stream, _ = grpc.ServerTransportStreamFromContext(ctx).(transportStream)
 	r.guard.calls.beginReading(c)
-	err := c.receive(ctx, frame, true)
+	err := c.receiveMessage(ctx, frame, true)
 	if !r.guard.calls.endReading(c) {
 		return hub.ErrShuttingDown
 	}
@@ -137,7 +137,7 @@ func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *re
 }
 
 // unchecked is for services that hold the rules of their messages themselves.
-func unchecked(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func skipValidation(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	return handler(ctx, req)
 }
 
@@ -160,7 +160,7 @@ func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if h, ok := v.(*heldAnswer); ok {
-		return h.encode()
+		return h.encodeMessage()
 	}
 	return c.CodecV2.Marshal(v)
 }
@@ -173,14 +173,14 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer b.Free()
-	if unmarshal(b.ReadOnlyData(), frame.message) != nil {
+	if decodeMessage(b.ReadOnlyData(), frame.message) != nil {
 		frame.err = &fieldError{errInvalidField, "", "the request is not a protobuf message of its type, or has text that is not UTF-8"}
 	}
 	return nil
 }
 
 // unmarshal decodes a message that has nothing in it yet.
-func unmarshal(b []byte, into proto.Message) error {
+func decodeMessage(b []byte, into proto.Message) error {
 	if decodeCommon(b, into) {
 		return nil
 	}

@@ -158,8 +158,8 @@ func New(c Config) (*Server, error) {
 		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, port: newPort(logger, c.MaxConnections), codec: newCodec(),
 		budget: newBudget(c.CallBytes), unaries: make(map[string]bool),
 	}
-	s := &Server{grpc: grpc.NewServer(options(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, port: g.port}
-	s.register(&c, registrar{s.grpc, validator.intercept, g}, g, validator)
+	s := &Server{grpc: grpc.NewServer(serverOptions(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, port: g.port}
+	s.registerServices(&c, registrar{s.grpc, validator.interceptCall, g}, g, validator)
 	if c.Mesh != nil {
 		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
 	}
@@ -180,17 +180,17 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
+func serverOptions(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 	transport := insecure.NewCredentials()
 	if tlsConfig != nil {
 		transport = credentials.NewTLS(tlsConfig)
 	}
 	return []grpc.ServerOption{
 		grpc.Creds(countedCredentials{transport, g.port}),
-		grpc.InTapHandle(g.beginCall),
-		grpc.UnaryInterceptor(g.unary),
-		grpc.StreamInterceptor(g.stream),
-		grpc.UnknownServiceHandler(g.unknown),
+		grpc.InTapHandle(g.tapHeaders),
+		grpc.UnaryInterceptor(g.interceptUnary),
+		grpc.StreamInterceptor(g.interceptStream),
+		grpc.UnknownServiceHandler(g.refuseUnknown),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(maxCalls),
@@ -206,21 +206,21 @@ func options(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 }
 
 // register registers every service. Those of connhub go through r.
-func (s *Server) register(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
+func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
 	router := &router{hub: c.Hub, mesh: c.Mesh}
-	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{router: router}, g, v.check})
+	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{router: router}, g, v.checkRequest})
 	controlv1.RegisterConnectionServiceServer(r, &connectionService{router: router})
 	controlv1.RegisterGroupServiceServer(r, &groupService{router: router})
 	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router})
 	controlv1.RegisterHubServiceServer(r, &hubService{router: router})
 	for _, service := range c.Services {
-		service(checkedRegistrar{registrar{s.grpc, v.intercept, g}, v})
+		service(checkedRegistrar{registrar{s.grpc, v.interceptCall, g}, v})
 	}
 	if c.Mesh != nil {
 		// The mesh holds the rules of its messages itself.
-		peerv1.RegisterPeerServiceServer(registrar{s.grpc, unchecked, g}, c.Mesh.Service(&executor{c.Hub, v.check, g.logger}))
+		peerv1.RegisterPeerServiceServer(registrar{s.grpc, skipValidation, g}, c.Mesh.Service(&executor{c.Hub, v.checkRequest, g.logger}))
 	}
-	healthv1.RegisterHealthServer(registrar{s.grpc, unchecked, g}, s.health)
+	healthv1.RegisterHealthServer(registrar{s.grpc, skipValidation, g}, s.health)
 	reflection.Register(s.grpc) // v1 and v1alpha
 }
 
@@ -276,7 +276,7 @@ func (s *Server) announceReady(stop <-chan struct{}) {
 func (s *Server) Leave() {
 	s.health.Shutdown()
 	s.leave()
-	s.calls.leave()
+	s.calls.refuseCalls()
 }
 
 // Quiet is closed when Leave was called and no call of a backend is in flight any more.

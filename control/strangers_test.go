@@ -234,7 +234,7 @@ func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 				); open >= most {
 					t.Errorf("%d others are open beside it, of %d", open, most)
 				}
-				in.welcome(backendIdentity)
+				in.becomeKnown(backendIdentity)
 				time.Sleep(strangerTime)
 				synctest.Wait()
 			})
@@ -280,7 +280,7 @@ func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 				t.Errorf("connection %d: closed %v", i, c.closed)
 			}
 		}
-		last.welcome(backendIdentity)
+		last.becomeKnown(backendIdentity)
 		time.Sleep(strangerTime)
 		synctest.Wait()
 		if p.strangerCount() != 0 || len(p.strangers.ofAddress) != 0 ||

@@ -179,7 +179,7 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	var sending *sending
 	var err error
 	if over {
-		err = s.answers.account.refuse()
+		err = s.answers.account.refuseCall()
 	} else {
 		sending, err = s.beginChecked(one.GetSend())
 	}
@@ -245,14 +245,14 @@ func (s *sendStream) awaitReceipt(of *sending) (_ *controlv1.Receipt, err error)
 
 // failed is the result of a send that failed: the status that a unary Send would have ended with.
 func (s *sendStream) failedResult(sequence int64, err error) *controlv1.StreamedResult {
-	st := status.Convert(s.service.guard.answer(controlv1.DeliveryService_SendStream_FullMethodName, err))
+	st := status.Convert(s.service.guard.answerError(controlv1.DeliveryService_SendStream_FullMethodName, err))
 	return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Error{Error: st.Proto()}}
 }
 
 // recover turns a panic into an error: outside of its handler's goroutine gRPC's interceptor can't.
 func (s *sendStream) recoverPanic(err *error) {
 	if p := recover(); p != nil {
-		*err = answeredError{s.service.guard.panicked(controlv1.DeliveryService_SendStream_FullMethodName, p)}
+		*err = answeredError{s.service.guard.answerPanic(controlv1.DeliveryService_SendStream_FullMethodName, p)}
 	}
 }
 
@@ -303,7 +303,7 @@ func (s *sendStream) sendReport(r *report) error {
 		}
 		s.told, s.farewell = r.accepted, r.leaving
 		s.answers.markTold(rest[:n])
-		s.service.guard.metrics.told(response.Results)
+		s.service.guard.metrics.countResults(response.Results)
 		rest = rest[n:]
 	}
 	return nil

@@ -320,11 +320,11 @@ func TestStreamsOfPeersAreNotEndedByLeaving(t *testing.T) {
 			calls: newInFlight(), logger: slogTo(&buffer{}),
 			metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true},
 		}
-		ctx, err := g.beginCall(t.Context(), &tap.Info{FullMethodName: method})
+		ctx, err := g.tapHeaders(t.Context(), &tap.Info{FullMethodName: method})
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = g.stream(nil, &contextStream{ctx: ctx},
+		err = g.interceptStream(nil, &contextStream{ctx: ctx},
 			&grpc.StreamServerInfo{FullMethod: method}, func(_ any, ss grpc.ServerStream) error {
 				select {
 				case <-ss.Context().Done():

@@ -115,7 +115,7 @@ func BenchmarkCheckSend(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := v.check(req); err != nil {
+				if err := v.checkRequest(req); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -73,15 +73,15 @@ func controlServices() []protoreflect.ServiceDescriptor {
 }
 
 // intercept is the interceptor right around a handler.
-func (v *validator) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := v.check(req.(proto.Message)); err != nil {
+func (v *validator) interceptCall(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := v.checkRequest(req.(proto.Message)); err != nil {
 		return nil, err
 	}
 	return handler(ctx, req)
 }
 
 // check begins with the limits that bound the work of what follows.
-func (v *validator) check(req proto.Message) error {
+func (v *validator) checkRequest(req proto.Message) error {
 	if r, ok := req.(interface{ GetTarget() *controlv1.Target }); ok {
 		checked := checkTarget
 		if onlyReads(req) {

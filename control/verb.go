@@ -114,7 +114,7 @@ func newVerbCall[Q verbRequest, R proto.Message](
 	if err != nil {
 		return nil, err
 	}
-	call := &mesh.Call{Caller: callOf(ctx).who.Name, Began: time.Now(), Forward: v.wrap(b)}
+	call := &mesh.Call{Caller: callOf(ctx).identity.Name, Began: time.Now(), Forward: v.wrap(b)}
 	call.Since = v.since
 	return call, nil
 }
