@@ -16,17 +16,18 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// readTimeout is how long a question waits for other hubs: they only look something up.
+// readTimeout bounds the wait of a read for peers, which only look something up.
 const readTimeout = 2 * time.Second
 
-// part is what one hub answered to a question.
+// part is the answer of a hub to a read.
 type part struct {
 	hub      hub.ID
 	response *peerv1.ReadResponse
 	err      error // for the backend; nil with response
 }
 
-// ask asks hubs at the same time, and returns the answers in their order, and the hubs that did not answer.
+// askHubs asks hubs at the same time. It returns their answers in the order of hubs, and the hubs that
+// did not answer.
 func (r *router) askHubs(ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest) ([]part, unknown) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -62,7 +63,7 @@ func hubsOf(to []mesh.Destination) []hub.ID {
 	return ids
 }
 
-// Connection finds one connection: at the hub where it was born, which its id names.
+// Connection finds a connection at the hub where it was born, which its id names.
 func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.Connection, error) {
 	info, err := r.hub.Connection(namespaceOf(req), req.GetConnection())
 	if err == nil {
@@ -74,7 +75,7 @@ func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionReq
 	}
 	switch known, linked := r.stateOf(born); {
 	case !known && r.mesh.StaleFor() > 0:
-		return nil, errHubsUnreachable // it may have come while nobody could tell
+		return nil, errHubsUnreachable // the hub may have come since discovery is stale
 	case !known:
 		return nil, err
 	case !linked:
@@ -90,7 +91,7 @@ func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionReq
 	return parts[0].response.GetConnection(), nil
 }
 
-// knows reports whether a hub is a member, and whether there is a link to it.
+// stateOf reports whether a hub is a member, and whether this hub has a link to it.
 func (r *router) stateOf(id hub.ID) (known, linked bool) {
 	for _, p := range r.mesh.Peers() {
 		if p.Hub == id && p.State != mesh.PeerGone {
@@ -100,7 +101,7 @@ func (r *router) stateOf(id hub.ID) (known, linked bool) {
 	return false, false
 }
 
-// Connections returns a page of the connections that match, at whatever hub.
+// Connections returns a page of the matching connections of all hubs.
 func (r *router) Connections(ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor) (*controlv1.ListConnectionsResponse, hub.Cursor, error) {
 	limit, target := pageSize(req.GetPageSize()), newTarget(req.GetTarget())
 	route := r.routeFor(namespaceOf(req), &target)
@@ -124,7 +125,7 @@ func (r *router) Connections(ctx context.Context, req *controlv1.ListConnections
 	}, merged.next, nil
 }
 
-// withoutToken is the request for another hub, which is told the place instead.
+// withoutToken returns the request for a peer. The peer gets the cursor instead of the page token.
 func withoutToken(req *controlv1.ListConnectionsRequest) *controlv1.ListConnectionsRequest {
 	return &controlv1.ListConnectionsRequest{Namespace: namespaceOf(req), Target: req.GetTarget(), PageSize: int32(pageSize(req.GetPageSize()))}
 }
@@ -142,7 +143,7 @@ func localConnections(h *hub.Hub, req *controlv1.ListConnectionsRequest, after h
 	return page[*controlv1.Connection]{items, next}, nil
 }
 
-// Group counts the members of one group, at whatever hub.
+// Group counts the members of a group on all hubs.
 func (r *router) Group(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error) {
 	route := r.routeFor(namespaceOf(req), &hub.Target{Groups: []string{req.GetGroup()}})
 	group := &controlv1.Group{Name: req.GetGroup()}
@@ -164,7 +165,7 @@ func (r *router) Group(ctx context.Context, req *controlv1.GetGroupRequest) (*co
 	return &controlv1.GetGroupResponse{Group: group, UnreachableHubs: lost.sortedNames(), DiscoveryStaleFor: r.staleFor()}, nil
 }
 
-// Groups returns a page of the groups that have a member at whatever hub.
+// Groups returns a page of the groups that have a member on any hub.
 func (r *router) Groups(ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor) (*controlv1.ListGroupsResponse, hub.Cursor, error) {
 	limit := pageSize(req.GetPageSize())
 	route := r.routeFor(namespaceOf(req), &hub.Target{Everyone: true})
@@ -202,7 +203,7 @@ func localGroups(h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor)
 	return page[*controlv1.Group]{items, next}, nil
 }
 
-// Check counts the connections that match, at whatever hub, and have permissions.
+// Check counts the matching connections of all hubs, and those of them that have the permissions.
 func (r *router) Check(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
 	target := newTarget(req.GetTarget())
 	route := r.routeFor(namespaceOf(req), &target)
@@ -228,7 +229,7 @@ func localPermissions(ctx context.Context, h *hub.Hub, req *controlv1.CheckPermi
 	return &controlv1.CheckPermissionsResponse{Matched: clampCount(matched), Allowed: clampCount(allowed)}, nil
 }
 
-// Hubs tells of this hub and of the others.
+// Hubs describes this hub and its peers.
 func (r *router) Hubs(ctx context.Context) *controlv1.ListHubsResponse {
 	self := newSelf(r.hub)
 	self.Self, self.Reachable = true, true
@@ -257,7 +258,7 @@ func (r *router) Hubs(ctx context.Context) *controlv1.ListHubsResponse {
 	return response
 }
 
-// newPeer tells of another hub what this one knows, and what that one tells; nil: it did not answer.
+// newPeer describes a peer. told is the answer of the peer, or nil if it did not answer.
 func newPeer(p *mesh.PeerInfo, told *controlv1.Hub) *controlv1.Hub {
 	return &controlv1.Hub{
 		Id: string(p.Hub), Name: p.Name, Version: p.Version, Zone: p.Zone, Address: p.Address,
@@ -275,7 +276,7 @@ func newSelf(h *hub.Hub) *controlv1.Hub {
 	}
 }
 
-// Read implements mesh.Executor: it is the other end of ask.
+// Read implements mesh.Executor. It answers the askHubs of a peer.
 func (e *executor) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
 	response, err := e.readLocal(ctx, r)
 	if err != nil {

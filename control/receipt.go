@@ -9,7 +9,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// newReceipt translates the receipt of one hub.
+// newReceipt translates the receipt of a hub.
 func newReceipt(r *hub.Receipt) *controlv1.Receipt {
 	receipt := &controlv1.Receipt{
 		MessageId:      r.MessageID,
@@ -37,18 +37,18 @@ var dropReasons = map[cause.DropReason]controlv1.DropReason{
 	cause.DropExpired:        controlv1.DropReason_DROP_REASON_EXPIRED,
 }
 
-// count fits a number of connections or messages into the API's int32.
+// clampCount returns n as the API's int32, at most math.MaxInt32.
 func clampCount(n int) int32 { return int32(min(n, math.MaxInt32)) }
 
-// gathered is the receipt of a send, added up from those of the hubs.
+// gathered is the receipt of a send: the sum of the receipts of the hubs.
 type gathered struct {
 	target  *hub.Target
 	receipt *controlv1.Receipt
 	detail  bool
-	matched nameSet // with detail: names that matched somewhere
+	matched nameSet // with detail: names that matched on any hub
 }
 
-// newGathered begins with this hub's part; nil: it has none.
+// newGathered returns the sum with the receipt of this hub; local is nil if it has none.
 func newGathered(o *outgoing, local *hub.Receipt) gathered {
 	g := gathered{target: &o.send.Target, detail: o.send.Detail}
 	if local == nil {
@@ -62,7 +62,7 @@ func newGathered(o *outgoing, local *hub.Receipt) gathered {
 	return g
 }
 
-// addResult adds that of another hub.
+// addResult adds the receipt of a peer.
 func (g *gathered) addResult(f *peerv1.ForwardResult) {
 	g.addReceipt(f.GetSend().GetReceipt())
 	g.matched.mergeBits(f.GetSend().GetMatchedNames())
@@ -109,7 +109,7 @@ func (g *gathered) addDropped(d *controlv1.Dropped) {
 
 func addCounts(a, b int32) int32 { return int32(min(int64(a)+int64(b), math.MaxInt32)) }
 
-// answer returns the sum. Of a duplicate it is not known any more which names matched.
+// totalReceipt returns the sum. For a duplicate the hubs know no longer which names matched.
 func (g *gathered) totalReceipt() *controlv1.Receipt {
 	if g.detail && !g.receipt.GetDuplicate() {
 		g.receipt.Unmatched = g.matched.unmatchedNames(g.target)
@@ -117,8 +117,9 @@ func (g *gathered) totalReceipt() *controlv1.Receipt {
 	return g.receipt
 }
 
-// nameSet says which names of a target matched: bit i, the least significant of a byte first, is for the i-th in the order
-// connections, users, groups (forward.proto, SendResult). Zero bytes at the end may be missing.
+// nameSet is the set of the names of a target that matched. Bit i, the least significant of a byte
+// first, is for the i-th name in the order connections, users, groups (forward.proto, SendResult). Zero
+// bytes at the end may be missing.
 type nameSet []byte
 
 func (s *nameSet) setBit(i int) {
@@ -139,7 +140,7 @@ func (s *nameSet) mergeBits(other nameSet) {
 	}
 }
 
-// matchedNames turns around what a hub tells: it names those that matched nobody, in the order of the target.
+// matchedNames returns the complement of the unmatched names, which stand in the order of the target.
 func matchedNames(t *hub.Target, un *hub.Unmatched) nameSet {
 	var s nameSet
 	at := 0
@@ -159,7 +160,7 @@ func matchedNames(t *hub.Target, un *hub.Unmatched) nameSet {
 	return s
 }
 
-// unmatched is the other way round.
+// unmatchedNames is the inverse of matchedNames.
 func (s nameSet) unmatchedNames(t *hub.Target) *controlv1.Unmatched {
 	at := 0
 	pick := func(names []string) (missing []string) {

@@ -5,7 +5,7 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// refusalReasons is why the hub does not change a connection, in the words of the API.
+// refusalReasons are the API's reasons why the hub does not change a connection.
 var refusalReasons = map[error]controlv1.RefusalReason{
 	hub.ErrGroupLimit: controlv1.RefusalReason_REFUSAL_REASON_GROUP_LIMIT,
 	hub.ErrGrantLimit: controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT,
@@ -20,7 +20,7 @@ func newRefusals(all []hub.Refusal) []*controlv1.Refusal {
 	return list
 }
 
-// addRefusals adds what another hub refused, up to hub.MaxRefusals in all.
+// addRefusals adds the refusals of a peer, up to hub.MaxRefusals in all.
 func addRefusals(all, more []*controlv1.Refusal) []*controlv1.Refusal {
 	return append(all, more[:min(len(more), max(0, hub.MaxRefusals-len(all)))]...)
 }

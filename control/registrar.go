@@ -16,9 +16,9 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// registrar registers services in a way that a call's message is read and decoded only after the guard has
-// let the caller in. gRPC's generated code decodes first: a stranger could make the hub parse megabytes, and
-// the error of a broken message would pass the guard by.
+// registrar registers services so that the guard admits a call before its message is read and decoded.
+// gRPC's generated code decodes first: a stranger could make the hub parse megabytes, and the error of
+// a broken message would bypass the guard.
 type registrar struct {
 	server   *grpc.Server
 	validate grpc.UnaryServerInterceptor
@@ -48,7 +48,7 @@ func servicesOf(services []Service) []string {
 	return n
 }
 
-// serviceNames registers nothing and keeps the names.
+// serviceNames is a registrar that only keeps the names.
 type serviceNames []string
 
 // RegisterService implements grpc.ServiceRegistrar.
@@ -56,7 +56,7 @@ func (n *serviceNames) RegisterService(desc *grpc.ServiceDesc, _ any) {
 	*n = append(*n, desc.ServiceName)
 }
 
-// checkedRegistrar is a registrar whose services get from their streams only what keeps the rules.
+// checkedRegistrar is a registrar whose services get only valid messages from their streams.
 type checkedRegistrar struct {
 	registrar
 
@@ -76,14 +76,14 @@ func (r checkedRegistrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	r.registrar.RegisterService(&checked, impl)
 }
 
-// checkedStream is a stream whose messages are held against their rules.
+// checkedStream is a stream that checks its messages against the rules in the protos.
 type checkedStream struct {
 	grpc.ServerStream
 
 	validator *validator
 }
 
-// RecvMsg implements grpc.ServerStream. Its errors are for the guard to answer.
+// RecvMsg implements grpc.ServerStream. The guard answers its errors.
 func (s *checkedStream) RecvMsg(m any) error {
 	message, ok := m.(proto.Message)
 	if !ok {
@@ -101,8 +101,8 @@ func (s *checkedStream) RecvMsg(m any) error {
 	return s.validator.checkRequest(message)
 }
 
-// handler runs the server's interceptor first, without a request, and within it the generated handler,
-// which decodes, with validate as its interceptor.
+// guardHandler returns a handler that runs the server's interceptor first, without a request. Within it
+// runs the generated handler, which decodes, with validate as its interceptor.
 func (r registrar) guardHandler(generated grpc.MethodHandler, info *grpc.UnaryServerInfo) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor) (any, error) {
 		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
@@ -118,7 +118,7 @@ func (r registrar) guardHandler(generated grpc.MethodHandler, info *grpc.UnarySe
 	}
 }
 
-// readOnly reads the only message of a call into frame; read is gRPC's way to do so.
+// readOnly reads the only message of a call into frame. read is gRPC's function for that.
 func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *received) error {
 	c := callOf(ctx)
 	if c.Context == nil || c.peer {
@@ -136,23 +136,23 @@ func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *re
 	return err
 }
 
-// unchecked is for services that hold the rules of their messages themselves.
+// skipValidation is the interceptor of services that check their messages themselves.
 func skipValidation(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	return handler(ctx, req)
 }
 
-// answeredError is an error of reading a request from the wire: it is too large, the caller is gone. Its status is the
-// answer as it is, as gRPC words it.
+// answeredError is an error of reading a request from the wire: the request is too large, or the caller
+// is gone. The guard answers with its status as it is.
 type answeredError struct{ error }
 
-// received is a message that is decoded with its error kept: gRPC answers an error of its codec with INTERNAL,
+// received is a message and the error of decoding it. gRPC answers an error of its codec with INTERNAL,
 // but a message that can't be decoded is the caller's fault.
 type received struct {
 	message proto.Message
 	err     error
 }
 
-// codec is gRPC's for protobuf, and knows received and heldAnswer.
+// codec is gRPC's codec for protobuf. It also decodes received and encodes heldAnswer.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
@@ -179,7 +179,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// unmarshal decodes a message that has nothing in it yet.
+// decodeMessage decodes b into an empty message.
 func decodeMessage(b []byte, into proto.Message) error {
 	if decodeCommon(b, into) {
 		return nil
@@ -187,7 +187,7 @@ func decodeMessage(b []byte, into proto.Message) error {
 	return proto.Unmarshal(b, into)
 }
 
-// decodeCommon decodes a message that has nothing in it yet, if it is a send of the common kind.
+// decodeCommon decodes b into an empty message. It reports false if b is no send of the common kind.
 func decodeCommon(b []byte, into proto.Message) bool {
 	switch m := into.(type) {
 	case *controlv1.SendStreamRequest:

@@ -18,14 +18,14 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// router carries out the verbs at every hub that may have to do with them: it asks the mesh which those are, passes the
-// call on, does this hub's part, and gathers what became of it.
+// router carries out the verbs at every hub that may have matching connections. It asks the mesh for
+// these hubs, forwards the call, does this hub's part, and gathers the results.
 type router struct {
 	hub  *hub.Hub
-	mesh *mesh.Mesh // nil: there are no other hubs
+	mesh *mesh.Mesh // nil: there are no peers
 }
 
-// route finds the other hubs that a call which has begun is for.
+// routeFor returns the peers that may have connections that match t.
 func (r *router) routeFor(namespace string, t *hub.Target) mesh.Route {
 	if r.mesh == nil {
 		return mesh.Route{}
@@ -33,7 +33,7 @@ func (r *router) routeFor(namespace string, t *hub.Target) mesh.Route {
 	return r.mesh.Route(queryOf(namespace, t))
 }
 
-// queryOf leaves out what the target excludes: that can only make the matches fewer.
+// queryOf returns the query for a target. It ignores the exclusions, which can only reduce the matches.
 func queryOf(namespace string, t *hub.Target) mesh.Query {
 	var q mesh.Query
 	if t.Everyone {
@@ -48,17 +48,17 @@ func queryOf(namespace string, t *hub.Target) mesh.Query {
 	for _, connection := range t.Connections {
 		_, born, err := hub.ParseConnectionID(connection)
 		if err != nil {
-			continue // there is none of that name
+			continue // no connection has that name
 		}
 		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindConnection, namespace, connection))
 		q.Hubs = append(q.Hubs, born)
 	}
-	slices.Sort(q.Hubs) // ten thousand may be asked for, at as many hubs
+	slices.Sort(q.Hubs) // there may be ten thousand
 	q.Hubs = slices.Compact(q.Hubs)
 	return q
 }
 
-// forward passes a call on, and returns the answers to come; nil: there is nobody to ask.
+// forwardTo forwards a call, and returns the answers to come; nil if there are no destinations.
 func (r *router) forwardTo(c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
 	if len(to) == 0 {
 		return nil
@@ -66,19 +66,19 @@ func (r *router) forwardTo(c *mesh.Call, to []mesh.Destination) *mesh.Gathering 
 	return r.mesh.Forward(c, to)
 }
 
-// gather waits until a deadline for what other hubs answer, gives each answer to take, and returns the hubs
-// whose part is unknown. An error that is for the backend ends it.
+// gatherAnswers waits until a deadline for the answers of peers, and calls take with each. It returns
+// the hubs whose part is unknown. An error that is for the backend ends it.
 func (r *router) gatherAnswers(ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult)) (unknown, error) {
 	if g == nil {
 		return nil, nil
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	g.Insist(ctx) // where it is too late for that, the outcome is unknown
+	g.Insist(ctx) // if that is too late for a hub, its outcome is unknown
 	return takeOutcomes(g.Wait(ctx), take)
 }
 
-// takeAll is gather for outcomes that nobody waits for any more.
+// takeOutcomes is gatherAnswers for outcomes that need no more waiting.
 func takeOutcomes(outcomes []mesh.Outcome, take func(*peerv1.ForwardResult)) (lost unknown, _ error) {
 	for _, o := range outcomes {
 		err := errorIn(o.Result)
@@ -123,7 +123,8 @@ func errorIn(r *peerv1.ForwardResult) error {
 	return fromStatus(status.ErrorProto(&st))
 }
 
-// unreached reports whether an error of another hub says nothing about the call: that hub leaves, gave up, or is at fault.
+// isInconclusive reports whether an error of a peer tells nothing about the call: the peer leaves, gave
+// up, or is at fault.
 func isInconclusive(err error) bool {
 	for _, kind := range []error{hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded, errInternal, errHubsUnreachable} {
 		if errors.Is(err, kind) {
@@ -133,7 +134,7 @@ func isInconclusive(err error) bool {
 	return false
 }
 
-// staleFor is for how long the hubs that exist are not known for sure, for an answer; nil: they are.
+// staleFor returns for how long discovery has not confirmed the list of hubs; nil if it is current.
 func (r *router) staleFor() *durationpb.Duration {
 	if r.mesh == nil {
 		return nil
@@ -153,7 +154,7 @@ func (r *router) staleFor() *durationpb.Duration {
 // does. With a request id this hub comes first, because it finds out whether the id was used before.
 func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if r.hub.Leaving() {
-		return nil, hub.ErrShuttingDown // before anybody has delivered it
+		return nil, hub.ErrShuttingDown // no hub has delivered it
 	}
 	if o.send.Message.ID == "" {
 		o.send.Message.ID = r.hub.NewMessageID()
@@ -165,7 +166,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 		return nil, errHubsUnreachable
 	}
 	if o.send.Wait == hub.WaitNone {
-		s.lost = append(s.lost, suspects...) // otherwise it is seen whether they answer
+		s.lost = append(s.lost, suspects...) // with a wait, their answers will show
 	}
 	first, second := func() error { return s.queueForHubs(route.To) }, func() error { return s.deliverHere(ctx) }
 	if o.send.RequestID != "" {
@@ -191,7 +192,7 @@ func suspectsIn(to []mesh.Destination) (suspects unknown) {
 	return suspects
 }
 
-// forward puts the message in line for other hubs.
+// queueForHubs puts the message in line for peers.
 func (s *sending) queueForHubs(to []mesh.Destination) error {
 	if len(to) == 0 {
 		return nil
@@ -215,13 +216,14 @@ func (s *sending) deliverHere(ctx context.Context) error {
 	return err
 }
 
-// insist waits for room where other hubs are slow, but not longer than the caller; one that wants no wait has none.
+// insistOnRoom waits until slow peers accept the call, bounded by the caller's deadline. With WAIT_NONE
+// it does not wait.
 func (s *sending) insistOnRoom(ctx context.Context) {
 	if s.others == nil || !s.others.Insisting() {
 		return
 	}
 	if burst := s.outgoing.send.Burst; burst != nil {
-		burst.Flush() // clients do not wait for other hubs
+		burst.Flush() // clients do not wait for peers
 	}
 	until := s.outgoing.until
 	if s.outgoing.send.Wait == hub.WaitNone {
@@ -232,15 +234,15 @@ func (s *sending) insistOnRoom(ctx context.Context) {
 	s.lost = append(s.lost, s.others.Insist(ctx)...)
 }
 
-// sending is a message on its way at this hub and at others.
+// sending is a message on its way at this hub and at its peers.
 type sending struct {
 	router   *router
 	outgoing *outgoing
-	delivery *hub.Delivery   // nil: this hub took no part, it leaves
-	others   *mesh.Gathering // nil: none has a part in it
+	delivery *hub.Delivery   // nil: this hub took no part, because it leaves
+	others   *mesh.Gathering // the answers of peers; nil: no peer takes part
 	lost     unknown
-	asked    bool         // then was called
-	parts    atomic.Int32 // of this hub and of the others, that then waits for
+	asked    bool         // callWhenDue was called
+	parts    atomic.Int32 // callWhenDue waits for so many: this hub, the peers
 	sum      gathered     // of the receipts
 }
 
@@ -272,7 +274,7 @@ func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	return answer, nil
 }
 
-// answered adds what other hubs answer, and returns those whose part is unknown.
+// gatherReceipts adds the receipts of peers, and returns the peers whose part is unknown.
 func (s *sending) gatherReceipts(ctx context.Context) (unknown, error) {
 	if s.asked {
 		return takeOutcomes(s.others.Outcomes(), s.sum.addResult)
@@ -280,7 +282,7 @@ func (s *sending) gatherReceipts(ctx context.Context) (unknown, error) {
 	return s.router.gatherAnswers(ctx, s.others, s.outgoing.until, s.sum.addResult)
 }
 
-// wait waits for this hub's part. hub.Deliver returned when the message was queued everywhere, so only the waits beyond that
+// awaitHere waits for this hub's part. hub.Deliver has queued the message, so only the waits beyond that
 // need a timer.
 func (s *sending) awaitHere(ctx context.Context) {
 	if s.outgoing.send.Wait <= hub.WaitQueued {
@@ -297,7 +299,7 @@ func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsReque
 	target := newTarget(req.GetTarget())
 	route := r.routeFor(namespaceOf(req), &target)
 	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {
-		req.MaxMatched = 0 // a limit of one hub's connections alone
+		req.MaxMatched = 0 // a hub would apply it to its own connections alone
 		counted, err := callAlong(ctx, r, &countVerb, req, route)
 		switch {
 		case err != nil:
@@ -310,7 +312,8 @@ func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsReque
 	return callAlong(ctx, r, &closeVerb, req, route)
 }
 
-// reached returns a route without the hubs that turned out to be unreachable. names is sorted.
+// withoutUnreachable returns a route without the hubs that turned out to be unreachable. names must be
+// sorted.
 func withoutUnreachable(route mesh.Route, names []string) mesh.Route {
 	var to []mesh.Destination
 	for _, d := range route.To {

@@ -19,11 +19,11 @@ import (
 // errorDomain is the domain of every ErrorInfo of this API.
 const errorDomain = "connhub"
 
-// retryDelay is what RetryInfo asks a caller to wait: long enough for a load balancer to notice that a hub
-// leaves, short enough for a send to be still worth it.
+// retryDelay is the delay in RetryInfo: long enough for a load balancer to notice that a hub leaves,
+// short enough for a send to be still worth it.
 const retryDelay = time.Second
 
-// Errors that this package finds itself. Those about a field come as a *fieldError.
+// Errors of this package itself. An error about a field comes as a *fieldError.
 var (
 	errInvalidField       = errors.New("a field breaks a rule")
 	errLimitExceeded      = errors.New("a field is over a limit")
@@ -43,16 +43,16 @@ var (
 	errInternal           = errors.New("internal error")
 )
 
-// statusRow is one kind of error: the sentinel in Go, and how it looks to a caller.
+// statusRow is a kind of error: the sentinel in Go, and the code and reason for the caller.
 type statusRow struct {
 	err    error
 	code   codes.Code
 	reason controlv1.ErrorReason
 }
 
-// statusTable is read in both directions. Where several sentinels share a reason, the first is the one that
-// a status with that reason is turned back into. Callers are told the text of err, never that of an
-// error which wraps it.
+// statusTable is read in both directions. If several sentinels share a reason, a status with that
+// reason turns back into the first of them. A caller gets the text of err, never the text of an error
+// that wraps it.
 var statusTable = []statusRow{
 	{errInvalidField, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
 	{errLimitExceeded, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED},
@@ -85,8 +85,8 @@ var statusTable = []statusRow{
 	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},
 
 	{errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
-	// The rest is between the hub and its clients. No method of this API leads to them: one that turns up
-	// here is a fault.
+	// The rest are errors between the hub and its clients. No method of this API leads to them, so
+	// such an error is a fault.
 	{hub.ErrGroupLimit, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 	{hub.ErrGrantLimit, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 	{hub.ErrTooManyConnections, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
@@ -94,10 +94,10 @@ var statusTable = []statusRow{
 	{hub.ErrResumeRefused, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 }
 
-// internalRow is that of errors without a row of their own.
+// internalRow is the row of errors without a row of their own.
 var internalRow = statusRow{errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL}
 
-// fieldError is an error about one field of a request.
+// fieldError is an error about a field of a request.
 type fieldError struct {
 	kind        error  // the sentinel
 	field       string // path in proto names, such as "target.users[3]"; empty: the request as a whole
@@ -113,11 +113,12 @@ func (e *fieldError) Error() string {
 
 func (e *fieldError) Unwrap() error { return e.kind }
 
-// reasoned is an error of a service of Config.Services, which control does not know: it says itself which of the API's it is.
+// reasoned is an error of a service of Config.Services. It has no row in the table, but names a reason
+// of the API.
 type reasoned interface {
 	error
 	Reason() controlv1.ErrorReason
-	Field() string // of the request, that is wrong; the error's text says how, for the caller
+	Field() string // the wrong field of the request; the error's text tells the caller why
 }
 
 // rowOf returns the row of err.
@@ -137,7 +138,7 @@ func rowOf(err error) statusRow {
 	return internalRow
 }
 
-// toStatus turns an error into the status that a caller gets.
+// toStatus turns an error into the status for a caller.
 func toStatus(err error) error {
 	row := rowOf(err)
 	text := row.err.Error()
@@ -166,8 +167,8 @@ func toStatus(err error) error {
 	return st.Err()
 }
 
-// fromStatus turns a status that toStatus made, here or at another hub, back into the error: it is the
-// sentinel for errors.Is, and says which field it is about. Any other error comes back as it is.
+// fromStatus turns a status that toStatus made, here or at a peer, back into the error. errors.Is finds
+// the sentinel in it, and a fieldError names the field. Any error without a row comes back as it is.
 func fromStatus(err error) error {
 	st, ok := status.FromError(err)
 	if !ok {
@@ -207,7 +208,7 @@ func rowOfStatus(code codes.Code, info *errdetails.ErrorInfo) (statusRow, bool) 
 	return statusRow{}, false
 }
 
-// reasonName is how a reason stands in an ErrorInfo.
+// reasonName returns the text of a reason in an ErrorInfo.
 func reasonName(r controlv1.ErrorReason) string {
 	return strings.TrimPrefix(r.String(), "ERROR_REASON_")
 }

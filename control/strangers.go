@@ -7,51 +7,52 @@ import (
 
 const (
 	// maxStrangers bounds the connections that have shown no credential. Each costs about 50 KB for
-	// gRPC's buffers and TLS, and strangerBytes more at most. So many backends can connect at once.
-	// One connection too many takes the place of one that stands in reserve or keeps the hub waiting:
-	// so strangers that stay can't keep backends out.
+	// gRPC's buffers and TLS, and strangerBytes more at most. So many backends can connect at once. A
+	// connection too many takes the place of a connection that stands in reserve or keeps the hub
+	// waiting. So strangers that stay can't keep backends out.
 	maxStrangers = 256
-	// maxStrangersOfAddress bounds those of one address, so that one address can't end those of others.
+	// maxStrangersOfAddress bounds the strangers of an address, so that they can't end the strangers
+	// of the rest.
 	maxStrangersOfAddress = 64
 	// strangerPatience is how long a stranger may keep the hub waiting for bytes before a newcomer
-	// may take its place. Within it a backend goes on with its handshake: so newcomers, however
-	// many, can't end that.
+	// may take its place. A backend takes less between two steps of its handshake, so newcomers,
+	// however many, can't end a handshake.
 	strangerPatience = 100 * time.Millisecond
-	// strangerTime is how long a connection may be without a call that has a valid credential, and
-	// keep its place. Kubernetes opens a connection for each probe.
+	// strangerTime is how long a connection without a valid credential may keep its place. Kubernetes
+	// opens a connection for each probe.
 	strangerTime = 10 * time.Second
-	// strangerBytes is how much a connection may send before such a call, above TLS: preface, settings, headers
-	// (maxHeaderBytes), and small requests of open methods.
+	// strangerBytes bounds the bytes that a connection may send before it shows a credential, above
+	// TLS: preface, settings, headers (maxHeaderBytes), and small requests of open methods.
 	strangerBytes = 64 << 10
 )
 
-// strangerEnd is why a stranger's connection was ended by the hub.
+// strangerEnd is the reason why the hub ended a stranger's connection.
 type strangerEnd string
 
 const (
 	endedTime    strangerEnd = "time"    // no handshake, or only wrong calls, within strangerTime
 	endedBytes   strangerEnd = "bytes"   // more than strangerBytes without a credential
-	endedRoom    strangerEnd = "room"    // one of maxStrangers was one too many
-	endedAddress strangerEnd = "address" // one of maxStrangersOfAddress was
-	endedFull    strangerEnd = "full"    // one of Config.MaxConnections was, known ones too
+	endedRoom    strangerEnd = "room"    // more than maxStrangers
+	endedAddress strangerEnd = "address" // more than maxStrangersOfAddress
+	endedFull    strangerEnd = "full"    // more than Config.MaxConnections, with the known ones
 )
 
 var strangerEnds = []strangerEnd{endedTime, endedBytes, endedRoom, endedAddress, endedFull}
 
-// place is where a connection stands in the lists of the port. nil: it is not listed there.
+// place has the elements of a connection in the lists of the port. nil: it is not in that list.
 type place struct{ all, ofAddress, ofHolder *list.Element }
 
-// strangers are the connections that have shown no credential: few, and those that have not come
-// to stay are short-lived. Guarded by port.mu.
+// strangers are the connections that have shown no credential. They are few, and all but those in
+// reserve are short-lived. Guarded by port.mu.
 //
-// A backend that spreads its calls (gRPC's round_robin) opens a connection to each hub, and may call
-// one of them only after minutes. If the hub ended such a connection, gRPC would open it again at
-// once. So after strangerTime a connection whose handshake is complete stands in reserve, unless a
-// call of it was wrong (inbound.faulted). It keeps its place for as long as no newcomer needs that;
+// A backend that spreads its calls (gRPC's round_robin) opens a connection to each hub, and may call a
+// hub only after minutes. If the hub ended such a connection, gRPC would open it again at once. So
+// after strangerTime a connection whose handshake is complete stands in reserve, unless a call of it
+// was wrong (inbound.faulted). It keeps its place for as long as no newcomer needs that;
 // gRPC ends it after idleTimeout without a call, or when it answers no ping. It costs the hub 43 KB,
 // 54 KB with TLS (BenchmarkSilentConnection), and a ping each pingInterval.
 type strangers struct {
-	most, mostOfAddress int // in all; of one address
+	most, mostOfAddress int // in all; of an address
 
 	all       list.List             // of *inbound, the oldest first
 	ofAddress map[string]*list.List // the same, by inbound.address
@@ -64,7 +65,7 @@ func newStrangers(most int) strangers {
 	}
 }
 
-// add lists a connection.
+// listConn adds a connection to the lists.
 func (s *strangers) listConn(c *inbound) {
 	mine := s.ofAddress[c.address]
 	if mine == nil {
@@ -74,7 +75,7 @@ func (s *strangers) listConn(c *inbound) {
 	c.place = place{all: s.all.PushBack(c), ofAddress: mine.PushBack(c)}
 }
 
-// remove takes a connection that is listed from the list.
+// unlistConn takes a listed connection from the lists.
 func (s *strangers) unlistConn(c *inbound) {
 	s.all.Remove(c.place.all)
 	mine := s.ofAddress[c.address]
@@ -84,7 +85,7 @@ func (s *strangers) unlistConn(c *inbound) {
 	c.place.all, c.place.ofAddress = nil, nil
 }
 
-// tooMany returns the stranger to end because of a newcomer, and why; nil: there is room.
+// findSurplus returns the stranger to end because of a newcomer, and the reason; nil if there is room.
 func (s *strangers) findSurplus(newcomer *inbound) (*inbound, strangerEnd) {
 	mine := s.ofAddress[newcomer.address]
 	switch {
@@ -96,10 +97,12 @@ func (s *strangers) findSurplus(newcomer *inbound) (*inbound, strangerEnd) {
 	return nil, ""
 }
 
-// choose returns the stranger to end of a list that has one: of those that stand in reserve or have
-// kept the hub waiting for strangerPatience, of the address with most strangers, the oldest in
-// reserve, or else the one that has kept the hub waiting longest. If there is none, it is the newest
-// of the address with most strangers: that has had the least done for it.
+// chooseVictim returns the stranger to end, of a list that is not empty.
+//
+// The candidates stand in reserve, or have kept the hub waiting for strangerPatience. Of the
+// candidates whose address has most strangers, it is the oldest in reserve, or else the stranger that
+// has kept the hub waiting longest. Without candidates it is the newest stranger of the address with
+// most strangers, because the hub has done the least for it.
 func (s *strangers) chooseVictim(among *list.List) *inbound {
 	deadline := time.Now().Add(-strangerPatience).UnixNano()
 	var idle, newest *inbound
@@ -129,5 +132,5 @@ func (s *strangers) chooseVictim(among *list.List) *inbound {
 	return newest
 }
 
-// beside returns how many strangers the address of a stranger has.
+// countOfAddress returns the number of strangers of the address of c.
 func (s *strangers) countOfAddress(c *inbound) int { return s.ofAddress[c.address].Len() }
