@@ -42,7 +42,8 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.state.Phase == PhaseClosed && (c.link == nil || !c.state.Close.Cause.Orderly()):
+	case c.state.isElsewhere(),
+		c.state.Phase == PhaseClosed && (c.link == nil || !c.state.Close.Cause.Orderly()):
 		return nil, ErrClosed // nothing is left to confirm
 	case c.numbering == nil || sequence > c.state.Sequence:
 		return nil, fmt.Errorf("%w: %d, sent up to %d", ErrAckForged, sequence, c.state.Sequence)

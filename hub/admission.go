@@ -2,11 +2,11 @@ package hub
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/names"
 )
 
 // Admission is a client that was let in.
@@ -27,7 +27,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	groups := distinct(a.Groups)
+	groups := names.Distinct(a.Groups)
 	if len(groups) > MaxGroups {
 		return nil, ErrGroupLimit
 	}
@@ -51,12 +51,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		Created:       time.Now(),
 		Claims:        a.Claims,
 	}})
-	ns.connections.put(c)
-	if a.User != "" {
-		c.userEntry = ns.users.add(a.User, c)
-		h.interest.Add(Key{RouteUser, a.Namespace, a.User})
-	}
-	h.interest.Add(Key{RouteEveryone, a.Namespace, ""})
+	ns.enlistLocked(c)
 	for _, g := range groups {
 		c.joinLocked(g)
 	}
@@ -74,17 +69,6 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// distinct returns names without repetitions, in order, and without what they may be parts of.
-func distinct(names []string) []string {
-	out := make([]string, 0, len(names))
-	for _, n := range names {
-		if !slices.Contains(out, n) {
-			out = append(out, strings.Clone(n))
-		}
-	}
-	return out
 }
 
 // Claims is what is known of a client besides its user and groups. Immutable; connections may share it. It lives as long as the connection and

@@ -6,6 +6,7 @@ import (
 
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 // discard is a link whose wire takes everything at once and remembers nothing. It has no lock: one goroutine at a time.
@@ -228,9 +229,9 @@ func BenchmarkAttachClose(b *testing.B) {
 func BenchmarkReclaim(b *testing.B) {
 	const connections = 100_000
 	for b.Loop() {
-		var shares Shares[int]
+		var shares fairshare.Shares[int]
 		for i := range connections {
-			shares.Add(Holder[int]{Of: i, Namespace: fmt.Sprint(i % 10), User: fmt.Sprint(i), Bytes: int64(i%1000) + 1})
+			shares.Add(fairshare.Holder[int]{Of: i, Namespace: fmt.Sprint(i % 10), User: fmt.Sprint(i), Bytes: int64(i%1000) + 1})
 		}
 		for range connections / 8 {
 			shares.Next()

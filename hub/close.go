@@ -10,7 +10,7 @@ import (
 func (c *Connection) closeDetached(how cause.CloseStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.Phase == PhaseDetached {
+	if c.state.Phase == PhaseDetached && !c.state.isElsewhere() {
 		c.closeLocked(how) // there is no link
 	}
 }
@@ -43,6 +43,10 @@ func (c *Connection) closeLink(l Link, how cause.CloseStatus) {
 
 // closeLocked ends the connection and returns the link for the caller to close, without the lock.
 func (c *Connection) closeLocked(how cause.CloseStatus) Link {
+	if c.state.isElsewhere() {
+		c.hub().moves.noteClose(c.state.ID, how)
+		return nil
+	}
 	if c.state.Phase == PhaseClosed {
 		return nil
 	}
@@ -52,19 +56,11 @@ func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 	h := c.hub()
 	h.metrics.closes[how.Cause].Inc()
 	c.applyLocked(Op{Kind: OpClose, Close: how})
-	for _, m := range c.memberships {
-		c.namespace.groups.remove(m)
-		h.interest.Remove(Key{RouteGroup, c.state.Namespace, m.set.name})
-	}
-	c.memberships = nil
-	if c.userEntry != nil {
-		c.namespace.users.remove(c.userEntry)
-		h.interest.Remove(Key{RouteUser, c.state.Namespace, c.state.User})
-		c.userEntry = nil
-	}
-	c.namespace.connections.remove(string(c.state.ID))
-	h.interest.Remove(Key{RouteEveryone, c.state.Namespace, ""})
+	c.namespace.delistLocked(c)
 	h.release(c.namespace, &c.state.Identity)
+	if n := c.numbering; n != nil {
+		n.turn.wakeAll() // a move kept links from it
+	}
 
 	switch {
 	case c.link == nil:

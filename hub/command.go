@@ -5,14 +5,14 @@ package hub
 func (c *Connection) Did(command uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.Done.has(command)
+	return c.state.Done.Has(command)
 }
 
 // Done remembers that the client's command with this id has succeeded.
 func (c *Connection) Done(command uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.Phase != PhaseClosed {
+	if !c.state.isGone() {
 		c.applyLocked(Op{Kind: OpDone, Sequence: command})
 	}
 }

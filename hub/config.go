@@ -58,8 +58,8 @@ type Config struct {
 	Observers []Observer
 	// Recorder is called for each send that is not a duplicate, before the send is matched: so a
 	// history that it fills has each message that a later member of a group does not get. The
-	// message has its id. Deliver waits for Recorder, and calls it concurrently; Recorder must not
-	// change the send. Nil: no call.
+	// message has its id. Deliver waits for Recorder, and calls it concurrently, each time with a
+	// copy of the send. Nil: no call.
 	Recorder func(*Send)
 	Interest Interest              // makes known whom the hub has; nil: it is the only one
 	Metrics  prometheus.Registerer // may be nil
@@ -83,6 +83,10 @@ func DefaultConfig() Config {
 		Overflow:   overflow.CloseSlow,
 	}
 }
+
+// RequestIDBytes is the most memory that a remembered request id takes: when its namespace, with
+// the longest name, has no more. Where namespaces have many, it is about 500.
+const RequestIDBytes = 800
 
 // minQueueBytes keeps a queue from being full with a single message.
 const minQueueBytes = 2 * MaxPayload

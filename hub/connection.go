@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/transfer"
+	"github.com/connhub/connhub/internal/prefetch"
 )
 
 // Connection is one client that backends address. All methods may be called concurrently.
@@ -25,21 +27,33 @@ import (
 // whole cache lines. The next ones are 352 and 416. What a delivery looks at comes first, in hotBytes: in a fan-out to thousands every cache line of
 // it comes from memory.
 type Connection struct {
-	mu          sync.Mutex // guards all that is not said to be fixed
-	namespace   *namespace // fixed at Attach
-	dialect     *dialect   // fixed at Attach
+	mu        sync.Mutex // guards all that is not said to be fixed
+	namespace *namespace // fixed at Attach
+	dialect   *dialect   // fixed at Attach
+	carriage
+	state State
+	places
+}
+
+// A move to another hub takes State along and drops all else. That stands in two structs, because
+// only the carriage has room in hotBytes. Guarded by Connection.mu.
+
+// carriage is how far the messages have come on the link.
+type carriage struct {
 	link        Link       // nil but in PhaseAttached, and in PhaseClosed while it carries the rest
 	sent        uint64     // given to the link
 	linkWritten uint64     // reported by the link
 	numbering   *numbering // nil: the protocol is not numbered
 	soonest     *time.Time // nothing queued expires before it; nil: nothing queued expires
-	first       *[]byte    // what the link writes before messages: its greeting, and replies; nil: nothing
-	state       State
+	first       *[]byte    // the link writes it before messages: greeting and replies; nil: nothing
+}
 
+// places are where this hub finds and counts the connection.
+type places struct {
 	userEntry   *membership   // in namespace.users; nil when anonymous
 	memberships []*membership // in namespace.groups, parallel to state.Groups
 
-	leaving   int64        // bytes that holdings need not count on: closed, but its link has not ended
+	leaving   int64        // bytes that holdings need not count on: closed, its link has not ended
 	roundTrip atomic.Int64 // nanoseconds; 0: not measured
 }
 
@@ -61,11 +75,11 @@ const (
 // points to.
 func (c *Connection) Prefetch(step int) {
 	if step > 0 {
-		prefetchTo(unsafe.Pointer(&c.state.Outbox)) // its entries
+		prefetch.LineBehind(unsafe.Pointer(&c.state.Outbox)) // its entries
 		return
 	}
 	for at := uintptr(0); at < hotBytes; at += cacheLine {
-		Prefetch(unsafe.Add(unsafe.Pointer(c), at))
+		prefetch.Line(unsafe.Add(unsafe.Pointer(c), at))
 	}
 }
 
@@ -89,12 +103,15 @@ func (c *Connection) key() string { return string(c.state.ID) }
 func (c *Connection) applyLocked(op Op) (queued bool) {
 	before := cap(c.state.Outbox.entries)
 	c.state.apply(&op)
+	if c.state.stage == transfer.Moving {
+		c.hub().moves.recordChange(c, &op)
+	}
 	if after := cap(c.state.Outbox.entries); after != before {
 		if more := listWeight(after) - listWeight(before); more != 0 {
 			c.namespace.hold(more)
 		}
 	}
-	if o := &c.hub().observers; o.seen&(1<<op.Kind) != 0 {
+	if o := &c.hub().observers; o.seen&(1<<op.Kind) != 0 && c.state.stage != transfer.Shadow {
 		return o.tellAll(c, &op)
 	}
 	return false
@@ -108,9 +125,9 @@ func (c *Connection) Bind(l Link) error { return c.bind(l, nil) }
 // bind is Bind for a client that resumes; nil: it does not.
 func (c *Connection) bind(l Link, r *Resume) error {
 	c.mu.Lock()
-	if c.state.Phase == PhaseClosed {
+	if err := c.state.refuses(); err != nil {
 		c.mu.Unlock()
-		return ErrClosed
+		return err
 	}
 	var proven [sha256.Size]byte
 	if r != nil {
@@ -162,7 +179,12 @@ func (c *Connection) greetLocked(token string) {
 // nothing for a link that was replaced.
 func (c *Connection) Unbind(l Link, how cause.CloseStatus) {
 	defer c.hub().linkUnbound()
-	for _, surplus := range c.unbind(l, how) {
+	closeSurplus(c.unbind(l, how))
+}
+
+// closeSurplus closes connections that wait, for more than may.
+func closeSurplus(all []*Connection) {
+	for _, surplus := range all {
 		surplus.closeDetached(cause.DetachedLimit.CloseStatus())
 	}
 }
@@ -175,9 +197,12 @@ func (c *Connection) unbind(l Link, how cause.CloseStatus) (surplus []*Connectio
 		return nil
 	}
 	c.link = nil
-	if c.state.Phase == PhaseClosed {
+	switch {
+	case c.state.Phase == PhaseClosed:
 		c.endLocked()
 		return nil
+	case c.state.isGone():
+		return nil // it is detached when the move is over, wherever
 	}
 	if c.numbering == nil || !how.Cause.Resumable() || c.hub().Leaving() {
 		c.closeLocked(how)
@@ -185,8 +210,15 @@ func (c *Connection) unbind(l Link, how cause.CloseStatus) (surplus []*Connectio
 	}
 	c.stopTimerLocked()
 	c.applyLocked(Op{Kind: OpDetach, Resumption: c.state.Resumption.detached(time.Now())})
+	return startWait(c)
+}
+
+// startWait begins the wait of a detached connection for its client, which began at DetachedAt. It
+// returns connections that must go for it to wait. Connection.mu is held.
+func startWait(c *Connection) (surplus []*Connection) {
 	c.countDetachedLocked(+1)
-	if wait := c.hub().config.ResumeWindow; c.expiresWithin(wait) {
+	wait := c.hub().config.ResumeWindow - time.Since(c.state.Resumption.DetachedAt)
+	if c.expiresWithin(wait) {
 		c.startTimerLocked(time.Until(c.state.Claims.Expires), cause.TokenExpired)
 	} else {
 		c.startTimerLocked(wait, cause.ResumeExpired)

@@ -2,12 +2,12 @@ package hub
 
 import (
 	"context"
-	"runtime"
 	"strconv"
 	"sync"
-	"sync/atomic"
 
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/internal/chunks"
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 // Send is one message and whom it is for.
@@ -73,17 +73,17 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 		return d, nil
 	}
 	t := &tally{pushed: make(chan struct{})} // by itself: it is remembered for longer than the message
-	first, err := h.requests.begin(s, t)
-	switch {
-	case err != nil:
-		return nil, err
-	case first != nil:
+	asked := requestOf(s)
+	switch first, known, same := h.requests.Begin(asked, t); {
+	case known && !same:
+		return nil, ErrRequestIDReused
+	case known:
 		return duplicate(ctx, s, first)
 	}
 	finished := false
 	defer func() {
 		if !finished { // a protocol panicked: a retry is a new request
-			h.requests.forget(s, t)
+			h.requests.Forget(asked, t)
 		}
 		close(t.pushed)
 	}()
@@ -91,6 +91,12 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 	h.deliver(s, d, new(Envelope))
 	finished = true
 	return d, nil
+}
+
+func requestOf(s *Send) fairshare.Request {
+	return fairshare.Request{
+		Namespace: s.Message.Namespace, Caller: s.Caller, ID: s.RequestID, Hash: s.RequestHash,
+	}
 }
 
 // delivered is what a send leaves behind, in one piece of memory.
@@ -118,13 +124,16 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	if s.Message.ID == "" {
 		s.Message.ID = h.NewMessageID()
 	}
-	if h.config.Recorder != nil {
-		h.config.Recorder(s)
+	if record := h.config.Recorder; record != nil {
+		recorded := *s // s itself would cost each send an allocation, with a recorder or without
+		record(&recorded)
 	}
 	t := d.tally
 	t.messageID = s.Message.ID
 	ns := h.namespace(s.Message.Namespace)
-	d.unmatched = f.match(ns, &s.Target, s.Detail)
+	if unmatched := f.match(ns, &s.Target, s.Detail); unmatched != nil {
+		d.aside = &aside{unmatched: unmatched}
+	}
 	t.matched = int32(len(f.matches))
 	h.metrics.matched(len(f.matches))
 
@@ -132,8 +141,12 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	policy := h.policy(s)
 	for i, m := range f.matches {
 		f.prefetch(i)
-		if l := m.connection.push(f.envelope(s, t, m), policy); l != nil {
+		l, strayed := m.connection.push(f.envelope(s, t, m), policy)
+		if l != nil {
 			f.links = append(f.links, l)
+		}
+		if strayed {
+			d.addStray(m.connection.ID())
 		}
 	}
 	switch {
@@ -144,6 +157,14 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 		f.write(nil)
 		h.holdings.keep(ns, t, f.bytes)
 	}
+}
+
+// addStray notes a connection that has moved.
+func (d *Delivery) addStray(id ConnectionID) {
+	if d.aside == nil {
+		d.aside = &aside{}
+	}
+	d.aside.strayed = append(d.aside.strayed, id)
 }
 
 // NewMessageID returns an id for a message that has none.
@@ -220,7 +241,7 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 		*e = Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
 		f.bytes += int64(len(e.shared))
 		if s.Policy == overflow.Conflate {
-			e.key = s.ConflationKey
+			e.ConflationKey = s.ConflationKey
 		}
 	}
 	f.last, f.current = from, e
@@ -259,10 +280,10 @@ func (f *fanout) write(later *Burst) {
 
 // flush has links write what is queued. Order on one connection is that of its outbox, so it may run in parallel.
 func flush(links []Link) {
-	inChunks(links, func(some []Link) {
+	chunks.HandleAll(links, func(some []Link) {
 		for i, l := range some {
-			for step := range PrefetchSteps {
-				if ahead := i + PrefetchSteps - step; ahead < len(some) {
+			for step := range prefetchSteps {
+				if ahead := i + prefetchSteps - step; ahead < len(some) {
 					some[ahead].Prefetch(step)
 				}
 			}
@@ -283,39 +304,4 @@ func (f *fanout) prefetch(i int) {
 	if i += pushAhead / 2; i < len(f.matches) {
 		f.matches[i].connection.Prefetch(0)
 	}
-}
-
-const (
-	// inline is the number of items up to which the caller alone works: below it the hand-over to workers
-	// costs more than it gains.
-	inline = 256
-	// chunk is how many items a worker takes at a time.
-	chunk = 64
-)
-
-// inChunks calls do for all items, a chunk at a time, on every core when there are many. It returns when all
-// are done. Between chunks others get a turn: when they push to the same connections, what is not flushed yet is
-// flushed once for all.
-func inChunks[T any](items []T, do func([]T)) {
-	if len(items) <= inline {
-		do(items)
-		return
-	}
-	var next atomic.Int64
-	work := func() {
-		for {
-			end := int(next.Add(chunk))
-			if end-chunk >= len(items) {
-				return
-			}
-			do(items[end-chunk : min(end, len(items))])
-			runtime.Gosched()
-		}
-	}
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) - 1 {
-		wg.Go(work)
-	}
-	work()
-	wg.Wait()
 }

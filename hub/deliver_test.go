@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 func TestEachPartOfATargetReachesItsConnections(t *testing.T) {
@@ -247,7 +247,7 @@ func TestARequestIDIsDeliveredOnce(t *testing.T) {
 		for _, other := range []func() (*Delivery, error){
 			func() (*Delivery, error) { return request("b", "1", 1) },
 			func() (*Delivery, error) { return request("a", "2", 1) },
-			func() (*Delivery, error) { time.Sleep(requestMemory); return request("a", "1", 1) }, // synctest: no time passes
+			func() (*Delivery, error) { time.Sleep(fairshare.RequestMemory); return request("a", "1", 1) }, // synctest: no time passes
 		} {
 			if d, err := other(); err != nil || d.Receipt().Duplicate {
 				t.Errorf("a request that is new: %v", err)
@@ -257,20 +257,6 @@ func TestARequestIDIsDeliveredOnce(t *testing.T) {
 			t.Errorf("client got %d messages, want 4", got)
 		}
 	})
-}
-
-func TestRequestMemoryIsBounded(t *testing.T) {
-	const most = 100
-	r := newRequests(most)
-	for i := range most + 10 {
-		s := &Send{Message: text(""), RequestID: fmt.Sprint(i)}
-		if _, err := r.begin(s, &tally{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(r.byKey) != most || r.evictions() != 10 {
-		t.Errorf("%d remembered, %d evicted", len(r.byKey), r.evictions())
-	}
 }
 
 type panicking struct{ bare }

@@ -3,6 +3,8 @@ package hub
 import (
 	"slices"
 	"sync"
+
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 // detached knows the connections that wait for their clients. Each costs what it holds, and nobody is there: so a user, and an address, may
@@ -10,17 +12,19 @@ import (
 type detached struct {
 	perUser, perAddress int // static
 
-	mu        sync.Mutex
-	all       map[*Connection]*userArrivals[*Connection] // where it is in byAddress; nil: it is to be closed
-	byUser    map[Key][]*Connection                      // in the order of detaching
-	byAddress map[string]*arrivals[*Connection]
+	mu sync.Mutex
+	// all has the place of each in byAddress; nil: it is to be closed.
+	all       map[*Connection]*fairshare.UserArrivals[*Connection]
+	byUser    map[Key][]*Connection // in the order of detaching
+	byAddress map[string]*fairshare.Arrivals[*Connection]
 }
 
 func newDetached(c *Config) *detached {
 	return &detached{
 		perUser: c.DetachedPerUser, perAddress: c.DetachedPerAddress,
-		all:    make(map[*Connection]*userArrivals[*Connection]),
-		byUser: make(map[Key][]*Connection), byAddress: make(map[string]*arrivals[*Connection]),
+		all:       make(map[*Connection]*fairshare.UserArrivals[*Connection]),
+		byUser:    make(map[Key][]*Connection),
+		byAddress: make(map[string]*fairshare.Arrivals[*Connection]),
 	}
 }
 
@@ -41,10 +45,10 @@ func (d *detached) add(c *Connection) (surplus []*Connection) {
 	address := c.address()
 	there := d.byAddress[address]
 	if there == nil {
-		there = &arrivals[*Connection]{}
+		there = &fairshare.Arrivals[*Connection]{}
 		d.byAddress[address] = there
 	}
-	d.all[c] = there.add(c.state.Namespace, c.state.Payer(), c)
+	d.all[c] = there.Add(c.state.Namespace, c.state.Payer(), c)
 	if user, ok := c.userKey(); ok {
 		d.byUser[user] = append(d.byUser[user], c)
 		if all := d.byUser[user]; len(all) > d.perUser {
@@ -54,8 +58,8 @@ func (d *detached) add(c *Connection) (surplus []*Connection) {
 			d.dropFromAddressLocked(x)
 		}
 	}
-	for there.len > d.perAddress {
-		_, x := there.first()
+	for there.Len() > d.perAddress {
+		_, x := there.First()
 		d.dropFromAddressLocked(x)
 		surplus = append(surplus, x)
 	}
@@ -71,8 +75,8 @@ func (d *detached) dropFromAddressLocked(c *Connection) {
 	d.all[c] = nil
 	address := c.address()
 	there := d.byAddress[address]
-	there.remove(from, c)
-	if there.len == 0 {
+	there.Remove(from, c)
+	if there.Len() == 0 {
 		delete(d.byAddress, address)
 	}
 }

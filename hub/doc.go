@@ -32,7 +32,7 @@
 //	Link's own → Connection.mu → Hub.mu → a table bucket's
 //
 // A Link calls Take and Written under its own lock; the hub calls Link methods without any lock, but for holdings.reclaiming, which
-// is only ever tried for. requests.mu, tally.mu and detached.mu are leaves.
+// is only ever tried for. tally.mu and detached.mu are leaves.
 //
 // # Backpressure
 //
@@ -41,7 +41,7 @@
 // drop has a cause.DropReason and goes through the tally.
 //
 // What all connections share has a bound, too, and fair shares in it: above the bound the largest user of the largest namespace pays, not the
-// caller that finds the bound reached (shares.go).
+// caller that finds the bound reached (internal/fairshare).
 //
 // # Errors
 //

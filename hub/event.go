@@ -12,7 +12,7 @@ type Event struct {
 func (c *Connection) Emit(e *Event) (queued bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.Phase == PhaseClosed {
+	if c.state.isGone() {
 		return false, ErrClosed
 	}
 	return c.applyLocked(Op{Kind: OpEvent, Event: e}), nil

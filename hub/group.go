@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/connhub/connhub/internal/names"
 )
 
 // Joined tells what Join changed: for each matched connection and each distinct group one of Added, Already,
@@ -21,7 +23,7 @@ type Joined struct {
 // Join makes the connections that match members of the groups. Its changes are in force at every hub when it
 // returns; with the error of ctx they may not be, and some may not have been made.
 func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
-	groups = distinct(groups)
+	groups = names.Distinct(groups)
 	joined, err := h.join(ctx, namespace, t, groups)
 	if err != nil || joined.Added+joined.Already == 0 {
 		return joined, err
@@ -32,7 +34,7 @@ func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []st
 // BeginJoin is Join without its wait, for callers that wait for many: then has done called once, with what Join would
 // return, and is as Interest.ThenInForce. It is nil when there is nothing to wait for.
 func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups []string) (_ Joined, then func(done func(error)) (forget func()), _ error) {
-	groups = distinct(groups)
+	groups = names.Distinct(groups)
 	joined, err := h.join(ctx, namespace, t, groups)
 	if err != nil || joined.Added+joined.Already == 0 {
 		return joined, nil, err
@@ -101,7 +103,7 @@ func (c *Connection) join(group string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.state.Phase == PhaseClosed:
+	case c.state.isGone():
 		return false, ErrClosed
 	case slices.Contains(c.state.Groups, group):
 		return false, nil
@@ -113,11 +115,7 @@ func (c *Connection) join(group string) (bool, error) {
 }
 
 func (c *Connection) joinLocked(group string) {
-	m := c.namespace.groups.add(group, c)
-	group = m.set.name // one string for all members
-	c.applyLocked(Op{Kind: OpJoin, Group: group})
-	c.memberships = append(c.memberships, m)
-	c.hub().interest.Add(Key{RouteGroup, c.state.Namespace, group})
+	c.applyLocked(Op{Kind: OpJoin, Group: c.namespace.addMember(c, group)})
 }
 
 // leave ends the membership in a group; false if there was none.
@@ -125,7 +123,7 @@ func (c *Connection) leave(group string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.Index(c.state.Groups, group)
-	if i < 0 {
+	if i < 0 || c.state.isGone() {
 		return false
 	}
 	c.applyLocked(Op{Kind: OpLeave, Group: group})

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 // holdings bounds the bytes of all messages that outboxes and tails hold, and of the replies that wait for links.
@@ -21,7 +22,7 @@ import (
 //     of eight has no part in it: a client that reads needs no more, and does without the counters.
 //   - Greeting and replies count as long as they wait for the link, where they are more than a client that reads lets wait.
 //   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (cause.Memory) by fair shares:
-//     the largest connection of the largest user of the largest namespace, again and again (Shares). A detached connection goes before an
+//     the largest connection of the largest user of the largest namespace, again and again (fairshare). A detached connection goes before an
 //     attached one that holds as much. What a connection holds together with many others, so that closing it frees nothing, comes late.
 //   - A closed connection lets go of what it has written. What its link has taken and not yet written counts until the link
 //     has ended, but nobody else pays for it. Closed connections hold an eighth of the hub's budget at most: above that the
@@ -90,6 +91,33 @@ func (ns *namespace) hold(bytes int64) {
 	ns.hub.holdings.total.bytes.Add(bytes)
 }
 
+// reserveBytes counts bytes that are to be held, unless they take a budget over its bound. It
+// reports whether they are counted.
+func (ns *namespace) reserveBytes(bytes int64) bool {
+	m := &ns.hub.holdings
+	if !ns.held.reserveBytes(bytes, m.hub.config.NamespaceHeldBytes) {
+		return false
+	}
+	if !m.total.reserveBytes(bytes, m.hub.config.HeldBytes) {
+		ns.held.bytes.Add(-bytes)
+		return false
+	}
+	return true
+}
+
+// reserveBytes adds bytes, if no more than most stay then.
+func (h *held) reserveBytes(bytes, most int64) bool {
+	for {
+		now := h.bytes.Load()
+		if now-h.leaving.Load()+bytes > most {
+			return false
+		}
+		if h.bytes.CompareAndSwap(now, now+bytes) {
+			return true
+		}
+	}
+}
+
 // leavingShare is the part of HeldBytes, as a divisor, that closed connections may hold besides it until their links have ended.
 const leavingShare = 8
 
@@ -150,7 +178,7 @@ func (h *held) reclaim(most int64, everybody func(func(*Connection))) {
 func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 	var all []*Connection
 	everybody(func(c *Connection) { all = append(all, c) }) // under a lock
-	var shares Shares[*Connection]
+	var shares fairshare.Shares[*Connection]
 	for _, c := range all {
 		shares.Add(c.holder())
 	}
@@ -168,11 +196,11 @@ func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 }
 
 // holder is the connection as a holder of the budgets. Detached connections go first among equals.
-func (c *Connection) holder() Holder[*Connection] {
+func (c *Connection) holder() fairshare.Holder[*Connection] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.keepsLocked()
-	return Holder[*Connection]{
+	return fairshare.Holder[*Connection]{
 		Of: c, Namespace: c.state.Namespace, User: c.state.Payer(),
 		Bytes:  int64(math.Ceil(k.share)), // a part of a byte is not nothing: thousands may hold one
 		Shared: k.share*manyHold < float64(k.all) && float64(k.own) < k.share/2,

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 // Hub holds connections and delivers to them. All methods may be called concurrently.
@@ -21,7 +23,8 @@ type Hub struct {
 	detached *detached
 	messages atomic.Uint64 // ids made so far
 	closing  atomic.Uint32 // the Cause for which Shutdown closes connections; 0: it has not begun
-	requests *requests
+	requests *fairshare.Requests[*tally]
+	moves    *Moves
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
@@ -39,15 +42,16 @@ func New(c Config) (*Hub, error) {
 	h := &Hub{
 		config:     c,
 		started:    time.Now(),
-		requests:   newRequests(c.RequestIDs),
+		requests:   fairshare.NewRequests[*tally](c.RequestIDs),
 		namespaces: make(map[string]*namespace),
 		dialects:   make(map[Protocol]*dialect),
 		idle:       make(chan struct{}),
+		moves:      newMoves(),
 		interest:   c.Interest,
 		detached:   newDetached(&c),
 		observers:  newObservers(c.Observers),
 	}
-	h.holdings.hub = h
+	h.holdings.hub, h.moves.hub = h, h
 	if h.interest == nil {
 		h.interest = alone{}
 	}
@@ -66,6 +70,9 @@ func (h *Hub) Version() string { return h.config.Version }
 
 // Started returns when the hub began.
 func (h *Hub) Started() time.Time { return h.started }
+
+// Moves returns the hub's part in moves of connections between hubs.
+func (h *Hub) Moves() *Moves { return h.moves }
 
 // Len returns how many connections the hub holds.
 func (h *Hub) Len() int {

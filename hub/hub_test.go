@@ -211,7 +211,9 @@ func sum(t testing.TB, r Receipt) int {
 	for _, d := range r.Dropped {
 		dropped += d.Count
 	}
-	states := []int{r.Pending, r.Queued, r.QueuedDetached, r.Written, r.Acked, dropped}
+	states := []int{
+		r.Pending, r.Queued, r.QueuedDetached, r.Written, r.Acked, r.InTransfer, dropped,
+	}
 	total := 0
 	for _, n := range states {
 		if n < 0 {

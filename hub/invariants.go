@@ -57,6 +57,7 @@ func (h *Hub) CheckAtRest() error {
 	}
 	var all []*Connection
 	h.all(func(c *Connection) { all = append(all, c) })
+	all = append(all, h.moves.listAside()...)
 	for _, c := range all {
 		look(c)
 	}
@@ -83,8 +84,8 @@ func (c *Connection) checkInvariants() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, o := &c.state, &c.state.Outbox
-	if s.Phase == PhaseClosed {
-		return nil // closed since it was found
+	if s.isGone() {
+		return nil // since it was found
 	}
 	var errs []error
 	check := func(ok bool, what string) {
@@ -103,6 +104,7 @@ func (c *Connection) checkInvariants() error {
 	check((c.userEntry != nil) == (s.User != ""), "the user entry does not fit the user")
 	check(c.userEntry == nil || c.namespace.users.holds(c.userEntry), "the user entry is not in its set")
 	check((c.numbering != nil) == (c.dialect.numbered != nil), "what acks need does not fit the protocol")
+	check(s.Epoch > 0, "no hub has held it")
 	check((s.Close != nil) == (s.Phase == PhaseClosed), "the close does not fit the phase")
 	check(len(s.Groups) <= MaxGroups, "it is in too many groups")
 	check(len(c.memberships) == len(s.Groups), "the memberships do not fit the groups")

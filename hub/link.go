@@ -17,7 +17,7 @@ type Link interface {
 	// was full has room. The hub asks before it gives a client up.
 	Stirs() bool
 
-	// Prefetch has the processor fetch what Flush will look at (see the function of that name): in step 0 what the link is, and in
+	// Prefetch has the processor fetch what Flush will look at (see package prefetch): in step 0 what the link is, and in
 	// each later one, when that has had time to arrive, what it points to. It changes nothing, and may do nothing.
 	Prefetch(step int)
 
@@ -27,8 +27,8 @@ type Link interface {
 	Close(cause.CloseStatus)
 }
 
-// PrefetchSteps is how many steps Link.Prefetch has.
-const PrefetchSteps = 3
+// prefetchSteps is how many steps Link.Prefetch has.
+const prefetchSteps = 3
 
 // Batch is what Take hands to a link: bytes to write, in whole units (the frames of one message). The
 // zero Batch is ready to use. It keeps its buffer, so reuse one where you can. It must not be copied,

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 // The memory that package hub keeps, in bytes of heap after a collection. The bounds are 1.25 times what was measured
@@ -169,15 +170,15 @@ func TestARequestIDTakesNoMoreThanIsSaid(t *testing.T) {
 		"in its own":       func(i int) string { return fmt.Sprintf("n%0127d", i) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRequests(ids)
+			r := fairshare.NewRequests[*tally](ids)
 			within(t, "a request id", growth(ids, func() {
 				for i := range ids {
 					m := text("")
 					m.Namespace = namespace(i)
 					s := &Send{Message: m, Caller: "backend", RequestID: fmt.Sprint(i)}
 					fate := &tally{messageID: fmt.Sprintf("%032d", i), pushed: make(chan struct{})}
-					if _, err := r.begin(s, fate); err != nil {
-						t.Fatal(err)
+					if _, known, _ := r.Begin(requestOf(s), fate); known {
+						t.Fatal("a new request id is known")
 					}
 				}
 			}), RequestIDBytes)

@@ -67,7 +67,7 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 	f.NewCounterFunc(prometheus.CounterOpts{
 		Name: "connhub_request_ids_evicted_total",
 		Help: "Request ids forgotten before their 5 minutes were over, because there were too many.",
-	}, func() float64 { return float64(h.requests.evictions()) })
+	}, func() float64 { return float64(h.requests.Evictions()) })
 	return m
 }
 

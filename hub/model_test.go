@@ -236,6 +236,7 @@ func receipts(t testing.TB, all []*Delivery) map[string]int {
 		add("queued_detached", r.QueuedDetached)
 		add("written", r.Written)
 		add("acked", r.Acked)
+		add("in_transfer", r.InTransfer)
 		for _, x := range r.Dropped {
 			add(x.Reason.String(), x.Count)
 		}

@@ -18,6 +18,44 @@ type namespace struct {
 	groups      index
 }
 
+// enlistLocked has sends find a connection: by its id, its user and its groups. Connection.mu is
+// held.
+func (ns *namespace) enlistLocked(c *Connection) {
+	ns.connections.put(c)
+	if user := c.state.User; user != "" {
+		c.userEntry = ns.users.add(user, c)
+		ns.hub.interest.Add(Key{RouteUser, ns.name, user})
+	}
+	ns.hub.interest.Add(Key{RouteEveryone, ns.name, ""})
+	for i, g := range c.state.Groups {
+		c.state.Groups[i] = ns.addMember(c, g)
+	}
+}
+
+// addMember has sends to a group find a connection. It returns the name that all members share.
+func (ns *namespace) addMember(c *Connection, group string) string {
+	m := ns.groups.add(group, c)
+	c.memberships = append(c.memberships, m)
+	ns.hub.interest.Add(Key{RouteGroup, ns.name, m.set.name})
+	return m.set.name
+}
+
+// delistLocked undoes enlistLocked.
+func (ns *namespace) delistLocked(c *Connection) {
+	for _, m := range c.memberships {
+		ns.groups.remove(m)
+		ns.hub.interest.Remove(Key{RouteGroup, ns.name, m.set.name})
+	}
+	c.memberships = nil
+	if c.userEntry != nil {
+		ns.users.remove(c.userEntry)
+		ns.hub.interest.Remove(Key{RouteUser, ns.name, c.state.User})
+		c.userEntry = nil
+	}
+	ns.connections.remove(string(c.state.ID))
+	ns.hub.interest.Remove(Key{RouteEveryone, ns.name, ""})
+}
+
 const (
 	// reservedShare is the part of MaxConnections that is kept for users who have few connections, a sixteenth. Half of that is kept for
 	// namespaces that have few. Without it one user could fill the hub, and all others would be refused.

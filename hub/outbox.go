@@ -60,7 +60,7 @@ func (o *outbox) fitsInPlace(i int, n int64, b Bounds) bool {
 
 // find returns the index in the queue of the message with a conflation key, or -1.
 func (o *outbox) find(key string) int {
-	return slices.IndexFunc(o.queue(), func(e *Envelope) bool { return e.key == key })
+	return slices.IndexFunc(o.queue(), func(e *Envelope) bool { return e.ConflationKey == key })
 }
 
 // replace puts e in the place of the i-th message of the queue.

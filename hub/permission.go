@@ -112,7 +112,7 @@ func (g *granting) with(before *Grants) *Grants {
 func (c *Connection) grant(g *granting) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.Phase == PhaseClosed {
+	if c.state.isGone() {
 		return ErrClosed
 	}
 	next := g.with(c.state.Grants)

@@ -22,13 +22,3 @@ func TestHotFieldsOfAConnectionLieTogether(t *testing.T) {
 		t.Errorf("the outbox's entries, to which step 1 goes, are at %d of it", at)
 	}
 }
-
-func TestPrefetchTakesAnyAddress(t *testing.T) {
-	for _, p := range []unsafe.Pointer{nil, unsafe.Pointer(t), unsafe.Add(unsafe.Pointer(t), 1<<40)} {
-		Prefetch(p)
-		prefetchTo(unsafe.Pointer(&p))
-		if testing.AllocsPerRun(10, func() { Prefetch(p) }) != 0 {
-			t.Error("a hint allocates")
-		}
-	}
-}

@@ -11,7 +11,9 @@ import (
 // one, and nobody else does it: where something was queued already, whoever pushed that flushes both, or the link goes on by
 // itself when its wire takes more. (Not so where the queue may wait for the client, who must confirm something before a message
 // of some size may go: another one may fit.) It never blocks on the client.
-func (c *Connection) push(e *Envelope, policy overflow.Policy) Link {
+//
+// strayed: the connection has moved to another hub, or may have. The message is not for this hub.
+func (c *Connection) push(e *Envelope, policy overflow.Policy) (_ Link, strayed bool) {
 	c.mu.Lock()
 	if l := c.link; l != nil && c.state.Outbox.queued() > 0 && !c.state.Outbox.fits(e.size(), c.hub().config.Outbox) {
 		// What fills it may only wait for somebody who flushes it with more.
@@ -19,36 +21,41 @@ func (c *Connection) push(e *Envelope, policy overflow.Policy) Link {
 		l.Flush()
 		c.mu.Lock()
 	}
-	if c.state.Phase == PhaseClosed {
+	if c.state.isGone() {
+		strayed = c.state.isElsewhere()
 		c.mu.Unlock()
-		c.dropNew(e, cause.DropClosed)
-		return nil
+		if strayed {
+			e.tally.movesAway()
+		} else {
+			c.dropNew(e, cause.DropClosed)
+		}
+		return nil, strayed
 	}
 	pending := c.numbering == nil && c.state.Outbox.queued() > 0
 	if policy == overflow.Conflate && c.conflateLocked(e) {
-		return c.pushedLocked(e, pending)
+		return c.pushedLocked(e, pending), false
 	}
 	if !c.makeRoomLocked(e, policy) {
 		if policy != overflow.CloseSlow {
 			c.mu.Unlock()
 			c.dropNew(e, cause.DropOverflowNewest)
-			return nil
+			return nil, false
 		}
 		link := c.closeLocked(cause.Slow.CloseStatus())
 		c.mu.Unlock()
 		c.dropNew(e, cause.DropOverflowClose)
 		c.closeLink(link, cause.Slow.CloseStatus())
-		return nil
+		return nil, false
 	}
 	c.applyLocked(Op{Kind: OpPush, Envelope: e})
-	return c.pushedLocked(e, pending)
+	return c.pushedLocked(e, pending), false
 }
 
 // conflateLocked puts e in the place of the queued message with its key, and reports whether there was one
 // whose place is large enough. Where it is not, the old one goes all the same and e queues like any other.
 func (c *Connection) conflateLocked(e *Envelope) bool {
 	o := &c.state.Outbox
-	i := o.find(e.key)
+	i := o.find(e.ConflationKey)
 	if i < 0 {
 		return false
 	}

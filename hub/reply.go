@@ -12,7 +12,7 @@ func (c *Connection) Reply(frame []byte) error {
 	c.mu.Lock()
 	link := c.link
 	switch {
-	case c.state.Phase == PhaseClosed:
+	case c.state.isGone():
 		c.mu.Unlock()
 		return ErrClosed
 	case link == nil, c.numbering != nil && c.numbering.turn.isOfOther(link):

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+
+	"github.com/connhub/connhub/hub/transfer"
 )
 
 // Resume is a client that may have its connection back.
@@ -22,7 +24,7 @@ func (r *Resume) Bind(l Link) error { return r.Connection.bind(l, r) }
 
 // Resume finds the connection that a client wants back, by the token of its last greeting, or of the one before if the last never
 // reached it. The caller binds a new link; until then nothing changes. Errors: ErrConnectionNotFound, ErrResumeRefused,
-// ErrShuttingDown, that of ctx.
+// ErrShuttingDown, that of ctx; transfer.ErrMoving while the connection moves to another hub.
 func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Resume, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -35,24 +37,27 @@ func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Resume,
 		return nil, err
 	}
 	r := &Resume{Connection: c, proven: sha256.Sum256([]byte(token))}
-	if !r.showsToken() {
+	switch shows, moves := r.showsToken(); {
+	case !shows:
 		return nil, ErrResumeRefused
+	case moves:
+		return nil, transfer.ErrMoving
 	}
 	return r, nil
 }
 
-// showsToken reports whether the token is one that the client may have.
-func (r *Resume) showsToken() bool {
+// showsToken reports whether the client may have the token, and whether the connection moves.
+func (r *Resume) showsToken() (shows, moves bool) {
 	c := r.Connection
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	have := c.state.Resumption
 	if have == nil || c.state.Phase == PhaseClosed || r.proven == [sha256.Size]byte{} {
-		return false
+		return false, false
 	}
 	r.given = have.Given
-	return subtle.ConstantTimeCompare(r.proven[:], have.Given[:])|
-		subtle.ConstantTimeCompare(r.proven[:], have.Proven[:]) == 1
+	given := subtle.ConstantTimeCompare(r.proven[:], have.Given[:])
+	return given|subtle.ConstantTimeCompare(r.proven[:], have.Proven[:]) == 1, c.state.isFrozen()
 }
 
 // isOvertaken reports whether a link was bound since the client asked. c.mu must be held.

@@ -2,129 +2,20 @@ package hub
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/fairshare/sharetest"
 	"github.com/connhub/connhub/internal/testkit"
 )
-
-// sums adds up what holders hold, under some key.
-func sums(holders []Holder[int], key func(Holder[int]) string) map[string]int64 {
-	all := make(map[string]int64)
-	for _, h := range holders {
-		all[key(h)] += h.Bytes
-	}
-	return all
-}
-
-// inNamespace is the key of a holder's namespace, inUser that of its user, who may be the holder itself.
-func inNamespace(h Holder[int]) string { return h.Namespace }
-
-func inUser(h Holder[int]) string {
-	if h.User == "" {
-		return fmt.Sprintf("%s %d", h.Namespace, h.Of)
-	}
-	return h.Namespace + "/" + h.User
-}
-
-// inCommon returns the holders that have the key in common with h.
-func inCommon(holders []Holder[int], h Holder[int], key func(Holder[int]) string) (some []Holder[int]) {
-	for _, o := range holders {
-		if key(o) == key(h) {
-			some = append(some, o)
-		}
-	}
-	return some
-}
-
-// checkLevels fails unless h is a holder that may pay next: at each level it is the largest, or, where some hold what others hold too, not
-// below the average of those that were there at first.
-func checkLevels(t *rapid.T, atFirst, holders []Holder[int], h Holder[int]) {
-	byID := func(h Holder[int]) string { return fmt.Sprint(h.Of) }
-	for _, level := range []struct {
-		what        string
-		within, key func(Holder[int]) string
-		exact       bool
-	}{
-		{"namespace", func(Holder[int]) string { return "" }, inNamespace, true},
-		{"user", inNamespace, inUser, false},
-		{"connection", inUser, byID, false},
-	} {
-		there := inCommon(holders, h, level.within)
-		now := sums(there, level.key)
-		mine, largest := now[level.key(h)], slices.Max(slices.Collect(maps.Values(now)))
-		if mine == largest {
-			continue
-		}
-		shared := slices.ContainsFunc(there, func(o Holder[int]) bool { return o.Shared })
-		if level.exact || !shared {
-			t.Fatalf("%+v pays: its %s holds %d, another one %d", h, level.what, mine, largest)
-		}
-		before := sums(inCommon(atFirst, h, level.within), level.key)
-		all := int64(0)
-		for _, bytes := range before {
-			all += bytes
-		}
-		if mine*int64(len(before)) < all {
-			t.Fatalf("%+v pays: its %s holds %d, below the average of %d, and another one %d", h, level.what, mine, all/int64(len(before)), largest)
-		}
-	}
-}
-
-// Whatever is held, the next to pay is the largest at each level. With bytes that many share it may be another one, but none below its
-// fair share.
-func TestSharesTakeFromTheLargestAtEachLevel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		sharing := rapid.Bool().Draw(t, "some share")
-		var holders []Holder[int]
-		var shares Shares[int]
-		for i := range rapid.IntRange(0, 40).Draw(t, "holders") {
-			h := Holder[int]{
-				Of:        i,
-				Namespace: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "namespace"),
-				User:      rapid.SampledFrom([]string{"", "ann", "bob", "cat"}).Draw(t, "user"),
-				Bytes:     rapid.Int64Range(0, 10).Draw(t, "bytes") * rapid.SampledFrom([]int64{1, 1000}).Draw(t, "unit"),
-				Shared:    sharing && rapid.Bool().Draw(t, "shared"),
-				First:     rapid.Bool().Draw(t, "first"),
-			}
-			shares.Add(h)
-			if h.Bytes > 0 {
-				holders = append(holders, h)
-			}
-		}
-		atFirst := slices.Clone(holders)
-		for len(holders) > 0 {
-			h, ok := shares.Next()
-			if !ok {
-				t.Fatalf("%d holders are left", len(holders))
-			}
-			i := slices.Index(holders, h)
-			if i < 0 {
-				t.Fatalf("%+v is unknown, or has paid", h)
-			}
-			checkLevels(t, atFirst, holders, h)
-			for _, o := range inCommon(holders, h, inUser) {
-				if !h.First && o.First && o.Bytes == h.Bytes && o.Shared == h.Shared {
-					t.Fatalf("%+v pays before %+v", h, o)
-				}
-			}
-			holders = slices.Delete(holders, i, i+1)
-		}
-		if h, ok := shares.Next(); ok {
-			t.Fatalf("nobody is left, but %+v pays", h)
-		}
-	})
-}
 
 // holdingClient is a client of the property test below, and what it holds.
 type holdingClient struct {
 	*client
-	holder   Holder[int]
+	holder   sharetest.Holder
 	messages int // none of them is confirmed
 }
 
@@ -149,8 +40,8 @@ func (p *payers) Applied(c *Connection, op Op) {
 	}
 }
 
-// Whatever sequence of holds fills the budgets, they hold afterwards, and each connection that was closed for them was one of the largest at
-// each level, by a dumb count of what everybody holds.
+// Whatever sequence of holds fills the budgets, they hold afterwards, and each connection that was
+// closed for them was among the largest at each level, by a dumb count of the bytes.
 func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 	testkit.SetChecksUnderRace(t, 10)
 	rapid.Check(t, func(t *rapid.T) {
@@ -165,7 +56,7 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 		}
 		clients := make(map[ConnectionID]*holdingClient)
 		var order []ConnectionID // in which they came
-		holders := func() (all []Holder[int]) {
+		holders := func() (all []sharetest.Holder) {
 			for _, c := range clients {
 				if c.holder.Bytes > 0 {
 					all = append(all, c.holder)
@@ -186,7 +77,7 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 			if user == "" {
 				user = "at " + host // one payer
 			}
-			cl := &holdingClient{client: &client{Connection: c}, holder: Holder[int]{Of: len(order), Namespace: ns, User: user}}
+			cl := &holdingClient{client: &client{Connection: c}, holder: sharetest.Holder{Of: len(order), Namespace: ns, User: user}}
 			cl.link = &memory{connection: c}
 			if err := c.Bind(cl.link); err != nil {
 				t.Fatal(err)
@@ -233,11 +124,11 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 				}
 				payers := holders()
 				if inOne = inOne && over(m.Namespace, config.NamespaceHeldBytes*7/8); inOne {
-					payers = inCommon(payers, to.holder, inNamespace)
+					payers = sharetest.InCommon(payers, to.holder, sharetest.InNamespace)
 				} else if !inAll {
 					t.Fatalf("%+v was closed though the budgets hold", c.holder)
 				}
-				checkLevels(t, atFirst, payers, c.holder)
+				sharetest.CheckLevels(t, atFirst, payers, c.holder)
 				delete(clients, id)
 			}
 			if over("", config.HeldBytes) || over(m.Namespace, config.NamespaceHeldBytes) {

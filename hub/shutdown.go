@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/chunks"
 )
 
 // Leaving reports whether BeginShutdown was called.
@@ -66,7 +67,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 func (ns *namespace) closeAll(ctx context.Context) error {
 	var open []*Connection
 	ns.connections.all(func(c *Connection) { open = append(open, c) })
-	inChunks(open, func(some []*Connection) {
+	chunks.HandleAll(open, func(some []*Connection) {
 		for _, c := range some {
 			if ctx.Err() != nil {
 				return

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/transfer"
+	"github.com/connhub/connhub/internal/ranges"
 )
 
 // Phase is where a connection is in its life: connecting → attached ⇄ detached → closed.
@@ -63,17 +65,19 @@ type State struct {
 	Written  uint64 // the last one that any link wrote whole, or the client confirmed
 	Acked    uint64 // the last one confirmed: by the client, or by the kernel without acks
 	Phase    Phase
-	Outbox   outbox // ids Acked+1 … Sequence, then what has none yet
+	stage    transfer.Stage // this hub's part in a move; Live: none is under way
+	Epoch    uint32         // how many hubs have held the connection; of the first it is 1
+	Outbox   outbox         // ids Acked+1 … Sequence, then what has none yet
 
 	Resumption *Resumption        // nil: it can't be resumed
 	Close      *cause.CloseStatus // of PhaseClosed, nil before: 8 bytes while it is open, not 24
 
 	Identity
 
-	Groups []string // in the order of joining
-	Grants *Grants  // nil: none
-	Done   *ranges  // ids of the client's commands that succeeded; nil: none
-	Events uint64   // that the connection has caused: its beginning, what its client emitted, its end
+	Groups []string    // in the order of joining
+	Grants *Grants     // nil: none
+	Done   *ranges.Set // ids of the client's commands that succeeded; nil: none
+	Events uint64      // that the connection has caused: its beginning, what its client emitted, its end
 }
 
 // Resumption is what it takes to resume a connection. Immutable: each change is a new one.
@@ -108,6 +112,8 @@ const (
 	OpDone                       // Sequence: the id of a command of the client that succeeded
 	OpClose                      // Close: matches nothing any more; its link may still carry what is queued; an event if it ever had one
 	OpEnd                        // lets go of what was not written
+	OpAdopt                      // State: comes into being, as another hub has handed it over
+	OpMove                       // Stage: goes a step in a move to another hub; to Moved with Close
 
 	opEnd
 )
@@ -126,13 +132,15 @@ type Op struct {
 	Grants     *Grants
 	Event      *Event
 	Close      cause.CloseStatus
+	State      *State         // of OpAdopt
+	Stage      transfer.Stage // of OpMove
 }
 
 // apply makes one change. The caller has checked that it is allowed; apply only carries it out, and numbers events.
 func (s *State) apply(op *Op) {
 	switch op.Kind {
 	case OpAdmit:
-		s.Identity, s.Phase = *op.Identity, PhaseConnecting
+		s.Identity, s.Phase, s.Epoch = *op.Identity, PhaseConnecting, 1
 	case OpAttach:
 		s.attach(op)
 	case OpDetach:
@@ -160,6 +168,10 @@ func (s *State) apply(op *Op) {
 		s.close(op)
 	case OpEnd:
 		s.Outbox.clear()
+	case OpAdopt:
+		s.adoptFrom(op.State)
+	case OpMove:
+		s.changeStage(op)
 	default:
 		s.applyClient(op)
 	}
@@ -178,6 +190,50 @@ func (s *State) close(op *Op) {
 	}
 	how := op.Close
 	s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
+	s.stage = transfer.Live // a move ends with it
+}
+
+// adoptFrom takes all from another state, and shares no memory with it that either changes.
+func (s *State) adoptFrom(from *State) {
+	*s = *from
+	s.Outbox.entries = append(make([]*Envelope, 0, from.Outbox.len()), from.Outbox.live()...)
+	s.Outbox.head = 0
+	s.Groups = slices.Clone(from.Groups)
+	if from.Done != nil {
+		s.Done = ranges.Of(from.Done.Spans())
+	}
+}
+
+// changeStage goes a step in a move. A connection that has moved is closed here, without an event.
+func (s *State) changeStage(op *Op) {
+	if s.stage = op.Stage; s.stage == transfer.Moved {
+		how := op.Close
+		s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
+		s.Outbox.clear()
+	}
+}
+
+// isElsewhere reports whether the connection belongs to another hub, or may.
+func (s *State) isElsewhere() bool {
+	return s.stage != transfer.Live && s.stage != transfer.Moving
+}
+
+// isGone reports whether the connection matches nothing here and must not change.
+func (s *State) isGone() bool { return s.Phase == PhaseClosed || s.isElsewhere() }
+
+// isFrozen reports whether a move keeps the link from being read and messages from being written.
+func (s *State) isFrozen() bool { return s.stage != transfer.Live }
+
+// refuses returns the error that a new link gets, or nil.
+func (s *State) refuses() error {
+	switch {
+	case s.Phase == PhaseClosed:
+		return ErrClosed
+	case s.isFrozen():
+		return transfer.ErrMoving
+	default:
+		return nil
+	}
 }
 
 func (s *State) event(op *Op) {
@@ -194,9 +250,9 @@ func (s *State) applyClient(op *Op) {
 		s.event(op)
 	case OpDone:
 		if s.Done == nil {
-			s.Done = &ranges{}
+			s.Done = &ranges.Set{}
 		}
-		s.Done.add(op.Sequence)
+		s.Done.Add(op.Sequence)
 	default:
 		panic(fmt.Sprintf("hub: unknown op %d", op.Kind))
 	}

@@ -38,6 +38,7 @@ type tally struct {
 	lost     atomic.Int32  // of written: the connection closed before the ack
 	detached atomic.Int32  // queued at a connection without a link
 	dropped  [cause.DropEnd]atomic.Int32
+	moved    atomic.Int32 // not written, and gone to another hub with the connection
 
 	// kept is what the message takes in the budgets of keeper, which is set before; 0: nothing, or no more.
 	kept   atomic.Int64
@@ -106,13 +107,17 @@ func (t *tally) writes() (written, notAckable int32) {
 
 func (t *tally) ack() { t.acked.Add(1); t.notify() }
 
+// movesAway says that an unwritten message goes to another hub, or was meant for it.
+func (t *tally) movesAway() { t.moved.Add(1); t.notify() }
+
 // lose says that a written message will never be confirmed.
 func (t *tally) lose() { t.lost.Add(1); t.notify() }
 
 func (t *tally) drop(r cause.DropReason) { t.dropped[r].Add(1); t.notify() }
 
-func (t *tally) droppedInAll() int32 {
-	var n int32
+// unwritable is at how many connections the message will not be written by this hub.
+func (t *tally) unwritable() int32 {
+	n := t.moved.Load()
 	for r := range t.dropped {
 		n += t.dropped[r].Load()
 	}
@@ -124,11 +129,11 @@ func (t *tally) reached(w Wait) bool {
 	switch w {
 	case WaitWritten:
 		written, _ := t.writes()
-		return written+t.droppedInAll() >= t.matched
+		return written+t.unwritable() >= t.matched
 	case WaitAcked:
 		confirmed := t.acked.Load() + t.lost.Load()
 		_, notAckable := t.writes()
-		return confirmed+notAckable+t.droppedInAll() >= t.matched && t.reached(WaitWritten)
+		return confirmed+notAckable+t.unwritable() >= t.matched && t.reached(WaitWritten)
 	default:
 		return true
 	}
@@ -137,7 +142,7 @@ func (t *tally) reached(w Wait) bool {
 // holders is how many connections still hold the message; at least one.
 func (t *tally) holders() int32 {
 	_, notAckable := t.writes()
-	return max(1, t.matched-t.acked.Load()-t.lost.Load()-notAckable-t.droppedInAll())
+	return max(1, t.matched-t.acked.Load()-t.lost.Load()-notAckable-t.unwritable())
 }
 
 // notify wakes those whose wait is over. A waiter raises waiting before it looks at the counters, and the
@@ -222,7 +227,7 @@ type DropCount struct {
 
 // Receipt is what became of one send, at the moment it was asked for:
 //
-//	Matched = Pending + Queued + QueuedDetached + Written + Acked + sum of Dropped
+//	Matched = Pending + Queued + QueuedDetached + Written + Acked + InTransfer + sum of Dropped
 type Receipt struct {
 	MessageID      string
 	Matched        int
@@ -231,6 +236,7 @@ type Receipt struct {
 	QueuedDetached int
 	Written        int
 	Acked          int
+	InTransfer     int         // gone to another hub with the connection, or to be sent there
 	Dropped        []DropCount // reasons that occurred
 	NotAckable     int         // of Written
 	Duplicate      bool        // the request id was known: nothing was sent by this call
@@ -243,7 +249,8 @@ func (t *tally) receipt() Receipt {
 	written, notAckable := t.writes()
 	r.NotAckable = int(notAckable)
 	r.Written = int(written) - r.Acked
-	r.Queued = r.Matched - int(written)
+	r.InTransfer = int(t.moved.Load())
+	r.Queued = r.Matched - int(written) - r.InTransfer
 	for reason := cause.DropClosed; reason < cause.DropEnd; reason++ {
 		if n := int(t.dropped[reason].Load()); n > 0 {
 			r.Dropped = append(r.Dropped, DropCount{reason, n})
@@ -261,7 +268,23 @@ type Delivery struct {
 	tally     *tally
 	wait      Wait
 	duplicate bool
+	aside     *aside // nil: neither
+}
+
+// aside is the part of a Delivery that most do without.
+type aside struct {
 	unmatched *Unmatched
+	strayed   []ConnectionID
+}
+
+// Strayed returns the connections that matched, but were taken to another hub before the message
+// reached them; Receipt.InTransfer counts them. The message has to be sent to them there: see
+// Moves.Tombstone. For a duplicate it returns nil.
+func (d *Delivery) Strayed() []ConnectionID {
+	if d.aside == nil {
+		return nil
+	}
+	return d.aside.strayed
 }
 
 // Wait returns when every matched connection has come as far as Send.Wait asked, or ctx is done.
@@ -277,6 +300,9 @@ func (d *Delivery) Then(done func()) (forget func()) { return d.tally.then(d.wai
 // Receipt tells what has become of the message by now.
 func (d *Delivery) Receipt() Receipt {
 	r := d.tally.receipt()
-	r.Duplicate, r.Unmatched = d.duplicate, d.unmatched
+	r.Duplicate = d.duplicate
+	if d.aside != nil {
+		r.Unmatched = d.aside.unmatched
+	}
 	return r
 }

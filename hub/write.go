@@ -17,7 +17,7 @@ func (c *Connection) Take(l Link, b *Batch, max int) bool {
 		c.putFirstLocked(nil)
 	}
 	numbered := c.dialect.numbered
-	for {
+	for !c.state.isFrozen() {
 		e := c.nextLocked(len(b.Bytes), max)
 		if e == nil {
 			break

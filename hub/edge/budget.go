@@ -4,8 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/fairshare"
 )
 
 // budget bounds the bytes of all messages that clients have begun and not ended.
@@ -13,7 +13,7 @@ import (
 // Problem: a client can begin a large message and keep back its last byte. The client that asks for the next bytes finds the budget full,
 // but it is not the one that filled it.
 //
-// Rule: the largest begun message of the largest user of the largest namespace pays (hub.Shares). Its
+// Rule: the largest begun message of the largest user of the largest namespace pays (fairshare.Shares). Its
 // link is ended (cause.Memory), and its bytes count no more from then on. The client that asks is
 // refused if it is the largest itself.
 //
@@ -62,10 +62,10 @@ func (b *budget) reserve(c *claim, n int64) bool {
 // makeRoomLocked revokes claims by fair shares until n more bytes fit, and some besides. It reports false when the turn comes to c
 // first.
 func (b *budget) makeRoomLocked(c *claim, n int64) bool {
-	var shares hub.Shares[*claim]
+	var shares fairshare.Shares[*claim]
 	add := func(o *claim, bytes int64) {
 		who := o.link.connection.Identity()
-		shares.Add(hub.Holder[*claim]{Of: o, Namespace: who.Namespace, User: who.Payer(), Bytes: bytes})
+		shares.Add(fairshare.Holder[*claim]{Of: o, Namespace: who.Namespace, User: who.Payer(), Bytes: bytes})
 	}
 	add(c, c.bytes+n)
 	for o := range b.claims {

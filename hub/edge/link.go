@@ -14,6 +14,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/internal/prefetch"
 )
 
 // maxPending bounds the control frames that wait for the end of a data frame that the client reads slowly:
@@ -132,9 +133,9 @@ func (l *link) Stirs() bool { return l.socket.stirs() }
 func (l *link) Prefetch(step int) {
 	switch step {
 	case 0:
-		hub.Prefetch(unsafe.Pointer(l))
-		hub.Prefetch(unsafe.Pointer(&l.connection))
-		hub.Prefetch(unsafe.Pointer(&l.socket))
+		prefetch.Line(unsafe.Pointer(l))
+		prefetch.Line(unsafe.Pointer(&l.connection))
+		prefetch.Line(unsafe.Pointer(&l.socket))
 	case 1:
 		l.connection.Prefetch(0)
 		l.socket.prefetch()

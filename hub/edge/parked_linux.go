@@ -14,9 +14,9 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/internal/prefetch"
 )
 
 const (
@@ -460,8 +460,8 @@ func (p *parked) discard() error {
 }
 
 func (p *parked) prefetch() {
-	hub.Prefetch(unsafe.Pointer(&p.fd))
-	hub.Prefetch(unsafe.Pointer(&p.left))
+	prefetch.Line(unsafe.Pointer(&p.fd))
+	prefetch.Line(unsafe.Pointer(&p.left))
 }
 
 func (p *parked) tryLocked(o *output) (bool, error) {

@@ -35,7 +35,7 @@ type socket interface {
 	// discard reads on and forgets, and returns nil when the socket has ended.
 	discard() error
 
-	// prefetch gets what tryLocked looks at near; see hub.Prefetch.
+	// prefetch gets what tryLocked looks at near; see package prefetch.
 	prefetch()
 	// tryLocked writes as much of o as goes without waiting, and reports whether that was all.
 	tryLocked(o *output) (bool, error)

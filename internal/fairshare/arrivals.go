@@ -1,18 +1,20 @@
-package hub
+package fairshare
 
 import (
 	"container/heap"
 	"slices"
 )
 
-// arrivals is a list with a bound that many share: when it is full, the oldest item of the largest user of the largest namespace goes,
-// not the oldest of all, which may be the only one of its user. The zero arrivals is empty. It needs a lock.
+// Arrivals is a list with a bound that many share. When it is full, the oldest item of the largest
+// user of the largest namespace goes: the oldest item of all may be all that its user has. The zero
+// Arrivals is empty. It needs a lock.
 //
-// Where users choose their namespaces, they would choose many to look small. There the levels change places:
-// requests has callers in the place of namespaces, and namespaces in that of users.
+// Where users choose their namespaces, they would choose many to look small. There the levels
+// change places: Requests has callers in the place of namespaces, and namespaces in that of users.
 //
-// A change costs as many steps as the logarithm of the number of users, but taking an item out of the middle costs as many as its user has.
-type arrivals[T comparable] struct {
+// A change costs as many steps as the logarithm of the number of users. To take an item out of the
+// middle costs as many steps as its user has items.
+type Arrivals[T comparable] struct {
 	len    int
 	last   uint64 // number of the item that came last
 	byName map[string]*namespaceArrivals[T]
@@ -21,14 +23,14 @@ type arrivals[T comparable] struct {
 
 type namespaceArrivals[T comparable] struct {
 	rank
-	of     *arrivals[T]
+	of     *Arrivals[T]
 	name   string
-	byName map[string]*userArrivals[T]
-	ranks  rankHeap[*userArrivals[T]]
+	byName map[string]*UserArrivals[T]
+	ranks  rankHeap[*UserArrivals[T]]
 }
 
-// userArrivals is what one user has in the list.
-type userArrivals[T comparable] struct {
+// UserArrivals are the items of a user.
+type UserArrivals[T comparable] struct {
 	rank
 	of    *namespaceArrivals[T]
 	name  string
@@ -36,20 +38,21 @@ type userArrivals[T comparable] struct {
 	at    []uint64 // their numbers
 }
 
-// add appends an item. It returns where the item is, which remove needs.
-func (a *arrivals[T]) add(namespace, user string, item T) *userArrivals[T] {
+// Add appends an item. It returns where the item is, which Remove needs.
+func (a *Arrivals[T]) Add(namespace, user string, item T) *UserArrivals[T] {
 	ns := a.byName[namespace]
 	if ns == nil {
 		if a.byName == nil {
 			a.byName = make(map[string]*namespaceArrivals[T])
 		}
-		ns = &namespaceArrivals[T]{of: a, name: namespace, byName: make(map[string]*userArrivals[T])}
+		ns = &namespaceArrivals[T]{of: a, name: namespace}
+		ns.byName = make(map[string]*UserArrivals[T])
 		a.byName[namespace] = ns
 		heap.Push(&a.ranks, ns)
 	}
 	u := ns.byName[user]
 	if u == nil {
-		u = &userArrivals[T]{of: ns, name: user}
+		u = &UserArrivals[T]{of: ns, name: user}
 		ns.byName[user] = u
 		heap.Push(&ns.ranks, u)
 	}
@@ -58,12 +61,12 @@ func (a *arrivals[T]) add(namespace, user string, item T) *userArrivals[T] {
 	u.items, u.at = append(u.items, item), append(u.at, a.last)
 	u.count, u.oldest = u.count+1, u.at[0]
 	ns.count++
-	u.settle()
+	u.updateRanks()
 	return u
 }
 
-// remove takes an item out of where add put it.
-func (a *arrivals[T]) remove(u *userArrivals[T], item T) {
+// Remove takes an item out of where Add put it.
+func (a *Arrivals[T]) Remove(u *UserArrivals[T], item T) {
 	i := slices.Index(u.items, item)
 	switch {
 	case i < 0:
@@ -81,17 +84,21 @@ func (a *arrivals[T]) remove(u *userArrivals[T], item T) {
 	if u.count > 0 {
 		u.oldest = u.at[0]
 	}
-	u.settle()
+	u.updateRanks()
 }
 
-// first returns the item that goes next, and where it is. There must be one.
-func (a *arrivals[T]) first() (*userArrivals[T], T) {
+// First returns the item that goes next, and its place. The list must not be empty.
+func (a *Arrivals[T]) First() (*UserArrivals[T], T) {
 	u := a.ranks[0].ranks[0]
 	return u, u.items[0]
 }
 
-// settle puts the user and its namespace where they belong after a change, or takes them out when they are empty.
-func (u *userArrivals[T]) settle() {
+// Len returns how many items there are.
+func (a *Arrivals[T]) Len() int { return a.len }
+
+// updateRanks puts the user and its namespace in their places after a change, or takes them out
+// when they are empty.
+func (u *UserArrivals[T]) updateRanks() {
 	ns := u.of
 	if u.count == 0 {
 		heap.Remove(&ns.ranks, u.position)
@@ -108,37 +115,38 @@ func (u *userArrivals[T]) settle() {
 	heap.Fix(&ns.of.ranks, ns.position)
 }
 
-// rank is the place of something that is counted: what has most comes first, of equals what has the oldest item that would go.
+// rank is the place of a user or a namespace. The largest count comes first; of equal counts, the
+// owner of the oldest item.
 type rank struct {
 	count    int
 	oldest   uint64
 	position int // in the heap
 }
 
-func (r *rank) ranked() *rank { return r }
+func (r *rank) getRank() *rank { return r }
 
 // rankHeap is a heap whose elements know their places.
-type rankHeap[R interface{ ranked() *rank }] []R
+type rankHeap[R interface{ getRank() *rank }] []R
 
 // Len implements heap.Interface.
 func (h rankHeap[R]) Len() int { return len(h) }
 
 // Less implements heap.Interface.
 func (h rankHeap[R]) Less(i, j int) bool {
-	a, b := h[i].ranked(), h[j].ranked()
+	a, b := h[i].getRank(), h[j].getRank()
 	return a.count > b.count || a.count == b.count && a.oldest < b.oldest
 }
 
 // Swap implements heap.Interface.
 func (h rankHeap[R]) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].ranked().position, h[j].ranked().position = i, j
+	h[i].getRank().position, h[j].getRank().position = i, j
 }
 
 // Push implements heap.Interface.
 func (h *rankHeap[R]) Push(x any) {
 	r := x.(R)
-	r.ranked().position = len(*h)
+	r.getRank().position = len(*h)
 	*h = append(*h, r)
 }
 

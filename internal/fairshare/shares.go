@@ -1,4 +1,4 @@
-package hub
+package fairshare
 
 import (
 	"cmp"
@@ -8,8 +8,8 @@ import (
 
 // Holder holds bytes of a budget that many share.
 type Holder[T any] struct {
-	Of        T
-	Namespace string
+	Of        T      // the holder
+	Namespace string // it draws on the share of the namespace
 	User      string // empty: the holder counts as a user of its own
 	Bytes     int64  // above 0; a holder without bytes never pays
 
@@ -19,17 +19,20 @@ type Holder[T any] struct {
 	First bool
 }
 
-// Shares finds the holders that pay when a budget is over its bound. It is for one goroutine.
+// Shares finds the holders that pay when a budget is over its bound. It is for a single goroutine.
 //
-// Problem: many namespaces, users and connections draw on one budget. The caller that finds the budget full is seldom the one that filled it.
+// Problem: many namespaces, users and connections draw on a budget. The caller that finds the
+// budget full is seldom the caller that filled it.
 //
-// Rule: the largest holder of the largest user of the largest namespace pays. Then it is taken out, and the same question is asked again. So no
-// namespace below the average pays while another is above; nor does a user within its namespace, nor a connection within its user.
-// Holders of shared bytes come later than others, but not later than those who hold less than the average: closing a small holder frees
+// Rule: the largest holder of the largest user of the largest namespace pays. Then it is taken out,
+// and the same question is asked again. So no namespace below the average pays while another is
+// above; nor does a user within its namespace, nor a connection within its user. Holders of shared
+// bytes come late, but before those that hold less than the average: closing a small holder frees
 // little as well.
 //
-// Outline: Add collects; Next builds a heap of namespaces, and in each a heap of users, when it is first called. N holders cost N log N steps in
-// all. The caller bounds how often that happens: it frees some share of the budget at a time.
+// Outline: Add collects. The first call of Next builds a heap of namespaces, and in each a heap of
+// users. N holders cost N log N steps in all. The caller bounds how often that happens: it frees
+// some share of the budget at a time.
 type Shares[T any] struct {
 	byName map[string]*namespaceShare[T]
 	heap   shareHeap[*namespaceShare[T]]
@@ -50,16 +53,17 @@ func (s *Shares[T]) Add(h Holder[T]) {
 		ns.heap.paysBefore = (*userShare[T]).paysBefore
 		s.byName[h.Namespace] = ns
 	}
-	ns.add(h)
+	ns.addHolder(h)
 }
 
-// Next returns the holder that pays next, and counts it no more. It reports false when nobody is left.
+// Next returns the holder that pays next, and counts it no more. It reports false when none is
+// left.
 func (s *Shares[T]) Next() (Holder[T], bool) {
 	if !s.built {
 		s.built = true
 		s.heap.paysBefore = (*namespaceShare[T]).paysBefore
 		for _, ns := range s.byName {
-			ns.build()
+			ns.buildHeap()
 			s.heap.all = append(s.heap.all, ns)
 		}
 		heap.Init(&s.heap)
@@ -68,22 +72,23 @@ func (s *Shares[T]) Next() (Holder[T], bool) {
 		return Holder[T]{}, false
 	}
 	largest := s.heap.all[0]
-	h := largest.next()
+	h := largest.nextHolder()
 	s.heap.settleTop(largest.bytes > 0)
 	return h, true
 }
 
-// namespaceShare is what the holders of one namespace hold together.
+// namespaceShare is the sum of a namespace.
 type namespaceShare[T any] struct {
 	bytes  int64
 	byName map[string]*userShare[T]
 	heap   shareHeap[*userShare[T]] // all users, also those without a name
 
-	users, all int64 // how many there were at first, and what they held
-	leftovers  bool  // nobody is left who holds an average share without others: users pay for all that they hold
+	users, all int64 // how many there were at first, and their bytes
+	// leftovers: no user is left that holds an average share alone. Users pay for all they hold.
+	leftovers bool
 }
 
-func (ns *namespaceShare[T]) add(h Holder[T]) {
+func (ns *namespaceShare[T]) addHolder(h Holder[T]) {
 	user := ns.byName[h.User]
 	if user == nil || h.User == "" {
 		user = &userShare[T]{}
@@ -93,20 +98,20 @@ func (ns *namespaceShare[T]) add(h Holder[T]) {
 	if h.User != "" {
 		ns.byName[h.User] = user
 	}
-	user.add(h)
+	user.addHolder(h)
 	ns.bytes += h.Bytes
 }
 
-func (ns *namespaceShare[T]) build() {
+func (ns *namespaceShare[T]) buildHeap() {
 	ns.users, ns.all = int64(ns.heap.Len()), ns.bytes
 	for _, user := range ns.heap.all {
-		user.build()
+		user.sortHolders()
 	}
 	heap.Init(&ns.heap)
 }
 
-// next takes out the holder that pays. There must be one.
-func (ns *namespaceShare[T]) next() Holder[T] {
+// nextHolder takes out the holder that pays. There must be a holder.
+func (ns *namespaceShare[T]) nextHolder() Holder[T] {
 	if top := ns.heap.all[0]; !ns.leftovers && top.own*ns.users < ns.all {
 		ns.leftovers = true
 		for _, user := range ns.heap.all {
@@ -115,22 +120,22 @@ func (ns *namespaceShare[T]) next() Holder[T] {
 		heap.Init(&ns.heap)
 	}
 	user := ns.heap.all[0]
-	h := user.next()
+	h := user.nextHolder()
 	ns.bytes -= h.Bytes
 	ns.heap.settleTop(user.bytes > 0)
 	return h
 }
 
-// userShare is what the holders of one user hold together.
+// userShare is the sum of a user.
 type userShare[T any] struct {
 	bytes     int64
 	own       int64 // of bytes: not shared
 	leftovers bool  // of the namespace
 	holders   []Holder[T]
-	first     [1]Holder[T] // what holders lies in while there is one: most users have no more
+	first     [1]Holder[T] // memory for a single holder: most users have no more
 }
 
-func (u *userShare[T]) add(h Holder[T]) {
+func (u *userShare[T]) addHolder(h Holder[T]) {
 	u.holders = append(u.holders, h)
 	u.bytes += h.Bytes
 	if !h.Shared {
@@ -138,8 +143,8 @@ func (u *userShare[T]) add(h Holder[T]) {
 	}
 }
 
-// build sorts the holders: the one that pays first is the last.
-func (u *userShare[T]) build() {
+// sortHolders sorts the holders: the last pays first.
+func (u *userShare[T]) sortHolders() {
 	if len(u.holders) == 1 {
 		return // as a rule
 	}
@@ -150,11 +155,12 @@ func (u *userShare[T]) build() {
 		return 1
 	}
 	slices.SortFunc(u.holders, func(a, b Holder[T]) int {
-		return cmp.Or(cmp.Compare(class(&a), class(&b)), cmp.Compare(a.Bytes, b.Bytes), compareFirst(&a, &b))
+		bySize := cmp.Or(cmp.Compare(class(&a), class(&b)), cmp.Compare(a.Bytes, b.Bytes))
+		return cmp.Or(bySize, compareFirst(&a, &b))
 	})
 }
 
-func (u *userShare[T]) next() Holder[T] {
+func (u *userShare[T]) nextHolder() Holder[T] {
 	last := len(u.holders) - 1
 	h := u.holders[last]
 	u.holders = u.holders[:last]
@@ -176,19 +182,19 @@ func compareFirst[T any](a, b *Holder[T]) int {
 	}
 }
 
-// paysBefore reports whether ns pays before other.
-func (ns *namespaceShare[T]) paysBefore(other *namespaceShare[T]) bool { return ns.bytes > other.bytes }
+// paysBefore reports whether ns pays before o.
+func (ns *namespaceShare[T]) paysBefore(o *namespaceShare[T]) bool { return ns.bytes > o.bytes }
 
-// paysBefore reports whether u pays before other.
-func (u *userShare[T]) paysBefore(other *userShare[T]) bool {
-	mine, others := u.own, other.own
+// paysBefore reports whether u pays before o.
+func (u *userShare[T]) paysBefore(o *userShare[T]) bool {
+	mine, others := u.own, o.own
 	if u.leftovers {
-		mine, others = u.bytes, other.bytes
+		mine, others = u.bytes, o.bytes
 	}
 	if mine != others {
 		return mine > others
 	}
-	return compareFirst(&u.holders[len(u.holders)-1], &other.holders[len(other.holders)-1]) > 0
+	return compareFirst(&u.holders[len(u.holders)-1], &o.holders[len(o.holders)-1]) > 0
 }
 
 // shareHeap is a heap whose first element pays first.
@@ -217,7 +223,8 @@ func (h *shareHeap[S]) Pop() any {
 	return x
 }
 
-// settleTop puts the first element, which has become smaller, in its place, or takes it out if nothing of it is left.
+// settleTop puts the first element, which has become smaller, in its place, or takes it out if
+// nothing of it is left.
 func (h *shareHeap[S]) settleTop(left bool) {
 	if left {
 		heap.Fix(h, 0)

@@ -1,0 +1,94 @@
+package hub
+
+import (
+	"slices"
+
+	"github.com/connhub/connhub/internal/ranges"
+)
+
+// Snapshot is all that a move to another hub takes along of a connection: its State as plain
+// values. Messages and claims are shared with the connection, and immutable.
+type Snapshot struct {
+	Identity
+
+	Epoch uint32 // how many hubs have held the connection, the old hub included
+	Phase Phase  // attached or detached
+
+	Sequence uint64 // the sequence id given last
+	Written  uint64 // the last sequence id that any link wrote whole
+	Acked    uint64 // the last sequence id that the client confirmed
+	// Undelivered are the messages with the sequence ids Acked+1 … Sequence, and then those that
+	// have none yet. Each has the exported fields only.
+	Undelivered []Envelope
+
+	Resumption Resumption    // the tokens that the client may show
+	Groups     []string      // in the order of joining
+	Grants     []Grant       // in the order in which they count
+	Done       []ranges.Span // ids of the client's commands that succeeded
+	Events     uint64        // how many events the connection has caused
+}
+
+func newSnapshot(s *State) *Snapshot {
+	made := &Snapshot{
+		Identity: s.Identity, Epoch: s.Epoch, Phase: s.Phase,
+		Sequence: s.Sequence, Written: s.Written, Acked: s.Acked,
+		Resumption: *s.Resumption, Groups: slices.Clone(s.Groups),
+		Done: s.Done.Spans(), Events: s.Events,
+	}
+	for _, e := range s.Outbox.live() {
+		made.Undelivered = append(made.Undelivered,
+			Envelope{Message: e.Message, Route: e.Route, ConflationKey: e.ConflationKey})
+	}
+	if s.Grants != nil {
+		made.Grants = slices.Clone(s.Grants.list)
+	}
+	return made
+}
+
+// isWhole reports whether the snapshot contradicts itself in nothing that the outbox rests on.
+func (s *Snapshot) isWhole() bool {
+	return s.Acked <= s.Written && s.Written <= s.Sequence &&
+		s.Sequence-s.Acked <= uint64(len(s.Undelivered)) && len(s.Groups) <= MaxGroups &&
+		len(s.Grants) <= MaxGrants && len(s.Done) <= ranges.MaxSpans &&
+		(s.Phase == PhaseAttached || s.Phase == PhaseDetached)
+}
+
+// restoreState returns the state of which s is the snapshot, at another hub. Its messages take no
+// part in the budgets of ns yet: bytes is for the caller to count.
+func (s *Snapshot) restoreState(ns *namespace, speaks *dialect) (made *State, bytes int64) {
+	resumption := s.Resumption
+	made = &State{
+		Identity: s.Identity, Epoch: s.Epoch, Phase: s.Phase,
+		Sequence: s.Sequence, Written: s.Written, Acked: s.Acked,
+		Resumption: &resumption, Groups: slices.Clone(s.Groups), Events: s.Events,
+	}
+	made.Namespace = ns.name
+	for i := range s.Undelivered {
+		e := restoreEnvelope(ns, speaks, &s.Undelivered[i])
+		bytes += e.tally.kept.Load()
+		made.Outbox.push(e)
+	}
+	for range s.Sequence - s.Acked {
+		made.Outbox.number()
+	}
+	for _, e := range made.Outbox.live()[:s.Written-s.Acked] {
+		e.tally.wrote(true)
+	}
+	if len(s.Grants) > 0 {
+		made.Grants = &Grants{slices.Clone(s.Grants)}
+	}
+	if len(s.Done) > 0 {
+		made.Done = ranges.Of(s.Done)
+	}
+	return made, bytes
+}
+
+// restoreEnvelope returns the message e encoded anew, for a single connection. tally.kept is its
+// part in the budgets, for the caller to count.
+func restoreEnvelope(ns *namespace, speaks *dialect, e *Envelope) *Envelope {
+	made := &Envelope{Message: e.Message, Route: e.Route, ConflationKey: e.ConflationKey}
+	made.shared = speaks.Encode(e.Message, e.Route)
+	made.tally = &tally{messageID: e.Message.ID, matched: 1, keeper: ns}
+	made.tally.kept.Store(weight(e.Message) + int64(len(made.shared)))
+	return made
+}

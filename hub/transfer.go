@@ -1,0 +1,349 @@
+package hub
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/transfer"
+)
+
+// Moves is a hub's part in moves of connections between hubs. Only resumable connections move.
+//
+// Problem: a connection must have a single owner at any time, no message of it may be lost, doubled
+// or reordered, and a move that fails must leave the connection as it was.
+//
+// Outline, of a move from the old hub to the new hub. The caller carries snapshot and changes:
+//
+//	old: Freeze  → snapshot  new: Adopt   the old hub is the owner, but the link rests
+//	old: Changes → ops       new: Apply   again and again: sends, joins, acks meanwhile
+//	old: Seal    → ops       new: Apply   it matches nothing; its owner is in doubt
+//	                         new: Commit  the new hub is the owner; the client can resume there
+//	old: Release                          its link is closed, a tombstone stays
+//
+// If a step fails, the new hub calls Abandon and then the old hub Thaw: the connection goes on at
+// the old hub. After Seal the old hub calls Release or Thaw only if the new hub has said which.
+//
+// Invariants:
+//   - At the old hub the connection is Live or Moving while it is in the tables. After Seal a push
+//     finds it only by a match from before; then Delivery.Strayed names it.
+//   - The state of the shadow is that of the connection as of the last change that was applied.
+//   - Each message counts in the budgets of the old hub until Release, and in those of the new hub
+//     from Adopt or Apply on. If a budget has no room, Adopt or Apply refuses.
+//
+// All methods may be called concurrently, but for a connection by a single goroutine at a time.
+type Moves struct {
+	hub *Hub // static
+
+	mu     sync.Mutex // a leaf: Connection.mu may be held
+	away   map[ConnectionID]*departure
+	shadow map[ConnectionID]*Connection
+	graves transfer.Tombstones
+}
+
+// departure is a connection on its way to another hub. Guarded by Connection.mu, but for the fields
+// that are static.
+type departure struct {
+	connection *Connection // static
+	to         ID          // static
+
+	changes transfer.Backlog[Op] // since the snapshot; with no more payload than an outbox may have
+	ended   *cause.CloseStatus   // how the connection was closed after Seal; nil: it was not
+}
+
+// mostTombstones is as many as the connections of a large hub, which may all move.
+const mostTombstones = 1 << 20
+
+func newMoves() *Moves {
+	return &Moves{
+		away:   make(map[ConnectionID]*departure),
+		shadow: make(map[ConnectionID]*Connection),
+		graves: transfer.Tombstones{Most: mostTombstones},
+	}
+}
+
+// Freeze begins a move to a hub and returns the connection as it is. It waits for the command of
+// the client that is carried out, until ctx is done. From then on the link is not read and gets no
+// messages; sends go on to queue. Errors: ErrConnectionNotFound; ErrResumeRefused: the connection
+// is not resumable; transfer.ErrMoving; that of ctx.
+func (m *Moves) Freeze(ctx context.Context, namespace, id string, to ID) (*Snapshot, error) {
+	c, err := m.hub.connection(namespace, id)
+	if err != nil {
+		return nil, err
+	}
+	made, err := m.freezeConnection(ctx, c, to)
+	if err != nil {
+		flushLink(c) // it got nothing meanwhile
+	}
+	return made, err
+}
+
+func (m *Moves) freezeConnection(ctx context.Context, c *Connection, to ID) (*Snapshot, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state.isGone():
+		return nil, ErrConnectionNotFound
+	case c.state.isFrozen():
+		return nil, transfer.ErrMoving
+	case c.numbering == nil || c.state.Phase == PhaseConnecting:
+		return nil, ErrResumeRefused
+	}
+	d := &departure{connection: c, to: to}
+	m.addDeparture(d)
+	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Moving})
+	if err := awaitTurn(ctx, c); err != nil {
+		m.thawLocked(d)
+		return nil, err
+	}
+	if c.state.Phase == PhaseClosed {
+		m.removeMove(d.connection.state.ID)
+		return nil, ErrConnectionNotFound
+	}
+	d.changes = transfer.Backlog[Op]{} // the snapshot has them
+	return newSnapshot(&c.state), nil
+}
+
+// awaitTurn waits until no command of the client is carried out, or ctx is done. Connection.mu is
+// held when it is called and when it returns.
+func awaitTurn(ctx context.Context, c *Connection) error {
+	for t := &c.numbering.turn; t.of != nil; {
+		over := t.whenOver()
+		c.mu.Unlock()
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Changes returns the changes since the snapshot, or since the last call. Errors:
+// transfer.ErrMoving: no move is under way; ErrClosed: the connection has ended here, and the move
+// with it; transfer.ErrBehind.
+func (m *Moves) Changes(id ConnectionID) ([]Op, error) {
+	d, err := m.lockDeparture(id)
+	if err != nil {
+		return nil, err
+	}
+	defer d.connection.mu.Unlock()
+	return d.takeChanges()
+}
+
+// Seal returns the last changes. From then on the connection matches nothing here, and its
+// tombstone names the new hub. Errors as of Changes; then it is not sealed.
+func (m *Moves) Seal(id ConnectionID) ([]Op, error) {
+	d, err := m.lockDeparture(id)
+	if err != nil {
+		return nil, err
+	}
+	c := d.connection
+	defer c.mu.Unlock()
+	changes, err := d.takeChanges()
+	if err != nil {
+		return nil, err
+	}
+	c.stopTimerLocked()
+	c.comeBackLocked()
+	c.namespace.delistLocked(c)
+	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Sealed})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.graves.Put(string(id), transfer.Tombstone{Hub: string(d.to), Epoch: c.state.Epoch + 1})
+	return changes, nil
+}
+
+// Release lets go of a sealed connection, which the new hub has. Its link is closed with how. It
+// returns how the connection was closed here since Seal, or nil: the caller tells the new hub.
+// Error: transfer.ErrMoving: the connection is not sealed.
+func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseStatus, error) {
+	d, err := m.lockDeparture(id)
+	if err != nil {
+		return nil, err
+	}
+	c := d.connection
+	if c.state.stage != transfer.Sealed {
+		c.mu.Unlock()
+		return nil, transfer.ErrMoving
+	}
+	endTallies(&c.state)
+	link := c.link
+	c.putFirstLocked(nil)
+	c.link, c.soonest = nil, nil
+	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Moved, Close: how})
+	c.numbering.turn.wakeAll()
+	c.dialect.connections.Dec()
+	m.hub.release(c.namespace, &c.state.Identity)
+	m.removeMove(d.connection.state.ID)
+	c.mu.Unlock()
+	if link != nil {
+		link.Close(how)
+	}
+	return d.ended, nil
+}
+
+// endTallies counts that this hub has no part any more in the fate of the messages.
+func endTallies(s *State) {
+	written := int(s.Written - s.Acked)
+	for i, e := range s.Outbox.live() {
+		if i < written {
+			e.tally.lose()
+		} else {
+			e.tally.movesAway()
+		}
+	}
+}
+
+// Thaw ends a move that has failed: the connection goes on here. After Seal the new hub must have
+// said that it never took it. Error: transfer.ErrMoving: no move is under way.
+func (m *Moves) Thaw(id ConnectionID) error {
+	d, err := m.lockDeparture(id)
+	if err != nil {
+		return err
+	}
+	c := d.connection
+	surplus := m.thawLocked(d)
+	c.mu.Unlock()
+	closeSurplus(surplus)
+	switch {
+	case d.ended != nil:
+		c.Close(*d.ended)
+	case m.hub.Leaving():
+		c.Close(cause.Cause(m.hub.closing.Load()).CloseStatus())
+	default:
+		flushLink(c)
+	}
+	return nil
+}
+
+// flushLink has the link write, if there is a link.
+func flushLink(c *Connection) {
+	c.mu.Lock()
+	link := c.link
+	c.mu.Unlock()
+	if link != nil {
+		link.Flush()
+	}
+}
+
+// thawLocked ends a move under the connection's lock. It returns connections that must go for it to
+// wait.
+func (m *Moves) thawLocked(d *departure) (surplus []*Connection) {
+	m.removeMove(d.connection.state.ID)
+	c := d.connection
+	sealed := c.state.stage == transfer.Sealed
+	if c.state.isFrozen() {
+		c.applyLocked(Op{Kind: OpMove, Stage: transfer.Live})
+	}
+	c.numbering.turn.wakeAll()
+	if !sealed {
+		return nil
+	}
+	m.mu.Lock()
+	m.graves.Remove(string(c.state.ID))
+	m.mu.Unlock()
+	c.namespace.enlistLocked(c)
+	if c.link != nil {
+		if n := c.numbering; !n.patient.IsZero() {
+			c.startTimerLocked(c.patienceLocked(), cause.AckStuck)
+		}
+		return nil
+	}
+	if c.state.Phase == PhaseAttached {
+		detached := c.state.Resumption.detached(time.Now())
+		c.applyLocked(Op{Kind: OpDetach, Resumption: detached})
+	}
+	return startWait(c)
+}
+
+// Tombstone returns where a connection went, and reports whether that is known.
+func (m *Moves) Tombstone(id ConnectionID) (transfer.Tombstone, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.graves.Get(string(id))
+}
+
+// lockDeparture returns a connection that moves away, with its lock.
+func (m *Moves) lockDeparture(id ConnectionID) (*departure, error) {
+	m.mu.Lock()
+	d := m.away[id]
+	m.mu.Unlock()
+	if d == nil {
+		return nil, transfer.ErrMoving
+	}
+	d.connection.mu.Lock()
+	return d, nil
+}
+
+func (m *Moves) addDeparture(d *departure) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away[d.connection.state.ID] = d
+}
+
+// removeMove forgets a departure, or a shadow.
+func (m *Moves) removeMove(id ConnectionID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.away, id)
+	delete(m.shadow, id)
+}
+
+// recordChange notes a change of a connection that moves away. Connection.mu is held.
+func (m *Moves) recordChange(c *Connection, op *Op) {
+	m.mu.Lock()
+	d := m.away[c.state.ID]
+	m.mu.Unlock()
+	if op.Kind == OpMove {
+		return
+	}
+	bytes := int64(0)
+	if op.Envelope != nil {
+		bytes = op.Envelope.size()
+	}
+	d.changes.Add(*op, bytes, m.hub.config.Outbox.Bytes)
+}
+
+// noteClose keeps how a connection was closed that may belong to another hub.
+func (m *Moves) noteClose(id ConnectionID, how cause.CloseStatus) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.away[id]; d != nil && d.ended == nil {
+		d.ended = &how
+	}
+}
+
+// takeChanges returns the changes that wait. Connection.mu is held.
+func (d *departure) takeChanges() ([]Op, error) {
+	switch state := &d.connection.state; {
+	case state.Phase == PhaseClosed:
+		return nil, ErrClosed
+	case state.stage != transfer.Moving:
+		return nil, transfer.ErrMoving
+	default:
+		return d.changes.Take()
+	}
+}
+
+// listAside returns the connections that hold bytes and are not in the tables.
+func (m *Moves) listAside() []*Connection {
+	m.mu.Lock()
+	aside := slices.Collect(maps.Values(m.shadow))
+	away := slices.Collect(maps.Values(m.away))
+	m.mu.Unlock()
+	for _, d := range away {
+		d.connection.mu.Lock()
+		if d.connection.state.stage == transfer.Sealed {
+			aside = append(aside, d.connection)
+		}
+		d.connection.mu.Unlock()
+	}
+	return aside
+}

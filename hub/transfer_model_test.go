@@ -1,0 +1,240 @@
+package hub
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/hub/transfer"
+)
+
+// mostQueued is small, so that messages are dropped.
+const mostQueued = 3
+
+// wanderer is a connection among three hubs, and the notes that a child would take of it.
+type wanderer struct {
+	t     *testing.T
+	hubs  [3]*Hub
+	owner int // index of the hub that matches it, or matched it before Seal
+	id    ConnectionID
+	token string // with which the client came last
+	link  *client
+
+	// The move under way; stage is that of the old hub. Live: none is.
+	stage    transfer.Stage
+	adopted  bool
+	to       int
+	snapshot *Snapshot
+
+	sends  int
+	sent   []string // the client must get them, in order
+	keys   []string // of sent
+	got    []string // the client has got them
+	groups []string
+	allows map[string]bool
+	done   []uint64
+}
+
+func (w *wanderer) connection() *Connection { return find(w.t, w.hubs[w.owner], w.id) }
+
+func (w *wanderer) passage() *passage {
+	return &passage{w.t, w.hubs[w.owner], w.hubs[w.to], w.id}
+}
+
+// read takes the frames of the link in: a client knows by the sequence id which it has already.
+func (w *wanderer) read() {
+	if w.link == nil {
+		return
+	}
+	for _, frame := range w.link.link.numberedFrames(w.t) {
+		var sequence int
+		var m string
+		_, err := fmt.Sscanf(frame, "%d u:%s", &sequence, &m)
+		breakIf(err != nil, "frame %q: %v", frame, err)
+		switch next := len(w.got) + 1; {
+		case sequence == next:
+			w.got = append(w.got, m)
+		case sequence > next:
+			breakIf(true, "sequence id %d after %d", sequence, len(w.got))
+		default:
+			breakIf(w.got[sequence-1] != m, "%q has the sequence id of %q", m, w.got[sequence-1])
+		}
+	}
+	breakIf(!slices.Equal(w.got, w.sent[:len(w.got)]), "got %q, sent %q", w.got, w.sent)
+}
+
+// lose is a broken network.
+func (w *wanderer) lose() {
+	w.read()
+	if w.link != nil {
+		w.link.lose()
+		w.link = nil
+	}
+}
+
+// arrive is the end of a move.
+func (w *wanderer) arrive() {
+	w.passage().commit()
+	w.read()
+	w.link, w.owner, w.stage, w.adopted = nil, w.to, transfer.Live, false
+}
+
+func (w *wanderer) check() {
+	if w.stage == transfer.Live || w.stage == transfer.Moving {
+		info := w.connection().Info()
+		breakIf(!slices.Equal(info.Groups, w.groups), "groups %q, want %q", info.Groups, w.groups)
+		for group, allowed := range w.allows {
+			may := w.connection().May(Permission{JoinGroup, group})
+			breakIf(may != allowed, "may join %q: %t", group, may)
+		}
+		for _, command := range w.done {
+			breakIf(!w.connection().Did(command), "command %d is forgotten", command)
+		}
+	}
+	for i, h := range w.hubs {
+		err := h.CheckAtRest()
+		breakIf(err != nil, "hub %d: %v", i, err)
+		matches := w.stage != transfer.Sealed && i == w.owner
+		n := h.Count(DefaultNamespace, &Target{Users: []string{"ann"}})
+		breakIf(n == 1 != matches, "hub %d matches %d", i, n)
+	}
+	w.read()
+}
+
+// TestAWandererIsAsAChildNoted drives a connection and its client through moves among three hubs,
+// which may be cut short at any step, with sends, acks, joins, grants, lost links and resumes in
+// between.
+func TestAWandererIsAsAChildNoted(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		bubble(t, rt, func(t *testing.T) { wander(t, rt) })
+	})
+}
+
+func wander(t *testing.T, rt *rapid.T) {
+	w := &wanderer{t: t, allows: map[string]bool{}}
+	for i := range w.hubs {
+		w.hubs[i] = newHub(t, func(c *Config) { c.Outbox.Messages = mostQueued })
+		w.hubs[i].config.Window.Messages = rapid.IntRange(1, 6).Draw(rt, "window")
+	}
+	w.link = connectAs(t, w.hubs[0], numbered{}, "ann")
+	w.id, w.token = w.link.ID(), w.link.link.token(t)
+	owned := func() bool { return w.stage != transfer.Sealed }
+	rt.Repeat(map[string]func(*rapid.T){
+		"send": func(rt *rapid.T) {
+			if !owned() {
+				return
+			}
+			w.sends++
+			m := fmt.Sprint(w.sends)
+			s := &Send{Message: text(m), Target: Target{Users: []string{"ann"}}}
+			key := rapid.SampledFrom([]string{"", "x", "y"}).Draw(rt, "key")
+			if s.Policy = overflow.DropOldest; key != "" {
+				s.Policy, s.ConflationKey = overflow.Conflate, key
+			}
+			queued := int(stateOf(w.connection()).Sequence) // the messages behind have no number yet
+			send(t, w.hubs[w.owner], s)
+			if i := slices.Index(w.keys[queued:], key); key != "" && i >= 0 {
+				w.sent[queued+i] = m
+				return
+			}
+			if len(w.sent)-queued == mostQueued {
+				w.sent = slices.Delete(w.sent, queued, queued+1)
+				w.keys = slices.Delete(w.keys, queued, queued+1)
+			}
+			w.sent, w.keys = append(w.sent, m), append(w.keys, key)
+		},
+		"ack": func(rt *rapid.T) {
+			if w.read(); owned() && len(w.got) > 0 {
+				to := rapid.IntRange(1, len(w.got)).Draw(rt, "to")
+				must(t, "ack", w.connection().Ack(uint64(to)))
+			}
+		},
+		"join or leave": func(rt *rapid.T) {
+			if !owned() {
+				return
+			}
+			g := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "group")
+			if i := slices.Index(w.groups, g); i >= 0 {
+				w.connection().Leave(g)
+				w.groups = slices.Delete(w.groups, i, i+1)
+			} else {
+				must(t, "join", w.connection().Join(t.Context(), g))
+				w.groups = append(w.groups, g)
+			}
+		},
+		"grant": func(rt *rapid.T) {
+			if owned() {
+				g := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "group")
+				w.allows[g] = rapid.Bool().Draw(rt, "allowed")
+				one := Grant{Permission{JoinGroup, g}, !w.allows[g]}
+				must(t, "grant", w.connection().grant(grants(one)))
+			}
+		},
+		"do": func(rt *rapid.T) {
+			if owned() {
+				w.done = append(w.done, rapid.Uint64Range(1, 20).Draw(rt, "command"))
+				w.connection().Done(w.done[len(w.done)-1])
+			}
+		},
+		"lose": func(*rapid.T) { w.lose() },
+		"resume": func(*rapid.T) {
+			if w.stage == transfer.Live {
+				w.read()
+				w.link = comeBack(t, w.hubs[w.owner], w.id, w.token)
+				w.token = w.link.link.token(t)
+			}
+		},
+		"move on": func(rt *rapid.T) {
+			switch {
+			case w.stage == transfer.Live:
+				w.to = (w.owner + rapid.IntRange(1, 2).Draw(rt, "to")) % len(w.hubs)
+				w.snapshot, w.stage = w.passage().freeze(), transfer.Moving
+			case !w.adopted:
+				w.adopted = true
+				w.passage().adopt(w.snapshot)
+			case w.stage == transfer.Moving && rapid.Bool().Draw(rt, "more changes"):
+				w.passage().change()
+			case w.stage == transfer.Moving:
+				w.passage().seal()
+				w.stage = transfer.Sealed
+				moved := stateOf(w.hubs[w.owner].moves.away[w.id].connection)
+				shadow := stateOf(w.hubs[w.to].moves.shadow[w.id])
+				moved.stage, shadow.stage, shadow.Epoch = 0, 0, shadow.Epoch-1
+				diff := cmp.Diff(moved, shadow, append(sameStates, equateEmpty)...)
+				breakIf(diff != "", "the shadow is not as the connection: %s", diff)
+			default:
+				w.arrive()
+			}
+		},
+		"fail": func(*rapid.T) {
+			if w.stage != transfer.Live {
+				w.passage().fail()
+				w.stage, w.adopted = transfer.Live, false
+			}
+		},
+		"": func(*rapid.T) { w.check() },
+	})
+	if w.stage != transfer.Live {
+		w.passage().fail()
+	}
+	// A client that confirms what it reads gets all.
+	w.read()
+	w.link = comeBack(t, w.hubs[w.owner], w.id, w.token)
+	for before := -1; before < len(w.got); {
+		before = len(w.got)
+		if w.read(); len(w.got) > 0 {
+			must(t, "ack", w.connection().Ack(uint64(len(w.got))))
+		}
+		w.read()
+	}
+	breakIf(len(w.got) != len(w.sent), "%d messages have arrived of %d", len(w.got), len(w.sent))
+	w.link.Close(cause.Client.CloseStatus())
+	for _, h := range w.hubs {
+		checkEmpty(t, h)
+	}
+}
