@@ -18,8 +18,8 @@ import (
 // defaultTokenTTL is the life of a client token whose request sets no ttl.
 const defaultTokenTTL = time.Hour
 
-// maxTokenBytes bounds a client token. The token travels in the URL of a request. The edge reads 16 KiB
-// of that request's header, and a browser adds fields to it.
+// maxTokenBytes bounds a client token. The token travels in the URL of a request. The edge reads 16
+// KiB of that request's header, and a browser adds fields to it.
 const maxTokenBytes = 12 << 10
 
 type accessService struct {

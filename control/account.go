@@ -15,8 +15,8 @@ type Account struct{ of *account }
 // AccountOf returns the account of the caller of a call. It has no bound if ctx is of no call.
 func AccountOf(ctx context.Context) Account { return Account{accountOf(ctx)} }
 
-// Reserve takes bytes until Release. It reports false, and takes nothing, if the caller may not hold
-// so many more now.
+// Reserve takes bytes until Release. It reports false, and takes nothing, if the caller may not
+// hold so many more now.
 func (a Account) Reserve(bytes int64) bool { return a.of.reserveBytes(bytes) }
 
 // ReserveSpare is Reserve for bytes that the caller can do without. It leaves at least as much room
@@ -26,8 +26,9 @@ func (a Account) ReserveSpare(bytes int64) bool { return a.of.reserveSpare(bytes
 // Release gives reserved bytes back.
 func (a Account) Release(bytes int64) { a.of.releaseBytes(bytes) }
 
-// heldStream is the stream of a service with large responses that the caller may not read. The bytes
-// of a response beyond unwrittenBytes count for the caller until the transport has written them.
+// heldStream is the stream of a service with large responses that the caller may not read. The
+// bytes of a response beyond unwrittenBytes count for the caller until the transport has written
+// them.
 type heldStream struct {
 	grpc.ServerStream
 

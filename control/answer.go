@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// answerRoom is how many bytes of an answer callWeight covers: the receipt of a send with some
+// answerRoom is the bytes of an answer that callWeight covers: the receipt of a send with some
 // names.
 const answerRoom = 1 << 10
 
@@ -19,11 +19,11 @@ const answerRoom = 1 << 10
 // The answer counts for its caller, together with its call, until the transport has written it: the
 // caller may not read, and the handler does not wait for that.
 //
-// It is a buffer of its own kind, because gRPC tells no pool when a small buffer is free.
+// It is a buffer of its own type, because gRPC returns no small buffer to a pool.
 type heldAnswer struct {
-	mem.SliceBuffer // what is encoded
+	mem.SliceBuffer // the encoded answer
 
-	message proto.Message // nil when it was encoded
+	message proto.Message // nil once encoded
 	weight  *answerWeight
 	gone    <-chan struct{} // closed when the stream is over
 
@@ -34,9 +34,9 @@ type heldAnswer struct {
 
 var _ mem.Buffer = (*heldAnswer)(nil)
 
-// answerWeight is what an answer counts for. It is apart from the answer, which must be garbage for
-// its cleanup to run. It is apart from the call, too: that leads to the transport, whose queues may
-// have the answer.
+// answerWeight is the bytes that an answer counts for. It is apart from the answer, which must be
+// garbage for its cleanup to run. It is apart from the call, too: the call leads to the transport,
+// whose queues may have the answer.
 type answerWeight struct {
 	account  *account
 	bytes    int64
@@ -68,8 +68,8 @@ func (c *call) holdAnswer(ctx context.Context, answer any) (any, error) {
 	return &heldAnswer{message: m, weight: w, gone: ctx.Done()}, nil
 }
 
-// sendPlain has gRPC not compress the answer to a caller that compresses: nothing would tell when
-// the compressed copy is written.
+// sendPlain turns off the compression of the answer to a caller that compresses: the hub could not
+// learn when the compressed copy is written.
 func sendPlain(ctx context.Context) error {
 	if s, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream); !ok || s.RecvCompress() == "" {
 		return nil
@@ -77,7 +77,7 @@ func sendPlain(ctx context.Context) error {
 	return grpc.SetSendCompressor(ctx, encoding.Identity)
 }
 
-// encode returns the answer as bytes. The transport frees them when they are written or the stream
+// encodeMessage returns the encoded answer. The transport frees it when it is written or the stream
 // is over.
 func (h *heldAnswer) encodeMessage() (mem.BufferSlice, error) {
 	b, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(h.message) // it was weighed before

@@ -22,7 +22,9 @@ import (
 func (f *fixture) deafCaller(t testing.TB) *rawCaller {
 	t.Helper()
 	c := f.rawCaller(t)
-	if err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+	if err := c.framer.WriteSettings(
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0},
+	); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -64,7 +66,9 @@ func TestEveryAnswerThatIsNotReadIsHeldWithItsCall(t *testing.T) {
 	const calls = 100
 	for name, end := range map[string]func(*rawCaller, []uint32) error{
 		"until it is read": func(c *rawCaller, _ []uint32) error {
-			return c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 16})
+			return c.framer.WriteSettings(
+				http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 16},
+			)
 		},
 		"until the call is given up": func(c *rawCaller, streams []uint32) error {
 			for _, stream := range streams {
@@ -83,9 +87,15 @@ func TestEveryAnswerThatIsNotReadIsHeldWithItsCall(t *testing.T) {
 				var streams []uint32
 				for i := range calls {
 					if i%2 == 0 {
-						streams = append(streams, c.ask(t, controlv1.DeliveryService_Send_FullMethodName, to(users("ann"), "x")))
+						streams = append(streams, c.ask(
+							t, controlv1.DeliveryService_Send_FullMethodName, to(users("ann"), "x"),
+						))
 					} else { // its answer is empty
-						streams = append(streams, c.ask(t, controlv1.GroupService_RemoveFromGroups_FullMethodName, &controlv1.RemoveFromGroupsRequest{Target: users("ann"), Groups: []string{"g"}}))
+						streams = append(streams, c.ask(t,
+							controlv1.GroupService_RemoveFromGroups_FullMethodName,
+							&controlv1.RemoveFromGroupsRequest{
+								Target: users("ann"), Groups: []string{"g"},
+							}))
 					}
 					synctest.Wait()
 				}
@@ -117,7 +127,8 @@ func TestAReceiptThatIsNotReadIsHeldWholeAndThenCallsAreRefused(t *testing.T) {
 		send.Detail = controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS
 		for calls := 0; f.metric(t, "connhub_grpc_calls_refused_total") == 0; calls++ {
 			if calls > MinCallBytes/3/200_000 {
-				t.Fatalf("%d calls with receipts of 200 KB were taken, %d bytes are held", calls, f.heldBytes(t))
+				t.Fatalf("%d calls with receipts of 200 KB were taken, %d bytes are held",
+					calls, f.heldBytes(t))
 			}
 			c.ask(t, controlv1.DeliveryService_Send_FullMethodName, send)
 			synctest.Wait()
@@ -143,7 +154,8 @@ func TestAnAnswerToACompressedRequestIsHeldToo(t *testing.T) {
 		if err := z.Close(); err != nil {
 			t.Fatal(err)
 		}
-		stream, err := c.begin(controlv1.DeliveryService_Send_FullMethodName, "Bearer "+backendSecret, [2]string{"grpc-encoding", "gzip"})
+		stream, err := c.begin(controlv1.DeliveryService_Send_FullMethodName, "Bearer "+
+			backendSecret, [2]string{"grpc-encoding", "gzip"})
 		if err != nil {
 			t.Fatal(err)
 		}

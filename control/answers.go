@@ -16,8 +16,8 @@ const (
 	// maxUnansweredBytes bounds the bytes of their requests, which a send holds while it waits. A
 	// larger request goes alone.
 	maxUnansweredBytes = 16 << 20
-	// maxOverdrawn is for a stream whose caller may hold no more bytes. Below so many unanswered sends
-	// the stream takes a send, which fails. From then on it waits until its results are read.
+	// maxOverdrawn is for a stream whose caller may hold no more bytes. Below so many unanswered
+	// sends the stream takes a send, which fails. From then on it waits until its results are read.
 	maxOverdrawn = 16
 	// sendsReserve is the bytes that a stream reserves at once, so that few sends have to reserve.
 	sendsReserve = 32 * sendWeight
@@ -25,8 +25,8 @@ const (
 	maxHold = time.Millisecond
 )
 
-// answers holds the reports that a stream owes its backend: results, the last accepted sequence, and
-// that the hub leaves.
+// answers holds the reports that a stream owes its backend: results, the last accepted sequence,
+// and that the hub leaves.
 //
 // The receiving goroutine takes sends, and adds the answers that are due at once. The handler's
 // goroutine collects answers, and adds those that arrive later. Any goroutine may call signalNews.
@@ -101,8 +101,8 @@ func (a *answers) holdNewsLocked(on bool) {
 	leaveToken(a.news)
 }
 
-// signalHeldNews lets held news go after maxHold, in case that the next send of the batch takes long
-// to begin.
+// signalHeldNews lets held news go after maxHold, in case that the next send of the batch takes
+// long to begin.
 func (a *answers) signalHeldNews() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -112,9 +112,9 @@ func (a *answers) signalHeldNews() {
 	}
 }
 
-// admitSend waits for room for a send whose request has so many bytes, and takes the send. acceptSend
-// and work.Done must follow. taken is false if no more sends are taken. over means that the caller
-// may hold no more bytes, so the send must fail.
+// admitSend waits for room for a send whose request has so many bytes, and takes the send.
+// acceptSend and work.Done must follow. taken is false if no more sends are taken. over means that
+// the caller may hold no more bytes, so the send must fail.
 func (a *answers) admitSend(ctx context.Context, bytes int) (taken, over bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -144,8 +144,8 @@ func (a *answers) admitSend(ctx context.Context, bytes int) (taken, over bool) {
 	return true, over
 }
 
-// mustWaitLocked reports whether a send must wait for room. If not, its bytes are reserved, or over is
-// set: the caller may not hold them.
+// mustWaitLocked reports whether a send must wait for room. If not, its bytes are reserved, or over
+// is set: the caller may not hold them.
 func (a *answers) mustWaitLocked(bytes int, over *bool) bool {
 	if a.isFullLocked(bytes) {
 		return true
@@ -204,8 +204,8 @@ func (a *answers) acceptSend(sequence int64, at ...answer) {
 	a.addAnswersLocked(at...)
 }
 
-// addLateAnswer adds the result of a send that was accepted before. Only the collecting goroutine calls
-// it, and collects next.
+// addLateAnswer adds the result of a send that was accepted before. Only the collecting goroutine
+// calls it, and collects next.
 func (a *answers) addLateAnswer(one answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// MinCallBytes is the least of Config.CallBytes. A single caller may hold a third, which must have
-	// room for some requests of the largest size.
+	// MinCallBytes is the least of Config.CallBytes. A single caller may hold a third, which must
+	// have room for some requests of the largest size.
 	MinCallBytes = 32 << 20
-	// defaultCallBytes is CallBytes of DefaultConfig. A single caller may have 10,000 small calls in
-	// flight, or some 18 requests of the largest size.
+	// defaultCallBytes is CallBytes of DefaultConfig. A single caller may have 10,000 small calls
+	// in flight, or some 18 requests of the largest size.
 	defaultCallBytes = 256 << 20
 
 	// callWeight is the bytes that a unary call counts for beside its message: its goroutine, its
@@ -25,12 +25,12 @@ const (
 	// sendWeight is the bytes that a send of a stream counts for beside its request, until the
 	// transport has taken its result.
 	sendWeight = 2 << 10
-	// streamWindow is the bytes of a stream that the transport takes while the hub does not read. An
-	// open stream counts for as much.
+	// streamWindow is the bytes of a stream that the transport takes while the hub does not read.
+	// An open stream counts for as much.
 	streamWindow = 256 << 10
 	// connWindow is the bytes of all streams of a connection that may be on their way at once. The
-	// transport opens it again when bytes come, read or not. So it bounds the speed of a connection,
-	// and not its memory.
+	// transport opens it again when bytes come, read or not. So it bounds the speed of a
+	// connection, and not its memory.
 	connWindow = 4 << 20
 	// subscribeWeight is the bytes that a subscription counts for while no event waits for it: its
 	// goroutines, the first events of its queue (events.ownBytes), and unwrittenBytes. A connection
@@ -50,8 +50,8 @@ const (
 // Problem: a caller must not take the memory that its neighbours need. The number of callers is
 // unknown, and a single caller shall have much.
 //
-// Rule: a credential may hold at most as much as stays free. Each of its connections may hold at most
-// as much as stays free, less the bytes that its credential holds.
+// Rule: a credential may hold at most as much as stays free. Each of its connections may hold at
+// most as much as stays free, less the bytes that its credential holds.
 //
 // So a single caller may hold a third. Callers that take all they can leave a share as large as
 // theirs for the next caller. A connection that holds little finds room.
@@ -97,7 +97,7 @@ func ValidateCallBytes(bytes int64) error {
 	return nil
 }
 
-// open returns an account for one connection of a credential.
+// openAccount returns an account for a connection of a credential.
 func (b *budget) openAccount(credential string) *account {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,7 +109,7 @@ func (b *budget) openAccount(credential string) *account {
 	return &account{budget: b, credential: of}
 }
 
-// sum returns what is held.
+// heldBytes returns the bytes that all accounts hold.
 func (b *budget) heldBytes() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,7 +119,8 @@ func (b *budget) heldBytes() int64 {
 // accountOf returns the account of a call; nil: nothing is counted.
 func accountOf(ctx context.Context) *account { return callOf(ctx).account }
 
-// reserve takes bytes until release. False: the caller may not hold so much now.
+// reserveBytes takes bytes until releaseBytes. It reports false, and takes nothing, if the caller
+// may not hold so many more now.
 func (a *account) reserveBytes(bytes int64) bool {
 	if a == nil {
 		return true
@@ -140,8 +141,8 @@ func (a *account) reserveBytesLocked(bytes int64) bool {
 	return true
 }
 
-// reserveSpare is reserve for what the caller can do without. At least as much as it takes in this
-// way stays free for the rest that the caller does.
+// reserveSpare is reserveBytes for bytes that the caller can do without. It leaves at least as much
+// room for the calls of the caller.
 func (a *account) reserveSpare(bytes int64) bool {
 	if a == nil {
 		return true
@@ -153,7 +154,7 @@ func (a *account) reserveSpare(bytes int64) bool {
 	return 2*ofCredential <= free && 4*mine <= free-ofCredential && a.reserveBytesLocked(bytes)
 }
 
-// release gives bytes back.
+// releaseBytes gives bytes back.
 func (a *account) releaseBytes(bytes int64) {
 	if a == nil || bytes == 0 {
 		return
@@ -174,9 +175,9 @@ func (a *account) releaseBytesLocked(bytes int64) {
 	}
 }
 
-// keepAnswer has bytes that are reserved, and more that are not, count as an answer, until
-// releaseAnswer or the end of the connection. False: the caller may not hold more now, and nothing
-// has changed.
+// keepAnswer counts reserved bytes, and more bytes that it reserves, as an answer until
+// releaseAnswer or the end of the connection. It reports false, and changes nothing, if the caller
+// may not hold more now.
 func (a *account) keepAnswer(reserved, more int64) bool {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
@@ -191,7 +192,7 @@ func (a *account) keepAnswer(reserved, more int64) bool {
 	return true
 }
 
-// releaseAnswer says that an answer of so many bytes is written.
+// releaseAnswer gives back the bytes of a written answer.
 func (a *account) releaseAnswer(bytes int64) {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
@@ -201,8 +202,8 @@ func (a *account) releaseAnswer(bytes int64) {
 	}
 }
 
-// end gives back the answers of a connection that is closed: the transport forgets those that it
-// has not written.
+// endAnswers gives back the answers of a closed connection: the transport forgets the unwritten
+// answers.
 func (a *account) endAnswers() {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
@@ -211,7 +212,7 @@ func (a *account) endAnswers() {
 	a.answers = 0
 }
 
-// reserveSoon is reserve that waits for room, for roomPatience at most.
+// reserveSoon is reserveBytes that waits for room, for roomPatience at most.
 func (a *account) reserveSoon(ctx context.Context, bytes int64) bool {
 	if a.reserveBytes(bytes) {
 		return true
@@ -221,7 +222,7 @@ func (a *account) reserveSoon(ctx context.Context, bytes int64) bool {
 	return a.awaitRoom(ctx, bytes)
 }
 
-// awaitRoom is reserve that waits for room until ctx is done. The account must not be nil.
+// awaitRoom is reserveBytes that waits for room until ctx is done. The account must not be nil.
 func (a *account) awaitRoom(ctx context.Context, bytes int64) bool {
 	for {
 		freed := a.budget.nextRelease()
@@ -236,7 +237,7 @@ func (a *account) awaitRoom(ctx context.Context, bytes int64) bool {
 	}
 }
 
-// freed is closed by the next release.
+// nextRelease returns a channel that the next release closes.
 func (b *budget) nextRelease() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -246,7 +247,7 @@ func (b *budget) nextRelease() <-chan struct{} {
 	return b.next
 }
 
-// refuse counts a refusal, and returns its error.
+// refuseCall counts a refusal, and returns its error.
 func (a *account) refuseCall() error {
 	if a != nil {
 		a.budget.refused.Inc()
@@ -254,7 +255,7 @@ func (a *account) refuseCall() error {
 	return errTooManyCalls
 }
 
-// streamWeight is what an open stream counts for.
+// streamWeight returns the bytes that an open stream counts for.
 func streamWeight(fullMethod string) int64 {
 	if fullMethod == eventsv1.EventService_Subscribe_FullMethodName {
 		return subscribeWeight
@@ -262,7 +263,8 @@ func streamWeight(fullMethod string) int64 {
 	return streamWindow
 }
 
-// hold reserves bytes of a message for the call, until its next message or its end. wait: there may be room soon.
+// holdMessage reserves bytes of a message for the call, until its next message or its end. With
+// wait it waits for room, for roomPatience at most.
 func (c *call) holdMessage(ctx context.Context, bytes int64, wait bool) error {
 	reserve := c.account.reserveBytes
 	if wait && c.account != nil {
@@ -281,10 +283,10 @@ func (c *call) holdMessage(ctx context.Context, bytes int64, wait bool) error {
 	return nil
 }
 
-// letGo gives back what the messages of the call hold.
+// releaseMessage gives back the bytes that the messages of the call hold.
 func (c *call) releaseMessage() { c.account.releaseBytes(c.held.Swap(0)) }
 
-// endHolding gives back all, also what is reserved later.
+// endMessages gives back the bytes of all messages, also those that are reserved later.
 func (c *call) endMessages() {
 	c.over.Store(true)
 	c.releaseMessage()

@@ -18,50 +18,51 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// call is one call, from its headers on.
+// call is a call of the API, from its headers on.
 //
-// Problem: gRPC has one limit for all messages of a server, and tells nobody of a message before it is whole. But a
-// stranger may send some KB only, and what all callers together have begun must be bounded.
+// Problem: gRPC has a single limit for all messages of a server, and shows a message only when it
+// is whole. But a stranger may send only some KB, and the memory of all begun messages must be
+// bounded.
 //
-// Outline: beginCall sees the headers in the transport's reader, and makes the call, which is the
-// context of all that is done for it. receive reads messages instead of gRPC: first the length of a
+// Outline: tapHeaders sees the headers in the transport's reader, and makes the call, which is the
+// context of all its work. receiveMessage reads messages instead of gRPC: first the length of a
 // message, then the rest if the message may be that long.
 //
-// The hub ends a stream, and a call of a method that needs no credential, by cancel: that ends
-// whatever the call waits for in the transport. A context to cancel costs some 450 bytes, so the
-// other unary calls have none. The hub ends such a call, while it waits for its message, by writing
+// The hub ends a stream, and a call of a method that needs no credential, by cancel: that ends any
+// wait of the call in the transport. A context to cancel costs some 450 bytes, so the unary calls
+// with a credential have none. The hub ends such a call, while it waits for its message, by writing
 // its status.
 type call struct {
 	context.Context // of the transport's stream; nil in a test
 
 	// Static.
-	conn     *inbound // nil: it came over none, in a test
+	conn     *inbound // nil: in a test without a transport
 	identity auth.Identity
-	// valid: its credential is, so who is set. refused: the connection would exceed the share of the
-	// credential. peer: the method is for hubs, and gRPC reads its messages. open: the method needs
-	// no credential.
+	// valid: identity is set, from a valid credential. refused: the connection would exceed the
+	// share of the credential. peer: the method is for hubs, and gRPC reads its messages. open: the
+	// method needs no credential.
 	valid, refused, peer, open bool
 
 	maxBytes    int                     // of a message
 	account     *account                // of a backend; nil: nothing is counted
 	traceParent string                  // valid; empty: there is none
-	cancel      context.CancelCauseFunc // nil: it has no context to cancel
+	cancel      context.CancelCauseFunc // nil: the call can't be cancelled
 	codec       codec
 
-	stream   transportStream // set before a message is read; nil: gRPC has none any more
-	reading  atomic.Bool     // it waits for its only message, and the hub may end it
+	stream   transportStream // set before a message is read; nil: a gRPC without transportStream
+	reading  atomic.Bool     // the call waits for its only message, and the hub may end it
 	received atomic.Bool     // a message has come
 
-	held atomic.Int64 // of account: the message that is read or was read last
+	held atomic.Int64 // bytes of account, for the last message
 	over atomic.Bool  // the handler has returned
 
-	header [headerBytes]byte // of the message that is read; owned by receive
+	header [headerBytes]byte // of the current message; owned by receiveMessage
 
 	// Guarded by inFlight.mu.
 	before, after *call
 }
 
-// headerBytes is what stands before each message: a flag, and the length.
+// headerBytes is the length of a message's prefix: a flag of 1 byte, and the length of 4 bytes.
 const headerBytes = 5
 
 type callKey struct{}
@@ -74,7 +75,7 @@ func (c *call) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// callOf returns the call of a context; an empty one if there is none, in a test.
+// callOf returns the call of a context. In a test without a call it returns an empty call.
 func callOf(ctx context.Context) *call {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c
@@ -82,9 +83,10 @@ func callOf(ctx context.Context) *call {
 	return &call{}
 }
 
-// beginCall implements tap.ServerInHandle: it is called in the transport's reader when the headers of a call have come, and
-// waits for nothing. It refuses nothing either: gRPC would not release the context. admit does. A panic here would leave
-// the transport locked, and so nothing that ends it would return: a fault of ours costs the call.
+// tapHeaders implements tap.ServerInHandle. The transport's reader calls it when the headers of a
+// call have come, so it waits for nothing. It refuses nothing either, because gRPC would not
+// release the context; admitCall does. A panic here would leave the transport locked for good, so
+// tapHeaders recovers: the fault costs only the call.
 func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.Context, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -110,8 +112,8 @@ func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.C
 	return c, nil
 }
 
-// welcome makes the connection of a call one of its credential. A method that needs none shows one
-// only where there are secrets.
+// noteCredential makes the connection of a call known by the credential of the call. For a method
+// that needs no credential it does so only if the hub has secrets.
 func (g *guard) noteCredential(c *call, open bool) {
 	switch {
 	case c.conn == nil || open && (g.secrets == nil || !c.valid):
@@ -123,17 +125,17 @@ func (g *guard) noteCredential(c *call, open bool) {
 	}
 }
 
-// holderOf returns whose connection one is that such a call came over. Without secrets other hubs
-// are told from backends by what they call.
+// holderOf returns the credential that a call's connection belongs to. Without secrets the called
+// method tells peers from backends.
 func (g *guard) holderOf(c *call) auth.Identity {
-	who := c.identity
+	identity := c.identity
 	if g.secrets == nil && c.peer {
-		who.Role = auth.RolePeer
+		identity.Role = auth.RolePeer
 	}
-	return who
+	return identity
 }
 
-// admitOpen counts a call of a method that needs no credential, until the function that it returns is called.
+// admitOpen counts a call of a method that needs no credential, until end is called.
 func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
 	if c.conn == nil {
 		return func() {}, nil
@@ -146,8 +148,9 @@ func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
 	return func() { c.conn.openCalls.Add(-1) }, nil
 }
 
-// transportStream is what gRPC's streams have beside grpc.ServerTransportStream: messages piece by piece. It is not part of
-// gRPC's API; TestMessagesAreReadPieceByPiece holds that it is there.
+// transportStream has the methods of gRPC's streams beside grpc.ServerTransportStream, for messages
+// piece by piece. It is not part of gRPC's API; TestMessagesAreReadPieceByPiece checks that it is
+// there.
 type transportStream interface {
 	ReadMessageHeader(header []byte) error
 	Read(bytes int) (mem.BufferSlice, error)
@@ -164,13 +167,13 @@ func (c *call) endWaiting() {
 	}
 }
 
-// receive reads a message into m, as grpc.ServerStream.RecvMsg does; only: it is the only one of the stream. Errors are io.EOF
-// and those that the guard answers.
+// receiveMessage reads a message into m, as grpc.ServerStream.RecvMsg does. only means that the
+// stream has a single message. The error is io.EOF, or the guard answers it.
 func (c *call) receiveMessage(ctx context.Context, m any, only bool) error {
 	if c.stream == nil {
 		return errors.New("gRPC's streams have no piece by piece any more")
 	}
-	c.releaseMessage() // who asks for the next message is done with the one before
+	c.releaseMessage() // the reader of the next message is done with the last
 	err := c.receiveFrom(ctx, m, !only)
 	if errors.Is(err, io.EOF) && only {
 		return answeredError{status.Error(codes.Internal, "cardinality violation: received no request message from non-client-streaming RPC")}
@@ -186,12 +189,14 @@ func (c *call) receiveMessage(ctx context.Context, m any, only bool) error {
 	if err == nil {
 		c.received.Store(true)
 	} else if c.conn != nil {
-		c.conn.faulted.Store(true) // a stranger's message that does not come whole costs room and time
+		// a stranger's incomplete message costs room and time
+		c.conn.faulted.Store(true)
 	}
 	return readError(ctx, err)
 }
 
-// receiveFrom is receive for one of many messages. patient: it may wait for room in the budget.
+// receiveFrom is receiveMessage without its checks for a single message. patient: it may wait for
+// room in the budget.
 func (c *call) receiveFrom(ctx context.Context, m any, patient bool) error {
 	if err := c.stream.ReadMessageHeader(c.header[:]); err != nil {
 		return err
@@ -228,13 +233,13 @@ func (c *call) receiveFrom(ctx context.Context, m any, patient bool) error {
 	return nil
 }
 
-// tooLarge is what gRPC answers to a message over the limit.
+// tooLarge returns gRPC's answer to a message over the limit.
 func tooLarge(length int64, most int) error {
 	return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", length, most)
 }
 
-// decompress returns a message that came compressed, of maxBytes at most. The flag is 1 for such a message. gRPC has refused
-// calls with a compression that is not known.
+// decompressMessage decompresses a message, to maxBytes at most. Its flag must be 1. gRPC has
+// refused calls with an unknown compression.
 func decompressMessage(data mem.BufferSlice, flag byte, name string, maxBytes int) (mem.BufferSlice, error) {
 	if flag != 1 {
 		return nil, status.Errorf(codes.Internal, "grpc: received unexpected payload format %d", flag)
@@ -262,7 +267,7 @@ func decompressMessage(data mem.BufferSlice, flag byte, name string, maxBytes in
 	return out, nil
 }
 
-// readError turns an error of the transport into one that the guard answers.
+// readError turns an error of the transport into an error that the guard answers.
 func readError(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errTooManyCalls) {
 		return err

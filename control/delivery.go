@@ -43,8 +43,8 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 	return &controlv1.SendResponse{Receipt: receipt}, nil
 }
 
-// beginSend brings the message of a request on its way. The request has passed the rules of its proto.
-// The send begins now. Clients' links write at once, or with burst if that is not nil.
+// beginSend brings the message of a request on its way. The request has passed the rules of its
+// proto. The send begins now. Clients' links write at once, or with burst if that is not nil.
 func (d *deliveryService) beginSend(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (*sending, error) {
 	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
 		return nil, err
@@ -116,9 +116,9 @@ func checkConflation(req *controlv1.SendRequest) error {
 	return nil
 }
 
-// identifyRequest sets the hash by which the hub knows a retry of the request. The hash leaves out the
-// fields that may differ in a retry: wait, wait_timeout, require_all_hubs, and the request id. A field
-// that the API gets later is hashed from the start.
+// identifyRequest sets the hash by which the hub knows a retry of the request. The hash leaves out
+// the fields that may differ in a retry: wait, wait_timeout, require_all_hubs, and the request id.
+// A field that the API gets later is hashed from the start.
 func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	if req.GetRequestId() == "" {
 		return nil
@@ -134,8 +134,8 @@ func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	return nil
 }
 
-// waitTimeout returns how long a send may wait: as asked, but at most until a tenth before the call's
-// deadline, so that the receipt reaches the caller in time.
+// waitTimeout returns how long a send may wait: as asked, but at most until a tenth before the
+// call's deadline, so that the receipt reaches the caller in time.
 func waitTimeout(from origin, asked *durationpb.Duration) time.Duration {
 	timeout := defaultWait
 	if asked != nil {

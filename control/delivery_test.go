@@ -34,14 +34,17 @@ func holdReceipt(t testing.TB, want, have *controlv1.Receipt) {
 	if have.GetMessageId() == "" {
 		t.Error("no message id")
 	}
-	sum := have.GetPending() + have.GetQueued() + have.GetQueuedDetached() + have.GetWritten() + have.GetAcked()
+	sum := have.GetPending() +
+		have.GetQueued() + have.GetQueuedDetached() + have.GetWritten() + have.GetAcked()
 	for _, d := range have.GetDropped() {
 		sum += d.GetCount()
 	}
 	if sum != have.GetMatched() {
 		t.Errorf("%v: states add up to %d", have, sum)
 	}
-	if diff := cmp.Diff(want, have, protocmp.Transform(), protocmp.IgnoreFields(&controlv1.Receipt{}, "message_id")); diff != "" {
+	if diff := cmp.Diff(
+		want, have, protocmp.Transform(), protocmp.IgnoreFields(&controlv1.Receipt{}, "message_id"),
+	); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -58,32 +61,50 @@ func TestSendHandsEveryPartOfAMessageToTheHub(t *testing.T) {
 			kind    hub.PayloadKind
 			payload string
 		}{
-			{&controlv1.Message{Payload: &controlv1.Message_Text{Text: "héllo"}}, hub.Text, "héllo"},
+			{&controlv1.Message{
+				Payload: &controlv1.Message_Text{Text: "héllo"},
+			}, hub.Text, "héllo"},
 			{&controlv1.Message{Payload: &controlv1.Message_Text{}}, hub.Text, ""},
-			{&controlv1.Message{Payload: &controlv1.Message_Json{Json: ` {"b":1.00,"a":2} `}}, hub.JSON, ` {"b":1.00,"a":2} `},
-			{&controlv1.Message{Payload: &controlv1.Message_Binary{Binary: []byte{0, 0xff}}}, hub.Binary, "\x00\xff"},
-			{&controlv1.Message{Payload: &controlv1.Message_Protobuf{Protobuf: []byte{0, 0xff}}}, hub.Protobuf, "\x00\xff"},
+			{&controlv1.Message{
+				Payload: &controlv1.Message_Json{Json: ` {"b":1.00,"a":2} `},
+			}, hub.JSON, ` {"b":1.00,"a":2} `},
+			{&controlv1.Message{
+				Payload: &controlv1.Message_Binary{Binary: []byte{0, 0xff}},
+			}, hub.Binary, "\x00\xff"},
+			{&controlv1.Message{
+				Payload: &controlv1.Message_Protobuf{Protobuf: []byte{0, 0xff}},
+			}, hub.Protobuf, "\x00\xff"},
 		} {
-			c.message.Id, c.message.Event, c.message.Metadata = "m1", "tick", map[string]string{"k": "v"}
+			c.message.Id, c.message.Event, c.message.Metadata = "m1",
+				"tick", map[string]string{"k": "v"}
 			c.message.Ttl = durationpb.New(time.Minute)
-			resp, err := f.delivery.Send(ctx, &controlv1.SendRequest{Target: users("ann"), Message: c.message})
+			resp, err := f.delivery.Send(
+				ctx, &controlv1.SendRequest{Target: users("ann"), Message: c.message},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
-			holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, resp.GetReceipt())
+			holdReceipt(
+				t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1}, resp.GetReceipt(),
+			)
 			have, route := p.last(t)
 			want := &hub.Message{
-				ID: "m1", Namespace: hub.DefaultNamespace, Event: "tick", Kind: c.kind, Payload: []byte(c.payload),
-				Metadata: map[string]string{"k": "v"}, Expires: time.Now().Add(time.Minute), TraceParent: parent,
+				ID: "m1", Namespace: hub.DefaultNamespace, Event: "tick", Kind: c.kind,
+				Payload:  []byte(c.payload),
+				Metadata: map[string]string{"k": "v"}, Expires: time.Now().Add(time.Minute),
+				TraceParent: parent,
 			}
-			if diff := cmp.Diff(want, have, cmp.Transformer("bytes", func(b []byte) string { return string(b) })); diff != "" {
+			if diff := cmp.Diff(want, have, cmp.Transformer("bytes", func(b []byte) string {
+				return string(b)
+			})); diff != "" {
 				t.Error(diff)
 			}
 			if resp.GetReceipt().GetMessageId() != "m1" || route.Kind != hub.RouteUser {
 				t.Errorf("id %s, route %v", resp.GetReceipt().GetMessageId(), route)
 			}
 		}
-		if have, want := c.received(), "héllo||"+` {"b":1.00,"a":2} `+"|\x00\xff|\x00\xff|"; have != want {
+		if have, want := c.received(),
+			"héllo||"+` {"b":1.00,"a":2} `+"|\x00\xff|\x00\xff|"; have != want {
 			t.Errorf("received %q, want %q", have, want)
 		}
 	})
@@ -101,13 +122,20 @@ func TestSendReachesEachKindOfTargetLessTheExcluded(t *testing.T) {
 		{users("ann", "ann"), true, false},
 		{&controlv1.Target{Groups: []string{"blue", "red"}}, true, true},
 		{everyone(), true, true},
-		{&controlv1.Target{Everyone: true, Except: &controlv1.Exclusion{Connections: []string{string(ann.ID())}}}, false, true},
-		{&controlv1.Target{Everyone: true, Except: &controlv1.Exclusion{Users: []string{"ann"}}}, false, true},
-		{&controlv1.Target{Everyone: true, Except: &controlv1.Exclusion{Groups: []string{"red"}}}, false, false},
+		{&controlv1.Target{
+			Everyone: true, Except: &controlv1.Exclusion{Connections: []string{string(ann.ID())}},
+		}, false, true},
+		{&controlv1.Target{
+			Everyone: true, Except: &controlv1.Exclusion{Users: []string{"ann"}},
+		}, false, true},
+		{&controlv1.Target{
+			Everyone: true, Except: &controlv1.Exclusion{Groups: []string{"red"}},
+		}, false, false},
 	} {
 		before := [2]int{len(ann.received()), len(bob.received())}
 		f.send(t, &controlv1.SendRequest{Target: c.target, Message: text("x")})
-		if toAnn, toBob := len(ann.received()) > before[0], len(bob.received()) > before[1]; toAnn != c.ann || toBob != c.others {
+		if toAnn, toBob := len(ann.received()) > before[0],
+			len(bob.received()) > before[1]; toAnn != c.ann || toBob != c.others {
 			t.Errorf("%v: to ann %v, to bob %v", c.target, toAnn, toBob)
 		}
 	}
@@ -116,9 +144,13 @@ func TestSendReachesEachKindOfTargetLessTheExcluded(t *testing.T) {
 func TestSendKeepsNamespacesApart(t *testing.T) {
 	f := newFixture(t)
 	f.connect(t, &wireProtocol{}, "ann")
-	holdReceipt(t, &controlv1.Receipt{}, f.send(t, &controlv1.SendRequest{Namespace: "other", Target: everyone(), Message: text("x")}))
+	holdReceipt(t, &controlv1.Receipt{}, f.send(
+		t, &controlv1.SendRequest{Namespace: "other", Target: everyone(), Message: text("x")},
+	))
 	holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1},
-		f.send(t, &controlv1.SendRequest{Namespace: "default", Target: everyone(), Message: text("x")}))
+		f.send(
+			t, &controlv1.SendRequest{Namespace: "default", Target: everyone(), Message: text("x")},
+		))
 }
 
 func TestReceiptTellsEveryState(t *testing.T) {
@@ -127,7 +159,9 @@ func TestReceiptTellsEveryState(t *testing.T) {
 	to := func(user string) *controlv1.SendRequest {
 		return &controlv1.SendRequest{Target: users(user), Message: text("x")}
 	}
-	drop := func(r controlv1.DropReason) []*controlv1.Dropped { return []*controlv1.Dropped{{Reason: r, Count: 1}} }
+	drop := func(r controlv1.DropReason) []*controlv1.Dropped {
+		return []*controlv1.Dropped{{Reason: r, Count: 1}}
+	}
 
 	t.Run("nobody", func(t *testing.T) {
 		holdReceipt(t, &controlv1.Receipt{}, f.send(t, to("nobody")))
@@ -163,12 +197,16 @@ func TestReceiptTellsEveryState(t *testing.T) {
 		fill("newest")
 		req := to("newest")
 		req.OverflowPolicy = controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST
-		holdReceipt(t, &controlv1.Receipt{Matched: 1, Dropped: drop(controlv1.DropReason_DROP_REASON_OVERFLOW_NEWEST)}, f.send(t, req))
+		holdReceipt(t, &controlv1.Receipt{
+			Matched: 1, Dropped: drop(controlv1.DropReason_DROP_REASON_OVERFLOW_NEWEST),
+		}, f.send(t, req))
 
 		fill("slow")
 		req = to("slow")
 		req.OverflowPolicy = controlv1.OverflowPolicy_OVERFLOW_POLICY_CLOSE
-		holdReceipt(t, &controlv1.Receipt{Matched: 1, Dropped: drop(controlv1.DropReason_DROP_REASON_OVERFLOW_CLOSE)}, f.send(t, req))
+		holdReceipt(t, &controlv1.Receipt{
+			Matched: 1, Dropped: drop(controlv1.DropReason_DROP_REASON_OVERFLOW_CLOSE),
+		}, f.send(t, req))
 
 		// What happens to a message later shows when its request comes again.
 		again := func(user string, change func(*controlv1.SendRequest)) *controlv1.SendRequest {
@@ -186,22 +224,31 @@ func TestReceiptTellsEveryState(t *testing.T) {
 			next.OverflowPolicy = controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_OLDEST
 			f.send(t, next)
 		}
-		holdReceipt(t, &controlv1.Receipt{Matched: 1, Duplicate: true, Dropped: drop(controlv1.DropReason_DROP_REASON_OVERFLOW_OLDEST)}, f.send(t, req))
+		holdReceipt(t, &controlv1.Receipt{Matched: 1, Duplicate: true, Dropped: drop(
+			controlv1.DropReason_DROP_REASON_OVERFLOW_OLDEST,
+		)}, f.send(t, req))
 
 		conflate := func(r *controlv1.SendRequest) {
-			r.OverflowPolicy, r.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, "price"
+			r.OverflowPolicy, r.ConflationKey = controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE,
+				"price"
 		}
 		req = again("conflated", conflate)
 		next := to("conflated")
 		conflate(next)
 		f.send(t, next)
-		holdReceipt(t, &controlv1.Receipt{Matched: 1, Duplicate: true, Dropped: drop(controlv1.DropReason_DROP_REASON_CONFLATED)}, f.send(t, req))
+		holdReceipt(t, &controlv1.Receipt{
+			Matched: 1, Duplicate: true, Dropped: drop(controlv1.DropReason_DROP_REASON_CONFLATED),
+		}, f.send(t, req))
 
 		req = again("closed", func(*controlv1.SendRequest) {})
-		if _, err := f.connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{Target: users("closed")}); err != nil {
+		if _, err := f.connections.CloseConnections(
+			t.Context(), &controlv1.CloseConnectionsRequest{Target: users("closed")},
+		); err != nil {
 			t.Fatal(err)
 		}
-		holdReceipt(t, &controlv1.Receipt{Matched: 1, Duplicate: true, Dropped: drop(controlv1.DropReason_DROP_REASON_CLOSED)}, f.send(t, req))
+		holdReceipt(t, &controlv1.Receipt{
+			Matched: 1, Duplicate: true, Dropped: drop(controlv1.DropReason_DROP_REASON_CLOSED),
+		}, f.send(t, req))
 	})
 }
 
@@ -216,7 +263,9 @@ func TestExpiredMessagesAreDroppedAndSaid(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		c.stall(false)
 		want := []*controlv1.Dropped{{Reason: controlv1.DropReason_DROP_REASON_EXPIRED, Count: 1}}
-		holdReceipt(t, &controlv1.Receipt{Matched: 1, Duplicate: true, Dropped: want}, f.send(t, req))
+		holdReceipt(
+			t, &controlv1.Receipt{Matched: 1, Duplicate: true, Dropped: want}, f.send(t, req),
+		)
 		if c.received() != "" {
 			t.Errorf("received %q", c.received())
 		}
@@ -227,13 +276,18 @@ func TestDetailNamesWhoMatchedNobody(t *testing.T) {
 	f := newFixture(t)
 	f.connect(t, &wireProtocol{}, "ann", "red")
 	req := &controlv1.SendRequest{
-		Target:  &controlv1.Target{Connections: []string{"c"}, Users: []string{"ann", "bob"}, Groups: []string{"blue", "red"}},
+		Target: &controlv1.Target{
+			Connections: []string{"c"},
+			Users:       []string{"ann", "bob"}, Groups: []string{"blue", "red"},
+		},
 		Message: text("x"),
 		Detail:  controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS,
 	}
 	holdReceipt(t, &controlv1.Receipt{
 		Matched: 1, Written: 1, NotAckable: 1,
-		Unmatched: &controlv1.Unmatched{Connections: []string{"c"}, Users: []string{"bob"}, Groups: []string{"blue"}},
+		Unmatched: &controlv1.Unmatched{
+			Connections: []string{"c"}, Users: []string{"bob"}, Groups: []string{"blue"},
+		},
 	}, f.send(t, req))
 }
 
@@ -250,18 +304,29 @@ func TestSendWaitsAsLongAsItMay(t *testing.T) {
 		{"unspecified is queued", controlv1.Wait_WAIT_UNSPECIFIED, -1, 0, 0},
 		{"written, by default", controlv1.Wait_WAIT_WRITTEN, -1, 0, 5 * time.Second},
 		{"acked, by default", controlv1.Wait_WAIT_ACKED, -1, 0, 5 * time.Second},
-		{"a tenth short of the deadline", controlv1.Wait_WAIT_WRITTEN, -1, 4 * time.Second, 3600 * time.Millisecond},
-		{"a far deadline changes nothing", controlv1.Wait_WAIT_WRITTEN, -1, time.Hour, 5 * time.Second},
+		{
+			"a tenth short of the deadline", controlv1.Wait_WAIT_WRITTEN,
+			-1, 4 * time.Second, 3600 * time.Millisecond,
+		},
+		{
+			"a far deadline changes nothing", controlv1.Wait_WAIT_WRITTEN,
+			-1, time.Hour, 5 * time.Second,
+		},
 		{"as asked", controlv1.Wait_WAIT_WRITTEN, 7 * time.Second, 0, 7 * time.Second},
 		{"not at all", controlv1.Wait_WAIT_WRITTEN, 0, 0, 0},
-		{"as asked, but for the deadline", controlv1.Wait_WAIT_WRITTEN, 7 * time.Second, 5 * time.Second, 4500 * time.Millisecond},
+		{
+			"as asked, but for the deadline", controlv1.Wait_WAIT_WRITTEN,
+			7 * time.Second, 5 * time.Second, 4500 * time.Millisecond,
+		},
 		{"the longest", controlv1.Wait_WAIT_ACKED, 5 * time.Minute, 0, 5 * time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
 				f.connect(t, &ackedProtocol{}, "ann").stall(true)
-				req := &controlv1.SendRequest{Target: users("ann"), Message: text("x"), Wait: c.wait}
+				req := &controlv1.SendRequest{
+					Target: users("ann"), Message: text("x"), Wait: c.wait,
+				}
 				if c.timeout >= 0 {
 					req.WaitTimeout = durationpb.New(c.timeout)
 				}
@@ -296,7 +361,9 @@ func TestSendAnswersAsSoonAsItsWaitIsReached(t *testing.T) {
 			do   func()
 			want *controlv1.Receipt
 		}{
-			{controlv1.Wait_WAIT_WRITTEN, func() { c.stall(false) }, &controlv1.Receipt{Matched: 1, Written: 1}},
+			{controlv1.Wait_WAIT_WRITTEN, func() {
+				c.stall(false)
+			}, &controlv1.Receipt{Matched: 1, Written: 1}},
 			{controlv1.Wait_WAIT_ACKED, func() {
 				if err := c.Ack(2); err != nil {
 					t.Error(err)
@@ -305,7 +372,9 @@ func TestSendAnswersAsSoonAsItsWaitIsReached(t *testing.T) {
 		} {
 			start := time.Now()
 			time.AfterFunc(2*time.Second, step.do)
-			holdReceipt(t, step.want, f.send(t, &controlv1.SendRequest{Target: users("ann"), Message: text("x"), Wait: step.wait}))
+			holdReceipt(t, step.want, f.send(t, &controlv1.SendRequest{
+				Target: users("ann"), Message: text("x"), Wait: step.wait,
+			}))
 			if took := time.Since(start); took != 2*time.Second {
 				t.Errorf("%v: took %v", step.wait, took)
 			}
@@ -322,7 +391,9 @@ func TestRequestIDDeliversOnce(t *testing.T) {
 		// A retry may wait differently.
 		req.Wait, req.WaitTimeout = controlv1.Wait_WAIT_WRITTEN, durationpb.New(time.Second)
 		again := f.send(t, req)
-		holdReceipt(t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1, Duplicate: true}, again)
+		holdReceipt(
+			t, &controlv1.Receipt{Matched: 1, Written: 1, NotAckable: 1, Duplicate: true}, again,
+		)
 		if again.GetMessageId() != first.GetMessageId() {
 			t.Errorf("message %s, then %s", first.GetMessageId(), again.GetMessageId())
 		}

@@ -23,9 +23,9 @@ func (s *sending) isDue() bool {
 // dueAt returns the time when the receipt is due in any case: outgoing.until.
 func (s *sending) dueAt() time.Time { return s.outgoing.until }
 
-// callWhenDue calls done when Receipt would not wait. After callWhenDue, Receipt never waits. done is
-// called at most once, perhaps at once, by a goroutine that may hold locks of the hub. stop calls it
-// off.
+// callWhenDue calls done when Receipt would not wait. After callWhenDue, Receipt never waits. done
+// is called at most once, perhaps at once, by a goroutine that may hold locks of the hub. stop
+// calls it off.
 func (s *sending) callWhenDue(done func()) (stop func()) {
 	s.asked = true
 	here := s.delivery != nil && s.outgoing.send.Wait > hub.WaitQueued

@@ -18,11 +18,11 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// This file has both ends of a forwarded call. The entry hub, which a backend called, encodes it. The
-// hub with the connections carries it out.
+// This file has both ends of a forwarded call. The entry hub, which a backend called, encodes it.
+// The hub with the connections carries it out.
 
-// returnTime is by how much a wait at a peer ends early, so that its receipt is back in time. It is at
-// most a tenth of the wait.
+// returnTime is by how much a wait at a peer ends early, so that its receipt is back in time. It is
+// at most a tenth of the wait.
 const returnTime = 100 * time.Millisecond
 
 // newSendCall returns a send as a call for peers. It encodes the request once for all of them.
@@ -98,8 +98,8 @@ func finishedExecution(r *peerv1.ForwardResult) mesh.Execution {
 	return mesh.Execution{Result: func() *peerv1.ForwardResult { return r }}
 }
 
-// panicResult turns a panic into a result. The panic must end neither the lane, which carries the calls
-// of many callers, nor the process.
+// panicResult turns a panic into a result. The panic must end neither the lane, which carries the
+// calls of many callers, nor the process.
 func (e *executor) panicResult(p any) *peerv1.ForwardResult {
 	e.logger.Error("forwarded call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return errorResult(errInternal)
@@ -145,8 +145,8 @@ func (e *executor) executeSend(ctx context.Context, f *peerv1.Forward, s *peerv1
 	return x
 }
 
-// sendResult returns the result of a send. target is its target if the result is to name the matches,
-// else nil.
+// sendResult returns the result of a send. target is its target if the result is to name the
+// matches, else nil.
 func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 	local := d.Receipt()
 	var r struct { // a single allocation

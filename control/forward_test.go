@@ -16,7 +16,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// A forwarded send that waits takes a goroutine neither at the entry hub nor at the hub of its client.
+// A forwarded send that waits takes a goroutine neither at the entry hub nor at the hub of its
+// client.
 func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 	const streams, each, few = 2, maxUnanswered, 32
 	c := newCluster(t, 2)

@@ -7,8 +7,8 @@ import (
 	"github.com/connhub/connhub/auth"
 )
 
-// idlePatience is how long a connection must be without a call before it counts as idle. A call counts
-// from the moment that a goroutine carries it out, not from its headers.
+// idlePatience is how long a connection must be without a call before it counts as idle. A call
+// counts from the moment that a goroutine carries it out, not from its headers.
 const idlePatience = time.Second
 
 // shareEnd says how a connection ended because of its credential's share.
@@ -34,9 +34,9 @@ type holder struct {
 // Problem: a backend that opens connections and keeps them must keep out neither its neighbours nor
 // peers. The number of backends is unknown, and a single backend shall have many connections.
 //
-// Rule: when a new connection is too many, the backends' credential with most connections gives up a
-// connection. Among equals it is the credential of the new connection. So a credential is kept out
-// only if none holds more than it would with the new connection. A peer is never kept out.
+// Rule: when a new connection is too many, the backends' credential with most connections gives up
+// a connection. Among equals it is the credential of the new connection. So a credential is kept
+// out only if none holds more than it would with the new connection. A peer is never kept out.
 type holders struct {
 	most  int // bound of known; 0: none
 	known int // connections of all credentials
@@ -82,8 +82,8 @@ func (h *holders) addConn(c *inbound, who auth.Identity) (payer *inbound, ok boo
 	return payer, true
 }
 
-// largestHolder returns the backends' credential with most connections; among equals, mine. It returns
-// nil if no backend has a connection.
+// largestHolder returns the backends' credential with most connections; among equals, mine. It
+// returns nil if no backend has a connection.
 func (h *holders) largestHolder(mine *holder) *holder {
 	var most *holder
 	for who, of := range h.of {
@@ -96,8 +96,8 @@ func (h *holders) largestHolder(mine *holder) *holder {
 	return most
 }
 
-// choosePayer returns the connection to close: the connection that has been idle longest, or else the
-// newest.
+// choosePayer returns the connection to close: the connection that has been idle longest, or else
+// the newest.
 func (h *holder) choosePayer() *inbound {
 	newest := h.conns.Back().Value.(*inbound)
 	var idle *inbound

@@ -17,19 +17,21 @@ import (
 // errStranger ends the reads of a stranger's connection that the port has closed.
 var errStranger = errors.New("the connection has shown no credential")
 
-// inbound is a connection to the control port. It begins as a stranger's, and is known from the first call with a
-// valid credential on.
+// inbound is a connection to the control port. It begins as a stranger's. From its first call with
+// a valid credential on it is known.
 type inbound struct {
 	net.Conn // above TLS; nil during the handshake
 
 	// Static.
-	raw     net.Conn // what was accepted
-	address string   // of the other side, as addressOf returns it
+	raw     net.Conn // the accepted connection
+	address string   // remote, as addressOf returns it
 	port    *port
 
-	known     atomic.Bool
-	faulted   atomic.Bool  // of a stranger: it may not stand in reserve, because a call was refused or was not whole
-	waiting   atomic.Int64 // since when the hub waits for bytes of a stranger, in ns since 1970; 0: it does not
+	known atomic.Bool
+	// of a stranger: a call was refused or incomplete, so it may not stand in reserve
+	faulted atomic.Bool
+	// since when the hub waits for bytes of a stranger, in ns since 1970; 0: not now
+	waiting   atomic.Int64
 	openCalls atomic.Int32 // calls in flight of methods that need no credential
 	calls     atomic.Int32 // calls and streams in flight
 	lastCall  atomic.Int64 // when the last call began or ended, in ns since 1970
@@ -47,15 +49,15 @@ type inbound struct {
 	counted   bool    // in port.open
 	shaken    bool    // TLS is set up
 	inReserve bool    // of a stranger: any newcomer may take its place
-	holder    *holder // whose connection it is; nil: nobody's
-	refused   bool    // its credential had its share of the port
+	holder    *holder // of its credential; nil: of a stranger
+	refused   bool    // refused, because its credential had its share
 }
 
-// beginWaiting says that the hub waits for bytes of a stranger.
+// beginWaiting records that the hub waits for bytes of a stranger.
 func (c *inbound) beginWaiting() { c.waiting.Store(time.Now().UnixNano()) }
 
-// waitedConn is an accepted connection, below TLS. It tells since when the hub waits for bytes of a
-// stranger.
+// waitedConn is an accepted connection, below TLS. It records since when the hub waits for bytes of
+// a stranger.
 type waitedConn struct {
 	net.Conn
 
@@ -92,7 +94,7 @@ func (c *inbound) Close() error {
 	return c.Conn.Close()
 }
 
-// endAccounts gives back what the accounts hold of answers that nothing will write.
+// endAccounts gives back the bytes of answers that the transport will not write any more.
 func (c *inbound) endAccounts() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,13 +104,13 @@ func (c *inbound) endAccounts() {
 	}
 }
 
-// welcome makes the connection one of a credential that a call on it has shown, unless it is one
-// already. False: the credential has its share of the port. The transport's reader calls it.
+// becomeKnown makes the connection known by a credential that a call on it has shown. It reports
+// false if the credential has its share of the port. The transport's reader calls it.
 func (c *inbound) becomeKnown(who auth.Identity) bool {
 	return c.known.Load() || c.port.makeKnown(c, who)
 }
 
-// beginCall counts a call until endCall; c may be nil.
+// countCall counts a call until uncountCall; c may be nil.
 func (c *inbound) countCall(now time.Time) {
 	if c != nil {
 		c.calls.Add(1)
@@ -116,7 +118,7 @@ func (c *inbound) countCall(now time.Time) {
 	}
 }
 
-// endCall says that a call has ended; c may be nil.
+// uncountCall records the end of a call; c may be nil.
 func (c *inbound) uncountCall(now time.Time) {
 	if c != nil {
 		c.lastCall.Store(now.UnixNano())
@@ -124,7 +126,8 @@ func (c *inbound) uncountCall(now time.Time) {
 	}
 }
 
-// accountOf returns the account of a credential on this connection. The transport's reader calls it.
+// accountFor returns the account of a credential on this connection. The transport's reader calls
+// it.
 func (c *inbound) accountFor(credential string, b *budget) *account {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +150,7 @@ type inboundInfo struct {
 	conn *inbound
 }
 
-// inboundOf returns the connection of a call; nil: it did not come over one.
+// inboundOf returns the connection of a call; nil if it has none, in a test.
 func inboundOf(ctx context.Context) *inbound {
 	p, ok := peer.FromContext(ctx)
 	if !ok {

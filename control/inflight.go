@@ -5,15 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// inFlight counts the calls of backends, so that a hub that leaves knows when the last one has ended: those of other
-// hubs go on for as long as it has connections.
+// inFlight counts the calls of backends, so that a hub that leaves knows when the last of them has
+// ended. The calls of peers go on as long as the hub has connections.
 type inFlight struct {
 	leaving atomic.Bool // written under mu
 
 	mu    sync.Mutex
 	calls int
-	first *call         // of those that have one; a list, so that a farewell finds those that wait for a message
-	quiet chan struct{} // closed when leaving, and no call is left
+	// a list of the calls with a call; refuseCalls ends those of them that wait for a message
+	first *call
+	quiet chan struct{} // closed when the hub leaves and no call is left
 }
 
 func newInFlight() *inFlight { return &inFlight{quiet: make(chan struct{})} }
@@ -31,7 +32,7 @@ func (f *inFlight) beginCall(c *call) {
 	}
 }
 
-// endCall says that a call has ended; c may be nil.
+// endCall records the end of a call; c must be as in beginCall.
 func (f *inFlight) endCall(c *call) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -54,7 +55,8 @@ func (f *inFlight) unlinkLocked(c *call) {
 	c.before, c.after = nil, nil
 }
 
-// leave refuses new calls, and ends those whose only request has not come yet. The others may finish.
+// refuseCalls refuses new calls, and ends the calls whose only request has not come yet. The rest
+// may finish.
 func (f *inFlight) refuseCalls() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,15 +67,17 @@ func (f *inFlight) refuseCalls() {
 	f.closeQuietLocked()
 }
 
-// beginReading says that a call waits for its only request until endReading: it is ended when the hub leaves.
+// beginReading records that a call waits for its only request, until endReading. If the hub leaves
+// meanwhile, it ends the call.
 func (f *inFlight) beginReading(c *call) {
 	c.reading.Store(true)
-	if f.leaving.Load() { // leave may have looked before
+	if f.leaving.Load() { // refuseCalls may have looked before
 		c.endWaiting()
 	}
 }
 
-// endReading says that a call does not wait any more. False: it was ended.
+// endReading records that a call does not wait any more. It reports false if the hub has ended the
+// call.
 func (f *inFlight) endReading(c *call) bool { return c.reading.CompareAndSwap(true, false) }
 
 func (f *inFlight) isRefusing() bool { return f.leaving.Load() }

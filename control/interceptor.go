@@ -25,8 +25,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// serviceRoles says who may call which service. A service that is not in it is closed to everybody, also
-// when it is registered.
+// serviceRoles has the role that may call a service. A service without a row is closed, also if it
+// is registered.
 var serviceRoles = map[string]auth.Role{
 	controlv1.DeliveryService_ServiceDesc.ServiceName:   auth.RoleBackend,
 	controlv1.ConnectionService_ServiceDesc.ServiceName: auth.RoleBackend,
@@ -40,7 +40,8 @@ var serviceRoles = map[string]auth.Role{
 	healthv1.Health_ServiceDesc.ServiceName: auth.RoleBackend,
 }
 
-// early are the methods that backends may call before the other hubs know this one: what is wrong with a start is to be seen.
+// allowedBeforeReady are the methods that backends may call before the peers know this hub: an
+// operator must see why a start hangs.
 var allowedBeforeReady = map[string]bool{controlv1.HubService_ListHubs_FullMethodName: true}
 
 const (
@@ -50,7 +51,7 @@ const (
 	peerPackage = "connhub.peer.v1."
 )
 
-// roleFor returns the role that a service asks for; false: it has none, and is closed.
+// roleFor returns the role that may call a service; false: the service is closed.
 func (g *guard) roleFor(service string) (auth.Role, bool) {
 	if strings.HasPrefix(service, peerPackage) {
 		return auth.RolePeer, true
@@ -62,39 +63,41 @@ func (g *guard) roleFor(service string) (auth.Role, bool) {
 	return role, ok
 }
 
-// guard stands around every call: it turns a panic into an error, counts, lets in, and turns errors into
-// statuses. A call that it refuses has not been read.
+// guard surrounds every call. It turns a panic into an error, counts, admits, and turns errors into
+// statuses. It refuses a call before its message is read.
 type guard struct {
-	secrets *auth.Secrets // nil: everybody is a backend
+	secrets *auth.Secrets // nil: every caller is a backend
 	logger  *slog.Logger
 	metrics *metrics
 	served  map[string]bool // full methods
-	unaries map[string]bool // the unary ones of ours
-	more    []string        // services that the configuration brought
+	unaries map[string]bool // of served: the unary methods of this hub's services
+	more    []string        // services of Config.Services
 	calls   *inFlight
 
 	port   *port
 	budget *budget
 	codec  codec
 
-	mesh    *mesh.Mesh      // nil: there are no other hubs
-	ready   <-chan struct{} // closed when backends may call; nil: they may
-	leaving context.Context // done when the server leaves: ends streams, but for those that end in their own order
+	mesh  *mesh.Mesh      // nil: there are no peers
+	ready <-chan struct{} // closed when backends may call; nil: they may
+	// done when the server leaves; ends the streams that do not end in their own order
+	leaving context.Context
 }
 
-// unary is the interceptor of unary calls.
+// interceptUnary is the interceptor of unary calls.
 func (g *guard) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	start, c, weighed := time.Now(), callOf(ctx), false
 	c.conn.countCall(start)
 	if !c.peer {
 		g.calls.beginCall(c)
 	}
-	defer func() { // one for all that must be done: the compiler does not inline many
+	defer func() { // a single defer, because the compiler does not inline many
 		if p := recover(); p != nil {
 			resp, err = nil, g.answerPanic(info.FullMethod, p)
 		}
 		c.endMessages()
-		if _, held := resp.(*heldAnswer); weighed && !held { // a held answer counts until it is written
+		// a held answer counts until it is written
+		if _, held := resp.(*heldAnswer); weighed && !held {
 			c.account.releaseBytes(callWeight)
 		}
 		if !c.peer {
@@ -128,7 +131,7 @@ func (g *guard) interceptUnary(ctx context.Context, req any, info *grpc.UnarySer
 	return resp, nil
 }
 
-// stream is the interceptor of streams, and of calls of methods that are not served.
+// interceptStream is the interceptor of streams, and of calls of methods that are not served.
 func (g *guard) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	c := callOf(ss.Context())
 	c.conn.countCall(time.Now())
@@ -173,39 +176,39 @@ func (g *guard) interceptStream(srv any, ss grpc.ServerStream, info *grpc.Stream
 	return nil
 }
 
-// endStream ends a stream because the hub leaves, whatever it waits for in the transport. Streams that end in their own
-// order are left to themselves; but not one that has never said what it is for.
+// endStream ends a stream because the hub leaves, also while it waits in the transport. It leaves
+// alone the streams that end in their own order, unless such a stream has sent no message yet.
 func (g *guard) endStream(c *call, fullMethod string) {
 	if !g.leavesInOrder(fullMethod) || g.outlastsLeave(fullMethod) && !c.received.Load() {
 		c.cancel(hub.ErrShuttingDown)
 	}
 }
 
-// pieceStream is a stream whose messages are read by its call.
+// pieceStream is a stream whose call reads its messages.
 type pieceStream struct {
 	grpc.ServerStream
 
 	call *call
-	only bool // the caller sends one message
+	only bool // the caller sends a single message
 }
 
-// RecvMsg implements grpc.ServerStream. Its errors are for the guard to answer.
+// RecvMsg implements grpc.ServerStream. The guard answers its errors.
 func (s *pieceStream) RecvMsg(m any) error {
 	return s.call.receiveMessage(s.Context(), m, s.only)
 }
 
-// leavesInOrder reports whether a stream sees to it by itself that it ends when the server leaves.
+// leavesInOrder reports whether a stream ends by itself when the server leaves.
 func (g *guard) leavesInOrder(fullMethod string) bool {
 	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName || g.outlastsLeave(fullMethod)
 }
 
-// lasts reports whether a stream goes on while the hub leaves, until somebody else ends it: the mesh those of peers, and a
-// service that the configuration brought its own.
+// outlastsLeave reports whether a stream goes on while the hub leaves. The mesh ends the streams of
+// peers, and a service of Config.Services ends its own.
 func (g *guard) outlastsLeave(fullMethod string) bool {
 	return isPeerMethod(fullMethod) || slices.Contains(g.more, serviceOf(fullMethod))
 }
 
-// contextStream is a stream with a context of ours.
+// contextStream is a stream with a context of the guard.
 type contextStream struct {
 	grpc.ServerStream
 	ctx context.Context
@@ -216,7 +219,7 @@ func (s *contextStream) Context() context.Context { return s.ctx }
 // admit authenticates and authorizes. The context that it returns knows the caller.
 func (g *guard) admitCall(ctx context.Context, fullMethod string) (context.Context, error) {
 	c := callOf(ctx)
-	if c.Context == nil { // it came over no transport, in a test
+	if c.Context == nil { // in a test without a transport
 		c = &call{open: isOpen(fullMethod)}
 		c.identity, c.valid = g.identifyCaller(metadata.ValueFromIncomingContext(ctx, "authorization"))
 		ctx = context.WithValue(ctx, callKey{}, c)
@@ -244,12 +247,13 @@ func (g *guard) admitCall(ctx context.Context, fullMethod string) (context.Conte
 	return ctx, nil
 }
 
-// isLeaving reports whether the hub takes no calls of backends any more.
+// refusesBackends reports whether the hub takes no calls of backends any more.
 func (g *guard) refusesBackends() bool {
 	return g.calls.isRefusing() || g.mesh != nil && g.mesh.Forgotten()
 }
 
-// isReady reports whether other hubs know this one: a send through it would silently miss theirs.
+// isKnownToPeers reports whether peers know this hub. Before that a send through it would silently
+// miss their connections.
 func (g *guard) isKnownToPeers() bool {
 	if g.ready == nil {
 		return true
@@ -262,10 +266,11 @@ func (g *guard) isKnownToPeers() bool {
 	}
 }
 
-// insecureIdentity is who everybody is when the server runs without credentials: backends, and other hubs too.
+// insecureIdentity is the identity of every caller, peers too, if the server runs without
+// credentials.
 var insecureIdentity = auth.Identity{Role: auth.RoleBackend, Name: "insecure"}
 
-// identify returns who presents the bearer secret in the values of a call's header.
+// identifyCaller returns the identity of the bearer secret in the values of a call's header.
 func (g *guard) identifyCaller(values []string) (auth.Identity, bool) {
 	if g.secrets == nil {
 		return insecureIdentity, true
@@ -276,8 +281,8 @@ func (g *guard) identifyCaller(values []string) (auth.Identity, bool) {
 	return g.secrets.Identify(auth.BearerSecret(values[0]))
 }
 
-// peers reports whether a method is one between hubs. The tap sees what the caller wrote: an empty name, or one without
-// a slash.
+// isPeerMethod reports whether a method is for peers. fullMethod is as the caller wrote it: it may
+// be empty, or without a slash.
 func isPeerMethod(fullMethod string) bool {
 	return strings.HasPrefix(methodName(fullMethod), peerPackage)
 }
@@ -285,8 +290,8 @@ func isPeerMethod(fullMethod string) bool {
 // methodName is the full name without its slash, for people and for prefixes.
 func methodName(fullMethod string) string { return strings.TrimPrefix(fullMethod, "/") }
 
-// answer turns an error of a handler into a status. The mesh, and services that are not ours, health and reflection,
-// make statuses themselves.
+// answerError turns an error of a handler into a status. The mesh, health and reflection make
+// statuses themselves.
 func (g *guard) answerError(fullMethod string, err error) error {
 	if answered, ok := errors.AsType[answeredError](err); ok {
 		return answered.error
@@ -305,7 +310,7 @@ func (g *guard) answerPanic(fullMethod string, p any) error {
 	return toStatus(errInternal)
 }
 
-// unknown is the handler of methods that are not served.
+// refuseUnknown is the handler of methods that are not served.
 func (g *guard) refuseUnknown(any, grpc.ServerStream) error { return errUnknownMethod }
 
 // serviceOf returns the service in "/service/method".

@@ -40,7 +40,8 @@ func TestEveryMethodAsksForTheRightCredentials(t *testing.T) {
 	}{
 		{"none", "", codes.Unauthenticated, "CREDENTIALS_INVALID"},
 		{"empty", "Bearer ", codes.Unauthenticated, "CREDENTIALS_INVALID"},
-		{"wrong", "Bearer " + strings.Repeat("x", 32), codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{"wrong", "Bearer " +
+			strings.Repeat("x", 32), codes.Unauthenticated, "CREDENTIALS_INVALID"},
 		{"a part", "Bearer " + backendSecret[1:], codes.Unauthenticated, "CREDENTIALS_INVALID"},
 		{"no scheme", backendSecret, codes.Unauthenticated, "CREDENTIALS_INVALID"},
 		{"other scheme", "Basic " + backendSecret, codes.Unauthenticated, "CREDENTIALS_INVALID"},
@@ -62,8 +63,13 @@ func TestEveryMethodAsksForTheRightCredentials(t *testing.T) {
 
 func TestCredentialsAreTakenOnceAndInAnyCaseOfTheScheme(t *testing.T) {
 	f := newFixture(t)
-	for scheme, want := range map[string]codes.Code{"Bearer": codes.OK, "bearer": codes.OK, "BEARER": codes.OK, "Bearer  ": codes.OK, "Bear": codes.Unauthenticated} {
-		_, err := controlv1.NewHubServiceClient(f.dial(t, scheme+" "+backendSecret)).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	for scheme, want := range map[string]codes.Code{
+		"Bearer": codes.OK, "bearer": codes.OK,
+		"BEARER": codes.OK, "Bearer  ": codes.OK, "Bear": codes.Unauthenticated,
+	} {
+		_, err := controlv1.NewHubServiceClient(f.dial(t, scheme+" "+backendSecret)).ListHubs(
+			t.Context(), &controlv1.ListHubsRequest{},
+		)
 		if status.Code(err) != want {
 			t.Errorf("%q: %v, want %v", scheme, err, want)
 		}
@@ -83,15 +89,39 @@ func TestUnknownMethodsAreToldToThoseWhoMayKnow(t *testing.T) {
 		code   codes.Code
 		reason string
 	}{
-		{"stranger", stranger, "/connhub.control.v1.DeliveryService/Nope", codes.Unauthenticated, "CREDENTIALS_INVALID"},
-		{"stranger, no such service", stranger, "/nope.Nope/Nope", codes.Unauthenticated, "CREDENTIALS_INVALID"},
-		{"backend", f.conn, "/connhub.control.v1.DeliveryService/Nope", codes.Unimplemented, "UNKNOWN_METHOD"},
-		{"backend, no such service", f.conn, "/nope.Nope/Nope", codes.Unimplemented, "UNKNOWN_METHOD"},
+		{
+			"stranger", stranger, "/connhub.control.v1.DeliveryService/Nope",
+			codes.Unauthenticated, "CREDENTIALS_INVALID",
+		},
+		{
+			"stranger, no such service", stranger, "/nope.Nope/Nope",
+			codes.Unauthenticated, "CREDENTIALS_INVALID",
+		},
+		{
+			"backend", f.conn, "/connhub.control.v1.DeliveryService/Nope",
+			codes.Unimplemented, "UNKNOWN_METHOD",
+		},
+		{
+			"backend, no such service", f.conn, "/nope.Nope/Nope",
+			codes.Unimplemented, "UNKNOWN_METHOD",
+		},
 		{"backend, no such path", f.conn, "/a/b/c", codes.Unimplemented, "UNKNOWN_METHOD"},
-		{"peer", peer, "/connhub.control.v1.DeliveryService/Nope", codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
-		{"backend at a peer's service", f.conn, "/connhub.peer.v1.PeerService/Data", codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
-		{"peer at its service, which is not served yet", peer, "/connhub.peer.v1.PeerService/Data", codes.Unimplemented, "UNKNOWN_METHOD"},
-		{"only health's Check is open", stranger, "/grpc.health.v1.Health/Nope", codes.Unauthenticated, "CREDENTIALS_INVALID"},
+		{
+			"peer", peer, "/connhub.control.v1.DeliveryService/Nope",
+			codes.PermissionDenied, "ROLE_NOT_ALLOWED",
+		},
+		{
+			"backend at a peer's service", f.conn, "/connhub.peer.v1.PeerService/Data",
+			codes.PermissionDenied, "ROLE_NOT_ALLOWED",
+		},
+		{
+			"peer at its service, which is not served yet",
+			peer, "/connhub.peer.v1.PeerService/Data", codes.Unimplemented, "UNKNOWN_METHOD",
+		},
+		{
+			"only health's Check is open", stranger, "/grpc.health.v1.Health/Nope",
+			codes.Unauthenticated, "CREDENTIALS_INVALID",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			holdError(t, invokeRaw(t.Context(), c.conn, c.method, nil), c.code, c.reason)
@@ -105,11 +135,14 @@ func TestEveryRPCOfTheProtosHasARole(t *testing.T) {
 		served[method] = true
 	}
 	for _, service := range controlServices() {
-		if role, ok := (&guard{}).roleFor(string(service.FullName())); !ok || role != auth.RoleBackend {
+		if role, ok := (&guard{}).roleFor(string(service.FullName())); !ok ||
+			role != auth.RoleBackend {
 			t.Errorf("%s: role %q, %v", service.FullName(), role, ok)
 		}
 		for i := range service.Methods().Len() {
-			if method := fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name()); !served[method] {
+			if method := fmt.Sprintf(
+				"/%s/%s", service.FullName(), service.Methods().Get(i).Name(),
+			); !served[method] {
 				t.Errorf("%s is not served", method)
 			}
 		}
@@ -120,7 +153,10 @@ func TestEveryRPCOfTheProtosHasARole(t *testing.T) {
 var strayService = grpc.ServiceDesc{
 	ServiceName: "stray.Service",
 	HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{{MethodName: "Do", Handler: func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+	Methods: []grpc.MethodDesc{{MethodName: "Do", Handler: func(any, context.Context, func(
+		any,
+	) error, grpc.UnaryServerInterceptor,
+	) (any, error) {
 		panic("reached")
 	}}},
 }
@@ -132,10 +168,14 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.grpc.Stop)
-	g := &guard{calls: newInFlight(), secrets: newSecrets(t), served: map[string]bool{"/stray.Service/Do": true}, unaries: map[string]bool{}}
+	g := &guard{calls: newInFlight(), secrets: newSecrets(t), served: map[string]bool{
+		"/stray.Service/Do": true,
+	}, unaries: map[string]bool{}}
 	registrar{server: server.grpc, guard: g}.RegisterService(&strayService, nil)
 	for _, secret := range []string{backendSecret, peerSecret} {
-		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))
+		ctx := metadata.NewIncomingContext(
+			t.Context(), metadata.Pairs("authorization", "Bearer "+secret),
+		)
 		if _, err := g.admitCall(ctx, "/stray.Service/Do"); !errors.Is(err, errRoleNotAllowed) {
 			t.Errorf("%s: %v", secret, err)
 		}
@@ -145,10 +185,14 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 func TestInsecureServersTakeEverybodyForABackendOrAHub(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Secrets, c.Insecure = nil, true })
 	conn := f.dial(t, "")
-	if _, err := controlv1.NewHubServiceClient(conn).ListHubs(t.Context(), &controlv1.ListHubsRequest{}); err != nil {
+	if _, err := controlv1.NewHubServiceClient(conn).ListHubs(
+		t.Context(), &controlv1.ListHubsRequest{},
+	); err != nil {
 		t.Error(err)
 	}
-	holdError(t, invokeRaw(t.Context(), conn, "/connhub.peer.v1.PeerService/Data", nil), codes.Unimplemented, "UNKNOWN_METHOD")
+	holdError(t, invokeRaw(
+		t.Context(), conn, "/connhub.peer.v1.PeerService/Data", nil,
+	), codes.Unimplemented, "UNKNOWN_METHOD")
 }
 
 func TestStreamsGoThroughTheSameDoor(t *testing.T) {
@@ -163,7 +207,9 @@ func TestStreamsGoThroughTheSameDoor(t *testing.T) {
 		{"peer", f.dial(t, "Bearer "+peerSecret), codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			stream, err := reflectionv1.NewServerReflectionClient(c.conn).ServerReflectionInfo(t.Context())
+			stream, err := reflectionv1.NewServerReflectionClient(c.conn).ServerReflectionInfo(
+				t.Context(),
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +219,8 @@ func TestStreamsGoThroughTheSameDoor(t *testing.T) {
 	}
 	// A probe needs nothing; a stream would cost the hub as long as a stranger likes.
 	health := healthv1.NewHealthClient(f.dial(t, ""))
-	if resp, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil || resp.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+	if resp, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil ||
+		resp.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Errorf("%v, %v", resp, err)
 	}
 	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
@@ -190,7 +237,9 @@ func TestReflectionTellsTheServicesToABackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}})
+	err = stream.Send(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,17 +265,33 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 		fail         func() error
 	}{
 		{"an unknown error", "call failed", func() error { return errors.New(secret) }},
-		{"a status of somebody else", "call failed", func() error { return status.Error(codes.NotFound, secret) }},
-		{"an error that no call leads to", "call failed", func() error { return fmt.Errorf("%s: %w", secret, hub.ErrTooManyConnections) }},
+		{"a status of somebody else", "call failed", func() error {
+			return status.Error(codes.NotFound, secret)
+		}},
+		{"an error that no call leads to", "call failed", func() error {
+			return fmt.Errorf("%s: %w", secret, hub.ErrTooManyConnections)
+		}},
 		{"a panic", "call panicked", func() error { panic(secret) }},
-		{"a wrapped sentinel", "", func() error { return fmt.Errorf("%s: %w", secret, hub.ErrConnectionNotFound) }},
+		{"a wrapped sentinel", "", func() error {
+			return fmt.Errorf("%s: %w", secret, hub.ErrConnectionNotFound)
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFixture(t)
-			g := &guard{calls: newInFlight(), secrets: newSecrets(t), logger: slogTo(f.log), served: map[string]bool{controlv1.ConnectionService_GetConnection_FullMethodName: true}}
+			g := &guard{
+				calls: newInFlight(), secrets: newSecrets(t),
+				logger: slogTo(f.log), served: map[string]bool{
+					controlv1.ConnectionService_GetConnection_FullMethodName: true,
+				},
+			}
 			g.metrics = newTestMetrics(t)
-			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+backendSecret))
-			_, err := g.interceptUnary(ctx, &controlv1.GetConnectionRequest{}, &grpc.UnaryServerInfo{FullMethod: controlv1.ConnectionService_GetConnection_FullMethodName},
+			ctx := metadata.NewIncomingContext(
+				t.Context(), metadata.Pairs("authorization", "Bearer "+backendSecret),
+			)
+			_, err := g.interceptUnary(ctx, &controlv1.GetConnectionRequest{},
+				&grpc.UnaryServerInfo{
+					FullMethod: controlv1.ConnectionService_GetConnection_FullMethodName,
+				},
 				func(context.Context, any) (any, error) { return nil, c.fail() })
 			if c.logged == "" {
 				holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
@@ -236,10 +301,13 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 			if strings.Contains(fmt.Sprint(status.Convert(err).Proto()), secret) {
 				t.Errorf("leaked: %v", err)
 			}
-			if n := strings.Count(f.log.String(), "\n"); (n == 1) != (c.logged != "") || !strings.Contains(f.log.String(), c.logged) {
+			if n := strings.Count(f.log.String(), "\n"); (n == 1) != (c.logged != "") ||
+				!strings.Contains(f.log.String(), c.logged) {
 				t.Errorf("logged %q", f.log)
 			}
-			if panicked := strings.Contains(f.log.String(), "interceptor_test.go"); panicked != (c.name == "a panic") {
+			if panicked := strings.Contains(
+				f.log.String(), "interceptor_test.go",
+			); panicked != (c.name == "a panic") {
 				t.Errorf("stack in the log: %v", panicked)
 			}
 		})
@@ -248,8 +316,15 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 
 func TestAPanicInAStreamIsAnInternalError(t *testing.T) {
 	log := &buffer{}
-	g := &guard{calls: newInFlight(), logger: slogTo(log), metrics: newTestMetrics(t), leaving: t.Context(), served: map[string]bool{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": true}}
-	err := g.interceptStream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"},
+	g := &guard{
+		calls: newInFlight(), logger: slogTo(log),
+		metrics: newTestMetrics(t), leaving: t.Context(), served: map[string]bool{
+			"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": true,
+		},
+	}
+	err := g.interceptStream(nil, &contextStream{ctx: t.Context()}, &grpc.StreamServerInfo{
+		FullMethod: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+	},
 		func(any, grpc.ServerStream) error { panic("secret") })
 	holdError(t, err, codes.Internal, "INTERNAL")
 	if !strings.Contains(log.String(), "secret") {

@@ -7,13 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsentBytes is the bytes that the kernel takes for a caller beyond the bytes on their way. By itself
-// it takes up to net.ipv4.tcp_wmem's maximum, 4 MiB, of answers that are then in no budget of the hub.
-// The caller's network bounds the bytes on their way, so callers that read lose nothing.
+// unsentBytes is the bytes that the kernel takes for a caller beyond the bytes on their way. By
+// itself it takes up to net.ipv4.tcp_wmem's maximum, 4 MiB, of answers that are then in no budget
+// of the hub. The caller's network bounds the bytes on their way, so callers that read lose
+// nothing.
 const unsentBytes = 256 << 10
 
-// boundKernelMemory bounds the bytes that the kernel keeps for a caller that does not read. HTTP/2's
-// windows bound the bytes that a caller sends.
+// boundKernelMemory bounds the bytes that the kernel keeps for a caller that does not read.
+// HTTP/2's windows bound the bytes that a caller sends.
 func boundKernelMemory(conn net.Conn) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {

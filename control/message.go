@@ -30,8 +30,8 @@ func newMessage(namespace string, m *controlv1.Message, from origin) *hub.Messag
 	return message
 }
 
-// payloadOf returns the kind and the payload of a message; the kind is 0 if it has none. The payload
-// shares the memory of m.
+// payloadOf returns the kind and the payload of a message; the kind is 0 if it has none. The
+// payload shares the memory of m.
 func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 	switch p := m.GetPayload().(type) {
 	case *controlv1.Message_Text:
@@ -55,15 +55,15 @@ func checkJSON(m *controlv1.Message) error {
 	return nil
 }
 
-// scriptObject is JavaScript's text for an object. Node's gRPC libraries send it for an object that is
-// given as a string.
+// scriptObject is JavaScript's text for an object. Node's gRPC libraries send it for an object that
+// is given as a string.
 const scriptObject = "[object Object]"
 
 // maxShown bounds the bytes of a payload that an error repeats.
 const maxShown = 32
 
-// notJSON describes a payload that is no JSON value, and the wanted payload: callers confuse the text
-// of a value with the value itself.
+// notJSON describes a payload that is no JSON value, and the wanted payload: callers confuse the
+// text of a value with the value itself.
 func notJSON(payload string) string {
 	const wanted = `must be the text of one JSON value (RFC 8259), as "{\"score\":3}"`
 	switch {
@@ -78,8 +78,8 @@ func notJSON(payload string) string {
 	}
 }
 
-// bytesOf returns the bytes of s without a copy, because there are thousands of payloads a second, of up
-// to a megabyte. It is safe, because hub.Message.Payload is constant by contract.
+// bytesOf returns the bytes of s without a copy, because there are thousands of payloads a second,
+// of up to a megabyte. It is safe, because hub.Message.Payload is constant by contract.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // checkMetadata checks the limit that spans the map. The proto has the rules for its names.
@@ -109,7 +109,8 @@ func parseTraceParent(values []string) string {
 	return values[0]
 }
 
-// validTraceParent knows version 00 (§3.2): four groups of lower-case hex digits, neither id all zero.
+// validTraceParent knows version 00 (§3.2): four groups of lower-case hex digits, neither id all
+// zero.
 func validTraceParent(s string) bool {
 	if len(s) != traceParentBytes || !strings.HasPrefix(s, "00-") || s[35] != '-' || s[52] != '-' {
 		return false

@@ -10,8 +10,8 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// unknownMethod is the label of every method that is not served. A name that a caller invents must not
-// become a series.
+// unknownMethod is the label of every method that is not served. A name that a caller invents must
+// not become a series.
 const unknownMethod = "unknown"
 
 // secondsBuckets goes from a send within the process to the longest wait of a call.
@@ -31,12 +31,13 @@ type metrics struct {
 	unknown methodMetrics
 }
 
-// lostPublishes counts messages of clients that a hub did not get, or may not have got, by reason. A
-// message counts once for each such hub.
+// lostPublishes counts messages of clients that a hub did not get, or may not have got, by reason.
+// A message counts once for each such hub.
 type lostPublishes struct {
 	all         *prometheus.CounterVec
 	unreachable prometheus.Counter // there is no link to the hub
-	slow        prometheus.Counter // the line for the hub is full: calls come faster than it takes them
+	// the line for the hub is full: calls come faster than it takes them
+	slow prometheus.Counter
 	// unknown: the hub failed, its link ended, or it was silent for 500 ms, before it confirmed the
 	// message. It may have the message.
 	unknown prometheus.Counter
@@ -132,13 +133,14 @@ func (m *metrics) newMethodMetrics(label string) methodMetrics {
 	}
 }
 
-// unary records the end of a unary call.
+// recordUnary records the end of a unary call.
 func (m *metrics) recordUnary(fullMethod string, code codes.Code, took time.Duration) {
 	m.metricsOf(fullMethod).seconds.Observe(took.Seconds())
 	m.countEnded(fullMethod, code)
 }
 
-// ended counts the end of a call. A stream lives as long as its caller likes, so its time says nothing.
+// countEnded counts the end of a call. The time of a stream says nothing, because its caller
+// decides it.
 func (m *metrics) countEnded(fullMethod string, code codes.Code) {
 	method := m.metricsOf(fullMethod)
 	if code == codes.OK {
@@ -148,14 +150,14 @@ func (m *metrics) countEnded(fullMethod string, code codes.Code) {
 	m.requests.WithLabelValues(method.label, code.String()).Inc()
 }
 
-// opened counts a stream until the function that it returns is called.
+// countOpen counts a stream until closed is called.
 func (m *metrics) countOpen(fullMethod string) (closed func()) {
 	streams := m.streams.WithLabelValues(m.metricsOf(fullMethod).label)
 	streams.Inc()
 	return streams.Dec
 }
 
-// told counts results of a SendStream.
+// countResults counts results of a SendStream.
 func (m *metrics) countResults(results []*controlv1.StreamedResult) {
 	ok := 0
 	for _, result := range results {

@@ -13,9 +13,9 @@ type openBounds struct {
 	calls int           // in flight on a connection; more get RESOURCE_EXHAUSTED
 }
 
-// openMethods are the methods that need no credential. Kubernetes probes with Check, and has no secret.
-// Watch has no row, because a stranger could hold any number of streams. A test checks that a method
-// without a row needs a credential.
+// openMethods are the methods that need no credential. Kubernetes probes with Check, and has no
+// secret. Watch has no row, because a stranger could hold any number of streams. A test checks that
+// a method without a row needs a credential.
 var openMethods = map[string]openBounds{
 	healthv1.Health_Check_FullMethodName: {bytes: 4 << 10, time: 3 * time.Second, calls: 16},
 }

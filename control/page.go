@@ -21,8 +21,8 @@ const (
 	defaultPageSize = 100
 	// pageTokenVersion is the first byte of a token. A hub that reads another version refuses it.
 	pageTokenVersion = 1
-	// fingerprintBytes tells requests apart: 64 bits, because it guards only against mistakes. A token
-	// holds nothing that its bearer may not ask for anyway.
+	// fingerprintBytes tells requests apart: 64 bits, because it guards only against mistakes. A
+	// token holds nothing that its bearer may not ask for anyway.
 	fingerprintBytes = 8
 	// pageTokenHead is the bytes before the name: version, fingerprint, the cursor's hash.
 	pageTokenHead = 1 + fingerprintBytes + 8
@@ -43,8 +43,8 @@ func newFingerprint(method, namespace string, t *controlv1.Target) (fingerprint,
 	return fingerprint(hash.Sum(nil)[:fingerprintBytes]), nil
 }
 
-// pageToken returns the token for the page behind a cursor. It is empty for the zero Cursor, which has
-// no page behind it.
+// pageToken returns the token for the page behind a cursor. It is empty for the zero Cursor, which
+// has no page behind it.
 func pageToken(f fingerprint, after hub.Cursor) string {
 	if after == (hub.Cursor{}) {
 		return ""
@@ -57,8 +57,8 @@ func pageToken(f fingerprint, after hub.Cursor) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// parsePageToken returns the cursor in a token, or the zero Cursor for an empty token. It takes only a
-// token that pageToken made for the same request.
+// parsePageToken returns the cursor in a token, or the zero Cursor for an empty token. It takes
+// only a token that pageToken made for the same request.
 func parsePageToken(token string, f fingerprint) (hub.Cursor, error) {
 	if token == "" {
 		return hub.Cursor{}, nil
@@ -82,9 +82,9 @@ type page[T any] struct {
 	next  hub.Cursor // all items up to here are in the page; zero: to the end
 }
 
-// mergePages merges the pages of several hubs into a page of at most limit items. join merges two items
-// of the same name. The page ends where the shortest of the pages ends: behind it that hub may have
-// items that are in no page.
+// mergePages merges the pages of several hubs into a page of at most limit items. join merges two
+// items of the same name. The page ends where the shortest of the pages ends: behind it that hub
+// may have items that are in no page.
 func mergePages[T any](pages []page[T], limit int, name func(T) string, join func(a, b T) T) page[T] {
 	type entry struct {
 		at   hub.Cursor

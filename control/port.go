@@ -24,8 +24,8 @@ const (
 	portLogInterval = time.Minute
 )
 
-// port bounds the connections of the control port, and chooses the connection to close when there are
-// too many.
+// port bounds the connections of the control port, and chooses the connection to close when there
+// are too many.
 //
 // A connection begins as a stranger's (strangers.go). From its first call with a valid credential
 // on it is known, and belongs to that credential (holders.go).
@@ -45,8 +45,8 @@ type port struct {
 	ends      reasonLog[strangerEnd] // of strangers whose connection was closed
 }
 
-// newPort returns a port that may have most connections at once; 0: any number. At most half of them may
-// be strangers', and at least the newcomersShare is kept for strangers.
+// newPort returns a port that may have most connections at once; 0: any number. At most half of
+// them may be strangers', and at least the newcomersShare is kept for strangers.
 func newPort(logger *slog.Logger, most int) *port {
 	mostStrangers, mostKnown := maxStrangers, 0
 	if most > 0 {
@@ -112,15 +112,16 @@ func (p *port) listStranger(c *inbound) (*inbound, strangerEnd) {
 	return nil, ""
 }
 
-// reviewStranger runs after strangerTime. It closes a stranger's connection, or keeps it in reserve.
+// reviewStranger runs after strangerTime. It closes a stranger's connection, or keeps it in
+// reserve.
 func (p *port) reviewStranger(c *inbound) {
 	if !p.keepInReserve(c) {
 		p.endStranger(c, endedTime)
 	}
 }
 
-// keepInReserve puts a stranger's connection in reserve for strangerTime more. It reports false if the
-// connection may not stay.
+// keepInReserve puts a stranger's connection in reserve for strangerTime more. It reports false if
+// the connection may not stay.
 func (p *port) keepInReserve(c *inbound) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,9 +133,9 @@ func (p *port) keepInReserve(c *inbound) bool {
 	return true
 }
 
-// welcome makes a stranger's connection one of a credential. If the port has too many known
-// connections with it, the credential that holds most pays. False: that is who, and it has no idle
-// connection, so this one is not taken; it stays a stranger's.
+// makeKnown makes a stranger's connection known by a credential. If the port then has too many
+// known connections, the credential with most of them gives one up. makeKnown reports false if that
+// is the same credential and it has no idle connection: then c stays a stranger's.
 func (p *port) makeKnown(c *inbound, who auth.Identity) bool {
 	payer, ok := p.moveToHolder(c, who)
 	if payer != nil {
@@ -144,11 +145,12 @@ func (p *port) makeKnown(c *inbound, who auth.Identity) bool {
 	return ok
 }
 
-// addKnown is welcome, but for closing the connection that pays; nil: none does.
+// moveToHolder is makeKnown without closing the connection that is given up, which it returns as
+// payer; nil if there is none.
 func (p *port) moveToHolder(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.place.all == nil { // it is over
+	if c.place.all == nil { // the connection is over
 		c.known.Store(true)
 		return nil, true
 	}
@@ -186,8 +188,8 @@ func (p *port) countOverShareLocked(of *holder, how shareEnd) {
 		append(attributes, counts...)...)
 }
 
-// removeStrangerLocked takes a connection from the strangers, because it is known or over. It reports
-// whether the connection was a stranger's.
+// removeStrangerLocked takes a connection from the strangers, because it is known or over. It
+// reports whether the connection was a stranger's.
 func (p *port) removeStrangerLocked(c *inbound) bool {
 	if c.place.all == nil {
 		return false
@@ -216,8 +218,8 @@ func (p *port) forgetConn(c *inbound) {
 	}
 }
 
-// endStranger closes a stranger's connection, unless it is known or over. Its transport ends when it
-// reads.
+// endStranger closes a stranger's connection, unless it is known or over. Its transport ends when
+// it reads.
 func (p *port) endStranger(c *inbound, why strangerEnd) {
 	if !p.removeStranger(c) {
 		return
@@ -228,7 +230,8 @@ func (p *port) endStranger(c *inbound, why strangerEnd) {
 }
 
 // countStranger counts a stranger's connection that was closed, and logs it, with a line a
-// portLogInterval at most. A connection that was refused for its credential's share has been counted.
+// portLogInterval at most. A connection that was refused for its credential's share has been
+// counted.
 func (p *port) countStranger(c *inbound, why strangerEnd) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -252,8 +255,8 @@ type reasonLog[R ~string] struct {
 	unlogged map[R]int // connections since the last line
 }
 
-// countEnd counts a connection, and reports whether a line is due. If so, it returns the counts since
-// the last line by reason, as attributes, and resets them.
+// countEnd counts a connection, and reports whether a line is due. If so, it returns the counts
+// since the last line by reason, as attributes, and resets them.
 func (l *reasonLog[R]) countEnd(why R, reasons []R) (counts []any, due bool) {
 	if l.unlogged == nil {
 		l.unlogged = make(map[R]int)
@@ -308,8 +311,8 @@ func (p *port) endHandshake(in *inbound, conn net.Conn) {
 	in.Conn, in.shaken = conn, true
 }
 
-// addressOf returns the remote address, without its port. For IPv6 it is the /64, which a host may have
-// to itself.
+// addressOf returns the remote address, without its port. For IPv6 it is the /64, which a host may
+// have to itself.
 func addressOf(c net.Conn) string {
 	address := c.RemoteAddr().String()
 	of, err := netip.ParseAddrPort(address)

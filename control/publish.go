@@ -16,12 +16,13 @@ import (
 	"github.com/connhub/connhub/hub/overflow"
 )
 
-// Publish delivers a client's message to its target on all hubs. It returns once the message is in the
-// outbox of each matching connection here, and in line for each peer that may have more.
+// Publish delivers a client's message to its target on all hubs. It returns once the message is in
+// the outbox of each matching connection here, and in line for each peer that may have more.
 //
-// Publish waits for no client. It waits for a peer that is behind and makes progress, which holds up
-// this sender alone. The message is lost for a peer without a link, for a peer without progress for
-// 500 ms, and for a peer whose link ends while the message is in line. The hub counts each loss.
+// Publish waits for no client. It waits for a peer that is behind and makes progress, which holds
+// up this sender alone. The message is lost for a peer without a link, for a peer without progress
+// for 500 ms, and for a peer whose link ends while the message is in line. The hub counts each
+// loss.
 //
 // The messages of a sender that waits for Publish to return arrive in order. send must have no
 // RequestID; its Wait is ignored. The error hub.ErrShuttingDown means that no connection has the

@@ -26,8 +26,8 @@ type part struct {
 	err      error // for the backend; nil with response
 }
 
-// askHubs asks hubs at the same time. It returns their answers in the order of hubs, and the hubs that
-// did not answer.
+// askHubs asks hubs at the same time. It returns their answers in the order of hubs, and the hubs
+// that did not answer.
 func (r *router) askHubs(ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest) ([]part, unknown) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

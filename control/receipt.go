@@ -118,8 +118,8 @@ func (g *gathered) totalReceipt() *controlv1.Receipt {
 }
 
 // nameSet is the set of the names of a target that matched. Bit i, the least significant of a byte
-// first, is for the i-th name in the order connections, users, groups (forward.proto, SendResult). Zero
-// bytes at the end may be missing.
+// first, is for the i-th name in the order connections, users, groups (forward.proto, SendResult).
+// Zero bytes at the end may be missing.
 type nameSet []byte
 
 func (s *nameSet) setBit(i int) {
@@ -140,7 +140,8 @@ func (s *nameSet) mergeBits(other nameSet) {
 	}
 }
 
-// matchedNames returns the complement of the unmatched names, which stand in the order of the target.
+// matchedNames returns the complement of the unmatched names, which stand in the order of the
+// target.
 func matchedNames(t *hub.Target, un *hub.Unmatched) nameSet {
 	var s nameSet
 	at := 0

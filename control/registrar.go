@@ -16,9 +16,9 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// registrar registers services so that the guard admits a call before its message is read and decoded.
-// gRPC's generated code decodes first: a stranger could make the hub parse megabytes, and the error of
-// a broken message would bypass the guard.
+// registrar registers services so that the guard admits a call before its message is read and
+// decoded. gRPC's generated code decodes first: a stranger could make the hub parse megabytes, and
+// the error of a broken message would bypass the guard.
 type registrar struct {
 	server   *grpc.Server
 	validate grpc.UnaryServerInterceptor
@@ -101,8 +101,8 @@ func (s *checkedStream) RecvMsg(m any) error {
 	return s.validator.checkRequest(message)
 }
 
-// guardHandler returns a handler that runs the server's interceptor first, without a request. Within it
-// runs the generated handler, which decodes, with validate as its interceptor.
+// guardHandler returns a handler that runs the server's interceptor first, without a request.
+// Within it runs the generated handler, which decodes, with validate as its interceptor.
 func (r registrar) guardHandler(generated grpc.MethodHandler, info *grpc.UnaryServerInfo) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor) (any, error) {
 		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
@@ -141,12 +141,12 @@ func skipValidation(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handl
 	return handler(ctx, req)
 }
 
-// answeredError is an error of reading a request from the wire: the request is too large, or the caller
-// is gone. The guard answers with its status as it is.
+// answeredError is an error of reading a request from the wire: the request is too large, or the
+// caller is gone. The guard answers with its status as it is.
 type answeredError struct{ error }
 
-// received is a message and the error of decoding it. gRPC answers an error of its codec with INTERNAL,
-// but a message that can't be decoded is the caller's fault.
+// received is a message and the error of decoding it. gRPC answers an error of its codec with
+// INTERNAL, but a message that can't be decoded is the caller's fault.
 type received struct {
 	message proto.Message
 	err     error
@@ -187,7 +187,8 @@ func decodeMessage(b []byte, into proto.Message) error {
 	return proto.Unmarshal(b, into)
 }
 
-// decodeCommon decodes b into an empty message. It reports false if b is no send of the common kind.
+// decodeCommon decodes b into an empty message. It reports false if b is no send of the common
+// kind.
 func decodeCommon(b []byte, into proto.Message) bool {
 	switch m := into.(type) {
 	case *controlv1.SendStreamRequest:

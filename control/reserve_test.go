@@ -156,7 +156,8 @@ func TestAHandshakeThatIsNotCompleteIsEnded(t *testing.T) {
 	}
 }
 
-// BenchmarkSilentConnection measures a connection that has said hello and nothing more. The client's end has no buffers.
+// BenchmarkSilentConnection measures a connection that has said hello and nothing more. The
+// client's end has no buffers.
 func BenchmarkSilentConnection(b *testing.B) {
 	withKey := httptest.NewTLSServer(nil)
 	defer withKey.Close()

@@ -18,8 +18,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// router carries out the verbs at every hub that may have matching connections. It asks the mesh for
-// these hubs, forwards the call, does this hub's part, and gathers the results.
+// router carries out the verbs at every hub that may have matching connections. It asks the mesh
+// for these hubs, forwards the call, does this hub's part, and gathers the results.
 type router struct {
 	hub  *hub.Hub
 	mesh *mesh.Mesh // nil: there are no peers
@@ -33,7 +33,8 @@ func (r *router) routeFor(namespace string, t *hub.Target) mesh.Route {
 	return r.mesh.Route(queryOf(namespace, t))
 }
 
-// queryOf returns the query for a target. It ignores the exclusions, which can only reduce the matches.
+// queryOf returns the query for a target. It ignores the exclusions, which can only reduce the
+// matches.
 func queryOf(namespace string, t *hub.Target) mesh.Query {
 	var q mesh.Query
 	if t.Everyone {
@@ -66,8 +67,8 @@ func (r *router) forwardTo(c *mesh.Call, to []mesh.Destination) *mesh.Gathering 
 	return r.mesh.Forward(c, to)
 }
 
-// gatherAnswers waits until a deadline for the answers of peers, and calls take with each. It returns
-// the hubs whose part is unknown. An error that is for the backend ends it.
+// gatherAnswers waits until a deadline for the answers of peers, and calls take with each. It
+// returns the hubs whose part is unknown. An error that is for the backend ends it.
 func (r *router) gatherAnswers(ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult)) (unknown, error) {
 	if g == nil {
 		return nil, nil
@@ -123,8 +124,8 @@ func errorIn(r *peerv1.ForwardResult) error {
 	return fromStatus(status.ErrorProto(&st))
 }
 
-// isInconclusive reports whether an error of a peer tells nothing about the call: the peer leaves, gave
-// up, or is at fault.
+// isInconclusive reports whether an error of a peer tells nothing about the call: the peer leaves,
+// gave up, or is at fault.
 func isInconclusive(err error) bool {
 	for _, kind := range []error{hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded, errInternal, errHubsUnreachable} {
 		if errors.Is(err, kind) {
@@ -146,12 +147,13 @@ func (r *router) staleFor() *durationpb.Duration {
 }
 
 // Send brings a message on its way. It returns when the message is in the outbox of each matching
-// connection of this hub, and in line for each hub that may have more. It waits for no client and no
-// hub; ctx bounds the wait for a place in line. The sends of a caller that waits for Send to return
-// reach each connection in their order.
+// connection of this hub, and in line for each hub that may have more. It waits for no client and
+// no hub; ctx bounds the wait for a place in line. The sends of a caller that waits for Send to
+// return reach each connection in their order.
 //
-// The hubs come first: to put the message in line for them is quick, and they deliver while this hub
-// does. With a request id this hub comes first, because it finds out whether the id was used before.
+// The hubs come first: to put the message in line for them is quick, and they deliver while this
+// hub does. With a request id this hub comes first, because it finds out whether the id was used
+// before.
 func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if r.hub.Leaving() {
 		return nil, hub.ErrShuttingDown // no hub has delivered it
@@ -216,8 +218,8 @@ func (s *sending) deliverHere(ctx context.Context) error {
 	return err
 }
 
-// insistOnRoom waits until slow peers accept the call, bounded by the caller's deadline. With WAIT_NONE
-// it does not wait.
+// insistOnRoom waits until slow peers accept the call, bounded by the caller's deadline. With
+// WAIT_NONE it does not wait.
 func (s *sending) insistOnRoom(ctx context.Context) {
 	if s.others == nil || !s.others.Insisting() {
 		return
@@ -282,8 +284,8 @@ func (s *sending) gatherReceipts(ctx context.Context) (unknown, error) {
 	return s.router.gatherAnswers(ctx, s.others, s.outgoing.until, s.sum.addResult)
 }
 
-// awaitHere waits for this hub's part. hub.Deliver has queued the message, so only the waits beyond that
-// need a timer.
+// awaitHere waits for this hub's part. hub.Deliver has queued the message, so only the waits beyond
+// that need a timer.
 func (s *sending) awaitHere(ctx context.Context) {
 	if s.outgoing.send.Wait <= hub.WaitQueued {
 		return
@@ -293,8 +295,8 @@ func (s *sending) awaitHere(ctx context.Context) {
 	s.delivery.Wait(ctx)
 }
 
-// Close closes the matching connections of every hub. With max_matched it takes two rounds: all hubs
-// count, then those that counted close.
+// Close closes the matching connections of every hub. With max_matched it takes two rounds: all
+// hubs count, then those that counted close.
 func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
 	target := newTarget(req.GetTarget())
 	route := r.routeFor(namespaceOf(req), &target)
@@ -312,8 +314,8 @@ func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsReque
 	return callAlong(ctx, r, &closeVerb, req, route)
 }
 
-// withoutUnreachable returns a route without the hubs that turned out to be unreachable. names must be
-// sorted.
+// withoutUnreachable returns a route without the hubs that turned out to be unreachable. names must
+// be sorted.
 func withoutUnreachable(route mesh.Route, names []string) mesh.Route {
 	var to []mesh.Destination
 	for _, d := range route.To {

@@ -30,75 +30,81 @@ import (
 )
 
 const (
-	// maxRequestBytes is the most bytes of a request message. The largest that keeps all limits has a
-	// payload; a target, with up to 4 bytes of tag and length beside each name; metadata, with up to 15
-	// beside each pair, of which the shortest has one byte; a list of groups; and some single names. Twice
-	// that, so that a request over a limit is still read and told which field it is. Beyond, gRPC reads no
-	// further and answers RESOURCE_EXHAUSTED.
+	// maxRequestBytes bounds a request message. The largest request within all limits has a
+	// payload; a target, with up to 4 bytes of tag and length beside each name; metadata, with up
+	// to 15 bytes beside each pair, of at least a byte; a list of groups; and some single names.
+	// The bound is twice that, so that the answer to a request over a limit can name the field.
+	// Beyond it gRPC reads no further and answers RESOURCE_EXHAUSTED.
 	maxRequestBytes = 2 * (hub.MaxPayload +
 		maxTargetBytes + 4*maxTargetNames +
 		16*maxMetadataBytes +
 		hub.MaxGroups*(hub.MaxName+4) +
 		16*hub.MaxName)
 
-	// maxCalls is the most calls that one connection may have in flight. A backend that waits for acks has
-	// many; each holds a request of some megabytes at most. How many all connections of a credential
-	// may have is up to the budget, in which each call weighs callWeight, and which leaves others room.
+	// maxCalls bounds the calls that a connection may have in flight. A backend that waits for acks
+	// has many; each holds a request of some megabytes at most. The budget bounds the calls of all
+	// connections of a credential: each call weighs callWeight in it.
 	maxCalls = 10_000
-	// callWorkers is how many goroutines take one call after the other, so that these find a stack that is large enough: growing
-	// one costs 5 µs. A stream keeps its worker; a call that finds none free has a goroutine of its own.
+	// callWorkers is the number of goroutines that gRPC reuses for calls. A call on them finds a
+	// large enough stack: growing a stack costs 5 µs. A stream keeps its worker. A call that finds
+	// no free worker has a goroutine of its own.
 	callWorkers = 64
-	// maxHeaderBytes bounds a call's metadata: a credential, a trace context, and what proxies add.
+	// maxHeaderBytes bounds a call's metadata: a credential, a trace context, and fields of
+	// proxies.
 	maxHeaderBytes = 32 << 10
-	// handshakeTimeout is how long a new connection may take for TLS and HTTP/2 settings. It is also the
-	// longest that Shutdown may go on after its context is done: gRPC ends no handshake before its time.
+	// handshakeTimeout bounds TLS and HTTP/2 settings of a new connection. Shutdown may go on as
+	// long after its context is done, because gRPC ends no handshake before its time.
 	handshakeTimeout = 5 * time.Second
 
-	// minPingInterval is how often a backend may ping, with a call in flight or without. A connection that pings more
-	// often, three times without an answer of the hub between, is ended with "too_many_pings".
+	// minPingInterval is the least time between the pings of a backend, with a call in flight or
+	// without. If a connection pings more often, three times without an answer of the hub between,
+	// gRPC ends it with "too_many_pings".
 	minPingInterval = 5 * time.Second
 	// pingJitter is by how much a ping may be early: timers and networks are not exact.
 	pingJitter = time.Second
-	// pingInterval and pingTimeout find backends that are gone without a word: behind a NAT or a load
-	// balancer that forgot the connection, TCP alone would take hours.
+	// pingInterval and pingTimeout find backends that are gone without a word: behind a NAT or a
+	// load balancer that forgot the connection, TCP alone would take hours.
 	pingInterval = 30 * time.Second
 	pingTimeout  = 10 * time.Second
-	// idleTimeout ends connections on which nothing is called. A backend's next call opens one again.
+	// idleTimeout ends connections without a call. A backend's next call opens a connection again.
 	idleTimeout = 15 * time.Minute
 )
 
-// Config is what a Server needs. DefaultConfig fills in its limits.
+// Config configures a Server. DefaultConfig fills in its limits.
 type Config struct {
-	Hub       *hub.Hub
-	Mesh      *mesh.Mesh     // the other hubs; nil: there are none
-	Secrets   *auth.Secrets  // who may call; nil only with Insecure
+	Hub       *hub.Hub       // required
+	Mesh      *mesh.Mesh     // to the peers; nil: there are none
+	Secrets   *auth.Secrets  // of callers; nil only with Insecure
 	Insecure  bool           // every caller is a backend: for a laptop, on loopback
 	Tokens    *auth.TokenKey // signs client tokens; nil: IssueClientToken answers NO_SIGNING_KEY
 	PublicURL *url.URL       // where clients connect (http, https, ws, wss); needed with Tokens
 	TLS       *tls.Config    // nil: plain text
 	Services  []Service      // of backends besides those of this package
-	// MaxConnections caps the connections at once, each a file of the process; 0: any number, or at
-	// least MinConnections. Above it, and above half of it without a credential, one that has shown
-	// no credential is closed. An eighth of it, 256 at most, is kept for those. Above the rest, the
-	// backends' credential that has most connections gives one up.
+	// MaxConnections caps the connections at once, each a file of the process. It is at least
+	// MinConnections, or 0: any number. At most half of it, and at most 256, may be without a
+	// credential. Above the cap the hub closes such a connection. An eighth of it, at most 256, is
+	// kept for them. If known connections exceed the rest, the backends' credential with most
+	// connections gives up a connection.
 	MaxConnections int
-	// CallBytes caps the memory that the calls of all backends hold: begun requests, waiting sends, unread answers. At least
-	// MinCallBytes.
+	// CallBytes caps the memory that the calls of all backends hold: begun requests, waiting sends,
+	// unread answers. At least MinCallBytes.
 	CallBytes int64
 	Logger    *slog.Logger          // nil: nothing is logged
 	Metrics   prometheus.Registerer // may be nil
 }
 
-// Service registers a service, by the generated function that does. Its requests are held against the rules in its proto
-// before it sees them, and its errors are turned into statuses as those of this package are.
+// Service registers a service, by its generated function. The server checks requests against the
+// rules in the proto before the service sees them, and turns errors into statuses as it does for
+// its own services.
 //
-// Its streams are its own to end when the hub leaves: Leave does not, and Quiet does not wait for them. Shutdown does.
+// The service must end its streams when the hub leaves: Leave does not, and Quiet does not wait for
+// them. Shutdown waits.
 type Service func(grpc.ServiceRegistrar)
 
 // DefaultConfig has the limits, and nothing else.
 func DefaultConfig() Config { return Config{CallBytes: defaultCallBytes} }
 
-// Validate returns all that is wrong with c, or nil.
+// Validate returns the joined problems of c, or nil.
 func (c *Config) Validate() error {
 	var errs []error
 	if c.Hub == nil {
@@ -139,7 +145,8 @@ type Server struct {
 	publisher publisher // of clients
 }
 
-// New returns a Server that does not serve yet. Shutdown ends the goroutines that it starts, also when it never served.
+// New returns a Server that does not serve yet. Shutdown ends its goroutines, also if it never
+// served.
 func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("control config: %w", err)
@@ -205,7 +212,7 @@ func serverOptions(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 	}
 }
 
-// register registers every service. Those of connhub go through r.
+// registerServices registers every service. The services of connhub go through r.
 func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
 	router := &router{hub: c.Hub, mesh: c.Mesh}
 	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{router: router}, g, v.checkRequest})
@@ -217,7 +224,7 @@ func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, 
 		service(checkedRegistrar{registrar{s.grpc, v.interceptCall, g}, v})
 	}
 	if c.Mesh != nil {
-		// The mesh holds the rules of its messages itself.
+		// The mesh checks its messages itself.
 		peerv1.RegisterPeerServiceServer(registrar{s.grpc, skipValidation, g}, c.Mesh.Service(&executor{c.Hub, v.checkRequest, g.logger}))
 	}
 	healthv1.RegisterHealthServer(registrar{s.grpc, skipValidation, g}, s.health)
@@ -236,7 +243,7 @@ func (s *Server) fullMethods() []string {
 	return methods
 }
 
-// setHealth tells the health of the server as a whole and of each of its services.
+// setHealth sets the health of the server as a whole and of each of its services.
 func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
 	s.health.SetServingStatus("", status)
 	for service := range maps.Keys(s.grpc.GetServiceInfo()) {
@@ -244,8 +251,8 @@ func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
 	}
 }
 
-// Serve takes calls on l until Shutdown, and then returns nil, also when Shutdown came first. It may be called
-// for several listeners.
+// Serve takes calls on l until Shutdown, and then returns nil, also if Shutdown came first. It may
+// be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
 	stop := make(chan struct{})
 	var announced sync.WaitGroup
@@ -262,7 +269,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// announce says SERVING when backends may call, unless stop comes before.
+// announceReady sets the health SERVING when backends may call, unless stop comes before.
 func (s *Server) announceReady(stop <-chan struct{}) {
 	select {
 	case <-s.ready:
@@ -271,18 +278,20 @@ func (s *Server) announceReady(stop <-chan struct{}) {
 	}
 }
 
-// Leave says NOT_SERVING, refuses backends, and ends streams; a SendStream says going_away and gives its results first. Other
-// hubs may still call, and do: until this hub holds no connection, and the mesh has ended their streams.
+// Leave sets the health NOT_SERVING, refuses backends, and ends streams. A SendStream says
+// going_away and gives its results first. Peers still call until this hub holds no connection, and
+// the mesh has ended their streams.
 func (s *Server) Leave() {
 	s.health.Shutdown()
 	s.leave()
 	s.calls.refuseCalls()
 }
 
-// Quiet is closed when Leave was called and no call of a backend is in flight any more.
+// Quiet returns a channel that is closed when Leave was called and no call of a backend is in
+// flight.
 func (s *Server) Quiet() <-chan struct{} { return s.calls.quiet }
 
-// Shutdown does what Leave does, if that was not called, takes no more calls and waits for those in flight. When ctx is done it
+// Shutdown calls Leave, takes no more calls, and waits for the calls in flight. When ctx is done it
 // ends them, and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Leave()

@@ -19,8 +19,8 @@ import (
 // errorDomain is the domain of every ErrorInfo of this API.
 const errorDomain = "connhub"
 
-// retryDelay is the delay in RetryInfo: long enough for a load balancer to notice that a hub leaves,
-// short enough for a send to be still worth it.
+// retryDelay is the delay in RetryInfo: long enough for a load balancer to notice that a hub
+// leaves, short enough for a send to be still worth it.
 const retryDelay = time.Second
 
 // Errors of this package itself. An error about a field comes as a *fieldError.
@@ -51,8 +51,8 @@ type statusRow struct {
 }
 
 // statusTable is read in both directions. If several sentinels share a reason, a status with that
-// reason turns back into the first of them. A caller gets the text of err, never the text of an error
-// that wraps it.
+// reason turns back into the first of them. A caller gets the text of err, never the text of an
+// error that wraps it.
 var statusTable = []statusRow{
 	{errInvalidField, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
 	{errLimitExceeded, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED},
@@ -99,8 +99,9 @@ var internalRow = statusRow{errInternal, codes.Internal, controlv1.ErrorReason_E
 
 // fieldError is an error about a field of a request.
 type fieldError struct {
-	kind        error  // the sentinel
-	field       string // path in proto names, such as "target.users[3]"; empty: the request as a whole
+	kind error // the sentinel
+	// path in proto names, such as "target.users[3]"; empty: the request as a whole
+	field       string
 	description string // for the caller; a limit is named with its number
 }
 
@@ -113,8 +114,8 @@ func (e *fieldError) Error() string {
 
 func (e *fieldError) Unwrap() error { return e.kind }
 
-// reasoned is an error of a service of Config.Services. It has no row in the table, but names a reason
-// of the API.
+// reasoned is an error of a service of Config.Services. It has no row in the table, but names a
+// reason of the API.
 type reasoned interface {
 	error
 	Reason() controlv1.ErrorReason
@@ -167,8 +168,9 @@ func toStatus(err error) error {
 	return st.Err()
 }
 
-// fromStatus turns a status that toStatus made, here or at a peer, back into the error. errors.Is finds
-// the sentinel in it, and a fieldError names the field. Any error without a row comes back as it is.
+// fromStatus turns a status that toStatus made, here or at a peer, back into the error. errors.Is
+// finds the sentinel in it, and a fieldError names the field. Any error without a row comes back as
+// it is.
 func fromStatus(err error) error {
 	st, ok := status.FromError(err)
 	if !ok {

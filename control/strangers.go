@@ -7,19 +7,19 @@ import (
 
 const (
 	// maxStrangers bounds the connections that have shown no credential. Each costs about 50 KB for
-	// gRPC's buffers and TLS, and strangerBytes more at most. So many backends can connect at once. A
-	// connection too many takes the place of a connection that stands in reserve or keeps the hub
+	// gRPC's buffers and TLS, and strangerBytes more at most. So many backends can connect at once.
+	// A connection too many takes the place of a connection that stands in reserve or keeps the hub
 	// waiting. So strangers that stay can't keep backends out.
 	maxStrangers = 256
-	// maxStrangersOfAddress bounds the strangers of an address, so that they can't end the strangers
-	// of the rest.
+	// maxStrangersOfAddress bounds the strangers of an address, so that they can't end the
+	// strangers of the rest.
 	maxStrangersOfAddress = 64
 	// strangerPatience is how long a stranger may keep the hub waiting for bytes before a newcomer
 	// may take its place. A backend takes less between two steps of its handshake, so newcomers,
 	// however many, can't end a handshake.
 	strangerPatience = 100 * time.Millisecond
-	// strangerTime is how long a connection without a valid credential may keep its place. Kubernetes
-	// opens a connection for each probe.
+	// strangerTime is how long a connection without a valid credential may keep its place.
+	// Kubernetes opens a connection for each probe.
 	strangerTime = 10 * time.Second
 	// strangerBytes bounds the bytes that a connection may send before it shows a credential, above
 	// TLS: preface, settings, headers (maxHeaderBytes), and small requests of open methods.
@@ -45,12 +45,12 @@ type place struct{ all, ofAddress, ofHolder *list.Element }
 // strangers are the connections that have shown no credential. They are few, and all but those in
 // reserve are short-lived. Guarded by port.mu.
 //
-// A backend that spreads its calls (gRPC's round_robin) opens a connection to each hub, and may call a
-// hub only after minutes. If the hub ended such a connection, gRPC would open it again at once. So
-// after strangerTime a connection whose handshake is complete stands in reserve, unless a call of it
-// was wrong (inbound.faulted). It keeps its place for as long as no newcomer needs that;
-// gRPC ends it after idleTimeout without a call, or when it answers no ping. It costs the hub 43 KB,
-// 54 KB with TLS (BenchmarkSilentConnection), and a ping each pingInterval.
+// A backend that spreads its calls (gRPC's round_robin) opens a connection to each hub, and may
+// call a hub only after minutes. If the hub ended such a connection, gRPC would open it again at
+// once. So after strangerTime a connection whose handshake is complete stands in reserve, unless a
+// call of it was wrong (inbound.faulted). It keeps its place for as long as no newcomer needs that;
+// gRPC ends it after idleTimeout without a call, or when it answers no ping. It costs the hub 43
+// KB, 54 KB with TLS (BenchmarkSilentConnection), and a ping each pingInterval.
 type strangers struct {
 	most, mostOfAddress int // in all; of an address
 
@@ -85,7 +85,8 @@ func (s *strangers) unlistConn(c *inbound) {
 	c.place.all, c.place.ofAddress = nil, nil
 }
 
-// findSurplus returns the stranger to end because of a newcomer, and the reason; nil if there is room.
+// findSurplus returns the stranger to end because of a newcomer, and the reason; nil if there is
+// room.
 func (s *strangers) findSurplus(newcomer *inbound) (*inbound, strangerEnd) {
 	mine := s.ofAddress[newcomer.address]
 	switch {
@@ -100,9 +101,9 @@ func (s *strangers) findSurplus(newcomer *inbound) (*inbound, strangerEnd) {
 // chooseVictim returns the stranger to end, of a list that is not empty.
 //
 // The candidates stand in reserve, or have kept the hub waiting for strangerPatience. Of the
-// candidates whose address has most strangers, it is the oldest in reserve, or else the stranger that
-// has kept the hub waiting longest. Without candidates it is the newest stranger of the address with
-// most strangers, because the hub has done the least for it.
+// candidates whose address has most strangers, it is the oldest in reserve, or else the stranger
+// that has kept the hub waiting longest. Without candidates it is the newest stranger of the
+// address with most strangers, because the hub has done the least for it.
 func (s *strangers) chooseVictim(among *list.List) *inbound {
 	deadline := time.Now().Add(-strangerPatience).UnixNano()
 	var idle, newest *inbound

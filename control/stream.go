@@ -17,17 +17,18 @@ import (
 )
 
 const (
-	// maxStreamedSends is the most sends in a request of a stream: enough that what a request costs in itself is
-	// nothing, few enough that they are of one moment.
+	// maxStreamedSends bounds the sends in a request of a stream: enough to make the cost of the
+	// request itself negligible, and few enough to be of a single moment.
 	maxStreamedSends = 1000
 	// maxSequence is the highest sequence: beyond it JavaScript's numbers have gaps.
 	maxSequence = 1<<53 - 1
-	// maxBurst and maxBurstBytes are how many sends, and of their requests' bytes, are written to clients together: each client gets
-	// those of a batch by one write, and the first of many does not wait for all.
+	// maxBurst and maxBurstBytes bound the sends, and the bytes of their requests, that are written
+	// to clients together. Each client gets the sends of a burst by a single write, and the first
+	// send of a batch does not wait for all.
 	maxBurst      = 32
 	maxBurstBytes = 256 << 10
-	// maxResponseBytes is when a response is full. With one more receipt, which may name all of a target, it is still
-	// below the 4 MiB that gRPC's clients take unless told otherwise.
+	// maxResponseBytes is the size from which a response is full. With a receipt more, which may
+	// name all of a target, it is still below the 4 MiB that gRPC's clients take by default.
 	maxResponseBytes = 1 << 20
 )
 
@@ -49,18 +50,19 @@ func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.Sen
 	return s.sendReports()
 }
 
-// sendStream is one call of SendStream.
+// sendStream is a call of SendStream.
 //
-// Problem: sends are brought on their way in order, one after the other; their results come in any order and at any
-// time, and the backend may read them late or never; the hub may leave in between.
+// Problem: sends begin in order, each after the last. Their results come in any order and at any
+// time. The backend may read them late or never. The hub may leave in between.
 //
-// Invariants: between two sends of a stream nothing waits but for room (answers.take). A send that was taken is
-// accepted, and has one answer. No send is taken after the backend was told that the hub leaves. Nothing of the
-// hub is touched once SendStream has returned.
+// Invariants: between two sends of a stream it waits only for room (answers.admitSend). A taken
+// send is accepted, and has a single answer. No send is taken after the backend was told that the
+// hub leaves. The stream does not touch the hub once SendStream has returned.
 //
-// Outline: receive, in a goroutine of its own, takes sends and begins them. Where a result is not due yet, it is awaited
-// in a list. tell, the handler, sends what there is to tell: as it is busy with one response, the results for
-// the next gather. receive ends when the stream does: gRPC's Recv can't be called off otherwise.
+// Outline: receiveSends, in a goroutine of its own, takes sends and begins them. A list awaits the
+// results that are not due yet. sendReports, the handler, sends the reports: while it is busy with
+// a response, the results for the next response gather. receiveSends ends when the stream does,
+// because gRPC's Recv can't be called off otherwise.
 type sendStream struct {
 	// Static.
 	service *streamService
@@ -71,17 +73,17 @@ type sendStream struct {
 	awaited *waitlist.List[begun] // the sends whose results are not due yet
 
 	// Owned by receive.
-	last  int64 // the sequence before
+	last  int64 // the last sequence
 	burst hub.Burst
-	begun []begun // what it is for
+	begun []begun // the sends of burst
 	bytes int     // of their requests
 
 	// Owned by tell.
 	told     int64 // the highest accepted
-	farewell bool  // the backend knows that the hub leaves
+	farewell bool  // the backend was told that the hub leaves
 }
 
-// begun is a send that was taken and brought on its way, or err; it is not accepted yet.
+// begun is a taken send that has begun, or failed with err. It is not accepted yet.
 type begun struct {
 	sequence int64
 	bytes    int
@@ -89,7 +91,7 @@ type begun struct {
 	err      error
 }
 
-// receive takes sends until there are no more or may be no more.
+// receiveSends takes sends until there are no more, or no more may be taken.
 func (s *sendStream) receiveSends() {
 	for {
 		request, err := s.nextRequest()
@@ -106,7 +108,7 @@ func (s *sendStream) receiveSends() {
 	}
 }
 
-// next returns the next request, if it may be one.
+// nextRequest returns the next request, or an error if it breaks a rule of the stream.
 func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 	request := &controlv1.SendStreamRequest{}
 	frame := received{message: request}
@@ -121,7 +123,8 @@ func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 	return request, s.checkBatch(request.GetSends())
 }
 
-// checkBatch holds the rules for what is around sends. A test holds that they agree with those in the proto.
+// checkBatch checks the rules for the number and the sequences of sends. A test checks that they
+// agree with the rules in the proto.
 func (s *sendStream) checkBatch(sends []*controlv1.StreamedSend) error {
 	if len(sends) == 0 {
 		return &fieldError{errInvalidField, "sends", "must not be empty"}
@@ -147,7 +150,7 @@ func (s *sendStream) checkBatch(sends []*controlv1.StreamedSend) error {
 	return nil
 }
 
-// takeBatch takes sends in their order. False: no more are taken.
+// takeBatch takes sends in their order. It reports false if no more sends are taken.
 func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 	if len(sends) > 1 {
 		s.answers.holdNews(true)
@@ -165,11 +168,11 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 	return true
 }
 
-// take takes a send and brings it on its way. False: no more are taken.
+// takeSend takes a send and begins it. It reports false if no more sends are taken.
 func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	bytes := requestWeight(one.GetSend())
 	if s.answers.mustWait(bytes) {
-		s.flushBurst() // nothing waits for room that others wait for
+		s.flushBurst() // the burst must not hold room that it waits for
 	}
 	taken, over := s.answers.admitSend(s.ctx, bytes)
 	if !taken {
@@ -188,7 +191,8 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	return true
 }
 
-// settle has the clients' links write, and accepts what was begun, with those results that are due.
+// flushBurst has the clients' links write, and accepts the begun sends, with the results that are
+// due.
 func (s *sendStream) flushBurst() {
 	s.burst.Flush()
 	for _, b := range s.begun {
@@ -207,14 +211,14 @@ func (s *sendStream) flushBurst() {
 	s.begun, s.bytes = s.begun[:0], 0
 }
 
-// answerArrived gives the results of the sends that have been awaited.
+// answerArrived adds the results of the awaited sends that are due now.
 func (s *sendStream) answerArrived() {
 	for _, one := range s.awaited.TakeArrived() {
 		s.answers.addLateAnswer(answer{s.awaitResult(one.sequence, one.sending), one.bytes})
 	}
 }
 
-// begin is the way of a unary Send: its rules, then deliveryService.begin.
+// beginChecked begins a send as a unary Send does: its rules, then deliveryService.beginSend.
 func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err error) {
 	defer s.recoverPanic(&err)
 	if err := s.service.check(req); err != nil {
@@ -223,13 +227,13 @@ func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err e
 	return s.service.beginSend(s.ctx, req, s.from, &s.burst)
 }
 
-// result waits for the receipt of a send.
+// awaitResult waits for the receipt of a send.
 func (s *sendStream) awaitResult(sequence int64, of *sending) *controlv1.StreamedResult {
 	receipt, err := s.awaitReceipt(of)
 	if err != nil {
 		return s.failedResult(sequence, err)
 	}
-	var r struct { // in one piece of memory
+	var r struct { // a single allocation
 		result  controlv1.StreamedResult
 		outcome controlv1.StreamedResult_Receipt
 	}
@@ -243,20 +247,21 @@ func (s *sendStream) awaitReceipt(of *sending) (_ *controlv1.Receipt, err error)
 	return of.Receipt(s.ctx)
 }
 
-// failed is the result of a send that failed: the status that a unary Send would have ended with.
+// failedResult returns the result of a failed send, with the status of a unary Send.
 func (s *sendStream) failedResult(sequence int64, err error) *controlv1.StreamedResult {
 	st := status.Convert(s.service.guard.answerError(controlv1.DeliveryService_SendStream_FullMethodName, err))
 	return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Error{Error: st.Proto()}}
 }
 
-// recover turns a panic into an error: outside of its handler's goroutine gRPC's interceptor can't.
+// recoverPanic turns a panic into an error. The guard can't: it recovers only in the handler's
+// goroutine.
 func (s *sendStream) recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = answeredError{s.service.guard.answerPanic(controlv1.DeliveryService_SendStream_FullMethodName, p)}
 	}
 }
 
-// tell sends responses until all has been told.
+// sendReports sends reports until the last.
 func (s *sendStream) sendReports() error {
 	leaving := s.service.guard.leaving.Done()
 	var spare []answer
@@ -282,7 +287,7 @@ func (s *sendStream) sendReports() error {
 	}
 }
 
-// respond sends what is new in a report, in as many responses as it takes.
+// sendReport sends the news of a report, in as many responses as needed.
 func (s *sendStream) sendReport(r *report) error {
 	rest := r.answers
 	for len(rest) > 0 || r.accepted > s.told || r.leaving && !s.farewell {
@@ -309,10 +314,11 @@ func (s *sendStream) sendReport(r *report) error {
 	return nil
 }
 
-// maxCountsBytes is more than a result takes in a response, but for its texts.
+// maxCountsBytes bounds the bytes of a result in a response, without its texts.
 const maxCountsBytes = 256
 
-// size is at least what a result takes in a response. Most are small, whatever is in them, and need not be measured.
+// responseSize returns an upper bound of the bytes of a result in a response. It measures only
+// results that may be large.
 func responseSize(r *controlv1.StreamedResult) int {
 	receipt := r.GetReceipt()
 	if receipt == nil || receipt.GetUnmatched() != nil || len(receipt.GetUnreachableHubs()) > 0 {
@@ -321,10 +327,11 @@ func responseSize(r *controlv1.StreamedResult) int {
 	return maxCountsBytes + len(receipt.GetMessageId())
 }
 
-// nameOverhead is what a name takes in memory beside its bytes.
+// nameOverhead is the memory of a name beside its bytes.
 const nameOverhead = 16
 
-// weight is about what a request takes in memory: the rest of it is small.
+// requestWeight returns about the bytes of a request in memory. The fields that it leaves out are
+// small.
 func requestWeight(req *controlv1.SendRequest) int {
 	_, payload := payloadOf(req.GetMessage())
 	bytes := len(payload)

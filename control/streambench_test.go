@@ -81,8 +81,8 @@ type tinyProtocol struct{ wireProtocol }
 
 func (*tinyProtocol) Encode(*hub.Message, hub.Route) []byte { return []byte{frameEnd} }
 
-// benchmarkServers runs a benchmark with a hub that has a single client, and with a server that only
-// answers.
+// benchmarkServers runs a benchmark with a hub that has a single client, and with a server that
+// only answers.
 func benchmarkServers(b *testing.B, run func(*testing.B, controlv1.DeliveryServiceClient)) {
 	f := newFixture(b)
 	f.connect(b, &tinyProtocol{}, "ann")

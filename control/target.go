@@ -9,7 +9,7 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// Limits of a Target that span its fields. The rules of a single name stand in the proto too.
+// Limits of a Target that span its fields. The proto has the rules of a single name too.
 const (
 	maxTargetNames = 10_000
 	maxTargetBytes = 1 << 20
@@ -35,7 +35,7 @@ func namesNothing(t *controlv1.Target) bool {
 	return !t.GetEveryone() && len(t.GetConnections()) == 0 && len(t.GetUsers()) == 0 && len(t.GetGroups()) == 0
 }
 
-// onlyReads reports whether a request changes nothing, so that a target which names nothing stands for everyone.
+// onlyReads reports whether a request only reads. Then a target that names nothing means everyone.
 func onlyReads(req any) bool {
 	switch req.(type) {
 	case *controlv1.ListConnectionsRequest, *controlv1.CheckPermissionsRequest:
@@ -44,7 +44,8 @@ func onlyReads(req any) bool {
 	return false
 }
 
-// orEveryone returns the Target of a request that only reads: everyone if t names nothing. Exceptions stay.
+// orEveryone returns the Target of a request that only reads: everyone if t names nothing.
+// Exceptions stay.
 func orEveryone(t *controlv1.Target) *controlv1.Target {
 	if namesNothing(t) {
 		return &controlv1.Target{Everyone: true, Except: t.GetExcept()}
@@ -52,8 +53,8 @@ func orEveryone(t *controlv1.Target) *controlv1.Target {
 	return t
 }
 
-// checkTarget holds all rules for a Target, those of its names included: for thousands of names the
-// general validator takes twenty times as long. A test holds that both agree.
+// checkTarget checks all rules for a Target, with the rules for its names: for thousands of names
+// the general validator takes twenty times as long. A test checks that both agree.
 func checkTarget(t *controlv1.Target) error {
 	if namesNothing(t) {
 		return &fieldError{errTargetEmpty, "target", "names nothing; everyone must be asked for"}
@@ -61,7 +62,7 @@ func checkTarget(t *controlv1.Target) error {
 	return checkNames(t)
 }
 
-// checkNames holds the rules for the names of a Target.
+// checkNames checks the rules for the names of a Target.
 func checkNames(t *controlv1.Target) error {
 	lists := [...]struct {
 		field string
@@ -98,7 +99,7 @@ func checkNames(t *controlv1.Target) error {
 	return nil
 }
 
-// checkName holds the rules for one name; the caller says which field it is.
+// checkName checks the rules for a name. The caller sets the field of the error.
 func checkName(name string) *fieldError {
 	switch err := names.Check(name); {
 	case err == nil:
@@ -112,5 +113,5 @@ func checkName(name string) *fieldError {
 	}
 }
 
-// noControl is what a name with a control character is told.
+// noControl is the error text for a name with a control character.
 const noControl = "must not have control characters"

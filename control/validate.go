@@ -18,7 +18,8 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// validator holds requests against the rules in the protos, and against those that span fields.
+// validator checks requests against the rules in the protos, and against the rules that span
+// fields.
 type validator struct {
 	rules protovalidate.Validator
 }
@@ -46,7 +47,7 @@ func newValidator(more ...string) (*validator, error) {
 	rules, err := protovalidate.New(
 		protovalidate.WithMessageDescriptors(requests...),
 		protovalidate.WithDisableLazy(),
-		// A request may break a rule a million times: the first is enough to mend, and bounds the answer.
+		// A request may break a rule a million times. Naming only the first bounds the answer.
 		protovalidate.WithFailFast(),
 	)
 	if err != nil {
@@ -72,7 +73,7 @@ func controlServices() []protoreflect.ServiceDescriptor {
 	return services
 }
 
-// intercept is the interceptor right around a handler.
+// interceptCall is the innermost interceptor of a handler.
 func (v *validator) interceptCall(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if err := v.checkRequest(req.(proto.Message)); err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func (v *validator) interceptCall(ctx context.Context, req any, _ *grpc.UnarySer
 	return handler(ctx, req)
 }
 
-// check begins with the limits that bound the work of what follows.
+// checkRequest first checks the limits that bound the work of the rest.
 func (v *validator) checkRequest(req proto.Message) error {
 	if r, ok := req.(interface{ GetTarget() *controlv1.Target }); ok {
 		checked := checkTarget
@@ -110,8 +111,9 @@ func (v *validator) checkRequest(req proto.Message) error {
 	return violationError(broken.Violations[0])
 }
 
-// isPlain reports whether a send is of the common kind, whose rules are few, and keeps them: the general validator takes
-// as long as all the rest of a send. What it does not know is not plain. A test holds that both agree.
+// isPlain reports whether a send is of the common kind and keeps its few rules. The general
+// validator takes as long as all the rest of a send. Any field that isPlain does not know makes it
+// false. A test checks that both agree.
 func isPlain(r *controlv1.SendRequest) bool {
 	return (r.GetNamespace() == "" || r.GetNamespace() == hub.DefaultNamespace) &&
 		r.GetTarget() != nil && isPlainMessage(r.GetMessage()) && r.GetWaitTimeout() == nil &&
@@ -146,7 +148,7 @@ var skipTargets = protovalidate.WithFilter(protovalidate.FilterFunc(
 
 var targetDescriptor = (*controlv1.Target)(nil).ProtoReflect().Descriptor()
 
-// violated turns a broken rule into an error about the field.
+// violationError turns a broken rule into an error about the field.
 func violationError(v *protovalidate.Violation) *fieldError {
 	e := &fieldError{kind: errInvalidField, field: fieldPath(v), description: v.Proto.GetMessage()}
 	if overLimit(v) {
@@ -158,7 +160,7 @@ func violationError(v *protovalidate.Violation) *fieldError {
 	return e
 }
 
-// patterns says in words what the patterns in the protos ask for.
+// patterns has the patterns in the protos in words.
 var patterns = map[string]string{
 	`^[^\p{Cc}]*$`: noControl,
 	`^webpubsub\.(joinLeaveGroup|sendToGroup)(s?\.[^\p{Cc}]+)?$`: "must be webpubsub.joinLeaveGroup or webpubsub.sendToGroup (every group), " +
@@ -178,14 +180,14 @@ func fieldPath(v *protovalidate.Violation) string {
 	return path
 }
 
-// overLimit reports whether a rule was broken by too much, not by too little or by something else.
+// overLimit reports whether a value is above a limit, and not below it or wrong otherwise.
 func overLimit(v *protovalidate.Violation) bool {
 	id := v.Proto.GetRuleId()
 	switch id[strings.LastIndexByte(id, '.')+1:] {
 	case "max_bytes", "max_len", "max_items", "max_pairs", "lte", "lt":
 		return true
 	case "gte_lte", "gt_lte", "gte_lt", "gt_lt":
-		// The rule of a range is that of its lower end.
+		// RuleValue of a range is its lower end.
 		return isAbove(v.FieldValue, v.RuleValue)
 	default:
 		return false

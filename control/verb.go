@@ -22,11 +22,11 @@ const verbTimeout = 5 * time.Second
 // verb is a method of the control API that acts on connections at every hub: a join, a leave, a
 // close, a grant, a revocation. Q is its request and R its response.
 //
-// The entry hub is the hub that a backend called. callEverywhere runs there: it forwards the call to
-// the hubs that may have matching connections, does its own part, and adds up the parts. execute runs
-// at each of the other hubs. A new verb is a field in each oneof of forward.proto, a verb of this type,
-// and a row in executions. A send has the same walk but code of its own, because a send must not
-// allocate and waits for clients (router.Send, executor.send).
+// The entry hub is the hub that a backend called. callEverywhere runs there: it forwards the call
+// to the hubs that may have matching connections, does its own part, and adds up the parts. execute
+// runs at each of the other hubs. A new verb is a field in each oneof of forward.proto, a verb of
+// this type, and a row in executions. A send has the same walk but code of its own, because a send
+// must not allocate and waits for clients (router.Send, executor.send).
 type verb[Q verbRequest, R proto.Message] struct {
 	// since is the version of the peer protocol that brought the verb. Older hubs count as
 	// unreachable.
@@ -61,8 +61,8 @@ type verbRequest interface {
 	GetTarget() *controlv1.Target
 }
 
-// inForce has done called once, when a change is in force at every hub, or with the reason why it
-// will not be. done may be called at once, or by a goroutine that holds locks. forget calls it off.
+// inForce calls done once: when a change is in force at every hub, or with the reason why it will
+// not be. The call may come at once, or from a goroutine that holds locks. forget calls it off.
 type inForce = func(done func(error)) (forget func())
 
 // callEverywhere calls a verb at every hub that may have matching connections.
