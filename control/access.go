@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -40,20 +39,21 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	}
 	roles, err := auth.ParseRoles(req.GetRoles())
 	if err != nil {
-		return nil, &fieldError{errInvalidField, "roles", "have a group or pattern that is not allowed: " + err.Error()}
+		return nil, invalidField("roles", "have a group or pattern that is not allowed: "+err.Error())
 	}
 	// Tokens have whole seconds: round up, so that a token never lives shorter than asked.
 	expires := time.Now().Add(ttl + time.Second - 1).Truncate(time.Second)
 	audience := auth.Audience(s.publicURL, namespaceOf(req))
-	token, err := s.tokens.Sign(audience, auth.Claims{User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Labels: req.GetLabels(), Expires: expires})
+	token, err := s.tokens.Sign(audience, auth.Claims{
+		User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Labels: req.GetLabels(),
+		Expires: expires,
+	})
 	if err != nil {
 		return nil, err
 	}
 	if len(token) > maxTokenBytes {
-		return nil, &fieldError{
-			errLimitExceeded, "groups",
-			fmt.Sprintf("with roles and labels, make a token of %d bytes, must be at most %d", len(token), maxTokenBytes),
-		}
+		return nil, limitExceeded("groups",
+			"with roles and labels, make a token of %d bytes, must be at most %d", len(token), maxTokenBytes)
 	}
 	return &controlv1.IssueClientTokenResponse{
 		Token:      token,

@@ -176,14 +176,16 @@ func (c *call) receiveMessage(ctx context.Context, m any, only bool) error {
 	c.releaseMessage() // the reader of the next message is done with the last
 	err := c.receiveFrom(ctx, m, !only)
 	if errors.Is(err, io.EOF) && only {
-		return answeredError{status.Error(codes.Internal, "cardinality violation: received no request message from non-client-streaming RPC")}
+		return answeredError{status.Error(codes.Internal,
+			"cardinality violation: received no request message from non-client-streaming RPC")}
 	}
 	if err == nil && only {
 		switch err = c.stream.ReadMessageHeader(c.header[:]); {
 		case errors.Is(err, io.EOF):
 			err = nil
 		case err == nil:
-			return answeredError{status.Error(codes.Internal, "cardinality violation: received multiple request messages for non-client-streaming RPC")}
+			return answeredError{status.Error(codes.Internal, "cardinality violation: "+
+				"received multiple request messages for non-client-streaming RPC")}
 		}
 	}
 	if err == nil {

@@ -32,7 +32,8 @@ func (s *connectionService) GetConnection(ctx context.Context, req *controlv1.Ge
 // ListConnections implements the RPC.
 func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.ListConnectionsRequest) (*controlv1.ListConnectionsResponse, error) {
 	req.Target = orEveryone(req.GetTarget())
-	request, err := newFingerprint(controlv1.ConnectionService_ListConnections_FullMethodName, namespaceOf(req), req.GetTarget())
+	const method = controlv1.ConnectionService_ListConnections_FullMethodName
+	request, err := newFingerprint(method, namespaceOf(req), req.GetTarget())
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.
 // CloseConnections implements the RPC.
 func (s *connectionService) CloseConnections(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
 	if req.GetTarget().GetEveryone() && req.GetMaxMatched() == 0 {
-		return nil, &fieldError{errInvalidField, "max_matched", "must be above 0 when the target has everyone"}
+		return nil, invalidField("max_matched", "must be above 0 when the target has everyone")
 	}
 	return s.router.Close(ctx, req)
 }

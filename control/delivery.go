@@ -109,9 +109,9 @@ func checkConflation(req *controlv1.SendRequest) error {
 	conflates := req.GetOverflowPolicy() == controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE
 	switch {
 	case conflates && req.GetConflationKey() == "":
-		return &fieldError{errInvalidField, "conflation_key", "must be set with the policy CONFLATE"}
+		return invalidField("conflation_key", "must be set with the policy CONFLATE")
 	case !conflates && req.GetConflationKey() != "":
-		return &fieldError{errInvalidField, "conflation_key", "must be empty without the policy CONFLATE"}
+		return invalidField("conflation_key", "must be empty without the policy CONFLATE")
 	}
 	return nil
 }

@@ -22,9 +22,9 @@ func (s *groupService) AddToGroups(ctx context.Context, req *controlv1.AddToGrou
 func (s *groupService) RemoveFromGroups(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*controlv1.RemoveFromGroupsResponse, error) {
 	switch {
 	case req.GetAllGroups() && len(req.GetGroups()) > 0:
-		return nil, &fieldError{errInvalidField, "groups", "must be empty when all_groups is set"}
+		return nil, invalidField("groups", "must be empty when all_groups is set")
 	case !req.GetAllGroups() && len(req.GetGroups()) == 0:
-		return nil, &fieldError{errInvalidField, "groups", "must not be empty unless all_groups is set"}
+		return nil, invalidField("groups", "must not be empty unless all_groups is set")
 	}
 	return callEverywhere(ctx, s.router, &leaveVerb, req)
 }

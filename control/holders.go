@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"container/list"
 	"time"
 
@@ -108,10 +109,7 @@ func (h *holder) choosePayer() *inbound {
 			idle, earliest = c, last-1 // only a longer idle connection replaces it
 		}
 	}
-	if idle != nil {
-		return idle
-	}
-	return newest
+	return cmp.Or(idle, newest)
 }
 
 // remove takes a connection from the list of its credential, if it is there.

@@ -296,7 +296,9 @@ func (g *guard) answerError(fullMethod string, err error) error {
 	if answered, ok := errors.AsType[answeredError](err); ok {
 		return answered.error
 	}
-	if _, isStatus := status.FromError(err); isStatus && (isPeerMethod(fullMethod) || !strings.HasPrefix(methodName(fullMethod), ownPackages)) {
+	_, isStatus := status.FromError(err)
+	isOwn := strings.HasPrefix(methodName(fullMethod), ownPackages)
+	if isStatus && (!isOwn || isPeerMethod(fullMethod)) {
 		return err
 	}
 	if rowOf(err).code == codes.Internal {

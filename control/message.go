@@ -2,7 +2,6 @@ package control
 
 import (
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -50,7 +49,7 @@ func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 // checkJSON checks the rule for a payload that its proto can't express.
 func checkJSON(m *controlv1.Message) error {
 	if kind, payload := payloadOf(m); kind == hub.JSON && !json.Valid(payload) {
-		return &fieldError{errInvalidField, "message.json", notJSON(string(payload))}
+		return invalidField("message.json", notJSON(string(payload)))
 	}
 	return nil
 }
@@ -89,10 +88,8 @@ func checkMetadata(m *controlv1.Message) error {
 		bytes += len(name) + len(value)
 	}
 	if bytes > maxMetadataBytes {
-		return &fieldError{
-			errLimitExceeded, "message.metadata",
-			fmt.Sprintf("must have at most %d bytes of names and values, has %d", maxMetadataBytes, bytes),
-		}
+		return limitExceeded("message.metadata",
+			"must have at most %d bytes of names and values, has %d", maxMetadataBytes, bytes)
 	}
 	return nil
 }

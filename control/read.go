@@ -127,7 +127,10 @@ func (r *router) Connections(ctx context.Context, req *controlv1.ListConnections
 
 // withoutToken returns the request for a peer. The peer gets the cursor instead of the page token.
 func withoutToken(req *controlv1.ListConnectionsRequest) *controlv1.ListConnectionsRequest {
-	return &controlv1.ListConnectionsRequest{Namespace: namespaceOf(req), Target: req.GetTarget(), PageSize: int32(pageSize(req.GetPageSize()))}
+	size := int32(pageSize(req.GetPageSize()))
+	return &controlv1.ListConnectionsRequest{
+		Namespace: namespaceOf(req), Target: req.GetTarget(), PageSize: size,
+	}
 }
 
 func localConnections(h *hub.Hub, req *controlv1.ListConnectionsRequest, after hub.Cursor) (page[*controlv1.Connection], error) {

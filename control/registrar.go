@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -91,8 +89,6 @@ func (s *checkedStream) RecvMsg(m any) error {
 	}
 	frame := received{message: message}
 	switch err := s.ServerStream.RecvMsg(&frame); {
-	case errors.Is(err, io.EOF):
-		return err
 	case err != nil:
 		return err
 	case frame.err != nil:
@@ -174,7 +170,8 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer b.Free()
 	if decodeMessage(b.ReadOnlyData(), frame.message) != nil {
-		frame.err = &fieldError{errInvalidField, "", "the request is not a protobuf message of its type, or has text that is not UTF-8"}
+		frame.err = invalidField("",
+			"the request is not a protobuf message of its type, or has text that is not UTF-8")
 	}
 	return nil
 }

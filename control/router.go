@@ -59,14 +59,6 @@ func queryOf(namespace string, t *hub.Target) mesh.Query {
 	return q
 }
 
-// forwardTo forwards a call, and returns the answers to come; nil if there are no destinations.
-func (r *router) forwardTo(c *mesh.Call, to []mesh.Destination) *mesh.Gathering {
-	if len(to) == 0 {
-		return nil
-	}
-	return r.mesh.Forward(c, to)
-}
-
 // gatherAnswers waits until a deadline for the answers of peers, and calls take with each. It
 // returns the hubs whose part is unknown. An error that is for the backend ends it.
 func (r *router) gatherAnswers(ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult)) (unknown, error) {
@@ -127,7 +119,9 @@ func errorIn(r *peerv1.ForwardResult) error {
 // isInconclusive reports whether an error of a peer tells nothing about the call: the peer leaves,
 // gave up, or is at fault.
 func isInconclusive(err error) bool {
-	for _, kind := range []error{hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded, errInternal, errHubsUnreachable} {
+	for _, kind := range []error{
+		hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded, errInternal, errHubsUnreachable,
+	} {
 		if errors.Is(err, kind) {
 			return true
 		}
@@ -203,7 +197,7 @@ func (s *sending) queueForHubs(to []mesh.Destination) error {
 	if err != nil {
 		return err
 	}
-	s.others = s.router.forwardTo(call, to)
+	s.others = s.router.mesh.Forward(call, to)
 	return nil
 }
 

@@ -162,7 +162,8 @@ func New(c Config) (*Server, error) {
 	}
 	leaving, leave := context.WithCancel(context.Background())
 	g := &guard{
-		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more, port: newPort(logger, c.MaxConnections), codec: newCodec(),
+		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more,
+		port: newPort(logger, c.MaxConnections), codec: newCodec(),
 		budget: newBudget(c.CallBytes), unaries: make(map[string]bool),
 	}
 	s := &Server{grpc: grpc.NewServer(serverOptions(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, port: g.port}
@@ -225,7 +226,8 @@ func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, 
 	}
 	if c.Mesh != nil {
 		// The mesh checks its messages itself.
-		peerv1.RegisterPeerServiceServer(registrar{s.grpc, skipValidation, g}, c.Mesh.Service(&executor{c.Hub, v.checkRequest, g.logger}))
+		peers := c.Mesh.Service(&executor{c.Hub, v.checkRequest, g.logger})
+		peerv1.RegisterPeerServiceServer(registrar{s.grpc, skipValidation, g}, peers)
 	}
 	healthv1.RegisterHealthServer(registrar{s.grpc, skipValidation, g}, s.health)
 	reflection.Register(s.grpc) // v1 and v1alpha

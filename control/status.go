@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -103,6 +104,16 @@ type fieldError struct {
 	// path in proto names, such as "target.users[3]"; empty: the request as a whole
 	field       string
 	description string // for the caller; a limit is named with its number
+}
+
+// invalidField returns the error about a field that breaks a rule.
+func invalidField(field, description string) *fieldError {
+	return &fieldError{errInvalidField, field, description}
+}
+
+// limitExceeded returns the error about a field that is over a limit.
+func limitExceeded(field, format string, args ...any) *fieldError {
+	return &fieldError{errLimitExceeded, field, fmt.Sprintf(format, args...)}
 }
 
 func (e *fieldError) Error() string {

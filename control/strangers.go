@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"container/list"
 	"time"
 )
@@ -127,10 +128,7 @@ func (s *strangers) chooseVictim(among *list.List) *inbound {
 			idle, since = c, began
 		}
 	}
-	if idle != nil {
-		return idle
-	}
-	return newest
+	return cmp.Or(idle, newest)
 }
 
 // countOfAddress returns the number of strangers of the address of c.

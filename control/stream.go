@@ -113,8 +113,6 @@ func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 	request := &controlv1.SendStreamRequest{}
 	frame := received{message: request}
 	switch err := s.stream.RecvMsg(&frame); {
-	case errors.Is(err, io.EOF):
-		return nil, io.EOF
 	case err != nil:
 		return nil, err
 	case frame.err != nil:
@@ -127,10 +125,10 @@ func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 // agree with the rules in the proto.
 func (s *sendStream) checkBatch(sends []*controlv1.StreamedSend) error {
 	if len(sends) == 0 {
-		return &fieldError{errInvalidField, "sends", "must not be empty"}
+		return invalidField("sends", "must not be empty")
 	}
 	if len(sends) > maxStreamedSends {
-		return &fieldError{errLimitExceeded, "sends", fmt.Sprintf("must have at most %d, has %d", maxStreamedSends, len(sends))}
+		return limitExceeded("sends", "must have at most %d, has %d", maxStreamedSends, len(sends))
 	}
 	for i, one := range sends {
 		kind, description := errInvalidField, ""

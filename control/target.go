@@ -83,10 +83,11 @@ func checkNames(t *controlv1.Target) error {
 		}
 	}
 	if names > maxTargetNames {
-		return &fieldError{errLimitExceeded, "target", fmt.Sprintf("must have at most %d names, has %d", maxTargetNames, names)}
+		return limitExceeded("target", "must have at most %d names, has %d", maxTargetNames, names)
 	}
 	if bytes > maxTargetBytes {
-		return &fieldError{errLimitExceeded, "target", fmt.Sprintf("must have at most %d bytes of names, has %d", maxTargetBytes, bytes)}
+		return limitExceeded(
+			"target", "must have at most %d bytes of names, has %d", maxTargetBytes, bytes)
 	}
 	for _, list := range lists {
 		for i, name := range list.names {
@@ -105,11 +106,11 @@ func checkName(name string) *fieldError {
 	case err == nil:
 		return nil
 	case errors.Is(err, names.ErrEmpty):
-		return &fieldError{kind: errInvalidField, description: "must not be empty"}
+		return invalidField("", "must not be empty")
 	case errors.Is(err, names.ErrTooLong):
-		return &fieldError{kind: errLimitExceeded, description: fmt.Sprintf("must be at most %d bytes", names.MaxBytes)}
+		return limitExceeded("", "must be at most %d bytes", names.MaxBytes)
 	default: // a request is UTF-8 before its fields are checked
-		return &fieldError{kind: errInvalidField, description: noControl}
+		return invalidField("", noControl)
 	}
 }
 

@@ -125,7 +125,8 @@ func isPlain(r *controlv1.SendRequest) bool {
 
 func isPlainMessage(m *controlv1.Message) bool {
 	kind, payload := payloadOf(m)
-	return kind != 0 && len(payload) <= hub.MaxPayload && len(m.GetMetadata()) == 0 && m.GetTtl() == nil && isPlainName(m.GetId()) && isPlainName(m.GetEvent())
+	return kind != 0 && len(payload) <= hub.MaxPayload && len(m.GetMetadata()) == 0 &&
+		m.GetTtl() == nil && isPlainName(m.GetId()) && isPlainName(m.GetEvent())
 }
 
 func isPlainName(s string) bool { return names.CheckText(s, names.MaxBytes) == nil }
