@@ -68,7 +68,8 @@ func TestFloodOfAcksDisturbsNobody(t *testing.T) {
 				}
 				turns <- struct{}{}
 			}
-			_, _ = flooder.conn.Write([]byte(masked(0x81, `{"type":"ping"}`))) // its answer says that all was read
+			// its answer says that all was read
+			_, _ = flooder.conn.Write([]byte(masked(0x81, `{"type":"ping"}`)))
 		})
 		n := confirmed
 		for range turns {
@@ -84,20 +85,31 @@ func TestFloodOfAcksDisturbsNobody(t *testing.T) {
 			t.Errorf("%v messages of the flooder were taken", taken)
 		}
 		for _, info := range b.infos() {
-			if want := map[string]uint64{"flooder": confirmed, "other": 0}[info.User]; info.LastAcked != want || info.UnackedMessages != confirmed+messages-int(want) {
-				t.Errorf("%s has confirmed up to %d, not %d messages", info.User, info.LastAcked, info.UnackedMessages)
+			if want := map[string]uint64{
+				"flooder": confirmed,
+				"other":   0,
+			}[info.User]; info.LastAcked != want ||
+				info.UnackedMessages != confirmed+messages-int(want) {
+				t.Errorf("%s has confirmed up to %d, not %d messages", info.User, info.LastAcked,
+					info.UnackedMessages)
 			}
 		}
 
 		n++
 		b.hears("other", other, n)
 		flooder.write(masked(0x81, acknowledge(n)))
-		flooder.wantFrame(frame.Text, `{"type":"system","event":"disconnected","message":"sequenceId: nothing with this id was sent"}`)
+		flooder.wantFrame(frame.Text,
+			`{"type":"system","event":"disconnected","message":"sequenceId: nothing with this `+
+				`id was sent"}`)
 		flooder.wantEnd(1008, "sequenceId: nothing with this id was sent")
 		other.write(masked(0x81, acknowledge(n)))
 		b.hears("other", other, n+1)
-		eventually(t, func() bool { return len(b.causes.all()) > 0 }) // the hub knows when the link has ended
-		want := cause.CloseStatus{Cause: cause.PolicyViolation, Code: 1008, Reason: "sequenceId: nothing with this id was sent"}
+		// the hub knows when the link has ended
+		eventually(t, func() bool { return len(b.causes.all()) > 0 })
+		want := cause.CloseStatus{
+			Cause: cause.PolicyViolation, Code: 1008,
+			Reason: "sequenceId: nothing with this id was sent",
+		}
 		if diff := cmp.Diff([]cause.CloseStatus{want}, b.causes.all()); diff != "" {
 			t.Errorf("closes (-want +got):\n%s", diff)
 		}
@@ -158,7 +170,8 @@ func (p *pubsub) confirm(sequence int) {
 // onlyInfo returns what the hub knows of a user's only connection.
 func (b *bed) onlyInfo(user string) hub.Info {
 	b.t.Helper()
-	infos, _, err := b.hub.Connections(hub.DefaultNamespace, &hub.Target{Users: []string{user}}, hub.Cursor{}, 2)
+	infos, _, err := b.hub.Connections(hub.DefaultNamespace, &hub.Target{Users: []string{user}},
+		hub.Cursor{}, 2)
 	if err != nil || len(infos) != 1 {
 		b.t.Fatalf("connections of %s: %+v, %v", user, infos, err)
 	}
@@ -177,7 +190,8 @@ func TestClientThatNeverConfirmsIsClosedAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			webPubSub(t, func(t *testing.T, b *bed) {
-				stuck, good := b.pubsub(t, "user=stuck", webpubsub.NameReliableJSON), b.pubsub(t, "user=good", webpubsub.NameReliableJSON)
+				stuck, good := b.pubsub(t, "user=stuck", webpubsub.NameReliableJSON),
+					b.pubsub(t, "user=good", webpubsub.NameReliableJSON)
 				ended, stays := stuck.listen(), good.listen()
 				b.send(everyone, hub.Text, long)
 				stuck.confirm(1)
@@ -190,7 +204,8 @@ func TestClientThatNeverConfirmsIsClosedAlone(t *testing.T) {
 				}
 				good.confirm(1 + window)
 				good.confirm(1 + window + beyond)
-				if info := b.onlyInfo("stuck"); info.UnackedMessages != window || info.QueuedMessages != beyond {
+				if info := b.onlyInfo("stuck"); info.UnackedMessages != window ||
+					info.QueuedMessages != beyond {
 					t.Errorf("window %d, queue %d", info.UnackedMessages, info.QueuedMessages)
 				}
 				if got := b.metric("connhub_held_bytes"); got < float64((window+beyond)*len(long)) {
@@ -215,7 +230,8 @@ func TestClientThatNeverConfirmsIsClosedAlone(t *testing.T) {
 				b.send(everyone, hub.Text, "still here")
 				good.confirm(2 + window + beyond)
 				_ = good.CloseNow()
-				if got := (<-stays).messages; len(got) != 2+window+beyond || got[1+window+beyond] != numbered(2+window+beyond, "still here") {
+				if got := (<-stays).messages; len(got) != 2+window+beyond ||
+					got[1+window+beyond] != numbered(2+window+beyond, "still here") {
 					t.Errorf("the other one got %d messages", len(got))
 				}
 			}, hubMetrics, func(h *hub.Config, _ *edge.Config) { h.Window.Messages = window })
@@ -226,7 +242,8 @@ func TestClientThatNeverConfirmsIsClosedAlone(t *testing.T) {
 // wantStuck holds that a client got so many messages and was then closed, as the only one, for it confirmed none.
 func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 	t.Helper()
-	if code := websocket.CloseStatus(got.err); code != websocket.StatusPolicyViolation || !strings.Contains(got.err.Error(), "no acknowledgement") {
+	if code := websocket.CloseStatus(got.err); code != websocket.StatusPolicyViolation ||
+		!strings.Contains(got.err.Error(), "no acknowledgement") {
 		t.Errorf("ended with %v", got.err)
 	}
 	last := len(got.messages) - 1
@@ -245,7 +262,8 @@ func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 	if n != messages {
 		t.Errorf("%d messages, want %d", n, messages)
 	}
-	if diff := cmp.Diff([]cause.CloseStatus{cause.AckStuck.CloseStatus()}, b.causes.all()); diff != "" {
+	if diff := cmp.Diff([]cause.CloseStatus{cause.AckStuck.CloseStatus()},
+		b.causes.all()); diff != "" {
 		t.Errorf("closes (-want +got):\n%s", diff)
 	}
 	if got := b.metric("connhub_connections_closed_total", "cause", "ack_stuck"); got != 1 {
@@ -260,7 +278,8 @@ func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 	webPubSub(t, func(t *testing.T, b *bed) {
 		var ends []<-chan heard
 		for i := range hoarders {
-			ends = append(ends, b.pubsub(t, fmt.Sprint("user=", i), webpubsub.NameReliableJSON).listen())
+			ends = append(ends,
+				b.pubsub(t, fmt.Sprint("user=", i), webpubsub.NameReliableJSON).listen())
 		}
 		good := b.pubsub(t, "user=good", webpubsub.NameReliableJSON)
 		stays := good.listen()
@@ -301,7 +320,9 @@ func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 		if got := (<-stays).messages; len(got) != rounds {
 			t.Errorf("the one who confirms got %d messages of %d", len(got), rounds)
 		}
-	}, hubMetrics, func(h *hub.Config, _ *edge.Config) { h.HeldBytes, h.NamespaceHeldBytes = budget, budget })
+	}, hubMetrics, func(h *hub.Config, _ *edge.Config) {
+		h.HeldBytes, h.NamespaceHeldBytes = budget, budget
+	})
 }
 
 // What is against the limits, but is a message of the protocol, is answered. The connection goes on, the ackId is free, and others notice nothing.
@@ -309,24 +330,37 @@ func TestWhatIsRefusedDisturbsNobody(t *testing.T) {
 	tooLong := strings.Repeat("x", hub.MaxName+1)
 	const badName = "want a name of 1 to 1024 bytes without control characters"
 	webPubSub(t, func(t *testing.T, b *bed) {
-		c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON), b.pubsub(t, "user=bob&group=g", webpubsub.NameReliableJSON)
+		c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON),
+			b.pubsub(t, "user=bob&group=g", webpubsub.NameReliableJSON)
 		sequence := 0
 		for _, tc := range []struct{ verb, members, message string }{
 			{"joinGroup", `"group":"` + tooLong + `"`, "group: " + badName},
 			{"leaveGroup", `"group":"` + tooLong + `"`, "group: " + badName},
 			{"sendToGroup", `"data":1,"group":"` + tooLong + `"`, "group: " + badName},
 			{"event", `"data":1,"event":"` + tooLong + `"`, "event: " + badName},
-			{"sendToGroup", `"data":1,"group":"g","ttlSeconds":86401`, "ttlSeconds: want 86400 at most"},
-			{"sendToGroup", `"data":1,"group":"g","metadata":{"` + tooLong + `":""}`, "metadata: " + badName},
-			{"sendToGroup", `"data":1,"group":"g","metadata":{"k":"` + strings.Repeat("v", 8<<10) + `"}`, "metadata: want 8 KiB at most"},
+			{
+				"sendToGroup", `"data":1,"group":"g","ttlSeconds":86401`,
+				"ttlSeconds: want 86400 at most",
+			},
+			{
+				"sendToGroup", `"data":1,"group":"g","metadata":{"` + tooLong + `":""}`,
+				"metadata: " + badName,
+			},
+			{"sendToGroup", `"data":1,"group":"g","metadata":{"k":"` + strings.Repeat("v", 8<<10) +
+				`"}`, "metadata: want 8 KiB at most"},
 		} {
 			sequence++
 			c.say(`{"type":"` + tc.verb + `",` + tc.members + `}`) // silently
 			c.say(fmt.Sprintf(`{"type":"%s",%s,"ackId":%d}`, tc.verb, tc.members, sequence))
-			c.want(fmt.Sprintf(`{"type":"ack","ackId":%d,"success":false,"error":{"name":"BadRequest","message":"%s"}}`, sequence, tc.message))
-			c.say(fmt.Sprintf(`{"type":"sendToGroup","group":"g","data":%d,"ackId":%[1]d}`, sequence))
+			c.want(fmt.Sprintf(
+				`{"type":"ack","ackId":%d,"success":false,"error":{"name":"BadRequest",`+
+					`"message":"%s"}}`, sequence, tc.message))
+			c.say(fmt.Sprintf(`{"type":"sendToGroup","group":"g","data":%d,"ackId":%[1]d}`,
+				sequence))
 			c.want(fmt.Sprintf(`{"type":"ack","ackId":%d,"success":true}`, sequence))
-			other.want(fmt.Sprintf(`{"sequenceId":%d,"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"json","data":%[1]d}`, sequence))
+			other.want(fmt.Sprintf(
+				`{"sequenceId":%d,"type":"message","from":"group","group":"g",`+
+					`"fromUserId":"ann","dataType":"json","data":%[1]d}`, sequence))
 		}
 		if closes := b.causes.all(); len(closes) != 0 {
 			t.Errorf("closed %v", closes)

@@ -19,14 +19,14 @@ const (
 	queryGroup = "group" // in Anonymous mode; repeated
 )
 
-// who is the client, and what it starts with.
-type who struct {
+// clientIdentity is the user, groups and claims that a client starts with.
+type clientIdentity struct {
 	user   string
 	groups []string
 	claims hub.Claims
 }
 
-// roles are auth.Roles as the hub asks them.
+// roles adapts auth.Roles to hub.Roles.
 type roles struct{ *auth.Roles }
 
 var _ hub.Roles = roles{}
@@ -43,11 +43,12 @@ func (r roles) Allows(p hub.Permission) bool {
 	return r.Allow(what, p.Group)
 }
 
-// everything is what clients may do where nobody needs a token; all of them share it.
+// everything holds the claims of clients that need no token. All of them share it.
 var everything = &hub.Claims{Roles: roles{auth.Everything()}}
 
-// kept returns the claims for a connection to keep: most have none of their own.
-func (w *who) kept() *hub.Claims {
+// keptClaims returns the claims for a connection to keep. It returns a shared value or nil where it
+// can: most connections have no claims of their own.
+func (w *clientIdentity) keptClaims() *hub.Claims {
 	c := w.claims
 	switch rolesAlone := c.Labels == nil && c.Expires.IsZero() && c.Private == ""; {
 	case rolesAlone && c.Roles == everything.Roles:
@@ -59,56 +60,65 @@ func (w *who) kept() *hub.Claims {
 	}
 }
 
-// authenticate tells who asks to connect to a namespace.
-func (s *Server) authenticate(r *http.Request, query url.Values, namespace string) (who, *refusal) {
+// authenticateClient returns the identity of a client that asks to connect to a namespace.
+func (s *Server) authenticateClient(
+	r *http.Request, query url.Values, namespace string,
+) (clientIdentity, *requestRefusal) {
 	token := query.Get(queryToken)
 	if token == "" {
 		token = auth.BearerSecret(r.Header.Get("Authorization"))
 	}
 	switch {
 	case token != "" && s.config.Tokens != nil:
-		return s.verify(r.Context(), token, namespace)
+		return s.verifyToken(r.Context(), token, namespace)
 	case s.config.Anonymous:
-		return anonymous(query)
+		return identifyAnonymous(query)
 	default:
-		return who{}, refuse(reasonTokenMissing)
+		return clientIdentity{}, newRefusal(reasonTokenMissing)
 	}
 }
 
-func (s *Server) verify(ctx context.Context, token, namespace string) (who, *refusal) {
-	// A stranger can make up the id of a key, so it does not keep its place in the lobby while the hub looks for the key.
+func (s *Server) verifyToken(
+	ctx context.Context, token, namespace string,
+) (clientIdentity, *requestRefusal) {
+	// A client can make up the id of a key. So it gives up its place in the lobby while the hub
+	// looks for the key.
 	around := func(wait func(context.Context)) { lobby.WaitInLine(ctx, wait) }
-	claims, err := s.config.Tokens.VerifyAround(token, auth.Audience(s.config.PublicURL, namespace), around)
+	claims, err := s.config.Tokens.VerifyAround(token, auth.Audience(s.config.PublicURL, namespace),
+		around)
 	switch {
 	case err == nil:
-		w := who{user: claims.User, groups: claims.Groups}
+		w := clientIdentity{user: claims.User, groups: claims.Groups}
 		w.claims.Roles, w.claims.Labels = roles{claims.Roles}, claims.Labels
 		if s.config.EndAtExpiry {
-			w.claims.Expires = claims.Expires.Add(auth.ClockLeeway) // when it would not be taken any more
+			// from then on Tokens rejects it
+			w.claims.Expires = claims.Expires.Add(auth.ClockLeeway)
 		}
 		return w, nil
 	case errors.Is(err, auth.ErrTokenExpired):
-		return who{}, refuse(reasonTokenExpired)
+		return clientIdentity{}, newRefusal(reasonTokenExpired)
 	case errors.Is(err, auth.ErrClaimInvalid):
-		return who{}, refuse(reasonName).because(err.Error())
+		return clientIdentity{}, newRefusal(reasonName).withDetail(err.Error())
 	default:
-		return who{}, refuse(reasonTokenInvalid).because(err.Error())
+		return clientIdentity{}, newRefusal(reasonTokenInvalid).withDetail(err.Error())
 	}
 }
 
-func anonymous(query url.Values) (who, *refusal) {
-	w := who{user: query.Get(queryUser), groups: query[queryGroup], claims: *everything}
+func identifyAnonymous(query url.Values) (clientIdentity, *requestRefusal) {
+	w := clientIdentity{user: query.Get(queryUser), groups: query[queryGroup], claims: *everything}
 	if w.user != "" {
 		if err := names.Check(w.user); err != nil {
-			return who{}, refuse(reasonName).because("user: invalid name: " + err.Error())
+			return clientIdentity{},
+				newRefusal(reasonName).withDetail("user: invalid name: " + err.Error())
 		}
 	}
 	if len(w.groups) > hub.MaxGroups {
-		return who{}, refuse(reasonGroupLimit)
+		return clientIdentity{}, newRefusal(reasonGroupLimit)
 	}
 	for _, g := range w.groups {
 		if err := names.Check(g); err != nil {
-			return who{}, refuse(reasonName).because("group: invalid name: " + err.Error())
+			return clientIdentity{},
+				newRefusal(reasonName).withDetail("group: invalid name: " + err.Error())
 		}
 	}
 	return w, nil

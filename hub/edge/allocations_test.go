@@ -19,8 +19,11 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			eachSocket(t, func(t *testing.T, b *bed) {
 				send := &hub.Send{
-					Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: []byte(strings.Repeat("to everyone ", 10))},
-					Target:  everyone,
+					Message: &hub.Message{
+						Namespace: hub.DefaultNamespace, Kind: hub.Text,
+						Payload: []byte(strings.Repeat("to everyone ", 10)),
+					},
+					Target: everyone,
 				}
 				perSend := func(clients int) float64 {
 					for b.hub.Count(hub.DefaultNamespace, &everyone) < clients {
@@ -31,13 +34,16 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 					// On a busy machine clients read late, and queues grow: the least of ten counts.
 					least := math.Inf(1)
 					for range 10 {
-						least = min(least, testing.AllocsPerRun(50, func() { b.deliver(t.Context(), send) }))
+						least = min(least, testing.AllocsPerRun(50, func() {
+							b.deliver(t.Context(), send)
+						}))
 					}
 					return least
 				}
 				little := perSend(few)
 				if lot := perSend(many); lot > little+spare {
-					t.Errorf("%s: %.0f allocations for %d clients, %.0f for %d", name, little, few, lot, many)
+					t.Errorf("%s: %.0f allocations for %d clients, %.0f for %d", name, little, few,
+						lot, many)
 				}
 			}, compressing, links)
 		})

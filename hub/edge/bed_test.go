@@ -63,7 +63,10 @@ func (c *causes) all() []cause.CloseStatus {
 // setup is what a test changes in the configuration.
 type setup func(*hub.Config, *edge.Config)
 
-func newBed(t *testing.T, listener net.Listener, dialer func(context.Context) (net.Conn, error), setups ...setup) *bed {
+func newBed(
+	t *testing.T, listener net.Listener, dialer func(context.Context) (net.Conn, error),
+	setups ...setup,
+) *bed {
 	t.Helper()
 	b := &bed{t: t, metrics: prometheus.NewRegistry(), causes: &causes{}, dialer: dialer}
 	hc := hub.DefaultConfig()
@@ -88,8 +91,12 @@ func newBed(t *testing.T, listener net.Listener, dialer func(context.Context) (n
 	go func() { served <- b.edge.Serve(listener) }()
 
 	transport := &http.Transport{
-		DialContext:    func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer(ctx) },
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer(ctx)
+		},
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer(ctx)
+		},
 	}
 	b.client = &http.Client{Transport: transport}
 	b.done = sync.OnceFunc(func() {
@@ -138,10 +145,11 @@ func overTLS(t *testing.T, setups ...setup) *bed {
 	t.Helper()
 	l := listen(t)
 	config := certificate()
-	return onLoopback(t, edge.NewTLSListener(l, config), func(ctx context.Context) (net.Conn, error) {
-		d := tls.Dialer{Config: &tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"}}
-		return d.DialContext(ctx, "tcp", l.Addr().String())
-	}, setups)
+	return onLoopback(t, edge.NewTLSListener(l, config),
+		func(ctx context.Context) (net.Conn, error) {
+			d := tls.Dialer{Config: &tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"}}
+			return d.DialContext(ctx, "tcp", l.Addr().String())
+		}, setups)
 }
 
 func listen(t *testing.T) net.Listener {
@@ -156,7 +164,9 @@ func listen(t *testing.T) net.Listener {
 
 // onLoopback makes an edge whose time is that of the machine. It sends no pings unless a setup asks for
 // them: how long a test takes does not change the frames that its clients read.
-func onLoopback(t *testing.T, l net.Listener, dialer func(context.Context) (net.Conn, error), setups []setup) *bed {
+func onLoopback(
+	t *testing.T, l net.Listener, dialer func(context.Context) (net.Conn, error), setups []setup,
+) *bed {
 	t.Helper()
 	silent := func(_ *hub.Config, c *edge.Config) { c.PingInterval = time.Hour }
 	b := newBed(t, l, dialer, append([]setup{silent}, setups...)...)
@@ -249,9 +259,12 @@ func (b *bed) dial(query string, subprotocols ...string) *websocket.Conn {
 func (b *bed) send(target hub.Target, kind hub.PayloadKind, payload string) hub.Receipt {
 	b.t.Helper()
 	return b.deliver(b.t.Context(), &hub.Send{
-		Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: kind, Payload: []byte(payload)},
-		Target:  target,
-		Wait:    hub.WaitQueued,
+		Message: &hub.Message{
+			Namespace: hub.DefaultNamespace, Kind: kind,
+			Payload: []byte(payload),
+		},
+		Target: target,
+		Wait:   hub.WaitQueued,
 	})
 }
 
@@ -319,7 +332,8 @@ func (b *bed) metric(name string, labels ...string) float64 {
 	next:
 		for _, m := range f.GetMetric() {
 			for i, l := range m.GetLabel() {
-				if len(labels) < 2*i+2 || l.GetName() != labels[2*i] || l.GetValue() != labels[2*i+1] {
+				if len(labels) < 2*i+2 || l.GetName() != labels[2*i] ||
+					l.GetValue() != labels[2*i+1] {
 					continue next
 				}
 			}

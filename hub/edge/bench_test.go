@@ -44,7 +44,8 @@ func BenchmarkFanOut(b *testing.B) {
 	m := &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: make([]byte, 128)}
 	b.ReportAllocs()
 	for b.Loop() {
-		d, err := h.Deliver(b.Context(), &hub.Send{Message: m, Target: hub.Target{Everyone: true}, Wait: hub.WaitWritten})
+		d, err := h.Deliver(b.Context(),
+			&hub.Send{Message: m, Target: hub.Target{Everyone: true}, Wait: hub.WaitWritten})
 		if err != nil {
 			b.Fatal(err)
 		}

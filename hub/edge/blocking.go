@@ -9,31 +9,34 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// blockingLookahead is what coder/websocket's reader keeps for each link: small, because most links are silent most of the
-// time. Longer messages are read past it.
+// blockingLookahead is the size in bytes of the buffer of coder/websocket's reader, for each link.
+// It is small, because most links are silent most of the time. Longer messages are read past it.
 const blockingLookahead = 512
 
-// blocking is a socket that a goroutine of the link's own reads, and another one writes while it takes nothing at once.
+// blocking is a socket with goroutines that wait. A goroutine of the link reads it. A second
+// goroutine writes while the socket does not take all bytes at once.
 type blocking struct {
 	// Static.
 	link *link
 	conn net.Conn
-	raw  syscall.RawConn // of conn; nil: it must be written to by a writer
+	raw  syscall.RawConn // of conn; nil: a writer must do each write
 
 	// Owned by the goroutine that runs the link.
-	early []byte // came with the request; read first
+	early []byte // bytes that came with the request; read first
 	timed bool   // the deadline of MessageTimeout is set
-	frames
+	frameTracker
 
-	written chan struct{} // guarded by link.mu; closed when the writer has ended; nil: none was ever needed
+	// guarded by link.mu; closed when the writer has ended; nil: no writer was needed yet
+	written chan struct{}
 }
 
 func newBlocking(l *link, conn net.Conn, early []byte) *blocking {
 	return &blocking{link: l, conn: conn, raw: rawSocket(conn), early: early}
 }
 
-// bare returns the connection below TLS.
-func bare(conn net.Conn) net.Conn {
+// unwrapSocket returns the socket below TLS, sealed and tcpConn. It returns conn itself if conn
+// wraps no socket.
+func unwrapSocket(conn net.Conn) net.Conn {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
@@ -47,24 +50,24 @@ func bare(conn net.Conn) net.Conn {
 	}
 }
 
-func (s *blocking) run() {
+func (s *blocking) runLink() {
 	s.link.server.goroutines.Go(func() {
-		s.link.begin()
-		s.link.advance()
+		s.link.startServing()
+		s.link.serveReadable()
 	})
 }
 
-func (s *blocking) lookahead() int { return blockingLookahead }
+func (s *blocking) lookaheadSize() int { return blockingLookahead }
 
-func (s *blocking) read(b []byte) (int, error) {
+func (s *blocking) readInput(b []byte) (int, error) {
 	l := s.link
 	if len(s.early) > 0 {
 		n := copy(b, s.early)
 		if s.early = s.early[n:]; len(s.early) == 0 {
 			s.early = nil
 		}
-		l.hear()
-		return s.follow(b[:n], l)
+		l.noteLife()
+		return s.trackFrames(b[:n], l)
 	}
 	if s.refused != nil {
 		return 0, s.refused
@@ -74,32 +77,34 @@ func (s *blocking) read(b []byte) (int, error) {
 		s.timed = true
 		s.setReadDeadline(time.Now().Add(l.server.config.MessageTimeout))
 	}
-	if l.isRevoked() { // and the deadline that was to wake this read may be gone
+	// A revoked link stops here: the deadline that was to wake this read may be gone.
+	if l.isRevoked() {
 		return 0, outOfBudget()
 	}
 	n, err := s.conn.Read(b)
 	if n > 0 {
-		l.hear()
+		l.noteLife()
 	}
 	if err != nil {
 		l.readErr = err
 		return n, err
 	}
-	return s.follow(b[:n], l)
+	return s.trackFrames(b[:n], l)
 }
 
-// frames finds where frames begin in what a client sends, wherever that is cut.
-type frames struct {
-	limit   frameLimit
-	head    [frame.MaxMaskedHeader]byte // of a frame: what has come of its header
-	has     int                         // bytes of head
-	left    uint64                      // of a frame: what has not come of its payload
-	refused error                       // a Violation, behind what was read before it
+// frameTracker finds the beginnings of frames in a client's bytes, in whatever pieces they come.
+type frameTracker struct {
+	limit frameLimit
+	head  [frame.MaxMaskedHeader]byte // header of the current frame, as far as it has come
+	has   int                         // bytes of head
+	left  uint64                      // bytes of the current frame's payload that have not come
+	// a Violation, reported once the bytes in front of it were read
+	refused error
 }
 
-// follow goes over what was read. It returns how much of that is in front of a frame that the client may not send; where that is nothing,
-// it returns the Violation.
-func (f *frames) follow(b []byte, l *link) (int, error) {
+// trackFrames goes over bytes that were read. It returns how many of them stand in front of a
+// forbidden frame. If none do, it returns the Violation.
+func (f *frameTracker) trackFrames(b []byte, l *link) (int, error) {
 	for rest := b; len(rest) > 0; {
 		if f.left > 0 {
 			n := min(f.left, uint64(len(rest)))
@@ -113,7 +118,7 @@ func (f *frames) follow(b []byte, l *link) (int, error) {
 		if !whole {
 			return len(b), nil
 		}
-		if f.refused = f.limit.admit(header, l); f.refused != nil {
+		if f.refused = f.limit.admitFrame(header, l); f.refused != nil {
 			if good := len(b) - len(rest); good > 0 {
 				return good, nil
 			}
@@ -125,10 +130,11 @@ func (f *frames) follow(b []byte, l *link) (int, error) {
 	return len(b), nil
 }
 
-func (s *blocking) ready() int { return 0 }
+func (s *blocking) readableBytes() int { return 0 }
 
-func (s *blocking) stirs() (yes bool) {
-	tcp, ok := bare(s.conn).(*net.TCPConn)
+// showsLife implements socket.
+func (s *blocking) showsLife() (yes bool) {
+	tcp, ok := unwrapSocket(s.conn).(*net.TCPConn)
 	if !ok {
 		return false
 	}
@@ -142,14 +148,15 @@ func (s *blocking) stirs() (yes bool) {
 	return yes
 }
 
-func (s *blocking) rest() {
+func (s *blocking) messageDone() {
 	if s.timed {
 		s.timed = false
 		s.setReadDeadline(time.Time{})
 	}
 }
 
-// setReadDeadline does nothing once coder/websocket has closed the wire, so that it can't undo that.
+// setReadDeadline does nothing after coder/websocket has closed the wire, so it can't undo that
+// close.
 func (s *blocking) setReadDeadline(t time.Time) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
@@ -158,15 +165,15 @@ func (s *blocking) setReadDeadline(t time.Time) {
 	}
 }
 
-func (s *blocking) wake() { _ = s.conn.SetReadDeadline(past) }
+func (s *blocking) wakeReader() { _ = s.conn.SetReadDeadline(past) }
 
-// past is a deadline that is over.
+// past is a deadline that is over. Setting it wakes a Read.
 var past = time.Unix(1, 0)
 
-func (s *blocking) discard() error {
-	_ = s.conn.SetReadDeadline(time.Time{}) // wake had set it
+func (s *blocking) discardInput() error {
+	_ = s.conn.SetReadDeadline(time.Time{}) // wakeReader has set it
 	m := messages.Get().(*message)
-	defer m.free()
+	defer m.recycleMessage()
 	b := m.bytes[:cap(m.bytes)]
 	for {
 		if _, err := s.conn.Read(b); err != nil {
@@ -175,61 +182,62 @@ func (s *blocking) discard() error {
 	}
 }
 
-func (s *blocking) tryLocked(o *output) (bool, error) {
+func (s *blocking) tryWriteLocked(o *output) (bool, error) {
 	if s.raw == nil {
 		return false, nil
 	}
-	return o.try(s.raw)
+	return o.tryWrite(s.raw)
 }
 
-// handOverLocked starts the writer. The goroutine that runs the link is counted, so the count can't be zero.
+// handOverLocked starts the writer. The server counts the goroutine that runs the link, so the
+// count can't be zero here.
 func (s *blocking) handOverLocked(o *output) {
 	s.written = make(chan struct{})
-	s.link.server.goroutines.Go(func() { s.write(o) })
+	s.link.server.goroutines.Go(func() { s.writeLoop(o) })
 }
 
-// write is the writer: it runs while there is something to write that the socket does not take at once.
-func (s *blocking) write(o *output) {
+// writeLoop is the writer. It runs while there are bytes that the socket does not take at once.
+func (s *blocking) writeLoop(o *output) {
 	l := s.link
-	defer o.free()
+	defer o.recycleOutput()
 	for {
 		l.server.metrics.async.Inc()
-		err := o.write(s.conn, s.raw)
+		err := o.writeBlocking(s.conn, s.raw)
 		l.mu.Lock()
 		if err != nil {
-			l.breakLocked()
+			l.markBrokenLocked()
 		}
-		if !l.nextLocked(o) {
+		if !l.nextOutputLocked(o) {
 			l.writing = false
 			close(s.written)
-			l.unlock()
+			l.unlockAndPart()
 			return
 		}
 		l.mu.Unlock()
 	}
 }
 
-func (s *blocking) prefetch() {} // the descriptor is behind package net
+func (s *blocking) prefetchState() {} // the descriptor is behind package net
 
 func (s *blocking) halfClose() bool {
 	half, ok := s.conn.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil
 }
 
-func (s *blocking) hangUp() { _ = s.conn.Close() } // under TLS with a goodbye, which takes 5 s at most
+func (s *blocking) hangUp() { _ = s.conn.Close() } // TLS says goodbye, for 5 s at most
 
-func (s *blocking) abort(reset bool) {
-	conn := bare(s.conn)
+func (s *blocking) abortSocket(reset bool) {
+	conn := unwrapSocket(s.conn)
 	if tcp, ok := conn.(*net.TCPConn); ok && reset {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
 }
 
-func (s *blocking) finish() {
+func (s *blocking) closeSocket() {
 	_ = s.conn.Close()
 	s.link.mu.Lock()
-	s.link.broken = true // no writer starts
+	s.link.broken = true // no writer starts any more
 	written := s.written
 	s.link.mu.Unlock()
 	if written != nil {

@@ -10,16 +10,19 @@ import (
 
 // budget bounds the bytes of all messages that clients have begun and not ended.
 //
-// Problem: a client can begin a large message and keep back its last byte. The client that asks for the next bytes finds the budget full,
-// but it is not the one that filled it.
+// Problem: a client can begin a large message and keep back its last byte. The budget fills, and
+// the next client that asks for bytes is not the client that filled it.
 //
-// Rule: the largest begun message of the largest user of the largest namespace pays (fairshare.Shares). Its
-// link is ended (cause.Memory), and its bytes count no more from then on. The client that asks is
-// refused if it is the largest itself.
+// Rule: the largest begun message of the largest user of the largest namespace pays
+// (fairshare.Shares). Its link is ended (cause.Memory), and its bytes count no more from then on.
+// The client that asks is refused if it is the largest itself.
 //
 // Invariants:
-//   - used is the sum of all claims' bytes, leaving the sum of the revoked ones. used - leaving is at most most.
-//   - A claim is in claims while it has bytes. Only a claim whose message has not ended is revoked: what has ended is about to be free.
+//   - used is the sum of all claims' bytes, leaving the sum of the revoked claims' bytes. used -
+//     leaving is at most most.
+//   - A claim is in claims while it has bytes.
+//   - Only a claim whose message has not ended is revoked: the bytes of an ended message are about
+//     to be free.
 //   - A revoked claim gets no more bytes, and its reader is woken.
 type budget struct {
 	most int64 // static
@@ -29,21 +32,23 @@ type budget struct {
 	claims        map[*claim]struct{}
 }
 
-// claim is what one link holds of a budget.
+// claim is a link's share of a budget.
 type claim struct {
 	link    *link       // static
 	revoked atomic.Bool // set under budget.mu
 
-	bytes int64 // guarded by budget.mu
-	begun bool  // a message that has not ended needs the bytes; guarded by budget.mu
+	bytes     int64 // guarded by budget.mu
+	inMessage bool  // a message that has not ended needs the bytes; guarded by budget.mu
 }
 
-// budgetSlack is the part of a full budget that is set free beyond what is asked for, so that not each growing message looks through all of
-// them: 1/64, at 64 MiB one message of the largest.
+// budgetSlack is the share of the budget, 1/64, that a full budget sets free beyond the asked
+// bytes. So not each growing message looks through all claims. Of 64 MiB it is a message of the
+// largest size.
 const budgetSlack = 64
 
-// reserve counts n more bytes for a message of c that has not ended. It reports false when c has to pay: its link ends.
-func (b *budget) reserve(c *claim, n int64) bool {
+// reserveBytes counts n more bytes for a message of c that has not ended. It returns false if c has
+// to pay: then the link of c ends.
+func (b *budget) reserveBytes(c *claim, n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c.revoked.Load() || b.used-b.leaving+n > b.most && !b.makeRoomLocked(c, n) {
@@ -51,7 +56,7 @@ func (b *budget) reserve(c *claim, n int64) bool {
 	}
 	b.used += n
 	c.bytes += n
-	c.begun = true
+	c.inMessage = true
 	if b.claims == nil {
 		b.claims = make(map[*claim]struct{})
 	}
@@ -59,17 +64,19 @@ func (b *budget) reserve(c *claim, n int64) bool {
 	return true
 }
 
-// makeRoomLocked revokes claims by fair shares until n more bytes fit, and some besides. It reports false when the turn comes to c
-// first.
+// makeRoomLocked revokes claims by fair shares until n more bytes and the slack fit. It returns
+// false if the turn comes to c before n bytes fit.
 func (b *budget) makeRoomLocked(c *claim, n int64) bool {
 	var shares fairshare.Shares[*claim]
 	add := func(o *claim, bytes int64) {
 		who := o.link.connection.Identity()
-		shares.Add(fairshare.Holder[*claim]{Of: o, Namespace: who.Namespace, User: who.Payer(), Bytes: bytes})
+		shares.Add(fairshare.Holder[*claim]{
+			Of: o, Namespace: who.Namespace, User: who.Payer(), Bytes: bytes,
+		})
 	}
 	add(c, c.bytes+n)
 	for o := range b.claims {
-		if o != c && o.begun && !o.revoked.Load() {
+		if o != c && o.inMessage && !o.revoked.Load() {
 			add(o, o.bytes)
 		}
 	}
@@ -80,13 +87,13 @@ func (b *budget) makeRoomLocked(c *claim, n int64) bool {
 		}
 		h.Of.revoked.Store(true)
 		b.leaving += h.Of.bytes
-		h.Of.link.socket.wake()
+		h.Of.link.socket.wakeReader()
 	}
 	return b.used-b.leaving+n <= b.most
 }
 
-// release gives n bytes of c back.
-func (b *budget) release(c *claim, n int64) {
+// releaseBytes gives n bytes of c back.
+func (b *budget) releaseBytes(c *claim, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= n
@@ -98,31 +105,32 @@ func (b *budget) release(c *claim, n int64) {
 	}
 }
 
-// end says that the message of c has ended, and reports whether c is still good.
-func (b *budget) end(c *claim) bool {
+// endMessage notes that the message of c has ended, and reports whether c is still valid.
+func (b *budget) endMessage(c *claim) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c.begun = false
+	c.inMessage = false
 	return !c.revoked.Load()
 }
 
-// reserve takes n bytes of the server's budget for the message that is being read. It reports false when the budget has none for this link.
-func (l *link) reserve(n int64) bool {
+// reserveBudget takes n bytes of the server's budget for the message that is being read. It returns
+// false if the budget has none for this link.
+func (l *link) reserveBudget(n int64) bool {
 	if l.claim == nil {
 		l.claim = &claim{link: l}
 	}
-	return l.server.inbound.reserve(l.claim, n)
+	return l.server.inbound.reserveBytes(l.claim, n)
 }
 
-// release gives back what reserve took; 0: nothing.
-func (l *link) release(n int64) {
+// releaseBudget gives back n bytes that reserveBudget took. 0 does nothing.
+func (l *link) releaseBudget(n int64) {
 	if n > 0 {
-		l.server.inbound.release(l.claim, n)
+		l.server.inbound.releaseBytes(l.claim, n)
 	}
 }
 
-// isRevoked reports whether the link must end for what it holds of the budget.
+// isRevoked reports whether the link must end because of its share of the budget.
 func (l *link) isRevoked() bool { return l.claim != nil && l.claim.revoked.Load() }
 
-// outOfBudget ends a link for which the budget has no room.
+// outOfBudget returns the Violation of a link for which the budget has no room.
 func outOfBudget() error { return &Violation{cause.Memory.CloseStatus()} }

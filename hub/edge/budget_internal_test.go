@@ -17,7 +17,7 @@ type wakes struct {
 	woken bool
 }
 
-func (w *wakes) wake() { w.woken = true }
+func (w *wakes) wakeReader() { w.woken = true }
 
 // anyProtocol is what the connections below speak.
 type anyProtocol struct{}
@@ -84,7 +84,8 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 	var connections []*hub.Connection
 	for i := range 24 {
 		c, err := h.Attach(t.Context(), hub.Admission{
-			Namespace: []string{"a", "b"}[i%2], User: []string{"", "ann", "bob"}[i%3], Protocol: anyProtocol{},
+			Namespace: []string{"a", "b"}[i%2], User: []string{"", "ann", "bob"}[i%3],
+			Protocol:      anyProtocol{},
 			RemoteAddress: fmt.Sprintf("10.0.0.%d:%d", i%2+i/12, i), // two in each namespace
 		})
 		if err != nil {
@@ -102,19 +103,21 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 				user, _, _ = strings.Cut(who.RemoteAddress, ":")
 			}
 			all = append(all, &drawer{
-				claim: &claim{link: &link{connection: c, socket: &wakes{}}}, namespace: who.Namespace, user: user,
+				claim:     &claim{link: &link{connection: c, socket: &wakes{}}},
+				namespace: who.Namespace, user: user,
 			})
 		}
 		for range rapid.IntRange(0, 120).Draw(t, "steps") {
 			d := rapid.SampledFrom(all).Draw(t, "who")
-			switch n := rapid.Int64Range(1, 200).Draw(t, "bytes"); rapid.IntRange(0, 5).Draw(t, "step") {
+			switch n := rapid.Int64Range(1, 200).Draw(t, "bytes"); rapid.IntRange(0, 5).Draw(t,
+				"step") {
 			case 0:
 				if d.bytes > 0 {
-					b.release(d.claim, d.bytes)
+					b.releaseBytes(d.claim, d.bytes)
 					d.bytes = 0
 				}
 			case 1:
-				if b.end(d.claim) == d.paid {
+				if b.endMessage(d.claim) == d.paid {
 					t.Fatal("a claim that has paid is not good")
 				}
 				d.begun = false
@@ -129,7 +132,7 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 // asks has d reserve bytes, and checks who pays.
 func asks(t *rapid.T, b *budget, all []*drawer, d *drawer, n int64) {
 	fits := b.used-b.leaving+n <= b.most
-	granted := b.reserve(d.claim, n)
+	granted := b.reserveBytes(d.claim, n)
 	var payers []*drawer
 	for _, o := range all {
 		if o.claim.revoked.Load() && !o.paid {
@@ -176,6 +179,7 @@ func checkBudget(t *rapid.T, b *budget, all []*drawer) {
 		}
 	}
 	if used != b.used || leaving != b.leaving || claims != len(b.claims) || used-leaving > b.most {
-		t.Fatalf("used %d, want %d; leaving %d, want %d; %d claims, want %d", b.used, used, b.leaving, leaving, len(b.claims), claims)
+		t.Fatalf("used %d, want %d; leaving %d, want %d; %d claims, want %d", b.used, used,
+			b.leaving, leaving, len(b.claims), claims)
 	}
 }

@@ -23,7 +23,8 @@ func (c *raw) begin() {
 func (b *bed) in(namespace, query string) *raw {
 	b.t.Helper()
 	c := b.connect()
-	c.write("GET /client/hubs/" + namespace + "?" + query + " HTTP/1.1\r\n" + upgradeHeader + "\r\n")
+	c.write("GET /client/hubs/" + namespace + "?" + query + " HTTP/1.1\r\n" + upgradeHeader +
+		"\r\n")
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		b.t.Fatal(err)
@@ -43,14 +44,16 @@ func TestTheUserWhoKeepsBackMessagesPaysForThem(t *testing.T) {
 			b.upgrade("user=greedy", "").begin()
 		}
 		eventually(t, func() bool { return len(b.causes.all()) > 0 }) // the budget is full
-		b.in("other", "user=also").begin()                            // and holds less than the greedy user
+		// and holds less than the greedy user
+		b.in("other", "user=also").begin()
 		for i := range others {
 			c := b.in([]string{"default", "other"}[i%2], fmt.Sprint("user=", i))
 			c.write(masked(0x82, strings.Repeat("y", 20_000)) + masked(0x89, "after"))
 			c.wantFrame(frame.Pong, "after")
 		}
 		eventually(t, func() bool {
-			return b.metric("connhub_client_messages_total", "kind", "binary", "protocol", "plain") == others
+			return b.metric("connhub_client_messages_total", "kind", "binary", "protocol",
+				"plain") == others
 		})
 		ended := b.causes.all()
 		for _, how := range ended {
@@ -96,4 +99,6 @@ func TestAClientThatPaysIsToldSo(t *testing.T) {
 	}, largeMessages)
 }
 
-func largeMessages(_ *hub.Config, c *edge.Config) { c.MaxMessage, c.InboundBytes = 100_000, 600_000 }
+func largeMessages(_ *hub.Config, c *edge.Config) {
+	c.MaxMessage, c.InboundBytes = 100_000, 600_000
+}

@@ -53,7 +53,8 @@ type hijacked struct {
 }
 
 func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return h.wire, bufio.NewReadWriter(bufio.NewReaderSize(h.wire, 16), bufio.NewWriterSize(h.wire, 128)), nil
+	return h.wire,
+		bufio.NewReadWriter(bufio.NewReaderSize(h.wire, 16), bufio.NewWriterSize(h.wire, 128)), nil
 }
 
 // TestCanary pins what parked links rely on, and what coder/websocket does not document: when a read of the wire fails at the
@@ -75,7 +76,8 @@ func TestCanary(t *testing.T) {
 	wire := &script{pieces: pieces, gap: true}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	for name, value := range map[string]string{
-		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+		"Sec-WebSocket-Key":        "dGhlIHNhbXBsZSBub25jZQ==",
 		"Sec-WebSocket-Extensions": "permessage-deflate",
 	} {
 		r.Header.Set(name, value)
@@ -113,7 +115,10 @@ func TestCanary(t *testing.T) {
 		}
 		got = append(got, string(p))
 	}
-	if want := []string{"one", strings.Repeat("two", 1000), "three", "", "four", "five", "six"}; strings.Join(got, "|") != strings.Join(want, "|") {
+	if want := []string{
+		"one", strings.Repeat("two", 1000), "three", "", "four", "five",
+		"six",
+	}; strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("got %q", got)
 	}
 	if gaps != len(pieces) {

@@ -28,20 +28,51 @@ var violations = []struct {
 	said  string // part of the reason
 }{
 	{"text that is not UTF-8", masked(0x81, "a\xffb"), cause.InvalidText, 1007, "not UTF-8"},
-	{"text that ends inside a character", masked(0x81, "\xf0\x9f\x99"), cause.InvalidText, 1007, "not UTF-8"},
-	{"bad byte at the start of a frame that never ends", masked(0x81, "\xff"+strings.Repeat("x", 99))[:20], cause.InvalidText, 1007, "not UTF-8"},
-	{"surrogate across fragments", masked(0x01, "ok\xed") + masked(0x00, "\xa0"), cause.InvalidText, 1007, "not UTF-8"},
-	{"long text that is not UTF-8", masked(0x81, strings.Repeat("ü", 20_000)+"\xc0"), cause.InvalidText, 1007, "not UTF-8"},
-	{"message over the limit", masked(0x82, strings.Repeat("x", 64<<10+1)), cause.TooBig, 1009, "more than 65536 bytes"},
-	{"fragments over the limit", masked(0x02, strings.Repeat("x", 40_000)) + masked(0x80, strings.Repeat("x", 40_000)), cause.TooBig, 1009, ""},
-	{"length that needs no two bytes", "\x82\xfe\x00\x7d" + masked(0x82, strings.Repeat("x", 125))[2:], cause.Protocol, 1002, "more bytes than it needs"},
-	{"length that needs no eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff\x01\x02\x03\x04", cause.Protocol, 1002, "more bytes than it needs"},
-	{"length of a ping that needs no two bytes", "\x89\xfe\x00\x00\x01\x02\x03\x04", cause.Protocol, 1002, "more bytes than it needs"},
-	{"header that announces too much", masked(0x82, strings.Repeat("x", 64<<10+1))[:14], cause.TooBig, 1009, "more than 65536 bytes"},
-	{"header that announces too much, behind a message", masked(0x81, "hi") + masked(0x82, strings.Repeat("x", 64<<10+1))[:14], cause.TooBig, 1009, "more than 65536 bytes"},
-	{"header of a fragment that announces too much", masked(0x02, strings.Repeat("x", 40_000)) + masked(0x80, strings.Repeat("x", 40_000))[:8], cause.TooBig, 1009, "more than 65536 bytes"},
+	{
+		"text that ends inside a character", masked(0x81, "\xf0\x9f\x99"), cause.InvalidText, 1007,
+		"not UTF-8",
+	},
+	{
+		"bad byte at the start of a frame that never ends",
+		masked(0x81, "\xff"+strings.Repeat("x", 99))[:20], cause.InvalidText, 1007, "not UTF-8",
+	},
+	{
+		"surrogate across fragments", masked(0x01, "ok\xed") + masked(0x00, "\xa0"), cause.InvalidText,
+		1007, "not UTF-8",
+	},
+	{
+		"long text that is not UTF-8", masked(0x81, strings.Repeat("ü", 20_000)+"\xc0"),
+		cause.InvalidText, 1007, "not UTF-8",
+	},
+	{
+		"message over the limit", masked(0x82, strings.Repeat("x", 64<<10+1)), cause.TooBig, 1009,
+		"more than 65536 bytes",
+	},
+	{"fragments over the limit", masked(0x02, strings.Repeat("x", 40_000)) +
+		masked(0x80, strings.Repeat("x", 40_000)), cause.TooBig, 1009, ""},
+	{"length that needs no two bytes", "\x82\xfe\x00\x7d" + masked(0x82,
+		strings.Repeat("x", 125))[2:], cause.Protocol, 1002, "more bytes than it needs"},
+	{
+		"length that needs no eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff\x01\x02\x03\x04",
+		cause.Protocol, 1002, "more bytes than it needs",
+	},
+	{
+		"length of a ping that needs no two bytes", "\x89\xfe\x00\x00\x01\x02\x03\x04", cause.Protocol,
+		1002, "more bytes than it needs",
+	},
+	{
+		"header that announces too much", masked(0x82, strings.Repeat("x", 64<<10+1))[:14],
+		cause.TooBig, 1009, "more than 65536 bytes",
+	},
+	{"header that announces too much, behind a message", masked(0x81, "hi") + masked(0x82,
+		strings.Repeat("x", 64<<10+1))[:14], cause.TooBig, 1009, "more than 65536 bytes"},
+	{"header of a fragment that announces too much", masked(0x02, strings.Repeat("x", 40_000)) +
+		masked(0x80, strings.Repeat("x", 40_000))[:8], cause.TooBig, 1009, "more than 65536 bytes"},
 	{"frame without a mask", "\x81\x02hi", cause.Protocol, 1002, "protocol error"},
-	{"length below zero", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", cause.Protocol, 1002, ""},
+	{
+		"length below zero", "\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00",
+		cause.Protocol, 1002, "",
+	},
 	{"reserved bit 1", masked(0xc1, "hi"), cause.Protocol, 1002, ""},
 	{"reserved bit 2", masked(0xa1, "hi"), cause.Protocol, 1002, ""},
 	{"reserved bit 3", masked(0x91, "hi"), cause.Protocol, 1002, ""},
@@ -53,7 +84,10 @@ var violations = []struct {
 	{"message inside a message", masked(0x01, "hi") + masked(0x81, "ho"), cause.Protocol, 1002, ""},
 	{"close with half a code", masked(0x88, "\x03"), cause.Protocol, 1002, ""},
 	{"close with a code that may not be sent", masked(0x88, "\x03\xee"), cause.Protocol, 1002, ""},
-	{"close with a reason that is not UTF-8", masked(0x88, "\x03\xe8\xff"), cause.InvalidText, 1007, "not UTF-8"},
+	{
+		"close with a reason that is not UTF-8", masked(0x88, "\x03\xe8\xff"), cause.InvalidText, 1007,
+		"not UTF-8",
+	},
 }
 
 func smallMessages(_ *hub.Config, c *edge.Config) { c.MaxMessage = 64 << 10 }
@@ -100,9 +134,11 @@ func TestUnfinishedMessagesShareABudget(t *testing.T) {
 		other := b.upgrade("user=other", "")
 		other.write(masked(0x81, "hi"))
 		eventually(t, func() bool {
-			return b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain") == 1
+			return b.metric("connhub_client_messages_total", "kind", "text", "protocol",
+				"plain") == 1
 		})
-		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, cause.Backend.CloseStatus(), 0); err != nil {
+		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone,
+			cause.Backend.CloseStatus(), 0); err != nil {
 			t.Fatal(err)
 		}
 	}, func(_ *hub.Config, c *edge.Config) { c.MaxMessage, c.InboundBytes = 100_000, 300_000 })
@@ -130,7 +166,8 @@ func TestValidTextIsTakenHoweverItIsCut(t *testing.T) {
 		}
 		synctest.Wait()
 		want := float64(len(text) + 2)
-		if got := b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain"); got != want {
+		if got := b.metric("connhub_client_messages_total", "kind", "text", "protocol",
+			"plain"); got != want {
 			t.Errorf("%v messages, want %v", got, want)
 		}
 	})
@@ -143,8 +180,14 @@ func TestCloseOfTheClientIsAnsweredAndKnown(t *testing.T) {
 			want    cause.CloseStatus
 		}{
 			{"\x03\xe8", cause.CloseStatus{Cause: cause.Client, Code: 1000}},
-			{"\x0f\xa0so long", cause.CloseStatus{Cause: cause.Client, Code: 4000, Reason: "so long"}},
-			{"", cause.CloseStatus{Cause: cause.Client, Code: uint16(websocket.StatusNoStatusRcvd)}},
+			{
+				"\x0f\xa0so long",
+				cause.CloseStatus{Cause: cause.Client, Code: 4000, Reason: "so long"},
+			},
+			{"", cause.CloseStatus{
+				Cause: cause.Client,
+				Code:  uint16(websocket.StatusNoStatusRcvd),
+			}},
 		} {
 			c := b.upgrade("", "")
 			c.write(masked(0x88, tc.payload))
@@ -164,7 +207,8 @@ func TestBackendsCloseReachesTheClientWithCodeAndReason(t *testing.T) {
 	eachWire(t, func(t *testing.T, b *bed) {
 		c := b.dial("user=ann")
 		how := cause.CloseStatus{Cause: cause.Backend, Code: 3000, Reason: "go away, grüße"}
-		closed, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &hub.Target{Users: []string{"ann"}}, how, 0)
+		closed, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace,
+			&hub.Target{Users: []string{"ann"}}, how, 0)
 		if err != nil || closed.Closed != 1 {
 			t.Fatalf("closed %+v, %v", closed, err)
 		}
@@ -176,15 +220,20 @@ func TestBackendsCloseReachesTheClientWithCodeAndReason(t *testing.T) {
 // More than a socket takes at once, sent by a backend that closes right after it, and by a hub that stops: all of
 // it comes before the close frame.
 func TestLastWordsArriveBeforeAnOrderlyClose(t *testing.T) {
-	for _, how := range []cause.CloseStatus{{Cause: cause.Backend, Code: 4000, Reason: "bye"}, cause.Shutdown.CloseStatus()} {
+	for _, how := range []cause.CloseStatus{
+		{Cause: cause.Backend, Code: 4000, Reason: "bye"},
+		cause.Shutdown.CloseStatus(),
+	} {
 		eachWire(t, func(t *testing.T, b *bed) {
 			c := b.dial("group=g")
 			b.waitAttached(1)
 			const messages, size = 30, 100_000
 			for i := range messages {
-				b.send(hub.Target{Groups: []string{"g"}}, hub.Text, strings.Repeat(string(rune('A'+i)), size))
+				b.send(hub.Target{Groups: []string{"g"}}, hub.Text,
+					strings.Repeat(string(rune('A'+i)), size))
 			}
-			if r, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil || r.Closed != 1 {
+			if r, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how,
+				0); err != nil || r.Closed != 1 {
 				t.Fatalf("closed %+v, %v", r, err)
 			}
 			if r := b.send(everyone, hub.Text, "late"); r.Matched != 0 {
@@ -205,7 +254,8 @@ func TestCloseWithoutCodeEndsTheSocketAtOnce(t *testing.T) {
 		c := b.upgrade("", "")
 		b.waitAttached(1)
 		how := cause.CloseStatus{Cause: cause.Backend}
-		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil {
+		if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how,
+			0); err != nil {
 			t.Fatal(err)
 		}
 		// TLS has no way to end at once that does not look like an attack to the client.
@@ -219,7 +269,8 @@ func TestCloseWithoutCodeEndsTheSocketAtOnce(t *testing.T) {
 func closeEveryone(t *testing.T, b *bed) {
 	t.Helper()
 	how := cause.CloseStatus{Cause: cause.Backend, Code: 3000, Reason: "over"}
-	if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil {
+	if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how,
+		0); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -278,7 +329,8 @@ func TestClosingClientMaySendOnButIsNotHeard(t *testing.T) {
 		if f, err := c.frame(); err == nil {
 			t.Errorf("frame %+v after the close frame", f)
 		}
-		if got := b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain"); got != 0 {
+		if got := b.metric("connhub_client_messages_total", "kind", "text", "protocol",
+			"plain"); got != 0 {
 			t.Errorf("%v messages were handed on", got)
 		}
 	})
@@ -297,9 +349,10 @@ func TestLostSocketIsKnownAsLost(t *testing.T) {
 
 func TestSlowMessageIsCutOff(t *testing.T) {
 	for name, bytes := range map[string]string{
-		"half a frame":            masked(0x81, strings.Repeat("x", 100))[:50],
-		"no end":                  masked(0x01, "first"),
-		"a ping does not help it": masked(0x01, "first") + masked(0x89, "") + masked(0x00, "second"),
+		"half a frame": masked(0x81, strings.Repeat("x", 100))[:50],
+		"no end":       masked(0x01, "first"),
+		"a ping does not help it": masked(0x01, "first") + masked(0x89, "") +
+			masked(0x00, "second"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bed) {
@@ -358,9 +411,12 @@ func TestProtocolsErrorEndsTheLink(t *testing.T) {
 		code   uint16
 		reason string
 	}{
-		"violation": {&edge.Violation{Close: cause.Unsupported.CloseStatus()}, 1003, "message type not supported"},
-		"fault":     {io.ErrUnexpectedEOF, 1011, "internal error"},
-		"panic":     {nil, 1011, "internal error"},
+		"violation": {
+			&edge.Violation{Close: cause.Unsupported.CloseStatus()}, 1003,
+			"message type not supported",
+		},
+		"fault": {io.ErrUnexpectedEOF, 1011, "internal error"},
+		"panic": {nil, 1011, "internal error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(_ *testing.T, b *bed) {

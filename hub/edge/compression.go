@@ -15,15 +15,16 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// minCompressed is the least payload of a frame that is compressed. Without the window of earlier messages a smaller one
-// hardly shrinks, and each costs microseconds.
+// minCompressed is the least payload of a frame, in bytes, that is compressed. Without the window
+// of earlier messages a smaller payload hardly shrinks, and compressing it costs microseconds.
 const minCompressed = 256
 
-// deflated is a Protocol whose frames are compressed (RFC 7692, permessage-deflate, without context takeover): once for all
-// connections that have agreed to it, since no frame depends on what a connection got before. To the hub it is a protocol of its
-// own, so that messages are encoded, and shared, for it apart.
+// deflated is a Protocol whose frames are compressed (RFC 7692, permessage-deflate, without context
+// takeover). No frame depends on the earlier frames of a connection, so a frame is compressed once
+// for all connections that agreed. The hub sees a separate protocol, so it encodes and shares
+// messages separately for it.
 //
-// Greetings go as they are: they are short, and each is one connection's.
+// Greetings are not compressed: they are short, and each belongs to a single connection.
 type deflated struct {
 	Protocol
 
@@ -36,9 +37,10 @@ type deflatedGreeter struct {
 	hub.Greeter
 }
 
-// deflatedNumbered is deflated for a hub.Numbered, whose prefix and shared bytes must make one final frame. What is before
-// the shared bytes differs from connection to connection and can't be compressed with them: it is put in front as a stored
-// block (RFC 1951 §3.2.4), behind which their blocks, which refer to nothing before, stand as they are.
+// deflatedNumbered is deflated for a hub.Numbered, whose prefix and shared bytes must make a single
+// final frame. The prefix differs between connections, so it can't be compressed with the shared
+// bytes. It is put in front as a stored block (RFC 1951 §3.2.4). The blocks of the shared bytes
+// refer to nothing before them, so they stand behind it unchanged.
 type deflatedNumbered struct {
 	deflated
 
@@ -51,8 +53,8 @@ var (
 	_ hub.Numbered = deflatedNumbered{}
 )
 
-// deflate returns p with its frames compressed.
-func deflate(p Protocol, m *metrics) Protocol {
+// compressProtocol returns p with its frames compressed.
+func compressProtocol(p Protocol, m *metrics) Protocol {
 	d := deflated{p, m}
 	switch greets := p.(type) {
 	case hub.Numbered:
@@ -64,19 +66,19 @@ func deflate(p Protocol, m *metrics) Protocol {
 	}
 }
 
-// Encode compresses each frame that is a whole message and gains by it.
+// Encode compresses each frame that is a whole message and becomes smaller.
 func (d deflated) Encode(m *hub.Message, r hub.Route) []byte {
 	plain := d.Protocol.Encode(m, r)
-	var smaller []byte // nil: nothing has become smaller
-	done := 0          // of plain, what is in smaller
+	var smaller []byte // nil: no frame has become smaller
+	done := 0          // bytes of plain that are in smaller
 	for at := 0; at < len(plain); {
 		f, ok := frame.ParseHeader(plain[at:])
 		if !ok || f.Size > uint64(len(plain)-at) {
-			return plain // not of frames: not ours to judge
+			return plain // not frames: passed on unchanged
 		}
 		end := at + int(f.Size)
 		if f.Final && f.Opcode != frame.Continuation && !f.Opcode.Control() {
-			if b := d.compress(plain[at+f.Start : end]); b != nil {
+			if b := d.compressPayload(plain[at+f.Start : end]); b != nil {
 				smaller = append(smaller, plain[done:at]...)
 				smaller = append(frame.AppendCompressedHeader(smaller, f.Opcode, len(b)), b...)
 				done = end
@@ -90,8 +92,8 @@ func (d deflated) Encode(m *hub.Message, r hub.Route) []byte {
 	return append(smaller, plain[done:]...)
 }
 
-// compress returns the payload compressed, nil when it does not gain.
-func (d deflated) compress(payload []byte) []byte {
+// compressPayload returns the payload compressed, or nil if it does not become smaller.
+func (d deflated) compressPayload(payload []byte) []byte {
 	if len(payload) < minCompressed {
 		return nil
 	}
@@ -99,21 +101,21 @@ func (d deflated) compress(payload []byte) []byte {
 	if len(b) >= len(payload) {
 		b = nil
 	}
-	d.count(payload, b)
+	d.countBytes(payload, b)
 	return b
 }
 
-func (d deflated) count(payload, compressed []byte) {
+func (d deflated) countBytes(payload, compressed []byte) {
 	if compressed != nil {
 		d.metrics.uncompressed.Add(float64(len(payload)))
 		d.metrics.compressed.Add(float64(len(compressed)))
 	}
 }
 
-// Encode returns the blocks of what the messages of all connections share.
+// Encode returns the compressed blocks of the bytes that all connections share.
 func (d deflatedNumbered) Encode(m *hub.Message, r hub.Route) []byte {
 	plain := d.numbered.Encode(m, r)
-	if b := d.compress(plain); b != nil {
+	if b := d.compressPayload(plain); b != nil {
 		return b
 	}
 	b := make([]byte, 0, len(plain)+storedHeader*(1+len(plain)/math.MaxUint16)+1)
@@ -137,15 +139,16 @@ func (d deflatedNumbered) AppendPrefix(dst []byte, sequence uint64, shared []byt
 	return append(appendStoredHeader(dst, len(prefix)), prefix...)
 }
 
-// AppendGreeting is the protocol's.
+// AppendGreeting appends the protocol's greeting, uncompressed.
 func (d deflatedNumbered) AppendGreeting(dst []byte, info hub.Info, token string) []byte {
 	return d.numbered.AppendGreeting(dst, info, token)
 }
 
 const (
-	// storedHeader is the bytes before a stored block that begins at a byte (RFC 1951 §3.2.4).
+	// storedHeader is the bytes in front of a stored block that begins at a byte (RFC 1951 §3.2.4).
 	storedHeader = 5
-	// endOfMessage begins the empty block at the end of a message, whose other four bytes are not sent (RFC 7692 §7.2.1).
+	// endOfMessage begins the empty block at the end of a message. The four remaining bytes of that
+	// block are not sent (RFC 7692 §7.2.1).
 	endOfMessage = 0x00
 )
 
@@ -154,7 +157,7 @@ func appendStoredHeader(dst []byte, length int) []byte {
 	return binary.LittleEndian.AppendUint16(dst, ^uint16(length))
 }
 
-// deflator is what compresses; pooled, for it takes more than half a megabyte.
+// deflator compresses. It is pooled, because it takes more than half a megabyte.
 type deflator struct {
 	writer *flate.Writer
 	out    bytes.Buffer
@@ -166,7 +169,7 @@ var deflators = sync.Pool{New: func() any {
 	return d
 }}
 
-// appendDeflated appends a payload as RFC 7692 §7.2.1 has it.
+// appendDeflated appends the compressed payload in the form of RFC 7692 §7.2.1.
 func appendDeflated(dst, payload []byte) []byte {
 	d := deflators.Get().(*deflator)
 	defer deflators.Put(d)
@@ -181,15 +184,15 @@ func appendDeflated(dst, payload []byte) []byte {
 // extension is the header in which client and server agree on compression.
 const extension = "Sec-WebSocket-Extensions"
 
-// offersDeflate reports whether a client offers a compression that we can answer to: any permessage-deflate, except one that says
-// something of our window (RFC 7692 §7.1).
+// offersDeflate reports whether a client offers a compression that the hub can agree to. That is
+// any permessage-deflate that does not limit the hub's window (RFC 7692 §7.1).
 func offersDeflate(h http.Header) bool {
-	return slices.ContainsFunc(tokens(h, extension), func(offer string) bool {
+	return slices.ContainsFunc(listTokens(h, extension), func(offer string) bool {
 		parts := strings.Split(offer, ";")
 		seen := make(map[string]bool)
 		for _, parameter := range parts[1:] {
 			name, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")
-			if seen[name] || !acceptable(name, strings.Trim(value, `"`)) {
+			if seen[name] || !isParameterAcceptable(name, strings.Trim(value, `"`)) {
 				return false
 			}
 			seen[name] = true
@@ -198,24 +201,30 @@ func offersDeflate(h http.Header) bool {
 	})
 }
 
-// acceptable reports whether an offer may have this parameter. What we don't know makes an offer void (§7.1).
-func acceptable(name, value string) bool {
+// isParameterAcceptable reports whether an offer may have this parameter. An unknown parameter
+// makes an offer void (RFC 7692 §7.1).
+func isParameterAcceptable(name, value string) bool {
 	bits, err := strconv.Atoi(value)
-	inRange := err == nil && len(value) <= 2 && '1' <= value[0] && value[0] <= '9' && 8 <= bits && bits <= 15
+	inRange := err == nil && len(value) <= 2 && '1' <= value[0] && value[0] <= '9' && 8 <= bits &&
+		bits <= 15
 	switch name {
 	case "server_no_context_takeover", "client_no_context_takeover":
 		return value == ""
 	case "client_max_window_bits":
-		return value == "" || inRange // whatever it is, we can read it
-	default: // server_max_window_bits too: it must be answered, also where it is ours (§7.1.2.1), and coder/websocket does not
+		return value == "" || inRange // the hub can read any window
+	// server_max_window_bits is refused too. It must be answered, even with the hub's own size
+	// (§7.1.2.1), and coder/websocket does not.
+	default:
 		return false
 	}
 }
 
-// agree makes the request's header say what was chosen: coder/websocket answers to it.
-func agree(h http.Header, compressed bool) {
+// setAgreedExtension makes the request's header name the agreed compression: coder/websocket
+// answers that header.
+func setAgreedExtension(h http.Header, compressed bool) {
 	h.Del(extension)
 	if compressed {
-		h.Set(extension, "permessage-deflate; client_no_context_takeover; server_no_context_takeover")
+		h.Set(extension,
+			"permessage-deflate; client_no_context_takeover; server_no_context_takeover")
 	}
 }

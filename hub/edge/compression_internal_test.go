@@ -32,18 +32,22 @@ func TestPrefixAndSharedBytesAreOneCompressedMessage(t *testing.T) {
 	m := newMetrics(nil)
 	rapid.Check(t, func(t *rapid.T) {
 		// The alphabet is small, or nothing would ever be worth compressing.
-		payload := strings.Repeat(rapid.StringMatching(`[a-c]{0,40}`).Draw(t, "piece"), rapid.IntRange(0, 4000).Draw(t, "times"))
+		payload := strings.Repeat(rapid.StringMatching(`[a-c]{0,40}`).Draw(t, "piece"),
+			rapid.IntRange(0, 4000).Draw(t, "times"))
 		p := prefixed{prefix: rapid.String().Draw(t, "prefix")}
 		d := deflatedNumbered{deflated{p, m}, p}
 		shared := d.Encode(&hub.Message{Payload: []byte(payload)}, hub.Route{})
 		behind := rapid.SliceOf(rapid.Byte()).Draw(t, "behind")
-		unit := append(d.AppendPrefix(append([]byte(nil), behind...), 1, shared), shared...)[len(behind):]
+		unit := append(d.AppendPrefix(append([]byte(nil), behind...), 1, shared),
+			shared...)[len(behind):]
 
 		f, ok := frame.ParseHeader(unit)
-		if !ok || f.Opcode != frame.Text || !f.Final || !f.Compressed || f.Size != uint64(len(unit)) {
+		if !ok || f.Opcode != frame.Text || !f.Final || !f.Compressed ||
+			f.Size != uint64(len(unit)) {
 			t.Fatalf("frame %+v of %d bytes", f, len(unit))
 		}
-		text, err := io.ReadAll(flate.NewReader(strings.NewReader(string(unit[f.Start:]) + "\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
+		text, err := io.ReadAll(flate.NewReader(strings.NewReader(string(unit[f.Start:]) +
+			"\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
 		if err != nil || string(text) != p.prefix+payload {
 			t.Fatalf("%d bytes, %v; want %d and %d", len(text), err, len(p.prefix), len(payload))
 		}

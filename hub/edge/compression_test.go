@@ -52,7 +52,8 @@ func flushed(payload string) string {
 // inflated unpacks a payload (§7.2.2) all by itself.
 func inflated(t *testing.T, payload string) string {
 	t.Helper()
-	b, err := io.ReadAll(flate.NewReader(strings.NewReader(payload + "\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
+	b, err := io.ReadAll(
+		flate.NewReader(strings.NewReader(payload + "\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
 	if err != nil {
 		t.Fatalf("inflate %d bytes: %v", len(payload), err)
 	}
@@ -79,7 +80,10 @@ const extensionHeader = "Sec-WebSocket-Extensions: "
 // Whatever the client's own mode: it gets what was sent, small or large, and the hub gets what it sends.
 func TestCompressedMessagesArriveInBothDirections(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
-		for _, mode := range []websocket.CompressionMode{websocket.CompressionNoContextTakeover, websocket.CompressionContextTakeover} {
+		for _, mode := range []websocket.CompressionMode{
+			websocket.CompressionNoContextTakeover,
+			websocket.CompressionContextTakeover,
+		} {
 			for _, subprotocol := range []string{"", envelope.Name} {
 				bothDirections(t, b, mode, subprotocol)
 			}
@@ -89,15 +93,18 @@ func TestCompressedMessagesArriveInBothDirections(t *testing.T) {
 
 func bothDirections(t *testing.T, b *bed, mode websocket.CompressionMode, subprotocol string) {
 	t.Helper()
-	c, response, err := websocket.Dial(t.Context(), "ws://hub.test/ws?user=ann", &websocket.DialOptions{
-		HTTPClient: b.client, CompressionMode: mode, CompressionThreshold: 1, Subprotocols: []string{subprotocol},
-	})
+	c, response, err := websocket.Dial(t.Context(), "ws://hub.test/ws?user=ann",
+		&websocket.DialOptions{
+			HTTPClient: b.client, CompressionMode: mode, CompressionThreshold: 1,
+			Subprotocols: []string{subprotocol},
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(-1)
-	if got := response.Header.Get("Sec-WebSocket-Extensions"); !strings.Contains(got, "server_no_context_takeover") {
+	if got := response.Header.Get("Sec-WebSocket-Extensions"); !strings.Contains(got,
+		"server_no_context_takeover") {
 		t.Fatalf("agreed to %q", got)
 	}
 	if subprotocol != "" {
@@ -107,7 +114,10 @@ func bothDirections(t *testing.T, b *bed, mode websocket.CompressionMode, subpro
 	for i := range noise {
 		noise[i] = byte('!' + rand.IntN(90))
 	}
-	for _, payload := range []string{"", "x", strings.Repeat("small ", 20), strings.Repeat("large ", 1000), strings.Repeat("huge ", 200_000), string(noise)} {
+	for _, payload := range []string{
+		"", "x", strings.Repeat("small ", 20),
+		strings.Repeat("large ", 1000), strings.Repeat("huge ", 200_000), string(noise),
+	} {
 		b.send(hub.Target{Users: []string{"ann"}}, hub.Text, payload)
 		kind, got := read(t, c)
 		if subprotocol != "" {
@@ -124,14 +134,17 @@ func bothDirections(t *testing.T, b *bed, mode websocket.CompressionMode, subpro
 		if err := c.Write(t.Context(), websocket.MessageText, []byte(payload)); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() bool { return b.received(subprotocol) == before+float64(len(payload)) })
+		eventually(t, func() bool {
+			return b.received(subprotocol) == before+float64(len(payload))
+		})
 	}
 }
 
 // received is how many bytes of text clients sent.
 func (b *bed) received(subprotocol string) float64 {
 	b.t.Helper()
-	return b.metric("connhub_client_message_bytes_total", "kind", "text", "protocol", orPlain(subprotocol))
+	return b.metric("connhub_client_message_bytes_total", "kind", "text", "protocol",
+		orPlain(subprotocol))
 }
 
 func orPlain(subprotocol string) string {
@@ -272,14 +285,15 @@ func TestCompressedViolationsEndTheirLinkAlone(t *testing.T) {
 			sent string
 			code uint16
 		}{
-			"a bomb":              {bomb(), 1009},
-			"one byte too many":   {masked(0xC2, deflated(strings.Repeat("0", limit+1))), 1009},
-			"not deflate":         {masked(0xC1, "\xff\xff\xff\xff"), 1002},
-			"not UTF-8":           {masked(0xC1, deflated("\xc0\x80")), 1007},
-			"cut character":       {masked(0xC1, deflated("caf\xc3")), 1007},
-			"compressed ping":     {masked(0xC9, ""), 1002},
-			"compressed fragment": {masked(0x41, deflated("ab")[:2]) + masked(0xC0, deflated("ab")[2:]), 1002},
-			"RSV2":                {masked(0xA1, "x"), 1002},
+			"a bomb":            {bomb(), 1009},
+			"one byte too many": {masked(0xC2, deflated(strings.Repeat("0", limit+1))), 1009},
+			"not deflate":       {masked(0xC1, "\xff\xff\xff\xff"), 1002},
+			"not UTF-8":         {masked(0xC1, deflated("\xc0\x80")), 1007},
+			"cut character":     {masked(0xC1, deflated("caf\xc3")), 1007},
+			"compressed ping":   {masked(0xC9, ""), 1002},
+			"compressed fragment": {masked(0x41, deflated("ab")[:2]) +
+				masked(0xC0, deflated("ab")[2:]), 1002},
+			"RSV2": {masked(0xA1, "x"), 1002},
 		} {
 			t.Run(name, func(t *testing.T) {
 				other, _ := b.upgradeWith("user=other", offer)
@@ -301,7 +315,10 @@ func TestCompressedViolationsEndTheirLinkAlone(t *testing.T) {
 				waitUntilEmpty(b)
 			})
 		}
-	}, compressing, func(_ *hub.Config, c *edge.Config) { c.MaxMessage = limit; c.InboundBytes = 4 * limit })
+	}, compressing, func(_ *hub.Config, c *edge.Config) {
+		c.MaxMessage = limit
+		c.InboundBytes = 4 * limit
+	})
 }
 
 // A client that goes on with the window of its messages before, though that was declined, is told so.
@@ -343,7 +360,8 @@ func TestUnfinishedCompressedMessagesShareTheBudget(t *testing.T) {
 			codes[c.end().code]++
 		}
 		waitUntilEmpty(b)
-		if codes[1008]+codes[1013] != len(clients) || codes[1008] == 0 || codes[1013] == 0 && !goroutinePerLink {
+		if codes[1008]+codes[1013] != len(clients) || codes[1008] == 0 ||
+			codes[1013] == 0 && !goroutinePerLink {
 			t.Errorf("closed with %v", codes)
 		}
 	}, compressing, func(_ *hub.Config, c *edge.Config) {
@@ -400,7 +418,9 @@ func TestNumberedMessagesShareTheirCompressedRest(t *testing.T) {
 				c.wantCounted(first+2*i+1, noiseOf(n))
 			}
 		}
-	}, compressing, func(_ *hub.Config, c *edge.Config) { c.Protocols = []edge.Protocol{counted{}} })
+	}, compressing, func(_ *hub.Config, c *edge.Config) {
+		c.Protocols = []edge.Protocol{counted{}}
+	})
 }
 
 // noises keeps the texts of noiseOf by their lengths.
@@ -424,7 +444,9 @@ func noiseOf(n int) string {
 func (c *raw) wantCounted(sequence int, data string) {
 	c.t.Helper()
 	got, compressed := c.text()
-	if want := fmt.Sprintf(`{"sequence":%d,"data":"%s"}`, sequence, data); got != want || !compressed {
-		c.t.Fatalf("compressed %t, got %d bytes %.60s; want %d %.60s", compressed, len(got), got, len(want), want)
+	if want := fmt.Sprintf(`{"sequence":%d,"data":"%s"}`, sequence, data); got != want ||
+		!compressed {
+		c.t.Fatalf("compressed %t, got %d bytes %.60s; want %d %.60s", compressed, len(got), got,
+			len(want), want)
 	}
 }

@@ -17,16 +17,23 @@ func TestConfigNamesAllThatIsWrong(t *testing.T) {
 	_, err := edge.New(edge.Config{
 		Tokens:         &auth.Tokens{},
 		AllowedOrigins: []string{"[", ""},
-		Protocols:      []edge.Protocol{envelope.Protocol{}, envelope.Protocol{}, nil, named("a b")},
-		PingInterval:   time.Millisecond,
+		Protocols: []edge.Protocol{
+			envelope.Protocol{},
+			envelope.Protocol{},
+			nil,
+			named("a b"),
+		},
+		PingInterval: time.Millisecond,
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, part := range []string{
 		"Hub is not set", "Plain is not set", "Logger is not set", "PublicURL is not set",
-		`AllowedOrigins: "["`, `AllowedOrigins: ""`, "is there twice", "Protocols[2] is not set", `"a b" is not a subprotocol`,
-		"MaxMessage is 0", "MessageTimeout is 0s", "PingInterval is 1ms, must be at least 1s", "PongTimeout", "CloseTimeout",
+		`AllowedOrigins: "["`, `AllowedOrigins: ""`, "is there twice", "Protocols[2] is not set",
+		`"a b" is not a subprotocol`,
+		"MaxMessage is 0", "MessageTimeout is 0s", "PingInterval is 1ms, must be at least 1s",
+		"PongTimeout", "CloseTimeout",
 		"HandshakeTimeout",
 	} {
 		if !strings.Contains(err.Error(), part) {
@@ -53,23 +60,32 @@ func TestConfigThatLetsNobodyInIsRefused(t *testing.T) {
 
 func TestOriginPatternsThatNoBrowserMatchesAreRefused(t *testing.T) {
 	for pattern, want := range map[string]string{
-		"*": "", "app.example.com": "", "localhost:*": "", "https://*.example.com": "", "HTTPS://App.example.com:8443": "", "https://*": "",
-		"http://[[]::1]:3000": "", "app.example.com:443": "", "https://app.example.com:80": "", "capacitor://localhost": "", "chrome-extension://abc": "",
-		"null": "sandboxed frames", "NULL": "sandboxed frames", "": "not a pattern", "[": "not a pattern", "https://": "has no host",
-		"https://app.example.com/": "an origin is", "app.example.com/path": "an origin is", "https://user@app.example.com": "an origin is",
-		" app.example.com": "an origin is", "a.example.com b.example.com": "an origin is", "wss://app.example.com": "where the page comes from",
-		"ws://*": "where the page comes from", "https://app.example.com:443": "leave out the port 443 of https", "http://*:80": "leave out the port 80 of http",
+		"*": "", "app.example.com": "", "localhost:*": "", "https://*.example.com": "",
+		"HTTPS://App.example.com:8443": "", "https://*": "",
+		"http://[[]::1]:3000": "", "app.example.com:443": "", "https://app.example.com:80": "",
+		"capacitor://localhost": "", "chrome-extension://abc": "",
+		"null": "sandboxed frames", "NULL": "sandboxed frames", "": "not a pattern",
+		"[": "not a pattern", "https://": "has no host",
+		"https://app.example.com/": "an origin is", "app.example.com/path": "an origin is",
+		"https://user@app.example.com": "an origin is",
+		" app.example.com":             "an origin is", "a.example.com b.example.com": "an origin is",
+		"wss://app.example.com":       "where the page comes from",
+		"ws://*":                      "where the page comes from",
+		"https://app.example.com:443": "leave out the port 443 of https",
+		"http://*:80":                 "leave out the port 80 of http",
 	} {
 		c := goodConfig(t)
 		c.AllowedOrigins = []string{pattern}
 		switch err := c.Validate(); {
-		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		case want == "" && err != nil,
+			want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%q: %v, want %q", pattern, err, want)
 		}
 	}
 	for pattern, ok := range map[string]bool{
 		"app.example.com": false, "https://app.example.com": false, "10.0.0.1": false,
-		"localhost:3000": true, "http://127.0.0.1": true, "http://app.localhost:*": true, "*": true, "http://*": true,
+		"localhost:3000": true, "http://127.0.0.1": true, "http://app.localhost:*": true, "*": true,
+		"http://*": true,
 	} {
 		c := goodConfig(t)
 		c.AllowedOrigins, c.LoopbackOnly = []string{pattern}, true
@@ -81,7 +97,8 @@ func TestOriginPatternsThatNoBrowserMatchesAreRefused(t *testing.T) {
 
 func TestPublicURLMustBeOneThatClientsCanUse(t *testing.T) {
 	for text, ok := range map[string]bool{
-		"https://hub.test": true, "ws://hub.test:8080/prefix": true, "ftp://hub.test": false, "hub.test": false, "https:///x": false,
+		"https://hub.test": true, "ws://hub.test:8080/prefix": true, "ftp://hub.test": false,
+		"hub.test": false, "https:///x": false,
 	} {
 		c := goodConfig(t)
 		var err error
@@ -112,9 +129,13 @@ func goodConfig(t *testing.T) edge.Config {
 
 func TestLimitThatNoMessageCanReachIsRefused(t *testing.T) {
 	c := goodConfig(t)
-	for most, ok := range map[int64]bool{hub.MaxPayload: true, hub.MaxPayload + 1: false, 17 << 20: false} {
+	for most, ok := range map[int64]bool{
+		hub.MaxPayload: true, hub.MaxPayload + 1: false,
+		17 << 20: false,
+	} {
 		c.MaxMessage = most
-		if err := c.Validate(); (err == nil) != ok || !ok && !strings.Contains(err.Error(), "must be at most 1048576") {
+		if err := c.Validate(); (err == nil) != ok ||
+			!ok && !strings.Contains(err.Error(), "must be at most 1048576") {
 			t.Errorf("%d: %v", most, err)
 		}
 	}

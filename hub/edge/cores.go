@@ -10,13 +10,14 @@ import (
 // errDropped ends a handshake whose place in line the lobby gave to a newcomer of another address.
 var errDropped = errors.New("dropped from the line of handshakes: another address wants in")
 
-// cores are the cores of the hub, and the line of handshakes that wait for one.
+// cores are the cores of the hub, and the line of handshakes that wait for a core.
 //
-// Problem: a stranger pays one packet for a place in line. In one line for all, an address with a thousand places would have
-// all others wait for a thousand handshakes.
+// Problem: a client pays a single packet for a place in line. In a single line, an address with a
+// thousand places would make everybody else wait for a thousand handshakes.
 //
-// Outline: each address has a queue of its own, in order. A core that becomes free goes to the addresses in turn. So a handshake
-// waits for one handshake of each other address, and for those of its own address that came before.
+// Outline: each address has a queue of its own, in order. A core that becomes free goes to the
+// addresses in turn. So a handshake waits for a single handshake of each further address, and for
+// the earlier handshakes of its own address.
 type cores struct {
 	mu        sync.Mutex
 	free      int       // above 0: the line is empty
@@ -24,32 +25,34 @@ type cores struct {
 	queues    map[netip.Addr]*queue
 }
 
-// queue is the places of one address, in the order in which they came. cores.mu guards it.
+// queue holds the places of an address, in the order in which they came. cores.mu guards it.
 type queue struct {
 	from    netip.Addr
 	places  list.List // of *place
 	element *list.Element
 }
 
-// place is where one handshake waits.
+// place is where a handshake waits.
 type place struct {
 	queue   *queue
-	element *list.Element // nil: it has a core
-	ready   chan struct{} // closed when it has a core
+	element *list.Element // nil: the place has a core
+	ready   chan struct{} // closed when the place has a core
 }
 
 func newCores(n int) *cores { return &cores{free: n, queues: make(map[netip.Addr]*queue)} }
 
-// acquire waits in line for a core. Its error is errDropped if dropped is closed first, and errCut if cut is.
-func (c *cores) acquire(from netip.Addr, dropped, cut <-chan struct{}) error {
-	p := c.join(from)
+// acquireCore waits in line for a core. It returns errDropped if dropped is closed first, and
+// errCut if cut is closed first.
+func (c *cores) acquireCore(from netip.Addr, dropped, cut <-chan struct{}) error {
+	p := c.joinLine(from)
 	var err error
 	select {
 	case <-p.ready:
 	case <-dropped:
 	case <-cut:
 	}
-	select { // a core is of no use to a handshake that was ended
+	// A core is of no use to a handshake that was ended.
+	select {
 	case <-dropped:
 		err = errDropped
 	case <-cut:
@@ -57,12 +60,12 @@ func (c *cores) acquire(from netip.Addr, dropped, cut <-chan struct{}) error {
 	default:
 		return nil
 	}
-	c.leave(p)
+	c.leaveLine(p)
 	return err
 }
 
-// join returns a place, which may have a core already.
-func (c *cores) join(from netip.Addr) *place {
+// joinLine returns a new place. The place has a core already if a core was free.
+func (c *cores) joinLine(from netip.Addr) *place {
 	p := &place{ready: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,25 +84,25 @@ func (c *cores) join(from netip.Addr) *place {
 	return p
 }
 
-// leave gives a place up, or the core that it has got.
-func (c *cores) leave(p *place) {
+// leaveLine gives up a place, or its core if it has a core.
+func (c *cores) leaveLine(p *place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.element == nil {
-		c.releaseLocked()
+		c.releaseCoreLocked()
 		return
 	}
-	c.removeLocked(p)
+	c.removePlaceLocked(p)
 }
 
-// release gives a core to the next in line.
-func (c *cores) release() {
+// releaseCore gives a core to the next place in line.
+func (c *cores) releaseCore() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.releaseLocked()
+	c.releaseCoreLocked()
 }
 
-func (c *cores) releaseLocked() {
+func (c *cores) releaseCoreLocked() {
 	front := c.addresses.Front()
 	if front == nil {
 		c.free++
@@ -108,11 +111,11 @@ func (c *cores) releaseLocked() {
 	q := front.Value.(*queue)
 	c.addresses.MoveToBack(front)
 	p := q.places.Front().Value.(*place)
-	c.removeLocked(p)
+	c.removePlaceLocked(p)
 	close(p.ready)
 }
 
-func (c *cores) removeLocked(p *place) {
+func (c *cores) removePlaceLocked(p *place) {
 	q := p.queue
 	q.places.Remove(p.element)
 	p.element = nil

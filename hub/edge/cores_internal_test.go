@@ -19,17 +19,17 @@ func (p *place) hasCore() bool {
 func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
 	many, few := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	c := newCores(1)
-	if !c.join(many).hasCore() {
+	if !c.joinLine(many).hasCore() {
 		t.Fatal("a free core is not given")
 	}
 	var places []*place // in the order in which they should get the core
 	for range 100 {
-		places = append(places, c.join(many))
+		places = append(places, c.joinLine(many))
 	}
-	first, second := c.join(few), c.join(few)
+	first, second := c.joinLine(few), c.joinLine(few)
 	given := func(want *place) {
 		t.Helper()
-		c.release()
+		c.releaseCore()
 		for _, p := range append(places, first, second) {
 			if has := p.hasCore(); has != (p == want) {
 				t.Fatalf("a place has a core: %v", has)
@@ -40,7 +40,7 @@ func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
 	places = places[1:]
 	given(first)
 	first = second
-	c.leave(places[0]) // it gives its place up
+	c.leaveLine(places[0]) // it gives its place up
 	places = places[1:]
 	given(places[0])
 	places = places[1:]
@@ -51,7 +51,7 @@ func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
 		given(places[0])
 		places = places[1:]
 	}
-	c.release()
+	c.releaseCore()
 	if c.free != 1 || c.addresses.Len() != 0 || len(c.queues) != 0 {
 		t.Errorf("at rest: %+v", c)
 	}
@@ -61,13 +61,14 @@ func TestAWaitForACoreEndsWhenItIsOfNoUse(t *testing.T) {
 	closed := make(chan struct{})
 	close(closed)
 	c := newCores(1)
-	if err := c.acquire(netip.Addr{}, closed, nil); !errors.Is(err, errDropped) || c.free != 1 {
+	if err := c.acquireCore(netip.Addr{}, closed, nil); !errors.Is(err, errDropped) || c.free != 1 {
 		t.Errorf("dropped: %v, %d cores free", err, c.free)
 	}
-	if err := c.acquire(netip.Addr{}, nil, nil); err != nil {
+	if err := c.acquireCore(netip.Addr{}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.acquire(netip.Addr{}, nil, closed); !errors.Is(err, errCut) || len(c.queues) != 0 {
+	if err := c.acquireCore(netip.Addr{}, nil, closed); !errors.Is(err, errCut) ||
+		len(c.queues) != 0 {
 		t.Errorf("cut: %v, %d queues", err, len(c.queues))
 	}
 }

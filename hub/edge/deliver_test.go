@@ -99,7 +99,10 @@ func TestEnvelopeClientIsGreetedFirstAndSeesTheRoute(t *testing.T) {
 			t.Errorf("subprotocol %q", c.Subprotocol())
 		}
 		id := annID(t, b)
-		want := map[string]any{"type": "connected", "connectionId": id, "user": "ann", "hub": string(b.hub.ID())}
+		want := map[string]any{
+			"type": "connected", "connectionId": id, "user": "ann",
+			"hub": string(b.hub.ID()),
+		}
 		if diff := cmp.Diff(want, readObject(t, c)); diff != "" {
 			t.Errorf("greeting (-want +got):\n%s", diff)
 		}
@@ -141,8 +144,11 @@ func TestSendInTheMomentOfOnopenArrives(t *testing.T) {
 		for range 50 {
 			c := b.dial("user=ann") // returns when the 101 is read: as early as onopen
 			d, err := b.hub.Deliver(t.Context(), &hub.Send{
-				Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: []byte("first")},
-				Target:  hub.Target{Users: []string{"ann"}},
+				Message: &hub.Message{
+					Namespace: hub.DefaultNamespace, Kind: hub.Text,
+					Payload: []byte("first"),
+				},
+				Target: hub.Target{Users: []string{"ann"}},
 			})
 			if err != nil || d.Receipt().Matched != 1 {
 				t.Fatalf("receipt %+v, %v", d.Receipt(), err)
@@ -161,7 +167,8 @@ func TestWhatIsSentWithTheRequestIsRead(t *testing.T) {
 		c := b.upgrade("", masked(0x89, "early")+masked(0x81, "also early")+masked(0x89, "last"))
 		c.wantFrame(frame.Pong, "early")
 		c.wantFrame(frame.Pong, "last")
-		if got := b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain"); got != 1 {
+		if got := b.metric("connhub_client_messages_total", "kind", "text", "protocol",
+			"plain"); got != 1 {
 			t.Errorf("%v messages counted", got)
 		}
 	})
@@ -184,8 +191,10 @@ func TestMessagesOfClientsAreCountedWithTheirBytes(t *testing.T) {
 			kind            string
 			messages, bytes float64
 		}{{"text", 3, 3}, {"binary", 1, 100_000}} {
-			messages := b.metric("connhub_client_messages_total", "kind", tc.kind, "protocol", envelope.Name)
-			bytes := b.metric("connhub_client_message_bytes_total", "kind", tc.kind, "protocol", envelope.Name)
+			messages := b.metric("connhub_client_messages_total", "kind", tc.kind, "protocol",
+				envelope.Name)
+			bytes := b.metric("connhub_client_message_bytes_total", "kind", tc.kind, "protocol",
+				envelope.Name)
 			if messages != tc.messages || bytes != tc.bytes {
 				t.Errorf("%s: %v messages, %v bytes", tc.kind, messages, bytes)
 			}
@@ -201,8 +210,11 @@ func TestMessagesToOneConnectionArriveInOrder(t *testing.T) {
 			for i := range count {
 				text, _ := json.Marshal(i)
 				_, _ = b.hub.Deliver(t.Context(), &hub.Send{
-					Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: text},
-					Target:  everyone,
+					Message: &hub.Message{
+						Namespace: hub.DefaultNamespace, Kind: hub.Text,
+						Payload: text,
+					},
+					Target: everyone,
 				})
 			}
 		}()
@@ -218,7 +230,8 @@ func TestMessagesToOneConnectionArriveInOrder(t *testing.T) {
 func TestSocketWithRoomIsWrittenToBeforeDeliverReturns(t *testing.T) {
 	t.Run("tcp", func(t *testing.T) { writtenAtOnce(t, overTCP(t)) })
 	if goroutinePerLink {
-		return // under TLS such a link has a writer for all: it can't be told whether the socket has room
+		// under TLS such a link has a writer for all: it can't be told whether the socket has room
+		return
 	}
 	t.Run("tls", func(t *testing.T) { writtenAtOnce(t, overTLS(t)) })
 }
@@ -229,8 +242,11 @@ func writtenAtOnce(t *testing.T, b *bed) {
 	b.waitAttached(1)
 	for range 100 {
 		d, err := b.hub.Deliver(t.Context(), &hub.Send{
-			Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: []byte("hi")},
-			Target:  everyone,
+			Message: &hub.Message{
+				Namespace: hub.DefaultNamespace, Kind: hub.Text,
+				Payload: []byte("hi"),
+			},
+			Target: everyone,
 		})
 		if err != nil || d.Receipt().Written != 1 {
 			t.Fatalf("receipt %+v, %v", d.Receipt(), err)

@@ -56,7 +56,8 @@ func TestAConnectionEndsWithItsTokenWhenThatIsWanted(t *testing.T) {
 func TestNothingIsSentToAConnectionWhoseTokenHasExpired(t *testing.T) {
 	key := tokenKey(t, "k")
 	bubble(t, func(t *testing.T, b *bed) {
-		c := b.dial("access_token=" + sign(t, key, audience, auth.Claims{Expires: time.Now().Add(time.Second)}))
+		c := b.dial("access_token=" +
+			sign(t, key, audience, auth.Claims{Expires: time.Now().Add(time.Second)}))
 		time.Sleep(time.Second + auth.ClockLeeway + slack) // the bubble's clock; c reads nothing
 		if r := b.send(everyone, hub.Text, "too late"); r.Matched != 0 || b.hub.Len() != 0 {
 			t.Errorf("%d connections, receipt %+v", b.hub.Len(), r)
@@ -72,7 +73,10 @@ func TestAConnectionWithoutALinkEndsWithItsTokenToo(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		p.hub = b.hub
 		ends := time.Now().Add(10*time.Second + auth.ClockLeeway)
-		c := b.pubsub(t, "access_token="+sign(t, key, audience, auth.Claims{User: "ann", Expires: time.Now().Add(10 * time.Second)}), webpubsub.NameReliableJSON)
+		c := b.pubsub(t, "access_token="+sign(t, key, audience, auth.Claims{
+			User:    "ann",
+			Expires: time.Now().Add(10 * time.Second),
+		}), webpubsub.NameReliableJSON)
 		time.Sleep(time.Until(ends) - 5*time.Second)
 		_ = c.CloseNow()
 		synctest.Wait()
@@ -88,7 +92,9 @@ func TestAConnectionWithoutALinkEndsWithItsTokenToo(t *testing.T) {
 		if all := b.causes.all(); len(all) != 1 || all[0].Cause != cause.TokenExpired {
 			t.Errorf("ended with %v", all)
 		}
-	}, endingAtExpiry(key), func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
+	}, endingAtExpiry(key), func(_ *hub.Config, c *edge.Config) {
+		c.Protocols = webpubsub.Protocols(p)
+	})
 }
 
 func TestATokenThatNeverExpiresEndsNothing(t *testing.T) {
@@ -107,7 +113,8 @@ func TestATokenThatNeverExpiresEndsNothing(t *testing.T) {
 func TestAConnectionOutlivesItsTokenOtherwise(t *testing.T) {
 	key := tokenKey(t, "k")
 	bubble(t, func(t *testing.T, b *bed) {
-		c := b.dial("access_token=" + sign(t, key, audience, auth.Claims{Expires: time.Now().Add(time.Second)}))
+		c := b.dial("access_token=" +
+			sign(t, key, audience, auth.Claims{Expires: time.Now().Add(time.Second)}))
 		go func() { _, _, _ = c.Read(t.Context()) }() // answers pings
 		time.Sleep(24 * time.Hour)                    // the bubble's clock
 		synctest.Wait()

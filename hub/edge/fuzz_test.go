@@ -17,7 +17,8 @@ func FuzzAnyBytesEndInAClose(f *testing.F) {
 			f.Add([]byte(v.bytes))
 		}
 	}
-	f.Add([]byte(masked(0x81, "hello") + masked(0x89, "ping") + masked(0x02, "a") + masked(0x80, "b")))
+	f.Add([]byte(masked(0x81, "hello") + masked(0x89, "ping") + masked(0x02, "a") +
+		masked(0x80, "b")))
 	f.Add([]byte(masked(0x88, "") + masked(0x81, "late")))
 	f.Add([]byte(masked(0x88, "\x03\xe8bye")))
 	f.Fuzz(func(t *testing.T, bytes []byte) {
@@ -35,7 +36,8 @@ func FuzzAnyBytesEndInAClose(f *testing.F) {
 			}
 			_, _ = io.Copy(io.Discard, c.conn)
 			waitUntilEmpty(b)
-			if got := b.causes.all(); len(got) != 1 || got[0].Cause == cause.Internal || got[0].Cause == cause.Lost {
+			if got := b.causes.all(); len(got) != 1 || got[0].Cause == cause.Internal ||
+				got[0].Cause == cause.Lost {
 				t.Errorf("closes %+v", got)
 			}
 		})

@@ -22,40 +22,42 @@ import (
 // webSocketVersion is the only version of the protocol (RFC 6455 §4.1).
 const webSocketVersion = "13"
 
-// connect turns a request into a link, or refuses it.
+// connectClient turns a request into a link, or refuses it.
 //
-// Problem: a page may be sent to from the moment its `onopen` fires, so the connection must be registered
-// before the client gets the 101; but a handshake that fails must leave nothing behind.
+// Problem: a page may be sent messages from the moment its `onopen` fires. So the connection must
+// be registered before the client gets the 101. But a failed handshake must leave nothing behind.
 //
-// Outline: everything that can be wrong with the request is checked first. Then the hub registers the
-// connection, whose messages wait in its outbox; then the upgrade is answered; then a goroutine of the link's
-// own binds it, which writes what has waited, and reads. This goroutine is net/http's: it ends here, and with
-// it net/http's memory for the connection.
-func (s *Server) connect(w http.ResponseWriter, r *http.Request, namespace string) {
-	if !s.enter() {
-		s.refuse(w, r, refuse(reasonShuttingDown))
+// Outline: connectClient checks everything that can be wrong with the request. Then the hub
+// registers the connection, whose messages wait in its outbox. Then the upgrade is answered. Then a
+// goroutine of the link binds the connection, which writes the waiting messages, and reads. The
+// goroutine of connectClient is net/http's: it ends here, and with it net/http's memory for the
+// connection.
+func (s *Server) connectClient(w http.ResponseWriter, r *http.Request, namespace string) {
+	if !s.enterHandshake() {
+		s.refuseRequest(w, r, newRefusal(reasonShuttingDown))
 		return
 	}
 	defer s.goroutines.Done()
-	if !s.reserveLink() {
-		s.refuse(w, r, refuse(reasonLinkLimit))
+	if !s.reserveLinkSlot() {
+		s.refuseRequest(w, r, newRefusal(reasonLinkLimit))
 		return
 	}
-	l, refused := s.admit(w, r, namespace)
+	l, refused := s.admitClient(w, r, namespace)
 	if l == nil {
-		s.releaseLink()
+		s.releaseLinkSlot()
 	}
 	switch {
 	case refused != nil:
-		s.refuse(w, r, refused)
+		s.refuseRequest(w, r, refused)
 	case l != nil:
 		s.metrics.accepted.Inc()
-		l.socket.run()
+		l.socket.runLink()
 	}
 }
 
-// reserveLink counts the socket of a client, until releaseLink. It reports false if there are as many as there may be.
-func (s *Server) reserveLink() bool {
+// reserveLinkSlot counts the socket of a client, until releaseLinkSlot. It returns false if
+// MaxLinks sockets are counted already.
+func (s *Server) reserveLinkSlot() bool {
 	if s.links.Add(1) > int64(s.config.MaxLinks) {
 		s.links.Add(-1)
 		return false
@@ -63,49 +65,52 @@ func (s *Server) reserveLink() bool {
 	return true
 }
 
-func (s *Server) releaseLink() { s.links.Add(-1) }
+func (s *Server) releaseLinkSlot() { s.links.Add(-1) }
 
-// admit checks, registers and upgrades. It returns nothing at all when the client went away meanwhile, or was declined.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request, namespace string) (*link, *refusal) {
-	if refused := s.check(r, namespace); refused != nil {
+// admitClient checks, registers and upgrades. It returns nil, nil if the client went away
+// meanwhile, or was declined.
+func (s *Server) admitClient(
+	w http.ResponseWriter, r *http.Request, namespace string,
+) (*link, *requestRefusal) {
+	if refused := s.checkRequest(r, namespace); refused != nil {
 		return nil, refused
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, refuse(reasonNotUpgrade).because("the query is malformed")
+		return nil, newRefusal(reasonNotUpgrade).withDetail("the query is malformed")
 	}
 	h := &handshake{server: s, w: w, r: r, query: query, namespace: namespace}
-	h.protocol, h.subprotocols = s.choose(tokens(r.Header, "Sec-WebSocket-Protocol"))
+	h.protocol, h.subprotocols = s.chooseProtocol(listTokens(r.Header, "Sec-WebSocket-Protocol"))
 	if resumable, ok := h.protocol.Protocol.(Resumable); ok {
 		if id, token, ok := resumable.Resumes(query); ok {
-			return h.resume(id, token)
+			return h.resumeConnection(id, token)
 		}
 	}
-	return h.attach()
+	return h.attachConnection()
 }
 
-// handshake is a request for an upgrade that can be had.
+// handshake is a request for an upgrade that has passed the checks.
 type handshake struct {
 	server       *Server
 	w            http.ResponseWriter
 	r            *http.Request
 	query        url.Values
 	namespace    string
-	protocol     *spoken
+	protocol     *countedProtocol
 	subprotocols []string // that the answer names
 }
 
-// attach lets a new client in.
-func (h *handshake) attach() (*link, *refusal) {
+// attachConnection admits a new client.
+func (h *handshake) attachConnection() (*link, *requestRefusal) {
 	s := h.server
-	client, refused := s.authenticate(h.r, h.query, h.namespace)
+	client, refused := s.authenticateClient(h.r, h.query, h.namespace)
 	if refused != nil {
 		return nil, refused
 	}
 	if p, ok := h.protocol.Protocol.(Configurable); ok {
 		var err error
 		if client.claims.Private, err = p.Configure(h.query); err != nil {
-			return nil, refuse(reasonName).because(err.Error())
+			return nil, newRefusal(reasonName).withDetail(err.Error())
 		}
 	}
 	encoding := h.protocol.Protocol
@@ -119,52 +124,55 @@ func (h *handshake) attach() (*link, *refusal) {
 		Groups:        client.groups,
 		Protocol:      encoding,
 		RemoteAddress: h.r.RemoteAddr,
-		Claims:        client.kept(),
+		Claims:        client.keptClaims(),
 	})
 	switch {
 	case err != nil && h.r.Context().Err() != nil:
 		s.metrics.failed.Inc()
-		return nil, nil // the client hung up: nobody reads an answer
+		return nil, nil // the client hung up and reads no answer
 	case err != nil:
 		return nil, s.refuseAttach(err)
 	}
 	l := newLink(s, c, h.protocol)
 	l.compressed = compressed
-	if !h.upgrade(l) {
+	if !h.upgradeRequest(l) {
 		c.Close(cause.Handshake.CloseStatus())
 		return nil, nil
 	}
 	return l, nil
 }
 
-// resume gives a client its connection back. Who can't have it is told so by a close behind the upgrade (1008): clients take any other refusal
-// for one that passes. The client's access token is not looked at: it may have expired since, and the connection's own is better.
-func (h *handshake) resume(id, token string) (*link, *refusal) {
+// resumeConnection gives a client its connection back. If the connection can't be resumed, it
+// completes the upgrade and closes with 1008: SDKs retry after an HTTP error. It does not check the
+// client's access token. That token may have expired since, and the connection's own token is
+// better proof.
+func (h *handshake) resumeConnection(id, token string) (*link, *requestRefusal) {
 	s := h.server
 	back, err := s.config.Hub.Resume(h.r.Context(), h.namespace, id, token)
 	if errors.Is(err, hub.ErrShuttingDown) {
-		return nil, refuse(reasonShuttingDown)
+		return nil, newRefusal(reasonShuttingDown)
 	}
-	if err != nil || !h.speaks(back.Connection) || expired(back.Connection) {
-		return nil, h.decline()
+	if err != nil || !h.speaksProtocolOf(back.Connection) || isTokenExpired(back.Connection) {
+		return nil, h.declineResume()
 	}
 	l := newLink(s, back.Connection, h.protocol)
 	l.resume = back
 	l.compressed = back.Connection.Protocol() == h.protocol.deflated
-	if !h.upgrade(l) {
+	if !h.upgradeRequest(l) {
 		return nil, nil
 	}
 	return l, nil
 }
 
-// expired reports whether a connection ends with its token, and that is over.
-func expired(c *hub.Connection) bool {
+// isTokenExpired reports whether a connection ends with its token, and the token has expired.
+func isTokenExpired(c *hub.Connection) bool {
 	claims := c.Identity().Claims
 	return claims != nil && !claims.Expires.IsZero() && !time.Now().Before(claims.Expires)
 }
 
-// speaks reports whether the client can have what is encoded for a connection already.
-func (h *handshake) speaks(c *hub.Connection) bool {
+// speaksProtocolOf reports whether the client understands the messages that are already encoded for
+// c.
+func (h *handshake) speaksProtocolOf(c *hub.Connection) bool {
 	switch c.Protocol() {
 	case h.protocol.Protocol:
 		return true
@@ -175,111 +183,117 @@ func (h *handshake) speaks(c *hub.Connection) bool {
 	}
 }
 
-// declineLinger is how long a client that is declined may take to answer the close.
+// declineLinger is the time in which a declined client may answer the close.
 const declineLinger = 2 * time.Second
 
-// declineShare is the part of MaxStrangers and of MaxLinks that declined clients may hold. A resume needs no token, and
-// its socket is a link's until the close is answered, so strangers must not fill the links with made-up resumes.
+// declineShare is the divisor of MaxStrangers and MaxLinks that gives the bound of declined
+// clients. A resume needs no token, and its socket counts as a link's until the close is answered.
+// So made-up resumes must not fill the links.
 const declineShare = 8
 
-// mostDeclines is how many clients the hub declines at once.
+// mostDeclines returns how many clients the hub may decline at once.
 func (c *Config) mostDeclines() int64 {
 	return int64(max(1, min(c.MaxStrangers, c.MaxLinks)/declineShare))
 }
 
-// decline upgrades and closes. When the hub declines as many clients as it may already, decline refuses the request instead.
-func (h *handshake) decline() *refusal {
+// declineResume upgrades and closes. If the hub declines mostDeclines clients already, it refuses
+// the request instead.
+func (h *handshake) declineResume() *requestRefusal {
 	s := h.server
 	defer s.declines.Add(-1)
 	if s.declines.Add(1) > s.config.mostDeclines() {
-		return refuse(reasonDeclineLimit)
+		return newRefusal(reasonDeclineLimit)
 	}
 	s.metrics.declined.Inc()
-	agree(h.r.Header, false)
-	ws, err := websocket.Accept(&briefly{h.w}, h.r, &websocket.AcceptOptions{Subprotocols: h.subprotocols, InsecureSkipVerify: true})
+	setAgreedExtension(h.r.Header, false)
+	ws, err := websocket.Accept(&closeOnlyHijacker{h.w}, h.r,
+		&websocket.AcceptOptions{Subprotocols: h.subprotocols, InsecureSkipVerify: true})
 	if err == nil {
 		_ = ws.Close(websocket.StatusPolicyViolation, "the connection can't be resumed")
 	}
 	return nil
 }
 
-// check finds everything in a request that would make the upgrade fail.
-func (s *Server) check(r *http.Request, namespace string) *refusal {
+// checkRequest finds everything in a request that would make the upgrade fail.
+func (s *Server) checkRequest(r *http.Request, namespace string) *requestRefusal {
 	if r.Method != http.MethodGet {
-		return refuse(reasonMethod)
+		return newRefusal(reasonMethod)
 	}
 	if refused := s.checkOrigin(r); refused != nil {
 		return refused
 	}
 	if !names.IsNamespace(namespace) {
-		return refuse(reasonNamespace)
+		return newRefusal(reasonNamespace)
 	}
 	return checkUpgrade(r)
 }
 
-// checkUpgrade is RFC 6455 §4.2.1.
-func checkUpgrade(r *http.Request) *refusal {
+// checkUpgrade checks a request by RFC 6455 §4.2.1.
+func checkUpgrade(r *http.Request) *requestRefusal {
 	keys := r.Header.Values("Sec-WebSocket-Key")
-	wrong := refuse(reasonNotUpgrade)
+	wrong := newRefusal(reasonNotUpgrade)
 	switch {
 	case !r.ProtoAtLeast(1, 1):
-		return wrong.because("want HTTP/1.1")
+		return wrong.withDetail("want HTTP/1.1")
 	case !hasToken(r.Header, "Connection", "upgrade"), !hasToken(r.Header, "Upgrade", "websocket"):
 		return wrong
 	case r.Header.Get("Sec-WebSocket-Version") != webSocketVersion:
-		return wrong.because("want Sec-WebSocket-Version: 13")
+		return wrong.withDetail("want Sec-WebSocket-Version: 13")
 	case len(keys) != 1:
-		return wrong.because("want one Sec-WebSocket-Key")
+		return wrong.withDetail("want one Sec-WebSocket-Key")
 	case lobby.HasBody(r): // its bytes would be read as frames
-		return wrong.because("want no body")
+		return wrong.withDetail("want no body")
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0]))
 	if err != nil || len(key) != 16 {
-		return wrong.because("want a Sec-WebSocket-Key of 16 bytes in base64")
+		return wrong.withDetail("want a Sec-WebSocket-Key of 16 bytes in base64")
 	}
 	return nil
 }
 
-// choose picks the first protocol that the client offers and that is known, and what the answer says about it: the client
-// lists them in the order in which it likes them (RFC 6455 §4.1).
-func (s *Server) choose(offered []string) (*spoken, []string) {
+// chooseProtocol returns the first known protocol among the client's offers, and the subprotocols
+// for the answer. The client lists its offers in the order of its preference (RFC 6455 §4.1).
+func (s *Server) chooseProtocol(offered []string) (*countedProtocol, []string) {
 	for _, name := range offered {
-		if i := slices.IndexFunc(s.protocols, func(p *spoken) bool { return p.Name() == name }); i >= 0 {
+		if i := slices.IndexFunc(s.protocols,
+			func(p *countedProtocol) bool { return p.Name() == name }); i >= 0 {
 			return s.protocols[i], []string{name}
 		}
 	}
 	return s.plain, nil
 }
 
-func (s *Server) refuseAttach(err error) *refusal {
+func (s *Server) refuseAttach(err error) *requestRefusal {
 	switch {
 	case errors.Is(err, hub.ErrShuttingDown):
-		return refuse(reasonShuttingDown)
+		return newRefusal(reasonShuttingDown)
 	case errors.Is(err, hub.ErrTooManyConnections):
-		return refuse(reasonHubFull)
+		return newRefusal(reasonHubFull)
 	case errors.Is(err, hub.ErrGroupLimit):
-		return refuse(reasonGroupLimit)
+		return newRefusal(reasonGroupLimit)
 	default:
 		s.config.Logger.Error("attach failed", slog.Any("error", err))
-		return refuse(reasonInternal)
+		return newRefusal(reasonInternal)
 	}
 }
 
-// upgrade answers 101 and gives the link its socket. It reports false when that failed.
-func (h *handshake) upgrade(l *link) bool {
+// upgradeRequest answers 101 and gives the link its socket. It returns false if that failed.
+func (h *handshake) upgradeRequest(l *link) bool {
 	config, r := &h.server.config, h.r
 	if claims := l.connection.Identity().Claims; claims != nil {
 		l.expireAt(claims.Expires)
 	}
-	// The answer is written when the socket is hijacked, which lifts the deadline. A writer that has none
-	// is a test's.
+	// The answer is written when the socket is hijacked, which lifts the deadline. Only a test's
+	// writer has no deadline to set.
 	_ = http.NewResponseController(h.w).SetWriteDeadline(time.Now().Add(config.HandshakeTimeout))
-	agree(r.Header, l.compressed)
-	ws, err := websocket.Accept(&upgrade{h.w, l}, r, &websocket.AcceptOptions{
-		Subprotocols:       h.subprotocols,
-		InsecureSkipVerify: true,                                   // checkOrigin has done it, with our patterns
-		CompressionMode:    websocket.CompressionNoContextTakeover, // where agree says so
-		OnPongReceived:     func(_ context.Context, payload []byte) { l.pong(payload) },
+	setAgreedExtension(r.Header, l.compressed)
+	ws, err := websocket.Accept(&linkHijacker{h.w, l}, r, &websocket.AcceptOptions{
+		Subprotocols: h.subprotocols,
+		// checkOrigin has verified the origin with the patterns of Config. CompressionMode only
+		// takes effect if setAgreedExtension named the extension.
+		InsecureSkipVerify: true,
+		CompressionMode:    websocket.CompressionNoContextTakeover,
+		OnPongReceived:     func(_ context.Context, payload []byte) { l.receivePong(payload) },
 	})
 	if err != nil {
 		config.Logger.Debug("upgrade failed",
@@ -289,17 +303,18 @@ func (h *handshake) upgrade(l *link) bool {
 	}
 	ws.SetReadLimit(h.protocol.most)
 	l.ws = ws
-	l.buffered.Reset((*wire)(l)) // the library has put an empty reader before ours
+	l.buffered.Reset((*wire)(l)) // coder/websocket has put an empty reader in front of the wire
 	return true
 }
 
-// hasToken reports whether a header lists a token, without regard to case.
+// hasToken reports whether a header lists a token, case-insensitively.
 func hasToken(h http.Header, name, token string) bool {
-	return slices.ContainsFunc(tokens(h, name), func(t string) bool { return strings.EqualFold(t, token) })
+	equal := func(t string) bool { return strings.EqualFold(t, token) }
+	return slices.ContainsFunc(listTokens(h, name), equal)
 }
 
-// tokens splits a header that is a list (RFC 9110 §5.6.1), over all its lines.
-func tokens(h http.Header, name string) []string {
+// listTokens splits a header that is a list (RFC 9110 §5.6.1), over all its lines.
+func listTokens(h http.Header, name string) []string {
 	var list []string
 	for _, line := range h.Values(name) {
 		for t := range strings.SplitSeq(line, ",") {

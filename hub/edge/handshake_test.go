@@ -120,7 +120,8 @@ func wantRefusal(t *testing.T, b *bed, resp answer, status int, reason string) {
 	detail, _ := p["detail"].(string)
 	delete(p, "detail")
 	want := map[string]any{
-		"type": "about:blank", "title": http.StatusText(status), "status": float64(status), "reason": reason,
+		"type": "about:blank", "title": http.StatusText(status), "status": float64(status),
+		"reason": reason,
 	}
 	if diff := cmp.Diff(want, p); diff != "" || detail == "" || resp.status != status {
 		t.Errorf("status %d, detail %q, problem (-want +got):\n%s", resp.status, detail, diff)
@@ -152,18 +153,49 @@ func TestRefusedHandshakeSaysWhyAndLeavesNothing(t *testing.T) {
 		{"below a namespace", "GET", "/client/hubs/a/b", nil, 404, "NOT_FOUND"},
 		{"no page", "GET", "/", nil, 404, "NOT_FOUND"},
 		{"REST API", "GET", "/api/hubs/chat/users/ann/groups", nil, 501, "NOT_IMPLEMENTED"},
-		{"REST API, any method", "DELETE", "/api/hubs/chat/connections/c", nil, 501, "NOT_IMPLEMENTED"},
+		{
+			"REST API, any method", "DELETE", "/api/hubs/chat/connections/c", nil, 501,
+			"NOT_IMPLEMENTED",
+		},
 		{"REST API, any path", "POST", "/api/x", nil, 501, "NOT_IMPLEMENTED"},
 		{"method", "POST", "/ws", nil, 405, "METHOD_NOT_ALLOWED"},
 		{"namespace starts with a digit", "GET", "/client/hubs/1a", nil, 400, "NAMESPACE_INVALID"},
 		{"namespace with a space", "GET", "/client/hubs/a%20b", nil, 400, "NAMESPACE_INVALID"},
-		{"namespace too long", "GET", "/client/hubs/" + strings.Repeat("a", 129), nil, 400, "NAMESPACE_INVALID"},
+		{
+			"namespace too long", "GET", "/client/hubs/" + strings.Repeat("a", 129), nil, 400,
+			"NAMESPACE_INVALID",
+		},
 		{"no upgrade", "GET", "/ws", map[string]string{"Upgrade": ""}, 400, "UPGRADE_INVALID"},
-		{"other upgrade", "GET", "/ws", map[string]string{"Upgrade": "h2c"}, 400, "UPGRADE_INVALID"},
-		{"no connection", "GET", "/ws", map[string]string{"Connection": "keep-alive"}, 400, "UPGRADE_INVALID"},
-		{"version", "GET", "/ws", map[string]string{"Sec-WebSocket-Version": "8"}, 400, "UPGRADE_INVALID"},
-		{"no key", "GET", "/ws", map[string]string{"Sec-WebSocket-Key": ""}, 400, "UPGRADE_INVALID"},
-		{"short key", "GET", "/ws", map[string]string{"Sec-WebSocket-Key": "AAAA"}, 400, "UPGRADE_INVALID"},
+		{
+			"other upgrade", "GET", "/ws",
+			map[string]string{"Upgrade": "h2c"},
+			400,
+			"UPGRADE_INVALID",
+		},
+		{
+			"no connection", "GET", "/ws",
+			map[string]string{"Connection": "keep-alive"},
+			400,
+			"UPGRADE_INVALID",
+		},
+		{
+			"version", "GET", "/ws",
+			map[string]string{"Sec-WebSocket-Version": "8"},
+			400,
+			"UPGRADE_INVALID",
+		},
+		{
+			"no key", "GET", "/ws",
+			map[string]string{"Sec-WebSocket-Key": ""},
+			400,
+			"UPGRADE_INVALID",
+		},
+		{
+			"short key", "GET", "/ws",
+			map[string]string{"Sec-WebSocket-Key": "AAAA"},
+			400,
+			"UPGRADE_INVALID",
+		},
 		{"broken query", "GET", "/ws?user=%zz", nil, 400, "UPGRADE_INVALID"},
 		{"user too long", "GET", "/ws?user=" + long, nil, 400, "NAME_INVALID"},
 		{"user with a control character", "GET", "/ws?user=a%0ab", nil, 400, "NAME_INVALID"},
@@ -193,7 +225,8 @@ func TestHTTP10CanNotUpgrade(t *testing.T) {
 
 func TestNamespaceIsComparedInLowerCase(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
-		if resp := b.ask("GET", "/client/hubs/Chat.App-1", nil); resp.status != http.StatusSwitchingProtocols {
+		if resp := b.ask("GET", "/client/hubs/Chat.App-1",
+			nil); resp.status != http.StatusSwitchingProtocols {
 			t.Fatalf("status %d", resp.status)
 		}
 		infos, _, err := b.hub.Connections("chat.app-1", &everyone, hub.Cursor{}, 10)
@@ -213,20 +246,25 @@ func withTokens(k *auth.TokenKey) setup {
 func TestGoodTokenTellsUserAndGroups(t *testing.T) {
 	key := tokenKey(t, "k")
 	for name, place := range map[string]func(token string) (string, map[string]string){
-		"query": func(token string) (string, map[string]string) { return "/ws?access_token=" + token, nil },
+		"query": func(token string) (string, map[string]string) {
+			return "/ws?access_token=" + token, nil
+		},
 		"header": func(token string) (string, map[string]string) {
 			return "/ws", map[string]string{"Authorization": "bearer " + token}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bed) {
-				token := sign(t, key, audience, auth.Claims{User: "ann", Groups: []string{"blue", "red"}})
+				token := sign(t, key, audience,
+					auth.Claims{User: "ann", Groups: []string{"blue", "red"}})
 				target, header := place(token)
-				if resp := b.ask("GET", target, header); resp.status != http.StatusSwitchingProtocols {
+				if resp := b.ask("GET", target,
+					header); resp.status != http.StatusSwitchingProtocols {
 					t.Fatalf("status %d", resp.status)
 				}
 				info := b.infos()[0]
-				if diff := cmp.Diff([]string{"blue", "red"}, info.Groups); diff != "" || info.User != "ann" {
+				if diff := cmp.Diff([]string{"blue", "red"}, info.Groups); diff != "" ||
+					info.User != "ann" {
 					t.Errorf("user %q, groups (-want +got):\n%s", info.User, diff)
 				}
 			}, withTokens(key))
@@ -237,7 +275,8 @@ func TestGoodTokenTellsUserAndGroups(t *testing.T) {
 func TestBadTokenIsRefused(t *testing.T) {
 	key := tokenKey(t, "k")
 	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." +
-		base64.RawURLEncoding.EncodeToString([]byte(`{"aud":"`+audience+`","exp":9999999999}`)) + "."
+		base64.RawURLEncoding.EncodeToString([]byte(`{"aud":"`+audience+`","exp":9999999999}`)) +
+		"."
 	for _, tc := range []struct {
 		name   string
 		token  func(t *testing.T) string
@@ -247,24 +286,41 @@ func TestBadTokenIsRefused(t *testing.T) {
 		{"missing", func(*testing.T) string { return "" }, 401, "TOKEN_MISSING"},
 		{"garbage", func(*testing.T) string { return "garbage" }, 401, "TOKEN_INVALID"},
 		{"unsigned", func(*testing.T) string { return none }, 401, "TOKEN_INVALID"},
-		{"wrong key", func(t *testing.T) string { return sign(t, tokenKey(t, "x"), audience, auth.Claims{}) }, 401, "TOKEN_INVALID"},
-		{"other namespace", func(t *testing.T) string { return sign(t, key, auth.Audience(publicURL, "other"), auth.Claims{}) }, 401, "TOKEN_INVALID"},
+		{
+			"wrong key",
+			func(t *testing.T) string { return sign(t, tokenKey(t, "x"), audience, auth.Claims{}) },
+			401, "TOKEN_INVALID",
+		},
+		{
+			"other namespace",
+			func(t *testing.T) string {
+				return sign(t, key, auth.Audience(publicURL, "other"),
+					auth.Claims{})
+			}, 401, "TOKEN_INVALID",
+		},
 		{"other hub", func(t *testing.T) string {
-			return sign(t, key, auth.Audience(&url.URL{Scheme: "wss", Host: "else.test"}, hub.DefaultNamespace), auth.Claims{})
+			return sign(t, key, auth.Audience(&url.URL{Scheme: "wss", Host: "else.test"},
+				hub.DefaultNamespace), auth.Claims{})
 		}, 401, "TOKEN_INVALID"},
 		{"expired", func(t *testing.T) string {
-			return sign(t, key, audience, auth.Claims{Expires: time.Now().Add(-auth.ClockLeeway - 2*time.Second)})
+			return sign(t, key, audience,
+				auth.Claims{Expires: time.Now().Add(-auth.ClockLeeway - 2*time.Second)})
 		}, 401, "TOKEN_EXPIRED"},
 		{"bad group", func(*testing.T) string {
-			return signRaw(`{"aud":"` + audience + `","exp":9999999999,"webpubsub.group":["a\u0000"]}`)
+			return signRaw(`{"aud":"` + audience +
+				`","exp":9999999999,"webpubsub.group":["a\u0000"]}`)
 		}, 400, "NAME_INVALID"},
 		{"bad role", func(*testing.T) string {
-			return signRaw(`{"aud":"` + audience + `","exp":9999999999,"role":"webpubsub.sendToGroups.\\"}`)
+			return signRaw(`{"aud":"` + audience +
+				`","exp":9999999999,"role":"webpubsub.sendToGroups.\\"}`)
 		}, 400, "NAME_INVALID"},
 		{"issued in the future", func(*testing.T) string {
 			return signRaw(`{"aud":"` + audience + `","exp":9999999999,"iat":9999999998}`)
 		}, 401, "TOKEN_INVALID"},
-		{"bad user", func(*testing.T) string { return signRaw(`{"aud":"` + audience + `","exp":9999999999,"sub":"a\nb"}`) }, 400, "NAME_INVALID"},
+		{"bad user", func(*testing.T) string {
+			return signRaw(`{"aud":"` + audience +
+				`","exp":9999999999,"sub":"a\nb"}`)
+		}, 400, "NAME_INVALID"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bed) {
@@ -280,15 +336,19 @@ func TestBadTokenIsRefused(t *testing.T) {
 
 func TestAnonymousModeHonoursATokenAllTheSame(t *testing.T) {
 	key := tokenKey(t, "k")
-	both := func(_ *hub.Config, c *edge.Config) { c.Tokens, c.PublicURL = auth.NewTokens(nil, key), publicURL }
+	both := func(_ *hub.Config, c *edge.Config) {
+		c.Tokens, c.PublicURL = auth.NewTokens(nil, key), publicURL
+	}
 	bubble(t, func(t *testing.T, b *bed) {
-		b.ask("GET", "/ws?user=eve&access_token="+sign(t, key, audience, auth.Claims{User: "ann"}), nil)
+		b.ask("GET", "/ws?user=eve&access_token="+sign(t, key, audience, auth.Claims{User: "ann"}),
+			nil)
 		if got := b.infos()[0].User; got != "ann" {
 			t.Errorf("user %q", got)
 		}
 	}, both)
 	bubble(t, func(t *testing.T, b *bed) {
-		wantRefusal(t, b, b.ask("GET", "/ws?user=eve&access_token=garbage", nil), 401, "TOKEN_INVALID")
+		wantRefusal(t, b, b.ask("GET", "/ws?user=eve&access_token=garbage", nil), 401,
+			"TOKEN_INVALID")
 	}, both)
 }
 
@@ -368,17 +428,25 @@ func TestLeavingHubRefusesHandshakes(t *testing.T) {
 }
 
 func TestPageAnswersWhereClientsDoNot(t *testing.T) {
-	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "page "+r.URL.Path) })
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "page "+r.URL.Path)
+	})
 	with := func(_ *hub.Config, c *edge.Config) { c.Page, c.LoopbackOnly = page, true }
 	bubble(t, func(t *testing.T, b *bed) {
-		for path, want := range map[string]string{"/": "page /", "/app.js": "page /app.js", "/wss": "page /wss"} {
+		for path, want := range map[string]string{
+			"/": "page /", "/app.js": "page /app.js",
+			"/wss": "page /wss",
+		} {
 			if got := b.ask("GET", path, map[string]string{"Host": "localhost"}).body; got != want {
 				t.Errorf("%s: %q", path, got)
 			}
 		}
-		wantRefusal(t, b, b.ask("GET", "/client/x", map[string]string{"Host": "localhost"}), 404, "NOT_FOUND")
-		wantRefusal(t, b, b.ask("GET", "/api/health", map[string]string{"Host": "localhost"}), 501, "NOT_IMPLEMENTED")
-		wantRefusal(t, b, b.ask("GET", "/", map[string]string{"Host": "evil.test"}), 403, "HOST_NOT_ALLOWED")
+		wantRefusal(t, b, b.ask("GET", "/client/x", map[string]string{"Host": "localhost"}), 404,
+			"NOT_FOUND")
+		wantRefusal(t, b, b.ask("GET", "/api/health", map[string]string{"Host": "localhost"}), 501,
+			"NOT_IMPLEMENTED")
+		wantRefusal(t, b, b.ask("GET", "/", map[string]string{"Host": "evil.test"}), 403,
+			"HOST_NOT_ALLOWED")
 	}, with)
 }
 
@@ -390,12 +458,14 @@ func TestQueryIsNeverLoggedOrEchoed(t *testing.T) {
 		if strings.Contains(resp.body, "secretsecret") {
 			t.Errorf("body %q", resp.body)
 		}
-		b.ask("GET", "/ws?access_token="+sign(t, key, audience, auth.Claims{User: "secretsecret"}), nil)
+		b.ask("GET", "/ws?access_token="+sign(t, key, audience, auth.Claims{User: "secretsecret"}),
+			nil)
 		b.done()
 	}, withTokens(key), func(_ *hub.Config, c *edge.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
-	if got := log.String(); strings.Contains(got, "secretsecret") || !strings.Contains(got, "token_invalid") {
+	if got := log.String(); strings.Contains(got, "secretsecret") ||
+		!strings.Contains(got, "token_invalid") {
 		t.Errorf("log:\n%s", got)
 	}
 }
@@ -447,7 +517,8 @@ func TestUpgradeThatFailsAfterAttachLeavesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		// A recorder can't be hijacked.
 		b.edge.Handler().ServeHTTP(httptest.NewRecorder(), upgradeRequest(t))
-		if got := b.causes.all(); len(got) != 1 || got[0].Cause != cause.Handshake || b.hub.Len() != 0 {
+		if got := b.causes.all(); len(got) != 1 || got[0].Cause != cause.Handshake ||
+			b.hub.Len() != 0 {
 			t.Errorf("closes %+v, %d connections", got, b.hub.Len())
 		}
 		if got := b.metric("connhub_handshakes_total", "result", "upgrade_failed"); got != 1 {
@@ -467,7 +538,8 @@ func TestServerThatShutsDownRefusesHandshakes(t *testing.T) {
 
 func upgradeRequest(t *testing.T) *http.Request {
 	t.Helper()
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET /ws HTTP/1.1\r\n" + upgradeHeader + "\r\n")))
+	r, err := http.ReadRequest(
+		bufio.NewReader(strings.NewReader("GET /ws HTTP/1.1\r\n" + upgradeHeader + "\r\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -476,7 +548,9 @@ func upgradeRequest(t *testing.T) *http.Request {
 
 // A client that offers several subprotocols has an order, the hub has none.
 func TestClientGetsTheFirstSubprotocolThatIsKnown(t *testing.T) {
-	b := overTCP(t, func(_ *hub.Config, c *edge.Config) { c.Protocols = []edge.Protocol{envelope.Protocol{}, counted{}} })
+	b := overTCP(t, func(_ *hub.Config, c *edge.Config) {
+		c.Protocols = []edge.Protocol{envelope.Protocol{}, counted{}}
+	})
 	one, other := envelope.Name, counted{}.Name()
 	for offer, want := range map[string]string{
 		one + ", " + other: one,

@@ -7,21 +7,24 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// heartbeat finds clients that have gone without a word.
+// heartbeat finds clients that have gone silent.
 //
-// Problem: a client whose network vanished sends nothing, and writing to it succeeds for minutes, into the
-// kernel's buffer. A timer for each link would be a million timers, moved with each byte that comes in.
+// Problem: a client whose network vanished sends nothing. Writing to it succeeds for minutes, into
+// the kernel's buffer. A timer for each link would be a million timers, moved with each byte of
+// input.
 //
-// Outline: a wheel of one slot a second. A link is in the slot of the second in which it must be looked at
-// next. When that comes, and it has shown life since, it moves on to where its silence would be long enough;
-// otherwise it is pinged, or closed. So an active link costs one look each PingInterval, and noting a
-// sign of life is one atomic store.
+// Outline: a wheel with a slot for each second. A link is in the slot of the second in which the
+// heartbeat checks it next. If the link has shown life since, it moves on to the second in which
+// its silence would be long enough. Otherwise it is pinged, or closed. So an active link costs a
+// check for each PingInterval, and noting a sign of life is an atomic store.
 //
-// A sign of life is a byte that came in, or that the kernel had no room for and took later: then the client
-// has read. That the kernel takes a byte at once says nothing. Before a client is given up the heartbeat looks into its socket: a
-// process that was stopped, with pings out, finds the pongs there.
+// A sign of life is a byte of input, or a byte that the kernel had no room for and took later: then
+// the client has read. A byte that the kernel takes at once is no sign. Before the heartbeat gives
+// a client up, it looks into the client's socket. A process that was stopped while pings were out
+// finds the pongs there.
 //
-// It also closes connections whose token expires, where that is wanted: then such a link is looked at in that second at the latest.
+// With Config.EndAtExpiry the heartbeat also closes connections whose token expires. It checks such
+// a link in that second at the latest.
 //
 // Its goroutine runs while there are links.
 type heartbeat struct {
@@ -29,9 +32,9 @@ type heartbeat struct {
 
 	mu       sync.Mutex
 	slots    []*link // heads of lists, linked by link.beat
-	second   int     // the last one whose slot was looked at, since Server.started
+	second   int     // the last second whose slot was checked, since Server.started
 	links    int
-	stop     chan struct{} // ends the goroutine; nil: none runs
+	stop     chan struct{} // ends the goroutine; nil: no goroutine runs
 	aborting bool
 }
 
@@ -39,7 +42,7 @@ type heartbeat struct {
 type beat struct {
 	next, previous *link
 	slot           int32
-	in             bool // in a slot; not while it is being looked at
+	in             bool // in a slot; false while the link is being checked
 	gone           bool // removed for good
 }
 
@@ -48,32 +51,33 @@ func newHeartbeat(s *Server) *heartbeat {
 	return &heartbeat{server: s, slots: make([]*link, int(longest/tick)+3)}
 }
 
-// add puts a new link into the wheel. Its goroutine is counted by the server.
-func (h *heartbeat) add(l *link) {
+// addLink puts a new link into the wheel. The server counts the heartbeat's goroutine.
+func (h *heartbeat) addLink(l *link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.links++
 	if h.stop == nil {
 		stop := make(chan struct{})
 		h.stop = stop
-		h.second = int(h.server.now() / tick)
-		h.server.goroutines.Go(func() { h.run(stop) })
+		h.second = int(h.server.sinceStart() / tick)
+		h.server.goroutines.Go(func() { h.turnWheel(stop) })
 	}
-	h.insertLocked(l, h.server.now()+h.server.config.PingInterval)
+	h.insertLocked(l, h.server.sinceStart()+h.server.config.PingInterval)
 }
 
-// farthest is beyond every link's life, and small enough to be added to.
+// farthest is longer than any link lives, and small enough to be added to a time.
 const farthest = 100 * 365 * 24 * time.Hour
 
-// expireAt closes a link's connection at a time, which add looks at; zero: never.
+// expireAt sets when the link's connection is closed. A zero t means never. It must be called
+// before heartbeat.addLink.
 func (l *link) expireAt(t time.Time) {
 	if !t.IsZero() {
-		l.expires = max(1, l.server.now()+min(time.Until(t), farthest))
+		l.expires = max(1, l.server.sinceStart()+min(time.Until(t), farthest))
 	}
 }
 
-// remove takes a link out of the wheel for good.
-func (h *heartbeat) remove(l *link) {
+// removeLink takes a link out of the wheel for good.
+func (h *heartbeat) removeLink(l *link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.links--; h.links == 0 {
@@ -95,13 +99,13 @@ func (h *heartbeat) remove(l *link) {
 	l.beat.next, l.beat.previous, l.beat.in = nil, nil, false
 }
 
-// insertLocked puts l where it is looked at in the first second that begins at or after due.
+// insertLocked puts l into the slot of the first second that begins at or after due.
 func (h *heartbeat) insertLocked(l *link, due time.Duration) {
 	if l.beat.gone {
 		return
 	}
 	if h.aborting {
-		l.abort()
+		l.abortLink()
 	}
 	if l.expires != 0 {
 		due = min(due, l.expires)
@@ -117,8 +121,8 @@ func (h *heartbeat) insertLocked(l *link, due time.Duration) {
 	h.slots[slot] = l
 }
 
-// run turns the wheel.
-func (h *heartbeat) run(stop <-chan struct{}) {
+// turnWheel checks the links of each slot when its second has come, until stop is closed.
+func (h *heartbeat) turnWheel(stop <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	var due []*link
@@ -133,18 +137,19 @@ func (h *heartbeat) run(stop <-chan struct{}) {
 			if due, more = h.takeDue(due); !more {
 				break
 			}
-			h.look(due)
-			clear(due) // or links that ended would be kept
+			h.checkLinks(due)
+			clear(due) // so that due does not keep ended links alive
 		}
 	}
 }
 
-// takeDue takes all links out of the next slot whose second has come; false: none has.
+// takeDue takes all links out of the next slot whose second has come. It returns false if there is
+// no such slot.
 func (h *heartbeat) takeDue(due []*link) ([]*link, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	due = due[:0]
-	if h.second >= int(h.server.now()/tick) {
+	if h.second >= int(h.server.sinceStart()/tick) {
 		return due, false
 	}
 	h.second++
@@ -159,33 +164,37 @@ func (h *heartbeat) takeDue(due []*link) ([]*link, bool) {
 	return due, true
 }
 
-// look sees to the links of a slot, without the lock: pinging writes.
-func (h *heartbeat) look(links []*link) {
+// checkLinks checks the links of a slot. It does not hold the lock meanwhile, because pinging
+// writes.
+func (h *heartbeat) checkLinks(links []*link) {
 	for _, l := range links {
-		again := h.check(l)
+		again := h.checkLink(l)
 		h.mu.Lock()
 		h.insertLocked(l, again)
 		h.mu.Unlock()
 	}
 }
 
-// check pings a link that has been silent for too long, or closes it when that brought no sign of life or its token has expired,
-// and returns when to look again.
-func (h *heartbeat) check(l *link) time.Duration {
-	c, now := &h.server.config, h.server.now()
+// checkLink pings a link that has been silent for too long. It closes the link if the ping brought
+// no sign of life, or if its token has expired. It returns when to check again.
+func (h *heartbeat) checkLink(l *link) time.Duration {
+	c, now := &h.server.config, h.server.sinceStart()
 	heard, pinged := time.Duration(l.heard.Load()), time.Duration(l.pinged.Load())
 	switch {
 	case l.expires != 0 && now >= l.expires:
-		l.connection.Close(cause.TokenExpired.CloseStatus()) // and with it the link, but without waiting for the client
+		// The connection ends at once. Its link says goodbye meanwhile.
+		l.connection.Close(cause.TokenExpired.CloseStatus())
 		return now + c.PingInterval
 	case now-heard < c.PingInterval:
 		return heard + c.PingInterval
-	case pinged <= heard: // not since then
-		l.ping()
+	case pinged <= heard: // no ping since then
+		l.sendPing()
 		return now + c.PongTimeout
 	case now-pinged < c.PongTimeout:
 		return pinged + c.PongTimeout
-	case heard != l.lent && l.socket.stirs(): // the hub was late; but if it reads nothing of that, for it waits for the client, that is it
+	// The hub was late: unread input is a sign of life, once. A link that does not read it until
+	// the next check waits for its client, and gets no second time.
+	case heard != l.lent && l.socket.showsLife():
 		l.lent = now
 		l.heard.Store(int64(now))
 		return now + c.PingInterval
@@ -195,14 +204,14 @@ func (h *heartbeat) check(l *link) time.Duration {
 	}
 }
 
-// abortAll ends the sockets of all links, now and to come.
+// abortAll ends the sockets of all links, present and future.
 func (h *heartbeat) abortAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.aborting = true
 	for _, l := range h.slots {
 		for ; l != nil; l = l.beat.next {
-			l.abort()
+			l.abortLink()
 		}
 	}
 }

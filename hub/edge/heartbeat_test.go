@@ -49,9 +49,11 @@ func TestSilentClientIsPingedThenClosed(t *testing.T) {
 
 func TestVanishedClientIsFoundThoughMessagesAreSentToIt(t *testing.T) {
 	quick := func(_ *hub.Config, c *edge.Config) {
-		c.PingInterval, c.PongTimeout, c.CloseTimeout = time.Second, time.Second, 100*time.Millisecond
+		c.PingInterval, c.PongTimeout, c.CloseTimeout = time.Second, time.Second,
+			100*time.Millisecond
 	}
-	beds := map[string]*bed{"tcp": overTCP(t, quick), "tls": overTLS(t, quick)} // at once: it takes seconds
+	// at once: it takes seconds
+	beds := map[string]*bed{"tcp": overTCP(t, quick), "tls": overTLS(t, quick)}
 	for _, b := range beds {
 		b.upgrade("", "") // says nothing and reads nothing: the kernel takes what is written to it
 	}
@@ -154,12 +156,15 @@ func TestPongTellsTheRoundTrip(t *testing.T) {
 func TestNobodyIsClosedUnasked(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		for wait := range 10 {
-			time.Sleep(time.Duration(wait) * 100 * time.Millisecond) // the bubble's clock: another place in the second
+			// the bubble's clock: another place in the second
+			time.Sleep(time.Duration(wait) * 100 * time.Millisecond)
 			c := b.upgrade("", "")
 			if f, err := c.frame(); err != nil || f.opcode != frame.Ping {
 				t.Fatalf("got %+v, %v; want a ping", f, err)
 			}
 			c.wantFrame(frame.Close, "\x03\xe9ping timeout")
 		}
-	}, func(_ *hub.Config, c *edge.Config) { c.PingInterval, c.PongTimeout = time.Second, time.Second })
+	}, func(_ *hub.Config, c *edge.Config) {
+		c.PingInterval, c.PongTimeout = time.Second, time.Second
+	})
 }

@@ -23,7 +23,7 @@ func FuzzTextIsJudgedAtTheFirstBadByte(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r := &counting{r: iotest.OneByteReader(bytes.NewReader(text))}
 		m := &message{bytes: make([]byte, 0, 1)}
-		err := m.read(hub.Text, r, byteByByte{})
+		err := m.readToEnd(hub.Text, r, byteByByte{})
 		if (err == nil) != utf8.Valid(text) {
 			t.Fatalf("%q: %v", text, err)
 		}
@@ -47,8 +47,8 @@ func FuzzTextIsJudgedAtTheFirstBadByte(f *testing.F) {
 // byteByByte is an origin with room for every message.
 type byteByByte struct{}
 
-func (byteByByte) piece() int         { return 1 }
-func (byteByByte) reserve(int64) bool { return true }
+func (byteByByte) nextReadSize() int        { return 1 }
+func (byteByByte) reserveBudget(int64) bool { return true }
 
 // counting counts the bytes read through it.
 type counting struct {
@@ -67,7 +67,10 @@ func canBecomeText(p []byte) bool {
 	if utf8.Valid(p) {
 		return true
 	}
-	for _, more := range []string{"\x80", "\xbf", "\x90", "\xa0", "\x80\x80", "\x90\x80", "\xa0\x80", "\x80\x80\x80", "\x90\x80\x80"} {
+	for _, more := range []string{
+		"\x80", "\xbf", "\x90", "\xa0", "\x80\x80", "\x90\x80",
+		"\xa0\x80", "\x80\x80\x80", "\x90\x80\x80",
+	} {
 		if utf8.Valid(append(bytes.Clone(p), more...)) {
 			return true
 		}
@@ -77,7 +80,8 @@ func canBecomeText(p []byte) bool {
 
 func TestReadGivesBackWhatTheWireFailedWith(t *testing.T) {
 	m := &message{bytes: make([]byte, 0, 1)}
-	err := m.read(hub.Binary, io.MultiReader(bytes.NewReader([]byte("abc")), iotest.ErrReader(io.ErrClosedPipe)), byteByByte{})
+	err := m.readToEnd(hub.Binary, io.MultiReader(bytes.NewReader([]byte("abc")),
+		iotest.ErrReader(io.ErrClosedPipe)), byteByByte{})
 	if !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
@@ -102,7 +106,7 @@ func TestWheelLooksAtEachLinkInItsSecond(t *testing.T) {
 			case 1:
 				for l := range want {
 					h.links++ // so that remove never stops a goroutine that does not run
-					h.remove(l)
+					h.removeLink(l)
 					delete(want, l)
 					break
 				}
@@ -120,7 +124,8 @@ func TestWheelLooksAtEachLinkInItsSecond(t *testing.T) {
 				}
 				for _, second := range want {
 					if second <= h.second {
-						t.Fatalf("second %d: a link of second %d is still waiting", h.second, second)
+						t.Fatalf("second %d: a link of second %d is still waiting", h.second,
+							second)
 					}
 				}
 			}
@@ -132,9 +137,9 @@ func TestEveryReasonHasARow(t *testing.T) {
 	seen := map[string]bool{}
 	for r := reason(1); r < reasonEnd; r++ {
 		row := reasons[r]
-		if row.status < 400 || row.code == "" || row.label == "" || row.detail == "" || seen[row.code] || seen[row.label] {
+		if row.status < 400 || row.code == "" || row.detail == "" || seen[row.code] {
 			t.Errorf("reason %d: %+v", r, row)
 		}
-		seen[row.code], seen[row.label] = true, true
+		seen[row.code] = true
 	}
 }

@@ -25,10 +25,12 @@ func (c *raw) kernelHas() (unsent, unread int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	hubs, clients := c.socket().RemoteAddr().(*net.TCPAddr).Port, c.socket().LocalAddr().(*net.TCPAddr).Port
+	hubs, clients := c.socket().RemoteAddr().(*net.TCPAddr).Port,
+		c.socket().LocalAddr().(*net.TCPAddr).Port
 	for line := range bytes.Lines(table) {
 		fields := strings.Fields(string(line))
-		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", hubs)) && strings.HasSuffix(fields[2], fmt.Sprintf(":%04X", clients)) {
+		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", hubs)) &&
+			strings.HasSuffix(fields[2], fmt.Sprintf(":%04X", clients)) {
 			if _, err := fmt.Sscanf(fields[4], "%x:%x", &unsent, &unread); err != nil {
 				c.t.Fatal(err)
 			}

@@ -4,5 +4,5 @@ package edge
 
 import "net"
 
-// boundKernelMemory does nothing: what the kernel keeps for a client is up to the system's settings.
+// boundKernelMemory does nothing: the system's settings bound the kernel's memory of a client.
 func boundKernelMemory(*net.TCPConn) {}

@@ -20,7 +20,10 @@ func openFiles(t *testing.T) int {
 }
 
 func TestGoroutinesAndFilesReturnToWhereTheyWere(t *testing.T) {
-	for name, over := range map[string]func(*testing.T, ...setup) *bed{"tcp": overTCP, "tls": overTLS} {
+	for name, over := range map[string]func(*testing.T, ...setup) *bed{
+		"tcp": overTCP,
+		"tls": overTLS,
+	} {
 		t.Run(name, func(t *testing.T) {
 			b := over(t, shortClose)
 			warmUp := b.upgrade("", masked(0x88, ""))
@@ -38,7 +41,9 @@ func TestGoroutinesAndFilesReturnToWhereTheyWere(t *testing.T) {
 				t.Errorf("%v handshakes", got)
 			}
 			eventually(t, func() bool { return b.metric("connhub_links") == 0 && b.hub.Len() == 0 })
-			eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines && openFiles(t) <= files })
+			eventually(t, func() bool {
+				return runtime.NumGoroutine() <= goroutines && openFiles(t) <= files
+			})
 		})
 	}
 }

@@ -16,20 +16,22 @@ import (
 
 // line is where TLS handshakes wait for a core.
 //
-// Problem: a handshake with an RSA key of 4,096 bits costs some 5 ms of a core. When a thousand clients come at once and all
-// handshakes advance together, nearly all of them end after their clients have given up.
+// Problem: a handshake with an RSA key of 4,096 bits costs some 5 ms of a core. If a thousand
+// clients come at once and all handshakes advance together, nearly all of them end after their
+// clients have given up.
 //
-// Outline: as many handshakes compute as the hub has cores. The others wait in line. The line serves addresses in turn, and the
-// handshakes of one address in the order in which their clients' bytes came. A handshake that waits for its client has no place
-// at a core and none in the line, so silent clients hold up nobody. The line is no longer than Config.MaxStrangers. If
-// there are as many, the lobby drops handshakes in line for newcomers of other addresses.
+// Outline: as many handshakes compute as the hub has cores. The rest waits in line. The line serves
+// addresses in turn, and the handshakes of an address in the order in which their clients' bytes
+// came. A handshake that waits for its client has no core and no place in line, so silent clients
+// delay no handshake. The line holds at most Config.MaxStrangers handshakes. If it is full, the
+// lobby drops handshakes in line for newcomers of further addresses.
 type line struct {
 	metrics *metrics
 	cores   *cores
 
-	// cutOff ends all handshakes, also those that are in line; cut cancels it.
+	// cutOff ends all handshakes, in line or not; cutAll cancels it.
 	cutOff context.Context
-	cut    context.CancelFunc
+	cutAll context.CancelFunc
 }
 
 // errCut ends the handshakes that wait in line when the server shuts down.
@@ -37,25 +39,27 @@ var errCut = errors.New("the hub is shutting down")
 
 func newLine(m *metrics) *line {
 	l := &line{metrics: m, cores: newCores(runtime.GOMAXPROCS(0))}
-	l.cutOff, l.cut = context.WithCancel(context.Background())
+	l.cutOff, l.cutAll = context.WithCancel(context.Background())
 	return l
 }
 
-// turn is the place of one handshake. The goroutine that does the handshake owns it.
-type turn struct {
+// handshakeTurn is a handshake's use of the line. The goroutine that does the handshake owns it.
+type handshakeTurn struct {
 	line     *line
 	conn     *tcpConn
 	stranger *lobby.Stranger
 	timeout  time.Duration // for a write
 
-	left    time.Duration // for which the hub may still wait for the client
-	late    bool          // the client's bytes lay unread when that was over, so it was put off; once
-	working bool          // it has a core
+	left time.Duration // for which the hub may still wait for the client
+	// left was extended, once, because the client's bytes lay unread when it was over
+	late    bool
+	working bool // the handshake has a core
 }
 
-// read is a read of the handshake: it gives the core away, waits for the client, and waits in line for a core again.
-func (t *turn) read(b []byte) (int, error) {
-	t.rest()
+// readClient reads for the handshake. It gives the core away, waits for the client, and waits in
+// line for a core again.
+func (t *handshakeTurn) readClient(b []byte) (int, error) {
+	t.yieldCore()
 	began := time.Now()
 	if err := t.conn.SetReadDeadline(began.Add(t.left)); err != nil {
 		return 0, err //nolint:wrapcheck // is the socket
@@ -67,14 +71,14 @@ func (t *turn) read(b []byte) (int, error) {
 	if err != nil {
 		return n, err //nolint:wrapcheck // is the socket
 	}
-	return n, t.work()
+	return n, t.waitForCore()
 }
 
-// work waits in line for a core.
-func (t *turn) work() error {
+// waitForCore waits in line for a core.
+func (t *handshakeTurn) waitForCore() error {
 	dropped := t.stranger.Queue()
 	t.line.metrics.tlsWaiting.Inc()
-	err := t.line.cores.acquire(t.stranger.Address(), dropped, t.line.cutOff.Done())
+	err := t.line.cores.acquireCore(t.stranger.Address(), dropped, t.line.cutOff.Done())
 	t.line.metrics.tlsWaiting.Dec()
 	if err != nil {
 		return err
@@ -85,29 +89,30 @@ func (t *turn) work() error {
 	return t.conn.SetWriteDeadline(time.Now().Add(t.timeout))
 }
 
-// rest gives the core away.
-func (t *turn) rest() {
+// yieldCore gives the core away, if the handshake has a core.
+func (t *handshakeTurn) yieldCore() {
 	if t.working {
 		t.working = false
-		t.line.cores.release()
+		t.line.cores.releaseCore()
 		t.line.metrics.tlsWorking.Dec()
 	}
 	t.stranger.Wait()
 }
 
-// greeter is the listener that net/http has under TLS: it does the handshakes, and returns connections whose handshake is done.
+// greeter is the listener that net/http has under TLS. It does the handshakes, and returns
+// connections whose handshake is done.
 type greeter struct {
 	net.Listener
 
 	server  *Server
 	greeted chan net.Conn
-	failed  chan error    // of Accept; one
+	failed  chan error    // the error of Accept; at most a single error
 	done    chan struct{} // closed by Close
-	close   func() error  // once
-	ended   chan struct{} // closed when run has ended
+	close   func() error  // runs once
+	ended   chan struct{} // closed when acceptLoop has ended
 }
 
-// newGreeter starts a goroutine that accepts. It ends when Close was called or accept fails.
+// newGreeter starts a goroutine that accepts. It ends after Close, or when accept fails.
 func newGreeter(s *Server, l net.Listener) *greeter {
 	g := &greeter{
 		Listener: l, server: s, greeted: make(chan net.Conn),
@@ -117,7 +122,7 @@ func newGreeter(s *Server, l net.Listener) *greeter {
 		close(g.done)
 		return l.Close()
 	})
-	go g.run()
+	go g.acceptLoop()
 	return g
 }
 
@@ -133,16 +138,16 @@ func (g *greeter) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept. Handshakes that are done later are no use, and their connections are closed.
+// Close ends Accept. Connections whose handshake ends later are closed.
 func (g *greeter) Close() error { return g.close() }
 
-// wait returns when no connection is accepted any more.
-func (g *greeter) wait() {
+// closeAndWait closes the greeter and returns when its goroutine accepts no more.
+func (g *greeter) closeAndWait() {
 	_ = g.Close()
 	<-g.ended
 }
 
-func (g *greeter) run() {
+func (g *greeter) acceptLoop() {
 	defer close(g.ended)
 	for {
 		conn, err := g.Listener.Accept()
@@ -150,28 +155,29 @@ func (g *greeter) run() {
 			g.failed <- err
 			return
 		}
-		if !g.server.enter() {
+		if !g.server.enterHandshake() {
 			g.server.lobby.Find(conn).Leave(lobby.Ended)
-			_ = bare(conn).Close()
+			_ = unwrapSocket(conn).Close()
 			continue
 		}
 		go func() {
 			defer g.server.goroutines.Done()
-			g.greet(conn.(*tls.Conn))
+			g.greetClient(conn.(*tls.Conn))
 		}()
 	}
 }
 
-// greet does a handshake and hands the connection to net/http.
-func (g *greeter) greet(conn *tls.Conn) {
+// greetClient does a handshake and hands the connection to net/http.
+func (g *greeter) greetClient(conn *tls.Conn) {
 	stranger := g.server.lobby.Find(conn)
-	if err := g.server.line.handshake(conn, stranger, g.server.config.HandshakeTimeout); err != nil {
+	if err := g.server.line.runHandshake(conn, stranger,
+		g.server.config.HandshakeTimeout); err != nil {
 		g.server.metrics.tlsFailed.Inc()
 		g.server.config.Logger.Debug("TLS handshake failed",
 			slog.Any("error", err), slog.String("remote_address", conn.RemoteAddr().String()))
 		answerPlainText(err)
 		stranger.Leave(lobby.Ended)
-		_ = bare(conn).Close()
+		_ = unwrapSocket(conn).Close()
 		return
 	}
 	g.server.metrics.tlsDone.Inc()
@@ -179,32 +185,35 @@ func (g *greeter) greet(conn *tls.Conn) {
 	case g.greeted <- conn:
 	case <-g.done:
 		stranger.Leave(lobby.Ended)
-		_ = bare(conn).Close()
+		_ = unwrapSocket(conn).Close()
 	}
 }
 
-// handshake returns when the handshake is done, or has failed. timeout is how long the hub waits for the client in all.
-func (l *line) handshake(conn *tls.Conn, stranger *lobby.Stranger, timeout time.Duration) error {
-	stop := context.AfterFunc(l.cutOff, func() { _ = bare(conn).Close() })
+// runHandshake returns when the handshake is done, or has failed. timeout is the total time for
+// which the hub waits for the client.
+func (l *line) runHandshake(conn *tls.Conn, stranger *lobby.Stranger, timeout time.Duration) error {
+	stop := context.AfterFunc(l.cutOff, func() { _ = unwrapSocket(conn).Close() })
 	defer stop()
 	s, ok := conn.NetConn().(*sealed)
-	if !ok { // no socket, but a test's pipe
+	if !ok { // no socket: a pipe of a test
 		_ = conn.SetDeadline(time.Now().Add(timeout))
 		err := conn.HandshakeContext(l.cutOff)
 		return errors.Join(err, conn.SetDeadline(time.Time{}))
 	}
-	s.turn = &turn{line: l, conn: &s.tcpConn, stranger: stranger, timeout: timeout, left: timeout}
-	err := conn.HandshakeContext(context.Background()) // the deadlines of turn end it
-	s.turn.rest()
+	s.turn = &handshakeTurn{
+		line: l, conn: &s.tcpConn, stranger: stranger, timeout: timeout, left: timeout,
+	}
+	err := conn.HandshakeContext(context.Background()) // s.turn's deadlines end it
+	s.turn.yieldCore()
 	s.turn = nil
 	if err != nil {
-		return err //nolint:wrapcheck // greet looks at it
+		return err //nolint:wrapcheck // answerPlainText looks at it
 	}
 	return s.SetDeadline(time.Time{})
 }
 
-// answerPlainText tells a client that speaks HTTP to a port of TLS what is wrong. Its request begins where a record's header was
-// expected.
+// answerPlainText answers a client that speaks plain HTTP to a TLS port. Its request stands where
+// TLS expected a record's header.
 func answerPlainText(err error) {
 	wrong, ok := errors.AsType[tls.RecordHeaderError](err)
 	if !ok || wrong.Conn == nil {
@@ -213,6 +222,7 @@ func answerPlainText(err error) {
 	switch string(wrong.RecordHeader[:]) {
 	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
 		_ = wrong.Conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(wrong.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThe client sent an HTTP request to an HTTPS server.\n")
+		_, _ = io.WriteString(wrong.Conn,
+			"HTTP/1.0 400 Bad Request\r\n\r\nThe client sent an HTTP request to an HTTPS server.\n")
 	}
 }

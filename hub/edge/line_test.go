@@ -30,7 +30,10 @@ type queueing struct {
 func newQueueing(t *testing.T, most int, timeout time.Duration) *queueing {
 	t.Helper()
 	l, config := listen(t), certificate().Clone()
-	q := &queueing{address: l.Addr().String(), gate: make(chan struct{}), other: make(chan string, 100)}
+	q := &queueing{
+		address: l.Addr().String(), gate: make(chan struct{}),
+		other: make(chan string, 100),
+	}
 	q.open = sync.OnceFunc(func() { close(q.gate) })
 	key := config.Certificates[0]
 	config.Certificates = nil
@@ -44,9 +47,10 @@ func newQueueing(t *testing.T, most int, timeout time.Duration) *queueing {
 		q.passed.Add(1)
 		return &key, nil
 	}
-	q.bed = onLoopback(t, edge.NewTLSListener(l, config), nil, []setup{func(_ *hub.Config, c *edge.Config) {
-		c.MaxStrangers, c.HandshakeTimeout, c.Strangers = most, timeout, lobby.NewMetrics(c.Metrics)
-	}})
+	q.bed = onLoopback(t, edge.NewTLSListener(l, config), nil,
+		[]setup{func(_ *hub.Config, c *edge.Config) {
+			c.MaxStrangers, c.HandshakeTimeout, c.Strangers = most, timeout, lobby.NewMetrics(c.Metrics)
+		}})
 	t.Cleanup(q.open) // or Shutdown waits
 	return q
 }
@@ -70,7 +74,10 @@ func (q *queueing) greet(ctx context.Context, from string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() { _ = conn.Close() }()
-		done <- tls.Client(conn, &tls.Config{RootCAs: certificate().RootCAs, ServerName: "hub.test"}).HandshakeContext(ctx)
+		done <- tls.Client(conn, &tls.Config{
+			RootCAs:    certificate().RootCAs,
+			ServerName: "hub.test",
+		}).HandshakeContext(ctx)
 	}()
 	return done
 }
@@ -79,7 +86,8 @@ func (q *queueing) greet(ctx context.Context, from string) <-chan error {
 func (q *queueing) flood(n int, from string) {
 	q.t.Helper()
 	for range n {
-		conn := tls.Client(stopsAfterHello{q.connect(q.t.Context(), from)}, &tls.Config{InsecureSkipVerify: true})
+		conn := tls.Client(stopsAfterHello{q.connect(q.t.Context(), from)},
+			&tls.Config{InsecureSkipVerify: true})
 		_ = conn.HandshakeContext(q.t.Context()) // or it was dropped already
 	}
 }
@@ -93,7 +101,9 @@ func (q *queueing) entered() float64 {
 	return n
 }
 
-func (q *queueing) inLine() int { return int(q.metric("connhub_tls_handshakes", "state", "waiting")) }
+func (q *queueing) inLine() int {
+	return int(q.metric("connhub_tls_handshakes", "state", "waiting"))
+}
 
 func (q *queueing) failed() int {
 	return int(q.metric("connhub_tls_handshakes_total", "result", "failed"))
@@ -133,9 +143,13 @@ func TestAnAddressThatFillsTheLineKeepsNoOtherAddressOut(t *testing.T) {
 	q.flood(2*most, "127.0.0.1")
 	all := float64(1 + 2*most)
 	// One that was dropped has left the line when its handshake has failed. So the line is full again only with the newcomer.
-	eventually(t, func() bool { return q.entered() == all && q.failed() == most && q.inLine() == most-cores })
+	eventually(t, func() bool {
+		return q.entered() == all && q.failed() == most && q.inLine() == most-cores
+	})
 	done := q.greet(t.Context(), "127.0.0.2")
-	eventually(t, func() bool { return q.entered() == all+1 && q.failed() == most+1 && q.inLine() == most-cores })
+	eventually(t, func() bool {
+		return q.entered() == all+1 && q.failed() == most+1 && q.inLine() == most-cores
+	})
 	released := 0
 	for len(q.other) == 0 {
 		if released++; released > 2 {
@@ -144,7 +158,9 @@ func TestAnAddressThatFillsTheLineKeepsNoOtherAddressOut(t *testing.T) {
 		// All that have a core are at the gate.
 		eventually(t, func() bool { return q.arrived.Load() == int64(cores+released-1) })
 		q.gate <- struct{}{}
-		eventually(t, func() bool { return q.arrived.Load() == int64(cores+released) || len(q.other) > 0 })
+		eventually(t, func() bool {
+			return q.arrived.Load() == int64(cores+released) || len(q.other) > 0
+		})
 	}
 	q.open()
 	if err := <-done; err != nil {

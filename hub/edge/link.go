@@ -17,79 +17,84 @@ import (
 	"github.com/connhub/connhub/internal/prefetch"
 )
 
-// maxPending bounds the control frames that wait for the end of a data frame that the client reads slowly:
-// eight pongs at least. More are dropped; a client must not rely on more than the newest (RFC 6455 §5.5.3).
+// maxPending bounds, in bytes, the control frames that wait while the client reads a data frame
+// slowly: eight pongs at least. Above it the link drops them. A client may only rely on the newest
+// pong (RFC 6455 §5.5.3).
 const maxPending = 1 << 10
 
 // link is a WebSocket that carries a connection.
 //
-// Problem: many goroutines have something to write: backends' sends, the read loop (pongs and closes, by
-// way of coder/websocket), the heartbeat, whoever closes. None may wait for a slow client, frames must not
-// be mixed, and a silent link may cost neither a goroutine nor a buffer.
+// Problem: many goroutines write: backends' sends, the read loop (pongs and closes, by way of
+// coder/websocket), the heartbeat, callers of Close. None may wait for a slow client. Frames must
+// not be mixed. A silent link may cost neither a goroutine nor a buffer.
 //
 // Invariants:
-//   - Bytes are written by one goroutine at a time: who holds mu, with writes that can't block; or, while
-//     writing is set, whoever the socket has for that.
-//   - Only whole batches and whole control frames are written, so the wire is at a frame boundary whenever
-//     neither is the case.
-//   - After a close frame nothing is written. closing is set before one is queued or written; then nothing
-//     is taken from the connection any more.
+//   - Bytes are written by a single goroutine at a time. It holds mu, and its writes can't block.
+//     Or writing is set, and it is the socket's writer.
+//   - Only whole batches and whole control frames are written, so between two writes the wire is at
+//     a frame boundary.
+//   - After a close frame nothing is written. closing is set before a close frame is queued or
+//     written. From then on nothing is taken from the connection.
 //   - pending is not empty only while writing is set, or under mu.
-//   - Whoever adds something under mu calls pumpLocked, and the writer looks again, under mu, before
-//     it ends: no wake-up is lost.
+//   - A goroutine that adds something under mu calls pumpOutputLocked. The writer looks again,
+//     under mu, before it ends. So no wake-up is lost.
 //
-// Outline: pumpLocked writes what there is; what the socket does not take is handed over to it, and writing ends when
-// there is nothing left. advance reads, decides how the link ended, and tells the connection. This file is what the
-// hub sees, and writing; wire.go is what coder/websocket sees; reader.go reads; output.go is one write; socket.go
-// is what is below.
+// Outline: pumpOutputLocked writes all that waits. It hands the rest over to the socket,
+// and writing is cleared when nothing is left. serveReadable reads, decides how the link ended, and
+// tells the connection. This file has the methods for the hub, and writing. wire.go is the view of
+// coder/websocket. reader.go reads. output.go is a single write. socket.go is the layer below.
 //
-// What each write looks at comes first, in two cache lines: in a fan-out to thousands every line is a miss.
+// The fields of each write come first, in two cache lines: in a fan-out to thousands every line is
+// a miss.
 type link struct {
 	mu        sync.Mutex
-	writing   bool    // the socket has something that it did not take at once
-	closing   bool    // a close frame is in pending or written, or there is nobody to write to
+	writing   bool    // the socket has bytes that it did not take at once
+	closing   bool    // a close frame is in pending or written, or there is no client to write to
 	broken    bool    // a write failed: nothing is written any more
-	parted    bool    // what parting says has followed
+	parted    bool    // the socket was ended as parting demands
 	reprieved bool    // limit was put off, because the client showed life when it was over
-	parting   parting // what follows once all is written
+	parting   parting // how the socket ends once all is written
 	decided   bool    // how is known
-	readEnded bool    // coder/websocket is through with the wire
+	readEnded bool    // coder/websocket has closed the wire
 	ownCode   uint16  // of the close frame that coder/websocket wrote; 0: none
 
-	compressed bool // permessage-deflate is agreed to; static before upgrade
+	compressed bool // permessage-deflate is agreed to; static before upgradeRequest
 
 	pending []byte // control frames that wait for a frame boundary
-	goodbye []byte // the hub's close frame, and the protocol's word about it, which go out behind all that the connection still has
+	// the protocol's goodbye and the hub's close frame, written behind the outbox
+	goodbye []byte
 
 	// Static after newLink.
 	connection *hub.Connection
 	server     *Server
 
-	// Static after upgrade.
+	// Static after upgradeRequest.
 	socket socket
 
 	how   cause.CloseStatus // why the link ends; guarded by mu
 	limit *time.Timer       // ends a close that takes too long; nil: none runs; guarded by mu
 
-	protocol *spoken // static after newLink
+	protocol *countedProtocol // static after newLink
 
 	resume *hub.Resume // of a client that comes back; nil: it is new, or bound
 
-	// Static after upgrade.
+	// Static after upgradeRequest.
 	ws       *websocket.Conn
-	buffered *bufio.Reader // what ws reads from; reads from wire
+	buffered *bufio.Reader // ws reads from it; it reads from wire
 
 	inbound // owned by the read loop
 
-	heard  atomic.Int64 // Server.now when the client last showed life
-	pinged atomic.Int64 // Server.now of the ping that has no pong yet; 0: none
+	heard  atomic.Int64 // Server.sinceStart when the client last showed life
+	pinged atomic.Int64 // Server.sinceStart of the ping that has no pong yet; 0: none
 
-	expires time.Duration // Server.now when its token runs out; 0: never; static before heartbeat.add
-	beat    beat          // guarded by heartbeat.mu
-	lent    time.Duration // owned by the heartbeat: heard, where that was no sign of life but what the socket promised; 0: never
+	// Server.sinceStart when the token expires; 0: never; static before heartbeat.addLink
+	expires time.Duration
+	beat    beat // guarded by heartbeat.mu
+	// owned by the heartbeat: the value of heard that stands for unread input; 0: none
+	lent time.Duration
 }
 
-// parting is what ends the socket after the last byte was written.
+// parting is how the socket ends after the last byte was written.
 type parting uint8
 
 const (
@@ -97,39 +102,41 @@ const (
 	partLater parting = iota
 	// partHangUp closes the socket: the client has said goodbye, or is gone.
 	partHangUp
-	// partLinger closes the sending half only: the client may still be sending, and a socket closed with
-	// unread bytes sends a reset, which can destroy the close frame before the client reads it.
+	// partLinger closes the sending half only. The client may still be sending, and closing a
+	// socket with unread bytes sends a reset. A reset can destroy the close frame before the client
+	// reads it.
 	partLinger
 )
 
 var _ hub.Link = (*link)(nil)
 
-func newLink(s *Server, c *hub.Connection, p *spoken) *link {
+func newLink(s *Server, c *hub.Connection, p *countedProtocol) *link {
 	return &link{server: s, connection: c, protocol: p}
 }
 
-// open gives the link its socket, and what came on it behind the request.
-func (l *link) open(conn net.Conn, early []byte) {
-	if tcp, ok := bare(conn).(*net.TCPConn); ok {
-		// The heartbeat finds dead peers. The kernel's probes, every 15 s, would only keep phones awake.
+// openSocket gives the link its socket, and the bytes that came behind the request.
+func (l *link) openSocket(conn net.Conn, early []byte) {
+	if tcp, ok := unwrapSocket(conn).(*net.TCPConn); ok {
+		// The heartbeat finds dead peers. The kernel's probes, every 15 s, would only keep phones
+		// awake.
 		_ = tcp.SetKeepAlive(false)
 		boundKernelMemory(tcp)
 	}
-	l.hear()
+	l.noteLife()
 	l.socket = l.newSocket(conn, early)
 }
 
-// Flush writes what the connection has for the wire. See hub.Link.
+// Flush writes the outbox of the connection. See hub.Link.
 func (l *link) Flush() {
 	l.mu.Lock()
-	l.pumpLocked()
-	l.unlock()
+	l.pumpOutputLocked()
+	l.unlockAndPart()
 }
 
-// Stirs reports whether the socket has something of the client that was not looked at. See hub.Link.
-func (l *link) Stirs() bool { return l.socket.stirs() }
+// Stirs reports whether the socket has a sign of life that was not seen yet. See hub.Link.
+func (l *link) Stirs() bool { return l.socket.showsLife() }
 
-// Prefetch gets what Flush looks at near. See hub.Link.
+// Prefetch loads the memory of a later Flush into the cache. See hub.Link.
 func (l *link) Prefetch(step int) {
 	switch step {
 	case 0:
@@ -138,14 +145,14 @@ func (l *link) Prefetch(step int) {
 		prefetch.Line(unsafe.Pointer(&l.socket))
 	case 1:
 		l.connection.Prefetch(0)
-		l.socket.prefetch()
+		l.socket.prefetchState()
 	case 2:
 		l.connection.Prefetch(1)
 	}
 }
 
-// Close says goodbye behind what the connection still has, and ends the link when the client has answered, at
-// the latest after CloseTimeout. See hub.Link.
+// Close says goodbye behind the connection's outbox. It ends the link when the client has answered,
+// at the latest after CloseTimeout. See hub.Link.
 func (l *link) Close(how cause.CloseStatus) {
 	l.mu.Lock()
 	if l.closing || l.decided {
@@ -156,19 +163,21 @@ func (l *link) Close(how cause.CloseStatus) {
 	if how.Code == 0 {
 		l.closing = true
 		l.mu.Unlock()
-		l.abort()
+		l.abortLink()
 		return
 	}
 	l.goodbye = frame.AppendClose(l.appendGoodbye(nil, how), how.Code, how.Reason)
-	l.limitLocked()
-	l.pumpLocked()
-	l.unlock()
+	l.limitCloseLocked()
+	l.pumpOutputLocked()
+	l.unlockAndPart()
 }
 
-// appendGoodbye appends what the client's protocol says in front of a close.
+// appendGoodbye appends the goodbye of the client's protocol, which stands in front of a close
+// frame.
 func (l *link) appendGoodbye(dst []byte, how cause.CloseStatus) []byte {
-	if code := websocket.StatusCode(how.Code); code == websocket.StatusProtocolError || code == websocket.StatusMessageTooBig {
-		return dst // that is between the WebSockets
+	if code := websocket.StatusCode(how.Code); code == websocket.StatusProtocolError ||
+		code == websocket.StatusMessageTooBig {
+		return dst // the WebSocket layer's matter, not the protocol's
 	}
 	if p, ok := l.protocol.Protocol.(Goodbye); ok {
 		return p.AppendGoodbye(dst, how)
@@ -176,25 +185,25 @@ func (l *link) appendGoodbye(dst []byte, how cause.CloseStatus) []byte {
 	return dst
 }
 
-// sayCloseLocked queues a close frame, in front of all data, and gives the client its time to read and answer
-// it.
-func (l *link) sayCloseLocked(how cause.CloseStatus) {
+// queueCloseLocked queues a close frame, in front of all data. It starts CloseTimeout, in which the
+// client may read and answer it.
+func (l *link) queueCloseLocked(how cause.CloseStatus) {
 	l.goodbye = nil
 	l.pending = frame.AppendClose(l.pending, how.Code, how.Reason)
-	l.limitLocked()
-	l.pumpLocked()
+	l.limitCloseLocked()
+	l.pumpOutputLocked()
 }
 
-func (l *link) limitLocked() {
+func (l *link) limitCloseLocked() {
 	if l.limit == nil {
 		l.limit = time.AfterFunc(l.server.config.CloseTimeout, l.giveUp)
 	}
 }
 
-// giveUp ends a close that takes too long. A client has a little longer, once, if it has shown life of which nobody has taken
-// note.
+// giveUp ends a close that takes too long. A client with a sign of life that was not seen yet has a
+// little longer, once.
 func (l *link) giveUp() {
-	stirs := l.socket.stirs()
+	stirs := l.socket.showsLife()
 	l.mu.Lock()
 	again := stirs && !l.reprieved
 	if again {
@@ -203,59 +212,62 @@ func (l *link) giveUp() {
 	}
 	l.mu.Unlock()
 	if !again {
-		l.abort()
+		l.abortLink()
 	}
 }
 
-// ping asks a silent client for a sign of life.
-func (l *link) ping() {
-	now := l.server.now()
+// sendPing asks a silent client for a sign of life.
+func (l *link) sendPing() {
+	now := l.server.sinceStart()
 	l.mu.Lock()
-	defer l.unlock()
-	l.pinged.Store(int64(now)) // before it is written: the answer is quick
-	if l.controlLocked(frame.Append(nil, frame.Ping, binary.BigEndian.AppendUint64(nil, uint64(now)))) {
+	defer l.unlockAndPart()
+	l.pinged.Store(int64(now)) // before the write: the answer may be quick
+	if l.queueControlLocked(frame.Append(nil, frame.Ping,
+		binary.BigEndian.AppendUint64(nil, uint64(now)))) {
 		l.server.metrics.pings.Inc()
 	}
 }
 
-// pong takes the payload of a pong. Only the answer to the newest ping counts: a client may send pongs
-// unasked (RFC 6455 §5.5.3), and with any payload.
-func (l *link) pong(payload []byte) {
+// receivePong notes the round trip of a pong. Only the answer to the newest ping counts: a client
+// may send pongs unasked (RFC 6455 §5.5.3), and with any payload.
+func (l *link) receivePong(payload []byte) {
 	if len(payload) != 8 {
 		return
 	}
 	sent := int64(binary.BigEndian.Uint64(payload))
 	if sent != 0 && l.pinged.CompareAndSwap(sent, 0) {
-		l.connection.SetRoundTrip(l.server.now() - time.Duration(sent))
+		l.connection.SetRoundTrip(l.server.sinceStart() - time.Duration(sent))
 	}
 }
 
-// hear notes a sign of life.
-func (l *link) hear() { l.heard.Store(int64(l.server.now())) }
+// noteLife notes a sign of life.
+func (l *link) noteLife() { l.heard.Store(int64(l.server.sinceStart())) }
 
-// controlLocked writes or queues a whole control frame other than close, and reports false if it is dropped.
-func (l *link) controlLocked(f []byte) bool {
+// queueControlLocked writes or queues a whole control frame that is no close frame. It returns
+// false if it drops the frame.
+func (l *link) queueControlLocked(f []byte) bool {
 	if l.closing || len(l.pending)+len(f) > maxPending {
 		return false
 	}
 	l.pending = append(l.pending, f...)
-	l.pumpLocked()
+	l.pumpOutputLocked()
 	return true
 }
 
-// pumpLocked writes what there is as far as the socket takes it at once, and leaves the rest to the writer.
-func (l *link) pumpLocked() {
+// pumpOutputLocked writes all that waits, as far as the socket takes it at once. It leaves the rest
+// to the socket's writer.
+func (l *link) pumpOutputLocked() {
 	if l.writing || l.broken || l.closing && len(l.pending) == 0 {
 		return
 	}
 	o := newOutput(l)
-	for tries := inlineWrites; l.nextLocked(o); tries-- {
+	for tries := inlineWrites; l.nextOutputLocked(o); tries-- {
 		done, err := false, error(nil)
 		if tries > 0 {
-			done, err = l.socket.tryLocked(o)
+			done, err = l.socket.tryWriteLocked(o)
 		}
 		if err != nil {
-			l.breakLocked()
+			l.markBrokenLocked()
 			break
 		}
 		if !done {
@@ -264,31 +276,31 @@ func (l *link) pumpLocked() {
 			return
 		}
 		l.server.metrics.inline.Inc()
-		if o.last() && len(l.pending) == 0 && len(l.goodbye) == 0 {
-			break // what is pushed from now on comes with a Flush, which waits for the lock
+		if o.isLastBatch() && len(l.pending) == 0 && len(l.goodbye) == 0 {
+			break // a later push comes with a Flush, which waits for the lock
 		}
 	}
-	o.free()
+	o.recycleOutput()
 }
 
-// nextLocked puts into o what is to be written next: control frames first, so that a pong waits for one batch
-// at most. It reports false when there is nothing.
-func (l *link) nextLocked(o *output) bool {
+// nextOutputLocked puts the next bytes to write into o. Control frames come first, so a pong waits
+// for a single batch at most. It returns false if there is nothing to write.
+func (l *link) nextOutputLocked(o *output) bool {
 	switch {
 	case l.broken:
 		return false
 	case len(l.pending) > 0:
-		o.frames(l.pending)
+		o.setFrames(l.pending)
 		l.pending = nil
 		return true
 	case l.closing:
 		return false
 	case l.connection.Take(l, &o.batch, maxBatch):
-		o.taken()
+		o.setBatch()
 		return true
 	case len(l.goodbye) > 0:
 		l.closing = true
-		o.frames(l.goodbye)
+		o.setFrames(l.goodbye)
 		l.goodbye = nil
 		return true
 	default:
@@ -296,16 +308,17 @@ func (l *link) nextLocked(o *output) bool {
 	}
 }
 
-// breakLocked notes that the socket takes nothing any more. The read loop will find out by itself and may yet
-// find the client's close frame among what has come in; but it gets no longer than a close.
-func (l *link) breakLocked() {
+// markBrokenLocked notes that the socket takes no more bytes. The read loop finds out by itself,
+// and may still find the client's close frame in the input. It has no longer than CloseTimeout for
+// that.
+func (l *link) markBrokenLocked() {
 	l.broken, l.closing, l.pending = true, true, nil
-	l.limitLocked()
+	l.limitCloseLocked()
 }
 
-// unlock ends a critical section, and ends the socket if the last byte is written and the read loop has
-// decided how to part.
-func (l *link) unlock() {
+// unlockAndPart unlocks mu. It ends the socket if the last byte is written and the read loop has
+// decided how the link ended.
+func (l *link) unlockAndPart() {
 	p := partLater
 	if l.closing && !l.writing && !l.parted {
 		p = l.parting
@@ -317,17 +330,18 @@ func (l *link) unlock() {
 		l.socket.hangUp()
 	case partLinger:
 		if !l.socket.halfClose() {
-			l.abort()
+			l.abortLink()
 		}
 	case partLater:
 	}
 }
 
-// abort ends the socket at once. It never blocks.
-func (l *link) abort() {
+// abortLink ends the socket at once. It never blocks.
+func (l *link) abortLink() {
 	l.mu.Lock()
 	stuck := l.writing
 	l.mu.Unlock()
-	// A client that does not read would otherwise have the kernel keep what it has for it, up to some MB, and try for minutes.
-	l.socket.abort(stuck)
+	// Without a reset the kernel would keep up to some MB for a client that does not read, and try
+	// to send them for minutes.
+	l.socket.abortSocket(stuck)
 }

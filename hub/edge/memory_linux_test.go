@@ -65,7 +65,8 @@ func (b *bed) openSilent(query string) {
 		b.t.Fatal(err)
 	}
 	var fd int
-	if e := own.Control(func(first uintptr) { fd, err = syscall.Dup(int(first)) }); e != nil || err != nil {
+	if e := own.Control(func(first uintptr) { fd, err = syscall.Dup(int(first)) }); e != nil ||
+		err != nil {
 		b.t.Fatal(e, err)
 	}
 	b.t.Cleanup(func() { _ = syscall.Close(fd) })

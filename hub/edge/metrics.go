@@ -16,7 +16,8 @@ type metrics struct {
 	failed   prometheus.Counter
 	declined prometheus.Counter
 
-	// TLS handshakes: in line for a core, and at work; ended well, and not.
+	// TLS handshakes that wait in line for a core, and that have a core. TLS handshakes that were
+	// done, and that failed.
 	tlsWaiting, tlsWorking prometheus.Gauge
 	tlsDone, tlsFailed     prometheus.Counter
 
@@ -33,7 +34,7 @@ type metrics struct {
 	compressed   prometheus.Counter
 }
 
-// newMetrics registers the instruments with r; a nil r registers none.
+// newMetrics registers the instruments with r. A nil r registers none.
 func newMetrics(r prometheus.Registerer) *metrics {
 	f := promauto.With(r)
 	handshakes := f.NewCounterVec(prometheus.CounterOpts{
@@ -42,11 +43,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}, []string{"result"})
 	writes := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_writes_total",
-		Help: "Writes to links: inline by who had something to send, or async by a goroutine of the link's own.",
+		Help: "Writes to links: inline by the sending goroutine, or async by the link's own.",
 	}, []string{"mode"})
 	underWay := f.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "connhub_tls_handshakes",
-		Help: "TLS handshakes of clients under way: waiting in line for a core, or working. Those that wait for the client are neither.",
+		Help: "TLS handshakes of clients under way: waiting in line for a core, or working. " +
+			"Those that wait for the client are neither.",
 	}, []string{"state"})
 	ended := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_tls_handshakes_total",
@@ -81,11 +83,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"protocol", "kind"}),
 		rejected: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_client_commands_rejected_total",
-			Help: "Commands of clients that were not carried out, by reason; their connections went on.",
+			Help: "Commands of clients that were not carried out, by reason; their connections " +
+				"went on.",
 		}, []string{"protocol", "reason"}),
 		uncompressed: f.NewCounter(prometheus.CounterOpts{
 			Name: "connhub_deflate_input_bytes_total",
-			Help: "Bytes of frames before they were compressed; each message counts once, to however many clients it goes.",
+			Help: "Bytes of frames before they were compressed; each message counts once, to " +
+				"however many clients it goes.",
 		}),
 		compressed: f.NewCounter(prometheus.CounterOpts{
 			Name: "connhub_deflate_output_bytes_total",
@@ -93,56 +97,64 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	for r := reason(1); r < reasonEnd; r++ {
-		m.refused[r] = handshakes.WithLabelValues(reasons[r].label)
+		m.refused[r] = handshakes.WithLabelValues(r.metricLabel())
 	}
 	return m
 }
 
-// spoken is a protocol with its counters at hand.
-type spoken struct {
+// countedProtocol is a protocol with its counters.
+type countedProtocol struct {
 	Protocol
 
-	deflated Protocol // for clients that want compression
-	most     int64    // bytes of a message of a client, as it comes in
+	deflated Protocol // for clients that agreed to compression
+	most     int64    // bytes of a message of a client, in its encoded form
 
-	text     received
-	binary   received
+	text     messageCounters
+	binary   messageCounters
 	rejected rejectCounters
 }
 
-type received struct {
+// messageCounters count the messages of clients of a protocol and a kind.
+type messageCounters struct {
 	messages prometheus.Counter
 	bytes    prometheus.Counter
 }
 
-func (r *received) count(payload []byte) {
+func (r *messageCounters) countMessage(payload []byte) {
 	r.messages.Inc()
 	r.bytes.Add(float64(len(payload)))
 }
 
-// spoken makes a protocol one whose clients send payloads of at most maxPayload bytes.
-func (m *metrics) spoken(p Protocol, maxPayload int64) *spoken {
+// countProtocol returns p with its counters. Its clients send payloads of at most maxPayload bytes.
+func (m *metrics) countProtocol(p Protocol, maxPayload int64) *countedProtocol {
 	most := maxPayload
 	if w, ok := p.(Wrapper); ok {
 		p = w.WithMaxPayload(maxPayload)
 		most = p.(Wrapper).MaxWire()
 	}
-	of := func(kind string) received {
-		return received{m.messages.WithLabelValues(p.Name(), kind), m.bytes.WithLabelValues(p.Name(), kind)}
+	of := func(kind string) messageCounters {
+		return messageCounters{
+			m.messages.WithLabelValues(p.Name(), kind),
+			m.bytes.WithLabelValues(p.Name(), kind),
+		}
 	}
-	return &spoken{Protocol: p, deflated: deflate(p, m), most: most, text: of("text"), binary: of("binary"), rejected: newRejectCounters(m.rejected, p.Name())}
+	return &countedProtocol{
+		Protocol: p, deflated: compressProtocol(p, m), most: most,
+		text: of("text"), binary: of("binary"), rejected: newRejectCounters(m.rejected, p.Name()),
+	}
 }
 
-// receive counts a message and hands it to the protocol. A rejection is counted as well, and is no error of the link.
-func (s *spoken) receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
+// receiveMessage counts a message and hands it to the protocol. It counts a Rejection too, and
+// returns nil for it: the link goes on.
+func (s *countedProtocol) receiveMessage(c *hub.Connection, kind hub.PayloadKind, b []byte) error {
 	if kind == hub.Text {
-		s.text.count(payload)
+		s.text.countMessage(b)
 	} else {
-		s.binary.count(payload)
+		s.binary.countMessage(b)
 	}
-	err := s.Receive(c, kind, payload)
+	err := s.Receive(c, kind, b)
 	if rejection, ok := errors.AsType[*Rejection](err); ok {
-		s.rejected.count(rejection)
+		s.rejected.countRejection(rejection)
 		return nil
 	}
 	return err

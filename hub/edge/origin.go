@@ -10,29 +10,29 @@ import (
 	"github.com/connhub/connhub/internal/loopback"
 )
 
-// checkHost refuses requests for another name than a loopback one, where only those are served. A page of
-// another site can make its own name point at the loopback address (DNS rebinding), but not choose the
-// Host header.
-func (s *Server) checkHost(r *http.Request) *refusal {
+// checkHost refuses requests for names that are not loopback names, with LoopbackOnly. A page of a
+// foreign site can point its own name at the loopback address (DNS rebinding), but it can't choose
+// the Host header.
+func (s *Server) checkHost(r *http.Request) *requestRefusal {
 	if s.config.LoopbackOnly && !loopback.IsHost(r.Host) {
-		return refuse(reasonHost)
+		return newRefusal(reasonHost)
 	}
 	return nil
 }
 
-// checkOrigin refuses pages of origins that are not allowed: browsers let any page open a WebSocket to
-// anywhere and leave the decision to the server (RFC 6455 §10.2).
-func (s *Server) checkOrigin(r *http.Request) *refusal {
+// checkOrigin refuses pages of origins that are not allowed. Browsers let any page open a WebSocket
+// to any server, and leave the decision to the server (RFC 6455 §10.2).
+func (s *Server) checkOrigin(r *http.Request) *requestRefusal {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		return nil
 	}
 	u, err := url.Parse(origin)
 	if err != nil {
-		return refuse(reasonOrigin)
+		return newRefusal(reasonOrigin)
 	}
 	if s.config.LoopbackOnly && !loopback.IsHost(u.Host) {
-		return refuse(reasonOrigin)
+		return newRefusal(reasonOrigin)
 	}
 	if len(s.config.AllowedOrigins) == 0 || s.ownOrigin(u) {
 		return nil
@@ -43,21 +43,22 @@ func (s *Server) checkOrigin(r *http.Request) *refusal {
 			target = u.Scheme + "://" + u.Host
 		}
 		// Validate has checked the pattern.
-		if ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(target)); ok && u.Host != "" {
+		if ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(target)); ok &&
+			u.Host != "" {
 			return nil
 		}
 	}
-	return refuse(reasonOrigin)
+	return newRefusal(reasonOrigin)
 }
 
-// impliedPorts are those that browsers leave out of an origin (RFC 6454 §6.2).
+// impliedPorts are the ports that browsers leave out of an origin (RFC 6454 §6.2).
 var impliedPorts = map[string]string{"http": "80", "https": "443"}
 
-// wildcards are what a pattern has besides plain characters (path.Match).
+// wildcards are the special characters of a pattern (path.Match).
 const wildcards = `*?[\\`
 
-// checkOriginPattern says what keeps a pattern from ever letting a page in; empty: nothing. With loopbackOnly only pages of this machine are served,
-// whatever matches.
+// checkOriginPattern returns the reason why a pattern can never admit a page, or "". With
+// loopbackOnly the hub serves only pages of this machine, whatever the pattern matches.
 func checkOriginPattern(pattern string, loopbackOnly bool) string {
 	scheme, host, hasScheme := strings.Cut(strings.ToLower(pattern), "://")
 	if !hasScheme {
@@ -68,18 +69,21 @@ func checkOriginPattern(pattern string, loopbackOnly bool) string {
 	case err != nil || pattern == "":
 		return "is not a pattern"
 	case scheme == "" && host == "null":
-		return "is what browsers send for pages without an origin: sandboxed frames and files, of any site. They can't be allowed"
+		return "is what browsers send for pages without an origin: sandboxed frames and files, " +
+			"of any site. They can't be allowed"
 	case host == "":
 		return "has no host"
 	case strings.ContainsAny(host, "/@#") || strings.ContainsFunc(pattern, unicode.IsSpace):
-		return "can't match: an origin is a host, or a scheme and a host, with a port if it is not the scheme's own"
+		return "can't match: an origin is a host, or a scheme and a host, with a port if it is " +
+			"not the scheme's own"
 	case loopbackOnly && !strings.ContainsAny(host, wildcards) && !loopback.IsHost(host):
 		return "has no effect: only pages of this machine are served"
 	}
 	return checkOriginScheme(scheme, host)
 }
 
-// checkOriginScheme says what is wrong with the scheme of a pattern, in lower case, or with its port there; empty: nothing.
+// checkOriginScheme returns the problem of a pattern's scheme, in lower case, or of its port with
+// that scheme, or "".
 func checkOriginScheme(scheme, host string) string {
 	if scheme == "ws" || scheme == "wss" {
 		return "can't match: an origin is where the page comes from, http:// or https://"
@@ -90,7 +94,7 @@ func checkOriginScheme(scheme, host string) string {
 	return ""
 }
 
-// ownOrigin reports whether a page came from where clients see this hub.
+// ownOrigin reports whether a page came from PublicURL's own origin.
 func (s *Server) ownOrigin(u *url.URL) bool {
 	own := s.config.PublicURL
 	if own == nil || !strings.EqualFold(own.Host, u.Host) {

@@ -10,40 +10,41 @@ import (
 )
 
 const (
-	// maxBatch is how many bytes a link takes from its connection for one write, and so what one link may
-	// keep busy in memory beyond its outbox.
+	// maxBatch is how many bytes a link takes from its connection for a write. So it bounds the
+	// memory of a link beyond its outbox.
 	maxBatch = 64 << 10
-	// inlineWrites is how many writes the goroutine of a Flush does before the link gets one of its own.
-	// It bounds what one fast client with a long outbox costs a fan-out.
+	// inlineWrites is how many writes the goroutine of a Flush does before the link's writer takes
+	// over. It bounds the cost of a fast client with a long outbox for a fan-out.
 	inlineWrites = 4
-	// writePiece is how much of a batch goes into one Write where the socket can't tell how far it is:
-	// one TLS record.
+	// writePiece is how many bytes of a batch go into a Write if the socket can't report its
+	// progress: a TLS record.
 	writePiece = 16 << 10
-	// blockedWrite is how long such a Write takes at least when it had to wait for the client to read. An
-	// idle kernel takes microseconds.
+	// blockedWrite is the least duration of such a Write that had to wait for the client to read.
+	// An idle kernel takes microseconds.
 	blockedWrite = 5 * time.Millisecond
 )
 
-// output is what a link is writing: a batch of data, or control frames. Idle links have none; they are
-// pooled. One goroutine uses it at a time: who holds the link's lock, or the link's writer.
+// output is the bytes that a link is writing: a batch of data, or control frames. Idle links have
+// none. Outputs are pooled. A single goroutine uses an output at a time: the holder of the link's
+// lock, or the link's writer.
 type output struct {
 	link    *link
 	batch   hub.Batch
-	bytes   []byte // all that is written: of the batch, or control frames
+	bytes   []byte // all bytes to write: of the batch, or control frames
 	sent    int    // of bytes
 	data    bool   // bytes is the batch's
 	units   int    // of the batch, reported
-	blocked bool   // the socket took no more when it was last tried
+	blocked bool   // the socket took no more at the last write
 	err     error  // of the socket
 
-	// The functions that syscall.RawConn calls, made once, so that a write allocates nothing.
-	once  func(fd uintptr) bool
-	drain func(fd uintptr) bool
+	// The functions that syscall.RawConn calls. They are made once, so a write allocates nothing.
+	writeOnceFunc func(fd uintptr) bool
+	writeAllFunc  func(fd uintptr) bool
 }
 
 var outputs = sync.Pool{New: func() any {
 	o := new(output)
-	o.once, o.drain = o.writeOnce, o.writeAll
+	o.writeOnceFunc, o.writeAllFunc = o.writeOnce, o.writeAll
 	return o
 }}
 
@@ -53,27 +54,28 @@ func newOutput(l *link) *output {
 	return o
 }
 
-func (o *output) free() {
+func (o *output) recycleOutput() {
 	o.link, o.err, o.blocked = nil, nil, false
-	o.frames(nil)       // an output has nothing to write until it gets something
-	o.batch.Bytes = nil // shared with other connections, not to be kept alive by the pool
+	o.setFrames(nil)    // so that a new user finds nothing to write
+	o.batch.Bytes = nil // shared with further connections; the pool must not keep it alive
 	outputs.Put(o)
 }
 
-// frames makes control frames what is written.
-func (o *output) frames(b []byte) { o.bytes, o.sent, o.data = b, 0, false }
+// setFrames makes control frames the bytes to write.
+func (o *output) setFrames(b []byte) { o.bytes, o.sent, o.data = b, 0, false }
 
-// taken makes the batch what is written.
-func (o *output) taken() { o.bytes, o.sent, o.data, o.units = o.batch.Bytes, 0, true, 0 }
+// setBatch makes the batch the bytes to write.
+func (o *output) setBatch() { o.bytes, o.sent, o.data, o.units = o.batch.Bytes, 0, true, 0 }
 
-// last reports whether the connection had nothing behind the batch when it was taken.
-func (o *output) last() bool { return o.data && o.batch.Last }
+// isLastBatch reports whether the outbox was empty behind the batch when the link took it.
+func (o *output) isLastBatch() bool { return o.data && o.batch.Last }
 
-func (o *output) done() bool   { return o.sent == len(o.bytes) }
-func (o *output) rest() []byte { return o.bytes[o.sent:] }
+func (o *output) isAllSent() bool    { return o.sent == len(o.bytes) }
+func (o *output) unsentPart() []byte { return o.bytes[o.sent:] }
 
-// advance notes that the kernel took n more bytes, and tells the connection about units that are whole.
-func (o *output) advance(n int) {
+// noteSent notes that the kernel took n more bytes. It tells the connection about units that are
+// complete.
+func (o *output) noteSent(n int) {
 	o.sent += n
 	if !o.data || n == 0 {
 		return
@@ -84,31 +86,31 @@ func (o *output) advance(n int) {
 	}
 }
 
-// try does one write that can't block, and reports whether that was all.
-func (o *output) try(raw syscall.RawConn) (bool, error) {
-	if err := raw.Write(o.once); err != nil {
+// tryWrite does a write that can't block, and reports whether it wrote all.
+func (o *output) tryWrite(raw syscall.RawConn) (bool, error) {
+	if err := raw.Write(o.writeOnceFunc); err != nil {
 		return false, err
 	}
-	return o.done(), o.err
+	return o.isAllSent(), o.err
 }
 
-// write writes all that is left, however long it takes. Progress on a socket that was full is a sign of
-// life: the client has read.
-func (o *output) write(conn net.Conn, raw syscall.RawConn) error {
+// writeBlocking writes all remaining bytes, however long it takes. Progress on a socket that was
+// full is a sign of life: the client has read.
+func (o *output) writeBlocking(conn net.Conn, raw syscall.RawConn) error {
 	if raw != nil {
-		if err := raw.Write(o.drain); err != nil {
+		if err := raw.Write(o.writeAllFunc); err != nil {
 			return err
 		}
 		return o.err
 	}
-	for !o.done() {
-		rest := o.rest()
+	for !o.isAllSent() {
+		rest := o.unsentPart()
 		began := time.Now()
 		n, err := conn.Write(rest[:min(len(rest), writePiece)])
 		if n > 0 && time.Since(began) >= blockedWrite {
-			o.link.hear()
+			o.link.noteLife()
 		}
-		o.advance(n)
+		o.noteSent(n)
 		if err != nil {
 			return err
 		}
@@ -116,24 +118,24 @@ func (o *output) write(conn net.Conn, raw syscall.RawConn) error {
 	return nil
 }
 
-// writeOnce always returns true: the poller is not to wait.
+// writeOnce always returns true: the poller must not wait.
 func (o *output) writeOnce(fd uintptr) bool {
 	var n int
-	n, o.blocked, o.err = writeSocket(fd, o.rest())
-	o.advance(n)
+	n, o.blocked, o.err = writeSocket(fd, o.unsentPart())
+	o.noteSent(n)
 	return true
 }
 
-// writeAll returns false where the poller is to wait until the socket takes more.
+// writeAll returns false if the poller must wait until the socket takes more.
 func (o *output) writeAll(fd uintptr) bool {
-	for !o.done() {
+	for !o.isAllSent() {
 		waited := o.blocked
 		var n int
-		n, o.blocked, o.err = writeSocket(fd, o.rest())
+		n, o.blocked, o.err = writeSocket(fd, o.unsentPart())
 		if n > 0 && waited {
-			o.link.hear()
+			o.link.noteLife()
 		}
-		o.advance(n)
+		o.noteSent(n)
 		if o.err != nil {
 			return true
 		}

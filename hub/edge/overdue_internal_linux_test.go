@@ -13,7 +13,10 @@ import (
 // A message whose rest has arrived when its time is over is read. Its client has a little longer for what is missing then, once.
 func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 	ends := socketPair(t)
-	l := &link{server: &Server{config: Config{MessageTimeout: time.Minute}, started: time.Now()}, protocol: &spoken{most: 100}}
+	l := &link{
+		server:   &Server{config: Config{MessageTimeout: time.Minute}, started: time.Now()},
+		protocol: &countedProtocol{most: 100},
+	}
 	p := &parked{link: l, fd: ends[0], in: new(parkedInput), fragmented: true}
 	l.socket = p
 	p.state.Store(running)
@@ -23,15 +26,15 @@ func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 	if _, err := syscall.Write(ends[1], []byte("\x80\x80mask")); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := p.read(make([]byte, 100)); n != 6 || err != nil || p.overdue() {
-		t.Fatalf("read %d, %v; overdue: %t", n, err, p.overdue())
+	if n, err := p.readInput(make([]byte, 100)); n != 6 || err != nil || p.isOverdue() {
+		t.Fatalf("read %d, %v; overdue: %t", n, err, p.isOverdue())
 	}
 	p.fragmented = true
 	late()
 	if _, err := syscall.Write(ends[1], []byte("\x80\x80mask")); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := p.read(make([]byte, 100)); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if n, err := p.readInput(make([]byte, 100)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %d, %v, for the second time", n, err)
 	}
 }
@@ -39,10 +42,13 @@ func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 // A client that reads on what a close waits for has a little longer when the time is over, once.
 func TestCloseWaitsForAClientThatReadsAgain(t *testing.T) {
 	ends := socketPair(t)
-	l := &link{server: &Server{config: Config{CloseTimeout: time.Minute}, metrics: newMetrics(nil)}, writing: true}
+	l := &link{
+		server:  &Server{config: Config{CloseTimeout: time.Minute}, metrics: newMetrics(nil)},
+		writing: true,
+	}
 	p := &parked{link: l, fd: ends[0], left: &output{blocked: true}}
 	l.socket = p
-	l.limitLocked()
+	l.limitCloseLocked()
 	defer l.limit.Stop()
 	open := func() bool {
 		_, err := syscall.Write(ends[0], []byte("x"))
@@ -67,7 +73,8 @@ func TestReadAfterItsDeadlineGetsWhatHasArrived(t *testing.T) {
 			t.Fatal(err)
 		}
 		for readable := false; !readable; {
-			if err := controlSocket(server, func(fd int) { readable, _ = pollSocket(fd) }); err != nil {
+			if err := controlSocket(server,
+				func(fd int) { readable, _ = pollSocket(fd) }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -123,11 +130,14 @@ func tcpPair(t *testing.T) (client, server *net.TCPConn) {
 // Input that the hub never comes to read, because its goroutine waits for the client to read, keeps no client alive.
 func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 	ends := socketPair(t)
-	s := &Server{config: Config{PingInterval: time.Second, PongTimeout: time.Second, CloseTimeout: time.Minute}, metrics: newMetrics(nil)}
+	s := &Server{config: Config{
+		PingInterval: time.Second, PongTimeout: time.Second,
+		CloseTimeout: time.Minute,
+	}, metrics: newMetrics(nil)}
 	later := func() { s.started = s.started.Add(-time.Hour) }
 	s.started = time.Now()
 	later()
-	l := &link{server: s, protocol: &spoken{}, broken: true}
+	l := &link{server: s, protocol: &countedProtocol{}, broken: true}
 	l.socket = &parked{link: l, fd: ends[0]}
 	l.heard.Store(1)
 	l.pinged.Store(int64(time.Second))
@@ -135,13 +145,13 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &heartbeat{server: s}
-	if h.check(l); l.decided {
+	if h.checkLink(l); l.decided {
 		t.Fatal("closed though its input was not read")
 	}
 	later()
-	h.check(l) // a ping
+	h.checkLink(l) // a ping
 	later()
-	if h.check(l); !l.decided {
+	if h.checkLink(l); !l.decided {
 		t.Error("not closed though nothing was heard")
 	}
 	l.limit.Stop()

@@ -28,7 +28,8 @@ func TestPongInTheSocketCountsWhenItsTimeIsOver(t *testing.T) {
 	quick := func(_ *hub.Config, c *edge.Config) {
 		c.PingInterval, c.PongTimeout, c.Plain = time.Second, 3*time.Second, p
 	}
-	beds := map[string]*bed{"parked": overTCP(t, quick), "parked under TLS": overTLS(t, quick)} // at once: it takes seconds
+	// at once: it takes seconds
+	beds := map[string]*bed{"parked": overTCP(t, quick), "parked under TLS": overTLS(t, quick)}
 	goroutinePerLink = true
 	defer func() { goroutinePerLink = false }()
 	beds["goroutine"], beds["goroutine under TLS"] = overTCP(t, quick), overTLS(t, quick)
@@ -47,7 +48,9 @@ func TestPongInTheSocketCountsWhenItsTimeIsOver(t *testing.T) {
 		c.write(masked(0x8a, f.payload))
 	}
 	for name, b := range beds { // a second ping comes when the time for the first one is over
-		eventually(t, func() bool { return b.metric("connhub_pings_sent_total") == 2 || len(b.causes.all()) > 0 })
+		eventually(t, func() bool {
+			return b.metric("connhub_pings_sent_total") == 2 || len(b.causes.all()) > 0
+		})
 		if got := b.causes.all(); len(got) != 0 {
 			t.Errorf("%s: closed with %+v", name, got)
 		}

@@ -17,11 +17,14 @@ func TestDescriptorIsClosedUnderTheLinksLockAndUsedNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parked{link: &link{server: &Server{metrics: newMetrics(nil)}}, poller: poller, fd: renumbered(t, mine[0], 500)}
+	p := &parked{
+		link: &link{server: &Server{metrics: newMetrics(nil)}}, poller: poller,
+		fd: renumbered(t, mine[0], 500),
+	}
 	p.link.socket = p
 	p.state.Store(running)
-	err = poller.add(p)
-	poller.close() // now nobody but finish takes the link's lock
+	err = poller.addSocket(p)
+	poller.closePoller() // now nobody but finish takes the link's lock
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +33,7 @@ func TestDescriptorIsClosedUnderTheLinksLockAndUsedNoMore(t *testing.T) {
 	goOn := sync.OnceFunc(poller.mu.Unlock)
 	defer goOn()
 	ended := make(chan struct{})
-	go func() { defer close(ended); p.finish() }()
+	go func() { defer close(ended); p.closeSocket() }()
 	for began := time.Now(); p.link.mu.TryLock(); runtime.Gosched() {
 		if !isOpen(p.fd) || time.Since(began) > time.Minute {
 			t.Fatalf("the link ends without its lock; descriptor open: %t", isOpen(p.fd))
@@ -50,12 +53,12 @@ func TestDescriptorIsClosedUnderTheLinksLockAndUsedNoMore(t *testing.T) {
 	if again != p.fd {
 		t.Fatalf("got %d, want %d again", again, p.fd)
 	}
-	p.link.ping()
+	p.link.sendPing()
 	p.link.Flush()
-	p.writable()
+	p.notifyWritable()
 	p.halfClose()
 	p.hangUp()
-	p.abort(true)
+	p.abortSocket(true)
 	if n, err := syscall.Read(next[1], make([]byte, 100)); !errors.Is(err, syscall.EAGAIN) {
 		t.Errorf("the next with the number was used: its other end read %d, %v", n, err)
 	}
@@ -64,7 +67,8 @@ func TestDescriptorIsClosedUnderTheLinksLockAndUsedNoMore(t *testing.T) {
 // socketPair returns two ends that don't block.
 func socketPair(t *testing.T) [2]int {
 	t.Helper()
-	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	ends, err := syscall.Socketpair(syscall.AF_UNIX,
+		syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +79,8 @@ func socketPair(t *testing.T) [2]int {
 // renumbered gives a file another descriptor, from least on: high ones are nobody else's.
 func renumbered(t *testing.T, fd, least int) int {
 	t.Helper()
-	n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, uintptr(least))
+	n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC,
+		uintptr(least))
 	if errno != 0 {
 		t.Fatal(errno)
 	}

@@ -20,32 +20,40 @@ import (
 )
 
 const (
-	// parkedBuffer is what a link that is being read borrows. Frames that fit into it are read whole before coder/websocket
-	// sees them; net/http's buffer for a request is no larger.
+	// parkedBuffer is the size in bytes of the buffer that a link borrows while it is read. Frames
+	// that fit into it are read whole before coder/websocket sees them. net/http's buffer for a
+	// request is no larger.
 	parkedBuffer = 4 << 10
-	// parkedLookahead is what coder/websocket's reader has for itself: the least that bufio has.
+	// parkedLookahead is the size in bytes of the buffer of coder/websocket's own reader: the least
+	// that bufio allows.
 	parkedLookahead = 16
-	// waitCost is what the goroutine costs that waits in the middle of a message, out of Config.InboundBytes.
+	// waitCost is the cost, in bytes of Config.InboundBytes, of a goroutine that waits in the
+	// middle of a message.
 	waitCost = 16 << 10
-	// inflateCost is what it has besides when messages are compressed: coder/websocket's decompressor.
+	// inflateCost is its additional cost when messages are compressed: coder/websocket's
+	// decompressor.
 	inflateCost = 44 << 10
 )
 
-// parked is a socket that has a goroutine only while there is something to do.
+// parked is a socket that has a goroutine only while there is work.
 //
-// Problem: a million silent links must not cost a million goroutines with their stacks and buffers; but
-// coder/websocket reads from a net.Conn, which waits.
+// Problem: a million silent links must not cost a million goroutines with their stacks and buffers.
+// But coder/websocket reads from a net.Conn, which waits.
 //
-// Outline: a poller tells when there is something to read. Then a goroutine borrows a buffer, and lets coder/websocket read until
-// nothing is left: read returns errParked at the beginning of a frame, behind whole messages, an error after which coder/websocket
-// can go on as if nothing had been (canary_test.go pins that). A small frame is given to it only when all of it is there;
-// what there is of one waits in stash. In the middle of a message of several frames, or of a large one, the goroutine waits.
+// Outline: a poller tells when there is input. Then a goroutine borrows a buffer, and lets
+// coder/websocket read until no input is left. At the beginning of a frame, behind whole messages,
+// readInput then returns errParked. After this error coder/websocket can go on as if it had not
+// happened (canary_test.go pins that). coder/websocket gets a small frame only when it is complete;
+// an incomplete small frame waits in stash. In the middle of a message of several frames, or of a
+// large frame, the goroutine waits.
 //
 // Invariants:
-//   - state says who runs the link: at most one goroutine. An event is never lost: it starts one, wakes the one that waits, or
-//     has the one that runs look again before it parks.
-//   - Writes are made under the link's lock, and never wait. What the socket does not take stays in left until it does.
-//   - fd is closed under the link's lock, by the goroutine that runs the link, and after that used by nobody.
+//   - At most a single goroutine runs the link, by state. An event is never lost. It starts a
+//     goroutine, or wakes the waiting goroutine, or makes the running goroutine look again before
+//     it parks.
+//   - Writes are made under the link's lock, and never wait. Bytes that the socket does not take
+//     stay in left until it does.
+//   - The goroutine that runs the link closes fd, under the link's lock. After that fd is not used.
 type parked struct {
 	link   *link
 	poller *poller
@@ -55,78 +63,83 @@ type parked struct {
 	slot   int32     // guarded by poller.mu
 
 	state atomic.Uint32
-	// hungUp: the client's half, or the socket, has ended. The event that told it may have been the one that told of the data before,
-	// so there may be no other.
+	// hungUp is set when the client's half, or the socket, has ended. The event that told it may
+	// have been the last event, because it also told of earlier data. So reads must go on until
+	// they find the end.
 	hungUp atomic.Bool
-	awake  chan struct{} // tells the goroutine that waits; made when one does
+	awake  chan struct{} // tells the waiting goroutine; made when a goroutine first waits
 
 	// Owned by the goroutine that runs the link.
 	in         *parkedInput // borrowed
-	stash      []byte       // of a frame that is not whole, while nobody runs
-	size       uint64       // of the frame that is being given out: what is missing of it
-	fragmented bool         // a message has begun whose last frame has not
+	stash      []byte       // an incomplete small frame, while no goroutine runs
+	size       uint64       // bytes that are missing of the frame that is being given out
+	fragmented bool         // a message has begun, and its last frame has not
 	reprieved  bool         // due was put off, because there was input when the time was over
 	limit      frameLimit
-	held       int64         // of the budget, by the goroutine that waits
-	due        time.Duration // Server.now when what has begun must be whole, a message or a frame; 0: nothing has
-	timer      *time.Timer   // tells when due has come; nil: not needed
+	held       int64 // bytes of the budget, for the waiting goroutine
+	// Server.sinceStart when the begun message or frame must be complete; 0: none has begun
+	due   time.Duration
+	timer *time.Timer // fires at due; nil: not needed
 
 	// Guarded by link.mu.
-	left   *output // what the socket did not take; nil: nothing
-	within int     // bytes of left that are in records, of which the socket has not taken all
+	left   *output // the bytes that the socket did not take; nil: none
+	within int     // bytes of left in records that the socket has not taken completely
 	closed bool
 }
 
-// Who runs the link.
+// The states of a parked link.
 const (
-	nobody   uint32 = iota
-	running         // a goroutine
-	notified        // a goroutine, and there was an event since it last looked
-	waiting         // a goroutine that waits for an event
+	idle     uint32 = iota // no goroutine runs the link
+	running                // a goroutine runs the link
+	notified               // a goroutine runs the link, and an event came since it last looked
+	waiting                // a goroutine waits for an event
 )
 
+// parkedInput is the buffer of a link while it is read.
 type parkedInput struct {
-	bytes   [parkedBuffer]byte
-	r, w    int  // what was read and not given out is bytes[r:w]
-	drained bool // the last read got less than it asked for: there is nothing more until the next event
+	bytes [parkedBuffer]byte
+	r, w  int // bytes[r:w] was read and not given out
+	// the last read got less than it asked for: no more input until the next event
+	drained bool
 }
 
 var parkedInputs = sync.Pool{New: func() any { return new(parkedInput) }}
 
-// park takes over a connection that is a socket, or TLS on one (NewTLSListener). nil: this one can't be parked.
-func (s *Server) park(l *link, conn net.Conn, early []byte) socket {
+// parkSocket takes over a TCP connection, or TLS on a TCP connection (NewTLSListener). It returns
+// nil if it can't park conn.
+func (s *Server) parkSocket(l *link, conn net.Conn, early []byte) socket {
 	p := &parked{link: l, stash: early}
 	if p.tls, _ = conn.(*tls.Conn); p.tls != nil {
 		if p.sealed, _ = p.tls.NetConn().(*sealed); p.sealed == nil {
 			return nil
 		}
 	}
-	tcp, ok := bare(conn).(*net.TCPConn)
+	tcp, ok := unwrapSocket(conn).(*net.TCPConn)
 	if !ok || s.config.GoroutinePerLink || len(early) > parkedBuffer {
 		return nil
 	}
-	poller, err := s.poller()
+	poller, err := s.sharedPoller()
 	if err != nil {
 		return nil
 	}
-	if p.fd, err = duplicate(tcp); err != nil {
+	if p.fd, err = duplicateSocket(tcp); err != nil {
 		return nil
 	}
 	p.poller = poller
 	p.state.Store(running)
-	if err := poller.add(p); err != nil {
+	if err := poller.addSocket(p); err != nil {
 		_ = syscall.Close(p.fd)
 		return nil
 	}
 	if p.sealed != nil {
 		p.sealed.fd = p.fd
 	}
-	_ = tcp.Close() // Go's poller forgets it, and its memory is free
+	_ = tcp.Close() // Go's poller forgets the socket, and its memory is free
 	return p
 }
 
-// duplicate gives a socket a second descriptor.
-func duplicate(tcp *net.TCPConn) (int, error) {
+// duplicateSocket gives a socket a second descriptor.
+func duplicateSocket(tcp *net.TCPConn) (int, error) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return 0, fmt.Errorf("duplicate socket: %w", err)
@@ -145,46 +158,47 @@ func duplicate(tcp *net.TCPConn) (int, error) {
 	return int(fd), nil
 }
 
-func (p *parked) run() {
-	p.link.server.goroutines.Add(1) // until the link has ended, also while nobody runs it
+func (p *parked) runLink() {
+	p.link.server.goroutines.Add(1) // until the link has ended, even while no goroutine runs it
 	go func() {
-		p.link.begin()
-		p.advance()
+		p.link.startServing()
+		p.runUntilIdle()
 	}()
 }
 
-// advance runs the link until there is nothing to do.
-func (p *parked) advance() {
+// runUntilIdle runs the link until there is no work, or the link has ended.
+func (p *parked) runUntilIdle() {
 	for {
-		p.borrow()
-		ended := p.link.advance()
-		p.giveBack()
+		p.borrowBuffer()
+		ended := p.link.serveReadable()
+		p.giveBackBuffer()
 		if ended {
 			p.link.server.goroutines.Done()
 			return
 		}
-		if p.state.CompareAndSwap(running, nobody) {
+		if p.state.CompareAndSwap(running, idle) {
 			return
 		}
 		p.state.Store(running)
 	}
 }
 
-func (p *parked) borrow() {
+func (p *parked) borrowBuffer() {
 	p.in = parkedInputs.Get().(*parkedInput)
 	p.in.r, p.in.w, p.in.drained = 0, copy(p.in.bytes[:], p.stash), false
 	p.stash = nil
 }
 
-// giveBack keeps what there is of a frame, but not for longer than a message may take; and of what it took to get there, nothing.
-func (p *parked) giveBack() {
+// giveBackBuffer returns the buffer to the pool. It keeps an incomplete frame in stash, for no
+// longer than MessageTimeout.
+func (p *parked) giveBackBuffer() {
 	p.awake = nil
 	if p.in.w > p.in.r && !p.link.over {
 		p.stash = bytes.Clone(p.in.bytes[p.in.r:p.in.w])
 		p.startClock()
-		limit := p.due - p.link.server.now()
+		limit := p.due - p.link.server.sinceStart()
 		if p.timer == nil {
-			p.timer = time.AfterFunc(limit, p.notify)
+			p.timer = time.AfterFunc(limit, p.notifyReadable)
 		} else {
 			p.timer.Reset(limit)
 		}
@@ -198,17 +212,17 @@ func (p *parked) giveBack() {
 
 func (p *parked) startClock() {
 	if s := p.link.server; p.due == 0 {
-		p.due, p.reprieved = s.now()+s.config.MessageTimeout, false
+		p.due, p.reprieved = s.sinceStart()+s.config.MessageTimeout, false
 	}
 }
 
-// notify says that there may be something to read, or that the link is to look at itself.
-func (p *parked) notify() {
+// notifyReadable tells the link that there may be input, or that it must check itself.
+func (p *parked) notifyReadable() {
 	for {
 		switch p.state.Load() {
-		case nobody:
-			if p.state.CompareAndSwap(nobody, running) {
-				go p.advance()
+		case idle:
+			if p.state.CompareAndSwap(idle, running) {
+				go p.runUntilIdle()
 				return
 			}
 		case running:
@@ -226,31 +240,33 @@ func (p *parked) notify() {
 	}
 }
 
-// look forgets events before a look at the socket, and reports whether there were any.
-func (p *parked) look() bool { return p.state.CompareAndSwap(notified, running) }
+// clearNotified forgets events before a look at the socket. It reports whether there were any.
+func (p *parked) clearNotified() bool { return p.state.CompareAndSwap(notified, running) }
 
-func (p *parked) lookahead() int { return parkedLookahead }
+func (p *parked) lookaheadSize() int { return parkedLookahead }
 
-func (p *parked) read(b []byte) (int, error) {
+func (p *parked) readInput(b []byte) (int, error) {
 	for {
 		if n, err := p.giveOut(b); n > 0 || err != nil {
 			return n, err
 		}
-		if err := p.fill(); err != nil {
+		if err := p.fillBuffer(); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// giveOut copies what may be seen: of one frame, and of a small one that begins a message only when it is whole.
+// giveOut copies the bytes that coder/websocket may see: bytes of a single frame. A small frame at
+// the beginning of a message must be complete.
 func (p *parked) giveOut(b []byte) (int, error) {
 	have := p.in.bytes[p.in.r:p.in.w]
 	if p.size == 0 {
 		f, ok := frame.ParseHeader(have)
-		if !ok || f.Size > uint64(len(have)) && f.Size <= parkedBuffer && !p.fragmented && mayBecomeText(f, have) {
+		if !ok || f.Size > uint64(len(have)) && f.Size <= parkedBuffer && !p.fragmented &&
+			mayBecomeText(f, have) {
 			return 0, nil
 		}
-		if err := p.limit.admit(f, p.link); err != nil {
+		if err := p.limit.admitFrame(f, p.link); err != nil {
 			return 0, err
 		}
 		p.size = f.Size
@@ -267,7 +283,8 @@ func (p *parked) giveOut(b []byte) (int, error) {
 	return n, nil
 }
 
-// mayBecomeText reports false for the beginning of a frame that is to be text and can't be: then nobody waits for the rest.
+// mayBecomeText reports false for the beginning of a text frame that can't be UTF-8. Then the link
+// need not wait for the rest.
 func mayBecomeText(f frame.Header, have []byte) bool {
 	if f.Opcode != frame.Text || f.Compressed {
 		return true
@@ -276,26 +293,26 @@ func mayBecomeText(f frame.Header, have []byte) bool {
 	return ok
 }
 
-// fill reads from the socket.
-func (p *parked) fill() error {
+// fillBuffer reads from the socket into the buffer.
+func (p *parked) fillBuffer() error {
 	in := p.in
 	in.w = copy(in.bytes[:], in.bytes[in.r:in.w])
 	in.r = 0
 	for {
-		if p.look() {
+		if p.clearNotified() {
 			in.drained = false
 		}
-		if p.stopped() {
+		if p.isReadEnded() {
 			break
 		}
 		if p.link.isRevoked() {
 			return outOfBudget()
 		}
-		overdue := p.overdue()
+		overdue := p.isOverdue()
 		if overdue && p.reprieved {
 			break
 		}
-		if !in.drained || overdue { // what has arrived is read before the verdict
+		if !in.drained || overdue { // read all arrived bytes before the verdict
 			if n, err := p.readSome(overdue); n > 0 || err != nil {
 				return err
 			}
@@ -306,7 +323,7 @@ func (p *parked) fill() error {
 		if p.size == 0 && !p.fragmented {
 			return errParked
 		}
-		if err := p.wait(); err != nil {
+		if err := p.waitForEvent(); err != nil {
 			return err
 		}
 	}
@@ -314,18 +331,19 @@ func (p *parked) fill() error {
 	return p.link.readErr
 }
 
-// readSome reads once what is there. Where that is part of an overdue message, its time is put off.
+// readSome reads once, without waiting. If it gets bytes of an overdue message, it puts the
+// deadline off.
 func (p *parked) readSome(overdue bool) (int, error) {
 	in := p.in
 	room := in.bytes[in.w:]
-	n, blocked, err := p.receive(room)
+	n, blocked, err := p.readAvailable(room)
 	in.w += n
 	in.drained = blocked || n < len(room) && p.tls == nil && !p.hungUp.Load()
 	if n > 0 {
-		p.link.hear()
+		p.link.noteLife()
 	}
 	if n > 0 && overdue {
-		p.due, p.reprieved = p.link.server.now()+reprieve, true
+		p.due, p.reprieved = p.link.server.sinceStart()+reprieve, true
 	}
 	if _, ours := errors.AsType[*Violation](err); err != nil && !ours {
 		p.link.readErr = err
@@ -333,8 +351,8 @@ func (p *parked) readSome(overdue bool) (int, error) {
 	return n, err
 }
 
-// receive reads what is there. blocked: nothing is.
-func (p *parked) receive(b []byte) (n int, blocked bool, err error) {
+// readAvailable reads without waiting. blocked means that there is no input now.
+func (p *parked) readAvailable(b []byte) (n int, blocked bool, err error) {
 	if p.tls == nil {
 		n, blocked, err = readSocket(p.fd, b)
 		if !blocked {
@@ -343,7 +361,7 @@ func (p *parked) receive(b []byte) (n int, blocked bool, err error) {
 		return n, blocked, err
 	}
 	n, err = p.tls.Read(b)
-	if p.sealed.size() > 0 && !p.flushOwn() {
+	if p.sealed.unflushedSize() > 0 && !p.flushOwn() {
 		return n, false, &Violation{unreadRecords}
 	}
 	if errors.Is(err, errAgain) {
@@ -352,15 +370,16 @@ func (p *parked) receive(b []byte) (n int, blocked bool, err error) {
 	return n, false, err //nolint:wrapcheck // is the socket
 }
 
-// unreadRecords is how a link ends whose client has TLS answer, by asking for new keys, and does not read the answers.
+// unreadRecords closes a link whose client makes TLS answer, by asking for new keys, and does not
+// read the answers.
 var unreadRecords = cause.CloseStatus{
 	Cause:  cause.Slow,
 	Code:   cause.Slow.CloseStatus().Code,
 	Reason: "too slow: answers of TLS are not read",
 }
 
-// flushOwn writes records that no output is behind: what TLS has to say by itself. It reports false if more of them wait than
-// may wait of other control frames, maxPending; unlike pongs they can't be dropped.
+// flushOwn writes the records that TLS makes by itself, without an output. It returns false if more
+// than maxPending bytes of them wait. Unlike pongs, they can't be dropped.
 func (p *parked) flushOwn() bool {
 	l := p.link
 	l.mu.Lock()
@@ -368,10 +387,10 @@ func (p *parked) flushOwn() bool {
 	if l.broken {
 		return true
 	}
-	_, blocked, err := p.sealed.flush()
-	if p.sealed.size() > 0 && !l.writing {
+	_, blocked, err := p.sealed.flushRecords()
+	if p.sealed.unflushedSize() > 0 && !l.writing {
 		o := newOutput(l)
-		o.blocked = blocked && err == nil // after an error the goroutine that writes finds it again
+		o.blocked = blocked && err == nil // after an error the writing goroutine finds it again
 		l.writing = true
 		p.handOverLocked(o)
 	}
@@ -379,30 +398,30 @@ func (p *parked) flushOwn() bool {
 	if p.within > 0 {
 		most += sealedKept // the records of an output
 	}
-	return p.sealed.size() <= most
+	return p.sealed.unflushedSize() <= most
 }
 
-// stopped reports whether nothing is to be read any more.
-func (p *parked) stopped() bool {
+// isReadEnded reports whether coder/websocket reads no more.
+func (p *parked) isReadEnded() bool {
 	p.link.mu.Lock()
 	defer p.link.mu.Unlock()
 	return p.link.readEnded
 }
 
-// overdue reports whether the time is over in which the message that has begun was to end.
-func (p *parked) overdue() bool {
-	return p.due != 0 && p.link.server.now() >= p.due
+// isOverdue reports whether the deadline of the begun message is over.
+func (p *parked) isOverdue() bool {
+	return p.due != 0 && p.link.server.sinceStart() >= p.due
 }
 
-// wait waits for an event, in the middle of a message.
-func (p *parked) wait() error {
+// waitForEvent waits for an event, in the middle of a message.
+func (p *parked) waitForEvent() error {
 	l := p.link
 	if p.held == 0 {
 		cost := int64(waitCost)
 		if l.compressed {
 			cost += inflateCost
 		}
-		if !l.reserve(cost) {
+		if !l.reserveBudget(cost) {
 			return outOfBudget()
 		}
 		p.held = cost
@@ -412,9 +431,9 @@ func (p *parked) wait() error {
 		p.awake = make(chan struct{}, 1)
 	}
 	if !p.state.CompareAndSwap(running, waiting) {
-		return nil // notified
+		return nil // there was an event already
 	}
-	late := time.NewTimer(p.due - l.server.now())
+	late := time.NewTimer(p.due - l.server.sinceStart())
 	defer late.Stop()
 	select {
 	case <-p.awake:
@@ -427,28 +446,28 @@ func (p *parked) wait() error {
 	return nil
 }
 
-func (p *parked) ready() int {
+func (p *parked) readableBytes() int {
 	return int(min(uint64(p.in.w-p.in.r), p.size))
 }
 
-func (p *parked) stirs() (yes bool) {
-	p.control(func() {
+func (p *parked) showsLife() (yes bool) {
+	p.withOpenSocket(func() {
 		readable, writable := pollSocket(p.fd)
 		yes = readable || writable && p.left != nil && p.left.blocked
 	})
 	return yes
 }
 
-func (p *parked) rest() {
-	p.link.release(p.held)
+func (p *parked) messageDone() {
+	p.link.releaseBudget(p.held)
 	p.held = 0
 }
 
-func (p *parked) wake() { p.notify() }
+func (p *parked) wakeReader() { p.notifyReadable() }
 
-func (p *parked) discard() error {
+func (p *parked) discardInput() error {
 	for {
-		p.look()
+		p.clearNotified()
 		n, blocked, err := readSocket(p.fd, p.in.bytes[:])
 		switch {
 		case blocked:
@@ -459,24 +478,24 @@ func (p *parked) discard() error {
 	}
 }
 
-func (p *parked) prefetch() {
+func (p *parked) prefetchState() {
 	prefetch.Line(unsafe.Pointer(&p.fd))
 	prefetch.Line(unsafe.Pointer(&p.left))
 }
 
-func (p *parked) tryLocked(o *output) (bool, error) {
+func (p *parked) tryWriteLocked(o *output) (bool, error) {
 	if p.tls == nil {
 		o.writeAll(uintptr(p.fd))
-		return o.done(), o.err
+		return o.isAllSent(), o.err
 	}
 	for {
 		if err := p.flushLocked(o); err != nil || o.blocked {
 			return false, err
 		}
-		if o.done() {
+		if o.isAllSent() {
 			return true, nil
 		}
-		rest := o.rest()
+		rest := o.unsentPart()
 		n, err := p.tls.Write(rest[:min(len(rest), writePiece)])
 		if err != nil {
 			return false, err //nolint:wrapcheck // is the socket
@@ -485,23 +504,24 @@ func (p *parked) tryLocked(o *output) (bool, error) {
 	}
 }
 
-// flushLocked writes records. What of o is in them counts as written when the socket has taken all of them. Progress on
-// a socket that was full is a sign of life: the client has read.
+// flushLocked writes waiting records. The bytes of o in them count as written when the socket has
+// taken all records. Progress on a socket that was full is a sign of life: the client has read.
 func (p *parked) flushLocked(o *output) error {
 	waited := o.blocked
-	n, blocked, err := p.sealed.flush()
+	n, blocked, err := p.sealed.flushRecords()
 	o.blocked = blocked
 	if n > 0 && waited {
-		p.link.hear()
+		p.link.noteLife()
 	}
 	if err == nil && !blocked {
-		o.advance(p.within)
+		o.noteSent(p.within)
 		p.within = 0
 	}
 	return err
 }
 
-// handOverLocked keeps o until the socket takes more. What it would take now goes on in a goroutine.
+// handOverLocked keeps o until the socket takes more. If the socket would take more now, a
+// goroutine goes on.
 func (p *parked) handOverLocked(o *output) {
 	p.left = o
 	if !o.blocked {
@@ -509,9 +529,9 @@ func (p *parked) handOverLocked(o *output) {
 	}
 }
 
-// writable says that the socket takes something again. An event that comes between a write that was refused and handOverLocked
-// waits here for the link's lock.
-func (p *parked) writable() {
+// notifyWritable tells the link that the socket takes more bytes. An event between a refused write
+// and handOverLocked waits here for the link's lock.
+func (p *parked) notifyWritable() {
 	p.link.mu.Lock()
 	defer p.link.mu.Unlock()
 	if p.left != nil { // then the link has not ended, and is counted
@@ -519,32 +539,32 @@ func (p *parked) writable() {
 	}
 }
 
-// writeOn writes what is left, and all that comes behind it, as far as the socket takes it.
+// writeOn writes left and all later bytes, as far as the socket takes them.
 func (p *parked) writeOn() {
 	for p.writeSome() {
-		runtime.Gosched() // others have something for this link, or it for them
+		runtime.Gosched() // further goroutines may wait for this link's lock
 	}
 }
 
-// writeSome does some writes, and reports whether more would go.
+// writeSome does up to inlineWrites writes, and reports whether there is more to write now.
 func (p *parked) writeSome() bool {
 	l := p.link
 	l.mu.Lock()
-	defer l.unlock()
+	defer l.unlockAndPart()
 	for range inlineWrites {
 		if p.left == nil {
 			return false
 		}
 		l.server.metrics.async.Inc()
-		done, err := p.tryLocked(p.left)
+		done, err := p.tryWriteLocked(p.left)
 		if err != nil {
-			l.breakLocked()
+			l.markBrokenLocked()
 		}
 		if err == nil && !done {
 			return false
 		}
-		if !l.nextLocked(p.left) {
-			p.left.free()
+		if !l.nextOutputLocked(p.left) {
+			p.left.recycleOutput()
 			p.left, l.writing = nil, false
 			return false
 		}
@@ -554,39 +574,42 @@ func (p *parked) writeSome() bool {
 
 func (p *parked) halfClose() bool {
 	p.sayGoodbye()
-	p.shutdown(syscall.SHUT_WR)
+	p.shutdownSocket(syscall.SHUT_WR)
 	return true
 }
 
 func (p *parked) hangUp() {
 	p.sayGoodbye()
-	p.shutdown(syscall.SHUT_RDWR)
+	p.shutdownSocket(syscall.SHUT_RDWR)
 }
 
-// sayGoodbye ends TLS, if the socket takes that.
+// sayGoodbye ends TLS, if the socket takes its last record.
 func (p *parked) sayGoodbye() {
 	if p.tls != nil {
-		p.control(func() {
+		p.withOpenSocket(func() {
 			_ = p.tls.CloseWrite()
-			_, _, _ = p.sealed.flush()
+			_, _, _ = p.sealed.flushRecords()
 		})
 	}
 }
 
-// abort has the goroutine that runs the link find the end.
-func (p *parked) abort(reset bool) {
+// abortSocket makes the goroutine that runs the link find the end.
+func (p *parked) abortSocket(reset bool) {
 	if reset {
-		p.control(func() {
-			_ = syscall.SetsockoptLinger(p.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+		p.withOpenSocket(func() {
+			_ = syscall.SetsockoptLinger(p.fd, syscall.SOL_SOCKET, syscall.SO_LINGER,
+				&syscall.Linger{Onoff: 1})
 		})
 	}
-	p.shutdown(syscall.SHUT_RDWR)
+	p.shutdownSocket(syscall.SHUT_RDWR)
 }
 
-func (p *parked) shutdown(how int) { p.control(func() { _ = syscall.Shutdown(p.fd, how) }) }
+func (p *parked) shutdownSocket(how int) {
+	p.withOpenSocket(func() { _ = syscall.Shutdown(p.fd, how) })
+}
 
-// control does something with the socket unless it is closed.
-func (p *parked) control(do func()) {
+// withOpenSocket calls do under the link's lock, unless the socket is closed.
+func (p *parked) withOpenSocket(do func()) {
 	p.link.mu.Lock()
 	defer p.link.mu.Unlock()
 	if !p.closed {
@@ -594,23 +617,23 @@ func (p *parked) control(do func()) {
 	}
 }
 
-func (p *parked) finish() {
+func (p *parked) closeSocket() {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	p.rest()
+	p.messageDone()
 	l := p.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.broken = true // nothing is written any more
 	if p.left != nil {
-		p.left.free()
+		p.left.recycleOutput()
 		p.left, l.writing = nil, false
 	}
 	p.closed = true
 	if p.sealed != nil {
-		p.sealed.free()
+		p.sealed.dropRecords()
 	}
-	p.poller.remove(p)
+	p.poller.removeSocket(p)
 	_ = syscall.Close(p.fd)
 }

@@ -54,7 +54,8 @@ func silentLinks(t *testing.T, b *bed) {
 		c.wantFrame(frame.Pong, "again")
 	}
 	silent()
-	if got := b.metric("connhub_client_messages_total", "kind", "binary", "protocol", "plain"); got != clients {
+	if got := b.metric("connhub_client_messages_total", "kind", "binary", "protocol",
+		"plain"); got != clients {
 		t.Errorf("%v messages came, want %d", got, clients)
 	}
 }

@@ -4,9 +4,9 @@ package edge
 
 import "net"
 
-// poller: only Linux has one.
+// poller is empty: only Linux has an epoll.
 type poller struct{}
 
-func (*poller) close() {}
+func (*poller) closePoller() {}
 
-func (*Server) park(*link, net.Conn, []byte) socket { return nil }
+func (*Server) parkSocket(*link, net.Conn, []byte) socket { return nil }

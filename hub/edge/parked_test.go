@@ -47,8 +47,11 @@ func cutMessages(t *testing.T, b *bed, random *rand.Rand) {
 		c.wantFrame(frame.Pong, "?")
 	}
 	labels := []string{"kind", "text", "protocol", "plain"}
-	eventually(t, func() bool { return b.metric("connhub_client_messages_total", labels...) == float64(sent) })
-	if got := b.metric("connhub_client_message_bytes_total", labels...); got != float64(payloadBytes) {
+	eventually(t, func() bool {
+		return b.metric("connhub_client_messages_total", labels...) == float64(sent)
+	})
+	if got := b.metric("connhub_client_message_bytes_total",
+		labels...); got != float64(payloadBytes) {
 		t.Errorf("%v bytes, want %d", got, payloadBytes)
 	}
 }
@@ -87,7 +90,8 @@ func TestHalfMessagesEndInTime(t *testing.T) {
 		"a header in two pieces": large[:3],
 	} {
 		t.Run(name, func(t *testing.T) {
-			if goroutinePerLink && (len(half) < 2 || half[0] == 0x89 || name == "a header in two pieces" || name == "behind whole messages") {
+			if goroutinePerLink && (len(half) < 2 || half[0] == 0x89 ||
+				name == "a header in two pieces" || name == "behind whole messages") {
 				return // a goroutine does not know that there is something before it has a header
 			}
 			eachSocket(t, func(t *testing.T, b *bed) {
@@ -98,7 +102,8 @@ func TestHalfMessagesEndInTime(t *testing.T) {
 					t.Errorf("ended with %+v", end)
 				}
 				waitUntilEmpty(b)
-				if diff := cmp.Diff([]cause.CloseStatus{cause.SlowMessage.CloseStatus()}, b.causes.all()); diff != "" {
+				if diff := cmp.Diff([]cause.CloseStatus{cause.SlowMessage.CloseStatus()},
+					b.causes.all()); diff != "" {
 					t.Errorf("closes (-want +got):\n%s", diff)
 				}
 			}, func(_ *hub.Config, c *edge.Config) { c.MessageTimeout = 100 * time.Millisecond })
@@ -113,7 +118,8 @@ func TestBrokenRecordEndsItsLinkAlone(t *testing.T) {
 	b.waitAttached(2)
 	b.send(everyone, hub.Text, "before")
 	bad.wantFrame(frame.Text, "before")
-	if _, err := bad.socket().Write(append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)); err != nil {
+	if _, err := bad.socket().Write(append([]byte{23, 3, 3, 0, 32},
+		make([]byte, 32)...)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool { return b.hub.Len() == 1 && b.metric("connhub_links") == 1 })

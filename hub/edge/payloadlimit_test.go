@@ -23,7 +23,10 @@ func TestPayloadOfExactlyTheLimitIsTakenHoweverItIsWrapped(t *testing.T) {
 	}
 	escaped := func(n int) string { return command("text", `"`+strings.Repeat(`\u0001`, n)+`"`) }
 	plainText := func(n int) string { return command("text", `"`+strings.Repeat("x", n)+`"`) }
-	for name, message := range map[string]func(int) string{"base64": binary, "escaped": escaped, "as it is": plainText} {
+	for name, message := range map[string]func(int) string{
+		"base64": binary, "escaped": escaped,
+		"as it is": plainText,
+	} {
 		t.Run(name, func(t *testing.T) {
 			webPubSub(t, func(t *testing.T, b *bed) {
 				c := b.pubsub(t, "", webpubsub.NameJSON)
@@ -32,7 +35,8 @@ func TestPayloadOfExactlyTheLimitIsTakenHoweverItIsWrapped(t *testing.T) {
 				c.want(`{"type":"pong"}`)
 				c.say(message(limit + 1))
 				_, _, err := c.Read(t.Context())
-				if websocket.CloseStatus(err) != websocket.StatusMessageTooBig || !strings.Contains(err.Error(), "more than 65536 bytes of payload") {
+				if websocket.CloseStatus(err) != websocket.StatusMessageTooBig ||
+					!strings.Contains(err.Error(), "more than 65536 bytes of payload") {
 					t.Errorf("ended with %v", err)
 				}
 			}, func(_ *hub.Config, c *edge.Config) { c.MaxMessage = limit })
@@ -43,7 +47,8 @@ func TestPayloadOfExactlyTheLimitIsTakenHoweverItIsWrapped(t *testing.T) {
 // Outboxes count payloads: four texts of a megabyte fit into four, however long they are on the wire.
 func TestOutboxTakesAsMuchPayloadAsItsBoundSays(t *testing.T) {
 	webPubSub(t, func(t *testing.T, b *bed) {
-		c := b.pubsub(t, "user=slow", webpubsub.NameJSON) // reads nothing: a wire in memory takes nothing
+		// reads nothing: a wire in memory takes nothing
+		c := b.pubsub(t, "user=slow", webpubsub.NameJSON)
 		const fit = 4
 		text := strings.Repeat("\x01", hub.MaxPayload)
 		for range 1 + fit { // the link has taken the first one

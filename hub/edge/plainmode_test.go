@@ -24,7 +24,9 @@ func publishing(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) 
 	bubble(t, func(t *testing.T, b *bed) {
 		p.hub = b.hub
 		test(t, b)
-	}, append(setups, func(_ *hub.Config, c *edge.Config) { c.Plain = plain.Protocol{Publisher: p} })...)
+	}, append(setups, func(_ *hub.Config, c *edge.Config) {
+		c.Plain = plain.Protocol{Publisher: p}
+	})...)
 }
 
 // say sends a message of a plain client.
@@ -85,7 +87,8 @@ func TestPlainClientNeedsTheRoleToSendToItsGroup(t *testing.T) {
 		say(t, member, websocket.MessageBinary, "to be in is not to be allowed")
 		wantClose(t, member, websocket.StatusPolicyViolation, "you may not send to this group")
 		b.send(everyone, hub.Text, "to all")
-		if _, got := read(t, allowed); got != "to all" { // and nothing before: it is not in the group
+		// and nothing before: it is not in the group
+		if _, got := read(t, allowed); got != "to all" {
 			t.Errorf("the sender got %q", got)
 		}
 	}, withTokens(key))
@@ -93,15 +96,19 @@ func TestPlainClientNeedsTheRoleToSendToItsGroup(t *testing.T) {
 
 func TestModeThatIsNoneIsRefused(t *testing.T) {
 	for _, query := range []string{
-		"webpubsub_mode=sendToGroup", "webpubsub_mode=sendToGroup&group=", "webpubsub_mode=sendToGroup&group=a&group=b",
-		"webpubsub_mode=sendToGroup&group=" + strings.Repeat("x", hub.MaxName+1), "webpubsub_mode=sendToGroup&group=" + url.QueryEscape("a\nb"),
+		"webpubsub_mode=sendToGroup", "webpubsub_mode=sendToGroup&group=",
+		"webpubsub_mode=sendToGroup&group=a&group=b",
+		"webpubsub_mode=sendToGroup&group=" + strings.Repeat("x", hub.MaxName+1),
+		"webpubsub_mode=sendToGroup&group=" + url.QueryEscape("a\nb"),
 		"webpubsub_mode=sendtogroup&group=g", "webpubsub_mode=other",
 	} {
 		publishing(t, func(t *testing.T, b *bed) {
-			wantRefusal(t, b, b.ask("GET", "/client/hubs/default?"+query, nil), http.StatusBadRequest, "NAME_INVALID")
+			wantRefusal(t, b, b.ask("GET", "/client/hubs/default?"+query, nil),
+				http.StatusBadRequest, "NAME_INVALID")
 		})
 	}
 	bubble(t, func(t *testing.T, b *bed) { // who has no Publisher has no such mode
-		wantRefusal(t, b, b.ask("GET", "/client/hubs/default?x"+toGroup, nil), http.StatusBadRequest, "NAME_INVALID")
+		wantRefusal(t, b, b.ask("GET", "/client/hubs/default?x"+toGroup, nil),
+			http.StatusBadRequest, "NAME_INVALID")
 	})
 }

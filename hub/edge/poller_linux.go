@@ -9,28 +9,30 @@ import (
 )
 
 const (
-	// pollEvents is how many events one look at the poller takes at most.
+	// pollEvents is the most events of a look at the poller.
 	pollEvents = 256
-	// pollEdges is what a socket is registered for, once: that it has something to read, that it takes something to write, that
-	// the client's half has ended; each told when it begins to be so.
+	// pollEdges are the events for which a socket is registered, once: it has input, it takes
+	// output, the client's half has ended. Each is told when it begins.
 	pollEdges = syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | 1<<31 // EPOLLET
-	// pollEnds are those that come once.
+	// pollEnds are the events that come only once.
 	pollEnds = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
-	// pollReads are the events after which a read has something to tell.
+	// pollReads are the events after which a read may find input or an end.
 	pollReads = syscall.EPOLLIN | pollEnds
-	// pollWrites are the events after which a write may.
+	// pollWrites are the events after which a write may make progress.
 	pollWrites = syscall.EPOLLOUT | syscall.EPOLLHUP | syscall.EPOLLERR
 )
 
-// poller waits for all parked sockets: an epoll, which Go's own poller waits for, so that no thread blocks.
+// poller waits for all parked sockets. It is an epoll for which Go's own poller waits, so no thread
+// blocks.
 //
-// The kernel gives back with an event what it got with the socket: a slot of the table, and how often the slot was used
-// before, so that a late event of a socket that is gone does not reach the next one with its slot.
+// The kernel returns with an event the data that was registered with the socket: a slot of the
+// table, and how often the slot was used before. So a late event of a closed socket does not reach
+// the next socket in its slot.
 type poller struct {
 	file *os.File
 	raw  syscall.RawConn // of file
 
-	done chan struct{} // closed when run has ended
+	done chan struct{} // closed when pollLoop has ended
 
 	mu    sync.Mutex
 	slots []pollSlot
@@ -42,8 +44,9 @@ type pollSlot struct {
 	used   int32
 }
 
-// poller returns the one of all links, and starts it for the first. Handshakes are under way: Shutdown has not come to its end.
-func (s *Server) poller() (*poller, error) {
+// sharedPoller returns the poller of all links. It starts the poller for the first link. A
+// handshake is under way, so Shutdown has not ended.
+func (s *Server) sharedPoller() (*poller, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.polling == nil {
@@ -56,13 +59,14 @@ func (s *Server) poller() (*poller, error) {
 	return s.polling, nil
 }
 
-// newPoller starts one. It ends by close.
+// newPoller starts a poller. It ends by closePoller.
 func newPoller() (*poller, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	if err := syscall.SetNonblock(fd, true); err != nil { // or os.File would not give it to Go's poller
+	// or os.File would not register it with Go's poller
+	if err := syscall.SetNonblock(fd, true); err != nil {
 		_ = syscall.Close(fd)
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
@@ -71,18 +75,18 @@ func newPoller() (*poller, error) {
 		_ = p.file.Close()
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	go p.run()
+	go p.pollLoop()
 	return p, nil
 }
 
-// close ends the poller, and waits for it. No socket may be left.
-func (p *poller) close() {
+// closePoller ends the poller, and waits for its goroutine. No socket may be left.
+func (p *poller) closePoller() {
 	_ = p.file.Close()
 	<-p.done
 }
 
-// add registers a socket. Its first event comes at once: it takes something to write.
-func (p *poller) add(s *parked) error {
+// addSocket registers a socket. Its first event comes at once: the socket takes output.
+func (p *poller) addSocket(s *parked) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.free) == 0 {
@@ -92,7 +96,7 @@ func (p *poller) add(s *parked) error {
 	i := p.free[len(p.free)-1]
 	slot := &p.slots[i]
 	e := syscall.EpollEvent{Events: pollEdges, Fd: i, Pad: slot.used}
-	if err := p.control(syscall.EPOLL_CTL_ADD, s.fd, &e); err != nil {
+	if err := p.controlEpoll(syscall.EPOLL_CTL_ADD, s.fd, &e); err != nil {
 		return err
 	}
 	p.free = p.free[:len(p.free)-1]
@@ -100,20 +104,21 @@ func (p *poller) add(s *parked) error {
 	return nil
 }
 
-// remove forgets a socket, which is still open.
-func (p *poller) remove(s *parked) {
+// removeSocket forgets a socket, which must still be open.
+func (p *poller) removeSocket(s *parked) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = p.control(syscall.EPOLL_CTL_DEL, s.fd, &syscall.EpollEvent{})
+	_ = p.controlEpoll(syscall.EPOLL_CTL_DEL, s.fd, &syscall.EpollEvent{})
 	slot := &p.slots[s.slot]
 	slot.socket = nil
 	slot.used++
 	p.free = append(p.free, s.slot)
 }
 
-func (p *poller) control(op, fd int, e *syscall.EpollEvent) error {
+func (p *poller) controlEpoll(op, fd int, e *syscall.EpollEvent) error {
 	var err error
-	if e2 := p.raw.Control(func(epoll uintptr) { err = syscall.EpollCtl(int(epoll), op, fd, e) }); e2 != nil {
+	if e2 := p.raw.Control(
+		func(epoll uintptr) { err = syscall.EpollCtl(int(epoll), op, fd, e) }); e2 != nil {
 		return fmt.Errorf("epoll: %w", e2)
 	}
 	if err != nil {
@@ -122,8 +127,8 @@ func (p *poller) control(op, fd int, e *syscall.EpollEvent) error {
 	return nil
 }
 
-// socket returns the one that an event is about; nil: it is gone.
-func (p *poller) socket(e *syscall.EpollEvent) *parked {
+// findSocket returns the socket of an event, or nil if the socket is gone.
+func (p *poller) findSocket(e *syscall.EpollEvent) *parked {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if slot := &p.slots[e.Fd]; slot.used == e.Pad {
@@ -132,8 +137,8 @@ func (p *poller) socket(e *syscall.EpollEvent) *parked {
 	return nil
 }
 
-// run tells sockets what has happened to them.
-func (p *poller) run() {
+// pollLoop tells sockets about their events.
+func (p *poller) pollLoop() {
 	defer close(p.done)
 	events := make([]syscall.EpollEvent, pollEvents)
 	for {
@@ -148,18 +153,18 @@ func (p *poller) run() {
 		}
 		for i := range max(n, 0) {
 			e := &events[i]
-			s := p.socket(e)
+			s := p.findSocket(e)
 			if s == nil {
 				continue
 			}
 			if e.Events&pollWrites != 0 {
-				s.writable()
+				s.notifyWritable()
 			}
 			if e.Events&pollEnds != 0 {
 				s.hungUp.Store(true)
 			}
 			if e.Events&pollReads != 0 {
-				s.notify()
+				s.notifyReadable()
 			}
 		}
 	}

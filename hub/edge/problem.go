@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// reason says why a handshake was refused. Clients see it in upper case in the problem document, and it is
-// the metric label in lower case.
+// reason is why a handshake was refused. Clients see it in upper case in the problem document. It
+// is the metric label in lower case.
 type reason uint8
 
 const (
@@ -33,47 +34,64 @@ const (
 	reasonEnd
 )
 
-// reasons is the one table: what is logged, counted and answered.
+// metricLabel returns the reason in lower case.
+func (r reason) metricLabel() string { return strings.ToLower(reasons[r].code) }
+
+// reasons is the table for the log, the metric and the answer.
 var reasons = [reasonEnd]struct {
-	status int
+	status int    // of HTTP
 	code   string // for programs
-	label  string // in metrics
-	detail string // for people, where the caller knows nothing better
+	detail string // for people; a refusal may have a more exact detail
 }{
-	reasonNotFound:     {http.StatusNotFound, "NOT_FOUND", "not_found", "clients connect at /client/hubs/{namespace}"},
-	reasonMethod:       {http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "method_not_allowed", "want GET"},
-	reasonHost:         {http.StatusForbidden, "HOST_NOT_ALLOWED", "host_not_allowed", "this hub only answers to loopback names"},
-	reasonOrigin:       {http.StatusForbidden, "ORIGIN_NOT_ALLOWED", "origin_not_allowed", "pages of this origin may not connect"},
-	reasonNamespace:    {http.StatusBadRequest, "NAMESPACE_INVALID", "namespace_invalid", "want [a-z][a-z0-9_.-]{0,127}"},
-	reasonNotUpgrade:   {http.StatusBadRequest, "UPGRADE_INVALID", "upgrade_invalid", "want a WebSocket upgrade"},
-	reasonTokenMissing: {http.StatusUnauthorized, "TOKEN_MISSING", "token_missing", "want a token, as access_token in the query or as Authorization: Bearer"},
-	reasonTokenInvalid: {http.StatusUnauthorized, "TOKEN_INVALID", "token_invalid", "the token is not valid here"},
-	reasonTokenExpired: {http.StatusUnauthorized, "TOKEN_EXPIRED", "token_expired", "the token is expired"},
-	reasonName:         {http.StatusBadRequest, "NAME_INVALID", "name_invalid", "the name of the user or of a group breaks a rule"},
-	reasonGroupLimit:   {http.StatusBadRequest, "GROUP_LIMIT", "group_limit", "too many groups"},
-	reasonHubFull:      {http.StatusServiceUnavailable, "HUB_FULL", "hub_full", "the hub holds the most connections it may"},
-	reasonLinkLimit:    {http.StatusServiceUnavailable, "LINK_LIMIT", "link_limit", "connection limit reached: the hub has no file descriptor left for a client"},
-	reasonDeclineLimit: {http.StatusServiceUnavailable, "RESUME_LIMIT", "resume_limit", "limit of failed resumes reached: the hub closes as many at once as it may"},
-	reasonShuttingDown: {http.StatusServiceUnavailable, "SHUTTING_DOWN", "shutting_down", "the hub is shutting down"},
-	reasonNotServed:    {http.StatusNotImplemented, "NOT_IMPLEMENTED", "not_implemented", "the REST API of Web PubSub is not served; backends call connhub.control.v1 over gRPC, at the control port"},
-	reasonInternal:     {http.StatusInternalServerError, "INTERNAL", "internal", "the hub failed"},
+	reasonNotFound:   {404, "NOT_FOUND", "clients connect at /client/hubs/{namespace}"},
+	reasonMethod:     {405, "METHOD_NOT_ALLOWED", "want GET"},
+	reasonHost:       {403, "HOST_NOT_ALLOWED", "this hub only answers to loopback names"},
+	reasonOrigin:     {403, "ORIGIN_NOT_ALLOWED", "pages of this origin may not connect"},
+	reasonNamespace:  {400, "NAMESPACE_INVALID", "want [a-z][a-z0-9_.-]{0,127}"},
+	reasonNotUpgrade: {400, "UPGRADE_INVALID", "want a WebSocket upgrade"},
+	reasonTokenMissing: {
+		401, "TOKEN_MISSING",
+		"want a token, as access_token in the query or as Authorization: Bearer",
+	},
+	reasonTokenInvalid: {401, "TOKEN_INVALID", "the token is not valid here"},
+	reasonTokenExpired: {401, "TOKEN_EXPIRED", "the token is expired"},
+	reasonName:         {400, "NAME_INVALID", "the name of the user or of a group breaks a rule"},
+	reasonGroupLimit:   {400, "GROUP_LIMIT", "too many groups"},
+	reasonHubFull:      {503, "HUB_FULL", "the hub holds the most connections it may"},
+	reasonLinkLimit: {
+		503, "LINK_LIMIT",
+		"connection limit reached: the hub has no file descriptor left for a client",
+	},
+	reasonDeclineLimit: {
+		503, "RESUME_LIMIT",
+		"limit of failed resumes reached: the hub closes as many at once as it may",
+	},
+	reasonShuttingDown: {503, "SHUTTING_DOWN", "the hub is shutting down"},
+	reasonNotServed: {
+		501, "NOT_IMPLEMENTED",
+		"the REST API of Web PubSub is not served; backends call connhub.control.v1 over " +
+			"gRPC, at the control port",
+	},
+	reasonInternal: {500, "INTERNAL", "the hub failed"},
 }
 
-// Waits that a refused client is told (Retry-After).
+// Waits in the answer to a refused client (Retry-After).
 const (
 	retryFull         = 10 * time.Second // connections come and go
-	retryShuttingDown = 1 * time.Second  // another hub takes over at once
+	retryShuttingDown = 1 * time.Second  // a peer takes over at once
 )
 
-// refusal is why a request ends before the upgrade.
-type refusal struct {
+// requestRefusal is why a request ends before the upgrade.
+type requestRefusal struct {
 	reason reason
-	detail string // never holds what came in a query: that may be a token
+	detail string // never has text from a query: that may be a token
 }
 
-func refuse(r reason) *refusal { return &refusal{reason: r, detail: reasons[r].detail} }
+func newRefusal(r reason) *requestRefusal {
+	return &requestRefusal{reason: r, detail: reasons[r].detail}
+}
 
-func (r *refusal) because(detail string) *refusal {
+func (r *requestRefusal) withDetail(detail string) *requestRefusal {
 	r.detail = detail
 	return r
 }
@@ -87,8 +105,8 @@ type problem struct {
 	Reason string `json:"reason"`
 }
 
-// write answers a request with the refusal.
-func (r *refusal) write(w http.ResponseWriter) {
+// writeProblem answers a request with the refusal.
+func (r *requestRefusal) writeProblem(w http.ResponseWriter) {
 	row := reasons[r.reason]
 	body, err := json.Marshal(problem{
 		Type:   "about:blank",
@@ -98,13 +116,13 @@ func (r *refusal) write(w http.ResponseWriter) {
 		Reason: row.code,
 	})
 	if err != nil {
-		panic(err) // strings and a number
+		panic(err) // the document is strings and a number
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
-	h.Set("Connection", "close") // or whoever is refused keeps a socket of the hub
+	h.Set("Connection", "close") // or a refused client would keep a socket of the hub
 	switch r.reason {
 	case reasonMethod:
 		h.Set("Allow", http.MethodGet)
@@ -115,15 +133,15 @@ func (r *refusal) write(w http.ResponseWriter) {
 	case reasonTokenInvalid, reasonTokenExpired:
 		h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	case reasonHubFull, reasonLinkLimit:
-		h.Set("Retry-After", seconds(retryFull))
+		h.Set("Retry-After", formatSeconds(retryFull))
 	case reasonDeclineLimit:
-		h.Set("Retry-After", seconds(declineLinger))
+		h.Set("Retry-After", formatSeconds(declineLinger))
 	case reasonShuttingDown:
-		h.Set("Retry-After", seconds(retryShuttingDown))
+		h.Set("Retry-After", formatSeconds(retryShuttingDown))
 	default:
 	}
 	w.WriteHeader(row.status)
-	_, _ = w.Write(body) // who does not read the answer has no use for it
+	_, _ = w.Write(body) // a client that does not read the answer has no use for it
 }
 
-func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+func formatSeconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

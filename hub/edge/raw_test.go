@@ -106,8 +106,8 @@ func masked(first byte, payload string) string {
 	return string(b)
 }
 
-// received is a frame from the server.
-type received struct {
+// receivedFrame is a frame from the server.
+type receivedFrame struct {
 	opcode     frame.Opcode
 	fin        bool
 	compressed bool
@@ -115,12 +115,15 @@ type received struct {
 }
 
 // frame reads one frame; a frame that no server may send is an error.
-func (c *raw) frame() (received, error) {
+func (c *raw) frame() (receivedFrame, error) {
 	var h [2]byte
 	if _, err := io.ReadFull(c.r, h[:]); err != nil {
-		return received{}, err
+		return receivedFrame{}, err
 	}
-	f := received{opcode: frame.OpcodeOf(h[0]), fin: h[0]&0x80 != 0, compressed: h[0]&0x40 != 0}
+	f := receivedFrame{
+		opcode: frame.OpcodeOf(h[0]), fin: h[0]&0x80 != 0,
+		compressed: h[0]&0x40 != 0,
+	}
 	n := uint64(h[1])
 	var long [8]byte
 	var err error
@@ -160,7 +163,8 @@ type ending struct {
 	closed bool // with a close frame
 	code   uint16
 	reason string
-	err    error // anything that is not a well-formed end: a reset, half a frame, a frame after the close frame
+	// anything that is not a well-formed end: a reset, half a frame, a frame after the close frame
+	err error
 }
 
 // end reads to the end.
@@ -188,7 +192,8 @@ func (c *raw) end() ending {
 
 func (c *raw) wantEnd(code uint16, reasonPart string) {
 	c.t.Helper()
-	if e := c.end(); e.err != nil || !e.closed || e.code != code || !strings.Contains(e.reason, reasonPart) {
+	if e := c.end(); e.err != nil || !e.closed || e.code != code ||
+		!strings.Contains(e.reason, reasonPart) {
 		c.t.Errorf("ended with %+v, want %d %q", e, code, reasonPart)
 	}
 }

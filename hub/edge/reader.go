@@ -19,32 +19,33 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// inbound is what the goroutine that runs the link keeps.
+// inbound is the state of the goroutine that runs the link.
 type inbound struct {
-	bound     bool   // to the connection
+	bound     bool   // the connection has the link
 	over      bool   // no more messages are read
 	inMessage bool   // the header of a message was read, its end was not
-	readErr   error  // of the socket, the last one
-	claim     *claim // of the server's budget; nil: the client has sent no large message yet
+	readErr   error  // the last error of the socket
+	claim     *claim // of the server's budget; nil: no large message came yet
 }
 
-// begin is the start of a link, after the 101.
-func (l *link) begin() {
+// startServing binds the link after the 101, and adds it to the heartbeat.
+func (l *link) startServing() {
 	l.server.metrics.links.Inc()
-	l.bound = l.bind() == nil
+	l.bound = l.bindConnection() == nil
 	if !l.bound {
-		// Closed during the handshake, by a backend or because the hub leaves: the client is told why.
+		// A backend closed the connection during the handshake, or the hub shuts down. The client
+		// learns the reason.
 		how, ended := l.connection.Ended()
 		if !ended { // a newer link of the client was faster
 			how = cause.Lost.CloseStatus()
 		}
 		l.Close(how)
 	}
-	l.server.heartbeat.add(l)
+	l.server.heartbeat.addLink(l)
 }
 
-// bind gives the connection its link, or the client its connection back.
-func (l *link) bind() error {
+// bindConnection gives the connection its link, or a returning client its connection.
+func (l *link) bindConnection() error {
 	if l.resume != nil {
 		defer func() { l.resume = nil }()
 		return l.resume.Bind(l)
@@ -52,36 +53,37 @@ func (l *link) bind() error {
 	return l.connection.Bind(l)
 }
 
-// advance carries the link on as far as there is something to read, and reports whether it has ended: then nothing of it is
-// left. The read loop comes first; when the link is over for us, the socket's end is waited for.
-func (l *link) advance() bool {
+// serveReadable reads messages as long as there is input. It reports whether the link has ended and
+// is released. The read loop comes first. When that is over, serveReadable waits for the socket's
+// end.
+func (l *link) serveReadable() bool {
 	if !l.over {
 		err := l.readLoop()
 		if errors.Is(err, errParked) {
 			return false
 		}
-		l.depart(err)
+		l.stopReading(err)
 	}
-	if l.socket.discard() != nil {
+	if l.socket.discardInput() != nil {
 		return false
 	}
-	l.end()
+	l.releaseLink()
 	return true
 }
 
-// depart ends the link for us: nothing is read any more.
-func (l *link) depart(err error) {
+// stopReading ends reading, and decides how the link ended.
+func (l *link) stopReading(err error) {
 	l.over = true
-	how := l.part(err)
+	how := l.decideClose(err)
 	if l.bound && !how.Cause.Resumable() {
 		l.connection.Close(how) // from here on nothing is sent to it
 	}
-	_ = l.ws.CloseNow() // or its finalizer would keep it; after this it touches the wire no more
+	_ = l.ws.CloseNow() // or its finalizer would keep it; after this it does not touch the wire
 }
 
-// end lets go of what is left.
-func (l *link) end() {
-	l.socket.finish()
+// releaseLink closes the socket, unbinds the connection and gives all resources back.
+func (l *link) releaseLink() {
+	l.socket.closeSocket()
 	l.mu.Lock()
 	how := l.how
 	if l.limit != nil {
@@ -89,22 +91,23 @@ func (l *link) end() {
 	}
 	l.mu.Unlock()
 	if l.bound {
-		l.connection.Unbind(l, how) // now it is known what the socket took
+		l.connection.Unbind(l, how) // after closeSocket it is known which bytes the socket took
 	}
-	l.server.heartbeat.remove(l)
+	l.server.heartbeat.removeLink(l)
 	l.server.metrics.links.Dec()
-	l.server.releaseLink()
+	l.server.releaseLinkSlot()
 }
 
-// readLoop hands messages to the protocol until the link ends, and says why.
+// readLoop hands messages to the protocol until the link ends, and returns the reason.
 func (l *link) readLoop() error {
 	for {
-		// A context that can't be cancelled: others cost a timer for each read.
+		// A context that can't be cancelled, because coder/websocket needs a timer for each read
+		// with any different context.
 		kind, r, err := l.ws.Reader(context.Background())
 		if err != nil {
 			return err
 		}
-		if err := l.receive(payloadKind(kind), r); err != nil {
+		if err := l.handleMessage(payloadKind(kind), r); err != nil {
 			return err
 		}
 	}
@@ -117,22 +120,22 @@ func payloadKind(t websocket.MessageType) hub.PayloadKind {
 	return hub.Binary
 }
 
-// receive reads one message and hands it on, unless the link is closing: then it only waits for the
-// client's close frame.
-func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
+// handleMessage reads a message and hands it to the protocol. If the link is closing, it drops the
+// message: then the link only waits for the client's close frame.
+func (l *link) handleMessage(kind hub.PayloadKind, r io.Reader) (err error) {
 	m := messages.Get().(*message)
 	defer func() {
-		l.release(m.held)
-		m.free()
+		l.releaseBudget(m.held)
+		m.recycleMessage()
 	}()
 
 	l.inMessage = true
-	err = m.read(kind, r, l)
+	err = m.readToEnd(kind, r, l)
 	l.inMessage = false
-	if l.claim != nil && !l.server.inbound.end(l.claim) {
+	if l.claim != nil && !l.server.inbound.endMessage(l.claim) {
 		err = outOfBudget()
 	}
-	l.socket.rest()
+	l.socket.messageDone()
 	if err != nil || l.isClosing() || !l.connection.Turn(l) {
 		return err
 	}
@@ -140,22 +143,23 @@ func (l *link) receive(kind hub.PayloadKind, r io.Reader) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			l.server.config.Logger.Error("protocol panicked",
-				slog.String("protocol", l.protocol.Name()), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				slog.String("protocol", l.protocol.Name()), slog.Any("panic", p),
+				slog.String("stack", string(debug.Stack())))
 			err = &Violation{cause.Internal.CloseStatus()}
 		}
 	}()
-	return l.failed(l.protocol.receive(l.connection, kind, m.bytes))
+	return l.endingError(l.protocol.receiveMessage(l.connection, kind, m.bytes))
 }
 
-// failed turns an error of a protocol into what ends the link.
-func (l *link) failed(err error) error {
+// endingError turns an error of a protocol into the error that ends the link, or nil.
+func (l *link) endingError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*Violation](err); ok {
 		return err
 	}
-	if errors.Is(err, hub.ErrClosed) || errors.Is(err, hub.ErrShuttingDown) { // its end is on the way
+	if errors.Is(err, hub.ErrClosed) || errors.Is(err, hub.ErrShuttingDown) {
 		return nil
 	}
 	l.server.config.Logger.Error("protocol failed",
@@ -163,13 +167,14 @@ func (l *link) failed(err error) error {
 	return &Violation{cause.Internal.CloseStatus()}
 }
 
-// piece is how many bytes of a message to ask coder/websocket for: no more than can be read without waiting, for it fills what it
-// is given. What is compressed comes as it is unpacked.
-func (l *link) piece() int {
+// nextReadSize returns how many bytes of a message to ask coder/websocket for. It fills the buffer
+// that it is given, so the link asks for no more than can be read without waiting. A compressed
+// message comes as it is inflated.
+func (l *link) nextReadSize() int {
 	if l.compressed {
 		return eagerPiece
 	}
-	return l.buffered.Buffered() + l.socket.ready()
+	return l.buffered.Buffered() + l.socket.readableBytes()
 }
 
 func (l *link) isClosing() bool {
@@ -178,27 +183,29 @@ func (l *link) isClosing() bool {
 	return l.closing || l.decided
 }
 
-// part decides how the link ended, says so to the client if that is still to be done, and returns it.
-func (l *link) part(err error) cause.CloseStatus {
+// decideClose decides how the link ended and returns it. It tells the client, unless that is done
+// or the client is gone.
+func (l *link) decideClose(err error) cause.CloseStatus {
 	l.mu.Lock()
-	defer l.unlock()
+	defer l.unlockAndPart()
 	how, there := l.decideLocked(err)
 	l.how, l.decided = how, true
 	l.parting = partHangUp
 	if there {
 		l.parting = partLinger
 	}
-	l.limitLocked()
+	l.limitCloseLocked()
 	if !l.closing && there {
 		l.closing = true
 		l.pending = l.appendGoodbye(l.pending, how)
-		l.sayCloseLocked(how)
+		l.queueCloseLocked(how)
 	}
 	l.closing = true
 	return how
 }
 
-// decideLocked finds the one reason why the link ended, and whether the client may still be there, sending.
+// decideLocked finds the single reason why the link ended. there reports whether the client may
+// still be there, sending.
 func (l *link) decideLocked(err error) (how cause.CloseStatus, there bool) {
 	closed, byClient := errors.AsType[websocket.CloseError](err)
 	late := errors.Is(l.readErr, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
@@ -214,39 +221,43 @@ func (l *link) decideLocked(err error) (how cause.CloseStatus, there bool) {
 	case byClient && !utf8.ValidString(closed.Reason):
 		return badReason, there
 	case byClient:
-		return cause.CloseStatus{Cause: cause.Client, Code: uint16(closed.Code), Reason: closed.Reason}, there
+		return cause.CloseStatus{
+			Cause: cause.Client, Code: uint16(closed.Code),
+			Reason: closed.Reason,
+		}, there
 	case l.ownCode != 0:
-		return l.closeOf(l.ownCode), there
-	case late && l.vanished():
+		return l.statusOfCode(l.ownCode), there
+	case late && l.mayHaveLostNetwork():
 		return cause.Lost.CloseStatus(), false
 	case late:
 		return cause.SlowMessage.CloseStatus(), there
 	case gone, l.broken:
 		return cause.Lost.CloseStatus(), false
 	default:
-		return breach(err), there
+		return statusOfBreach(err), there
 	}
 }
 
-// breach is the close for what coder/websocket gives up on without a word: a frame without a mask, a length below zero, a message that
-// it can't inflate.
-func breach(err error) cause.CloseStatus {
+// statusOfBreach returns the close for an error at which coder/websocket gives up without a close
+// frame: a frame without a mask, a length below zero, a message that it can't inflate.
+func statusOfBreach(err error) cause.CloseStatus {
 	if _, corrupt := errors.AsType[flate.CorruptInputError](err); corrupt {
 		return notInflated
 	}
 	return cause.Protocol.CloseStatus()
 }
 
-// vanished reports whether a client that did not end its message may have lost its network in the middle of it, and come back: one that can,
-// and of which nothing was heard since.
-func (l *link) vanished() bool {
+// mayHaveLostNetwork reports whether a client that did not end its message may have lost its
+// network, and may come back. That is a client of a resumable protocol that has been silent for
+// half of MessageTimeout.
+func (l *link) mayHaveLostNetwork() bool {
 	_, resumable := l.protocol.Protocol.(hub.Numbered)
-	silent := l.server.now() - time.Duration(l.heard.Load())
+	silent := l.server.sinceStart() - time.Duration(l.heard.Load())
 	return resumable && silent >= l.server.config.MessageTimeout/2
 }
 
-// closeOf is the close whose code coder/websocket chose for what a client did.
-func (l *link) closeOf(code uint16) cause.CloseStatus {
+// statusOfCode returns the close for a code that coder/websocket chose for a client's fault.
+func (l *link) statusOfCode(code uint16) cause.CloseStatus {
 	switch websocket.StatusCode(code) {
 	case websocket.StatusMessageTooBig:
 		return tooBig(l.protocol.most)
@@ -258,36 +269,37 @@ func (l *link) closeOf(code uint16) cause.CloseStatus {
 }
 
 const (
-	// messageBuffer is what a pooled message starts with; it grows as bytes come in, never by what a
-	// header announces.
+	// messageBuffer is the first size in bytes of a pooled message. It grows as bytes come in,
+	// never by the length in a header.
 	messageBuffer = 4 << 10
-	// messageKept is the largest buffer that goes back into the pool.
+	// messageKept is the largest buffer, in bytes, that goes back into the pool.
 	messageKept = 64 << 10
-	// eagerText is how much of a text message is checked byte by byte as it arrives. Beyond it a read
-	// waits for a piece of eagerPiece, to save system calls.
+	// eagerText is how many bytes of a text message are checked byte by byte as they arrive. Beyond
+	// it a read waits for eagerPiece bytes, to save system calls.
 	eagerText  = 4 << 10
 	eagerPiece = 16 << 10
 )
 
-// message is a message of a client while it comes in. What it needs beyond messageBuffer comes out of the
-// budget of all messages under way: clients that never end theirs can't fill the hub's memory with them, and
-// small messages pass all the same.
+// message is a client's message while it comes in. Bytes beyond messageBuffer come out of the
+// budget of all incoming messages. So clients that never end their messages can't fill the hub's
+// memory, and small messages always pass.
 type message struct {
 	bytes []byte
 	held  int64 // of the budget; the reader gives it back
 }
 
-// origin is where a message comes from: a link.
-type origin interface {
-	// piece is how many bytes to read at a time, as long as the message is small.
-	piece() int
-	// reserve takes bytes out of the budget of all messages, and reports false when there are none for this one.
-	reserve(n int64) bool
+// messageSource is where a message comes from: a link.
+type messageSource interface {
+	// nextReadSize returns how many bytes to read at a time while the message is small.
+	nextReadSize() int
+	// reserveBudget takes n bytes out of the budget of all messages. It returns false if there are
+	// none for this message.
+	reserveBudget(n int64) bool
 }
 
 var messages = sync.Pool{New: func() any { return &message{bytes: make([]byte, 0, messageBuffer)} }}
 
-func (m *message) free() {
+func (m *message) recycleMessage() {
 	m.held = 0
 	if cap(m.bytes) > messageKept {
 		return
@@ -296,20 +308,20 @@ func (m *message) free() {
 	messages.Put(m)
 }
 
-// read reads a message to its end. Text is checked on the way: the first byte that can't be UTF-8 ends it
-// with a Violation (RFC 6455 §8.1).
-func (m *message) read(kind hub.PayloadKind, r io.Reader, from origin) error {
-	if m.bytes = m.bytes[:0]; !m.grow(from) { // the pool's buffer is too large for what the budget has
+// readToEnd reads a message to its end. It checks text as it comes: the first byte that can't be
+// UTF-8 ends the message with a Violation (RFC 6455 §8.1).
+func (m *message) readToEnd(kind hub.PayloadKind, r io.Reader, from messageSource) error {
+	if m.bytes = m.bytes[:0]; !m.growBuffer(from) {
 		m.bytes = make([]byte, 0, messageBuffer)
 	}
 	checked := 0 // of bytes, whole characters
 	for {
-		if !m.grow(from) {
+		if !m.growBuffer(from) {
 			return outOfBudget()
 		}
 		room := m.bytes[len(m.bytes):cap(m.bytes)]
 		if kind == hub.Text {
-			piece := max(1, from.piece())
+			piece := max(1, from.nextReadSize())
 			if len(m.bytes) >= eagerText {
 				piece = eagerPiece
 			}
@@ -333,8 +345,8 @@ func (m *message) read(kind hub.PayloadKind, r io.Reader, from origin) error {
 	}
 }
 
-// grow makes room for at least one more byte, and reports false when the budget has none.
-func (m *message) grow(from origin) bool {
+// growBuffer makes room for at least a further byte. It returns false if the budget has none.
+func (m *message) growBuffer(from messageSource) bool {
 	if len(m.bytes) == cap(m.bytes) {
 		m.bytes = append(m.bytes, 0)[:len(m.bytes)]
 	}
@@ -342,15 +354,15 @@ func (m *message) grow(from origin) bool {
 	if more <= 0 {
 		return true
 	}
-	if !from.reserve(more) {
+	if !from.reserveBudget(more) {
 		return false
 	}
 	m.held += more
 	return true
 }
 
-// validPrefix returns how many bytes at the start of p are whole characters, if all the rest may be the
-// beginning of one more; otherwise it reports false.
+// validPrefix returns how many bytes at the start of p are whole characters. It returns false if
+// the remaining bytes can't begin a character.
 func validPrefix(p []byte) (int, bool) {
 	n := len(p)
 	for back := 1; back < utf8.UTFMax && back <= len(p); back++ {

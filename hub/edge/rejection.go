@@ -6,9 +6,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Rejection is the error of Protocol.Receive for a command that the protocol can parse and the hub does not carry out. The protocol has
-// told the client already, if the command has a way to be answered. The edge counts the rejection, and the link goes on.
+// Rejection is the error of Protocol.Receive for a command that the protocol can parse and the hub
+// does not carry out. The protocol has told the client already, if the command can be answered. The
+// edge counts the rejection, and the link goes on.
 type Rejection struct {
+	// Reason is why the command was not carried out.
 	Reason RejectReason
 }
 
@@ -20,21 +22,27 @@ type RejectReason uint8
 
 // The reasons.
 const (
-	RejectUnsupported  RejectReason = iota + 1 // the hub does not know the command, or does not offer it
-	RejectInvalid                              // a member of the command is missing, of the wrong type or beyond a limit
-	RejectForbidden                            // the client lacks the permission, or a limit of the connection is reached
-	RejectShuttingDown                         // the hub is shutting down
-	RejectNoSubscriber                         // no backend has the event queued
+	// RejectUnsupported: the hub does not know the command, or does not offer it.
+	RejectUnsupported RejectReason = iota + 1
+	// RejectInvalid: a member of the command is missing, of the wrong type or beyond a limit.
+	RejectInvalid
+	// RejectForbidden: the client lacks the permission, or a limit of the connection is reached.
+	RejectForbidden
+	// RejectShuttingDown: the hub is shutting down.
+	RejectShuttingDown
+	// RejectNoSubscriber: no backend has the event queued.
+	RejectNoSubscriber
 
 	rejectEnd
 )
 
 var rejectLabels = [rejectEnd]string{
-	RejectUnsupported: "unsupported", RejectInvalid: "invalid", RejectForbidden: "forbidden", RejectShuttingDown: "shutting_down",
+	RejectUnsupported: "unsupported", RejectInvalid: "invalid", RejectForbidden: "forbidden",
+	RejectShuttingDown: "shutting_down",
 	RejectNoSubscriber: "no_subscriber",
 }
 
-// String is the label of the reason in metrics.
+// String returns the label of the reason in metrics.
 func (r RejectReason) String() string {
 	if r == 0 || r >= rejectEnd {
 		return fmt.Sprintf("reason_%d", uint8(r))
@@ -42,7 +50,7 @@ func (r RejectReason) String() string {
 	return rejectLabels[r]
 }
 
-// rejectCounters has the counter of each reason, for one protocol.
+// rejectCounters has the counter of each reason, for a protocol.
 type rejectCounters [rejectEnd]prometheus.Counter
 
 func newRejectCounters(v *prometheus.CounterVec, protocol string) (c rejectCounters) {
@@ -52,8 +60,8 @@ func newRejectCounters(v *prometheus.CounterVec, protocol string) (c rejectCount
 	return c
 }
 
-// count counts a rejection.
-func (c *rejectCounters) count(r *Rejection) {
+// countRejection counts a rejection.
+func (c *rejectCounters) countRejection(r *Rejection) {
 	if r.Reason > 0 && r.Reason < rejectEnd {
 		c[r.Reason].Inc()
 	}

@@ -24,30 +24,37 @@ func TestUnknownCommandsAreAnsweredCountedAndDoNotCloseTheLink(t *testing.T) {
 	const failed = `"error":{"name":"%s","message":"%s"}}`
 	commands := []struct{ sent, want string }{
 		{
-			`{"type":"invoke","invocationId":"1","target":"event","event":"e","dataType":"text","data":"q"}`,
-			`{"type":"invokeResponse","invocationId":"1","success":false,` + fmt.Sprintf(failed, "NotSupported", "invoke: the hub does not support invocations"),
+			`{"type":"invoke","invocationId":"1","target":"event","event":"e","dataType":"text",` +
+				`"data":"q"}`,
+			`{"type":"invokeResponse","invocationId":"1","success":false,` +
+				fmt.Sprintf(failed, "NotSupported", "invoke: the hub does not support invocations"),
 		},
 		{`{"type":"cancelInvocation","invocationId":"1"}`, ""},
 		{`{"type":"invokeResponse","invocationId":"1","success":false}`, ""},
 		{
 			`{"type":"sendToGroup","group":"g","noEcho":false,"stream":{"streamId":"s"}}`,
-			`{"type":"streamClosed","streamId":"s",` + fmt.Sprintf(failed, "NotSupported", "stream: the hub does not support streams"),
+			`{"type":"streamClosed","streamId":"s",` +
+				fmt.Sprintf(failed, "NotSupported", "stream: the hub does not support streams"),
 		},
 		{
 			`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"text","data":"x"}`,
-			`{"type":"streamClosed","streamId":"s",` + fmt.Sprintf(failed, "StreamNotFound", "streamId: the hub does not support streams"),
+			`{"type":"streamClosed","streamId":"s",` +
+				fmt.Sprintf(failed, "StreamNotFound", "streamId: the hub does not support streams"),
 		},
 		{
 			`{"type":"streamEnd","streamId":"s"}`,
-			`{"type":"streamClosed","streamId":"s",` + fmt.Sprintf(failed, "StreamNotFound", "streamId: the hub does not support streams"),
+			`{"type":"streamClosed","streamId":"s",` +
+				fmt.Sprintf(failed, "StreamNotFound", "streamId: the hub does not support streams"),
 		},
 		{
 			`{"type":"setGroupState","group":"g","ackId":1,"state":{"k":"v"}}`,
-			`{"type":"ack","ackId":1,"success":false,` + fmt.Sprintf(failed, "NotSupported", "type: the hub does not support this command"),
+			`{"type":"ack","ackId":1,"success":false,` +
+				fmt.Sprintf(failed, "NotSupported", "type: the hub does not support this command"),
 		},
 		{
 			`{"type":"subscribeGroupState","group":"g","ackId":2}`,
-			`{"type":"ack","ackId":2,"success":false,` + fmt.Sprintf(failed, "NotSupported", "type: the hub does not support this command"),
+			`{"type":"ack","ackId":2,"success":false,` +
+				fmt.Sprintf(failed, "NotSupported", "type: the hub does not support this command"),
 		},
 		{`{"type":"unsubscribeGroupState","group":"g"}`, ""},
 		{`{"type":"fromTheFuture"}`, ""},
@@ -55,9 +62,11 @@ func TestUnknownCommandsAreAnsweredCountedAndDoNotCloseTheLink(t *testing.T) {
 	for _, protocol := range []string{webpubsub.NameJSON, webpubsub.NameReliableJSON} {
 		t.Run(protocol, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bed) {
-				c, header := b.upgradeWith("user=ann", "Sec-WebSocket-Protocol: "+protocol+"\r\n\r\n")
+				c, header := b.upgradeWith("user=ann",
+					"Sec-WebSocket-Protocol: "+protocol+"\r\n\r\n")
 				if got := header.Get("Sec-WebSocket-Protocol"); got != protocol {
-					t.Fatalf("agreed on %q (%s)", got, http.StatusText(http.StatusSwitchingProtocols))
+					t.Fatalf("agreed on %q (%s)", got,
+						http.StatusText(http.StatusSwitchingProtocols))
 				}
 				next := func() string {
 					t.Helper()
@@ -81,13 +90,16 @@ func TestUnknownCommandsAreAnsweredCountedAndDoNotCloseTheLink(t *testing.T) {
 						t.Errorf("%s:\ngot %s, want a pong", command.sent, got)
 					}
 				}
-				if got := b.metric("connhub_client_commands_rejected_total", "protocol", protocol, "reason", "unsupported"); got != float64(len(commands)) {
+				if got := b.metric("connhub_client_commands_rejected_total", "protocol", protocol,
+					"reason", "unsupported"); got != float64(len(commands)) {
 					t.Errorf("counted %v, want %d", got, len(commands))
 				}
 				if closes := b.causes.all(); len(closes) > 0 {
 					t.Errorf("closed with %+v", closes)
 				}
-			}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(&nowhere{}) })
+			}, func(_ *hub.Config, c *edge.Config) {
+				c.Protocols = webpubsub.Protocols(&nowhere{})
+			})
 		})
 	}
 }

@@ -89,7 +89,8 @@ func (p *pubsub) greeted() {
 	p.t.Helper()
 	var m struct{ Type, Event, ConnectionID, ReconnectionToken string }
 	_, text := read(p.t, p.Conn)
-	if err := json.Unmarshal([]byte(text), &m); err != nil || m.Type != "system" || m.Event != "connected" || m.ConnectionID == "" {
+	if err := json.Unmarshal([]byte(text), &m); err != nil || m.Type != "system" ||
+		m.Event != "connected" || m.ConnectionID == "" {
 		p.t.Fatalf("greeted with %s: %v", text, err)
 	}
 	p.id, p.token = m.ConnectionID, m.ReconnectionToken
@@ -97,7 +98,8 @@ func (p *pubsub) greeted() {
 
 // recovery is the URL with which an SDK comes back.
 func (p *pubsub) recovery() string {
-	return p.url + "&" + url.Values{"awps_connection_id": {p.id}, "awps_reconnection_token": {p.token}}.Encode()
+	return p.url + "&" +
+		url.Values{"awps_connection_id": {p.id}, "awps_reconnection_token": {p.token}}.Encode()
 }
 
 // back comes back, wherever the link that it has is.
@@ -136,7 +138,9 @@ func (p *pubsub) want(messages ...string) {
 
 // numbered is a message to everyone as a client gets it.
 func numbered(sequence int, data string) string {
-	return fmt.Sprintf(`{"sequenceId":%d,"type":"message","from":"server","dataType":"text","data":"%s"}`, sequence, data)
+	return fmt.Sprintf(
+		`{"sequenceId":%d,"type":"message","from":"server","dataType":"text","data":"%s"}`,
+		sequence, data)
 }
 
 func acknowledge(sequence int) string {
@@ -160,7 +164,10 @@ func TestClientComesBackToWhatItHasNotConfirmed(t *testing.T) {
 		for round := range 3 { // nothing is confirmed: all comes again
 			c.drop()
 			r := b.send(hub.Target{Users: []string{"ann"}}, hub.Text, fmt.Sprint("absent ", round))
-			if want := (hub.Receipt{MessageID: r.MessageID, Matched: 1, QueuedDetached: 1}); !cmp.Equal(want, r) {
+			if want := (hub.Receipt{
+				MessageID: r.MessageID, Matched: 1,
+				QueuedDetached: 1,
+			}); !cmp.Equal(want, r) {
 				t.Errorf("receipt %+v", r)
 			}
 			c.back()
@@ -171,8 +178,10 @@ func TestClientComesBackToWhatItHasNotConfirmed(t *testing.T) {
 		}
 		c.say(acknowledge(6))
 		c.say(`{"type":"sendToGroup","group":"g","data":1}`) // it is in the group still
-		c.want(`{"sequenceId":7,"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"json","data":1}`)
-		if infos := b.infos(); len(infos) != 1 || infos[0].UnackedMessages != 1 || infos[0].LastAcked != 6 {
+		c.want(`{"sequenceId":7,"type":"message","from":"group","group":"g","fromUserId":"ann",` +
+			`"dataType":"json","data":1}`)
+		if infos := b.infos(); len(infos) != 1 || infos[0].UnackedMessages != 1 ||
+			infos[0].LastAcked != 6 {
 			t.Errorf("connections %+v", infos)
 		}
 	})
@@ -222,7 +231,8 @@ func TestCommandThatRunsWhenItsClientTakesOverIsDoneAndAnsweredOnce(t *testing.T
 	p := &slowly{}
 	bubble(t, func(t *testing.T, b *bed) {
 		p.hub, p.first = b.hub, make(chan struct{})
-		c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON), b.pubsub(t, "group=g", webpubsub.NameJSON)
+		c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON),
+			b.pubsub(t, "group=g", webpubsub.NameJSON)
 		const command = `{"type":"sendToGroup","group":"g","ackId":1,"data":1}`
 		c.say(command)
 		synctest.Wait()
@@ -230,10 +240,12 @@ func TestCommandThatRunsWhenItsClientTakesOverIsDoneAndAnsweredOnce(t *testing.T
 		c.say(command)
 		synctest.Wait()
 		close(p.first)
-		c.want(`{"type":"ack","ackId":1,"success":false,"error":{"name":"Duplicate","message":"a command with this ackId has succeeded before"}}`)
+		c.want(`{"type":"ack","ackId":1,"success":false,"error":{"name":"Duplicate",` +
+			`"message":"a command with this ackId has succeeded before"}}`)
 		c.say(`{"type":"ping"}`)
 		c.want(`{"type":"pong"}`)
-		other.want(`{"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"json","data":1}`)
+		other.want(`{"type":"message","from":"group","group":"g","fromUserId":"ann",` +
+			`"dataType":"json","data":1}`)
 		if n := p.published.Load(); n != 1 {
 			t.Errorf("published %d times", n)
 		}
@@ -271,7 +283,9 @@ func TestWhoCannotComeBackIsToldByAClose(t *testing.T) {
 			c.url = "ws://hub.test/client/hubs/other?"
 			return c.recovery(), webpubsub.NameReliableJSON
 		},
-		"another subprotocol": func(c *pubsub) (string, string) { return c.recovery(), webpubsub.NameJSON },
+		"another subprotocol": func(c *pubsub) (string, string) {
+			return c.recovery(), webpubsub.NameJSON
+		},
 		"unknown id": func(c *pubsub) (string, string) {
 			c.id = string(c.bed.hub.ID()) + ".x"
 			return c.recovery(), webpubsub.NameReliableJSON
@@ -285,7 +299,9 @@ func TestWhoCannotComeBackIsToldByAClose(t *testing.T) {
 			return c.recovery(), webpubsub.NameReliableJSON
 		},
 		"closed": func(c *pubsub) (string, string) {
-			if _, err := c.bed.hub.CloseConnections(c.t.Context(), hub.DefaultNamespace, &hub.Target{Connections: []string{c.id}}, cause.Backend.CloseStatus(), 0); err != nil {
+			if _, err := c.bed.hub.CloseConnections(c.t.Context(), hub.DefaultNamespace,
+				&hub.Target{Connections: []string{c.id}}, cause.Backend.CloseStatus(),
+				0); err != nil {
 				c.t.Fatal(err)
 			}
 			return c.recovery(), webpubsub.NameReliableJSON
@@ -297,8 +313,10 @@ func TestWhoCannotComeBackIsToldByAClose(t *testing.T) {
 				c.drop()
 				before := b.metric("connhub_handshakes_total", "result", "resume_declined")
 				c.open(recovery(c))
-				wantClose(t, c.Conn, websocket.StatusPolicyViolation, "the connection can't be resumed")
-				if got := b.metric("connhub_handshakes_total", "result", "resume_declined"); got != before+1 {
+				wantClose(t, c.Conn, websocket.StatusPolicyViolation,
+					"the connection can't be resumed")
+				if got := b.metric("connhub_handshakes_total", "result",
+					"resume_declined"); got != before+1 {
 					t.Errorf("counted %v", got-before)
 				}
 			})
@@ -311,7 +329,11 @@ func TestClientThatNoLongerTakesCompressionCannotComeBack(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "", webpubsub.NameReliableJSON)
 		c.drop()
-		plain, _, err := websocket.Dial(t.Context(), c.recovery(), &websocket.DialOptions{HTTPClient: b.client, Subprotocols: []string{webpubsub.NameReliableJSON}})
+		plain, _, err := websocket.Dial(t.Context(), c.recovery(),
+			&websocket.DialOptions{
+				HTTPClient:   b.client,
+				Subprotocols: []string{webpubsub.NameReliableJSON},
+			})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +353,8 @@ func TestHubThatLeavesRefusesThoseWhoComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		target := strings.TrimPrefix(c.recovery(), "ws://hub.test")
-		wantRefusal(t, b, b.ask("GET", target, map[string]string{"Sec-WebSocket-Protocol": webpubsub.NameReliableJSON}),
+		wantRefusal(t, b, b.ask("GET", target,
+			map[string]string{"Sec-WebSocket-Protocol": webpubsub.NameReliableJSON}),
 			http.StatusServiceUnavailable, "SHUTTING_DOWN")
 	})
 }
@@ -340,13 +363,15 @@ func TestHubThatLeavesRefusesThoseWhoComeBack(t *testing.T) {
 func TestAccessTokenIsNotLookedAtAgain(t *testing.T) {
 	key := tokenKey(t, "k")
 	webPubSub(t, func(t *testing.T, b *bed) {
-		token := sign(t, key, audience, auth.Claims{User: "ann", Expires: time.Now().Add(20 * time.Second)})
+		token := sign(t, key, audience,
+			auth.Claims{User: "ann", Expires: time.Now().Add(20 * time.Second)})
 		c := b.pubsub(t, "access_token="+token, webpubsub.NameReliableJSON)
 		c.drop()
 		time.Sleep(50 * time.Second) // the bubble's clock; still within the window
 		c.back()
 		c.say(`{"type":"joinGroup","group":"g","ackId":1}`)
-		c.want(`{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"you may not join or leave this group"}}`)
+		c.want(`{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden",` +
+			`"message":"you may not join or leave this group"}}`)
 	}, withTokens(key))
 }
 
@@ -359,8 +384,11 @@ func TestReceiptsTellWhatTheClientConfirmed(t *testing.T) {
 		defer cancel()
 		go func() {
 			receipts <- b.deliver(ctx, &hub.Send{
-				Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: []byte("one")},
-				Target:  everyone, Wait: hub.WaitAcked,
+				Message: &hub.Message{
+					Namespace: hub.DefaultNamespace, Kind: hub.Text,
+					Payload: []byte("one"),
+				},
+				Target: everyone, Wait: hub.WaitAcked,
 			})
 		}()
 		plain.want(`{"type":"message","from":"server","dataType":"text","data":"one"}`)
@@ -376,7 +404,10 @@ func TestReceiptsTellWhatTheClientConfirmed(t *testing.T) {
 		c.want(numbered(1, "one"))
 		c.say(acknowledge(1))
 		r := <-receipts
-		if want := (hub.Receipt{MessageID: r.MessageID, Matched: 2, Written: 1, NotAckable: 1, Acked: 1}); !cmp.Equal(want, r) {
+		if want := (hub.Receipt{
+			MessageID: r.MessageID, Matched: 2, Written: 1, NotAckable: 1,
+			Acked: 1,
+		}); !cmp.Equal(want, r) {
 			t.Errorf("receipt %+v", r)
 		}
 	})
@@ -388,7 +419,8 @@ func TestClientIsToldBeforeTheHubCloses(t *testing.T) {
 			c := b.pubsub(t, "", subprotocol)
 			b.send(everyone, hub.Text, "one")
 			how := cause.CloseStatus{Cause: cause.Backend, Code: 4000, Reason: `"enough"`}
-			if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how, 0); err != nil {
+			if _, err := b.hub.CloseConnections(t.Context(), hub.DefaultNamespace, &everyone, how,
+				0); err != nil {
 				t.Fatal(err)
 			}
 			if _, first := read(t, c.Conn); !strings.Contains(first, `"data":"one"`) {
@@ -407,23 +439,37 @@ func TestWhatAClientMayNotSendEndsItWithTheRightCode(t *testing.T) {
 		code   websocket.StatusCode
 		reason string
 	}{
-		"binary":     {websocket.MessageBinary, `{"type":"ping"}`, 1003, "message type not supported"},
-		"malformed":  {websocket.MessageText, `{"type":"ping"`, 1007, "not valid JSON"},
-		"no type":    {websocket.MessageText, `{"ackId":1}`, 1007, "type: want a string"},
-		"not UTF-8":  {websocket.MessageText, "{\"type\":\"ping\",\"x\":\"\xff\"}", 1007, "text is not UTF-8"},
-		"forged ack": {websocket.MessageText, acknowledge(1), 1008, "sequenceId: nothing with this id was sent"},
-		"too large":  {websocket.MessageText, strings.Repeat(" ", 7<<20) + `{}`, 1009, "message too big"},
+		"binary": {
+			websocket.MessageBinary, `{"type":"ping"}`, 1003,
+			"message type not supported",
+		},
+		"malformed": {websocket.MessageText, `{"type":"ping"`, 1007, "not valid JSON"},
+		"no type":   {websocket.MessageText, `{"ackId":1}`, 1007, "type: want a string"},
+		"not UTF-8": {
+			websocket.MessageText, "{\"type\":\"ping\",\"x\":\"\xff\"}", 1007,
+			"text is not UTF-8",
+		},
+		"forged ack": {
+			websocket.MessageText, acknowledge(1), 1008,
+			"sequenceId: nothing with this id was sent",
+		},
+		"too large": {
+			websocket.MessageText, strings.Repeat(" ", 7<<20) + `{}`, 1009,
+			"message too big",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			webPubSub(t, func(t *testing.T, b *bed) {
 				other := b.pubsub(t, "", webpubsub.NameReliableJSON)
 				c := b.pubsub(t, "", webpubsub.NameReliableJSON)
-				go func() { _ = c.Write(t.Context(), tc.kind, []byte(tc.sent)) }() // it may be cut off
+				// it may be cut off
+				go func() { _ = c.Write(t.Context(), tc.kind, []byte(tc.sent)) }()
 				_, told, err := c.Read(t.Context())
 				if err == nil {
 					_, _, err = c.Read(t.Context())
 				}
-				if ce, ok := errors.AsType[websocket.CloseError](err); !ok || ce.Code != tc.code || tc.code != 1009 && ce.Reason != tc.reason {
+				if ce, ok := errors.AsType[websocket.CloseError](err); !ok || ce.Code != tc.code ||
+					tc.code != 1009 && ce.Reason != tc.reason {
 					t.Errorf("ended with %v, want %d %s", err, tc.code, tc.reason)
 				}
 				want := `{"type":"system","event":"disconnected","message":"` + tc.reason + `"}`
@@ -493,7 +539,8 @@ func TestNothingIsLostDoubledOrOutOfOrderHoweverOftenTheSocketIsLost(t *testing.
 func TestConnectionWhoseTokenExpiredMeanwhileIsNotGivenBack(t *testing.T) {
 	key := tokenKey(t, "k")
 	webPubSub(t, func(t *testing.T, b *bed) {
-		token := sign(t, key, audience, auth.Claims{User: "ann", Expires: time.Now().Add(time.Second)})
+		token := sign(t, key, audience,
+			auth.Claims{User: "ann", Expires: time.Now().Add(time.Second)})
 		c := b.pubsub(t, "access_token="+token, webpubsub.NameReliableJSON)
 		time.Sleep(auth.ClockLeeway) // the bubble's clock
 		c.drop()
@@ -509,10 +556,13 @@ func TestClientThatVanishedInTheMiddleOfAFrameComesBack(t *testing.T) {
 	p := &here{}
 	eachSocket(t, func(t *testing.T, b *bed) {
 		p.hub = b.hub
-		c, _ := b.upgradeWith("user=ann", "Sec-WebSocket-Protocol: "+webpubsub.NameReliableJSON+"\r\n\r\n")
+		c, _ := b.upgradeWith("user=ann",
+			"Sec-WebSocket-Protocol: "+webpubsub.NameReliableJSON+"\r\n\r\n")
 		b.waitAttached(1)
 		c.write(masked(0x81, `{"type":"ping"}`)[:9])
-		eventually(t, func() bool { return len(b.infos()) == 1 && b.infos()[0].Phase == hub.PhaseDetached })
+		eventually(t, func() bool {
+			return len(b.infos()) == 1 && b.infos()[0].Phase == hub.PhaseDetached
+		})
 		if ends := b.causes.all(); len(ends) != 0 {
 			t.Errorf("closed with %v", ends)
 		}

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// NewTLSListener returns a listener for Server.Serve whose connections speak TLS, in the way that lets their handshakes wait in
-// line and their links be parked.
+// NewTLSListener returns a listener for Server.Serve whose connections speak TLS. Their handshakes
+// can wait in line, and their links can be parked.
 func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
 	return &sealedListener{Listener: l, config: config}
 }
@@ -30,25 +30,27 @@ func (l *sealedListener) Accept() (net.Conn, error) {
 	return tls.Server(conn, l.config), nil
 }
 
-// sealed is what crypto/tls has for a socket: the socket itself, through handshake and request; then, when its link is parked, one
-// that never waits: what it does not have is errAgain, and what is written waits in memory until the link flushes it.
+// sealed is the socket below crypto/tls. During the handshake and the request it is the socket
+// itself. When its link is parked, it never waits: a Read without input returns errAgain, and a
+// Write keeps its bytes in memory until the link flushes them.
 type sealed struct {
 	tcpConn
 
-	turn *turn // of the handshake; nil: it is over
-	fd   int   // the link's, once it is parked; 0: not yet
+	turn *handshakeTurn // of the handshake; nil: it is over
+	fd   int            // the parked link's descriptor; 0: not parked yet
 
 	sending sync.Mutex
 	out     *[]byte // records that the socket has not taken; nil: none
 }
 
-// sealedBuffers hold records on their way: one is enough as a rule.
+// sealedBuffers hold records on their way. A link needs a single buffer.
 var sealedBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// sealedKept is the largest buffer that goes back into the pool: a writePiece as a record, and what append adds.
+// sealedKept is the largest buffer, in bytes, that goes back into the pool: a writePiece as a
+// record, and the growth of append.
 const sealedKept = 20 << 10
 
-// errAgain is temporary in the sense of net.Error: crypto/tls reads on after it.
+// errAgain is temporary in the sense of net.Error: crypto/tls goes on after it.
 var errAgain net.Error = againError{}
 
 type againError struct{}
@@ -59,7 +61,7 @@ func (againError) Temporary() bool { return true }
 
 func (s *sealed) Read(b []byte) (int, error) {
 	if s.turn != nil {
-		return s.turn.read(b)
+		return s.turn.readClient(b)
 	}
 	if s.fd == 0 {
 		return s.tcpConn.Read(b)
@@ -84,8 +86,8 @@ func (s *sealed) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// flush writes what waits. blocked: the socket did not take all of it.
-func (s *sealed) flush() (n int, blocked bool, err error) {
+// flushRecords writes waiting records. blocked means that the socket did not take all of them.
+func (s *sealed) flushRecords() (n int, blocked bool, err error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	for s.out != nil {
@@ -96,14 +98,14 @@ func (s *sealed) flush() (n int, blocked bool, err error) {
 			return n, blocked, err
 		}
 		if *s.out = append((*s.out)[:0], (*s.out)[more:]...); len(*s.out) == 0 {
-			s.freeLocked()
+			s.recycleRecordsLocked()
 		}
 	}
 	return n, false, nil
 }
 
-// size is how many bytes wait to be flushed.
-func (s *sealed) size() int {
+// unflushedSize returns how many bytes wait to be flushed.
+func (s *sealed) unflushedSize() int {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	if s.out == nil {
@@ -112,16 +114,16 @@ func (s *sealed) size() int {
 	return len(*s.out)
 }
 
-// free forgets what the socket has not taken.
-func (s *sealed) free() {
+// dropRecords forgets the bytes that the socket has not taken.
+func (s *sealed) dropRecords() {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	if s.out != nil {
-		s.freeLocked()
+		s.recycleRecordsLocked()
 	}
 }
 
-func (s *sealed) freeLocked() {
+func (s *sealed) recycleRecordsLocked() {
 	if cap(*s.out) <= sealedKept {
 		*s.out = (*s.out)[:0]
 		sealedBuffers.Put(s.out)

@@ -71,7 +71,8 @@ func (s *sealer) appendRecord(dst []byte, kind byte, content string) []byte {
 	}
 	s.count++
 	inner := append([]byte(content), kind)
-	head := binary.BigEndian.AppendUint16([]byte{recordApplication, 3, 3}, uint16(len(inner)+s.aead.Overhead()))
+	head := binary.BigEndian.AppendUint16([]byte{recordApplication, 3, 3},
+		uint16(len(inner)+s.aead.Overhead()))
 	return s.aead.Seal(append(dst, head...), nonce, inner, head)
 }
 
@@ -93,7 +94,8 @@ func (b *bed) sealedClient(address string) (*net.TCPConn, *sealer) {
 	b.t.Cleanup(func() { _ = conn.Close() })
 	var keys bytes.Buffer
 	client := tls.Client(conn, &tls.Config{
-		RootCAs: certificate().RootCAs, ServerName: "hub.test", MinVersion: tls.VersionTLS13, KeyLogWriter: &keys,
+		RootCAs: certificate().RootCAs, ServerName: "hub.test", MinVersion: tls.VersionTLS13,
+		KeyLogWriter: &keys,
 	})
 	if err := client.HandshakeContext(b.t.Context()); err != nil {
 		b.t.Fatal(err)
@@ -116,7 +118,8 @@ func (b *bed) sealedClient(address string) (*net.TCPConn, *sealer) {
 // A client that has TLS answer, and reads no answer, can't have the hub keep them: its link ends.
 func TestClientThatAsksForKeysAndReadsNothingIsClosed(t *testing.T) {
 	l := listen(t)
-	b := onLoopback(t, edge.NewTLSListener(l, certificate()), func(context.Context) (net.Conn, error) { return nil, net.ErrClosed },
+	b := onLoopback(t, edge.NewTLSListener(l, certificate()),
+		func(context.Context) (net.Conn, error) { return nil, net.ErrClosed },
 		[]setup{shortClose})
 	conn, s := b.sealedClient(l.Addr().String())
 	request := s.appendRecord(nil, recordApplication, "GET /ws HTTP/1.1\r\n"+upgradeHeader+"\r\n")
@@ -150,10 +153,12 @@ func TestClientThatAsksForKeysAndReadsNothingIsClosed(t *testing.T) {
 // A client that asks for keys, and reads, stays.
 func TestClientThatAsksForKeysAndReadsStays(t *testing.T) {
 	l := listen(t)
-	b := onLoopback(t, edge.NewTLSListener(l, certificate()), func(context.Context) (net.Conn, error) { return nil, net.ErrClosed },
+	b := onLoopback(t, edge.NewTLSListener(l, certificate()),
+		func(context.Context) (net.Conn, error) { return nil, net.ErrClosed },
 		[]setup{shortClose})
 	conn, s := b.sealedClient(l.Addr().String())
-	if _, err := conn.Write(s.appendRecord(nil, recordApplication, "GET /ws HTTP/1.1\r\n"+upgradeHeader+"\r\n")); err != nil {
+	if _, err := conn.Write(s.appendRecord(nil, recordApplication,
+		"GET /ws HTTP/1.1\r\n"+upgradeHeader+"\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	b.waitAttached(1)
@@ -168,14 +173,16 @@ func TestClientThatAsksForKeysAndReadsStays(t *testing.T) {
 	for range rounds {
 		var records []byte
 		for range each {
-			records = s.appendRecord(s.appendKeyUpdate(records), recordApplication, masked(0x81, "x"))
+			records = s.appendRecord(s.appendKeyUpdate(records), recordApplication,
+				masked(0x81, "x"))
 		}
 		if _, err := conn.Write(records); err != nil {
 			t.Fatal(err)
 		}
 	}
 	eventually(t, func() bool {
-		return b.metric("connhub_client_messages_total", "kind", "text", "protocol", "plain") == rounds*each
+		return b.metric("connhub_client_messages_total", "kind", "text", "protocol",
+			"plain") == rounds*each
 	})
 	if got := b.causes.all(); len(got) != 0 {
 		t.Errorf("closed with %+v", got)
@@ -185,6 +192,8 @@ func TestClientThatAsksForKeysAndReadsStays(t *testing.T) {
 // narrow has a client's kernel keep as little as it can of what the client does not read.
 func narrow(_, _ string, raw syscall.RawConn) error {
 	var failed error
-	err := raw.Control(func(fd uintptr) { failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) })
+	err := raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1)
+	})
 	return errors.Join(err, failed)
 }

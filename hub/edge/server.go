@@ -17,21 +17,23 @@ import (
 )
 
 const (
-	// maxHeaderBytes bounds a request's header. A browser's is under 4 KiB; the rest is room for a token
-	// with many groups.
+	// maxHeaderBytes bounds a request's header. A browser's header is under 4 KiB. The rest is room
+	// for a token with many groups.
 	maxHeaderBytes = 16 << 10
-	// strangerPatience is how long a client has to send its request before another one may take its place: a round trip on a phone.
+	// strangerPatience is how long a client may take to send its request before a newcomer may take
+	// its place: a round trip on a phone.
 	strangerPatience = 100 * time.Millisecond
-	// responseTimeout is how long an answer other than an upgrade may take: the page, over a slow phone.
+	// responseTimeout is how long an answer that is no upgrade may take: the page, over a slow
+	// phone.
 	responseTimeout = 30 * time.Second
 )
 
-// Server is the hub's side towards clients. All methods may be called concurrently.
+// Server is the hub's side towards clients. It is safe for concurrent use.
 type Server struct {
 	// Static after New.
 	config    Config
-	plain     *spoken
-	protocols []*spoken
+	plain     *countedProtocol
+	protocols []*countedProtocol
 	metrics   *metrics
 	heartbeat *heartbeat
 	lobby     *lobby.Lobby
@@ -39,36 +41,38 @@ type Server struct {
 	http      *http.Server
 	started   time.Time
 
-	inbound budget       // of messages that clients have begun and not ended
-	links   atomic.Int64 // sockets of clients: links, and upgrades that are being answered
+	inbound budget       // bytes of messages that clients have begun and not ended
+	links   atomic.Int64 // sockets of links, and of upgrades that are being answered
 
-	declines atomic.Int64 // clients that are told that they can't resume, at most Config.mostDeclines
+	// clients that are being declined, at most Config.mostDeclines
+	declines atomic.Int64
 
-	// Handshakes under way, links, their writers and the heartbeat. Handshakes enter under mu; the others are
-	// added by who is counted already.
+	// goroutines counts handshakes under way, links, their writers and the heartbeat. Handshakes
+	// enter under mu. A goroutine that is counted already adds the rest.
 	goroutines sync.WaitGroup
 
 	mu      sync.Mutex
 	closing bool
-	polling *poller // of all links that are parked; nil: there was none yet
+	polling *poller // of all parked links; nil: there was none yet
 }
 
-// New returns a server that serves nobody yet. It starts no goroutine.
+// New returns a server that serves no client yet. It starts no goroutine.
 func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("edge config: %w", err)
 	}
 	s := &Server{config: c, metrics: newMetrics(c.Metrics), started: time.Now()}
 	s.inbound.most = c.InboundBytes
-	s.plain = s.metrics.spoken(c.Plain, c.MaxMessage)
+	s.plain = s.metrics.countProtocol(c.Plain, c.MaxMessage)
 	for _, p := range c.Protocols {
-		s.protocols = append(s.protocols, s.metrics.spoken(p, c.MaxMessage))
+		s.protocols = append(s.protocols, s.metrics.countProtocol(p, c.MaxMessage))
 	}
 	s.heartbeat = newHeartbeat(s)
 	s.line = newLine(s.metrics)
 	var err error
 	if s.lobby, err = lobby.New(lobby.Config{
-		Port: "clients", Most: c.MaxStrangers, Patience: strangerPatience, Logger: c.Logger, Metrics: c.Strangers,
+		Port: "clients", Most: c.MaxStrangers, Patience: strangerPatience, Logger: c.Logger,
+		Metrics: c.Strangers,
 	}); err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
@@ -84,23 +88,23 @@ func New(c Config) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 	}
-	s.http.SetKeepAlivesEnabled(false) // a socket that was not upgraded is of no more use
+	s.http.SetKeepAlivesEnabled(false) // a socket without upgrade is of no more use
 	s.lobby.Attach(s.http)
 	return s, nil
 }
 
-// Handler returns what Serve serves: the clients' endpoints, and the page.
-func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.route) }
+// Handler returns the handler that Serve serves: the clients' endpoints, and the page.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.routeRequest) }
 
-// Serve accepts clients until Shutdown, and then returns nil. Links cost least on connections that are
-// *net.TCPConn, or come from NewTLSListener. A TLS listener must not offer "h2" (tls.Config.NextProtos): an upgrade needs
-// HTTP/1.1.
+// Serve accepts clients until Shutdown, and then returns nil. Links cost least on connections that
+// are *net.TCPConn, or come from NewTLSListener. A TLS listener must not offer "h2"
+// (tls.Config.NextProtos): an upgrade needs HTTP/1.1.
 func (s *Server) Serve(l net.Listener) error {
 	_, sealed := l.(*sealedListener)
 	l = s.lobby.Listener(tcpListener{l})
 	if sealed {
 		g := newGreeter(s, l)
-		defer g.wait()
+		defer g.closeAndWait()
 		l = g
 	}
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -109,20 +113,20 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown at once stops accepting and refuses handshakes (503), and then waits until every link has ended.
-// It does not end them: the connections are the hub's to close, so call Hub.Shutdown at the same time or
-// before. When ctx is done first, the sockets that are left are closed without goodbye, and the error is
-// that of ctx.
+// Shutdown stops accepting and refuses handshakes (503) at once. Then it waits until every link has
+// ended. It does not end links: the hub closes connections, so call Hub.Shutdown at the same time
+// or before. If ctx is done first, Shutdown closes the remaining sockets without a goodbye and
+// returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
 	s.lobby.DropIdle() // or net/http would wait for them
-	s.line.cut()       // a handshake that ends now leads to no link
+	s.line.cutAll()    // a handshake that ends now leads to no link
 
 	err := s.http.Shutdown(ctx)
 	if err != nil {
-		_ = s.http.Close() // err says already that it was not clean
+		_ = s.http.Close() // err tells already that it was not clean
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -139,15 +143,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.polling != nil {
-		s.polling.close()
+		s.polling.closePoller()
 		s.polling = nil
 	}
 	return err
 }
 
-// enter counts a handshake, and the link that it becomes, so that Shutdown waits for it. It reports false
-// when it is too late. The goroutine that ends it calls goroutines.Done.
-func (s *Server) enter() bool {
+// enterHandshake counts a handshake, and the link that it becomes, so that Shutdown waits for it.
+// It returns false if Shutdown has begun. The goroutine that ends the handshake or link calls
+// goroutines.Done.
+func (s *Server) enterHandshake() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closing {
@@ -156,18 +161,19 @@ func (s *Server) enter() bool {
 	return !s.closing
 }
 
-// now is the time since the server was made: a monotonic clock that fits an atomic.
-func (s *Server) now() time.Duration { return time.Since(s.started) }
+// sinceStart returns the time since the server was made: a monotonic clock that fits an atomic.
+func (s *Server) sinceStart() time.Duration { return time.Since(s.started) }
 
 // The clients' endpoints.
 const (
 	pathHubs    = "/client/hubs/" // a namespace follows
-	pathClients = "/client/"      // ours with all below, so that a mistyped endpoint is not a page
+	pathClients = "/client/"      // ours with all below, so a mistyped endpoint is no page
 	pathShort   = "/ws"           // of the default namespace
-	pathREST    = "/api/"         // of Web PubSub's REST API, whose SDKs read 404 as "there is no such user"
+	// pathREST is below Web PubSub's REST API, whose SDKs read 404 as "there is no such user".
+	pathREST = "/api/"
 )
 
-func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+func (s *Server) routeRequest(w http.ResponseWriter, r *http.Request) {
 	namespace, client := strings.CutPrefix(r.URL.Path, pathHubs)
 	if r.URL.Path == pathShort {
 		namespace, client = hub.DefaultNamespace, true
@@ -175,25 +181,26 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	known := client && namespace != "" && !strings.Contains(namespace, "/")
 	switch refused := s.checkHost(r); {
 	case refused != nil:
-		s.refuse(w, r, refused)
+		s.refuseRequest(w, r, refused)
 	case strings.HasPrefix(r.URL.Path, pathREST):
-		s.refuse(w, r, refuse(reasonNotServed))
+		s.refuseRequest(w, r, newRefusal(reasonNotServed))
 	case known:
-		s.connect(w, r, strings.ToLower(namespace))
+		s.connectClient(w, r, strings.ToLower(namespace))
 	case s.config.Page != nil && !strings.HasPrefix(r.URL.Path, pathClients):
 		s.config.Page.ServeHTTP(w, r)
 	default:
-		s.refuse(w, r, refuse(reasonNotFound))
+		s.refuseRequest(w, r, newRefusal(reasonNotFound))
 	}
 }
 
-// refuse answers, counts and logs. The path is logged, never the query: it may hold a token.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {
+// refuseRequest answers, counts and logs a refusal. It logs the path, never the query, which may
+// have a token.
+func (s *Server) refuseRequest(w http.ResponseWriter, r *http.Request, why *requestRefusal) {
 	s.metrics.refused[why.reason].Inc()
 	s.config.Logger.Debug("handshake refused",
-		slog.String("reason", reasons[why.reason].label),
+		slog.String("reason", why.reason.metricLabel()),
 		slog.String("detail", why.detail),
 		slog.String("path", r.URL.Path),
 		slog.String("remote_address", r.RemoteAddr))
-	why.write(w)
+	why.writeProblem(w)
 }

@@ -43,9 +43,12 @@ func floodUntil(t *testing.T, b *bed, policy overflow.Policy, ok func(flood) boo
 			t.Fatal("500 messages were not enough")
 		}
 		d, err := b.hub.Deliver(t.Context(), &hub.Send{
-			Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: []byte(strconv.Itoa(n) + " " + fill)},
-			Target:  hub.Target{Users: []string{"slow"}},
-			Policy:  policy,
+			Message: &hub.Message{
+				Namespace: hub.DefaultNamespace, Kind: hub.Text,
+				Payload: []byte(strconv.Itoa(n) + " " + fill),
+			},
+			Target: hub.Target{Users: []string{"slow"}},
+			Policy: policy,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -81,7 +84,10 @@ func TestSlowClientIsClosedWhenItsOutboxIsFullAndNobodyWaits(t *testing.T) {
 }
 
 func TestSlowClientThatReadsAgainGetsWholeFramesInOrder(t *testing.T) {
-	for name, policy := range map[string]overflow.Policy{"drop oldest": overflow.DropOldest, "drop newest": overflow.DropNewest} {
+	for name, policy := range map[string]overflow.Policy{
+		"drop oldest": overflow.DropOldest,
+		"drop newest": overflow.DropNewest,
+	} {
 		eachSocket(t, func(t *testing.T, b *bed) {
 			t.Log(name)
 			c := b.upgrade("user=slow", "")
@@ -118,7 +124,9 @@ func TestReceiptsCountWhatALeavingClientStillGets(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("user=slow", "")
 		b.waitAttached(1)
-		sent := floodUntil(t, b, overflow.DropNewest, func(f flood) bool { return f.dropped() >= 1 })
+		sent := floodUntil(t, b, overflow.DropNewest, func(f flood) bool {
+			return f.dropped() >= 1
+		})
 		c.write(masked(0x88, "\x03\xe8"))
 		eventually(t, func() bool { return b.hub.Len() == 0 })
 		got := 0
@@ -163,7 +171,8 @@ func TestPingFloodDuringAFanOutKeepsFramesWhole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f.opcode == frame.Text && f.payload != text || f.opcode == frame.Pong && f.payload != "flood" {
+			if f.opcode == frame.Text && f.payload != text ||
+				f.opcode == frame.Pong && f.payload != "flood" {
 				t.Fatalf("broken frame: opcode %#x, %d bytes", byte(f.opcode), len(f.payload))
 			}
 			got[f.opcode]++
@@ -181,7 +190,8 @@ func TestResetSocketIsKnownAsLost(t *testing.T) {
 		b.waitAttached(1)
 		c.reset()
 		waitUntilEmpty(b)
-		if diff := cmp.Diff([]cause.CloseStatus{cause.Lost.CloseStatus()}, b.causes.all()); diff != "" {
+		if diff := cmp.Diff([]cause.CloseStatus{cause.Lost.CloseStatus()},
+			b.causes.all()); diff != "" {
 			t.Errorf("closes (-want +got):\n%s", diff)
 		}
 	})
@@ -214,7 +224,9 @@ func TestResetWhileTheWriterIsBusyEndsTheLink(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("user=slow", "")
 		b.waitAttached(1)
-		floodUntil(t, b, overflow.DropNewest, func(flood) bool { return b.infos()[0].QueuedMessages > 3 })
+		floodUntil(t, b, overflow.DropNewest, func(flood) bool {
+			return b.infos()[0].QueuedMessages > 3
+		})
 		c.reset()
 		waitUntilEmpty(b)
 		eventually(t, func() bool { return b.metric("connhub_links") == 0 })

@@ -5,55 +5,61 @@ import (
 	"net"
 )
 
-// errParked is what a parked socket's reads return when nothing is there to read and no message has begun: the link can do
-// without a goroutine until more comes.
+// errParked is the error of a parked socket's reads if there is no input and no message has begun.
+// The link needs no goroutine until more input comes.
 var errParked = errors.New("nothing to read")
 
-// socket is what carries a link: blocking, with goroutines that wait, anywhere; or parked, on Linux, where a poller waits.
+// socket is the layer below a link. blocking has goroutines that wait, on any system. parked, on
+// Linux, has a poller that waits for all.
 //
-// The goroutine that runs the link calls run, read, ready, rest and discard, and at the end finish; a parked one may be
-// another one each time. Methods with Locked are called under the link's lock; hangUp, halfClose, abort and wake
-// never, and they never block, but for TLS's goodbye.
+// The goroutine that runs the link calls runLink, readInput, readableBytes, messageDone and
+// discardInput, and at the end closeSocket. The goroutine of a parked socket may be a new goroutine
+// each time. Methods with Locked are called under the link's lock. hangUp, halfClose, abortSocket
+// and wakeReader are never called under it, and never block, except for TLS's goodbye.
 type socket interface {
-	// run carries the link on by link.advance, until it reports the end.
-	run()
+	// runLink calls link.serveReadable until it reports the end.
+	runLink()
 
-	// lookahead is the size of the buffer through which coder/websocket reads.
-	lookahead() int
-	// read fills b with what the client sent.
-	read(b []byte) (int, error)
-	// ready is how many bytes read has without waiting.
-	ready() int
-	// stirs reports whether the client has shown life of which nobody has taken note yet: input lies in the socket, or
-	// the socket was full and has room. The hub looks there before it gives a client up, because the hub itself may have
-	// been stopped, or late.
-	stirs() bool
-	// rest says that a message was read to its end.
-	rest()
-	// wake has a read that waits look at link.readEnded.
-	wake()
-	// discard reads on and forgets, and returns nil when the socket has ended.
-	discard() error
+	// lookaheadSize returns the size in bytes of the buffer through which coder/websocket reads.
+	lookaheadSize() int
+	// readInput fills b with the client's bytes.
+	readInput(b []byte) (int, error)
+	// readableBytes returns how many bytes readInput has without waiting.
+	readableBytes() int
+	// showsLife reports whether the client has given a sign of life that was not seen yet: there is
+	// input in the socket, or the socket was full and has room. The hub asks before it gives a
+	// client up, because the hub itself may have been stopped, or late.
+	showsLife() bool
+	// messageDone tells that a message was read to its end.
+	messageDone()
+	// wakeReader makes a waiting readInput look at link.readEnded.
+	wakeReader()
+	// discardInput reads and drops input. It returns nil when the socket has ended.
+	discardInput() error
 
-	// prefetch gets what tryLocked looks at near; see package prefetch.
-	prefetch()
-	// tryLocked writes as much of o as goes without waiting, and reports whether that was all.
-	tryLocked(o *output) (bool, error)
-	// handOverLocked sees to it that what is left of o is written, and what comes behind it. Until then link.writing is set.
+	// prefetchState loads the memory of a later tryWriteLocked into the cache; see package
+	// prefetch.
+	prefetchState()
+	// tryWriteLocked writes the bytes of o that go without waiting, and reports whether it wrote
+	// all.
+	tryWriteLocked(o *output) (bool, error)
+	// handOverLocked makes the socket write the rest of o, and all later output. link.writing is
+	// set until that is done.
 	handOverLocked(o *output)
 
-	// halfClose ends what is sent, false: it can't. hangUp ends the socket, behind what is written.
+	// halfClose ends the sending half. It returns false if the socket can't. hangUp ends the socket
+	// behind all written bytes.
 	halfClose() bool
 	hangUp()
-	// abort ends the socket at once; with reset the kernel forgets what it has for the client.
-	abort(reset bool)
-	// finish closes the socket, and returns when nobody writes to it any more.
-	finish()
+	// abortSocket ends the socket at once. With reset the kernel drops its bytes for the client.
+	abortSocket(reset bool)
+	// closeSocket closes the socket, and returns when no goroutine writes to it any more.
+	closeSocket()
 }
 
-// newSocket takes over a connection, and what the client sent on it already.
+// newSocket takes over a connection, and the bytes that the client already sent on it.
 func (l *link) newSocket(conn net.Conn, early []byte) socket {
-	if p := l.server.park(l, conn, early); p != nil {
+	if p := l.server.parkSocket(l, conn, early); p != nil {
 		return p
 	}
 	return newBlocking(l, conn, early)

@@ -8,14 +8,17 @@ import (
 	"syscall"
 )
 
-// rawSocket: only Unix has sockets that can be written to without waiting. Links write by goroutines.
+// rawSocket returns nil: only Unix has sockets that can be written to without waiting. Links write
+// by goroutines.
 func rawSocket(net.Conn) syscall.RawConn { return nil }
 
 func writeSocket(uintptr, []byte) (n int, blocked bool, err error) {
 	return 0, false, errors.ErrUnsupported
 }
 
-func readSocket(int, []byte) (n int, blocked bool, err error) { return 0, false, errors.ErrUnsupported }
+func readSocket(int, []byte) (n int, blocked bool, err error) {
+	return 0, false, errors.ErrUnsupported
+}
 
 func pollSocket(int) (readable, writable bool) { return false, false }
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawSocket returns the socket of a connection that is nothing but a socket; nil otherwise. Anything that
-// wraps one, like TLS, must see all that is written.
+// rawSocket returns the socket of a connection that is a plain socket, or nil. A connection that
+// wraps a socket, like TLS, must see all written bytes.
 func rawSocket(conn net.Conn) syscall.RawConn {
 	var socket syscall.Conn
 	switch c := conn.(type) {
@@ -28,37 +28,42 @@ func rawSocket(conn net.Conn) syscall.RawConn {
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return nil // closed; whoever writes next finds out
+		return nil // closed; the next write finds out
 	}
 	return raw
 }
 
-// maxRawWrite is the most bytes of a write that goes past Go's scheduler. The kernel copies as many in some 20 µs, by which
-// a garbage collection may have to wait; handing the processor over and back costs more than most writes.
+// maxRawWrite is the most bytes of a write that goes past Go's scheduler. The kernel copies as many
+// in some 20 µs, for which a garbage collection may have to wait. Handing the processor over and
+// back costs more than most writes.
 const maxRawWrite = maxBatch
 
-// writeSocket does one write(2) on a non-blocking socket. blocked: it takes nothing now.
+// writeSocket does a write(2) on a non-blocking socket. blocked means that the socket takes nothing
+// now.
 func writeSocket(fd uintptr, b []byte) (n int, blocked bool, err error) {
 	if len(b) == 0 {
 		return 0, false, nil
 	}
-	return attempt(func() (uintptr, uintptr, syscall.Errno) {
-		// The pointers are converted in the calls themselves, or nothing would keep b in its place.
+	// The calls themselves convert p to a uintptr, or nothing would keep b in its place.
+	p := unsafe.Pointer(unsafe.SliceData(b)) //nolint:gosec // as syscall.Write does it
+	return retryOnSignal(func() (uintptr, uintptr, syscall.Errno) {
 		if len(b) > maxRawWrite {
-			return syscall.Syscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Write does it
+			return syscall.Syscall(syscall.SYS_WRITE, fd, uintptr(p), uintptr(len(b)))
 		}
-		return syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Write does it
+		return syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(p), uintptr(len(b)))
 	})
 }
 
-// readSocket does one read(2) on a non-blocking socket. blocked: there is nothing now.
+// readSocket does a read(2) on a non-blocking socket. blocked means that there is no input now.
 func readSocket(fd int, b []byte) (n int, blocked bool, err error) {
-	return attempt(func() (uintptr, uintptr, syscall.Errno) {
-		return syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // as syscall.Read does it
+	p := unsafe.Pointer(unsafe.SliceData(b)) //nolint:gosec // as syscall.Read does it
+	return retryOnSignal(func() (uintptr, uintptr, syscall.Errno) {
+		return syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(p), uintptr(len(b)))
 	})
 }
 
-// pollSocket reports whether a socket has something to read, also its end or an error, and whether it has room, now.
+// pollSocket reports whether a socket has input now, an end or an error included, and whether it
+// has room for output.
 func pollSocket(fd int) (readable, writable bool) {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
 	for {
@@ -71,8 +76,9 @@ func pollSocket(fd int) (readable, writable bool) {
 	}
 }
 
-// attempt does a system call on a non-blocking socket, again when only a signal came in between.
-func attempt(call func() (uintptr, uintptr, syscall.Errno)) (n int, blocked bool, err error) {
+// retryOnSignal does a system call on a non-blocking socket. It repeats the call if a signal
+// interrupted it.
+func retryOnSignal(call func() (uintptr, uintptr, syscall.Errno)) (n int, blocked bool, err error) {
 	for {
 		n, _, errno := call()
 		switch errno {
@@ -88,7 +94,7 @@ func attempt(call func() (uintptr, uintptr, syscall.Errno)) (n int, blocked bool
 	}
 }
 
-// endOfFile is what a read says that got nothing though it was not blocked.
+// endOfFile returns the error of a read that did not block: io.EOF if it got no bytes and no error.
 func endOfFile(n int, err error) error {
 	if n == 0 && err == nil {
 		return io.EOF

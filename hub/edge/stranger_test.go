@@ -21,22 +21,31 @@ import (
 
 // Whatever a stranger asks for, and in whatever form: it is answered once, and its socket is closed.
 func TestEveryAnswerButAnUpgradeClosesTheSocket(t *testing.T) {
-	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") })
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "page")
+	})
 	for name, request := range map[string]string{
-		"options of all":           "OPTIONS * HTTP/1.1\r\nHost: hub.test\r\n\r\n",
-		"options of a path":        "OPTIONS /ws HTTP/1.1\r\nHost: hub.test\r\n\r\n",
-		"page":                     "GET / HTTP/1.1\r\nHost: hub.test\r\nConnection: keep-alive\r\n\r\n",
-		"head":                     "HEAD / HTTP/1.1\r\nHost: hub.test\r\n\r\n",
-		"not found":                "GET /client/nothing HTTP/1.1\r\nHost: hub.test\r\n\r\n",
-		"no upgrade":               "GET /ws HTTP/1.1\r\nHost: hub.test\r\n\r\n",
-		"HTTP/1.0":                 "GET / HTTP/1.0\r\nHost: hub.test\r\nConnection: keep-alive\r\n\r\n",
-		"pipelined":                strings.Repeat("GET / HTTP/1.1\r\nHost: hub.test\r\n\r\n", 3),
-		"a body that never comes":  "GET / HTTP/1.1\r\nHost: hub.test\r\nContent-Length: 100000\r\n\r\n",
-		"a large body":             "POST / HTTP/1.1\r\nHost: hub.test\r\nContent-Length: 100000000\r\n\r\n",
-		"a chunk that never comes": "POST / HTTP/1.1\r\nHost: hub.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
-		"an upgrade with a body":   "GET /ws HTTP/1.1\r\n" + upgradeHeader + "Content-Length: 5\r\n\r\nhello",
-		"expect":                   "POST / HTTP/1.1\r\nHost: hub.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-		"no HTTP":                  "hello\r\n\r\n",
+		"options of all":    "OPTIONS * HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"options of a path": "OPTIONS /ws HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"page": "GET / HTTP/1.1\r\nHost: hub.test\r\nConnection: " +
+			"keep-alive\r\n\r\n",
+		"head":       "HEAD / HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"not found":  "GET /client/nothing HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"no upgrade": "GET /ws HTTP/1.1\r\nHost: hub.test\r\n\r\n",
+		"HTTP/1.0": "GET / HTTP/1.0\r\nHost: hub.test\r\nConnection: " +
+			"keep-alive\r\n\r\n",
+		"pipelined": strings.Repeat("GET / HTTP/1.1\r\nHost: hub.test\r\n\r\n", 3),
+		"a body that never comes": "GET / HTTP/1.1\r\nHost: hub.test\r\nContent-Length: " +
+			"100000\r\n\r\n",
+		"a large body": "POST / HTTP/1.1\r\nHost: hub.test\r\nContent-Length: " +
+			"100000000\r\n\r\n",
+		"a chunk that never comes": "POST / HTTP/1.1\r\nHost: hub.test\r\nTransfer-Encoding: " +
+			"chunked\r\n\r\n5\r\n",
+		"an upgrade with a body": "GET /ws HTTP/1.1\r\n" + upgradeHeader +
+			"Content-Length: 5\r\n\r\nhello",
+		"expect": "POST / HTTP/1.1\r\nHost: hub.test\r\nExpect: " +
+			"100-continue\r\nContent-Length: 5\r\n\r\n",
+		"no HTTP": "hello\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bed) {
@@ -73,8 +82,10 @@ func TestClientsAboveTheLinkLimitAreToldToComeLater(t *testing.T) {
 			t.Fatal(err)
 		}
 		body, _ := io.ReadAll(response.Body)
-		if response.StatusCode != 503 || response.Header.Get("Retry-After") != "10" || !strings.Contains(string(body), "LINK_LIMIT") {
-			t.Errorf("%s, Retry-After %q, %s", response.Status, response.Header.Get("Retry-After"), body)
+		if response.StatusCode != 503 || response.Header.Get("Retry-After") != "10" ||
+			!strings.Contains(string(body), "LINK_LIMIT") {
+			t.Errorf("%s, Retry-After %q, %s", response.Status, response.Header.Get("Retry-After"),
+				body)
 		}
 		_ = first.conn.Close()
 		synctest.Wait()
@@ -90,8 +101,10 @@ func TestClientsAboveTheLinkLimitAreToldToComeLater(t *testing.T) {
 // A resume needs no token, so anyone can make one up, and leave the close unanswered.
 func TestMadeUpResumesKeepNoClientOut(t *testing.T) {
 	webPubSub(t, func(t *testing.T, b *bed) {
-		const resume = "GET /client/hubs/default?awps_connection_id=x&awps_reconnection_token=y HTTP/1.1\r\n" +
-			"Sec-WebSocket-Protocol: " + webpubsub.NameReliableJSON + "\r\n" + upgradeHeader + "\r\n"
+		const resume = "GET /client/hubs/default?awps_connection_id=x&awps_reconnection_token=y " +
+			"HTTP/1.1\r\n" +
+			"Sec-WebSocket-Protocol: " + webpubsub.NameReliableJSON + "\r\n" + upgradeHeader +
+			"\r\n"
 		ask := func() *http.Response {
 			c := b.connect()
 			c.write(resume)
@@ -110,8 +123,10 @@ func TestMadeUpResumesKeepNoClientOut(t *testing.T) {
 				continue
 			}
 			body, _ := io.ReadAll(response.Body)
-			if response.StatusCode != 503 || response.Header.Get("Retry-After") != "2" || !strings.Contains(string(body), "RESUME_LIMIT") {
-				t.Fatalf("resume %d: %s, Retry-After %q, %s", i, response.Status, response.Header.Get("Retry-After"), body)
+			if response.StatusCode != 503 || response.Header.Get("Retry-After") != "2" ||
+				!strings.Contains(string(body), "RESUME_LIMIT") {
+				t.Fatalf("resume %d: %s, Retry-After %q, %s", i, response.Status,
+					response.Header.Get("Retry-After"), body)
 			}
 		}
 		b.upgrade("user=ann", "")
@@ -132,7 +147,8 @@ func TestSilentStrangersKeepNoClientOut(t *testing.T) {
 				d := net.Dialer{}
 				conn, err := d.DialContext(ctx, "tcp", l.Addr().String())
 				if err == nil && secure {
-					conn = tls.Client(conn, &tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"})
+					conn = tls.Client(conn,
+						&tls.Config{RootCAs: config.RootCAs, ServerName: "hub.test"})
 				}
 				return conn, err
 			}
@@ -175,7 +191,8 @@ func TestHandshakesThatWaitForTheirClientsHoldUpNoOther(t *testing.T) {
 		if err := stuck.HandshakeContext(t.Context()); !errors.Is(err, errStopped) {
 			t.Fatal(err)
 		}
-		if _, err := bufio.NewReader(half).ReadByte(); err != nil { // the hub's flight: it waits now
+		// the hub's flight: it waits now
+		if _, err := bufio.NewReader(half).ReadByte(); err != nil {
 			t.Fatal(err)
 		}
 	}

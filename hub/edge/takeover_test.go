@@ -19,7 +19,8 @@ func TestWhatAClientSendsStaysInOrderWhenItTakesOver(t *testing.T) {
 		p := &slowly{}
 		bubble(t, func(t *testing.T, b *bed) {
 			p.hub, p.first = b.hub, make(chan struct{})
-			c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON), b.pubsub(t, "group=g", webpubsub.NameJSON)
+			c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON),
+				b.pubsub(t, "group=g", webpubsub.NameJSON)
 			command := fmt.Sprintf(`{"type":"sendToGroup","group":"g"%s,"data":1}`, first)
 			c.say(command)
 			synctest.Wait()
@@ -31,7 +32,9 @@ func TestWhatAClientSendsStaysInOrderWhenItTakesOver(t *testing.T) {
 			c.say(`{"type":"sendToGroup","group":"g","data":2}`)
 			c.say(`{"type":"sendToGroup","group":"g","ackId":3,"data":3}`)
 			for i := 1; i <= 3; i++ {
-				other.want(fmt.Sprintf(`{"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"json","data":%d}`, i))
+				other.want(fmt.Sprintf(
+					`{"type":"message","from":"group","group":"g","fromUserId":"ann",`+
+						`"dataType":"json","data":%d}`, i))
 			}
 		}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
 	}
@@ -59,7 +62,8 @@ func TestCommandThatFailedOnTheLinkBeforeIsCarriedOutAnew(t *testing.T) {
 		"refusal": func() error { return hub.ErrShuttingDown },
 		"panic":   func() error { panic("a fault") },
 	} {
-		for _, early := range []bool{true, false} { // it is sent again while the first one runs, or when that has ended
+		// it is sent again while the first one runs, or when that has ended
+		for _, early := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, again early=%t", name, early), func(t *testing.T) {
 				p := &failing{how: how}
 				bubble(t, func(t *testing.T, b *bed) {

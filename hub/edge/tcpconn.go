@@ -9,22 +9,24 @@ import (
 	"time"
 )
 
-// reprieve is how much longer a client has whose input lay unread in its socket when a deadline passed: then the hub was
-// late, not the client. Each deadline is put off once at most, so a client that never stops sending gains no more.
+// reprieve is how much longer a client has if its input lay unread in its socket when a deadline
+// passed: then the hub was late, not the client. Each deadline is put off at most once, so a client
+// that never stops sending gains no more.
 const reprieve = 2 * time.Second
 
-// tcpConn is a client's socket as net/http and crypto/tls see it, and a link with a goroutine of its own.
+// tcpConn is a client's socket, for net/http, crypto/tls and a link with a goroutine of its own.
 //
-// Problem: a process that was stopped, or a machine that is overloaded, finds deadlines over that its clients have kept.
-// package net reports them without a look at the socket.
+// Problem: a process that was stopped, or a machine that is overloaded, finds deadlines over that
+// its clients have kept. Package net reports them without a look at the socket.
 //
-// Outline: a Read whose deadline is over returns what has arrived, and puts the deadline off by reprieve, once. A deadline
-// that was over already when it was set is no limit but a wake-up, and is reported at once.
+// Outline: a Read whose deadline is over returns the arrived bytes, and puts the deadline off by
+// reprieve, once. A deadline that was already over when it was set is a wake-up and no limit. Read
+// reports it at once.
 type tcpConn struct {
 	*net.TCPConn
 
 	mu    sync.Mutex
-	spent bool      // the read deadline is not put off (again)
+	spent bool      // the read deadline can't be put off (again)
 	write time.Time // the write deadline; zero: none
 }
 
@@ -49,7 +51,7 @@ func (c *tcpConn) SetWriteDeadline(t time.Time) error {
 	return c.TCPConn.SetWriteDeadline(t) //nolint:wrapcheck // is the socket
 }
 
-// Read reads what the client has sent.
+// Read reads the client's bytes.
 func (c *tcpConn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -58,7 +60,7 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 	return c.readOverdue(b, err)
 }
 
-// readOverdue reads what had arrived when the deadline passed.
+// readOverdue reads the bytes that had arrived when the deadline passed.
 func (c *tcpConn) readOverdue(b []byte, late error) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,7 +70,8 @@ func (c *tcpConn) readOverdue(b []byte, late error) (int, error) {
 	var n int
 	var blocked bool
 	var err error
-	if controlSocket(c.TCPConn, func(fd int) { n, blocked, err = readSocket(fd, b) }) != nil || blocked {
+	if controlSocket(c.TCPConn, func(fd int) { n, blocked, err = readSocket(fd, b) }) != nil ||
+		blocked {
 		return 0, late
 	}
 	c.spent = true
@@ -80,7 +83,7 @@ func (c *tcpConn) readOverdue(b []byte, late error) (int, error) {
 	return n, endOfFile(n, err)
 }
 
-// controlSocket calls do with the descriptor of a socket, unless that is closed.
+// controlSocket calls do with the descriptor of a socket, unless the socket is closed.
 func controlSocket(tcp *net.TCPConn, do func(fd int)) error {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
@@ -92,7 +95,8 @@ func controlSocket(tcp *net.TCPConn, do func(fd int)) error {
 	return nil
 }
 
-// tcpListener has the connections that it accepts be tcpConns. Others, like those that speak TLS, stay what they are.
+// tcpListener turns the TCP connections that it accepts into tcpConns. It leaves connections of any
+// further type, like TLS, as they are.
 type tcpListener struct{ net.Listener }
 
 // Accept waits for the next connection.

@@ -7,46 +7,49 @@ import (
 	"time"
 )
 
-// writeBuffer must hold the longest control frame (127 bytes): so each comes as one Write, which is
-// what wire.Write relies on.
+// writeBuffer is the size in bytes of coder/websocket's writer. It must hold the longest control
+// frame (127 bytes), so each control frame comes as a single Write. wire.Write relies on that.
 const writeBuffer = 128
 
-// upgrade is a response writer that gives coder/websocket our wire in place of the socket. It is gone after
-// the handshake: nothing that lives as long as the link may refer to it, or to what it wraps.
-type upgrade struct {
+// linkHijacker is a response writer that gives coder/websocket the link's wire in place of the
+// socket. It is gone after the handshake. Nothing that lives as long as the link may refer to it,
+// or to the writer below it.
+type linkHijacker struct {
 	http.ResponseWriter
 
 	link *link
 }
 
-var _ http.Hijacker = (*upgrade)(nil)
+var _ http.Hijacker = (*linkHijacker)(nil)
 
-// Hijack takes the socket from net/http, with buffers that fit a million silent links.
-func (u *upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+// Hijack takes the socket from net/http, with buffers small enough for a million silent links.
+func (u *linkHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(u.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	// What a client sent behind its request, without waiting for the answer, is in net/http's buffer.
+	// A client may send bytes behind its request without waiting for the answer. They are in
+	// net/http's buffer.
 	var early []byte
 	if n := buffered.Reader.Buffered(); n > 0 {
 		early = make([]byte, n)
-		_, _ = buffered.Read(early) // can't fail or fall short: they are there
+		_, _ = buffered.Read(early) // can't fail or fall short: the bytes are buffered
 	}
 	l := u.link
-	l.open(conn, early)
+	l.openSocket(conn, early)
 	w := (*wire)(l)
-	l.buffered = bufio.NewReaderSize(w, l.socket.lookahead())
+	l.buffered = bufio.NewReaderSize(w, l.socket.lookaheadSize())
 	return w, bufio.NewReadWriter(l.buffered, bufio.NewWriterSize(w, writeBuffer)), nil
 }
 
-// briefly is a response writer whose socket lives only as long as it takes to say goodbye.
-type briefly struct{ http.ResponseWriter }
+// closeOnlyHijacker is a response writer that hijacks the connection with a deadline of
+// declineLinger.
+type closeOnlyHijacker struct{ http.ResponseWriter }
 
-var _ http.Hijacker = (*briefly)(nil)
+var _ http.Hijacker = (*closeOnlyHijacker)(nil)
 
 // Hijack takes the socket from net/http.
-func (b *briefly) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (b *closeOnlyHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(b.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -54,5 +57,5 @@ func (b *briefly) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffered, conn.SetDeadline(time.Now().Add(declineLinger))
 }
 
-// Unwrap lets http.ResponseController reach the writer beneath.
-func (u *upgrade) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+// Unwrap gives http.ResponseController the writer below.
+func (u *linkHijacker) Unwrap() http.ResponseWriter { return u.ResponseWriter }

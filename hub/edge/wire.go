@@ -11,66 +11,69 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// wire is the link as coder/websocket sees it: the net.Conn that it reads frames from, and writes control
-// frames to. Nobody uses its Write or Writer for data.
+// wire is the link's net.Conn for coder/websocket, which reads frames from it and writes control
+// frames to it. The link does not use coder/websocket's Write or Writer for data.
 type wire link
 
 var _ net.Conn = (*wire)(nil)
 
-// Read is called by the goroutine that runs the link.
-func (w *wire) Read(b []byte) (int, error) { return w.socket.read(b) }
+// Read reads the client's bytes. The goroutine that runs the link calls it.
+func (w *wire) Read(b []byte) (int, error) { return w.socket.readInput(b) }
 
-// Write takes one whole control frame: a pong, the answer to a close, or a close for what the client did
-// wrong. It never blocks and never fails: what can't be written ends the link in another way.
+// Write takes a whole control frame: a pong, the answer to a close, or a close for a client's
+// fault. It never blocks and never fails: a failed write ends the link in a different way.
 func (w *wire) Write(b []byte) (int, error) {
 	l := (*link)(w)
 	l.mu.Lock()
-	defer l.unlock()
+	defer l.unlockAndPart()
 	if frame.OpcodeOf(b[0]) != frame.Close {
-		l.controlLocked(b)
+		l.queueControlLocked(b)
 		return len(b), nil
 	}
 	if l.closing {
-		return len(b), nil // one close frame is enough
+		return len(b), nil // a single close frame is enough
 	}
 	l.closing = true
 	how := cause.CloseStatus{Cause: cause.Protocol}
 	how.Code, how.Reason, _ = frame.ParseClose(b)
-	if !utf8.ValidString(how.Reason) { // the client's own, sent back; RFC 6455 §8.1
+	// The reason may be the client's own, sent back (RFC 6455 §8.1).
+	if !utf8.ValidString(how.Reason) {
 		how = badReason
 	}
+	// The reason has the same words as a close by a frame's header.
 	if l.ownCode = how.Code; how.Code == uint16(websocket.StatusMessageTooBig) {
-		how.Reason = tooBig(l.protocol.most).Reason // by the same words as where the header tells it
+		how.Reason = tooBig(l.protocol.most).Reason
 	}
-	l.sayCloseLocked(how)
+	l.queueCloseLocked(how)
 	return len(b), nil
 }
 
-// badReason is how a link ends whose client's close frame has a reason that is not text.
+// badReason closes a link whose client's close frame has a reason that is not UTF-8.
 var badReason = cause.CloseStatus{
 	Cause:  cause.InvalidText,
 	Code:   cause.InvalidText.CloseStatus().Code,
 	Reason: "close reason is not UTF-8",
 }
 
-// Close says that coder/websocket is through. It wakes a Read, for which coder/websocket would wait forever,
-// and leaves the socket alone: its own close frame may still have to be written.
+// Close notes that coder/websocket reads no more. It wakes a Read, for which coder/websocket would
+// wait forever. It leaves the socket open: coder/websocket's close frame may still have to be
+// written.
 func (w *wire) Close() error {
 	l := (*link)(w)
 	l.mu.Lock()
 	l.readEnded = true
 	l.mu.Unlock()
-	l.socket.wake()
+	l.socket.wakeReader()
 	return nil
 }
 
-// LocalAddr returns nothing: nobody asks.
+// LocalAddr returns nil. coder/websocket does not call it.
 func (w *wire) LocalAddr() net.Addr { return nil }
 
-// RemoteAddr returns nothing: nobody asks.
+// RemoteAddr returns nil. coder/websocket does not call it.
 func (w *wire) RemoteAddr() net.Addr { return nil }
 
-// SetDeadline does nothing: the link alone sets deadlines.
+// SetDeadline does nothing: only the link sets deadlines.
 func (w *wire) SetDeadline(time.Time) error { return nil }
 
 // SetReadDeadline does nothing.
