@@ -23,10 +23,10 @@ const verbTimeout = 5 * time.Second
 // close, a grant, a revocation. Q is its request and R its response.
 //
 // The entry hub is the hub that a backend called. callEverywhere runs there: it forwards the call
-// to the hubs that may have matching connections, does its own part, and adds up the parts. execute
-// runs at each of the other hubs. A new verb is a field in each oneof of forward.proto, a verb of
-// this type, and a row in executions. A send has the same walk but code of its own, because a send
-// must not allocate and waits for clients (router.Send, executor.send).
+// to the hubs that may have matching connections, does its own part, and adds up the parts.
+// executeVerb runs at each of these hubs. A new verb is a field in each oneof of forward.proto, a
+// verb of this type, and a row in executions. A send has the same walk but code of its own, because
+// a send must not allocate and waits for clients (router.Send, executor.executeSend).
 type verb[Q verbRequest, R proto.Message] struct {
 	// since is the version of the peer protocol that brought the verb. Older hubs count as
 	// unreachable.
