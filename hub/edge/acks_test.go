@@ -29,15 +29,16 @@ func (b *bed) reliable(query string) *raw {
 	return c
 }
 
-// hears sends a message to a user, whose n-th it must be.
+// hears sends a message to a user and checks that it is the user's n-th message.
 func (b *bed) hears(user string, c *raw, n int) {
 	b.t.Helper()
 	b.send(hub.Target{Users: []string{user}}, hub.Text, fmt.Sprint(n))
 	c.wantFrame(frame.Text, numbered(n, fmt.Sprint(n)))
 }
 
-// One client sends a hundred acks of what it confirmed before for each message that there is, as fast as it can: all get their
-// messages, itself too. When it confirms what only another one was sent, it alone is closed.
+// A client sends a hundred old acks for each message, as fast as it can. All clients get their
+// messages, the flooder too. When it confirms a message that only a different client was sent, it
+// alone is closed.
 func TestFloodOfAcksDisturbsNobody(t *testing.T) {
 	p := &here{}
 	eachSocket(t, func(t *testing.T, b *bed) {
@@ -116,7 +117,8 @@ func TestFloodOfAcksDisturbsNobody(t *testing.T) {
 	}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
 }
 
-// wantNumberedAndPong reads messages to everyone from one sequence id to another, and a pong, which may be anywhere among them.
+// wantNumberedAndPong reads the messages with the sequence ids from..to, and a pong anywhere among
+// them.
 func wantNumberedAndPong(c *raw, from, to int) {
 	c.t.Helper()
 	pongs := 0
@@ -135,7 +137,7 @@ func wantNumberedAndPong(c *raw, from, to int) {
 	}
 }
 
-// heard is what a client read until its link ended.
+// heard has the messages of a client until its link ended.
 type heard struct {
 	messages []string
 	err      error
@@ -159,7 +161,7 @@ func (p *pubsub) listen() <-chan heard {
 	return done
 }
 
-// confirm sends what a client that listens confirms, when everything has come to rest.
+// confirm sends an ack for a listening client, once the bubble is at rest.
 func (p *pubsub) confirm(sequence int) {
 	p.t.Helper()
 	synctest.Wait()
@@ -167,7 +169,7 @@ func (p *pubsub) confirm(sequence int) {
 	synctest.Wait()
 }
 
-// onlyInfo returns what the hub knows of a user's only connection.
+// onlyInfo returns the hub's info of a user's only connection.
 func (b *bed) onlyInfo(user string) hub.Info {
 	b.t.Helper()
 	infos, _, err := b.hub.Connections(hub.DefaultNamespace, &hub.Target{Users: []string{user}},
@@ -178,11 +180,12 @@ func (b *bed) onlyInfo(user string) hub.Info {
 	return infos[0]
 }
 
-// hubMetrics lets a bed see those of its hub too.
+// hubMetrics lets a bed see the metrics of its hub too.
 func hubMetrics(h *hub.Config, c *edge.Config) { h.Metrics = c.Metrics }
 
-// A client that reads, and is alive, gets what its window holds. If it confirms nothing of that it is closed after AckTimeout, and nothing
-// is kept for it any more. One that confirms now and then gets everything and stays.
+// A live client that reads gets the messages of its window. If it confirms none of them, it is
+// closed after AckTimeout, and the hub keeps nothing for it. A client that confirms from time to
+// time gets everything and stays.
 func TestClientThatNeverConfirmsIsClosedAlone(t *testing.T) {
 	const window, beyond = 10, 5
 	for name, says := range map[string]string{
@@ -239,7 +242,8 @@ func TestClientThatNeverConfirmsIsClosedAlone(t *testing.T) {
 	}
 }
 
-// wantStuck holds that a client got so many messages and was then closed, as the only one, for it confirmed none.
+// wantStuck checks that a client got so many messages and was then closed, alone, because it
+// confirmed none.
 func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 	t.Helper()
 	if code := websocket.CloseStatus(got.err); code != websocket.StatusPolicyViolation ||
@@ -247,7 +251,8 @@ func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 		t.Errorf("ended with %v", got.err)
 	}
 	last := len(got.messages) - 1
-	if want := `{"type":"system","event":"disconnected","message":"no acknowledgement"}`; got.messages[last] != want {
+	want := `{"type":"system","event":"disconnected","message":"no acknowledgement"}`
+	if got.messages[last] != want {
 		t.Errorf("the last message is %s", got.messages[last])
 	}
 	n := 0
@@ -271,7 +276,8 @@ func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 	}
 }
 
-// What clients don't confirm stays within the hub's budget: those for whom most is kept are closed, and one that confirms is not.
+// Unconfirmed messages stay within the hub's budget. The clients with the most kept bytes are
+// closed. A client that confirms is not.
 func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 	const budget, size, hoarders, rounds = 8 << 20, 128 << 10, 4, 40 // 20 MiB for the hoarders
 	payload := strings.Repeat("x", size)
@@ -325,7 +331,8 @@ func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 	})
 }
 
-// What is against the limits, but is a message of the protocol, is answered. The connection goes on, the ackId is free, and others notice nothing.
+// A well-formed command beyond a limit is answered. The connection goes on, the ackId is free, and
+// further clients notice nothing.
 func TestWhatIsRefusedDisturbsNobody(t *testing.T) {
 	tooLong := strings.Repeat("x", hub.MaxName+1)
 	const badName = "want a name of 1 to 1024 bytes without control characters"

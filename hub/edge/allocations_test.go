@@ -11,8 +11,9 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// TestADeliveryAllocatesNothing counts what messages to few and to many clients allocate: it is the same, but for a pool that is filled
-// again. (Under the race detector pools forget.)
+// TestADeliveryAllocatesNothing counts the allocations of a message to few and to many clients.
+// They are the same, except for a pool that is filled again. (Under the race detector pools
+// forget.)
 func TestADeliveryAllocatesNothing(t *testing.T) {
 	const few, many, spare = 10, 110, 20
 	for name, rest := range map[string]string{"as it is": "\r\n", "compressed": offer} {
@@ -31,7 +32,8 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 						go func() { _, _ = io.Copy(io.Discard, c.conn) }() // ends with the hub
 						b.waitAttached(b.hub.Count(hub.DefaultNamespace, &everyone))
 					}
-					// On a busy machine clients read late, and queues grow: the least of ten counts.
+					// On a busy machine clients read late, and queues grow. So the least of ten
+					// counts.
 					least := math.Inf(1)
 					for range 10 {
 						least = min(least, testing.AllocsPerRun(50, func() {

@@ -60,7 +60,7 @@ func (c *causes) all() []cause.CloseStatus {
 	return append([]cause.CloseStatus(nil), c.list...)
 }
 
-// setup is what a test changes in the configuration.
+// setup is a test's change of the configuration.
 type setup func(*hub.Config, *edge.Config)
 
 func newBed(
@@ -140,7 +140,7 @@ func overTCP(t *testing.T, setups ...setup) *bed {
 	}, setups)
 }
 
-// overTLS is overTCP with TLS on it.
+// overTLS is overTCP with TLS.
 func overTLS(t *testing.T, setups ...setup) *bed {
 	t.Helper()
 	l := listen(t)
@@ -162,8 +162,8 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// onLoopback makes an edge whose time is that of the machine. It sends no pings unless a setup asks for
-// them: how long a test takes does not change the frames that its clients read.
+// onLoopback makes an edge with the machine's clock. It sends no pings unless a setup asks for
+// them. So the duration of a test does not change the frames that its clients read.
 func onLoopback(
 	t *testing.T, l net.Listener, dialer func(context.Context) (net.Conn, error), setups []setup,
 ) *bed {
@@ -174,7 +174,7 @@ func onLoopback(
 	return b
 }
 
-// certificate is a TLS configuration for hub.test, made once; its RootCAs are what a client trusts.
+// certificate is a TLS configuration for hub.test, made once. Clients trust its RootCAs.
 var certificate = sync.OnceValue(func() *tls.Config {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -255,7 +255,8 @@ func (b *bed) dial(query string, subprotocols ...string) *websocket.Conn {
 	return c
 }
 
-// send delivers to a target and returns when that is queued: a wire in memory takes nothing until it is read.
+// send delivers to a target and returns when the message is queued: a wire in memory takes nothing
+// until it is read.
 func (b *bed) send(target hub.Target, kind hub.PayloadKind, payload string) hub.Receipt {
 	b.t.Helper()
 	return b.deliver(b.t.Context(), &hub.Send{
@@ -290,7 +291,7 @@ func (b *bed) infos() []hub.Info {
 
 var everyone = hub.Target{Everyone: true}
 
-// read reads one message, or fails the test.
+// read reads a message, or fails the test.
 func read(t *testing.T, c *websocket.Conn) (websocket.MessageType, string) {
 	t.Helper()
 	kind, p, err := c.Read(t.Context())
@@ -300,7 +301,8 @@ func read(t *testing.T, c *websocket.Conn) (websocket.MessageType, string) {
 	return kind, string(p)
 }
 
-// wantClose reads until the connection ends, for two days at most: in a bubble, pings would go on for ever. It checks what it was told.
+// wantClose reads until the connection ends, for two days at most: in a bubble, pings would go on
+// for ever. It checks the code and reason of the close.
 func wantClose(t *testing.T, c *websocket.Conn, code websocket.StatusCode, reason string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
@@ -318,7 +320,8 @@ func wantClose(t *testing.T, c *websocket.Conn, code websocket.StatusCode, reaso
 	}
 }
 
-// metric returns the value of a counter or gauge; labels are all that it has, as name, value pairs.
+// metric returns the value of a counter or gauge. labels are all its labels, as pairs of name and
+// value.
 func (b *bed) metric(name string, labels ...string) float64 {
 	b.t.Helper()
 	families, err := b.metrics.Gather()

@@ -12,8 +12,9 @@ import (
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
-// BenchmarkFanOut is one message of 128 bytes to 1,000 clients over loopback TCP: an op is a whole fan-out,
-// ns/delivery one client's share. Clients read in the same process, which the figure includes.
+// BenchmarkFanOut sends a message of 128 bytes to 1,000 clients over loopback TCP. An op is a whole
+// fan-out, ns/delivery the share of a client. Clients read in the same process, which the figure
+// includes.
 func BenchmarkFanOut(b *testing.B) {
 	const clients = 1000
 	hc := hub.DefaultConfig()

@@ -19,22 +19,23 @@ type wakes struct {
 
 func (w *wakes) wakeReader() { w.woken = true }
 
-// anyProtocol is what the connections below speak.
+// anyProtocol is the protocol of the connections below.
 type anyProtocol struct{}
 
 func (anyProtocol) Name() string                          { return "any" }
 func (anyProtocol) RouteKey(hub.Route) hub.Route          { return hub.Route{} }
 func (anyProtocol) Encode(*hub.Message, hub.Route) []byte { return nil }
 
-// drawer is a claim and what the model knows of it.
+// drawer is a claim and the model's view of it.
 type drawer struct {
 	claim           *claim
-	namespace, user string // the user of clients without one is their address
+	namespace, user string // the user of clients without a user is their address
 	bytes           int64
 	begun, paid     bool
 }
 
-// largest reports whether nobody whose message has begun holds more than d at any level, where asks holds n more.
+// largest reports whether d holds the most at each level among the holders with a begun message.
+// asks holds n more.
 func (d *drawer) largest(all []*drawer, asks *drawer, n int64) bool {
 	sums := func(key func(*drawer) any) map[any]int64 {
 		found := make(map[any]int64)
@@ -73,7 +74,8 @@ func (d *drawer) largest(all []*drawer, asks *drawer, n int64) bool {
 	return true
 }
 
-// Whatever is asked for, the budget holds; and a link that has to end for it is one of the largest at each level, whether it asked or not.
+// The budget holds for all requests. A link that has to end for it is the largest at each level,
+// whether it asked or not.
 func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 	config := hub.DefaultConfig()
 	config.ID = hub.NewID()
@@ -129,7 +131,7 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 	})
 }
 
-// asks has d reserve bytes, and checks who pays.
+// asks makes d reserve bytes, and checks which claim pays.
 func asks(t *rapid.T, b *budget, all []*drawer, d *drawer, n int64) {
 	fits := b.used-b.leaving+n <= b.most
 	granted := b.reserveBytes(d.claim, n)

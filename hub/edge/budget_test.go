@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// begin has a client begin a message of 99,000 bytes whose last byte never comes.
+// begin begins a message of 99,000 bytes whose last byte never comes.
 func (c *raw) begin() {
 	c.t.Helper()
 	most := masked(0x82, strings.Repeat("x", 99_000))
@@ -36,7 +36,8 @@ func (b *bed) in(namespace, query string) *raw {
 	return c
 }
 
-// One user whose connections keep back the ends of large messages pays for them. Others send what they have, whichever namespace they are in.
+// A user whose connections keep back the ends of large messages pays for them. Further users send
+// their messages, in every namespace.
 func TestTheUserWhoKeepsBackMessagesPaysForThem(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		const greedy, others = 12, 20

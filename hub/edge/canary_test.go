@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// errNothing is what a wire says when there is nothing to read now.
+// errNothing is the error of a wire that has nothing to read now.
 var errNothing = errors.New("nothing to read")
 
 // script is a wire on which the client's bytes come in pieces, with nothing to read between them.
@@ -57,9 +57,10 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		bufio.NewReadWriter(bufio.NewReaderSize(h.wire, 16), bufio.NewWriterSize(h.wire, 128)), nil
 }
 
-// TestCanary pins what parked links rely on, and what coder/websocket does not document: when a read of the wire fails at the
-// beginning of a frame, Reader returns that error, closes and forgets nothing, and the next Reader goes on.
-// When this fails after an update of the library, links must have goroutines (Config.GoroutinePerLink) until it is mended.
+// TestCanary pins an undocumented behaviour of coder/websocket that parked links rely on. When a
+// read of the wire fails at the beginning of a frame, Reader returns that error, and closes and
+// forgets nothing. The next Reader goes on. If this test fails after an update of the library,
+// links need goroutines (Config.GoroutinePerLink) until it is mended.
 func TestCanary(t *testing.T) {
 	pieces := []string{
 		masked(0x81, "one"),

@@ -37,7 +37,8 @@ var violations = []struct {
 		masked(0x81, "\xff"+strings.Repeat("x", 99))[:20], cause.InvalidText, 1007, "not UTF-8",
 	},
 	{
-		"surrogate across fragments", masked(0x01, "ok\xed") + masked(0x00, "\xa0"), cause.InvalidText,
+		"surrogate across fragments",
+		masked(0x01, "ok\xed") + masked(0x00, "\xa0"), cause.InvalidText,
 		1007, "not UTF-8",
 	},
 	{
@@ -53,11 +54,13 @@ var violations = []struct {
 	{"length that needs no two bytes", "\x82\xfe\x00\x7d" + masked(0x82,
 		strings.Repeat("x", 125))[2:], cause.Protocol, 1002, "more bytes than it needs"},
 	{
-		"length that needs no eight bytes", "\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff\x01\x02\x03\x04",
+		"length that needs no eight bytes",
+		"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff\x01\x02\x03\x04",
 		cause.Protocol, 1002, "more bytes than it needs",
 	},
 	{
-		"length of a ping that needs no two bytes", "\x89\xfe\x00\x00\x01\x02\x03\x04", cause.Protocol,
+		"length of a ping that needs no two bytes",
+		"\x89\xfe\x00\x00\x01\x02\x03\x04", cause.Protocol,
 		1002, "more bytes than it needs",
 	},
 	{
@@ -85,7 +88,8 @@ var violations = []struct {
 	{"close with half a code", masked(0x88, "\x03"), cause.Protocol, 1002, ""},
 	{"close with a code that may not be sent", masked(0x88, "\x03\xee"), cause.Protocol, 1002, ""},
 	{
-		"close with a reason that is not UTF-8", masked(0x88, "\x03\xe8\xff"), cause.InvalidText, 1007,
+		"close with a reason that is not UTF-8",
+		masked(0x88, "\x03\xe8\xff"), cause.InvalidText, 1007,
 		"not UTF-8",
 	},
 }
@@ -114,7 +118,8 @@ func TestViolationIsClosedWithItsCodeAndNobodyElseNotices(t *testing.T) {
 	}
 }
 
-// Clients that begin large messages and never end them share a budget; small messages of others pass.
+// Clients that begin large messages and never end them share a budget. Small messages of further
+// clients pass.
 func TestUnfinishedMessagesShareABudget(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		const clients = 5
@@ -217,8 +222,8 @@ func TestBackendsCloseReachesTheClientWithCodeAndReason(t *testing.T) {
 	})
 }
 
-// More than a socket takes at once, sent by a backend that closes right after it, and by a hub that stops: all of
-// it comes before the close frame.
+// A backend, or a hub that stops, sends more than a socket takes at once and then closes. All of it
+// comes before the close frame.
 func TestLastWordsArriveBeforeAnOrderlyClose(t *testing.T) {
 	for _, how := range []cause.CloseStatus{
 		{Cause: cause.Backend, Code: 4000, Reason: "bye"},
@@ -392,7 +397,7 @@ func TestMessageTimeoutEndsWithTheMessage(t *testing.T) {
 	})
 }
 
-// verdict is a protocol that ends each link as it is told.
+// verdict is a protocol that ends each link with a given error.
 type verdict struct {
 	plain.Protocol
 	err error

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkDeflate is what one compression costs, which all who get the message share. "ratio" is what is left of the bytes.
+// BenchmarkDeflate measures a compression, which all receivers of the message share. "ratio" is the
+// compressed size by the plain size.
 func BenchmarkDeflate(b *testing.B) {
 	record := `{"id":%d,"symbol":"ACME","bid":101.%d,"ask":102.%d,"venue":"north-%d"},`
 	for _, size := range []int{minCompressed, 1 << 10, 16 << 10} {
@@ -27,7 +28,8 @@ func BenchmarkDeflate(b *testing.B) {
 	}
 }
 
-// BenchmarkNumberIntoDeflated is what each connection adds to the shared bytes of a numbered protocol.
+// BenchmarkNumberIntoDeflated measures the prefix that each connection adds to the shared bytes of
+// a numbered protocol.
 func BenchmarkNumberIntoDeflated(b *testing.B) {
 	d := deflatedNumbered{numbered: prefixed{prefix: `{"sequenceId":12345`}}
 	shared := make([]byte, 500)

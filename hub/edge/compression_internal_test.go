@@ -27,7 +27,7 @@ func (p prefixed) AppendPrefix(dst []byte, _ uint64, shared []byte) []byte {
 
 func (prefixed) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte { return dst }
 
-// Whatever the prefix and the shared bytes: behind each other they are one frame, and it unpacks to both.
+// Any prefix and any shared bytes together are a single frame, which inflates to both.
 func TestPrefixAndSharedBytesAreOneCompressedMessage(t *testing.T) {
 	m := newMetrics(nil)
 	rapid.Check(t, func(t *rapid.T) {

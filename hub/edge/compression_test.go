@@ -29,10 +29,10 @@ func compressing(_ *hub.Config, c *edge.Config) { c.Compression = true }
 // deflated is a payload as a client sends it compressed (RFC 7692 §7.2.1).
 func deflated(payload string) string { return strings.TrimSuffix(flushed(payload), flushMark) }
 
-// flushMark is the end of what a compressor has flushed: an empty block (RFC 7692 §7.2.1).
+// flushMark is the end of a compressor's flushed output: an empty block (RFC 7692 §7.2.1).
 const flushMark = "\x00\x00\xff\xff"
 
-// compressors are kept: one takes 1.2 MB, and longer to make than a small message to compress.
+// compressors are kept: each takes 1.2 MB, and longer to make than a small message to compress.
 var compressors = sync.Pool{New: func() any {
 	w, _ := flate.NewWriter(nil, flate.DefaultCompression)
 	return w
@@ -60,7 +60,7 @@ func inflated(t *testing.T, payload string) string {
 	return string(b)
 }
 
-// text reads one text frame, compressed or not.
+// text reads a text frame, compressed or not.
 func (c *raw) text() (payload string, compressed bool) {
 	c.t.Helper()
 	f, err := c.frame()
@@ -77,7 +77,8 @@ const offer = extensionHeader + "permessage-deflate; client_max_window_bits\r\n\
 
 const extensionHeader = "Sec-WebSocket-Extensions: "
 
-// Whatever the client's own mode: it gets what was sent, small or large, and the hub gets what it sends.
+// In each compression mode of the client, it gets the sent messages, small or large, and the hub
+// gets the client's messages.
 func TestCompressedMessagesArriveInBothDirections(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		for _, mode := range []websocket.CompressionMode{
@@ -154,13 +155,15 @@ func orPlain(subprotocol string) string {
 	return subprotocol
 }
 
-// One compression serves all who agreed to it; who did not gets the message as it is.
+// A single compression serves all clients that agreed to it. A client that did not agree gets the
+// plain message.
 func TestMessageToManyIsCompressedOnce(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		var clients []*raw
 		for range 20 {
 			c, header := b.upgradeWith("", offer)
-			if want := "permessage-deflate; client_no_context_takeover; server_no_context_takeover"; header.Get("Sec-WebSocket-Extensions") != want {
+			want := "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
+			if header.Get("Sec-WebSocket-Extensions") != want {
 				t.Fatalf("answered %q", header.Get("Sec-WebSocket-Extensions"))
 			}
 			clients = append(clients, c)
@@ -232,7 +235,8 @@ func TestOffersOfCompressionAreAnsweredAsRFC7692Says(t *testing.T) {
 	}
 }
 
-// Without Config.Compression nobody is told that there is any, and a compressed frame is a violation.
+// Without Config.Compression the hub agrees to no compression, and a compressed frame is a
+// violation.
 func TestCompressionIsOffUnlessConfigured(t *testing.T) {
 	b := overTCP(t)
 	c, header := b.upgradeWith("", offer)
@@ -243,7 +247,8 @@ func TestCompressionIsOffUnlessConfigured(t *testing.T) {
 	c.wantEnd(1002, "")
 }
 
-// Compressed messages in all pieces, with fragments and pings: each is taken once. Those who send what they must not are closed.
+// Compressed messages come in all pieces, with fragments and pings. The hub takes each once.
+// Clients with forbidden frames are closed.
 func TestCompressedMessagesArriveHoweverTheyAreCut(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -272,7 +277,7 @@ func TestCompressedMessagesArriveHoweverTheyAreCut(t *testing.T) {
 }
 
 // bomb returns a small frame whose message has 50,000,000 bytes. It repeats the blocks of a million
-// bytes: to compress all of them takes seconds under the race detector.
+// bytes, because compressing all of them takes seconds under the race detector.
 func bomb() string {
 	million := flushed(strings.Repeat("0", 1_000_000))
 	return masked(0xC1, strings.TrimSuffix(strings.Repeat(million, 50), flushMark))
@@ -321,7 +326,8 @@ func TestCompressedViolationsEndTheirLinkAlone(t *testing.T) {
 	})
 }
 
-// A client that goes on with the window of its messages before, though that was declined, is told so.
+// A client that keeps the window of its earlier messages, though the hub declined that, learns this
+// reason.
 func TestClientWithContextTakeoverIsToldThatItWasDeclined(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		c, _ := b.upgradeWith("", offer)
@@ -343,7 +349,8 @@ func TestClientWithContextTakeoverIsToldThatItWasDeclined(t *testing.T) {
 	}, compressing)
 }
 
-// A compressed message that never ends holds its share of the budget, with the decompressor, and ends in time.
+// A compressed message that never ends holds its share of the budget, with the decompressor, and
+// ends in time.
 func TestUnfinishedCompressedMessagesShareTheBudget(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		var clients []*raw
@@ -389,7 +396,7 @@ func (counted) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte {
 	return frame.Append(dst, frame.Text, []byte("hello"))
 }
 
-// The number, which each connection has its own of, and the shared rest are one valid compressed message.
+// The number of each connection and the shared rest are together a valid compressed message.
 func TestNumberedMessagesShareTheirCompressedRest(t *testing.T) {
 	eachSocket(t, func(_ *testing.T, b *bed) {
 		names := http.Header{"Sec-WebSocket-Protocol": {counted{}.Name()}}

@@ -67,7 +67,7 @@ type Config struct {
 	InboundBytes   int64
 	MessageTimeout time.Duration // from the first byte of a client's message to its last
 	PingInterval   time.Duration // of silence until a client is pinged; counted in whole seconds
-	// of silence after the ping until the link is closed; in whole seconds
+	// PongTimeout is the silence after the ping until the link is closed; in whole seconds.
 	PongTimeout  time.Duration
 	CloseTimeout time.Duration // for a client to read what is left and answer a close frame
 
@@ -103,7 +103,7 @@ func DefaultConfig() Config {
 		MaxMessage:     1 << 20,          // as much as a backend may send
 		InboundBytes:   64 << 20,         // 64 messages of the largest size
 		MessageTimeout: 30 * time.Second, // 1 MiB at 300 kbit/s
-		// below the 30 s after which the most impatient proxies cut
+		// Below the 30 s after which the most impatient proxies cut.
 		PingInterval:     25 * time.Second,
 		PongTimeout:      20 * time.Second, // a phone that changes networks is back by then
 		CloseTimeout:     5 * time.Second,

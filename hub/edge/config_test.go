@@ -68,11 +68,12 @@ func TestOriginPatternsThatNoBrowserMatchesAreRefused(t *testing.T) {
 		"[": "not a pattern", "https://": "has no host",
 		"https://app.example.com/": "an origin is", "app.example.com/path": "an origin is",
 		"https://user@app.example.com": "an origin is",
-		" app.example.com":             "an origin is", "a.example.com b.example.com": "an origin is",
-		"wss://app.example.com":       "where the page comes from",
-		"ws://*":                      "where the page comes from",
-		"https://app.example.com:443": "leave out the port 443 of https",
-		"http://*:80":                 "leave out the port 80 of http",
+		" app.example.com":             "an origin is",
+		"a.example.com b.example.com":  "an origin is",
+		"wss://app.example.com":        "where the page comes from",
+		"ws://*":                       "where the page comes from",
+		"https://app.example.com:443":  "leave out the port 443 of https",
+		"http://*:80":                  "leave out the port 80 of http",
 	} {
 		c := goodConfig(t)
 		c.AllowedOrigins = []string{pattern}

@@ -13,8 +13,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// eachWire runs a test over sockets, with TLS and without, and over an in-memory wire, which is written to by a writer. The last one
-// is in a bubble.
+// eachWire runs a test over sockets, with TLS and without, and over a wire in memory, which needs a
+// writer. The wire in memory is in a bubble.
 func eachWire(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) {
 	if !goroutinePerLink { // a link in memory has goroutines anyway
 		t.Run("memory", func(t *testing.T) { bubble(t, test, setups...) })

@@ -22,7 +22,8 @@ func endingAtExpiry(k *auth.TokenKey) setup {
 	}
 }
 
-// expiring connects a client whose token lives so long; it answers pings until it is closed, and tells when that was.
+// expiring connects a client whose token lives for ttl. The client answers pings until it is
+// closed, and then sends the time of the close.
 func (b *bed) expiring(k *auth.TokenKey, ttl time.Duration) <-chan time.Time {
 	b.t.Helper()
 	c := b.dial("access_token=" + sign(b.t, k, audience, auth.Claims{Expires: time.Now().Add(ttl)}))
@@ -66,7 +67,7 @@ func TestNothingIsSentToAConnectionWhoseTokenHasExpired(t *testing.T) {
 	}, endingAtExpiry(key), func(_ *hub.Config, c *edge.Config) { c.PingInterval = time.Hour })
 }
 
-// One that waits for its client to come back waits no longer than the token is good.
+// A connection that waits for its client to come back waits no longer than its token is valid.
 func TestAConnectionWithoutALinkEndsWithItsTokenToo(t *testing.T) {
 	key := tokenKey(t, "k")
 	p := &here{}

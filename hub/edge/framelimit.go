@@ -14,8 +14,8 @@ type frameLimit struct {
 	compressed   bool   // the message is compressed
 }
 
-// deflateSlack is how many times larger than MaxMessage a compressed message may be: deflate adds
-// bytes to data that it can't compress.
+// deflateSlack is the factor by which a compressed message may exceed the limit of a message:
+// deflate adds bytes to data that it can't compress.
 const deflateSlack = 2
 
 // admitFrame counts a frame, or returns a Violation. It passes frames that coder/websocket refuses

@@ -9,8 +9,8 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// Whatever a client sends after the upgrade, nothing panics, what it gets are well-formed frames, and the
-// last one is a close frame: for what it did, or because it falls silent.
+// No bytes of a client after the upgrade make the hub panic. The client gets well-formed frames.
+// The last of them is a close frame, for the client's fault or for its silence.
 func FuzzAnyBytesEndInAClose(f *testing.F) {
 	for _, v := range violations {
 		if len(v.bytes) < 4<<10 { // larger ones slow the fuzzer down

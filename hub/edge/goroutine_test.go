@@ -7,14 +7,15 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 )
 
-// goroutinePerLink has beds over TCP make links as where there is no poller. Tests of this package are not parallel.
+// goroutinePerLink makes beds over TCP use links as on a system without a poller. Tests of this
+// package are not parallel.
 var goroutinePerLink bool
 
 // links is a setup that every bed gets.
 func links(_ *hub.Config, c *edge.Config) { c.GoroutinePerLink = goroutinePerLink }
 
-// TestGoroutinePerLink has the tests of links run again without the poller: those of the ways in
-// which a link reads, writes and ends. What a message is encoded to does not depend on its socket.
+// TestGoroutinePerLink runs the tests of links again without the poller: the ways in which a link
+// reads, writes and ends. The encoding of a message does not depend on its socket.
 func TestGoroutinePerLink(t *testing.T) {
 	goroutinePerLink = true
 	defer func() { goroutinePerLink = false }()

@@ -83,7 +83,8 @@ func readAnswer(t *testing.T, resp *http.Response) answer {
 	return a
 }
 
-// ask sends a request; header is on top of a good upgrade's, and an empty value takes one away.
+// ask sends a request. header is added to a good upgrade's header, and an empty value takes a field
+// away.
 func (b *bed) ask(method, target string, header map[string]string) answer {
 	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), method, "http://hub.test"+target, nil)
@@ -546,7 +547,7 @@ func upgradeRequest(t *testing.T) *http.Request {
 	return r.WithContext(t.Context())
 }
 
-// A client that offers several subprotocols has an order, the hub has none.
+// The order of a client's subprotocols counts. The hub has no order.
 func TestClientGetsTheFirstSubprotocolThatIsKnown(t *testing.T) {
 	b := overTCP(t, func(_ *hub.Config, c *edge.Config) {
 		c.Protocols = []edge.Protocol{envelope.Protocol{}, counted{}}

@@ -13,7 +13,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// silence is how long a client may say nothing, and slack what the wheel's whole seconds may add.
+// silence is how long a client may stay silent. slack is the delay that the wheel's whole seconds
+// may add.
 var silence = edge.DefaultConfig().PingInterval + edge.DefaultConfig().PongTimeout
 
 const slack = 2 * time.Second
@@ -52,10 +53,10 @@ func TestVanishedClientIsFoundThoughMessagesAreSentToIt(t *testing.T) {
 		c.PingInterval, c.PongTimeout, c.CloseTimeout = time.Second, time.Second,
 			100*time.Millisecond
 	}
-	// at once: it takes seconds
+	// The beds run at once, because each takes seconds.
 	beds := map[string]*bed{"tcp": overTCP(t, quick), "tls": overTLS(t, quick)}
 	for _, b := range beds {
-		b.upgrade("", "") // says nothing and reads nothing: the kernel takes what is written to it
+		b.upgrade("", "") // silent, and reads nothing: the kernel takes the pings
 	}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -152,7 +153,8 @@ func TestPongTellsTheRoundTrip(t *testing.T) {
 	})
 }
 
-// Also with the shortest times, which the wheel's whole seconds could make one, a client is asked before it is given up.
+// A client is pinged before it is given up, even with the shortest times, which the wheel's whole
+// seconds could make a single second.
 func TestNobodyIsClosedUnasked(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		for wait := range 10 {

@@ -14,7 +14,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// Text in any pieces is judged like the whole, and no later than at the first byte that can't be right.
+// Text in any pieces is judged like the whole, and no later than at the first byte that can't be
+// right.
 func FuzzTextIsJudgedAtTheFirstBadByte(f *testing.F) {
 	f.Add([]byte("aé€🙂"))
 	f.Add([]byte("\xed\xa0\x80"))
@@ -111,7 +112,7 @@ func TestWheelLooksAtEachLinkInItsSecond(t *testing.T) {
 					break
 				}
 			case 2:
-				s.started = time.Now().Add(-time.Duration(h.second+1) * tick) // one second later
+				s.started = time.Now().Add(-time.Duration(h.second+1) * tick) // a second later
 				due, ok := h.takeDue(nil)
 				if !ok {
 					t.Fatal("nothing is due")

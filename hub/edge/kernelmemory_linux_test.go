@@ -17,8 +17,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// kernelHas is how many bytes the kernel keeps on the hub's end of a client's connection: to be sent or to be confirmed, and
-// to be read.
+// kernelHas returns how many bytes the kernel keeps on the hub's end of a client's connection:
+// bytes to be sent or confirmed, and bytes to be read.
 func (c *raw) kernelHas() (unsent, unread int) {
 	c.t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
@@ -41,10 +41,12 @@ func (c *raw) kernelHas() (unsent, unread int) {
 	return 0, 0
 }
 
-// kernelKeeps is the most that the kernel may keep of either kind: a quarter of a megabyte, and a segment of 64 KiB that it may take beyond.
+// kernelKeeps is the most that the kernel may keep in each direction: a quarter of a megabyte, and
+// a segment of 64 KiB that it may take beyond.
 const kernelKeeps = 320 << 10
 
-// What a client does not read waits in its outbox, where policies and budgets see it, and not in the kernel.
+// Messages for a client that does not read wait in its outbox, where policies and budgets see them,
+// and not in the kernel.
 func TestKernelKeepsLittleForAClientThatDoesNotRead(t *testing.T) {
 	eachKernel(t, func(t *testing.T, b *bed) {
 		c := b.upgrade("user=slow", "")
@@ -69,7 +71,7 @@ func eachKernel(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) 
 	t.Run("goroutine", func(t *testing.T) { eachSocket(t, test, setups...) })
 }
 
-// sated is a protocol that takes so many bytes quickly, and then nothing until it may.
+// sated is a protocol that takes so many bytes quickly, and then none until it may.
 type sated struct {
 	plain.Protocol
 
@@ -85,7 +87,8 @@ func (p sated) Receive(_ *hub.Connection, _ hub.PayloadKind, payload []byte) err
 	return nil
 }
 
-// A client that was fast has the kernel expect more of it. When the hub reads no more, the client must stop soon.
+// After a fast start of a client, the kernel expects more of it. When the hub reads no more, the
+// client must stop soon.
 func TestKernelKeepsLittleOfWhatTheHubDoesNotRead(t *testing.T) {
 	p := &sated{most: 64 << 20}
 	if testkit.RaceEnabled {

@@ -51,7 +51,7 @@ type handshakeTurn struct {
 	timeout  time.Duration // for a write
 
 	left time.Duration // for which the hub may still wait for the client
-	// left was extended, once, because the client's bytes lay unread when it was over
+	// late is set when left was extended, because the client's bytes lay unread when it was over.
 	late    bool
 	working bool // the handshake has a core
 }

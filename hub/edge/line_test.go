@@ -15,7 +15,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
-// queueing is a bed whose handshakes hold their cores until a gate lets one on. Those of 127.0.0.2 pass.
+// queueing is a bed whose handshakes hold their cores until a gate lets a handshake go on.
+// Handshakes of 127.0.0.2 pass.
 type queueing struct {
 	*bed
 
@@ -49,7 +50,8 @@ func newQueueing(t *testing.T, most int, timeout time.Duration) *queueing {
 	}
 	q.bed = onLoopback(t, edge.NewTLSListener(l, config), nil,
 		[]setup{func(_ *hub.Config, c *edge.Config) {
-			c.MaxStrangers, c.HandshakeTimeout, c.Strangers = most, timeout, lobby.NewMetrics(c.Metrics)
+			c.MaxStrangers, c.HandshakeTimeout = most, timeout
+			c.Strangers = lobby.NewMetrics(c.Metrics)
 		}})
 	t.Cleanup(q.open) // or Shutdown waits
 	return q
@@ -109,7 +111,8 @@ func (q *queueing) failed() int {
 	return int(q.metric("connhub_tls_handshakes_total", "result", "failed"))
 }
 
-// The hub waits for its clients as long as HandshakeTimeout says. How long clients wait for a core is not their fault.
+// The hub waits for its clients for HandshakeTimeout. The time that clients wait for a core does
+// not count.
 func TestTheTimeInLineIsNotTheClients(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const clients = 40
@@ -142,7 +145,8 @@ func TestAnAddressThatFillsTheLineKeepsNoOtherAddressOut(t *testing.T) {
 	eventually(t, func() bool { return q.metric("connhub_strangers", "port", "clients") == 0 })
 	q.flood(2*most, "127.0.0.1")
 	all := float64(1 + 2*most)
-	// One that was dropped has left the line when its handshake has failed. So the line is full again only with the newcomer.
+	// A dropped handshake has left the line when it has failed. So the line is full again only with
+	// the newcomer.
 	eventually(t, func() bool {
 		return q.entered() == all && q.failed() == most && q.inLine() == most-cores
 	})

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// TestALinkTakesNoMoreThanItsSizeClasses: each idle client has one of these. Go allocates in steps, of 16 or 32 bytes here, so one
-// word more costs each client as much as four: a new field must be worth that, or find room where the others leave some.
+// TestALinkTakesNoMoreThanItsSizeClasses bounds the objects of each idle client. Go allocates in
+// steps, of 16 or 32 bytes here, so a further word costs each client as much as four words. A new
+// field must be worth that, or find room in a gap.
 func TestALinkTakesNoMoreThanItsSizeClasses(t *testing.T) {
 	for _, one := range []struct {
 		what  reflect.Type

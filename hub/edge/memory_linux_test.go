@@ -12,9 +12,11 @@ import (
 	"testing"
 )
 
-// What the hub keeps of one idle client, in bytes of heap after collections: its connection with a user of 15 bytes and a
-// group of its own, its link, its socket, and coder/websocket's part. What was measured (Go 1.26, 64 bits) when the bounds
-// were set is 3,430 and 10,380: a stranger with its place in the lobby, or a request, takes more than they leave.
+// The bounds for the hub's memory of an idle client, in bytes of heap after collections: its
+// connection with a user of 15 bytes and a group of its own, its link, its socket, and
+// coder/websocket's part. When the bounds were set, the measured values were 3,430 and 10,380 (Go
+// 1.26, 64 bits). A stranger with its place in the lobby, or a request, takes more than the
+// difference.
 const (
 	idleBytes    = 3600
 	idleTLSBytes = 10_550
@@ -34,7 +36,7 @@ func TestAnIdleClientTakesLittle(t *testing.T) {
 				}
 				b.waitAttached(to)
 			}
-			open(0, before) // what is made once, and what pools have
+			open(0, before) // objects that are made once, and pools
 			heap := heapInUse()
 			open(before, before+clients)
 			each := (heapInUse() - heap) / clients
@@ -46,7 +48,8 @@ func TestAnIdleClientTakesLittle(t *testing.T) {
 	}
 }
 
-// openSilent opens a client that does nothing until the test ends. Of this process it takes a descriptor, and no memory.
+// openSilent opens a client that does nothing until the test ends. It takes a descriptor of this
+// process, and no memory.
 func (b *bed) openSilent(query string) {
 	b.t.Helper()
 	conn, err := b.dialer(b.t.Context())
@@ -72,7 +75,8 @@ func (b *bed) openSilent(query string) {
 	b.t.Cleanup(func() { _ = syscall.Close(fd) })
 }
 
-// heapInUse is what is in use after collections: what has a finalizer or lies in a pool goes in a later one.
+// heapInUse returns the bytes in use after collections. Objects with a finalizer or in a pool go in
+// a later collection.
 func heapInUse() int64 {
 	for range 3 {
 		runtime.GC()

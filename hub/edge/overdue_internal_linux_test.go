@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// A message whose rest has arrived when its time is over is read. Its client has a little longer for what is missing then, once.
+// A message whose rest has arrived when its time is over is read. Its client has a little longer
+// for the missing bytes, once.
 func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 	ends := socketPair(t)
 	l := &link{
@@ -39,7 +40,7 @@ func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 	}
 }
 
-// A client that reads on what a close waits for has a little longer when the time is over, once.
+// A client that reads while a close waits for it has a little longer when the time is over, once.
 func TestCloseWaitsForAClientThatReadsAgain(t *testing.T) {
 	ends := socketPair(t)
 	l := &link{
@@ -64,7 +65,8 @@ func TestCloseWaitsForAClientThatReadsAgain(t *testing.T) {
 	}
 }
 
-// What has arrived when the deadline of a read is over is read, once; a deadline that was over already is no deadline.
+// The bytes that have arrived when the deadline of a read is over are read, once. A deadline that
+// was already over when it was set is no deadline.
 func TestReadAfterItsDeadlineGetsWhatHasArrived(t *testing.T) {
 	client, server := tcpPair(t)
 	c := &tcpConn{TCPConn: server}
@@ -127,7 +129,8 @@ func tcpPair(t *testing.T) (client, server *net.TCPConn) {
 	return a.(*net.TCPConn), b.(*net.TCPConn)
 }
 
-// Input that the hub never comes to read, because its goroutine waits for the client to read, keeps no client alive.
+// A link does not read input while its goroutine waits for the client to read. Such input keeps no
+// client alive.
 func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 	ends := socketPair(t)
 	s := &Server{config: Config{

@@ -10,7 +10,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
-// busy is a protocol that takes the first message of a client and then does not return until it may.
+// busy is a protocol that takes the first message of a client and then does not return until it
+// may.
 type busy struct {
 	plain.Protocol
 
@@ -22,13 +23,14 @@ func (p busy) Receive(*hub.Connection, hub.PayloadKind, []byte) error {
 	return nil
 }
 
-// A client's pong lies in its socket, unread, when the time for it is over: the client stays, on each kind of link.
+// A client's pong lies in its socket, unread, when its time is over. The client stays, on each kind
+// of link.
 func TestPongInTheSocketCountsWhenItsTimeIsOver(t *testing.T) {
 	p := busy{goOn: make(chan struct{})}
 	quick := func(_ *hub.Config, c *edge.Config) {
 		c.PingInterval, c.PongTimeout, c.Plain = time.Second, 3*time.Second, p
 	}
-	// at once: it takes seconds
+	// The beds run at once, because each takes seconds.
 	beds := map[string]*bed{"parked": overTCP(t, quick), "parked under TLS": overTLS(t, quick)}
 	goroutinePerLink = true
 	defer func() { goroutinePerLink = false }()
@@ -47,7 +49,7 @@ func TestPongInTheSocketCountsWhenItsTimeIsOver(t *testing.T) {
 		}
 		c.write(masked(0x8a, f.payload))
 	}
-	for name, b := range beds { // a second ping comes when the time for the first one is over
+	for name, b := range beds { // a second ping comes when the time of the first is over
 		eventually(t, func() bool {
 			return b.metric("connhub_pings_sent_total") == 2 || len(b.causes.all()) > 0
 		})

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Whoever has a link's lock while the link ends finds its descriptor open; whoever has it later leaves the number alone, which may be
-// another's by then.
+// A goroutine that holds a link's lock while the link ends finds its descriptor open. A goroutine
+// that gets the lock later does not use the number, which may belong to a new file by then.
 func TestDescriptorIsClosedUnderTheLinksLockAndUsedNoMore(t *testing.T) {
 	mine, next := socketPair(t), socketPair(t)
 	poller, err := newPoller()
@@ -24,7 +24,7 @@ func TestDescriptorIsClosedUnderTheLinksLockAndUsedNoMore(t *testing.T) {
 	p.link.socket = p
 	p.state.Store(running)
 	err = poller.addSocket(p)
-	poller.closePoller() // now nobody but finish takes the link's lock
+	poller.closePoller() // now only closeSocket takes the link's lock
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func socketPair(t *testing.T) [2]int {
 	return ends
 }
 
-// renumbered gives a file another descriptor, from least on: high ones are nobody else's.
+// renumbered gives a file a new descriptor, from least on: high numbers belong to no file.
 func renumbered(t *testing.T, fd, least int) int {
 	t.Helper()
 	n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC,

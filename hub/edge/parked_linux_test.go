@@ -29,7 +29,7 @@ func silentLinks(t *testing.T, b *bed) {
 	b.waitAttached(clients + 1)
 	silent := func() {
 		t.Helper()
-		calm := 0 // looks in a row: at the first one the hub may not have begun to read
+		calm := 0 // looks in a row: at the first the hub may not have begun to read
 		eventually(t, func() bool {
 			calm++
 			if runtime.NumGoroutine() > before {
@@ -68,7 +68,8 @@ func parkedLinks(t *testing.T) int {
 	return strings.Count(string(stacks), "edge.(*link).advance")
 }
 
-// A descriptor that is used again belongs to the new link alone: what happens to the one before does not reach it.
+// A descriptor that is used again belongs to the new link alone. Events of the old link do not
+// reach it.
 func TestReusedDescriptorsStayApart(t *testing.T) {
 	const rounds = 300
 	eachSocket(t, func(t *testing.T, b *bed) {

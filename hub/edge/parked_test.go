@@ -16,7 +16,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// Whatever a client sends, and in whatever pieces it arrives: each message is taken once, in order, and pings between are answered.
+// The hub takes each message of a client once, in order, in whatever pieces it arrives, and answers
+// pings between messages.
 func TestMessagesArriveHoweverTheyAreCut(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -111,7 +112,8 @@ func TestHalfMessagesEndInTime(t *testing.T) {
 	}
 }
 
-// A record that is none makes TLS say so itself, behind what was sent before; the link ends, and nobody else notices.
+// For a broken record TLS sends an alert by itself, behind the sent bytes. The link ends, and
+// further links notice nothing.
 func TestBrokenRecordEndsItsLinkAlone(t *testing.T) {
 	b := overTLS(t, shortClose)
 	bad, other := b.upgrade("", ""), b.upgrade("", "")
@@ -128,7 +130,7 @@ func TestBrokenRecordEndsItsLinkAlone(t *testing.T) {
 	other.wantFrame(frame.Text, "after")
 }
 
-// A thousand links that one call closes are gone soon, those of clients that don't answer after
+// A thousand links that a single call closes end soon. Links of clients that don't answer end after
 // CloseTimeout.
 func TestManyLinksEndInSeconds(t *testing.T) {
 	clients := 1000

@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
-// MaxMessage counts what a client has to say, and not how its protocol wraps it.
+// MaxMessage counts the client's payload, and not the wrapping of its protocol.
 func TestPayloadOfExactlyTheLimitIsTakenHoweverItIsWrapped(t *testing.T) {
 	const limit = 64 << 10
 	command := func(dataType, data string) string {
@@ -44,14 +44,15 @@ func TestPayloadOfExactlyTheLimitIsTakenHoweverItIsWrapped(t *testing.T) {
 	}
 }
 
-// Outboxes count payloads: four texts of a megabyte fit into four, however long they are on the wire.
+// Outboxes count payloads: four texts of a megabyte fit into four, whatever their length on the
+// wire.
 func TestOutboxTakesAsMuchPayloadAsItsBoundSays(t *testing.T) {
 	webPubSub(t, func(t *testing.T, b *bed) {
 		// reads nothing: a wire in memory takes nothing
 		c := b.pubsub(t, "user=slow", webpubsub.NameJSON)
 		const fit = 4
 		text := strings.Repeat("\x01", hub.MaxPayload)
-		for range 1 + fit { // the link has taken the first one
+		for range 1 + fit { // the link has taken the first
 			if r := b.send(everyone, hub.Text, text); r.Queued+r.Pending != 1 {
 				t.Fatalf("receipt %+v", r)
 			}

@@ -65,7 +65,7 @@ func TestFramesOfAPlainClientComeToItsGroupWithTheirOpcode(t *testing.T) {
 	})
 }
 
-// Of a client that comes with a token the query says where its frames go, and not that it is there.
+// The query of a client with a token tells where its frames go. It does not prove the permission.
 func TestPlainClientNeedsTheRoleToSendToItsGroup(t *testing.T) {
 	key := tokenKey(t, "k")
 	roles, err := auth.ParseRoles([]string{"webpubsub.sendToGroup.g"})
@@ -107,7 +107,7 @@ func TestModeThatIsNoneIsRefused(t *testing.T) {
 				http.StatusBadRequest, "NAME_INVALID")
 		})
 	}
-	bubble(t, func(t *testing.T, b *bed) { // who has no Publisher has no such mode
+	bubble(t, func(t *testing.T, b *bed) { // without a Publisher there is no such mode
 		wantRefusal(t, b, b.ask("GET", "/client/hubs/default?x"+toGroup, nil),
 			http.StatusBadRequest, "NAME_INVALID")
 	})

@@ -45,8 +45,8 @@ func (b *bed) upgrade(query, early string) *raw {
 	return c
 }
 
-// upgradeWith is upgrade with what else the request's header says, its empty line, and what is sent behind it. It returns the
-// answer's header as well.
+// upgradeWith is upgrade with rest: further lines of the request's header, its empty line, and
+// bytes behind it. It returns the answer's header as well.
 func (b *bed) upgradeWith(query, rest string) (*raw, http.Header) {
 	b.t.Helper()
 	c := b.connect()
@@ -114,7 +114,7 @@ type receivedFrame struct {
 	payload    string
 }
 
-// frame reads one frame; a frame that no server may send is an error.
+// frame reads a frame. A frame that no server may send is an error.
 func (c *raw) frame() (receivedFrame, error) {
 	var h [2]byte
 	if _, err := io.ReadFull(c.r, h[:]); err != nil {
@@ -149,7 +149,7 @@ func (c *raw) frame() (receivedFrame, error) {
 	return f, err
 }
 
-// wantFrame reads one frame and compares it.
+// wantFrame reads a frame and compares it.
 func (c *raw) wantFrame(o frame.Opcode, payload string) {
 	c.t.Helper()
 	f, err := c.frame()

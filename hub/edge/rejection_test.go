@@ -18,8 +18,8 @@ type nowhere struct{}
 
 func (*nowhere) Publish(context.Context, *hub.Send) error { return nil }
 
-// Frames as the official client 1.1 writes them, of commands that the hub does not support: each is answered, or only counted, and the link
-// goes on with its connection, in both subprotocols.
+// Frames as the official client 1.1 writes them, of commands that the hub does not support. Each is
+// answered, or only counted, and the link goes on with its connection, in both subprotocols.
 func TestUnknownCommandsAreAnsweredCountedAndDoNotCloseTheLink(t *testing.T) {
 	const failed = `"error":{"name":"%s","message":"%s"}}`
 	commands := []struct{ sent, want string }{
@@ -37,7 +37,8 @@ func TestUnknownCommandsAreAnsweredCountedAndDoNotCloseTheLink(t *testing.T) {
 				fmt.Sprintf(failed, "NotSupported", "stream: the hub does not support streams"),
 		},
 		{
-			`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"text","data":"x"}`,
+			`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"text",` +
+				`"data":"x"}`,
 			`{"type":"streamClosed","streamId":"s",` +
 				fmt.Sprintf(failed, "StreamNotFound", "streamId: the hub does not support streams"),
 		},

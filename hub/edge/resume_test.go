@@ -84,7 +84,7 @@ func (p *pubsub) open(target, subprotocol string) {
 	p.Conn = c
 }
 
-// greeted reads what comes first on a link.
+// greeted reads the first frame of a link.
 func (p *pubsub) greeted() {
 	p.t.Helper()
 	var m struct{ Type, Event, ConnectionID, ReconnectionToken string }
@@ -102,7 +102,7 @@ func (p *pubsub) recovery() string {
 		url.Values{"awps_connection_id": {p.id}, "awps_reconnection_token": {p.token}}.Encode()
 }
 
-// back comes back, wherever the link that it has is.
+// back comes back, on a new link, wherever the old link is.
 func (p *pubsub) back() {
 	p.t.Helper()
 	id, token := p.id, p.token
@@ -136,7 +136,7 @@ func (p *pubsub) want(messages ...string) {
 	}
 }
 
-// numbered is a message to everyone as a client gets it.
+// numbered is a message to everyone in the form that a client gets.
 func numbered(sequence int, data string) string {
 	return fmt.Sprintf(
 		`{"sequenceId":%d,"type":"message","from":"server","dataType":"text","data":"%s"}`,
@@ -187,7 +187,8 @@ func TestClientComesBackToWhatItHasNotConfirmed(t *testing.T) {
 	})
 }
 
-// The SDK gives up a silent link of its own accord: the hub may not have noticed. The old link says no more.
+// The SDK gives up a silent link by itself, and the hub may not have noticed. The old link writes
+// nothing more.
 func TestClientTakesItsConnectionFromALinkThatLooksAlive(t *testing.T) {
 	webPubSub(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON)
@@ -202,7 +203,7 @@ func TestClientTakesItsConnectionFromALinkThatLooksAlive(t *testing.T) {
 		if _, closed := errors.AsType[websocket.CloseError](err); err == nil || closed {
 			t.Errorf("the old link says %q, %v", text, err)
 		}
-		synctest.Wait() // the old one's end is the old one's alone
+		synctest.Wait() // the end of the old link ends nothing else
 		b.send(everyone, hub.Text, "three")
 		c.want(numbered(3, "three"))
 		if n := b.hub.Len(); n != 1 || len(b.causes.all()) != 0 {
@@ -252,7 +253,7 @@ func TestCommandThatRunsWhenItsClientTakesOverIsDoneAndAnsweredOnce(t *testing.T
 	}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
 }
 
-// A token whose greeting the client never read does not lock it out.
+// A greeting that the client never read does not lock it out by its new token.
 func TestClientMayComeBackWithTheTokenBeforeIfTheLastOneNeverReachedIt(t *testing.T) {
 	webPubSub(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON)
@@ -265,7 +266,8 @@ func TestClientMayComeBackWithTheTokenBeforeIfTheLastOneNeverReachedIt(t *testin
 	})
 }
 
-// Clients take a refusal by status for one that passes: who can't come back is let in, and closed with 1008.
+// Clients repeat after a refusal by status. So a client that can't come back is upgraded, and
+// closed with 1008.
 func TestWhoCannotComeBackIsToldByAClose(t *testing.T) {
 	for name, recovery := range map[string]func(c *pubsub) (target, subprotocol string){
 		"wrong token": func(c *pubsub) (string, string) {
@@ -324,7 +326,7 @@ func TestWhoCannotComeBackIsToldByAClose(t *testing.T) {
 	}
 }
 
-// What waits is compressed already.
+// The waiting messages are compressed already.
 func TestClientThatNoLongerTakesCompressionCannotComeBack(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "", webpubsub.NameReliableJSON)
@@ -486,8 +488,8 @@ func TestWhatAClientMayNotSendEndsItWithTheRightCode(t *testing.T) {
 	}
 }
 
-// Over real sockets, which the poller has: the client gives them up while messages come, with FIN or RST as it happens, or leaves them open; it
-// confirms now and then, and sees each message once.
+// The sockets are real, with the poller. The client gives them up while messages come, with FIN or
+// RST at random, or leaves them open. It confirms from time to time, and sees each message once.
 func TestNothingIsLostDoubledOrOutOfOrderHoweverOftenTheSocketIsLost(t *testing.T) {
 	p := &here{}
 	eachSocket(t, func(t *testing.T, b *bed) {
@@ -535,7 +537,7 @@ func TestNothingIsLostDoubledOrOutOfOrderHoweverOftenTheSocketIsLost(t *testing.
 	}, func(_ *hub.Config, c *edge.Config) { c.Protocols = webpubsub.Protocols(p) })
 }
 
-// Where connections end with their token, one that waits for its client ends too.
+// If connections end with their token, a connection that waits for its client ends too.
 func TestConnectionWhoseTokenExpiredMeanwhileIsNotGivenBack(t *testing.T) {
 	key := tokenKey(t, "k")
 	webPubSub(t, func(t *testing.T, b *bed) {
@@ -551,7 +553,8 @@ func TestConnectionWhoseTokenExpiredMeanwhileIsNotGivenBack(t *testing.T) {
 	}, endingAtExpiry(key))
 }
 
-// A phone that loses its network while it uploads has sent half a frame: it is away like any other, not too slow.
+// A phone that loses its network during an upload has sent half a frame. It is away, and not too
+// slow.
 func TestClientThatVanishedInTheMiddleOfAFrameComesBack(t *testing.T) {
 	p := &here{}
 	eachSocket(t, func(t *testing.T, b *bed) {

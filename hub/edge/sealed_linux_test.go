@@ -29,7 +29,8 @@ const (
 	keyUpdate         = 24
 )
 
-// sealer writes records of TLS 1.3 with AES-128-GCM as a client whose handshake is done: crypto/tls has no way to ask for keys.
+// sealer writes records of TLS 1.3 with AES-128-GCM as a client after its handshake: crypto/tls has
+// no way to ask for keys.
 type sealer struct {
 	t      *testing.T
 	secret []byte
@@ -76,14 +77,14 @@ func (s *sealer) appendRecord(dst []byte, kind byte, content string) []byte {
 	return s.aead.Seal(append(dst, head...), nonce, inner, head)
 }
 
-// appendKeyUpdate appends a change of keys that asks for one of the hub (RFC 8446 §4.6.3).
+// appendKeyUpdate appends a change of keys that asks the hub for a change too (RFC 8446 §4.6.3).
 func (s *sealer) appendKeyUpdate(dst []byte) []byte {
 	dst = s.appendRecord(dst, recordHandshake, string([]byte{keyUpdate, 0, 0, 1, 1}))
 	s.rekey(s.expand(s.secret, "traffic upd", sha256.Size))
 	return dst
 }
 
-// sealedClient connects a client over TLS 1.3 and returns its socket with what writes on it.
+// sealedClient connects a client over TLS 1.3. It returns the client's socket and its sealer.
 func (b *bed) sealedClient(address string) (*net.TCPConn, *sealer) {
 	b.t.Helper()
 	dialer := net.Dialer{Control: narrow}
@@ -189,7 +190,7 @@ func TestClientThatAsksForKeysAndReadsStays(t *testing.T) {
 	}
 }
 
-// narrow has a client's kernel keep as little as it can of what the client does not read.
+// narrow makes a client's kernel keep as little as it can of unread bytes.
 func narrow(_, _ string, raw syscall.RawConn) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) {

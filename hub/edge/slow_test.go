@@ -20,7 +20,7 @@ import (
 // fill is a message that sockets' buffers hold only a few of.
 var fill = strings.Repeat("x", 256<<10)
 
-// flood is what was sent to a slow client.
+// flood is the deliveries to a slow client.
 type flood []*hub.Delivery
 
 // dropped is how many messages of the flood will not arrive.
@@ -197,7 +197,8 @@ func TestResetSocketIsKnownAsLost(t *testing.T) {
 	})
 }
 
-// Under TLS a client has two halves that it can shut: with TLS's goodbye, or the socket's alone.
+// Under TLS a client can shut its sending half in two ways: with TLS's goodbye, or the socket's
+// half alone.
 func TestClientThatShutsItsSendingHalfIsLost(t *testing.T) {
 	eachSocket(t, func(t *testing.T, b *bed) {
 		for i, shut := range []func(*raw) error{

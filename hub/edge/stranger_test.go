@@ -19,7 +19,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
-// Whatever a stranger asks for, and in whatever form: it is answered once, and its socket is closed.
+// A request of any kind and form is answered once, and its socket is closed.
 func TestEveryAnswerButAnUpgradeClosesTheSocket(t *testing.T) {
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "page")
@@ -98,7 +98,7 @@ func TestClientsAboveTheLinkLimitAreToldToComeLater(t *testing.T) {
 	}, func(_ *hub.Config, c *edge.Config) { c.MaxLinks = 2 })
 }
 
-// A resume needs no token, so anyone can make one up, and leave the close unanswered.
+// A resume needs no token, so any stranger can make up resumes, and leave the close unanswered.
 func TestMadeUpResumesKeepNoClientOut(t *testing.T) {
 	webPubSub(t, func(t *testing.T, b *bed) {
 		const resume = "GET /client/hubs/default?awps_connection_id=x&awps_reconnection_token=y " +

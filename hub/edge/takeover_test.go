@@ -13,7 +13,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
-// What is being carried out when the client takes over comes first, whether it is to be answered or not.
+// A message that is being carried out when the client takes over comes first, whether it needs an
+// answer or not.
 func TestWhatAClientSendsStaysInOrderWhenItTakesOver(t *testing.T) {
 	for _, first := range []string{`,"ackId":1`, ""} {
 		p := &slowly{}
@@ -40,7 +41,7 @@ func TestWhatAClientSendsStaysInOrderWhenItTakesOver(t *testing.T) {
 	}
 }
 
-// failing is a Publisher that fails the first time, when it is told to.
+// failing is a Publisher that calls how instead of publishing the first message.
 type failing struct {
 	slowly
 
@@ -62,7 +63,7 @@ func TestCommandThatFailedOnTheLinkBeforeIsCarriedOutAnew(t *testing.T) {
 		"refusal": func() error { return hub.ErrShuttingDown },
 		"panic":   func() error { panic("a fault") },
 	} {
-		// it is sent again while the first one runs, or when that has ended
+		// the command is sent again while the first runs, or after its end
 		for _, early := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, again early=%t", name, early), func(t *testing.T) {
 				p := &failing{how: how}
