@@ -140,10 +140,9 @@ func listAll(t *testing.T, conn *grpc.ClientConn, namespace string) []*controlv1
 	}
 	var all []*controlv1.Connection
 	for {
-		page, err := connections.ListConnections(t.Context(), request)
-		if err != nil {
-			t.Fatal(err)
-		}
+		page := wholePage(t, func() (*controlv1.ListConnectionsResponse, error) {
+			return connections.ListConnections(t.Context(), request)
+		})
 		all = append(all, page.GetConnections()...)
 		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
 			return all
