@@ -249,7 +249,9 @@ func (n *node) route(key string, born ...hub.ID) Route {
 		if !reached && !n.excused(m) && !n.woken { // a woken hub's leases are out of time
 			s.fail("%v: %s sends %s and misses %s", s.now, n.id, key, m.id)
 		}
-		m.missed[n] = m.missed[n] || !reached && n.hearing() == never
+		// A woken hub may filter a member out by a lease that is over (doc.go): m goes on then.
+		filtered := n.woken && n.core.countsMember(n.clock(), m.id)
+		m.missed[n] = m.missed[n] || !reached && !filtered && n.hearing() == never
 	}
 	return r
 }
