@@ -97,9 +97,10 @@ type churner struct {
 func (c *churner) turn(turn int) error {
 	user := fmt.Sprintf("churner-%d-%d", c.number, turn)
 	p := party{Address: c.order.Clients, Path: "/ws?user=" + user, Secure: c.order.Secure, Manners: churning, Network: 1}
+	began := time.Now()
 	one, err := p.dial(c.number)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s, dialling for %v: %w", user, time.Since(began), err)
 	}
 	defer one.conn.Close()
 	// It goes on when the connection is gone.
@@ -129,7 +130,10 @@ func (c *churner) turn(turn int) error {
 	} else {
 		c.news.Broken++
 	}
-	return c.leave(one)
+	if err := c.leave(one); err != nil {
+		return fmt.Errorf("%s, leaving: %w", user, err)
+	}
+	return nil
 }
 
 // leave ends a connection.
