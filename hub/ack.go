@@ -9,13 +9,13 @@ import (
 
 // tailFullLocked reports whether the client must confirm something before e may go, and sees to it that
 // the connection does not wait forever.
-func (c *Connection) tailFullLocked(e *Envelope) bool {
+func (c *Connection) isTailFullLocked(e *Envelope) bool {
 	if c.numbering == nil {
 		return false
 	}
 	o, config := &c.state.Outbox, &c.hub().config
 	window := config.Window
-	if o.tail == 0 || int(o.tail) < window.Messages && o.tailBytes+e.size() <= window.Bytes {
+	if o.tail == 0 || int(o.tail) < window.Messages && o.tailBytes+e.payloadSize() <= window.Bytes {
 		return false
 	}
 	n := c.numbering
@@ -31,14 +31,14 @@ func (c *Connection) tailFullLocked(e *Envelope) bool {
 // Ack says that the client has every message up to a sequence id. An id that was confirmed before is
 // ignored; one that was never given is ErrAckForged.
 func (c *Connection) Ack(sequence uint64) error {
-	link, err := c.ack(sequence)
+	link, err := c.confirmSequence(sequence)
 	if link != nil {
 		link.Flush() // the tail has room again
 	}
 	return err
 }
 
-func (c *Connection) ack(sequence uint64) (Link, error) {
+func (c *Connection) confirmSequence(sequence uint64) (Link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -51,7 +51,7 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 		return nil, nil
 	}
 	if sequence > c.state.Written { // the ack overtook the link's report
-		c.wroteLocked(sequence)
+		c.countWrittenLocked(sequence)
 	}
 	if sequence > c.sent {
 		// The client, back on a new link, confirms what it got on the old one: the new link need not carry
@@ -59,10 +59,10 @@ func (c *Connection) ack(sequence uint64) (Link, error) {
 		c.numbering.skip += int(c.sent - c.linkWritten)
 		c.sent, c.linkWritten = sequence, sequence
 	}
-	for _, e := range c.state.Outbox.live()[:sequence-c.state.Acked] {
-		e.tally.ack()
+	for _, e := range c.state.Outbox.liveEntries()[:sequence-c.state.Acked] {
+		e.tally.countAck()
 	}
-	c.hub().metrics.acked(int(sequence - c.state.Acked))
+	c.hub().metrics.addAcked(int(sequence - c.state.Acked))
 	c.applyLocked(Op{Kind: OpAck, Sequence: sequence})
 	c.numbering.patient = time.Time{} // the tail moves
 	if c.state.Phase == PhaseAttached {

@@ -31,7 +31,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if len(groups) > MaxGroups {
 		return nil, ErrGroupLimit
 	}
-	ns, speaks, err := h.acquire(&a)
+	ns, speaks, err := h.reserveConnection(&a)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	}})
 	ns.enlistLocked(c)
 	for _, g := range groups {
-		c.joinLocked(g)
+		c.joinGroupLocked(g)
 	}
 	c.mu.Unlock()
 	speaks.connections.Inc()
@@ -64,7 +64,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 		c.Close(cause.Cause(h.closing.Load()).CloseStatus())
 		return nil, ErrShuttingDown
 	}
-	if err := h.inForce(ctx, keysOf(&a, groups)); err != nil {
+	if err := h.awaitInForce(ctx, keysOf(&a, groups)); err != nil {
 		c.Close(cause.Handshake.CloseStatus())
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func BenchmarkMatch(b *testing.B) {
 	const connections = 5000
 	h, all := benchmarkHub(b, bare{}, connections)
 	for _, c := range all {
-		if _, err := c.join("too"); err != nil {
+		if _, err := c.joinGroup("too"); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -119,11 +119,11 @@ func BenchmarkMatch(b *testing.B) {
 			var m matcher
 			b.ReportAllocs()
 			for b.Loop() {
-				m.match(h.namespace(DefaultNamespace), &target, false)
+				m.findMatches(h.findNamespace(DefaultNamespace), &target, false)
 				if len(m.matches) < connections-1 {
 					b.Fatal(len(m.matches))
 				}
-				m.reset()
+				m.resetMatches()
 			}
 			perDelivery(b, connections)
 		})
@@ -138,14 +138,14 @@ func BenchmarkOutbox(b *testing.B) {
 		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
 			var o outbox
 			for range waiting {
-				o.push(e)
-				o.number()
+				o.pushEnvelope(e)
+				o.numberFirst()
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				o.push(e)
-				o.number()
-				o.release(1)
+				o.pushEnvelope(e)
+				o.numberFirst()
+				o.releaseTail(1)
 			}
 		})
 	}
@@ -179,8 +179,8 @@ func BenchmarkJoinLeave(b *testing.B) {
 	_, all := benchmarkHub(b, bare{}, 100_000)
 	for i := 0; b.Loop(); i++ {
 		c := all[i*7919%len(all)]
-		c.leave("g")
-		if _, err := c.join("g"); err != nil {
+		c.leaveGroup("g")
+		if _, err := c.joinGroup("g"); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -192,7 +192,7 @@ func BenchmarkManyGroups(b *testing.B) {
 	_, all := benchmarkHub(b, bare{}, 2*groups/groupsEach)
 	name := func(i int) string { return fmt.Sprintf("pair-%07d", i) }
 	join := func(c *Connection, group string) {
-		if _, err := c.join(group); err != nil {
+		if _, err := c.joinGroup(group); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -203,7 +203,7 @@ func BenchmarkManyGroups(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		n := i * 7919 % groups
 		c, group := all[n%len(all)], name(n)
-		c.leave(group)
+		c.leaveGroup(group)
 		join(c, group)
 	}
 }

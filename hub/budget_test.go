@@ -73,7 +73,7 @@ func TestBudgetHoldsWhileManyWhoShareLeave(t *testing.T) {
 	for _, c := range stuck {
 		c.Close(cause.AckStuck.CloseStatus())
 	}
-	if n := h.holdings.total.staying(); n < 0 {
+	if n := h.holdings.total.stayingBytes(); n < 0 {
 		t.Errorf("%d bytes stay", n)
 	}
 	for i := range 40 {
@@ -136,7 +136,7 @@ func TestManyWhoShareSmallMessagesPayForThem(t *testing.T) {
 	if n := closedOf(innocent); n > 0 {
 		t.Errorf("%d clients were closed that hold one message, and %d that share thousands", n, closedOf(sharing))
 	}
-	if have := h.holdings.total.staying(); have > most {
+	if have := h.holdings.total.stayingBytes(); have > most {
 		t.Errorf("%d bytes are held", have)
 	}
 }
@@ -150,7 +150,7 @@ func TestASearchForHoldersInVainIsNotRepeatedAtOnce(t *testing.T) {
 	fill := func(bytes int64) {
 		for range bytes {
 			h.bytes.Add(1)
-			h.reclaim(most, nobody)
+			h.reclaimBytes(most, nobody)
 		}
 	}
 	want := func(step string, n int) {

@@ -55,7 +55,7 @@ func TestClientMayDoWhatItsRolesSayUntilAGrantSaysOtherwise(t *testing.T) {
 		"revoked and granted again":     {only{joinAny}, []Grant{{joinA, true}, {joinA, false}}, []Permission{joinA, joinB, joinAny}},
 	} {
 		c := withClaims(t, h, &Claims{Roles: tc.roles})
-		if err := c.grant(grants(tc.grants...)); err != nil {
+		if err := c.addGrants(grants(tc.grants...)); err != nil {
 			t.Fatal(err)
 		}
 		var got []Permission
@@ -79,7 +79,7 @@ func TestGrantsAgreeWithTheirHistory(t *testing.T) {
 		for range rapid.IntRange(0, 12).Draw(t, "grants") {
 			n := Grant{Permission{Action(rapid.IntRange(1, 2).Draw(t, "action")), group.Draw(t, "group")}, rapid.Bool().Draw(t, "revoked")}
 			history = append(history, n)
-			g = g.with(n)
+			g = g.withGrant(n)
 		}
 		for _, action := range []Action{JoinGroup, SendToGroup} {
 			for _, name := range []string{"a", "b", "c", "d"} {
@@ -89,7 +89,7 @@ func TestGrantsAgreeWithTheirHistory(t *testing.T) {
 						want, decided = !h.Revoked, true
 					}
 				}
-				if got, known := g.decides(Permission{action, name}); got != want || known != decided {
+				if got, known := g.decidesOn(Permission{action, name}); got != want || known != decided {
 					t.Fatalf("%d %q: %t, %t; history says %t, %t", action, name, got, known, want, decided)
 				}
 			}
@@ -100,14 +100,14 @@ func TestGrantsAgreeWithTheirHistory(t *testing.T) {
 func TestGrantsAreBounded(t *testing.T) {
 	c := withClaims(t, newHub(t), nil)
 	for i := range MaxGrants {
-		if err := c.grant(grants(Grant{Permission: Permission{JoinGroup, strings.Repeat("g", i+1)}})); err != nil {
+		if err := c.addGrants(grants(Grant{Permission: Permission{JoinGroup, strings.Repeat("g", i+1)}})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.grant(grants(Grant{Permission: Permission{JoinGroup, "one more"}})); !errors.Is(err, ErrGrantLimit) {
+	if err := c.addGrants(grants(Grant{Permission: Permission{JoinGroup, "one more"}})); !errors.Is(err, ErrGrantLimit) {
 		t.Errorf("got %v", err)
 	}
-	if err := c.grant(grants(Grant{Permission: Permission{Action: JoinGroup}})); err != nil || len(c.state.Grants.list) != 1 {
+	if err := c.addGrants(grants(Grant{Permission: Permission{Action: JoinGroup}})); err != nil || len(c.state.Grants.list) != 1 {
 		t.Errorf("a grant for all: %v, %d left", err, len(c.state.Grants.list))
 	}
 }

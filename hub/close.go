@@ -51,44 +51,44 @@ func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 		return nil
 	}
 	c.stopTimerLocked()
-	c.comeBackLocked()
+	c.endDetachedLocked()
 	c.dialect.connections.Dec()
 	h := c.hub()
 	h.metrics.closes[how.Cause].Inc()
 	c.applyLocked(Op{Kind: OpClose, Close: how})
 	c.namespace.delistLocked(c)
-	h.release(c.namespace, &c.state.Identity)
+	h.releaseConnection(c.namespace, &c.state.Identity)
 	if n := c.numbering; n != nil {
 		n.turn.wakeAll() // a move kept links from it
 	}
 
 	switch {
 	case c.link == nil:
-		c.endLocked()
+		c.endClosedLocked()
 	case !how.Cause.Orderly():
 		// What the link has taken is on its way, and counted when the link says how far it came.
-		for n := c.state.Outbox.queued(); n > 0; n-- {
+		for n := c.state.Outbox.queueLen(); n > 0; n-- {
 			c.dropLocked(n-1, cause.DropClosed)
 		}
 		c.putFirstLocked(nil)
 		c.loseWrittenLocked()
 		// What the link has taken and not yet written counts until it has ended.
-		c.leaving = int64(c.keepsLocked().share) // rounded down: what many share leaves once
-		c.namespace.leave(c.leaving)
+		c.leaving = int64(c.weighKeptLocked().share) // rounded down: what many share leaves once
+		c.namespace.countLeaving(c.leaving)
 	}
 	return c.link
 }
 
 // endLocked lets go of what a closed connection has not written. Its link is gone.
-func (c *Connection) endLocked() {
+func (c *Connection) endClosedLocked() {
 	c.loseWrittenLocked()
 	unwritten := c.unwrittenLocked()
 	for _, e := range unwritten {
-		e.tally.drop(cause.DropClosed)
+		e.tally.countDrop(cause.DropClosed)
 	}
-	c.hub().metrics.dropped(cause.DropClosed, len(unwritten))
+	c.hub().metrics.addDropped(cause.DropClosed, len(unwritten))
 	c.applyLocked(Op{Kind: OpEnd})
-	c.namespace.leave(-c.leaving)
+	c.namespace.countLeaving(-c.leaving)
 	c.leaving = 0
 	c.putFirstLocked(nil)
 	c.link, c.soonest = nil, nil
@@ -99,8 +99,8 @@ func (c *Connection) loseWrittenLocked() {
 	if c.state.Written == c.state.Acked {
 		return
 	}
-	for _, e := range c.state.Outbox.live()[:c.state.Written-c.state.Acked] {
-		e.tally.lose()
+	for _, e := range c.state.Outbox.liveEntries()[:c.state.Written-c.state.Acked] {
+		e.tally.countLost()
 	}
 	c.applyLocked(Op{Kind: OpAck, Sequence: c.state.Written}) // the state lets go of it as of what is confirmed
 }
@@ -124,7 +124,7 @@ type Closed struct {
 // CloseConnections closes the connections that match. When more than max match, and max is not 0, it closes
 // none and returns ErrTooManyMatched.
 func (h *Hub) CloseConnections(ctx context.Context, namespace string, t *Target, how cause.CloseStatus, max int) (Closed, error) {
-	matched := h.matching(namespace, t)
+	matched := h.listMatching(namespace, t)
 	r := Closed{Matched: len(matched)}
 	if max > 0 && len(matched) > max {
 		return r, ErrTooManyMatched

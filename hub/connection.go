@@ -102,13 +102,13 @@ func (c *Connection) key() string { return string(c.state.ID) }
 // leave it as it is.
 func (c *Connection) applyLocked(op Op) (queued bool) {
 	before := cap(c.state.Outbox.entries)
-	c.state.apply(&op)
+	c.state.applyOp(&op)
 	if c.state.stage == transfer.Moving {
 		c.hub().moves.recordChange(c, &op)
 	}
 	if after := cap(c.state.Outbox.entries); after != before {
 		if more := listWeight(after) - listWeight(before); more != 0 {
-			c.namespace.hold(more)
+			c.namespace.countHeld(more)
 		}
 	}
 	if o := &c.hub().observers; o.seen&(1<<op.Kind) != 0 && c.state.stage != transfer.Shadow {
@@ -120,12 +120,12 @@ func (c *Connection) applyLocked(op Op) (queued bool) {
 // Bind gives the connection a link: the first one, or a new one for a client that resumes, also while the
 // old one still looks alive. The link is asked to Flush before Bind returns. ErrClosed when the connection is
 // closed; the link is then not used, and must not call Unbind.
-func (c *Connection) Bind(l Link) error { return c.bind(l, nil) }
+func (c *Connection) Bind(l Link) error { return c.bindLink(l, nil) }
 
 // bind is Bind for a client that resumes; nil: it does not.
-func (c *Connection) bind(l Link, r *Resume) error {
+func (c *Connection) bindLink(l Link, r *Resume) error {
 	c.mu.Lock()
-	if err := c.state.refuses(); err != nil {
+	if err := c.state.bindError(); err != nil {
 		c.mu.Unlock()
 		return err
 	}
@@ -138,7 +138,7 @@ func (c *Connection) bind(l Link, r *Resume) error {
 		proven = r.proven
 	}
 	old := c.link
-	c.comeBackLocked()
+	c.endDetachedLocked()
 	c.stopTimerLocked()
 	c.link = l
 	c.sent, c.linkWritten = c.state.Acked, c.state.Acked
@@ -179,7 +179,7 @@ func (c *Connection) greetLocked(token string) {
 // nothing for a link that was replaced.
 func (c *Connection) Unbind(l Link, how cause.CloseStatus) {
 	defer c.hub().linkUnbound()
-	closeSurplus(c.unbind(l, how))
+	closeSurplus(c.unbindLink(l, how))
 }
 
 // closeSurplus closes connections that wait, for more than may.
@@ -190,7 +190,7 @@ func closeSurplus(all []*Connection) {
 }
 
 // unbind is Unbind under the lock. It returns connections that must go for this one to wait.
-func (c *Connection) unbind(l Link, how cause.CloseStatus) (surplus []*Connection) {
+func (c *Connection) unbindLink(l Link, how cause.CloseStatus) (surplus []*Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
@@ -199,7 +199,7 @@ func (c *Connection) unbind(l Link, how cause.CloseStatus) (surplus []*Connectio
 	c.link = nil
 	switch {
 	case c.state.Phase == PhaseClosed:
-		c.endLocked()
+		c.endClosedLocked()
 		return nil
 	case c.state.isGone():
 		return nil // it is detached when the move is over, wherever
@@ -209,13 +209,13 @@ func (c *Connection) unbind(l Link, how cause.CloseStatus) (surplus []*Connectio
 		return nil
 	}
 	c.stopTimerLocked()
-	c.applyLocked(Op{Kind: OpDetach, Resumption: c.state.Resumption.detached(time.Now())})
-	return startWait(c)
+	c.applyLocked(Op{Kind: OpDetach, Resumption: c.state.Resumption.withDetachedAt(time.Now())})
+	return startWaitLocked(c)
 }
 
 // startWait begins the wait of a detached connection for its client, which began at DetachedAt. It
 // returns connections that must go for it to wait. Connection.mu is held.
-func startWait(c *Connection) (surplus []*Connection) {
+func startWaitLocked(c *Connection) (surplus []*Connection) {
 	c.countDetachedLocked(+1)
 	wait := c.hub().config.ResumeWindow - time.Since(c.state.Resumption.DetachedAt)
 	if c.expiresWithin(wait) {
@@ -223,7 +223,7 @@ func startWait(c *Connection) (surplus []*Connection) {
 	} else {
 		c.startTimerLocked(wait, cause.ResumeExpired)
 	}
-	return c.hub().detached.add(c)
+	return c.hub().detached.addDetached(c)
 }
 
 // expiresWithin reports whether what let the client in runs out by then.
@@ -233,10 +233,10 @@ func (c *Connection) expiresWithin(d time.Duration) bool {
 }
 
 // comeBackLocked ends the wait of a detached connection, whatever follows.
-func (c *Connection) comeBackLocked() {
+func (c *Connection) endDetachedLocked() {
 	if c.state.Phase == PhaseDetached {
 		c.countDetachedLocked(-1)
-		c.hub().detached.remove(c)
+		c.hub().detached.removeDetached(c)
 	}
 }
 
@@ -250,7 +250,7 @@ func (c *Connection) countDetachedLocked(n int32) {
 
 // unwrittenLocked is what no link has ever written whole.
 func (c *Connection) unwrittenLocked() []*Envelope {
-	return c.state.Outbox.live()[c.state.Written-c.state.Acked:]
+	return c.state.Outbox.liveEntries()[c.state.Written-c.state.Acked:]
 }
 
 // SetRoundTrip records the round-trip time of a ping.
@@ -281,7 +281,7 @@ func (c *Connection) infoLocked() Info {
 		Identity:        c.state.Identity,
 		Groups:          slices.Clone(c.state.Groups),
 		Phase:           c.state.Phase,
-		QueuedMessages:  c.state.Outbox.queued(),
+		QueuedMessages:  c.state.Outbox.queueLen(),
 		QueuedBytes:     c.state.Outbox.wireBytes(),
 		UnackedMessages: int(c.state.Outbox.tail),
 		LastAcked:       c.state.Acked,

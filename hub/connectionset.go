@@ -16,7 +16,7 @@ const connectionSetMin = 16
 var connectionSetSeed = maphash.MakeSeed()
 
 // find returns the slot of c, or the free one where it belongs.
-func (s *connectionSet) find(c *Connection) (slot int, found bool) {
+func (s *connectionSet) findSlot(c *Connection) (slot int, found bool) {
 	last := len(s.slots) - 1
 	for i := int(maphash.Comparable(connectionSetSeed, c)) & last; ; i = (i + 1) & last {
 		switch s.slots[i] {
@@ -28,20 +28,20 @@ func (s *connectionSet) find(c *Connection) (slot int, found bool) {
 	}
 }
 
-func (s *connectionSet) has(c *Connection) bool {
+func (s *connectionSet) hasConnection(c *Connection) bool {
 	if len(s.used) == 0 {
 		return false
 	}
-	_, found := s.find(c)
+	_, found := s.findSlot(c)
 	return found
 }
 
 // add reports false when c was there already.
-func (s *connectionSet) add(c *Connection) bool {
+func (s *connectionSet) addConnection(c *Connection) bool {
 	if 2*len(s.used) >= len(s.slots) {
-		s.grow()
+		s.growSlots()
 	}
-	i, found := s.find(c)
+	i, found := s.findSlot(c)
 	if !found {
 		s.slots[i] = c
 		s.used = append(s.used, uint32(i))
@@ -49,17 +49,17 @@ func (s *connectionSet) add(c *Connection) bool {
 	return !found
 }
 
-func (s *connectionSet) grow() {
+func (s *connectionSet) growSlots() {
 	old := s.slots
 	s.slots = make([]*Connection, max(connectionSetMin, 2*len(old)))
 	for n, i := range s.used {
-		at, _ := s.find(old[i])
+		at, _ := s.findSlot(old[i])
 		s.slots[at] = old[i]
 		s.used[n] = uint32(at)
 	}
 }
 
-func (s *connectionSet) reset() {
+func (s *connectionSet) emptySlots() {
 	for _, i := range s.used {
 		s.slots[i] = nil
 	}

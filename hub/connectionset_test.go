@@ -17,19 +17,19 @@ func TestAConnectionSetDoesWhatAMapDoes(t *testing.T) {
 		model := map[*Connection]bool{}
 		for _, i := range rapid.SliceOfN(rapid.IntRange(-1, len(all)-1), 0, 500).Draw(rt, "added, -1 empties") {
 			if i < 0 {
-				s.reset()
+				s.emptySlots()
 				clear(model)
 				continue
 			}
 			c := all[i]
-			if s.add(c) == model[c] {
+			if s.addConnection(c) == model[c] {
 				rt.Fatalf("%d: added a second time, or not the first time", i)
 			}
 			model[c] = true
 		}
 		for i, c := range all {
-			if s.has(c) != model[c] {
-				rt.Fatalf("%d: has %v, want %v", i, s.has(c), model[c])
+			if s.hasConnection(c) != model[c] {
+				rt.Fatalf("%d: has %v, want %v", i, s.hasConnection(c), model[c])
 			}
 		}
 		if len(s.used) != len(model) {

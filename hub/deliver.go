@@ -32,11 +32,11 @@ type Send struct {
 // empty. It is for one goroutine, which must call Flush soon, whatever happens: until then the clients get nothing.
 type Burst struct {
 	links  []Link
-	pushed []pushed
+	pushed []pushedMessage
 }
 
 // pushed is a message that is in outboxes; as a rule it is in none any more when the links have written.
-type pushed struct {
+type pushedMessage struct {
 	namespace *namespace
 	tally     *tally
 	bytes     int64
@@ -44,11 +44,11 @@ type pushed struct {
 
 // Flush has the links write. The Burst is empty then.
 func (b *Burst) Flush() {
-	flush(b.links)
+	flushLinks(b.links)
 	clear(b.links)
 	b.links = b.links[:0]
 	for _, p := range b.pushed {
-		p.namespace.hub.holdings.keep(p.namespace, p.tally, p.bytes)
+		p.namespace.hub.holdings.countMessage(p.namespace, p.tally, p.bytes)
 	}
 	clear(b.pushed)
 	b.pushed = b.pushed[:0]
@@ -69,7 +69,7 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 			d = new(Delivery) // an outbox keeps left, and must not keep the names that matched nobody
 		}
 		*d = Delivery{tally: &left.tally, wait: s.Wait}
-		h.deliver(s, d, &left.envelope)
+		h.pushToMatches(s, d, &left.envelope)
 		return d, nil
 	}
 	t := &tally{pushed: make(chan struct{})} // by itself: it is remembered for longer than the message
@@ -78,7 +78,7 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 	case known && !same:
 		return nil, ErrRequestIDReused
 	case known:
-		return duplicate(ctx, s, first)
+		return awaitFirstSend(ctx, s, first)
 	}
 	finished := false
 	defer func() {
@@ -88,7 +88,7 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 		close(t.pushed)
 	}()
 	d := &Delivery{tally: t, wait: s.Wait}
-	h.deliver(s, d, new(Envelope))
+	h.pushToMatches(s, d, new(Envelope))
 	finished = true
 	return d, nil
 }
@@ -106,7 +106,7 @@ type delivered struct {
 	envelope Envelope
 }
 
-func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
+func awaitFirstSend(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
 	select {
 	case <-first.pushed:
 		return &Delivery{tally: first, wait: s.Wait, duplicate: true}, nil
@@ -116,10 +116,10 @@ func duplicate(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
 }
 
 // deliver fills in d, and first with the message's first form.
-func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
+func (h *Hub) pushToMatches(s *Send, d *Delivery, first *Envelope) {
 	f := fanoutPool.Get().(*fanout)
-	defer f.free()
-	defer f.write(s.Burst) // also when a protocol panics: later sends count on it
+	defer f.returnToPool()
+	defer f.flushOrDefer(s.Burst) // also when a protocol panics: later sends count on it
 
 	if s.Message.ID == "" {
 		s.Message.ID = h.NewMessageID()
@@ -130,18 +130,18 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	}
 	t := d.tally
 	t.messageID = s.Message.ID
-	ns := h.namespace(s.Message.Namespace)
-	if unmatched := f.match(ns, &s.Target, s.Detail); unmatched != nil {
+	ns := h.findNamespace(s.Message.Namespace)
+	if unmatched := f.findMatches(ns, &s.Target, s.Detail); unmatched != nil {
 		d.aside = &aside{unmatched: unmatched}
 	}
 	t.matched = int32(len(f.matches))
-	h.metrics.matched(len(f.matches))
+	h.metrics.addMatched(len(f.matches))
 
-	f.unused, f.bytes = first, weight(s.Message)
-	policy := h.policy(s)
+	f.unused, f.bytes = first, messageWeight(s.Message)
+	policy := h.policyOf(s)
 	for i, m := range f.matches {
-		f.prefetch(i)
-		l, strayed := m.connection.push(f.envelope(s, t, m), policy)
+		f.prefetchAhead(i)
+		l, strayed := m.connection.pushMessage(f.envelopeFor(s, t, m), policy)
 		if l != nil {
 			f.links = append(f.links, l)
 		}
@@ -152,10 +152,10 @@ func (h *Hub) deliver(s *Send, d *Delivery, first *Envelope) {
 	switch {
 	case len(f.matches) == 0:
 	case s.Burst != nil:
-		s.Burst.pushed = append(s.Burst.pushed, pushed{ns, t, f.bytes})
+		s.Burst.pushed = append(s.Burst.pushed, pushedMessage{ns, t, f.bytes})
 	default:
-		f.write(nil)
-		h.holdings.keep(ns, t, f.bytes)
+		f.flushOrDefer(nil)
+		h.holdings.countMessage(ns, t, f.bytes)
 	}
 }
 
@@ -174,7 +174,7 @@ func (h *Hub) NewMessageID() string {
 }
 
 // policy is the send's, or else the namespace's, or else the hub's.
-func (h *Hub) policy(s *Send) overflow.Policy {
+func (h *Hub) policyOf(s *Send) overflow.Policy {
 	if s.Policy != overflow.Default {
 		return s.Policy
 	}
@@ -216,8 +216,8 @@ const formsKept = 1024
 
 var fanoutPool = sync.Pool{New: func() any { return &fanout{envelopes: make(map[form]*Envelope)} }}
 
-func (f *fanout) free() {
-	f.reset()
+func (f *fanout) returnToPool() {
+	f.resetMatches()
 	if len(f.envelopes) > formsKept {
 		f.envelopes = make(map[form]*Envelope)
 	}
@@ -228,16 +228,16 @@ func (f *fanout) free() {
 }
 
 // envelope returns the message encoded for a match; each form is encoded once.
-func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
+func (f *fanout) envelopeFor(s *Send, t *tally, m match) *Envelope {
 	d := m.connection.dialect
 	from := origin{d, m.kind, m.group}
 	if f.current != nil && f.last == from {
 		return f.current
 	}
-	want := form{d, d.RouteKey(m.route(&s.Target))}
-	e := f.known(want)
+	want := form{d, d.RouteKey(m.routeOf(&s.Target))}
+	e := f.findEnvelope(want)
 	if e == nil {
-		e = f.add(want)
+		e = f.addEnvelope(want)
 		*e = Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
 		f.bytes += int64(len(e.shared))
 		if s.Policy == overflow.Conflate {
@@ -249,7 +249,7 @@ func (f *fanout) envelope(s *Send, t *tally, m match) *Envelope {
 }
 
 // known returns the envelope of a form, or nil.
-func (f *fanout) known(want form) *Envelope {
+func (f *fanout) findEnvelope(want form) *Envelope {
 	if f.form == want {
 		return f.first
 	}
@@ -257,7 +257,7 @@ func (f *fanout) known(want form) *Envelope {
 }
 
 // add returns a new envelope for a form, to be filled in.
-func (f *fanout) add(want form) *Envelope {
+func (f *fanout) addEnvelope(want form) *Envelope {
 	if f.first == nil {
 		f.form, f.first = want, f.unused
 		return f.first
@@ -268,18 +268,18 @@ func (f *fanout) add(want form) *Envelope {
 }
 
 // write has every link write what it got, now or later.
-func (f *fanout) write(later *Burst) {
+func (f *fanout) flushOrDefer(later *Burst) {
 	if later != nil {
 		later.links = append(later.links, f.links...)
 	} else {
-		flush(f.links)
+		flushLinks(f.links)
 	}
 	clear(f.links)
 	f.links = f.links[:0]
 }
 
 // flush has links write what is queued. Order on one connection is that of its outbox, so it may run in parallel.
-func flush(links []Link) {
+func flushLinks(links []Link) {
 	chunks.HandleAll(links, func(some []Link) {
 		for i, l := range some {
 			for step := range prefetchSteps {
@@ -297,7 +297,7 @@ func flush(links []Link) {
 const pushAhead = 8
 
 // prefetch gets what follows the i-th match near.
-func (f *fanout) prefetch(i int) {
+func (f *fanout) prefetchAhead(i int) {
 	if i += pushAhead / 2; i < len(f.matches) {
 		f.matches[i].connection.Prefetch(1)
 	}

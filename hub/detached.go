@@ -34,15 +34,15 @@ func (c *Connection) userKey() (_ Key, ok bool) {
 }
 
 // address is the client's host.
-func (c *Connection) address() string { return hostOf(c.state.RemoteAddress) }
+func (c *Connection) clientHost() string { return hostOf(c.state.RemoteAddress) }
 
 // add takes a connection in, and returns those that must go where there are too many now: of a user the ones that have waited longest; of an
 // address those of the largest user of the largest namespace. The caller closes them if they still wait. Whoever adds another one meanwhile
 // may be told of the same ones.
-func (d *detached) add(c *Connection) (surplus []*Connection) {
+func (d *detached) addDetached(c *Connection) (surplus []*Connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	address := c.address()
+	address := c.clientHost()
 	there := d.byAddress[address]
 	if there == nil {
 		there = &fairshare.Arrivals[*Connection]{}
@@ -73,7 +73,7 @@ func (d *detached) dropFromAddressLocked(c *Connection) {
 		return
 	}
 	d.all[c] = nil
-	address := c.address()
+	address := c.clientHost()
 	there := d.byAddress[address]
 	there.Remove(from, c)
 	if there.Len() == 0 {
@@ -82,7 +82,7 @@ func (d *detached) dropFromAddressLocked(c *Connection) {
 }
 
 // remove lets go of one; nothing happens if it is not in.
-func (d *detached) remove(c *Connection) {
+func (d *detached) removeDetached(c *Connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.all[c]; !ok {
@@ -113,7 +113,7 @@ func (d *detached) len() int {
 	return len(d.all)
 }
 
-func (d *detached) has(c *Connection) bool {
+func (d *detached) hasConnection(c *Connection) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_, ok := d.all[c]

@@ -16,8 +16,8 @@ type Envelope struct {
 
 // size is what the message takes in the bounds of outboxes and windows: its payload, which is what a sender can compute. What it takes
 // in memory, with all its forms, is counted by holdings.
-func (e *Envelope) size() int64 { return int64(len(e.Message.Payload)) }
+func (e *Envelope) payloadSize() int64 { return int64(len(e.Message.Payload)) }
 
-func (e *Envelope) expired() bool {
+func (e *Envelope) isExpired() bool {
 	return !e.Message.Expires.IsZero() && !time.Now().Before(e.Message.Expires)
 }

@@ -24,18 +24,18 @@ type Joined struct {
 // returns; with the error of ctx they may not be, and some may not have been made.
 func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
 	groups = names.Distinct(groups)
-	joined, err := h.join(ctx, namespace, t, groups)
+	joined, err := h.joinMatching(ctx, namespace, t, groups)
 	if err != nil || joined.Added+joined.Already == 0 {
 		return joined, err
 	}
-	return joined, h.inForce(ctx, groupKeys(namespace, groups))
+	return joined, h.awaitInForce(ctx, groupKeys(namespace, groups))
 }
 
 // BeginJoin is Join without its wait, for callers that wait for many: then has done called once, with what Join would
 // return, and is as Interest.ThenInForce. It is nil when there is nothing to wait for.
 func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups []string) (_ Joined, then func(done func(error)) (forget func()), _ error) {
 	groups = names.Distinct(groups)
-	joined, err := h.join(ctx, namespace, t, groups)
+	joined, err := h.joinMatching(ctx, namespace, t, groups)
 	if err != nil || joined.Added+joined.Already == 0 {
 		return joined, nil, err
 	}
@@ -45,15 +45,15 @@ func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups
 }
 
 // join makes the members.
-func (h *Hub) join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
-	matched := h.matching(namespace, t)
+func (h *Hub) joinMatching(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
+	matched := h.listMatching(namespace, t)
 	r := Joined{Matched: len(matched)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
 			return r, err
 		}
 		for _, g := range groups {
-			switch added, err := c.join(g); {
+			switch added, err := c.joinGroup(g); {
 			case errors.Is(err, ErrGroupLimit):
 				r.Refused++
 				r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), g, ErrGroupLimit})
@@ -79,7 +79,7 @@ type Left struct {
 // Leave takes the connections that match out of the groups, or with all out of every group. Its changes are
 // in force when it returns.
 func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []string, all bool) (Left, error) {
-	matched := h.matching(namespace, t)
+	matched := h.listMatching(namespace, t)
 	r := Left{Matched: len(matched)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
@@ -90,7 +90,7 @@ func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []s
 			from = c.Info().Groups
 		}
 		for _, g := range from {
-			if c.leave(g) {
+			if c.leaveGroup(g) {
 				r.Removed++
 			}
 		}
@@ -99,7 +99,7 @@ func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []s
 }
 
 // join makes the connection a member of a group; false if it was one.
-func (c *Connection) join(group string) (bool, error) {
+func (c *Connection) joinGroup(group string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -110,16 +110,16 @@ func (c *Connection) join(group string) (bool, error) {
 	case len(c.state.Groups) >= MaxGroups:
 		return false, ErrGroupLimit
 	}
-	c.joinLocked(group)
+	c.joinGroupLocked(group)
 	return true, nil
 }
 
-func (c *Connection) joinLocked(group string) {
+func (c *Connection) joinGroupLocked(group string) {
 	c.applyLocked(Op{Kind: OpJoin, Group: c.namespace.addMember(c, group)})
 }
 
 // leave ends the membership in a group; false if there was none.
-func (c *Connection) leave(group string) bool {
+func (c *Connection) leaveGroup(group string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.Index(c.state.Groups, group)
@@ -127,7 +127,7 @@ func (c *Connection) leave(group string) bool {
 		return false
 	}
 	c.applyLocked(Op{Kind: OpLeave, Group: group})
-	c.namespace.groups.remove(c.memberships[i])
+	c.namespace.groups.removeMembership(c.memberships[i])
 	c.memberships = slices.Delete(c.memberships, i, i+1)
 	c.hub().interest.Remove(Key{RouteGroup, c.state.Namespace, group})
 	return true
@@ -136,11 +136,11 @@ func (c *Connection) leave(group string) bool {
 // Join makes the connection a member of a group. When it returns, that is in force at every hub (500 ms at most). It does not ask whether
 // the client may. Errors: ErrClosed, ErrGroupLimit, that of ctx.
 func (c *Connection) Join(ctx context.Context, group string) error {
-	if _, err := c.join(group); err != nil {
+	if _, err := c.joinGroup(group); err != nil {
 		return err
 	}
-	return c.hub().inForce(ctx, groupKeys(c.state.Namespace, []string{group}))
+	return c.hub().awaitInForce(ctx, groupKeys(c.state.Namespace, []string{group}))
 }
 
 // Leave ends a membership, if there is one.
-func (c *Connection) Leave(group string) { c.leave(group) }
+func (c *Connection) Leave(group string) { c.leaveGroup(group) }

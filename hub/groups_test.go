@@ -69,8 +69,8 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 		storm.Go(func() {
 			for i := 0; !stop.Load(); i++ {
 				c := links[stay+(2*i+w)%churn].connection
-				c.leave("g")
-				if _, err := c.join("g"); err != nil {
+				c.leaveGroup("g")
+				if _, err := c.joinGroup("g"); err != nil {
 					t.Error(err)
 				}
 				if i%16 == 0 { // one that comes and goes whole
@@ -168,7 +168,7 @@ func TestGroupsDoWhatTheModelDoes(t *testing.T) {
 			},
 			"join": func(rt *rapid.T) {
 				c, g := pick(rt), rapid.SampledFrom(groups).Draw(rt, "group")
-				added, err := c.join(g)
+				added, err := c.joinGroup(g)
 				if err != nil || added == member[c][g] {
 					rt.Fatalf("join: %v, %v", added, err)
 				}
@@ -176,7 +176,7 @@ func TestGroupsDoWhatTheModelDoes(t *testing.T) {
 			},
 			"leave": func(rt *rapid.T) {
 				c, g := pick(rt), rapid.SampledFrom(groups).Draw(rt, "group")
-				if c.leave(g) != member[c][g] {
+				if c.leaveGroup(g) != member[c][g] {
 					rt.Fatal("leave does not fit")
 				}
 				delete(member[c], g)
@@ -211,7 +211,7 @@ func TestGroupsDoWhatTheModelDoes(t *testing.T) {
 							want++
 						}
 					}
-					if got := len(h.matching(DefaultNamespace, &Target{Users: []string{u}})); got != want {
+					if got := len(h.listMatching(DefaultNamespace, &Target{Users: []string{u}})); got != want {
 						rt.Fatalf("user %s has %d connections, want %d", u, got, want)
 					}
 				}
@@ -231,7 +231,7 @@ func TestJoinAndLeaveTellWhatTheyChanged(t *testing.T) {
 	connect(t, h, "ann", "a")
 	bob := connect(t, h, "bob")
 	for i := range MaxGroups - 1 {
-		if _, err := bob.join(fmt.Sprint(i)); err != nil {
+		if _, err := bob.joinGroup(fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
 	}

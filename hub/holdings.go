@@ -44,10 +44,10 @@ type held struct {
 }
 
 // staying is what is held by those who stay: what they share with those who leave is theirs in part.
-func (h *held) staying() int64 { return h.bytes.Load() - h.leaving.Load() }
+func (h *held) stayingBytes() int64 { return h.bytes.Load() - h.leaving.Load() }
 
 // leave counts bytes of a connection that is closed; they are given back when its link has ended.
-func (ns *namespace) leave(bytes int64) {
+func (ns *namespace) countLeaving(bytes int64) {
 	if bytes != 0 {
 		ns.held.leaving.Add(bytes)
 		ns.hub.holdings.total.leaving.Add(bytes)
@@ -55,21 +55,21 @@ func (ns *namespace) leave(bytes int64) {
 }
 
 // keep counts what a message holds from now on, unless nobody holds it any more.
-func (m *holdings) keep(ns *namespace, t *tally, bytes int64) {
-	if t.reached(WaitAcked) {
+func (m *holdings) countMessage(ns *namespace, t *tally, bytes int64) {
+	if t.hasReached(WaitAcked) {
 		return
 	}
-	ns.hold(bytes)
+	ns.countHeld(bytes)
 	t.keeper = ns
 	t.kept.Store(bytes)
-	t.settle() // the last one may have let go of it before it was counted
-	m.bound(ns)
+	t.releaseBudget() // the last one may have let go of it before it was counted
+	m.enforceBounds(ns)
 }
 
 // bound closes connections if a budget is over its bound.
-func (m *holdings) bound(ns *namespace) {
-	for tries := 0; tries < 2 && m.over(ns); tries++ { // again, for who was told that another one is at it
-		m.reclaim(ns)
+func (m *holdings) enforceBounds(ns *namespace) {
+	for tries := 0; tries < 2 && m.exceedsBounds(ns); tries++ { // again, for who was told that another one is at it
+		m.reclaimBudgets(ns)
 	}
 }
 
@@ -77,7 +77,7 @@ func (m *holdings) bound(ns *namespace) {
 const messageOverhead = 512
 
 // weight is what a message takes, without its forms.
-func weight(m *Message) int64 {
+func messageWeight(m *Message) int64 {
 	n := messageOverhead + len(m.Payload) + len(m.Event)
 	for name, value := range m.Metadata {
 		n += len(name) + len(value)
@@ -86,7 +86,7 @@ func weight(m *Message) int64 {
 }
 
 // hold counts bytes that are held now; below zero: that are not any more.
-func (ns *namespace) hold(bytes int64) {
+func (ns *namespace) countHeld(bytes int64) {
 	ns.held.bytes.Add(bytes)
 	ns.hub.holdings.total.bytes.Add(bytes)
 }
@@ -126,14 +126,14 @@ func (m *holdings) leavesTooMuch() bool {
 	return m.total.leaving.Load() > m.hub.config.HeldBytes/leavingShare
 }
 
-func (m *holdings) over(ns *namespace) bool {
+func (m *holdings) exceedsBounds(ns *namespace) bool {
 	c := &m.hub.config
-	return m.total.over(c.HeldBytes) || ns.held.over(c.NamespaceHeldBytes)
+	return m.total.exceedsBound(c.HeldBytes) || ns.held.exceedsBound(c.NamespaceHeldBytes)
 }
 
 // over reports whether the budget is over its bound, and a search for holders may find some.
-func (h *held) over(most int64) bool {
-	staying, vain := h.staying(), h.vain.Load()
+func (h *held) exceedsBound(most int64) bool {
+	staying, vain := h.stayingBytes(), h.vain.Load()
 	if staying <= most {
 		if vain != 0 {
 			h.vain.Store(0)
@@ -144,14 +144,14 @@ func (h *held) over(most int64) bool {
 }
 
 // reclaim closes connections until both budgets are well below their bounds. While one goroutine does, others go on.
-func (m *holdings) reclaim(ns *namespace) {
+func (m *holdings) reclaimBudgets(ns *namespace) {
 	if !m.reclaiming.TryLock() {
 		return
 	}
 	defer m.reclaiming.Unlock()
 	c := &m.hub.config
-	ns.held.reclaim(c.NamespaceHeldBytes, ns.connections.all)
-	m.total.reclaim(c.HeldBytes, m.hub.all)
+	ns.held.reclaimBytes(c.NamespaceHeldBytes, ns.connections.eachValue)
+	m.total.reclaimBytes(c.HeldBytes, m.hub.eachConnection)
 }
 
 // manyHold is the number of connections that share a message, on average, from which on closing one of them is taken to free nothing.
@@ -164,12 +164,12 @@ const againShare = 8
 
 // reclaim closes connections until the budget is at seven eighths of most, if it is above most. If
 // closing all holders does not bring it below most, reclaim notes from where on it searches again.
-func (h *held) reclaim(most int64, everybody func(func(*Connection))) {
-	if !h.over(most) {
+func (h *held) reclaimBytes(most int64, everybody func(func(*Connection))) {
+	if !h.exceedsBound(most) {
 		return
 	}
 	h.closeHolders(most-most/8, everybody)
-	if left := h.staying(); left > most {
+	if left := h.stayingBytes(); left > most {
 		h.vain.Store(left + most/againShare)
 	}
 }
@@ -180,9 +180,9 @@ func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 	everybody(func(c *Connection) { all = append(all, c) }) // under a lock
 	var shares fairshare.Shares[*Connection]
 	for _, c := range all {
-		shares.Add(c.holder())
+		shares.Add(c.asHolder())
 	}
-	for h.staying() > target {
+	for h.stayingBytes() > target {
 		pays, ok := shares.Next()
 		if !ok {
 			return
@@ -196,10 +196,10 @@ func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 }
 
 // holder is the connection as a holder of the budgets. Detached connections go first among equals.
-func (c *Connection) holder() fairshare.Holder[*Connection] {
+func (c *Connection) asHolder() fairshare.Holder[*Connection] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k := c.keepsLocked()
+	k := c.weighKeptLocked()
 	return fairshare.Holder[*Connection]{
 		Of: c, Namespace: c.state.Namespace, User: c.state.Payer(),
 		Bytes:  int64(math.Ceil(k.share)), // a part of a byte is not nothing: thousands may hold one
@@ -215,13 +215,13 @@ type keeps struct {
 	share float64 // own, and each message shared out among its holders; they add up to the message
 }
 
-func (c *Connection) keepsLocked() (k keeps) {
+func (c *Connection) weighKeptLocked() (k keeps) {
 	k.own = c.ownWeightLocked()
 	k.all, k.share = k.own, float64(k.own)
-	for _, e := range c.state.Outbox.live() {
+	for _, e := range c.state.Outbox.liveEntries() {
 		kept := e.tally.kept.Load()
 		k.all += kept
-		k.share += float64(kept) / float64(e.tally.holders())
+		k.share += float64(kept) / float64(e.tally.holderCount())
 	}
 	return k
 }
@@ -240,7 +240,7 @@ func listWeight(capacity int) int64 {
 }
 
 // all calls yield for every connection.
-func (h *Hub) all(yield func(*Connection)) {
+func (h *Hub) eachConnection(yield func(*Connection)) {
 	h.mu.RLock()
 	all := make([]*namespace, 0, len(h.namespaces))
 	for _, ns := range h.namespaces {
@@ -248,6 +248,6 @@ func (h *Hub) all(yield func(*Connection)) {
 	}
 	h.mu.RUnlock()
 	for _, ns := range all {
-		ns.connections.all(yield)
+		ns.connections.eachValue(yield)
 	}
 }

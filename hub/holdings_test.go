@@ -17,7 +17,7 @@ import (
 func heldBytes(t *testing.T, h *Hub) int64 {
 	t.Helper()
 	total := h.holdings.total.bytes.Load()
-	if ns := h.namespace(DefaultNamespace); ns != nil && ns.held.bytes.Load() != total {
+	if ns := h.findNamespace(DefaultNamespace); ns != nil && ns.held.bytes.Load() != total {
 		t.Errorf("the namespace holds %d, the hub %d", ns.held.bytes.Load(), total)
 	}
 	return total
@@ -110,7 +110,7 @@ func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T
 					t.Error("one that holds little was closed for those who hold much, whose links have not ended")
 				}
 			}
-			if most := h.config.HeldBytes; h.holdings.total.staying() > min(most, h.config.NamespaceHeldBytes) {
+			if most := h.config.HeldBytes; h.holdings.total.stayingBytes() > min(most, h.config.NamespaceHeldBytes) {
 				t.Errorf("%d bytes held", heldBytes(t, h))
 			}
 			if err := h.CheckAtRest(); err != nil {

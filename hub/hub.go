@@ -53,7 +53,7 @@ func New(c Config) (*Hub, error) {
 	}
 	h.holdings.hub, h.moves.hub = h, h
 	if h.interest == nil {
-		h.interest = alone{}
+		h.interest = soloInterest{}
 	}
 	h.metrics = newMetrics(c.Metrics, h)
 	return h, nil
@@ -81,9 +81,9 @@ func (h *Hub) Len() int {
 	return h.held
 }
 
-func (h *Hub) connection(namespace, id string) (*Connection, error) {
-	if ns := h.namespace(namespace); ns != nil {
-		if c, ok := ns.connections.get(id); ok {
+func (h *Hub) findConnection(namespace, id string) (*Connection, error) {
+	if ns := h.findNamespace(namespace); ns != nil {
+		if c, ok := ns.connections.getValue(id); ok {
 			return c, nil
 		}
 	}

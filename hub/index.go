@@ -28,8 +28,8 @@ type membership struct {
 // setKept is the capacity below which a set's slice is not shrunk.
 const setKept = 64
 
-func (x *index) add(name string, c *Connection) *membership {
-	b, hash := x.sets.bucket(name)
+func (x *index) addMembership(name string, c *Connection) *membership {
+	b, hash := x.sets.bucketOf(name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s, ok := b.getLocked(hash, name)
@@ -43,9 +43,9 @@ func (x *index) add(name string, c *Connection) *membership {
 	return m
 }
 
-func (x *index) remove(m *membership) {
+func (x *index) removeMembership(m *membership) {
 	s := m.set
-	b, hash := x.sets.bucket(s.name)
+	b, hash := x.sets.bucketOf(s.name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	last := len(s.members) - 1
@@ -62,8 +62,8 @@ func (x *index) remove(m *membership) {
 }
 
 // len is the number of connections in the set of that name.
-func (x *index) len(name string) int {
-	b, hash := x.sets.bucket(name)
+func (x *index) countMembers(name string) int {
+	b, hash := x.sets.bucketOf(name)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if s, ok := b.getLocked(hash, name); ok {
@@ -74,8 +74,8 @@ func (x *index) len(name string) int {
 
 // each calls yield for every member of the set of that name, under the bucket's lock, and reports whether
 // there is such a set.
-func (x *index) each(name string, yield func(*Connection)) bool {
-	b, hash := x.sets.bucket(name)
+func (x *index) eachMember(name string, yield func(*Connection)) bool {
+	b, hash := x.sets.bucketOf(name)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	s, ok := b.getLocked(hash, name)

@@ -29,24 +29,24 @@ type Key struct {
 }
 
 // alone is the Interest of a hub without others.
-type alone struct{}
+type soloInterest struct{}
 
-var _ Interest = alone{}
+var _ Interest = soloInterest{}
 
 // Add implements Interest.
-func (alone) Add(Key) {}
+func (soloInterest) Add(Key) {}
 
 // Remove implements Interest.
-func (alone) Remove(Key) {}
+func (soloInterest) Remove(Key) {}
 
 // ThenInForce implements Interest.
-func (alone) ThenInForce(_ []Key, done func(error)) (forget func()) {
+func (soloInterest) ThenInForce(_ []Key, done func(error)) (forget func()) {
 	done(nil)
 	return func() {}
 }
 
 // inForce waits until the keys are in force. Errors: that of ctx; ErrShuttingDown when this hub has left the others.
-func (h *Hub) inForce(ctx context.Context, keys []Key) error {
+func (h *Hub) awaitInForce(ctx context.Context, keys []Key) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func (h *Hub) CheckInvariants() error {
 	}
 	for _, ns := range all {
 		var connections []*Connection
-		ns.connections.all(func(c *Connection) { connections = append(connections, c) })
+		ns.connections.eachValue(func(c *Connection) { connections = append(connections, c) })
 		for _, c := range connections {
 			errs = append(errs, c.checkInvariants())
 		}
@@ -44,8 +44,8 @@ func (h *Hub) CheckAtRest() error {
 			links++
 		}
 		found[c.namespace] += c.ownWeightLocked()
-		for _, e := range c.state.Outbox.live() {
-			kept, least := e.tally.kept.Load(), weight(e.Message)+int64(len(e.shared))
+		for _, e := range c.state.Outbox.liveEntries() {
+			kept, least := e.tally.kept.Load(), messageWeight(e.Message)+int64(len(e.shared))
 			if kept < least {
 				errs = append(errs, fmt.Errorf("%v holds a message of %d bytes, counted with %d", c, least, kept))
 			}
@@ -56,7 +56,7 @@ func (h *Hub) CheckAtRest() error {
 		}
 	}
 	var all []*Connection
-	h.all(func(c *Connection) { all = append(all, c) })
+	h.eachConnection(func(c *Connection) { all = append(all, c) })
 	all = append(all, h.moves.listAside()...)
 	for _, c := range all {
 		look(c)
@@ -97,12 +97,12 @@ func (c *Connection) checkInvariants() error {
 	check(s.Acked <= c.sent && c.sent <= s.Sequence, "sent lies outside acked and numbered")
 	check(c.linkWritten <= c.sent, "the link wrote what it was not given")
 	check(uint64(o.tail) == s.Sequence-s.Acked, "the tail is not what is numbered and not acked")
-	check(o.queued() <= 1 || o.queued() <= c.hub().config.Outbox.Messages && o.bytes <= c.hub().config.Outbox.Bytes,
+	check(o.queueLen() <= 1 || o.queueLen() <= c.hub().config.Outbox.Messages && o.bytes <= c.hub().config.Outbox.Bytes,
 		"the outbox is over its bounds")
-	check((s.Phase == PhaseDetached) == c.hub().detached.has(c), "the list of the detached does not fit the phase")
+	check((s.Phase == PhaseDetached) == c.hub().detached.hasConnection(c), "the list of the detached does not fit the phase")
 	check((c.link != nil) == (s.Phase == PhaseAttached), "the link does not fit the phase")
 	check((c.userEntry != nil) == (s.User != ""), "the user entry does not fit the user")
-	check(c.userEntry == nil || c.namespace.users.holds(c.userEntry), "the user entry is not in its set")
+	check(c.userEntry == nil || c.namespace.users.holdsMembership(c.userEntry), "the user entry is not in its set")
 	check((c.numbering != nil) == (c.dialect.numbered != nil), "what acks need does not fit the protocol")
 	check(s.Epoch > 0, "no hub has held it")
 	check((s.Close != nil) == (s.Phase == PhaseClosed), "the close does not fit the phase")
@@ -110,14 +110,14 @@ func (c *Connection) checkInvariants() error {
 	check(len(c.memberships) == len(s.Groups), "the memberships do not fit the groups")
 	for i, m := range c.memberships {
 		check(m.connection == c && m.set.name == s.Groups[i], "a membership does not fit its group")
-		check(c.namespace.groups.holds(m), "a membership is not in its set")
+		check(c.namespace.groups.holdsMembership(m), "a membership is not in its set")
 	}
 	var tail, queue int64
-	for i, e := range o.live() {
+	for i, e := range o.liveEntries() {
 		if i < int(o.tail) {
-			tail += e.size()
+			tail += e.payloadSize()
 		} else {
-			queue += e.size()
+			queue += e.payloadSize()
 		}
 	}
 	check(tail == o.tailBytes && queue == o.bytes, "the outbox counts its bytes wrong")
@@ -125,8 +125,8 @@ func (c *Connection) checkInvariants() error {
 }
 
 // holds reports whether m stands in its slot.
-func (x *index) holds(m *membership) bool {
-	b, hash := x.sets.bucket(m.set.name)
+func (x *index) holdsMembership(m *membership) bool {
+	b, hash := x.sets.bucketOf(m.set.name)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	s, _ := b.getLocked(hash, m.set.name)
@@ -138,11 +138,11 @@ func (x *index) checkInvariants() error {
 	for i := range x.sets.buckets {
 		b := &x.sets.buckets[i]
 		b.mu.RLock()
-		b.allLocked(func(s *set) {
+		b.eachValueLocked(func(s *set) {
 			if len(s.members) == 0 {
 				errs = append(errs, fmt.Errorf("set %q is empty", s.name))
 			}
-			if _, hash := x.sets.bucket(s.name); b.entries[hash] != s && b.twins[s.name] != s {
+			if _, hash := x.sets.bucketOf(s.name); b.entries[hash] != s && b.twins[s.name] != s {
 				errs = append(errs, fmt.Errorf("set %q stands under another name", s.name))
 			}
 			for slot, m := range s.members {

@@ -275,7 +275,7 @@ func TestCloseIsFinalAndHasOneCause(t *testing.T) {
 	if err := c.Bind(&memory{connection: c.Connection}); !errors.Is(err, ErrClosed) {
 		t.Errorf("bind after close: %v", err)
 	}
-	if _, err := c.join("g"); !errors.Is(err, ErrClosed) {
+	if _, err := c.joinGroup("g"); !errors.Is(err, ErrClosed) {
 		t.Errorf("join after close: %v", err)
 	}
 	if err := c.Ack(1); !errors.Is(err, ErrClosed) {

@@ -61,7 +61,7 @@ func (b *Batch) Units(n int) int {
 // large message.
 const batchBufferKept = 128 << 10
 
-func (b *Batch) reset() {
+func (b *Batch) emptyBatch() {
 	b.Bytes, b.Last = nil, false
 	b.ends = b.ends[:0]
 	if cap(b.buffer) > batchBufferKept {
@@ -71,13 +71,13 @@ func (b *Batch) reset() {
 }
 
 // begin makes bytes the first ones that are no unit.
-func (b *Batch) begin(first []byte) {
+func (b *Batch) appendFirst(first []byte) {
 	b.buffer = append(b.buffer, first...)
 	b.Bytes = b.buffer
 }
 
 // own copies shared bytes into the batch's buffer, which then backs Bytes.
-func (b *Batch) own() {
+func (b *Batch) ownBytes() {
 	if len(b.buffer) == 0 && len(b.Bytes) > 0 {
 		b.buffer = append(b.buffer, b.Bytes...)
 	}
@@ -85,11 +85,11 @@ func (b *Batch) own() {
 
 // add appends one unit: with numbers, what the protocol puts before the shared bytes of the message with
 // this sequence id, then the shared bytes. A unit that stands alone and without numbers is not copied.
-func (b *Batch) add(numbered Numbered, sequence uint64, shared []byte) {
+func (b *Batch) appendUnit(numbered Numbered, sequence uint64, shared []byte) {
 	if numbered == nil && len(b.Bytes) == 0 {
 		b.Bytes = shared
 	} else {
-		b.own()
+		b.ownBytes()
 		if numbered != nil {
 			b.buffer = numbered.AppendPrefix(b.buffer, sequence, shared)
 		}

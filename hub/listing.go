@@ -1,15 +1,13 @@
 package hub
 
-import (
-	"slices"
-)
+import "slices"
 
 // Count returns how many connections match.
-func (h *Hub) Count(namespace string, t *Target) int { return len(h.matching(namespace, t)) }
+func (h *Hub) Count(namespace string, t *Target) int { return len(h.listMatching(namespace, t)) }
 
 // Connection tells how one connection is. Error: ErrConnectionNotFound.
 func (h *Hub) Connection(namespace, id string) (Info, error) {
-	c, err := h.connection(namespace, id)
+	c, err := h.findConnection(namespace, id)
 	if err != nil {
 		return Info{}, err
 	}
@@ -26,10 +24,10 @@ func (h *Hub) Connection(namespace, id string) (Info, error) {
 func (h *Hub) Connections(namespace string, t *Target, after Cursor, limit int) ([]Info, Cursor, error) {
 	var page []*Connection
 	var next Cursor
-	if ns := h.namespace(namespace); t.Everyone && t.Except.empty() && ns != nil {
-		page, next = ns.connections.page(after, limit)
+	if ns := h.findNamespace(namespace); t.Everyone && t.Except.isEmpty() && ns != nil {
+		page, next = ns.connections.listPage(after, limit)
 	} else {
-		page, next = pageOf(h.matching(namespace, t), after, limit)
+		page, next = pageOf(h.listMatching(namespace, t), after, limit)
 	}
 	infos := make([]Info, 0, len(page))
 	for _, c := range page {
@@ -82,8 +80,8 @@ type GroupInfo struct {
 
 // Group tells how one group is. Error: ErrGroupNotFound.
 func (h *Hub) Group(namespace, name string) (GroupInfo, error) {
-	if ns := h.namespace(namespace); ns != nil {
-		if n := ns.groups.len(name); n > 0 {
+	if ns := h.findNamespace(namespace); ns != nil {
+		if n := ns.groups.countMembers(name); n > 0 {
 			return GroupInfo{name, n}, nil
 		}
 	}
@@ -92,14 +90,14 @@ func (h *Hub) Group(namespace, name string) (GroupInfo, error) {
 
 // Groups returns up to limit groups behind a cursor, and the cursor for the next page, as Connections does.
 func (h *Hub) Groups(namespace string, after Cursor, limit int) ([]GroupInfo, Cursor, error) {
-	ns := h.namespace(namespace)
+	ns := h.findNamespace(namespace)
 	if ns == nil {
 		return nil, Cursor{}, nil
 	}
-	page, next := ns.groups.sets.page(after, limit)
+	page, next := ns.groups.sets.listPage(after, limit)
 	infos := make([]GroupInfo, 0, len(page))
 	for _, s := range page {
-		if n := ns.groups.len(s.name); n > 0 {
+		if n := ns.groups.countMembers(s.name); n > 0 {
 			infos = append(infos, GroupInfo{s.name, n})
 		}
 	}

@@ -16,21 +16,21 @@ type match struct {
 	group      int32 // index in Target.Groups, for RouteGroup
 }
 
-func (m match) route(t *Target) Route {
+func (m match) routeOf(t *Target) Route {
 	if m.kind == RouteGroup {
 		return Route{RouteGroup, t.Groups[m.group]}
 	}
 	return Route{Kind: m.kind}
 }
 
-func (f *matcher) reset() {
+func (f *matcher) resetMatches() {
 	clear(f.matches)
 	f.matches = f.matches[:0]
-	f.seen.reset()
+	f.seen.emptySlots()
 }
 
 // match fills f.matches. With detail it returns the names that matched nobody.
-func (f *matcher) match(ns *namespace, t *Target, detail bool) *Unmatched {
+func (f *matcher) findMatches(ns *namespace, t *Target, detail bool) *Unmatched {
 	var un *Unmatched
 	if detail {
 		un = &Unmatched{}
@@ -43,66 +43,66 @@ func (f *matcher) match(ns *namespace, t *Target, detail bool) *Unmatched {
 	}
 	names := len(t.Connections) + len(t.Users) + len(t.Groups)
 	f.overlaps = names > 1 || t.Everyone && names > 0
-	f.exclude(ns, &t.Except)
-	f.include(ns, t, un)
+	f.excludeTarget(ns, &t.Except)
+	f.matchTarget(ns, t, un)
 	return un
 }
 
 // include adds what each part of t names; un takes the names that match nobody, and may be nil.
-func (f *matcher) include(ns *namespace, t *Target, un *Unmatched) {
+func (f *matcher) matchTarget(ns *namespace, t *Target, un *Unmatched) {
 	for _, id := range t.Connections {
-		if c, ok := ns.connections.get(id); ok {
-			f.add(match{connection: c, kind: RouteConnection})
+		if c, ok := ns.connections.getValue(id); ok {
+			f.addMatch(match{connection: c, kind: RouteConnection})
 		} else if un != nil {
 			un.Connections = append(un.Connections, id)
 		}
 	}
 	for _, user := range t.Users {
-		if !ns.users.each(user, func(c *Connection) { f.add(match{connection: c, kind: RouteUser}) }) && un != nil {
+		if !ns.users.eachMember(user, func(c *Connection) { f.addMatch(match{connection: c, kind: RouteUser}) }) && un != nil {
 			un.Users = append(un.Users, user)
 		}
 	}
 	for i, group := range t.Groups {
-		if !ns.groups.each(group, func(c *Connection) { f.add(match{c, RouteGroup, int32(i)}) }) && un != nil {
+		if !ns.groups.eachMember(group, func(c *Connection) { f.addMatch(match{c, RouteGroup, int32(i)}) }) && un != nil {
 			un.Groups = append(un.Groups, group)
 		}
 	}
 	if t.Everyone {
-		ns.connections.all(func(c *Connection) { f.add(match{connection: c, kind: RouteEveryone}) })
+		ns.connections.eachValue(func(c *Connection) { f.addMatch(match{connection: c, kind: RouteEveryone}) })
 	}
 }
 
-func (f *matcher) exclude(ns *namespace, e *Exclusion) {
-	skip := func(c *Connection) { f.seen.add(c) }
+func (f *matcher) excludeTarget(ns *namespace, e *Exclusion) {
+	skip := func(c *Connection) { f.seen.addConnection(c) }
 	for _, id := range e.Connections {
-		if c, ok := ns.connections.get(id); ok {
+		if c, ok := ns.connections.getValue(id); ok {
 			skip(c)
 		}
 	}
 	for _, user := range e.Users {
-		ns.users.each(user, skip)
+		ns.users.eachMember(user, skip)
 	}
 	for _, group := range e.Groups {
-		ns.groups.each(group, skip)
+		ns.groups.eachMember(group, skip)
 	}
 }
 
-func (f *matcher) add(m match) {
+func (f *matcher) addMatch(m match) {
 	switch {
 	case f.overlaps:
-		if !f.seen.add(m.connection) {
+		if !f.seen.addConnection(m.connection) {
 			return
 		}
-	case f.seen.has(m.connection):
+	case f.seen.hasConnection(m.connection):
 		return
 	}
 	f.matches = append(f.matches, m)
 }
 
 // matching returns the connections that match t now.
-func (h *Hub) matching(namespace string, t *Target) []*Connection {
+func (h *Hub) listMatching(namespace string, t *Target) []*Connection {
 	var f matcher
-	f.match(h.namespace(namespace), t, false)
+	f.findMatches(h.findNamespace(namespace), t, false)
 	all := make([]*Connection, len(f.matches))
 	for i, m := range f.matches {
 		all[i] = m.connection

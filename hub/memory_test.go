@@ -142,7 +142,7 @@ func TestAMembershipTakesLittle(t *testing.T) {
 		all[i] = quietConnection(t, h, i)
 	}
 	join := func(i int, group string) {
-		if _, err := all[i%connections].join(group); err != nil {
+		if _, err := all[i%connections].joinGroup(group); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -71,14 +71,14 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 	return m
 }
 
-func (m *metrics) matched(connections int) {
+func (m *metrics) addMatched(connections int) {
 	m.sends.Inc()
 	m.matches.Add(float64(connections))
 }
 
-func (m *metrics) wrote(n int) { m.writes.Add(float64(n)) }
-func (m *metrics) acked(n int) { m.acks.Add(float64(n)) }
-func (m *metrics) dropped(r cause.DropReason, n int) {
+func (m *metrics) addWritten(n int) { m.writes.Add(float64(n)) }
+func (m *metrics) addAcked(n int)   { m.acks.Add(float64(n)) }
+func (m *metrics) addDropped(r cause.DropReason, n int) {
 	if n > 0 {
 		m.drops[r].Add(float64(n))
 	}

@@ -21,9 +21,9 @@ type namespace struct {
 // enlistLocked has sends find a connection: by its id, its user and its groups. Connection.mu is
 // held.
 func (ns *namespace) enlistLocked(c *Connection) {
-	ns.connections.put(c)
+	ns.connections.putValue(c)
 	if user := c.state.User; user != "" {
-		c.userEntry = ns.users.add(user, c)
+		c.userEntry = ns.users.addMembership(user, c)
 		ns.hub.interest.Add(Key{RouteUser, ns.name, user})
 	}
 	ns.hub.interest.Add(Key{RouteEveryone, ns.name, ""})
@@ -34,7 +34,7 @@ func (ns *namespace) enlistLocked(c *Connection) {
 
 // addMember has sends to a group find a connection. It returns the name that all members share.
 func (ns *namespace) addMember(c *Connection, group string) string {
-	m := ns.groups.add(group, c)
+	m := ns.groups.addMembership(group, c)
 	c.memberships = append(c.memberships, m)
 	ns.hub.interest.Add(Key{RouteGroup, ns.name, m.set.name})
 	return m.set.name
@@ -43,16 +43,16 @@ func (ns *namespace) addMember(c *Connection, group string) string {
 // delistLocked undoes enlistLocked.
 func (ns *namespace) delistLocked(c *Connection) {
 	for _, m := range c.memberships {
-		ns.groups.remove(m)
+		ns.groups.removeMembership(m)
 		ns.hub.interest.Remove(Key{RouteGroup, ns.name, m.set.name})
 	}
 	c.memberships = nil
 	if c.userEntry != nil {
-		ns.users.remove(c.userEntry)
+		ns.users.removeMembership(c.userEntry)
 		ns.hub.interest.Remove(Key{RouteUser, ns.name, c.state.User})
 		c.userEntry = nil
 	}
-	ns.connections.remove(string(c.state.ID))
+	ns.connections.removeValue(string(c.state.ID))
 	ns.hub.interest.Remove(Key{RouteEveryone, ns.name, ""})
 }
 
@@ -66,7 +66,7 @@ const (
 
 // acquire counts one more connection, of what a client was admitted with, into a namespace, which it creates
 // if need be.
-func (h *Hub) acquire(a *Admission) (*namespace, *dialect, error) {
+func (h *Hub) reserveConnection(a *Admission) (*namespace, *dialect, error) {
 	name := a.Namespace
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,7 +102,7 @@ func (h *Hub) exceedsShareLocked(ns *namespace, a *Admission) bool {
 	}
 	mine, users := 0, ns.users.sets.len()+len(ns.unnamed)
 	if a.User != "" {
-		mine = ns.users.len(a.User)
+		mine = ns.users.countMembers(a.User)
 	} else {
 		mine = ns.unnamed[payerOf("", a.RemoteAddress)]
 	}
@@ -120,7 +120,7 @@ func (ns *namespace) countUnnamedLocked(payer string, more int) {
 }
 
 // release gives back what acquire counted.
-func (h *Hub) release(ns *namespace, who *Identity) {
+func (h *Hub) releaseConnection(ns *namespace, who *Identity) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held--
@@ -133,7 +133,7 @@ func (h *Hub) release(ns *namespace, who *Identity) {
 }
 
 // namespace returns the namespace of that name, or nil.
-func (h *Hub) namespace(name string) *namespace {
+func (h *Hub) findNamespace(name string) *namespace {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.namespaces[name]

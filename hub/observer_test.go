@@ -87,7 +87,7 @@ func TestTheRecorderHasASendBeforeItIsMatched(t *testing.T) {
 	h := newHub(t, func(config *Config) {
 		config.Recorder = func(s *Send) {
 			recorded = append(recorded, s.Message.ID)
-			if _, err := c.join("g"); err != nil {
+			if _, err := c.joinGroup("g"); err != nil {
 				t.Error(err)
 			}
 		}

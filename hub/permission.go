@@ -44,7 +44,7 @@ const MaxGrants = 1000
 type Grants struct{ list []Grant }
 
 // with returns the grants and one more, which replaces those that it makes pointless.
-func (g *Grants) with(n Grant) *Grants {
+func (g *Grants) withGrant(n Grant) *Grants {
 	next := &Grants{}
 	if g != nil {
 		next.list = slices.DeleteFunc(slices.Clone(g.list), func(o Grant) bool {
@@ -57,7 +57,7 @@ func (g *Grants) with(n Grant) *Grants {
 
 // decides returns what the grants say about a permission, if they do: what names the group comes before what names none. A permission for
 // any group is there only if nothing takes away a single one.
-func (g *Grants) decides(p Permission) (allowed, decided bool) {
+func (g *Grants) decidesOn(p Permission) (allowed, decided bool) {
 	if g == nil {
 		return false, false
 	}
@@ -84,7 +84,7 @@ func (c *Connection) May(p Permission) bool {
 	c.mu.Lock()
 	grants, claims := c.state.Grants, c.state.Claims
 	c.mu.Unlock()
-	if allowed, decided := grants.decides(p); decided {
+	if allowed, decided := grants.decidesOn(p); decided {
 		return allowed
 	}
 	return claims != nil && claims.Roles != nil && claims.Roles.Allows(p)
@@ -96,12 +96,12 @@ type granting struct {
 	made map[*Grants]*Grants // by what was there before
 }
 
-func (g *granting) with(before *Grants) *Grants {
+func (g *granting) extendGrants(before *Grants) *Grants {
 	next, ok := g.made[before]
 	if !ok {
 		next = before
 		for _, n := range g.all {
-			next = next.with(n)
+			next = next.withGrant(n)
 		}
 		g.made[before] = next
 	}
@@ -109,13 +109,13 @@ func (g *granting) with(before *Grants) *Grants {
 }
 
 // grant gives the client permissions, or takes them away, all or none. Errors: ErrClosed, ErrGrantLimit.
-func (c *Connection) grant(g *granting) error {
+func (c *Connection) addGrants(g *granting) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.isGone() {
 		return ErrClosed
 	}
-	next := g.with(c.state.Grants)
+	next := g.extendGrants(c.state.Grants)
 	if next != nil && len(next.list) > MaxGrants {
 		return ErrGrantLimit
 	}
@@ -135,14 +135,14 @@ type Permitted struct {
 
 // Permit gives the connections that match permissions, or takes them away.
 func (h *Hub) Permit(ctx context.Context, namespace string, t *Target, grants []Grant) (Permitted, error) {
-	matched := h.matching(namespace, t)
+	matched := h.listMatching(namespace, t)
 	r := Permitted{Matched: len(matched)}
 	g := &granting{grants, make(map[*Grants]*Grants)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
 			return r, err
 		}
-		switch err := c.grant(g); {
+		switch err := c.addGrants(g); {
 		case errors.Is(err, ErrGrantLimit):
 			r.Refused++
 			r.Refusals = appendRefusal(r.Refusals, Refusal{c.ID(), "", ErrGrantLimit})
@@ -158,7 +158,7 @@ func (h *Hub) Permit(ctx context.Context, namespace string, t *Target, grants []
 
 // Permits returns how many connections match, and how many of them have all the permissions.
 func (h *Hub) Permits(ctx context.Context, namespace string, t *Target, permissions []Permission) (matched, allowed int, _ error) {
-	all := h.matching(namespace, t)
+	all := h.listMatching(namespace, t)
 	for _, c := range all {
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err

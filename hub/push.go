@@ -13,9 +13,9 @@ import (
 // of some size may go: another one may fit.) It never blocks on the client.
 //
 // strayed: the connection has moved to another hub, or may have. The message is not for this hub.
-func (c *Connection) push(e *Envelope, policy overflow.Policy) (_ Link, strayed bool) {
+func (c *Connection) pushMessage(e *Envelope, policy overflow.Policy) (_ Link, strayed bool) {
 	c.mu.Lock()
-	if l := c.link; l != nil && c.state.Outbox.queued() > 0 && !c.state.Outbox.fits(e.size(), c.hub().config.Outbox) {
+	if l := c.link; l != nil && c.state.Outbox.queueLen() > 0 && !c.state.Outbox.hasRoom(e.payloadSize(), c.hub().config.Outbox) {
 		// What fills it may only wait for somebody who flushes it with more.
 		c.mu.Unlock()
 		l.Flush()
@@ -25,55 +25,55 @@ func (c *Connection) push(e *Envelope, policy overflow.Policy) (_ Link, strayed 
 		strayed = c.state.isElsewhere()
 		c.mu.Unlock()
 		if strayed {
-			e.tally.movesAway()
+			e.tally.countMoved()
 		} else {
-			c.dropNew(e, cause.DropClosed)
+			c.countDropNew(e, cause.DropClosed)
 		}
 		return nil, strayed
 	}
-	pending := c.numbering == nil && c.state.Outbox.queued() > 0
+	pending := c.numbering == nil && c.state.Outbox.queueLen() > 0
 	if policy == overflow.Conflate && c.conflateLocked(e) {
-		return c.pushedLocked(e, pending), false
+		return c.finishPushAndUnlock(e, pending), false
 	}
 	if !c.makeRoomLocked(e, policy) {
 		if policy != overflow.CloseSlow {
 			c.mu.Unlock()
-			c.dropNew(e, cause.DropOverflowNewest)
+			c.countDropNew(e, cause.DropOverflowNewest)
 			return nil, false
 		}
 		link := c.closeLocked(cause.Slow.CloseStatus())
 		c.mu.Unlock()
-		c.dropNew(e, cause.DropOverflowClose)
+		c.countDropNew(e, cause.DropOverflowClose)
 		c.closeLink(link, cause.Slow.CloseStatus())
 		return nil, false
 	}
 	c.applyLocked(Op{Kind: OpPush, Envelope: e})
-	return c.pushedLocked(e, pending), false
+	return c.finishPushAndUnlock(e, pending), false
 }
 
 // conflateLocked puts e in the place of the queued message with its key, and reports whether there was one
 // whose place is large enough. Where it is not, the old one goes all the same and e queues like any other.
 func (c *Connection) conflateLocked(e *Envelope) bool {
 	o := &c.state.Outbox
-	i := o.find(e.ConflationKey)
+	i := o.findConflated(e.ConflationKey)
 	if i < 0 {
 		return false
 	}
-	if !o.fitsInPlace(i, e.size(), c.hub().config.Outbox) {
+	if !o.hasRoomInPlace(i, e.payloadSize(), c.hub().config.Outbox) {
 		c.dropLocked(i, cause.DropConflated)
 		return false
 	}
-	c.dropped(o.queue()[i], cause.DropConflated)
+	c.countDropQueued(o.queueEntries()[i], cause.DropConflated)
 	c.applyLocked(Op{Kind: OpConflate, Index: i, Envelope: e})
 	return true
 }
 
 // pushedLocked ends a push that succeeded; pending: somebody flushes already. It unlocks.
-func (c *Connection) pushedLocked(e *Envelope, pending bool) Link {
+func (c *Connection) finishPushAndUnlock(e *Envelope, pending bool) Link {
 	if c.state.Phase == PhaseDetached {
 		e.tally.detached.Add(1)
 	}
-	c.expectLocked(e)
+	c.noteExpiryLocked(e)
 	link := c.link
 	c.mu.Unlock()
 	if pending {
@@ -85,20 +85,20 @@ func (c *Connection) pushedLocked(e *Envelope, pending bool) Link {
 // makeRoomLocked reports whether the queue can take e, after dropping what the policy gives up for it.
 func (c *Connection) makeRoomLocked(e *Envelope, policy overflow.Policy) bool {
 	o := &c.state.Outbox
-	if o.queued() == 0 {
+	if o.queueLen() == 0 {
 		return true // idle, as a rule
 	}
 	bounds := c.hub().config.Outbox
-	if o.fits(e.size(), bounds) {
+	if o.hasRoom(e.payloadSize(), bounds) {
 		return true
 	}
 	c.dropExpiredLocked()
 	if policy == overflow.DropOldest || policy == overflow.Conflate {
-		for o.queued() > 0 && !o.fits(e.size(), bounds) {
+		for o.queueLen() > 0 && !o.hasRoom(e.payloadSize(), bounds) {
 			c.dropLocked(0, cause.DropOverflowOldest)
 		}
 	}
-	return o.fits(e.size(), bounds)
+	return o.hasRoom(e.payloadSize(), bounds)
 }
 
 // dropExpiredLocked drops what has expired in the queue. It looks only when something may have: a full queue
@@ -108,17 +108,17 @@ func (c *Connection) dropExpiredLocked() {
 		return
 	}
 	c.soonest = nil
-	for i := c.state.Outbox.queued() - 1; i >= 0; i-- {
-		if e := c.state.Outbox.queue()[i]; e.expired() {
+	for i := c.state.Outbox.queueLen() - 1; i >= 0; i-- {
+		if e := c.state.Outbox.queueEntries()[i]; e.isExpired() {
 			c.dropLocked(i, cause.DropExpired)
 		} else {
-			c.expectLocked(e)
+			c.noteExpiryLocked(e)
 		}
 	}
 }
 
 // expectLocked notes when e, now queued, expires.
-func (c *Connection) expectLocked(e *Envelope) {
+func (c *Connection) noteExpiryLocked(e *Envelope) {
 	if x := &e.Message.Expires; !x.IsZero() && (c.soonest == nil || x.Before(*c.soonest)) {
 		c.soonest = x
 	}
@@ -126,20 +126,20 @@ func (c *Connection) expectLocked(e *Envelope) {
 
 // dropLocked drops the i-th message of the queue.
 func (c *Connection) dropLocked(i int, r cause.DropReason) {
-	c.dropped(c.state.Outbox.queue()[i], r)
+	c.countDropQueued(c.state.Outbox.queueEntries()[i], r)
 	c.applyLocked(Op{Kind: OpDrop, Index: i, Reason: r})
 }
 
 // dropped counts a queued message that is dropped. The detached count goes first: see tally.
-func (c *Connection) dropped(e *Envelope, r cause.DropReason) {
+func (c *Connection) countDropQueued(e *Envelope, r cause.DropReason) {
 	if c.state.Phase == PhaseDetached {
 		e.tally.detached.Add(-1)
 	}
-	c.dropNew(e, r)
+	c.countDropNew(e, r)
 }
 
 // dropNew counts a message that never got into the outbox, or left it without a trace.
-func (c *Connection) dropNew(e *Envelope, r cause.DropReason) {
-	e.tally.drop(r)
-	c.hub().metrics.dropped(r, 1)
+func (c *Connection) countDropNew(e *Envelope, r cause.DropReason) {
+	e.tally.countDrop(r)
+	c.hub().metrics.addDropped(r, 1)
 }

@@ -32,7 +32,7 @@ func (c *Connection) Reply(frame []byte) error {
 	c.mu.Unlock()
 	link.Flush()
 	if waits {
-		c.hub().holdings.bound(c.namespace)
+		c.hub().holdings.enforceBounds(c.namespace)
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func (c *Connection) putFirstLocked(frames []byte) {
 		c.first = &frames
 	}
 	if more := firstWeight(c.first) - before; more != 0 {
-		c.namespace.hold(more)
+		c.namespace.countHeld(more)
 	}
 }
 

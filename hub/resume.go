@@ -20,7 +20,7 @@ type Resume struct {
 // link was bound since Resume. The client may have given up the request of l, and asked again: then
 // the token in the greeting of l would replace the token that the client has by now. A client that
 // still waits for l asks again with the token that it has.
-func (r *Resume) Bind(l Link) error { return r.Connection.bind(l, r) }
+func (r *Resume) Bind(l Link) error { return r.Connection.bindLink(l, r) }
 
 // Resume finds the connection that a client wants back, by the token of its last greeting, or of the one before if the last never
 // reached it. The caller binds a new link; until then nothing changes. Errors: ErrConnectionNotFound, ErrResumeRefused,
@@ -32,7 +32,7 @@ func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Resume,
 	if h.Leaving() {
 		return nil, ErrShuttingDown
 	}
-	c, err := h.connection(namespace, id)
+	c, err := h.findConnection(namespace, id)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (m *Moves) Adopt(s *Snapshot, epoch uint32, speaks Protocol) error {
 	if _, resumable := speaks.(Numbered); !resumable {
 		return ErrResumeRefused
 	}
-	ns, dialect, err := m.hub.acquire(&Admission{
+	ns, dialect, err := m.hub.reserveConnection(&Admission{
 		Namespace: s.Namespace, User: s.User, RemoteAddress: s.RemoteAddress, Protocol: speaks,
 	})
 	if err != nil {
@@ -33,7 +33,7 @@ func (m *Moves) Adopt(s *Snapshot, epoch uint32, speaks Protocol) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := m.adoptLocked(c, s, epoch); err != nil {
-		m.hub.release(ns, &s.Identity)
+		m.hub.releaseConnection(ns, &s.Identity)
 		return err
 	}
 	dialect.connections.Inc()
@@ -53,13 +53,13 @@ func (m *Moves) adoptLocked(c *Connection, s *Snapshot, epoch uint32) error {
 		return transfer.ErrMemory
 	}
 	c.applyLocked(Op{Kind: OpAdopt, State: state})
-	c.namespace.hold(-list) // applyLocked counts the list, too
+	c.namespace.countHeld(-list) // applyLocked counts the list, too
 	return nil
 }
 
 // addShadow reserves the id. The epoch of the move must not be below least.
 func (m *Moves) addShadow(c *Connection, id ConnectionID, least, epoch uint32) error {
-	_, there := c.namespace.connections.get(string(id))
+	_, there := c.namespace.connections.getValue(string(id))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	stone, left := m.graves.Get(string(id))
@@ -109,15 +109,15 @@ func (m *Moves) Apply(id ConnectionID, op Op) error {
 	}
 	switch op.Kind {
 	case OpConflate:
-		o.queue()[op.Index].tally.drop(cause.DropConflated)
+		o.queueEntries()[op.Index].tally.countDrop(cause.DropConflated)
 	case OpDrop:
-		o.queue()[op.Index].tally.drop(op.Reason)
+		o.queueEntries()[op.Index].tally.countDrop(op.Reason)
 	case OpWritten:
-		countWritten(&c.state, op.Sequence)
+		countShadowWritten(&c.state, op.Sequence)
 	case OpAck:
-		countWritten(&c.state, op.Sequence)
-		for _, e := range o.live()[:op.Sequence-c.state.Acked] {
-			e.tally.ack()
+		countShadowWritten(&c.state, op.Sequence)
+		for _, e := range o.liveEntries()[:op.Sequence-c.state.Acked] {
+			e.tally.countAck()
 		}
 	}
 	c.applyLocked(op)
@@ -125,16 +125,16 @@ func (m *Moves) Apply(id ConnectionID, op Op) error {
 }
 
 // countWritten counts messages as written that the old hub has written.
-func countWritten(s *State, sequence uint64) {
+func countShadowWritten(s *State, sequence uint64) {
 	for n := s.Written; n < sequence; n++ {
-		s.Outbox.at(int(n - s.Acked)).tally.wrote(true)
+		s.Outbox.entryAt(int(n - s.Acked)).tally.countWrite(true)
 	}
 }
 
 // isApplicable reports whether a frozen connection does such a change, and the change fits s.
 func isApplicable(s *State, op *Op) bool {
 	hasMessage := op.Envelope != nil && op.Envelope.Message != nil
-	isQueued := uint(op.Index) < uint(s.Outbox.queued())
+	isQueued := uint(op.Index) < uint(s.Outbox.queueLen())
 	switch op.Kind {
 	case OpPush:
 		return hasMessage
@@ -170,7 +170,7 @@ func (m *Moves) Commit(id ConnectionID) error {
 	owned := c.state
 	owned.stage = transfer.Live
 	if owned.Phase == PhaseAttached {
-		owned.Phase, owned.Resumption = PhaseDetached, owned.Resumption.detached(time.Now())
+		owned.Phase, owned.Resumption = PhaseDetached, owned.Resumption.withDetachedAt(time.Now())
 	}
 	c.applyLocked(Op{Kind: OpAdopt, State: &owned})
 	c.sent, c.linkWritten = owned.Acked, owned.Acked
@@ -179,7 +179,7 @@ func (m *Moves) Commit(id ConnectionID) error {
 	m.graves.Remove(string(id))
 	m.mu.Unlock()
 	c.namespace.enlistLocked(c)
-	surplus := startWait(c)
+	surplus := startWaitLocked(c)
 	c.mu.Unlock()
 	closeSurplus(surplus)
 	if m.hub.Leaving() {
@@ -196,10 +196,10 @@ func (m *Moves) Abandon(id ConnectionID) error {
 	}
 	defer c.mu.Unlock()
 	endTallies(&c.state)
-	c.namespace.hold(-listWeight(cap(c.state.Outbox.entries)))
-	c.state.apply(&Op{Kind: OpMove, Stage: transfer.Moved}) // no observer has heard of it
+	c.namespace.countHeld(-listWeight(cap(c.state.Outbox.entries)))
+	c.state.applyOp(&Op{Kind: OpMove, Stage: transfer.Moved}) // no observer has heard of it
 	c.dialect.connections.Dec()
-	m.hub.release(c.namespace, &c.state.Identity)
+	m.hub.releaseConnection(c.namespace, &c.state.Identity)
 	m.removeMove(id)
 	return nil
 }

@@ -113,7 +113,7 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 				t.Fatal(err)
 			}
 			to.messages++
-			to.holder.Bytes += weight(m) + int64(len(numbered{}.Encode(m, Route{Kind: RouteConnection})))
+			to.holder.Bytes += messageWeight(m) + int64(len(numbered{}.Encode(m, Route{Kind: RouteConnection})))
 			to.holder.Bytes += listOf(to.messages) - listOf(to.messages-1)
 			atFirst := holders()
 			inOne, inAll := over(m.Namespace, config.NamespaceHeldBytes), over("", config.HeldBytes)

@@ -66,7 +66,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 // closeAll closes the connections of a namespace with a few workers: each writes a close frame.
 func (ns *namespace) closeAll(ctx context.Context) error {
 	var open []*Connection
-	ns.connections.all(func(c *Connection) { open = append(open, c) })
+	ns.connections.eachValue(func(c *Connection) { open = append(open, c) })
 	chunks.HandleAll(open, func(some []*Connection) {
 		for _, c := range some {
 			if ctx.Err() != nil {

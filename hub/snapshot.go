@@ -35,7 +35,7 @@ func newSnapshot(s *State) *Snapshot {
 		Resumption: *s.Resumption, Groups: slices.Clone(s.Groups),
 		Done: s.Done.Spans(), Events: s.Events,
 	}
-	for _, e := range s.Outbox.live() {
+	for _, e := range s.Outbox.liveEntries() {
 		made.Undelivered = append(made.Undelivered,
 			Envelope{Message: e.Message, Route: e.Route, ConflationKey: e.ConflationKey})
 	}
@@ -66,13 +66,13 @@ func (s *Snapshot) restoreState(ns *namespace, speaks *dialect) (made *State, by
 	for i := range s.Undelivered {
 		e := restoreEnvelope(ns, speaks, &s.Undelivered[i])
 		bytes += e.tally.kept.Load()
-		made.Outbox.push(e)
+		made.Outbox.pushEnvelope(e)
 	}
 	for range s.Sequence - s.Acked {
-		made.Outbox.number()
+		made.Outbox.numberFirst()
 	}
-	for _, e := range made.Outbox.live()[:s.Written-s.Acked] {
-		e.tally.wrote(true)
+	for _, e := range made.Outbox.liveEntries()[:s.Written-s.Acked] {
+		e.tally.countWrite(true)
 	}
 	if len(s.Grants) > 0 {
 		made.Grants = &Grants{slices.Clone(s.Grants)}
@@ -89,6 +89,6 @@ func restoreEnvelope(ns *namespace, speaks *dialect, e *Envelope) *Envelope {
 	made := &Envelope{Message: e.Message, Route: e.Route, ConflationKey: e.ConflationKey}
 	made.shared = speaks.Encode(e.Message, e.Route)
 	made.tally = &tally{messageID: e.Message.ID, matched: 1, keeper: ns}
-	made.tally.kept.Store(weight(e.Message) + int64(len(made.shared)))
+	made.tally.kept.Store(messageWeight(e.Message) + int64(len(made.shared)))
 	return made
 }

@@ -87,7 +87,7 @@ type Resumption struct {
 	DetachedAt time.Time         // of PhaseDetached
 }
 
-func (r *Resumption) detached(at time.Time) *Resumption {
+func (r *Resumption) withDetachedAt(at time.Time) *Resumption {
 	return &Resumption{Given: r.Given, Proven: r.Proven, DetachedAt: at}
 }
 
@@ -137,12 +137,12 @@ type Op struct {
 }
 
 // apply makes one change. The caller has checked that it is allowed; apply only carries it out, and numbers events.
-func (s *State) apply(op *Op) {
+func (s *State) applyOp(op *Op) {
 	switch op.Kind {
 	case OpAdmit:
 		s.Identity, s.Phase, s.Epoch = *op.Identity, PhaseConnecting, 1
 	case OpAttach:
-		s.attach(op)
+		s.applyAttach(op)
 	case OpDetach:
 		s.Phase, s.Resumption = PhaseDetached, op.Resumption
 	case OpJoin:
@@ -151,42 +151,42 @@ func (s *State) apply(op *Op) {
 		i := slices.Index(s.Groups, op.Group)
 		s.Groups = slices.Delete(s.Groups, i, i+1)
 	case OpPush:
-		s.Outbox.push(op.Envelope)
+		s.Outbox.pushEnvelope(op.Envelope)
 	case OpConflate:
-		s.Outbox.replace(op.Index, op.Envelope)
+		s.Outbox.replaceQueued(op.Index, op.Envelope)
 	case OpDrop:
-		s.Outbox.remove(op.Index)
+		s.Outbox.removeQueued(op.Index)
 	case OpNumber:
 		s.Sequence++
-		s.Outbox.number()
+		s.Outbox.numberFirst()
 	case OpWritten:
 		s.Written = op.Sequence
 	case OpAck:
-		s.Outbox.release(int(op.Sequence - s.Acked))
+		s.Outbox.releaseTail(int(op.Sequence - s.Acked))
 		s.Acked, s.Written = op.Sequence, max(s.Written, op.Sequence)
 	case OpClose:
-		s.close(op)
+		s.applyClose(op)
 	case OpEnd:
-		s.Outbox.clear()
+		s.Outbox.clearAll()
 	case OpAdopt:
 		s.adoptFrom(op.State)
 	case OpMove:
 		s.changeStage(op)
 	default:
-		s.applyClient(op)
+		s.applyClientOp(op)
 	}
 }
 
-func (s *State) attach(op *Op) {
+func (s *State) applyAttach(op *Op) {
 	if s.Phase == PhaseConnecting {
-		s.event(op)
+		s.numberEvent(op)
 	}
 	s.Phase, s.Resumption = PhaseAttached, op.Resumption
 }
 
-func (s *State) close(op *Op) {
+func (s *State) applyClose(op *Op) {
 	if s.Phase != PhaseConnecting { // otherwise nobody heard of it
-		s.event(op)
+		s.numberEvent(op)
 	}
 	how := op.Close
 	s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
@@ -196,7 +196,7 @@ func (s *State) close(op *Op) {
 // adoptFrom takes all from another state, and shares no memory with it that either changes.
 func (s *State) adoptFrom(from *State) {
 	*s = *from
-	s.Outbox.entries = append(make([]*Envelope, 0, from.Outbox.len()), from.Outbox.live()...)
+	s.Outbox.entries = append(make([]*Envelope, 0, from.Outbox.len()), from.Outbox.liveEntries()...)
 	s.Outbox.head = 0
 	s.Groups = slices.Clone(from.Groups)
 	if from.Done != nil {
@@ -209,7 +209,7 @@ func (s *State) changeStage(op *Op) {
 	if s.stage = op.Stage; s.stage == transfer.Moved {
 		how := op.Close
 		s.Phase, s.Close, s.Groups = PhaseClosed, &how, nil
-		s.Outbox.clear()
+		s.Outbox.clearAll()
 	}
 }
 
@@ -225,7 +225,7 @@ func (s *State) isGone() bool { return s.Phase == PhaseClosed || s.isElsewhere()
 func (s *State) isFrozen() bool { return s.stage != transfer.Live }
 
 // refuses returns the error that a new link gets, or nil.
-func (s *State) refuses() error {
+func (s *State) bindError() error {
 	switch {
 	case s.Phase == PhaseClosed:
 		return ErrClosed
@@ -236,18 +236,18 @@ func (s *State) refuses() error {
 	}
 }
 
-func (s *State) event(op *Op) {
+func (s *State) numberEvent(op *Op) {
 	s.Events++
 	op.Ordinal = s.Events
 }
 
 // applyClient is apply for what clients do themselves, and may do.
-func (s *State) applyClient(op *Op) {
+func (s *State) applyClientOp(op *Op) {
 	switch op.Kind {
 	case OpGrant:
 		s.Grants = op.Grants
 	case OpEvent:
-		s.event(op)
+		s.numberEvent(op)
 	case OpDone:
 		if s.Done == nil {
 			s.Done = &ranges.Set{}

@@ -21,7 +21,7 @@ func (r *replica) Applied(c *Connection, op Op) {
 	if op.Kind == OpAdmit {
 		r.states[op.Identity.ID] = &State{}
 	}
-	r.states[c.ID()].apply(&op)
+	r.states[c.ID()].applyOp(&op)
 }
 
 // TestStateIsTheSumOfItsOps lives through everything that changes a State. At every step the replica must
@@ -54,7 +54,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("groups")
-		if err := c.grant(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})); err != nil {
+		if err := c.addGrants(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.Emit(&Event{Name: "clicked"}); err != nil {

@@ -49,27 +49,27 @@ func (c Cursor) Compare(d Cursor) int {
 }
 
 // bucket returns where a name belongs, and its hash.
-func (t *table[V]) bucket(name string) (*bucket[V], uint64) {
+func (t *table[V]) bucketOf(name string) (*bucket[V], uint64) {
 	hash := xxhash.Sum64String(name)
 	return &t.buckets[hash>>bucketShift], hash
 }
 
-func (t *table[V]) get(name string) (V, bool) {
-	b, hash := t.bucket(name)
+func (t *table[V]) getValue(name string) (V, bool) {
+	b, hash := t.bucketOf(name)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return b.getLocked(hash, name)
 }
 
-func (t *table[V]) put(v V) {
-	b, hash := t.bucket(v.key())
+func (t *table[V]) putValue(v V) {
+	b, hash := t.bucketOf(v.key())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.putLocked(hash, v)
 }
 
-func (t *table[V]) remove(name string) {
-	b, hash := t.bucket(name)
+func (t *table[V]) removeValue(name string) {
+	b, hash := t.bucketOf(name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.removeLocked(hash, name)
@@ -107,7 +107,7 @@ func (b *bucket[V]) removeLocked(hash uint64, name string) {
 }
 
 // allLocked calls yield for every value.
-func (b *bucket[V]) allLocked(yield func(V)) {
+func (b *bucket[V]) eachValueLocked(yield func(V)) {
 	for _, v := range b.entries {
 		yield(v)
 	}
@@ -117,11 +117,11 @@ func (b *bucket[V]) allLocked(yield func(V)) {
 }
 
 // all calls yield for every value, a bucket at a time under its read lock.
-func (t *table[V]) all(yield func(V)) {
+func (t *table[V]) eachValue(yield func(V)) {
 	for i := range t.buckets {
 		b := &t.buckets[i]
 		b.mu.RLock()
-		b.allLocked(yield)
+		b.eachValueLocked(yield)
 		b.mu.RUnlock()
 	}
 }
@@ -139,7 +139,7 @@ func (t *table[V]) len() (n int) {
 
 // page returns up to limit values behind after, and the cursor of the last one, or the zero Cursor when
 // nothing is left.
-func (t *table[V]) page(after Cursor, limit int) ([]V, Cursor) {
+func (t *table[V]) listPage(after Cursor, limit int) ([]V, Cursor) {
 	type entry struct {
 		at    Cursor
 		value V
@@ -150,7 +150,7 @@ func (t *table[V]) page(after Cursor, limit int) ([]V, Cursor) {
 		b := &t.buckets[i]
 		var found []entry
 		b.mu.RLock()
-		b.allLocked(func(v V) {
+		b.eachValueLocked(func(v V) {
 			if at := CursorOf(v.key()); at.Compare(after) > 0 {
 				found = append(found, entry{at, v})
 			}

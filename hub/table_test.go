@@ -35,7 +35,7 @@ func TestABucketTellsNamesWithOneHashApart(t *testing.T) {
 					rt.Fatalf("%s: got %v, want %v", n, got, model[n])
 				}
 				var all, want []*set
-				b.allLocked(func(s *set) { all = append(all, s) })
+				b.eachValueLocked(func(s *set) { all = append(all, s) })
 				for _, s := range model {
 					want = append(want, s)
 				}

@@ -65,7 +65,7 @@ type waiter struct {
 // a send, so none is searched for.
 type waiters struct{ first, last *waiter }
 
-func (l *waiters) add(w *waiter) {
+func (l *waiters) appendWaiter(w *waiter) {
 	w.listed, w.before = true, l.last
 	if l.last == nil {
 		l.first = w
@@ -75,7 +75,7 @@ func (l *waiters) add(w *waiter) {
 	l.last = w
 }
 
-func (l *waiters) remove(w *waiter) {
+func (l *waiters) removeWaiter(w *waiter) {
 	if w.before == nil {
 		l.first = w.after
 	} else {
@@ -89,34 +89,34 @@ func (l *waiters) remove(w *waiter) {
 	w.listed, w.before, w.after = false, nil, nil
 }
 
-func (t *tally) wrote(ackable bool) {
+func (t *tally) countWrite(ackable bool) {
 	if ackable {
 		t.written.Add(1)
 	} else {
 		t.written.Add(1 << 32)
 	}
-	t.notify()
+	t.notifyWaiters()
 }
 
 // writes returns how many connections the message was written to, and to how many of them without acks.
-func (t *tally) writes() (written, notAckable int32) {
+func (t *tally) writtenCounts() (written, notAckable int32) {
 	both := t.written.Load()
 	notAckable = int32(both >> 32)
 	return int32(uint32(both)) + notAckable, notAckable
 }
 
-func (t *tally) ack() { t.acked.Add(1); t.notify() }
+func (t *tally) countAck() { t.acked.Add(1); t.notifyWaiters() }
 
 // movesAway says that an unwritten message goes to another hub, or was meant for it.
-func (t *tally) movesAway() { t.moved.Add(1); t.notify() }
+func (t *tally) countMoved() { t.moved.Add(1); t.notifyWaiters() }
 
 // lose says that a written message will never be confirmed.
-func (t *tally) lose() { t.lost.Add(1); t.notify() }
+func (t *tally) countLost() { t.lost.Add(1); t.notifyWaiters() }
 
-func (t *tally) drop(r cause.DropReason) { t.dropped[r].Add(1); t.notify() }
+func (t *tally) countDrop(r cause.DropReason) { t.dropped[r].Add(1); t.notifyWaiters() }
 
 // unwritable is at how many connections the message will not be written by this hub.
-func (t *tally) unwritable() int32 {
+func (t *tally) unwritableCount() int32 {
 	n := t.moved.Load()
 	for r := range t.dropped {
 		n += t.dropped[r].Load()
@@ -125,30 +125,30 @@ func (t *tally) unwritable() int32 {
 }
 
 // reached reports whether every matched connection has come as far as w.
-func (t *tally) reached(w Wait) bool {
+func (t *tally) hasReached(w Wait) bool {
 	switch w {
 	case WaitWritten:
-		written, _ := t.writes()
-		return written+t.unwritable() >= t.matched
+		written, _ := t.writtenCounts()
+		return written+t.unwritableCount() >= t.matched
 	case WaitAcked:
 		confirmed := t.acked.Load() + t.lost.Load()
-		_, notAckable := t.writes()
-		return confirmed+notAckable+t.unwritable() >= t.matched && t.reached(WaitWritten)
+		_, notAckable := t.writtenCounts()
+		return confirmed+notAckable+t.unwritableCount() >= t.matched && t.hasReached(WaitWritten)
 	default:
 		return true
 	}
 }
 
 // holders is how many connections still hold the message; at least one.
-func (t *tally) holders() int32 {
-	_, notAckable := t.writes()
-	return max(1, t.matched-t.acked.Load()-t.lost.Load()-notAckable-t.unwritable())
+func (t *tally) holderCount() int32 {
+	_, notAckable := t.writtenCounts()
+	return max(1, t.matched-t.acked.Load()-t.lost.Load()-notAckable-t.unwritableCount())
 }
 
 // notify wakes those whose wait is over. A waiter raises waiting before it looks at the counters, and the
 // counters were changed before waiting is looked at here: one of the two sees the other.
-func (t *tally) notify() {
-	t.settle()
+func (t *tally) notifyWaiters() {
+	t.releaseBudget()
 	if t.waiting.Load() == 0 {
 		return
 	}
@@ -156,39 +156,39 @@ func (t *tally) notify() {
 	defer t.mu.Unlock()
 	for wait := range t.waiters {
 		of := &t.waiters[wait]
-		if of.first == nil || !t.reached(Wait(wait)) {
+		if of.first == nil || !t.hasReached(Wait(wait)) {
 			continue
 		}
 		for of.first != nil {
-			t.endLocked(of.first).done()
+			t.endWaitLocked(of.first).done()
 		}
 	}
 }
 
 // endLocked takes a waiter out of the list.
-func (t *tally) endLocked(w *waiter) *waiter {
-	t.waiters[w.wait].remove(w)
+func (t *tally) endWaitLocked(w *waiter) *waiter {
+	t.waiters[w.wait].removeWaiter(w)
 	t.waiting.Add(-1)
 	return w
 }
 
 // settle gives back what the message takes in the budgets once nobody holds it.
-func (t *tally) settle() {
-	if t.kept.Load() == 0 || !t.reached(WaitAcked) {
+func (t *tally) releaseBudget() {
+	if t.kept.Load() == 0 || !t.hasReached(WaitAcked) {
 		return
 	}
 	if bytes := t.kept.Swap(0); bytes > 0 {
-		t.keeper.hold(-bytes)
+		t.keeper.countHeld(-bytes)
 		t.keeper = nil // a tally with a request id lives longer
 	}
 }
 
-func (t *tally) wait(ctx context.Context, w Wait) {
-	if t.reached(w) {
+func (t *tally) waitUntil(ctx context.Context, w Wait) {
+	if t.hasReached(w) {
 		return
 	}
 	reached := make(chan struct{})
-	forget := t.then(w, func() { close(reached) })
+	forget := t.callWhenReached(w, func() { close(reached) })
 	select {
 	case <-reached:
 	case <-ctx.Done():
@@ -198,24 +198,24 @@ func (t *tally) wait(ctx context.Context, w Wait) {
 
 // then has done called once, when every matched connection has come as far as w: at once, or by the goroutine that changes
 // that, which may hold the lock of a connection. done must not wait. forget calls it off, but not one that is under way.
-func (t *tally) then(w Wait, done func()) (forget func()) {
+func (t *tally) callWhenReached(w Wait, done func()) (forget func()) {
 	mine := &waiter{wait: w, done: done}
 	t.mu.Lock()
 	if t.waiters == nil { // most sends have nobody that waits
 		t.waiters = new([WaitAcked + 1]waiters)
 	}
-	t.waiters[w].add(mine)
+	t.waiters[w].appendWaiter(mine)
 	t.waiting.Add(1)
 	t.mu.Unlock()
-	t.notify()
-	return func() { t.forget(mine) }
+	t.notifyWaiters()
+	return func() { t.forgetWaiter(mine) }
 }
 
-func (t *tally) forget(mine *waiter) {
+func (t *tally) forgetWaiter(mine *waiter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if mine.listed {
-		t.endLocked(mine)
+		t.endWaitLocked(mine)
 	}
 }
 
@@ -243,10 +243,10 @@ type Receipt struct {
 	Unmatched      *Unmatched  // with Send.Detail; not of a duplicate
 }
 
-func (t *tally) receipt() Receipt {
+func (t *tally) makeReceipt() Receipt {
 	r := Receipt{MessageID: t.messageID, Matched: int(t.matched)}
 	r.Acked = int(t.acked.Load())
-	written, notAckable := t.writes()
+	written, notAckable := t.writtenCounts()
 	r.NotAckable = int(notAckable)
 	r.Written = int(written) - r.Acked
 	r.InTransfer = int(t.moved.Load())
@@ -288,18 +288,18 @@ func (d *Delivery) Strayed() []ConnectionID {
 }
 
 // Wait returns when every matched connection has come as far as Send.Wait asked, or ctx is done.
-func (d *Delivery) Wait(ctx context.Context) { d.tally.wait(ctx, d.wait) }
+func (d *Delivery) Wait(ctx context.Context) { d.tally.waitUntil(ctx, d.wait) }
 
 // Reached reports whether every matched connection has come as far as Send.Wait asked: then Wait returns at once.
-func (d *Delivery) Reached() bool { return d.tally.reached(d.wait) }
+func (d *Delivery) Reached() bool { return d.tally.hasReached(d.wait) }
 
 // Then has done called once, when Wait would return: at once, or by a goroutine that may hold locks of the hub, so done must
 // be quick and call nothing of the hub but Receipt. forget calls it off; a call that is under way may still come to its end.
-func (d *Delivery) Then(done func()) (forget func()) { return d.tally.then(d.wait, done) }
+func (d *Delivery) Then(done func()) (forget func()) { return d.tally.callWhenReached(d.wait, done) }
 
 // Receipt tells what has become of the message by now.
 func (d *Delivery) Receipt() Receipt {
-	r := d.tally.receipt()
+	r := d.tally.makeReceipt()
 	r.Duplicate = d.duplicate
 	if d.aside != nil {
 		r.Unmatched = d.aside.unmatched

@@ -32,21 +32,21 @@ func TestAWaitCostsTheSameHoweverManyThereAre(t *testing.T) {
 			stops := make([]func(), n)
 			start := cpuTime(t)
 			for i := range stops {
-				stops[i] = tally.then(Wait(int(WaitWritten)+i%2), func() { over++ })
+				stops[i] = tally.callWhenReached(Wait(int(WaitWritten)+i%2), func() { over++ })
 			}
 			for range written {
-				tally.wrote(true)
+				tally.countWrite(true)
 			}
 			for _, stop := range stops[n/2:] {
 				stop()
 			}
-			tally.wrote(false)
+			tally.countWrite(false)
 			least = min(least, (cpuTime(t)-start)/time.Duration(n))
 			if over != n/4 || tally.waiting.Load() != int32(n/4) {
 				t.Fatalf("of %d waits %d are over, and %d go on", n, over, tally.waiting.Load())
 			}
 			for range written {
-				tally.ack()
+				tally.countAck()
 			}
 			if over != n/2 || tally.waiting.Load() != 0 {
 				t.Fatalf("of %d waits %d are over, and %d go on", n, over, tally.waiting.Load())

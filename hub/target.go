@@ -22,7 +22,7 @@ func (t *Target) Empty() bool {
 	return !t.Everyone && len(t.Connections) == 0 && len(t.Users) == 0 && len(t.Groups) == 0
 }
 
-func (e *Exclusion) empty() bool {
+func (e *Exclusion) isEmpty() bool {
 	return len(e.Connections) == 0 && len(e.Users) == 0 && len(e.Groups) == 0
 }
 

@@ -70,7 +70,7 @@ func newMoves() *Moves {
 // messages; sends go on to queue. Errors: ErrConnectionNotFound; ErrResumeRefused: the connection
 // is not resumable; transfer.ErrMoving; that of ctx.
 func (m *Moves) Freeze(ctx context.Context, namespace, id string, to ID) (*Snapshot, error) {
-	c, err := m.hub.connection(namespace, id)
+	c, err := m.hub.findConnection(namespace, id)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (m *Moves) Seal(id ConnectionID) ([]Op, error) {
 		return nil, err
 	}
 	c.stopTimerLocked()
-	c.comeBackLocked()
+	c.endDetachedLocked()
 	c.namespace.delistLocked(c)
 	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Sealed})
 	m.mu.Lock()
@@ -180,7 +180,7 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 	c.applyLocked(Op{Kind: OpMove, Stage: transfer.Moved, Close: how})
 	c.numbering.turn.wakeAll()
 	c.dialect.connections.Dec()
-	m.hub.release(c.namespace, &c.state.Identity)
+	m.hub.releaseConnection(c.namespace, &c.state.Identity)
 	m.removeMove(d.connection.state.ID)
 	c.mu.Unlock()
 	if link != nil {
@@ -192,11 +192,11 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 // endTallies counts that this hub has no part any more in the fate of the messages.
 func endTallies(s *State) {
 	written := int(s.Written - s.Acked)
-	for i, e := range s.Outbox.live() {
+	for i, e := range s.Outbox.liveEntries() {
 		if i < written {
-			e.tally.lose()
+			e.tally.countLost()
 		} else {
-			e.tally.movesAway()
+			e.tally.countMoved()
 		}
 	}
 }
@@ -257,10 +257,10 @@ func (m *Moves) thawLocked(d *departure) (surplus []*Connection) {
 		return nil
 	}
 	if c.state.Phase == PhaseAttached {
-		detached := c.state.Resumption.detached(time.Now())
+		detached := c.state.Resumption.withDetachedAt(time.Now())
 		c.applyLocked(Op{Kind: OpDetach, Resumption: detached})
 	}
-	return startWait(c)
+	return startWaitLocked(c)
 }
 
 // Tombstone returns where a connection went, and reports whether that is known.
@@ -306,7 +306,7 @@ func (m *Moves) recordChange(c *Connection, op *Op) {
 	}
 	bytes := int64(0)
 	if op.Envelope != nil {
-		bytes = op.Envelope.size()
+		bytes = op.Envelope.payloadSize()
 	}
 	d.changes.Add(*op, bytes, m.hub.config.Outbox.Bytes)
 }

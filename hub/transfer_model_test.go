@@ -172,7 +172,7 @@ func wander(t *testing.T, rt *rapid.T) {
 				g := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "group")
 				w.allows[g] = rapid.Bool().Draw(rt, "allowed")
 				one := Grant{Permission{JoinGroup, g}, !w.allows[g]}
-				must(t, "grant", w.connection().grant(grants(one)))
+				must(t, "grant", w.connection().addGrants(grants(one)))
 			}
 		},
 		"do": func(rt *rapid.T) {

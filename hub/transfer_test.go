@@ -134,7 +134,7 @@ func fullConnection(t testing.TB, h *Hub) (*client, string) {
 	c := connectAs(t, h, numbered{}, "ann", "g", "h")
 	_, err := c.Emit(&Event{Name: "clicked"})
 	must(t, "emit", err)
-	must(t, "grant", c.grant(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})))
+	must(t, "grant", c.addGrants(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})))
 	for _, command := range []uint64{1, 2, 9} {
 		c.Done(command)
 	}
@@ -211,7 +211,7 @@ func movable(s *State) *State {
 // find returns a connection of a hub.
 func find(t testing.TB, h *Hub, id ConnectionID) *Connection {
 	t.Helper()
-	c, err := h.connection(DefaultNamespace, string(id))
+	c, err := h.findConnection(DefaultNamespace, string(id))
 	must(t, "find", err)
 	return c
 }

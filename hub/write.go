@@ -8,46 +8,46 @@ import "github.com/connhub/connhub/hub/cause"
 func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b.reset()
+	b.emptyBatch()
 	if c.link != l || c.state.Phase == PhaseClosed && !c.state.Close.Cause.Orderly() {
 		return false
 	}
 	if c.first != nil {
-		b.begin(*c.first)
+		b.appendFirst(*c.first)
 		c.putFirstLocked(nil)
 	}
 	numbered := c.dialect.numbered
 	for !c.state.isFrozen() {
-		e := c.nextLocked(len(b.Bytes), max)
+		e := c.nextEnvelopeLocked(len(b.Bytes), max)
 		if e == nil {
 			break
 		}
 		c.sent++
-		b.add(numbered, c.sent, e.shared)
+		b.appendUnit(numbered, c.sent, e.shared)
 	}
-	b.Last = c.sent == c.state.Sequence && c.state.Outbox.queued() == 0
+	b.Last = c.sent == c.state.Sequence && c.state.Outbox.queueLen() == 0
 	return len(b.Bytes) > 0
 }
 
 // nextLocked returns the message behind c.sent, or nil when there is none, when it does not fit into max
 // bytes behind the taken ones, or when the tail is full. A message gets its number here: when it leaves the
 // queue.
-func (c *Connection) nextLocked(taken, max int) *Envelope {
+func (c *Connection) nextEnvelopeLocked(taken, max int) *Envelope {
 	o := &c.state.Outbox
 	if c.sent < c.state.Sequence { // a tail to write again
-		e := o.at(int(c.sent - c.state.Acked))
+		e := o.entryAt(int(c.sent - c.state.Acked))
 		if taken > 0 && taken+len(e.shared) > max {
 			return nil
 		}
 		return e
 	}
-	for o.queued() > 0 {
-		e := o.next()
-		if e.expired() {
+	for o.queueLen() > 0 {
+		e := o.firstQueued()
+		if e.isExpired() {
 			c.dropLocked(0, cause.DropExpired)
 			continue
 		}
-		if taken > 0 && taken+len(e.shared) > max || c.tailFullLocked(e) {
+		if taken > 0 && taken+len(e.shared) > max || c.isTailFullLocked(e) {
 			return nil
 		}
 		c.applyLocked(Op{Kind: OpNumber})
@@ -73,7 +73,7 @@ func (c *Connection) Written(l Link, units int) {
 	if c.linkWritten <= c.state.Written {
 		return
 	}
-	c.wroteLocked(c.linkWritten)
+	c.countWrittenLocked(c.linkWritten)
 	if c.numbering == nil {
 		c.applyLocked(Op{Kind: OpAck, Sequence: c.linkWritten})
 	} else {
@@ -82,13 +82,13 @@ func (c *Connection) Written(l Link, units int) {
 }
 
 // wroteLocked counts the messages up to a sequence id as written. The op that says so follows.
-func (c *Connection) wroteLocked(sequence uint64) {
+func (c *Connection) countWrittenLocked(sequence uint64) {
 	for n := c.state.Written + 1; n <= sequence; n++ {
-		t := c.state.Outbox.at(int(n - c.state.Acked - 1)).tally
+		t := c.state.Outbox.entryAt(int(n - c.state.Acked - 1)).tally
 		if c.state.Phase == PhaseDetached {
 			t.detached.Add(-1)
 		}
-		t.wrote(c.numbering != nil)
+		t.countWrite(c.numbering != nil)
 	}
-	c.hub().metrics.wrote(int(sequence - c.state.Written))
+	c.hub().metrics.addWritten(int(sequence - c.state.Written))
 }
