@@ -7,8 +7,8 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// tailFullLocked reports whether the client must confirm something before e may go, and sees to it that
-// the connection does not wait forever.
+// isTailFullLocked reports whether the client must confirm a message before e may be written. If
+// so, it starts the timer that closes the connection after AckTimeout.
 func (c *Connection) isTailFullLocked(e *Envelope) bool {
 	if c.numbering == nil {
 		return false
@@ -28,8 +28,8 @@ func (c *Connection) isTailFullLocked(e *Envelope) bool {
 	return true
 }
 
-// Ack says that the client has every message up to a sequence id. An id that was confirmed before is
-// ignored; one that was never given is ErrAckForged.
+// Ack records that the client has every message up to and including a sequence id. It ignores an id
+// that was confirmed before. It returns ErrAckForged for an id that was never given, and ErrClosed.
 func (c *Connection) Ack(sequence uint64) error {
 	link, err := c.confirmSequence(sequence)
 	if link != nil {
@@ -38,6 +38,7 @@ func (c *Connection) Ack(sequence uint64) error {
 	return err
 }
 
+// confirmSequence is Ack under the lock. It returns the link that the caller must flush, or nil.
 func (c *Connection) confirmSequence(sequence uint64) (Link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,8 +55,9 @@ func (c *Connection) confirmSequence(sequence uint64) (Link, error) {
 		c.countWrittenLocked(sequence)
 	}
 	if sequence > c.sent {
-		// The client, back on a new link, confirms what it got on the old one: the new link need not carry
-		// it again. What it has taken already and not yet reported is counted by now.
+		// The client is back on a new link, and confirms messages of the old link. The new link
+		// need not carry them again. If it has taken some of them and not reported them yet, they
+		// count as written by now.
 		c.numbering.skip += int(c.sent - c.linkWritten)
 		c.sent, c.linkWritten = sequence, sequence
 	}

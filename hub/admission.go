@@ -9,20 +9,29 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// Admission is a client that was let in.
+// Admission describes a client that was let in.
 type Admission struct {
-	Namespace     string
-	User          string   // empty: anonymous
-	Groups        []string // joined from the first moment
-	Protocol      Protocol
+	// Namespace is where the connection belongs.
+	Namespace string
+	// User is empty for an anonymous client.
+	User string
+	// Groups are joined from the first moment. Duplicates count once; MaxGroups at most.
+	Groups []string
+	// Protocol says how messages look on the client's links.
+	Protocol Protocol
+	// RemoteAddress is host:port. Clients without a user count as one user at each host.
 	RemoteAddress string
-	Claims        *Claims // nil: none
+	// Claims is nil if nothing else is known of the client.
+	Claims *Claims
 }
 
-// Attach registers a connection: from its return on, sends find it, from whatever hub they come, and wait in its
-// outbox until Bind gives it a link. The caller sees to it that either Bind or Close follows. Errors: ErrShuttingDown,
-// ErrTooManyConnections, ErrGroupLimit, and that of ctx, which bounds the wait for other hubs to know it (500 ms
-// at most); then nothing is left of it.
+// Attach registers a connection. Once it has returned, sends from any hub find the connection, and
+// wait in its outbox until Bind gives it a link. The caller must see to it that Bind or Close
+// follows.
+//
+// Attach waits until the other hubs know the connection: 500 ms at most, bounded by ctx. It returns
+// ErrShuttingDown, ErrTooManyConnections, ErrGroupLimit, or the error of ctx. After an error
+// nothing is left of the connection.
 func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -39,9 +48,11 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	if speaks.numbered != nil {
 		c.numbering = &numbering{}
 	}
-	a.Namespace, a.User = ns.name, strings.Clone(a.User) // the ones it came with may be parts of a URL
+	// The strings that the caller passed may be parts of a URL, which need not live as long.
+	a.Namespace, a.User = ns.name, strings.Clone(a.User)
 
-	c.mu.Lock() // whoever finds it in a table waits until it is whole
+	// A goroutine that finds the connection in a table waits until it is whole.
+	c.mu.Lock()
 	c.applyLocked(Op{Kind: OpAdmit, Identity: &Identity{
 		ID:            newConnectionID(h.config.ID),
 		Namespace:     a.Namespace,
@@ -58,8 +69,8 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	c.mu.Unlock()
 	speaks.connections.Inc()
 
-	// Shutdown closes what it finds in the tables after it has set closing; what came into them later finds
-	// closing set.
+	// Shutdown sets closing, and then closes the connections in the tables. A connection that comes
+	// into the tables later finds closing set here.
 	if h.Leaving() {
 		c.Close(cause.Cause(h.closing.Load()).CloseStatus())
 		return nil, ErrShuttingDown
@@ -71,17 +82,25 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 	return c, nil
 }
 
-// Claims is what is known of a client besides its user and groups. Immutable; connections may share it. It lives as long as the connection and
-// the events of it that wait, in no budget of bytes: who makes it bounds it. (The edge: 16 labels of 320 bytes, 256 roles, which equal ones share,
-// and all of it comes in a request whose header has 16 KiB.)
+// Claims holds the facts about a client besides its user and groups. It is immutable, and
+// connections may share it.
+//
+// It lives as long as the connection and the events of it that wait. No budget of bytes counts it,
+// so its maker must bound it. The edge bounds it by 16 labels of 320 bytes and 256 roles, which
+// equal clients share. All of it comes in a request with a header of 16 KiB at most.
 type Claims struct {
-	Roles   Roles             // nil: it may do nothing by itself
-	Labels  map[string]string // for people and backends
-	Expires time.Time         // when what let it in runs out: then nobody waits for it to come back. The link sees to the rest; zero: never
-	Private string            // of its protocol
+	// Roles says what the client may do by itself; nil: nothing.
+	Roles Roles
+	// Labels are for people and backends.
+	Labels map[string]string
+	// Expires is when the client's permission to be connected ends; zero: never. A detached
+	// connection closes then. The link closes an attached one.
+	Expires time.Time
+	// Private is for the protocol alone.
+	Private string
 }
 
-// Private returns what Claims.Private was at Attach.
+// Private returns Claims.Private as it was at Attach.
 func (c *Connection) Private() string {
 	if claims := c.state.Claims; claims != nil {
 		return claims.Private

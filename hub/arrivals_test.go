@@ -6,7 +6,8 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// Behind one address, a user or a namespace with many connections that wait for their clients goes before those with one.
+// Behind one address, a user or a namespace with many connections that wait for their clients goes
+// before those with one.
 func TestAnAddressFullOfOneUsersDetachedCostsNobodyElse(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.DetachedPerUser, c.DetachedPerAddress = 50, 20 })
 	quiet := connectAs(t, h, numbered{}, "quiet")
@@ -16,7 +17,8 @@ func TestAnAddressFullOfOneUsersDetachedCostsNobodyElse(t *testing.T) {
 	var evil []*Connection
 	for i := range 60 {
 		c, err := h.Attach(t.Context(), Admission{
-			Namespace: "evil", User: []string{"", "ann", "bob"}[i%3], Protocol: numbered{}, RemoteAddress: "127.0.0.1:1",
+			Namespace: "evil", User: []string{"", "ann", "bob"}[i%3], Protocol: numbered{},
+			RemoteAddress: "127.0.0.1:1",
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -58,6 +60,8 @@ func TestDetachedClientsWithoutAUserGoBeforeAUserThatHasFewer(t *testing.T) {
 		unnamed[len(unnamed)-1].lose()
 	}
 	if closedOf(named) != 0 || closedOf(unnamed) != 23 {
-		t.Errorf("closed %d of a user's, %d of those without one", closedOf(named), closedOf(unnamed))
+		t.Errorf(
+			"closed %d of a user's, %d of those without one", closedOf(named), closedOf(unnamed),
+		)
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/connhub/connhub/internal/fairshare"
 )
 
-// discard is a link whose wire takes everything at once and remembers nothing. It has no lock: one goroutine at a time.
+// discard is a link whose wire takes everything at once and remembers nothing. It has no lock: one
+// goroutine at a time.
 type discard struct {
 	connection *Connection
 	batch      Batch
@@ -59,11 +60,13 @@ func benchmarkHub(b *testing.B, p Protocol, connections int) (*Hub, []*Connectio
 }
 
 func perDelivery(b *testing.B, deliveries int) {
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(deliveries), "ns/delivery")
+	b.ReportMetric(
+		float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(deliveries), "ns/delivery",
+	)
 }
 
-// BenchmarkFanout is our own share of one delivery in a fan-out: match, push, take, written. What it allocates is the
-// send's, not the delivery's.
+// BenchmarkFanout is our own share of one delivery in a fan-out: match, push, take, written. What
+// it allocates is the send's, not the delivery's.
 func BenchmarkFanout(b *testing.B) {
 	for _, p := range []Protocol{bare{}, routed{}, numbered{}} {
 		for _, connections := range []int{1, 1000, 5000} {
@@ -100,8 +103,8 @@ func BenchmarkUnicast(b *testing.B) {
 	}
 }
 
-// BenchmarkMatch is finding 5,000 connections: in a group, in it but for one of them, and in two groups that have them
-// all.
+// BenchmarkMatch is finding 5,000 connections: in a group, in it but for one of them, and in two
+// groups that have them all.
 func BenchmarkMatch(b *testing.B) {
 	const connections = 5000
 	h, all := benchmarkHub(b, bare{}, connections)
@@ -130,8 +133,8 @@ func BenchmarkMatch(b *testing.B) {
 	}
 }
 
-// BenchmarkOutbox is one message through an outbox: alone, and behind a hundred others, each of them kept until the
-// client confirms it.
+// BenchmarkOutbox is one message through an outbox: alone, and behind a hundred others, each of
+// them kept until the client confirms it.
 func BenchmarkOutbox(b *testing.B) {
 	e := &Envelope{Message: text("hi"), shared: []byte("hi")}
 	for _, waiting := range []int{0, 100} {
@@ -153,7 +156,9 @@ func BenchmarkOutbox(b *testing.B) {
 
 // BenchmarkOverflow is a message for a client that has stopped reading: its outbox is full.
 func BenchmarkOverflow(b *testing.B) {
-	for policy, name := range map[overflow.Policy]string{overflow.DropOldest: "oldest", overflow.DropNewest: "newest", overflow.Conflate: "conflate"} {
+	for policy, name := range map[overflow.Policy]string{
+		overflow.DropOldest: "oldest", overflow.DropNewest: "newest", overflow.Conflate: "conflate",
+	} {
 		b.Run(name, func(b *testing.B) {
 			h := newHub(b)
 			c := connectAs(b, h, bare{}, "ann", "g")
@@ -213,7 +218,8 @@ func BenchmarkAttachClose(b *testing.B) {
 	h, _ := benchmarkHub(b, bare{}, 15_000)
 	for b.Loop() {
 		c, err := h.Attach(b.Context(), Admission{
-			Namespace: DefaultNamespace, User: "ann", Groups: []string{"g", "own"}, Protocol: bare{},
+			Namespace: DefaultNamespace, User: "ann", Groups: []string{"g", "own"},
+			Protocol: bare{},
 		})
 		if err != nil {
 			b.Fatal(err)
@@ -225,13 +231,16 @@ func BenchmarkAttachClose(b *testing.B) {
 	}
 }
 
-// BenchmarkReclaim is one run of what closes connections when a budget is over its bound: it looks at all of them.
+// BenchmarkReclaim is one run of what closes connections when a budget is over its bound: it looks
+// at all of them.
 func BenchmarkReclaim(b *testing.B) {
 	const connections = 100_000
 	for b.Loop() {
 		var shares fairshare.Shares[int]
 		for i := range connections {
-			shares.Add(fairshare.Holder[int]{Of: i, Namespace: fmt.Sprint(i % 10), User: fmt.Sprint(i), Bytes: int64(i%1000) + 1})
+			shares.Add(fairshare.Holder[int]{
+				Of: i, Namespace: fmt.Sprint(i % 10), User: fmt.Sprint(i), Bytes: int64(i%1000) + 1,
+			})
 		}
 		for range connections / 8 {
 			shares.Next()

@@ -18,8 +18,8 @@ func closedOf(clients []*client) (n int) {
 	return n
 }
 
-// TestBudgetSparesTheAttachedWhileTheDetachedHoldMost, also where the first of the detached hold nothing but what a whole group holds, and
-// whether or not links take their time to end.
+// TestBudgetSparesTheAttachedWhileTheDetachedHoldMost, also where the first of the detached hold
+// nothing but what a whole group holds, and whether or not links take their time to end.
 func TestBudgetSparesTheAttachedWhileTheDetachedHoldMost(t *testing.T) {
 	for _, lingers := range []bool{false, true} {
 		t.Run(fmt.Sprint("lingering ", lingers), func(t *testing.T) {
@@ -43,7 +43,8 @@ func TestBudgetSparesTheAttachedWhileTheDetachedHoldMost(t *testing.T) {
 				connectAs(t, h, numbered{}, user).lose()
 				send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{user}}})
 				if n := closedOf(attached); n > 0 {
-					t.Fatalf("with %d that hold something by themselves %d of the attached are closed", i+1, n)
+					t.Fatalf("with %d that hold something by themselves %d of the "+
+						"attached are closed", i+1, n)
 				}
 				if have := h.holdings.total.bytes.Load(); have > minHeldBytes {
 					t.Fatalf("%d bytes are held", have)
@@ -90,7 +91,9 @@ func TestBudgetHoldsWhileManyWhoShareLeave(t *testing.T) {
 
 func TestANamespaceOverItsBudgetClosesNobodyElsewhere(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.NamespaceHeldBytes = minHeldBytes })
-	c, err := h.Attach(t.Context(), Admission{Namespace: "other", User: "bob", Groups: []string{"g"}, Protocol: numbered{}})
+	c, err := h.Attach(t.Context(), Admission{
+		Namespace: "other", User: "bob", Groups: []string{"g"}, Protocol: numbered{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,15 +107,17 @@ func TestANamespaceOverItsBudgetClosesNobodyElsewhere(t *testing.T) {
 	send(t, h, &Send{Message: m, Target: Target{Groups: []string{"g"}}})
 	hog := connectAs(t, h, numbered{}, "hog")
 	for closed := false; !closed; _, closed = hog.Ended() {
-		send(t, h, &Send{Message: text(strings.Repeat("x", 100_000)), Target: Target{Users: []string{"hog"}}})
+		send(t, h, &Send{
+			Message: text(strings.Repeat("x", 100_000)), Target: Target{Users: []string{"hog"}},
+		})
 	}
 	if how, ended := c.Ended(); ended {
 		t.Errorf("closed with %v", how)
 	}
 }
 
-// More clients hold each message than it has bytes. When such messages fill the budget, these clients
-// pay, and not the clients that hold little.
+// More clients hold each message than it has bytes. When such messages fill the budget, these
+// clients pay, and not the clients that hold little.
 func TestManyWhoShareSmallMessagesPayForThem(t *testing.T) {
 	const crowd, most = 700, 3 << 19 // 2 KB for each client
 	h := newHub(t)
@@ -134,7 +139,8 @@ func TestManyWhoShareSmallMessagesPayForThem(t *testing.T) {
 		send(t, h, toGroup("g", "x"))
 	}
 	if n := closedOf(innocent); n > 0 {
-		t.Errorf("%d clients were closed that hold one message, and %d that share thousands", n, closedOf(sharing))
+		t.Errorf("%d clients were closed that hold one message, and %d that share thousands",
+			n, closedOf(sharing))
 	}
 	if have := h.holdings.total.stayingBytes(); have > most {
 		t.Errorf("%d bytes are held", have)
@@ -173,8 +179,8 @@ func TestASearchForHoldersInVainIsNotRepeatedAtOnce(t *testing.T) {
 	want("over again", 1)
 }
 
-// What outboxes take for themselves is in the budgets: of a small message for many it is the most. It is
-// given back when the clients confirm, also where some messages stay, and when they leave.
+// What outboxes take for themselves is in the budgets: of a small message for many it is the most.
+// It is given back when the clients confirm, also where some messages stay, and when they leave.
 func TestWhatListsOfOutboxesTakeIsHeld(t *testing.T) {
 	const clients = 100
 	messages := 5000
@@ -184,7 +190,9 @@ func TestWhatListsOfOutboxesTakeIsHeld(t *testing.T) {
 	h := newHub(t)
 	var all []*Connection
 	for range clients {
-		c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: numbered{}})
+		c, err := h.Attach(t.Context(), Admission{
+			Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: numbered{},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,16 +246,21 @@ func TestClientsWithoutAUserPayAsOneAtAnAddress(t *testing.T) {
 		cl := &client{Connection: c}
 		cl.bind(t)
 		for range messages {
-			send(t, h, &Send{Message: text(payload), Target: Target{Connections: []string{string(c.ID())}}})
+			send(t, h, &Send{
+				Message: text(payload), Target: Target{Connections: []string{string(c.ID())}},
+			})
 		}
 		return cl
 	}
-	others := []*client{hold("ann", "10.0.0.1:1", 4), hold("bob", "10.0.0.2:1", 4), hold("", "10.0.0.3:1", 4)}
+	others := []*client{
+		hold("ann", "10.0.0.1:1", 4), hold("bob", "10.0.0.2:1", 4), hold("", "10.0.0.3:1", 4),
+	}
 	var crowd []*client
 	for i := range 200 {
 		crowd = append(crowd, hold("", fmt.Sprint("10.0.0.9:", i), 1))
 	}
 	if closedOf(crowd) == 0 || closedOf(others) > 0 {
-		t.Errorf("closed %d of a crowd at one address, %d of others that hold less", closedOf(crowd), closedOf(others))
+		t.Errorf("closed %d of a crowd at one address, %d of others that hold less",
+			closedOf(crowd), closedOf(others))
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/connhub/connhub/hub/overflow"
 )
 
-// Each link writes once for all that a burst has for it, in the order of the sends, and nothing before.
+// Each link writes once for all that a burst has for it, in the order of the sends, and nothing
+// before.
 func TestBurstIsWrittenAtOnce(t *testing.T) {
 	h := newHub(t)
 	ann := connect(t, h, "ann", "blue")
@@ -28,7 +29,9 @@ func TestBurstIsWrittenAtOnce(t *testing.T) {
 		t.Errorf("%d links to flush, want each once", len(burst.links))
 	}
 	burst.Flush()
-	if diff := cmp.Diff([]string{"gblue:0", "gred:1", "gblue:2", "gred:3"}, bob.link.frames()); diff != "" {
+	if diff := cmp.Diff(
+		[]string{"gblue:0", "gred:1", "gblue:2", "gred:3"}, bob.link.frames(),
+	); diff != "" {
 		t.Errorf("bob (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"gblue:0", "gblue:2"}, ann.link.frames()); diff != "" {
@@ -52,7 +55,8 @@ func TestBurstBeyondAnOutboxDropsNothing(t *testing.T) {
 		ann := connect(t, h, "ann")
 		var burst Burst
 		for i := range 20 {
-			send(t, h, &Send{Message: text(fmt.Sprint(i)), Target: Target{Users: []string{"ann"}}, Policy: policy, Burst: &burst})
+			send(t, h, &Send{Message: text(fmt.Sprint(i)),
+				Target: Target{Users: []string{"ann"}}, Policy: policy, Burst: &burst})
 		}
 		burst.Flush()
 		if n := len(ann.link.frames()); n != 20 {
@@ -72,7 +76,9 @@ func TestPanicOfAProtocolLeavesNothingUnwritten(t *testing.T) {
 				t.Error("the protocol did not panic")
 			}
 		}()
-		_, _ = h.Deliver(t.Context(), &Send{Message: text("hi"), Target: Target{Users: []string{"ann"}}})
+		_, _ = h.Deliver(
+			t.Context(), &Send{Message: text("hi"), Target: Target{Users: []string{"ann"}}},
+		)
 	}()
 	if diff := cmp.Diff([]string{"u:hi"}, ann.link.frames()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -27,7 +27,9 @@ func grants(all ...Grant) *granting { return &granting{all, make(map[*Grants]*Gr
 
 func withClaims(t *testing.T, h *Hub, c *Claims) *Connection {
 	t.Helper()
-	connection, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}, Claims: c})
+	connection, err := h.Attach(
+		t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}, Claims: c},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,22 +39,33 @@ func withClaims(t *testing.T, h *Hub, c *Claims) *Connection {
 
 func TestClientMayDoWhatItsRolesSayUntilAGrantSaysOtherwise(t *testing.T) {
 	h := newHub(t)
-	joinA, joinB, joinAny, sendA := Permission{JoinGroup, "a"}, Permission{JoinGroup, "b"}, Permission{JoinGroup, ""}, Permission{SendToGroup, "a"}
+	joinA, joinB := Permission{JoinGroup, "a"}, Permission{JoinGroup, "b"}
+	joinAny, sendA := Permission{JoinGroup, ""}, Permission{SendToGroup, "a"}
 	for name, tc := range map[string]struct {
 		roles  Roles
 		grants []Grant
 		want   []Permission // of the four
 	}{
-		"nobody":                        {nil, nil, nil},
-		"a role for one group":          {only{joinA}, nil, []Permission{joinA}},
-		"a role for all":                {only{joinAny}, nil, []Permission{joinA, joinB, joinAny}},
-		"granted":                       {nil, []Grant{{sendA, false}}, []Permission{sendA}},
-		"granted for all":               {nil, []Grant{{joinAny, false}}, []Permission{joinA, joinB, joinAny}},
-		"one revoked":                   {only{joinAny, sendA}, []Grant{{joinA, true}}, []Permission{joinB, sendA}},
-		"all revoked, one granted":      {only{joinAny}, []Grant{{joinAny, true}, {joinB, false}}, []Permission{joinB}},
+		"nobody":               {nil, nil, nil},
+		"a role for one group": {only{joinA}, nil, []Permission{joinA}},
+		"a role for all":       {only{joinAny}, nil, []Permission{joinA, joinB, joinAny}},
+		"granted":              {nil, []Grant{{sendA, false}}, []Permission{sendA}},
+		"granted for all": {
+			nil, []Grant{{joinAny, false}}, []Permission{joinA, joinB, joinAny},
+		},
+		"one revoked": {
+			only{joinAny, sendA}, []Grant{{joinA, true}}, []Permission{joinB, sendA},
+		},
+		"all revoked, one granted": {
+			only{joinAny}, []Grant{{joinAny, true}, {joinB, false}}, []Permission{joinB},
+		},
 		"one granted, then all revoked": {nil, []Grant{{joinB, false}, {joinAny, true}}, nil},
-		"one revoked, then all granted": {nil, []Grant{{joinB, true}, {joinAny, false}}, []Permission{joinA, joinB, joinAny}},
-		"revoked and granted again":     {only{joinAny}, []Grant{{joinA, true}, {joinA, false}}, []Permission{joinA, joinB, joinAny}},
+		"one revoked, then all granted": {
+			nil, []Grant{{joinB, true}, {joinAny, false}}, []Permission{joinA, joinB, joinAny},
+		},
+		"revoked and granted again": {only{joinAny}, []Grant{
+			{joinA, true}, {joinA, false},
+		}, []Permission{joinA, joinB, joinAny}},
 	} {
 		c := withClaims(t, h, &Claims{Roles: tc.roles})
 		if err := c.addGrants(grants(tc.grants...)); err != nil {
@@ -77,7 +90,9 @@ func TestGrantsAgreeWithTheirHistory(t *testing.T) {
 		var history []Grant
 		var g *Grants
 		for range rapid.IntRange(0, 12).Draw(t, "grants") {
-			n := Grant{Permission{Action(rapid.IntRange(1, 2).Draw(t, "action")), group.Draw(t, "group")}, rapid.Bool().Draw(t, "revoked")}
+			n := Grant{Permission{
+				Action(rapid.IntRange(1, 2).Draw(t, "action")), group.Draw(t, "group"),
+			}, rapid.Bool().Draw(t, "revoked")}
 			history = append(history, n)
 			g = g.withGrant(n)
 		}
@@ -89,8 +104,10 @@ func TestGrantsAgreeWithTheirHistory(t *testing.T) {
 						want, decided = !h.Revoked, true
 					}
 				}
-				if got, known := g.decidesOn(Permission{action, name}); got != want || known != decided {
-					t.Fatalf("%d %q: %t, %t; history says %t, %t", action, name, got, known, want, decided)
+				if got, known := g.decidesOn(Permission{action, name}); got != want ||
+					known != decided {
+					t.Fatalf("%d %q: %t, %t; history says %t, %t",
+						action, name, got, known, want, decided)
 				}
 			}
 		}
@@ -100,14 +117,19 @@ func TestGrantsAgreeWithTheirHistory(t *testing.T) {
 func TestGrantsAreBounded(t *testing.T) {
 	c := withClaims(t, newHub(t), nil)
 	for i := range MaxGrants {
-		if err := c.addGrants(grants(Grant{Permission: Permission{JoinGroup, strings.Repeat("g", i+1)}})); err != nil {
+		if err := c.addGrants(
+			grants(Grant{Permission: Permission{JoinGroup, strings.Repeat("g", i+1)}}),
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.addGrants(grants(Grant{Permission: Permission{JoinGroup, "one more"}})); !errors.Is(err, ErrGrantLimit) {
+	if err := c.addGrants(
+		grants(Grant{Permission: Permission{JoinGroup, "one more"}}),
+	); !errors.Is(err, ErrGrantLimit) {
 		t.Errorf("got %v", err)
 	}
-	if err := c.addGrants(grants(Grant{Permission: Permission{Action: JoinGroup}})); err != nil || len(c.state.Grants.list) != 1 {
+	if err := c.addGrants(grants(Grant{Permission: Permission{Action: JoinGroup}})); err != nil ||
+		len(c.state.Grants.list) != 1 {
 		t.Errorf("a grant for all: %v, %d left", err, len(c.state.Grants.list))
 	}
 }
@@ -123,7 +145,9 @@ func TestRepliesGoInFrontOfMessagesAndOnlyToTheLinkThatIsThere(t *testing.T) {
 		}
 	}
 	c.link.stall(false)
-	if diff := cmp.Diff([]string{"one", "two", "#1", "gg:message"}, c.link.frames()[1:]); diff != "" {
+	if diff := cmp.Diff(
+		[]string{"one", "two", "#1", "gg:message"}, c.link.frames()[1:],
+	); diff != "" {
 		t.Error(diff)
 	}
 	token := c.link.token(t)

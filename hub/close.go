@@ -6,7 +6,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// closeDetached is Close unless the client has come back.
+// closeDetached closes the connection unless its client has come back.
 func (c *Connection) closeDetached(how cause.CloseStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -15,9 +15,12 @@ func (c *Connection) closeDetached(how cause.CloseStatus) {
 	}
 }
 
-// Close ends the connection: it matches nothing any more when Close returns, and its client is told on the
-// way out. What is queued still goes out before that when a backend closes or the hub shuts down, as far as
-// the client takes it in time; otherwise it is dropped. It reports false if the connection was closed already.
+// Close ends the connection. When Close returns, the connection matches nothing any more. Its link
+// tells the client.
+//
+// If a backend closes the connection, or the hub shuts down, queued messages still go out first, as
+// far as the client takes them in time. Otherwise they are dropped. Close reports false if the
+// connection was closed already.
 func (c *Connection) Close(how cause.CloseStatus) bool {
 	c.mu.Lock()
 	open := c.state.Phase != PhaseClosed
@@ -27,8 +30,9 @@ func (c *Connection) Close(how cause.CloseStatus) bool {
 	return open
 }
 
-// closeLink ends the link of a connection that was closed. If closed connections hold too much already, the link is cut without
-// a goodbye, and what it holds is free at once: a client that does not read would keep it until the close times out.
+// closeLink ends the link of a connection that was closed. If closed connections hold too much
+// already, it cuts the link without a goodbye, which frees the link's messages at once. A client
+// that does not read would keep them until the close times out.
 func (c *Connection) closeLink(l Link, how cause.CloseStatus) {
 	if l == nil {
 		return
@@ -41,7 +45,8 @@ func (c *Connection) closeLink(l Link, how cause.CloseStatus) {
 	l.Close(how)
 }
 
-// closeLocked ends the connection and returns the link for the caller to close, without the lock.
+// closeLocked ends the connection. It returns the link that the caller must close, without the
+// lock, or nil.
 func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 	if c.state.isElsewhere() {
 		c.hub().moves.noteClose(c.state.ID, how)
@@ -59,27 +64,30 @@ func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 	c.namespace.delistLocked(c)
 	h.releaseConnection(c.namespace, &c.state.Identity)
 	if n := c.numbering; n != nil {
-		n.turn.wakeAll() // a move kept links from it
+		// A move may have kept links from the turn.
+		n.turn.wakeAll()
 	}
 
 	switch {
 	case c.link == nil:
 		c.endClosedLocked()
 	case !how.Cause.Orderly():
-		// What the link has taken is on its way, and counted when the link says how far it came.
+		// The link is about to write the messages that it has taken. They count when it reports how
+		// far it came.
 		for n := c.state.Outbox.queueLen(); n > 0; n-- {
 			c.dropLocked(n-1, cause.DropClosed)
 		}
 		c.putFirstLocked(nil)
 		c.loseWrittenLocked()
-		// What the link has taken and not yet written counts until it has ended.
-		c.leaving = int64(c.weighKeptLocked().share) // rounded down: what many share leaves once
+		// What the link has taken and not yet written counts until the link has ended. The share is
+		// rounded down: a message with many holders leaves the budgets once.
+		c.leaving = int64(c.weighKeptLocked().share)
 		c.namespace.countLeaving(c.leaving)
 	}
 	return c.link
 }
 
-// endLocked lets go of what a closed connection has not written. Its link is gone.
+// endClosedLocked drops the messages that a closed connection has not written. Its link is gone.
 func (c *Connection) endClosedLocked() {
 	c.loseWrittenLocked()
 	unwritten := c.unwrittenLocked()
@@ -94,7 +102,8 @@ func (c *Connection) endClosedLocked() {
 	c.link, c.soonest = nil, nil
 }
 
-// loseWrittenLocked lets go of what is written and not confirmed: the connection is closed, and no ack counts any more.
+// loseWrittenLocked counts messages that are written and not confirmed as lost. The connection is
+// closed, so no ack counts any more.
 func (c *Connection) loseWrittenLocked() {
 	if c.state.Written == c.state.Acked {
 		return
@@ -102,10 +111,11 @@ func (c *Connection) loseWrittenLocked() {
 	for _, e := range c.state.Outbox.liveEntries()[:c.state.Written-c.state.Acked] {
 		e.tally.countLost()
 	}
-	c.applyLocked(Op{Kind: OpAck, Sequence: c.state.Written}) // the state lets go of it as of what is confirmed
+	// For the state, lost messages are the same as confirmed ones.
+	c.applyLocked(Op{Kind: OpAck, Sequence: c.state.Written})
 }
 
-// Ended returns how the connection was closed, and whether it is.
+// Ended returns how the connection was closed. It returns false if the connection is open.
 func (c *Connection) Ended() (cause.CloseStatus, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,15 +125,18 @@ func (c *Connection) Ended() (cause.CloseStatus, bool) {
 	return *c.state.Close, true
 }
 
-// Closed tells what CloseConnections did.
+// Closed is the result of CloseConnections.
 type Closed struct {
-	Matched int
-	Closed  int // the others were closed already
+	// Matched counts the connections that matched the target, Closed those that this call closed.
+	// The rest were closed already.
+	Matched, Closed int
 }
 
-// CloseConnections closes the connections that match. When more than max match, and max is not 0, it closes
-// none and returns ErrTooManyMatched.
-func (h *Hub) CloseConnections(ctx context.Context, namespace string, t *Target, how cause.CloseStatus, max int) (Closed, error) {
+// CloseConnections closes the connections that match. If more than max match, and max is not 0, it
+// closes none and returns ErrTooManyMatched. It returns the error of ctx when ctx ends meanwhile.
+func (h *Hub) CloseConnections(
+	ctx context.Context, namespace string, t *Target, how cause.CloseStatus, max int,
+) (Closed, error) {
 	matched := h.listMatching(namespace, t)
 	r := Closed{Matched: len(matched)}
 	if max > 0 && len(matched) > max {

@@ -16,18 +16,21 @@ import (
 
 // Connection is one client that backends address. All methods may be called concurrently.
 //
-// Two numbers beside those of its State say how far its messages have come on the link, in sequence ids:
+// Two numbers beside those of its State say how far its messages have come on the link, in sequence
+// ids:
 //
 //	Acked ≤ Written ≤ Sequence   Acked ≤ sent ≤ Sequence   linkWritten ≤ sent
 //
-// After a resume the new link is given the tail again: sent and linkWritten start over at Acked, while
-// Written keeps what any link ever wrote, so that a message counts as written once.
+// After a resume the hub gives the tail to the new link: sent and linkWritten start over at Acked.
+// Written keeps the count of all links together, so a message counts as written once.
 //
-// A hub holds hundreds of thousands, most of them idle: it takes 384 bytes, a size that Go allocates exactly, in
-// whole cache lines. The next ones are 352 and 416. What a delivery looks at comes first, in hotBytes: in a fan-out to thousands every cache line of
-// it comes from memory.
+// A hub holds hundreds of thousands, most of them idle. A Connection takes 384 bytes: a size that
+// Go allocates exactly, in whole cache lines. The next sizes are 352 and 416. The fields that a
+// delivery reads come first, in hotBytes: in a fan-out to thousands every cache line of them comes
+// from memory.
 type Connection struct {
-	mu        sync.Mutex // guards all that is not said to be fixed
+	// mu guards all fields that are not said to be fixed.
+	mu        sync.Mutex
 	namespace *namespace // fixed at Attach
 	dialect   *dialect   // fixed at Attach
 	carriage
@@ -35,44 +38,59 @@ type Connection struct {
 	places
 }
 
-// A move to another hub takes State along and drops all else. That stands in two structs, because
-// only the carriage has room in hotBytes. Guarded by Connection.mu.
+// A move to another hub takes State along and drops all the rest. The rest stands in two structs,
+// because only the carriage has room in hotBytes. Both are guarded by Connection.mu.
 
-// carriage is how far the messages have come on the link.
+// carriage says how far the messages have come on the link.
 type carriage struct {
-	link        Link       // nil but in PhaseAttached, and in PhaseClosed while it carries the rest
-	sent        uint64     // given to the link
-	linkWritten uint64     // reported by the link
-	numbering   *numbering // nil: the protocol is not numbered
-	soonest     *time.Time // nothing queued expires before it; nil: nothing queued expires
-	first       *[]byte    // the link writes it before messages: greeting and replies; nil: nothing
+	// link is set in PhaseAttached, and in PhaseClosed while it carries the rest; otherwise nil.
+	link Link
+	// sent is the last sequence id that was given to the link, linkWritten the last that it has
+	// reported.
+	sent, linkWritten uint64
+	// numbering is nil if the protocol is not numbered.
+	numbering *numbering
+	// soonest is no later than the first expiry in the queue; nil: nothing in the queue expires.
+	soonest *time.Time
+	// first is for the link to write before messages: greeting and replies; nil: nothing.
+	first *[]byte
 }
 
-// places are where this hub finds and counts the connection.
+// places says where this hub finds and counts the connection.
 type places struct {
-	userEntry   *membership   // in namespace.users; nil when anonymous
-	memberships []*membership // in namespace.groups, parallel to state.Groups
+	// userEntry is in namespace.users; nil if the client is anonymous.
+	userEntry *membership
+	// memberships are in namespace.groups, parallel to state.Groups.
+	memberships []*membership
 
-	leaving   int64        // bytes that holdings need not count on: closed, its link has not ended
-	roundTrip atomic.Int64 // nanoseconds; 0: not measured
+	// leaving is how many bytes holdings leave out: the connection is closed, its link has not
+	// ended.
+	leaving int64
+	// roundTrip is in nanoseconds; 0: not measured.
+	roundTrip atomic.Int64
 }
 
-// numbering is what only connections need whose messages are numbered. Guarded by Connection.mu.
+// numbering holds the fields that only connections with numbered messages need. Guarded by
+// Connection.mu.
 type numbering struct {
-	skip    int         // units that the link will report, but that an ack has counted already
-	timer   *time.Timer // of the resume window, or of a tail that is full; nil when neither runs
-	patient time.Time   // with a tail that is full, until then; zero: it was not since the last ack
+	// skip is how many units the link has yet to report that an ack has counted already.
+	skip int
+	// timer is that of the resume window, or of a full tail; nil when neither runs.
+	timer *time.Timer
+	// patient is the deadline for an ack while the tail is full; zero: the tail was not full since
+	// the last ack.
+	patient time.Time
 	turn    turn
 }
 
 const (
 	cacheLine = 64
-	// hotBytes is how much of a Connection a delivery looks at.
+	// hotBytes is how much of a Connection a delivery reads.
 	hotBytes = 3 * cacheLine
 )
 
-// Prefetch has the processor fetch what Take and Written look at: in step 0 what the connection is, in step 1 what it
-// points to.
+// Prefetch has the processor fetch the memory that Take and Written will read: in step 0 the
+// Connection itself, in step 1 the memory that it points to.
 func (c *Connection) Prefetch(step int) {
 	if step > 0 {
 		prefetch.LineBehind(unsafe.Pointer(&c.state.Outbox)) // its entries
@@ -85,21 +103,21 @@ func (c *Connection) Prefetch(step int) {
 
 func (c *Connection) hub() *Hub { return c.namespace.hub }
 
-// Protocol returns what the connection's link speaks.
+// Protocol returns the protocol of the connection's links.
 func (c *Connection) Protocol() Protocol { return c.dialect.Protocol }
 
 // ID returns the connection's id.
 func (c *Connection) ID() ConnectionID { return c.state.ID }
 
-// Identity returns what never changes in the connection.
+// Identity returns the facts of the connection that never change.
 func (c *Connection) Identity() Identity { return c.state.Identity }
 
 // key implements named.
 func (c *Connection) key() string { return string(c.state.ID) }
 
-// applyLocked makes a change and tells the observers. It reports whether an observer has queued
-// the event that op is. It changes the budgets if the outbox's list grows or shrinks: most changes
-// leave it as it is.
+// applyLocked makes a change and tells the observers. It reports whether an observer has queued op,
+// which is an event. It changes the budgets if the outbox's list grows or shrinks; most changes
+// leave the list as it is.
 func (c *Connection) applyLocked(op Op) (queued bool) {
 	before := cap(c.state.Outbox.entries)
 	c.state.applyOp(&op)
@@ -117,12 +135,13 @@ func (c *Connection) applyLocked(op Op) (queued bool) {
 	return false
 }
 
-// Bind gives the connection a link: the first one, or a new one for a client that resumes, also while the
-// old one still looks alive. The link is asked to Flush before Bind returns. ErrClosed when the connection is
-// closed; the link is then not used, and must not call Unbind.
+// Bind gives the connection a link: the first, or a new link for a client that resumes, also while
+// the old link still looks alive. It calls Flush of the link before it returns. It returns
+// ErrClosed if the connection is closed, and transfer.ErrMoving while it moves. After an error the
+// link is not used, and must not call Unbind.
 func (c *Connection) Bind(l Link) error { return c.bindLink(l, nil) }
 
-// bind is Bind for a client that resumes; nil: it does not.
+// bindLink is Bind for a client that resumes by r; nil: the client does not resume.
 func (c *Connection) bindLink(l Link, r *Resume) error {
 	c.mu.Lock()
 	if err := c.state.bindError(); err != nil {
@@ -151,19 +170,25 @@ func (c *Connection) bindLink(l Link, r *Resume) error {
 	}
 	c.applyLocked(op)
 	c.greetLocked(token)
-	if n := c.numbering; n != nil && !n.patient.IsZero() { // it may never read as much as to be found too slow again
+	// The client may never read enough to fill the tail again, so the old deadline must still run.
+	if n := c.numbering; n != nil && !n.patient.IsZero() {
 		c.startTimerLocked(c.patienceLocked(), cause.AckStuck)
 	}
-	c.hub().linkBound() // before anybody can close the connection and find no link to wait for
+	// This must precede the unlock: Shutdown must not close the connection and find no link to wait
+	// for.
+	c.hub().countLinks(+1)
 	c.mu.Unlock()
 
 	if old != nil {
-		old.Close(cause.CloseStatus{Cause: cause.Lost}) // the client is elsewhere: nobody reads a goodbye
+		// The client has left the old link, so a goodbye is pointless.
+		old.Close(cause.CloseStatus{Cause: cause.Lost})
 	}
 	l.Flush()
 	return nil
 }
 
+// greetLocked has the link write the protocol's greeting first. token is the new resume token, or
+// "".
 func (c *Connection) greetLocked(token string) {
 	var greeting []byte
 	if d := c.dialect; d.numbered != nil {
@@ -174,22 +199,24 @@ func (c *Connection) greetLocked(token string) {
 	c.putFirstLocked(greeting)
 }
 
-// Unbind says that a link's wire is gone, and how. A connection whose protocol can resume waits for its
-// client when the wire was merely lost; any other is closed. Each link that was bound calls it once. It does
-// nothing for a link that was replaced.
+// Unbind records that a link's wire is gone, and how. Each link that was bound must call it once.
+//
+// If the wire was merely lost and the protocol can resume, the connection waits for its client. Any
+// different connection is closed. Unbind does nothing for a link that was replaced.
 func (c *Connection) Unbind(l Link, how cause.CloseStatus) {
-	defer c.hub().linkUnbound()
+	defer c.hub().countLinks(-1)
 	closeSurplus(c.unbindLink(l, how))
 }
 
-// closeSurplus closes connections that wait, for more than may.
+// closeSurplus closes detached connections above the bounds of their users and addresses.
 func closeSurplus(all []*Connection) {
 	for _, surplus := range all {
 		surplus.closeDetached(cause.DetachedLimit.CloseStatus())
 	}
 }
 
-// unbind is Unbind under the lock. It returns connections that must go for this one to wait.
+// unbindLink is Unbind under the lock. It returns the connections that the caller must close so
+// that this one may wait.
 func (c *Connection) unbindLink(l Link, how cause.CloseStatus) (surplus []*Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -202,7 +229,7 @@ func (c *Connection) unbindLink(l Link, how cause.CloseStatus) (surplus []*Conne
 		c.endClosedLocked()
 		return nil
 	case c.state.isGone():
-		return nil // it is detached when the move is over, wherever
+		return nil // the end of the move detaches it, at either hub
 	}
 	if c.numbering == nil || !how.Cause.Resumable() || c.hub().Leaving() {
 		c.closeLocked(how)
@@ -213,8 +240,9 @@ func (c *Connection) unbindLink(l Link, how cause.CloseStatus) (surplus []*Conne
 	return startWaitLocked(c)
 }
 
-// startWait begins the wait of a detached connection for its client, which began at DetachedAt. It
-// returns connections that must go for it to wait. Connection.mu is held.
+// startWaitLocked begins the wait of a detached connection for its client, counted from DetachedAt.
+// It returns the connections that the caller must close so that this one may wait. c.mu must be
+// held.
 func startWaitLocked(c *Connection) (surplus []*Connection) {
 	c.countDetachedLocked(+1)
 	wait := c.hub().config.ResumeWindow - time.Since(c.state.Resumption.DetachedAt)
@@ -226,13 +254,13 @@ func startWaitLocked(c *Connection) (surplus []*Connection) {
 	return c.hub().detached.addDetached(c)
 }
 
-// expiresWithin reports whether what let the client in runs out by then.
+// expiresWithin reports whether the client's claims expire within d.
 func (c *Connection) expiresWithin(d time.Duration) bool {
 	claims := c.state.Claims
 	return claims != nil && !claims.Expires.IsZero() && time.Until(claims.Expires) < d
 }
 
-// comeBackLocked ends the wait of a detached connection, whatever follows.
+// endDetachedLocked ends the wait of a detached connection, by a resume, a close or a move.
 func (c *Connection) endDetachedLocked() {
 	if c.state.Phase == PhaseDetached {
 		c.countDetachedLocked(-1)
@@ -240,15 +268,15 @@ func (c *Connection) endDetachedLocked() {
 	}
 }
 
-// countDetachedLocked moves what was never written between "queued" and "queued, detached" in the
-// receipts.
+// countDetachedLocked moves messages that were never written between "queued" and "queued,
+// detached" in the receipts: n is 1 or -1.
 func (c *Connection) countDetachedLocked(n int32) {
 	for _, e := range c.unwrittenLocked() {
 		e.tally.detached.Add(n)
 	}
 }
 
-// unwrittenLocked is what no link has ever written whole.
+// unwrittenLocked returns the messages that no link has ever written whole.
 func (c *Connection) unwrittenLocked() []*Envelope {
 	return c.state.Outbox.liveEntries()[c.state.Written-c.state.Acked:]
 }
@@ -256,20 +284,29 @@ func (c *Connection) unwrittenLocked() []*Envelope {
 // SetRoundTrip records the round-trip time of a ping.
 func (c *Connection) SetRoundTrip(d time.Duration) { c.roundTrip.Store(int64(d)) }
 
-// Info is a connection at one moment.
+// Info is the state of a connection at one moment.
 type Info struct {
 	Identity
-	Groups          []string
-	Phase           Phase
-	QueuedMessages  int
-	QueuedBytes     int64
+
+	// Groups are in the order of joining.
+	Groups []string
+	// Phase is where the connection is in its life.
+	Phase Phase
+	// QueuedMessages have not been given to a link yet.
+	QueuedMessages int
+	// QueuedBytes are those of QueuedMessages on the wire, without sequence ids.
+	QueuedBytes int64
+	// UnackedMessages have a sequence id and are not confirmed.
 	UnackedMessages int
-	LastAcked       uint64
-	RoundTrip       time.Duration // 0: not measured yet
-	Hub             ID            // the holder
+	// LastAcked is the last sequence id that is confirmed.
+	LastAcked uint64
+	// RoundTrip is that of the latest ping; 0: not measured yet.
+	RoundTrip time.Duration
+	// Hub is the hub that holds the connection.
+	Hub ID
 }
 
-// Info tells how the connection is now.
+// Info returns the connection's present state.
 func (c *Connection) Info() Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()

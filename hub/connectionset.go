@@ -2,12 +2,17 @@ package hub
 
 import "hash/maphash"
 
-// connectionSet is a set for one send, and again for the next: it keeps its memory, and is emptied in as many steps as
-// it has members. (A map is emptied in as many as it ever had: every small send after one large one would pay for
-// that, and a new map for every large one costs more than the send.) The zero connectionSet is empty.
+// connectionSet is a set for one send, and again for the next: it keeps its memory. The zero
+// connectionSet is empty.
+//
+// Emptying it takes as many steps as it has members. Emptying a map takes as many as the map ever
+// had: every small send after a large send would pay for that. A new map for every large send costs
+// more than the send.
 type connectionSet struct {
-	slots []*Connection // a hash table with linear probing, at most half full; its length is a power of two
-	used  []uint32      // the slots that are taken
+	// slots is a hash table with linear probing, at most half full. Its length is a power of two.
+	slots []*Connection
+	// used are the indexes of the slots that are taken.
+	used []uint32
 }
 
 // connectionSetMin is the least length of slots that are not empty.
@@ -15,7 +20,7 @@ const connectionSetMin = 16
 
 var connectionSetSeed = maphash.MakeSeed()
 
-// find returns the slot of c, or the free one where it belongs.
+// findSlot returns the slot of c, or the free slot for it.
 func (s *connectionSet) findSlot(c *Connection) (slot int, found bool) {
 	last := len(s.slots) - 1
 	for i := int(maphash.Comparable(connectionSetSeed, c)) & last; ; i = (i + 1) & last {
@@ -36,7 +41,7 @@ func (s *connectionSet) hasConnection(c *Connection) bool {
 	return found
 }
 
-// add reports false when c was there already.
+// addConnection reports false if c was in the set already.
 func (s *connectionSet) addConnection(c *Connection) bool {
 	if 2*len(s.used) >= len(s.slots) {
 		s.growSlots()

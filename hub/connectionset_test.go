@@ -15,7 +15,8 @@ func TestAConnectionSetDoesWhatAMapDoes(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var s connectionSet
 		model := map[*Connection]bool{}
-		for _, i := range rapid.SliceOfN(rapid.IntRange(-1, len(all)-1), 0, 500).Draw(rt, "added, -1 empties") {
+		for _, i := range rapid.SliceOfN(rapid.IntRange(-1, len(all)-1),
+			0, 500).Draw(rt, "added, -1 empties") {
 			if i < 0 {
 				s.emptySlots()
 				clear(model)

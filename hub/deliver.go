@@ -10,39 +10,52 @@ import (
 	"github.com/connhub/connhub/internal/fairshare"
 )
 
-// Send is one message and whom it is for.
+// Send is one message and its target.
 type Send struct {
-	Message       *Message
-	Target        Target
-	Wait          Wait
-	Policy        overflow.Policy
-	ConflationKey string // with Conflate
+	// Message is shared with all connections that get it, and must not change any more.
+	Message *Message
+	// Target names the connections.
+	Target Target
+	// Wait says how far the message must come before Delivery.Wait returns.
+	Wait Wait
+	// Policy decides if an outbox is full; overflow.Default: that of the namespace, or else of the
+	// hub.
+	Policy overflow.Policy
+	// ConflationKey is for overflow.Conflate alone.
+	ConflationKey string
 
-	RequestID   string   // empty: not remembered
-	Caller      string   // whose request id it is
-	RequestHash [32]byte // of what was asked: the same id with another hash is refused
+	// RequestID is the key under which the hub remembers the send; empty: it does not.
+	RequestID string
+	// Caller is the backend that RequestID belongs to.
+	Caller string
+	// RequestHash is a hash of the request. The hub refuses the same id with a different hash.
+	RequestHash [32]byte
 
-	Detail bool // say which names matched nobody
+	// Detail has the receipt list the names that matched no connection.
+	Detail bool
 
-	// Burst takes what there is to write, for later; nil: it is written before Deliver returns.
+	// Burst gathers the links to flush, for a later flush by the caller; nil: Deliver flushes them
+	// before it returns.
 	Burst *Burst
 }
 
-// Burst gathers what several sends in a row have to write, so that each link writes once for all of them. The zero Burst is
-// empty. It is for one goroutine, which must call Flush soon, whatever happens: until then the clients get nothing.
+// Burst gathers the links of several sends in a row, so that each link writes once for all of them.
+// The zero Burst is empty. It is for a single goroutine, which must call Flush soon in any case:
+// until then the clients get nothing.
 type Burst struct {
 	links  []Link
 	pushed []pushedMessage
 }
 
-// pushed is a message that is in outboxes; as a rule it is in none any more when the links have written.
+// pushedMessage is a message that is in outboxes. As a rule no outbox has it any more when the
+// links have written.
 type pushedMessage struct {
 	namespace *namespace
 	tally     *tally
 	bytes     int64
 }
 
-// Flush has the links write. The Burst is empty then.
+// Flush has the links write, and empties the Burst.
 func (b *Burst) Flush() {
 	flushLinks(b.links)
 	clear(b.links)
@@ -54,10 +67,12 @@ func (b *Burst) Flush() {
 	b.pushed = b.pushed[:0]
 }
 
-// Deliver pushes a message to the outbox of every connection that matches, and returns when all of them
-// have it; a caller that sends again after that has its messages arrive in order. It does not wait for
-// clients. Errors: ErrShuttingDown, ErrRequestIDReused, and that of ctx while a duplicate waits for the
-// first call.
+// Deliver pushes a message to the outbox of every connection that matches, and returns once all of
+// them have it. So the messages of a caller that sends again after that arrive in order. It does
+// not wait for clients.
+//
+// It returns ErrShuttingDown, ErrRequestIDReused, or the error of ctx if ctx ends while a duplicate
+// waits for the first call.
 func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 	if h.Leaving() {
 		return nil, ErrShuttingDown
@@ -66,13 +81,15 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 		left := &delivered{}
 		d := &left.delivery
 		if s.Detail {
-			d = new(Delivery) // an outbox keeps left, and must not keep the names that matched nobody
+			// An outbox keeps left alive, and must not keep the unmatched names.
+			d = new(Delivery)
 		}
 		*d = Delivery{tally: &left.tally, wait: s.Wait}
 		h.pushToMatches(s, d, &left.envelope)
 		return d, nil
 	}
-	t := &tally{pushed: make(chan struct{})} // by itself: it is remembered for longer than the message
+	// The tally is allocated by itself: the hub remembers it for longer than the message.
+	t := &tally{pushed: make(chan struct{})}
 	asked := requestOf(s)
 	switch first, known, same := h.requests.Begin(asked, t); {
 	case known && !same:
@@ -82,7 +99,8 @@ func (h *Hub) Deliver(ctx context.Context, s *Send) (*Delivery, error) {
 	}
 	finished := false
 	defer func() {
-		if !finished { // a protocol panicked: a retry is a new request
+		// A protocol panicked: a retry counts as a new request.
+		if !finished {
 			h.requests.Forget(asked, t)
 		}
 		close(t.pushed)
@@ -99,13 +117,14 @@ func requestOf(s *Send) fairshare.Request {
 	}
 }
 
-// delivered is what a send leaves behind, in one piece of memory.
+// delivered is the memory that a send leaves behind, in a single allocation.
 type delivered struct {
 	delivery Delivery
 	tally    tally
 	envelope Envelope
 }
 
+// awaitFirstSend returns the Delivery of a duplicate, once the first send has reached every outbox.
 func awaitFirstSend(ctx context.Context, s *Send, first *tally) (*Delivery, error) {
 	select {
 	case <-first.pushed:
@@ -115,17 +134,20 @@ func awaitFirstSend(ctx context.Context, s *Send, first *tally) (*Delivery, erro
 	}
 }
 
-// deliver fills in d, and first with the message's first form.
+// pushToMatches fills in d, and puts the message's first form into first.
 func (h *Hub) pushToMatches(s *Send, d *Delivery, first *Envelope) {
 	f := fanoutPool.Get().(*fanout)
 	defer f.returnToPool()
-	defer f.flushOrDefer(s.Burst) // also when a protocol panics: later sends count on it
+	// This runs also when a protocol panics: later sends rely on it.
+	defer f.flushOrDefer(s.Burst)
 
 	if s.Message.ID == "" {
 		s.Message.ID = h.NewMessageID()
 	}
 	if record := h.config.Recorder; record != nil {
-		recorded := *s // s itself would cost each send an allocation, with a recorder or without
+		// Recorder gets a copy: s itself would then cost each send an allocation, even without a
+		// recorder.
+		recorded := *s
 		record(&recorded)
 	}
 	t := d.tally
@@ -170,10 +192,11 @@ func (d *Delivery) addStray(id ConnectionID) {
 // NewMessageID returns an id for a message that has none.
 func (h *Hub) NewMessageID() string {
 	var b [32]byte
-	return string(strconv.AppendUint(append(append(b[:0], h.config.ID...), '.'), h.messages.Add(1), 36))
+	prefix := append(append(b[:0], h.config.ID...), '.')
+	return string(strconv.AppendUint(prefix, h.messages.Add(1), 36))
 }
 
-// policy is the send's, or else the namespace's, or else the hub's.
+// policyOf returns the overflow policy of a send, or else of its namespace, or else of the hub.
 func (h *Hub) policyOf(s *Send) overflow.Policy {
 	if s.Policy != overflow.Default {
 		return s.Policy
@@ -187,31 +210,38 @@ func (h *Hub) policyOf(s *Send) overflow.Policy {
 // fanout is the working memory of one Deliver; pooled.
 type fanout struct {
 	matcher
-	unused    *Envelope          // memory for the first form
-	form      form               // the first
-	first     *Envelope          // of it; as a rule it is the only one, and the map is not needed
-	envelopes map[form]*Envelope // of other forms
-	last      origin             // of the match before: most often the next one's too
-	current   *Envelope          // what it got
-	links     []Link
-	bytes     int64 // of the payload and of all forms
+	// unused is memory for the first form.
+	unused *Envelope
+	// form is the first form.
+	form form
+	// first is the envelope of form. As a rule there are no more, and the map is not needed.
+	first *Envelope
+	// envelopes are those of all forms but the first.
+	envelopes map[form]*Envelope
+	// last is that of the previous match: most often the next match has the same.
+	last origin
+	// current is the envelope for last.
+	current *Envelope
+	links   []Link
+	// bytes is the size of the payload and of all forms.
+	bytes int64
 }
 
-// origin is what a match's form follows from.
+// origin decides the form that a match gets.
 type origin struct {
 	dialect *dialect
 	kind    RouteKind
 	group   int32
 }
 
-// form is what a message is encoded for.
+// form is the key under which a message is encoded once.
 type form struct {
 	dialect *dialect
 	key     Route
 }
 
-// formsKept is the size above which the map is not kept for reuse: clearing it would cost every small send after
-// one to many groups.
+// formsKept is the largest size of a map that is kept for reuse. Clearing a larger map would cost
+// every small send after a send to many groups.
 const formsKept = 1024
 
 var fanoutPool = sync.Pool{New: func() any { return &fanout{envelopes: make(map[form]*Envelope)} }}
@@ -227,7 +257,7 @@ func (f *fanout) returnToPool() {
 	fanoutPool.Put(f)
 }
 
-// envelope returns the message encoded for a match; each form is encoded once.
+// envelopeFor returns the message encoded for a match. It encodes each form once.
 func (f *fanout) envelopeFor(s *Send, t *tally, m match) *Envelope {
 	d := m.connection.dialect
 	from := origin{d, m.kind, m.group}
@@ -238,8 +268,9 @@ func (f *fanout) envelopeFor(s *Send, t *tally, m match) *Envelope {
 	e := f.findEnvelope(want)
 	if e == nil {
 		e = f.addEnvelope(want)
-		*e = Envelope{Message: s.Message, Route: want.key, shared: d.Encode(s.Message, want.key), tally: t}
-		f.bytes += int64(len(e.shared))
+		shared := d.Encode(s.Message, want.key)
+		*e = Envelope{Message: s.Message, Route: want.key, shared: shared, tally: t}
+		f.bytes += int64(len(shared))
 		if s.Policy == overflow.Conflate {
 			e.ConflationKey = s.ConflationKey
 		}
@@ -248,7 +279,7 @@ func (f *fanout) envelopeFor(s *Send, t *tally, m match) *Envelope {
 	return e
 }
 
-// known returns the envelope of a form, or nil.
+// findEnvelope returns the envelope of a form, or nil.
 func (f *fanout) findEnvelope(want form) *Envelope {
 	if f.form == want {
 		return f.first
@@ -256,7 +287,7 @@ func (f *fanout) findEnvelope(want form) *Envelope {
 	return f.envelopes[want]
 }
 
-// add returns a new envelope for a form, to be filled in.
+// addEnvelope returns a new envelope for a form. The caller fills it in.
 func (f *fanout) addEnvelope(want form) *Envelope {
 	if f.first == nil {
 		f.form, f.first = want, f.unused
@@ -267,7 +298,7 @@ func (f *fanout) addEnvelope(want form) *Envelope {
 	return e
 }
 
-// write has every link write what it got, now or later.
+// flushOrDefer flushes the links that got messages, or leaves them to later if later is not nil.
 func (f *fanout) flushOrDefer(later *Burst) {
 	if later != nil {
 		later.links = append(later.links, f.links...)
@@ -278,7 +309,8 @@ func (f *fanout) flushOrDefer(later *Burst) {
 	f.links = f.links[:0]
 }
 
-// flush has links write what is queued. Order on one connection is that of its outbox, so it may run in parallel.
+// flushLinks has links write their queues. It may run in parallel: each connection's outbox keeps
+// its own order.
 func flushLinks(links []Link) {
 	chunks.HandleAll(links, func(some []Link) {
 		for i, l := range some {
@@ -292,11 +324,12 @@ func flushLinks(links []Link) {
 	})
 }
 
-// pushAhead is how many connections ahead of a push the processor fetches what the push will look at; half as many ahead,
-// what that points to. A push takes a third of the time that a line takes to come from memory.
+// pushAhead is how many connections ahead of a push the processor fetches the memory that the push
+// will read. Half as many ahead it fetches the memory that the first points to. A push takes a
+// third of the time that a cache line takes to come from memory.
 const pushAhead = 8
 
-// prefetch gets what follows the i-th match near.
+// prefetchAhead fetches the memory of the matches behind the i-th.
 func (f *fanout) prefetchAhead(i int) {
 	if i += pushAhead / 2; i < len(f.matches) {
 		f.matches[i].connection.Prefetch(1)

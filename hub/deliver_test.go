@@ -25,15 +25,23 @@ func TestEachPartOfATargetReachesItsConnections(t *testing.T) {
 		target Target
 		want   map[*client]string // route, or "" for nothing
 	}{
-		{"connection", Target{Connections: []string{string(ann1.ID())}}, map[*client]string{ann1: "c:"}},
+		{"connection", Target{
+			Connections: []string{string(ann1.ID())},
+		}, map[*client]string{ann1: "c:"}},
 		{"user", Target{Users: []string{"ann"}}, map[*client]string{ann1: "u:", ann2: "u:"}},
-		{"group", Target{Groups: []string{"blue"}}, map[*client]string{ann1: "gblue:", bob: "gblue:"}},
-		{"everyone", Target{Everyone: true}, map[*client]string{ann1: "e:", ann2: "e:", bob: "e:", nobody: "e:"}},
+		{"group", Target{Groups: []string{"blue"}}, map[*client]string{
+			ann1: "gblue:", bob: "gblue:",
+		}},
+		{"everyone", Target{Everyone: true}, map[*client]string{
+			ann1: "e:", ann2: "e:", bob: "e:", nobody: "e:",
+		}},
 		{"first match wins", Target{
 			Connections: []string{string(ann1.ID())}, Users: []string{"ann"},
 			Groups: []string{"red", "blue"}, Everyone: true,
 		}, map[*client]string{ann1: "c:", ann2: "u:", bob: "gred:", nobody: "e:"}},
-		{"names twice", Target{Users: []string{"ann", "ann"}}, map[*client]string{ann1: "u:", ann2: "u:"}},
+		{"names twice", Target{
+			Users: []string{"ann", "ann"},
+		}, map[*client]string{ann1: "u:", ann2: "u:"}},
 		{"except always wins", Target{
 			Connections: []string{string(ann1.ID())}, Everyone: true,
 			Except: Exclusion{Connections: []string{string(ann1.ID())}, Users: []string{"bob"}},
@@ -43,7 +51,9 @@ func TestEachPartOfATargetReachesItsConnections(t *testing.T) {
 			Target{Users: []string{"ann", "bob"}, Except: Exclusion{Groups: []string{"red"}}},
 			map[*client]string{ann1: "u:", ann2: "u:"},
 		},
-		{"nobody", Target{Users: []string{"eve"}, Groups: []string{"none"}, Connections: []string{"x"}}, nil},
+		{"nobody", Target{
+			Users: []string{"eve"}, Groups: []string{"none"}, Connections: []string{"x"},
+		}, nil},
 		{"empty", Target{}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -79,7 +89,8 @@ var equateEmpty = cmp.Transformer("empty", func(s []string) []string {
 func TestNamespacesAreIsolated(t *testing.T) {
 	h := newHub(t)
 	c := connect(t, h, "ann", "blue")
-	target := Target{Connections: []string{string(c.ID())}, Users: []string{"ann"}, Groups: []string{"blue"}, Everyone: true}
+	target := Target{Connections: []string{string(c.ID())},
+		Users: []string{"ann"}, Groups: []string{"blue"}, Everyone: true}
 	m := text("hi")
 	m.Namespace = "other"
 	if r := send(t, h, &Send{Message: m, Target: target}).Receipt(); r.Matched != 0 {
@@ -91,7 +102,9 @@ func TestNamespacesAreIsolated(t *testing.T) {
 	if r, _ := h.Join(t.Context(), "other", &target, []string{"red"}); r.Matched != 0 {
 		t.Errorf("joined %d in another namespace", r.Matched)
 	}
-	if r, _ := h.CloseConnections(t.Context(), "other", &target, cause.Backend.CloseStatus(), 0); r.Matched != 0 {
+	if r, _ := h.CloseConnections(
+		t.Context(), "other", &target, cause.Backend.CloseStatus(), 0,
+	); r.Matched != 0 {
 		t.Errorf("closed %d in another namespace", r.Matched)
 	}
 }
@@ -100,10 +113,13 @@ func TestDetailNamesWhatMatchedNobody(t *testing.T) {
 	h := newHub(t)
 	c := connect(t, h, "ann", "blue")
 	r := send(t, h, &Send{Message: text("hi"), Detail: true, Target: Target{
-		Connections: []string{string(c.ID()), "nope"}, Users: []string{"eve", "ann"}, Groups: []string{"red", "blue"},
+		Connections: []string{string(c.ID()), "nope"}, Users: []string{"eve", "ann"},
+		Groups: []string{"red", "blue"},
 		Except: Exclusion{Users: []string{"ann"}},
 	}}).Receipt()
-	want := &Unmatched{Connections: []string{"nope"}, Users: []string{"eve"}, Groups: []string{"red"}}
+	want := &Unmatched{
+		Connections: []string{"nope"}, Users: []string{"eve"}, Groups: []string{"red"},
+	}
 	if diff := cmp.Diff(want, r.Unmatched); diff != "" || r.Matched != 0 {
 		t.Errorf("matched %d: %s", r.Matched, diff)
 	}
@@ -130,7 +146,9 @@ func (c *counting) Encode(m *Message, r Route) []byte { c.encoded++; return c.ro
 
 func TestASendBeforeTheLinkWaitsForIt(t *testing.T) {
 	h := newHub(t)
-	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, User: "ann", Protocol: bare{}})
+	c, err := h.Attach(
+		t.Context(), Admission{Namespace: DefaultNamespace, User: "ann", Protocol: bare{}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +168,8 @@ func TestASendBeforeTheLinkWaitsForIt(t *testing.T) {
 
 func TestReceiptFollowsTheMessage(t *testing.T) {
 	h := newHub(t)
-	fast, slow, numberedOne := connect(t, h, "", "g"), connect(t, h, "", "g"), connectAs(t, h, numbered{}, "", "g")
+	fast, slow := connect(t, h, "", "g"), connect(t, h, "", "g")
+	numberedOne := connectAs(t, h, numbered{}, "", "g")
 	gone := connect(t, h, "", "g")
 	slow.link.stall(true)
 	gone.link.stall(true)
@@ -167,15 +186,19 @@ func TestReceiptFollowsTheMessage(t *testing.T) {
 	}
 	check("pushed", Receipt{Matched: 4, Queued: 2, Written: 2, NotAckable: 1})
 	gone.Close(cause.Backend.CloseStatus())
-	check("closed", Receipt{Matched: 4, Queued: 1, Written: 2, NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("closed", Receipt{Matched: 4, Queued: 1, Written: 2,
+		NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
 	if err := numberedOne.Ack(1); err != nil {
 		t.Fatal(err)
 	}
-	check("acked", Receipt{Matched: 4, Queued: 1, Written: 1, Acked: 1, NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("acked", Receipt{Matched: 4, Queued: 1, Written: 1,
+		Acked: 1, NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
 	slow.link.stall(false)
-	check("written", Receipt{Matched: 4, Written: 2, Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("written", Receipt{Matched: 4, Written: 2,
+		Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
 	fast.Close(cause.Backend.CloseStatus())
-	check("after a close", Receipt{Matched: 4, Written: 2, Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("after a close", Receipt{Matched: 4, Written: 2,
+		Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
 }
 
 func TestWaitEndsWhenReachedOrWhenTheContextDoes(t *testing.T) {
@@ -247,7 +270,11 @@ func TestARequestIDIsDeliveredOnce(t *testing.T) {
 		for _, other := range []func() (*Delivery, error){
 			func() (*Delivery, error) { return request("b", "1", 1) },
 			func() (*Delivery, error) { return request("a", "2", 1) },
-			func() (*Delivery, error) { time.Sleep(fairshare.RequestMemory); return request("a", "1", 1) }, // synctest: no time passes
+			// synctest: no time passes
+			func() (*Delivery, error) {
+				time.Sleep(fairshare.RequestMemory)
+				return request("a", "1", 1)
+			},
 		} {
 			if d, err := other(); err != nil || d.Receipt().Duplicate {
 				t.Errorf("a request that is new: %v", err)
@@ -268,7 +295,9 @@ func TestARequestThatPanickedIsNotRemembered(t *testing.T) {
 	bad := connectAs(t, h, panicking{}, "ann")
 	request := func() (d *Delivery, failed any) {
 		defer func() { failed = recover() }()
-		return send(t, h, &Send{Message: text("hi"), Target: Target{Users: []string{"ann"}}, RequestID: "1"}), nil
+		return send(t, h, &Send{
+			Message: text("hi"), Target: Target{Users: []string{"ann"}}, RequestID: "1",
+		}), nil
 	}
 	if _, failed := request(); failed == nil {
 		t.Fatal("the protocol did not panic")

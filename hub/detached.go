@@ -7,13 +7,14 @@ import (
 	"github.com/connhub/connhub/internal/fairshare"
 )
 
-// detached knows the connections that wait for their clients. Each costs what it holds, and nobody is there: so a user, and an address, may
-// have some of them only, and they go first when memory is short.
+// detached lists the connections that wait for their clients. Each costs memory for a client that
+// is absent. So a user, and an address, may have a bounded number of them, and they go first when
+// memory is short.
 type detached struct {
 	perUser, perAddress int // static
 
 	mu sync.Mutex
-	// all has the place of each in byAddress; nil: it is to be closed.
+	// all has the place of each in byAddress; nil: the caller of addDetached is about to close it.
 	all       map[*Connection]*fairshare.UserArrivals[*Connection]
 	byUser    map[Key][]*Connection // in the order of detaching
 	byAddress map[string]*fairshare.Arrivals[*Connection]
@@ -28,17 +29,18 @@ func newDetached(c *Config) *detached {
 	}
 }
 
-// userKey is what byUser counts under; ok is false for who has no user.
+// userKey returns the key in byUser. ok is false if the client has no user.
 func (c *Connection) userKey() (_ Key, ok bool) {
 	return Key{RouteUser, c.state.Namespace, c.state.User}, c.state.User != ""
 }
 
-// address is the client's host.
+// clientHost returns the client's host, without the port.
 func (c *Connection) clientHost() string { return hostOf(c.state.RemoteAddress) }
 
-// add takes a connection in, and returns those that must go where there are too many now: of a user the ones that have waited longest; of an
-// address those of the largest user of the largest namespace. The caller closes them if they still wait. Whoever adds another one meanwhile
-// may be told of the same ones.
+// addDetached lists a connection, and returns those that must go because there are too many now: of
+// a user those that have waited longest, of an address those of the largest user of the largest
+// namespace. The caller closes them if they still wait. Concurrent calls may return the same
+// connections.
 func (d *detached) addDetached(c *Connection) (surplus []*Connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,7 +68,7 @@ func (d *detached) addDetached(c *Connection) (surplus []*Connection) {
 	return surplus
 }
 
-// dropFromAddressLocked has a connection count no more at its address.
+// dropFromAddressLocked stops counting a connection at its address.
 func (d *detached) dropFromAddressLocked(c *Connection) {
 	from := d.all[c]
 	if from == nil {
@@ -81,7 +83,7 @@ func (d *detached) dropFromAddressLocked(c *Connection) {
 	}
 }
 
-// remove lets go of one; nothing happens if it is not in.
+// removeDetached removes a connection from the list. It does nothing if c is not listed.
 func (d *detached) removeDetached(c *Connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

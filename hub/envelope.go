@@ -2,20 +2,25 @@ package hub
 
 import "time"
 
-// Envelope is a message on its way: encoded for one protocol and one route, and shared by the outboxes of
-// all connections to which it goes in that form. Immutable.
+// Envelope is a message on its way, encoded for one protocol and one route. The outboxes of all
+// connections that get this form share it. Immutable.
 type Envelope struct {
-	Message *Message // shared by all forms of it
-	Route   Route    // the key that Protocol.RouteKey returned
+	// Message is shared by all forms of it.
+	Message *Message
+	// Route is the key that Protocol.RouteKey returned.
+	Route Route
 
-	ConflationKey string // empty: none
+	// ConflationKey is empty if the message has none.
+	ConflationKey string
 
-	shared []byte // what Protocol.Encode returned
-	tally  *tally // where its fate is counted
+	// shared holds the bytes that Protocol.Encode returned.
+	shared []byte
+	// tally counts the message's fate.
+	tally *tally
 }
 
-// size is what the message takes in the bounds of outboxes and windows: its payload, which is what a sender can compute. What it takes
-// in memory, with all its forms, is counted by holdings.
+// payloadSize is the message's size in the bounds of outboxes and windows: its payload, which a
+// sender can compute. Holdings counts the memory that it takes with all its forms.
 func (e *Envelope) payloadSize() int64 { return int64(len(e.Message.Payload)) }
 
 func (e *Envelope) isExpired() bool {

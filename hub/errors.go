@@ -2,7 +2,7 @@ package hub
 
 import "errors"
 
-// Errors that the package returns; the control server has a row for each in its status table.
+// The errors of the package. The control server has a row for each in its status table.
 var (
 	// ErrShuttingDown: the hub is leaving and takes nothing new.
 	ErrShuttingDown = errors.New("hub is shutting down")
@@ -24,7 +24,7 @@ var (
 	ErrTooManyConnections = errors.New("hub holds the most connections it may")
 	// ErrClosed: the connection is closed.
 	ErrClosed = errors.New("connection is closed")
-	// ErrAckForged: a client confirmed a message that it was never given.
+	// ErrAckForged: the client confirmed a message that it was never given.
 	ErrAckForged = errors.New("acknowledged what was not sent")
 	// ErrResumeRefused: the connection can't be resumed with this token.
 	ErrResumeRefused = errors.New("resume refused")

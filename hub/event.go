@@ -1,10 +1,13 @@
 package hub
 
-// Event is what a client has for the backends.
+// Event is a client's message for the backends.
 type Event struct {
-	Name    string
-	Kind    PayloadKind
-	Payload []byte // not to be changed; checked as Message.Payload
+	// Name is the event's name.
+	Name string
+	// Kind is that of Payload.
+	Kind PayloadKind
+	// Payload must not change any more. The caller has checked it as Message.Payload.
+	Payload []byte
 }
 
 // Emit hands an event of the client to the observers, which bring it to backends. It reports

@@ -8,34 +8,42 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// Joined tells what Join changed: for each matched connection and each distinct group one of Added, Already,
-// Refused and Closed.
+// Joined is the result of Join. Each matched connection counts once for each distinct group: in
+// Added, Already, Refused or Closed.
 type Joined struct {
-	Matched int
-	Added   int
-	Already int
-	Refused int // the connection is in MaxGroups groups
-	Closed  int // the connection closed meanwhile
+	// Matched counts the connections that matched the target, Added new memberships, and Already
+	// memberships that were there before.
+	Matched, Added, Already int
+	// Refused counts connections that are in MaxGroups groups already.
+	Refused int
+	// Closed counts connections that closed meanwhile.
+	Closed int
 
-	Refusals []Refusal // those counted in Refused and Closed, MaxRefusals at most
+	// Refusals are those counted in Refused and Closed, MaxRefusals at most.
+	Refusals []Refusal
 }
 
-// Join makes the connections that match members of the groups. Its changes are in force at every hub when it
-// returns; with the error of ctx they may not be, and some may not have been made.
-func (h *Hub) Join(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
+// Join makes the connections that match members of the groups. When it returns, the changes are in
+// force at every hub. After the error of ctx they may not be in force, and some may be missing.
+func (h *Hub) Join(
+	ctx context.Context, namespace string, t *Target, groups []string,
+) (Joined, error) {
 	groups = names.Distinct(groups)
-	joined, err := h.joinMatching(ctx, namespace, t, groups)
+	joined, err := h.joinAll(ctx, namespace, t, groups)
 	if err != nil || joined.Added+joined.Already == 0 {
 		return joined, err
 	}
 	return joined, h.awaitInForce(ctx, groupKeys(namespace, groups))
 }
 
-// BeginJoin is Join without its wait, for callers that wait for many: then has done called once, with what Join would
-// return, and is as Interest.ThenInForce. It is nil when there is nothing to wait for.
-func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups []string) (_ Joined, then func(done func(error)) (forget func()), _ error) {
+// BeginJoin is Join without its wait, for callers that wait for many. then calls done once, with
+// the error that Join would return. It works as Interest.ThenInForce. It is nil when there is
+// nothing to wait for.
+func (h *Hub) BeginJoin(
+	ctx context.Context, namespace string, t *Target, groups []string,
+) (_ Joined, then func(done func(error)) (forget func()), _ error) {
 	groups = names.Distinct(groups)
-	joined, err := h.joinMatching(ctx, namespace, t, groups)
+	joined, err := h.joinAll(ctx, namespace, t, groups)
 	if err != nil || joined.Added+joined.Already == 0 {
 		return joined, nil, err
 	}
@@ -44,9 +52,9 @@ func (h *Hub) BeginJoin(ctx context.Context, namespace string, t *Target, groups
 	}, nil
 }
 
-// join makes the members.
-func (h *Hub) joinMatching(ctx context.Context, namespace string, t *Target, groups []string) (Joined, error) {
-	matched := h.listMatching(namespace, t)
+// joinAll makes the memberships, and does not wait.
+func (h *Hub) joinAll(ctx context.Context, ns string, t *Target, groups []string) (Joined, error) {
+	matched := h.listMatching(ns, t)
 	r := Joined{Matched: len(matched)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
@@ -63,22 +71,25 @@ func (h *Hub) joinMatching(ctx context.Context, namespace string, t *Target, gro
 			case added:
 				r.Added++
 			default:
-				r.Already++ // by a call, perhaps, that waits itself
+				// A concurrent call may have made it, and may still wait for it.
+				r.Already++
 			}
 		}
 	}
 	return r, nil
 }
 
-// Left tells what Leave changed.
+// Left is the result of Leave.
 type Left struct {
-	Matched int
-	Removed int
+	// Matched counts the connections that matched the target, Removed the memberships that ended.
+	Matched, Removed int
 }
 
-// Leave takes the connections that match out of the groups, or with all out of every group. Its changes are
-// in force when it returns.
-func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []string, all bool) (Left, error) {
+// Leave takes the connections that match out of the groups; with all, out of every group. When it
+// returns, the changes are in force.
+func (h *Hub) Leave(
+	ctx context.Context, namespace string, t *Target, groups []string, all bool,
+) (Left, error) {
 	matched := h.listMatching(namespace, t)
 	r := Left{Matched: len(matched)}
 	for _, c := range matched {
@@ -98,7 +109,7 @@ func (h *Hub) Leave(ctx context.Context, namespace string, t *Target, groups []s
 	return r, nil
 }
 
-// join makes the connection a member of a group; false if it was one.
+// joinGroup makes the connection a member of a group. It returns false if it was a member already.
 func (c *Connection) joinGroup(group string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +129,7 @@ func (c *Connection) joinGroupLocked(group string) {
 	c.applyLocked(Op{Kind: OpJoin, Group: c.namespace.addMember(c, group)})
 }
 
-// leave ends the membership in a group; false if there was none.
+// leaveGroup ends the membership in a group. It returns false if there was none.
 func (c *Connection) leaveGroup(group string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,8 +144,9 @@ func (c *Connection) leaveGroup(group string) bool {
 	return true
 }
 
-// Join makes the connection a member of a group. When it returns, that is in force at every hub (500 ms at most). It does not ask whether
-// the client may. Errors: ErrClosed, ErrGroupLimit, that of ctx.
+// Join makes the connection a member of a group. When it returns, the membership is in force at
+// every hub (500 ms at most). It does not check permissions. It returns ErrClosed, ErrGroupLimit,
+// or the error of ctx.
 func (c *Connection) Join(ctx context.Context, group string) error {
 	if _, err := c.joinGroup(group); err != nil {
 		return err

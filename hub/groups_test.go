@@ -41,9 +41,9 @@ func (l *tallying) Flush() {
 
 func (l *tallying) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 
-// TestMembersThatStayGetEachMessageOnce storms a group of 20,000 with joins, leaves, closes and new members
-// while fan-outs run through it: whoever stays gets each message exactly once, nobody gets one twice, and the
-// receipts add up to what the links got.
+// TestMembersThatStayGetEachMessageOnce storms a group of 20,000 with joins, leaves, closes and new
+// members while fan-outs run through it: whoever stays gets each message exactly once, nobody gets
+// one twice, and the receipts add up to what the links got.
 func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	const churn, senders, each = 2_000, 4, 12
 	stay := 18_000
@@ -53,7 +53,9 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	h := newHub(t)
 	links := make([]*tallying, stay+churn)
 	for i := range links {
-		c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{}})
+		c, err := h.Attach(t.Context(), Admission{
+			Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,8 +85,12 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	for s := range senders {
 		sending.Go(func() {
 			for i := range each {
-				m := &Message{Namespace: DefaultNamespace, Kind: Binary, Payload: []byte{byte(s*each + i)}}
-				d, err := h.Deliver(t.Context(), &Send{Message: m, Target: Target{Groups: []string{"g"}}})
+				m := &Message{
+					Namespace: DefaultNamespace, Kind: Binary, Payload: []byte{byte(s*each + i)},
+				}
+				d, err := h.Deliver(
+					t.Context(), &Send{Message: m, Target: Target{Groups: []string{"g"}}},
+				)
 				if err != nil {
 					t.Error(err)
 					return
@@ -109,7 +115,8 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 		}
 	}
 	var written int64
-	for _, d := range deliveries { // only now: who came in the storm got its link a moment after it could be sent to
+	// only now: who came in the storm got its link a moment after it could be sent to
+	for _, d := range deliveries {
 		written += int64(d.Receipt().Written)
 	}
 	if got != written {
@@ -126,7 +133,9 @@ type passers struct {
 func (p *passers) join(t *testing.T, h *Hub, messages int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{}})
+	c, err := h.Attach(t.Context(), Admission{
+		Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{},
+	})
 	if err != nil {
 		t.Error(err)
 		return
@@ -201,7 +210,9 @@ func TestGroupsDoWhatTheModelDoes(t *testing.T) {
 					}
 					info, err := h.Group(DefaultNamespace, g)
 					if info.Members != want || errors.Is(err, ErrGroupNotFound) != (want == 0) {
-						rt.Fatalf("group %s has %d members (%v), want %d", g, info.Members, err, want)
+						rt.Fatalf(
+							"group %s has %d members (%v), want %d", g, info.Members, err, want,
+						)
 					}
 				}
 				for _, u := range users[1:] {
@@ -211,7 +222,9 @@ func TestGroupsDoWhatTheModelDoes(t *testing.T) {
 							want++
 						}
 					}
-					if got := len(h.listMatching(DefaultNamespace, &Target{Users: []string{u}})); got != want {
+					if got := len(
+						h.listMatching(DefaultNamespace, &Target{Users: []string{u}}),
+					); got != want {
 						rt.Fatalf("user %s has %d connections, want %d", u, got, want)
 					}
 				}
@@ -238,7 +251,9 @@ func TestJoinAndLeaveTellWhatTheyChanged(t *testing.T) {
 	full := string(bob.ID())
 	both := &Target{Users: []string{"ann", "bob"}}
 	joined, err := h.Join(t.Context(), DefaultNamespace, both, []string{"a", "b", "a"})
-	want := Joined{Matched: 2, Added: 2, Already: 1, Refused: 1, Refusals: []Refusal{{ConnectionID(full), "b", ErrGroupLimit}}}
+	want := Joined{Matched: 2, Added: 2, Already: 1, Refused: 1, Refusals: []Refusal{
+		{ConnectionID(full), "b", ErrGroupLimit},
+	}}
 	if err != nil || !cmp.Equal(want, joined, cmpopts.EquateErrors()) {
 		t.Errorf("joined %+v, %v; want %+v", joined, err, want)
 	}
@@ -250,7 +265,8 @@ func TestJoinAndLeaveTellWhatTheyChanged(t *testing.T) {
 	if want := (Left{Matched: 2, Removed: 128}); err != nil || left != want {
 		t.Errorf("left all %+v, %v; want %+v", left, err, want)
 	}
-	if _, err := h.Attach(t.Context(), Admission{Namespace: "x", Groups: someNames(MaxGroups + 1), Protocol: bare{}}); !errors.Is(err, ErrGroupLimit) {
+	tooMany := Admission{Namespace: "x", Groups: someNames(MaxGroups + 1), Protocol: bare{}}
+	if _, err := h.Attach(t.Context(), tooMany); !errors.Is(err, ErrGroupLimit) {
 		t.Errorf("attach with too many groups: %v", err)
 	}
 }
@@ -263,7 +279,8 @@ func someNames(n int) []string {
 	return all
 }
 
-// TestAListingMeetsWhatStaysExactlyOnce pages through connections and groups while others come and go.
+// TestAListingMeetsWhatStaysExactlyOnce pages through connections and groups while others come and
+// go.
 func TestAListingMeetsWhatStaysExactlyOnce(t *testing.T) {
 	h := newHub(t)
 	want := map[string]int{}

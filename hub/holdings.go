@@ -10,43 +10,55 @@ import (
 	"github.com/connhub/connhub/internal/fairshare"
 )
 
-// holdings bounds the bytes of all messages that outboxes and tails hold, and of the replies that wait for links.
+// holdings bounds the bytes of all messages in outboxes and tails, and of the replies that wait for
+// links.
 //
-// Problem: each outbox is bounded, but thousands of slow or detached clients together can hold more than the hub has; and what they hold is
-// shared: a message to ten thousand takes its bytes once. The bound must not cost deliveries that leave nothing behind.
+// Problem: each outbox is bounded, but thousands of slow or detached clients together can hold more
+// memory than the hub has. They share it: a message to ten thousand takes its bytes once. The bound
+// must not cost deliveries that leave nothing behind.
 //
 // Invariants:
-//   - A message counts from the moment that its push, and the flush behind it, have left it somewhere, until nobody holds it: its payload and
-//     each of its encoded forms once, in the hub's budget and in its namespace's.
-//   - An outbox whose list of messages has grown counts with that list, as its connection's own. A list
-//     of eight has no part in it: a client that reads needs no more, and does without the counters.
-//   - Greeting and replies count as long as they wait for the link, where they are more than a client that reads lets wait.
-//   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes connections (cause.Memory) by fair shares:
-//     the largest connection of the largest user of the largest namespace, again and again (fairshare). A detached connection goes before an
-//     attached one that holds as much. What a connection holds together with many others, so that closing it frees nothing, comes late.
-//   - A closed connection lets go of what it has written. What its link has taken and not yet written counts until the link
-//     has ended, but nobody else pays for it. Closed connections hold an eighth of the hub's budget at most: above that the
-//     links of those that hold something are cut without a goodbye.
+//   - A message counts once its push, and the flush behind it, have left it in an outbox, until no
+//     connection holds it. Its payload and each of its encoded forms count once, in the hub's
+//     budget and in its namespace's.
+//   - An outbox whose list of messages has grown counts with that list, as its connection's own. A
+//     list of eight does not count: a client that reads needs no more, and does without the
+//     counters.
+//   - Greeting and replies count while they wait for the link, above the size that a client that
+//     reads stays below.
+//   - The goroutine that takes a budget over its bound brings it back to seven eighths. It closes
+//     connections (cause.Memory) by fair shares: the largest connection of the largest user of the
+//     largest namespace, again and again (fairshare). Of two that hold the same, a detached
+//     connection goes before an attached one. A connection whose messages many connections share
+//     comes late: closing it frees nothing.
+//   - A closed connection drops the messages that it has written. Messages that its link has taken
+//     and not yet written count until the link has ended, but no open connection pays for them.
+//     Closed connections hold an eighth of the hub's budget at most. Above that the links of those
+//     that hold bytes are cut without a goodbye.
 //
-// Outline: the tally of a message knows when nobody holds it (tally.settle). reclaim picks the connections to close. Only one goroutine runs it
-// at a time. It looks at every connection, so it must be rare: an eighth of the budget must fill up between two runs.
+// Outline: the tally of a message knows when no connection holds it (tally.releaseBudget).
+// reclaimBudgets picks connections to close. Only one goroutine runs it at a time. It looks at
+// every connection, so it must be rare: an eighth of the budget must fill up between two runs.
 type holdings struct {
 	hub        *Hub // static
 	total      held
 	reclaiming sync.Mutex
 }
 
-// held is how many bytes are in a budget.
+// held counts the bytes in a budget.
 type held struct {
-	bytes   atomic.Int64
-	leaving atomic.Int64 // of connections that are closed; their links have yet to end
-	vain    atomic.Int64 // up to so many that stay, no new search: the last was in vain; 0: it was not
+	// bytes are all in the budget. leaving are those of closed connections whose links have yet to
+	// end. vain is set if the last search for holders was in vain: no search starts while
+	// stayingBytes is at most vain. 0: it was not in vain.
+	bytes, leaving, vain atomic.Int64
 }
 
-// staying is what is held by those who stay: what they share with those who leave is theirs in part.
+// stayingBytes returns the bytes that open connections hold. A message that they share with closed
+// connections is theirs in part.
 func (h *held) stayingBytes() int64 { return h.bytes.Load() - h.leaving.Load() }
 
-// leave counts bytes of a connection that is closed; they are given back when its link has ended.
+// countLeaving counts bytes of a connection that is closed. A negative count gives them back when
+// its link has ended.
 func (ns *namespace) countLeaving(bytes int64) {
 	if bytes != 0 {
 		ns.held.leaving.Add(bytes)
@@ -54,7 +66,7 @@ func (ns *namespace) countLeaving(bytes int64) {
 	}
 }
 
-// keep counts what a message holds from now on, unless nobody holds it any more.
+// countMessage counts the bytes that a message holds, unless no connection holds it any more.
 func (m *holdings) countMessage(ns *namespace, t *tally, bytes int64) {
 	if t.hasReached(WaitAcked) {
 		return
@@ -62,21 +74,24 @@ func (m *holdings) countMessage(ns *namespace, t *tally, bytes int64) {
 	ns.countHeld(bytes)
 	t.keeper = ns
 	t.kept.Store(bytes)
-	t.releaseBudget() // the last one may have let go of it before it was counted
+	// The last connection may have let go of the message before it was counted.
+	t.releaseBudget()
 	m.enforceBounds(ns)
 }
 
-// bound closes connections if a budget is over its bound.
+// enforceBounds closes connections if a budget is over its bound.
 func (m *holdings) enforceBounds(ns *namespace) {
-	for tries := 0; tries < 2 && m.exceedsBounds(ns); tries++ { // again, for who was told that another one is at it
+	// The second try is for a caller that found another goroutine in reclaimBudgets.
+	for tries := 0; tries < 2 && m.exceedsBounds(ns); tries++ {
 		m.reclaimBudgets(ns)
 	}
 }
 
-// messageOverhead is about what a message takes besides its text: its fate, its forms, its places in outboxes.
+// messageOverhead is about the memory that a message takes besides its text: its tally, its forms,
+// its places in outboxes.
 const messageOverhead = 512
 
-// weight is what a message takes, without its forms.
+// messageWeight returns the memory that a message takes, without its forms.
 func messageWeight(m *Message) int64 {
 	n := messageOverhead + len(m.Payload) + len(m.Event)
 	for name, value := range m.Metadata {
@@ -85,7 +100,7 @@ func messageWeight(m *Message) int64 {
 	return int64(n)
 }
 
-// hold counts bytes that are held now; below zero: that are not any more.
+// countHeld adds bytes that are held from now on to the budgets. A negative count gives bytes back.
 func (ns *namespace) countHeld(bytes int64) {
 	ns.held.bytes.Add(bytes)
 	ns.hub.holdings.total.bytes.Add(bytes)
@@ -105,7 +120,7 @@ func (ns *namespace) reserveBytes(bytes int64) bool {
 	return true
 }
 
-// reserveBytes adds bytes, if no more than most stay then.
+// reserveBytes adds bytes if the budget stays at or below most.
 func (h *held) reserveBytes(bytes, most int64) bool {
 	for {
 		now := h.bytes.Load()
@@ -118,7 +133,8 @@ func (h *held) reserveBytes(bytes, most int64) bool {
 	}
 }
 
-// leavingShare is the part of HeldBytes, as a divisor, that closed connections may hold besides it until their links have ended.
+// leavingShare is the part of HeldBytes, as a divisor, that closed connections may hold in addition
+// until their links have ended.
 const leavingShare = 8
 
 // leavesTooMuch reports whether closed connections hold more than they may.
@@ -131,7 +147,8 @@ func (m *holdings) exceedsBounds(ns *namespace) bool {
 	return m.total.exceedsBound(c.HeldBytes) || ns.held.exceedsBound(c.NamespaceHeldBytes)
 }
 
-// over reports whether the budget is over its bound, and a search for holders may find some.
+// exceedsBound reports whether the budget is over its bound, and a search for holders may find
+// some.
 func (h *held) exceedsBound(most int64) bool {
 	staying, vain := h.stayingBytes(), h.vain.Load()
 	if staying <= most {
@@ -143,7 +160,8 @@ func (h *held) exceedsBound(most int64) bool {
 	return staying > vain
 }
 
-// reclaim closes connections until both budgets are well below their bounds. While one goroutine does, others go on.
+// reclaimBudgets picks connections to close until both budgets are well below their bounds. Only
+// one goroutine runs it at a time; the rest go on at once.
 func (m *holdings) reclaimBudgets(ns *namespace) {
 	if !m.reclaiming.TryLock() {
 		return
@@ -154,16 +172,18 @@ func (m *holdings) reclaimBudgets(ns *namespace) {
 	m.total.reclaimBytes(c.HeldBytes, m.hub.eachConnection)
 }
 
-// manyHold is the number of connections that share a message, on average, from which on closing one of them is taken to free nothing.
+// manyHold is the mean number of holders of a connection's messages from which on closing it counts
+// as freeing nothing.
 const manyHold = 16
 
-// againShare is the part of a budget, as a divisor, that must come in after a search for holders that
-// was in vain. A search looks at every connection and at every message that waits. A search with each
-// message would take the hub's time from all.
+// againShare is the part of a budget, as a divisor, that must come in after a search for holders
+// that was in vain. A search looks at every connection and at every message that waits. A search
+// with each message would take the hub's time from all.
 const againShare = 8
 
-// reclaim closes connections until the budget is at seven eighths of most, if it is above most. If
-// closing all holders does not bring it below most, reclaim notes from where on it searches again.
+// reclaimBytes closes connections until the budget is at seven eighths of most, if it is above
+// most. If closing all holders does not bring it below most, reclaimBytes notes the level at which
+// it searches again.
 func (h *held) reclaimBytes(most int64, everybody func(func(*Connection))) {
 	if !h.exceedsBound(most) {
 		return
@@ -174,7 +194,7 @@ func (h *held) reclaimBytes(most int64, everybody func(func(*Connection))) {
 	}
 }
 
-// closeHolders closes connections until no more than target bytes stay.
+// closeHolders closes connections until open connections hold no more than target bytes.
 func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 	var all []*Connection
 	everybody(func(c *Connection) { all = append(all, c) }) // under a lock
@@ -188,31 +208,37 @@ func (h *held) closeHolders(target int64, everybody func(func(*Connection))) {
 			return
 		}
 		if how := cause.Memory.CloseStatus(); pays.First {
-			pays.Of.closeDetached(how) // unless its client is back: then it is about to read
+			// If its client is back, the connection stays: the client is about to read.
+			pays.Of.closeDetached(how)
 		} else {
 			pays.Of.Close(how)
 		}
 	}
 }
 
-// holder is the connection as a holder of the budgets. Detached connections go first among equals.
+// asHolder returns the connection as a holder of the budgets. Detached connections go first among
+// equals.
 func (c *Connection) asHolder() fairshare.Holder[*Connection] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.weighKeptLocked()
 	return fairshare.Holder[*Connection]{
 		Of: c, Namespace: c.state.Namespace, User: c.state.Payer(),
-		Bytes:  int64(math.Ceil(k.share)), // a part of a byte is not nothing: thousands may hold one
+		// A part of a byte must not round down to nothing: thousands may hold one byte.
+		Bytes:  int64(math.Ceil(k.share)),
 		Shared: k.share*manyHold < float64(k.all) && float64(k.own) < k.share/2,
 		First:  c.state.Phase == PhaseDetached,
 	}
 }
 
-// keeps is how many bytes of the budgets are there for a connection.
+// keeps is how many bytes of the budgets a connection is responsible for.
 type keeps struct {
-	own   int64   // what no other connection needs: the outbox's list, greeting and replies
-	all   int64   // own, and each message that it holds, with all forms, whatever goes over this wire
-	share float64 // own, and each message shared out among its holders; they add up to the message
+	// own is needed by no second connection: the outbox's list, greeting and replies.
+	own int64
+	// all is own, and each message that it holds with all forms, also those of different protocols.
+	all int64
+	// share is own, and each message divided by its holders. The shares of a message add up to it.
+	share float64
 }
 
 func (c *Connection) weighKeptLocked() (k keeps) {
@@ -226,12 +252,12 @@ func (c *Connection) weighKeptLocked() (k keeps) {
 	return k
 }
 
-// ownWeightLocked is what the connection takes in the budgets besides messages.
+// ownWeightLocked returns the bytes that the connection takes in the budgets besides messages.
 func (c *Connection) ownWeightLocked() int64 {
 	return firstWeight(c.first) + listWeight(cap(c.state.Outbox.entries))
 }
 
-// listWeight is what the list of an outbox takes in the budgets.
+// listWeight returns the bytes that the list of an outbox takes in the budgets.
 func listWeight(capacity int) int64 {
 	if capacity <= outboxKept {
 		return 0
@@ -239,15 +265,9 @@ func listWeight(capacity int) int64 {
 	return int64(capacity) * int64(unsafe.Sizeof((*Envelope)(nil)))
 }
 
-// all calls yield for every connection.
+// eachConnection calls yield for every connection.
 func (h *Hub) eachConnection(yield func(*Connection)) {
-	h.mu.RLock()
-	all := make([]*namespace, 0, len(h.namespaces))
-	for _, ns := range h.namespaces {
-		all = append(all, ns)
-	}
-	h.mu.RUnlock()
-	for _, ns := range all {
+	for _, ns := range h.listNamespaces() {
 		ns.connections.eachValue(yield)
 	}
 }

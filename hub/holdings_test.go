@@ -29,7 +29,9 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	plain := connect(t, h, "three", "g")
 	payload := strings.Repeat("x", 1000)
 	size := func(forms int) int64 { // of a message: its payload, and each form
-		return messageOverhead + int64(len(payload)+forms*len(routed{}.Encode(text(payload), Route{RouteGroup, "g"})))
+		return messageOverhead + int64(
+			len(payload)+forms*len(routed{}.Encode(text(payload), Route{RouteGroup, "g"})),
+		)
 	}
 	want := func(step string, n int64) {
 		t.Helper()
@@ -69,13 +71,16 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	want("closed", 0)
 }
 
-// Over a budget the largest tails go first. Of two that are equal the detached one goes first. Others, and what they hold, stay.
+// Over a budget the largest tails go first. Of two that are equal the detached one goes first.
+// Others, and what they hold, stay.
 func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T) {
 	const unit = 100_000
 	for name, config := range map[string]func(*Config){
-		"of the hub":         func(c *Config) { c.HeldBytes = minHeldBytes },
-		"of the namespace":   func(c *Config) { c.NamespaceHeldBytes = minHeldBytes },
-		"of both, the least": func(c *Config) { c.HeldBytes, c.NamespaceHeldBytes = minHeldBytes, 2*minHeldBytes },
+		"of the hub":       func(c *Config) { c.HeldBytes = minHeldBytes },
+		"of the namespace": func(c *Config) { c.NamespaceHeldBytes = minHeldBytes },
+		"of both, the least": func(c *Config) {
+			c.HeldBytes, c.NamespaceHeldBytes = minHeldBytes, 2*minHeldBytes
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var closed ends
@@ -84,7 +89,8 @@ func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T
 				c := connectAs(t, h, numbered{}, user)
 				c.link.lingers = true // as a wire does that says goodbye to a slow client
 				for range units {
-					send(t, h, &Send{Message: text(strings.Repeat("x", unit)), Target: Target{Users: []string{user}}})
+					payload := strings.Repeat("x", unit)
+					send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{user}}})
 				}
 				return c
 			}
@@ -107,10 +113,13 @@ func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T
 			}
 			for _, c := range []*client{light, small} {
 				if _, ended := c.Ended(); ended {
-					t.Error("one that holds little was closed for those who hold much, whose links have not ended")
+					t.Error("one that holds little was closed for those who hold much, whose " +
+						"links have not ended")
 				}
 			}
-			if most := h.config.HeldBytes; h.holdings.total.stayingBytes() > min(most, h.config.NamespaceHeldBytes) {
+			if most := h.config.HeldBytes; h.holdings.total.stayingBytes() > min(
+				most, h.config.NamespaceHeldBytes,
+			) {
 				t.Errorf("%d bytes held", heldBytes(t, h))
 			}
 			if err := h.CheckAtRest(); err != nil {
@@ -120,7 +129,8 @@ func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T
 	}
 }
 
-// What is held by others too is not freed by closing those without a link: one who holds much by itself goes instead.
+// What is held by others too is not freed by closing those without a link: one who holds much by
+// itself goes instead.
 func TestBudgetDoesNotCloseTheDetachedInVain(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
 	const detached = 5 * manyHold
@@ -190,7 +200,8 @@ type packed struct{ numbered }
 
 func (packed) Encode(*Message, Route) []byte { return []byte("packed") }
 
-// What a message takes is given back when nobody holds it, however little of it goes over the wire: as much is the connection that holds it worth.
+// What a message takes is given back when nobody holds it, however little of it goes over the wire:
+// as much is the connection that holds it worth.
 func TestBudgetClosesThoseWhoHoldMostOfItAndNotMostOnTheWire(t *testing.T) {
 	const unit = 100_000
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
@@ -200,9 +211,13 @@ func TestBudgetClosesThoseWhoHoldMostOfItAndNotMostOnTheWire(t *testing.T) {
 		return c
 	}
 	light := hold(numbered{}, "light")
-	heavy := []*client{hold(packed{}, "0"), hold(packed{}, "1"), hold(packed{}, "2"), hold(packed{}, "3")}
+	heavy := []*client{
+		hold(packed{}, "0"), hold(packed{}, "1"), hold(packed{}, "2"), hold(packed{}, "3"),
+	}
 	say := func(user string) {
-		send(t, h, &Send{Message: text(strings.Repeat("x", unit)), Target: Target{Users: []string{user}}})
+		send(t, h, &Send{
+			Message: text(strings.Repeat("x", unit)), Target: Target{Users: []string{user}},
+		})
 	}
 	say("light")
 	closed := 0
@@ -276,12 +291,14 @@ func TestUsersAndAddressesHaveSomeDetachedConnectionsOnly(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		if n := h.detached.len(); n != 0 || len(h.detached.byUser)+len(h.detached.byAddress) != 0 {
-			t.Errorf("%d detached after the resume window, %v, %v", n, h.detached.byUser, h.detached.byAddress)
+			t.Errorf("%d detached after the resume window, %v, %v",
+				n, h.detached.byUser, h.detached.byAddress)
 		}
 	})
 }
 
-// A network that goes away takes thousands at once: the bounds hold all the same, and nobody goes who need not.
+// A network that goes away takes thousands at once: the bounds hold all the same, and nobody goes
+// who need not.
 func TestBoundsOfTheDetachedHoldWhenManyAreLostAtOnce(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.DetachedPerUser, c.DetachedPerAddress = 50, 120 })
 	for range 3 {
@@ -309,8 +326,9 @@ func TestClientThatCameBackIsNotClosedForOnesThatDidNot(t *testing.T) {
 	}
 }
 
-// A client that does not read keeps what its link has taken until its close times out. When closed connections hold an eighth of the
-// budget, the next ones are cut, and those that hold nothing are not.
+// A client that does not read keeps what its link has taken until its close times out. When closed
+// connections hold an eighth of the budget, the next ones are cut, and those that hold nothing are
+// not.
 func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
 	payload := strings.Repeat("x", 100_000)
@@ -324,7 +342,9 @@ func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
 	for i := range 20 {
 		c := connectAs(t, h, numbered{}, fmt.Sprint("slow", i))
 		c.link.full = true
-		send(t, h, &Send{Message: text(payload), Target: Target{Users: []string{fmt.Sprint("slow", i)}}})
+		send(t, h, &Send{
+			Message: text(payload), Target: Target{Users: []string{fmt.Sprint("slow", i)}},
+		})
 		slow = append(slow, c)
 		codes = append(codes, closeOf(c))
 	}
@@ -332,7 +352,8 @@ func TestClosedConnectionsThatHoldTooMuchAreCut(t *testing.T) {
 	graceful := int(minHeldBytes / leavingShare / each)
 	for i, code := range codes {
 		if want := map[bool]uint16{true: 1013, false: 0}[i < graceful]; code != want {
-			t.Errorf("connection %d of 20 that hold %d bytes each: code %d, want %d", i, each, code, want)
+			t.Errorf("connection %d of 20 that hold %d bytes each: code %d, want %d",
+				i, each, code, want)
 		}
 	}
 	idle, reader := connectAs(t, h, numbered{}, "idle"), connectAs(t, h, numbered{}, "reader")

@@ -21,17 +21,20 @@ type Hub struct {
 
 	holdings holdings
 	detached *detached
-	messages atomic.Uint64 // ids made so far
-	closing  atomic.Uint32 // the Cause for which Shutdown closes connections; 0: it has not begun
+	// messages counts the ids made so far.
+	messages atomic.Uint64
+	// closing is the Cause for which Shutdown closes connections; 0: it has not begun.
+	closing  atomic.Uint32
 	requests *fairshare.Requests[*tally]
 	moves    *Moves
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
 	dialects   map[Protocol]*dialect
-	held       int // connections, and attaches under way
-	links      int // bound and not yet unbound
-	idle       chan struct{}
+	// held counts connections, and attaches under way. links counts links that are bound and not
+	// yet unbound.
+	held, links int
+	idle        chan struct{}
 }
 
 // New returns a hub without connections. It starts no goroutine.

@@ -51,7 +51,9 @@ func (routed) Encode(m *Message, r Route) []byte {
 }
 
 func showRoute(r Route) string {
-	return map[RouteKind]string{RouteConnection: "c", RouteUser: "u", RouteGroup: "g", RouteEveryone: "e"}[r.Kind] +
+	return map[RouteKind]string{
+		RouteConnection: "c", RouteUser: "u", RouteGroup: "g", RouteEveryone: "e",
+	}[r.Kind] +
 		r.Group + ":"
 }
 
@@ -148,7 +150,8 @@ var someClaims = &Claims{Labels: map[string]string{"device": "phone"}}
 
 func connectAs(t testing.TB, h *Hub, p Protocol, user string, groups ...string) *client {
 	t.Helper()
-	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1", Claims: someClaims})
+	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace,
+		User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1", Claims: someClaims})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,8 +230,9 @@ func sum(t testing.TB, r Receipt) int {
 	return dropped
 }
 
-// numbered is a protocol as demanding as any: a per-connection prefix, two frames a message, a greeting
-// with a token, acks, resume. It lives in the tests: if it needs a change in the core, the core is wrong.
+// numbered is a protocol as demanding as any: a per-connection prefix, two frames a message, a
+// greeting with a token, acks, resume. It lives in the tests: if it needs a change in the core, the
+// core is wrong.
 type numbered struct{ routed }
 
 func (numbered) Name() string { return "numbered" }
@@ -272,12 +276,15 @@ func (l *memory) numberedFrames(t testing.TB) []string {
 	return all
 }
 
-// A user who opens connections without end leaves room for others, and a namespace that does for other namespaces.
+// A user who opens connections without end leaves room for others, and a namespace that does for
+// other namespaces.
 func TestAHubThatIsNearlyFullTakesThoseWhoHaveLittle(t *testing.T) {
 	const most, reserved = 320, 320 / reservedShare
 	h := newHub(t, func(c *Config) { c.MaxConnections = most })
 	attach := func(namespace, user string) bool {
-		c, err := h.Attach(t.Context(), Admission{Namespace: namespace, User: user, Protocol: bare{}})
+		c, err := h.Attach(
+			t.Context(), Admission{Namespace: namespace, User: user, Protocol: bare{}},
+		)
 		if err != nil && !errors.Is(err, ErrTooManyConnections) {
 			t.Fatal(err)
 		}
@@ -315,7 +322,8 @@ func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
 	const most = 64
 	h := newHub(t, func(c *Config) { c.MaxConnections = most })
 	for i := range most {
-		a := Admission{Namespace: DefaultNamespace, Protocol: bare{}, RemoteAddress: fmt.Sprintf("10.0.0.%d:%d", i/8, i)}
+		a := Admission{Namespace: DefaultNamespace,
+			Protocol: bare{}, RemoteAddress: fmt.Sprintf("10.0.0.%d:%d", i/8, i)}
 		if i%2 == 1 {
 			a.User = fmt.Sprint(i / 4)
 		}
@@ -325,12 +333,15 @@ func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
 		}
 		defer c.Close(cause.Client.CloseStatus())
 	}
-	if _, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}}); !errors.Is(err, ErrTooManyConnections) {
+	if _, err := h.Attach(
+		t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}},
+	); !errors.Is(err, ErrTooManyConnections) {
 		t.Errorf("one more: %v", err)
 	}
 }
 
-// Clients without a user are one user at each address: what is left of a nearly full hub is for others.
+// Clients without a user are one user at each address: what is left of a nearly full hub is for
+// others.
 func TestClientsWithoutAUserShareTheConnectionsOfOneAtAnAddress(t *testing.T) {
 	const most, reserved = 320, 320 / reservedShare
 	h := newHub(t, func(c *Config) { c.MaxConnections = most })
@@ -338,7 +349,8 @@ func TestClientsWithoutAUserShareTheConnectionsOfOneAtAnAddress(t *testing.T) {
 	attach := func(user, host string) bool {
 		ports++
 		c, err := h.Attach(t.Context(), Admission{
-			Namespace: DefaultNamespace, User: user, Protocol: bare{}, RemoteAddress: fmt.Sprintf("%s:%d", host, ports),
+			Namespace: DefaultNamespace, User: user, Protocol: bare{},
+			RemoteAddress: fmt.Sprintf("%s:%d", host, ports),
 		})
 		if err == nil {
 			t.Cleanup(func() { c.Close(cause.Client.CloseStatus()) })
@@ -350,7 +362,8 @@ func TestClientsWithoutAUserShareTheConnectionsOfOneAtAnAddress(t *testing.T) {
 		flood++
 	}
 	if flood != most-reserved {
-		t.Errorf("clients without a user have %d connections at one address, want %d", flood, most-reserved)
+		t.Errorf("clients without a user have %d connections at one address, want %d",
+			flood, most-reserved)
 	}
 	if !attach("", "10.0.0.2") || !attach("ann", "10.0.0.1") {
 		t.Error("another address, or a user, is refused while some are left")

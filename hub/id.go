@@ -9,7 +9,9 @@ import (
 
 // idEncoding is base32 in lower case (RFC 4648 §6) without padding: ids go into URLs, metrics and
 // shell commands, and are read aloud.
-var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+var idEncoding = base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding)
+
+const idAlphabet = "abcdefghijklmnopqrstuvwxyz234567"
 
 const (
 	hubIDBytes        = 5  // 40 random bits: 8 characters
@@ -22,16 +24,16 @@ type ID string
 // NewID draws the id of a hub that starts.
 func NewID() ID { return ID(randomID(hubIDBytes)) }
 
-// ConnectionID names a connection: `<hub>.<random>`, the hub where it was born and 128 random bits. A
-// send to it needs no look-up while it stays there.
+// ConnectionID names a connection: `<hub>.<random>`, the hub where it was born and 128 random bits.
+// A send to it needs no look-up while it stays there.
 type ConnectionID string
 
 func newConnectionID(born ID) ConnectionID {
 	return ConnectionID(string(born) + "." + randomID(connectionIDBytes))
 }
 
-// ParseConnectionID checks s and returns it with the hub where the connection was born. It is the only
-// place that knows the form of an id.
+// ParseConnectionID checks s and returns it with the hub where the connection was born. It is the
+// only place that knows the form of an id.
 func ParseConnectionID(s string) (id ConnectionID, born ID, err error) {
 	hub, random, ok := strings.Cut(s, ".")
 	if !ok || !isRandomID(hub, hubIDBytes) || !isRandomID(random, connectionIDBytes) {

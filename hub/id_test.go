@@ -22,7 +22,9 @@ func TestIDsSayWhereTheyWereBorn(t *testing.T) {
 
 func FuzzParseConnectionID(f *testing.F) {
 	f.Add(string(newConnectionID(NewID())))
-	for _, s := range []string{"", ".", "a.b", strings.Repeat("a", 8) + "." + strings.Repeat("z", 26), "\xff.\x00"} {
+	for _, s := range []string{
+		"", ".", "a.b", strings.Repeat("a", 8) + "." + strings.Repeat("z", 26), "\xff.\x00",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -2,18 +2,21 @@ package hub
 
 // index finds connections by a name that they share: a user, a group.
 //
-// A set keeps its members in a slice, so that a fan-out copies them out under the bucket's lock in one go
-// and works on the copy: joins and leaves never wait for a fan-out nor disturb it, and a member that
-// stays is in the copy exactly once. Joining and leaving cost O(1): each membership knows its slot.
+// A set keeps its members in a slice, so that a fan-out copies them out under the bucket's lock in
+// one go and works on the copy. Joins and leaves never wait for a fan-out nor disturb it, and a
+// member that stays is in the copy exactly once. Joining and leaving cost O(1): each membership
+// knows its slot.
 type index struct {
 	sets table[*set]
 }
 
-// set is the members of one name. Guarded by the lock of its bucket.
+// set is the members of a name. Guarded by the lock of its bucket.
 type set struct {
 	name    string
 	members []*membership
-	first   [1]*membership // what members lies in while there is one: most users and many groups have no more
+	// first is the memory of members while there is a single member: most users and many groups
+	// have no more.
+	first [1]*membership
 }
 
 func (s *set) key() string { return s.name }
@@ -61,7 +64,7 @@ func (x *index) removeMembership(m *membership) {
 	}
 }
 
-// len is the number of connections in the set of that name.
+// countMembers returns the number of connections in the set of that name.
 func (x *index) countMembers(name string) int {
 	b, hash := x.sets.bucketOf(name)
 	b.mu.RLock()
@@ -72,8 +75,8 @@ func (x *index) countMembers(name string) int {
 	return 0
 }
 
-// each calls yield for every member of the set of that name, under the bucket's lock, and reports whether
-// there is such a set.
+// eachMember calls yield for every member of the set of that name, under the bucket's lock. It
+// reports whether there is such a set.
 func (x *index) eachMember(name string, yield func(*Connection)) bool {
 	b, hash := x.sets.bucketOf(name)
 	b.mu.RLock()

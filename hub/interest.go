@@ -2,33 +2,40 @@ package hub
 
 import "context"
 
-// Interest is how a hub makes known whom it has, so that the other hubs of a cluster know what to send it. Its
-// methods may be called concurrently.
+// Interest tells the hubs of a cluster which users, groups and namespaces this hub has, so that
+// they know which sends to forward to it. Its methods may be called concurrently.
 //
-// Each connection takes one reference to its namespace (RouteEveryone), one to its user and one to each of its groups
-// when they begin, and gives them back when they end.
+// Each connection takes a reference to its namespace (RouteEveryone), to its user and to each of
+// its groups when they begin. It gives them back when they end.
 type Interest interface {
-	// Add takes a reference. Whoever asks this hub because of it must find the connection: it is in the tables
-	// already. Called under the connection's lock: it must be quick, and not call back.
+	// Add takes a reference. A hub that asks this hub because of it must find the connection: it is
+	// in the tables already. Add is called under the connection's lock: it must be quick, and not
+	// call back.
 	Add(Key)
-	// Remove gives one back; as Add.
+	// Remove gives a reference back. The rules of Add hold.
 	Remove(Key)
-	// ThenInForce calls done once, when every send that begins from then on, at whatever hub, comes here if it is for
-	// one of the keys, to all of which there are references. That takes 500 ms at most. Or it calls done with
-	// ErrShuttingDown, when this hub has left the others. It calls done at once or from the goroutine that finds out,
-	// which may hold locks: done must be quick, must not wait, and must not call the Interest. forget calls it off; a call
-	// of done that is under way may still come to its end.
+	// ThenInForce calls done once, with nil as soon as every send that begins from then on, at any
+	// hub, reaches this hub if it is for one of the keys. The hub has references to all of them.
+	// That takes 500 ms at most. It calls done with ErrShuttingDown when this hub has left the
+	// cluster.
+	//
+	// It calls done at once, or from the goroutine that finds out, which may hold locks: done must
+	// be quick, must not wait, and must not call the Interest. forget cancels the call. A call of
+	// done that is under way may still come to its end.
 	ThenInForce(keys []Key, done func(error)) (forget func())
 }
 
-// Key is what a reference is to: a user, a group, or a whole namespace.
+// Key names the object of a reference: a user, a group, or a whole namespace.
 type Key struct {
-	Kind      RouteKind // RouteUser, RouteGroup, RouteEveryone
+	// Kind is RouteUser, RouteGroup or RouteEveryone.
+	Kind RouteKind
+	// Namespace is that of the user or group, or the whole of it.
 	Namespace string
-	Name      string // empty for RouteEveryone
+	// Name is empty for RouteEveryone.
+	Name string
 }
 
-// alone is the Interest of a hub without others.
+// soloInterest is the Interest of a hub without a cluster.
 type soloInterest struct{}
 
 var _ Interest = soloInterest{}
@@ -45,7 +52,8 @@ func (soloInterest) ThenInForce(_ []Key, done func(error)) (forget func()) {
 	return func() {}
 }
 
-// inForce waits until the keys are in force. Errors: that of ctx; ErrShuttingDown when this hub has left the others.
+// awaitInForce waits until the keys are in force. It returns the error of ctx, or ErrShuttingDown
+// when this hub has left the cluster.
 func (h *Hub) awaitInForce(ctx context.Context, keys []Key) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -61,7 +69,7 @@ func (h *Hub) awaitInForce(ctx context.Context, keys []Key) error {
 	}
 }
 
-// keysOf returns what a connection that was let in has references to from the start.
+// keysOf returns the keys that a connection has references to from the start.
 func keysOf(a *Admission, groups []string) []Key {
 	keys := groupKeys(a.Namespace, groups)
 	keys = append(keys, Key{RouteEveryone, a.Namespace, ""})

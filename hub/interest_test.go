@@ -104,18 +104,21 @@ func TestReferencesAreThoseOfTheConnectionsThatAreThere(t *testing.T) {
 		names := rapid.SampledFrom([]string{"a", "b", "c"})
 		rt.Repeat(map[string]func(*rapid.T){
 			"attach": func(rt *rapid.T) {
-				c := connect(t, h, rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(rt, "user"), rapid.SliceOfN(names, 0, 4).Draw(rt, "groups")...)
+				c := connect(t, h, rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(rt, "user"),
+					rapid.SliceOfN(names, 0, 4).Draw(rt, "groups")...)
 				open[c], all = true, append(all, c)
 			},
 			"join": func(rt *rapid.T) {
 				target := &Target{Connections: []string{string(pick(rt).ID())}}
-				if _, err := h.Join(t.Context(), DefaultNamespace, target, rapid.SliceOfN(names, 1, 3).Draw(rt, "groups")); err != nil {
+				if _, err := h.Join(t.Context(), DefaultNamespace,
+					target, rapid.SliceOfN(names, 1, 3).Draw(rt, "groups")); err != nil {
 					rt.Fatal(err)
 				}
 			},
 			"leave": func(rt *rapid.T) {
 				target := &Target{Connections: []string{string(pick(rt).ID())}}
-				if _, err := h.Leave(t.Context(), DefaultNamespace, target, []string{names.Draw(rt, "group")}, rapid.Bool().Draw(rt, "all")); err != nil {
+				if _, err := h.Leave(t.Context(), DefaultNamespace, target,
+					[]string{names.Draw(rt, "group")}, rapid.Bool().Draw(rt, "all")); err != nil {
 					rt.Fatal(err)
 				}
 			},
@@ -149,7 +152,9 @@ func TestAttachAndJoinReturnWhenTheirKeysAreInForce(t *testing.T) {
 		if n := h.Count(DefaultNamespace, &Target{Users: []string{"ann"}}); n != 1 {
 			t.Error("whoever is told of the connection does not find it")
 		}
-		want := []Key{{RouteGroup, DefaultNamespace, "lobby"}, {RouteEveryone, DefaultNamespace, ""}, {RouteUser, DefaultNamespace, "ann"}}
+		want := []Key{{
+			RouteGroup, DefaultNamespace, "lobby",
+		}, {RouteEveryone, DefaultNamespace, ""}, {RouteUser, DefaultNamespace, "ann"}}
 		if diff := cmp.Diff(want, refs.asked); diff != "" {
 			t.Error(diff)
 		}
@@ -158,13 +163,18 @@ func TestAttachAndJoinReturnWhenTheirKeysAreInForce(t *testing.T) {
 
 		refs.held = make(chan struct{})
 		target := &Target{Users: []string{"ann"}}
-		for _, groups := range [][]string{{"blue"}, {"blue", "blue"}} { // it waits for what another call has added, too
+		// it waits for what another call has added, too
+		for _, groups := range [][]string{{"blue"}, {"blue", "blue"}} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if _, err := h.Join(ctx, DefaultNamespace, target, groups); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := h.Join(ctx, DefaultNamespace, target, groups); !errors.Is(
+				err, context.DeadlineExceeded,
+			) {
 				t.Errorf("join that is not in force: %v", err)
 			}
 			cancel()
-			if diff := cmp.Diff([]Key{{RouteGroup, DefaultNamespace, "blue"}}, refs.asked); diff != "" {
+			if diff := cmp.Diff(
+				[]Key{{RouteGroup, DefaultNamespace, "blue"}}, refs.asked,
+			); diff != "" {
 				t.Error(diff)
 			}
 		}
@@ -182,7 +192,9 @@ func TestNothingIsLeftOfAnAttachThatGaveUp(t *testing.T) {
 		h := newHub(t, func(c *Config) { c.Interest = refs })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := h.Attach(ctx, Admission{Namespace: DefaultNamespace, User: "ann", Groups: []string{"g"}, Protocol: routed{}})
+		_, err := h.Attach(ctx, Admission{
+			Namespace: DefaultNamespace, User: "ann", Groups: []string{"g"}, Protocol: routed{},
+		})
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("attach: %v", err)
 		}

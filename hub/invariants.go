@@ -5,21 +5,14 @@ import (
 	"fmt"
 )
 
-// CheckInvariants looks for contradictions between the hub's parts and returns all that it finds. It may run
-// under load: each check takes the locks that make it true.
+// CheckInvariants looks for contradictions between the hub's parts and returns all that it finds.
+// It may run under load: each check takes the locks that make it true.
 func (h *Hub) CheckInvariants() error {
-	h.mu.RLock()
-	var all []*namespace
-	for _, ns := range h.namespaces {
-		all = append(all, ns)
-	}
-	h.mu.RUnlock()
-
 	var errs []error
 	if n := h.holdings.total.bytes.Load(); n < 0 {
 		errs = append(errs, fmt.Errorf("%d bytes are held", n))
 	}
-	for _, ns := range all {
+	for _, ns := range h.listNamespaces() {
 		var connections []*Connection
 		ns.connections.eachValue(func(c *Connection) { connections = append(connections, c) })
 		for _, c := range connections {
@@ -30,10 +23,12 @@ func (h *Hub) CheckInvariants() error {
 	return errors.Join(errs...)
 }
 
-// CheckAtRest is CheckInvariants for when no call to the hub is under way: then the budgets have what connections hold, to the byte. It does not
-// look at them while links of closed connections have yet to end, for nobody finds what those hold.
+// CheckAtRest is CheckInvariants for a moment when no call to the hub is under way: then the
+// budgets equal the bytes that connections hold. It does not check them while links of closed
+// connections have yet to end: those connections are in no table.
 func (h *Hub) CheckAtRest() error {
 	errs := []error{h.CheckInvariants()}
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	found := make(map[*namespace]int64)
 	known := make(map[*tally]bool)
 	links, total := 0, int64(0)
@@ -47,7 +42,7 @@ func (h *Hub) CheckAtRest() error {
 		for _, e := range c.state.Outbox.liveEntries() {
 			kept, least := e.tally.kept.Load(), messageWeight(e.Message)+int64(len(e.shared))
 			if kept < least {
-				errs = append(errs, fmt.Errorf("%v holds a message of %d bytes, counted with %d", c, least, kept))
+				fail("%v holds a message of %d bytes, counted with %d", c, least, kept)
 			}
 			if !known[e.tally] {
 				known[e.tally] = true
@@ -69,7 +64,8 @@ func (h *Hub) CheckAtRest() error {
 	}
 	check := func(what string, b *held, bytes int64) {
 		if b.bytes.Load() != bytes || b.leaving.Load() != 0 {
-			errs = append(errs, fmt.Errorf("%s holds %d bytes, counted are %d, and %d that leave", what, bytes, b.bytes.Load(), b.leaving.Load()))
+			fail("%s holds %d bytes, counted are %d, and %d that leave",
+				what, bytes, b.bytes.Load(), b.leaving.Load())
 		}
 	}
 	for ns, bytes := range found {
@@ -85,7 +81,7 @@ func (c *Connection) checkInvariants() error {
 	defer c.mu.Unlock()
 	s, o := &c.state, &c.state.Outbox
 	if s.isGone() {
-		return nil // since it was found
+		return nil // it ended after the caller found it
 	}
 	var errs []error
 	check := func(ok bool, what string) {
@@ -93,17 +89,22 @@ func (c *Connection) checkInvariants() error {
 			errs = append(errs, fmt.Errorf("%v: %s", c, what))
 		}
 	}
-	check(s.Acked <= s.Written && s.Written <= s.Sequence, "written lies outside acked and numbered")
+	check(s.Acked <= s.Written && s.Written <= s.Sequence,
+		"written lies outside acked and numbered")
 	check(s.Acked <= c.sent && c.sent <= s.Sequence, "sent lies outside acked and numbered")
 	check(c.linkWritten <= c.sent, "the link wrote what it was not given")
 	check(uint64(o.tail) == s.Sequence-s.Acked, "the tail is not what is numbered and not acked")
-	check(o.queueLen() <= 1 || o.queueLen() <= c.hub().config.Outbox.Messages && o.bytes <= c.hub().config.Outbox.Bytes,
+	check(o.queueLen() <= 1 ||
+		o.queueLen() <= c.hub().config.Outbox.Messages && o.bytes <= c.hub().config.Outbox.Bytes,
 		"the outbox is over its bounds")
-	check((s.Phase == PhaseDetached) == c.hub().detached.hasConnection(c), "the list of the detached does not fit the phase")
+	check((s.Phase == PhaseDetached) == c.hub().detached.hasConnection(c),
+		"the list of the detached does not fit the phase")
 	check((c.link != nil) == (s.Phase == PhaseAttached), "the link does not fit the phase")
 	check((c.userEntry != nil) == (s.User != ""), "the user entry does not fit the user")
-	check(c.userEntry == nil || c.namespace.users.holdsMembership(c.userEntry), "the user entry is not in its set")
-	check((c.numbering != nil) == (c.dialect.numbered != nil), "what acks need does not fit the protocol")
+	check(c.userEntry == nil || c.namespace.users.holdsMembership(c.userEntry),
+		"the user entry is not in its set")
+	check((c.numbering != nil) == (c.dialect.numbered != nil),
+		"what acks need does not fit the protocol")
 	check(s.Epoch > 0, "no hub has held it")
 	check((s.Close != nil) == (s.Phase == PhaseClosed), "the close does not fit the phase")
 	check(len(s.Groups) <= MaxGroups, "it is in too many groups")
@@ -124,7 +125,7 @@ func (c *Connection) checkInvariants() error {
 	return errors.Join(errs...)
 }
 
-// holds reports whether m stands in its slot.
+// holdsMembership reports whether m stands in its slot.
 func (x *index) holdsMembership(m *membership) bool {
 	b, hash := x.sets.bucketOf(m.set.name)
 	b.mu.RLock()
@@ -135,19 +136,20 @@ func (x *index) holdsMembership(m *membership) bool {
 
 func (x *index) checkInvariants() error {
 	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for i := range x.sets.buckets {
 		b := &x.sets.buckets[i]
 		b.mu.RLock()
 		b.eachValueLocked(func(s *set) {
 			if len(s.members) == 0 {
-				errs = append(errs, fmt.Errorf("set %q is empty", s.name))
+				fail("set %q is empty", s.name)
 			}
 			if _, hash := x.sets.bucketOf(s.name); b.entries[hash] != s && b.twins[s.name] != s {
-				errs = append(errs, fmt.Errorf("set %q stands under another name", s.name))
+				fail("set %q stands under another name", s.name)
 			}
 			for slot, m := range s.members {
 				if m.slot != slot || m.set != s {
-					errs = append(errs, fmt.Errorf("set %q: slot %d holds a member of another", s.name, slot))
+					fail("set %q: slot %d holds a member of another", s.name, slot)
 				}
 			}
 		})

@@ -32,7 +32,9 @@ func TestResumeCarriesOnWhereTheClientWas(t *testing.T) {
 		}
 		time.Sleep(59 * time.Second)
 		for _, wrong := range []string{"", "x", strings.Repeat("a", len(token))} {
-			if _, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), wrong); !errors.Is(err, ErrResumeRefused) {
+			if _, err := h.Resume(
+				t.Context(), DefaultNamespace, string(c.ID()), wrong,
+			); !errors.Is(err, ErrResumeRefused) {
 				t.Errorf("resume with token %q: %v", wrong, err)
 			}
 		}
@@ -41,17 +43,23 @@ func TestResumeCarriesOnWhereTheClientWas(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.resume(t, token)
-		if diff := cmp.Diff([]string{"2 gg:two", "3 gg:three"}, c.link.numberedFrames(t)); diff != "" {
+		if diff := cmp.Diff(
+			[]string{"2 gg:two", "3 gg:three"}, c.link.numberedFrames(t),
+		); diff != "" {
 			t.Error(diff)
 		}
 		second := c.link.token(t)
 		c.resume(t, token) // the greeting of the second link was lost
 		third := c.link.token(t)
-		if _, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), second); !errors.Is(err, ErrResumeRefused) {
+		if _, err := h.Resume(
+			t.Context(), DefaultNamespace, string(c.ID()), second,
+		); !errors.Is(err, ErrResumeRefused) {
 			t.Errorf("a token that the client can't have: %v", err)
 		}
 		c.resume(t, third)
-		if _, err := h.Resume(t.Context(), DefaultNamespace, string(c.ID()), token); !errors.Is(err, ErrResumeRefused) {
+		if _, err := h.Resume(
+			t.Context(), DefaultNamespace, string(c.ID()), token,
+		); !errors.Is(err, ErrResumeRefused) {
 			t.Errorf("the first token, though its client had a newer one: %v", err)
 		}
 		if err := c.Ack(99); !errors.Is(err, ErrAckForged) {
@@ -159,7 +167,8 @@ func TestAckThatHasArrivedCountsWhenItsTimeIsOver(t *testing.T) {
 	}
 }
 
-// One that comes back, and reads so little that its tail is never written again, has no more time than others.
+// One that comes back, and reads so little that its tail is never written again, has no more time
+// than others.
 func TestClientThatComesBackAndReadsNothingIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, func(c *Config) { c.Window.Messages = 1 })
@@ -202,13 +211,15 @@ func TestClientWhoseTailIsFullAgainAndAgainAndWhoConfirmsStays(t *testing.T) {
 	})
 }
 
-// The time in which a client must confirm something goes on while it is away; who comes back late has a few seconds, but not for ever.
+// The time in which a client must confirm something goes on while it is away; who comes back late
+// has a few seconds, but not for ever.
 func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
 	for _, tc := range []struct{ there, away, closed time.Duration }{
 		{time.Hour, 0, 30 * time.Second},
 		{12 * time.Second, 12 * time.Second, 30 * time.Second},
 		{29 * time.Second, 59 * time.Second, 93 * time.Second},
-		{time.Second, 40 * time.Second, 123 * time.Second}, // not at 41 and 82, when it leaves again at once
+		// not at 41 and 82, when it leaves again at once
+		{time.Second, 40 * time.Second, 123 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began, closed := time.Now(), make(whenClosed, 1)
@@ -216,7 +227,8 @@ func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
 			c := connectAs(t, h, numbered{}, "ann", "g")
 			send(t, h, toGroup("g", "one"))
 			send(t, h, toGroup("g", "two"))
-			for time.Sleep(tc.there); len(closed) == 0 && time.Since(began) < time.Hour; time.Sleep(tc.there) {
+			for time.Sleep(tc.there); len(closed) == 0 &&
+				time.Since(began) < time.Hour; time.Sleep(tc.there) {
 				token := c.link.token(t)
 				c.lose()
 				time.Sleep(tc.away)
@@ -224,7 +236,8 @@ func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
 				synctest.Wait()
 			}
 			if got := (<-closed).Sub(began); got != tc.closed {
-				t.Errorf("there for %v, away for %v: closed after %v, want %v", tc.there, tc.away, got, tc.closed)
+				t.Errorf("there for %v, away for %v: closed after %v, want %v",
+					tc.there, tc.away, got, tc.closed)
 			}
 		})
 	}
@@ -260,16 +273,21 @@ func TestOnlyALostLinkDetaches(t *testing.T) {
 func TestCloseIsFinalAndHasOneCause(t *testing.T) {
 	h := newHub(t)
 	c := connect(t, h, "ann", "g")
-	if !c.Close(cause.CloseStatus{Cause: cause.Backend, Code: 4001, Reason: "bye"}) || c.Close(cause.Slow.CloseStatus()) {
+	if !c.Close(cause.CloseStatus{Cause: cause.Backend, Code: 4001, Reason: "bye"}) || c.Close(
+		cause.Slow.CloseStatus(),
+	) {
 		t.Error("the first close counts, and only it")
 	}
-	if diff := cmp.Diff([]cause.CloseStatus{{Cause: cause.Backend, Code: 4001, Reason: "bye"}}, c.link.closed); diff != "" {
+	if diff := cmp.Diff(
+		[]cause.CloseStatus{{Cause: cause.Backend, Code: 4001, Reason: "bye"}}, c.link.closed,
+	); diff != "" {
 		t.Error(diff)
 	}
 	if how, _ := c.Ended(); how.Cause != cause.Backend {
 		t.Errorf("ended with %v", how)
 	}
-	if r := send(t, h, toGroup("g", "late")).Receipt(); r.Matched != 0 || h.Len() != 0 || len(h.namespaces) != 0 {
+	if r := send(t, h, toGroup("g", "late")).Receipt(); r.Matched != 0 ||
+		h.Len() != 0 || len(h.namespaces) != 0 {
 		t.Errorf("a closed connection still matches: %+v", r)
 	}
 	if err := c.Bind(&memory{connection: c.Connection}); !errors.Is(err, ErrClosed) {
@@ -315,7 +333,9 @@ func (*manual) Close(cause.CloseStatus) {}
 
 func TestWhatALinkTookIsCountedByWhatItWrites(t *testing.T) {
 	h := newHub(t)
-	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{}})
+	c, err := h.Attach(t.Context(), Admission{
+		Namespace: DefaultNamespace, Groups: []string{"g"}, Protocol: bare{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,10 +369,14 @@ func TestClosingTooManyClosesNone(t *testing.T) {
 		connect(t, h, "ann")
 	}
 	target := &Target{Users: []string{"ann"}}
-	if r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, cause.Backend.CloseStatus(), 2); !errors.Is(err, ErrTooManyMatched) || h.Len() != 3 {
+	if r, err := h.CloseConnections(
+		t.Context(), DefaultNamespace, target, cause.Backend.CloseStatus(), 2,
+	); !errors.Is(err, ErrTooManyMatched) || h.Len() != 3 {
 		t.Errorf("%+v, %v, %d left", r, err, h.Len())
 	}
-	r, err := h.CloseConnections(t.Context(), DefaultNamespace, target, cause.Backend.CloseStatus(), 3)
+	r, err := h.CloseConnections(
+		t.Context(), DefaultNamespace, target, cause.Backend.CloseStatus(), 3,
+	)
 	if want := (Closed{3, 3}); err != nil || r != want || h.Len() != 0 {
 		t.Errorf("%+v, %v, %d left", r, err, h.Len())
 	}
@@ -382,14 +406,18 @@ func TestShutdownClosesEverybodyAndWaitsForTheLinks(t *testing.T) {
 		if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("shutdown with a link that stays: %v", err)
 		}
-		if diff := cmp.Diff([]cause.CloseStatus{cause.Shutdown.CloseStatus()}, c.link.closed); diff != "" {
+		if diff := cmp.Diff(
+			[]cause.CloseStatus{cause.Shutdown.CloseStatus()}, c.link.closed,
+		); diff != "" {
 			t.Error(diff)
 		}
 		time.AfterFunc(time.Second, func() { slow.Unbind(slow.link, cause.Shutdown.CloseStatus()) })
 		if err := h.Shutdown(t.Context()); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
-		if _, err := h.Attach(t.Context(), Admission{Namespace: "x", Protocol: bare{}}); !errors.Is(err, ErrShuttingDown) {
+		if _, err := h.Attach(
+			t.Context(), Admission{Namespace: "x", Protocol: bare{}},
+		); !errors.Is(err, ErrShuttingDown) {
 			t.Errorf("attach: %v", err)
 		}
 		if _, err := h.Deliver(t.Context(), toGroup("g", "")); !errors.Is(err, ErrShuttingDown) {
@@ -403,7 +431,9 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 		h := newHub(t)
 		const clients = 1000
 		for range clients {
-			c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}})
+			c, err := h.Attach(
+				t.Context(), Admission{Namespace: DefaultNamespace, Protocol: bare{}},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -435,7 +465,8 @@ func TestConfigNamesAllThatIsWrong(t *testing.T) {
 	bad := Config{NamespaceOverflow: map[string]overflow.Policy{"Bad Name": overflow.Conflate}}
 	_, err := New(bad)
 	for _, field := range []string{
-		"ID", "MaxConnections", "Outbox.Messages", "Outbox.Bytes", "Window.Messages", "Window.Bytes",
+		"ID", "MaxConnections", "Outbox.Messages", "Outbox.Bytes", "Window.Messages",
+		"Window.Bytes",
 		"AckTimeout", "ResumeWindow", "RequestIDs", "Overflow", "Bad Name",
 	} {
 		if err == nil || !strings.Contains(err.Error(), field) {

@@ -5,7 +5,7 @@ import "slices"
 // Count returns how many connections match.
 func (h *Hub) Count(namespace string, t *Target) int { return len(h.listMatching(namespace, t)) }
 
-// Connection tells how one connection is. Error: ErrConnectionNotFound.
+// Connection returns the present state of a connection, or ErrConnectionNotFound.
 func (h *Hub) Connection(namespace, id string) (Info, error) {
 	c, err := h.findConnection(namespace, id)
 	if err != nil {
@@ -18,10 +18,12 @@ func (h *Hub) Connection(namespace, id string) (Info, error) {
 	return info, nil
 }
 
-// Connections returns up to limit connections that match, behind a cursor, and the cursor for the next page;
-// the zero Cursor starts, and as a result says that there is no more. What matches all through is listed
-// exactly once.
-func (h *Hub) Connections(namespace string, t *Target, after Cursor, limit int) ([]Info, Cursor, error) {
+// Connections returns up to limit connections that match, behind a cursor, and the cursor for the
+// next page. The zero Cursor starts the listing; as a result it says that there is no more. A
+// connection that matches all through is listed exactly once.
+func (h *Hub) Connections(
+	namespace string, t *Target, after Cursor, limit int,
+) ([]Info, Cursor, error) {
 	var page []*Connection
 	var next Cursor
 	if ns := h.findNamespace(namespace); t.Everyone && t.Except.isEmpty() && ns != nil {
@@ -38,13 +40,14 @@ func (h *Hub) Connections(namespace string, t *Target, after Cursor, limit int) 
 	return infos, next, nil
 }
 
-// pageOf is table.page for connections that were found in another way. It keeps the limit first ones sorted
-// while it goes through them all once: most are refused by one comparison.
+// pageOf is table.listPage for connections that were found in a different way. It goes through them
+// once, and keeps the first limit ones sorted: most are refused by a single comparison.
 func pageOf(found []*Connection, after Cursor, limit int) ([]*Connection, Cursor) {
 	type entry struct {
 		at         Cursor
 		connection *Connection
 	}
+	compare := func(e entry, at Cursor) int { return e.at.Compare(at) }
 	var page []entry
 	more := false
 	for _, c := range found {
@@ -59,7 +62,7 @@ func pageOf(found []*Connection, after Cursor, limit int) ([]*Connection, Cursor
 			}
 			page = page[:limit-1]
 		}
-		i, _ := slices.BinarySearchFunc(page, at, func(e entry, at Cursor) int { return e.at.Compare(at) })
+		i, _ := slices.BinarySearchFunc(page, at, compare)
 		page = slices.Insert(page, i, entry{at, c})
 	}
 	all := make([]*Connection, len(page))
@@ -74,11 +77,13 @@ func pageOf(found []*Connection, after Cursor, limit int) ([]*Connection, Cursor
 
 // GroupInfo is a group at one moment.
 type GroupInfo struct {
-	Name    string
+	// Name is the group's name.
+	Name string
+	// Members counts the connections in the group at this hub.
 	Members int
 }
 
-// Group tells how one group is. Error: ErrGroupNotFound.
+// Group returns a group's present state, or ErrGroupNotFound.
 func (h *Hub) Group(namespace, name string) (GroupInfo, error) {
 	if ns := h.findNamespace(namespace); ns != nil {
 		if n := ns.groups.countMembers(name); n > 0 {
@@ -88,7 +93,8 @@ func (h *Hub) Group(namespace, name string) (GroupInfo, error) {
 	return GroupInfo{}, ErrGroupNotFound
 }
 
-// Groups returns up to limit groups behind a cursor, and the cursor for the next page, as Connections does.
+// Groups returns up to limit groups behind a cursor, and the cursor for the next page, as
+// Connections does.
 func (h *Hub) Groups(namespace string, after Cursor, limit int) ([]GroupInfo, Cursor, error) {
 	ns := h.findNamespace(namespace)
 	if ns == nil {

@@ -1,12 +1,14 @@
 package hub
 
-// matcher finds the connections that a Target names, each once, with the route by which it matched: its
-// connection id, its user, its first group in the order of the request, everyone. The zero matcher is ready;
-// reset makes one ready again.
+// matcher finds the connections that a Target names, each once, with the route by which it matched:
+// its connection id, its user, its first group in the order of the request, everyone. The zero
+// matcher is ready. resetMatches makes it ready again.
 type matcher struct {
-	matches  []match
-	seen     connectionSet // excluded, or, where a connection can match twice, matched already
-	overlaps bool          // it can
+	matches []match
+	// seen are the excluded connections and, if overlaps is set, those that matched already.
+	seen connectionSet
+	// overlaps is set if a connection can match twice.
+	overlaps bool
 }
 
 // match is a connection and the part of the Target that it matched.
@@ -29,7 +31,7 @@ func (f *matcher) resetMatches() {
 	f.seen.emptySlots()
 }
 
-// match fills f.matches. With detail it returns the names that matched nobody.
+// findMatches fills f.matches. With detail it returns the names that matched no connection.
 func (f *matcher) findMatches(ns *namespace, t *Target, detail bool) *Unmatched {
 	var un *Unmatched
 	if detail {
@@ -48,7 +50,8 @@ func (f *matcher) findMatches(ns *namespace, t *Target, detail bool) *Unmatched 
 	return un
 }
 
-// include adds what each part of t names; un takes the names that match nobody, and may be nil.
+// matchTarget adds the connections that each part of t names. un gets the names that match no
+// connection, and may be nil.
 func (f *matcher) matchTarget(ns *namespace, t *Target, un *Unmatched) {
 	for _, id := range t.Connections {
 		if c, ok := ns.connections.getValue(id); ok {
@@ -57,18 +60,21 @@ func (f *matcher) matchTarget(ns *namespace, t *Target, un *Unmatched) {
 			un.Connections = append(un.Connections, id)
 		}
 	}
+	asUser := func(c *Connection) { f.addMatch(match{connection: c, kind: RouteUser}) }
 	for _, user := range t.Users {
-		if !ns.users.eachMember(user, func(c *Connection) { f.addMatch(match{connection: c, kind: RouteUser}) }) && un != nil {
+		if !ns.users.eachMember(user, asUser) && un != nil {
 			un.Users = append(un.Users, user)
 		}
 	}
 	for i, group := range t.Groups {
-		if !ns.groups.eachMember(group, func(c *Connection) { f.addMatch(match{c, RouteGroup, int32(i)}) }) && un != nil {
+		asMember := func(c *Connection) { f.addMatch(match{c, RouteGroup, int32(i)}) }
+		if !ns.groups.eachMember(group, asMember) && un != nil {
 			un.Groups = append(un.Groups, group)
 		}
 	}
+	asAnyone := func(c *Connection) { f.addMatch(match{connection: c, kind: RouteEveryone}) }
 	if t.Everyone {
-		ns.connections.eachValue(func(c *Connection) { f.addMatch(match{connection: c, kind: RouteEveryone}) })
+		ns.connections.eachValue(asAnyone)
 	}
 }
 
@@ -99,7 +105,7 @@ func (f *matcher) addMatch(m match) {
 	f.matches = append(f.matches, m)
 }
 
-// matching returns the connections that match t now.
+// listMatching returns the connections that match t now.
 func (h *Hub) listMatching(namespace string, t *Target) []*Connection {
 	var f matcher
 	f.findMatches(h.findNamespace(namespace), t, false)

@@ -12,16 +12,19 @@ import (
 	"github.com/connhub/connhub/internal/fairshare"
 )
 
-// The memory that package hub keeps, in bytes of heap after a collection. The bounds are 1.25 times what was measured
-// (Go 1.26, 64 bits) when they were set, 782, 71 and 104: a change that goes beyond one shows here, and has to be
-// worth it.
+// The memory that package hub keeps, in bytes of heap after a collection. The bounds are 1.25 times
+// what was measured (Go 1.26, 64 bits) when they were set, 782, 71 and 104: a change that goes
+// beyond one shows here, and has to be worth it.
 const (
-	// idleBytes is one idle plain connection with a user and a remote address of 16 bytes, in a group of its own
-	// with a name of 16 bytes and in one that all are in; ids and names included, the link not.
+	// idleBytes is one idle plain connection with a user and a remote address of 16 bytes, in a
+	// group of its own with a name of 16 bytes and in one that all are in; ids and names included,
+	// the link not.
 	idleBytes = 978
-	// sharedBytes is one membership in a group of thousands, its name of 16 bytes told anew each time.
+	// sharedBytes is one membership in a group of thousands, its name of 16 bytes told anew each
+	// time.
 	sharedBytes = 89
-	// pairBytes is one membership in a group of two, half of the group's own share and name included.
+	// pairBytes is one membership in a group of two, half of the group's own share and name
+	// included.
 	pairBytes = 130
 )
 
@@ -59,11 +62,14 @@ func growth(items int, f func()) int64 {
 	return (heapInUse() - before) / int64(items)
 }
 
-// quietConnection returns a connection whose names are parts of a long request, which must not be kept with them.
+// quietConnection returns a connection whose names are parts of a long request, which must not be
+// kept with them.
 func quietConnection(t testing.TB, h *Hub, i int, groups ...string) *Connection {
 	t.Helper()
 	user := fmt.Sprintf("user-%011d", i)
-	request := strings.Join(append(groups, DefaultNamespace, user, strings.Repeat("token", 200)), "/")
+	request := strings.Join(
+		append(groups, DefaultNamespace, user, strings.Repeat("token", 200)), "/",
+	)
 	cut := func(name string) string {
 		at := strings.Index(request, name)
 		return request[at : at+len(name)]
@@ -93,8 +99,8 @@ func within(t *testing.T, what string, bytes, bound int64) {
 	}
 }
 
-// TestNothingTakesMoreThanItsSizeClass: Go allocates in steps, of 32 bytes here. One word more costs each connection, and each
-// send, as much as four.
+// TestNothingTakesMoreThanItsSizeClass: Go allocates in steps, of 32 bytes here. One word more
+// costs each connection, and each send, as much as four.
 func TestNothingTakesMoreThanItsSizeClass(t *testing.T) {
 	for _, one := range []struct {
 		what  reflect.Type
@@ -118,7 +124,9 @@ func TestAnIdleConnectionTakesLittle(t *testing.T) {
 	h := newHub(t)
 	perConnection := growth(connections, func() {
 		for i := range connections {
-			quietConnection(t, h, i, fmt.Sprintf("shared-group-%s", "one"), fmt.Sprintf("own-%012d", i))
+			quietConnection(
+				t, h, i, fmt.Sprintf("shared-group-%s", "one"), fmt.Sprintf("own-%012d", i),
+			)
 		}
 	}) - links
 	within(t, "a connection", perConnection, idleBytes)

@@ -11,11 +11,9 @@ import (
 type metrics struct {
 	connections *prometheus.GaugeVec
 	closes      [cause.End]prometheus.Counter
-	sends       prometheus.Counter
-	matches     prometheus.Counter
-	writes      prometheus.Counter
-	acks        prometheus.Counter
 	drops       [cause.DropEnd]prometheus.Counter
+
+	sends, matches, writes, acks prometheus.Counter
 }
 
 // newMetrics registers the instruments with r; a nil r registers none.
@@ -29,44 +27,43 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 			Name: "connhub_connections",
 			Help: "Connections held, with and without a link.",
 		}, []string{"protocol"}),
-		sends:   counter("connhub_sends_total", "Sends that were routed, duplicates not counted."),
-		matches: counter("connhub_messages_matched_total", "Messages times connections that they matched."),
-		writes:  counter("connhub_messages_written_total", "Messages that a connection's link took whole."),
-		acks:    counter("connhub_messages_acked_total", "Messages that a client confirmed."),
+		sends: counter("connhub_sends_total", "Sends that were routed, duplicates not counted."),
+		matches: counter("connhub_messages_matched_total",
+			"Messages times connections that they matched."),
+		writes: counter("connhub_messages_written_total",
+			"Messages that a connection's link took whole."),
+		acks: counter("connhub_messages_acked_total", "Messages that a client confirmed."),
 	}
-	closes := f.NewCounterVec(prometheus.CounterOpts{
-		Name: "connhub_connections_closed_total",
-		Help: "Connections that ended, by cause.",
-	}, []string{"cause"})
+	counters := func(name, help, label string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	closes := counters("connhub_connections_closed_total",
+		"Connections that ended, by cause.", "cause")
 	for _, c := range cause.All() {
 		m.closes[c] = closes.WithLabelValues(c.String())
 	}
-	drops := f.NewCounterVec(prometheus.CounterOpts{
-		Name: "connhub_messages_dropped_total",
-		Help: "Messages that a connection will not get, by reason.",
-	}, []string{"reason"})
+	drops := counters("connhub_messages_dropped_total",
+		"Messages that a connection will not get, by reason.", "reason")
 	for _, r := range cause.DropReasons() {
 		m.drops[r] = drops.WithLabelValues(r.String())
 	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "connhub_namespaces",
-		Help: "Namespaces that have a connection.",
-	}, func() float64 {
+	gauge := func(name, help string, value func() float64) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	gauge("connhub_namespaces", "Namespaces that have a connection.", func() float64 {
 		h.mu.RLock()
 		defer h.mu.RUnlock()
 		return float64(len(h.namespaces))
 	})
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "connhub_held_bytes",
-		Help: "Bytes of messages that wait in outboxes, or for a client to confirm them, each once, and of the lists that they wait in.",
-	}, func() float64 { return float64(h.holdings.total.bytes.Load()) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "connhub_connections_detached",
-		Help: "Connections without a link that wait for their clients.",
-	}, func() float64 { return float64(h.detached.len()) })
+	gauge("connhub_held_bytes", "Bytes of messages that wait in outboxes, or for a client to "+
+		"confirm them, each once, and of the lists that they wait in.",
+		func() float64 { return float64(h.holdings.total.bytes.Load()) })
+	gauge("connhub_connections_detached", "Connections without a link that wait for their clients.",
+		func() float64 { return float64(h.detached.len()) })
 	f.NewCounterFunc(prometheus.CounterOpts{
 		Name: "connhub_request_ids_evicted_total",
-		Help: "Request ids forgotten before their 5 minutes were over, because there were too many.",
+		Help: "Request ids forgotten before their 5 minutes were over, " +
+			"because there were too many.",
 	}, func() float64 { return float64(h.requests.Evictions()) })
 	return m
 }

@@ -21,9 +21,10 @@ type model struct {
 	bounds, window Bounds
 	numbered       bool
 
-	phase    Phase
-	stalled  bool
-	ends     time.Time // when the resume window, or the patience with a full tail, is over; zero: neither runs
+	phase   Phase
+	stalled bool
+	// when the resume window, or the patience with a full tail, is over; zero: neither runs
+	ends     time.Time
 	full     time.Time // since when the tail is, without an ack; zero: it is not
 	queue    []*modelMessage
 	tail     []*modelMessage // numbered and not acked
@@ -58,7 +59,8 @@ func (m *model) push(text, key string, policy overflow.Policy, expires time.Time
 	e := &modelMessage{text: text, key: key, expires: expires}
 	m.all = append(m.all, e)
 	fits := func() bool {
-		return len(m.queue) == 0 || len(m.queue) < m.bounds.Messages && m.bytes()+e.size() <= m.bounds.Bytes
+		return len(m.queue) == 0 ||
+			len(m.queue) < m.bounds.Messages && m.bytes()+e.size() <= m.bounds.Bytes
 	}
 	if m.phase == PhaseClosed {
 		panic("a closed connection matches nothing")
@@ -67,7 +69,9 @@ func (m *model) push(text, key string, policy overflow.Policy, expires time.Time
 		m.flush() // what has expired goes as that, not as what the policy makes of it
 	}
 	if policy == overflow.Conflate {
-		if i := slices.IndexFunc(m.queue, func(q *modelMessage) bool { return q.key == key }); i >= 0 {
+		if i := slices.IndexFunc(m.queue, func(q *modelMessage) bool {
+			return q.key == key
+		}); i >= 0 {
 			if len(m.queue) == 1 || m.bytes()-m.queue[i].size()+e.size() <= m.bounds.Bytes {
 				m.queue[i].fate = cause.DropConflated.String()
 				m.queue[i] = e
@@ -84,7 +88,8 @@ func (m *model) push(text, key string, policy overflow.Policy, expires time.Time
 			}
 		}
 	}
-	for (policy == overflow.DropOldest || policy == overflow.Conflate) && len(m.queue) > 0 && !fits() {
+	for (policy == overflow.DropOldest ||
+		policy == overflow.Conflate) && len(m.queue) > 0 && !fits() {
 		m.drop(0, cause.DropOverflowOldest)
 	}
 	switch {
@@ -127,7 +132,8 @@ func (m *model) flush() {
 		for _, x := range m.tail {
 			tailBytes += x.size()
 		}
-		if m.numbered && len(m.tail) > 0 && (len(m.tail) >= m.window.Messages || tailBytes+e.size() > m.window.Bytes) {
+		if m.numbered && len(m.tail) > 0 &&
+			(len(m.tail) >= m.window.Messages || tailBytes+e.size() > m.window.Bytes) {
 			if m.full.IsZero() {
 				m.full = time.Now()
 			}
@@ -244,9 +250,10 @@ func receipts(t testing.TB, all []*Delivery) map[string]int {
 	return fates
 }
 
-// TestAConnectionDoesWhatTheModelDoes drives one connection and the model through the same random life: sends
-// under every policy, with ttl and keys, stalls, time, and for the numbered protocol acks (forged ones too), lost links, resumes,
-// takeovers, greetings that never arrive, and the end of patience.
+// TestAConnectionDoesWhatTheModelDoes drives one connection and the model through the same random
+// life: sends under every policy, with ttl and keys, stalls, time, and for the numbered protocol
+// acks (forged ones too), lost links, resumes, takeovers, greetings that never arrive, and the end
+// of patience.
 func TestAConnectionDoesWhatTheModelDoes(t *testing.T) {
 	for _, protocol := range []Protocol{routed{}, numbered{}} {
 		t.Run(protocol.Name(), func(t *testing.T) {
@@ -260,9 +267,9 @@ func TestAConnectionDoesWhatTheModelDoes(t *testing.T) {
 // broken is what a check in a bubble panics with.
 type broken string
 
-// bubble runs f in a synctest bubble inside a rapid check. rapid ends a run by a panic, which has to leave the
-// bubble, and tells failures apart by where they come from: one that was found is raised here, anything
-// else (rapid asking for a shorter run) goes on as it is.
+// bubble runs f in a synctest bubble inside a rapid check. rapid ends a run by a panic, which has
+// to leave the bubble, and tells failures apart by where they come from: one that was found is
+// raised here, anything else (rapid asking for a shorter run) goes on as it is.
 func bubble(t *testing.T, rt *rapid.T, f func(*testing.T)) {
 	var end any
 	synctest.Test(t, func(t *testing.T) {
@@ -285,10 +292,13 @@ func breakIf(wrong bool, format string, args ...any) {
 
 func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 	_, isNumbered := protocol.(Numbered)
-	bounds := Bounds{Messages: rapid.IntRange(1, 6).Draw(rt, "messages"), Bytes: rapid.Int64Range(40, 200).Draw(rt, "bytes")}
-	window := Bounds{Messages: rapid.IntRange(1, 4).Draw(rt, "window"), Bytes: rapid.Int64Range(20, 200).Draw(rt, "window bytes")}
+	bounds := Bounds{Messages: rapid.IntRange(1, 6).Draw(rt, "messages"),
+		Bytes: rapid.Int64Range(40, 200).Draw(rt, "bytes")}
+	window := Bounds{Messages: rapid.IntRange(1, 4).Draw(rt, "window"),
+		Bytes: rapid.Int64Range(20, 200).Draw(rt, "window bytes")}
 	h := newHub(t)
-	h.config.Outbox, h.config.Window = bounds, window // below what Validate allows: small is where it gets tight
+	// below what Validate allows: small is where it gets tight
+	h.config.Outbox, h.config.Window = bounds, window
 	c := connectAs(t, h, protocol, "ann", "g")
 	asks := rapid.Bool().Draw(rt, "asks")
 	c.link.asks = asks
@@ -307,7 +317,9 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 			if m.phase == PhaseClosed {
 				return
 			}
-			policy := rapid.SampledFrom([]overflow.Policy{overflow.CloseSlow, overflow.DropOldest, overflow.DropNewest, overflow.Conflate}).Draw(rt, "policy")
+			policy := rapid.SampledFrom([]overflow.Policy{
+				overflow.CloseSlow, overflow.DropOldest, overflow.DropNewest, overflow.Conflate,
+			}).Draw(rt, "policy")
 			key, expires := "", time.Time{}
 			if policy == overflow.Conflate {
 				key = rapid.SampledFrom([]string{"x", "y"}).Draw(rt, "key")
@@ -315,7 +327,9 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 			if rapid.Bool().Draw(rt, "ttl") {
 				expires = time.Now().Add(time.Second)
 			}
-			text := fmt.Sprintf("%d%s", len(sent), strings.Repeat(".", rapid.IntRange(0, 250).Draw(rt, "pad")))
+			text := fmt.Sprintf(
+				"%d%s", len(sent), strings.Repeat(".", rapid.IntRange(0, 250).Draw(rt, "pad")),
+			)
 			s := toGroup("g", text)
 			s.Policy, s.ConflationKey, s.Message.Expires = policy, key, expires
 			sent = append(sent, send(t, h, s))
@@ -330,7 +344,9 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		},
 		"time": func(rt *rapid.T) {
 			// No multiple of another's: two things never happen at once.
-			time.Sleep(rapid.SampledFrom([]time.Duration{607, 607, 607, 17_011, 31_013}).Draw(rt, "ms") * time.Millisecond)
+			time.Sleep(rapid.SampledFrom([]time.Duration{
+				607, 607, 607, 17_011, 31_013,
+			}).Draw(rt, "ms") * time.Millisecond)
 			synctest.Wait()
 			m.pass()
 		},
@@ -350,7 +366,9 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 				return
 			}
 			n := m.sequence + rapid.IntRange(1, 3).Draw(rt, "beyond")
-			breakIf(!errors.Is(c.Ack(uint64(n)), ErrAckForged), "ack %d of %d is taken", n, m.sequence)
+			breakIf(
+				!errors.Is(c.Ack(uint64(n)), ErrAckForged), "ack %d of %d is taken", n, m.sequence,
+			)
 		}
 		actions["lose"] = func(*rapid.T) {
 			if m.phase == PhaseAttached {
@@ -369,8 +387,10 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		synctest.Wait()
 		m.pass() // who comes back far too late is closed at once
 		info := c.Info()
-		breakIf(info.Phase != m.phase || m.phase != PhaseClosed && info.QueuedMessages != len(m.queue),
-			"phase %d with %d queued, model %d with %d", info.Phase, info.QueuedMessages, m.phase, len(m.queue))
+		breakIf(info.Phase != m.phase ||
+			m.phase != PhaseClosed && info.QueuedMessages != len(m.queue),
+			"phase %d with %d queued, model %d with %d", info.Phase, info.QueuedMessages, m.phase,
+			len(m.queue))
 		diff := cmp.Diff(m.receipts(), receipts(t, sent))
 		breakIf(diff != "", "fates: %s", diff)
 		got := c.link.frames()

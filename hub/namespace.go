@@ -2,24 +2,27 @@ package hub
 
 import "strings"
 
-// namespace holds the connections of one application or tenant, by id, user and group. It exists while
-// it has a connection.
+// namespace holds the connections of one application or tenant, by id, user and group. It exists
+// while it has a connection.
 type namespace struct {
 	hub  *Hub
 	name string
-	refs int // connections, and attaches under way; guarded by Hub.mu
-	// unnamed is how many of them have no user, by Payer: a share each. Guarded by Hub.mu
+	// refs counts connections, and attaches under way. Guarded by Hub.mu.
+	refs int
+	// unnamed counts, by Payer, the connections in refs that have no user: each Payer has a share.
+	// Guarded by Hub.mu.
 	unnamed map[string]int
 
-	held held // by messages for its connections
+	// held is the budget of the messages for its connections.
+	held held
 
 	connections table[*Connection]
 	users       index
 	groups      index
 }
 
-// enlistLocked has sends find a connection: by its id, its user and its groups. Connection.mu is
-// held.
+// enlistLocked puts a connection into the tables, where sends find it: by its id, its user and its
+// groups. Connection.mu must be held.
 func (ns *namespace) enlistLocked(c *Connection) {
 	ns.connections.putValue(c)
 	if user := c.state.User; user != "" {
@@ -32,7 +35,7 @@ func (ns *namespace) enlistLocked(c *Connection) {
 	}
 }
 
-// addMember has sends to a group find a connection. It returns the name that all members share.
+// addMember puts a connection into a group. It returns the group's name as all members share it.
 func (ns *namespace) addMember(c *Connection, group string) string {
 	m := ns.groups.addMembership(group, c)
 	c.memberships = append(c.memberships, m)
@@ -57,15 +60,17 @@ func (ns *namespace) delistLocked(c *Connection) {
 }
 
 const (
-	// reservedShare is the part of MaxConnections that is kept for users who have few connections, a sixteenth. Half of that is kept for
-	// namespaces that have few. Without it one user could fill the hub, and all others would be refused.
+	// reservedShare is the part of MaxConnections, a sixteenth, that is reserved for users with few
+	// connections. Half of that is reserved for namespaces with few. Without it one user could fill
+	// the hub, and all the rest would be refused.
 	reservedShare = 16
-	// fewConnections is how many connections a user may have without regard to others: some devices, with some tabs each.
+	// fewConnections is how many connections a user may have in a nearly full hub whatever the
+	// average: some devices, with some tabs each.
 	fewConnections = 8
 )
 
-// acquire counts one more connection, of what a client was admitted with, into a namespace, which it creates
-// if need be.
+// reserveConnection counts one more connection, described by a, in its namespace. It creates the
+// namespace if there is none.
 func (h *Hub) reserveConnection(a *Admission) (*namespace, *dialect, error) {
 	name := a.Namespace
 	h.mu.Lock()
@@ -78,7 +83,8 @@ func (h *Hub) reserveConnection(a *Admission) (*namespace, *dialect, error) {
 		return nil, nil, ErrTooManyConnections
 	}
 	if !ok {
-		name = strings.Clone(name) // it may be part of a URL, which need not live as long
+		// The name may be part of a URL, which need not live as long.
+		name = strings.Clone(name)
 		ns = &namespace{hub: h, name: name}
 		h.namespaces[name] = ns
 	}
@@ -90,8 +96,8 @@ func (h *Hub) reserveConnection(a *Admission) (*namespace, *dialect, error) {
 	return ns, h.dialectLocked(a.Protocol), nil
 }
 
-// exceedsShareLocked reports whether the hub is nearly full, and what is left is for others than this user, or this namespace.
-// Clients without a user are one user at each address.
+// exceedsShareLocked reports whether the hub is nearly full, and the rest is reserved for different
+// users, or different namespaces. Clients without a user count as one user at each address.
 func (h *Hub) exceedsShareLocked(ns *namespace, a *Admission) bool {
 	reserved := h.config.MaxConnections / reservedShare
 	switch left := h.config.MaxConnections - h.held; {
@@ -109,7 +115,7 @@ func (h *Hub) exceedsShareLocked(ns *namespace, a *Admission) bool {
 	return mine >= fewConnections && mine*(users+1) > ns.refs
 }
 
-// countUnnamedLocked counts connections without a user. Hub.mu is held.
+// countUnnamedLocked counts connections without a user. Hub.mu must be held.
 func (ns *namespace) countUnnamedLocked(payer string, more int) {
 	if ns.unnamed == nil {
 		ns.unnamed = make(map[string]int)
@@ -119,7 +125,7 @@ func (ns *namespace) countUnnamedLocked(payer string, more int) {
 	}
 }
 
-// release gives back what acquire counted.
+// releaseConnection undoes reserveConnection.
 func (h *Hub) releaseConnection(ns *namespace, who *Identity) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -132,7 +138,7 @@ func (h *Hub) releaseConnection(ns *namespace, who *Identity) {
 	}
 }
 
-// namespace returns the namespace of that name, or nil.
+// findNamespace returns the namespace of that name, or nil.
 func (h *Hub) findNamespace(name string) *namespace {
 	h.mu.RLock()
 	defer h.mu.RUnlock()

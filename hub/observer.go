@@ -14,7 +14,7 @@ type Observer struct {
 	Applied func(c *Connection, op Op)
 	// Emitted is called in place of Applied for an OpEvent; nil: Applied is. It reports whether the
 	// event is queued for a backend, which gets it unless its stream breaks. False: no backend
-	// wants the event, or none that does has room for it.
+	// wants the event, or none of those that do has room for it.
 	Emitted func(c *Connection, op Op) (queued bool)
 }
 
@@ -51,7 +51,7 @@ func kindBits(kinds []OpKind) (bits uint32) {
 }
 
 // tellAll calls the observers that see the kind of op. It reports whether any of them has queued
-// the event that op is.
+// op, which is an event.
 func (o *observers) tellAll(c *Connection, op *Op) (queued bool) {
 	for i := range o.all {
 		switch one := &o.all[i]; {

@@ -2,31 +2,38 @@ package hub
 
 import "slices"
 
-// Bounds limits a queue: whichever is reached first.
+// Bounds limits a queue. The limit that is reached first counts.
 type Bounds struct {
+	// Messages bounds the number of messages.
 	Messages int
-	Bytes    int64 // of payload: a sender can't compute what a protocol makes of it
+	// Bytes bounds the payload, because a sender can't compute the size on the wire.
+	Bytes int64
 }
 
-// outbox holds what a connection has not finished with, in order: first the tail, messages that have a
-// sequence id (they have left the queue, and wait to be written, or to be confirmed where the protocol has
-// acks), then the queue, messages that have none. Only the queue may be dropped from.
+// outbox holds the messages that a connection has not finished with, in order. First comes the
+// tail: messages that have a sequence id. They have left the queue, and wait to be written, or to
+// be confirmed if the protocol has acks. Then comes the queue: messages without an id. Only the
+// queue may drop messages.
 //
 // The zero outbox is empty and holds no memory.
 type outbox struct {
-	entries   []*Envelope // entries[head:] are in it
-	head      int32
-	tail      int32 // of them: numbered
-	tailBytes int64 // of payload
-	bytes     int64 // of payload, in the queue
+	// The messages are entries[head:].
+	entries []*Envelope
+	head    int32
+	// tail is how many of them have a sequence id.
+	tail int32
+	// tailBytes is the payload in the tail, bytes that in the queue.
+	tailBytes, bytes int64
 }
 
 const (
-	// outboxKept is the capacity that an emptied outbox keeps. Idle connections are the normal case: what
-	// a burst needed is given back. A capacity above it counts in the budgets of bytes that are held.
+	// outboxKept is the capacity that an emptied outbox keeps. Idle connections are the normal
+	// case, so the memory of a burst is given back. A capacity above it counts in the budgets of
+	// held bytes.
 	outboxKept = 8
-	// outboxSpare is how many times as much as it needs an outbox has, at least, when its messages move
-	// to a smaller list: its client has caught up, and need not pay for what a burst needed.
+	// outboxSpare says when messages move to a smaller list: when the list has at least this many
+	// times the capacity that they need. The client has caught up, and need not pay for the memory
+	// of a burst.
 	outboxSpare = 4
 )
 
@@ -42,7 +49,7 @@ func (o *outbox) pushEnvelope(e *Envelope) {
 }
 func (o *outbox) clearAll() { *o = outbox{} }
 
-// wireBytes is how many bytes of the queue would go over the wire, without what numbers them.
+// wireBytes returns the size of the queue on the wire, without the prefixes that number messages.
 func (o *outbox) wireBytes() (n int64) {
 	for _, e := range o.queueEntries() {
 		n += int64(len(e.shared))
@@ -50,30 +57,32 @@ func (o *outbox) wireBytes() (n int64) {
 	return n
 }
 
-// fits reports whether the queue may take n more bytes in one message. An empty queue takes any message: a
-// large one is no sign of a slow client.
+// hasRoom reports whether the queue may take one more message of n bytes. An empty queue takes any
+// message: a large message is no sign of a slow client.
 func (o *outbox) hasRoom(n int64, b Bounds) bool {
 	return o.queueLen() == 0 || o.queueLen() < b.Messages && o.bytes+n <= b.Bytes
 }
 
-// fitsInPlace is fits for a message that takes the place of the i-th of the queue.
+// hasRoomInPlace is hasRoom for a message that replaces the i-th of the queue.
 func (o *outbox) hasRoomInPlace(i int, n int64, b Bounds) bool {
 	return o.queueLen() == 1 || o.bytes-o.queueEntries()[i].payloadSize()+n <= b.Bytes
 }
 
-// find returns the index in the queue of the message with a conflation key, or -1.
+// findConflated returns the index in the queue of the message with a conflation key, or -1.
 func (o *outbox) findConflated(key string) int {
-	return slices.IndexFunc(o.queueEntries(), func(e *Envelope) bool { return e.ConflationKey == key })
+	hasKey := func(e *Envelope) bool { return e.ConflationKey == key }
+	return slices.IndexFunc(o.queueEntries(), hasKey)
 }
 
-// replace puts e in the place of the i-th message of the queue.
+// replaceQueued puts e in the place of the i-th message of the queue.
 func (o *outbox) replaceQueued(i int, e *Envelope) {
 	q := o.queueEntries()
 	o.bytes += e.payloadSize() - q[i].payloadSize()
 	q[i] = e
 }
 
-// remove takes the i-th message out of the queue. The shorter part moves: what is before it, or what is behind.
+// removeQueued takes the i-th message out of the queue. The shorter part moves: the messages before
+// it, or those behind it.
 func (o *outbox) removeQueued(i int) {
 	at := int(o.tail) + i
 	live := o.liveEntries()
@@ -90,7 +99,7 @@ func (o *outbox) removeQueued(i int) {
 	o.advanceHead(1)
 }
 
-// number moves the first message of the queue to the end of the tail.
+// numberFirst moves the first message of the queue to the end of the tail.
 func (o *outbox) numberFirst() {
 	size := o.firstQueued().payloadSize()
 	o.tail++
@@ -98,7 +107,7 @@ func (o *outbox) numberFirst() {
 	o.tailBytes += size
 }
 
-// release forgets the first n messages of the tail.
+// releaseTail forgets the first n messages of the tail.
 func (o *outbox) releaseTail(n int) {
 	live := o.liveEntries()
 	for i := range n {
@@ -109,7 +118,7 @@ func (o *outbox) releaseTail(n int) {
 	o.advanceHead(n)
 }
 
-// advance moves the head over n entries that are gone, and gives memory back.
+// advanceHead moves the head over n entries that are gone, and gives memory back.
 func (o *outbox) advanceHead(n int) {
 	o.head += int32(n)
 	switch {

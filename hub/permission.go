@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// What a client does by itself, when its protocol has decoded it. The methods here may be called concurrently, as all of Connection.
+// Actions of clients, as their protocol has decoded them. All methods may be called concurrently,
+// as all of Connection.
 
-// Action is what a permission is for.
+// Action is the kind of a permission.
 type Action uint8
 
 const (
@@ -18,13 +19,16 @@ const (
 	SendToGroup
 )
 
-// Permission is to do something with one group, or, where Group is empty, with any.
+// Permission allows an action on one group, or on any group if Group is empty.
 type Permission struct {
+	// Action is the kind of action that is allowed.
 	Action Action
-	Group  string
+	// Group is empty for any group.
+	Group string
 }
 
-// Roles is what a client may do from the start. Immutable; connections may share it.
+// Roles decides the permissions that a client has from the start. Immutable; connections may share
+// it.
 type Roles interface {
 	// Allows reports whether the roles include the permission.
 	Allows(Permission) bool
@@ -34,16 +38,18 @@ type Roles interface {
 type Grant struct {
 	Permission
 
+	// Revoked is set if the permission was taken away.
 	Revoked bool
 }
 
-// MaxGrants is the most grants and revocations that one connection may have. One without a group replaces all of its action.
+// MaxGrants bounds the grants and revocations of one connection. A grant without a group replaces
+// all of its action.
 const MaxGrants = 1000
 
-// Grants are the changes to what a client may do. Immutable.
+// Grants are the changes to a client's permissions. Immutable.
 type Grants struct{ list []Grant }
 
-// with returns the grants and one more, which replaces those that it makes pointless.
+// withGrant returns the grants and n. It leaves out the grants that n makes pointless.
 func (g *Grants) withGrant(n Grant) *Grants {
 	next := &Grants{}
 	if g != nil {
@@ -55,8 +61,9 @@ func (g *Grants) withGrant(n Grant) *Grants {
 	return next
 }
 
-// decides returns what the grants say about a permission, if they do: what names the group comes before what names none. A permission for
-// any group is there only if nothing takes away a single one.
+// decidesOn returns the grants' decision on a permission, if there is one. A grant that names the
+// group goes before a grant that names none. A permission for any group stands only if no
+// revocation names a single group.
 func (g *Grants) decidesOn(p Permission) (allowed, decided bool) {
 	if g == nil {
 		return false, false
@@ -73,13 +80,15 @@ func (g *Grants) decidesOn(p Permission) (allowed, decided bool) {
 			allowed, decided = !o.Revoked, true
 		}
 	}
-	if p.Group == "" && slices.ContainsFunc(g.list, func(o Grant) bool { return o.Action == p.Action && o.Revoked }) {
+	revokes := func(o Grant) bool { return o.Action == p.Action && o.Revoked }
+	if p.Group == "" && slices.ContainsFunc(g.list, revokes) {
 		return false, true
 	}
 	return allowed, decided
 }
 
-// May reports whether the client may do something: what was granted or revoked last counts, then its roles.
+// May reports whether the client has a permission. The latest grant or revocation decides, or else
+// its roles.
 func (c *Connection) May(p Permission) bool {
 	c.mu.Lock()
 	grants, claims := c.state.Grants, c.state.Claims
@@ -90,10 +99,12 @@ func (c *Connection) May(p Permission) bool {
 	return claims != nil && claims.Roles != nil && claims.Roles.Allows(p)
 }
 
-// granting adds grants to what many connections have already: most have the same, and share what comes of it.
+// granting adds the same grants to many connections. Most of them have equal grants before, and
+// share the result.
 type granting struct {
-	all  []Grant
-	made map[*Grants]*Grants // by what was there before
+	all []Grant
+	// made holds the results by the grants before.
+	made map[*Grants]*Grants
 }
 
 func (g *granting) extendGrants(before *Grants) *Grants {
@@ -108,7 +119,8 @@ func (g *granting) extendGrants(before *Grants) *Grants {
 	return next
 }
 
-// grant gives the client permissions, or takes them away, all or none. Errors: ErrClosed, ErrGrantLimit.
+// addGrants gives the client permissions, or takes them away, all or none. It returns ErrClosed or
+// ErrGrantLimit.
 func (c *Connection) addGrants(g *granting) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,18 +135,24 @@ func (c *Connection) addGrants(g *granting) error {
 	return nil
 }
 
-// Permitted tells what Permit changed.
+// Permitted is the result of Permit.
 type Permitted struct {
-	Matched int
-	Changed int
-	Refused int // it would have more than MaxGrants grants; it has got none of these
-	Closed  int // the connection closed meanwhile
+	// Matched counts the connections that matched the target, Changed those that got the grants.
+	Matched, Changed int
+	// Refused counts connections that would have more than MaxGrants grants. They got none of
+	// these.
+	Refused int
+	// Closed counts connections that closed meanwhile.
+	Closed int
 
-	Refusals []Refusal // those counted in Refused and Closed, MaxRefusals at most
+	// Refusals are those counted in Refused and Closed, MaxRefusals at most.
+	Refusals []Refusal
 }
 
-// Permit gives the connections that match permissions, or takes them away.
-func (h *Hub) Permit(ctx context.Context, namespace string, t *Target, grants []Grant) (Permitted, error) {
+// Permit gives permissions to the connections that match, or takes them away.
+func (h *Hub) Permit(
+	ctx context.Context, namespace string, t *Target, grants []Grant,
+) (Permitted, error) {
 	matched := h.listMatching(namespace, t)
 	r := Permitted{Matched: len(matched)}
 	g := &granting{grants, make(map[*Grants]*Grants)}
@@ -157,7 +175,9 @@ func (h *Hub) Permit(ctx context.Context, namespace string, t *Target, grants []
 }
 
 // Permits returns how many connections match, and how many of them have all the permissions.
-func (h *Hub) Permits(ctx context.Context, namespace string, t *Target, permissions []Permission) (matched, allowed int, _ error) {
+func (h *Hub) Permits(
+	ctx context.Context, namespace string, t *Target, permissions []Permission,
+) (matched, allowed int, _ error) {
 	all := h.listMatching(namespace, t)
 	for _, c := range all {
 		if err := ctx.Err(); err != nil {

@@ -5,14 +5,17 @@ import (
 	"unsafe"
 )
 
-// What a delivery looks at lies in the bytes that are fetched for it. A field that moves out of them costs a line from memory each.
+// What a delivery looks at lies in the bytes that are fetched for it. A field that moves out of
+// them costs a line from memory each.
 func TestHotFieldsOfAConnectionLieTogether(t *testing.T) {
 	var c Connection
 	for name, end := range map[string]uintptr{
 		"numbering": unsafe.Offsetof(c.numbering) + unsafe.Sizeof(c.numbering),
 		"first":     unsafe.Offsetof(c.first) + unsafe.Sizeof(c.first),
-		"Phase":     unsafe.Offsetof(c.state) + unsafe.Offsetof(c.state.Phase) + unsafe.Sizeof(c.state.Phase),
-		"Outbox":    unsafe.Offsetof(c.state) + unsafe.Offsetof(c.state.Outbox) + unsafe.Sizeof(c.state.Outbox),
+		"Phase": unsafe.Offsetof(c.state) +
+			unsafe.Offsetof(c.state.Phase) + unsafe.Sizeof(c.state.Phase),
+		"Outbox": unsafe.Offsetof(c.state) +
+			unsafe.Offsetof(c.state.Outbox) + unsafe.Sizeof(c.state.Outbox),
 	} {
 		if end > hotBytes {
 			t.Errorf("%s ends at %d, behind %d", name, end, hotBytes)

@@ -7,16 +7,20 @@ import (
 	"github.com/connhub/connhub/hub/overflow"
 )
 
-// push puts a message into the outbox, as the policy allows, and returns the link to flush, if there is
-// one, and nobody else does it: where something was queued already, whoever pushed that flushes both, or the link goes on by
-// itself when its wire takes more. (Not so where the queue may wait for the client, who must confirm something before a message
-// of some size may go: another one may fit.) It never blocks on the client.
+// pushMessage puts a message into the outbox, as the policy allows. It never blocks on the client.
 //
-// strayed: the connection has moved to another hub, or may have. The message is not for this hub.
+// It returns the link that the caller must flush. It returns nil if there is none, or if the
+// goroutine that filled the queue will flush it, or the link when its wire takes more. A numbered
+// connection always returns its link: its queue may wait until the client confirms something before
+// a message of some size may go, and a smaller message may fit.
+//
+// strayed is set if the connection has moved to a different hub, or may have. The message is not
+// for this hub.
 func (c *Connection) pushMessage(e *Envelope, policy overflow.Policy) (_ Link, strayed bool) {
 	c.mu.Lock()
-	if l := c.link; l != nil && c.state.Outbox.queueLen() > 0 && !c.state.Outbox.hasRoom(e.payloadSize(), c.hub().config.Outbox) {
-		// What fills it may only wait for somebody who flushes it with more.
+	if l, o := c.link, &c.state.Outbox; l != nil && o.queueLen() > 0 &&
+		!o.hasRoom(e.payloadSize(), c.hub().config.Outbox) {
+		// The messages in the queue may only wait for the flush of the goroutine that pushed them.
 		c.mu.Unlock()
 		l.Flush()
 		c.mu.Lock()
@@ -51,8 +55,9 @@ func (c *Connection) pushMessage(e *Envelope, policy overflow.Policy) (_ Link, s
 	return c.finishPushAndUnlock(e, pending), false
 }
 
-// conflateLocked puts e in the place of the queued message with its key, and reports whether there was one
-// whose place is large enough. Where it is not, the old one goes all the same and e queues like any other.
+// conflateLocked puts e in the place of the queued message with its key. It reports false if there
+// is none, or if its place is too small. In the second case it drops the old message, and e queues
+// like any message.
 func (c *Connection) conflateLocked(e *Envelope) bool {
 	o := &c.state.Outbox
 	i := o.findConflated(e.ConflationKey)
@@ -68,7 +73,8 @@ func (c *Connection) conflateLocked(e *Envelope) bool {
 	return true
 }
 
-// pushedLocked ends a push that succeeded; pending: somebody flushes already. It unlocks.
+// finishPushAndUnlock ends a push that succeeded, and releases c.mu, which must be held. pending
+// says that a different goroutine is about to flush the link: then it returns nil.
 func (c *Connection) finishPushAndUnlock(e *Envelope, pending bool) Link {
 	if c.state.Phase == PhaseDetached {
 		e.tally.detached.Add(1)
@@ -82,7 +88,8 @@ func (c *Connection) finishPushAndUnlock(e *Envelope, pending bool) Link {
 	return link
 }
 
-// makeRoomLocked reports whether the queue can take e, after dropping what the policy gives up for it.
+// makeRoomLocked reports whether the queue can take e, after it has dropped messages as the policy
+// allows.
 func (c *Connection) makeRoomLocked(e *Envelope, policy overflow.Policy) bool {
 	o := &c.state.Outbox
 	if o.queueLen() == 0 {
@@ -101,8 +108,8 @@ func (c *Connection) makeRoomLocked(e *Envelope, policy overflow.Policy) bool {
 	return o.hasRoom(e.payloadSize(), bounds)
 }
 
-// dropExpiredLocked drops what has expired in the queue. It looks only when something may have: a full queue
-// is pushed to often.
+// dropExpiredLocked drops expired messages from the queue. It looks only if some may have expired:
+// a full queue is pushed to often.
 func (c *Connection) dropExpiredLocked() {
 	if c.soonest == nil || time.Now().Before(*c.soonest) {
 		return
@@ -117,7 +124,7 @@ func (c *Connection) dropExpiredLocked() {
 	}
 }
 
-// expectLocked notes when e, now queued, expires.
+// noteExpiryLocked notes when e, now queued, expires.
 func (c *Connection) noteExpiryLocked(e *Envelope) {
 	if x := &e.Message.Expires; !x.IsZero() && (c.soonest == nil || x.Before(*c.soonest)) {
 		c.soonest = x
@@ -130,7 +137,8 @@ func (c *Connection) dropLocked(i int, r cause.DropReason) {
 	c.applyLocked(Op{Kind: OpDrop, Index: i, Reason: r})
 }
 
-// dropped counts a queued message that is dropped. The detached count goes first: see tally.
+// countDropQueued counts a queued message that is dropped. The detached count goes first: see
+// tally.
 func (c *Connection) countDropQueued(e *Envelope, r cause.DropReason) {
 	if c.state.Phase == PhaseDetached {
 		e.tally.detached.Add(-1)
@@ -138,7 +146,8 @@ func (c *Connection) countDropQueued(e *Envelope, r cause.DropReason) {
 	c.countDropNew(e, r)
 }
 
-// dropNew counts a message that never got into the outbox, or left it without a trace.
+// countDropNew counts a drop of a message that never got into the outbox. For a queued message
+// countDropQueued calls it.
 func (c *Connection) countDropNew(e *Envelope, r cause.DropReason) {
 	e.tally.countDrop(r)
 	c.hub().metrics.addDropped(r, 1)

@@ -1,14 +1,17 @@
 package hub
 
-// MaxRefusals is the most refusals that one call names. A caller mends one after the other, and the names bound the answer: about 200 KiB with the
-// longest names of groups.
+// MaxRefusals bounds the refusals that one call names. A caller mends them in turn, and the names
+// bound the answer: about 200 KiB with the longest names of groups.
 const MaxRefusals = 100
 
 // Refusal names a connection that a call did not change.
 type Refusal struct {
+	// Connection is the connection's id.
 	Connection ConnectionID
-	Group      string // of the membership; empty where the call is not about groups
-	Reason     error  // ErrGroupLimit, ErrGrantLimit or ErrClosed
+	// Group is that of the membership; empty if the call is not about groups.
+	Group string
+	// Reason is ErrGroupLimit, ErrGrantLimit or ErrClosed.
+	Reason error
 }
 
 // appendRefusal keeps the first MaxRefusals.

@@ -2,12 +2,16 @@ package hub
 
 import "github.com/connhub/connhub/hub/cause"
 
-// maxReplies bounds the bytes that wait for a client which sends commands and does not read the answers.
+// maxReplies bounds the bytes that wait for a client that sends commands and does not read the
+// answers.
 const maxReplies = 64 << 10
 
-// Reply has the link write a frame in front of the messages that wait: an answer to the client. It is for the link whose Turn it is, otherwise
-// for the present one; if that is gone, it is dropped. The caller does not change frame any more. A client that lets 64 KiB of answers wait
-// is closed (cause.Slow). Beyond 1 KiB they count in the budgets of bytes that are held. Error: ErrClosed.
+// Reply has the link write a frame, an answer to the client, before the messages that wait. The
+// frame is for the link that has the Turn, or else for the present link. If that link is gone,
+// Reply drops the frame. The caller must not change frame any more.
+//
+// If more than 64 KiB of answers wait, Reply closes the connection (cause.Slow). Above 1 KiB they
+// count in the budgets of held bytes. It returns ErrClosed.
 func (c *Connection) Reply(frame []byte) error {
 	c.mu.Lock()
 	link := c.link
@@ -37,7 +41,7 @@ func (c *Connection) Reply(frame []byte) error {
 	return nil
 }
 
-// putFirstLocked says what the link writes before messages. It changes the budgets.
+// putFirstLocked sets the bytes that the link writes before messages. It changes the budgets.
 func (c *Connection) putFirstLocked(frames []byte) {
 	before := firstWeight(c.first)
 	c.first = nil
@@ -49,11 +53,11 @@ func (c *Connection) putFirstLocked(frames []byte) {
 	}
 }
 
-// firstUncounted is how many bytes of greeting and replies are not in the budgets: a client that reads has fewer, and does without the counters
-// that all share.
+// firstUncounted is how many bytes of greeting and replies are not in the budgets. A client that
+// reads has fewer, and does without the counters that all connections share.
 const firstUncounted = 1 << 10
 
-// firstWeight is what greeting and replies take in the budgets.
+// firstWeight returns the bytes that greeting and replies take in the budgets.
 func firstWeight(first *[]byte) int64 {
 	if first == nil || len(*first) <= firstUncounted {
 		return 0

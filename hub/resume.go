@@ -8,12 +8,14 @@ import (
 	"github.com/connhub/connhub/hub/transfer"
 )
 
-// Resume is a client that may have its connection back.
+// Resume is a client's right to have its connection back.
 type Resume struct {
+	// Connection is the client's connection.
 	Connection *Connection
 
 	proven [sha256.Size]byte
-	given  [sha256.Size]byte // the newest token when the client asked
+	// given is the hash of the newest token at the time of the request.
+	given [sha256.Size]byte
 }
 
 // Bind gives the connection a new link. See Connection.Bind. Bind returns ErrResumeRefused if a
@@ -22,9 +24,10 @@ type Resume struct {
 // still waits for l asks again with the token that it has.
 func (r *Resume) Bind(l Link) error { return r.Connection.bindLink(l, r) }
 
-// Resume finds the connection that a client wants back, by the token of its last greeting, or of the one before if the last never
-// reached it. The caller binds a new link; until then nothing changes. Errors: ErrConnectionNotFound, ErrResumeRefused,
-// ErrShuttingDown, that of ctx; transfer.ErrMoving while the connection moves to another hub.
+// Resume finds a client's connection by the token of its last greeting. The token before is valid,
+// too: the last greeting may be lost. The caller binds a new link; until then nothing changes. It
+// returns ErrConnectionNotFound, ErrResumeRefused, ErrShuttingDown, the error of ctx, or
+// transfer.ErrMoving while the connection moves to a different hub.
 func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Resume, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -46,7 +49,7 @@ func (h *Hub) Resume(ctx context.Context, namespace, id, token string) (*Resume,
 	return r, nil
 }
 
-// showsToken reports whether the client may have the token, and whether the connection moves.
+// showsToken reports whether the client has a valid token, and whether the connection moves.
 func (r *Resume) showsToken() (shows, moves bool) {
 	c := r.Connection
 	c.mu.Lock()

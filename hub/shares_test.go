@@ -47,8 +47,10 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var closed payers
 		config := DefaultConfig()
-		config.ID, config.HeldBytes, config.NamespaceHeldBytes = NewID(), 2*minHeldBytes, minHeldBytes
-		config.Outbox.Bytes, config.Window.Bytes = 1<<30, 1<<30 // nobody is closed for a bound of its own
+		config.ID, config.HeldBytes, config.NamespaceHeldBytes = NewID(),
+			2*minHeldBytes, minHeldBytes
+		// nobody is closed for a bound of its own
+		config.Outbox.Bytes, config.Window.Bytes = 1<<30, 1<<30
 		observeCloses(&closed)(&config)
 		h, err := New(config)
 		if err != nil {
@@ -69,7 +71,8 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 			user := rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(t, "user")
 			host := rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2"}).Draw(t, "host")
 			c, err := h.Attach(t.Context(), Admission{
-				Namespace: ns, User: user, Protocol: numbered{}, RemoteAddress: fmt.Sprintf("%s:%d", host, len(order)),
+				Namespace: ns, User: user, Protocol: numbered{},
+				RemoteAddress: fmt.Sprintf("%s:%d", host, len(order)),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -77,7 +80,9 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 			if user == "" {
 				user = "at " + host // one payer
 			}
-			cl := &holdingClient{client: &client{Connection: c}, holder: sharetest.Holder{Of: len(order), Namespace: ns, User: user}}
+			cl := &holdingClient{client: &client{Connection: c}, holder: sharetest.Holder{
+				Of: len(order), Namespace: ns, User: user,
+			}}
 			cl.link = &memory{connection: c}
 			if err := c.Bind(cl.link); err != nil {
 				t.Fatal(err)
@@ -109,11 +114,15 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 			m := text(strings.Repeat("x", rapid.IntRange(1, 10).Draw(t, "size")*100_000))
 			m.Namespace = to.holder.Namespace
 			closed = nil
-			if _, err := h.Deliver(t.Context(), &Send{Message: m, Target: Target{Connections: []string{string(to.ID())}}}); err != nil {
+			if _, err := h.Deliver(t.Context(), &Send{
+				Message: m, Target: Target{Connections: []string{string(to.ID())}},
+			}); err != nil {
 				t.Fatal(err)
 			}
 			to.messages++
-			to.holder.Bytes += messageWeight(m) + int64(len(numbered{}.Encode(m, Route{Kind: RouteConnection})))
+			to.holder.Bytes += messageWeight(m) + int64(
+				len(numbered{}.Encode(m, Route{Kind: RouteConnection})),
+			)
 			to.holder.Bytes += listOf(to.messages) - listOf(to.messages-1)
 			atFirst := holders()
 			inOne, inAll := over(m.Namespace, config.NamespaceHeldBytes), over("", config.HeldBytes)
@@ -144,9 +153,12 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 	})
 }
 
-// Twelve connections of one namespace that read nothing cost the small ones of another namespace nothing.
+// Twelve connections of one namespace that read nothing cost the small ones of another namespace
+// nothing.
 func TestANamespaceThatReadsNothingPaysForItself(t *testing.T) {
-	h := newHub(t, func(c *Config) { c.HeldBytes, c.NamespaceHeldBytes = 4*minHeldBytes, 8*minHeldBytes })
+	h := newHub(t, func(c *Config) {
+		c.HeldBytes, c.NamespaceHeldBytes = 4*minHeldBytes, 8*minHeldBytes
+	})
 	var small []*client
 	for i := range 50 {
 		user := fmt.Sprint("small ", i)
@@ -157,7 +169,9 @@ func TestANamespaceThatReadsNothingPaysForItself(t *testing.T) {
 	}
 	var evil []*Connection
 	for i := range 12 {
-		c, err := h.Attach(t.Context(), Admission{Namespace: "evil", User: fmt.Sprint(i), Protocol: routed{}})
+		c, err := h.Attach(
+			t.Context(), Admission{Namespace: "evil", User: fmt.Sprint(i), Protocol: routed{}},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +184,9 @@ func TestANamespaceThatReadsNothingPaysForItself(t *testing.T) {
 	m.Namespace = "evil"
 	for range 4 {
 		for i := range evil {
-			send(t, h, &Send{Message: &Message{Namespace: "evil", Kind: Text, Payload: m.Payload}, Target: Target{Users: []string{fmt.Sprint(i)}}})
+			send(t, h, &Send{Message: &Message{
+				Namespace: "evil", Kind: Text, Payload: m.Payload,
+			}, Target: Target{Users: []string{fmt.Sprint(i)}}})
 		}
 	}
 	closed := 0
@@ -180,7 +196,8 @@ func TestANamespaceThatReadsNothingPaysForItself(t *testing.T) {
 		}
 	}
 	if closed == 0 || closedOf(small) > 0 {
-		t.Errorf("closed %d of those that hold megabytes, %d of those that hold a few bytes", closed, closedOf(small))
+		t.Errorf("closed %d of those that hold megabytes, %d of those that hold a few bytes",
+			closed, closedOf(small))
 	}
 	for _, c := range evil {
 		if l := c.link; l != nil {

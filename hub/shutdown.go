@@ -12,20 +12,15 @@ import (
 // Leaving reports whether BeginShutdown was called.
 func (h *Hub) Leaving() bool { return h.closing.Load() != 0 }
 
-// BeginShutdown has the hub refuse every new client and send with ErrShuttingDown from now on. Shutdown will close the
-// connections for the cause; only the first call counts. It does not wait.
+// BeginShutdown has the hub refuse every new client and send with ErrShuttingDown from now on.
+// Shutdown will close the connections for the cause; only the first call counts. It does not wait.
 func (h *Hub) BeginShutdown(cause cause.Cause) { h.closing.CompareAndSwap(0, uint32(cause)) }
 
-func (h *Hub) linkBound() {
+// countLinks counts a link that was bound, or, with -1, a link that was unbound.
+func (h *Hub) countLinks(more int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.links++
-}
-
-func (h *Hub) linkUnbound() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.links--
+	h.links += more
 	h.signalIdleLocked()
 }
 
@@ -37,8 +32,16 @@ func (h *Hub) signalIdleLocked() {
 	}
 }
 
-// Shutdown takes nothing new, closes every connection, for cause.Shutdown unless BeginShutdown named another cause, and waits
-// until their links are gone or ctx is done. Then it returns the error of ctx.
+// listNamespaces returns the namespaces that have a connection now.
+func (h *Hub) listNamespaces() []*namespace {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Collect(maps.Values(h.namespaces))
+}
+
+// Shutdown refuses new clients and sends, and closes every connection: for cause.Shutdown, unless
+// BeginShutdown named a different cause. It waits until their links are gone, or ctx is done. Then
+// it returns the error of ctx.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	h.BeginShutdown(cause.Shutdown)

@@ -6,26 +6,33 @@ import (
 	"github.com/connhub/connhub/internal/ranges"
 )
 
-// Snapshot is all that a move to another hub takes along of a connection: its State as plain
-// values. Messages and claims are shared with the connection, and immutable.
+// Snapshot is the part of a connection that moves to a different hub: its State as plain values.
+// Messages and claims are shared with the connection, and immutable.
 type Snapshot struct {
 	Identity
 
-	Epoch uint32 // how many hubs have held the connection, the old hub included
-	Phase Phase  // attached or detached
+	// Epoch counts the hubs that have held the connection, the old hub included.
+	Epoch uint32
+	// Phase is PhaseAttached or PhaseDetached.
+	Phase Phase
 
-	Sequence uint64 // the sequence id given last
-	Written  uint64 // the last sequence id that any link wrote whole
-	Acked    uint64 // the last sequence id that the client confirmed
+	// Sequence is the sequence id given last, Written the last that any link wrote whole, and Acked
+	// the last that the client confirmed.
+	Sequence, Written, Acked uint64
 	// Undelivered are the messages with the sequence ids Acked+1 … Sequence, and then those that
 	// have none yet. Each has the exported fields only.
 	Undelivered []Envelope
 
-	Resumption Resumption    // the tokens that the client may show
-	Groups     []string      // in the order of joining
-	Grants     []Grant       // in the order in which they count
-	Done       []ranges.Span // ids of the client's commands that succeeded
-	Events     uint64        // how many events the connection has caused
+	// Resumption holds the hashes of the tokens that the client may show.
+	Resumption Resumption
+	// Groups are in the order of joining.
+	Groups []string
+	// Grants are in the order in which they count.
+	Grants []Grant
+	// Done are the ids of the client's commands that succeeded.
+	Done []ranges.Span
+	// Events counts the events that the connection has caused.
+	Events uint64
 }
 
 func newSnapshot(s *State) *Snapshot {
@@ -45,7 +52,7 @@ func newSnapshot(s *State) *Snapshot {
 	return made
 }
 
-// isWhole reports whether the snapshot contradicts itself in nothing that the outbox rests on.
+// isWhole reports whether the snapshot is consistent wherever the outbox relies on it.
 func (s *Snapshot) isWhole() bool {
 	return s.Acked <= s.Written && s.Written <= s.Sequence &&
 		s.Sequence-s.Acked <= uint64(len(s.Undelivered)) && len(s.Groups) <= MaxGroups &&

@@ -20,26 +20,33 @@ const (
 	PhaseConnecting Phase = iota + 1
 	// PhaseAttached: it has a link.
 	PhaseAttached
-	// PhaseDetached: it has lost its link and waits to be resumed.
+	// PhaseDetached: it has lost its link and waits for its client.
 	PhaseDetached
 	// PhaseClosed is final.
 	PhaseClosed
 )
 
-// Identity is what never changes in a connection.
+// Identity holds the facts of a connection that never change.
 type Identity struct {
-	ID            ConnectionID
-	Namespace     string
-	User          string
-	Protocol      string
+	// ID is the connection's id.
+	ID ConnectionID
+	// Namespace is where the connection belongs.
+	Namespace string
+	// User is empty for an anonymous client.
+	User string
+	// Protocol is the protocol's name.
+	Protocol string
+	// RemoteAddress is that of the client at Attach, host:port.
 	RemoteAddress string
-	Created       time.Time
-	Claims        *Claims // nil: none
+	// Created is the time of Attach.
+	Created time.Time
+	// Claims is nil if nothing else is known of the client.
+	Claims *Claims
 }
 
-// Payer returns the name under which the connection's client has its fair share among users: its user, or
-// for clients without a user their address, under a name that no user has. So a token without a user is
-// worth one share at an address, however many connections it has there.
+// Payer returns the name that has the client's fair share among users: its user or, for a client
+// without a user, its address under a name that no user has. So all tokens without a user have one
+// share at an address, however many connections they have there.
 func (i *Identity) Payer() string { return payerOf(i.User, i.RemoteAddress) }
 
 func payerOf(user, remoteAddress string) string {
@@ -57,44 +64,60 @@ func hostOf(address string) string {
 	return address
 }
 
-// State is all that a connection is, apart from its link. It has no lock, clock or I/O of its own: every
-// change is an Op that goes through apply, so the stream of a connection's ops rebuilds its State. Moves,
-// watches and replication rest on that; a test holds it for every field.
+// State is the whole of a connection, apart from its link. It has no lock, clock or I/O of its own.
+// Every change is an Op that goes through applyOp, so the stream of a connection's ops rebuilds its
+// State. Moves, watches and replication rely on that; a test holds it for every field.
 type State struct {
-	Sequence uint64 // the sequence id given last; the first is 1
-	Written  uint64 // the last one that any link wrote whole, or the client confirmed
-	Acked    uint64 // the last one confirmed: by the client, or by the kernel without acks
-	Phase    Phase
-	stage    transfer.Stage // this hub's part in a move; Live: none is under way
-	Epoch    uint32         // how many hubs have held the connection; of the first it is 1
-	Outbox   outbox         // ids Acked+1 … Sequence, then what has none yet
+	// Sequence is the sequence id given last; the first is 1. Written is the last that any link
+	// wrote whole, or the client confirmed. Acked is the last that is confirmed: by the client, or
+	// without acks by the kernel.
+	Sequence, Written, Acked uint64
+	// Phase is where the connection is in its life.
+	Phase Phase
+	// stage is this hub's part in a move; Live: none is under way.
+	stage transfer.Stage
+	// Epoch counts the hubs that have held the connection, from 1.
+	Epoch uint32
+	// Outbox holds the messages with the ids Acked+1 … Sequence, and then those that have none yet.
+	Outbox outbox
 
-	Resumption *Resumption        // nil: it can't be resumed
-	Close      *cause.CloseStatus // of PhaseClosed, nil before: 8 bytes while it is open, not 24
+	// Resumption is nil if the connection can't be resumed.
+	Resumption *Resumption
+	// Close is set in PhaseClosed. As a pointer it takes 8 bytes of an open connection, not 24.
+	Close *cause.CloseStatus
 
 	Identity
 
-	Groups []string    // in the order of joining
-	Grants *Grants     // nil: none
-	Done   *ranges.Set // ids of the client's commands that succeeded; nil: none
-	Events uint64      // that the connection has caused: its beginning, what its client emitted, its end
+	// Groups are in the order of joining.
+	Groups []string
+	// Grants is nil if there are none.
+	Grants *Grants
+	// Done are the ids of the client's commands that succeeded; nil: none.
+	Done *ranges.Set
+	// Events counts the events that the connection has caused: its beginning, those that its client
+	// emitted, its end.
+	Events uint64
 }
 
-// Resumption is what it takes to resume a connection. Immutable: each change is a new one.
+// Resumption is needed to resume a connection. Immutable: each change is a new value.
 type Resumption struct {
-	Given      [sha256.Size]byte // hash of the token that the last link was greeted with
-	Proven     [sha256.Size]byte // of the one that its client came with, and has if the greeting was lost; zero: none
-	DetachedAt time.Time         // of PhaseDetached
+	// Given is the hash of the token with which the last link was greeted.
+	Given [sha256.Size]byte
+	// Proven is the hash of the token that the last link's client showed. The client still has that
+	// token if the greeting was lost; zero: none.
+	Proven [sha256.Size]byte
+	// DetachedAt is the start of PhaseDetached.
+	DetachedAt time.Time
 }
 
 func (r *Resumption) withDetachedAt(at time.Time) *Resumption {
 	return &Resumption{Given: r.Given, Proven: r.Proven, DetachedAt: at}
 }
 
-// OpKind says what an Op does.
+// OpKind is the kind of an Op.
 type OpKind uint8
 
-// The ops. Those with a field name use that field of Op.
+// The ops. A comment that begins with names of fields says that the op uses those fields of Op.
 const (
 	OpAdmit    OpKind = iota + 1 // Identity: comes into being
 	OpAttach                     // Resumption, or nil: gets a link; its first is an event
@@ -110,33 +133,53 @@ const (
 	OpGrant                      // Grants: what the client may do besides its roles
 	OpEvent                      // Event: the client has something for the backends; an event
 	OpDone                       // Sequence: the id of a command of the client that succeeded
-	OpClose                      // Close: matches nothing any more; its link may still carry what is queued; an event if it ever had one
-	OpEnd                        // lets go of what was not written
-	OpAdopt                      // State: comes into being, as another hub has handed it over
-	OpMove                       // Stage: goes a step in a move to another hub; to Moved with Close
+	// OpClose uses Close. The connection matches nothing any more. Its link may still carry queued
+	// messages. It is an event if the connection ever had a link.
+	OpClose
+	// OpEnd drops the messages that were not written.
+	OpEnd
+	// OpAdopt uses State: it comes into being, as a different hub has handed it over.
+	OpAdopt
+	// OpMove uses Stage: it goes a step in a move to a different hub; to Moved with Close.
+	OpMove
 
 	opEnd
 )
 
-// Op is one change of a State. Each delivery is some of them: it should stay small.
+// Op is one change of a State. Each delivery is some of them, so Op should stay small.
 type Op struct {
-	Kind       OpKind
-	Reason     cause.DropReason
-	Index      int // in the queue
-	Sequence   uint64
-	Ordinal    uint64 // of the event that the op is, counted from 1 in its connection; 0: it is none. apply sets it
-	Identity   *Identity
-	Envelope   *Envelope
-	Group      string
+	// Kind says which of the fields below are set.
+	Kind OpKind
+	// Reason is that of OpDrop.
+	Reason cause.DropReason
+	// Index is a place in the queue.
+	Index int
+	// Sequence is a sequence id, or the id of a command for OpDone.
+	Sequence uint64
+	// Ordinal numbers the event that the op is, from 1 in its connection; 0: it is no event.
+	// applyOp sets it.
+	Ordinal uint64
+	// Identity is that of OpAdmit.
+	Identity *Identity
+	// Envelope is the message that goes into the queue.
+	Envelope *Envelope
+	// Group is that of OpJoin or OpLeave.
+	Group string
+	// Resumption is the new value, of OpAttach and OpDetach.
 	Resumption *Resumption
-	Grants     *Grants
-	Event      *Event
-	Close      cause.CloseStatus
-	State      *State         // of OpAdopt
-	Stage      transfer.Stage // of OpMove
+	// Grants is the new value, of OpGrant.
+	Grants *Grants
+	// Event is that of OpEvent.
+	Event *Event
+	// Close is that of OpClose, and of OpMove to Moved.
+	Close cause.CloseStatus
+	// State is that of OpAdopt.
+	State *State
+	// Stage is that of OpMove.
+	Stage transfer.Stage
 }
 
-// apply makes one change. The caller has checked that it is allowed; apply only carries it out, and numbers events.
+// applyOp makes one change, and numbers events. The caller has checked that the change is allowed.
 func (s *State) applyOp(op *Op) {
 	switch op.Kind {
 	case OpAdmit:
@@ -185,7 +228,8 @@ func (s *State) applyAttach(op *Op) {
 }
 
 func (s *State) applyClose(op *Op) {
-	if s.Phase != PhaseConnecting { // otherwise nobody heard of it
+	// If it never had a link, no backend has heard of it.
+	if s.Phase != PhaseConnecting {
 		s.numberEvent(op)
 	}
 	how := op.Close
@@ -193,7 +237,7 @@ func (s *State) applyClose(op *Op) {
 	s.stage = transfer.Live // a move ends with it
 }
 
-// adoptFrom takes all from another state, and shares no memory with it that either changes.
+// adoptFrom copies the fields of a different state. Later changes of either do not reach the copy.
 func (s *State) adoptFrom(from *State) {
 	*s = *from
 	s.Outbox.entries = append(make([]*Envelope, 0, from.Outbox.len()), from.Outbox.liveEntries()...)
@@ -213,7 +257,7 @@ func (s *State) changeStage(op *Op) {
 	}
 }
 
-// isElsewhere reports whether the connection belongs to another hub, or may.
+// isElsewhere reports whether the connection belongs to a different hub, or may.
 func (s *State) isElsewhere() bool {
 	return s.stage != transfer.Live && s.stage != transfer.Moving
 }
@@ -224,7 +268,7 @@ func (s *State) isGone() bool { return s.Phase == PhaseClosed || s.isElsewhere()
 // isFrozen reports whether a move keeps the link from being read and messages from being written.
 func (s *State) isFrozen() bool { return s.stage != transfer.Live }
 
-// refuses returns the error that a new link gets, or nil.
+// bindError returns the error that a new link gets, or nil.
 func (s *State) bindError() error {
 	switch {
 	case s.Phase == PhaseClosed:
@@ -241,7 +285,7 @@ func (s *State) numberEvent(op *Op) {
 	op.Ordinal = s.Events
 }
 
-// applyClient is apply for what clients do themselves, and may do.
+// applyClientOp is applyOp for the actions of clients.
 func (s *State) applyClientOp(op *Op) {
 	switch op.Kind {
 	case OpGrant:

@@ -24,9 +24,9 @@ func (r *replica) Applied(c *Connection, op Op) {
 	r.states[c.ID()].applyOp(&op)
 }
 
-// TestStateIsTheSumOfItsOps lives through everything that changes a State. At every step the replica must
-// equal the original, and by the end every field must have been filled: a new field that no op carries, or
-// that this life does not reach, fails here.
+// TestStateIsTheSumOfItsOps lives through everything that changes a State. At every step the
+// replica must equal the original, and by the end every field must have been filled: a new field
+// that no op carries, or that this life does not reach, fails here.
 func TestStateIsTheSumOfItsOps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &replica{states: map[ConnectionID]*State{}}
@@ -50,11 +50,15 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		if _, err := h.Join(t.Context(), DefaultNamespace, target, []string{"a", "b"}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Leave(t.Context(), DefaultNamespace, target, []string{"a"}, false); err != nil {
+		if _, err := h.Leave(
+			t.Context(), DefaultNamespace, target, []string{"a"}, false,
+		); err != nil {
 			t.Fatal(err)
 		}
 		check("groups")
-		if err := c.addGrants(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})); err != nil {
+		if err := c.addGrants(
+			grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true}),
+		); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.Emit(&Event{Name: "clicked"}); err != nil {
@@ -64,7 +68,8 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 			c.Done(command)
 		}
 		check("client")
-		for _, policy := range []overflow.Policy{overflow.CloseSlow, overflow.Conflate, overflow.DropOldest, overflow.Conflate, overflow.DropOldest} {
+		for _, policy := range []overflow.Policy{overflow.CloseSlow,
+			overflow.Conflate, overflow.DropOldest, overflow.Conflate, overflow.DropOldest} {
 			s := toGroup("g", "x")
 			s.Policy, s.ConflationKey = policy, "k"
 			send(t, h, s)
@@ -89,7 +94,9 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		c.Close(cause.Backend.CloseStatus())
 		check("closed")
 
-		for _, f := range append(reflect.VisibleFields(reflect.TypeFor[State]()), reflect.VisibleFields(reflect.TypeFor[Resumption]())...) {
+		for _, f := range append(reflect.VisibleFields(
+			reflect.TypeFor[State](),
+		), reflect.VisibleFields(reflect.TypeFor[Resumption]())...) {
 			if !filled[f.Name] {
 				t.Errorf("no op filled State.%s: add the op, or the step to this test", f.Name)
 			}
@@ -129,8 +136,8 @@ func (o *ordinals) Applied(_ *Connection, op Op) {
 	}
 }
 
-// TestEventsOfAConnectionAreNumberedWithoutHoles from its first link to its end, whatever links it has in between. One that
-// never had a link has none.
+// TestEventsOfAConnectionAreNumberedWithoutHoles from its first link to its end, whatever links it
+// has in between. One that never had a link has none.
 func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen ordinals
@@ -148,13 +155,16 @@ func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
 		c.resume(t, token)
 		emit()
 		c.Close(cause.Backend.CloseStatus())
-		never, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace, Protocol: numbered{}})
+		never, err := h.Attach(
+			t.Context(), Admission{Namespace: DefaultNamespace, Protocol: numbered{}},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
 		never.Close(cause.Handshake.CloseStatus())
 		want := ordinals{
-			fmt.Sprintf("%d 1", OpAttach), fmt.Sprintf("%d 2", OpEvent), fmt.Sprintf("%d 3", OpEvent), fmt.Sprintf("%d 4", OpClose),
+			fmt.Sprintf("%d 1", OpAttach), fmt.Sprintf("%d 2", OpEvent),
+			fmt.Sprintf("%d 3", OpEvent), fmt.Sprintf("%d 4", OpClose),
 		}
 		if diff := cmp.Diff(want, seen); diff != "" {
 			t.Error(diff)

@@ -8,39 +8,45 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// tableBuckets spreads locks, and bounds what a page has to sort. It must be 1 << (64 - bucketShift).
+// tableBuckets spreads locks, and bounds the entries that a page has to sort. It must be 1 << (64 -
+// bucketShift).
 const (
 	tableBuckets = 64
 	bucketShift  = 58
 )
 
-// table is a map by name in buckets by the upper bits of the name's hash, each with a lock of its own. Walking
-// the buckets in turn, each sorted, walks the whole table in the order of (hash, name): an order that no change
-// of the table alters, so a page can start where the last one ended, and what is there all through is met
-// exactly once. The order is the same in every hub.
+// table is a map by name. It has buckets by the upper bits of the name's hash, each with its own
+// lock.
+//
+// Walking the buckets in turn, each sorted, walks the whole table in the order of (hash, name). No
+// change of the table alters that order. So a page can start at the end of the last page, and an
+// entry that is there all through is met exactly once. The order is the same in every hub.
 type table[V named] struct {
 	buckets [tableBuckets]bucket[V]
 }
 
-// named is what a table holds: values that know their own name.
+// named is a value of a table: it knows its own name.
 type named interface{ key() string }
 
-// bucket is a map from names to values. Its keys are the hashes, which are there anyway, and not the names: that
-// saves 12 bytes an entry or more, and hashing the name again.
+// bucket is a map from names to values. Its keys are the hashes, which are there anyway, and not
+// the names. That saves 12 bytes an entry or more, and hashing the name again.
 type bucket[V named] struct {
 	mu      sync.RWMutex
 	entries map[uint64]V
-	twins   map[string]V // those whose hash another entry had already: none, but for names that were made for it
+	// twins holds the values whose hash an earlier entry had: none, unless names were made for it.
+	twins map[string]V
 }
 
-// Cursor is a place in the order of a listing: behind the entry it names. The zero Cursor is before the
-// first entry; as a result it says that there is no more.
+// Cursor is a place in the order of a listing: behind the entry it names. The zero Cursor is before
+// the first entry; as a result it says that there is no more.
 type Cursor struct {
+	// Hash is that of Name.
 	Hash uint64
+	// Name is that of the entry.
 	Name string
 }
 
-// CursorOf is the place right behind an entry of that name.
+// CursorOf returns the place right behind an entry of that name.
 func CursorOf(name string) Cursor { return Cursor{xxhash.Sum64String(name), name} }
 
 // Compare orders places: negative when c comes before d.
@@ -48,7 +54,7 @@ func (c Cursor) Compare(d Cursor) int {
 	return cmp.Or(cmp.Compare(c.Hash, d.Hash), cmp.Compare(c.Name, d.Name))
 }
 
-// bucket returns where a name belongs, and its hash.
+// bucketOf returns the bucket of a name, and the name's hash.
 func (t *table[V]) bucketOf(name string) (*bucket[V], uint64) {
 	hash := xxhash.Sum64String(name)
 	return &t.buckets[hash>>bucketShift], hash
@@ -116,7 +122,7 @@ func (b *bucket[V]) eachValueLocked(yield func(V)) {
 	}
 }
 
-// all calls yield for every value, a bucket at a time under its read lock.
+// eachValue calls yield for every value, a bucket at a time under its read lock.
 func (t *table[V]) eachValue(yield func(V)) {
 	for i := range t.buckets {
 		b := &t.buckets[i]
@@ -137,8 +143,8 @@ func (t *table[V]) len() (n int) {
 	return n
 }
 
-// page returns up to limit values behind after, and the cursor of the last one, or the zero Cursor when
-// nothing is left.
+// listPage returns up to limit values behind after, and the cursor of the last of them. The cursor
+// is zero when nothing is left.
 func (t *table[V]) listPage(after Cursor, limit int) ([]V, Cursor) {
 	type entry struct {
 		at    Cursor

@@ -42,7 +42,9 @@ func TestABucketTellsNamesWithOneHashApart(t *testing.T) {
 				byName := func(a, b *set) int { return strings.Compare(a.name, b.name) }
 				slices.SortFunc(all, byName)
 				slices.SortFunc(want, byName)
-				if diff := cmp.Diff(want, all, cmp.Comparer(func(a, b *set) bool { return a == b }), equateEmpty); diff != "" {
+				if diff := cmp.Diff(want, all, cmp.Comparer(func(a, b *set) bool {
+					return a == b
+				}), equateEmpty); diff != "" {
 					rt.Fatal(diff)
 				}
 			},

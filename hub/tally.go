@@ -8,7 +8,8 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// Wait says how far a message must have come, at every matched connection, before Delivery.Wait returns.
+// Wait says how far a message must have come, at every matched connection, before Delivery.Wait
+// returns.
 type Wait uint8
 
 const (
@@ -22,36 +23,46 @@ const (
 	WaitAcked
 )
 
-// tally counts what becomes of one message at the connections that it matched.
+// tally counts the fate of one message at the connections that it matched.
 //
-// Invariant: at any moment each matched connection is in exactly one state. Each counter but detached only
-// grows, a connection is counted at most once in each, and what a later state implies is counted first
-// (written before acked). So a reader without a lock that reads in the order of receipt gets a sum that is
-// right: it never sees one connection twice, and what it sees in none is queued.
+// Invariant: at any moment each matched connection is in exactly one state. Each counter but
+// detached only grows. A connection is counted at most once in each. A counter that a later state
+// implies grows first (written before acked). So a reader without a lock that reads in the order of
+// makeReceipt gets a sum that is right: it never sees a connection twice, and those that it sees in
+// no state are queued.
 type tally struct {
 	// Set before the message is pushed anywhere, constant from then on.
 	messageID string
 	matched   int32
 
-	acked    atomic.Int32
-	written  atomic.Uint64 // those with acks in the low half, those without in the high one: one write for both
-	lost     atomic.Int32  // of written: the connection closed before the ack
-	detached atomic.Int32  // queued at a connection without a link
+	acked atomic.Int32
+	// written counts those with acks in the low half, those without in the high half: one write
+	// does for both.
+	written atomic.Uint64
+	// lost counts those of written whose connection closed before the ack.
+	lost atomic.Int32
+	// detached counts those that are queued at a connection without a link.
+	detached atomic.Int32
 	dropped  [cause.DropEnd]atomic.Int32
-	moved    atomic.Int32 // not written, and gone to another hub with the connection
+	// moved counts unwritten messages that went to a different hub with the connection.
+	moved atomic.Int32
 
-	// kept is what the message takes in the budgets of keeper, which is set before; 0: nothing, or no more.
+	// kept is how many bytes the message takes in the budgets of keeper, which is set before; 0:
+	// none, or none any more.
 	kept   atomic.Int64
 	keeper *namespace
 
-	waiting atomic.Int32 // how many there are in waiters, to be read without the lock; written under mu
+	// waiting is the number of waiters, to be read without the lock; written under mu.
+	waiting atomic.Int32
 	mu      sync.Mutex
-	waiters *[WaitAcked + 1]waiters // by waiter.wait: all of one kind are over at once; nil: nobody has waited
+	// waiters are listed by waiter.wait: all of one kind end at once; nil: no caller has waited.
+	waiters *[WaitAcked + 1]waiters
 
-	pushed chan struct{} // closed when every outbox has it; nil unless a duplicate may wait for it
+	// pushed is closed when every outbox has the message; nil unless a duplicate may wait for it.
+	pushed chan struct{}
 }
 
-// waiter is told once, under tally.mu and maybe the lock of a connection, that a wait is over.
+// waiter is called once when a wait is over, under tally.mu and maybe the lock of a connection.
 type waiter struct {
 	wait Wait
 	done func()
@@ -62,7 +73,7 @@ type waiter struct {
 }
 
 // waiters are those of one kind, the oldest first. There may be as many as there are duplicates of
-// a send, so none is searched for.
+// a send, so removal needs no search.
 type waiters struct{ first, last *waiter }
 
 func (l *waiters) appendWaiter(w *waiter) {
@@ -98,7 +109,8 @@ func (t *tally) countWrite(ackable bool) {
 	t.notifyWaiters()
 }
 
-// writes returns how many connections the message was written to, and to how many of them without acks.
+// writtenCounts returns how many connections the message was written to, and how many of them have
+// no acks.
 func (t *tally) writtenCounts() (written, notAckable int32) {
 	both := t.written.Load()
 	notAckable = int32(both >> 32)
@@ -107,15 +119,15 @@ func (t *tally) writtenCounts() (written, notAckable int32) {
 
 func (t *tally) countAck() { t.acked.Add(1); t.notifyWaiters() }
 
-// movesAway says that an unwritten message goes to another hub, or was meant for it.
+// countMoved counts an unwritten message that goes to a different hub, or was meant for it.
 func (t *tally) countMoved() { t.moved.Add(1); t.notifyWaiters() }
 
-// lose says that a written message will never be confirmed.
+// countLost counts a written message that will never be confirmed.
 func (t *tally) countLost() { t.lost.Add(1); t.notifyWaiters() }
 
 func (t *tally) countDrop(r cause.DropReason) { t.dropped[r].Add(1); t.notifyWaiters() }
 
-// unwritable is at how many connections the message will not be written by this hub.
+// unwritableCount returns at how many connections this hub will not write the message.
 func (t *tally) unwritableCount() int32 {
 	n := t.moved.Load()
 	for r := range t.dropped {
@@ -124,7 +136,7 @@ func (t *tally) unwritableCount() int32 {
 	return n
 }
 
-// reached reports whether every matched connection has come as far as w.
+// hasReached reports whether every matched connection has come as far as w.
 func (t *tally) hasReached(w Wait) bool {
 	switch w {
 	case WaitWritten:
@@ -139,14 +151,15 @@ func (t *tally) hasReached(w Wait) bool {
 	}
 }
 
-// holders is how many connections still hold the message; at least one.
+// holderCount returns how many connections still hold the message; at least one.
 func (t *tally) holderCount() int32 {
 	_, notAckable := t.writtenCounts()
 	return max(1, t.matched-t.acked.Load()-t.lost.Load()-notAckable-t.unwritableCount())
 }
 
-// notify wakes those whose wait is over. A waiter raises waiting before it looks at the counters, and the
-// counters were changed before waiting is looked at here: one of the two sees the other.
+// notifyWaiters calls the waiters whose wait is over. A waiter raises waiting before it looks at
+// the counters. Here the counters were changed before notifyWaiters looks at waiting. So at least
+// one side sees the change of the second.
 func (t *tally) notifyWaiters() {
 	t.releaseBudget()
 	if t.waiting.Load() == 0 {
@@ -165,21 +178,22 @@ func (t *tally) notifyWaiters() {
 	}
 }
 
-// endLocked takes a waiter out of the list.
+// endWaitLocked takes a waiter out of the list.
 func (t *tally) endWaitLocked(w *waiter) *waiter {
 	t.waiters[w.wait].removeWaiter(w)
 	t.waiting.Add(-1)
 	return w
 }
 
-// settle gives back what the message takes in the budgets once nobody holds it.
+// releaseBudget gives back the message's bytes in the budgets once no connection holds it.
 func (t *tally) releaseBudget() {
 	if t.kept.Load() == 0 || !t.hasReached(WaitAcked) {
 		return
 	}
 	if bytes := t.kept.Swap(0); bytes > 0 {
 		t.keeper.countHeld(-bytes)
-		t.keeper = nil // a tally with a request id lives longer
+		// A tally with a request id lives longer.
+		t.keeper = nil
 	}
 }
 
@@ -188,7 +202,7 @@ func (t *tally) waitUntil(ctx context.Context, w Wait) {
 		return
 	}
 	reached := make(chan struct{})
-	forget := t.callWhenReached(w, func() { close(reached) })
+	forget := t.callWhenDue(w, func() { close(reached) })
 	select {
 	case <-reached:
 	case <-ctx.Done():
@@ -196,12 +210,14 @@ func (t *tally) waitUntil(ctx context.Context, w Wait) {
 	}
 }
 
-// then has done called once, when every matched connection has come as far as w: at once, or by the goroutine that changes
-// that, which may hold the lock of a connection. done must not wait. forget calls it off, but not one that is under way.
-func (t *tally) callWhenReached(w Wait, done func()) (forget func()) {
+// callWhenDue calls done once, when every matched connection has come as far as w: at once, or
+// from the goroutine that changes that, which may hold the lock of a connection. done must not
+// wait. forget cancels the call, but not a call that is under way.
+func (t *tally) callWhenDue(w Wait, done func()) (forget func()) {
 	mine := &waiter{wait: w, done: done}
 	t.mu.Lock()
-	if t.waiters == nil { // most sends have nobody that waits
+	// Most sends have no waiter.
+	if t.waiters == nil {
 		t.waiters = new([WaitAcked + 1]waiters)
 	}
 	t.waiters[w].appendWaiter(mine)
@@ -219,28 +235,43 @@ func (t *tally) forgetWaiter(mine *waiter) {
 	}
 }
 
-// DropCount is how many connections will not get a message for one reason.
+// DropCount counts the connections that will not get a message for a reason.
 type DropCount struct {
+	// Reason is why they will not get it.
 	Reason cause.DropReason
-	Count  int
+	// Count is at least 1.
+	Count int
 }
 
-// Receipt is what became of one send, at the moment it was asked for:
+// Receipt is the fate of one send, at the moment of the call that returned it:
 //
 //	Matched = Pending + Queued + QueuedDetached + Written + Acked + InTransfer + sum of Dropped
 type Receipt struct {
-	MessageID      string
-	Matched        int
-	Pending        int // of other hubs that have not answered
-	Queued         int
+	// MessageID is the message's id.
+	MessageID string
+	// Matched counts the connections that matched the target.
+	Matched int
+	// Pending counts those of hubs that have not answered.
+	Pending int
+	// Queued counts those whose link has not written the message yet.
+	Queued int
+	// QueuedDetached counts those of the queue that have no link.
 	QueuedDetached int
-	Written        int
-	Acked          int
-	InTransfer     int         // gone to another hub with the connection, or to be sent there
-	Dropped        []DropCount // reasons that occurred
-	NotAckable     int         // of Written
-	Duplicate      bool        // the request id was known: nothing was sent by this call
-	Unmatched      *Unmatched  // with Send.Detail; not of a duplicate
+	// Written counts those that the kernel took the message for, and that have not confirmed it.
+	Written int
+	// Acked counts those whose client has confirmed the message.
+	Acked int
+	// InTransfer counts those that moved to a different hub. The message went along, or is to be
+	// sent there.
+	InTransfer int
+	// Dropped has the reasons that occurred.
+	Dropped []DropCount
+	// NotAckable counts those of Written without acks.
+	NotAckable int
+	// Duplicate says that the request id was known: this call sent nothing.
+	Duplicate bool
+	// Unmatched is set with Send.Detail; not for a duplicate.
+	Unmatched *Unmatched
 }
 
 func (t *tally) makeReceipt() Receipt {
@@ -257,7 +288,8 @@ func (t *tally) makeReceipt() Receipt {
 			r.Queued -= n
 		}
 	}
-	// Last: a message leaves this state before it is counted in another. In between it counts as queued.
+	// This must be last: a message leaves this state before it is counted in a later state. In
+	// between it counts as queued.
 	r.QueuedDetached = int(t.detached.Load())
 	r.Queued -= r.QueuedDetached
 	return r
@@ -268,7 +300,7 @@ type Delivery struct {
 	tally     *tally
 	wait      Wait
 	duplicate bool
-	aside     *aside // nil: neither
+	aside     *aside // nil: neither part
 }
 
 // aside is the part of a Delivery that most do without.
@@ -277,8 +309,8 @@ type aside struct {
 	strayed   []ConnectionID
 }
 
-// Strayed returns the connections that matched, but were taken to another hub before the message
-// reached them; Receipt.InTransfer counts them. The message has to be sent to them there: see
+// Strayed returns the connections that matched, but moved to a different hub before the message
+// reached them; Receipt.InTransfer counts them. The caller must send the message to them there: see
 // Moves.Tombstone. For a duplicate it returns nil.
 func (d *Delivery) Strayed() []ConnectionID {
 	if d.aside == nil {
@@ -290,14 +322,16 @@ func (d *Delivery) Strayed() []ConnectionID {
 // Wait returns when every matched connection has come as far as Send.Wait asked, or ctx is done.
 func (d *Delivery) Wait(ctx context.Context) { d.tally.waitUntil(ctx, d.wait) }
 
-// Reached reports whether every matched connection has come as far as Send.Wait asked: then Wait returns at once.
+// Reached reports whether every matched connection has come as far as Send.Wait asked. Then Wait
+// returns at once.
 func (d *Delivery) Reached() bool { return d.tally.hasReached(d.wait) }
 
-// Then has done called once, when Wait would return: at once, or by a goroutine that may hold locks of the hub, so done must
-// be quick and call nothing of the hub but Receipt. forget calls it off; a call that is under way may still come to its end.
-func (d *Delivery) Then(done func()) (forget func()) { return d.tally.callWhenReached(d.wait, done) }
+// Then calls done once, when Wait would return: at once, or from a goroutine that may hold locks of
+// the hub. So done must be quick and call nothing of the hub but Receipt. forget cancels the call;
+// a call that is under way may still come to its end.
+func (d *Delivery) Then(done func()) (forget func()) { return d.tally.callWhenDue(d.wait, done) }
 
-// Receipt tells what has become of the message by now.
+// Receipt returns the present fate of the message.
 func (d *Delivery) Receipt() Receipt {
 	r := d.tally.makeReceipt()
 	r.Duplicate = d.duplicate

@@ -32,7 +32,7 @@ func TestAWaitCostsTheSameHoweverManyThereAre(t *testing.T) {
 			stops := make([]func(), n)
 			start := cpuTime(t)
 			for i := range stops {
-				stops[i] = tally.callWhenReached(Wait(int(WaitWritten)+i%2), func() { over++ })
+				stops[i] = tally.callWhenDue(Wait(int(WaitWritten)+i%2), func() { over++ })
 			}
 			for range written {
 				tally.countWrite(true)

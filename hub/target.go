@@ -1,20 +1,21 @@
 package hub
 
-// Target names connections: those that match any part of it at the moment of a call, less those that
-// match Except. The zero Target matches none.
+// Target names connections: those that match any part of it at the moment of a call, less those
+// that match Except. The zero Target matches none.
 type Target struct {
-	Connections []string
-	Users       []string
-	Groups      []string
-	Everyone    bool
-	Except      Exclusion
+	// Connections are ids, Users and Groups are names. The order of Groups decides the route of a
+	// member of several.
+	Connections, Users, Groups []string
+	// Everyone matches all connections of the namespace.
+	Everyone bool
+	// Except is left out.
+	Except Exclusion
 }
 
-// Exclusion is what a Target leaves out.
+// Exclusion is the part that a Target leaves out.
 type Exclusion struct {
-	Connections []string
-	Users       []string
-	Groups      []string
+	// Connections are ids, Users and Groups are names.
+	Connections, Users, Groups []string
 }
 
 // Empty reports whether t names nothing. Except names nothing by itself.
@@ -28,16 +29,15 @@ func (e *Exclusion) isEmpty() bool {
 
 // Unmatched lists the names of a Target that matched no connection, before Except was applied.
 type Unmatched struct {
-	Connections []string
-	Users       []string
-	Groups      []string
+	// Connections are ids, Users and Groups are names.
+	Connections, Users, Groups []string
 }
 
-// RouteKind says by which part of a Target a message reached a connection.
+// RouteKind is the part of a Target by which a message reached a connection.
 type RouteKind uint8
 
-// A connection that matches several parts gets the first of these that it matches; among groups the
-// first in the order of the request.
+// A connection that matches several parts gets the first of these that it matches. Among groups it
+// gets the first in the order of the request.
 const (
 	RouteConnection RouteKind = iota + 1
 	RouteUser
@@ -47,6 +47,8 @@ const (
 
 // Route is why a message reached a connection. Protocols show it.
 type Route struct {
-	Kind  RouteKind
-	Group string // of RouteGroup
+	// Kind is the part of the Target that matched.
+	Kind RouteKind
+	// Group is set for RouteGroup.
+	Group string
 }

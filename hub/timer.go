@@ -6,13 +6,14 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// startTimerLocked closes the connection, which is numbered, after d, unless stopTimerLocked comes first. A client that may
-// have been in time, while the hub was not, has returnPatience more.
+// startTimerLocked closes the connection, which is numbered, after d, unless stopTimerLocked comes
+// first. If the client may have been in time while the hub was late, the client gets returnPatience
+// more.
 func (c *Connection) startTimerLocked(d time.Duration, why cause.Cause) {
 	c.armTimerLocked(d, why, why != cause.TokenExpired)
 }
 
-// armTimerLocked starts the timer; patient says that it may be started again.
+// armTimerLocked starts the timer. patient says that it may start again.
 func (c *Connection) armTimerLocked(d time.Duration, why cause.Cause, patient bool) {
 	due := time.Now().Add(max(d, 0))
 	var t *time.Timer
@@ -20,11 +21,12 @@ func (c *Connection) armTimerLocked(d time.Duration, why cause.Cause, patient bo
 	c.numbering.timer = t
 }
 
-// stallNoticed is how late a timer may be before the hub takes it for its own fault: then what clients sent in time may be unread.
+// stallNoticed is the delay of a timer from which on the hub takes the delay for its own fault:
+// then input that clients sent in time may be unread.
 const stallNoticed = 100 * time.Millisecond
 
-// mayBeInTime reports whether the client may have done before due what it was given time for: the process did not run then, or the
-// link has not read all that has come.
+// mayBeInTime reports whether the client may have acted before due: the process did not run then,
+// or the link has not read all input.
 func (c *Connection) mayBeInTime(due time.Time) bool {
 	if time.Since(due) > stallNoticed {
 		return true
@@ -35,7 +37,7 @@ func (c *Connection) mayBeInTime(due time.Time) bool {
 	return link != nil && link.Stirs()
 }
 
-// timeOver is what the timer t does. again: it starts once more.
+// timeOver handles the expiry of the timer t. With again it starts the timer once more.
 func (c *Connection) timeOver(t **time.Timer, why cause.Cause, again bool) {
 	c.mu.Lock()
 	if c.numbering.timer != *t {
@@ -59,12 +61,14 @@ func (c *Connection) stopTimerLocked() {
 	}
 }
 
-// returnPatience is how long a client that comes back may take to confirm something, however long its tail was full: its first acks
-// come within a second or two of what is written again.
+// returnPatience is how long a client that comes back may take to confirm something, however long
+// its tail was full. Its first acks come within a second or two of the messages that the link
+// writes again.
 const returnPatience = 5 * time.Second
 
-// patienceLocked is how long the tail may still be full. Who comes back when that is over has returnPatience, but not over and over: a link
-// that was lost in time can be resumed for as long as the resume window, and no longer.
+// patienceLocked returns how long the tail may still be full. A client that comes back after the
+// deadline has returnPatience, but not over and over. A link that was lost in time can be resumed
+// for as long as the resume window, and no longer.
 func (c *Connection) patienceLocked() time.Duration {
 	config := &c.hub().config
 	left := time.Until(c.numbering.patient)

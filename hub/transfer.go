@@ -44,17 +44,18 @@ type Moves struct {
 	graves transfer.Tombstones
 }
 
-// departure is a connection on its way to another hub. Guarded by Connection.mu, but for the fields
-// that are static.
+// departure is a connection on its way to a different hub. Guarded by Connection.mu, but for the
+// fields that are static.
 type departure struct {
 	connection *Connection // static
 	to         ID          // static
 
-	changes transfer.Backlog[Op] // since the snapshot; with no more payload than an outbox may have
-	ended   *cause.CloseStatus   // how the connection was closed after Seal; nil: it was not
+	changes transfer.Backlog[Op] // since the snapshot; bounded by an outbox's payload
+	// ended is how the connection was closed after Seal; nil: it was not.
+	ended *cause.CloseStatus
 }
 
-// mostTombstones is as many as the connections of a large hub, which may all move.
+// mostTombstones bounds the tombstones: all connections of a large hub may move.
 const mostTombstones = 1 << 20
 
 func newMoves() *Moves {
@@ -65,10 +66,10 @@ func newMoves() *Moves {
 	}
 }
 
-// Freeze begins a move to a hub and returns the connection as it is. It waits for the command of
-// the client that is carried out, until ctx is done. From then on the link is not read and gets no
-// messages; sends go on to queue. Errors: ErrConnectionNotFound; ErrResumeRefused: the connection
-// is not resumable; transfer.ErrMoving; that of ctx.
+// Freeze begins a move to a hub and returns the connection as it is. It waits until the client's
+// present command is done, or ctx is done. From then on the link is not read and gets no messages;
+// sends go on to queue. Errors: ErrConnectionNotFound; ErrResumeRefused: the connection is not
+// resumable; transfer.ErrMoving; that of ctx.
 func (m *Moves) Freeze(ctx context.Context, namespace, id string, to ID) (*Snapshot, error) {
 	c, err := m.hub.findConnection(namespace, id)
 	if err != nil {
@@ -107,8 +108,8 @@ func (m *Moves) freezeConnection(ctx context.Context, c *Connection, to ID) (*Sn
 	return newSnapshot(&c.state), nil
 }
 
-// awaitTurn waits until no command of the client is carried out, or ctx is done. Connection.mu is
-// held when it is called and when it returns.
+// awaitTurn waits until no command of the client is under way, or ctx is done. c.mu must be held;
+// awaitTurn releases it while it waits.
 func awaitTurn(ctx context.Context, c *Connection) error {
 	for t := &c.numbering.turn; t.of != nil; {
 		over := t.whenOver()
@@ -311,7 +312,7 @@ func (m *Moves) recordChange(c *Connection, op *Op) {
 	d.changes.Add(*op, bytes, m.hub.config.Outbox.Bytes)
 }
 
-// noteClose keeps how a connection was closed that may belong to another hub.
+// noteClose keeps how a connection was closed that may belong to a different hub.
 func (m *Moves) noteClose(id ConnectionID, how cause.CloseStatus) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -136,7 +136,8 @@ func wander(t *testing.T, rt *rapid.T) {
 			if s.Policy = overflow.DropOldest; key != "" {
 				s.Policy, s.ConflationKey = overflow.Conflate, key
 			}
-			queued := int(stateOf(w.connection()).Sequence) // the messages behind have no number yet
+			// the messages behind have no number yet
+			queued := int(stateOf(w.connection()).Sequence)
 			send(t, w.hubs[w.owner], s)
 			if i := slices.Index(w.keys[queued:], key); key != "" && i >= 0 {
 				w.sent[queued+i] = m

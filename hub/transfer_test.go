@@ -134,7 +134,9 @@ func fullConnection(t testing.TB, h *Hub) (*client, string) {
 	c := connectAs(t, h, numbered{}, "ann", "g", "h")
 	_, err := c.Emit(&Event{Name: "clicked"})
 	must(t, "emit", err)
-	must(t, "grant", c.addGrants(grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true})))
+	must(t, "grant", c.addGrants(
+		grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true}),
+	))
 	for _, command := range []uint64{1, 2, 9} {
 		c.Done(command)
 	}
@@ -151,8 +153,8 @@ func fullConnection(t testing.TB, h *Hub) (*client, string) {
 	return c, token
 }
 
-// TestAMoveTakesAllOfAConnectionAlong: each field of a connection is in the snapshot, or among those
-// that a move drops. A new field that is in neither fails here.
+// TestAMoveTakesAllOfAConnectionAlong: each field of a connection is in the snapshot, or among
+// those that a move drops. A new field that is in neither fails here.
 func TestAMoveTakesAllOfAConnectionAlong(t *testing.T) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Connection]()) {
 		dropped := f.Type == reflect.TypeFor[carriage]() || f.Type == reflect.TypeFor[places]()

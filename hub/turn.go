@@ -1,9 +1,12 @@
 package hub
 
-// turn is for one link at a time: to carry out what the client has sent. Guarded by Connection.mu.
+// turn serializes message processing between an old and a new link of a connection. Guarded by
+// Connection.mu.
 type turn struct {
-	of   Link          // nil: of none
-	over chan struct{} // closed when it ends; nil: nobody waits for that
+	// of is the link that has the turn, or nil.
+	of Link
+	// over is closed when the turn ends; nil: no goroutine waits for that.
+	over chan struct{}
 }
 
 // whenOver returns a channel that is closed when the turn ends, or the move that delays it.
@@ -14,7 +17,7 @@ func (t *turn) whenOver() <-chan struct{} {
 	return t.over
 }
 
-// wakeAll has everything that waits for the turn look again.
+// wakeAll has all goroutines that wait for the turn look again.
 func (t *turn) wakeAll() {
 	if t.over != nil {
 		close(t.over)
@@ -22,12 +25,13 @@ func (t *turn) wakeAll() {
 	}
 }
 
-// isOfOther reports whether it is the turn of another link.
+// isOfOther reports whether a link different from l has the turn.
 func (t *turn) isOfOther(l Link) bool { return t.of != nil && t.of != l }
 
-// Turn waits until no link carries out a message of the client, and gives l the turn until EndTurn. So what a client sends is carried out
-// one by one, and in order, also when it takes its connection to a new link. It reports false for a link that was replaced: what it
-// still reads does not count. The wait is as long as a protocol takes for one message, or as a move.
+// Turn waits until no link handles a message of the client, and gives l the turn until EndTurn. So
+// the client's messages are handled in order and never together, also when the client takes its
+// connection to a new link. It reports false for a link that was replaced: the messages that it
+// still reads do not count. The wait is as long as a protocol takes for one message, or as a move.
 func (c *Connection) Turn(l Link) bool {
 	if c.dialect.numbered == nil {
 		return true // it has one link all its life
@@ -48,7 +52,7 @@ func (c *Connection) Turn(l Link) bool {
 	return true
 }
 
-// EndTurn ends what Turn has begun.
+// EndTurn ends a turn that Turn has begun.
 func (c *Connection) EndTurn() {
 	if c.dialect.numbered == nil {
 		return

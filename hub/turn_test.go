@@ -11,7 +11,8 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// A client takes its connection over twice while a message of it is carried out: the link between has read something, and never has the turn.
+// A client takes its connection over twice while a message of it is carried out: the link between
+// has read something, and never has the turn.
 func TestTurnGoesFromALinkToTheOneThatReplacedIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connectAs(t, newHub(t), numbered{}, "ann")
@@ -25,7 +26,9 @@ func TestTurnGoesFromALinkToTheOneThatReplacedIt(t *testing.T) {
 			link := c.link
 			waits.Go(func() {
 				if has := c.Turn(link); has != want || !ended.Load() {
-					t.Errorf("turn: %t, want %t; the one before has ended: %t", has, want, ended.Load())
+					t.Errorf(
+						"turn: %t, want %t; the one before has ended: %t", has, want, ended.Load(),
+					)
 				}
 			})
 			synctest.Wait()

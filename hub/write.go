@@ -2,9 +2,9 @@ package hub
 
 import "github.com/connhub/connhub/hub/cause"
 
-// Take hands the link what may be written now: at least one unit if there is one, and more while they add
-// up to no more than max bytes. It reports false when there is nothing, or l is not the connection's link.
-// The link writes the bytes in order and reports units with Written.
+// Take fills b with messages for the link to write: at least one unit if there is one, and more
+// while they add up to max bytes or less. It reports false when there is nothing, or l is not the
+// connection's link. The link writes the bytes in order and reports units with Written.
 func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -29,9 +29,9 @@ func (c *Connection) Take(l Link, b *Batch, max int) bool {
 	return len(b.Bytes) > 0
 }
 
-// nextLocked returns the message behind c.sent, or nil when there is none, when it does not fit into max
-// bytes behind the taken ones, or when the tail is full. A message gets its number here: when it leaves the
-// queue.
+// nextEnvelopeLocked returns the message behind c.sent. It returns nil when there is none, when it
+// does not fit into max bytes behind the taken ones, or when the tail is full. A message gets its
+// number here: when it leaves the queue.
 func (c *Connection) nextEnvelopeLocked(taken, max int) *Envelope {
 	o := &c.state.Outbox
 	if c.sent < c.state.Sequence { // a tail to write again
@@ -53,11 +53,12 @@ func (c *Connection) nextEnvelopeLocked(taken, max int) *Envelope {
 		c.applyLocked(Op{Kind: OpNumber})
 		return e
 	}
-	c.soonest = nil // it points into a message, which need not live longer
+	// It points into a message, which need not live longer.
+	c.soonest = nil
 	return nil
 }
 
-// Written says that the link's wire took that many more units whole, in the order of Take.
+// Written records that the link's wire took that many more units whole, in the order of Take.
 func (c *Connection) Written(l Link, units int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,7 +82,8 @@ func (c *Connection) Written(l Link, units int) {
 	}
 }
 
-// wroteLocked counts the messages up to a sequence id as written. The op that says so follows.
+// countWrittenLocked counts the messages up to a sequence id as written. The caller then applies
+// the op that says so.
 func (c *Connection) countWrittenLocked(sequence uint64) {
 	for n := c.state.Written + 1; n <= sequence; n++ {
 		t := c.state.Outbox.entryAt(int(n - c.state.Acked - 1)).tally
