@@ -55,8 +55,10 @@ func TestBurstBeyondAnOutboxDropsNothing(t *testing.T) {
 		ann := connect(t, h, "ann")
 		var burst Burst
 		for i := range 20 {
-			send(t, h, &Send{Message: text(fmt.Sprint(i)),
-				Target: Target{Users: []string{"ann"}}, Policy: policy, Burst: &burst})
+			send(t, h, &Send{
+				Message: text(fmt.Sprint(i)),
+				Target:  Target{Users: []string{"ann"}}, Policy: policy, Burst: &burst,
+			})
 		}
 		burst.Flush()
 		if n := len(ann.link.frames()); n != 20 {

@@ -89,8 +89,10 @@ var equateEmpty = cmp.Transformer("empty", func(s []string) []string {
 func TestNamespacesAreIsolated(t *testing.T) {
 	h := newHub(t)
 	c := connect(t, h, "ann", "blue")
-	target := Target{Connections: []string{string(c.ID())},
-		Users: []string{"ann"}, Groups: []string{"blue"}, Everyone: true}
+	target := Target{
+		Connections: []string{string(c.ID())},
+		Users:       []string{"ann"}, Groups: []string{"blue"}, Everyone: true,
+	}
 	m := text("hi")
 	m.Namespace = "other"
 	if r := send(t, h, &Send{Message: m, Target: target}).Receipt(); r.Matched != 0 {
@@ -186,19 +188,27 @@ func TestReceiptFollowsTheMessage(t *testing.T) {
 	}
 	check("pushed", Receipt{Matched: 4, Queued: 2, Written: 2, NotAckable: 1})
 	gone.Close(cause.Backend.CloseStatus())
-	check("closed", Receipt{Matched: 4, Queued: 1, Written: 2,
-		NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("closed", Receipt{
+		Matched: 4, Queued: 1, Written: 2,
+		NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}},
+	})
 	if err := numberedOne.Ack(1); err != nil {
 		t.Fatal(err)
 	}
-	check("acked", Receipt{Matched: 4, Queued: 1, Written: 1,
-		Acked: 1, NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("acked", Receipt{
+		Matched: 4, Queued: 1, Written: 1,
+		Acked: 1, NotAckable: 1, Dropped: []DropCount{{cause.DropClosed, 1}},
+	})
 	slow.link.stall(false)
-	check("written", Receipt{Matched: 4, Written: 2,
-		Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("written", Receipt{
+		Matched: 4, Written: 2,
+		Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}},
+	})
 	fast.Close(cause.Backend.CloseStatus())
-	check("after a close", Receipt{Matched: 4, Written: 2,
-		Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}}})
+	check("after a close", Receipt{
+		Matched: 4, Written: 2,
+		Acked: 1, NotAckable: 2, Dropped: []DropCount{{cause.DropClosed, 1}},
+	})
 }
 
 func TestWaitEndsWhenReachedOrWhenTheContextDoes(t *testing.T) {

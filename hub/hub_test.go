@@ -150,8 +150,10 @@ var someClaims = &Claims{Labels: map[string]string{"device": "phone"}}
 
 func connectAs(t testing.TB, h *Hub, p Protocol, user string, groups ...string) *client {
 	t.Helper()
-	c, err := h.Attach(t.Context(), Admission{Namespace: DefaultNamespace,
-		User: user, Groups: groups, Protocol: p, RemoteAddress: "127.0.0.1:1", Claims: someClaims})
+	c, err := h.Attach(t.Context(), Admission{
+		Namespace: DefaultNamespace, User: user, Groups: groups,
+		Protocol: p, RemoteAddress: "127.0.0.1:1", Claims: someClaims,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,8 +324,10 @@ func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
 	const most = 64
 	h := newHub(t, func(c *Config) { c.MaxConnections = most })
 	for i := range most {
-		a := Admission{Namespace: DefaultNamespace,
-			Protocol: bare{}, RemoteAddress: fmt.Sprintf("10.0.0.%d:%d", i/8, i)}
+		a := Admission{
+			Namespace: DefaultNamespace,
+			Protocol:  bare{}, RemoteAddress: fmt.Sprintf("10.0.0.%d:%d", i/8, i),
+		}
 		if i%2 == 1 {
 			a.User = fmt.Sprint(i / 4)
 		}

@@ -292,10 +292,14 @@ func breakIf(wrong bool, format string, args ...any) {
 
 func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 	_, isNumbered := protocol.(Numbered)
-	bounds := Bounds{Messages: rapid.IntRange(1, 6).Draw(rt, "messages"),
-		Bytes: rapid.Int64Range(40, 200).Draw(rt, "bytes")}
-	window := Bounds{Messages: rapid.IntRange(1, 4).Draw(rt, "window"),
-		Bytes: rapid.Int64Range(20, 200).Draw(rt, "window bytes")}
+	bounds := Bounds{
+		Messages: rapid.IntRange(1, 6).Draw(rt, "messages"),
+		Bytes:    rapid.Int64Range(40, 200).Draw(rt, "bytes"),
+	}
+	window := Bounds{
+		Messages: rapid.IntRange(1, 4).Draw(rt, "window"),
+		Bytes:    rapid.Int64Range(20, 200).Draw(rt, "window bytes"),
+	}
 	h := newHub(t)
 	// below what Validate allows: small is where it gets tight
 	h.config.Outbox, h.config.Window = bounds, window

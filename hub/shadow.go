@@ -119,6 +119,7 @@ func (m *Moves) Apply(id ConnectionID, op Op) error {
 		for _, e := range o.liveEntries()[:op.Sequence-c.state.Acked] {
 			e.tally.countAck()
 		}
+	default: // no tally counts it
 	}
 	c.applyLocked(op)
 	return nil
@@ -152,10 +153,8 @@ func isApplicable(s *State, op *Op) bool {
 		return slices.Contains(s.Groups, op.Group)
 	case OpDetach:
 		return op.Resumption != nil
-	case OpGrant, OpEvent, OpDone:
-		return true
 	default:
-		return false
+		return slices.Contains([]OpKind{OpGrant, OpEvent, OpDone}, op.Kind)
 	}
 }
 

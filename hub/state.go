@@ -188,11 +188,6 @@ func (s *State) applyOp(op *Op) {
 		s.applyAttach(op)
 	case OpDetach:
 		s.Phase, s.Resumption = PhaseDetached, op.Resumption
-	case OpJoin:
-		s.Groups = append(s.Groups, op.Group)
-	case OpLeave:
-		i := slices.Index(s.Groups, op.Group)
-		s.Groups = slices.Delete(s.Groups, i, i+1)
 	case OpPush:
 		s.Outbox.pushEnvelope(op.Envelope)
 	case OpConflate:
@@ -285,9 +280,14 @@ func (s *State) numberEvent(op *Op) {
 	op.Ordinal = s.Events
 }
 
-// applyClientOp is applyOp for the actions of clients.
+// applyClientOp is applyOp for the actions of clients, also if backends take them.
 func (s *State) applyClientOp(op *Op) {
 	switch op.Kind {
+	case OpJoin:
+		s.Groups = append(s.Groups, op.Group)
+	case OpLeave:
+		i := slices.Index(s.Groups, op.Group)
+		s.Groups = slices.Delete(s.Groups, i, i+1)
 	case OpGrant:
 		s.Grants = op.Grants
 	case OpEvent:

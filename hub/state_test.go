@@ -68,8 +68,10 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 			c.Done(command)
 		}
 		check("client")
-		for _, policy := range []overflow.Policy{overflow.CloseSlow,
-			overflow.Conflate, overflow.DropOldest, overflow.Conflate, overflow.DropOldest} {
+		for _, policy := range []overflow.Policy{
+			overflow.CloseSlow,
+			overflow.Conflate, overflow.DropOldest, overflow.Conflate, overflow.DropOldest,
+		} {
 			s := toGroup("g", "x")
 			s.Policy, s.ConflationKey = policy, "k"
 			send(t, h, s)

@@ -362,8 +362,8 @@ func (h *hooked) Encode(m *Message, _ Route) []byte {
 func TestAFailedMoveLeavesTheConnectionAsItWas(t *testing.T) {
 	steps := []func(p *passage, s *Snapshot){
 		func(p *passage, s *Snapshot) { p.adopt(s) },
-		func(p *passage, s *Snapshot) { p.change() },
-		func(p *passage, s *Snapshot) { p.seal() },
+		func(p *passage, _ *Snapshot) { p.change() },
+		func(p *passage, _ *Snapshot) { p.seal() },
 	}
 	for _, detached := range []bool{false, true} {
 		for done := range len(steps) + 1 {
@@ -605,8 +605,11 @@ func TestAConnectionIsOnOneMoveAtATime(t *testing.T) {
 	p.adopt(s)
 	check("adopt again", to.Moves().Adopt(s, 3, numbered{}), transfer.ErrMoving)
 	for _, op := range []Op{
-		{Kind: OpDrop}, {Kind: OpAck, Sequence: 9}, {Kind: OpLeave, Group: "x"},
-		{Kind: OpClose}, {Kind: OpPush},
+		{Kind: OpDrop},
+		{Kind: OpAck, Sequence: 9},
+		{Kind: OpLeave, Group: "x"},
+		{Kind: OpClose},
+		{Kind: OpPush},
 	} {
 		check(fmt.Sprintf("op %d", op.Kind), to.Moves().Apply(c.ID(), op), transfer.ErrBroken)
 	}
