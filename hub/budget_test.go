@@ -57,7 +57,7 @@ func TestBudgetSparesTheAttachedWhileTheDetachedHoldMost(t *testing.T) {
 	}
 }
 
-// What many share who are on their way out is on its way out once.
+// A message that many closing connections share counts once as leaving.
 func TestBudgetHoldsWhileManyWhoShareLeave(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
 	payload := strings.Repeat("x", 100_000)

@@ -67,7 +67,8 @@ func TestBurstBeyondAnOutboxDropsNothing(t *testing.T) {
 	}
 }
 
-// What was pushed before a protocol panicked is written all the same: who pushes next counts on it.
+// Messages that were pushed before a protocol panicked are written all the same. The goroutine that
+// pushes next relies on it.
 func TestPanicOfAProtocolLeavesNothingUnwritten(t *testing.T) {
 	h := newHub(t)
 	ann := connect(t, h, "ann")

@@ -42,8 +42,8 @@ func (l *tallying) Flush() {
 func (l *tallying) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 
 // TestMembersThatStayGetEachMessageOnce storms a group of 20,000 with joins, leaves, closes and new
-// members while fan-outs run through it: whoever stays gets each message exactly once, nobody gets
-// one twice, and the receipts add up to what the links got.
+// members while fan-outs run through it. A member that stays gets each message exactly once, no
+// member gets a message twice, and the receipts add up to the links' messages.
 func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	const churn, senders, each = 2_000, 4, 12
 	stay := 18_000
@@ -115,7 +115,7 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 		}
 	}
 	var written int64
-	// only now: who came in the storm got its link a moment after it could be sent to
+	// Only now: a member that came in the storm could be sent to a moment before it got its link.
 	for _, d := range deliveries {
 		written += int64(d.Receipt().Written)
 	}

@@ -129,8 +129,8 @@ func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T
 	}
 }
 
-// What is held by others too is not freed by closing those without a link: one who holds much by
-// itself goes instead.
+// Closing detached connections does not free messages that attached connections hold, too. The
+// connection that holds much by itself is closed instead.
 func TestBudgetDoesNotCloseTheDetachedInVain(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
 	const detached = 5 * manyHold
@@ -200,8 +200,8 @@ type packed struct{ numbered }
 
 func (packed) Encode(*Message, Route) []byte { return []byte("packed") }
 
-// What a message takes is given back when nobody holds it, however little of it goes over the wire:
-// as much is the connection that holds it worth.
+// A message's bytes are given back when no connection holds it, however few of them go over the
+// wire. A connection counts with all these bytes.
 func TestBudgetClosesThoseWhoHoldMostOfItAndNotMostOnTheWire(t *testing.T) {
 	const unit = 100_000
 	h := newHub(t, func(c *Config) { c.HeldBytes = minHeldBytes })
@@ -297,8 +297,8 @@ func TestUsersAndAddressesHaveSomeDetachedConnectionsOnly(t *testing.T) {
 	})
 }
 
-// A network that goes away takes thousands at once: the bounds hold all the same, and nobody goes
-// who need not.
+// When a network goes away, thousands are lost at once. The bounds hold all the same, and no
+// connection is closed without need.
 func TestBoundsOfTheDetachedHoldWhenManyAreLostAtOnce(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.DetachedPerUser, c.DetachedPerAddress = 50, 120 })
 	for range 3 {

@@ -278,8 +278,8 @@ func (l *memory) numberedFrames(t testing.TB) []string {
 	return all
 }
 
-// A user who opens connections without end leaves room for others, and a namespace that does for
-// other namespaces.
+// A user that opens connections without end leaves room for different users. A namespace that does
+// so leaves room for different namespaces.
 func TestAHubThatIsNearlyFullTakesThoseWhoHaveLittle(t *testing.T) {
 	const most, reserved = 320, 320 / reservedShare
 	h := newHub(t, func(c *Config) { c.MaxConnections = most })
@@ -319,7 +319,7 @@ func TestAHubThatIsNearlyFullTakesThoseWhoHaveLittle(t *testing.T) {
 	}
 }
 
-// What is kept for others stays nobody's: users with a few connections each fill the hub.
+// No part of the reserve stays empty: users with a few connections each fill the hub.
 func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
 	const most = 64
 	h := newHub(t, func(c *Config) { c.MaxConnections = most })

@@ -167,8 +167,8 @@ func TestAckThatHasArrivedCountsWhenItsTimeIsOver(t *testing.T) {
 	}
 }
 
-// One that comes back, and reads so little that its tail is never written again, has no more time
-// than others.
+// A client that comes back, and reads so little that its tail is never written again, has no more
+// time than any client.
 func TestClientThatComesBackAndReadsNothingIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, func(c *Config) { c.Window.Messages = 1 })
@@ -211,8 +211,8 @@ func TestClientWhoseTailIsFullAgainAndAgainAndWhoConfirmsStays(t *testing.T) {
 	})
 }
 
-// The time in which a client must confirm something goes on while it is away; who comes back late
-// has a few seconds, but not for ever.
+// The time in which a client must confirm something goes on while it is away. A client that comes
+// back late has a few seconds, but not for ever.
 func TestClientThatComesBackAndNeverConfirmsIsClosed(t *testing.T) {
 	for _, tc := range []struct{ there, away, closed time.Duration }{
 		{time.Hour, 0, 30 * time.Second},

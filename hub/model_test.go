@@ -389,7 +389,8 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 	}
 	actions[""] = func(*rapid.T) {
 		synctest.Wait()
-		m.pass() // who comes back far too late is closed at once
+		// A client that comes back far too late is closed at once.
+		m.pass()
 		info := c.Info()
 		breakIf(info.Phase != m.phase ||
 			m.phase != PhaseClosed && info.QueuedMessages != len(m.queue),

@@ -49,7 +49,7 @@ func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 		config := DefaultConfig()
 		config.ID, config.HeldBytes, config.NamespaceHeldBytes = NewID(),
 			2*minHeldBytes, minHeldBytes
-		// nobody is closed for a bound of its own
+		// No connection is closed for a bound of its own.
 		config.Outbox.Bytes, config.Window.Bytes = 1<<30, 1<<30
 		observeCloses(&closed)(&config)
 		h, err := New(config)

@@ -139,7 +139,7 @@ func (o *ordinals) Applied(_ *Connection, op Op) {
 }
 
 // TestEventsOfAConnectionAreNumberedWithoutHoles from its first link to its end, whatever links it
-// has in between. One that never had a link has none.
+// has in between. A connection that never had a link has no events.
 func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen ordinals

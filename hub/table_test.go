@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestABucketTellsNamesWithOneHashApart: nobody finds such names by accident, but they can be made.
+// TestABucketTellsNamesWithOneHashApart: such names do not occur by accident, but they can be made.
 func TestABucketTellsNamesWithOneHashApart(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var b bucket[*set]
