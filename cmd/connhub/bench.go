@@ -47,12 +47,12 @@ const (
 	closedPoll = 50 * time.Millisecond
 )
 
-func (f *benchFlags) validate() error {
+func (f *benchFlags) validateFlags() error {
 	switch {
 	case f.Connections < 1:
-		return usagef("--connections %d: want 1 or more", f.Connections)
+		return usageErrorf("--connections %d: want 1 or more", f.Connections)
 	case f.Concurrency < 1:
-		return usagef("--concurrency %d: want 1 or more", f.Concurrency)
+		return usageErrorf("--concurrency %d: want 1 or more", f.Concurrency)
 	}
 	for _, one := range f.URL {
 		if _, err := clientsURL(one); err != nil {
@@ -81,21 +81,21 @@ type bench struct {
 // benchNameLength is how much of a user's 16 bytes is the run's.
 const benchNameLength = 8
 
-// run runs a bench: measure is called with no connection open yet, and may leave open what it opens.
-func (f *benchFlags) run(ctx context.Context, t *terminal, name string, measure func(context.Context, *bench) error) error {
-	if err := f.validate(); err != nil {
+// runBench runs a bench: measure is called with no connection open yet, and may leave open what it opens.
+func (f *benchFlags) runBench(ctx context.Context, t *terminal, name string, measure func(context.Context, *bench) error) error {
+	if err := f.validateFlags(); err != nil {
 		return err
 	}
-	return f.call(func(h *client) error {
+	return f.withClient(func(h *client) error {
 		b := &bench{
 			flags: f, hub: h, t: t, stamp: load.NewStamp(), name: strings.ToLower(rand.Text()[:benchNameLength]),
 			report: &benchReport{Bench: name}, progress: newBenchProgress(t),
 		}
-		err := b.measured(ctx, measure)
-		b.progress.stop()
+		err := b.measureAndClose(ctx, measure)
+		b.progress.stopDrawing()
 		b.report.Interrupted = ctx.Err() != nil
 		if b.report.measured {
-			err = errors.Join(b.report.verdict(err), b.print())
+			err = errors.Join(b.report.joinProblems(err), b.printReport())
 		}
 		if ctx.Err() != nil {
 			return context.Canceled
@@ -104,46 +104,46 @@ func (f *benchFlags) run(ctx context.Context, t *terminal, name string, measure 
 	})
 }
 
-// measured measures, and takes down all that was made for it.
-func (b *bench) measured(ctx context.Context, measure func(context.Context, *bench) error) error {
+// measureAndClose measures, and takes down all that was made for it.
+func (b *bench) measureAndClose(ctx context.Context, measure func(context.Context, *bench) error) error {
 	err := measure(ctx, b)
 	if b.crowd == nil {
 		return err
 	}
-	b.report.Lost, b.report.lostWhy = b.crowd.Counts().Lost, printable(b.crowd.Lost())
+	b.report.Lost, b.report.lostWhy = b.crowd.Counts().Lost, makePrintable(b.crowd.Lost())
 	held := b.crowd.Counts().Open
-	b.progress.phase("closing", float64(held), func() (float64, string) {
+	b.progress.showPhase("closing", float64(held), func() (float64, string) {
 		closed := held - b.crowd.Counts().Open
-		return float64(closed), fmt.Sprintf("%s of %s connections", grouped(closed), grouped(held))
+		return float64(closed), fmt.Sprintf("%s of %s connections", groupDigits(closed), groupDigits(held))
 	})
 	b.crowd.Close()
-	return errors.Join(err, b.gone(context.WithoutCancel(ctx)))
+	return errors.Join(err, b.awaitGroupGone(context.WithoutCancel(ctx)))
 }
 
-// gone waits until the hub has forgotten the group: then all its members are gone.
-func (b *bench) gone(ctx context.Context) error {
+// awaitGroupGone waits until the hub has forgotten the group: then all its members are gone.
+func (b *bench) awaitGroupGone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closedLimit)
 	defer cancel()
 	tick := time.NewTicker(closedPoll)
 	defer tick.Stop()
 	for {
-		response, err := controlv1.NewGroupServiceClient(b.hub).GetGroup(ctx, &controlv1.GetGroupRequest{Namespace: b.flags.Namespace, Group: b.group()})
+		response, err := controlv1.NewGroupServiceClient(b.hub).GetGroup(ctx, &controlv1.GetGroupRequest{Namespace: b.flags.Namespace, Group: b.groupName()})
 		if err != nil && ctx.Err() == nil { // it is gone, or the hub is, which the measurement has told
 			return nil //nolint:nilerr // as said
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the hub still holds %s that were closed", count(response.GetGroup().GetMembers(), "connection"))
+			return fmt.Errorf("the hub still holds %s that were closed", countNoun(response.GetGroup().GetMembers(), "connection"))
 		}
 	}
 }
 
-func (b *bench) group() string { return "bench-" + b.name }
+func (b *bench) groupName() string { return "bench-" + b.name }
 
-// open opens the connections, between two looks at the hub.
-func (b *bench) open(ctx context.Context) (before, after opsSample, took time.Duration, err error) {
-	urls, err := b.issue(ctx)
+// openCrowd opens the connections, between two looks at the hub.
+func (b *bench) openCrowd(ctx context.Context) (before, after opsSample, took time.Duration, err error) {
+	urls, err := b.issueURLs(ctx)
 	if err != nil {
 		return before, after, 0, err
 	}
@@ -156,21 +156,21 @@ func (b *bench) open(ctx context.Context) (before, after opsSample, took time.Du
 		return before, after, 0, err
 	}
 	b.ops = newBenchOps(b.flags)
-	b.ops.collect(ctx)
-	before = b.ops.sample(ctx)
-	b.progress.phase("connecting", float64(len(urls)), func() (float64, string) {
+	b.ops.collectGarbage(ctx)
+	before = b.ops.takeSample(ctx)
+	b.progress.showPhase("connecting", float64(len(urls)), func() (float64, string) {
 		n := b.crowd.Counts().Opened
-		return float64(n), fmt.Sprintf("%s of %s connections", grouped(n), grouped(len(urls)))
+		return float64(n), fmt.Sprintf("%s of %s connections", groupDigits(n), groupDigits(len(urls)))
 	})
 	began := time.Now()
 	err = b.crowd.Open(ctx)
 	took = time.Since(began)
-	after = b.ops.sample(ctx)
+	after = b.ops.takeSample(ctx)
 	b.report.Connections = b.crowd.Counts().Opened
 	if err != nil {
 		return before, after, took, b.openError(err)
 	}
-	b.ops.check(before, after, len(urls))
+	b.ops.checkLoad(before, after, len(urls))
 	return before, after, took, nil
 }
 
@@ -180,7 +180,7 @@ func (b *bench) openError(err error) error {
 	if _, ok := errors.AsType[*net.OpError](err); ok && len(b.flags.URL) == 0 {
 		hint = ". --url names another address for clients"
 	}
-	return fmt.Errorf("%s%s", printable(err.Error()), hint)
+	return fmt.Errorf("%s%s", makePrintable(err.Error()), hint)
 }
 
 // clientsTLS trusts for clients' connections what --tls-ca-file has.
@@ -188,9 +188,9 @@ func (f *benchFlags) clientsTLS() (*tls.Config, error) {
 	if f.TLSCAFile == "" {
 		return nil, nil //nolint:nilnil // the system's certificates
 	}
-	c, err := trust("--tls-ca-file", f.TLSCAFile)
+	c, err := trustFile("--tls-ca-file", f.TLSCAFile)
 	if err != nil {
-		return nil, usagef("%w", err)
+		return nil, usageErrorf("%w", err)
 	}
 	return c, nil
 }
@@ -204,19 +204,19 @@ one of its own.`
 }
 
 func (c *benchConnectCmd) Run(ctx context.Context, t *terminal) error {
-	return c.run(ctx, t, "connect", func(ctx context.Context, b *bench) error {
+	return c.runBench(ctx, t, "connect", func(ctx context.Context, b *bench) error {
 		b.own = true
-		before, after, took, err := b.open(ctx)
+		before, after, took, err := b.openCrowd(ctx)
 		opened := b.report.Connections
 		if opened == 0 {
 			return err
 		}
 		r := b.report
-		r.measured, r.Duration = true, rounded(took.Seconds())
+		r.measured, r.Duration = true, roundFigure(took.Seconds())
 		r.benchConnects = &benchConnects{
-			Concurrency: c.Concurrency, ConnectsPerSecond: perSecond(opened, took), Handshake: millis(b.crowd.Handshakes()),
+			Concurrency: c.Concurrency, ConnectsPerSecond: perSecond(opened, took), Handshake: toMillis(b.crowd.Handshakes()),
 		}
-		b.reportCPU(before, after, took, func(h *benchHub, micros float64) { h.PerConnect = rounded(micros / float64(opened)) })
+		b.reportCPU(before, after, took, func(h *benchHub, micros float64) { h.PerConnect = roundFigure(micros / float64(opened)) })
 		return err
 	})
 }
@@ -236,40 +236,40 @@ heartbeats after 25 s; to have them in the figures hold longer.`
 
 func (c *benchIdleCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Duration <= 0 {
-		return usagef("--duration %v: want more than 0", c.Duration)
+		return usageErrorf("--duration %v: want more than 0", c.Duration)
 	}
-	return c.run(ctx, t, "idle", func(ctx context.Context, b *bench) error {
+	return c.runBench(ctx, t, "idle", func(ctx context.Context, b *bench) error {
 		b.own = true
-		before, after, _, err := b.open(ctx)
+		before, after, _, err := b.openCrowd(ctx)
 		if err != nil {
 			return err
 		}
-		b.ops.collect(ctx) // garbage of the handshakes: what is returned to the system shows later
+		b.ops.collectGarbage(ctx) // garbage of the handshakes: what is returned to the system shows later
 		began := time.Now()
-		b.progress.phase("holding", c.Duration.Seconds(), func() (float64, string) {
+		b.progress.showPhase("holding", c.Duration.Seconds(), func() (float64, string) {
 			held := time.Since(began)
-			return held.Seconds(), fmt.Sprintf("%s connections, %s of %v", grouped(b.crowd.Counts().Open), span(held), c.Duration)
+			return held.Seconds(), fmt.Sprintf("%s connections, %s of %v", groupDigits(b.crowd.Counts().Open), spanWords(held), c.Duration)
 		})
-		start := b.ops.sample(ctx)
-		wait(ctx, c.Duration)
+		start := b.ops.takeSample(ctx)
+		waitFor(ctx, c.Duration)
 		// The sample is taken though Ctrl-C came.
-		end := b.ops.sample(context.WithoutCancel(ctx))
+		end := b.ops.takeSample(context.WithoutCancel(ctx))
 		held, r := time.Since(began), b.report
-		r.measured, r.Duration = true, rounded(held.Seconds())
+		r.measured, r.Duration = true, roundFigure(held.Seconds())
 		r.Connections = b.crowd.Counts().Open
 		r.benchHolds = &benchHolds{Pings: b.crowd.Counts().Pings}
 		b.reportCPU(start, end, held, func(h *benchHub, _ float64) {
 			came := float64(after.connections - before.connections)
 			// At or below 0, and left out: the hub had more than enough from before.
-			h.Memory = max(rounded(float64(end.memory-before.memory)/came), 0)
-			h.Heap = max(rounded(float64(end.heap-before.heap)/came), 0)
+			h.Memory = max(roundFigure(float64(end.memory-before.memory)/came), 0)
+			h.Heap = max(roundFigure(float64(end.heap-before.heap)/came), 0)
 		})
 		return nil
 	})
 }
 
-// wait waits for d, or until ctx is done.
-func wait(ctx context.Context, d time.Duration) {
+// waitFor waits for d, or until ctx is done.
+func waitFor(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -286,16 +286,16 @@ type benchSendFlags struct {
 	Unary    bool          `group:"Load" help:"Each message is a call of Send; otherwise all go over one SendStream."`
 }
 
-func (f *benchSendFlags) validate(inFlight int) error {
+func (f *benchSendFlags) validateLoad(inFlight int) error {
 	switch {
 	case f.Size < load.StampSize || f.Size > hub.MaxPayload:
-		return usagef("--size %d: want %d to %d", f.Size, load.StampSize, hub.MaxPayload)
+		return usageErrorf("--size %d: want %d to %d", f.Size, load.StampSize, hub.MaxPayload)
 	case f.Rate < 0 || f.Rate > 1e6:
-		return usagef("--rate %v: want 0 to 1000000", f.Rate)
+		return usageErrorf("--rate %v: want 0 to 1000000", f.Rate)
 	case f.Duration <= 0:
-		return usagef("--duration %v: want more than 0", f.Duration)
+		return usageErrorf("--duration %v: want more than 0", f.Duration)
 	case inFlight < 1 || inFlight > maxInFlight:
-		return usagef("--in-flight %d: want 1 to %d", inFlight, maxInFlight)
+		return usageErrorf("--in-flight %d: want 1 to %d", inFlight, maxInFlight)
 	}
 	return nil
 }
@@ -317,15 +317,15 @@ type benchFanoutCmd struct {
 func (benchFanoutCmd) Help() string { return inFlightHelp }
 
 func (c *benchFanoutCmd) Run(ctx context.Context, t *terminal) error {
-	if err := c.benchSendFlags.validate(c.InFlight); err != nil {
+	if err := c.benchSendFlags.validateLoad(c.InFlight); err != nil {
 		return err
 	}
-	return c.run(ctx, t, "fanout", func(ctx context.Context, b *bench) error {
-		if _, _, _, err := b.open(ctx); err != nil {
+	return c.runBench(ctx, t, "fanout", func(ctx context.Context, b *bench) error {
+		if _, _, _, err := b.openCrowd(ctx); err != nil {
 			return err
 		}
-		target := &controlv1.Target{Groups: []string{b.group()}}
-		return b.send(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return target })
+		target := &controlv1.Target{Groups: []string{b.groupName()}}
+		return b.runSends(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return target })
 	})
 }
 
@@ -340,18 +340,18 @@ type benchUnicastCmd struct {
 func (benchUnicastCmd) Help() string { return inFlightHelp }
 
 func (c *benchUnicastCmd) Run(ctx context.Context, t *terminal) error {
-	if err := c.benchSendFlags.validate(c.InFlight); err != nil {
+	if err := c.benchSendFlags.validateLoad(c.InFlight); err != nil {
 		return err
 	}
-	return c.run(ctx, t, "unicast", func(ctx context.Context, b *bench) error {
-		if _, _, _, err := b.open(ctx); err != nil {
+	return c.runBench(ctx, t, "unicast", func(ctx context.Context, b *bench) error {
+		if _, _, _, err := b.openCrowd(ctx); err != nil {
 			return err
 		}
-		targets, err := b.each(ctx)
+		targets, err := b.listTargets(ctx)
 		if err != nil {
 			return err
 		}
-		return b.send(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return targets[randomIndex(len(targets))] })
+		return b.runSends(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return targets[randomIndex(len(targets))] })
 	})
 }
 
@@ -363,7 +363,7 @@ func (b *bench) reportCPU(from, to opsSample, took time.Duration, more func(h *b
 		return
 	}
 	seconds := to.cpu - from.cpu
-	h := &benchHub{CPUSeconds: rounded(seconds), CPUCores: rounded(seconds / took.Seconds())}
+	h := &benchHub{CPUSeconds: roundFigure(seconds), CPUCores: roundFigure(seconds / took.Seconds())}
 	more(h, seconds*1e6)
 	b.report.Hub = h
 }

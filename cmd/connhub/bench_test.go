@@ -101,7 +101,7 @@ func TestBenchVerdictsNameWhatIsWrong(t *testing.T) {
 		"clients counted 3 deliveries that no receipt tells of", "", "", "",
 	} {
 		got := ""
-		if err := someReports()[i].verdict(nil); err != nil {
+		if err := someReports()[i].joinProblems(nil); err != nil {
 			got = err.Error()
 		}
 		if got != want {
@@ -112,7 +112,7 @@ func TestBenchVerdictsNameWhatIsWrong(t *testing.T) {
 
 func TestBenchNumbersAreReadable(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", -1234567: "-1,234,567", 123456: "123,456", -123: "-123"} {
-		if got := grouped(n); got != want {
+		if got := groupDigits(n); got != want {
 			t.Errorf("%d is %q, want %q", n, got, want)
 		}
 	}
@@ -126,19 +126,19 @@ func TestBenchNumbersAreReadable(t *testing.T) {
 func TestPaceSaysWhenMessagesAreDue(t *testing.T) {
 	p := pace{start: 100, end: 150, every: 20}
 	for i, want := range []time.Duration{100, 120, 140} {
-		if at, ok := p.next(900); at != want || !ok {
+		if at, ok := p.nextDue(900); at != want || !ok {
 			t.Errorf("message %d is due at %d, %v; want %d, however late it is", i, at, ok, want)
 		}
 		p.taken++
 	}
-	if _, ok := p.next(100); ok {
+	if _, ok := p.nextDue(100); ok {
 		t.Error("a message after the end")
 	}
 	p.every = 0
-	if at, ok := p.next(149); at != 149 || !ok {
+	if at, ok := p.nextDue(149); at != 149 || !ok {
 		t.Errorf("without a rate it is due at %d, %v", at, ok)
 	}
-	if _, ok := p.next(150); ok {
+	if _, ok := p.nextDue(150); ok {
 		t.Error("without a rate: a message after the end")
 	}
 }
@@ -191,7 +191,7 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 	sends := func() bool {
 		return strings.Contains(get(t, "http://"+hub.ops+"/metrics", nil).body, "connhub_messages_written_total 1")
 	}
-	poll(10*time.Second, sends) // several: each is written five times
+	pollUntil(10*time.Second, sends) // several: each is written five times
 	cancel()
 	if code := <-ended; code != exitError || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("exit %d, %s", code, stderr.String())

@@ -61,8 +61,8 @@ type pace struct {
 	taken      int64
 }
 
-// next is when the next message is due; false: the run is over.
-func (p *pace) next(now time.Duration) (time.Duration, bool) {
+// nextDue is when the next message is due; false: the run is over.
+func (p *pace) nextDue(now time.Duration) (time.Duration, bool) {
 	at := now
 	if p.every > 0 {
 		at = p.start + time.Duration(p.taken)*p.every
@@ -70,8 +70,8 @@ func (p *pace) next(now time.Duration) (time.Duration, bool) {
 	return at, at < p.end
 }
 
-// send sends for as long as it shall, and reports what came of it.
-func (b *bench) send(ctx context.Context, f *benchSendFlags, inFlight int, target func() *controlv1.Target) error {
+// runSends sends for as long as it shall, and reports what came of it.
+func (b *bench) runSends(ctx context.Context, f *benchSendFlags, inFlight int, target func() *controlv1.Target) error {
 	d := &driver{
 		bench: b, flags: f, target: target, inFlight: inFlight, receipts: load.NewHistogram(), dueAt: map[int64]time.Duration{},
 		filler: bytes.Repeat([]byte("x"), f.Size-load.StampSize),
@@ -79,29 +79,29 @@ func (b *bench) send(ctx context.Context, f *benchSendFlags, inFlight int, targe
 	if f.Rate > 0 {
 		d.inFlight, d.pace.every = maxInFlight, max(time.Duration(float64(time.Second)/f.Rate), 1)
 	}
-	if err := d.rehearse(ctx); err != nil {
+	if err := d.rehearseSend(ctx); err != nil {
 		return err
 	}
-	before := b.ops.sample(ctx)
+	before := b.ops.takeSample(ctx)
 	d.pace.start = b.stamp.Now()
 	d.pace.end = d.pace.start + f.Duration
-	b.progress.phase("sending", f.Duration.Seconds(), d.watch())
-	way := d.stream
+	b.progress.showPhase("sending", f.Duration.Seconds(), d.watchRate())
+	way := d.runStream
 	if f.Unary {
-		way = d.unary
+		way = d.runUnary
 	}
 	way(ctx)
 	took := b.stamp.Now() - d.pace.start
 	if ctx.Err() == nil && d.err == nil {
 		took = max(took, f.Duration) // under a rate nothing may be due at the end
 	}
-	d.settle()
-	after := b.ops.sample(context.WithoutCancel(ctx))
-	d.report(took)
+	d.awaitDeliveries()
+	after := b.ops.takeSample(context.WithoutCancel(ctx))
+	d.reportSends(took)
 	deliveries, sends := float64(b.report.Deliveries), float64(b.report.Sends)
 	b.reportCPU(before, after, took, func(h *benchHub, micros float64) {
 		if deliveries > 0 {
-			h.PerDelivery, h.PerSend = rounded(micros/deliveries), rounded(micros/sends)
+			h.PerDelivery, h.PerSend = roundFigure(micros/deliveries), roundFigure(micros/sends)
 		}
 	})
 	if d.err != nil && ctx.Err() == nil {
@@ -110,12 +110,12 @@ func (b *bench) send(ctx context.Context, f *benchSendFlags, inFlight int, targe
 	return nil
 }
 
-// rehearse sends one message to all, so that each connection, and the call itself, has been used once.
-func (d *driver) rehearse(ctx context.Context) error {
+// rehearseSend sends one message to all, so that each connection, and the call itself, has been used once.
+func (d *driver) rehearseSend(ctx context.Context) error {
 	b := d.bench
 	var receipt *controlv1.Receipt
-	err := b.hub.invoke(ctx, 0, func(ctx context.Context) error {
-		request := d.request(&controlv1.Target{Groups: []string{b.group()}}, b.stamp.Now(), int64(load.Rehearsal))
+	err := b.hub.invokeWithin(ctx, 0, func(ctx context.Context) error {
+		request := d.newRequest(&controlv1.Target{Groups: []string{b.groupName()}}, b.stamp.Now(), int64(load.Rehearsal))
 		response, err := controlv1.NewDeliveryServiceClient(b.hub).Send(ctx, request)
 		receipt = response.GetReceipt()
 		return err
@@ -124,15 +124,15 @@ func (d *driver) rehearse(ctx context.Context) error {
 		return err
 	}
 	if n := int(receipt.GetMatched()); n != b.flags.Connections {
-		return fmt.Errorf("%d of %s are in the group that was made for them: %s", n, count(b.flags.Connections, "connection"),
-			cmp.Or(printable(b.crowd.Lost()), "the hub at --addr is not of the cluster that clients connect to"))
+		return fmt.Errorf("%d of %s are in the group that was made for them: %s", n, countNoun(b.flags.Connections, "connection"),
+			cmp.Or(makePrintable(b.crowd.Lost()), "the hub at --addr is not of the cluster that clients connect to"))
 	}
-	poll(settleLimit, func() bool { return b.crowd.Counts().Rehearsed >= int64(b.flags.Connections) })
+	pollUntil(settleLimit, func() bool { return b.crowd.Counts().Rehearsed >= int64(b.flags.Connections) })
 	return nil
 }
 
-// poll waits until something holds, at most for limit.
-func poll(limit time.Duration, holds func() bool) {
+// pollUntil waits until something holds, at most for limit.
+func pollUntil(limit time.Duration, holds func() bool) {
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
 	for end := time.Now().Add(limit); !holds() && time.Now().Before(end); {
@@ -140,8 +140,8 @@ func poll(limit time.Duration, holds func() bool) {
 	}
 }
 
-// request is one message that is due at a time.
-func (d *driver) request(target *controlv1.Target, at time.Duration, sequence int64) *controlv1.SendRequest {
+// newRequest is one message that is due at a time.
+func (d *driver) newRequest(target *controlv1.Target, at time.Duration, sequence int64) *controlv1.SendRequest {
 	payload := d.bench.stamp.Append(make([]byte, 0, d.flags.Size), at, uint32(sequence))
 	return &controlv1.SendRequest{
 		Namespace: d.bench.flags.Namespace, Target: target,
@@ -150,12 +150,12 @@ func (d *driver) request(target *controlv1.Target, at time.Duration, sequence in
 	}
 }
 
-// take takes the next message. wait tells how long it is until it is due; then nothing was taken. false: there is none.
-func (d *driver) take() (sequence int64, request *controlv1.SendRequest, wait time.Duration, ok bool) {
+// takeMessage takes the next message. wait tells how long it is until it is due; then nothing was taken. false: there is none.
+func (d *driver) takeMessage() (sequence int64, request *controlv1.SendRequest, wait time.Duration, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.bench.stamp.Now()
-	at, ok := d.pace.next(now)
+	at, ok := d.pace.nextDue(now)
 	if !ok || d.err != nil {
 		return 0, nil, 0, false
 	}
@@ -166,23 +166,23 @@ func (d *driver) take() (sequence int64, request *controlv1.SendRequest, wait ti
 	sequence = d.pace.taken
 	d.dueAt[sequence] = at
 	d.sent++
-	return sequence, d.request(d.target(), at, sequence), 0, true
+	return sequence, d.newRequest(d.target(), at, sequence), 0, true
 }
 
-// await is take, with the wait.
-func (d *driver) await(ctx context.Context) (sequence int64, request *controlv1.SendRequest, ok bool) {
+// awaitMessage is take, with the wait.
+func (d *driver) awaitMessage(ctx context.Context) (sequence int64, request *controlv1.SendRequest, ok bool) {
 	for ctx.Err() == nil {
-		sequence, request, due, ok := d.take()
+		sequence, request, due, ok := d.takeMessage()
 		if !ok || due == 0 {
 			return sequence, request, ok
 		}
-		wait(ctx, due)
+		waitFor(ctx, due)
 	}
 	return 0, nil, false
 }
 
-// answered takes the result of a send.
-func (d *driver) answered(sequence int64, receipt *controlv1.Receipt, err error) {
+// recordResult takes the result of a send.
+func (d *driver) recordResult(sequence int64, receipt *controlv1.Receipt, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at, ok := d.dueAt[sequence]
@@ -196,34 +196,34 @@ func (d *driver) answered(sequence int64, receipt *controlv1.Receipt, err error)
 	}
 	d.receipts.Record(d.bench.stamp.Now() - at)
 	d.results++
-	d.states.add(receipt)
+	d.states.addReceipt(receipt)
 	d.gaps.UnreachableHubs = addHubs(d.gaps.GetUnreachableHubs(), receipt.GetUnreachableHubs())
 }
 
-// fail ends the run.
-func (d *driver) fail(err error) {
+// failRun ends the run.
+func (d *driver) failRun(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.err = cmp.Or(d.err, err)
 }
 
-// unary sends with one call for each message.
-func (d *driver) unary(ctx context.Context) {
+// runUnary sends with one call for each message.
+func (d *driver) runUnary(ctx context.Context) {
 	var callers sync.WaitGroup
 	for range d.inFlight {
 		callers.Go(func() {
 			for {
-				sequence, request, ok := d.await(ctx)
+				sequence, request, ok := d.awaitMessage(ctx)
 				if !ok {
 					return
 				}
 				var response *controlv1.SendResponse
 				// What is on its way when Ctrl-C comes is waited for: its message counts.
-				err := d.bench.hub.invoke(context.WithoutCancel(ctx), 0, func(ctx context.Context) (err error) {
+				err := d.bench.hub.invokeWithin(context.WithoutCancel(ctx), 0, func(ctx context.Context) (err error) {
 					response, err = controlv1.NewDeliveryServiceClient(d.bench.hub).Send(ctx, request)
 					return err
 				})
-				d.answered(sequence, response.GetReceipt(), err)
+				d.recordResult(sequence, response.GetReceipt(), err)
 			}
 		})
 	}
@@ -232,36 +232,36 @@ func (d *driver) unary(ctx context.Context) {
 
 type benchStream = grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
 
-// stream sends over one stream.
-func (d *driver) stream(ctx context.Context) {
+// runStream sends over one stream.
+func (d *driver) runStream(ctx context.Context) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stream, err := controlv1.NewDeliveryServiceClient(d.bench.hub).SendStream(streamCtx)
 	if err != nil {
-		d.fail(d.callError(err))
+		d.failRun(d.callError(err))
 		return
 	}
 	slots := make(chan struct{}, d.inFlight) // one for each message without a result
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		d.receive(stream, slots)
+		d.readResults(stream, slots)
 	}()
-	d.write(ctx, stream, slots, ended)
+	d.writeBatches(ctx, stream, slots, ended)
 	_ = stream.CloseSend()
 	limit := time.NewTimer(d.bench.flags.Timeout)
 	defer limit.Stop()
 	select {
 	case <-ended:
 	case <-limit.C:
-		d.fail(d.callError(errSilent))
+		d.failRun(d.callError(errSilent))
 		cancel()
 		<-ended
 	}
 }
 
-// write writes what is due until the run is over. A write error shows where results are read.
-func (d *driver) write(ctx context.Context, stream benchStream, slots chan struct{}, ended <-chan struct{}) {
+// writeBatches writes what is due until the run is over. A write error shows where results are read.
+func (d *driver) writeBatches(ctx context.Context, stream benchStream, slots chan struct{}, ended <-chan struct{}) {
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -270,26 +270,26 @@ func (d *driver) write(ctx context.Context, stream benchStream, slots chan struc
 		case <-ctx.Done():
 			return
 		}
-		sequence, request, ok := d.await(ctx)
+		sequence, request, ok := d.awaitMessage(ctx)
 		if !ok {
 			return
 		}
-		batch := d.more([]*controlv1.StreamedSend{{Sequence: sequence, Send: request}}, slots)
+		batch := d.fillBatch([]*controlv1.StreamedSend{{Sequence: sequence, Send: request}}, slots)
 		if stream.Send(&controlv1.SendStreamRequest{Sends: batch}) != nil {
 			return
 		}
 	}
 }
 
-// more adds to a batch what is due already, and may be in flight.
-func (d *driver) more(batch []*controlv1.StreamedSend, slots chan struct{}) []*controlv1.StreamedSend {
+// fillBatch adds to a batch what is due already, and may be in flight.
+func (d *driver) fillBatch(batch []*controlv1.StreamedSend, slots chan struct{}) []*controlv1.StreamedSend {
 	for size := proto.Size(batch[0]); size < maxBatchBytes && len(batch) < maxBatchLines; {
 		select {
 		case slots <- struct{}{}:
 		default:
 			return batch
 		}
-		sequence, request, due, ok := d.take()
+		sequence, request, due, ok := d.takeMessage()
 		if !ok || due > 0 {
 			<-slots
 			return batch
@@ -300,13 +300,13 @@ func (d *driver) more(batch []*controlv1.StreamedSend, slots chan struct{}) []*c
 	return batch
 }
 
-// receive takes results until the stream ends.
-func (d *driver) receive(stream benchStream, slots <-chan struct{}) {
+// readResults takes results until the stream ends.
+func (d *driver) readResults(stream benchStream, slots <-chan struct{}) {
 	for {
 		response, err := stream.Recv()
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				d.fail(d.callError(err))
+				d.failRun(d.callError(err))
 			}
 			return
 		}
@@ -315,11 +315,11 @@ func (d *driver) receive(stream benchStream, slots <-chan struct{}) {
 			if s := result.GetError(); s != nil {
 				failed = d.callError(status.ErrorProto(s))
 			}
-			d.answered(result.GetSequence(), result.GetReceipt(), failed)
+			d.recordResult(result.GetSequence(), result.GetReceipt(), failed)
 			<-slots
 		}
 		if response.GetGoingAway() != nil {
-			d.fail(errHubLeaves)
+			d.failRun(errHubLeaves)
 		}
 	}
 }
@@ -328,31 +328,31 @@ func (d *driver) callError(err error) error {
 	return d.bench.hub.callError(err, d.bench.flags.Timeout)
 }
 
-// expected is how many messages must reach clients, as far as receipts tell.
-func (d *driver) expected() int64 {
+// expectedDeliveries is how many messages must reach clients, as far as receipts tell.
+func (d *driver) expectedDeliveries() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.states.matched - d.states.dropped
 }
 
-// settle waits until the clients have what the receipts tell.
-func (d *driver) settle() {
-	poll(settleLimit, func() bool { return d.bench.crowd.Counts().Messages >= d.expected() })
+// awaitDeliveries waits until the clients have what the receipts tell.
+func (d *driver) awaitDeliveries() {
+	pollUntil(settleLimit, func() bool { return d.bench.crowd.Counts().Messages >= d.expectedDeliveries() })
 }
 
-// watch returns what the progress line says.
-func (d *driver) watch() func() (float64, string) {
+// watchRate returns what the progress line says.
+func (d *driver) watchRate() func() (float64, string) {
 	last, lastAt := int64(0), d.bench.stamp.Now()
 	return func() (float64, string) {
 		now, n := d.bench.stamp.Now(), d.bench.crowd.Counts().Messages
 		rate := float64(n-last) / (now - lastAt).Seconds()
 		last, lastAt = n, now
-		return (now - d.pace.start).Seconds(), grouped(int64(rate)) + " deliveries/s"
+		return (now - d.pace.start).Seconds(), groupDigits(int64(rate)) + " deliveries/s"
 	}
 }
 
-// report reports all but the hub's figures.
-func (d *driver) report(took time.Duration) {
+// reportSends reports all but the hub's figures.
+func (d *driver) reportSends(took time.Duration) {
 	b, n := d.bench, d.bench.crowd.Counts()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -361,13 +361,13 @@ func (d *driver) report(took time.Duration) {
 		api = "Send"
 	}
 	r := b.report
-	r.measured, r.Duration = true, rounded(took.Seconds())
+	r.measured, r.Duration = true, roundFigure(took.Seconds())
 	r.gaps = &d.gaps
 	r.benchSends = &benchSends{
 		API: api, PayloadBytes: d.flags.Size, Rate: d.flags.Rate, InFlight: d.inFlight,
 		Sends: d.results, SendsPerSecond: perSecond(d.results, took), Unanswered: d.sent - d.results,
 		Deliveries: n.Messages, DeliveriesPerSecond: perSecond(n.Messages, took),
-		Latency: millis(b.crowd.Latency()), Receipt: millis(d.receipts.Latency()),
+		Latency: toMillis(b.crowd.Latency()), Receipt: toMillis(d.receipts.Latency()),
 		Matched: d.states.matched, Written: d.states.written, Dropped: d.states.dropped,
 		Missing: d.states.matched - d.states.dropped - n.Messages, Unreachable: d.gaps.GetUnreachableHubs(),
 	}

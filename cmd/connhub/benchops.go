@@ -62,22 +62,22 @@ func newBenchOps(f *benchFlags) *benchOps {
 	return o
 }
 
-// sample asks all of them.
-func (o *benchOps) sample(ctx context.Context) (sum opsSample) {
+// takeSample asks all of them.
+func (o *benchOps) takeSample(ctx context.Context) (sum opsSample) {
 	if o.unknown != "" {
 		return opsSample{unknown: o.unknown}
 	}
 	defer o.http.CloseIdleConnections()
 	for _, base := range o.urls {
-		if err := o.get(ctx, base, "/metrics", sum.read); err != nil {
-			return opsSample{unknown: o.words(base, err)}
+		if err := o.getPath(ctx, base, "/metrics", sum.addMetrics); err != nil {
+			return opsSample{unknown: o.unknownWords(base, err)}
 		}
 	}
 	return sum
 }
 
-// words say why nothing is known.
-func (o *benchOps) words(base string, err error) string {
+// unknownWords say why nothing is known.
+func (o *benchOps) unknownWords(base string, err error) string {
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		err = errors.New(dialWords(failed.Err))
 	}
@@ -85,11 +85,11 @@ func (o *benchOps) words(base string, err error) string {
 	if o.guessed {
 		text += " (--ops-url names another address)"
 	}
-	return printable(text)
+	return makePrintable(text)
 }
 
-// get asks one of them and has read look at the answer.
-func (o *benchOps) get(ctx context.Context, base, path string, read func(io.Reader) error) error {
+// getPath asks one of them and has read look at the answer.
+func (o *benchOps) getPath(ctx context.Context, base, path string, read func(io.Reader) error) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/metrics")+path, http.NoBody)
 	if err != nil {
 		return err
@@ -108,8 +108,8 @@ func (o *benchOps) get(ctx context.Context, base, path string, read func(io.Read
 	return read(response.Body)
 }
 
-// read adds the metrics of a hub (Prometheus' text format).
-func (s *opsSample) read(r io.Reader) error {
+// addMetrics adds the metrics of a hub (Prometheus' text format).
+func (s *opsSample) addMetrics(r io.Reader) error {
 	lines, found := bufio.NewScanner(r), false
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
@@ -139,23 +139,23 @@ func (s *opsSample) read(r io.Reader) error {
 	return nil
 }
 
-// check finds out whether the load is on those that are asked.
-func (o *benchOps) check(before, after opsSample, connections int) {
+// checkLoad finds out whether the load is on those that are asked.
+func (o *benchOps) checkLoad(before, after opsSample, connections int) {
 	seen := after.connections - before.connections
 	if o.unknown == "" && before.unknown == "" && after.unknown == "" && float64(seen) < opsShare*float64(connections) {
 		o.unknown = fmt.Sprintf("%s saw %s of %s connections come: name all hubs with --ops-url",
-			strings.Join(o.urls, ", "), grouped(max(seen, 0)), grouped(connections))
+			strings.Join(o.urls, ", "), groupDigits(max(seen, 0)), groupDigits(connections))
 	}
 }
 
-// collect has them collect their garbage, so that memory is what is in use.
-func (o *benchOps) collect(ctx context.Context) {
+// collectGarbage has them collect their garbage, so that memory is what is in use.
+func (o *benchOps) collectGarbage(ctx context.Context) {
 	if o.unknown != "" {
 		return
 	}
 	defer o.http.CloseIdleConnections()
 	for _, base := range o.urls {
-		_ = o.get(ctx, base, "/debug/pprof/heap?gc=1", func(r io.Reader) error { // without it the figure is larger
+		_ = o.getPath(ctx, base, "/debug/pprof/heap?gc=1", func(r io.Reader) error { // without it the figure is larger
 			_, err := io.Copy(io.Discard, r)
 			return err
 		})

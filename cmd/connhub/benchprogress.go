@@ -20,9 +20,9 @@ type benchProgress struct {
 
 func newBenchProgress(t *terminal) *benchProgress { return &benchProgress{line: t.newProgress(nil)} }
 
-// phase shows another phase: now returns how far it is, until whole, and words.
-func (p *benchProgress) phase(name string, whole float64, now func() (float64, string)) {
-	p.stop()
+// showPhase shows another phase: now returns how far it is, until whole, and words.
+func (p *benchProgress) showPhase(name string, whole float64, now func() (float64, string)) {
+	p.stopDrawing()
 	if p.line.out == nil {
 		return
 	}
@@ -37,26 +37,26 @@ func (p *benchProgress) phase(name string, whole float64, now func() (float64, s
 				return
 			case <-tick.C:
 				done, words := now()
-				p.line.draw(barLine(name, done, whole, words))
+				p.line.drawLine(barLine(name, done, whole, words))
 			}
 		}
 	})
 }
 
-// stop takes the line away.
-func (p *benchProgress) stop() {
+// stopDrawing takes the line away.
+func (p *benchProgress) stopDrawing() {
 	if p.end == nil {
 		return
 	}
 	close(p.end)
 	p.drawing.Wait()
 	p.end = nil
-	p.line.clear()
+	p.line.clearLine()
 }
 
-// draw replaces the line.
-func (p *progress) draw(text string) {
-	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dim(shorten(text, p.width-1))) // a full line would wrap
+// drawLine replaces the line.
+func (p *progress) drawLine(text string) {
+	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dimText(shortenText(text, p.width-1))) // a full line would wrap
 	p.shown = true
 }
 

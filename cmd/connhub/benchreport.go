@@ -88,41 +88,41 @@ type benchHub struct {
 	Heap        float64 `json:"heap_bytes_per_connection,omitempty"`
 }
 
-func millis(l load.Latency) benchMillis {
-	ms := func(d time.Duration) float64 { return rounded(float64(d) / float64(time.Millisecond)) }
+func toMillis(l load.Latency) benchMillis {
+	ms := func(d time.Duration) float64 { return roundFigure(float64(d) / float64(time.Millisecond)) }
 	return benchMillis{ms(l.P50), ms(l.P99), ms(l.Max)}
 }
 
-// rounded leaves three digits behind the point: microseconds of milliseconds, and no noise of floats.
-func rounded(x float64) float64 { return math.Round(x*1000) / 1000 }
+// roundFigure leaves three digits behind the point: microseconds of milliseconds, and no noise of floats.
+func roundFigure(x float64) float64 { return math.Round(x*1000) / 1000 }
 
 func perSecond[N int | int64](n N, d time.Duration) float64 {
 	return float64(n) / max(d.Seconds(), 1e-9)
 }
 
-// verdict joins what is wrong with the result to an error.
-func (r *benchReport) verdict(err error) error {
+// joinProblems joins what is wrong with the result to an error.
+func (r *benchReport) joinProblems(err error) error {
 	problems := []error{err}
 	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if r.Lost > 0 {
-		add("%s lost, the first: %s", count(r.Lost, "connection"), r.lostWhy)
+		add("%s lost, the first: %s", countNoun(r.Lost, "connection"), r.lostWhy)
 	}
 	if s := r.benchSends; s != nil {
 		switch {
 		case s.Missing > 0:
-			add("receipts tell of %s deliveries that no client counted", grouped(s.Missing))
+			add("receipts tell of %s deliveries that no client counted", groupDigits(s.Missing))
 		case s.Missing < 0 && s.Unanswered == 0 && len(r.gaps.GetUnreachableHubs()) == 0:
-			add("clients counted %s deliveries that no receipt tells of", grouped(-s.Missing))
+			add("clients counted %s deliveries that no receipt tells of", groupDigits(-s.Missing))
 		}
 		if s.Disordered > 0 {
-			add("%s deliveries came out of order or twice", grouped(s.Disordered))
+			add("%s deliveries came out of order or twice", groupDigits(s.Disordered))
 		}
 	}
 	return errors.Join(problems...)
 }
 
-// print prints the report, for programs or for people.
-func (b *bench) print() error {
+// printReport prints the report, for programs or for people.
+func (b *bench) printReport() error {
 	if b.flags.JSON {
 		text, err := json.MarshalIndent(b.report, "", "  ")
 		if err != nil {
@@ -140,26 +140,26 @@ func (b *bench) print() error {
 
 // printBench shows a report to a person.
 func (t *terminal) printBench(r *benchReport) {
-	mark := t.out.green("✓")
+	mark := t.out.greenText("✓")
 	switch {
-	case r.verdict(nil) != nil:
-		mark = t.out.red("✗")
+	case r.joinProblems(nil) != nil:
+		mark = t.out.redText("✗")
 	case r.Interrupted:
-		mark = t.out.yellow("!")
+		mark = t.out.yellowText("!")
 	}
-	_, _ = fmt.Fprintf(t.stdout, "%s %s\n", mark, r.headline())
-	t.fields(r.pairs())
+	_, _ = fmt.Fprintf(t.stdout, "%s %s\n", mark, r.headlineWords())
+	t.printFields(r.summaryPairs())
 	if r.benchSends != nil {
-		t.note("latency: from when a message is due until its client has read it, by one clock:")
-		t.note("sender and clients are this process, beside the hub if that is on this machine")
+		t.printNote("latency: from when a message is due until its client has read it, by one clock:")
+		t.printNote("sender and clients are this process, beside the hub if that is on this machine")
 	}
 }
 
-// headline says what was done.
-func (r *benchReport) headline() string {
-	parts := []string{r.Bench + ": " + grouped(r.Connections) + " connections"}
+// headlineWords says what was done.
+func (r *benchReport) headlineWords() string {
+	parts := []string{r.Bench + ": " + groupDigits(r.Connections) + " connections"}
 	if s := r.benchSends; s != nil {
-		parts = append(parts, grouped(s.PayloadBytes)+" bytes")
+		parts = append(parts, groupDigits(s.PayloadBytes)+" bytes")
 	}
 	parts = append(parts, strconv.FormatFloat(r.Duration, 'f', 1, 64)+" s")
 	if r.Interrupted {
@@ -168,38 +168,38 @@ func (r *benchReport) headline() string {
 	return strings.Join(parts, ", ")
 }
 
-// pairs are the lines of the summary.
-func (r *benchReport) pairs() [][2]string {
+// summaryPairs are the lines of the summary.
+func (r *benchReport) summaryPairs() [][2]string {
 	var pairs [][2]string
 	add := func(name string, parts ...string) {
 		pairs = append(pairs, [2]string{name, strings.Join(parts, " · ")})
 	}
 	if s := r.benchSends; s != nil {
-		add("deliveries", grouped(s.Deliveries), ratePer(s.DeliveriesPerSecond))
+		add("deliveries", groupDigits(s.Deliveries), ratePer(s.DeliveriesPerSecond))
 		way := fmt.Sprintf("%d in flight over %s", s.InFlight, s.API)
 		if s.Rate > 0 {
 			way = fmt.Sprintf("%s wanted over %s", ratePer(s.Rate), s.API)
 		}
-		add("sends", grouped(s.Sends), ratePer(s.SendsPerSecond), way)
-		add("latency", s.Latency.words()...)
-		add("receipts", s.Receipt.words()...)
+		add("sends", groupDigits(s.Sends), ratePer(s.SendsPerSecond), way)
+		add("latency", s.Latency.latencyWords()...)
+		add("receipts", s.Receipt.latencyWords()...)
 		add("checked", s.checkWords())
 	}
 	if c := r.benchConnects; c != nil {
 		add("connects", ratePer(c.ConnectsPerSecond), fmt.Sprintf("%d at once", c.Concurrency))
-		add("handshake", c.Handshake.words()...)
+		add("handshake", c.Handshake.latencyWords()...)
 	}
 	if h := r.benchHolds; h != nil {
-		add("heartbeats", grouped(h.Pings)+" pings answered")
+		add("heartbeats", groupDigits(h.Pings)+" pings answered")
 	}
 	if r.Lost > 0 {
-		add("lost", count(r.Lost, "connection")+": "+r.lostWhy)
+		add("lost", countNoun(r.Lost, "connection")+": "+r.lostWhy)
 	}
 	if r.Hub == nil {
 		add("hub", "CPU and memory unknown: "+r.HubUnknown)
 		return pairs
 	}
-	return append(pairs, r.Hub.pairs()...)
+	return append(pairs, r.Hub.usagePairs()...)
 }
 
 // checkWords compare receipts and clients.
@@ -207,29 +207,29 @@ func (s *benchSends) checkWords() string {
 	var parts []string
 	switch {
 	case s.Missing > 0:
-		parts = append(parts, grouped(s.Missing)+" missing")
+		parts = append(parts, groupDigits(s.Missing)+" missing")
 	case s.Missing < 0:
-		parts = append(parts, grouped(-s.Missing)+" more than receipts tell")
+		parts = append(parts, groupDigits(-s.Missing)+" more than receipts tell")
 	default:
 		parts = append(parts, "all that receipts tell of has come")
 	}
 	if s.Dropped > 0 {
-		parts = append(parts, grouped(s.Dropped)+" dropped")
+		parts = append(parts, groupDigits(s.Dropped)+" dropped")
 	}
 	if s.Unanswered > 0 {
-		parts = append(parts, grouped(s.Unanswered)+" unanswered")
+		parts = append(parts, groupDigits(s.Unanswered)+" unanswered")
 	}
 	if s.Disordered > 0 {
-		parts = append(parts, grouped(s.Disordered)+" out of order")
+		parts = append(parts, groupDigits(s.Disordered)+" out of order")
 	}
 	return strings.Join(parts, " · ")
 }
 
-func (m benchMillis) words() []string {
+func (m benchMillis) latencyWords() []string {
 	return []string{"p50 " + millisWords(m.P50), "p99 " + millisWords(m.P99), "max " + millisWords(m.Max)}
 }
 
-func (h *benchHub) pairs() [][2]string {
+func (h *benchHub) usagePairs() [][2]string {
 	cpu := []string{fmt.Sprintf("%.2f cores", h.CPUCores)}
 	for _, one := range []struct {
 		micros float64
@@ -255,16 +255,16 @@ func (h *benchHub) pairs() [][2]string {
 func millisWords(ms float64) string {
 	switch {
 	case ms < 1:
-		return digits3(ms*1000) + " µs"
+		return threeDigits(ms*1000) + " µs"
 	case ms < 1000:
-		return digits3(ms) + " ms"
+		return threeDigits(ms) + " ms"
 	default:
-		return digits3(ms/1000) + " s"
+		return threeDigits(ms/1000) + " s"
 	}
 }
 
-// digits3 is a number with about three digits.
-func digits3(x float64) string {
+// threeDigits is a number with about three digits.
+func threeDigits(x float64) string {
 	switch {
 	case x < 10:
 		return strconv.FormatFloat(x, 'f', 2, 64)
@@ -277,13 +277,13 @@ func digits3(x float64) string {
 
 func ratePer(x float64) string {
 	if x < 100 {
-		return digits3(x) + "/s"
+		return threeDigits(x) + "/s"
 	}
-	return grouped(int64(x)) + "/s"
+	return groupDigits(int64(x)) + "/s"
 }
 
-// grouped is a number with commas: "1,523,000".
-func grouped[N int | int64](n N) string {
+// groupDigits is a number with commas: "1,523,000".
+func groupDigits[N int | int64](n N) string {
 	text := strconv.FormatInt(int64(n), 10)
 	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
 		text = text[:i] + "," + text[i:]

@@ -29,33 +29,33 @@ const (
 func clientsURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, usagef("--url %s: want ws://HOST:PORT or wss://HOST:PORT", text)
+		return nil, usageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT", text)
 	}
 	u.Scheme = strings.Replace(u.Scheme, "http", "ws", 1)
 	if u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, usagef("--url %s: want ws://HOST:PORT or wss://HOST:PORT, without user and query", text)
+		return nil, usageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT, without user and query", text)
 	}
 	return u, nil
 }
 
-// user returns who connection i is: 16 bytes.
-func (b *bench) user(i int) string { return fmt.Sprintf("%s%08d", b.name, i) }
+// userName returns who connection i is: 16 bytes.
+func (b *bench) userName(i int) string { return fmt.Sprintf("%s%08d", b.name, i) }
 
-// groups returns the groups in which connection i is.
-func (b *bench) groups(i int) []string {
+// groupNames returns the groups in which connection i is.
+func (b *bench) groupNames(i int) []string {
 	if b.own {
-		return []string{b.group(), b.group() + "-" + b.user(i)}
+		return []string{b.groupName(), b.groupName() + "-" + b.userName(i)}
 	}
-	return []string{b.group()}
+	return []string{b.groupName()}
 }
 
-// issue returns a URL for each connection.
-func (b *bench) issue(ctx context.Context) ([]string, error) {
+// issueURLs returns a URL for each connection.
+func (b *bench) issueURLs(ctx context.Context) ([]string, error) {
 	urls := make([]string, b.flags.Connections)
 	first, err := b.issueOne(ctx, 0)
 	if hasReason(err, "NO_SIGNING_KEY") && len(b.flags.URL) > 0 {
 		for i := range urls { // a hub that takes anybody's word
-			urls[i] = b.place(i, url.Values{"user": {b.user(i)}, "group": b.groups(i)})
+			urls[i] = b.placeURL(i, url.Values{"user": {b.userName(i)}, "group": b.groupNames(i)})
 		}
 		return urls, nil
 	}
@@ -67,9 +67,9 @@ func (b *bench) issue(ctx context.Context) ([]string, error) {
 	}
 	urls[0] = first
 	var next, done atomic.Int64
-	b.progress.phase("tokens", float64(len(urls)), func() (float64, string) {
+	b.progress.showPhase("tokens", float64(len(urls)), func() (float64, string) {
 		n := done.Load()
-		return float64(n), fmt.Sprintf("%s of %s tokens", grouped(n), grouped(len(urls)))
+		return float64(n), fmt.Sprintf("%s of %s tokens", groupDigits(n), groupDigits(len(urls)))
 	})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -96,21 +96,21 @@ func (b *bench) issue(ctx context.Context) ([]string, error) {
 
 func (b *bench) issueOne(ctx context.Context, i int) (string, error) {
 	var response *controlv1.IssueClientTokenResponse
-	err := b.hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+	err := b.hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
 		response, err = controlv1.NewAccessServiceClient(b.hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
-			Namespace: b.flags.Namespace, User: b.user(i), Groups: b.groups(i), Ttl: durationpb.New(benchTokenTTL),
+			Namespace: b.flags.Namespace, User: b.userName(i), Groups: b.groupNames(i), Ttl: durationpb.New(benchTokenTTL),
 		})
 		return err
 	})
 	if err != nil || len(b.flags.URL) == 0 {
 		return response.GetUrl(), err
 	}
-	return b.place(i, url.Values{"access_token": {response.GetToken()}}), nil
+	return b.placeURL(i, url.Values{"access_token": {response.GetToken()}}), nil
 }
 
-// place returns a URL at one of the addresses of --url. Tokens are good at each: they are bound to the one that the hub
+// placeURL returns a URL at one of the addresses of --url. Tokens are good at each: they are bound to the one that the hub
 // names, not to the one that is dialled.
-func (b *bench) place(i int, query url.Values) string {
+func (b *bench) placeURL(i int, query url.Values) string {
 	u, err := clientsURL(b.flags.URL[i%len(b.flags.URL)])
 	if err != nil {
 		panic(err) // validate has read it
@@ -120,14 +120,14 @@ func (b *bench) place(i int, query url.Values) string {
 	return u.String()
 }
 
-// each returns a target for each connection.
-func (b *bench) each(ctx context.Context) ([]*controlv1.Target, error) {
+// listTargets returns a target for each connection.
+func (b *bench) listTargets(ctx context.Context) ([]*controlv1.Target, error) {
 	var targets []*controlv1.Target
-	_, err := collect(0, func(size int32, token string) (string, int, error) {
+	_, err := collectPages(0, func(size int32, token string) (string, int, error) {
 		var page *controlv1.ListConnectionsResponse
-		err := b.hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+		err := b.hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
 			page, err = controlv1.NewConnectionServiceClient(b.hub).ListConnections(ctx, &controlv1.ListConnectionsRequest{
-				Namespace: b.flags.Namespace, Target: &controlv1.Target{Groups: []string{b.group()}}, PageSize: size, PageToken: token,
+				Namespace: b.flags.Namespace, Target: &controlv1.Target{Groups: []string{b.groupName()}}, PageSize: size, PageToken: token,
 			})
 			return err
 		})

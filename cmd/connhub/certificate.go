@@ -41,8 +41,8 @@ func openCertificate(flags, certFile, keyFile string) (*certificate, error) {
 	}
 	c := &certificate{certFile: certFile, keyFile: keyFile, logger: slog.New(slog.DiscardHandler)}
 	var err error
-	if c.stamp, err = c.look(); err == nil {
-		c.pair, err = c.load()
+	if c.stamp, err = c.readStamp(); err == nil {
+		c.pair, err = c.loadPair()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s-cert-file: %w", flags, err)
@@ -51,14 +51,14 @@ func openCertificate(flags, certFile, keyFile string) (*certificate, error) {
 	return c, nil
 }
 
-// config returns the TLS configuration of a listener with this certificate.
-func (c *certificate) config(protocols ...string) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, GetCertificate: c.get}
+// listenerConfig returns the TLS configuration of a listener with this certificate.
+func (c *certificate) listenerConfig(protocols ...string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, GetCertificate: c.currentPair}
 }
 
-// get returns the key pair for a handshake. Files that can't be read or do not fit, perhaps because they
+// currentPair returns the key pair for a handshake. Files that can't be read or do not fit, perhaps because they
 // are being replaced, leave the old pair in force.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *certificate) currentPair(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.checked) >= certificateCheck {
@@ -68,8 +68,8 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.pair, nil
 }
 
-// reload loads the files now, also if they look the same. It reports whether they are in force.
-func (c *certificate) reload() bool {
+// reloadPair loads the files now, also if they look the same. It reports whether they are in force.
+func (c *certificate) reloadPair() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checked, c.stamp = time.Now(), certificateStamp{}
@@ -78,14 +78,14 @@ func (c *certificate) reload() bool {
 
 // reloadLocked loads the files if they look new. It reports whether what is in force is what they hold.
 func (c *certificate) reloadLocked() bool {
-	stamp, err := c.look()
+	stamp, err := c.readStamp()
 	if err == nil && stamp == c.stamp {
 		return true
 	}
 	var pair *tls.Certificate
 	if err == nil {
 		c.stamp = stamp
-		pair, err = c.load()
+		pair, err = c.loadPair()
 	}
 	if err != nil {
 		c.logger.Error("certificate not reloaded, the old one stays", slog.String("cert_file", c.certFile), slog.Any("error", err))
@@ -96,7 +96,7 @@ func (c *certificate) reloadLocked() bool {
 	return true
 }
 
-func (c *certificate) look() (certificateStamp, error) {
+func (c *certificate) readStamp() (certificateStamp, error) {
 	cert, err := os.Stat(c.certFile)
 	if err != nil {
 		return certificateStamp{}, err
@@ -108,7 +108,7 @@ func (c *certificate) look() (certificateStamp, error) {
 	return certificateStamp{cert.ModTime(), key.ModTime(), cert.Size(), key.Size()}, nil
 }
 
-func (c *certificate) load() (*tls.Certificate, error) {
+func (c *certificate) loadPair() (*tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return nil, err

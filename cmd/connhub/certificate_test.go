@@ -54,7 +54,7 @@ func writeCertificate(t *testing.T, dir, name string) (certFile, keyFile string)
 // nameOf is the common name of the certificate that a handshake would get now.
 func nameOf(t *testing.T, c *certificate) string {
 	t.Helper()
-	pair, err := c.get(nil)
+	pair, err := c.currentPair(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,10 +38,10 @@ type client struct {
 	dialer *reportingDialer
 }
 
-// dial prepares a client; the connection is made by the first call.
-func (f *clientFlags) dial() (*client, error) {
+// dialHub prepares a client; the connection is made by the first call.
+func (f *clientFlags) dialHub() (*client, error) {
 	options := []grpc.DialOption{}
-	transport, err := f.credentials()
+	transport, err := f.transportCredentials()
 	if err != nil {
 		return nil, err
 	}
@@ -55,31 +55,31 @@ func (f *clientFlags) dial() (*client, error) {
 	c := &client{flags: f, dialer: &reportingDialer{}}
 	options = append(options,
 		grpc.WithTransportCredentials(transport),
-		grpc.WithContextDialer(c.dialer.dial),
+		grpc.WithContextDialer(c.dialer.dialTCP),
 		grpc.WithUserAgent("connhub-cli/"+buildVersion()),
 	)
 	// The dialer looks names up itself: gRPC's resolver would keep why a name is wrong to itself.
 	c.ClientConn, err = grpc.NewClient("passthrough:///"+f.Addr, options...)
 	if err != nil {
-		return nil, usagef("--addr %s: %w", f.Addr, err)
+		return nil, usageErrorf("--addr %s: %w", f.Addr, err)
 	}
 	return c, nil
 }
 
-func (f *clientFlags) credentials() (credentials.TransportCredentials, error) {
+func (f *clientFlags) transportCredentials() (credentials.TransportCredentials, error) {
 	if f.TLSCAFile == "" && !f.TLS {
 		return insecure.NewCredentials(), nil
 	}
-	c, err := trust("--tls-ca-file", f.TLSCAFile)
+	c, err := trustFile("--tls-ca-file", f.TLSCAFile)
 	if err != nil {
-		return nil, usagef("%w", err)
+		return nil, usageErrorf("%w", err)
 	}
 	return credentials.NewTLS(c), nil
 }
 
-// invoke makes one call with the time limit of --timeout, or longer where a command knows that its call
+// invokeWithin makes one call with the time limit of --timeout, or longer where a command knows that its call
 // takes longer, and turns what goes wrong into a callError.
-func (c *client) invoke(ctx context.Context, atLeast time.Duration, do func(context.Context) error) error {
+func (c *client) invokeWithin(ctx context.Context, atLeast time.Duration, do func(context.Context) error) error {
 	limit := max(c.flags.Timeout, atLeast)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -91,23 +91,23 @@ func (c *client) invoke(ctx context.Context, atLeast time.Duration, do func(cont
 
 // callError words err, which a call that was given so long has returned.
 func (c *client) callError(err error, limit time.Duration) *callError {
-	return &callError{err: err, addr: c.flags.Addr, limit: limit, dial: c.dialer.last()}
+	return &callError{err: err, addr: c.flags.Addr, limit: limit, dial: c.dialer.lastError()}
 }
 
-// call makes a client for one command, runs it and takes the client down again.
-func (f *clientFlags) call(do func(*client) error) error {
-	c, err := f.dial()
+// withClient makes a client for one command, runs it and takes the client down again.
+func (f *clientFlags) withClient(do func(*client) error) error {
+	c, err := f.dialHub()
 	if err != nil {
 		return err
 	}
 	return errors.Join(do(c), c.Close())
 }
 
-// answered is a command that asks a hub once, and prints the answer: by show, or as JSON where that is wanted.
-func answered[R proto.Message](ctx context.Context, t *terminal, f *clientFlags, ask func(context.Context, *client) (R, error), show func(R)) error {
-	return f.call(func(hub *client) error {
+// askAndShow is a command that asks a hub once, and prints the answer: by show, or as JSON where that is wanted.
+func askAndShow[R proto.Message](ctx context.Context, t *terminal, f *clientFlags, ask func(context.Context, *client) (R, error), show func(R)) error {
+	return f.withClient(func(hub *client) error {
 		var answer R
-		err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+		err := hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
 			answer, err = ask(ctx, hub)
 			return err
 		})
@@ -128,7 +128,7 @@ type reportingDialer struct {
 	err error
 }
 
-func (d *reportingDialer) dial(ctx context.Context, addr string) (net.Conn, error) {
+func (d *reportingDialer) dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	d.mu.Lock()
@@ -137,7 +137,7 @@ func (d *reportingDialer) dial(ctx context.Context, addr string) (net.Conn, erro
 	return conn, err
 }
 
-func (d *reportingDialer) last() error {
+func (d *reportingDialer) lastError() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
@@ -160,9 +160,9 @@ func readSecret(path string) (string, error) {
 	secret, err := auth.FirstSecret(path)
 	switch {
 	case err != nil:
-		return "", usagef("--secret-file: %w", err)
+		return "", usageErrorf("--secret-file: %w", err)
 	case secret == "":
-		return "", usagef("--secret-file: no secret in %s", path)
+		return "", usageErrorf("--secret-file: no secret in %s", path)
 	}
 	return secret, nil
 }

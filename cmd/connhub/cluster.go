@@ -58,8 +58,8 @@ type clusterPlan struct {
 	forgotten func()         // has the hub refuse everything; see mesh.Config
 }
 
-// plan makes a clusterPlan of the flags; where etcd is is up to the command. It collects all problems.
-func (f *clusterFlags) plan(controlTLS bool) (*clusterPlan, error) {
+// planPeers makes a clusterPlan of the flags; where etcd is is up to the command. It collects all problems.
+func (f *clusterFlags) planPeers(controlTLS bool) (*clusterPlan, error) {
 	p := &clusterPlan{registry: discovery.DefaultConfig(), advertise: f.AdvertiseControl, zone: f.Zone, hashBits: f.InterestHashBits}
 	problems := []error{checkAdvertised(f.AdvertiseControl)}
 	if bits := mesh.DefaultConfig().HashBits; f.InterestHashBits < 1 || f.InterestHashBits > bits {
@@ -68,7 +68,7 @@ func (f *clusterFlags) plan(controlTLS bool) (*clusterPlan, error) {
 	switch {
 	case controlTLS:
 		var err error
-		p.peerTLS, err = trust("--peer-ca-file", f.PeerCAFile)
+		p.peerTLS, err = trustFile("--peer-ca-file", f.PeerCAFile)
 		problems = append(problems, err)
 		if err == nil {
 			p.peerTLS.ServerName = f.PeerServerName
@@ -79,10 +79,10 @@ func (f *clusterFlags) plan(controlTLS bool) (*clusterPlan, error) {
 	return p, errors.Join(problems...)
 }
 
-// apply tells p where etcd is. It collects all problems.
-func (f *etcdFlags) apply(p *clusterPlan) error {
+// planEtcd tells p where etcd is. It collects all problems.
+func (f *etcdFlags) planEtcd(p *clusterPlan) error {
 	c := &p.registry
-	c.Endpoints, c.Prefix, c.Username = f.endpoints(), f.EtcdPrefix, f.EtcdUsername
+	c.Endpoints, c.Prefix, c.Username = f.givenEndpoints(), f.EtcdPrefix, f.EtcdUsername
 	var problems []error
 	if f.EtcdPasswordFile != "" {
 		var err error
@@ -95,18 +95,18 @@ func (f *etcdFlags) apply(p *clusterPlan) error {
 	p.etcdCertificate, err = openCertificate("--etcd", f.EtcdCertFile, f.EtcdKeyFile)
 	problems = append(problems, err)
 	if f.EtcdCAFile != "" || p.etcdCertificate != nil {
-		c.TLS, err = trust("--etcd-ca-file", f.EtcdCAFile)
+		c.TLS, err = trustFile("--etcd-ca-file", f.EtcdCAFile)
 		problems = append(problems, err)
 	}
 	if c.TLS != nil && p.etcdCertificate != nil {
-		c.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.etcdCertificate.get(nil) }
+		c.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.etcdCertificate.currentPair(nil) }
 	}
 	problems = append(problems, inEtcdFlags(c.Validate()))
 	return errors.Join(problems...)
 }
 
-// endpoints are those that name something: a variable that is set to nothing is a forgotten one.
-func (f *etcdFlags) endpoints() []string {
+// givenEndpoints are those that name something: a variable that is set to nothing is a forgotten one.
+func (f *etcdFlags) givenEndpoints() []string {
 	var endpoints []string
 	for _, e := range f.EtcdEndpoints {
 		if e = strings.TrimSpace(e); e != "" {
@@ -131,8 +131,8 @@ func inEtcdFlags(err error) error {
 	return errors.Join(problems...)
 }
 
-// trust is a TLS configuration that trusts the certificates of a file; no file: the system's.
-func trust(flag, path string) (*tls.Config, error) {
+// trustFile is a TLS configuration that trusts the certificates of a file; no file: the system's.
+func trustFile(flag, path string) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if path == "" {
 		return c, nil
@@ -177,9 +177,9 @@ func checkAdvertised(address string) error {
 	return nil
 }
 
-// advertised is where other hubs dial this one, when no flag says it: where control listens. A listener on all
+// findAdvertised is where other hubs dial this one, when no flag says it: where control listens. A listener on all
 // addresses is reached at the machine's first that is not loopback, in a container its only one.
-func advertised(listen string, bound net.Addr) (string, error) {
+func findAdvertised(listen string, bound net.Addr) (string, error) {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", err
@@ -215,8 +215,8 @@ type cluster struct {
 	mesh     *mesh.Mesh
 }
 
-// attributes tell a log of the cluster; none for nil.
-func (c *cluster) attributes() []any {
+// logAttributes tell a log of the cluster; none for nil.
+func (c *cluster) logAttributes() []any {
 	if c == nil {
 		return nil
 	}
@@ -232,11 +232,11 @@ func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger
 	c := &cluster{plan: p, address: p.advertise}
 	defer func() {
 		if err != nil {
-			c.close()
+			c.closeParts()
 		}
 	}()
 	if c.address == "" {
-		if c.address, err = advertised(plan.listenControl, control); err != nil {
+		if c.address, err = findAdvertised(plan.listenControl, control); err != nil {
 			return nil, err
 		}
 	}
@@ -264,8 +264,8 @@ func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger
 	return c, nil
 }
 
-// run takes part in the cluster until leave, or until that is no longer possible.
-func (c *cluster) run(ctx context.Context) error {
+// takePart takes part in the cluster until leave, or until that is no longer possible.
+func (c *cluster) takePart(ctx context.Context) error {
 	err := c.mesh.Run(ctx)
 	where := fmt.Sprintf("%s in etcd at %s", c.plan.registry.Prefix, strings.Join(c.plan.registry.Endpoints, ","))
 	switch {
@@ -292,12 +292,12 @@ func (c *cluster) waitsFor() string {
 	return "joining the cluster: waiting for the other hubs"
 }
 
-// leave takes the hub out of the cluster: the others are told, and the key in etcd goes, as far as that is
+// leaveCluster takes the hub out of the cluster: the others are told, and the key in etcd goes, as far as that is
 // done before ctx is.
-func (c *cluster) leave(ctx context.Context) error { return c.mesh.Close(ctx) }
+func (c *cluster) leaveCluster(ctx context.Context) error { return c.mesh.Close(ctx) }
 
-// close ends what is left after leave.
-func (c *cluster) close() {
+// closeParts ends what is left after leave.
+func (c *cluster) closeParts() {
 	if c.registry != nil {
 		_ = c.registry.Close() // it can only say that it was closed before
 	}

@@ -15,7 +15,7 @@ func planServe(t *testing.T, args ...string) serverPlan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Serve.plan()
+	plan, err := c.Serve.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func planDev(t *testing.T, args ...string) serverPlan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Dev.plan()
+	plan, err := c.Dev.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,12 +126,12 @@ func TestOtherHubsDialWhereControlListens(t *testing.T) {
 		"hub-0.hubs:9090":   {"10.0.0.7:9090", "hub-0.hubs:9090"},
 		"192.0.2.1:control": {"192.0.2.1:9090", "192.0.2.1:9090"},
 	} {
-		if got, err := advertised(listen, bound(c.bound)); err != nil || got != c.want {
+		if got, err := findAdvertised(listen, bound(c.bound)); err != nil || got != c.want {
 			t.Errorf("%s: %s, %v, want %s", listen, got, err, c.want)
 		}
 	}
 	for _, listen := range []string{":9090", "0.0.0.0:9090", "[::]:9090"} {
-		got, err := advertised(listen, bound("[::]:9090"))
+		got, err := findAdvertised(listen, bound("[::]:9090"))
 		if err != nil { // a machine that has no network
 			if !strings.Contains(err.Error(), "--advertise-control") {
 				t.Errorf("%s: %v", listen, err)

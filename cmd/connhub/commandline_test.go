@@ -57,7 +57,7 @@ func (l *commandLine) forget() error {
 func runArgs(ctx context.Context, args []string, t *terminal) int {
 	line, err := takeCommandLine(t.stdout, t.stderr)
 	if err != nil {
-		return t.fail(err)
+		return t.reportError(err)
 	}
 	defer returnCommandLine(line)
 	return line.runCommand(ctx, args, t)

@@ -55,7 +55,7 @@ func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 		{[]string{"-u", "ann", "--", "--not-a-flag"}, "--not-a-flag", []*websocket.Conn{ann}},
 		{[]string{"-u", "ann", "@not-a-file"}, "@not-a-file", []*websocket.Conn{ann}},
 	} {
-		want := fmt.Sprintf("✓ %s matched: %d written", count(len(tt.to), "connection"), len(tt.to))
+		want := fmt.Sprintf("✓ %s matched: %d written", countNoun(len(tt.to), "connection"), len(tt.to))
 		if got := send(tt.args...); got != want {
 			t.Errorf("send %q: %q, want %q", tt.args, got, want)
 		}

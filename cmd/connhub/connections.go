@@ -29,18 +29,18 @@ type connectionsListCmd struct {
 }
 
 func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
-	if c.empty() {
+	if c.isEmpty() {
 		c.Everyone = true // listing harms nobody
 	}
-	target, err := c.target()
+	target, err := c.parseTarget()
 	if err != nil {
 		return err
 	}
-	return c.call(func(hub *client) error {
+	return c.withClient(func(hub *client) error {
 		all := &controlv1.ListConnectionsResponse{}
-		more, err := collect(c.Limit, func(size int32, token string) (string, int, error) {
+		more, err := collectPages(c.Limit, func(size int32, token string) (string, int, error) {
 			var page *controlv1.ListConnectionsResponse
-			err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			err := hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
 				page, err = controlv1.NewConnectionServiceClient(hub).ListConnections(ctx, &controlv1.ListConnectionsRequest{
 					Namespace: c.Namespace, Target: target, PageSize: size, PageToken: token,
 				})
@@ -57,22 +57,22 @@ func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
 		case c.JSON:
 			return t.printJSON(all)
 		case len(all.GetConnections()) == 0:
-			t.note("no connections")
+			t.printNote("no connections")
 			t.printGaps(all)
 			return nil
 		}
 		t.printConnections(all.GetConnections())
 		t.printGaps(all)
 		if more {
-			t.note("the first %d; --limit 0 lists all", c.Limit)
+			t.printNote("the first %d; --limit 0 lists all", c.Limit)
 		}
 		return nil
 	})
 }
 
-// collect asks for page after page until limit entries (0: all) have come, and reports whether there are
+// collectPages asks for page after page until limit entries (0: all) have come, and reports whether there are
 // more.
-func collect(limit int, next func(size int32, token string) (nextToken string, n int, err error)) (more bool, err error) {
+func collectPages(limit int, next func(size int32, token string) (nextToken string, n int, err error)) (more bool, err error) {
 	token := ""
 	for got := 0; limit == 0 || got < limit; {
 		size := int32(maxPage)
@@ -93,12 +93,12 @@ func (t *terminal) printConnections(list []*controlv1.Connection) {
 	rows := make([][]string, len(list))
 	for i, c := range list {
 		rows[i] = []string{
-			c.GetId(), orDash(shorten(c.GetUser(), nameWidth)), orDash(shorten(strings.Join(c.GetGroups(), ", "), groupsWidth)),
+			c.GetId(), orDash(shortenText(c.GetUser(), nameWidth)), orDash(shortenText(strings.Join(c.GetGroups(), ", "), groupsWidth)),
 			c.GetProtocol(), stateWord(c.GetState()), fmt.Sprint(c.GetQueuedMessages()), roundTrip(c),
-			age(t.now().Sub(c.GetCreateTime().AsTime())), c.GetRemoteAddress(),
+			ageWords(t.now().Sub(c.GetCreateTime().AsTime())), c.GetRemoteAddress(),
 		}
 	}
-	t.table([]string{"ID", "USER", "GROUPS", "PROTOCOL", "STATE", "QUEUED", "RTT", "SINCE", "ADDRESS"}, rows)
+	t.printTable([]string{"ID", "USER", "GROUPS", "PROTOCOL", "STATE", "QUEUED", "RTT", "SINCE", "ADDRESS"}, rows)
 }
 
 func orDash(s string) string {
@@ -130,7 +130,7 @@ type connectionsGetCmd struct {
 }
 
 func (c *connectionsGetCmd) Run(ctx context.Context, t *terminal) error {
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetConnectionResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetConnectionResponse, error) {
 		return controlv1.NewConnectionServiceClient(hub).GetConnection(ctx, &controlv1.GetConnectionRequest{
 			Namespace: c.Namespace, Connection: c.ID,
 		})
@@ -139,7 +139,7 @@ func (c *connectionsGetCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-func labels(c *controlv1.Connection) string {
+func labelWords(c *controlv1.Connection) string {
 	list := make([]string, 0, len(c.GetLabels()))
 	for _, name := range slices.Sorted(maps.Keys(c.GetLabels())) {
 		list = append(list, name+"="+c.GetLabels()[name])
@@ -149,18 +149,18 @@ func labels(c *controlv1.Connection) string {
 
 func (t *terminal) printConnection(c *controlv1.Connection) {
 	created := c.GetCreateTime().AsTime()
-	t.fields([][2]string{
+	t.printFields([][2]string{
 		{"id", c.GetId()},
 		{"namespace", c.GetNamespace()},
 		{"user", orDash(c.GetUser())},
 		{"groups", orDash(strings.Join(c.GetGroups(), ", "))},
-		{"labels", orDash(labels(c))},
+		{"labels", orDash(labelWords(c))},
 		{"protocol", c.GetProtocol()},
 		{"state", stateWord(c.GetState())},
 		{"address", c.GetRemoteAddress()},
-		{"since", fmt.Sprintf("%s (%s)", created.UTC().Format(time.RFC3339), age(t.now().Sub(created)))},
-		{"queued", fmt.Sprintf("%s, %s", count(c.GetQueuedMessages(), "message"), count(c.GetQueuedBytes(), "byte"))},
-		{"unacked", count(c.GetUnackedMessages(), "message")},
+		{"since", fmt.Sprintf("%s (%s)", created.UTC().Format(time.RFC3339), ageWords(t.now().Sub(created)))},
+		{"queued", fmt.Sprintf("%s, %s", countNoun(c.GetQueuedMessages(), "message"), countNoun(c.GetQueuedBytes(), "byte"))},
+		{"unacked", countNoun(c.GetUnackedMessages(), "message")},
 		{"last acked", fmt.Sprintf("#%d", c.GetLastAcked())},
 		{"round trip", roundTrip(c)},
 		{"hub", c.GetHub()},
@@ -180,14 +180,14 @@ type connectionsCloseCmd struct {
 
 func (c *connectionsCloseCmd) Run(ctx context.Context, t *terminal) error {
 	c.Connection = append(c.Connection, c.IDs...)
-	target, err := c.target()
+	target, err := c.parseTarget()
 	if err != nil {
 		return err
 	}
 	if c.Everyone && c.MaxMatched == 0 {
-		return usagef("--everyone needs --max-matched N: nothing is closed when more than N match")
+		return usageErrorf("--everyone needs --max-matched N: nothing is closed when more than N match")
 	}
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CloseConnectionsResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CloseConnectionsResponse, error) {
 		return controlv1.NewConnectionServiceClient(hub).CloseConnections(ctx, &controlv1.CloseConnectionsRequest{
 			Namespace: c.Namespace, Target: target, Code: c.Code, Reason: c.Reason, MaxMatched: c.MaxMatched,
 		})
@@ -208,7 +208,7 @@ type tally struct {
 // tally is said even if it is 0.
 func (t *terminal) printOutcome(matched int32, tallies ...tally) {
 	if matched == 0 {
-		_, _ = fmt.Fprintf(t.stdout, "%s nobody matched\n", t.out.yellow("○"))
+		_, _ = fmt.Fprintf(t.stdout, "%s nobody matched\n", t.out.yellowText("○"))
 		return
 	}
 	var words []string
@@ -217,5 +217,5 @@ func (t *terminal) printOutcome(matched int32, tallies ...tally) {
 			words = append(words, fmt.Sprintf("%d %s", x.n, x.word))
 		}
 	}
-	_, _ = fmt.Fprintf(t.stdout, "%s %s matched: %s\n", t.out.green("✓"), count(matched, "connection"), strings.Join(words, ", "))
+	_, _ = fmt.Fprintf(t.stdout, "%s %s matched: %s\n", t.out.greenText("✓"), countNoun(matched, "connection"), strings.Join(words, ", "))
 }

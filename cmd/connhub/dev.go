@@ -60,7 +60,7 @@ A second hub on this machine joins the first one's etcd, on ports of its own:
 Both take the same client tokens if they have the same --data-dir and --public-url.`
 
 func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
-	plan, err := c.plan()
+	plan, err := c.planHub()
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 	if isTerminal(t.stderr) {
 		level = slog.LevelDebug // the banner says what matters
 	}
-	log.Log(ctx, level, "effective configuration", slog.Any("config", effective(k)))
+	log.Log(ctx, level, "effective configuration", slog.Any("config", effectiveConfig(k)))
 	ctx, hangups := watchHangups(ctx, log.Logger)
 	defer hangups.Close()
 	plan.reloads = hangups.reloads
@@ -81,10 +81,10 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 		if a.etcd != "" {
 			second = c.joinCommand(a.etcd, a)
 		}
-		t.banner(a, plan.clientsTLS != nil, second)
+		t.printBanner(a, plan.clientsTLS != nil, second)
 	})
 	if _, taken := errors.AsType[takenError](err); taken {
-		return fmt.Errorf("%w%s", err, c.suggestion())
+		return fmt.Errorf("%w%s", err, c.suggestSecond())
 	}
 	return err
 }
@@ -121,7 +121,7 @@ func (c *devCmd) waitWords(what string) string {
 func (t *terminal) noteLater(ctx context.Context, words func() string) {
 	select {
 	case <-time.After(noteAfter):
-		t.note("%s", words())
+		t.printNote("%s", words())
 	case <-ctx.Done():
 	}
 }
@@ -129,9 +129,9 @@ func (t *terminal) noteLater(ctx context.Context, words func() string) {
 // joinExample is how a second hub is started beside one with all defaults.
 const joinExample = "--join 127.0.0.1:2379 --listen-clients 127.0.0.1:8081 --listen-control 127.0.0.1:9091 --listen-ops 127.0.0.1:9101"
 
-// suggestion is the command line with which this hub would start beside the one that has its ports; empty if there is
+// suggestSecond is the command line with which this hub would start beside the one that has its ports; empty if there is
 // no etcd to join, and so perhaps no hub.
-func (c *devCmd) suggestion() string {
+func (c *devCmd) suggestSecond() string {
 	etcd := cmp.Or(c.Join, c.EtcdListen)
 	if isFree(etcd) {
 		return ""
@@ -193,8 +193,8 @@ func isFree(address string) bool {
 	return true
 }
 
-// plan checks everything and lists all problems in one error.
-func (c *devCmd) plan() (serverPlan, error) {
+// planHub checks everything and lists all problems in one error.
+func (c *devCmd) planHub() (serverPlan, error) {
 	if err := checkEtcdIncluded(c.Join); err != nil {
 		return serverPlan{}, err
 	}
@@ -214,10 +214,10 @@ func (c *devCmd) plan() (serverPlan, error) {
 		problems = append(problems, checkLoopback(l.flag, *l.address, "dev listens on loopback only; see connhub serve"))
 	}
 	c.onlyLoopback = true
-	plan, err := c.settings.plan()
+	plan, err := c.settings.planSettings()
 	problems = append(problems, err)
 	if err := c.setDataDir(); err != nil {
-		return plan, refusal("", append(problems, fmt.Errorf("--data-dir: %w", err))...)
+		return plan, refuseStart("", append(problems, fmt.Errorf("--data-dir: %w", err))...)
 	}
 	problems = append(problems, c.planCluster(plan.cluster), plan.planFiles())
 	plan.loopbackOnly, plan.anonymous, plan.insecureControl, plan.page = true, true, true, true
@@ -226,7 +226,7 @@ func (c *devCmd) plan() (serverPlan, error) {
 		problems = append(problems, fmt.Errorf("--data-dir: %w", err))
 	}
 	plan.tokenKeys = []*auth.TokenKey{key}
-	return plan, refusal("", problems...)
+	return plan, refuseStart("", problems...)
 }
 
 // planCluster says which etcd: one inside, or another one on this machine.
@@ -299,25 +299,25 @@ func makeTokenKey(path string) error {
 	return errors.Join(err, os.Remove(f.Name()))
 }
 
-// banner says where things are and what to try. second is the command for a second hub; empty: none is suggested.
-func (t *terminal) banner(a addresses, secure bool, second string) {
+// printBanner says where things are and what to try. second is the command for a second hub; empty: none is suggested.
+func (t *terminal) printBanner(a addresses, secure bool, second string) {
 	page, clients := "http://"+a.clients, "ws://"+a.clients
 	if secure {
 		page, clients = "https://"+a.clients, "wss://"+a.clients
 	}
-	command := func(text string) string { return t.out.dim("  $ ") + "connhub " + text }
+	command := func(text string) string { return t.out.dimText("  $ ") + "connhub " + text }
 	addr := ""
 	if a.control != loopbackHost+defaultListenControl {
 		addr = " --addr " + a.control
 	}
 	lines := []string{
 		"",
-		"  " + t.out.bold("connhub dev") + t.out.dim(" "+buildVersion()),
+		"  " + t.out.boldText("connhub dev") + t.out.dimText(" "+buildVersion()),
 		"",
-		"  " + t.out.dim("page   ") + "  " + t.out.cyan(page+"/?user=ann&group=blue"),
-		"  " + t.out.dim("clients") + "  " + clients + "/ws?user=ann&group=blue",
-		"  " + t.out.dim("control") + "  " + a.control + t.out.dim("  gRPC, no secret needed"),
-		"  " + t.out.dim("ops    ") + "  http://" + a.ops + "/metrics",
+		"  " + t.out.dimText("page   ") + "  " + t.out.cyanText(page+"/?user=ann&group=blue"),
+		"  " + t.out.dimText("clients") + "  " + clients + "/ws?user=ann&group=blue",
+		"  " + t.out.dimText("control") + "  " + a.control + t.out.dimText("  gRPC, no secret needed"),
+		"  " + t.out.dimText("ops    ") + "  http://" + a.ops + "/metrics",
 		"",
 		"  Open the page, then try:",
 		command(`send --user ann "Hello, Ann"` + addr),
@@ -329,7 +329,7 @@ func (t *terminal) banner(a addresses, secure bool, second string) {
 		lines = append(lines, "  A second hub beside this one:", command(second), command("hubs"+addr), "")
 	}
 	lines = append(lines,
-		t.out.dim("  Only this machine can connect. Ctrl-C stops the hub."),
+		t.out.dimText("  Only this machine can connect. Ctrl-C stops the hub."),
 		"",
 		"",
 	)

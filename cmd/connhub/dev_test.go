@@ -137,7 +137,7 @@ func TestDevDoesNotAdviseItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Dev.plan()
+	_, err = c.Dev.planHub()
 	if err == nil || strings.Contains(err.Error(), "connhub dev") || !strings.Contains(err.Error(), "connhub serve") {
 		t.Errorf("it says %v", err)
 	}

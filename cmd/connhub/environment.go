@@ -39,7 +39,7 @@ func checkEnvironment(app *kong.Application, environ []string) error {
 		name, _, _ := strings.Cut(variable, "=")
 		forTests := slices.ContainsFunc(testPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 		if strings.HasPrefix(name, variablePrefix) && !known[name] && !forTests && !serviceLink.MatchString(name) {
-			problems = append(problems, fmt.Errorf("unknown environment variable %s%s", name, suggest(name, known)))
+			problems = append(problems, fmt.Errorf("unknown environment variable %s%s", name, suggestName(name, known)))
 		}
 	}
 	return errors.Join(problems...)
@@ -48,12 +48,12 @@ func checkEnvironment(app *kong.Application, environ []string) error {
 // lettersPerMistake is how long a name must be for each letter in which it may differ from the one that is suggested for it.
 const lettersPerMistake = 4
 
-// suggest returns words that name what was probably meant, or nothing.
-func suggest(name string, known map[string]bool) string {
+// suggestName returns words that name what was probably meant, or nothing.
+func suggestName(name string, known map[string]bool) string {
 	most := len(strings.TrimPrefix(name, variablePrefix)) / lettersPerMistake
 	best, distance := "", most+1
 	for candidate := range known {
-		d := mistakes(name, candidate)
+		d := countMistakes(name, candidate)
 		if d < distance || d == distance && candidate < best {
 			best, distance = candidate, d
 		}
@@ -64,8 +64,8 @@ func suggest(name string, known map[string]bool) string {
 	return ": did you mean " + best + "?"
 }
 
-// mistakes counts the letters to put in, leave out or replace to make b of a (Levenshtein).
-func mistakes(a, b string) int {
+// countMistakes counts the letters to put in, leave out or replace to make b of a (Levenshtein).
+func countMistakes(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -20,7 +20,7 @@ func checkEtcdIncluded(join string) error {
 	if embedded.Included || join != "" {
 		return nil
 	}
-	return usagef("this binary was built without the etcd that dev starts" +
+	return usageErrorf("this binary was built without the etcd that dev starts" +
 		" (-tags no_embedded_etcd): use connhub serve," +
 		" or join the etcd of another hub with --join HOST:PORT")
 }

@@ -43,10 +43,10 @@ It ends with Ctrl-C, or with the hub.`
 
 // Run watches until ctx ends or no hub is left.
 func (c *eventsTailCmd) Run(ctx context.Context, t *terminal) error {
-	return c.call(func(hub *client) error {
+	return c.withClient(func(hub *client) error {
 		hubs := []*client{hub}
 		if c.AllHubs {
-			others, err := c.others(ctx, t, hub)
+			others, err := c.dialPeers(ctx, t, hub)
 			defer func() {
 				for _, other := range others {
 					_ = other.Close()
@@ -57,14 +57,14 @@ func (c *eventsTailCmd) Run(ctx context.Context, t *terminal) error {
 			}
 			hubs = append(hubs, others...)
 		}
-		return c.watch(ctx, t, hubs)
+		return c.watchHubs(ctx, t, hubs)
 	})
 }
 
-// others returns the hubs that a hub knows, but for itself.
-func (c *eventsTailCmd) others(ctx context.Context, t *terminal, hub *client) (others []*client, err error) {
+// dialPeers returns the hubs that a hub knows, but for itself.
+func (c *eventsTailCmd) dialPeers(ctx context.Context, t *terminal, hub *client) (others []*client, err error) {
 	var response *controlv1.ListHubsResponse
-	err = hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+	err = hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
 		response, err = controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
 		return err
 	})
@@ -73,12 +73,12 @@ func (c *eventsTailCmd) others(ctx context.Context, t *terminal, hub *client) (o
 		case h.GetSelf():
 			continue
 		case h.GetAddress() == "":
-			t.note("hub %s is left out: its address is not known", h.GetId())
+			t.printNote("hub %s is left out: its address is not known", h.GetId())
 			continue
 		}
 		flags := c.clientFlags
 		flags.Addr = h.GetAddress()
-		other, err := flags.dial()
+		other, err := flags.dialHub()
 		if err != nil {
 			return others, err
 		}
@@ -87,8 +87,8 @@ func (c *eventsTailCmd) others(ctx context.Context, t *terminal, hub *client) (o
 	return others, err
 }
 
-// subscription is what the flags select.
-func (c *eventsTailCmd) subscription() *eventsv1.Subscription {
+// newSubscription is what the flags select.
+func (c *eventsTailCmd) newSubscription() *eventsv1.Subscription {
 	s := &eventsv1.Subscription{Namespaces: []string{c.Namespace}, MessageNames: c.Event}
 	for _, kind := range c.Kind {
 		s.Kinds = append(s.Kinds, eventsv1.EventKind(eventsv1.EventKind_value["EVENT_KIND_"+strings.ToUpper(kind)]))
@@ -106,15 +106,15 @@ type heard struct {
 	err      error
 }
 
-// watch prints what hubs tell until ctx ends, which is no error, or all streams have.
-func (c *eventsTailCmd) watch(ctx context.Context, t *terminal, hubs []*client) error {
+// watchHubs prints what hubs tell until ctx ends, which is no error, or all streams have.
+func (c *eventsTailCmd) watchHubs(ctx context.Context, t *terminal, hubs []*client) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var streams sync.WaitGroup
 	defer streams.Wait()
 	defer cancel()
 	all := make(chan heard)
 	for _, hub := range hubs {
-		streams.Go(func() { hub.listen(ctx, c.subscription(), all) })
+		streams.Go(func() { hub.relayEvents(ctx, c.newSubscription(), all) })
 	}
 	p := &eventPrinter{t: t, json: c.JSON}
 	var failed error
@@ -127,22 +127,22 @@ func (c *eventsTailCmd) watch(ctx context.Context, t *terminal, hubs []*client) 
 			case ctx.Err() != nil:
 				return nil
 			case h.err == nil:
-				if err := p.print(h.addr, h.response); err != nil {
+				if err := p.printResponse(h.addr, h.response); err != nil {
 					return err
 				}
 				continue
 			}
 			left--
 			if failed = h.err; left > 0 {
-				t.fail(failed) // the others go on
+				t.reportError(failed) // the others go on
 			}
 		}
 	}
 	return failed
 }
 
-// listen passes on what a hub tells about a subscription, and how that ended, until ctx does.
-func (c *client) listen(ctx context.Context, s *eventsv1.Subscription, to chan<- heard) {
+// relayEvents passes on what a hub tells about a subscription, and how that ended, until ctx does.
+func (c *client) relayEvents(ctx context.Context, s *eventsv1.Subscription, to chan<- heard) {
 	tell := func(h heard) bool {
 		h.addr = c.flags.Addr
 		select {
@@ -152,15 +152,15 @@ func (c *client) listen(ctx context.Context, s *eventsv1.Subscription, to chan<-
 			return false
 		}
 	}
-	err := c.subscribe(ctx, s, func(r *eventsv1.SubscribeResponse) bool { return tell(heard{response: r}) })
+	err := c.subscribeEvents(ctx, s, func(r *eventsv1.SubscribeResponse) bool { return tell(heard{response: r}) })
 	tell(heard{err: c.callError(err, c.flags.Timeout)})
 }
 
 // errStreamEnded is what is wrong with a stream that a hub ended without an error.
 var errStreamEnded = errors.New("the hub ended the stream")
 
-// subscribe gives what a hub tells to f until that returns false. The first response must come in time.
-func (c *client) subscribe(ctx context.Context, s *eventsv1.Subscription, f func(*eventsv1.SubscribeResponse) bool) error {
+// subscribeEvents gives what a hub tells to f until that returns false. The first response must come in time.
+func (c *client) subscribeEvents(ctx context.Context, s *eventsv1.Subscription, f func(*eventsv1.SubscribeResponse) bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(c.flags.Timeout, func() { cancel(errSilent) })
@@ -194,14 +194,14 @@ type eventPrinter struct {
 	user int // the widest user so far
 }
 
-func (p *eventPrinter) print(addr string, r *eventsv1.SubscribeResponse) error {
+func (p *eventPrinter) printResponse(addr string, r *eventsv1.SubscribeResponse) error {
 	if s := r.GetSubscribed(); s != nil {
-		p.t.note("watching hub %s at %s; Ctrl-C ends it", s.GetHub(), addr)
+		p.t.printNote("watching hub %s at %s; Ctrl-C ends it", s.GetHub(), addr)
 	}
 	var lines bytes.Buffer
 	for _, e := range r.GetEvents() {
 		if !p.json {
-			p.line(&lines, e)
+			p.appendLine(&lines, e)
 			continue
 		}
 		b, err := protojson.Marshal(e)
@@ -217,7 +217,7 @@ func (p *eventPrinter) print(addr string, r *eventsv1.SubscribeResponse) error {
 		return fmt.Errorf("print an event: %w", err)
 	}
 	if r.GetGoingAway() != nil {
-		p.t.note("the hub at %s is going away", addr)
+		p.t.printNote("the hub at %s is going away", addr)
 	}
 	return nil
 }
@@ -231,23 +231,23 @@ const (
 	hubWidth     = 8 // characters of a hub's id
 )
 
-func (p *eventPrinter) line(to *bytes.Buffer, e *eventsv1.Event) {
-	kind, detail, paint := p.describe(e)
-	user := shorten(printable(cmp.Or(e.GetUser(), "-")), widestUser)
+func (p *eventPrinter) appendLine(to *bytes.Buffer, e *eventsv1.Event) {
+	kind, detail, paint := p.eventWords(e)
+	user := shortenText(makePrintable(cmp.Or(e.GetUser(), "-")), widestUser)
 	p.user = max(p.user, usualUser, runewidth.StringWidth(user))
 	_, _ = fmt.Fprintf(to, "%s  %s  %s  %s  %s  %s\n",
-		p.t.out.dim(e.GetTime().AsTime().In(p.t.now().Location()).Format(eventTime)),
-		paint(runewidth.FillRight(kind, kindWidth)), runewidth.FillRight(printable(cmp.Or(e.GetHub(), "-")), hubWidth), printable(e.GetConnection()), runewidth.FillRight(user, p.user),
-		shorten(printable(detail), widestDetail))
+		p.t.out.dimText(e.GetTime().AsTime().In(p.t.now().Location()).Format(eventTime)),
+		paint(runewidth.FillRight(kind, kindWidth)), runewidth.FillRight(makePrintable(cmp.Or(e.GetHub(), "-")), hubWidth), makePrintable(e.GetConnection()), runewidth.FillRight(user, p.user),
+		shortenText(makePrintable(detail), widestDetail))
 }
 
-// describe words an event.
-func (p *eventPrinter) describe(e *eventsv1.Event) (kind, detail string, paint func(string) string) {
+// eventWords words an event.
+func (p *eventPrinter) eventWords(e *eventsv1.Event) (kind, detail string, paint func(string) string) {
 	switch k := e.GetKind().(type) {
 	case *eventsv1.Event_Connected:
-		return "connected", e.GetProtocol() + " from " + k.Connected.GetRemoteAddress(), p.t.out.green
+		return "connected", e.GetProtocol() + " from " + k.Connected.GetRemoteAddress(), p.t.out.greenText
 	case *eventsv1.Event_Message:
-		return "message", k.Message.GetName() + "  " + payloadWords(k.Message), p.t.out.cyan
+		return "message", k.Message.GetName() + "  " + payloadWords(k.Message), p.t.out.cyanText
 	case *eventsv1.Event_Disconnected:
 		d := k.Disconnected
 		detail = strings.ToLower(strings.TrimPrefix(d.GetCause().String(), "DISCONNECT_CAUSE_"))
@@ -257,12 +257,12 @@ func (p *eventPrinter) describe(e *eventsv1.Event) (kind, detail string, paint f
 		if d.GetReason() != "" {
 			detail += fmt.Sprintf(" %q", d.GetReason())
 		}
-		return "disconnected", detail, p.t.out.yellow
+		return "disconnected", detail, p.t.out.yellowText
 	case *eventsv1.Event_Gap:
 		reason := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(k.Gap.GetReason().String(), "GAP_REASON_")), "_", " ")
-		return "gap", count(k.Gap.GetCount(), "message") + " missing: " + reason, p.t.out.red
+		return "gap", countNoun(k.Gap.GetCount(), "message") + " missing: " + reason, p.t.out.redText
 	default:
-		return "unknown", "a kind that this connhub does not know", p.t.out.dim
+		return "unknown", "a kind that this connhub does not know", p.t.out.dimText
 	}
 }
 
@@ -273,9 +273,9 @@ func payloadWords(m *eventsv1.Message) string {
 	case *eventsv1.Message_Json:
 		return p.Json
 	case *eventsv1.Message_Binary:
-		return count(len(p.Binary), "byte")
+		return countNoun(len(p.Binary), "byte")
 	case *eventsv1.Message_Protobuf:
-		return count(len(p.Protobuf), "byte")
+		return countNoun(len(p.Protobuf), "byte")
 	default:
 		return ""
 	}

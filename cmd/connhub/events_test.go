@@ -48,14 +48,14 @@ func TestEventsAreALineEach(t *testing.T) {
 	for name, colour := range map[string]bool{"events.txt": false, "events_colour.txt": true} {
 		golden(t, name, rendered(colour, func(term *terminal) {
 			p := &eventPrinter{t: term}
-			if err := p.print("127.0.0.1:9090", everyEvent()); err != nil {
+			if err := p.printResponse("127.0.0.1:9090", everyEvent()); err != nil {
 				t.Error(err)
 			}
 		}))
 	}
 	var out bytes.Buffer
 	term := newTerminal(nil, &out, &bytes.Buffer{})
-	if err := (&eventPrinter{t: term, json: true}).print("", everyEvent()); err != nil {
+	if err := (&eventPrinter{t: term, json: true}).printResponse("", everyEvent()); err != nil {
 		t.Fatal(err)
 	}
 	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))

@@ -41,13 +41,13 @@ func (e *callError) Error() string {
 		}
 	}
 	if info == nil {
-		return e.transport(s)
+		return e.transportWords(s)
 	}
 	text := s.Message()
 	if len(fields) > 0 {
 		text = strings.Join(fields, "; ")
 	}
-	line := fmt.Sprintf("%s: %s (%s)", codeWords(s.Code()), printable(text), info.GetReason())
+	line := fmt.Sprintf("%s: %s (%s)", codeWords(s.Code()), makePrintable(text), info.GetReason())
 	if hint := hints[info.GetReason()]; hint != "" {
 		line += ". " + hint
 	}
@@ -61,8 +61,8 @@ var hints = map[string]string{
 	"TOO_MANY_MATCHED":    "Nothing was done; raise --max-matched if you mean it",
 }
 
-// transport words an error that did not come from a hub's handler.
-func (e *callError) transport(s *status.Status) string {
+// transportWords words an error that did not come from a hub's handler.
+func (e *callError) transportWords(s *status.Status) string {
 	switch s.Code() {
 	case codes.Canceled:
 		return "interrupted"
@@ -136,8 +136,8 @@ func codeWords(c codes.Code) string {
 	return strings.ToLower(b.String())
 }
 
-// describe words any error of a command. Several problems get a line each.
-func describe(err error) string {
+// errorWords words any error of a command. Several problems get a line each.
+func errorWords(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}

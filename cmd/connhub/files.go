@@ -54,14 +54,14 @@ func shareFiles(limit int, etcdInside bool) (files, error) {
 	return f, nil
 }
 
-// attributes tell a log of the shares.
-func (f files) attributes() slog.Attr {
+// sharesAttribute tell a log of the shares.
+func (f files) sharesAttribute() slog.Attr {
 	return slog.Group("files", slog.Int("limit", f.limit), slog.Int("clients", f.links), slog.Int("strangers", f.strangers),
 		slog.Int("control", f.control), slog.Int("peers", f.peers), slog.Int("ops", f.ops))
 }
 
-// register registers the shares as metrics.
-func (f files) register(r prometheus.Registerer) {
+// registerMetrics registers the shares as metrics.
+func (f files) registerMetrics(r prometheus.Registerer) {
 	shares := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "connhub_files_limit",
 		Help: "File descriptors that each use may have at most; process_max_fds is their sum with those of the hub itself.",
@@ -92,10 +92,10 @@ func (p *serverPlan) planFiles() error {
 // fewer files is no problem.
 func (p *serverPlan) logFiles(logger *slog.Logger) {
 	if !p.maxConnectionsGiven || p.files.links >= p.hub.MaxConnections {
-		logger.Info("file descriptors", p.files.attributes())
+		logger.Info("file descriptors", p.files.sharesAttribute())
 		return
 	}
-	logger.Warn("file descriptors", p.files.attributes(),
+	logger.Warn("file descriptors", p.files.sharesAttribute(),
 		slog.Int("max_connections", p.hub.MaxConnections), slog.String("problem", "the limit of file "+
 			"descriptors (ulimit -n) allows fewer clients at once than --max-connections"))
 }

@@ -19,7 +19,7 @@ type partial interface {
 func (t *terminal) printGaps(p partial) {
 	if hubs := p.GetUnreachableHubs(); len(hubs) > 0 {
 		_, _ = fmt.Fprintf(t.stderr, "%s outcome unknown at %s: not reached, or no answer in time\n",
-			t.err.yellow("!"), printable(strings.Join(hubs, ", ")))
+			t.err.yellowText("!"), makePrintable(strings.Join(hubs, ", ")))
 	}
 	t.printStale(p.GetDiscoveryStaleFor())
 }
@@ -27,7 +27,7 @@ func (t *terminal) printGaps(p partial) {
 func (t *terminal) printStale(d *durationpb.Duration) {
 	if d != nil {
 		_, _ = fmt.Fprintf(t.stderr, "%s etcd has not answered for %s: hubs that have come since may be missing\n",
-			t.err.yellow("!"), d.AsDuration().Round(time.Second))
+			t.err.yellowText("!"), d.AsDuration().Round(time.Second))
 	}
 }
 

@@ -21,11 +21,11 @@ type groupsListCmd struct {
 }
 
 func (c *groupsListCmd) Run(ctx context.Context, t *terminal) error {
-	return c.call(func(hub *client) error {
+	return c.withClient(func(hub *client) error {
 		all := &controlv1.ListGroupsResponse{}
-		more, err := collect(c.Limit, func(size int32, token string) (string, int, error) {
+		more, err := collectPages(c.Limit, func(size int32, token string) (string, int, error) {
 			var page *controlv1.ListGroupsResponse
-			err := hub.invoke(ctx, 0, func(ctx context.Context) (err error) {
+			err := hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
 				page, err = controlv1.NewGroupServiceClient(hub).ListGroups(ctx, &controlv1.ListGroupsRequest{
 					Namespace: c.Namespace, PageSize: size, PageToken: token,
 				})
@@ -42,14 +42,14 @@ func (c *groupsListCmd) Run(ctx context.Context, t *terminal) error {
 		case c.JSON:
 			return t.printJSON(all)
 		case len(all.GetGroups()) == 0:
-			t.note("no groups")
+			t.printNote("no groups")
 			t.printGaps(all)
 			return nil
 		}
 		t.printGroups(all.GetGroups())
 		t.printGaps(all)
 		if more {
-			t.note("the first %d; --limit 0 lists all", c.Limit)
+			t.printNote("the first %d; --limit 0 lists all", c.Limit)
 		}
 		return nil
 	})
@@ -60,7 +60,7 @@ func (t *terminal) printGroups(list []*controlv1.Group) {
 	for i, g := range list {
 		rows[i] = []string{g.GetName(), fmt.Sprint(g.GetMembers())}
 	}
-	t.table([]string{"GROUP", "MEMBERS"}, rows)
+	t.printTable([]string{"GROUP", "MEMBERS"}, rows)
 }
 
 type groupsGetCmd struct {
@@ -70,7 +70,7 @@ type groupsGetCmd struct {
 }
 
 func (c *groupsGetCmd) Run(ctx context.Context, t *terminal) error {
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetGroupResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetGroupResponse, error) {
 		return controlv1.NewGroupServiceClient(hub).GetGroup(ctx, &controlv1.GetGroupRequest{
 			Namespace: c.Namespace, Group: c.Group,
 		})
@@ -89,11 +89,11 @@ type groupsAddCmd struct {
 }
 
 func (c *groupsAddCmd) Run(ctx context.Context, t *terminal) error {
-	target, err := c.target()
+	target, err := c.parseTarget()
 	if err != nil {
 		return err
 	}
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.AddToGroupsResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.AddToGroupsResponse, error) {
 		return controlv1.NewGroupServiceClient(hub).AddToGroups(ctx, &controlv1.AddToGroupsRequest{
 			Namespace: c.Namespace, Target: target, Groups: c.Groups,
 		})
@@ -116,14 +116,14 @@ type groupsRemoveCmd struct {
 }
 
 func (c *groupsRemoveCmd) Run(ctx context.Context, t *terminal) error {
-	target, err := c.target()
+	target, err := c.parseTarget()
 	if err != nil {
 		return err
 	}
 	if c.All == (len(c.Groups) > 0) {
-		return usagef("name the groups to leave, or give --all")
+		return usageErrorf("name the groups to leave, or give --all")
 	}
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RemoveFromGroupsResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RemoveFromGroupsResponse, error) {
 		return controlv1.NewGroupServiceClient(hub).RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{
 			Namespace: c.Namespace, Target: target, Groups: c.Groups, AllGroups: c.All,
 		})

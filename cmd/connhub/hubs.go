@@ -22,7 +22,7 @@ func (hubsCmd) Help() string {
 }
 
 func (c *hubsCmd) Run(ctx context.Context, t *terminal) error {
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.ListHubsResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.ListHubsResponse, error) {
 		return controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
 	}, func(response *controlv1.ListHubsResponse) {
 		t.printHubs(response)
@@ -43,7 +43,7 @@ func (t *terminal) printHubs(r *controlv1.ListHubsResponse) {
 			rows[i] = slices.Insert(rows[i], 2, h.GetZone())
 		}
 	}
-	t.table(headers, rows)
+	t.printTable(headers, rows)
 	t.printStale(r.GetDiscoveryStaleFor())
 }
 
@@ -57,7 +57,7 @@ func (t *terminal) hubRow(h *controlv1.Hub, cluster bool) []string {
 	}
 	connections, started := "", ""
 	if h.GetStartTime() != nil { // it answered
-		connections, started = fmt.Sprint(h.GetConnections()), age(t.now().Sub(h.GetStartTime().AsTime()))
+		connections, started = fmt.Sprint(h.GetConnections()), ageWords(t.now().Sub(h.GetStartTime().AsTime()))
 	}
 	return []string{
 		h.GetId(), h.GetName(), h.GetVersion(), hubState(h, cluster), lease, fmt.Sprint(h.GetInterestSize()), connections, started,

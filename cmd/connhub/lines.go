@@ -30,10 +30,10 @@ func newLineReader(r io.Reader) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, lineBuffer)}
 }
 
-// next waits for a line, and returns it with those after it that are there already: so that slow input is
+// nextLines waits for a line, and returns it with those after it that are there already: so that slow input is
 // sent line by line, and fast input in bulk. The last line needs no end. io.EOF: there are no more.
-func (l *lineReader) next() ([]line, error) {
-	first, err := l.read()
+func (l *lineReader) nextLines() ([]line, error) {
+	first, err := l.readLine()
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (l *lineReader) next() ([]line, error) {
 		if err != nil || bytes.IndexByte(there, '\n') < 0 {
 			return lines, nil
 		}
-		one, err := l.read()
+		one, err := l.readLine()
 		if err != nil {
 			return lines, nil // comes again
 		}
@@ -51,8 +51,8 @@ func (l *lineReader) next() ([]line, error) {
 	}
 }
 
-// read reads one line without its end, "\n" or "\r\n". What is over the limit is read, and forgotten.
-func (l *lineReader) read() (line, error) {
+// readLine reads one line without its end, "\n" or "\r\n". What is over the limit is read, and forgotten.
+func (l *lineReader) readLine() (line, error) {
 	var text []byte
 	long := false
 	for {

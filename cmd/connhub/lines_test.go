@@ -16,7 +16,7 @@ func allLines(r io.Reader) ([]line, error) {
 	reader := newLineReader(r)
 	var all []line
 	for {
-		some, err := reader.next()
+		some, err := reader.nextLines()
 		all = append(all, some...)
 		if err != nil {
 			return all, err

@@ -78,8 +78,8 @@ func (l *hubLog) Close() {
 // writeCounts writes how many lines were left out up to now.
 func (l *hubLog) writeCounts() { l.rates.endWindow(false) }
 
-// register adds the log's instrument to r.
-func (l *hubLog) register(r prometheus.Registerer) {
+// registerMetrics adds the log's instrument to r.
+func (l *hubLog) registerMetrics(r prometheus.Registerer) {
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "connhub_log_lines_lost_total",
 		Help: "Lines of the log that could not be written, or for which there was no room while its reader was behind.",

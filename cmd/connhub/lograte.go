@@ -61,12 +61,12 @@ func newLogRates(next slog.Handler) *logRates {
 		next: next, wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
 		causes: make(map[logCause]*logRate),
 	}
-	go r.run()
+	go r.windowLoop()
 	return r
 }
 
-// admit reports whether a line is to be written; otherwise it is counted.
-func (r *logRates) admit(line *slog.Record) bool {
+// admitLine reports whether a line is to be written; otherwise it is counted.
+func (r *logRates) admitLine(line *slog.Record) bool {
 	cause := causeOf(line)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,7 +128,7 @@ func (r *logRates) Close() {
 	<-r.ended
 }
 
-func (r *logRates) run() {
+func (r *logRates) windowLoop() {
 	defer close(r.ended)
 	for {
 		select {
@@ -183,7 +183,7 @@ var _ slog.Handler = ratedHandler{}
 
 // Handle implements slog.Handler.
 func (h ratedHandler) Handle(ctx context.Context, line slog.Record) error {
-	if !h.rates.admit(&line) {
+	if !h.rates.admitLine(&line) {
 		return nil
 	}
 	return h.Handler.Handle(ctx, line)

@@ -59,19 +59,19 @@ type logLine struct {
 // how many lines were lost; an empty one is not written.
 func newLogWriter(to io.Writer, lostLine func(lines int64) []byte) *logWriter {
 	w := &logWriter{to: to, lostLine: lostLine, wake: make(chan struct{}, 1), ended: make(chan struct{})}
-	go w.run()
+	go w.writeLoop()
 	return w
 }
 
 // Write queues a line. It keeps no reference to it.
 func (w *logWriter) Write(line []byte) (int, error) {
-	w.enqueue(w.to, line)
+	w.enqueueLine(w.to, line)
 	return len(line), nil
 }
 
-// besides returns a writer whose lines go elsewhere, by the same queue: they keep their order with
+// outletTo returns a writer whose lines go elsewhere, by the same queue: they keep their order with
 // the lines of the log.
-func (w *logWriter) besides(to io.Writer) io.Writer { return &logOutlet{w, to} }
+func (w *logWriter) outletTo(to io.Writer) io.Writer { return &logOutlet{w, to} }
 
 // logOutlet is a second way out of a logWriter.
 type logOutlet struct {
@@ -80,11 +80,11 @@ type logOutlet struct {
 }
 
 func (o *logOutlet) Write(text []byte) (int, error) {
-	o.log.enqueue(o.to, text)
+	o.log.enqueueLine(o.to, text)
 	return len(text), nil
 }
 
-func (w *logWriter) enqueue(to io.Writer, text []byte) {
+func (w *logWriter) enqueueLine(to io.Writer, text []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed || len(w.queue) >= logQueueLines || w.bytes+len(text) > logQueueBytes {
@@ -123,7 +123,7 @@ func (w *logWriter) Close() {
 	}
 }
 
-func (w *logWriter) run() {
+func (w *logWriter) writeLoop() {
 	defer close(w.ended)
 	for range w.wake {
 		for {
@@ -131,7 +131,7 @@ func (w *logWriter) run() {
 			if !ok {
 				break
 			}
-			w.write(line)
+			w.writeLine(line)
 		}
 		w.mu.Lock()
 		closed := w.closed
@@ -155,7 +155,7 @@ func (w *logWriter) nextLine() (line logLine, ok bool) {
 	return line, true
 }
 
-func (w *logWriter) write(line logLine) {
+func (w *logWriter) writeLine(line logLine) {
 	if _, err := line.to.Write(line.text); err != nil {
 		w.mu.Lock()
 		w.lost++

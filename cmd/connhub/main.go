@@ -66,22 +66,22 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func main() {
 	ctx, stop := signalContext(context.Background())
 	t := newTerminal(os.Stdin, os.Stdout, os.Stderr)
 	t.ownProcess = true
-	code := run(ctx, os.Args[1:], t)
+	code := runProgram(ctx, os.Args[1:], t)
 	stop()
 	os.Exit(code)
 }
 
-// run is the whole program but for the process around it. It returns the exit code.
-func run(ctx context.Context, args []string, t *terminal) int {
+// runProgram is the whole program but for the process around it. It returns the exit code.
+func runProgram(ctx context.Context, args []string, t *terminal) int {
 	line, err := newCommandLine(t.stdout, t.stderr)
 	if err != nil {
-		return t.fail(err)
+		return t.reportError(err)
 	}
 	return line.runCommand(ctx, args, t)
 }
@@ -110,18 +110,18 @@ func (l *commandLine) runCommand(ctx context.Context, args []string, t *terminal
 	case errors.Is(err, errHelpShown):
 		return exitOK
 	case err != nil:
-		t.fail(err)
+		t.reportError(err)
 		_, _ = fmt.Fprintf(t.stderr, "Help: %s --help\n", commandPath(err))
 		return exitUsage
 	}
 	if slices.Contains(hubCommands, selected.Command()) {
-		if err := refusal("", checkEnvironment(selected.Model, os.Environ())); err != nil {
-			return t.fail(err)
+		if err := refuseStart("", checkEnvironment(selected.Model, os.Environ())); err != nil {
+			return t.reportError(err)
 		}
 	}
 	selected.BindTo(ctx, (*context.Context)(nil))
 	if err := selected.Run(t); err != nil {
-		return t.fail(err)
+		return t.reportError(err)
 	}
 	return exitOK
 }

@@ -95,7 +95,7 @@ func start(t *testing.T, change func(*serverPlan)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Dev.plan()
+	plan, err := c.Dev.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,21 +81,23 @@ type budgets struct {
 	ids                                 int
 }
 
-// sum is what all of them take together.
-func (b budgets) sum() int64 { return b.held + b.inbound + b.calls + int64(b.ids)*requestIDBytes }
+// totalBytes is what all of them take together.
+func (b budgets) totalBytes() int64 {
+	return b.held + b.inbound + b.calls + int64(b.ids)*requestIDBytes
+}
 
-// check refuses budgets that the process can't have.
-func (m memory) check(b budgets) error {
-	if b.sum() <= m.limit {
+// checkBudgets refuses budgets that the process can't have.
+func (m memory) checkBudgets(b budgets) error {
+	if b.totalBytes() <= m.limit {
 		return nil
 	}
 	return fmt.Errorf("--held-bytes %v, --inbound-bytes %v, --call-bytes %v and --request-ids %d of %d bytes each are %s "+
 		"together, above the memory limit of %s (%s)", byteSize(b.held), byteSize(b.inbound), byteSize(b.calls),
-		b.ids, requestIDBytes, mebibytes(b.sum()), mebibytes(m.limit), m.source)
+		b.ids, requestIDBytes, formatMebibytes(b.totalBytes()), formatMebibytes(m.limit), m.source)
 }
 
 // isTight reports whether budgets leave little for all that has no budget.
-func (m memory) isTight(b budgets) bool { return b.sum() > m.limit/2 }
+func (m memory) isTight(b budgets) bool { return b.totalBytes() > m.limit/2 }
 
 // planBudgets sets the budgets: as flags say, and otherwise a share of the memory limit. The settings have them then, for the log
 // of the effective configuration.
@@ -123,16 +125,16 @@ func (s *settings) planBudgets(p *serverPlan) error {
 	s.InboundBytes, s.RequestIDs = new(byteSize(b.inbound)), new(b.ids)
 	p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.hub.RequestIDs = b.held, b.namespaceHeld, b.ids
 	p.edge.InboundBytes, p.callBytes = b.inbound, b.calls
-	return p.memory.check(b)
+	return p.memory.checkBudgets(b)
 }
 
-// budgets are those of the plan.
-func (p *serverPlan) budgets() budgets {
+// plannedBudgets are those of the plan.
+func (p *serverPlan) plannedBudgets() budgets {
 	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.edge.InboundBytes, p.callBytes, p.hub.RequestIDs}
 }
 
-// mebibytes writes a size for people.
-func mebibytes(n int64) string {
+// formatMebibytes writes a size for people.
+func formatMebibytes(n int64) string {
 	if n == math.MaxInt64 {
 		return "none"
 	}
@@ -142,13 +144,13 @@ func mebibytes(n int64) string {
 // logMemory tells the limit and the budgets. The line is a WARN with a problem if the budgets leave
 // little for anything else.
 func (p *serverPlan) logMemory(logger *slog.Logger) {
-	b := p.budgets()
+	b := p.plannedBudgets()
 	attributes := []any{
-		slog.String("limit", mebibytes(p.memory.limit)), slog.String("source", p.memory.source),
-		slog.String("collector", mebibytes(debug.SetMemoryLimit(-1))),
-		slog.String("held", mebibytes(b.held)), slog.String("namespace_held", mebibytes(b.namespaceHeld)),
-		slog.String("inbound", mebibytes(b.inbound)), slog.String("calls", mebibytes(b.calls)),
-		slog.Int("request_ids", b.ids), slog.String("budgets", mebibytes(b.sum())),
+		slog.String("limit", formatMebibytes(p.memory.limit)), slog.String("source", p.memory.source),
+		slog.String("collector", formatMebibytes(debug.SetMemoryLimit(-1))),
+		slog.String("held", formatMebibytes(b.held)), slog.String("namespace_held", formatMebibytes(b.namespaceHeld)),
+		slog.String("inbound", formatMebibytes(b.inbound)), slog.String("calls", formatMebibytes(b.calls)),
+		slog.Int("request_ids", b.ids), slog.String("budgets", formatMebibytes(b.totalBytes())),
 	}
 	if p.memory.isTight(b) {
 		logger.Warn("memory", append(attributes, slog.String("problem", "the budgets together are above "+
@@ -158,8 +160,8 @@ func (p *serverPlan) logMemory(logger *slog.Logger) {
 	logger.Info("memory", attributes...)
 }
 
-// register registers the budgets as metrics.
-func (b budgets) register(r prometheus.Registerer, m memory) {
+// registerMetrics registers the budgets as metrics.
+func (b budgets) registerMetrics(r prometheus.Registerer, m memory) {
 	limit := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "connhub_memory_limit_bytes", Help: "The lowest memory limit of the process: of its container, of GOMEMLIMIT, of the machine.",
 	})

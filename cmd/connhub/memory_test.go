@@ -21,8 +21,8 @@ func TestDefaultBudgetsAreAShareOfTheMemoryLimit(t *testing.T) {
 		m := memory{rapid.OneOf(rapid.Int64Range(64<<20, 8<<30), rapid.Int64Range(64<<20, math.MaxInt64)).Draw(t, "limit"), "test"}
 		b := m.defaultBudgets()
 		// Below 256 MiB the least that calls need is more than their share.
-		if m.check(b) != nil || m.isTight(b) && m.limit >= 256<<20 {
-			t.Errorf("of %s the budgets are %+v", mebibytes(m.limit), b)
+		if m.checkBudgets(b) != nil || m.isTight(b) && m.limit >= 256<<20 {
+			t.Errorf("of %s the budgets are %+v", formatMebibytes(m.limit), b)
 		}
 		if b.held > h.HeldBytes || b.inbound > e.InboundBytes || b.ids > h.RequestIDs || b.namespaceHeld > b.held && b.held >= 16<<20 {
 			t.Errorf("more than on a large machine: %+v", b)
@@ -40,7 +40,7 @@ func TestBudgetsAboveTheMemoryLimitAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Serve.plan()
+	_, err = c.Serve.planHub()
 	if err == nil || !strings.Contains(err.Error(), "above the memory limit of") || !strings.Contains(err.Error(), "--held-bytes 1024GiB") {
 		t.Errorf("got %v", err)
 	}
@@ -72,7 +72,7 @@ func TestBudgetsThatLeaveLittleAreTheProblemOfTheLineAboutMemory(t *testing.T) {
 		told := strings.Contains(log.String(), `"problem":"the budgets together are above half`)
 		if len(lines) != 1 || lines[0].Msg != "memory" || !strings.Contains(log.String(), level) ||
 			told != (level == "WARN") {
-			t.Errorf("of %s: %s", mebibytes(limit), &log)
+			t.Errorf("of %s: %s", formatMebibytes(limit), &log)
 		}
 	}
 }

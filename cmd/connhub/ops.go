@@ -79,12 +79,12 @@ func newOpsServer(c opsConfig) (*opsServer, error) {
 	guarded.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	guarded.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	guarded.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	guarded.HandleFunc("GET /debug/invariants", s.invariants)
+	guarded.HandleFunc("GET /debug/invariants", s.serveInvariants)
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "alive") })
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.Handle("/", s.guard(guarded))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeAnswer(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /readyz", s.serveReadyz)
+	mux.Handle("/", s.guardHandler(guarded))
 	s.http = &http.Server{
 		Handler:        mux,
 		ReadTimeout:    opsRequestTimeout,
@@ -126,76 +126,76 @@ func (s *opsServer) setReady(why string) {
 // setUnready has why asked each time that somebody wants to know.
 func (s *opsServer) setUnready(why func() string) { s.unready.Store(&why) }
 
-func (s *opsServer) serve(l net.Listener) error {
+func (s *opsServer) serveRequests(l net.Listener) error {
 	if err := s.http.Serve(s.lobby.Listener(l)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve operations: %w", err)
 	}
 	return nil
 }
 
-// shutdown lets requests finish until ctx is done, then cuts them: a profile may take longer than a hub has.
-func (s *opsServer) shutdown(ctx context.Context) {
+// shutdownServer lets requests finish until ctx is done, then cuts them: a profile may take longer than a hub has.
+func (s *opsServer) shutdownServer(ctx context.Context) {
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close()
 	}
 }
 
-// guard asks for a secret where there are any. Where there are none the port is on loopback, and only the
+// guardHandler asks for a secret where there are any. Where there are none the port is on loopback, and only the
 // names of loopback are served, and no request of another site's page: a web site could point its own name
 // there (DNS rebinding), or have a browser start a profile.
-func (s *opsServer) guard(next http.Handler) http.Handler {
+func (s *opsServer) guardHandler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.secrets == nil {
 			if !loopback.IsHost(r.Host) || r.Header.Get("Sec-Fetch-Site") == "cross-site" {
-				answer(w, http.StatusForbidden, "only for this machine")
+				writeAnswer(w, http.StatusForbidden, "only for this machine")
 				return
 			}
-			s.limit(next, w, r)
+			s.limitRequest(next, w, r)
 			return
 		}
 		if _, ok := s.secrets.Identify(auth.BearerSecret(r.Header.Get("Authorization"))); !ok {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="connhub operations"`)
-			answer(w, http.StatusUnauthorized, "a secret of --ops-secret-file is needed: Authorization: Bearer ...")
+			writeAnswer(w, http.StatusUnauthorized, "a secret of --ops-secret-file is needed: Authorization: Bearer ...")
 			return
 		}
-		s.limit(next, w, r)
+		s.limitRequest(next, w, r)
 	})
 }
 
-// limit bounds what a request of the guarded part may take.
-func (s *opsServer) limit(next http.Handler, w http.ResponseWriter, r *http.Request) {
+// limitRequest bounds what a request of the guarded part may take.
+func (s *opsServer) limitRequest(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.working <- struct{}{}:
 		defer func() { <-s.working }()
 	default:
-		answer(w, http.StatusServiceUnavailable, fmt.Sprintf("request limit reached: %d at once", cap(s.working)))
+		writeAnswer(w, http.StatusServiceUnavailable, fmt.Sprintf("request limit reached: %d at once", cap(s.working)))
 		return
 	}
 	if seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64); err == nil && !(seconds <= opsMaxSeconds) {
-		answer(w, http.StatusBadRequest, fmt.Sprintf("seconds is above the limit of %d", opsMaxSeconds))
+		writeAnswer(w, http.StatusBadRequest, fmt.Sprintf("seconds is above the limit of %d", opsMaxSeconds))
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, opsMaxBody)
 	next.ServeHTTP(w, r)
 }
 
-func (s *opsServer) readyz(w http.ResponseWriter, _ *http.Request) {
+func (s *opsServer) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 	if why := s.unready.Load(); why != nil {
-		answer(w, http.StatusServiceUnavailable, (*why)())
+		writeAnswer(w, http.StatusServiceUnavailable, (*why)())
 		return
 	}
-	answer(w, http.StatusOK, "ready")
+	writeAnswer(w, http.StatusOK, "ready")
 }
 
-func (s *opsServer) invariants(w http.ResponseWriter, _ *http.Request) {
+func (s *opsServer) serveInvariants(w http.ResponseWriter, _ *http.Request) {
 	if err := s.hub.CheckInvariants(); err != nil {
-		answer(w, http.StatusInternalServerError, err.Error())
+		writeAnswer(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	answer(w, http.StatusOK, fmt.Sprintf("all hold (%s)", count(s.hub.Len(), "connection")))
+	writeAnswer(w, http.StatusOK, fmt.Sprintf("all hold (%s)", countNoun(s.hub.Len(), "connection")))
 }
 
-func answer(w http.ResponseWriter, code int, text string) {
+func writeAnswer(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")

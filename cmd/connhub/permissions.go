@@ -24,26 +24,26 @@ var actionWords = map[string]controlv1.PermissionAction{
 	"send-to-group":    controlv1.PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP,
 }
 
-func (a *permissionArgs) permissions() ([]*controlv1.Permission, error) {
+func (a *permissionArgs) parsePermissions() ([]*controlv1.Permission, error) {
 	list := make([]*controlv1.Permission, len(a.Permissions))
 	for i, arg := range a.Permissions {
 		word, group, one := strings.Cut(arg, ":")
 		action, ok := actionWords[word]
 		if !ok || one && group == "" { // a variable that is empty by chance must not mean every group
-			return nil, usagef("%q is no permission: want join-leave-group or send-to-group, alone or with :GROUP", arg)
+			return nil, usageErrorf("%q is no permission: want join-leave-group or send-to-group, alone or with :GROUP", arg)
 		}
 		list[i] = &controlv1.Permission{Action: action, Group: group}
 	}
 	return list, nil
 }
 
-// whomAndWhat returns what the command line of a verb names.
-func (a *permissionArgs) whomAndWhat(f *targetFlags) (*controlv1.Target, []*controlv1.Permission, error) {
-	target, err := f.target()
+// targetAndPermissions returns what the command line of a verb names.
+func (a *permissionArgs) targetAndPermissions(f *targetFlags) (*controlv1.Target, []*controlv1.Permission, error) {
+	target, err := f.parseTarget()
 	if err != nil {
 		return nil, nil, err
 	}
-	permissions, err := a.permissions()
+	permissions, err := a.parsePermissions()
 	return target, permissions, err
 }
 
@@ -54,11 +54,11 @@ type permissionsGrantCmd struct {
 }
 
 func (c *permissionsGrantCmd) Run(ctx context.Context, t *terminal) error {
-	target, permissions, err := c.whomAndWhat(&c.targetFlags)
+	target, permissions, err := c.targetAndPermissions(&c.targetFlags)
 	if err != nil {
 		return err
 	}
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GrantPermissionsResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GrantPermissionsResponse, error) {
 		return controlv1.NewAccessServiceClient(hub).GrantPermissions(ctx, &controlv1.GrantPermissionsRequest{
 			Namespace: c.Namespace, Target: target, Permissions: permissions,
 		})
@@ -92,11 +92,11 @@ type permissionsRevokeCmd struct {
 }
 
 func (c *permissionsRevokeCmd) Run(ctx context.Context, t *terminal) error {
-	target, permissions, err := c.whomAndWhat(&c.targetFlags)
+	target, permissions, err := c.targetAndPermissions(&c.targetFlags)
 	if err != nil {
 		return err
 	}
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RevokePermissionsResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RevokePermissionsResponse, error) {
 		return controlv1.NewAccessServiceClient(hub).RevokePermissions(ctx, &controlv1.RevokePermissionsRequest{
 			Namespace: c.Namespace, Target: target, Permissions: permissions,
 		})
@@ -112,14 +112,14 @@ type permissionsCheckCmd struct {
 }
 
 func (c *permissionsCheckCmd) Run(ctx context.Context, t *terminal) error {
-	if c.empty() {
+	if c.isEmpty() {
 		c.Everyone = true // checking changes nothing
 	}
-	target, permissions, err := c.whomAndWhat(&c.targetFlags)
+	target, permissions, err := c.targetAndPermissions(&c.targetFlags)
 	if err != nil {
 		return err
 	}
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CheckPermissionsResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CheckPermissionsResponse, error) {
 		return controlv1.NewAccessServiceClient(hub).CheckPermissions(ctx, &controlv1.CheckPermissionsRequest{
 			Namespace: c.Namespace, Target: target, Permissions: permissions,
 		})

@@ -40,7 +40,7 @@ func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan, err := c.Serve.plan()
+			plan, err := c.Serve.planHub()
 			if err != nil {
 				t.Fatal(err)
 			}

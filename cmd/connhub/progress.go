@@ -49,27 +49,27 @@ func (t *terminal) newProgress(in io.Reader) *progress {
 	return p
 }
 
-// show draws it anew.
-func (p *progress) show(now time.Time, done, failed, read int64) {
+// showLines draws it anew.
+func (p *progress) showLines(now time.Time, done, failed, read int64) {
 	elapsed := now.Sub(p.since)
 	if p.out == nil || elapsed < progressAfter {
 		return
 	}
-	parts := []string{count(done, "line") + " sent"}
+	parts := []string{countNoun(done, "line") + " sent"}
 	if failed > 0 {
 		parts = append(parts, fmt.Sprintf("%d failed", failed))
 	}
-	parts = append(parts, fmt.Sprintf("%.0f/s", float64(done+failed)/elapsed.Seconds()), span(elapsed))
+	parts = append(parts, fmt.Sprintf("%.0f/s", float64(done+failed)/elapsed.Seconds()), spanWords(elapsed))
 	if p.total > 0 {
 		parts = append(parts, fmt.Sprintf("%d%%", min(100*read/p.total, 100)))
 	}
-	text := shorten(strings.Join(parts, " · "), p.width-1) // a full line would wrap
-	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dim(text))
+	text := shortenText(strings.Join(parts, " · "), p.width-1) // a full line would wrap
+	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dimText(text))
 	p.shown = true
 }
 
-// clear takes it away, so that something else can be printed.
-func (p *progress) clear() {
+// clearLine takes it away, so that something else can be printed.
+func (p *progress) clearLine() {
 	if p.shown {
 		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
 		p.shown = false

@@ -26,7 +26,7 @@ type states struct {
 	reasons                                                  map[controlv1.DropReason]int64
 }
 
-func (s *states) add(r *controlv1.Receipt) {
+func (s *states) addReceipt(r *controlv1.Receipt) {
 	s.matched += int64(r.GetMatched())
 	s.pending += int64(r.GetPending())
 	s.queued += int64(r.GetQueued())
@@ -47,40 +47,40 @@ func (s *states) add(r *controlv1.Receipt) {
 func (t *terminal) printReceipt(r *controlv1.Receipt, wait controlv1.Wait) {
 	var b strings.Builder
 	if r.GetDuplicate() {
-		b.WriteString(t.out.yellow("↺") + " known request id: nothing was sent. The first send now stands at:\n")
+		b.WriteString(t.out.yellowText("↺") + " known request id: nothing was sent. The first send now stands at:\n")
 	}
 	var s states
-	s.add(r)
+	s.addReceipt(r)
 	if s.matched == 0 {
-		b.WriteString(t.mark(&s) + " nobody matched\n")
+		b.WriteString(t.outcomeMark(&s) + " nobody matched\n")
 	} else {
-		fmt.Fprintf(&b, "%s %s matched: %s\n", t.mark(&s), count(s.matched, "connection"), s.words())
+		fmt.Fprintf(&b, "%s %s matched: %s\n", t.outcomeMark(&s), countNoun(s.matched, "connection"), s.describeStates())
 	}
 	b.WriteString(t.stateNotes(&s, wait))
 	u := r.GetUnmatched()
-	b.WriteString(t.unmatched("connection", u.GetConnections()))
-	b.WriteString(t.unmatched("user", u.GetUsers()))
-	b.WriteString(t.unmatched("group", u.GetGroups()))
-	b.WriteString("  " + t.out.dim("message "+printable(r.GetMessageId())) + "\n")
+	b.WriteString(t.unmatchedLine("connection", u.GetConnections()))
+	b.WriteString(t.unmatchedLine("user", u.GetUsers()))
+	b.WriteString(t.unmatchedLine("group", u.GetGroups()))
+	b.WriteString("  " + t.out.dimText("message "+makePrintable(r.GetMessageId())) + "\n")
 	_, _ = t.stdout.Write([]byte(b.String()))
 }
 
-// mark is what the first line begins with.
-func (t *terminal) mark(s *states) string {
+// outcomeMark is what the first line begins with.
+func (t *terminal) outcomeMark(s *states) string {
 	switch {
 	case s.matched == 0:
-		return t.out.yellow("○")
+		return t.out.yellowText("○")
 	case s.dropped == s.matched:
-		return t.out.red("✗")
+		return t.out.redText("✗")
 	case s.dropped > 0:
-		return t.out.yellow("!")
+		return t.out.yellowText("!")
 	default:
-		return t.out.green("✓")
+		return t.out.greenText("✓")
 	}
 }
 
-// words say where the messages are now.
-func (s *states) words() string {
+// describeStates say where the messages are now.
+func (s *states) describeStates() string {
 	var parts []string
 	add := func(n int64, state string) {
 		if n > 0 {
@@ -108,18 +108,18 @@ func (t *terminal) stateNotes(s *states, wait controlv1.Wait) string {
 			words = "for a reason that this version does not know"
 		}
 		name := strings.ToLower(strings.TrimPrefix(reason.String(), "DROP_REASON_"))
-		fmt.Fprintf(&b, "  %s %s (%s)\n", t.out.yellow(fmt.Sprintf("%d dropped:", s.reasons[reason])), words, name)
+		fmt.Fprintf(&b, "  %s %s (%s)\n", t.out.yellowText(fmt.Sprintf("%d dropped:", s.reasons[reason])), words, name)
 	}
 	return b.String()
 }
 
-func (t *terminal) unmatched(noun string, names []string) string {
+func (t *terminal) unmatchedLine(noun string, names []string) string {
 	if len(names) == 0 {
 		return ""
 	}
 	quoted := make([]string, len(names))
 	for i, name := range names {
-		quoted[i] = printable(name)
+		quoted[i] = makePrintable(name)
 	}
-	return fmt.Sprintf("  %s %s\n", t.out.yellow("no such "+noun+":"), strings.Join(quoted, ", "))
+	return fmt.Sprintf("  %s %s\n", t.out.yellowText("no such "+noun+":"), strings.Join(quoted, ", "))
 }

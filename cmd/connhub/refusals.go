@@ -17,15 +17,15 @@ var refusalWords = map[controlv1.RefusalReason]string{
 func (t *terminal) printRefusals(named []*controlv1.Refusal, all int32) {
 	var b strings.Builder
 	for _, r := range named {
-		what := printable(r.GetConnection())
+		what := makePrintable(r.GetConnection())
 		if r.GetGroup() != "" {
-			what += " not into " + printable(r.GetGroup())
+			what += " not into " + makePrintable(r.GetGroup())
 		}
 		words, ok := refusalWords[r.GetReason()]
 		if !ok {
 			words = "for a reason that this version does not know"
 		}
-		fmt.Fprintf(&b, "  %s %s\n", t.out.yellow(what+":"), words)
+		fmt.Fprintf(&b, "  %s %s\n", t.out.yellowText(what+":"), words)
 	}
 	if more := int(all) - len(named); more > 0 {
 		fmt.Fprintf(&b, "  and %d more\n", more)

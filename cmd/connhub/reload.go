@@ -16,7 +16,7 @@ func (s *server) startReloading(ctx context.Context) (stop func()) {
 		for {
 			select {
 			case <-s.reloads:
-				s.reload(ctx)
+				s.reloadFiles(ctx)
 			case <-ctx.Done():
 				return
 			}
@@ -28,10 +28,10 @@ func (s *server) startReloading(ctx context.Context) (stop func()) {
 	}
 }
 
-// reload reads what a running hub can read again: certificates, and the public keys of client
+// reloadFiles reads what a running hub can read again: certificates, and the public keys of client
 // tokens. What can't be read leaves the old in force, and has an error of its own in the log. A
 // file that several flags name stands once in a list.
-func (s *server) reload(ctx context.Context) {
+func (s *server) reloadFiles(ctx context.Context) {
 	read, failed := []string{}, []string{} // not nil: JSON has [] for an empty list
 	note := func(name string, ok bool) {
 		list := &failed
@@ -43,7 +43,7 @@ func (s *server) reload(ctx context.Context) {
 		}
 	}
 	for _, c := range s.certificates {
-		note(c.certFile, c.reload())
+		note(c.certFile, c.reloadPair())
 	}
 	if s.keySet != nil {
 		note("--token-jwks", s.keySet.Refresh(ctx))

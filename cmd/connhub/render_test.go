@@ -92,8 +92,8 @@ func TestTablesAreAligned(t *testing.T) {
 		t.printGroups([]*controlv1.Group{{Name: "blue", Members: 3}, {Name: "日本", Members: 12345}})
 	}))
 	golden(t, "banner.txt", strings.ReplaceAll(rendered(false, func(t *terminal) {
-		t.banner(addresses{"127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:9100", ""}, false, "")
-		t.banner(addresses{"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:40003", ""}, true, "")
+		t.printBanner(addresses{"127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:9100", ""}, false, "")
+		t.printBanner(addresses{"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:40003", ""}, true, "")
 	}), buildVersion(), "VERSION"))
 }
 
@@ -103,7 +103,7 @@ func TestAgesAreSaidInTheirLargestUnit(t *testing.T) {
 		time.Minute: "1m ago", 59*time.Minute + 59*time.Second: "59m ago", time.Hour: "1h ago", 23 * time.Hour: "23h ago",
 		24 * time.Hour: "1d ago", 400 * 24 * time.Hour: "400d ago",
 	} {
-		if got := age(d); got != want {
+		if got := ageWords(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
 		}
 	}
@@ -113,7 +113,7 @@ func TestColoursAreForTerminalsOnly(t *testing.T) {
 	if wantsColour(&bytes.Buffer{}) {
 		t.Error("a buffer is no terminal")
 	}
-	if got := (palette{}).red("x"); got != "x" {
+	if got := (palette{}).redText("x"); got != "x" {
 		t.Errorf("without colours: %q", got)
 	}
 }

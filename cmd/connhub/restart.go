@@ -31,8 +31,8 @@ type restarts struct {
 	row int // of them without a hub that lasted for restartQuiet
 }
 
-// add counts a restart after a hub that ended with err, and lasted for a time.
-func (r *restarts) add(err error, lasted time.Duration) {
+// countRestart counts a restart after a hub that ended with err, and lasted for a time.
+func (r *restarts) countRestart(err error, lasted time.Duration) {
 	if errors.Is(err, discovery.ErrDeclaredDead) {
 		r.declaredDead++
 	} else {
@@ -44,8 +44,8 @@ func (r *restarts) add(err error, lasted time.Duration) {
 	r.row++
 }
 
-// pause is for how long the hub that follows the last restart waits before it joins the cluster.
-func (r *restarts) pause() time.Duration {
+// nextPause is for how long the hub that follows the last restart waits before it joins the cluster.
+func (r *restarts) nextPause() time.Duration {
 	if r.row < 2 {
 		return 0
 	}
@@ -56,12 +56,12 @@ func (r *restarts) pause() time.Duration {
 	return min(pause, restartPauseMost)
 }
 
-// wait waits for the pause. It reports whether the hub is to join; false: ctx ended.
-func (r *restarts) wait(ctx context.Context) bool {
-	if r.pause() == 0 {
+// waitPause waits for the pause. It reports whether the hub is to join; false: ctx ended.
+func (r *restarts) waitPause(ctx context.Context) bool {
+	if r.nextPause() == 0 {
 		return true
 	}
-	timer := time.NewTimer(r.pause())
+	timer := time.NewTimer(r.nextPause())
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -71,9 +71,9 @@ func (r *restarts) wait(ctx context.Context) bool {
 	}
 }
 
-// reason says to a caller of /readyz why a hub that pauses is not ready.
-func (r *restarts) reason() string {
-	return fmt.Sprintf("starting anew for time %d in a row: joining the cluster after a pause of %v", r.row, r.pause())
+// reasonWords says to a caller of /readyz why a hub that pauses is not ready.
+func (r *restarts) reasonWords() string {
+	return fmt.Sprintf("starting anew for time %d in a row: joining the cluster after a pause of %v", r.row, r.nextPause())
 }
 
 // startsAnew reports whether another hub is to take the place of one that ended with err.
@@ -81,40 +81,40 @@ func startsAnew(err error) bool {
 	return errors.Is(err, mesh.ErrForgotten) || errors.Is(err, discovery.ErrDeclaredDead)
 }
 
-// successor plans the hub that follows s, which ended with err and lasted for a time: it has another
+// planSuccessor plans the hub that follows s, which ended with err and lasted for a time: it has another
 // id, and the same addresses.
-func (s *server) successor(p serverPlan, err error, lasted time.Duration) serverPlan {
-	a := s.addresses()
+func (s *server) planSuccessor(p serverPlan, err error, lasted time.Duration) serverPlan {
+	a := s.boundAddresses()
 	p.hub.ID = hub.NewID()
 	p.listenClients, p.listenControl, p.listenOps = a.clients, a.control, a.ops
 	if a.etcd != "" {
 		p.cluster.embedded.ClientAddress = a.etcd
 	}
-	p.restarts.add(err, lasted)
+	p.restarts.countRestart(err, lasted)
 	return p
 }
 
 // joinCluster takes part in the cluster, after the pause, until shutdown or until that is no longer
 // possible. Until then nothing that a peer says has the hub start anew, so no peer cuts the pause short.
 func (s *server) joinCluster(ctx context.Context) error {
-	s.pauses.Store(s.restarts.pause() > 0)
-	joins := s.restarts.wait(ctx)
+	s.pauses.Store(s.restarts.nextPause() > 0)
+	joins := s.restarts.waitPause(ctx)
 	s.pauses.Store(false)
 	if !joins {
 		return nil
 	}
-	return s.cluster.run(context.WithoutCancel(ctx)) // the mesh is ended by shutdown, not by ctx: calls in flight need it
+	return s.cluster.takePart(context.WithoutCancel(ctx)) // the mesh is ended by shutdown, not by ctx: calls in flight need it
 }
 
 // waitsFor says what keeps the hub from being one of the cluster.
 func (s *server) waitsFor() string {
 	if s.pauses.Load() {
-		return s.restarts.reason()
+		return s.restarts.reasonWords()
 	}
 	return s.cluster.waitsFor()
 }
 
-func (r restarts) register(registry prometheus.Registerer) {
+func (r restarts) registerMetrics(registry prometheus.Registerer) {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_restarts_total",
 		Help: "Times that this process closed its clients and went on as another hub, by why the one before was over. " +

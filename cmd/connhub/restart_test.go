@@ -23,12 +23,12 @@ func TestRestartsInARowAreFurtherAndFurtherApart(t *testing.T) {
 		play := func(lasts time.Duration) (paused time.Duration) {
 			t.Helper()
 			began := time.Now()
-			if !r.wait(t.Context()) {
+			if !r.waitPause(t.Context()) {
 				t.Error("the hub is not to join")
 			}
 			paused = time.Since(began)
 			time.Sleep(lasts)
-			r.add(mesh.ErrForgotten, time.Since(began))
+			r.countRestart(mesh.ErrForgotten, time.Since(began))
 			return paused
 		}
 		var got []time.Duration
@@ -45,7 +45,7 @@ func TestRestartsInARowAreFurtherAndFurtherApart(t *testing.T) {
 			t.Errorf("a pause of %v after a hub that lasted", paused)
 		}
 		r.row = 1 << 40
-		if paused := r.pause(); paused != restartPauseMost {
+		if paused := r.nextPause(); paused != restartPauseMost {
 			t.Errorf("a pause of %v after many restarts", paused)
 		}
 	})
@@ -53,9 +53,9 @@ func TestRestartsInARowAreFurtherAndFurtherApart(t *testing.T) {
 
 func TestRestartsOfBothKindsAreOneRow(t *testing.T) {
 	var r restarts
-	r.add(mesh.ErrForgotten, 0)
-	r.add(discovery.ErrDeclaredDead, 0)
-	if r.pause() != restartPause || r.forgotten != 1 || r.declaredDead != 1 {
+	r.countRestart(mesh.ErrForgotten, 0)
+	r.countRestart(discovery.ErrDeclaredDead, 0)
+	if r.nextPause() != restartPause || r.forgotten != 1 || r.declaredDead != 1 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -65,7 +65,7 @@ func TestAPauseEndsWithTheProcess(t *testing.T) {
 		r := restarts{row: 100}
 		ctx, cancel := context.WithCancel(t.Context())
 		began, joins := time.Now(), make(chan bool, 1)
-		go func() { joins <- r.wait(ctx) }()
+		go func() { joins <- r.waitPause(ctx) }()
 		time.Sleep(time.Second)
 		cancel()
 		if <-joins || time.Since(began) != time.Second {
@@ -83,7 +83,7 @@ func TestAHubThatPausesIsAliveAndEndsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Serve.plan()
+	plan, err := c.Serve.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,30 +78,30 @@ var policies = map[string]controlv1.OverflowPolicy{
 }
 
 func (c *sendCmd) Run(ctx context.Context, t *terminal) error {
-	request, err := c.request()
+	request, err := c.newRequest()
 	if err != nil {
 		return err
 	}
 	if c.Whole && c.Text != "-" {
-		return usagef("--whole is for standard input: give - as the text")
+		return usageErrorf("--whole is for standard input: give - as the text")
 	}
 	if c.Text == "-" && !c.Whole && !c.Binary {
 		if c.MessageID != "" {
-			return usagef("--message-id is for one message: with - each line is one, and has an id of its own")
+			return usageErrorf("--message-id is for one message: with - each line is one, and has an id of its own")
 		}
-		return c.call(func(hub *client) error { return newLineSender(c, hub, t, request).run(ctx) })
+		return c.withClient(func(hub *client) error { return newLineSender(c, hub, t, request).sendLines(ctx) })
 	}
-	if err := c.fill(request.GetMessage(), t.stdin); err != nil {
+	if err := c.fillPayload(request.GetMessage(), t.stdin); err != nil {
 		return err
 	}
-	return c.call(func(hub *client) error { return c.send(ctx, t, hub, request) })
+	return c.withClient(func(hub *client) error { return c.sendMessage(ctx, t, hub, request) })
 }
 
-// send sends one message.
-func (c *sendCmd) send(ctx context.Context, t *terminal, hub *client, request *controlv1.SendRequest) error {
+// sendMessage sends one message.
+func (c *sendCmd) sendMessage(ctx context.Context, t *terminal, hub *client, request *controlv1.SendRequest) error {
 	var response *controlv1.SendResponse
 	// A call's deadline cuts its wait, so it must be later.
-	err := hub.invoke(ctx, c.WaitTimeout+c.WaitTimeout/4, func(ctx context.Context) (err error) {
+	err := hub.invokeWithin(ctx, c.WaitTimeout+c.WaitTimeout/4, func(ctx context.Context) (err error) {
 		response, err = controlv1.NewDeliveryServiceClient(hub).Send(ctx, request)
 		return err
 	})
@@ -116,9 +116,9 @@ func (c *sendCmd) send(ctx context.Context, t *terminal, hub *client, request *c
 	return nil
 }
 
-// request is what the flags say, without a payload.
-func (c *sendCmd) request() (*controlv1.SendRequest, error) {
-	target, err := c.target()
+// newRequest is what the flags say, without a payload.
+func (c *sendCmd) newRequest() (*controlv1.SendRequest, error) {
+	target, err := c.parseTarget()
 	if err != nil {
 		return nil, err
 	}
@@ -142,20 +142,20 @@ func (c *sendCmd) request() (*controlv1.SendRequest, error) {
 // errNotText is what bytes are told that are sent as text or JSON.
 var errNotText = errors.New("this is not UTF-8 text; to send bytes: --binary")
 
-// fill reads what TEXT stands for into a message.
-func (c *sendCmd) fill(m *controlv1.Message, stdin io.Reader) error {
-	payload, err := c.payload(stdin)
+// fillPayload reads what TEXT stands for into a message.
+func (c *sendCmd) fillPayload(m *controlv1.Message, stdin io.Reader) error {
+	payload, err := c.loadPayload(stdin)
 	if err != nil {
 		return err
 	}
-	if err := c.set(m, payload); err != nil {
+	if err := c.setPayload(m, payload); err != nil {
 		return usageError{err}
 	}
 	return nil
 }
 
-// set makes bytes the payload of a message.
-func (c *sendCmd) set(m *controlv1.Message, payload []byte) error {
+// setPayload makes bytes the payload of a message.
+func (c *sendCmd) setPayload(m *controlv1.Message, payload []byte) error {
 	switch {
 	case c.Binary:
 		m.Payload = &controlv1.Message_Binary{Binary: payload}
@@ -169,8 +169,8 @@ func (c *sendCmd) set(m *controlv1.Message, payload []byte) error {
 	return nil
 }
 
-// payload reads what TEXT stands for. @FILE is for JSON and bytes only: a text may well begin with "@".
-func (c *sendCmd) payload(stdin io.Reader) ([]byte, error) {
+// loadPayload reads what TEXT stands for. @FILE is for JSON and bytes only: a text may well begin with "@".
+func (c *sendCmd) loadPayload(stdin io.Reader) ([]byte, error) {
 	path, isFile := strings.CutPrefix(c.Text, "@")
 	switch {
 	case c.Text == "-":
@@ -183,7 +183,7 @@ func (c *sendCmd) payload(stdin io.Reader) ([]byte, error) {
 		b, err := readPayload(path, f)
 		return b, errors.Join(err, f.Close())
 	case c.Binary:
-		return nil, usagef("with --binary give - (standard input) or @FILE")
+		return nil, usageErrorf("with --binary give - (standard input) or @FILE")
 	}
 	return []byte(c.Text), nil
 }
@@ -195,7 +195,7 @@ func readPayload(name string, r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(b) > hub.MaxPayload {
-		return nil, usagef("%s holds more than a message may: 1 MiB (%d bytes)", name, hub.MaxPayload)
+		return nil, usageErrorf("%s holds more than a message may: 1 MiB (%d bytes)", name, hub.MaxPayload)
 	}
 	return b, nil
 }

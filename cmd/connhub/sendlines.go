@@ -102,29 +102,29 @@ func newLineSender(c *sendCmd, h *client, t *terminal, base *controlv1.SendReque
 	return s
 }
 
-// run sends until the input is over and all is answered.
-func (s *lineSender) run(ctx context.Context) error {
+// sendLines sends until the input is over and all is answered.
+func (s *lineSender) sendLines(ctx context.Context) error {
 	ending, end := context.WithCancel(ctx)
 	defer end()
 	go s.readInput(ending) // ends with the input or the process: a read can't be called off
 	for {
-		err := s.stream(ctx)
-		s.requeue()
-		idle := s.idle(err)
+		err := s.runStream(ctx)
+		s.requeueOpen()
+		idle := s.isIdle(err)
 		if idle { // whatever time passes, nothing waits for a hub
-			s.lost, err = time.Time{}, s.await(ctx)
+			s.lost, err = time.Time{}, s.awaitInput(ctx)
 		} else if s.lost.IsZero() {
 			s.lost = time.Now()
 		}
 		switch {
 		case s.inputOver && len(s.queue) == 0:
-			return s.finish(nil)
+			return s.finishRun(nil)
 		case ctx.Err() != nil:
 			s.stopped = true
-			return s.finish(nil)
+			return s.finishRun(nil)
 		case idle && err == nil: // the first try for what has come
 		case !s.opened || !mayTryAgain(err) || time.Since(s.lost) > s.limit:
-			return s.finish(cmp.Or(err, errSilent))
+			return s.finishRun(cmp.Or(err, errSilent))
 		default:
 			select {
 			case <-time.After(retryPause):
@@ -135,17 +135,17 @@ func (s *lineSender) run(ctx context.Context) error {
 	}
 }
 
-// idle reports whether a stream ended when there was nothing to send, and there may be later.
-func (s *lineSender) idle(err error) bool {
+// isIdle reports whether a stream ended when there was nothing to send, and there may be later.
+func (s *lineSender) isIdle(err error) bool {
 	return s.opened && mayTryAgain(err) && len(s.queue) == 0 && !s.inputOver
 }
 
-// await takes input until there is something to send, the input is over or ctx is done.
-func (s *lineSender) await(ctx context.Context) error {
+// awaitInput takes input until there is something to send, the input is over or ctx is done.
+func (s *lineSender) awaitInput(ctx context.Context) error {
 	for len(s.queue) == 0 && !s.inputOver {
 		select {
 		case c := <-s.chunks:
-			if err := s.take(c); err != nil {
+			if err := s.queueChunk(c); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -158,8 +158,8 @@ func (s *lineSender) await(ctx context.Context) error {
 // mayTryAgain reports whether a stream ended because its hub leaves or is gone.
 func mayTryAgain(err error) bool { return err == nil || status.Code(err) == codes.Unavailable }
 
-// requeue puts what has no result yet before what was not sent.
-func (s *lineSender) requeue() {
+// requeueOpen puts what has no result yet before what was not sent.
+func (s *lineSender) requeueOpen() {
 	open := slices.AppendSeq(s.again, maps.Values(s.flight))
 	slices.SortFunc(open, func(a, b *controlv1.StreamedSend) int { return cmp.Compare(a.GetSequence(), b.GetSequence()) })
 	s.queue, s.again = append(open, s.queue...), nil
@@ -171,7 +171,7 @@ func (s *lineSender) readInput(ctx context.Context) {
 	defer close(s.chunks)
 	lines := newLineReader(s.t.stdin)
 	for {
-		some, err := lines.next()
+		some, err := lines.nextLines()
 		select {
 		case s.chunks <- chunk{some, lines.bytes, err}:
 		case <-ctx.Done():
@@ -183,8 +183,8 @@ func (s *lineSender) readInput(ctx context.Context) {
 	}
 }
 
-// take takes a part of the input into the queue.
-func (s *lineSender) take(c chunk) error {
+// queueChunk takes a part of the input into the queue.
+func (s *lineSender) queueChunk(c chunk) error {
 	s.read = c.read
 	for _, one := range c.lines {
 		if len(one.text) == 0 && !one.tooLong {
@@ -196,7 +196,7 @@ func (s *lineSender) take(c chunk) error {
 			continue
 		}
 		failed := &controlv1.StreamedResult_Error{Error: status.New(codes.InvalidArgument, err.Error()).Proto()}
-		if err := s.tell(&controlv1.StreamedResult{Sequence: one.number, Outcome: failed}); err != nil {
+		if err := s.tellResults(&controlv1.StreamedResult{Sequence: one.number, Outcome: failed}); err != nil {
 			return err
 		}
 	}
@@ -215,7 +215,7 @@ func (s *lineSender) sendOf(l line) (*controlv1.StreamedSend, error) {
 		return nil, fmt.Errorf("longer than a message may be: 1 MiB (%d bytes)", hub.MaxPayload)
 	}
 	m := &controlv1.Message{Event: s.base.GetMessage().GetEvent(), Metadata: s.base.GetMessage().GetMetadata(), Ttl: s.base.GetMessage().GetTtl()}
-	if err := s.command.set(m, l.text); err != nil {
+	if err := s.command.setPayload(m, l.text); err != nil {
 		return nil, err
 	}
 	return &controlv1.StreamedSend{Sequence: l.number, Send: &controlv1.SendRequest{
@@ -227,8 +227,8 @@ func (s *lineSender) sendOf(l line) (*controlv1.StreamedSend, error) {
 	}}, nil
 }
 
-// batch returns the next sends, as many as may go; nil: none.
-func (s *lineSender) batch() []*controlv1.StreamedSend {
+// nextBatch returns the next sends, as many as may go; nil: none.
+func (s *lineSender) nextBatch() []*controlv1.StreamedSend {
 	most := min(len(s.queue), maxBatchLines, maxInFlight-len(s.flight))
 	for i, bytes := 0, 0; i < most; i++ {
 		if bytes += proto.Size(s.queue[i]); bytes >= maxBatchBytes {
@@ -238,16 +238,16 @@ func (s *lineSender) batch() []*controlv1.StreamedSend {
 	return s.queue[:max(most, 0)]
 }
 
-// sent says that a batch is with the stream.
-func (s *lineSender) sent(batch []*controlv1.StreamedSend) {
+// markSent says that a batch is with the stream.
+func (s *lineSender) markSent(batch []*controlv1.StreamedSend) {
 	for _, one := range batch {
 		s.flight[one.GetSequence()] = one
 	}
 	s.queue = s.queue[len(batch):]
 }
 
-// answered takes a response.
-func (s *lineSender) answered(response *controlv1.SendStreamResponse) error {
+// takeResponse takes a response.
+func (s *lineSender) takeResponse(response *controlv1.SendStreamResponse) error {
 	s.reached = true
 	var known []*controlv1.StreamedResult
 	for _, result := range response.GetResults() {
@@ -265,7 +265,7 @@ func (s *lineSender) answered(response *controlv1.SendStreamResponse) error {
 	if len(known) > 0 {
 		s.lost = time.Time{}
 	}
-	return s.tell(known...)
+	return s.tellResults(known...)
 }
 
 // wasRefused reports whether a hub did not take a send because it is leaving or not ready, so that another one may. Hubs
@@ -282,18 +282,18 @@ func wasRefused(failed *spb.Status) bool {
 	return true
 }
 
-// tell counts results, and prints those that are to be seen.
-func (s *lineSender) tell(results ...*controlv1.StreamedResult) error {
+// tellResults counts results, and prints those that are to be seen.
+func (s *lineSender) tellResults(results ...*controlv1.StreamedResult) error {
 	var b lineOutput
 	for _, result := range results {
-		s.tally.add(result, &b)
+		s.tally.addResult(result, &b)
 	}
 	if len(b.stdout)+len(b.stderr) == 0 {
 		return nil
 	}
-	s.progress.clear()
+	s.progress.clearLine()
 	for _, text := range b.stderr {
-		_, _ = fmt.Fprintf(s.t.stderr, "%s %s\n", s.t.err.red("connhub:"), text)
+		_, _ = fmt.Fprintf(s.t.stderr, "%s %s\n", s.t.err.redText("connhub:"), text)
 	}
 	if _, err := s.t.stdout.Write(b.stdout); err != nil {
 		s.ioErr = fmt.Errorf("print the results: %w", err)
@@ -301,12 +301,12 @@ func (s *lineSender) tell(results ...*controlv1.StreamedResult) error {
 	return s.ioErr
 }
 
-// finish says what has become of all lines. cause is why not all were sent.
-func (s *lineSender) finish(cause error) error {
-	s.progress.clear()
+// finishRun says what has become of all lines. cause is why not all were sent.
+func (s *lineSender) finishRun(cause error) error {
+	s.progress.clearLine()
 	s.tally.unanswered = int64(len(s.queue))
 	if !s.command.JSON && (s.reached || cause == nil) {
-		s.tally.print(s.t)
+		s.tally.printTotals(s.t)
 	}
 	if cause != nil {
 		cause = s.hub.callError(cause, s.limit)
@@ -314,5 +314,5 @@ func (s *lineSender) finish(cause error) error {
 	if s.stopped {
 		return context.Canceled
 	}
-	return cmp.Or(s.ioErr, s.tally.verdict(cause))
+	return cmp.Or(s.ioErr, s.tally.failureError(cause))
 }

@@ -449,7 +449,7 @@ func startLeaving(t *testing.T, control string) *leaving {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Dev.plan()
+	plan, err := c.Dev.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -519,18 +519,18 @@ func TestLinesAreAddedUpInWords(t *testing.T) {
 		}},
 		{Unmatched: &controlv1.Unmatched{Users: []string{"ann"}}, UnreachableHubs: []string{"abcdefgh"}},
 	} {
-		l.add(one(int64(i+1), r), &lineOutput{})
+		l.addResult(one(int64(i+1), r), &lineOutput{})
 	}
-	out.WriteString(rendered(false, l.print))
+	out.WriteString(rendered(false, l.printTotals))
 	golden(t, "lines.txt", out.String())
-	golden(t, "lines_colour.txt", rendered(true, l.print))
+	golden(t, "lines_colour.txt", rendered(true, l.printTotals))
 }
 
 func TestProgressIsShownAfterAMomentAndGoesAway(t *testing.T) {
 	var out bytes.Buffer
 	p := &progress{out: &out, width: 80, since: noon, total: 1000}
-	p.show(noon.Add(progressAfter-1), 10, 0, 10)
-	p.clear()
+	p.showLines(noon.Add(progressAfter-1), 10, 0, 10)
+	p.clearLine()
 	if out.Len() > 0 {
 		t.Errorf("too early: %q", out.String())
 	}
@@ -548,17 +548,17 @@ func TestProgressIsShownAfterAMomentAndGoesAway(t *testing.T) {
 	} {
 		out.Reset()
 		p.width, p.total = tt.width, tt.total
-		p.show(noon.Add(tt.after), tt.done, tt.failed, tt.read)
+		p.showLines(noon.Add(tt.after), tt.done, tt.failed, tt.read)
 		if want := "\r\x1b[K" + tt.want; out.String() != want {
 			t.Errorf("shown %q, want %q", out.String(), want)
 		}
 	}
 	out.Reset()
-	p.clear()
-	p.clear()
+	p.clearLine()
+	p.clearLine()
 	if out.String() != "\r\x1b[K" {
 		t.Errorf("cleared by %q", out.String())
 	}
 	none := newTerminal(nil, io.Discard, io.Discard).newProgress(nil)
-	none.show(time.Now().Add(time.Hour), 1, 1, 1) // no terminal
+	none.showLines(time.Now().Add(time.Hour), 1, 1, 1) // no terminal
 }

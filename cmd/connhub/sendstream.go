@@ -24,8 +24,8 @@ type sendStream struct {
 	work      sync.WaitGroup
 }
 
-// open opens a stream. It takes at most s.limit, and ctx ends it too; what comes later is not for ctx to end.
-func (s *lineSender) open(ctx context.Context) (*sendStream, error) {
+// openStream opens a stream. It takes at most s.limit, and ctx ends it too; what comes later is not for ctx to end.
+func (s *lineSender) openStream(ctx context.Context) (*sendStream, error) {
 	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	o := &sendStream{
 		writes: make(chan *controlv1.SendStreamRequest), responses: make(chan *controlv1.SendStreamResponse), ended: make(chan error, 1),
@@ -40,8 +40,8 @@ func (s *lineSender) open(ctx context.Context) (*sendStream, error) {
 		return nil, causeOr(streamCtx, err)
 	}
 	writes := o.writes
-	o.work.Go(func() { write(stream, writes) })
-	o.work.Go(func() { o.receive(streamCtx, stream) })
+	o.work.Go(func() { writeRequests(stream, writes) })
+	o.work.Go(func() { o.readResponses(streamCtx, stream) })
 	return o, nil
 }
 
@@ -53,7 +53,7 @@ func causeOr(ctx context.Context, err error) error {
 	return err
 }
 
-func write(stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse], requests <-chan *controlv1.SendStreamRequest) {
+func writeRequests(stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse], requests <-chan *controlv1.SendStreamRequest) {
 	for request := range requests {
 		if stream.Send(request) != nil {
 			return // receive learns why
@@ -62,7 +62,7 @@ func write(stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv
 	_ = stream.CloseSend()
 }
 
-func (o *sendStream) receive(ctx context.Context, stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) {
+func (o *sendStream) readResponses(ctx context.Context, stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) {
 	for {
 		response, err := stream.Recv()
 		switch {
@@ -82,83 +82,83 @@ func (o *sendStream) receive(ctx context.Context, stream grpc.BidiStreamingClien
 	}
 }
 
-// close ends the stream, if it has not ended, and its goroutines.
-func (o *sendStream) close() {
+// closeStream ends the stream, if it has not ended, and its goroutines.
+func (o *sendStream) closeStream() {
 	o.silence.Stop()
 	o.cancel(nil)
-	o.shut()
+	o.endWrites()
 	o.work.Wait()
 }
 
-// shut says that nothing more will be written.
-func (o *sendStream) shut() {
+// endWrites says that nothing more will be written.
+func (o *sendStream) endWrites() {
 	if o.writes != nil {
 		close(o.writes)
 		o.writes = nil
 	}
 }
 
-// stream sends what there is over one stream, and returns what that ended with.
-func (s *lineSender) stream(ctx context.Context) error {
-	o, err := s.open(ctx)
+// runStream sends what there is over one stream, and returns what that ended with.
+func (s *lineSender) runStream(ctx context.Context) error {
+	o, err := s.openStream(ctx)
 	if err != nil {
 		return err
 	}
-	defer o.close()
+	defer o.closeStream()
 	s.opened = true
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	interrupted := ctx.Done()
 	for err == nil {
-		chunks, writes, batch := s.next(o)
+		chunks, writes, batch := s.nextActions(o)
 		select {
 		case c := <-chunks:
-			err = s.take(c)
+			err = s.queueChunk(c)
 		case writes <- &controlv1.SendStreamRequest{Sends: batch}:
-			s.sent(batch)
+			s.markSent(batch)
 		case response := <-o.responses:
 			o.expecting = o.expecting && s.stopped // begins anew
 			o.leaving = o.leaving || response.GetGoingAway() != nil
-			err = s.answered(response)
+			err = s.takeResponse(response)
 		case err := <-o.ended:
 			return err
 		case now := <-tick.C:
-			s.progress.show(now, s.tally.sent, s.tally.failed, s.read)
+			s.progress.showLines(now, s.tally.sent, s.tally.failed, s.read)
 		case <-interrupted:
 			interrupted = nil
 			s.stopped, s.inputOver, s.queue = true, true, nil
 			o.expecting = false
-			o.expect(true, min(s.limit, interruptGrace))
+			o.expectAnswer(true, min(s.limit, interruptGrace))
 		}
 	}
 	return err
 }
 
-// next returns what may go on: taking input, writing a batch. What may not is nil.
-func (s *lineSender) next(o *sendStream) (<-chan chunk, chan<- *controlv1.SendStreamRequest, []*controlv1.StreamedSend) {
+// nextActions returns what may go on: taking input, writing a batch. What may not is nil.
+func (s *lineSender) nextActions(o *sendStream) (<-chan chunk, chan<- *controlv1.SendStreamRequest, []*controlv1.StreamedSend) {
 	if len(s.queue)+len(s.flight)+len(s.again) == 0 {
 		s.lost = time.Time{}
 	}
 	over := s.inputOver && len(s.queue) == 0
 	if o.leaving || over {
-		o.shut()
+		o.endWrites()
 	}
-	o.expect(len(s.flight) > 0 || o.writes == nil, s.limit)
+	o.expectAnswer(len(s.flight) > 0 || o.writes == nil, s.limit)
 	if o.leaving || over {
 		return nil, nil, nil
 	}
 	if len(s.queue) == 0 {
 		return s.chunks, nil, nil
 	}
-	batch := s.batch()
+	batch := s.nextBatch()
 	if len(batch) == 0 {
 		return nil, nil, nil
 	}
 	return nil, o.writes, batch
 }
 
-// expect bounds how long an answer may take, from when one is expected.
-func (o *sendStream) expect(answer bool, limit time.Duration) {
+// expectAnswer bounds how long an answer may take, from when one is expected.
+func (o *sendStream) expectAnswer(answer bool, limit time.Duration) {
 	switch {
 	case !answer:
 		o.silence.Stop()

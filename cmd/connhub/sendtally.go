@@ -33,8 +33,8 @@ type lineOutput struct {
 	stderr []string // lines
 }
 
-// add counts the result of a line.
-func (l *lineTally) add(r *controlv1.StreamedResult, out *lineOutput) {
+// addResult counts the result of a line.
+func (l *lineTally) addResult(r *controlv1.StreamedResult, out *lineOutput) {
 	if l.json {
 		out.stdout = appendResult(out.stdout, r)
 	}
@@ -47,7 +47,7 @@ func (l *lineTally) add(r *controlv1.StreamedResult, out *lineOutput) {
 	}
 	receipt := r.GetReceipt()
 	l.sent++
-	l.states.add(receipt)
+	l.states.addReceipt(receipt)
 	l.last = receipt
 	if receipt.GetMatched() == 0 {
 		l.nobody++
@@ -64,7 +64,7 @@ func (l *lineTally) add(r *controlv1.StreamedResult, out *lineOutput) {
 // failureWords says why a line could not be sent. What was found on this side has no details.
 func failureWords(s *spb.Status) string {
 	if len(s.GetDetails()) == 0 {
-		return printable(s.GetMessage())
+		return makePrintable(s.GetMessage())
 	}
 	return (&callError{err: status.ErrorProto(s)}).Error()
 }
@@ -85,47 +85,47 @@ func appendResult(dst []byte, r *controlv1.StreamedResult) []byte {
 	return fmt.Appendf(dst, "{\"line\":%d,%q:%s}\n", r.GetSequence(), name, compact.Bytes())
 }
 
-// print says what became of all lines.
-func (l *lineTally) print(t *terminal) {
+// printTotals says what became of all lines.
+func (l *lineTally) printTotals(t *terminal) {
 	var b strings.Builder
 	switch {
 	case l.sent+l.failed+l.unanswered == 0:
-		b.WriteString(t.out.yellow("○") + " no lines to send\n")
+		b.WriteString(t.out.yellowText("○") + " no lines to send\n")
 	case l.sent > 0 && l.states.matched == 0:
-		fmt.Fprintf(&b, "%s %s sent: nobody matched\n", t.mark(&l.states), count(l.sent, "line"))
+		fmt.Fprintf(&b, "%s %s sent: nobody matched\n", t.outcomeMark(&l.states), countNoun(l.sent, "line"))
 	case l.sent > 0:
-		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", t.mark(&l.states), count(l.sent, "line"), count(l.states.matched, "message"), l.states.words())
+		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", t.outcomeMark(&l.states), countNoun(l.sent, "line"), countNoun(l.states.matched, "message"), l.states.describeStates())
 	}
 	b.WriteString(t.stateNotes(&l.states, l.wait))
 	if l.nobody > 0 && l.states.matched > 0 {
-		fmt.Fprintf(&b, "  %s matched nobody\n", count(l.nobody, "line"))
+		fmt.Fprintf(&b, "  %s matched nobody\n", countNoun(l.nobody, "line"))
 	}
 	if l.duplicate > 0 {
-		fmt.Fprintf(&b, "  %s %s had been sent before (known request id)\n", t.out.yellow("↺"), count(l.duplicate, "line"))
+		fmt.Fprintf(&b, "  %s %s had been sent before (known request id)\n", t.out.yellowText("↺"), countNoun(l.duplicate, "line"))
 	}
 	u := l.last.GetUnmatched()
-	b.WriteString(t.unmatched("connection", u.GetConnections()))
-	b.WriteString(t.unmatched("user", u.GetUsers()))
-	b.WriteString(t.unmatched("group", u.GetGroups()))
+	b.WriteString(t.unmatchedLine("connection", u.GetConnections()))
+	b.WriteString(t.unmatchedLine("user", u.GetUsers()))
+	b.WriteString(t.unmatchedLine("group", u.GetGroups()))
 	if l.failed > 0 {
-		fmt.Fprintf(&b, "%s %s failed\n", t.out.red("✗"), count(l.failed, "line"))
+		fmt.Fprintf(&b, "%s %s failed\n", t.out.redText("✗"), countNoun(l.failed, "line"))
 	}
 	if l.unanswered > 0 {
-		fmt.Fprintf(&b, "%s %s without an answer\n", t.out.yellow("!"), count(l.unanswered, "line"))
+		fmt.Fprintf(&b, "%s %s without an answer\n", t.out.yellowText("!"), countNoun(l.unanswered, "line"))
 	}
 	_, _ = t.stdout.Write([]byte(b.String()))
 	t.printGaps(&l.gaps)
 }
 
-// verdict returns the error of the whole; cause is why lines are left.
-func (l *lineTally) verdict(cause error) error {
+// failureError returns the error of the whole; cause is why lines are left.
+func (l *lineTally) failureError(cause error) error {
 	switch {
 	case cause != nil && l.sent+l.failed == 0:
 		return cause
 	case cause != nil:
-		return fmt.Errorf("%s without an answer: %w", count(l.unanswered, "line"), cause)
+		return fmt.Errorf("%s without an answer: %w", countNoun(l.unanswered, "line"), cause)
 	case l.failed > 0:
-		return fmt.Errorf("%d of %s failed", l.failed, count(l.sent+l.failed, "line"))
+		return fmt.Errorf("%d of %s failed", l.failed, countNoun(l.sent+l.failed, "line"))
 	}
 	return nil
 }

@@ -47,12 +47,12 @@ is refused, but for those that Kubernetes sets for a Service named connhub.`
 }
 
 func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
-	plan, err := c.plan()
+	plan, err := c.planHub()
 	if err != nil {
 		return err
 	}
 	log := t.startLog(c.LogFormat, c.LogLevel)
-	log.Info("effective configuration", slog.Any("config", effective(k)))
+	log.Info("effective configuration", slog.Any("config", effectiveConfig(k)))
 	if c.InsecureDev {
 		log.Warn("insecure: clients and callers are not authenticated, only this machine is served")
 	}
@@ -62,11 +62,11 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error 
 	return runServer(ctx, plan, log, nil)
 }
 
-// plan checks everything and lists all problems in one error.
-func (c *serveCmd) plan() (serverPlan, error) {
+// planHub checks everything and lists all problems in one error.
+func (c *serveCmd) planHub() (serverPlan, error) {
 	c.setListenDefaults()
 	c.onlyLoopback = c.InsecureDev
-	plan, err := c.settings.plan()
+	plan, err := c.settings.planSettings()
 	problems := []error{c.checkRequired(), c.checkCluster(), c.checkEffects(), c.checkListen(), err}
 	plan.loopbackOnly, plan.anonymous = c.InsecureDev, c.InsecureDev
 
@@ -84,14 +84,14 @@ func (c *serveCmd) plan() (serverPlan, error) {
 		plan.opsSecrets, err = loadOpsSecrets(c.OpsSecretFile)
 		problems = append(problems, err)
 	}
-	if len(c.endpoints()) > 0 {
-		problems = append(problems, c.etcdFlags.apply(plan.cluster))
+	if len(c.givenEndpoints()) > 0 {
+		problems = append(problems, c.etcdFlags.planEtcd(plan.cluster))
 		plan.cluster.peerSecret = c.peerSecret()
 	} else {
 		plan.cluster = nil
 	}
 	problems = append(problems, plan.planFiles())
-	return plan, refusal(devHint(tryDev), problems...)
+	return plan, refuseStart(devHint(tryDev), problems...)
 }
 
 // planTokens says with which keys clients' tokens are checked.
@@ -162,7 +162,7 @@ func (c *serveCmd) checkRequired() error {
 // checkCluster has somebody say whether there are other hubs. A forgotten variable must not make three hubs of
 // one cluster three clusters that know nothing of each other.
 func (c *serveCmd) checkCluster() error {
-	switch clustered := len(c.endpoints()) > 0; {
+	switch clustered := len(c.givenEndpoints()) > 0; {
 	case clustered && c.SingleHub:
 		return errors.New("--single-hub and --etcd-endpoints contradict each other: is this hub the only one?")
 	case !clustered && !c.SingleHub:

@@ -174,7 +174,7 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Serve.plan()
+	plan, err := c.Serve.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan, err := c.Serve.plan(); err != nil || plan.opsSecrets == nil || plan.listenOps != ":9100" {
+	if plan, err := c.Serve.planHub(); err != nil || plan.opsSecrets == nil || plan.listenOps != ":9100" {
 		t.Errorf("plan: %+v, %v", plan, err)
 	}
 }
@@ -222,7 +222,7 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Serve.plan()
+	plan, err := c.Serve.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan, err = c.Serve.plan(); err != nil || plan.insecureControl || plan.secrets == nil {
+	if plan, err = c.Serve.planHub(); err != nil || plan.insecureControl || plan.secrets == nil {
 		t.Errorf("with secrets: insecure %v, %v", plan.insecureControl, err)
 	}
 }
@@ -251,7 +251,7 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := c.Serve.plan()
+	p, err := c.Serve.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestPublicURLSaysWhatBrowsersSay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if normalize(u); u.String() != want {
+		if normalizeURL(u); u.String() != want {
 			t.Errorf("%s became %s, want %s", given, u, want)
 		}
 	}

@@ -112,16 +112,16 @@ func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(add
 			return err
 		}
 		began := time.Now()
-		err = s.run(ctx, ready)
+		err = s.serveUntilDone(ctx, ready)
 		switch {
 		case !startsAnew(err):
 			return err
 		case ctx.Err() != nil:
 			return nil // it was to end anyway
 		}
-		plan, ready = s.successor(plan, err, time.Since(began)), nil
+		plan, ready = s.planSuccessor(plan, err, time.Since(began)), nil
 		log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())), slog.String("hub", string(plan.hub.ID)),
-			slog.Duration("pause", plan.restarts.pause()), slog.Any("cause", err))
+			slog.Duration("pause", plan.restarts.nextPause()), slog.Any("cause", err))
 	}
 }
 
@@ -138,7 +138,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 			}
 		}
 	}()
-	if err := s.listen(plan); err != nil {
+	if err := s.bindPorts(plan); err != nil {
 		return nil, err
 	}
 	if plan.publicURL == nil {
@@ -152,11 +152,11 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 	plan.logFiles(logger)
 	plan.logPlainSecrets(logger)
 	metrics := newRegistry()
-	log.register(metrics)
-	plan.files.register(metrics)
-	plan.budgets().register(metrics, plan.memory)
+	log.registerMetrics(metrics)
+	plan.files.registerMetrics(metrics)
+	plan.plannedBudgets().registerMetrics(metrics, plan.memory)
 	s.controlListener = &watchedListener{Listener: s.controlListener, port: "control", logger: logger}
-	plan.restarts.register(metrics)
+	plan.restarts.registerMetrics(metrics)
 	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}
 	if plan.cluster != nil {
 		certificates = append(certificates, plan.cluster.etcdCertificate)
@@ -180,9 +180,9 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 			return nil, err
 		}
 	}
-	if err := s.join(plan, metrics); err != nil {
+	if err := s.joinParts(plan, metrics); err != nil {
 		if s.cluster != nil {
-			s.cluster.close()
+			s.cluster.closeParts()
 		}
 		return nil, err
 	}
@@ -194,7 +194,7 @@ type takenError struct{ error }
 
 func (e takenError) Unwrap() error { return e.error }
 
-func (s *server) listen(plan serverPlan) error {
+func (s *server) bindPorts(plan serverPlan) error {
 	var problems []string
 	taken := false
 	for _, l := range []struct {
@@ -234,8 +234,8 @@ func listenWords(err error) string {
 	}
 }
 
-// join makes hub, edge, control and operations of one plan.
-func (s *server) join(plan serverPlan, registry *prometheus.Registry) error {
+// joinParts makes hub, edge, control and operations of one plan.
+func (s *server) joinParts(plan serverPlan, registry *prometheus.Registry) error {
 	var err error
 	if err = s.joinEvents(&plan.hub, registry); err != nil {
 		return err
@@ -275,7 +275,7 @@ func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (e
 		c.Mesh = s.cluster.mesh
 	}
 	if plan.controlTLS != nil {
-		c.TLS = plan.controlTLS.config("h2")
+		c.TLS = plan.controlTLS.listenerConfig("h2")
 	}
 	s.control, err = control.New(c)
 	return err
@@ -298,7 +298,7 @@ func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (er
 		}
 	}
 	if plan.clientsTLS != nil {
-		s.clientsListener = edge.NewTLSListener(s.clientsListener, plan.clientsTLS.config("http/1.1"))
+		s.clientsListener = edge.NewTLSListener(s.clientsListener, plan.clientsTLS.listenerConfig("http/1.1"))
 	}
 	s.edge, err = edge.New(e)
 	return err
@@ -335,7 +335,7 @@ func (s *server) closeKeySet() {
 	}
 }
 
-func (s *server) addresses() addresses {
+func (s *server) boundAddresses() addresses {
 	a := addresses{
 		clients: s.clientsListener.Addr().String(),
 		control: s.controlListener.Addr().String(),
@@ -347,14 +347,14 @@ func (s *server) addresses() addresses {
 	return a
 }
 
-// run serves until ctx ends, or a port or the cluster fails, then shuts down.
-func (s *server) run(ctx context.Context, ready func(addresses)) error {
+// serveUntilDone serves until ctx ends, or a port or the cluster fails, then shuts down.
+func (s *server) serveUntilDone(ctx context.Context, ready func(addresses)) error {
 	ended, waiting := make(chan error, 5), 0
 	start := func(part func() error) {
 		waiting++
 		go func() { ended <- part() }()
 	}
-	start(func() error { return s.ops.serve(s.opsListener) })
+	start(func() error { return s.ops.serveRequests(s.opsListener) })
 	// Other hubs call before this one is ready, backends do not.
 	start(func() error { return s.control.Serve(s.controlListener) })
 	joined := alone
@@ -368,8 +368,8 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 	}
 	stopReloading := s.startReloading(ctx)
 	defer stopReloading()
-	a := s.addresses()
-	s.logger.Info("starting", append(a.attributes(), s.cluster.attributes()...)...)
+	a := s.boundAddresses()
+	s.logger.Info("starting", append(a.logAttributes(), s.cluster.logAttributes()...)...)
 
 	var failed error
 	select {
@@ -377,7 +377,7 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 		start(func() error { return s.edge.Serve(s.clientsListener) })
 		// A bound port takes connections before Serve accepts them, so this is true now.
 		s.ops.setReady("")
-		s.logger.Info("ready", append(a.attributes(),
+		s.logger.Info("ready", append(a.logAttributes(),
 			slog.String("hub", string(s.hub.ID())), slog.String("name", s.hub.Name()), slog.String("version", s.hub.Version()))...)
 		if ready != nil {
 			ready(a)
@@ -396,7 +396,7 @@ func (s *server) run(ctx context.Context, ready func(addresses)) error {
 		s.hub.BeginShutdown(cause.Forgotten)
 		grace = 0 // what calls still claim is worth nothing
 	}
-	s.shutdown(context.WithoutCancel(ctx), grace)
+	s.takeDown(context.WithoutCancel(ctx), grace)
 	for range waiting {
 		failed = errors.Join(failed, <-ended)
 	}
@@ -410,13 +410,13 @@ var alone = func() <-chan struct{} {
 	return c
 }()
 
-func (a addresses) attributes() []any {
+func (a addresses) logAttributes() []any {
 	return []any{slog.String("clients", a.clients), slog.String("control", a.control), slog.String("ops", a.ops)}
 }
 
-// shutdown takes the hub down in order; see doc.go. Calls in flight have finish to end before clients are closed. What is not
+// takeDown takes the hub down in order; see doc.go. Calls in flight have finish to end before clients are closed. What is not
 // down in time is cut.
-func (s *server) shutdown(ctx context.Context, finish time.Duration) {
+func (s *server) takeDown(ctx context.Context, finish time.Duration) {
 	began := time.Now()
 	s.ops.setReady(unreadyStopping)
 	s.logger.Info("shutting down", slog.Int("connections", s.hub.Len()))
@@ -450,16 +450,16 @@ func (s *server) shutdown(ctx context.Context, finish time.Duration) {
 	go func() { eventsDown <- s.events.Shutdown(farewell) }()
 	if s.cluster != nil {
 		// Nobody is left here whom the others could send to. Their streams end with the farewell.
-		problems = append(problems, s.cluster.leave(farewell))
+		problems = append(problems, s.cluster.leaveCluster(farewell))
 	}
 	problems = append(problems, <-eventsDown)
 	problems = append(problems, s.control.Shutdown(calls))
 
 	last, cancelLast := context.WithTimeout(ctx, opsGrace)
 	defer cancelLast()
-	s.ops.shutdown(last)
+	s.ops.shutdownServer(last)
 	if s.cluster != nil {
-		s.cluster.close()
+		s.cluster.closeParts()
 	}
 	s.closeKeySet()
 	s.closeListeners() // that of clients is nobody's when the hub never became ready

@@ -118,8 +118,8 @@ var overflowPolicies = map[string]overflow.Policy{
 	"drop-newest": overflow.DropNewest,
 }
 
-// plan makes a serverPlan of the settings; secrets and page are up to the command. It collects all problems.
-func (s *settings) plan() (serverPlan, error) {
+// planSettings makes a serverPlan of the settings; secrets and page are up to the command. It collects all problems.
+func (s *settings) planSettings() (serverPlan, error) {
 	p := serverPlan{
 		listenClients: loopback.Address(s.ListenClients),
 		listenControl: loopback.Address(s.ListenControl),
@@ -127,7 +127,7 @@ func (s *settings) plan() (serverPlan, error) {
 		publicURL:     s.PublicURL,
 		hub:           hub.DefaultConfig(), edge: edge.DefaultConfig(), memory: readMemory(),
 	}
-	normalize(p.publicURL)
+	normalizeURL(p.publicURL)
 	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, buildVersion()
 	if p.maxConnectionsGiven = s.MaxConnections != nil; p.maxConnectionsGiven {
 		p.hub.MaxConnections = *s.MaxConnections
@@ -167,7 +167,7 @@ func (s *settings) plan() (serverPlan, error) {
 	problems = append(problems, err)
 	p.controlTLS, err = openCertificate("--control-tls", s.ControlTLSCertFile, s.ControlTLSKeyFile)
 	problems = append(problems, err)
-	p.cluster, err = s.clusterFlags.plan(s.ControlTLSCertFile != "")
+	p.cluster, err = s.clusterFlags.planPeers(s.ControlTLSCertFile != "")
 	problems = append(problems, err)
 	return p, errors.Join(problems...)
 }
@@ -198,9 +198,9 @@ func inFlags(err error) error {
 	return errors.Join(problems...)
 }
 
-// normalize makes a URL say what browsers say in Origin, and what tokens are bound to: a host in lower case,
+// normalizeURL makes a URL say what browsers say in Origin, and what tokens are bound to: a host in lower case,
 // and no port that the scheme implies.
-func normalize(u *url.URL) {
+func normalizeURL(u *url.URL) {
 	if u == nil {
 		return
 	}
@@ -226,8 +226,8 @@ func checkPublicURL(u *url.URL) error {
 // tryDev is what a person may do who has no configuration.
 const tryDev = "\nTo try things out on this machine: connhub dev"
 
-// refusal is the error that lists all that keeps a hub from starting, and behind it a hint; nil for no problems.
-func refusal(hint string, problems ...error) error {
+// refuseStart is the error that lists all that keeps a hub from starting, and behind it a hint; nil for no problems.
+func refuseStart(hint string, problems ...error) error {
 	var lines []string
 	for _, err := range problems {
 		for _, one := range splitErrors(err) {
@@ -237,7 +237,7 @@ func refusal(hint string, problems ...error) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	return usagef("the hub does not start:%s%s", strings.Join(lines, ""), hint)
+	return usageErrorf("the hub does not start:%s%s", strings.Join(lines, ""), hint)
 }
 
 // splitErrors takes joined errors apart.
@@ -269,9 +269,9 @@ func checkLoopback(flag, address, why string) error {
 	return nil
 }
 
-// effective is the configuration after flags, environment, file and defaults, for the log. There are
+// effectiveConfig is the configuration after flags, environment, file and defaults, for the log. There are
 // no secrets in it: the flags hold only paths to them, and a URL's password would be masked.
-func effective(k *kong.Context) slog.Value {
+func effectiveConfig(k *kong.Context) slog.Value {
 	var attrs []slog.Attr
 	for _, flag := range k.Flags() {
 		if flag.Name == "help" {

@@ -9,15 +9,15 @@ import (
 // columnGap is the space between two columns.
 const columnGap = 3
 
-// table prints rows below headers in aligned columns. Names come from strangers: see printable.
-func (t *terminal) table(headers []string, rows [][]string) {
+// printTable prints rows below headers in aligned columns. Names come from strangers: see printable.
+func (t *terminal) printTable(headers []string, rows [][]string) {
 	widths := make([]int, len(headers))
 	for i, h := range headers {
 		widths[i] = runewidth.StringWidth(h)
 	}
 	for _, row := range rows {
 		for i := range row {
-			row[i] = printable(row[i])
+			row[i] = makePrintable(row[i])
 			widths[i] = max(widths[i], runewidth.StringWidth(row[i]))
 		}
 	}
@@ -38,17 +38,17 @@ func (t *terminal) table(headers []string, rows [][]string) {
 		}
 		b.WriteByte('\n')
 	}
-	line(headers, t.out.dim, t.out.dim)
+	line(headers, t.out.dimText, t.out.dimText)
 	for _, row := range rows {
-		line(row, t.out.cyan, uncoloured)
+		line(row, t.out.cyanText, leaveUncoloured)
 	}
 	_, _ = t.stdout.Write([]byte(b.String()))
 }
 
-func uncoloured(s string) string { return s }
+func leaveUncoloured(s string) string { return s }
 
-// fields prints names and values below each other, the values aligned.
-func (t *terminal) fields(pairs [][2]string) {
+// printFields prints names and values below each other, the values aligned.
+func (t *terminal) printFields(pairs [][2]string) {
 	width := 0
 	for _, p := range pairs {
 		width = max(width, runewidth.StringWidth(p[0]))
@@ -56,10 +56,10 @@ func (t *terminal) fields(pairs [][2]string) {
 	var b strings.Builder
 	for _, p := range pairs {
 		pad := strings.Repeat(" ", width-runewidth.StringWidth(p[0])+columnGap)
-		b.WriteString(strings.TrimRight(t.out.dim(p[0])+pad+printable(p[1]), " ") + "\n")
+		b.WriteString(strings.TrimRight(t.out.dimText(p[0])+pad+makePrintable(p[1]), " ") + "\n")
 	}
 	_, _ = t.stdout.Write([]byte(b.String()))
 }
 
-// shorten cuts s to a width for a column; the end shows that it was cut.
-func shorten(s string, width int) string { return runewidth.Truncate(s, width, "…") }
+// shortenText cuts s to a width for a column; the end shows that it was cut.
+func shortenText(s string, width int) string { return runewidth.Truncate(s, width, "…") }

@@ -14,15 +14,15 @@ type targetFlags struct {
 	ExceptGroup      []string `sep:"none" placeholder:"GROUP" group:"Whom (flags repeat and add up)" help:"But not this group's members."`
 }
 
-// empty reports whether no connection is named; exceptions name none.
-func (f *targetFlags) empty() bool {
+// isEmpty reports whether no connection is named; exceptions name none.
+func (f *targetFlags) isEmpty() bool {
 	return !f.Everyone && len(f.Connection) == 0 && len(f.User) == 0 && len(f.Group) == 0
 }
 
-// target returns what the flags name. Naming nothing is a mistake, never everyone.
-func (f *targetFlags) target() (*controlv1.Target, error) {
-	if f.empty() {
-		return nil, usagef("name a target: --connection ID, --user USER, --group GROUP or --everyone")
+// parseTarget returns what the flags name. Naming nothing is a mistake, never everyone.
+func (f *targetFlags) parseTarget() (*controlv1.Target, error) {
+	if f.isEmpty() {
+		return nil, usageErrorf("name a target: --connection ID, --user USER, --group GROUP or --everyone")
 	}
 	t := &controlv1.Target{Connections: f.Connection, Users: f.User, Groups: f.Group, Everyone: f.Everyone}
 	if len(f.ExceptConnection)+len(f.ExceptUser)+len(f.ExceptGroup) > 0 {

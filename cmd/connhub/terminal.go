@@ -36,7 +36,7 @@ func newTerminal(stdin io.Reader, stdout, stderr io.Writer) *terminal {
 // them.
 func (t *terminal) startLog(format string, level slog.Level) *hubLog {
 	t.log = openLog(t.stderr, format, level)
-	t.stdout, t.stderr = t.log.out.besides(t.stdout), t.log.out
+	t.stdout, t.stderr = t.log.out.outletTo(t.stdout), t.log.out
 	if t.ownProcess {
 		ignoreBrokenPipes()
 		t.log.gatherLibraries()
@@ -51,18 +51,18 @@ func (t *terminal) endLog() {
 	}
 }
 
-// fail says in one line (more only for a list of problems) what went wrong, and returns the exit code.
-func (t *terminal) fail(err error) int {
-	_, _ = fmt.Fprintf(t.stderr, "%s %s\n", t.err.red("connhub:"), describe(err))
+// reportError says in one line (more only for a list of problems) what went wrong, and returns the exit code.
+func (t *terminal) reportError(err error) int {
+	_, _ = fmt.Fprintf(t.stderr, "%s %s\n", t.err.redText("connhub:"), errorWords(err))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitError
 }
 
-// note writes a remark beside the answer: to people, not into pipes.
-func (t *terminal) note(format string, args ...any) {
-	_, _ = fmt.Fprintln(t.stderr, t.err.dim(fmt.Sprintf(format, args...)))
+// printNote writes a remark beside the answer: to people, not into pipes.
+func (t *terminal) printNote(format string, args ...any) {
+	_, _ = fmt.Fprintln(t.stderr, t.err.dimText(fmt.Sprintf(format, args...)))
 }
 
 // isTerminal reports whether w is a terminal.
@@ -82,23 +82,23 @@ func wantsColour(w io.Writer) bool {
 // palette colours text, or leaves it as it is.
 type palette struct{ on bool }
 
-func (p palette) paint(code, s string) string {
+func (p palette) paintText(code, s string) string {
 	if !p.on || s == "" {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-func (p palette) bold(s string) string   { return p.paint("1", s) }
-func (p palette) dim(s string) string    { return p.paint("2", s) }
-func (p palette) red(s string) string    { return p.paint("31", s) }
-func (p palette) green(s string) string  { return p.paint("32", s) }
-func (p palette) yellow(s string) string { return p.paint("33", s) }
-func (p palette) cyan(s string) string   { return p.paint("36", s) }
+func (p palette) boldText(s string) string   { return p.paintText("1", s) }
+func (p palette) dimText(s string) string    { return p.paintText("2", s) }
+func (p palette) redText(s string) string    { return p.paintText("31", s) }
+func (p palette) greenText(s string) string  { return p.paintText("32", s) }
+func (p palette) yellowText(s string) string { return p.paintText("33", s) }
+func (p palette) cyanText(s string) string   { return p.paintText("36", s) }
 
-// printable makes a stranger's text fit to be shown: what a terminal might obey, or what turns the
+// makePrintable makes a stranger's text fit to be shown: what a terminal might obey, or what turns the
 // direction of writing, is replaced.
-func printable(s string) string {
+func makePrintable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -107,16 +107,16 @@ func printable(s string) string {
 	}, s)
 }
 
-// age says how long ago something was, in its largest unit: "now", "42s ago", "3m ago", "5d ago".
-func age(d time.Duration) string {
+// ageWords says how long ago something was, in its largest unit: "now", "42s ago", "3m ago", "5d ago".
+func ageWords(d time.Duration) string {
 	if d < time.Second {
 		return "now"
 	}
-	return span(d) + " ago"
+	return spanWords(d) + " ago"
 }
 
-// span is a length of time in its largest unit.
-func span(d time.Duration) string {
+// spanWords is a length of time in its largest unit.
+func spanWords(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
 	case d < time.Minute:
@@ -130,8 +130,8 @@ func span(d time.Duration) string {
 	}
 }
 
-// count puts a number before a noun: "1 connection", "3 connections".
-func count[N ~int | ~int32 | ~int64](n N, noun string) string {
+// countNoun puts a number before a noun: "1 connection", "3 connections".
+func countNoun[N ~int | ~int32 | ~int64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

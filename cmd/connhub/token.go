@@ -37,13 +37,13 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		return c.printConnectionString(t)
 	}
-	return answered(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.IssueClientTokenResponse, error) {
+	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.IssueClientTokenResponse, error) {
 		return controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
 			Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role, Labels: c.Label, Ttl: durationpb.New(c.TTL),
 		})
 	}, func(response *controlv1.IssueClientTokenResponse) {
 		_, _ = fmt.Fprintln(t.stdout, response.GetUrl())
-		t.note("%s", c.meaning(response))
+		t.printNote("%s", c.meaningWords(response))
 	})
 }
 
@@ -56,7 +56,7 @@ func (c *tokenCmd) checkUnused() error {
 		{"--user", c.User != ""}, {"--group", len(c.Group) > 0}, {"--role", len(c.Role) > 0}, {"--label", len(c.Label) > 0},
 	} {
 		if one.given {
-			return usagef("%s has no effect with --connection-string: the SDK says it of each token", one.flag)
+			return usageErrorf("%s has no effect with --connection-string: the SDK says it of each token", one.flag)
 		}
 	}
 	return nil
@@ -78,7 +78,7 @@ func (c *tokenCmd) printConnectionString(t *terminal) error {
 	endpoint := *c.PublicURL
 	endpoint.Scheme = strings.Replace(endpoint.Scheme, "ws", "http", 1)
 	_, _ = fmt.Fprintf(t.stdout, "Endpoint=%s;AccessKey=%s;Version=1.0;\n", &endpoint, access)
-	t.note("the key is in it: who has it may connect as anybody")
+	t.printNote("the key is in it: who has it may connect as anybody")
 	return nil
 }
 
@@ -97,8 +97,8 @@ func (c *tokenCmd) loadKey() (*auth.TokenKey, error) {
 	return key, err
 }
 
-// meaning says beside the URL, which may go into a pipe, what it is good for.
-func (c *tokenCmd) meaning(r *controlv1.IssueClientTokenResponse) string {
+// meaningWords says beside the URL, which may go into a pipe, what it is good for.
+func (c *tokenCmd) meaningWords(r *controlv1.IssueClientTokenResponse) string {
 	who := "an anonymous client"
 	if c.User != "" {
 		who = "user " + c.User
@@ -106,5 +106,5 @@ func (c *tokenCmd) meaning(r *controlv1.IssueClientTokenResponse) string {
 	if len(c.Group) > 0 {
 		who += " in " + strings.Join(c.Group, ", ")
 	}
-	return printable(fmt.Sprintf("lets in %s until %s; keep it secret", who, r.GetExpireTime().AsTime().Local().Format(time.DateTime)))
+	return makePrintable(fmt.Sprintf("lets in %s until %s; keep it secret", who, r.GetExpireTime().AsTime().Local().Format(time.DateTime)))
 }

@@ -54,7 +54,7 @@ func serving(t *testing.T, flags ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Serve.plan()
+	plan, err := c.Serve.planHub()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := c.Serve.plan()
+	plan, err := c.Serve.planHub()
 	if err != nil || plan.keySet.Source != "https://issuer.example/jwks" || plan.keySet.Interval != 5*time.Minute || len(plan.tokenKeys) != 0 {
 		t.Errorf("%+v, %v", plan.keySet, err)
 	}
