@@ -35,22 +35,41 @@ func number(t *testing.T, report map[string]any, path string) float64 {
 
 func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, "serve", "--single-hub", "--insecure-dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--log-level=info")
-	where := []string{"--addr=" + p.control, "--url=ws://" + p.clients, "--ops-url=http://" + p.ops, "--connections=50"}
-	sends := []string{"sends", "sends_per_second", "deliveries", "deliveries_per_second", "latency_ms.p50", "latency_ms.p99", "latency_ms.max", "receipt_ms.p50", "receipts_matched"}
+	p := startProcess(t, "serve", "--single-hub", "--insecure-dev", "--listen-clients=127.0.0.1:0",
+		"--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--log-level=info")
+	where := []string{"--addr=" + p.control, "--url=ws://" + p.clients,
+		"--ops-url=http://" + p.ops, "--connections=50"}
+	sends := []string{"sends", "sends_per_second", "deliveries", "deliveries_per_second",
+		"latency_ms.p50", "latency_ms.p99", "latency_ms.max", "receipt_ms.p50", "receipts_matched"}
 	for name, tt := range map[string]struct {
 		args     []string
 		positive []string
 		zero     []string
 	}{
-		"fanout":          {[]string{"fanout", "--duration=300ms"}, sends, []string{"missing", "out_of_order", "receipts_dropped", "sends_without_receipt"}},
-		"fanout, rate":    {[]string{"fanout", "--duration=500ms", "--rate=50"}, append(sends, "target_sends_per_second"), []string{"missing", "out_of_order"}},
-		"fanout, unary":   {[]string{"fanout", "--duration=300ms", "--unary", "--in-flight=8", "--size=4000"}, sends, []string{"missing"}},
-		"unicast":         {[]string{"unicast", "--duration=300ms"}, sends, []string{"missing", "out_of_order"}},
-		"unicast, unary":  {[]string{"unicast", "--duration=500ms", "--unary", "--rate=100"}, sends, []string{"missing"}},
-		"connect":         {[]string{"connect", "--concurrency=8"}, []string{"connects_per_second", "handshake_ms.p50", "handshake_ms.p99", "handshake_ms.max"}, nil},
-		"idle":            {[]string{"idle", "--duration=1s"}, []string{"duration_seconds"}, []string{"pings"}},
-		"fanout, largest": {[]string{"fanout", "--duration=300ms", "--size=1048576"}, sends, []string{"missing", "out_of_order"}},
+		"fanout": {[]string{"fanout", "--duration=300ms"}, sends, []string{
+			"missing", "out_of_order", "receipts_dropped", "sends_without_receipt",
+		}},
+		"fanout, rate": {[]string{
+			"fanout", "--duration=500ms", "--rate=50",
+		}, append(sends, "target_sends_per_second"), []string{"missing", "out_of_order"}},
+		"fanout, unary": {[]string{
+			"fanout", "--duration=300ms", "--unary", "--in-flight=8", "--size=4000",
+		}, sends, []string{"missing"}},
+		"unicast": {
+			[]string{"unicast", "--duration=300ms"}, sends, []string{"missing", "out_of_order"},
+		},
+		"unicast, unary": {[]string{
+			"unicast", "--duration=500ms", "--unary", "--rate=100",
+		}, sends, []string{"missing"}},
+		"connect": {[]string{"connect", "--concurrency=8"}, []string{
+			"connects_per_second", "handshake_ms.p50", "handshake_ms.p99", "handshake_ms.max",
+		}, nil},
+		"idle": {
+			[]string{"idle", "--duration=1s"}, []string{"duration_seconds"}, []string{"pings"},
+		},
+		"fanout, largest": {[]string{
+			"fanout", "--duration=300ms", "--size=1048576",
+		}, sends, []string{"missing", "out_of_order"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := benchJSON(t, slices.Concat(tt.args, where)...)
@@ -64,20 +83,23 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 					t.Errorf("%s is %v", path, n)
 				}
 			}
-			if strings.HasPrefix(name, "fanout") && number(t, report, "deliveries") != 50*number(t, report, "sends") {
+			if strings.HasPrefix(name, "fanout") &&
+				number(t, report, "deliveries") != 50*number(t, report, "sends") {
 				t.Errorf("%v", report)
 			}
 			if hub, ok := report["hub"].(map[string]any); !ok || hub["cpu_cores"] == nil {
 				t.Errorf("nothing of the hub: %v", report)
 			}
-			if g := get(t, "http://"+p.ops+"/debug/invariants", nil); g.code != 200 || g.body != "all hold (0 connections)\n" {
+			if g := get(t, "http://"+p.ops+"/debug/invariants", nil); g.code != 200 ||
+				g.body != "all hold (0 connections)\n" {
 				t.Errorf("afterwards: %d %s", g.code, g.body)
 			}
 		})
 	}
 	// Tokens can't be had there, and their absence is said with what to do.
 	r := connhub(t, "", "bench", "connect", "--addr="+p.control)
-	if r.code != exitError || !strings.Contains(r.stderr, "NO_SIGNING_KEY") || !strings.Contains(r.stderr, "--url") {
+	if r.code != exitError ||
+		!strings.Contains(r.stderr, "NO_SIGNING_KEY") || !strings.Contains(r.stderr, "--url") {
 		t.Errorf("without --url: exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -85,7 +107,8 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 func TestBenchGetsItsURLsWithTokens(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, serveArgs(t)...)
-	report := benchJSON(t, "unicast", "--addr="+p.control, "--url=ws://"+p.clients, "--url=http://"+p.clients+"/", "--ops-url=http://"+p.ops,
+	report := benchJSON(t, "unicast", "--addr="+p.control,
+		"--url=ws://"+p.clients, "--url=http://"+p.clients+"/", "--ops-url=http://"+p.ops,
 		"--secret-file="+writeFile(t, "secret", someSecret), "--connections=10", "--duration=300ms")
 	if number(t, report, "sends") == 0 || number(t, report, "missing") != 0 {
 		t.Errorf("%v", report)

@@ -49,30 +49,43 @@ func TestBenchUsageErrorsExit2(t *testing.T) {
 // someReports are one of each bench, and what is wrong with some.
 func someReports() []*benchReport {
 	sends := benchSends{
-		API: "SendStream", PayloadBytes: 128, InFlight: 1, Sends: 1523, SendsPerSecond: 152.3, Deliveries: 1_523_000, DeliveriesPerSecond: 152_300,
-		Latency: benchMillis{6.123, 12.5, 30.04}, Receipt: benchMillis{0.41, 11.04, 1290}, Matched: 1_523_000, Written: 1_523_000,
+		API: "SendStream", PayloadBytes: 128, InFlight: 1, Sends: 1523, SendsPerSecond: 152.3,
+		Deliveries: 1_523_000, DeliveriesPerSecond: 152_300,
+		Latency: benchMillis{6.123, 12.5, 30.04}, Receipt: benchMillis{0.41, 11.04, 1290},
+		Matched: 1_523_000, Written: 1_523_000,
 	}
 	bad := sends
-	bad.Rate, bad.InFlight, bad.API, bad.Missing, bad.Dropped, bad.Unanswered, bad.Disordered = 10, 1000, "Send", 1234, 7, 1, 2
+	bad.Rate, bad.InFlight, bad.API, bad.Missing, bad.Dropped, bad.Unanswered, bad.Disordered = 10,
+		1000, "Send", 1234, 7, 1, 2
 	more := sends
 	more.Missing = -3
 	cpu := benchHub{CPUSeconds: 9.2, CPUCores: 0.92, PerDelivery: 6.04, PerSend: 6040}
 	gaps := &controlv1.Receipt{}
 	return []*benchReport{
-		{Bench: "fanout", Connections: 1000, Duration: 10, benchSends: &sends, Hub: &cpu, gaps: gaps},
-		{Bench: "unicast", Connections: 1000, Duration: 10, benchSends: &sends, Hub: &benchHub{CPUCores: 1.5, PerDelivery: 21.2, PerSend: 21.2}, gaps: gaps},
-		{Bench: "fanout", Connections: 1000, Duration: 3.21, Interrupted: true, benchSends: &sends, HubUnknown: "no --ops-url was given", gaps: gaps},
+		{Bench: "fanout", Connections: 1000, Duration: 10,
+			benchSends: &sends, Hub: &cpu, gaps: gaps},
+		{Bench: "unicast", Connections: 1000, Duration: 10, benchSends: &sends, Hub: &benchHub{
+			CPUCores: 1.5, PerDelivery: 21.2, PerSend: 21.2,
+		}, gaps: gaps},
+		{Bench: "fanout", Connections: 1000, Duration: 3.21, Interrupted: true,
+			benchSends: &sends, HubUnknown: "no --ops-url was given", gaps: gaps},
 		{
-			Bench: "fanout", Connections: 1000, Duration: 10, Lost: 2, lostWhy: "closed by the server: 1013 too slow", benchSends: &bad,
-			HubUnknown: "http://127.0.0.1:9100: connection refused (--ops-url names another address)", gaps: gaps,
+			Bench: "fanout", Connections: 1000, Duration: 10, Lost: 2,
+			lostWhy: "closed by the server: 1013 too slow", benchSends: &bad,
+			HubUnknown: "http://127.0.0.1:9100: connection refused (--ops-url names " +
+				"another address)", gaps: gaps,
 		},
-		{Bench: "fanout", Connections: 1000, Duration: 10, benchSends: &more, Hub: &cpu, gaps: gaps},
+		{Bench: "fanout", Connections: 1000, Duration: 10,
+			benchSends: &more, Hub: &cpu, gaps: gaps},
 		{
-			Bench: "connect", Connections: 15_000, Duration: 1.5, benchConnects: &benchConnects{64, 10_000, benchMillis{4.5, 12, 101}},
-			Hub: &benchHub{CPUCores: 0.85, PerConnect: 85},
+			Bench: "connect", Connections: 15_000, Duration: 1.5,
+			benchConnects: &benchConnects{64, 10_000, benchMillis{4.5, 12, 101}},
+			Hub:           &benchHub{CPUCores: 0.85, PerConnect: 85},
 		},
-		{Bench: "idle", Connections: 15_000, Duration: 60, benchHolds: &benchHolds{Pings: 30_000}, Hub: &benchHub{CPUCores: 0.02, Memory: 3900, Heap: 2100}},
-		{Bench: "idle", Connections: 15_000, Duration: 60, benchHolds: &benchHolds{}, Hub: &benchHub{Heap: 2100}},
+		{Bench: "idle", Connections: 15_000, Duration: 60, benchHolds: &benchHolds{Pings: 30_000},
+			Hub: &benchHub{CPUCores: 0.02, Memory: 3900, Heap: 2100}},
+		{Bench: "idle", Connections: 15_000, Duration: 60,
+			benchHolds: &benchHolds{}, Hub: &benchHub{Heap: 2100}},
 	}
 }
 
@@ -82,14 +95,19 @@ func TestBenchReportsFitATerminal(t *testing.T) {
 		out.WriteString(rendered(false, func(t *terminal) { t.printBench(r) }))
 	}
 	golden(t, "bench.txt", out.String())
-	golden(t, "bench_colour.txt", rendered(true, func(t *terminal) { t.printBench(someReports()[0]) }))
+	golden(t, "bench_colour.txt", rendered(true, func(t *terminal) {
+		t.printBench(someReports()[0])
+	}))
 	for line := range strings.Lines(out.String()) {
 		// Why the hub's figures are unknown may be long.
-		if n := len([]rune(line)) - 1; n > defaultWidth && !strings.Contains(line, "unknown") && !strings.HasPrefix(line, "lost") {
+		if n := len([]rune(line)) - 1; n > defaultWidth &&
+			!strings.Contains(line, "unknown") && !strings.HasPrefix(line, "lost") {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	if got := []rune(barLine("connecting", 7500, 15000, "7,500 of 15,000 connections")); len(got) >= defaultWidth {
+	if got := []rune(
+		barLine("connecting", 7500, 15000, "7,500 of 15,000 connections"),
+	); len(got) >= defaultWidth {
 		t.Errorf("%d columns: %s", len(got), string(got))
 	}
 }
@@ -97,7 +115,8 @@ func TestBenchReportsFitATerminal(t *testing.T) {
 func TestBenchVerdictsNameWhatIsWrong(t *testing.T) {
 	for i, want := range []string{
 		"", "", "",
-		"2 connections lost, the first: closed by the server: 1013 too slow\nreceipts tell of 1,234 deliveries that no client counted\n2 deliveries came out of order or twice",
+		"2 connections lost, the first: closed by the server: 1013 too slow\nreceipts tell of " +
+			"1,234 deliveries that no client counted\n2 deliveries came out of order or twice",
 		"clients counted 3 deliveries that no receipt tells of", "", "", "",
 	} {
 		got := ""
@@ -111,12 +130,16 @@ func TestBenchVerdictsNameWhatIsWrong(t *testing.T) {
 }
 
 func TestBenchNumbersAreReadable(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", -1234567: "-1,234,567", 123456: "123,456", -123: "-123"} {
+	for n, want := range map[int]string{
+		0: "0", 999: "999", 1000: "1,000", -1234567: "-1,234,567", 123456: "123,456", -123: "-123",
+	} {
 		if got := groupDigits(n); got != want {
 			t.Errorf("%d is %q, want %q", n, got, want)
 		}
 	}
-	for ms, want := range map[float64]string{0: "0.00 µs", 0.0123: "12.3 µs", 0.5: "500 µs", 1: "1.00 ms", 999: "999 ms", 1500: "1.50 s"} {
+	for ms, want := range map[float64]string{
+		0: "0.00 µs", 0.0123: "12.3 µs", 0.5: "500 µs", 1: "1.00 ms", 999: "999 ms", 1500: "1.50 s",
+	} {
 		if got := millisWords(ms); got != want {
 			t.Errorf("%v is %q, want %q", ms, got, want)
 		}
@@ -147,11 +170,14 @@ func TestOperationsOfAnotherHubAreNotTaken(t *testing.T) {
 	t.Parallel()
 	hub, other := start(t, nil), start(t, nil)
 	for name, tt := range map[string]struct{ ops, want string }{
-		"another hub": {"http://" + other.ops, "saw 0 of 5 connections come: name all hubs with --ops-url"},
-		"nothing":     {"http://127.0.0.1:1", "connection refused"},
-		"no metrics":  {"http://" + hub.ops + "/debug/pprof", "404 Not Found"},
+		"another hub": {
+			"http://" + other.ops, "saw 0 of 5 connections come: name all hubs with --ops-url",
+		},
+		"nothing":    {"http://127.0.0.1:1", "connection refused"},
+		"no metrics": {"http://" + hub.ops + "/debug/pprof", "404 Not Found"},
 	} {
-		r := connhub(t, "", "bench", "idle", "--addr="+hub.control, "--connections=5", "--duration=50ms", "--json", "--ops-url="+tt.ops)
+		r := connhub(t, "", "bench", "idle", "--addr="+hub.control,
+			"--connections=5", "--duration=50ms", "--json", "--ops-url="+tt.ops)
 		var report struct {
 			Hub        *struct{}
 			HubUnknown string `json:"hub_unknown"`
@@ -168,12 +194,17 @@ func TestOperationsOfAnotherHubAreNotTaken(t *testing.T) {
 func TestBenchWithoutAHubSaysSo(t *testing.T) {
 	t.Parallel()
 	r := connhub(t, "", "bench", "fanout", "--addr=127.0.0.1:1", "--connections=5")
-	if r.code != exitError || !strings.Contains(r.stderr, "can't reach 127.0.0.1:1: connection refused") || r.stdout != "" {
+	if r.code != exitError || !strings.Contains(
+		r.stderr, "can't reach 127.0.0.1:1: connection refused",
+	) || r.stdout != "" {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
 	}
 	hub := start(t, nil)
-	r = connhub(t, "", "bench", "connect", "--addr="+hub.control, "--connections=5", "--url=ws://127.0.0.1:1")
-	if r.code != exitError || !strings.Contains(r.stderr, "of 5: dial tcp 127.0.0.1:1: connect: connection refused") || r.stdout != "" {
+	r = connhub(t, "", "bench", "connect", "--addr="+hub.control,
+		"--connections=5", "--url=ws://127.0.0.1:1")
+	if r.code != exitError || !strings.Contains(
+		r.stderr, "of 5: dial tcp 127.0.0.1:1: connect: connection refused",
+	) || r.stdout != "" {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -185,11 +216,14 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
-		ended <- runArgs(ctx, []string{"bench", "fanout", "--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json"},
+		ended <- runArgs(ctx, []string{"bench", "fanout",
+			"--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json"},
 			newTerminal(strings.NewReader(""), &stdout, &stderr))
 	}()
 	sends := func() bool {
-		return strings.Contains(get(t, "http://"+hub.ops+"/metrics", nil).body, "connhub_messages_written_total 1")
+		return strings.Contains(
+			get(t, "http://"+hub.ops+"/metrics", nil).body, "connhub_messages_written_total 1",
+		)
 	}
 	pollUntil(10*time.Second, sends) // several: each is written five times
 	cancel()
@@ -197,17 +231,23 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 		t.Errorf("exit %d, %s", code, stderr.String())
 	}
 	var report benchReport
-	report.benchSends, report.benchConnects, report.benchHolds = &benchSends{}, &benchConnects{}, &benchHolds{}
+	report.benchSends, report.benchConnects, report.benchHolds = &benchSends{},
+		&benchConnects{}, &benchHolds{}
 	if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil {
 		t.Fatalf("%v: %s", err, stdout.String())
 	}
-	if !report.Interrupted || report.Sends == 0 || report.Deliveries != 5*report.Sends || report.Missing != 0 || report.Unanswered != 0 {
+	if !report.Interrupted || report.Sends == 0 ||
+		report.Deliveries != 5*report.Sends || report.Missing != 0 || report.Unanswered != 0 {
 		t.Errorf("%s", stdout.String())
 	}
-	if out := mustRun(t, "connections", "--addr="+hub.control, "--json"); strings.Contains(out, `"id"`) {
+	if out := mustRun(
+		t, "connections", "--addr="+hub.control, "--json",
+	); strings.Contains(out, `"id"`) {
 		t.Errorf("connections are left: %s", out)
 	}
-	if out := mustRun(t, "groups", "--addr="+hub.control, "--json"); strings.Contains(out, `"name"`) {
+	if out := mustRun(
+		t, "groups", "--addr="+hub.control, "--json",
+	); strings.Contains(out, `"name"`) {
 		t.Errorf("groups are left: %s", out)
 	}
 }

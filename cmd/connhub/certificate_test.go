@@ -43,7 +43,9 @@ func writeCertificate(t *testing.T, dir, name string) (certFile, keyFile string)
 		t.Fatal(err)
 	}
 	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+	for path, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: pkcs8},
+	} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +107,9 @@ func TestCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 		if got := nameOf(t, c); got != "second" {
 			t.Errorf("without the file: %s", got)
 		}
-		if got := strings.Count(log.String(), "certificate not reloaded, the old one stays"); got != 3 {
+		if got := strings.Count(
+			log.String(), "certificate not reloaded, the old one stays",
+		); got != 3 {
 			t.Errorf("%d complaints in the log:\n%s", got, log.String())
 		}
 		writeCertificate(t, dir, "fourth")
@@ -140,7 +144,8 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 		}
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 		defer transport.CloseIdleConnections()
-		conn, response, err := websocket.Dial(t.Context(), "wss://"+hub.clients+"/ws?user=ann", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+		conn, response, err := websocket.Dial(t.Context(), "wss://"+hub.clients+"/ws?user=ann",
+			&websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +154,9 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 			t.Errorf("clients see the certificate %s, want %s", got, name)
 		}
 		// The command checks the certificate of the control port against the new file.
-		if got := mustRun(t, "send", "--addr="+hub.control, "--tls-ca-file="+certFile, "--user=ann", name); !strings.HasPrefix(got, "✓ ") {
+		if got := mustRun(
+			t, "send", "--addr="+hub.control, "--tls-ca-file="+certFile, "--user=ann", name,
+		); !strings.HasPrefix(got, "✓ ") {
 			t.Errorf("send: %s", got)
 		}
 		if got := next(t, conn); got != name {
@@ -164,10 +171,13 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 		c.mu.Unlock()
 	}
 	check("second")
-	if got := mustRun(t, "token", "--addr="+hub.control, "--tls-ca-file="+certFile); !strings.HasPrefix(got, "wss://") {
+	if got := mustRun(
+		t, "token", "--addr="+hub.control, "--tls-ca-file="+certFile,
+	); !strings.HasPrefix(got, "wss://") {
 		t.Errorf("token: %s", got)
 	}
-	if r := connhub(t, "", "hubs", "--addr="+hub.control, "--tls"); r.code != exitError || !strings.Contains(r.stderr, "certificate signed by unknown authority") {
+	if r := connhub(t, "", "hubs", "--addr="+hub.control, "--tls"); r.code != exitError ||
+		!strings.Contains(r.stderr, "certificate signed by unknown authority") {
 		t.Errorf("an unknown certificate: exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -191,7 +201,8 @@ func TestTLSAtOneEndOnlyIsHintedAt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := connhub(t, "", "hubs", "--addr="+tt.addr, tt.flag)
 			told := strings.Contains(r.stderr, hint)
-			if r.code != exitError || told != (tt.want != "") || !strings.Contains(r.stderr, tt.want) {
+			if r.code != exitError ||
+				told != (tt.want != "") || !strings.Contains(r.stderr, tt.want) {
 				t.Errorf("exit %d, %q, want %q in it", r.code, r.stderr, tt.want)
 			}
 		})

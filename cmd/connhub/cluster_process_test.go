@@ -121,7 +121,8 @@ func etcdClient(t *testing.T, address string) *clientv3.Client {
 // memberArgs are the arguments of a hub without secrets in the cluster of an etcd.
 func memberArgs(etcd string, more ...string) []string {
 	return append([]string{
-		"serve", "--insecure-dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + etcd,
+		"serve", "--insecure-dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + etcd,
 	}, more...)
 }
 
@@ -130,7 +131,9 @@ func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
 	t.Helper()
 	testkit.Eventually(t, "all hubs are listed", func() bool {
 		var list controlv1.ListHubsResponse
-		if err := protojson.Unmarshal([]byte(mustRun(t, append([]string{"hubs", "--json", "--addr=" + p.control}, flags...)...)), &list); err != nil {
+		if err := protojson.Unmarshal([]byte(
+			mustRun(t, append([]string{"hubs", "--json", "--addr=" + p.control}, flags...)...),
+		), &list); err != nil {
 			t.Fatal(err)
 		}
 		return len(list.GetHubs()) == n
@@ -140,7 +143,8 @@ func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
 func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	common := []string{"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080"}
+	common := []string{"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080"}
 	first := startProcess(t, append(common, "--etcd-listen=127.0.0.1:0")...)
 	address, _ := waitForLog(t, first.log, "starting")["etcd"].(string)
 	second := startProcess(t, append(common, "--join="+address)...)
@@ -149,7 +153,8 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 
 	// A third one would start another etcd in the same folder.
 	r := connhub(t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...)
-	if r.code != exitError || !strings.Contains(r.stderr, "the etcd in "+dir) || !strings.Contains(r.stderr, "--join") {
+	if r.code != exitError ||
+		!strings.Contains(r.stderr, "the etcd in "+dir) || !strings.Contains(r.stderr, "--join") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 
@@ -159,10 +164,14 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	var issued struct{ URL string }
-	if err := json.Unmarshal([]byte(mustRun(t, "token", "--addr="+first.control, "--user=bob", "--json")), &issued); err != nil {
+	if err := json.Unmarshal(
+		[]byte(mustRun(t, "token", "--addr="+first.control, "--user=bob", "--json")), &issued,
+	); err != nil {
 		t.Fatal(err)
 	}
-	bob, response, err := websocket.Dial(t.Context(), strings.Replace(issued.URL, "127.0.0.1:8080", second.clients, 1), nil)
+	bob, response, err := websocket.Dial(
+		t.Context(), strings.Replace(issued.URL, "127.0.0.1:8080", second.clients, 1), nil,
+	)
 	if err != nil {
 		t.Fatalf("the second hub refuses a token of the first: %v", err)
 	}
@@ -199,11 +208,14 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 	d := newDoor(t)
 	p, quits := launch(t, memberArgs(d.address())...), launch(t, memberArgs(d.address())...)
 	for _, p := range []*process{p, quits} {
-		if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 503 || g.body != "joining the cluster: waiting for etcd\n" {
+		if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 503 ||
+			g.body != "joining the cluster: waiting for etcd\n" {
 			t.Errorf("/readyz: %d %q", g.code, g.body)
 		}
 	}
-	_, err := controlv1.NewGroupServiceClient(dialControl(t, p.control)).ListGroups(t.Context(), &controlv1.ListGroupsRequest{})
+	_, err := controlv1.NewGroupServiceClient(dialControl(t, p.control)).ListGroups(
+		t.Context(), &controlv1.ListGroupsRequest{},
+	)
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("a backend's call: %v", err)
 	}
@@ -213,7 +225,9 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 		t.Error("a client was let in")
 		_ = conn.CloseNow()
 	}
-	if line := waitForLog(t, p.log, "etcd can't be reached; retrying"); line["reason"] != "broken" || line["error"] == "" {
+	if line := waitForLog(
+		t, p.log, "etcd can't be reached; retrying",
+	); line["reason"] != "broken" || line["error"] == "" {
 		t.Errorf("the log says %v", line)
 	}
 	quits.signal(t, syscall.SIGTERM)
@@ -237,7 +251,9 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 	if code := p.exitCode(t, 10*time.Second); code != 0 {
 		t.Errorf("exit %d:\n%s", code, p.log)
 	}
-	left, err := etcdClient(t, address).Get(t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	left, err := etcdClient(t, address).Get(
+		t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly(),
+	)
 	if err != nil || left.Count != 0 {
 		t.Errorf("a hub that is gone is listed: %d, %v", left.Count, err)
 	}
@@ -248,14 +264,19 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	address := etcd(t)
 	p := startProcess(t, memberArgs(address)...)
 	const lost = "aaaaaaaa" // a hub that is listed, and nobody answers
-	member := `{"id":"` + lost + `","control_address":"` + newDoor(t).address() + `","started":"2026-01-02T03:04:05Z"}`
-	if _, err := etcdClient(t, address).Put(t.Context(), "/connhub/hubs/"+lost, member); err != nil {
+	member := `{"id":"` + lost +
+		`","control_address":"` + newDoor(t).address() + `","started":"2026-01-02T03:04:05Z"}`
+	if _, err := etcdClient(t, address).Put(
+		t.Context(), "/connhub/hubs/"+lost, member,
+	); err != nil {
 		t.Fatal(err)
 	}
 	p.seesHubs(t, 2)
 
 	to := func(text string, flags ...string) []string {
-		return append([]string{"send", "--addr=" + p.control, "--user=ann", "--wait=queued", text}, flags...)
+		return append(
+			[]string{"send", "--addr=" + p.control, "--user=ann", "--wait=queued", text}, flags...,
+		)
 	}
 	for _, tt := range []struct {
 		name, stdin    string
@@ -264,19 +285,24 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 		code           int
 	}{
 		{"a message", "", to("x"), "○ nobody matched\n", "! outcome unknown at aaaaaaaa", exitOK},
-		{"lines", "x\ny\n", to("-"), "○ 2 lines sent: nobody matched\n", "! outcome unknown at aaaaaaaa", exitOK},
+		{"lines", "x\ny\n", to("-"), "○ 2 lines sent: nobody matched\n",
+			"! outcome unknown at aaaaaaaa", exitOK},
 		{
 			"a message for all hubs", "", to("x", "--require-all-hubs"), "",
-			"connhub: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\n", exitError,
+			"connhub: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\n",
+			exitError,
 		},
 		{
 			"lines for all hubs", "x\ny\n", to("-", "--require-all-hubs"), "✗ 2 lines failed\n",
-			"connhub: line 1: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\n" +
-				"connhub: line 2: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\nconnhub: 2 of 2 lines failed\n", exitError,
+			"connhub: line 1: unavailable: a hub that may matter could not be asked " +
+				"(HUBS_UNREACHABLE)\n" +
+				"connhub: line 2: unavailable: a hub that may matter could not be asked " +
+				"(HUBS_UNREACHABLE)\nconnhub: 2 of 2 lines failed\n", exitError,
 		},
 	} {
 		r := connhub(t, tt.stdin, tt.args...)
-		if r.code != tt.code || !strings.HasPrefix(r.stdout, tt.stdout) || !strings.HasPrefix(r.stderr, tt.stderr) {
+		if r.code != tt.code ||
+			!strings.HasPrefix(r.stdout, tt.stdout) || !strings.HasPrefix(r.stderr, tt.stderr) {
 			t.Errorf("%s: exit %d, %q, %q", tt.name, r.code, r.stdout, r.stderr)
 		}
 	}
@@ -285,7 +311,8 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 func declareDead(t *testing.T, etcd, hub string) {
 	t.Helper()
 	_, err := etcdClient(t, etcd).Txn(t.Context()).Then(
-		clientv3.OpDelete("/connhub/hubs/"+hub), clientv3.OpPut("/connhub/dead/"+hub, `{"by":"another"}`),
+		clientv3.OpDelete("/connhub/hubs/"+hub),
+		clientv3.OpPut("/connhub/dead/"+hub, `{"by":"another"}`),
 	).Commit()
 	if err != nil {
 		t.Fatal(err)
@@ -299,10 +326,13 @@ func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
 	ann := dialClient(t, p.clients, "user=ann")
 	id, _ := waitForLog(t, p.log, "ready")["hub"].(string)
 	declareDead(t, address, id)
-	if _, _, err := ann.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+	if _, _, err := ann.Read(
+		t.Context(),
+	); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("its client sees %v", err)
 	}
-	if line := waitForLog(t, p.log, "starting anew as another hub"); line["was"] != id || line["hub"] == id {
+	if line := waitForLog(t, p.log, "starting anew as another hub"); line["was"] != id ||
+		line["hub"] == id {
 		t.Errorf("the log says %v", line)
 	}
 	p.isAnother(t, id, "declared_dead")
@@ -315,7 +345,8 @@ func TestAHubThatCanNotJoinEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := connhub(t, "", memberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...)
-	if r.code != exitError || !strings.Contains(r.stderr, "connhub: /broken in etcd at "+address+" is not the cluster that this hub can join") {
+	if r.code != exitError || !strings.Contains(r.stderr,
+		"connhub: /broken in etcd at "+address+" is not the cluster that this hub can join") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -326,14 +357,22 @@ func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
 	cert, key := writeCertificate(t, dir, "hub")
 	backend := writeFile(t, "backend", someSecret+"\n")
 	args := []string{
-		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + address,
-		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + backend,
-		"--control-tls-cert-file=" + cert, "--control-tls-key-file=" + key, "--peer-ca-file=" + cert,
+		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + address,
+		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey),
+		"--backend-secret-file=" + backend,
+		"--control-tls-cert-file=" + cert, "--control-tls-key-file=" + key,
+		"--peer-ca-file=" + cert,
 	}
-	// In the middle of a change of secrets: one hub dials with the old one, the other with the new one.
+	// In the middle of a change of secrets: one hub dials with the old one, the other with the new
+	// one.
 	const oldSecret, newSecret = "peer-secret-that-is-old-0123456789-0123", "peer-secret-that-is-new-0123456789-0123"
-	first := startProcess(t, append(args, "--peer-secret-file="+writeFile(t, "p1", oldSecret+"\n"+newSecret+"\n"))...)
-	second := startProcess(t, append(args, "--peer-secret-file="+writeFile(t, "p2", newSecret+"\n"+oldSecret+"\n"))...)
+	first := startProcess(
+		t, append(args, "--peer-secret-file="+writeFile(t, "p1", oldSecret+"\n"+newSecret+"\n"))...,
+	)
+	second := startProcess(
+		t, append(args, "--peer-secret-file="+writeFile(t, "p2", newSecret+"\n"+oldSecret+"\n"))...,
+	)
 	for _, p := range []*process{first, second} {
 		p.seesHubs(t, 2, "--tls-ca-file="+cert, "--secret-file="+backend)
 		_ = waitForLog(t, p.log, "linked")

@@ -39,37 +39,51 @@ func TestClusterSettingsReachEtcdAndMesh(t *testing.T) {
 	cert, key := writeCertificate(t, t.TempDir(), "hub")
 	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "https://etcd-0:2379, https://etcd-1:2379,")
 	p := planServe(t,
-		"--token-key-file="+writeFile(t, "k", someKey), "--backend-secret-file="+writeFile(t, "b", someSecret), "--public-url=https://hub.example",
-		"--peer-secret-file="+writeFile(t, "p", "# newest first\n"+otherSecret+"\npeer-secret-that-is-old-0123456789-0123\n"),
-		"--etcd-prefix=/a/b", "--etcd-ca-file="+cert, "--etcd-cert-file="+cert, "--etcd-key-file="+key,
+		"--token-key-file="+writeFile(t, "k", someKey),
+		"--backend-secret-file="+writeFile(t, "b", someSecret), "--public-url=https://hub.example",
+		"--peer-secret-file="+writeFile(
+			t, "p", "# newest first\n"+otherSecret+"\npeer-secret-that-is-old-0123456789-0123\n",
+		),
+		"--etcd-prefix=/a/b", "--etcd-ca-file="+cert, "--etcd-cert-file="+cert,
+		"--etcd-key-file="+key,
 		"--etcd-username=hub", "--etcd-password-file="+writeFile(t, "w", "pass word\r\nmore\n"),
-		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key, "--peer-ca-file="+cert, "--peer-server-name=hubs.internal",
+		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key, "--peer-ca-file="+cert,
+		"--peer-server-name=hubs.internal",
 		"--advertise-control=10.0.0.1:9090", "--zone=eu-1a", "--interest-hash-bits=8").cluster
 	r := p.registry
-	if diff := cmp.Diff([]string{"https://etcd-0:2379", "https://etcd-1:2379"}, r.Endpoints); diff != "" {
+	if diff := cmp.Diff(
+		[]string{"https://etcd-0:2379", "https://etcd-1:2379"}, r.Endpoints,
+	); diff != "" {
 		t.Error(diff)
 	}
-	if r.Prefix != "/a/b" || r.Username != "hub" || r.Password != "pass word" || r.TLS == nil || r.TLS.RootCAs == nil {
-		t.Errorf("etcd: prefix %q, user %q, password %q, TLS %+v", r.Prefix, r.Username, r.Password, r.TLS)
+	if r.Prefix != "/a/b" ||
+		r.Username != "hub" || r.Password != "pass word" || r.TLS == nil || r.TLS.RootCAs == nil {
+		t.Errorf("etcd: prefix %q, user %q, password %q, TLS %+v",
+			r.Prefix, r.Username, r.Password, r.TLS)
 	}
-	if pair, err := r.TLS.GetClientCertificate(nil); err != nil || pair.Leaf.Subject.CommonName != "hub" {
+	if pair, err := r.TLS.GetClientCertificate(nil); err != nil ||
+		pair.Leaf.Subject.CommonName != "hub" {
 		t.Errorf("certificate for etcd: %v, %v", pair, err)
 	}
 	if p.peerTLS == nil || p.peerTLS.RootCAs == nil || p.peerTLS.ServerName != "hubs.internal" {
 		t.Errorf("TLS of other hubs: %+v", p.peerTLS)
 	}
-	if p.peerSecret != otherSecret || p.advertise != "10.0.0.1:9090" || p.zone != "eu-1a" || p.hashBits != 8 || p.embedded != nil {
+	if p.peerSecret != otherSecret || p.advertise != "10.0.0.1:9090" ||
+		p.zone != "eu-1a" || p.hashBits != 8 || p.embedded != nil {
 		t.Errorf("plan: %+v", p)
 	}
 }
 
 func TestHubsOfAClusterTalkPlainTextUnlessControlDoesNot(t *testing.T) {
-	p := planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379", "--etcd-endpoints=127.0.0.1:2380").cluster
-	if p.peerTLS != nil || p.peerSecret != "" || p.registry.TLS != nil || p.registry.Prefix != "/connhub" || len(p.registry.Endpoints) != 2 || p.hashBits != 64 {
+	p := planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379",
+		"--etcd-endpoints=127.0.0.1:2380").cluster
+	if p.peerTLS != nil || p.peerSecret != "" || p.registry.TLS != nil ||
+		p.registry.Prefix != "/connhub" || len(p.registry.Endpoints) != 2 || p.hashBits != 64 {
 		t.Errorf("plan: %+v", p)
 	}
 	cert, key := writeCertificate(t, t.TempDir(), "hub")
-	p = planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379", "--control-tls-cert-file="+cert, "--control-tls-key-file="+key).cluster
+	p = planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379",
+		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key).cluster
 	if p.peerTLS == nil || p.peerTLS.RootCAs != nil || p.peerTLS.ServerName != "" {
 		t.Errorf("TLS with the system's roots: %+v", p.peerTLS)
 	}
@@ -78,7 +92,9 @@ func TestHubsOfAClusterTalkPlainTextUnlessControlDoesNot(t *testing.T) {
 func TestAnEmptyVariableIsAForgottenOne(t *testing.T) {
 	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "")
 	r := connhub(t, "", "serve", "--insecure-dev")
-	if r.code != exitUsage || !strings.Contains(r.stderr, "--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing") {
+	if r.code != exitUsage || !strings.Contains(
+		r.stderr, "--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing",
+	) {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 	if p := planServe(t, "--insecure-dev", "--single-hub"); p.cluster != nil {
@@ -90,22 +106,26 @@ func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := planDev(t, "--data-dir="+dir, "--etcd-listen=127.0.0.1:0").cluster
-	if p.embedded == nil || p.embedded.Dir != filepath.Join(dir, "etcd") || p.embedded.ClientAddress != "127.0.0.1:0" || p.registry.Prefix != devPrefix {
+	if p.embedded == nil || p.embedded.Dir != filepath.Join(dir, "etcd") ||
+		p.embedded.ClientAddress != "127.0.0.1:0" || p.registry.Prefix != devPrefix {
 		t.Errorf("its own: %+v", p)
 	}
 	if p := planDev(t).cluster; p.embedded.ClientAddress != "127.0.0.1:2379" {
 		t.Errorf("by default at %s", p.embedded.ClientAddress)
 	}
 	p = planDev(t, "--join=127.0.0.1:2379").cluster
-	if p.embedded != nil || strings.Join(p.registry.Endpoints, " ") != "127.0.0.1:2379" || p.registry.Prefix != devPrefix {
+	if p.embedded != nil || strings.Join(p.registry.Endpoints, " ") != "127.0.0.1:2379" ||
+		p.registry.Prefix != devPrefix {
 		t.Errorf("another: %+v", p)
 	}
 	for flag, want := range map[string]string{
-		"--join=192.0.2.1:2379":        "--join 192.0.2.1:2379: dev joins hubs of this machine only",
+		"--join=192.0.2.1:2379": "--join 192.0.2.1:2379: dev joins hubs of this " +
+			"machine only",
 		"--join=2379":                  "--join 2379: want HOST:PORT",
 		"--etcd-listen=192.0.2.1:2379": `--etcd-listen is "192.0.2.1:2379", want a loopback address`,
 	} {
-		if r := connhub(t, "", "dev", flag, "--data-dir="+t.TempDir()); r.code != exitUsage || !strings.Contains(r.stderr, want) {
+		if r := connhub(t, "", "dev", flag, "--data-dir="+t.TempDir()); r.code != exitUsage ||
+			!strings.Contains(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
 		}
 	}
@@ -139,7 +159,8 @@ func TestOtherHubsDialWhereControlListens(t *testing.T) {
 			continue
 		}
 		host, port, err := net.SplitHostPort(got)
-		if ip := net.ParseIP(host); err != nil || port != "9090" || ip == nil || ip.IsLoopback() || ip.IsUnspecified() || listen == "0.0.0.0:9090" && ip.To4() == nil {
+		if ip := net.ParseIP(host); err != nil || port != "9090" || ip == nil ||
+			ip.IsLoopback() || ip.IsUnspecified() || listen == "0.0.0.0:9090" && ip.To4() == nil {
 			t.Errorf("%s: %s, %v", listen, got, err)
 		}
 	}
@@ -147,8 +168,11 @@ func TestOtherHubsDialWhereControlListens(t *testing.T) {
 
 func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
 	clients, ops, etcd, dir := takenPort(t), takenPort(t), takenPort(t), t.TempDir()
-	r := connhub(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0", "--listen-ops="+ops, "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
-	_, suggestion, _ := strings.Cut(r.stderr, "\nTo add a second hub to the one that runs: connhub ")
+	r := connhub(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0",
+		"--listen-ops="+ops, "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
+	_, suggestion, _ := strings.Cut(
+		r.stderr, "\nTo add a second hub to the one that runs: connhub ",
+	)
 	c, err := parse(t, strings.Fields(suggestion)...)
 	if r.code != exitError || err != nil || c.Dev.Join != etcd || c.Dev.DataDir != dir {
 		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
@@ -159,9 +183,12 @@ func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
 		}
 	}
 	// The ports are free, and etcd's is not.
-	r = connhub(t, "", "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
-	want := "connhub: can't listen: --etcd-listen " + etcd + ": the port is taken; is another hub running?\nTo add a second hub to the one that runs: connhub dev --join " + etcd +
-		" --listen-clients 127.0.0.1:0 --listen-control 127.0.0.1:0 --listen-ops 127.0.0.1:0 --data-dir " + dir + "\n"
+	r = connhub(t, "", "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0", "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
+	want := "connhub: can't listen: --etcd-listen " + etcd + ": the port is taken; is another " +
+		"hub running?\nTo add a second hub to the one that runs: connhub dev --join " + etcd +
+		" --listen-clients 127.0.0.1:0 --listen-control 127.0.0.1:0 --listen-ops 127.0.0.1:0 " +
+		"--data-dir " + dir + "\n"
 	if r.code != exitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}

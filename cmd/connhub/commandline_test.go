@@ -84,7 +84,9 @@ func TestACommandLineThatWasUsedIsAsGoodAsNew(t *testing.T) {
 		{"send", "--everyone", "--json-payload", "{}"},
 		{"send", "--user=ann"},
 		{"connections", "close", "--user=bob", "--max-matched=3"},
-		{"serve", "--config=" + writeFile(t, "c.yaml", "name: n\nallowed-origin: [a]\n"), "--zone=z"},
+		{"serve", "--config=" + writeFile(
+			t, "c.yaml", "name: n\nallowed-origin: [a]\n",
+		), "--zone=z"},
 		{"serve", "--max-connections=3", "--namespace-overflow=chat=close"},
 		{"bogus"},
 	}

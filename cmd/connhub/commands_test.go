@@ -20,7 +20,8 @@ func connectionID(t *testing.T, hub *running, user string) string {
 	t.Helper()
 	var list controlv1.ListConnectionsResponse
 	out := mustRun(t, "connections", "--json", "--addr="+hub.control, "--user="+user)
-	if err := protojson.Unmarshal([]byte(out), &list); err != nil || len(list.GetConnections()) != 1 {
+	if err := protojson.Unmarshal([]byte(out), &list); err != nil ||
+		len(list.GetConnections()) != 1 {
 		t.Fatalf("connections of %s: %s (%v)", user, out, err)
 	}
 	return list.GetConnections()[0].GetId()
@@ -50,12 +51,18 @@ func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 		{[]string{"--everyone", "Grüße 🍜"}, "Grüße 🍜", []*websocket.Conn{ann, bob}},
 		{[]string{"--everyone", "--except-user=ann", "five"}, "five", []*websocket.Conn{bob}},
 		{[]string{"--group=blue", "--except-group=red", "six"}, "six", []*websocket.Conn{ann}},
-		{[]string{"-u", "ann", "-g", "red", "--except-connection", id, "seven"}, "seven", []*websocket.Conn{bob}},
-		{[]string{"-u", "ann", "--json-payload", ` {"big": 9007199254740993} `}, `{"big": 9007199254740993}`, []*websocket.Conn{ann}},
+		{[]string{
+			"-u", "ann", "-g", "red", "--except-connection", id, "seven",
+		}, "seven", []*websocket.Conn{bob}},
+		{[]string{
+			"-u", "ann", "--json-payload", ` {"big": 9007199254740993} `,
+		}, `{"big": 9007199254740993}`, []*websocket.Conn{ann}},
 		{[]string{"-u", "ann", "--", "--not-a-flag"}, "--not-a-flag", []*websocket.Conn{ann}},
 		{[]string{"-u", "ann", "@not-a-file"}, "@not-a-file", []*websocket.Conn{ann}},
 	} {
-		want := fmt.Sprintf("✓ %s matched: %d written", countNoun(len(tt.to), "connection"), len(tt.to))
+		want := fmt.Sprintf(
+			"✓ %s matched: %d written", countNoun(len(tt.to), "connection"), len(tt.to),
+		)
 		if got := send(tt.args...); got != want {
 			t.Errorf("send %q: %q, want %q", tt.args, got, want)
 		}
@@ -97,10 +104,12 @@ func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 			t.Errorf("%q: got %.40q, want %.40q", tt.args, got, tt.want)
 		}
 	}
-	if r := connhub(t, "\xff", to("--whole", "-")...); r.code != exitUsage || !strings.Contains(r.stderr, "not UTF-8") {
+	if r := connhub(t, "\xff", to("--whole", "-")...); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "not UTF-8") {
 		t.Errorf("bytes as text: exit %d, %s", r.code, r.stderr)
 	}
-	if r := connhub(t, strings.Repeat("x", 1<<20+1), to("--whole", "-")...); r.code != exitUsage || !strings.Contains(r.stderr, "more than a message may") {
+	if r := connhub(t, strings.Repeat("x", 1<<20+1), to("--whole", "-")...); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "more than a message may") {
 		t.Errorf("too much: exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -108,7 +117,8 @@ func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 func TestSendOptionsReachTheClient(t *testing.T) {
 	t.Parallel()
 	hub := start(t, nil)
-	conn, response, err := websocket.Dial(t.Context(), "ws://"+hub.clients+"/client/hubs/chat?user=ann",
+	conn, response, err := websocket.Dial(t.Context(),
+		"ws://"+hub.clients+"/client/hubs/chat?user=ann",
 		&websocket.DialOptions{Subprotocols: []string{"json.connhub.v1"}})
 	if err != nil {
 		t.Fatal(err)
@@ -119,9 +129,12 @@ func TestSendOptionsReachTheClient(t *testing.T) {
 	defer func() { _ = conn.CloseNow() }()
 	_ = next(t, conn) // greeting
 
-	out := mustRun(t, "send", "--addr="+hub.control, "-n", "chat", "--user=ann", "--user=bob", "--event=score", "-m", "a=1", "--metadata=b=x=y",
-		"--message-id=m-1", "--ttl=1m", "--request-id=r-1", "--wait=acked", "--wait-timeout=2s", "--policy=conflate", "--key=k", "--detail", "hi")
-	want := "✓ 1 connection matched: 1 written\n  1 of the written will not be acked: their protocol has no acks\n" +
+	out := mustRun(t, "send", "--addr="+hub.control,
+		"-n", "chat", "--user=ann", "--user=bob", "--event=score", "-m", "a=1", "--metadata=b=x=y",
+		"--message-id=m-1", "--ttl=1m", "--request-id=r-1", "--wait=acked", "--wait-timeout=2s",
+		"--policy=conflate", "--key=k", "--detail", "hi")
+	want := "✓ 1 connection matched: 1 written\n  1 of the written will not be acked: their " +
+		"protocol has no acks\n" +
 		"  no such user: bob\n  message m-1\n"
 	if out != want {
 		t.Errorf("receipt:\n%s\nwant:\n%s", out, want)
@@ -130,17 +143,25 @@ func TestSendOptionsReachTheClient(t *testing.T) {
 	if err := json.Unmarshal([]byte(next(t, conn)), &got); err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprintf("%v", []any{got["id"], got["event"], got["route"], got["data"], got["metadata"]}) != "[m-1 score user hi map[a:1 b:x=y]]" {
+	if fmt.Sprintf(
+		"%v", []any{got["id"], got["event"], got["route"], got["data"], got["metadata"]},
+	) != "[m-1 score user hi map[a:1 b:x=y]]" {
 		t.Errorf("message: %v", got)
 	}
 
-	args := []string{"send", "--addr=" + hub.control, "-n", "chat", "--user=ann", "--request-id=r-2", "again"}
+	args := []string{
+		"send", "--addr=" + hub.control, "-n", "chat", "--user=ann", "--request-id=r-2", "again",
+	}
 	_ = mustRun(t, args...)
-	if out := mustRun(t, args...); !strings.HasPrefix(out, "↺ known request id: nothing was sent.") {
+	if out := mustRun(t, args...); !strings.HasPrefix(
+		out, "↺ known request id: nothing was sent.",
+	) {
 		t.Errorf("the second time: %s", out)
 	}
 	var sent controlv1.SendResponse
-	if err := protojson.Unmarshal([]byte(mustRun(t, append(args, "--json")...)), &sent); err != nil || !sent.GetReceipt().GetDuplicate() {
+	if err := protojson.Unmarshal(
+		[]byte(mustRun(t, append(args, "--json")...)), &sent,
+	); err != nil || !sent.GetReceipt().GetDuplicate() {
 		t.Errorf("--json: %v, %v", &sent, err)
 	}
 }
@@ -157,24 +178,33 @@ func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 	if got := strings.Count(mustRun(t, "connections", addr), "\n"); got != 6 {
 		t.Errorf("connections: %d lines, want a header and 5", got)
 	}
-	if got := mustRun(t, "connections", "list", addr, "--group=blue"); !strings.Contains(got, id) || strings.Contains(got, "bob") {
+	if got := mustRun(t, "connections", "list", addr, "--group=blue"); !strings.Contains(got, id) ||
+		strings.Contains(got, "bob") {
 		t.Errorf("of a group:\n%s", got)
 	}
 	r := connhub(t, "", "connections", "list", addr, "--limit=2")
 	if strings.Count(r.stdout, "\n") != 3 || r.stderr != "the first 2; --limit 0 lists all\n" {
 		t.Errorf("--limit=2: %q, %q", r.stdout, r.stderr)
 	}
-	if r := connhub(t, "", "connections", "list", addr, "--limit=5"); strings.Count(r.stdout, "\n") != 6 || r.stderr != "" {
+	if r := connhub(
+		t, "", "connections", "list", addr, "--limit=5",
+	); strings.Count(r.stdout, "\n") != 6 || r.stderr != "" {
 		t.Errorf("--limit=5: %q, %q", r.stdout, r.stderr)
 	}
-	if got := mustRun(t, "connections", "get", addr, id); !regexp.MustCompile(`(?m)^user +ann$`).MatchString(got) {
+	if got := mustRun(
+		t, "connections", "get", addr, id,
+	); !regexp.MustCompile(`(?m)^user +ann$`).MatchString(got) {
 		t.Errorf("get:\n%s", got)
 	}
-	if got := mustRun(t, "connections", "get", addr, "--json", id); !strings.Contains(got, `"queuedMessages": 0`) {
+	if got := mustRun(t, "connections", "get", addr, "--json", id); !strings.Contains(
+		got, `"queuedMessages": 0`,
+	) {
 		t.Errorf("get --json leaves zeros out:\n%s", got)
 	}
 
-	if got := mustRun(t, "connections", "close", addr, id, "--code=4001", "--reason=bye"); got != "✓ 1 connection matched: 1 closed\n" {
+	if got := mustRun(
+		t, "connections", "close", addr, id, "--code=4001", "--reason=bye",
+	); got != "✓ 1 connection matched: 1 closed\n" {
 		t.Errorf("close: %q", got)
 	}
 	_, _, err := ann.Read(t.Context())
@@ -188,17 +218,24 @@ func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"connections", "get", id}, "connhub: not found: connection not found (CONNECTION_NOT_FOUND)\n"},
-		{[]string{"connections", "close", "--everyone", "--max-matched=3"}, "(TOO_MANY_MATCHED). Nothing was done; raise --max-matched if you mean it\n"},
+		{[]string{
+			"connections", "get", id,
+		}, "connhub: not found: connection not found (CONNECTION_NOT_FOUND)\n"},
+		{[]string{
+			"connections", "close", "--everyone", "--max-matched=3",
+		}, "(TOO_MANY_MATCHED). Nothing was done; raise --max-matched if you mean it\n"},
 		{[]string{"connections", "close", "--user=bob", "--code=1002"}, "invalid argument: code: "},
 		{[]string{"connections", "list", "-n", "Bad"}, "invalid argument: namespace: "},
 	} {
 		r := connhub(t, "", append(tt.args, addr)...)
-		if r.code != exitError || !strings.Contains(r.stderr, tt.want) || strings.Count(r.stderr, "\n") != 1 {
+		if r.code != exitError ||
+			!strings.Contains(r.stderr, tt.want) || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%q: exit %d, %q, want %q", tt.args, r.code, r.stderr, tt.want)
 		}
 	}
-	if got := mustRun(t, "connections", "close", addr, "--everyone", "--max-matched=4"); got != "✓ 4 connections matched: 4 closed\n" {
+	if got := mustRun(
+		t, "connections", "close", addr, "--everyone", "--max-matched=4",
+	); got != "✓ 4 connections matched: 4 closed\n" {
 		t.Errorf("close everyone: %q", got)
 	}
 }
@@ -212,18 +249,23 @@ func TestGroupsAreChangedListedAndShown(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"groups", "add", "blue", "red", "a, b", "--user=ann"}, "✓ 1 connection matched: 2 added, 1 in it already\n"},
+		{[]string{
+			"groups", "add", "blue", "red", "a, b", "--user=ann",
+		}, "✓ 1 connection matched: 2 added, 1 in it already\n"},
 		{[]string{"groups", "get", "a, b"}, "GROUP   MEMBERS\na, b    1\n"},
 		{[]string{"groups", "remove", "red", "--user=ann"}, "✓ 1 connection matched: 1 removed\n"},
 		{[]string{"groups", "add", "x", "--user=bob"}, "○ nobody matched\n"},
-		{[]string{"groups", "remove", "--all", "--group=blue"}, "✓ 1 connection matched: 2 removed\n"},
+		{[]string{
+			"groups", "remove", "--all", "--group=blue",
+		}, "✓ 1 connection matched: 2 removed\n"},
 		{[]string{"groups"}, ""},
 	} {
 		if got := mustRun(t, append(tt.args, addr)...); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.args, got, tt.want)
 		}
 	}
-	if r := connhub(t, "", "groups", "get", "blue", addr); r.code != exitError || r.stderr != "connhub: not found: group not found (GROUP_NOT_FOUND)\n" {
+	if r := connhub(t, "", "groups", "get", "blue", addr); r.code != exitError ||
+		r.stderr != "connhub: not found: group not found (GROUP_NOT_FOUND)\n" {
 		t.Errorf("a group without members: exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -241,15 +283,19 @@ func TestListsPageThroughEverything(t *testing.T) {
 		dialClient(t, hub.clients, query.String()[1:])
 	}
 	var all controlv1.ListGroupsResponse
-	if err := protojson.Unmarshal([]byte(mustRun(t, "groups", "list", addr, "--limit=0", "--json")), &all); err != nil {
+	if err := protojson.Unmarshal(
+		[]byte(mustRun(t, "groups", "list", addr, "--limit=0", "--json")), &all,
+	); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
 	for _, g := range all.GetGroups() {
 		seen[g.GetName()] = true
 	}
-	if len(all.GetGroups()) != users*groupsEach || len(seen) != users*groupsEach || all.GetNextPageToken() != "" {
-		t.Errorf("%d groups, %d different, next page %q", len(all.GetGroups()), len(seen), all.GetNextPageToken())
+	if len(all.GetGroups()) != users*groupsEach ||
+		len(seen) != users*groupsEach || all.GetNextPageToken() != "" {
+		t.Errorf("%d groups, %d different, next page %q",
+			len(all.GetGroups()), len(seen), all.GetNextPageToken())
 	}
 	if got := strings.Count(mustRun(t, "groups", "list", addr, "--limit=1500"), "\n"); got != 1501 {
 		t.Errorf("--limit=1500: %d lines", got)
@@ -263,9 +309,11 @@ func TestTokensAndHubs(t *testing.T) {
 	t.Parallel()
 	hub := start(t, nil)
 	addr := "--addr=" + hub.control
-	r := connhub(t, "", "token", addr, "--user=ann", "--group=blue", "--group=red", "--ttl=2h", "--label=plan=free, for now;x=1", "--label=empty=")
+	r := connhub(t, "", "token", addr, "--user=ann", "--group=blue",
+		"--group=red", "--ttl=2h", "--label=plan=free, for now;x=1", "--label=empty=")
 	url := strings.TrimSpace(r.stdout)
-	if !strings.HasPrefix(url, "ws://"+hub.clients+"/client/hubs/default?access_token=") || !strings.Contains(r.stderr, "lets in user ann in blue, red until ") {
+	if !strings.HasPrefix(url, "ws://"+hub.clients+"/client/hubs/default?access_token=") ||
+		!strings.Contains(r.stderr, "lets in user ann in blue, red until ") {
 		t.Fatalf("token: %q, %q", r.stdout, r.stderr)
 	}
 	conn, response, err := websocket.Dial(t.Context(), url, nil)
@@ -276,45 +324,59 @@ func TestTokensAndHubs(t *testing.T) {
 		_ = response.Body.Close()
 	}
 	defer func() { _ = conn.CloseNow() }()
-	if got := mustRun(t, "connections", "get", addr, connectionID(t, hub, "ann")); !strings.Contains(got, "blue, red") {
+	if got := mustRun(
+		t, "connections", "get", addr, connectionID(t, hub, "ann"),
+	); !strings.Contains(got, "blue, red") {
 		t.Errorf("the connection:\n%s", got)
 	}
 	var listed controlv1.ListConnectionsResponse
-	if err := protojson.Unmarshal([]byte(mustRun(t, "connections", addr, "--json")), &listed); err != nil {
+	if err := protojson.Unmarshal(
+		[]byte(mustRun(t, "connections", addr, "--json")), &listed,
+	); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{"plan": "free, for now;x=1", "empty": ""}, listed.GetConnections()[0].GetLabels()); diff != "" {
+	if diff := cmp.Diff(map[string]string{
+		"plan": "free, for now;x=1", "empty": "",
+	}, listed.GetConnections()[0].GetLabels()); diff != "" {
 		t.Error(diff)
 	}
 	if got := mustRun(t, "token", addr, "--json"); !strings.Contains(got, `"expireTime"`) {
 		t.Errorf("token --json: %s", got)
 	}
-	if r := connhub(t, "", "token", addr, "--ttl=1000h"); r.code != exitError || !strings.Contains(r.stderr, "ttl: ") {
+	if r := connhub(t, "", "token", addr, "--ttl=1000h"); r.code != exitError ||
+		!strings.Contains(r.stderr, "ttl: ") {
 		t.Errorf("too long: exit %d, %s", r.code, r.stderr)
 	}
-	if got := mustRun(t, "hubs", addr); strings.Count(got, "\n") != 2 || !strings.Contains(got, "this hub") {
+	if got := mustRun(t, "hubs", addr); strings.Count(got, "\n") != 2 ||
+		!strings.Contains(got, "this hub") {
 		t.Errorf("hubs:\n%s", got)
 	}
 	var hubs controlv1.ListHubsResponse
-	if err := protojson.Unmarshal([]byte(mustRun(t, "hubs", addr, "--json")), &hubs); err != nil || !hubs.GetHubs()[0].GetSelf() {
+	if err := protojson.Unmarshal([]byte(mustRun(t, "hubs", addr, "--json")), &hubs); err != nil ||
+		!hubs.GetHubs()[0].GetSelf() {
 		t.Errorf("hubs --json: %v, %v", &hubs, err)
 	}
 }
 
 func TestUnreachableHubsAreSaidWithTheirAddress(t *testing.T) {
 	t.Parallel()
-	want := "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: connhub dev\n"
+	want := "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: " +
+		"connhub dev\n"
 	if r := connhub(t, "", "hubs", "--addr=127.0.0.1:1"); r.code != exitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}
 	// The port of clients does not speak gRPC.
 	hub := start(t, nil)
 	r := connhub(t, "", "hubs", "--addr="+hub.clients)
-	if r.code != exitError || !strings.Contains(r.stderr, "no hub at the other end of "+hub.clients) ||
+	if r.code != exitError || !strings.Contains(
+		r.stderr, "no hub at the other end of "+hub.clients,
+	) ||
 		strings.Contains(r.stderr, "--tls") {
 		t.Errorf("the wrong port: exit %d, %q", r.code, r.stderr)
 	}
-	if r := connhub(t, "", "hubs", "--addr="+takenPort(t), "--timeout=200ms"); r.code != exitError || strings.Count(r.stderr, "\n") != 1 {
+	if r := connhub(
+		t, "", "hubs", "--addr="+takenPort(t), "--timeout=200ms",
+	); r.code != exitError || strings.Count(r.stderr, "\n") != 1 {
 		t.Errorf("a silent port: exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -326,7 +388,8 @@ func TestClosedConnectionsAreLoggedOnce(t *testing.T) {
 	id := connectionID(t, hub, "ann")
 	_ = mustRun(t, "connections", "close", "--addr="+hub.control, id, "--code=4001", "--reason=bye")
 	line := waitForLog(t, hub.log, "connection closed")
-	for key, want := range map[string]any{"connection": id, "user": "ann", "namespace": "default", "protocol": "plain", "cause": "backend", "code": 4001.0, "reason": "bye"} {
+	for key, want := range map[string]any{"connection": id, "user": "ann", "namespace": "default",
+		"protocol": "plain", "cause": "backend", "code": 4001.0, "reason": "bye"} {
 		if line[key] != want {
 			t.Errorf("%s is %v, want %v", key, line[key], want)
 		}

@@ -35,13 +35,17 @@ func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T
 		if err := c.setDataDir(); err != nil {
 			t.Fatal(err)
 		}
-		_, got, _ := strings.Cut(c.joinCommand("127.0.0.1:2379", addresses{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""}), "--listen-ops 127.0.0.1:0")
+		_, got, _ := strings.Cut(c.joinCommand(
+			"127.0.0.1:2379", addresses{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""},
+		), "--listen-ops 127.0.0.1:0")
 		if got != want {
 			t.Errorf("%q: %q, want %q", dir, got, want)
 		}
 	}
 	c := &devCmd{DataDir: "here"}
-	if got := c.joinCommand("127.0.0.1:2379", addresses{}); !strings.Contains(got, " --data-dir /") || !strings.HasSuffix(got, "/here") {
+	if got := c.joinCommand(
+		"127.0.0.1:2379", addresses{},
+	); !strings.Contains(got, " --data-dir /") || !strings.HasSuffix(got, "/here") {
 		t.Errorf("a relative folder: %s", got)
 	}
 }
@@ -57,7 +61,8 @@ func TestAWordIsQuotedAsAShellReadsIt(t *testing.T) {
 
 func TestAStartThatTakesLongIsNotedOnce(t *testing.T) {
 	c := &devCmd{Join: "127.0.0.1:2379"}
-	const want = "joining the cluster: waiting for etcd (--join 127.0.0.1:2379); Ctrl-C stops the hub\n"
+	const want = "joining the cluster: waiting for etcd (--join 127.0.0.1:2379); Ctrl-C " +
+		"stops the hub\n"
 	for _, tt := range []struct {
 		after time.Duration // of the start
 		want  string
@@ -66,7 +71,9 @@ func TestAStartThatTakesLongIsNotedOnce(t *testing.T) {
 			var out strings.Builder
 			ctx, cancel := context.WithTimeout(t.Context(), tt.after)
 			defer cancel()
-			newTerminal(nil, io.Discard, &out).noteLater(ctx, func() string { return c.waitWords("joining the cluster: waiting for etcd") })
+			newTerminal(nil, io.Discard, &out).noteLater(ctx, func() string {
+				return c.waitWords("joining the cluster: waiting for etcd")
+			})
 			<-ctx.Done()
 			if out.String() != tt.want {
 				t.Errorf("after %v: %q, want %q", tt.after, out.String(), tt.want)
@@ -78,10 +85,14 @@ func TestAStartThatTakesLongIsNotedOnce(t *testing.T) {
 func TestDevRefusesASettingWithoutEffect(t *testing.T) {
 	t.Parallel()
 	for flags, want := range map[string]string{
-		"--join=127.0.0.1:2379 --etcd-listen=127.0.0.1:0": "--etcd-listen has no effect with --join",
-		"--allowed-origin=https://app.example.com":        "has no effect: only pages of this machine are served",
+		"--join=127.0.0.1:2379 " +
+			"--etcd-listen=127.0.0.1:0": "--etcd-listen has no effect with --join",
+		"--allowed-origin=https://app.example.com": "has no effect: only pages of this " +
+			"machine are served",
 	} {
-		r := connhub(t, "", append([]string{"dev", "--data-dir=" + t.TempDir()}, strings.Fields(flags)...)...)
+		r := connhub(t, "", append([]string{
+			"dev", "--data-dir=" + t.TempDir(),
+		}, strings.Fields(flags)...)...)
 		if r.code != exitUsage || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s", flags, r.code, r.stderr)
 		}
@@ -96,7 +107,9 @@ func TestTheCommandForASecondHubHasThreePorts(t *testing.T) {
 		taken = listeners(t, 3)
 	}
 	c := &devCmd{DataDir: "/d"}
-	words := strings.Fields(c.joinCommand("127.0.0.1:2379", addresses{taken[0], taken[1], taken[2], ""}))
+	words := strings.Fields(
+		c.joinCommand("127.0.0.1:2379", addresses{taken[0], taken[1], taken[2], ""}),
+	)
 	ports := map[string]bool{}
 	for _, w := range []string{words[4], words[6], words[8]} {
 		if slices.Contains(taken, w) || ports[w] {
@@ -106,7 +119,8 @@ func TestTheCommandForASecondHubHasThreePorts(t *testing.T) {
 	}
 }
 
-// listeners takes ports that follow each other until the test ends; none, when they are not all free.
+// listeners takes ports that follow each other until the test ends; none, when they are not all
+// free.
 func listeners(t *testing.T, n int) (taken []string) {
 	t.Helper()
 	first, err := net.Listen("tcp", "127.0.0.1:0")
@@ -115,7 +129,9 @@ func listeners(t *testing.T, n int) (taken []string) {
 	}
 	all := []net.Listener{first}
 	for len(all) < n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first.Addr().(*net.TCPAddr).Port+len(all)))
+		l, err := net.Listen(
+			"tcp", fmt.Sprintf("127.0.0.1:%d", first.Addr().(*net.TCPAddr).Port+len(all)),
+		)
 		if err != nil {
 			for _, l := range all {
 				_ = l.Close()
@@ -133,12 +149,15 @@ func listeners(t *testing.T, n int) (taken []string) {
 
 func TestDevDoesNotAdviseItself(t *testing.T) {
 	t.Parallel()
-	c, err := parse(t, "dev", "--join=127.0.0.1:2379", "--listen-clients=0.0.0.0:8081", "--data-dir="+t.TempDir())
+	c, err := parse(t, "dev", "--join=127.0.0.1:2379",
+		"--listen-clients=0.0.0.0:8081", "--data-dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.Dev.planHub()
-	if err == nil || strings.Contains(err.Error(), "connhub dev") || !strings.Contains(err.Error(), "connhub serve") {
+	if err == nil || strings.Contains(err.Error(), "connhub dev") || !strings.Contains(
+		err.Error(), "connhub serve",
+	) {
 		t.Errorf("it says %v", err)
 	}
 }

@@ -13,16 +13,21 @@ import (
 	"github.com/coder/websocket"
 )
 
-// A disk that is full ends the etcd inside the process. A bound for the size of files does the same to it.
+// A disk that is full ends the etcd inside the process. A bound for the size of files does the same
+// to it.
 func TestAFullDiskUnderDevEndsItInOrder(t *testing.T) {
 	t.Parallel() // its shutdown waits for an etcd that does not answer
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const blocks = 140_000 // of 512 bytes: etcd's log is 64 MiB from the beginning, its database grows
-	p := launchCommand(t, exec.CommandContext(context.Background(), "sh", "-c", fmt.Sprintf(`ulimit -f %d; exec "$0" "$@"`, blocks), path,
-		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
+	// of 512 bytes: etcd's log is 64 MiB from the beginning, its database grows
+	const blocks = 140_000
+	p := launchCommand(t, exec.CommandContext(context.Background(), "sh", "-c", fmt.Sprintf(
+		`ulimit -f %d; exec "$0" "$@"`, blocks,
+	), path,
+		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0",
 		"--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-format=json"))
 	_ = waitForLog(t, p.log, "ready")
 	ann := dialClient(t, p.clients, "user=ann")
@@ -43,7 +48,9 @@ func TestAFullDiskUnderDevEndsItInOrder(t *testing.T) {
 	if code := p.exitCode(t, 20*time.Second); code != exitError {
 		t.Errorf("exit code %d, want %d", code, exitError)
 	}
-	if text := p.log.String(); full == nil || !strings.Contains(text, "the etcd in this process can't go on") {
+	if text := p.log.String(); full == nil || !strings.Contains(
+		text, "the etcd in this process can't go on",
+	) {
 		t.Errorf("etcd says %v; the log:\n%s", full, text)
 	}
 }

@@ -19,21 +19,39 @@ import (
 
 // everyEvent has each kind of event, some with what a terminal must not get.
 func everyEvent() *eventsv1.SubscribeResponse {
-	r := &eventsv1.SubscribeResponse{Subscribed: &eventsv1.Subscribed{Hub: "aaaaaaaa"}, GoingAway: &eventsv1.GoingAway{}}
+	r := &eventsv1.SubscribeResponse{
+		Subscribed: &eventsv1.Subscribed{Hub: "aaaaaaaa"}, GoingAway: &eventsv1.GoingAway{},
+	}
 	for i, e := range []*eventsv1.Event{
-		{Kind: &eventsv1.Event_Connected{Connected: &eventsv1.Connected{RemoteAddress: "10.0.0.1:5"}}},
-		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "say", Payload: &eventsv1.Message_Text{Text: "Grüße 🍜\n\x1b[2J"}}}},
-		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "cl\u202eick", Payload: &eventsv1.Message_Json{Json: `{"a": 1}`}}}},
-		{User: "boris", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "raw", Payload: &eventsv1.Message_Binary{Binary: []byte{0, 1}}}}},
-		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{Name: "long", Payload: &eventsv1.Message_Text{Text: strings.Repeat("x", 1000)}}}},
-		{User: strings.Repeat("n", 40), Kind: &eventsv1.Event_Gap{Gap: &eventsv1.Gap{Count: 3, Reason: eventsv1.GapReason_GAP_REASON_SUBSCRIBER_SLOW}}},
-		{User: "ann", Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_LOST}}},
+		{Kind: &eventsv1.Event_Connected{
+			Connected: &eventsv1.Connected{RemoteAddress: "10.0.0.1:5"},
+		}},
+		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{
+			Name: "say", Payload: &eventsv1.Message_Text{Text: "Grüße 🍜\n\x1b[2J"},
+		}}},
+		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{
+			Name: "cl\u202eick", Payload: &eventsv1.Message_Json{Json: `{"a": 1}`},
+		}}},
+		{User: "boris", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{
+			Name: "raw", Payload: &eventsv1.Message_Binary{Binary: []byte{0, 1}},
+		}}},
+		{User: "ann", Kind: &eventsv1.Event_Message{Message: &eventsv1.Message{
+			Name: "long", Payload: &eventsv1.Message_Text{Text: strings.Repeat("x", 1000)},
+		}}},
+		{User: strings.Repeat("n", 40), Kind: &eventsv1.Event_Gap{
+			Gap: &eventsv1.Gap{Count: 3, Reason: eventsv1.GapReason_GAP_REASON_SUBSCRIBER_SLOW},
+		}},
 		{User: "ann", Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
-			Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_BACKEND, Code: 4000, Reason: "en\"ough",
+			Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_LOST,
+		}}},
+		{User: "ann", Kind: &eventsv1.Event_Disconnected{Disconnected: &eventsv1.Disconnected{
+			Cause: eventsv1.DisconnectCause_DISCONNECT_CAUSE_BACKEND, Code: 4000,
+			Reason: "en\"ough",
 		}}},
 		{},
 	} {
-		e.Ordinal, e.Connection, e.Protocol = int64(i+1), "aaaaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbb", "plain"
+		e.Ordinal, e.Connection, e.Protocol = int64(i+1),
+			"aaaaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbb", "plain"
 		if i < 8 { // a hub of an older version does not say which it is
 			e.Hub = "aaaaaaaa"
 		}
@@ -63,7 +81,8 @@ func TestEventsAreALineEach(t *testing.T) {
 		t.Errorf("%d lines: %s", len(lines), out.String())
 	}
 	for _, line := range lines {
-		if err := protojson.Unmarshal(line, &eventsv1.Event{}); err != nil || bytes.Contains(line, []byte(": ")) && !bytes.Contains(line, []byte(`\": `)) {
+		if err := protojson.Unmarshal(line, &eventsv1.Event{}); err != nil ||
+			bytes.Contains(line, []byte(": ")) && !bytes.Contains(line, []byte(`\": `)) {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
@@ -107,7 +126,9 @@ func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
 	hub := start(t, nil)
 	all := tail(t, "--addr="+hub.control)
 	named := tail(t, "--addr="+hub.control, "--event=message", "--json")
-	kinds := tail(t, "--addr="+hub.control, "--kind=connected", "--kind=disconnected", "--namespace=default")
+	kinds := tail(
+		t, "--addr="+hub.control, "--kind=connected", "--kind=disconnected", "--namespace=default",
+	)
 	none := tail(t, "--addr="+hub.control, "--namespace=other")
 
 	ann := dialClient(t, hub.clients, "user=ann")
@@ -135,7 +156,8 @@ func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
 		User    string
 		Message struct{ Name, Text string }
 	}
-	if err := json.Unmarshal([]byte(named.stdout.String()), &e); err != nil || e.User != "ann" || e.Message.Text != "hello" || e.Message.Name != "message" {
+	if err := json.Unmarshal([]byte(named.stdout.String()), &e); err != nil ||
+		e.User != "ann" || e.Message.Text != "hello" || e.Message.Name != "message" {
 		t.Errorf("%s (%v)", named.stdout, err)
 	}
 }
@@ -172,10 +194,15 @@ func TestTailSaysWhatIsWrong(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"--addr=" + hub.control, "--event=a\x00"}, "connhub: invalid argument: subscription.message_names[0]: must not have control characters (INVALID_FIELD)\n", exitError},
+		{[]string{
+			"--addr=" + hub.control, "--event=a\x00",
+		}, "connhub: invalid argument: subscription.message_names[0]: must not have control " +
+			"characters (INVALID_FIELD)\n", exitError},
 		{[]string{"--addr=" + hub.control, "--kind=nope"}, "--kind", exitUsage},
-		{[]string{"--addr=127.0.0.1:1"}, "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: connhub dev\n", exitError},
-		{[]string{"--addr=127.0.0.1:1", "--all-hubs"}, "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: connhub dev\n", exitError},
+		{[]string{"--addr=127.0.0.1:1"}, "connhub: can't reach 127.0.0.1:1: connection refused. " +
+			"Is a hub running? Try: connhub dev\n", exitError},
+		{[]string{"--addr=127.0.0.1:1", "--all-hubs"}, "connhub: can't reach 127.0.0.1:1: " +
+			"connection refused. Is a hub running? Try: connhub dev\n", exitError},
 	} {
 		r := connhub(t, "", append([]string{"events", "tail"}, tt.args...)...)
 		if r.code != tt.code || !strings.Contains(r.stderr, tt.want) {

@@ -26,7 +26,9 @@ func limitFiles(t *testing.T, limit int, args ...string) *process {
 		t.Fatal(err)
 	}
 	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, limit)
-	return launchCommand(t, exec.CommandContext(context.Background(), "sh", append([]string{"-c", script, path}, args...)...))
+	return launchCommand(t, exec.CommandContext(
+		context.Background(), "sh", append([]string{"-c", script, path}, args...)...,
+	))
 }
 
 // within runs something that asks a hub, and promises to take a second at most beside what it takes
@@ -81,12 +83,15 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	silent(t, p.ops, strangers)
 	var in, refused int
 	for i := range clients {
-		conn, response, err := websocket.Dial(t.Context(), fmt.Sprintf("ws://%s/ws?user=u%d", p.clients, i), nil)
+		conn, response, err := websocket.Dial(
+			t.Context(), fmt.Sprintf("ws://%s/ws?user=u%d", p.clients, i), nil,
+		)
 		switch {
 		case err == nil:
 			in++
 			t.Cleanup(func() { _ = conn.CloseNow() })
-		case response != nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") != "":
+		case response != nil && response.StatusCode == http.StatusServiceUnavailable &&
+			response.Header.Get("Retry-After") != "":
 			refused++
 		default:
 			t.Fatalf("client %d: %v", i, err)
@@ -105,7 +110,8 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 		})
 	}
 	if n := strings.Count(p.log.String(), "accept failed"); n > 0 {
-		t.Errorf("%d lines tell of errors of accept: the limits of the hub are above the system's\n%s", n, p.log)
+		t.Errorf("%d lines tell of errors of accept: the limits of the hub are above the "+
+			"system's\n%s", n, p.log)
 	}
 }
 
@@ -165,13 +171,17 @@ func TestAHubWithTooFewFilesSaysSoAndDoesNotStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	command := exec.Command("sh", "-c", `ulimit -n 64; exec "$0" serve --insecure-dev --single-hub`, path)
+	command := exec.Command(
+		"sh", "-c", `ulimit -n 64; exec "$0" serve --insecure-dev --single-hub`, path,
+	)
 	command.Stderr = &out
 	err = command.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUsage {
 		t.Errorf("%v, want exit code %d", err, exitUsage)
 	}
-	if !strings.Contains(out.String(), "the limit of file descriptors is 64 (ulimit -n), want at least 104") {
+	if !strings.Contains(
+		out.String(), "the limit of file descriptors is 64 (ulimit -n), want at least 104",
+	) {
 		t.Errorf("stderr: %s", &out)
 	}
 }

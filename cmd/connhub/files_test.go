@@ -26,7 +26,8 @@ func TestSharesOfFilesNeverExceedTheLimit(t *testing.T) {
 		if sum := own + f.ops + f.control + f.peers + f.strangers + f.links; sum > limit {
 			t.Errorf("the shares of %d add up to %d: %+v", limit, sum, f)
 		}
-		if f.ops < leastOps || f.control < leastControl || f.peers < leastPeers || f.strangers < leastStrangers || f.links < leastLinks {
+		if f.ops < leastOps || f.control < leastControl ||
+			f.peers < leastPeers || f.strangers < leastStrangers || f.links < leastLinks {
 			t.Errorf("a share is too small: %+v", f)
 		}
 		if limit >= 1024 && f.links < limit*3/5 {

@@ -86,15 +86,17 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 		args []string
 		do   func(p *process) error
 	}{
-		"clients that come and close with a reason of their own": {insecureArgs(t), func(p *process) error {
-			conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil)
-			if err == nil {
-				err = conn.Close(4000, strings.Repeat("\x01", 120))
-			}
-			return err
-		}},
+		"clients that come and close with a reason of their own": {insecureArgs(t),
+			func(p *process) error {
+				conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil)
+				if err == nil {
+					err = conn.Close(4000, strings.Repeat("\x01", 120))
+				}
+				return err
+			}},
 		"requests that are refused": {insecureArgs(t, "--log-level=debug"), func(p *process) error {
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.clients+"/client/"+strings.Repeat("%01x", 2<<10), nil)
+			request, err := http.NewRequestWithContext(t.Context(),
+				http.MethodGet, "http://"+p.clients+"/client/"+strings.Repeat("%01x", 2<<10), nil)
 			if err != nil {
 				return err
 			}
@@ -104,7 +106,9 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 			}
 			return err
 		}},
-		"sockets that don't speak TLS": {serveArgs(t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile), func(p *process) error {
+		"sockets that don't speak TLS": {serveArgs(
+			t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
+		), func(p *process) error {
 			conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
 			if err == nil {
 				_, _ = conn.Write([]byte("nonsense, and more of it\r\n\r\n"))
@@ -113,7 +117,9 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 			}
 			return err
 		}},
-		"TLS that can't be agreed on": {serveArgs(t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile), func(p *process) error {
+		"TLS that can't be agreed on": {serveArgs(
+			t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
+		), func(p *process) error {
 			conn, err := (&tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", p.clients) //nolint:gosec // to be refused
 			if err == nil {
 				_ = conn.Close()

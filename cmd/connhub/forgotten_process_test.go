@@ -30,13 +30,17 @@ func (d *door) cut() {
 // isAnother waits until the process is a hub with another id, which takes clients and sends.
 func (p *process) isAnother(t *testing.T, than, reason string) {
 	t.Helper()
-	testkit.Eventually(t, "the hub is ready again", func() bool { return strings.Count(p.log.String(), `"msg":"ready"`) == 2 })
+	testkit.Eventually(t, "the hub is ready again", func() bool {
+		return strings.Count(p.log.String(), `"msg":"ready"`) == 2
+	})
 	bob := dialClient(t, p.clients, "user=bob")
 	_ = mustRun(t, "send", "--addr="+p.control, "--user=bob", "welcome")
 	if got := next(t, bob); got != "welcome" {
 		t.Errorf("got %q", got)
 	}
-	if metrics := get(t, "http://"+p.ops+"/metrics", nil).body; !strings.Contains(metrics, `connhub_restarts_total{reason="`+reason+`"} 1`) {
+	if metrics := get(t, "http://"+p.ops+"/metrics", nil).body; !strings.Contains(
+		metrics, `connhub_restarts_total{reason="`+reason+`"} 1`,
+	) {
 		t.Error("the metrics don't count it")
 	}
 	if list := mustRun(t, "hubs", "--json", "--addr="+p.control); strings.Contains(list, than) {
@@ -44,7 +48,8 @@ func (p *process) isAnother(t *testing.T, than, reason string) {
 	}
 }
 
-// audience are the clients of one hub that counts what they get: each message is a number, one above the last.
+// audience are the clients of one hub that counts what they get: each message is a number, one
+// above the last.
 type audience struct {
 	reading sync.WaitGroup
 
@@ -68,7 +73,9 @@ func (a *audience) enter(t *testing.T, address string, clients int) {
 				case err != nil:
 					a.ends[i] = err
 				case scanned != nil || number != a.got[i]+1:
-					a.holes = append(a.holes, fmt.Errorf("client %d got %q after %d", i, b, a.got[i]))
+					a.holes = append(
+						a.holes, fmt.Errorf("client %d got %q after %d", i, b, a.got[i]),
+					)
 				default:
 					a.got[i] = number
 				}
@@ -87,8 +94,8 @@ type sent struct {
 	unreachable string
 }
 
-// TestAForgottenHubClosesItsClientsBeforeItGoesOn stops one of three hubs until the others have forgotten it, while messages are
-// sent. No client that missed a message may stay attached.
+// TestAForgottenHubClosesItsClientsBeforeItGoesOn stops one of three hubs until the others have
+// forgotten it, while messages are sent. No client that missed a message may stay attached.
 func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const clients = 10
@@ -114,7 +121,9 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	var all []sent
 	send := func() sent {
 		answer, err := delivery.Send(t.Context(), &controlv1.SendRequest{
-			Target: &controlv1.Target{Everyone: true}, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(len(all) + 1)}},
+			Target: &controlv1.Target{Everyone: true}, Message: &controlv1.Message{
+				Payload: &controlv1.Message_Text{Text: fmt.Sprint(len(all) + 1)},
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -145,7 +154,8 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	waiting := make(chan error, 1)
 	go func() { // waits at its control port
 		_, err := backend.Send(t.Context(), &controlv1.SendRequest{
-			Target: &controlv1.Target{Everyone: true}, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0"}},
+			Target:  &controlv1.Target{Everyone: true},
+			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0"}},
 		})
 		waiting <- err
 	}()
@@ -170,10 +180,13 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	for _, hole := range a.holes {
 		t.Error(hole)
 	}
-	if err := <-waiting; err != nil && status.Code(err) != codes.Unavailable { // or it was served by the next hub
+	// or it was served by the next hub
+	if err := <-waiting; err != nil && status.Code(err) != codes.Unavailable {
 		t.Errorf("a call that waited: %v", err)
 	}
-	if line := waitForLog(t, stopped.log, "this hub may have been forgotten; its clients are closed"); line["level"] != "WARN" {
+	if line := waitForLog(
+		t, stopped.log, "this hub may have been forgotten; its clients are closed",
+	); line["level"] != "WARN" {
 		t.Errorf("the log says %v", line)
 	}
 	stopped.isAnother(t, id, "forgotten")

@@ -12,7 +12,8 @@ import (
 
 func TestHubsAreShownAsTheOneThatAnswersSeesThem(t *testing.T) {
 	self := &controlv1.Hub{
-		Id: "aaaaaaaa", Name: "hub-0", Version: "v1.0.0", StartTime: timestamppb.New(noon.Add(-time.Hour)),
+		Id: "aaaaaaaa", Name: "hub-0", Version: "v1.0.0",
+		StartTime:   timestamppb.New(noon.Add(-time.Hour)),
 		Connections: 12, Self: true, Reachable: true, Registered: true, InterestSize: 5,
 	}
 	golden(t, "hubs_single.txt", rendered(false, func(t *terminal) {
@@ -25,11 +26,14 @@ func TestHubsAreShownAsTheOneThatAnswersSeesThem(t *testing.T) {
 			Hubs: []*controlv1.Hub{
 				self,
 				{
-					Id: "bbbbbbbb", Name: "hub-1", Version: "v1.0.1", Zone: "east", StartTime: timestamppb.New(noon.Add(-time.Minute)),
+					Id: "bbbbbbbb", Name: "hub-1", Version: "v1.0.1", Zone: "east",
+					StartTime:   timestamppb.New(noon.Add(-time.Minute)),
 					Connections: 3, Reachable: true, Lease: true, Registered: true, InterestSize: 2,
 				},
-				{Id: "cccccccc", Name: "hub-2", Version: "v1.0.1", Reachable: true, Suspect: true, Draining: true, Registered: true},
-				{Id: "dddddddd", Name: "hub-3", Reachable: true, Lease: true, StartTime: timestamppb.New(noon.Add(-time.Second))},
+				{Id: "cccccccc", Name: "hub-2", Version: "v1.0.1",
+					Reachable: true, Suspect: true, Draining: true, Registered: true},
+				{Id: "dddddddd", Name: "hub-3", Reachable: true,
+					Lease: true, StartTime: timestamppb.New(noon.Add(-time.Second))},
 				{Id: "eeeeeeee", Registered: true},
 			},
 		})
@@ -39,6 +43,7 @@ func TestHubsAreShownAsTheOneThatAnswersSeesThem(t *testing.T) {
 func TestAnswersSayWhatTheyCouldNotKnow(t *testing.T) {
 	golden(t, "gaps.txt", rendered(false, func(t *terminal) {
 		t.printGaps(&controlv1.AddToGroupsResponse{})
-		t.printGaps(&controlv1.Receipt{UnreachableHubs: []string{"aaaaaaaa", "bbbbbbbb"}, DiscoveryStaleFor: durationpb.New(3 * time.Second)})
+		t.printGaps(&controlv1.Receipt{UnreachableHubs: []string{"aaaaaaaa", "bbbbbbbb"},
+			DiscoveryStaleFor: durationpb.New(3 * time.Second)})
 	}))
 }

@@ -13,8 +13,8 @@ import (
 var etcdServer = regexp.MustCompile(`^go\.etcd\.io/(etcd/server|raft|bbolt)/`)
 
 // The tag is that of the Dockerfile. Without it, etcd's server is among the packages, so the test
-// would notice if it looked for the wrong ones. With it, all packages must compile. `make lint` runs
-// go vet on them.
+// would notice if it looked for the wrong ones. With it, all packages must compile. `make lint`
+// runs go vet on them.
 func TestTheBinaryOfTheImageHasNoEtcdServer(t *testing.T) {
 	t.Parallel()
 	dockerfile, err := os.ReadFile("../../Dockerfile")

@@ -26,7 +26,8 @@ func allLines(r io.Reader) ([]line, error) {
 
 func TestLinesAreThoseOfTheInputHoweverItComes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		parts := rapid.SliceOf(rapid.SampledFrom([]string{"\n", "\r\n", "\r", "a", "bc", strings.Repeat("d", lineBuffer), strings.Repeat("e", 1<<20), "é"})).Draw(t, "parts")
+		parts := rapid.SliceOf(rapid.SampledFrom([]string{"\n", "\r\n", "\r", "a", "bc",
+			strings.Repeat("d", lineBuffer), strings.Repeat("e", 1<<20), "é"})).Draw(t, "parts")
 		input := strings.Join(parts, "")
 		var want []line
 		texts := strings.Split(input, "\n")
@@ -55,7 +56,9 @@ func TestLinesAreThoseOfTheInputHoweverItComes(t *testing.T) {
 			}
 		}
 		sameText := cmp.Comparer(func(a, b []byte) bool { return string(a) == string(b) })
-		if diff := cmp.Diff(want, have, cmp.AllowUnexported(line{}), sameText); diff != "" || !errors.Is(err, io.EOF) {
+		if diff := cmp.Diff(
+			want, have, cmp.AllowUnexported(line{}), sameText,
+		); diff != "" || !errors.Is(err, io.EOF) {
 			t.Fatalf("%v\n%.2000s", err, diff)
 		}
 	})

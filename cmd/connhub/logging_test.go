@@ -26,7 +26,8 @@ func TestLogsAreJSONLinesWhereNobodyWatches(t *testing.T) {
 	log.Info("shown", slog.Duration("took", 1500*time.Millisecond))
 	log.Close()
 	var line map[string]any
-	if err := json.Unmarshal([]byte(out.String()), &line); err != nil || line["msg"] != "shown" || line["took"] != "1.5s" {
+	if err := json.Unmarshal([]byte(out.String()), &line); err != nil ||
+		line["msg"] != "shown" || line["took"] != "1.5s" {
 		t.Errorf("%s (%v)", out.String(), err)
 	}
 	var people lockedBuffer
@@ -89,7 +90,9 @@ func TestStuckLogHoldsNoConnectionUpAndCountsThemAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		connection, err := h.Attach(t.Context(), hub.Admission{Namespace: "default", Protocol: plain.Protocol{}})
+		connection, err := h.Attach(
+			t.Context(), hub.Admission{Namespace: "default", Protocol: plain.Protocol{}},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +108,9 @@ func TestStuckLogHoldsNoConnectionUpAndCountsThemAll(t *testing.T) {
 		close(out.open)
 		log.Close()
 
-		if lines, more := countLines(loggedLines(t, out.to.String()), "connection closed", "shutdown"); lines+more != closed || lines != logLinesPerWindow {
+		if lines, more := countLines(
+			loggedLines(t, out.to.String()), "connection closed", "shutdown",
+		); lines+more != closed || lines != logLinesPerWindow {
 			t.Errorf("%d lines and %d more, want %d in all", lines, more, closed)
 		}
 		if err := h.Shutdown(t.Context()); err != nil {
@@ -119,22 +124,28 @@ func TestLinesBeyondTheRateOfTheirCauseAreCounted(t *testing.T) {
 		var out lockedBuffer
 		log := openLog(&out, "json", slog.LevelInfo)
 		closed := func(cause, reason string) {
-			log.Info("connection closed", slog.String("reason", reason), slog.String("cause", cause))
+			log.Info(
+				"connection closed", slog.String("reason", reason), slog.String("cause", cause),
+			)
 		}
 		const seconds, each = 3, 1000
 		for range seconds {
 			for range each {
-				closed("client", rapid.String().Example()) // the reason is the client's, and no cause
+				// the reason is the client's, and no cause
+				closed("client", rapid.String().Example())
 			}
 			closed("lost", "")
 			time.Sleep(logWindow)
 			synctest.Wait()
 		}
 		lines := loggedLines(t, out.String())
-		if written, more := countLines(lines, "connection closed", "client"); written != seconds*logLinesPerWindow || written+more != seconds*each {
+		if written, more := countLines(
+			lines, "connection closed", "client",
+		); written != seconds*logLinesPerWindow || written+more != seconds*each {
 			t.Errorf("%d written and %d more", written, more)
 		}
-		if written, more := countLines(lines, "connection closed", "lost"); written != seconds || more != 0 {
+		if written, more := countLines(lines, "connection closed", "lost"); written != seconds ||
+			more != 0 {
 			t.Errorf("of the cause that is rare: %d written and %d more", written, more)
 		}
 		if most := seconds * (logLinesPerWindow + 1 + 1); len(lines) > most {
@@ -146,7 +157,9 @@ func TestLinesBeyondTheRateOfTheirCauseAreCounted(t *testing.T) {
 			closed("client", "")
 		}
 		log.Close()
-		if written, more := countLines(loggedLines(t, out.String()), "connection closed", "client"); written+more != (seconds+1)*each {
+		if written, more := countLines(
+			loggedLines(t, out.String()), "connection closed", "client",
+		); written+more != (seconds+1)*each {
 			t.Errorf("%d written and %d more at the end", written, more)
 		}
 	})
@@ -156,7 +169,9 @@ func TestCausesThatStrangersMakeUpAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := openLog(io.Discard, "json", slog.LevelInfo)
 		for i := range 10 * logCauses {
-			log.Info("made up", slog.String("cause", strings.Repeat("x", i)), slog.Any("error", errors.New("x")))
+			log.Info("made up", slog.String("cause", strings.Repeat("x", i)), slog.Any(
+				"error", errors.New("x"),
+			))
 		}
 		for i := range 10 * logCauses {
 			log.Info("made up", slog.String("reason", string(rune('a'+i))))
@@ -207,14 +222,17 @@ func TestLinesThatCannotBeWrittenAreCountedAndTold(t *testing.T) {
 		log.Info("written")
 		log.Close()
 		lines := loggedLines(t, out.to.String())
-		if len(lines) != 2 || lines[0].Msg != "written" || lines[1].Msg != "lines of this log were lost" || lines[1].Lines != 7 {
+		if len(lines) != 2 || lines[0].Msg != "written" ||
+			lines[1].Msg != "lines of this log were lost" || lines[1].Lines != 7 {
 			t.Errorf("%+v", lines)
 		}
 	})
 }
 
 func TestQueueOfTheLogIsBounded(t *testing.T) {
-	for name, line := range map[string]string{"long lines": strings.Repeat("x", 10_000) + "\n", "short lines": "x\n"} {
+	for name, line := range map[string]string{
+		"long lines": strings.Repeat("x", 10_000) + "\n", "short lines": "x\n",
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				out := &gate{open: make(chan struct{})}
@@ -233,7 +251,8 @@ func TestQueueOfTheLogIsBounded(t *testing.T) {
 				}
 				close(out.open)
 				w.Close()
-				if got := strings.Count(out.to.String(), "\n"); got+int(w.linesLost()) != written || got < lines {
+				if got := strings.Count(out.to.String(), "\n"); got+int(w.linesLost()) != written ||
+					got < lines {
 					t.Errorf("%d written, %d lost, of %d", got, w.linesLost(), written)
 				}
 			})
@@ -259,22 +278,27 @@ func TestTextsInTheLogAreBoundedAndEscapedOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(
 			rapid.StringN(-1, -1, 3*logTextBytes),
-			rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 3*logTextBytes), func(b []byte) string { return string(b) }),
+			rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 3*logTextBytes), func(b []byte) string {
+				return string(b)
+			}),
 			rapid.Just(strings.Repeat("\x01", 120)),
 		).Draw(t, "text")
 		got := logText(text, logTextBytes)
 		const note = len("… (4096 bytes more)")
-		if len(got) > logTextBytes+note || !utf8.ValidString(got) || strings.ContainsFunc(got, unfitForLog) {
+		if len(got) > logTextBytes+note ||
+			!utf8.ValidString(got) || strings.ContainsFunc(got, unfitForLog) {
 			t.Fatalf("%q", got)
 		}
-		if len(text) <= logTextBytes && utf8.ValidString(text) && !strings.ContainsFunc(text, unfitForLog) && got != text {
+		if len(text) <= logTextBytes &&
+			utf8.ValidString(text) && !strings.ContainsFunc(text, unfitForLog) && got != text {
 			t.Fatalf("%q was changed to %q", text, got)
 		}
 		// Each format escapes what is left, once: reading the line gives it back.
 		var out bytes.Buffer
 		slog.New(textHandler{newFormat(&out, "json", slog.LevelInfo, false)}).Info(text, slog.String("reason", text), slog.Any("error", errors.New(text))) //nolint:sloglint // as net/http logs
 		var line map[string]string
-		if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != got || line["reason"] != got || line["error"] != got {
+		if err := json.Unmarshal(out.Bytes(), &line); err != nil ||
+			line["msg"] != got || line["reason"] != got || line["error"] != got {
 			t.Fatalf("%v: %s", err, out.Bytes())
 		}
 		if most := 3 * 2 * (logTextBytes + 100); out.Len() > most {
@@ -287,7 +311,8 @@ func TestStackInTheLogHasItsLines(t *testing.T) {
 	var out bytes.Buffer
 	logger := slog.New(textHandler{newFormat(&out, "json", slog.LevelInfo, false)})
 	stack := strings.Repeat("goroutine 1 [running]:\n\tmain.go:1\n", 100)
-	logger.With("stack", stack).WithGroup("g").Error("panicked", slog.String("stack", stack), slog.Any("panic", nil), slog.Any("fields", map[string]any{"n": 1}))
+	logger.With("stack", stack).WithGroup("g").Error("panicked", slog.String("stack", stack),
+		slog.Any("panic", nil), slog.Any("fields", map[string]any{"n": 1}))
 	var line struct {
 		Stack string
 		G     struct {
@@ -295,7 +320,8 @@ func TestStackInTheLogHasItsLines(t *testing.T) {
 			Fields map[string]int
 		}
 	}
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Stack != stack || line.G.Stack != stack || line.G.Fields["n"] != 1 {
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil ||
+		line.Stack != stack || line.G.Stack != stack || line.G.Fields["n"] != 1 {
 		t.Errorf("%v: %s", err, out.Bytes())
 	}
 }

@@ -90,7 +90,8 @@ type running struct {
 // start runs `dev` on free ports, as the only hub, until the test ends; change may alter its plan.
 func start(t *testing.T, change func(*serverPlan)) *running {
 	t.Helper()
-	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
+	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0",
+		"--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
 		"--data-dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +134,9 @@ func dialClient(t *testing.T, address, query string) *websocket.Conn {
 	return dialClientWith(t, address, query, nil)
 }
 
-func dialClientWith(t *testing.T, address, query string, options *websocket.DialOptions) *websocket.Conn {
+func dialClientWith(
+	t *testing.T, address, query string, options *websocket.DialOptions,
+) *websocket.Conn {
 	t.Helper()
 	conn, response, err := websocket.Dial(t.Context(), "ws://"+address+"/ws?"+query, options)
 	if err != nil {

@@ -27,12 +27,16 @@ func dialDeaf(t *testing.T, address, query string) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	if _, err := fmt.Fprintf(conn, "GET /ws?%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", query, address); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET /ws?%s HTTP/1.1\r\nHost: %s\r\nConnection: "+
+		"Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", query,
+		address); err != nil {
 		t.Fatal(err)
 	}
 	answer := make([]byte, 64)
-	if n, err := conn.Read(answer); err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 101") {
+	if n, err := conn.Read(answer); err != nil || !strings.HasPrefix(
+		string(answer[:n]), "HTTP/1.1 101",
+	) {
 		t.Fatalf("%q, %v", answer[:n], err)
 	}
 }
@@ -59,13 +63,15 @@ func TestAHubTakesLessThanASmallContainerHasForSlowClients(t *testing.T) {
 	const (
 		container = 512 << 20
 		clients   = 200
-		messages  = 5 // of 1 MiB each to every client, other ones for each: more than its outbox, and 1 GB in all
+		// of 1 MiB each to every client, other ones for each: more than its outbox, and 1 GB in all
+		messages = 5
 	)
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(context.Background(), path, "serve", "--insecure-dev", "--single-hub", "--log-format=json",
+	command := exec.CommandContext(context.Background(),
+		path, "serve", "--insecure-dev", "--single-hub", "--log-format=json",
 		"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0")
 	command.Env = append(os.Environ(), "GOMEMLIMIT=460MiB")
 	p := launchCommand(t, command)
@@ -83,8 +89,10 @@ func TestAHubTakesLessThanASmallContainerHasForSlowClients(t *testing.T) {
 		senders.Go(func() {
 			for i := range jobs {
 				if _, err := delivery.Send(t.Context(), &controlv1.SendRequest{
-					Target:  &controlv1.Target{Users: []string{fmt.Sprintf("u%d", i%clients)}},
-					Message: &controlv1.Message{Payload: &controlv1.Message_Binary{Binary: payload}},
+					Target: &controlv1.Target{Users: []string{fmt.Sprintf("u%d", i%clients)}},
+					Message: &controlv1.Message{
+						Payload: &controlv1.Message_Binary{Binary: payload},
+					},
 				}); err != nil {
 					t.Errorf("send %d: %v", i, err)
 				}

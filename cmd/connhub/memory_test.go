@@ -18,17 +18,20 @@ func TestDefaultBudgetsAreAShareOfTheMemoryLimit(t *testing.T) {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
 	rapid.Check(t, func(t *rapid.T) {
 		// A hub that holds nothing takes more than 40 MiB.
-		m := memory{rapid.OneOf(rapid.Int64Range(64<<20, 8<<30), rapid.Int64Range(64<<20, math.MaxInt64)).Draw(t, "limit"), "test"}
+		m := memory{rapid.OneOf(rapid.Int64Range(64<<20, 8<<30),
+			rapid.Int64Range(64<<20, math.MaxInt64)).Draw(t, "limit"), "test"}
 		b := m.defaultBudgets()
 		// Below 256 MiB the least that calls need is more than their share.
 		if m.checkBudgets(b) != nil || m.isTight(b) && m.limit >= 256<<20 {
 			t.Errorf("of %s the budgets are %+v", formatMebibytes(m.limit), b)
 		}
-		if b.held > h.HeldBytes || b.inbound > e.InboundBytes || b.ids > h.RequestIDs || b.namespaceHeld > b.held && b.held >= 16<<20 {
+		if b.held > h.HeldBytes || b.inbound > e.InboundBytes ||
+			b.ids > h.RequestIDs || b.namespaceHeld > b.held && b.held >= 16<<20 {
 			t.Errorf("more than on a large machine: %+v", b)
 		}
 	})
-	large := budgets{h.HeldBytes, h.NamespaceHeldBytes, e.InboundBytes, control.DefaultConfig().CallBytes, h.RequestIDs}
+	large := budgets{h.HeldBytes, h.NamespaceHeldBytes,
+		e.InboundBytes, control.DefaultConfig().CallBytes, h.RequestIDs}
 	if b := (memory{4 << 30, "test"}).defaultBudgets(); b != large {
 		t.Errorf("with 4 GiB: %+v, want those of the packages, %+v", b, large)
 	}
@@ -41,7 +44,8 @@ func TestBudgetsAboveTheMemoryLimitAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.Serve.planHub()
-	if err == nil || !strings.Contains(err.Error(), "above the memory limit of") || !strings.Contains(err.Error(), "--held-bytes 1024GiB") {
+	if err == nil || !strings.Contains(err.Error(), "above the memory limit of") ||
+		!strings.Contains(err.Error(), "--held-bytes 1024GiB") {
 		t.Errorf("got %v", err)
 	}
 }

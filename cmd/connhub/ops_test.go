@@ -51,13 +51,15 @@ func TestOperationsPortTellsHealthMetricsAndProfiles(t *testing.T) {
 		"/debug/pprof/goroutine?debug=1": "goroutine profile",
 		"/debug/pprof/cmdline":           "connhub",
 	} {
-		if g := get(t, "http://"+hub.ops+path, nil); g.code != 200 || !strings.Contains(g.body, want) {
+		if g := get(t, "http://"+hub.ops+path, nil); g.code != 200 ||
+			!strings.Contains(g.body, want) {
 			t.Errorf("%s: %d %.80q, want %q", path, g.code, g.body, want)
 		}
 	}
 	metrics := get(t, "http://"+hub.ops+"/metrics", nil).body
 	for _, want := range []string{
-		`connhub_build_info{go_version="go1.`, "go_goroutines ", "process_open_fds ", "connhub_handshakes_total{", "connhub_grpc_requests_total", "connhub_connections",
+		`connhub_build_info{go_version="go1.`, "go_goroutines ", "process_open_fds ",
+		"connhub_handshakes_total{", "connhub_grpc_requests_total", "connhub_connections",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("no %s in /metrics", want)
@@ -76,11 +78,15 @@ func TestOperationsPortOnLoopbackServesLoopbackNamesOnly(t *testing.T) {
 		"evil.example": 403, "localhost.evil.example": 403, "192.0.2.1": 403,
 	} {
 		for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/invariants"} {
-			if g := get(t, "http://"+hub.ops+path, map[string]string{"Host": host}); g.code != want {
+			if g := get(
+				t, "http://"+hub.ops+path, map[string]string{"Host": host},
+			); g.code != want {
 				t.Errorf("%s for Host %s: %d, want %d", path, host, g.code, want)
 			}
 		}
-		if g := get(t, "http://"+hub.ops+"/readyz", map[string]string{"Host": host}); g.code != 200 {
+		if g := get(
+			t, "http://"+hub.ops+"/readyz", map[string]string{"Host": host},
+		); g.code != 200 {
 			t.Errorf("/readyz for Host %s: %d", host, g.code)
 		}
 	}
@@ -94,9 +100,12 @@ func TestOperationsPortWithSecretsAsksForOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/invariants", "/nothing"} {
+	for _, path := range []string{
+		"/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/invariants", "/nothing",
+	} {
 		for credential, want := range map[string]int{
-			"": 401, "Bearer": 401, "Bearer wrong": 401, "Basic " + otherSecret: 401, otherSecret: 401,
+			"": 401, "Bearer": 401, "Bearer wrong": 401, "Basic " + otherSecret: 401,
+			otherSecret:             401,
 			"Bearer " + otherSecret: 200, "bearer " + otherSecret: 200,
 		} {
 			header := map[string]string{"Host": "hub.example"}
@@ -113,14 +122,18 @@ func TestOperationsPortWithSecretsAsksForOne(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if g := get(t, "http://"+hub.ops+path, map[string]string{"Host": "10.1.2.3"}); g.code != 200 {
+		if g := get(
+			t, "http://"+hub.ops+path, map[string]string{"Host": "10.1.2.3"},
+		); g.code != 200 {
 			t.Errorf("%s without a secret: %d", path, g.code)
 		}
 	}
 }
 
 func TestReadinessSaysWhyNot(t *testing.T) {
-	s, err := newOpsServer(opsConfig{connections: 1, registry: newRegistry(), logger: slog.New(slog.DiscardHandler)})
+	s, err := newOpsServer(
+		opsConfig{connections: 1, registry: newRegistry(), logger: slog.New(slog.DiscardHandler)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,10 +159,13 @@ func TestOperationsPortKeepsNoSocketForWhatNeverComes(t *testing.T) {
 	t.Parallel()
 	hub := start(t, nil)
 	for name, request := range map[string]string{
-		"a body that never comes": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
-		"a chunk":                 "GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
-		"a large body":            "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n",
-		"options of all":          "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"a body that never comes": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: " +
+			"100000\r\n\r\n",
+		"a chunk": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: " +
+			"chunked\r\n\r\n5\r\n",
+		"a large body": "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: " +
+			"100000000\r\n\r\n",
+		"options of all": "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
 		conn, err := net.Dial("tcp", hub.ops)
 		if err != nil {
@@ -159,8 +175,11 @@ func TestOperationsPortKeepsNoSocketForWhatNeverComes(t *testing.T) {
 		if _, err := io.WriteString(conn, request); err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second)) // below the 60 s for which an idle one is kept
-		if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 ") {
+		// below the 60 s for which an idle one is kept
+		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(
+			string(answer), "HTTP/1.1 ",
+		) {
 			t.Errorf("%s: %.40q, %v; want an answer and the end", name, answer, err)
 		}
 	}
@@ -169,7 +188,9 @@ func TestOperationsPortKeepsNoSocketForWhatNeverComes(t *testing.T) {
 func TestProfilesAreBoundedInTimeAndNumber(t *testing.T) {
 	t.Parallel()
 	hub := start(t, nil)
-	for _, path := range []string{"profile?seconds=3600", "trace?seconds=301", "heap?seconds=1e9", "profile?seconds=NaN"} {
+	for _, path := range []string{
+		"profile?seconds=3600", "trace?seconds=301", "heap?seconds=1e9", "profile?seconds=NaN",
+	} {
 		if g := get(t, "http://"+hub.ops+"/debug/pprof/"+path, nil); g.code != 400 {
 			t.Errorf("%s: %d %s, want 400", path, g.code, g.body)
 		}
@@ -177,7 +198,9 @@ func TestProfilesAreBoundedInTimeAndNumber(t *testing.T) {
 }
 
 func TestOperationsPortAnswersProbesWhateverElseItDoes(t *testing.T) {
-	s, err := newOpsServer(opsConfig{connections: 4, registry: newRegistry(), logger: slog.New(slog.DiscardHandler)})
+	s, err := newOpsServer(
+		opsConfig{connections: 4, registry: newRegistry(), logger: slog.New(slog.DiscardHandler)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

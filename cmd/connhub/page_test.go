@@ -21,15 +21,19 @@ func TestPageIsServedWithAStrictPolicy(t *testing.T) {
 	hub := start(t, nil)
 	for path, kind := range map[string]string{
 		"/": "text/html; charset=utf-8", "/?user=ann&group=blue": "text/html; charset=utf-8",
-		"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8", "/icon.svg": "image/svg+xml",
+		"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8",
+		"/icon.svg": "image/svg+xml",
 	} {
 		g := get(t, "http://"+hub.clients+path, nil)
-		if g.code != 200 || g.header.Get("Content-Type") != kind || g.header.Get("Content-Security-Policy") != pagePolicy ||
+		if g.code != 200 || g.header.Get("Content-Type") != kind ||
+			g.header.Get("Content-Security-Policy") != pagePolicy ||
 			g.header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %d %v", path, g.code, g.header)
 		}
 	}
-	if body := get(t, "http://"+hub.clients+"/", nil).body; !strings.Contains(body, `data-addr="`+hub.control+`"`) {
+	if body := get(t, "http://"+hub.clients+"/", nil).body; !strings.Contains(
+		body, `data-addr="`+hub.control+`"`,
+	) {
 		t.Error("the page does not know where backends call")
 	}
 	for _, path := range []string{"/index.html", "/page/", "/nothing", "/client/", "/../main.go"} {
@@ -37,7 +41,9 @@ func TestPageIsServedWithAStrictPolicy(t *testing.T) {
 			t.Errorf("%s: %d", path, g.code)
 		}
 	}
-	if g := get(t, "http://"+hub.clients+"/", map[string]string{"Host": "evil.example"}); g.code != 403 {
+	if g := get(
+		t, "http://"+hub.clients+"/", map[string]string{"Host": "evil.example"},
+	); g.code != 403 {
 		t.Errorf("for another host: %d", g.code)
 	}
 }
@@ -65,7 +71,9 @@ func TestPageHasNothingFromElsewhereAndNothingInline(t *testing.T) {
 	if err != nil || len(files) != 4 {
 		t.Fatalf("files: %v, %v", files, err)
 	}
-	forbidden := regexp.MustCompile(`(?i)https?://(?:[^w]|w[^w])|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\son\w+=|style=|<script>|<style|javascript:|@import|eval\(`)
+	forbidden := regexp.MustCompile(
+		`(?i)https?://(?:[^w]|w[^w])|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\son\w+=|style=|<script>|<style|javascript:|@import|eval\(`,
+	)
 	for _, name := range files {
 		content, err := pageFiles.ReadFile(name)
 		if err != nil {

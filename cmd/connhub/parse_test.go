@@ -42,11 +42,16 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		{[]string{"bogus"}, "unexpected argument bogus"},
 		{[]string{"send", "--everyone"}, `expected "<text>"`},
 		{[]string{"send", "--evryone", "x"}, "unknown flag --evryone"},
-		{[]string{"send", "x"}, "name a target: --connection ID, --user USER, --group GROUP or --everyone"},
+		{[]string{"send", "x"}, "name a target: --connection ID, --user USER, --group GROUP " +
+			"or --everyone"},
 		{[]string{"send", "--except-user=ann", "x"}, "name a target"},
 		{[]string{"send", "--everyone", "--wait=forever", "x"}, "--wait must be one of"},
-		{[]string{"send", "--everyone", "--binary", "--json-payload", "x"}, "can't be used together"},
-		{[]string{"send", "--everyone", "--binary", "x"}, "with --binary give - (standard input) or @FILE"},
+		{[]string{
+			"send", "--everyone", "--binary", "--json-payload", "x",
+		}, "can't be used together"},
+		{[]string{
+			"send", "--everyone", "--binary", "x",
+		}, "with --binary give - (standard input) or @FILE"},
 		{[]string{"send", "--everyone", "--binary", "@/nowhere"}, "no such file"},
 		{[]string{"send", "--everyone", "--whole", "x"}, "--whole is for standard input"},
 		{[]string{"send", "--everyone", "--message-id=m", "-"}, "--message-id is for one message"},
@@ -56,11 +61,17 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		{[]string{"connections", "close", "--everyone"}, "--everyone needs --max-matched N"},
 		{[]string{"groups", "add", "--user=ann"}, `expected "<name> ..."`},
 		{[]string{"groups", "remove", "--user=ann"}, "name the groups to leave, or give --all"},
-		{[]string{"groups", "remove", "--user=ann", "--all", "blue"}, "name the groups to leave, or give --all"},
+		{[]string{
+			"groups", "remove", "--user=ann", "--all", "blue",
+		}, "name the groups to leave, or give --all"},
 		{[]string{"permissions", "grant", "send-to-group"}, "name a target"},
 		{[]string{"permissions", "grant", "--user=ann"}, `expected "<permission> ..."`},
-		{[]string{"permissions", "grant", "--user=ann", "send:g"}, `"send:g" is no permission: want join-leave-group or send-to-group`},
-		{[]string{"permissions", "revoke", "--user=ann", "send-to-group:"}, `"send-to-group:" is no permission`},
+		{[]string{
+			"permissions", "grant", "--user=ann", "send:g",
+		}, `"send:g" is no permission: want join-leave-group or send-to-group`},
+		{[]string{
+			"permissions", "revoke", "--user=ann", "send-to-group:",
+		}, `"send-to-group:" is no permission`},
 		{[]string{"hubs", "--secret-file=/nowhere"}, "no such file"},
 		{[]string{"hubs", "--tls-ca-file=/nowhere"}, "no such file"},
 		{[]string{"dev", "--outbox-bytes=many"}, "is not a size such as"},
@@ -71,7 +82,8 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			r := connhub(t, "", tt.args...)
 			first, _, _ := strings.Cut(r.stderr, "\n")
-			if r.code != exitUsage || !strings.HasPrefix(first, "connhub: ") || !strings.Contains(first, tt.want) {
+			if r.code != exitUsage ||
+				!strings.HasPrefix(first, "connhub: ") || !strings.Contains(first, tt.want) {
 				t.Errorf("exit %d, stderr %q; want exit 2, %q", r.code, r.stderr, tt.want)
 			}
 			if r.stdout != "" {
@@ -83,13 +95,16 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 
 func TestTargetFlagsRepeatAndKeepCommas(t *testing.T) {
 	t.Parallel()
-	c, err := parse(t, "send", "-c", "a.b", "-u", "ann, bob", "--user=x", "-g", "blue", "--group=red",
-		"--except-connection=c", "--except-user=u,v", "--except-group=g", "-m", "a=1,b", "-m", "c=d=e", "text")
+	c, err := parse(t, "send", "-c", "a.b", "-u", "ann, bob",
+		"--user=x", "-g", "blue", "--group=red",
+		"--except-connection=c", "--except-user=u,v", "--except-group=g", "-m", "a=1,b", "-m",
+		"c=d=e", "text")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := targetFlags{
-		Connection: []string{"a.b"}, User: []string{"ann, bob", "x"}, Group: []string{"blue", "red"},
+		Connection: []string{"a.b"}, User: []string{"ann, bob", "x"},
+		Group:            []string{"blue", "red"},
 		ExceptConnection: []string{"c"}, ExceptUser: []string{"u,v"}, ExceptGroup: []string{"g"},
 	}
 	if diff := cmp.Diff(want, c.Send.targetFlags); diff != "" {
@@ -102,33 +117,44 @@ func TestTargetFlagsRepeatAndKeepCommas(t *testing.T) {
 
 func TestSettingsComeFromFlagsThenEnvironmentThenFile(t *testing.T) {
 	for name, content := range map[string]string{
-		"config.yaml": "ping-interval: 11s\npong-timeout: 12s\nclose-timeout: 13s\nmax-connections: 77\noutbox-bytes: 8MiB\n" +
-			"max-message: 4096\nallowed-origin: [a.example, b.example]\nnamespace-overflow: {chat: drop-oldest}\npublic-url: https://hub.example\n",
+		"config.yaml": "ping-interval: 11s\npong-timeout: 12s\nclose-timeout: " +
+			"13s\nmax-connections: 77\noutbox-bytes: 8MiB\n" +
+			"max-message: 4096\nallowed-origin: [a.example, b.example]\nnamespace-overflow: " +
+			"{chat: drop-oldest}\npublic-url: https://hub.example\n",
 		"config.json": `{"ping-interval": "11s", "pong-timeout": "12s", "close-timeout": "13s", "max-connections": 77, "outbox-bytes": "8MiB",
 			"max-message": 4096, "allowed-origin": ["a.example", "b.example"], "namespace-overflow": {"chat": "drop-oldest"}, "public-url": "https://hub.example"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("CONNHUB_PONG_TIMEOUT", "21s")
 			t.Setenv("CONNHUB_CLOSE_TIMEOUT", "22s")
-			c, err := parse(t, "serve", "--config="+writeFile(t, name, content), "--close-timeout=31s")
+			c, err := parse(
+				t, "serve", "--config="+writeFile(t, name, content), "--close-timeout=31s",
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
 			s := c.Serve.settings
-			if s.PingInterval != 11*time.Second || s.PongTimeout != 21*time.Second || s.CloseTimeout != 31*time.Second {
-				t.Errorf("ping %v (want the file's), pong %v (the environment's), close %v (the flag's)", s.PingInterval, s.PongTimeout, s.CloseTimeout)
+			if s.PingInterval != 11*time.Second ||
+				s.PongTimeout != 21*time.Second || s.CloseTimeout != 31*time.Second {
+				t.Errorf("ping %v (want the file's), pong %v (the environment's), close %v "+
+					"(the flag's)", s.PingInterval, s.PongTimeout, s.CloseTimeout)
 			}
 			n := s.MaxConnections
 			if n == nil || *n != 77 || s.OutboxBytes != 8<<20 || s.MaxMessage != 4096 {
-				t.Errorf("numbers from the file: %v, %d, %d", s.MaxConnections, s.OutboxBytes, s.MaxMessage)
+				t.Errorf("numbers from the file: %v, %d, %d",
+					s.MaxConnections, s.OutboxBytes, s.MaxMessage)
 			}
 			if diff := cmp.Diff([]string{"a.example", "b.example"}, s.AllowedOrigin); diff != "" {
 				t.Error(diff)
 			}
-			if diff := cmp.Diff(map[string]string{"chat": "drop-oldest"}, s.NamespaceOverflow); diff != "" {
+			if diff := cmp.Diff(
+				map[string]string{"chat": "drop-oldest"}, s.NamespaceOverflow,
+			); diff != "" {
 				t.Error(diff)
 			}
-			if diff := cmp.Diff(&url.URL{Scheme: "https", Host: "hub.example"}, s.PublicURL); diff != "" {
+			if diff := cmp.Diff(
+				&url.URL{Scheme: "https", Host: "hub.example"}, s.PublicURL,
+			); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -146,13 +172,14 @@ func TestConfigFileMayBeNamedByTheEnvironment(t *testing.T) {
 func TestConfigFileWithMistakesIsRefused(t *testing.T) {
 	t.Parallel()
 	for content, want := range map[string]string{
-		"ping-intervall: 3s\nport: 1\n": "unknown key \"ping-intervall\": did you mean ping-interval?\nunknown key \"port\"",
-		"config: other.yaml\n":          `unknown key "config"`,
-		"everyone: true\n":              `unknown key "everyone"`,
-		"ping-interval: soon\n":         "ping-interval",
-		"ping-interval:\n":              `key "ping-interval" has no value`,
-		"- a\n- b\n":                    "neither YAML nor JSON",
-		"{":                             "neither YAML nor JSON",
+		"ping-intervall: 3s\nport: 1\n": "unknown key \"ping-intervall\": did you mean " +
+			"ping-interval?\nunknown key \"port\"",
+		"config: other.yaml\n":  `unknown key "config"`,
+		"everyone: true\n":      `unknown key "everyone"`,
+		"ping-interval: soon\n": "ping-interval",
+		"ping-interval:\n":      `key "ping-interval" has no value`,
+		"- a\n- b\n":            "neither YAML nor JSON",
+		"{":                     "neither YAML nor JSON",
 	} {
 		_, err := parse(t, "dev", "--config="+writeFile(t, "c.yaml", content))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -164,8 +191,8 @@ func TestConfigFileWithMistakesIsRefused(t *testing.T) {
 	}
 }
 
-// Whom a command reaches must stand on its command line: a variable that is set by chance would be a
-// target. And a setting's variable must be found by its flag's name.
+// Whom a command reaches must stand on its command line: a variable that is set by chance would be
+// a target. And a setting's variable must be found by its flag's name.
 func TestVariablesAreNamedAsTheirFlagsAndNeverATarget(t *testing.T) {
 	parser, err := newParser(&cli{}, nil, nil)
 	if err != nil {
@@ -186,7 +213,8 @@ func TestVariablesAreNamedAsTheirFlagsAndNeverATarget(t *testing.T) {
 				t.Errorf("--%s has the variable %s, want %s", flag.Name, name, want)
 			}
 		}
-		if len(flag.Envs) > 0 && (strings.HasPrefix(flag.Name, "except-") || targets[strings.ToUpper(flag.Name[:1])+flag.Name[1:]]) {
+		if len(flag.Envs) > 0 && (strings.HasPrefix(flag.Name, "except-") ||
+			targets[strings.ToUpper(flag.Name[:1])+flag.Name[1:]]) {
 			t.Errorf("--%s is a target and has a variable", flag.Name)
 		}
 		return next(nil)
@@ -207,7 +235,8 @@ func TestVariablesAreNamedAsTheirFlagsAndNeverATarget(t *testing.T) {
 }
 
 func TestByteSizesReadAndWriteTheirUnits(t *testing.T) {
-	for text, want := range map[string]byteSize{"0": 0, "1": 1, "17B": 17, "64KiB": 65536, "4MiB": 4 << 20, "4 MiB": 4 << 20, "2GiB": 2 << 30, "1048577": 1<<20 + 1} {
+	for text, want := range map[string]byteSize{"0": 0, "1": 1, "17B": 17,
+		"64KiB": 65536, "4MiB": 4 << 20, "4 MiB": 4 << 20, "2GiB": 2 << 30, "1048577": 1<<20 + 1} {
 		var got byteSize
 		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
 			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
@@ -217,7 +246,9 @@ func TestByteSizesReadAndWriteTheirUnits(t *testing.T) {
 			t.Errorf("%d is written %q, which is %d, %v", got, got, again, err)
 		}
 	}
-	for _, text := range []string{"", "-1", "4MB", "MiB", "1.5MiB", "9223372036854775807KiB", "0x10"} {
+	for _, text := range []string{
+		"", "-1", "4MB", "MiB", "1.5MiB", "9223372036854775807KiB", "0x10",
+	} {
 		var b byteSize
 		if err := b.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is %d, want an error", text, b)

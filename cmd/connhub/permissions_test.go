@@ -21,15 +21,33 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 		want string
 	}{
 		// Without tokens everything is allowed from the start.
-		{[]string{"permissions", "check", "--group=blue", "send-to-group", "join-leave-group:red"}, "✓ 2 connections matched: 2 allowed\n"},
-		{[]string{"permissions", "revoke", "--user=ann", "send-to-group:a, b"}, "✓ 1 connection matched: 1 revoked\n"},
-		{[]string{"permissions", "check", "send-to-group:a, b"}, "✓ 2 connections matched: 1 allowed, 1 not allowed\n"},
-		{[]string{"permissions", "check", "--everyone", "send-to-group:a, b"}, "✓ 2 connections matched: 1 allowed, 1 not allowed\n"},
-		{[]string{"permissions", "check", "-u", "ann", "send-to-group:a"}, "✓ 1 connection matched: 1 allowed\n"},
-		{[]string{"permissions", "revoke", "-u", "bob", "join-leave-group"}, "✓ 1 connection matched: 1 revoked\n"},
-		{[]string{"permissions", "grant", "-u", "bob", "join-leave-group:x:y", "send-to-group"}, "✓ 1 connection matched: 1 granted\n"},
-		{[]string{"permissions", "check", "-u", "bob", "join-leave-group:x:y"}, "✓ 1 connection matched: 1 allowed\n"},
-		{[]string{"permissions", "check", "-u", "bob", "join-leave-group:x"}, "✓ 1 connection matched: 0 allowed, 1 not allowed\n"},
+		{[]string{
+			"permissions", "check", "--group=blue", "send-to-group", "join-leave-group:red",
+		}, "✓ 2 connections matched: 2 allowed\n"},
+		{[]string{
+			"permissions", "revoke", "--user=ann", "send-to-group:a, b",
+		}, "✓ 1 connection matched: 1 revoked\n"},
+		{[]string{
+			"permissions", "check", "send-to-group:a, b",
+		}, "✓ 2 connections matched: 1 allowed, 1 not allowed\n"},
+		{[]string{
+			"permissions", "check", "--everyone", "send-to-group:a, b",
+		}, "✓ 2 connections matched: 1 allowed, 1 not allowed\n"},
+		{[]string{
+			"permissions", "check", "-u", "ann", "send-to-group:a",
+		}, "✓ 1 connection matched: 1 allowed\n"},
+		{[]string{
+			"permissions", "revoke", "-u", "bob", "join-leave-group",
+		}, "✓ 1 connection matched: 1 revoked\n"},
+		{[]string{
+			"permissions", "grant", "-u", "bob", "join-leave-group:x:y", "send-to-group",
+		}, "✓ 1 connection matched: 1 granted\n"},
+		{[]string{
+			"permissions", "check", "-u", "bob", "join-leave-group:x:y",
+		}, "✓ 1 connection matched: 1 allowed\n"},
+		{[]string{
+			"permissions", "check", "-u", "bob", "join-leave-group:x",
+		}, "✓ 1 connection matched: 0 allowed, 1 not allowed\n"},
 		{[]string{"permissions", "check", "-u", "nobody", "send-to-group"}, "○ nobody matched\n"},
 	} {
 		if got := mustRun(t, append(tt.args, addr)...); got != tt.want {
@@ -38,22 +56,28 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 	}
 	var granted controlv1.GrantPermissionsResponse
 	out := mustRun(t, "permissions", "grant", "--json", "--everyone", "send-to-group:g", addr)
-	if err := protojson.Unmarshal([]byte(out), &granted); err != nil || granted.GetMatched() != 2 || granted.GetChanged() != 2 {
+	if err := protojson.Unmarshal([]byte(out), &granted); err != nil ||
+		granted.GetMatched() != 2 || granted.GetChanged() != 2 {
 		t.Errorf("--json: %s (%v)", out, err)
 	}
-	tooMany := append([]string{"permissions", "grant", addr, "-u", "ann"}, slices.Repeat([]string{"send-to-group"}, 101)...)
-	if r := connhub(t, "", tooMany...); r.code != exitError || !strings.Contains(r.stderr, "permissions") {
+	tooMany := append([]string{
+		"permissions", "grant", addr, "-u", "ann",
+	}, slices.Repeat([]string{"send-to-group"}, 101)...)
+	if r := connhub(t, "", tooMany...); r.code != exitError ||
+		!strings.Contains(r.stderr, "permissions") {
 		t.Errorf("101 permissions: exit %d, %s", r.code, r.stderr)
 	}
 }
 
 func TestWhatCameOfAGrantIsSaid(t *testing.T) {
 	golden(t, "permissions.txt", rendered(false, func(t *terminal) {
-		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{Matched: 206, Changed: 3, Refused: 202, Closed: 1, UnreachableHubs: []string{"aaaaaaaa"}, Refusals: []*controlv1.Refusal{
-			{Connection: "aaaaaaaa.b", Reason: controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT},
-			{Connection: "aaaaaaaa.c", Reason: controlv1.RefusalReason_REFUSAL_REASON_CLOSED},
-			{Connection: "aaaaaaaa.\x1b[2J", Group: "a\nb", Reason: 99},
-		}})
+		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{Matched: 206, Changed: 3,
+			Refused: 202, Closed: 1, UnreachableHubs: []string{"aaaaaaaa"},
+			Refusals: []*controlv1.Refusal{
+				{Connection: "aaaaaaaa.b", Reason: controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT},
+				{Connection: "aaaaaaaa.c", Reason: controlv1.RefusalReason_REFUSAL_REASON_CLOSED},
+				{Connection: "aaaaaaaa.\x1b[2J", Group: "a\nb", Reason: 99},
+			}})
 		t.printPermitted("revoked", &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1})
 	}))
 }

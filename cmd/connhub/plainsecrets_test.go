@@ -9,7 +9,8 @@ import (
 
 func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
 	t.Parallel()
-	const backends, peers = "--backend-secret-file in plain text", "--peer-secret-file in plain text"
+	const backends, peers = "--backend-secret-file " +
+		"in plain text", "--peer-secret-file in plain text"
 	peerSecret := writeFile(t, "peer", "peer-secret-0123456789-0123456789-0123\n")
 	alone := []string{"--single-hub"}
 	clustered := []string{"--etcd-endpoints=127.0.0.1:1", "--peer-secret-file=" + peerSecret}

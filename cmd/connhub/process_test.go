@@ -83,7 +83,9 @@ func launch(t *testing.T, args ...string) *process {
 // launchCommand is launch of a hub that needs something around it.
 func launchCommand(t *testing.T, command *exec.Cmd) *process {
 	t.Helper()
-	p := &process{cmd: command, log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
+	p := &process{
+		cmd: command, log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{}),
+	}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -145,12 +147,13 @@ func dialControl(t *testing.T, address string) *grpc.ClientConn {
 	return conn
 }
 
-// How many MiB are more than the kernel keeps on the way to a client that does not read: to a narrow one the 4 MiB of
-// the hub's socket (tcp_wmem), to another one the tens of its own socket (tcp_rmem), too.
+// How many MiB are more than the kernel keeps on the way to a client that does not read: to a
+// narrow one the 4 MiB of the hub's socket (tcp_wmem), to another one the tens of its own socket
+// (tcp_rmem), too.
 const narrowFill, wideFill = 8, 24
 
-// dialNarrow is dialClient for a client that does not read for now: its kernel keeps little for it, so that it has
-// little to read when it does.
+// dialNarrow is dialClient for a client that does not read for now: its kernel keeps little for it,
+// so that it has little to read when it does.
 func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 	t.Helper()
 	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -164,7 +167,8 @@ func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 	return dialClientWith(t, address, query, &websocket.DialOptions{HTTPClient: &client})
 }
 
-// fill queues so many MiB for a user whose client does not read that no message can be written to it.
+// fill queues so many MiB for a user whose client does not read that no message can be written to
+// it.
 func fill(t *testing.T, conn *grpc.ClientConn, user string, enough int) {
 	t.Helper()
 	payload := bytes.Repeat([]byte("x"), 1<<20)
@@ -185,29 +189,33 @@ type callAnswer struct {
 	err     error
 }
 
-// sendAndWait sends in the background a message to a user and waits a minute at most until it is written.
+// sendAndWait sends in the background a message to a user and waits a minute at most until it is
+// written.
 func sendAndWait(t *testing.T, conn *grpc.ClientConn, user string) <-chan callAnswer {
 	t.Helper()
 	answers := make(chan callAnswer, 1)
 	go func() {
-		response, err := controlv1.NewDeliveryServiceClient(conn).Send(context.Background(), &controlv1.SendRequest{
-			Target: &controlv1.Target{Users: []string{user}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(time.Minute),
-			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "last"}},
-		})
+		response, err := controlv1.NewDeliveryServiceClient(conn).Send(context.Background(),
+			&controlv1.SendRequest{
+				Target: &controlv1.Target{Users: []string{user}}, Wait: controlv1.Wait_WAIT_WRITTEN,
+				WaitTimeout: durationpb.New(time.Minute),
+				Message:     &controlv1.Message{Payload: &controlv1.Message_Text{Text: "last"}},
+			})
 		answers <- callAnswer{response.GetReceipt(), err}
 	}()
 	return answers
 }
 
-// waitForLast waits until the message of sendAndWait is in the outbox behind those of fill: then the call is
-// in flight. It is the one that is not as long as a frame of 1 MiB.
+// waitForLast waits until the message of sendAndWait is in the outbox behind those of fill: then
+// the call is in flight. It is the one that is not as long as a frame of 1 MiB.
 func waitForLast(t *testing.T, conn *grpc.ClientConn, user string) {
 	t.Helper()
 	const filler = 1<<20 + 10 // with its frame header (RFC 6455 §5.2)
 	testkit.Eventually(t, "the last message for "+user+" is queued", func() bool {
-		r, err := controlv1.NewConnectionServiceClient(conn).ListConnections(t.Context(), &controlv1.ListConnectionsRequest{
-			Target: &controlv1.Target{Users: []string{user}},
-		})
+		r, err := controlv1.NewConnectionServiceClient(conn).ListConnections(t.Context(),
+			&controlv1.ListConnectionsRequest{
+				Target: &controlv1.Target{Users: []string{user}},
+			})
 		if err != nil || len(r.GetConnections()) != 1 {
 			t.Fatalf("connections of %s: %v, %v", user, r, err)
 		}
@@ -218,7 +226,8 @@ func waitForLast(t *testing.T, conn *grpc.ClientConn, user string) {
 func devArgs(t *testing.T, more ...string) []string {
 	t.Helper()
 	return append([]string{
-		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--data-dir=" + t.TempDir(),
+		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0", "--data-dir=" + t.TempDir(),
 		"--etcd-listen=127.0.0.1:0", "--outbox-bytes=64MiB",
 	}, more...)
 }
@@ -255,7 +264,8 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	if g := get(t, "http://"+p.ops+"/healthz", nil); g.code != 200 {
 		t.Errorf("/healthz: %d", g.code)
 	}
-	if r, err := watch.Recv(); err == nil && r.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
+	if r, err := watch.Recv(); err == nil &&
+		r.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("health: %v", r)
 	}
 	if conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil); err == nil {
@@ -273,10 +283,12 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 		t.Errorf("the call to the slow client: %v, %v", a.receipt, a.err)
 	}
 	// The other one ends because its client, which reads nothing, is cut, and says so.
-	if a := <-stuckCall; a.err != nil || len(a.receipt.GetDropped()) != 1 || a.receipt.GetDropped()[0].GetReason() != controlv1.DropReason_DROP_REASON_CLOSED {
+	if a := <-stuckCall; a.err != nil || len(a.receipt.GetDropped()) != 1 ||
+		a.receipt.GetDropped()[0].GetReason() != controlv1.DropReason_DROP_REASON_CLOSED {
 		t.Errorf("the call to the stuck client: %v, %v", a.receipt, a.err)
 	}
-	if took, most := time.Since(began), meter.Limit(callGrace+closeGrace+lastGrace); took < callGrace || took > most {
+	if took, most := time.Since(began),
+		meter.Limit(callGrace+closeGrace+lastGrace); took < callGrace || took > most {
 		t.Errorf("the last call had %v, want %v to %v", took, callGrace, most)
 	}
 	for name, conn := range map[string]*websocket.Conn{"idle": idle, "slow": slow} {
@@ -311,8 +323,8 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 	}
 }
 
-// GNU timeout signals the hub, and at once its group. Here the second signal is another one, because the
-// system may make two equal ones that wait into one.
+// GNU timeout signals the hub, and at once its group. Here the second signal is another one,
+// because the system may make two equal ones that wait into one.
 func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
@@ -336,7 +348,9 @@ func TestIdleHubStopsAtOnce(t *testing.T) {
 func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, serveArgs(t)...)
-	for name, address := range map[string]string{"clients": p.clients, "control": p.control, "ops": p.ops} {
+	for name, address := range map[string]string{
+		"clients": p.clients, "control": p.control, "ops": p.ops,
+	} {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil || host != "127.0.0.1" || port == "0" {
 			t.Errorf("%s: %q, %v", name, address, err)
@@ -350,7 +364,8 @@ func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 		_ = conn.Close()
 	}
 	config, ok := waitForLog(t, p.log, "effective configuration")["config"].(map[string]any)
-	if !ok || config["public_url"] != "https://hub.example/edge" || config["max_connections"] != "1000000" || config["outbox_bytes"] != "4MiB" {
+	if !ok || config["public_url"] != "https://hub.example/edge" ||
+		config["max_connections"] != "1000000" || config["outbox_bytes"] != "4MiB" {
 		t.Errorf("effective configuration: %v", config)
 	}
 	for line := range bytes.Lines([]byte(p.log.String())) {
@@ -405,7 +420,9 @@ func TestOperatorIsInterruptedByASignal(t *testing.T) {
 	}
 	defer func() { _ = silent.Close() }()
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), path, "hubs", "--addr="+silent.Addr().String(), "--timeout=1m")
+	cmd := exec.CommandContext(
+		t.Context(), path, "hubs", "--addr="+silent.Addr().String(), "--timeout=1m",
+	)
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,8 @@ func writeKeySet(t *testing.T, path string) {
 	}
 	set, err := json.Marshal(map[string]any{"keys": []map[string]string{{
 		"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "one",
-		"x": base64.RawURLEncoding.EncodeToString(point[1:33]), "y": base64.RawURLEncoding.EncodeToString(point[33:]),
+		"x": base64.RawURLEncoding.EncodeToString(point[1:33]),
+		"y": base64.RawURLEncoding.EncodeToString(point[33:]),
 	}}})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +74,8 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	keySet := dir + "/jwks.json"
 	writeKeySet(t, keySet)
 	p := startProcess(t, serveArgs(t, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
-		"--control-tls-cert-file="+certFile, "--control-tls-key-file="+keyFile, "--token-jwks="+keySet)...)
+		"--control-tls-cert-file="+certFile, "--control-tls-key-file="+keyFile,
+		"--token-jwks="+keySet)...)
 	hangUp := func(times int, read, failed []any) {
 		t.Helper()
 		p.signal(t, syscall.SIGHUP)
@@ -94,7 +96,8 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	}
 
 	all, none := []any{certFile, "--token-jwks"}, []any{} // one certificate for both ports
-	hangUp(1, all, none)                                  // nothing has changed, and that does no harm
+	// nothing has changed, and that does no harm
+	hangUp(1, all, none)
 	writeCertificate(t, dir, "second")
 	writeKeySet(t, keySet)
 	hangUp(2, all, none)
@@ -145,8 +148,12 @@ func openTerminal(t *testing.T) (window, program *os.File) {
 	}
 	t.Cleanup(func() { _ = window.Close() })
 	var locked, number int32
-	for request, argument := range map[uintptr]*int32{syscall.TIOCSPTLCK: &locked, syscall.TIOCGPTN: &number} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, window.Fd(), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
+	for request, argument := range map[uintptr]*int32{
+		syscall.TIOCSPTLCK: &locked, syscall.TIOCGPTN: &number,
+	} {
+		if _, _, errno := syscall.Syscall(
+			syscall.SYS_IOCTL, window.Fd(), request, uintptr(unsafe.Pointer(argument)),
+		); errno != 0 {
 			t.Fatal(errno)
 		}
 	}

@@ -16,7 +16,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// TestRestartsInARowAreFurtherAndFurtherApart plays hubs that are forgotten soon after they have joined the cluster.
+// TestRestartsInARowAreFurtherAndFurtherApart plays hubs that are forgotten soon after they have
+// joined the cluster.
 func TestRestartsInARowAreFurtherAndFurtherApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r restarts
@@ -108,7 +109,9 @@ func TestAHubThatPausesIsAliveAndEndsAtOnce(t *testing.T) {
 	if g := get(t, "http://"+ops+"/healthz", nil); g.code != 200 {
 		t.Errorf("/healthz answers %d %q", g.code, g.body)
 	}
-	listed, err := etcdClient(t, address).Get(t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	listed, err := etcdClient(t, address).Get(
+		t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly(),
+	)
 	if err != nil || listed.Count != 0 {
 		t.Errorf("%d hubs stand in etcd, %v", listed.Count, err)
 	}
@@ -156,7 +159,9 @@ func TestASecondRestartInARowPauses(t *testing.T) {
 			t.Errorf("ready after %v, want %v at least", took, pause)
 		}
 	}
-	if metrics := get(t, "http://"+p.ops+"/metrics", nil).body; !strings.Contains(metrics, `connhub_restarts_total{reason="declared_dead"} 2`) {
+	if metrics := get(t, "http://"+p.ops+"/metrics", nil).body; !strings.Contains(
+		metrics, `connhub_restarts_total{reason="declared_dead"} 2`,
+	) {
 		t.Error("the metrics don't count both")
 	}
 }

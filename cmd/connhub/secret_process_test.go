@@ -9,8 +9,10 @@ func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	cert, key := writeCertificate(t, t.TempDir(), "hub")
 	args := []string{
-		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + newDoor(t).address(),
-		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + writeFile(t, "b", someSecret+"\n"),
+		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + newDoor(t).address(),
+		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey),
+		"--backend-secret-file=" + writeFile(t, "b", someSecret+"\n"),
 		"--peer-secret-file=" + writeFile(t, "p", "peer-secret-0123456789-0123456789-0123\n"),
 	}
 	const warning = "--peer-secret-file in plain text"
@@ -23,8 +25,8 @@ func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
 	}
 }
 
-// A proxy is for web requests that leave the machine. net/http spares loopback addresses, but not 0.0.0.0, which Linux takes
-// for this machine.
+// A proxy is for web requests that leave the machine. net/http spares loopback addresses, but not
+// 0.0.0.0, which Linux takes for this machine.
 func TestNoGRPCDialGoesThroughAProxy(t *testing.T) {
 	address := etcd(t)
 	_, port, _ := strings.Cut(address, ":")
@@ -32,7 +34,9 @@ func TestNoGRPCDialGoesThroughAProxy(t *testing.T) {
 		t.Setenv(name, "http://"+newDoor(t).address()) // which turns away
 	}
 	t.Setenv("NO_PROXY", "")
-	first, second := startProcess(t, memberArgs("0.0.0.0:"+port)...), startProcess(t, memberArgs("0.0.0.0:"+port)...)
+	first, second := startProcess(t, memberArgs("0.0.0.0:"+port)...), startProcess(
+		t, memberArgs("0.0.0.0:"+port)...,
+	)
 	first.seesHubs(t, 2)
 	second.seesHubs(t, 2)
 	_, port, _ = strings.Cut(first.control, ":")

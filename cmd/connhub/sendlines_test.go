@@ -63,17 +63,24 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 			"JSON", `{"a":1}` + "\n" + `{"a":` + "\n" + `[2] `, to("--json-payload", "-"),
 			[]string{`{"a":1}`, `[2]`},
 			"✓ 2 lines sent as 2 messages: 2 written\n✗ 1 line failed\n",
-			"connhub: line 2: invalid argument: message.json: must be the text of one JSON value (RFC 8259), as \"{\\\"score\\\":3}\"; is \"{\\\"a\\\":\" (INVALID_FIELD)\nconnhub: 1 of 3 lines failed\n", exitError,
+			"connhub: line 2: invalid argument: message.json: must be the text of one JSON value " +
+				"(RFC 8259), as \"{\\\"score\\\":3}\"; is \"{\\\"a\\\":\" " +
+				"(INVALID_FIELD)\nconnhub: 1 of 3 lines failed\n",
+			exitError,
 		},
 		{
-			"what can't be sent", "a\n\xff\n" + strings.Repeat("x", 1<<20) + "\n" + strings.Repeat("y", 1<<20+1) + "\nb\n", to("-"),
+			"what can't be sent", "a\n\xff\n" +
+				strings.Repeat("x", 1<<20) + "\n" + strings.Repeat("y", 1<<20+1) + "\nb\n", to("-"),
 			[]string{"a", strings.Repeat("x", 1<<20), "b"},
 			"✓ 3 lines sent as 3 messages: 3 written\n✗ 2 lines failed\n",
 			"connhub: line 2: this is not UTF-8 text; to send bytes: --binary\n" +
-				"connhub: line 4: longer than a message may be: 1 MiB (1048576 bytes)\nconnhub: 2 of 5 lines failed\n", exitError,
+				"connhub: line 4: longer than a message may be: 1 MiB (1048576 bytes)\nconnhub: " +
+				"2 of 5 lines failed\n", exitError,
 		},
 		{"nothing", "\n\n", to("-"), nil, "○ no lines to send\n", "", exitOK},
-		{"to nobody", "a\nb\n", to("-", "--user=bob", "--except-user=ann", "--detail"), nil, "○ 2 lines sent: nobody matched\n  no such user: bob\n", "", exitOK},
+		{"to nobody", "a\nb\n", to(
+			"-", "--user=bob", "--except-user=ann", "--detail",
+		), nil, "○ 2 lines sent: nobody matched\n  no such user: bob\n", "", exitOK},
 		{
 			"by request ids, again", "1\n2\n", to("-", "--request-id=r"),
 			[]string{"1", "2"},
@@ -82,18 +89,23 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 		{
 			"by request ids, again and one more", "1\n2\n3\n", to("-", "--request-id=r"),
 			[]string{"3"},
-			"✓ 3 lines sent as 3 messages: 3 written\n  ↺ 2 lines had been sent before (known request id)\n", "", exitOK,
+			"✓ 3 lines sent as 3 messages: 3 written\n  ↺ 2 lines had been sent before (known " +
+				"request id)\n", "", exitOK,
 		},
 		{
 			"none is good", "a\n", to("-", "-n", "Bad"), nil, "✗ 1 line failed\n",
-			"connhub: line 1: invalid argument: namespace: must be 1 to 128 characters a-z, 0-9, '_', '.', '-' and begin with a-z (INVALID_FIELD)\n" +
+			"connhub: line 1: invalid argument: namespace: must be 1 to 128 characters a-z, 0-9, " +
+				"'_', '.', '-' and begin with a-z (INVALID_FIELD)\n" +
 				"connhub: 1 of 1 line failed\n", exitError,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			received := readMessages(t, ann, len(tt.want)) // what is long is written as the client reads it
+			// what is long is written as the client reads it
+			received := readMessages(t, ann, len(tt.want))
 			r := connhub(t, tt.stdin, tt.args...)
-			if diff := cmp.Diff(result{tt.stdout, tt.stderr, tt.code}, r, cmp.AllowUnexported(result{})); diff != "" {
+			if diff := cmp.Diff(
+				result{tt.stdout, tt.stderr, tt.code}, r, cmp.AllowUnexported(result{}),
+			); diff != "" {
 				t.Error(diff)
 			}
 			for _, want := range tt.want {
@@ -109,7 +121,8 @@ func TestEachLineHasAResultInJSON(t *testing.T) {
 	t.Parallel()
 	hub := start(t, nil)
 	dialClient(t, hub.clients, "user=ann")
-	r := connhub(t, "1\n\n{\n\xff\n", "send", "--addr="+hub.control, "--user=ann", "--json-payload", "--json", "-")
+	r := connhub(t, "1\n\n{\n\xff\n", "send", "--addr="+hub.control,
+		"--user=ann", "--json-payload", "--json", "-")
 	type outcome struct {
 		Line    int
 		Receipt *struct {
@@ -130,10 +143,12 @@ func TestEachLineHasAResultInJSON(t *testing.T) {
 		}
 		have[one.Line] = one
 	}
-	if len(have) != 3 || have[1].Receipt.Written != 1 || have[1].Error != nil || !strings.Contains(r.stdout, `"queued":0`) {
+	if len(have) != 3 || have[1].Receipt.Written != 1 ||
+		have[1].Error != nil || !strings.Contains(r.stdout, `"queued":0`) {
 		t.Errorf("results: %s", r.stdout)
 	}
-	if e := have[3].Error; e == nil || e.Code != 3 || len(e.Details) == 0 || e.Details[0].Reason != "INVALID_FIELD" {
+	if e := have[3].Error; e == nil ||
+		e.Code != 3 || len(e.Details) == 0 || e.Details[0].Reason != "INVALID_FIELD" {
 		t.Errorf("line 3: %s", r.stdout)
 	}
 	if e := have[4].Error; e == nil || e.Code != 3 || !strings.Contains(e.Message, "not UTF-8") {
@@ -197,7 +212,8 @@ func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
 		}
 	}
 	_ = c.Close()
-	if code := c.exitCode(t); code != exitOK || c.stdout.String() != "✓ 3 lines sent as 3 messages: 3 written\n" {
+	if code := c.exitCode(t); code != exitOK ||
+		c.stdout.String() != "✓ 3 lines sent as 3 messages: 3 written\n" {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
 }
@@ -210,7 +226,8 @@ func TestCtrlCStopsWithTheSummary(t *testing.T) {
 	c.typed(t, "a\nb\n")
 	_, _ = next(t, ann), next(t, ann)
 	c.interrupt()
-	if code := c.exitCode(t); code != exitError || c.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" || c.stderr.String() != "connhub: interrupted\n" {
+	if code := c.exitCode(t); code != exitError || c.stdout.String() != "✓ 2 lines sent as 2 "+
+		"messages: 2 written\n" || c.stderr.String() != "connhub: interrupted\n" {
 		t.Errorf("exit %d, %q, %q", code, c.stdout.String(), c.stderr.String())
 	}
 }
@@ -221,16 +238,19 @@ func TestCtrlCWaitsOnlyAMomentForResults(t *testing.T) {
 	conn := dialControl(t, hub.control)
 	dialClient(t, hub.clients, "user=slow")
 	fill(t, conn, "slow", wideFill)
-	c := typeTo(t, "send", "--addr="+hub.control, "--user=slow", "--wait-timeout=1m", "--policy=drop-oldest", "-")
+	c := typeTo(t, "send", "--addr="+hub.control, "--user=slow",
+		"--wait-timeout=1m", "--policy=drop-oldest", "-")
 	c.typed(t, "a\n")
 	meter := testkit.NewMeter()
 	defer meter.Stop()
 	start := time.Now()
 	c.interrupt()
-	if code, limit := c.exitCode(t), meter.Limit(20*time.Second); code != exitError || time.Since(start) > limit {
+	if code, limit := c.exitCode(t),
+		meter.Limit(20*time.Second); code != exitError || time.Since(start) > limit {
 		t.Errorf("exit %d after %v, want an end within %v", code, time.Since(start), limit)
 	}
-	if out := c.stdout.String(); out != "! 1 line without an answer\n" && out != "○ no lines to send\n" {
+	if out := c.stdout.String(); out != "! 1 line without an answer\n" &&
+		out != "○ no lines to send\n" {
 		t.Errorf("summary %q", out)
 	}
 }
@@ -310,7 +330,8 @@ func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 	hub := start(t, nil)
 	ann := dialClient(t, hub.clients, "user=ann&group=blue")
 	between := newCuttable(t, hub.control)
-	c := typeTo(t, "send", "--addr="+between.Addr().String(), "--group=blue", "--wait=queued", "--policy=close", "-")
+	c := typeTo(t, "send", "--addr="+between.Addr().String(),
+		"--group=blue", "--wait=queued", "--policy=close", "-")
 	const n, cuts = 3000, 5
 	go func() {
 		for i := range n {
@@ -326,12 +347,15 @@ func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 			between.cut()
 		}
 	}
-	if code := c.exitCode(t); code != exitOK || !strings.HasPrefix(c.stdout.String(), "✓ 3000 lines sent as 3000 messages: ") {
+	if code := c.exitCode(t); code != exitOK || !strings.HasPrefix(
+		c.stdout.String(), "✓ 3000 lines sent as 3000 messages: ",
+	) {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
 }
 
-// The hub has taken the line, and its answer never came: it is sent again, and does not arrive twice.
+// The hub has taken the line, and its answer never came: it is sent again, and does not arrive
+// twice.
 func TestConnectionMayBreakBeforeTheFirstAnswer(t *testing.T) {
 	t.Parallel()
 	hub := start(t, nil)
@@ -373,7 +397,8 @@ func TestWhenAHubLeavesTheNextOneGetsTheRest(t *testing.T) {
 	}
 	_ = ann.CloseNow()
 	_ = c.Close()
-	if code := c.exitCode(t); code != exitOK || c.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
+	if code := c.exitCode(t); code != exitOK ||
+		c.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
 }
@@ -395,8 +420,10 @@ func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
 	case <-time.After(2 * time.Second):
 	}
 	_ = ends.Close()
-	if code := ends.exitCode(t); code != exitOK || ends.stdout.String() != "✓ 1 line sent as 1 message: 1 written\n" {
-		t.Errorf("input that ends without a hub: exit %d, %s%s", code, ends.stdout.String(), ends.stderr.String())
+	if code := ends.exitCode(t); code != exitOK ||
+		ends.stdout.String() != "✓ 1 line sent as 1 message: 1 written\n" {
+		t.Errorf("input that ends without a hub: exit %d, %s%s",
+			code, ends.stdout.String(), ends.stderr.String())
 	}
 
 	second := startLeaving(t, first.control)
@@ -407,7 +434,8 @@ func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
 	}
 	_ = ann.CloseNow()
 	_ = goesOn.Close()
-	if code := goesOn.exitCode(t); code != exitOK || goesOn.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
+	if code := goesOn.exitCode(t); code != exitOK ||
+		goesOn.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
 		t.Errorf("exit %d, %s%s", code, goesOn.stdout.String(), goesOn.stderr.String())
 	}
 }
@@ -420,7 +448,9 @@ func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
 	c := typeTo(t, "send", "--addr="+between.Addr().String(), "--user=ann", "-")
 	streams := func(n string) func() bool {
 		return func() bool {
-			return strings.Contains(get(t, "http://"+hub.ops+"/metrics", nil).body, "SendStream\"} "+n+"\n")
+			return strings.Contains(
+				get(t, "http://"+hub.ops+"/metrics", nil).body, "SendStream\"} "+n+"\n",
+			)
 		}
 	}
 	testkit.Eventually(t, "the stream is open", streams("1"))
@@ -445,7 +475,8 @@ type leaving struct {
 
 func startLeaving(t *testing.T, control string) *leaving {
 	t.Helper()
-	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0", "--listen-control="+control, "--listen-ops=127.0.0.1:0", "--data-dir="+t.TempDir())
+	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0",
+		"--listen-control="+control, "--listen-ops=127.0.0.1:0", "--data-dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,14 +522,17 @@ func TestWithoutAHubTheLinesThatAreLeftAreTold(t *testing.T) {
 	hub.leave(t)
 	c.typed(t, "two\nthree\n")
 	code := c.exitCode(t)
-	if want := "✓ 1 line sent as 1 message: 1 written\n"; code != exitError || !strings.HasPrefix(c.stdout.String(), want) {
+	if want := "✓ 1 line sent as 1 message: 1 written\n"; code != exitError ||
+		!strings.HasPrefix(c.stdout.String(), want) {
 		t.Errorf("exit %d, %q", code, c.stdout.String())
 	}
 	if !strings.Contains(c.stderr.String(), "without an answer: can't reach "+hub.control) {
 		t.Errorf("stderr %q", c.stderr.String())
 	}
 	r := connhub(t, "x\n", "send", "--addr="+hub.control, "--user=ann", "-")
-	if r.code != exitError || r.stdout != "" || !strings.HasPrefix(r.stderr, "connhub: can't reach "+hub.control+": connection refused.") {
+	if r.code != exitError || r.stdout != "" || !strings.HasPrefix(
+		r.stderr, "connhub: can't reach "+hub.control+": connection refused.",
+	) {
 		t.Errorf("no hub at all: %v", r)
 	}
 }
@@ -506,7 +540,9 @@ func TestWithoutAHubTheLinesThatAreLeftAreTold(t *testing.T) {
 func TestLinesAreAddedUpInWords(t *testing.T) {
 	var out strings.Builder
 	one := func(sequence int64, r *controlv1.Receipt) *controlv1.StreamedResult {
-		return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: r}}
+		return &controlv1.StreamedResult{
+			Sequence: sequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: r},
+		}
 	}
 	l := &lineTally{wait: controlv1.Wait_WAIT_ACKED, unanswered: 2}
 	for i, r := range []*controlv1.Receipt{
@@ -514,10 +550,13 @@ func TestLinesAreAddedUpInWords(t *testing.T) {
 		{Matched: 1 << 30, Written: 1 << 30},
 		{Matched: 1 << 30, Acked: 1 << 30},
 		{},
-		{Matched: 5, Pending: 1, Queued: 1, QueuedDetached: 1, Duplicate: true, Dropped: []*controlv1.Dropped{
-			{Reason: controlv1.DropReason_DROP_REASON_EXPIRED, Count: 1}, {Reason: controlv1.DropReason_DROP_REASON_CLOSED, Count: 1},
-		}},
-		{Unmatched: &controlv1.Unmatched{Users: []string{"ann"}}, UnreachableHubs: []string{"abcdefgh"}},
+		{Matched: 5, Pending: 1, Queued: 1, QueuedDetached: 1,
+			Duplicate: true, Dropped: []*controlv1.Dropped{
+				{Reason: controlv1.DropReason_DROP_REASON_EXPIRED, Count: 1},
+				{Reason: controlv1.DropReason_DROP_REASON_CLOSED, Count: 1},
+			}},
+		{Unmatched: &controlv1.Unmatched{Users: []string{"ann"}},
+			UnreachableHubs: []string{"abcdefgh"}},
 	} {
 		l.addResult(one(int64(i+1), r), &lineOutput{})
 	}
@@ -542,7 +581,8 @@ func TestProgressIsShownAfterAMomentAndGoesAway(t *testing.T) {
 		want               string
 	}{
 		{time.Second, 100, 0, 10, 80, 1000, "100 lines sent · 100/s · 1s · 1%"},
-		{90 * time.Second, 89_999, 1, 2000, 80, 1000, "89999 lines sent · 1 failed · 1000/s · 1m · 100%"},
+		{90 * time.Second, 89_999, 1, 2000, 80, 1000,
+			"89999 lines sent · 1 failed · 1000/s · 1m · 100%"},
 		{time.Second, 1, 0, 10, 80, 0, "1 line sent · 1/s · 1s"},
 		{time.Second, 100, 0, 10, 11, 0, "100 lines…"},
 	} {

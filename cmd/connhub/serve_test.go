@@ -21,9 +21,12 @@ const (
 func serveArgs(t *testing.T, more ...string) []string {
 	t.Helper()
 	return append([]string{
-		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
-		"--public-url=https://hub.example/edge", "--token-key-file=" + writeFile(t, "token.key", someKey+"\n"),
-		"--backend-secret-file=" + writeFile(t, "backend", "# rotation\n"+someSecret+"\n"), "--single-hub",
+		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0",
+		"--public-url=https://hub.example/edge",
+		"--token-key-file=" + writeFile(t, "token.key", someKey+"\n"),
+		"--backend-secret-file=" + writeFile(t, "backend", "# rotation\n"+someSecret+"\n"),
+		"--single-hub",
 	}, more...)
 }
 
@@ -47,18 +50,23 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		}},
 		"everything wrong": {
 			[]string{
-				"--token-key-file=/nowhere", "--backend-secret-file=" + short, "--public-url=ftp://x", "--listen-ops=0.0.0.0:9100",
-				"--listen-clients=nonsense", "--tls-cert-file=/nowhere", "--control-tls-cert-file=/nowhere", "--control-tls-key-file=/nowhere",
-				"--max-connections=0", "--outbox-bytes=1KiB", "--namespace-overflow=chat=conflate", "--namespace-overflow=Chat=close",
+				"--token-key-file=/nowhere", "--backend-secret-file=" + short,
+				"--public-url=ftp://x", "--listen-ops=0.0.0.0:9100",
+				"--listen-clients=nonsense", "--tls-cert-file=/nowhere",
+				"--control-tls-cert-file=/nowhere", "--control-tls-key-file=/nowhere",
+				"--max-connections=0", "--outbox-bytes=1KiB", "--namespace-overflow=chat=conflate",
+				"--namespace-overflow=Chat=close",
 				"--ops-secret-file=", "--ping-interval=10ms", "--allowed-origin=[",
-				"--single-hub", "--advertise-control=:9090", "--interest-hash-bits=65", "--peer-ca-file=/nowhere",
+				"--single-hub", "--advertise-control=:9090", "--interest-hash-bits=65",
+				"--peer-ca-file=/nowhere",
 				"--token-jwks=http://issuer.example/jwks", "--token-jwks-interval=1s",
 			},
 			[]string{
 				"token key: open /nowhere: no such file",
 				"secret of 5 bytes, want at least 32",
 				"--public-url ftp://x: want http(s):// or ws(s):// and a host",
-				"--listen-ops 0.0.0.0:9100: without --ops-secret-file it must be a loopback address",
+				"--listen-ops 0.0.0.0:9100: without --ops-secret-file it must be a " +
+					"loopback address",
 				"--listen-clients nonsense: want HOST:PORT",
 				"--tls-cert-file and --tls-key-file go together",
 				"--control-tls-cert-file: ",
@@ -78,15 +86,19 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			},
 		},
 		"the same secret twice": {
-			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey), "--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret), "--peer-secret-file=" + writeFile(t, "p", someSecret)},
-			[]string{"the same secret has the role backend too", "--peer-secret-file has no effect with --single-hub"},
+			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
+				"--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret),
+				"--peer-secret-file=" + writeFile(t, "p", someSecret)},
+			[]string{"the same secret has the role backend too",
+				"--peer-secret-file has no effect with --single-hub"},
 		},
 		"alone and not alone": {
 			[]string{"--single-hub", "--etcd-endpoints=127.0.0.1:2379", "--insecure-dev"},
 			[]string{"--single-hub and --etcd-endpoints contradict each other"},
 		},
 		"a cluster without a secret": {
-			[]string{"--etcd-endpoints=127.0.0.1:2379", "--insecure-dev", "--backend-secret-file=" + writeFile(t, "b", someSecret)},
+			[]string{"--etcd-endpoints=127.0.0.1:2379",
+				"--insecure-dev", "--backend-secret-file=" + writeFile(t, "b", someSecret)},
 			[]string{"--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing"},
 		},
 		"endpoints that are none": {
@@ -95,7 +107,8 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		},
 		"etcd all wrong": {
 			[]string{
-				"--insecure-dev", "--etcd-endpoints=nonsense,http://x:1", "--etcd-prefix=connhub", "--etcd-ca-file=/nowhere", "--etcd-cert-file=/nowhere",
+				"--insecure-dev", "--etcd-endpoints=nonsense,http://x:1", "--etcd-prefix=connhub",
+				"--etcd-ca-file=/nowhere", "--etcd-cert-file=/nowhere",
 				"--etcd-username=hub", "--advertise-control=0.0.0.0:9090", "--peer-server-name=hub",
 			},
 			[]string{
@@ -110,17 +123,24 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			},
 		},
 		"no password for etcd": {
-			[]string{"--insecure-dev", "--etcd-endpoints=http://x:1", "--etcd-username=hub", "--etcd-password-file=" + writeFile(t, "empty", "\nsecond\n"), "--etcd-ca-file=" + short},
-			[]string{"--etcd-password-file: the first line of ", "--etcd-ca-file: no certificate in "},
+			[]string{"--insecure-dev", "--etcd-endpoints=http://x:1", "--etcd-username=hub",
+				"--etcd-password-file=" + writeFile(t, "empty", "\nsecond\n"),
+				"--etcd-ca-file=" + short},
+			[]string{
+				"--etcd-password-file: the first line of ", "--etcd-ca-file: no certificate in ",
+			},
 		},
 		"settings that another one makes void": {
 			[]string{
-				"--insecure-dev", "--single-hub", "--token-jwks-interval=1m", "--close-on-token-expiry", "--zone=a", "--peer-server-name=hub",
-				"--etcd-prefix=/other", "--etcd-ca-file=x", "--etcd-cert-file=x", "--etcd-key-file=x", "--etcd-username=u", "--etcd-password-file=x",
+				"--insecure-dev", "--single-hub", "--token-jwks-interval=1m",
+				"--close-on-token-expiry", "--zone=a", "--peer-server-name=hub",
+				"--etcd-prefix=/other", "--etcd-ca-file=x", "--etcd-cert-file=x",
+				"--etcd-key-file=x", "--etcd-username=u", "--etcd-password-file=x",
 			},
 			[]string{
 				"--token-jwks-interval has no effect without --token-jwks",
-				"--close-on-token-expiry has no effect without --token-key-file or --token-jwks: clients have no tokens",
+				"--close-on-token-expiry has no effect without --token-key-file or --token-jwks: " +
+					"clients have no tokens",
 				"--zone has no effect with --single-hub: there are no other hubs",
 				"--peer-server-name has no effect with --single-hub",
 				"--etcd-prefix has no effect with --single-hub",
@@ -133,18 +153,23 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			},
 		},
 		"origins that can't match": {
-			[]string{"--insecure-dev", "--single-hub", "--allowed-origin=null,https://app.example.com"},
+			[]string{
+				"--insecure-dev", "--single-hub", "--allowed-origin=null,https://app.example.com",
+			},
 			[]string{
 				`--allowed-origin: "null" is what browsers send for pages without an origin`,
 				`--allowed-origin: "https://app.example.com" has no effect: only pages of this machine are served`,
 			},
 		},
 		"a password in the URL": {
-			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey), "--backend-secret-file=" + writeFile(t, "b", someSecret), "--public-url=https://u:hunter2@x/"},
+			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
+				"--backend-secret-file=" + writeFile(t, "b", someSecret),
+				"--public-url=https://u:hunter2@x/"},
 			[]string{"--public-url https://u:xxxxx@x/: want no user, query or fragment"},
 		},
 		"insecure beyond loopback": {
-			[]string{"--single-hub", "--insecure-dev", "--listen-clients=:8080", "--listen-control=192.0.2.1:1", "--listen-ops=[::]:9100"},
+			[]string{"--single-hub", "--insecure-dev",
+				"--listen-clients=:8080", "--listen-control=192.0.2.1:1", "--listen-ops=[::]:9100"},
 			[]string{
 				"--listen-clients :8080: --insecure-dev listens on loopback only",
 				"--listen-control 192.0.2.1:1: --insecure-dev listens on loopback only",
@@ -154,7 +179,9 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := connhub(t, "", append([]string{"serve"}, tt.args...)...)
-			if r.code != exitUsage || !strings.HasPrefix(r.stderr, "connhub: the hub does not start:\n  - ") {
+			if r.code != exitUsage || !strings.HasPrefix(
+				r.stderr, "connhub: the hub does not start:\n  - ",
+			) {
 				t.Fatalf("exit %d, %s", r.code, r.stderr)
 			}
 			for _, want := range tt.want {
@@ -181,17 +208,25 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 	hub := start(t, func(p *serverPlan) { *p = plan })
 	addr := "--addr=" + hub.control
 	r := connhub(t, "", "hubs", addr)
-	if r.code != exitError || !strings.Contains(r.stderr, "(CREDENTIALS_INVALID). Give the secret with --secret-file") {
+	if r.code != exitError || !strings.Contains(
+		r.stderr, "(CREDENTIALS_INVALID). Give the secret with --secret-file",
+	) {
 		t.Errorf("without a secret: exit %d, %s", r.code, r.stderr)
 	}
-	if r := connhub(t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", otherSecret)); r.code != exitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
+	if r := connhub(
+		t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", otherSecret),
+	); r.code != exitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
 		t.Errorf("with a wrong one: exit %d, %s", r.code, r.stderr)
 	}
-	if r := connhub(t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", "# nothing\n")); r.code != exitUsage || !strings.Contains(r.stderr, "no secret in") {
+	if r := connhub(
+		t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", "# nothing\n"),
+	); r.code != exitUsage || !strings.Contains(r.stderr, "no secret in") {
 		t.Errorf("with an empty file: exit %d, %s", r.code, r.stderr)
 	}
 	t.Setenv("CONNHUB_SECRET_FILE", c.Serve.BackendSecretFile[0])
-	if got := mustRun(t, "token", addr); !strings.HasPrefix(got, "wss://hub.example/edge/client/hubs/default?access_token=") {
+	if got := mustRun(t, "token", addr); !strings.HasPrefix(
+		got, "wss://hub.example/edge/client/hubs/default?access_token=",
+	) {
 		t.Errorf("token: %s", got)
 	}
 	if got := get(t, "http://"+hub.clients+"/", nil); got.code != 404 {
@@ -207,11 +242,13 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 
 func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
 	t.Parallel()
-	c, err := parse(t, serveArgs(t, "--listen-ops=:9100", "--ops-secret-file="+writeFile(t, "ops", otherSecret))...)
+	c, err := parse(t, serveArgs(t, "--listen-ops=:9100",
+		"--ops-secret-file="+writeFile(t, "ops", otherSecret))...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan, err := c.Serve.planHub(); err != nil || plan.opsSecrets == nil || plan.listenOps != ":9100" {
+	if plan, err := c.Serve.planHub(); err != nil ||
+		plan.opsSecrets == nil || plan.listenOps != ":9100" {
 		t.Errorf("plan: %+v, %v", plan, err)
 	}
 }
@@ -226,14 +263,16 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan.listenClients != "127.0.0.1:8080" || plan.listenControl != "127.0.0.1:9090" || plan.listenOps != "127.0.0.1:9100" {
+	if plan.listenClients != "127.0.0.1:8080" ||
+		plan.listenControl != "127.0.0.1:9090" || plan.listenOps != "127.0.0.1:9100" {
 		t.Errorf("listens on %s, %s, %s", plan.listenClients, plan.listenControl, plan.listenOps)
 	}
 	if !plan.loopbackOnly || !plan.anonymous || !plan.insecureControl || plan.page {
 		t.Errorf("plan: %+v", plan)
 	}
 	// A secret that is given is asked for all the same.
-	c, err = parse(t, "serve", "--insecure-dev", "--single-hub", "--backend-secret-file="+writeFile(t, "b", someSecret))
+	c, err = parse(t, "serve", "--insecure-dev", "--single-hub",
+		"--backend-secret-file="+writeFile(t, "b", someSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,10 +283,13 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 
 func TestSettingsReachHubAndEdge(t *testing.T) {
 	t.Parallel()
-	c, err := parse(t, serveArgs(t, "--name=n", "--max-connections=5", "--outbox-messages=6", "--outbox-bytes=3MiB", "--overflow=drop-newest",
+	c, err := parse(t, serveArgs(t, "--name=n", "--max-connections=5",
+		"--outbox-messages=6", "--outbox-bytes=3MiB", "--overflow=drop-newest",
 		"--request-ids=13", "--inbound-bytes=14MiB",
-		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example", "--allowed-origin=b.example", "--max-message=7KiB",
-		"--message-timeout=8s", "--ping-interval=9s", "--pong-timeout=10s", "--close-timeout=11s", "--handshake-timeout=12s", "--goroutine-per-link", "--close-on-token-expiry")...)
+		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example",
+		"--allowed-origin=b.example", "--max-message=7KiB",
+		"--message-timeout=8s", "--ping-interval=9s", "--pong-timeout=10s", "--close-timeout=11s",
+		"--handshake-timeout=12s", "--goroutine-per-link", "--close-on-token-expiry")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,14 +297,20 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.hub.Name != "n" || p.hub.MaxConnections != 5 || p.hub.Outbox != (hub.Bounds{Messages: 6, Bytes: 3 << 20}) || p.hub.Overflow != overflow.DropNewest ||
+	if p.hub.Name != "n" || p.hub.MaxConnections != 5 || p.hub.Outbox != (hub.Bounds{
+		Messages: 6, Bytes: 3 << 20,
+	}) || p.hub.Overflow != overflow.DropNewest ||
 		p.hub.RequestIDs != 13 || p.edge.InboundBytes != 14<<20 ||
-		p.hub.NamespaceOverflow["chat"] != overflow.DropOldest || p.hub.NamespaceOverflow["logs"] != overflow.CloseSlow {
+		p.hub.NamespaceOverflow["chat"] != overflow.DropOldest ||
+		p.hub.NamespaceOverflow["logs"] != overflow.CloseSlow {
 		t.Errorf("hub: %+v", p.hub)
 	}
 	e := p.edge
-	if strings.Join(e.AllowedOrigins, " ") != "a.example b.example" || e.MaxMessage != 7<<10 || e.MessageTimeout.Seconds() != 8 ||
-		e.PingInterval.Seconds() != 9 || e.PongTimeout.Seconds() != 10 || e.CloseTimeout.Seconds() != 11 || e.HandshakeTimeout.Seconds() != 12 || !e.GoroutinePerLink || !e.EndAtExpiry {
+	if strings.Join(e.AllowedOrigins, " ") != "a.example b.example" ||
+		e.MaxMessage != 7<<10 || e.MessageTimeout.Seconds() != 8 ||
+		e.PingInterval.Seconds() != 9 ||
+		e.PongTimeout.Seconds() != 10 || e.CloseTimeout.Seconds() != 11 ||
+		e.HandshakeTimeout.Seconds() != 12 || !e.GoroutinePerLink || !e.EndAtExpiry {
 		t.Errorf("edge: %+v", e)
 	}
 }
@@ -286,7 +334,8 @@ func TestPublicURLSaysWhatBrowsersSay(t *testing.T) {
 
 func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 	t.Parallel()
-	r := connhub(t, "", "dev", "--listen-clients=:8080", "--listen-ops=192.0.2.1:0", "--data-dir="+t.TempDir())
+	r := connhub(t, "", "dev", "--listen-clients=:8080",
+		"--listen-ops=192.0.2.1:0", "--data-dir="+t.TempDir())
 	if r.code != exitUsage || strings.Count(r.stderr, "dev listens on loopback only") != 2 {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
@@ -307,13 +356,15 @@ func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 	if _, err := (&devCmd{DataDir: dir}).tokenKey(); err != nil || first == nil {
 		t.Fatal(err)
 	}
-	if again, err := os.ReadFile(filepath.Join(dir, "token.key")); err != nil || string(again) != string(content) {
+	if again, err := os.ReadFile(filepath.Join(dir, "token.key")); err != nil ||
+		string(again) != string(content) {
 		t.Errorf("the second start made another key (%v)", err)
 	}
 	if err := makeTokenKey(filepath.Join(dir, "token.key")); err != nil {
 		t.Errorf("a second hub at the same time: %v", err)
 	}
-	if again, err := os.ReadFile(filepath.Join(dir, "token.key")); err != nil || string(again) != string(content) {
+	if again, err := os.ReadFile(filepath.Join(dir, "token.key")); err != nil ||
+		string(again) != string(content) {
 		t.Errorf("a second hub at the same time took the key away (%v)", err)
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
@@ -324,8 +375,11 @@ func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 func TestTakenPortsAreAClearLine(t *testing.T) {
 	t.Parallel()
 	a, b := takenPort(t), takenPort(t)
-	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0", "--listen-ops="+b, "--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-level=error")
-	want := "connhub: can't listen: --listen-clients " + a + ": the port is taken; is another hub running?; --listen-ops " + b + ": the port is taken; is another hub running?\n"
+	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0",
+		"--listen-ops="+b, "--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(),
+		"--log-level=error")
+	want := "connhub: can't listen: --listen-clients " + a + ": the port is taken; is another " +
+		"hub running?; --listen-ops " + b + ": the port is taken; is another hub running?\n"
 	if r.code != exitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}

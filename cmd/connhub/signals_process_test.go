@@ -58,7 +58,9 @@ func startPiped(t *testing.T, args ...string) *piped {
 		}
 		t.Cleanup(func() { _ = (*read).Close() })
 		// As little as a pipe can hold, one page: so it is full after a few lines.
-		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, (*read).Fd(), syscall.F_SETPIPE_SZ, 4096); errno != 0 {
+		if _, _, errno := syscall.Syscall(
+			syscall.SYS_FCNTL, (*read).Fd(), syscall.F_SETPIPE_SZ, 4096,
+		); errno != 0 {
 			t.Fatal(errno)
 		}
 	}
@@ -99,10 +101,11 @@ func requireServing(t *testing.T, p *process, client *websocket.Conn, what strin
 	if g := get(t, "http://"+p.ops+"/healthz", nil); g.code != 200 {
 		t.Errorf("/healthz %s: %d", what, g.code)
 	}
-	_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.control)).Send(t.Context(), &controlv1.SendRequest{
-		Target:  &controlv1.Target{Users: []string{"ann"}},
-		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: what}},
-	})
+	_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.control)).Send(t.Context(),
+		&controlv1.SendRequest{
+			Target:  &controlv1.Target{Users: []string{"ann"}},
+			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: what}},
+		})
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
@@ -133,7 +136,9 @@ func requireRefused(t *testing.T, path string) {
 // requireStop has a hub stop, as its client sees it.
 func requireStop(t *testing.T, p *process, client *websocket.Conn) {
 	t.Helper()
-	if _, _, err := client.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+	if _, _, err := client.Read(
+		t.Context(),
+	); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("the client sees %v, want 1001", err)
 	}
 	if code := p.exitCode(t, 10*time.Second); code != 0 {
@@ -196,8 +201,10 @@ func TestHubDoesNotWaitForAReaderOfItsLogThatHasStopped(t *testing.T) {
 // harmless are the signals that a hub ignores, although most of them end a process that decides
 // nothing.
 var harmless = []syscall.Signal{
-	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGXCPU,
-	syscall.SIGXFSZ, syscall.SIGIO, syscall.SIGPWR, syscall.SIGWINCH, syscall.SIGURG, syscall.SIGCHLD, syscall.SIGCONT, 36, 64,
+	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGVTALRM,
+	syscall.SIGPROF, syscall.SIGXCPU,
+	syscall.SIGXFSZ, syscall.SIGIO, syscall.SIGPWR, syscall.SIGWINCH, syscall.SIGURG,
+	syscall.SIGCHLD, syscall.SIGCONT, 36, 64,
 }
 
 func TestSignalsOfNoMeaningDoNothing(t *testing.T) {
@@ -220,7 +227,9 @@ func TestSIGQUITShowsGoroutinesAndExits2(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, insecureArgs(t)...)
 	p.signal(t, syscall.SIGQUIT)
-	if code := p.exitCode(t, 10*time.Second); code != 2 || !strings.Contains(p.log.String(), "SIGQUIT: quit") {
+	if code := p.exitCode(t, 10*time.Second); code != 2 || !strings.Contains(
+		p.log.String(), "SIGQUIT: quit",
+	) {
 		t.Errorf("exit %d:\n%.2000s", code, p.log)
 	}
 }
@@ -267,7 +276,8 @@ func TestOperatorsCommandsEndQuietlyWithTheirReader(t *testing.T) {
 			t.Errorf("connhub %v ends with %v", args, err)
 			continue
 		}
-		if status, _ := exit.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGPIPE {
+		if status, _ := exit.Sys().(syscall.WaitStatus); !status.Signaled() ||
+			status.Signal() != syscall.SIGPIPE {
 			t.Errorf("connhub %v ends with %v, %s", args, exit, stderr.String())
 		}
 		if strings.Contains(stderr.String(), "panic") {

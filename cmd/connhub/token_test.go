@@ -21,7 +21,9 @@ import (
 // comes tells whether a client gets in with a token.
 func comes(t *testing.T, hub *running, token string) bool {
 	t.Helper()
-	conn, response, err := websocket.Dial(t.Context(), "ws://"+hub.clients+"/client/hubs/default?access_token="+token, nil)
+	conn, response, err := websocket.Dial(
+		t.Context(), "ws://"+hub.clients+"/client/hubs/default?access_token="+token, nil,
+	)
 	if response.Body != nil {
 		_ = response.Body.Close()
 	}
@@ -39,7 +41,8 @@ func comes(t *testing.T, hub *running, token string) bool {
 func signed(t *testing.T, method jwt.SigningMethod, key any) string {
 	t.Helper()
 	token, err := jwt.NewWithClaims(method, jwt.MapClaims{
-		"aud": "https://hub.example/edge/client/hubs/default", "exp": time.Now().Add(time.Hour).Unix(),
+		"aud": "https://hub.example/edge/client/hubs/default",
+		"exp": time.Now().Add(time.Hour).Unix(),
 	}).SignedString(key)
 	if err != nil {
 		t.Fatal(err)
@@ -70,13 +73,17 @@ func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
 			t.Errorf("signed with %s: comes in %v", key, have)
 		}
 	}
-	url := mustRun(t, "token", "--addr="+hub.control, "--secret-file="+writeFile(t, "s", someSecret), "--role=webpubsub.sendToGroup")
+	url := mustRun(t, "token", "--addr="+hub.control,
+		"--secret-file="+writeFile(t, "s", someSecret), "--role=webpubsub.sendToGroup")
 	_, token, _ := strings.Cut(strings.TrimSpace(url), "access_token=")
 	claims := jwt.MapClaims{}
-	if _, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return []byte(someKey), nil }); err != nil {
+	if _, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) {
+		return []byte(someKey), nil
+	}); err != nil {
 		t.Errorf("issued: %v", err)
 	}
-	if b, err := json.Marshal(claims["role"]); err != nil || string(b) != `["webpubsub.sendToGroup"]` {
+	if b, err := json.Marshal(claims["role"]); err != nil ||
+		string(b) != `["webpubsub.sendToGroup"]` {
 		t.Errorf("roles: %s, %v", b, err)
 	}
 }
@@ -89,13 +96,17 @@ func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
 	}
 	set := testkit.JWKSet(testkit.JWK(t, private.Public(), "1", `"use":"sig"`, `"alg":"ES256"`))
 	hub := serving(t, "--token-jwks="+writeFile(t, "jwks.json", set))
-	if !comes(t, hub, signed(t, jwt.SigningMethodES256, private)) || !comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(someKey))) {
+	if !comes(t, hub, signed(t, jwt.SigningMethodES256, private)) || !comes(
+		t, hub, signed(t, jwt.SigningMethodHS256, []byte(someKey)),
+	) {
 		t.Error("refused")
 	}
 	if comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(set))) {
 		t.Error("signed with what is public")
 	}
-	if got := get(t, "http://"+hub.ops+"/metrics", nil); !strings.Contains(got.body, "\nconnhub_jwks_keys 1\n") {
+	if got := get(t, "http://"+hub.ops+"/metrics", nil); !strings.Contains(
+		got.body, "\nconnhub_jwks_keys 1\n",
+	) {
 		t.Errorf("metrics: %s", got.body)
 	}
 }
@@ -104,16 +115,19 @@ func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "jwks.json")
 	r := connhub(t, "", serveArgs(t, "--token-jwks="+missing, "--log-level=error")...)
-	if r.code != exitError || r.stderr != "connhub: --token-jwks: set of public keys: open "+missing+": no such file or directory\n" {
+	if r.code != exitError || r.stderr != "connhub: --token-jwks: set of public keys: open "+
+		missing+": no such file or directory\n" {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 	// With public keys alone there is nothing to sign with.
-	c, err := parse(t, "serve", "--single-hub", "--token-jwks=https://issuer.example/jwks", "--public-url=https://x", "--backend-secret-file="+writeFile(t, "b", someSecret))
+	c, err := parse(t, "serve", "--single-hub", "--token-jwks=https://issuer.example/jwks",
+		"--public-url=https://x", "--backend-secret-file="+writeFile(t, "b", someSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
 	plan, err := c.Serve.planHub()
-	if err != nil || plan.keySet.Source != "https://issuer.example/jwks" || plan.keySet.Interval != 5*time.Minute || len(plan.tokenKeys) != 0 {
+	if err != nil || plan.keySet.Source != "https://issuer.example/jwks" ||
+		plan.keySet.Interval != 5*time.Minute || len(plan.tokenKeys) != 0 {
 		t.Errorf("%+v, %v", plan.keySet, err)
 	}
 }
@@ -126,8 +140,10 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 		"wss://hub.example":        "https://hub.example",
 		"ws://127.0.0.1:8081":      "http://127.0.0.1:8081",
 	} {
-		r := connhub(t, "", "token", "--connection-string", "--token-key-file="+key, "--token-key-file=/nowhere", "--public-url="+public)
-		if want := "Endpoint=" + endpoint + ";AccessKey=" + someKey + ";Version=1.0;\n"; r.code != exitOK || r.stdout != want {
+		r := connhub(t, "", "token", "--connection-string",
+			"--token-key-file="+key, "--token-key-file=/nowhere", "--public-url="+public)
+		if want := "Endpoint=" + endpoint +
+			";AccessKey=" + someKey + ";Version=1.0;\n"; r.code != exitOK || r.stdout != want {
 			t.Errorf("exit %d, %q, want %q", r.code, r.stdout, want)
 		}
 		if strings.Contains(r.stderr, someKey) {
@@ -139,7 +155,8 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 		{"/nowhere", "https://x", "no such file"},
 		{key, "ftp://x", "--public-url ftp://x: want"},
 	} {
-		r := connhub(t, "", "token", "--connection-string", "--token-key-file="+c.key, "--public-url="+c.public)
+		r := connhub(t, "", "token", "--connection-string",
+			"--token-key-file="+c.key, "--public-url="+c.public)
 		if r.code != exitUsage || !strings.Contains(r.stderr, c.want) || r.stdout != "" {
 			t.Errorf("%s: exit %d, %q, %s", c.want, r.code, r.stdout, r.stderr)
 		}
@@ -149,13 +166,17 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 func TestTheConnectionStringOfDevNeedsNoFlags(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", "")
-	for _, flag := range []string{"--user=ann", "--group=g", "--role=webpubsub.sendToGroup", "--label=k=v"} {
+	for _, flag := range []string{
+		"--user=ann", "--group=g", "--role=webpubsub.sendToGroup", "--label=k=v",
+	} {
 		name, _, _ := strings.Cut(flag, "=")
-		if r := connhub(t, "", "token", "--connection-string", flag); r.code != exitUsage || !strings.Contains(r.stderr, name+" has no effect with --connection-string") {
+		if r := connhub(t, "", "token", "--connection-string", flag); r.code != exitUsage ||
+			!strings.Contains(r.stderr, name+" has no effect with --connection-string") {
 			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
 		}
 	}
-	if r := connhub(t, "", "token", "--connection-string"); r.code != exitUsage || !strings.Contains(r.stderr, "there is no key of connhub dev yet") {
+	if r := connhub(t, "", "token", "--connection-string"); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "there is no key of connhub dev yet") {
 		t.Errorf("before: exit %d, %s", r.code, r.stderr)
 	}
 	c := &devCmd{}
@@ -169,7 +190,8 @@ func TestTheConnectionStringOfDevNeedsNoFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "Endpoint=http://127.0.0.1:8080;AccessKey=" + strings.TrimSpace(string(key)) + ";Version=1.0;\n"
+	want := "Endpoint=http://127.0.0.1:8080;AccessKey=" +
+		strings.TrimSpace(string(key)) + ";Version=1.0;\n"
 	if got := mustRun(t, "token", "--connection-string"); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
