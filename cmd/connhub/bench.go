@@ -41,9 +41,10 @@ type benchFlags struct {
 }
 
 const (
-	// closedLimit is how long the hub may take to forget the group of a bench after all its members have gone.
+	// closedLimit is the time that the hub has to forget the group of a bench after all members
+	// have left.
 	closedLimit = 5 * time.Second
-	// closedPoll is how often it is asked.
+	// closedPoll is the time between two requests for the group.
 	closedPoll = 50 * time.Millisecond
 )
 
@@ -62,15 +63,15 @@ func (f *benchFlags) validateFlags() error {
 	return nil
 }
 
-// bench is one run: connections, what is measured of them, and the hub's own figures.
+// bench is a run: its connections, its measurements, and the hub's own figures.
 type bench struct {
 	// Static.
 	flags *benchFlags
 	hub   *client
 	t     *terminal
 	stamp *load.Stamp
-	name  string // of this run: of the group, and what users begin with
-	own   bool   // each connection is in a group of its own besides
+	name  string // of this run: of the group, and the beginning of users
+	own   bool   // each connection is in a group of its own, too
 
 	crowd    *load.Crowd // set by open
 	ops      *benchOps   // set by open
@@ -78,10 +79,11 @@ type bench struct {
 	report   *benchReport
 }
 
-// benchNameLength is how much of a user's 16 bytes is the run's.
+// benchNameLength is the part of a user's 16 bytes that names the run.
 const benchNameLength = 8
 
-// runBench runs a bench: measure is called with no connection open yet, and may leave open what it opens.
+// runBench runs a bench. No connection is open yet when it calls measure. measure may leave its
+// connections open.
 func (f *benchFlags) runBench(ctx context.Context, t *terminal, name string, measure func(context.Context, *bench) error) error {
 	if err := f.validateFlags(); err != nil {
 		return err
@@ -104,7 +106,7 @@ func (f *benchFlags) runBench(ctx context.Context, t *terminal, name string, mea
 	})
 }
 
-// measureAndClose measures, and takes down all that was made for it.
+// measureAndClose calls measure, then closes the connections that it left open.
 func (b *bench) measureAndClose(ctx context.Context, measure func(context.Context, *bench) error) error {
 	err := measure(ctx, b)
 	if b.crowd == nil {
@@ -120,7 +122,7 @@ func (b *bench) measureAndClose(ctx context.Context, measure func(context.Contex
 	return errors.Join(err, b.awaitGroupGone(context.WithoutCancel(ctx)))
 }
 
-// awaitGroupGone waits until the hub has forgotten the group: then all its members are gone.
+// awaitGroupGone waits until the hub has forgotten the group: then all members have left.
 func (b *bench) awaitGroupGone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closedLimit)
 	defer cancel()
@@ -128,7 +130,8 @@ func (b *bench) awaitGroupGone(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		response, err := controlv1.NewGroupServiceClient(b.hub).GetGroup(ctx, &controlv1.GetGroupRequest{Namespace: b.flags.Namespace, Group: b.groupName()})
-		if err != nil && ctx.Err() == nil { // it is gone, or the hub is, which the measurement has told
+		// the group is gone, or the hub is, which the measurement has reported
+		if err != nil && ctx.Err() == nil {
 			return nil //nolint:nilerr // as said
 		}
 		select {
@@ -141,7 +144,7 @@ func (b *bench) awaitGroupGone(ctx context.Context) error {
 
 func (b *bench) groupName() string { return "bench-" + b.name }
 
-// openCrowd opens the connections, between two looks at the hub.
+// openCrowd opens the connections. It samples the hub before and after that.
 func (b *bench) openCrowd(ctx context.Context) (before, after opsSample, took time.Duration, err error) {
 	urls, err := b.issueURLs(ctx)
 	if err != nil {
@@ -174,7 +177,7 @@ func (b *bench) openCrowd(ctx context.Context) (before, after opsSample, took ti
 	return before, after, took, nil
 }
 
-// openError says what may help.
+// openError adds advice to the error of a dial.
 func (b *bench) openError(err error) error {
 	hint := ""
 	if _, ok := errors.AsType[*net.OpError](err); ok && len(b.flags.URL) == 0 {
@@ -183,7 +186,8 @@ func (b *bench) openError(err error) error {
 	return fmt.Errorf("%s%s", makePrintable(err.Error()), hint)
 }
 
-// clientsTLS trusts for clients' connections what --tls-ca-file has.
+// clientsTLS returns a TLS configuration for the clients' connections that trusts the certificates
+// of --tls-ca-file.
 func (f *benchFlags) clientsTLS() (*tls.Config, error) {
 	if f.TLSCAFile == "" {
 		return nil, nil //nolint:nilnil // the system's certificates
@@ -244,7 +248,8 @@ func (c *benchIdleCmd) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		b.ops.collectGarbage(ctx) // garbage of the handshakes: what is returned to the system shows later
+		// garbage of the handshakes; memory returned to the system shows later
+		b.ops.collectGarbage(ctx)
 		began := time.Now()
 		b.progress.showPhase("holding", c.Duration.Seconds(), func() (float64, string) {
 			held := time.Since(began)
@@ -260,7 +265,7 @@ func (c *benchIdleCmd) Run(ctx context.Context, t *terminal) error {
 		r.benchHolds = &benchHolds{Pings: b.crowd.Counts().Pings}
 		b.reportCPU(start, end, held, func(h *benchHub, _ float64) {
 			came := float64(after.connections - before.connections)
-			// At or below 0, and left out: the hub had more than enough from before.
+			// At or below 0 the figure is left out: the hub reused free memory.
 			h.Memory = max(roundFigure(float64(end.memory-before.memory)/came), 0)
 			h.Heap = max(roundFigure(float64(end.heap-before.heap)/came), 0)
 		})
@@ -278,7 +283,7 @@ func waitFor(ctx context.Context, d time.Duration) {
 	}
 }
 
-// benchSendFlags are those of benches that send.
+// benchSendFlags are the flags of the benches that send.
 type benchSendFlags struct {
 	Size     int           `default:"128" placeholder:"BYTES" group:"Load" help:"Payload of a message. (${default})"`
 	Rate     float64       `default:"0" placeholder:"N" group:"Load" help:"Sends per second, whatever becomes of them; 0: the next one goes when a receipt has come. (${default})"`
@@ -355,7 +360,8 @@ func (c *benchUnicastCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// reportCPU reports what the hub used between two samples; more adds what only one bench knows.
+// reportCPU reports the hub's use of CPU between two samples. more adds the figures of a single
+// bench.
 func (b *bench) reportCPU(from, to opsSample, took time.Duration, more func(h *benchHub, micros float64)) {
 	why := cmp.Or(b.ops.unknown, from.unknown, to.unknown)
 	if why != "" {

@@ -20,9 +20,10 @@ import (
 )
 
 const (
-	// settleLimit is how long messages that receipts tell of may stay away before they are missing.
+	// settleLimit is how long messages in receipts may be on their way before they count as
+	// missing.
 	settleLimit = 5 * time.Second
-	// settlePoll is how often is looked whether they have come.
+	// settlePoll is the time between two looks at the counts of clients.
 	settlePoll = 5 * time.Millisecond
 )
 
@@ -30,11 +31,12 @@ var errHubLeaves = errors.New("the hub is leaving")
 
 // driver sends the messages of a bench.
 //
-// Problem: latency under a rate must count from when a message should have gone, or a hub that stalls looks good, because
-// it also stalls the sender.
+// Problem: latency under a rate must count from the time when a message is due. Otherwise a hub
+// that stalls looks good, because it also stalls the sender.
 //
-// Outline: pace says when each message is due. Over a stream one goroutine builds and writes, taking into a batch what is due
-// and fits in flight, and one reads results. Unary calls are made by as many goroutines as may be in flight.
+// Outline: pace knows when each message is due. Over a stream, a goroutine builds and writes
+// batches of the messages that are due and may be in flight, and another goroutine reads results.
+// Unary calls are made by as many goroutines as messages may be in flight.
 type driver struct {
 	// Static.
 	bench    *bench
@@ -47,21 +49,21 @@ type driver struct {
 	mu      sync.Mutex
 	pace    pace
 	sent    int64
-	dueAt   map[int64]time.Duration // of those without a result, by sequence
+	dueAt   map[int64]time.Duration // of messages without a result, by sequence
 	states  states
 	results int64
-	gaps    controlv1.Receipt // hubs that were not reached
+	gaps    controlv1.Receipt // the hubs that were not reached
 	err     error             // of the first send that failed
 }
 
-// pace says when messages are due, in the time of a stamp.
+// pace knows when messages are due, in the time of a stamp.
 type pace struct {
 	start, end time.Duration
 	every      time.Duration // 0: at once
 	taken      int64
 }
 
-// nextDue is when the next message is due; false: the run is over.
+// nextDue returns when the next message is due. It returns false if the run is over.
 func (p *pace) nextDue(now time.Duration) (time.Duration, bool) {
 	at := now
 	if p.every > 0 {
@@ -70,7 +72,7 @@ func (p *pace) nextDue(now time.Duration) (time.Duration, bool) {
 	return at, at < p.end
 }
 
-// runSends sends for as long as it shall, and reports what came of it.
+// runSends sends for the duration of f, and reports the results.
 func (b *bench) runSends(ctx context.Context, f *benchSendFlags, inFlight int, target func() *controlv1.Target) error {
 	d := &driver{
 		bench: b, flags: f, target: target, inFlight: inFlight, receipts: load.NewHistogram(), dueAt: map[int64]time.Duration{},
@@ -93,7 +95,7 @@ func (b *bench) runSends(ctx context.Context, f *benchSendFlags, inFlight int, t
 	way(ctx)
 	took := b.stamp.Now() - d.pace.start
 	if ctx.Err() == nil && d.err == nil {
-		took = max(took, f.Duration) // under a rate nothing may be due at the end
+		took = max(took, f.Duration) // under a rate no message may be due at the end
 	}
 	d.awaitDeliveries()
 	after := b.ops.takeSample(context.WithoutCancel(ctx))
@@ -110,7 +112,8 @@ func (b *bench) runSends(ctx context.Context, f *benchSendFlags, inFlight int, t
 	return nil
 }
 
-// rehearseSend sends one message to all, so that each connection, and the call itself, has been used once.
+// rehearseSend sends a message to all, so that each connection and the call itself have been used
+// once.
 func (d *driver) rehearseSend(ctx context.Context) error {
 	b := d.bench
 	var receipt *controlv1.Receipt
@@ -131,7 +134,7 @@ func (d *driver) rehearseSend(ctx context.Context) error {
 	return nil
 }
 
-// pollUntil waits until something holds, at most for limit.
+// pollUntil waits until holds returns true, at most for limit.
 func pollUntil(limit time.Duration, holds func() bool) {
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
@@ -140,7 +143,7 @@ func pollUntil(limit time.Duration, holds func() bool) {
 	}
 }
 
-// newRequest is one message that is due at a time.
+// newRequest returns a message that is due at a time.
 func (d *driver) newRequest(target *controlv1.Target, at time.Duration, sequence int64) *controlv1.SendRequest {
 	payload := d.bench.stamp.Append(make([]byte, 0, d.flags.Size), at, uint32(sequence))
 	return &controlv1.SendRequest{
@@ -150,7 +153,8 @@ func (d *driver) newRequest(target *controlv1.Target, at time.Duration, sequence
 	}
 }
 
-// takeMessage takes the next message. wait tells how long it is until it is due; then nothing was taken. false: there is none.
+// takeMessage returns the next message. If wait is above 0, the message is due only after that
+// time, and was not taken. ok is false after the last message.
 func (d *driver) takeMessage() (sequence int64, request *controlv1.SendRequest, wait time.Duration, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -169,7 +173,7 @@ func (d *driver) takeMessage() (sequence int64, request *controlv1.SendRequest, 
 	return sequence, d.newRequest(d.target(), at, sequence), 0, true
 }
 
-// awaitMessage is take, with the wait.
+// awaitMessage waits until the next message is due, and returns it.
 func (d *driver) awaitMessage(ctx context.Context) (sequence int64, request *controlv1.SendRequest, ok bool) {
 	for ctx.Err() == nil {
 		sequence, request, due, ok := d.takeMessage()
@@ -181,7 +185,7 @@ func (d *driver) awaitMessage(ctx context.Context) (sequence int64, request *con
 	return 0, nil, false
 }
 
-// recordResult takes the result of a send.
+// recordResult counts the result of a send.
 func (d *driver) recordResult(sequence int64, receipt *controlv1.Receipt, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -207,7 +211,7 @@ func (d *driver) failRun(err error) {
 	d.err = cmp.Or(d.err, err)
 }
 
-// runUnary sends with one call for each message.
+// runUnary sends with a call for each message.
 func (d *driver) runUnary(ctx context.Context) {
 	var callers sync.WaitGroup
 	for range d.inFlight {
@@ -218,7 +222,7 @@ func (d *driver) runUnary(ctx context.Context) {
 					return
 				}
 				var response *controlv1.SendResponse
-				// What is on its way when Ctrl-C comes is waited for: its message counts.
+				// Ctrl-C does not cut a call in flight: its message counts.
 				err := d.bench.hub.invokeWithin(context.WithoutCancel(ctx), 0, func(ctx context.Context) (err error) {
 					response, err = controlv1.NewDeliveryServiceClient(d.bench.hub).Send(ctx, request)
 					return err
@@ -232,7 +236,7 @@ func (d *driver) runUnary(ctx context.Context) {
 
 type benchStream = grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
 
-// runStream sends over one stream.
+// runStream sends over a single stream.
 func (d *driver) runStream(ctx context.Context) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -241,7 +245,7 @@ func (d *driver) runStream(ctx context.Context) {
 		d.failRun(d.callError(err))
 		return
 	}
-	slots := make(chan struct{}, d.inFlight) // one for each message without a result
+	slots := make(chan struct{}, d.inFlight) // an element for each message without a result
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -260,7 +264,8 @@ func (d *driver) runStream(ctx context.Context) {
 	}
 }
 
-// writeBatches writes what is due until the run is over. A write error shows where results are read.
+// writeBatches writes the messages that are due, until the run is over. readResults reports the
+// error of a failed write.
 func (d *driver) writeBatches(ctx context.Context, stream benchStream, slots chan struct{}, ended <-chan struct{}) {
 	for {
 		select {
@@ -281,7 +286,7 @@ func (d *driver) writeBatches(ctx context.Context, stream benchStream, slots cha
 	}
 }
 
-// fillBatch adds to a batch what is due already, and may be in flight.
+// fillBatch adds to a batch the messages that are due already and may be in flight.
 func (d *driver) fillBatch(batch []*controlv1.StreamedSend, slots chan struct{}) []*controlv1.StreamedSend {
 	for size := proto.Size(batch[0]); size < maxBatchBytes && len(batch) < maxBatchLines; {
 		select {
@@ -300,7 +305,7 @@ func (d *driver) fillBatch(batch []*controlv1.StreamedSend, slots chan struct{})
 	return batch
 }
 
-// readResults takes results until the stream ends.
+// readResults reads results until the stream ends.
 func (d *driver) readResults(stream benchStream, slots <-chan struct{}) {
 	for {
 		response, err := stream.Recv()
@@ -328,19 +333,19 @@ func (d *driver) callError(err error) error {
 	return d.bench.hub.callError(err, d.bench.flags.Timeout)
 }
 
-// expectedDeliveries is how many messages must reach clients, as far as receipts tell.
+// expectedDeliveries returns how many messages must reach clients, according to the receipts.
 func (d *driver) expectedDeliveries() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.states.matched - d.states.dropped
 }
 
-// awaitDeliveries waits until the clients have what the receipts tell.
+// awaitDeliveries waits until the clients have the messages that the receipts count.
 func (d *driver) awaitDeliveries() {
 	pollUntil(settleLimit, func() bool { return d.bench.crowd.Counts().Messages >= d.expectedDeliveries() })
 }
 
-// watchRate returns what the progress line says.
+// watchRate returns the function for the progress line.
 func (d *driver) watchRate() func() (float64, string) {
 	last, lastAt := int64(0), d.bench.stamp.Now()
 	return func() (float64, string) {
@@ -351,7 +356,7 @@ func (d *driver) watchRate() func() (float64, string) {
 	}
 }
 
-// reportSends reports all but the hub's figures.
+// reportSends reports all figures but those of the hub.
 func (d *driver) reportSends(took time.Duration) {
 	b, n := d.bench, d.bench.crowd.Counts()
 	d.mu.Lock()

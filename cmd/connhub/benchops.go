@@ -17,32 +17,34 @@ import (
 )
 
 const (
-	// opsTimeout is for one request to the operations of a hub: collecting the garbage of a large one takes its time.
+	// opsTimeout bounds a request to the operations of a hub. A large hub needs time to collect its
+	// garbage.
 	opsTimeout = 10 * time.Second
-	// opsShare is how much of the connections must be seen at the hubs whose operations are asked, or they are not those
-	// that have the load. Others may come and go meanwhile.
+	// opsShare is the share of the connections that the asked hubs must see. Below it the load is
+	// on hubs that were not asked. Connections of other clients may come and go meanwhile.
 	opsShare = 0.9
 )
 
-// benchOps asks hubs for what they use.
+// benchOps asks hubs for their use of CPU and memory.
 type benchOps struct {
 	urls    []string
 	guessed bool
 	secret  string
 	http    *http.Client
-	unknown string // why nothing can be told; empty: it can
+	unknown string // why the figures are unknown; empty: they are known
 }
 
-// opsSample is what hubs used until a moment, together.
+// opsSample is the total use of the hubs until a moment.
 type opsSample struct {
 	cpu         float64 // seconds
 	memory      int64   // bytes of the processes in memory
-	heap        int64   // bytes in use of it: Go's heap and stacks
+	heap        int64   // bytes of it in use: Go's heap and stacks
 	connections int64
-	unknown     string // why not
+	unknown     string // why the figures are unknown; empty: they are known
 }
 
-// newBenchOps asks those of --ops-url, otherwise the one at the default address of a hub on this machine.
+// newBenchOps asks the hubs of --ops-url, or else the default address if the hub is on this
+// machine.
 func newBenchOps(f *benchFlags) *benchOps {
 	o := &benchOps{urls: f.OpsURL, http: &http.Client{Timeout: opsTimeout, Transport: &http.Transport{}}}
 	if len(o.urls) == 0 {
@@ -62,7 +64,7 @@ func newBenchOps(f *benchFlags) *benchOps {
 	return o
 }
 
-// takeSample asks all of them.
+// takeSample asks all hubs.
 func (o *benchOps) takeSample(ctx context.Context) (sum opsSample) {
 	if o.unknown != "" {
 		return opsSample{unknown: o.unknown}
@@ -76,7 +78,7 @@ func (o *benchOps) takeSample(ctx context.Context) (sum opsSample) {
 	return sum
 }
 
-// unknownWords say why nothing is known.
+// unknownWords words an error that leaves the figures unknown.
 func (o *benchOps) unknownWords(base string, err error) string {
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		err = errors.New(dialWords(failed.Err))
@@ -88,7 +90,7 @@ func (o *benchOps) unknownWords(base string, err error) string {
 	return makePrintable(text)
 }
 
-// getPath asks one of them and has read look at the answer.
+// getPath asks a hub, and passes the answer to read.
 func (o *benchOps) getPath(ctx context.Context, base, path string, read func(io.Reader) error) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/metrics")+path, http.NoBody)
 	if err != nil {
@@ -108,7 +110,7 @@ func (o *benchOps) getPath(ctx context.Context, base, path string, read func(io.
 	return read(response.Body)
 }
 
-// addMetrics adds the metrics of a hub (Prometheus' text format).
+// addMetrics adds the metrics of a hub (text format of Prometheus).
 func (s *opsSample) addMetrics(r io.Reader) error {
 	lines, found := bufio.NewScanner(r), false
 	for lines.Scan() {
@@ -116,7 +118,8 @@ func (s *opsSample) addMetrics(r io.Reader) error {
 		name, _, _ = strings.Cut(name, "{")
 		number, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 		if err != nil {
-			continue // a comment, or a label with a blank, which none of these has
+			// a comment, or a label with a blank; none of the metrics below has such a label
+			continue
 		}
 		switch name {
 		case "process_cpu_seconds_total":
@@ -139,7 +142,7 @@ func (s *opsSample) addMetrics(r io.Reader) error {
 	return nil
 }
 
-// checkLoad finds out whether the load is on those that are asked.
+// checkLoad checks that the load is on the hubs that were asked.
 func (o *benchOps) checkLoad(before, after opsSample, connections int) {
 	seen := after.connections - before.connections
 	if o.unknown == "" && before.unknown == "" && after.unknown == "" && float64(seen) < opsShare*float64(connections) {
@@ -148,14 +151,15 @@ func (o *benchOps) checkLoad(before, after opsSample, connections int) {
 	}
 }
 
-// collectGarbage has them collect their garbage, so that memory is what is in use.
+// collectGarbage makes the hubs collect their garbage, so that memory is the memory in use.
 func (o *benchOps) collectGarbage(ctx context.Context) {
 	if o.unknown != "" {
 		return
 	}
 	defer o.http.CloseIdleConnections()
 	for _, base := range o.urls {
-		_ = o.getPath(ctx, base, "/debug/pprof/heap?gc=1", func(r io.Reader) error { // without it the figure is larger
+		// without it the figure is larger
+		_ = o.getPath(ctx, base, "/debug/pprof/heap?gc=1", func(r io.Reader) error {
 			_, err := io.Copy(io.Discard, r)
 			return err
 		})

@@ -7,20 +7,21 @@ import (
 	"time"
 )
 
-// barWidth is how many columns the bar takes.
+// barWidth is the width of the bar in columns.
 const barWidth = 24
 
-// benchProgress is one line at the bottom of a terminal that shows how far each phase of a bench has come.
+// benchProgress is a line at the bottom of a terminal that shows the progress of each phase of a
+// bench.
 type benchProgress struct {
 	line *progress
 
-	end     chan struct{} // ends the goroutine that draws; nil: none does
+	end     chan struct{} // ends the goroutine that draws; nil: there is none
 	drawing sync.WaitGroup
 }
 
 func newBenchProgress(t *terminal) *benchProgress { return &benchProgress{line: t.newProgress(nil)} }
 
-// showPhase shows another phase: now returns how far it is, until whole, and words.
+// showPhase shows the next phase. now returns its progress, which ends at whole, and words for it.
 func (p *benchProgress) showPhase(name string, whole float64, now func() (float64, string)) {
 	p.stopDrawing()
 	if p.line.out == nil {
@@ -43,7 +44,7 @@ func (p *benchProgress) showPhase(name string, whole float64, now func() (float6
 	})
 }
 
-// stopDrawing takes the line away.
+// stopDrawing removes the line.
 func (p *benchProgress) stopDrawing() {
 	if p.end == nil {
 		return
@@ -56,11 +57,12 @@ func (p *benchProgress) stopDrawing() {
 
 // drawLine replaces the line.
 func (p *progress) drawLine(text string) {
-	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dimText(shortenText(text, p.width-1))) // a full line would wrap
+	// a full line would wrap
+	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dimText(shortenText(text, p.width-1)))
 	p.shown = true
 }
 
-// barLine is a phase in one line.
+// barLine formats a phase as a line.
 func barLine(name string, done, whole float64, words string) string {
 	part := 0.0
 	if whole > 0 {

@@ -13,7 +13,8 @@ import (
 	"github.com/connhub/connhub/load"
 )
 
-// benchReport is what a bench came to: the object that --json prints. docs/bench.md explains each name.
+// benchReport is the result of a bench: the object that --json prints. docs/bench.md explains each
+// name.
 type benchReport struct {
 	Bench       string  `json:"bench"`
 	Interrupted bool    `json:"interrupted"` // by Ctrl-C
@@ -33,7 +34,7 @@ type benchReport struct {
 	gaps     partial
 }
 
-// benchSends is what fanout and unicast measure.
+// benchSends are the measurements of fanout and unicast.
 type benchSends struct {
 	API          string  `json:"api"`
 	PayloadBytes int     `json:"payload_bytes"`
@@ -52,20 +53,21 @@ type benchSends struct {
 	Matched    int64 `json:"receipts_matched"`
 	Written    int64 `json:"receipts_written"`
 	Dropped    int64 `json:"receipts_dropped"`
-	Missing    int64 `json:"missing"` // below 0: more came than was sent
+	Missing    int64 `json:"missing"` // below 0: surplus deliveries
 	Disordered int64 `json:"out_of_order"`
 
-	Unreachable []string `json:"unreachable_hubs,omitempty"` // where the outcome of a send is unknown
+	// where the outcome of a send is unknown
+	Unreachable []string `json:"unreachable_hubs,omitempty"`
 }
 
-// benchConnects is what connect measures.
+// benchConnects are the measurements of connect.
 type benchConnects struct {
 	Concurrency       int         `json:"concurrency"`
 	ConnectsPerSecond float64     `json:"connects_per_second"`
 	Handshake         benchMillis `json:"handshake_ms"`
 }
 
-// benchHolds is what idle measures beside the hub's figures.
+// benchHolds are the measurements of idle, beside the hub's figures.
 type benchHolds struct {
 	Pings int64 `json:"pings"`
 }
@@ -77,7 +79,7 @@ type benchMillis struct {
 	Max float64 `json:"max"`
 }
 
-// benchHub is what the hub used; of several, all together.
+// benchHub is the use of the hub, or of several hubs together.
 type benchHub struct {
 	CPUSeconds  float64 `json:"cpu_seconds"`
 	CPUCores    float64 `json:"cpu_cores"`
@@ -93,14 +95,15 @@ func toMillis(l load.Latency) benchMillis {
 	return benchMillis{ms(l.P50), ms(l.P99), ms(l.Max)}
 }
 
-// roundFigure leaves three digits behind the point: microseconds of milliseconds, and no noise of floats.
+// roundFigure keeps three digits behind the point: microseconds of milliseconds, and no noise of
+// floats.
 func roundFigure(x float64) float64 { return math.Round(x*1000) / 1000 }
 
 func perSecond[N int | int64](n N, d time.Duration) float64 {
 	return float64(n) / max(d.Seconds(), 1e-9)
 }
 
-// joinProblems joins what is wrong with the result to an error.
+// joinProblems joins the problems of the result to err.
 func (r *benchReport) joinProblems(err error) error {
 	problems := []error{err}
 	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -121,7 +124,7 @@ func (r *benchReport) joinProblems(err error) error {
 	return errors.Join(problems...)
 }
 
-// printReport prints the report, for programs or for people.
+// printReport prints the report, as JSON or for people.
 func (b *bench) printReport() error {
 	if b.flags.JSON {
 		text, err := json.MarshalIndent(b.report, "", "  ")
@@ -138,7 +141,7 @@ func (b *bench) printReport() error {
 	return nil
 }
 
-// printBench shows a report to a person.
+// printBench prints a report for people.
 func (t *terminal) printBench(r *benchReport) {
 	mark := t.out.greenText("✓")
 	switch {
@@ -155,7 +158,7 @@ func (t *terminal) printBench(r *benchReport) {
 	}
 }
 
-// headlineWords says what was done.
+// headlineWords names the bench and its size.
 func (r *benchReport) headlineWords() string {
 	parts := []string{r.Bench + ": " + groupDigits(r.Connections) + " connections"}
 	if s := r.benchSends; s != nil {
@@ -202,7 +205,7 @@ func (r *benchReport) summaryPairs() [][2]string {
 	return append(pairs, r.Hub.usagePairs()...)
 }
 
-// checkWords compare receipts and clients.
+// checkWords compare the counts of receipts and clients.
 func (s *benchSends) checkWords() string {
 	var parts []string
 	switch {
@@ -263,7 +266,7 @@ func millisWords(ms float64) string {
 	}
 }
 
-// threeDigits is a number with about three digits.
+// threeDigits formats a number with about three digits.
 func threeDigits(x float64) string {
 	switch {
 	case x < 10:
@@ -282,7 +285,7 @@ func ratePer(x float64) string {
 	return groupDigits(int64(x)) + "/s"
 }
 
-// groupDigits is a number with commas: "1,523,000".
+// groupDigits formats a number with commas: "1,523,000".
 func groupDigits[N int | int64](n N) string {
 	text := strconv.FormatInt(int64(n), 10)
 	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {

@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// issuers is how many tokens are asked for at once.
+	// issuers is the number of concurrent requests for tokens.
 	issuers = 16
-	// benchTokenTTL is how long opening all connections may take.
+	// benchTokenTTL bounds the time for opening all connections.
 	benchTokenTTL = time.Hour
 )
 
-// clientsURL reads an address for clients.
+// clientsURL parses an address for clients.
 func clientsURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -38,10 +38,10 @@ func clientsURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// userName returns who connection i is: 16 bytes.
+// userName returns the user of connection i: 16 bytes.
 func (b *bench) userName(i int) string { return fmt.Sprintf("%s%08d", b.name, i) }
 
-// groupNames returns the groups in which connection i is.
+// groupNames returns the groups of connection i.
 func (b *bench) groupNames(i int) []string {
 	if b.own {
 		return []string{b.groupName(), b.groupName() + "-" + b.userName(i)}
@@ -54,7 +54,7 @@ func (b *bench) issueURLs(ctx context.Context) ([]string, error) {
 	urls := make([]string, b.flags.Connections)
 	first, err := b.issueOne(ctx, 0)
 	if hasReason(err, "NO_SIGNING_KEY") && len(b.flags.URL) > 0 {
-		for i := range urls { // a hub that takes anybody's word
+		for i := range urls { // a hub without tokens
 			urls[i] = b.placeURL(i, url.Values{"user": {b.userName(i)}, "group": b.groupNames(i)})
 		}
 		return urls, nil
@@ -108,8 +108,8 @@ func (b *bench) issueOne(ctx context.Context, i int) (string, error) {
 	return b.placeURL(i, url.Values{"access_token": {response.GetToken()}}), nil
 }
 
-// placeURL returns a URL at one of the addresses of --url. Tokens are good at each: they are bound to the one that the hub
-// names, not to the one that is dialled.
+// placeURL returns a URL at an address of --url. A token is valid at each address: it is bound to
+// the URL that the hub names, not to the dialled address.
 func (b *bench) placeURL(i int, query url.Values) string {
 	u, err := clientsURL(b.flags.URL[i%len(b.flags.URL)])
 	if err != nil {

@@ -9,29 +9,31 @@ import (
 	"time"
 )
 
-// certificateCheck is how often, at most, the files are looked at: a handshake in between uses what is
-// loaded.
+// certificateCheck is the least time between two looks at the files. A handshake in between uses
+// the loaded pair.
 const certificateCheck = time.Second
 
-// certificate is a key pair in files that may be replaced while the hub runs. It looks at them when a client
-// comes, so it needs no goroutine and misses no way of replacing files (Kubernetes swaps a symbolic link).
+// certificate is a key pair in files that may be replaced while the hub runs. It looks at the files
+// during handshakes. So it needs no goroutine, and notices each way of replacing files (Kubernetes
+// swaps a symbolic link).
 type certificate struct {
 	certFile, keyFile string
 	logger            *slog.Logger // set before the first handshake
 
 	mu      sync.Mutex
 	pair    *tls.Certificate
-	stamp   certificateStamp // of pair, or of what failed to load last
+	stamp   certificateStamp // of pair, or of the files that failed to load last
 	checked time.Time
 }
 
-// certificateStamp tells whether one of the files changed.
+// certificateStamp is the state of the two files. It changes if a file does.
 type certificateStamp struct {
 	certTime, keyTime time.Time
 	certSize, keySize int64
 }
 
-// openCertificate loads a key pair; both files empty: none, nil. flags is how the pair's flags begin.
+// openCertificate loads a key pair. It returns nil if both files are empty. flags is the beginning
+// of the pair's flags.
 func openCertificate(flags, certFile, keyFile string) (*certificate, error) {
 	switch {
 	case certFile == "" && keyFile == "":
@@ -56,8 +58,8 @@ func (c *certificate) listenerConfig(protocols ...string) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, GetCertificate: c.currentPair}
 }
 
-// currentPair returns the key pair for a handshake. Files that can't be read or do not fit, perhaps because they
-// are being replaced, leave the old pair in force.
+// currentPair returns the key pair for a handshake. The old pair stays in force if the files can't
+// be read or do not fit each other, perhaps because they are being replaced.
 func (c *certificate) currentPair(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,7 +78,8 @@ func (c *certificate) reloadPair() bool {
 	return c.reloadLocked()
 }
 
-// reloadLocked loads the files if they look new. It reports whether what is in force is what they hold.
+// reloadLocked loads the files if they look new. It reports whether the pair in force is that of
+// the files.
 func (c *certificate) reloadLocked() bool {
 	stamp, err := c.readStamp()
 	if err == nil && stamp == c.stamp {

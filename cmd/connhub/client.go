@@ -19,7 +19,7 @@ import (
 	"github.com/connhub/connhub/auth"
 )
 
-// clientFlags are common to all commands that talk to a hub.
+// clientFlags are common to all commands that call a hub.
 type clientFlags struct {
 	Addr       string        `default:"127.0.0.1:9090" env:"CONNHUB_ADDR" placeholder:"HOST:PORT" group:"Hub" help:"Control address of a hub; any will do. (${default})"`
 	Namespace  string        `short:"n" default:"default" env:"CONNHUB_NAMESPACE" placeholder:"NAME" group:"Hub" help:"Namespace. (${default})"`
@@ -38,7 +38,7 @@ type client struct {
 	dialer *reportingDialer
 }
 
-// dialHub prepares a client; the connection is made by the first call.
+// dialHub prepares a client. The first call makes the connection.
 func (f *clientFlags) dialHub() (*client, error) {
 	options := []grpc.DialOption{}
 	transport, err := f.transportCredentials()
@@ -77,8 +77,8 @@ func (f *clientFlags) transportCredentials() (credentials.TransportCredentials, 
 	return credentials.NewTLS(c), nil
 }
 
-// invokeWithin makes one call with the time limit of --timeout, or longer where a command knows that its call
-// takes longer, and turns what goes wrong into a callError.
+// invokeWithin makes a call with the time limit of --timeout, or with atLeast if that is longer. It
+// turns errors into a callError.
 func (c *client) invokeWithin(ctx context.Context, atLeast time.Duration, do func(context.Context) error) error {
 	limit := max(c.flags.Timeout, atLeast)
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -89,12 +89,12 @@ func (c *client) invokeWithin(ctx context.Context, atLeast time.Duration, do fun
 	return nil
 }
 
-// callError words err, which a call that was given so long has returned.
+// callError words err, which a call with this time limit has returned.
 func (c *client) callError(err error, limit time.Duration) *callError {
 	return &callError{err: err, addr: c.flags.Addr, limit: limit, dial: c.dialer.lastError()}
 }
 
-// withClient makes a client for one command, runs it and takes the client down again.
+// withClient makes a client, runs do with it and closes it.
 func (f *clientFlags) withClient(do func(*client) error) error {
 	c, err := f.dialHub()
 	if err != nil {
@@ -103,7 +103,8 @@ func (f *clientFlags) withClient(do func(*client) error) error {
 	return errors.Join(do(c), c.Close())
 }
 
-// askAndShow is a command that asks a hub once, and prints the answer: by show, or as JSON where that is wanted.
+// askAndShow runs a command that asks a hub once and prints the answer: with show, or with --json
+// as JSON.
 func askAndShow[R proto.Message](ctx context.Context, t *terminal, f *clientFlags, ask func(context.Context, *client) (R, error), show func(R)) error {
 	return f.withClient(func(hub *client) error {
 		var answer R
@@ -122,7 +123,7 @@ func askAndShow[R proto.Message](ctx context.Context, t *terminal, f *clientFlag
 	})
 }
 
-// reportingDialer keeps why the last dial failed: gRPC passes on only a text.
+// reportingDialer keeps the error of the last dial, because gRPC passes on only its text.
 type reportingDialer struct {
 	mu  sync.Mutex
 	err error
@@ -143,8 +144,9 @@ func (d *reportingDialer) lastError() error {
 	return d.err
 }
 
-// bearer is the secret of a backend, sent with each call. Without TLS as well: a hub on the same machine
-// or in the same mesh of sidecars is the common case, and the hub decides what it listens on.
+// bearer is the secret of a backend, sent with each call. It is sent without TLS as well: a hub on
+// the same machine or in the same mesh of sidecars is the common case, and the hub decides where it
+// listens.
 type bearer string
 
 var _ credentials.PerRPCCredentials = bearer("")
@@ -155,7 +157,7 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// readSecret returns the first secret of a file. Hubs read files of the same form.
+// readSecret returns the first secret of a file. The files of hubs have the same form.
 func readSecret(path string) (string, error) {
 	secret, err := auth.FirstSecret(path)
 	switch {
@@ -167,8 +169,8 @@ func readSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// printJSON prints an answer as protobuf JSON, zeros included. protojson varies its blanks on purpose, so
-// it is laid out again.
+// printJSON prints an answer as protobuf JSON, zeros included. It lays the text out again, because
+// protojson varies its blanks on purpose.
 func (t *terminal) printJSON(m proto.Message) error {
 	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {

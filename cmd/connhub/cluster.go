@@ -21,7 +21,7 @@ import (
 	"github.com/connhub/connhub/discovery/embedded"
 )
 
-// clusterFlags say how the hubs of a cluster reach each other.
+// clusterFlags are the flags for the hubs of a cluster to reach each other.
 type clusterFlags struct {
 	AdvertiseControl string `env:"CONNHUB_ADVERTISE_CONTROL" placeholder:"HOST:PORT" group:"Cluster" help:"Where other hubs dial this one. (--listen-control, with this machine's address where that names none)"`
 	Zone             string `env:"CONNHUB_ZONE" placeholder:"NAME" group:"Cluster" help:"Zone of this hub, for people."`
@@ -30,7 +30,7 @@ type clusterFlags struct {
 	InterestHashBits int    `hidden:"" default:"${hash_bits}" env:"CONNHUB_INTEREST_HASH_BITS" placeholder:"N" group:"Cluster" help:"Bits of the hashes by which hubs tell whom they have, the same in every hub. For tests. (${default})"`
 }
 
-// etcdFlags say where etcd is, for hubs that don't bring one with them.
+// etcdFlags are the flags to reach an etcd outside the process.
 type etcdFlags struct {
 	EtcdEndpoints    []string `sep:"," env:"CONNHUB_ETCD_ENDPOINTS" placeholder:"HOST:PORT" group:"Cluster" help:"Members of the etcd in which hubs find each other, or their URLs; repeatable."`
 	EtcdPrefix       string   `default:"${etcd_prefix}" env:"CONNHUB_ETCD_PREFIX" placeholder:"PATH" group:"Cluster" help:"Where in it the cluster is: several clusters can share one etcd. (${default})"`
@@ -42,23 +42,24 @@ type etcdFlags struct {
 	SingleHub        bool     `env:"CONNHUB_SINGLE_HUB" group:"Cluster" help:"This hub is the only one: no etcd, no others."`
 }
 
-// clusterPlan is how a hub is one of many, checked.
+// clusterPlan is the checked configuration of a hub's place in its cluster.
 type clusterPlan struct {
 	registry discovery.Config
 	embedded *embedded.Config // nil: etcd runs elsewhere
 
-	advertise       string // host:port; empty: found out from the listener
+	advertise       string // host:port; empty: that of the listener
 	zone            string
 	hashBits        int
-	peerTLS         *tls.Config  // to dial others with; nil: plain text
+	peerTLS         *tls.Config  // to dial peers; nil: plain text
 	peerSecret      string       // empty: none is sent
 	etcdCertificate *certificate // nil: none
 
 	opened    func(*cluster) // called before the hub joins; may be nil
-	forgotten func()         // has the hub refuse everything; see mesh.Config
+	forgotten func()         // makes the hub refuse everything; see mesh.Config
 }
 
-// planPeers makes a clusterPlan of the flags; where etcd is is up to the command. It collects all problems.
+// planPeers makes a clusterPlan of the flags, without etcd, which the command adds. It collects all
+// problems.
 func (f *clusterFlags) planPeers(controlTLS bool) (*clusterPlan, error) {
 	p := &clusterPlan{registry: discovery.DefaultConfig(), advertise: f.AdvertiseControl, zone: f.Zone, hashBits: f.InterestHashBits}
 	problems := []error{checkAdvertised(f.AdvertiseControl)}
@@ -79,7 +80,7 @@ func (f *clusterFlags) planPeers(controlTLS bool) (*clusterPlan, error) {
 	return p, errors.Join(problems...)
 }
 
-// planEtcd tells p where etcd is. It collects all problems.
+// planEtcd adds etcd to p. It collects all problems.
 func (f *etcdFlags) planEtcd(p *clusterPlan) error {
 	c := &p.registry
 	c.Endpoints, c.Prefix, c.Username = f.givenEndpoints(), f.EtcdPrefix, f.EtcdUsername
@@ -88,7 +89,7 @@ func (f *etcdFlags) planEtcd(p *clusterPlan) error {
 		var err error
 		if c.Password, err = firstLine("--etcd-password-file", f.EtcdPasswordFile); err != nil {
 			problems = append(problems, err)
-			c.Username = "" // one problem is enough
+			c.Username = "" // a single problem is enough
 		}
 	}
 	var err error
@@ -105,7 +106,8 @@ func (f *etcdFlags) planEtcd(p *clusterPlan) error {
 	return errors.Join(problems...)
 }
 
-// givenEndpoints are those that name something: a variable that is set to nothing is a forgotten one.
+// givenEndpoints returns the endpoints that are not blank: an empty variable counts as a missing
+// variable.
 func (f *etcdFlags) givenEndpoints() []string {
 	var endpoints []string
 	for _, e := range f.EtcdEndpoints {
@@ -116,13 +118,13 @@ func (f *etcdFlags) givenEndpoints() []string {
 	return endpoints
 }
 
-// etcdFields are the flags behind the fields that discovery's Validate names.
+// etcdFields are the flags for the fields that discovery's Validate names.
 var etcdFields = strings.NewReplacer(
 	"Endpoints", "--etcd-endpoints", "Prefix is", "--etcd-prefix is", "Password is", "--etcd-password-file is",
 	"Username is", "--etcd-username is", "ClientAddress", "--etcd-listen",
 )
 
-// inEtcdFlags words the problems of a discovery config in flags.
+// inEtcdFlags replaces names of fields by names of flags in the problems of a discovery config.
 func inEtcdFlags(err error) error {
 	var problems []error
 	for _, one := range splitErrors(err) {
@@ -131,7 +133,8 @@ func inEtcdFlags(err error) error {
 	return errors.Join(problems...)
 }
 
-// trustFile is a TLS configuration that trusts the certificates of a file; no file: the system's.
+// trustFile returns a TLS configuration that trusts the certificates of a file; without a file,
+// those of the system.
 func trustFile(flag, path string) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if path == "" {
@@ -161,7 +164,7 @@ func firstLine(flag, path string) (string, error) {
 	return string(line), nil
 }
 
-// checkAdvertised refuses an address that nobody can dial; empty is fine.
+// checkAdvertised refuses an address that can't be dialled. An empty address is valid.
 func checkAdvertised(address string) error {
 	if address == "" {
 		return nil
@@ -177,8 +180,9 @@ func checkAdvertised(address string) error {
 	return nil
 }
 
-// findAdvertised is where other hubs dial this one, when no flag says it: where control listens. A listener on all
-// addresses is reached at the machine's first that is not loopback, in a container its only one.
+// findAdvertised returns the address where peers dial this hub if no flag gives it: the address of
+// the control port. A listener on all addresses is reached at the machine's first address that is
+// not loopback. A container has only that address.
 func findAdvertised(listen string, bound net.Addr) (string, error) {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -197,7 +201,7 @@ func findAdvertised(listen string, bound net.Addr) (string, error) {
 		return "", err
 	}
 	for _, a := range own {
-		// 0.0.0.0 takes IPv4 only. Global are all but loopback and those of one wire.
+		// 0.0.0.0 takes IPv4 only. IsGlobalUnicast excludes loopback and link-local addresses.
 		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && (!ip.Is4() || n.IP.To4() != nil) {
 			return net.JoinHostPort(n.IP.String(), port), nil
 		}
@@ -205,17 +209,17 @@ func findAdvertised(listen string, bound net.Addr) (string, error) {
 	return "", errors.New("this machine has only loopback addresses: say with --advertise-control where other hubs dial this one")
 }
 
-// cluster is a hub's place among the others.
+// cluster is the membership of a hub in its cluster.
 type cluster struct {
 	// Static after open.
 	plan     *clusterPlan
-	address  string         // where other hubs dial this one
+	address  string         // where peers dial this hub
 	etcd     *embedded.Etcd // nil: it runs elsewhere
 	registry *discovery.Registry
 	mesh     *mesh.Mesh
 }
 
-// logAttributes tell a log of the cluster; none for nil.
+// logAttributes returns the cluster's attributes for a log; none for nil.
 func (c *cluster) logAttributes() []any {
 	if c == nil {
 		return nil
@@ -226,7 +230,8 @@ func (c *cluster) logAttributes() []any {
 	}
 }
 
-// openCluster joins the parts, and starts etcd where it is in this process. No other hub is told anything yet.
+// openCluster joins the parts, and starts etcd if it is inside this process. It does not contact
+// the peers yet.
 func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger *slog.Logger, metrics prometheus.Registerer) (_ *cluster, err error) {
 	p := plan.cluster
 	c := &cluster{plan: p, address: p.advertise}
@@ -264,7 +269,7 @@ func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger
 	return c, nil
 }
 
-// takePart takes part in the cluster until leave, or until that is no longer possible.
+// takePart takes part in the cluster until leaveCluster, or until that is no longer possible.
 func (c *cluster) takePart(ctx context.Context) error {
 	err := c.mesh.Run(ctx)
 	where := fmt.Sprintf("%s in etcd at %s", c.plan.registry.Prefix, strings.Join(c.plan.registry.Endpoints, ","))
@@ -284,7 +289,7 @@ func (c *cluster) takePart(ctx context.Context) error {
 	}
 }
 
-// waitsFor says what keeps the hub from being one of the cluster.
+// waitsFor names the reason why the hub has not joined the cluster yet.
 func (c *cluster) waitsFor() string {
 	if c.registry.ClusterID() == "" || c.registry.StaleFor() > 0 {
 		return "joining the cluster: waiting for etcd"
@@ -292,14 +297,14 @@ func (c *cluster) waitsFor() string {
 	return "joining the cluster: waiting for the other hubs"
 }
 
-// leaveCluster takes the hub out of the cluster: the others are told, and the key in etcd goes, as far as that is
-// done before ctx is.
+// leaveCluster tells the peers that the hub leaves, and removes its key from etcd, as far as that
+// is done before ctx ends.
 func (c *cluster) leaveCluster(ctx context.Context) error { return c.mesh.Close(ctx) }
 
-// closeParts ends what is left after leave.
+// closeParts ends the parts that are left after leaveCluster.
 func (c *cluster) closeParts() {
 	if c.registry != nil {
-		_ = c.registry.Close() // it can only say that it was closed before
+		_ = c.registry.Close() // its only error is that it was closed before
 	}
 	if c.etcd != nil {
 		c.etcd.Close()

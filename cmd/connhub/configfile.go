@@ -13,9 +13,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// configFile gives flags their values from the file of --config: YAML, and so JSON as well, with the names of
-// flags as keys. The command line and the environment come before it. A key that is no flag is an error:
-// a limit with a typing mistake must not be no limit.
+// configFile gives flags their values from the file of --config. The file is YAML, and so JSON as
+// well, with the names of flags as keys. The command line and the environment come before it. A key
+// that is no flag is an error: a limit with a typing mistake must not become no limit.
 type configFile map[string]any
 
 var _ kong.Resolver = configFile(nil)
@@ -29,7 +29,8 @@ func loadConfig(r io.Reader) (kong.Resolver, error) {
 	return configFile(f), nil
 }
 
-// Validate is called by kong with all flags that there are; Resolve sees only those of the command.
+// Validate is called by kong with all flags of all commands. Resolve sees only those of the
+// command.
 func (f configFile) Validate(app *kong.Application) error {
 	known := map[string]bool{}
 	for _, command := range app.Children {

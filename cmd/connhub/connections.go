@@ -11,7 +11,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// maxPage is the most entries of one page in this API.
+// maxPage is the highest number of entries on a page of this API.
 const maxPage = 1000
 
 type connectionsCmd struct {
@@ -30,7 +30,7 @@ type connectionsListCmd struct {
 
 func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
 	if c.isEmpty() {
-		c.Everyone = true // listing harms nobody
+		c.Everyone = true // listing changes nothing
 	}
 	target, err := c.parseTarget()
 	if err != nil {
@@ -70,8 +70,8 @@ func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// collectPages asks for page after page until limit entries (0: all) have come, and reports whether there are
-// more.
+// collectPages asks for page after page until it has limit entries (0: all). It reports whether
+// there are more.
 func collectPages(limit int, next func(size int32, token string) (nextToken string, n int, err error)) (more bool, err error) {
 	token := ""
 	for got := 0; limit == 0 || got < limit; {
@@ -204,8 +204,8 @@ type tally struct {
 	word string
 }
 
-// printOutcome prints a line for a verb that took a target: how many matched, and what came of it. The first
-// tally is said even if it is 0.
+// printOutcome prints a line for a verb with a target: how many connections matched, and the
+// tallies. It prints the first tally even if it is 0.
 func (t *terminal) printOutcome(matched int32, tallies ...tally) {
 	if matched == 0 {
 		_, _ = fmt.Fprintf(t.stdout, "%s nobody matched\n", t.out.yellowText("○"))

@@ -35,8 +35,8 @@ type devCmd struct {
 	DataDir string `env:"CONNHUB_DATA_DIR" placeholder:"DIR" group:"Other" help:"Keeps the key of client tokens, so that they outlive a restart, and etcd's data. (connhub/dev in the user's cache)"`
 }
 
-// devPrefix is where in etcd the hubs of `dev` are: never among those of a cluster that serves somebody, whatever
-// etcd --join reaches.
+// devPrefix is the place of the hubs of `dev` in etcd. They are never among the hubs of a cluster
+// in production, whatever etcd --join reaches.
 const devPrefix = "/connhub-dev"
 
 // Help is shown by --help below the usage.
@@ -67,7 +67,7 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 	log := t.startLog(c.LogFormat, c.LogLevel)
 	level := slog.LevelInfo
 	if isTerminal(t.stderr) {
-		level = slog.LevelDebug // the banner says what matters
+		level = slog.LevelDebug // the banner has the important parts
 	}
 	log.Log(ctx, level, "effective configuration", slog.Any("config", effectiveConfig(k)))
 	ctx, hangups := watchHangups(ctx, log.Logger)
@@ -89,14 +89,14 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 	return err
 }
 
-// noteAfter is how long a start may take before a person wonders what it waits for.
+// noteAfter is the time after which a terminal says what a start waits for.
 const noteAfter = 2 * time.Second
 
-// noteWait has a terminal say what the hub waits for before it is one of the cluster. The function that it returns, which
-// may be called again, ends that.
+// noteWait makes a terminal say what the hub waits for before it has joined the cluster. The
+// function that it returns ends that, and may be called again.
 func (c *devCmd) noteWait(ctx context.Context, t *terminal, p *clusterPlan) (stop func()) {
 	if !isTerminal(t.stderr) {
-		return func() {} // who reads a log has its lines
+		return func() {} // a log has lines for it
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var noting sync.WaitGroup
@@ -109,7 +109,7 @@ func (c *devCmd) noteWait(ctx context.Context, t *terminal, p *clusterPlan) (sto
 	}
 }
 
-// waitWords says where what the hub waits for is, if it is elsewhere.
+// waitWords adds the address of the cluster that the hub waits for, if it is elsewhere.
 func (c *devCmd) waitWords(what string) string {
 	if c.Join != "" {
 		what += " (--join " + c.Join + ")"
@@ -117,7 +117,7 @@ func (c *devCmd) waitWords(what string) string {
 	return what + "; Ctrl-C stops the hub"
 }
 
-// noteLater notes something once, if ctx is not done before.
+// noteLater prints a note once, unless ctx ends before noteAfter.
 func (t *terminal) noteLater(ctx context.Context, words func() string) {
 	select {
 	case <-time.After(noteAfter):
@@ -126,11 +126,11 @@ func (t *terminal) noteLater(ctx context.Context, words func() string) {
 	}
 }
 
-// joinExample is how a second hub is started beside one with all defaults.
+// joinExample are the flags of a second hub beside a hub with all defaults.
 const joinExample = "--join 127.0.0.1:2379 --listen-clients 127.0.0.1:8081 --listen-control 127.0.0.1:9091 --listen-ops 127.0.0.1:9101"
 
-// suggestSecond is the command line with which this hub would start beside the one that has its ports; empty if there is
-// no etcd to join, and so perhaps no hub.
+// suggestSecond returns the command line with which this hub would start beside the hub that has
+// its ports. It returns "" if there is no etcd to join, and so perhaps no hub.
 func (c *devCmd) suggestSecond() string {
 	etcd := cmp.Or(c.Join, c.EtcdListen)
 	if isFree(etcd) {
@@ -139,7 +139,8 @@ func (c *devCmd) suggestSecond() string {
 	return "\nTo add a second hub to the one that runs: connhub " + c.joinCommand(etcd, addresses{c.ListenClients, c.ListenControl, c.ListenOps, ""})
 }
 
-// joinCommand starts a hub beside this one, which has these addresses. The two share the key of client tokens.
+// joinCommand returns the command that starts a hub beside this hub, which has the addresses a. The
+// two share the key of client tokens.
 func (c *devCmd) joinCommand(etcd string, a addresses) string {
 	clients := nextFree(a.clients)
 	control := nextFree(a.control, clients)
@@ -166,7 +167,7 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// nextFree returns the address, with the next port that is free and in none of the other addresses.
+// nextFree returns address with the next port that is free and that no address of others has.
 func nextFree(address string, others ...string) string {
 	host, port, err := net.SplitHostPort(address)
 	first, notNumber := strconv.ParseUint(port, 10, 16)
@@ -193,7 +194,7 @@ func isFree(address string) bool {
 	return true
 }
 
-// planHub checks everything and lists all problems in one error.
+// planHub checks everything. It returns all problems in a single error.
 func (c *devCmd) planHub() (serverPlan, error) {
 	if err := checkEtcdIncluded(c.Join); err != nil {
 		return serverPlan{}, err
@@ -229,7 +230,7 @@ func (c *devCmd) planHub() (serverPlan, error) {
 	return plan, refuseStart("", problems...)
 }
 
-// planCluster says which etcd: one inside, or another one on this machine.
+// planCluster sets the etcd: inside this process, or elsewhere on this machine.
 func (c *devCmd) planCluster(p *clusterPlan) error {
 	p.registry.Prefix = devPrefix
 	if c.Join == "" {
@@ -266,7 +267,7 @@ const (
 	tokenKeyBytes = 32 // as long as the hash of HS256
 )
 
-// tokenKey loads the key of the data directory, and makes it the first time.
+// tokenKey loads the key of the data directory. It makes the key the first time.
 func (c *devCmd) tokenKey() (*auth.TokenKey, error) {
 	path := filepath.Join(c.DataDir, tokenKeyName)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -277,21 +278,22 @@ func (c *devCmd) tokenKey() (*auth.TokenKey, error) {
 	return auth.LoadTokenKey(path)
 }
 
-// makeTokenKey writes a new key. It is written whole or not at all: a second `dev` that starts at the same
-// time must not read half a key.
+// makeTokenKey writes a new key, whole or not at all: a second `dev` that starts at the same time
+// must not read half a key.
 func makeTokenKey(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	key := make([]byte, tokenKeyBytes)
-	_, _ = rand.Read(key)                                          // never fails: crypto/rand ends the process instead
+	// never fails: crypto/rand ends the process instead
+	_, _ = rand.Read(key)
 	f, err := os.CreateTemp(filepath.Dir(path), tokenKeyName+".*") // mode 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(base64.RawStdEncoding.EncodeToString(key) + "\n")
 	if err = errors.Join(err, f.Close()); err == nil {
-		// Unlike a rename, a link does not replace the key of whoever was faster.
+		// Unlike a rename, a link does not replace the key of a faster process.
 		if err = os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
 			err = nil
 		}
@@ -299,7 +301,8 @@ func makeTokenKey(path string) error {
 	return errors.Join(err, os.Remove(f.Name()))
 }
 
-// printBanner says where things are and what to try. second is the command for a second hub; empty: none is suggested.
+// printBanner prints the addresses and commands to try. second is the command for a second hub; if
+// it is empty, none is suggested.
 func (t *terminal) printBanner(a addresses, secure bool, second string) {
 	page, clients := "http://"+a.clients, "ws://"+a.clients
 	if secure {

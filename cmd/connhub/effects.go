@@ -8,7 +8,8 @@ import (
 	"github.com/connhub/connhub/discovery"
 )
 
-// checkEffects refuses flags that another one makes void. The caller meant something by them, and would not get it.
+// checkEffects refuses flags that have no effect beside another flag. The operator meant something
+// by them, and would not get it.
 func (c *serveCmd) checkEffects() error {
 	var problems []error
 	void := func(given bool, flag, why string) {

@@ -10,19 +10,21 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// variablePrefix begins the name of every environment variable of ours.
+// variablePrefix begins the name of each environment variable of connhub.
 const variablePrefix = "CONNHUB_"
 
-// testPrefixes begin variables that are for the tests and figures of connhub, and not for the binary.
+// testPrefixes begin the variables for the tests and figures of connhub. The binary ignores them.
 var testPrefixes = []string{variablePrefix + "TEST_", variablePrefix + "BENCH_"}
 
-// serviceLink matches what Kubernetes sets in each pod for a Service with the name connhub or connhub-NAME, unless the pod says enableServiceLinks:
-// false. No flag has such a name; a test holds that.
+// serviceLink matches the variables that Kubernetes sets in each pod for a Service with the name
+// connhub or connhub-NAME, unless the pod has enableServiceLinks: false. No flag has such a name; a
+// test holds that.
 var serviceLink = regexp.MustCompile(`^CONNHUB(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// checkEnvironment refuses variables of ours that no flag has, as an unknown key of the config file is refused: a limit with a typing mistake must
-// not be no limit. environ has the form of os.Environ. Variables of commands other than the hub's are known here, too: a shell may have them for
-// these.
+// checkEnvironment refuses variables of connhub that no flag has, as the config file's unknown keys
+// are refused: a limit with a typing mistake must not become no limit. environ has the form of
+// os.Environ. Variables for flags of all commands are known, because a shell may have them for
+// those commands.
 func checkEnvironment(app *kong.Application, environ []string) error {
 	known := map[string]bool{}
 	_ = kong.Visit(app, func(node kong.Visitable, next kong.Next) error {
@@ -45,10 +47,11 @@ func checkEnvironment(app *kong.Application, environ []string) error {
 	return errors.Join(problems...)
 }
 
-// lettersPerMistake is how long a name must be for each letter in which it may differ from the one that is suggested for it.
+// lettersPerMistake is the number of letters that a name must have for each letter in which it may
+// differ from the suggested name.
 const lettersPerMistake = 4
 
-// suggestName returns words that name what was probably meant, or nothing.
+// suggestName returns words that name the known name with the fewest mistakes, or "".
 func suggestName(name string, known map[string]bool) string {
 	most := len(strings.TrimPrefix(name, variablePrefix)) / lettersPerMistake
 	best, distance := "", most+1
@@ -64,7 +67,7 @@ func suggestName(name string, known map[string]bool) string {
 	return ": did you mean " + best + "?"
 }
 
-// countMistakes counts the letters to put in, leave out or replace to make b of a (Levenshtein).
+// countMistakes counts the letters to insert, delete or replace to turn a into b (Levenshtein).
 func countMistakes(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

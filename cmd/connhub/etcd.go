@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/discovery/embedded"
 )
 
-// This file is etcd inside the process of `dev`. Nothing else starts one. A binary that was built
+// This file is etcd inside the process of `dev`, the only command that starts it. A binary built
 // with -tags no_embedded_etcd, as the container image is, has no etcd to start.
 
 // checkEtcdIncluded refuses a `dev` that would start etcd if this binary has none.
@@ -33,17 +33,17 @@ func devHint(hint string) string {
 	return hint
 }
 
-// etcdStartLimit is for a disk that is busy; etcd needs half a second.
+// etcdStartLimit bounds the start of etcd. etcd needs half a second; the limit is for a busy disk.
 const etcdStartLimit = 30 * time.Second
 
-// embeddedEtcd is the etcd of a `dev` that joins no other.
+// embeddedEtcd returns the configuration of the etcd inside a `dev` without --join.
 func embeddedEtcd(dataDir, address string) *embedded.Config {
 	c := embedded.DefaultConfig()
 	c.Dir, c.ClientAddress = filepath.Join(dataDir, "etcd"), address
 	return &c
 }
 
-// startEtcd starts it, and returns when it answers.
+// startEtcd starts etcd, and returns when it answers.
 func startEtcd(ctx context.Context, c embedded.Config, logger *slog.Logger) (*embedded.Etcd, error) {
 	c.Logger = logger
 	ctx, cancel := context.WithTimeout(ctx, etcdStartLimit)

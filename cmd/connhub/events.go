@@ -61,7 +61,7 @@ func (c *eventsTailCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// dialPeers returns the hubs that a hub knows, but for itself.
+// dialPeers returns clients for the hubs that a hub knows, without that hub itself.
 func (c *eventsTailCmd) dialPeers(ctx context.Context, t *terminal, hub *client) (others []*client, err error) {
 	var response *controlv1.ListHubsResponse
 	err = hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
@@ -87,7 +87,7 @@ func (c *eventsTailCmd) dialPeers(ctx context.Context, t *terminal, hub *client)
 	return others, err
 }
 
-// newSubscription is what the flags select.
+// newSubscription returns the subscription that the flags select.
 func (c *eventsTailCmd) newSubscription() *eventsv1.Subscription {
 	s := &eventsv1.Subscription{Namespaces: []string{c.Namespace}, MessageNames: c.Event}
 	for _, kind := range c.Kind {
@@ -99,14 +99,15 @@ func (c *eventsTailCmd) newSubscription() *eventsv1.Subscription {
 	return s
 }
 
-// heard is what came from a hub: a response, or the end of its stream.
+// heard is a response of a hub, or the end of its stream.
 type heard struct {
 	addr     string
 	response *eventsv1.SubscribeResponse
 	err      error
 }
 
-// watchHubs prints what hubs tell until ctx ends, which is no error, or all streams have.
+// watchHubs prints the events of hubs until all streams have ended. It returns nil if ctx ends
+// before.
 func (c *eventsTailCmd) watchHubs(ctx context.Context, t *terminal, hubs []*client) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var streams sync.WaitGroup
@@ -141,7 +142,7 @@ func (c *eventsTailCmd) watchHubs(ctx context.Context, t *terminal, hubs []*clie
 	return failed
 }
 
-// relayEvents passes on what a hub tells about a subscription, and how that ended, until ctx does.
+// relayEvents passes on the responses to a subscription and the end of its stream, until ctx ends.
 func (c *client) relayEvents(ctx context.Context, s *eventsv1.Subscription, to chan<- heard) {
 	tell := func(h heard) bool {
 		h.addr = c.flags.Addr
@@ -156,10 +157,11 @@ func (c *client) relayEvents(ctx context.Context, s *eventsv1.Subscription, to c
 	tell(heard{err: c.callError(err, c.flags.Timeout)})
 }
 
-// errStreamEnded is what is wrong with a stream that a hub ended without an error.
+// errStreamEnded is the error of a stream that a hub ended without an error.
 var errStreamEnded = errors.New("the hub ended the stream")
 
-// subscribeEvents gives what a hub tells to f until that returns false. The first response must come in time.
+// subscribeEvents calls f for each response until f returns false. The first response must come in
+// time.
 func (c *client) subscribeEvents(ctx context.Context, s *eventsv1.Subscription, f func(*eventsv1.SubscribeResponse) bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -169,7 +171,8 @@ func (c *client) subscribeEvents(ctx context.Context, s *eventsv1.Subscription, 
 	if err != nil {
 		return causeOr(ctx, err)
 	}
-	if stream.Send(&eventsv1.SubscribeRequest{Subscription: s}) == nil { // otherwise Recv says what is wrong
+	// otherwise Recv returns the error
+	if stream.Send(&eventsv1.SubscribeRequest{Subscription: s}) == nil {
 		_ = stream.CloseSend()
 	}
 	for {

@@ -15,17 +15,18 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// callError is a call to a hub that failed.
+// callError is the error of a call to a hub.
 type callError struct {
 	err   error
 	addr  string
 	limit time.Duration
-	dial  error // why the last dial failed; nil if it did not
+	dial  error // of the last dial; nil if it succeeded
 }
 
 func (e *callError) Unwrap() error { return e.err }
 
-// Error says it in one line: what, which field is wrong, and the reason that programs go by.
+// Error describes the failure in a single line: the code, the wrong fields, and the reason, which
+// programs go by.
 func (e *callError) Error() string {
 	s := status.Convert(e.err)
 	var info *errdetails.ErrorInfo
@@ -54,14 +55,14 @@ func (e *callError) Error() string {
 	return line
 }
 
-// hints say what to do about an error of the API.
+// hints are advice for reasons of the API's errors.
 var hints = map[string]string{
 	"CREDENTIALS_INVALID": "Give the secret with --secret-file or CONNHUB_SECRET_FILE",
 	"NO_SIGNING_KEY":      "Start the hub with --token-key-file",
 	"TOO_MANY_MATCHED":    "Nothing was done; raise --max-matched if you mean it",
 }
 
-// transportWords words an error that did not come from a hub's handler.
+// transportWords words an error that no handler of a hub returned.
 func (e *callError) transportWords(s *status.Status) string {
 	switch s.Code() {
 	case codes.Canceled:
@@ -84,8 +85,8 @@ func (e *callError) transportWords(s *status.Status) string {
 	return fmt.Sprintf("can't reach %s: %s. Is a hub running?%s", e.addr, dialWords(e.dial), hint)
 }
 
-// handshakeHint returns a sentence of advice if only a single end talks TLS, else an empty text. It
-// goes by gRPC's text, because gRPC passes no error on.
+// handshakeHint returns advice if only a single end talks TLS, else "". It reads gRPC's text,
+// because gRPC does not pass the error on.
 func handshakeHint(text string) string {
 	switch {
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
@@ -97,7 +98,7 @@ func handshakeHint(text string) string {
 	}
 }
 
-// handshakeWords takes the cause of a connection that failed after it was made out of gRPC's text for it.
+// handshakeWords takes the cause out of gRPC's text for a connection that failed after the dial.
 func handshakeWords(text string) string {
 	if _, quoted, ok := strings.Cut(text, "desc = "); ok {
 		if plain, err := strconv.Unquote(quoted); err == nil {
@@ -107,7 +108,7 @@ func handshakeWords(text string) string {
 	return strings.TrimPrefix(text, "transport: ")
 }
 
-// dialWords drops what net puts around the cause of a failed dial.
+// dialWords returns the cause of a failed dial, without the text that package net puts around it.
 func dialWords(err error) string {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
@@ -124,7 +125,7 @@ func dialWords(err error) string {
 	return err.Error()
 }
 
-// codeWords is a status code as people say it: "invalid argument".
+// codeWords is a status code in plain words: "invalid argument".
 func codeWords(c codes.Code) string {
 	var b strings.Builder
 	for i, r := range c.String() { // "InvalidArgument"

@@ -7,11 +7,12 @@ import (
 	"syscall"
 )
 
-// fileLimit returns how many files the process may have open. Go has raised that to the hard limit when the process began.
+// fileLimit returns how many files the process may have open. Go raises that to the hard limit at
+// the start of a process.
 func fileLimit() (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, err //nolint:wrapcheck // the caller says what it is about
+		return 0, err //nolint:wrapcheck // the caller adds the context
 	}
 	// "Unlimited" is the largest number.
 	return int(min(uint64(limit.Cur), math.MaxInt32)), nil //nolint:unconvert // it is signed on FreeBSD

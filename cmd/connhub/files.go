@@ -7,30 +7,33 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// How the files of a process are shared out. The least values are for small limits; each share grows with the limit up to
-// its most.
+// The shares of a process's files. The least values are for small limits. Each share grows with the
+// limit, up to its most.
 const (
-	// ownFiles are those of the hub itself: standard streams, listeners, epolls, etcd's client, files that are read (keys,
-	// certificates, /proc for a scrape), sockets between two owners.
+	// ownFiles are the files of the hub itself: standard streams, listeners, epolls, etcd's client,
+	// files that it reads (keys, certificates, /proc for a scrape), sockets between two owners.
 	ownFiles = 28
-	// etcdFiles are those of an etcd inside this process: its log, its snapshots, its clients. It refuses to start with fewer.
+	// etcdFiles are the files of an etcd inside this process: its log, snapshots and clients. etcd
+	// refuses to start with fewer.
 	etcdFiles = 150
 
-	leastOps, mostOps             = 8, 64    // connections of the operations port
-	leastControl, mostControl     = 24, 4096 // connections that the control port accepts: backends, and the links of other hubs
-	leastPeers, mostPeers         = 20, 1024 // connections to other hubs: five to each
+	leastOps, mostOps = 8, 64 // connections of the operations port
+	// connections to the control port: backends, and links of peers
+	leastControl, mostControl     = 24, 4096
+	leastPeers, mostPeers         = 20, 1024 // connections to peers: five to each
 	leastStrangers, mostStrangers = 16, 2048 // of the clients' port
-	leastLinks                    = 8        // sockets of clients; they have all that is left
+	leastLinks                    = 8        // sockets of clients, which get the rest
 )
 
-// files is how the file descriptors of the process are shared out, so that no use of them starves another.
+// files are the shares of the process's file descriptors, so that no use of them starves another.
 type files struct {
 	limit int // of the process (RLIMIT_NOFILE)
 
 	ops, control, peers, strangers, links int
 }
 
-// shareFiles shares out limit file descriptors. It returns an error if there are too few to serve anybody.
+// shareFiles shares out limit file descriptors. It returns an error if there are too few to run a
+// hub.
 func shareFiles(limit int, etcdInside bool) (files, error) {
 	share := func(part, least, most int) int { return min(max(limit/part, least), most) }
 	f := files{
@@ -54,7 +57,7 @@ func shareFiles(limit int, etcdInside bool) (files, error) {
 	return f, nil
 }
 
-// sharesAttribute tell a log of the shares.
+// sharesAttribute returns the shares for a log.
 func (f files) sharesAttribute() slog.Attr {
 	return slog.Group("files", slog.Int("limit", f.limit), slog.Int("clients", f.links), slog.Int("strangers", f.strangers),
 		slog.Int("control", f.control), slog.Int("peers", f.peers), slog.Int("ops", f.ops))
@@ -87,9 +90,9 @@ func (p *serverPlan) planFiles() error {
 	return nil
 }
 
-// logFiles tells how the files are shared out. The line is a WARN with a problem if that lowers a
-// --max-connections which the operator gave. The default is for large machines: that a machine has
-// fewer files is no problem.
+// logFiles logs the shares of the file descriptors. The line is a WARN with a problem if they allow
+// fewer clients than a --max-connections that the operator gave. The default is for large machines:
+// a machine with fewer files is no problem.
 func (p *serverPlan) logFiles(logger *slog.Logger) {
 	if !p.maxConnectionsGiven || p.files.links >= p.hub.MaxConnections {
 		logger.Info("file descriptors", p.files.sharesAttribute())

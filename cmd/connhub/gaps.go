@@ -9,13 +9,13 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// partial is an answer that says what it could not know.
+// partial is an answer that names its gaps.
 type partial interface {
 	GetUnreachableHubs() []string
 	GetDiscoveryStaleFor() *durationpb.Duration
 }
 
-// printGaps says what is missing in an answer: to people, beside it.
+// printGaps prints the gaps of an answer to stderr.
 func (t *terminal) printGaps(p partial) {
 	if hubs := p.GetUnreachableHubs(); len(hubs) > 0 {
 		_, _ = fmt.Fprintf(t.stderr, "%s outcome unknown at %s: not reached, or no answer in time\n",
@@ -31,7 +31,7 @@ func (t *terminal) printStale(d *durationpb.Duration) {
 	}
 }
 
-// addHubs collects the hubs that were missing on the pages of a listing.
+// addHubs joins the missing hubs of the pages of a listing.
 func addHubs(all, more []string) []string {
 	all = append(all, more...)
 	slices.Sort(all)

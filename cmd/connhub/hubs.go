@@ -29,7 +29,7 @@ func (c *hubsCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// printHubs shows the cluster as the hub that answered sees it.
+// printHubs prints the cluster as seen by the hub that answered.
 func (t *terminal) printHubs(r *controlv1.ListHubsResponse) {
 	headers := []string{"ID", "NAME", "VERSION", "STATE", "LEASE", "INTEREST", "CONNECTIONS", "STARTED"}
 	zones := slices.ContainsFunc(r.GetHubs(), func(h *controlv1.Hub) bool { return h.GetZone() != "" })
@@ -64,7 +64,7 @@ func (t *terminal) hubRow(h *controlv1.Hub, cluster bool) []string {
 	}
 }
 
-// hubState says how the hub that answered stands with another one.
+// hubState words the state of a hub as seen by the hub that answered.
 func hubState(h *controlv1.Hub, cluster bool) string {
 	state := "linked"
 	switch {

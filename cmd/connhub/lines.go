@@ -9,17 +9,17 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// lineBuffer is how much of the input is read at once.
+// lineBuffer is the size of a read from the input.
 const lineBuffer = 64 << 10
 
-// line is one line of the input.
+// line is a line of the input.
 type line struct {
 	number  int64 // from 1
 	text    []byte
-	tooLong bool // it had more than hub.MaxPayload bytes; text is not it
+	tooLong bool // it had more than hub.MaxPayload bytes, and text is not valid
 }
 
-// lineReader takes lines out of an input that may come slowly, fast, or never end.
+// lineReader reads lines from an input that may be slow, fast or endless.
 type lineReader struct {
 	r      *bufio.Reader
 	number int64 // of the last line
@@ -30,8 +30,9 @@ func newLineReader(r io.Reader) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, lineBuffer)}
 }
 
-// nextLines waits for a line, and returns it with those after it that are there already: so that slow input is
-// sent line by line, and fast input in bulk. The last line needs no end. io.EOF: there are no more.
+// nextLines waits for a line. It returns the line with the lines after it that have arrived
+// already, so slow input is sent line by line, and fast input in bulk. The last line needs no end.
+// It returns io.EOF after the last line.
 func (l *lineReader) nextLines() ([]line, error) {
 	first, err := l.readLine()
 	if err != nil {
@@ -45,13 +46,14 @@ func (l *lineReader) nextLines() ([]line, error) {
 		}
 		one, err := l.readLine()
 		if err != nil {
-			return lines, nil // comes again
+			return lines, nil // the next read returns it again
 		}
 		lines = append(lines, one)
 	}
 }
 
-// readLine reads one line without its end, "\n" or "\r\n". What is over the limit is read, and forgotten.
+// readLine reads a line without its end, "\n" or "\r\n". It drops the text of a line above the
+// limit.
 func (l *lineReader) readLine() (line, error) {
 	var text []byte
 	long := false

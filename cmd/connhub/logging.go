@@ -14,9 +14,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// hubLog is the log of a hub process. A line goes through three hands: its rate is bounded
-// ([logRates]), its texts are ([textHandler]), and it is written without anybody having to wait for
-// that ([logWriter]).
+// hubLog is the log of a hub process. A line passes three stages: [logRates] bounds its rate,
+// [textHandler] bounds its texts, and [logWriter] writes it without blocking the caller.
 type hubLog struct {
 	*slog.Logger
 
@@ -59,23 +58,24 @@ func newFormat(w io.Writer, format string, level slog.Level, colour bool) slog.H
 	})
 }
 
-// gatherLibraries has libraries that log by themselves write to this log. It is for the start of a
-// process.
+// gatherLibraries makes libraries with a log of their own write to this log. It is for the start of
+// a process.
 func (l *hubLog) gatherLibraries() {
-	slog.SetDefault(l.Logger)                          // and with it package log
-	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" { // otherwise gRPC is looked into, and says much
+	slog.SetDefault(l.Logger) // and with it package log
+	// otherwise gRPC is looked into, and says much
+	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
 		errs := slog.NewLogLogger(l.Handler(), slog.LevelError).Writer()
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errs))
 	}
 }
 
-// Close writes what waits, as far as the log's reader takes it in [logFlushGrace].
+// Close writes the queued lines, as far as the log's reader takes them in [logFlushGrace].
 func (l *hubLog) Close() {
 	l.rates.Close()
 	l.out.Close()
 }
 
-// writeCounts writes how many lines were left out up to now.
+// writeCounts writes how many lines the log has left out up to now.
 func (l *hubLog) writeCounts() { l.rates.endWindow(false) }
 
 // registerMetrics adds the log's instrument to r.
@@ -86,10 +86,10 @@ func (l *hubLog) registerMetrics(r prometheus.Registerer) {
 	}, func() float64 { return float64(l.out.linesLost()) }))
 }
 
-// closeLog writes one summary line per closed connection, within the log's rates.
+// closeLog writes a summary line for each closed connection, within the log's rates.
 type closeLog struct{ logger *slog.Logger }
 
-// Applied is called by the hub under the connection's lock: the log keeps nobody waiting.
+// Applied is called by the hub under the connection's lock. The log does not block it.
 func (l closeLog) Applied(c *hub.Connection, op hub.Op) {
 	if op.Kind != hub.OpClose {
 		return

@@ -7,30 +7,31 @@ import (
 	"time"
 )
 
-// logWindow is how long lines of one cause are counted together.
+// logWindow is the time in which lines of the same cause are counted together.
 const logWindow = time.Second
 
 const (
-	// logLinesPerWindow is how many lines of one cause are written in a window. What strangers can
-	// cause is a hundred times as much.
+	// logLinesPerWindow is how many lines of a cause are written in a window. Strangers can cause a
+	// hundred times as many.
 	logLinesPerWindow = 20
-	// logCauses bounds the causes that are told apart; beyond it, only the places in the code are.
+	// logCauses bounds the number of causes. Beyond it, all causes at a place in the code count as
+	// the same.
 	logCauses = 512
-	// logCauseBytes is how much of a cause counts.
+	// logCauseBytes is the number of bytes of a cause's text that count.
 	logCauseBytes = 64
 )
 
-// moreKey is the attribute of a line that stands for lines that were left out: how many.
+// moreKey is the attribute with the number of lines that a line stands for.
 const moreKey = "more"
 
-// logRates bounds the lines of each cause. A cause is a place in the code and what the line gives
-// as its "cause", or else its "reason". Beyond [logLinesPerWindow] lines are counted, and at the
-// end of each window one line stands for them. No count is lost: what stands in lines and what they
-// count adds up. All methods may be called concurrently.
+// logRates bounds the lines of each cause. A cause is a place in the code together with the
+// attribute "cause" of the line, or else its "reason". Lines beyond [logLinesPerWindow] are
+// counted, and at the end of each window a single line stands for them. No count is lost: the
+// written lines and the counts in them add up. All methods may be called concurrently.
 type logRates struct {
 	// Static after newLogRates.
 	next  slog.Handler
-	wake  chan struct{} // has room for one: a line was counted
+	wake  chan struct{} // has room for a single signal: a line was counted
 	quit  chan struct{}
 	ended chan struct{}
 
@@ -45,7 +46,7 @@ type logCause struct {
 	text  string
 }
 
-// logRate is what became of the lines of one cause since began.
+// logRate counts the lines of a cause since began.
 type logRate struct {
 	began   time.Time
 	written int
@@ -54,8 +55,8 @@ type logRate struct {
 	last slog.Record // of these, without attributes
 }
 
-// newLogRates starts the goroutine that writes how many lines were left out; Close ends it. Those
-// lines go to next.
+// newLogRates starts the goroutine that writes how many lines were left out. It writes to next.
+// Close ends it.
 func newLogRates(next slog.Handler) *logRates {
 	r := &logRates{
 		next: next, wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
@@ -65,7 +66,7 @@ func newLogRates(next slog.Handler) *logRates {
 	return r
 }
 
-// admitLine reports whether a line is to be written; otherwise it is counted.
+// admitLine reports whether a line is to be written. It counts the line otherwise.
 func (r *logRates) admitLine(line *slog.Record) bool {
 	cause := causeOf(line)
 	r.mu.Lock()
@@ -121,8 +122,7 @@ func causeOf(line *slog.Record) logCause {
 	return cause
 }
 
-// Close writes what was counted and ends the goroutine. Lines that come later are written, however
-// many.
+// Close writes the counts and ends the goroutine. All later lines are written.
 func (r *logRates) Close() {
 	close(r.quit)
 	<-r.ended
@@ -145,7 +145,7 @@ func (r *logRates) windowLoop() {
 	}
 }
 
-// endWindow writes a line for each cause of which lines were left out, and forgets those that rest.
+// endWindow writes a line for each cause with left-out lines, and forgets the causes without lines.
 func (r *logRates) endWindow(last bool) {
 	now := time.Now()
 	var lines []slog.Record
@@ -172,7 +172,7 @@ func (r *logRates) endWindow(last bool) {
 	}
 }
 
-// ratedHandler hands on the lines that their rates admit.
+// ratedHandler passes on the lines that their rates admit.
 type ratedHandler struct {
 	slog.Handler
 

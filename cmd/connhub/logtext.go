@@ -10,18 +10,17 @@ import (
 )
 
 const (
-	// logTextBytes bounds each text of a line: any of them may be a stranger's, or an error that
-	// quotes one. It has room for the longest name.
+	// logTextBytes bounds each text of a line. A text may come from a stranger, or be an error that
+	// quotes a stranger. The bound has room for the longest name.
 	logTextBytes = 1 << 10
-	// logLongBytes bounds what the hub says of itself and needs more: a stack, the effective
-	// configuration.
+	// logLongBytes bounds long texts of the hub itself: a stack, the effective configuration.
 	logLongBytes = 16 << 10
 )
 
-// textHandler makes texts fit for a log before the format escapes them, once: it bounds them, and
-// replaces what a terminal might obey or what changes the direction of writing. A stranger chooses
-// close reasons, names, paths, and parts of many errors, so this holds for every text of every
-// line, whichever level.
+// textHandler makes texts fit for a log before the format escapes them. It bounds them, and
+// replaces characters that a terminal might obey or that change the direction of writing. Strangers
+// choose close reasons, names, paths and parts of many errors, so this holds for every text of
+// every line, at all levels.
 type textHandler struct{ slog.Handler }
 
 var _ slog.Handler = textHandler{}
@@ -87,7 +86,7 @@ func safeValue(v slog.Value, most int) slog.Value {
 	}
 }
 
-// logText returns text in at most that many bytes, plus a note of what was cut.
+// logText returns text in at most the given number of bytes, plus a note of how much was cut.
 func logText(text string, most int) string {
 	if len(text) <= most && !strings.ContainsFunc(text, unfitForLog) && utf8.ValidString(text) {
 		return text
@@ -106,6 +105,5 @@ func logText(text string, most int) string {
 	return b.String()
 }
 
-// unfitForLog reports whether a log should not show r. The formats escape the end of a line and the
-// tab.
+// unfitForLog reports whether a log should not show r. The formats escape line ends and tabs.
 func unfitForLog(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }

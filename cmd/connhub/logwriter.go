@@ -7,35 +7,34 @@ import (
 	"time"
 )
 
-// Bounds of the lines that wait to be written. They are what a hub keeps while the reader of its
-// log is behind; the rest is lost.
+// Bounds of the queue, which holds the lines while the reader of the log is slow. The lines beyond
+// it are lost.
 const (
 	logQueueBytes = 1 << 20
-	logQueueLines = 8192 // short ones; each costs some memory beside its text
+	logQueueLines = 8192 // for short lines; each costs some memory beside its text
 )
 
 const (
-	// logFlushGrace is how long the end of a hub waits for the reader of its log.
+	// logFlushGrace bounds the wait of a hub's end for the reader of its log.
 	logFlushGrace = 500 * time.Millisecond
-	// logLostPause is the least time between two lines that say how many were lost.
+	// logLostPause is the least time between two lines with the number of lost lines.
 	logLostPause = time.Second
 )
 
-// logWriter writes what a hub process prints: the lines of its log, and what `dev` shows. Write
-// never waits and never fails. A line for which there is no room, or that can't be written, is lost
-// and counted.
+// logWriter writes the output of a hub process: the lines of its log, and the banner and notes of
+// `dev`. Write never waits and never fails. A line that finds no room, or that can't be written, is
+// lost and counted.
 //
-// Problem: a log is written under locks and in the middle of calls. If its reader stops, a full
-// pipe must not stop the hub; if the reader is gone, that must not end it.
+// Problem: callers log under locks and in the middle of calls. If the reader stops, a full pipe
+// must not stop the hub. If the reader is gone, that must not end the hub.
 //
-// Outline: Write puts a line in a bounded queue, and one goroutine writes. When it can write again
-// after a loss, it writes a line that says how many are missing. All methods may be called
-// concurrently.
+// Outline: Write puts a line in a bounded queue, and a goroutine writes. When it can write again
+// after a loss, it writes how many lines are missing. All methods may be called concurrently.
 type logWriter struct {
 	// Static after newLogWriter.
 	to       io.Writer
 	lostLine func(lines int64) []byte
-	wake     chan struct{} // has room for one: something was queued, or closed
+	wake     chan struct{} // has room for a single signal: a line was queued, or closed was set
 	ended    chan struct{}
 
 	// Owned by run.
@@ -49,14 +48,14 @@ type logWriter struct {
 	closed bool
 }
 
-// logLine is one line, or for a terminal several, that is written as a whole.
+// logLine is a line, or several lines for a terminal, written as a whole.
 type logLine struct {
 	to   io.Writer
 	text []byte
 }
 
-// newLogWriter starts the goroutine that writes; Close ends it. lostLine makes the line that says
-// how many lines were lost; an empty one is not written.
+// newLogWriter starts the goroutine that writes; Close ends it. lostLine makes the line with the
+// number of lost lines. An empty line is not written.
 func newLogWriter(to io.Writer, lostLine func(lines int64) []byte) *logWriter {
 	w := &logWriter{to: to, lostLine: lostLine, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	go w.writeLoop()
@@ -69,8 +68,8 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// outletTo returns a writer whose lines go elsewhere, by the same queue: they keep their order with
-// the lines of the log.
+// outletTo returns a writer to another destination through the same queue, so its lines keep their
+// order with the lines of the log.
 func (w *logWriter) outletTo(to io.Writer) io.Writer { return &logOutlet{w, to} }
 
 // logOutlet is a second way out of a logWriter.
@@ -103,15 +102,15 @@ func (w *logWriter) wakeUp() {
 	}
 }
 
-// linesLost is how many lines were lost since the start.
+// linesLost returns the number of lines lost since the start.
 func (w *logWriter) linesLost() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.lost
 }
 
-// Close waits until everything is written, [logFlushGrace] at most. The goroutine may outlive it in
-// a write that does not return, which ends with the process.
+// Close waits until everything is written, at most [logFlushGrace]. The goroutine may outlive it in
+// a blocked write, which ends with the process.
 func (w *logWriter) Close() {
 	w.mu.Lock()
 	w.closed = true
@@ -147,7 +146,7 @@ func (w *logWriter) nextLine() (line logLine, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue) == 0 {
-		w.queue = nil // what a burst took is given back
+		w.queue = nil // releases the memory of a burst
 		return logLine{}, false
 	}
 	line, w.queue = w.queue[0], w.queue[1:]
@@ -165,7 +164,7 @@ func (w *logWriter) writeLine(line logLine) {
 	w.tellLost(logLostPause)
 }
 
-// tellLost writes how many lines were lost since it last did, but not within pause after that.
+// tellLost writes how many lines were lost since it last did. It does so at most once in a pause.
 func (w *logWriter) tellLost(pause time.Duration) {
 	lost := w.linesLost()
 	if lost == w.told || time.Since(w.toldAt) < pause {

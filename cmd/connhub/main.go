@@ -61,7 +61,7 @@ func (helpFlag) BeforeReset(k *kong.Context) error {
 	return errHelpShown
 }
 
-// usageError is an error of whoever wrote the command line or the configuration: exit code 2.
+// usageError is an error in the command line or the configuration: the exit code is 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -77,7 +77,7 @@ func main() {
 	os.Exit(code)
 }
 
-// runProgram is the whole program but for the process around it. It returns the exit code.
+// runProgram is the whole program except for the process around it. It returns the exit code.
 func runProgram(ctx context.Context, args []string, t *terminal) int {
 	line, err := newCommandLine(t.stdout, t.stderr)
 	if err != nil {
@@ -139,7 +139,7 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 	)
 }
 
-// commandPath returns the command that a parse error is about, for the hint below it.
+// commandPath returns the command that a parse error belongs to, for the hint below the error.
 func commandPath(err error) string {
 	if failed, ok := errors.AsType[*kong.ParseError](err); ok && failed.Context != nil {
 		if node := failed.Context.Selected(); node != nil {

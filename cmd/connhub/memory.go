@@ -14,9 +14,10 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 )
 
-// The shares of the memory limit that budgets have by default, as divisors. Together they are seven sixteenths of it;
-// below 512 MiB more, as the calls have a minimum: from half of it at 256 MiB to all of it at 51 MiB. The rest is for connections, garbage that is not collected yet, and the
-// kernel's buffers, which count in a container's limit.
+// The default shares of the memory limit, as divisors. Together the budgets take seven sixteenths
+// of the limit. Below 512 MiB they take more, because the calls have a minimum: half of the limit
+// at 256 MiB, and all of it at 51 MiB. The rest is for connections, for garbage that is not
+// collected yet, and for the kernel's buffers, which count in a container's limit.
 const (
 	heldShare    = 4
 	inboundShare = 16
@@ -25,24 +26,26 @@ const (
 )
 
 const (
-	// requestIDBytes is what a remembered request id may take.
+	// requestIDBytes is the most bytes of a remembered request id.
 	requestIDBytes = hub.RequestIDBytes
-	// collectorShare is the part of a container's limit, in percent, from which the collector works harder (GOMEMLIMIT). The
-	// rest is for what Go does not count: the kernel's buffers, the binary's pages.
+	// collectorShare is the percentage of a container's limit at which the collector works harder
+	// (GOMEMLIMIT). The rest is for memory that Go does not count: the kernel's buffers and the
+	// pages of the binary.
 	collectorShare = 90
 )
 
-// memory is how much memory the process may take.
+// memory is the memory limit of the process.
 type memory struct {
 	limit  int64  // bytes; math.MaxInt64: it is not known
 	source string // of the limit, for people
 }
 
-// readMemory returns the lowest limit of the process: that of its container, that of Go's collector, that of the machine.
+// readMemory returns the lowest limit of the process: that of the machine, of its container, or of
+// Go's collector (GOMEMLIMIT).
 func readMemory() memory {
 	m := memory{math.MaxInt64, "none"}
 	lower := func(source string, limit uint64, err error) {
-		// Without a cgroup there is no limit of one. What can't be read must not keep a hub from starting.
+		// A limit that can't be read, or that does not exist, must not keep a hub from starting.
 		if err == nil && limit > 0 && limit < uint64(m.limit) {
 			m = memory{int64(limit), source} //nolint:gosec // it is below an int64
 		}
@@ -55,14 +58,15 @@ func readMemory() memory {
 	return m
 }
 
-// limitCollector sets the collector's limit below that of the container, unless GOMEMLIMIT has set it.
+// limitCollector sets the collector's limit below that of the container, unless GOMEMLIMIT is set.
 func (m memory) limitCollector() {
 	if m.source == "cgroup" && debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(m.limit / 100 * collectorShare)
 	}
 }
 
-// defaultBudgets are the budgets of a process with this limit: a share of it, and no more than those of a large machine.
+// defaultBudgets returns the budgets for this limit: a share of it each, and at most those of a
+// large machine.
 func (m memory) defaultBudgets() budgets {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
 	b := budgets{
@@ -75,18 +79,18 @@ func (m memory) defaultBudgets() budgets {
 	return b
 }
 
-// budgets are the most bytes that each use may take, and the most request ids.
+// budgets are limits for each use of memory, in bytes, and for the number of request ids.
 type budgets struct {
 	held, namespaceHeld, inbound, calls int64
 	ids                                 int
 }
 
-// totalBytes is what all of them take together.
+// totalBytes returns the sum of all budgets.
 func (b budgets) totalBytes() int64 {
 	return b.held + b.inbound + b.calls + int64(b.ids)*requestIDBytes
 }
 
-// checkBudgets refuses budgets that the process can't have.
+// checkBudgets refuses budgets that together are above the limit.
 func (m memory) checkBudgets(b budgets) error {
 	if b.totalBytes() <= m.limit {
 		return nil
@@ -96,11 +100,11 @@ func (m memory) checkBudgets(b budgets) error {
 		b.ids, requestIDBytes, formatMebibytes(b.totalBytes()), formatMebibytes(m.limit), m.source)
 }
 
-// isTight reports whether budgets leave little for all that has no budget.
+// isTight reports whether budgets leave less than half of the limit for uses without a budget.
 func (m memory) isTight(b budgets) bool { return b.totalBytes() > m.limit/2 }
 
-// planBudgets sets the budgets: as flags say, and otherwise a share of the memory limit. The settings have them then, for the log
-// of the effective configuration.
+// planBudgets sets the budgets to the values of flags, or else to a share of the memory limit. It
+// writes them back to the settings too, for the log of the effective configuration.
 func (s *settings) planBudgets(p *serverPlan) error {
 	b := p.memory.defaultBudgets()
 	if s.HeldBytes != nil {
@@ -110,7 +114,7 @@ func (s *settings) planBudgets(p *serverPlan) error {
 	if s.NamespaceHeldBytes != nil {
 		b.namespaceHeld = int64(*s.NamespaceHeldBytes)
 	}
-	b.inbound = max(b.inbound, int64(s.MaxMessage)) // or no message could be as large
+	b.inbound = max(b.inbound, int64(s.MaxMessage)) // otherwise no message could be as large
 	if s.InboundBytes != nil {
 		b.inbound = int64(*s.InboundBytes)
 	}
@@ -128,12 +132,12 @@ func (s *settings) planBudgets(p *serverPlan) error {
 	return p.memory.checkBudgets(b)
 }
 
-// plannedBudgets are those of the plan.
+// plannedBudgets returns the budgets of the plan.
 func (p *serverPlan) plannedBudgets() budgets {
 	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.edge.InboundBytes, p.callBytes, p.hub.RequestIDs}
 }
 
-// formatMebibytes writes a size for people.
+// formatMebibytes formats a size for people.
 func formatMebibytes(n int64) string {
 	if n == math.MaxInt64 {
 		return "none"
@@ -141,8 +145,8 @@ func formatMebibytes(n int64) string {
 	return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20))
 }
 
-// logMemory tells the limit and the budgets. The line is a WARN with a problem if the budgets leave
-// little for anything else.
+// logMemory logs the limit and the budgets. The line is a WARN with a problem if the budgets leave
+// too little for everything else.
 func (p *serverPlan) logMemory(logger *slog.Logger) {
 	b := p.plannedBudgets()
 	attributes := []any{

@@ -25,13 +25,17 @@ import (
 )
 
 const (
-	opsRequestTimeout = 5 * time.Second       // for a request to arrive, with its body if it has one
-	opsAnswerTimeout  = 30 * time.Second      // for an answer to be taken; for a profile from when it is made
-	opsPatience       = 10 * time.Millisecond // for a request when the port is full: probes come from near
-	opsIdleTimeout    = 60 * time.Second      // between requests
-	opsMaxHeader      = 16 << 10              // bytes
-	opsMaxBody        = 1 << 20               // bytes; addresses that `go tool pprof` asks about
-	opsMaxSeconds     = 5 * 60                // of a profile: it keeps its connection, and a CPU profile keeps others from being made
+	// for a request to arrive, with its body if it has one
+	opsRequestTimeout = 5 * time.Second
+	// for an answer to be taken; for a profile from when it is made
+	opsAnswerTimeout = 30 * time.Second
+	// for a request when the port is full: probes come from near
+	opsPatience    = 10 * time.Millisecond
+	opsIdleTimeout = 60 * time.Second // between requests
+	opsMaxHeader   = 16 << 10         // bytes
+	opsMaxBody     = 1 << 20          // bytes; addresses that `go tool pprof` asks about
+	// of a profile: it holds its connection, and a CPU profile excludes all further profiles
+	opsMaxSeconds = 5 * 60
 )
 
 // opsServer is the operations port: health, metrics, profiles and the hub's self-check.
@@ -52,7 +56,7 @@ const (
 	unreadyStopping = "shutting down"
 )
 
-// opsConfig is what an opsServer needs to know. All must be set but secrets.
+// opsConfig is the configuration of an opsServer. All fields but secrets must be set.
 type opsConfig struct {
 	hub         *hub.Hub
 	secrets     *auth.Secrets // nil: the port is on loopback
@@ -63,7 +67,7 @@ type opsConfig struct {
 }
 
 func newOpsServer(c opsConfig) (*opsServer, error) {
-	// Half of the connections are for probes, whatever the other half does.
+	// Half of the connections stay free for probes.
 	s := &opsServer{hub: c.hub, secrets: c.secrets, working: make(chan struct{}, (c.connections+1)/2)}
 	s.setReady(unreadyStarting)
 	registry, logger := c.registry, c.logger
@@ -103,7 +107,7 @@ func newOpsServer(c opsConfig) (*opsServer, error) {
 	return s, nil
 }
 
-// newRegistry returns a private registry with what is known of every Go process.
+// newRegistry returns a private registry with the metrics of Go, of the process and of the build.
 func newRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -114,7 +118,7 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// setReady says why the hub is not ready; empty: it is.
+// setReady sets the reason why the hub is not ready; empty: it is ready.
 func (s *opsServer) setReady(why string) {
 	if why == "" {
 		s.unready.Store(nil)
@@ -123,7 +127,7 @@ func (s *opsServer) setReady(why string) {
 	s.setUnready(func() string { return why })
 }
 
-// setUnready has why asked each time that somebody wants to know.
+// setUnready makes each /readyz request ask why for the reason.
 func (s *opsServer) setUnready(why func() string) { s.unready.Store(&why) }
 
 func (s *opsServer) serveRequests(l net.Listener) error {
@@ -133,16 +137,17 @@ func (s *opsServer) serveRequests(l net.Listener) error {
 	return nil
 }
 
-// shutdownServer lets requests finish until ctx is done, then cuts them: a profile may take longer than a hub has.
+// shutdownServer lets requests finish until ctx is done, then cuts them: a profile may take longer
+// than a shutdown.
 func (s *opsServer) shutdownServer(ctx context.Context) {
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close()
 	}
 }
 
-// guardHandler asks for a secret where there are any. Where there are none the port is on loopback, and only the
-// names of loopback are served, and no request of another site's page: a web site could point its own name
-// there (DNS rebinding), or have a browser start a profile.
+// guardHandler demands a secret if there are any. Without secrets the port is on loopback. Then it
+// serves only the names of loopback, and no request from a page of another site: a web site could
+// point its own name to the port (DNS rebinding), or make a browser start a profile.
 func (s *opsServer) guardHandler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.secrets == nil {
@@ -162,7 +167,8 @@ func (s *opsServer) guardHandler(next http.Handler) http.Handler {
 	})
 }
 
-// limitRequest bounds what a request of the guarded part may take.
+// limitRequest bounds the requests of the guarded part: how many run at once, and the seconds of a
+// profile and the bytes of the body of each.
 func (s *opsServer) limitRequest(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.working <- struct{}{}:

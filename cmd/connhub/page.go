@@ -23,7 +23,7 @@ type page struct {
 	files http.Handler
 }
 
-// newPage returns the page; control is the address that its ready-made commands are for.
+// newPage returns the page. control is the address for its ready-made commands.
 func newPage(control string) (http.Handler, error) {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {

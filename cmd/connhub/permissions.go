@@ -13,7 +13,7 @@ type permissionsCmd struct {
 	Check  permissionsCheckCmd  `cmd:"" help:"Count the clients that may do something: all, or those of a target."`
 }
 
-// permissionArgs are permissions as they stand on a command line.
+// permissionArgs are permissions as written on a command line.
 type permissionArgs struct {
 	Permissions []string `arg:"" name:"permission" sep:"none" help:"join-leave-group or send-to-group, for every group; with :GROUP for that one. The group is a name, not a pattern."`
 }
@@ -29,7 +29,8 @@ func (a *permissionArgs) parsePermissions() ([]*controlv1.Permission, error) {
 	for i, arg := range a.Permissions {
 		word, group, one := strings.Cut(arg, ":")
 		action, ok := actionWords[word]
-		if !ok || one && group == "" { // a variable that is empty by chance must not mean every group
+		// a variable that is empty by chance must not mean every group
+		if !ok || one && group == "" {
 			return nil, usageErrorf("%q is no permission: want join-leave-group or send-to-group, alone or with :GROUP", arg)
 		}
 		list[i] = &controlv1.Permission{Action: action, Group: group}
@@ -37,7 +38,7 @@ func (a *permissionArgs) parsePermissions() ([]*controlv1.Permission, error) {
 	return list, nil
 }
 
-// targetAndPermissions returns what the command line of a verb names.
+// targetAndPermissions returns the target and the permissions of a command line.
 func (a *permissionArgs) targetAndPermissions(f *targetFlags) (*controlv1.Target, []*controlv1.Permission, error) {
 	target, err := f.parseTarget()
 	if err != nil {

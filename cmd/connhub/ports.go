@@ -11,7 +11,8 @@ import (
 // acceptLogEvery is the least time between two lines about errors of accept.
 const acceptLogEvery = 10 * time.Second
 
-// watchedListener logs errors of accept at Warn that its server, gRPC, retries without a word. What it accepts it leaves as it is.
+// watchedListener logs errors of accept at Warn, because gRPC's server retries them silently. It
+// does not change the connections.
 type watchedListener struct {
 	net.Listener
 

@@ -11,16 +11,17 @@ import (
 )
 
 const (
-	// progressAfter is how long something may take before anybody wants to see that it goes on.
+	// progressAfter is the time after which a command shows its progress.
 	progressAfter = time.Second
-	// progressEvery is how often what is shown changes: often enough to look alive, slow enough to read.
+	// progressEvery is the time between two changes of the line: often enough to look alive, slow
+	// enough to read.
 	progressEvery = 200 * time.Millisecond
-	// defaultWidth is that of a terminal that does not tell its own.
+	// defaultWidth is the width of a terminal that does not report its own.
 	defaultWidth = 80
 )
 
-// progress is one line at the bottom of a terminal that shows how far a long command has come. It needs no library: there
-// is no bar to draw where the end is not known.
+// progress is a line at the bottom of a terminal that shows the progress of a long command. It
+// needs no library: there is no bar to draw if the end is not known.
 type progress struct {
 	out   io.Writer // nil: nothing is shown
 	paint palette
@@ -30,7 +31,8 @@ type progress struct {
 	shown bool
 }
 
-// newProgress returns one for stderr, if that is a terminal. in is the input whose end is the end of the work.
+// newProgress returns a progress line for stderr if that is a terminal. The work ends with the
+// input in.
 func (t *terminal) newProgress(in io.Reader) *progress {
 	p := &progress{since: t.now()}
 	f, ok := t.stderr.(*os.File)
@@ -49,7 +51,7 @@ func (t *terminal) newProgress(in io.Reader) *progress {
 	return p
 }
 
-// showLines draws it anew.
+// showLines draws the line anew.
 func (p *progress) showLines(now time.Time, done, failed, read int64) {
 	elapsed := now.Sub(p.since)
 	if p.out == nil || elapsed < progressAfter {
@@ -68,7 +70,7 @@ func (p *progress) showLines(now time.Time, done, failed, read int64) {
 	p.shown = true
 }
 
-// clearLine takes it away, so that something else can be printed.
+// clearLine removes the line, so that something else can be printed.
 func (p *progress) clearLine() {
 	if p.shown {
 		_, _ = fmt.Fprint(p.out, "\r\x1b[K")

@@ -9,7 +9,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// dropWords says a drop reason to a person.
+// dropWords words the reasons of drops.
 var dropWords = map[controlv1.DropReason]string{
 	controlv1.DropReason_DROP_REASON_CLOSED:          "closed before it was written",
 	controlv1.DropReason_DROP_REASON_OVERFLOW_NEWEST: "outbox full: this message was dropped",
@@ -43,7 +43,7 @@ func (s *states) addReceipt(r *controlv1.Receipt) {
 	}
 }
 
-// printReceipt says in words and numbers what became of a send that waited for a state.
+// printReceipt prints the result of a send that waited for a state.
 func (t *terminal) printReceipt(r *controlv1.Receipt, wait controlv1.Wait) {
 	var b strings.Builder
 	if r.GetDuplicate() {
@@ -65,7 +65,7 @@ func (t *terminal) printReceipt(r *controlv1.Receipt, wait controlv1.Wait) {
 	_, _ = t.stdout.Write([]byte(b.String()))
 }
 
-// outcomeMark is what the first line begins with.
+// outcomeMark returns the first character of the first line.
 func (t *terminal) outcomeMark(s *states) string {
 	switch {
 	case s.matched == 0:
@@ -79,7 +79,7 @@ func (t *terminal) outcomeMark(s *states) string {
 	}
 }
 
-// describeStates say where the messages are now.
+// describeStates words the counts.
 func (s *states) describeStates() string {
 	var parts []string
 	add := func(n int64, state string) {
@@ -96,7 +96,7 @@ func (s *states) describeStates() string {
 	return strings.Join(parts, ", ")
 }
 
-// stateNotes say more about the states, a line each.
+// stateNotes returns further lines about the states.
 func (t *terminal) stateNotes(s *states, wait controlv1.Wait) string {
 	var b strings.Builder
 	if s.notAckable > 0 && wait == controlv1.Wait_WAIT_ACKED {

@@ -13,7 +13,8 @@ var refusalWords = map[controlv1.RefusalReason]string{
 	controlv1.RefusalReason_REFUSAL_REASON_CLOSED:      "closed meanwhile",
 }
 
-// printRefusals names what a call did not change, a line each, and says how many more there are. A hub names 100 at most.
+// printRefusals prints a line for each named refusal, and the number of the rest. A hub names at
+// most 100.
 func (t *terminal) printRefusals(named []*controlv1.Refusal, all int32) {
 	var b strings.Builder
 	for _, r := range named {

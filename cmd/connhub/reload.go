@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// startReloading reads files again whenever that is asked for, until ctx ends or the function that
+// startReloading reads files again for each request to do so, until ctx ends or the function that
 // it returns is called.
 func (s *server) startReloading(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -28,11 +28,11 @@ func (s *server) startReloading(ctx context.Context) (stop func()) {
 	}
 }
 
-// reloadFiles reads what a running hub can read again: certificates, and the public keys of client
-// tokens. What can't be read leaves the old in force, and has an error of its own in the log. A
-// file that several flags name stands once in a list.
+// reloadFiles reads the files that a running hub can read again: certificates, and the public keys
+// of client tokens. For a file that can't be read the old content stays in force, and the log has
+// an error of its own. A file that several flags name stands once in a list.
 func (s *server) reloadFiles(ctx context.Context) {
-	read, failed := []string{}, []string{} // not nil: JSON has [] for an empty list
+	read, failed := []string{}, []string{} // not nil, so that JSON has [] for an empty list
 	note := func(name string, ok bool) {
 		list := &failed
 		if ok {

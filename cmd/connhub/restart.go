@@ -13,25 +13,26 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// Restarts in a row are further and further apart: each of them closes all clients of the hub, and
-// they all come again. The first restart is at once: a cut or a pause that is over is its usual cause.
+// Each restart closes all clients of the hub, and all of them connect again. So the pauses between
+// restarts in a row grow. The first restart has none: its usual cause is a cut network or a paused
+// process, and that is over.
 const (
 	// restartPause comes before the second restart in a row. Each pause after it is twice as long.
 	restartPause = time.Second
-	// restartPauseMost is the longest pause, so that a hub is back soon after the cause is gone.
+	// restartPauseMost is the longest pause. It brings a hub back soon after the cause is gone.
 	restartPauseMost = time.Minute
 	// restartQuiet is how long a hub must last to end the row; far above restartPauseMost.
 	restartQuiet = 10 * time.Minute
 )
 
-// restarts counts how often the process went on with another hub in the place of one that was over.
+// restarts counts how often the process continued as another hub after the end of a hub.
 type restarts struct {
 	forgotten, declaredDead float64
 
-	row int // of them without a hub that lasted for restartQuiet
+	row int // restarts in a row, without a hub that lasted for restartQuiet
 }
 
-// countRestart counts a restart after a hub that ended with err, and lasted for a time.
+// countRestart counts a restart after a hub that ended with err and lasted for a time.
 func (r *restarts) countRestart(err error, lasted time.Duration) {
 	if errors.Is(err, discovery.ErrDeclaredDead) {
 		r.declaredDead++
@@ -44,7 +45,7 @@ func (r *restarts) countRestart(err error, lasted time.Duration) {
 	r.row++
 }
 
-// nextPause is for how long the hub that follows the last restart waits before it joins the cluster.
+// nextPause returns the time that the hub after the last restart waits before it joins the cluster.
 func (r *restarts) nextPause() time.Duration {
 	if r.row < 2 {
 		return 0
@@ -56,7 +57,7 @@ func (r *restarts) nextPause() time.Duration {
 	return min(pause, restartPauseMost)
 }
 
-// waitPause waits for the pause. It reports whether the hub is to join; false: ctx ended.
+// waitPause waits for the pause. It returns false if ctx ended: the hub shall not join then.
 func (r *restarts) waitPause(ctx context.Context) bool {
 	if r.nextPause() == 0 {
 		return true
@@ -71,18 +72,18 @@ func (r *restarts) waitPause(ctx context.Context) bool {
 	}
 }
 
-// reasonWords says to a caller of /readyz why a hub that pauses is not ready.
+// reasonWords is the text of /readyz while the hub pauses.
 func (r *restarts) reasonWords() string {
 	return fmt.Sprintf("starting anew for time %d in a row: joining the cluster after a pause of %v", r.row, r.nextPause())
 }
 
-// startsAnew reports whether another hub is to take the place of one that ended with err.
+// startsAnew reports whether another hub takes the place of a hub that ended with err.
 func startsAnew(err error) bool {
 	return errors.Is(err, mesh.ErrForgotten) || errors.Is(err, discovery.ErrDeclaredDead)
 }
 
-// planSuccessor plans the hub that follows s, which ended with err and lasted for a time: it has another
-// id, and the same addresses.
+// planSuccessor plans the hub that follows s, which ended with err and lasted for a time. The new
+// hub has another id, and the same addresses.
 func (s *server) planSuccessor(p serverPlan, err error, lasted time.Duration) serverPlan {
 	a := s.boundAddresses()
 	p.hub.ID = hub.NewID()
@@ -94,8 +95,9 @@ func (s *server) planSuccessor(p serverPlan, err error, lasted time.Duration) se
 	return p
 }
 
-// joinCluster takes part in the cluster, after the pause, until shutdown or until that is no longer
-// possible. Until then nothing that a peer says has the hub start anew, so no peer cuts the pause short.
+// joinCluster takes part in the cluster, after the pause, until the shutdown or until that is no
+// longer possible. During the pause no message of a peer can start the hub anew, so no peer cuts
+// the pause short.
 func (s *server) joinCluster(ctx context.Context) error {
 	s.pauses.Store(s.restarts.nextPause() > 0)
 	joins := s.restarts.waitPause(ctx)
@@ -103,10 +105,11 @@ func (s *server) joinCluster(ctx context.Context) error {
 	if !joins {
 		return nil
 	}
-	return s.cluster.takePart(context.WithoutCancel(ctx)) // the mesh is ended by shutdown, not by ctx: calls in flight need it
+	// takeDown ends the mesh, not ctx: calls in flight need it
+	return s.cluster.takePart(context.WithoutCancel(ctx))
 }
 
-// waitsFor says what keeps the hub from being one of the cluster.
+// waitsFor names the reason why the hub has not joined the cluster yet.
 func (s *server) waitsFor() string {
 	if s.pauses.Load() {
 		return s.restarts.reasonWords()

@@ -97,10 +97,10 @@ func (c *sendCmd) Run(ctx context.Context, t *terminal) error {
 	return c.withClient(func(hub *client) error { return c.sendMessage(ctx, t, hub, request) })
 }
 
-// sendMessage sends one message.
+// sendMessage sends a single message.
 func (c *sendCmd) sendMessage(ctx context.Context, t *terminal, hub *client, request *controlv1.SendRequest) error {
 	var response *controlv1.SendResponse
-	// A call's deadline cuts its wait, so it must be later.
+	// The deadline of a call cuts its wait, so the deadline must be later.
 	err := hub.invokeWithin(ctx, c.WaitTimeout+c.WaitTimeout/4, func(ctx context.Context) (err error) {
 		response, err = controlv1.NewDeliveryServiceClient(hub).Send(ctx, request)
 		return err
@@ -116,7 +116,7 @@ func (c *sendCmd) sendMessage(ctx context.Context, t *terminal, hub *client, req
 	return nil
 }
 
-// newRequest is what the flags say, without a payload.
+// newRequest returns the request of the flags, without a payload.
 func (c *sendCmd) newRequest() (*controlv1.SendRequest, error) {
 	target, err := c.parseTarget()
 	if err != nil {
@@ -139,10 +139,10 @@ func (c *sendCmd) newRequest() (*controlv1.SendRequest, error) {
 	return r, nil
 }
 
-// errNotText is what bytes are told that are sent as text or JSON.
+// errNotText is the error for bytes that are sent as text or JSON.
 var errNotText = errors.New("this is not UTF-8 text; to send bytes: --binary")
 
-// fillPayload reads what TEXT stands for into a message.
+// fillPayload loads the payload of TEXT into a message.
 func (c *sendCmd) fillPayload(m *controlv1.Message, stdin io.Reader) error {
 	payload, err := c.loadPayload(stdin)
 	if err != nil {
@@ -169,7 +169,8 @@ func (c *sendCmd) setPayload(m *controlv1.Message, payload []byte) error {
 	return nil
 }
 
-// loadPayload reads what TEXT stands for. @FILE is for JSON and bytes only: a text may well begin with "@".
+// loadPayload returns the bytes that TEXT means. @FILE is for JSON and bytes only, because a text
+// may begin with "@".
 func (c *sendCmd) loadPayload(stdin io.Reader) ([]byte, error) {
 	path, isFile := strings.CutPrefix(c.Text, "@")
 	switch {
@@ -188,7 +189,7 @@ func (c *sendCmd) loadPayload(stdin io.Reader) ([]byte, error) {
 	return []byte(c.Text), nil
 }
 
-// readPayload reads no more than a message may hold.
+// readPayload reads at most the bytes that a message may hold.
 func readPayload(name string, r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, hub.MaxPayload+1))
 	if err != nil {

@@ -23,40 +23,43 @@ import (
 )
 
 const (
-	// maxInFlight is the most lines without a result: as many as a hub takes of a stream. It bounds what is kept to be
-	// sent again.
+	// maxInFlight is the most lines without a result, which is the limit of a hub for a stream. It
+	// bounds the lines that are kept to be sent again.
 	maxInFlight = 1000
-	// maxBatchBytes is when a batch is full. With one more line it is below the 4 MiB that a hub always takes.
+	// maxBatchBytes is the size of a full batch. With a further line it is below the 4 MiB that a
+	// hub always takes.
 	maxBatchBytes = 1 << 20
 	// maxBatchLines is the most sends that a hub takes in a batch.
 	maxBatchLines = 1000
-	// retryPause is between two tries to reach a hub after one has left.
+	// retryPause is the time between two tries to reach a hub after a hub has left.
 	retryPause = 250 * time.Millisecond
-	// interruptGrace is how long results of what was sent are waited for after Ctrl-C.
+	// interruptGrace bounds the wait for results after Ctrl-C.
 	interruptGrace = time.Second
-	// serverWait is how long a hub waits when a send does not say.
+	// serverWait is the wait of a hub for a send without a wait timeout.
 	serverWait = 5 * time.Second
 )
 
-// errSilent is why a stream is ended on which no answer comes.
+// errSilent ends a stream on which no answer comes.
 var errSilent = status.Error(codes.DeadlineExceeded, "no answer")
 
-// lineSender sends lines over a stream, and over the next one when the hub leaves.
+// lineSender sends lines over a stream, and over the next stream when the hub leaves.
 //
-// Problem: a line must be delivered once, and in order, though the hub that has it may leave or die before it tells what
-// became of it.
+// Problem: each line must be delivered once, and in order, though its hub may leave or die before
+// it sends the result.
 //
-// Invariants: a line is in exactly one of queue, flight, again and tally. Those in queue come after those in flight, and
-// are in order. Lines are sent again, with the request id that they had, only when their stream is over.
+// Invariants: a line is in exactly one of queue, flight, again and tally. The lines in queue come
+// after those in flight, and are in order. A line is sent again, with the same request id, only
+// after its stream is over.
 //
-// Outline: one goroutine reads the input, and per stream one writes and one reads; everything else, run and stream, is
-// one goroutine's that waits for all of them, so that nothing blocks anything else.
+// Outline: a goroutine reads the input, and for each stream a goroutine writes and a goroutine
+// reads. Everything else, sendLines and runStream, belongs to a goroutine that waits for all of
+// them, so that no part blocks another.
 type lineSender struct {
 	// Static.
 	command  *sendCmd
 	hub      *client
 	t        *terminal
-	base     *controlv1.SendRequest // what all lines have in common
+	base     *controlv1.SendRequest // the common part of all lines
 	limit    time.Duration          // without an answer
 	chunks   chan chunk
 	progress *progress
@@ -64,18 +67,18 @@ type lineSender struct {
 	// Owned by run.
 	queue     []*controlv1.StreamedSend // to be sent
 	flight    map[int64]*controlv1.StreamedSend
-	again     []*controlv1.StreamedSend // the hub was leaving when it looked at them
+	again     []*controlv1.StreamedSend // refused by a leaving hub
 	inputOver bool
 	ioErr     error // of reading the input, or of printing results
 	stopped   bool  // by Ctrl-C
 	read      int64
 	opened    bool      // a hub has taken a stream
 	reached   bool      // a hub has answered
-	lost      time.Time // since when there are lines and no hub has given a result; zero: all is well
+	lost      time.Time // since when lines wait and no hub has given a result; zero: all is well
 	tally     *lineTally
 }
 
-// chunk is some of the input.
+// chunk is a part of the input.
 type chunk struct {
 	lines []line
 	read  int64 // bytes of the input until its end
@@ -91,18 +94,18 @@ func newLineSender(c *sendCmd, h *client, t *terminal, base *controlv1.SendReque
 		tally:  &lineTally{json: c.JSON, wait: base.GetWait()},
 	}
 	if base.GetRequestId() == "" {
-		base.RequestId = rand.Text() // so that a line may be sent again
+		base.RequestId = rand.Text() // allows a line to be sent again
 	}
 	if base.GetWaitTimeout() == nil { // as a unary call's deadline does
 		base.WaitTimeout = durationpb.New(min(serverWait, s.limit-s.limit/10))
 	}
 	if c.JSON && isTerminal(t.stdout) {
-		s.progress.out = nil // the results are to be seen there
+		s.progress.out = nil // the results show the progress
 	}
 	return s
 }
 
-// sendLines sends until the input is over and all is answered.
+// sendLines sends until the input is over and all lines have a result.
 func (s *lineSender) sendLines(ctx context.Context) error {
 	ending, end := context.WithCancel(ctx)
 	defer end()
@@ -111,7 +114,7 @@ func (s *lineSender) sendLines(ctx context.Context) error {
 		err := s.runStream(ctx)
 		s.requeueOpen()
 		idle := s.isIdle(err)
-		if idle { // whatever time passes, nothing waits for a hub
+		if idle { // nothing waits for a hub, so the time does not count
 			s.lost, err = time.Time{}, s.awaitInput(ctx)
 		} else if s.lost.IsZero() {
 			s.lost = time.Now()
@@ -122,7 +125,7 @@ func (s *lineSender) sendLines(ctx context.Context) error {
 		case ctx.Err() != nil:
 			s.stopped = true
 			return s.finishRun(nil)
-		case idle && err == nil: // the first try for what has come
+		case idle && err == nil: // the first try for the new input
 		case !s.opened || !mayTryAgain(err) || time.Since(s.lost) > s.limit:
 			return s.finishRun(cmp.Or(err, errSilent))
 		default:
@@ -135,7 +138,7 @@ func (s *lineSender) sendLines(ctx context.Context) error {
 	}
 }
 
-// isIdle reports whether a stream ended when there was nothing to send, and there may be later.
+// isIdle reports whether a stream ended while there was nothing to send, but the input goes on.
 func (s *lineSender) isIdle(err error) bool {
 	return s.opened && mayTryAgain(err) && len(s.queue) == 0 && !s.inputOver
 }
@@ -158,7 +161,7 @@ func (s *lineSender) awaitInput(ctx context.Context) error {
 // mayTryAgain reports whether a stream ended because its hub leaves or is gone.
 func mayTryAgain(err error) bool { return err == nil || status.Code(err) == codes.Unavailable }
 
-// requeueOpen puts what has no result yet before what was not sent.
+// requeueOpen puts the sent lines without a result before the lines that were not sent.
 func (s *lineSender) requeueOpen() {
 	open := slices.AppendSeq(s.again, maps.Values(s.flight))
 	slices.SortFunc(open, func(a, b *controlv1.StreamedSend) int { return cmp.Compare(a.GetSequence(), b.GetSequence()) })
@@ -183,7 +186,7 @@ func (s *lineSender) readInput(ctx context.Context) {
 	}
 }
 
-// queueChunk takes a part of the input into the queue.
+// queueChunk adds a part of the input to the queue.
 func (s *lineSender) queueChunk(c chunk) error {
 	s.read = c.read
 	for _, one := range c.lines {
@@ -209,7 +212,7 @@ func (s *lineSender) queueChunk(c chunk) error {
 	return nil
 }
 
-// sendOf makes a line a send. Its sequence is the line's number.
+// sendOf turns a line into a send. Its sequence is the line's number.
 func (s *lineSender) sendOf(l line) (*controlv1.StreamedSend, error) {
 	if l.tooLong {
 		return nil, fmt.Errorf("longer than a message may be: 1 MiB (%d bytes)", hub.MaxPayload)
@@ -227,7 +230,7 @@ func (s *lineSender) sendOf(l line) (*controlv1.StreamedSend, error) {
 	}}, nil
 }
 
-// nextBatch returns the next sends, as many as may go; nil: none.
+// nextBatch returns as many of the next sends as may be written; nil if none may.
 func (s *lineSender) nextBatch() []*controlv1.StreamedSend {
 	most := min(len(s.queue), maxBatchLines, maxInFlight-len(s.flight))
 	for i, bytes := 0, 0; i < most; i++ {
@@ -238,7 +241,7 @@ func (s *lineSender) nextBatch() []*controlv1.StreamedSend {
 	return s.queue[:max(most, 0)]
 }
 
-// markSent says that a batch is with the stream.
+// markSent moves a batch from the queue to the lines in flight.
 func (s *lineSender) markSent(batch []*controlv1.StreamedSend) {
 	for _, one := range batch {
 		s.flight[one.GetSequence()] = one
@@ -246,7 +249,7 @@ func (s *lineSender) markSent(batch []*controlv1.StreamedSend) {
 	s.queue = s.queue[len(batch):]
 }
 
-// takeResponse takes a response.
+// takeResponse handles a response of the hub.
 func (s *lineSender) takeResponse(response *controlv1.SendStreamResponse) error {
 	s.reached = true
 	var known []*controlv1.StreamedResult
@@ -268,8 +271,9 @@ func (s *lineSender) takeResponse(response *controlv1.SendStreamResponse) error 
 	return s.tellResults(known...)
 }
 
-// wasRefused reports whether a hub did not take a send because it is leaving or not ready, so that another one may. Hubs
-// that can't be reached are no such case: that is what --require-all-hubs asks to be told.
+// wasRefused reports whether a hub refused a send because it is leaving or not ready. Another hub
+// may take it then. HUBS_UNREACHABLE is the failure that --require-all-hubs asks for, so it is no
+// such refusal.
 func wasRefused(failed *spb.Status) bool {
 	if codes.Code(failed.GetCode()) != codes.Unavailable {
 		return false
@@ -282,7 +286,7 @@ func wasRefused(failed *spb.Status) bool {
 	return true
 }
 
-// tellResults counts results, and prints those that are to be seen.
+// tellResults counts results, and prints failed lines, or with --json all results.
 func (s *lineSender) tellResults(results ...*controlv1.StreamedResult) error {
 	var b lineOutput
 	for _, result := range results {
@@ -301,7 +305,8 @@ func (s *lineSender) tellResults(results ...*controlv1.StreamedResult) error {
 	return s.ioErr
 }
 
-// finishRun says what has become of all lines. cause is why not all were sent.
+// finishRun prints the totals and returns the error of the run. cause is the reason why lines are
+// left.
 func (s *lineSender) finishRun(cause error) error {
 	s.progress.clearLine()
 	s.tally.unanswered = int64(len(s.queue))

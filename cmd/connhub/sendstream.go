@@ -12,19 +12,19 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// sendStream is one stream of a lineSender, with the goroutines that write and read it.
+// sendStream is a stream of a lineSender, with the goroutines that write and read it.
 type sendStream struct {
 	writes    chan *controlv1.SendStreamRequest // closed: no more
 	responses chan *controlv1.SendStreamResponse
-	ended     chan error  // what the stream ended with
+	ended     chan error  // the error that ended the stream; nil: its end
 	silence   *time.Timer // ends the stream
 	expecting bool        // silence runs
-	leaving   bool        // the hub says so
+	leaving   bool        // the hub announced it
 	cancel    context.CancelCauseFunc
 	work      sync.WaitGroup
 }
 
-// openStream opens a stream. It takes at most s.limit, and ctx ends it too; what comes later is not for ctx to end.
+// openStream opens a stream. The end of ctx and s.limit bound the opening only, not the stream.
 func (s *lineSender) openStream(ctx context.Context) (*sendStream, error) {
 	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	o := &sendStream{
@@ -45,7 +45,7 @@ func (s *lineSender) openStream(ctx context.Context) (*sendStream, error) {
 	return o, nil
 }
 
-// causeOr returns why a stream was ended from this side, if it was, and err otherwise.
+// causeOr returns the reason for which this side ended a stream, or else err.
 func causeOr(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
 		return cause
@@ -56,7 +56,7 @@ func causeOr(ctx context.Context, err error) error {
 func writeRequests(stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse], requests <-chan *controlv1.SendStreamRequest) {
 	for request := range requests {
 		if stream.Send(request) != nil {
-			return // receive learns why
+			return // readResponses gets the error
 		}
 	}
 	_ = stream.CloseSend()
@@ -90,7 +90,7 @@ func (o *sendStream) closeStream() {
 	o.work.Wait()
 }
 
-// endWrites says that nothing more will be written.
+// endWrites ends the writing side of the stream.
 func (o *sendStream) endWrites() {
 	if o.writes != nil {
 		close(o.writes)
@@ -98,7 +98,7 @@ func (o *sendStream) endWrites() {
 	}
 }
 
-// runStream sends what there is over one stream, and returns what that ended with.
+// runStream sends over a single stream, and returns the error that ended it.
 func (s *lineSender) runStream(ctx context.Context) error {
 	o, err := s.openStream(ctx)
 	if err != nil {
@@ -134,7 +134,8 @@ func (s *lineSender) runStream(ctx context.Context) error {
 	return err
 }
 
-// nextActions returns what may go on: taking input, writing a batch. What may not is nil.
+// nextActions returns the channels that may be used now: to take input, or to write a batch. The
+// rest is nil.
 func (s *lineSender) nextActions(o *sendStream) (<-chan chunk, chan<- *controlv1.SendStreamRequest, []*controlv1.StreamedSend) {
 	if len(s.queue)+len(s.flight)+len(s.again) == 0 {
 		s.lost = time.Time{}
@@ -157,7 +158,7 @@ func (s *lineSender) nextActions(o *sendStream) (<-chan chunk, chan<- *controlv1
 	return nil, o.writes, batch
 }
 
-// expectAnswer bounds how long an answer may take, from when one is expected.
+// expectAnswer bounds the time for an answer, from the moment when an answer is expected.
 func (o *sendStream) expectAnswer(answer bool, limit time.Duration) {
 	switch {
 	case !answer:

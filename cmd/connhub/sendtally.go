@@ -14,7 +14,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// lineTally adds up what became of lines.
+// lineTally adds up the results of lines.
 type lineTally struct {
 	// Static.
 	json bool
@@ -23,11 +23,11 @@ type lineTally struct {
 	sent, failed, unanswered int64 // lines
 	nobody, duplicate        int64 // of sent
 	states                   states
-	last                     *controlv1.Receipt // names who matched nobody
-	gaps                     controlv1.Receipt  // what could not be known of any of them
+	last                     *controlv1.Receipt // names targets without a match
+	gaps                     controlv1.Receipt  // the gaps of all receipts
 }
 
-// lineOutput is what is to be printed of results.
+// lineOutput is the output for results.
 type lineOutput struct {
 	stdout []byte
 	stderr []string // lines
@@ -61,7 +61,7 @@ func (l *lineTally) addResult(r *controlv1.StreamedResult, out *lineOutput) {
 	}
 }
 
-// failureWords says why a line could not be sent. What was found on this side has no details.
+// failureWords words the failure of a line. A failure that this side found has no details.
 func failureWords(s *spb.Status) string {
 	if len(s.GetDetails()) == 0 {
 		return makePrintable(s.GetMessage())
@@ -69,7 +69,8 @@ func failureWords(s *spb.Status) string {
 	return (&callError{err: status.ErrorProto(s)}).Error()
 }
 
-// appendResult appends a result as one line of JSON: {"line":7,"receipt":{…}} or {"line":7,"error":{…}}.
+// appendResult appends a result as a line of JSON: {"line":7,"receipt":{…}} or
+// {"line":7,"error":{…}}.
 func appendResult(dst []byte, r *controlv1.StreamedResult) []byte {
 	var what proto.Message = r.GetReceipt()
 	name := "receipt"
@@ -85,7 +86,7 @@ func appendResult(dst []byte, r *controlv1.StreamedResult) []byte {
 	return fmt.Appendf(dst, "{\"line\":%d,%q:%s}\n", r.GetSequence(), name, compact.Bytes())
 }
 
-// printTotals says what became of all lines.
+// printTotals prints the results of all lines.
 func (l *lineTally) printTotals(t *terminal) {
 	var b strings.Builder
 	switch {
@@ -117,7 +118,7 @@ func (l *lineTally) printTotals(t *terminal) {
 	t.printGaps(&l.gaps)
 }
 
-// failureError returns the error of the whole; cause is why lines are left.
+// failureError returns the error of the run. cause is the reason why lines are left.
 func (l *lineTally) failureError(cause error) error {
 	switch {
 	case cause != nil && l.sent+l.failed == 0:

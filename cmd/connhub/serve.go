@@ -62,7 +62,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error 
 	return runServer(ctx, plan, log, nil)
 }
 
-// planHub checks everything and lists all problems in one error.
+// planHub checks everything. It returns all problems in a single error.
 func (c *serveCmd) planHub() (serverPlan, error) {
 	c.setListenDefaults()
 	c.onlyLoopback = c.InsecureDev
@@ -78,7 +78,7 @@ func (c *serveCmd) planHub() (serverPlan, error) {
 		problems = append(problems, err)
 	}
 	if plan.insecureControl = c.openControl(); plan.insecureControl {
-		plan.secrets = nil // those of peers alone would let no backend in
+		plan.secrets = nil // secrets of peers alone would let no backend in
 	}
 	if c.OpsSecretFile != "" {
 		plan.opsSecrets, err = loadOpsSecrets(c.OpsSecretFile)
@@ -94,7 +94,7 @@ func (c *serveCmd) planHub() (serverPlan, error) {
 	return plan, refuseStart(devHint(tryDev), problems...)
 }
 
-// planTokens says with which keys clients' tokens are checked.
+// planTokens sets the keys that check clients' tokens.
 func (c *serveCmd) planTokens(p *serverPlan) error {
 	var problems []error
 	for _, path := range c.TokenKeyFile {
@@ -111,10 +111,11 @@ func (c *serveCmd) planTokens(p *serverPlan) error {
 	return errors.Join(problems...)
 }
 
-// keySetFlags are the flags behind the fields that auth.KeySetConfig names.
+// keySetFlags are the flags for the fields that auth.KeySetConfig names.
 var keySetFlags = strings.NewReplacer("Source", "--token-jwks", "Interval", "--token-jwks-interval")
 
-// peerSecret is the one with which this hub dials others; a file that has none was refused already.
+// peerSecret returns the secret with which this hub dials its peers. LoadSecrets has refused a file
+// without a secret already.
 func (c *serveCmd) peerSecret() string {
 	for _, path := range c.PeerSecretFile {
 		if secret, err := readSecret(path); err == nil {
@@ -159,8 +160,8 @@ func (c *serveCmd) checkRequired() error {
 	return errors.Join(problems...)
 }
 
-// checkCluster has somebody say whether there are other hubs. A forgotten variable must not make three hubs of
-// one cluster three clusters that know nothing of each other.
+// checkCluster demands either etcd or --single-hub. With a forgotten variable, three hubs of a
+// cluster would otherwise become three clusters that do not know each other.
 func (c *serveCmd) checkCluster() error {
 	switch clustered := len(c.givenEndpoints()) > 0; {
 	case clustered && c.SingleHub:
@@ -173,7 +174,7 @@ func (c *serveCmd) checkCluster() error {
 	return nil
 }
 
-// openControl tells whether whoever calls may do all.
+// openControl reports whether any caller may do everything.
 func (c *serveCmd) openControl() bool { return c.InsecureDev && len(c.BackendSecretFile) == 0 }
 
 func (c *serveCmd) checkListen() error {
@@ -195,8 +196,8 @@ func (c *serveCmd) checkListen() error {
 	return errors.Join(problems...)
 }
 
-// loadOpsSecrets reads the secrets of the operations port. Package auth knows no role for operators and needs
-// none: a set of its own, with nothing else in it, says who may look.
+// loadOpsSecrets reads the secrets of the operations port. Package auth has no role for operators
+// and needs none: a set of its own, with nothing else in it, decides about access.
 func loadOpsSecrets(path string) (*auth.Secrets, error) {
 	return auth.LoadSecrets(map[auth.Role][]string{auth.RoleBackend: {path}})
 }

@@ -27,20 +27,22 @@ import (
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
-// Time limits of a shutdown, one after the other. Together they are 9 s, and a second is left for etcd inside this
-// process, if it is there, so that a hub is down after 10 s whatever happens.
+// Time limits of the steps of a shutdown. Together they are 9 s. The last second is for an etcd
+// inside this process, so a hub is down after 10 s in any case.
 const (
-	callGrace  = 3 * time.Second         // for calls in flight
-	closeGrace = 3 * time.Second         // for clients to read what is queued and to answer their close; then they are cut
-	meshGrace  = 1500 * time.Millisecond // for the other hubs to hear the farewell, a second at most, for etcd, and for the last events
-	lastGrace  = time.Second             // for calls that waited for those clients to answer
-	opsGrace   = 500 * time.Millisecond  // for a scrape
+	callGrace = 3 * time.Second // for calls in flight
+	// for clients to read their queues and to answer the close; then they are cut
+	closeGrace = 3 * time.Second
+	// for the farewell to peers (a second at most), for etcd, and for the last events
+	meshGrace = 1500 * time.Millisecond
+	lastGrace = time.Second            // for the answers of calls that waited for those clients
+	opsGrace  = 500 * time.Millisecond // for a scrape
 )
 
-// Who publishes at the edge reaches the members at every hub by control.
+// A publish at the edge reaches the members at every hub through control.
 var _ edge.Publisher = (*control.Server)(nil)
 
-// serverPlan is all that a hub process needs to know, checked.
+// serverPlan is the checked configuration of a hub process.
 type serverPlan struct {
 	hub  hub.Config
 	edge edge.Config
@@ -64,20 +66,20 @@ type serverPlan struct {
 
 	cluster *clusterPlan // nil: the only hub
 
-	reloads <-chan struct{} // each has the files read again that a hub can read again; nil: none
+	reloads <-chan struct{} // each makes the hub read its files again; nil: none
 
 	files    files
 	memory   memory
 	restarts restarts // of this process so far
 }
 
-// addresses are where a hub listens, host:port each.
+// addresses are the listen addresses of a hub, host:port each.
 type addresses struct {
 	clients, control, ops string
 	etcd                  string // inside this process; empty: there is none
 }
 
-// server is a hub with its three ports. This file is the only place that knows how they are joined.
+// server is a hub with its three ports. No other file knows how they are joined.
 type server struct {
 	// Static after newServer.
 	log     *hubLog
@@ -96,18 +98,18 @@ type server struct {
 
 	clientsListener, controlListener, opsListener net.Listener
 
-	pauses atomic.Bool // it is not to join the cluster yet; see restarts
+	pauses atomic.Bool // it does not join the cluster yet; see restarts
 }
 
-// runServer runs a hub until ctx ends, and takes it down. A hub that was forgotten is followed by
-// another one in its place, which joins the cluster at once or after a pause (restarts).
-// ready is called for the first, and may be nil.
+// runServer runs a hub until ctx ends, and takes it down. A forgotten hub is followed by another
+// hub in its place, which joins the cluster at once or after a pause (restarts). runServer calls
+// ready for the first hub only. ready may be nil.
 func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(addresses)) error {
 	for {
 		s, err := newServer(ctx, plan, log)
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return nil //nolint:nilerr // called off while etcd started
+			return nil //nolint:nilerr // interrupted while etcd started
 		case err != nil:
 			return err
 		}
@@ -117,7 +119,7 @@ func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(add
 		case !startsAnew(err):
 			return err
 		case ctx.Err() != nil:
-			return nil // it was to end anyway
+			return nil // the process ends anyway
 		}
 		plan, ready = s.planSuccessor(plan, err, time.Since(began)), nil
 		log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())), slog.String("hub", string(plan.hub.ID)),
@@ -125,7 +127,7 @@ func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(add
 	}
 }
 
-// newServer binds the ports and joins the parts. Nothing is served yet.
+// newServer binds the ports and joins the parts. It does not serve yet.
 func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, err error) {
 	logger := log.Logger
 	s := &server{log: log, logger: logger, reloads: plan.reloads, restarts: plan.restarts}
@@ -134,7 +136,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 			s.closeListeners()
 			s.closeKeySet()
 			if s.control != nil {
-				_ = s.control.Shutdown(context.WithoutCancel(ctx)) // it serves nobody yet
+				_ = s.control.Shutdown(context.WithoutCancel(ctx)) // it has no callers yet
 			}
 		}
 	}()
@@ -189,7 +191,7 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 	return s, nil
 }
 
-// takenError is for what another hub on this machine seems to have.
+// takenError means that another hub on this machine seems to have a port or a folder.
 type takenError struct{ error }
 
 func (e takenError) Unwrap() error { return e.error }
@@ -216,7 +218,8 @@ func (s *server) bindPorts(plan serverPlan) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	err := errors.New("can't listen: " + strings.Join(problems, "; ")) // on one line: it is what a supervisor shows
+	// a single line, because supervisors show it
+	err := errors.New("can't listen: " + strings.Join(problems, "; "))
 	if taken {
 		return takenError{err}
 	}
@@ -234,7 +237,7 @@ func listenWords(err error) string {
 	}
 }
 
-// joinParts makes hub, edge, control and operations of one plan.
+// joinParts makes hub, edge, control and operations of a plan.
 func (s *server) joinParts(plan serverPlan, registry *prometheus.Registry) error {
 	var err error
 	if err = s.joinEvents(&plan.hub, registry); err != nil {
@@ -283,7 +286,8 @@ func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (e
 
 var _ edge.Publisher = (*control.Server)(nil)
 
-// joinClients comes behind joinBackends: what clients publish goes where backends' sends go.
+// joinClients comes after joinBackends, because messages that clients publish take the way of the
+// backends' sends.
 func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (err error) {
 	e := plan.edge
 	e.Hub, e.Logger, e.Metrics = s.hub, s.logger, registry
@@ -304,7 +308,7 @@ func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (er
 	return err
 }
 
-// joinEvents makes the Broker, and lets the hub tell it and the log of connections and events.
+// joinEvents makes the Broker. The hub reports connections and events to it and to the log.
 func (s *server) joinEvents(h *hub.Config, registry *prometheus.Registry) (err error) {
 	c := events.DefaultConfig()
 	c.Hub, c.Metrics = h.ID, registry
@@ -347,7 +351,7 @@ func (s *server) boundAddresses() addresses {
 	return a
 }
 
-// serveUntilDone serves until ctx ends, or a port or the cluster fails, then shuts down.
+// serveUntilDone serves until ctx ends, or until a port or the cluster fails. Then it shuts down.
 func (s *server) serveUntilDone(ctx context.Context, ready func(addresses)) error {
 	ended, waiting := make(chan error, 5), 0
 	start := func(part func() error) {
@@ -355,7 +359,7 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(addresses)) erro
 		go func() { ended <- part() }()
 	}
 	start(func() error { return s.ops.serveRequests(s.opsListener) })
-	// Other hubs call before this one is ready, backends do not.
+	// Peers call before this hub is ready, backends do not.
 	start(func() error { return s.control.Serve(s.controlListener) })
 	joined := alone
 	if s.cluster != nil {
@@ -394,7 +398,7 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(addresses)) erro
 	grace := callGrace
 	if startsAnew(failed) {
 		s.hub.BeginShutdown(cause.Forgotten)
-		grace = 0 // what calls still claim is worth nothing
+		grace = 0 // results of these calls are worthless
 	}
 	s.takeDown(context.WithoutCancel(ctx), grace)
 	for range waiting {
@@ -403,7 +407,7 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(addresses)) erro
 	return failed
 }
 
-// alone is ready at once: nobody is to be waited for.
+// alone is closed already: a hub without a cluster is ready at once.
 var alone = func() <-chan struct{} {
 	c := make(chan struct{})
 	close(c)
@@ -414,8 +418,8 @@ func (a addresses) logAttributes() []any {
 	return []any{slog.String("clients", a.clients), slog.String("control", a.control), slog.String("ops", a.ops)}
 }
 
-// takeDown takes the hub down in order; see doc.go. Calls in flight have finish to end before clients are closed. What is not
-// down in time is cut.
+// takeDown takes the hub down in order; see doc.go. Calls in flight have the time finish to end
+// before clients are closed. It cuts everything that is not down in time.
 func (s *server) takeDown(ctx context.Context, finish time.Duration) {
 	began := time.Now()
 	s.ops.setReady(unreadyStopping)
@@ -428,8 +432,8 @@ func (s *server) takeDown(ctx context.Context, finish time.Duration) {
 	calls, cancelCalls := context.WithTimeout(ctx, callGrace+closeGrace+meshGrace+lastGrace)
 	defer cancelCalls()
 
-	// Both refuse at once what is new: clients, and calls of backends. Other hubs may still ask, for as long as there is somebody
-	// here to ask for.
+	// Both refuse new clients and new calls of backends at once. Peers may still call, for as long
+	// as this hub holds connections.
 	edgeDown := make(chan error, 1)
 	go func() { edgeDown <- s.edge.Shutdown(clients) }()
 	s.control.Leave()
@@ -441,15 +445,15 @@ func (s *server) takeDown(ctx context.Context, finish time.Duration) {
 	case <-s.control.Quiet():
 	case <-grace.C:
 	}
-	// Clients get 1001. A call that waits for one of them learns how it ended, and ends.
+	// Clients get 1001. Their end also ends the calls that wait for them.
 	problems = append(problems, s.hub.Shutdown(clients), <-edgeDown)
-	// Nothing happens here any more. Who subscribed to events gets what waits; who does not read it is cut.
+	// There are no new events. Subscribers get the queued events. Slow subscribers are cut.
 	farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
 	defer cancelFarewell()
 	eventsDown := make(chan error, 1)
 	go func() { eventsDown <- s.events.Shutdown(farewell) }()
 	if s.cluster != nil {
-		// Nobody is left here whom the others could send to. Their streams end with the farewell.
+		// Peers have no target left at this hub. Their streams end with the farewell.
 		problems = append(problems, s.cluster.leaveCluster(farewell))
 	}
 	problems = append(problems, <-eventsDown)
@@ -462,7 +466,7 @@ func (s *server) takeDown(ctx context.Context, finish time.Duration) {
 		s.cluster.closeParts()
 	}
 	s.closeKeySet()
-	s.closeListeners() // that of clients is nobody's when the hub never became ready
+	s.closeListeners() // the edge owns that of clients only after the hub was ready
 	s.log.writeCounts()
 	if err := errors.Join(problems...); err != nil {
 		s.logger.Warn("not everything ended in time", slog.Any("error", err))

@@ -27,8 +27,8 @@ import (
 	"github.com/connhub/connhub/internal/loopback"
 )
 
-// settings are the flags that `serve` and `dev` share. Each has an environment variable, CONNHUB_ and its
-// name, and a key of the same name in the file of --config.
+// settings are the flags that `serve` and `dev` share. Each flag has an environment variable,
+// CONNHUB_ and its name, and a key of the same name in the file of --config.
 type settings struct {
 	ListenClients string   `env:"CONNHUB_LISTEN_CLIENTS" placeholder:"HOST:PORT" group:"Listen" help:"Where clients connect. (serve :8080, dev 127.0.0.1:8080)"`
 	ListenControl string   `env:"CONNHUB_LISTEN_CONTROL" placeholder:"HOST:PORT" group:"Listen" help:"Where backends and other hubs call, over gRPC. (serve :9090, dev 127.0.0.1:9090)"`
@@ -74,11 +74,11 @@ type settings struct {
 	LogFormat string          `enum:"auto,text,json" default:"auto" env:"CONNHUB_LOG_FORMAT" placeholder:"FORMAT" group:"Other" help:"auto, text or json; auto is text on a terminal. (${default})"`
 	Config    kong.ConfigFlag `env:"CONNHUB_CONFIG" placeholder:"FILE" group:"Other" help:"YAML or JSON file with flags as keys; flags and environment come before it."`
 
-	onlyLoopback bool // said by the command: only this machine is served
+	onlyLoopback bool // set by the command: only this machine is served
 }
 
-// fillDefaults puts the defaults that belong to other packages into the tags above. It does so instead
-// of kong.Vars, because kong searches each variable's text again for each flag: 2,500 searches a start.
+// fillDefaults puts the defaults of other packages into the tags above. kong.Vars would do so too,
+// but kong searches each variable's text again for each flag: 2,500 searches at each start.
 func fillDefaults(k *kong.Kong) error {
 	h, e := hub.DefaultConfig(), edge.DefaultConfig()
 	defaults := strings.NewReplacer(
@@ -118,7 +118,8 @@ var overflowPolicies = map[string]overflow.Policy{
 	"drop-newest": overflow.DropNewest,
 }
 
-// planSettings makes a serverPlan of the settings; secrets and page are up to the command. It collects all problems.
+// planSettings makes a serverPlan of the settings, without secrets and page, which the command
+// adds. It collects all problems.
 func (s *settings) planSettings() (serverPlan, error) {
 	p := serverPlan{
 		listenClients: loopback.Address(s.ListenClients),
@@ -172,13 +173,14 @@ func (s *settings) planSettings() (serverPlan, error) {
 	return p, errors.Join(problems...)
 }
 
-// validateEdge checks the limits of c; what the server fills in later is filled with anything here.
+// validateEdge checks the limits of c. It fills in placeholders for the fields that the server sets
+// later.
 func validateEdge(c edge.Config) error {
 	c.Hub, c.Plain, c.Anonymous = &hub.Hub{}, plain.Protocol{}, true
 	return c.Validate()
 }
 
-// fieldFlags are the flags behind the fields that the packages' Validate methods name.
+// fieldFlags are the flags for the fields that the Validate methods of packages name.
 var fieldFlags = strings.NewReplacer(
 	"MaxConnections", "--max-connections", "Outbox.Messages", "--outbox-messages", "Outbox.Bytes", "--outbox-bytes",
 	"NamespaceOverflow", "--namespace-overflow", "AllowedOrigins", "--allowed-origin", "MaxMessage", "--max-message",
@@ -189,7 +191,7 @@ var fieldFlags = strings.NewReplacer(
 	"CloseTimeout", "--close-timeout", "HandshakeTimeout", "--handshake-timeout",
 )
 
-// inFlags says the problems of a Validate method with the names of flags.
+// inFlags replaces names of fields by names of flags in the problems of a Validate method.
 func inFlags(err error) error {
 	var problems []error
 	for _, one := range splitErrors(err) {
@@ -198,8 +200,8 @@ func inFlags(err error) error {
 	return errors.Join(problems...)
 }
 
-// normalizeURL makes a URL say what browsers say in Origin, and what tokens are bound to: a host in lower case,
-// and no port that the scheme implies.
+// normalizeURL brings a URL into the form that browsers use in Origin and that tokens are bound to:
+// a host in lower case, and no port that the scheme implies.
 func normalizeURL(u *url.URL) {
 	if u == nil {
 		return
@@ -223,10 +225,11 @@ func checkPublicURL(u *url.URL) error {
 	return nil
 }
 
-// tryDev is what a person may do who has no configuration.
+// tryDev is the hint for a person without a configuration.
 const tryDev = "\nTo try things out on this machine: connhub dev"
 
-// refuseStart is the error that lists all that keeps a hub from starting, and behind it a hint; nil for no problems.
+// refuseStart returns an error that lists all problems that keep a hub from starting, followed by a
+// hint. It returns nil for no problems.
 func refuseStart(hint string, problems ...error) error {
 	var lines []string
 	for _, err := range problems {
@@ -245,7 +248,7 @@ func splitErrors(err error) []error {
 	if err == nil {
 		return nil
 	}
-	// Only what is joined itself, not what it wraps.
+	// A joined error itself, not the errors that it wraps.
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
@@ -257,7 +260,7 @@ func splitErrors(err error) []error {
 	return all
 }
 
-// checkLoopback refuses a listen address that other machines reach.
+// checkLoopback refuses a listen address that is not on loopback.
 func checkLoopback(flag, address, why string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -269,8 +272,8 @@ func checkLoopback(flag, address, why string) error {
 	return nil
 }
 
-// effectiveConfig is the configuration after flags, environment, file and defaults, for the log. There are
-// no secrets in it: the flags hold only paths to them, and a URL's password would be masked.
+// effectiveConfig returns the configuration after flags, environment, file and defaults, for the
+// log. It holds no secrets: flags hold only paths to them, and the password of a URL is masked.
 func effectiveConfig(k *kong.Context) slog.Value {
 	var attrs []slog.Attr
 	for _, flag := range k.Flags() {
@@ -284,7 +287,7 @@ func effectiveConfig(k *kong.Context) slog.Value {
 
 func settingText(v reflect.Value) string {
 	switch v.Interface().(type) {
-	case *byteSize, *int: // those that have a default of their own
+	case *byteSize, *int: // these have a default of their own
 		if v.IsNil() {
 			return ""
 		}

@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// secondSignalAfter is how long after the first SIGTERM or SIGINT another one still counts as the same
-// request. A supervisor may signal the process and then its group at once, as GNU timeout does.
+// secondSignalAfter is the time after the first SIGTERM or SIGINT in which further signals count as
+// the same request. A supervisor may signal the process and then its group at once, as GNU timeout
+// does.
 const secondSignalAfter = time.Second
 
-// signalContext returns a context that the first SIGTERM or SIGINT ends. One that comes
-// secondSignalAfter or later ends the process.
+// signalContext returns a context that the first SIGTERM or SIGINT ends. A signal secondSignalAfter
+// or more after it ends the process.
 func signalContext(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
@@ -33,23 +34,22 @@ func signalContext(parent context.Context) (context.Context, context.CancelFunc)
 	return ctx, cancel
 }
 
-// ignoreBrokenPipes has a write to a pipe without a reader fail. Go's runtime otherwise ends the
-// process if the pipe is stdout or stderr, which is right for a command that prints, and not for a
-// hub.
+// ignoreBrokenPipes makes a write to a pipe without a reader return an error. Go's runtime
+// otherwise ends the process if the pipe is stdout or stderr. That is right for a command that
+// prints, but not for a hub.
 func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 
-// hangups gives SIGHUP its meanings for a hub. If the terminal that the hub was started from is
-// gone, the hub stops as with SIGTERM, unless nohup started it. Otherwise the signal asks the hub
-// to read its files again.
+// hangups handles SIGHUP for a hub. If the terminal that started the hub is gone, the hub stops as
+// with SIGTERM, unless nohup started it. Otherwise the hub reads its files again.
 type hangups struct {
-	reloads chan struct{} // has room for one: several signals may be one reload
+	reloads chan struct{} // has room for a single signal: several may become the same reload
 
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
 }
 
-// watchHangups returns a context that ends with the terminal. Close ends the watching; the signal
-// is harmless after it, too.
+// watchHangups returns a context that ends with the terminal. Close ends the watching. SIGHUP has
+// no effect after it.
 func watchHangups(ctx context.Context, logger *slog.Logger) (context.Context, *hangups) {
 	attached := hasTerminal() && !signal.Ignored(syscall.SIGHUP)
 	signals := make(chan os.Signal, 1)

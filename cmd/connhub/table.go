@@ -9,7 +9,8 @@ import (
 // columnGap is the space between two columns.
 const columnGap = 3
 
-// printTable prints rows below headers in aligned columns. Names come from strangers: see printable.
+// printTable prints rows below headers in aligned columns. Names come from strangers: see
+// makePrintable.
 func (t *terminal) printTable(headers []string, rows [][]string) {
 	widths := make([]int, len(headers))
 	for i, h := range headers {
@@ -47,7 +48,7 @@ func (t *terminal) printTable(headers []string, rows [][]string) {
 
 func leaveUncoloured(s string) string { return s }
 
-// printFields prints names and values below each other, the values aligned.
+// printFields prints names and values below each other. The values are aligned.
 func (t *terminal) printFields(pairs [][2]string) {
 	width := 0
 	for _, p := range pairs {
@@ -61,5 +62,5 @@ func (t *terminal) printFields(pairs [][2]string) {
 	_, _ = t.stdout.Write([]byte(b.String()))
 }
 
-// shortenText cuts s to a width for a column; the end shows that it was cut.
+// shortenText cuts s to a width for a column, and marks the cut.
 func shortenText(s string, width int) string { return runewidth.Truncate(s, width, "…") }

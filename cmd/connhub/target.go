@@ -2,7 +2,7 @@ package main
 
 import controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 
-// targetFlags name connections. Names may hold commas, so each is a flag of its own.
+// targetFlags name connections. Names may hold commas, so each name is a flag of its own.
 type targetFlags struct {
 	Connection []string `short:"c" sep:"none" placeholder:"ID" group:"Whom (flags repeat and add up)" help:"A connection."`
 	User       []string `short:"u" sep:"none" placeholder:"USER" group:"Whom (flags repeat and add up)" help:"Every connection of a user."`
@@ -14,12 +14,13 @@ type targetFlags struct {
 	ExceptGroup      []string `sep:"none" placeholder:"GROUP" group:"Whom (flags repeat and add up)" help:"But not this group's members."`
 }
 
-// isEmpty reports whether no connection is named; exceptions name none.
+// isEmpty reports whether the flags name no connection. Exceptions name none.
 func (f *targetFlags) isEmpty() bool {
 	return !f.Everyone && len(f.Connection) == 0 && len(f.User) == 0 && len(f.Group) == 0
 }
 
-// parseTarget returns what the flags name. Naming nothing is a mistake, never everyone.
+// parseTarget returns the target of the flags. Flags without a target are a mistake, and never mean
+// everyone.
 func (f *targetFlags) parseTarget() (*controlv1.Target, error) {
 	if f.isEmpty() {
 		return nil, usageErrorf("name a target: --connection ID, --user USER, --group GROUP or --everyone")

@@ -13,15 +13,16 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is what a command reads from and writes to.
+// terminal is the input and output of a command.
 type terminal struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	out            palette          // for stdout
 	err            palette          // for stderr
 	now            func() time.Time // ages are counted from it
-	ownProcess     bool             // what is global is the command's, too: signals, and where libraries log
-	log            *hubLog          // nil: the command does not run a hub
+	// the command owns the process: signals, and the log of libraries
+	ownProcess bool
+	log        *hubLog // nil: the command does not run a hub
 }
 
 func newTerminal(stdin io.Reader, stdout, stderr io.Writer) *terminal {
@@ -32,8 +33,8 @@ func newTerminal(stdin io.Reader, stdout, stderr io.Writer) *terminal {
 	}
 }
 
-// startLog starts the log of a hub. From here on the process waits for no reader of what it prints, and outlives all of
-// them.
+// startLog starts the log of a hub. From here on a reader that stops or leaves can neither block
+// nor end the process.
 func (t *terminal) startLog(format string, level slog.Level) *hubLog {
 	t.log = openLog(t.stderr, format, level)
 	t.stdout, t.stderr = t.log.out.outletTo(t.stdout), t.log.out
@@ -44,14 +45,14 @@ func (t *terminal) startLog(format string, level slog.Level) *hubLog {
 	return t.log
 }
 
-// endLog writes what waits, if there is a log.
+// endLog writes the queued lines, if there is a log.
 func (t *terminal) endLog() {
 	if t.log != nil {
 		t.log.Close()
 	}
 }
 
-// reportError says in one line (more only for a list of problems) what went wrong, and returns the exit code.
+// reportError prints err, in a line unless it is a list of problems, and returns the exit code.
 func (t *terminal) reportError(err error) int {
 	_, _ = fmt.Fprintf(t.stderr, "%s %s\n", t.err.redText("connhub:"), errorWords(err))
 	if _, ok := errors.AsType[usageError](err); ok {
@@ -60,7 +61,7 @@ func (t *terminal) reportError(err error) int {
 	return exitError
 }
 
-// printNote writes a remark beside the answer: to people, not into pipes.
+// printNote prints a remark beside the answer, on stderr so that it does not get into pipes.
 func (t *terminal) printNote(format string, args ...any) {
 	_, _ = fmt.Fprintln(t.stderr, t.err.dimText(fmt.Sprintf(format, args...)))
 }
@@ -79,7 +80,7 @@ func wantsColour(w io.Writer) bool {
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// palette colours text, or leaves it as it is.
+// palette colours text, or leaves it unchanged.
 type palette struct{ on bool }
 
 func (p palette) paintText(code, s string) string {
@@ -96,8 +97,8 @@ func (p palette) greenText(s string) string  { return p.paintText("32", s) }
 func (p palette) yellowText(s string) string { return p.paintText("33", s) }
 func (p palette) cyanText(s string) string   { return p.paintText("36", s) }
 
-// makePrintable makes a stranger's text fit to be shown: what a terminal might obey, or what turns the
-// direction of writing, is replaced.
+// makePrintable makes a stranger's text fit to be shown. It replaces characters that a terminal
+// might obey or that turn the direction of writing.
 func makePrintable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -107,7 +108,7 @@ func makePrintable(s string) string {
 	}, s)
 }
 
-// ageWords says how long ago something was, in its largest unit: "now", "42s ago", "3m ago", "5d ago".
+// ageWords words the time since an event in its largest unit: "now", "42s ago", "3m ago", "5d ago".
 func ageWords(d time.Duration) string {
 	if d < time.Second {
 		return "now"

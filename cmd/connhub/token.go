@@ -47,7 +47,7 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// checkUnused refuses what says something about one token: a connection string is for all.
+// checkUnused refuses flags of a single token, because a connection string is for all tokens.
 func (c *tokenCmd) checkUnused() error {
 	for _, one := range []struct {
 		flag  string
@@ -62,7 +62,7 @@ func (c *tokenCmd) checkUnused() error {
 	return nil
 }
 
-// printConnectionString prints the form in which Web PubSub's server SDKs take endpoint and key.
+// printConnectionString prints endpoint and key in the form that Web PubSub's server SDKs take.
 func (c *tokenCmd) printConnectionString(t *terminal) error {
 	key, err := c.loadKey()
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *tokenCmd) loadKey() (*auth.TokenKey, error) {
 	return key, err
 }
 
-// meaningWords says beside the URL, which may go into a pipe, what it is good for.
+// meaningWords describes the URL in a note beside it. The URL itself may go into a pipe.
 func (c *tokenCmd) meaningWords(r *controlv1.IssueClientTokenResponse) string {
 	who := "an anonymous client"
 	if c.User != "" {

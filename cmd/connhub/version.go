@@ -16,7 +16,8 @@ func (versionCmd) Run(t *terminal) error {
 	return err
 }
 
-// buildVersion is the linker's version, or what the go command put into the binary, or "devel".
+// buildVersion is the linker's version, or the version that the go command put into the binary, or
+// "devel".
 func buildVersion() string {
 	if version != "" {
 		return version
