@@ -17,25 +17,25 @@ import (
 )
 
 type benchCmd struct {
-	Fanout  benchFanoutCmd  `cmd:"" help:"Send to one group that all connections are in: deliveries per second, latency."`
+	Fanout  benchFanoutCmd  `cmd:"" help:"Send to one group of all connections: deliveries per second, latency."`
 	Unicast benchUnicastCmd `cmd:"" help:"Send to single connections at random: sends per second, latency."`
-	Connect benchConnectCmd `cmd:"" help:"Open connections and close them again: connections per second, latency."`
-	Idle    benchIdleCmd    `cmd:"" help:"Hold connections on which nothing happens: memory of the hub for each."`
+	Connect benchConnectCmd `cmd:"" help:"Open and close connections: connections per second, latency."`
+	Idle    benchIdleCmd    `cmd:"" help:"Hold idle connections: memory of the hub for each."`
 }
 
 // Help is shown by --help below the usage.
 func (benchCmd) Help() string {
-	return `Each opens WebSocket connections to a hub that runs, puts load on it, says what came of it and closes them again.
-What the figures mean is in docs/bench.md.`
+	return `Each command opens WebSocket connections to a running hub, puts load on it, prints figures and closes the connections.
+docs/bench.md explains the figures.`
 }
 
 // benchFlags are common to all benches.
 type benchFlags struct {
-	Connections int      `default:"1000" placeholder:"N" group:"Load" help:"Connections that are opened, each of a user of its own. (${default})"`
-	Concurrency int      `default:"64" placeholder:"N" group:"Load" help:"Handshakes at once. (${default})"`
-	URL         []string `name:"url" sep:"none" placeholder:"URL" group:"Hub" help:"Where clients connect, as ws://HOST:PORT; repeatable, then the connections are spread. (what the hub puts before its tokens)"`
-	OpsURL      []string `name:"ops-url" sep:"none" placeholder:"URL" group:"Hub" help:"Where operations are, for CPU and memory of the hub; of a cluster name each. (http://127.0.0.1:9100 with a hub on this machine)"`
-	OpsSecret   string   `name:"ops-secret-file" placeholder:"FILE" group:"Hub" help:"File with a secret for it, where it wants one."`
+	Connections int      `default:"1000" placeholder:"N" group:"Load" help:"Connections to open, each with its own user. (${default})"`
+	Concurrency int      `default:"64" placeholder:"N" group:"Load" help:"Concurrent handshakes. (${default})"`
+	URL         []string `name:"url" sep:"none" placeholder:"URL" group:"Hub" help:"Address for clients, as ws://HOST:PORT; repeatable, which spreads the connections. (the URL in the hub's tokens)"`
+	OpsURL      []string `name:"ops-url" sep:"none" placeholder:"URL" group:"Hub" help:"Address of the hub's operations port, for its CPU and memory; repeat it for each hub of a cluster. (http://127.0.0.1:9100 with a hub on this machine)"`
+	OpsSecret   string   `name:"ops-secret-file" placeholder:"FILE" group:"Hub" help:"File with the secret of the operations port, if it needs one."`
 
 	clientFlags
 }
@@ -203,8 +203,8 @@ type benchConnectCmd struct{ benchFlags }
 
 // Help is shown by --help below the usage.
 func (benchConnectCmd) Help() string {
-	return `A handshake is timed from the dial to the hub's answer. Each connection joins two groups, one that all are in and
-one of its own.`
+	return `A handshake is timed from the dial to the hub's answer. Each connection joins two groups: a group of
+all connections and a group of its own.`
 }
 
 func (c *benchConnectCmd) Run(ctx context.Context, t *terminal) error {
@@ -226,16 +226,16 @@ func (c *benchConnectCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type benchIdleCmd struct {
-	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"Hold the connections for so long. (${default})"`
+	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"How long to hold the connections. (${default})"`
 
 	benchFlags
 }
 
 // Help is shown by --help below the usage.
 func (benchIdleCmd) Help() string {
-	return `Each connection is in two groups, one that all are in and one of its own. Memory is told of a hub whose operations are
-reached (--ops-url): what its process grows by. Start it afresh: what it freed before is used again. A hub sends its first
-heartbeats after 25 s; to have them in the figures hold longer.`
+	return `Each connection is in two groups: a group of all connections and a group of its own. The memory is the growth of the hub's
+process; it needs the operations port (--ops-url). Start the hub afresh, because a hub reuses memory that it freed before.
+A hub sends its first heartbeats after 25 s; hold the connections longer to measure them.`
 }
 
 func (c *benchIdleCmd) Run(ctx context.Context, t *terminal) error {
@@ -286,9 +286,9 @@ func waitFor(ctx context.Context, d time.Duration) {
 // benchSendFlags are the flags of the benches that send.
 type benchSendFlags struct {
 	Size     int           `default:"128" placeholder:"BYTES" group:"Load" help:"Payload of a message. (${default})"`
-	Rate     float64       `default:"0" placeholder:"N" group:"Load" help:"Sends per second, whatever becomes of them; 0: the next one goes when a receipt has come. (${default})"`
-	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"Send for so long. (${default})"`
-	Unary    bool          `group:"Load" help:"Each message is a call of Send; otherwise all go over one SendStream."`
+	Rate     float64       `default:"0" placeholder:"N" group:"Load" help:"Sends per second, independent of receipts; 0: the next message goes when a receipt has come. (${default})"`
+	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"How long to send. (${default})"`
+	Unary    bool          `group:"Load" help:"Send each message with a call of Send, and not all over one SendStream."`
 }
 
 func (f *benchSendFlags) validateLoad(inFlight int) error {
@@ -305,14 +305,14 @@ func (f *benchSendFlags) validateLoad(inFlight int) error {
 	return nil
 }
 
-const inFlightHelp = `Without --rate the next message is sent when a receipt has come back: it says that the hub has written the message to
-every connection. With --rate messages go at their time, and are late if the hub is: their latency counts from that time.
+const inFlightHelp = `Without --rate the next message is sent when a receipt has come back: it confirms that the hub has written the message to
+every connection. With --rate each message is due at a fixed time, and its latency counts from that time.
 
-The receipts are checked against what the clients counted. The exit code is 1 when something is missing, came twice or in
+The receipts are checked against the counts of the clients. The exit code is 1 when a message is missing, came twice or in
 the wrong order, when a connection was lost or a send failed.`
 
 type benchFanoutCmd struct {
-	InFlight int `default:"1" placeholder:"N" group:"Load" help:"Without --rate: messages without a receipt at once. (${default})"`
+	InFlight int `default:"1" placeholder:"N" group:"Load" help:"Without --rate: messages without a receipt at the same time. (${default})"`
 
 	benchSendFlags
 	benchFlags
@@ -335,7 +335,7 @@ func (c *benchFanoutCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type benchUnicastCmd struct {
-	InFlight int `default:"64" placeholder:"N" group:"Load" help:"Without --rate: messages without a receipt at once. (${default})"`
+	InFlight int `default:"64" placeholder:"N" group:"Load" help:"Without --rate: messages without a receipt at the same time. (${default})"`
 
 	benchSendFlags
 	benchFlags

@@ -21,12 +21,12 @@ import (
 
 // clientFlags are common to all commands that call a hub.
 type clientFlags struct {
-	Addr       string        `default:"127.0.0.1:9090" env:"CONNHUB_ADDR" placeholder:"HOST:PORT" group:"Hub" help:"Control address of a hub; any will do. (${default})"`
+	Addr       string        `default:"127.0.0.1:9090" env:"CONNHUB_ADDR" placeholder:"HOST:PORT" group:"Hub" help:"Control address of any hub. (${default})"`
 	Namespace  string        `short:"n" default:"default" env:"CONNHUB_NAMESPACE" placeholder:"NAME" group:"Hub" help:"Namespace. (${default})"`
-	SecretFile string        `env:"CONNHUB_SECRET_FILE" placeholder:"FILE" group:"Hub" help:"File with the secret of a backend; the first in it is used."`
-	TLS        bool          `name:"tls" env:"CONNHUB_TLS" group:"Hub" help:"Talk TLS; the hub's certificate is checked."`
-	TLSCAFile  string        `name:"tls-ca-file" env:"CONNHUB_TLS_CA_FILE" placeholder:"FILE" group:"Hub" help:"Trust these certificates (PEM) and not the system's. Implies --tls."`
-	Timeout    time.Duration `default:"10s" env:"CONNHUB_TIMEOUT" placeholder:"DURATION" group:"Hub" help:"Wait so long for each answer. (${default})"`
+	SecretFile string        `env:"CONNHUB_SECRET_FILE" placeholder:"FILE" group:"Hub" help:"File with the secret of a backend; the first secret is used."`
+	TLS        bool          `name:"tls" env:"CONNHUB_TLS" group:"Hub" help:"Use TLS, and check the hub's certificate."`
+	TLSCAFile  string        `name:"tls-ca-file" env:"CONNHUB_TLS_CA_FILE" placeholder:"FILE" group:"Hub" help:"Certificates (PEM) to trust, instead of the system's. Implies --tls."`
+	Timeout    time.Duration `default:"10s" env:"CONNHUB_TIMEOUT" placeholder:"DURATION" group:"Hub" help:"Time limit of each answer. (${default})"`
 	JSON       bool          `name:"json" help:"Print the hub's answer as JSON."`
 }
 

@@ -23,23 +23,23 @@ import (
 
 // clusterFlags are the flags for the hubs of a cluster to reach each other.
 type clusterFlags struct {
-	AdvertiseControl string `env:"CONNHUB_ADVERTISE_CONTROL" placeholder:"HOST:PORT" group:"Cluster" help:"Where other hubs dial this one. (--listen-control, with this machine's address where that names none)"`
-	Zone             string `env:"CONNHUB_ZONE" placeholder:"NAME" group:"Cluster" help:"Zone of this hub, for people."`
-	PeerCAFile       string `name:"peer-ca-file" env:"CONNHUB_PEER_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Trust these certificates (PEM) in other hubs; with --control-tls-cert-file. (the system's)"`
-	PeerServerName   string `env:"CONNHUB_PEER_SERVER_NAME" placeholder:"NAME" group:"Cluster" help:"Name that other hubs' certificates have. (the host that is dialled)"`
-	InterestHashBits int    `hidden:"" default:"${hash_bits}" env:"CONNHUB_INTEREST_HASH_BITS" placeholder:"N" group:"Cluster" help:"Bits of the hashes by which hubs tell whom they have, the same in every hub. For tests. (${default})"`
+	AdvertiseControl string `env:"CONNHUB_ADVERTISE_CONTROL" placeholder:"HOST:PORT" group:"Cluster" help:"Address at which other hubs dial this hub. (--listen-control, with this machine's address if it names none)"`
+	Zone             string `env:"CONNHUB_ZONE" placeholder:"NAME" group:"Cluster" help:"Zone of this hub, shown to operators."`
+	PeerCAFile       string `name:"peer-ca-file" env:"CONNHUB_PEER_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Certificates (PEM) to trust in other hubs; with --control-tls-cert-file. (the system's)"`
+	PeerServerName   string `env:"CONNHUB_PEER_SERVER_NAME" placeholder:"NAME" group:"Cluster" help:"Name in the certificates of other hubs. (the dialled host)"`
+	InterestHashBits int    `hidden:"" default:"${hash_bits}" env:"CONNHUB_INTEREST_HASH_BITS" placeholder:"N" group:"Cluster" help:"Bits of the hashes with which hubs announce their users and groups, the same in every hub. For tests. (${default})"`
 }
 
 // etcdFlags are the flags to reach an etcd outside the process.
 type etcdFlags struct {
 	EtcdEndpoints    []string `sep:"," env:"CONNHUB_ETCD_ENDPOINTS" placeholder:"HOST:PORT" group:"Cluster" help:"Members of the etcd in which hubs find each other, or their URLs; repeatable."`
-	EtcdPrefix       string   `default:"${etcd_prefix}" env:"CONNHUB_ETCD_PREFIX" placeholder:"PATH" group:"Cluster" help:"Where in it the cluster is: several clusters can share one etcd. (${default})"`
-	EtcdCAFile       string   `name:"etcd-ca-file" env:"CONNHUB_ETCD_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Talk TLS with etcd, and trust these certificates (PEM)."`
-	EtcdCertFile     string   `env:"CONNHUB_ETCD_CERT_FILE" placeholder:"FILE" group:"Cluster" help:"Certificate (PEM) with which this hub shows etcd who it is; read again when it changes."`
-	EtcdKeyFile      string   `env:"CONNHUB_ETCD_KEY_FILE" placeholder:"FILE" group:"Cluster" help:"Its private key."`
+	EtcdPrefix       string   `default:"${etcd_prefix}" env:"CONNHUB_ETCD_PREFIX" placeholder:"PATH" group:"Cluster" help:"Prefix of the cluster's keys in etcd: several clusters can share one etcd. (${default})"`
+	EtcdCAFile       string   `name:"etcd-ca-file" env:"CONNHUB_ETCD_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Use TLS with etcd, and trust these certificates (PEM)."`
+	EtcdCertFile     string   `env:"CONNHUB_ETCD_CERT_FILE" placeholder:"FILE" group:"Cluster" help:"Client certificate (PEM) for etcd; read again when it changes."`
+	EtcdKeyFile      string   `env:"CONNHUB_ETCD_KEY_FILE" placeholder:"FILE" group:"Cluster" help:"Private key of --etcd-cert-file."`
 	EtcdUsername     string   `env:"CONNHUB_ETCD_USERNAME" placeholder:"NAME" group:"Cluster" help:"User of etcd, with --etcd-password-file."`
-	EtcdPasswordFile string   `env:"CONNHUB_ETCD_PASSWORD_FILE" placeholder:"FILE" group:"Cluster" help:"Its password: the first line."`
-	SingleHub        bool     `env:"CONNHUB_SINGLE_HUB" group:"Cluster" help:"This hub is the only one: no etcd, no others."`
+	EtcdPasswordFile string   `env:"CONNHUB_ETCD_PASSWORD_FILE" placeholder:"FILE" group:"Cluster" help:"Password of --etcd-username: the first line."`
+	SingleHub        bool     `env:"CONNHUB_SINGLE_HUB" group:"Cluster" help:"This hub is the only hub: no etcd, no cluster."`
 }
 
 // clusterPlan is the checked configuration of a hub's place in its cluster.

@@ -284,8 +284,8 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 		stdout, stderr string
 		code           int
 	}{
-		{"a message", "", to("x"), "○ nobody matched\n", "! outcome unknown at aaaaaaaa", exitOK},
-		{"lines", "x\ny\n", to("-"), "○ 2 lines sent: nobody matched\n",
+		{"a message", "", to("x"), "○ no connection matched\n", "! outcome unknown at aaaaaaaa", exitOK},
+		{"lines", "x\ny\n", to("-"), "○ 2 lines sent: no connection matched\n",
 			"! outcome unknown at aaaaaaaa", exitOK},
 		{
 			"a message for all hubs", "", to("x", "--require-all-hubs"), "",

@@ -72,7 +72,7 @@ func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 			}
 		}
 	}
-	if got := send("--user=nobody", "x"); got != "○ nobody matched" {
+	if got := send("--user=nobody", "x"); got != "○ no connection matched" {
 		t.Errorf("send to nobody: %q", got)
 	}
 }
@@ -211,7 +211,7 @@ func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 	if websocket.CloseStatus(err) != 4001 || !strings.Contains(err.Error(), "bye") {
 		t.Errorf("the client was told %v", err)
 	}
-	if got := mustRun(t, "connections", "close", addr, id); got != "○ nobody matched\n" {
+	if got := mustRun(t, "connections", "close", addr, id); got != "○ no connection matched\n" {
 		t.Errorf("close again: %q", got)
 	}
 	for _, tt := range []struct {
@@ -223,7 +223,7 @@ func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 		}, "connhub: not found: connection not found (CONNECTION_NOT_FOUND)\n"},
 		{[]string{
 			"connections", "close", "--everyone", "--max-matched=3",
-		}, "(TOO_MANY_MATCHED). Nothing was done; raise --max-matched if you mean it\n"},
+		}, "(TOO_MANY_MATCHED). Nothing was done; raise --max-matched to close them\n"},
 		{[]string{"connections", "close", "--user=bob", "--code=1002"}, "invalid argument: code: "},
 		{[]string{"connections", "list", "-n", "Bad"}, "invalid argument: namespace: "},
 	} {
@@ -254,7 +254,7 @@ func TestGroupsAreChangedListedAndShown(t *testing.T) {
 		}, "✓ 1 connection matched: 2 added, 1 in it already\n"},
 		{[]string{"groups", "get", "a, b"}, "GROUP   MEMBERS\na, b    1\n"},
 		{[]string{"groups", "remove", "red", "--user=ann"}, "✓ 1 connection matched: 1 removed\n"},
-		{[]string{"groups", "add", "x", "--user=bob"}, "○ nobody matched\n"},
+		{[]string{"groups", "add", "x", "--user=bob"}, "○ no connection matched\n"},
 		{[]string{
 			"groups", "remove", "--all", "--group=blue",
 		}, "✓ 1 connection matched: 2 removed\n"},

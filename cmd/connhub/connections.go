@@ -23,7 +23,7 @@ type connectionsCmd struct {
 type connectionsListCmd struct {
 	targetFlags
 
-	Limit int `default:"100" placeholder:"N" help:"List so many at most; 0 lists all. (${default})"`
+	Limit int `default:"100" placeholder:"N" help:"Longest list; 0 lists all. (${default})"`
 
 	clientFlags
 }
@@ -173,7 +173,7 @@ type connectionsCloseCmd struct {
 	IDs        []string `arg:"" optional:"" name:"id" sep:"none" help:"Connections; the same as --connection."`
 	Code       int32    `default:"1000" placeholder:"CODE" help:"WebSocket close code for the clients: 1000, 1001, 1008, 1011-1013 or 3000-4999. (${default})"`
 	Reason     string   `placeholder:"TEXT" help:"Close reason for the clients, at most 123 bytes."`
-	MaxMatched int32    `placeholder:"N" help:"Close nothing when more than N connections match. Required with --everyone."`
+	MaxMatched int32    `placeholder:"N" help:"Close nothing if more than N connections match. Required with --everyone."`
 
 	clientFlags
 }
@@ -208,7 +208,7 @@ type tally struct {
 // tallies. It prints the first tally even if it is 0.
 func (t *terminal) printOutcome(matched int32, tallies ...tally) {
 	if matched == 0 {
-		_, _ = fmt.Fprintf(t.stdout, "%s nobody matched\n", t.out.yellowText("○"))
+		_, _ = fmt.Fprintf(t.stdout, "%s no connection matched\n", t.out.yellowText("○"))
 		return
 	}
 	var words []string

@@ -29,10 +29,10 @@ import (
 type devCmd struct {
 	settings
 
-	EtcdListen string `default:"${etcd_listen}" env:"CONNHUB_ETCD_LISTEN" placeholder:"HOST:PORT" group:"Cluster" help:"Where the etcd inside this hub listens. (${default})"`
-	Join       string `env:"CONNHUB_JOIN" placeholder:"HOST:PORT" group:"Cluster" help:"Join the hubs of this etcd, for example that of another dev, and start none."`
+	EtcdListen string `default:"${etcd_listen}" env:"CONNHUB_ETCD_LISTEN" placeholder:"HOST:PORT" group:"Cluster" help:"Address of the etcd inside this hub. (${default})"`
+	Join       string `env:"CONNHUB_JOIN" placeholder:"HOST:PORT" group:"Cluster" help:"Join the hubs of this etcd, for example of another dev, and start no etcd."`
 
-	DataDir string `env:"CONNHUB_DATA_DIR" placeholder:"DIR" group:"Other" help:"Keeps the key of client tokens, so that they outlive a restart, and etcd's data. (connhub/dev in the user's cache)"`
+	DataDir string `env:"CONNHUB_DATA_DIR" placeholder:"DIR" group:"Other" help:"Folder for etcd's data and the key of client tokens, so that tokens outlive a restart. (connhub/dev in the user's cache)"`
 }
 
 // devPrefix is the place of the hubs of `dev` in etcd. They are never among the hubs of a cluster
@@ -48,7 +48,7 @@ func (devCmd) Help() string {
 	return devHelp
 }
 
-const devHelp = `Listens on loopback only. Clients need no token: they are whom the query says,
+const devHelp = `Listens on loopback only. Clients need no token: the query names their user and groups,
 as in /?user=ann&group=blue&group=red. Backends need no secret.
 
 The page at / shows what arrives; "connhub send" and the other commands find this hub by themselves.

@@ -25,18 +25,18 @@ type eventsCmd struct {
 }
 
 type eventsTailCmd struct {
-	Event   []string `sep:"none" placeholder:"NAME" help:"Messages with this name, and no other kind of event unless --kind asks for it. Repeatable."`
-	Kind    []string `enum:"connected,message,disconnected" placeholder:"KIND" help:"Events of this kind: connected, message or disconnected. Repeatable."`
-	AllHubs bool     `help:"Watch every hub that the one at --addr knows now, and not that one alone."`
+	Event   []string `sep:"none" placeholder:"NAME" help:"Only messages with this name, and the kinds of --kind; repeatable."`
+	Kind    []string `enum:"connected,message,disconnected" placeholder:"KIND" help:"Only events of this kind: connected, message or disconnected; repeatable."`
+	AllHubs bool     `help:"Watch also every hub that the hub at --addr knows now."`
 
 	clientFlags
 }
 
 // Help is shown by --help below the usage.
 func (eventsTailCmd) Help() string {
-	return `A line for each connection that begins (connected), each message of a client that is for backends, and each connection
-that ends (disconnected, with the cause). Only what happens from now on, at the hub at --addr. "gap" stands for messages
-that were dropped because they came faster than they were printed. With --json each line is an event of the API.
+	return `Prints a line for each new connection (connected), each message of a client for backends, and each ended connection
+(disconnected, with the cause), from now on, at the hub at --addr. "gap" stands for messages that were dropped because they
+came faster than they were printed. With --json each line is an event of the API.
 
 It ends with Ctrl-C, or with the hub.`
 }

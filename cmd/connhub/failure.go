@@ -59,7 +59,7 @@ func (e *callError) Error() string {
 var hints = map[string]string{
 	"CREDENTIALS_INVALID": "Give the secret with --secret-file or CONNHUB_SECRET_FILE",
 	"NO_SIGNING_KEY":      "Start the hub with --token-key-file",
-	"TOO_MANY_MATCHED":    "Nothing was done; raise --max-matched if you mean it",
+	"TOO_MANY_MATCHED":    "Nothing was done; raise --max-matched to close them",
 }
 
 // transportWords words an error that no handler of a hub returned.

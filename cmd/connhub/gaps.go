@@ -26,7 +26,7 @@ func (t *terminal) printGaps(p partial) {
 
 func (t *terminal) printStale(d *durationpb.Duration) {
 	if d != nil {
-		_, _ = fmt.Fprintf(t.stderr, "%s etcd has not answered for %s: hubs that have come since may be missing\n",
+		_, _ = fmt.Fprintf(t.stderr, "%s etcd has not answered for %s: newer hubs may be missing\n",
 			t.err.yellowText("!"), d.AsDuration().Round(time.Second))
 	}
 }

@@ -10,12 +10,12 @@ import (
 type groupsCmd struct {
 	List   groupsListCmd   `cmd:"" default:"withargs" help:"List the groups of a namespace."`
 	Get    groupsGetCmd    `cmd:"" help:"Show one group."`
-	Add    groupsAddCmd    `cmd:"" help:"Put connections into groups."`
-	Remove groupsRemoveCmd `cmd:"" help:"Take connections out of groups."`
+	Add    groupsAddCmd    `cmd:"" help:"Add connections to groups."`
+	Remove groupsRemoveCmd `cmd:"" help:"Remove connections from groups."`
 }
 
 type groupsListCmd struct {
-	Limit int `default:"100" placeholder:"N" help:"List so many at most; 0 lists all. (${default})"`
+	Limit int `default:"100" placeholder:"N" help:"Longest list; 0 lists all. (${default})"`
 
 	clientFlags
 }
@@ -99,7 +99,7 @@ func (c *groupsAddCmd) Run(ctx context.Context, t *terminal) error {
 		})
 	}, func(response *controlv1.AddToGroupsResponse) {
 		t.printOutcome(response.GetMatched(), tally{response.GetAdded(), "added"},
-			tally{response.GetAlready(), "in it already"}, tally{response.GetRefused(), "refused: in 128 groups, the most there may be"},
+			tally{response.GetAlready(), "in it already"}, tally{response.GetRefused(), "refused: limit of 128 groups reached"},
 			tally{response.GetClosed(), "closed meanwhile"})
 		t.printRefusals(response.GetRefusals(), response.GetRefused()+response.GetClosed())
 		t.printGaps(response)

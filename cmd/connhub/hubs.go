@@ -14,11 +14,11 @@ type hubsCmd struct {
 
 // Help is shown by --help below the usage.
 func (hubsCmd) Help() string {
-	return `The hub that answers comes first, then those that it knows, as it sees them:
+	return `The hub that answers comes first, then the hubs that it knows, as it sees them:
 
     STATE      linked; suspect: silent for 500 ms; unreachable: no link to it
-    LEASE      held: only what INTEREST asks for is sent to it; none: everything is
-    INTEREST   users, groups and namespaces that it has somebody of`
+    LEASE      held: it gets only sends that INTEREST matches; none: it gets every send
+    INTEREST   number of users, groups and namespaces with a connection at it`
 }
 
 func (c *hubsCmd) Run(ctx context.Context, t *terminal) error {

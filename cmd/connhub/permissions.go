@@ -8,9 +8,9 @@ import (
 )
 
 type permissionsCmd struct {
-	Grant  permissionsGrantCmd  `cmd:"" help:"Let clients do something."`
-	Revoke permissionsRevokeCmd `cmd:"" help:"Take away what clients may do, by their token too."`
-	Check  permissionsCheckCmd  `cmd:"" help:"Count the clients that may do something: all, or those of a target."`
+	Grant  permissionsGrantCmd  `cmd:"" help:"Grant permissions to clients."`
+	Revoke permissionsRevokeCmd `cmd:"" help:"Revoke permissions of clients, also those of their tokens."`
+	Check  permissionsCheckCmd  `cmd:"" help:"Count the clients with permissions: of all, or of a target."`
 }
 
 // permissionArgs are permissions as written on a command line.
@@ -80,7 +80,7 @@ type permitted interface {
 
 func (t *terminal) printPermitted(word string, p permitted) {
 	t.printOutcome(p.GetMatched(), tally{p.GetChanged(), word},
-		tally{p.GetRefused(), "refused: over 1000 grants and revocations, the most there may be"},
+		tally{p.GetRefused(), "refused: limit of 1000 grants and revocations reached"},
 		tally{p.GetClosed(), "closed meanwhile"})
 	t.printRefusals(p.GetRefusals(), p.GetRefused()+p.GetClosed())
 	t.printGaps(p)

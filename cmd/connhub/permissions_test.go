@@ -48,7 +48,7 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 		{[]string{
 			"permissions", "check", "-u", "bob", "join-leave-group:x",
 		}, "✓ 1 connection matched: 0 allowed, 1 not allowed\n"},
-		{[]string{"permissions", "check", "-u", "nobody", "send-to-group"}, "○ nobody matched\n"},
+		{[]string{"permissions", "check", "-u", "nobody", "send-to-group"}, "○ no connection matched\n"},
 	} {
 		if got := mustRun(t, append(tt.args, addr)...); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.args, got, tt.want)

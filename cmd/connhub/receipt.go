@@ -52,7 +52,7 @@ func (t *terminal) printReceipt(r *controlv1.Receipt, wait controlv1.Wait) {
 	var s states
 	s.addReceipt(r)
 	if s.matched == 0 {
-		b.WriteString(t.outcomeMark(&s) + " nobody matched\n")
+		b.WriteString(t.outcomeMark(&s) + " no connection matched\n")
 	} else {
 		fmt.Fprintf(&b, "%s %s matched: %s\n", t.outcomeMark(&s), countNoun(s.matched, "connection"), s.describeStates())
 	}

@@ -8,8 +8,8 @@ import (
 )
 
 var refusalWords = map[controlv1.RefusalReason]string{
-	controlv1.RefusalReason_REFUSAL_REASON_GROUP_LIMIT: "in 128 groups",
-	controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT: "over 1000 grants and revocations",
+	controlv1.RefusalReason_REFUSAL_REASON_GROUP_LIMIT: "limit of 128 groups reached",
+	controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT: "limit of 1000 grants and revocations reached",
 	controlv1.RefusalReason_REFUSAL_REASON_CLOSED:      "closed meanwhile",
 }
 

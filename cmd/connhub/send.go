@@ -20,7 +20,7 @@ import (
 type sendCmd struct {
 	targetFlags
 
-	Text string `arg:"" help:"What to send; - sends each line of standard input as a message."`
+	Text string `arg:"" help:"Payload; - sends each line of standard input as a message."`
 
 	Whole       bool              `group:"Message" help:"With -: all of standard input is one message."`
 	JSONPayload bool              `name:"json-payload" xor:"kind" group:"Message" help:"TEXT is one JSON value, with - each line is one; @FILE reads it from a file."`
@@ -28,15 +28,15 @@ type sendCmd struct {
 	Event       string            `placeholder:"NAME" group:"Message" help:"Name of the event."`
 	Metadata    map[string]string `short:"m" mapsep:"none" placeholder:"NAME=VALUE" group:"Message" help:"A name and value beside the payload; repeatable."`
 	MessageID   string            `name:"message-id" placeholder:"ID" group:"Message" help:"Id of the message; the hub makes one otherwise."`
-	TTL         time.Duration     `name:"ttl" placeholder:"DURATION" group:"Message" help:"Drop the message where it is still queued after so long, such as 30s."`
+	TTL         time.Duration     `name:"ttl" placeholder:"DURATION" group:"Message" help:"Drop the message if it is still queued after this time, such as 30s."`
 
-	Wait        string        `enum:"none,queued,written,acked" default:"written" placeholder:"STATE" group:"Delivery" help:"Answer when every connection has it: none, queued, written or acked. (${default})"`
-	WaitTimeout time.Duration `placeholder:"DURATION" group:"Delivery" help:"Answer after so long with the receipt as it stands. (5s)"`
+	Wait        string        `enum:"none,queued,written,acked" default:"written" placeholder:"STATE" group:"Delivery" help:"Answer when every connection has reached this state: none, queued, written or acked. (${default})"`
+	WaitTimeout time.Duration `placeholder:"DURATION" group:"Delivery" help:"Answer after this time with the receipt so far. (5s)"`
 	Policy      string        `enum:"default,close,drop-oldest,drop-newest,conflate" default:"default" placeholder:"POLICY" group:"Delivery" help:"When an outbox is full: close, drop-oldest, drop-newest or conflate. (${default}: the namespace's own)"`
 	Key         string        `group:"Delivery" help:"With --policy conflate: the message replaces a queued one with the same key."`
-	RequestID   string        `name:"request-id" placeholder:"ID" group:"Delivery" help:"Makes it safe to send again: a known id delivers nothing. Line 7 has ID.7."`
-	RequireAll  bool          `name:"require-all-hubs" group:"Delivery" help:"Fail when a hub that may have some of the target can't be reached. Others may have the message then; the same --request-id makes it safe to send again."`
-	Detail      bool          `group:"Delivery" help:"Also name the connections, users and groups that matched nobody."`
+	RequestID   string        `name:"request-id" placeholder:"ID" group:"Delivery" help:"Makes a repeated send safe: a known id delivers nothing. Line 7 has ID.7."`
+	RequireAll  bool          `name:"require-all-hubs" group:"Delivery" help:"Fail when a hub that may hold a part of the target can't be reached. The rest may have the message then; the same --request-id makes a repeated send safe."`
+	Detail      bool          `group:"Delivery" help:"Also name the connections, users and groups without a match."`
 
 	clientFlags
 }
@@ -44,12 +44,12 @@ type sendCmd struct {
 // Help is shown by --help below the usage.
 func (sendCmd) Help() string {
 	return `With - each line of standard input is a message, sent as it comes; empty lines are skipped. A line that can't be sent
-is named, and the others go on. If the hub leaves, what it did not answer is sent again through the
-next one, and nothing is delivered twice. --json prints a result for each line, in the order in which they come.
+is reported, and the rest is sent. If the hub leaves, lines without an answer are sent again through
+the next hub, and nothing is delivered twice. --json prints a result for each line, in the order in which they come.
 
-The exit code is 0 when a hub took the message, whatever came of it: nobody matched, it is still queued or was dropped, or
-the outcome at another hub is unknown. With --require-all-hubs that last one is a failure. The exit code is 1 when
-sending failed, with - that of any line, and 2 when the command line is wrong and nothing was sent.
+The exit code is 0 when a hub took the message, also if there was no match, if it is still queued or was dropped, or if the
+outcome at another hub is unknown. With --require-all-hubs an unknown outcome is a failure. The exit code is 1 when
+sending failed (with -, of any line), and 2 when the command line is wrong and nothing was sent.
 
 Examples:
 

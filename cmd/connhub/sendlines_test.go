@@ -80,7 +80,7 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 		{"nothing", "\n\n", to("-"), nil, "○ no lines to send\n", "", exitOK},
 		{"to nobody", "a\nb\n", to(
 			"-", "--user=bob", "--except-user=ann", "--detail",
-		), nil, "○ 2 lines sent: nobody matched\n  no such user: bob\n", "", exitOK},
+		), nil, "○ 2 lines sent: no connection matched\n  no such user: bob\n", "", exitOK},
 		{
 			"by request ids, again", "1\n2\n", to("-", "--request-id=r"),
 			[]string{"1", "2"},

@@ -93,13 +93,13 @@ func (l *lineTally) printTotals(t *terminal) {
 	case l.sent+l.failed+l.unanswered == 0:
 		b.WriteString(t.out.yellowText("○") + " no lines to send\n")
 	case l.sent > 0 && l.states.matched == 0:
-		fmt.Fprintf(&b, "%s %s sent: nobody matched\n", t.outcomeMark(&l.states), countNoun(l.sent, "line"))
+		fmt.Fprintf(&b, "%s %s sent: no connection matched\n", t.outcomeMark(&l.states), countNoun(l.sent, "line"))
 	case l.sent > 0:
 		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", t.outcomeMark(&l.states), countNoun(l.sent, "line"), countNoun(l.states.matched, "message"), l.states.describeStates())
 	}
 	b.WriteString(t.stateNotes(&l.states, l.wait))
 	if l.nobody > 0 && l.states.matched > 0 {
-		fmt.Fprintf(&b, "  %s matched nobody\n", countNoun(l.nobody, "line"))
+		fmt.Fprintf(&b, "  %s without a match\n", countNoun(l.nobody, "line"))
 	}
 	if l.duplicate > 0 {
 		fmt.Fprintf(&b, "  %s %s had been sent before (known request id)\n", t.out.yellowText("↺"), countNoun(l.duplicate, "line"))

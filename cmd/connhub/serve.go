@@ -15,13 +15,13 @@ import (
 )
 
 type serveCmd struct {
-	TokenKeyFile      []string      `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Secrets" help:"Key of clients' tokens: at least 32 bytes (HS256); repeatable. The first signs, each checks. To change it, add the new one below in every hub, then put it first in every hub, then take the old one out."`
-	TokenJWKS         string        `name:"token-jwks" env:"CONNHUB_TOKEN_JWKS" placeholder:"FILE|URL" group:"Secrets" help:"Public keys of whoever else signs clients' tokens (RS256, ES256, EdDSA): a JWK Set in a file or at an https URL."`
-	TokenJWKSInterval time.Duration `name:"token-jwks-interval" default:"${token_jwks_interval}" env:"CONNHUB_TOKEN_JWKS_INTERVAL" placeholder:"DURATION" group:"Secrets" help:"How often they are read again; an unknown key is looked for at once. (${default})"`
-	BackendSecretFile []string      `env:"CONNHUB_BACKEND_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one a line, at least 32 characters each; repeatable."`
-	PeerSecretFile    []string      `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable. Hubs dial each other with the first. To change it, add the new one below in every hub, then put it first in every hub, then take the old one out."`
+	TokenKeyFile      []string      `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Secrets" help:"Key of clients' tokens: at least 32 bytes (HS256); repeatable. The first key signs, each key checks. To rotate: append the new key in every hub, then move it to the front in every hub, then remove the old key."`
+	TokenJWKS         string        `name:"token-jwks" env:"CONNHUB_TOKEN_JWKS" placeholder:"FILE|URL" group:"Secrets" help:"Public keys of another issuer of clients' tokens (RS256, ES256, EdDSA): a JWK Set in a file or at an https URL."`
+	TokenJWKSInterval time.Duration `name:"token-jwks-interval" default:"${token_jwks_interval}" env:"CONNHUB_TOKEN_JWKS_INTERVAL" placeholder:"DURATION" group:"Secrets" help:"How often the key set is read again. An unknown key is looked for at once. (${default})"`
+	BackendSecretFile []string      `env:"CONNHUB_BACKEND_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one per line, at least 32 characters each; repeatable."`
+	PeerSecretFile    []string      `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable. Hubs dial each other with the first secret. To rotate: append the new secret in every hub, then move it to the front in every hub, then remove the old secret."`
 	OpsSecretFile     string        `env:"CONNHUB_OPS_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
-	InsecureDev       bool          `env:"CONNHUB_INSECURE_DEV" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and whoever calls may do all."`
+	InsecureDev       bool          `env:"CONNHUB_INSECURE_DEV" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and any caller may do everything."`
 
 	etcdFlags
 	settings
@@ -154,7 +154,7 @@ func (c *serveCmd) checkRequired() error {
 			problems = append(problems, fmt.Errorf("%s (%s) is missing: %s", flag, variable, why))
 		}
 	}
-	require(len(c.TokenKeyFile) == 0 && c.TokenJWKS == "", "--token-key-file", "CONNHUB_TOKEN_KEY_FILE", "the key that signs and checks clients' tokens; or --token-jwks, the keys of who signs them elsewhere")
+	require(len(c.TokenKeyFile) == 0 && c.TokenJWKS == "", "--token-key-file", "CONNHUB_TOKEN_KEY_FILE", "the key that signs and checks clients' tokens; or --token-jwks, the public keys of another issuer")
 	require(len(c.BackendSecretFile) == 0, "--backend-secret-file", "CONNHUB_BACKEND_SECRET_FILE", "the secrets with which backends call")
 	require(c.PublicURL == nil, "--public-url", "CONNHUB_PUBLIC_URL", "the URL that clients see, to which tokens are bound")
 	return errors.Join(problems...)
@@ -167,7 +167,7 @@ func (c *serveCmd) checkCluster() error {
 	case clustered && c.SingleHub:
 		return errors.New("--single-hub and --etcd-endpoints contradict each other: is this hub the only one?")
 	case !clustered && !c.SingleHub:
-		return errors.New("--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing: where the hubs find each other; --single-hub (CONNHUB_SINGLE_HUB) is for one that shall be the only one")
+		return errors.New("--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing: where the hubs find each other; --single-hub (CONNHUB_SINGLE_HUB) is for a hub without others")
 	case clustered && len(c.PeerSecretFile) == 0 && !c.openControl():
 		return errors.New("--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing: the secrets with which hubs of a cluster call each other")
 	}

@@ -30,45 +30,45 @@ import (
 // settings are the flags that `serve` and `dev` share. Each flag has an environment variable,
 // CONNHUB_ and its name, and a key of the same name in the file of --config.
 type settings struct {
-	ListenClients string   `env:"CONNHUB_LISTEN_CLIENTS" placeholder:"HOST:PORT" group:"Listen" help:"Where clients connect. (serve :8080, dev 127.0.0.1:8080)"`
-	ListenControl string   `env:"CONNHUB_LISTEN_CONTROL" placeholder:"HOST:PORT" group:"Listen" help:"Where backends and other hubs call, over gRPC. (serve :9090, dev 127.0.0.1:9090)"`
-	ListenOps     string   `env:"CONNHUB_LISTEN_OPS" placeholder:"HOST:PORT" group:"Listen" help:"Where health, metrics and profiles are. (127.0.0.1:9100)"`
+	ListenClients string   `env:"CONNHUB_LISTEN_CLIENTS" placeholder:"HOST:PORT" group:"Listen" help:"Address for clients. (serve :8080, dev 127.0.0.1:8080)"`
+	ListenControl string   `env:"CONNHUB_LISTEN_CONTROL" placeholder:"HOST:PORT" group:"Listen" help:"Address for backends and other hubs (gRPC). (serve :9090, dev 127.0.0.1:9090)"`
+	ListenOps     string   `env:"CONNHUB_LISTEN_OPS" placeholder:"HOST:PORT" group:"Listen" help:"Address of health, metrics and profiles. (127.0.0.1:9100)"`
 	PublicURL     *url.URL `name:"public-url" env:"CONNHUB_PUBLIC_URL" placeholder:"URL" group:"Listen" help:"The URL that clients see; their tokens are bound to it. (dev http:// and --listen-clients)"`
-	Name          string   `env:"CONNHUB_NAME" placeholder:"NAME" group:"Listen" help:"Name of this hub, for people. (the host's name)"`
+	Name          string   `env:"CONNHUB_NAME" placeholder:"NAME" group:"Listen" help:"Name of this hub, shown to operators. (the host's name)"`
 
 	AllowedOrigin []string `sep:"," env:"CONNHUB_ALLOWED_ORIGIN" placeholder:"PATTERN" group:"Clients" help:"Origins of web pages that may connect, as example.com or https://*.example.com; repeatable. (any)"`
 
 	CloseOnTokenExpiry bool `env:"CONNHUB_CLOSE_ON_TOKEN_EXPIRY" group:"Clients" help:"End a connection when the token that opened it expires (1008)."`
 
 	TLSCertFile        string `name:"tls-cert-file" env:"CONNHUB_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for clients."`
-	TLSKeyFile         string `name:"tls-key-file" env:"CONNHUB_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Its private key."`
+	TLSKeyFile         string `name:"tls-key-file" env:"CONNHUB_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Private key of --tls-cert-file."`
 	ControlTLSCertFile string `name:"control-tls-cert-file" env:"CONNHUB_CONTROL_TLS_CERT_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Certificate chain (PEM) for backends and other hubs."`
-	ControlTLSKeyFile  string `name:"control-tls-key-file" env:"CONNHUB_CONTROL_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Its private key."`
+	ControlTLSKeyFile  string `name:"control-tls-key-file" env:"CONNHUB_CONTROL_TLS_KEY_FILE" placeholder:"FILE" group:"TLS (files are read again when they change)" help:"Private key of --control-tls-cert-file."`
 
 	clusterFlags
 
-	MaxConnections     *int              `env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connections held at once. (${max_connections})"`
+	MaxConnections     *int              `env:"CONNHUB_MAX_CONNECTIONS" placeholder:"N" group:"Limits" help:"Connection limit. (${max_connections})"`
 	OutboxMessages     int               `default:"${outbox_messages}" env:"CONNHUB_OUTBOX_MESSAGES" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
 	OutboxBytes        byteSize          `default:"${outbox_bytes}" env:"CONNHUB_OUTBOX_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of payload queued for one connection, at least 2MiB. (${default})"`
-	HeldBytes          *byteSize         `env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that wait for slow and absent clients; then the largest are closed. (a quarter of the memory limit, at most ${held_bytes})"`
+	HeldBytes          *byteSize         `env:"CONNHUB_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages queued for slow and detached clients. Above it the largest connections are closed. (a quarter of the memory limit, at most ${held_bytes})"`
 	NamespaceHeldBytes *byteSize         `env:"CONNHUB_NAMESPACE_HELD_BYTES" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (half of --held-bytes)"`
-	CallBytes          *byteSize         `env:"CONNHUB_CALL_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all calls of backends: begun requests, waiting sends, unread answers; the caller that holds most is refused. (a sixteenth of the memory limit, at least ${min_call_bytes}, at most ${call_bytes})"`
-	ResumeWindow       time.Duration     `default:"${resume_window}" env:"CONNHUB_RESUME_WINDOW" placeholder:"DURATION" group:"Limits" help:"How long a connection waits for a client that lost its network and can resume. (${default})"`
-	DetachedPerUser    int               `default:"${detached_per_user}" env:"CONNHUB_DETACHED_PER_USER" placeholder:"N" group:"Limits" help:"Connections of one user that wait like that. (${default})"`
-	DetachedPerAddress int               `default:"${detached_per_address}" env:"CONNHUB_DETACHED_PER_ADDRESS" placeholder:"N" group:"Limits" help:"Connections of one address that wait like that; behind a proxy all have the address of the proxy. (${default})"`
+	CallBytes          *byteSize         `env:"CONNHUB_CALL_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all calls of backends: begun requests, waiting sends, unread answers. Above it the caller with the most bytes is refused. (a sixteenth of the memory limit, at least ${min_call_bytes}, at most ${call_bytes})"`
+	ResumeWindow       time.Duration     `default:"${resume_window}" env:"CONNHUB_RESUME_WINDOW" placeholder:"DURATION" group:"Limits" help:"How long a detached connection waits for its client to resume. (${default})"`
+	DetachedPerUser    int               `default:"${detached_per_user}" env:"CONNHUB_DETACHED_PER_USER" placeholder:"N" group:"Limits" help:"Detached connections per user. (${default})"`
+	DetachedPerAddress int               `default:"${detached_per_address}" env:"CONNHUB_DETACHED_PER_ADDRESS" placeholder:"N" group:"Limits" help:"Detached connections per address. Behind a proxy all have the address of the proxy. (${default})"`
 	RequestIDs         *int              `name:"request-ids" env:"CONNHUB_REQUEST_IDS" placeholder:"N" group:"Limits" help:"Request ids remembered at once, up to 800 bytes each, for 5 minutes. (a sixteenth of the memory limit, at most ${request_ids})"`
 	Overflow           string            `enum:"close,drop-oldest,drop-newest" default:"close" env:"CONNHUB_OVERFLOW" placeholder:"POLICY" group:"Limits" help:"When an outbox is full: close, drop-oldest or drop-newest. (${default})"`
 	NamespaceOverflow  map[string]string `mapsep:"," env:"CONNHUB_NAMESPACE_OVERFLOW" placeholder:"NAMESPACE=POLICY" group:"Limits" help:"The same for single namespaces; repeatable."`
 	MaxMessage         byteSize          `default:"${max_message}" env:"CONNHUB_MAX_MESSAGE" placeholder:"SIZE" group:"Limits" help:"Bytes of payload in one message from a client, decoded, at most 1MiB. (${default})"`
-	InboundBytes       *byteSize         `env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages that clients have begun and not ended. (a sixteenth of the memory limit, at most ${inbound_bytes})"`
-	MessageTimeout     time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"From the first byte of a client's message to its last. (${default})"`
-	HandshakeTimeout   time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client's TLS handshake and request, each. (${default})"`
+	InboundBytes       *byteSize         `env:"CONNHUB_INBOUND_BYTES" placeholder:"SIZE" group:"Limits" help:"Bytes of all incomplete messages of clients. (a sixteenth of the memory limit, at most ${inbound_bytes})"`
+	MessageTimeout     time.Duration     `default:"${message_timeout}" env:"CONNHUB_MESSAGE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Time limit from the first byte of a client's message to its last. (${default})"`
+	HandshakeTimeout   time.Duration     `default:"${handshake_timeout}" env:"CONNHUB_HANDSHAKE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Time limit of a client's TLS handshake, and of its request. (${default})"`
 	PingInterval       time.Duration     `default:"${ping_interval}" env:"CONNHUB_PING_INTERVAL" placeholder:"DURATION" group:"Limits" help:"Silence until a client is pinged. (${default})"`
-	PongTimeout        time.Duration     `default:"${pong_timeout}" env:"CONNHUB_PONG_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Silence after a ping until the client is given up. (${default})"`
-	CloseTimeout       time.Duration     `default:"${close_timeout}" env:"CONNHUB_CLOSE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"For a client to answer a close. (${default})"`
+	PongTimeout        time.Duration     `default:"${pong_timeout}" env:"CONNHUB_PONG_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Silence after a ping until the connection is closed. (${default})"`
+	CloseTimeout       time.Duration     `default:"${close_timeout}" env:"CONNHUB_CLOSE_TIMEOUT" placeholder:"DURATION" group:"Limits" help:"Time limit for a client to answer a close. (${default})"`
 
 	Compression      bool `env:"CONNHUB_COMPRESSION" group:"Other" help:"Compress messages for clients that offer it (permessage-deflate), each once for all."`
-	GoroutinePerLink bool `env:"CONNHUB_GOROUTINE_PER_LINK" group:"Other" help:"Have a goroutine wait for each client, not epoll for all: some KB a client."`
+	GoroutinePerLink bool `env:"CONNHUB_GOROUTINE_PER_LINK" group:"Other" help:"Use a goroutine for each client and not epoll for all: some KB per client."`
 
 	LogLevel  slog.Level      `default:"info" env:"CONNHUB_LOG_LEVEL" placeholder:"LEVEL" group:"Other" help:"debug, info, warn or error. (${default})"`
 	LogFormat string          `enum:"auto,text,json" default:"auto" env:"CONNHUB_LOG_FORMAT" placeholder:"FORMAT" group:"Other" help:"auto, text or json; auto is text on a terminal. (${default})"`

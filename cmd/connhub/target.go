@@ -4,14 +4,14 @@ import controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 
 // targetFlags name connections. Names may hold commas, so each name is a flag of its own.
 type targetFlags struct {
-	Connection []string `short:"c" sep:"none" placeholder:"ID" group:"Whom (flags repeat and add up)" help:"A connection."`
-	User       []string `short:"u" sep:"none" placeholder:"USER" group:"Whom (flags repeat and add up)" help:"Every connection of a user."`
-	Group      []string `short:"g" sep:"none" placeholder:"GROUP" group:"Whom (flags repeat and add up)" help:"Every member of a group."`
-	Everyone   bool     `group:"Whom (flags repeat and add up)" help:"Every connection of the namespace."`
+	Connection []string `short:"c" sep:"none" placeholder:"ID" group:"Target (repeatable)" help:"A connection."`
+	User       []string `short:"u" sep:"none" placeholder:"USER" group:"Target (repeatable)" help:"Every connection of a user."`
+	Group      []string `short:"g" sep:"none" placeholder:"GROUP" group:"Target (repeatable)" help:"Every member of a group."`
+	Everyone   bool     `group:"Target (repeatable)" help:"Every connection of the namespace."`
 
-	ExceptConnection []string `sep:"none" placeholder:"ID" group:"Whom (flags repeat and add up)" help:"But not this connection."`
-	ExceptUser       []string `sep:"none" placeholder:"USER" group:"Whom (flags repeat and add up)" help:"But not this user's."`
-	ExceptGroup      []string `sep:"none" placeholder:"GROUP" group:"Whom (flags repeat and add up)" help:"But not this group's members."`
+	ExceptConnection []string `sep:"none" placeholder:"ID" group:"Target (repeatable)" help:"Except this connection."`
+	ExceptUser       []string `sep:"none" placeholder:"USER" group:"Target (repeatable)" help:"Except the connections of this user."`
+	ExceptGroup      []string `sep:"none" placeholder:"GROUP" group:"Target (repeatable)" help:"Except the members of this group."`
 }
 
 // isEmpty reports whether the flags name no connection. Exceptions name none.

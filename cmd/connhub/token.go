@@ -17,14 +17,14 @@ import (
 )
 
 type tokenCmd struct {
-	User  string            `short:"u" placeholder:"USER" help:"Who connects with it; nobody in particular otherwise."`
-	Group []string          `short:"g" sep:"none" placeholder:"GROUP" help:"A group that the connection is in from the start; repeatable."`
-	Role  []string          `sep:"none" placeholder:"ROLE" help:"What it may do with groups, as webpubsub.joinLeaveGroup or webpubsub.sendToGroup.GROUP; repeatable. Without any it may send events only."`
-	Label map[string]string `mapsep:"none" placeholder:"NAME=TEXT" help:"What backends are told about its connection, in listings and events; repeatable, at most 16."`
-	TTL   time.Duration     `name:"ttl" default:"1h" placeholder:"DURATION" help:"How long it may be used to connect, 1s to 720h. (${default})"`
+	User  string            `short:"u" placeholder:"USER" help:"User that connects with the token. (anonymous)"`
+	Group []string          `short:"g" sep:"none" placeholder:"GROUP" help:"Group that the connection joins at the start; repeatable."`
+	Role  []string          `sep:"none" placeholder:"ROLE" help:"Permission for groups, as webpubsub.joinLeaveGroup or webpubsub.sendToGroup.GROUP; repeatable. Without a role the client may only send events."`
+	Label map[string]string `mapsep:"none" placeholder:"NAME=TEXT" help:"Label of the connection, for backends, in listings and events; repeatable, at most 16."`
+	TTL   time.Duration     `name:"ttl" default:"1h" placeholder:"DURATION" help:"How long the token can open connections, 1s to 720h. (${default})"`
 
-	ConnectionString bool     `group:"Connection string" help:"Print instead what Microsoft's Web PubSub server SDKs make tokens with. No hub is asked."`
-	TokenKeyFile     []string `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Connection string" help:"Key of the hubs; the first counts. (that of connhub dev)"`
+	ConnectionString bool     `group:"Connection string" help:"Print a connection string for Microsoft's Web PubSub server SDKs, which make tokens with it. No hub is asked."`
+	TokenKeyFile     []string `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Connection string" help:"Key of the hubs; the first file counts. (the key of connhub dev)"`
 	PublicURL        *url.URL `name:"public-url" default:"http://127.0.0.1:8080" env:"CONNHUB_PUBLIC_URL" placeholder:"URL" group:"Connection string" help:"The URL that clients see. (${default})"`
 
 	clientFlags
@@ -56,7 +56,7 @@ func (c *tokenCmd) checkUnused() error {
 		{"--user", c.User != ""}, {"--group", len(c.Group) > 0}, {"--role", len(c.Role) > 0}, {"--label", len(c.Label) > 0},
 	} {
 		if one.given {
-			return usageErrorf("%s has no effect with --connection-string: the SDK says it of each token", one.flag)
+			return usageErrorf("%s has no effect with --connection-string: the SDK sets it for each token", one.flag)
 		}
 	}
 	return nil
@@ -78,7 +78,7 @@ func (c *tokenCmd) printConnectionString(t *terminal) error {
 	endpoint := *c.PublicURL
 	endpoint.Scheme = strings.Replace(endpoint.Scheme, "ws", "http", 1)
 	_, _ = fmt.Fprintf(t.stdout, "Endpoint=%s;AccessKey=%s;Version=1.0;\n", &endpoint, access)
-	t.printNote("the key is in it: who has it may connect as anybody")
+	t.printNote("it contains the key: with it a client may connect as any user")
 	return nil
 }
 
