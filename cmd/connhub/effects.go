@@ -17,9 +17,11 @@ func (c *serveCmd) checkEffects() error {
 			problems = append(problems, fmt.Errorf("%s has no effect %s", flag, why))
 		}
 	}
-	void(c.TokenJWKS == "" && c.TokenJWKSInterval != auth.DefaultKeySetConfig().Interval, "--token-jwks-interval", "without --token-jwks")
+	void(c.TokenJWKS == "" && c.TokenJWKSInterval != auth.DefaultKeySetConfig().Interval,
+		"--token-jwks-interval", "without --token-jwks")
 	void(c.InsecureDev && c.CloseOnTokenExpiry && len(c.TokenKeyFile) == 0 && c.TokenJWKS == "",
-		"--close-on-token-expiry", "without --token-key-file or --token-jwks: clients have no tokens")
+		"--close-on-token-expiry",
+		"without --token-key-file or --token-jwks: clients have no tokens")
 	if c.SingleHub && len(c.givenEndpoints()) == 0 {
 		for _, f := range []struct {
 			flag  string

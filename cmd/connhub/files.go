@@ -50,8 +50,9 @@ func shareFiles(limit int, etcdInside bool) (files, error) {
 	f.links = limit - own - f.ops - f.control - f.peers - f.strangers
 	if f.links < leastLinks {
 		least := own + leastOps + leastControl + leastPeers + leastStrangers + leastLinks
-		return f, fmt.Errorf("the limit of file descriptors is %d (ulimit -n), want at least %d: a hub needs %d itself, %d for operations, "+
-			"%d for backends, %d for other hubs, %d for clients that have not connected yet, and one for each client",
+		return f, fmt.Errorf("the limit of file descriptors is %d (ulimit -n), want at least %d: "+
+			"a hub needs %d itself, %d for operations, %d for backends, %d for other hubs, "+
+			"%d for clients that have not connected yet, and one for each client",
 			limit, least, own, leastOps, leastControl, leastPeers, leastStrangers)
 	}
 	return f, nil
@@ -59,7 +60,8 @@ func shareFiles(limit int, etcdInside bool) (files, error) {
 
 // sharesAttribute returns the shares for a log.
 func (f files) sharesAttribute() slog.Attr {
-	return slog.Group("files", slog.Int("limit", f.limit), slog.Int("clients", f.links), slog.Int("strangers", f.strangers),
+	return slog.Group("files", slog.Int("limit", f.limit), slog.Int("clients", f.links),
+		slog.Int("strangers", f.strangers),
 		slog.Int("control", f.control), slog.Int("peers", f.peers), slog.Int("ops", f.ops))
 }
 
@@ -67,11 +69,13 @@ func (f files) sharesAttribute() slog.Attr {
 func (f files) registerMetrics(r prometheus.Registerer) {
 	shares := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "connhub_files_limit",
-		Help: "File descriptors that each use may have at most; process_max_fds is their sum with those of the hub itself.",
+		Help: "File descriptors that each use may have at most; process_max_fds is their sum " +
+			"with those of the hub itself.",
 	}, []string{"use"})
 	r.MustRegister(shares)
 	for use, n := range map[string]int{
-		"clients": f.links, "strangers": f.strangers, "control": f.control, "peers": f.peers, "ops": f.ops,
+		"clients": f.links, "strangers": f.strangers, "control": f.control, "peers": f.peers,
+		"ops": f.ops,
 	} {
 		shares.WithLabelValues(use).Set(float64(n))
 	}
@@ -99,6 +103,7 @@ func (p *serverPlan) logFiles(logger *slog.Logger) {
 		return
 	}
 	logger.Warn("file descriptors", p.files.sharesAttribute(),
-		slog.Int("max_connections", p.hub.MaxConnections), slog.String("problem", "the limit of file "+
+		slog.Int("max_connections", p.hub.MaxConnections),
+		slog.String("problem", "the limit of file "+
 			"descriptors (ulimit -n) allows fewer clients at once than --max-connections"))
 }

@@ -72,7 +72,9 @@ func (m memory) defaultBudgets() budgets {
 	b := budgets{
 		held:    min(h.HeldBytes, m.limit/heldShare),
 		inbound: min(e.InboundBytes, m.limit/inboundShare),
-		ids:     max(min(h.RequestIDs, int(min(m.limit/idsShare/requestIDBytes, math.MaxInt32))), 1),
+		ids: max(
+			min(h.RequestIDs, int(min(m.limit/idsShare/requestIDBytes, math.MaxInt32))), 1,
+		),
 	}
 	b.namespaceHeld = hub.NamespaceShare(b.held)
 	b.calls = max(control.MinCallBytes, min(control.DefaultConfig().CallBytes, m.limit/callShare))
@@ -95,8 +97,9 @@ func (m memory) checkBudgets(b budgets) error {
 	if b.totalBytes() <= m.limit {
 		return nil
 	}
-	return fmt.Errorf("--held-bytes %v, --inbound-bytes %v, --call-bytes %v and --request-ids %d of %d bytes each are %s "+
-		"together, above the memory limit of %s (%s)", byteSize(b.held), byteSize(b.inbound), byteSize(b.calls),
+	return fmt.Errorf("--held-bytes %v, --inbound-bytes %v, --call-bytes %v and --request-ids %d "+
+		"of %d bytes each are %s together, above the memory limit of %s (%s)",
+		byteSize(b.held), byteSize(b.inbound), byteSize(b.calls),
 		b.ids, requestIDBytes, formatMebibytes(b.totalBytes()), formatMebibytes(m.limit), m.source)
 }
 
@@ -134,7 +137,8 @@ func (s *settings) planBudgets(p *serverPlan) error {
 
 // plannedBudgets returns the budgets of the plan.
 func (p *serverPlan) plannedBudgets() budgets {
-	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes, p.edge.InboundBytes, p.callBytes, p.hub.RequestIDs}
+	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes,
+		p.edge.InboundBytes, p.callBytes, p.hub.RequestIDs}
 }
 
 // formatMebibytes formats a size for people.
@@ -150,15 +154,19 @@ func formatMebibytes(n int64) string {
 func (p *serverPlan) logMemory(logger *slog.Logger) {
 	b := p.plannedBudgets()
 	attributes := []any{
-		slog.String("limit", formatMebibytes(p.memory.limit)), slog.String("source", p.memory.source),
+		slog.String("limit", formatMebibytes(p.memory.limit)),
+		slog.String("source", p.memory.source),
 		slog.String("collector", formatMebibytes(debug.SetMemoryLimit(-1))),
-		slog.String("held", formatMebibytes(b.held)), slog.String("namespace_held", formatMebibytes(b.namespaceHeld)),
-		slog.String("inbound", formatMebibytes(b.inbound)), slog.String("calls", formatMebibytes(b.calls)),
+		slog.String("held", formatMebibytes(b.held)),
+		slog.String("namespace_held", formatMebibytes(b.namespaceHeld)),
+		slog.String("inbound", formatMebibytes(b.inbound)),
+		slog.String("calls", formatMebibytes(b.calls)),
 		slog.Int("request_ids", b.ids), slog.String("budgets", formatMebibytes(b.totalBytes())),
 	}
 	if p.memory.isTight(b) {
-		logger.Warn("memory", append(attributes, slog.String("problem", "the budgets together are above "+
-			"half of the limit: connections, the collector and the kernel's buffers need the rest"))...)
+		logger.Warn("memory", append(attributes, slog.String("problem",
+			"the budgets together are above half of the limit: "+
+				"connections, the collector and the kernel's buffers need the rest"))...)
 		return
 	}
 	logger.Info("memory", attributes...)
@@ -167,10 +175,12 @@ func (p *serverPlan) logMemory(logger *slog.Logger) {
 // registerMetrics registers the budgets as metrics.
 func (b budgets) registerMetrics(r prometheus.Registerer, m memory) {
 	limit := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "connhub_memory_limit_bytes", Help: "The lowest memory limit of the process: of its container, of GOMEMLIMIT, of the machine.",
+		Name: "connhub_memory_limit_bytes", Help: "The lowest memory limit of the process: of " +
+			"its container, of GOMEMLIMIT, of the machine.",
 	})
 	most := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "connhub_budget_limit_bytes", Help: "The most bytes that each use of memory may take.",
+		Name: "connhub_budget_limit_bytes",
+		Help: "The most bytes that each use of memory may take.",
 	}, []string{"use"})
 	r.MustRegister(limit, most)
 	limit.Set(float64(m.limit))

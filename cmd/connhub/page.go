@@ -14,7 +14,8 @@ import (
 var pageFiles embed.FS
 
 // pagePolicy lets the page load its own files and talk to its own origin, and nothing else.
-const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+	"img-src 'self'; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // page is the demo page of `dev`.

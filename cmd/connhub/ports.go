@@ -29,7 +29,8 @@ func (l *watchedListener) Accept() (net.Conn, error) {
 	if temporary, ok := err.(interface{ Temporary() bool }); ok && temporary.Temporary() {
 		if n, say := l.failures.Note(struct{}{}, acceptLogEvery); say {
 			l.logger.Warn("accept failed",
-				slog.String("port", l.port), slog.Any("error", err), slog.Int("not_logged", max(n-1, 0)))
+				slog.String("port", l.port), slog.Any("error", err),
+				slog.Int("not_logged", max(n-1, 0)))
 		}
 	}
 	return conn, err //nolint:wrapcheck // gRPC looks at it

@@ -74,7 +74,8 @@ func (r *restarts) waitPause(ctx context.Context) bool {
 
 // reasonWords is the text of /readyz while the hub pauses.
 func (r *restarts) reasonWords() string {
-	return fmt.Sprintf("starting anew for time %d in a row: joining the cluster after a pause of %v", r.row, r.nextPause())
+	return fmt.Sprintf("starting anew for time %d in a row: joining the cluster after a "+
+		"pause of %v", r.row, r.nextPause())
 }
 
 // startsAnew reports whether another hub takes the place of a hub that ended with err.
@@ -120,8 +121,9 @@ func (s *server) waitsFor() string {
 func (r restarts) registerMetrics(registry prometheus.Registerer) {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_restarts_total",
-		Help: "Times that this process closed its clients and went on as another hub, by why the one before was over. " +
-			"From the second in a row on, a pause of 1 s to 1 min comes before the other hub joins the cluster.",
+		Help: "Times that this process closed its clients and went on as another hub, by why the " +
+			"one before was over. From the second in a row on, a pause of 1 s to 1 min comes " +
+			"before the other hub joins the cluster.",
 	}, []string{"reason"})
 	total.WithLabelValues("forgotten").Add(r.forgotten)
 	total.WithLabelValues("declared_dead").Add(r.declaredDead)

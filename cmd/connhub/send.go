@@ -87,9 +87,12 @@ func (c *sendCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if c.Text == "-" && !c.Whole && !c.Binary {
 		if c.MessageID != "" {
-			return usageErrorf("--message-id is for one message: with - each line is one, and has an id of its own")
+			return usageErrorf("--message-id is for one message: with - each line is one, and " +
+				"has an id of its own")
 		}
-		return c.withClient(func(hub *client) error { return newLineSender(c, hub, t, request).sendLines(ctx) })
+		return c.withClient(func(hub *client) error {
+			return newLineSender(c, hub, t, request).sendLines(ctx)
+		})
 	}
 	if err := c.fillPayload(request.GetMessage(), t.stdin); err != nil {
 		return err
@@ -98,13 +101,16 @@ func (c *sendCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 // sendMessage sends a single message.
-func (c *sendCmd) sendMessage(ctx context.Context, t *terminal, hub *client, request *controlv1.SendRequest) error {
+func (c *sendCmd) sendMessage(
+	ctx context.Context, t *terminal, hub *client, request *controlv1.SendRequest,
+) error {
 	var response *controlv1.SendResponse
 	// The deadline of a call cuts its wait, so the deadline must be later.
-	err := hub.invokeWithin(ctx, c.WaitTimeout+c.WaitTimeout/4, func(ctx context.Context) (err error) {
-		response, err = controlv1.NewDeliveryServiceClient(hub).Send(ctx, request)
-		return err
-	})
+	err := hub.invokeWithin(ctx, c.WaitTimeout+c.WaitTimeout/4,
+		func(ctx context.Context) (err error) {
+			response, err = controlv1.NewDeliveryServiceClient(hub).Send(ctx, request)
+			return err
+		})
 	switch {
 	case err != nil:
 		return err
@@ -123,8 +129,10 @@ func (c *sendCmd) newRequest() (*controlv1.SendRequest, error) {
 		return nil, err
 	}
 	r := &controlv1.SendRequest{
-		Namespace: c.Namespace, Target: target, Message: &controlv1.Message{Id: c.MessageID, Event: c.Event, Metadata: c.Metadata},
-		Wait: waits[c.Wait], OverflowPolicy: policies[c.Policy], ConflationKey: c.Key, RequestId: c.RequestID,
+		Namespace: c.Namespace, Target: target,
+		Message: &controlv1.Message{Id: c.MessageID, Event: c.Event, Metadata: c.Metadata},
+		Wait:    waits[c.Wait], OverflowPolicy: policies[c.Policy], ConflationKey: c.Key,
+		RequestId:      c.RequestID,
 		RequireAllHubs: c.RequireAll,
 	}
 	if c.TTL != 0 {
@@ -196,7 +204,9 @@ func readPayload(name string, r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(b) > hub.MaxPayload {
-		return nil, usageErrorf("%s holds more than a message may: 1 MiB (%d bytes)", name, hub.MaxPayload)
+		return nil, usageErrorf(
+			"%s holds more than a message may: 1 MiB (%d bytes)", name, hub.MaxPayload,
+		)
 	}
 	return b, nil
 }

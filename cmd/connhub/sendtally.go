@@ -41,7 +41,9 @@ func (l *lineTally) addResult(r *controlv1.StreamedResult, out *lineOutput) {
 	if failed := r.GetError(); failed != nil {
 		l.failed++
 		if !l.json {
-			out.stderr = append(out.stderr, fmt.Sprintf("line %d: %s", r.GetSequence(), failureWords(failed)))
+			out.stderr = append(
+				out.stderr, fmt.Sprintf("line %d: %s", r.GetSequence(), failureWords(failed)),
+			)
 		}
 		return
 	}
@@ -93,16 +95,20 @@ func (l *lineTally) printTotals(t *terminal) {
 	case l.sent+l.failed+l.unanswered == 0:
 		b.WriteString(t.out.yellowText("○") + " no lines to send\n")
 	case l.sent > 0 && l.states.matched == 0:
-		fmt.Fprintf(&b, "%s %s sent: no connection matched\n", t.outcomeMark(&l.states), countNoun(l.sent, "line"))
+		fmt.Fprintf(&b, "%s %s sent: no connection matched\n",
+			t.outcomeMark(&l.states), countNoun(l.sent, "line"))
 	case l.sent > 0:
-		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", t.outcomeMark(&l.states), countNoun(l.sent, "line"), countNoun(l.states.matched, "message"), l.states.describeStates())
+		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", t.outcomeMark(&l.states),
+			countNoun(l.sent, "line"), countNoun(l.states.matched, "message"),
+			l.states.describeStates())
 	}
 	b.WriteString(t.stateNotes(&l.states, l.wait))
 	if l.nobody > 0 && l.states.matched > 0 {
 		fmt.Fprintf(&b, "  %s without a match\n", countNoun(l.nobody, "line"))
 	}
 	if l.duplicate > 0 {
-		fmt.Fprintf(&b, "  %s %s had been sent before (known request id)\n", t.out.yellowText("↺"), countNoun(l.duplicate, "line"))
+		fmt.Fprintf(&b, "  %s %s had been sent before (known request id)\n",
+			t.out.yellowText("↺"), countNoun(l.duplicate, "line"))
 	}
 	u := l.last.GetUnmatched()
 	b.WriteString(t.unmatchedLine("connection", u.GetConnections()))
@@ -112,7 +118,8 @@ func (l *lineTally) printTotals(t *terminal) {
 		fmt.Fprintf(&b, "%s %s failed\n", t.out.redText("✗"), countNoun(l.failed, "line"))
 	}
 	if l.unanswered > 0 {
-		fmt.Fprintf(&b, "%s %s without an answer\n", t.out.yellowText("!"), countNoun(l.unanswered, "line"))
+		fmt.Fprintf(&b, "%s %s without an answer\n",
+			t.out.yellowText("!"), countNoun(l.unanswered, "line"))
 	}
 	_, _ = t.stdout.Write([]byte(b.String()))
 	t.printGaps(&l.gaps)

@@ -141,7 +141,8 @@ func (s *settings) planSettings() (serverPlan, error) {
 	p.edge.LoopbackOnly = s.onlyLoopback
 	p.edge.AllowedOrigins, p.edge.EndAtExpiry = s.AllowedOrigin, s.CloseOnTokenExpiry
 	p.edge.MaxMessage = int64(s.MaxMessage)
-	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout, s.HandshakeTimeout, s.CloseTimeout
+	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout,
+		s.HandshakeTimeout, s.CloseTimeout
 	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout
 	p.edge.Compression, p.edge.GoroutinePerLink = s.Compression, s.GoroutinePerLink
 
@@ -155,13 +156,15 @@ func (s *settings) planSettings() (serverPlan, error) {
 	for _, name := range slices.Sorted(maps.Keys(s.NamespaceOverflow)) {
 		policy, ok := overflowPolicies[s.NamespaceOverflow[name]]
 		if !ok {
-			problems = append(problems, fmt.Errorf("--namespace-overflow %s=%s: want close, drop-oldest or drop-newest", name, s.NamespaceOverflow[name]))
+			problems = append(problems, fmt.Errorf("--namespace-overflow %s=%s: want close, "+
+				"drop-oldest or drop-newest", name, s.NamespaceOverflow[name]))
 			continue
 		}
 		p.hub.NamespaceOverflow[name] = policy
 	}
 	problems = append(problems, s.planBudgets(&p))
-	problems = append(problems, inFlags(p.hub.Validate()), inFlags(validateEdge(p.edge)), inFlags(control.ValidateCallBytes(p.callBytes)))
+	problems = append(problems, inFlags(p.hub.Validate()), inFlags(validateEdge(p.edge)),
+		inFlags(control.ValidateCallBytes(p.callBytes)))
 	problems = append(problems, checkPublicURL(s.PublicURL))
 	var err error
 	p.clientsTLS, err = openCertificate("--tls", s.TLSCertFile, s.TLSKeyFile)
@@ -182,11 +185,15 @@ func validateEdge(c edge.Config) error {
 
 // fieldFlags are the flags for the fields that the Validate methods of packages name.
 var fieldFlags = strings.NewReplacer(
-	"MaxConnections", "--max-connections", "Outbox.Messages", "--outbox-messages", "Outbox.Bytes", "--outbox-bytes",
-	"NamespaceOverflow", "--namespace-overflow", "AllowedOrigins", "--allowed-origin", "MaxMessage", "--max-message",
-	"RequestIDs", "--request-ids", "InboundBytes", "--inbound-bytes", "MessageTimeout", "--message-timeout", "PingInterval", "--ping-interval", "PongTimeout", "--pong-timeout",
+	"MaxConnections", "--max-connections", "Outbox.Messages", "--outbox-messages",
+	"Outbox.Bytes", "--outbox-bytes", "NamespaceOverflow", "--namespace-overflow",
+	"AllowedOrigins", "--allowed-origin", "MaxMessage", "--max-message",
+	"RequestIDs", "--request-ids", "InboundBytes", "--inbound-bytes",
+	"MessageTimeout", "--message-timeout", "PingInterval", "--ping-interval",
+	"PongTimeout", "--pong-timeout",
 	"CallBytes", "--call-bytes",
-	"NamespaceHeldBytes", "--namespace-held-bytes", "HeldBytes", "--held-bytes", "ResumeWindow", "--resume-window",
+	"NamespaceHeldBytes", "--namespace-held-bytes", "HeldBytes", "--held-bytes",
+	"ResumeWindow", "--resume-window",
 	"DetachedPerUser", "--detached-per-user", "DetachedPerAddress", "--detached-per-address",
 	"CloseTimeout", "--close-timeout", "HandshakeTimeout", "--handshake-timeout",
 )
@@ -280,7 +287,9 @@ func effectiveConfig(k *kong.Context) slog.Value {
 		if flag.Name == "help" {
 			continue
 		}
-		attrs = append(attrs, slog.String(strings.ReplaceAll(flag.Name, "-", "_"), settingText(flag.Target)))
+		attrs = append(
+			attrs, slog.String(strings.ReplaceAll(flag.Name, "-", "_"), settingText(flag.Target)),
+		)
 	}
 	return slog.GroupValue(attrs...)
 }

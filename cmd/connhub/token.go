@@ -37,10 +37,14 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		return c.printConnectionString(t)
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.IssueClientTokenResponse, error) {
-		return controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
-			Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role, Labels: c.Label, Ttl: durationpb.New(c.TTL),
-		})
+	return askAndShow(ctx, t, &c.clientFlags, func(
+		ctx context.Context, hub *client,
+	) (*controlv1.IssueClientTokenResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx,
+			&controlv1.IssueClientTokenRequest{
+				Namespace: c.Namespace, User: c.User, Groups: c.Group, Roles: c.Role,
+				Labels: c.Label, Ttl: durationpb.New(c.TTL),
+			})
 	}, func(response *controlv1.IssueClientTokenResponse) {
 		_, _ = fmt.Fprintln(t.stdout, response.GetUrl())
 		t.printNote("%s", c.meaningWords(response))
@@ -53,10 +57,12 @@ func (c *tokenCmd) checkUnused() error {
 		flag  string
 		given bool
 	}{
-		{"--user", c.User != ""}, {"--group", len(c.Group) > 0}, {"--role", len(c.Role) > 0}, {"--label", len(c.Label) > 0},
+		{"--user", c.User != ""}, {"--group", len(c.Group) > 0}, {"--role", len(c.Role) > 0},
+		{"--label", len(c.Label) > 0},
 	} {
 		if one.given {
-			return usageErrorf("%s has no effect with --connection-string: the SDK sets it for each token", one.flag)
+			return usageErrorf("%s has no effect with --connection-string: the SDK sets it "+
+				"for each token", one.flag)
 		}
 	}
 	return nil
@@ -92,7 +98,9 @@ func (c *tokenCmd) loadKey() (*auth.TokenKey, error) {
 	}
 	key, err := auth.LoadTokenKey(filepath.Join(dir, tokenKeyName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("--token-key-file is missing, and there is no key of connhub dev yet")
+		return nil, errors.New(
+			"--token-key-file is missing, and there is no key of connhub dev yet",
+		)
 	}
 	return key, err
 }
@@ -106,5 +114,6 @@ func (c *tokenCmd) meaningWords(r *controlv1.IssueClientTokenResponse) string {
 	if len(c.Group) > 0 {
 		who += " in " + strings.Join(c.Group, ", ")
 	}
-	return makePrintable(fmt.Sprintf("lets in %s until %s; keep it secret", who, r.GetExpireTime().AsTime().Local().Format(time.DateTime)))
+	return makePrintable(fmt.Sprintf("lets in %s until %s; keep it secret",
+		who, r.GetExpireTime().AsTime().Local().Format(time.DateTime)))
 }

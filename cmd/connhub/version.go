@@ -12,7 +12,8 @@ var version string
 type versionCmd struct{}
 
 func (versionCmd) Run(t *terminal) error {
-	_, err := fmt.Fprintf(t.stdout, "connhub %s (%s, %s/%s)\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(t.stdout, "connhub %s (%s, %s/%s)\n",
+		buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
 }
 
@@ -22,7 +23,8 @@ func buildVersion() string {
 	if version != "" {
 		return version
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+	if info, ok := debug.ReadBuildInfo(); ok &&
+		info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
 	return "devel"
