@@ -37,10 +37,14 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, "serve", "--single-hub", "--insecure-dev", "--listen-clients=127.0.0.1:0",
 		"--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--log-level=info")
-	where := []string{"--addr=" + p.control, "--url=ws://" + p.clients,
-		"--ops-url=http://" + p.ops, "--connections=50"}
-	sends := []string{"sends", "sends_per_second", "deliveries", "deliveries_per_second",
-		"latency_ms.p50", "latency_ms.p99", "latency_ms.max", "receipt_ms.p50", "receipts_matched"}
+	where := []string{
+		"--addr=" + p.control, "--url=ws://" + p.clients,
+		"--ops-url=http://" + p.ops, "--connections=50",
+	}
+	sends := []string{
+		"sends", "sends_per_second", "deliveries", "deliveries_per_second",
+		"latency_ms.p50", "latency_ms.p99", "latency_ms.max", "receipt_ms.p50", "receipts_matched",
+	}
 	for name, tt := range map[string]struct {
 		args     []string
 		positive []string

@@ -62,30 +62,41 @@ func someReports() []*benchReport {
 	cpu := benchHub{CPUSeconds: 9.2, CPUCores: 0.92, PerDelivery: 6.04, PerSend: 6040}
 	gaps := &controlv1.Receipt{}
 	return []*benchReport{
-		{Bench: "fanout", Connections: 1000, Duration: 10,
-			benchSends: &sends, Hub: &cpu, gaps: gaps},
+		{
+			Bench: "fanout", Connections: 1000, Duration: 10,
+			benchSends: &sends, Hub: &cpu, gaps: gaps,
+		},
 		{Bench: "unicast", Connections: 1000, Duration: 10, benchSends: &sends, Hub: &benchHub{
 			CPUCores: 1.5, PerDelivery: 21.2, PerSend: 21.2,
 		}, gaps: gaps},
-		{Bench: "fanout", Connections: 1000, Duration: 3.21, Interrupted: true,
-			benchSends: &sends, HubUnknown: "no --ops-url was given", gaps: gaps},
+		{
+			Bench: "fanout", Connections: 1000, Duration: 3.21, Interrupted: true,
+			benchSends: &sends, HubUnknown: "no --ops-url was given", gaps: gaps,
+		},
 		{
 			Bench: "fanout", Connections: 1000, Duration: 10, Lost: 2,
 			lostWhy: "closed by the server: 1013 too slow", benchSends: &bad,
 			HubUnknown: "http://127.0.0.1:9100: connection refused (--ops-url names " +
 				"another address)", gaps: gaps,
 		},
-		{Bench: "fanout", Connections: 1000, Duration: 10,
-			benchSends: &more, Hub: &cpu, gaps: gaps},
+		{
+			Bench: "fanout", Connections: 1000, Duration: 10,
+			benchSends: &more, Hub: &cpu, gaps: gaps,
+		},
 		{
 			Bench: "connect", Connections: 15_000, Duration: 1.5,
 			benchConnects: &benchConnects{64, 10_000, benchMillis{4.5, 12, 101}},
 			Hub:           &benchHub{CPUCores: 0.85, PerConnect: 85},
 		},
-		{Bench: "idle", Connections: 15_000, Duration: 60, benchHolds: &benchHolds{Pings: 30_000},
-			Hub: &benchHub{CPUCores: 0.02, Memory: 3900, Heap: 2100}},
-		{Bench: "idle", Connections: 15_000, Duration: 60,
-			benchHolds: &benchHolds{}, Hub: &benchHub{Heap: 2100}},
+		{
+			Bench: "idle", Connections: 15_000, Duration: 60,
+			benchHolds: &benchHolds{Pings: 30_000},
+			Hub:        &benchHub{CPUCores: 0.02, Memory: 3900, Heap: 2100},
+		},
+		{
+			Bench: "idle", Connections: 15_000, Duration: 60,
+			benchHolds: &benchHolds{}, Hub: &benchHub{Heap: 2100},
+		},
 	}
 }
 
@@ -216,8 +227,10 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
-		ended <- runArgs(ctx, []string{"bench", "fanout",
-			"--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json"},
+		ended <- runArgs(ctx, []string{
+			"bench", "fanout",
+			"--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json",
+		},
 			newTerminal(strings.NewReader(""), &stdout, &stderr))
 	}()
 	sends := func() bool {

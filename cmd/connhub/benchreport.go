@@ -56,7 +56,7 @@ type benchSends struct {
 	Missing    int64 `json:"missing"` // below 0: surplus deliveries
 	Disordered int64 `json:"out_of_order"`
 
-	// where the outcome of a send is unknown
+	// Unreachable are the hubs at which the outcome of a send is unknown.
 	Unreachable []string `json:"unreachable_hubs,omitempty"`
 }
 

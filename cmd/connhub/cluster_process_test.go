@@ -143,8 +143,10 @@ func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
 func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	common := []string{"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
-		"--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080"}
+	common := []string{
+		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+		"--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080",
+	}
 	first := startProcess(t, append(common, "--etcd-listen=127.0.0.1:0")...)
 	address, _ := waitForLog(t, first.log, "starting")["etcd"].(string)
 	second := startProcess(t, append(common, "--join="+address)...)
@@ -284,9 +286,14 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 		stdout, stderr string
 		code           int
 	}{
-		{"a message", "", to("x"), "○ no connection matched\n", "! outcome unknown at aaaaaaaa", exitOK},
-		{"lines", "x\ny\n", to("-"), "○ 2 lines sent: no connection matched\n",
-			"! outcome unknown at aaaaaaaa", exitOK},
+		{
+			"a message", "", to("x"), "○ no connection matched\n",
+			"! outcome unknown at aaaaaaaa", exitOK,
+		},
+		{
+			"lines", "x\ny\n", to("-"), "○ 2 lines sent: no connection matched\n",
+			"! outcome unknown at aaaaaaaa", exitOK,
+		},
 		{
 			"a message for all hubs", "", to("x", "--require-all-hubs"), "",
 			"connhub: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\n",

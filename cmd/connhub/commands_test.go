@@ -388,8 +388,10 @@ func TestClosedConnectionsAreLoggedOnce(t *testing.T) {
 	id := connectionID(t, hub, "ann")
 	_ = mustRun(t, "connections", "close", "--addr="+hub.control, id, "--code=4001", "--reason=bye")
 	line := waitForLog(t, hub.log, "connection closed")
-	for key, want := range map[string]any{"connection": id, "user": "ann", "namespace": "default",
-		"protocol": "plain", "cause": "backend", "code": 4001.0, "reason": "bye"} {
+	for key, want := range map[string]any{
+		"connection": id, "user": "ann", "namespace": "default",
+		"protocol": "plain", "cause": "backend", "code": 4001.0, "reason": "bye",
+	} {
 		if line[key] != want {
 			t.Errorf("%s is %v, want %v", key, line[key], want)
 		}

@@ -38,8 +38,10 @@ func TestVariablesOfKubernetesAndOfTestsAreNoMistakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environ := []string{"PATH=/bin", "CONNHUB=x", "NOCONNHUB_X=1",
-		"CONNHUB_TEST_LONG=1", "CONNHUB_BENCH_BINARY=/bin/x", "CONNHUB_NAME=n"}
+	environ := []string{
+		"PATH=/bin", "CONNHUB=x", "NOCONNHUB_X=1",
+		"CONNHUB_TEST_LONG=1", "CONNHUB_BENCH_BINARY=/bin/x", "CONNHUB_NAME=n",
+	}
 	for _, service := range []string{"CONNHUB", "CONNHUB_GRPC", "CONNHUB_CLIENTS_2"} {
 		for _, variable := range []string{
 			"SERVICE_HOST=10.0.0.1", "SERVICE_PORT=9090", "SERVICE_PORT_GRPC=9090",
@@ -54,8 +56,10 @@ func TestVariablesOfKubernetesAndOfTestsAreNoMistakes(t *testing.T) {
 	if err := checkEnvironment(parser.Model, environ); err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{"CONNHUB_", "CONNHUB_PORTS=1",
-		"CONNHUB_LISTEN=1", "CONNHUB_PORT_X=1", "CONNHUB_TESTS=1", "CONNHUB_ping_interval=1s"} {
+	for _, name := range []string{
+		"CONNHUB_", "CONNHUB_PORTS=1",
+		"CONNHUB_LISTEN=1", "CONNHUB_PORT_X=1", "CONNHUB_TESTS=1", "CONNHUB_ping_interval=1s",
+	} {
 		if checkEnvironment(parser.Model, []string{name}) == nil {
 			t.Errorf("%s is no mistake", name)
 		}
@@ -75,8 +79,15 @@ func TestMistakesAreCounted(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
-	}{{"", "", 0}, {"abc", "", 3}, {"", "ab", 2}, {"abc", "abc", 0},
-		{"abc", "axc", 1}, {"abc", "ac", 1}, {"kitten", "sitting", 3}} {
+	}{
+		{"", "", 0},
+		{"abc", "", 3},
+		{"", "ab", 2},
+		{"abc", "abc", 0},
+		{"abc", "axc", 1},
+		{"abc", "ac", 1},
+		{"kitten", "sitting", 3},
+	} {
 		if got := countMistakes(c.a, c.b); got != c.want {
 			t.Errorf("%q, %q: %d, want %d", c.a, c.b, got, c.want)
 		}

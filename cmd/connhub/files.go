@@ -18,7 +18,7 @@ const (
 	etcdFiles = 150
 
 	leastOps, mostOps = 8, 64 // connections of the operations port
-	// connections to the control port: backends, and links of peers
+	// Connections to the control port come from backends and from peers.
 	leastControl, mostControl     = 24, 4096
 	leastPeers, mostPeers         = 20, 1024 // connections to peers: five to each
 	leastStrangers, mostStrangers = 16, 2048 // of the clients' port

@@ -86,14 +86,16 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 		args []string
 		do   func(p *process) error
 	}{
-		"clients that come and close with a reason of their own": {insecureArgs(t),
+		"clients that come and close with a reason of their own": {
+			insecureArgs(t),
 			func(p *process) error {
 				conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil)
 				if err == nil {
 					err = conn.Close(4000, strings.Repeat("\x01", 120))
 				}
 				return err
-			}},
+			},
+		},
 		"requests that are refused": {insecureArgs(t, "--log-level=debug"), func(p *process) error {
 			request, err := http.NewRequestWithContext(t.Context(),
 				http.MethodGet, "http://"+p.clients+"/client/"+strings.Repeat("%01x", 2<<10), nil)

@@ -30,10 +30,14 @@ func TestHubsAreShownAsTheOneThatAnswersSeesThem(t *testing.T) {
 					StartTime:   timestamppb.New(noon.Add(-time.Minute)),
 					Connections: 3, Reachable: true, Lease: true, Registered: true, InterestSize: 2,
 				},
-				{Id: "cccccccc", Name: "hub-2", Version: "v1.0.1",
-					Reachable: true, Suspect: true, Draining: true, Registered: true},
-				{Id: "dddddddd", Name: "hub-3", Reachable: true,
-					Lease: true, StartTime: timestamppb.New(noon.Add(-time.Second))},
+				{
+					Id: "cccccccc", Name: "hub-2", Version: "v1.0.1",
+					Reachable: true, Suspect: true, Draining: true, Registered: true,
+				},
+				{
+					Id: "dddddddd", Name: "hub-3", Reachable: true,
+					Lease: true, StartTime: timestamppb.New(noon.Add(-time.Second)),
+				},
 				{Id: "eeeeeeee", Registered: true},
 			},
 		})
@@ -43,7 +47,9 @@ func TestHubsAreShownAsTheOneThatAnswersSeesThem(t *testing.T) {
 func TestAnswersSayWhatTheyCouldNotKnow(t *testing.T) {
 	golden(t, "gaps.txt", rendered(false, func(t *terminal) {
 		t.printGaps(&controlv1.AddToGroupsResponse{})
-		t.printGaps(&controlv1.Receipt{UnreachableHubs: []string{"aaaaaaaa", "bbbbbbbb"},
-			DiscoveryStaleFor: durationpb.New(3 * time.Second)})
+		t.printGaps(&controlv1.Receipt{
+			UnreachableHubs:   []string{"aaaaaaaa", "bbbbbbbb"},
+			DiscoveryStaleFor: durationpb.New(3 * time.Second),
+		})
 	}))
 }

@@ -26,8 +26,10 @@ func allLines(r io.Reader) ([]line, error) {
 
 func TestLinesAreThoseOfTheInputHoweverItComes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		parts := rapid.SliceOf(rapid.SampledFrom([]string{"\n", "\r\n", "\r", "a", "bc",
-			strings.Repeat("d", lineBuffer), strings.Repeat("e", 1<<20), "é"})).Draw(t, "parts")
+		parts := rapid.SliceOf(rapid.SampledFrom([]string{
+			"\n", "\r\n", "\r", "a", "bc",
+			strings.Repeat("d", lineBuffer), strings.Repeat("e", 1<<20), "é",
+		})).Draw(t, "parts")
 		input := strings.Join(parts, "")
 		var want []line
 		texts := strings.Split(input, "\n")

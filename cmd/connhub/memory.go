@@ -137,8 +137,10 @@ func (s *settings) planBudgets(p *serverPlan) error {
 
 // plannedBudgets returns the budgets of the plan.
 func (p *serverPlan) plannedBudgets() budgets {
-	return budgets{p.hub.HeldBytes, p.hub.NamespaceHeldBytes,
-		p.edge.InboundBytes, p.callBytes, p.hub.RequestIDs}
+	return budgets{
+		p.hub.HeldBytes, p.hub.NamespaceHeldBytes,
+		p.edge.InboundBytes, p.callBytes, p.hub.RequestIDs,
+	}
 }
 
 // formatMebibytes formats a size for people.

@@ -30,8 +30,10 @@ func TestDefaultBudgetsAreAShareOfTheMemoryLimit(t *testing.T) {
 			t.Errorf("more than on a large machine: %+v", b)
 		}
 	})
-	large := budgets{h.HeldBytes, h.NamespaceHeldBytes,
-		e.InboundBytes, control.DefaultConfig().CallBytes, h.RequestIDs}
+	large := budgets{
+		h.HeldBytes, h.NamespaceHeldBytes,
+		e.InboundBytes, control.DefaultConfig().CallBytes, h.RequestIDs,
+	}
 	if b := (memory{4 << 30, "test"}).defaultBudgets(); b != large {
 		t.Errorf("with 4 GiB: %+v, want those of the packages, %+v", b, large)
 	}

@@ -25,16 +25,18 @@ import (
 )
 
 const (
-	// for a request to arrive, with its body if it has one
+	// opsRequestTimeout is for a request to arrive, with its body.
 	opsRequestTimeout = 5 * time.Second
-	// for an answer to be taken; for a profile from when it is made
+	// opsAnswerTimeout is for the client to read an answer. For a profile it begins when the
+	// profile is made.
 	opsAnswerTimeout = 30 * time.Second
-	// for a request when the port is full: probes come from near
+	// opsPatience is for a request when the port is full: probes come from near.
 	opsPatience    = 10 * time.Millisecond
 	opsIdleTimeout = 60 * time.Second // between requests
 	opsMaxHeader   = 16 << 10         // bytes
 	opsMaxBody     = 1 << 20          // bytes; addresses that `go tool pprof` asks about
-	// of a profile: it holds its connection, and a CPU profile excludes all further profiles
+	// opsMaxSeconds bounds a profile, which holds its connection. A CPU profile also excludes
+	// further CPU profiles.
 	opsMaxSeconds = 5 * 60
 )
 

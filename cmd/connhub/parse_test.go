@@ -235,8 +235,10 @@ func TestVariablesAreNamedAsTheirFlagsAndNeverATarget(t *testing.T) {
 }
 
 func TestByteSizesReadAndWriteTheirUnits(t *testing.T) {
-	for text, want := range map[string]byteSize{"0": 0, "1": 1, "17B": 17,
-		"64KiB": 65536, "4MiB": 4 << 20, "4 MiB": 4 << 20, "2GiB": 2 << 30, "1048577": 1<<20 + 1} {
+	for text, want := range map[string]byteSize{
+		"0": 0, "1": 1, "17B": 17,
+		"64KiB": 65536, "4MiB": 4 << 20, "4 MiB": 4 << 20, "2GiB": 2 << 30, "1048577": 1<<20 + 1,
+	} {
 		var got byteSize
 		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
 			t.Errorf("%q is %d, %v; want %d", text, got, err, want)

@@ -48,7 +48,10 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 		{[]string{
 			"permissions", "check", "-u", "bob", "join-leave-group:x",
 		}, "✓ 1 connection matched: 0 allowed, 1 not allowed\n"},
-		{[]string{"permissions", "check", "-u", "nobody", "send-to-group"}, "○ no connection matched\n"},
+		{
+			[]string{"permissions", "check", "-u", "nobody", "send-to-group"},
+			"○ no connection matched\n",
+		},
 	} {
 		if got := mustRun(t, append(tt.args, addr)...); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.args, got, tt.want)
@@ -71,13 +74,15 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 
 func TestWhatCameOfAGrantIsSaid(t *testing.T) {
 	golden(t, "permissions.txt", rendered(false, func(t *terminal) {
-		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{Matched: 206, Changed: 3,
+		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{
+			Matched: 206, Changed: 3,
 			Refused: 202, Closed: 1, UnreachableHubs: []string{"aaaaaaaa"},
 			Refusals: []*controlv1.Refusal{
 				{Connection: "aaaaaaaa.b", Reason: controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT},
 				{Connection: "aaaaaaaa.c", Reason: controlv1.RefusalReason_REFUSAL_REASON_CLOSED},
 				{Connection: "aaaaaaaa.\x1b[2J", Group: "a\nb", Reason: 99},
-			}})
+			},
+		})
 		t.printPermitted("revoked", &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1})
 	}))
 }

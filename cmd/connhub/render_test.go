@@ -54,8 +54,10 @@ func TestReceiptsAreSaidInWords(t *testing.T) {
 		{MessageId: "m.5", Matched: 1, Written: 1, Duplicate: true},
 		every,
 		{MessageId: "m.7", Matched: 1, Dropped: []*controlv1.Dropped{{Reason: 99, Count: 1}}},
-		{MessageId: "m.8", Unmatched: &controlv1.Unmatched{Connections: []string{"x.y"},
-			Users: []string{"ann", "bob"}, Groups: []string{"evil\x1b[2J\u202egroup"}}},
+		{MessageId: "m.8", Unmatched: &controlv1.Unmatched{
+			Connections: []string{"x.y"},
+			Users:       []string{"ann", "bob"}, Groups: []string{"evil\x1b[2J\u202egroup"},
+		}},
 	} {
 		out.WriteString(rendered(false, func(t *terminal) {
 			t.printReceipt(r, controlv1.Wait_WAIT_ACKED)
@@ -195,8 +197,10 @@ func TestErrorsSayWhatWhyAndWhichField(t *testing.T) {
 			failure(t, codes.Unavailable, "dial", ""), syscall.ECONNREFUSED,
 			"can't reach 127.0.0.1:9090: connection refused. Is a hub running? Try: connhub dev",
 		},
-		{failure(t, codes.DeadlineExceeded, "x", ""), context.DeadlineExceeded,
-			"can't reach 127.0.0.1:9090: timeout. Is a hub running? Try: connhub dev"},
+		{
+			failure(t, codes.DeadlineExceeded, "x", ""), context.DeadlineExceeded,
+			"can't reach 127.0.0.1:9090: timeout. Is a hub running? Try: connhub dev",
+		},
 		{
 			failure(t, codes.Unavailable, "dial", ""), &net.OpError{Op: "dial", Err: &net.DNSError{
 				Err: "no such host", Name: "hub.example", IsNotFound: true,

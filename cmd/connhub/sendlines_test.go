@@ -550,13 +550,17 @@ func TestLinesAreAddedUpInWords(t *testing.T) {
 		{Matched: 1 << 30, Written: 1 << 30},
 		{Matched: 1 << 30, Acked: 1 << 30},
 		{},
-		{Matched: 5, Pending: 1, Queued: 1, QueuedDetached: 1,
+		{
+			Matched: 5, Pending: 1, Queued: 1, QueuedDetached: 1,
 			Duplicate: true, Dropped: []*controlv1.Dropped{
 				{Reason: controlv1.DropReason_DROP_REASON_EXPIRED, Count: 1},
 				{Reason: controlv1.DropReason_DROP_REASON_CLOSED, Count: 1},
-			}},
-		{Unmatched: &controlv1.Unmatched{Users: []string{"ann"}},
-			UnreachableHubs: []string{"abcdefgh"}},
+			},
+		},
+		{
+			Unmatched:       &controlv1.Unmatched{Users: []string{"ann"}},
+			UnreachableHubs: []string{"abcdefgh"},
+		},
 	} {
 		l.addResult(one(int64(i+1), r), &lineOutput{})
 	}
@@ -581,8 +585,10 @@ func TestProgressIsShownAfterAMomentAndGoesAway(t *testing.T) {
 		want               string
 	}{
 		{time.Second, 100, 0, 10, 80, 1000, "100 lines sent · 100/s · 1s · 1%"},
-		{90 * time.Second, 89_999, 1, 2000, 80, 1000,
-			"89999 lines sent · 1 failed · 1000/s · 1m · 100%"},
+		{
+			90 * time.Second, 89_999, 1, 2000, 80, 1000,
+			"89999 lines sent · 1 failed · 1000/s · 1m · 100%",
+		},
 		{time.Second, 1, 0, 10, 80, 0, "1 line sent · 1/s · 1s"},
 		{time.Second, 100, 0, 10, 11, 0, "100 lines…"},
 	} {

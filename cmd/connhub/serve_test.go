@@ -86,19 +86,25 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			},
 		},
 		"the same secret twice": {
-			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
+			[]string{
+				"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
 				"--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret),
-				"--peer-secret-file=" + writeFile(t, "p", someSecret)},
-			[]string{"the same secret has the role backend too",
-				"--peer-secret-file has no effect with --single-hub"},
+				"--peer-secret-file=" + writeFile(t, "p", someSecret),
+			},
+			[]string{
+				"the same secret has the role backend too",
+				"--peer-secret-file has no effect with --single-hub",
+			},
 		},
 		"alone and not alone": {
 			[]string{"--single-hub", "--etcd-endpoints=127.0.0.1:2379", "--insecure-dev"},
 			[]string{"--single-hub and --etcd-endpoints contradict each other"},
 		},
 		"a cluster without a secret": {
-			[]string{"--etcd-endpoints=127.0.0.1:2379",
-				"--insecure-dev", "--backend-secret-file=" + writeFile(t, "b", someSecret)},
+			[]string{
+				"--etcd-endpoints=127.0.0.1:2379",
+				"--insecure-dev", "--backend-secret-file=" + writeFile(t, "b", someSecret),
+			},
 			[]string{"--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing"},
 		},
 		"endpoints that are none": {
@@ -123,9 +129,11 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			},
 		},
 		"no password for etcd": {
-			[]string{"--insecure-dev", "--etcd-endpoints=http://x:1", "--etcd-username=hub",
+			[]string{
+				"--insecure-dev", "--etcd-endpoints=http://x:1", "--etcd-username=hub",
 				"--etcd-password-file=" + writeFile(t, "empty", "\nsecond\n"),
-				"--etcd-ca-file=" + short},
+				"--etcd-ca-file=" + short,
+			},
 			[]string{
 				"--etcd-password-file: the first line of ", "--etcd-ca-file: no certificate in ",
 			},
@@ -162,14 +170,18 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			},
 		},
 		"a password in the URL": {
-			[]string{"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
+			[]string{
+				"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
 				"--backend-secret-file=" + writeFile(t, "b", someSecret),
-				"--public-url=https://u:hunter2@x/"},
+				"--public-url=https://u:hunter2@x/",
+			},
 			[]string{"--public-url https://u:xxxxx@x/: want no user, query or fragment"},
 		},
 		"insecure beyond loopback": {
-			[]string{"--single-hub", "--insecure-dev",
-				"--listen-clients=:8080", "--listen-control=192.0.2.1:1", "--listen-ops=[::]:9100"},
+			[]string{
+				"--single-hub", "--insecure-dev",
+				"--listen-clients=:8080", "--listen-control=192.0.2.1:1", "--listen-ops=[::]:9100",
+			},
 			[]string{
 				"--listen-clients :8080: --insecure-dev listens on loopback only",
 				"--listen-control 192.0.2.1:1: --insecure-dev listens on loopback only",

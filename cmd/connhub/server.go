@@ -30,13 +30,16 @@ import (
 // Time limits of the steps of a shutdown. Together they are 9 s. The last second is for an etcd
 // inside this process, so a hub is down after 10 s in any case.
 const (
-	callGrace = 3 * time.Second // for calls in flight
-	// for clients to read their queues and to answer the close; then they are cut
+	// callGrace is for calls in flight.
+	callGrace = 3 * time.Second
+	// closeGrace is for clients to read their queues and to answer the close. Then they are cut.
 	closeGrace = 3 * time.Second
-	// for the farewell to peers (a second at most), for etcd, and for the last events
+	// meshGrace is for the farewell to peers (a second at most), for etcd, and for the last events.
 	meshGrace = 1500 * time.Millisecond
-	lastGrace = time.Second            // for the answers of calls that waited for those clients
-	opsGrace  = 500 * time.Millisecond // for a scrape
+	// lastGrace is for the answers of calls that waited for those clients.
+	lastGrace = time.Second
+	// opsGrace is for a scrape.
+	opsGrace = 500 * time.Millisecond
 )
 
 // A publish at the edge reaches the members at every hub through control.

@@ -57,7 +57,9 @@ func (c *tokenCmd) checkUnused() error {
 		flag  string
 		given bool
 	}{
-		{"--user", c.User != ""}, {"--group", len(c.Group) > 0}, {"--role", len(c.Role) > 0},
+		{"--user", c.User != ""},
+		{"--group", len(c.Group) > 0},
+		{"--role", len(c.Role) > 0},
 		{"--label", len(c.Label) > 0},
 	} {
 		if one.given {
