@@ -12,23 +12,26 @@ import (
 	"syscall"
 )
 
-// perSource is how many clients share one address of this machine. Between two addresses there are 28,000 connections on
-// Linux and 16,000 on others, and ports that were in use a minute ago are not free.
+// perSource is the number of clients that share an address of this machine. Two addresses can have
+// 28,000 connections between them on Linux, and 16,000 on other systems. Ports that were in use
+// during the last minute are not free.
 const perSource = 20_000
 
-// target is where the clients of one host connect.
+// target is the address to which the clients of a host connect.
 type target struct {
-	address string // with an IP
+	address string // an IP with a port
 	ip      netip.Addr
 }
 
-// targets looks each host up once.
+// targets resolves each host once. It is safe for concurrent use.
 type targets struct {
 	mu    sync.Mutex
 	known map[string]target
 }
 
-func (t *targets) of(ctx context.Context, u *url.URL) (target, error) {
+// resolveTarget returns the target of u. It holds the lock during a look-up, so that concurrent
+// clients of the same host wait for a single look-up.
+func (t *targets) resolveTarget(ctx context.Context, u *url.URL) (target, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := u.Scheme + "://" + u.Host
@@ -52,23 +55,24 @@ func (t *targets) of(ctx context.Context, u *url.URL) (target, error) {
 	return to, nil
 }
 
-// sourceOf returns the address from which client i of n connects; nil: the system's choice. Only on loopback has a machine
-// as many as it likes: 127.0.0.2, 127.0.0.3 and so on.
+// sourceOf returns the address from which client i of n connects. Nil leaves the choice to the
+// system. Only on loopback does a machine have enough addresses: 127.0.0.2, 127.0.0.3 and so on.
 func sourceOf(i, n int, to netip.Addr) net.Addr {
 	block := i / perSource
 	if n <= perSource || block == 0 || !to.Is4() || !to.IsLoopback() {
 		return nil
 	}
-	last := block + 1 // 127.0.0.1 is the system's own choice
+	last := block + 1 // the system chooses 127.0.0.1 by itself
 	return &net.TCPAddr{IP: net.IPv4(127, 0, byte(last>>8), byte(last))}
 }
 
-// spareSource is one of 200 more addresses: 127.255.0.1 to 127.255.0.200, which sourceOf comes to only with a billion clients.
+// spareSource returns an address between 127.255.0.1 and 127.255.0.200. sourceOf returns none of
+// them for less than a billion clients.
 func spareSource() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 255, 0, byte(1+rand.IntN(200)))}
 }
 
-// dialError says what to do about errors of a machine's limits.
+// dialError adds advice to errors that come from a machine's limits.
 func dialError(err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

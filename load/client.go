@@ -12,44 +12,45 @@ import (
 )
 
 const (
-	// smallBuffer is what an idle client reads into: a few small messages.
+	// smallBuffer is the read buffer of an idle client, in bytes: a few small messages.
 	smallBuffer = 512
-	// largeBuffer is for a client that has more to read than that.
+	// largeBuffer is the read buffer of a client with more to read, in bytes.
 	largeBuffer = 64 << 10
-	// pongTimeout is how long the answer to a ping may take to be written: servers read it as it comes.
+	// pongTimeout bounds the write of a ping's answer. It is generous: servers read all the time.
 	pongTimeout = 5 * time.Second
-	// endTimeout is how long a server has to close the socket after the closing handshake.
+	// endTimeout bounds the time in which a server closes the socket after the closing handshake.
 	endTimeout = time.Second
 )
 
-// largeBuffers are lent while there is much to read.
+// largeBuffers lends buffers to clients with much to read.
 var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 
-// errEnded: the server sent a close frame, and got its answer.
+// errEnded means that the server sent a close frame and got its answer.
 var errEnded = errors.New("closed by the server")
 
-// client is one open connection.
+// client is an open connection.
 type client struct {
 	// Static.
 	crowd *Crowd
 	shard *shard
 	conn  net.Conn
 
-	// Of the goroutine that reads.
+	// Owned by the goroutine that reads.
 	decoder decoder
-	arrived time.Duration // of the bytes that are looked at
-	last    uint32        // sequence
+	arrived time.Duration // time of the latest read, by the stamp's clock
+	last    uint32        // sequence of the latest message
 
-	leaving atomic.Bool // this side closes: its end is no loss
+	leaving atomic.Bool // set before this side closes: such an end is no loss
 
-	writing sync.Mutex // one frame at a time
+	writing sync.Mutex // held during the write of a frame
 }
 
 var _ receiver = (*client)(nil)
 
-// run reads until the connection ends. first is what came with the server's answer.
-func (c *client) run(first []byte) error {
-	err := c.read(first)
+// readUntilEnd reads until the connection ends, closes it, and returns the reason. first holds the
+// bytes that the server sent behind its answer to the handshake.
+func (c *client) readUntilEnd(first []byte) error {
+	err := c.readFrames(first)
 	if errors.Is(err, errEnded) && c.conn.SetReadDeadline(time.Now().Add(endTimeout)) == nil {
 		var end [1]byte
 		_, _ = c.conn.Read(end[:]) // the server's end closes first (RFC 6455 §7.1.1)
@@ -58,20 +59,22 @@ func (c *client) run(first []byte) error {
 	return err
 }
 
-func (c *client) read(first []byte) error {
+// readFrames decodes first and then all that the server sends. It returns an error at the end of
+// the connection.
+func (c *client) readFrames(first []byte) error {
 	c.arrived = c.crowd.config.Stamp.Now()
-	if err := c.decoder.feed(first, c); err != nil {
+	if err := c.decoder.feedBytes(first, c); err != nil {
 		return err
 	}
 	buffer := make([]byte, smallBuffer)
 	for {
 		n, err := c.conn.Read(buffer)
 		c.arrived = c.crowd.config.Stamp.Now()
-		if err := c.decoder.feed(buffer[:n], c); err != nil {
+		if err := c.decoder.feedBytes(buffer[:n], c); err != nil {
 			return err
 		}
 		if n == len(buffer) && err == nil {
-			err = c.drain()
+			err = c.drainSocket()
 		}
 		if err != nil {
 			return err
@@ -79,14 +82,14 @@ func (c *client) read(first []byte) error {
 	}
 }
 
-// drain reads with a large buffer until a read does not fill it.
-func (c *client) drain() error {
+// drainSocket reads with a large buffer until a read does not fill it.
+func (c *client) drainSocket() error {
 	large, _ := largeBuffers.Get().(*[largeBuffer]byte)
 	defer largeBuffers.Put(large)
 	for {
 		n, err := c.conn.Read(large[:])
 		c.arrived = c.crowd.config.Stamp.Now()
-		if err := c.decoder.feed(large[:n], c); err != nil {
+		if err := c.decoder.feedBytes(large[:n], c); err != nil {
 			return err
 		}
 		if err != nil || n < len(large) {
@@ -95,8 +98,9 @@ func (c *client) drain() error {
 	}
 }
 
-func (c *client) message(head []byte) {
-	at, sequence, ok := c.crowd.config.Stamp.read(head)
+// handleMessage counts a message, and records its latency if it is measured.
+func (c *client) handleMessage(head []byte) {
+	at, sequence, ok := c.crowd.config.Stamp.parseStamp(head)
 	if !ok {
 		c.shard.strange.Add(1)
 		return
@@ -113,14 +117,17 @@ func (c *client) message(head []byte) {
 	c.shard.messages.Add(1)
 }
 
-func (c *client) control(opcode byte, payload []byte) error {
+// handleControl answers pings and close frames. It returns an errEnded for a close frame.
+func (c *client) handleControl(opcode byte, payload []byte) error {
 	switch opcode {
 	case opPing:
 		c.shard.pings.Add(1)
-		return c.write(opPong, payload, time.Now().Add(pongTimeout))
+		return c.writeControl(opPong, payload, time.Now().Add(pongTimeout))
 	case opClose:
-		if !c.leaving.Load() { // or this is the answer
-			_ = c.write(opClose, payload[:min(len(payload), 2)], time.Now().Add(pongTimeout)) // the server may be gone already
+		if !c.leaving.Load() { // else the frame is the answer to this side's close frame
+			deadline := time.Now().Add(pongTimeout)
+			// The answer is the status code alone. It may fail: the server may be gone already.
+			_ = c.writeControl(opClose, payload[:min(len(payload), 2)], deadline)
 		}
 		if len(payload) < 2 {
 			return errEnded
@@ -130,9 +137,9 @@ func (c *client) control(opcode byte, payload []byte) error {
 	return nil
 }
 
-// write writes a control frame, masked with zeros: the mask protects proxies from scripts (RFC 6455 §10.3), and
-// there is none here.
-func (c *client) write(opcode byte, payload []byte, deadline time.Time) error {
+// writeControl writes a control frame, masked with zeros. A mask protects proxies from scripts
+// (RFC 6455 §10.3), and this crowd has neither.
+func (c *client) writeControl(opcode byte, payload []byte, deadline time.Time) error {
 	frame := make([]byte, 0, 6+maxControl)
 	frame = append(frame, finBit|opcode, maskBit|byte(len(payload)), 0, 0, 0, 0)
 	frame = append(frame, payload...)
@@ -145,17 +152,17 @@ func (c *client) write(opcode byte, payload []byte, deadline time.Time) error {
 	return err
 }
 
-// leave begins the closing handshake.
-func (c *client) leave(deadline time.Time) {
+// startClosing sends a close frame. The reader ends when the server answers.
+func (c *client) startClosing(deadline time.Time) {
 	c.leaving.Store(true)
 	const normal = "\x03\xe8" // 1000 (RFC 6455 §7.4.1)
-	if c.write(opClose, []byte(normal), deadline) != nil {
-		_ = c.conn.Close() // the reader ends too
+	if c.writeControl(opClose, []byte(normal), deadline) != nil {
+		_ = c.conn.Close() // ends the reader too
 	}
 }
 
-// lossWords says why a connection ended that this side did not end.
-func lossWords(err error) string {
+// describeLoss returns the reason for the end of a connection that this side did not close.
+func describeLoss(err error) string {
 	if errors.Is(err, io.EOF) {
 		return "the connection was cut"
 	}

@@ -7,31 +7,39 @@ import (
 	"time"
 )
 
-// Config says whom a crowd connects to. DefaultConfig fills all but URLs and Stamp.
+// Config configures a crowd. DefaultConfig fills all fields but URLs and Stamp.
 type Config struct {
-	// URLs has one ws:// or wss:// URL for each client.
+	// URLs has a ws:// or wss:// URL for each client.
 	URLs []string
 	// Stamp marks the messages that are measured.
 	Stamp *Stamp
-	// Ordered: messages to a client must come in the order of their sequences; others are counted in Counts.Disordered.
+	// Ordered requires that the sequences of a client's messages rise. Counts.Disordered counts the
+	// messages that break this rule.
 	Ordered bool
 
-	Concurrency      int           // handshakes at once
-	HandshakeTimeout time.Duration // from the first byte of the dial to the server's answer
-	CloseTimeout     time.Duration // for servers to answer the close frames of all clients
-	TLS              *tls.Config   // for wss://; nil: the system's certificates
+	// Concurrency is the number of handshakes at the same time.
+	Concurrency int
+	// HandshakeTimeout bounds the way from the start of the dial to the server's answer.
+	HandshakeTimeout time.Duration
+	// CloseTimeout bounds the time in which servers answer the close frames of all clients.
+	CloseTimeout time.Duration
+	// TLS is the configuration for wss:// URLs. Nil trusts the system's certificates.
+	TLS *tls.Config
 }
 
-// DefaultConfig is a good start.
+// DefaultConfig returns a configuration without URLs and Stamp.
 func DefaultConfig() Config {
 	return Config{
-		Concurrency:      64,               // below the backlog of any listener
-		HandshakeTimeout: 10 * time.Second, // what browsers have patience for, and more than a hub takes under any load it bears
-		CloseTimeout:     10 * time.Second, // twice what a hub gives a client
+		// Below the backlog of any listener.
+		Concurrency: 64,
+		// Browsers wait about as long, and a hub that bears its load answers sooner.
+		HandshakeTimeout: 10 * time.Second,
+		// Twice the time that a hub gives a client.
+		CloseTimeout: 10 * time.Second,
 	}
 }
 
-// Validate returns all that is wrong with c, or nil.
+// Validate returns all problems of c, joined, or nil.
 func (c *Config) Validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {

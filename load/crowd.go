@@ -8,10 +8,12 @@ import (
 	"time"
 )
 
-// shards is how many parts the counts have: more than cores that matter.
+// shards is the number of parts of the counts. Machines with more cores gain little from more
+// parts.
 const shards = 8
 
-// Crowd is many clients. Open and Close are called once each, one after the other; all else at any time.
+// Crowd is a set of clients. Call Open once, and Close once after it. All other methods are safe
+// for concurrent use at any time.
 type Crowd struct {
 	// Static.
 	config     Config
@@ -24,34 +26,35 @@ type Crowd struct {
 	readers sync.WaitGroup // a goroutine of each open client
 
 	mu      sync.Mutex
-	clients map[*client]struct{} // that are open
+	clients map[*client]struct{} // the open clients
 	reason  string               // of the first loss
 }
 
-// shard has the counts of some clients.
+// shard has the counts of a part of the clients.
 type shard struct {
 	latency                                         *Histogram
 	messages, rehearsed, strange, disordered, pings atomic.Int64
 }
 
-// Counts is how a crowd stands.
+// Counts has the counts of a crowd.
 type Counts struct {
 	Opened     int   // connections that were opened, ever
 	Open       int   // connections that are open
 	Lost       int   // connections that ended, and not by Close
-	Messages   int64 // that are measured
+	Messages   int64 // measured messages
 	Rehearsed  int64 // messages before the measurement
-	Strange    int64 // messages that are not of this run
-	Disordered int64 // of Messages: those that came after one with a higher sequence, or twice
-	Pings      int64 // that were answered
+	Strange    int64 // messages without a stamp of this run
+	Disordered int64 // of Messages: those whose sequence did not rise; 0 unless Config.Ordered
+	Pings      int64 // answered pings
 }
 
-// New returns a crowd without an open connection. It raises the process's limit of open files as far as it may.
+// New returns a crowd without an open connection. It raises the process's limit of open files as
+// far as the system allows, and returns ErrFileLimit if the limit is below the need of all clients.
 func New(config Config) (*Crowd, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	if err := checkFiles(len(config.URLs), raiseFileLimit()); err != nil {
+	if err := checkFileLimit(len(config.URLs), raiseFileLimit()); err != nil {
 		return nil, err
 	}
 	c := &Crowd{
@@ -64,8 +67,8 @@ func New(config Config) (*Crowd, error) {
 	return c, nil
 }
 
-// Open opens all connections. At the first that can't be opened, or when ctx is done, it stops; those that are
-// open stay so until Close.
+// Open opens all connections. It stops with an error at the first connection that it cannot open,
+// or when ctx is done. Connections that are open by then stay open until Close.
 func (c *Crowd) Open(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -78,7 +81,7 @@ func (c *Crowd) Open(ctx context.Context) error {
 				if i >= len(c.config.URLs) {
 					return
 				}
-				if err := c.open(ctx, i); err != nil {
+				if err := c.openClient(ctx, i); err != nil {
 					cancel(fmt.Errorf("connection %d of %d: %w", i+1, len(c.config.URLs), err))
 				}
 			}
@@ -88,41 +91,43 @@ func (c *Crowd) Open(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// open opens one connection, and has its goroutine read.
-func (c *Crowd) open(ctx context.Context, i int) error {
+// openClient opens the connection of client i and starts the client's goroutine.
+func (c *Crowd) openClient(ctx context.Context, i int) error {
 	began := c.config.Stamp.Now()
-	conn, rest, err := c.connect(ctx, i)
+	conn, rest, err := c.connectClient(ctx, i)
 	if err != nil {
 		return err
 	}
 	c.handshakes.Record(c.config.Stamp.Now() - began)
-	one := &client{crowd: c, shard: &c.shards[i%shards], conn: conn}
+	member := &client{crowd: c, shard: &c.shards[i%shards], conn: conn}
 	c.mu.Lock()
-	c.clients[one] = struct{}{}
+	c.clients[member] = struct{}{}
 	c.mu.Unlock()
 	c.opened.Add(1)
-	c.readers.Go(func() { c.ended(one, one.run(rest)) })
+	c.readers.Go(func() { c.removeClient(member, member.readUntilEnd(rest)) })
 	return nil
 }
 
-// ended is called by a client's goroutine when its connection is over.
-func (c *Crowd) ended(one *client, why error) {
+// removeClient removes a client whose connection is over, and counts a loss unless this side
+// closed. The client's goroutine calls it.
+func (c *Crowd) removeClient(member *client, why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.clients, one)
-	if one.leaving.Load() {
+	delete(c.clients, member)
+	if member.leaving.Load() {
 		return
 	}
 	if c.lost.Add(1) == 1 {
-		c.reason = lossWords(why)
+		c.reason = describeLoss(why)
 	}
 }
 
-// Close closes all connections: properly those whose server answers in time, the others at once after it.
+// Close closes all connections by the closing handshake. After Config.CloseTimeout it cuts the
+// connections whose server has not answered. It returns when all goroutines have ended.
 func (c *Crowd) Close() {
 	deadline := time.Now().Add(c.config.CloseTimeout)
-	for _, one := range c.all() {
-		one.leave(deadline)
+	for _, member := range c.listClients() {
+		member.startClosing(deadline)
 	}
 	gone := make(chan struct{})
 	go func() {
@@ -134,24 +139,25 @@ func (c *Crowd) Close() {
 	select {
 	case <-gone:
 	case <-limit.C:
-		for _, one := range c.all() {
-			_ = one.conn.Close()
+		for _, member := range c.listClients() {
+			_ = member.conn.Close()
 		}
 		<-gone
 	}
 }
 
-func (c *Crowd) all() []*client {
+// listClients returns the open clients, in no order.
+func (c *Crowd) listClients() []*client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := make([]*client, 0, len(c.clients))
-	for one := range c.clients {
-		list = append(list, one)
+	for member := range c.clients {
+		list = append(list, member)
 	}
 	return list
 }
 
-// Counts returns how the crowd stands.
+// Counts returns the counts of now. While messages arrive, they are not of the very same instant.
 func (c *Crowd) Counts() Counts {
 	c.mu.Lock()
 	n := Counts{Open: len(c.clients), Lost: int(c.lost.Load())}
@@ -168,7 +174,7 @@ func (c *Crowd) Counts() Counts {
 	return n
 }
 
-// Lost returns why the first connection was lost; empty: none was.
+// Lost returns the reason for the first loss of a connection, or "" if no connection was lost.
 func (c *Crowd) Lost() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,11 +184,12 @@ func (c *Crowd) Lost() string {
 // Handshakes returns how long clients needed to connect: dial, TLS and the opening handshake.
 func (c *Crowd) Handshakes() Latency { return c.handshakes.Latency() }
 
-// Latency returns how long the messages were on their way, from the time in their stamps until they were read.
+// Latency returns how long the messages were on their way, from the time in their stamps until the
+// client had read them.
 func (c *Crowd) Latency() Latency {
 	sum := NewHistogram()
 	for i := range c.shards {
-		c.shards[i].latency.addTo(sum)
+		c.shards[i].latency.mergeInto(sum)
 	}
 	return sum.Latency()
 }

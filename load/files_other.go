@@ -2,5 +2,5 @@
 
 package load
 
-// raiseFileLimit knows of no limit here.
+// raiseFileLimit returns 0: the limit is unknown on these systems.
 func raiseFileLimit() uint64 { return 0 }

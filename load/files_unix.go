@@ -4,8 +4,9 @@ package load
 
 import "syscall"
 
-// raiseFileLimit raises the limit of open files as far as it may, and returns it; 0: unknown. Go does so when a program
-// starts, but whoever embeds this package may have set it back.
+// raiseFileLimit raises the limit of open files as far as the system allows, and returns it. It
+// returns 0 if the limit is unknown. Go raises the limit when a program starts, but a program that
+// embeds this package may have set it back.
 func raiseFileLimit() uint64 {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
@@ -18,8 +19,8 @@ func raiseFileLimit() uint64 {
 			limit = raised
 		}
 	}
-	return unsigned(limit.Cur)
+	return toUnsigned(limit.Cur)
 }
 
-// unsigned is for the systems where the field is an int64.
-func unsigned[N int64 | uint64](n N) uint64 { return uint64(n) }
+// toUnsigned converts a field of Rlimit. The field is an int64 on some systems.
+func toUnsigned[N int64 | uint64](n N) uint64 { return uint64(n) }

@@ -21,39 +21,43 @@ const (
 	maskBit     = 0x80
 	controlBit  = 0x08
 
-	length16   = 126 // this length byte says that two bytes of length follow
-	length64   = 127 // this one says eight
+	length16   = 126 // value of the length byte when two bytes of length follow
+	length64   = 127 // value of the length byte when eight bytes of length follow
 	maxControl = 125 // bytes of payload in a control frame (§5.5)
-	maxHeader  = 10
+	maxHeader  = 10  // bytes of a header without a mask
 )
 
+// errFrame means that the server broke the framing rules of RFC 6455 §5.
 var errFrame = errors.New("the server breaks the protocol")
 
-// receiver gets what a decoder finds.
+// receiver handles the messages and control frames that a decoder finds.
 type receiver interface {
-	// message is called at the end of each message with its first bytes, StampSize at most.
-	message(head []byte)
-	// control is called for each control frame. payload is valid during the call.
-	control(opcode byte, payload []byte) error
+	// handleMessage is called at the end of each message with its first bytes, StampSize at most.
+	// head is valid during the call.
+	handleMessage(head []byte)
+	// handleControl is called for each control frame. An error ends the decoding. payload is valid
+	// during the call.
+	handleControl(opcode byte, payload []byte) error
 }
 
-// decoder takes a server's bytes apart, in whatever pieces they come. It keeps of a message only how it begins.
+// decoder parses the frames of a server. The bytes may arrive in pieces of any size. Of a message
+// it keeps only the first StampSize bytes.
 type decoder struct {
 	header        [maxHeader]byte
-	have          int
+	have          int    // bytes in header
 	inFrame       bool   // the header is complete
-	left          uint64 // bytes of the frame's payload that have not come
-	opcode        byte
-	fin           bool
-	inMessage     bool // a data frame without fin came
+	left          uint64 // bytes of the frame's payload that have not arrived
+	opcode        byte   // of the frame
+	fin           bool   // the frame ends its message
+	inMessage     bool   // a data frame without fin has arrived
 	head          [StampSize]byte
-	headLen       int
+	headLen       int // bytes in head
 	controlBytes  [maxControl]byte
-	controlLength int
+	controlLength int // bytes in controlBytes
 }
 
-// feed takes the next bytes. After an error the decoder is not to be used.
-func (d *decoder) feed(b []byte, r receiver) error {
+// feedBytes decodes the next bytes. The decoder must not be used after an error.
+func (d *decoder) feedBytes(b []byte, r receiver) error {
 	for {
 		if !d.inFrame {
 			used, err := d.readHeader(b)
@@ -63,18 +67,19 @@ func (d *decoder) feed(b []byte, r receiver) error {
 			}
 		}
 		n := min(uint64(len(b)), d.left)
-		d.keep(b[:n])
+		d.keepPayload(b[:n])
 		b = b[n:]
 		if d.left -= n; d.left > 0 {
 			return nil
 		}
-		if err := d.end(r); err != nil {
+		if err := d.finishFrame(r); err != nil {
 			return err
 		}
 	}
 }
 
-// readHeader takes what it needs of b for the header, and returns how much that was.
+// readHeader copies bytes of b to the header until the header is complete or b is empty. It returns
+// the number of copied bytes.
 func (d *decoder) readHeader(b []byte) (used int, err error) {
 	for {
 		need := 2
@@ -86,7 +91,7 @@ func (d *decoder) readHeader(b []byte) (used int, err error) {
 				need += 8
 			}
 			if d.have == need {
-				return used, d.begin()
+				return used, d.startFrame()
 			}
 		}
 		n := copy(d.header[d.have:need], b[used:])
@@ -98,8 +103,8 @@ func (d *decoder) readHeader(b []byte) (used int, err error) {
 	}
 }
 
-// begin is called with a whole header.
-func (d *decoder) begin() error {
+// startFrame checks a complete header and prepares for the payload.
+func (d *decoder) startFrame() error {
 	d.opcode, d.fin = d.header[0]&opcodeBits, d.header[0]&finBit != 0
 	switch length := d.header[1] &^ maskBit; length {
 	case length16:
@@ -116,7 +121,7 @@ func (d *decoder) begin() error {
 	case d.header[1]&maskBit != 0:
 		return fmt.Errorf("%w: its frame is masked", errFrame)
 	case d.opcode&controlBit != 0:
-		return d.beginControl()
+		return d.startControl()
 	case d.opcode > opBinary:
 		return fmt.Errorf("%w: opcode %d", errFrame, d.opcode)
 	case d.inMessage != (d.opcode == opContinuation):
@@ -128,7 +133,8 @@ func (d *decoder) begin() error {
 	return nil
 }
 
-func (d *decoder) beginControl() error {
+// startControl checks the header of a control frame (RFC 6455 §5.5).
+func (d *decoder) startControl() error {
 	d.controlLength = 0
 	if !d.fin || d.left > maxControl || d.opcode > opPong {
 		return fmt.Errorf("%w: control frame with opcode %d", errFrame, d.opcode)
@@ -136,8 +142,8 @@ func (d *decoder) beginControl() error {
 	return nil
 }
 
-// keep takes bytes of the payload.
-func (d *decoder) keep(b []byte) {
+// keepPayload keeps the bytes of a control frame, or the first bytes of a message.
+func (d *decoder) keepPayload(b []byte) {
 	if d.opcode&controlBit != 0 {
 		d.controlLength += copy(d.controlBytes[d.controlLength:], b)
 		return
@@ -145,14 +151,14 @@ func (d *decoder) keep(b []byte) {
 	d.headLen += copy(d.head[d.headLen:], b)
 }
 
-// end is called at the end of a frame.
-func (d *decoder) end(r receiver) error {
+// finishFrame hands a complete control frame or message to r.
+func (d *decoder) finishFrame(r receiver) error {
 	d.inFrame = false
 	if d.opcode&controlBit != 0 {
-		return r.control(d.opcode, d.controlBytes[:d.controlLength])
+		return r.handleControl(d.opcode, d.controlBytes[:d.controlLength])
 	}
 	if d.inMessage = !d.fin; d.fin {
-		r.message(d.head[:d.headLen])
+		r.handleMessage(d.head[:d.headLen])
 	}
 	return nil
 }

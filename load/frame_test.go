@@ -10,23 +10,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// events is what a decoder found, in words.
+// events describes the messages and control frames that a decoder found.
 type events []string
 
-func (e *events) message(head []byte) { *e = append(*e, fmt.Sprintf("message %q", head)) }
+func (e *events) handleMessage(head []byte) { *e = append(*e, fmt.Sprintf("message %q", head)) }
 
-func (e *events) control(opcode byte, payload []byte) error {
+func (e *events) handleControl(opcode byte, payload []byte) error {
 	*e = append(*e, fmt.Sprintf("control %#x %q", opcode, payload))
 	return nil
 }
 
-// decode feeds b in pieces of that many bytes.
-func decode(b []byte, piece int) (events, error) {
+// decodePieces feeds b to a decoder in pieces of that many bytes.
+func decodePieces(b []byte, piece int) (events, error) {
 	var found events
 	var d decoder
 	for len(b) > 0 {
 		n := min(piece, len(b))
-		if err := d.feed(b[:n], &found); err != nil {
+		if err := d.feedBytes(b[:n], &found); err != nil {
 			return found, err
 		}
 		b = b[n:]
@@ -34,14 +34,16 @@ func decode(b []byte, piece int) (events, error) {
 	return found, nil
 }
 
-// withLength is a frame whose payload is that many times "x".
-func withLength(first byte, header string, n int) string {
+// longFrame returns a frame whose payload is n times "x".
+func longFrame(first byte, header string, n int) string {
 	return string([]byte{first}) + header + strings.Repeat("x", n)
 }
 
-// The server's side of RFC 6455 §5.7, and each border between two forms of the length.
+// The examples of RFC 6455 §5.7 as a server sends them, and each border between two forms of the
+// length.
 func TestFramesAreReadInWhateverPiecesTheyCome(t *testing.T) {
-	head := strings.Repeat("x", StampSize)
+	longMessage := fmt.Sprintf("message %q", strings.Repeat("x", StampSize))
+	header64 := "\x7f\x00\x00\x00\x00\x00\x01\x00\x00"
 	for _, tt := range []struct {
 		bytes string
 		want  events
@@ -51,13 +53,13 @@ func TestFramesAreReadInWhateverPiecesTheyCome(t *testing.T) {
 		{"\x01\x03Hel\x89\x02hi\x80\x02lo", events{`control 0x9 "hi"`, `message "Hello"`}},
 		{"\x81\x00\x82\x01\xff", events{`message ""`, `message "\xff"`}},
 		{"\x88\x02\x03\xe8", events{`control 0x8 "\x03\xe8"`}},
-		{withLength(0x81, "\x7d", 125), events{"message " + fmt.Sprintf("%q", head)}},
-		{withLength(0x82, "\x7e\x00\x7e", 126), events{"message " + fmt.Sprintf("%q", head)}},
-		{withLength(0x82, "\x7e\xff\xff", 65535) + "\x81\x01a", events{"message " + fmt.Sprintf("%q", head), `message "a"`}},
-		{withLength(0x82, "\x7f\x00\x00\x00\x00\x00\x01\x00\x00", 65536) + "\x81\x01a", events{"message " + fmt.Sprintf("%q", head), `message "a"`}},
+		{longFrame(0x81, "\x7d", 125), events{longMessage}},
+		{longFrame(0x82, "\x7e\x00\x7e", 126), events{longMessage}},
+		{longFrame(0x82, "\x7e\xff\xff", 65535) + "\x81\x01a", events{longMessage, `message "a"`}},
+		{longFrame(0x82, header64, 65536) + "\x81\x01a", events{longMessage, `message "a"`}},
 	} {
 		for _, piece := range []int{1, 2, 3, 7, 512, 1 << 20} {
-			got, err := decode([]byte(tt.bytes), piece)
+			got, err := decodePieces([]byte(tt.bytes), piece)
 			if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
 				t.Errorf("%.20q in pieces of %d: %v\n%s", tt.bytes, piece, err, diff)
 			}
@@ -76,7 +78,7 @@ func TestFramesThatBreakTheProtocolEndTheConnection(t *testing.T) {
 		"a tail without a head":    "\x80\x00",
 		"a second head":            "\x01\x00\x81\x00",
 	} {
-		if _, err := decode([]byte(b), 1); !errors.Is(err, errFrame) {
+		if _, err := decodePieces([]byte(b), 1); !errors.Is(err, errFrame) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -87,8 +89,8 @@ func FuzzPiecesDoNotMatter(f *testing.F) {
 	f.Add([]byte("\x82\x7e\x00\x7e"+strings.Repeat("x", 126)+"\x88\x02\x03\xe8"), 3)
 	f.Add([]byte("\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff"), 2)
 	f.Fuzz(func(t *testing.T, b []byte, piece int) {
-		whole, wholeErr := decode(b, max(len(b), 1))
-		pieces, piecesErr := decode(bytes.Clone(b), max(piece, 1))
+		whole, wholeErr := decodePieces(b, max(len(b), 1))
+		pieces, piecesErr := decodePieces(bytes.Clone(b), max(piece, 1))
 		if diff := cmp.Diff(whole, pieces); diff != "" {
 			t.Errorf("in pieces of %d (-whole +pieces):\n%s", piece, diff)
 		}

@@ -17,30 +17,32 @@ import (
 	"time"
 )
 
-// maxAnswer is the most bytes of the answer to a handshake: as much as net/http takes of a request line and headers
-// in practice.
+// maxAnswer bounds the answer to a handshake, in bytes. Servers accept about as much of a request
+// line with its headers.
 const maxAnswer = 8 << 10
 
-// acceptGUID is appended to the key (RFC 6455 §1.3).
+// acceptGUID is appended to the key before the key is hashed (RFC 6455 §1.3).
 const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// connect opens the connection of one client. rest is what the server sent after its answer.
-func (c *Crowd) connect(ctx context.Context, i int) (conn net.Conn, rest []byte, err error) {
+// connectClient opens the connection of client i. rest holds the bytes that the server sent behind
+// its answer.
+func (c *Crowd) connectClient(ctx context.Context, i int) (conn net.Conn, rest []byte, err error) {
 	u, err := url.Parse(c.config.URLs[i])
 	if err != nil {
-		return nil, nil, errors.New("its URL is none") // url.Error has the URL in it, and that the token
+		// Not err: a url.Error contains the URL, and the URL may contain a token.
+		return nil, nil, errors.New("its URL is none")
 	}
-	to, err := c.targets.of(ctx, u)
+	to, err := c.targets.resolveTarget(ctx, u)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.HandshakeTimeout)
 	defer cancel()
-	raw, err := dial(ctx, to, sourceOf(i, len(c.config.URLs), to.ip))
+	raw, err := dialTarget(ctx, to, sourceOf(i, len(c.config.URLs), to.ip))
 	if err != nil {
 		return nil, nil, dialError(err)
 	}
-	// What blocks below ends with ctx.
+	// A deadline in the past ends blocked reads and writes when ctx is done.
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	conn = raw
 	if u.Scheme == "wss" {
@@ -60,10 +62,11 @@ func (c *Crowd) connect(ctx context.Context, i int) (conn net.Conn, rest []byte,
 	return conn, rest, nil
 }
 
-// dial connects from an address; nil: the system's choice. Where that has no port left, because others have used them a
-// minute ago, another address of loopback has.
-func dial(ctx context.Context, to target, source net.Addr) (net.Conn, error) {
-	dialer := net.Dialer{KeepAlive: -1, LocalAddr: source} // the server pings
+// dialTarget connects from the address source. Nil leaves the choice to the system. On loopback it
+// tries a spare address if source has no port left: ports stay in use for a minute after their
+// connections.
+func dialTarget(ctx context.Context, to target, source net.Addr) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: -1, LocalAddr: source} // no keep-alive: the server pings
 	conn, err := dialer.DialContext(ctx, "tcp", to.address)
 	if !errors.Is(err, syscall.EADDRNOTAVAIL) || !to.ip.Is4() || !to.ip.IsLoopback() {
 		return conn, err
@@ -72,6 +75,7 @@ func dial(ctx context.Context, to target, source net.Addr) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", to.address)
 }
 
+// tlsConfig returns the configuration for a client of host.
 func (c *Crowd) tlsConfig(host string) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.config.TLS != nil {
@@ -83,17 +87,19 @@ func (c *Crowd) tlsConfig(host string) *tls.Config {
 	return config
 }
 
-// shakeHands is the client's opening handshake (RFC 6455 §4.1).
+// shakeHands does the client's opening handshake (RFC 6455 §4.1). rest holds the bytes that the
+// server sent behind its answer.
 func shakeHands(conn net.Conn, u *url.URL) (rest []byte, err error) {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never fails: crypto/rand ends the process instead
 	key := base64.StdEncoding.EncodeToString(nonce[:])
 	request := "GET " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host +
-		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + "\r\n\r\n"
+		"\r\nConnection: Upgrade\r\nUpgrade: websocket" +
+		"\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + "\r\n\r\n"
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return nil, err
 	}
-	answer := make([]byte, 0, 512) // a hub's is 130 bytes
+	answer := make([]byte, 0, 512) // a hub answers with 130 bytes
 	for {
 		n, err := conn.Read(answer[len(answer):cap(answer)])
 		answer = answer[:len(answer)+n]
@@ -111,7 +117,8 @@ func shakeHands(conn net.Conn, u *url.URL) (rest []byte, err error) {
 	}
 }
 
-// checkAnswer tells whether the server took the handshake; body is what came of a refusal's.
+// checkAnswer returns an error unless the server accepted the handshake. body holds the bytes
+// behind head; a refusal's body may be cut.
 func checkAnswer(head, body []byte, key string) error {
 	lines := strings.Split(string(head), "\r\n")
 	version, status, _ := strings.Cut(lines[0], " ")
@@ -119,7 +126,7 @@ func checkAnswer(head, body []byte, key string) error {
 		return errors.New("the other end does not speak HTTP")
 	}
 	if !strings.HasPrefix(status, "101") {
-		return fmt.Errorf("refused: %s", refusalWords(status, body))
+		return fmt.Errorf("refused: %s", describeRefusal(status, body))
 	}
 	sum := sha1.Sum([]byte(key + acceptGUID)) //nolint:gosec // RFC 6455 §4.2.2 wants it
 	want := base64.StdEncoding.EncodeToString(sum[:])
@@ -132,8 +139,9 @@ func checkAnswer(head, body []byte, key string) error {
 	return errors.New("the other end does not speak WebSocket")
 }
 
-// refusalWords says why a server refused: in its own words, where it answers with a problem document (RFC 9457).
-func refusalWords(status string, body []byte) string {
+// describeRefusal returns the detail of the server's problem document (RFC 9457) with the status,
+// or the status alone.
+func describeRefusal(status string, body []byte) string {
 	var problem struct{ Detail, Reason string }
 	if json.Unmarshal(body, &problem) == nil && problem.Detail != "" {
 		return fmt.Sprintf("%s (%s %s)", problem.Detail, status, problem.Reason)

@@ -7,31 +7,34 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Bounds of what is measured: three digits from a microsecond to ten minutes take 230 KB.
+// Bounds of a measured duration. Three digits from a microsecond to ten minutes take 230 KB.
 const (
 	shortest = time.Microsecond
 	longest  = 10 * time.Minute
 	digits   = 3
 )
 
-// Latency is what many measurements come to.
+// Latency summarizes measured durations. All fields are 0 if nothing was measured.
 type Latency struct {
-	Count         int64
+	// Count is the number of measured durations.
+	Count int64
+	// P50 and P99 are percentiles: 50 % and 99 % of the durations are at most as long. Max is the
+	// longest duration.
 	P50, P99, Max time.Duration
 }
 
-// Histogram keeps durations in bounded memory. It may be used by many goroutines.
+// Histogram keeps durations in bounded memory. It is safe for concurrent use.
 type Histogram struct {
 	mu sync.Mutex
 	h  *hdrhistogram.Histogram
 }
 
-// NewHistogram returns an empty one.
+// NewHistogram returns an empty histogram.
 func NewHistogram() *Histogram {
 	return &Histogram{h: hdrhistogram.New(int64(shortest), int64(longest), digits)}
 }
 
-// Record adds one. What is out of bounds counts as the bound.
+// Record adds a duration. A duration below a microsecond or above ten minutes counts as that bound.
 func (h *Histogram) Record(d time.Duration) {
 	d = min(max(d, shortest), longest)
 	h.mu.Lock()
@@ -39,20 +42,24 @@ func (h *Histogram) Record(d time.Duration) {
 	_ = h.h.RecordValue(int64(d)) // fails only out of bounds
 }
 
-// addTo adds all of h to sum, which nobody else uses.
-func (h *Histogram) addTo(sum *Histogram) {
+// mergeInto adds all durations of h to sum. It does not lock sum: sum must belong to the caller.
+func (h *Histogram) mergeInto(sum *Histogram) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sum.h.Merge(h.h)
 }
 
-// Latency returns what has been recorded. Percentiles are at most 0.1 % too long.
+// Latency summarizes the recorded durations. Percentiles are at most 0.1 % too long.
 func (h *Histogram) Latency() Latency {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.h.TotalCount() == 0 {
 		return Latency{}
 	}
-	at := func(percentile float64) time.Duration { return time.Duration(h.h.ValueAtPercentile(percentile)) }
-	return Latency{Count: h.h.TotalCount(), P50: at(50), P99: at(99), Max: time.Duration(h.h.Max())}
+	at := func(percentile float64) time.Duration {
+		return time.Duration(h.h.ValueAtPercentile(percentile))
+	}
+	return Latency{
+		Count: h.h.TotalCount(), P50: at(50), P99: at(99), Max: time.Duration(h.h.Max()),
+	}
 }

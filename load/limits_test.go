@@ -30,20 +30,23 @@ func TestManyClientsComeFromSeveralLoopbackAddresses(t *testing.T) {
 			got = a.String()
 		}
 		if got != tt.want {
-			t.Errorf("client %d of %d to %s comes from %q, want %q", tt.i, tt.n, tt.to, got, tt.want)
+			t.Errorf(
+				"client %d of %d to %s comes from %q, want %q", tt.i, tt.n, tt.to, got, tt.want,
+			)
 		}
 	}
 }
 
 func TestTooFewFilesAreSaidBeforeAnythingIsOpened(t *testing.T) {
-	if err := checkFiles(1000, 0); err != nil {
+	if err := checkFileLimit(1000, 0); err != nil {
 		t.Errorf("without a known limit: %v", err)
 	}
-	if err := checkFiles(960, 1024); err != nil {
+	if err := checkFileLimit(960, 1024); err != nil {
 		t.Errorf("with enough: %v", err)
 	}
-	err := checkFiles(961, 1024)
-	if !errors.Is(err, ErrFileLimit) || !strings.Contains(err.Error(), "961 connections need 1025, and 1024 are allowed") {
+	err := checkFileLimit(961, 1024)
+	const want = "961 connections need 1025, and 1024 are allowed"
+	if !errors.Is(err, ErrFileLimit) || !strings.Contains(err.Error(), want) {
 		t.Errorf("with one too few: %v", err)
 	}
 	if err := dialError(syscall.EMFILE); !errors.Is(err, ErrFileLimit) {
@@ -57,14 +60,17 @@ func TestStampsTellWhatIsOfThisRun(t *testing.T) {
 	if len(text) != 1+StampSize {
 		t.Errorf("a stamp of %d bytes, want %d", len(text)-1, StampSize)
 	}
-	at, sequence, ok := s.read(append(text[1:], "xxxx"...))
+	at, sequence, ok := s.parseStamp(append(text[1:], "xxxx"...))
 	if at != 1234567890 || sequence != 77 || !ok {
 		t.Errorf("read %v, %d, %v", at, sequence, ok)
 	}
 	for name, head := range map[string]string{
-		"another run's": string(NewStamp().Append(nil, 0, 1)), "a short": string(text[1:StampSize]), "no": strings.Repeat("x", StampSize), "an empty": "",
+		"another run's": string(NewStamp().Append(nil, 0, 1)),
+		"a short":       string(text[1:StampSize]),
+		"no":            strings.Repeat("x", StampSize),
+		"an empty":      "",
 	} {
-		if _, _, ok := s.read([]byte(head)); ok {
+		if _, _, ok := s.parseStamp([]byte(head)); ok {
 			t.Errorf("%s stamp is taken for ours", name)
 		}
 	}
