@@ -18,7 +18,9 @@ func FuzzCommands(f *testing.F) {
 		`{"type":"ping"}`,
 		`{"type":"joinGroup","group":"g","ackId":1}`,
 		`{"type":"leaveGroup","group":"g","ackId":2}`,
-		`{"type":"sendToGroup","group":"g","ackId":3,"noEcho":true,"dataType":"text","data":"a\"\\\\","ttlSeconds":1,"metadata":{"k":"v"}}`,
+		`{"type":"sendToGroup","group":"g","ackId":3,"noEcho":true,` +
+			`"dataType":"text","data":"a\"\\\\",` +
+			`"ttlSeconds":1,"metadata":{"k":"v"}}`,
 		`{"type":"sendToGroup","group":"g","data":{"a":[1,"]}",{}]}}`,
 		`{"type":"sendToGroup","group":"g","dataType":"binary","data":"AAH+/w=="}`,
 		`{"type":"event","event":"e","ackId":4,"metadata":{}}`,

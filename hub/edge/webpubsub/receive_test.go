@@ -17,12 +17,16 @@ import (
 
 const (
 	success     = `{"type":"ack","ackId":%d,"success":true}`
-	isDuplicate = `{"type":"ack","ackId":%d,"success":false,"error":{"name":"Duplicate","message":"a command with this ackId has succeeded before"}}`
+	isDuplicate = `{"type":"ack","ackId":%d,"success":false,` +
+		`"error":{"name":"Duplicate","message":"a command with this ackId has succeeded before"}}`
 )
 
 func acked(id uint64) string { return fmt.Sprintf(success, id) }
 func refused(id uint64, name, message string) string {
-	return fmt.Sprintf(`{"type":"ack","ackId":%d,"success":false,"error":{"name":"%s","message":"%s"}}`, id, name, message)
+	return fmt.Sprintf(
+		`{"type":"ack","ackId":%d,"success":false,"error":{"name":"%s","message":"%s"}}`, id, name,
+		message,
+	)
 }
 
 // Each command and its answer, in a client that is in the group g and may do all.
@@ -82,8 +86,16 @@ func TestEachCommandHasItsAnswer(t *testing.T) {
 		"leave a group it is not in": {
 			`{"type":"leaveGroup","group":"h","ackId":2}`, []string{acked(2)},
 		},
-		"send text": {`{"type":"sendToGroup","group":"g","ackId":3,"dataType":"text","data":"hi\n\"é\ud83d\ude42"}`, []string{message(`"dataType":"text","data":"hi\n\"é🙂"`), acked(3)}},
-		"send json": {`{"type":"sendToGroup","group":"g","dataType":"json","data": {"a" :[1.0,"\u00e9",null]} }`, []string{message(`"dataType":"json","data":{"a" :[1.0,"\u00e9",null]}`)}},
+		"send text": {
+			`{"type":"sendToGroup","group":"g","ackId":3,` +
+				`"dataType":"text","data":"hi\n\"é\ud83d\ude42"}`,
+			[]string{message(`"dataType":"text","data":"hi\n\"é🙂"`), acked(3)},
+		},
+		"send json": {
+			`{"type":"sendToGroup","group":"g",` +
+				`"dataType":"json","data": {"a" :[1.0,"\u00e9",null]} }`,
+			[]string{message(`"dataType":"json","data":{"a" :[1.0,"\u00e9",null]}`)},
+		},
 		"send null": {
 			`{"type":"sendToGroup","group":"g","data":null}`, []string{
 				message(`"dataType":"json","data":null`),
@@ -114,7 +126,11 @@ func TestEachCommandHasItsAnswer(t *testing.T) {
 				message(`"metadata":{"k":"v"},"dataType":"text","data":""`),
 			},
 		},
-		"send with everything": {`{"type":"sendToGroup","group":"g","ackId":3,"noEcho":false,"ttlSeconds":300,"metadata":{"b":"2","a":"\n"},"data":1}`, []string{message(`"metadata":{"a":"\n","b":"2"},"dataType":"json","data":1`), acked(3)}},
+		"send with everything": {
+			`{"type":"sendToGroup","group":"g","ackId":3,"noEcho":false,"ttlSeconds":300,` +
+				`"metadata":{"b":"2","a":"\n"},"data":1}`,
+			[]string{message(`"metadata":{"a":"\n","b":"2"},"dataType":"json","data":1`), acked(3)},
+		},
 		"send without echo": {
 			`{"type":"sendToGroup","group":"g","ackId":3,"noEcho":true,"data":1}`, []string{
 				acked(3),
@@ -231,7 +247,9 @@ func TestWhatIsNotAMessageOfTheProtocolCloses(t *testing.T) {
 			c := b.connect(t, b.json(), "ann")
 			c.do(`{"type":"joinGroup","group":"g"}`)
 			got, how := c.say(tc.sent)
-			if diff := cmp.Diff(cause.CloseStatus{Cause: cause.Protocol, Code: 1007, Reason: tc.reason}, how); diff != "" || got != nil {
+			if diff := cmp.Diff(
+				cause.CloseStatus{Cause: cause.Protocol, Code: 1007, Reason: tc.reason}, how,
+			); diff != "" || got != nil {
 				t.Errorf("got %q, %s", got, diff)
 			}
 		})
@@ -468,7 +486,11 @@ func TestMessagesOfOneClientArriveInOrderAndOnlyItselfIsSparedItsEcho(t *testing
 	var toSame, toSender []string
 	for i := range 200 {
 		noEcho := i%3 == 0
-		message := fmt.Sprintf(`"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"json","data":%d}`, i)
+		message := fmt.Sprintf(
+			`"type":"message","from":"group","group":"g","fromUserId":"ann",`+
+				`"dataType":"json","data":%d}`,
+			i,
+		)
 		toSame = append(toSame, fmt.Sprintf(`{"sequenceId":%d,`, len(toSame)+1)+message)
 		if !noEcho {
 			toSender = append(toSender, fmt.Sprintf(`{"sequenceId":%d,`, len(toSender)+1)+message)
@@ -512,7 +534,8 @@ func TestMessageExpiresAfterItsTTL(t *testing.T) {
 // The ack of an event says whether a backend gets it. Without an ackId the client hears nothing of
 // it, and an event that nobody got may be tried again.
 func TestAnEventWithoutASubscriberIsNoSuccess(t *testing.T) {
-	const text = "no backend gets this event: none subscribes to it at this hub, or their queues are full"
+	const text = "no backend gets this event: none subscribes to it at this hub, or their " +
+		"queues are full"
 	for _, reliable := range []bool{false, true} {
 		b := newBed(t)
 		p := b.json()
@@ -541,7 +564,9 @@ func TestAnEventWithoutASubscriberIsNoSuccess(t *testing.T) {
 				t.Errorf("reliable %t, %s: %s", reliable, tc.sent, diff)
 			}
 		}
-		if diff := cmp.Diff([]edge.RejectReason{edge.RejectNoSubscriber, edge.RejectNoSubscriber, edge.RejectNoSubscriber}, b.rejected); diff != "" {
+		if diff := cmp.Diff([]edge.RejectReason{
+			edge.RejectNoSubscriber, edge.RejectNoSubscriber, edge.RejectNoSubscriber,
+		}, b.rejected); diff != "" {
 			t.Error(diff)
 		}
 		b.events.deaf = false

@@ -42,7 +42,12 @@ func TestACommandThatIsNotKnownIsAnsweredAndTheConnectionGoesOn(t *testing.T) {
 		want []string // besides the ack
 		ack  refusalOf
 	}{
-		"invoke": {`{"type":"invoke","invocationId":"1","target":"event","event":"e","dataType":"text","data":"q"}`, invoked("1"), refusalOf{"NotSupported", invoke}},
+		"invoke": {
+			`{"type":"invoke","invocationId":"1","target":"event","event":"e",` +
+				`"dataType":"text","data":"q"}`,
+			invoked("1"),
+			refusalOf{"NotSupported", invoke},
+		},
 		"invoke, id escaped": {
 			`{"type":"invoke","invocationId":"\u0041\"\n"}`, invoked(`A\"\n`), refusalOf{
 				"NotSupported", invoke,
@@ -67,14 +72,29 @@ func TestACommandThatIsNotKnownIsAnsweredAndTheConnectionGoesOn(t *testing.T) {
 		"invoke, lone surrogate": {
 			`{"type":"invoke","invocationId":"\ud800"}`, nil, refusalOf{"NotSupported", invoke},
 		},
-		"answer to an invocation": {`{"type":"invokeResponse","invocationId":"1","success":true,"dataType":"text","data":""}`, nil, refusalOf{"NotSupported", unknown}},
+		"answer to an invocation": {
+			`{"type":"invokeResponse","invocationId":"1","success":true,` +
+				`"dataType":"text","data":""}`,
+			nil,
+			refusalOf{"NotSupported", unknown},
+		},
 		"cancelled invocation": {
 			`{"type":"cancelInvocation","invocationId":"1"}`, nil, refusalOf{
 				"NotSupported", unknown,
 			},
 		},
-		"start of a stream": {`{"type":"sendToGroup","group":"g","noEcho":false,"stream":{"idleTimeoutMs":1,"streamId":"s"}}`, closed("NotSupported", stream), refusalOf{"NotSupported", stream}},
-		"start with data":   {`{"type":"sendToGroup","group":"g","data":1,"stream":{"x":{"streamId":"no"},"streamId":"s"}}`, closed("NotSupported", stream), refusalOf{"NotSupported", stream}},
+		"start of a stream": {
+			`{"type":"sendToGroup","group":"g","noEcho":false,` +
+				`"stream":{"idleTimeoutMs":1,"streamId":"s"}}`,
+			closed("NotSupported", stream),
+			refusalOf{"NotSupported", stream},
+		},
+		"start with data": {
+			`{"type":"sendToGroup","group":"g","data":1,` +
+				`"stream":{"x":{"streamId":"no"},"streamId":"s"}}`,
+			closed("NotSupported", stream),
+			refusalOf{"NotSupported", stream},
+		},
 		"start, stream a string": {
 			`{"type":"sendToGroup","group":"g","stream":"s"}`, nil, refusalOf{
 				"NotSupported", stream,
@@ -85,7 +105,12 @@ func TestACommandThatIsNotKnownIsAnsweredAndTheConnectionGoesOn(t *testing.T) {
 				"NotSupported", stream,
 			},
 		},
-		"data of a stream": {`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"text","data":"x"}`, closed("StreamNotFound", noStream), refusalOf{"StreamNotFound", noStream}},
+		"data of a stream": {
+			`{"type":"streamData","streamId":"s","streamSequenceId":1,` +
+				`"dataType":"text","data":"x"}`,
+			closed("StreamNotFound", noStream),
+			refusalOf{"StreamNotFound", noStream},
+		},
 		"life of a stream": {
 			`{"type":"streamData","streamId":"s"}`, closed("StreamNotFound", noStream), refusalOf{
 				"StreamNotFound", noStream,

@@ -46,7 +46,10 @@ func BenchmarkReceive(b *testing.B) {
 	c := bed.connect(b, p, "ann")
 	text := bytes.Repeat([]byte("lorem ip"), 128/8)
 	for _, bc := range []struct{ name, message string }{
-		{"sendToGroup", fmt.Sprintf(`{"type":"sendToGroup","group":"room:1","noEcho":true,"dataType":"text","data":"%s"}`, text)},
+		{"sendToGroup", fmt.Sprintf(
+			`{"type":"sendToGroup","group":"room:1","noEcho":true,"dataType":"text","data":"%s"}`,
+			text,
+		)},
 		{"event", fmt.Sprintf(`{"type":"event","event":"e","dataType":"text","data":"%s"}`, text)},
 		{"sequenceAck", `{"type":"sequenceAck","sequenceId":0}`},
 		{"ping", `{"type":"ping"}`},

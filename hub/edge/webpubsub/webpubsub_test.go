@@ -59,7 +59,14 @@ func TestMessageShowsWhereItIsFrom(t *testing.T) {
 			group,
 			`"type":"message","from":"group","group":"g\"1","dataType":"text","data":"hi"}`,
 		},
-		"a client's, to a group": {hub.Message{Kind: hub.Text, Payload: []byte("hi"), Sender: client}, group, `"type":"message","from":"group","group":"g\"1","fromUserId":"ann","dataType":"text","data":"hi"}`},
+		"a client's, to a group": {
+			hub.Message{
+				Kind: hub.Text, Payload: []byte("hi"), Sender: client,
+			},
+			group,
+			`"type":"message","from":"group","group":"g\"1","fromUserId":"ann",` +
+				`"dataType":"text","data":"hi"}`,
+		},
 		"an anonymous client's": {
 			hub.Message{Kind: hub.Text, Sender: hub.Sender{Connection: "h.c"}},
 			group,
@@ -80,8 +87,22 @@ func TestMessageShowsWhereItIsFrom(t *testing.T) {
 			hub.Route{Kind: hub.RouteEveryone},
 			`"type":"message","from":"server","dataType":"text","data":"\u0000<é🙂"}`,
 		},
-		"with metadata":               {hub.Message{Kind: hub.JSON, Payload: []byte("0"), Metadata: map[string]string{"b": "2", "a": "1"}}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","metadata":{"a":"1","b":"2"},"dataType":"json","data":0}`},
-		"event, id and trace unshown": {hub.Message{ID: "m", Event: "e", TraceParent: "t", Kind: hub.JSON, Payload: []byte("0")}, hub.Route{Kind: hub.RouteUser}, `"type":"message","from":"server","dataType":"json","data":0}`},
+		"with metadata": {
+			hub.Message{
+				Kind: hub.JSON, Payload: []byte("0"),
+				Metadata: map[string]string{"b": "2", "a": "1"},
+			},
+			hub.Route{Kind: hub.RouteUser},
+			`"type":"message","from":"server","metadata":{"a":"1","b":"2"},` +
+				`"dataType":"json","data":0}`,
+		},
+		"event, id and trace unshown": {
+			hub.Message{
+				ID: "m", Event: "e", TraceParent: "t", Kind: hub.JSON, Payload: []byte("0"),
+			},
+			hub.Route{Kind: hub.RouteUser},
+			`"type":"message","from":"server","dataType":"json","data":0}`,
+		},
 		"a sender has no group to say": {
 			hub.Message{Kind: hub.JSON, Payload: []byte("0"), Sender: client},
 			hub.Route{Kind: hub.RouteUser},
@@ -124,7 +145,11 @@ func TestGreetingAndGoodbye(t *testing.T) {
 			text(t, p.AppendGreeting(nil, hub.Info{})),
 			`{"type":"system","event":"connected","userId":"","connectionId":""}`,
 		},
-		{text(t, reliable.AppendGreeting(nil, info, "t")), `{"type":"system","event":"connected","userId":"an\"n","connectionId":"h.c","reconnectionToken":"t"}`},
+		{
+			text(t, reliable.AppendGreeting(nil, info, "t")),
+			`{"type":"system","event":"connected","userId":"an\"n","connectionId":"h.c",` +
+				`"reconnectionToken":"t"}`,
+		},
 		{
 			text(t, reliable.AppendGoodbye(nil, how)),
 			`{"type":"system","event":"disconnected","message":"you \"know\""}`,
@@ -197,7 +222,9 @@ var dataTypes = map[hub.PayloadKind]string{
 // anyMessage draws a message as backends and clients may send it.
 func anyMessage(t *rapid.T) *hub.Message {
 	m := &hub.Message{
-		Kind:   rapid.SampledFrom([]hub.PayloadKind{hub.Text, hub.JSON, hub.Binary, hub.Protobuf}).Draw(t, "kind"),
+		Kind: rapid.SampledFrom([]hub.PayloadKind{
+			hub.Text, hub.JSON, hub.Binary, hub.Protobuf,
+		}).Draw(t, "kind"),
 		Sender: hub.Sender{User: rapid.String().Draw(t, "user")},
 	}
 	if all := rapid.MapOfN(rapid.String(), rapid.String(), 0, 3).Draw(t, "metadata"); len(all) > 0 {
@@ -205,7 +232,9 @@ func anyMessage(t *rapid.T) *hub.Message {
 	}
 	switch m.Kind {
 	case hub.JSON:
-		m.Payload = []byte(rapid.SampledFrom([]string{`0`, `-1.50e+3`, `"\ud83d\ude42 é"`, `{"b":[],"a":{"a" : null}}`, `[ true ,false]`}).Draw(t, "json"))
+		m.Payload = []byte(rapid.SampledFrom([]string{
+			`0`, `-1.50e+3`, `"\ud83d\ude42 é"`, `{"b":[],"a":{"a" : null}}`, `[ true ,false]`,
+		}).Draw(t, "json"))
 	case hub.Text:
 		m.Payload = []byte(rapid.StringN(-1, 300, -1).Draw(t, "text"))
 	default:
