@@ -12,22 +12,26 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// answerer answers each send with a receipt and does nothing else: what gRPC costs.
+// answerer answers each send with a receipt and does nothing else. It shows the cost of gRPC alone.
 type answerer struct {
 	controlv1.UnimplementedDeliveryServiceServer
 }
 
 func written() *controlv1.Receipt {
-	return &controlv1.Receipt{MessageId: "abcdefghijklmnopqrstuvwxyz.1", Matched: 1, Written: 1, NotAckable: 1}
+	return &controlv1.Receipt{
+		MessageId: "abcdefghijklmnopqrstuvwxyz.1", Matched: 1, Written: 1, NotAckable: 1,
+	}
 }
 
-// Send answers.
+// Send answers at once.
 func (answerer) Send(context.Context, *controlv1.SendRequest) (*controlv1.SendResponse, error) {
 	return &controlv1.SendResponse{Receipt: written()}, nil
 }
 
 // SendStream answers each request at once.
-func (answerer) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
+func (answerer) SendStream(
+	stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse],
+) error {
 	for {
 		request, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -40,7 +44,8 @@ func (answerer) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamR
 		for _, one := range request.GetSends() {
 			response.Accepted = one.GetSequence()
 			response.Results = append(response.Results, &controlv1.StreamedResult{
-				Sequence: one.GetSequence(), Outcome: &controlv1.StreamedResult_Receipt{Receipt: written()},
+				Sequence: one.GetSequence(),
+				Outcome:  &controlv1.StreamedResult_Receipt{Receipt: written()},
 			})
 		}
 		if err := stream.Send(response); err != nil {
@@ -49,7 +54,7 @@ func (answerer) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamR
 	}
 }
 
-// serveAnswerer serves one until the process ends, and returns its address.
+// serveAnswerer serves an answerer until the process ends, and returns its address.
 func serveAnswerer() (string, error) {
 	l, err := listen()
 	if err != nil {

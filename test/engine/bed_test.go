@@ -23,39 +23,39 @@ import (
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
-// textBytes is the size of a message.
+// textBytes is the size of a message, in bytes.
 const textBytes = 128
 
-// text is what all messages are.
+// text is the payload of all messages.
 var text = bytes.Repeat([]byte("x"), textBytes)
 
-// textFrame is what a plain client gets of it.
+// textFrame is the frame with text that a plain client gets.
 var textFrame = frame.Append(nil, frame.Text, text)
 
-// bed is a hub with both its doors, and the load that comes to it.
+// bed is a hub with both its doors, and the load's process.
 type bed struct {
 	hub      *hub.Hub
-	sockets  *keeper // nil: none are kept
+	sockets  *keeper // nil: the bed keeps no sockets
 	clients  string  // address of the clients' door
 	backends string  // address of the backends' door
 	load     *child
-	frame    int // bytes that a client gets for a text
+	frame    int // bytes that a client gets for text
 }
 
-// bedConfig is what differs between beds.
+// bedConfig has the differences between beds.
 type bedConfig struct {
 	plain     edge.Protocol // of the clients
-	frame     int           // bytes of a text in that protocol
+	frame     int           // bytes of text in that protocol
 	keep      bool          // the reference writes to the same sockets
-	heartbeat time.Duration // 0: none while it is measured
-	tokens    *auth.Tokens  // of clients; nil: they have none
-	publicURL url.URL       // that tokens are for
+	heartbeat time.Duration // 0: no heartbeat during the measurement
+	tokens    *auth.Tokens  // of clients; nil: clients have no tokens
+	publicURL url.URL       // the audience of tokens
 	hub       func(*hub.Config)
 	edge      func(*edge.Config)
-	tls       bool // clients come under TLS
+	tls       bool // clients use TLS
 }
 
-// reference is the bed of all figures that have one.
+// reference configures the bed of all figures with a reference.
 func reference() bedConfig {
 	return bedConfig{
 		plain: plain.Protocol{}, frame: len(textFrame), keep: true,
@@ -63,7 +63,7 @@ func reference() bedConfig {
 	}
 }
 
-// newBed opens one, in the hub's process.
+// newBed opens a bed. It runs in the hub's process.
 func newBed(c bedConfig) (*bed, error) {
 	b := &bed{frame: c.frame}
 	registry := prometheus.NewRegistry()
@@ -135,7 +135,10 @@ func (b *bed) serveBackends(registry prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
-	server, err := control.New(control.Config{Hub: b.hub, Secrets: secrets, Metrics: registry, CallBytes: control.DefaultConfig().CallBytes})
+	server, err := control.New(control.Config{
+		Hub:     b.hub,
+		Secrets: secrets, Metrics: registry, CallBytes: control.DefaultConfig().CallBytes,
+	})
 	if err != nil {
 		return err
 	}
@@ -148,7 +151,7 @@ func (b *bed) serveBackends(registry prometheus.Registerer) error {
 	return nil
 }
 
-// secretFile writes a secret to a file of that folder.
+// secretFile writes a secret to a file in dir.
 func secretFile(dir, secret string) (string, error) {
 	path := filepath.Join(dir, "secret")
 	return path, os.WriteFile(path, []byte(secret+"\n"), 0o600)
@@ -164,25 +167,26 @@ func serve(server interface{ Serve(net.Listener) error }, l net.Listener) {
 	}()
 }
 
-// end looks whether the hub is still in order, and ends the load.
+// end checks the hub's invariants, and ends the load's process.
 func (b *bed) end() error { return errors.Join(b.hub.CheckInvariants(), b.load.stop()) }
 
-// order has the load do something, and waits until it has.
+// order sends an order to the load, and waits until the load has carried it out.
 func (b *bed) order(o order) (report, error) {
 	var r report
 	err := b.load.ask(o, &r)
 	return r, err
 }
 
-// shared is the group of everybody.
+// shared is the group of all clients.
 const shared = "shared"
 
-// clientPath is the request of a client that is user-{i}, 16 bytes, in the group of everybody and in others.
+// clientPath returns the request of a client. Its user is user-{i}, 16 bytes. It is in the group
+// shared and in groups.
 func clientPath(groups ...string) string {
 	return "/ws?user=user-{i}&group=" + strings.Join(append(groups, shared), "&group=")
 }
 
-// open brings clients in, and waits until all are attached.
+// open connects clients, and waits until all are attached.
 func (b *bed) open(o opening) error {
 	if o.Address == "" {
 		o.Address = b.clients
@@ -190,14 +194,14 @@ func (b *bed) open(o opening) error {
 	if _, err := b.order(order{Open: &o}); err != nil {
 		return err
 	}
-	// One message to each, which is written when it is attached.
+	// A client gets the message only after it is attached.
 	if _, err := b.deliver(shared, text); err != nil {
 		return err
 	}
 	return b.drain(b.hub.Len(), b.frame)
 }
 
-// deliver sends a text to a group, from within the hub's process.
+// deliver sends a message to a group, from within the hub's process.
 func (b *bed) deliver(group string, payload []byte) (hub.Receipt, error) {
 	d, err := b.hub.Deliver(background, &hub.Send{
 		Message: &hub.Message{Namespace: hub.DefaultNamespace, Kind: hub.Text, Payload: payload},
@@ -210,13 +214,13 @@ func (b *bed) deliver(group string, payload []byte) (hub.Receipt, error) {
 	return d.Receipt(), nil
 }
 
-// drain waits until each of the clients has got that many bytes.
+// drain waits until each client has got that many bytes.
 func (b *bed) drain(clients, each int) error {
 	_, err := b.order(order{Drain: &drain{Total: int64(clients * each), Each: int64(each)}})
 	return err
 }
 
-// raw is the reference: one write of these bytes to each client.
+// raw is the reference: a write of these bytes to each client.
 func (b *bed) raw(clients int, bytes []byte) variant {
 	return variant{measured: func() error {
 		if err := b.sockets.write(bytes); err != nil {
@@ -226,7 +230,7 @@ func (b *bed) raw(clients int, bytes []byte) variant {
 	}}
 }
 
-// calling is a backend's call, after which each client has that many bytes.
+// calling is a call of a backend. After it each client has got that many bytes.
 func (b *bed) calling(c call, clients, each int) variant {
 	return variant{measured: func() error {
 		if _, err := b.order(order{Call: &c}); err != nil {

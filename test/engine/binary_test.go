@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// worse is how much worse the figures of the binary may be than those of what it is made of.
+// worse is added to the targets of the binary: it may be as much worse than its parts.
 const worse = 0.1
 
 // alone is the flag of a binary without a cluster.
 const alone = "--single-hub"
 
-// newShippedBed is a bed whose hub is the binary; the reference writes to sockets of another server, of which there are as many.
+// newShippedBed returns a bed whose hub is the binary. The reference writes to as many sockets of a
+// different server.
 func newShippedBed(shipped *blackBox, clients int, path string) (*bed, error) {
 	b := &bed{clients: shipped.Clients, backends: shipped.Control, frame: len(textFrame)}
 	others, err := b.keepOthers()
@@ -27,7 +28,8 @@ func newShippedBed(shipped *blackBox, clients int, path string) (*bed, error) {
 	return b, b.bring(clients, path, shipped.Clients, others)
 }
 
-// bring brings so many clients in at each of these addresses. Each is user-{i} of its own: the first ones of the first address.
+// bring connects that many clients to each address. Each client is a user-{i} of its own; the
+// numbers begin at the first address.
 func (b *bed) bring(clients int, path string, addresses ...string) error {
 	for i, address := range addresses {
 		o := opening{Address: address, Path: path, First: i * clients, Count: clients}
@@ -38,8 +40,8 @@ func (b *bed) bring(clients int, path string, addresses ...string) error {
 	return nil
 }
 
-// measureBinary: fan-out and bursts, each called for over gRPC, beside raw writes to as many sockets of a server that does
-// nothing else.
+// measureBinary measures fan-out and bursts, called over gRPC, beside raw writes to as many sockets
+// of a server without other work.
 func measureBinary() ([]row, error) {
 	shipped, err := startBinary(alone)
 	if err != nil {
@@ -59,8 +61,12 @@ func measureBinary() ([]row, error) {
 		target float64
 	}{
 		{"one at a time, SendStream", call{Count: 1, Batch: 1}, textFrame, 1.15},
-		{"a batch of 8 to one group, SendStream", call{Count: burst, Batch: burst}, coalesced, 1.25},
-		{"a batch of 8 to 8 groups, SendStream", call{Count: burst, Batch: burst, Groups: groups}, coalesced, 1.4},
+		{"a batch of 8 to one group, SendStream", call{
+			Count: burst, Batch: burst,
+		}, coalesced, 1.25},
+		{"a batch of 8 to 8 groups, SendStream", call{
+			Count: burst, Batch: burst, Groups: groups,
+		}, coalesced, 1.4},
 		{"8 calls of Send at once", call{Count: burst, Unary: true}, coalesced, 2.3},
 	} {
 		took, err := rounds(cpu(shipped), pairs, b.several(way.call), b.raw(audience, way.raw))
@@ -76,7 +82,7 @@ func measureBinary() ([]row, error) {
 	return rows, b.load.stop()
 }
 
-// measureBinaryUnicast: what measureUnicast measures.
+// measureBinaryUnicast measures the same as measureUnicast.
 func measureBinaryUnicast() ([]row, error) {
 	shipped, err := startBinary(alone)
 	if err != nil {
@@ -95,8 +101,9 @@ func measureBinaryUnicast() ([]row, error) {
 	return rows, errors.Join(err, b.load.stop())
 }
 
-// measureBinaryIdle: what measureIdle measures. The binary can't be told to give memory back, so what its collector has freed
-// and keeps is taken off; what the system says is told beside it.
+// measureBinaryIdle measures the same as measureIdle. A test cannot make the binary return memory
+// to the system, so the figure leaves out the memory that the collector has freed and keeps. The
+// second row has the resident memory.
 func measureBinaryIdle() ([]row, error) {
 	shipped, err := startBinary(alone, "--ping-interval", heartbeat.String())
 	if err != nil {
@@ -121,22 +128,29 @@ func measureBinaryIdle() ([]row, error) {
 	}
 	of := func(now, before float64) float64 { return (now - before) / silent }
 	return []row{
-		{Name: "memory of one, after two pings", Value: of(full.used, empty.used) / 1000, Unit: "KB", Target: 4 + worse},
-		{Name: "  with what the collector keeps", Value: of(full.resident, empty.resident) / 1000, Unit: "KB"},
+		{
+			Name: "memory of one, after two pings", Value: of(full.used, empty.used) / 1000,
+			Unit: "KB", Target: 4 + worse,
+		},
+		{
+			Name:  "  with what the collector keeps",
+			Value: of(full.resident, empty.resident) / 1000, Unit: "KB",
+		},
 		{Name: "goroutines of one", Value: of(full.goroutines, empty.goroutines), Target: 0.01},
 	}, b.load.stop()
 }
 
-// memory is what a binary takes, in bytes.
+// memory is the memory of a binary, in bytes, and its goroutines.
 type memory struct{ resident, used, goroutines float64 }
 
 func (b *blackBox) memory() (memory, error) {
-	for range 2 { // what has a finalizer goes in the second round
+	for range 2 { // objects with a finalizer go in the second round
 		if _, err := b.get("/debug/pprof/heap?gc=1"); err != nil {
 			return memory{}, err
 		}
 	}
-	v, err := b.metrics("process_resident_memory_bytes", "go_memstats_heap_idle_bytes", "go_memstats_heap_released_bytes", "go_goroutines")
+	v, err := b.metrics("process_resident_memory_bytes",
+		"go_memstats_heap_idle_bytes", "go_memstats_heap_released_bytes", "go_goroutines")
 	if err != nil {
 		return memory{}, err
 	}

@@ -18,13 +18,15 @@ import (
 	"time"
 )
 
-// binaryVariable names the binary that is shipped, for the process that measures it.
+// binaryVariable names the shipped binary for the process that measures it.
 const binaryVariable = "CONNHUB_BENCH_BINARY"
 
-// measureShipped builds the binary and has this test's figure measured.
+// measureShipped builds the binary and runs this test's figure with it.
 func measureShipped(t *testing.T, title string) {
 	path := filepath.Join(t.TempDir(), "connhub")
-	build := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/connhub/connhub/cmd/connhub")
+	build := exec.Command(
+		"go", "build", "-trimpath", "-o", path, "github.com/connhub/connhub/cmd/connhub",
+	)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, output)
@@ -33,27 +35,29 @@ func measureShipped(t *testing.T, title string) {
 	measure(t, title)
 }
 
-// blackBox is the shipped binary, running, with its flags as they come but for what is said.
+// blackBox is a process of the shipped binary, with default flags but for those of startBinary.
 type blackBox struct {
 	Clients, Control, Ops string // addresses
 
 	command *exec.Cmd
 }
 
-// startBinary runs it with more flags, on the hub's core. Backends have secrets, as they have in a bed.
+// startBinary runs the binary on the hub's core, with further flags. Backends have secrets, as in a
+// bed.
 func startBinary(flags ...string) (*blackBox, error) {
 	dir, err := os.MkdirTemp("", "connhub-bench")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) // it is read at the start only
+	defer os.RemoveAll(dir) // the binary reads the file only at its start
 	file, err := secretFile(dir, secret)
 	if err != nil {
 		return nil, err
 	}
 	b := &blackBox{command: exec.Command(os.Getenv(binaryVariable), append([]string{
 		"serve", "--insecure-dev", "--backend-secret-file", file,
-		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
+		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops",
+		"127.0.0.1:0",
 	}, flags...)...)}
 	b.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := b.command.StderrPipe()
@@ -73,7 +77,8 @@ func startBinary(flags ...string) (*blackBox, error) {
 	return b, renoOf(b.command.Process)
 }
 
-// await reads the log until the binary is ready, and leaves the rest to a goroutine: the binary would block on its log.
+// await reads the log until the binary is ready. A goroutine reads the rest: a full pipe would
+// block the binary.
 func (b *blackBox) await(log *bufio.Scanner) error {
 	for log.Scan() {
 		var line struct{ Msg, Clients, Control, Ops string }
@@ -94,13 +99,14 @@ func (b *blackBox) await(log *bufio.Scanner) error {
 	return fmt.Errorf("the binary is not ready: %w", log.Err())
 }
 
-// kill ends it. What it has to say was measured.
+// kill ends the process. Its figures have been read by then.
 func (b *blackBox) kill() {
 	_ = b.command.Process.Kill()
 	_ = b.command.Wait()
 }
 
-// cpu is what binaries and this process have used together: each is idle while another one works.
+// cpu returns a clock of the CPU time of the binaries and this process together. Each of them is
+// idle while another works.
 func cpu(binaries ...*blackBox) func() time.Duration {
 	return func() time.Duration {
 		sum := cpuTime()
@@ -111,7 +117,7 @@ func cpu(binaries ...*blackBox) func() time.Duration {
 	}
 }
 
-// get asks the operations port.
+// get requests a path of the operations port.
 func (b *blackBox) get(path string) (string, error) {
 	response, err := http.Get("http://" + b.Ops + path)
 	if err != nil {
@@ -125,7 +131,7 @@ func (b *blackBox) get(path string) (string, error) {
 	return string(body), err
 }
 
-// metrics returns the values of these, which have no labels.
+// metrics returns the values of metrics without labels.
 func (b *blackBox) metrics(names ...string) ([]float64, error) {
 	page, err := b.get("/metrics")
 	if err != nil {

@@ -7,17 +7,19 @@ import (
 )
 
 const (
-	// broadcastHubs is over how many hubs the audience is spread.
+	// broadcastHubs is the number of hubs that share the audience.
 	broadcastHubs = 3
-	// broadcastTarget is the most that a delivery may take beside one where all are at one hub.
+	// broadcastTarget bounds the cost of a delivery, in deliveries of a hub that has all clients.
 	broadcastTarget = 1.05
-	// The namespaces of those who are spread, and of as many who are all at the first hub.
+	// The audience of the first namespace is spread over the hubs. As many clients of the second
+	// are all at the first hub.
 	spread = "spread"
 	lumped = "lumped"
 )
 
-// measureBroadcast: a message to everyone of a namespace whose clients are spread over the hubs, beside one to as many who are
-// all at the hub that is called. CPU is that of all hubs.
+// measureBroadcast measures a message to everyone of a namespace whose clients are spread over the
+// hubs. Beside it is a message to as many clients that are all at the called hub. CPU is that of
+// all hubs.
 func measureBroadcast() ([]row, error) {
 	c, err := startCluster(broadcastHubs)
 	if err != nil {
@@ -33,7 +35,9 @@ func measureBroadcast() ([]row, error) {
 	}
 	for i, hub := range c.hubs {
 		from, to := i*audience/broadcastHubs, (i+1)*audience/broadcastHubs
-		o := opening{Address: hub.Clients, Path: namespacePath(spread), First: from, Count: to - from}
+		o := opening{
+			Address: hub.Clients, Path: namespacePath(spread), First: from, Count: to - from,
+		}
 		if _, err := b.order(order{Open: &o}); err != nil {
 			return nil, err
 		}
@@ -48,8 +52,12 @@ func measureBroadcast() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{ratio("over three hubs / at one", audience, took, broadcastTarget)}, errors.Join(b.load.stop(), c.stop())
+	return []row{
+		ratio("over three hubs / at one", audience, took, broadcastTarget),
+	}, errors.Join(b.load.stop(), c.stop())
 }
 
-// namespacePath is the request of a client that is user-{i} in a namespace.
-func namespacePath(namespace string) string { return "/client/hubs/" + namespace + "?user=user-{i}" }
+// namespacePath returns the request of a client in a namespace. Its user is user-{i}.
+func namespacePath(namespace string) string {
+	return "/client/hubs/" + namespace + "?user=user-{i}"
+}

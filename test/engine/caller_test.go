@@ -14,19 +14,20 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// secret is the backend's.
+// secret is the backend's secret.
 const secret = "a-secret-of-a-benchmark-and-nobody-else"
 
-// stride is how users are gone through: a prime that no crowd is a multiple of, so that all get their turn.
+// stride is the distance between users in turn. It is a prime of which no crowd is a multiple, so
+// all users get their turn.
 const stride = 7919
 
-// caller is a backend with one stream and one connection, in the load's process.
+// caller is a backend with a single stream and connection, in the load's process.
 type caller struct {
 	client   controlv1.DeliveryServiceClient
 	ctx      context.Context
 	stream   grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
 	sequence int64
-	user     int // the one before
+	user     int // the user of the previous send
 }
 
 func newCaller(address string) (*caller, error) {
@@ -35,7 +36,9 @@ func newCaller(address string) (*caller, error) {
 		return nil, err
 	}
 	c := &caller{client: controlv1.NewDeliveryServiceClient(conn)}
-	c.ctx = metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+secret)
+	c.ctx = metadata.AppendToOutgoingContext(
+		context.Background(), "authorization", "Bearer "+secret,
+	)
 	c.stream, err = c.client.SendStream(c.ctx)
 	return c, err
 }
@@ -55,7 +58,7 @@ func (c *crowd) call(o *call) error {
 	return who.streamed(o)
 }
 
-// request makes the i-th send of a call.
+// request returns the i-th send of a call.
 func (c *caller) request(o *call, i int) *controlv1.SendRequest {
 	target := &controlv1.Target{}
 	switch {
@@ -68,11 +71,12 @@ func (c *caller) request(o *call, i int) *controlv1.SendRequest {
 		target.Everyone = true
 	}
 	return &controlv1.SendRequest{
-		Namespace: o.Namespace, Target: target, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: o.Text}},
+		Namespace: o.Namespace, Target: target,
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: o.Text}},
 	}
 }
 
-// stamp puts the time into a request that is to be sent now.
+// stamp writes the time into a request that is about to be sent.
 func (o *call) stamp(request *controlv1.SendRequest) {
 	if o.Stamp {
 		request.Message.Payload = &controlv1.Message_Text{Text: stamped(o.Text)}
@@ -134,13 +138,15 @@ func (c *caller) streamed(o *call) error {
 	return <-sent
 }
 
-// send sends requests while there are slots for what is in them.
+// send sends requests while there are slots for their sends.
 func (c *caller) send(o *call, slots chan<- struct{}) error {
 	request := &controlv1.SendStreamRequest{}
 	for i := range o.Count {
 		slots <- struct{}{}
 		c.sequence++
-		request.Sends = append(request.Sends, &controlv1.StreamedSend{Sequence: c.sequence, Send: c.request(o, i)})
+		request.Sends = append(
+			request.Sends, &controlv1.StreamedSend{Sequence: c.sequence, Send: c.request(o, i)},
+		)
 		if len(request.Sends) == o.Batch || i == o.Count-1 {
 			for _, one := range request.Sends {
 				o.stamp(one.Send)

@@ -11,19 +11,20 @@ import (
 	"os/exec"
 )
 
-// The variables that make this program another one than the tests, and tell it which cores there are for all.
+// The first variable gives this program a role besides that of the tests. The second has the cores
+// that all roles share.
 const (
 	roleVariable  = "CONNHUB_BENCH_ROLE"
 	coresVariable = "CONNHUB_BENCH_CORES"
 )
 
-// The cores of each role: the n-th that may be used.
+// The core of each role, as an index into the allowed cores.
 const (
 	hubCore = iota
 	loadCore
 )
 
-// child is this program in another role, in a process of its own.
+// child is this program in a role, in a process of its own.
 type child struct {
 	role    string
 	command *exec.Cmd
@@ -31,7 +32,7 @@ type child struct {
 	answers *json.Decoder
 }
 
-// startChild starts a role. It must be stopped.
+// startChild starts a role on a core. The caller must stop the child.
 func startChild(role string, core int) (*child, error) {
 	all, err := allCores()
 	if err != nil {
@@ -55,7 +56,8 @@ func startChild(role string, core int) (*child, error) {
 	return c, onCore(all, core, c.command.Start)
 }
 
-// allCores are those of the tests: a child that is pinned to one starts another one elsewhere.
+// allCores returns the cores of the tests. A child pinned to a core starts further processes on
+// other cores.
 func allCores() (cores, error) {
 	var all cores
 	if names := os.Getenv(coresVariable); names != "" {
@@ -64,7 +66,7 @@ func allCores() (cores, error) {
 	return allowed()
 }
 
-// ask has the child do something, and waits until it is done.
+// ask sends a question to the child, and waits for the answer.
 func (c *child) ask(question, answer any) error {
 	if err := json.NewEncoder(c.input).Encode(question); err != nil {
 		return fmt.Errorf("ask the %s: %w", c.role, err)
@@ -75,7 +77,7 @@ func (c *child) ask(question, answer any) error {
 	return nil
 }
 
-// stop lets the child end.
+// stop ends the child and waits for its end.
 func (c *child) stop() error {
 	if err := errors.Join(c.input.Close(), c.command.Wait()); err != nil {
 		return fmt.Errorf("end of the %s: %w", c.role, err)
@@ -83,7 +85,7 @@ func (c *child) stop() error {
 	return nil
 }
 
-// answerLines is the life of a child, on its side.
+// answerLines answers questions until standard input ends. It is the main function of a child.
 func answerLines[Q any](answer func(Q) (any, error)) error {
 	input, output := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {

@@ -10,13 +10,14 @@ import (
 	"github.com/connhub/connhub/discovery/embedded"
 )
 
-// cluster is some binaries, all on the hub's core: what they use is added up.
+// cluster is a number of binaries, all on the hub's core, with their etcd. Their CPU times are
+// summed.
 type cluster struct {
 	hubs []*blackBox
 	etcd *child
 }
 
-// serveEtcd is the role "etcd". It answers with its address.
+// serveEtcd runs the role "etcd". It answers with the address of etcd.
 func serveEtcd() error {
 	config := embedded.DefaultConfig()
 	dir, err := os.MkdirTemp("", "connhub-bench")
@@ -33,7 +34,8 @@ func serveEtcd() error {
 	return answerLines(func(bool) (any, error) { return etcd.Endpoint(), nil })
 }
 
-// startCluster starts some hubs, and returns when each can tell what the others have clients for.
+// startCluster starts that many hubs, and returns when each hub knows the interests of all its
+// peers.
 func startCluster(size int) (*cluster, error) {
 	c := &cluster{}
 	var err error
@@ -63,10 +65,10 @@ func startCluster(size int) (*cluster, error) {
 	return c, c.settle()
 }
 
-// peerSecret is that of hubs, which call each other.
+// peerSecret is the secret with which hubs call each other.
 const peerSecret = "a-secret-of-hubs-that-call-each-other"
 
-// settle waits until no hub has to send another one everything.
+// settle waits until no hub has to forward everything to a peer.
 func (c *cluster) settle() error {
 	for _, hub := range c.hubs {
 		var failed error
@@ -78,14 +80,15 @@ func (c *cluster) settle() error {
 		if err != nil || failed != nil {
 			return fmt.Errorf("hub at %s: %w", hub.Ops, errors.Join(err, failed))
 		}
-		if err := renoOf(hub.command.Process); err != nil { // the hubs have dialed each other
+		// the hubs have dialed each other by now
+		if err := renoOf(hub.command.Process); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// stop ends all.
+// stop ends all processes.
 func (c *cluster) stop() error {
 	for _, hub := range c.hubs {
 		hub.kill()

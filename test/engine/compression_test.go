@@ -12,10 +12,11 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// offer is what a client's request says besides.
+// offer is an additional header of a client's request.
 const offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 
-// measureCompression: 1 KiB of JSON to everybody, compressed. Raw is a write of the same compressed frame, which is made once for all.
+// measureCompression measures 1 KiB of JSON to all clients, compressed. Raw is a write of the same
+// compressed frame, which is made once for all clients.
 func measureCompression() ([]row, error) {
 	config := reference()
 	config.edge = func(c *edge.Config) { c.Compression = true }
@@ -28,7 +29,8 @@ func measureCompression() ([]row, error) {
 	}
 	var list strings.Builder
 	for i := 0; list.Len() < 1<<10; i++ {
-		fmt.Fprintf(&list, `{"id":%d,"symbol":"ACME","bid":101.%d,"ask":102.%d},`, i*7919, i*31%100, i*17%100)
+		fmt.Fprintf(&list, `{"id":%d,"symbol":"ACME","bid":101.%d,"ask":102.%d},`,
+			i*7919, i*31%100, i*17%100)
 	}
 	payload := []byte(list.String()[:1<<10])
 	small, err := compressed(payload)
@@ -49,7 +51,7 @@ func measureCompression() ([]row, error) {
 	return append(fanoutRows("one at a time", took, fanoutTarget, ownTarget), left), b.end()
 }
 
-// compressed is the frame that clients get of a text.
+// compressed returns the frame with a text that clients get.
 func compressed(payload []byte) ([]byte, error) {
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, flate.BestSpeed)

@@ -14,11 +14,11 @@ import (
 	"github.com/connhub/connhub/auth"
 )
 
-// newcomers is how many clients connect in a round.
+// newcomers is the number of clients that connect in a round.
 const newcomers = 500
 
-// measureConnect: handshakes, with all that the hub does until a client is attached, beside net/http with coder/websocket's
-// own Accept and a handler that reads. Closing is not measured.
+// measureConnect measures handshakes with all work of the hub until a client is attached, beside
+// net/http with coder/websocket's own Accept and a handler that reads. It does not measure closing.
 func measureConnect() ([]row, error) {
 	config := reference()
 	config.keep = false
@@ -45,8 +45,12 @@ func measureConnect() ([]row, error) {
 	held := func() int { return b.hub.Len() }
 	took, err := rounds(cpuTime, pairs,
 		b.connecting(opening{Address: b.clients, Path: clientPath()}, held),
-		b.connecting(opening{Address: plainly, Path: clientPath()}, func() int { return int(active.Load()) }),
-		b.connecting(opening{Address: b.clients, Path: "/ws?access_token=" + url.QueryEscape(token)}, held))
+		b.connecting(opening{Address: plainly, Path: clientPath()}, func() int {
+			return int(active.Load())
+		}),
+		b.connecting(
+			opening{Address: b.clients, Path: "/ws?access_token=" + url.QueryEscape(token)}, held,
+		))
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +60,7 @@ func measureConnect() ([]row, error) {
 	}, b.end()
 }
 
-// connecting is a round of newcomers, which then go.
+// connecting is a round in which newcomers connect. Afterwards they close.
 func (b *bed) connecting(o opening, held func() int) variant {
 	o.Count = newcomers
 	return variant{
@@ -78,7 +82,8 @@ func (b *bed) connecting(o opening, held func() int) variant {
 	}
 }
 
-// serveAccept serves WebSockets as one does without a hub, until the process ends. It returns how many there are.
+// serveAccept serves WebSockets without a hub until the process ends. It returns the number of open
+// connections.
 func serveAccept(l net.Listener) *atomic.Int64 {
 	active := new(atomic.Int64)
 	serve(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

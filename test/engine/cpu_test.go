@@ -15,42 +15,48 @@ import (
 // clockProcessCPU is CLOCK_PROCESS_CPUTIME_ID (linux/time.h): user and system time of all threads.
 const clockProcessCPU = 2
 
-// cpuTime is what this process has used.
+// cpuTime returns the CPU time of this process.
 func cpuTime() time.Duration { return clockTime(clockProcessCPU) }
 
-// processClock is that clock of another process (linux/posix-timers.h).
+// processClock returns clockProcessCPU of a different process (linux/posix-timers.h).
 func processClock(pid int) int32 { return int32(^pid)<<3 | clockProcessCPU }
 
 func clockTime(clock int32) time.Duration {
 	var t syscall.Timespec
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, uintptr(clock), uintptr(unsafe.Pointer(&t)), 0); errno != 0 {
-		panic(errno) // no such process: ours has ended
+	if _, _, errno := syscall.RawSyscall(
+		syscall.SYS_CLOCK_GETTIME, uintptr(clock), uintptr(unsafe.Pointer(&t)), 0,
+	); errno != 0 {
+		panic(errno) // no such process: a binary has ended
 	}
 	return time.Duration(t.Nano())
 }
 
-// cores is a set of CPUs, as sched_setaffinity(2) has it.
+// cores is a set of CPUs in the format of sched_setaffinity(2).
 type cores [1024 / 64]uint64
 
-// allowed are the cores that this thread may use.
+// allowed returns the cores that this thread may use.
 func allowed() (cores, error) {
 	var c cores
-	_, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)))
+	_, _, errno := syscall.RawSyscall(
+		syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)),
+	)
 	if errno != 0 {
 		return c, fmt.Errorf("sched_getaffinity: %w", errno)
 	}
 	return c, nil
 }
 
-// pin has this thread use these cores only.
+// pin restricts this thread to these cores.
 func (c *cores) pin() error {
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(*c), uintptr(unsafe.Pointer(c))); errno != 0 {
+	if _, _, errno := syscall.RawSyscall(
+		syscall.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(*c), uintptr(unsafe.Pointer(c)),
+	); errno != 0 {
 		return fmt.Errorf("sched_setaffinity: %w", errno)
 	}
 	return nil
 }
 
-// one is the n-th core of the set; where there are fewer, the last.
+// one returns the n-th core of the set, or the last core if there are fewer.
 func (c *cores) one(n int) cores {
 	var last cores
 	for i, word := range c {
@@ -66,7 +72,7 @@ func (c *cores) one(n int) cores {
 	return last
 }
 
-// count is how many they are.
+// count returns the number of cores.
 func (c *cores) count() int {
 	n := 0
 	for _, word := range c {
@@ -75,7 +81,8 @@ func (c *cores) count() int {
 	return n
 }
 
-// onCore calls start on a thread that is pinned to the n-th of all cores: a process that it starts inherits that.
+// onCore calls start on a thread that is pinned to the n-th of all cores. A process that start
+// starts inherits the core.
 func onCore(all cores, n int, start func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -9,31 +9,31 @@ import (
 )
 
 const (
-	// pass is how long the reader sleeps between passes over all sockets.
+	// pass is the time between the end of a pass over all sockets and the next pass.
 	pass = 20 * time.Millisecond
-	// drainLimit is when something that has not come will not come.
+	// drainLimit bounds the wait for the bytes of a round.
 	drainLimit = 20 * time.Second
-	// dials is how many handshakes are under way at once.
+	// dials is the number of handshakes at the same time.
 	dials = 32
-	// readBytes is the most that is read at once.
+	// readBytes is the size of a read buffer.
 	readBytes = 64 << 10
-	// halfFrame is how long the second piece of a frame lets the hub wait.
+	// halfFrame is the time between the two pieces of a frame.
 	halfFrame = 500 * time.Millisecond
 )
 
-// crowd is the clients, in the load's process.
+// crowd has the clients. It is in the load's process.
 type crowd struct {
-	callers map[string]*caller // by address; owned by the orders
+	callers map[string]*caller // by address; owned by obey
 
 	mu      sync.Mutex
 	sockets []*socket
-	watcher *watcher // reads instead of run; nil: nobody else does
+	watcher *watcher // reads instead of run; nil: run reads
 	wanted  drain
-	drained chan error // takes how it went; nil: nobody waits
-	err     error      // of a client that is gone, until somebody is told
+	drained chan error // gets the result of the drain; nil: no drain waits
+	err     error      // the first error of a client, until a drain returns it
 }
 
-// serveLoad is the role "load".
+// serveLoad runs the role "load".
 func serveLoad() error {
 	c := &crowd{callers: map[string]*caller{}}
 	go c.run()
@@ -67,7 +67,8 @@ func (c *crowd) obey(o order) (any, error) {
 	return report{time.Since(began), lags}, err
 }
 
-// open brings clients in, and returns when all are there. Those who are there are read while others come: they are pinged.
+// open connects clients, and returns when all are connected. Meanwhile run reads the connected
+// clients, because the hub pings them.
 func (c *crowd) open(o *opening) error {
 	failed := make(chan error, o.Count)
 	slots := make(chan struct{}, dials)
@@ -95,14 +96,15 @@ func (c *crowd) add(s *socket) {
 	c.sockets = append(c.sockets, s)
 }
 
-// run reads.
+// run reads all sockets again and again until the process ends.
 func (c *crowd) run() {
 	buffer := make([]byte, readBytes)
-	for {
-		time.Sleep(pass)
+	clock := time.NewTimer(pass)
+	for range clock.C {
 		c.mu.Lock()
 		c.passLocked(buffer)
 		c.mu.Unlock()
+		clock.Reset(pass)
 	}
 }
 
@@ -124,7 +126,7 @@ func (c *crowd) passLocked(buffer []byte) {
 	}
 }
 
-// doneLocked reports whether all that is waited for has come, and forgets it if so.
+// doneLocked reports whether all wanted bytes have arrived, and resets the counts if so.
 func (c *crowd) doneLocked() (bool, error) {
 	if c.err != nil {
 		return false, c.err
@@ -160,7 +162,7 @@ func (c *crowd) drain(d drain) error {
 	}
 }
 
-// speak has each client send a text; with a pause, in two pieces.
+// speak sends a text from each client. With a pause it sends the text in two pieces.
 func (c *crowd) speak(text string, pause time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

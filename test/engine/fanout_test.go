@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// audience is how many clients a fan-out has.
+// audience is the number of clients of a fan-out.
 const audience = 5000
 
-// fanoutPairs is more than pairs: these rounds are short.
+// fanoutPairs is more than pairs, because these rounds are short.
 const fanoutPairs = 2 * pairs
 
 const (
-	// fanoutTarget is the most that a delivery may take beside the raw write.
+	// fanoutTarget bounds the cost of a delivery, in raw writes.
 	fanoutTarget = 1.15
-	// ownTarget is the most that is left of it when the raw write is taken off, in µs.
+	// ownTarget bounds the cost of a delivery without the raw write, in µs.
 	ownTarget = 0.8
 )
 
-// measureFanout: one message at a time to everybody.
+// measureFanout measures a message at a time to all clients.
 func measureFanout() ([]row, error) {
 	b, err := newBed(reference())
 	if err != nil {
@@ -48,7 +48,7 @@ func measureFanout() ([]row, error) {
 	return append(fanoutRows("one at a time", took, fanoutTarget, ownTarget), allocated), b.end()
 }
 
-// toAll sends a text to the whole audience.
+// toAll sends text to the whole audience.
 func (b *bed) toAll() error {
 	r, err := b.deliver(shared, text)
 	if err != nil || r.Matched != audience {
@@ -57,14 +57,17 @@ func (b *bed) toAll() error {
 	return nil
 }
 
-// fanoutRows makes the rows of rounds of a fan-out.
+// fanoutRows returns the rows of rounds of a fan-out.
 func fanoutRows(name string, took [][]time.Duration, whole, own float64) []row {
 	left := row{Name: "  our own part of it", Unit: "µs", Target: own}
-	left.Value = medianOf(len(took[0]), func(i int) float64 { return micros(took[0][i]-took[1][i], audience) })
+	left.Value = medianOf(len(took[0]), func(i int) float64 {
+		return micros(took[0][i]-took[1][i], audience)
+	})
 	return []row{ratio(name, audience, took, whole), left}
 }
 
-// allocations is how many this process has made. It stops the world, which takes some µs: nothing beside a fan-out.
+// allocations returns the number of allocations of this process. It stops the world for some µs,
+// which hardly counts beside a fan-out.
 func allocations() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -10,14 +10,15 @@ import (
 	"syscall"
 )
 
-// System calls that package syscall does not know; they have the same numbers everywhere (asm-generic/unistd.h).
+// System calls that package syscall does not have. Their numbers are the same everywhere
+// (asm-generic/unistd.h).
 const (
 	sysPidfdOpen  = 434
 	sysPidfdGetfd = 438
 )
 
-// renoOf sets the congestion control of the TCP sockets that a process of ours has: a binary takes the machine's for them. What
-// its listeners accept later inherits it.
+// renoOf sets the congestion control of all TCP sockets of a process of ours, because a binary uses
+// the machine's default. Connections that its listeners accept later inherit it.
 func renoOf(process *os.Process) error {
 	pidfd, _, errno := syscall.RawSyscall(sysPidfdOpen, uintptr(process.Pid), 0, 0)
 	if errno != 0 {
@@ -34,13 +35,15 @@ func renoOf(process *os.Process) error {
 			return err
 		}
 		fd, _, errno := syscall.RawSyscall(sysPidfdGetfd, pidfd, uintptr(number), 0)
-		if errno == syscall.EBADF { // closed meanwhile
+		if errno == syscall.EBADF { // the process has closed it meanwhile
 			continue
 		}
 		if errno != 0 {
 			return fmt.Errorf("pidfd_getfd: %w", errno)
 		}
-		err = syscall.SetsockoptString(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, congestion)
+		err = syscall.SetsockoptString(
+			int(fd), syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, congestion,
+		)
 		_ = syscall.Close(int(fd))
 		if err != nil && !isNoTCP(err) {
 			return fmt.Errorf("congestion control: %w", err)
@@ -49,7 +52,8 @@ func renoOf(process *os.Process) error {
 	return nil
 }
 
-// isNoTCP tells what setting an option of TCP says of another descriptor.
+// isNoTCP reports whether err comes from setting an option of TCP on a descriptor of another kind.
 func isNoTCP(err error) bool {
-	return errors.Is(err, syscall.ENOTSOCK) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOPROTOOPT)
+	return errors.Is(err, syscall.ENOTSOCK) || errors.Is(err, syscall.EOPNOTSUPP) ||
+		errors.Is(err, syscall.ENOPROTOOPT)
 }

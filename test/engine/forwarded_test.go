@@ -8,14 +8,16 @@ import (
 )
 
 const (
-	// forwardedEach is how many sends a client gets in a round: more than elsewhere, for hubs of a cluster never rest.
+	// forwardedEach is the number of sends to a client in a round. It is larger than elsewhere,
+	// because hubs of a cluster never rest.
 	forwardedEach = 8
-	// forwardedTarget is the most that the way to another hub and back may take, in messages of a stream that are only answered.
+	// forwardedTarget bounds the cost of the way to a second hub and back, in messages of a stream
+	// with a handler that only answers.
 	forwardedTarget = 2
 )
 
-// measureForwarded: messages to one client each, through a hub that does not have it, beside those to clients that it has. CPU
-// is that of both hubs.
+// measureForwarded measures messages to a client each, through a hub that does not have the client.
+// Beside them are messages to clients of the called hub. CPU is that of both hubs.
 func measureForwarded() ([]row, error) {
 	c, err := startCluster(2)
 	if err != nil {
@@ -43,7 +45,7 @@ func measureForwarded() ([]row, error) {
 			message.Unary, message.Batch = false, 1
 		}
 		empty := b.calling(message, users, 0)
-		empty.clock = cpuTime // without the hubs, which probe each other meanwhile
+		empty.clock = cpuTime // without the hubs, because they probe each other meanwhile
 		took, err := rounds(cpu(c.hubs...), pairs, b.unicast(forwarded), b.unicast(local), empty)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
@@ -53,7 +55,7 @@ func measureForwarded() ([]row, error) {
 	return rows, errors.Join(b.load.stop(), c.stop())
 }
 
-// newBed is a bed without a hub of its own and without clients.
+// newBed returns a bed without a hub of its own and without clients.
 func (c *cluster) newBed() (*bed, error) {
 	load, err := startChild(loadRole, loadCore)
 	return &bed{load: load, frame: len(textFrame)}, err

@@ -17,39 +17,39 @@ import (
 )
 
 const (
-	// silent is how many clients do nothing.
+	// silent is the number of clients that do nothing.
 	silent = 15_000
-	// heartbeat is how often they are pinged, and silence how long they are silent: two pings each.
+	// heartbeat is the interval of their pings. During silence each client gets two pings.
 	heartbeat = 5 * time.Second
 	silence   = 13 * time.Second
 )
 
-// counting is the plain protocol, and counts what clients say.
+// counting is the plain protocol. It counts the messages of clients.
 type counting struct {
 	plain.Protocol
 
 	received *atomic.Int64
 }
 
-// Receive counts.
+// Receive counts a message.
 func (p counting) Receive(*hub.Connection, hub.PayloadKind, []byte) error {
 	p.received.Add(1)
 	return nil
 }
 
-// measureIdle: what clients cost that are only there, each with a user of its own, in the group of everybody and in one of
-// its own. Memory is what the hub's process has more of than when it was empty.
+// measureIdle measures the cost of silent clients. Each is a user of its own, in the group of all
+// clients and in a group of its own. Memory is the growth of the hub's process since it was empty.
 func measureIdle() ([]row, error) { return idle(link{memory: 4, goroutines: 0.01}) }
 
-// measureIdleGoroutine: the same, where no poller waits for all.
+// measureIdleGoroutine measures the same with a goroutine for each client instead of a poller.
 func measureIdleGoroutine() ([]row, error) {
 	return idle(link{memory: 10, edge: func(c *edge.Config) { c.GoroutinePerLink = true }})
 }
 
-// measureIdleTLS: the same under TLS.
+// measureIdleTLS measures the same under TLS.
 func measureIdleTLS() ([]row, error) { return idle(link{memory: 16, tls: true}) }
 
-// link is a way to carry connections, and what one may cost; 0: anything.
+// link is a way to carry connections, and the targets of a connection; 0: no target.
 type link struct {
 	edge       func(*edge.Config)
 	tls        bool
@@ -77,7 +77,9 @@ func idle(l link) ([]row, error) {
 
 	grown := func(name string) (row, error) {
 		now, err := resident()
-		return row{Name: name, Value: float64(now-empty) / 1000 / silent, Unit: "KB", Target: l.memory}, err
+		return row{
+			Name: name, Value: float64(now-empty) / 1000 / silent, Unit: "KB", Target: l.memory,
+		}, err
 	}
 	time.Sleep(silence)
 	before, err := grown("memory of one, after two pings")
@@ -89,7 +91,9 @@ func idle(l link) ([]row, error) {
 		if _, err := b.order(o); err != nil {
 			return nil, err
 		}
-		if err := eventually("what clients say", func() bool { return received.Load() == silent }); err != nil {
+		if err := eventually("what clients say", func() bool {
+			return received.Load() == silent
+		}); err != nil {
 			return nil, err
 		}
 	}
@@ -105,12 +109,15 @@ func idle(l link) ([]row, error) {
 		return nil, err
 	}
 	left := float64(runtime.NumGoroutine()-goroutines) / silent
-	return []row{before, after, {Name: "goroutines of one", Value: left, Target: l.goroutines}}, b.end()
+	return []row{
+		before, after, {Name: "goroutines of one", Value: left, Target: l.goroutines},
+	}, b.end()
 }
 
-// resident is the memory of this process, in bytes, when all that is garbage has gone back to the system.
+// resident returns the memory of this process, in bytes, after all garbage has gone back to the
+// system.
 func resident() (int64, error) {
-	runtime.GC() // what has a finalizer goes in the second round
+	runtime.GC() // objects with a finalizer go in the second round, by FreeOSMemory
 	debug.FreeOSMemory()
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

@@ -12,26 +12,28 @@ import (
 	"unsafe"
 )
 
-// congestion is the congestion control of all sockets here.
+// congestion is the congestion control of all sockets of the tests.
 const congestion = "reno"
 
-// reno sets it.
+// reno sets the congestion control of a socket.
 func reno(_, _ string, raw syscall.RawConn) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) {
-		failed = syscall.SetsockoptString(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, congestion)
+		failed = syscall.SetsockoptString(
+			int(fd), syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, congestion,
+		)
 	})
 	return errors.Join(err, failed)
 }
 
-// listen opens a listener on loopback; what it accepts inherits its congestion control.
+// listen opens a listener on loopback. Accepted connections inherit its congestion control.
 func listen() (net.Listener, error) {
 	config := net.ListenConfig{Control: reno}
 	return config.Listen(context.Background(), "tcp", "127.0.0.1:0")
 }
 
-// keeper is a listener that keeps a descriptor of its own of each socket that it accepts, for the reference to write to. The
-// sockets stay what they are, so that the hub takes the same way to them as ever.
+// keeper is a listener that duplicates the descriptor of each accepted socket, for the reference to
+// write to. The sockets themselves stay unchanged, so the hub writes to them as ever.
 type keeper struct {
 	net.Listener
 
@@ -39,7 +41,7 @@ type keeper struct {
 	fds []int
 }
 
-// Accept keeps what it returns.
+// Accept keeps a duplicate of the socket that it returns.
 func (k *keeper) Accept() (net.Conn, error) {
 	conn, err := k.Listener.Accept()
 	if err != nil {
@@ -55,7 +57,8 @@ func (k *keeper) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// duplicate returns another descriptor of a socket: non-blocking too, and unknown to Go's poller.
+// duplicate returns a second descriptor of a socket. It is non-blocking too, and unknown to Go's
+// poller.
 func duplicate(conn *net.TCPConn) (int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -72,7 +75,7 @@ func duplicate(conn *net.TCPConn) (int, error) {
 	return int(fd), err
 }
 
-// write is the reference: the same bytes to each socket, one write(2) each.
+// write is the reference: a write(2) of the same bytes to each socket.
 func (k *keeper) write(b []byte) error {
 	for _, fd := range k.fds {
 		if err := writeRaw(fd, b); err != nil {
@@ -84,7 +87,9 @@ func (k *keeper) write(b []byte) error {
 
 // writeRaw writes to a non-blocking socket that has room.
 func writeRaw(fd int, b []byte) error {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(
+		unsafe.Pointer(unsafe.SliceData(b)),
+	), uintptr(len(b)))
 	if errno != 0 || int(n) != len(b) {
 		return fmt.Errorf("raw write: %d of %d bytes: %w", int(n), len(b), errno)
 	}

@@ -10,26 +10,29 @@ import (
 )
 
 const (
-	// pace is the time between two messages to everybody.
+	// pace is the time between two messages to all clients.
 	pace = 100 * time.Millisecond
-	// paced is how many messages the hub sends at that pace before it is the reference's turn, and turns how often they change.
+	// paced is the number of messages that the hub sends at that pace before the reference's turn.
+	// turns is the number of turns of each.
 	paced = 10
 	turns = 6
-	// The most that a message to everybody may take, in ms, as the median and as the 99th percentile: what the fastest of other
-	// servers takes.
+	// Bounds of the latency of a message to all clients, in ms, as the median and as the 99th
+	// percentile: the figures of the fastest of other servers.
 	fanoutMedian = 21
 	fanoutP99    = 51
-	// crowded is how many unicasts are under way at once: about as many as with others, by their figures.
+	// crowded is the number of unicasts in flight: about as many as in the figures of other
+	// servers.
 	crowded = 64
-	// The same for them.
+	// Bounds of the latency of those unicasts, in ms.
 	crowdedMedian = 1.2
 	crowdedP99    = 2.8
-	// latencySends is how many unicasts each way has.
+	// latencySends is the number of unicasts by each way.
 	latencySends = 20 * users
 )
 
-// measureLatency: from a backend's call until a client has read the message. Clients are read as soon as something comes, by one
-// thread for all of them: with a message to everybody, the reader has its part in what is measured, and so it has with raw.
+// measureLatency measures the time from a backend's call until a client has read the message. A
+// single thread reads all clients as soon as bytes arrive. In a message to all clients the reader's
+// own time is a part of the figure, for the hub and for raw alike.
 func measureLatency() ([]row, error) {
 	b, err := newBed(reference())
 	if err != nil {
@@ -46,6 +49,7 @@ func measureLatency() ([]row, error) {
 		return nil, err
 	}
 	rows := lagRows("to 5,000, ten a second", ours, raw, [2]float64{fanoutMedian, fanoutP99})
+	crowdedTargets := [2]float64{crowdedMedian, crowdedP99}
 	for _, w := range []struct {
 		name    string
 		call    call
@@ -53,11 +57,12 @@ func measureLatency() ([]row, error) {
 	}{
 		{"to one, SendStream", call{Batch: 1, InFlight: 1}, [2]float64{}},
 		{"to one, Send", call{Unary: true, InFlight: 1}, [2]float64{}},
-		{"to one, SendStream, 64 under way", call{Batch: 1, InFlight: crowded}, [2]float64{crowdedMedian, crowdedP99}},
-		{"to one, Send, 64 under way", call{Unary: true, InFlight: crowded}, [2]float64{crowdedMedian, crowdedP99}},
+		{"to one, SendStream, 64 under way", call{Batch: 1, InFlight: crowded}, crowdedTargets},
+		{"to one, Send, 64 under way", call{Unary: true, InFlight: crowded}, crowdedTargets},
 	} {
 		c := w.call
-		c.Address, c.Count, c.Text, c.Users, c.Matched, c.Stamp = b.backends, latencySends, string(text), users, 1, true
+		c.Address, c.Count, c.Text, c.Users, c.Matched, c.Stamp = b.backends,
+			latencySends, string(text), users, 1, true
 		lags, err := b.lags(b.unicast(c))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
@@ -67,10 +72,11 @@ func measureLatency() ([]row, error) {
 	return rows, b.end()
 }
 
-// pacedLags sends messages to everybody at a pace, in turns with the reference.
+// pacedLags sends messages to all clients at a pace, in turns with the reference.
 func (b *bed) pacedLags() (ours, raw []time.Duration, err error) {
 	everybody := b.calling(call{
-		Address: b.backends, Count: 1, Batch: 1, InFlight: 1, Text: string(text), Groups: []string{shared},
+		Address: b.backends, Count: 1, Batch: 1, InFlight: 1, Text: string(text),
+		Groups:  []string{shared},
 		Matched: audience, Stamp: true,
 	}, audience, len(textFrame))
 	bytes := slices.Clone(textFrame)
@@ -97,7 +103,7 @@ func (b *bed) pacedLags() (ours, raw []time.Duration, err error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			if turn > 0 { // the first one warms up
+			if turn > 0 { // the first turn warms up
 				*of.lags = append(*of.lags, lags...)
 			}
 		}
@@ -105,7 +111,7 @@ func (b *bed) pacedLags() (ours, raw []time.Duration, err error) {
 	return ours, raw, nil
 }
 
-// lags does something, and returns how long its messages were under way.
+// lags runs v, and returns the latencies of its messages.
 func (b *bed) lags(v variant) ([]time.Duration, error) {
 	if err := v.measured(); err != nil {
 		return nil, err
@@ -114,7 +120,8 @@ func (b *bed) lags(v variant) ([]time.Duration, error) {
 	return r.Lags, err
 }
 
-// lagRows makes the rows of the median, which may have a target as the next one, of the 99th percentile, and of the longest.
+// lagRows returns the rows of the median, of the 99th percentile and of the longest latency. The
+// first two have targets; 0: no target.
 func lagRows(name string, ours, raw []time.Duration, targets [2]float64) []row {
 	slices.Sort(ours)
 	slices.Sort(raw)
@@ -132,7 +139,7 @@ func lagRows(name string, ours, raw []time.Duration, targets [2]float64) []row {
 	}
 }
 
-// percentile is the duration that so many percent do not exceed; none: 0.
+// percentile returns the duration that so many percent do not exceed, or 0 without durations.
 func percentile(sorted []time.Duration, percent int) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -9,10 +9,11 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// recordBytes is how much longer a frame is in a record of TLS 1.3 (RFC 8446 §5.2): header, type and tag of AES-GCM.
+// recordBytes is the overhead of a TLS 1.3 record (RFC 8446 §5.2), in bytes: header, type and tag
+// of AES-GCM.
 const recordBytes = 5 + 1 + 16
 
-// measureLinksGoroutine: a fan-out to clients for each of which a goroutine waits.
+// measureLinksGoroutine measures a fan-out to clients with a goroutine each.
 func measureLinksGoroutine() ([]row, error) {
 	config := reference()
 	config.edge = func(c *edge.Config) { c.GoroutinePerLink = true }
@@ -26,8 +27,8 @@ func measureLinksGoroutine() ([]row, error) {
 	return b.fanoutBeside(textFrame, fanoutTarget, ownTarget)
 }
 
-// measureLinksTLS: a fan-out to clients under TLS. Raw is a write of as many bytes to as many other sockets, for what is
-// written to these ones must be encrypted.
+// measureLinksTLS measures a fan-out to clients under TLS. Raw is a write of as many bytes to as
+// many other sockets, because these sockets take only encrypted bytes.
 func measureLinksTLS() ([]row, error) {
 	config := reference()
 	config.tls, config.keep = true, false
@@ -42,13 +43,18 @@ func measureLinksTLS() ([]row, error) {
 	if err := b.open(opening{Path: clientPath(), Count: audience, TLS: true}); err != nil {
 		return nil, err
 	}
-	if _, err := b.order(order{Open: &opening{Address: others, Path: clientPath(), Count: audience}}); err != nil {
+	if _, err := b.order(
+		order{Open: &opening{Address: others, Path: clientPath(), Count: audience}},
+	); err != nil {
 		return nil, err
 	}
-	return b.fanoutBeside(frame.Append(nil, frame.Text, bytes.Repeat([]byte("x"), textBytes+recordBytes)), 0, 0)
+	return b.fanoutBeside(
+		frame.Append(nil, frame.Text, bytes.Repeat([]byte("x"), textBytes+recordBytes)), 0, 0,
+	)
 }
 
-// keepOthers serves WebSockets that are not the hub's, for the reference to write to, and returns their address.
+// keepOthers serves WebSockets without a hub, for the reference to write to, and returns their
+// address.
 func (b *bed) keepOthers() (string, error) {
 	l, err := listen()
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// runs is how often each figure is measured, in processes of their own.
+// runs is the number of measurements of each figure, each in processes of its own.
 var runs = flag.Int("runs", 3, "runs, of which the one in the middle counts")
 
-// background is the context of everything here: all ends with the process.
+// background is the context of all calls: everything ends with the process.
 var background = context.Background()
 
-// The roles of this program, beside that of the tests.
+// The roles of this program besides that of the tests.
 const (
 	hubRole  = "hub"
 	loadRole = "load"
@@ -25,7 +25,9 @@ const (
 
 func TestMain(m *testing.M) {
 	roles := map[string]func() error{
-		hubRole:  func() error { return answerLines(func(name string) (any, error) { return figures[name]() }) },
+		hubRole: func() error {
+			return answerLines(func(name string) (any, error) { return figures[name]() })
+		},
 		loadRole: serveLoad,
 		etcdRole: serveEtcd,
 	}
@@ -39,7 +41,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// figures are the runs, by the name of their test.
+// figures has the measurements by the names of their tests.
 var figures = map[string]func() ([]row, error){
 	"TestFanout":        measureFanout,
 	"TestBurst":         measureBurst,
@@ -104,7 +106,7 @@ func measure(t *testing.T, title string) {
 	tabulate(os.Stdout, title, results)
 }
 
-// runOnce has a new process measure.
+// runOnce measures in a new process.
 func runOnce(t *testing.T) []row {
 	t.Helper()
 	h, err := startChild(hubRole, hubCore)

@@ -4,34 +4,36 @@ package engine
 
 import "time"
 
-// order is what the hub's process has the load do. One field is set.
+// order is a command from the hub's process to the load. A single field is set.
 type order struct {
 	Open  *opening `json:",omitempty"`
 	Drain *drain   `json:",omitempty"`
 	Call  *call    `json:",omitempty"`
 	Speak string   `json:",omitempty"` // each client sends this text
-	Halve string   `json:",omitempty"` // each client sends this text in two pieces, with time in between
-	Pause int      `json:",omitempty"` // that many clients, the first ones, stop reading
-	Watch bool     `json:",omitempty"` // all clients are read at once from now on
-	Lags  bool     `json:",omitempty"` // tell how long the messages since the last time were under way
-	Close bool     `json:",omitempty"` // all clients reset their sockets
+	Halve string   `json:",omitempty"` // each client sends this text in two pieces, halfFrame apart
+	Pause int      `json:",omitempty"` // the first so many clients stop reading
+	// from now on a goroutine reads each client as soon as bytes arrive
+	Watch bool `json:",omitempty"`
+	Lags  bool `json:",omitempty"` // report the latencies since the last such order
+	Close bool `json:",omitempty"` // all clients reset their sockets
 }
 
-// opening brings clients in.
+// opening connects clients.
 type opening struct {
 	Address string
-	Path    string // of the request; {i} stands for a number of 11 digits, the client's own
-	Header  string // of the request, besides: whole lines
-	First   int    // the number of the first one
+	Path    string // of the request; {i} stands for the client's own number, in 11 digits
+	Header  string // further lines of the request, each with its end
+	First   int    // the number of the first client
 	Count   int
 	TLS     bool
-	Narrow  int // that many, the first ones, have the smallest receive buffer there is
+	Narrow  int // the first so many clients have the smallest possible receive buffer
 }
 
-// drain waits until the clients that read have got so many bytes of messages since the last drain, and no more.
+// drain waits until the reading clients have got so many bytes of messages since the last drain.
+// More bytes are an error.
 type drain struct {
-	Total int64 // all together
-	Each  int64 // every one; 0: it is not the same for all
+	Total int64 // of all clients together
+	Each  int64 // of each client; 0: clients may differ
 }
 
 // call sends as a backend does, and waits for the results.
@@ -42,16 +44,18 @@ type call struct {
 	Batch     int    // of them in a request of the stream
 	InFlight  int    // requests without a result
 	Text      string // the payload
-	Namespace string // empty: the default one
+	Namespace string // empty: the default namespace
 	Groups    []string
-	Users     int  // send to that many users in turn, in an order that jumps about; 0: to Groups in turn, none: to everyone
-	First     int  // the number of the first one of Users
-	Matched   int  // what each receipt must say; 0: anything
-	Stamp     bool // the payload begins with the time of the call
+	// above 0: send to each of that many users in turn, by stride; 0: to Groups in turn; without
+	// Groups: to everyone
+	Users   int
+	First   int  // the number of the first user
+	Matched int  // the required count of each receipt; 0: any
+	Stamp   bool // the payload begins with the time of the call
 }
 
 // report answers an order.
 type report struct {
-	Took time.Duration   // as the load saw it
+	Took time.Duration   // by the load's clock
 	Lags []time.Duration `json:",omitempty"`
 }

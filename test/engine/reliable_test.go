@@ -12,8 +12,8 @@ import (
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
-// reliable is the protocol of Web PubSub's reliable clients, each of which has its own numbers in its messages. It counts what they
-// say.
+// reliable is the protocol of Web PubSub's reliable clients. Messages to each client have numbers
+// of their own. It counts the messages of clients.
 type reliable struct {
 	webpubsub.ReliableJSON
 
@@ -25,13 +25,13 @@ var (
 	_ hub.Numbered  = reliable{}
 )
 
-// Receive takes a confirmation.
+// Receive counts a confirmation.
 func (r reliable) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
 	defer r.heard.Add(1)
 	return r.ReliableJSON.Receive(c, kind, payload)
 }
 
-// frames are messages to the group of everybody, from a number on, as a client gets them.
+// frames returns messages to the group of all clients as a client gets them, numbered from first.
 func (r reliable) frames(first, count int) (all []byte) {
 	m := &hub.Message{Kind: hub.Text, Payload: text}
 	shared := r.Encode(m, hub.Route{Kind: hub.RouteGroup, Group: shared})
@@ -41,7 +41,7 @@ func (r reliable) frames(first, count int) (all []byte) {
 	return all
 }
 
-// greeting is how many bytes a client is greeted with.
+// greeting returns the size of a client's greeting, in bytes.
 func (r reliable) greeting() int {
 	info := hub.Info{Identity: hub.Identity{
 		User: fmt.Sprintf("user-%011d", 0),
@@ -50,7 +50,8 @@ func (r reliable) greeting() int {
 	return len(r.AppendGreeting(nil, info, strings.Repeat("a", 26)))
 }
 
-// measureReliable: like fan-out and burst, to clients that confirm. Confirmations are not measured.
+// measureReliable measures fan-out and burst to clients that confirm. It does not measure the
+// confirmations.
 func measureReliable() ([]row, error) {
 	p := reliable{heard: new(atomic.Int64)}
 	config := reference()
@@ -62,10 +63,12 @@ func measureReliable() ([]row, error) {
 	if err := b.open(opening{Path: clientPath(), Count: audience}); err != nil {
 		return nil, err
 	}
-	last := 1 // number of the newest message: that of open
+	last := 1 // number of the newest message: the message of open
 	confirm := func() error {
 		p.heard.Store(0)
-		if _, err := b.order(order{Speak: fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, last)}); err != nil {
+		if _, err := b.order(
+			order{Speak: fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, last)},
+		); err != nil {
 			return err
 		}
 		return eventually("confirmations", func() bool { return p.heard.Load() == audience })
@@ -77,8 +80,10 @@ func measureReliable() ([]row, error) {
 		last++
 		return b.drain(audience, len(p.frames(last, 1)))
 	}}
-	raw := func(count int) variant { // of the messages that came last
-		return variant{measured: func() error { return b.raw(audience, p.frames(max(1, last-count+1), count)).measured() }}
+	raw := func(count int) variant { // of the latest messages
+		return variant{measured: func() error {
+			return b.raw(audience, p.frames(max(1, last-count+1), count)).measured()
+		}}
 	}
 	took, err := rounds(cpuTime, pairs, single, raw(1))
 	if err != nil {

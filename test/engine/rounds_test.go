@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// pairs is how many rounds each variant has in a run.
+// pairs is the number of rounds of each variant in a run.
 const pairs = 15
 
-// variant is something that is measured in rounds.
+// variant is an operation that is measured in rounds.
 type variant struct {
 	measured func() error
-	after    func() error         // brings everything back to where it was; not measured; may be nil
-	clock    func() time.Duration // nil: that of the others
+	after    func() error         // restores the state from before; not measured; may be nil
+	clock    func() time.Duration // nil: the clock of the other variants
 }
 
-// rounds measures variants in turn by a clock, and returns what each round took by variant. The first round of each warms up
-// and does not count. Who begins changes from round to round, so that none always comes after the same one.
+// rounds measures variants in turn by a clock, and returns the durations by variant and round. The
+// first round of each variant warms up and does not count. The order changes from round to round,
+// so that no variant always follows the same one.
 func rounds(clock func() time.Duration, n int, variants ...variant) ([][]time.Duration, error) {
 	took := make([][]time.Duration, len(variants))
 	for round := range n + 1 {
@@ -47,19 +48,19 @@ func rounds(clock func() time.Duration, n int, variants ...variant) ([][]time.Du
 	return took, nil
 }
 
-// micros is a duration per operation, in µs.
+// micros returns a duration per operation, in µs.
 func micros(d time.Duration, operations int) float64 {
 	return float64(d.Nanoseconds()) / 1000 / float64(operations)
 }
 
-// median is the value in the middle. It sorts.
+// median returns the value in the middle. It sorts values.
 func median(values []float64) float64 {
 	slices.Sort(values)
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-// medianOf is the median of what f makes of the rounds.
+// medianOf returns the median of f over the rounds.
 func medianOf(n int, f func(round int) float64) float64 {
 	values := make([]float64, n)
 	for i := range values {

@@ -10,25 +10,27 @@ import (
 	"time"
 )
 
-// row is a figure with what it comes from.
+// row is a figure with its sources.
 type row struct {
 	Name   string
 	Ours   float64 // µs of CPU per operation
-	Beside float64 // the reference's: raw, unless the name of the test says what; 0: there is none
-	Empty  float64 // µs of CPU of a call with a handler that only answers; 0: there is none
+	Beside float64 // the reference's: raw unless the test's name says otherwise; 0: no reference
+	Empty  float64 // µs of CPU of a call with a handler that only answers; 0: not measured
 	Value  float64 // the figure
 	Unit   string  // of the figure; a ratio is "x"
-	Target float64 // the most that the figure may be; 0: it is only told
+	Target float64 // the bound of the figure; 0: the figure has no bound
 }
 
-// ratio makes the row of rounds in which each of ours and of the reference was so many deliveries.
+// ratio returns the row of rounds in which the hub and the reference each made so many deliveries.
 func ratio(name string, deliveries int, took [][]time.Duration, target float64) row {
 	ours, raw := took[0], took[1]
 	return row{
 		Name:   name,
 		Ours:   medianOf(len(ours), func(i int) float64 { return micros(ours[i], deliveries) }),
 		Beside: medianOf(len(raw), func(i int) float64 { return micros(raw[i], deliveries) }),
-		Value:  medianOf(len(ours), func(i int) float64 { return float64(ours[i]) / float64(raw[i]) }),
+		Value: medianOf(len(ours), func(i int) float64 {
+			return float64(ours[i]) / float64(raw[i])
+		}),
 		Unit:   "x",
 		Target: target,
 	}
@@ -59,7 +61,9 @@ const (
 
 // tabulate writes the table of a test.
 func tabulate(w io.Writer, title string, runs [][]row) {
-	fmt.Fprintf(w, "\n"+headline, title, "ours µs", "beside µs", "empty µs", "figure", "target", "runs")
+	fmt.Fprintf(
+		w, "\n"+headline, title, "ours µs", "beside µs", "empty µs", "figure", "target", "runs",
+	)
 	rows, figures := middle(runs)
 	for i, r := range rows {
 		target, verdict := "", ""
@@ -73,7 +77,8 @@ func tabulate(w io.Writer, title string, runs [][]row) {
 		for _, f := range figures[i] {
 			all = append(all, number(f))
 		}
-		fmt.Fprintf(w, line, r.Name, orDash(r.Ours), orDash(r.Beside), orDash(r.Empty), with(r.Value, r.Unit), target,
+		fmt.Fprintf(w, line, r.Name, orDash(r.Ours),
+			orDash(r.Beside), orDash(r.Empty), with(r.Value, r.Unit), target,
 			strings.Join(all, " "), verdict)
 	}
 }

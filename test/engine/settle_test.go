@@ -8,17 +8,21 @@ import (
 )
 
 const (
-	// look is the time between two looks at something that is to come. A look costs nothing beside what is measured.
+	// look is the time between two checks of a condition. A check costs nothing beside the measured
+	// work.
 	look = 10 * time.Millisecond
-	// settled is how long the hub gets to end what it does behind an answer.
+	// settled is the time that the hub gets for its work behind an answer. The tests sleep: to look
+	// for the end of that work would cost CPU of the measured process.
 	settled = 50 * time.Millisecond
-	// patience is when something that has not come will not come.
+	// patience bounds the wait for a condition.
 	patience = 30 * time.Second
 )
 
-// eventually waits until something is so.
+// eventually waits until the condition is true.
 func eventually(what string, is func() bool) error {
-	for began := time.Now(); !is(); time.Sleep(look) {
+	clock := time.NewTicker(look)
+	defer clock.Stop()
+	for began := time.Now(); !is(); <-clock.C {
 		if time.Since(began) > patience {
 			return fmt.Errorf("%s did not come", what)
 		}

@@ -14,20 +14,21 @@ import (
 )
 
 const (
-	// stuck is how many of the audience do not read: 1 %.
+	// stuck is the number of clients that do not read: 1 % of the audience.
 	stuck = audience / 100
-	// slowPairs is more than pairs, for a p99.
+	// slowPairs is more than pairs, for the sake of a p99.
 	slowPairs = 60
-	// fillBytes and fillMessages fill what the kernel keeps for a client, and its outbox by bytes and by messages.
+	// fillBytes fill the kernel's buffers of a client and its outbox by bytes; fillMessages fill
+	// the outbox by messages.
 	fillBytes    = 64 << 20
 	fillMessages = 2000
-	// The groups of those who read and of those who do not.
+	// The groups of the clients that read and of those that do not.
 	live = "live"
 	dead = "dead"
 )
 
-// measureSlow: the loop of a send to all beside that to the clients that read, by the clock on the wall. The outboxes of the
-// others are full and drop their oldest.
+// measureSlow measures the loop of a send to all clients beside that to the clients that read, by
+// the wall clock. The outboxes of the rest are full and drop their oldest messages.
 func measureSlow() ([]row, error) {
 	config := reference()
 	config.keep = false
@@ -39,7 +40,9 @@ func measureSlow() ([]row, error) {
 	if err := b.open(opening{Path: clientPath(dead), Count: stuck, Narrow: stuck}); err != nil {
 		return nil, err
 	}
-	if err := b.open(opening{Path: clientPath(live), First: stuck, Count: audience - stuck}); err != nil {
+	if err := b.open(
+		opening{Path: clientPath(live), First: stuck, Count: audience - stuck},
+	); err != nil {
 		return nil, err
 	}
 	before := heap()
@@ -69,7 +72,7 @@ func measureSlow() ([]row, error) {
 	}, b.end()
 }
 
-// fill has some clients stop reading, and sends them more than there is room for.
+// fill stops the reading of some clients, and sends them more than their buffers hold.
 func (b *bed) fill() error {
 	if _, err := b.order(order{Pause: stuck}); err != nil {
 		return err
@@ -85,10 +88,14 @@ func (b *bed) fill() error {
 			return err
 		}
 	}
-	all, _, err := b.hub.Connections(hub.DefaultNamespace, &hub.Target{Groups: []string{dead}}, hub.Cursor{}, stuck)
+	all, _, err := b.hub.Connections(
+		hub.DefaultNamespace, &hub.Target{Groups: []string{dead}}, hub.Cursor{}, stuck,
+	)
 	for _, c := range all {
 		if most := hub.DefaultConfig().Outbox.Messages; c.QueuedMessages < most {
-			return fmt.Errorf("%d messages wait for a client that is stuck, want %d", c.QueuedMessages, most)
+			return fmt.Errorf(
+				"%d messages wait for a client that is stuck, want %d", c.QueuedMessages, most,
+			)
 		}
 	}
 	return err
@@ -99,7 +106,7 @@ func p99(d []time.Duration) float64 {
 	return d[len(d)*99/100].Seconds() * 1000
 }
 
-// heap is what is in use.
+// heap returns the bytes of live objects.
 func heap() int64 {
 	runtime.GC()
 	var m runtime.MemStats

@@ -14,10 +14,10 @@ import (
 	"unsafe"
 )
 
-// handshakeLimit bounds a handshake on a machine where thousands of others are under way.
+// handshakeLimit bounds a handshake while thousands of others are in progress.
 const handshakeLimit = 30 * time.Second
 
-// Of RFC 6455 §5.2, as a client sees it: it shares no code with the hub.
+// The parts of RFC 6455 §5.2 that a client needs. This client shares no code with the hub.
 const (
 	opText  = 0x1
 	opClose = 0x8
@@ -28,23 +28,25 @@ const (
 	maskBit = 0x80
 )
 
-// socket is a client: a descriptor that is read when there is time, and how far the frames on it have come.
+// socket is a client: a descriptor that the crowd reads in passes, and the state of the frames on
+// it.
 type socket struct {
 	fd     int
-	secure *tls.Conn // over fd; nil: no TLS
+	secure *tls.Conn // over fd; nil without TLS
 	paused bool
 
-	head    []byte // of a frame that has not come whole
+	head    []byte // the header of a frame that has not arrived whole
 	opcode  byte
-	rest    int    // bytes of payload that are to come
+	rest    int    // bytes of payload that have not arrived
 	control []byte // payload of a control frame
 	got     int64  // bytes of messages, headers included
 }
 
-// dialSocket connects and shakes hands (RFC 6455 §4.1). The source address depends on i, for there are not enough ports
-// for all clients on one.
+// dialSocket connects and shakes hands (RFC 6455 §4.1). The source address depends on i, because a
+// single address has too few ports for all clients.
 func dialSocket(o *opening, i int) (*socket, error) {
-	dialer := net.Dialer{Timeout: handshakeLimit, Control: reno, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%100))}}
+	source := &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%100))}
+	dialer := net.Dialer{Timeout: handshakeLimit, Control: reno, LocalAddr: source}
 	if i < o.Narrow {
 		dialer.Control = narrow
 	}
@@ -66,7 +68,7 @@ func dialSocket(o *opening, i int) (*socket, error) {
 	return s, err
 }
 
-// narrow makes the receive buffer as small as it can be.
+// narrow makes the receive buffer as small as possible.
 func narrow(network, address string, raw syscall.RawConn) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) {
@@ -80,8 +82,10 @@ func (s *socket) upgrade(conn net.Conn, o *opening, i int) error {
 		return err
 	}
 	path := strings.ReplaceAll(o.Path, "{i}", fmt.Sprintf("%011d", o.First+i))
-	request := "GET " + path + " HTTP/1.1\r\nHost: " + o.Address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + o.Header + "\r\n"
+	request := "GET " + path +
+		" HTTP/1.1\r\nHost: " + o.Address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+		o.Header + "\r\n"
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return err
 	}
@@ -99,7 +103,7 @@ func (s *socket) upgrade(conn net.Conn, o *opening, i int) error {
 	}
 }
 
-// read reads what there is.
+// read reads all arrived bytes.
 func (s *socket) read(buffer []byte) error {
 	for {
 		n, err := s.receive(buffer)
@@ -115,7 +119,7 @@ func (s *socket) read(buffer []byte) error {
 	}
 }
 
-// receive reads once; EAGAIN: there is nothing.
+// receive reads once. EAGAIN means that no bytes have arrived.
 func (s *socket) receive(buffer []byte) (int, error) {
 	if s.secure != nil {
 		return s.secure.Read(buffer)
@@ -123,10 +127,12 @@ func (s *socket) receive(buffer []byte) (int, error) {
 	return readRaw(s.fd, buffer)
 }
 
-// readRaw reads from a non-blocking socket; EAGAIN: there is nothing.
+// readRaw reads from a non-blocking socket. EAGAIN means that no bytes have arrived.
 func readRaw(fd int, b []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(
+			unsafe.Pointer(unsafe.SliceData(b)),
+		), uintptr(len(b)))
 		switch {
 		case errno == syscall.EINTR:
 			continue
@@ -139,7 +145,7 @@ func readRaw(fd int, b []byte) (int, error) {
 	}
 }
 
-// parse follows the frames, and answers pings.
+// parse counts the bytes of messages, and answers pings.
 func (s *socket) parse(b []byte) error {
 	for len(b) > 0 {
 		if s.rest == 0 {
@@ -164,7 +170,7 @@ func (s *socket) parse(b []byte) error {
 	return nil
 }
 
-// begun reports whether the header is whole, and takes it if so.
+// begun reports whether the header is whole, and parses it if so.
 func (s *socket) begun() bool {
 	h := s.head
 	if len(h) < 2 {
@@ -187,7 +193,7 @@ func (s *socket) begun() bool {
 	return true
 }
 
-// end takes a frame that has come whole.
+// end handles a whole frame.
 func (s *socket) end() error {
 	payload := s.control
 	s.control = s.control[:0]
@@ -200,7 +206,8 @@ func (s *socket) end() error {
 	return nil
 }
 
-// clientFrame is a frame of at most 125 bytes. The mask is constant: it protects proxies from pages, and here is neither.
+// clientFrame returns a frame of at most 125 bytes. The mask is constant: it protects proxies from
+// pages, and the tests have neither.
 func clientFrame(opcode byte, payload []byte) []byte {
 	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d}
 	b := append([]byte{finBit | opcode, maskBit | byte(len(payload))}, mask[:]...)
@@ -221,6 +228,8 @@ func (s *socket) write(b []byte) error {
 // reset closes the socket with a reset, which leaves nothing behind in the kernel.
 func (s *socket) reset() error {
 	return errors.Join(
-		syscall.SetsockoptLinger(s.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}),
+		syscall.SetsockoptLinger(
+			s.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1},
+		),
 		syscall.Close(s.fd))
 }

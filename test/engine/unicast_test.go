@@ -9,16 +9,17 @@ import (
 )
 
 const (
-	// users is how many clients a unicast is to one of.
+	// users is the number of clients among which unicasts take turns.
 	users = 1000
-	// sendsEach is how many sends a client gets in a round.
+	// sendsEach is the number of sends to a client in a round.
 	sendsEach = 2
-	// inFlight is how many calls, or requests of the stream, are under way.
+	// inFlight is the number of calls, or requests of the stream, at the same time.
 	inFlight = 16
 )
 
-// measureUnicast: messages to one client each, in turn. What is left of a send when the raw write is taken off is compared
-// with the same call to a handler that only answers. The backend is in the load's process, and costs nothing here.
+// measureUnicast measures messages to a single client each, in turn. It compares the cost of a send
+// without its raw write with the same call to a handler that only answers. The backend is in the
+// load's process, and costs nothing here.
 func measureUnicast() ([]row, error) {
 	b, err := newBed(reference())
 	if err != nil {
@@ -39,10 +40,10 @@ func measureUnicast() ([]row, error) {
 type way struct {
 	name   string
 	call   call
-	target float64 // beside the reference, in calls that are only answered
+	target float64 // without the reference, in calls to a handler that only answers
 }
 
-// ways are all of them, called at an address for what each of the users gets in a round.
+// ways returns all ways. Each has the sends of a round to the users, through the given address.
 func ways(address string) []way {
 	all := []way{
 		{"SendStream, one send in a request", call{Batch: 1}, 1.5},
@@ -51,12 +52,13 @@ func ways(address string) []way {
 	}
 	for i := range all {
 		c := &all[i].call
-		c.Address, c.Count, c.InFlight, c.Text, c.Users, c.Matched = address, sendsEach*users, inFlight, string(text), users, 1
+		c.Address, c.Count, c.InFlight, c.Text, c.Users, c.Matched = address,
+			sendsEach*users, inFlight, string(text), users, 1
 	}
 	return all
 }
 
-// unicasts measures all ways beside raw writes. The targets may be missed by so much.
+// unicasts measures all ways beside raw writes. worse is added to the targets.
 func (b *bed) unicasts(answers string, clock func() time.Duration, worse float64) ([]row, error) {
 	raw := variant{measured: func() error {
 		for range sendsEach {
@@ -79,11 +81,11 @@ func (b *bed) unicasts(answers string, clock func() time.Duration, worse float64
 	return rows, nil
 }
 
-// unicast is a call that reaches each of the users.
+// unicast is a call that reaches each user.
 func (b *bed) unicast(c call) variant { return b.calling(c, users, c.Count/users*len(textFrame)) }
 
-// inEmptyCalls makes the row of rounds of sends, of a reference and of calls that are only answered: what is left of a send when
-// the reference is taken off.
+// inEmptyCalls returns the row of rounds of sends, of a reference and of calls to a handler that
+// only answers. The figure is the cost of a send without the reference.
 func inEmptyCalls(name string, sends int, took [][]time.Duration, target float64) row {
 	ours, raw, empty := took[0], took[1], took[2]
 	return row{
@@ -91,7 +93,9 @@ func inEmptyCalls(name string, sends int, took [][]time.Duration, target float64
 		Ours:   medianOf(len(ours), func(i int) float64 { return micros(ours[i], sends) }),
 		Beside: medianOf(len(raw), func(i int) float64 { return micros(raw[i], sends) }),
 		Empty:  medianOf(len(empty), func(i int) float64 { return micros(empty[i], sends) }),
-		Value:  medianOf(len(ours), func(i int) float64 { return float64(ours[i]-raw[i]) / float64(empty[i]) }),
+		Value: medianOf(len(ours), func(i int) float64 {
+			return float64(ours[i]-raw[i]) / float64(empty[i])
+		}),
 		Unit:   "x empty",
 		Target: target,
 	}

@@ -13,31 +13,31 @@ import (
 // clockMonotonic is CLOCK_MONOTONIC (linux/time.h), the same in all processes.
 const clockMonotonic = 1
 
-// stampDigits is how long the time is with which a stamped text begins, in ns.
+// stampDigits is the length of the time at the beginning of a stamped text, in ns.
 const stampDigits = 20
 
 // stamp writes the time to the beginning of a text.
 func stamp(text []byte) { copy(text, fmt.Sprintf("%0*d", stampDigits, clockTime(clockMonotonic))) }
 
-// stamped is a text that begins with the time.
+// stamped returns a copy of text that begins with the time.
 func stamped(text string) string {
 	b := []byte(text)
 	stamp(b)
 	return string(b)
 }
 
-// watchedEvents is how many clients are read before others may have the crowd.
+// watchedEvents is the number of clients that are read before the lock of the crowd is released.
 const watchedEvents = 128
 
-// watcher reads clients as soon as something has come for them, and takes down how long it was under way. What they get are
-// stamped texts, each in a frame as long as textFrame.
+// watcher reads clients as soon as bytes arrive, and records the latencies. Clients get stamped
+// texts, each in a frame as long as textFrame.
 type watcher struct {
 	epoll  int
 	events [watchedEvents]syscall.EpollEvent // owned by attend
 	lags   []time.Duration                   // guarded by the crowd's lock
 }
 
-// watch has a watcher read all clients from now on.
+// watch starts a watcher that reads all clients from now on.
 func (c *crowd) watch() error {
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *crowd) watch() error {
 	return nil
 }
 
-// attend reads for ever.
+// attend reads until the process ends or a read fails.
 func (c *crowd) attend(w *watcher) {
 	buffer := make([]byte, readBytes)
 	for {
@@ -80,7 +80,7 @@ func (c *crowd) attend(w *watcher) {
 	}
 }
 
-// read reads a client once: what is left is told again.
+// read reads a client once. epoll reports remaining bytes again.
 func (w *watcher) read(s *socket, buffer []byte) error {
 	n, err := readRaw(s.fd, buffer)
 	if err != nil {
@@ -100,7 +100,7 @@ func (w *watcher) read(s *socket, buffer []byte) error {
 	return s.parse(buffer[:n])
 }
 
-// takeLags returns what was taken down since the last time.
+// takeLags returns the latencies since its last call.
 func (c *crowd) takeLags() []time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
