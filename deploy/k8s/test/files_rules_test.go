@@ -19,7 +19,9 @@ var etcdFlags = func() *flag.FlagSet {
 }()
 
 // Variables of neither program: of Go's runtime, for other variables, and etcdctl's.
-var otherVariables = []string{"GOMEMLIMIT", "POD_IP", "ETCDCTL_ENDPOINTS", "ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"}
+var otherVariables = []string{
+	"GOMEMLIMIT", "POD_IP", "ETCDCTL_ENDPOINTS", "ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY",
+}
 
 func flagsExist(s *setup, r *report) {
 	for _, w := range s.workloads() {
@@ -40,15 +42,18 @@ func flagsExist(s *setup, r *report) {
 		}
 		for _, arg := range c.Args {
 			name, _, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
-			r.want(arg == "serve" || w.name == "connhub" && strings.HasPrefix(arg, "--") && hubFlags[name],
+			r.want(arg == "serve" ||
+				w.name == "connhub" && strings.HasPrefix(arg, "--") && hubFlags[name],
 				"%s: the program does not take %s", w.name, arg)
 		}
 	}
 	c := s.hub().container()
 	r.want(len(c.Command) == 0 && len(c.Args) > 0 && c.Args[0] == "serve",
-		"the hub is started with %v %v: the image's own command is connhub, and it needs serve", c.Command, c.Args)
+		"the hub is started with %v %v: the image's own command is connhub, and it needs serve",
+		c.Command, c.Args)
 	v := s.pod(s.hub(), 0).variables()
-	r.want(v["CONNHUB_INSECURE_DEV"] == "" && v["CONNHUB_SINGLE_HUB"] == "", "a hub of several must be neither insecure nor single")
+	r.want(v["CONNHUB_INSECURE_DEV"] == "" &&
+		v["CONNHUB_SINGLE_HUB"] == "", "a hub of several must be neither insecure nor single")
 }
 
 func variablesResolve(s *setup, r *report) {
@@ -79,10 +84,14 @@ func secretsDocumented(s *setup, r *report) {
 	}
 	for _, secret := range s.secrets {
 		keys := s.readme.secrets[secret.Name].keys
-		r.want(len(keys) == len(secret.Data), "Secret %s: %d keys, README.md has %v", secret.Name, len(secret.Data), keys)
+		r.want(len(keys) == len(secret.Data), "Secret %s: %d keys, README.md has %v",
+			secret.Name, len(secret.Data), keys)
 		for key, value := range secret.Data {
-			r.want(slices.Contains(keys, key), "Secret %s: key %s is not in README.md", secret.Name, key)
-			r.want(strings.HasPrefix(string(value), "dev-only-"), "Secret %s: %s does not say that it is for trying out", secret.Name, key)
+			r.want(slices.Contains(keys, key), "Secret %s: key %s is not in README.md",
+				secret.Name, key)
+			r.want(strings.HasPrefix(
+				string(value), "dev-only-",
+			), "Secret %s: %s does not say that it is for trying out", secret.Name, key)
 		}
 	}
 	for name, d := range s.readme.secrets {
@@ -93,8 +102,10 @@ func secretsDocumented(s *setup, r *report) {
 			}
 		}
 		for _, key := range d.keys {
-			made := strings.Contains(line+" ", "--from-file="+key+" ") || strings.Contains(line, "--from-literal="+key+"=") ||
-				strings.HasPrefix(line, "kubectl create secret tls ") && strings.HasPrefix(key, "tls.")
+			made := strings.Contains(line+" ", "--from-file="+key+" ") ||
+				strings.Contains(line, "--from-literal="+key+"=") ||
+				strings.HasPrefix(line, "kubectl create secret tls ") &&
+					strings.HasPrefix(key, "tls.")
 			r.want(made, "README.md: no command makes %s of the Secret %s", key, name)
 		}
 	}
@@ -102,7 +113,9 @@ func secretsDocumented(s *setup, r *report) {
 
 // readable tells whether a variable names a file that the program reads.
 func readable(name string) bool {
-	return strings.HasSuffix(name, "_FILE") || slices.Contains([]string{"ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"}, name)
+	return strings.HasSuffix(name, "_FILE") || slices.Contains(
+		[]string{"ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"}, name,
+	)
 }
 
 func filesMounted(s *setup, r *report) {
@@ -140,20 +153,26 @@ func mountsFit(p pod, r *report) {
 		v := p.volume(m.Name)
 		r.want(v != nil || p.claim(m.Name) != nil, "%s: no volume %s", p.workload.name, m.Name)
 		r.want(path.IsAbs(m.MountPath) && m.SubPath == "" && m.SubPathExpr == "",
-			"%s: %s is mounted at %q, part of it: changes would not arrive", p.workload.name, m.Name, m.MountPath)
+			"%s: %s is mounted at %q, part of it: changes would not arrive", p.workload.name,
+			m.Name, m.MountPath)
 		if v == nil || v.Projected == nil {
 			continue
 		}
 		r.want(m.ReadOnly, "%s: secrets of %s can be written", p.workload.name, m.Name)
-		r.want(v.Projected.DefaultMode != nil && *v.Projected.DefaultMode == 0o440, "%s: mode of %s is not 0440", p.workload.name, m.Name)
+		r.want(v.Projected.DefaultMode != nil && *v.Projected.DefaultMode == 0o440,
+			"%s: mode of %s is not 0440", p.workload.name, m.Name)
 	}
 	for _, v := range p.template.Spec.Volumes {
-		r.want(slices.Contains(mounted, v.Name), "%s: volume %s is mounted nowhere", p.workload.name, v.Name)
-		r.want(v.Projected != nil || v.EmptyDir != nil, "%s: volume %s is of a kind that no rule looks at", p.workload.name, v.Name)
-		r.want(v.EmptyDir == nil || p.setup.folder == dev, "%s: volume %s goes with the pod", p.workload.name, v.Name)
+		r.want(slices.Contains(mounted, v.Name), "%s: volume %s is mounted nowhere",
+			p.workload.name, v.Name)
+		r.want(v.Projected != nil || v.EmptyDir != nil,
+			"%s: volume %s is of a kind that no rule looks at", p.workload.name, v.Name)
+		r.want(v.EmptyDir == nil ||
+			p.setup.folder == dev, "%s: volume %s goes with the pod", p.workload.name, v.Name)
 		r.want(p.claim(v.Name) == nil, "%s: volume %s hides the claim", p.workload.name, v.Name)
 	}
 	for _, c := range p.claims {
-		r.want(slices.Contains(mounted, c.Name), "%s: claim %s is mounted nowhere", p.workload.name, c.Name)
+		r.want(slices.Contains(mounted, c.Name), "%s: claim %s is mounted nowhere",
+			p.workload.name, c.Name)
 	}
 }

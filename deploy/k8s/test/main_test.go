@@ -18,7 +18,8 @@ const (
 	deployment = ".."       // deploy/k8s
 )
 
-// runAsEtcd makes this test's own program an etcd, the same that the image has: the variables come from the container.
+// runAsEtcd makes this test's own program an etcd, the same that the image has: the variables come
+// from the container.
 const runAsEtcd = "RUN_AS_ETCD"
 
 // What the objects are held against; set by TestMain.
@@ -108,9 +109,11 @@ type document struct {
 }
 
 var (
-	secretRow = regexp.MustCompile("(?m)^\\| `(connhub-[a-z-]+)` \\| ([^|]+) \\| ([^|]+) \\|([^|]*)\\|$")
-	quoted    = regexp.MustCompile("`([^`]+)`")
-	makesOne  = regexp.MustCompile(`(?m)^kubectl create secret .*$`)
+	secretRow = regexp.MustCompile(
+		"(?m)^\\| `(connhub-[a-z-]+)` \\| ([^|]+) \\| ([^|]+) \\|([^|]*)\\|$",
+	)
+	quoted   = regexp.MustCompile("`([^`]+)`")
+	makesOne = regexp.MustCompile(`(?m)^kubectl create secret .*$`)
 )
 
 func readDocuments() error {
@@ -130,7 +133,8 @@ func readDocuments() error {
 	}
 	documents.commands = strings.Join(makesOne.FindAllString(string(text), -1), "\n")
 	if len(documents.secrets) == 0 || documents.commands == "" {
-		return fmt.Errorf("README.md: %d Secrets in its table, commands: %q", len(documents.secrets), documents.commands)
+		return fmt.Errorf("README.md: %d Secrets in its table, commands: %q",
+			len(documents.secrets), documents.commands)
 	}
 	return nil
 }

@@ -63,14 +63,17 @@ func portsMatch(s *setup, r *report) {
 		r.want(len(want) == 3, "%s listens on %d ports, want 3", w.name, len(want))
 		ports := w.container().Ports
 		for _, port := range ports {
-			r.want(port.Protocol == "" || port.Protocol == corev1.ProtocolTCP, "%s: port %s is %s", w.name, port.Name, port.Protocol)
+			r.want(port.Protocol == "" || port.Protocol == corev1.ProtocolTCP,
+				"%s: port %s is %s", w.name, port.Name, port.Protocol)
 			r.want(port.HostPort == 0, "%s: port %s takes the node's", w.name, port.Name)
 			address, ok := want[port.Name]
 			r.want(ok, "%s: nobody listens on port %s", w.name, port.Name)
 			r.want(address.port == int(port.ContainerPort),
-				"%s: port %s is %d, it listens on %d", w.name, port.Name, port.ContainerPort, address.port)
+				"%s: port %s is %d, it listens on %d", w.name, port.Name, port.ContainerPort,
+				address.port)
 		}
-		r.want(len(ports) == len(want), "%s: %d ports are named, it listens on %d", w.name, len(ports), len(want))
+		r.want(len(ports) == len(want), "%s: %d ports are named, it listens on %d",
+			w.name, len(ports), len(want))
 		for name, address := range want {
 			r.want(address.host == "" || address.host == "0.0.0.0",
 				"%s: %s listens on %s, which others don't reach", w.name, name, address.host)
@@ -78,15 +81,19 @@ func portsMatch(s *setup, r *report) {
 	}
 	v := s.pod(s.hub(), 0).variables()
 	advertised := parseAddress(r, "CONNHUB_ADVERTISE_CONTROL", v["CONNHUB_ADVERTISE_CONTROL"])
-	r.want(advertised.host == s.pod(s.hub(), 0).ip, "hubs dial %s, the pod is at another address", advertised.host)
-	r.want(advertised.port == parseAddress(r, "CONNHUB_LISTEN_CONTROL", v["CONNHUB_LISTEN_CONTROL"]).port,
+	r.want(advertised.host == s.pod(s.hub(), 0).ip,
+		"hubs dial %s, the pod is at another address", advertised.host)
+	r.want(advertised.port == parseAddress(r, "CONNHUB_LISTEN_CONTROL",
+		v["CONNHUB_LISTEN_CONTROL"]).port,
 		"hubs dial port %d, which is not that of control", advertised.port)
 }
 
 // probes are those of the only container, by name.
 func (w workload) probes() map[string]*corev1.Probe {
 	c := w.container()
-	return map[string]*corev1.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe, "liveness": c.LivenessProbe}
+	return map[string]*corev1.Probe{
+		"startup": c.StartupProbe, "readiness": c.ReadinessProbe, "liveness": c.LivenessProbe,
+	}
 }
 
 // probesReach looks at the ports. That the paths are served the running pods show.
@@ -98,25 +105,30 @@ func probesReach(s *setup, r *report) {
 				continue
 			}
 			port, ok := w.port(probe.HTTPGet.Port)
-			r.want(ok && (port.Name == "ops" || port.Name == "metrics"), "%s: %s asks port %s", w.name, name, probe.HTTPGet.Port.String())
+			r.want(ok && (port.Name == "ops" || port.Name == "metrics"),
+				"%s: %s asks port %s", w.name, name, probe.HTTPGet.Port.String())
 			r.want(probe.HTTPGet.Scheme == "" || probe.HTTPGet.Scheme == corev1.URISchemeHTTP,
 				"%s: %s asks with %s", w.name, name, probe.HTTPGet.Scheme)
 			r.want(probe.HTTPGet.Host == "", "%s: %s asks %s", w.name, name, probe.HTTPGet.Host)
 		}
 		start, live, ready := w.probes()["startup"], w.probes()["liveness"], w.probes()["readiness"]
-		if start == nil || live == nil || ready == nil || start.HTTPGet == nil || live.HTTPGet == nil || ready.HTTPGet == nil {
+		if start == nil || live == nil ||
+			ready == nil || start.HTTPGet == nil || live.HTTPGet == nil || ready.HTTPGet == nil {
 			continue
 		}
 		r.want(start.HTTPGet.Path == live.HTTPGet.Path,
-			"%s: the startup probe asks %s: who waits for others would be restarted", w.name, start.HTTPGet.Path)
-		r.want(live.HTTPGet.Path != ready.HTTPGet.Path, "%s: who is not ready would be restarted", w.name)
+			"%s: the startup probe asks %s: who waits for others would be restarted", w.name,
+			start.HTTPGet.Path)
+		r.want(live.HTTPGet.Path != ready.HTTPGet.Path,
+			"%s: who is not ready would be restarted", w.name)
 	}
 }
 
 // port finds a container's port by name or number.
 func (w workload) port(which intstr.IntOrString) (corev1.ContainerPort, bool) {
 	for _, p := range w.container().Ports {
-		if which.Type == intstr.String && p.Name == which.StrVal || which.Type == intstr.Int && p.ContainerPort == which.IntVal {
+		if which.Type == intstr.String &&
+			p.Name == which.StrVal || which.Type == intstr.Int && p.ContainerPort == which.IntVal {
 			return p, true
 		}
 	}
@@ -134,15 +146,20 @@ func servicesReach(s *setup, r *report) {
 	for _, service := range s.services {
 		var reached []string
 		for _, w := range s.workloads() {
-			if !labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(w.template.Labels)) {
+			if !labels.SelectorFromSet(service.Spec.Selector).Matches(
+				labels.Set(w.template.Labels),
+			) {
 				continue
 			}
 			for _, p := range service.Spec.Ports {
 				port, ok := w.port(p.TargetPort)
-				r.want(ok, "Service %s: pods of %s have no port %s", service.Name, w.name, p.TargetPort.String())
+				r.want(ok, "Service %s: pods of %s have no port %s",
+					service.Name, w.name, p.TargetPort.String())
 				reached = append(reached, port.Name)
-				r.want(service.Spec.ClusterIP != corev1.ClusterIPNone || p.Port == port.ContainerPort,
-					"Service %s: without an address of its own, port %d can't become %d", service.Name, p.Port, port.ContainerPort)
+				r.want(service.Spec.ClusterIP != corev1.ClusterIPNone ||
+					p.Port == port.ContainerPort,
+					"Service %s: without an address of its own, port %d can't become %d",
+					service.Name, p.Port, port.ContainerPort)
 			}
 		}
 		r.want(slices.Equal(reached, exposed[service.Name]),
@@ -152,18 +169,23 @@ func servicesReach(s *setup, r *report) {
 		r.want(s.service(name) != nil, "no Service %s", name)
 	}
 	if grpc := s.service("connhub-grpc"); grpc != nil {
-		r.want(grpc.Spec.ClusterIP == corev1.ClusterIPNone, "Service %s is not headless: a backend sees one hub", grpc.Name)
-		r.want(!grpc.Spec.PublishNotReadyAddresses, "Service %s lists hubs that are not ready", grpc.Name)
+		r.want(grpc.Spec.ClusterIP == corev1.ClusterIPNone,
+			"Service %s is not headless: a backend sees one hub", grpc.Name)
+		r.want(!grpc.Spec.PublishNotReadyAddresses,
+			"Service %s lists hubs that are not ready", grpc.Name)
 	}
 	governing := s.service(s.sets[0].Spec.ServiceName)
 	if governing == nil {
 		r.add("%s: no Service %s", s.sets[0].Name, s.sets[0].Spec.ServiceName)
 		return
 	}
-	r.want(governing.Spec.ClusterIP == corev1.ClusterIPNone, "Service %s is not headless: members have no names", governing.Name)
-	r.want(governing.Spec.PublishNotReadyAddresses, "Service %s hides members that are not ready: they never get there", governing.Name)
+	r.want(governing.Spec.ClusterIP == corev1.ClusterIPNone,
+		"Service %s is not headless: members have no names", governing.Name)
+	r.want(governing.Spec.PublishNotReadyAddresses,
+		"Service %s hides members that are not ready: they never get there", governing.Name)
 	r.want(publicURLFits(s),
-		"the public URL is %s, Service connhub-clients has port %d", s.pod(s.hub(), 0).variables()["CONNHUB_PUBLIC_URL"], clientsPort(s))
+		"the public URL is %s, Service connhub-clients has port %d",
+		s.pod(s.hub(), 0).variables()["CONNHUB_PUBLIC_URL"], clientsPort(s))
 }
 
 func clientsPort(s *setup) int32 {
@@ -173,7 +195,8 @@ func clientsPort(s *setup) int32 {
 	return 0
 }
 
-// publicURLFits: the port of the clients' Service, and https just where the hub or a balancer has a certificate.
+// publicURLFits: the port of the clients' Service, and https just where the hub or a balancer has a
+// certificate.
 func publicURLFits(s *setup) bool {
 	v := s.pod(s.hub(), 0).variables()
 	u, err := url.Parse(v["CONNHUB_PUBLIC_URL"])
@@ -184,11 +207,12 @@ func publicURLFits(s *setup) bool {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	return port == strconv.Itoa(int(clientsPort(s))) && (u.Scheme == "https") == (v["CONNHUB_TLS_CERT_FILE"] != "")
+	return port == strconv.Itoa(int(clientsPort(s))) &&
+		(u.Scheme == "https") == (v["CONNHUB_TLS_CERT_FILE"] != "")
 }
 
-// doors are who may come in where: ports by name, and the pods of this setup that may come. Others are
-// let in by labels of theirs; "anybody" is no restriction at all.
+// doors are who may come in where: ports by name, and the pods of this setup that may come. Others
+// are let in by labels of theirs; "anybody" is no restriction at all.
 var doors = map[string]map[string][]string{
 	"connhub":      {"clients": {"anybody"}, "grpc": {"others", "connhub"}, "ops": {"others"}},
 	"connhub-etcd": {"client": {"connhub"}, "peer": {"connhub-etcd"}, "metrics": {"others"}},
@@ -196,7 +220,9 @@ var doors = map[string]map[string][]string{
 
 func policiesMatch(s *setup, r *report) {
 	for _, policy := range s.policies {
-		r.want(slices.Equal(policy.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}),
+		r.want(slices.Equal(
+			policy.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		),
 			"NetworkPolicy %s is for %v", policy.Name, policy.Spec.PolicyTypes)
 		for _, w := range s.workloads() {
 			if !matches(r, &policy.Spec.PodSelector, w) {
@@ -211,14 +237,17 @@ func policiesMatch(s *setup, r *report) {
 						continue
 					}
 					port, ok := w.port(*p.Port)
-					r.want(ok, "NetworkPolicy %s: pods have no port %s", policy.Name, p.Port.String())
+					r.want(
+						ok, "NetworkPolicy %s: pods have no port %s", policy.Name, p.Port.String(),
+					)
 					found[port.Name] = append(found[port.Name], s.comers(in, r)...)
 				}
 			}
 			for _, port := range w.container().Ports {
 				want := doors[w.name][port.Name]
 				r.want(slices.Equal(found[port.Name], want),
-					"NetworkPolicy %s: %s lets in %v, want %v", policy.Name, port.Name, found[port.Name], want)
+					"NetworkPolicy %s: %s lets in %v, want %v", policy.Name, port.Name,
+					found[port.Name], want)
 			}
 		}
 	}
@@ -262,13 +291,15 @@ func matches(r *report, selector *metav1.LabelSelector, w workload) bool {
 	return parsed.Matches(labels.Set(w.template.Labels))
 }
 
-// selectorsMatch: whatever selects the pods of a workload selects all of that workload and nothing else.
+// selectorsMatch: whatever selects the pods of a workload selects all of that workload and nothing
+// else.
 func selectorsMatch(s *setup, r *report) {
 	for i, w := range s.workloads() {
 		other := s.workloads()[1-i]
 		only := func(what string, selector *metav1.LabelSelector) {
 			r.want(matches(r, selector, w), "%s of %s does not select its pods", what, w.name)
-			r.want(!matches(r, selector, other), "%s of %s selects pods of %s", what, w.name, other.name)
+			r.want(!matches(r, selector, other), "%s of %s selects pods of %s",
+				what, w.name, other.name)
 		}
 		only("the selector", w.selector)
 		for _, c := range w.template.Spec.TopologySpreadConstraints {
@@ -293,11 +324,13 @@ func selectorsMatch(s *setup, r *report) {
 			}
 		}
 		r.want(budgets == 1 && policies == 1,
-			"%s has %d PodDisruptionBudgets and %d NetworkPolicies, want 1 each", w.name, budgets, policies)
+			"%s has %d PodDisruptionBudgets and %d NetworkPolicies, want 1 each", w.name, budgets,
+			policies)
 	}
 	for _, o := range s.objects() {
 		r.want(o.GetNamespace() == s.objects()[0].GetNamespace(),
-			"%s is in namespace %q, others in %q", o.GetName(), o.GetNamespace(), s.objects()[0].GetNamespace())
+			"%s is in namespace %q, others in %q", o.GetName(), o.GetNamespace(),
+			s.objects()[0].GetNamespace())
 	}
 }
 

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// shutdownBound is how long a hub needs from SIGTERM to its end: docs/failures.md, "SIGTERM". The running pods
-	// are held to it.
+	// shutdownBound is how long a hub needs from SIGTERM to its end: docs/failures.md, "SIGTERM".
+	// The running pods are held to it.
 	shutdownBound = 10 * time.Second
 	// margin is for what lies between the kubelet and the process.
 	margin = 10 * time.Second
@@ -38,9 +38,12 @@ func budgetsLeaveEnough(s *setup, r *report) {
 				most = max(1, (w.replicas-1)/2)
 			}
 			n := b.Spec.MaxUnavailable
-			r.want(n != nil && n.Type == intstr.Int && n.IntValue() >= 1, "PodDisruptionBudget %s: no node could be drained", b.Name)
-			r.want(n != nil && n.IntValue() <= most, "PodDisruptionBudget %s: may take more than %d of %d", b.Name, most, w.replicas)
-			r.want(b.Spec.MinAvailable == nil, "PodDisruptionBudget %s: minAvailable does not follow the replicas", b.Name)
+			r.want(n != nil && n.Type == intstr.Int &&
+				n.IntValue() >= 1, "PodDisruptionBudget %s: no node could be drained", b.Name)
+			r.want(n != nil && n.IntValue() <= most,
+				"PodDisruptionBudget %s: may take more than %d of %d", b.Name, most, w.replicas)
+			r.want(b.Spec.MinAvailable == nil, "PodDisruptionBudget %s: minAvailable does not "+
+				"follow the replicas", b.Name)
 		}
 	}
 }
@@ -52,11 +55,14 @@ func graceCovers(s *setup, r *report) {
 			need = etcdBound + margin
 		}
 		if l := w.container().Lifecycle; l != nil {
-			r.want(l.PostStart == nil, "%s: there is no program for a postStart in the image", w.name)
+			r.want(
+				l.PostStart == nil, "%s: there is no program for a postStart in the image", w.name,
+			)
 			if l.PreStop != nil && l.PreStop.Sleep != nil {
 				need += time.Duration(l.PreStop.Sleep.Seconds) * time.Second
 			} else {
-				r.want(l.PreStop == nil, "%s: there is no program for its preStop in the image", w.name)
+				r.want(l.PreStop == nil, "%s: there is no program for its preStop in the image",
+					w.name)
 			}
 		}
 		grace := 30 * time.Second // Kubernetes' default
@@ -73,21 +79,29 @@ func graceCovers(s *setup, r *report) {
 func rolloutIsGentle(s *setup, r *report) {
 	strategy := s.deployments[0].Spec.Strategy
 	u := strategy.RollingUpdate
-	if strategy.Type != appsv1.RollingUpdateDeploymentStrategyType || u == nil || u.MaxUnavailable == nil || u.MaxSurge == nil {
+	if strategy.Type != appsv1.RollingUpdateDeploymentStrategyType ||
+		u == nil || u.MaxUnavailable == nil || u.MaxSurge == nil {
 		r.add("the hubs' rolling update is not said")
 		return
 	}
-	r.want(u.MaxUnavailable.String() == "0", "an update takes %s hubs away first", u.MaxUnavailable.String())
-	r.want(u.MaxSurge.IntValue() == 1, "an update starts %s hubs at once: their clients come back at once", u.MaxSurge.String())
-	r.want(s.folder == dev || s.deployments[0].Spec.MinReadySeconds >= 10, "clients of one hub are not back before the next one stops")
-	r.want(s.folder != production || s.hub().replicas >= 3, "%d hubs in production", s.hub().replicas)
+	r.want(u.MaxUnavailable.String() == "0", "an update takes %s hubs away first",
+		u.MaxUnavailable.String())
+	r.want(u.MaxSurge.IntValue() == 1, "an update starts %s hubs at once: their clients come "+
+		"back at once", u.MaxSurge.String())
+	r.want(s.folder == dev || s.deployments[0].Spec.MinReadySeconds >= 10,
+		"clients of one hub are not back before the next one stops")
+	r.want(
+		s.folder != production || s.hub().replicas >= 3, "%d hubs in production", s.hub().replicas,
+	)
 	r.want(s.hub().replicas >= 2, "%d hubs: nothing to find each other", s.hub().replicas)
 }
 
 func podsSpread(s *setup, r *report) {
 	over := func(w workload, key string) *corev1.TopologySpreadConstraint {
 		all := w.template.Spec.TopologySpreadConstraints
-		i := slices.IndexFunc(all, func(c corev1.TopologySpreadConstraint) bool { return c.TopologyKey == key })
+		i := slices.IndexFunc(all, func(c corev1.TopologySpreadConstraint) bool {
+			return c.TopologyKey == key
+		})
 		if i < 0 {
 			r.add("%s: not spread over %s", w.name, key)
 			return &corev1.TopologySpreadConstraint{}
@@ -96,17 +110,21 @@ func podsSpread(s *setup, r *report) {
 		return &all[i]
 	}
 	nodes, zones := over(s.hub(), corev1.LabelHostname), over(s.hub(), corev1.LabelTopologyZone)
-	r.want(zones.WhenUnsatisfiable == corev1.ScheduleAnyway, "hubs do not start where zones are uneven")
+	r.want(zones.WhenUnsatisfiable == corev1.ScheduleAnyway,
+		"hubs do not start where zones are uneven")
 	// Old pods of a rolling update would count, and leave the new ones crooked.
 	r.want(slices.Contains(nodes.MatchLabelKeys, appsv1.DefaultDeploymentUniqueLabelKey),
 		"hubs are spread with those of the version before")
 	over(s.etcd(), corev1.LabelTopologyZone)
 	if s.folder == production {
-		r.want(nodes.WhenUnsatisfiable == corev1.DoNotSchedule, "two hubs of a version may lie on one node")
-		r.want(nodes.NodeTaintsPolicy != nil && *nodes.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor,
+		r.want(nodes.WhenUnsatisfiable == corev1.DoNotSchedule,
+			"two hubs of a version may lie on one node")
+		r.want(nodes.NodeTaintsPolicy != nil &&
+			*nodes.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor,
 			"a lost node keeps hubs from starting")
 	} else {
-		r.want(nodes.WhenUnsatisfiable == corev1.ScheduleAnyway, "a small cluster can not run the hubs")
+		r.want(nodes.WhenUnsatisfiable == corev1.ScheduleAnyway,
+			"a small cluster can not run the hubs")
 	}
 	apart := false
 	if a := s.etcd().template.Spec.Affinity; a != nil && a.PodAntiAffinity != nil {
@@ -118,7 +136,9 @@ func podsSpread(s *setup, r *report) {
 }
 
 var (
-	fixedImage = regexp.MustCompile(`^[a-z0-9./-]+(:v?[0-9]+\.[0-9]+\.[0-9]+|(:[\w.-]+)?@sha256:[0-9a-f]{64})$`)
+	fixedImage = regexp.MustCompile(
+		`^[a-z0-9./-]+(:v?[0-9]+\.[0-9]+\.[0-9]+|(:[\w.-]+)?@sha256:[0-9a-f]{64})$`,
+	)
 	etcdModule = regexp.MustCompile(`(?m)^\tgo\.etcd\.io/etcd/server/v3 (v\S+)$`)
 )
 
@@ -127,8 +147,10 @@ func imagesPinned(s *setup, r *report) {
 		image := w.container().Image
 		// What `make image VERSION=dev` builds does not leave the machine.
 		local := w.name == "connhub" && s.folder != production && image == "connhub:dev"
-		r.want(local || fixedImage.MatchString(image), "%s: %s may be another image tomorrow", w.name, image)
-		r.want(w.container().ImagePullPolicy != corev1.PullAlways, "%s: a pod can't start while the registry is away", w.name)
+		r.want(local ||
+			fixedImage.MatchString(image), "%s: %s may be another image tomorrow", w.name, image)
+		r.want(w.container().ImagePullPolicy != corev1.PullAlways,
+			"%s: a pod can't start while the registry is away", w.name)
 	}
 	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
@@ -141,10 +163,12 @@ func imagesPinned(s *setup, r *report) {
 		return
 	}
 	image := s.etcd().container().Image
-	r.want(strings.HasSuffix(image, ":"+string(version[1])), "etcd is %s, the hub is tested with %s", image, version[1])
+	r.want(strings.HasSuffix(image, ":"+
+		string(version[1])), "etcd is %s, the hub is tested with %s", image, version[1])
 }
 
-// podsConfined asks the code that admits pods into a namespace with the label "restricted", and for more.
+// podsConfined asks the code that admits pods into a namespace with the label "restricted", and for
+// more.
 func podsConfined(s *setup, r *report) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
@@ -153,18 +177,23 @@ func podsConfined(s *setup, r *report) {
 	}
 	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
 	for _, w := range s.workloads() {
-		result := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &w.template.ObjectMeta, &w.template.Spec))
+		result := policy.AggregateCheckResults(
+			evaluator.EvaluatePod(level, &w.template.ObjectMeta, &w.template.Spec),
+		)
 		r.want(result.Allowed, "%s is not let in: %s", w.name, result.ForbiddenDetail())
 		spec, c := w.template.Spec, w.container().SecurityContext
-		r.want(c != nil && c.ReadOnlyRootFilesystem != nil && *c.ReadOnlyRootFilesystem, "%s may write into its image", w.name)
-		r.want(spec.AutomountServiceAccountToken != nil && !*spec.AutomountServiceAccountToken, "%s gets a token for Kubernetes", w.name)
+		r.want(c != nil && c.ReadOnlyRootFilesystem != nil &&
+			*c.ReadOnlyRootFilesystem, "%s may write into its image", w.name)
+		r.want(spec.AutomountServiceAccountToken != nil &&
+			!*spec.AutomountServiceAccountToken, "%s gets a token for Kubernetes", w.name)
 		user := spec.SecurityContext
 		if user == nil || user.RunAsUser == nil || user.FSGroup == nil {
 			r.add("%s: no user, or no group for its volumes", w.name)
 			continue
 		}
 		r.want(*user.RunAsUser == imageUser(r) && *user.FSGroup == *user.RunAsUser,
-			"%s runs as %d, group of volumes %d; the image says %d", w.name, *user.RunAsUser, *user.FSGroup, imageUser(r))
+			"%s runs as %d, group of volumes %d; the image says %d", w.name, *user.RunAsUser,
+			*user.FSGroup, imageUser(r))
 	}
 }
 
@@ -181,7 +210,8 @@ func imageUser(r *report) int64 {
 	return user
 }
 
-// budgetFlags are the flags whose sizes come out of the hub's memory. Without them the hub takes a share of its limit.
+// budgetFlags are the flags whose sizes come out of the hub's memory. Without them the hub takes a
+// share of its limit.
 var budgetFlags = []string{"CONNHUB_HELD_BYTES", "CONNHUB_INBOUND_BYTES", "CONNHUB_CALL_BYTES"}
 
 // requestIDBytes is what the help of --request-ids says of each.
@@ -189,7 +219,8 @@ const requestIDBytes = 800
 
 // memorySuffices wants the budgets of a hub to leave half of its memory for all that has no budget.
 func memorySuffices(s *setup, r *report) {
-	limit, variables := s.hub().container().Resources.Limits.Memory().Value(), s.pod(s.hub(), 0).variables()
+	limit, variables := s.hub().container().Resources.Limits.Memory().Value(),
+		s.pod(s.hub(), 0).variables()
 	var sum int64
 	for _, name := range budgetFlags {
 		size, ok := variables[name]
@@ -205,11 +236,15 @@ func memorySuffices(s *setup, r *report) {
 		r.want(err == nil, "CONNHUB_REQUEST_IDS=%s is no number", ids)
 		sum += n * requestIDBytes
 	}
-	r.want(2*sum <= limit, "the budgets of the hub are %d bytes, above half of its memory limit of %d", sum, limit)
+	r.want(2*sum <= limit, "the budgets of the hub are %d bytes, above half of its memory "+
+		"limit of %d", sum, limit)
 	for _, argument := range s.hub().container().Args {
 		for _, name := range append([]string{"CONNHUB_REQUEST_IDS"}, budgetFlags...) {
-			flag := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "CONNHUB_"), "_", "-"))
-			r.want(!strings.HasPrefix(argument, flag), "%s is an argument: set %s, which this rule reads", flag, name)
+			flag := "--" + strings.ToLower(
+				strings.ReplaceAll(strings.TrimPrefix(name, "CONNHUB_"), "_", "-"),
+			)
+			r.want(!strings.HasPrefix(argument, flag),
+				"%s is an argument: set %s, which this rule reads", flag, name)
 		}
 	}
 }
@@ -217,14 +252,17 @@ func memorySuffices(s *setup, r *report) {
 func resourcesSaid(s *setup, r *report) {
 	for _, w := range s.workloads() {
 		resources := w.container().Resources
-		r.want(!resources.Requests.Cpu().IsZero() && !resources.Requests.Memory().IsZero(), "%s: no requests", w.name)
+		r.want(!resources.Requests.Cpu().IsZero() &&
+			!resources.Requests.Memory().IsZero(), "%s: no requests", w.name)
 		r.want(!resources.Limits.Memory().IsZero(), "%s: no limit of memory", w.name)
 		r.want(s.folder == dev || resources.Limits.Memory().Equal(*resources.Requests.Memory()),
 			"%s: asks for less memory than it may take", w.name)
 		r.want(resources.Limits.Cpu().IsZero(), "%s: would be throttled, and answer late", w.name)
 	}
 	limit := s.hub().container().Resources.Limits.Memory().Value()
-	goLimit, err := resource.ParseQuantity(strings.TrimSuffix(s.pod(s.hub(), 0).variables()["GOMEMLIMIT"], "B"))
+	goLimit, err := resource.ParseQuantity(
+		strings.TrimSuffix(s.pod(s.hub(), 0).variables()["GOMEMLIMIT"], "B"),
+	)
 	r.want(err == nil && goLimit.Value()*10 <= limit*9 && goLimit.Value()*10 >= limit*8,
 		"GOMEMLIMIT is %s of %d bytes, want 80 to 90 %%", goLimit.String(), limit)
 

@@ -25,7 +25,8 @@ func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
 	a := &authority{key: newKey(t)}
 	template := template(t, name)
-	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
+	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true,
+		true, x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)
@@ -37,8 +38,8 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-// sign makes a certificate as README.md describes it: its use and its names. Pods are dialled by address here, so
-// servers' certificates have these as well.
+// sign makes a certificate as README.md describes it: its use and its names. Pods are dialled by
+// address here, so servers' certificates have these as well.
 func (a *authority) sign(t *testing.T, d document, addresses []net.IP) (certificate, key string) {
 	t.Helper()
 	secret := newKey(t)

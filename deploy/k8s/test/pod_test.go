@@ -23,14 +23,19 @@ type pod struct {
 
 // pod returns the pod with a number. A Deployment's have other names; nothing depends on them.
 func (s *setup) pod(w workload, number int) pod {
-	return pod{workload: w, setup: s, name: fmt.Sprintf("%s-%d", w.name, number), ip: fmt.Sprintf("192.0.2.%d", number+1)}
+	return pod{
+		workload: w, setup: s, name: fmt.Sprintf("%s-%d", w.name, number),
+		ip: fmt.Sprintf("192.0.2.%d", number+1),
+	}
 }
 
 type variable struct{ name, value string }
 
 // environment is what the kubelet gives the container, in its order, and all that is wrong with it.
 func (p pod) environment() (all []variable, problems []string) {
-	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	complain := func(format string, args ...any) {
+		problems = append(problems, fmt.Sprintf(format, args...))
+	}
 	known := make(map[string]string)
 	add := func(name, value string) {
 		if _, twice := known[name]; twice {
@@ -60,7 +65,9 @@ func (p pod) environment() (all []variable, problems []string) {
 		}
 		value, unknown := expand(value, known)
 		for _, name := range unknown {
-			complain("%s: $(%s) is not known there: Kubernetes leaves it as it stands", e.Name, name)
+			complain(
+				"%s: $(%s) is not known there: Kubernetes leaves it as it stands", e.Name, name,
+			)
 		}
 		add(e.Name, value)
 	}
@@ -73,10 +80,14 @@ func (p pod) value(e corev1.EnvVar) (string, error) {
 	case from == nil:
 		return e.Value, nil
 	case from.FieldRef != nil:
-		fields := map[string]string{"metadata.name": p.name, "status.podIP": p.ip, "metadata.namespace": "connhub"}
+		fields := map[string]string{
+			"metadata.name": p.name, "status.podIP": p.ip, "metadata.namespace": "connhub",
+		}
 		value, ok := fields[from.FieldRef.FieldPath]
 		if !ok {
-			return "", fmt.Errorf("field %s is not for pods, or not known here", from.FieldRef.FieldPath)
+			return "", fmt.Errorf(
+				"field %s is not for pods, or not known here", from.FieldRef.FieldPath,
+			)
 		}
 		return value, nil
 	case from.SecretKeyRef != nil:
@@ -125,10 +136,13 @@ func (s *setup) secretValue(name, key string) (string, error) {
 		}
 	}
 	if !slices.Contains(s.readme.secrets[name].keys, key) {
-		return "", fmt.Errorf("key %s of the Secret %s is neither made nor in the table of README.md", key, name)
+		return "", fmt.Errorf(
+			"key %s of the Secret %s is neither made nor in the table of README.md", key, name,
+		)
 	}
 	if s.given == nil {
-		return base64.StdEncoding.EncodeToString([]byte("made by whoever installs: " + name + "/" + key)), nil
+		return base64.StdEncoding.EncodeToString([]byte("made by whoever installs: " +
+			name + "/" + key)), nil
 	}
 	return s.given[name][key], nil
 }
@@ -136,7 +150,9 @@ func (s *setup) secretValue(name, key string) (string, error) {
 // files are what is mounted from Secrets: path to value.
 func (p pod) files() (files map[string]string, problems []string) {
 	files = make(map[string]string)
-	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	complain := func(format string, args ...any) {
+		problems = append(problems, fmt.Sprintf(format, args...))
+	}
 	for _, m := range p.container().VolumeMounts {
 		v := p.volume(m.Name)
 		if v == nil || v.Projected == nil {

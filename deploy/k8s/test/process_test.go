@@ -46,8 +46,9 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// start runs the container of p: its variables and no others, its arguments, its mounted files below a folder.
-// hosts are the addresses of pods that have names. It is killed at the latest when the test ends.
+// start runs the container of p: its variables and no others, its arguments, its mounted files
+// below a folder. hosts are the addresses of pods that have names. It is killed at the latest when
+// the test ends.
 func start(t *testing.T, p pod, hosts map[string]string) *process {
 	t.Helper()
 	folder := t.TempDir()
@@ -105,7 +106,9 @@ func (p *process) run(t *testing.T) {
 		<-p.ended
 		if t.Failed() {
 			lines := strings.SplitAfter(p.log.String(), "\n")
-			t.Logf("the last of %s:\n%s", p.name, strings.Join(lines[max(0, len(lines)-logShown):], ""))
+			t.Logf("the last of %s:\n%s", p.name, strings.Join(
+				lines[max(0, len(lines)-logShown):], "",
+			))
 		}
 	})
 }
@@ -152,19 +155,24 @@ func (p *process) ask(ctx context.Context, probe *corev1.Probe) error {
 // logShown is how many lines of a process's log a failed test shows: etcd is talkative.
 const logShown = 25
 
-// patience bounds every wait below, of which nothing promises when it ends. On two quiet cores an etcd of three needs some
-// seconds, on busy ones ten times as long.
+// patience bounds every wait below, of which nothing promises when it ends. On two quiet cores an
+// etcd of three needs some seconds, on busy ones ten times as long.
 const patience = 3 * time.Minute
 
-// awaitReady passes the probes in the kubelet's order, and gives them as much time as they say, or less.
+// awaitReady passes the probes in the kubelet's order, and gives them as much time as they say, or
+// less.
 func (p *process) awaitReady(t *testing.T) {
 	t.Helper()
 	probes := p.probes()
 	begin := probes["startup"]
-	p.eventually(t, "the startup probe", min(patience, time.Duration(begin.PeriodSeconds*begin.FailureThreshold)*time.Second), func() error {
+	p.eventually(t, "the startup probe", min(
+		patience, time.Duration(begin.PeriodSeconds*begin.FailureThreshold)*time.Second,
+	), func() error {
 		return p.ask(t.Context(), begin)
 	})
-	p.eventually(t, "the readiness probe", patience, func() error { return p.ask(t.Context(), probes["readiness"]) })
+	p.eventually(t, "the readiness probe", patience, func() error {
+		return p.ask(t.Context(), probes["readiness"])
+	})
 	if err := p.ask(t.Context(), probes["liveness"]); err != nil {
 		t.Errorf("%s: the liveness probe: %v", p.name, err)
 	}
@@ -195,7 +203,8 @@ func (p *process) eventually(t *testing.T, what string, limit time.Duration, try
 // stop sends SIGTERM, as the kubelet does, and holds that the process ends well within limit.
 func (p *process) stop(t *testing.T, limit time.Duration) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil &&
+		!errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
 	select {

@@ -42,7 +42,8 @@ var (
 	beds     atomic.Int32
 )
 
-// TestPodsRun starts what a setup says: etcd, a hub, one more when etcd has its users, and looks at them from all sides.
+// TestPodsRun starts what a setup says: etcd, a hub, one more when etcd has its users, and looks at
+// them from all sides.
 func TestPodsRun(t *testing.T) {
 	t.Parallel()
 	for _, folder := range setupFolders {
@@ -82,7 +83,9 @@ func TestALostMemberIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(before.Members, func(m *etcdserverpb.Member) bool { return m.Name == lost.name })
+	i := slices.IndexFunc(before.Members, func(m *etcdserverpb.Member) bool {
+		return m.Name == lost.name
+	})
 	peer := lost.variables()["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
 	if i < 0 || len(before.Members) != 3 {
 		t.Fatalf("no %s among %v", lost.name, before.Members)
@@ -92,7 +95,9 @@ func TestALostMemberIsReplaced(t *testing.T) {
 	}
 	// etcd takes nobody in before the members that are left have been connected for five seconds.
 	b.members[0].eventually(t, "member add", patience, func() error {
-		_, err := client.MemberAdd(t.Context(), []string{strings.Replace(peer, lost.host(), lost.ip, 1)})
+		_, err := client.MemberAdd(
+			t.Context(), []string{strings.Replace(peer, lost.host(), lost.ip, 1)},
+		)
 		return err
 	})
 	setEnv(b.etcd(), "ETCD_INITIAL_CLUSTER_STATE", "existing")
@@ -177,7 +182,8 @@ func (b *bed) startEtcd(t *testing.T) {
 	}
 }
 
-// addUsers gives etcd the users that README.md tells to give it, where the hubs have one. Hubs that run go on.
+// addUsers gives etcd the users that README.md tells to give it, where the hubs have one. Hubs that
+// run go on.
 func (b *bed) addUsers(t *testing.T) {
 	t.Helper()
 	variables := b.pod(b.hub(), 0).variables()
@@ -195,7 +201,8 @@ func (b *bed) addUsers(t *testing.T) {
 		func() error { _, err := client.UserAdd(ctx, user, auth["password"]); return err },
 		func() error { _, err := client.RoleAdd(ctx, user); return err },
 		func() error {
-			_, err := client.RoleGrantPermission(ctx, user, prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
+			_, err := client.RoleGrantPermission(ctx, user, prefix,
+				clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
 			return err
 		},
 		func() error { _, err := client.UserGrantRole(ctx, user, user); return err },
@@ -210,14 +217,18 @@ func (b *bed) addUsers(t *testing.T) {
 // etcdClient talks to the first member, with the certificate of the hubs where they have one.
 func (b *bed) etcdClient(t *testing.T) *clientv3.Client {
 	t.Helper()
-	config := clientv3.Config{Endpoints: []string{b.address(firstMember) + ":2379"}, DialTimeout: patience, Logger: zap.NewNop()}
+	config := clientv3.Config{Endpoints: []string{b.address(firstMember) +
+		":2379"}, DialTimeout: patience, Logger: zap.NewNop()}
 	if b.pod(b.hub(), 0).variables()["CONNHUB_ETCD_CERT_FILE"] != "" {
 		secret := b.given["connhub-etcd-client-tls"]
 		pair, err := tls.X509KeyPair([]byte(secret["tls.crt"]), []byte(secret["tls.key"]))
 		if err != nil {
 			t.Fatal(err)
 		}
-		config.TLS = &tls.Config{RootCAs: b.inside.pool(), Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		config.TLS = &tls.Config{
+			RootCAs:      b.inside.pool(),
+			Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12,
+		}
 	}
 	client, err := clientv3.New(config)
 	if err != nil {
@@ -237,7 +248,9 @@ func (b *bed) startHub(t *testing.T) {
 	b.hubs = append(b.hubs, hub)
 	hub.awaitReady(t)
 	// The check has teeth: a path that is not served does not pass.
-	wrong := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/nothing", Port: intstr.FromString("ops")}}}
+	wrong := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{
+		HTTPGet: &corev1.HTTPGetAction{Path: "/nothing", Port: intstr.FromString("ops")},
+	}}
 	if hub.ask(t.Context(), wrong) == nil {
 		t.Errorf("%s answers a probe of a path that it does not have", hub.name)
 	}
@@ -278,13 +291,16 @@ func (b *bed) hubsFindEachOther(t *testing.T) {
 			}
 			linked := 0
 			for _, h := range answer.Hubs {
-				i := slices.IndexFunc(b.hubs, func(p *process) bool { return p.name == h.Name && p.advertised() == h.Address })
+				i := slices.IndexFunc(b.hubs, func(p *process) bool {
+					return p.name == h.Name && p.advertised() == h.Address
+				})
 				if i >= 0 && h.Reachable && h.Registered {
 					linked++
 				}
 			}
 			if linked != len(b.hubs) || len(answer.Hubs) != len(b.hubs) {
-				return fmt.Errorf("it sees %d hubs, has links to %d of ours, want %d: %s", len(answer.Hubs), linked, len(b.hubs), out)
+				return fmt.Errorf("it sees %d hubs, has links to %d of ours, want %d: %s",
+					len(answer.Hubs), linked, len(b.hubs), out)
 			}
 			return nil
 		})
@@ -317,8 +333,9 @@ func (b *bed) servesClients(t *testing.T, hub *process) {
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{
-		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-		"Origin": variables["CONNHUB_ALLOWED_ORIGIN"],
+		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+		"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+		"Origin":            variables["CONNHUB_ALLOWED_ORIGIN"],
 	} {
 		if value != "" {
 			request.Header.Set(name, value)
@@ -342,8 +359,12 @@ func (b *bed) guardsOperations(t *testing.T, hub *process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for credential, want := range map[string]int{"": http.StatusUnauthorized, "Bearer " + secret: http.StatusOK} {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s:%d/metrics", hub.ip, port.ContainerPort), nil)
+	for credential, want := range map[string]int{
+		"": http.StatusUnauthorized, "Bearer " + secret: http.StatusOK,
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf(
+			"http://%s:%d/metrics", hub.ip, port.ContainerPort,
+		), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,8 @@ type setup struct {
 
 	readme readme
 
-	// Values of the Secrets that the installer makes, by name and key; nil: every documented key has some.
+	// Values of the Secrets that the installer makes, by name and key; nil: every documented key
+	// has some.
 	given map[string]map[string]string
 }
 
@@ -51,13 +52,17 @@ type setup struct {
 var built = func() map[string]func() ([][]byte, error) {
 	all := make(map[string]func() ([][]byte, error))
 	for _, folder := range setupFolders {
-		all[folder] = sync.OnceValues(func() ([][]byte, error) { return build(filepath.Join(deployment, folder)) })
+		all[folder] = sync.OnceValues(func() ([][]byte, error) {
+			return build(filepath.Join(deployment, folder))
+		})
 	}
 	return all
 }()
 
 func build(folder string) ([][]byte, error) {
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(
+		filesys.MakeFsOnDisk(), folder,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -72,14 +77,17 @@ func build(folder string) ([][]byte, error) {
 	return objects, nil
 }
 
-// loadSetup fails the test when the folder does not build or an object is not what Kubernetes knows.
+// loadSetup fails the test when the folder does not build or an object is not what Kubernetes
+// knows.
 func loadSetup(t *testing.T, folder string) *setup {
 	t.Helper()
 	objects, err := built[folder]()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &setup{folder: folder, readme: readme{secrets: maps.Clone(documents.secrets), commands: documents.commands}}
+	s := &setup{folder: folder, readme: readme{
+		secrets: maps.Clone(documents.secrets), commands: documents.commands,
+	}}
 	for _, text := range objects {
 		if err := s.add(text); err != nil {
 			t.Fatalf("%s: %v\n%s", folder, err, text)
@@ -98,7 +106,9 @@ var decoder = func() runtime.Decoder {
 			panic(err)
 		}
 	}
-	return json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})
+	return json.NewSerializerWithOptions(
+		json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true},
+	)
 }()
 
 func (s *setup) add(text []byte) error {
@@ -147,7 +157,10 @@ func (s *setup) hub() workload {
 
 func (s *setup) etcd() workload {
 	set := s.sets[0]
-	return workload{set.Name, replicas(set.Spec.Replicas), set.Spec.Selector, &set.Spec.Template, set.Spec.VolumeClaimTemplates}
+	return workload{
+		set.Name, replicas(set.Spec.Replicas),
+		set.Spec.Selector, &set.Spec.Template, set.Spec.VolumeClaimTemplates,
+	}
 }
 
 func replicas(n *int32) int {
@@ -157,7 +170,8 @@ func replicas(n *int32) int {
 	return int(*n)
 }
 
-// container is the only one of a workload's pods; loadSetup's callers may rely on it: TestEachSetupHasItsParts.
+// container is the only one of a workload's pods; loadSetup's callers may rely on it:
+// TestEachSetupHasItsParts.
 func (w workload) container() *corev1.Container { return &w.template.Spec.Containers[0] }
 
 func (s *setup) service(name string) *corev1.Service {
@@ -172,14 +186,19 @@ func TestEachSetupHasItsParts(t *testing.T) {
 	for _, folder := range setupFolders {
 		t.Run(folder, func(t *testing.T) {
 			s := loadSetup(t, folder)
-			if len(s.deployments) != 1 || len(s.sets) != 1 || len(s.configMaps) != 1 || len(s.services) != 3 ||
+			if len(s.deployments) != 1 ||
+				len(s.sets) != 1 || len(s.configMaps) != 1 || len(s.services) != 3 ||
 				len(s.budgets) != 2 || len(s.policies) != 2 || len(s.namespaces) > 1 {
-				t.Fatalf("%d deployments, %d stateful sets, %d config maps, %d services, %d budgets, %d policies, %d namespaces",
-					len(s.deployments), len(s.sets), len(s.configMaps), len(s.services), len(s.budgets), len(s.policies), len(s.namespaces))
+				t.Fatalf("%d deployments, %d stateful sets, %d config maps, %d services, %d "+
+					"budgets, %d policies, %d namespaces",
+					len(s.deployments), len(s.sets), len(s.configMaps), len(s.services),
+					len(s.budgets), len(s.policies), len(s.namespaces))
 			}
 			for _, w := range s.workloads() {
-				if spec := w.template.Spec; len(spec.Containers) != 1 || len(spec.InitContainers) != 0 {
-					t.Fatalf("%s: %d containers, %d init containers", w.name, len(spec.Containers), len(spec.InitContainers))
+				if spec := w.template.Spec; len(spec.Containers) != 1 ||
+					len(spec.InitContainers) != 0 {
+					t.Fatalf("%s: %d containers, %d init containers",
+						w.name, len(spec.Containers), len(spec.InitContainers))
 				}
 			}
 		})
@@ -188,12 +207,15 @@ func TestEachSetupHasItsParts(t *testing.T) {
 
 func TestDecodingRefusesWhatKubernetesDoesNotKnow(t *testing.T) {
 	for name, text := range map[string]string{
-		"kind":            "apiVersion: apps/v1\nkind: Deploymint\nmetadata: {name: x}\n",
-		"group":           "apiVersion: example.com/v1\nkind: Deployment\nmetadata: {name: x}\n",
-		"field":           "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {replica: 3}\n",
-		"type of a value": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {replicas: three}\n",
-		"same key twice":  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {replicas: 3, replicas: 4}\n",
-		"kind for us":     "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n",
+		"kind":  "apiVersion: apps/v1\nkind: Deploymint\nmetadata: {name: x}\n",
+		"group": "apiVersion: example.com/v1\nkind: Deployment\nmetadata: {name: x}\n",
+		"field": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: " +
+			"{replica: 3}\n",
+		"type of a value": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: " +
+			"{replicas: three}\n",
+		"same key twice": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: " +
+			"{replicas: 3, replicas: 4}\n",
+		"kind for us": "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n",
 	} {
 		if err := (&setup{}).add([]byte(text)); err == nil {
 			t.Errorf("an unknown %s was taken", name)
