@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// stopLimit is what the binary promises for SIGTERM, and as much again for a busy machine.
+	// stopLimit is twice the time that the binary promises for SIGTERM, for a busy machine.
 	stopLimit = 20 * time.Second
 )
 
@@ -59,13 +59,15 @@ type process struct {
 	asked   sync.Once // to end
 }
 
-// startAlone runs the only hub, without secrets, on free ports until the test ends, and then checks that it stops as it should.
-// It is not `connhub dev`: that has etcd in its process, whose goroutines come and go.
+// startAlone runs a hub without peers and secrets on free ports until the test ends, and then
+// checks that it stops properly. It does not run `connhub dev`: that has etcd in its process, whose
+// goroutines come and go.
 func startAlone(t *testing.T, flags ...string) *process {
 	t.Helper()
 	p := start(t, append([]string{
 		"serve", "--single-hub", "--insecure-dev",
-		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
+		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0",
+		"--listen-ops", "127.0.0.1:0",
 	}, flags...)...)
 	p.await(t, p.ready)
 	return p
@@ -78,7 +80,9 @@ func start(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{bound: make(chan struct{}), ready: make(chan struct{}), logged: make(chan struct{})}
+	p := &process{
+		bound: make(chan struct{}), ready: make(chan struct{}), logged: make(chan struct{}),
+	}
 	p.command = exec.Command(path, args...)
 	p.command.SysProcAttr = dieWithTests
 	// The race detector waits for a second before it ends a process, for reports of goroutines that
@@ -115,10 +119,11 @@ func (p *process) await(t *testing.T, reached <-chan struct{}) {
 	}
 }
 
-// follow reads the log, and tells from it what the process has come to.
+// follow reads the log, and derives the state of the process from it.
 func (p *process) follow(stderr io.Reader) {
 	defer close(p.logged)
-	lines := bufio.NewReader(stderr) // lines of any length: a Scanner would stop, and the process block
+	// lines of any length: a Scanner would stop, and a full pipe block the process
+	lines := bufio.NewReader(stderr)
 	for {
 		line, err := lines.ReadBytes('\n')
 		p.log.Write(line)
@@ -167,8 +172,9 @@ func (p *process) terminate() {
 	})
 }
 
-// stop ends the process as an orchestrator does. A data race that its detector found makes the exit code 66; an error
-// in the log is a fault of the hub, which nobody outside should be able to cause.
+// stop ends the process as an orchestrator does. The exit code is 66 if the race detector found a
+// data race. An error in the log is a fault of the hub: no client or stranger should be able to
+// cause it.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	p.terminate()
@@ -216,7 +222,7 @@ func (p *process) get(t *testing.T, path string) string {
 	return string(body)
 }
 
-// vitals are what a process must not lose, whoever comes by.
+// vitals are the resources that a process must not lose to any visitor.
 type vitals struct{ goroutines, files int }
 
 // vitals asks for the goroutines' profile: while metrics are gathered there are more.

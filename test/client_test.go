@@ -25,26 +25,26 @@ const (
 	maskBit = 0x80
 )
 
-// handshakeLimit bounds a handshake on a machine that is busy, where thousands of others are under way. The hub has a limit of its
-// own.
+// handshakeLimit bounds a handshake on a busy machine, while thousands of others are in progress.
+// The hub has a limit of its own.
 const handshakeLimit = 5 * time.Minute
 
-// client is a WebSocket client that is small enough for thousands of them, and understands exactly
-// what a hub may send: whole, unmasked frames.
+// client is a WebSocket client. It is small enough for thousands of them, and accepts exactly the
+// frames that a hub may send: whole, unmasked frames.
 type client struct {
 	conn   net.Conn
 	reader *bufio.Reader
 	pong   func(payload []byte) // takes the answers to its own pings; nil: it sends none
 }
 
-// narrow makes a socket's receive buffer as small as the kernel lets it be, before the handshake, so that a
-// client that does not read fills up soon.
+// narrow makes a socket's receive buffer as small as the kernel allows, before the handshake, so
+// that a client that does not read fills up soon.
 var narrow = setting(keeps(1))
 
-// option is one of a socket, as setsockopt(2) takes it.
+// option is an option of a socket, as setsockopt(2) takes it.
 type option struct{ level, name, value int }
 
-// keeps has the kernel keep about so many bytes of what has come.
+// keeps limits the received bytes that the kernel keeps to about so many.
 func keeps(bytes int) option { return option{syscall.SOL_SOCKET, syscall.SO_RCVBUF, bytes} }
 
 // setting sets options of a socket before it connects.
@@ -53,14 +53,17 @@ func setting(options ...option) func(network, address string, raw syscall.RawCon
 		var failed error
 		err := raw.Control(func(fd uintptr) {
 			for _, o := range options {
-				failed = errors.Join(failed, syscall.SetsockoptInt(int(fd), o.level, o.name, o.value))
+				failed = errors.Join(
+					failed, syscall.SetsockoptInt(int(fd), o.level, o.name, o.value),
+				)
 			}
 		})
 		return errors.Join(err, failed)
 	}
 }
 
-// dialClient connects to the path of a hub's client address; protocol is the subprotocol to ask for, or empty.
+// dialClient connects to the path of a hub's client address. protocol is the requested subprotocol,
+// or empty.
 func dialClient(dialer net.Dialer, address, path, protocol string) (*client, error) {
 	dialer.Timeout = handshakeLimit
 	conn, err := dialer.Dial("tcp", address)
@@ -82,7 +85,8 @@ func newClient(conn net.Conn, address, path, protocol string) (*client, error) {
 
 // upgradeRequest is the opening handshake (RFC 6455 §4.1) with the nonce of its example.
 func upgradeRequest(address, path, protocol string) string {
-	request := "GET " + path + " HTTP/1.1\r\nHost: " + address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	request := "GET " + path +
+		" HTTP/1.1\r\nHost: " + address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	if protocol != "" {
 		request += "Sec-WebSocket-Protocol: " + protocol + "\r\n"
@@ -103,7 +107,8 @@ func (c *client) upgrade(address, path, protocol string) error {
 	}
 	_ = response.Body.Close() // a 101 has none
 	accept := response.Header.Get("Sec-WebSocket-Accept")
-	if response.StatusCode != http.StatusSwitchingProtocols || accept != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+	if response.StatusCode != http.StatusSwitchingProtocols ||
+		accept != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 		return fmt.Errorf("handshake: %s, accept %q", response.Status, accept)
 	}
 	if got := response.Header.Get("Sec-WebSocket-Protocol"); got != protocol {
@@ -120,8 +125,8 @@ type errClosed struct {
 
 func (e errClosed) Error() string { return fmt.Sprintf("closed: %d %s", e.code, e.reason) }
 
-// read gives each message to take until the connection ends, and returns why: errClosed after a close frame,
-// which it answers. The bytes belong to read.
+// read gives each message to take until the connection ends, and returns the reason. The reason is
+// errClosed after a close frame, which read answers. The bytes belong to read.
 func (c *client) read(take func(message []byte)) error {
 	defer c.conn.Close()
 	var buffer []byte
@@ -156,14 +161,16 @@ func (c *client) read(take func(message []byte)) error {
 	}
 }
 
-// readFrame reads one frame into buffer, which it may replace by a larger one.
+// readFrame reads a frame into buffer. It may replace buffer by a larger buffer.
 func (c *client) readFrame(buffer []byte) (opcode byte, payload []byte, err error) {
 	var head [8]byte
 	if _, err := io.ReadFull(c.reader, head[:2]); err != nil {
 		return 0, nil, err
 	}
 	if head[0]&0xf0 != finBit || head[1]&maskBit != 0 {
-		return 0, nil, fmt.Errorf("frame with the head % x: not final, reserved bits or masked", head[:2])
+		return 0, nil, fmt.Errorf(
+			"frame with the head % x: not final, reserved bits or masked", head[:2],
+		)
 	}
 	opcode, size := head[0]&0x0f, uint64(head[1])
 	switch size {
@@ -185,8 +192,8 @@ func (c *client) readFrame(buffer []byte) (opcode byte, payload []byte, err erro
 	return opcode, payload, err
 }
 
-// maskedFrame is a final frame of at most 125 bytes as a client sends it. The mask is constant: it protects
-// proxies from pages, and here is neither.
+// maskedFrame returns a final frame of at most 125 bytes as a client sends it. The mask is
+// constant: it protects proxies from pages, and the tests have neither.
 func maskedFrame(opcode byte, payload []byte) []byte {
 	mask := [4]byte{0x12, 0x34, 0x56, 0x78}
 	b := append([]byte{finBit | opcode, maskBit | byte(len(payload))}, mask[:]...)

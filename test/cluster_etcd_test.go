@@ -17,13 +17,13 @@ import (
 const (
 	etcdRole    = "etcd"
 	etcdMembers = 3
-	// etcdTick and etcdElection, in milliseconds, are short enough that a leader is soon found again, and long enough for a
-	// machine that is busy.
+	// etcdTick and etcdElection are in milliseconds. They are so short that a new leader is soon
+	// found, and long enough for a busy machine.
 	etcdTick     = 50
 	etcdElection = 500
 )
 
-// etcdMember says what a member of etcd needs to know to start.
+// etcdMember has the arguments with which a member of etcd starts.
 type etcdMember struct {
 	Name, Dir, Clients, Peers, Cluster string
 	Existing                           bool
@@ -53,8 +53,11 @@ func serveEtcd() error {
 
 func (m *etcdMember) start() (*embed.Etcd, error) {
 	c := embed.NewConfig()
-	c.Name, c.Dir, c.InitialCluster, c.InitialClusterToken = m.Name, m.Dir, m.Cluster, "connhub-test"
-	clients, peers := []url.URL{{Scheme: "http", Host: m.Clients}}, []url.URL{{Scheme: "http", Host: m.Peers}}
+	c.Name, c.Dir, c.InitialCluster, c.InitialClusterToken = m.Name,
+		m.Dir, m.Cluster, "connhub-test"
+	clients, peers := []url.URL{{Scheme: "http", Host: m.Clients}}, []url.URL{
+		{Scheme: "http", Host: m.Peers},
+	}
 	c.ListenClientUrls, c.AdvertiseClientUrls = clients, clients
 	c.ListenPeerUrls, c.AdvertisePeerUrls = peers, peers
 	c.TickMs, c.ElectionMs = etcdTick, etcdElection
@@ -92,8 +95,8 @@ func startEtcd(t *testing.T) *etcd {
 	return e
 }
 
-// freeAddress returns an address where nobody listens. Nothing else uses the hosts, so it stays
-// free: the hubs are at 127.0.0.x, and guests come from 127.0.Network.x.
+// freeAddress returns an address without a listener. No other part of the tests uses its host, so
+// it stays free: the hubs are at 127.0.0.x, and guests come from 127.0.Network.x.
 func freeAddress(t *testing.T, i int) string {
 	t.Helper()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.255.%d:0", i+1))
@@ -104,7 +107,7 @@ func freeAddress(t *testing.T, i int) string {
 	return l.Addr().String()
 }
 
-// launch starts all members, from nothing or from what they had.
+// launch starts all members, with the data of their previous run if there is any.
 func (e *etcd) launch(t *testing.T) {
 	t.Helper()
 	for i := range e.members {
@@ -150,7 +153,9 @@ func (e *etcd) endpoints() []string {
 // client returns a plain client of etcd, which is closed with the test.
 func (e *etcd) client(t *testing.T) *clientv3.Client {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: e.endpoints(), DialTimeout: patience, Logger: zap.NewNop()})
+	client, err := clientv3.New(
+		clientv3.Config{Endpoints: e.endpoints(), DialTimeout: patience, Logger: zap.NewNop()},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,12 +7,13 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// mostNamed is the share of receipts that may name a hub as unreachable while all is well: on a busy machine one may seem so.
+// mostNamed is the share of receipts that may name a hub as unreachable while all hubs run: on a
+// busy machine a hub may seem unreachable.
 const mostNamed = 0.1
 
-// sendMany is the promise of TestManySendsExactlyOnce with clients and callers spread over the hubs: each message goes
-// through any of them. Some callers have a secret of their own, and so are told apart and have their calls carried apart, and some
-// share one.
+// sendMany is the promise of TestManySendsExactlyOnce with clients and callers spread over the
+// hubs. Each message goes through any of them. Some callers have a secret of their own, so the hub
+// tells them apart and carries their calls apart. The rest share a secret.
 func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 	t.Helper()
 	seed := rand.Uint64()
@@ -32,15 +33,17 @@ func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 	awaitEnd(t, crowd.members)
 	checkHealthy(t, crowd.members, all, sum)
 	if most := c.machine.Share(mostNamed) * float64(sum.receipts); float64(sum.partial) > most {
-		t.Errorf("%d of %d receipts name a hub as unreachable, want %.0f at most: the test proves little", sum.partial, sum.receipts, most)
+		t.Errorf("%d of %d receipts name a hub as unreachable, want %.0f at most: the test "+
+			"proves little", sum.partial, sum.receipts, most)
 	}
 	t.Logf("forwards by interest %d, by flood %d",
-		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="interest"`), c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="flood"`))
+		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="interest"`),
+		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="flood"`))
 	crowd.checkStrays(t)
 	c.checkInvariants(t)
 }
 
-// awaitReached waits until a hub has found every other one to answer.
+// awaitReached waits until a hub has found that each peer answers.
 func (c *cluster) awaitReached(t *testing.T, n *node) {
 	t.Helper()
 	testkit.Eventually(t, "no hub is suspect", func() bool {

@@ -10,7 +10,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// addressed is a send, and at which hubs it has somebody.
+// addressed is a send with the hubs that have members for it.
 type addressed struct {
 	namespace string
 	target    *controlv1.Target
@@ -18,8 +18,8 @@ type addressed struct {
 	hubs      []int // numbers of nodes
 }
 
-// countForwards proves that interest is real: for each send, a hub passes on exactly one call to each other hub that has
-// somebody for it, and none to the others.
+// countForwards proves that interest is exact: for each send, a hub forwards exactly one call to
+// each peer with members for it, and none to further peers.
 func (c *cluster) countForwards(t *testing.T) {
 	t.Helper()
 	crowd := c.newCrowd(t)
@@ -36,7 +36,8 @@ func (c *cluster) countForwards(t *testing.T) {
 		}
 		gotInterest, gotFlood := c.forwards(t)
 		gotInterest, gotFlood = gotInterest-interest, gotFlood-flood
-		t.Logf("%d sends through each of %d hubs: forwarded by interest %d, want %d; by flood %d", rounds*len(all), len(c.nodes), gotInterest, want, gotFlood)
+		t.Logf("%d sends through each of %d hubs: forwarded by interest %d, want %d; by flood %d",
+			rounds*len(all), len(c.nodes), gotInterest, want, gotFlood)
 		if gotFlood == 0 && gotInterest != want {
 			t.Errorf("forwarded %d calls, want %d", gotInterest, want)
 		}
@@ -49,7 +50,9 @@ func (c *cluster) countForwards(t *testing.T) {
 func (c *cluster) forwards(t *testing.T) (interest, flood int) {
 	t.Helper()
 	const name = "connhub_mesh_forwards_total"
-	return c.sum(t, name, `call="send"`, `why="interest"`), c.sum(t, name, `call="send"`, `why="flood"`)
+	return c.sum(t, name, `call="send"`, `why="interest"`), c.sum(
+		t, name, `call="send"`, `why="flood"`,
+	)
 }
 
 // scatter puts members at some hubs and not at others, and returns sends to each of them.
@@ -69,22 +72,28 @@ func scatter(t *testing.T, c *cluster, crowd *crowd) (all []addressed) {
 			home[crowd.add(namespace, "nobody", "")] = number
 		}
 		all = append(all,
-			addressed{"default", &controlv1.Target{Users: []string{"user-" + name}}, len(hubs), hubs},
-			addressed{"default", &controlv1.Target{Groups: []string{"group-" + name, "group-none"}}, len(hubs), hubs},
+			addressed{
+				"default", &controlv1.Target{Users: []string{"user-" + name}}, len(hubs), hubs,
+			},
+			addressed{"default", &controlv1.Target{Groups: []string{"group-" +
+				name, "group-none"}}, len(hubs), hubs},
 			addressed{namespace, &controlv1.Target{Everyone: true}, len(hubs), hubs})
 	}
 	c.enter(t, crowd, crowd.members, func(m *member) *node { return c.nodes[home[m]-1] })
 	crowd.identify(t, c.nodes[0].backend, crowd.members)
 	crowd.read(crowd.members)
 	for _, m := range crowd.all["default"] {
-		all = append(all, addressed{"default", &controlv1.Target{Connections: []string{m.id}}, 1, []int{home[m]}})
+		all = append(all, addressed{
+			"default", &controlv1.Target{Connections: []string{m.id}}, 1, []int{home[m]},
+		})
 	}
 	return append(all,
 		addressed{"default", &controlv1.Target{Groups: []string{"group-none"}}, 0, nil},
 		addressed{"nobody-here", &controlv1.Target{Everyone: true}, 0, nil})
 }
 
-// sendEach sends everything through each hub, and returns how many calls should have been passed on.
+// sendEach sends every message through each hub, and returns the expected number of forwarded
+// calls.
 func sendEach(t *testing.T, c *cluster, all []addressed) (want int) {
 	t.Helper()
 	for _, n := range c.nodes {
@@ -97,8 +106,10 @@ func sendEach(t *testing.T, c *cluster, all []addressed) (want int) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r := response.GetReceipt(); int(r.GetMatched()) != a.matched && len(r.GetUnreachableHubs()) == 0 {
-				t.Fatalf("%v through hub %d: receipt %v, want %d matched", a.target, n.number, r, a.matched)
+			if r := response.GetReceipt(); int(r.GetMatched()) != a.matched &&
+				len(r.GetUnreachableHubs()) == 0 {
+				t.Fatalf("%v through hub %d: receipt %v, want %d matched",
+					a.target, n.number, r, a.matched)
 			}
 			for _, number := range a.hubs {
 				if number != n.number {

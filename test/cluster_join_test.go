@@ -28,14 +28,15 @@ const (
 	mostNamedOfJoins = 0.01
 	// frozenWork is for how long joins and sends go on at most while a hub is stopped.
 	frozenWork = 9 * time.Second
-	// freezeLimit is how long a hub is stopped at most, so that neither its clients nor the other hubs give it up: a hub that
-	// stood still for 15 s may have been forgotten, and starts anew.
+	// freezeLimit bounds the time that a hub is stopped, so that neither its clients nor its peers
+	// give it up. A hub that stood still for 15 s may have been forgotten, and starts anew.
 	freezeLimit = 14 * time.Second
 )
 
-// readYourWrites proves that a join is in force at every hub when it returns: what is sent at once to the group,
-// through another hub, reaches the member. Also while a hub is stopped, and by a hub that was stopped and finds the send when it
-// goes on, with all that it knew before. And no join waits for long, whoever hangs.
+// readYourWrites proves that a join is in force at every hub when it returns: a message that is
+// sent to the group at once, through a different hub, reaches the member. This holds while a hub is
+// stopped. It also holds for a send through the stopped hub, which finds the send when it continues
+// with its old knowledge. No join waits for long, whichever hub hangs.
 func (c *cluster) readYourWrites(t *testing.T, joins int) {
 	t.Helper()
 	seed := rand.Uint64()
@@ -66,7 +67,7 @@ func (c *cluster) readYourWrites(t *testing.T, joins int) {
 	c.checkInvariants(t)
 }
 
-// joiners makes a crowd that is spread over the hubs, and those who join its members to groups.
+// joiners makes a crowd that is spread over the hubs, and joiners that put its members in groups.
 func (c *cluster) joiners(t *testing.T, seed uint64) (*crowd, []*joiner) {
 	t.Helper()
 	crowd := c.newCrowd(t)
@@ -84,8 +85,8 @@ func (c *cluster) joiners(t *testing.T, seed uint64) (*crowd, []*joiner) {
 	return crowd, all
 }
 
-// withFrozen stops the third hub, works with the others, and lets it go on. What is sent through it meanwhile, to groups
-// that have come while it was stopped, is the first that it finds then.
+// withFrozen stops the third hub, runs work with the rest, and continues the hub. Sends through it
+// to groups that came while it was stopped are the first that it finds then.
 func (c *cluster) withFrozen(t *testing.T, all []*joiner, work func()) {
 	t.Helper()
 	frozen := c.nodes[2]
@@ -121,39 +122,45 @@ func (n *node) freeze(t *testing.T) (goOn func()) {
 	limit := time.AfterFunc(freezeLimit, func() { _ = n.command.Process.Signal(syscall.SIGCONT) })
 	return sync.OnceFunc(func() {
 		if !limit.Stop() {
-			t.Errorf("the work while hub %d was stopped took longer than %v: the hub went on before its end", n.number, freezeLimit)
+			t.Errorf("the work while hub %d was stopped took longer than %v: the hub went on "+
+				"before its end", n.number, freezeLimit)
 		}
 		n.signal(t, syscall.SIGCONT)
 	})
 }
 
-// joiner puts members in groups and sends to them, one after the other.
+// joiner puts members in groups and sends to them, one join after another.
 type joiner struct {
 	hubs []int // processes of the hubs, when the joiner began
 
 	number     int
 	cluster    *cluster
-	members    [][]*member // by node: those that are this one's
+	members    [][]*member // this joiner's members, by node
 	random     *rand.Rand
 	groups     []controlv1.GroupServiceClient // by node
 	deliveries []controlv1.DeliveryServiceClient
 
-	sent    int
-	want    map[*member][]int // the numbers of the messages that it must get
-	may     map[*member][]int // and of those that it may get, because the receipt named its hub as unreachable
-	took    []time.Duration   // each join
+	sent int
+	want map[*member][]int // the numbers of the messages that it must get
+	// and of the messages that it may get, because the receipt named its hub as unreachable
+	may     map[*member][]int
+	took    []time.Duration // each join
 	joins   int
 	unknown int // joins that named the member's hub as unreachable, and so have no send
-	woke    int // of the messages in may, those that went through a hub which had just gone on, and so found all others silent
+	// messages in may that went through a hub that had just continued, and so found all peers
+	// silent
+	woke int
 
-	stale atomic.Int64 // joins and sends whose answers both say for how long etcd has not been heard
+	stale atomic.Int64 // joins and sends whose answers both tell for how long etcd has been silent
 }
 
 func newJoiner(t *testing.T, c *cluster, crowd *crowd, number int, seed uint64) *joiner {
 	t.Helper()
 	j := &joiner{
-		number: number, cluster: c, hubs: c.processes(), random: rand.New(rand.NewPCG(seed, uint64(number))),
-		members: make([][]*member, len(c.nodes)), want: map[*member][]int{}, may: map[*member][]int{},
+		number: number, cluster: c, hubs: c.processes(),
+		random:  rand.New(rand.NewPCG(seed, uint64(number))),
+		members: make([][]*member, len(c.nodes)), want: map[*member][]int{},
+		may:        map[*member][]int{},
 		deliveries: c.deliveries(t, number),
 	}
 	for _, n := range c.nodes {
@@ -168,13 +175,14 @@ func newJoiner(t *testing.T, c *cluster, crowd *crowd, number int, seed uint64) 
 	return j
 }
 
-// step joins at one node and sends at another one.
+// step joins at a node and sends at a different node.
 func (j *joiner) step(ctx context.Context, nodes []int) error {
 	return j.join(ctx, nodes, -1, func() {})
 }
 
-// join puts a member at one of the nodes in a new group, by a call to one of them, and sends to the group through another
-// one, or through the one that is given. It says when it is about to send.
+// join puts a member at a random node in a new group, by a call to a random node. Then it sends to
+// the group through a different node, or through the given node. It signals when it is about to
+// send.
 func (j *joiner) join(ctx context.Context, nodes []int, through int, sending func()) error {
 	pick := func() int { return nodes[j.random.IntN(len(nodes))] }
 	candidates := j.members[pick()]
@@ -185,12 +193,15 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 		through = pick()
 	}
 	group := fmt.Sprint("joined-", j.number, "-", j.joins)
-	j.joins++ // a join that can't tell may have put its member in: no other one uses its group
+	// after a join without a clear result the member may be in: no further join uses its group
+	j.joins++
 	target := &controlv1.Target{Connections: []string{m.id}}
 
 	meter := testkit.NewMeter(j.hubs...)
 	began := time.Now()
-	joined, err := j.groups[by].AddToGroups(ctx, &controlv1.AddToGroupsRequest{Target: target, Groups: []string{group}})
+	joined, err := j.groups[by].AddToGroups(
+		ctx, &controlv1.AddToGroupsRequest{Target: target, Groups: []string{group}},
+	)
 	took := time.Since(began)
 	meter.Stop()
 	j.took = append(j.took, took)
@@ -204,18 +215,24 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 		j.unknown++ // nothing is promised of a join that says so
 		return nil
 	case joined.GetAdded() != 1:
-		return fmt.Errorf("%s at hub %s was not added through hub %d: %v", m.id, m.hub, by+1, joined)
+		return fmt.Errorf(
+			"%s at hub %s was not added through hub %d: %v", m.id, m.hub, by+1, joined,
+		)
 	}
 	response, err := j.deliveries[through].Send(ctx, &controlv1.SendRequest{
-		Target: &controlv1.Target{Groups: []string{group}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
-		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(j.number, " ", j.sent)}},
+		Target: &controlv1.Target{Groups: []string{group}}, Wait: controlv1.Wait_WAIT_WRITTEN,
+		WaitTimeout: durationpb.New(patience),
+		Message: &controlv1.Message{
+			Payload: &controlv1.Message_Text{Text: fmt.Sprint(j.number, " ", j.sent)},
+		},
 	})
 	if err != nil {
 		return err
 	}
 	n := j.sent
 	j.sent++
-	if joined.GetDiscoveryStaleFor().AsDuration() > 0 && response.GetReceipt().GetDiscoveryStaleFor().AsDuration() > 0 {
+	if joined.GetDiscoveryStaleFor().AsDuration() > 0 &&
+		response.GetReceipt().GetDiscoveryStaleFor().AsDuration() > 0 {
 		j.stale.Add(1)
 	}
 	switch receipt := response.GetReceipt(); {
@@ -227,14 +244,17 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 			j.woke++
 		}
 	default:
-		return fmt.Errorf("%s at hub %s joined %s through hub %d in %v, and missed what was sent through hub %d: %v",
+		return fmt.Errorf("%s at hub %s joined %s through hub %d in %v, and missed what was sent "+
+			"through hub %d: %v",
 			m.id, m.hub, group, by+1, took, through+1, receipt)
 	}
-	_, err = j.groups[by].RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{Target: target, Groups: []string{group}})
+	_, err = j.groups[by].RemoveFromGroups(
+		ctx, &controlv1.RemoveFromGroupsRequest{Target: target, Groups: []string{group}},
+	)
 	return err
 }
 
-// summarize holds that every member got what was sent to it, and tells how long joins took.
+// summarize checks that every member got all messages for it, and logs how long joins took.
 func summarize(t *testing.T, crowd *crowd, all []*joiner) {
 	t.Helper()
 	all[0].cluster.sayLast(t, all[0].cluster.nodes[0], "default")
@@ -242,20 +262,27 @@ func summarize(t *testing.T, crowd *crowd, all []*joiner) {
 	var took []time.Duration
 	sent, named, woke, came, unknown := 0, 0, 0, 0, 0
 	for _, j := range all {
-		took, sent, woke, unknown = append(took, j.took...), sent+j.sent, woke+j.woke, unknown+j.unknown
+		took, sent, woke, unknown = append(took, j.took...),
+			sent+j.sent, woke+j.woke, unknown+j.unknown
 		for _, m := range crowd.members {
 			missing, ok := surplus(m.got[j.number], j.want[m], j.may[m])
 			if !ok {
-				t.Errorf("%s got %v from worker %d, want %v, and may have %v", m.user, m.got[j.number], j.number, j.want[m], j.may[m])
+				t.Errorf("%s got %v from worker %d, want %v, and may have %v",
+					m.user, m.got[j.number], j.number, j.want[m], j.may[m])
 			}
 			named, came = named+len(j.may[m]), came+len(j.may[m])-len(missing)
 			m.mayStillGet(j.number, missing)
 		}
 	}
 	slices.Sort(took)
-	t.Logf("%d joins and as many sends, none missed; %d joins name the member's hub as unreachable, too; %d receipts name the member's hub as unreachable, %d of them through a hub that had just gone on, %d delivered; a join took %v, p99 %v, at most %v",
-		sent, unknown, named, woke, came, took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
-	if most := all[0].cluster.machine.Share(mostNamedOfJoins) * float64(sent); float64(named-woke+unknown) > most {
-		t.Errorf("of %d joins and sends %d name a hub as unreachable, want %.0f at most: the test proves little", sent, named-woke+unknown, most)
+	t.Logf("%d joins and as many sends, none missed; %d joins name the member's hub as "+
+		"unreachable, too; %d receipts name the member's hub as unreachable, %d of them through "+
+		"a hub that had just gone on, %d delivered; a join took %v, p99 %v, at most %v",
+		sent, unknown, named, woke, came, took[len(took)/2], took[len(took)*99/100],
+		took[len(took)-1])
+	most := all[0].cluster.machine.Share(mostNamedOfJoins) * float64(sent)
+	if float64(named-woke+unknown) > most {
+		t.Errorf("of %d joins and sends %d name a hub as unreachable, want %.0f at most: the "+
+			"test proves little", sent, named-woke+unknown, most)
 	}
 }

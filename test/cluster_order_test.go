@@ -19,9 +19,10 @@ import (
 // streamWindow is how many sends of a stream are without a result.
 const streamWindow = 60
 
-// keepOrder proves that the messages of one SendStream reach a client at another hub in the
-// order sent, each once, though they are for its user, its group and its connection in turn, and the link between the hubs is cut
-// under them again and again. Each receipt is true: the message is written, or its hub is named.
+// keepOrder proves that the messages of a SendStream reach a client at a different hub in the order
+// sent, each once. They go to its user, its group and its connection in turn, and the link between
+// the hubs is cut again and again. Each receipt is true: the message is written, or the receipt
+// names its hub.
 func (c *cluster) keepOrder(t *testing.T, cuts int) {
 	t.Helper()
 	crowd := c.newCrowd(t)
@@ -37,7 +38,10 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 	ctx, enough := context.WithCancel(t.Context())
 	all := make([]*streamer, callers)
 	for i := range all {
-		all[i] = &streamer{number: i, member: crowd.members[i], enough: ctx, window: make(chan struct{}, streamWindow)}
+		all[i] = &streamer{
+			number: i, member: crowd.members[i], enough: ctx,
+			window: make(chan struct{}, streamWindow),
+		}
 		all[i].delivery = controlv1.NewDeliveryServiceClient(c.dial(t, entry, i))
 	}
 	over := make(chan struct{})
@@ -61,9 +65,14 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 		if !ok || !slices.IsSorted(got) {
 			t.Errorf("%s got %v, want %v, and may have %v", s.member.user, got, s.want, s.may)
 		}
-		confirmed, unknown, came = confirmed+len(s.want), unknown+len(s.may), came+len(s.may)-len(missing)
+		confirmed += len(s.want)
+		unknown += len(s.may)
+		came += len(s.may) - len(missing)
 	}
-	t.Logf("%d messages confirmed; %d named their hub as unreachable, %d of them came", confirmed, unknown, came)
+	t.Logf(
+		"%d messages confirmed; %d named their hub as unreachable, %d of them came",
+		confirmed, unknown, came,
+	)
 	if ended := c.sum(t, "connhub_mesh_links_ended_total"); ended == 0 {
 		t.Error("no link was cut")
 	}
@@ -71,8 +80,8 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 	c.checkInvariants(t)
 }
 
-// cutAgainAndAgain cuts the links to a hub while streams are busy: at once, or after it has been silent for long enough to be
-// suspect.
+// cutAgainAndAgain cuts the links to a hub while streams are busy: at once, or after a silence that
+// is long enough to make the hub suspect.
 func (c *cluster) cutAgainAndAgain(t *testing.T, entry, holder *node, all []*streamer, cuts int) {
 	for i := range cuts {
 		if i%3 == 2 {
@@ -83,7 +92,8 @@ func (c *cluster) cutAgainAndAgain(t *testing.T, entry, holder *node, all []*str
 			}
 		}
 		holder.relay.cut()
-		if i%2 == 1 && !testkit.Holds(t, func() bool { return !entry.knows(holder).GetReachable() }) {
+		isSuspect := func() bool { return !entry.knows(holder).GetReachable() }
+		if i%2 == 1 && !testkit.Holds(t, isSuspect) {
 			t.Error("a hub that is cut off is reachable")
 			return
 		}
@@ -98,11 +108,13 @@ func (c *cluster) cutAgainAndAgain(t *testing.T, entry, holder *node, all []*str
 	}
 }
 
-// knows returns what this hub knows of another one; nil: nothing, or it can't be asked.
+// knows returns the knowledge of this hub about a peer. Nil means that it knows nothing or does not
+// answer.
 func (n *node) knows(other *node) *controlv1.Hub {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(ctx, &controlv1.ListHubsRequest{})
+	hubs := controlv1.NewHubServiceClient(n.backend)
+	response, err := hubs.ListHubs(ctx, &controlv1.ListHubsRequest{})
 	if err != nil {
 		return nil
 	}
@@ -114,7 +126,7 @@ func (n *node) knows(other *node) *controlv1.Hub {
 	return nil
 }
 
-// streamer sends on one stream to one member.
+// streamer sends on a stream to a single member.
 type streamer struct {
 	number   int
 	member   *member
@@ -148,14 +160,18 @@ func (s *streamer) send(stream controlv1.DeliveryService_SendStreamClient) error
 	for n := 1; s.enough.Err() == nil; n += 3 {
 		batch := &controlv1.SendStreamRequest{}
 		for i, target := range []*controlv1.Target{
-			{Users: []string{s.member.user}}, {Groups: s.member.groups}, {Connections: []string{s.member.id}},
+			{Users: []string{s.member.user}},
+			{Groups: s.member.groups},
+			{Connections: []string{s.member.id}},
 		} {
 			select {
 			case s.window <- struct{}{}:
 			case <-stream.Context().Done():
 				return stream.Context().Err()
 			}
-			batch.Sends = append(batch.Sends, &controlv1.StreamedSend{Sequence: int64(n + i), Send: s.request(target, n+i)})
+			batch.Sends = append(batch.Sends, &controlv1.StreamedSend{
+				Sequence: int64(n + i), Send: s.request(target, n+i),
+			})
 		}
 		if err := stream.Send(batch); err != nil {
 			return err
@@ -167,7 +183,9 @@ func (s *streamer) send(stream controlv1.DeliveryService_SendStreamClient) error
 func (s *streamer) request(target *controlv1.Target, n int) *controlv1.SendRequest {
 	return &controlv1.SendRequest{
 		Target: target, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(time.Minute),
-		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(s.number, " ", n)}},
+		Message: &controlv1.Message{
+			Payload: &controlv1.Message_Text{Text: fmt.Sprint(s.number, " ", n)},
+		},
 	}
 }
 
@@ -197,7 +215,8 @@ func (s *streamer) receive(stream controlv1.DeliveryService_SendStreamClient) er
 	}
 }
 
-// lastWord ends what the member counts. It goes the way of the others, and so comes behind them.
+// lastWord sends the last word to the member. It takes the same way as the messages before it, and
+// so arrives behind them.
 func (s *streamer) lastWord(ctx context.Context) error {
 	request := s.request(&controlv1.Target{Connections: []string{s.member.id}}, 0)
 	request.Message.Payload = &controlv1.Message_Text{Text: lastWord}

@@ -17,27 +17,30 @@ import (
 )
 
 const (
-	// hanging is longer than the 10 s that a hub's lease lasts, in seconds: the keys are gone when etcd is back.
+	// hanging is the length of an outage in seconds. It is longer than the 10 s of a hub's lease,
+	// so the keys are gone when etcd is back.
 	hanging = 13
 	// killed is shorter: an etcd that starts gives every lease its time anew.
 	killed = 5
 	// longOutage is for the long form.
 	longOutage = 60
-	// outagePace leaves some of the machine to tests that wait beside this one.
+	// outagePace is a pause that leaves a part of the machine to tests beside this test.
 	outagePace = 40 * time.Millisecond
 )
 
-// TestEtcdHangs proves that hubs do without an etcd that does not answer: no client is dropped, no
-// hub gets another id, joins and sends go on, and their answers say for how long nothing was heard.
-// A hub that starts meanwhile waits, joins when etcd is back, and is found; so does one that starts
-// just then.
+// TestEtcdHangs proves that hubs do without an etcd that does not answer. No client is dropped, and
+// no hub gets a new id. Joins and sends continue, and their answers tell for how long etcd has been
+// silent. A hub that starts meanwhile waits, joins when etcd is back, and is found. The same holds
+// for a hub that starts just then.
 func TestEtcdHangs(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
-	c.withoutEtcd(t, either(hanging, longOutage), func() { c.etcd.freeze(t) }, func() { c.etcd.thaw(t) })
+	c.withoutEtcd(t, either(hanging, longOutage), func() {
+		c.etcd.freeze(t)
+	}, func() { c.etcd.thaw(t) })
 }
 
-// TestEtcdIsKilled is the same with an etcd that is gone, and comes back with what it had.
+// TestEtcdIsKilled is the same with an etcd that is killed and returns with its data.
 func TestEtcdIsKilled(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
@@ -70,17 +73,21 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 		})
 	}
 	finish := sync.OnceFunc(func() { close(over); working.Wait() })
-	t.Cleanup(finish) // whatever fails
+	t.Cleanup(finish) // also after a failure
 
 	stop()
 	away := time.NewTimer(time.Duration(seconds) * time.Second)
 	began := time.Now()
 	for _, n := range old {
-		testkit.Eventually(t, "a hub notices that etcd is away", func() bool { return n.staleFor(t) > 0 })
+		testkit.Eventually(t, "a hub notices that etcd is away", func() bool {
+			return n.staleFor(t) > 0
+		})
 	}
 	t.Logf("noticed after %v", time.Since(began))
 	newcomer := c.addNode(t)
-	testkit.Eventually(t, "the new hub says what it waits for", func() bool { return strings.Contains(newcomer.readiness(t), "etcd") })
+	testkit.Eventually(t, "the new hub says what it waits for", func() bool {
+		return strings.Contains(newcomer.readiness(t), "etcd")
+	})
 	stale := staleSteps(all)
 	<-away.C
 	for _, n := range old {
@@ -106,7 +113,9 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 	c.awaitReady(t, late)
 	for _, n := range c.nodes {
 		c.awaitReached(t, n)
-		testkit.Eventually(t, "every hub is listed, and the list is heard", func() bool { return n.staleFor(t) == 0 && listed(n.hubs(t)) == len(c.nodes) })
+		testkit.Eventually(t, "every hub is listed, and the list is heard", func() bool {
+			return n.staleFor(t) == 0 && listed(n.hubs(t)) == len(c.nodes)
+		})
 	}
 	t.Logf("all is well %v after etcd is back", time.Since(began))
 	for _, n := range old {
@@ -141,14 +150,16 @@ func listed(hubs map[string]*controlv1.Hub) (count int) {
 // staleFor is for how long the hub has not heard from etcd.
 func (n *node) staleFor(t *testing.T) time.Duration {
 	t.Helper()
-	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(
+		t.Context(), &controlv1.ListHubsRequest{},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return response.GetDiscoveryStaleFor().AsDuration()
 }
 
-// readiness is what the hub says to who asks whether it is ready.
+// readiness is the hub's answer to a readiness probe.
 func (n *node) readiness(t *testing.T) string {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
@@ -167,8 +178,8 @@ func (n *node) readiness(t *testing.T) string {
 	return string(body)
 }
 
-// checkReach proves that a newcomer is one of the cluster: what is sent through each hub reaches its client, and what is sent
-// through it reaches everybody.
+// checkReach proves that a newcomer is a full member of the cluster: messages sent through each hub
+// reach its client, and messages sent through it reach every client.
 func (c *cluster) checkReach(t *testing.T, crowd *crowd, newcomer *node) {
 	t.Helper()
 	m := crowd.add("newcomers", "newcomer", "")
@@ -181,23 +192,29 @@ func (c *cluster) checkReach(t *testing.T, crowd *crowd, newcomer *node) {
 	}
 }
 
-// checkSend sends to everyone in a namespace, which nobody counts, and holds that so many got it and no hub is unreachable.
+// checkSend sends to everyone in a namespace whose members no test counts. It checks the number of
+// recipients, and that no hub is unreachable.
 func (c *cluster) checkSend(t *testing.T, n *node, namespace string, want int) {
 	t.Helper()
-	response, err := controlv1.NewDeliveryServiceClient(n.backend).Send(t.Context(), &controlv1.SendRequest{
-		Namespace: namespace, Target: &controlv1.Target{Everyone: true}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
-		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}}, RequireAllHubs: true,
-	})
+	response, err := controlv1.NewDeliveryServiceClient(n.backend).Send(t.Context(),
+		&controlv1.SendRequest{
+			Namespace: namespace, Target: &controlv1.Target{Everyone: true},
+			Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+			Message:        &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}},
+			RequireAllHubs: true,
+		})
 	if err == nil && int(response.GetReceipt().GetWritten()) != want {
 		err = errors.New("wrong receipt")
 	}
 	if err != nil {
-		t.Errorf("to %s through hub %d: %v, %v; want %d written", namespace, n.number, response, err, want)
+		t.Errorf("to %s through hub %d: %v, %v; want %d written",
+			namespace, n.number, response, err, want)
 	}
 }
 
-// TestHubCutOffFromEtcdStaysAMember proves that a hub which reaches the others, but not etcd, is still one of them when its
-// key is gone, and that it learns of a new hub, which finds no key of it, from the new hub itself.
+// TestHubCutOffFromEtcdStaysAMember proves that a hub that reaches its peers but not etcd stays a
+// member when its key is gone. It learns of a new hub, which finds no key of it, from the new hub
+// itself.
 func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3, cutEtcd: 3})
@@ -211,7 +228,9 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	for _, r := range cut.toEtcd {
 		r.cut()
 	}
-	testkit.Eventually(t, "the key of the hub is gone", func() bool { return !c.nodes[0].hubs(t)[cut.Hub].GetRegistered() })
+	testkit.Eventually(t, "the key of the hub is gone", func() bool {
+		return !c.nodes[0].hubs(t)[cut.Hub].GetRegistered()
+	})
 	testkit.Eventually(t, "the hub notices it", func() bool { return cut.staleFor(t) > 0 })
 	for _, n := range c.nodes {
 		c.awaitReached(t, n)
@@ -223,7 +242,9 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	if !newcomer.hubs(t)[cut.Hub].GetReachable() {
 		t.Error("a new hub is ready before it knows the one that is cut off from etcd")
 	}
-	testkit.Eventually(t, "the hub that is cut off knows the new one", func() bool { return cut.hubs(t)[newcomer.Hub].GetReachable() })
+	testkit.Eventually(t, "the hub that is cut off knows the new one", func() bool {
+		return cut.hubs(t)[newcomer.Hub].GetReachable()
+	})
 	if cut.staleFor(t) == 0 {
 		t.Error("the hub that is cut off hears etcd")
 	}
@@ -232,13 +253,16 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	for _, r := range cut.toEtcd {
 		r.mend()
 	}
-	testkit.Eventually(t, "the hub is listed again", func() bool { return listed(c.nodes[0].hubs(t)) == 4 && cut.staleFor(t) == 0 })
+	testkit.Eventually(t, "the hub is listed again", func() bool {
+		return listed(c.nodes[0].hubs(t)) == 4 && cut.staleFor(t) == 0
+	})
 	c.checkReach(t, crowd, newcomer)
 	c.checkInvariants(t)
 }
 
-// TestRecycledAddressIsRefused proves that a hub on the address of one that is gone, while that one's key still stands,
-// is not taken for it: dials that expect the other one are refused, and what is sent to the other's clients does not go there.
+// TestRecycledAddressIsRefused proves that a new hub on the address of a dead hub, whose key still
+// stands, is not taken for the dead hub. Dials that expect the dead hub are refused, and messages
+// for its clients do not go to the new hub.
 func TestRecycledAddressIsRefused(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3, relayed: true})
@@ -249,24 +273,29 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 	crowd.identify(t, lost.backend, crowd.members)
 	crowd.read(crowd.members)
 
-	c.etcd.kill() // so that the key stands until the other hub is there
+	c.etcd.kill() // so that the key stands until the new hub is there
 	gone := lost.Hub
 	lost.kill(t)
-	c.launch(t, lost) // another hub, at the same address for those who dial it
+	c.launch(t, lost) // a new hub, at the same address for its peers
 	c.etcd.launch(t)
 	c.awaitReady(t, lost)
 	for _, n := range c.nodes[:2] {
 		testkit.Eventually(t, "a dial that expects the hub that is gone is refused", func() bool {
-			return sample(t, n.get(t, "/metrics"), "connhub_mesh_dials_failed_total", `reason="wrong_hub"`) > 0
+			return sample(
+				t, n.get(t, "/metrics"), "connhub_mesh_dials_failed_total", `reason="wrong_hub"`,
+			) > 0
 		})
-		testkit.Eventually(t, "the hub at its address is known by its own id", func() bool { return n.hubs(t)[lost.Hub].GetReachable() })
+		testkit.Eventually(t, "the hub at its address is known by its own id", func() bool {
+			return n.hubs(t)[lost.Hub].GetReachable()
+		})
 		if n.hubs(t)[gone].GetReachable() {
 			t.Error("the hub that is gone is reachable")
 		}
 	}
 	c.awaitCalm(t)
 	send := &controlv1.SendRequest{
-		Target: &controlv1.Target{Connections: []string{m.id}}, Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0 0"}},
+		Target:  &controlv1.Target{Connections: []string{m.id}},
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0 0"}},
 	}
 	for range 10 {
 		for _, n := range c.nodes[:2] {

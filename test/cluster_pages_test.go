@@ -28,8 +28,9 @@ const (
 	visitors = 4
 )
 
-// listPages proves that a listing of many pages, over all hubs and through any of them, has what exists all the
-// time exactly once, and nothing twice, while connections and groups come and go.
+// listPages proves that a listing of many pages, over all hubs and through any of them, has each
+// lasting connection and group exactly once, and nothing twice, while connections and groups come
+// and go.
 func (c *cluster) listPages(t *testing.T, listings int) {
 	t.Helper()
 	seed := rand.Uint64()
@@ -46,7 +47,9 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 	var visiting sync.WaitGroup
 	var visits atomic.Int64
 	for i := range visitors {
-		v := &visitor{cluster: c, number: i, random: rand.New(rand.NewPCG(seed, uint64(i))), stayers: crowd.members}
+		v := &visitor{cluster: c, number: i, random: rand.New(
+			rand.NewPCG(seed, uint64(i)),
+		), stayers: crowd.members}
 		visiting.Go(func() { report(t, v.comeAndGo(t.Context(), over, &visits)) })
 	}
 	finish := sync.OnceFunc(func() { close(over); visiting.Wait() })
@@ -66,12 +69,14 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 			got, err = connections.GetConnection(t.Context(), request)
 			return status.Code(err) != codes.Unavailable
 		})
-		if err != nil || got.GetConnection().GetUser() != m.user || got.GetConnection().GetHub() != m.hub {
+		if err != nil ||
+			got.GetConnection().GetUser() != m.user || got.GetConnection().GetHub() != m.hub {
 			t.Errorf("connection %s through hub %d: %v, %v", m.id, n.number, got, err)
 		}
 	}
 	finish()
-	t.Logf("%d listings of connections and of groups, while there were %d visits", listings, visits.Load())
+	t.Logf("%d listings of connections and of groups, while there were %d visits",
+		listings, visits.Load())
 	c.checkInvariants(t)
 }
 
@@ -92,17 +97,25 @@ func (v *visitor) comeAndGo(ctx context.Context, over <-chan struct{}, visits *a
 		default:
 		}
 		name := fmt.Sprint("visitor-", v.number, "-", i)
-		client, err := v.cluster.admit(ctx, &member{namespace: "default", user: name, groups: []string{"visit-" + name}}, node(), node())
+		client, err := v.cluster.admit(ctx, &member{
+			namespace: "default", user: name, groups: []string{"visit-" + name},
+		}, node(), node())
 		if err != nil {
 			return err
 		}
-		target := &controlv1.Target{Connections: []string{v.stayers[v.random.IntN(len(v.stayers))].id}}
+		target := &controlv1.Target{
+			Connections: []string{v.stayers[v.random.IntN(len(v.stayers))].id},
+		}
 		groups := []string{fmt.Sprint("visit-", v.random.IntN(20))}
-		if _, err := controlv1.NewGroupServiceClient(node().backend).AddToGroups(ctx, &controlv1.AddToGroupsRequest{Target: target, Groups: groups}); err != nil {
+		if _, err := controlv1.NewGroupServiceClient(node().backend).AddToGroups(
+			ctx, &controlv1.AddToGroupsRequest{Target: target, Groups: groups},
+		); err != nil {
 			return err
 		}
 		visits.Add(1)
-		if _, err := controlv1.NewGroupServiceClient(node().backend).RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{Target: target, Groups: groups}); err != nil {
+		if _, err := controlv1.NewGroupServiceClient(node().backend).RemoveFromGroups(
+			ctx, &controlv1.RemoveFromGroupsRequest{Target: target, Groups: groups},
+		); err != nil {
 			return err
 		}
 		if err := client.conn.Close(); err != nil {
@@ -111,8 +124,8 @@ func (v *visitor) comeAndGo(ctx context.Context, over <-chan struct{}, visits *a
 	}
 }
 
-// wholePage lists until a page has the part of every hub. A page names a hub that a busy machine keeps
-// from answering.
+// wholePage lists until a page has the part of every hub. A page names a hub that cannot answer in
+// time on a busy machine.
 func wholePage[P interface{ GetUnreachableHubs() []string }](
 	t *testing.T, list func() (P, error),
 ) (page P) {
@@ -131,7 +144,9 @@ func wholePage[P interface{ GetUnreachableHubs() []string }](
 func checkListing(t *testing.T, n *node, crowd *crowd) {
 	t.Helper()
 	seen := map[string]int{}
-	request := &controlv1.ListConnectionsRequest{Target: &controlv1.Target{Everyone: true}, PageSize: pageSize}
+	request := &controlv1.ListConnectionsRequest{
+		Target: &controlv1.Target{Everyone: true}, PageSize: pageSize,
+	}
 	for {
 		page := wholePage(t, func() (*controlv1.ListConnectionsResponse, error) {
 			connections := controlv1.NewConnectionServiceClient(n.backend)
@@ -156,7 +171,8 @@ func checkListing(t *testing.T, n *node, crowd *crowd) {
 	}
 }
 
-// checkGroups goes through all groups, page by page, and holds the numbers of members where they don't change.
+// checkGroups lists all groups, page by page, and checks the numbers of members in groups that do
+// not change.
 func checkGroups(t *testing.T, n *node) {
 	t.Helper()
 	seen := map[string]int{}
@@ -182,13 +198,15 @@ func checkGroups(t *testing.T, n *node) {
 	for i := range stayGroups {
 		name := fmt.Sprint("stay-", i)
 		if members[name] != stayers/stayGroups {
-			t.Errorf("group %s has %d members through hub %d, want %d", name, members[name], n.number, stayers/stayGroups)
+			t.Errorf("group %s has %d members through hub %d, want %d",
+				name, members[name], n.number, stayers/stayGroups)
 		}
 	}
 }
 
-// TestKilledHubIsNamedUntilItIsGone proves what the others say of a hub that is killed: its connections can't be asked for, which
-// is not the same as that there are none, until its lease has ended and it is given up.
+// TestKilledHubIsNamedUntilItIsGone proves that the remaining hubs name a killed hub as unreachable
+// until its lease has ended and they have given it up. Its connections cannot be listed, which is
+// not the same as an empty list.
 func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
@@ -204,7 +222,9 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	victim.kill(t)
 
 	n := c.nodes[0]
-	testkit.Eventually(t, "the link to the hub has ended", func() bool { return !n.hubs(t)[victim.Hub].GetReachable() })
+	testkit.Eventually(t, "the link to the hub has ended", func() bool {
+		return !n.hubs(t)[victim.Hub].GetReachable()
+	})
 	n.checkNamed(t, victim.Hub, lost)
 	get := &controlv1.GetConnectionRequest{Connection: lost.id}
 	connections := controlv1.NewConnectionServiceClient(n.backend)
@@ -218,31 +238,39 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	c.nodes = c.nodes[:2]
 	for _, n := range c.nodes {
 		testkit.Eventually(t, "every other hub finds it gone", func() bool {
-			_, err := controlv1.NewConnectionServiceClient(n.backend).GetConnection(t.Context(), get)
+			_, err := controlv1.NewConnectionServiceClient(n.backend).GetConnection(t.Context(),
+				get)
 			return status.Code(err) == codes.NotFound
 		})
 		c.checkSend(t, n, "default", 20)
 	}
 	marks := c.etcd.client(t)
-	testkit.Eventually(t, "etcd forgets it, so that hubs that start don't look for it", func() bool {
-		all, err := marks.Get(t.Context(), "/connhub/seen/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-		return err == nil && all.Count == int64(len(c.nodes))
-	})
+	testkit.Eventually(t, "etcd forgets it, so that hubs that start don't look for it",
+		func() bool {
+			all, err := marks.Get(
+				t.Context(), "/connhub/seen/", clientv3.WithPrefix(), clientv3.WithCountOnly(),
+			)
+			return err == nil && all.Count == int64(len(c.nodes))
+		})
 	c.checkInvariants(t)
 }
 
-// checkNamed holds that every answer that would have something of a hub names it as unreachable, or is an error.
+// checkNamed checks that every answer to which a hub would contribute names the hub as unreachable,
+// or is an error.
 func (n *node) checkNamed(t *testing.T, lost string, m *member) {
 	t.Helper()
 	ctx := t.Context()
-	connections, groups := controlv1.NewConnectionServiceClient(n.backend), controlv1.NewGroupServiceClient(n.backend)
+	connections, groups := controlv1.NewConnectionServiceClient(n.backend),
+		controlv1.NewGroupServiceClient(n.backend)
 	delivery := controlv1.NewDeliveryServiceClient(n.backend)
 	everyone := &controlv1.Target{Everyone: true}
 	message := &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}}
 
 	_, err := connections.GetConnection(ctx, &controlv1.GetConnectionRequest{Connection: m.id})
 	wantUnreachable(t, "GetConnection", err)
-	_, err = delivery.Send(ctx, &controlv1.SendRequest{Target: everyone, Message: message, RequireAllHubs: true})
+	_, err = delivery.Send(
+		ctx, &controlv1.SendRequest{Target: everyone, Message: message, RequireAllHubs: true},
+	)
 	wantUnreachable(t, "Send with require_all_hubs", err)
 
 	named := func(method string, hubs []string, err error) {
@@ -256,7 +284,9 @@ func (n *node) checkNamed(t *testing.T, lost string, m *member) {
 	if got := sent.GetReceipt().GetMatched(); got != 20 {
 		t.Errorf("Send matched %d, want 20", got)
 	}
-	listed, err := connections.ListConnections(ctx, &controlv1.ListConnectionsRequest{Target: everyone})
+	listed, err := connections.ListConnections(
+		ctx, &controlv1.ListConnectionsRequest{Target: everyone},
+	)
 	named("ListConnections", listed.GetUnreachableHubs(), err)
 	if got := len(listed.GetConnections()); got != 20 {
 		t.Errorf("ListConnections has %d, want 20", got)
@@ -268,11 +298,17 @@ func (n *node) checkNamed(t *testing.T, lost string, m *member) {
 	if got := group.GetGroup().GetMembers(); got != 20 {
 		t.Errorf("GetGroup counts %d members, want 20", got)
 	}
-	joined, err := groups.AddToGroups(ctx, &controlv1.AddToGroupsRequest{Target: everyone, Groups: []string{"more"}})
+	joined, err := groups.AddToGroups(
+		ctx, &controlv1.AddToGroupsRequest{Target: everyone, Groups: []string{"more"}},
+	)
 	named("AddToGroups", joined.GetUnreachableHubs(), err)
-	left, err := groups.RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{Target: everyone, Groups: []string{"more"}})
+	left, err := groups.RemoveFromGroups(
+		ctx, &controlv1.RemoveFromGroupsRequest{Target: everyone, Groups: []string{"more"}},
+	)
 	named("RemoveFromGroups", left.GetUnreachableHubs(), err)
-	closed, err := connections.CloseConnections(ctx, &controlv1.CloseConnectionsRequest{Target: &controlv1.Target{Connections: []string{m.id}}})
+	closed, err := connections.CloseConnections(ctx, &controlv1.CloseConnectionsRequest{
+		Target: &controlv1.Target{Connections: []string{m.id}},
+	})
 	named("CloseConnections", closed.GetUnreachableHubs(), err)
 	if hub := n.hubs(t)[lost]; hub == nil || hub.GetReachable() {
 		t.Errorf("ListHubs has %v", hub)
@@ -283,7 +319,8 @@ func wantUnreachable(t *testing.T, method string, err error) {
 	t.Helper()
 	st := status.Convert(err)
 	for _, detail := range st.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "HUBS_UNREACHABLE" && st.Code() == codes.Unavailable {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok &&
+			info.GetReason() == "HUBS_UNREACHABLE" && st.Code() == codes.Unavailable {
 			return
 		}
 	}

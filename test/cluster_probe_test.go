@@ -23,23 +23,23 @@ const (
 	pileBytes    = 64 << 10
 	// probesDue are so many that a share of them tells something; in the long form there are more.
 	probesDue, probesDueInLong = 300, 1500
-	// probeRate is how often a second a hub probes each other one.
+	// probeRate is the number of probes of a peer in a second.
 	probeRate = 10
-	// slowProbes is the share of probes that may take more than 100 ms, and missedProbes the one that need not come back:
-	// hubs, etcd and clients share this machine's cores.
+	// slowProbes is the share of probes that may take more than 100 ms. missedProbes is the share
+	// of probes that need not return: hubs, etcd and clients share this machine's cores.
 	slowProbes, missedProbes = 0.02, 0.2
-	// hungLimit is what 99 of 100 sends may take while a hub hangs, where they take a tenth of that before. Each passes through
-	// sendHandovers goroutines: of two hubs and the test.
+	// hungLimit bounds 99 of 100 sends while a hub hangs. Before, they take a tenth of that. Each
+	// send passes through sendHandovers goroutines of two hubs and the test.
 	hungLimit     = 100 * time.Millisecond
 	sendHandovers = 5
-	// leaseSpare is for how long a hub may be held up until a filter lease, of 500 ms, ends for want of a probe, of which there
-	// is one every 100 ms.
+	// leaseSpare is the time for which a hub may be held up before a filter lease of 500 ms ends
+	// for lack of a probe. A probe is due every 100 ms.
 	leaseSpare = 400 * time.Millisecond
 )
 
-// deliverLarge proves that what hubs need to know of each other is never behind what they carry: while
-// megabytes go to hundreds of clients, and small messages to thousands, probes come back in 100 ms and filter leases
-// are held.
+// deliverLarge proves that the hubs' messages about themselves never wait behind the messages of
+// backends. While megabytes go to hundreds of clients, and small messages to thousands, probes
+// return in 100 ms and filter leases last.
 func (c *cluster) deliverLarge(t *testing.T) {
 	t.Helper()
 	few := c.gather(t, either(30, 100), "few")
@@ -50,15 +50,19 @@ func (c *cluster) deliverLarge(t *testing.T) {
 	c.checkInvariants(t)
 }
 
-// broadcast sends to a whole audience through the hubs in turn, and waits until each client has everything.
+// broadcast sends to a whole audience through the hubs in turn, and waits until each client has all
+// messages.
 func (c *cluster) broadcast(t *testing.T, to *audience, count, size int) {
 	t.Helper()
 	text := strings.Repeat("x", size)
 	began := time.Now()
 	clients := 0
 	for i := range count {
-		response, err := controlv1.NewDeliveryServiceClient(c.nodes[i%len(c.nodes)].backend).Send(t.Context(), &controlv1.SendRequest{
-			Namespace: to.namespace, Target: &controlv1.Target{Everyone: true}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+		response, err := controlv1.NewDeliveryServiceClient(
+			c.nodes[i%len(c.nodes)].backend,
+		).Send(t.Context(), &controlv1.SendRequest{
+			Namespace: to.namespace, Target: &controlv1.Target{Everyone: true},
+			Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
 			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: text}},
 		})
 		if err != nil {
@@ -77,8 +81,9 @@ func (c *cluster) broadcast(t *testing.T, to *audience, count, size int) {
 	t.Logf("%d × %d bytes to %d clients in %v", count, size, clients, time.Since(began))
 }
 
-// watchProbes does some work again and again, until enough probes were due, and holds that they are sent and come back in
-// 100 ms meanwhile, all but a few that a busy machine delays, and that none of these costs a filter lease.
+// watchProbes repeats work until enough probes were due. It checks that probes are sent and return
+// in 100 ms meanwhile, all but a few that a busy machine delays, and that none of these ends a
+// filter lease.
 func (c *cluster) watchProbes(t *testing.T, what string, work func()) {
 	t.Helper()
 	meter := testkit.NewMeter()
@@ -93,7 +98,8 @@ func (c *cluster) watchProbes(t *testing.T, what string, work func()) {
 	}
 	took, wanted := time.Since(began), due()
 	p := c.probes(t).since(before)
-	t.Logf("%s, for %v: %.0f probes of %.0f that were due; %.0f took more than 100 ms, %.2f %%; all took less than %s s; %.0f sends without a filter lease",
+	t.Logf("%s, for %v: %.0f probes of %.0f that were due; %.0f took more than 100 ms, %.2f %%; "+
+		"all took less than %s s; %.0f sends without a filter lease",
 		what, took, p.answered, wanted, p.slow(), 100*p.slow()/p.answered, p.longest(), p.flood)
 	if p.slow() > meter.Share(slowProbes)*p.answered {
 		t.Errorf("%s: %.0f of %.0f probes took more than 100 ms", what, p.slow(), p.answered)
@@ -102,14 +108,17 @@ func (c *cluster) watchProbes(t *testing.T, what string, work func()) {
 		t.Errorf("%s: %.0f probes came back, %.0f were due", what, p.answered, wanted)
 	}
 	if p.flood > 0 && !mayEndLeases(meter) {
-		t.Errorf("%s: %.0f sends without a filter lease, the longest pause was %v", what, p.flood, meter.Pause())
+		t.Errorf("%s: %.0f sends without a filter lease, the longest pause was %v",
+			what, p.flood, meter.Pause())
 	}
 }
 
-// mayEndLeases reports whether the machine has held up goroutines for so long that filter leases may have ended.
+// mayEndLeases reports whether the machine has held up goroutines so long that filter leases may
+// have ended.
 func mayEndLeases(m *testkit.Meter) bool { return sendHandovers*m.Pause() > leaseSpare }
 
-// probeBounds are the buckets of the metric, from the one that counts probes which are quick enough.
+// probeBounds are the buckets of the metric, from the bucket that counts the probes that are quick
+// enough.
 var probeBounds = []string{"0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "1", "2.5", "5", "10", "+Inf"}
 
 // probes counts the probes that were answered so far.
@@ -145,11 +154,11 @@ func (p probes) since(before probes) probes {
 // slow is how many took more than 100 ms.
 func (p probes) slow() float64 { return p.answered - p.within[0] }
 
-// longest is what none took longer than.
+// longest is the bound of the bucket with the slowest probe.
 func (p probes) longest() string { return probeBounds[slices.Index(p.within, p.answered)] }
 
-// hangOne proves that a hub which hangs costs the others nothing: what goes to the clients of others is
-// as quick as before, though everything for the one that hangs piles up.
+// hangOne proves that a hub that hangs costs its peers nothing. Messages to the peers' clients are
+// as quick as before, though all messages for the hanging hub pile up.
 func (c *cluster) hangOne(t *testing.T, count int) {
 	t.Helper()
 	crowd := c.newCrowd(t)
@@ -172,25 +181,34 @@ func (c *cluster) hangOne(t *testing.T, count int) {
 	var piled atomic.Int64
 	piling.Go(func() { report(t, c.pile(t, over, &piled)) })
 	began := time.Now()
-	while := c.timeSends(t, crowd, count, func() bool { return piled.Load() >= pileMessages || time.Since(began) > frozenWork })
+	while := c.timeSends(t, crowd, count, func() bool {
+		return piled.Load() >= pileMessages || time.Since(began) > frozenWork
+	})
 	close(over)
 	piling.Wait()
 	goOn()
 
-	t.Logf("p99 before %v, while a hub hangs %v: %.1f times; at most %v and %v; %d messages of %d bytes to the hub that hangs",
-		percentile(before, 99), percentile(while, 99), float64(percentile(while, 99))/float64(percentile(before, 99)),
+	t.Logf("p99 before %v, while a hub hangs %v: %.1f times; at most %v and %v; %d messages of "+
+		"%d bytes to the hub that hangs",
+		percentile(before, 99), percentile(while, 99),
+		float64(percentile(while, 99))/float64(percentile(before, 99)),
 		percentile(before, 100), percentile(while, 100), piled.Load(), pileBytes)
-	if p99, limit := percentile(while, 99), max(10*percentile(before, 99), hungLimit)+sendHandovers*meter.Pause(); p99 > limit {
-		t.Errorf("while a hub hangs 1 %% of sends to others take longer than %v, limit %v", p99, limit)
+	if p99, limit := percentile(while, 99),
+		max(10*percentile(before, 99), hungLimit)+sendHandovers*meter.Pause(); p99 > limit {
+		t.Errorf(
+			"while a hub hangs 1 %% of sends to others take longer than %v, limit %v", p99, limit,
+		)
 	}
 	c.awaitReached(t, c.nodes[0])
 	c.awaitReached(t, stuck)
 	c.checkInvariants(t)
 }
 
-// timeSends sends to clients at the second hub through the first, and returns how long each send took, in order.
-// It sends at least so many, and until it is enough.
-func (c *cluster) timeSends(t *testing.T, crowd *crowd, count int, enough func() bool) []time.Duration {
+// timeSends sends to clients at the second hub through the first, and returns the duration of each
+// send, in order. It sends at least so many messages, and continues until enough is closed.
+func (c *cluster) timeSends(
+	t *testing.T, crowd *crowd, count int, enough func() bool,
+) []time.Duration {
 	t.Helper()
 	const workers = 4
 	took := make([][]time.Duration, workers)
@@ -200,7 +218,8 @@ func (c *cluster) timeSends(t *testing.T, crowd *crowd, count int, enough func()
 			m := crowd.members[1+len(c.nodes)*(i%20)]
 			began := time.Now()
 			response, err := delivery.Send(t.Context(), &controlv1.SendRequest{
-				Target: &controlv1.Target{Connections: []string{m.id}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+				Target: &controlv1.Target{Connections: []string{m.id}},
+				Wait:   controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
 				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}},
 			})
 			if err != nil {
@@ -222,7 +241,8 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[min(len(sorted)*p/100, len(sorted)-1)]
 }
 
-// pile sends to everybody through the first hub until it is over, so that much is on its way to the third one.
+// pile sends to all clients through the first hub until over is closed, so that much is on its way
+// to the third hub.
 func (c *cluster) pile(t *testing.T, over <-chan struct{}, count *atomic.Int64) error {
 	delivery := controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], callers-1))
 	text := strings.Repeat("x", pileBytes)

@@ -2,7 +2,8 @@ package test
 
 import "testing"
 
-// TestCluster proves what three hubs promise while all is well, and when one of them hangs or is killed.
+// TestCluster proves the promises of three healthy hubs, and the promises that hold when a hub
+// hangs or is killed.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
@@ -10,14 +11,22 @@ func TestCluster(t *testing.T) {
 		c.sendMany(t, manyMembers, manyUsers, either(800, sends))
 	})
 	t.Run("sends go only where somebody is", c.countForwards)
-	t.Run("a join that has returned is seen everywhere", func(t *testing.T) { c.readYourWrites(t, either(500, 10_000)) })
+	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {
+		c.readYourWrites(t, either(500, 10_000))
+	})
 	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, either(15, 150)) })
 	t.Run("large deliveries delay no probes", c.deliverLarge)
-	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) { c.hangOne(t, either(600, 10_000)) })
-	t.Run("a retry after a kill is safe", func(t *testing.T) { c.killAndRetry(t, either(80, 1000)) }) // the last: it takes the first hub with it
+	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) {
+		c.hangOne(t, either(600, 10_000))
+	})
+	// the last test, because it kills the first hub
+	t.Run("a retry after a kill is safe", func(t *testing.T) {
+		c.killAndRetry(t, either(80, 1000))
+	})
 }
 
-// TestClusterWithBadLinks proves what holds when the links between hubs are cut, and when nothing but probes comes through.
+// TestClusterWithBadLinks proves the promises that hold when the links between hubs are cut, and
+// when only probes pass.
 func TestClusterWithBadLinks(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3, relayed: true})
@@ -25,17 +34,23 @@ func TestClusterWithBadLinks(t *testing.T) {
 	t.Run("a stuck data path blocks nobody else", c.stickData)
 }
 
-// TestClusterWithCollidingHashes: with hashes of 8 bits almost every name is taken for others, so that hubs are sent what
-// they have nobody for; nothing else changes.
+// TestClusterWithCollidingHashes: with hashes of 8 bits almost every name collides with others, so
+// peers forward messages to hubs without members for them. Nothing else changes.
 func TestClusterWithCollidingHashes(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3, hashBits: 8, relayed: true})
 	t.Run("many sends come exactly once", func(t *testing.T) {
 		c.sendMany(t, either(300, manyMembers), either(100, manyUsers), either(400, sends))
 	})
-	t.Run("a join that has returned is seen everywhere", func(t *testing.T) { c.readYourWrites(t, either(300, 10_000)) })
+	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {
+		c.readYourWrites(t, either(300, 10_000))
+	})
 	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, either(5, 150)) })
 	t.Run("a stream keeps its order", func(t *testing.T) { c.keepOrder(t, either(2, 24)) })
-	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) { c.hangOne(t, either(200, 10_000)) })
-	t.Run("a retry after a kill is safe", func(t *testing.T) { c.killAndRetry(t, either(40, 1000)) })
+	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) {
+		c.hangOne(t, either(200, 10_000))
+	})
+	t.Run("a retry after a kill is safe", func(t *testing.T) {
+		c.killAndRetry(t, either(40, 1000))
+	})
 }

@@ -12,10 +12,12 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// crowdRole is clients that are too many for the files of one process: they only count what comes.
+// crowdRole is the role of clients that are too many for the open files of a single process. They
+// only count messages.
 const crowdRole = "crowd"
 
-// crowdOrder tells a crowd what to do: to connect Clients more, or to wait until each has got Messages.
+// crowdOrder is an order to a crowd: to connect Clients more, or to wait until each client has got
+// Messages.
 type crowdOrder struct {
 	Clients             int
 	Host, Address, Path string // where they come from, and where they go
@@ -25,7 +27,7 @@ type crowdOrder struct {
 // crowdNews is how each client of a crowd stands.
 type crowdNews struct {
 	Clients     int
-	Least, Most int // messages of one client
+	Least, Most int // messages of a client
 	Lost        int // clients that are gone
 }
 
@@ -77,7 +79,9 @@ func (r *recipients) connect(o *crowdOrder) error {
 	}
 	group.Wait()
 	if len(failed) > 0 {
-		return fmt.Errorf("%d clients did not get in: %w", len(failed), errors.Join(failed[:min(3, len(failed))]...))
+		return fmt.Errorf("%d clients did not get in: %w", len(failed), errors.Join(
+			failed[:min(3, len(failed))]...,
+		))
 	}
 	return nil
 }
@@ -99,10 +103,13 @@ func (r *recipients) news() crowdNews {
 	for i, got := range r.got {
 		counts[i] = int(got.Load())
 	}
-	return crowdNews{Clients: len(counts), Least: slices.Min(counts), Most: slices.Max(counts), Lost: int(r.lost.Load())}
+	return crowdNews{
+		Clients: len(counts), Least: slices.Min(counts),
+		Most: slices.Max(counts), Lost: int(r.lost.Load()),
+	}
 }
 
-// audience is clients at all hubs, with a process for those at each.
+// audience is clients at all hubs, with a process for the clients of each hub.
 type audience struct {
 	namespace string
 	helpers   []*helper
@@ -129,7 +136,7 @@ func (c *cluster) gather(t *testing.T, each int, namespace string) *audience {
 	return a
 }
 
-// await waits until each client has all that was sent, once, and returns how many clients there are.
+// await waits until each client has all messages, once, and returns the number of clients.
 func (a *audience) await(t *testing.T) (clients int) {
 	t.Helper()
 	for _, h := range a.helpers {

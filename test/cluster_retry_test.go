@@ -22,16 +22,19 @@ const (
 	retryWorkers = 40
 	// retryMembers are at each hub.
 	retryMembers = 30
-	// killAfter is the most calls that are begun in a round, when every worker has begun one, before the kill.
+	// killAfter bounds the calls that are begun in a round before the kill. Every worker has begun
+	// a call by then.
 	killAfter = 5 * retryWorkers
-	// duplicateShare of the retries are known at a hub when the test proves something: one of so many.
+	// The test proves something if a hub knows one in duplicateShare of the retries.
 	duplicateShare = 10
-	// killRounds are the most, for each that is wanted: now and then a kill comes when most calls are on their way to the hub.
+	// killRounds bounds the rounds for each wanted round: sometimes the kill comes when most calls
+	// are still on their way to the hub.
 	killRounds = 4
 )
 
-// killAndRetry proves what request ids are for: a hub is killed with many calls in it, and each call that failed is
-// repeated with its request_id through another hub. Nobody gets a message twice, and everybody at a hub that lives gets it.
+// killAndRetry proves the purpose of request ids. A hub is killed with many calls in it, and each
+// failed call is repeated with its request_id through a different hub. No client gets a message
+// twice, and every client at a living hub gets it.
 func (c *cluster) killAndRetry(t *testing.T, want int) {
 	t.Helper()
 	seed := rand.Uint64()
@@ -48,13 +51,16 @@ func (c *cluster) killAndRetry(t *testing.T, want int) {
 
 	r := &retries{cluster: c, crowd: crowd, want: map[*member][]int{}}
 	rounds := 0
-	for most := killRounds * (1 + want/retryWorkers); r.retried < want || r.duplicates < r.retried/duplicateShare; rounds++ {
+	most := killRounds * (1 + want/retryWorkers)
+	for ; r.retried < want || r.duplicates < r.retried/duplicateShare; rounds++ {
 		if rounds == most {
-			t.Fatalf("%d of %d calls had been known to another hub when theirs was killed: the test proves little", r.duplicates, r.retried)
+			t.Fatalf("%d of %d calls had been known to another hub when theirs was killed: the "+
+				"test proves little", r.duplicates, r.retried)
 		}
 		r.round(t, random)
 	}
-	t.Logf("%d retries after %d kills, of %d calls; %d of the retries were duplicates at a hub", r.retried, rounds, r.sent.Load(), r.duplicates)
+	t.Logf("%d retries after %d kills, of %d calls; %d of the retries were duplicates at a hub",
+		r.retried, rounds, r.sent.Load(), r.duplicates)
 
 	c.sayLast(t, c.nodes[1], "default")
 	awaitEnd(t, living)
@@ -67,7 +73,8 @@ func (c *cluster) killAndRetry(t *testing.T, want int) {
 	}
 	crowd.checkStrays(t)
 	for _, m := range crowd.members[len(living):] {
-		if got := slices.Sorted(slices.Values(m.got[0])); len(slices.Compact(slices.Clone(got))) != len(got) {
+		got := slices.Sorted(slices.Values(m.got[0]))
+		if len(slices.Compact(slices.Clone(got))) != len(got) {
 			t.Errorf("%s, whose hub was killed, got %v: something twice", m.user, got)
 		}
 	}
@@ -83,11 +90,11 @@ type retries struct {
 	duplicates int
 
 	mu   sync.Mutex
-	want map[*member][]int // of those at hubs that live
+	want map[*member][]int // of the members at living hubs
 }
 
-// round has every worker send through the first hub until it is killed, repeats through another one what failed, and
-// starts the hub again.
+// round lets every worker send through the first hub until it is killed. It repeats the failed
+// calls through a different hub, and starts the killed hub again.
 func (r *retries) round(t *testing.T, random *rand.Rand) {
 	t.Helper()
 	c, victim := r.cluster, r.cluster.nodes[0]
@@ -125,14 +132,20 @@ func (r *retries) round(t *testing.T, random *rand.Rand) {
 	c.awaitReady(t, victim)
 }
 
-// sendUntilKilled sends one message after the other, until a call fails. It returns that one, and those before that did not
-// reach a hub which lives: on a busy machine it may seem not to.
-func (r *retries) sendUntilKilled(ctx context.Context, delivery controlv1.DeliveryServiceClient, random *rand.Rand) (failed []*controlv1.SendRequest, err error) {
+// sendUntilKilled sends message after message until a call fails. It returns the failed message,
+// and the earlier messages whose receipts named a living hub as unreachable: on a busy machine a
+// hub may seem so.
+func (r *retries) sendUntilKilled(
+	ctx context.Context, delivery controlv1.DeliveryServiceClient, random *rand.Rand,
+) (failed []*controlv1.SendRequest, err error) {
 	for {
 		n := int(r.sent.Add(1))
 		request := &controlv1.SendRequest{
-			Target: r.target(random), Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
-			Message:   &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint("0 ", n)}},
+			Target: r.target(random), Wait: controlv1.Wait_WAIT_WRITTEN,
+			WaitTimeout: durationpb.New(patience),
+			Message: &controlv1.Message{
+				Payload: &controlv1.Message_Text{Text: fmt.Sprint("0 ", n)},
+			},
 			RequestId: fmt.Sprint("request-", n),
 		}
 		r.expect(request, n)
@@ -154,15 +167,19 @@ func (r *retries) target(random *rand.Rand) *controlv1.Target {
 	case 0:
 		return &controlv1.Target{Groups: []string{name("group-", 7), name("group-", 7)}}
 	case 1:
-		return &controlv1.Target{Users: []string{name("user-", 2*retryMembers), name("user-", 2*retryMembers)}}
+		return &controlv1.Target{
+			Users: []string{name("user-", 2*retryMembers), name("user-", 2*retryMembers)},
+		}
 	default:
 		return &controlv1.Target{Everyone: true}
 	}
 }
 
-// everybody reports whether every hub that lives has answered.
+// everybody reports whether every living hub has answered.
 func (r *retries) everybody(receipt *controlv1.Receipt) bool {
-	return !slices.ContainsFunc(r.cluster.nodes[1:], func(n *node) bool { return slices.Contains(receipt.GetUnreachableHubs(), n.Hub) })
+	return !slices.ContainsFunc(r.cluster.nodes[1:], func(n *node) bool {
+		return slices.Contains(receipt.GetUnreachableHubs(), n.Hub)
+	})
 }
 
 func (r *retries) expect(request *controlv1.SendRequest, n int) {

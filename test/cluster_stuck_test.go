@@ -15,37 +15,43 @@ import (
 )
 
 const (
-	// stuckWait is how long a send waits for a hub that is stuck, and stuckLimit when it must have its answer.
+	// stuckWait is how long a send waits for a stuck hub. stuckLimit bounds the time until its
+	// answer.
 	stuckWait  = 500 * time.Millisecond
 	stuckLimit = time.Second
-	// pileLimit is for a send that waits for nobody.
+	// pileLimit bounds a send that waits for no hub.
 	pileLimit = 5 * time.Second
-	// stuckTime is how long the hub is stuck for sure. After 25 s its connection is given up, and the
-	// next one is not stuck. stuckSends, stuckBatches and stuckBatch are so few that a machine with
-	// nothing else to do needs less.
+	// stuckTime is the time for which the hub is surely stuck. After 25 s its connection is given
+	// up, and the next connection is not stuck. stuckSends, stuckBatches and stuckBatch are so few
+	// that an idle machine needs less.
 	stuckTime    = 20 * time.Second
 	stuckSends   = 10
 	stuckBatches = 3
 	stuckBatch   = 20
 )
 
-// stickData proves that a hub whose data path is stuck, while it answers probes and so is not suspect, costs nobody else
-// anything: not even the caller whose calls pile up before it. What that one sends to all reaches the clients of the other hubs
-// at once, alone or on a stream, and the answer names the hub that is stuck.
+// stickData proves that a hub whose data path is stuck, while it answers probes and so is not
+// suspect, costs no caller anything, not even the caller whose calls pile up before it. Messages of
+// that caller to all clients reach the clients of the remaining hubs at once, alone or on a stream,
+// and the answer names the stuck hub.
 func (c *cluster) stickData(t *testing.T) {
 	t.Helper()
 	crowd := c.newCrowd(t)
 	for i := range c.nodes {
-		crowd.add("default", fmt.Sprint("user-", i), "", "all").heard = make(chan time.Time, stuckSends)
+		crowd.add("default", fmt.Sprint("user-", i), "", "all").heard = make(
+			chan time.Time, stuckSends,
+		)
 	}
-	crowd.add("default", "bulk", "") // at the last hub, and nobody minds what becomes of it
+	crowd.add("default", "bulk", "") // at the last hub; its messages are not checked
 	last := len(c.nodes) - 1
 	c.enter(t, crowd, crowd.members, func(m *member) *node { return c.nodes[min(m.index, last)] })
 	crowd.identify(t, c.nodes[0].backend, crowd.members)
 	crowd.read(crowd.members)
 	c.awaitCalm(t)
 
-	s := &stuckSender{hubs: c.processes(), members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub}
+	s := &stuckSender{
+		hubs: c.processes(), members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub,
+	}
 	s.delivery = controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], s.number()))
 	s.stick(t, c)
 	for range stuckSends {
@@ -62,7 +68,9 @@ func (c *cluster) stickData(t *testing.T) {
 	}
 
 	c.nodes[last].relay.mend()
-	testkit.Eventually(t, "the hub is not stuck any more", func() bool { return len(s.call(t).GetUnreachableHubs()) == 0 })
+	testkit.Eventually(t, "the hub is not stuck any more", func() bool {
+		return len(s.call(t).GetUnreachableHubs()) == 0
+	})
 	c.sayLast(t, c.nodes[0], "default")
 	awaitEnd(t, s.members)
 	s.check(t)
@@ -70,11 +78,11 @@ func (c *cluster) stickData(t *testing.T) {
 	c.checkInvariants(t)
 }
 
-// stuckSender is a caller, one of whose hubs is stuck.
+// stuckSender is a caller of the cluster with a stuck hub.
 type stuckSender struct {
 	hubs     []int // processes of all hubs
 	delivery controlv1.DeliveryServiceClient
-	members  []*member // one at each hub, the last at the one that is stuck
+	members  []*member // one at each hub, the last at the stuck hub
 	stuck    string
 
 	since             time.Time // when the hub got stuck
@@ -83,16 +91,19 @@ type stuckSender struct {
 	answered, arrived time.Duration
 }
 
-// number is the caller's, in what members count.
+// number returns the caller's number in the counts of members.
 func (s *stuckSender) number() int { return 0 }
 
-// stick stalls the connections over which other hubs send to the last one, and has the caller pile up more than a hub keeps for
-// one that is slow.
+// stick stalls the connections over which peers send to the last hub. It lets the caller pile up
+// more than a hub keeps for a slow peer.
 func (s *stuckSender) stick(t *testing.T, c *cluster) {
 	t.Helper()
 	bulk := &controlv1.SendRequest{
-		Target: &controlv1.Target{Users: []string{"bulk"}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
-		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "1 0 " + strings.Repeat("x", mebibyte-4)}},
+		Target: &controlv1.Target{Users: []string{"bulk"}}, Wait: controlv1.Wait_WAIT_WRITTEN,
+		WaitTimeout: durationpb.New(patience),
+		Message: &controlv1.Message{
+			Payload: &controlv1.Message_Text{Text: "1 0 " + strings.Repeat("x", mebibyte-4)},
+		},
 	}
 	others := c.nodes[:len(c.nodes)-1]
 	for _, n := range others {
@@ -101,13 +112,17 @@ func (s *stuckSender) stick(t *testing.T, c *cluster) {
 			t.Fatalf("bulk through hub %d: %v, %v", n.number, response, err)
 		}
 	}
-	// A hub dials each other one twice, for probes and for data: what is large went over the latter.
+	// A hub dials each peer twice, for probes and for data. Large messages have passed over the
+	// data connection.
 	s.since = time.Now()
 	if got := c.nodes[len(others)].relay.stallBusy(mebibyte); got != len(others) {
 		t.Fatalf("%d connections carry data, want one from each other hub", got)
 	}
 
-	bulk.Wait, bulk.Message.Payload = controlv1.Wait_WAIT_NONE, &controlv1.Message_Text{Text: "1 0 " + strings.Repeat("x", pileBytes-4)}
+	bulk.Wait = controlv1.Wait_WAIT_NONE
+	bulk.Message.Payload = &controlv1.Message_Text{
+		Text: "1 0 " + strings.Repeat("x", pileBytes-4),
+	}
 	began, longest := s.since, time.Duration(0)
 	for i := range pileMessages {
 		ctx, cancel := context.WithTimeout(t.Context(), pileLimit)
@@ -115,23 +130,28 @@ func (s *stuckSender) stick(t *testing.T, c *cluster) {
 		_, err := s.delivery.Send(ctx, bulk)
 		cancel()
 		if err != nil {
-			t.Fatalf("message %d to the hub that is stuck, %v after the first: %v", i, time.Since(began), err)
+			t.Fatalf("message %d to the hub that is stuck, %v after the first: %v",
+				i, time.Since(began), err)
 		}
 		longest = max(longest, time.Since(before))
 	}
-	t.Logf("%d messages of %d bytes to the hub that is stuck in %v, each within %v", pileMessages, pileBytes, time.Since(began), longest)
+	t.Logf("%d messages of %d bytes to the hub that is stuck in %v, each within %v",
+		pileMessages, pileBytes, time.Since(began), longest)
 }
 
 // request is the next message to all.
 func (s *stuckSender) request() *controlv1.SendRequest {
 	s.sent++
 	return &controlv1.SendRequest{
-		Target: &controlv1.Target{Groups: []string{"all"}}, Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(stuckWait),
-		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(s.number(), " ", s.sent)}},
+		Target: &controlv1.Target{Groups: []string{"all"}}, Wait: controlv1.Wait_WAIT_WRITTEN,
+		WaitTimeout: durationpb.New(stuckWait),
+		Message: &controlv1.Message{
+			Payload: &controlv1.Message_Text{Text: fmt.Sprint(s.number(), " ", s.sent)},
+		},
 	}
 }
 
-// call sends one message. All are written where no hub is named.
+// call sends a message. It checks that all copies are written unless the answer names a hub.
 func (s *stuckSender) call(t *testing.T) *controlv1.Receipt {
 	t.Helper()
 	response, err := s.delivery.Send(t.Context(), s.request())
@@ -142,7 +162,8 @@ func (s *stuckSender) call(t *testing.T) *controlv1.Receipt {
 	return response.GetReceipt()
 }
 
-// take holds that a message is written to all, or to all but those at the hub that is stuck and is named.
+// take checks that a message is written to all members, or to all but those at the stuck hub, which
+// the answer then names.
 func (s *stuckSender) take(t *testing.T, number int, receipt *controlv1.Receipt) {
 	t.Helper()
 	hubs, want := receipt.GetUnreachableHubs(), len(s.members)
@@ -150,12 +171,14 @@ func (s *stuckSender) take(t *testing.T, number int, receipt *controlv1.Receipt)
 		s.named = append(s.named, number)
 		want--
 	}
-	if int(receipt.GetWritten()) != want || len(hubs) > 0 && !slices.Equal(hubs, []string{s.stuck}) {
-		t.Errorf("message %d: %v, want %d written and no hub named but %s", number, receipt, want, s.stuck)
+	if int(receipt.GetWritten()) != want ||
+		len(hubs) > 0 && !slices.Equal(hubs, []string{s.stuck}) {
+		t.Errorf("message %d: %v, want %d written and no hub named but %s",
+			number, receipt, want, s.stuck)
 	}
 }
 
-// send sends one message while the hub is stuck.
+// send sends a message while the hub is stuck.
 func (s *stuckSender) send(t *testing.T) {
 	t.Helper()
 	meter := testkit.NewMeter(s.hubs...)
@@ -166,14 +189,16 @@ func (s *stuckSender) send(t *testing.T) {
 	s.answered = max(s.answered, took)
 	unnamed := len(receipt.GetUnreachableHubs()) == 0 && time.Since(s.since) < stuckTime
 	if limit := meter.Limit(stuckLimit); took > limit || unnamed {
-		t.Errorf("message %d: %v after %v, want the hub that is stuck named after %v at most", s.sent, receipt, took, limit)
+		t.Errorf("message %d: %v after %v, want the hub that is stuck named after %v at most",
+			s.sent, receipt, took, limit)
 	}
 	for _, m := range s.members[:len(s.members)-1] {
 		at, _ := testkit.Receive(t, fmt.Sprintf("message %d at %s", s.sent, m.user), m.heard)
 		arrival := at.Sub(began)
 		s.arrived = max(s.arrived, arrival)
 		if limit := meter.Limit(stuckWait); arrival >= limit {
-			t.Errorf("message %d was with %s after %v, not before %v: it waited for the hub that is stuck", s.sent, m.user, arrival, limit)
+			t.Errorf("message %d was with %s after %v, not before %v: it waited for the hub "+
+				"that is stuck", s.sent, m.user, arrival, limit)
 		}
 	}
 }
@@ -194,7 +219,9 @@ func (s *stuckSender) stream(t *testing.T) {
 		batch := &controlv1.SendStreamRequest{}
 		for range stuckBatch {
 			request := s.request()
-			batch.Sends = append(batch.Sends, &controlv1.StreamedSend{Sequence: int64(s.sent), Send: request})
+			batch.Sends = append(
+				batch.Sends, &controlv1.StreamedSend{Sequence: int64(s.sent), Send: request},
+			)
 		}
 		began, results := time.Now(), 0
 		if err := stream.Send(batch); err != nil {
@@ -212,7 +239,9 @@ func (s *stuckSender) stream(t *testing.T) {
 		}
 		longest = max(longest, time.Since(began))
 	}
-	t.Logf("%d batches of %d on a stream, each answered within %v", stuckBatches, stuckBatch, longest)
+	t.Logf(
+		"%d batches of %d on a stream, each answered within %v", stuckBatches, stuckBatch, longest,
+	)
 	if limit := meter.Limit(stuckLimit); longest > limit {
 		t.Errorf("a batch had its answers after %v, want %v at most", longest, limit)
 	}
@@ -221,7 +250,8 @@ func (s *stuckSender) stream(t *testing.T) {
 	}
 }
 
-// check holds that each member got everything once and in order, but for what the hub that was stuck may have missed.
+// check checks that each member got every message once and in order. Members at the stuck hub may
+// miss messages.
 func (s *stuckSender) check(t *testing.T) {
 	t.Helper()
 	slices.Sort(s.named)
@@ -241,7 +271,8 @@ func (s *stuckSender) check(t *testing.T) {
 		}
 		m.mayStillGet(s.number(), missing)
 		if len(may) > 0 {
-			t.Logf("%d messages name the hub that was stuck; %d of them came", len(may), len(may)-len(missing))
+			t.Logf("%d messages name the hub that was stuck; %d of them came",
+				len(may), len(may)-len(missing))
 		}
 	}
 }

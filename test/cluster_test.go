@@ -18,7 +18,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// long has the cluster's tests do what takes too long for every day: `make test-cluster`.
+// long selects the long form of the cluster's tests, `make test-cluster`, which takes too long for
+// every day.
 var long = os.Getenv("CONNHUB_TEST_LONG") != ""
 
 // either picks how much of something a test does.
@@ -33,7 +34,7 @@ func either(short, inLong int) int {
 type plan struct {
 	hubs     int
 	hashBits int  // of interest; 0: the binary's default
-	relayed  bool // other hubs reach each hub through a relay
+	relayed  bool // hubs reach each other through relays
 	cutEtcd  int  // the hub with this number reaches etcd through relays; 0: none does
 }
 
@@ -47,13 +48,13 @@ type cluster struct {
 	machine *testkit.Meter // since the cluster was there
 }
 
-// node is one hub of a cluster, which may be another process later.
+// node is the place of a hub in a cluster. A new process may take the place.
 type node struct {
 	*process
 
 	number  int
 	host    string   // all its own: it listens there, and its clients come from there
-	relay   *relay   // nil: other hubs reach it directly
+	relay   *relay   // nil: peers reach it directly
 	toEtcd  []*relay // nil: it reaches etcd directly
 	backend *grpc.ClientConn
 }
@@ -61,10 +62,10 @@ type node struct {
 // lastWords is how often the last word is said at most: on a busy machine a hub may seem silent.
 const lastWords = 5
 
-// publicURL is what tokens are bound to. Nobody looks it up.
+// publicURL is the audience of tokens. No test resolves it.
 const publicURL = "http://clients.test"
 
-// openCluster starts etcd and the hubs, and waits until each hub knows which others have whom.
+// openCluster starts etcd and the hubs, and waits until each hub knows the interests of its peers.
 func openCluster(t *testing.T, p plan) *cluster {
 	t.Helper()
 	if _, err := buildBinary(); err != nil {
@@ -72,7 +73,9 @@ func openCluster(t *testing.T, p plan) *cluster {
 	}
 	c := &cluster{plan: p, dir: t.TempDir(), etcd: startEtcd(t)}
 	for i := range callers + 1 {
-		c.secrets = append(c.secrets, fmt.Sprintf("secret-of-backend-%d-%s", i, strings.Repeat("x", 32)))
+		c.secrets = append(
+			c.secrets, fmt.Sprintf("secret-of-backend-%d-%s", i, strings.Repeat("x", 32)),
+		)
 	}
 	c.write(t, "backend.secrets", strings.Join(c.secrets, "\n"))
 	c.write(t, "peer.secrets", "secret-of-peers-"+strings.Repeat("y", 32))
@@ -102,7 +105,7 @@ func (c *cluster) write(t *testing.T, name, content string) {
 	}
 }
 
-// addNode starts one more hub. It does not wait for it.
+// addNode starts a further hub. It does not wait for it.
 func (c *cluster) addNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{number: len(c.nodes) + 1}
@@ -122,7 +125,8 @@ func (c *cluster) addNode(t *testing.T) *node {
 	return n
 }
 
-// launch starts the hub's process, for the first time or again: then it is another hub at the same place.
+// launch starts the hub's process, for the first time or again. A process started again is a new
+// hub at the same place.
 func (c *cluster) launch(t *testing.T, n *node) {
 	t.Helper()
 	endpoints := c.etcd.endpoints()
@@ -134,7 +138,8 @@ func (c *cluster) launch(t *testing.T, n *node) {
 	}
 	args := []string{
 		"serve", "--name", fmt.Sprint("hub-", n.number),
-		"--listen-clients", n.host + ":0", "--listen-control", n.host + ":0", "--listen-ops", n.host + ":0",
+		"--listen-clients", n.host + ":0", "--listen-control", n.host + ":0", "--listen-ops",
+		n.host + ":0",
 		"--public-url", publicURL,
 		"--token-key-file", filepath.Join(c.dir, "token.key"),
 		"--backend-secret-file", filepath.Join(c.dir, "backend.secrets"),
@@ -155,7 +160,7 @@ func (c *cluster) launch(t *testing.T, n *node) {
 	n.backend = c.dial(t, n, callers)
 }
 
-// processes are those of the hubs that there are now.
+// processes returns the processes of the current hubs.
 func (c *cluster) processes() (hubs []int) {
 	for _, n := range c.nodes {
 		hubs = append(hubs, n.command.Process.Pid)
@@ -171,7 +176,7 @@ func (c *cluster) awaitReady(t *testing.T, nodes ...*node) {
 	}
 }
 
-// awaitCalm waits until each hub sends the others only what they have somebody for.
+// awaitCalm waits until each hub forwards to its peers only messages that they have members for.
 func (c *cluster) awaitCalm(t *testing.T) {
 	t.Helper()
 	testkit.Eventually(t, "every hub has a filter lease of every other one", func() bool {
@@ -184,7 +189,8 @@ func (c *cluster) awaitCalm(t *testing.T) {
 	})
 }
 
-// dial opens the connection of a backend to a hub. Backends with different secrets are different callers.
+// dial opens the connection of a backend to a hub. Backends with different secrets are different
+// callers.
 func (c *cluster) dial(t *testing.T, n *node, secret int) *grpc.ClientConn {
 	t.Helper()
 	return dialControl(t, n.Control, grpc.WithPerRPCCredentials(bearer(c.secrets[secret])))
@@ -199,7 +205,7 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (b bearer) RequireTransportSecurity() bool { return false }
 
-// deliveries are the services of all hubs, for one backend.
+// deliveries returns the delivery services of all hubs, for a single backend.
 func (c *cluster) deliveries(t *testing.T, secret int) (all []controlv1.DeliveryServiceClient) {
 	t.Helper()
 	for _, n := range c.nodes {
@@ -222,16 +228,17 @@ func (c *cluster) admit(ctx context.Context, m *member, issuer, to *node) (*clie
 	if err != nil {
 		return nil, err
 	}
-	// The address tells who it is, so no two members may have the same one.
+	// The address identifies a member, so no two members may have the same address.
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(to.host)}}
 	return dialClient(dialer, to.Clients, path, m.protocol)
 }
 
 // invite returns where a member connects, with a token of this hub.
 func (n *node) invite(ctx context.Context, m *member) (path string, err error) {
-	token, err := controlv1.NewAccessServiceClient(n.backend).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
-		Namespace: m.namespace, User: m.user, Groups: m.groups,
-	})
+	token, err := controlv1.NewAccessServiceClient(n.backend).IssueClientToken(ctx,
+		&controlv1.IssueClientTokenRequest{
+			Namespace: m.namespace, User: m.user, Groups: m.groups,
+		})
 	if err != nil {
 		return "", err
 	}
@@ -245,10 +252,10 @@ func (n *node) invite(ctx context.Context, m *member) (path string, err error) {
 // spread puts members at all hubs in turn.
 func (c *cluster) spread(m *member) *node { return c.nodes[m.index%len(c.nodes)] }
 
-// at puts members at one hub.
+// at puts members at a hub.
 func at(n *node) func(*member) *node { return func(*member) *node { return n } }
 
-// newCrowd makes a crowd without members. Those of the test before are gone.
+// newCrowd makes a crowd without members. The members of the test before must be gone.
 func (c *cluster) newCrowd(t *testing.T) *crowd {
 	t.Helper()
 	testkit.Eventually(t, "no hub has a connection", func() bool {
@@ -275,10 +282,12 @@ func (c *cluster) assemble(t *testing.T, many, users int) *crowd {
 	return crowd
 }
 
-// hubs returns what one hub knows of all, by id.
+// hubs returns a hub's knowledge of all hubs, by id.
 func (n *node) hubs(t *testing.T) map[string]*controlv1.Hub {
 	t.Helper()
-	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(
+		t.Context(), &controlv1.ListHubsRequest{},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +323,9 @@ lines:
 				continue lines
 			}
 		}
-		value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64)
+		value, err := strconv.ParseFloat(
+			strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64,
+		)
 		if err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
@@ -331,13 +342,14 @@ func (c *cluster) checkInvariants(t *testing.T) {
 	}
 }
 
-// sayLast ends what members count, in one of their namespaces: all of them hear it, those who don't at once when it is said
-// again.
+// sayLast sends the last word in a namespace of the members. All members hear it; a member that
+// missed it hears it when it is said again.
 func (c *cluster) sayLast(t *testing.T, n *node, namespace string) *controlv1.Receipt {
 	t.Helper()
 	for range lastWords {
 		c.awaitReached(t, n)
-		if receipt := say(t, n.backend, namespace, lastWord); len(receipt.GetUnreachableHubs()) == 0 {
+		receipt := say(t, n.backend, namespace, lastWord)
+		if len(receipt.GetUnreachableHubs()) == 0 {
 			return receipt
 		}
 	}

@@ -19,13 +19,13 @@ import (
 const callers = 8
 
 const (
-	// lastWord is the text that ends what a member counts.
+	// lastWord is the text after which a member counts no further messages.
 	lastWord = "end"
 	// ignored is a text that no member counts.
 	ignored = "ignored"
 )
 
-// member is a client of a crowd, and what has come to it.
+// member is a client of a crowd, with the messages that it has got.
 type member struct {
 	*client
 	index     int // in crowd.members
@@ -35,7 +35,7 @@ type member struct {
 	user      string
 	groups    []string
 	protocol  string
-	heard     chan time.Time // takes when each message came, while there is room; nil: nobody asks
+	heard     chan time.Time // takes the time of each message while there is room; nil: not wanted
 
 	// Owned by run until ended is closed.
 	got    [callers][]int // the numbers that each caller gave its messages, in the order of arrival
@@ -43,18 +43,20 @@ type member struct {
 
 	// Owned by run until crowd.reading is done.
 	over   bool     // the last word has come
-	strays []string // what should not have come, or came behind the last word
+	strays []string // unexpected messages, and messages behind the last word
 	err    error    // how the connection ended
 
 	// Owned by the test.
-	late []string // what may come behind the last word
+	late []string // messages that may come behind the last word
 
 	ended chan struct{} // closed at the last word, or when the connection is over
 }
 
-// crowd is the clients of a test, and knows who matches what: the dumb model beside the hub's index.
+// crowd has the clients of a test, and knows the members that each target matches. It is the simple
+// model beside the hub's index.
 type crowd struct {
-	many, users int // of the members: those in the namespace "default", and the users that they are
+	// of the members: the number in the namespace "default", and the number of their users
+	many, users int
 
 	members []*member
 	byID    map[string]*member
@@ -150,14 +152,14 @@ func listAll(t *testing.T, conn *grpc.ClientConn, namespace string) []*controlv1
 	}
 }
 
-// read starts reading what comes to the members.
+// read starts reading the messages of the members.
 func (c *crowd) read(members []*member) {
 	for _, m := range members {
 		c.reading.Go(m.run)
 	}
 }
 
-// disperse ends what connections are left, and waits until nobody reads any more.
+// disperse ends the remaining connections, and waits until all readers have ended.
 func (c *crowd) disperse() {
 	for _, m := range c.members {
 		if m.client != nil {
@@ -208,15 +210,15 @@ func (m *member) count(text string) {
 	}
 }
 
-// mayStillGet says of which messages of a caller it is unknown what became: they may come, each once, behind the last word,
-// which another caller says and which does not go their way.
+// mayStillGet adds messages of a caller with an unknown fate. They may come, each once, behind the
+// last word: another caller says it, and it takes a different way.
 func (m *member) mayStillGet(caller int, numbers []int) {
 	for _, n := range numbers {
 		m.late = append(m.late, fmt.Sprint(caller, " ", n))
 	}
 }
 
-// checkStrays sends everybody home, and holds that nothing came that was not sent.
+// checkStrays ends all connections, and checks that no message came that was not sent.
 func (c *crowd) checkStrays(t *testing.T) {
 	t.Helper()
 	c.disperse()
@@ -241,11 +243,14 @@ func (c *crowd) checkStrays(t *testing.T) {
 	}
 }
 
-// matched returns the members that a target stands for, each once, by going through everybody it names.
+// matched returns the members of a target, each once. It goes through all members that the target
+// names.
 func (c *crowd) matched(namespace string, target *controlv1.Target) []*member {
 	out := make(map[*member]bool)
 	except := target.GetExcept()
-	c.each(except.GetConnections(), except.GetUsers(), except.GetGroups(), func(m *member) { out[m] = true })
+	c.each(except.GetConnections(), except.GetUsers(), except.GetGroups(), func(m *member) {
+		out[m] = true
+	})
 	var in []*member
 	pick := func(m *member) {
 		if m.namespace == namespace && !out[m] {

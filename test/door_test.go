@@ -17,7 +17,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// door is a way in which a hub carries its clients' links: what is promised holds behind each.
+// door is a way in which a hub carries its clients' links. Every promise holds behind each door.
 type door struct {
 	name   string
 	secure bool // TLS
@@ -52,10 +52,10 @@ func (d door) open(t *testing.T, flags ...string) *process {
 	return startAlone(t, flags...)
 }
 
-// clientTLS trusts anybody.
+// clientTLS accepts any certificate.
 var clientTLS = &tls.Config{InsecureSkipVerify: true}
 
-// keyPair makes files of a certificate that nobody knows, and its key.
+// keyPair writes files with a self-signed certificate and its key.
 func keyPair(t *testing.T) (certificate, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -63,9 +63,12 @@ func keyPair(t *testing.T) (certificate, key string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"hub.test"},
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"hub.test"},
 	}
-	public, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	public, err := x509.CreateCertificate(
+		rand.Reader, template, template, &private.PublicKey, private,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +79,9 @@ func keyPair(t *testing.T) (certificate, key string) {
 	dir := t.TempDir()
 	write := func(name, kind string, content []byte) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600); err != nil {
+		if err := os.WriteFile(
+			path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600,
+		); err != nil {
 			t.Fatal(err)
 		}
 		return path
@@ -84,7 +89,7 @@ func keyPair(t *testing.T) (certificate, key string) {
 	return write("tls.crt", "CERTIFICATE", public), write("tls.key", "PRIVATE KEY", secret)
 }
 
-// remains is what a hub has when it has tidied up.
+// remains has the resources of a hub after it has tidied up.
 type remains struct {
 	vitals
 
@@ -94,7 +99,7 @@ type remains struct {
 // anything is more than a hub may have.
 var anything = vitals{goroutines: math.MaxInt, files: math.MaxInt}
 
-// check holds that there is no more than before, of what is counted.
+// check checks that no counted resource has grown.
 func (r remains) check(t *testing.T, before remains) {
 	t.Helper()
 	if r.goroutines > before.goroutines || r.files > before.files {
@@ -102,32 +107,36 @@ func (r remains) check(t *testing.T, before remains) {
 	}
 }
 
-// What may be left in the hub's heap, bytes. A collection gives back neither what the hub's tables grew to (some 100 bytes of each
-// connection) nor the descriptors of goroutines, of which Go keeps as many as ever ran at once: one for each link at most, also where
-// links are parked, for all may have something to say at once to a hub that gets no processor.
+// Bounds of the remaining heap of a hub, in bytes. A collection keeps the grown tables of the hub
+// (some 100 bytes for each connection). It also keeps the descriptors of goroutines, of which Go
+// keeps as many as ever ran at once. That is at most one for each link, also for parked links: all
+// of them may have something to say at once while the hub gets no processor.
 const (
 	leftOfGoroutine = 480
 	leftOfEach      = leftOfGoroutine + 288
-	leftOfNoise     = 64 << 10 // of what else goes on
+	leftOfNoise     = 64 << 10 // of everything else
 )
 
 // mayLeave is how many bytes may be left of so many connections.
 func mayLeave(connections int) int { return connections*leftOfEach + leftOfNoise }
 
-// mayAdd is how many bytes as many connections may add to what was left before. The least that a hub can forget of one, its State,
-// is more.
+// mayAdd is the number of bytes that as many connections may add to the earlier remains. The
+// smallest object that a hub could forget to release for a connection, its State, is larger.
 func mayAdd(connections int) int { return connections*64 + leftOfNoise }
 
-// collections is how often a hub collects its garbage until nothing is left that only a pool or a finalizer keeps: each takes
-// two.
+// collections is the number of garbage collections. After it, nothing is left that only a pool or a
+// finalizer keeps: each of them takes two.
 const collections = 4
 
-// remains waits until the hub has no link, and no more goroutines and files than want, and collects its garbage.
+// remains waits until the hub has no link, and no more goroutines and files than want. Then it
+// collects the hub's garbage.
 func (p *process) remains(t *testing.T, want vitals) remains {
 	t.Helper()
-	testkit.Eventually(t, "the last link is gone", func() bool { return p.sample(t, "connhub_links") == 0 })
+	testkit.Eventually(t, "the last link is gone", func() bool {
+		return p.sample(t, "connhub_links") == 0
+	})
 	v := p.calm(t, want)
-	// The text form tells what was in use before it was made.
+	// The text form has the memory that was in use before the text was made.
 	profile := ""
 	for range collections {
 		profile = p.get(t, "/debug/pprof/heap?gc=1&debug=1")

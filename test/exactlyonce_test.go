@@ -23,10 +23,10 @@ import (
 )
 
 const (
-	// sends are how many messages go out in the long form, and shortSends in the short one, where each
-	// way to be slow still gets enough of them to fill up.
+	// sends is the number of messages in the long form, shortSends that in the short form. In the
+	// short form each kind of slow client still gets enough messages to fill up.
 	sends, shortSends = 10_000, 5000
-	// slowOf is of how many messages one is for slow clients.
+	// One in slowOf messages is for slow clients.
 	slowOf = 20
 
 	// The crowd. Users have three connections each, which are in three different pairs of groups.
@@ -37,7 +37,8 @@ const (
 	fewMembers  = 100
 	slowMembers = 3 // for each way to be slow
 
-	// slowPadding makes slow clients slow soon: a few dozen of these fill the kernel's buffers and the outbox.
+	// slowPadding makes slow clients slow soon: a few dozen such messages fill the kernel's buffers
+	// and the outbox.
 	slowPadding = 16 << 10
 	sendBuffer  = 64 << 10
 
@@ -45,8 +46,9 @@ const (
 	patience = 2 * time.Minute
 )
 
-// tightOutbox is small for the slow, and large enough for the others: a caller goes on when its message is
-// written everywhere, so no more than one of each caller is on its way to them.
+// tightOutbox is small for slow clients and large enough for the rest. A caller continues when its
+// message is written everywhere, so at most one message of each caller is on its way to a client
+// that reads.
 var tightOutbox = hub.Bounds{Messages: 32, Bytes: 4 << 20}
 
 // slowWays are the ways to treat slow clients; each has a group of them.
@@ -62,11 +64,11 @@ var slowWays = []struct {
 	{"slow-conflate", controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE, 3, 0},
 }
 
-// TestManySendsExactlyOnce is the first promise of the product: with thousands of clients and several backends
-// that send at once to all kinds of targets, each client that matches gets each message once, in the order of its
-// caller, whoever else is slow; and receipts, metrics and what clients have seen agree to the last message.
-// It runs alone: the hub and all clients are in this process, and the race detector ends a process
-// with more than 8,128 goroutines.
+// TestManySendsExactlyOnce is the first promise of the product. Thousands of clients get messages
+// while several backends send at once to all kinds of targets. Each client that matches gets each
+// message once, in the order of its caller, regardless of slow clients. Receipts, metrics and the
+// clients' counts agree to the last message. The test runs alone: the hub and all clients are in
+// this process, and the race detector ends a process with more than 8,128 goroutines.
 func TestManySendsExactlyOnce(t *testing.T) {
 	c := newCrowd()
 	t.Cleanup(c.disperse) // after the house has closed
@@ -85,7 +87,9 @@ func TestManySendsExactlyOnce(t *testing.T) {
 	for i := range all {
 		all[i] = newCaller(c, i, seed)
 		all[i].sends, all[i].slowly = either(shortSends, sends)/callers, true
-		all[i].deliveries = []controlv1.DeliveryServiceClient{controlv1.NewDeliveryServiceClient(dialControl(t, h.control))}
+		all[i].deliveries = []controlv1.DeliveryServiceClient{
+			controlv1.NewDeliveryServiceClient(dialControl(t, h.control)),
+		}
 	}
 	sum := runCallers(t, all)
 	sum.add(say(t, conn, "default", lastWord))
@@ -93,7 +97,7 @@ func TestManySendsExactlyOnce(t *testing.T) {
 	awaitEnd(t, healthy)
 	checkHealthy(t, healthy, all, sum)
 
-	// The slow wake up; asking again with the same request id tells what became of each message in the end.
+	// The slow clients wake up. A repeated request id tells the final fate of each message.
 	c.read(slow)
 	var settled []*controlv1.SendRequest
 	for _, a := range all {
@@ -104,7 +108,7 @@ func TestManySendsExactlyOnce(t *testing.T) {
 	checkNothingElse(t, h, c)
 }
 
-// populate makes the crowd of those that read: the many and the few.
+// populate makes the crowd of reading clients: the many and the few.
 func populate(c *crowd, many, users int) []*member {
 	c.many, c.users = many, users
 	protocols := []string{"", envelope.Name}
@@ -118,7 +122,7 @@ func populate(c *crowd, many, users int) []*member {
 	return slices.Clone(c.members)
 }
 
-// addSlow adds those that don't read.
+// addSlow adds the clients that do not read.
 func addSlow(c *crowd) (slow []*member) {
 	for _, way := range slowWays {
 		for i := range slowMembers {
@@ -128,17 +132,19 @@ func addSlow(c *crowd) (slow []*member) {
 	return slow
 }
 
-// caller is a backend that sends one message after the other, each when the last is written everywhere.
+// caller is a backend that sends message after message, each when the message before is written
+// everywhere.
 type caller struct {
 	number     int
 	crowd      *crowd
 	random     *rand.Rand
 	sends      int
-	deliveries []controlv1.DeliveryServiceClient // one of them takes each message
+	deliveries []controlv1.DeliveryServiceClient // each message goes through one of them
 	slowly     bool                              // some messages are for clients that don't read
 
-	want   [][]int // by member: the numbers of the messages that it must get
-	may    [][]int // by member: those that it may get, because the receipt named its hub as unreachable
+	want [][]int // by member: the numbers of the messages that it must get
+	// by member: messages that it may get, because the receipt named its hub as unreachable
+	may    [][]int
 	slow   []*controlv1.SendRequest
 	totals *totals
 }
@@ -147,7 +153,8 @@ type caller struct {
 func newCaller(c *crowd, number int, seed uint64) *caller {
 	return &caller{
 		number: number, crowd: c, random: rand.New(rand.NewPCG(seed, uint64(number))),
-		want: make([][]int, len(c.members)), may: make([][]int, len(c.members)), totals: newTotals(),
+		want: make([][]int, len(c.members)), may: make([][]int, len(c.members)),
+		totals: newTotals(),
 	}
 }
 
@@ -190,7 +197,9 @@ func (c *caller) delivery() controlv1.DeliveryServiceClient {
 // sendHealthy sends to clients that read, and holds the receipt against the model.
 func (c *caller) sendHealthy(ctx context.Context, n int) error {
 	request := &controlv1.SendRequest{
-		Message:     &controlv1.Message{Payload: &controlv1.Message_Text{Text: fmt.Sprint(c.number, " ", n)}},
+		Message: &controlv1.Message{
+			Payload: &controlv1.Message_Text{Text: fmt.Sprint(c.number, " ", n)},
+		},
 		Wait:        controlv1.Wait_WAIT_WRITTEN,
 		WaitTimeout: durationpb.New(patience),
 	}
@@ -210,7 +219,8 @@ func (c *caller) sendHealthy(ctx context.Context, n int) error {
 		matched++
 	}
 	if int(receipt.GetMatched()) != matched || receipt.GetWritten() != receipt.GetMatched() {
-		return fmt.Errorf("receipt %v, want %d matched, all of them written; target %v", receipt, matched, request.GetTarget())
+		return fmt.Errorf("receipt %v, want %d matched, all of them written; target %v",
+			receipt, matched, request.GetTarget())
 	}
 	c.totals.add(receipt)
 	return checkBalance(receipt)
@@ -234,7 +244,9 @@ func (c *caller) target() (string, *controlv1.Target) {
 	case p < 160:
 		return "default", &controlv1.Target{
 			Connections: ids(3), Users: users(3), Groups: small(2),
-			Except: &controlv1.Exclusion{Connections: ids(1), Users: users(1), Groups: c.names(1, "large-", largeGroups)},
+			Except: &controlv1.Exclusion{
+				Connections: ids(1), Users: users(1), Groups: c.names(1, "large-", largeGroups),
+			},
 		}
 	case p < 360:
 		return "default", &controlv1.Target{Groups: small(2)}
@@ -245,7 +257,7 @@ func (c *caller) target() (string, *controlv1.Target) {
 	}
 }
 
-// names draws up to n names, sometimes one twice, and sometimes one that nobody has.
+// names draws up to n names. Some draws have a name twice, or a name without members.
 func (c *caller) names(n int, prefix string, count int) []string {
 	return draw(c, n, func() string { return fmt.Sprint(prefix, c.random.IntN(count+1)) })
 }
@@ -329,13 +341,14 @@ func (s *totals) join(o *totals) {
 // say sends a text to everyone in a namespace, written or not.
 func say(t *testing.T, conn *grpc.ClientConn, namespace, text string) *controlv1.Receipt {
 	t.Helper()
-	response, err := controlv1.NewDeliveryServiceClient(conn).Send(t.Context(), &controlv1.SendRequest{
-		Namespace:   namespace,
-		Target:      &controlv1.Target{Everyone: true},
-		Message:     &controlv1.Message{Payload: &controlv1.Message_Text{Text: text}},
-		Wait:        controlv1.Wait_WAIT_WRITTEN,
-		WaitTimeout: durationpb.New(patience),
-	})
+	response, err := controlv1.NewDeliveryServiceClient(conn).Send(t.Context(),
+		&controlv1.SendRequest{
+			Namespace:   namespace,
+			Target:      &controlv1.Target{Everyone: true},
+			Message:     &controlv1.Message{Payload: &controlv1.Message_Text{Text: text}},
+			Wait:        controlv1.Wait_WAIT_WRITTEN,
+			WaitTimeout: durationpb.New(patience),
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +363,7 @@ func awaitEnd(t *testing.T, members []*member) {
 	}
 }
 
-// checkHealthy holds that each member got what its callers sent to it: all, once, in order. And that the
+// checkHealthy checks that each member got all messages for it, once and in order, and that the
 // receipts said so.
 func checkHealthy(t *testing.T, healthy []*member, all []*caller, sum *totals) {
 	t.Helper()
@@ -360,22 +373,25 @@ func checkHealthy(t *testing.T, healthy []*member, all []*caller, sum *totals) {
 		for i, a := range all {
 			missing, ok := surplus(m.got[i], a.want[m.index], a.may[m.index])
 			if !ok {
-				t.Fatalf("%s got %v from caller %d, want %v, and may have %v", m.user, m.got[i], i, a.want[m.index], a.may[m.index])
+				t.Fatalf("%s got %v from caller %d, want %v, and may have %v",
+					m.user, m.got[i], i, a.want[m.index], a.may[m.index])
 			}
 			unreported += len(a.may[m.index]) - len(missing)
 			m.mayStillGet(i, missing)
 		}
 	}
-	t.Logf("%d messages to %d clients that read; %d of %d receipts name a hub as unreachable, %d messages came all the same",
+	t.Logf("%d messages to %d clients that read; %d of %d receipts name a hub as unreachable, %d "+
+		"messages came all the same",
 		frames, len(healthy), sum.partial, sum.receipts, unreported)
-	if told := frames - unreported; sum.written != told || sum.matched != told || len(sum.dropped) != 0 {
+	if told := frames - unreported; sum.written != told ||
+		sum.matched != told || len(sum.dropped) != 0 {
 		t.Errorf("receipts say %+v, clients have %d messages", sum, told)
 	}
 }
 
-// surplus holds that all of want came, in that order, and nothing else but what is in may, each once. It returns what of may
-// did not come. A message whose receipt names a hub as unreachable may still be on its way when the next one, through another
-// hub, is there.
+// surplus checks that all of want came, in that order, and further only messages in may, each once.
+// It returns the messages in may that did not come. If a receipt names a hub as unreachable, its
+// message may still be on its way when the next message, through a different hub, has arrived.
 func surplus(got, want, may []int) (missing []int, ok bool) {
 	missing = slices.Clone(may)
 	for _, n := range got {
@@ -392,8 +408,8 @@ func surplus(got, want, may []int) (missing []int, ok bool) {
 	return missing, len(want) == 0
 }
 
-// checkSlow asks what became of the messages to slow clients until that is settled, and compares with what
-// these have.
+// checkSlow asks for the fate of the messages to slow clients until it is final, and compares it
+// with the messages that the clients have.
 func checkSlow(t *testing.T, h *house, c *crowd, requests []*controlv1.SendRequest, sum *totals) {
 	t.Helper()
 	delivery := controlv1.NewDeliveryServiceClient(dialControl(t, h.control))
@@ -417,23 +433,29 @@ func checkSlow(t *testing.T, h *house, c *crowd, requests []*controlv1.SendReque
 			frames += m.frames
 			checkSlowOrder(t, m, way.policy)
 		}
-		t.Logf("%s: %d of %d written, dropped %v", way.group, group.written, group.matched, group.dropped)
+		t.Logf("%s: %d of %d written, dropped %v", way.group,
+			group.written, group.matched, group.dropped)
 		if frames != group.written {
-			t.Errorf("%s: receipts say %d written, clients have %d messages", way.group, group.written, frames)
+			t.Errorf("%s: receipts say %d written, clients have %d messages",
+				way.group, group.written, frames)
 		}
 	}
 	if want := int32(len(c.all["slow"]) - slowMembers); word.GetMatched() != want {
-		t.Errorf("%d slow clients are left, want %d: only those of %s are closed", word.GetMatched(), want, slowWays[0].group)
+		t.Errorf("%d slow clients are left, want %d: only those of %s are closed",
+			word.GetMatched(), want, slowWays[0].group)
 	}
 	for reason := range controlv1.DropReason_name {
 		if reason != 0 && sum.dropped[controlv1.DropReason(reason)] == 0 {
-			t.Errorf("no message was dropped for %v: the test proves less than it should", controlv1.DropReason(reason))
+			t.Errorf("no message was dropped for %v: the test proves less than it should",
+				controlv1.DropReason(reason))
 		}
 	}
 }
 
-// settle repeats a send: the hub answers with what has become of the first one, when that is settled.
-func settle(t *testing.T, delivery controlv1.DeliveryServiceClient, request *controlv1.SendRequest) *controlv1.Receipt {
+// settle repeats a send. The hub answers with the fate of the first send, once it is final.
+func settle(
+	t *testing.T, delivery controlv1.DeliveryServiceClient, request *controlv1.SendRequest,
+) *controlv1.Receipt {
 	t.Helper()
 	request.Wait, request.WaitTimeout = controlv1.Wait_WAIT_WRITTEN, durationpb.New(patience)
 	response, err := delivery.Send(t.Context(), request)
@@ -443,13 +465,14 @@ func settle(t *testing.T, delivery controlv1.DeliveryServiceClient, request *con
 	receipt := response.GetReceipt()
 	report(t, checkBalance(receipt))
 	if !receipt.GetDuplicate() || receipt.GetQueued() != 0 {
-		t.Fatalf("%q: the receipt is %v, want the one of the first send, settled", request.GetRequestId(), receipt)
+		t.Fatalf("%q: the receipt is %v, want the one of the first send, settled",
+			request.GetRequestId(), receipt)
 	}
 	return receipt
 }
 
-// checkSlowOrder holds that a slow client got nothing twice, and the messages of a caller in order unless
-// conflation moved them.
+// checkSlowOrder checks that a slow client got no message twice, and the messages of a caller in
+// order unless conflation moved them.
 func checkSlowOrder(t *testing.T, m *member, policy controlv1.OverflowPolicy) {
 	t.Helper()
 	for i, got := range m.got {
@@ -486,13 +509,14 @@ func checkMetrics(t *testing.T, h *house, sum *totals) {
 	}
 }
 
-// checkNothingElse closes everybody, and holds that nothing came that was not sent.
+// checkNothingElse closes all clients, and checks that no message came that was not sent.
 func checkNothingElse(t *testing.T, h *house, c *crowd) {
 	t.Helper()
 	connections := controlv1.NewConnectionServiceClient(dialControl(t, h.control))
 	for namespace, members := range c.all {
 		_, err := connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{
-			Namespace: namespace, Target: &controlv1.Target{Everyone: true}, MaxMatched: int32(len(members)), Code: 4000,
+			Namespace: namespace, Target: &controlv1.Target{Everyone: true},
+			MaxMatched: int32(len(members)), Code: 4000,
 		})
 		if err != nil {
 			t.Fatal(err)

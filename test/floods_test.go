@@ -11,10 +11,11 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// floodParty is who is there while messages go to all, and how many of them behave in which way.
+// floodParty has the numbers of clients with each behaviour while messages go to all.
 type floodParty map[manners]int
 
-// floods are who floods the hub. Under the race detector handshakes take most of the time, under TLS above all.
+// floods has the clients that flood the hub. Under the race detector handshakes take most of the
+// time, above all with TLS.
 func (d door) floods() floodParty {
 	of := 2
 	switch {
@@ -23,7 +24,10 @@ func (d door) floods() floodParty {
 	case d.secure:
 		of = 5
 	}
-	return floodParty{deaf: 500 / of, absent: 200 / of, halting: 1000 / of, longwinded: max(400/of, 2*floodWaits), abrupt: 500 / of}
+	return floodParty{
+		deaf: 500 / of, absent: 200 / of, halting: 1000 / of,
+		longwinded: max(400/of, 2*floodWaits), abrupt: 500 / of,
+	}
 }
 
 // connections are how many there are in all.
@@ -38,25 +42,29 @@ func (p floodParty) connections() int {
 const (
 	floodAttentive = 60
 	floodInsistent = 8
-	// floodTimes is how often each abrupt one comes.
+	// floodTimes is how often each abrupt client comes.
 	floodTimes = 3
-	// floodStep is how many messages go to all before those who read must have them: fewer than an outbox holds.
+	// floodStep is the number of messages to all before the reading clients must have them. An
+	// outbox holds more.
 	floodStep = 25
-	// floodWaits is how many of the longwinded fit into the budget of floodFlags at most: each takes 16 KiB at least.
+	// floodWaits is the number of longwinded clients that fit into the budget of floodFlags: each
+	// takes at least 16 KiB.
 	floodWaits = (2 << 20) / (16 << 10)
 )
 
-// floodFlags: half a message is given up before its client is pinged and given up, and those that behave have time to answer a ping
-// on a machine that is busy; and a message of the largest size needs most
-// of the budget, so one that passes shows that the budget was given back.
+// floodFlags: the hub gives up half a message before it pings and gives up its client, and clients
+// have time to answer a ping on a busy machine. A message of the largest size needs most of the
+// budget, so a delivered one shows that the budget was given back.
 var floodFlags = []string{
-	"--ping-interval", "1s", "--pong-timeout", "10s", "--message-timeout", "2s", "--close-timeout", "3s",
+	"--ping-interval", "1s", "--pong-timeout", "10s", "--message-timeout", "2s", "--close-timeout",
+	"3s",
 	"--max-message", "1MiB", "--inbound-bytes", "2MiB", "--outbox-messages", "100",
 }
 
-// TestFloodsDisturbNobody proves that those who behave get every message, whole, once and in order, while others by the
-// thousand don't read, vanish, are reset, stop in the middle of a frame, or ping without a pause; that these cost the hub no more
-// goroutines than it has a budget for; and that each ends for its own cause.
+// TestFloodsDisturbNobody proves that well-behaved clients get every message, whole, once and in
+// order, while thousands of others do not read, vanish, are reset, stop in the middle of a frame,
+// or ping without a pause. These cost the hub no more goroutines than it has a budget for, and each
+// ends for its own cause.
 func TestFloodsDisturbNobody(t *testing.T) {
 	t.Parallel()
 	eachDoor(t, func(t *testing.T, d door) {
@@ -81,7 +89,9 @@ func TestFloodsDisturbNobody(t *testing.T) {
 		t.Logf("before %+v, after %+v", before, after)
 		after.check(t, before)
 		if most := before.heap + mayLeave(f.party.connections()); after.heap > most {
-			t.Errorf("%d bytes of heap are left, bound %d", after.heap-before.heap, most-before.heap)
+			t.Errorf(
+				"%d bytes of heap are left, bound %d", after.heap-before.heap, most-before.heap,
+			)
 		}
 	})
 }
@@ -94,11 +104,11 @@ type flood struct {
 	party     floodParty
 	backend   *grpc.ClientConn
 	listeners *helper   // the attentive and the insistent
-	others    []*helper // who are not in yet
+	others    []*helper // clients that have not entered yet
 
 	networks int // of guests, in use
 	sent     int // messages to all
-	most     int // goroutines of the hub, as far as somebody looked
+	most     int // the most goroutines of the hub in all readings
 }
 
 // admit brings guests in.
@@ -108,7 +118,7 @@ func (f *flood) admit(t *testing.T, h *helper, count int, m manners) {
 	h.news(t)
 }
 
-// invite is admit without its wait. All but the absent are sent what all get.
+// invite is admit without its wait. All but the absent get the messages to all.
 func (f *flood) invite(t *testing.T, h *helper, count int, m manners) {
 	t.Helper()
 	group := "all"
@@ -117,13 +127,15 @@ func (f *flood) invite(t *testing.T, h *helper, count int, m manners) {
 	}
 	f.networks++
 	h.tell(t, guestOrder{Come: &party{
-		Clients: count, Manners: m, Address: f.Clients, Path: "/ws?group=" + group, Secure: f.door.secure,
+		Clients: count, Manners: m, Address: f.Clients, Path: "/ws?group=" + group,
+		Secure:  f.door.secure,
 		Network: f.networks, Times: floodTimes,
 	}})
 }
 
-// come has the floods begin. The absent are in, and their process is stopped: the hub's kernel still reaches theirs, and nobody
-// answers. (On loopback no packet is lost: a machine that is gone, whose kernel does not answer either, can't be had here.)
+// come starts the floods. The absent have entered, and their process is stopped: their kernel still
+// accepts bytes, and no client answers. (On loopback no packet is lost. A dead machine, whose
+// kernel does not answer either, cannot be had here.)
 func (f *flood) come(t *testing.T) {
 	t.Helper()
 	gone := startHelper(t, guestsRole)
@@ -136,7 +148,8 @@ func (f *flood) come(t *testing.T) {
 	}
 }
 
-// sendUntilOver sends to all, one message after the other, until all that flooded the hub are gone.
+// sendUntilOver sends message after message to all, until all clients that flooded the hub are
+// gone.
 func (f *flood) sendUntilOver(t *testing.T) {
 	t.Helper()
 	delivery := controlv1.NewDeliveryServiceClient(f.backend)
@@ -162,8 +175,9 @@ func (f *flood) sendUntilOver(t *testing.T) {
 	}
 }
 
-// over reports whether all have come, and ended as they had to. A client in the middle of a message answers no ping
-// either: which of its two times is over first depends on when the machine gave it its turn to begin.
+// over reports whether all clients have come and ended as they had to. A client in the middle of a
+// message answers no ping either. Which of its two limits is over first depends on the time at
+// which the machine let it begin.
 func (f *flood) over(t *testing.T) bool {
 	t.Helper()
 	f.most = max(f.most, f.vitals(t).goroutines)
@@ -178,7 +192,7 @@ func (f *flood) over(t *testing.T) bool {
 		}
 	}
 	causes, p := f.causes(t), f.party
-	silent := causes["ping_timeout"] - p[absent] // beyond those that have no other way to end
+	silent := causes["ping_timeout"] - p[absent] // beyond the clients that have no other way to end
 	return causes["lost"] == p[abrupt]*floodTimes && causes["slow"] == p[deaf] && silent >= 0 &&
 		causes["slow_message"]+causes["memory"]+silent == p[halting]+p[longwinded]
 }
@@ -189,36 +203,45 @@ func (f *flood) causes(t *testing.T) map[string]int {
 	metrics := f.get(t, "/metrics")
 	causes := map[string]int{}
 	for _, cause := range []string{"lost", "slow_message", "memory", "slow", "ping_timeout"} {
-		causes[cause] = int(sample(t, metrics, "connhub_connections_closed_total", `cause="`+cause+`"`))
+		causes[cause] = int(
+			sample(t, metrics, "connhub_connections_closed_total", `cause="`+cause+`"`),
+		)
 	}
 	return causes
 }
 
-// checkListeners holds that those who behave have all, and are still there; and the insistent their answers.
+// checkListeners checks that the well-behaved clients have all messages and are still connected,
+// and that the insistent clients have their answers.
 func (f *flood) checkListeners(t *testing.T, took time.Duration) {
 	t.Helper()
 	f.listeners.tell(t, guestOrder{Heard: f.sent})
 	news := f.listeners.news(t)
-	t.Logf("%d messages to each in %v, %v, %d pings, %d pongs", f.sent, took, f.causes(t), news.Pings, news.Pongs)
-	if news.Guests != floodAttentive+floodInsistent || news.Least != f.sent || news.Most != f.sent || len(news.Ends)+len(news.Wrong) > 0 {
+	t.Logf("%d messages to each in %v, %v, %d pings, %d pongs",
+		f.sent, took, f.causes(t), news.Pings, news.Pongs)
+	if news.Guests != floodAttentive+floodInsistent ||
+		news.Least != f.sent || news.Most != f.sent || len(news.Ends)+len(news.Wrong) > 0 {
 		t.Errorf("of %d messages who reads has %+v", f.sent, news)
 	}
 	if causes := f.causes(t); causes["memory"] == 0 || causes["slow_message"] == 0 {
-		t.Errorf("%v: half messages never used up their budget or their time: the test proves less than it should", causes)
+		t.Errorf("%v: half messages never used up their budget or their time: the test proves "+
+			"less than it should", causes)
 	}
 	if news.Pings < f.sent || news.Pongs < f.sent {
-		t.Errorf("%d pings and %d pongs between %d messages: no flood", news.Pings, news.Pongs, f.sent)
+		t.Errorf(
+			"%d pings and %d pongs between %d messages: no flood", news.Pings, news.Pongs, f.sent,
+		)
 	}
 }
 
-// checkGoroutines holds that the floods cost no more goroutines than the hub has set apart for them: those that wait for large
-// messages, by the budget; for each handshake that is under way one, and one that hands it over; and one that reads and one that
-// writes for each client that has something to say, or to get, at that moment.
+// checkGoroutines checks that the floods cost no more goroutines than the hub has set apart for
+// them. These are the goroutines that wait for large messages, by the budget; two for each
+// handshake in progress, of which one hands it over; and a reader and a writer for each client with
+// something to send or to get at that moment.
 func (f *flood) checkGoroutines(t *testing.T, before int) {
 	t.Helper()
 	const handshakes, busy = 2 * connectLimit * 4, 2 * (floodAttentive + floodInsistent)
 	bound := before + floodWaits + handshakes + busy
-	if f.door.each { // one for each link, and a writer for each that does not read
+	if f.door.each { // a goroutine for each link, and a writer for each link that does not read
 		bound += f.party.connections() + f.party[deaf]
 	}
 	t.Logf("at most %d goroutines, bound %d", f.most, bound)
@@ -237,10 +260,16 @@ func (f *flood) takeLargest(t *testing.T) {
 	}
 	defer c.conn.Close()
 	taken := f.sample(t, "connhub_client_messages_total")
-	if _, err := c.conn.Write(append([]byte{finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0}, make([]byte, 1<<20)...)); err != nil {
+	if _, err := c.conn.Write(append([]byte{
+		finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0,
+	}, make([]byte, 1<<20)...)); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "the largest message is taken", func() bool { return f.sample(t, "connhub_client_messages_total") == taken+1 })
+	testkit.Eventually(t, "the largest message is taken", func() bool {
+		return f.sample(t, "connhub_client_messages_total") == taken+1
+	})
 	_ = c.conn.Close()
-	testkit.Eventually(t, "who sent it is gone", func() bool { return f.sample(t, "connhub_links") == floodAttentive+floodInsistent })
+	testkit.Eventually(t, "who sent it is gone", func() bool {
+		return f.sample(t, "connhub_links") == floodAttentive+floodInsistent
+	})
 }

@@ -19,20 +19,23 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// guestsRole is clients by the thousand, in a process of their own, each with the manners that it is told.
+// guestsRole is the role of clients by the thousand, in a process of their own. Each has the
+// ordered manners.
 const guestsRole = "guests"
 
 // manners are how a guest behaves once it is in.
 type manners string
 
 const (
-	// attentive: reads, holds each message against what it must be, and answers pings and the close.
+	// attentive guests read, check each message, and answer pings and the close.
 	attentive manners = "attentive"
-	// insistent is attentive, and sends pings all the time, most of them in the middle of a message.
+	// insistent guests are attentive, and send pings all the time, most of them in the middle of a
+	// message.
 	insistent manners = "insistent"
-	// deaf: does not read, and its kernel takes little for it; but it gives signs of life, so that no ping tells.
+	// deaf guests do not read, and their kernel keeps little for them. They give signs of life, so
+	// that pings do not detect them.
 	deaf manners = "deaf"
-	// absent: does not read either, and nobody sends it anything but pings.
+	// absent guests do not read either, and get nothing but pings.
 	absent manners = "absent"
 	// halting: sends the header of a small frame, no more, and hears how that ends.
 	halting manners = "halting"
@@ -44,8 +47,8 @@ const (
 	churning manners = "churning"
 )
 
-// guestOrder tells guests what to do: to Come, or to wait until each attentive one has heard so many messages, or until all
-// are gone.
+// guestOrder is an order to guests: to Come, to wait until each attentive guest has heard so many
+// messages, or to wait until all are gone.
 type guestOrder struct {
 	Come  *party
 	Heard int
@@ -58,17 +61,18 @@ type party struct {
 	Manners       manners
 	Address, Path string
 	Secure        bool
-	Network       int // they come from addresses 127.0.Network.x: one address has too few ports for them all
-	Times         int // how often the abrupt come
+	// the guests' addresses are 127.0.Network.x: a single address has too few ports for them
+	Network int
+	Times   int // how often the abrupt come
 }
 
 // guestNews is how the guests stand.
 type guestNews struct {
 	Guests       int
-	Least, Most  int            // messages of one who listens
+	Least, Most  int            // messages of a listening guest
 	Pings, Pongs int            // of the insistent, all together
 	Ends         map[string]int // how often a connection ended in which way
-	Wrong        []string       // the first of what should not have come
+	Wrong        []string       // the first unexpected thing
 }
 
 // serveGuests is the life of the guests' process.
@@ -91,7 +95,7 @@ func serveGuests() error {
 
 // guests are the clients of a process.
 type guests struct {
-	staying sync.WaitGroup // who reads, or pings
+	staying sync.WaitGroup // the goroutines that read or ping
 
 	mu    sync.Mutex
 	all   []*guest
@@ -107,7 +111,7 @@ type guest struct {
 	listens      bool          // to the end, and has to hear all
 	turns        chan struct{} // tells the insistent that it is time for pings; nil: it is not
 	pings, pongs atomic.Int64
-	answered     uint64 // the ping that the last pong answered; owned by who reads
+	answered     uint64 // the ping that the last pong answered; owned by the reader
 	house        *guests
 }
 
@@ -146,7 +150,8 @@ func (g *guests) come(p *party) error {
 	return errors.Join(append(first, g.beginAll(p))...)
 }
 
-// beginAll has those begin who stop in the middle of a message: all at once, however long their handshakes took.
+// beginAll lets the guests begin that stop in the middle of a message. They begin together,
+// regardless of the time that their handshakes took.
 func (g *guests) beginAll(p *party) error {
 	if p.Manners != halting && p.Manners != longwinded {
 		return nil
@@ -168,7 +173,7 @@ func (p *party) visits() int {
 	return 1
 }
 
-// enter brings one guest in, and has it begin.
+// enter connects a guest, and lets it begin.
 func (g *guests) enter(p *party, number int) error {
 	c, err := p.dial(number)
 	if err != nil {
@@ -224,7 +229,8 @@ func (p *party) dial(number int) (*client, error) {
 	return newClient(conn, p.Address, p.Path, "")
 }
 
-// shortSegments has the hub's kernel send segments as on a real network, and keep accordingly little of what is to be sent.
+// shortSegments makes the hub's kernel send segments as on a real network, and so keep little of
+// the data to be sent.
 var shortSegments = option{syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400}
 
 // reset closes a connection without a farewell: the hub gets a RST.
@@ -236,11 +242,11 @@ func reset(conn net.Conn) error {
 }
 
 const (
-	// smallFrame and largeFrame are what frames announce that are never finished: one that a hub reads as a whole, and one that
-	// it can't.
+	// smallFrame and largeFrame are the sizes of frames that are announced and never finished. A
+	// hub reads a frame of the first size as a whole, and cannot do so with the second.
 	smallFrame = 100
 	largeFrame = 64 << 10
-	// largePart is how much of the large one comes.
+	// largePart is the part of the large frame that is sent.
 	largePart = 20 << 10
 )
 
@@ -248,7 +254,9 @@ const (
 func (c *client) begin(m manners) error {
 	b := []byte{finBit | opBinary, maskBit | smallFrame, 0, 0, 0, 0}
 	if m == longwinded {
-		b = []byte{finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, largeFrame >> 16, 0, 0, 0, 0, 0, 0}
+		b = []byte{
+			finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, largeFrame >> 16, 0, 0, 0, 0, 0, 0,
+		}
 		b = append(b, make([]byte, largePart)...)
 	}
 	_, err := c.conn.Write(b)
@@ -276,7 +284,7 @@ func (g *guests) ended(err error) {
 	g.ends[err.Error()]++
 }
 
-// complain keeps what should not have come.
+// complain keeps the first unexpected thing.
 func (g *guests) complain(format string, args ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -285,19 +293,20 @@ func (g *guests) complain(format string, args ...any) {
 	}
 }
 
-// bodyOf is the text of a message. Most are small; some are more than the kernels keep for the insistent, whose pings come while
-// half of such a frame is written.
+// bodyOf returns the text of a message. Most are small. Some are larger than the kernels' buffers
+// for the insistent guests, whose pings arrive while half of such a frame is written.
 func bodyOf(number int) string {
 	sizes := [...]int{20, 128, 700, 20, 4000, 128, 20, 100_000}
 	line := fmt.Sprintf("message %d. ", number)
 	return strings.Repeat(line, 1+sizes[number%len(sizes)]/len(line))
 }
 
-// check holds a message against the one that is next.
+// check compares a message with the expected message.
 func (g *guest) check(message []byte) {
 	next := int(g.heard.Load())
 	if want := bodyOf(next); string(message) != want {
-		g.house.complain("got %.60q, %d bytes, where %.60q, %d bytes, is next", message, len(message), want, len(want))
+		g.house.complain("got %.60q, %d bytes, where %.60q, %d bytes, is next",
+			message, len(message), want, len(want))
 	}
 	g.heard.Add(1)
 }
@@ -305,7 +314,8 @@ func (g *guest) check(message []byte) {
 // turnBytes is more than there is of pongs at any time, so that these bring forth no more pings.
 const turnBytes = 4 << 10
 
-// turning tells with each large piece that comes that it is time for pings: then the hub often has the rest of a frame in hand.
+// turning signals the time for pings with each large piece that arrives: the hub then often holds
+// the rest of a frame.
 type turning struct {
 	io.Reader
 
@@ -324,7 +334,8 @@ func (r turning) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// pingsEach is how many pings an insistent guest sends for each such piece, of which a large message has many.
+// pingsEach is the number of pings of an insistent guest for each such piece. A large message has
+// many pieces.
 const pingsEach = 5
 
 // insist pings as long as messages come, each time with another payload.
@@ -333,7 +344,9 @@ func (g *guest) insist() {
 	for range g.turns {
 		for range pingsEach {
 			n++
-			if _, err := g.conn.Write(maskedFrame(opPing, binary.BigEndian.AppendUint64(nil, n))); err != nil {
+			if _, err := g.conn.Write(
+				maskedFrame(opPing, binary.BigEndian.AppendUint64(nil, n)),
+			); err != nil {
 				return
 			}
 			g.pings.Add(1)
@@ -341,7 +354,8 @@ func (g *guest) insist() {
 	}
 }
 
-// murmur has guests give signs of life, pongs that nobody asked for, until quiet is called or the process ends.
+// murmur makes guests give signs of life, unsolicited pongs, until quiet is called or the process
+// ends.
 func (g *guests) murmur() (quiet func()) {
 	stop := make(chan struct{})
 	var murmuring sync.WaitGroup
@@ -369,7 +383,8 @@ func (g *guests) murmur() (quiet func()) {
 	}
 }
 
-// checkPong holds that a pong answers a ping, and one behind those that were answered. Not every ping is: RFC 6455 §5.5.3.
+// checkPong checks that a pong answers a ping that is newer than the last answered ping. Not every
+// ping gets a pong: RFC 6455 §5.5.3.
 func (g *guest) checkPong(payload []byte) {
 	if len(payload) != 8 || binary.BigEndian.Uint64(payload) <= g.answered {
 		g.house.complain("got a pong % x, the last was %d", payload, g.answered)
@@ -379,7 +394,7 @@ func (g *guest) checkPong(payload []byte) {
 	g.pongs.Add(1)
 }
 
-// await waits until each who listens has heard so many messages.
+// await waits until each listening guest has heard so many messages.
 func (g *guests) await(messages int) error {
 	p := testkit.NewPatience()
 	defer p.Stop()
@@ -392,7 +407,7 @@ func (g *guests) await(messages int) error {
 	return nil
 }
 
-// leave forgets those who are gone.
+// leave forgets the guests that are gone.
 func (g *guests) leave() guestNews {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -32,8 +32,9 @@ type house struct {
 	control  string // address of the backends' door
 }
 
-// openHouse opens a house that is closed, and checked, when the test ends. sendBuffer is what the kernel may keep
-// for one client, in bytes: small, so that slow clients are felt soon.
+// openHouse opens a house. It closes and checks the house when the test ends. sendBuffer is the
+// size of the kernel's buffer for a client, in bytes: small, so that slow clients have an effect
+// soon.
 func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -44,11 +45,12 @@ func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
 		t.Fatal(err)
 	}
 	edgeConfig := edge.DefaultConfig()
-	// A client that is closed gets what was written to it, unless it is cut off for not reading in time: then
-	// the reset takes what the kernel still has, and receipts can't know. Here nobody is, however busy the
-	// machine.
+	// A closed client gets all written messages, unless it is cut off for not reading in time: then
+	// the reset discards the kernel's part, and receipts cannot know. Here the hub cuts off no
+	// client, however busy the machine is.
 	edgeConfig.CloseTimeout = patience
-	// And none is given up for its silence: those that don't read answer no ping, for as long as the others take.
+	// The hub gives up no client for its silence: slow clients answer no ping while the rest of the
+	// test goes on.
 	edgeConfig.PingInterval, edgeConfig.PongTimeout = time.Hour, time.Hour
 	edgeConfig.Hub, edgeConfig.Anonymous, edgeConfig.LoopbackOnly = h, true, true
 	edgeConfig.Plain, edgeConfig.Protocols = plain.Protocol{}, []edge.Protocol{envelope.Protocol{}}
@@ -57,7 +59,9 @@ func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	controlConfig := control.Config{Hub: h, Insecure: true, Metrics: registry, CallBytes: control.DefaultConfig().CallBytes}
+	controlConfig := control.Config{
+		Hub: h, Insecure: true, Metrics: registry, CallBytes: control.DefaultConfig().CallBytes,
+	}
 	backends, err := control.New(controlConfig)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +97,9 @@ func listen(t *testing.T, sendBuffer int) [2]net.Listener {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var failed error
 		err := raw.Control(func(fd uintptr) {
-			failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBuffer)
+			failed = syscall.SetsockoptInt(
+				int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBuffer,
+			)
 		})
 		return errors.Join(err, failed)
 	}}
@@ -108,18 +114,22 @@ func listen(t *testing.T, sendBuffer int) [2]net.Listener {
 	return [2]net.Listener{clients, backends}
 }
 
-// dial brings a member in, as whom it says it is.
+// dial connects a member with its identity.
 func (h *house) dial(dialer net.Dialer) func(*member) (*client, error) {
 	return func(m *member) (*client, error) {
 		query := url.Values{"user": {m.user}, "group": m.groups}
-		return dialClient(dialer, h.clients, "/client/hubs/"+m.namespace+"?"+query.Encode(), m.protocol)
+		return dialClient(
+			dialer, h.clients, "/client/hubs/"+m.namespace+"?"+query.Encode(), m.protocol,
+		)
 	}
 }
 
 // dialControl opens a backend's connection to a control address until the test ends.
 func dialControl(t *testing.T, address string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := grpc.NewClient(
+		address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +137,7 @@ func dialControl(t *testing.T, address string, options ...grpc.DialOption) *grpc
 	return conn
 }
 
-// counter sums the samples of a counter: all of them, or those with one value of the label "reason".
+// counter sums the samples of a counter: all of them, or those with a value of the label "reason".
 func (h *house) counter(t *testing.T, name, reason string) int {
 	t.Helper()
 	families, err := h.registry.Gather()

@@ -39,7 +39,8 @@ func newIssuer(t *testing.T, name string) issuer {
 func (i issuer) token(t *testing.T) string {
 	t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
-		"aud": publicURL + "/client/hubs/default", "exp": time.Now().Add(time.Hour).Unix(), "sub": "ann",
+		"aud": publicURL + "/client/hubs/default", "exp": time.Now().Add(time.Hour).Unix(),
+		"sub": "ann",
 	})
 	token.Header["kid"] = i.name
 	signed, err := token.SignedString(i.private)
@@ -67,10 +68,11 @@ func (s *keySite) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, *s.set.Load())
 }
 
-// askedAgainAfter is how long a hub does not ask its issuer again, whoever comes with whatever key.
+// askedAgainAfter is the time for which a hub does not ask its issuer again, whichever client comes
+// with whichever key.
 const askedAgainAfter = 10 * time.Second
 
-// letsIn tells whether the hub takes a token. Whom it does not take it answers 401.
+// letsIn reports whether the hub accepts a token. It refuses a token with 401.
 func (p *process) letsIn(t *testing.T, token string) bool {
 	t.Helper()
 	c, err := dialClient(net.Dialer{}, p.Clients, "/client/hubs/default?access_token="+token, "")
@@ -84,11 +86,13 @@ func (p *process) letsIn(t *testing.T, token string) bool {
 	return false
 }
 
-// TestKeysOfAnIdentityProviderComeFromItsSite proves that a hub knows the keys that are published at a URL, and asks there for a new
-// one when a client comes with it, without a restart; but not again and again, whoever comes.
+// TestKeysOfAnIdentityProviderComeFromItsSite proves that a hub knows the keys that are published
+// at a URL. When a client comes with a new key, the hub asks there without a restart, but not again
+// and again, however many unknown keys come.
 func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 	t.Parallel()
-	before, after, stranger, forger := newIssuer(t, "1"), newIssuer(t, "2"), newIssuer(t, "3"), newIssuer(t, "1")
+	before, after, stranger, forger := newIssuer(t, "1"),
+		newIssuer(t, "2"), newIssuer(t, "3"), newIssuer(t, "1")
 	site := &keySite{}
 	site.publish(t, before)
 	server := httptest.NewServer(site)
@@ -98,8 +102,10 @@ func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	p := start(t, "serve", "--single-hub", "--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
-		"--public-url", publicURL, "--backend-secret-file", secrets, "--token-jwks", server.URL+"/jwks.json")
+	p := start(t, "serve", "--single-hub", "--listen-clients",
+		"127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
+		"--public-url", publicURL, "--backend-secret-file", secrets, "--token-jwks",
+		server.URL+"/jwks.json")
 	p.await(t, p.ready)
 
 	if !p.letsIn(t, before.token(t)) {
@@ -111,8 +117,11 @@ func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 		}
 	}
 	site.publish(t, after)
-	testkit.Eventually(t, "the new key is taken", func() bool { return p.letsIn(t, after.token(t)) })
-	if p.letsIn(t, before.token(t)) || p.letsIn(t, forger.token(t)) || p.letsIn(t, stranger.token(t)) {
+	testkit.Eventually(t, "the new key is taken", func() bool {
+		return p.letsIn(t, after.token(t))
+	})
+	if p.letsIn(t, before.token(t)) ||
+		p.letsIn(t, forger.token(t)) || p.letsIn(t, stranger.token(t)) {
 		t.Error("a key that is not published any more is taken")
 	}
 	took := time.Since(began)

@@ -9,10 +9,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// roleVariable makes this program another one than the tests: tests start it again in a role of its own.
+// roleVariable gives this program a role besides that of the tests. Tests start the program again
+// in that role.
 const roleVariable = "CONNHUB_TEST_ROLE"
 
-// roles are what this program can be beside the tests, until its standard input ends.
+// roles are the main functions of the roles. Each ends with its standard input.
 var roles = map[string]func() error{
 	etcdRole:   serveEtcd,
 	crowdRole:  serveCrowd,

@@ -12,16 +12,18 @@ import (
 )
 
 const (
-	// massLimit is how long a mass close may take, from the call to the last socket: 5 s are what a client gets to answer its
-	// close, and twice as much is for hub and clients, which share the processors under the race detector.
+	// massLimit bounds a mass close, from the call to the last socket. A client gets 5 s to answer
+	// its close. Twice as much is for hub and clients, which share the processors under the race
+	// detector.
 	massLimit = 15 * time.Second
 	// massCode is the close that a backend chooses.
 	massCode   = 4001
 	massReason = "all of you"
 )
 
-// masses are how many clients there are to close: under the race detector fewer, for the time that handshakes take; and it ends
-// a program with more than 8,128 goroutines, so there could not be 15,000 with one each.
+// masses is the number of clients to close. Under the race detector it is smaller, for the duration
+// of handshakes; the detector also ends a program with more than 8,128 goroutines, so 15,000
+// clients with a goroutine each are impossible.
 func (d door) masses() int {
 	switch {
 	case long:
@@ -36,8 +38,9 @@ func (d door) masses() int {
 // guestsOf is as many as a process of guests has.
 const guestsOf = 3750
 
-// TestMassCloseLeavesNothing proves that one call, or SIGTERM, ends all clients in seconds, each with its code; and that the hub
-// then has what it had before: goroutines, files, memory. And that it is so the next time too.
+// TestMassCloseLeavesNothing proves that a single call, or SIGTERM, ends all clients in seconds,
+// each with its code. Afterwards the hub has the goroutines, files and memory of before. A second
+// round gives the same.
 func TestMassCloseLeavesNothing(t *testing.T) {
 	t.Parallel()
 	eachDoor(t, func(t *testing.T, d door) {
@@ -46,7 +49,7 @@ func TestMassCloseLeavesNothing(t *testing.T) {
 		guests := d.hire(t)
 		count := d.masses()
 
-		// The first clients of all have the hub make what it keeps for all to come.
+		// The first clients make the hub allocate what it then keeps for all later clients.
 		d.fill(t, p, guests, len(guests))
 		massClose(t, p, backend, guests, len(guests))
 		before := p.remains(t, anything)
@@ -56,7 +59,8 @@ func TestMassCloseLeavesNothing(t *testing.T) {
 			in, full := time.Since(began), p.vitals(t)
 			took := massClose(t, p, backend, guests, count)
 			after := p.remains(t, before.vitals)
-			t.Logf("%d clients came in %v; the hub had %+v; they were gone %v after the call; before %+v, after %+v",
+			t.Logf("%d clients came in %v; the hub had %+v; they were gone %v after the call; "+
+				"before %+v, after %+v",
 				count, in, full, took, before, after)
 			after.check(t, before)
 			return after
@@ -80,8 +84,9 @@ func TestMassCloseLeavesNothing(t *testing.T) {
 	})
 }
 
-// checkNoGrowth holds that a round comes which adds nothing. What is forgotten is forgotten in each; goroutines that are more at once
-// than ever before add to the heap too, but all rounds together no more than one for each link.
+// checkNoGrowth checks that some round adds nothing. A resource that the hub forgets to release is
+// forgotten in each round. A new maximum of goroutines adds to the heap too, but all rounds
+// together add at most one descriptor for each link.
 func checkNoGrowth(t *testing.T, last remains, count int, round func() remains) {
 	t.Helper()
 	most := mayAdd(count)
@@ -116,7 +121,9 @@ func (d door) fill(t *testing.T, p *process, guests []*helper, count int) {
 	for _, g := range guests {
 		g.news(t)
 	}
-	testkit.Eventually(t, "all are in", func() bool { return p.sample(t, "connhub_links") == count })
+	testkit.Eventually(t, "all are in", func() bool {
+		return p.sample(t, "connhub_links") == count
+	})
 }
 
 func (h *helper) news(t *testing.T) (n guestNews) {
@@ -132,15 +139,20 @@ func (h *helper) awaitGone(t *testing.T) guestNews {
 	return h.news(t)
 }
 
-// massClose closes everybody with one call, and returns how long it took until the last socket was gone.
-func massClose(t *testing.T, p *process, backend *grpc.ClientConn, guests []*helper, count int) time.Duration {
+// massClose closes all clients with a single call, and returns the time until the last socket was
+// gone.
+func massClose(
+	t *testing.T, p *process, backend *grpc.ClientConn, guests []*helper, count int,
+) time.Duration {
 	t.Helper()
 	meter := p.meter()
 	defer meter.Stop()
 	began := time.Now()
-	closed, err := controlv1.NewConnectionServiceClient(backend).CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{
-		Target: &controlv1.Target{Everyone: true}, MaxMatched: int32(count), Code: massCode, Reason: massReason,
-	})
+	closed, err := controlv1.NewConnectionServiceClient(backend).CloseConnections(t.Context(),
+		&controlv1.CloseConnectionsRequest{
+			Target: &controlv1.Target{Everyone: true}, MaxMatched: int32(count), Code: massCode,
+			Reason: massReason,
+		})
 	if err != nil || int(closed.GetClosed()) != count {
 		t.Fatalf("closed %v, %v", closed, err)
 	}

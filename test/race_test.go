@@ -2,5 +2,6 @@
 
 package test
 
-// raceFlags are what the binary is built with: like the tests themselves, so that it finds races too.
+// raceFlags are the flags with which the binary is built. The binary finds races too, like the
+// tests themselves.
 var raceFlags = []string{"-race"}

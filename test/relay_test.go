@@ -12,8 +12,8 @@ type relay struct {
 	running sync.WaitGroup
 
 	mu    sync.Mutex
-	to    string // whom it connects with; empty: nobody
-	dark  bool   // it takes nobody
+	to    string // address that it connects to; empty: none
+	dark  bool   // it refuses connections
 	pipes map[*pipe]bool
 	flow  gate
 }
@@ -44,7 +44,7 @@ type pipe struct {
 
 	// Guarded by the relay.
 	flow    gate
-	carried int // bytes to whom the relay connects with
+	carried int // bytes to the address that the relay connects to
 }
 
 func (p *pipe) close() {
@@ -81,14 +81,14 @@ func startRelay(t *testing.T, host string) *relay {
 	return r
 }
 
-// connect has those who dial from now on reach an address.
+// connect directs all further connections to an address.
 func (r *relay) connect(address string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.to = address
 }
 
-// cut ends what goes through the relay, and lets nothing through until mend.
+// cut ends all connections through the relay, and lets nothing through until mend.
 func (r *relay) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,8 @@ func (r *relay) stall() {
 	r.flow = make(gate)
 }
 
-// stallBusy is stall for the connections alone that have carried so many bytes. It returns their number.
+// stallBusy is stall for the connections alone that have carried so many bytes. It returns the
+// number of these connections.
 func (r *relay) stallBusy(bytes int) (stalled int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +130,7 @@ func (r *relay) mend() {
 	}
 }
 
-// arrived counts bytes that have come, and returns what holds them back.
+// arrived counts the bytes that have come, and returns the stall that holds them back.
 func (r *relay) arrived(p *pipe, from net.Conn, bytes int) (all, own gate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +171,7 @@ func (r *relay) carry(near net.Conn) {
 	r.mu.Unlock()
 }
 
-// pour carries bytes one way until one end is closed, which closes the other one.
+// pour carries bytes in a direction until an end is closed, and then closes the opposite end.
 func (r *relay) pour(p *pipe, from, to net.Conn) {
 	defer p.close()
 	buffer := make([]byte, 64<<10)

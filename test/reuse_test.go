@@ -28,7 +28,8 @@ const (
 	churners = 16
 	// churnTurns is how often each of them does in the short form.
 	churnTurns = 15
-	// churnMessages are for each connection, each of churnBytes: together more than a socket takes at once.
+	// churnMessages is the number of messages to each connection, each of churnBytes: together more
+	// than a socket accepts at once.
 	churnMessages = 5
 	churnBytes    = 40_000
 )
@@ -41,9 +42,9 @@ type churnOrder struct {
 	Turns            int // how often each churner comes
 }
 
-// churnNews is what they have found.
+// churnNews has the findings of the churners.
 type churnNews struct {
-	Whole, Broken int // connections that stayed for all messages, and those that went before
+	Whole, Broken int // connections that stayed for all messages, and connections that went earlier
 	Messages      int
 }
 
@@ -62,7 +63,8 @@ func (o *churnOrder) run() (churnNews, error) {
 	for i := range churners {
 		group.Go(func() {
 			c := churner{
-				order: o, number: i, random: rand.New(rand.NewPCG(o.Seed, uint64(i))), backend: controlv1.NewDeliveryServiceClient(conn),
+				order: o, number: i, random: rand.New(rand.NewPCG(o.Seed, uint64(i))),
+				backend: controlv1.NewDeliveryServiceClient(conn),
 			}
 			for turn := range o.Turns {
 				if failed[i] = c.turn(turn); failed[i] != nil {
@@ -81,8 +83,9 @@ func (o *churnOrder) run() (churnNews, error) {
 	return sum, errors.Join(failed...)
 }
 
-// churner is a client that comes, has a backend send to it, goes in one of the ways in which one can go, and comes again at once:
-// then the hub has a new socket with the number of one that is just gone, for which somebody may still be writing.
+// churner is a client that connects, lets a backend send to it, disconnects in one of all possible
+// ways, and connects again at once. The hub then has a new socket with the number of a socket that
+// is just gone, and to which a goroutine may still be writing.
 type churner struct {
 	order   *churnOrder
 	number  int
@@ -93,10 +96,13 @@ type churner struct {
 	news churnNews
 }
 
-// turn is one connection.
+// turn is the life of a connection.
 func (c *churner) turn(turn int) error {
 	user := fmt.Sprintf("churner-%d-%d", c.number, turn)
-	p := party{Address: c.order.Clients, Path: "/ws?user=" + user, Secure: c.order.Secure, Manners: churning, Network: 1}
+	p := party{
+		Address: c.order.Clients, Path: "/ws?user=" + user, Secure: c.order.Secure,
+		Manners: churning, Network: 1,
+	}
 	began := time.Now()
 	one, err := p.dial(c.number)
 	if err != nil {
@@ -120,7 +126,9 @@ func (c *churner) turn(turn int) error {
 			return fmt.Errorf("%s, message %d: %w", user, n, err)
 		}
 		if want := churnBody(user, n); string(message) != want {
-			return fmt.Errorf("%s got %.60q, %d bytes, want %.60q", user, message, len(message), want)
+			return fmt.Errorf(
+				"%s got %.60q, %d bytes, want %.60q", user, message, len(message), want,
+			)
 		}
 		buffer = message[:0]
 		c.news.Messages++
@@ -162,7 +170,7 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// send sends to a connection. When it is gone, there is nobody.
+// send sends to a connection. If the connection is gone, the message has no recipient.
 func (c *churner) send(user string) {
 	for n := range churnMessages {
 		_, _ = c.backend.Send(context.Background(), &controlv1.SendRequest{
@@ -178,16 +186,20 @@ func churnBody(user string, number int) string {
 	return strings.Repeat(line, churnBytes/len(line))
 }
 
-// TestReusedSocketsBelongToTheNewClient proves that nothing that is for one connection reaches another one, though the hub's
-// sockets have the numbers of those that were just closed, with writes to them under way and events of them to come.
+// TestReusedSocketsBelongToTheNewClient proves that no byte for a connection reaches a different
+// connection, though the hub's sockets have the numbers of sockets that were just closed, with
+// writes to them in progress and their events still to come.
 func TestReusedSocketsBelongToTheNewClient(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	eachDoor(t, func(t *testing.T, d door) {
-		p := d.open(t, "--close-timeout", "100ms") // so that those who don't answer a close are cut while others come
+		// so that the hub cuts silent clients while others come
+		p := d.open(t, "--close-timeout", "100ms")
 		h := startHelper(t, churnRole)
-		order := churnOrder{Clients: p.Clients, Control: p.Control, Secure: d.secure, Seed: seed, Turns: 1}
+		order := churnOrder{
+			Clients: p.Clients, Control: p.Control, Secure: d.secure, Seed: seed, Turns: 1,
+		}
 		p.churn(t, h, order)
 		before := p.remains(t, anything)
 		order.Turns = either(churnTurns, 25*churnTurns)
@@ -198,13 +210,14 @@ func TestReusedSocketsBelongToTheNewClient(t *testing.T) {
 			t.Errorf("%+v: the test proves less than it should", news)
 		}
 		if connections := news.Whole + news.Broken; connections < 2*highest {
-			t.Errorf("%d connections on sockets up to number %d: hardly any was used again", connections, highest)
+			t.Errorf("%d connections on sockets up to number %d: hardly any was used again",
+				connections, highest)
 		}
 		after.check(t, before)
 	})
 }
 
-// churn has the churners come and go, and returns the highest number of a socket that the hub had meanwhile.
+// churn runs the churners, and returns the highest number of a socket that the hub had meanwhile.
 func (p *process) churn(t *testing.T, h *helper, o churnOrder) (news churnNews, highest int) {
 	t.Helper()
 	h.tell(t, o)
@@ -234,7 +247,9 @@ func (p *process) highestSocket(t *testing.T) (highest int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if to, err := os.Readlink(filepath.Join(dir, f.Name())); err == nil && strings.HasPrefix(to, "socket:") { // or closed meanwhile
+		// else it was closed meanwhile
+		if to, err := os.Readlink(filepath.Join(dir, f.Name())); err == nil &&
+			strings.HasPrefix(to, "socket:") {
 			highest = max(highest, n)
 		}
 	}

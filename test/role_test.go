@@ -16,9 +16,9 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// buildRoles builds this program, once for all tests, without the race detector: clients and etcd are
-// there to keep the hubs busy, and then take a fraction of the processor's time. The packages of
-// others are built as for `make build`, whose work is cached.
+// buildRoles builds this program, once for all tests, without the race detector. Clients and etcd
+// only keep the hubs busy, and take a fraction of the processor's time without it. Dependencies are
+// built as for `make build`, so their builds are cached.
 var buildRoles = sync.OnceValues(func() (string, error) {
 	if len(raceFlags) == 0 {
 		return os.Args[0], nil
@@ -29,8 +29,9 @@ var buildRoles = sync.OnceValues(func() (string, error) {
 	return path, runBuild(build)
 })
 
-// helper is this program in another role, in a process of its own: it reads lines of JSON from its standard input and
-// answers each with one. It ends when its input does, so none outlives the tests.
+// helper is this program in a role, in a process of its own. It reads lines of JSON from its
+// standard input and answers each line with a line. It ends when its input does, so none outlives
+// the tests.
 type helper struct {
 	role    string
 	command *exec.Cmd
@@ -48,7 +49,8 @@ func startHelper(t *testing.T, role string) *helper {
 		t.Fatal(err)
 	}
 	h := &helper{role: role, answers: make(chan []byte)}
-	// Clients and etcd are on other machines in real life: here they give way to the hubs. But not who has to answer in time.
+	// In production clients and etcd are on other machines. Here they yield to the hubs, but for
+	// roles that must answer in time.
 	h.command = exec.Command("nice", "-n", "19", path)
 	if role == guestsRole {
 		h.command = exec.Command(path)
@@ -99,7 +101,7 @@ func (h *helper) hear(t *testing.T, answer any) {
 	h.understand(t, line, ok, answer)
 }
 
-// understand takes what came from answers.
+// understand parses the answers.
 func (h *helper) understand(t *testing.T, line []byte, ok bool, answer any) {
 	t.Helper()
 	if !ok {
@@ -111,7 +113,7 @@ func (h *helper) understand(t *testing.T, line []byte, ok bool, answer any) {
 	}
 }
 
-// stop ends it, at once and in whatever state.
+// stop ends the helper, at once and in any state.
 func (h *helper) stop() {
 	h.ended.Do(func() {
 		_ = h.command.Process.Signal(syscall.SIGKILL)

@@ -19,13 +19,14 @@ import (
 )
 
 const (
-	// stallLimit is each limit of time that the hubs have for their clients, on a quiet machine; stallBeyond is for how
-	// much longer they are stopped.
+	// stallLimit is each limit of time that the hubs have for their clients, on a quiet machine.
+	// stallBeyond is the further time for which the hubs are stopped.
 	stallLimit, stallBeyond = 5 * time.Second, 2 * time.Second
-	// stallCrowd is how many clients each hub has. stallPinged of all have a ping open when the hubs stop, at least.
+	// stallCrowd is the number of clients of each hub. At least stallPinged of all have an open
+	// ping when the hubs stop.
 	stallCrowd, stallPinged = 100, 100
-	// stallOthers is how many more connections each hub has in the end: one message was cut, two handshakes were, and one
-	// connection was resumed.
+	// stallOthers is the number of further connections of each hub in the end: a cut message, two
+	// cut handshakes, and a resumed connection.
 	stallOthers = 4
 	// afterStop is the text with which clients have come through.
 	afterStop = "after the stop"
@@ -33,7 +34,7 @@ const (
 	reliable = "json.reliable.webpubsub.azure.v1"
 )
 
-// stalled is some hubs that are to be stopped, and what their clients do meanwhile.
+// stalled has hubs that are to be stopped, and the work of their clients meanwhile.
 type stalled struct {
 	hold    atomic.Bool   // clients keep their pongs back
 	pinged  chan struct{} // tells of clients that do
@@ -41,15 +42,17 @@ type stalled struct {
 	clients sync.WaitGroup
 }
 
-// A hub that was stopped finds that each limit of time is over. Its clients have kept them all, as their sockets show, and
-// stay: those that answered a ping, ended a message, ended a handshake, or came back for their connection.
+// A hub that was stopped finds that each limit of time is over. Its clients have kept all limits,
+// as their sockets show, and stay: the clients that answered a ping, ended a message, ended a
+// handshake, or returned for their connection.
 func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
 	t.Parallel()
 	limit := limitForDials(t)
 	s := &stalled{pinged: make(chan struct{}, len(doors)*stallCrowd), stopped: make(chan struct{})}
 	hubs := make([]*process, len(doors))
 	for i, d := range doors {
-		hubs[i] = d.open(t, "--ping-interval", "2s", "--pong-timeout", limit.String(), "--handshake-timeout", limit.String(),
+		hubs[i] = d.open(t, "--ping-interval", "2s",
+			"--pong-timeout", limit.String(), "--handshake-timeout", limit.String(),
 			"--message-timeout", limit.String(), "--resume-window", limit.String())
 	}
 	for i, d := range doors {
@@ -74,15 +77,18 @@ func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
 	}
 	for i, p := range hubs {
 		p.waitFor(t, stallCrowd+stallOthers)
-		_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.Control)).Send(t.Context(), &controlv1.SendRequest{
-			Target:  &controlv1.Target{Everyone: true},
-			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: afterStop}},
-		})
+		_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.Control)).Send(t.Context(),
+			&controlv1.SendRequest{
+				Target:  &controlv1.Target{Everyone: true},
+				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: afterStop}},
+			})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, cause := range []string{"ping_timeout", "slow_message", "resume_expired", "lost"} {
-			if n := p.sample(t, "connhub_connections_closed_total", fmt.Sprintf("cause=%q", cause)); n != 0 {
+			if n := p.sample(
+				t, "connhub_connections_closed_total", fmt.Sprintf("cause=%q", cause),
+			); n != 0 {
 				t.Errorf("%s: %d connections were closed for %s", doors[i].name, n, cause)
 			}
 		}
@@ -90,8 +96,9 @@ func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
 	s.clients.Wait()
 }
 
-// limitForDials returns stallLimit, or more on a machine so busy that clients would break it before the hubs are stopped:
-// what they do then takes a tenth of the time that a crowd takes to connect under TLS.
+// limitForDials returns stallLimit. It returns more on a machine so busy that clients would break
+// stallLimit before the hubs are stopped: the clients' work then takes a tenth of the time that a
+// crowd takes to connect under TLS.
 func limitForDials(t *testing.T) time.Duration {
 	t.Helper()
 	d := doors[1]
@@ -121,7 +128,8 @@ func (d door) dial(t *testing.T, p *process, path, protocol string) *client {
 	return c
 }
 
-// connect opens a connection until the test ends, under TLS where the door has it, before its handshake.
+// connect opens a connection until the test ends, before its handshake. It uses TLS if the door has
+// it.
 func (d door) connect(t *testing.T, p *process) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", p.Clients)
@@ -135,7 +143,8 @@ func (d door) connect(t *testing.T, p *process) net.Conn {
 	return conn
 }
 
-// stay has a client answer pings until it has the last word. It keeps one pong back until the hubs are stopped.
+// stay lets a client answer pings until it has the last word. The client holds a pong back until
+// the hubs are stopped.
 func (s *stalled) stay(t *testing.T, c *client) {
 	s.clients.Go(func() {
 		held := false
@@ -165,7 +174,7 @@ func (s *stalled) stay(t *testing.T, c *client) {
 	})
 }
 
-// begin has clients begin what they end when the hub is stopped.
+// begin lets clients begin the work that they end while the hub is stopped.
 func (s *stalled) begin(t *testing.T, d door, p *process) {
 	t.Helper()
 	back := d.dial(t, p, "/client/hubs/default?user=back", reliable)
@@ -201,11 +210,16 @@ func (s *stalled) begin(t *testing.T, d door, p *process) {
 	})
 	s.come(t, p, "/ws", "", func() net.Conn { return &begun{knocking, firstPart} })
 	s.come(t, p, "/ws", "", func() net.Conn { return mute })
-	query := url.Values{"awps_connection_id": {hello.ConnectionID}, "awps_reconnection_token": {hello.ReconnectionToken}}
-	s.come(t, p, "/client/hubs/default?"+query.Encode(), reliable, func() net.Conn { return d.connect(t, p) })
+	query := url.Values{
+		"awps_connection_id":      {hello.ConnectionID},
+		"awps_reconnection_token": {hello.ReconnectionToken},
+	}
+	s.come(t, p, "/client/hubs/default?"+query.Encode(), reliable, func() net.Conn {
+		return d.connect(t, p)
+	})
 }
 
-// begun is a connection on which the first bytes of what is written first have been sent already.
+// begun is a connection that has already sent the first bytes of its first write.
 type begun struct {
 	net.Conn
 	sent int

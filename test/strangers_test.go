@@ -21,16 +21,17 @@ const (
 	steadyClients   = 100
 	steadyMessages  = 1_000
 
-	// strangerLimit is how long one stranger stays at most.
+	// strangerLimit bounds the stay of a stranger.
 	strangerLimit = 2 * time.Second
 )
 
-// strangers are how many come to each port: a multiple of the messages that are sent meanwhile, over all ports.
+// strangers is the number of strangers at each port: a multiple of the messages that are sent
+// meanwhile, over all ports.
 func strangers() int { return either(3000, 10_000) }
 
-// TestStrangersOnEachPort proves that whoever comes by and says whatever disturbs nobody: while thousands of
-// random and almost right byte streams arrive on every port, clients get all that is sent to them, and when the
-// strangers are gone they have left neither a goroutine nor a file behind.
+// TestStrangersOnEachPort proves that strangers disturb no client. While thousands of random and
+// almost valid byte streams arrive on every port, clients get all messages for them. When the
+// strangers are gone, they have left neither a goroutine nor a file behind.
 func TestStrangersOnEachPort(t *testing.T) {
 	t.Parallel()
 	p := startAlone(t)
@@ -43,7 +44,7 @@ func TestStrangersOnEachPort(t *testing.T) {
 	sendSteadily(t, delivery, 0)
 	before := p.vitals(t)
 
-	// One message for every so many strangers, so that all the time both are at work.
+	// A message for every so many strangers, so that both work during the whole test.
 	turn := make(chan struct{}, steadyMessages)
 	var sending sync.WaitGroup
 	sending.Go(func() {
@@ -72,7 +73,8 @@ func TestStrangersOnEachPort(t *testing.T) {
 	p.get(t, "/debug/invariants")
 }
 
-// calm returns the vitals when they are no more than want, or those that are left when that does not come.
+// calm returns the vitals when they are no more than want, or the last vitals if that does not
+// happen.
 func (p *process) calm(t *testing.T, want vitals) (v vitals) {
 	t.Helper()
 	testkit.Holds(t, func() bool {
@@ -82,7 +84,7 @@ func (p *process) calm(t *testing.T, want vitals) (v vitals) {
 	return v
 }
 
-// port is one of the hub's, and what its rightful users say to it.
+// port is a port of the hub, with valid phrases of its rightful users.
 type port struct {
 	address string
 	phrases [][]byte
@@ -117,12 +119,15 @@ func clientPhrases(address string) [][]byte {
 		{finBit | 0x3, maskBit, 0, 0, 0, 0},                   // unknown opcode
 		{finBit | opText, maskBit | 126, 0x10, 0, 0, 0, 0, 0}, // half a message
 	}
-	upgrade := []byte(upgradeRequest(address, "/client/hubs/default?user=stranger&group=strangers", ""))
+	upgrade := []byte(
+		upgradeRequest(address, "/client/hubs/default?user=stranger&group=strangers", ""),
+	)
 	enveloped := []byte(upgradeRequest(address, "/ws?user=stranger", "json.connhub.v1"))
 	phrases := [][]byte{
 		upgrade, enveloped,
 		[]byte("GET / HTTP/1.1\r\nHost: " + address + "\r\n\r\n"),
-		[]byte("GET /client/hubs/default HTTP/1.1\r\nHost: " + address + "\r\nX-Long: " + strings.Repeat("x", 20<<10) + "\r\n\r\n"),
+		[]byte("GET /client/hubs/default HTTP/1.1\r\nHost: " +
+			address + "\r\nX-Long: " + strings.Repeat("x", 20<<10) + "\r\n\r\n"),
 		[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 		[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), // TLS
 	}
@@ -135,39 +140,53 @@ func clientPhrases(address string) [][]byte {
 // opsPhrases are the requests of scrapers and probes.
 func opsPhrases(address string) [][]byte {
 	var phrases [][]byte
-	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/invariants", "/debug/pprof/", "/", "/%2e%2e/"} {
+	for _, path := range []string{
+		"/metrics", "/healthz", "/readyz", "/debug/invariants", "/debug/pprof/", "/", "/%2e%2e/",
+	} {
 		request := "GET " + path + " HTTP/1.1\r\nHost: " + address + "\r\n"
 		phrases = append(phrases,
 			[]byte(request+"\r\n"),
 			[]byte(request+"Authorization: Bearer "+strings.Repeat("secret", 6)+"\r\n\r\n"),
-			[]byte(strings.Replace(request, "GET", "POST", 1)+"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"))
+			[]byte(strings.Replace(request, "GET", "POST", 1)+
+				"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"))
 	}
 	return phrases
 }
 
-// controlPhrases are calls as a real gRPC client says them, overheard on the way to the hub. None matches anybody.
+// controlPhrases are calls of a gRPC client, recorded on their way to the hub. None matches any
+// member.
 func controlPhrases(t *testing.T, address string) [][]byte {
 	t.Helper()
 	nobody := &controlv1.Target{Users: []string{"nobody"}}
 	calls := []func(e *ear){
 		func(e *ear) {
-			_, err := controlv1.NewHubServiceClient(dialControl(t, e.address)).ListHubs(t.Context(), &controlv1.ListHubsRequest{})
+			_, err := controlv1.NewHubServiceClient(dialControl(t, e.address)).ListHubs(
+				t.Context(), &controlv1.ListHubsRequest{},
+			)
 			report(t, err)
 		},
 		func(e *ear) {
-			_, err := controlv1.NewDeliveryServiceClient(dialControl(t, e.address)).Send(t.Context(), &controlv1.SendRequest{
-				Target: nobody, Message: &controlv1.Message{Payload: &controlv1.Message_Json{Json: `{"to":"nobody"}`}},
+			_, err := controlv1.NewDeliveryServiceClient(
+				dialControl(t, e.address),
+			).Send(t.Context(), &controlv1.SendRequest{
+				Target: nobody, Message: &controlv1.Message{
+					Payload: &controlv1.Message_Json{Json: `{"to":"nobody"}`},
+				},
 			})
 			report(t, err)
 		},
 		func(e *ear) {
-			_, err := controlv1.NewGroupServiceClient(dialControl(t, e.address)).AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{
+			_, err := controlv1.NewGroupServiceClient(
+				dialControl(t, e.address),
+			).AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{
 				Target: nobody, Groups: []string{"a", "b"},
 			})
 			report(t, err)
 		},
 	}
-	phrases := [][]byte{[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")}
+	phrases := [][]byte{
+		[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+	}
 	for _, call := range calls {
 		e := overhear(t, address)
 		call(e)
@@ -176,7 +195,7 @@ func controlPhrases(t *testing.T, address string) [][]byte {
 	return phrases
 }
 
-// ear passes a connection on, and keeps what the client says.
+// ear forwards a connection, and keeps the client's bytes.
 type ear struct {
 	address string
 
@@ -184,7 +203,7 @@ type ear struct {
 	said []byte
 }
 
-// overhear listens, until the test ends, for one connection to the address.
+// overhear records a single connection to the address, until the test ends.
 func overhear(t *testing.T, address string) *ear {
 	t.Helper()
 	door, err := net.Listen("tcp", "127.0.0.1:0")
@@ -218,7 +237,7 @@ func overhear(t *testing.T, address string) *ear {
 	return e
 }
 
-// Write keeps what is passed on.
+// Write keeps the forwarded bytes.
 func (e *ear) Write(b []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -257,7 +276,7 @@ func visit(t *testing.T, ports []port, seed uint64, turn chan<- struct{}) {
 	visitors.Wait()
 }
 
-// utterance is what a stranger says: noise, or a phrase that is right, or one that is almost.
+// utterance returns the bytes of a stranger: noise, a valid phrase, or an almost valid phrase.
 func utterance(random *rand.Rand, phrases [][]byte) []byte {
 	if random.IntN(4) == 0 {
 		return noise(random, random.IntN(4<<10))
@@ -280,18 +299,19 @@ func noise(random *rand.Rand, size int) []byte {
 	return b
 }
 
-// garble makes one mistake.
+// garble makes a mistake.
 func garble(random *rand.Rand, b []byte, phrases [][]byte) []byte {
 	if len(b) == 0 {
 		return noise(random, 8)
 	}
 	at := random.IntN(len(b))
 	if random.IntN(2) == 0 {
-		at = len(b) - 1 - random.IntN(min(len(b), 64)) // where the frames are, behind a handshake that is right
+		// where the frames are, behind a valid handshake
+		at = len(b) - 1 - random.IntN(min(len(b), 64))
 	}
 	end := min(len(b), at+1+random.IntN(16))
 	switch random.IntN(7) {
-	case 0: // one bit
+	case 0: // a single bit
 		b[at] ^= 1 << random.IntN(8)
 	case 1: // another byte
 		b[at] = byte(random.Uint32())
@@ -310,8 +330,8 @@ func garble(random *rand.Rand, b []byte, phrases [][]byte) []byte {
 	return b
 }
 
-// stranger comes, says something in pieces, perhaps listens, and goes in one of the ways in which one can go. Only
-// not being let in at all is an error.
+// stranger connects, sends something in pieces, perhaps listens, and disconnects in one of all
+// possible ways. Only a refused connection is an error.
 func stranger(random *rand.Rand, address string, says []byte) error {
 	conn, err := net.DialTimeout("tcp", address, handshakeLimit)
 	if err != nil {
@@ -331,7 +351,7 @@ func stranger(random *rand.Rand, address string, says []byte) error {
 	case 0: // hears it out
 		_ = tcp.CloseWrite()
 		_, _ = io.Copy(io.Discard, tcp)
-	case 1: // hears the beginning; what is right may be answered by silence
+	case 1: // hears the beginning; the answer to valid bytes may be silence
 		_ = tcp.SetReadDeadline(time.Now().Add(time.Millisecond))
 		_, _ = tcp.Read(make([]byte, 512))
 	case 2: // slams the door
@@ -341,7 +361,7 @@ func stranger(random *rand.Rand, address string, says []byte) error {
 	return nil
 }
 
-// steadyClient is one that the strangers must not disturb.
+// steadyClient is a client that the strangers must not disturb.
 type steadyClient struct {
 	name    string
 	numbers []string // owned by its goroutine until all is closed
@@ -356,7 +376,9 @@ func steady(t *testing.T, p *process) []*steadyClient {
 	var clients []*steadyClient
 	for i := range steadyClients {
 		c := &steadyClient{name: fmt.Sprint("steady-", i), all: make(chan struct{})}
-		conn, err := dialClient(net.Dialer{}, p.Clients, "/client/hubs/steady?group=steady&user="+c.name, "")
+		conn, err := dialClient(
+			net.Dialer{}, p.Clients, "/client/hubs/steady?group=steady&user="+c.name, "",
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
