@@ -21,6 +21,9 @@ const (
 	stuckLimit = time.Second
 	// pileLimit bounds a send that waits for no hub.
 	pileLimit = 5 * time.Second
+	// stuckPile messages of a mebibyte are more than a hub keeps for a peer that does not take
+	// them.
+	stuckPile = 40
 	// stuckTime is the time for which the hub is surely stuck. After 25 s its connection is given
 	// up, and the next connection is not stuck. stuckSends, stuckBatches and stuckBatch are so few
 	// that an idle machine needs less.
@@ -121,10 +124,10 @@ func (s *stuckSender) stick(t *testing.T, c *cluster) {
 
 	bulk.Wait = controlv1.Wait_WAIT_NONE
 	bulk.Message.Payload = &controlv1.Message_Text{
-		Text: "1 0 " + strings.Repeat("x", pileBytes-4),
+		Text: "1 0 " + strings.Repeat("x", mebibyte-4),
 	}
 	began, longest := s.since, time.Duration(0)
-	for i := range pileMessages {
+	for i := range stuckPile {
 		ctx, cancel := context.WithTimeout(t.Context(), pileLimit)
 		before := time.Now()
 		_, err := s.delivery.Send(ctx, bulk)
@@ -136,7 +139,7 @@ func (s *stuckSender) stick(t *testing.T, c *cluster) {
 		longest = max(longest, time.Since(before))
 	}
 	t.Logf("%d messages of %d bytes to the hub that is stuck in %v, each within %v",
-		pileMessages, pileBytes, time.Since(began), longest)
+		stuckPile, mebibyte, time.Since(began), longest)
 }
 
 // request is the next message to all.
