@@ -1,3 +1,5 @@
+// Package fairshare gives out a bound that many users and namespaces share: the largest user of the
+// largest namespace pays. It imports nothing of ours.
 package fairshare
 
 import (
