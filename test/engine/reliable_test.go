@@ -31,6 +31,12 @@ func (r reliable) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byt
 	return r.ReliableJSON.Receive(c, kind, payload)
 }
 
+// WithMaxPayload keeps the counter around the protocol that it returns.
+func (r reliable) WithMaxPayload(most int64) edge.Protocol {
+	r.ReliableJSON = r.ReliableJSON.WithMaxPayload(most).(webpubsub.ReliableJSON)
+	return r
+}
+
 // frames returns messages to the group of all clients as a client gets them, numbered from first.
 func (r reliable) frames(first, count int) (all []byte) {
 	m := &hub.Message{Kind: hub.Text, Payload: text}
