@@ -26,8 +26,8 @@ const (
 	// sends is the number of messages in the long form, shortSends that in the short form. In the
 	// short form each kind of slow client still gets enough messages to fill up.
 	sends, shortSends = 10_000, 5000
-	// One in slowOf messages is for slow clients.
-	slowOf = 20
+	// Every slowOf-th message of a caller is for slow clients, each kind of them in turn.
+	slowOf = 10
 
 	// The crowd. Users have three connections each, which are in three different pairs of groups.
 	manyMembers = 2900 // in the namespace "default"
@@ -179,7 +179,7 @@ func runCallers(t *testing.T, all []*caller) *totals {
 func (c *caller) run(ctx context.Context) error {
 	for n := range c.sends {
 		send := c.sendHealthy
-		if c.slowly && c.random.IntN(slowOf) == 0 {
+		if c.slowly && n%slowOf == 0 {
 			send = c.sendSlow
 		}
 		if err := send(ctx, n); err != nil {
@@ -272,7 +272,8 @@ func draw(c *caller, n int, one func() string) []string {
 
 // sendSlow sends to clients that don't read, and does not wait for them.
 func (c *caller) sendSlow(ctx context.Context, n int) error {
-	way := slowWays[c.random.IntN(len(slowWays))]
+	turn := n/slowOf + c.number
+	way := slowWays[turn%len(slowWays)]
 	text := fmt.Sprint(c.number, " ", n, " ", strings.Repeat("z", slowPadding))
 	request := &controlv1.SendRequest{
 		Namespace:      "slow",
@@ -286,7 +287,7 @@ func (c *caller) sendSlow(ctx context.Context, n int) error {
 	} else if way.keys > 0 {
 		request.ConflationKey = fmt.Sprint("only-", c.number, "-", n)
 	}
-	if way.ttl > 0 && c.random.IntN(4) == 0 {
+	if way.ttl > 0 && turn/len(slowWays)%4 == 0 {
 		request.Message.Ttl = durationpb.New(way.ttl)
 	}
 	response, err := c.delivery().Send(ctx, request)
