@@ -88,12 +88,12 @@ var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermiss
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Grant{Grant: request}}
 	},
-	begin: func(
+	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.GrantPermissionsRequest,
-	) (*controlv1.GrantPermissionsResponse, inForce, error) {
+	) (*controlv1.GrantPermissionsResponse, error) {
 		target := newTarget(req.GetTarget())
 		permitted, err := h.Permit(ctx, namespaceOf(req), &target, newGrants(req.GetPermissions(), false))
-		return newGranted(permitted), nil, err
+		return newGranted(permitted), err
 	},
 	result: func(part *controlv1.GrantPermissionsResponse) *peerv1.ForwardResult {
 		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Grant{Grant: part}}
@@ -117,12 +117,12 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Revoke{Revoke: request}}
 	},
-	begin: func(
+	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.RevokePermissionsRequest,
-	) (*controlv1.RevokePermissionsResponse, inForce, error) {
+	) (*controlv1.RevokePermissionsResponse, error) {
 		target := newTarget(req.GetTarget())
 		permitted, err := h.Permit(ctx, namespaceOf(req), &target, newGrants(req.GetPermissions(), true))
-		return newRevoked(permitted), nil, err
+		return newRevoked(permitted), err
 	},
 	result: func(part *controlv1.RevokePermissionsResponse) *peerv1.ForwardResult {
 		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Revoke{Revoke: part}}

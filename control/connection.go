@@ -62,36 +62,38 @@ var closeVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnect
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: &peerv1.ForwardClose{Request: request}}}
 	},
-	begin: func(
+	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
-	) (*controlv1.CloseConnectionsResponse, inForce, error) {
+	) (*controlv1.CloseConnectionsResponse, error) {
 		target := newTarget(req.GetTarget())
 		limit := int(req.GetMaxMatched())
 		closed, err := h.CloseConnections(ctx, namespaceOf(req), &target, newClose(req), limit)
-		return newClosed(closed), nil, err
+		return newClosed(closed), err
 	},
-	result:  closedResult,
-	partOf:  (*peerv1.ForwardResult).GetClose,
-	add:     addClosed,
-	setGaps: setClosedGaps,
+	result: closedResult,
+	partOf: (*peerv1.ForwardResult).GetClose,
+	add:    addClosed,
+	setGaps: func(sum *controlv1.CloseConnectionsResponse, g gaps) {
+		sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
+	},
 }
 
-// countVerb counts the connections that a close would match.
+// countVerb counts the connections that a close would match. It has no answer of its own, so
+// setGaps is nil.
 var countVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnectionsResponse]{
 	wrap: func(request []byte) *peerv1.Forward {
 		counting := &peerv1.ForwardClose{Request: request, CountOnly: true}
 		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: counting}}
 	},
-	begin: func(
+	carryOut: func(
 		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
-	) (*controlv1.CloseConnectionsResponse, inForce, error) {
+	) (*controlv1.CloseConnectionsResponse, error) {
 		target := newTarget(req.GetTarget())
-		return newClosed(hub.Closed{Matched: h.Count(namespaceOf(req), &target)}), nil, nil
+		return newClosed(hub.Closed{Matched: h.Count(namespaceOf(req), &target)}), nil
 	},
-	result:  closedResult,
-	partOf:  (*peerv1.ForwardResult).GetClose,
-	add:     addClosed,
-	setGaps: setClosedGaps,
+	result: closedResult,
+	partOf: (*peerv1.ForwardResult).GetClose,
+	add:    addClosed,
 }
 
 func closedResult(part *controlv1.CloseConnectionsResponse) *peerv1.ForwardResult {
@@ -101,10 +103,6 @@ func closedResult(part *controlv1.CloseConnectionsResponse) *peerv1.ForwardResul
 func addClosed(sum, part *controlv1.CloseConnectionsResponse) {
 	sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
 	sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
-}
-
-func setClosedGaps(sum *controlv1.CloseConnectionsResponse, g gaps) {
-	sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
 }
 
 // newClose translates the close that the clients see.

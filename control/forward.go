@@ -86,8 +86,8 @@ func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Bu
 	if send := f.GetSend(); send != nil {
 		return e.executeSend(ctx, f, send, burst)
 	}
-	begin := executionFor(f)
-	if begin == nil {
+	begin, known := executions[mesh.KindOf(f)]
+	if !known {
 		return finishedExecution(errorResult(errUnknownMethod))
 	}
 	return begin(ctx, e, f)

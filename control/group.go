@@ -57,6 +57,13 @@ var joinVerb = verb[*controlv1.AddToGroupsRequest, *controlv1.AddToGroupsRespons
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Join{Join: request}}
 	},
+	carryOut: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
+	) (*controlv1.AddToGroupsResponse, error) {
+		target := newTarget(req.GetTarget())
+		joined, err := h.Join(ctx, namespaceOf(req), &target, req.GetGroups())
+		return newJoined(joined), err
+	},
 	begin: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
 	) (*controlv1.AddToGroupsResponse, inForce, error) {
@@ -86,12 +93,12 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Leave{Leave: request}}
 	},
-	begin: func(
+	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.RemoveFromGroupsRequest,
-	) (*controlv1.RemoveFromGroupsResponse, inForce, error) {
+	) (*controlv1.RemoveFromGroupsResponse, error) {
 		target := newTarget(req.GetTarget())
 		left, err := h.Leave(ctx, namespaceOf(req), &target, req.GetGroups(), req.GetAllGroups())
-		return newLeft(left), nil, err
+		return newLeft(left), err
 	},
 	result: func(part *controlv1.RemoveFromGroupsResponse) *peerv1.ForwardResult {
 		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Leave{Leave: part}}

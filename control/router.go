@@ -296,36 +296,17 @@ func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsReque
 	route := r.routeFor(namespaceOf(req), &target)
 	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {
 		req.MaxMatched = 0 // a hub would apply it to its own connections alone
-		counted, err := callAlong(ctx, r, &countVerb, req, route)
+		counted, lost, err := sumAlong(ctx, r, &countVerb, req, route)
 		switch {
 		case err != nil:
 			return nil, err
 		case counted.GetMatched() > limit:
 			return nil, hub.ErrTooManyMatched
 		}
-		route = withoutUnreachable(route, counted.GetUnreachableHubs())
+		route.To = slices.DeleteFunc(slices.Clone(route.To), func(d mesh.Destination) bool {
+			return slices.Contains(lost, d.Hub)
+		})
+		route.Unreachable = append(lost, route.Unreachable...)
 	}
 	return callAlong(ctx, r, &closeVerb, req, route)
-}
-
-// withoutUnreachable returns a route without the hubs that turned out to be unreachable. names must
-// be sorted.
-func withoutUnreachable(route mesh.Route, names []string) mesh.Route {
-	var to []mesh.Destination
-	for _, d := range route.To {
-		if _, lost := slices.BinarySearch(names, string(d.Hub)); !lost {
-			to = append(to, d)
-		}
-	}
-	route.To, route.Unreachable = to, idsOf(names)
-	return route
-}
-
-// idsOf returns the ids in names.
-func idsOf(names []string) []hub.ID {
-	ids := make([]hub.ID, len(names))
-	for i, name := range names {
-		ids[i] = hub.ID(name)
-	}
-	return ids
 }

@@ -33,8 +33,11 @@ type verb[Q verbRequest, R proto.Message] struct {
 	since uint32
 	// wrap returns the call for other hubs. request is the encoded request.
 	wrap func(request []byte) *peerv1.Forward
-	// begin does this hub's part. What must be in order is done when begin returns. then is nil, or
-	// reports when the part is in force at every hub, as hub.BeginJoin does.
+	// carryOut does this hub's part. The part is in force at every hub when carryOut returns.
+	carryOut func(ctx context.Context, h *hub.Hub, request Q) (part R, err error)
+	// begin is carryOut without its wait, for the lane of a peer, whose calls must not wait: what
+	// must be in order is done when begin returns, and then reports when the part is in force. then
+	// may be nil. begin is nil where carryOut does not wait.
 	begin func(ctx context.Context, h *hub.Hub, request Q) (part R, then inForce, err error)
 	// result returns the part of this hub for the entry hub.
 	result func(part R) *peerv1.ForwardResult
@@ -73,34 +76,41 @@ func callEverywhere[Q verbRequest, R proto.Message](
 	return callAlong(ctx, r, v, request, r.routeFor(namespaceOf(request), &target))
 }
 
-// callAlong calls a verb at this hub and at the hubs of a route. A hub that is behind holds the
-// caller up, at most for verbTimeout.
+// callAlong calls a verb at this hub and at the hubs of a route.
 func callAlong[Q verbRequest, R proto.Message](
 	ctx context.Context, r *router, v *verb[Q, R], request Q, route mesh.Route,
-) (sum R, _ error) {
+) (R, error) {
+	sum, lost, err := sumAlong(ctx, r, v, request, route)
+	if err == nil {
+		v.setGaps(sum, gaps{append(lost, route.Unreachable...).sortedNames(), r.staleFor()})
+	}
+	return sum, err
+}
+
+// sumAlong adds up the parts of this hub and of the hubs of a route. lost are the hubs whose part
+// is unknown. A hub that is behind holds the caller up, at most for verbTimeout.
+func sumAlong[Q verbRequest, R proto.Message](
+	ctx context.Context, r *router, v *verb[Q, R], request Q, route mesh.Route,
+) (sum R, lost unknown, _ error) {
 	var none R
 	until := time.Now().Add(verbTimeout)
 	var others *mesh.Gathering
 	if len(route.To) > 0 {
 		call, err := newVerbCall(ctx, v, request)
 		if err != nil {
-			return none, err
+			return none, nil, err
 		}
 		others = r.mesh.Forward(call, route.To)
 	}
-	sum, then, err := v.begin(ctx, r.hub, request)
-	if err == nil && then != nil {
-		err = awaitInForce(ctx, then)
-	}
+	sum, err := v.carryOut(ctx, r.hub, request)
 	if err != nil {
-		return none, err
+		return none, nil, err
 	}
-	lost, err := r.gatherAnswers(ctx, others, until, func(f *peerv1.ForwardResult) { v.add(sum, v.partOf(f)) })
-	if err != nil {
-		return none, err
+	addPart := func(f *peerv1.ForwardResult) { v.add(sum, v.partOf(f)) }
+	if lost, err = r.gatherAnswers(ctx, others, until, addPart); err != nil {
+		return none, nil, err
 	}
-	v.setGaps(sum, gaps{append(lost, route.Unreachable...).sortedNames(), r.staleFor()})
-	return sum, nil
+	return sum, lost, nil
 }
 
 // newVerbCall encodes a request for other hubs, with its namespace written out. It changes the
@@ -114,32 +124,16 @@ func newVerbCall[Q verbRequest, R proto.Message](
 	if err != nil {
 		return nil, err
 	}
-	call := &mesh.Call{Caller: callOf(ctx).identity.Name, Began: time.Now(), Forward: v.wrap(b)}
-	call.Since = v.since
-	return call, nil
-}
-
-// awaitInForce waits until a change is in force. Errors are those of ctx and of the change.
-func awaitInForce(ctx context.Context, then inForce) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	outcome := make(chan error, 1)
-	forget := then(func(err error) { outcome <- err })
-	select {
-	case err := <-outcome:
-		return err
-	case <-ctx.Done():
-		forget()
-		return ctx.Err()
-	}
+	return &mesh.Call{
+		Caller: callOf(ctx).identity.Name, Began: time.Now(), Since: v.since, Forward: v.wrap(b),
+	}, nil
 }
 
 // execution carries out a forwarded call at this hub.
 type execution func(context.Context, *executor, *peerv1.Forward) mesh.Execution
 
-// executions are the verbs by the name of their field in the oneof Forward.call, all but send.
-var executions = map[protoreflect.Name]execution{
+// executions are the verbs by their kind (mesh.KindOf), all but send.
+var executions = map[string]execution{
 	"join":   executionOf(&joinVerb, (*peerv1.Forward).GetJoin),
 	"leave":  executionOf(&leaveVerb, (*peerv1.Forward).GetLeave),
 	"grant":  executionOf(&grantVerb, (*peerv1.Forward).GetGrant),
@@ -153,18 +147,6 @@ var executions = map[protoreflect.Name]execution{
 	},
 }
 
-// forwardCall is the oneof that names the verb of a forwarded call.
-var forwardCall = (*peerv1.Forward)(nil).ProtoReflect().Descriptor().Oneofs().ByName("call")
-
-// executionFor returns the execution of a forwarded call; nil: the verb is unknown.
-func executionFor(f *peerv1.Forward) execution {
-	field := f.ProtoReflect().WhichOneof(forwardCall)
-	if field == nil {
-		return nil
-	}
-	return executions[field.Name()]
-}
-
 // executionOf returns the execution of a verb whose encoded request requestIn returns.
 func executionOf[Q verbRequest, R proto.Message](
 	v *verb[Q, R], requestIn func(*peerv1.Forward) []byte,
@@ -174,7 +156,7 @@ func executionOf[Q verbRequest, R proto.Message](
 	}
 }
 
-// execute does this hub's part of a verb. encoded is the request that the entry hub encoded.
+// executeVerb does this hub's part of a verb. encoded is the request that the entry hub encoded.
 func executeVerb[Q verbRequest, R proto.Message](
 	ctx context.Context, e *executor, v *verb[Q, R], f *peerv1.Forward, encoded []byte,
 ) mesh.Execution {
@@ -183,7 +165,14 @@ func executeVerb[Q verbRequest, R proto.Message](
 	if err := errors.Join(decodeForwarded(encoded, request), e.check(request)); err != nil {
 		return finishedExecution(errorResult(err))
 	}
-	part, then, err := v.begin(ctx, e.hub, request)
+	var part R
+	var then inForce
+	var err error
+	if v.begin != nil {
+		part, then, err = v.begin(ctx, e.hub, request)
+	} else {
+		part, err = v.carryOut(ctx, e.hub, request)
+	}
 	if err != nil {
 		return finishedExecution(errorResult(err))
 	}

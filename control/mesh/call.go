@@ -45,7 +45,7 @@ func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
 func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	c.size = proto.Size(c.Forward)
 	g := newGathering(to, m.metrics)
-	number, kind := LaneOf(c.Caller, m.config.Lanes), kindOf(c.Forward)
+	number, kind := LaneOf(c.Caller, m.config.Lanes), KindOf(c.Forward)
 	for i, d := range to {
 		a := &g.answers[i]
 		l := m.findLink(d)

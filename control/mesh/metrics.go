@@ -77,7 +77,7 @@ func (i *metrics) countForwarded(kind string, flood bool) {
 	i.forwards.WithLabelValues(kind, why).Inc()
 }
 
-func (i *metrics) countExecuted(f *peerv1.Forward) { i.executions.WithLabelValues(kindOf(f)).Inc() }
+func (i *metrics) countExecuted(f *peerv1.Forward) { i.executions.WithLabelValues(KindOf(f)).Inc() }
 
 // kindOther is the kind of a call that only later versions know.
 const kindOther = "other"
@@ -89,9 +89,9 @@ var (
 	results = (*peerv1.ForwardResult)(nil).ProtoReflect().Descriptor().Oneofs().ByName("result")
 )
 
-// kindOf returns the kind of a call, for a label: the name of its field. The mesh has no list of
-// kinds.
-func kindOf(f *peerv1.Forward) string {
+// KindOf returns the kind of a call: the name of its field. It is "other" for a call that only
+// later versions know. The mesh has no list of kinds.
+func KindOf(f *peerv1.Forward) string {
 	field := f.ProtoReflect().WhichOneof(calls)
 	if field == nil {
 		return kindOther
