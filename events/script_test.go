@@ -2,88 +2,40 @@ package events
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
-var update = flag.Bool("update", false, "write the expectations in testdata anew")
-
-// TestScripts plays the scenarios in testdata. A file is a list of commands, each with its effects:
+// TestScripts plays the scenarios in testdata (testkit.PlayScripts):
 //
 //	emit a hello
 //	----
 //	s gets a/2
 //	s wakes
 //
-// -update writes the effects anew; then read them. Comments begin with #. Beside that, the sim
-// checks the promises of the package in each scenario.
+// Beside that, the sim checks the promises of the package in each scenario.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			playScript(t, file)
-		})
-	}
-}
-
-func playScript(t *testing.T, file string) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &player{sim: newSim()}
-	p.sim.trace = p.note
-	p.sim.fail = func(format string, args ...any) {
-		p.note("BROKEN: "+format, args...)
-		t.Errorf(format, args...)
-	}
-	var got strings.Builder
-	isOld := false // inside an old expectation
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		switch {
-		case line == "":
-			isOld = false
-			got.WriteString("\n")
-		case isOld:
-		case line == "----":
-			isOld = true
-		case strings.HasPrefix(line, "#"):
-			got.WriteString(line + "\n")
-		default:
+	testkit.PlayScripts(t, func(t *testing.T) func([]string) (string, error) {
+		p := &player{sim: newSim()}
+		p.sim.trace = p.note
+		p.sim.fail = func(format string, args ...any) {
+			p.note("BROKEN: "+format, args...)
+			t.Errorf(format, args...)
+		}
+		return func(words []string) (effects string, err error) {
 			p.out.Reset()
-			if err := p.run(strings.Fields(line)); err != nil {
-				t.Fatalf("%s: %v", line, err)
+			if err := p.run(words); err != nil {
+				return "", err
 			}
 			p.sim.check()
-			if p.out.Len() == 0 {
-				p.note("ok")
-			}
-			got.WriteString(line + "\n----\n" + p.out.String())
+			return p.out.String(), nil
 		}
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(got.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want := strings.Split(string(text), "\n")
-	if diff := cmp.Diff(want, strings.Split(got.String(), "\n")); diff != "" {
-		t.Errorf("not what the scenario says (-update accepts it):\n%s", diff)
-	}
+	})
 }
 
 // player runs the commands of a scenario.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // closedOf is how many of some clients are closed.
@@ -184,7 +185,7 @@ func TestASearchForHoldersInVainIsNotRepeatedAtOnce(t *testing.T) {
 func TestWhatListsOfOutboxesTakeIsHeld(t *testing.T) {
 	const clients = 100
 	messages := 5000
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		messages = 500
 	}
 	h := newHub(t)

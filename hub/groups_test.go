@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // tallying is a link that keeps only how often it got each message: 20,000 of them must fit.
@@ -47,7 +48,7 @@ func (l *tallying) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	const churn, senders, each = 2_000, 4, 12
 	stay := 18_000
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		stay = 3_000
 	}
 	h := newHub(t)

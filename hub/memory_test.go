@@ -10,6 +10,7 @@ import (
 
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/internal/fairshare"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // The memory that package hub keeps, in bytes of heap after a collection. The bounds are 1.25 times
@@ -94,7 +95,7 @@ func quietConnection(t testing.TB, h *Hub, i int, groups ...string) *Connection 
 func within(t *testing.T, what string, bytes, bound int64) {
 	t.Helper()
 	t.Logf("%s: %d bytes", what, bytes)
-	if !raceEnabled && bytes > bound {
+	if !testkit.RaceEnabled && bytes > bound {
 		t.Errorf("%s: %d bytes, bound %d", what, bytes, bound)
 	}
 }
@@ -117,7 +118,7 @@ func TestNothingTakesMoreThanItsSizeClass(t *testing.T) {
 
 func TestAnIdleConnectionTakesLittle(t *testing.T) {
 	connections := 15_000
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		connections = 1000
 	}
 	const links = 8 // bytes of quiet
@@ -141,7 +142,7 @@ func TestAnIdleConnectionTakesLittle(t *testing.T) {
 
 func TestAMembershipTakesLittle(t *testing.T) {
 	connections, joins := 20_000, 20 // of each, in groups of two
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		connections = 1000
 	}
 	h := newHub(t)
@@ -170,7 +171,7 @@ func TestAMembershipTakesLittle(t *testing.T) {
 // A request id takes most where its namespace, with the longest name, has no other.
 func TestARequestIDTakesNoMoreThanIsSaid(t *testing.T) {
 	ids := 50_000
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		ids = 2000
 	}
 	for name, namespace := range map[string]func(int) string{

@@ -18,8 +18,6 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == programName {
 		main() // it ends the process
@@ -173,7 +171,7 @@ func next(t *testing.T, conn *websocket.Conn) string {
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
-	if *update {
+	if testkit.IsUpdating() {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // a file of the source tree
 			t.Fatal(err)
 		}

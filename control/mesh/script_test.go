@@ -1,87 +1,34 @@
 package mesh
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
-var update = flag.Bool("update", false, "write the expectations in testdata anew")
-
-// TestScripts plays the scenarios in testdata. A file is a list of commands, each with its expected
-// effects:
-//
-//	send A g:lobby
-//	----
-//	to B (flood)
-//
-// -update rewrites the expectations; read them afterwards. Comments begin with #. In every scenario
-// the sim also checks the promises of the package: see sim.send, node.returned, node.receive and
-// sim.check.
+// TestScripts plays the scenarios in testdata (testkit.PlayScripts). In every scenario the sim also
+// checks the promises of the package: see sim.send, node.returned, node.receive and sim.check.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { play(t, file) })
-	}
-}
-
-func play(t *testing.T, file string) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &player{sim: newSim(hashBits)}
-	p.sim.trace = p.note
-	p.sim.fail = func(format string, args ...any) {
-		p.note("BROKEN: "+format, args...)
-		t.Errorf(format, args...)
-	}
-	var got strings.Builder
-	skip := false // inside an old expectation
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		switch {
-		case line == "":
-			skip = false
-			got.WriteString("\n")
-		case skip:
-		case line == "----":
-			skip = true
-		case strings.HasPrefix(line, "#"):
-			got.WriteString(line + "\n")
-		default:
+	testkit.PlayScripts(t, func(t *testing.T) func([]string) (string, error) {
+		p := &player{sim: newSim(hashBits)}
+		p.sim.trace = p.note
+		p.sim.fail = func(format string, args ...any) {
+			p.note("BROKEN: "+format, args...)
+			t.Errorf(format, args...)
+		}
+		return func(words []string) (effects string, err error) {
 			p.out.Reset()
-			if err := p.run(strings.Fields(line)); err != nil {
-				t.Fatalf("%s: %v", line, err)
+			if err := p.run(words); err != nil {
+				return "", err
 			}
 			p.sim.check()
-			got.WriteString(line + "\n----\n" + p.out.String())
-			if p.out.Len() == 0 {
-				got.WriteString("ok\n")
-			}
+			return p.out.String(), nil
 		}
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(got.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	diff := cmp.Diff(strings.Split(string(text), "\n"), strings.Split(got.String(), "\n"))
-	if diff != "" {
-		t.Errorf("not what the scenario says (-update accepts it):\n%s", diff)
-	}
+	})
 }
 
 // player runs the commands of a scenario.
