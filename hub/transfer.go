@@ -101,7 +101,7 @@ func (m *Moves) freezeConnection(ctx context.Context, c *Connection, to ID) (*Sn
 		return nil, err
 	}
 	if c.state.Phase == PhaseClosed {
-		m.removeMove(d.connection.state.ID)
+		m.removeMove(c.state.ID)
 		return nil, ErrConnectionNotFound
 	}
 	d.changes = transfer.Backlog[Op]{} // the snapshot has them
@@ -182,7 +182,7 @@ func (m *Moves) Release(id ConnectionID, how cause.CloseStatus) (*cause.CloseSta
 	c.numbering.turn.wakeAll()
 	c.dialect.connections.Dec()
 	m.hub.releaseConnection(c.namespace, &c.state.Identity)
-	m.removeMove(d.connection.state.ID)
+	m.removeMove(c.state.ID)
 	c.mu.Unlock()
 	if link != nil {
 		link.Close(how)
@@ -237,8 +237,8 @@ func flushLink(c *Connection) {
 // thawLocked ends a move under the connection's lock. It returns connections that must go for it to
 // wait.
 func (m *Moves) thawLocked(d *departure) (surplus []*Connection) {
-	m.removeMove(d.connection.state.ID)
 	c := d.connection
+	m.removeMove(c.state.ID)
 	sealed := c.state.stage == transfer.Sealed
 	if c.state.isFrozen() {
 		c.applyLocked(Op{Kind: OpMove, Stage: transfer.Live})
@@ -299,12 +299,12 @@ func (m *Moves) removeMove(id ConnectionID) {
 
 // recordChange notes a change of a connection that moves away. Connection.mu is held.
 func (m *Moves) recordChange(c *Connection, op *Op) {
-	m.mu.Lock()
-	d := m.away[c.state.ID]
-	m.mu.Unlock()
 	if op.Kind == OpMove {
 		return
 	}
+	m.mu.Lock()
+	d := m.away[c.state.ID]
+	m.mu.Unlock()
 	bytes := int64(0)
 	if op.Envelope != nil {
 		bytes = op.Envelope.payloadSize()

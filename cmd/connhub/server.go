@@ -287,8 +287,6 @@ func (s *server) joinBackends(plan serverPlan, registry *prometheus.Registry) (e
 	return err
 }
 
-var _ edge.Publisher = (*control.Server)(nil)
-
 // joinClients comes after joinBackends, because messages that clients publish take the way of the
 // backends' sends.
 func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (err error) {
