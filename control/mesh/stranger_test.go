@@ -31,6 +31,7 @@ type stranger struct {
 func newStranger(b *bubble, to *member, id string) *stranger {
 	conn, err := grpc.NewClient("passthrough:///"+to.address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStaticStreamWindowSize(64<<10), // else it grows with the rate of the network
 		grpc.WithContextDialer(b.dialFrom(id+":9090")))
 	if err != nil {
 		b.t.Fatal(err)
