@@ -12,6 +12,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/permission"
 )
 
 // defaultTokenTTL is the life of a client token whose request sets no ttl.
@@ -140,24 +141,24 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 	},
 }
 
-var actions = map[controlv1.PermissionAction]hub.Action{
-	controlv1.PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP: hub.JoinGroup,
-	controlv1.PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP:    hub.SendToGroup,
+var actions = map[controlv1.PermissionAction]permission.Action{
+	controlv1.PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP: permission.JoinGroup,
+	controlv1.PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP:    permission.SendToGroup,
 }
 
 // newPermissions translates checked permissions.
-func newPermissions(all []*controlv1.Permission) []hub.Permission {
-	list := make([]hub.Permission, len(all))
+func newPermissions(all []*controlv1.Permission) []permission.Permission {
+	list := make([]permission.Permission, len(all))
 	for i, p := range all {
-		list[i] = hub.Permission{Action: actions[p.GetAction()], Group: p.GetGroup()}
+		list[i] = permission.Permission{Action: actions[p.GetAction()], Group: p.GetGroup()}
 	}
 	return list
 }
 
-func newGrants(all []*controlv1.Permission, revoked bool) []hub.Grant {
-	list := make([]hub.Grant, len(all))
+func newGrants(all []*controlv1.Permission, revoked bool) []permission.Grant {
+	list := make([]permission.Grant, len(all))
 	for i, p := range newPermissions(all) {
-		list[i] = hub.Grant{Permission: p, Revoked: revoked}
+		list[i] = permission.Grant{Permission: p, Revoked: revoked}
 	}
 	return list
 }

@@ -12,6 +12,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/permission"
 )
 
 const (
@@ -60,7 +61,7 @@ func (f *fixture) check(t *testing.T, want *controlv1.CheckPermissionsResponse,
 // senders is a role.
 type senders struct{}
 
-func (senders) Allows(p hub.Permission) bool { return p.Action == hub.SendToGroup }
+func (senders) Allows(p permission.Permission) bool { return p.Action == permission.SendToGroup }
 
 func TestTheLastGrantOrRevocationCountsAndThenTheRole(t *testing.T) {
 	f := newFixture(t)
@@ -102,7 +103,7 @@ func TestTheLastGrantOrRevocationCountsAndThenTheRole(t *testing.T) {
 func TestAConnectionWithTooManyGrantsGetsNoneOfTheCall(t *testing.T) {
 	f := newFixture(t)
 	ann := f.connect(t, &wireProtocol{}, "ann")
-	for i := range hub.MaxGrants / 100 {
+	for i := range permission.MaxGrants / 100 {
 		names := many(100, 8)
 		for j := range names {
 			names[j] = fmt.Sprint(i, "-", names[j])
@@ -139,7 +140,7 @@ func TestPermissionsAreChangedAndCountedAtEveryHub(t *testing.T) {
 		next.check(t, &controlv1.CheckPermissionsResponse{Matched: 6, Allowed: 3},
 			everyone(), may(joinLeave, group)...)
 		for j, client := range clients {
-			if client.May(hub.Permission{Action: hub.JoinGroup, Group: group}) != (j%2 == 0) {
+			if client.May(permission.Permission{Action: permission.JoinGroup, Group: group}) != (j%2 == 0) {
 				t.Errorf("client %d may: %v", j, j%2 != 0)
 			}
 		}
@@ -195,7 +196,7 @@ func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 			}
 		}
 	}
-	if ann.May(hub.Permission{Action: hub.JoinGroup, Group: "g"}) {
+	if ann.May(permission.Permission{Action: permission.JoinGroup, Group: "g"}) {
 		t.Error("ann may")
 	}
 }

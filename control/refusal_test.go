@@ -12,6 +12,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/permission"
 )
 
 // sortedRefusals is for comparisons: refusals come in no particular order.
@@ -49,7 +50,7 @@ func TestWhatWasRefusedIsNamedByEveryHub(t *testing.T) {
 		full := f.connect(t, p, "ann", many(hub.MaxGroups, 4)...)
 		inGroups = append(inGroups, refusal(full, "a", groupLimit), refusal(full, "b", groupLimit))
 		inGrants = append(inGrants, refusal(full, "", grantLimit))
-		for i := range hub.MaxGrants / 100 {
+		for i := range permission.MaxGrants / 100 {
 			names := many(100, 8)
 			for j := range names {
 				names[j] = fmt.Sprint(i, "-", names[j])

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/internal/names"
 )
 
@@ -90,7 +91,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 // equal clients share. All of it comes in a request with a header of 16 KiB at most.
 type Claims struct {
 	// Roles says what the client may do by itself; nil: nothing.
-	Roles Roles
+	Roles permission.Roles
 	// Labels are for people and backends.
 	Labels map[string]string
 	// Expires is when the client's permission to be connected ends; zero: never. A detached

@@ -4,96 +4,20 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/connhub/connhub/hub/permission"
 )
 
 // Actions of clients, as their protocol has decoded them. All methods may be called concurrently,
 // as all of Connection.
 
-// Action is the kind of a permission.
-type Action uint8
-
-const (
-	// JoinGroup is to enter a group and to leave it.
-	JoinGroup Action = iota + 1
-	// SendToGroup is to send to all members of a group.
-	SendToGroup
-)
-
-// Permission allows an action on one group, or on any group if Group is empty.
-type Permission struct {
-	// Action is the kind of action that is allowed.
-	Action Action
-	// Group is empty for any group.
-	Group string
-}
-
-// Roles decides the permissions that a client has from the start. Immutable; connections may share
-// it.
-type Roles interface {
-	// Allows reports whether the roles include the permission.
-	Allows(Permission) bool
-}
-
-// Grant is a permission that was given, or taken away, at run time.
-type Grant struct {
-	Permission
-
-	// Revoked is set if the permission was taken away.
-	Revoked bool
-}
-
-// MaxGrants bounds the grants and revocations of one connection. A grant without a group replaces
-// all of its action.
-const MaxGrants = 1000
-
-// Grants are the changes to a client's permissions. Immutable.
-type Grants struct{ list []Grant }
-
-// withGrant returns the grants and n. It leaves out the grants that n makes pointless.
-func (g *Grants) withGrant(n Grant) *Grants {
-	next := &Grants{}
-	if g != nil {
-		next.list = slices.DeleteFunc(slices.Clone(g.list), func(o Grant) bool {
-			return o.Action == n.Action && (n.Group == "" || o.Group == n.Group)
-		})
-	}
-	next.list = append(next.list, n)
-	return next
-}
-
-// decidesOn returns the grants' decision on a permission, if there is one. A grant that names the
-// group goes before a grant that names none. A permission for any group stands only if no
-// revocation names a single group.
-func (g *Grants) decidesOn(p Permission) (allowed, decided bool) {
-	if g == nil {
-		return false, false
-	}
-	for _, o := range g.list {
-		switch {
-		case o.Action != p.Action:
-		case o.Group == p.Group:
-			allowed, decided = !o.Revoked, true
-			if p.Group != "" {
-				return allowed, true
-			}
-		case o.Group == "":
-			allowed, decided = !o.Revoked, true
-		}
-	}
-	revokes := func(o Grant) bool { return o.Action == p.Action && o.Revoked }
-	if p.Group == "" && slices.ContainsFunc(g.list, revokes) {
-		return false, true
-	}
-	return allowed, decided
-}
-
 // May reports whether the client has a permission. The latest grant or revocation decides, or else
 // its roles.
-func (c *Connection) May(p Permission) bool {
+func (c *Connection) May(p permission.Permission) bool {
 	c.mu.Lock()
 	grants, claims := c.state.Grants, c.state.Claims
 	c.mu.Unlock()
-	if allowed, decided := grants.decidesOn(p); decided {
+	if allowed, decided := grants.Decide(p); decided {
 		return allowed
 	}
 	return claims != nil && claims.Roles != nil && claims.Roles.Allows(p)
@@ -102,17 +26,17 @@ func (c *Connection) May(p Permission) bool {
 // granting adds the same grants to many connections. Most of them have equal grants before, and
 // share the result.
 type granting struct {
-	all []Grant
+	all []permission.Grant
 	// made holds the results by the grants before.
-	made map[*Grants]*Grants
+	made map[*permission.Grants]*permission.Grants
 }
 
-func (g *granting) extendGrants(before *Grants) *Grants {
+func (g *granting) extendGrants(before *permission.Grants) *permission.Grants {
 	next, ok := g.made[before]
 	if !ok {
 		next = before
 		for _, n := range g.all {
-			next = next.withGrant(n)
+			next = next.With(n)
 		}
 		g.made[before] = next
 	}
@@ -128,7 +52,7 @@ func (c *Connection) addGrants(g *granting) error {
 		return ErrClosed
 	}
 	next := g.extendGrants(c.state.Grants)
-	if next != nil && len(next.list) > MaxGrants {
+	if next.Len() > permission.MaxGrants {
 		return ErrGrantLimit
 	}
 	c.applyLocked(Op{Kind: OpGrant, Grants: next})
@@ -139,8 +63,8 @@ func (c *Connection) addGrants(g *granting) error {
 type Permitted struct {
 	// Matched counts the connections that matched the target, Changed those that got the grants.
 	Matched, Changed int
-	// Refused counts connections that would have more than MaxGrants grants. They got none of
-	// these.
+	// Refused counts connections that would have more than permission.MaxGrants grants. They got
+	// none of these.
 	Refused int
 	// Closed counts connections that closed meanwhile.
 	Closed int
@@ -151,11 +75,11 @@ type Permitted struct {
 
 // Permit gives permissions to the connections that match, or takes them away.
 func (h *Hub) Permit(
-	ctx context.Context, namespace string, t *Target, grants []Grant,
+	ctx context.Context, namespace string, t *Target, grants []permission.Grant,
 ) (Permitted, error) {
 	matched := h.listMatching(namespace, t)
 	r := Permitted{Matched: len(matched)}
-	g := &granting{grants, make(map[*Grants]*Grants)}
+	g := &granting{grants, make(map[*permission.Grants]*permission.Grants)}
 	for _, c := range matched {
 		if err := ctx.Err(); err != nil {
 			return r, err
@@ -176,14 +100,15 @@ func (h *Hub) Permit(
 
 // Permits returns how many connections match, and how many of them have all the permissions.
 func (h *Hub) Permits(
-	ctx context.Context, namespace string, t *Target, permissions []Permission,
+	ctx context.Context, namespace string, t *Target, permissions []permission.Permission,
 ) (matched, allowed int, _ error) {
 	all := h.listMatching(namespace, t)
 	for _, c := range all {
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err
 		}
-		if !slices.ContainsFunc(permissions, func(p Permission) bool { return !c.May(p) }) {
+		lacks := func(p permission.Permission) bool { return !c.May(p) }
+		if !slices.ContainsFunc(permissions, lacks) {
 			allowed++
 		}
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"slices"
 
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/internal/ranges"
 )
 
@@ -28,7 +29,7 @@ type Snapshot struct {
 	// Groups are in the order of joining.
 	Groups []string
 	// Grants are in the order in which they count.
-	Grants []Grant
+	Grants []permission.Grant
 	// Done are the ids of the client's commands that succeeded.
 	Done []ranges.Span
 	// Events counts the events that the connection has caused.
@@ -40,14 +41,11 @@ func newSnapshot(s *State) *Snapshot {
 		Identity: s.Identity, Epoch: s.Epoch, Phase: s.Phase,
 		Sequence: s.Sequence, Written: s.Written, Acked: s.Acked,
 		Resumption: *s.Resumption, Groups: slices.Clone(s.Groups),
-		Done: s.Done.Spans(), Events: s.Events,
+		Grants: s.Grants.List(), Done: s.Done.Spans(), Events: s.Events,
 	}
 	for _, e := range s.Outbox.liveEntries() {
 		made.Undelivered = append(made.Undelivered,
 			Envelope{Message: e.Message, Route: e.Route, ConflationKey: e.ConflationKey})
-	}
-	if s.Grants != nil {
-		made.Grants = slices.Clone(s.Grants.list)
 	}
 	return made
 }
@@ -56,7 +54,7 @@ func newSnapshot(s *State) *Snapshot {
 func (s *Snapshot) isWhole() bool {
 	return s.Acked <= s.Written && s.Written <= s.Sequence &&
 		s.Sequence-s.Acked <= uint64(len(s.Undelivered)) && len(s.Groups) <= MaxGroups &&
-		len(s.Grants) <= MaxGrants && len(s.Done) <= ranges.MaxSpans &&
+		len(s.Grants) <= permission.MaxGrants && len(s.Done) <= ranges.MaxSpans &&
 		(s.Phase == PhaseAttached || s.Phase == PhaseDetached)
 }
 
@@ -81,9 +79,7 @@ func (s *Snapshot) restoreState(ns *namespace, speaks *dialect) (made *State, by
 	for _, e := range made.Outbox.liveEntries()[:s.Written-s.Acked] {
 		e.tally.countWrite(true)
 	}
-	if len(s.Grants) > 0 {
-		made.Grants = &Grants{slices.Clone(s.Grants)}
-	}
+	made.Grants = permission.GrantsOf(s.Grants)
 	if len(s.Done) > 0 {
 		made.Done = ranges.Of(s.Done)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/hub/transfer"
 	"github.com/connhub/connhub/internal/ranges"
 )
@@ -91,7 +92,7 @@ type State struct {
 	// Groups are in the order of joining.
 	Groups []string
 	// Grants is nil if there are none.
-	Grants *Grants
+	Grants *permission.Grants
 	// Done are the ids of the client's commands that succeeded; nil: none.
 	Done *ranges.Set
 	// Events counts the events that the connection has caused: its beginning, those that its client
@@ -168,7 +169,7 @@ type Op struct {
 	// Resumption is the new value, of OpAttach and OpDetach.
 	Resumption *Resumption
 	// Grants is the new value, of OpGrant.
-	Grants *Grants
+	Grants *permission.Grants
 	// Event is that of OpEvent.
 	Event *Event
 	// Close is that of OpClose, and of OpMove to Moved.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/internal/ranges"
 )
 
@@ -36,7 +37,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		check := func(step string) {
 			t.Helper()
 			if diff := cmp.Diff(c.state, *r.states[c.ID()],
-				cmp.AllowUnexported(State{}, outbox{}, Grants{}, ranges.Set{}),
+				cmp.AllowUnexported(State{}, outbox{}, permission.Grants{}, ranges.Set{}),
 				cmp.Comparer(sameEnvelope)); diff != "" {
 				t.Fatalf("%s: %s", step, diff)
 			}
@@ -57,7 +58,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		}
 		check("groups")
 		if err := c.addGrants(
-			grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true}),
+			grants(revoked(joining("b"))),
 		); err != nil {
 			t.Fatal(err)
 		}

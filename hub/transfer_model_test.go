@@ -10,6 +10,7 @@ import (
 
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/hub/transfer"
 )
 
@@ -89,7 +90,7 @@ func (w *wanderer) check() {
 		info := w.connection().Info()
 		breakIf(!slices.Equal(info.Groups, w.groups), "groups %q, want %q", info.Groups, w.groups)
 		for group, allowed := range w.allows {
-			may := w.connection().May(Permission{JoinGroup, group})
+			may := w.connection().May(joining(group))
 			breakIf(may != allowed, "may join %q: %t", group, may)
 		}
 		for _, command := range w.done {
@@ -172,7 +173,7 @@ func wander(t *testing.T, rt *rapid.T) {
 			if owned() {
 				g := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "group")
 				w.allows[g] = rapid.Bool().Draw(rt, "allowed")
-				one := Grant{Permission{JoinGroup, g}, !w.allows[g]}
+				one := permission.Grant{Permission: joining(g), Revoked: !w.allows[g]}
 				must(t, "grant", w.connection().addGrants(grants(one)))
 			}
 		},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/hub/transfer"
 	"github.com/connhub/connhub/internal/ranges"
 )
@@ -135,7 +136,7 @@ func fullConnection(t testing.TB, h *Hub) (*client, string) {
 	_, err := c.Emit(&Event{Name: "clicked"})
 	must(t, "emit", err)
 	must(t, "grant", c.addGrants(
-		grants(Grant{Permission: Permission{JoinGroup, "b"}, Revoked: true}),
+		grants(revoked(joining("b"))),
 	))
 	for _, command := range []uint64{1, 2, 9} {
 		c.Done(command)
@@ -197,7 +198,7 @@ func TestAMoveTakesAllOfAConnectionAlong(t *testing.T) {
 }
 
 var sameStates = []cmp.Option{
-	cmp.AllowUnexported(State{}, outbox{}, Grants{}, ranges.Set{}),
+	cmp.AllowUnexported(State{}, outbox{}, permission.Grants{}, ranges.Set{}),
 	cmp.Comparer(func(a, b *Envelope) bool {
 		return a.Message == b.Message && a.Route == b.Route && a.ConflationKey == b.ConflationKey &&
 			string(a.shared) == string(b.shared) && reflect.TypeFor[Envelope]().NumField() == 5
@@ -244,7 +245,7 @@ func TestAMovedConnectionGoesOnWhereItWas(t *testing.T) {
 		if diff := cmp.Diff(want, back.link.numberedFrames(t)); diff != "" {
 			t.Error(diff)
 		}
-		if !back.Did(9) || back.Did(3) || back.May(Permission{JoinGroup, "b"}) {
+		if !back.Did(9) || back.Did(3) || back.May(joining("b")) {
 			t.Error("commands that succeeded, or grants, are not those of before")
 		}
 		must(t, "ack", back.Ack(9))

@@ -9,6 +9,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/internal/names"
 )
 
@@ -29,12 +30,12 @@ type clientIdentity struct {
 // roles adapts auth.Roles to hub.Roles.
 type roles struct{ *auth.Roles }
 
-var _ hub.Roles = roles{}
+var _ permission.Roles = roles{}
 
 // Allows implements hub.Roles.
-func (r roles) Allows(p hub.Permission) bool {
+func (r roles) Allows(p permission.Permission) bool {
 	what := auth.JoinLeaveGroup
-	if p.Action == hub.SendToGroup {
+	if p.Action == permission.SendToGroup {
 		what = auth.SendToGroup
 	}
 	if p.Group == "" {

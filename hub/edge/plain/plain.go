@@ -10,6 +10,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/internal/names"
 )
 
@@ -87,7 +88,7 @@ func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byt
 		}
 		return err
 	}
-	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: group}) {
+	if !c.May(permission.Permission{Action: permission.SendToGroup, Group: group}) {
 		how := cause.PolicyViolation.CloseStatus()
 		how.Reason = "you may not send to this group"
 		return &edge.Violation{Close: how}

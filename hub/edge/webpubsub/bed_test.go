@@ -12,6 +12,7 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
+	"github.com/connhub/connhub/hub/permission"
 )
 
 // bed is a hub whose clients use the protocol without a network.
@@ -118,7 +119,7 @@ func (w *wire) Close(how cause.CloseStatus) {
 // all lets a client do everything.
 type all struct{}
 
-func (all) Allows(hub.Permission) bool { return true }
+func (all) Allows(permission.Permission) bool { return true }
 
 func (b *bed) connect(t testing.TB, p edge.Protocol, user string) *client {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/permission"
 )
 
 // Receive executes a command.
@@ -112,7 +113,7 @@ func confirmSequence(c *hub.Connection, cmd *command) error {
 // permittedGroup returns the group of a joinGroup or leaveGroup, which need the same permission.
 func permittedGroup(c *hub.Connection, cmd *command) (string, error) {
 	group, err := cmd.requireName(memberGroup)
-	if err == nil && !c.May(hub.Permission{Action: hub.JoinGroup, Group: group}) {
+	if err == nil && !c.May(permission.Permission{Action: permission.JoinGroup, Group: group}) {
 		err = mayNotJoin
 	}
 	return group, err
@@ -172,7 +173,7 @@ func (p JSON) publishMessage(c *hub.Connection, cmd *command) error {
 	if err := out.fillFrom(cmd, p.payloadLimit()); err != nil {
 		return err
 	}
-	if !c.May(hub.Permission{Action: hub.SendToGroup, Group: out.group[0]}) {
+	if !c.May(permission.Permission{Action: permission.SendToGroup, Group: out.group[0]}) {
 		return mayNotSend
 	}
 	err := p.Publisher.Publish(context.Background(), &out.send) // Publish limits its own wait

@@ -13,6 +13,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
+	"github.com/connhub/connhub/hub/permission"
 )
 
 const (
@@ -395,10 +396,10 @@ func TestCommandThatFailedMayBeTriedAgain(t *testing.T) {
 		`{"type":"sendToGroup","group":"g","ackId":2,"data":1}`
 	grant := func(revoked bool) {
 		t.Helper()
-		var grants []hub.Grant
-		for _, action := range []hub.Action{hub.JoinGroup, hub.SendToGroup} {
-			grants = append(grants, hub.Grant{
-				Permission: hub.Permission{Action: action, Group: "g"}, Revoked: revoked,
+		var grants []permission.Grant
+		for _, action := range []permission.Action{permission.JoinGroup, permission.SendToGroup} {
+			grants = append(grants, permission.Grant{
+				Permission: permission.Permission{Action: action, Group: "g"}, Revoked: revoked,
 			})
 		}
 		_, err := b.hub.Permit(t.Context(), hub.DefaultNamespace, &hub.Target{Everyone: true},
