@@ -30,7 +30,9 @@ type accessService struct {
 }
 
 // IssueClientToken implements the RPC.
-func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.IssueClientTokenRequest) (*controlv1.IssueClientTokenResponse, error) {
+func (s *accessService) IssueClientToken(
+	_ context.Context, req *controlv1.IssueClientTokenRequest,
+) (*controlv1.IssueClientTokenResponse, error) {
 	if s.tokens == nil {
 		return nil, errNoSigningKey
 	}
@@ -40,7 +42,8 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	}
 	roles, err := auth.ParseRoles(req.GetRoles())
 	if err != nil {
-		return nil, invalidField("roles", "have a group or pattern that is not allowed: "+err.Error())
+		return nil, invalidField(
+			"roles", "have a group or pattern that is not allowed: "+err.Error())
 	}
 	// Tokens have whole seconds: round up, so that a token never lives shorter than asked.
 	expires := time.Now().Add(ttl + time.Second - 1).Truncate(time.Second)
@@ -54,7 +57,8 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 	}
 	if len(token) > maxTokenBytes {
 		return nil, limitExceeded("groups",
-			"with roles and labels, make a token of %d bytes, must be at most %d", len(token), maxTokenBytes)
+			"with roles and labels, make a token of %d bytes, must be at most %d",
+			len(token), maxTokenBytes)
 	}
 	return &controlv1.IssueClientTokenResponse{
 		Token:      token,
@@ -64,17 +68,23 @@ func (s *accessService) IssueClientToken(_ context.Context, req *controlv1.Issue
 }
 
 // GrantPermissions implements the RPC.
-func (s *accessService) GrantPermissions(ctx context.Context, req *controlv1.GrantPermissionsRequest) (*controlv1.GrantPermissionsResponse, error) {
+func (s *accessService) GrantPermissions(
+	ctx context.Context, req *controlv1.GrantPermissionsRequest,
+) (*controlv1.GrantPermissionsResponse, error) {
 	return callEverywhere(ctx, s.router, &grantVerb, req)
 }
 
 // RevokePermissions implements the RPC.
-func (s *accessService) RevokePermissions(ctx context.Context, req *controlv1.RevokePermissionsRequest) (*controlv1.RevokePermissionsResponse, error) {
+func (s *accessService) RevokePermissions(
+	ctx context.Context, req *controlv1.RevokePermissionsRequest,
+) (*controlv1.RevokePermissionsResponse, error) {
 	return callEverywhere(ctx, s.router, &revokeVerb, req)
 }
 
 // CheckPermissions implements the RPC.
-func (s *accessService) CheckPermissions(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
+func (s *accessService) CheckPermissions(
+	ctx context.Context, req *controlv1.CheckPermissionsRequest,
+) (*controlv1.CheckPermissionsResponse, error) {
 	req.Target = orEveryone(req.GetTarget())
 	return s.router.Check(ctx, req)
 }
@@ -93,7 +103,8 @@ var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermiss
 		ctx context.Context, h *hub.Hub, req *controlv1.GrantPermissionsRequest,
 	) (*controlv1.GrantPermissionsResponse, error) {
 		target := newTarget(req.GetTarget())
-		permitted, err := h.Permit(ctx, namespaceOf(req), &target, newGrants(req.GetPermissions(), false))
+		grants := newGrants(req.GetPermissions(), false)
+		permitted, err := h.Permit(ctx, namespaceOf(req), &target, grants)
 		return newGranted(permitted), err
 	},
 	result: func(part *controlv1.GrantPermissionsResponse) *peerv1.ForwardResult {
@@ -122,7 +133,8 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 		ctx context.Context, h *hub.Hub, req *controlv1.RevokePermissionsRequest,
 	) (*controlv1.RevokePermissionsResponse, error) {
 		target := newTarget(req.GetTarget())
-		permitted, err := h.Permit(ctx, namespaceOf(req), &target, newGrants(req.GetPermissions(), true))
+		grants := newGrants(req.GetPermissions(), true)
+		permitted, err := h.Permit(ctx, namespaceOf(req), &target, grants)
 		return newRevoked(permitted), err
 	},
 	result: func(part *controlv1.RevokePermissionsResponse) *peerv1.ForwardResult {
@@ -165,14 +177,16 @@ func newGrants(all []*controlv1.Permission, revoked bool) []permission.Grant {
 
 func newGranted(p hub.Permitted) *controlv1.GrantPermissionsResponse {
 	return &controlv1.GrantPermissionsResponse{
-		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed), Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
+		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed),
+		Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
 		Refusals: newRefusals(p.Refusals),
 	}
 }
 
 func newRevoked(p hub.Permitted) *controlv1.RevokePermissionsResponse {
 	return &controlv1.RevokePermissionsResponse{
-		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed), Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
+		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed),
+		Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
 		Refusals: newRefusals(p.Refusals),
 	}
 }

@@ -71,7 +71,8 @@ func (c *call) holdAnswer(ctx context.Context, answer any) (any, error) {
 // sendPlain turns off the compression of the answer to a caller that compresses: the hub could not
 // learn when the compressed copy is written.
 func sendPlain(ctx context.Context) error {
-	if s, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream); !ok || s.RecvCompress() == "" {
+	s, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
+	if !ok || s.RecvCompress() == "" {
 		return nil
 	}
 	return grpc.SetSendCompressor(ctx, encoding.Identity)

@@ -83,8 +83,9 @@ func newBudget(limit int64) *budget {
 		limit: limit, credentials: make(map[string]*int64),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "connhub_grpc_calls_refused_total",
-			Help: "Calls, messages of streams and sends of streams that were refused because their caller held as much of the bytes " +
-				"for calls as it may (RESOURCE_EXHAUSTED, TOO_MANY_CALLS).",
+			Help: "Calls, messages of streams and sends of streams that were refused because " +
+				"their caller held as much of the bytes for calls as it may " +
+				"(RESOURCE_EXHAUSTED, TOO_MANY_CALLS).",
 		}),
 	}
 }

@@ -94,8 +94,11 @@ func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.C
 		}
 	}()
 	bounds, open := openMethods[info.FullMethodName]
-	c := &call{Context: ctx, conn: inboundOf(ctx), codec: g.codec, maxBytes: maxRequestBytes, open: open}
-	c.peer, c.traceParent = isPeerMethod(info.FullMethodName), parseTraceParent(info.Header["traceparent"])
+	c := &call{
+		Context: ctx, conn: inboundOf(ctx), codec: g.codec, maxBytes: maxRequestBytes, open: open,
+		peer:        isPeerMethod(info.FullMethodName),
+		traceParent: parseTraceParent(info.Header["traceparent"]),
+	}
 	c.identity, c.valid = g.identifyCaller(info.Header["authorization"])
 	g.noteCredential(c, open)
 	if c.valid && c.conn != nil && !c.peer && !open {
@@ -230,25 +233,31 @@ func (c *call) receiveFrom(ctx context.Context, m any, patient bool) error {
 		data = plain
 	}
 	if err := c.codec.Unmarshal(data, m); err != nil {
-		return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
+		return status.Errorf(codes.Internal,
+			"grpc: failed to unmarshal the received message: %v", err)
 	}
 	return nil
 }
 
 // tooLarge returns gRPC's answer to a message over the limit.
 func tooLarge(length int64, most int) error {
-	return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", length, most)
+	return status.Errorf(codes.ResourceExhausted,
+		"grpc: received message larger than max (%d vs. %d)", length, most)
 }
 
 // decompressMessage decompresses a message, to maxBytes at most. Its flag must be 1. gRPC has
 // refused calls with an unknown compression.
-func decompressMessage(data mem.BufferSlice, flag byte, name string, maxBytes int) (mem.BufferSlice, error) {
+func decompressMessage(
+	data mem.BufferSlice, flag byte, name string, maxBytes int,
+) (mem.BufferSlice, error) {
 	if flag != 1 {
-		return nil, status.Errorf(codes.Internal, "grpc: received unexpected payload format %d", flag)
+		return nil, status.Errorf(codes.Internal,
+			"grpc: received unexpected payload format %d", flag)
 	}
 	compressor := encoding.GetCompressor(name)
 	if compressor == nil {
-		return nil, status.Error(codes.Internal, "grpc: compressed flag set with identity or empty encoding")
+		return nil, status.Error(codes.Internal,
+			"grpc: compressed flag set with identity or empty encoding")
 	}
 	r := data.Reader()
 	defer func() { _ = r.Close() }()

@@ -21,7 +21,9 @@ type connectionService struct {
 }
 
 // GetConnection implements the RPC.
-func (s *connectionService) GetConnection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.GetConnectionResponse, error) {
+func (s *connectionService) GetConnection(
+	ctx context.Context, req *controlv1.GetConnectionRequest,
+) (*controlv1.GetConnectionResponse, error) {
 	connection, err := s.router.Connection(ctx, req)
 	if err != nil {
 		return nil, err
@@ -30,7 +32,9 @@ func (s *connectionService) GetConnection(ctx context.Context, req *controlv1.Ge
 }
 
 // ListConnections implements the RPC.
-func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.ListConnectionsRequest) (*controlv1.ListConnectionsResponse, error) {
+func (s *connectionService) ListConnections(
+	ctx context.Context, req *controlv1.ListConnectionsRequest,
+) (*controlv1.ListConnectionsResponse, error) {
 	req.Target = orEveryone(req.GetTarget())
 	const method = controlv1.ConnectionService_ListConnections_FullMethodName
 	request, err := newFingerprint(method, namespaceOf(req), req.GetTarget())
@@ -50,7 +54,9 @@ func (s *connectionService) ListConnections(ctx context.Context, req *controlv1.
 }
 
 // CloseConnections implements the RPC.
-func (s *connectionService) CloseConnections(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
+func (s *connectionService) CloseConnections(
+	ctx context.Context, req *controlv1.CloseConnectionsRequest,
+) (*controlv1.CloseConnectionsResponse, error) {
 	if req.GetTarget().GetEveryone() && req.GetMaxMatched() == 0 {
 		return nil, invalidField("max_matched", "must be above 0 when the target has everyone")
 	}
@@ -60,7 +66,8 @@ func (s *connectionService) CloseConnections(ctx context.Context, req *controlv1
 // closeVerb closes connections.
 var closeVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnectionsResponse]{
 	wrap: func(request []byte) *peerv1.Forward {
-		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: &peerv1.ForwardClose{Request: request}}}
+		closing := &peerv1.ForwardClose{Request: request}
+		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: closing}}
 	},
 	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
@@ -115,7 +122,9 @@ func newClose(req *controlv1.CloseConnectionsRequest) cause.CloseStatus {
 }
 
 func newClosed(closed hub.Closed) *controlv1.CloseConnectionsResponse {
-	return &controlv1.CloseConnectionsResponse{Matched: clampCount(closed.Matched), Closed: clampCount(closed.Closed)}
+	return &controlv1.CloseConnectionsResponse{
+		Matched: clampCount(closed.Matched), Closed: clampCount(closed.Closed),
+	}
 }
 
 // newConnection translates a connection.

@@ -31,7 +31,9 @@ type deliveryService struct {
 }
 
 // Send implements the RPC.
-func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) (*controlv1.SendResponse, error) {
+func (d *deliveryService) Send(
+	ctx context.Context, req *controlv1.SendRequest,
+) (*controlv1.SendResponse, error) {
 	sending, err := d.beginSend(ctx, req, originOf(ctx), nil)
 	if err != nil {
 		return nil, err
@@ -45,7 +47,9 @@ func (d *deliveryService) Send(ctx context.Context, req *controlv1.SendRequest) 
 
 // beginSend brings the message of a request on its way. The request has passed the rules of its
 // proto. The send begins now. Clients' links write at once, or with burst if that is not nil.
-func (d *deliveryService) beginSend(ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst) (*sending, error) {
+func (d *deliveryService) beginSend(
+	ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst,
+) (*sending, error) {
 	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
 		return nil, err
 	}
@@ -74,7 +78,8 @@ func originOf(ctx context.Context) origin {
 
 // newOutgoing translates a checked request.
 func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
-	o := &outgoing{request: req, began: from.began, until: from.began.Add(waitTimeout(from, req.GetWaitTimeout()))}
+	until := from.began.Add(waitTimeout(from, req.GetWaitTimeout()))
+	o := &outgoing{request: req, began: from.began, until: until}
 	o.send = hub.Send{
 		Message:       newMessage(namespaceOf(req), req.GetMessage(), from),
 		Target:        newTarget(req.GetTarget()),
@@ -123,9 +128,13 @@ func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 	if req.GetRequestId() == "" {
 		return nil
 	}
-	id, wait, timeout, all := req.GetRequestId(), req.GetWait(), req.GetWaitTimeout(), req.GetRequireAllHubs()
-	req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = "", controlv1.Wait_WAIT_UNSPECIFIED, nil, false
-	defer func() { req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = id, wait, timeout, all }()
+	id, wait := req.GetRequestId(), req.GetWait()
+	timeout, all := req.GetWaitTimeout(), req.GetRequireAllHubs()
+	req.RequestId, req.Wait = "", controlv1.Wait_WAIT_UNSPECIFIED
+	req.WaitTimeout, req.RequireAllHubs = nil, false
+	defer func() {
+		req.RequestId, req.Wait, req.WaitTimeout, req.RequireAllHubs = id, wait, timeout, all
+	}()
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
 	if err != nil {
 		return err

@@ -57,7 +57,8 @@ func newSendRequest(o *outgoing, timeout time.Duration) *controlv1.SendRequest {
 	return &controlv1.SendRequest{
 		Namespace: o.send.Message.Namespace, Target: req.GetTarget(),
 		Message: &controlv1.Message{
-			Id: o.send.Message.ID, Event: req.GetMessage().GetEvent(), Payload: req.GetMessage().GetPayload(),
+			Id: o.send.Message.ID, Event: req.GetMessage().GetEvent(),
+			Payload:  req.GetMessage().GetPayload(),
 			Metadata: req.GetMessage().GetMetadata(), Ttl: req.GetMessage().GetTtl(),
 		},
 		Wait: req.GetWait(), WaitTimeout: durationpb.New(timeout),
@@ -77,7 +78,9 @@ var _ mesh.Executor = (*executor)(nil)
 
 // Execute implements mesh.Executor. When it returns, the call has done its work on connections. The
 // execution then waits only for clients, and for peers.
-func (e *executor) Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) (x mesh.Execution) {
+func (e *executor) Execute(
+	ctx context.Context, f *peerv1.Forward, burst *hub.Burst,
+) (x mesh.Execution) {
 	defer func() {
 		if p := recover(); p != nil {
 			x = finishedExecution(e.panicResult(p))
@@ -101,14 +104,17 @@ func finishedExecution(r *peerv1.ForwardResult) mesh.Execution {
 // panicResult turns a panic into a result. The panic must end neither the lane, which carries the
 // calls of many callers, nor the process.
 func (e *executor) panicResult(p any) *peerv1.ForwardResult {
-	e.logger.Error("forwarded call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	e.logger.Error("forwarded call panicked",
+		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return errorResult(errInternal)
 }
 
 // acceptedAt returns when the entry hub accepted the call.
 func acceptedAt(f *peerv1.Forward) time.Time { return time.Now().Add(-f.GetAge().AsDuration()) }
 
-func (e *executor) executeSend(ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst) mesh.Execution {
+func (e *executor) executeSend(
+	ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst,
+) mesh.Execution {
 	req := &controlv1.SendRequest{}
 	if err := decodeForwarded(s.GetRequest(), req); err != nil {
 		return finishedExecution(errorResult(err))
@@ -117,8 +123,12 @@ func (e *executor) executeSend(ctx context.Context, f *peerv1.Forward, s *peerv1
 	if !names.IsNamespace(namespaceOf(req)) {
 		return finishedExecution(errorResult(errInvalidField))
 	}
-	o := newOutgoing(req, origin{caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: acceptedAt(f)})
-	o.send.Message.Sender = hub.Sender{Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser()}
+	o := newOutgoing(req, origin{
+		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: acceptedAt(f),
+	})
+	o.send.Message.Sender = hub.Sender{
+		Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser(),
+	}
 	// The hash is of the backend's request. The request here has fields that the entry hub added.
 	copy(o.send.RequestHash[:], s.GetRequestHash())
 	o.send.Burst = burst
@@ -167,7 +177,8 @@ func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 // decodeForwarded decodes a request that a peer has checked.
 func decodeForwarded(b []byte, req proto.Message) error {
 	if err := decodeMessage(b, req); err != nil {
-		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, req.ProtoReflect().Descriptor().Name())
+		name := req.ProtoReflect().Descriptor().Name()
+		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, name)
 	}
 	return nil
 }

@@ -43,7 +43,8 @@ func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 	if more := runtime.NumGoroutine() - before; more > few {
 		t.Errorf("%d sends that wait at another hub take %d goroutines", streams*each, more)
 	}
-	// Where the machine keeps a hub from answering for 500 ms, its results are unknown, and come early.
+	// Where the machine keeps a hub from answering for 500 ms, its results are unknown, and come
+	// early.
 	unknown := func(b *backend, sequence int64) bool {
 		return len(b.receipt(t, sequence).GetUnreachableHubs()) > 0
 	}

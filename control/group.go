@@ -14,12 +14,16 @@ type groupService struct {
 }
 
 // AddToGroups implements the RPC.
-func (s *groupService) AddToGroups(ctx context.Context, req *controlv1.AddToGroupsRequest) (*controlv1.AddToGroupsResponse, error) {
+func (s *groupService) AddToGroups(
+	ctx context.Context, req *controlv1.AddToGroupsRequest,
+) (*controlv1.AddToGroupsResponse, error) {
 	return callEverywhere(ctx, s.router, &joinVerb, req)
 }
 
 // RemoveFromGroups implements the RPC.
-func (s *groupService) RemoveFromGroups(ctx context.Context, req *controlv1.RemoveFromGroupsRequest) (*controlv1.RemoveFromGroupsResponse, error) {
+func (s *groupService) RemoveFromGroups(
+	ctx context.Context, req *controlv1.RemoveFromGroupsRequest,
+) (*controlv1.RemoveFromGroupsResponse, error) {
 	switch {
 	case req.GetAllGroups() && len(req.GetGroups()) > 0:
 		return nil, invalidField("groups", "must be empty when all_groups is set")
@@ -30,8 +34,11 @@ func (s *groupService) RemoveFromGroups(ctx context.Context, req *controlv1.Remo
 }
 
 // ListGroups implements the RPC.
-func (s *groupService) ListGroups(ctx context.Context, req *controlv1.ListGroupsRequest) (*controlv1.ListGroupsResponse, error) {
-	request, err := newFingerprint(controlv1.GroupService_ListGroups_FullMethodName, namespaceOf(req), nil)
+func (s *groupService) ListGroups(
+	ctx context.Context, req *controlv1.ListGroupsRequest,
+) (*controlv1.ListGroupsResponse, error) {
+	const method = controlv1.GroupService_ListGroups_FullMethodName
+	request, err := newFingerprint(method, namespaceOf(req), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +55,9 @@ func (s *groupService) ListGroups(ctx context.Context, req *controlv1.ListGroups
 }
 
 // GetGroup implements the RPC.
-func (s *groupService) GetGroup(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error) {
+func (s *groupService) GetGroup(
+	ctx context.Context, req *controlv1.GetGroupRequest,
+) (*controlv1.GetGroupResponse, error) {
 	return s.router.Group(ctx, req)
 }
 
@@ -126,7 +135,9 @@ func newJoined(joined hub.Joined) *controlv1.AddToGroupsResponse {
 }
 
 func newLeft(left hub.Left) *controlv1.RemoveFromGroupsResponse {
-	return &controlv1.RemoveFromGroupsResponse{Matched: clampCount(left.Matched), Removed: clampCount(left.Removed)}
+	return &controlv1.RemoveFromGroupsResponse{
+		Matched: clampCount(left.Matched), Removed: clampCount(left.Removed),
+	}
 }
 
 func newGroup(info hub.GroupInfo) *controlv1.Group {

@@ -44,7 +44,9 @@ type holders struct {
 	of    map[auth.Identity]*holder
 }
 
-func newHolders(most int) holders { return holders{most: most, of: make(map[auth.Identity]*holder)} }
+func newHolders(most int) holders {
+	return holders{most: most, of: make(map[auth.Identity]*holder)}
+}
 
 // countConns returns the number of connections that have shown a credential of a role.
 func (h *holders) countConns(role auth.Role) int {
@@ -88,9 +90,10 @@ func (h *holders) addConn(c *inbound, who auth.Identity) (payer *inbound, ok boo
 func (h *holders) largestHolder(mine *holder) *holder {
 	var most *holder
 	for who, of := range h.of {
+		held := of.conns.Len()
 		switch {
-		case who.Role == auth.RolePeer || of.conns.Len() == 0:
-		case most == nil, of.conns.Len() > most.conns.Len(), of.conns.Len() == most.conns.Len() && of == mine:
+		case who.Role == auth.RolePeer || held == 0:
+		case most == nil, held > most.conns.Len(), held == most.conns.Len() && of == mine:
 			most = of
 		}
 	}

@@ -12,6 +12,8 @@ type hubService struct {
 }
 
 // ListHubs implements the RPC.
-func (s *hubService) ListHubs(ctx context.Context, _ *controlv1.ListHubsRequest) (*controlv1.ListHubsResponse, error) {
+func (s *hubService) ListHubs(
+	ctx context.Context, _ *controlv1.ListHubsRequest,
+) (*controlv1.ListHubsResponse, error) {
 	return s.router.Hubs(ctx), nil
 }

@@ -85,7 +85,9 @@ type guard struct {
 }
 
 // interceptUnary is the interceptor of unary calls.
-func (g *guard) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+func (g *guard) interceptUnary(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (resp any, err error) {
 	start, c, weighed := time.Now(), callOf(ctx), false
 	c.conn.countCall(start)
 	if !c.peer {
@@ -132,7 +134,9 @@ func (g *guard) interceptUnary(ctx context.Context, req any, info *grpc.UnarySer
 }
 
 // interceptStream is the interceptor of streams, and of calls of methods that are not served.
-func (g *guard) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (g *guard) interceptStream(
+	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) (err error) {
 	c := callOf(ss.Context())
 	c.conn.countCall(time.Now())
 	defer func() {
@@ -199,7 +203,8 @@ func (s *pieceStream) RecvMsg(m any) error {
 
 // leavesInOrder reports whether a stream ends by itself when the server leaves.
 func (g *guard) leavesInOrder(fullMethod string) bool {
-	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName || g.outlastsLeave(fullMethod)
+	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName ||
+		g.outlastsLeave(fullMethod)
 }
 
 // outlastsLeave reports whether a stream goes on while the hub leaves. The mesh ends the streams of
@@ -221,7 +226,8 @@ func (g *guard) admitCall(ctx context.Context, fullMethod string) (context.Conte
 	c := callOf(ctx)
 	if c.Context == nil { // in a test without a transport
 		c = &call{open: isOpen(fullMethod)}
-		c.identity, c.valid = g.identifyCaller(metadata.ValueFromIncomingContext(ctx, "authorization"))
+		authorization := metadata.ValueFromIncomingContext(ctx, "authorization")
+		c.identity, c.valid = g.identifyCaller(authorization)
 		ctx = context.WithValue(ctx, callKey{}, c)
 	}
 	if c.open {
@@ -308,7 +314,8 @@ func (g *guard) answerError(fullMethod string, err error) error {
 }
 
 func (g *guard) answerPanic(fullMethod string, p any) error {
-	g.logger.Error("call panicked", "method", methodName(fullMethod), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	g.logger.Error("call panicked", "method", methodName(fullMethod),
+		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return toStatus(errInternal)
 }
 

@@ -69,9 +69,11 @@ func notJSON(payload string) string {
 	case payload == "":
 		return wanted + "; is empty"
 	case payload == scriptObject:
-		return wanted + "; is " + scriptObject + ", JavaScript's text for an object that was not given to JSON.stringify"
+		return wanted + "; is " + scriptObject +
+			", JavaScript's text for an object that was not given to JSON.stringify"
 	case len(payload) > maxShown:
-		return wanted + "; begins with " + strconv.Quote(strings.ToValidUTF8(payload[:maxShown], ""))
+		begin := strings.ToValidUTF8(payload[:maxShown], "")
+		return wanted + "; begins with " + strconv.Quote(begin)
 	default:
 		return wanted + "; is " + strconv.Quote(payload)
 	}

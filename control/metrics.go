@@ -15,7 +15,10 @@ import (
 const unknownMethod = "unknown"
 
 // secondsBuckets goes from a send within the process to the longest wait of a call.
-var secondsBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+var secondsBuckets = []float64{
+	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5,
+	1, 2.5, 5, 10, 30, 60, 300,
+}
 
 type metrics struct {
 	requests *prometheus.CounterVec
@@ -46,10 +49,16 @@ type lostPublishes struct {
 func newLostPublishes() lostPublishes {
 	all := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_client_publishes_lost_total",
-		Help: "Messages of clients that could not be passed on to another hub, one for each hub, by reason: unreachable, slow, or unknown, " +
-			"where it may have got the message, but has not said so before it failed, its link ended or it fell silent.",
+		Help: "Messages of clients that could not be passed on to another hub, one for each " +
+			"hub, by reason: unreachable, slow, or unknown, where it may have got the message, " +
+			"but has not said so before it failed, its link ended or it fell silent.",
 	}, []string{"reason"})
-	return lostPublishes{all, all.WithLabelValues("unreachable"), all.WithLabelValues("slow"), all.WithLabelValues("unknown")}
+	return lostPublishes{
+		all:         all,
+		unreachable: all.WithLabelValues("unreachable"),
+		slow:        all.WithLabelValues("slow"),
+		unknown:     all.WithLabelValues("unknown"),
+	}
 }
 
 // methodMetrics are the instruments that nearly every call of a method needs.
@@ -60,7 +69,9 @@ type methodMetrics struct {
 }
 
 // newMetrics makes the instruments, with a series for each of the methods; r may be nil.
-func newMetrics(r prometheus.Registerer, fullMethods []string, p *port, b *budget) (*metrics, error) {
+func newMetrics(
+	r prometheus.Registerer, fullMethods []string, p *port, b *budget,
+) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_grpc_requests_total",
@@ -92,12 +103,14 @@ func newMetrics(r prometheus.Registerer, fullMethods []string, p *port, b *budge
 	}, func() float64 { return float64(p.strangerCount()) })
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_grpc_call_bytes",
-		Help: "What calls of backends hold of the bytes for calls: begun requests, calls and sends in flight, results that were not read.",
+		Help: "What calls of backends hold of the bytes for calls: begun requests, " +
+			"calls and sends in flight, results that were not read.",
 	}, func() float64 { return float64(b.heldBytes()) })
 	known := func(role auth.Role) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "connhub_grpc_connections",
-			Help:        "Connections of the gRPC API that have shown a valid credential, by its role.",
+			Name: "connhub_grpc_connections",
+			Help: "Connections of the gRPC API that have shown a valid credential, by its role.",
+
 			ConstLabels: prometheus.Labels{"role": string(role)},
 		}, func() float64 { return float64(p.knownCount(role)) })
 	}
@@ -109,7 +122,8 @@ func newMetrics(r prometheus.Registerer, fullMethods []string, p *port, b *budge
 	}
 	if r != nil {
 		for _, c := range []prometheus.Collector{
-			m.requests, m.seconds, m.streams, m.sends, m.results, m.lost.all, strangers, p.strangersClosed,
+			m.requests, m.seconds, m.streams, m.sends, m.results, m.lost.all,
+			strangers, p.strangersClosed,
 			known(auth.RoleBackend), known(auth.RolePeer), p.overShare, held, b.refused,
 		} {
 			if err := r.Register(c); err != nil {

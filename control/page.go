@@ -70,10 +70,12 @@ func parsePageToken(token string, f fingerprint) (hub.Cursor, error) {
 		return hub.Cursor{}, invalid
 	}
 	name := b[pageTokenHead:]
-	if b[0] != pageTokenVersion || !bytes.Equal(b[1:1+fingerprintBytes], f[:]) || len(name) > hub.MaxName || !utf8.Valid(name) {
+	if b[0] != pageTokenVersion || !bytes.Equal(b[1:1+fingerprintBytes], f[:]) ||
+		len(name) > hub.MaxName || !utf8.Valid(name) {
 		return hub.Cursor{}, invalid
 	}
-	return hub.Cursor{Hash: binary.BigEndian.Uint64(b[1+fingerprintBytes:]), Name: string(name)}, nil
+	hash := binary.BigEndian.Uint64(b[1+fingerprintBytes:])
+	return hub.Cursor{Hash: hash, Name: string(name)}, nil
 }
 
 // page is a part of a listing, in the order of hub.Cursor.
@@ -85,7 +87,9 @@ type page[T any] struct {
 // mergePages merges the pages of several hubs into a page of at most limit items. join merges two
 // items of the same name. The page ends where the shortest of the pages ends: behind it that hub
 // may have items that are in no page.
-func mergePages[T any](pages []page[T], limit int, name func(T) string, join func(a, b T) T) page[T] {
+func mergePages[T any](
+	pages []page[T], limit int, name func(T) string, join func(a, b T) T,
+) page[T] {
 	type entry struct {
 		at   hub.Cursor
 		item T
@@ -127,7 +131,9 @@ func newPeerCursor(c hub.Cursor) *peerv1.Cursor {
 	return &peerv1.Cursor{Hash: c.Hash, Name: c.Name}
 }
 
-func cursorIn(c *peerv1.Cursor) hub.Cursor { return hub.Cursor{Hash: c.GetHash(), Name: c.GetName()} }
+func cursorIn(c *peerv1.Cursor) hub.Cursor {
+	return hub.Cursor{Hash: c.GetHash(), Name: c.GetName()}
+}
 
 // pageSize returns the size of page that a request asks for.
 func pageSize(asked int32) int {

@@ -58,14 +58,14 @@ func newPort(logger *slog.Logger, most int) *port {
 		strangers: newStrangers(mostStrangers), holders: newHolders(mostKnown),
 		strangersClosed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_grpc_strangers_closed_total",
-			Help: "Connections of the gRPC API that the hub closed because they had shown no valid " +
-				"credential, by reason: time, bytes, room (too many in all), address (too many of " +
-				"one address), full (the port has no room for another connection).",
+			Help: "Connections of the gRPC API that the hub closed because they had shown no " +
+				"valid credential, by reason: time, bytes, room (too many in all), address " +
+				"(too many of one address), full (the port has no room for another connection).",
 		}, []string{"reason"}),
 		overShare: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_grpc_over_share_total",
-			Help: "Connections of backends that the hub closed, or did not take, because the port " +
-				"was full and their credential held most of it, by result: closed, refused.",
+			Help: "Connections of backends that the hub closed, or did not take, because the " +
+				"port was full and their credential held most of it, by result: closed, refused.",
 		}, []string{"result"}),
 	}
 }

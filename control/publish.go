@@ -104,9 +104,13 @@ func newPublishCall(s *hub.Send, began time.Time) (*mesh.Call, error) {
 
 // targetOf is the inverse of newTarget.
 func targetOf(t *hub.Target) *controlv1.Target {
-	target := &controlv1.Target{Connections: t.Connections, Users: t.Users, Groups: t.Groups, Everyone: t.Everyone}
+	target := &controlv1.Target{
+		Connections: t.Connections, Users: t.Users, Groups: t.Groups, Everyone: t.Everyone,
+	}
 	if e := &t.Except; len(e.Connections)+len(e.Users)+len(e.Groups) > 0 {
-		target.Except = &controlv1.Exclusion{Connections: e.Connections, Users: e.Users, Groups: e.Groups}
+		target.Except = &controlv1.Exclusion{
+			Connections: e.Connections, Users: e.Users, Groups: e.Groups,
+		}
 	}
 	return target
 }

@@ -28,7 +28,9 @@ type part struct {
 
 // askHubs asks hubs at the same time. It returns their answers in the order of hubs, and the hubs
 // that did not answer.
-func (r *router) askHubs(ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest) ([]part, unknown) {
+func (r *router) askHubs(
+	ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest,
+) ([]part, unknown) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	all := make([]part, len(hubs))
@@ -64,7 +66,9 @@ func hubsOf(to []mesh.Destination) []hub.ID {
 }
 
 // Connection finds a connection at the hub where it was born, which its id names.
-func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionRequest) (*controlv1.Connection, error) {
+func (r *router) Connection(
+	ctx context.Context, req *controlv1.GetConnectionRequest,
+) (*controlv1.Connection, error) {
 	info, err := r.hub.Connection(namespaceOf(req), req.GetConnection())
 	if err == nil {
 		return newConnection(&info), nil
@@ -81,7 +85,9 @@ func (r *router) Connection(ctx context.Context, req *controlv1.GetConnectionReq
 	case !linked:
 		return nil, errHubsUnreachable
 	}
-	parts, lost := r.askHubs(ctx, []hub.ID{born}, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Connection{Connection: req}})
+	parts, lost := r.askHubs(ctx, []hub.ID{born}, &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Connection{Connection: req},
+	})
 	switch {
 	case len(lost) > 0:
 		return nil, errHubsUnreachable
@@ -102,7 +108,9 @@ func (r *router) stateOf(id hub.ID) (known, linked bool) {
 }
 
 // Connections returns a page of the matching connections of all hubs.
-func (r *router) Connections(ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor) (*controlv1.ListConnectionsResponse, hub.Cursor, error) {
+func (r *router) Connections(
+	ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor,
+) (*controlv1.ListConnectionsResponse, hub.Cursor, error) {
 	limit, target := pageSize(req.GetPageSize()), newTarget(req.GetTarget())
 	route := r.routeFor(namespaceOf(req), &target)
 	local, err := localConnections(r.hub, req, after)
@@ -110,18 +118,22 @@ func (r *router) Connections(ctx context.Context, req *controlv1.ListConnections
 		return nil, hub.Cursor{}, err
 	}
 	pages := []page[*controlv1.Connection]{local}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Connections{
-		Connections: &peerv1.ReadConnections{Request: withoutToken(req), After: newPeerCursor(after)},
-	}})
+	question := &peerv1.ReadConnections{Request: withoutToken(req), After: newPeerCursor(after)}
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Connections{Connections: question},
+	})
 	for _, p := range parts {
 		answer := p.response.GetConnections()
-		pages = append(pages, page[*controlv1.Connection]{answer.GetConnections(), cursorIn(answer.GetNext())})
+		pages = append(pages, page[*controlv1.Connection]{
+			answer.GetConnections(), cursorIn(answer.GetNext()),
+		})
 	}
 	merged := mergePages(pages, limit, func(c *controlv1.Connection) string { return c.GetId() },
 		func(first, _ *controlv1.Connection) *controlv1.Connection { return first })
 	return &controlv1.ListConnectionsResponse{
-		Connections:     merged.items,
-		UnreachableHubs: append(lost, route.Unreachable...).sortedNames(), DiscoveryStaleFor: r.staleFor(),
+		Connections:       merged.items,
+		UnreachableHubs:   append(lost, route.Unreachable...).sortedNames(),
+		DiscoveryStaleFor: r.staleFor(),
 	}, merged.next, nil
 }
 
@@ -133,7 +145,9 @@ func withoutToken(req *controlv1.ListConnectionsRequest) *controlv1.ListConnecti
 	}
 }
 
-func localConnections(h *hub.Hub, req *controlv1.ListConnectionsRequest, after hub.Cursor) (page[*controlv1.Connection], error) {
+func localConnections(
+	h *hub.Hub, req *controlv1.ListConnectionsRequest, after hub.Cursor,
+) (page[*controlv1.Connection], error) {
 	target := newTarget(req.GetTarget())
 	infos, next, err := h.Connections(namespaceOf(req), &target, after, pageSize(req.GetPageSize()))
 	if err != nil {
@@ -147,14 +161,18 @@ func localConnections(h *hub.Hub, req *controlv1.ListConnectionsRequest, after h
 }
 
 // Group counts the members of a group on all hubs.
-func (r *router) Group(ctx context.Context, req *controlv1.GetGroupRequest) (*controlv1.GetGroupResponse, error) {
+func (r *router) Group(
+	ctx context.Context, req *controlv1.GetGroupRequest,
+) (*controlv1.GetGroupResponse, error) {
 	route := r.routeFor(namespaceOf(req), &hub.Target{Groups: []string{req.GetGroup()}})
 	group := &controlv1.Group{Name: req.GetGroup()}
 	local, err := r.hub.Group(namespaceOf(req), req.GetGroup())
 	if err == nil {
 		group.Members = clampCount(local.Members)
 	}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Group{Group: req}})
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Group{Group: req},
+	})
 	for _, p := range parts {
 		group.Members = addCounts(group.Members, p.response.GetGroup().GetMembers())
 	}
@@ -165,11 +183,15 @@ func (r *router) Group(ctx context.Context, req *controlv1.GetGroupRequest) (*co
 	case group.GetMembers() == 0:
 		return nil, hub.ErrGroupNotFound
 	}
-	return &controlv1.GetGroupResponse{Group: group, UnreachableHubs: lost.sortedNames(), DiscoveryStaleFor: r.staleFor()}, nil
+	return &controlv1.GetGroupResponse{
+		Group: group, UnreachableHubs: lost.sortedNames(), DiscoveryStaleFor: r.staleFor(),
+	}, nil
 }
 
 // Groups returns a page of the groups that have a member on any hub.
-func (r *router) Groups(ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor) (*controlv1.ListGroupsResponse, hub.Cursor, error) {
+func (r *router) Groups(
+	ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor,
+) (*controlv1.ListGroupsResponse, hub.Cursor, error) {
 	limit := pageSize(req.GetPageSize())
 	route := r.routeFor(namespaceOf(req), &hub.Target{Everyone: true})
 	local, err := localGroups(r.hub, req, after)
@@ -178,23 +200,31 @@ func (r *router) Groups(ctx context.Context, req *controlv1.ListGroupsRequest, a
 	}
 	pages := []page[*controlv1.Group]{local}
 	request := &controlv1.ListGroupsRequest{Namespace: namespaceOf(req), PageSize: int32(limit)}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Groups{
-		Groups: &peerv1.ReadGroups{Request: request, After: newPeerCursor(after)},
-	}})
+	question := &peerv1.ReadGroups{Request: request, After: newPeerCursor(after)}
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Groups{Groups: question},
+	})
 	for _, p := range parts {
 		answer := p.response.GetGroups()
-		pages = append(pages, page[*controlv1.Group]{answer.GetGroups(), cursorIn(answer.GetNext())})
+		pages = append(pages, page[*controlv1.Group]{
+			answer.GetGroups(), cursorIn(answer.GetNext()),
+		})
 	}
 	merged := mergePages(pages, limit, func(g *controlv1.Group) string { return g.GetName() },
 		func(a, b *controlv1.Group) *controlv1.Group {
-			return &controlv1.Group{Name: a.GetName(), Members: addCounts(a.GetMembers(), b.GetMembers())}
+			members := addCounts(a.GetMembers(), b.GetMembers())
+			return &controlv1.Group{Name: a.GetName(), Members: members}
 		})
 	return &controlv1.ListGroupsResponse{
-		Groups: merged.items, UnreachableHubs: append(lost, route.Unreachable...).sortedNames(), DiscoveryStaleFor: r.staleFor(),
+		Groups:            merged.items,
+		UnreachableHubs:   append(lost, route.Unreachable...).sortedNames(),
+		DiscoveryStaleFor: r.staleFor(),
 	}, merged.next, nil
 }
 
-func localGroups(h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor) (page[*controlv1.Group], error) {
+func localGroups(
+	h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor,
+) (page[*controlv1.Group], error) {
 	infos, next, err := h.Groups(namespaceOf(req), after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return page[*controlv1.Group]{}, err
@@ -207,29 +237,39 @@ func localGroups(h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor)
 }
 
 // Check counts the matching connections of all hubs, and those of them that have the permissions.
-func (r *router) Check(ctx context.Context, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
+func (r *router) Check(
+	ctx context.Context, req *controlv1.CheckPermissionsRequest,
+) (*controlv1.CheckPermissionsResponse, error) {
 	target := newTarget(req.GetTarget())
 	route := r.routeFor(namespaceOf(req), &target)
 	sum, err := localPermissions(ctx, r.hub, req)
 	if err != nil {
 		return nil, err
 	}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Permissions{Permissions: req}})
+	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Permissions{Permissions: req},
+	})
 	for _, p := range parts {
 		sum.Matched = addCounts(sum.Matched, p.response.GetPermissions().GetMatched())
 		sum.Allowed = addCounts(sum.Allowed, p.response.GetPermissions().GetAllowed())
 	}
-	sum.UnreachableHubs, sum.DiscoveryStaleFor = append(lost, route.Unreachable...).sortedNames(), r.staleFor()
+	sum.UnreachableHubs = append(lost, route.Unreachable...).sortedNames()
+	sum.DiscoveryStaleFor = r.staleFor()
 	return sum, nil
 }
 
-func localPermissions(ctx context.Context, h *hub.Hub, req *controlv1.CheckPermissionsRequest) (*controlv1.CheckPermissionsResponse, error) {
+func localPermissions(
+	ctx context.Context, h *hub.Hub, req *controlv1.CheckPermissionsRequest,
+) (*controlv1.CheckPermissionsResponse, error) {
 	target := newTarget(req.GetTarget())
-	matched, allowed, err := h.Permits(ctx, namespaceOf(req), &target, newPermissions(req.GetPermissions()))
+	permissions := newPermissions(req.GetPermissions())
+	matched, allowed, err := h.Permits(ctx, namespaceOf(req), &target, permissions)
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.CheckPermissionsResponse{Matched: clampCount(matched), Allowed: clampCount(allowed)}, nil
+	return &controlv1.CheckPermissionsResponse{
+		Matched: clampCount(matched), Allowed: clampCount(allowed),
+	}, nil
 }
 
 // Hubs describes this hub and its peers.
@@ -240,16 +280,21 @@ func (r *router) Hubs(ctx context.Context) *controlv1.ListHubsResponse {
 	if r.mesh == nil {
 		return response
 	}
-	self.Zone, self.Address, self.InterestSize = r.mesh.Zone(), r.mesh.Address(), int64(r.mesh.InterestSize())
+	self.Zone, self.Address = r.mesh.Zone(), r.mesh.Address()
+	self.InterestSize = int64(r.mesh.InterestSize())
 	self.Lease, self.Registered = true, r.mesh.Registered()
-	peers := slices.DeleteFunc(r.mesh.Peers(), func(p mesh.PeerInfo) bool { return p.State == mesh.PeerGone })
+	peers := slices.DeleteFunc(r.mesh.Peers(), func(p mesh.PeerInfo) bool {
+		return p.State == mesh.PeerGone
+	})
 	var linked []hub.ID
 	for _, p := range peers {
 		if p.State == mesh.PeerLinked {
 			linked = append(linked, p.Hub)
 		}
 	}
-	parts, _ := r.askHubs(ctx, linked, &peerv1.ReadRequest{Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}}})
+	parts, _ := r.askHubs(ctx, linked, &peerv1.ReadRequest{
+		Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}},
+	})
 	told := make(map[hub.ID]*controlv1.Hub, len(parts))
 	for _, p := range parts {
 		told[p.hub] = p.response.GetSelf()
@@ -288,18 +333,25 @@ func (e *executor) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.Rea
 	return response, nil
 }
 
-func (e *executor) readLocal(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
+func (e *executor) readLocal(
+	ctx context.Context, r *peerv1.ReadRequest,
+) (*peerv1.ReadResponse, error) {
 	switch q := r.GetRead().(type) {
 	case *peerv1.ReadRequest_Connection:
 		info, err := e.hub.Connection(namespaceOf(q.Connection), q.Connection.GetConnection())
 		if err != nil {
 			return nil, err
 		}
-		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Connection{Connection: newConnection(&info)}}, nil
+		return &peerv1.ReadResponse{
+			Read: &peerv1.ReadResponse_Connection{Connection: newConnection(&info)},
+		}, nil
 	case *peerv1.ReadRequest_Connections:
-		page, err := localConnections(e.hub, q.Connections.GetRequest(), cursorIn(q.Connections.GetAfter()))
+		after := cursorIn(q.Connections.GetAfter())
+		page, err := localConnections(e.hub, q.Connections.GetRequest(), after)
 		answer := &peerv1.ConnectionPage{Connections: page.items, Next: newPeerCursor(page.next)}
-		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Connections{Connections: answer}}, err
+		return &peerv1.ReadResponse{
+			Read: &peerv1.ReadResponse_Connections{Connections: answer},
+		}, err
 	case *peerv1.ReadRequest_Group:
 		info, err := e.hub.Group(namespaceOf(q.Group), q.Group.GetGroup())
 		if err != nil {
@@ -317,7 +369,9 @@ func (e *executor) readLocal(ctx context.Context, r *peerv1.ReadRequest) (*peerv
 		if err != nil {
 			return nil, err
 		}
-		return &peerv1.ReadResponse{Read: &peerv1.ReadResponse_Permissions{Permissions: counts}}, nil
+		return &peerv1.ReadResponse{
+			Read: &peerv1.ReadResponse_Permissions{Permissions: counts},
+		}, nil
 	default:
 		return nil, errUnknownMethod
 	}

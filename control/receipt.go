@@ -2,6 +2,7 @@ package control
 
 import (
 	"math"
+	"slices"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -23,7 +24,9 @@ func newReceipt(r *hub.Receipt) *controlv1.Receipt {
 		Duplicate:      r.Duplicate,
 	}
 	for _, d := range r.Dropped {
-		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{Reason: dropReasons[d.Reason], Count: clampCount(d.Count)})
+		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{
+			Reason: dropReasons[d.Reason], Count: clampCount(d.Count),
+		})
 	}
 	return receipt
 }
@@ -100,7 +103,7 @@ func (g *gathered) addDropped(d *controlv1.Dropped) {
 			known.Count = addCounts(known.Count, d.GetCount())
 			return
 		case known.GetReason() > d.GetReason():
-			g.receipt.Dropped = append(g.receipt.Dropped[:i], append([]*controlv1.Dropped{d}, g.receipt.Dropped[i:]...)...)
+			g.receipt.Dropped = slices.Insert(g.receipt.Dropped, i, d)
 			return
 		}
 	}
@@ -173,5 +176,7 @@ func (s nameSet) unmatchedNames(t *hub.Target) *controlv1.Unmatched {
 		}
 		return missing
 	}
-	return &controlv1.Unmatched{Connections: pick(t.Connections), Users: pick(t.Users), Groups: pick(t.Groups)}
+	return &controlv1.Unmatched{
+		Connections: pick(t.Connections), Users: pick(t.Users), Groups: pick(t.Groups),
+	}
 }

@@ -15,7 +15,10 @@ var refusalReasons = map[error]controlv1.RefusalReason{
 func newRefusals(all []hub.Refusal) []*controlv1.Refusal {
 	var list []*controlv1.Refusal
 	for _, one := range all {
-		list = append(list, &controlv1.Refusal{Connection: string(one.Connection), Group: one.Group, Reason: refusalReasons[one.Reason]})
+		list = append(list, &controlv1.Refusal{
+			Connection: string(one.Connection), Group: one.Group,
+			Reason: refusalReasons[one.Reason],
+		})
 	}
 	return list
 }

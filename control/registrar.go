@@ -30,9 +30,12 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	guarded := *desc
 	guarded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, method := range desc.Methods {
-		info := &grpc.UnaryServerInfo{Server: impl, FullMethod: "/" + desc.ServiceName + "/" + method.MethodName}
-		r.guard.unaries[info.FullMethod] = true
-		guarded.Methods[i] = grpc.MethodDesc{MethodName: method.MethodName, Handler: r.guardHandler(method.Handler, info)}
+		fullMethod := "/" + desc.ServiceName + "/" + method.MethodName
+		r.guard.unaries[fullMethod] = true
+		info := &grpc.UnaryServerInfo{Server: impl, FullMethod: fullMethod}
+		guarded.Methods[i] = grpc.MethodDesc{
+			MethodName: method.MethodName, Handler: r.guardHandler(method.Handler, info),
+		}
 	}
 	r.server.RegisterService(&guarded, impl)
 }
@@ -99,8 +102,12 @@ func (s *checkedStream) RecvMsg(m any) error {
 
 // guardHandler returns a handler that runs the server's interceptor first, without a request.
 // Within it runs the generated handler, which decodes, with validate as its interceptor.
-func (r registrar) guardHandler(generated grpc.MethodHandler, info *grpc.UnaryServerInfo) grpc.MethodHandler {
-	return func(srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor) (any, error) {
+func (r registrar) guardHandler(
+	generated grpc.MethodHandler, info *grpc.UnaryServerInfo,
+) grpc.MethodHandler {
+	return func(
+		srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor,
+	) (any, error) {
 		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
 			decode := func(req any) error {
 				frame := received{message: req.(proto.Message)}
@@ -133,7 +140,9 @@ func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *re
 }
 
 // skipValidation is the interceptor of services that check their messages themselves.
-func skipValidation(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func skipValidation(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
 	return handler(ctx, req)
 }
 

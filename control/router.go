@@ -61,7 +61,9 @@ func queryOf(namespace string, t *hub.Target) mesh.Query {
 
 // gatherAnswers waits until a deadline for the answers of peers, and calls take with each. It
 // returns the hubs whose part is unknown. An error that is for the backend ends it.
-func (r *router) gatherAnswers(ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult)) (unknown, error) {
+func (r *router) gatherAnswers(
+	ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult),
+) (unknown, error) {
 	if g == nil {
 		return nil, nil
 	}
@@ -72,7 +74,9 @@ func (r *router) gatherAnswers(ctx context.Context, g *mesh.Gathering, until tim
 }
 
 // takeOutcomes is gatherAnswers for outcomes that need no more waiting.
-func takeOutcomes(outcomes []mesh.Outcome, take func(*peerv1.ForwardResult)) (lost unknown, _ error) {
+func takeOutcomes(
+	outcomes []mesh.Outcome, take func(*peerv1.ForwardResult),
+) (lost unknown, _ error) {
 	for _, o := range outcomes {
 		err := errorIn(o.Result)
 		switch {
@@ -120,7 +124,8 @@ func errorIn(r *peerv1.ForwardResult) error {
 // gave up, or is at fault.
 func isInconclusive(err error) bool {
 	for _, kind := range []error{
-		hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded, errInternal, errHubsUnreachable,
+		hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded,
+		errInternal, errHubsUnreachable,
 	} {
 		if errors.Is(err, kind) {
 			return true
@@ -164,7 +169,8 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if o.send.Wait == hub.WaitNone {
 		s.lost = append(s.lost, suspects...) // with a wait, their answers will show
 	}
-	first, second := func() error { return s.queueForHubs(route.To) }, func() error { return s.deliverHere(ctx) }
+	first := func() error { return s.queueForHubs(route.To) }
+	second := func() error { return s.deliverHere(ctx) }
 	if o.send.RequestID != "" {
 		first, second = second, first
 	}
@@ -291,7 +297,9 @@ func (s *sending) awaitHere(ctx context.Context) {
 
 // Close closes the matching connections of every hub. With max_matched it takes two rounds: all
 // hubs count, then those that counted close.
-func (r *router) Close(ctx context.Context, req *controlv1.CloseConnectionsRequest) (*controlv1.CloseConnectionsResponse, error) {
+func (r *router) Close(
+	ctx context.Context, req *controlv1.CloseConnectionsRequest,
+) (*controlv1.CloseConnectionsResponse, error) {
 	target := newTarget(req.GetTarget())
 	route := r.routeFor(namespaceOf(req), &target)
 	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {

@@ -104,6 +104,9 @@ type Service func(grpc.ServiceRegistrar)
 // DefaultConfig has the limits, and nothing else.
 func DefaultConfig() Config { return Config{CallBytes: defaultCallBytes} }
 
+// clientSchemes are the schemes that Config.PublicURL may have.
+var clientSchemes = []string{"http", "https", "ws", "wss"}
+
 // Validate returns the joined problems of c, or nil.
 func (c *Config) Validate() error {
 	var errs []error
@@ -111,7 +114,8 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("Hub is not set"))
 	}
 	if c.MaxConnections != 0 && c.MaxConnections < MinConnections {
-		errs = append(errs, fmt.Errorf("MaxConnections is %d, must be 0 or at least %d", c.MaxConnections, MinConnections))
+		errs = append(errs, fmt.Errorf(
+			"MaxConnections is %d, must be 0 or at least %d", c.MaxConnections, MinConnections))
 	}
 	switch {
 	case c.Secrets == nil && !c.Insecure:
@@ -122,8 +126,9 @@ func (c *Config) Validate() error {
 	switch {
 	case c.PublicURL == nil && c.Tokens != nil:
 		errs = append(errs, errors.New("PublicURL is not set, but Tokens is"))
-	case c.PublicURL != nil && !slices.Contains([]string{"http", "https", "ws", "wss"}, c.PublicURL.Scheme):
-		errs = append(errs, fmt.Errorf("PublicURL has the scheme %q, must be http, https, ws or wss", c.PublicURL.Scheme))
+	case c.PublicURL != nil && !slices.Contains(clientSchemes, c.PublicURL.Scheme):
+		errs = append(errs, fmt.Errorf(
+			"PublicURL has the scheme %q, must be http, https, ws or wss", c.PublicURL.Scheme))
 	case c.PublicURL != nil && c.PublicURL.Host == "":
 		errs = append(errs, errors.New("PublicURL has no host"))
 	}
@@ -166,7 +171,10 @@ func New(c Config) (*Server, error) {
 		port: newPort(logger, c.MaxConnections), codec: newCodec(),
 		budget: newBudget(c.CallBytes), unaries: make(map[string]bool),
 	}
-	s := &Server{grpc: grpc.NewServer(serverOptions(g, c.TLS)...), health: health.NewServer(), leave: leave, calls: g.calls, port: g.port}
+	s := &Server{
+		grpc: grpc.NewServer(serverOptions(g, c.TLS)...), health: health.NewServer(),
+		leave: leave, calls: g.calls, port: g.port,
+	}
 	s.registerServices(&c, registrar{s.grpc, validator.interceptCall, g}, g, validator)
 	if c.Mesh != nil {
 		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
@@ -206,8 +214,12 @@ func serverOptions(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval - pingJitter, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout, MaxConnectionIdle: idleTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: minPingInterval - pingJitter, PermitWithoutStream: true,
+		}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: pingInterval, Timeout: pingTimeout, MaxConnectionIdle: idleTimeout,
+		}),
 		grpc.WaitForHandlers(true), // so that nothing of the server is left after Shutdown
 		grpc.NumStreamWorkers(callWorkers),
 	}
@@ -216,10 +228,12 @@ func serverOptions(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 // registerServices registers every service. The services of connhub go through r.
 func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
 	router := &router{hub: c.Hub, mesh: c.Mesh}
-	controlv1.RegisterDeliveryServiceServer(r, &streamService{&deliveryService{router: router}, g, v.checkRequest})
+	delivery := &deliveryService{router: router}
+	controlv1.RegisterDeliveryServiceServer(r, &streamService{delivery, g, v.checkRequest})
 	controlv1.RegisterConnectionServiceServer(r, &connectionService{router: router})
 	controlv1.RegisterGroupServiceServer(r, &groupService{router: router})
-	controlv1.RegisterAccessServiceServer(r, &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router})
+	access := &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router}
+	controlv1.RegisterAccessServiceServer(r, access)
 	controlv1.RegisterHubServiceServer(r, &hubService{router: router})
 	for _, service := range c.Services {
 		service(checkedRegistrar{registrar{s.grpc, v.interceptCall, g}, v})
@@ -265,7 +279,8 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	defer announced.Wait()
 	defer close(stop)
-	if err := s.grpc.Serve(listener{l, s.port}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	err := s.grpc.Serve(listener{l, s.port})
+	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve the control API on %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,10 +39,13 @@ var (
 	errHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
 	errSubscriberSlow     = errors.New("events happen faster than they are read")
 	errTooManySubscribers = errors.New("the hub has the most subscribers it may have")
-	errTooManyCalls       = errors.New("what the caller has in flight holds the most bytes of calls that it may hold (--call-bytes)")
-	errTooManyOpenCalls   = errors.New("the connection has the most calls in flight that need no credential")
-	errTooManyConnections = errors.New("the hub is full, and this credential has the most connections that it may have there")
-	errInternal           = errors.New("internal error")
+	errTooManyCalls       = errors.New("what the caller has in flight holds the most bytes of " +
+		"calls that it may hold (--call-bytes)")
+	errTooManyOpenCalls = errors.New("the connection has the most calls in flight " +
+		"that need no credential")
+	errTooManyConnections = errors.New("the hub is full, and this credential has " +
+		"the most connections that it may have there")
+	errInternal = errors.New("internal error")
 )
 
 // statusRow is a kind of error: the sentinel in Go, and the code and reason for the caller.
@@ -54,49 +58,86 @@ type statusRow struct {
 // statusTable is read in both directions. If several sentinels share a reason, a status with that
 // reason turns back into the first of them. A caller gets the text of err, never the text of an
 // error that wraps it.
-var statusTable = []statusRow{
-	{errInvalidField, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
-	{errLimitExceeded, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED},
-	{errTargetEmpty, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_TARGET_EMPTY},
-	{errPageTokenInvalid, codes.InvalidArgument, controlv1.ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID},
-	{errCredentialsInvalid, codes.Unauthenticated, controlv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID},
-	{errRoleNotAllowed, codes.PermissionDenied, controlv1.ErrorReason_ERROR_REASON_ROLE_NOT_ALLOWED},
-	{errUnknownMethod, codes.Unimplemented, controlv1.ErrorReason_ERROR_REASON_UNKNOWN_METHOD},
-	{errNoSigningKey, codes.FailedPrecondition, controlv1.ErrorReason_ERROR_REASON_NO_SIGNING_KEY},
+var statusTable = slices.Concat(
+	rowsWith(codes.InvalidArgument, []reasonRow{
+		{errInvalidField, controlv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
+		{errLimitExceeded, controlv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED},
+		{errTargetEmpty, controlv1.ErrorReason_ERROR_REASON_TARGET_EMPTY},
+		{errPageTokenInvalid, controlv1.ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID},
+	}),
+	rowsWith(codes.Unauthenticated, []reasonRow{
+		{errCredentialsInvalid, controlv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID},
+	}),
+	rowsWith(codes.PermissionDenied, []reasonRow{
+		{errRoleNotAllowed, controlv1.ErrorReason_ERROR_REASON_ROLE_NOT_ALLOWED},
+	}),
+	rowsWith(codes.Unimplemented, []reasonRow{
+		{errUnknownMethod, controlv1.ErrorReason_ERROR_REASON_UNKNOWN_METHOD},
+	}),
+	rowsWith(codes.FailedPrecondition, []reasonRow{
+		{errNoSigningKey, controlv1.ErrorReason_ERROR_REASON_NO_SIGNING_KEY},
+	}),
+	rowsWith(codes.NotFound, []reasonRow{
+		{hub.ErrConnectionNotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
+		{hub.ErrInvalidConnectionID, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
+		{hub.ErrClosed, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
+		{hub.ErrGroupNotFound, controlv1.ErrorReason_ERROR_REASON_GROUP_NOT_FOUND},
+	}),
+	rowsWith(codes.FailedPrecondition, []reasonRow{
+		{hub.ErrTooManyMatched, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_MATCHED},
+	}),
+	rowsWith(codes.AlreadyExists, []reasonRow{
+		{hub.ErrRequestIDReused, controlv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED},
+	}),
+	rowsWith(codes.Unavailable, []reasonRow{
+		{hub.ErrShuttingDown, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
+		{errHubsUnreachable, controlv1.ErrorReason_ERROR_REASON_HUBS_UNREACHABLE},
+		{errHubStarting, controlv1.ErrorReason_ERROR_REASON_HUB_STARTING},
+	}),
+	rowsWith(codes.ResourceExhausted, []reasonRow{
+		{errSubscriberSlow, controlv1.ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW},
+		{errTooManySubscribers, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS},
+		{errTooManyCalls, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
+		{errTooManyOpenCalls, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
+		{errTooManyConnections, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS},
+	}),
+	rowsWith(codes.DeadlineExceeded, []reasonRow{
+		{context.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
+	}),
+	rowsWith(codes.Canceled, []reasonRow{
+		{context.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},
+	}),
+	rowsWith(codes.Internal, []reasonRow{
+		{errInternal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+		// The rest are errors between the hub and its clients. No method of this API leads to them,
+		// so such an error is a fault.
+		{hub.ErrGroupLimit, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+		{hub.ErrGrantLimit, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+		{hub.ErrTooManyConnections, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+		{hub.ErrAckForged, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+		{hub.ErrResumeRefused, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+	}),
+)
 
-	{hub.ErrConnectionNotFound, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
-	{hub.ErrInvalidConnectionID, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
-	{hub.ErrClosed, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
-	{hub.ErrGroupNotFound, codes.NotFound, controlv1.ErrorReason_ERROR_REASON_GROUP_NOT_FOUND},
-	{hub.ErrTooManyMatched, codes.FailedPrecondition, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_MATCHED},
-	{hub.ErrRequestIDReused, codes.AlreadyExists, controlv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED},
-	{hub.ErrShuttingDown, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
+// reasonRow is a statusRow without its code.
+type reasonRow struct {
+	err    error
+	reason controlv1.ErrorReason
+}
 
-	{errHubsUnreachable, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_HUBS_UNREACHABLE},
-	{errHubStarting, codes.Unavailable, controlv1.ErrorReason_ERROR_REASON_HUB_STARTING},
-
-	{errSubscriberSlow, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW},
-	{errTooManySubscribers, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS},
-	{errTooManyCalls, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
-	{errTooManyOpenCalls, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
-
-	{errTooManyConnections, codes.ResourceExhausted, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS},
-
-	{context.DeadlineExceeded, codes.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
-	{context.Canceled, codes.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},
-
-	{errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
-	// The rest are errors between the hub and its clients. No method of this API leads to them, so
-	// such an error is a fault.
-	{hub.ErrGroupLimit, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
-	{hub.ErrGrantLimit, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
-	{hub.ErrTooManyConnections, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
-	{hub.ErrAckForged, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
-	{hub.ErrResumeRefused, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+// rowsWith returns the rows of statusTable for errors that share a code.
+func rowsWith(code codes.Code, reasons []reasonRow) []statusRow {
+	rows := make([]statusRow, len(reasons))
+	for i, r := range reasons {
+		rows[i] = statusRow{r.err, code, r.reason}
+	}
+	return rows
 }
 
 // internalRow is the row of errors without a row of their own.
-var internalRow = statusRow{errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL}
+var internalRow = statusRow{
+	errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL,
+}
 
 // fieldError is an error about a field of a request.
 type fieldError struct {
@@ -162,9 +203,12 @@ func toStatus(err error) error {
 	}
 	if field, ok := errors.AsType[*fieldError](err); ok {
 		text = field.Error()
-		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
-			{Field: field.field, Description: field.description, Reason: reasonName(row.reason)},
-		}})
+		violation := &errdetails.BadRequest_FieldViolation{
+			Field: field.field, Description: field.description, Reason: reasonName(row.reason),
+		}
+		details = append(details, &errdetails.BadRequest{
+			FieldViolations: []*errdetails.BadRequest_FieldViolation{violation},
+		})
 	}
 	if row.code == codes.Internal {
 		text = errInternal.Error()

@@ -32,6 +32,9 @@ const (
 	maxResponseBytes = 1 << 20
 )
 
+// sendStreamMethod is the full method of a SendStream.
+const sendStreamMethod = controlv1.DeliveryService_SendStream_FullMethodName
+
 // streamService is deliveryService and its stream.
 type streamService struct {
 	*deliveryService
@@ -40,9 +43,14 @@ type streamService struct {
 }
 
 // SendStream implements the RPC.
-func (d *streamService) SendStream(stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) error {
+func (d *streamService) SendStream(
+	stream grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse],
+) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	s := &sendStream{service: d, stream: stream, ctx: ctx, from: originOf(ctx), answers: newAnswers(accountOf(ctx))}
+	s := &sendStream{
+		service: d, stream: stream, ctx: ctx,
+		from: originOf(ctx), answers: newAnswers(accountOf(ctx)),
+	}
 	s.awaited = waitlist.New[begun](s.answers.signalNews)
 	defer s.awaited.End()
 	defer s.answers.closeAndWait(cancel)
@@ -247,15 +255,17 @@ func (s *sendStream) awaitReceipt(of *sending) (_ *controlv1.Receipt, err error)
 
 // failedResult returns the result of a failed send, with the status of a unary Send.
 func (s *sendStream) failedResult(sequence int64, err error) *controlv1.StreamedResult {
-	st := status.Convert(s.service.guard.answerError(controlv1.DeliveryService_SendStream_FullMethodName, err))
-	return &controlv1.StreamedResult{Sequence: sequence, Outcome: &controlv1.StreamedResult_Error{Error: st.Proto()}}
+	st := status.Convert(s.service.guard.answerError(sendStreamMethod, err))
+	return &controlv1.StreamedResult{
+		Sequence: sequence, Outcome: &controlv1.StreamedResult_Error{Error: st.Proto()},
+	}
 }
 
 // recoverPanic turns a panic into an error. The guard can't: it recovers only in the handler's
 // goroutine.
 func (s *sendStream) recoverPanic(err *error) {
 	if p := recover(); p != nil {
-		*err = answeredError{s.service.guard.answerPanic(controlv1.DeliveryService_SendStream_FullMethodName, p)}
+		*err = answeredError{s.service.guard.answerPanic(sendStreamMethod, p)}
 	}
 }
 
@@ -333,10 +343,10 @@ const nameOverhead = 16
 func requestWeight(req *controlv1.SendRequest) int {
 	_, payload := payloadOf(req.GetMessage())
 	bytes := len(payload)
-	target := req.GetTarget()
+	target, except := req.GetTarget(), req.GetTarget().GetExcept()
 	for _, names := range [...][]string{
 		target.GetConnections(), target.GetUsers(), target.GetGroups(),
-		target.GetExcept().GetConnections(), target.GetExcept().GetUsers(), target.GetExcept().GetGroups(),
+		except.GetConnections(), except.GetUsers(), except.GetGroups(),
 	} {
 		for _, name := range names {
 			bytes += len(name) + nameOverhead

@@ -32,7 +32,8 @@ func newTarget(t *controlv1.Target) hub.Target {
 
 // namesNothing reports whether a Target has none of the parts that match connections.
 func namesNothing(t *controlv1.Target) bool {
-	return !t.GetEveryone() && len(t.GetConnections()) == 0 && len(t.GetUsers()) == 0 && len(t.GetGroups()) == 0
+	return !t.GetEveryone() &&
+		len(t.GetConnections()) == 0 && len(t.GetUsers()) == 0 && len(t.GetGroups()) == 0
 }
 
 // onlyReads reports whether a request only reads. Then a target that names nothing means everyone.

@@ -74,7 +74,9 @@ func controlServices() []protoreflect.ServiceDescriptor {
 }
 
 // interceptCall is the innermost interceptor of a handler.
-func (v *validator) interceptCall(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (v *validator) interceptCall(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
 	if err := v.checkRequest(req.(proto.Message)); err != nil {
 		return nil, err
 	}
@@ -155,7 +157,8 @@ func violationError(v *protovalidate.Violation) *fieldError {
 	if overLimit(v) {
 		e.kind = errLimitExceeded
 	}
-	if known, ok := patterns[v.RuleValue.String()]; ok && strings.HasSuffix(v.Proto.GetRuleId(), ".pattern") {
+	known, ok := patterns[v.RuleValue.String()]
+	if ok && strings.HasSuffix(v.Proto.GetRuleId(), ".pattern") {
 		e.description = known
 	}
 	return e
@@ -164,10 +167,12 @@ func violationError(v *protovalidate.Violation) *fieldError {
 // patterns has the patterns in the protos in words.
 var patterns = map[string]string{
 	`^[^\p{Cc}]*$`: noControl,
-	`^webpubsub\.(joinLeaveGroup|sendToGroup)(s?\.[^\p{Cc}]+)?$`: "must be webpubsub.joinLeaveGroup or webpubsub.sendToGroup (every group), " +
-		"one of them with .GROUP (that group), or webpubsub.joinLeaveGroups.PATTERN or webpubsub.sendToGroups.PATTERN (groups that match); " +
-		"without control characters",
-	`^[a-z][a-z0-9_.-]{0,127}$`: "must be 1 to 128 characters a-z, 0-9, '_', '.', '-' and begin with a-z",
+	`^webpubsub\.(joinLeaveGroup|sendToGroup)(s?\.[^\p{Cc}]+)?$`: "must be " +
+		"webpubsub.joinLeaveGroup or webpubsub.sendToGroup (every group), " +
+		"one of them with .GROUP (that group), or webpubsub.joinLeaveGroups.PATTERN or " +
+		"webpubsub.sendToGroups.PATTERN (groups that match); without control characters",
+	`^[a-z][a-z0-9_.-]{0,127}$`: "must be 1 to 128 characters " +
+		"a-z, 0-9, '_', '.', '-' and begin with a-z",
 }
 
 // maxFieldPath bounds the path of a field in an error: map keys are part of it, and may be long.

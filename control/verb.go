@@ -119,7 +119,8 @@ func newVerbCall[Q verbRequest, R proto.Message](
 	ctx context.Context, v *verb[Q, R], request Q,
 ) (*mesh.Call, error) {
 	m := request.ProtoReflect()
-	m.Set(m.Descriptor().Fields().ByName("namespace"), protoreflect.ValueOfString(namespaceOf(request)))
+	namespace := m.Descriptor().Fields().ByName("namespace")
+	m.Set(namespace, protoreflect.ValueOfString(namespaceOf(request)))
 	b, err := proto.Marshal(request)
 	if err != nil {
 		return nil, err

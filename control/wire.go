@@ -17,6 +17,35 @@ import (
 // field that is unknown here makes a send uncommon: then these functions return false, and leave a
 // part in their result. Tests check that both agree.
 
+// The numbers of the fields that a send of the common kind may have, by message.
+// TestFieldNumbersAreThoseOfTheProtos holds each by its descriptor, and
+// TestEachFieldOfASendIsForwarded finds a field that the encoder forgets.
+const (
+	sendsField = 1 // SendStreamRequest
+
+	sequenceField     = 1 // StreamedSend
+	streamedSendField = 2
+
+	namespaceField   = 1 // SendRequest
+	targetField      = 2
+	messageField     = 3
+	waitField        = 4
+	waitTimeoutField = 5
+
+	connectionsField = 1 // Target
+	usersField       = 2
+	groupsField      = 3
+
+	idField       = 1 // Message
+	textField     = 3
+	jsonField     = 4
+	binaryField   = 5
+	protobufField = 8
+
+	secondsField = 1 // google.protobuf.Duration
+	nanosField   = 2
+)
+
 // sendParts are the messages in a SendRequest of the common kind, in a single allocation.
 type sendParts struct {
 	target  controlv1.Target
@@ -28,7 +57,11 @@ type sendParts struct {
 // decodeSends decodes a request of a SendStream.
 func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
 	count := 0
-	if !eachField(b, func(f field) bool { count++; return f.number == 1 && f.isBytes }) || count > maxStreamedSends {
+	known := eachField(b, func(f field) bool {
+		count++
+		return f.number == sendsField && f.isBytes
+	})
+	if !known || count > maxStreamedSends {
 		return false
 	}
 	into.Sends = make([]*controlv1.StreamedSend, 0, count)
@@ -41,10 +74,10 @@ func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
 		into.Sends = append(into.Sends, &one.streamed)
 		return eachField(f.bytes, func(f field) bool {
 			switch {
-			case f.number == 1 && !f.isBytes:
+			case f.number == sequenceField && !f.isBytes:
 				one.streamed.Sequence = int64(f.varint)
 				return true
-			case f.number == 2 && f.isBytes && one.streamed.Send == nil:
+			case f.number == streamedSendField && f.isBytes && one.streamed.Send == nil:
 				one.streamed.Send = &one.send
 				return decodeSend(f.bytes, &one.send, &one.sendParts)
 			default:
@@ -58,19 +91,19 @@ func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
 func decodeSend(b []byte, into *controlv1.SendRequest, p *sendParts) bool {
 	return eachField(b, func(f field) bool {
 		switch {
-		case f.number == 1 && f.isBytes:
+		case f.number == namespaceField && f.isBytes:
 			into.Namespace = string(f.bytes)
 			return utf8.Valid(f.bytes)
-		case f.number == 2 && f.isBytes && into.Target == nil:
+		case f.number == targetField && f.isBytes && into.Target == nil:
 			into.Target = &p.target
 			return eachField(f.bytes, p.addName)
-		case f.number == 3 && f.isBytes && into.Message == nil:
+		case f.number == messageField && f.isBytes && into.Message == nil:
 			into.Message = &p.message
 			return eachField(f.bytes, p.addContent)
-		case f.number == 4 && !f.isBytes:
+		case f.number == waitField && !f.isBytes:
 			into.Wait = controlv1.Wait(f.varint)
 			return true
-		case f.number == 5 && f.isBytes && into.WaitTimeout == nil:
+		case f.number == waitTimeoutField && f.isBytes && into.WaitTimeout == nil:
 			into.WaitTimeout = &durationpb.Duration{}
 			return decodeDuration(f.bytes, into.WaitTimeout)
 		default:
@@ -83,10 +116,10 @@ func decodeSend(b []byte, into *controlv1.SendRequest, p *sendParts) bool {
 func (p *sendParts) addName(f field) bool {
 	list := &p.target.Connections
 	switch f.number {
-	case 1:
-	case 2:
+	case connectionsField:
+	case usersField:
 		list = &p.target.Users
-	case 3:
+	case groupsField:
 		list = &p.target.Groups
 	default:
 		return false
@@ -103,21 +136,21 @@ func (p *sendParts) addName(f field) bool {
 
 // addContent decodes a field of a Message.
 func (p *sendParts) addContent(f field) bool {
-	if !f.isBytes || f.number != 1 && p.message.Payload != nil {
+	if !f.isBytes || f.number != idField && p.message.Payload != nil {
 		return false
 	}
 	switch f.number {
-	case 1:
+	case idField:
 		p.message.Id = string(f.bytes)
-	case 3:
+	case textField:
 		p.text.Text = string(f.bytes)
 		p.message.Payload = &p.text
-	case 4:
+	case jsonField:
 		p.message.Payload = &controlv1.Message_Json{Json: string(f.bytes)}
-	case 5:
+	case binaryField:
 		p.message.Payload = &controlv1.Message_Binary{Binary: bytes.Clone(f.bytes)}
 		return true
-	case 8:
+	case protobufField:
 		p.message.Payload = &controlv1.Message_Protobuf{Protobuf: bytes.Clone(f.bytes)}
 		return true
 	default:
@@ -129,9 +162,9 @@ func (p *sendParts) addContent(f field) bool {
 func decodeDuration(b []byte, into *durationpb.Duration) bool {
 	return eachField(b, func(f field) bool {
 		switch {
-		case f.number == 1 && !f.isBytes:
+		case f.number == secondsField && !f.isBytes:
 			into.Seconds = int64(f.varint)
-		case f.number == 2 && !f.isBytes:
+		case f.number == nanosField && !f.isBytes:
 			into.Nanos = int32(f.varint)
 		default:
 			return false
@@ -145,43 +178,53 @@ func encodeSend(o *outgoing, timeout time.Duration) ([]byte, bool) {
 	req := o.request
 	number, payload, ok := contentOf(req.GetMessage())
 	target, named := appendTarget(make([]byte, 0, 256), req.GetTarget())
-	if !ok || !named || req.GetOverflowPolicy() != 0 || req.GetRequestId() != "" || req.GetDetail() != 0 {
+	if !ok || !named || req.GetOverflowPolicy() != 0 || req.GetConflationKey() != "" ||
+		req.GetRequestId() != "" || req.GetDetail() != 0 {
 		return nil, false
 	}
 	namespace, id := o.send.Message.Namespace, o.send.Message.ID
-	message := 2*protowire.SizeTag(number) + protowire.SizeBytes(len(id)) + protowire.SizeBytes(len(payload))
+	message := 2*protowire.SizeTag(number) +
+		protowire.SizeBytes(len(id)) + protowire.SizeBytes(len(payload))
 	const most = 64 // for tags, lengths and the rest of the fields
 	b := make([]byte, 0, len(namespace)+len(target)+message+most)
-	b = appendText(b, 1, namespace)
-	b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), target)
-	b = protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.BytesType), uint64(message)) //nolint:gosec // a size
-	b = appendText(b, 1, id)
-	b = protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), payload)
+	b = appendText(b, namespaceField, namespace)
+	b = appendBytes(b, targetField, target)
+	b = protowire.AppendTag(b, messageField, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(message)) //nolint:gosec // a size
+	b = appendText(b, idField, id)
+	b = appendBytes(b, number, payload)
 	if wait := req.GetWait(); wait != 0 {
-		b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), uint64(wait)) //nolint:gosec // an enum
+		b = appendVarint(b, waitField, int64(wait))
 	}
 	d := appendDuration(make([]byte, 0, 32), timeout)
-	return protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), d), true
+	return appendBytes(b, waitTimeoutField, d), true
 }
 
 // payloadFields are the fields of a Message's payload.
-var payloadFields = [...]protowire.Number{hub.Text: 3, hub.JSON: 4, hub.Binary: 5, hub.Protobuf: 8}
+var payloadFields = [...]protowire.Number{
+	hub.Text: textField, hub.JSON: jsonField, hub.Binary: binaryField, hub.Protobuf: protobufField,
+}
 
 // contentOf returns the payload of a message, and the number of its field. It reports false if the
 // message has more than an id and a payload.
 func contentOf(m *controlv1.Message) (protowire.Number, []byte, bool) {
 	kind, payload := payloadOf(m)
-	return payloadFields[kind], payload, kind != 0 && m.GetEvent() == "" && m.GetTtl() == nil && len(m.GetMetadata()) == 0
+	bare := m.GetEvent() == "" && m.GetTtl() == nil && len(m.GetMetadata()) == 0
+	return payloadFields[kind], payload, kind != 0 && bare
 }
 
 func appendTarget(b []byte, t *controlv1.Target) ([]byte, bool) {
 	if t.GetEveryone() || t.GetExcept() != nil {
 		return nil, false
 	}
-	for i, names := range [...][]string{t.GetConnections(), t.GetUsers(), t.GetGroups()} {
-		for _, name := range names {
-			b = appendText(b, protowire.Number(i+1), name)
-		}
+	for _, name := range t.GetConnections() {
+		b = appendText(b, connectionsField, name)
+	}
+	for _, name := range t.GetUsers() {
+		b = appendText(b, usersField, name)
+	}
+	for _, name := range t.GetGroups() {
+		b = appendText(b, groupsField, name)
 	}
 	return b, true
 }
@@ -190,9 +233,19 @@ func appendText(b []byte, number protowire.Number, s string) []byte {
 	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), s)
 }
 
+func appendBytes(b []byte, number protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), v)
+}
+
+// appendVarint appends a number that is not negative.
+func appendVarint(b []byte, number protowire.Number, v int64) []byte {
+	b = protowire.AppendTag(b, number, protowire.VarintType)
+	return protowire.AppendVarint(b, uint64(v)) //nolint:gosec // it is not negative
+}
+
 func appendDuration(b []byte, d time.Duration) []byte {
-	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), uint64(d/time.Second))    //nolint:gosec // it is positive
-	return protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), uint64(d%time.Second)) //nolint:gosec // it is positive
+	b = appendVarint(b, secondsField, int64(d/time.Second))
+	return appendVarint(b, nanosField, int64(d%time.Second))
 }
 
 // field is a field of a message on the wire, of the two types in a send.

@@ -1,12 +1,15 @@
 package control
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -67,7 +70,7 @@ func TestSendsOfTheCommonKindAreDecodedInOnePiece(t *testing.T) {
 		if !decodeCommon(marshal(t, want), have) {
 			t.Errorf("%v goes to the general decoder", want)
 		}
-		if diff := cmp.Diff(want, have, protocmp.Transform()); diff != "" {
+		if diff := gocmp.Diff(want, have, protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -75,7 +78,7 @@ func TestSendsOfTheCommonKindAreDecodedInOnePiece(t *testing.T) {
 	if !decodeCommon(marshal(t, want), have) {
 		t.Error("the request goes to the general decoder")
 	}
-	if diff := cmp.Diff(want, have, protocmp.Transform()); diff != "" {
+	if diff := gocmp.Diff(want, have, protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -116,7 +119,7 @@ func TestWhatAnotherHubIsSentIsTheSameByBothEncoders(t *testing.T) {
 			if err := proto.Unmarshal(b, have); err != nil {
 				t.Fatalf("%v: %v", req, err)
 			}
-			if diff := cmp.Diff(want, have, protocmp.Transform()); diff != "" {
+			if diff := gocmp.Diff(want, have, protocmp.Transform()); diff != "" {
 				t.Error(diff)
 			}
 			if !decodeCommon(b, &controlv1.SendRequest{}) {
@@ -126,6 +129,133 @@ func TestWhatAnotherHubIsSentIsTheSameByBothEncoders(t *testing.T) {
 	}
 	if want := 4 * (len(commonSends()) - 2); common != want { // all but those without a payload
 		t.Errorf("%d are of the common kind, want %d", common, want)
+	}
+}
+
+// A number in wire.go that is not the proto's would send every send to the general code, or give a
+// field the value of another.
+func TestFieldNumbersAreThoseOfTheProtos(t *testing.T) {
+	for _, m := range []struct {
+		message proto.Message
+		fields  map[protoreflect.Name]protowire.Number
+	}{
+		{&controlv1.SendStreamRequest{}, map[protoreflect.Name]protowire.Number{
+			"sends": sendsField,
+		}},
+		{&controlv1.StreamedSend{}, map[protoreflect.Name]protowire.Number{
+			"sequence": sequenceField, "send": streamedSendField,
+		}},
+		{&controlv1.SendRequest{}, map[protoreflect.Name]protowire.Number{
+			"namespace": namespaceField, "target": targetField, "message": messageField,
+			"wait": waitField, "wait_timeout": waitTimeoutField,
+		}},
+		{&controlv1.Target{}, map[protoreflect.Name]protowire.Number{
+			"connections": connectionsField, "users": usersField, "groups": groupsField,
+		}},
+		{&controlv1.Message{}, map[protoreflect.Name]protowire.Number{
+			"id": idField, "text": textField, "json": jsonField,
+			"binary": binaryField, "protobuf": protobufField,
+		}},
+		{&durationpb.Duration{}, map[protoreflect.Name]protowire.Number{
+			"seconds": secondsField, "nanos": nanosField,
+		}},
+	} {
+		d := m.message.ProtoReflect().Descriptor()
+		for name, number := range m.fields {
+			field := d.Fields().ByName(name)
+			if field == nil {
+				t.Errorf("%s has no field %s", d.FullName(), name)
+			} else if field.Number() != number {
+				t.Errorf("%s is %d, wire.go says %d", field.FullName(), field.Number(), number)
+			}
+		}
+	}
+}
+
+// A field that a proto gets later is not in wire.go. The decoders leave a request with it to the
+// general decoder. The encoder must leave it to the general encoder, which must forward it.
+func TestEachFieldOfASendIsForwarded(t *testing.T) {
+	onlyEntryHub := protoreflect.Name("require_all_hubs")
+	for path, set := range fieldsOfSends() {
+		req := to(users("ann"), "hello")
+		field := set(req)
+		if field.Name() == onlyEntryHub {
+			continue
+		}
+		o := newOutgoing(req, origin{began: time.Now()})
+		o.send.Message.ID = cmp.Or(req.GetMessage().GetId(), "hub.1")
+		b, common := encodeSend(o, time.Second)
+		if !common {
+			b = marshal(t, newSendRequest(o, time.Second))
+		}
+		have := &controlv1.SendRequest{}
+		if err := proto.Unmarshal(b, have); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		want := proto.CloneOf(req)
+		want.Namespace = namespaceOf(req)
+		want.Message.Id = o.send.Message.ID
+		want.WaitTimeout = durationpb.New(time.Second)
+		if diff := gocmp.Diff(want, have, protocmp.Transform()); diff != "" {
+			t.Errorf("%s, common: %v: %s", path, common, diff)
+		}
+	}
+}
+
+// fieldsOfSends returns a function for each field of a SendRequest, of its target and of its
+// message. The function sets the field and returns its descriptor.
+func fieldsOfSends() map[string]func(*controlv1.SendRequest) protoreflect.FieldDescriptor {
+	all := map[string]func(*controlv1.SendRequest) protoreflect.FieldDescriptor{}
+	for _, part := range []func(*controlv1.SendRequest) proto.Message{
+		func(req *controlv1.SendRequest) proto.Message { return req },
+		func(req *controlv1.SendRequest) proto.Message { return req.GetTarget() },
+		func(req *controlv1.SendRequest) proto.Message { return req.GetMessage() },
+	} {
+		fields := part(to(users("ann"), "hello")).ProtoReflect().Descriptor().Fields()
+		for i := range fields.Len() {
+			field := fields.Get(i)
+			all[string(field.FullName())] = func(
+				req *controlv1.SendRequest,
+			) protoreflect.FieldDescriptor {
+				setField(part(req).ProtoReflect(), field)
+				return field
+			}
+		}
+	}
+	return all
+}
+
+// setField gives a field that is not set a value that is not its default.
+func setField(m protoreflect.Message, field protoreflect.FieldDescriptor) {
+	switch {
+	case m.Has(field):
+	case field.IsMap():
+		key := protoreflect.ValueOfString("k").MapKey()
+		m.Mutable(field).Map().Set(key, protoreflect.ValueOfString("v"))
+	case field.IsList():
+		m.Mutable(field).List().Append(protoreflect.ValueOfString("x"))
+	case field.Message() != nil:
+		inner := m.Mutable(field).Message()
+		setField(inner, inner.Descriptor().Fields().Get(0))
+	default:
+		m.Set(field, valueOfKind(field.Kind()))
+	}
+}
+
+func valueOfKind(kind protoreflect.Kind) protoreflect.Value {
+	switch kind {
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(true)
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(1)
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes([]byte("x"))
+	case protoreflect.Int32Kind:
+		return protoreflect.ValueOfInt32(1)
+	case protoreflect.Int64Kind:
+		return protoreflect.ValueOfInt64(1)
+	default:
+		return protoreflect.ValueOfString("x")
 	}
 }
 
@@ -159,7 +289,7 @@ func FuzzBothDecodersOfSendsAgree(f *testing.F) {
 			if err := proto.Unmarshal(b, m.want); err != nil {
 				t.Fatalf("%T: the general decoder says %v", m.want, err)
 			}
-			if diff := cmp.Diff(m.want, m.have, protocmp.Transform()); diff != "" {
+			if diff := gocmp.Diff(m.want, m.have, protocmp.Transform()); diff != "" {
 				t.Error(diff)
 			}
 		}
