@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -34,7 +35,7 @@ func (s *accessService) IssueClientToken(
 	_ context.Context, req *controlv1.IssueClientTokenRequest,
 ) (*controlv1.IssueClientTokenResponse, error) {
 	if s.tokens == nil {
-		return nil, errNoSigningKey
+		return nil, failure.ErrNoSigningKey
 	}
 	ttl := defaultTokenTTL
 	if req.GetTtl() != nil {
@@ -42,7 +43,7 @@ func (s *accessService) IssueClientToken(
 	}
 	roles, err := auth.ParseRoles(req.GetRoles())
 	if err != nil {
-		return nil, invalidField(
+		return nil, failure.InvalidField(
 			"roles", "have a group or pattern that is not allowed: "+err.Error())
 	}
 	// Tokens have whole seconds: round up, so that a token never lives shorter than asked.
@@ -56,7 +57,7 @@ func (s *accessService) IssueClientToken(
 		return nil, err
 	}
 	if len(token) > maxTokenBytes {
-		return nil, limitExceeded("groups",
+		return nil, failure.LimitExceeded("groups",
 			"with roles and labels, make a token of %d bytes, must be at most %d",
 			len(token), maxTokenBytes)
 	}

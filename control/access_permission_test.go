@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -271,5 +272,5 @@ func TestAForwardedCallThatIsUnknownIsRefused(t *testing.T) {
 	later := &peerv1.Forward{Sequence: 1}
 	later.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
 	err := errorIn(executed(t, &executor{f.hub, nil, slogTo(f.log)}, later))
-	holdError(t, toStatus(err), codes.Unimplemented, "UNKNOWN_METHOD")
+	holdError(t, failure.ToStatus(err), codes.Unimplemented, "UNKNOWN_METHOD")
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/control/failure"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 )
 
@@ -253,7 +254,7 @@ func (a *account) refuseCall() error {
 	if a != nil {
 		a.budget.refused.Inc()
 	}
-	return errTooManyCalls
+	return failure.ErrTooManyCalls
 }
 
 // streamWeight returns the bytes that an open stream counts for.

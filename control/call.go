@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/tap"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -146,7 +147,7 @@ func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
 	if int(c.conn.openCalls.Add(1)) > bounds.calls {
 		c.conn.openCalls.Add(-1)
 		c.conn.faulted.Store(true)
-		return nil, errTooManyOpenCalls
+		return nil, failure.ErrTooManyOpenCalls
 	}
 	return func() { c.conn.openCalls.Add(-1) }, nil
 }
@@ -166,7 +167,7 @@ type transportStream interface {
 func (c *call) endWaiting() {
 	if c.reading.CompareAndSwap(true, false) {
 		// An error says that the connection is over.
-		_ = c.stream.WriteStatus(status.Convert(toStatus(hub.ErrShuttingDown)))
+		_ = c.stream.WriteStatus(status.Convert(failure.ToStatus(hub.ErrShuttingDown)))
 	}
 }
 
@@ -280,7 +281,7 @@ func decompressMessage(
 
 // readError turns an error of the transport into an error that the guard answers.
 func readError(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errTooManyCalls) {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, failure.ErrTooManyCalls) {
 		return err
 	}
 	switch cause := context.Cause(ctx); {

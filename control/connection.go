@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -58,7 +59,8 @@ func (s *connectionService) CloseConnections(
 	ctx context.Context, req *controlv1.CloseConnectionsRequest,
 ) (*controlv1.CloseConnectionsResponse, error) {
 	if req.GetTarget().GetEveryone() && req.GetMaxMatched() == 0 {
-		return nil, invalidField("max_matched", "must be above 0 when the target has everyone")
+		return nil, failure.InvalidField(
+			"max_matched", "must be above 0 when the target has everyone")
 	}
 	return s.router.Close(ctx, req)
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/overflow"
@@ -114,9 +115,9 @@ func checkConflation(req *controlv1.SendRequest) error {
 	conflates := req.GetOverflowPolicy() == controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE
 	switch {
 	case conflates && req.GetConflationKey() == "":
-		return invalidField("conflation_key", "must be set with the policy CONFLATE")
+		return failure.InvalidField("conflation_key", "must be set with the policy CONFLATE")
 	case !conflates && req.GetConflationKey() != "":
-		return invalidField("conflation_key", "must be empty without the policy CONFLATE")
+		return failure.InvalidField("conflation_key", "must be empty without the policy CONFLATE")
 	}
 	return nil
 }

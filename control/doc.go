@@ -13,7 +13,7 @@
 //  4. The message is decoded and checked against the rules in the protos (validate.go).
 //  5. The handler, in the file named after its proto, calls the router (router.go, read.go,
 //     verb.go).
-//  6. Errors of every step become a status by a single table (status.go).
+//  6. Errors of every step become a status by a single table (control/failure).
 //
 // Server.Publish serves the clients: a message from client to client goes the way of a send that
 // waits for nothing (publish.go).

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -91,7 +92,7 @@ func (e *executor) Execute(
 	}
 	begin, known := executions[mesh.KindOf(f)]
 	if !known {
-		return finishedExecution(errorResult(errUnknownMethod))
+		return finishedExecution(errorResult(failure.ErrUnknownMethod))
 	}
 	return begin(ctx, e, f)
 }
@@ -106,7 +107,7 @@ func finishedExecution(r *peerv1.ForwardResult) mesh.Execution {
 func (e *executor) panicResult(p any) *peerv1.ForwardResult {
 	e.logger.Error("forwarded call panicked",
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	return errorResult(errInternal)
+	return errorResult(failure.ErrInternal)
 }
 
 // acceptedAt returns when the entry hub accepted the call.
@@ -121,7 +122,7 @@ func (e *executor) executeSend(
 	}
 	// The entry hub has checked the rest, which would take longer than the send.
 	if !names.IsNamespace(namespaceOf(req)) {
-		return finishedExecution(errorResult(errInvalidField))
+		return finishedExecution(errorResult(failure.ErrInvalidField))
 	}
 	o := newOutgoing(req, origin{
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: acceptedAt(f),
@@ -178,7 +179,7 @@ func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 func decodeForwarded(b []byte, req proto.Message) error {
 	if err := decodeMessage(b, req); err != nil {
 		name := req.ProtoReflect().Descriptor().Name()
-		return fmt.Errorf("%w: a forwarded %s can't be decoded", errInvalidField, name)
+		return fmt.Errorf("%w: a forwarded %s can't be decoded", failure.ErrInvalidField, name)
 	}
 	return nil
 }
@@ -186,6 +187,6 @@ func decodeForwarded(b []byte, req proto.Message) error {
 // errorResult returns the result of a call that ended with an error.
 func errorResult(err error) *peerv1.ForwardResult {
 	// If this fails, the peer reads the result as a fault of this hub.
-	b, _ := proto.Marshal(status.Convert(toStatus(err)).Proto())
+	b, _ := proto.Marshal(status.Convert(failure.ToStatus(err)).Proto())
 	return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: b}}
 }

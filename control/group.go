@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -26,9 +27,9 @@ func (s *groupService) RemoveFromGroups(
 ) (*controlv1.RemoveFromGroupsResponse, error) {
 	switch {
 	case req.GetAllGroups() && len(req.GetGroups()) > 0:
-		return nil, invalidField("groups", "must be empty when all_groups is set")
+		return nil, failure.InvalidField("groups", "must be empty when all_groups is set")
 	case !req.GetAllGroups() && len(req.GetGroups()) == 0:
-		return nil, invalidField("groups", "must not be empty unless all_groups is set")
+		return nil, failure.InvalidField("groups", "must not be empty unless all_groups is set")
 	}
 	return callEverywhere(ctx, s.router, &leaveVerb, req)
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
@@ -111,17 +112,17 @@ func (g *guard) interceptUnary(
 	}()
 	ctx, err = g.admitCall(ctx, info.FullMethod)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, failure.ToStatus(err)
 	}
 	if c.open {
 		end, err := c.admitOpen(openMethods[info.FullMethod])
 		if err != nil {
-			return nil, toStatus(err)
+			return nil, failure.ToStatus(err)
 		}
 		defer end()
 	}
 	if weighed = c.account.reserveBytes(callWeight); !weighed {
-		return nil, toStatus(c.account.refuseCall())
+		return nil, failure.ToStatus(c.account.refuseCall())
 	}
 	resp, err = handler(ctx, req)
 	if err == nil {
@@ -152,19 +153,19 @@ func (g *guard) interceptStream(
 	}
 	ctx, err := g.admitCall(ss.Context(), info.FullMethod)
 	if err != nil {
-		return toStatus(err)
+		return failure.ToStatus(err)
 	}
 	defer g.metrics.countOpen(info.FullMethod)()
 	if !isPeerMethod(info.FullMethod) {
 		weight := streamWeight(info.FullMethod)
 		if !c.account.reserveBytes(weight) {
-			return toStatus(c.account.refuseCall())
+			return failure.ToStatus(c.account.refuseCall())
 		}
 		defer c.account.releaseBytes(weight)
 		defer c.endMessages()
 		if info.FullMethod == eventsv1.EventService_Subscribe_FullMethodName {
 			if ss, err = holdResponses(ss, c.account); err != nil {
-				return toStatus(err)
+				return failure.ToStatus(err)
 			}
 		}
 		c.stream, _ = grpc.ServerTransportStreamFromContext(ctx).(transportStream)
@@ -236,19 +237,19 @@ func (g *guard) admitCall(ctx context.Context, fullMethod string) (context.Conte
 	role, listed := g.roleFor(serviceOf(fullMethod))
 	switch {
 	case !c.valid:
-		return nil, errCredentialsInvalid
+		return nil, failure.ErrCredentialsInvalid
 	case c.refused:
-		return nil, errTooManyConnections
+		return nil, failure.ErrTooManyConnections
 	case listed && c.identity.Role != role && g.secrets != nil:
-		return nil, errRoleNotAllowed
+		return nil, failure.ErrRoleNotAllowed
 	case !g.served[fullMethod]:
-		return nil, errUnknownMethod
+		return nil, failure.ErrUnknownMethod
 	case !listed:
-		return nil, errRoleNotAllowed
+		return nil, failure.ErrRoleNotAllowed
 	case role == auth.RoleBackend && g.refusesBackends():
 		return nil, hub.ErrShuttingDown
 	case role == auth.RoleBackend && !g.isKnownToPeers() && !allowedBeforeReady[fullMethod]:
-		return nil, errHubStarting
+		return nil, failure.ErrHubStarting
 	}
 	return ctx, nil
 }
@@ -307,20 +308,20 @@ func (g *guard) answerError(fullMethod string, err error) error {
 	if isStatus && (!isOwn || isPeerMethod(fullMethod)) {
 		return err
 	}
-	if rowOf(err).code == codes.Internal {
+	if failure.CodeOf(err) == codes.Internal {
 		g.logger.Error("call failed", "method", methodName(fullMethod), "error", err)
 	}
-	return toStatus(err)
+	return failure.ToStatus(err)
 }
 
 func (g *guard) answerPanic(fullMethod string, p any) error {
 	g.logger.Error("call panicked", "method", methodName(fullMethod),
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	return toStatus(errInternal)
+	return failure.ToStatus(failure.ErrInternal)
 }
 
 // refuseUnknown is the handler of methods that are not served.
-func (g *guard) refuseUnknown(any, grpc.ServerStream) error { return errUnknownMethod }
+func (g *guard) refuseUnknown(any, grpc.ServerStream) error { return failure.ErrUnknownMethod }
 
 // serviceOf returns the service in "/service/method".
 func serviceOf(fullMethod string) string {

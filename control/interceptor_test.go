@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -176,7 +177,8 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 		ctx := metadata.NewIncomingContext(
 			t.Context(), metadata.Pairs("authorization", "Bearer "+secret),
 		)
-		if _, err := g.admitCall(ctx, "/stray.Service/Do"); !errors.Is(err, errRoleNotAllowed) {
+		_, err := g.admitCall(ctx, "/stray.Service/Do")
+		if !errors.Is(err, failure.ErrRoleNotAllowed) {
 			t.Errorf("%s: %v", secret, err)
 		}
 	}

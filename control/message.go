@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -49,7 +50,7 @@ func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 // checkJSON checks the rule for a payload that its proto can't express.
 func checkJSON(m *controlv1.Message) error {
 	if kind, payload := payloadOf(m); kind == hub.JSON && !json.Valid(payload) {
-		return invalidField("message.json", notJSON(string(payload)))
+		return failure.InvalidField("message.json", notJSON(string(payload)))
 	}
 	return nil
 }
@@ -90,7 +91,7 @@ func checkMetadata(m *controlv1.Message) error {
 		bytes += len(name) + len(value)
 	}
 	if bytes > maxMetadataBytes {
-		return limitExceeded("message.metadata",
+		return failure.LimitExceeded("message.metadata",
 			"must have at most %d bytes of names and values, has %d", maxMetadataBytes, bytes)
 	}
 	return nil

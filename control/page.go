@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -63,7 +64,10 @@ func parsePageToken(token string, f fingerprint) (hub.Cursor, error) {
 	if token == "" {
 		return hub.Cursor{}, nil
 	}
-	invalid := &fieldError{errPageTokenInvalid, "page_token", errPageTokenInvalid.Error()}
+	invalid := &failure.FieldError{
+		Kind: failure.ErrPageTokenInvalid, Field: "page_token",
+		Description: failure.ErrPageTokenInvalid.Error(),
+	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	// The decoder ignores line breaks; a token has none.
 	if err != nil || strings.ContainsAny(token, "\r\n") || len(b) <= pageTokenHead {

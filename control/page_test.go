@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
@@ -48,7 +49,8 @@ func TestPageTokenCarriesTheCursorForItsOwnRequest(t *testing.T) {
 			fingerprintOf(t, "list", namespace, &controlv1.Target{Groups: target.GetUsers()}),
 		}
 		for i, other := range others {
-			if _, err := parsePageToken(token, other); !errors.Is(err, errPageTokenInvalid) {
+			_, err := parsePageToken(token, other)
+			if !errors.Is(err, failure.ErrPageTokenInvalid) {
 				t.Errorf("other request %d: %v", i, err)
 			}
 		}
@@ -75,7 +77,7 @@ func FuzzPageToken(f *testing.F) {
 		for _, token := range []string{token, base64.RawURLEncoding.EncodeToString(ours)} {
 			cursor, err := parsePageToken(token, own)
 			if err != nil {
-				if !errors.Is(err, errPageTokenInvalid) {
+				if !errors.Is(err, failure.ErrPageTokenInvalid) {
 					t.Errorf("not one of ours: %v", err)
 				}
 				continue
@@ -230,13 +232,13 @@ func TestAPageTokenIsForOneRequestAndMethodOnly(t *testing.T) {
 		"namespace": func(r *controlv1.ListConnectionsRequest) { r.Namespace = "other" },
 	} {
 		_, err := list(func(r *controlv1.ListConnectionsRequest) { r.PageToken = token; change(r) })
-		if !errors.Is(fromStatus(err), errPageTokenInvalid) {
+		if !errors.Is(failure.FromStatus(err), failure.ErrPageTokenInvalid) {
 			t.Errorf("other %s: %v", name, err)
 		}
 	}
 	if _, err := f.groups.ListGroups(
 		t.Context(), &controlv1.ListGroupsRequest{PageToken: token},
-	); !errors.Is(fromStatus(err), errPageTokenInvalid) {
+	); !errors.Is(failure.FromStatus(err), failure.ErrPageTokenInvalid) {
 		t.Errorf("other method: %v", err)
 	}
 	// The default namespace has two spellings, and the size of a page may change.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -39,7 +40,7 @@ func (r *router) askHubs(
 		wg.Go(func() {
 			response, err := r.mesh.Read(ctx, id, req)
 			if err != nil && !errors.Is(err, mesh.ErrUnreachable) {
-				err = fromStatus(err)
+				err = failure.FromStatus(err)
 			}
 			all[i] = part{id, response, err}
 		})
@@ -48,7 +49,7 @@ func (r *router) askHubs(
 	var answered []part
 	var lost unknown
 	for _, p := range all {
-		if p.err != nil && rowOf(p.err).code != codes.NotFound {
+		if p.err != nil && failure.CodeOf(p.err) != codes.NotFound {
 			lost = append(lost, p.hub)
 		} else {
 			answered = append(answered, p)
@@ -79,18 +80,18 @@ func (r *router) Connection(
 	}
 	switch known, linked := r.stateOf(born); {
 	case !known && r.mesh.StaleFor() > 0:
-		return nil, errHubsUnreachable // the hub may have come since discovery is stale
+		return nil, failure.ErrHubsUnreachable // the hub may have come since discovery is stale
 	case !known:
 		return nil, err
 	case !linked:
-		return nil, errHubsUnreachable
+		return nil, failure.ErrHubsUnreachable
 	}
 	parts, lost := r.askHubs(ctx, []hub.ID{born}, &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Connection{Connection: req},
 	})
 	switch {
 	case len(lost) > 0:
-		return nil, errHubsUnreachable
+		return nil, failure.ErrHubsUnreachable
 	case parts[0].err != nil:
 		return nil, parts[0].err
 	}
@@ -179,7 +180,7 @@ func (r *router) Group(
 	lost = append(lost, route.Unreachable...)
 	switch {
 	case group.GetMembers() == 0 && len(lost) > 0:
-		return nil, errHubsUnreachable
+		return nil, failure.ErrHubsUnreachable
 	case group.GetMembers() == 0:
 		return nil, hub.ErrGroupNotFound
 	}
@@ -328,7 +329,7 @@ func newSelf(h *hub.Hub) *controlv1.Hub {
 func (e *executor) Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error) {
 	response, err := e.readLocal(ctx, r)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, failure.ToStatus(err)
 	}
 	return response, nil
 }
@@ -373,6 +374,6 @@ func (e *executor) readLocal(
 			Read: &peerv1.ReadResponse_Permissions{Permissions: counts},
 		}, nil
 	default:
-		return nil, errUnknownMethod
+		return nil, failure.ErrUnknownMethod
 	}
 }

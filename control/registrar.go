@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -179,7 +180,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer b.Free()
 	if decodeMessage(b.ReadOnlyData(), frame.message) != nil {
-		frame.err = invalidField("",
+		frame.err = failure.InvalidField("",
 			"the request is not a protobuf message of its type, or has text that is not UTF-8")
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -115,9 +116,9 @@ func errorIn(r *peerv1.ForwardResult) error {
 	}
 	var st spb.Status
 	if err := proto.Unmarshal(failed.Status, &st); err != nil || st.GetCode() == 0 {
-		return errInternal
+		return failure.ErrInternal
 	}
-	return fromStatus(status.ErrorProto(&st))
+	return failure.FromStatus(status.ErrorProto(&st))
 }
 
 // isInconclusive reports whether an error of a peer tells nothing about the call: the peer leaves,
@@ -125,7 +126,7 @@ func errorIn(r *peerv1.ForwardResult) error {
 func isInconclusive(err error) bool {
 	for _, kind := range []error{
 		hub.ErrShuttingDown, context.Canceled, context.DeadlineExceeded,
-		errInternal, errHubsUnreachable,
+		failure.ErrInternal, failure.ErrHubsUnreachable,
 	} {
 		if errors.Is(err, kind) {
 			return true
@@ -164,7 +165,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	s := &sending{router: r, outgoing: o, lost: route.Unreachable}
 	suspects := suspectsIn(route.To)
 	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
-		return nil, errHubsUnreachable
+		return nil, failure.ErrHubsUnreachable
 	}
 	if o.send.Wait == hub.WaitNone {
 		s.lost = append(s.lost, suspects...) // with a wait, their answers will show
@@ -269,7 +270,7 @@ func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 		s.lost = append(s.lost, lost...)
 	}
 	if o.request.GetRequireAllHubs() && len(s.lost) > 0 {
-		return nil, errHubsUnreachable
+		return nil, failure.ErrHubsUnreachable
 	}
 	answer := s.sum.totalReceipt()
 	answer.UnreachableHubs, answer.DiscoveryStaleFor = s.lost.sortedNames(), s.router.staleFor()

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/waitlist"
@@ -133,23 +134,27 @@ func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 // agree with the rules in the proto.
 func (s *sendStream) checkBatch(sends []*controlv1.StreamedSend) error {
 	if len(sends) == 0 {
-		return invalidField("sends", "must not be empty")
+		return failure.InvalidField("sends", "must not be empty")
 	}
 	if len(sends) > maxStreamedSends {
-		return limitExceeded("sends", "must have at most %d, has %d", maxStreamedSends, len(sends))
+		return failure.LimitExceeded(
+			"sends", "must have at most %d, has %d", maxStreamedSends, len(sends))
 	}
 	for i, one := range sends {
-		kind, description := errInvalidField, ""
+		kind, description := failure.ErrInvalidField, ""
 		switch sequence := one.GetSequence(); {
 		case sequence < 1:
 			description = "must be at least 1"
 		case sequence > maxSequence:
-			kind, description = errLimitExceeded, fmt.Sprintf("must be at most %d", maxSequence)
+			kind = failure.ErrLimitExceeded
+			description = fmt.Sprintf("must be at most %d", maxSequence)
 		case sequence <= s.last:
 			description = fmt.Sprintf("must be above %d, the one before it", s.last)
 		}
 		if description != "" {
-			return &fieldError{kind, fmt.Sprintf("sends[%d].sequence", i), description}
+			return &failure.FieldError{
+				Kind: kind, Field: fmt.Sprintf("sends[%d].sequence", i), Description: description,
+			}
 		}
 		s.last = one.GetSequence()
 	}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -447,8 +448,8 @@ func holdSame(t *testing.T, rules protovalidate.Validator, req *controlv1.SendSt
 	}
 	if broken, ok := errors.AsType[*protovalidate.ValidationError](want); ok && have != nil {
 		by := violationError(broken.Violations[0])
-		at := have.(*fieldError).field //nolint:errorlint // checkBatch does not wrap it
-		if !errors.Is(have, by.kind) || by.field != at {
+		at := have.(*failure.FieldError).Field //nolint:errorlint // checkBatch does not wrap it
+		if !errors.Is(have, by.Kind) || by.Field != at {
 			t.Errorf("%v, by the proto %v", have, by)
 		}
 	}

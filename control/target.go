@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/names"
@@ -58,7 +59,10 @@ func orEveryone(t *controlv1.Target) *controlv1.Target {
 // the general validator takes twenty times as long. A test checks that both agree.
 func checkTarget(t *controlv1.Target) error {
 	if namesNothing(t) {
-		return &fieldError{errTargetEmpty, "target", "names nothing; everyone must be asked for"}
+		return &failure.FieldError{
+			Kind: failure.ErrTargetEmpty, Field: "target",
+			Description: "names nothing; everyone must be asked for",
+		}
 	}
 	return checkNames(t)
 }
@@ -84,16 +88,17 @@ func checkNames(t *controlv1.Target) error {
 		}
 	}
 	if names > maxTargetNames {
-		return limitExceeded("target", "must have at most %d names, has %d", maxTargetNames, names)
+		return failure.LimitExceeded(
+			"target", "must have at most %d names, has %d", maxTargetNames, names)
 	}
 	if bytes > maxTargetBytes {
-		return limitExceeded(
+		return failure.LimitExceeded(
 			"target", "must have at most %d bytes of names, has %d", maxTargetBytes, bytes)
 	}
 	for _, list := range lists {
 		for i, name := range list.names {
 			if err := checkName(name); err != nil {
-				err.field = fmt.Sprintf("%s[%d]", list.field, i)
+				err.Field = fmt.Sprintf("%s[%d]", list.field, i)
 				return err
 			}
 		}
@@ -102,16 +107,16 @@ func checkNames(t *controlv1.Target) error {
 }
 
 // checkName checks the rules for a name. The caller sets the field of the error.
-func checkName(name string) *fieldError {
+func checkName(name string) *failure.FieldError {
 	switch err := names.Check(name); {
 	case err == nil:
 		return nil
 	case errors.Is(err, names.ErrEmpty):
-		return invalidField("", "must not be empty")
+		return failure.InvalidField("", "must not be empty")
 	case errors.Is(err, names.ErrTooLong):
-		return limitExceeded("", "must be at most %d bytes", names.MaxBytes)
+		return failure.LimitExceeded("", "must be at most %d bytes", names.MaxBytes)
 	default: // a request is UTF-8 before its fields are checked
-		return invalidField("", noControl)
+		return failure.InvalidField("", noControl)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -66,8 +67,8 @@ func TestTargetRulesAgreeWithTheProto(t *testing.T) {
 			t.Fatalf("ours %v, the proto's %v", ours, theirs)
 		}
 		if theirs != nil {
-			e, ok := errors.AsType[*fieldError](ours)
-			if !ok || !strings.Contains(theirs.Error(), e.field) {
+			e, ok := errors.AsType[*failure.FieldError](ours)
+			if !ok || !strings.Contains(theirs.Error(), e.Field) {
 				t.Fatalf("ours %v, the proto's %v", ours, theirs)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/failure"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/names"
@@ -152,14 +153,16 @@ var skipTargets = protovalidate.WithFilter(protovalidate.FilterFunc(
 var targetDescriptor = (*controlv1.Target)(nil).ProtoReflect().Descriptor()
 
 // violationError turns a broken rule into an error about the field.
-func violationError(v *protovalidate.Violation) *fieldError {
-	e := &fieldError{kind: errInvalidField, field: fieldPath(v), description: v.Proto.GetMessage()}
+func violationError(v *protovalidate.Violation) *failure.FieldError {
+	e := &failure.FieldError{
+		Kind: failure.ErrInvalidField, Field: fieldPath(v), Description: v.Proto.GetMessage(),
+	}
 	if overLimit(v) {
-		e.kind = errLimitExceeded
+		e.Kind = failure.ErrLimitExceeded
 	}
 	known, ok := patterns[v.RuleValue.String()]
 	if ok && strings.HasSuffix(v.Proto.GetRuleId(), ".pattern") {
-		e.description = known
+		e.Description = known
 	}
 	return e
 }

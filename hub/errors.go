@@ -2,7 +2,7 @@ package hub
 
 import "errors"
 
-// The errors of the package. The control server has a row for each in its status table.
+// The errors of the package. Package control/failure has a row for each in its status table.
 var (
 	// ErrShuttingDown: the hub is leaving and takes nothing new.
 	ErrShuttingDown = errors.New("hub is shutting down")

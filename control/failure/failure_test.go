@@ -1,4 +1,4 @@
-package control
+package failure
 
 import (
 	"errors"
@@ -69,7 +69,7 @@ func newErrorText(t *testing.T, name string, value ast.Expr) string {
 }
 
 func TestEveryErrorOfTheHubHasARow(t *testing.T) {
-	texts := sentinelTexts(t, filepath.Join("..", "hub"))
+	texts := sentinelTexts(t, filepath.Join("..", "..", "hub"))
 	if len(texts) < 5 {
 		t.Fatalf("found only %v", texts)
 	}
@@ -104,13 +104,13 @@ func TestStatusesTurnBackIntoTheirErrors(t *testing.T) {
 		if first[key] == nil {
 			first[key] = row.err
 		}
-		err := fromStatus(toStatus(fmt.Errorf("somewhere: %w", row.err)))
+		err := FromStatus(ToStatus(fmt.Errorf("somewhere: %w", row.err)))
 		if !errors.Is(err, first[key]) {
 			t.Errorf("%v came back as %v", row.err, err)
 		}
 	}
-	field := &fieldError{errLimitExceeded, "target.users[3]", "must be at most 1024 bytes"}
-	back, ok := errors.AsType[*fieldError](fromStatus(toStatus(field)))
+	field := &FieldError{ErrLimitExceeded, "target.users[3]", "must be at most 1024 bytes"}
+	back, ok := errors.AsType[*FieldError](FromStatus(ToStatus(field)))
 	if !ok || *back != *field {
 		t.Errorf("%v came back as %v", field, back)
 	}
@@ -127,7 +127,7 @@ func TestStatusesOfOthersStayWhatTheyAre(t *testing.T) {
 		errors.New("x"), status.Error(codes.Unavailable, "x"),
 		status.Error(codes.NotFound, "x"), foreign.Err(),
 	} {
-		if have := fromStatus(err); !errors.Is(have, err) || errors.Is(
+		if have := FromStatus(err); !errors.Is(have, err) || errors.Is(
 			have, hub.ErrConnectionNotFound,
 		) {
 			t.Errorf("%v came back as %v", err, have)

@@ -1,4 +1,7 @@
-package control
+// Package failure has every error of the control API in one table: the sentinel in Go, the status
+// code and the reason for the caller. ToStatus turns an error into a status, and FromStatus turns
+// the status of a peer back. It is constant, so it is safe for concurrent use, and it never waits.
+package failure
 
 import (
 	"context"
@@ -25,27 +28,28 @@ const errorDomain = "connhub"
 // leaves, short enough for a send to be still worth it.
 const retryDelay = time.Second
 
-// Errors of this package itself. An error about a field comes as a *fieldError.
+// The errors of the control API beside those of hub. Each text is what the caller reads. An error
+// about a field comes as a *FieldError.
 var (
-	errInvalidField       = errors.New("a field breaks a rule")
-	errLimitExceeded      = errors.New("a field is over a limit")
-	errTargetEmpty        = errors.New("the target names nothing")
-	errPageTokenInvalid   = errors.New("the page token was not given out for this request")
-	errCredentialsInvalid = errors.New("credentials are missing or wrong")
-	errRoleNotAllowed     = errors.New("these credentials are not for this method")
-	errUnknownMethod      = errors.New("there is no such method")
-	errNoSigningKey       = errors.New("the hub has no key to sign client tokens with")
-	errHubsUnreachable    = errors.New("a hub that may matter could not be asked")
-	errHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
+	ErrInvalidField       = errors.New("a field breaks a rule")
+	ErrLimitExceeded      = errors.New("a field is over a limit")
+	ErrTargetEmpty        = errors.New("the target names nothing")
+	ErrPageTokenInvalid   = errors.New("the page token was not given out for this request")
+	ErrCredentialsInvalid = errors.New("credentials are missing or wrong")
+	ErrRoleNotAllowed     = errors.New("these credentials are not for this method")
+	ErrUnknownMethod      = errors.New("there is no such method")
+	ErrNoSigningKey       = errors.New("the hub has no key to sign client tokens with")
+	ErrHubsUnreachable    = errors.New("a hub that may matter could not be asked")
+	ErrHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
 	errSubscriberSlow     = errors.New("events happen faster than they are read")
 	errTooManySubscribers = errors.New("the hub has the most subscribers it may have")
-	errTooManyCalls       = errors.New("what the caller has in flight holds the most bytes of " +
+	ErrTooManyCalls       = errors.New("what the caller has in flight holds the most bytes of " +
 		"calls that it may hold (--call-bytes)")
-	errTooManyOpenCalls = errors.New("the connection has the most calls in flight " +
+	ErrTooManyOpenCalls = errors.New("the connection has the most calls in flight " +
 		"that need no credential")
-	errTooManyConnections = errors.New("the hub is full, and this credential has " +
+	ErrTooManyConnections = errors.New("the hub is full, and this credential has " +
 		"the most connections that it may have there")
-	errInternal = errors.New("internal error")
+	ErrInternal = errors.New("internal error")
 )
 
 // statusRow is a kind of error: the sentinel in Go, and the code and reason for the caller.
@@ -60,22 +64,22 @@ type statusRow struct {
 // error that wraps it.
 var statusTable = slices.Concat(
 	rowsWith(codes.InvalidArgument, []reasonRow{
-		{errInvalidField, controlv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
-		{errLimitExceeded, controlv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED},
-		{errTargetEmpty, controlv1.ErrorReason_ERROR_REASON_TARGET_EMPTY},
-		{errPageTokenInvalid, controlv1.ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID},
+		{ErrInvalidField, controlv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
+		{ErrLimitExceeded, controlv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED},
+		{ErrTargetEmpty, controlv1.ErrorReason_ERROR_REASON_TARGET_EMPTY},
+		{ErrPageTokenInvalid, controlv1.ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID},
 	}),
 	rowsWith(codes.Unauthenticated, []reasonRow{
-		{errCredentialsInvalid, controlv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID},
+		{ErrCredentialsInvalid, controlv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID},
 	}),
 	rowsWith(codes.PermissionDenied, []reasonRow{
-		{errRoleNotAllowed, controlv1.ErrorReason_ERROR_REASON_ROLE_NOT_ALLOWED},
+		{ErrRoleNotAllowed, controlv1.ErrorReason_ERROR_REASON_ROLE_NOT_ALLOWED},
 	}),
 	rowsWith(codes.Unimplemented, []reasonRow{
-		{errUnknownMethod, controlv1.ErrorReason_ERROR_REASON_UNKNOWN_METHOD},
+		{ErrUnknownMethod, controlv1.ErrorReason_ERROR_REASON_UNKNOWN_METHOD},
 	}),
 	rowsWith(codes.FailedPrecondition, []reasonRow{
-		{errNoSigningKey, controlv1.ErrorReason_ERROR_REASON_NO_SIGNING_KEY},
+		{ErrNoSigningKey, controlv1.ErrorReason_ERROR_REASON_NO_SIGNING_KEY},
 	}),
 	rowsWith(codes.NotFound, []reasonRow{
 		{hub.ErrConnectionNotFound, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
@@ -91,15 +95,15 @@ var statusTable = slices.Concat(
 	}),
 	rowsWith(codes.Unavailable, []reasonRow{
 		{hub.ErrShuttingDown, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
-		{errHubsUnreachable, controlv1.ErrorReason_ERROR_REASON_HUBS_UNREACHABLE},
-		{errHubStarting, controlv1.ErrorReason_ERROR_REASON_HUB_STARTING},
+		{ErrHubsUnreachable, controlv1.ErrorReason_ERROR_REASON_HUBS_UNREACHABLE},
+		{ErrHubStarting, controlv1.ErrorReason_ERROR_REASON_HUB_STARTING},
 	}),
 	rowsWith(codes.ResourceExhausted, []reasonRow{
 		{errSubscriberSlow, controlv1.ErrorReason_ERROR_REASON_SUBSCRIBER_SLOW},
 		{errTooManySubscribers, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_SUBSCRIBERS},
-		{errTooManyCalls, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
-		{errTooManyOpenCalls, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
-		{errTooManyConnections, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS},
+		{ErrTooManyCalls, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
+		{ErrTooManyOpenCalls, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS},
+		{ErrTooManyConnections, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS},
 	}),
 	rowsWith(codes.DeadlineExceeded, []reasonRow{
 		{context.DeadlineExceeded, controlv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
@@ -108,7 +112,7 @@ var statusTable = slices.Concat(
 		{context.Canceled, controlv1.ErrorReason_ERROR_REASON_CANCELLED},
 	}),
 	rowsWith(codes.Internal, []reasonRow{
-		{errInternal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
+		{ErrInternal, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
 		// The rest are errors between the hub and its clients. No method of this API leads to them,
 		// so such an error is a fault.
 		{hub.ErrGroupLimit, controlv1.ErrorReason_ERROR_REASON_INTERNAL},
@@ -136,37 +140,39 @@ func rowsWith(code codes.Code, reasons []reasonRow) []statusRow {
 
 // internalRow is the row of errors without a row of their own.
 var internalRow = statusRow{
-	errInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL,
+	ErrInternal, codes.Internal, controlv1.ErrorReason_ERROR_REASON_INTERNAL,
 }
 
-// fieldError is an error about a field of a request.
-type fieldError struct {
-	kind error // the sentinel
-	// path in proto names, such as "target.users[3]"; empty: the request as a whole
-	field       string
-	description string // for the caller; a limit is named with its number
+// FieldError is an error about a field of a request.
+type FieldError struct {
+	Kind error // the sentinel: ErrInvalidField, ErrLimitExceeded and the like
+	// Field is a path in proto names, such as "target.users[3]"; empty: the request as a whole.
+	Field       string
+	Description string // for the caller; a limit is named with its number
 }
 
-// invalidField returns the error about a field that breaks a rule.
-func invalidField(field, description string) *fieldError {
-	return &fieldError{errInvalidField, field, description}
+// InvalidField returns the error about a field that breaks a rule.
+func InvalidField(field, description string) *FieldError {
+	return &FieldError{ErrInvalidField, field, description}
 }
 
-// limitExceeded returns the error about a field that is over a limit.
-func limitExceeded(field, format string, args ...any) *fieldError {
-	return &fieldError{errLimitExceeded, field, fmt.Sprintf(format, args...)}
+// LimitExceeded returns the error about a field that is over a limit.
+func LimitExceeded(field, format string, args ...any) *FieldError {
+	return &FieldError{ErrLimitExceeded, field, fmt.Sprintf(format, args...)}
 }
 
-func (e *fieldError) Error() string {
-	if e.field == "" {
-		return e.description
+// Error implements error: the field and the description.
+func (e *FieldError) Error() string {
+	if e.Field == "" {
+		return e.Description
 	}
-	return e.field + ": " + e.description
+	return e.Field + ": " + e.Description
 }
 
-func (e *fieldError) Unwrap() error { return e.kind }
+// Unwrap returns the sentinel.
+func (e *FieldError) Unwrap() error { return e.Kind }
 
-// reasoned is an error of a service of Config.Services. It has no row in the table, but names a
+// reasoned is an error of a service of control.Config.Services. It has no row in the table, but names a
 // reason of the API.
 type reasoned interface {
 	error
@@ -191,42 +197,45 @@ func rowOf(err error) statusRow {
 	return internalRow
 }
 
-// toStatus turns an error into the status for a caller.
-func toStatus(err error) error {
+// CodeOf returns the status code of err; codes.Internal if it has no row in the table.
+func CodeOf(err error) codes.Code { return rowOf(err).code }
+
+// ToStatus turns an error into the status for a caller.
+func ToStatus(err error) error {
 	row := rowOf(err)
 	text := row.err.Error()
 	details := []protoadapt.MessageV1{
 		&errdetails.ErrorInfo{Reason: reasonName(row.reason), Domain: errorDomain},
 	}
 	if r, ok := errors.AsType[reasoned](err); ok && row.code == codes.InvalidArgument {
-		err = &fieldError{row.err, r.Field(), r.Error()}
+		err = &FieldError{row.err, r.Field(), r.Error()}
 	}
-	if field, ok := errors.AsType[*fieldError](err); ok {
+	if field, ok := errors.AsType[*FieldError](err); ok {
 		text = field.Error()
 		violation := &errdetails.BadRequest_FieldViolation{
-			Field: field.field, Description: field.description, Reason: reasonName(row.reason),
+			Field: field.Field, Description: field.Description, Reason: reasonName(row.reason),
 		}
 		details = append(details, &errdetails.BadRequest{
 			FieldViolations: []*errdetails.BadRequest_FieldViolation{violation},
 		})
 	}
 	if row.code == codes.Internal {
-		text = errInternal.Error()
+		text = ErrInternal.Error()
 	}
 	if row.code == codes.Unavailable || row.code == codes.ResourceExhausted {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
 	}
 	st, detailErr := status.New(row.code, text).WithDetails(details...)
 	if detailErr != nil { // only for a code OK, which no row has
-		return status.Error(codes.Internal, errInternal.Error())
+		return status.Error(codes.Internal, ErrInternal.Error())
 	}
 	return st.Err()
 }
 
-// fromStatus turns a status that toStatus made, here or at a peer, back into the error. errors.Is
-// finds the sentinel in it, and a fieldError names the field. Any error without a row comes back as
+// FromStatus turns a status that ToStatus made, here or at a peer, back into the error. errors.Is
+// finds the sentinel in it, and a FieldError names the field. Any error without a row comes back as
 // it is.
-func fromStatus(err error) error {
+func FromStatus(err error) error {
 	st, ok := status.FromError(err)
 	if !ok {
 		return err
@@ -248,7 +257,7 @@ func fromStatus(err error) error {
 		return err
 	}
 	if violation != nil {
-		return &fieldError{row.err, violation.GetField(), violation.GetDescription()}
+		return &FieldError{row.err, violation.GetField(), violation.GetDescription()}
 	}
 	return row.err
 }
