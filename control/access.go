@@ -10,6 +10,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -48,7 +49,7 @@ func (s *accessService) IssueClientToken(
 	}
 	// Tokens have whole seconds: round up, so that a token never lives shorter than asked.
 	expires := time.Now().Add(ttl + time.Second - 1).Truncate(time.Second)
-	audience := auth.Audience(s.publicURL, namespaceOf(req))
+	audience := auth.Audience(s.publicURL, form.NamespaceOf(req))
 	token, err := s.tokens.Sign(audience, auth.Claims{
 		User: req.GetUser(), Groups: req.GetGroups(), Roles: roles, Labels: req.GetLabels(),
 		Expires: expires,
@@ -86,7 +87,7 @@ func (s *accessService) RevokePermissions(
 func (s *accessService) CheckPermissions(
 	ctx context.Context, req *controlv1.CheckPermissionsRequest,
 ) (*controlv1.CheckPermissionsResponse, error) {
-	req.Target = orEveryone(req.GetTarget())
+	req.Target = form.OrEveryone(req.GetTarget())
 	return s.router.Check(ctx, req)
 }
 
@@ -103,9 +104,9 @@ var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermiss
 	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.GrantPermissionsRequest,
 	) (*controlv1.GrantPermissionsResponse, error) {
-		target := newTarget(req.GetTarget())
+		target := form.NewTarget(req.GetTarget())
 		grants := newGrants(req.GetPermissions(), false)
-		permitted, err := h.Permit(ctx, namespaceOf(req), &target, grants)
+		permitted, err := h.Permit(ctx, form.NamespaceOf(req), &target, grants)
 		return newGranted(permitted), err
 	},
 	result: func(part *controlv1.GrantPermissionsResponse) *peerv1.ForwardResult {
@@ -113,10 +114,10 @@ var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermiss
 	},
 	partOf: (*peerv1.ForwardResult).GetGrant,
 	add: func(sum, part *controlv1.GrantPermissionsResponse) {
-		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
-		sum.Changed = addCounts(sum.GetChanged(), part.GetChanged())
-		sum.Refused = addCounts(sum.GetRefused(), part.GetRefused())
-		sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
+		sum.Matched = form.AddCounts(sum.GetMatched(), part.GetMatched())
+		sum.Changed = form.AddCounts(sum.GetChanged(), part.GetChanged())
+		sum.Refused = form.AddCounts(sum.GetRefused(), part.GetRefused())
+		sum.Closed = form.AddCounts(sum.GetClosed(), part.GetClosed())
 		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
 	},
 	setGaps: func(sum *controlv1.GrantPermissionsResponse, g gaps) {
@@ -133,9 +134,9 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.RevokePermissionsRequest,
 	) (*controlv1.RevokePermissionsResponse, error) {
-		target := newTarget(req.GetTarget())
+		target := form.NewTarget(req.GetTarget())
 		grants := newGrants(req.GetPermissions(), true)
-		permitted, err := h.Permit(ctx, namespaceOf(req), &target, grants)
+		permitted, err := h.Permit(ctx, form.NamespaceOf(req), &target, grants)
 		return newRevoked(permitted), err
 	},
 	result: func(part *controlv1.RevokePermissionsResponse) *peerv1.ForwardResult {
@@ -143,10 +144,10 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 	},
 	partOf: (*peerv1.ForwardResult).GetRevoke,
 	add: func(sum, part *controlv1.RevokePermissionsResponse) {
-		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
-		sum.Changed = addCounts(sum.GetChanged(), part.GetChanged())
-		sum.Refused = addCounts(sum.GetRefused(), part.GetRefused())
-		sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
+		sum.Matched = form.AddCounts(sum.GetMatched(), part.GetMatched())
+		sum.Changed = form.AddCounts(sum.GetChanged(), part.GetChanged())
+		sum.Refused = form.AddCounts(sum.GetRefused(), part.GetRefused())
+		sum.Closed = form.AddCounts(sum.GetClosed(), part.GetClosed())
 		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
 	},
 	setGaps: func(sum *controlv1.RevokePermissionsResponse, g gaps) {
@@ -154,23 +155,9 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 	},
 }
 
-var actions = map[controlv1.PermissionAction]permission.Action{
-	controlv1.PermissionAction_PERMISSION_ACTION_JOIN_LEAVE_GROUP: permission.JoinGroup,
-	controlv1.PermissionAction_PERMISSION_ACTION_SEND_TO_GROUP:    permission.SendToGroup,
-}
-
-// newPermissions translates checked permissions.
-func newPermissions(all []*controlv1.Permission) []permission.Permission {
-	list := make([]permission.Permission, len(all))
-	for i, p := range all {
-		list[i] = permission.Permission{Action: actions[p.GetAction()], Group: p.GetGroup()}
-	}
-	return list
-}
-
 func newGrants(all []*controlv1.Permission, revoked bool) []permission.Grant {
 	list := make([]permission.Grant, len(all))
-	for i, p := range newPermissions(all) {
+	for i, p := range form.NewPermissions(all) {
 		list[i] = permission.Grant{Permission: p, Revoked: revoked}
 	}
 	return list
@@ -178,16 +165,16 @@ func newGrants(all []*controlv1.Permission, revoked bool) []permission.Grant {
 
 func newGranted(p hub.Permitted) *controlv1.GrantPermissionsResponse {
 	return &controlv1.GrantPermissionsResponse{
-		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed),
-		Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
+		Matched: form.ClampCount(p.Matched), Changed: form.ClampCount(p.Changed),
+		Refused: form.ClampCount(p.Refused), Closed: form.ClampCount(p.Closed),
 		Refusals: newRefusals(p.Refusals),
 	}
 }
 
 func newRevoked(p hub.Permitted) *controlv1.RevokePermissionsResponse {
 	return &controlv1.RevokePermissionsResponse{
-		Matched: clampCount(p.Matched), Changed: clampCount(p.Changed),
-		Refused: clampCount(p.Refused), Closed: clampCount(p.Closed),
+		Matched: form.ClampCount(p.Matched), Changed: form.ClampCount(p.Changed),
+		Refused: form.ClampCount(p.Refused), Closed: form.ClampCount(p.Closed),
 		Refusals: newRefusals(p.Refusals),
 	}
 }

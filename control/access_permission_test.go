@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -141,7 +142,8 @@ func TestPermissionsAreChangedAndCountedAtEveryHub(t *testing.T) {
 		next.check(t, &controlv1.CheckPermissionsResponse{Matched: 6, Allowed: 3},
 			everyone(), may(joinLeave, group)...)
 		for j, client := range clients {
-			if client.May(permission.Permission{Action: permission.JoinGroup, Group: group}) != (j%2 == 0) {
+			joining := permission.Permission{Action: permission.JoinGroup, Group: group}
+			if client.May(joining) != (j%2 == 0) {
 				t.Errorf("client %d may: %v", j, j%2 != 0)
 			}
 		}
@@ -170,11 +172,11 @@ func TestPermissionsAreChangedAndCountedAtEveryHub(t *testing.T) {
 
 func TestPermissionsThatAPeerGrantsAreCheckedAgain(t *testing.T) {
 	f := newFixture(t)
-	validator, err := newValidator()
+	validator, err := form.NewValidator()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{f.hub, validator.checkRequest, slogTo(f.log)}
+	e := &executor{f.hub, validator.Check, slogTo(f.log)}
 	ann := f.connect(t, &wireProtocol{}, "ann")
 	for _, req := range []*controlv1.GrantPermissionsRequest{
 		{Target: users("ann")},

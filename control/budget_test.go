@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -114,7 +115,7 @@ func TestManyStreamsOfOneBackendCostTheOthersNothing(t *testing.T) {
 func TestBegunRequestsAreBoundedBeforeTheyCome(t *testing.T) {
 	f := newFixture(t, small)
 	c := f.rawCaller(t)
-	const begun, room = 100, MinCallBytes / 3 / maxRequestBytes
+	const begun, room = 100, MinCallBytes / 3 / form.MaxRequestBytes
 	for range begun {
 		stream, err := c.begin(
 			controlv1.DeliveryService_Send_FullMethodName, "Bearer "+backendSecret,
@@ -122,7 +123,7 @@ func TestBegunRequestsAreBoundedBeforeTheyCome(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.announce(stream, maxRequestBytes-1, 1<<10); err != nil {
+		if err := c.announce(stream, form.MaxRequestBytes-1, 1<<10); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -137,7 +138,7 @@ func TestBegunRequestsAreBoundedBeforeTheyCome(t *testing.T) {
 		}
 	}
 	if held := f.metric(t, "connhub_grpc_call_bytes"); held > MinCallBytes/3 ||
-		held < maxRequestBytes {
+		held < form.MaxRequestBytes {
 		t.Errorf("%d bytes are held", held)
 	}
 	f.send(t, &controlv1.SendRequest{

@@ -23,10 +23,7 @@ func TestABatchIsOneWriteToEachClientAlsoWhereOtherHubsHaveMembers(t *testing.T)
 	for _, words := range eight {
 		sends = append(sends, to(&controlv1.Target{Groups: []string{"lobby"}}, words))
 	}
-	request := inOneRequest(sends)
-	for i, one := range request.GetSends() {
-		one.Sequence = int64(i) + 1
-	}
+	request := batch(1, sends...)
 	if err := stream.Send(request); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -96,7 +97,8 @@ func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.C
 	}()
 	bounds, open := openMethods[info.FullMethodName]
 	c := &call{
-		Context: ctx, conn: inboundOf(ctx), codec: g.codec, maxBytes: maxRequestBytes, open: open,
+		Context: ctx, conn: inboundOf(ctx), codec: g.codec, open: open,
+		maxBytes:    form.MaxRequestBytes,
 		peer:        isPeerMethod(info.FullMethodName),
 		traceParent: parseTraceParent(info.Header["traceparent"]),
 	}

@@ -14,6 +14,7 @@ import (
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -47,7 +48,7 @@ func TestMessagesAreReadPieceByPiece(t *testing.T) {
 
 func TestALargeMessageIsRefusedHoweverSmallItCame(t *testing.T) {
 	f := newFixture(t)
-	big := to(users("ann"), strings.Repeat("x", maxRequestBytes))
+	big := to(users("ann"), strings.Repeat("x", form.MaxRequestBytes))
 	for name, options := range map[string][]grpc.CallOption{
 		"plain": nil, "compressed": {grpc.UseCompressor(gzip.Name)},
 	} {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/discovery/embedded"
@@ -505,11 +506,11 @@ func TestAPanicAtAnotherHubCostsItsOwnCallOnly(t *testing.T) {
 
 func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 	f := newFixture(t)
-	validator, err := newValidator()
+	validator, err := form.NewValidator()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{f.hub, validator.checkRequest, slogTo(f.log)}
+	e := &executor{f.hub, validator.Check, slogTo(f.log)}
 	f.connect(t, &wireProtocol{}, "ann")
 	join := func(req *controlv1.AddToGroupsRequest) *mesh.Call {
 		call, err := newVerbCall(t.Context(), &joinVerb, req)

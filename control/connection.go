@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -36,9 +37,9 @@ func (s *connectionService) GetConnection(
 func (s *connectionService) ListConnections(
 	ctx context.Context, req *controlv1.ListConnectionsRequest,
 ) (*controlv1.ListConnectionsResponse, error) {
-	req.Target = orEveryone(req.GetTarget())
+	req.Target = form.OrEveryone(req.GetTarget())
 	const method = controlv1.ConnectionService_ListConnections_FullMethodName
-	request, err := newFingerprint(method, namespaceOf(req), req.GetTarget())
+	request, err := newFingerprint(method, form.NamespaceOf(req), req.GetTarget())
 	if err != nil {
 		return nil, err
 	}
@@ -74,9 +75,9 @@ var closeVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnect
 	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
 	) (*controlv1.CloseConnectionsResponse, error) {
-		target := newTarget(req.GetTarget())
+		target := form.NewTarget(req.GetTarget())
 		limit := int(req.GetMaxMatched())
-		closed, err := h.CloseConnections(ctx, namespaceOf(req), &target, newClose(req), limit)
+		closed, err := h.CloseConnections(ctx, form.NamespaceOf(req), &target, newClose(req), limit)
 		return newClosed(closed), err
 	},
 	result: closedResult,
@@ -97,8 +98,8 @@ var countVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnect
 	carryOut: func(
 		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
 	) (*controlv1.CloseConnectionsResponse, error) {
-		target := newTarget(req.GetTarget())
-		return newClosed(hub.Closed{Matched: h.Count(namespaceOf(req), &target)}), nil
+		target := form.NewTarget(req.GetTarget())
+		return newClosed(hub.Closed{Matched: h.Count(form.NamespaceOf(req), &target)}), nil
 	},
 	result: closedResult,
 	partOf: (*peerv1.ForwardResult).GetClose,
@@ -110,8 +111,8 @@ func closedResult(part *controlv1.CloseConnectionsResponse) *peerv1.ForwardResul
 }
 
 func addClosed(sum, part *controlv1.CloseConnectionsResponse) {
-	sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
-	sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
+	sum.Matched = form.AddCounts(sum.GetMatched(), part.GetMatched())
+	sum.Closed = form.AddCounts(sum.GetClosed(), part.GetClosed())
 }
 
 // newClose translates the close that the clients see.
@@ -125,7 +126,7 @@ func newClose(req *controlv1.CloseConnectionsRequest) cause.CloseStatus {
 
 func newClosed(closed hub.Closed) *controlv1.CloseConnectionsResponse {
 	return &controlv1.CloseConnectionsResponse{
-		Matched: clampCount(closed.Matched), Closed: clampCount(closed.Closed),
+		Matched: form.ClampCount(closed.Matched), Closed: form.ClampCount(closed.Closed),
 	}
 }
 
@@ -140,9 +141,9 @@ func newConnection(info *hub.Info) *controlv1.Connection {
 		RemoteAddress:   info.RemoteAddress,
 		CreateTime:      timestamppb.New(info.Created),
 		State:           connectionStates[info.Phase],
-		QueuedMessages:  clampCount(info.QueuedMessages),
+		QueuedMessages:  form.ClampCount(info.QueuedMessages),
 		QueuedBytes:     info.QueuedBytes,
-		UnackedMessages: clampCount(info.UnackedMessages),
+		UnackedMessages: form.ClampCount(info.UnackedMessages),
 		LastAcked:       int64(info.LastAcked), // sequence ids stay below 2^53
 		Hub:             string(info.Hub),
 	}

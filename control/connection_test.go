@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
@@ -151,7 +152,7 @@ func TestCountsAreCutAtTheEndOfTheirType(t *testing.T) {
 	for n, want := range map[int]int32{
 		0: 0, 7: 7, math.MaxInt32: math.MaxInt32, math.MaxInt32 + 1: math.MaxInt32,
 	} {
-		if have := clampCount(n); have != want {
+		if have := form.ClampCount(n); have != want {
 			t.Errorf("%d: %d", n, have)
 		}
 	}

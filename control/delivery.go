@@ -3,13 +3,12 @@ package control
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/overflow"
@@ -51,7 +50,7 @@ func (d *deliveryService) Send(
 func (d *deliveryService) beginSend(
 	ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst,
 ) (*sending, error) {
-	if err := errors.Join(checkConflation(req), checkJSON(req.GetMessage())); err != nil {
+	if err := form.CheckSend(req); err != nil {
 		return nil, err
 	}
 	from.began = time.Now()
@@ -81,9 +80,10 @@ func originOf(ctx context.Context) origin {
 func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
 	until := from.began.Add(waitTimeout(from, req.GetWaitTimeout()))
 	o := &outgoing{request: req, began: from.began, until: until}
+	namespace := form.NamespaceOf(req)
 	o.send = hub.Send{
-		Message:       newMessage(namespaceOf(req), req.GetMessage(), from),
-		Target:        newTarget(req.GetTarget()),
+		Message:       form.NewMessage(namespace, req.GetMessage(), from.traceParent, from.began),
+		Target:        form.NewTarget(req.GetTarget()),
 		Wait:          waits[req.GetWait()],
 		Policy:        policies[req.GetOverflowPolicy()],
 		ConflationKey: req.GetConflationKey(),
@@ -108,18 +108,6 @@ var policies = map[controlv1.OverflowPolicy]overflow.Policy{
 	controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_OLDEST: overflow.DropOldest,
 	controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST: overflow.DropNewest,
 	controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE:    overflow.Conflate,
-}
-
-// checkConflation holds that the key and the policy come together.
-func checkConflation(req *controlv1.SendRequest) error {
-	conflates := req.GetOverflowPolicy() == controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE
-	switch {
-	case conflates && req.GetConflationKey() == "":
-		return failure.InvalidField("conflation_key", "must be set with the policy CONFLATE")
-	case !conflates && req.GetConflationKey() != "":
-		return failure.InvalidField("conflation_key", "must be empty without the policy CONFLATE")
-	}
-	return nil
 }
 
 // identifyRequest sets the hash by which the hub knows a retry of the request. The hash leaves out

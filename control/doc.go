@@ -1,6 +1,6 @@
 // Package control serves the gRPC control API (connhub.control.v1) with which backends reach
-// clients. It translates: proto to the hub's Go types on the way in, receipts and sentinels to
-// proto and status codes on the way out. The hub carries out the verbs.
+// clients. It routes each call to the hubs that may have matching connections, and reports the
+// result. The hub carries out the verbs.
 //
 // # Life of a call
 //
@@ -10,7 +10,7 @@
 //     (port.go, holders.go).
 //  2. The registrar gets the call before its message is read (registrar.go).
 //  3. The guard recovers, counts, authenticates and authorizes (interceptor.go).
-//  4. The message is decoded and checked against the rules in the protos (validate.go).
+//  4. The message is decoded and checked against the rules in the protos (control/form).
 //  5. The handler, in the file named after its proto, calls the router (router.go, read.go,
 //     verb.go).
 //  6. Errors of every step become a status by a single table (control/failure).
@@ -43,8 +43,8 @@
 //
 // Strangers are bounded in number, bytes and time. Fair shares of the port bound the connections of
 // a credential. A connection may have maxCalls in flight. A request is bounded before it is read
-// (maxRequestBytes, or its row in openMethods). A SendStream stops reading while the transport has
-// not taken too many of its results (maxUnanswered, maxUnansweredBytes).
+// (form.MaxRequestBytes, or its row in openMethods). A SendStream stops reading while the transport
+// has not taken too many of its results (maxUnanswered, maxUnansweredBytes).
 //
 // A budget of bytes bounds the memory that the calls of backends hold together (budget.go):
 //   - A message is reserved when its length is known, before it comes.

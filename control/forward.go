@@ -9,9 +9,9 @@ import (
 
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -30,12 +30,9 @@ const returnTime = 100 * time.Millisecond
 func newSendCall(o *outgoing) (*mesh.Call, error) {
 	wait := o.until.Sub(o.began)
 	timeout := wait - min(wait/10, returnTime)
-	b, ok := encodeSend(o, timeout)
-	if !ok {
-		var err error
-		if b, err = proto.Marshal(newSendRequest(o, timeout)); err != nil {
-			return nil, err
-		}
+	b, err := form.EncodeSend(o.request, o.send.Message.ID, timeout)
+	if err != nil {
+		return nil, err
 	}
 	var c struct { // a single allocation
 		call    mesh.Call
@@ -50,22 +47,6 @@ func newSendCall(o *outgoing) (*mesh.Call, error) {
 	c.kind.Send, c.forward.Call = &c.send, &c.kind
 	c.call = mesh.Call{Caller: o.send.Caller, Began: o.began, Forward: &c.forward}
 	return &c.call, nil
-}
-
-// newSendRequest returns the request of a send for peers.
-func newSendRequest(o *outgoing, timeout time.Duration) *controlv1.SendRequest {
-	req := o.request
-	return &controlv1.SendRequest{
-		Namespace: o.send.Message.Namespace, Target: req.GetTarget(),
-		Message: &controlv1.Message{
-			Id: o.send.Message.ID, Event: req.GetMessage().GetEvent(),
-			Payload:  req.GetMessage().GetPayload(),
-			Metadata: req.GetMessage().GetMetadata(), Ttl: req.GetMessage().GetTtl(),
-		},
-		Wait: req.GetWait(), WaitTimeout: durationpb.New(timeout),
-		OverflowPolicy: req.GetOverflowPolicy(), ConflationKey: req.GetConflationKey(),
-		RequestId: req.GetRequestId(), Detail: req.GetDetail(),
-	}
 }
 
 // executor carries out the calls that peers forward to this hub.
@@ -121,7 +102,7 @@ func (e *executor) executeSend(
 		return finishedExecution(errorResult(err))
 	}
 	// The entry hub has checked the rest, which would take longer than the send.
-	if !names.IsNamespace(namespaceOf(req)) {
+	if !names.IsNamespace(form.NamespaceOf(req)) {
 		return finishedExecution(errorResult(failure.ErrInvalidField))
 	}
 	o := newOutgoing(req, origin{
@@ -177,7 +158,7 @@ func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 
 // decodeForwarded decodes a request that a peer has checked.
 func decodeForwarded(b []byte, req proto.Message) error {
-	if err := decodeMessage(b, req); err != nil {
+	if err := form.DecodeMessage(b, req); err != nil {
 		name := req.ProtoReflect().Descriptor().Name()
 		return fmt.Errorf("%w: a forwarded %s can't be decoded", failure.ErrInvalidField, name)
 	}

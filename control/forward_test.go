@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
@@ -109,11 +110,11 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Hub = h })
 	f.hub = h
 	f.connect(t, &wireProtocol{}, "ann")
-	validator, err := newValidator()
+	validator, err := form.NewValidator()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{h, validator.checkRequest, slogTo(f.log)}
+	e := &executor{h, validator.Check, slogTo(f.log)}
 	call, err := newVerbCall(t.Context(), &joinVerb, &controlv1.AddToGroupsRequest{
 		Target: users("ann"), Groups: []string{"g"},
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -39,7 +40,7 @@ func (s *groupService) ListGroups(
 	ctx context.Context, req *controlv1.ListGroupsRequest,
 ) (*controlv1.ListGroupsResponse, error) {
 	const method = controlv1.GroupService_ListGroups_FullMethodName
-	request, err := newFingerprint(method, namespaceOf(req), nil)
+	request, err := newFingerprint(method, form.NamespaceOf(req), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -70,15 +71,15 @@ var joinVerb = verb[*controlv1.AddToGroupsRequest, *controlv1.AddToGroupsRespons
 	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
 	) (*controlv1.AddToGroupsResponse, error) {
-		target := newTarget(req.GetTarget())
-		joined, err := h.Join(ctx, namespaceOf(req), &target, req.GetGroups())
+		target := form.NewTarget(req.GetTarget())
+		joined, err := h.Join(ctx, form.NamespaceOf(req), &target, req.GetGroups())
 		return newJoined(joined), err
 	},
 	begin: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
 	) (*controlv1.AddToGroupsResponse, inForce, error) {
-		target := newTarget(req.GetTarget())
-		joined, then, err := h.BeginJoin(ctx, namespaceOf(req), &target, req.GetGroups())
+		target := form.NewTarget(req.GetTarget())
+		joined, then, err := h.BeginJoin(ctx, form.NamespaceOf(req), &target, req.GetGroups())
 		return newJoined(joined), then, err
 	},
 	result: func(part *controlv1.AddToGroupsResponse) *peerv1.ForwardResult {
@@ -86,11 +87,11 @@ var joinVerb = verb[*controlv1.AddToGroupsRequest, *controlv1.AddToGroupsRespons
 	},
 	partOf: (*peerv1.ForwardResult).GetJoin,
 	add: func(sum, part *controlv1.AddToGroupsResponse) {
-		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
-		sum.Added = addCounts(sum.GetAdded(), part.GetAdded())
-		sum.Already = addCounts(sum.GetAlready(), part.GetAlready())
-		sum.Refused = addCounts(sum.GetRefused(), part.GetRefused())
-		sum.Closed = addCounts(sum.GetClosed(), part.GetClosed())
+		sum.Matched = form.AddCounts(sum.GetMatched(), part.GetMatched())
+		sum.Added = form.AddCounts(sum.GetAdded(), part.GetAdded())
+		sum.Already = form.AddCounts(sum.GetAlready(), part.GetAlready())
+		sum.Refused = form.AddCounts(sum.GetRefused(), part.GetRefused())
+		sum.Closed = form.AddCounts(sum.GetClosed(), part.GetClosed())
 		sum.Refusals = addRefusals(sum.GetRefusals(), part.GetRefusals())
 	},
 	setGaps: func(sum *controlv1.AddToGroupsResponse, g gaps) {
@@ -106,8 +107,9 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 	carryOut: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.RemoveFromGroupsRequest,
 	) (*controlv1.RemoveFromGroupsResponse, error) {
-		target := newTarget(req.GetTarget())
-		left, err := h.Leave(ctx, namespaceOf(req), &target, req.GetGroups(), req.GetAllGroups())
+		target := form.NewTarget(req.GetTarget())
+		left, err := h.Leave(
+			ctx, form.NamespaceOf(req), &target, req.GetGroups(), req.GetAllGroups())
 		return newLeft(left), err
 	},
 	result: func(part *controlv1.RemoveFromGroupsResponse) *peerv1.ForwardResult {
@@ -115,8 +117,8 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 	},
 	partOf: (*peerv1.ForwardResult).GetLeave,
 	add: func(sum, part *controlv1.RemoveFromGroupsResponse) {
-		sum.Matched = addCounts(sum.GetMatched(), part.GetMatched())
-		sum.Removed = addCounts(sum.GetRemoved(), part.GetRemoved())
+		sum.Matched = form.AddCounts(sum.GetMatched(), part.GetMatched())
+		sum.Removed = form.AddCounts(sum.GetRemoved(), part.GetRemoved())
 	},
 	setGaps: func(sum *controlv1.RemoveFromGroupsResponse, g gaps) {
 		sum.UnreachableHubs, sum.DiscoveryStaleFor = g.unreachableHubs, g.staleFor
@@ -125,11 +127,11 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 
 func newJoined(joined hub.Joined) *controlv1.AddToGroupsResponse {
 	return &controlv1.AddToGroupsResponse{
-		Matched: clampCount(joined.Matched),
-		Added:   clampCount(joined.Added),
-		Already: clampCount(joined.Already),
-		Refused: clampCount(joined.Refused),
-		Closed:  clampCount(joined.Closed),
+		Matched: form.ClampCount(joined.Matched),
+		Added:   form.ClampCount(joined.Added),
+		Already: form.ClampCount(joined.Already),
+		Refused: form.ClampCount(joined.Refused),
+		Closed:  form.ClampCount(joined.Closed),
 
 		Refusals: newRefusals(joined.Refusals),
 	}
@@ -137,10 +139,10 @@ func newJoined(joined hub.Joined) *controlv1.AddToGroupsResponse {
 
 func newLeft(left hub.Left) *controlv1.RemoveFromGroupsResponse {
 	return &controlv1.RemoveFromGroupsResponse{
-		Matched: clampCount(left.Matched), Removed: clampCount(left.Removed),
+		Matched: form.ClampCount(left.Matched), Removed: form.ClampCount(left.Removed),
 	}
 }
 
 func newGroup(info hub.GroupInfo) *controlv1.Group {
-	return &controlv1.Group{Name: info.Name, Members: clampCount(info.Members)}
+	return &controlv1.Group{Name: info.Name, Members: form.ClampCount(info.Members)}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -49,7 +50,7 @@ func TestEveryMethodAsksForTheRightCredentials(t *testing.T) {
 		{"a peer's", "Bearer " + peerSecret, codes.PermissionDenied, "ROLE_NOT_ALLOWED"},
 	} {
 		conn := f.dial(t, c.authorization)
-		for _, service := range controlServices() {
+		for _, service := range form.Services() {
 			for i := range service.Methods().Len() {
 				method := fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name())
 				t.Run(c.name+method, func(t *testing.T) {
@@ -135,7 +136,7 @@ func TestEveryRPCOfTheProtosHasARole(t *testing.T) {
 	for _, method := range newFixture(t).server.fullMethods() {
 		served[method] = true
 	}
-	for _, service := range controlServices() {
+	for _, service := range form.Services() {
 		if role, ok := (&guard{}).roleFor(string(service.FullName())); !ok ||
 			role != auth.RoleBackend {
 			t.Errorf("%s: role %q, %v", service.FullName(), role, ok)

@@ -102,7 +102,7 @@ func newPublishCall(s *hub.Send, began time.Time) (*mesh.Call, error) {
 	}, nil
 }
 
-// targetOf is the inverse of newTarget.
+// targetOf is the inverse of form.NewTarget.
 func targetOf(t *hub.Target) *controlv1.Target {
 	target := &controlv1.Target{
 		Connections: t.Connections, Users: t.Users, Groups: t.Groups, Everyone: t.Everyone,

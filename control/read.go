@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -70,7 +71,7 @@ func hubsOf(to []mesh.Destination) []hub.ID {
 func (r *router) Connection(
 	ctx context.Context, req *controlv1.GetConnectionRequest,
 ) (*controlv1.Connection, error) {
-	info, err := r.hub.Connection(namespaceOf(req), req.GetConnection())
+	info, err := r.hub.Connection(form.NamespaceOf(req), req.GetConnection())
 	if err == nil {
 		return newConnection(&info), nil
 	}
@@ -112,8 +113,8 @@ func (r *router) stateOf(id hub.ID) (known, linked bool) {
 func (r *router) Connections(
 	ctx context.Context, req *controlv1.ListConnectionsRequest, after hub.Cursor,
 ) (*controlv1.ListConnectionsResponse, hub.Cursor, error) {
-	limit, target := pageSize(req.GetPageSize()), newTarget(req.GetTarget())
-	route := r.routeFor(namespaceOf(req), &target)
+	limit, target := pageSize(req.GetPageSize()), form.NewTarget(req.GetTarget())
+	route := r.routeFor(form.NamespaceOf(req), &target)
 	local, err := localConnections(r.hub, req, after)
 	if err != nil {
 		return nil, hub.Cursor{}, err
@@ -142,15 +143,16 @@ func (r *router) Connections(
 func withoutToken(req *controlv1.ListConnectionsRequest) *controlv1.ListConnectionsRequest {
 	size := int32(pageSize(req.GetPageSize()))
 	return &controlv1.ListConnectionsRequest{
-		Namespace: namespaceOf(req), Target: req.GetTarget(), PageSize: size,
+		Namespace: form.NamespaceOf(req), Target: req.GetTarget(), PageSize: size,
 	}
 }
 
 func localConnections(
 	h *hub.Hub, req *controlv1.ListConnectionsRequest, after hub.Cursor,
 ) (page[*controlv1.Connection], error) {
-	target := newTarget(req.GetTarget())
-	infos, next, err := h.Connections(namespaceOf(req), &target, after, pageSize(req.GetPageSize()))
+	target := form.NewTarget(req.GetTarget())
+	size := pageSize(req.GetPageSize())
+	infos, next, err := h.Connections(form.NamespaceOf(req), &target, after, size)
 	if err != nil {
 		return page[*controlv1.Connection]{}, err
 	}
@@ -165,17 +167,17 @@ func localConnections(
 func (r *router) Group(
 	ctx context.Context, req *controlv1.GetGroupRequest,
 ) (*controlv1.GetGroupResponse, error) {
-	route := r.routeFor(namespaceOf(req), &hub.Target{Groups: []string{req.GetGroup()}})
+	route := r.routeFor(form.NamespaceOf(req), &hub.Target{Groups: []string{req.GetGroup()}})
 	group := &controlv1.Group{Name: req.GetGroup()}
-	local, err := r.hub.Group(namespaceOf(req), req.GetGroup())
+	local, err := r.hub.Group(form.NamespaceOf(req), req.GetGroup())
 	if err == nil {
-		group.Members = clampCount(local.Members)
+		group.Members = form.ClampCount(local.Members)
 	}
 	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Group{Group: req},
 	})
 	for _, p := range parts {
-		group.Members = addCounts(group.Members, p.response.GetGroup().GetMembers())
+		group.Members = form.AddCounts(group.Members, p.response.GetGroup().GetMembers())
 	}
 	lost = append(lost, route.Unreachable...)
 	switch {
@@ -194,13 +196,15 @@ func (r *router) Groups(
 	ctx context.Context, req *controlv1.ListGroupsRequest, after hub.Cursor,
 ) (*controlv1.ListGroupsResponse, hub.Cursor, error) {
 	limit := pageSize(req.GetPageSize())
-	route := r.routeFor(namespaceOf(req), &hub.Target{Everyone: true})
+	route := r.routeFor(form.NamespaceOf(req), &hub.Target{Everyone: true})
 	local, err := localGroups(r.hub, req, after)
 	if err != nil {
 		return nil, hub.Cursor{}, err
 	}
 	pages := []page[*controlv1.Group]{local}
-	request := &controlv1.ListGroupsRequest{Namespace: namespaceOf(req), PageSize: int32(limit)}
+	request := &controlv1.ListGroupsRequest{
+		Namespace: form.NamespaceOf(req), PageSize: int32(limit),
+	}
 	question := &peerv1.ReadGroups{Request: request, After: newPeerCursor(after)}
 	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Groups{Groups: question},
@@ -213,7 +217,7 @@ func (r *router) Groups(
 	}
 	merged := mergePages(pages, limit, func(g *controlv1.Group) string { return g.GetName() },
 		func(a, b *controlv1.Group) *controlv1.Group {
-			members := addCounts(a.GetMembers(), b.GetMembers())
+			members := form.AddCounts(a.GetMembers(), b.GetMembers())
 			return &controlv1.Group{Name: a.GetName(), Members: members}
 		})
 	return &controlv1.ListGroupsResponse{
@@ -226,7 +230,7 @@ func (r *router) Groups(
 func localGroups(
 	h *hub.Hub, req *controlv1.ListGroupsRequest, after hub.Cursor,
 ) (page[*controlv1.Group], error) {
-	infos, next, err := h.Groups(namespaceOf(req), after, pageSize(req.GetPageSize()))
+	infos, next, err := h.Groups(form.NamespaceOf(req), after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return page[*controlv1.Group]{}, err
 	}
@@ -241,8 +245,8 @@ func localGroups(
 func (r *router) Check(
 	ctx context.Context, req *controlv1.CheckPermissionsRequest,
 ) (*controlv1.CheckPermissionsResponse, error) {
-	target := newTarget(req.GetTarget())
-	route := r.routeFor(namespaceOf(req), &target)
+	target := form.NewTarget(req.GetTarget())
+	route := r.routeFor(form.NamespaceOf(req), &target)
 	sum, err := localPermissions(ctx, r.hub, req)
 	if err != nil {
 		return nil, err
@@ -251,8 +255,8 @@ func (r *router) Check(
 		Read: &peerv1.ReadRequest_Permissions{Permissions: req},
 	})
 	for _, p := range parts {
-		sum.Matched = addCounts(sum.Matched, p.response.GetPermissions().GetMatched())
-		sum.Allowed = addCounts(sum.Allowed, p.response.GetPermissions().GetAllowed())
+		sum.Matched = form.AddCounts(sum.Matched, p.response.GetPermissions().GetMatched())
+		sum.Allowed = form.AddCounts(sum.Allowed, p.response.GetPermissions().GetAllowed())
 	}
 	sum.UnreachableHubs = append(lost, route.Unreachable...).sortedNames()
 	sum.DiscoveryStaleFor = r.staleFor()
@@ -262,14 +266,14 @@ func (r *router) Check(
 func localPermissions(
 	ctx context.Context, h *hub.Hub, req *controlv1.CheckPermissionsRequest,
 ) (*controlv1.CheckPermissionsResponse, error) {
-	target := newTarget(req.GetTarget())
-	permissions := newPermissions(req.GetPermissions())
-	matched, allowed, err := h.Permits(ctx, namespaceOf(req), &target, permissions)
+	target := form.NewTarget(req.GetTarget())
+	permissions := form.NewPermissions(req.GetPermissions())
+	matched, allowed, err := h.Permits(ctx, form.NamespaceOf(req), &target, permissions)
 	if err != nil {
 		return nil, err
 	}
 	return &controlv1.CheckPermissionsResponse{
-		Matched: clampCount(matched), Allowed: clampCount(allowed),
+		Matched: form.ClampCount(matched), Allowed: form.ClampCount(allowed),
 	}, nil
 }
 
@@ -339,7 +343,7 @@ func (e *executor) readLocal(
 ) (*peerv1.ReadResponse, error) {
 	switch q := r.GetRead().(type) {
 	case *peerv1.ReadRequest_Connection:
-		info, err := e.hub.Connection(namespaceOf(q.Connection), q.Connection.GetConnection())
+		info, err := e.hub.Connection(form.NamespaceOf(q.Connection), q.Connection.GetConnection())
 		if err != nil {
 			return nil, err
 		}
@@ -354,7 +358,7 @@ func (e *executor) readLocal(
 			Read: &peerv1.ReadResponse_Connections{Connections: answer},
 		}, err
 	case *peerv1.ReadRequest_Group:
-		info, err := e.hub.Group(namespaceOf(q.Group), q.Group.GetGroup())
+		info, err := e.hub.Group(form.NamespaceOf(q.Group), q.Group.GetGroup())
 		if err != nil {
 			return nil, err
 		}

@@ -1,9 +1,9 @@
 package control
 
 import (
-	"math"
 	"slices"
 
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -14,18 +14,18 @@ import (
 func newReceipt(r *hub.Receipt) *controlv1.Receipt {
 	receipt := &controlv1.Receipt{
 		MessageId:      r.MessageID,
-		Matched:        clampCount(r.Matched),
-		Pending:        clampCount(r.Pending),
-		Queued:         clampCount(r.Queued),
-		QueuedDetached: clampCount(r.QueuedDetached),
-		Written:        clampCount(r.Written),
-		Acked:          clampCount(r.Acked),
-		NotAckable:     clampCount(r.NotAckable),
+		Matched:        form.ClampCount(r.Matched),
+		Pending:        form.ClampCount(r.Pending),
+		Queued:         form.ClampCount(r.Queued),
+		QueuedDetached: form.ClampCount(r.QueuedDetached),
+		Written:        form.ClampCount(r.Written),
+		Acked:          form.ClampCount(r.Acked),
+		NotAckable:     form.ClampCount(r.NotAckable),
 		Duplicate:      r.Duplicate,
 	}
 	for _, d := range r.Dropped {
 		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{
-			Reason: dropReasons[d.Reason], Count: clampCount(d.Count),
+			Reason: dropReasons[d.Reason], Count: form.ClampCount(d.Count),
 		})
 	}
 	return receipt
@@ -39,9 +39,6 @@ var dropReasons = map[cause.DropReason]controlv1.DropReason{
 	cause.DropConflated:      controlv1.DropReason_DROP_REASON_CONFLATED,
 	cause.DropExpired:        controlv1.DropReason_DROP_REASON_EXPIRED,
 }
-
-// clampCount returns n as the API's int32, at most math.MaxInt32.
-func clampCount(n int) int32 { return int32(min(n, math.MaxInt32)) }
 
 // gathered is the receipt of a send: the sum of the receipts of the hubs.
 type gathered struct {
@@ -88,7 +85,7 @@ func (g *gathered) addReceipt(r *controlv1.Receipt) {
 		{&sum.Acked, r.GetAcked()},
 		{&sum.NotAckable, r.GetNotAckable()},
 	} {
-		*s.sum = addCounts(*s.sum, s.part)
+		*s.sum = form.AddCounts(*s.sum, s.part)
 	}
 	for _, d := range r.GetDropped() {
 		g.addDropped(d)
@@ -100,7 +97,7 @@ func (g *gathered) addDropped(d *controlv1.Dropped) {
 	for i, known := range g.receipt.GetDropped() {
 		switch {
 		case known.GetReason() == d.GetReason():
-			known.Count = addCounts(known.Count, d.GetCount())
+			known.Count = form.AddCounts(known.Count, d.GetCount())
 			return
 		case known.GetReason() > d.GetReason():
 			g.receipt.Dropped = slices.Insert(g.receipt.Dropped, i, d)
@@ -109,8 +106,6 @@ func (g *gathered) addDropped(d *controlv1.Dropped) {
 	}
 	g.receipt.Dropped = append(g.receipt.Dropped, d)
 }
-
-func addCounts(a, b int32) int32 { return int32(min(int64(a)+int64(b), math.MaxInt32)) }
 
 // totalReceipt returns the sum. For a duplicate the hubs know no longer which names matched.
 func (g *gathered) totalReceipt() *controlv1.Receipt {

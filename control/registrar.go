@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/connhub/connhub/control/failure"
-	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -19,7 +19,8 @@ import (
 // decoded. gRPC's generated code decodes first: a stranger could make the hub parse megabytes, and
 // the error of a broken message would bypass the guard.
 type registrar struct {
-	server   *grpc.Server
+	server *grpc.Server
+	// validate is the innermost interceptor of each handler.
 	validate grpc.UnaryServerInterceptor
 	guard    *guard
 }
@@ -62,7 +63,7 @@ func (n *serviceNames) RegisterService(desc *grpc.ServiceDesc, _ any) {
 type checkedRegistrar struct {
 	registrar
 
-	validator *validator
+	validator *form.Validator
 }
 
 // RegisterService implements grpc.ServiceRegistrar.
@@ -82,7 +83,7 @@ func (r checkedRegistrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 type checkedStream struct {
 	grpc.ServerStream
 
-	validator *validator
+	validator *form.Validator
 }
 
 // RecvMsg implements grpc.ServerStream. The guard answers its errors.
@@ -98,7 +99,7 @@ func (s *checkedStream) RecvMsg(m any) error {
 	case frame.err != nil:
 		return frame.err
 	}
-	return s.validator.checkRequest(message)
+	return s.validator.Check(message)
 }
 
 // guardHandler returns a handler that runs the server's interceptor first, without a request.
@@ -140,6 +141,18 @@ func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *re
 	return err
 }
 
+// checkWith returns the interceptor that checks requests against the rules in the protos.
+func checkWith(v *form.Validator) grpc.UnaryServerInterceptor {
+	return func(
+		ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+	) (any, error) {
+		if err := v.Check(req.(proto.Message)); err != nil {
+			return nil, err
+		}
+		return handler(ctx, req)
+	}
+}
+
 // skipValidation is the interceptor of services that check their messages themselves.
 func skipValidation(
 	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
@@ -179,30 +192,9 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer b.Free()
-	if decodeMessage(b.ReadOnlyData(), frame.message) != nil {
+	if form.DecodeMessage(b.ReadOnlyData(), frame.message) != nil {
 		frame.err = failure.InvalidField("",
 			"the request is not a protobuf message of its type, or has text that is not UTF-8")
 	}
 	return nil
-}
-
-// decodeMessage decodes b into an empty message.
-func decodeMessage(b []byte, into proto.Message) error {
-	if decodeCommon(b, into) {
-		return nil
-	}
-	return proto.Unmarshal(b, into)
-}
-
-// decodeCommon decodes b into an empty message. It reports false if b is no send of the common
-// kind.
-func decodeCommon(b []byte, into proto.Message) bool {
-	switch m := into.(type) {
-	case *controlv1.SendStreamRequest:
-		return decodeSends(b, m)
-	case *controlv1.SendRequest:
-		return decodeSend(b, m, new(sendParts))
-	default:
-		return false
-	}
 }

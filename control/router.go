@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -301,8 +302,8 @@ func (s *sending) awaitHere(ctx context.Context) {
 func (r *router) Close(
 	ctx context.Context, req *controlv1.CloseConnectionsRequest,
 ) (*controlv1.CloseConnectionsResponse, error) {
-	target := newTarget(req.GetTarget())
-	route := r.routeFor(namespaceOf(req), &target)
+	target := form.NewTarget(req.GetTarget())
+	route := r.routeFor(form.NamespaceOf(req), &target)
 	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {
 		req.MaxMatched = 0 // a hub would apply it to its own connections alone
 		counted, lost, err := sumAlong(ctx, r, &countVerb, req, route)

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -30,17 +31,6 @@ import (
 )
 
 const (
-	// maxRequestBytes bounds a request message. The largest request within all limits has a
-	// payload; a target, with up to 4 bytes of tag and length beside each name; metadata, with up
-	// to 15 bytes beside each pair, of at least a byte; a list of groups; and some single names.
-	// The bound is twice that, so that the answer to a request over a limit can name the field.
-	// Beyond it gRPC reads no further and answers RESOURCE_EXHAUSTED.
-	maxRequestBytes = 2 * (hub.MaxPayload +
-		maxTargetBytes + 4*maxTargetNames +
-		16*maxMetadataBytes +
-		hub.MaxGroups*(hub.MaxName+4) +
-		16*hub.MaxName)
-
 	// maxCalls bounds the calls that a connection may have in flight. A backend that waits for acks
 	// has many; each holds a request of some megabytes at most. The budget bounds the calls of all
 	// connections of a credential: each call weighs callWeight in it.
@@ -157,7 +147,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("control config: %w", err)
 	}
 	more := servicesOf(c.Services)
-	validator, err := newValidator(more...)
+	validator, err := form.NewValidator(more...)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +165,7 @@ func New(c Config) (*Server, error) {
 		grpc: grpc.NewServer(serverOptions(g, c.TLS)...), health: health.NewServer(),
 		leave: leave, calls: g.calls, port: g.port,
 	}
-	s.registerServices(&c, registrar{s.grpc, validator.interceptCall, g}, g, validator)
+	s.registerServices(&c, registrar{s.grpc, checkWith(validator), g}, g, validator)
 	if c.Mesh != nil {
 		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
 	}
@@ -208,7 +198,7 @@ func serverOptions(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.StreamInterceptor(g.interceptStream),
 		grpc.UnknownServiceHandler(g.refuseUnknown),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.MaxRecvMsgSize(form.MaxRequestBytes),
 		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.InitialWindowSize(streamWindow),
@@ -226,21 +216,21 @@ func serverOptions(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
 }
 
 // registerServices registers every service. The services of connhub go through r.
-func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, v *validator) {
+func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, v *form.Validator) {
 	router := &router{hub: c.Hub, mesh: c.Mesh}
 	delivery := &deliveryService{router: router}
-	controlv1.RegisterDeliveryServiceServer(r, &streamService{delivery, g, v.checkRequest})
+	controlv1.RegisterDeliveryServiceServer(r, &streamService{delivery, g, v.Check})
 	controlv1.RegisterConnectionServiceServer(r, &connectionService{router: router})
 	controlv1.RegisterGroupServiceServer(r, &groupService{router: router})
 	access := &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router}
 	controlv1.RegisterAccessServiceServer(r, access)
 	controlv1.RegisterHubServiceServer(r, &hubService{router: router})
 	for _, service := range c.Services {
-		service(checkedRegistrar{registrar{s.grpc, v.interceptCall, g}, v})
+		service(checkedRegistrar{registrar{s.grpc, checkWith(v), g}, v})
 	}
 	if c.Mesh != nil {
 		// The mesh checks its messages itself.
-		peers := c.Mesh.Service(&executor{c.Hub, v.checkRequest, g.logger})
+		peers := c.Mesh.Service(&executor{c.Hub, v.Check, g.logger})
 		peerv1.RegisterPeerServiceServer(registrar{s.grpc, skipValidation, g}, peers)
 	}
 	healthv1.RegisterHealthServer(registrar{s.grpc, skipValidation, g}, s.health)
@@ -325,12 +315,4 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-stopped
 		return ctx.Err()
 	}
-}
-
-// namespace returns the namespace of a request.
-func namespaceOf(req interface{ GetNamespace() string }) string {
-	if n := req.GetNamespace(); n != "" {
-		return n
-	}
-	return hub.DefaultNamespace
 }

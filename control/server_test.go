@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -220,7 +221,9 @@ func TestTheLargestRequestThatKeepsAllLimitsIsTaken(t *testing.T) {
 	f := newFixture(t)
 	req := &controlv1.SendRequest{
 		Namespace: "n" + strings.Repeat("0", 127),
-		Target:    &controlv1.Target{Users: many(maxTargetNames-1, 104), Groups: []string{"g"}},
+		Target: &controlv1.Target{
+			Users: many(form.MaxTargetNames-1, 104), Groups: []string{"g"},
+		},
 		Message: &controlv1.Message{
 			Id: long(1024), Event: long(1024), Metadata: map[string]string{},
 			Payload: &controlv1.Message_Json{Json: `"` + long(1<<20-2) + `"`},
@@ -231,15 +234,15 @@ func TestTheLargestRequestThatKeepsAllLimitsIsTaken(t *testing.T) {
 	for _, name := range many(2048, 4) {
 		req.Message.Metadata[name] = ""
 	}
-	if size := proto.Size(req); size > maxRequestBytes/2 {
-		t.Errorf("%d bytes, and maxRequestBytes is %d", size, maxRequestBytes)
+	if size := proto.Size(req); size > form.MaxRequestBytes/2 {
+		t.Errorf("%d bytes, and MaxRequestBytes is %d", size, form.MaxRequestBytes)
 	}
 	holdReceipt(t, &controlv1.Receipt{}, f.send(t, req))
 }
 
 func TestARequestBeyondAllLimitsIsNotRead(t *testing.T) {
 	f := newFixture(t)
-	err := sendingBytes(long(maxRequestBytes+1))(t.Context(), f)
+	err := sendingBytes(long(form.MaxRequestBytes+1))(t.Context(), f)
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("have %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http2"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -22,7 +23,7 @@ func TestAStrangerThatBeginsLargeMessagesIsRefusedAndThenCutOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.announce(stream, maxRequestBytes-1, 1<<10); err != nil {
+	if err := c.announce(stream, form.MaxRequestBytes-1, 1<<10); err != nil {
 		t.Fatal(err)
 	}
 	if code := c.status(t, stream); code != "8" {
@@ -48,7 +49,7 @@ func floodChecks(c *rawCaller) error {
 		if err != nil {
 			return err
 		}
-		if err := c.announce(stream, maxRequestBytes-1, 60<<10); err != nil {
+		if err := c.announce(stream, form.MaxRequestBytes-1, 60<<10); err != nil {
 			return err
 		}
 	}
@@ -116,7 +117,7 @@ func TestAConnectionThatHasShownACredentialStays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.announce(stream, maxRequestBytes-1, 1); err != nil {
+		if err := c.announce(stream, form.MaxRequestBytes-1, 1); err != nil {
 			t.Fatal(err)
 		}
 		if code := c.status(t, stream); code != "8" { // an open method takes no more for it

@@ -4,25 +4,19 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/waitlist"
 )
 
 const (
-	// maxStreamedSends bounds the sends in a request of a stream: enough to make the cost of the
-	// request itself negligible, and few enough to be of a single moment.
-	maxStreamedSends = 1000
-	// maxSequence is the highest sequence: beyond it JavaScript's numbers have gaps.
-	maxSequence = 1<<53 - 1
 	// maxBurst and maxBurstBytes bound the sends, and the bytes of their requests, that are written
 	// to clients together. Each client gets the sends of a burst by a single write, and the first
 	// send of a batch does not wait for all.
@@ -127,38 +121,9 @@ func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 	case frame.err != nil:
 		return nil, frame.err
 	}
-	return request, s.checkBatch(request.GetSends())
-}
-
-// checkBatch checks the rules for the number and the sequences of sends. A test checks that they
-// agree with the rules in the proto.
-func (s *sendStream) checkBatch(sends []*controlv1.StreamedSend) error {
-	if len(sends) == 0 {
-		return failure.InvalidField("sends", "must not be empty")
-	}
-	if len(sends) > maxStreamedSends {
-		return failure.LimitExceeded(
-			"sends", "must have at most %d, has %d", maxStreamedSends, len(sends))
-	}
-	for i, one := range sends {
-		kind, description := failure.ErrInvalidField, ""
-		switch sequence := one.GetSequence(); {
-		case sequence < 1:
-			description = "must be at least 1"
-		case sequence > maxSequence:
-			kind = failure.ErrLimitExceeded
-			description = fmt.Sprintf("must be at most %d", maxSequence)
-		case sequence <= s.last:
-			description = fmt.Sprintf("must be above %d, the one before it", s.last)
-		}
-		if description != "" {
-			return &failure.FieldError{
-				Kind: kind, Field: fmt.Sprintf("sends[%d].sequence", i), Description: description,
-			}
-		}
-		s.last = one.GetSequence()
-	}
-	return nil
+	var err error
+	s.last, err = form.CheckBatch(request.GetSends(), s.last)
+	return request, err
 }
 
 // takeBatch takes sends in their order. It reports false if no more sends are taken.
@@ -346,7 +311,7 @@ const nameOverhead = 16
 // requestWeight returns about the bytes of a request in memory. The fields that it leaves out are
 // small.
 func requestWeight(req *controlv1.SendRequest) int {
-	_, payload := payloadOf(req.GetMessage())
+	_, payload := form.PayloadOf(req.GetMessage())
 	bytes := len(payload)
 	target, except := req.GetTarget(), req.GetTarget().GetExcept()
 	for _, names := range [...][]string{

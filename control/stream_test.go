@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -125,7 +126,7 @@ func TestABadSendHasTheErrorOfSendAndEndsNothing(t *testing.T) {
 		func(r *controlv1.SendRequest) { r.Target = &controlv1.Target{} },
 		func(r *controlv1.SendRequest) { r.Target = users("ann", "") },
 		func(r *controlv1.SendRequest) { r.Target = users("bob", "a\x00") },
-		func(r *controlv1.SendRequest) { r.Target = users(many(maxTargetNames+1, 5)...) },
+		func(r *controlv1.SendRequest) { r.Target = users(many(form.MaxTargetNames+1, 5)...) },
 		func(r *controlv1.SendRequest) { r.Message = nil },
 		func(r *controlv1.SendRequest) { r.Message.Payload = nil },
 		func(r *controlv1.SendRequest) { r.Message.Payload = &controlv1.Message_Json{Json: "{"} },
@@ -134,7 +135,7 @@ func TestABadSendHasTheErrorOfSendAndEndsNothing(t *testing.T) {
 		func(r *controlv1.SendRequest) { r.Message.Event = long(1025) },
 		func(r *controlv1.SendRequest) { r.Message.Metadata = map[string]string{"": "v"} },
 		func(r *controlv1.SendRequest) {
-			r.Message.Metadata = map[string]string{"k": long(maxMetadataBytes)}
+			r.Message.Metadata = map[string]string{"k": long(form.MaxMetadataBytes)}
 		},
 		func(r *controlv1.SendRequest) { r.Message.Ttl = durationpb.New(-1) },
 		func(r *controlv1.SendRequest) { r.Namespace = "Bad" },
@@ -230,8 +231,8 @@ func TestABackendIsHeldAtTheBoundOfSendsWithoutResult(t *testing.T) {
 				sends, waiting(to(users(user), "x"), controlv1.Wait_WAIT_WRITTEN, time.Minute),
 			)
 		}
-		b.send(t, batch(1, sends[:maxStreamedSends-1]...))
-		b.send(t, batch(maxStreamedSends, sends[maxStreamedSends-1:]...))
+		b.send(t, batch(1, sends[:form.MaxStreamedSends-1]...))
+		b.send(t, batch(form.MaxStreamedSends, sends[form.MaxStreamedSends-1:]...))
 		synctest.Wait()
 		if taken := f.metric(t, "connhub_grpc_stream_sends_total"); taken != maxUnanswered {
 			t.Errorf("%d were taken, want %d", taken, maxUnanswered)
@@ -463,9 +464,9 @@ func TestAResultIsNeverLargerThanItIsTakenFor(t *testing.T) {
 	named := proto.CloneOf(receipt)
 	named.UnreachableHubs = slices.Repeat([]string{"abcdefgh"}, 1000)
 	for _, r := range []*controlv1.StreamedResult{
-		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: receipt}},
-		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: named}},
-		{Sequence: maxSequence, Outcome: &controlv1.StreamedResult_Error{
+		{Sequence: form.MaxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: receipt}},
+		{Sequence: form.MaxSequence, Outcome: &controlv1.StreamedResult_Receipt{Receipt: named}},
+		{Sequence: form.MaxSequence, Outcome: &controlv1.StreamedResult_Error{
 			Error: &spb.Status{Message: strings.Repeat("e", 10_000)},
 		}},
 	} {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
@@ -72,8 +73,8 @@ type inForce = func(done func(error)) (forget func())
 func callEverywhere[Q verbRequest, R proto.Message](
 	ctx context.Context, r *router, v *verb[Q, R], request Q,
 ) (R, error) {
-	target := newTarget(request.GetTarget())
-	return callAlong(ctx, r, v, request, r.routeFor(namespaceOf(request), &target))
+	target := form.NewTarget(request.GetTarget())
+	return callAlong(ctx, r, v, request, r.routeFor(form.NamespaceOf(request), &target))
 }
 
 // callAlong calls a verb at this hub and at the hubs of a route.
@@ -120,7 +121,7 @@ func newVerbCall[Q verbRequest, R proto.Message](
 ) (*mesh.Call, error) {
 	m := request.ProtoReflect()
 	namespace := m.Descriptor().Fields().ByName("namespace")
-	m.Set(namespace, protoreflect.ValueOfString(namespaceOf(request)))
+	m.Set(namespace, protoreflect.ValueOfString(form.NamespaceOf(request)))
 	b, err := proto.Marshal(request)
 	if err != nil {
 		return nil, err

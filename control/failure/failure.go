@@ -28,8 +28,8 @@ const errorDomain = "connhub"
 // leaves, short enough for a send to be still worth it.
 const retryDelay = time.Second
 
-// The errors of the control API beside those of hub. Each text is what the caller reads. An error
-// about a field comes as a *FieldError.
+// The errors of the control API beside those of hub. The caller reads their texts. An error about
+// a field comes as a *FieldError.
 var (
 	ErrInvalidField       = errors.New("a field breaks a rule")
 	ErrLimitExceeded      = errors.New("a field is over a limit")
@@ -172,8 +172,8 @@ func (e *FieldError) Error() string {
 // Unwrap returns the sentinel.
 func (e *FieldError) Unwrap() error { return e.Kind }
 
-// reasoned is an error of a service of control.Config.Services. It has no row in the table, but names a
-// reason of the API.
+// reasoned is an error of a service of control.Config.Services. It has no row in the table, but
+// names a reason of the API.
 type reasoned interface {
 	error
 	Reason() controlv1.ErrorReason

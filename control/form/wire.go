@@ -1,4 +1,4 @@
-package control
+package form
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -54,6 +55,27 @@ type sendParts struct {
 	name    [1]string // memory of the target's names while there is only a single name
 }
 
+// DecodeMessage decodes b into an empty message.
+func DecodeMessage(b []byte, into proto.Message) error {
+	if decodeCommon(b, into) {
+		return nil
+	}
+	return proto.Unmarshal(b, into)
+}
+
+// decodeCommon decodes b into an empty message. It reports false if b is no send of the common
+// kind.
+func decodeCommon(b []byte, into proto.Message) bool {
+	switch m := into.(type) {
+	case *controlv1.SendStreamRequest:
+		return decodeSends(b, m)
+	case *controlv1.SendRequest:
+		return decodeSend(b, m, new(sendParts))
+	default:
+		return false
+	}
+}
+
 // decodeSends decodes a request of a SendStream.
 func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
 	count := 0
@@ -61,7 +83,7 @@ func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
 		count++
 		return f.number == sendsField && f.isBytes
 	})
-	if !known || count > maxStreamedSends {
+	if !known || count > MaxStreamedSends {
 		return false
 	}
 	into.Sends = make([]*controlv1.StreamedSend, 0, count)
@@ -173,16 +195,25 @@ func decodeDuration(b []byte, into *durationpb.Duration) bool {
 	})
 }
 
-// encodeSend encodes the request of newSendRequest.
-func encodeSend(o *outgoing, timeout time.Duration) ([]byte, bool) {
-	req := o.request
+// EncodeSend encodes a send for peers: req with its namespace written out, the id of its message,
+// and timeout as its wait_timeout.
+func EncodeSend(req *controlv1.SendRequest, id string, timeout time.Duration) ([]byte, error) {
+	if b, ok := encodeCommon(req, id, timeout); ok {
+		return b, nil
+	}
+	return proto.Marshal(newForwarded(req, id, timeout))
+}
+
+// encodeCommon encodes the request of newForwarded. It reports false if the send is not of the
+// common kind.
+func encodeCommon(req *controlv1.SendRequest, id string, timeout time.Duration) ([]byte, bool) {
 	number, payload, ok := contentOf(req.GetMessage())
 	target, named := appendTarget(make([]byte, 0, 256), req.GetTarget())
 	if !ok || !named || req.GetOverflowPolicy() != 0 || req.GetConflationKey() != "" ||
 		req.GetRequestId() != "" || req.GetDetail() != 0 {
 		return nil, false
 	}
-	namespace, id := o.send.Message.Namespace, o.send.Message.ID
+	namespace := NamespaceOf(req)
 	message := 2*protowire.SizeTag(number) +
 		protowire.SizeBytes(len(id)) + protowire.SizeBytes(len(payload))
 	const most = 64 // for tags, lengths and the rest of the fields
@@ -208,7 +239,7 @@ var payloadFields = [...]protowire.Number{
 // contentOf returns the payload of a message, and the number of its field. It reports false if the
 // message has more than an id and a payload.
 func contentOf(m *controlv1.Message) (protowire.Number, []byte, bool) {
-	kind, payload := payloadOf(m)
+	kind, payload := PayloadOf(m)
 	bare := m.GetEvent() == "" && m.GetTtl() == nil && len(m.GetMetadata()) == 0
 	return payloadFields[kind], payload, kind != 0 && bare
 }
@@ -280,4 +311,21 @@ func eachField(b []byte, take func(field) bool) bool {
 		b = b[n:]
 	}
 	return true
+}
+
+// newForwarded returns the request of a send for peers.
+func newForwarded(
+	req *controlv1.SendRequest, id string, timeout time.Duration,
+) *controlv1.SendRequest {
+	return &controlv1.SendRequest{
+		Namespace: NamespaceOf(req), Target: req.GetTarget(),
+		Message: &controlv1.Message{
+			Id: id, Event: req.GetMessage().GetEvent(),
+			Payload:  req.GetMessage().GetPayload(),
+			Metadata: req.GetMessage().GetMetadata(), Ttl: req.GetMessage().GetTtl(),
+		},
+		Wait: req.GetWait(), WaitTimeout: durationpb.New(timeout),
+		OverflowPolicy: req.GetOverflowPolicy(), ConflationKey: req.GetConflationKey(),
+		RequestId: req.GetRequestId(), Detail: req.GetDetail(),
+	}
 }

@@ -1,4 +1,4 @@
-package control
+package form
 
 import (
 	"cmp"
@@ -45,16 +45,6 @@ func commonSends() []*controlv1.SendRequest {
 	}
 }
 
-func inOneRequest(sends []*controlv1.SendRequest) *controlv1.SendStreamRequest {
-	request := &controlv1.SendStreamRequest{}
-	for i, send := range sends {
-		request.Sends = append(
-			request.Sends, &controlv1.StreamedSend{Sequence: int64(i), Send: send},
-		)
-	}
-	return request
-}
-
 func marshal(t testing.TB, m proto.Message) []byte {
 	t.Helper()
 	b, err := proto.Marshal(m)
@@ -74,7 +64,7 @@ func TestSendsOfTheCommonKindAreDecodedInOnePiece(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	want, have := inOneRequest(commonSends()), &controlv1.SendStreamRequest{}
+	want, have := batch(0, commonSends()...), &controlv1.SendStreamRequest{}
 	if !decodeCommon(marshal(t, want), have) {
 		t.Error("the request goes to the general decoder")
 	}
@@ -107,10 +97,8 @@ func TestWhatAnotherHubIsSentIsTheSameByBothEncoders(t *testing.T) {
 	common := 0
 	for _, req := range forwardedSends() {
 		for _, timeout := range []time.Duration{0, 1, time.Second, time.Hour + time.Millisecond} {
-			o := newOutgoing(req, origin{caller: "backend", began: time.Now()})
-			o.send.Message.ID = "hub.1"
-			want := newSendRequest(o, timeout)
-			b, ok := encodeSend(o, timeout)
+			want := newForwarded(req, "hub.1", timeout)
+			b, ok := encodeCommon(req, "hub.1", timeout)
 			if !ok {
 				continue
 			}
@@ -182,22 +170,21 @@ func TestEachFieldOfASendIsForwarded(t *testing.T) {
 		if field.Name() == onlyEntryHub {
 			continue
 		}
-		o := newOutgoing(req, origin{began: time.Now()})
-		o.send.Message.ID = cmp.Or(req.GetMessage().GetId(), "hub.1")
-		b, common := encodeSend(o, time.Second)
-		if !common {
-			b = marshal(t, newSendRequest(o, time.Second))
+		id := cmp.Or(req.GetMessage().GetId(), "hub.1")
+		b, err := EncodeSend(req, id, time.Second)
+		if err != nil {
+			t.Fatal(err)
 		}
 		have := &controlv1.SendRequest{}
 		if err := proto.Unmarshal(b, have); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
 		want := proto.CloneOf(req)
-		want.Namespace = namespaceOf(req)
-		want.Message.Id = o.send.Message.ID
+		want.Namespace = NamespaceOf(req)
+		want.Message.Id = id
 		want.WaitTimeout = durationpb.New(time.Second)
 		if diff := gocmp.Diff(want, have, protocmp.Transform()); diff != "" {
-			t.Errorf("%s, common: %v: %s", path, common, diff)
+			t.Errorf("%s: %s", path, diff)
 		}
 	}
 }
@@ -260,8 +247,8 @@ func valueOfKind(kind protoreflect.Kind) protoreflect.Value {
 }
 
 func TestMoreSendsThanAStreamTakesAreNotBlownUp(t *testing.T) {
-	many := make([]*controlv1.SendRequest, maxStreamedSends+1)
-	if decodeCommon(marshal(t, inOneRequest(many)), &controlv1.SendStreamRequest{}) {
+	many := make([]*controlv1.SendRequest, MaxStreamedSends+1)
+	if decodeCommon(marshal(t, batch(0, many...)), &controlv1.SendStreamRequest{}) {
 		t.Error("each got memory for a whole send")
 	}
 }
@@ -274,7 +261,7 @@ func FuzzBothDecodersOfSendsAgree(f *testing.F) {
 	rich.RequestId, rich.Message.Event = "r", "e"
 	for _, send := range append(commonSends(), rich) {
 		add(marshal(f, send))
-		add(marshal(f, inOneRequest([]*controlv1.SendRequest{send})))
+		add(marshal(f, batch(0, send)))
 	}
 	add([]byte{0x12, 0x03, 0x12, 0x01, 0xff}) // a user that is not UTF-8
 	add([]byte{0x0a, 0x01, 0xff})             // such a namespace

@@ -1,4 +1,4 @@
-package control
+package form
 
 import (
 	"strings"
@@ -12,7 +12,7 @@ import (
 
 // Callers are never shown a regular expression: each pattern in the protos has its words.
 func TestEveryPatternOfTheProtosIsSaidInWords(t *testing.T) {
-	services := controlServices()
+	services := Services()
 	services = append(
 		services, eventsv1.File_connhub_events_v1_subscription_proto.Services().Get(0),
 	)

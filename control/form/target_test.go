@@ -1,4 +1,4 @@
-package control
+package form
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ import (
 )
 
 func TestTargetKeepsEveryPart(t *testing.T) {
-	have := newTarget(&controlv1.Target{
+	have := NewTarget(&controlv1.Target{
 		Connections: []string{"c"}, Users: []string{"u"}, Groups: []string{"g"}, Everyone: true,
 		Except: &controlv1.Exclusion{
 			Connections: []string{"xc"}, Users: []string{"xu"}, Groups: []string{"xg"},
@@ -38,7 +38,7 @@ func TestTargetKeepsEveryPart(t *testing.T) {
 // The rules for a Target are held in Go for their speed, and stand in the proto for callers: both
 // must say the same.
 func TestTargetRulesAgreeWithTheProto(t *testing.T) {
-	v, err := newValidator()
+	v, err := NewValidator()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +76,12 @@ func TestTargetRulesAgreeWithTheProto(t *testing.T) {
 }
 
 func TestEveryRequestWithANamespaceHasItChecked(t *testing.T) {
-	v, err := newValidator()
+	v, err := NewValidator()
 	if err != nil {
 		t.Fatal(err)
 	}
 	checked := 0
-	for _, service := range controlServices() {
+	for _, service := range Services() {
 		for i := range service.Methods().Len() {
 			input := service.Methods().Get(i).Input()
 			field := input.Fields().ByName("namespace")
@@ -105,18 +105,18 @@ func TestEveryRequestWithANamespaceHasItChecked(t *testing.T) {
 }
 
 func BenchmarkCheckSend(b *testing.B) {
-	v, err := newValidator()
+	v, err := NewValidator()
 	if err != nil {
 		b.Fatal(err)
 	}
-	for name, n := range map[string]int{"1 name": 1, "10,000 names": maxTargetNames} {
+	for name, n := range map[string]int{"1 name": 1, "10,000 names": MaxTargetNames} {
 		var req proto.Message = &controlv1.SendRequest{
 			Target: users(many(n, 24)...), Message: text("hello"),
 		}
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := v.checkRequest(req); err != nil {
+				if err := v.Check(req); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package control
+package form
 
 import (
 	"errors"
@@ -12,12 +12,12 @@ import (
 
 // Limits of a Target that span its fields. The proto has the rules of a single name too.
 const (
-	maxTargetNames = 10_000
+	MaxTargetNames = 10_000
 	maxTargetBytes = 1 << 20
 )
 
-// newTarget translates a Target. It shares the strings.
-func newTarget(t *controlv1.Target) hub.Target {
+// NewTarget translates a Target. It shares the strings.
+func NewTarget(t *controlv1.Target) hub.Target {
 	return hub.Target{
 		Connections: t.GetConnections(),
 		Users:       t.GetUsers(),
@@ -46,9 +46,9 @@ func onlyReads(req any) bool {
 	return false
 }
 
-// orEveryone returns the Target of a request that only reads: everyone if t names nothing.
+// OrEveryone returns the Target of a request that only reads: everyone if t names nothing.
 // Exceptions stay.
-func orEveryone(t *controlv1.Target) *controlv1.Target {
+func OrEveryone(t *controlv1.Target) *controlv1.Target {
 	if namesNothing(t) {
 		return &controlv1.Target{Everyone: true, Except: t.GetExcept()}
 	}
@@ -87,9 +87,9 @@ func checkNames(t *controlv1.Target) error {
 			bytes += len(name)
 		}
 	}
-	if names > maxTargetNames {
+	if names > MaxTargetNames {
 		return failure.LimitExceeded(
-			"target", "must have at most %d names, has %d", maxTargetNames, names)
+			"target", "must have at most %d names, has %d", MaxTargetNames, names)
 	}
 	if bytes > maxTargetBytes {
 		return failure.LimitExceeded(

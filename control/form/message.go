@@ -1,9 +1,10 @@
-package control
+package form
 
 import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/connhub/connhub/control/failure"
@@ -11,28 +12,30 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// maxMetadataBytes bounds the bytes of names and values in Message.metadata.
-const maxMetadataBytes = 8 << 10
+// MaxMetadataBytes bounds the bytes of names and values in Message.metadata.
+const MaxMetadataBytes = 8 << 10
 
-// newMessage translates a checked Message.
-func newMessage(namespace string, m *controlv1.Message, from origin) *hub.Message {
+// NewMessage translates a checked Message. The send with it began at began, for its ttl.
+func NewMessage(
+	namespace string, m *controlv1.Message, traceParent string, began time.Time,
+) *hub.Message {
 	message := &hub.Message{
 		ID:          m.GetId(),
 		Namespace:   namespace,
 		Event:       m.GetEvent(),
 		Metadata:    m.GetMetadata(),
-		TraceParent: from.traceParent,
+		TraceParent: traceParent,
 	}
-	message.Kind, message.Payload = payloadOf(m)
+	message.Kind, message.Payload = PayloadOf(m)
 	if m.GetTtl() != nil {
-		message.Expires = from.began.Add(m.GetTtl().AsDuration())
+		message.Expires = began.Add(m.GetTtl().AsDuration())
 	}
 	return message
 }
 
-// payloadOf returns the kind and the payload of a message; the kind is 0 if it has none. The
+// PayloadOf returns the kind and the payload of a message; the kind is 0 if it has none. The
 // payload shares the memory of m.
-func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
+func PayloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 	switch p := m.GetPayload().(type) {
 	case *controlv1.Message_Text:
 		return hub.Text, bytesOf(p.Text)
@@ -49,7 +52,7 @@ func payloadOf(m *controlv1.Message) (hub.PayloadKind, []byte) {
 
 // checkJSON checks the rule for a payload that its proto can't express.
 func checkJSON(m *controlv1.Message) error {
-	if kind, payload := payloadOf(m); kind == hub.JSON && !json.Valid(payload) {
+	if kind, payload := PayloadOf(m); kind == hub.JSON && !json.Valid(payload) {
 		return failure.InvalidField("message.json", notJSON(string(payload)))
 	}
 	return nil
@@ -90,36 +93,9 @@ func checkMetadata(m *controlv1.Message) error {
 	for name, value := range m.GetMetadata() {
 		bytes += len(name) + len(value)
 	}
-	if bytes > maxMetadataBytes {
+	if bytes > MaxMetadataBytes {
 		return failure.LimitExceeded("message.metadata",
-			"must have at most %d bytes of names and values, has %d", maxMetadataBytes, bytes)
+			"must have at most %d bytes of names and values, has %d", MaxMetadataBytes, bytes)
 	}
 	return nil
-}
-
-// traceParentBytes is the length of a traceparent of version 00.
-const traceParentBytes = len("00-00000000000000000000000000000000-0000000000000000-00")
-
-// parseTraceParent returns the trace context of a call from the values of its header. As W3C Trace
-// Context §4.3 asks, a value that can't be parsed counts as none.
-func parseTraceParent(values []string) string {
-	if len(values) != 1 || !validTraceParent(values[0]) {
-		return ""
-	}
-	return values[0]
-}
-
-// validTraceParent knows version 00 (§3.2): four groups of lower-case hex digits, neither id all
-// zero.
-func validTraceParent(s string) bool {
-	if len(s) != traceParentBytes || !strings.HasPrefix(s, "00-") || s[35] != '-' || s[52] != '-' {
-		return false
-	}
-	trace, parent, flags := s[3:35], s[36:52], s[53:]
-	for _, part := range []string{trace, parent, flags} {
-		if strings.Trim(part, "0123456789abcdef") != "" {
-			return false
-		}
-	}
-	return strings.Trim(trace, "0") != "" && strings.Trim(parent, "0") != ""
 }

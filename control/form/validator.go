@@ -1,13 +1,11 @@
-package control
+package form
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"buf.build/go/protovalidate"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -19,16 +17,16 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// validator checks requests against the rules in the protos, and against the rules that span
+// Validator checks requests against the rules in the protos, and against the rules that span
 // fields.
-type validator struct {
+type Validator struct {
 	rules protovalidate.Validator
 }
 
-// newValidator compiles the rules of every request of the API, and of more services.
-func newValidator(more ...string) (*validator, error) {
+// NewValidator compiles the rules of every request of the API, and of more services.
+func NewValidator(more ...string) (*Validator, error) {
 	var requests []protoreflect.MessageDescriptor
-	services := controlServices()
+	services := Services()
 	for _, name := range more {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		if err != nil {
@@ -54,11 +52,11 @@ func newValidator(more ...string) (*validator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile the rules of the protos: %w", err)
 	}
-	return &validator{rules}, nil
+	return &Validator{rules}, nil
 }
 
-// controlServices returns the services of the API as the protos describe them.
-func controlServices() []protoreflect.ServiceDescriptor {
+// Services returns the services of the API as the protos describe them.
+func Services() []protoreflect.ServiceDescriptor {
 	var services []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		controlv1.File_connhub_control_v1_delivery_proto,
@@ -74,18 +72,8 @@ func controlServices() []protoreflect.ServiceDescriptor {
 	return services
 }
 
-// interceptCall is the innermost interceptor of a handler.
-func (v *validator) interceptCall(
-	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
-) (any, error) {
-	if err := v.checkRequest(req.(proto.Message)); err != nil {
-		return nil, err
-	}
-	return handler(ctx, req)
-}
-
-// checkRequest first checks the limits that bound the work of the rest.
-func (v *validator) checkRequest(req proto.Message) error {
+// Check first checks the limits that bound the work of the rest.
+func (v *Validator) Check(req proto.Message) error {
 	if r, ok := req.(interface{ GetTarget() *controlv1.Target }); ok {
 		checked := checkTarget
 		if onlyReads(req) {
@@ -127,7 +115,7 @@ func isPlain(r *controlv1.SendRequest) bool {
 }
 
 func isPlainMessage(m *controlv1.Message) bool {
-	kind, payload := payloadOf(m)
+	kind, payload := PayloadOf(m)
 	return kind != 0 && len(payload) <= hub.MaxPayload && len(m.GetMetadata()) == 0 &&
 		m.GetTtl() == nil && isPlainName(m.GetId()) && isPlainName(m.GetEvent())
 }
