@@ -8,7 +8,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -tags no_embedded_etcd -trimpath -buildvcs=false \
-    -ldflags "-s -w -X main.version=${VERSION}" -o /connhub ./cmd/connhub
+    -ldflags "-s -w -X github.com/connhub/connhub/internal/build.version=${VERSION}" -o /connhub ./cmd/connhub
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BIN := bin/connhub
-BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD := go build -trimpath -ldflags '-s -w -X github.com/connhub/connhub/internal/build.version=$(VERSION)'
 TOOL := go tool -modfile=tools/go.mod
 
 # For each package. It ends what hangs, and nothing else: the slowest needs some minutes on 2 quiet
@@ -136,7 +136,7 @@ lint-figures: need-go ## Check names, prose and line lengths against the aims an
 .PHONY: lint-go
 lint-go: need-go ## Check the Go code: vet, format, rules
 	go vet -tags bench ./...
-	go vet -tags no_embedded_etcd ./cmd/... ./discovery/... # as the image is built
+	go vet -tags no_embedded_etcd ./cmd/... ./discovery/... ./internal/build # as the image is built
 	$(TOOL) golangci-lint run ./...
 	cd deploy/k8s/test && go vet . && go tool -modfile=../../../tools/go.mod golangci-lint run
 

@@ -11,8 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/trust"
 	"github.com/connhub/connhub/load"
 )
 
@@ -25,8 +27,8 @@ type benchCmd struct {
 
 // Help is shown by --help below the usage.
 func (benchCmd) Help() string {
-	return `Each command opens WebSocket connections to a running hub, puts load on it, prints figures and closes the connections.
-docs/bench.md explains the figures.`
+	return `Each command opens WebSocket connections to a running hub, puts load on it, prints
+figures and closes the connections. docs/bench.md explains the figures.`
 }
 
 // benchFlags are common to all benches.
@@ -37,7 +39,7 @@ type benchFlags struct {
 	OpsURL      []string `name:"ops-url" sep:"none" placeholder:"URL" group:"Hub" help:"Address of the hub's operations port, for its CPU and memory; repeat it for each hub of a cluster. (http://127.0.0.1:9100 with a hub on this machine)"`
 	OpsSecret   string   `name:"ops-secret-file" placeholder:"FILE" group:"Hub" help:"File with the secret of the operations port, if it needs one."`
 
-	clientFlags
+	dial.Flags
 }
 
 const (
@@ -51,9 +53,9 @@ const (
 func (f *benchFlags) validateFlags() error {
 	switch {
 	case f.Connections < 1:
-		return usageErrorf("--connections %d: want 1 or more", f.Connections)
+		return terminal.UsageErrorf("--connections %d: want 1 or more", f.Connections)
 	case f.Concurrency < 1:
-		return usageErrorf("--concurrency %d: want 1 or more", f.Concurrency)
+		return terminal.UsageErrorf("--concurrency %d: want 1 or more", f.Concurrency)
 	}
 	for _, one := range f.URL {
 		if _, err := clientsURL(one); err != nil {
@@ -67,8 +69,8 @@ func (f *benchFlags) validateFlags() error {
 type bench struct {
 	// Static.
 	flags *benchFlags
-	hub   *client
-	t     *terminal
+	hub   *dial.Client
+	t     *terminal.Terminal
 	stamp *load.Stamp
 	name  string // of this run: of the group, and the beginning of users
 	own   bool   // each connection is in a group of its own, too
@@ -84,13 +86,17 @@ const benchNameLength = 8
 
 // runBench runs a bench. No connection is open yet when it calls measure. measure may leave its
 // connections open.
-func (f *benchFlags) runBench(ctx context.Context, t *terminal, name string, measure func(context.Context, *bench) error) error {
+func (f *benchFlags) runBench(
+	ctx context.Context, t *terminal.Terminal, name string,
+	measure func(context.Context, *bench) error,
+) error {
 	if err := f.validateFlags(); err != nil {
 		return err
 	}
-	return f.withClient(func(h *client) error {
+	return f.WithClient(func(h *dial.Client) error {
 		b := &bench{
-			flags: f, hub: h, t: t, stamp: load.NewStamp(), name: strings.ToLower(rand.Text()[:benchNameLength]),
+			flags: f, hub: h, t: t, stamp: load.NewStamp(),
+			name:   strings.ToLower(rand.Text()[:benchNameLength]),
 			report: &benchReport{Bench: name}, progress: newBenchProgress(t),
 		}
 		err := b.measureAndClose(ctx, measure)
@@ -107,16 +113,19 @@ func (f *benchFlags) runBench(ctx context.Context, t *terminal, name string, mea
 }
 
 // measureAndClose calls measure, then closes the connections that it left open.
-func (b *bench) measureAndClose(ctx context.Context, measure func(context.Context, *bench) error) error {
+func (b *bench) measureAndClose(
+	ctx context.Context, measure func(context.Context, *bench) error,
+) error {
 	err := measure(ctx, b)
 	if b.crowd == nil {
 		return err
 	}
-	b.report.Lost, b.report.lostWhy = b.crowd.Counts().Lost, makePrintable(b.crowd.Lost())
+	b.report.Lost, b.report.lostWhy = b.crowd.Counts().Lost, terminal.MakePrintable(b.crowd.Lost())
 	held := b.crowd.Counts().Open
 	b.progress.showPhase("closing", float64(held), func() (float64, string) {
 		closed := held - b.crowd.Counts().Open
-		return float64(closed), fmt.Sprintf("%s of %s connections", groupDigits(closed), groupDigits(held))
+		return float64(closed), fmt.Sprintf("%s of %s connections", groupDigits(closed),
+			groupDigits(held))
 	})
 	b.crowd.Close()
 	return errors.Join(err, b.awaitGroupGone(context.WithoutCancel(ctx)))
@@ -129,7 +138,8 @@ func (b *bench) awaitGroupGone(ctx context.Context) error {
 	tick := time.NewTicker(closedPoll)
 	defer tick.Stop()
 	for {
-		response, err := controlv1.NewGroupServiceClient(b.hub).GetGroup(ctx, &controlv1.GetGroupRequest{Namespace: b.flags.Namespace, Group: b.groupName()})
+		response, err := controlv1.NewGroupServiceClient(b.hub).GetGroup(ctx,
+			&controlv1.GetGroupRequest{Namespace: b.flags.Namespace, Group: b.groupName()})
 		// the group is gone, or the hub is, which the measurement has reported
 		if err != nil && ctx.Err() == nil {
 			return nil //nolint:nilerr // as said
@@ -137,7 +147,8 @@ func (b *bench) awaitGroupGone(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the hub still holds %s that were closed", countNoun(response.GetGroup().GetMembers(), "connection"))
+			return fmt.Errorf("the hub still holds %s that were closed",
+				terminal.CountNoun(response.GetGroup().GetMembers(), "connection"))
 		}
 	}
 }
@@ -145,13 +156,16 @@ func (b *bench) awaitGroupGone(ctx context.Context) error {
 func (b *bench) groupName() string { return "bench-" + b.name }
 
 // openCrowd opens the connections. It samples the hub before and after that.
-func (b *bench) openCrowd(ctx context.Context) (before, after opsSample, took time.Duration, err error) {
+func (b *bench) openCrowd(
+	ctx context.Context,
+) (before, after opsSample, took time.Duration, err error) {
 	urls, err := b.issueURLs(ctx)
 	if err != nil {
 		return before, after, 0, err
 	}
 	config := load.DefaultConfig()
-	config.URLs, config.Stamp, config.Ordered, config.Concurrency = urls, b.stamp, true, b.flags.Concurrency
+	config.URLs, config.Stamp, config.Ordered, config.Concurrency = urls, b.stamp, true,
+		b.flags.Concurrency
 	if config.TLS, err = b.flags.clientsTLS(); err != nil {
 		return before, after, 0, err
 	}
@@ -163,7 +177,8 @@ func (b *bench) openCrowd(ctx context.Context) (before, after opsSample, took ti
 	before = b.ops.takeSample(ctx)
 	b.progress.showPhase("connecting", float64(len(urls)), func() (float64, string) {
 		n := b.crowd.Counts().Opened
-		return float64(n), fmt.Sprintf("%s of %s connections", groupDigits(n), groupDigits(len(urls)))
+		return float64(n), fmt.Sprintf("%s of %s connections", groupDigits(n),
+			groupDigits(len(urls)))
 	})
 	began := time.Now()
 	err = b.crowd.Open(ctx)
@@ -183,7 +198,7 @@ func (b *bench) openError(err error) error {
 	if _, ok := errors.AsType[*net.OpError](err); ok && len(b.flags.URL) == 0 {
 		hint = ". --url names another address for clients"
 	}
-	return fmt.Errorf("%s%s", makePrintable(err.Error()), hint)
+	return fmt.Errorf("%s%s", terminal.MakePrintable(err.Error()), hint)
 }
 
 // clientsTLS returns a TLS configuration for the clients' connections that trusts the certificates
@@ -192,9 +207,9 @@ func (f *benchFlags) clientsTLS() (*tls.Config, error) {
 	if f.TLSCAFile == "" {
 		return nil, nil //nolint:nilnil // the system's certificates
 	}
-	c, err := trustFile("--tls-ca-file", f.TLSCAFile)
+	c, err := trust.File("--tls-ca-file", f.TLSCAFile)
 	if err != nil {
-		return nil, usageErrorf("%w", err)
+		return nil, terminal.UsageErrorf("%w", err)
 	}
 	return c, nil
 }
@@ -203,11 +218,11 @@ type benchConnectCmd struct{ benchFlags }
 
 // Help is shown by --help below the usage.
 func (benchConnectCmd) Help() string {
-	return `A handshake is timed from the dial to the hub's answer. Each connection joins two groups: a group of
-all connections and a group of its own.`
+	return `A handshake is timed from the dial to the hub's answer. Each connection joins two
+groups: a group of all connections and a group of its own.`
 }
 
-func (c *benchConnectCmd) Run(ctx context.Context, t *terminal) error {
+func (c *benchConnectCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	return c.runBench(ctx, t, "connect", func(ctx context.Context, b *bench) error {
 		b.own = true
 		before, after, took, err := b.openCrowd(ctx)
@@ -218,9 +233,12 @@ func (c *benchConnectCmd) Run(ctx context.Context, t *terminal) error {
 		r := b.report
 		r.measured, r.Duration = true, roundFigure(took.Seconds())
 		r.benchConnects = &benchConnects{
-			Concurrency: c.Concurrency, ConnectsPerSecond: perSecond(opened, took), Handshake: toMillis(b.crowd.Handshakes()),
+			Concurrency: c.Concurrency, ConnectsPerSecond: perSecond(opened, took),
+			Handshake: toMillis(b.crowd.Handshakes()),
 		}
-		b.reportCPU(before, after, took, func(h *benchHub, micros float64) { h.PerConnect = roundFigure(micros / float64(opened)) })
+		b.reportCPU(before, after, took, func(h *benchHub, micros float64) {
+			h.PerConnect = roundFigure(micros / float64(opened))
+		})
 		return err
 	})
 }
@@ -233,14 +251,15 @@ type benchIdleCmd struct {
 
 // Help is shown by --help below the usage.
 func (benchIdleCmd) Help() string {
-	return `Each connection is in two groups: a group of all connections and a group of its own. The memory is the growth of the hub's
-process; it needs the operations port (--ops-url). Start the hub afresh, because a hub reuses memory that it freed before.
-A hub sends its first heartbeats after 25 s; hold the connections longer to measure them.`
+	return `Each connection is in two groups: a group of all connections and a group of its own.
+The memory is the growth of the hub's process; it needs the operations port (--ops-url). Start the
+hub afresh, because a hub reuses memory that it freed before. A hub sends its first heartbeats
+after 25 s; hold the connections longer to measure them.`
 }
 
-func (c *benchIdleCmd) Run(ctx context.Context, t *terminal) error {
+func (c *benchIdleCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	if c.Duration <= 0 {
-		return usageErrorf("--duration %v: want more than 0", c.Duration)
+		return terminal.UsageErrorf("--duration %v: want more than 0", c.Duration)
 	}
 	return c.runBench(ctx, t, "idle", func(ctx context.Context, b *bench) error {
 		b.own = true
@@ -253,7 +272,8 @@ func (c *benchIdleCmd) Run(ctx context.Context, t *terminal) error {
 		began := time.Now()
 		b.progress.showPhase("holding", c.Duration.Seconds(), func() (float64, string) {
 			held := time.Since(began)
-			return held.Seconds(), fmt.Sprintf("%s connections, %s of %v", groupDigits(b.crowd.Counts().Open), spanWords(held), c.Duration)
+			return held.Seconds(), fmt.Sprintf("%s connections, %s of %v",
+				groupDigits(b.crowd.Counts().Open), terminal.SpanWords(held), c.Duration)
 		})
 		start := b.ops.takeSample(ctx)
 		waitFor(ctx, c.Duration)
@@ -293,23 +313,25 @@ type benchSendFlags struct {
 
 func (f *benchSendFlags) validateLoad(inFlight int) error {
 	switch {
-	case f.Size < load.StampSize || f.Size > hub.MaxPayload:
-		return usageErrorf("--size %d: want %d to %d", f.Size, load.StampSize, hub.MaxPayload)
+	case f.Size < load.StampSize || f.Size > dial.MaxPayload:
+		return terminal.UsageErrorf("--size %d: want %d to %d", f.Size, load.StampSize,
+			dial.MaxPayload)
 	case f.Rate < 0 || f.Rate > 1e6:
-		return usageErrorf("--rate %v: want 0 to 1000000", f.Rate)
+		return terminal.UsageErrorf("--rate %v: want 0 to 1000000", f.Rate)
 	case f.Duration <= 0:
-		return usageErrorf("--duration %v: want more than 0", f.Duration)
-	case inFlight < 1 || inFlight > maxInFlight:
-		return usageErrorf("--in-flight %d: want 1 to %d", inFlight, maxInFlight)
+		return terminal.UsageErrorf("--duration %v: want more than 0", f.Duration)
+	case inFlight < 1 || inFlight > dial.MaxInFlight:
+		return terminal.UsageErrorf("--in-flight %d: want 1 to %d", inFlight, dial.MaxInFlight)
 	}
 	return nil
 }
 
-const inFlightHelp = `Without --rate the next message is sent when a receipt has come back: it confirms that the hub has written the message to
-every connection. With --rate each message is due at a fixed time, and its latency counts from that time.
+const inFlightHelp = `Without --rate the next message is sent when a receipt has come back: it
+confirms that the hub has written the message to every connection. With --rate each message is due
+at a fixed time, and its latency counts from that time.
 
-The receipts are checked against the counts of the clients. The exit code is 1 when a message is missing, came twice or in
-the wrong order, when a connection was lost or a send failed.`
+The receipts are checked against the counts of the clients. The exit code is 1 when a message is
+missing, came twice or in the wrong order, when a connection was lost or a send failed.`
 
 type benchFanoutCmd struct {
 	InFlight int `default:"1" placeholder:"N" group:"Load" help:"Without --rate: messages without a receipt at the same time. (${default})"`
@@ -321,7 +343,7 @@ type benchFanoutCmd struct {
 // Help is shown by --help below the usage.
 func (benchFanoutCmd) Help() string { return inFlightHelp }
 
-func (c *benchFanoutCmd) Run(ctx context.Context, t *terminal) error {
+func (c *benchFanoutCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	if err := c.benchSendFlags.validateLoad(c.InFlight); err != nil {
 		return err
 	}
@@ -330,7 +352,9 @@ func (c *benchFanoutCmd) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 		target := &controlv1.Target{Groups: []string{b.groupName()}}
-		return b.runSends(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return target })
+		return b.runSends(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target {
+			return target
+		})
 	})
 }
 
@@ -344,7 +368,7 @@ type benchUnicastCmd struct {
 // Help is shown by --help below the usage.
 func (benchUnicastCmd) Help() string { return inFlightHelp }
 
-func (c *benchUnicastCmd) Run(ctx context.Context, t *terminal) error {
+func (c *benchUnicastCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	if err := c.benchSendFlags.validateLoad(c.InFlight); err != nil {
 		return err
 	}
@@ -356,20 +380,27 @@ func (c *benchUnicastCmd) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		return b.runSends(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target { return targets[randomIndex(len(targets))] })
+		return b.runSends(ctx, &c.benchSendFlags, c.InFlight, func() *controlv1.Target {
+			return targets[randomIndex(len(targets))]
+		})
 	})
 }
 
 // reportCPU reports the hub's use of CPU between two samples. more adds the figures of a single
 // bench.
-func (b *bench) reportCPU(from, to opsSample, took time.Duration, more func(h *benchHub, micros float64)) {
+func (b *bench) reportCPU(
+	from, to opsSample, took time.Duration, more func(h *benchHub, micros float64),
+) {
 	why := cmp.Or(b.ops.unknown, from.unknown, to.unknown)
 	if why != "" {
 		b.report.HubUnknown = why
 		return
 	}
 	seconds := to.cpu - from.cpu
-	h := &benchHub{CPUSeconds: roundFigure(seconds), CPUCores: roundFigure(seconds / took.Seconds())}
+	h := &benchHub{
+		CPUSeconds: roundFigure(seconds),
+		CPUCores:   roundFigure(seconds / took.Seconds()),
+	}
 	more(h, seconds*1e6)
 	b.report.Hub = h
 }

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // benchJSON runs a bench and returns its report, as a program reads it.
@@ -102,7 +105,7 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 	}
 	// Tokens can't be had there, and their absence is said with what to do.
 	r := connhub(t, "", "bench", "connect", "--addr="+p.control)
-	if r.code != exitError ||
+	if r.code != terminal.ExitError ||
 		!strings.Contains(r.stderr, "NO_SIGNING_KEY") || !strings.Contains(r.stderr, "--url") {
 		t.Errorf("without --url: exit %d, %s", r.code, r.stderr)
 	}
@@ -113,12 +116,13 @@ func TestBenchGetsItsURLsWithTokens(t *testing.T) {
 	p := startProcess(t, serveArgs(t)...)
 	report := benchJSON(t, "unicast", "--addr="+p.control,
 		"--url=ws://"+p.clients, "--url=http://"+p.clients+"/", "--ops-url=http://"+p.ops,
-		"--secret-file="+writeFile(t, "secret", someSecret), "--connections=10", "--duration=300ms")
+		"--secret-file="+testkit.WriteFile(t, "secret", someSecret), "--connections=10",
+		"--duration=300ms")
 	if number(t, report, "sends") == 0 || number(t, report, "missing") != 0 {
 		t.Errorf("%v", report)
 	}
 	r := connhub(t, "", "bench", "connect", "--addr="+p.control, "--url=ws://"+p.clients)
-	if r.code != exitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
+	if r.code != terminal.ExitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
 		t.Errorf("without the secret: exit %d, %s", r.code, r.stderr)
 	}
 }

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestHelpOfBenchesStaysAsItIs(t *testing.T) {
@@ -19,7 +22,7 @@ func TestHelpOfBenchesStaysAsItIs(t *testing.T) {
 		"help_bench_connect.txt": {"bench", "connect", "--help"},
 		"help_bench_idle.txt":    {"bench", "idle", "--help"},
 	} {
-		t.Run(name, func(t *testing.T) { golden(t, name, mustRun(t, args...)) })
+		t.Run(name, func(t *testing.T) { testkit.CompareGolden(t, name, mustRun(t, args...)) })
 	}
 }
 
@@ -40,7 +43,7 @@ func TestBenchUsageErrorsExit2(t *testing.T) {
 		{"connect --url ws://127.0.0.1/?user=a", "without user and query"},
 	} {
 		r := connhub(t, "", append([]string{"bench"}, strings.Fields(tt.args)...)...)
-		if r.code != exitUsage || !strings.Contains(r.stderr, tt.want) || r.stdout != "" {
+		if r.code != terminal.ExitUsage || !strings.Contains(r.stderr, tt.want) || r.stdout != "" {
 			t.Errorf("bench %s: exit %d, %q; want exit 2, %q", tt.args, r.code, r.stderr, tt.want)
 		}
 	}
@@ -103,22 +106,24 @@ func someReports() []*benchReport {
 func TestBenchReportsFitATerminal(t *testing.T) {
 	var out strings.Builder
 	for _, r := range someReports() {
-		out.WriteString(rendered(false, func(t *terminal) { t.printBench(r) }))
+		out.WriteString(terminaltest.Render(false, func(t *terminal.Terminal) { printBench(t, r) }))
 	}
-	golden(t, "bench.txt", out.String())
-	golden(t, "bench_colour.txt", rendered(true, func(t *terminal) {
-		t.printBench(someReports()[0])
+	testkit.CompareGolden(t, "bench.txt", out.String())
+	testkit.CompareGolden(t, "bench_colour.txt", terminaltest.Render(true, func(
+		t *terminal.Terminal,
+	) {
+		printBench(t, someReports()[0])
 	}))
 	for line := range strings.Lines(out.String()) {
 		// Why the hub's figures are unknown may be long.
-		if n := len([]rune(line)) - 1; n > defaultWidth &&
+		if n := len([]rune(line)) - 1; n > terminal.DefaultWidth &&
 			!strings.Contains(line, "unknown") && !strings.HasPrefix(line, "lost") {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
 	if got := []rune(
 		barLine("connecting", 7500, 15000, "7,500 of 15,000 connections"),
-	); len(got) >= defaultWidth {
+	); len(got) >= terminal.DefaultWidth {
 		t.Errorf("%d columns: %s", len(got), string(got))
 	}
 }
@@ -193,7 +198,8 @@ func TestOperationsOfAnotherHubAreNotTaken(t *testing.T) {
 			Hub        *struct{}
 			HubUnknown string `json:"hub_unknown"`
 		}
-		if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.code != exitOK {
+		if err := json.Unmarshal([]byte(r.stdout), &report); err != nil ||
+			r.code != terminal.ExitOK {
 			t.Fatalf("%s: exit %d, %v, %s%s", name, r.code, err, r.stdout, r.stderr)
 		}
 		if report.Hub != nil || !strings.Contains(report.HubUnknown, tt.want) {
@@ -205,7 +211,7 @@ func TestOperationsOfAnotherHubAreNotTaken(t *testing.T) {
 func TestBenchWithoutAHubSaysSo(t *testing.T) {
 	t.Parallel()
 	r := connhub(t, "", "bench", "fanout", "--addr=127.0.0.1:1", "--connections=5")
-	if r.code != exitError || !strings.Contains(
+	if r.code != terminal.ExitError || !strings.Contains(
 		r.stderr, "can't reach 127.0.0.1:1: connection refused",
 	) || r.stdout != "" {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
@@ -213,7 +219,7 @@ func TestBenchWithoutAHubSaysSo(t *testing.T) {
 	hub := start(t, nil)
 	r = connhub(t, "", "bench", "connect", "--addr="+hub.control,
 		"--connections=5", "--url=ws://127.0.0.1:1")
-	if r.code != exitError || !strings.Contains(
+	if r.code != terminal.ExitError || !strings.Contains(
 		r.stderr, "of 5: dial tcp 127.0.0.1:1: connect: connection refused",
 	) || r.stdout != "" {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
@@ -223,7 +229,7 @@ func TestBenchWithoutAHubSaysSo(t *testing.T) {
 func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	hub := start(t, nil)
-	var stdout, stderr lockedBuffer
+	var stdout, stderr testkit.LockedBuffer
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
@@ -231,7 +237,7 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 			"bench", "fanout",
 			"--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json",
 		},
-			newTerminal(strings.NewReader(""), &stdout, &stderr))
+			terminal.New(strings.NewReader(""), &stdout, &stderr))
 	}()
 	sends := func() bool {
 		return strings.Contains(
@@ -240,7 +246,8 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 	}
 	pollUntil(10*time.Second, sends) // several: each is written five times
 	cancel()
-	if code := <-ended; code != exitError || !strings.Contains(stderr.String(), "interrupted") {
+	if code := <-ended; code != terminal.ExitError ||
+		!strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("exit %d, %s", code, stderr.String())
 	}
 	var report benchReport

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/load"
 )
@@ -50,10 +52,21 @@ type driver struct {
 	pace    pace
 	sent    int64
 	dueAt   map[int64]time.Duration // of messages without a result, by sequence
-	states  states
+	counts  receiptCounts
 	results int64
 	gaps    controlv1.Receipt // the hubs that were not reached
 	err     error             // of the first send that failed
+}
+
+// receiptCounts adds up the receipts of sends.
+type receiptCounts struct{ matched, written, dropped int64 }
+
+func (c *receiptCounts) addReceipt(r *controlv1.Receipt) {
+	c.matched += int64(r.GetMatched())
+	c.written += int64(r.GetWritten())
+	for _, d := range r.GetDropped() {
+		c.dropped += int64(d.GetCount())
+	}
 }
 
 // pace knows when messages are due, in the time of a stamp.
@@ -73,13 +86,17 @@ func (p *pace) nextDue(now time.Duration) (time.Duration, bool) {
 }
 
 // runSends sends for the duration of f, and reports the results.
-func (b *bench) runSends(ctx context.Context, f *benchSendFlags, inFlight int, target func() *controlv1.Target) error {
+func (b *bench) runSends(
+	ctx context.Context, f *benchSendFlags, inFlight int, target func() *controlv1.Target,
+) error {
 	d := &driver{
-		bench: b, flags: f, target: target, inFlight: inFlight, receipts: load.NewHistogram(), dueAt: map[int64]time.Duration{},
+		bench: b, flags: f, target: target, inFlight: inFlight, receipts: load.NewHistogram(),
+		dueAt:  map[int64]time.Duration{},
 		filler: bytes.Repeat([]byte("x"), f.Size-load.StampSize),
 	}
 	if f.Rate > 0 {
-		d.inFlight, d.pace.every = maxInFlight, max(time.Duration(float64(time.Second)/f.Rate), 1)
+		d.inFlight, d.pace.every = dial.MaxInFlight,
+			max(time.Duration(float64(time.Second)/f.Rate), 1)
 	}
 	if err := d.rehearseSend(ctx); err != nil {
 		return err
@@ -117,8 +134,9 @@ func (b *bench) runSends(ctx context.Context, f *benchSendFlags, inFlight int, t
 func (d *driver) rehearseSend(ctx context.Context) error {
 	b := d.bench
 	var receipt *controlv1.Receipt
-	err := b.hub.invokeWithin(ctx, 0, func(ctx context.Context) error {
-		request := d.newRequest(&controlv1.Target{Groups: []string{b.groupName()}}, b.stamp.Now(), int64(load.Rehearsal))
+	err := b.hub.InvokeWithin(ctx, 0, func(ctx context.Context) error {
+		request := d.newRequest(&controlv1.Target{Groups: []string{b.groupName()}}, b.stamp.Now(),
+			int64(load.Rehearsal))
 		response, err := controlv1.NewDeliveryServiceClient(b.hub).Send(ctx, request)
 		receipt = response.GetReceipt()
 		return err
@@ -127,10 +145,14 @@ func (d *driver) rehearseSend(ctx context.Context) error {
 		return err
 	}
 	if n := int(receipt.GetMatched()); n != b.flags.Connections {
-		return fmt.Errorf("%d of %s are in the group that was made for them: %s", n, countNoun(b.flags.Connections, "connection"),
-			cmp.Or(makePrintable(b.crowd.Lost()), "the hub at --addr is not of the cluster that clients connect to"))
+		return fmt.Errorf("%d of %s are in the group that was made for them: %s", n,
+			terminal.CountNoun(b.flags.Connections, "connection"),
+			cmp.Or(terminal.MakePrintable(b.crowd.Lost()),
+				"the hub at --addr is not of the cluster that clients connect to"))
 	}
-	pollUntil(settleLimit, func() bool { return b.crowd.Counts().Rehearsed >= int64(b.flags.Connections) })
+	pollUntil(settleLimit, func() bool {
+		return b.crowd.Counts().Rehearsed >= int64(b.flags.Connections)
+	})
 	return nil
 }
 
@@ -144,18 +166,25 @@ func pollUntil(limit time.Duration, holds func() bool) {
 }
 
 // newRequest returns a message that is due at a time.
-func (d *driver) newRequest(target *controlv1.Target, at time.Duration, sequence int64) *controlv1.SendRequest {
+func (d *driver) newRequest(
+	target *controlv1.Target, at time.Duration, sequence int64,
+) *controlv1.SendRequest {
 	payload := d.bench.stamp.Append(make([]byte, 0, d.flags.Size), at, uint32(sequence))
 	return &controlv1.SendRequest{
 		Namespace: d.bench.flags.Namespace, Target: target,
-		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: string(append(payload, d.filler...))}},
-		Wait:    controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(min(serverWait, d.bench.flags.Timeout-d.bench.flags.Timeout/10)),
+		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: string(append(payload,
+			d.filler...))}},
+		Wait: controlv1.Wait_WAIT_WRITTEN,
+		WaitTimeout: durationpb.New(min(dial.ServerWait,
+			d.bench.flags.Timeout-d.bench.flags.Timeout/10)),
 	}
 }
 
 // takeMessage returns the next message. If wait is above 0, the message is due only after that
 // time, and was not taken. ok is false after the last message.
-func (d *driver) takeMessage() (sequence int64, request *controlv1.SendRequest, wait time.Duration, ok bool) {
+func (d *driver) takeMessage() (sequence int64, request *controlv1.SendRequest, wait time.Duration,
+	ok bool,
+) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.bench.stamp.Now()
@@ -174,7 +203,9 @@ func (d *driver) takeMessage() (sequence int64, request *controlv1.SendRequest, 
 }
 
 // awaitMessage waits until the next message is due, and returns it.
-func (d *driver) awaitMessage(ctx context.Context) (sequence int64, request *controlv1.SendRequest, ok bool) {
+func (d *driver) awaitMessage(
+	ctx context.Context,
+) (sequence int64, request *controlv1.SendRequest, ok bool) {
 	for ctx.Err() == nil {
 		sequence, request, due, ok := d.takeMessage()
 		if !ok || due == 0 {
@@ -200,8 +231,8 @@ func (d *driver) recordResult(sequence int64, receipt *controlv1.Receipt, err er
 	}
 	d.receipts.Record(d.bench.stamp.Now() - at)
 	d.results++
-	d.states.addReceipt(receipt)
-	d.gaps.UnreachableHubs = addHubs(d.gaps.GetUnreachableHubs(), receipt.GetUnreachableHubs())
+	d.counts.addReceipt(receipt)
+	d.gaps.UnreachableHubs = dial.AddHubs(d.gaps.GetUnreachableHubs(), receipt.GetUnreachableHubs())
 }
 
 // failRun ends the run.
@@ -223,8 +254,11 @@ func (d *driver) runUnary(ctx context.Context) {
 				}
 				var response *controlv1.SendResponse
 				// Ctrl-C does not cut a call in flight: its message counts.
-				err := d.bench.hub.invokeWithin(context.WithoutCancel(ctx), 0, func(ctx context.Context) (err error) {
-					response, err = controlv1.NewDeliveryServiceClient(d.bench.hub).Send(ctx, request)
+				err := d.bench.hub.InvokeWithin(context.WithoutCancel(ctx), 0, func(
+					ctx context.Context,
+				) (err error) {
+					response, err = controlv1.NewDeliveryServiceClient(d.bench.hub).Send(ctx,
+						request)
 					return err
 				})
 				d.recordResult(sequence, response.GetReceipt(), err)
@@ -234,7 +268,8 @@ func (d *driver) runUnary(ctx context.Context) {
 	callers.Wait()
 }
 
-type benchStream = grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
+type benchStream = grpc.BidiStreamingClient[controlv1.SendStreamRequest,
+	controlv1.SendStreamResponse]
 
 // runStream sends over a single stream.
 func (d *driver) runStream(ctx context.Context) {
@@ -258,7 +293,7 @@ func (d *driver) runStream(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-limit.C:
-		d.failRun(d.callError(errSilent))
+		d.failRun(d.callError(dial.ErrSilent))
 		cancel()
 		<-ended
 	}
@@ -266,7 +301,9 @@ func (d *driver) runStream(ctx context.Context) {
 
 // writeBatches writes the messages that are due, until the run is over. readResults reports the
 // error of a failed write.
-func (d *driver) writeBatches(ctx context.Context, stream benchStream, slots chan struct{}, ended <-chan struct{}) {
+func (d *driver) writeBatches(
+	ctx context.Context, stream benchStream, slots chan struct{}, ended <-chan struct{},
+) {
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -287,8 +324,11 @@ func (d *driver) writeBatches(ctx context.Context, stream benchStream, slots cha
 }
 
 // fillBatch adds to a batch the messages that are due already and may be in flight.
-func (d *driver) fillBatch(batch []*controlv1.StreamedSend, slots chan struct{}) []*controlv1.StreamedSend {
-	for size := proto.Size(batch[0]); size < maxBatchBytes && len(batch) < maxBatchLines; {
+func (d *driver) fillBatch(
+	batch []*controlv1.StreamedSend, slots chan struct{},
+) []*controlv1.StreamedSend {
+	for size := proto.Size(batch[0]); size < dial.MaxBatchBytes &&
+		len(batch) < dial.MaxBatchLines; {
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -330,19 +370,21 @@ func (d *driver) readResults(stream benchStream, slots <-chan struct{}) {
 }
 
 func (d *driver) callError(err error) error {
-	return d.bench.hub.callError(err, d.bench.flags.Timeout)
+	return d.bench.hub.WordError(err, d.bench.flags.Timeout)
 }
 
 // expectedDeliveries returns how many messages must reach clients, according to the receipts.
 func (d *driver) expectedDeliveries() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.states.matched - d.states.dropped
+	return d.counts.matched - d.counts.dropped
 }
 
 // awaitDeliveries waits until the clients have the messages that the receipts count.
 func (d *driver) awaitDeliveries() {
-	pollUntil(settleLimit, func() bool { return d.bench.crowd.Counts().Messages >= d.expectedDeliveries() })
+	pollUntil(settleLimit, func() bool {
+		return d.bench.crowd.Counts().Messages >= d.expectedDeliveries()
+	})
 }
 
 // watchRate returns the function for the progress line.
@@ -370,11 +412,13 @@ func (d *driver) reportSends(took time.Duration) {
 	r.gaps = &d.gaps
 	r.benchSends = &benchSends{
 		API: api, PayloadBytes: d.flags.Size, Rate: d.flags.Rate, InFlight: d.inFlight,
-		Sends: d.results, SendsPerSecond: perSecond(d.results, took), Unanswered: d.sent - d.results,
+		Sends: d.results, SendsPerSecond: perSecond(d.results, took),
+		Unanswered: d.sent - d.results,
 		Deliveries: n.Messages, DeliveriesPerSecond: perSecond(n.Messages, took),
 		Latency: toMillis(b.crowd.Latency()), Receipt: toMillis(d.receipts.Latency()),
-		Matched: d.states.matched, Written: d.states.written, Dropped: d.states.dropped,
-		Missing: d.states.matched - d.states.dropped - n.Messages, Unreachable: d.gaps.GetUnreachableHubs(),
+		Matched: d.counts.matched, Written: d.counts.written, Dropped: d.counts.dropped,
+		Missing:     d.counts.matched - d.counts.dropped - n.Messages,
+		Unreachable: d.gaps.GetUnreachableHubs(),
 	}
 	if !d.flags.Unary { // calls that overlap have no order
 		r.Disordered = n.Disordered

@@ -13,13 +13,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/loopback"
+	"github.com/connhub/connhub/internal/neterr"
 )
 
 const (
 	// opsTimeout bounds a request to the operations of a hub. A large hub needs time to collect its
 	// garbage.
 	opsTimeout = 10 * time.Second
+	// defaultOps is the operations port of a hub with all defaults.
+	defaultOps = "127.0.0.1:9100"
 	// opsShare is the share of the connections that the asked hubs must see. Below it the load is
 	// on hubs that were not asked. Connections of other clients may come and go meanwhile.
 	opsShare = 0.9
@@ -46,16 +51,19 @@ type opsSample struct {
 // newBenchOps asks the hubs of --ops-url, or else the default address if the hub is on this
 // machine.
 func newBenchOps(f *benchFlags) *benchOps {
-	o := &benchOps{urls: f.OpsURL, http: &http.Client{Timeout: opsTimeout, Transport: &http.Transport{}}}
+	o := &benchOps{
+		urls: f.OpsURL,
+		http: &http.Client{Timeout: opsTimeout, Transport: &http.Transport{}},
+	}
 	if len(o.urls) == 0 {
 		o.guessed = true
-		o.urls = []string{"http://" + defaultListenOps}
+		o.urls = []string{"http://" + defaultOps}
 		if host, _, err := net.SplitHostPort(f.Addr); err != nil || !loopback.IsHost(host) {
 			o.unknown = "no --ops-url was given"
 		}
 	}
 	if f.OpsSecret != "" {
-		secret, err := readSecret(f.OpsSecret)
+		secret, err := dial.ReadSecret(f.OpsSecret)
 		if err != nil {
 			o.unknown = strings.Replace(err.Error(), "--secret-file", "--ops-secret-file", 1)
 		}
@@ -81,18 +89,21 @@ func (o *benchOps) takeSample(ctx context.Context) (sum opsSample) {
 // unknownWords words an error that leaves the figures unknown.
 func (o *benchOps) unknownWords(base string, err error) string {
 	if failed, ok := errors.AsType[*url.Error](err); ok {
-		err = errors.New(dialWords(failed.Err))
+		err = errors.New(neterr.Words(failed.Err))
 	}
 	text := fmt.Sprintf("%s: %v", base, err)
 	if o.guessed {
 		text += " (--ops-url names another address)"
 	}
-	return makePrintable(text)
+	return terminal.MakePrintable(text)
 }
 
 // getPath asks a hub, and passes the answer to read.
-func (o *benchOps) getPath(ctx context.Context, base, path string, read func(io.Reader) error) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/metrics")+path, http.NoBody)
+func (o *benchOps) getPath(
+	ctx context.Context, base, path string, read func(io.Reader) error,
+) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/metrics")+path, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -145,7 +156,8 @@ func (s *opsSample) addMetrics(r io.Reader) error {
 // checkLoad checks that the load is on the hubs that were asked.
 func (o *benchOps) checkLoad(before, after opsSample, connections int) {
 	seen := after.connections - before.connections
-	if o.unknown == "" && before.unknown == "" && after.unknown == "" && float64(seen) < opsShare*float64(connections) {
+	if o.unknown == "" && before.unknown == "" && after.unknown == "" &&
+		float64(seen) < opsShare*float64(connections) {
 		o.unknown = fmt.Sprintf("%s saw %s of %s connections come: name all hubs with --ops-url",
 			strings.Join(o.urls, ", "), groupDigits(max(seen, 0)), groupDigits(connections))
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/connhub/connhub/cli/terminal"
 )
 
 // barWidth is the width of the bar in columns.
@@ -13,24 +15,26 @@ const barWidth = 24
 // benchProgress is a line at the bottom of a terminal that shows the progress of each phase of a
 // bench.
 type benchProgress struct {
-	line *progress
+	line *terminal.Progress
 
 	end     chan struct{} // ends the goroutine that draws; nil: there is none
 	drawing sync.WaitGroup
 }
 
-func newBenchProgress(t *terminal) *benchProgress { return &benchProgress{line: t.newProgress(nil)} }
+func newBenchProgress(t *terminal.Terminal) *benchProgress {
+	return &benchProgress{line: t.NewProgress(nil)}
+}
 
 // showPhase shows the next phase. now returns its progress, which ends at whole, and words for it.
 func (p *benchProgress) showPhase(name string, whole float64, now func() (float64, string)) {
 	p.stopDrawing()
-	if p.line.out == nil {
+	if !p.line.IsVisible() {
 		return
 	}
 	end := make(chan struct{})
 	p.end = end
 	p.drawing.Go(func() {
-		tick := time.NewTicker(progressEvery)
+		tick := time.NewTicker(terminal.ProgressEvery)
 		defer tick.Stop()
 		for {
 			select {
@@ -38,7 +42,7 @@ func (p *benchProgress) showPhase(name string, whole float64, now func() (float6
 				return
 			case <-tick.C:
 				done, words := now()
-				p.line.drawLine(barLine(name, done, whole, words))
+				p.line.DrawLine(barLine(name, done, whole, words))
 			}
 		}
 	})
@@ -52,14 +56,7 @@ func (p *benchProgress) stopDrawing() {
 	close(p.end)
 	p.drawing.Wait()
 	p.end = nil
-	p.line.clearLine()
-}
-
-// drawLine replaces the line.
-func (p *progress) drawLine(text string) {
-	// a full line would wrap
-	_, _ = fmt.Fprint(p.out, "\r\x1b[K"+p.paint.dimText(shortenText(text, p.width-1)))
-	p.shown = true
+	p.line.ClearLine()
 }
 
 // barLine formats a phase as a line.
@@ -69,5 +66,6 @@ func barLine(name string, done, whole float64, words string) string {
 		part = min(max(done/whole, 0), 1)
 	}
 	full := int(part * barWidth)
-	return fmt.Sprintf("%-10s %s%s %3.0f%%  %s", name, strings.Repeat("█", full), strings.Repeat("░", barWidth-full), 100*part, words)
+	return fmt.Sprintf("%-10s %s%s %3.0f%%  %s", name, strings.Repeat("█", full),
+		strings.Repeat("░", barWidth-full), 100*part, words)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/load"
 )
@@ -31,7 +33,7 @@ type benchReport struct {
 
 	measured bool
 	lostWhy  string
-	gaps     partial
+	gaps     dial.Partial
 }
 
 // benchSends are the measurements of fanout and unicast.
@@ -91,7 +93,9 @@ type benchHub struct {
 }
 
 func toMillis(l load.Latency) benchMillis {
-	ms := func(d time.Duration) float64 { return roundFigure(float64(d) / float64(time.Millisecond)) }
+	ms := func(d time.Duration) float64 {
+		return roundFigure(float64(d) / float64(time.Millisecond))
+	}
 	return benchMillis{ms(l.P50), ms(l.P99), ms(l.Max)}
 }
 
@@ -106,9 +110,11 @@ func perSecond[N int | int64](n N, d time.Duration) float64 {
 // joinProblems joins the problems of the result to err.
 func (r *benchReport) joinProblems(err error) error {
 	problems := []error{err}
-	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	add := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf(format, args...))
+	}
 	if r.Lost > 0 {
-		add("%s lost, the first: %s", countNoun(r.Lost, "connection"), r.lostWhy)
+		add("%s lost, the first: %s", terminal.CountNoun(r.Lost, "connection"), r.lostWhy)
 	}
 	if s := r.benchSends; s != nil {
 		switch {
@@ -131,30 +137,32 @@ func (b *bench) printReport() error {
 		if err != nil {
 			return fmt.Errorf("print the report: %w", err)
 		}
-		_, err = b.t.stdout.Write(append(text, '\n'))
+		_, err = b.t.Stdout.Write(append(text, '\n'))
 		return err
 	}
-	b.t.printBench(b.report)
+	printBench(b.t, b.report)
 	if b.report.gaps != nil {
-		b.t.printGaps(b.report.gaps)
+		dial.PrintGaps(b.t, b.report.gaps)
 	}
 	return nil
 }
 
 // printBench prints a report for people.
-func (t *terminal) printBench(r *benchReport) {
-	mark := t.out.greenText("✓")
+func printBench(t *terminal.Terminal, r *benchReport) {
+	mark := t.Out.GreenText("✓")
 	switch {
 	case r.joinProblems(nil) != nil:
-		mark = t.out.redText("✗")
+		mark = t.Out.RedText("✗")
 	case r.Interrupted:
-		mark = t.out.yellowText("!")
+		mark = t.Out.YellowText("!")
 	}
-	_, _ = fmt.Fprintf(t.stdout, "%s %s\n", mark, r.headlineWords())
-	t.printFields(r.summaryPairs())
+	_, _ = fmt.Fprintf(t.Stdout, "%s %s\n", mark, r.headlineWords())
+	t.PrintFields(r.summaryPairs())
 	if r.benchSends != nil {
-		t.printNote("latency: from when a message is due until its client has read it, by one clock:")
-		t.printNote("sender and clients are this process, beside the hub if that is on this machine")
+		t.PrintNote("latency: from when a message is due until its client has read it, by one " +
+			"clock:")
+		t.PrintNote("sender and clients are this process, beside the hub if that is on this " +
+			"machine")
 	}
 }
 
@@ -196,7 +204,7 @@ func (r *benchReport) summaryPairs() [][2]string {
 		add("heartbeats", groupDigits(h.Pings)+" pings answered")
 	}
 	if r.Lost > 0 {
-		add("lost", countNoun(r.Lost, "connection")+": "+r.lostWhy)
+		add("lost", terminal.CountNoun(r.Lost, "connection")+": "+r.lostWhy)
 	}
 	if r.Hub == nil {
 		add("hub", "CPU and memory unknown: "+r.HubUnknown)
@@ -229,7 +237,10 @@ func (s *benchSends) checkWords() string {
 }
 
 func (m benchMillis) latencyWords() []string {
-	return []string{"p50 " + millisWords(m.P50), "p99 " + millisWords(m.P99), "max " + millisWords(m.Max)}
+	return []string{
+		"p50 " + millisWords(m.P50), "p99 " + millisWords(m.P99),
+		"max " + millisWords(m.Max),
+	}
 }
 
 func (h *benchHub) usagePairs() [][2]string {
@@ -243,7 +254,9 @@ func (h *benchHub) usagePairs() [][2]string {
 		}
 	}
 	pairs := [][2]string{{"hub CPU", strings.Join(cpu, " · ")}}
-	memory := func(parts ...string) { pairs = append(pairs, [2]string{"hub memory", strings.Join(parts, " · ")}) }
+	memory := func(parts ...string) {
+		pairs = append(pairs, [2]string{"hub memory", strings.Join(parts, " · ")})
+	}
 	kib := func(bytes float64) string { return fmt.Sprintf("%.1f KiB", bytes/1024) }
 	switch {
 	case h.Memory > 0 && h.Heap > 0:
@@ -294,4 +307,4 @@ func groupDigits[N int | int64](n N) string {
 	return text
 }
 
-var _ partial = (*controlv1.Receipt)(nil)
+var _ dial.Partial = (*controlv1.Receipt)(nil)

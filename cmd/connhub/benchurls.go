@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -29,11 +31,14 @@ const (
 func clientsURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, usageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT", text)
+		return nil, terminal.UsageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT", text)
 	}
 	u.Scheme = strings.Replace(u.Scheme, "http", "ws", 1)
-	if u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, usageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT, without user and query", text)
+	if u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
+		u.Fragment != "" {
+		return nil,
+			terminal.UsageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT, without "+
+				"user and query", text)
 	}
 	return u, nil
 }
@@ -61,7 +66,8 @@ func (b *bench) issueURLs(ctx context.Context) ([]string, error) {
 	}
 	if err != nil {
 		if hasReason(err, "NO_SIGNING_KEY") {
-			err = fmt.Errorf("%w. Or, if it lets in clients without tokens, name their address with --url", err)
+			err = fmt.Errorf("%w. Or, if it lets in clients without tokens, name their address "+
+				"with --url", err)
 		}
 		return nil, err
 	}
@@ -96,10 +102,12 @@ func (b *bench) issueURLs(ctx context.Context) ([]string, error) {
 
 func (b *bench) issueOne(ctx context.Context, i int) (string, error) {
 	var response *controlv1.IssueClientTokenResponse
-	err := b.hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
-		response, err = controlv1.NewAccessServiceClient(b.hub).IssueClientToken(ctx, &controlv1.IssueClientTokenRequest{
-			Namespace: b.flags.Namespace, User: b.userName(i), Groups: b.groupNames(i), Ttl: durationpb.New(benchTokenTTL),
-		})
+	err := b.hub.InvokeWithin(ctx, 0, func(ctx context.Context) (err error) {
+		response, err = controlv1.NewAccessServiceClient(b.hub).IssueClientToken(ctx,
+			&controlv1.IssueClientTokenRequest{
+				Namespace: b.flags.Namespace, User: b.userName(i), Groups: b.groupNames(i),
+				Ttl: durationpb.New(benchTokenTTL),
+			})
 		return err
 	})
 	if err != nil || len(b.flags.URL) == 0 {
@@ -123,12 +131,15 @@ func (b *bench) placeURL(i int, query url.Values) string {
 // listTargets returns a target for each connection.
 func (b *bench) listTargets(ctx context.Context) ([]*controlv1.Target, error) {
 	var targets []*controlv1.Target
-	_, err := collectPages(0, func(size int32, token string) (string, int, error) {
+	_, err := dial.CollectPages(0, func(size int32, token string) (string, int, error) {
 		var page *controlv1.ListConnectionsResponse
-		err := b.hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
-			page, err = controlv1.NewConnectionServiceClient(b.hub).ListConnections(ctx, &controlv1.ListConnectionsRequest{
-				Namespace: b.flags.Namespace, Target: &controlv1.Target{Groups: []string{b.groupName()}}, PageSize: size, PageToken: token,
-			})
+		err := b.hub.InvokeWithin(ctx, 0, func(ctx context.Context) (err error) {
+			page, err = controlv1.NewConnectionServiceClient(b.hub).ListConnections(ctx,
+				&controlv1.ListConnectionsRequest{
+					Namespace: b.flags.Namespace,
+					Target:    &controlv1.Target{Groups: []string{b.groupName()}}, PageSize: size,
+					PageToken: token,
+				})
 			return err
 		})
 		for _, c := range page.GetConnections() {

@@ -55,7 +55,10 @@ func openCertificate(flags, certFile, keyFile string) (*certificate, error) {
 
 // listenerConfig returns the TLS configuration of a listener with this certificate.
 func (c *certificate) listenerConfig(protocols ...string) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, GetCertificate: c.currentPair}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: protocols,
+		GetCertificate: c.currentPair,
+	}
 }
 
 // currentPair returns the key pair for a handshake. The old pair stays in force if the files can't
@@ -91,11 +94,13 @@ func (c *certificate) reloadLocked() bool {
 		pair, err = c.loadPair()
 	}
 	if err != nil {
-		c.logger.Error("certificate not reloaded, the old one stays", slog.String("cert_file", c.certFile), slog.Any("error", err))
+		c.logger.Error("certificate not reloaded, the old one stays",
+			slog.String("cert_file", c.certFile), slog.Any("error", err))
 		return false
 	}
 	c.pair = pair
-	c.logger.Info("certificate reloaded", slog.String("cert_file", c.certFile), slog.Time("not_after", pair.Leaf.NotAfter))
+	c.logger.Info("certificate reloaded", slog.String("cert_file", c.certFile),
+		slog.Time("not_after", pair.Leaf.NotAfter))
 	return true
 }
 

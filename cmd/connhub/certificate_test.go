@@ -20,6 +20,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // writeCertificate writes a new self-signed pair for 127.0.0.1 into dir.
@@ -71,7 +74,7 @@ func TestCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var log lockedBuffer
+		var log testkit.LockedBuffer
 		c.logger = slog.New(newFormat(&log, "json", 0, false))
 		if got := nameOf(t, c); got != "first" {
 			t.Errorf("at first: %s", got)
@@ -176,7 +179,7 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 	); !strings.HasPrefix(got, "wss://") {
 		t.Errorf("token: %s", got)
 	}
-	if r := connhub(t, "", "hubs", "--addr="+hub.control, "--tls"); r.code != exitError ||
+	if r := connhub(t, "", "hubs", "--addr="+hub.control, "--tls"); r.code != terminal.ExitError ||
 		!strings.Contains(r.stderr, "certificate signed by unknown authority") {
 		t.Errorf("an unknown certificate: exit %d, %s", r.code, r.stderr)
 	}
@@ -201,7 +204,7 @@ func TestTLSAtOneEndOnlyIsHintedAt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := connhub(t, "", "hubs", "--addr="+tt.addr, tt.flag)
 			told := strings.Contains(r.stderr, hint)
-			if r.code != exitError ||
+			if r.code != terminal.ExitError ||
 				told != (tt.want != "") || !strings.Contains(r.stderr, tt.want) {
 				t.Errorf("exit %d, %q, want %q in it", r.code, r.stderr, tt.want)
 			}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +18,7 @@ import (
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/discovery/embedded"
+	"github.com/connhub/connhub/internal/trust"
 )
 
 // clusterFlags are the flags for the hubs of a cluster to reach each other.
@@ -61,21 +61,27 @@ type clusterPlan struct {
 // planPeers makes a clusterPlan of the flags, without etcd, which the command adds. It collects all
 // problems.
 func (f *clusterFlags) planPeers(controlTLS bool) (*clusterPlan, error) {
-	p := &clusterPlan{registry: discovery.DefaultConfig(), advertise: f.AdvertiseControl, zone: f.Zone, hashBits: f.InterestHashBits}
+	p := &clusterPlan{
+		registry: discovery.DefaultConfig(), advertise: f.AdvertiseControl,
+		zone: f.Zone, hashBits: f.InterestHashBits,
+	}
 	problems := []error{checkAdvertised(f.AdvertiseControl)}
 	if bits := mesh.DefaultConfig().HashBits; f.InterestHashBits < 1 || f.InterestHashBits > bits {
-		problems = append(problems, fmt.Errorf("--interest-hash-bits is %d, want 1 to %d", f.InterestHashBits, bits))
+		problems = append(problems, fmt.Errorf("--interest-hash-bits is %d, want 1 to %d",
+			f.InterestHashBits, bits))
 	}
 	switch {
 	case controlTLS:
 		var err error
-		p.peerTLS, err = trustFile("--peer-ca-file", f.PeerCAFile)
+		p.peerTLS, err = trust.File("--peer-ca-file", f.PeerCAFile)
 		problems = append(problems, err)
 		if err == nil {
 			p.peerTLS.ServerName = f.PeerServerName
 		}
 	case f.PeerCAFile != "" || f.PeerServerName != "":
-		problems = append(problems, errors.New("--peer-ca-file and --peer-server-name need --control-tls-cert-file: without it hubs talk plain text"))
+		problems = append(problems,
+			errors.New("--peer-ca-file and --peer-server-name need --control-tls-cert-file: "+
+				"without it hubs talk plain text"))
 	}
 	return p, errors.Join(problems...)
 }
@@ -96,11 +102,13 @@ func (f *etcdFlags) planEtcd(p *clusterPlan) error {
 	p.etcdCertificate, err = openCertificate("--etcd", f.EtcdCertFile, f.EtcdKeyFile)
 	problems = append(problems, err)
 	if f.EtcdCAFile != "" || p.etcdCertificate != nil {
-		c.TLS, err = trustFile("--etcd-ca-file", f.EtcdCAFile)
+		c.TLS, err = trust.File("--etcd-ca-file", f.EtcdCAFile)
 		problems = append(problems, err)
 	}
 	if c.TLS != nil && p.etcdCertificate != nil {
-		c.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.etcdCertificate.currentPair(nil) }
+		c.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return p.etcdCertificate.currentPair(nil)
+		}
 	}
 	problems = append(problems, inEtcdFlags(c.Validate()))
 	return errors.Join(problems...)
@@ -120,7 +128,8 @@ func (f *etcdFlags) givenEndpoints() []string {
 
 // etcdFields are the flags for the fields that discovery's Validate names.
 var etcdFields = strings.NewReplacer(
-	"Endpoints", "--etcd-endpoints", "Prefix is", "--etcd-prefix is", "Password is", "--etcd-password-file is",
+	"Endpoints", "--etcd-endpoints", "Prefix is", "--etcd-prefix is", "Password is",
+	"--etcd-password-file is",
 	"Username is", "--etcd-username is", "ClientAddress", "--etcd-listen",
 )
 
@@ -131,24 +140,6 @@ func inEtcdFlags(err error) error {
 		problems = append(problems, errors.New(etcdFields.Replace(one.Error())))
 	}
 	return errors.Join(problems...)
-}
-
-// trustFile returns a TLS configuration that trusts the certificates of a file; without a file,
-// those of the system.
-func trustFile(flag, path string) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if path == "" {
-		return c, nil
-	}
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no certificate in %s", flag, path)
-	}
-	return c, nil
 }
 
 // firstLine returns the first line of a file, which must not be empty.
@@ -175,7 +166,8 @@ func checkAdvertised(address string) error {
 		return fmt.Errorf("--advertise-control %s: want HOST:PORT", address)
 	}
 	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
-		return fmt.Errorf("--advertise-control %s: want an address that other hubs can dial", address)
+		return fmt.Errorf("--advertise-control %s: want an address that other hubs can dial",
+			address)
 	}
 	return nil
 }
@@ -202,11 +194,14 @@ func findAdvertised(listen string, bound net.Addr) (string, error) {
 	}
 	for _, a := range own {
 		// 0.0.0.0 takes IPv4 only. IsGlobalUnicast excludes loopback and link-local addresses.
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && (!ip.Is4() || n.IP.To4() != nil) {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() &&
+			(!ip.Is4() || n.IP.To4() != nil) {
 			return net.JoinHostPort(n.IP.String(), port), nil
 		}
 	}
-	return "", errors.New("this machine has only loopback addresses: say with --advertise-control where other hubs dial this one")
+	return "",
+		errors.New("this machine has only loopback addresses: say with --advertise-control " +
+			"where other hubs dial this one")
 }
 
 // cluster is the membership of a hub in its cluster.
@@ -226,13 +221,17 @@ func (c *cluster) logAttributes() []any {
 	}
 	return []any{
 		slog.String("etcd", strings.Join(c.plan.registry.Endpoints, ",")),
-		slog.String("etcd_prefix", c.plan.registry.Prefix), slog.String("advertise_control", c.address),
+		slog.String("etcd_prefix", c.plan.registry.Prefix),
+		slog.String("advertise_control", c.address),
 	}
 }
 
 // openCluster joins the parts, and starts etcd if it is inside this process. It does not contact
 // the peers yet.
-func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger *slog.Logger, metrics prometheus.Registerer) (_ *cluster, err error) {
+func openCluster(
+	ctx context.Context, plan *serverPlan, control net.Addr, logger *slog.Logger,
+	metrics prometheus.Registerer,
+) (_ *cluster, err error) {
 	p := plan.cluster
 	c := &cluster{plan: p, address: p.advertise}
 	defer func() {
@@ -272,7 +271,8 @@ func openCluster(ctx context.Context, plan *serverPlan, control net.Addr, logger
 // takePart takes part in the cluster until leaveCluster, or until that is no longer possible.
 func (c *cluster) takePart(ctx context.Context) error {
 	err := c.mesh.Run(ctx)
-	where := fmt.Sprintf("%s in etcd at %s", c.plan.registry.Prefix, strings.Join(c.plan.registry.Endpoints, ","))
+	where := fmt.Sprintf("%s in etcd at %s", c.plan.registry.Prefix,
+		strings.Join(c.plan.registry.Endpoints, ","))
 	switch {
 	case err == nil:
 		return nil
@@ -283,7 +283,8 @@ func (c *cluster) takePart(ctx context.Context) error {
 	case errors.Is(err, discovery.ErrForeignCluster):
 		return fmt.Errorf("%s is not the cluster that this hub can join: %w", where, err)
 	case errors.Is(err, discovery.ErrRefused):
-		return fmt.Errorf("can't join %s: see --etcd-username, --etcd-password-file and --etcd-cert-file: %w", where, err)
+		return fmt.Errorf("can't join %s: see --etcd-username, --etcd-password-file and "+
+			"--etcd-cert-file: %w", where, err)
 	default:
 		return fmt.Errorf("can't join %s: %w", where, err)
 	}

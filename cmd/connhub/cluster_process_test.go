@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/discovery/embedded"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
@@ -155,7 +156,7 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 
 	// A third one would start another etcd in the same folder.
 	r := connhub(t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...)
-	if r.code != exitError ||
+	if r.code != terminal.ExitError ||
 		!strings.Contains(r.stderr, "the etcd in "+dir) || !strings.Contains(r.stderr, "--join") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
@@ -288,23 +289,23 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	}{
 		{
 			"a message", "", to("x"), "○ no connection matched\n",
-			"! outcome unknown at aaaaaaaa", exitOK,
+			"! outcome unknown at aaaaaaaa", terminal.ExitOK,
 		},
 		{
 			"lines", "x\ny\n", to("-"), "○ 2 lines sent: no connection matched\n",
-			"! outcome unknown at aaaaaaaa", exitOK,
+			"! outcome unknown at aaaaaaaa", terminal.ExitOK,
 		},
 		{
 			"a message for all hubs", "", to("x", "--require-all-hubs"), "",
 			"connhub: unavailable: a hub that may matter could not be asked (HUBS_UNREACHABLE)\n",
-			exitError,
+			terminal.ExitError,
 		},
 		{
 			"lines for all hubs", "x\ny\n", to("-", "--require-all-hubs"), "✗ 2 lines failed\n",
 			"connhub: line 1: unavailable: a hub that may matter could not be asked " +
 				"(HUBS_UNREACHABLE)\n" +
 				"connhub: line 2: unavailable: a hub that may matter could not be asked " +
-				"(HUBS_UNREACHABLE)\nconnhub: 2 of 2 lines failed\n", exitError,
+				"(HUBS_UNREACHABLE)\nconnhub: 2 of 2 lines failed\n", terminal.ExitError,
 		},
 	} {
 		r := connhub(t, tt.stdin, tt.args...)
@@ -352,7 +353,7 @@ func TestAHubThatCanNotJoinEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := connhub(t, "", memberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...)
-	if r.code != exitError || !strings.Contains(r.stderr,
+	if r.code != terminal.ExitError || !strings.Contains(r.stderr,
 		"connhub: /broken in etcd at "+address+" is not the cluster that this hub can join") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
@@ -362,23 +363,27 @@ func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
 	t.Parallel()
 	address, dir := etcd(t), t.TempDir()
 	cert, key := writeCertificate(t, dir, "hub")
-	backend := writeFile(t, "backend", someSecret+"\n")
+	backend := testkit.WriteFile(t, "backend", someSecret+"\n")
 	args := []string{
 		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + address,
-		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey),
+		"--public-url=https://hub.example",
+		"--token-key-file=" + testkit.WriteFile(t, "k", someKey),
 		"--backend-secret-file=" + backend,
 		"--control-tls-cert-file=" + cert, "--control-tls-key-file=" + key,
 		"--peer-ca-file=" + cert,
 	}
 	// In the middle of a change of secrets: one hub dials with the old one, the other with the new
 	// one.
-	const oldSecret, newSecret = "peer-secret-that-is-old-0123456789-0123", "peer-secret-that-is-new-0123456789-0123"
+	const oldSecret, newSecret = "peer-secret-that-is-old-0123456789-0123",
+		"peer-secret-that-is-new-0123456789-0123"
 	first := startProcess(
-		t, append(args, "--peer-secret-file="+writeFile(t, "p1", oldSecret+"\n"+newSecret+"\n"))...,
+		t, append(args, "--peer-secret-file="+
+			testkit.WriteFile(t, "p1", oldSecret+"\n"+newSecret+"\n"))...,
 	)
 	second := startProcess(
-		t, append(args, "--peer-secret-file="+writeFile(t, "p2", newSecret+"\n"+oldSecret+"\n"))...,
+		t, append(args, "--peer-secret-file="+
+			testkit.WriteFile(t, "p2", newSecret+"\n"+oldSecret+"\n"))...,
 	)
 	for _, p := range []*process{first, second} {
 		p.seesHubs(t, 2, "--tls-ca-file="+cert, "--secret-file="+backend)

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func planServe(t *testing.T, args ...string) serverPlan {
@@ -39,14 +42,16 @@ func TestClusterSettingsReachEtcdAndMesh(t *testing.T) {
 	cert, key := writeCertificate(t, t.TempDir(), "hub")
 	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "https://etcd-0:2379, https://etcd-1:2379,")
 	p := planServe(t,
-		"--token-key-file="+writeFile(t, "k", someKey),
-		"--backend-secret-file="+writeFile(t, "b", someSecret), "--public-url=https://hub.example",
-		"--peer-secret-file="+writeFile(
+		"--token-key-file="+testkit.WriteFile(t, "k", someKey),
+		"--backend-secret-file="+testkit.WriteFile(t, "b", someSecret),
+		"--public-url=https://hub.example",
+		"--peer-secret-file="+testkit.WriteFile(
 			t, "p", "# newest first\n"+otherSecret+"\npeer-secret-that-is-old-0123456789-0123\n",
 		),
 		"--etcd-prefix=/a/b", "--etcd-ca-file="+cert, "--etcd-cert-file="+cert,
 		"--etcd-key-file="+key,
-		"--etcd-username=hub", "--etcd-password-file="+writeFile(t, "w", "pass word\r\nmore\n"),
+		"--etcd-username=hub", "--etcd-password-file="+
+			testkit.WriteFile(t, "w", "pass word\r\nmore\n"),
 		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key, "--peer-ca-file="+cert,
 		"--peer-server-name=hubs.internal",
 		"--advertise-control=10.0.0.1:9090", "--zone=eu-1a", "--interest-hash-bits=8").cluster
@@ -92,7 +97,7 @@ func TestHubsOfAClusterTalkPlainTextUnlessControlDoesNot(t *testing.T) {
 func TestAnEmptyVariableIsAForgottenOne(t *testing.T) {
 	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "")
 	r := connhub(t, "", "serve", "--insecure-dev")
-	if r.code != exitUsage || !strings.Contains(
+	if r.code != terminal.ExitUsage || !strings.Contains(
 		r.stderr, "--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing",
 	) {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
@@ -121,10 +126,12 @@ func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
 	for flag, want := range map[string]string{
 		"--join=192.0.2.1:2379": "--join 192.0.2.1:2379: dev joins hubs of this " +
 			"machine only",
-		"--join=2379":                  "--join 2379: want HOST:PORT",
-		"--etcd-listen=192.0.2.1:2379": `--etcd-listen is "192.0.2.1:2379", want a loopback address`,
+		"--join=2379": "--join 2379: want HOST:PORT",
+		"--etcd-listen=192.0.2.1:2379": `--etcd-listen is "192.0.2.1:2379", ` +
+			"want a loopback address",
 	} {
-		if r := connhub(t, "", "dev", flag, "--data-dir="+t.TempDir()); r.code != exitUsage ||
+		if r := connhub(t, "", "dev", flag,
+			"--data-dir="+t.TempDir()); r.code != terminal.ExitUsage ||
 			!strings.Contains(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
 		}
@@ -167,14 +174,15 @@ func TestOtherHubsDialWhereControlListens(t *testing.T) {
 }
 
 func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
-	clients, ops, etcd, dir := takenPort(t), takenPort(t), takenPort(t), t.TempDir()
+	clients, ops, etcd, dir := testkit.TakePort(t), testkit.TakePort(t), testkit.TakePort(t),
+		t.TempDir()
 	r := connhub(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0",
 		"--listen-ops="+ops, "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
 	_, suggestion, _ := strings.Cut(
 		r.stderr, "\nTo add a second hub to the one that runs: connhub ",
 	)
 	c, err := parse(t, strings.Fields(suggestion)...)
-	if r.code != exitError || err != nil || c.Dev.Join != etcd || c.Dev.DataDir != dir {
+	if r.code != terminal.ExitError || err != nil || c.Dev.Join != etcd || c.Dev.DataDir != dir {
 		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
 	for taken, free := range map[string]string{clients: c.Dev.ListenClients, ops: c.Dev.ListenOps} {
@@ -189,7 +197,7 @@ func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
 		"hub running?\nTo add a second hub to the one that runs: connhub dev --join " + etcd +
 		" --listen-clients 127.0.0.1:0 --listen-control 127.0.0.1:0 --listen-ops 127.0.0.1:0 " +
 		"--data-dir " + dir + "\n"
-	if r.code != exitError || r.stderr != want {
+	if r.code != terminal.ExitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // idleLines are command lines for the next test that needs one. With the race detector kong takes
@@ -54,10 +57,10 @@ func (l *commandLine) forget() error {
 }
 
 // runArgs is run with a command line that an earlier test may have used.
-func runArgs(ctx context.Context, args []string, t *terminal) int {
-	line, err := takeCommandLine(t.stdout, t.stderr)
+func runArgs(ctx context.Context, args []string, t *terminal.Terminal) int {
+	line, err := takeCommandLine(t.Stdout, t.Stderr)
 	if err != nil {
-		return t.reportError(err)
+		return t.ReportError(err)
 	}
 	defer returnCommandLine(line)
 	return line.runCommand(ctx, args, t)
@@ -84,7 +87,7 @@ func TestACommandLineThatWasUsedIsAsGoodAsNew(t *testing.T) {
 		{"send", "--everyone", "--json-payload", "{}"},
 		{"send", "--user=ann"},
 		{"connections", "close", "--user=bob", "--max-matched=3"},
-		{"serve", "--config=" + writeFile(
+		{"serve", "--config=" + testkit.WriteFile(
 			t, "c.yaml", "name: n\nallowed-origin: [a]\n",
 		), "--zone=z"},
 		{"serve", "--max-connections=3", "--namespace-overflow=chat=close"},

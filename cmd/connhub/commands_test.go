@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -61,7 +62,7 @@ func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 		{[]string{"-u", "ann", "@not-a-file"}, "@not-a-file", []*websocket.Conn{ann}},
 	} {
 		want := fmt.Sprintf(
-			"✓ %s matched: %d written", countNoun(len(tt.to), "connection"), len(tt.to),
+			"✓ %s matched: %d written", terminal.CountNoun(len(tt.to), "connection"), len(tt.to),
 		)
 		if got := send(tt.args...); got != want {
 			t.Errorf("send %q: %q, want %q", tt.args, got, want)
@@ -92,11 +93,11 @@ func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 		{"two\nlines\n", to("-", "--whole"), "two\nlines\n"},
 		{"[1,\n2]\n", to("--json-payload", "--whole", "-"), "[1,\n2]"},
 		{"\x00\xff", to("--binary", "-"), "\x00\xff"},
-		{"", to("--json-payload", "@"+writeFile(t, "a.json", "[1, 2]\n")), "[1, 2]"},
-		{"", to("--binary", "@"+writeFile(t, "a.bin", "\xfe\n")), "\xfe\n"},
+		{"", to("--json-payload", "@"+testkit.WriteFile(t, "a.json", "[1, 2]\n")), "[1, 2]"},
+		{"", to("--binary", "@"+testkit.WriteFile(t, "a.bin", "\xfe\n")), "\xfe\n"},
 		{strings.Repeat("x", 1<<20), to("--whole", "-"), strings.Repeat("x", 1<<20)},
 	} {
-		if r := connhub(t, tt.stdin, tt.args...); r.code != exitOK {
+		if r := connhub(t, tt.stdin, tt.args...); r.code != terminal.ExitOK {
 			t.Errorf("%q: exit %d, %s", tt.args, r.code, r.stderr)
 			continue
 		}
@@ -104,11 +105,12 @@ func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 			t.Errorf("%q: got %.40q, want %.40q", tt.args, got, tt.want)
 		}
 	}
-	if r := connhub(t, "\xff", to("--whole", "-")...); r.code != exitUsage ||
+	if r := connhub(t, "\xff", to("--whole", "-")...); r.code != terminal.ExitUsage ||
 		!strings.Contains(r.stderr, "not UTF-8") {
 		t.Errorf("bytes as text: exit %d, %s", r.code, r.stderr)
 	}
-	if r := connhub(t, strings.Repeat("x", 1<<20+1), to("--whole", "-")...); r.code != exitUsage ||
+	if r := connhub(t, strings.Repeat("x", 1<<20+1),
+		to("--whole", "-")...); r.code != terminal.ExitUsage ||
 		!strings.Contains(r.stderr, "more than a message may") {
 		t.Errorf("too much: exit %d, %s", r.code, r.stderr)
 	}
@@ -228,7 +230,7 @@ func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 		{[]string{"connections", "list", "-n", "Bad"}, "invalid argument: namespace: "},
 	} {
 		r := connhub(t, "", append(tt.args, addr)...)
-		if r.code != exitError ||
+		if r.code != terminal.ExitError ||
 			!strings.Contains(r.stderr, tt.want) || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%q: exit %d, %q, want %q", tt.args, r.code, r.stderr, tt.want)
 		}
@@ -264,7 +266,7 @@ func TestGroupsAreChangedListedAndShown(t *testing.T) {
 			t.Errorf("%q: %q, want %q", tt.args, got, tt.want)
 		}
 	}
-	if r := connhub(t, "", "groups", "get", "blue", addr); r.code != exitError ||
+	if r := connhub(t, "", "groups", "get", "blue", addr); r.code != terminal.ExitError ||
 		r.stderr != "connhub: not found: group not found (GROUP_NOT_FOUND)\n" {
 		t.Errorf("a group without members: exit %d, %q", r.code, r.stderr)
 	}
@@ -343,7 +345,7 @@ func TestTokensAndHubs(t *testing.T) {
 	if got := mustRun(t, "token", addr, "--json"); !strings.Contains(got, `"expireTime"`) {
 		t.Errorf("token --json: %s", got)
 	}
-	if r := connhub(t, "", "token", addr, "--ttl=1000h"); r.code != exitError ||
+	if r := connhub(t, "", "token", addr, "--ttl=1000h"); r.code != terminal.ExitError ||
 		!strings.Contains(r.stderr, "ttl: ") {
 		t.Errorf("too long: exit %d, %s", r.code, r.stderr)
 	}
@@ -362,21 +364,22 @@ func TestUnreachableHubsAreSaidWithTheirAddress(t *testing.T) {
 	t.Parallel()
 	want := "connhub: can't reach 127.0.0.1:1: connection refused. Is a hub running? Try: " +
 		"connhub dev\n"
-	if r := connhub(t, "", "hubs", "--addr=127.0.0.1:1"); r.code != exitError || r.stderr != want {
+	if r := connhub(t, "", "hubs", "--addr=127.0.0.1:1"); r.code != terminal.ExitError ||
+		r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}
 	// The port of clients does not speak gRPC.
 	hub := start(t, nil)
 	r := connhub(t, "", "hubs", "--addr="+hub.clients)
-	if r.code != exitError || !strings.Contains(
+	if r.code != terminal.ExitError || !strings.Contains(
 		r.stderr, "no hub at the other end of "+hub.clients,
 	) ||
 		strings.Contains(r.stderr, "--tls") {
 		t.Errorf("the wrong port: exit %d, %q", r.code, r.stderr)
 	}
 	if r := connhub(
-		t, "", "hubs", "--addr="+takenPort(t), "--timeout=200ms",
-	); r.code != exitError || strings.Count(r.stderr, "\n") != 1 {
+		t, "", "hubs", "--addr="+testkit.TakePort(t), "--timeout=200ms",
+	); r.code != terminal.ExitError || strings.Count(r.stderr, "\n") != 1 {
 		t.Errorf("a silent port: exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -402,7 +405,7 @@ func TestClosedConnectionsAreLoggedOnce(t *testing.T) {
 }
 
 // waitForLog returns the first log line with a message.
-func waitForLog(t *testing.T, log *lockedBuffer, message string) map[string]any {
+func waitForLog(t *testing.T, log *testkit.LockedBuffer, message string) map[string]any {
 	t.Helper()
 	var attrs map[string]any
 	came := testkit.Holds(t, func() bool {

@@ -43,7 +43,8 @@ func (f configFile) Validate(app *kong.Application) error {
 	var problems []error
 	for _, key := range slices.Sorted(maps.Keys(f)) {
 		if !known[key] || key == configFlag {
-			problems = append(problems, fmt.Errorf("unknown key %q%s", key, suggestName(key, known)))
+			problems = append(problems, fmt.Errorf("unknown key %q%s", key,
+				suggestName(key, known)))
 		}
 	}
 	return errors.Join(problems...)

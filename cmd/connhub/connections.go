@@ -8,11 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
-
-// maxPage is the highest number of entries on a page of this API.
-const maxPage = 1000
 
 type connectionsCmd struct {
 	List  connectionsListCmd  `cmd:"" default:"withargs" help:"List connections: all, or those of a target."`
@@ -25,10 +24,10 @@ type connectionsListCmd struct {
 
 	Limit int `default:"100" placeholder:"N" help:"Longest list; 0 lists all. (${default})"`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
+func (c *connectionsListCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	if c.isEmpty() {
 		c.Everyone = true // listing changes nothing
 	}
@@ -36,69 +35,60 @@ func (c *connectionsListCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.withClient(func(hub *client) error {
+	return c.WithClient(func(hub *dial.Client) error {
 		all := &controlv1.ListConnectionsResponse{}
-		more, err := collectPages(c.Limit, func(size int32, token string) (string, int, error) {
+		more, err := dial.CollectPages(c.Limit, func(
+			size int32, token string,
+		) (string, int, error) {
 			var page *controlv1.ListConnectionsResponse
-			err := hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
-				page, err = controlv1.NewConnectionServiceClient(hub).ListConnections(ctx, &controlv1.ListConnectionsRequest{
-					Namespace: c.Namespace, Target: target, PageSize: size, PageToken: token,
-				})
+			err := hub.InvokeWithin(ctx, 0, func(ctx context.Context) (err error) {
+				page, err = controlv1.NewConnectionServiceClient(hub).ListConnections(ctx,
+					&controlv1.ListConnectionsRequest{
+						Namespace: c.Namespace, Target: target, PageSize: size, PageToken: token,
+					})
 				return err
 			})
 			all.Connections = append(all.Connections, page.GetConnections()...)
 			all.NextPageToken = page.GetNextPageToken()
-			all.UnreachableHubs, all.DiscoveryStaleFor = addHubs(all.GetUnreachableHubs(), page.GetUnreachableHubs()), page.GetDiscoveryStaleFor()
+			all.UnreachableHubs, all.DiscoveryStaleFor = dial.AddHubs(all.GetUnreachableHubs(),
+				page.GetUnreachableHubs()), page.GetDiscoveryStaleFor()
 			return page.GetNextPageToken(), len(page.GetConnections()), err
 		})
 		switch {
 		case err != nil:
 			return err
 		case c.JSON:
-			return t.printJSON(all)
+			return dial.PrintJSON(t, all)
 		case len(all.GetConnections()) == 0:
-			t.printNote("no connections")
-			t.printGaps(all)
+			t.PrintNote("no connections")
+			dial.PrintGaps(t, all)
 			return nil
 		}
-		t.printConnections(all.GetConnections())
-		t.printGaps(all)
+		printConnections(t, all.GetConnections())
+		dial.PrintGaps(t, all)
 		if more {
-			t.printNote("the first %d; --limit 0 lists all", c.Limit)
+			t.PrintNote("the first %d; --limit 0 lists all", c.Limit)
 		}
 		return nil
 	})
 }
 
-// collectPages asks for page after page until it has limit entries (0: all). It reports whether
-// there are more.
-func collectPages(limit int, next func(size int32, token string) (nextToken string, n int, err error)) (more bool, err error) {
-	token := ""
-	for got := 0; limit == 0 || got < limit; {
-		size := int32(maxPage)
-		if limit > 0 {
-			size = int32(min(maxPage, limit-got))
-		}
-		var n int
-		if token, n, err = next(size, token); err != nil || token == "" {
-			return false, err
-		}
-		got += n
-	}
-	return true, nil
-}
-
-func (t *terminal) printConnections(list []*controlv1.Connection) {
+func printConnections(t *terminal.Terminal, list []*controlv1.Connection) {
 	const groupsWidth, nameWidth = 28, 24 // columns of a terminal; `get` shows all
 	rows := make([][]string, len(list))
 	for i, c := range list {
 		rows[i] = []string{
-			c.GetId(), orDash(shortenText(c.GetUser(), nameWidth)), orDash(shortenText(strings.Join(c.GetGroups(), ", "), groupsWidth)),
-			c.GetProtocol(), stateWord(c.GetState()), fmt.Sprint(c.GetQueuedMessages()), roundTrip(c),
-			ageWords(t.now().Sub(c.GetCreateTime().AsTime())), c.GetRemoteAddress(),
+			c.GetId(), orDash(terminal.ShortenText(c.GetUser(), nameWidth)),
+			orDash(terminal.ShortenText(strings.Join(c.GetGroups(), ", "), groupsWidth)),
+			c.GetProtocol(), stateWord(c.GetState()), fmt.Sprint(c.GetQueuedMessages()),
+			roundTrip(c),
+			terminal.AgeWords(t.Now().Sub(c.GetCreateTime().AsTime())), c.GetRemoteAddress(),
 		}
 	}
-	t.printTable([]string{"ID", "USER", "GROUPS", "PROTOCOL", "STATE", "QUEUED", "RTT", "SINCE", "ADDRESS"}, rows)
+	t.PrintTable([]string{
+		"ID", "USER", "GROUPS", "PROTOCOL", "STATE", "QUEUED", "RTT", "SINCE",
+		"ADDRESS",
+	}, rows)
 }
 
 func orDash(s string) string {
@@ -126,16 +116,19 @@ func roundTrip(c *controlv1.Connection) string {
 type connectionsGetCmd struct {
 	ID string `arg:"" help:"Id of the connection."`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *connectionsGetCmd) Run(ctx context.Context, t *terminal) error {
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetConnectionResponse, error) {
-		return controlv1.NewConnectionServiceClient(hub).GetConnection(ctx, &controlv1.GetConnectionRequest{
-			Namespace: c.Namespace, Connection: c.ID,
-		})
+func (c *connectionsGetCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.GetConnectionResponse, error) {
+		return controlv1.NewConnectionServiceClient(hub).GetConnection(ctx,
+			&controlv1.GetConnectionRequest{
+				Namespace: c.Namespace, Connection: c.ID,
+			})
 	}, func(response *controlv1.GetConnectionResponse) {
-		t.printConnection(response.GetConnection())
+		printConnection(t, response.GetConnection())
 	})
 }
 
@@ -147,9 +140,9 @@ func labelWords(c *controlv1.Connection) string {
 	return strings.Join(list, ", ")
 }
 
-func (t *terminal) printConnection(c *controlv1.Connection) {
+func printConnection(t *terminal.Terminal, c *controlv1.Connection) {
 	created := c.GetCreateTime().AsTime()
-	t.printFields([][2]string{
+	t.PrintFields([][2]string{
 		{"id", c.GetId()},
 		{"namespace", c.GetNamespace()},
 		{"user", orDash(c.GetUser())},
@@ -158,9 +151,11 @@ func (t *terminal) printConnection(c *controlv1.Connection) {
 		{"protocol", c.GetProtocol()},
 		{"state", stateWord(c.GetState())},
 		{"address", c.GetRemoteAddress()},
-		{"since", fmt.Sprintf("%s (%s)", created.UTC().Format(time.RFC3339), ageWords(t.now().Sub(created)))},
-		{"queued", fmt.Sprintf("%s, %s", countNoun(c.GetQueuedMessages(), "message"), countNoun(c.GetQueuedBytes(), "byte"))},
-		{"unacked", countNoun(c.GetUnackedMessages(), "message")},
+		{"since", fmt.Sprintf("%s (%s)", created.UTC().Format(time.RFC3339),
+			terminal.AgeWords(t.Now().Sub(created)))},
+		{"queued", fmt.Sprintf("%s, %s", terminal.CountNoun(c.GetQueuedMessages(), "message"),
+			terminal.CountNoun(c.GetQueuedBytes(), "byte"))},
+		{"unacked", terminal.CountNoun(c.GetUnackedMessages(), "message")},
 		{"last acked", fmt.Sprintf("#%d", c.GetLastAcked())},
 		{"round trip", roundTrip(c)},
 		{"hub", c.GetHub()},
@@ -175,26 +170,31 @@ type connectionsCloseCmd struct {
 	Reason     string   `placeholder:"TEXT" help:"Close reason for the clients, at most 123 bytes."`
 	MaxMatched int32    `placeholder:"N" help:"Close nothing if more than N connections match. Required with --everyone."`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *connectionsCloseCmd) Run(ctx context.Context, t *terminal) error {
+func (c *connectionsCloseCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	c.Connection = append(c.Connection, c.IDs...)
 	target, err := c.parseTarget()
 	if err != nil {
 		return err
 	}
 	if c.Everyone && c.MaxMatched == 0 {
-		return usageErrorf("--everyone needs --max-matched N: nothing is closed when more than N match")
+		return terminal.UsageErrorf("--everyone needs --max-matched N: nothing is closed when " +
+			"more than N match")
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CloseConnectionsResponse, error) {
-		return controlv1.NewConnectionServiceClient(hub).CloseConnections(ctx, &controlv1.CloseConnectionsRequest{
-			Namespace: c.Namespace, Target: target, Code: c.Code, Reason: c.Reason, MaxMatched: c.MaxMatched,
-		})
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.CloseConnectionsResponse, error) {
+		return controlv1.NewConnectionServiceClient(hub).CloseConnections(ctx,
+			&controlv1.CloseConnectionsRequest{
+				Namespace: c.Namespace, Target: target, Code: c.Code, Reason: c.Reason,
+				MaxMatched: c.MaxMatched,
+			})
 	}, func(response *controlv1.CloseConnectionsResponse) {
-		t.printOutcome(response.GetMatched(), tally{response.GetClosed(), "closed"},
+		printOutcome(t, response.GetMatched(), tally{response.GetClosed(), "closed"},
 			tally{response.GetMatched() - response.GetClosed(), "closing already"})
-		t.printGaps(response)
+		dial.PrintGaps(t, response)
 	})
 }
 
@@ -206,9 +206,9 @@ type tally struct {
 
 // printOutcome prints a line for a verb with a target: how many connections matched, and the
 // tallies. It prints the first tally even if it is 0.
-func (t *terminal) printOutcome(matched int32, tallies ...tally) {
+func printOutcome(t *terminal.Terminal, matched int32, tallies ...tally) {
 	if matched == 0 {
-		_, _ = fmt.Fprintf(t.stdout, "%s no connection matched\n", t.out.yellowText("○"))
+		_, _ = fmt.Fprintf(t.Stdout, "%s no connection matched\n", t.Out.YellowText("○"))
 		return
 	}
 	var words []string
@@ -217,5 +217,6 @@ func (t *terminal) printOutcome(matched int32, tallies ...tally) {
 			words = append(words, fmt.Sprintf("%d %s", x.n, x.word))
 		}
 	}
-	_, _ = fmt.Fprintf(t.stdout, "%s %s matched: %s\n", t.out.greenText("✓"), countNoun(matched, "connection"), strings.Join(words, ", "))
+	_, _ = fmt.Fprintf(t.Stdout, "%s %s matched: %s\n", t.Out.GreenText("✓"),
+		terminal.CountNoun(matched, "connection"), strings.Join(words, ", "))
 }

@@ -22,7 +22,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/discovery/embedded"
+	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -41,17 +43,18 @@ const devPrefix = "/connhub-dev"
 
 // Help is shown by --help below the usage.
 func (devCmd) Help() string {
-	if !embedded.Included {
+	if !build.HasEtcd {
 		return "This binary was built without etcd: " +
 			"dev needs --join, and --etcd-listen has no effect.\n\n" + devHelp
 	}
 	return devHelp
 }
 
-const devHelp = `Listens on loopback only. Clients need no token: the query names their user and groups,
-as in /?user=ann&group=blue&group=red. Backends need no secret.
+const devHelp = `Listens on loopback only. Clients need no token: the query names their user and
+groups, as in /?user=ann&group=blue&group=red. Backends need no secret.
 
-The page at / shows what arrives; "connhub send" and the other commands find this hub by themselves.
+The page at / shows what arrives; "connhub send" and the other commands find this hub by
+themselves.
 
 A second hub on this machine joins the first one's etcd, on ports of its own:
 
@@ -59,21 +62,25 @@ A second hub on this machine joins the first one's etcd, on ports of its own:
 
 Both take the same client tokens if they have the same --data-dir and --public-url.`
 
-func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
+func (c *devCmd) Run(ctx context.Context, t *terminal.Terminal, k *kong.Context) error {
 	plan, err := c.planHub()
 	if err != nil {
 		return err
 	}
-	log := t.startLog(c.LogFormat, c.LogLevel)
+	onTerminal := terminal.IsTerminal(t.Stderr) // before the log takes its place
+	log := startLog(t, c.LogFormat, c.LogLevel)
 	level := slog.LevelInfo
-	if isTerminal(t.stderr) {
+	if onTerminal {
 		level = slog.LevelDebug // the banner has the important parts
 	}
 	log.Log(ctx, level, "effective configuration", slog.Any("config", effectiveConfig(k)))
 	ctx, hangups := watchHangups(ctx, log.Logger)
 	defer hangups.Close()
 	plan.reloads = hangups.reloads
-	stopNote := c.noteWait(ctx, t, plan.cluster)
+	stopNote := func() {} // a log has lines for it
+	if onTerminal {
+		stopNote = c.noteWait(ctx, t, plan.cluster)
+	}
 	defer stopNote()
 	err = runServer(ctx, plan, log, func(a addresses) {
 		stopNote()
@@ -81,7 +88,7 @@ func (c *devCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
 		if a.etcd != "" {
 			second = c.joinCommand(a.etcd, a)
 		}
-		t.printBanner(a, plan.clientsTLS != nil, second)
+		printBanner(t, a, plan.clientsTLS != nil, second)
 	})
 	if _, taken := errors.AsType[takenError](err); taken {
 		return fmt.Errorf("%w%s", err, c.suggestSecond())
@@ -94,14 +101,11 @@ const noteAfter = 2 * time.Second
 
 // noteWait makes a terminal say what the hub waits for before it has joined the cluster. The
 // function that it returns ends that, and may be called again.
-func (c *devCmd) noteWait(ctx context.Context, t *terminal, p *clusterPlan) (stop func()) {
-	if !isTerminal(t.stderr) {
-		return func() {} // a log has lines for it
-	}
+func (c *devCmd) noteWait(ctx context.Context, t *terminal.Terminal, p *clusterPlan) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var noting sync.WaitGroup
 	p.opened = func(cl *cluster) {
-		noting.Go(func() { t.noteLater(ctx, func() string { return c.waitWords(cl.waitsFor()) }) })
+		noting.Go(func() { noteLater(ctx, t, func() string { return c.waitWords(cl.waitsFor()) }) })
 	}
 	return func() {
 		cancel()
@@ -118,16 +122,17 @@ func (c *devCmd) waitWords(what string) string {
 }
 
 // noteLater prints a note once, unless ctx ends before noteAfter.
-func (t *terminal) noteLater(ctx context.Context, words func() string) {
+func noteLater(ctx context.Context, t *terminal.Terminal, words func() string) {
 	select {
 	case <-time.After(noteAfter):
-		t.printNote("%s", words())
+		t.PrintNote("%s", words())
 	case <-ctx.Done():
 	}
 }
 
 // joinExample are the flags of a second hub beside a hub with all defaults.
-const joinExample = "--join 127.0.0.1:2379 --listen-clients 127.0.0.1:8081 --listen-control 127.0.0.1:9091 --listen-ops 127.0.0.1:9101"
+const joinExample = "--join 127.0.0.1:2379 --listen-clients 127.0.0.1:8081 --listen-control " +
+	"127.0.0.1:9091 --listen-ops 127.0.0.1:9101"
 
 // suggestSecond returns the command line with which this hub would start beside the hub that has
 // its ports. It returns "" if there is no etcd to join, and so perhaps no hub.
@@ -136,7 +141,8 @@ func (c *devCmd) suggestSecond() string {
 	if isFree(etcd) {
 		return ""
 	}
-	return "\nTo add a second hub to the one that runs: connhub " + c.joinCommand(etcd, addresses{c.ListenClients, c.ListenControl, c.ListenOps, ""})
+	return "\nTo add a second hub to the one that runs: connhub " +
+		c.joinCommand(etcd, addresses{c.ListenClients, c.ListenControl, c.ListenOps, ""})
 }
 
 // joinCommand returns the command that starts a hub beside this hub, which has the addresses a. The
@@ -145,7 +151,8 @@ func (c *devCmd) joinCommand(etcd string, a addresses) string {
 	clients := nextFree(a.clients)
 	control := nextFree(a.control, clients)
 	ops := nextFree(a.ops, clients, control)
-	command := fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s", etcd, clients, control, ops)
+	command := fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s",
+		etcd, clients, control, ops)
 	dir, err := filepath.Abs(c.DataDir) // it may be typed in another folder
 	if err != nil {
 		dir = c.DataDir
@@ -159,7 +166,8 @@ func (c *devCmd) joinCommand(etcd string, a addresses) string {
 // shellWord quotes a text for a shell where that is needed.
 func shellWord(s string) string {
 	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,@", r)
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("/._-+:,@", r)
 	}
 	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
 		return s
@@ -176,7 +184,9 @@ func nextFree(address string, others ...string) string {
 	}
 	for n := first; n <= math.MaxUint16; n++ {
 		port := strconv.FormatUint(n, 10)
-		used := n > 0 && slices.ContainsFunc(others, func(o string) bool { return strings.HasSuffix(o, ":"+port) })
+		used := n > 0 && slices.ContainsFunc(others, func(o string) bool {
+			return strings.HasSuffix(o, ":"+port)
+		})
 		if a := net.JoinHostPort(host, port); !used && isFree(a) {
 			return a
 		}
@@ -186,7 +196,7 @@ func nextFree(address string, others ...string) string {
 
 // isFree reports whether the hub can listen at a loopback address.
 func isFree(address string) bool {
-	l, err := net.Listen("tcp", loopback.Address(address)) //nolint:noctx // binding a port does not wait
+	l, err := net.Listen("tcp", loopback.Address(address)) //nolint:noctx // binding does not wait
 	if err != nil {
 		return false
 	}
@@ -212,7 +222,8 @@ func (c *devCmd) planHub() (serverPlan, error) {
 		if *l.address == "" {
 			*l.address = l.fallback
 		}
-		problems = append(problems, checkLoopback(l.flag, *l.address, "dev listens on loopback only; see connhub serve"))
+		problems = append(problems, checkLoopback(l.flag, *l.address,
+			"dev listens on loopback only; see connhub serve"))
 	}
 	c.onlyLoopback = true
 	plan, err := c.settings.planSettings()
@@ -303,24 +314,25 @@ func makeTokenKey(path string) error {
 
 // printBanner prints the addresses and commands to try. second is the command for a second hub; if
 // it is empty, none is suggested.
-func (t *terminal) printBanner(a addresses, secure bool, second string) {
+func printBanner(t *terminal.Terminal, a addresses, secure bool, second string) {
 	page, clients := "http://"+a.clients, "ws://"+a.clients
 	if secure {
 		page, clients = "https://"+a.clients, "wss://"+a.clients
 	}
-	command := func(text string) string { return t.out.dimText("  $ ") + "connhub " + text }
+	command := func(text string) string { return t.Out.DimText("  $ ") + "connhub " + text }
 	addr := ""
 	if a.control != loopbackHost+defaultListenControl {
 		addr = " --addr " + a.control
 	}
 	lines := []string{
 		"",
-		"  " + t.out.boldText("connhub dev") + t.out.dimText(" "+buildVersion()),
+		"  " + t.Out.BoldText("connhub dev") + t.Out.DimText(" "+build.Version()),
 		"",
-		"  " + t.out.dimText("page   ") + "  " + t.out.cyanText(page+"/?user=ann&group=blue"),
-		"  " + t.out.dimText("clients") + "  " + clients + "/ws?user=ann&group=blue",
-		"  " + t.out.dimText("control") + "  " + a.control + t.out.dimText("  gRPC, no secret needed"),
-		"  " + t.out.dimText("ops    ") + "  http://" + a.ops + "/metrics",
+		"  " + t.Out.DimText("page   ") + "  " + t.Out.CyanText(page+"/?user=ann&group=blue"),
+		"  " + t.Out.DimText("clients") + "  " + clients + "/ws?user=ann&group=blue",
+		"  " + t.Out.DimText("control") + "  " + a.control +
+			t.Out.DimText("  gRPC, no secret needed"),
+		"  " + t.Out.DimText("ops    ") + "  http://" + a.ops + "/metrics",
 		"",
 		"  Open the page, then try:",
 		command(`send --user ann "Hello, Ann"` + addr),
@@ -329,12 +341,13 @@ func (t *terminal) printBanner(a addresses, secure bool, second string) {
 		"",
 	}
 	if second != "" {
-		lines = append(lines, "  A second hub beside this one:", command(second), command("hubs"+addr), "")
+		lines = append(lines, "  A second hub beside this one:", command(second),
+			command("hubs"+addr), "")
 	}
 	lines = append(lines,
-		t.out.dimText("  Only this machine can connect. Ctrl-C stops the hub."),
+		t.Out.DimText("  Only this machine can connect. Ctrl-C stops the hub."),
 		"",
 		"",
 	)
-	_, _ = t.stdout.Write([]byte(strings.Join(lines, "\n")))
+	_, _ = t.Stdout.Write([]byte(strings.Join(lines, "\n")))
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/loopback"
 )
@@ -52,7 +53,8 @@ func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T
 
 func TestAWordIsQuotedAsAShellReadsIt(t *testing.T) {
 	for _, word := range []string{"", "/a/b-c_d.e", "a b", "it's", "$HOME", `a\b"c`, "ü", "*"} {
-		out, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+shellWord(word)).Output() //nolint:gosec // what is tested
+		command := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+shellWord(word))
+		out, err := command.Output()
 		if err != nil || string(out) != word {
 			t.Errorf("%q: a shell reads %q as %q (%v)", word, shellWord(word), out, err)
 		}
@@ -71,7 +73,7 @@ func TestAStartThatTakesLongIsNotedOnce(t *testing.T) {
 			var out strings.Builder
 			ctx, cancel := context.WithTimeout(t.Context(), tt.after)
 			defer cancel()
-			newTerminal(nil, io.Discard, &out).noteLater(ctx, func() string {
+			noteLater(ctx, terminal.New(nil, io.Discard, &out), func() string {
 				return c.waitWords("joining the cluster: waiting for etcd")
 			})
 			<-ctx.Done()
@@ -93,7 +95,7 @@ func TestDevRefusesASettingWithoutEffect(t *testing.T) {
 		r := connhub(t, "", append([]string{
 			"dev", "--data-dir=" + t.TempDir(),
 		}, strings.Fields(flags)...)...)
-		if r.code != exitUsage || !strings.Contains(r.stderr, want) {
+		if r.code != terminal.ExitUsage || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s", flags, r.code, r.stderr)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/cli/terminal"
 )
 
 // A disk that is full ends the etcd inside the process. A bound for the size of files does the same
@@ -45,8 +47,8 @@ func TestAFullDiskUnderDevEndsItInOrder(t *testing.T) {
 	if _, _, err := ann.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("its client sees %v", err)
 	}
-	if code := p.exitCode(t, 20*time.Second); code != exitError {
-		t.Errorf("exit code %d, want %d", code, exitError)
+	if code := p.exitCode(t, 20*time.Second); code != terminal.ExitError {
+		t.Errorf("exit code %d, want %d", code, terminal.ExitError)
 	}
 	if text := p.log.String(); full == nil || !strings.Contains(
 		text, "the etcd in this process can't go on",

@@ -19,7 +19,10 @@ var testPrefixes = []string{variablePrefix + "TEST_", variablePrefix + "BENCH_"}
 // serviceLink matches the variables that Kubernetes sets in each pod for a Service with the name
 // connhub or connhub-NAME, unless the pod has enableServiceLinks: false. No flag has such a name; a
 // test holds that.
-var serviceLink = regexp.MustCompile(`^CONNHUB(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+var serviceLink = regexp.MustCompile(
+	`^CONNHUB(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
+		`PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`,
+)
 
 // checkEnvironment refuses variables of connhub that no flag has, as the config file's unknown keys
 // are refused: a limit with a typing mistake must not become no limit. environ has the form of
@@ -39,9 +42,13 @@ func checkEnvironment(app *kong.Application, environ []string) error {
 	slices.Sort(environ)
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
-		forTests := slices.ContainsFunc(testPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-		if strings.HasPrefix(name, variablePrefix) && !known[name] && !forTests && !serviceLink.MatchString(name) {
-			problems = append(problems, fmt.Errorf("unknown environment variable %s%s", name, suggestName(name, known)))
+		forTests := slices.ContainsFunc(testPrefixes, func(prefix string) bool {
+			return strings.HasPrefix(name, prefix)
+		})
+		if strings.HasPrefix(name, variablePrefix) && !known[name] && !forTests &&
+			!serviceLink.MatchString(name) {
+			problems = append(problems, fmt.Errorf("unknown environment variable %s%s", name,
+				suggestName(name, known)))
 		}
 	}
 	return errors.Join(problems...)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/connhub/connhub/cli/terminal"
 )
 
 func TestUnknownVariablesKeepAHubFromStartingAndNothingElse(t *testing.T) {
@@ -17,16 +19,17 @@ func TestUnknownVariablesKeepAHubFromStartingAndNothingElse(t *testing.T) {
 		"CONNHUB_MAX_CONNECTIONS?\n" +
 		"  - unknown environment variable CONNHUB_SOMETHING_ELSE\n"
 	for _, command := range hubCommands {
-		if r := connhub(t, "", command); r.code != exitUsage || !strings.HasPrefix(r.stderr, want) {
+		if r := connhub(t, "", command); r.code != terminal.ExitUsage ||
+			!strings.HasPrefix(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s", command, r.code, r.stderr)
 		}
 	}
-	if r := connhub(t, "", "hubs"); r.code != exitError || !strings.Contains(
+	if r := connhub(t, "", "hubs"); r.code != terminal.ExitError || !strings.Contains(
 		r.stderr, "can't reach 127.0.0.1:1",
 	) {
 		t.Errorf("hubs: exit %d, %s", r.code, r.stderr)
 	}
-	if r := connhub(t, "", "version"); r.code != exitOK {
+	if r := connhub(t, "", "version"); r.code != terminal.ExitOK {
 		t.Errorf("version: exit %d, %s", r.code, r.stderr)
 	}
 }

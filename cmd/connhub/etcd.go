@@ -9,7 +9,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/discovery/embedded"
+	"github.com/connhub/connhub/internal/build"
 )
 
 // This file is etcd inside the process of `dev`, the only command that starts it. A binary built
@@ -17,20 +19,12 @@ import (
 
 // checkEtcdIncluded refuses a `dev` that would start etcd if this binary has none.
 func checkEtcdIncluded(join string) error {
-	if embedded.Included || join != "" {
+	if build.HasEtcd || join != "" {
 		return nil
 	}
-	return usageErrorf("this binary was built without the etcd that dev starts" +
+	return terminal.UsageErrorf("this binary was built without the etcd that dev starts" +
 		" (-tags no_embedded_etcd): use connhub serve," +
 		" or join the etcd of another hub with --join HOST:PORT")
-}
-
-// devHint returns the hint to try `connhub dev`, or "" if this binary has no etcd for it.
-func devHint(hint string) string {
-	if !embedded.Included {
-		return ""
-	}
-	return hint
 }
 
 // etcdStartLimit bounds the start of etcd. etcd needs half a second; the limit is for a busy disk.
@@ -44,16 +38,21 @@ func embeddedEtcd(dataDir, address string) *embedded.Config {
 }
 
 // startEtcd starts etcd, and returns when it answers.
-func startEtcd(ctx context.Context, c embedded.Config, logger *slog.Logger) (*embedded.Etcd, error) {
+func startEtcd(
+	ctx context.Context, c embedded.Config, logger *slog.Logger,
+) (*embedded.Etcd, error) {
 	c.Logger = logger
 	ctx, cancel := context.WithTimeout(ctx, etcdStartLimit)
 	defer cancel()
 	etcd, err := embedded.Start(ctx, c)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, takenError{fmt.Errorf("can't listen: --etcd-listen %s: %s", c.ClientAddress, listenWords(syscall.EADDRINUSE))}
+		return nil, takenError{fmt.Errorf("can't listen: --etcd-listen %s: %s", c.ClientAddress,
+			listenWords(syscall.EADDRINUSE))}
 	case errors.Is(err, embedded.ErrInUse):
-		return nil, takenError{fmt.Errorf("--data-dir: the etcd in %s runs already: join it with --join HOST:PORT, or name another folder", c.Dir)}
+		return nil,
+			takenError{fmt.Errorf("--data-dir: the etcd in %s runs already: join it with --join "+
+				"HOST:PORT, or name another folder", c.Dir)}
 	}
 	return etcd, err
 }

@@ -16,6 +16,8 @@ import (
 	runewidth "github.com/mattn/go-runewidth"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 )
@@ -29,22 +31,23 @@ type eventsTailCmd struct {
 	Kind    []string `enum:"connected,message,disconnected" placeholder:"KIND" help:"Only events of this kind: connected, message or disconnected; repeatable."`
 	AllHubs bool     `help:"Watch also every hub that the hub at --addr knows now."`
 
-	clientFlags
+	dial.Flags
 }
 
 // Help is shown by --help below the usage.
 func (eventsTailCmd) Help() string {
-	return `Prints a line for each new connection (connected), each message of a client for backends, and each ended connection
-(disconnected, with the cause), from now on, at the hub at --addr. "gap" stands for messages that were dropped because they
-came faster than they were printed. With --json each line is an event of the API.
+	return `Prints a line for each new connection (connected), each message of a client for
+backends, and each ended connection (disconnected, with the cause), from now on, at the hub at
+--addr. "gap" stands for messages that were dropped because they came faster than they were
+printed. With --json each line is an event of the API.
 
 It ends with Ctrl-C, or with the hub.`
 }
 
 // Run watches until ctx ends or no hub is left.
-func (c *eventsTailCmd) Run(ctx context.Context, t *terminal) error {
-	return c.withClient(func(hub *client) error {
-		hubs := []*client{hub}
+func (c *eventsTailCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+	return c.WithClient(func(hub *dial.Client) error {
+		hubs := []*dial.Client{hub}
 		if c.AllHubs {
 			others, err := c.dialPeers(ctx, t, hub)
 			defer func() {
@@ -62,10 +65,13 @@ func (c *eventsTailCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 // dialPeers returns clients for the hubs that a hub knows, without that hub itself.
-func (c *eventsTailCmd) dialPeers(ctx context.Context, t *terminal, hub *client) (others []*client, err error) {
+func (c *eventsTailCmd) dialPeers(
+	ctx context.Context, t *terminal.Terminal, hub *dial.Client,
+) (others []*dial.Client, err error) {
 	var response *controlv1.ListHubsResponse
-	err = hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
-		response, err = controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
+	err = hub.InvokeWithin(ctx, 0, func(ctx context.Context) (err error) {
+		response, err = controlv1.NewHubServiceClient(hub).ListHubs(ctx,
+			&controlv1.ListHubsRequest{})
 		return err
 	})
 	for _, h := range response.GetHubs() {
@@ -73,12 +79,12 @@ func (c *eventsTailCmd) dialPeers(ctx context.Context, t *terminal, hub *client)
 		case h.GetSelf():
 			continue
 		case h.GetAddress() == "":
-			t.printNote("hub %s is left out: its address is not known", h.GetId())
+			t.PrintNote("hub %s is left out: its address is not known", h.GetId())
 			continue
 		}
-		flags := c.clientFlags
+		flags := c.Flags
 		flags.Addr = h.GetAddress()
-		other, err := flags.dialHub()
+		other, err := flags.DialHub()
 		if err != nil {
 			return others, err
 		}
@@ -91,7 +97,8 @@ func (c *eventsTailCmd) dialPeers(ctx context.Context, t *terminal, hub *client)
 func (c *eventsTailCmd) newSubscription() *eventsv1.Subscription {
 	s := &eventsv1.Subscription{Namespaces: []string{c.Namespace}, MessageNames: c.Event}
 	for _, kind := range c.Kind {
-		s.Kinds = append(s.Kinds, eventsv1.EventKind(eventsv1.EventKind_value["EVENT_KIND_"+strings.ToUpper(kind)]))
+		s.Kinds = append(s.Kinds, eventsv1.EventKind(eventsv1.EventKind_value["EVENT_KIND_"+
+			strings.ToUpper(kind)]))
 	}
 	if len(c.Event) > 0 && !slices.Contains(s.Kinds, eventsv1.EventKind_EVENT_KIND_MESSAGE) {
 		s.Kinds = append(s.Kinds, eventsv1.EventKind_EVENT_KIND_MESSAGE)
@@ -108,14 +115,16 @@ type heard struct {
 
 // watchHubs prints the events of hubs until all streams have ended. It returns nil if ctx ends
 // before.
-func (c *eventsTailCmd) watchHubs(ctx context.Context, t *terminal, hubs []*client) error {
+func (c *eventsTailCmd) watchHubs(
+	ctx context.Context, t *terminal.Terminal, hubs []*dial.Client,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var streams sync.WaitGroup
 	defer streams.Wait()
 	defer cancel()
 	all := make(chan heard)
 	for _, hub := range hubs {
-		streams.Go(func() { hub.relayEvents(ctx, c.newSubscription(), all) })
+		streams.Go(func() { relayEvents(ctx, hub, c.newSubscription(), all) })
 	}
 	p := &eventPrinter{t: t, json: c.JSON}
 	var failed error
@@ -135,7 +144,7 @@ func (c *eventsTailCmd) watchHubs(ctx context.Context, t *terminal, hubs []*clie
 			}
 			left--
 			if failed = h.err; left > 0 {
-				t.reportError(failed) // the others go on
+				t.ReportError(failed) // the others go on
 			}
 		}
 	}
@@ -143,9 +152,9 @@ func (c *eventsTailCmd) watchHubs(ctx context.Context, t *terminal, hubs []*clie
 }
 
 // relayEvents passes on the responses to a subscription and the end of its stream, until ctx ends.
-func (c *client) relayEvents(ctx context.Context, s *eventsv1.Subscription, to chan<- heard) {
+func relayEvents(ctx context.Context, c *dial.Client, s *eventsv1.Subscription, to chan<- heard) {
 	tell := func(h heard) bool {
-		h.addr = c.flags.Addr
+		h.addr = c.Flags.Addr
 		select {
 		case to <- h:
 			return true
@@ -153,8 +162,10 @@ func (c *client) relayEvents(ctx context.Context, s *eventsv1.Subscription, to c
 			return false
 		}
 	}
-	err := c.subscribeEvents(ctx, s, func(r *eventsv1.SubscribeResponse) bool { return tell(heard{response: r}) })
-	tell(heard{err: c.callError(err, c.flags.Timeout)})
+	err := subscribeEvents(ctx, c, s, func(r *eventsv1.SubscribeResponse) bool {
+		return tell(heard{response: r})
+	})
+	tell(heard{err: c.WordError(err, c.Flags.Timeout)})
 }
 
 // errStreamEnded is the error of a stream that a hub ended without an error.
@@ -162,10 +173,13 @@ var errStreamEnded = errors.New("the hub ended the stream")
 
 // subscribeEvents calls f for each response until f returns false. The first response must come in
 // time.
-func (c *client) subscribeEvents(ctx context.Context, s *eventsv1.Subscription, f func(*eventsv1.SubscribeResponse) bool) error {
+func subscribeEvents(
+	ctx context.Context, c *dial.Client, s *eventsv1.Subscription,
+	f func(*eventsv1.SubscribeResponse) bool,
+) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silence := time.AfterFunc(c.flags.Timeout, func() { cancel(errSilent) })
+	silence := time.AfterFunc(c.Flags.Timeout, func() { cancel(dial.ErrSilent) })
 	defer silence.Stop()
 	stream, err := eventsv1.NewEventServiceClient(c).Subscribe(ctx)
 	if err != nil {
@@ -192,14 +206,14 @@ func (c *client) subscribeEvents(ctx context.Context, s *eventsv1.Subscription, 
 
 // eventPrinter prints events, a line each.
 type eventPrinter struct {
-	t    *terminal
+	t    *terminal.Terminal
 	json bool
 	user int // the widest user so far
 }
 
 func (p *eventPrinter) printResponse(addr string, r *eventsv1.SubscribeResponse) error {
 	if s := r.GetSubscribed(); s != nil {
-		p.t.printNote("watching hub %s at %s; Ctrl-C ends it", s.GetHub(), addr)
+		p.t.PrintNote("watching hub %s at %s; Ctrl-C ends it", s.GetHub(), addr)
 	}
 	var lines bytes.Buffer
 	for _, e := range r.GetEvents() {
@@ -216,11 +230,11 @@ func (p *eventPrinter) printResponse(addr string, r *eventsv1.SubscribeResponse)
 		}
 		lines.WriteByte('\n')
 	}
-	if _, err := lines.WriteTo(p.t.stdout); err != nil {
+	if _, err := lines.WriteTo(p.t.Stdout); err != nil {
 		return fmt.Errorf("print an event: %w", err)
 	}
 	if r.GetGoingAway() != nil {
-		p.t.printNote("the hub at %s is going away", addr)
+		p.t.PrintNote("the hub at %s is going away", addr)
 	}
 	return nil
 }
@@ -236,21 +250,26 @@ const (
 
 func (p *eventPrinter) appendLine(to *bytes.Buffer, e *eventsv1.Event) {
 	kind, detail, paint := p.eventWords(e)
-	user := shortenText(makePrintable(cmp.Or(e.GetUser(), "-")), widestUser)
+	user := terminal.ShortenText(terminal.MakePrintable(cmp.Or(e.GetUser(), "-")), widestUser)
 	p.user = max(p.user, usualUser, runewidth.StringWidth(user))
 	_, _ = fmt.Fprintf(to, "%s  %s  %s  %s  %s  %s\n",
-		p.t.out.dimText(e.GetTime().AsTime().In(p.t.now().Location()).Format(eventTime)),
-		paint(runewidth.FillRight(kind, kindWidth)), runewidth.FillRight(makePrintable(cmp.Or(e.GetHub(), "-")), hubWidth), makePrintable(e.GetConnection()), runewidth.FillRight(user, p.user),
-		shortenText(makePrintable(detail), widestDetail))
+		p.t.Out.DimText(e.GetTime().AsTime().In(p.t.Now().Location()).Format(eventTime)),
+		paint(runewidth.FillRight(kind, kindWidth)),
+		runewidth.FillRight(terminal.MakePrintable(cmp.Or(e.GetHub(), "-")), hubWidth),
+		terminal.MakePrintable(e.GetConnection()), runewidth.FillRight(user, p.user),
+		terminal.ShortenText(terminal.MakePrintable(detail), widestDetail))
 }
 
 // eventWords words an event.
-func (p *eventPrinter) eventWords(e *eventsv1.Event) (kind, detail string, paint func(string) string) {
+func (p *eventPrinter) eventWords(
+	e *eventsv1.Event,
+) (kind, detail string, paint func(string) string) {
 	switch k := e.GetKind().(type) {
 	case *eventsv1.Event_Connected:
-		return "connected", e.GetProtocol() + " from " + k.Connected.GetRemoteAddress(), p.t.out.greenText
+		return "connected", e.GetProtocol() + " from " + k.Connected.GetRemoteAddress(),
+			p.t.Out.GreenText
 	case *eventsv1.Event_Message:
-		return "message", k.Message.GetName() + "  " + payloadWords(k.Message), p.t.out.cyanText
+		return "message", k.Message.GetName() + "  " + payloadWords(k.Message), p.t.Out.CyanText
 	case *eventsv1.Event_Disconnected:
 		d := k.Disconnected
 		detail = strings.ToLower(strings.TrimPrefix(d.GetCause().String(), "DISCONNECT_CAUSE_"))
@@ -260,12 +279,14 @@ func (p *eventPrinter) eventWords(e *eventsv1.Event) (kind, detail string, paint
 		if d.GetReason() != "" {
 			detail += fmt.Sprintf(" %q", d.GetReason())
 		}
-		return "disconnected", detail, p.t.out.yellowText
+		return "disconnected", detail, p.t.Out.YellowText
 	case *eventsv1.Event_Gap:
-		reason := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(k.Gap.GetReason().String(), "GAP_REASON_")), "_", " ")
-		return "gap", countNoun(k.Gap.GetCount(), "message") + " missing: " + reason, p.t.out.redText
+		reason := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(k.Gap.GetReason().String(),
+			"GAP_REASON_")), "_", " ")
+		return "gap", terminal.CountNoun(k.Gap.GetCount(), "message") + " missing: " + reason,
+			p.t.Out.RedText
 	default:
-		return "unknown", "a kind that this connhub does not know", p.t.out.dimText
+		return "unknown", "a kind that this connhub does not know", p.t.Out.DimText
 	}
 }
 
@@ -276,9 +297,9 @@ func payloadWords(m *eventsv1.Message) string {
 	case *eventsv1.Message_Json:
 		return p.Json
 	case *eventsv1.Message_Binary:
-		return countNoun(len(p.Binary), "byte")
+		return terminal.CountNoun(len(p.Binary), "byte")
 	case *eventsv1.Message_Protobuf:
-		return countNoun(len(p.Protobuf), "byte")
+		return terminal.CountNoun(len(p.Protobuf), "byte")
 	default:
 		return ""
 	}

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -56,7 +58,7 @@ func everyEvent() *eventsv1.SubscribeResponse {
 			e.Hub = "aaaaaaaa"
 		}
 		e.Id = e.GetConnection() + "/1"
-		e.Time = timestamppb.New(noon.Add(time.Duration(i) * 1234 * time.Millisecond))
+		e.Time = timestamppb.New(terminaltest.Noon.Add(time.Duration(i) * 1234 * time.Millisecond))
 		r.Events = append(r.Events, e)
 	}
 	return r
@@ -64,7 +66,7 @@ func everyEvent() *eventsv1.SubscribeResponse {
 
 func TestEventsAreALineEach(t *testing.T) {
 	for name, colour := range map[string]bool{"events.txt": false, "events_colour.txt": true} {
-		golden(t, name, rendered(colour, func(term *terminal) {
+		testkit.CompareGolden(t, name, terminaltest.Render(colour, func(term *terminal.Terminal) {
 			p := &eventPrinter{t: term}
 			if err := p.printResponse("127.0.0.1:9090", everyEvent()); err != nil {
 				t.Error(err)
@@ -72,7 +74,7 @@ func TestEventsAreALineEach(t *testing.T) {
 		}))
 	}
 	var out bytes.Buffer
-	term := newTerminal(nil, &out, &bytes.Buffer{})
+	term := terminal.New(nil, &out, &bytes.Buffer{})
 	if err := (&eventPrinter{t: term, json: true}).printResponse("", everyEvent()); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +97,10 @@ func tail(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
+	p := &process{
+		log: &testkit.LockedBuffer{}, stdout: &testkit.LockedBuffer{},
+		ended: make(chan struct{}),
+	}
 	p.cmd = exec.CommandContext(t.Context(), path, append([]string{"events", "tail"}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
 	if err := p.cmd.Start(); err != nil {
@@ -114,7 +119,7 @@ func tail(t *testing.T, args ...string) *process {
 }
 
 // waitForText waits until something was written.
-func waitForText(t *testing.T, b *lockedBuffer, text string) {
+func waitForText(t *testing.T, b *testkit.LockedBuffer, text string) {
 	t.Helper()
 	if !testkit.Holds(t, func() bool { return strings.Contains(b.String(), text) }) {
 		t.Fatalf("no %q in:\n%s", text, b)
@@ -145,7 +150,7 @@ func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
 	waitForText(t, named.stdout, "hello")
 	for name, p := range map[*process]int{all: 3, named: 1, kinds: 2, none: 0} {
 		name.signal(t, syscall.SIGINT)
-		if code := name.exitCode(t, 5*time.Second); code != exitOK {
+		if code := name.exitCode(t, 5*time.Second); code != terminal.ExitOK {
 			t.Errorf("exit %d: %s", code, name.log)
 		}
 		if got := strings.Count(name.stdout.String(), "\n"); got != p {
@@ -172,10 +177,10 @@ func TestTailSaysThatItsHubGoesAwayAndShowsWhatThatEnds(t *testing.T) {
 	if code := p.exitCode(t, 10*time.Second); code != 0 {
 		t.Errorf("the hub exits %d:\n%s", code, p.log)
 	}
-	if code := watching.exitCode(t, 5*time.Second); code != exitError {
+	if code := watching.exitCode(t, 5*time.Second); code != terminal.ExitError {
 		t.Errorf("exit %d", code)
 	}
-	for text, in := range map[string]*lockedBuffer{
+	for text, in := range map[string]*testkit.LockedBuffer{
 		"the hub at " + p.control + " is going away": watching.log,
 		"SHUTTING_DOWN": watching.log,
 		"shutdown 1001": watching.stdout,
@@ -197,12 +202,12 @@ func TestTailSaysWhatIsWrong(t *testing.T) {
 		{[]string{
 			"--addr=" + hub.control, "--event=a\x00",
 		}, "connhub: invalid argument: subscription.message_names[0]: must not have control " +
-			"characters (INVALID_FIELD)\n", exitError},
-		{[]string{"--addr=" + hub.control, "--kind=nope"}, "--kind", exitUsage},
+			"characters (INVALID_FIELD)\n", terminal.ExitError},
+		{[]string{"--addr=" + hub.control, "--kind=nope"}, "--kind", terminal.ExitUsage},
 		{[]string{"--addr=127.0.0.1:1"}, "connhub: can't reach 127.0.0.1:1: connection refused. " +
-			"Is a hub running? Try: connhub dev\n", exitError},
+			"Is a hub running? Try: connhub dev\n", terminal.ExitError},
 		{[]string{"--addr=127.0.0.1:1", "--all-hubs"}, "connhub: can't reach 127.0.0.1:1: " +
-			"connection refused. Is a hub running? Try: connhub dev\n", exitError},
+			"connection refused. Is a hub running? Try: connhub dev\n", terminal.ExitError},
 	} {
 		r := connhub(t, "", append([]string{"events", "tail"}, tt.args...)...)
 		if r.code != tt.code || !strings.Contains(r.stderr, tt.want) {

@@ -14,6 +14,6 @@ func fileLimit() (int, error) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, err //nolint:wrapcheck // the caller adds the context
 	}
-	// "Unlimited" is the largest number.
-	return int(min(uint64(limit.Cur), math.MaxInt32)), nil //nolint:unconvert // it is signed on FreeBSD
+	// "Unlimited" is the largest number. The limit is signed on FreeBSD.
+	return int(min(uint64(limit.Cur), math.MaxInt32)), nil //nolint:unconvert // as said
 }

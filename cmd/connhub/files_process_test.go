@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // limitFiles starts a hub that may have so many files open.
@@ -103,7 +106,8 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	within(t, p, alone, "/healthz", func() error { return askHealth(t.Context(), p.ops) })
 	for _, command := range [][]string{{"send", "--everyone", "hello"}, {"hubs"}} {
 		within(t, p, alone, "connhub "+command[0], func() error {
-			if r := connhub(t, "", append(command, "--addr", p.control)...); r.code != exitOK {
+			if r := connhub(t, "", append(command, "--addr",
+				p.control)...); r.code != terminal.ExitOK {
 				return fmt.Errorf("exit %d: %s", r.code, r.stderr)
 			}
 			return nil
@@ -134,7 +138,7 @@ func askHealth(ctx context.Context, ops string) error {
 
 func TestFewerFilesThanMaxConnectionsAreWarnedOfIfItWasGiven(t *testing.T) {
 	t.Parallel()
-	config := writeFile(t, "config.yaml", "max-connections: 33\n")
+	config := testkit.WriteFile(t, "config.yaml", "max-connections: 33\n")
 	for name, tt := range map[string]struct {
 		prefix string
 		args   []string
@@ -176,8 +180,9 @@ func TestAHubWithTooFewFilesSaysSoAndDoesNotStart(t *testing.T) {
 	)
 	command.Stderr = &out
 	err = command.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUsage {
-		t.Errorf("%v, want exit code %d", err, exitUsage)
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok ||
+		exit.ExitCode() != terminal.ExitUsage {
+		t.Errorf("%v, want exit code %d", err, terminal.ExitUsage)
 	}
 	if !strings.Contains(
 		out.String(), "the limit of file descriptors is 64 (ulimit -n), want at least 104",

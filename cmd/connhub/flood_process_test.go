@@ -122,7 +122,12 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 		"TLS that can't be agreed on": {serveArgs(
 			t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
 		), func(p *process) error {
-			conn, err := (&tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", p.clients) //nolint:gosec // to be refused
+			dialer := tls.Dialer{Config: &tls.Config{
+				MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11,
+				InsecureSkipVerify: true,
+			}}
+			// to be refused
+			conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
 			if err == nil {
 				_ = conn.Close()
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -17,66 +19,72 @@ type groupsCmd struct {
 type groupsListCmd struct {
 	Limit int `default:"100" placeholder:"N" help:"Longest list; 0 lists all. (${default})"`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *groupsListCmd) Run(ctx context.Context, t *terminal) error {
-	return c.withClient(func(hub *client) error {
+func (c *groupsListCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+	return c.WithClient(func(hub *dial.Client) error {
 		all := &controlv1.ListGroupsResponse{}
-		more, err := collectPages(c.Limit, func(size int32, token string) (string, int, error) {
+		more, err := dial.CollectPages(c.Limit, func(
+			size int32, token string,
+		) (string, int, error) {
 			var page *controlv1.ListGroupsResponse
-			err := hub.invokeWithin(ctx, 0, func(ctx context.Context) (err error) {
-				page, err = controlv1.NewGroupServiceClient(hub).ListGroups(ctx, &controlv1.ListGroupsRequest{
-					Namespace: c.Namespace, PageSize: size, PageToken: token,
-				})
+			err := hub.InvokeWithin(ctx, 0, func(ctx context.Context) (err error) {
+				page, err = controlv1.NewGroupServiceClient(hub).ListGroups(ctx,
+					&controlv1.ListGroupsRequest{
+						Namespace: c.Namespace, PageSize: size, PageToken: token,
+					})
 				return err
 			})
 			all.Groups = append(all.Groups, page.GetGroups()...)
 			all.NextPageToken = page.GetNextPageToken()
-			all.UnreachableHubs, all.DiscoveryStaleFor = addHubs(all.GetUnreachableHubs(), page.GetUnreachableHubs()), page.GetDiscoveryStaleFor()
+			all.UnreachableHubs, all.DiscoveryStaleFor = dial.AddHubs(all.GetUnreachableHubs(),
+				page.GetUnreachableHubs()), page.GetDiscoveryStaleFor()
 			return page.GetNextPageToken(), len(page.GetGroups()), err
 		})
 		switch {
 		case err != nil:
 			return err
 		case c.JSON:
-			return t.printJSON(all)
+			return dial.PrintJSON(t, all)
 		case len(all.GetGroups()) == 0:
-			t.printNote("no groups")
-			t.printGaps(all)
+			t.PrintNote("no groups")
+			dial.PrintGaps(t, all)
 			return nil
 		}
-		t.printGroups(all.GetGroups())
-		t.printGaps(all)
+		printGroups(t, all.GetGroups())
+		dial.PrintGaps(t, all)
 		if more {
-			t.printNote("the first %d; --limit 0 lists all", c.Limit)
+			t.PrintNote("the first %d; --limit 0 lists all", c.Limit)
 		}
 		return nil
 	})
 }
 
-func (t *terminal) printGroups(list []*controlv1.Group) {
+func printGroups(t *terminal.Terminal, list []*controlv1.Group) {
 	rows := make([][]string, len(list))
 	for i, g := range list {
 		rows[i] = []string{g.GetName(), fmt.Sprint(g.GetMembers())}
 	}
-	t.printTable([]string{"GROUP", "MEMBERS"}, rows)
+	t.PrintTable([]string{"GROUP", "MEMBERS"}, rows)
 }
 
 type groupsGetCmd struct {
 	Group string `arg:"" help:"Name of the group."`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *groupsGetCmd) Run(ctx context.Context, t *terminal) error {
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GetGroupResponse, error) {
+func (c *groupsGetCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.GetGroupResponse, error) {
 		return controlv1.NewGroupServiceClient(hub).GetGroup(ctx, &controlv1.GetGroupRequest{
 			Namespace: c.Namespace, Group: c.Group,
 		})
 	}, func(response *controlv1.GetGroupResponse) {
-		t.printGroups([]*controlv1.Group{response.GetGroup()})
-		t.printGaps(response)
+		printGroups(t, []*controlv1.Group{response.GetGroup()})
+		dial.PrintGaps(t, response)
 	})
 }
 
@@ -85,24 +93,27 @@ type groupsAddCmd struct {
 
 	Groups []string `arg:"" name:"name" sep:"none" help:"Groups to join."`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *groupsAddCmd) Run(ctx context.Context, t *terminal) error {
+func (c *groupsAddCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	target, err := c.parseTarget()
 	if err != nil {
 		return err
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.AddToGroupsResponse, error) {
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.AddToGroupsResponse, error) {
 		return controlv1.NewGroupServiceClient(hub).AddToGroups(ctx, &controlv1.AddToGroupsRequest{
 			Namespace: c.Namespace, Target: target, Groups: c.Groups,
 		})
 	}, func(response *controlv1.AddToGroupsResponse) {
-		t.printOutcome(response.GetMatched(), tally{response.GetAdded(), "added"},
-			tally{response.GetAlready(), "in it already"}, tally{response.GetRefused(), "refused: limit of 128 groups reached"},
+		printOutcome(t, response.GetMatched(), tally{response.GetAdded(), "added"},
+			tally{response.GetAlready(), "in it already"},
+			tally{response.GetRefused(), "refused: limit of 128 groups reached"},
 			tally{response.GetClosed(), "closed meanwhile"})
-		t.printRefusals(response.GetRefusals(), response.GetRefused()+response.GetClosed())
-		t.printGaps(response)
+		printRefusals(t, response.GetRefusals(), response.GetRefused()+response.GetClosed())
+		dial.PrintGaps(t, response)
 	})
 }
 
@@ -112,23 +123,26 @@ type groupsRemoveCmd struct {
 	Groups []string `arg:"" optional:"" name:"name" sep:"none" help:"Groups to leave."`
 	All    bool     `help:"Leave every group."`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *groupsRemoveCmd) Run(ctx context.Context, t *terminal) error {
+func (c *groupsRemoveCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	target, err := c.parseTarget()
 	if err != nil {
 		return err
 	}
 	if c.All == (len(c.Groups) > 0) {
-		return usageErrorf("name the groups to leave, or give --all")
+		return terminal.UsageErrorf("name the groups to leave, or give --all")
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RemoveFromGroupsResponse, error) {
-		return controlv1.NewGroupServiceClient(hub).RemoveFromGroups(ctx, &controlv1.RemoveFromGroupsRequest{
-			Namespace: c.Namespace, Target: target, Groups: c.Groups, AllGroups: c.All,
-		})
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.RemoveFromGroupsResponse, error) {
+		return controlv1.NewGroupServiceClient(hub).RemoveFromGroups(ctx,
+			&controlv1.RemoveFromGroupsRequest{
+				Namespace: c.Namespace, Target: target, Groups: c.Groups, AllGroups: c.All,
+			})
 	}, func(response *controlv1.RemoveFromGroupsResponse) {
-		t.printOutcome(response.GetMatched(), tally{response.GetRemoved(), "removed"})
-		t.printGaps(response)
+		printOutcome(t, response.GetMatched(), tally{response.GetRemoved(), "removed"})
+		dial.PrintGaps(t, response)
 	})
 }

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
 type hubsCmd struct {
-	clientFlags
+	dial.Flags
 }
 
 // Help is shown by --help below the usage.
@@ -21,33 +23,40 @@ func (hubsCmd) Help() string {
     INTEREST   number of users, groups and namespaces with a connection at it`
 }
 
-func (c *hubsCmd) Run(ctx context.Context, t *terminal) error {
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.ListHubsResponse, error) {
+func (c *hubsCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.ListHubsResponse, error) {
 		return controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
 	}, func(response *controlv1.ListHubsResponse) {
-		t.printHubs(response)
+		printHubs(t, response)
 	})
 }
 
 // printHubs prints the cluster as seen by the hub that answered.
-func (t *terminal) printHubs(r *controlv1.ListHubsResponse) {
-	headers := []string{"ID", "NAME", "VERSION", "STATE", "LEASE", "INTEREST", "CONNECTIONS", "STARTED"}
-	zones := slices.ContainsFunc(r.GetHubs(), func(h *controlv1.Hub) bool { return h.GetZone() != "" })
+func printHubs(t *terminal.Terminal, r *controlv1.ListHubsResponse) {
+	headers := []string{
+		"ID", "NAME", "VERSION", "STATE", "LEASE", "INTEREST", "CONNECTIONS",
+		"STARTED",
+	}
+	zones := slices.ContainsFunc(r.GetHubs(), func(h *controlv1.Hub) bool {
+		return h.GetZone() != ""
+	})
 	if zones {
 		headers = slices.Insert(headers, 2, "ZONE")
 	}
 	rows := make([][]string, len(r.GetHubs()))
 	for i, h := range r.GetHubs() {
-		rows[i] = t.hubRow(h, r.GetCluster() != "")
+		rows[i] = hubRow(t, h, r.GetCluster() != "")
 		if zones {
 			rows[i] = slices.Insert(rows[i], 2, h.GetZone())
 		}
 	}
-	t.printTable(headers, rows)
-	t.printStale(r.GetDiscoveryStaleFor())
+	t.PrintTable(headers, rows)
+	dial.PrintStale(t, r.GetDiscoveryStaleFor())
 }
 
-func (t *terminal) hubRow(h *controlv1.Hub, cluster bool) []string {
+func hubRow(t *terminal.Terminal, h *controlv1.Hub, cluster bool) []string {
 	lease := "none: gets every send"
 	switch {
 	case h.GetSelf() || !h.GetReachable():
@@ -57,10 +66,12 @@ func (t *terminal) hubRow(h *controlv1.Hub, cluster bool) []string {
 	}
 	connections, started := "", ""
 	if h.GetStartTime() != nil { // it answered
-		connections, started = fmt.Sprint(h.GetConnections()), ageWords(t.now().Sub(h.GetStartTime().AsTime()))
+		connections, started = fmt.Sprint(h.GetConnections()),
+			terminal.AgeWords(t.Now().Sub(h.GetStartTime().AsTime()))
 	}
 	return []string{
-		h.GetId(), h.GetName(), h.GetVersion(), hubState(h, cluster), lease, fmt.Sprint(h.GetInterestSize()), connections, started,
+		h.GetId(), h.GetName(), h.GetVersion(), hubState(h, cluster), lease,
+		fmt.Sprint(h.GetInterestSize()), connections, started,
 	}
 }
 

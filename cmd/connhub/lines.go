@@ -6,7 +6,7 @@ import (
 	"errors"
 	"io"
 
-	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/cli/dial"
 )
 
 // lineBuffer is the size of a read from the input.
@@ -16,7 +16,7 @@ const lineBuffer = 64 << 10
 type line struct {
 	number  int64 // from 1
 	text    []byte
-	tooLong bool // it had more than hub.MaxPayload bytes, and text is not valid
+	tooLong bool // it had more than MaxPayload bytes, and text is not valid
 }
 
 // lineReader reads lines from an input that may be slow, fast or endless.
@@ -64,7 +64,7 @@ func (l *lineReader) readLine() (line, error) {
 			text = append(text, part...)
 		}
 		// Two bytes for its end.
-		if len(text) > hub.MaxPayload+2 {
+		if len(text) > dial.MaxPayload+2 {
 			text, long = nil, true
 		}
 		switch {
@@ -77,6 +77,6 @@ func (l *lineReader) readLine() (line, error) {
 		l.number++
 		text = bytes.TrimSuffix(text, []byte("\n"))
 		text = bytes.TrimSuffix(text, []byte("\r"))
-		return line{number: l.number, text: text, tooLong: long || len(text) > hub.MaxPayload}, nil
+		return line{number: l.number, text: text, tooLong: long || len(text) > dial.MaxPayload}, nil
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/grpclog"
 
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -28,14 +29,15 @@ type hubLog struct {
 func openLog(w io.Writer, format string, level slog.Level) *hubLog {
 	if format == "auto" {
 		format = "json"
-		if isTerminal(w) {
+		if terminal.IsTerminal(w) {
 			format = "text"
 		}
 	}
-	colour := wantsColour(w)
+	colour := terminal.WantsColour(w)
 	out := newLogWriter(w, func(lines int64) []byte {
 		var line bytes.Buffer
-		slog.New(newFormat(&line, format, level, colour)).Warn("lines of this log were lost", slog.Int64("lines", lines))
+		slog.New(newFormat(&line, format, level, colour)).Warn("lines of this log were lost",
+			slog.Int64("lines", lines))
 		return line.Bytes()
 	})
 	bounded := textHandler{newFormat(out, format, level, colour)}
@@ -45,7 +47,10 @@ func openLog(w io.Writer, format string, level slog.Level) *hubLog {
 
 func newFormat(w io.Writer, format string, level slog.Level, colour bool) slog.Handler {
 	if format == "text" {
-		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !colour})
+		return tint.NewTextHandler(w, &tint.Options{
+			Level: level, TimeFormat: time.TimeOnly,
+			NoColor: !colour,
+		})
 	}
 	return slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level: level,
@@ -82,7 +87,8 @@ func (l *hubLog) writeCounts() { l.rates.endWindow(false) }
 func (l *hubLog) registerMetrics(r prometheus.Registerer) {
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "connhub_log_lines_lost_total",
-		Help: "Lines of the log that could not be written, or for which there was no room while its reader was behind.",
+		Help: "Lines of the log that could not be written, or for which there was no room while " +
+			"its reader was behind.",
 	}, func() float64 { return float64(l.out.linesLost()) }))
 }
 

@@ -17,10 +17,11 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestLogsAreJSONLinesWhereNobodyWatches(t *testing.T) {
-	var out lockedBuffer
+	var out testkit.LockedBuffer
 	log := openLog(&out, "auto", slog.LevelInfo)
 	log.Debug("hidden")
 	log.Info("shown", slog.Duration("took", 1500*time.Millisecond))
@@ -30,7 +31,7 @@ func TestLogsAreJSONLinesWhereNobodyWatches(t *testing.T) {
 		line["msg"] != "shown" || line["took"] != "1.5s" {
 		t.Errorf("%s (%v)", out.String(), err)
 	}
-	var people lockedBuffer
+	var people testkit.LockedBuffer
 	log = openLog(&people, "text", slog.LevelInfo)
 	log.Info("shown", slog.Int("n", 1))
 	log.Close()
@@ -74,7 +75,7 @@ func countLines(lines []logged, message, cause string) (written, more int) {
 // gate is a writer that blocks until it is opened.
 type gate struct {
 	open chan struct{}
-	to   lockedBuffer
+	to   testkit.LockedBuffer
 }
 
 func (g *gate) Write(p []byte) (int, error) {
@@ -121,7 +122,7 @@ func TestStuckLogHoldsNoConnectionUpAndCountsThemAll(t *testing.T) {
 
 func TestLinesBeyondTheRateOfTheirCauseAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out lockedBuffer
+		var out testkit.LockedBuffer
 		log := openLog(&out, "json", slog.LevelInfo)
 		closed := func(cause, reason string) {
 			log.Info(
@@ -295,7 +296,9 @@ func TestTextsInTheLogAreBoundedAndEscapedOnce(t *testing.T) {
 		}
 		// Each format escapes what is left, once: reading the line gives it back.
 		var out bytes.Buffer
-		slog.New(textHandler{newFormat(&out, "json", slog.LevelInfo, false)}).Info(text, slog.String("reason", text), slog.Any("error", errors.New(text))) //nolint:sloglint // as net/http logs
+		logger := slog.New(textHandler{newFormat(&out, "json", slog.LevelInfo, false)})
+		logger.Info(text, slog.String("reason", text), //nolint:sloglint // as net/http logs
+			slog.Any("error", errors.New(text)))
 		var line map[string]string
 		if err := json.Unmarshal(out.Bytes(), &line); err != nil ||
 			line["msg"] != got || line["reason"] != got || line["error"] != got {

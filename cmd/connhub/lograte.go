@@ -59,7 +59,8 @@ type logRate struct {
 // Close ends it.
 func newLogRates(next slog.Handler) *logRates {
 	r := &logRates{
-		next: next, wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
+		next: next, wake: make(chan struct{}, 1), quit: make(chan struct{}),
+		ended:  make(chan struct{}),
 		causes: make(map[logCause]*logRate),
 	}
 	go r.windowLoop()

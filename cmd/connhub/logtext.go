@@ -78,7 +78,10 @@ func safeValue(v slog.Value, most int) slog.Value {
 	case slog.KindGroup: // the configuration: the operator's own
 		attrs := make([]slog.Attr, 0, len(v.Group()))
 		for _, a := range v.Group() {
-			attrs = append(attrs, slog.Attr{Key: a.Key, Value: safeValue(a.Value.Resolve(), logLongBytes)})
+			attrs = append(attrs, slog.Attr{
+				Key:   a.Key,
+				Value: safeValue(a.Value.Resolve(), logLongBytes),
+			})
 		}
 		return slog.GroupValue(attrs...)
 	default:

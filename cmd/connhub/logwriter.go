@@ -57,7 +57,10 @@ type logLine struct {
 // newLogWriter starts the goroutine that writes; Close ends it. lostLine makes the line with the
 // number of lost lines. An empty line is not written.
 func newLogWriter(to io.Writer, lostLine func(lines int64) []byte) *logWriter {
-	w := &logWriter{to: to, lostLine: lostLine, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	w := &logWriter{
+		to: to, lostLine: lostLine, wake: make(chan struct{}, 1),
+		ended: make(chan struct{}),
+	}
 	go w.writeLoop()
 	return w
 }

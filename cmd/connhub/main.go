@@ -9,17 +9,13 @@ import (
 	"slices"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/build"
 )
 
-// Exit codes.
-const (
-	exitOK    = 0
-	exitError = 1 // it did not work, or a second signal came
-	exitUsage = 2 // the command line or the configuration is wrong; nothing was tried
-)
-
-const description = `A connection hub: it holds the WebSocket connections of browsers, phones and devices, and backends
-send to them over gRPC: to a connection, a user, a group or everyone.`
+const description = `A connection hub: it holds the WebSocket connections of browsers, phones and
+devices, and backends send to them over gRPC: to a connection, a user, a group or everyone.`
 
 const startWithDev = `
 
@@ -52,7 +48,8 @@ var errHelpShown = errors.New("help shown")
 // BeforeReset is called by kong when the flag is given.
 func (helpFlag) BeforeReset(k *kong.Context) error {
 	// `connections --help` is about connections, not about its default, `connections list`.
-	if n := k.Selected(); n != nil && n.Parent != nil && n.Parent.DefaultCmd == n && !slices.Contains(k.Args, n.Name) {
+	if n := k.Selected(); n != nil && n.Parent != nil && n.Parent.DefaultCmd == n &&
+		!slices.Contains(k.Args, n.Name) {
 		k.Path = slices.DeleteFunc(k.Path, func(p *kong.Path) bool { return p.Command == n })
 	}
 	if err := k.PrintUsage(false); err != nil {
@@ -61,27 +58,20 @@ func (helpFlag) BeforeReset(k *kong.Context) error {
 	return errHelpShown
 }
 
-// usageError is an error in the command line or the configuration: the exit code is 2.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 func main() {
 	ctx, stop := signalContext(context.Background())
-	t := newTerminal(os.Stdin, os.Stdout, os.Stderr)
-	t.ownProcess = true
+	t := terminal.New(os.Stdin, os.Stdout, os.Stderr)
+	t.OwnProcess = true
 	code := runProgram(ctx, os.Args[1:], t)
 	stop()
 	os.Exit(code)
 }
 
 // runProgram is the whole program except for the process around it. It returns the exit code.
-func runProgram(ctx context.Context, args []string, t *terminal) int {
-	line, err := newCommandLine(t.stdout, t.stderr)
+func runProgram(ctx context.Context, args []string, t *terminal.Terminal) int {
+	line, err := newCommandLine(t.Stdout, t.Stderr)
 	if err != nil {
-		return t.reportError(err)
+		return t.ReportError(err)
 	}
 	return line.runCommand(ctx, args, t)
 }
@@ -100,40 +90,43 @@ func newCommandLine(stdout, stderr io.Writer) (*commandLine, error) {
 }
 
 // runCommand runs the command that args name. It returns the exit code.
-func (l *commandLine) runCommand(ctx context.Context, args []string, t *terminal) int {
-	defer t.endLog() // behind the last word
+func (l *commandLine) runCommand(ctx context.Context, args []string, t *terminal.Terminal) int {
+	defer t.EndOutput() // behind the last word
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	selected, err := l.parser.Parse(args)
 	switch {
 	case errors.Is(err, errHelpShown):
-		return exitOK
+		return terminal.ExitOK
 	case err != nil:
-		t.reportError(err)
-		_, _ = fmt.Fprintf(t.stderr, "Help: %s --help\n", commandPath(err))
-		return exitUsage
+		t.ReportError(err)
+		_, _ = fmt.Fprintf(t.Stderr, "Help: %s --help\n", commandPath(err))
+		return terminal.ExitUsage
 	}
 	if slices.Contains(hubCommands, selected.Command()) {
 		if err := refuseStart("", checkEnvironment(selected.Model, os.Environ())); err != nil {
-			return t.reportError(err)
+			return t.ReportError(err)
 		}
 	}
 	selected.BindTo(ctx, (*context.Context)(nil))
 	if err := selected.Run(t); err != nil {
-		return t.reportError(err)
+		return t.ReportError(err)
 	}
-	return exitOK
+	return terminal.ExitOK
 }
 
 func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("connhub"),
-		kong.Description(description+devHint(startWithDev)),
+		kong.Description(description+build.DevHint(startWithDev)),
 		kong.NoDefaultHelp(),
 		kong.Writers(stdout, stderr),
 		kong.Configuration(loadConfig),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+		kong.ConfigureHelp(kong.HelpOptions{
+			Compact: true, NoExpandSubcommands: true,
+			WrapUpperBound: 110,
+		}),
 		kong.ValueFormatter(formatHelp),
 		kong.PostBuild(fillDefaults),
 	)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -51,7 +50,7 @@ type result struct {
 func connhub(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code := runArgs(t.Context(), args, newTerminal(strings.NewReader(stdin), &stdout, &stderr))
+	code := runArgs(t.Context(), args, terminal.New(strings.NewReader(stdin), &stdout, &stderr))
 	return result{stdout.String(), stderr.String(), code}
 }
 
@@ -59,7 +58,7 @@ func connhub(t *testing.T, stdin string, args ...string) result {
 func mustRun(t *testing.T, args ...string) string {
 	t.Helper()
 	r := connhub(t, "", args...)
-	if r.code != exitOK {
+	if r.code != terminal.ExitOK {
 		t.Fatalf("connhub %q exits %d: %s", args, r.code, r.stderr)
 	}
 	return r.stdout
@@ -82,7 +81,7 @@ func parse(t *testing.T, args ...string) (*cli, error) {
 type running struct {
 	addresses
 
-	log *lockedBuffer
+	log *testkit.LockedBuffer
 }
 
 // start runs `dev` on free ports, as the only hub, until the test ends; change may alter its plan.
@@ -102,7 +101,7 @@ func start(t *testing.T, change func(*serverPlan)) *running {
 	if change != nil {
 		change(&plan)
 	}
-	r := &running{log: &lockedBuffer{}}
+	r := &running{log: &testkit.LockedBuffer{}}
 	ready, ended := make(chan addresses, 1), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -165,45 +164,4 @@ func next(t *testing.T, conn *websocket.Conn) string {
 		t.Fatal(m.err)
 	}
 	return string(m.text)
-}
-
-// golden compares got with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if testkit.IsUpdating() {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // a file of the source tree
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got; go test -update accepts it):\n%s", path, diff)
-	}
-}
-
-// writeFile writes a file that ends with the test and returns its path.
-func writeFile(t *testing.T, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// takenPort returns an address on which something listens.
-func takenPort(t *testing.T) string {
-	t.Helper()
-	var config net.ListenConfig
-	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
 }

@@ -19,8 +19,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -70,7 +72,10 @@ type opsConfig struct {
 
 func newOpsServer(c opsConfig) (*opsServer, error) {
 	// Half of the connections stay free for probes.
-	s := &opsServer{hub: c.hub, secrets: c.secrets, working: make(chan struct{}, (c.connections+1)/2)}
+	s := &opsServer{
+		hub: c.hub, secrets: c.secrets,
+		working: make(chan struct{}, (c.connections+1)/2),
+	}
 	s.setReady(unreadyStarting)
 	registry, logger := c.registry, c.logger
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
@@ -88,7 +93,9 @@ func newOpsServer(c opsConfig) (*opsServer, error) {
 	guarded.HandleFunc("GET /debug/invariants", s.serveInvariants)
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeAnswer(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeAnswer(w, http.StatusOK, "alive")
+	})
 	mux.HandleFunc("GET /readyz", s.serveReadyz)
 	mux.Handle("/", s.guardHandler(guarded))
 	s.http = &http.Server{
@@ -101,7 +108,8 @@ func newOpsServer(c opsConfig) (*opsServer, error) {
 	}
 	var err error
 	if s.lobby, err = lobby.New(lobby.Config{
-		Port: "ops", Most: c.connections, Patience: opsPatience, Logger: logger, Metrics: c.strangers,
+		Port: "ops", Most: c.connections, Patience: opsPatience, Logger: logger,
+		Metrics: c.strangers,
 	}); err != nil {
 		return nil, fmt.Errorf("operations: %w", err)
 	}
@@ -112,11 +120,12 @@ func newOpsServer(c opsConfig) (*opsServer, error) {
 // newRegistry returns a private registry with the metrics of Go, of the process and of the build.
 func newRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "connhub_build_info", Help: "Always 1; the labels say what is running.",
 	}, []string{"version", "go_version"})
-	build.WithLabelValues(buildVersion(), runtime.Version()).Set(1)
-	registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	info.WithLabelValues(build.Version(), runtime.Version()).Set(1)
+	registry.MustRegister(info, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 
@@ -162,7 +171,8 @@ func (s *opsServer) guardHandler(next http.Handler) http.Handler {
 		}
 		if _, ok := s.secrets.Identify(auth.BearerSecret(r.Header.Get("Authorization"))); !ok {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="connhub operations"`)
-			writeAnswer(w, http.StatusUnauthorized, "a secret of --ops-secret-file is needed: Authorization: Bearer ...")
+			writeAnswer(w, http.StatusUnauthorized,
+				"a secret of --ops-secret-file is needed: Authorization: Bearer ...")
 			return
 		}
 		s.limitRequest(next, w, r)
@@ -176,11 +186,14 @@ func (s *opsServer) limitRequest(next http.Handler, w http.ResponseWriter, r *ht
 	case s.working <- struct{}{}:
 		defer func() { <-s.working }()
 	default:
-		writeAnswer(w, http.StatusServiceUnavailable, fmt.Sprintf("request limit reached: %d at once", cap(s.working)))
+		writeAnswer(w, http.StatusServiceUnavailable,
+			fmt.Sprintf("request limit reached: %d at once", cap(s.working)))
 		return
 	}
-	if seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64); err == nil && !(seconds <= opsMaxSeconds) {
-		writeAnswer(w, http.StatusBadRequest, fmt.Sprintf("seconds is above the limit of %d", opsMaxSeconds))
+	if seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64); err == nil &&
+		!(seconds <= opsMaxSeconds) {
+		writeAnswer(w, http.StatusBadRequest,
+			fmt.Sprintf("seconds is above the limit of %d", opsMaxSeconds))
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, opsMaxBody)
@@ -200,7 +213,8 @@ func (s *opsServer) serveInvariants(w http.ResponseWriter, _ *http.Request) {
 		writeAnswer(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	writeAnswer(w, http.StatusOK, fmt.Sprintf("all hold (%s)", countNoun(s.hub.Len(), "connection")))
+	writeAnswer(w, http.StatusOK, fmt.Sprintf("all hold (%s)",
+		terminal.CountNoun(s.hub.Len(), "connection")))
 }
 
 func writeAnswer(w http.ResponseWriter, code int, text string) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // got is an HTTP answer.
@@ -96,7 +98,8 @@ func TestOperationsPortWithSecretsAsksForOne(t *testing.T) {
 	t.Parallel()
 	hub := start(t, func(p *serverPlan) {
 		var err error
-		if p.opsSecrets, err = loadOpsSecrets(writeFile(t, "ops", otherSecret+"\n")); err != nil {
+		if p.opsSecrets, err = loadOpsSecrets(testkit.WriteFile(t, "ops",
+			otherSecret+"\n")); err != nil {
 			t.Fatal(err)
 		}
 	})

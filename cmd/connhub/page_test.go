@@ -72,7 +72,8 @@ func TestPageHasNothingFromElsewhereAndNothingInline(t *testing.T) {
 		t.Fatalf("files: %v, %v", files, err)
 	}
 	forbidden := regexp.MustCompile(
-		`(?i)https?://(?:[^w]|w[^w])|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\son\w+=|style=|<script>|<style|javascript:|@import|eval\(`,
+		`(?i)https?://(?:[^w]|w[^w])|innerHTML|outerHTML|insertAdjacentHTML|document\.write|` +
+			`\son\w+=|style=|<script>|<style|javascript:|@import|eval\(`,
 	)
 	for _, name := range files {
 		content, err := pageFiles.ReadFile(name)

@@ -9,6 +9,10 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/build"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestHelpOfEachCommandStaysAsItIs(t *testing.T) {
@@ -26,7 +30,7 @@ func TestHelpOfEachCommandStaysAsItIs(t *testing.T) {
 		"help_events_tail.txt":       {"events", "tail", "--help"},
 		"help_token.txt":             {"token", "--help"},
 	} {
-		t.Run(name, func(t *testing.T) { golden(t, name, mustRun(t, args...)) })
+		t.Run(name, func(t *testing.T) { testkit.CompareGolden(t, name, mustRun(t, args...)) })
 	}
 	if got, want := mustRun(t), mustRun(t, "--help"); got != want {
 		t.Errorf("without a command:\n%s\nwant the help", got)
@@ -82,7 +86,7 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			r := connhub(t, "", tt.args...)
 			first, _, _ := strings.Cut(r.stderr, "\n")
-			if r.code != exitUsage ||
+			if r.code != terminal.ExitUsage ||
 				!strings.HasPrefix(first, "connhub: ") || !strings.Contains(first, tt.want) {
 				t.Errorf("exit %d, stderr %q; want exit 2, %q", r.code, r.stderr, tt.want)
 			}
@@ -121,14 +125,16 @@ func TestSettingsComeFromFlagsThenEnvironmentThenFile(t *testing.T) {
 			"13s\nmax-connections: 77\noutbox-bytes: 8MiB\n" +
 			"max-message: 4096\nallowed-origin: [a.example, b.example]\nnamespace-overflow: " +
 			"{chat: drop-oldest}\npublic-url: https://hub.example\n",
-		"config.json": `{"ping-interval": "11s", "pong-timeout": "12s", "close-timeout": "13s", "max-connections": 77, "outbox-bytes": "8MiB",
-			"max-message": 4096, "allowed-origin": ["a.example", "b.example"], "namespace-overflow": {"chat": "drop-oldest"}, "public-url": "https://hub.example"}`,
+		"config.json": `{"ping-interval": "11s", "pong-timeout": "12s", "close-timeout": "13s",
+			"max-connections": 77, "outbox-bytes": "8MiB", "max-message": 4096,
+			"allowed-origin": ["a.example", "b.example"],
+			"namespace-overflow": {"chat": "drop-oldest"}, "public-url": "https://hub.example"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("CONNHUB_PONG_TIMEOUT", "21s")
 			t.Setenv("CONNHUB_CLOSE_TIMEOUT", "22s")
 			c, err := parse(
-				t, "serve", "--config="+writeFile(t, name, content), "--close-timeout=31s",
+				t, "serve", "--config="+testkit.WriteFile(t, name, content), "--close-timeout=31s",
 			)
 			if err != nil {
 				t.Fatal(err)
@@ -162,7 +168,7 @@ func TestSettingsComeFromFlagsThenEnvironmentThenFile(t *testing.T) {
 }
 
 func TestConfigFileMayBeNamedByTheEnvironment(t *testing.T) {
-	t.Setenv("CONNHUB_CONFIG", writeFile(t, "c.yaml", "name: from-file\n"))
+	t.Setenv("CONNHUB_CONFIG", testkit.WriteFile(t, "c.yaml", "name: from-file\n"))
 	c, err := parse(t, "serve")
 	if err != nil || c.Serve.Name != "from-file" {
 		t.Errorf("name %q, %v", c.Serve.Name, err)
@@ -181,12 +187,12 @@ func TestConfigFileWithMistakesIsRefused(t *testing.T) {
 		"- a\n- b\n":            "neither YAML nor JSON",
 		"{":                     "neither YAML nor JSON",
 	} {
-		_, err := parse(t, "dev", "--config="+writeFile(t, "c.yaml", content))
+		_, err := parse(t, "dev", "--config="+testkit.WriteFile(t, "c.yaml", content))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("config %q: error %v, want %q", content, err, want)
 		}
 	}
-	if _, err := parse(t, "dev", "--config="+writeFile(t, "c.yaml", "")); err != nil {
+	if _, err := parse(t, "dev", "--config="+testkit.WriteFile(t, "c.yaml", "")); err != nil {
 		t.Errorf("an empty file: %v", err)
 	}
 }
@@ -260,7 +266,7 @@ func TestByteSizesReadAndWriteTheirUnits(t *testing.T) {
 
 func TestVersionNamesTheBinary(t *testing.T) {
 	t.Parallel()
-	if got := mustRun(t, "version"); !strings.HasPrefix(got, "connhub "+buildVersion()+" (go1.") {
+	if got := mustRun(t, "version"); !strings.HasPrefix(got, "connhub "+build.Version()+" (go1.") {
 		t.Errorf("version: %q", got)
 	}
 }

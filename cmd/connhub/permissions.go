@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -31,7 +33,9 @@ func (a *permissionArgs) parsePermissions() ([]*controlv1.Permission, error) {
 		action, ok := actionWords[word]
 		// a variable that is empty by chance must not mean every group
 		if !ok || one && group == "" {
-			return nil, usageErrorf("%q is no permission: want join-leave-group or send-to-group, alone or with :GROUP", arg)
+			return nil,
+				terminal.UsageErrorf("%q is no permission: want join-leave-group or "+
+					"send-to-group, alone or with :GROUP", arg)
 		}
 		list[i] = &controlv1.Permission{Action: action, Group: group}
 	}
@@ -39,7 +43,9 @@ func (a *permissionArgs) parsePermissions() ([]*controlv1.Permission, error) {
 }
 
 // targetAndPermissions returns the target and the permissions of a command line.
-func (a *permissionArgs) targetAndPermissions(f *targetFlags) (*controlv1.Target, []*controlv1.Permission, error) {
+func (a *permissionArgs) targetAndPermissions(
+	f *targetFlags,
+) (*controlv1.Target, []*controlv1.Permission, error) {
 	target, err := f.parseTarget()
 	if err != nil {
 		return nil, nil, err
@@ -51,26 +57,29 @@ func (a *permissionArgs) targetAndPermissions(f *targetFlags) (*controlv1.Target
 type permissionsGrantCmd struct {
 	targetFlags
 	permissionArgs
-	clientFlags
+	dial.Flags
 }
 
-func (c *permissionsGrantCmd) Run(ctx context.Context, t *terminal) error {
+func (c *permissionsGrantCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	target, permissions, err := c.targetAndPermissions(&c.targetFlags)
 	if err != nil {
 		return err
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.GrantPermissionsResponse, error) {
-		return controlv1.NewAccessServiceClient(hub).GrantPermissions(ctx, &controlv1.GrantPermissionsRequest{
-			Namespace: c.Namespace, Target: target, Permissions: permissions,
-		})
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.GrantPermissionsResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).GrantPermissions(ctx,
+			&controlv1.GrantPermissionsRequest{
+				Namespace: c.Namespace, Target: target, Permissions: permissions,
+			})
 	}, func(response *controlv1.GrantPermissionsResponse) {
-		t.printPermitted("granted", response)
+		printPermitted(t, "granted", response)
 	})
 }
 
 // permitted is the answer to a grant or a revocation.
 type permitted interface {
-	partial
+	dial.Partial
 	GetMatched() int32
 	GetChanged() int32
 	GetRefused() int32
@@ -78,41 +87,44 @@ type permitted interface {
 	GetRefusals() []*controlv1.Refusal
 }
 
-func (t *terminal) printPermitted(word string, p permitted) {
-	t.printOutcome(p.GetMatched(), tally{p.GetChanged(), word},
+func printPermitted(t *terminal.Terminal, word string, p permitted) {
+	printOutcome(t, p.GetMatched(), tally{p.GetChanged(), word},
 		tally{p.GetRefused(), "refused: limit of 1000 grants and revocations reached"},
 		tally{p.GetClosed(), "closed meanwhile"})
-	t.printRefusals(p.GetRefusals(), p.GetRefused()+p.GetClosed())
-	t.printGaps(p)
+	printRefusals(t, p.GetRefusals(), p.GetRefused()+p.GetClosed())
+	dial.PrintGaps(t, p)
 }
 
 type permissionsRevokeCmd struct {
 	targetFlags
 	permissionArgs
-	clientFlags
+	dial.Flags
 }
 
-func (c *permissionsRevokeCmd) Run(ctx context.Context, t *terminal) error {
+func (c *permissionsRevokeCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	target, permissions, err := c.targetAndPermissions(&c.targetFlags)
 	if err != nil {
 		return err
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.RevokePermissionsResponse, error) {
-		return controlv1.NewAccessServiceClient(hub).RevokePermissions(ctx, &controlv1.RevokePermissionsRequest{
-			Namespace: c.Namespace, Target: target, Permissions: permissions,
-		})
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.RevokePermissionsResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).RevokePermissions(ctx,
+			&controlv1.RevokePermissionsRequest{
+				Namespace: c.Namespace, Target: target, Permissions: permissions,
+			})
 	}, func(response *controlv1.RevokePermissionsResponse) {
-		t.printPermitted("revoked", response)
+		printPermitted(t, "revoked", response)
 	})
 }
 
 type permissionsCheckCmd struct {
 	targetFlags
 	permissionArgs
-	clientFlags
+	dial.Flags
 }
 
-func (c *permissionsCheckCmd) Run(ctx context.Context, t *terminal) error {
+func (c *permissionsCheckCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	if c.isEmpty() {
 		c.Everyone = true // checking changes nothing
 	}
@@ -120,13 +132,16 @@ func (c *permissionsCheckCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(ctx context.Context, hub *client) (*controlv1.CheckPermissionsResponse, error) {
-		return controlv1.NewAccessServiceClient(hub).CheckPermissions(ctx, &controlv1.CheckPermissionsRequest{
-			Namespace: c.Namespace, Target: target, Permissions: permissions,
-		})
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
+	) (*controlv1.CheckPermissionsResponse, error) {
+		return controlv1.NewAccessServiceClient(hub).CheckPermissions(ctx,
+			&controlv1.CheckPermissionsRequest{
+				Namespace: c.Namespace, Target: target, Permissions: permissions,
+			})
 	}, func(response *controlv1.CheckPermissionsResponse) {
-		t.printOutcome(response.GetMatched(), tally{response.GetAllowed(), "allowed"},
+		printOutcome(t, response.GetMatched(), tally{response.GetAllowed(), "allowed"},
 			tally{response.GetMatched() - response.GetAllowed(), "not allowed"})
-		t.printGaps(response)
+		dial.PrintGaps(t, response)
 	})
 }

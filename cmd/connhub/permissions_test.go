@@ -7,7 +7,10 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
@@ -66,23 +69,28 @@ func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 	tooMany := append([]string{
 		"permissions", "grant", addr, "-u", "ann",
 	}, slices.Repeat([]string{"send-to-group"}, 101)...)
-	if r := connhub(t, "", tooMany...); r.code != exitError ||
+	if r := connhub(t, "", tooMany...); r.code != terminal.ExitError ||
 		!strings.Contains(r.stderr, "permissions") {
 		t.Errorf("101 permissions: exit %d, %s", r.code, r.stderr)
 	}
 }
 
 func TestWhatCameOfAGrantIsSaid(t *testing.T) {
-	golden(t, "permissions.txt", rendered(false, func(t *terminal) {
-		t.printPermitted("granted", &controlv1.GrantPermissionsResponse{
+	testkit.CompareGolden(t, "permissions.txt", terminaltest.Render(false, func(
+		t *terminal.Terminal,
+	) {
+		printPermitted(t, "granted", &controlv1.GrantPermissionsResponse{
 			Matched: 206, Changed: 3,
 			Refused: 202, Closed: 1, UnreachableHubs: []string{"aaaaaaaa"},
 			Refusals: []*controlv1.Refusal{
-				{Connection: "aaaaaaaa.b", Reason: controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT},
+				{
+					Connection: "aaaaaaaa.b",
+					Reason:     controlv1.RefusalReason_REFUSAL_REASON_GRANT_LIMIT,
+				},
 				{Connection: "aaaaaaaa.c", Reason: controlv1.RefusalReason_REFUSAL_REASON_CLOSED},
 				{Connection: "aaaaaaaa.\x1b[2J", Group: "a\nb", Reason: 99},
 			},
 		})
-		t.printPermitted("revoked", &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1})
+		printPermitted(t, "revoked", &controlv1.RevokePermissionsResponse{Matched: 1, Refused: 1})
 	}))
 }

@@ -18,7 +18,8 @@ func (p *serverPlan) logPlainSecrets(logger *slog.Logger) {
 			"this hub shows --peer-secret-file in plain text to each address in etcd")
 	}
 	if len(problems) > 0 {
-		logger.Warn("secrets cross the network in plain text; --control-tls-cert-file protects them",
+		logger.Warn("secrets cross the network in plain text; --control-tls-cert-file protects "+
+			"them",
 			slog.Any("problems", problems))
 	}
 }

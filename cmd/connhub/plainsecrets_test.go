@@ -5,13 +5,15 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
 	t.Parallel()
 	const backends, peers = "--backend-secret-file " +
 		"in plain text", "--peer-secret-file in plain text"
-	peerSecret := writeFile(t, "peer", "peer-secret-0123456789-0123456789-0123\n")
+	peerSecret := testkit.WriteFile(t, "peer", "peer-secret-0123456789-0123456789-0123\n")
 	alone := []string{"--single-hub"}
 	clustered := []string{"--etcd-endpoints=127.0.0.1:1", "--peer-secret-file=" + peerSecret}
 	certFile, keyFile := writeCertificate(t, t.TempDir(), "hub")
@@ -31,8 +33,8 @@ func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			args := []string{
 				"serve", "--listen-control=" + tt.listen, "--public-url=https://hub.example",
-				"--token-key-file=" + writeFile(t, "k", someKey),
-				"--backend-secret-file=" + writeFile(t, "b", someSecret),
+				"--token-key-file=" + testkit.WriteFile(t, "k", someKey),
+				"--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret),
 			}
 			for _, more := range tt.more {
 				args = append(args, more...)

@@ -21,6 +21,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -56,8 +57,8 @@ type process struct {
 	addresses
 
 	cmd    *exec.Cmd
-	log    *lockedBuffer // stderr
-	stdout *lockedBuffer
+	log    *testkit.LockedBuffer // stderr
+	stdout *testkit.LockedBuffer
 	ended  chan struct{}
 	err    error // of Wait, once ended is closed
 }
@@ -84,7 +85,8 @@ func launch(t *testing.T, args ...string) *process {
 func launchCommand(t *testing.T, command *exec.Cmd) *process {
 	t.Helper()
 	p := &process{
-		cmd: command, log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{}),
+		cmd: command, log: &testkit.LockedBuffer{}, stdout: &testkit.LockedBuffer{},
+		ended: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
 	if err := p.cmd.Start(); err != nil {
@@ -315,7 +317,7 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 	_ = waitForLog(t, p.log, "shutting down")
 	<-time.After(secondSignalAfter) // earlier it is no second one
 	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t, time.Second); code != exitError {
+	if code := p.exitCode(t, time.Second); code != terminal.ExitError {
 		t.Errorf("exit %d", code)
 	}
 	if a := <-call; a.err == nil {
@@ -436,7 +438,7 @@ func TestOperatorIsInterruptedByASignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit, ok := errors.AsType[*exec.ExitError](cmd.Wait())
-	if !ok || exit.ExitCode() != exitError || stderr.String() != "connhub: interrupted\n" {
+	if !ok || exit.ExitCode() != terminal.ExitError || stderr.String() != "connhub: interrupted\n" {
 		t.Errorf("%v, %q", exit, stderr.String())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -44,38 +45,40 @@ func (s *states) addReceipt(r *controlv1.Receipt) {
 }
 
 // printReceipt prints the result of a send that waited for a state.
-func (t *terminal) printReceipt(r *controlv1.Receipt, wait controlv1.Wait) {
+func printReceipt(t *terminal.Terminal, r *controlv1.Receipt, wait controlv1.Wait) {
 	var b strings.Builder
 	if r.GetDuplicate() {
-		b.WriteString(t.out.yellowText("↺") + " known request id: nothing was sent. The first send now stands at:\n")
+		b.WriteString(t.Out.YellowText("↺") +
+			" known request id: nothing was sent. The first send now stands at:\n")
 	}
 	var s states
 	s.addReceipt(r)
 	if s.matched == 0 {
-		b.WriteString(t.outcomeMark(&s) + " no connection matched\n")
+		b.WriteString(outcomeMark(t, &s) + " no connection matched\n")
 	} else {
-		fmt.Fprintf(&b, "%s %s matched: %s\n", t.outcomeMark(&s), countNoun(s.matched, "connection"), s.describeStates())
+		fmt.Fprintf(&b, "%s %s matched: %s\n", outcomeMark(t, &s),
+			terminal.CountNoun(s.matched, "connection"), s.describeStates())
 	}
-	b.WriteString(t.stateNotes(&s, wait))
+	b.WriteString(stateNotes(t, &s, wait))
 	u := r.GetUnmatched()
-	b.WriteString(t.unmatchedLine("connection", u.GetConnections()))
-	b.WriteString(t.unmatchedLine("user", u.GetUsers()))
-	b.WriteString(t.unmatchedLine("group", u.GetGroups()))
-	b.WriteString("  " + t.out.dimText("message "+makePrintable(r.GetMessageId())) + "\n")
-	_, _ = t.stdout.Write([]byte(b.String()))
+	b.WriteString(unmatchedLine(t, "connection", u.GetConnections()))
+	b.WriteString(unmatchedLine(t, "user", u.GetUsers()))
+	b.WriteString(unmatchedLine(t, "group", u.GetGroups()))
+	b.WriteString("  " + t.Out.DimText("message "+terminal.MakePrintable(r.GetMessageId())) + "\n")
+	_, _ = t.Stdout.Write([]byte(b.String()))
 }
 
 // outcomeMark returns the first character of the first line.
-func (t *terminal) outcomeMark(s *states) string {
+func outcomeMark(t *terminal.Terminal, s *states) string {
 	switch {
 	case s.matched == 0:
-		return t.out.yellowText("○")
+		return t.Out.YellowText("○")
 	case s.dropped == s.matched:
-		return t.out.redText("✗")
+		return t.Out.RedText("✗")
 	case s.dropped > 0:
-		return t.out.yellowText("!")
+		return t.Out.YellowText("!")
 	default:
-		return t.out.greenText("✓")
+		return t.Out.GreenText("✓")
 	}
 }
 
@@ -97,10 +100,11 @@ func (s *states) describeStates() string {
 }
 
 // stateNotes returns further lines about the states.
-func (t *terminal) stateNotes(s *states, wait controlv1.Wait) string {
+func stateNotes(t *terminal.Terminal, s *states, wait controlv1.Wait) string {
 	var b strings.Builder
 	if s.notAckable > 0 && wait == controlv1.Wait_WAIT_ACKED {
-		fmt.Fprintf(&b, "  %d of the written will not be acked: their protocol has no acks\n", s.notAckable)
+		fmt.Fprintf(&b, "  %d of the written will not be acked: their protocol has no acks\n",
+			s.notAckable)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(s.reasons)) {
 		words, ok := dropWords[reason]
@@ -108,18 +112,20 @@ func (t *terminal) stateNotes(s *states, wait controlv1.Wait) string {
 			words = "for a reason that this version does not know"
 		}
 		name := strings.ToLower(strings.TrimPrefix(reason.String(), "DROP_REASON_"))
-		fmt.Fprintf(&b, "  %s %s (%s)\n", t.out.yellowText(fmt.Sprintf("%d dropped:", s.reasons[reason])), words, name)
+		fmt.Fprintf(&b, "  %s %s (%s)\n",
+			t.Out.YellowText(fmt.Sprintf("%d dropped:", s.reasons[reason])), words, name)
 	}
 	return b.String()
 }
 
-func (t *terminal) unmatchedLine(noun string, names []string) string {
+func unmatchedLine(t *terminal.Terminal, noun string, names []string) string {
 	if len(names) == 0 {
 		return ""
 	}
 	quoted := make([]string, len(names))
 	for i, name := range names {
-		quoted[i] = makePrintable(name)
+		quoted[i] = terminal.MakePrintable(name)
 	}
-	return fmt.Sprintf("  %s %s\n", t.out.yellowText("no such "+noun+":"), strings.Join(quoted, ", "))
+	return fmt.Sprintf("  %s %s\n", t.Out.YellowText("no such "+noun+":"),
+		strings.Join(quoted, ", "))
 }

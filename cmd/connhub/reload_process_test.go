@@ -47,7 +47,9 @@ func writeKeySet(t *testing.T, path string) {
 }
 
 // waitForLines waits until the log has so many lines with a message, and returns the last.
-func waitForLines(t *testing.T, log *lockedBuffer, message string, lines int) map[string]any {
+func waitForLines(
+	t *testing.T, log *testkit.LockedBuffer, message string, lines int,
+) map[string]any {
 	t.Helper()
 	var last map[string]any
 	came := testkit.Holds(t, func() bool {
@@ -86,7 +88,8 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	}
 	served := func() string {
 		t.Helper()
-		dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // looks at the certificate, nothing else
+		// It looks at the certificate, nothing else.
+		dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 		conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
 		if err != nil {
 			t.Fatal(err)
@@ -174,7 +177,10 @@ func TestHubStopsInOrderWhenItsTerminalIsClosed(t *testing.T) {
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			window, program := openTerminal(t)
-			p := &process{log: &lockedBuffer{}, stdout: &lockedBuffer{}, ended: make(chan struct{})}
+			p := &process{
+				log: &testkit.LockedBuffer{}, stdout: &testkit.LockedBuffer{},
+				ended: make(chan struct{}),
+			}
 			p.cmd = exec.CommandContext(t.Context(), path, args...)
 			p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = program, p.stdout, p.log
 			p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

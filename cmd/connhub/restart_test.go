@@ -90,7 +90,7 @@ func TestAHubThatPausesIsAliveAndEndsAtOnce(t *testing.T) {
 	}
 	plan.restarts.row = 100
 	ctx, cancel := context.WithCancel(t.Context())
-	var out lockedBuffer
+	var out testkit.LockedBuffer
 	log := openLog(&out, "json", 0)
 	defer log.Close()
 	var end error

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
@@ -11,9 +13,11 @@ func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
 	args := []string{
 		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + newDoor(t).address(),
-		"--public-url=https://hub.example", "--token-key-file=" + writeFile(t, "k", someKey),
-		"--backend-secret-file=" + writeFile(t, "b", someSecret+"\n"),
-		"--peer-secret-file=" + writeFile(t, "p", "peer-secret-0123456789-0123456789-0123\n"),
+		"--public-url=https://hub.example",
+		"--token-key-file=" + testkit.WriteFile(t, "k", someKey),
+		"--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret+"\n"),
+		"--peer-secret-file=" + testkit.WriteFile(t, "p",
+			"peer-secret-0123456789-0123456789-0123\n"),
 	}
 	const warning = "--peer-secret-file in plain text"
 	if p := launch(t, args...); !strings.Contains(p.log.String(), warning) {

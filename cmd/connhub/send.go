@@ -13,8 +13,9 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
-	"github.com/connhub/connhub/hub"
 )
 
 type sendCmd struct {
@@ -38,18 +39,20 @@ type sendCmd struct {
 	RequireAll  bool          `name:"require-all-hubs" group:"Delivery" help:"Fail when a hub that may hold a part of the target can't be reached. The rest may have the message then; the same --request-id makes a repeated send safe."`
 	Detail      bool          `group:"Delivery" help:"Also name the connections, users and groups without a match."`
 
-	clientFlags
+	dial.Flags
 }
 
 // Help is shown by --help below the usage.
 func (sendCmd) Help() string {
-	return `With - each line of standard input is a message, sent as it comes; empty lines are skipped. A line that can't be sent
-is reported, and the rest is sent. If the hub leaves, lines without an answer are sent again through
-the next hub, and nothing is delivered twice. --json prints a result for each line, in the order in which they come.
+	return `With - each line of standard input is a message, sent as it comes; empty lines are
+skipped. A line that can't be sent is reported, and the rest is sent. If the hub leaves, lines
+without an answer are sent again through the next hub, and nothing is delivered twice. --json
+prints a result for each line, in the order in which they come.
 
-The exit code is 0 when a hub took the message, also if there was no match, if it is still queued or was dropped, or if the
-outcome at another hub is unknown. With --require-all-hubs an unknown outcome is a failure. The exit code is 1 when
-sending failed (with -, of any line), and 2 when the command line is wrong and nothing was sent.
+The exit code is 0 when a hub took the message, also if there was no match, if it is still queued
+or was dropped, or if the outcome at another hub is unknown. With --require-all-hubs an unknown
+outcome is a failure. The exit code is 1 when sending failed (with -, of any line), and 2 when the
+command line is wrong and nothing was sent.
 
 Examples:
 
@@ -77,36 +80,37 @@ var policies = map[string]controlv1.OverflowPolicy{
 	"conflate":    controlv1.OverflowPolicy_OVERFLOW_POLICY_CONFLATE,
 }
 
-func (c *sendCmd) Run(ctx context.Context, t *terminal) error {
+func (c *sendCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	request, err := c.newRequest()
 	if err != nil {
 		return err
 	}
 	if c.Whole && c.Text != "-" {
-		return usageErrorf("--whole is for standard input: give - as the text")
+		return terminal.UsageErrorf("--whole is for standard input: give - as the text")
 	}
 	if c.Text == "-" && !c.Whole && !c.Binary {
 		if c.MessageID != "" {
-			return usageErrorf("--message-id is for one message: with - each line is one, and " +
+			return terminal.UsageErrorf("--message-id is for one message: with - each line is " +
+				"one, and " +
 				"has an id of its own")
 		}
-		return c.withClient(func(hub *client) error {
+		return c.WithClient(func(hub *dial.Client) error {
 			return newLineSender(c, hub, t, request).sendLines(ctx)
 		})
 	}
-	if err := c.fillPayload(request.GetMessage(), t.stdin); err != nil {
+	if err := c.fillPayload(request.GetMessage(), t.Stdin); err != nil {
 		return err
 	}
-	return c.withClient(func(hub *client) error { return c.sendMessage(ctx, t, hub, request) })
+	return c.WithClient(func(hub *dial.Client) error { return c.sendMessage(ctx, t, hub, request) })
 }
 
 // sendMessage sends a single message.
 func (c *sendCmd) sendMessage(
-	ctx context.Context, t *terminal, hub *client, request *controlv1.SendRequest,
+	ctx context.Context, t *terminal.Terminal, hub *dial.Client, request *controlv1.SendRequest,
 ) error {
 	var response *controlv1.SendResponse
 	// The deadline of a call cuts its wait, so the deadline must be later.
-	err := hub.invokeWithin(ctx, c.WaitTimeout+c.WaitTimeout/4,
+	err := hub.InvokeWithin(ctx, c.WaitTimeout+c.WaitTimeout/4,
 		func(ctx context.Context) (err error) {
 			response, err = controlv1.NewDeliveryServiceClient(hub).Send(ctx, request)
 			return err
@@ -115,10 +119,10 @@ func (c *sendCmd) sendMessage(
 	case err != nil:
 		return err
 	case c.JSON:
-		return t.printJSON(response)
+		return dial.PrintJSON(t, response)
 	}
-	t.printReceipt(response.GetReceipt(), request.GetWait())
-	t.printGaps(response.GetReceipt())
+	printReceipt(t, response.GetReceipt(), request.GetWait())
+	dial.PrintGaps(t, response.GetReceipt())
 	return nil
 }
 
@@ -157,7 +161,7 @@ func (c *sendCmd) fillPayload(m *controlv1.Message, stdin io.Reader) error {
 		return err
 	}
 	if err := c.setPayload(m, payload); err != nil {
-		return usageError{err}
+		return terminal.UsageErrorf("%w", err)
 	}
 	return nil
 }
@@ -187,25 +191,25 @@ func (c *sendCmd) loadPayload(stdin io.Reader) ([]byte, error) {
 	case isFile && (c.JSONPayload || c.Binary):
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, terminal.UsageErrorf("%w", err)
 		}
 		b, err := readPayload(path, f)
 		return b, errors.Join(err, f.Close())
 	case c.Binary:
-		return nil, usageErrorf("with --binary give - (standard input) or @FILE")
+		return nil, terminal.UsageErrorf("with --binary give - (standard input) or @FILE")
 	}
 	return []byte(c.Text), nil
 }
 
 // readPayload reads at most the bytes that a message may hold.
 func readPayload(name string, r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, hub.MaxPayload+1))
+	b, err := io.ReadAll(io.LimitReader(r, dial.MaxPayload+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(b) > hub.MaxPayload {
-		return nil, usageErrorf(
-			"%s holds more than a message may: 1 MiB (%d bytes)", name, hub.MaxPayload,
+	if len(b) > dial.MaxPayload {
+		return nil, terminal.UsageErrorf(
+			"%s holds more than a message may: 1 MiB (%d bytes)", name, dial.MaxPayload,
 		)
 	}
 	return b, nil

@@ -18,29 +18,17 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
-	"github.com/connhub/connhub/hub"
 )
 
 const (
-	// maxInFlight is the most lines without a result, which is the limit of a hub for a stream. It
-	// bounds the lines that are kept to be sent again.
-	maxInFlight = 1000
-	// maxBatchBytes is the size of a full batch. With a further line it is below the 4 MiB that a
-	// hub always takes.
-	maxBatchBytes = 1 << 20
-	// maxBatchLines is the most sends that a hub takes in a batch.
-	maxBatchLines = 1000
 	// retryPause is the time between two tries to reach a hub after a hub has left.
 	retryPause = 250 * time.Millisecond
 	// interruptGrace bounds the wait for results after Ctrl-C.
 	interruptGrace = time.Second
-	// serverWait is the wait of a hub for a send without a wait timeout.
-	serverWait = 5 * time.Second
 )
-
-// errSilent ends a stream on which no answer comes.
-var errSilent = status.Error(codes.DeadlineExceeded, "no answer")
 
 // lineSender sends lines over a stream, and over the next stream when the hub leaves.
 //
@@ -57,12 +45,12 @@ var errSilent = status.Error(codes.DeadlineExceeded, "no answer")
 type lineSender struct {
 	// Static.
 	command  *sendCmd
-	hub      *client
-	t        *terminal
+	hub      *dial.Client
+	t        *terminal.Terminal
 	base     *controlv1.SendRequest // the common part of all lines
 	limit    time.Duration          // without an answer
 	chunks   chan chunk
-	progress *progress
+	progress *terminal.Progress
 
 	// Owned by run.
 	queue     []*controlv1.StreamedSend // to be sent
@@ -85,11 +73,13 @@ type chunk struct {
 	err   error
 }
 
-func newLineSender(c *sendCmd, h *client, t *terminal, base *controlv1.SendRequest) *lineSender {
+func newLineSender(
+	c *sendCmd, h *dial.Client, t *terminal.Terminal, base *controlv1.SendRequest,
+) *lineSender {
 	s := &lineSender{
 		command: c, hub: h, t: t, base: base,
 		limit:  max(c.Timeout, c.WaitTimeout+c.WaitTimeout/4),
-		chunks: make(chan chunk), progress: t.newProgress(t.stdin),
+		chunks: make(chan chunk), progress: t.NewProgress(t.Stdin),
 		flight: map[int64]*controlv1.StreamedSend{},
 		tally:  &lineTally{json: c.JSON, wait: base.GetWait()},
 	}
@@ -97,10 +87,10 @@ func newLineSender(c *sendCmd, h *client, t *terminal, base *controlv1.SendReque
 		base.RequestId = rand.Text() // allows a line to be sent again
 	}
 	if base.GetWaitTimeout() == nil { // as a unary call's deadline does
-		base.WaitTimeout = durationpb.New(min(serverWait, s.limit-s.limit/10))
+		base.WaitTimeout = durationpb.New(min(dial.ServerWait, s.limit-s.limit/10))
 	}
-	if c.JSON && isTerminal(t.stdout) {
-		s.progress.out = nil // the results show the progress
+	if c.JSON && terminal.IsTerminal(t.Stdout) {
+		s.progress.HideLine() // the results show the progress
 	}
 	return s
 }
@@ -127,7 +117,7 @@ func (s *lineSender) sendLines(ctx context.Context) error {
 			return s.finishRun(nil)
 		case idle && err == nil: // the first try for the new input
 		case !s.opened || !mayTryAgain(err) || time.Since(s.lost) > s.limit:
-			return s.finishRun(cmp.Or(err, errSilent))
+			return s.finishRun(cmp.Or(err, dial.ErrSilent))
 		default:
 			select {
 			case <-time.After(retryPause):
@@ -164,7 +154,9 @@ func mayTryAgain(err error) bool { return err == nil || status.Code(err) == code
 // requeueOpen puts the sent lines without a result before the lines that were not sent.
 func (s *lineSender) requeueOpen() {
 	open := slices.AppendSeq(s.again, maps.Values(s.flight))
-	slices.SortFunc(open, func(a, b *controlv1.StreamedSend) int { return cmp.Compare(a.GetSequence(), b.GetSequence()) })
+	slices.SortFunc(open, func(a, b *controlv1.StreamedSend) int {
+		return cmp.Compare(a.GetSequence(), b.GetSequence())
+	})
 	s.queue, s.again = append(open, s.queue...), nil
 	clear(s.flight)
 }
@@ -172,7 +164,7 @@ func (s *lineSender) requeueOpen() {
 // readInput reads lines until the input is over or ctx is done.
 func (s *lineSender) readInput(ctx context.Context) {
 	defer close(s.chunks)
-	lines := newLineReader(s.t.stdin)
+	lines := newLineReader(s.t.Stdin)
 	for {
 		some, err := lines.nextLines()
 		select {
@@ -198,8 +190,12 @@ func (s *lineSender) queueChunk(c chunk) error {
 			s.queue = append(s.queue, send)
 			continue
 		}
-		failed := &controlv1.StreamedResult_Error{Error: status.New(codes.InvalidArgument, err.Error()).Proto()}
-		if err := s.tellResults(&controlv1.StreamedResult{Sequence: one.number, Outcome: failed}); err != nil {
+		failed := &controlv1.StreamedResult_Error{Error: status.New(codes.InvalidArgument,
+			err.Error()).Proto()}
+		if err := s.tellResults(&controlv1.StreamedResult{
+			Sequence: one.number,
+			Outcome:  failed,
+		}); err != nil {
 			return err
 		}
 	}
@@ -215,9 +211,12 @@ func (s *lineSender) queueChunk(c chunk) error {
 // sendOf turns a line into a send. Its sequence is the line's number.
 func (s *lineSender) sendOf(l line) (*controlv1.StreamedSend, error) {
 	if l.tooLong {
-		return nil, fmt.Errorf("longer than a message may be: 1 MiB (%d bytes)", hub.MaxPayload)
+		return nil, fmt.Errorf("longer than a message may be: 1 MiB (%d bytes)", dial.MaxPayload)
 	}
-	m := &controlv1.Message{Event: s.base.GetMessage().GetEvent(), Metadata: s.base.GetMessage().GetMetadata(), Ttl: s.base.GetMessage().GetTtl()}
+	m := &controlv1.Message{
+		Event:    s.base.GetMessage().GetEvent(),
+		Metadata: s.base.GetMessage().GetMetadata(), Ttl: s.base.GetMessage().GetTtl(),
+	}
 	if err := s.command.setPayload(m, l.text); err != nil {
 		return nil, err
 	}
@@ -225,16 +224,17 @@ func (s *lineSender) sendOf(l line) (*controlv1.StreamedSend, error) {
 		Namespace: s.base.GetNamespace(), Target: s.base.GetTarget(), Message: m,
 		Wait: s.base.GetWait(), WaitTimeout: s.base.GetWaitTimeout(),
 		OverflowPolicy: s.base.GetOverflowPolicy(), ConflationKey: s.base.GetConflationKey(),
-		RequestId: fmt.Sprintf("%s.%d", s.base.GetRequestId(), l.number), Detail: s.base.GetDetail(),
+		RequestId:      fmt.Sprintf("%s.%d", s.base.GetRequestId(), l.number),
+		Detail:         s.base.GetDetail(),
 		RequireAllHubs: s.base.GetRequireAllHubs(),
 	}}, nil
 }
 
 // nextBatch returns as many of the next sends as may be written; nil if none may.
 func (s *lineSender) nextBatch() []*controlv1.StreamedSend {
-	most := min(len(s.queue), maxBatchLines, maxInFlight-len(s.flight))
+	most := min(len(s.queue), dial.MaxBatchLines, dial.MaxInFlight-len(s.flight))
 	for i, bytes := 0, 0; i < most; i++ {
-		if bytes += proto.Size(s.queue[i]); bytes >= maxBatchBytes {
+		if bytes += proto.Size(s.queue[i]); bytes >= dial.MaxBatchBytes {
 			return s.queue[:i+1]
 		}
 	}
@@ -279,7 +279,8 @@ func wasRefused(failed *spb.Status) bool {
 		return false
 	}
 	for _, detail := range status.FromProto(failed).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "HUBS_UNREACHABLE" {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok &&
+			info.GetReason() == "HUBS_UNREACHABLE" {
 			return false
 		}
 	}
@@ -295,11 +296,11 @@ func (s *lineSender) tellResults(results ...*controlv1.StreamedResult) error {
 	if len(b.stdout)+len(b.stderr) == 0 {
 		return nil
 	}
-	s.progress.clearLine()
+	s.progress.ClearLine()
 	for _, text := range b.stderr {
-		_, _ = fmt.Fprintf(s.t.stderr, "%s %s\n", s.t.err.redText("connhub:"), text)
+		_, _ = fmt.Fprintf(s.t.Stderr, "%s %s\n", s.t.Err.RedText("connhub:"), text)
 	}
-	if _, err := s.t.stdout.Write(b.stdout); err != nil {
+	if _, err := s.t.Stdout.Write(b.stdout); err != nil {
 		s.ioErr = fmt.Errorf("print the results: %w", err)
 	}
 	return s.ioErr
@@ -308,13 +309,13 @@ func (s *lineSender) tellResults(results ...*controlv1.StreamedResult) error {
 // finishRun prints the totals and returns the error of the run. cause is the reason why lines are
 // left.
 func (s *lineSender) finishRun(cause error) error {
-	s.progress.clearLine()
+	s.progress.ClearLine()
 	s.tally.unanswered = int64(len(s.queue))
 	if !s.command.JSON && (s.reached || cause == nil) {
 		s.tally.printTotals(s.t)
 	}
 	if cause != nil {
-		cause = s.hub.callError(cause, s.limit)
+		cause = s.hub.WordError(cause, s.limit)
 	}
 	if s.stopped {
 		return context.Canceled

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,6 +15,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -57,7 +58,7 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 		{
 			"lines, with an empty one and a last without an end", "one\n\ntwo\r\n three", to("-"),
 			[]string{"one", "two", " three"},
-			"✓ 3 lines sent as 3 messages: 3 written\n", "", exitOK,
+			"✓ 3 lines sent as 3 messages: 3 written\n", "", terminal.ExitOK,
 		},
 		{
 			"JSON", `{"a":1}` + "\n" + `{"a":` + "\n" + `[2] `, to("--json-payload", "-"),
@@ -66,7 +67,7 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 			"connhub: line 2: invalid argument: message.json: must be the text of one JSON value " +
 				"(RFC 8259), as \"{\\\"score\\\":3}\"; is \"{\\\"a\\\":\" " +
 				"(INVALID_FIELD)\nconnhub: 1 of 3 lines failed\n",
-			exitError,
+			terminal.ExitError,
 		},
 		{
 			"what can't be sent", "a\n\xff\n" +
@@ -75,28 +76,31 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 			"✓ 3 lines sent as 3 messages: 3 written\n✗ 2 lines failed\n",
 			"connhub: line 2: this is not UTF-8 text; to send bytes: --binary\n" +
 				"connhub: line 4: longer than a message may be: 1 MiB (1048576 bytes)\nconnhub: " +
-				"2 of 5 lines failed\n", exitError,
+				"2 of 5 lines failed\n", terminal.ExitError,
 		},
-		{"nothing", "\n\n", to("-"), nil, "○ no lines to send\n", "", exitOK},
-		{"to nobody", "a\nb\n", to(
-			"-", "--user=bob", "--except-user=ann", "--detail",
-		), nil, "○ 2 lines sent: no connection matched\n  no such user: bob\n", "", exitOK},
+		{"nothing", "\n\n", to("-"), nil, "○ no lines to send\n", "", terminal.ExitOK},
+		{
+			"to nobody", "a\nb\n", to(
+				"-", "--user=bob", "--except-user=ann", "--detail",
+			), nil, "○ 2 lines sent: no connection matched\n  no such user: bob\n", "",
+			terminal.ExitOK,
+		},
 		{
 			"by request ids, again", "1\n2\n", to("-", "--request-id=r"),
 			[]string{"1", "2"},
-			"✓ 2 lines sent as 2 messages: 2 written\n", "", exitOK,
+			"✓ 2 lines sent as 2 messages: 2 written\n", "", terminal.ExitOK,
 		},
 		{
 			"by request ids, again and one more", "1\n2\n3\n", to("-", "--request-id=r"),
 			[]string{"3"},
 			"✓ 3 lines sent as 3 messages: 3 written\n  ↺ 2 lines had been sent before (known " +
-				"request id)\n", "", exitOK,
+				"request id)\n", "", terminal.ExitOK,
 		},
 		{
 			"none is good", "a\n", to("-", "-n", "Bad"), nil, "✗ 1 line failed\n",
 			"connhub: line 1: invalid argument: namespace: must be 1 to 128 characters a-z, 0-9, " +
 				"'_', '.', '-' and begin with a-z (INVALID_FIELD)\n" +
-				"connhub: 1 of 1 line failed\n", exitError,
+				"connhub: 1 of 1 line failed\n", terminal.ExitError,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -154,7 +158,7 @@ func TestEachLineHasAResultInJSON(t *testing.T) {
 	if e := have[4].Error; e == nil || e.Code != 3 || !strings.Contains(e.Message, "not UTF-8") {
 		t.Errorf("line 4: %s", r.stdout)
 	}
-	if r.code != exitError || r.stderr != "connhub: 2 of 3 lines failed\n" {
+	if r.code != terminal.ExitError || r.stderr != "connhub: 2 of 3 lines failed\n" {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -163,7 +167,7 @@ func TestEachLineHasAResultInJSON(t *testing.T) {
 type typing struct {
 	*io.PipeWriter
 
-	stdout, stderr lockedBuffer
+	stdout, stderr testkit.LockedBuffer
 	interrupt      context.CancelFunc
 	ended          chan int // its exit code
 }
@@ -174,7 +178,7 @@ func typeTo(t *testing.T, args ...string) *typing {
 	c := &typing{PipeWriter: out, ended: make(chan int, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	c.interrupt = cancel
-	go func() { c.ended <- runArgs(ctx, args, newTerminal(in, &c.stdout, &c.stderr)) }()
+	go func() { c.ended <- runArgs(ctx, args, terminal.New(in, &c.stdout, &c.stderr)) }()
 	t.Cleanup(func() {
 		cancel()
 		_ = out.Close()
@@ -212,7 +216,7 @@ func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
 		}
 	}
 	_ = c.Close()
-	if code := c.exitCode(t); code != exitOK ||
+	if code := c.exitCode(t); code != terminal.ExitOK ||
 		c.stdout.String() != "✓ 3 lines sent as 3 messages: 3 written\n" {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
@@ -226,8 +230,9 @@ func TestCtrlCStopsWithTheSummary(t *testing.T) {
 	c.typed(t, "a\nb\n")
 	_, _ = next(t, ann), next(t, ann)
 	c.interrupt()
-	if code := c.exitCode(t); code != exitError || c.stdout.String() != "✓ 2 lines sent as 2 "+
-		"messages: 2 written\n" || c.stderr.String() != "connhub: interrupted\n" {
+	if code := c.exitCode(t); code != terminal.ExitError ||
+		c.stdout.String() != "✓ 2 lines sent as 2 "+
+			"messages: 2 written\n" || c.stderr.String() != "connhub: interrupted\n" {
 		t.Errorf("exit %d, %q, %q", code, c.stdout.String(), c.stderr.String())
 	}
 }
@@ -246,7 +251,7 @@ func TestCtrlCWaitsOnlyAMomentForResults(t *testing.T) {
 	start := time.Now()
 	c.interrupt()
 	if code, limit := c.exitCode(t),
-		meter.Limit(20*time.Second); code != exitError || time.Since(start) > limit {
+		meter.Limit(20*time.Second); code != terminal.ExitError || time.Since(start) > limit {
 		t.Errorf("exit %d after %v, want an end within %v", code, time.Since(start), limit)
 	}
 	if out := c.stdout.String(); out != "! 1 line without an answer\n" &&
@@ -347,7 +352,7 @@ func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 			between.cut()
 		}
 	}
-	if code := c.exitCode(t); code != exitOK || !strings.HasPrefix(
+	if code := c.exitCode(t); code != terminal.ExitOK || !strings.HasPrefix(
 		c.stdout.String(), "✓ 3000 lines sent as 3000 messages: ",
 	) {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
@@ -374,7 +379,7 @@ func TestConnectionMayBreakBeforeTheFirstAnswer(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	_ = c.Close()
-	if code := c.exitCode(t); code != exitOK {
+	if code := c.exitCode(t); code != terminal.ExitOK {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
 }
@@ -397,7 +402,7 @@ func TestWhenAHubLeavesTheNextOneGetsTheRest(t *testing.T) {
 	}
 	_ = ann.CloseNow()
 	_ = c.Close()
-	if code := c.exitCode(t); code != exitOK ||
+	if code := c.exitCode(t); code != terminal.ExitOK ||
 		c.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
@@ -420,7 +425,7 @@ func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
 	case <-time.After(2 * time.Second):
 	}
 	_ = ends.Close()
-	if code := ends.exitCode(t); code != exitOK ||
+	if code := ends.exitCode(t); code != terminal.ExitOK ||
 		ends.stdout.String() != "✓ 1 line sent as 1 message: 1 written\n" {
 		t.Errorf("input that ends without a hub: exit %d, %s%s",
 			code, ends.stdout.String(), ends.stderr.String())
@@ -434,7 +439,7 @@ func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
 	}
 	_ = ann.CloseNow()
 	_ = goesOn.Close()
-	if code := goesOn.exitCode(t); code != exitOK ||
+	if code := goesOn.exitCode(t); code != terminal.ExitOK ||
 		goesOn.stdout.String() != "✓ 2 lines sent as 2 messages: 2 written\n" {
 		t.Errorf("exit %d, %s%s", code, goesOn.stdout.String(), goesOn.stderr.String())
 	}
@@ -461,7 +466,7 @@ func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	_ = c.Close()
-	if code := c.exitCode(t); code != exitOK {
+	if code := c.exitCode(t); code != terminal.ExitOK {
 		t.Errorf("exit %d, %s%s", code, c.stdout.String(), c.stderr.String())
 	}
 }
@@ -522,7 +527,7 @@ func TestWithoutAHubTheLinesThatAreLeftAreTold(t *testing.T) {
 	hub.leave(t)
 	c.typed(t, "two\nthree\n")
 	code := c.exitCode(t)
-	if want := "✓ 1 line sent as 1 message: 1 written\n"; code != exitError ||
+	if want := "✓ 1 line sent as 1 message: 1 written\n"; code != terminal.ExitError ||
 		!strings.HasPrefix(c.stdout.String(), want) {
 		t.Errorf("exit %d, %q", code, c.stdout.String())
 	}
@@ -530,7 +535,7 @@ func TestWithoutAHubTheLinesThatAreLeftAreTold(t *testing.T) {
 		t.Errorf("stderr %q", c.stderr.String())
 	}
 	r := connhub(t, "x\n", "send", "--addr="+hub.control, "--user=ann", "-")
-	if r.code != exitError || r.stdout != "" || !strings.HasPrefix(
+	if r.code != terminal.ExitError || r.stdout != "" || !strings.HasPrefix(
 		r.stderr, "connhub: can't reach "+hub.control+": connection refused.",
 	) {
 		t.Errorf("no hub at all: %v", r)
@@ -564,47 +569,7 @@ func TestLinesAreAddedUpInWords(t *testing.T) {
 	} {
 		l.addResult(one(int64(i+1), r), &lineOutput{})
 	}
-	out.WriteString(rendered(false, l.printTotals))
-	golden(t, "lines.txt", out.String())
-	golden(t, "lines_colour.txt", rendered(true, l.printTotals))
-}
-
-func TestProgressIsShownAfterAMomentAndGoesAway(t *testing.T) {
-	var out bytes.Buffer
-	p := &progress{out: &out, width: 80, since: noon, total: 1000}
-	p.showLines(noon.Add(progressAfter-1), 10, 0, 10)
-	p.clearLine()
-	if out.Len() > 0 {
-		t.Errorf("too early: %q", out.String())
-	}
-	for _, tt := range []struct {
-		after              time.Duration
-		done, failed, read int64
-		width              int
-		total              int64
-		want               string
-	}{
-		{time.Second, 100, 0, 10, 80, 1000, "100 lines sent · 100/s · 1s · 1%"},
-		{
-			90 * time.Second, 89_999, 1, 2000, 80, 1000,
-			"89999 lines sent · 1 failed · 1000/s · 1m · 100%",
-		},
-		{time.Second, 1, 0, 10, 80, 0, "1 line sent · 1/s · 1s"},
-		{time.Second, 100, 0, 10, 11, 0, "100 lines…"},
-	} {
-		out.Reset()
-		p.width, p.total = tt.width, tt.total
-		p.showLines(noon.Add(tt.after), tt.done, tt.failed, tt.read)
-		if want := "\r\x1b[K" + tt.want; out.String() != want {
-			t.Errorf("shown %q, want %q", out.String(), want)
-		}
-	}
-	out.Reset()
-	p.clearLine()
-	p.clearLine()
-	if out.String() != "\r\x1b[K" {
-		t.Errorf("cleared by %q", out.String())
-	}
-	none := newTerminal(nil, io.Discard, io.Discard).newProgress(nil)
-	none.showLines(time.Now().Add(time.Hour), 1, 1, 1) // no terminal
+	out.WriteString(terminaltest.Render(false, l.printTotals))
+	testkit.CompareGolden(t, "lines.txt", out.String())
+	testkit.CompareGolden(t, "lines_colour.txt", terminaltest.Render(true, l.printTotals))
 }

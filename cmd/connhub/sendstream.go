@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -28,8 +30,9 @@ type sendStream struct {
 func (s *lineSender) openStream(ctx context.Context) (*sendStream, error) {
 	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	o := &sendStream{
-		writes: make(chan *controlv1.SendStreamRequest), responses: make(chan *controlv1.SendStreamResponse), ended: make(chan error, 1),
-		silence: time.AfterFunc(s.limit, func() { cancel(errSilent) }), cancel: cancel,
+		writes:    make(chan *controlv1.SendStreamRequest),
+		responses: make(chan *controlv1.SendStreamResponse), ended: make(chan error, 1),
+		silence: time.AfterFunc(s.limit, func() { cancel(dial.ErrSilent) }), cancel: cancel,
 	}
 	interrupted := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
 	stream, err := controlv1.NewDeliveryServiceClient(s.hub).SendStream(streamCtx)
@@ -47,13 +50,16 @@ func (s *lineSender) openStream(ctx context.Context) (*sendStream, error) {
 
 // causeOr returns the reason for which this side ended a stream, or else err.
 func causeOr(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+	if cause := context.Cause(ctx); errors.Is(cause, dial.ErrSilent) {
 		return cause
 	}
 	return err
 }
 
-func writeRequests(stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse], requests <-chan *controlv1.SendStreamRequest) {
+func writeRequests(
+	stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse],
+	requests <-chan *controlv1.SendStreamRequest,
+) {
 	for request := range requests {
 		if stream.Send(request) != nil {
 			return // readResponses gets the error
@@ -62,7 +68,10 @@ func writeRequests(stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, 
 	_ = stream.CloseSend()
 }
 
-func (o *sendStream) readResponses(ctx context.Context, stream grpc.BidiStreamingClient[controlv1.SendStreamRequest, controlv1.SendStreamResponse]) {
+func (o *sendStream) readResponses(
+	ctx context.Context, stream grpc.BidiStreamingClient[controlv1.SendStreamRequest,
+		controlv1.SendStreamResponse],
+) {
 	for {
 		response, err := stream.Recv()
 		switch {
@@ -106,7 +115,7 @@ func (s *lineSender) runStream(ctx context.Context) error {
 	}
 	defer o.closeStream()
 	s.opened = true
-	tick := time.NewTicker(progressEvery)
+	tick := time.NewTicker(terminal.ProgressEvery)
 	defer tick.Stop()
 	interrupted := ctx.Done()
 	for err == nil {
@@ -123,7 +132,7 @@ func (s *lineSender) runStream(ctx context.Context) error {
 		case err := <-o.ended:
 			return err
 		case now := <-tick.C:
-			s.progress.showLines(now, s.tally.sent, s.tally.failed, s.read)
+			s.progress.ShowLines(now, s.tally.sent, s.tally.failed, s.read)
 		case <-interrupted:
 			interrupted = nil
 			s.stopped, s.inputOver, s.queue = true, true, nil
@@ -136,7 +145,9 @@ func (s *lineSender) runStream(ctx context.Context) error {
 
 // nextActions returns the channels that may be used now: to take input, or to write a batch. The
 // rest is nil.
-func (s *lineSender) nextActions(o *sendStream) (<-chan chunk, chan<- *controlv1.SendStreamRequest, []*controlv1.StreamedSend) {
+func (s *lineSender) nextActions(
+	o *sendStream,
+) (<-chan chunk, chan<- *controlv1.SendStreamRequest, []*controlv1.StreamedSend) {
 	if len(s.queue)+len(s.flight)+len(s.again) == 0 {
 		s.lost = time.Time{}
 	}

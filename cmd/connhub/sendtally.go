@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -57,8 +58,9 @@ func (l *lineTally) addResult(r *controlv1.StreamedResult, out *lineOutput) {
 	if receipt.GetDuplicate() {
 		l.duplicate++
 	}
-	l.gaps.UnreachableHubs = addHubs(l.gaps.GetUnreachableHubs(), receipt.GetUnreachableHubs())
-	if stale := receipt.GetDiscoveryStaleFor(); stale.AsDuration() > l.gaps.GetDiscoveryStaleFor().AsDuration() {
+	l.gaps.UnreachableHubs = dial.AddHubs(l.gaps.GetUnreachableHubs(), receipt.GetUnreachableHubs())
+	stale := receipt.GetDiscoveryStaleFor()
+	if stale.AsDuration() > l.gaps.GetDiscoveryStaleFor().AsDuration() {
 		l.gaps.DiscoveryStaleFor = stale
 	}
 }
@@ -66,9 +68,9 @@ func (l *lineTally) addResult(r *controlv1.StreamedResult, out *lineOutput) {
 // failureWords words the failure of a line. A failure that this side found has no details.
 func failureWords(s *spb.Status) string {
 	if len(s.GetDetails()) == 0 {
-		return makePrintable(s.GetMessage())
+		return terminal.MakePrintable(s.GetMessage())
 	}
-	return (&callError{err: status.ErrorProto(s)}).Error()
+	return dial.DescribeStatus(s)
 }
 
 // appendResult appends a result as a line of JSON: {"line":7,"receipt":{…}} or
@@ -89,40 +91,40 @@ func appendResult(dst []byte, r *controlv1.StreamedResult) []byte {
 }
 
 // printTotals prints the results of all lines.
-func (l *lineTally) printTotals(t *terminal) {
+func (l *lineTally) printTotals(t *terminal.Terminal) {
 	var b strings.Builder
 	switch {
 	case l.sent+l.failed+l.unanswered == 0:
-		b.WriteString(t.out.yellowText("○") + " no lines to send\n")
+		b.WriteString(t.Out.YellowText("○") + " no lines to send\n")
 	case l.sent > 0 && l.states.matched == 0:
 		fmt.Fprintf(&b, "%s %s sent: no connection matched\n",
-			t.outcomeMark(&l.states), countNoun(l.sent, "line"))
+			outcomeMark(t, &l.states), terminal.CountNoun(l.sent, "line"))
 	case l.sent > 0:
-		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", t.outcomeMark(&l.states),
-			countNoun(l.sent, "line"), countNoun(l.states.matched, "message"),
+		fmt.Fprintf(&b, "%s %s sent as %s: %s\n", outcomeMark(t, &l.states),
+			terminal.CountNoun(l.sent, "line"), terminal.CountNoun(l.states.matched, "message"),
 			l.states.describeStates())
 	}
-	b.WriteString(t.stateNotes(&l.states, l.wait))
+	b.WriteString(stateNotes(t, &l.states, l.wait))
 	if l.nobody > 0 && l.states.matched > 0 {
-		fmt.Fprintf(&b, "  %s without a match\n", countNoun(l.nobody, "line"))
+		fmt.Fprintf(&b, "  %s without a match\n", terminal.CountNoun(l.nobody, "line"))
 	}
 	if l.duplicate > 0 {
 		fmt.Fprintf(&b, "  %s %s had been sent before (known request id)\n",
-			t.out.yellowText("↺"), countNoun(l.duplicate, "line"))
+			t.Out.YellowText("↺"), terminal.CountNoun(l.duplicate, "line"))
 	}
 	u := l.last.GetUnmatched()
-	b.WriteString(t.unmatchedLine("connection", u.GetConnections()))
-	b.WriteString(t.unmatchedLine("user", u.GetUsers()))
-	b.WriteString(t.unmatchedLine("group", u.GetGroups()))
+	b.WriteString(unmatchedLine(t, "connection", u.GetConnections()))
+	b.WriteString(unmatchedLine(t, "user", u.GetUsers()))
+	b.WriteString(unmatchedLine(t, "group", u.GetGroups()))
 	if l.failed > 0 {
-		fmt.Fprintf(&b, "%s %s failed\n", t.out.redText("✗"), countNoun(l.failed, "line"))
+		fmt.Fprintf(&b, "%s %s failed\n", t.Out.RedText("✗"), terminal.CountNoun(l.failed, "line"))
 	}
 	if l.unanswered > 0 {
 		fmt.Fprintf(&b, "%s %s without an answer\n",
-			t.out.yellowText("!"), countNoun(l.unanswered, "line"))
+			t.Out.YellowText("!"), terminal.CountNoun(l.unanswered, "line"))
 	}
-	_, _ = t.stdout.Write([]byte(b.String()))
-	t.printGaps(&l.gaps)
+	_, _ = t.Stdout.Write([]byte(b.String()))
+	dial.PrintGaps(t, &l.gaps)
 }
 
 // failureError returns the error of the run. cause is the reason why lines are left.
@@ -131,9 +133,10 @@ func (l *lineTally) failureError(cause error) error {
 	case cause != nil && l.sent+l.failed == 0:
 		return cause
 	case cause != nil:
-		return fmt.Errorf("%s without an answer: %w", countNoun(l.unanswered, "line"), cause)
+		return fmt.Errorf("%s without an answer: %w", terminal.CountNoun(l.unanswered, "line"),
+			cause)
 	case l.failed > 0:
-		return fmt.Errorf("%d of %s failed", l.failed, countNoun(l.sent+l.failed, "line"))
+		return fmt.Errorf("%d of %s failed", l.failed, terminal.CountNoun(l.sent+l.failed, "line"))
 	}
 	return nil
 }

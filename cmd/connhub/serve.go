@@ -12,6 +12,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/build"
 )
 
 type serveCmd struct {
@@ -37,21 +39,22 @@ const (
 
 // Help is shown by --help below the usage.
 func (serveCmd) Help() string {
-	return `Needs --token-key-file or --token-jwks, --backend-secret-file and --public-url; and --etcd-endpoints with --peer-secret-file, or
---single-hub. Keys and secrets can be made with:
+	return `Needs --token-key-file or --token-jwks, --backend-secret-file and --public-url; and
+--etcd-endpoints with --peer-secret-file, or --single-hub. Keys and secrets can be made with:
 
     openssl rand -base64 48 > token.key
 
-Every flag has an environment variable: CONNHUB_ and its name, as in CONNHUB_LISTEN_CLIENTS. A variable CONNHUB_… that no flag has
-is refused, but for those that Kubernetes sets for a Service named connhub.`
+Every flag has an environment variable: CONNHUB_ and its name, as in CONNHUB_LISTEN_CLIENTS. A
+variable CONNHUB_… that no flag has is refused, but for those that Kubernetes sets for a Service
+named connhub.`
 }
 
-func (c *serveCmd) Run(ctx context.Context, t *terminal, k *kong.Context) error {
+func (c *serveCmd) Run(ctx context.Context, t *terminal.Terminal, k *kong.Context) error {
 	plan, err := c.planHub()
 	if err != nil {
 		return err
 	}
-	log := t.startLog(c.LogFormat, c.LogLevel)
+	log := startLog(t, c.LogFormat, c.LogLevel)
 	log.Info("effective configuration", slog.Any("config", effectiveConfig(k)))
 	if c.InsecureDev {
 		log.Warn("insecure: clients and callers are not authenticated, only this machine is served")
@@ -91,7 +94,7 @@ func (c *serveCmd) planHub() (serverPlan, error) {
 		plan.cluster = nil
 	}
 	problems = append(problems, plan.planFiles())
-	return plan, refuseStart(devHint(tryDev), problems...)
+	return plan, refuseStart(build.DevHint(tryDev), problems...)
 }
 
 // planTokens sets the keys that check clients' tokens.
@@ -118,7 +121,7 @@ var keySetFlags = strings.NewReplacer("Source", "--token-jwks", "Interval", "--t
 // without a secret already.
 func (c *serveCmd) peerSecret() string {
 	for _, path := range c.PeerSecretFile {
-		if secret, err := readSecret(path); err == nil {
+		if secret, err := auth.FirstSecret(path); err == nil && secret != "" {
 			return secret
 		}
 	}
@@ -154,9 +157,14 @@ func (c *serveCmd) checkRequired() error {
 			problems = append(problems, fmt.Errorf("%s (%s) is missing: %s", flag, variable, why))
 		}
 	}
-	require(len(c.TokenKeyFile) == 0 && c.TokenJWKS == "", "--token-key-file", "CONNHUB_TOKEN_KEY_FILE", "the key that signs and checks clients' tokens; or --token-jwks, the public keys of another issuer")
-	require(len(c.BackendSecretFile) == 0, "--backend-secret-file", "CONNHUB_BACKEND_SECRET_FILE", "the secrets with which backends call")
-	require(c.PublicURL == nil, "--public-url", "CONNHUB_PUBLIC_URL", "the URL that clients see, to which tokens are bound")
+	require(len(c.TokenKeyFile) == 0 && c.TokenJWKS == "", "--token-key-file",
+		"CONNHUB_TOKEN_KEY_FILE",
+		"the key that signs and checks clients' tokens; or --token-jwks, the public keys of "+
+			"another issuer")
+	require(len(c.BackendSecretFile) == 0, "--backend-secret-file", "CONNHUB_BACKEND_SECRET_FILE",
+		"the secrets with which backends call")
+	require(c.PublicURL == nil, "--public-url", "CONNHUB_PUBLIC_URL",
+		"the URL that clients see, to which tokens are bound")
 	return errors.Join(problems...)
 }
 
@@ -165,11 +173,14 @@ func (c *serveCmd) checkRequired() error {
 func (c *serveCmd) checkCluster() error {
 	switch clustered := len(c.givenEndpoints()) > 0; {
 	case clustered && c.SingleHub:
-		return errors.New("--single-hub and --etcd-endpoints contradict each other: is this hub the only one?")
+		return errors.New("--single-hub and --etcd-endpoints contradict each other: is this hub " +
+			"the only one?")
 	case !clustered && !c.SingleHub:
-		return errors.New("--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing: where the hubs find each other; --single-hub (CONNHUB_SINGLE_HUB) is for a hub without others")
+		return errors.New("--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing: where the hubs " +
+			"find each other; --single-hub (CONNHUB_SINGLE_HUB) is for a hub without others")
 	case clustered && len(c.PeerSecretFile) == 0 && !c.openControl():
-		return errors.New("--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing: the secrets with which hubs of a cluster call each other")
+		return errors.New("--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing: the " +
+			"secrets with which hubs of a cluster call each other")
 	}
 	return nil
 }
@@ -180,13 +191,17 @@ func (c *serveCmd) openControl() bool { return c.InsecureDev && len(c.BackendSec
 func (c *serveCmd) checkListen() error {
 	var problems []error
 	for _, l := range []struct{ flag, address string }{
-		{"--listen-clients", c.ListenClients}, {"--listen-control", c.ListenControl}, {"--listen-ops", c.ListenOps},
+		{"--listen-clients", c.ListenClients},
+		{"--listen-control", c.ListenControl},
+		{"--listen-ops", c.ListenOps},
 	} {
 		switch {
 		case c.InsecureDev:
-			problems = append(problems, checkLoopback(l.flag, l.address, "--insecure-dev listens on loopback only"))
+			problems = append(problems, checkLoopback(l.flag, l.address,
+				"--insecure-dev listens on loopback only"))
 		case l.flag == "--listen-ops" && c.OpsSecretFile == "":
-			problems = append(problems, checkLoopback(l.flag, l.address, "without --ops-secret-file it must be a loopback address"))
+			problems = append(problems, checkLoopback(l.flag, l.address,
+				"without --ops-secret-file it must be a loopback address"))
 		default:
 			if _, _, err := net.SplitHostPort(l.address); err != nil {
 				problems = append(problems, fmt.Errorf("%s %s: want HOST:PORT", l.flag, l.address))

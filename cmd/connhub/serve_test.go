@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 const (
@@ -24,15 +26,15 @@ func serveArgs(t *testing.T, more ...string) []string {
 		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0",
 		"--public-url=https://hub.example/edge",
-		"--token-key-file=" + writeFile(t, "token.key", someKey+"\n"),
-		"--backend-secret-file=" + writeFile(t, "backend", "# rotation\n"+someSecret+"\n"),
+		"--token-key-file=" + testkit.WriteFile(t, "token.key", someKey+"\n"),
+		"--backend-secret-file=" + testkit.WriteFile(t, "backend", "# rotation\n"+someSecret+"\n"),
 		"--single-hub",
 	}, more...)
 }
 
 func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 	t.Parallel()
-	short := writeFile(t, "short", "short")
+	short := testkit.WriteFile(t, "short", "short")
 	for name, tt := range map[string]struct {
 		args []string
 		want []string
@@ -87,9 +89,10 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		},
 		"the same secret twice": {
 			[]string{
-				"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
-				"--public-url=http://x", "--backend-secret-file=" + writeFile(t, "b", someSecret),
-				"--peer-secret-file=" + writeFile(t, "p", someSecret),
+				"--single-hub", "--token-key-file=" + testkit.WriteFile(t, "k", someKey),
+				"--public-url=http://x", "--backend-secret-file=" +
+					testkit.WriteFile(t, "b", someSecret),
+				"--peer-secret-file=" + testkit.WriteFile(t, "p", someSecret),
 			},
 			[]string{
 				"the same secret has the role backend too",
@@ -103,7 +106,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		"a cluster without a secret": {
 			[]string{
 				"--etcd-endpoints=127.0.0.1:2379",
-				"--insecure-dev", "--backend-secret-file=" + writeFile(t, "b", someSecret),
+				"--insecure-dev", "--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret),
 			},
 			[]string{"--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing"},
 		},
@@ -131,7 +134,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		"no password for etcd": {
 			[]string{
 				"--insecure-dev", "--etcd-endpoints=http://x:1", "--etcd-username=hub",
-				"--etcd-password-file=" + writeFile(t, "empty", "\nsecond\n"),
+				"--etcd-password-file=" + testkit.WriteFile(t, "empty", "\nsecond\n"),
 				"--etcd-ca-file=" + short,
 			},
 			[]string{
@@ -166,13 +169,14 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			},
 			[]string{
 				`--allowed-origin: "null" is what browsers send for pages without an origin`,
-				`--allowed-origin: "https://app.example.com" has no effect: only pages of this machine are served`,
+				`--allowed-origin: "https://app.example.com" has no effect: ` +
+					"only pages of this machine are served",
 			},
 		},
 		"a password in the URL": {
 			[]string{
-				"--single-hub", "--token-key-file=" + writeFile(t, "k", someKey),
-				"--backend-secret-file=" + writeFile(t, "b", someSecret),
+				"--single-hub", "--token-key-file=" + testkit.WriteFile(t, "k", someKey),
+				"--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret),
 				"--public-url=https://u:hunter2@x/",
 			},
 			[]string{"--public-url https://u:xxxxx@x/: want no user, query or fragment"},
@@ -191,7 +195,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := connhub(t, "", append([]string{"serve"}, tt.args...)...)
-			if r.code != exitUsage || !strings.HasPrefix(
+			if r.code != terminal.ExitUsage || !strings.HasPrefix(
 				r.stderr, "connhub: the hub does not start:\n  - ",
 			) {
 				t.Fatalf("exit %d, %s", r.code, r.stderr)
@@ -220,19 +224,19 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 	hub := start(t, func(p *serverPlan) { *p = plan })
 	addr := "--addr=" + hub.control
 	r := connhub(t, "", "hubs", addr)
-	if r.code != exitError || !strings.Contains(
+	if r.code != terminal.ExitError || !strings.Contains(
 		r.stderr, "(CREDENTIALS_INVALID). Give the secret with --secret-file",
 	) {
 		t.Errorf("without a secret: exit %d, %s", r.code, r.stderr)
 	}
 	if r := connhub(
-		t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", otherSecret),
-	); r.code != exitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
+		t, "", "hubs", addr, "--secret-file="+testkit.WriteFile(t, "s", otherSecret),
+	); r.code != terminal.ExitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
 		t.Errorf("with a wrong one: exit %d, %s", r.code, r.stderr)
 	}
 	if r := connhub(
-		t, "", "hubs", addr, "--secret-file="+writeFile(t, "s", "# nothing\n"),
-	); r.code != exitUsage || !strings.Contains(r.stderr, "no secret in") {
+		t, "", "hubs", addr, "--secret-file="+testkit.WriteFile(t, "s", "# nothing\n"),
+	); r.code != terminal.ExitUsage || !strings.Contains(r.stderr, "no secret in") {
 		t.Errorf("with an empty file: exit %d, %s", r.code, r.stderr)
 	}
 	t.Setenv("CONNHUB_SECRET_FILE", c.Serve.BackendSecretFile[0])
@@ -255,7 +259,7 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
 	t.Parallel()
 	c, err := parse(t, serveArgs(t, "--listen-ops=:9100",
-		"--ops-secret-file="+writeFile(t, "ops", otherSecret))...)
+		"--ops-secret-file="+testkit.WriteFile(t, "ops", otherSecret))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +288,7 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 	}
 	// A secret that is given is asked for all the same.
 	c, err = parse(t, "serve", "--insecure-dev", "--single-hub",
-		"--backend-secret-file="+writeFile(t, "b", someSecret))
+		"--backend-secret-file="+testkit.WriteFile(t, "b", someSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +352,8 @@ func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	r := connhub(t, "", "dev", "--listen-clients=:8080",
 		"--listen-ops=192.0.2.1:0", "--data-dir="+t.TempDir())
-	if r.code != exitUsage || strings.Count(r.stderr, "dev listens on loopback only") != 2 {
+	if r.code != terminal.ExitUsage ||
+		strings.Count(r.stderr, "dev listens on loopback only") != 2 {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 
@@ -386,13 +391,13 @@ func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 
 func TestTakenPortsAreAClearLine(t *testing.T) {
 	t.Parallel()
-	a, b := takenPort(t), takenPort(t)
+	a, b := testkit.TakePort(t), testkit.TakePort(t)
 	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0",
 		"--listen-ops="+b, "--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(),
 		"--log-level=error")
 	want := "connhub: can't listen: --listen-clients " + a + ": the port is taken; is another " +
 		"hub running?; --listen-ops " + b + ": the port is taken; is another hub running?\n"
-	if r.code != exitError || r.stderr != want {
+	if r.code != terminal.ExitError || r.stderr != want {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}
 }

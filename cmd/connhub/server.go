@@ -25,6 +25,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
+	"github.com/connhub/connhub/internal/neterr"
 )
 
 // Time limits of the steps of a shutdown. Together they are 9 s. The last second is for an etcd
@@ -125,7 +126,8 @@ func runServer(ctx context.Context, plan serverPlan, log *hubLog, ready func(add
 			return nil // the process ends anyway
 		}
 		plan, ready = s.planSuccessor(plan, err, time.Since(began)), nil
-		log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())), slog.String("hub", string(plan.hub.ID)),
+		log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())),
+			slog.String("hub", string(plan.hub.ID)),
 			slog.Duration("pause", plan.restarts.nextPause()), slog.Any("cause", err))
 	}
 }
@@ -160,7 +162,10 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 	log.registerMetrics(metrics)
 	plan.files.registerMetrics(metrics)
 	plan.plannedBudgets().registerMetrics(metrics, plan.memory)
-	s.controlListener = &watchedListener{Listener: s.controlListener, port: "control", logger: logger}
+	s.controlListener = &watchedListener{
+		Listener: s.controlListener, port: "control",
+		logger: logger,
+	}
 	plan.restarts.registerMetrics(metrics)
 	certificates := []*certificate{plan.clientsTLS, plan.controlTLS}
 	if plan.cluster != nil {
@@ -181,7 +186,8 @@ func newServer(ctx context.Context, plan serverPlan, log *hubLog) (_ *server, er
 	}
 	if plan.cluster != nil {
 		plan.cluster.forgotten = func() { s.hub.BeginShutdown(cause.Forgotten) }
-		if s.cluster, err = openCluster(ctx, &plan, s.controlListener.Addr(), logger, metrics); err != nil {
+		if s.cluster, err = openCluster(ctx, &plan, s.controlListener.Addr(), logger,
+			metrics); err != nil {
 			return nil, err
 		}
 	}
@@ -212,7 +218,8 @@ func (s *server) bindPorts(plan serverPlan) error {
 	} {
 		listener, err := net.Listen("tcp", l.address) //nolint:noctx // binding a port does not wait
 		if err != nil {
-			problems = append(problems, fmt.Sprintf("%s %s: %s", l.flag, l.address, listenWords(err)))
+			problems = append(problems, fmt.Sprintf("%s %s: %s", l.flag, l.address,
+				listenWords(err)))
 			taken = taken || errors.Is(err, syscall.EADDRINUSE)
 			continue
 		}
@@ -236,7 +243,7 @@ func listenWords(err error) string {
 	case errors.Is(err, syscall.EACCES):
 		return "not allowed for this user"
 	default:
-		return dialWords(err)
+		return neterr.Words(err)
 	}
 }
 
@@ -262,7 +269,8 @@ func (s *server) joinParts(plan serverPlan, registry *prometheus.Registry) error
 		return err
 	}
 	s.ops, err = newOpsServer(opsConfig{
-		hub: s.hub, secrets: plan.opsSecrets, connections: plan.files.ops, registry: registry, logger: s.logger, strangers: plan.edge.Strangers,
+		hub: s.hub, secrets: plan.opsSecrets, connections: plan.files.ops, registry: registry,
+		logger: s.logger, strangers: plan.edge.Strangers,
 	})
 	return err
 }
@@ -296,14 +304,16 @@ func (s *server) joinClients(plan serverPlan, registry *prometheus.Registry) (er
 		e.Tokens = auth.NewTokens(s.keySet, plan.tokenKeys...)
 	}
 	e.Anonymous, e.LoopbackOnly, e.PublicURL = plan.anonymous, plan.loopbackOnly, plan.publicURL
-	e.Plain, e.Protocols = plain.Protocol{Publisher: s.control}, append(webpubsub.Protocols(s.control), envelope.Protocol{})
+	e.Plain, e.Protocols = plain.Protocol{Publisher: s.control},
+		append(webpubsub.Protocols(s.control), envelope.Protocol{})
 	if plan.page {
 		if e.Page, err = newPage(s.controlListener.Addr().String()); err != nil {
 			return err
 		}
 	}
 	if plan.clientsTLS != nil {
-		s.clientsListener = edge.NewTLSListener(s.clientsListener, plan.clientsTLS.listenerConfig("http/1.1"))
+		s.clientsListener = edge.NewTLSListener(s.clientsListener,
+			plan.clientsTLS.listenerConfig("http/1.1"))
 	}
 	s.edge, err = edge.New(e)
 	return err
@@ -383,7 +393,8 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(addresses)) erro
 		// A bound port takes connections before Serve accepts them, so this is true now.
 		s.ops.setReady("")
 		s.logger.Info("ready", append(a.logAttributes(),
-			slog.String("hub", string(s.hub.ID())), slog.String("name", s.hub.Name()), slog.String("version", s.hub.Version()))...)
+			slog.String("hub", string(s.hub.ID())), slog.String("name", s.hub.Name()),
+			slog.String("version", s.hub.Version()))...)
 		if ready != nil {
 			ready(a)
 		}
@@ -416,7 +427,10 @@ var alone = func() <-chan struct{} {
 }()
 
 func (a addresses) logAttributes() []any {
-	return []any{slog.String("clients", a.clients), slog.String("control", a.control), slog.String("ops", a.ops)}
+	return []any{
+		slog.String("clients", a.clients), slog.String("control", a.control),
+		slog.String("ops", a.ops),
+	}
 }
 
 // takeDown takes the hub down in order; see doc.go. Calls in flight have the time finish to end

@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
@@ -24,6 +25,7 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -129,7 +131,7 @@ func (s *settings) planSettings() (serverPlan, error) {
 		hub:           hub.DefaultConfig(), edge: edge.DefaultConfig(), memory: readMemory(),
 	}
 	normalizeURL(p.publicURL)
-	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, buildVersion()
+	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, build.Version()
 	if p.maxConnectionsGiven = s.MaxConnections != nil; p.maxConnectionsGiven {
 		p.hub.MaxConnections = *s.MaxConnections
 	}
@@ -247,7 +249,7 @@ func refuseStart(hint string, problems ...error) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	return usageErrorf("the hub does not start:%s%s", strings.Join(lines, ""), hint)
+	return terminal.UsageErrorf("the hub does not start:%s%s", strings.Join(lines, ""), hint)
 }
 
 // splitErrors takes joined errors apart.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/connhub/connhub/cli/terminal"
 )
 
 // secondSignalAfter is the time after the first SIGTERM or SIGINT in which further signals count as
@@ -27,7 +29,7 @@ func signalContext(parent context.Context) (context.Context, context.CancelFunc)
 		cancel()
 		for range signals {
 			if time.Since(first) >= secondSignalAfter {
-				os.Exit(exitError)
+				os.Exit(terminal.ExitError)
 			}
 		}
 	}()

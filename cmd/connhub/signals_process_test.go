@@ -49,7 +49,7 @@ func startPiped(t *testing.T, args ...string) *piped {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &piped{process: &process{log: &lockedBuffer{}, ended: make(chan struct{})}}
+	p := &piped{process: &process{log: &testkit.LockedBuffer{}, ended: make(chan struct{})}}
 	p.cmd = exec.CommandContext(t.Context(), path, args...)
 	var ends [2]*os.File
 	for i, read := range []**os.File{&p.stdout, &p.stderr} {

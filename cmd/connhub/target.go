@@ -1,6 +1,10 @@
 package main
 
-import controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+import (
+	"github.com/connhub/connhub/cli/terminal"
+
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
 
 // targetFlags name connections. Names may hold commas, so each name is a flag of its own.
 type targetFlags struct {
@@ -23,9 +27,14 @@ func (f *targetFlags) isEmpty() bool {
 // everyone.
 func (f *targetFlags) parseTarget() (*controlv1.Target, error) {
 	if f.isEmpty() {
-		return nil, usageErrorf("name a target: --connection ID, --user USER, --group GROUP or --everyone")
+		return nil,
+			terminal.UsageErrorf("name a target: --connection ID, --user USER, --group GROUP or " +
+				"--everyone")
 	}
-	t := &controlv1.Target{Connections: f.Connection, Users: f.User, Groups: f.Group, Everyone: f.Everyone}
+	t := &controlv1.Target{
+		Connections: f.Connection, Users: f.User, Groups: f.Group,
+		Everyone: f.Everyone,
+	}
 	if len(f.ExceptConnection)+len(f.ExceptUser)+len(f.ExceptGroup) > 0 {
 		t.Except = &controlv1.Exclusion{
 			Connections: f.ExceptConnection, Users: f.ExceptUser, Groups: f.ExceptGroup,

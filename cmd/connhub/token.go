@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -27,18 +29,18 @@ type tokenCmd struct {
 	TokenKeyFile     []string `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Connection string" help:"Key of the hubs; the first file counts. (the key of connhub dev)"`
 	PublicURL        *url.URL `name:"public-url" default:"http://127.0.0.1:8080" env:"CONNHUB_PUBLIC_URL" placeholder:"URL" group:"Connection string" help:"The URL that clients see. (${default})"`
 
-	clientFlags
+	dial.Flags
 }
 
-func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
+func (c *tokenCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	if c.ConnectionString {
 		if err := c.checkUnused(); err != nil {
 			return err
 		}
 		return c.printConnectionString(t)
 	}
-	return askAndShow(ctx, t, &c.clientFlags, func(
-		ctx context.Context, hub *client,
+	return dial.AskAndShow(ctx, t, &c.Flags, func(
+		ctx context.Context, hub *dial.Client,
 	) (*controlv1.IssueClientTokenResponse, error) {
 		return controlv1.NewAccessServiceClient(hub).IssueClientToken(ctx,
 			&controlv1.IssueClientTokenRequest{
@@ -46,8 +48,8 @@ func (c *tokenCmd) Run(ctx context.Context, t *terminal) error {
 				Labels: c.Label, Ttl: durationpb.New(c.TTL),
 			})
 	}, func(response *controlv1.IssueClientTokenResponse) {
-		_, _ = fmt.Fprintln(t.stdout, response.GetUrl())
-		t.printNote("%s", c.meaningWords(response))
+		_, _ = fmt.Fprintln(t.Stdout, response.GetUrl())
+		t.PrintNote("%s", c.meaningWords(response))
 	})
 }
 
@@ -63,7 +65,8 @@ func (c *tokenCmd) checkUnused() error {
 		{"--label", len(c.Label) > 0},
 	} {
 		if one.given {
-			return usageErrorf("%s has no effect with --connection-string: the SDK sets it "+
+			return terminal.UsageErrorf("%s has no effect with --connection-string: the SDK "+
+				"sets it "+
 				"for each token", one.flag)
 		}
 	}
@@ -71,22 +74,22 @@ func (c *tokenCmd) checkUnused() error {
 }
 
 // printConnectionString prints endpoint and key in the form that Web PubSub's server SDKs take.
-func (c *tokenCmd) printConnectionString(t *terminal) error {
+func (c *tokenCmd) printConnectionString(t *terminal.Terminal) error {
 	key, err := c.loadKey()
 	if err != nil {
-		return usageError{err}
+		return terminal.UsageErrorf("%w", err)
 	}
 	access, err := key.AccessKey()
 	if err != nil {
-		return usageError{err}
+		return terminal.UsageErrorf("%w", err)
 	}
 	if err := checkPublicURL(c.PublicURL); err != nil {
-		return usageError{err}
+		return terminal.UsageErrorf("%w", err)
 	}
 	endpoint := *c.PublicURL
 	endpoint.Scheme = strings.Replace(endpoint.Scheme, "ws", "http", 1)
-	_, _ = fmt.Fprintf(t.stdout, "Endpoint=%s;AccessKey=%s;Version=1.0;\n", &endpoint, access)
-	t.printNote("it contains the key: with it a client may connect as any user")
+	_, _ = fmt.Fprintf(t.Stdout, "Endpoint=%s;AccessKey=%s;Version=1.0;\n", &endpoint, access)
+	t.PrintNote("it contains the key: with it a client may connect as any user")
 	return nil
 }
 
@@ -116,6 +119,6 @@ func (c *tokenCmd) meaningWords(r *controlv1.IssueClientTokenResponse) string {
 	if len(c.Group) > 0 {
 		who += " in " + strings.Join(c.Group, ", ")
 	}
-	return makePrintable(fmt.Sprintf("lets in %s until %s; keep it secret",
+	return terminal.MakePrintable(fmt.Sprintf("lets in %s until %s; keep it secret",
 		who, r.GetExpireTime().AsTime().Local().Format(time.DateTime)))
 }

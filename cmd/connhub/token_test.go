@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -67,14 +68,14 @@ func serving(t *testing.T, flags ...string) *running {
 func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
 	t.Parallel()
 	const oldKey = "token-key-of-last-year-0123456789-0123"
-	hub := serving(t, "--token-key-file="+writeFile(t, "old.key", oldKey+"\n"))
+	hub := serving(t, "--token-key-file="+testkit.WriteFile(t, "old.key", oldKey+"\n"))
 	for key, want := range map[string]bool{someKey: true, oldKey: true, otherSecret: false} {
 		if have := comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(key))); have != want {
 			t.Errorf("signed with %s: comes in %v", key, have)
 		}
 	}
 	url := mustRun(t, "token", "--addr="+hub.control,
-		"--secret-file="+writeFile(t, "s", someSecret), "--role=webpubsub.sendToGroup")
+		"--secret-file="+testkit.WriteFile(t, "s", someSecret), "--role=webpubsub.sendToGroup")
 	_, token, _ := strings.Cut(strings.TrimSpace(url), "access_token=")
 	claims := jwt.MapClaims{}
 	if _, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) {
@@ -95,7 +96,7 @@ func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	set := testkit.JWKSet(testkit.JWK(t, private.Public(), "1", `"use":"sig"`, `"alg":"ES256"`))
-	hub := serving(t, "--token-jwks="+writeFile(t, "jwks.json", set))
+	hub := serving(t, "--token-jwks="+testkit.WriteFile(t, "jwks.json", set))
 	if !comes(t, hub, signed(t, jwt.SigningMethodES256, private)) || !comes(
 		t, hub, signed(t, jwt.SigningMethodHS256, []byte(someKey)),
 	) {
@@ -115,13 +116,14 @@ func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "jwks.json")
 	r := connhub(t, "", serveArgs(t, "--token-jwks="+missing, "--log-level=error")...)
-	if r.code != exitError || r.stderr != "connhub: --token-jwks: set of public keys: open "+
-		missing+": no such file or directory\n" {
+	if r.code != terminal.ExitError ||
+		r.stderr != "connhub: --token-jwks: set of public keys: open "+
+			missing+": no such file or directory\n" {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 	// With public keys alone there is nothing to sign with.
 	c, err := parse(t, "serve", "--single-hub", "--token-jwks=https://issuer.example/jwks",
-		"--public-url=https://x", "--backend-secret-file="+writeFile(t, "b", someSecret))
+		"--public-url=https://x", "--backend-secret-file="+testkit.WriteFile(t, "b", someSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +136,7 @@ func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 
 func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 	t.Parallel()
-	key := writeFile(t, "token.key", someKey+"\n")
+	key := testkit.WriteFile(t, "token.key", someKey+"\n")
 	for public, endpoint := range map[string]string{
 		"https://hub.example/edge": "https://hub.example/edge",
 		"wss://hub.example":        "https://hub.example",
@@ -143,7 +145,8 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 		r := connhub(t, "", "token", "--connection-string",
 			"--token-key-file="+key, "--token-key-file=/nowhere", "--public-url="+public)
 		if want := "Endpoint=" + endpoint +
-			";AccessKey=" + someKey + ";Version=1.0;\n"; r.code != exitOK || r.stdout != want {
+			";AccessKey=" + someKey + ";Version=1.0;\n"; r.code != terminal.ExitOK ||
+			r.stdout != want {
 			t.Errorf("exit %d, %q, want %q", r.code, r.stdout, want)
 		}
 		if strings.Contains(r.stderr, someKey) {
@@ -151,13 +154,16 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ key, public, want string }{
-		{writeFile(t, "semicolon", someKey+";"), "https://x", "a connection string can't carry it"},
+		{
+			testkit.WriteFile(t, "semicolon", someKey+";"), "https://x",
+			"a connection string can't carry it",
+		},
 		{"/nowhere", "https://x", "no such file"},
 		{key, "ftp://x", "--public-url ftp://x: want"},
 	} {
 		r := connhub(t, "", "token", "--connection-string",
 			"--token-key-file="+c.key, "--public-url="+c.public)
-		if r.code != exitUsage || !strings.Contains(r.stderr, c.want) || r.stdout != "" {
+		if r.code != terminal.ExitUsage || !strings.Contains(r.stderr, c.want) || r.stdout != "" {
 			t.Errorf("%s: exit %d, %q, %s", c.want, r.code, r.stdout, r.stderr)
 		}
 	}
@@ -170,12 +176,13 @@ func TestTheConnectionStringOfDevNeedsNoFlags(t *testing.T) {
 		"--user=ann", "--group=g", "--role=webpubsub.sendToGroup", "--label=k=v",
 	} {
 		name, _, _ := strings.Cut(flag, "=")
-		if r := connhub(t, "", "token", "--connection-string", flag); r.code != exitUsage ||
+		if r := connhub(t, "", "token", "--connection-string",
+			flag); r.code != terminal.ExitUsage ||
 			!strings.Contains(r.stderr, name+" has no effect with --connection-string") {
 			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
 		}
 	}
-	if r := connhub(t, "", "token", "--connection-string"); r.code != exitUsage ||
+	if r := connhub(t, "", "token", "--connection-string"); r.code != terminal.ExitUsage ||
 		!strings.Contains(r.stderr, "there is no key of connhub dev yet") {
 		t.Errorf("before: exit %d, %s", r.code, r.stderr)
 	}

@@ -3,29 +3,15 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
-)
 
-// version is set by the linker (-X main.version=…) in releases.
-var version string
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/build"
+)
 
 type versionCmd struct{}
 
-func (versionCmd) Run(t *terminal) error {
-	_, err := fmt.Fprintf(t.stdout, "connhub %s (%s, %s/%s)\n",
-		buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+func (versionCmd) Run(t *terminal.Terminal) error {
+	_, err := fmt.Fprintf(t.Stdout, "connhub %s (%s, %s/%s)\n",
+		build.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
-}
-
-// buildVersion is the linker's version, or the version that the go command put into the binary, or
-// "devel".
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok &&
-		info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "devel"
 }

@@ -4,9 +4,6 @@ package embedded
 
 import "context"
 
-// Included reports whether this binary has etcd's server: false with -tags no_embedded_etcd.
-const Included = false
-
 // Etcd can't be had in this binary: Start always fails.
 type Etcd struct{}
 

@@ -6,8 +6,8 @@
 // # The build tag
 //
 // By default the server is in the binary. With -tags no_embedded_etcd it is not: absent.go takes
-// its place, Included is false, and Start returns ErrNotIncluded. The container image is built so.
-// Tests need the server, so they run without the tag.
+// its place, build.HasEtcd is false, and Start returns ErrNotIncluded. The container image is built
+// so. Tests need the server, so they run without the tag.
 //
 // # Life of an etcd
 //

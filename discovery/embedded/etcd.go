@@ -20,9 +20,6 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Included reports whether this binary has etcd's server: false with -tags no_embedded_etcd.
-const Included = true
-
 // Times of a single member, in milliseconds. It elects itself: etcd's defaults allow for a network
 // and would only make it start later.
 const (

@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"strings"
@@ -9,16 +9,16 @@ import (
 // columnGap is the space between two columns.
 const columnGap = 3
 
-// printTable prints rows below headers in aligned columns. Names come from strangers: see
-// makePrintable.
-func (t *terminal) printTable(headers []string, rows [][]string) {
+// PrintTable prints rows below headers in aligned columns. Names come from strangers: see
+// MakePrintable.
+func (t *Terminal) PrintTable(headers []string, rows [][]string) {
 	widths := make([]int, len(headers))
 	for i, h := range headers {
 		widths[i] = runewidth.StringWidth(h)
 	}
 	for _, row := range rows {
 		for i := range row {
-			row[i] = makePrintable(row[i])
+			row[i] = MakePrintable(row[i])
 			widths[i] = max(widths[i], runewidth.StringWidth(row[i]))
 		}
 	}
@@ -39,17 +39,17 @@ func (t *terminal) printTable(headers []string, rows [][]string) {
 		}
 		b.WriteByte('\n')
 	}
-	line(headers, t.out.dimText, t.out.dimText)
+	line(headers, t.Out.DimText, t.Out.DimText)
 	for _, row := range rows {
-		line(row, t.out.cyanText, leaveUncoloured)
+		line(row, t.Out.CyanText, leaveUncoloured)
 	}
-	_, _ = t.stdout.Write([]byte(b.String()))
+	_, _ = t.Stdout.Write([]byte(b.String()))
 }
 
 func leaveUncoloured(s string) string { return s }
 
-// printFields prints names and values below each other. The values are aligned.
-func (t *terminal) printFields(pairs [][2]string) {
+// PrintFields prints names and values below each other. The values are aligned.
+func (t *Terminal) PrintFields(pairs [][2]string) {
 	width := 0
 	for _, p := range pairs {
 		width = max(width, runewidth.StringWidth(p[0]))
@@ -57,10 +57,10 @@ func (t *terminal) printFields(pairs [][2]string) {
 	var b strings.Builder
 	for _, p := range pairs {
 		pad := strings.Repeat(" ", width-runewidth.StringWidth(p[0])+columnGap)
-		b.WriteString(strings.TrimRight(t.out.dimText(p[0])+pad+makePrintable(p[1]), " ") + "\n")
+		b.WriteString(strings.TrimRight(t.Out.DimText(p[0])+pad+MakePrintable(p[1]), " ") + "\n")
 	}
-	_, _ = t.stdout.Write([]byte(b.String()))
+	_, _ = t.Stdout.Write([]byte(b.String()))
 }
 
-// shortenText cuts s to a width for a column, and marks the cut.
-func shortenText(s string, width int) string { return runewidth.Truncate(s, width, "…") }
+// ShortenText cuts s to a width for a column, and marks the cut.
+func ShortenText(s string, width int) string { return runewidth.Truncate(s, width, "…") }

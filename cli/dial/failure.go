@@ -1,18 +1,19 @@
-package main
+package dial
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/build"
+	"github.com/connhub/connhub/internal/neterr"
 )
 
 // callError is the error of a call to a hub.
@@ -48,12 +49,16 @@ func (e *callError) Error() string {
 	if len(fields) > 0 {
 		text = strings.Join(fields, "; ")
 	}
-	line := fmt.Sprintf("%s: %s (%s)", codeWords(s.Code()), makePrintable(text), info.GetReason())
+	line := fmt.Sprintf("%s: %s (%s)",
+		codeWords(s.Code()), terminal.MakePrintable(text), info.GetReason())
 	if hint := hints[info.GetReason()]; hint != "" {
 		line += ". " + hint
 	}
 	return line
 }
+
+// DescribeStatus words an error of the API that came inside an answer.
+func DescribeStatus(s *spb.Status) string { return (&callError{err: status.ErrorProto(s)}).Error() }
 
 // hints are advice for reasons of the API's errors.
 var hints = map[string]string{
@@ -81,8 +86,9 @@ func (e *callError) transportWords(s *status.Status) string {
 	default:
 		return fmt.Sprintf("%s: %s (%s)", e.addr, s.Message(), codeWords(s.Code()))
 	}
-	hint := devHint(" Try: connhub dev")
-	return fmt.Sprintf("can't reach %s: %s. Is a hub running?%s", e.addr, dialWords(e.dial), hint)
+	hint := build.DevHint(" Try: connhub dev")
+	return fmt.Sprintf("can't reach %s: %s. Is a hub running?%s",
+		e.addr, neterr.Words(e.dial), hint)
 }
 
 // handshakeHint returns advice if only a single end talks TLS, else "". It reads gRPC's text,
@@ -108,23 +114,6 @@ func handshakeWords(text string) string {
 	return strings.TrimPrefix(text, "transport: ")
 }
 
-// dialWords returns the cause of a failed dial, without the text that package net puts around it.
-func dialWords(err error) string {
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		if dns.IsNotFound {
-			return "no such host " + dns.Name
-		}
-		return "looking up " + dns.Name + ": " + dns.Err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "timeout"
-	}
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		return errno.Error()
-	}
-	return err.Error()
-}
-
 // codeWords is a status code in plain words: "invalid argument".
 func codeWords(c codes.Code) string {
 	var b strings.Builder
@@ -135,12 +124,4 @@ func codeWords(c codes.Code) string {
 		b.WriteRune(r)
 	}
 	return strings.ToLower(b.String())
-}
-
-// errorWords words any error of a command. Several problems get a line each.
-func errorWords(err error) string {
-	if errors.Is(err, context.Canceled) {
-		return "interrupted"
-	}
-	return err.Error()
 }
