@@ -12,6 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -37,7 +39,7 @@ func serveEtcd() error {
 			running.Close()
 		}
 	}()
-	return answerLines(func(m etcdMember) (any, error) {
+	return bed.AnswerLines(func(m etcdMember) (any, error) {
 		var err error
 		if running, err = m.start(); err != nil {
 			return nil, err
@@ -72,13 +74,13 @@ func (m *etcdMember) start() (*embed.Etcd, error) {
 // etcd is a cluster of three members, each a process.
 type etcd struct {
 	members   []etcdMember
-	processes []*helper
+	processes []*bed.Helper
 }
 
 // startEtcd starts etcd until the test ends.
 func startEtcd(t *testing.T) *etcd {
 	t.Helper()
-	e := &etcd{processes: make([]*helper, etcdMembers)}
+	e := &etcd{processes: make([]*bed.Helper, etcdMembers)}
 	var cluster []string
 	for i := range etcdMembers {
 		m := etcdMember{
@@ -111,20 +113,20 @@ func freeAddress(t *testing.T, i int) string {
 func (e *etcd) launch(t *testing.T) {
 	t.Helper()
 	for i := range e.members {
-		e.processes[i] = startHelper(t, etcdRole)
-		e.processes[i].tell(t, e.members[i])
+		e.processes[i] = bed.StartHelper(t, etcdRole)
+		e.processes[i].Tell(t, e.members[i])
 		e.members[i].Existing = true
 	}
 	for _, p := range e.processes {
 		var ready bool
-		p.hear(t, &ready)
+		p.Hear(t, &ready)
 	}
 }
 
 // kill ends all members without a word.
 func (e *etcd) kill() {
 	for _, p := range e.processes {
-		p.stop()
+		p.Stop()
 	}
 }
 
@@ -137,7 +139,7 @@ func (e *etcd) thaw(t *testing.T) { e.signal(t, syscall.SIGCONT) }
 func (e *etcd) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	for _, p := range e.processes {
-		p.signal(t, s)
+		p.Signal(t, s)
 	}
 }
 
@@ -154,7 +156,7 @@ func (e *etcd) endpoints() []string {
 func (e *etcd) client(t *testing.T) *clientv3.Client {
 	t.Helper()
 	client, err := clientv3.New(
-		clientv3.Config{Endpoints: e.endpoints(), DialTimeout: patience, Logger: zap.NewNop()},
+		clientv3.Config{Endpoints: e.endpoints(), DialTimeout: bed.CallLimit, Logger: zap.NewNop()},
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // addressed is a send with the hubs that have members for it.
@@ -24,7 +25,7 @@ func (c *cluster) countForwards(t *testing.T) {
 	t.Helper()
 	crowd := c.newCrowd(t)
 	all := scatter(t, c, crowd)
-	rounds := either(10, 100)
+	rounds := bed.Either(10, 100)
 
 	// A filter lease may end on a busy machine: then it begins anew.
 	testkit.Eventually(t, "no filter lease ends for a while", func() bool {
@@ -100,8 +101,9 @@ func sendEach(t *testing.T, c *cluster, all []addressed) (want int) {
 		delivery := controlv1.NewDeliveryServiceClient(n.backend)
 		for _, a := range all {
 			response, err := delivery.Send(t.Context(), &controlv1.SendRequest{
-				Namespace: a.namespace, Target: a.target, WaitTimeout: durationpb.New(patience),
-				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0 0"}},
+				Namespace: a.namespace, Target: a.target,
+				WaitTimeout: durationpb.New(bed.CallLimit),
+				Message:     &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0 0"}},
 			})
 			if err != nil {
 				t.Fatal(err)

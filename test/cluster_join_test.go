@@ -15,6 +15,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -102,7 +103,7 @@ func (c *cluster) withFrozen(t *testing.T, all []*joiner, work func()) {
 	for _, j := range all {
 		late.Go(func() {
 			// Joined while the third hub is stopped, and sent through it.
-			report(t, j.join(t.Context(), []int{0, 1}, 2, func() { called <- struct{}{} }))
+			bed.Report(t, j.join(t.Context(), []int{0, 1}, 2, func() { called <- struct{}{} }))
 		})
 	}
 	for range all {
@@ -118,14 +119,14 @@ func (c *cluster) withFrozen(t *testing.T, all []*joiner, work func()) {
 // freeze stops a hub until goOn is called, the first time. That must be soon enough.
 func (n *node) freeze(t *testing.T) (goOn func()) {
 	t.Helper()
-	n.signal(t, syscall.SIGSTOP)
-	limit := time.AfterFunc(freezeLimit, func() { _ = n.command.Process.Signal(syscall.SIGCONT) })
+	n.Signal(t, syscall.SIGSTOP)
+	limit := time.AfterFunc(freezeLimit, n.Continue)
 	return sync.OnceFunc(func() {
 		if !limit.Stop() {
 			t.Errorf("the work while hub %d was stopped took longer than %v: the hub went on "+
 				"before its end", n.number, freezeLimit)
 		}
-		n.signal(t, syscall.SIGCONT)
+		n.Signal(t, syscall.SIGCONT)
 	})
 }
 
@@ -221,7 +222,7 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 	}
 	response, err := j.deliveries[through].Send(ctx, &controlv1.SendRequest{
 		Target: &controlv1.Target{Groups: []string{group}}, Wait: controlv1.Wait_WAIT_WRITTEN,
-		WaitTimeout: durationpb.New(patience),
+		WaitTimeout: durationpb.New(bed.CallLimit),
 		Message: &controlv1.Message{
 			Payload: &controlv1.Message_Text{Text: fmt.Sprint(j.number, " ", j.sent)},
 		},

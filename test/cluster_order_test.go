@@ -14,6 +14,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // streamWindow is how many sends of a stream are without a result.
@@ -55,7 +56,7 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 
 	c.awaitReached(t, entry)
 	for _, s := range all {
-		report(t, s.lastWord(t.Context()))
+		bed.Report(t, s.lastWord(t.Context()))
 	}
 	awaitEnd(t, crowd.members)
 	confirmed, unknown, came := 0, 0, 0
@@ -111,7 +112,7 @@ func (c *cluster) cutAgainAndAgain(t *testing.T, entry, holder *node, all []*str
 // knows returns the knowledge of this hub about a peer. Nil means that it knows nothing or does not
 // answer.
 func (n *node) knows(other *node) *controlv1.Hub {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), bed.CallLimit)
 	defer cancel()
 	hubs := controlv1.NewHubServiceClient(n.backend)
 	response, err := hubs.ListHubs(ctx, &controlv1.ListHubsRequest{})

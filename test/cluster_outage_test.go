@@ -2,7 +2,6 @@ package test
 
 import (
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -35,7 +35,7 @@ const (
 func TestEtcdHangs(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
-	c.withoutEtcd(t, either(hanging, longOutage), func() {
+	c.withoutEtcd(t, bed.Either(hanging, longOutage), func() {
 		c.etcd.freeze(t)
 	}, func() { c.etcd.thaw(t) })
 }
@@ -44,7 +44,7 @@ func TestEtcdHangs(t *testing.T) {
 func TestEtcdIsKilled(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
-	c.withoutEtcd(t, either(killed, longOutage), c.etcd.kill, func() { c.etcd.launch(t) })
+	c.withoutEtcd(t, bed.Either(killed, longOutage), c.etcd.kill, func() { c.etcd.launch(t) })
 }
 
 func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
@@ -101,7 +101,7 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 		t.Logf("%d joins and sends without etcd", steps)
 	}
 	select {
-	case <-newcomer.ready:
+	case <-newcomer.Ready:
 		t.Error("a new hub is ready without etcd")
 	default:
 	}
@@ -162,20 +162,11 @@ func (n *node) staleFor(t *testing.T) time.Duration {
 // readiness is the hub's answer to a readiness probe.
 func (n *node) readiness(t *testing.T) string {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	response, err := client.Get("http://" + n.Ops + "/readyz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if response.StatusCode == http.StatusOK {
+	code, body := n.Ask(t, "/readyz")
+	if code == http.StatusOK {
 		return ""
 	}
-	return string(body)
+	return body
 }
 
 // checkReach proves that a newcomer is a full member of the cluster: messages sent through each hub
@@ -199,7 +190,7 @@ func (c *cluster) checkSend(t *testing.T, n *node, namespace string, want int) {
 	response, err := controlv1.NewDeliveryServiceClient(n.backend).Send(t.Context(),
 		&controlv1.SendRequest{
 			Namespace: namespace, Target: &controlv1.Target{Everyone: true},
-			Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+			Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(bed.CallLimit),
 			Message:        &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}},
 			RequireAllHubs: true,
 		})
@@ -275,14 +266,14 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 
 	c.etcd.kill() // so that the key stands until the new hub is there
 	gone := lost.Hub
-	lost.kill(t)
+	lost.Kill(t)
 	c.launch(t, lost) // a new hub, at the same address for its peers
 	c.etcd.launch(t)
 	c.awaitReady(t, lost)
 	for _, n := range c.nodes[:2] {
 		testkit.Eventually(t, "a dial that expects the hub that is gone is refused", func() bool {
-			return sample(
-				t, n.get(t, "/metrics"), "connhub_mesh_dials_failed_total", `reason="wrong_hub"`,
+			return bed.SumSamples(
+				t, n.Get(t, "/metrics"), "connhub_mesh_dials_failed_total", `reason="wrong_hub"`,
 			) > 0
 		})
 		testkit.Eventually(t, "the hub at its address is known by its own id", func() bool {
@@ -305,7 +296,7 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 			}
 		}
 	}
-	if got := sample(t, lost.get(t, "/metrics"), "connhub_mesh_forwards_received_total"); got != 0 {
+	if got := lost.Sum(t, "connhub_mesh_forwards_received_total"); got != 0 {
 		t.Errorf("the hub at the address got %v sends to clients of the one that is gone", got)
 	}
 	c.checkInvariants(t)

@@ -16,6 +16,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -50,7 +51,7 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 		v := &visitor{cluster: c, number: i, random: rand.New(
 			rand.NewPCG(seed, uint64(i)),
 		), stayers: crowd.members}
-		visiting.Go(func() { report(t, v.comeAndGo(t.Context(), over, &visits)) })
+		visiting.Go(func() { bed.Report(t, v.comeAndGo(t.Context(), over, &visits)) })
 	}
 	finish := sync.OnceFunc(func() { close(over); visiting.Wait() })
 	t.Cleanup(finish)
@@ -118,7 +119,7 @@ func (v *visitor) comeAndGo(ctx context.Context, over <-chan struct{}, visits *a
 		); err != nil {
 			return err
 		}
-		if err := client.conn.Close(); err != nil {
+		if err := client.Conn.Close(); err != nil {
 			return err
 		}
 	}
@@ -219,7 +220,7 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	crowd.read(crowd.members)
 	victim := c.nodes[2]
 	lost := crowd.members[2]
-	victim.kill(t)
+	victim.Kill(t)
 
 	n := c.nodes[0]
 	testkit.Eventually(t, "the link to the hub has ended", func() bool {

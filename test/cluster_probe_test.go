@@ -13,6 +13,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -42,8 +43,8 @@ const (
 // return in 100 ms and filter leases last.
 func (c *cluster) deliverLarge(t *testing.T) {
 	t.Helper()
-	few := c.gather(t, either(30, 100), "few")
-	many := c.gather(t, either(1000, 6667), "many")
+	few := c.gather(t, bed.Either(30, 100), "few")
+	many := c.gather(t, bed.Either(1000, 6667), "many")
 	c.awaitCalm(t)
 	c.watchProbes(t, "1 MiB to hundreds", func() { c.broadcast(t, few, 5, mebibyte) })
 	c.watchProbes(t, "100 bytes to thousands", func() { c.broadcast(t, many, 10, 100) })
@@ -62,7 +63,7 @@ func (c *cluster) broadcast(t *testing.T, to *audience, count, size int) {
 			c.nodes[i%len(c.nodes)].backend,
 		).Send(t.Context(), &controlv1.SendRequest{
 			Namespace: to.namespace, Target: &controlv1.Target{Everyone: true},
-			Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+			Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(bed.CallLimit),
 			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: text}},
 		})
 		if err != nil {
@@ -93,7 +94,7 @@ func (c *cluster) watchProbes(t *testing.T, what string, work func()) {
 		return float64(len(c.nodes)*(len(c.nodes)-1)) * probeRate * time.Since(began).Seconds()
 	}
 	work()
-	for due() < float64(either(probesDue, probesDueInLong)) {
+	for due() < float64(bed.Either(probesDue, probesDueInLong)) {
 		work()
 	}
 	took, wanted := time.Since(began), due()
@@ -133,12 +134,12 @@ func (c *cluster) probes(t *testing.T) probes {
 	const name = "connhub_mesh_probe_seconds"
 	p := probes{within: make([]float64, len(probeBounds))}
 	for _, n := range c.nodes {
-		metrics := n.get(t, "/metrics")
-		p.answered += sample(t, metrics, name+"_count")
+		metrics := n.Get(t, "/metrics")
+		p.answered += bed.SumSamples(t, metrics, name+"_count")
 		for i, bound := range probeBounds {
-			p.within[i] += sample(t, metrics, name+"_bucket", fmt.Sprintf("le=%q", bound))
+			p.within[i] += bed.SumSamples(t, metrics, name+"_bucket", fmt.Sprintf("le=%q", bound))
 		}
-		p.flood += sample(t, metrics, "connhub_mesh_forwards_total", `why="flood"`)
+		p.flood += bed.SumSamples(t, metrics, "connhub_mesh_forwards_total", `why="flood"`)
 	}
 	return p
 }
@@ -179,7 +180,7 @@ func (c *cluster) hangOne(t *testing.T, count int) {
 	over := make(chan struct{})
 	var piling sync.WaitGroup
 	var piled atomic.Int64
-	piling.Go(func() { report(t, c.pile(t, over, &piled)) })
+	piling.Go(func() { bed.Report(t, c.pile(t, over, &piled)) })
 	began := time.Now()
 	while := c.timeSends(t, crowd, count, func() bool {
 		return piled.Load() >= pileMessages || time.Since(began) > frozenWork
@@ -219,7 +220,7 @@ func (c *cluster) timeSends(
 			began := time.Now()
 			response, err := delivery.Send(t.Context(), &controlv1.SendRequest{
 				Target: &controlv1.Target{Connections: []string{m.id}},
-				Wait:   controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(patience),
+				Wait:   controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(bed.CallLimit),
 				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}},
 			})
 			if err != nil {

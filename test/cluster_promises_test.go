@@ -1,6 +1,10 @@
 package test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/connhub/connhub/test/bed"
+)
 
 // TestCluster proves the promises of three healthy hubs, and the promises that hold when a hub
 // hangs or is killed.
@@ -8,20 +12,20 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
 	t.Run("many sends come exactly once", func(t *testing.T) {
-		c.sendMany(t, manyMembers, manyUsers, either(800, sends))
+		c.sendMany(t, manyMembers, manyUsers, bed.Either(800, sends))
 	})
 	t.Run("sends go only where somebody is", c.countForwards)
 	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {
-		c.readYourWrites(t, either(500, 10_000))
+		c.readYourWrites(t, bed.Either(500, 10_000))
 	})
-	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, either(15, 150)) })
+	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, bed.Either(15, 150)) })
 	t.Run("large deliveries delay no probes", c.deliverLarge)
 	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) {
-		c.hangOne(t, either(600, 10_000))
+		c.hangOne(t, bed.Either(600, 10_000))
 	})
 	// the last test, because it kills the first hub
 	t.Run("a retry after a kill is safe", func(t *testing.T) {
-		c.killAndRetry(t, either(80, 1000))
+		c.killAndRetry(t, bed.Either(80, 1000))
 	})
 }
 
@@ -30,7 +34,7 @@ func TestCluster(t *testing.T) {
 func TestClusterWithBadLinks(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3, relayed: true})
-	t.Run("a stream keeps its order", func(t *testing.T) { c.keepOrder(t, either(3, 24)) })
+	t.Run("a stream keeps its order", func(t *testing.T) { c.keepOrder(t, bed.Either(3, 24)) })
 	t.Run("a stuck data path blocks nobody else", c.stickData)
 }
 
@@ -40,17 +44,18 @@ func TestClusterWithCollidingHashes(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3, hashBits: 8, relayed: true})
 	t.Run("many sends come exactly once", func(t *testing.T) {
-		c.sendMany(t, either(300, manyMembers), either(100, manyUsers), either(400, sends))
+		many, users := bed.Either(300, manyMembers), bed.Either(100, manyUsers)
+		c.sendMany(t, many, users, bed.Either(400, sends))
 	})
 	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {
-		c.readYourWrites(t, either(300, 10_000))
+		c.readYourWrites(t, bed.Either(300, 10_000))
 	})
-	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, either(5, 150)) })
-	t.Run("a stream keeps its order", func(t *testing.T) { c.keepOrder(t, either(2, 24)) })
+	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, bed.Either(5, 150)) })
+	t.Run("a stream keeps its order", func(t *testing.T) { c.keepOrder(t, bed.Either(2, 24)) })
 	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) {
-		c.hangOne(t, either(200, 10_000))
+		c.hangOne(t, bed.Either(200, 10_000))
 	})
 	t.Run("a retry after a kill is safe", func(t *testing.T) {
-		c.killAndRetry(t, either(40, 1000))
+		c.killAndRetry(t, bed.Either(40, 1000))
 	})
 }

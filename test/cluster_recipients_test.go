@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // crowdRole is the role of clients that are too many for the open files of a single process. They
@@ -34,7 +36,7 @@ type crowdNews struct {
 // serveCrowd is the life of a crowd.
 func serveCrowd() error {
 	var r recipients
-	return answerLines(func(o crowdOrder) (any, error) {
+	return bed.AnswerLines(func(o crowdOrder) (any, error) {
 		if o.Clients > 0 {
 			if err := r.connect(&o); err != nil {
 				return nil, err
@@ -56,7 +58,7 @@ func (r *recipients) connect(o *crowdOrder) error {
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var failed []error
-	slots := make(chan struct{}, connectLimit)
+	slots := make(chan struct{}, bed.HandshakesAtOnce)
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(o.Host)}}
 	for range o.Clients {
 		slots <- struct{}{}
@@ -64,7 +66,7 @@ func (r *recipients) connect(o *crowdOrder) error {
 		r.got = append(r.got, got)
 		group.Go(func() {
 			defer func() { <-slots }()
-			c, err := dialClient(dialer, o.Address, o.Path, "")
+			c, err := bed.DialClient(context.Background(), dialer, o.Address, o.Path, "")
 			if err != nil {
 				mu.Lock()
 				defer mu.Unlock()
@@ -72,7 +74,7 @@ func (r *recipients) connect(o *crowdOrder) error {
 				return
 			}
 			go func() { // ends with the process
-				_ = c.read(func([]byte) { got.Add(1) })
+				_ = c.Read(func([]byte) { got.Add(1) })
 				r.lost.Add(1)
 			}()
 		})
@@ -112,7 +114,7 @@ func (r *recipients) news() crowdNews {
 // audience is clients at all hubs, with a process for the clients of each hub.
 type audience struct {
 	namespace string
-	helpers   []*helper
+	helpers   []*bed.Helper
 	sent      int // messages to each
 }
 
@@ -125,13 +127,13 @@ func (c *cluster) gather(t *testing.T, each int, namespace string) *audience {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := startHelper(t, crowdRole)
-		h.tell(t, crowdOrder{Clients: each, Host: n.host, Address: n.Clients, Path: path})
+		h := bed.StartHelper(t, crowdRole)
+		h.Tell(t, crowdOrder{Clients: each, Host: n.host, Address: n.Clients, Path: path})
 		a.helpers = append(a.helpers, h)
 	}
 	for _, h := range a.helpers {
 		var news crowdNews
-		h.hear(t, &news)
+		h.Hear(t, &news)
 	}
 	return a
 }
@@ -140,11 +142,11 @@ func (c *cluster) gather(t *testing.T, each int, namespace string) *audience {
 func (a *audience) await(t *testing.T) (clients int) {
 	t.Helper()
 	for _, h := range a.helpers {
-		h.tell(t, crowdOrder{Messages: a.sent})
+		h.Tell(t, crowdOrder{Messages: a.sent})
 	}
 	for _, h := range a.helpers {
 		var news crowdNews
-		h.hear(t, &news)
+		h.Hear(t, &news)
 		clients += news.Clients
 		if news.Least != a.sent || news.Most != a.sent || news.Lost > 0 {
 			t.Errorf("clients have %+v, want %d messages each", news, a.sent)

@@ -15,6 +15,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -115,12 +116,12 @@ func (r *retries) round(t *testing.T, random *rand.Rand) {
 		sending.Go(func() {
 			var err error
 			failed[i], err = r.sendUntilKilled(t.Context(), delivery, own)
-			report(t, err)
+			bed.Report(t, err)
 		})
 	}
 	enough := r.sent.Load() + retryWorkers + 1 + random.Int64N(killAfter)
 	testkit.Eventually(t, "calls are under way", func() bool { return r.sent.Load() >= enough })
-	victim.kill(t)
+	victim.Kill(t)
 	sending.Wait()
 	if t.Failed() {
 		t.FailNow()
@@ -142,7 +143,7 @@ func (r *retries) sendUntilKilled(
 		n := int(r.sent.Add(1))
 		request := &controlv1.SendRequest{
 			Target: r.target(random), Wait: controlv1.Wait_WAIT_WRITTEN,
-			WaitTimeout: durationpb.New(patience),
+			WaitTimeout: durationpb.New(bed.CallLimit),
 			Message: &controlv1.Message{
 				Payload: &controlv1.Message_Text{Text: fmt.Sprint("0 ", n)},
 			},

@@ -12,6 +12,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -103,7 +104,7 @@ func (s *stuckSender) stick(t *testing.T, c *cluster) {
 	t.Helper()
 	bulk := &controlv1.SendRequest{
 		Target: &controlv1.Target{Users: []string{"bulk"}}, Wait: controlv1.Wait_WAIT_WRITTEN,
-		WaitTimeout: durationpb.New(patience),
+		WaitTimeout: durationpb.New(bed.CallLimit),
 		Message: &controlv1.Message{
 			Payload: &controlv1.Message_Text{Text: "1 0 " + strings.Repeat("x", mebibyte-4)},
 		},
@@ -209,7 +210,7 @@ func (s *stuckSender) send(t *testing.T) {
 // stream sends batches on a stream while the hub is stuck.
 func (s *stuckSender) stream(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), bed.CallLimit)
 	defer cancel()
 	stream, err := s.delivery.SendStream(ctx)
 	if err != nil {

@@ -16,19 +16,8 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
-
-// long selects the long form of the cluster's tests, `make test-cluster`, which takes too long for
-// every day.
-var long = os.Getenv("CONNHUB_TEST_LONG") != ""
-
-// either picks how much of something a test does.
-func either(short, inLong int) int {
-	if long {
-		return inLong
-	}
-	return short
-}
 
 // plan is how a cluster is made.
 type plan struct {
@@ -50,7 +39,7 @@ type cluster struct {
 
 // node is the place of a hub in a cluster. A new process may take the place.
 type node struct {
-	*process
+	*bed.Process
 
 	number  int
 	host    string   // all its own: it listens there, and its clients come from there
@@ -68,9 +57,6 @@ const publicURL = "http://clients.test"
 // openCluster starts etcd and the hubs, and waits until each hub knows the interests of its peers.
 func openCluster(t *testing.T, p plan) *cluster {
 	t.Helper()
-	if _, err := buildBinary(); err != nil {
-		t.Fatal(err)
-	}
 	c := &cluster{plan: p, dir: t.TempDir(), etcd: startEtcd(t)}
 	for i := range callers + 1 {
 		c.secrets = append(
@@ -94,7 +80,7 @@ func openCluster(t *testing.T, p plan) *cluster {
 // leave asks all hubs to stop at once; each is waited for by its own.
 func (c *cluster) leave() {
 	for _, n := range c.nodes {
-		n.terminate()
+		n.Terminate()
 	}
 }
 
@@ -152,8 +138,8 @@ func (c *cluster) launch(t *testing.T, n *node) {
 	if n.relay != nil {
 		args = append(args, "--advertise-control", n.relay.address)
 	}
-	n.process = start(t, args...)
-	n.await(t, n.bound)
+	n.Process = bed.Start(t, args...)
+	n.Await(t, n.Bound)
 	if n.relay != nil {
 		n.relay.connect(n.Control)
 	}
@@ -163,7 +149,7 @@ func (c *cluster) launch(t *testing.T, n *node) {
 // processes returns the processes of the current hubs.
 func (c *cluster) processes() (hubs []int) {
 	for _, n := range c.nodes {
-		hubs = append(hubs, n.command.Process.Pid)
+		hubs = append(hubs, n.PID())
 	}
 	return hubs
 }
@@ -172,7 +158,7 @@ func (c *cluster) processes() (hubs []int) {
 func (c *cluster) awaitReady(t *testing.T, nodes ...*node) {
 	t.Helper()
 	for _, n := range nodes {
-		n.await(t, n.ready)
+		n.Await(t, n.Ready)
 	}
 }
 
@@ -181,7 +167,7 @@ func (c *cluster) awaitCalm(t *testing.T) {
 	t.Helper()
 	testkit.Eventually(t, "every hub has a filter lease of every other one", func() bool {
 		for _, n := range c.nodes {
-			if sample(t, n.get(t, "/metrics"), "connhub_mesh_leases") != float64(len(c.nodes)-1) {
+			if n.Sum(t, "connhub_mesh_leases") != len(c.nodes)-1 {
 				return false
 			}
 		}
@@ -193,7 +179,7 @@ func (c *cluster) awaitCalm(t *testing.T) {
 // callers.
 func (c *cluster) dial(t *testing.T, n *node, secret int) *grpc.ClientConn {
 	t.Helper()
-	return dialControl(t, n.Control, grpc.WithPerRPCCredentials(bearer(c.secrets[secret])))
+	return bed.DialControl(t, n.Control, grpc.WithPerRPCCredentials(bearer(c.secrets[secret])))
 }
 
 // bearer is the secret of a backend.
@@ -217,20 +203,20 @@ func (c *cluster) deliveries(t *testing.T, secret int) (all []controlv1.Delivery
 // enter brings members in, each at the hub that at names, with a token of another hub.
 func (c *cluster) enter(t *testing.T, crowd *crowd, members []*member, at func(*member) *node) {
 	t.Helper()
-	crowd.connect(t, members, func(m *member) (*client, error) {
+	crowd.connect(t, members, func(m *member) (*bed.Client, error) {
 		issuer := c.nodes[(m.index+1)%len(c.nodes)]
 		return c.admit(t.Context(), m, issuer, at(m))
 	})
 }
 
-func (c *cluster) admit(ctx context.Context, m *member, issuer, to *node) (*client, error) {
+func (c *cluster) admit(ctx context.Context, m *member, issuer, to *node) (*bed.Client, error) {
 	path, err := issuer.invite(ctx, m)
 	if err != nil {
 		return nil, err
 	}
 	// The address identifies a member, so no two members may have the same address.
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(to.host)}}
-	return dialClient(dialer, to.Clients, path, m.protocol)
+	return bed.DialClient(ctx, dialer, to.Clients, path, m.protocol)
 }
 
 // invite returns where a member connects, with a token of this hub.
@@ -301,44 +287,18 @@ func (n *node) hubs(t *testing.T) map[string]*controlv1.Hub {
 // sum adds a metric up over the hubs.
 func (c *cluster) sum(t *testing.T, name string, labels ...string) int {
 	t.Helper()
-	total := 0.0
+	total := 0
 	for _, n := range c.nodes {
-		total += sample(t, n.get(t, "/metrics"), name, labels...)
+		total += n.Sum(t, name, labels...)
 	}
-	return int(total)
-}
-
-// sample adds up the samples of a metric that have all the labels, each as name="value".
-func sample(t *testing.T, metrics, name string, labels ...string) float64 {
-	t.Helper()
-	sum := 0.0
-lines:
-	for line := range strings.Lines(metrics) {
-		rest, ok := strings.CutPrefix(line, name)
-		if !ok || rest[0] != ' ' && rest[0] != '{' {
-			continue
-		}
-		for _, label := range labels {
-			if !strings.Contains(rest, label) {
-				continue lines
-			}
-		}
-		value, err := strconv.ParseFloat(
-			strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64,
-		)
-		if err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-		sum += value
-	}
-	return sum
+	return total
 }
 
 // checkInvariants has each hub look at itself.
 func (c *cluster) checkInvariants(t *testing.T) {
 	t.Helper()
 	for _, n := range c.nodes {
-		n.get(t, "/debug/invariants")
+		n.Get(t, "/debug/invariants")
 	}
 }
 
@@ -362,7 +322,7 @@ func together(t *testing.T, workers int, work func(worker int) error) {
 	t.Helper()
 	var group sync.WaitGroup
 	for i := range workers {
-		group.Go(func() { report(t, work(i)) })
+		group.Go(func() { bed.Report(t, work(i)) })
 	}
 	group.Wait()
 	if t.Failed() {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // callers is how many backends send at once.
@@ -27,7 +28,7 @@ const (
 
 // member is a client of a crowd, with the messages that it has got.
 type member struct {
-	*client
+	*bed.Client
 	index     int // in crowd.members
 	id        string
 	hub       string // that has it
@@ -89,21 +90,18 @@ func (c *crowd) add(namespace, user, protocol string, groups ...string) *member 
 	return m
 }
 
-// connectLimit is how many handshakes are under way at once.
-const connectLimit = 16
-
 // connect brings the members in by dial.
-func (c *crowd) connect(t *testing.T, members []*member, dial func(*member) (*client, error)) {
+func (c *crowd) connect(t *testing.T, members []*member, dial func(*member) (*bed.Client, error)) {
 	t.Helper()
 	var group sync.WaitGroup
-	slots := make(chan struct{}, connectLimit)
+	slots := make(chan struct{}, bed.HandshakesAtOnce)
 	for _, m := range members {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
 			var err error
-			m.client, err = dial(m)
-			report(t, err)
+			m.Client, err = dial(m)
+			bed.Report(t, err)
 		})
 	}
 	group.Wait()
@@ -117,7 +115,7 @@ func (c *crowd) identify(t *testing.T, conn *grpc.ClientConn, members []*member)
 	t.Helper()
 	byAddress := map[string]*member{}
 	for _, m := range members {
-		byAddress[m.conn.LocalAddr().String()] = m
+		byAddress[m.Conn.LocalAddr().String()] = m
 	}
 	for namespace := range c.all {
 		for _, listed := range listAll(t, conn, namespace) {
@@ -129,7 +127,7 @@ func (c *crowd) identify(t *testing.T, conn *grpc.ClientConn, members []*member)
 	}
 	for _, m := range members {
 		if m.id == "" {
-			t.Fatalf("nobody lists %s at %v", m.user, m.conn.LocalAddr())
+			t.Fatalf("nobody lists %s at %v", m.user, m.Conn.LocalAddr())
 		}
 	}
 }
@@ -162,15 +160,15 @@ func (c *crowd) read(members []*member) {
 // disperse ends the remaining connections, and waits until all readers have ended.
 func (c *crowd) disperse() {
 	for _, m := range c.members {
-		if m.client != nil {
-			_ = m.conn.Close()
+		if m.Client != nil {
+			_ = m.Conn.Close()
 		}
 	}
 	c.reading.Wait()
 }
 
 func (m *member) run() {
-	m.err = m.client.read(m.take)
+	m.err = m.Client.Read(m.take)
 	if !m.over {
 		close(m.ended)
 	}
@@ -281,4 +279,18 @@ func (c *crowd) each(ids, users, groups []string, visit func(*member)) {
 			visit(m)
 		}
 	}
+}
+
+// textOf returns the text in a message of a protocol; false: it is no message of a backend.
+func textOf(protocol string, message []byte) (string, bool) {
+	text := string(message)
+	if protocol == "" {
+		return text, true
+	}
+	// Tests' texts need no escapes.
+	_, data, ok := strings.Cut(text, `"dataType":"text","data":"`)
+	if !ok {
+		return "", false
+	}
+	return strings.TrimSuffix(data, `"}`), true
 }

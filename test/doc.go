@@ -7,12 +7,11 @@
 // of the source, and proves that the linter holds the import rule.
 //
 // Life: a test opens a house, the hub with its doors in this process (house_test.go), or starts the
-// binary as users do (binary_test.go). Its clients (client_test.go) share no code with the hub, so
-// that a mistake on both sides cannot hide itself.
+// binary as users do (package bed).
 //
 // The tests of the cluster (cluster_*_test.go) run hubs and etcd as processes. They stop, kill and
 // start them, and cut the network between them (relay_test.go). This program itself plays etcd's
-// members and large audiences, in processes of their own (role_test.go). CONNHUB_TEST_LONG=1 makes
+// members and large audiences, in processes of their own. CONNHUB_TEST_LONG=1 makes
 // these tests longer: `make test-cluster`.
 //
 // The tests of many links (door_test.go) start the binary for each way in which a hub carries

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // door is a way in which a hub carries its clients' links. Every promise holds behind each door.
@@ -40,7 +41,7 @@ func eachDoor(t *testing.T, test func(*testing.T, door)) {
 }
 
 // open starts a hub with this door alone, without secrets, until the test ends.
-func (d door) open(t *testing.T, flags ...string) *process {
+func (d door) open(t *testing.T, flags ...string) *bed.Process {
 	t.Helper()
 	// A busy machine may keep a client from its handshake for longer than the default.
 	flags = append([]string{"--handshake-timeout", "1m"}, flags...)
@@ -49,7 +50,7 @@ func (d door) open(t *testing.T, flags ...string) *process {
 		certificate, key := keyPair(t)
 		flags = append(flags, "--tls-cert-file", certificate, "--tls-key-file", key)
 	}
-	return startAlone(t, flags...)
+	return bed.StartAlone(t, flags...)
 }
 
 // clientTLS accepts any certificate.
@@ -91,18 +92,18 @@ func keyPair(t *testing.T) (certificate, key string) {
 
 // remains has the resources of a hub after it has tidied up.
 type remains struct {
-	vitals
+	bed.Vitals
 
 	heap int // bytes in use
 }
 
 // anything is more than a hub may have.
-var anything = vitals{goroutines: math.MaxInt, files: math.MaxInt}
+var anything = bed.Vitals{Goroutines: math.MaxInt, Files: math.MaxInt}
 
 // check checks that no counted resource has grown.
 func (r remains) check(t *testing.T, before remains) {
 	t.Helper()
-	if r.goroutines > before.goroutines || r.files > before.files {
+	if r.Goroutines > before.Goroutines || r.Files > before.Files {
 		t.Errorf("the hub has %+v, before it had %+v", r, before)
 	}
 }
@@ -124,28 +125,12 @@ func mayLeave(connections int) int { return connections*leftOfEach + leftOfNoise
 // smallest object that a hub could forget to release for a connection, its State, is larger.
 func mayAdd(connections int) int { return connections*64 + leftOfNoise }
 
-// collections is the number of garbage collections. After it, nothing is left that only a pool or a
-// finalizer keeps: each of them takes two.
-const collections = 4
-
-// remains waits until the hub has no link, and no more goroutines and files than want. Then it
+// remainsOf waits until the hub has no link, and no more goroutines and files than want. Then it
 // collects the hub's garbage.
-func (p *process) remains(t *testing.T, want vitals) remains {
+func remainsOf(t *testing.T, p *bed.Process, want bed.Vitals) remains {
 	t.Helper()
 	testkit.Eventually(t, "the last link is gone", func() bool {
-		return p.sample(t, "connhub_links") == 0
+		return p.Sum(t, "connhub_links") == 0
 	})
-	v := p.calm(t, want)
-	// The text form has the memory that was in use before the text was made.
-	profile := ""
-	for range collections {
-		profile = p.get(t, "/debug/pprof/heap?gc=1&debug=1")
-	}
-	return remains{v, gauge(t, profile, "# HeapAlloc =")}
-}
-
-// sample is the sum of a metric's samples that have all the labels.
-func (p *process) sample(t *testing.T, name string, labels ...string) int {
-	t.Helper()
-	return int(sample(t, p.get(t, "/metrics"), name, labels...))
+	return remains{p.CalmVitals(t, want), p.CollectHeap(t)}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -41,9 +42,6 @@ const (
 	// and the outbox.
 	slowPadding = 16 << 10
 	sendBuffer  = 64 << 10
-
-	// patience is for calls that end by themselves, on a machine that is busy.
-	patience = 2 * time.Minute
 )
 
 // tightOutbox is small for slow clients and large enough for the rest. A caller continues when its
@@ -75,9 +73,9 @@ func TestManySendsExactlyOnce(t *testing.T) {
 	h := openHouse(t, tightOutbox, sendBuffer)
 	healthy := populate(c, manyMembers, manyUsers)
 	slow := addSlow(c)
-	conn := dialControl(t, h.control)
-	c.connect(t, healthy, h.dial(net.Dialer{}))
-	c.connect(t, slow, h.dial(net.Dialer{Control: narrow}))
+	conn := bed.DialControl(t, h.control)
+	c.connect(t, healthy, h.dial(t, net.Dialer{}))
+	c.connect(t, slow, h.dial(t, net.Dialer{Control: narrow}))
 	c.identify(t, conn, c.members)
 	c.read(healthy)
 
@@ -86,9 +84,9 @@ func TestManySendsExactlyOnce(t *testing.T) {
 	all := make([]*caller, callers)
 	for i := range all {
 		all[i] = newCaller(c, i, seed)
-		all[i].sends, all[i].slowly = either(shortSends, sends)/callers, true
+		all[i].sends, all[i].slowly = bed.Either(shortSends, sends)/callers, true
 		all[i].deliveries = []controlv1.DeliveryServiceClient{
-			controlv1.NewDeliveryServiceClient(dialControl(t, h.control)),
+			controlv1.NewDeliveryServiceClient(bed.DialControl(t, h.control)),
 		}
 	}
 	sum := runCallers(t, all)
@@ -163,7 +161,7 @@ func runCallers(t *testing.T, all []*caller) *totals {
 	t.Helper()
 	var sending sync.WaitGroup
 	for _, a := range all {
-		sending.Go(func() { report(t, a.run(t.Context())) })
+		sending.Go(func() { bed.Report(t, a.run(t.Context())) })
 	}
 	sending.Wait()
 	if t.Failed() {
@@ -201,7 +199,7 @@ func (c *caller) sendHealthy(ctx context.Context, n int) error {
 			Payload: &controlv1.Message_Text{Text: fmt.Sprint(c.number, " ", n)},
 		},
 		Wait:        controlv1.Wait_WAIT_WRITTEN,
-		WaitTimeout: durationpb.New(patience),
+		WaitTimeout: durationpb.New(bed.CallLimit),
 	}
 	request.Namespace, request.Target = c.target()
 	response, err := c.delivery().Send(ctx, request)
@@ -348,7 +346,7 @@ func say(t *testing.T, conn *grpc.ClientConn, namespace, text string) *controlv1
 			Target:      &controlv1.Target{Everyone: true},
 			Message:     &controlv1.Message{Payload: &controlv1.Message_Text{Text: text}},
 			Wait:        controlv1.Wait_WAIT_WRITTEN,
-			WaitTimeout: durationpb.New(patience),
+			WaitTimeout: durationpb.New(bed.CallLimit),
 		})
 	if err != nil {
 		t.Fatal(err)
@@ -413,7 +411,7 @@ func surplus(got, want, may []int) (missing []int, ok bool) {
 // with the messages that the clients have.
 func checkSlow(t *testing.T, h *house, c *crowd, requests []*controlv1.SendRequest, sum *totals) {
 	t.Helper()
-	delivery := controlv1.NewDeliveryServiceClient(dialControl(t, h.control))
+	delivery := controlv1.NewDeliveryServiceClient(bed.DialControl(t, h.control))
 	byGroup := map[string]*totals{}
 	for _, way := range slowWays {
 		byGroup[way.group] = newTotals()
@@ -422,7 +420,7 @@ func checkSlow(t *testing.T, h *house, c *crowd, requests []*controlv1.SendReque
 		receipt := settle(t, delivery, request)
 		byGroup[request.GetTarget().GetGroups()[0]].add(receipt)
 	}
-	word := say(t, dialControl(t, h.control), "slow", lastWord)
+	word := say(t, bed.DialControl(t, h.control), "slow", lastWord)
 	sum.add(word)
 	awaitEnd(t, c.all["slow"])
 
@@ -458,13 +456,13 @@ func settle(
 	t *testing.T, delivery controlv1.DeliveryServiceClient, request *controlv1.SendRequest,
 ) *controlv1.Receipt {
 	t.Helper()
-	request.Wait, request.WaitTimeout = controlv1.Wait_WAIT_WRITTEN, durationpb.New(patience)
+	request.Wait, request.WaitTimeout = controlv1.Wait_WAIT_WRITTEN, durationpb.New(bed.CallLimit)
 	response, err := delivery.Send(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	receipt := response.GetReceipt()
-	report(t, checkBalance(receipt))
+	bed.Report(t, checkBalance(receipt))
 	if !receipt.GetDuplicate() || receipt.GetQueued() != 0 {
 		t.Fatalf("%q: the receipt is %v, want the one of the first send, settled",
 			request.GetRequestId(), receipt)
@@ -513,7 +511,7 @@ func checkMetrics(t *testing.T, h *house, sum *totals) {
 // checkNothingElse closes all clients, and checks that no message came that was not sent.
 func checkNothingElse(t *testing.T, h *house, c *crowd) {
 	t.Helper()
-	connections := controlv1.NewConnectionServiceClient(dialControl(t, h.control))
+	connections := controlv1.NewConnectionServiceClient(bed.DialControl(t, h.control))
 	for namespace, members := range c.all {
 		_, err := connections.CloseConnections(t.Context(), &controlv1.CloseConnectionsRequest{
 			Namespace: namespace, Target: &controlv1.Target{Everyone: true},
@@ -526,7 +524,7 @@ func checkNothingElse(t *testing.T, h *house, c *crowd) {
 	c.reading.Wait()
 	for _, m := range c.members {
 		tooSlow := slices.Contains(m.groups, slowWays[0].group)
-		if len(m.strays) > 0 || !errors.Is(m.err, errClosed{code: 4000}) && !tooSlow {
+		if len(m.strays) > 0 || !errors.Is(m.err, bed.ClosedError{Code: 4000}) && !tooSlow {
 			t.Errorf("%s ended with %v, and got %.200q besides", m.user, m.err, m.strays)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // floodParty has the numbers of clients with each behaviour while messages go to all.
@@ -19,7 +20,7 @@ type floodParty map[manners]int
 func (d door) floods() floodParty {
 	of := 2
 	switch {
-	case long:
+	case bed.Long:
 		of = 1
 	case d.secure:
 		of = 5
@@ -68,13 +69,13 @@ var floodFlags = []string{
 func TestFloodsDisturbNobody(t *testing.T) {
 	t.Parallel()
 	eachDoor(t, func(t *testing.T, d door) {
-		f := &flood{door: d, party: d.floods(), process: d.open(t, floodFlags...)}
-		f.backend = dialControl(t, f.Control)
-		f.listeners = startHelper(t, guestsRole)
+		f := &flood{door: d, party: d.floods(), Process: d.open(t, floodFlags...)}
+		f.backend = bed.DialControl(t, f.Control)
+		f.listeners = bed.StartPromptHelper(t, guestsRole)
 
 		f.admit(t, f.listeners, floodAttentive/10, attentive)
-		massClose(t, f.process, f.backend, []*helper{f.listeners}, floodAttentive/10)
-		before := f.remains(t, anything)
+		f.closeListeners(t, floodAttentive/10)
+		before := remainsOf(t, f.Process, anything)
 		f.admit(t, f.listeners, floodAttentive, attentive)
 		f.admit(t, f.listeners, floodInsistent, insistent)
 
@@ -82,10 +83,10 @@ func TestFloodsDisturbNobody(t *testing.T) {
 		f.come(t)
 		f.sendUntilOver(t)
 		f.checkListeners(t, time.Since(began))
-		f.checkGoroutines(t, before.goroutines)
+		f.checkGoroutines(t, before.Goroutines)
 		f.takeLargest(t)
-		massClose(t, f.process, f.backend, []*helper{f.listeners}, floodAttentive+floodInsistent)
-		after := f.remains(t, before.vitals)
+		f.closeListeners(t, floodAttentive+floodInsistent)
+		after := remainsOf(t, f.Process, before.Vitals)
 		t.Logf("before %+v, after %+v", before, after)
 		after.check(t, before)
 		if most := before.heap + mayLeave(f.party.connections()); after.heap > most {
@@ -98,13 +99,13 @@ func TestFloodsDisturbNobody(t *testing.T) {
 
 // flood is a hub with guests of all manners.
 type flood struct {
-	*process
+	*bed.Process
 
 	door      door
 	party     floodParty
 	backend   *grpc.ClientConn
-	listeners *helper   // the attentive and the insistent
-	others    []*helper // clients that have not entered yet
+	listeners *bed.Helper   // the attentive and the insistent
+	others    []*bed.Helper // clients that have not entered yet
 
 	networks int // of guests, in use
 	sent     int // messages to all
@@ -112,25 +113,31 @@ type flood struct {
 }
 
 // admit brings guests in.
-func (f *flood) admit(t *testing.T, h *helper, count int, m manners) {
+func (f *flood) admit(t *testing.T, h *bed.Helper, count int, m manners) {
 	t.Helper()
 	f.invite(t, h, count, m)
-	h.news(t)
+	newsOf(t, h)
 }
 
 // invite is admit without its wait. All but the absent get the messages to all.
-func (f *flood) invite(t *testing.T, h *helper, count int, m manners) {
+func (f *flood) invite(t *testing.T, h *bed.Helper, count int, m manners) {
 	t.Helper()
 	group := "all"
 	if m == absent {
 		group = "absent"
 	}
 	f.networks++
-	h.tell(t, guestOrder{Come: &party{
+	h.Tell(t, guestOrder{Come: &party{
 		Clients: count, Manners: m, Address: f.Clients, Path: "/ws?group=" + group,
 		Secure:  f.door.secure,
 		Network: f.networks, Times: floodTimes,
 	}})
+}
+
+// closeListeners closes all clients that are left: so many listeners.
+func (f *flood) closeListeners(t *testing.T, count int) {
+	t.Helper()
+	massClose(t, f.Process, f.backend, []*bed.Helper{f.listeners}, count)
 }
 
 // come starts the floods. The absent have entered, and their process is stopped: their kernel still
@@ -138,11 +145,11 @@ func (f *flood) invite(t *testing.T, h *helper, count int, m manners) {
 // kernel does not answer either, cannot be had here.)
 func (f *flood) come(t *testing.T) {
 	t.Helper()
-	gone := startHelper(t, guestsRole)
+	gone := bed.StartPromptHelper(t, guestsRole)
 	f.admit(t, gone, f.party[absent], absent)
-	gone.signal(t, syscall.SIGSTOP)
+	gone.Signal(t, syscall.SIGSTOP)
 	for _, m := range []manners{deaf, halting, longwinded, abrupt} {
-		h := startHelper(t, guestsRole)
+		h := bed.StartPromptHelper(t, guestsRole)
 		f.invite(t, h, f.party[m], m)
 		f.others = append(f.others, h)
 	}
@@ -170,8 +177,8 @@ func (f *flood) sendUntilOver(t *testing.T) {
 			}
 			f.sent++
 		}
-		f.listeners.tell(t, guestOrder{Heard: f.sent})
-		f.listeners.news(t)
+		f.listeners.Tell(t, guestOrder{Heard: f.sent})
+		newsOf(t, f.listeners)
 	}
 }
 
@@ -180,12 +187,12 @@ func (f *flood) sendUntilOver(t *testing.T) {
 // which the machine let it begin.
 func (f *flood) over(t *testing.T) bool {
 	t.Helper()
-	f.most = max(f.most, f.vitals(t).goroutines)
+	f.most = max(f.most, f.Vitals(t).Goroutines)
 	for len(f.others) > 0 {
 		select {
-		case line, ok := <-f.others[0].answers:
+		case line, ok := <-f.others[0].Answers:
 			var news guestNews
-			f.others[0].understand(t, line, ok, &news)
+			f.others[0].Understand(t, line, ok, &news)
 			f.others = f.others[1:]
 		default:
 			return false
@@ -200,11 +207,11 @@ func (f *flood) over(t *testing.T) bool {
 // causes are how many connections have ended for which cause.
 func (f *flood) causes(t *testing.T) map[string]int {
 	t.Helper()
-	metrics := f.get(t, "/metrics")
+	metrics := f.Get(t, "/metrics")
 	causes := map[string]int{}
 	for _, cause := range []string{"lost", "slow_message", "memory", "slow", "ping_timeout"} {
 		causes[cause] = int(
-			sample(t, metrics, "connhub_connections_closed_total", `cause="`+cause+`"`),
+			bed.SumSamples(t, metrics, "connhub_connections_closed_total", `cause="`+cause+`"`),
 		)
 	}
 	return causes
@@ -214,8 +221,8 @@ func (f *flood) causes(t *testing.T) map[string]int {
 // and that the insistent clients have their answers.
 func (f *flood) checkListeners(t *testing.T, took time.Duration) {
 	t.Helper()
-	f.listeners.tell(t, guestOrder{Heard: f.sent})
-	news := f.listeners.news(t)
+	f.listeners.Tell(t, guestOrder{Heard: f.sent})
+	news := newsOf(t, f.listeners)
 	t.Logf("%d messages to each in %v, %v, %d pings, %d pongs",
 		f.sent, took, f.causes(t), news.Pings, news.Pongs)
 	if news.Guests != floodAttentive+floodInsistent ||
@@ -239,7 +246,7 @@ func (f *flood) checkListeners(t *testing.T, took time.Duration) {
 // something to send or to get at that moment.
 func (f *flood) checkGoroutines(t *testing.T, before int) {
 	t.Helper()
-	const handshakes, busy = 2 * connectLimit * 4, 2 * (floodAttentive + floodInsistent)
+	const handshakes, busy = 2 * bed.HandshakesAtOnce * 4, 2 * (floodAttentive + floodInsistent)
 	bound := before + floodWaits + handshakes + busy
 	if f.door.each { // a goroutine for each link, and a writer for each link that does not read
 		bound += f.party.connections() + f.party[deaf]
@@ -258,18 +265,18 @@ func (f *flood) takeLargest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.conn.Close()
-	taken := f.sample(t, "connhub_client_messages_total")
-	if _, err := c.conn.Write(append([]byte{
-		finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0,
+	defer c.Conn.Close()
+	taken := f.Sum(t, "connhub_client_messages_total")
+	if _, err := c.Conn.Write(append([]byte{
+		bed.FinBit | bed.OpBinary, bed.MaskBit | 127, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0,
 	}, make([]byte, 1<<20)...)); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the largest message is taken", func() bool {
-		return f.sample(t, "connhub_client_messages_total") == taken+1
+		return f.Sum(t, "connhub_client_messages_total") == taken+1
 	})
-	_ = c.conn.Close()
+	_ = c.Conn.Close()
 	testkit.Eventually(t, "who sent it is gone", func() bool {
-		return f.sample(t, "connhub_links") == floodAttentive+floodInsistent
+		return f.Sum(t, "connhub_links") == floodAttentive+floodInsistent
 	})
 }

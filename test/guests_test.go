@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // guestsRole is the role of clients by the thousand, in a process of their own. Each has the
@@ -78,7 +79,7 @@ type guestNews struct {
 // serveGuests is the life of the guests' process.
 func serveGuests() error {
 	g := guests{ends: map[string]int{}}
-	return answerLines(func(o guestOrder) (any, error) {
+	return bed.AnswerLines(func(o guestOrder) (any, error) {
 		var err error
 		switch {
 		case o.Come != nil:
@@ -105,7 +106,7 @@ type guests struct {
 
 // guest is a client that is in.
 type guest struct {
-	*client
+	*bed.Client
 
 	heard        atomic.Int64  // messages
 	listens      bool          // to the end, and has to hear all
@@ -123,7 +124,7 @@ func (g *guests) come(p *party) error {
 	var group sync.WaitGroup
 	failed := make(chan error, p.Clients)
 	quiet := g.murmur()
-	slots := make(chan struct{}, connectLimit)
+	slots := make(chan struct{}, bed.HandshakesAtOnce)
 	for i := range p.Clients {
 		slots <- struct{}{}
 		group.Go(func() {
@@ -157,10 +158,10 @@ func (g *guests) beginAll(p *party) error {
 		return nil
 	}
 	for _, one := range g.all {
-		if err := one.begin(p.Manners); err != nil {
+		if err := beginMessage(one.Client, p.Manners); err != nil {
 			return fmt.Errorf("begin: %w", err)
 		}
-		g.staying.Go(func() { g.ended(one.hearOut()) })
+		g.staying.Go(func() { g.ended(hearOut(one.Client)) })
 	}
 	return nil
 }
@@ -179,23 +180,23 @@ func (g *guests) enter(p *party, number int) error {
 	if err != nil {
 		return err
 	}
-	one := &guest{client: c, house: g}
+	one := &guest{Client: c, house: g}
 	switch p.Manners {
 	case attentive, insistent:
 		one.listens = true
 		if p.Manners == insistent {
-			one.pong, one.turns = one.checkPong, make(chan struct{}, 1)
-			one.reader = bufio.NewReaderSize(turning{c.reader, one.turns}, turnBytes)
+			one.Pong, one.turns = one.checkPong, make(chan struct{}, 1)
+			one.Reader = bufio.NewReaderSize(turning{c.Reader, one.turns}, turnBytes)
 			g.staying.Go(one.insist)
 		}
 		g.staying.Go(func() {
-			g.ended(one.read(one.check))
+			g.ended(one.Read(one.check))
 			if one.turns != nil {
 				close(one.turns)
 			}
 		})
 	case abrupt:
-		return reset(c.conn)
+		return reset(c.Conn)
 	case halting, longwinded, deaf, absent, churning: // say nothing yet, or ever
 	}
 	g.mu.Lock()
@@ -205,10 +206,10 @@ func (g *guests) enter(p *party, number int) error {
 }
 
 // dial connects a guest of the party.
-func (p *party) dial(number int) (*client, error) {
+func (p *party) dial(number int) (*bed.Client, error) {
 	dialer := net.Dialer{
 		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(p.Network), byte(1+number%100))},
-		Timeout:   handshakeLimit,
+		Timeout:   bed.HandshakeLimit,
 	}
 	switch p.Manners {
 	case deaf:
@@ -226,7 +227,32 @@ func (p *party) dial(number int) (*client, error) {
 	if p.Secure {
 		conn = tls.Client(conn, clientTLS)
 	}
-	return newClient(conn, p.Address, p.Path, "")
+	return bed.NewClient(conn, p.Address, p.Path, "")
+}
+
+// narrow makes a socket's receive buffer as small as the kernel allows, before the handshake, so
+// that a client that does not read fills up soon.
+var narrow = setting(keeps(1))
+
+// option is an option of a socket, as setsockopt(2) takes it.
+type option struct{ level, name, value int }
+
+// keeps limits the received bytes that the kernel keeps to about so many.
+func keeps(bytes int) option { return option{syscall.SOL_SOCKET, syscall.SO_RCVBUF, bytes} }
+
+// setting sets options of a socket before it connects.
+func setting(options ...option) func(network, address string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			for _, o := range options {
+				failed = errors.Join(
+					failed, syscall.SetsockoptInt(int(fd), o.level, o.name, o.value),
+				)
+			}
+		})
+		return errors.Join(err, failed)
+	}
 }
 
 // shortSegments makes the hub's kernel send segments as on a real network, and so keep little of
@@ -250,29 +276,30 @@ const (
 	largePart = 20 << 10
 )
 
-// begin sends the beginning of a message. The mask is zero.
-func (c *client) begin(m manners) error {
-	b := []byte{finBit | opBinary, maskBit | smallFrame, 0, 0, 0, 0}
+// beginMessage sends the beginning of a message. The mask is zero.
+func beginMessage(c *bed.Client, m manners) error {
+	b := []byte{bed.FinBit | bed.OpBinary, bed.MaskBit | smallFrame, 0, 0, 0, 0}
 	if m == longwinded {
 		b = []byte{
-			finBit | opBinary, maskBit | 127, 0, 0, 0, 0, 0, largeFrame >> 16, 0, 0, 0, 0, 0, 0,
+			bed.FinBit | bed.OpBinary, bed.MaskBit | 127,
+			0, 0, 0, 0, 0, largeFrame >> 16, 0, 0, 0, 0, 0, 0,
 		}
 		b = append(b, make([]byte, largePart)...)
 	}
-	_, err := c.conn.Write(b)
+	_, err := c.Conn.Write(b)
 	return err
 }
 
 // hearOut reads until the end, and says nothing: it is in the middle of a message.
-func (c *client) hearOut() error {
-	defer c.conn.Close()
+func hearOut(c *bed.Client) error {
+	defer c.Conn.Close()
 	for {
-		opcode, payload, err := c.readFrame(nil)
+		opcode, payload, err := c.ReadFrame(nil)
 		if err != nil {
 			return err
 		}
-		if opcode == opClose {
-			return errClosed{binary.BigEndian.Uint16(payload), string(payload[2:])}
+		if opcode == bed.OpClose {
+			return bed.ParseClose(payload)
 		}
 	}
 }
@@ -344,8 +371,8 @@ func (g *guest) insist() {
 	for range g.turns {
 		for range pingsEach {
 			n++
-			if _, err := g.conn.Write(
-				maskedFrame(opPing, binary.BigEndian.AppendUint64(nil, n)),
+			if _, err := g.Conn.Write(
+				bed.MaskedFrame(bed.OpPing, binary.BigEndian.AppendUint64(nil, n)),
 			); err != nil {
 				return
 			}
@@ -362,7 +389,7 @@ func (g *guests) murmur() (quiet func()) {
 	murmuring.Go(func() {
 		pause := time.NewTicker(500 * time.Millisecond)
 		defer pause.Stop()
-		pong := maskedFrame(opPong, nil)
+		pong := bed.MaskedFrame(bed.OpPong, nil)
 		for {
 			select {
 			case <-stop:
@@ -373,7 +400,7 @@ func (g *guests) murmur() (quiet func()) {
 			all := slices.Clone(g.all)
 			g.mu.Unlock()
 			for _, one := range all {
-				_, _ = one.conn.Write(pong) // it may be gone
+				_, _ = one.Conn.Write(pong) // it may be gone
 			}
 		}
 	})

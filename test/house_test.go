@@ -11,14 +11,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // closeLimit is how long a house may take to close.
@@ -48,7 +47,7 @@ func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
 	// A closed client gets all written messages, unless it is cut off for not reading in time: then
 	// the reset discards the kernel's part, and receipts cannot know. Here the hub cuts off no
 	// client, however busy the machine is.
-	edgeConfig.CloseTimeout = patience
+	edgeConfig.CloseTimeout = bed.CallLimit
 	// The hub gives up no client for its silence: slow clients answer no ping while the rest of the
 	// test goes on.
 	edgeConfig.PingInterval, edgeConfig.PongTimeout = time.Hour, time.Hour
@@ -69,26 +68,19 @@ func openHouse(t *testing.T, outbox hub.Bounds, sendBuffer int) *house {
 
 	doors := listen(t, sendBuffer)
 	var serving sync.WaitGroup
-	serving.Go(func() { report(t, clients.Serve(doors[0])) })
-	serving.Go(func() { report(t, backends.Serve(doors[1])) })
+	serving.Go(func() { bed.Report(t, clients.Serve(doors[0])) })
+	serving.Go(func() { bed.Report(t, backends.Serve(doors[1])) })
 	t.Cleanup(func() {
-		report(t, h.CheckInvariants())
+		bed.Report(t, h.CheckInvariants())
 		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 		defer cancel()
-		report(t, h.Shutdown(ctx))
-		report(t, clients.Shutdown(ctx))
-		report(t, backends.Shutdown(ctx))
+		bed.Report(t, h.Shutdown(ctx))
+		bed.Report(t, clients.Shutdown(ctx))
+		bed.Report(t, backends.Shutdown(ctx))
 		serving.Wait()
-		report(t, h.CheckInvariants())
+		bed.Report(t, h.CheckInvariants())
 	})
 	return &house{h, registry, doors[0].Addr().String(), doors[1].Addr().String()}
-}
-
-func report(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 // listen opens two listeners. An accepted socket inherits the buffer of its listener.
@@ -115,26 +107,12 @@ func listen(t *testing.T, sendBuffer int) [2]net.Listener {
 }
 
 // dial connects a member with its identity.
-func (h *house) dial(dialer net.Dialer) func(*member) (*client, error) {
-	return func(m *member) (*client, error) {
+func (h *house) dial(t *testing.T, dialer net.Dialer) func(*member) (*bed.Client, error) {
+	return func(m *member) (*bed.Client, error) {
 		query := url.Values{"user": {m.user}, "group": m.groups}
-		return dialClient(
-			dialer, h.clients, "/client/hubs/"+m.namespace+"?"+query.Encode(), m.protocol,
-		)
+		path := "/client/hubs/" + m.namespace + "?" + query.Encode()
+		return bed.DialClient(t.Context(), dialer, h.clients, path, m.protocol)
 	}
-}
-
-// dialControl opens a backend's connection to a control address until the test ends.
-func dialControl(t *testing.T, address string, options ...grpc.DialOption) *grpc.ClientConn {
-	t.Helper()
-	conn, err := grpc.NewClient(
-		address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...,
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { report(t, conn.Close()) })
-	return conn
 }
 
 // counter sums the samples of a counter: all of them, or those with a value of the label "reason".

@@ -18,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // issuer signs clients' tokens with a key of its own, and publishes the public half.
@@ -73,11 +74,12 @@ func (s *keySite) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 const askedAgainAfter = 10 * time.Second
 
 // letsIn reports whether the hub accepts a token. It refuses a token with 401.
-func (p *process) letsIn(t *testing.T, token string) bool {
+func letsIn(t *testing.T, p *bed.Process, token string) bool {
 	t.Helper()
-	c, err := dialClient(net.Dialer{}, p.Clients, "/client/hubs/default?access_token="+token, "")
+	path := "/client/hubs/default?access_token=" + token
+	c, err := bed.DialClient(t.Context(), net.Dialer{}, p.Clients, path, "")
 	if err == nil {
-		_ = c.conn.Close()
+		_ = c.Conn.Close()
 		return true
 	}
 	if !strings.HasPrefix(err.Error(), "handshake: 401 ") {
@@ -102,26 +104,26 @@ func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	p := start(t, "serve", "--single-hub", "--listen-clients",
+	p := bed.Start(t, "serve", "--single-hub", "--listen-clients",
 		"127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
 		"--public-url", publicURL, "--backend-secret-file", secrets, "--token-jwks",
 		server.URL+"/jwks.json")
-	p.await(t, p.ready)
+	p.Await(t, p.Ready)
 
-	if !p.letsIn(t, before.token(t)) {
+	if !letsIn(t, p, before.token(t)) {
 		t.Error("the key that is published is refused")
 	}
 	for range 20 {
-		if p.letsIn(t, stranger.token(t)) || p.letsIn(t, forger.token(t)) {
+		if letsIn(t, p, stranger.token(t)) || letsIn(t, p, forger.token(t)) {
 			t.Fatal("a key that nobody has published is taken")
 		}
 	}
 	site.publish(t, after)
 	testkit.Eventually(t, "the new key is taken", func() bool {
-		return p.letsIn(t, after.token(t))
+		return letsIn(t, p, after.token(t))
 	})
-	if p.letsIn(t, before.token(t)) ||
-		p.letsIn(t, forger.token(t)) || p.letsIn(t, stranger.token(t)) {
+	if letsIn(t, p, before.token(t)) ||
+		letsIn(t, p, forger.token(t)) || letsIn(t, p, stranger.token(t)) {
 		t.Error("a key that is not published any more is taken")
 	}
 	took := time.Since(began)

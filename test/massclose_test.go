@@ -9,6 +9,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // clients with a goroutine each are impossible.
 func (d door) masses() int {
 	switch {
-	case long:
+	case bed.Long:
 		return 15_000
 	case d.secure:
 		return 300
@@ -45,20 +46,20 @@ func TestMassCloseLeavesNothing(t *testing.T) {
 	t.Parallel()
 	eachDoor(t, func(t *testing.T, d door) {
 		p := d.open(t)
-		backend := dialControl(t, p.Control)
+		backend := bed.DialControl(t, p.Control)
 		guests := d.hire(t)
 		count := d.masses()
 
 		// The first clients make the hub allocate what it then keeps for all later clients.
 		d.fill(t, p, guests, len(guests))
 		massClose(t, p, backend, guests, len(guests))
-		before := p.remains(t, anything)
+		before := remainsOf(t, p, anything)
 		round := func() remains {
 			began := time.Now()
 			d.fill(t, p, guests, count)
-			in, full := time.Since(began), p.vitals(t)
+			in, full := time.Since(began), p.Vitals(t)
 			took := massClose(t, p, backend, guests, count)
-			after := p.remains(t, before.vitals)
+			after := remainsOf(t, p, before.Vitals)
 			t.Logf("%d clients came in %v; the hub had %+v; they were gone %v after the call; "+
 				"before %+v, after %+v",
 				count, in, full, took, before, after)
@@ -73,14 +74,14 @@ func TestMassCloseLeavesNothing(t *testing.T) {
 
 		d.fill(t, p, guests, count)
 		began := time.Now()
-		p.terminate()
+		p.Terminate()
 		select {
-		case <-p.logged:
-		case <-time.After(stopLimit):
-			t.Fatalf("the hub is still there %v after SIGTERM", stopLimit)
+		case <-p.Ended:
+		case <-time.After(bed.StopLimit):
+			t.Fatalf("the hub is still there %v after SIGTERM", bed.StopLimit)
 		}
 		t.Logf("the hub was gone %v after SIGTERM", time.Since(began))
-		checkEnds(t, guests, count, errClosed{1001, "hub is shutting down"})
+		checkEnds(t, guests, count, bed.ClosedError{Code: 1001, Reason: "hub is shutting down"})
 	})
 }
 
@@ -101,51 +102,52 @@ func checkNoGrowth(t *testing.T, last remains, count int, round func() remains) 
 }
 
 // hire starts the processes of the guests.
-func (d door) hire(t *testing.T) (guests []*helper) {
+func (d door) hire(t *testing.T) (guests []*bed.Helper) {
 	t.Helper()
 	for range (d.masses() + guestsOf - 1) / guestsOf {
-		guests = append(guests, startHelper(t, guestsRole))
+		guests = append(guests, bed.StartPromptHelper(t, guestsRole))
 	}
 	return guests
 }
 
 // fill brings so many attentive guests in, a part from each process.
-func (d door) fill(t *testing.T, p *process, guests []*helper, count int) {
+func (d door) fill(t *testing.T, p *bed.Process, guests []*bed.Helper, count int) {
 	t.Helper()
 	for i, g := range guests {
-		g.tell(t, guestOrder{Come: &party{
+		g.Tell(t, guestOrder{Come: &party{
 			Clients: count*(i+1)/len(guests) - count*i/len(guests), Manners: attentive,
 			Address: p.Clients, Path: "/ws?group=all", Secure: d.secure, Network: i + 1,
 		}})
 	}
 	for _, g := range guests {
-		g.news(t)
+		newsOf(t, g)
 	}
 	testkit.Eventually(t, "all are in", func() bool {
-		return p.sample(t, "connhub_links") == count
+		return p.Sum(t, "connhub_links") == count
 	})
 }
 
-func (h *helper) news(t *testing.T) (n guestNews) {
+// newsOf waits for the news of the guests of a process.
+func newsOf(t *testing.T, h *bed.Helper) (n guestNews) {
 	t.Helper()
-	h.hear(t, &n)
+	h.Hear(t, &n)
 	return n
 }
 
-// awaitGone waits until the guests are gone.
-func (h *helper) awaitGone(t *testing.T) guestNews {
+// awaitGone waits until the guests of a process are gone.
+func awaitGone(t *testing.T, h *bed.Helper) guestNews {
 	t.Helper()
-	h.tell(t, guestOrder{Gone: true})
-	return h.news(t)
+	h.Tell(t, guestOrder{Gone: true})
+	return newsOf(t, h)
 }
 
 // massClose closes all clients with a single call, and returns the time until the last socket was
 // gone.
 func massClose(
-	t *testing.T, p *process, backend *grpc.ClientConn, guests []*helper, count int,
+	t *testing.T, p *bed.Process, backend *grpc.ClientConn, guests []*bed.Helper, count int,
 ) time.Duration {
 	t.Helper()
-	meter := p.meter()
+	meter := p.NewMeter()
 	defer meter.Stop()
 	began := time.Now()
 	closed, err := controlv1.NewConnectionServiceClient(backend).CloseConnections(t.Context(),
@@ -156,9 +158,9 @@ func massClose(
 	if err != nil || int(closed.GetClosed()) != count {
 		t.Fatalf("closed %v, %v", closed, err)
 	}
-	testkit.Eventually(t, "all are gone", func() bool { return p.sample(t, "connhub_links") == 0 })
+	testkit.Eventually(t, "all are gone", func() bool { return p.Sum(t, "connhub_links") == 0 })
 	took := time.Since(began)
-	checkEnds(t, guests, count, errClosed{massCode, massReason})
+	checkEnds(t, guests, count, bed.ClosedError{Code: massCode, Reason: massReason})
 	if limit := meter.Limit(massLimit); took > limit {
 		t.Errorf("%d connections took %v to end, limit %v", count, took, limit)
 	}
@@ -166,11 +168,11 @@ func massClose(
 }
 
 // checkEnds holds that each connection ended in the same way.
-func checkEnds(t *testing.T, guests []*helper, count int, how errClosed) {
+func checkEnds(t *testing.T, guests []*bed.Helper, count int, how bed.ClosedError) {
 	t.Helper()
 	ends := map[string]int{}
 	for _, g := range guests {
-		for how, n := range g.awaitGone(t).Ends {
+		for how, n := range awaitGone(t, g).Ends {
 			ends[how] += n
 		}
 	}

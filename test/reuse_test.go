@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // churnRole is clients that come and go as fast as they can, in a process of their own.
@@ -49,7 +50,9 @@ type churnNews struct {
 }
 
 // serveChurn is the life of the churners' process.
-func serveChurn() error { return answerLines(func(o churnOrder) (any, error) { return o.run() }) }
+func serveChurn() error {
+	return bed.AnswerLines(func(o churnOrder) (any, error) { return o.run() })
+}
 
 func (o *churnOrder) run() (churnNews, error) {
 	conn, err := grpc.NewClient(o.Control, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -108,10 +111,10 @@ func (c *churner) turn(turn int) error {
 	if err != nil {
 		return fmt.Errorf("%s, dialling for %v: %w", user, time.Since(began), err)
 	}
-	defer one.conn.Close()
+	defer one.Conn.Close()
 	// It goes on when the connection is gone.
 	c.sending.Go(func() { c.send(user) })
-	if err := one.conn.SetReadDeadline(time.Now().Add(patience / 2)); err != nil {
+	if err := one.Conn.SetReadDeadline(time.Now().Add(bed.CallLimit / 2)); err != nil {
 		return err
 	}
 	stays := c.random.IntN(4) == 0
@@ -121,7 +124,7 @@ func (c *churner) turn(turn int) error {
 	}
 	var buffer []byte
 	for n := range reads {
-		_, message, err := one.readFrame(buffer)
+		_, message, err := one.ReadFrame(buffer)
 		if err != nil {
 			return fmt.Errorf("%s, message %d: %w", user, n, err)
 		}
@@ -145,18 +148,18 @@ func (c *churner) turn(turn int) error {
 }
 
 // leave ends a connection.
-func (c *churner) leave(one *client) error {
+func (c *churner) leave(one *bed.Client) error {
 	switch c.random.IntN(5) {
 	case 0: // says goodbye, and does not wait for the answer
-		_, err := one.conn.Write(maskedFrame(opClose, []byte("\x03\xe8")))
+		_, err := one.Conn.Write(bed.MaskedFrame(bed.OpClose, []byte("\x03\xe8")))
 		return ignoreGone(err)
 	case 1: // in the middle of a message
-		return errors.Join(ignoreGone(one.begin(halting)), reset(one.conn))
+		return errors.Join(ignoreGone(beginMessage(one, halting)), reset(one.Conn))
 	case 2: // behind a fault, which the hub answers
-		_, err := one.conn.Write([]byte{0, 0, 0, 0})
+		_, err := one.Conn.Write([]byte{0, 0, 0, 0})
 		return ignoreGone(err)
 	case 3:
-		return reset(one.conn)
+		return reset(one.Conn)
 	default:
 		return nil
 	}
@@ -196,15 +199,15 @@ func TestReusedSocketsBelongToTheNewClient(t *testing.T) {
 	eachDoor(t, func(t *testing.T, d door) {
 		// so that the hub cuts silent clients while others come
 		p := d.open(t, "--close-timeout", "100ms")
-		h := startHelper(t, churnRole)
+		h := bed.StartHelper(t, churnRole)
 		order := churnOrder{
 			Clients: p.Clients, Control: p.Control, Secure: d.secure, Seed: seed, Turns: 1,
 		}
-		p.churn(t, h, order)
-		before := p.remains(t, anything)
-		order.Turns = either(churnTurns, 25*churnTurns)
-		news, highest := p.churn(t, h, order)
-		after := p.remains(t, before.vitals)
+		churn(t, p, h, order)
+		before := remainsOf(t, p, anything)
+		order.Turns = bed.Either(churnTurns, 25*churnTurns)
+		news, highest := churn(t, p, h, order)
+		after := remainsOf(t, p, before.Vitals)
 		t.Logf("%+v; sockets up to number %d; before %+v, after %+v", news, highest, before, after)
 		if news.Whole == 0 || news.Broken == 0 {
 			t.Errorf("%+v: the test proves less than it should", news)
@@ -218,26 +221,28 @@ func TestReusedSocketsBelongToTheNewClient(t *testing.T) {
 }
 
 // churn runs the churners, and returns the highest number of a socket that the hub had meanwhile.
-func (p *process) churn(t *testing.T, h *helper, o churnOrder) (news churnNews, highest int) {
+func churn(
+	t *testing.T, p *bed.Process, h *bed.Helper, o churnOrder,
+) (news churnNews, highest int) {
 	t.Helper()
-	h.tell(t, o)
+	h.Tell(t, o)
 	pause := time.NewTicker(20 * time.Millisecond)
 	defer pause.Stop()
 	for {
 		select {
-		case line, ok := <-h.answers:
-			h.understand(t, line, ok, &news)
+		case line, ok := <-h.Answers:
+			h.Understand(t, line, ok, &news)
 			return news, highest
 		case <-pause.C:
-			highest = max(highest, p.highestSocket(t))
+			highest = max(highest, highestSocket(t, p))
 		}
 	}
 }
 
 // highestSocket is the highest number of a socket that the process has open.
-func (p *process) highestSocket(t *testing.T) (highest int) {
+func highestSocket(t *testing.T, p *bed.Process) (highest int) {
 	t.Helper()
-	dir := fmt.Sprintf("/proc/%d/fd", p.command.Process.Pid)
+	dir := fmt.Sprintf("/proc/%d/fd", p.PID())
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -49,7 +50,7 @@ func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
 	t.Parallel()
 	limit := limitForDials(t)
 	s := &stalled{pinged: make(chan struct{}, len(doors)*stallCrowd), stopped: make(chan struct{})}
-	hubs := make([]*process, len(doors))
+	hubs := make([]*bed.Process, len(doors))
 	for i, d := range doors {
 		hubs[i] = d.open(t, "--ping-interval", "2s",
 			"--pong-timeout", limit.String(), "--handshake-timeout", limit.String(),
@@ -68,25 +69,25 @@ func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
 		s.begin(t, d, hubs[i])
 	}
 	for _, p := range hubs {
-		p.signal(t, syscall.SIGSTOP)
+		p.Signal(t, syscall.SIGSTOP)
 	}
 	close(s.stopped)
 	<-time.After(limit + stallBeyond) // of hubs that do not run: there is nothing else to wait for
 	for _, p := range hubs {
-		p.signal(t, syscall.SIGCONT)
+		p.Signal(t, syscall.SIGCONT)
 	}
 	for i, p := range hubs {
-		p.waitFor(t, stallCrowd+stallOthers)
-		_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.Control)).Send(t.Context(),
-			&controlv1.SendRequest{
-				Target:  &controlv1.Target{Everyone: true},
-				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: afterStop}},
-			})
+		waitForLinks(t, p, stallCrowd+stallOthers)
+		delivery := controlv1.NewDeliveryServiceClient(bed.DialControl(t, p.Control))
+		_, err := delivery.Send(t.Context(), &controlv1.SendRequest{
+			Target:  &controlv1.Target{Everyone: true},
+			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: afterStop}},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, cause := range []string{"ping_timeout", "slow_message", "resume_expired", "lost"} {
-			if n := p.sample(
+			if n := p.Sum(
 				t, "connhub_connections_closed_total", fmt.Sprintf("cause=%q", cause),
 			); n != 0 {
 				t.Errorf("%s: %d connections were closed for %s", doors[i].name, n, cause)
@@ -105,23 +106,23 @@ func limitForDials(t *testing.T) time.Duration {
 	p := d.open(t)
 	began := time.Now()
 	for range stallCrowd {
-		_ = d.dial(t, p, "/ws", "").conn.Close()
+		_ = d.dial(t, p, "/ws", "").Conn.Close()
 	}
 	return max(stallLimit, 2*time.Since(began))
 }
 
-// waitFor waits until a hub has so many connections with a link.
-func (p *process) waitFor(t *testing.T, connections int) {
+// waitForLinks waits until a hub has so many connections with a link.
+func waitForLinks(t *testing.T, p *bed.Process, connections int) {
 	t.Helper()
 	testkit.Eventually(t, fmt.Sprintf("the hub has %d links", connections), func() bool {
-		return p.sample(t, "connhub_links") == connections
+		return p.Sum(t, "connhub_links") == connections
 	})
 }
 
 // dial connects a client until the test ends.
-func (d door) dial(t *testing.T, p *process, path, protocol string) *client {
+func (d door) dial(t *testing.T, p *bed.Process, path, protocol string) *bed.Client {
 	t.Helper()
-	c, err := newClient(d.connect(t, p), p.Clients, path, protocol)
+	c, err := bed.NewClient(d.connect(t, p), p.Clients, path, protocol)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func (d door) dial(t *testing.T, p *process, path, protocol string) *client {
 
 // connect opens a connection until the test ends, before its handshake. It uses TLS if the door has
 // it.
-func (d door) connect(t *testing.T, p *process) net.Conn {
+func (d door) connect(t *testing.T, p *bed.Process) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", p.Clients)
 	if err != nil {
@@ -145,25 +146,25 @@ func (d door) connect(t *testing.T, p *process) net.Conn {
 
 // stay lets a client answer pings until it has the last word. The client holds a pong back until
 // the hubs are stopped.
-func (s *stalled) stay(t *testing.T, c *client) {
+func (s *stalled) stay(t *testing.T, c *bed.Client) {
 	s.clients.Go(func() {
 		held := false
 		for {
-			opcode, payload, err := c.readFrame(nil)
+			opcode, payload, err := c.ReadFrame(nil)
 			switch {
 			case err != nil:
 				t.Errorf("a client was lost: %v", err)
 				return
-			case opcode == opClose:
+			case opcode == bed.OpClose:
 				t.Errorf("a client was closed: %q", payload)
 				return
-			case opcode == opPing:
+			case opcode == bed.OpPing:
 				if s.hold.Load() && !held {
 					held = true
 					s.pinged <- struct{}{}
 					<-s.stopped
 				}
-				if _, err := c.conn.Write(maskedFrame(opPong, payload)); err != nil {
+				if _, err := c.Conn.Write(bed.MaskedFrame(bed.OpPong, payload)); err != nil {
 					t.Errorf("pong: %v", err)
 					return
 				}
@@ -175,35 +176,35 @@ func (s *stalled) stay(t *testing.T, c *client) {
 }
 
 // begin lets clients begin the work that they end while the hub is stopped.
-func (s *stalled) begin(t *testing.T, d door, p *process) {
+func (s *stalled) begin(t *testing.T, d door, p *bed.Process) {
 	t.Helper()
 	back := d.dial(t, p, "/client/hubs/default?user=back", reliable)
-	_, greeting, err := back.readFrame(nil)
+	_, greeting, err := back.ReadFrame(nil)
 	var hello struct{ ConnectionID, ReconnectionToken string }
 	if err := json.Unmarshal(greeting, &hello); err != nil {
 		t.Fatalf("%v: %s", err, greeting)
 	}
-	report(t, err)
+	bed.Report(t, err)
 
 	talker := d.dial(t, p, "/ws", "")
-	message := maskedFrame(opText, []byte("a message in two halves"))
+	message := bed.MaskedFrame(bed.OpText, []byte("a message in two halves"))
 	half, rest := message[:10], message[10:]
-	_, err = talker.conn.Write(half)
-	report(t, err)
+	_, err = talker.Conn.Write(half)
+	bed.Report(t, err)
 
 	knocking := d.connect(t, p)
 	const firstPart = 40
-	request := upgradeRequest(p.Clients, "/ws", "")
+	request := bed.UpgradeRequest(p.Clients, "/ws", "")
 	_, err = io.WriteString(knocking, request[:firstPart])
-	report(t, err)
+	bed.Report(t, err)
 
 	mute := d.connect(t, p)
-	report(t, reset(back.conn))
-	p.waitFor(t, stallCrowd+1) // the talker
+	bed.Report(t, reset(back.Conn))
+	waitForLinks(t, p, stallCrowd+1) // the talker
 
 	s.clients.Go(func() {
 		<-s.stopped
-		if _, err := talker.conn.Write(rest); err != nil {
+		if _, err := talker.Conn.Write(rest); err != nil {
 			t.Errorf("rest of a message: %v", err)
 		}
 		s.stay(t, talker)
@@ -233,10 +234,12 @@ func (b *begun) Write(p []byte) (int, error) {
 }
 
 // come has a client shake hands while the hub is stopped, and stay.
-func (s *stalled) come(t *testing.T, p *process, path, protocol string, connect func() net.Conn) {
+func (s *stalled) come(
+	t *testing.T, p *bed.Process, path, protocol string, connect func() net.Conn,
+) {
 	s.clients.Go(func() {
 		<-s.stopped
-		c, err := newClient(connect(), p.Clients, path, protocol)
+		c, err := bed.NewClient(connect(), p.Clients, path, protocol)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			return

@@ -14,6 +14,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 const (
@@ -27,22 +28,22 @@ const (
 
 // strangers is the number of strangers at each port: a multiple of the messages that are sent
 // meanwhile, over all ports.
-func strangers() int { return either(3000, 10_000) }
+func strangers() int { return bed.Either(3000, 10_000) }
 
 // TestStrangersOnEachPort proves that strangers disturb no client. While thousands of random and
 // almost valid byte streams arrive on every port, clients get all messages for them. When the
 // strangers are gone, they have left neither a goroutine nor a file behind.
 func TestStrangersOnEachPort(t *testing.T) {
 	t.Parallel()
-	p := startAlone(t)
+	p := bed.StartAlone(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	ports := p.ports(t)
+	ports := portsOf(t, p)
 
 	clients := steady(t, p)
-	delivery := controlv1.NewDeliveryServiceClient(dialControl(t, p.Control))
+	delivery := controlv1.NewDeliveryServiceClient(bed.DialControl(t, p.Control))
 	sendSteadily(t, delivery, 0)
-	before := p.vitals(t)
+	before := p.Vitals(t)
 
 	// A message for every so many strangers, so that both work during the whole test.
 	turn := make(chan struct{}, steadyMessages)
@@ -63,25 +64,14 @@ func TestStrangersOnEachPort(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	after := p.calm(t, before)
-	if after.goroutines > before.goroutines || after.files > before.files {
+	after := p.CalmVitals(t, before)
+	if after.Goroutines > before.Goroutines || after.Files > before.Files {
 		t.Errorf("after the strangers the hub has %+v, before them it had %+v\n%s",
-			after, before, p.get(t, "/debug/pprof/goroutine?debug=1"))
+			after, before, p.Get(t, "/debug/pprof/goroutine?debug=1"))
 	}
 	t.Logf("before %+v, after %+v", before, after)
-	p.get(t, "/readyz")
-	p.get(t, "/debug/invariants")
-}
-
-// calm returns the vitals when they are no more than want, or the last vitals if that does not
-// happen.
-func (p *process) calm(t *testing.T, want vitals) (v vitals) {
-	t.Helper()
-	testkit.Holds(t, func() bool {
-		v = p.vitals(t)
-		return v.goroutines <= want.goroutines && v.files <= want.files
-	})
-	return v
+	p.Get(t, "/readyz")
+	p.Get(t, "/debug/invariants")
 }
 
 // port is a port of the hub, with valid phrases of its rightful users.
@@ -90,7 +80,7 @@ type port struct {
 	phrases [][]byte
 }
 
-func (p *process) ports(t *testing.T) []port {
+func portsOf(t *testing.T, p *bed.Process) []port {
 	t.Helper()
 	return []port{
 		{p.Clients, clientPhrases(p.Clients)},
@@ -101,28 +91,29 @@ func (p *process) ports(t *testing.T) []port {
 
 // clientPhrases are handshakes, alone and with frames behind them, and requests for the page.
 func clientPhrases(address string) [][]byte {
-	text := maskedFrame(opText, []byte("Grüße"))
-	fragment := maskedFrame(opText, []byte("first half"))
-	fragment[0] &^= finBit
+	const fin, masked = bed.FinBit, bed.MaskBit
+	text := bed.MaskedFrame(bed.OpText, []byte("Grüße"))
+	fragment := bed.MaskedFrame(bed.OpText, []byte("first half"))
+	fragment[0] &^= fin
 	frames := [][]byte{
 		text,
-		maskedFrame(opBinary, []byte{0, 1, 2, 0xff}),
-		maskedFrame(opPing, []byte("ping")),
-		maskedFrame(opPong, nil),
-		maskedFrame(opClose, []byte("\x03\xe8bye")),
-		append(fragment, maskedFrame(0, []byte("second half"))...),
-		maskedFrame(opText, []byte{0xff, 0xfe}),               // no UTF-8
-		{finBit | opText, 5, 'p', 'l', 'a', 'i', 'n'},         // not masked
-		{finBit | opText, maskBit | 127, 0x7f, 0xff},          // endless
-		{0xf0 | opText, maskBit | 1, 0, 0, 0, 0, 'x'},         // reserved bits
-		{opPing, maskBit | 126, 1, 0, 0, 0, 0, 0},             // a large fragmented ping
-		{finBit | 0x3, maskBit, 0, 0, 0, 0},                   // unknown opcode
-		{finBit | opText, maskBit | 126, 0x10, 0, 0, 0, 0, 0}, // half a message
+		bed.MaskedFrame(bed.OpBinary, []byte{0, 1, 2, 0xff}),
+		bed.MaskedFrame(bed.OpPing, []byte("ping")),
+		bed.MaskedFrame(bed.OpPong, nil),
+		bed.MaskedFrame(bed.OpClose, []byte("\x03\xe8bye")),
+		append(fragment, bed.MaskedFrame(0, []byte("second half"))...),
+		bed.MaskedFrame(bed.OpText, []byte{0xff, 0xfe}),       // no UTF-8
+		{fin | bed.OpText, 5, 'p', 'l', 'a', 'i', 'n'},        // not masked
+		{fin | bed.OpText, masked | 127, 0x7f, 0xff},          // endless
+		{0xf0 | bed.OpText, masked | 1, 0, 0, 0, 0, 'x'},      // reserved bits
+		{bed.OpPing, masked | 126, 1, 0, 0, 0, 0, 0},          // a large fragmented ping
+		{fin | 0x3, masked, 0, 0, 0, 0},                       // unknown opcode
+		{fin | bed.OpText, masked | 126, 0x10, 0, 0, 0, 0, 0}, // half a message
 	}
 	upgrade := []byte(
-		upgradeRequest(address, "/client/hubs/default?user=stranger&group=strangers", ""),
+		bed.UpgradeRequest(address, "/client/hubs/default?user=stranger&group=strangers", ""),
 	)
-	enveloped := []byte(upgradeRequest(address, "/ws?user=stranger", "json.connhub.v1"))
+	enveloped := []byte(bed.UpgradeRequest(address, "/ws?user=stranger", "json.connhub.v1"))
 	phrases := [][]byte{
 		upgrade, enveloped,
 		[]byte("GET / HTTP/1.1\r\nHost: " + address + "\r\n\r\n"),
@@ -160,28 +151,28 @@ func controlPhrases(t *testing.T, address string) [][]byte {
 	nobody := &controlv1.Target{Users: []string{"nobody"}}
 	calls := []func(e *ear){
 		func(e *ear) {
-			_, err := controlv1.NewHubServiceClient(dialControl(t, e.address)).ListHubs(
+			_, err := controlv1.NewHubServiceClient(bed.DialControl(t, e.address)).ListHubs(
 				t.Context(), &controlv1.ListHubsRequest{},
 			)
-			report(t, err)
+			bed.Report(t, err)
 		},
 		func(e *ear) {
 			_, err := controlv1.NewDeliveryServiceClient(
-				dialControl(t, e.address),
+				bed.DialControl(t, e.address),
 			).Send(t.Context(), &controlv1.SendRequest{
 				Target: nobody, Message: &controlv1.Message{
 					Payload: &controlv1.Message_Json{Json: `{"to":"nobody"}`},
 				},
 			})
-			report(t, err)
+			bed.Report(t, err)
 		},
 		func(e *ear) {
 			_, err := controlv1.NewGroupServiceClient(
-				dialControl(t, e.address),
+				bed.DialControl(t, e.address),
 			).AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{
 				Target: nobody, Groups: []string{"a", "b"},
 			})
-			report(t, err)
+			bed.Report(t, err)
 		},
 	}
 	phrases := [][]byte{
@@ -333,7 +324,7 @@ func garble(random *rand.Rand, b []byte, phrases [][]byte) []byte {
 // stranger connects, sends something in pieces, perhaps listens, and disconnects in one of all
 // possible ways. Only a refused connection is an error.
 func stranger(random *rand.Rand, address string, says []byte) error {
-	conn, err := net.DialTimeout("tcp", address, handshakeLimit)
+	conn, err := net.DialTimeout("tcp", address, bed.HandshakeLimit)
 	if err != nil {
 		return err
 	}
@@ -369,21 +360,20 @@ type steadyClient struct {
 }
 
 // steady connects the clients, which read until the test ends.
-func steady(t *testing.T, p *process) []*steadyClient {
+func steady(t *testing.T, p *bed.Process) []*steadyClient {
 	t.Helper()
 	var reading sync.WaitGroup
 	t.Cleanup(reading.Wait)
 	var clients []*steadyClient
 	for i := range steadyClients {
 		c := &steadyClient{name: fmt.Sprint("steady-", i), all: make(chan struct{})}
-		conn, err := dialClient(
-			net.Dialer{}, p.Clients, "/client/hubs/steady?group=steady&user="+c.name, "",
-		)
+		path := "/client/hubs/steady?group=steady&user=" + c.name
+		conn, err := bed.DialClient(t.Context(), net.Dialer{}, p.Clients, path, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = conn.conn.Close() })
-		reading.Go(func() { _ = conn.read(c.take) })
+		t.Cleanup(func() { _ = conn.Conn.Close() })
+		reading.Go(func() { _ = conn.Read(c.take) })
 		clients = append(clients, c)
 	}
 	return clients
