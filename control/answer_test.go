@@ -3,18 +3,16 @@ package control
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/binary"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -99,7 +97,7 @@ func TestEveryAnswerThatIsNotReadIsHeldWithItsCall(t *testing.T) {
 					}
 					synctest.Wait()
 				}
-				if held := f.heldBytes(t); held < calls*callWeight {
+				if held := f.heldBytes(t); held < calls*port.CallWeight {
 					t.Errorf("%d bytes are held by %d calls", held, calls)
 				}
 				if err := end(c, streams); err != nil {
@@ -161,36 +159,8 @@ func TestAnAnswerToACompressedRequestIsHeldToo(t *testing.T) {
 		}
 		c.finish(t, stream, 1, packed.Bytes())
 		synctest.Wait()
-		if held := f.heldBytes(t); held < callWeight {
+		if held := f.heldBytes(t); held < port.CallWeight {
 			t.Errorf("%d bytes are held", held)
 		}
 	})
-}
-
-// The transport forgets an answer that comes after the end of its stream.
-func TestAnAnswerThatTheTransportForgetsIsGivenBack(t *testing.T) {
-	b := newBudget(MinCallBytes)
-	a := b.openAccount("backend")
-	func() {
-		ctx, cancel := context.WithCancel(t.Context())
-		if !a.reserveBytes(callWeight) {
-			t.Fatal("no room")
-		}
-		answer, err := (&call{Context: ctx, account: a}).holdAnswer(ctx, &controlv1.SendResponse{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := newCodec().Marshal(answer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data.Ref() // it is queued
-		cancel()
-		data.Free() // by the handler
-	}()
-	for begun := time.Now(); b.heldBytes() != 0; runtime.Gosched() {
-		if runtime.GC(); time.Since(begun) > time.Minute {
-			t.Fatalf("%d bytes are still held", b.heldBytes())
-		}
-	}
 }

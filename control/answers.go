@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
@@ -19,6 +20,9 @@ const (
 	// maxOverdrawn is for a stream whose caller may hold no more bytes. Below so many unanswered
 	// sends the stream takes a send, which fails. From then on it waits until its results are read.
 	maxOverdrawn = 16
+	// sendWeight is the bytes that a send of a stream counts for beside its request, until the
+	// transport has taken its result.
+	sendWeight = 2 << 10
 	// sendsReserve is the bytes that a stream reserves at once, so that few sends have to reserve.
 	sendsReserve = 32 * sendWeight
 	// maxHold is how long results wait for the rest of their batch, to share a response.
@@ -35,7 +39,7 @@ type answers struct {
 	news chan struct{} // there may be a report
 	room chan struct{} // there may be room for a send, or no more sends are taken
 
-	account *account // of the caller; nil: nothing is counted
+	account port.Account // of the caller
 
 	// work counts taken sends, until their taker calls Done. It grows only before ended is set.
 	work sync.WaitGroup
@@ -68,7 +72,7 @@ type report struct {
 	last     bool // no report will follow
 }
 
-func newAnswers(of *account) *answers {
+func newAnswers(of port.Account) *answers {
 	a := &answers{account: of, news: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	a.hold = time.AfterFunc(maxHold, a.signalHeldNews)
 	a.hold.Stop()
@@ -161,14 +165,14 @@ func (a *answers) weightLocked() int64 { return int64(a.bytes) + int64(a.unanswe
 // many.
 func (a *answers) reserveSendsLocked(bytes int64) bool {
 	missing := bytes - a.reserved
-	if missing <= 0 || a.account == nil {
+	if missing <= 0 {
 		return true
 	}
-	if more := max(missing, sendsReserve); a.account.reserveBytes(more) {
+	if more := max(missing, sendsReserve); a.account.Reserve(more) {
 		a.reserved += more
 		return true
 	}
-	if missing < sendsReserve && a.account.reserveBytes(missing) {
+	if missing < sendsReserve && a.account.Reserve(missing) {
 		a.reserved += missing
 		return true
 	}
@@ -178,7 +182,7 @@ func (a *answers) reserveSendsLocked(bytes int64) bool {
 // releaseSpareLocked gives back the reserve beyond the need of the unanswered and the next sends.
 func (a *answers) releaseSpareLocked() {
 	if spare := a.reserved - a.weightLocked() - sendsReserve; spare >= sendsReserve {
-		a.account.releaseBytes(spare)
+		a.account.Release(spare)
 		a.reserved -= spare
 	}
 }
@@ -292,6 +296,6 @@ func (a *answers) closeAndWait(cancel func()) {
 	a.work.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.account.releaseBytes(a.reserved)
+	a.account.Release(a.reserved)
 	a.reserved = 0
 }

@@ -11,53 +11,12 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
-
-// Callers that take all they can leave room for the next caller. Released bytes are free again.
-func TestWhoHoldsLittleFindsRoom(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const limit = 1 << 20
-		b := newBudget(limit)
-		greedy := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *account {
-			return b.openAccount(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "credential"))
-		}), 1, 8).Draw(t, "connections")
-		step := int64(rapid.IntRange(512, 8192).Draw(t, "step"))
-		for took := true; took; {
-			took = false
-			for _, a := range greedy {
-				took = a.reserveBytes(step) || took
-			}
-		}
-		var all int64
-		for _, a := range greedy {
-			all += a.held
-			if a.held > limit/3 {
-				t.Errorf("one connection holds %d of %d", a.held, limit)
-			}
-		}
-		if b.held != all || all > limit {
-			t.Errorf("%d are held, %d in all", b.held, all)
-		}
-		// Three credentials that are as greedy as can be leave a fourth of the budget, of which a
-		// third is free for one more.
-		fresh := b.openAccount("fresh")
-		if !fresh.reserveBytes(limit / 12) {
-			t.Fatalf("no room for a new credential beside %d bytes of others", all)
-		}
-		fresh.releaseBytes(limit / 12)
-		for _, a := range greedy {
-			a.releaseBytes(a.held)
-		}
-		if b.held != 0 {
-			t.Errorf("%d are held by nobody", b.held)
-		}
-	})
-}
 
 // small makes the budget as small as may be.
 func small(c *Config) { c.CallBytes = MinCallBytes }
@@ -92,7 +51,7 @@ func TestManyStreamsOfOneBackendCostTheOthersNothing(t *testing.T) {
 			}
 			_ = last.Send(batch(1, sends...)) // its results are not read
 			synctest.Wait()
-			if opened > MinCallBytes/3/streamWindow {
+			if opened > MinCallBytes/3/port.StreamWindow {
 				t.Fatalf("%d streams are open", opened)
 			}
 		}
@@ -169,10 +128,10 @@ func TestAStreamWaitsAMomentForRoomForItsNextMessage(t *testing.T) {
 				}
 				start := time.Now()
 				b.send(t, batch(2, to(users("ann"), strings.Repeat("x", 1<<20))))
-				time.Sleep(roomPatience / 2)
+				time.Sleep(port.RoomPatience / 2)
 				if !freed {
 					holdExhausted(t, b.end(t))
-					if took := time.Since(start); took != roomPatience {
+					if took := time.Since(start); took != port.RoomPatience {
 						t.Errorf("refused after %v", took)
 					}
 					return
@@ -184,7 +143,7 @@ func TestAStreamWaitsAMomentForRoomForItsNextMessage(t *testing.T) {
 				}
 				b.until(t, func() bool { return b.results[2] != nil })
 				if took := time.Since(start); b.receipt(t, 2) == nil ||
-					took > roomPatience/2+10*time.Millisecond {
+					took > port.RoomPatience/2+10*time.Millisecond {
 					t.Errorf("it went on after %v", took)
 				}
 			})

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -60,7 +61,7 @@ func TestALargeMessageIsRefusedHoweverSmallItCame(t *testing.T) {
 	}
 	health := healthv1.NewHealthClient(f.dial(t, ""))
 	request := &healthv1.HealthCheckRequest{
-		Service: strings.Repeat("x", openMethods[healthv1.Health_Check_FullMethodName].bytes),
+		Service: strings.Repeat("x", port.OpenMethods[healthv1.Health_Check_FullMethodName].Bytes),
 	}
 	if _, err := health.Check(
 		t.Context(), request, grpc.UseCompressor(gzip.Name),

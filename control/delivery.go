@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/overflow"
@@ -72,8 +73,8 @@ type origin struct {
 // originOf is what all sends of a call have in common.
 func originOf(ctx context.Context) origin {
 	deadline, _ := ctx.Deadline()
-	c := callOf(ctx)
-	return origin{caller: c.identity.Name, traceParent: c.traceParent, deadline: deadline}
+	c := port.CallerOf(ctx)
+	return origin{caller: c.Name, traceParent: c.TraceParent, deadline: deadline}
 }
 
 // newOutgoing translates a checked request.

@@ -14,6 +14,7 @@ import (
 
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
+	"github.com/connhub/connhub/control/port"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -57,7 +58,7 @@ func TestKernelKeepsLittleForABackendThatDoesNotRead(t *testing.T) {
 	most, same := 0, 0
 	testkit.Eventually(t, "the hub writes no more", func() bool {
 		now, open := kernelHas(t, conn)
-		// the caller has read nothing for pingTimeout: so it is with gRPC's TCP_USER_TIMEOUT
+		// the caller has read nothing for port.PingTimeout: so it is with gRPC's TCP_USER_TIMEOUT
 		if !open {
 			return true
 		}
@@ -69,8 +70,8 @@ func TestKernelKeepsLittleForABackendThatDoesNotRead(t *testing.T) {
 		return same > 20
 	})
 	const inFlight = 320 << 10 // the caller's kernel takes so much without acknowledging it
-	if most > unsentBytes+inFlight || most == 0 {
-		t.Errorf("the kernel keeps %d bytes, want at most %d", most, unsentBytes+inFlight)
+	if most > port.UnsentBytes+inFlight || most == 0 {
+		t.Errorf("the kernel keeps %d bytes, want at most %d", most, port.UnsentBytes+inFlight)
 	}
 	_ = conn.Close()
 }

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
@@ -69,7 +70,7 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 		PublicURL: &url.URL{Scheme: "https", Host: "hub.example", Path: "/edge/"},
 		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
 		Metrics:   f.metrics,
-		CallBytes: defaultCallBytes,
+		CallBytes: port.DefaultCallBytes,
 	}
 	for _, c := range change {
 		c(&config)

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -54,7 +55,7 @@ func TestAConnectionThatStandsInReserveStays(t *testing.T) {
 		hubs := map[string]*fixture{"a": newFixture(t), "b": newFixture(t)}
 		conn, dialled := spread(t, hubs)
 		conn.Connect()
-		time.Sleep(idleTimeout - time.Second)
+		time.Sleep(port.IdleTimeout - time.Second)
 		synctest.Wait()
 		if n := int(dialled.Load()); n != len(hubs) {
 			t.Errorf("the backend has dialled %d times in silence, want once for each of %d hubs",
@@ -88,11 +89,11 @@ func TestAConnectionThatStandsInReserveStays(t *testing.T) {
 func TestAConnectionInReserveMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		reserve := make([]*rawCaller, maxStrangersOfAddress)
+		reserve := make([]*rawCaller, port.MaxStrangersOfAddress)
 		for i := range reserve {
 			reserve[i] = f.rawCaller(t)
 		}
-		time.Sleep(2 * strangerTime)
+		time.Sleep(2 * port.StrangerTime)
 		if n := f.metric(t, "connhub_grpc_strangers_closed_total"); n != 0 {
 			t.Errorf("%d connections closed while there is room", n)
 		}
@@ -113,7 +114,7 @@ func TestAWrongCallEndsAConnectionInReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		c := f.rawCaller(t)
-		time.Sleep(3*strangerTime + time.Second)
+		time.Sleep(3*port.StrangerTime + time.Second)
 		start := time.Now()
 		stream, err := c.begin(controlv1.DeliveryService_Send_FullMethodName, "Bearer wrong")
 		if err != nil {
@@ -123,8 +124,8 @@ func TestAWrongCallEndsAConnectionInReserve(t *testing.T) {
 			t.Errorf("%s, want UNAUTHENTICATED", code)
 		}
 		c.over()
-		if took := time.Since(start); took > strangerTime {
-			t.Errorf("closed after %v, want at most %v", took, strangerTime)
+		if took := time.Since(start); took > port.StrangerTime {
+			t.Errorf("closed after %v, want at most %v", took, port.StrangerTime)
 		}
 	})
 }
@@ -147,8 +148,8 @@ func TestAHandshakeThatIsNotCompleteIsEnded(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, _ = io.Copy(io.Discard, conn)
-				if took := time.Since(start); took > handshakeTimeout {
-					t.Errorf("ended after %v, want %v", took, handshakeTimeout)
+				if took := time.Since(start); took > port.HandshakeTimeout {
+					t.Errorf("ended after %v, want %v", took, port.HandshakeTimeout)
 				}
 				_ = conn.Close()
 			})
@@ -168,7 +169,7 @@ func BenchmarkSilentConnection(b *testing.B) {
 	}
 	for name, config := range map[string]*tls.Config{"plain": nil, "tls": serverTLS} {
 		b.Run(name, func(b *testing.B) {
-			const conns = maxStrangersOfAddress
+			const conns = port.MaxStrangersOfAddress
 			f := newFixture(b, func(c *Config) { c.TLS = config })
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

@@ -11,53 +11,27 @@ import (
 	"net/url"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 )
 
 const (
-	// maxCalls bounds the calls that a connection may have in flight. A backend that waits for acks
-	// has many; each holds a request of some megabytes at most. The budget bounds the calls of all
-	// connections of a credential: each call weighs callWeight in it.
-	maxCalls = 10_000
-	// callWorkers is the number of goroutines that gRPC reuses for calls. A call on them finds a
-	// large enough stack: growing a stack costs 5 µs. A stream keeps its worker. A call that finds
-	// no free worker has a goroutine of its own.
-	callWorkers = 64
-	// maxHeaderBytes bounds a call's metadata: a credential, a trace context, and fields of
-	// proxies.
-	maxHeaderBytes = 32 << 10
-	// handshakeTimeout bounds TLS and HTTP/2 settings of a new connection. Shutdown may go on as
-	// long after its context is done, because gRPC ends no handshake before its time.
-	handshakeTimeout = 5 * time.Second
-
-	// minPingInterval is the least time between the pings of a backend, with a call in flight or
-	// without. If a connection pings more often, three times without an answer of the hub between,
-	// gRPC ends it with "too_many_pings".
-	minPingInterval = 5 * time.Second
-	// pingJitter is by how much a ping may be early: timers and networks are not exact.
-	pingJitter = time.Second
-	// pingInterval and pingTimeout find backends that are gone without a word: behind a NAT or a
-	// load balancer that forgot the connection, TCP alone would take hours.
-	pingInterval = 30 * time.Second
-	pingTimeout  = 10 * time.Second
-	// idleTimeout ends connections without a call. A backend's next call opens a connection again.
-	idleTimeout = 15 * time.Minute
+	// MinConnections is the least of Config.MaxConnections, if that is set.
+	MinConnections = port.MinConnections
+	// MinCallBytes is the least of Config.CallBytes.
+	MinCallBytes = port.MinCallBytes
 )
 
 // Config configures a Server. DefaultConfig fills in its limits.
@@ -83,16 +57,8 @@ type Config struct {
 	Metrics   prometheus.Registerer // may be nil
 }
 
-// Service registers a service, by its generated function. The server checks requests against the
-// rules in the proto before the service sees them, and turns errors into statuses as it does for
-// its own services.
-//
-// The service must end its streams when the hub leaves: Leave does not, and Quiet does not wait for
-// them. Shutdown waits.
-type Service func(grpc.ServiceRegistrar)
-
 // DefaultConfig has the limits, and nothing else.
-func DefaultConfig() Config { return Config{CallBytes: defaultCallBytes} }
+func DefaultConfig() Config { return Config{CallBytes: port.DefaultCallBytes} }
 
 // clientSchemes are the schemes that Config.PublicURL may have.
 var clientSchemes = []string{"http", "https", "ws", "wss"}
@@ -122,7 +88,7 @@ func (c *Config) Validate() error {
 	case c.PublicURL != nil && c.PublicURL.Host == "":
 		errs = append(errs, errors.New("PublicURL has no host"))
 	}
-	errs = append(errs, ValidateCallBytes(c.CallBytes))
+	errs = append(errs, port.ValidateCallBytes(c.CallBytes))
 	return errors.Join(errs...)
 }
 
@@ -130,10 +96,7 @@ func (c *Config) Validate() error {
 type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
-	leave  context.CancelFunc // ends streams
-	calls  *inFlight
-
-	port *port
+	guard  *port.Guard
 
 	ready <-chan struct{} // closed when backends may call; nil: they may
 
@@ -155,85 +118,49 @@ func New(c Config) (*Server, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	leaving, leave := context.WithCancel(context.Background())
-	g := &guard{
-		secrets: c.Secrets, logger: logger, calls: newInFlight(), leaving: leaving, more: more,
-		port: newPort(logger, c.MaxConnections), codec: newCodec(),
-		budget: newBudget(c.CallBytes), unaries: make(map[string]bool),
+	m, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("control metrics: %w", err)
 	}
+	g := port.New(port.Config{
+		Secrets: c.Secrets, Mesh: c.Mesh, Services: more, Validator: validator,
+		MaxConnections: c.MaxConnections, CallBytes: c.CallBytes, Logger: logger,
+	})
+	router := &router{hub: c.Hub, mesh: c.Mesh}
 	s := &Server{
-		grpc: grpc.NewServer(serverOptions(g, c.TLS)...), health: health.NewServer(),
-		leave: leave, calls: g.calls, port: g.port,
+		grpc: grpc.NewServer(g.ServerOptions(c.TLS)...), health: health.NewServer(), guard: g,
+		publisher: publisher{router, &m.lost},
 	}
-	s.registerServices(&c, registrar{s.grpc, checkWith(validator), g}, g, validator)
 	if c.Mesh != nil {
-		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
+		s.ready = c.Mesh.Ready()
+		// The mesh checks its messages itself.
+		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger})
+		peerv1.RegisterPeerServiceServer(g.Registrar(s.grpc, port.NoChecks), peers)
 	}
-	s.ready = g.ready
-
-	methods := s.fullMethods()
-	g.served = make(map[string]bool, len(methods))
-	for _, method := range methods {
-		g.served[method] = true
-	}
-	if g.metrics, err = newMetrics(c.Metrics, methods, g.port, g.budget); err != nil {
-		leave()
+	delivery := &deliveryService{router: router}
+	s.registerServices(&c, router, &streamService{delivery, g, m, validator.Check})
+	if err := g.SetMethods(s.fullMethods(), c.Metrics); err != nil {
+		g.Leave()
 		s.grpc.Stop()
 		return nil, fmt.Errorf("control metrics: %w", err)
 	}
-	s.publisher = publisher{&router{hub: c.Hub, mesh: c.Mesh}, &g.metrics.lost}
 	s.setHealth(healthv1.HealthCheckResponse_NOT_SERVING)
 	return s, nil
 }
 
-func serverOptions(g *guard, tlsConfig *tls.Config) []grpc.ServerOption {
-	transport := insecure.NewCredentials()
-	if tlsConfig != nil {
-		transport = credentials.NewTLS(tlsConfig)
-	}
-	return []grpc.ServerOption{
-		grpc.Creds(countedCredentials{transport, g.port}),
-		grpc.InTapHandle(g.tapHeaders),
-		grpc.UnaryInterceptor(g.interceptUnary),
-		grpc.StreamInterceptor(g.interceptStream),
-		grpc.UnknownServiceHandler(g.refuseUnknown),
-		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(form.MaxRequestBytes),
-		grpc.MaxConcurrentStreams(maxCalls),
-		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.InitialWindowSize(streamWindow),
-		grpc.InitialConnWindowSize(connWindow),
-		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
-			MinTime: minPingInterval - pingJitter, PermitWithoutStream: true,
-		}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{
-			Time: pingInterval, Timeout: pingTimeout, MaxConnectionIdle: idleTimeout,
-		}),
-		grpc.WaitForHandlers(true), // so that nothing of the server is left after Shutdown
-		grpc.NumStreamWorkers(callWorkers),
-	}
-}
-
-// registerServices registers every service. The services of connhub go through r.
-func (s *Server) registerServices(c *Config, r grpc.ServiceRegistrar, g *guard, v *form.Validator) {
-	router := &router{hub: c.Hub, mesh: c.Mesh}
-	delivery := &deliveryService{router: router}
-	controlv1.RegisterDeliveryServiceServer(r, &streamService{delivery, g, v.Check})
+// registerServices registers the services of backends.
+func (s *Server) registerServices(c *Config, router *router, delivery *streamService) {
+	r := s.guard.Registrar(s.grpc, port.CheckCalls)
+	controlv1.RegisterDeliveryServiceServer(r, delivery)
 	controlv1.RegisterConnectionServiceServer(r, &connectionService{router: router})
 	controlv1.RegisterGroupServiceServer(r, &groupService{router: router})
 	access := &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router}
 	controlv1.RegisterAccessServiceServer(r, access)
 	controlv1.RegisterHubServiceServer(r, &hubService{router: router})
 	for _, service := range c.Services {
-		service(checkedRegistrar{registrar{s.grpc, checkWith(v), g}, v})
+		service(s.guard.Registrar(s.grpc, port.CheckAll))
 	}
-	if c.Mesh != nil {
-		// The mesh checks its messages itself.
-		peers := c.Mesh.Service(&executor{c.Hub, v.Check, g.logger})
-		peerv1.RegisterPeerServiceServer(registrar{s.grpc, skipValidation, g}, peers)
-	}
-	healthv1.RegisterHealthServer(registrar{s.grpc, skipValidation, g}, s.health)
+	healthv1.RegisterHealthServer(s.guard.Registrar(s.grpc, port.NoChecks), s.health)
 	reflection.Register(s.grpc) // v1 and v1alpha
 }
 
@@ -269,7 +196,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	defer announced.Wait()
 	defer close(stop)
-	err := s.grpc.Serve(listener{l, s.port})
+	err := s.grpc.Serve(s.guard.Listener(l))
 	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve the control API on %s: %w", l.Addr(), err)
 	}
@@ -290,13 +217,12 @@ func (s *Server) announceReady(stop <-chan struct{}) {
 // the mesh has ended their streams.
 func (s *Server) Leave() {
 	s.health.Shutdown()
-	s.leave()
-	s.calls.refuseCalls()
+	s.guard.Leave()
 }
 
 // Quiet returns a channel that is closed when Leave was called and no call of a backend is in
 // flight.
-func (s *Server) Quiet() <-chan struct{} { return s.calls.quiet }
+func (s *Server) Quiet() <-chan struct{} { return s.guard.Quiet() }
 
 // Shutdown calls Leave, takes no more calls, and waits for the calls in flight. When ctx is done it
 // ends them, and returns the error of ctx.
@@ -316,3 +242,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// ValidateCallBytes returns an error if bytes can't be Config.CallBytes.
+func ValidateCallBytes(bytes int64) error { return port.ValidateCallBytes(bytes) }
+
+// AccountOf returns the account of the caller of a call, for a service of Config.Services. It has
+// no bound if ctx is of no call.
+func AccountOf(ctx context.Context) port.Account { return port.AccountOf(ctx) }

@@ -28,21 +28,11 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
 func slogTo(b *buffer) *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
-
-func newTestMetrics(t *testing.T) *metrics {
-	t.Helper()
-	m, err := newMetrics(
-		nil, nil, newPort(slog.New(slog.DiscardHandler), 0), newBudget(defaultCallBytes),
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
 
 func TestNewNamesAllThatIsWrong(t *testing.T) {
 	for _, c := range []struct {
@@ -171,7 +161,7 @@ func TestASilentConnectionHoldsShutdownUpNoLongerThanAHandshakeMay(t *testing.T)
 		defer cancel()
 		start := time.Now()
 		_ = f.server.Shutdown(ctx)
-		if took := time.Since(start); took > handshakeTimeout {
+		if took := time.Since(start); took > port.HandshakeTimeout {
 			t.Errorf("took %v", took)
 		}
 	})

@@ -167,7 +167,10 @@ func TestAServiceWithoutAProtoIsRefused(t *testing.T) {
 	_, err := New(Config{
 		Hub: newHub(t), Insecure: true,
 		CallBytes: MinCallBytes, Services: []Service{
-			func(r grpc.ServiceRegistrar) { r.RegisterService(&strayService, nil) },
+			func(r grpc.ServiceRegistrar) {
+				stray := &grpc.ServiceDesc{ServiceName: "stray.Service", HandlerType: (*any)(nil)}
+				r.RegisterService(stray, nil)
+			},
 		},
 	})
 	if err == nil {

@@ -1,8 +1,6 @@
 package control
 
 import (
-	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,10 +10,12 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
-// A stranger may send the messages that an open method takes, and at most strangerBytes in all.
+// A stranger may send the messages that an open method takes, and at most port.StrangerBytes in
+// all.
 func TestAStrangerThatBeginsLargeMessagesIsRefusedAndThenCutOff(t *testing.T) {
 	f := newFixture(t)
 	c := f.rawCaller(t)
@@ -60,10 +60,10 @@ func TestAProbeThatDoesNotEndItsRequestIsEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		c := f.rawCaller(t)
-		bounds := openMethods[healthv1.Health_Check_FullMethodName]
+		bounds := port.OpenMethods[healthv1.Health_Check_FullMethodName]
 		start := time.Now()
 		var streams []uint32
-		for range bounds.calls + 1 {
+		for range bounds.Calls + 1 {
 			stream, err := c.begin(healthv1.Health_Check_FullMethodName, "")
 			if err != nil {
 				t.Fatal(err)
@@ -74,18 +74,18 @@ func TestAProbeThatDoesNotEndItsRequestIsEnded(t *testing.T) {
 			synctest.Wait()
 			streams = append(streams, stream)
 		}
-		if code := c.status(t, streams[bounds.calls]); code != "8" {
+		if code := c.status(t, streams[bounds.Calls]); code != "8" {
 			t.Errorf("one call more than is allowed: %s, want RESOURCE_EXHAUSTED", code)
 		}
-		if code := c.status(t, streams[bounds.calls-1]); code != "4" {
+		if code := c.status(t, streams[bounds.Calls-1]); code != "4" {
 			t.Errorf("a request that does not end: %s, want DEADLINE_EXCEEDED", code)
 		}
-		if took := time.Since(start); took != bounds.time {
-			t.Errorf("ended after %v, want %v", took, bounds.time)
+		if took := time.Since(start); took != bounds.Time {
+			t.Errorf("ended after %v, want %v", took, bounds.Time)
 		}
 		c.over()
-		if took := time.Since(start); took != strangerTime {
-			t.Errorf("the connection was closed after %v, want %v", took, strangerTime)
+		if took := time.Since(start); took != port.StrangerTime {
+			t.Errorf("the connection was closed after %v, want %v", took, port.StrangerTime)
 		}
 	})
 }
@@ -109,7 +109,7 @@ func TestAConnectionThatHasShownACredentialStays(t *testing.T) {
 		if code := c.status(t, stream); code != "0" {
 			t.Fatalf("ListHubs: %s", code)
 		}
-		time.Sleep(2 * strangerTime)
+		time.Sleep(2 * port.StrangerTime)
 		if n := f.metric(t, "connhub_grpc_strangers"); n != 0 {
 			t.Errorf("%d strangers", n)
 		}
@@ -141,7 +141,7 @@ func TestWrongCredentialsMakeNobodyKnown(t *testing.T) {
 			t.Errorf("%s, want UNAUTHENTICATED before the message", code)
 		}
 		c.over()
-		if took := time.Since(start); took != strangerTime {
+		if took := time.Since(start); took != port.StrangerTime {
 			t.Errorf("closed after %v", took)
 		}
 	})
@@ -176,10 +176,10 @@ func TestACallWithoutAMethodHarmsNobody(t *testing.T) {
 func TestTheOldestStrangerMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		silent := make([]*rawCaller, maxStrangersOfAddress+3)
+		silent := make([]*rawCaller, port.MaxStrangersOfAddress+3)
 		for i := range silent {
-			if i == maxStrangersOfAddress {
-				time.Sleep(strangerPatience)
+			if i == port.MaxStrangersOfAddress {
+				time.Sleep(port.StrangerPatience)
 			}
 			silent[i] = f.rawCaller(t)
 		}
@@ -192,104 +192,8 @@ func TestTheOldestStrangerMakesRoom(t *testing.T) {
 		if _, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
 			t.Error(err)
 		}
-		if n := f.metric(t, "connhub_grpc_strangers"); n > maxStrangersOfAddress {
+		if n := f.metric(t, "connhub_grpc_strangers"); n > port.MaxStrangersOfAddress {
 			t.Errorf("%d strangers", n)
-		}
-	})
-}
-
-// Newcomers, however many, end no handshake that goes on, whatever its address.
-func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
-	for name, addresses := range map[string][]string{
-		"of one address":  {"192.0.2.1"},
-		"of many":         {"192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"},
-		"of one IPv6 /64": {"2001:db8::1", "2001:db8::2", "2001:db8::3:4", "2001:db8::ffff"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newPort(slogTo(&buffer{}), 0)
-				backend := &addressedConn{from: "192.0.2.1"}
-				in := p.addAccepted(backend)
-				var others []*addressedConn
-				for range 5 {
-					for i := range 2 * maxStrangers {
-						conn := &addressedConn{from: addresses[i%len(addresses)]}
-						p.addAccepted(conn)
-						others = append(others, conn)
-					}
-					time.Sleep(strangerPatience / 2)
-					in.beginWaiting() // the backend has sent the next part
-				}
-				if backend.closed || !others[0].closed {
-					t.Errorf("closed: the backend %v, a silent stranger %v",
-						backend.closed, others[0].closed)
-				}
-				open := 0
-				for _, conn := range others {
-					if !conn.closed {
-						open++
-					}
-				}
-				if most := min(
-					maxStrangers, len(p.strangers.ofAddress)*maxStrangersOfAddress,
-				); open >= most {
-					t.Errorf("%d others are open beside it, of %d", open, most)
-				}
-				in.becomeKnown(backendIdentity)
-				time.Sleep(strangerTime)
-				synctest.Wait()
-			})
-		})
-	}
-}
-
-// addressedConn is a connection from some address.
-type addressedConn struct {
-	net.Conn
-
-	from   string
-	closed bool
-}
-
-func (c *addressedConn) RemoteAddr() net.Addr {
-	return &net.TCPAddr{IP: net.ParseIP(c.from), Port: 1}
-}
-
-func (c *addressedConn) Close() error {
-	c.closed = true
-	return nil
-}
-
-func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &buffer{}
-		p := newPort(slogTo(log), 0)
-		conns := make([]*addressedConn, 2*maxStrangers)
-		var last *inbound
-		for i := range conns {
-			if i%maxStrangers == 0 {
-				time.Sleep(strangerPatience)
-			}
-			conns[i] = &addressedConn{from: fmt.Sprintf("10.0.%d.%d", i/100, i%100)}
-			last = p.addAccepted(conns[i])
-			if n := p.strangerCount(); n != min(i+1, maxStrangers) {
-				t.Fatalf("%d strangers after %d connections", n, i+1)
-			}
-		}
-		for i, c := range conns {
-			if c.closed != (i < maxStrangers) {
-				t.Errorf("connection %d: closed %v", i, c.closed)
-			}
-		}
-		last.becomeKnown(backendIdentity)
-		time.Sleep(strangerTime)
-		synctest.Wait()
-		if p.strangerCount() != 0 || len(p.strangers.ofAddress) != 0 ||
-			conns[len(conns)-1].closed || !conns[len(conns)-2].closed {
-			t.Errorf("%d strangers, of %d addresses", p.strangerCount(), len(p.strangers.ofAddress))
-		}
-		if n := strings.Count(log.String(), "\n"); n != 1 {
-			t.Errorf("%d lines for as many connections", n)
 		}
 	})
 }
@@ -303,20 +207,20 @@ func TestEveryOpenMethodIsBoundedAndEveryOtherIsClosed(t *testing.T) {
 			unary["/"+service+"/"+m.Name] = !m.IsClientStream && !m.IsServerStream
 		}
 	}
-	for method, bounds := range openMethods {
+	for method, bounds := range port.OpenMethods {
 		if !unary[method] {
 			t.Errorf("%s is open, and not served or a stream: a stranger could hold it", method)
 		}
-		if bounds.bytes < 1 || bounds.bytes > 8<<10 || bounds.time < 1 ||
-			bounds.time > 5*time.Second || bounds.calls < 1 || bounds.calls > 32 {
+		if bounds.Bytes < 1 || bounds.Bytes > 8<<10 || bounds.Time < 1 ||
+			bounds.Time > 5*time.Second || bounds.Calls < 1 || bounds.Calls > 32 {
 			t.Errorf("%s is open with bounds %+v", method, bounds)
 		}
-		if bounds.bytes*bounds.calls > strangerBytes {
+		if bounds.Bytes*bounds.Calls > port.StrangerBytes {
 			t.Errorf("%s takes more than a stranger may send", method)
 		}
 	}
 	for _, method := range f.server.fullMethods() {
-		if isOpen(method) {
+		if _, open := port.OpenMethods[method]; open {
 			continue
 		}
 		err := invokeRaw(t.Context(), stranger, method, nil)
@@ -326,10 +230,10 @@ func TestEveryOpenMethodIsBoundedAndEveryOtherIsClosed(t *testing.T) {
 
 func TestPingsFromFiveSecondsOnAreFine(t *testing.T) {
 	for interval, want := range map[time.Duration]string{
-		minPingInterval:                  "",
-		minPingInterval - pingJitter/2:   "",
-		minPingInterval - 2*pingJitter:   "too_many_pings",
-		minPingInterval - pingJitter - 1: "too_many_pings",
+		port.MinPingInterval:                       "",
+		port.MinPingInterval - port.PingJitter/2:   "",
+		port.MinPingInterval - 2*port.PingJitter:   "too_many_pings",
+		port.MinPingInterval - port.PingJitter - 1: "too_many_pings",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFixture(t)

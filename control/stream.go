@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/waitlist"
@@ -33,8 +34,9 @@ const sendStreamMethod = controlv1.DeliveryService_SendStream_FullMethodName
 // streamService is deliveryService and its stream.
 type streamService struct {
 	*deliveryService
-	guard *guard
-	check func(proto.Message) error // the rules of the protos
+	guard   *port.Guard
+	metrics *metrics
+	check   func(proto.Message) error // the rules of the protos
 }
 
 // SendStream implements the RPC.
@@ -44,7 +46,7 @@ func (d *streamService) SendStream(
 	ctx, cancel := context.WithCancel(stream.Context())
 	s := &sendStream{
 		service: d, stream: stream, ctx: ctx,
-		from: originOf(ctx), answers: newAnswers(accountOf(ctx)),
+		from: originOf(ctx), answers: newAnswers(port.AccountOf(ctx)),
 	}
 	s.awaited = waitlist.New[begun](s.answers.signalNews)
 	defer s.awaited.End()
@@ -114,12 +116,8 @@ func (s *sendStream) receiveSends() {
 // nextRequest returns the next request, or an error if it breaks a rule of the stream.
 func (s *sendStream) nextRequest() (*controlv1.SendStreamRequest, error) {
 	request := &controlv1.SendStreamRequest{}
-	frame := received{message: request}
-	switch err := s.stream.RecvMsg(&frame); {
-	case err != nil:
+	if err := port.Receive(s.stream, request); err != nil {
 		return nil, err
-	case frame.err != nil:
-		return nil, frame.err
 	}
 	var err error
 	s.last, err = form.CheckBatch(request.GetSends(), s.last)
@@ -154,11 +152,11 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	if !taken {
 		return false
 	}
-	s.service.guard.metrics.sends.Inc()
+	s.service.metrics.sends.Inc()
 	var sending *sending
 	var err error
 	if over {
-		err = s.answers.account.refuseCall()
+		err = s.answers.account.Refuse()
 	} else {
 		sending, err = s.beginChecked(one.GetSend())
 	}
@@ -225,7 +223,7 @@ func (s *sendStream) awaitReceipt(of *sending) (_ *controlv1.Receipt, err error)
 
 // failedResult returns the result of a failed send, with the status of a unary Send.
 func (s *sendStream) failedResult(sequence int64, err error) *controlv1.StreamedResult {
-	st := status.Convert(s.service.guard.answerError(sendStreamMethod, err))
+	st := status.Convert(s.service.guard.AnswerError(sendStreamMethod, err))
 	return &controlv1.StreamedResult{
 		Sequence: sequence, Outcome: &controlv1.StreamedResult_Error{Error: st.Proto()},
 	}
@@ -235,19 +233,19 @@ func (s *sendStream) failedResult(sequence int64, err error) *controlv1.Streamed
 // goroutine.
 func (s *sendStream) recoverPanic(err *error) {
 	if p := recover(); p != nil {
-		*err = answeredError{s.service.guard.answerPanic(sendStreamMethod, p)}
+		*err = port.Answered(s.service.guard.AnswerPanic(sendStreamMethod, p))
 	}
 }
 
 // sendReports sends reports until the last.
 func (s *sendStream) sendReports() error {
-	leaving := s.service.guard.leaving.Done()
+	leaving := s.service.guard.Leaving()
 	var spare []answer
 	for {
 		s.answerArrived()
 		r := s.answers.collectReport(spare)
 		if err := s.sendReport(&r); err != nil {
-			return cmp.Or(s.ctx.Err(), error(answeredError{err}))
+			return cmp.Or(s.ctx.Err(), port.Answered(err))
 		}
 		if r.last {
 			return s.answers.endError()
@@ -286,7 +284,7 @@ func (s *sendStream) sendReport(r *report) error {
 		}
 		s.told, s.farewell = r.accepted, r.leaving
 		s.answers.markTold(rest[:n])
-		s.service.guard.metrics.countResults(response.Results)
+		s.service.metrics.countResults(response.Results)
 		rest = rest[n:]
 	}
 	return nil

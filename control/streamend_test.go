@@ -10,11 +10,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -303,41 +303,9 @@ func TestWhatAHubHasNotTakenWhenItLeavesIsNotSent(t *testing.T) {
 	})
 }
 
-func TestStreamsOfPeersAreNotEndedByLeaving(t *testing.T) {
-	leaving, leave := context.WithCancel(t.Context())
-	leave()
-	for method, want := range map[string]bool{
-		"/connhub.peer.v1.PeerService/Data":                         true,
-		controlv1.DeliveryService_SendStream_FullMethodName:         true,
-		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": false,
-		"/grpc.health.v1.Health/Watch":                              false,
-	} {
-		g := &guard{
-			calls: newInFlight(), logger: slogTo(&buffer{}),
-			metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true},
-		}
-		ctx, err := g.tapHeaders(t.Context(), &tap.Info{FullMethodName: method})
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = g.interceptStream(nil, &contextStream{ctx: ctx},
-			&grpc.StreamServerInfo{FullMethod: method}, func(_ any, ss grpc.ServerStream) error {
-				select {
-				case <-ss.Context().Done():
-					return ss.Context().Err()
-				case <-time.After(10 * time.Millisecond):
-					return nil
-				}
-			})
-		if (err == nil) != want {
-			t.Errorf("%s: %v", method, err)
-		}
-	}
-}
-
 func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAnswers(nil)
+		a := newAnswers(port.Account{})
 		take := func(bytes int) (took func() bool) {
 			done := make(chan bool, 1)
 			go func() {
@@ -383,7 +351,7 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 // Results that are held back for their batch must not wait for a send of it that begins slowly.
 func TestResultsWaitForTheRestOfTheirBatchOnlyAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAnswers(nil)
+		a := newAnswers(port.Account{})
 		a.holdNews(true)
 		for sequence := range int64(3) {
 			if taken, _ := a.admitSend(t.Context(), 1); !taken {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -127,7 +128,7 @@ func newVerbCall[Q verbRequest, R proto.Message](
 		return nil, err
 	}
 	return &mesh.Call{
-		Caller: callOf(ctx).identity.Name, Began: time.Now(), Since: v.since, Forward: v.wrap(b),
+		Caller: port.CallerOf(ctx).Name, Began: time.Now(), Since: v.since, Forward: v.wrap(b),
 	}, nil
 }
 

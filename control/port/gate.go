@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"log/slog"
@@ -24,12 +24,12 @@ const (
 	portLogInterval = time.Minute
 )
 
-// port bounds the connections of the control port, and chooses the connection to close when there
+// gate bounds the connections of the control port, and chooses the connection to close when there
 // are too many.
 //
 // A connection begins as a stranger's (strangers.go). From its first call with a valid credential
 // on it is known, and belongs to that credential (holders.go).
-type port struct {
+type gate struct {
 	// Static.
 	logger *slog.Logger
 	most   int // connections at once; 0: any number
@@ -45,15 +45,15 @@ type port struct {
 	ends      reasonLog[strangerEnd] // of strangers whose connection was closed
 }
 
-// newPort returns a port that may have most connections at once; 0: any number. At most half of
+// newGate returns a port that may have most connections at once; 0: any number. At most half of
 // them may be strangers', and at least the newcomersShare is kept for strangers.
-func newPort(logger *slog.Logger, most int) *port {
+func newGate(logger *slog.Logger, most int) *gate {
 	mostStrangers, mostKnown := maxStrangers, 0
 	if most > 0 {
 		mostStrangers = min(mostStrangers, (most+1)/2)
 		mostKnown = most - min(mostStrangers, most/newcomersShare)
 	}
-	return &port{
+	return &gate{
 		logger: logger, most: most, accepted: make(map[net.Conn]*inbound),
 		strangers: newStrangers(mostStrangers), holders: newHolders(mostKnown),
 		strangersClosed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -71,184 +71,184 @@ func newPort(logger *slog.Logger, most int) *port {
 }
 
 // strangerCount returns the number of strangers' connections.
-func (p *port) strangerCount() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.strangers.all.Len()
+func (g *gate) strangerCount() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.strangers.all.Len()
 }
 
 // knownCount returns the number of connections that have shown a credential of a role.
-func (p *port) knownCount(role auth.Role) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.holders.countConns(role)
+func (g *gate) knownCount(role auth.Role) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.holders.countConns(role)
 }
 
 // addAccepted lists an accepted connection, and closes a stranger's if there are too many.
-func (p *port) addAccepted(raw net.Conn) *inbound {
-	c := &inbound{raw: raw, address: addressOf(raw), port: p}
+func (g *gate) addAccepted(raw net.Conn) *inbound {
+	c := &inbound{raw: raw, address: addressOf(raw), gate: g}
 	c.beginWaiting()
-	tooMany, why := p.listStranger(c)
+	tooMany, why := g.listStranger(c)
 	if tooMany != nil {
-		p.endStranger(tooMany, why)
+		g.endStranger(tooMany, why)
 	}
 	return c
 }
 
 // listStranger lists a new connection. It returns the stranger to close, or nil, and the reason.
-func (p *port) listStranger(c *inbound) (*inbound, strangerEnd) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (g *gate) listStranger(c *inbound) (*inbound, strangerEnd) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	c.counted = true
-	p.open++
-	p.strangers.listConn(c)
-	c.timer = time.AfterFunc(strangerTime, func() { p.reviewStranger(c) })
-	if tooMany, why := p.strangers.findSurplus(c); tooMany != nil {
+	g.open++
+	g.strangers.listConn(c)
+	c.timer = time.AfterFunc(StrangerTime, func() { g.reviewStranger(c) })
+	if tooMany, why := g.strangers.findSurplus(c); tooMany != nil {
 		return tooMany, why
 	}
-	if p.most > 0 && p.open > p.most {
-		return p.strangers.chooseVictim(&p.strangers.all), endedFull
+	if g.most > 0 && g.open > g.most {
+		return g.strangers.chooseVictim(&g.strangers.all), endedFull
 	}
 	return nil, ""
 }
 
-// reviewStranger runs after strangerTime. It closes a stranger's connection, or keeps it in
+// reviewStranger runs after StrangerTime. It closes a stranger's connection, or keeps it in
 // reserve.
-func (p *port) reviewStranger(c *inbound) {
-	if !p.keepInReserve(c) {
-		p.endStranger(c, endedTime)
+func (g *gate) reviewStranger(c *inbound) {
+	if !g.keepInReserve(c) {
+		g.endStranger(c, endedTime)
 	}
 }
 
-// keepInReserve puts a stranger's connection in reserve for strangerTime more. It reports false if
+// keepInReserve puts a stranger's connection in reserve for StrangerTime more. It reports false if
 // the connection may not stay.
-func (p *port) keepInReserve(c *inbound) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (g *gate) keepInReserve(c *inbound) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if c.place.all == nil || !c.shaken || c.faulted.Load() {
 		return false
 	}
 	c.inReserve = true
-	c.timer.Reset(strangerTime)
+	c.timer.Reset(StrangerTime)
 	return true
 }
 
 // makeKnown makes a stranger's connection known by a credential. If the port then has too many
 // known connections, the credential with most of them gives one up. makeKnown reports false if that
 // is the same credential and it has no idle connection: then c stays a stranger's.
-func (p *port) makeKnown(c *inbound, who auth.Identity) bool {
-	payer, ok := p.moveToHolder(c, who)
+func (g *gate) makeKnown(c *inbound, who auth.Identity) bool {
+	payer, ok := g.moveToHolder(c, who)
 	if payer != nil {
 		_ = payer.raw.Close() // the transport closes what is above
-		p.forgetConn(payer)
+		g.forgetConn(payer)
 	}
 	return ok
 }
 
 // moveToHolder is makeKnown without closing the connection that is given up, which it returns as
 // payer; nil if there is none.
-func (p *port) moveToHolder(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (g *gate) moveToHolder(c *inbound, who auth.Identity) (payer *inbound, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if c.place.all == nil { // the connection is over
 		c.known.Store(true)
 		return nil, true
 	}
-	payer, ok = p.holders.addConn(c, who)
+	payer, ok = g.holders.addConn(c, who)
 	if !ok {
 		if !c.refused {
 			c.refused = true
-			p.countOverShareLocked(p.holders.of[who], shareRefused)
+			g.countOverShareLocked(g.holders.of[who], shareRefused)
 		}
 		return nil, false
 	}
 	if payer != nil {
 		of := payer.holder
-		p.holders.removeConn(payer)
-		p.countOverShareLocked(of, shareClosed)
+		g.holders.removeConn(payer)
+		g.countOverShareLocked(of, shareClosed)
 	}
-	p.removeStrangerLocked(c)
+	g.removeStrangerLocked(c)
 	c.known.Store(true)
 	return payer, true
 }
 
 // countOverShareLocked counts a connection that was closed or refused, and logs it, with a line a
 // portLogInterval for each credential at most.
-func (p *port) countOverShareLocked(of *holder, how shareEnd) {
-	p.overShare.WithLabelValues(string(how)).Inc()
+func (g *gate) countOverShareLocked(of *holder, how shareEnd) {
+	g.overShare.WithLabelValues(string(how)).Inc()
 	counts, due := of.ends.countEnd(how, shareEnds)
 	if !due {
 		return
 	}
 	attributes := []any{
 		slog.String("credential", of.identity.Name), slog.Int("connections", of.conns.Len()),
-		slog.Int("of", p.holders.most),
+		slog.Int("of", g.holders.most),
 	}
-	p.logger.Warn("the control port is full, and a credential holds most of its connections",
+	g.logger.Warn("the control port is full, and a credential holds most of its connections",
 		append(attributes, counts...)...)
 }
 
 // removeStrangerLocked takes a connection from the strangers, because it is known or over. It
 // reports whether the connection was a stranger's.
-func (p *port) removeStrangerLocked(c *inbound) bool {
+func (g *gate) removeStrangerLocked(c *inbound) bool {
 	if c.place.all == nil {
 		return false
 	}
 	c.timer.Stop()
-	p.strangers.unlistConn(c)
+	g.strangers.unlistConn(c)
 	return true
 }
 
-// removeStranger is removeStrangerLocked without p.mu.
-func (p *port) removeStranger(c *inbound) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.removeStrangerLocked(c)
+// removeStranger is removeStrangerLocked without g.mu.
+func (g *gate) removeStranger(c *inbound) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.removeStrangerLocked(c)
 }
 
 // forgetConn takes a closed connection out of all lists and counts.
-func (p *port) forgetConn(c *inbound) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.removeStrangerLocked(c)
-	p.holders.removeConn(c)
+func (g *gate) forgetConn(c *inbound) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.removeStrangerLocked(c)
+	g.holders.removeConn(c)
 	if c.counted {
 		c.counted = false
-		p.open--
+		g.open--
 	}
 }
 
 // endStranger closes a stranger's connection, unless it is known or over. Its transport ends when
 // it reads.
-func (p *port) endStranger(c *inbound, why strangerEnd) {
-	if !p.removeStranger(c) {
+func (g *gate) endStranger(c *inbound, why strangerEnd) {
+	if !g.removeStranger(c) {
 		return
 	}
 	_ = c.raw.Close() // the transport closes the layers above
-	p.forgetConn(c)
-	p.countStranger(c, why)
+	g.forgetConn(c)
+	g.countStranger(c, why)
 }
 
 // countStranger counts a stranger's connection that was closed, and logs it, with a line a
 // portLogInterval at most. A connection that was refused for its credential's share has been
 // counted.
-func (p *port) countStranger(c *inbound, why strangerEnd) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (g *gate) countStranger(c *inbound, why strangerEnd) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if c.refused {
 		return
 	}
-	p.strangersClosed.WithLabelValues(string(why)).Inc()
-	closed, due := p.ends.countEnd(why, strangerEnds)
+	g.strangersClosed.WithLabelValues(string(why)).Inc()
+	closed, due := g.ends.countEnd(why, strangerEnds)
 	if !due {
 		return
 	}
 	// The counts are in a group, because "time" is a key of every line.
-	p.logger.Warn("closed control connections that have shown no credential",
+	g.logger.Warn("closed control connections that have shown no credential",
 		slog.String("address", c.address), slog.Group("closed", closed...))
 }
 
-// reasonLog counts ended connections by reason, for a log line each portLogInterval. port.mu guards
+// reasonLog counts ended connections by reason, for a log line each portLogInterval. gate.mu guards
 // it. The zero value is ready to use.
 type reasonLog[R ~string] struct {
 	logged   time.Time // time of the last line; zero: none was written
@@ -278,7 +278,7 @@ func (l *reasonLog[R]) countEnd(why R, reasons []R) (counts []any, due bool) {
 type listener struct {
 	net.Listener
 
-	port *port
+	gate *gate
 }
 
 // Accept returns the next connection, unwrapped: gRPC sets options only on a plain TCP connection.
@@ -286,28 +286,28 @@ func (l listener) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err == nil {
 		boundKernelMemory(raw)
-		in := l.port.addAccepted(raw)
-		l.port.mu.Lock()
-		l.port.accepted[raw] = in
-		l.port.mu.Unlock()
+		in := l.gate.addAccepted(raw)
+		l.gate.mu.Lock()
+		l.gate.accepted[raw] = in
+		l.gate.mu.Unlock()
 	}
 	return raw, err //nolint:wrapcheck // gRPC looks at it
 }
 
 // beginHandshake returns the inbound of an accepted connection, whose handshake begins.
-func (p *port) beginHandshake(raw net.Conn) *inbound {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	in := p.accepted[raw]
-	delete(p.accepted, raw)
+func (g *gate) beginHandshake(raw net.Conn) *inbound {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	in := g.accepted[raw]
+	delete(g.accepted, raw)
 	return in
 }
 
 // endHandshake records that TLS is set up, as conn. gRPC ends a connection whose HTTP/2 preface and
-// settings don't come within handshakeTimeout.
-func (p *port) endHandshake(in *inbound, conn net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// settings don't come within HandshakeTimeout.
+func (g *gate) endHandshake(in *inbound, conn net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	in.Conn, in.shaken = conn, true
 }
 

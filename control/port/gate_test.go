@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ type visitor struct {
 }
 
 // connect has the port accept a connection.
-func connect(p *port, from string) visitor {
+func connect(p *gate, from string) visitor {
 	raw := &addressedConn{from: from}
 	in := p.addAccepted(raw)
 	p.endHandshake(in, raw)
@@ -33,7 +33,7 @@ func connect(p *port, from string) visitor {
 }
 
 // enter has a connection show a credential; false: it was refused.
-func enter(p *port, who auth.Identity) (visitor, bool) {
+func enter(p *gate, who auth.Identity) (visitor, bool) {
 	g := connect(p, "192.0.2.1")
 	return g, g.in.becomeKnown(who)
 }
@@ -42,11 +42,11 @@ func enter(p *port, who auth.Identity) (visitor, bool) {
 func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, known = 16, 14
-		p := newPort(slogTo(&buffer{}), most)
+		p := newGate(slogTo(&buffer{}), most)
 		var strangers []visitor
 		for i := range most/2 + 1 {
 			if i == most/2 {
-				time.Sleep(strangerPatience)
+				time.Sleep(StrangerPatience)
 			}
 			strangers = append(strangers, connect(p, "192.0.2.1"))
 		}
@@ -54,7 +54,7 @@ func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 			t.Errorf("of %d strangers the oldest is closed: %v, and the next: %v",
 				len(strangers), strangers[0].raw.closed, strangers[1].raw.closed)
 		}
-		time.Sleep(strangerPatience)
+		time.Sleep(StrangerPatience)
 		var backends []visitor
 		for range known {
 			g, ok := enter(p, backendIdentity)
@@ -89,13 +89,13 @@ func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 			t.Errorf("%d connections are counted, %d of backends, want 1",
 				n, p.knownCount(auth.RoleBackend))
 		}
-		time.Sleep(strangerPatience)
+		time.Sleep(StrangerPatience)
 		closeAll(p)
 	})
 }
 
 // closeAll ends the timers of a port's strangers.
-func closeAll(p *port) {
+func closeAll(p *gate) {
 	for p.strangers.all.Len() > 0 {
 		_ = p.strangers.all.Front().Value.(*inbound).Close()
 	}
@@ -107,7 +107,7 @@ func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, known = 16, 14
 		log := &buffer{}
-		p := newPort(slogTo(log), most)
+		p := newGate(slogTo(log), most)
 		greedy := auth.Identity{Role: auth.RoleBackend, Name: "backend:greedy"}
 		var held []visitor
 		for range known {
@@ -175,7 +175,7 @@ func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 func TestNoCredentialIsKeptOutByOneWithMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(MinConnections, 40).Draw(t, "most")
-		p := newPort(slog.New(slog.DiscardHandler), most)
+		p := newGate(slog.New(slog.DiscardHandler), most)
 		names := rapid.IntRange(1, 12).Draw(t, "credentials")
 		model := make(map[auth.Identity][]visitor)
 		count := func() (all int) {

@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 )
 
 // Account counts the bytes of Config.CallBytes that a caller holds: a credential on a connection. A
-// service of Config.Services counts in it the memory that it keeps for a stream. It is safe for
-// concurrent use, and its methods never wait.
+// service of control.Config.Services counts in it the memory that it keeps for a stream. It is safe
+// for concurrent use, and its methods never wait.
 type Account struct{ of *account }
 
 // AccountOf returns the account of the caller of a call. It has no bound if ctx is of no call.
@@ -22,6 +22,9 @@ func (a Account) Reserve(bytes int64) bool { return a.of.reserveBytes(bytes) }
 // ReserveSpare is Reserve for bytes that the caller can do without. It leaves at least as much room
 // for the caller's calls as it has taken.
 func (a Account) ReserveSpare(bytes int64) bool { return a.of.reserveSpare(bytes) }
+
+// Refuse counts a refusal, and returns its error.
+func (a Account) Refuse() error { return a.of.refuseCall() }
 
 // Release gives reserved bytes back.
 func (a Account) Release(bytes int64) { a.of.releaseBytes(bytes) }

@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"cmp"
@@ -22,7 +22,7 @@ const (
 
 var shareEnds = []shareEnd{shareClosed, shareRefused}
 
-// holder is a credential, and the connections that have shown it first. Guarded by port.mu.
+// holder is a credential, and the connections that have shown it first. Guarded by gate.mu.
 type holder struct {
 	identity auth.Identity
 	conns    list.List // of *inbound, the oldest first
@@ -30,7 +30,7 @@ type holder struct {
 }
 
 // holders are the connections that have shown a credential, by credential: as many as there are
-// secrets. Guarded by port.mu.
+// secrets. Guarded by gate.mu.
 //
 // Problem: a backend that opens connections and keeps them must keep out neither its neighbours nor
 // peers. The number of backends is unknown, and a single backend shall have many connections.

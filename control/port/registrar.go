@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"context"
@@ -20,12 +20,25 @@ import (
 // the error of a broken message would bypass the guard.
 type registrar struct {
 	server *grpc.Server
-	// validate is the innermost interceptor of each handler.
-	validate grpc.UnaryServerInterceptor
-	guard    *guard
+	guard  *Guard
+	checks Checks
 }
 
-var _ grpc.ServiceRegistrar = registrar{}
+// Checks says which messages of a service the guard checks against the rules in the protos.
+type Checks int
+
+// NoChecks: none, because the service checks its messages itself. CheckCalls: the requests of calls
+// of one message. CheckAll: the messages of streams too.
+const (
+	NoChecks Checks = iota
+	CheckCalls
+	CheckAll
+)
+
+// Registrar returns a registrar for the services of server, whose calls g guards.
+func (g *Guard) Registrar(server *grpc.Server, checks Checks) grpc.ServiceRegistrar {
+	return registrar{server, g, checks}
+}
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
@@ -39,44 +52,22 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 			MethodName: method.MethodName, Handler: r.guardHandler(method.Handler, info),
 		}
 	}
+	if r.checks == CheckAll {
+		guarded.Streams = r.checkStreams(desc.Streams)
+	}
 	r.server.RegisterService(&guarded, impl)
 }
 
-// servicesOf returns the names of services.
-func servicesOf(services []Service) []string {
-	var n serviceNames
-	for _, service := range services {
-		service(&n)
-	}
-	return n
-}
-
-// serviceNames is a registrar that only keeps the names.
-type serviceNames []string
-
-// RegisterService implements grpc.ServiceRegistrar.
-func (n *serviceNames) RegisterService(desc *grpc.ServiceDesc, _ any) {
-	*n = append(*n, desc.ServiceName)
-}
-
-// checkedRegistrar is a registrar whose services get only valid messages from their streams.
-type checkedRegistrar struct {
-	registrar
-
-	validator *form.Validator
-}
-
-// RegisterService implements grpc.ServiceRegistrar.
-func (r checkedRegistrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
-	checked := *desc
-	checked.Streams = slices.Clone(desc.Streams)
-	for i := range checked.Streams {
-		handler := checked.Streams[i].Handler
-		checked.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error {
-			return handler(srv, &checkedStream{stream, r.validator})
+// checkStreams returns streams whose services get only valid messages.
+func (r registrar) checkStreams(streams []grpc.StreamDesc) []grpc.StreamDesc {
+	checked := slices.Clone(streams)
+	for i := range checked {
+		handler := checked[i].Handler
+		checked[i].Handler = func(srv any, stream grpc.ServerStream) error {
+			return handler(srv, &checkedStream{stream, r.guard.check})
 		}
 	}
-	r.registrar.RegisterService(&checked, impl)
+	return checked
 }
 
 // checkedStream is a stream that checks its messages against the rules in the protos.
@@ -92,12 +83,8 @@ func (s *checkedStream) RecvMsg(m any) error {
 	if !ok {
 		return s.ServerStream.RecvMsg(m)
 	}
-	frame := received{message: message}
-	switch err := s.ServerStream.RecvMsg(&frame); {
-	case err != nil:
+	if err := Receive(s.ServerStream, message); err != nil {
 		return err
-	case frame.err != nil:
-		return frame.err
 	}
 	return s.validator.Check(message)
 }
@@ -107,6 +94,10 @@ func (s *checkedStream) RecvMsg(m any) error {
 func (r registrar) guardHandler(
 	generated grpc.MethodHandler, info *grpc.UnaryServerInfo,
 ) grpc.MethodHandler {
+	validate := skipValidation
+	if r.checks != NoChecks {
+		validate = checkWith(r.guard.check)
+	}
 	return func(
 		srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor,
 	) (any, error) {
@@ -118,7 +109,7 @@ func (r registrar) guardHandler(
 				}
 				return frame.err
 			}
-			return generated(srv, ctx, decode, r.validate)
+			return generated(srv, ctx, decode, validate)
 		})
 	}
 }
@@ -153,6 +144,16 @@ func checkWith(v *form.Validator) grpc.UnaryServerInterceptor {
 	}
 }
 
+// Receive reads the next message of a stream into m. It returns io.EOF after the last message; the
+// guard answers any other error, if the handler returns it.
+func Receive(stream grpc.ServerStream, m proto.Message) error {
+	frame := received{message: m}
+	if err := stream.RecvMsg(&frame); err != nil {
+		return err
+	}
+	return frame.err
+}
+
 // skipValidation is the interceptor of services that check their messages themselves.
 func skipValidation(
 	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
@@ -163,6 +164,9 @@ func skipValidation(
 // answeredError is an error of reading a request from the wire: the request is too large, or the
 // caller is gone. The guard answers with its status as it is.
 type answeredError struct{ error }
+
+// Answered returns an error whose status the guard answers as it is. err must be a status.
+func Answered(err error) error { return answeredError{err} }
 
 // received is a message and the error of decoding it. gRPC answers an error of its codec with
 // INTERNAL, but a message that can't be decoded is the caller's fault.

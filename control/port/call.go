@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"context"
@@ -85,17 +85,29 @@ func callOf(ctx context.Context) *call {
 	return &call{}
 }
 
+// Caller is the caller of a call.
+type Caller struct {
+	Name        string // of its credential
+	TraceParent string // valid, of W3C Trace Context; empty: the call has none
+}
+
+// CallerOf returns the caller of a call; the zero Caller if ctx is of no call.
+func CallerOf(ctx context.Context) Caller {
+	c := callOf(ctx)
+	return Caller{Name: c.identity.Name, TraceParent: c.traceParent}
+}
+
 // tapHeaders implements tap.ServerInHandle. The transport's reader calls it when the headers of a
 // call have come, so it waits for nothing. It refuses nothing either, because gRPC would not
 // release the context; admitCall does. A panic here would leave the transport locked for good, so
 // tapHeaders recovers: the fault costs only the call.
-func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.Context, err error) {
+func (g *Guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.Context, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			begun, err = nil, g.answerPanic(info.FullMethodName, p)
+			begun, err = nil, g.AnswerPanic(info.FullMethodName, p)
 		}
 	}()
-	bounds, open := openMethods[info.FullMethodName]
+	bounds, open := OpenMethods[info.FullMethodName]
 	c := &call{
 		Context: ctx, conn: inboundOf(ctx), codec: g.codec, open: open,
 		maxBytes:    form.MaxRequestBytes,
@@ -111,8 +123,8 @@ func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.C
 		c.Context, c.cancel = context.WithCancelCause(ctx)
 	}
 	if open {
-		c.maxBytes = bounds.bytes
-		timer := time.AfterFunc(bounds.time, func() { c.cancel(context.DeadlineExceeded) })
+		c.maxBytes = bounds.Bytes
+		timer := time.AfterFunc(bounds.Time, func() { c.cancel(context.DeadlineExceeded) })
 		context.AfterFunc(c.Context, func() { timer.Stop() })
 	}
 	return c, nil
@@ -120,7 +132,7 @@ func (g *guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.C
 
 // noteCredential makes the connection of a call known by the credential of the call. For a method
 // that needs no credential it does so only if the hub has secrets.
-func (g *guard) noteCredential(c *call, open bool) {
+func (g *Guard) noteCredential(c *call, open bool) {
 	switch {
 	case c.conn == nil || open && (g.secrets == nil || !c.valid):
 	case !c.valid:
@@ -133,7 +145,7 @@ func (g *guard) noteCredential(c *call, open bool) {
 
 // holderOf returns the credential that a call's connection belongs to. Without secrets the called
 // method tells peers from backends.
-func (g *guard) holderOf(c *call) auth.Identity {
+func (g *Guard) holderOf(c *call) auth.Identity {
 	identity := c.identity
 	if g.secrets == nil && c.peer {
 		identity.Role = auth.RolePeer
@@ -142,11 +154,11 @@ func (g *guard) holderOf(c *call) auth.Identity {
 }
 
 // admitOpen counts a call of a method that needs no credential, until end is called.
-func (c *call) admitOpen(bounds openBounds) (end func(), _ error) {
+func (c *call) admitOpen(bounds OpenBounds) (end func(), _ error) {
 	if c.conn == nil {
 		return func() {}, nil
 	}
-	if int(c.conn.openCalls.Add(1)) > bounds.calls {
+	if int(c.conn.openCalls.Add(1)) > bounds.Calls {
 		c.conn.openCalls.Add(-1)
 		c.conn.faulted.Store(true)
 		return nil, failure.ErrTooManyOpenCalls

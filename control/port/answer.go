@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// answerRoom is the bytes of an answer that callWeight covers: the receipt of a send with some
+// answerRoom is the bytes of an answer that CallWeight covers: the receipt of a send with some
 // names.
 const answerRoom = 1 << 10
 
@@ -50,7 +50,7 @@ func (w *answerWeight) releaseOnce() {
 }
 
 // holdAnswer returns the answer of a unary call for the codec to encode: as it is, or held. A held
-// answer takes over the callWeight of its call.
+// answer takes over the CallWeight of its call.
 func (c *call) holdAnswer(ctx context.Context, answer any) (any, error) {
 	m, ok := answer.(proto.Message)
 	a := c.account
@@ -61,10 +61,10 @@ func (c *call) holdAnswer(ctx context.Context, answer any) (any, error) {
 		return nil, err
 	}
 	more := max(0, int64(proto.Size(m))-answerRoom)
-	if !a.keepAnswer(callWeight, more) {
+	if !a.keepAnswer(CallWeight, more) {
 		return nil, a.refuseCall()
 	}
-	w := &answerWeight{account: a, bytes: callWeight + more}
+	w := &answerWeight{account: a, bytes: CallWeight + more}
 	return &heldAnswer{message: m, weight: w, gone: ctx.Done()}, nil
 }
 

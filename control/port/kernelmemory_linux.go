@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"net"
@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsentBytes is the bytes that the kernel takes for a caller beyond the bytes on their way. By
+// UnsentBytes is the bytes that the kernel takes for a caller beyond the bytes on their way. By
 // itself it takes up to net.ipv4.tcp_wmem's maximum, 4 MiB, of answers that are then in no budget
 // of the hub. The caller's network bounds the bytes on their way, so callers that read lose
 // nothing.
-const unsentBytes = 256 << 10
+const UnsentBytes = 256 << 10
 
 // boundKernelMemory bounds the bytes that the kernel keeps for a caller that does not read.
 // HTTP/2's windows bound the bytes that a caller sends.
@@ -26,6 +26,6 @@ func boundKernelMemory(conn net.Conn) {
 	}
 	// A kernel that has no such option keeps more.
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes)
+		_ = unix.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, UnsentBytes)
 	})
 }

@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"context"
@@ -16,19 +16,16 @@ const (
 	// MinCallBytes is the least of Config.CallBytes. A single caller may hold a third, which must
 	// have room for some requests of the largest size.
 	MinCallBytes = 32 << 20
-	// defaultCallBytes is CallBytes of DefaultConfig. A single caller may have 10,000 small calls
+	// DefaultCallBytes is CallBytes of DefaultConfig. A single caller may have 10,000 small calls
 	// in flight, or some 18 requests of the largest size.
-	defaultCallBytes = 256 << 20
+	DefaultCallBytes = 256 << 20
 
-	// callWeight is the bytes that a unary call counts for beside its message: its goroutine, its
+	// CallWeight is the bytes that a unary call counts for beside its message: its goroutine, its
 	// headers, its stream, its answer (answerRoom).
-	callWeight = 8 << 10
-	// sendWeight is the bytes that a send of a stream counts for beside its request, until the
-	// transport has taken its result.
-	sendWeight = 2 << 10
-	// streamWindow is the bytes of a stream that the transport takes while the hub does not read.
+	CallWeight = 8 << 10
+	// StreamWindow is the bytes of a stream that the transport takes while the hub does not read.
 	// An open stream counts for as much.
-	streamWindow = 256 << 10
+	StreamWindow = 256 << 10
 	// connWindow is the bytes of all streams of a connection that may be on their way at once. The
 	// transport opens it again when bytes come, read or not. So it bounds the speed of a
 	// connection, and not its memory.
@@ -42,8 +39,8 @@ const (
 	// waits, beside a whole message.
 	unwrittenBytes = 64 << 10
 
-	// roomPatience is how long a stream waits for room for its next message.
-	roomPatience = time.Second
+	// RoomPatience is how long a stream waits for room for its next message.
+	RoomPatience = time.Second
 )
 
 // budget bounds the memory that the calls of backends hold in the process.
@@ -214,12 +211,12 @@ func (a *account) endAnswers() {
 	a.answers = 0
 }
 
-// reserveSoon is reserveBytes that waits for room, for roomPatience at most.
+// reserveSoon is reserveBytes that waits for room, for RoomPatience at most.
 func (a *account) reserveSoon(ctx context.Context, bytes int64) bool {
 	if a.reserveBytes(bytes) {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, roomPatience)
+	ctx, cancel := context.WithTimeout(ctx, RoomPatience)
 	defer cancel()
 	return a.awaitRoom(ctx, bytes)
 }
@@ -262,11 +259,11 @@ func streamWeight(fullMethod string) int64 {
 	if fullMethod == eventsv1.EventService_Subscribe_FullMethodName {
 		return subscribeWeight
 	}
-	return streamWindow
+	return StreamWindow
 }
 
 // holdMessage reserves bytes of a message for the call, until its next message or its end. With
-// wait it waits for room, for roomPatience at most.
+// wait it waits for room, for RoomPatience at most.
 func (c *call) holdMessage(ctx context.Context, bytes int64, wait bool) error {
 	reserve := c.account.reserveBytes
 	if wait && c.account != nil {

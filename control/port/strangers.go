@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"cmp"
@@ -8,33 +8,33 @@ import (
 
 const (
 	// maxStrangers bounds the connections that have shown no credential. Each costs about 50 KB for
-	// gRPC's buffers and TLS, and strangerBytes more at most. So many backends can connect at once.
+	// gRPC's buffers and TLS, and StrangerBytes more at most. So many backends can connect at once.
 	// A connection too many takes the place of a connection that stands in reserve or keeps the hub
 	// waiting. So strangers that stay can't keep backends out.
 	maxStrangers = 256
-	// maxStrangersOfAddress bounds the strangers of an address, so that they can't end the
+	// MaxStrangersOfAddress bounds the strangers of an address, so that they can't end the
 	// strangers of the rest.
-	maxStrangersOfAddress = 64
-	// strangerPatience is how long a stranger may keep the hub waiting for bytes before a newcomer
+	MaxStrangersOfAddress = 64
+	// StrangerPatience is how long a stranger may keep the hub waiting for bytes before a newcomer
 	// may take its place. A backend takes less between two steps of its handshake, so newcomers,
 	// however many, can't end a handshake.
-	strangerPatience = 100 * time.Millisecond
-	// strangerTime is how long a connection without a valid credential may keep its place.
+	StrangerPatience = 100 * time.Millisecond
+	// StrangerTime is how long a connection without a valid credential may keep its place.
 	// Kubernetes opens a connection for each probe.
-	strangerTime = 10 * time.Second
-	// strangerBytes bounds the bytes that a connection may send before it shows a credential, above
+	StrangerTime = 10 * time.Second
+	// StrangerBytes bounds the bytes that a connection may send before it shows a credential, above
 	// TLS: preface, settings, headers (maxHeaderBytes), and small requests of open methods.
-	strangerBytes = 64 << 10
+	StrangerBytes = 64 << 10
 )
 
 // strangerEnd is the reason why the hub ended a stranger's connection.
 type strangerEnd string
 
 const (
-	endedTime    strangerEnd = "time"    // no handshake, or only wrong calls, within strangerTime
-	endedBytes   strangerEnd = "bytes"   // more than strangerBytes without a credential
+	endedTime    strangerEnd = "time"    // no handshake, or only wrong calls, within StrangerTime
+	endedBytes   strangerEnd = "bytes"   // more than StrangerBytes without a credential
 	endedRoom    strangerEnd = "room"    // more than maxStrangers
-	endedAddress strangerEnd = "address" // more than maxStrangersOfAddress
+	endedAddress strangerEnd = "address" // more than MaxStrangersOfAddress
 	endedFull    strangerEnd = "full"    // more than Config.MaxConnections, with the known ones
 )
 
@@ -44,13 +44,13 @@ var strangerEnds = []strangerEnd{endedTime, endedBytes, endedRoom, endedAddress,
 type place struct{ all, ofAddress, ofHolder *list.Element }
 
 // strangers are the connections that have shown no credential. They are few, and all but those in
-// reserve are short-lived. Guarded by port.mu.
+// reserve are short-lived. Guarded by gate.mu.
 //
 // A backend that spreads its calls (gRPC's round_robin) opens a connection to each hub, and may
 // call a hub only after minutes. If the hub ended such a connection, gRPC would open it again at
-// once. So after strangerTime a connection whose handshake is complete stands in reserve, unless a
+// once. So after StrangerTime a connection whose handshake is complete stands in reserve, unless a
 // call of it was wrong (inbound.faulted). It keeps its place for as long as no newcomer needs that;
-// gRPC ends it after idleTimeout without a call, or when it answers no ping. It costs the hub 43
+// gRPC ends it after IdleTimeout without a call, or when it answers no ping. It costs the hub 43
 // KB, 54 KB with TLS (BenchmarkSilentConnection), and a ping each pingInterval.
 type strangers struct {
 	most, mostOfAddress int // in all; of an address
@@ -61,7 +61,7 @@ type strangers struct {
 
 func newStrangers(most int) strangers {
 	return strangers{
-		most: most, mostOfAddress: min(most, maxStrangersOfAddress),
+		most: most, mostOfAddress: min(most, MaxStrangersOfAddress),
 		ofAddress: make(map[string]*list.List),
 	}
 }
@@ -101,12 +101,12 @@ func (s *strangers) findSurplus(newcomer *inbound) (*inbound, strangerEnd) {
 
 // chooseVictim returns the stranger to end, of a list that is not empty.
 //
-// The candidates stand in reserve, or have kept the hub waiting for strangerPatience. Of the
+// The candidates stand in reserve, or have kept the hub waiting for StrangerPatience. Of the
 // candidates whose address has most strangers, it is the oldest in reserve, or else the stranger
 // that has kept the hub waiting longest. Without candidates it is the newest stranger of the
 // address with most strangers, because the hub has done the least for it.
 func (s *strangers) chooseVictim(among *list.List) *inbound {
-	deadline := time.Now().Add(-strangerPatience).UnixNano()
+	deadline := time.Now().Add(-StrangerPatience).UnixNano()
 	var idle, newest *inbound
 	var since int64 // when the hub began to wait for idle; 0: it stands in reserve
 	for e := among.Back(); e != nil; e = e.Prev() {

@@ -1,15 +1,17 @@
-package control
+package port
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
@@ -53,7 +56,7 @@ const (
 )
 
 // roleFor returns the role that may call a service; false: the service is closed.
-func (g *guard) roleFor(service string) (auth.Role, bool) {
+func (g *Guard) roleFor(service string) (auth.Role, bool) {
 	if strings.HasPrefix(service, peerPackage) {
 		return auth.RolePeer, true
 	}
@@ -64,18 +67,20 @@ func (g *guard) roleFor(service string) (auth.Role, bool) {
 	return role, ok
 }
 
-// guard surrounds every call. It turns a panic into an error, counts, admits, and turns errors into
-// statuses. It refuses a call before its message is read.
-type guard struct {
+// Guard surrounds every call. It turns a panic into an error, counts, admits, and turns errors into
+// statuses. It refuses a call before its message is read. It is safe for concurrent use once
+// SetMethods has returned.
+type Guard struct {
 	secrets *auth.Secrets // nil: every caller is a backend
 	logger  *slog.Logger
+	check   *form.Validator
 	metrics *metrics
 	served  map[string]bool // full methods
 	unaries map[string]bool // of served: the unary methods of this hub's services
-	more    []string        // services of Config.Services
+	more    []string        // Config.Services
 	calls   *inFlight
 
-	port   *port
+	gate   *gate
 	budget *budget
 	codec  codec
 
@@ -83,10 +88,74 @@ type guard struct {
 	ready <-chan struct{} // closed when backends may call; nil: they may
 	// done when the server leaves; ends the streams that do not end in their own order
 	leaving context.Context
+	leave   context.CancelFunc
 }
 
+// Config configures a Guard.
+type Config struct {
+	// Secrets are those of the callers; nil: every caller is a backend.
+	Secrets *auth.Secrets
+	// Mesh tells whether this hub may take calls of backends; nil: there are no peers.
+	Mesh *mesh.Mesh
+	// Services are the full names of more services that backends may call. They end their streams
+	// themselves when the server leaves.
+	Services []string
+	// Validator checks requests; required.
+	Validator *form.Validator
+	// MaxConnections caps the connections at once; 0: any number.
+	MaxConnections int
+	// CallBytes caps the memory that the calls of all backends hold. At least MinCallBytes.
+	CallBytes int64
+	// Logger is required.
+	Logger *slog.Logger
+}
+
+// New returns a Guard without a server. It starts no goroutine.
+func New(c Config) *Guard {
+	g := &Guard{
+		secrets: c.Secrets, logger: c.Logger, check: c.Validator, more: c.Services,
+		calls: newInFlight(), unaries: make(map[string]bool),
+		gate: newGate(c.Logger, c.MaxConnections), budget: newBudget(c.CallBytes),
+		codec: newCodec(),
+	}
+	g.leaving, g.leave = context.WithCancel(context.Background())
+	if c.Mesh != nil {
+		g.mesh, g.ready = c.Mesh, c.Mesh.Ready()
+	}
+	return g
+}
+
+// SetMethods names the methods that are served, as "/service/method". It makes metrics for each and
+// registers them with r, which may be nil. It must be called once, before the server serves.
+func (g *Guard) SetMethods(fullMethods []string, r prometheus.Registerer) error {
+	g.served = make(map[string]bool, len(fullMethods))
+	for _, method := range fullMethods {
+		g.served[method] = true
+	}
+	var err error
+	g.metrics, err = newMetrics(r, fullMethods, g.gate, g.budget)
+	return err
+}
+
+// Listener returns a listener whose connections g bounds. The server must serve no other.
+func (g *Guard) Listener(l net.Listener) net.Listener { return listener{l, g.gate} }
+
+// Leave refuses the calls of backends from now on. It ends the calls that wait for their message,
+// and the streams that do not end by themselves.
+func (g *Guard) Leave() {
+	g.leave()
+	g.calls.refuseCalls()
+}
+
+// Leaving returns a channel that Leave closes.
+func (g *Guard) Leaving() <-chan struct{} { return g.leaving.Done() }
+
+// Quiet returns a channel that is closed when Leave was called and no call of a backend is in
+// flight.
+func (g *Guard) Quiet() <-chan struct{} { return g.calls.quiet }
+
 // interceptUnary is the interceptor of unary calls.
-func (g *guard) interceptUnary(
+func (g *Guard) interceptUnary(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (resp any, err error) {
 	start, c, weighed := time.Now(), callOf(ctx), false
@@ -96,12 +165,12 @@ func (g *guard) interceptUnary(
 	}
 	defer func() { // a single defer, because the compiler does not inline many
 		if p := recover(); p != nil {
-			resp, err = nil, g.answerPanic(info.FullMethod, p)
+			resp, err = nil, g.AnswerPanic(info.FullMethod, p)
 		}
 		c.endMessages()
 		// a held answer counts until it is written
 		if _, held := resp.(*heldAnswer); weighed && !held {
-			c.account.releaseBytes(callWeight)
+			c.account.releaseBytes(CallWeight)
 		}
 		if !c.peer {
 			g.calls.endCall(c)
@@ -115,13 +184,13 @@ func (g *guard) interceptUnary(
 		return nil, failure.ToStatus(err)
 	}
 	if c.open {
-		end, err := c.admitOpen(openMethods[info.FullMethod])
+		end, err := c.admitOpen(OpenMethods[info.FullMethod])
 		if err != nil {
 			return nil, failure.ToStatus(err)
 		}
 		defer end()
 	}
-	if weighed = c.account.reserveBytes(callWeight); !weighed {
+	if weighed = c.account.reserveBytes(CallWeight); !weighed {
 		return nil, failure.ToStatus(c.account.refuseCall())
 	}
 	resp, err = handler(ctx, req)
@@ -129,20 +198,20 @@ func (g *guard) interceptUnary(
 		resp, err = c.holdAnswer(ctx, resp)
 	}
 	if err != nil {
-		return nil, g.answerError(info.FullMethod, err)
+		return nil, g.AnswerError(info.FullMethod, err)
 	}
 	return resp, nil
 }
 
 // interceptStream is the interceptor of streams, and of calls of methods that are not served.
-func (g *guard) interceptStream(
+func (g *Guard) interceptStream(
 	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) (err error) {
 	c := callOf(ss.Context())
 	c.conn.countCall(time.Now())
 	defer func() {
 		if p := recover(); p != nil {
-			err = g.answerPanic(info.FullMethod, p)
+			err = g.AnswerPanic(info.FullMethod, p)
 		}
 		g.metrics.countEnded(info.FullMethod, status.Code(err))
 		c.conn.uncountCall(time.Now())
@@ -176,14 +245,14 @@ func (g *guard) interceptStream(
 		if errors.Is(context.Cause(ctx), hub.ErrShuttingDown) {
 			err = hub.ErrShuttingDown
 		}
-		return g.answerError(info.FullMethod, err)
+		return g.AnswerError(info.FullMethod, err)
 	}
 	return nil
 }
 
 // endStream ends a stream because the hub leaves, also while it waits in the transport. It leaves
 // alone the streams that end in their own order, unless such a stream has sent no message yet.
-func (g *guard) endStream(c *call, fullMethod string) {
+func (g *Guard) endStream(c *call, fullMethod string) {
 	if !g.leavesInOrder(fullMethod) || g.outlastsLeave(fullMethod) && !c.received.Load() {
 		c.cancel(hub.ErrShuttingDown)
 	}
@@ -203,14 +272,14 @@ func (s *pieceStream) RecvMsg(m any) error {
 }
 
 // leavesInOrder reports whether a stream ends by itself when the server leaves.
-func (g *guard) leavesInOrder(fullMethod string) bool {
+func (g *Guard) leavesInOrder(fullMethod string) bool {
 	return fullMethod == controlv1.DeliveryService_SendStream_FullMethodName ||
 		g.outlastsLeave(fullMethod)
 }
 
 // outlastsLeave reports whether a stream goes on while the hub leaves. The mesh ends the streams of
 // peers, and a service of Config.Services ends its own.
-func (g *guard) outlastsLeave(fullMethod string) bool {
+func (g *Guard) outlastsLeave(fullMethod string) bool {
 	return isPeerMethod(fullMethod) || slices.Contains(g.more, serviceOf(fullMethod))
 }
 
@@ -223,7 +292,7 @@ type contextStream struct {
 func (s *contextStream) Context() context.Context { return s.ctx }
 
 // admit authenticates and authorizes. The context that it returns knows the caller.
-func (g *guard) admitCall(ctx context.Context, fullMethod string) (context.Context, error) {
+func (g *Guard) admitCall(ctx context.Context, fullMethod string) (context.Context, error) {
 	c := callOf(ctx)
 	if c.Context == nil { // in a test without a transport
 		c = &call{open: isOpen(fullMethod)}
@@ -255,13 +324,13 @@ func (g *guard) admitCall(ctx context.Context, fullMethod string) (context.Conte
 }
 
 // refusesBackends reports whether the hub takes no calls of backends any more.
-func (g *guard) refusesBackends() bool {
+func (g *Guard) refusesBackends() bool {
 	return g.calls.isRefusing() || g.mesh != nil && g.mesh.Forgotten()
 }
 
 // isKnownToPeers reports whether peers know this hub. Before that a send through it would silently
 // miss their connections.
-func (g *guard) isKnownToPeers() bool {
+func (g *Guard) isKnownToPeers() bool {
 	if g.ready == nil {
 		return true
 	}
@@ -278,7 +347,7 @@ func (g *guard) isKnownToPeers() bool {
 var insecureIdentity = auth.Identity{Role: auth.RoleBackend, Name: "insecure"}
 
 // identifyCaller returns the identity of the bearer secret in the values of a call's header.
-func (g *guard) identifyCaller(values []string) (auth.Identity, bool) {
+func (g *Guard) identifyCaller(values []string) (auth.Identity, bool) {
 	if g.secrets == nil {
 		return insecureIdentity, true
 	}
@@ -297,9 +366,9 @@ func isPeerMethod(fullMethod string) bool {
 // methodName is the full name without its slash, for people and for prefixes.
 func methodName(fullMethod string) string { return strings.TrimPrefix(fullMethod, "/") }
 
-// answerError turns an error of a handler into a status. The mesh, health and reflection make
+// AnswerError turns an error of a handler into a status. The mesh, health and reflection make
 // statuses themselves.
-func (g *guard) answerError(fullMethod string, err error) error {
+func (g *Guard) AnswerError(fullMethod string, err error) error {
 	if answered, ok := errors.AsType[answeredError](err); ok {
 		return answered.error
 	}
@@ -314,14 +383,15 @@ func (g *guard) answerError(fullMethod string, err error) error {
 	return failure.ToStatus(err)
 }
 
-func (g *guard) answerPanic(fullMethod string, p any) error {
+// AnswerPanic logs a panic of a handler, and returns the status for its caller.
+func (g *Guard) AnswerPanic(fullMethod string, p any) error {
 	g.logger.Error("call panicked", "method", methodName(fullMethod),
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return failure.ToStatus(failure.ErrInternal)
 }
 
 // refuseUnknown is the handler of methods that are not served.
-func (g *guard) refuseUnknown(any, grpc.ServerStream) error { return failure.ErrUnknownMethod }
+func (g *Guard) refuseUnknown(any, grpc.ServerStream) error { return failure.ErrUnknownMethod }
 
 // serviceOf returns the service in "/service/method".
 func serviceOf(fullMethod string) string {

@@ -1,4 +1,4 @@
-package control
+package port
 
 import (
 	"context"
@@ -25,7 +25,7 @@ type inbound struct {
 	// Static.
 	raw     net.Conn // the accepted connection
 	address string   // remote, as addressOf returns it
-	port    *port
+	gate    *gate
 
 	known atomic.Bool
 	// of a stranger: a call was refused or incomplete, so it may not stand in reserve
@@ -43,10 +43,10 @@ type inbound struct {
 	accounts map[string]*account // by credential
 	closed   bool                // its accounts have ended
 
-	// Guarded by port.mu.
+	// Guarded by gate.mu.
 	timer     *time.Timer // of a stranger: the next review
 	place     place
-	counted   bool    // in port.open
+	counted   bool    // in gate.open
 	shaken    bool    // TLS is set up
 	inReserve bool    // of a stranger: any newcomer may take its place
 	holder    *holder // of its credential; nil: of a stranger
@@ -74,12 +74,12 @@ func (c *waitedConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// Read implements net.Conn. A stranger may send strangerBytes.
+// Read implements net.Conn. A stranger may send StrangerBytes.
 func (c *inbound) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if !c.known.Load() {
-		if c.read += n; c.read > strangerBytes {
-			c.port.endStranger(c, endedBytes)
+		if c.read += n; c.read > StrangerBytes {
+			c.gate.endStranger(c, endedBytes)
 			return 0, errStranger
 		}
 	}
@@ -88,8 +88,8 @@ func (c *inbound) Read(b []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *inbound) Close() error {
-	c.port.removeStranger(c)
-	defer c.port.forgetConn(c)
+	c.gate.removeStranger(c)
+	defer c.gate.forgetConn(c)
 	defer c.endAccounts()
 	return c.Conn.Close()
 }
@@ -107,7 +107,7 @@ func (c *inbound) endAccounts() {
 // becomeKnown makes the connection known by a credential that a call on it has shown. It reports
 // false if the credential has its share of the port. The transport's reader calls it.
 func (c *inbound) becomeKnown(who auth.Identity) bool {
-	return c.known.Load() || c.port.makeKnown(c, who)
+	return c.known.Load() || c.gate.makeKnown(c, who)
 }
 
 // countCall counts a call until uncountCall; c may be nil.
@@ -167,24 +167,24 @@ func inboundOf(ctx context.Context) *inbound {
 type countedCredentials struct {
 	credentials.TransportCredentials
 
-	port *port
+	gate *gate
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (c countedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	in := c.port.beginHandshake(raw)
+	in := c.gate.beginHandshake(raw)
 	conn, info, err := c.TransportCredentials.ServerHandshake(&waitedConn{raw, in})
 	if err != nil {
-		c.port.removeStranger(in)
+		c.gate.removeStranger(in)
 		_ = raw.Close() // as gRPC does next
-		c.port.forgetConn(in)
+		c.gate.forgetConn(in)
 		return nil, nil, err
 	}
-	c.port.endHandshake(in, conn)
+	c.gate.endHandshake(in, conn)
 	return in, &inboundInfo{info, in}, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (c countedCredentials) Clone() credentials.TransportCredentials {
-	return countedCredentials{c.TransportCredentials.Clone(), c.port}
+	return countedCredentials{c.TransportCredentials.Clone(), c.gate}
 }
