@@ -19,6 +19,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/internal/config"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -53,26 +54,20 @@ type KeySetConfig struct {
 // DefaultKeySetConfig returns a config with an Interval of 5 minutes and without a Source.
 func DefaultKeySetConfig() KeySetConfig { return KeySetConfig{Interval: 5 * time.Minute} }
 
-// Validate returns all problems of c as a joined error, or nil.
-func (c *KeySetConfig) Validate() error {
-	var errs []error
-	if c.Source == "" {
-		errs = append(errs, errors.New("Source is not set"))
-	}
+// Validate returns all problems of c.
+func (c *KeySetConfig) Validate() config.Problems {
+	var p config.Problems
+	p.Require(c.Source != "", "Source", "is not set")
 	if strings.Contains(c.Source, "://") {
 		u, err := url.Parse(c.Source)
-		if err != nil || u.Host == "" || u.User != nil ||
-			u.Scheme != "https" && (u.Scheme != "http" || !loopback.IsHost(u.Host)) {
-			errs = append(errs,
-				errors.New("Source: want a file, or https:// and a host without user "+
-					"and password, or http:// on loopback"))
-		}
+		p.Require(err == nil && u.Host != "" && u.User == nil &&
+			(u.Scheme == "https" || u.Scheme == "http" && loopback.IsHost(u.Host)),
+			"Source", "is %s, want a file, or https:// and a host without user and password, "+
+				"or http:// on loopback", config.QuoteURL(c.Source))
 	}
-	if c.Interval < keySetPause {
-		errs = append(errs,
-			fmt.Errorf("Interval is %v, must be at least %v", c.Interval, keySetPause))
-	}
-	return errors.Join(errs...)
+	p.Require(c.Interval >= keySetPause,
+		"Interval", "is %v, must be at least %v", c.Interval, keySetPause)
+	return p
 }
 
 // KeySet holds the public keys of a foreign issuer of client tokens: a JWK Set (RFC 7517). It reads
@@ -102,12 +97,10 @@ type KeySet struct {
 // error if the set can't be read or has no usable key: a hub without keys would reject every
 // client.
 func OpenKeySet(ctx context.Context, c KeySetConfig) (*KeySet, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("key set config: %w", err)
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = config.Logger(c.Logger)
 	if c.Transport == nil {
 		// Refreshes are minutes apart, so each has a connection of its own.
 		c.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
@@ -121,12 +114,16 @@ func OpenKeySet(ctx context.Context, c KeySetConfig) (*KeySet, error) {
 					r.URL.Scheme, r.URL.Host)
 			},
 		},
-		metrics: newKeySetMetrics(c.Metrics),
+		metrics: newKeySetMetrics(),
 		wake:    make(chan struct{}, 1),
 		began:   time.Now(),
 	}
 	if err := s.refreshKeys(ctx); err != nil {
 		return nil, fmt.Errorf("set of public keys: %w", err)
+	}
+	// Not before, so that the caller can try again after an error.
+	if err := s.metrics.registerWith(c.Metrics); err != nil {
+		return nil, fmt.Errorf("key set metrics: %w", err)
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel, s.closing = cancel, running.Done()

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/internal/config"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
@@ -331,16 +332,19 @@ func TestSetsComeFromFilesAndWebSites(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.source, err, c.want)
 		}
 	}
-	config := DefaultKeySetConfig()
-	config.Source, config.Interval = plain.URL+"/jwks", keySetPause-1
-	_, err := OpenKeySet(t.Context(), config)
+	c := DefaultKeySetConfig()
+	c.Source, c.Interval = plain.URL+"/jwks", keySetPause-1
+	_, err := OpenKeySet(t.Context(), c)
 	if err == nil || !strings.Contains(err.Error(), "Interval") {
 		t.Errorf("a short interval: %v", err)
 	}
-	config.Interval = keySetPause
-	s, err := OpenKeySet(t.Context(), config) // with the default transport
+	c.Interval, c.Metrics = keySetPause, prometheus.NewRegistry()
+	s, err := OpenKeySet(t.Context(), c) // with the default transport
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
+	if _, err := OpenKeySet(t.Context(), c); !errors.Is(err, config.ErrRegistered) {
+		t.Errorf("a second set at one Registerer: %v", err)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // metrics are the instruments of sends and publishes. Those of calls are the port's.
@@ -57,15 +58,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		lost: newLostPublishes(),
 	}
 	m.resultOK = m.results.WithLabelValues(codes.OK.String())
-	if r == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.sends, m.results, m.lost.all} {
-		if err := r.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, config.Register(r, m.sends, m.results, m.lost.all)
 }
 
 // countResults counts results of a SendStream.

@@ -25,6 +25,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/config"
 )
 
 const (
@@ -63,33 +64,25 @@ func DefaultConfig() Config { return Config{CallBytes: port.DefaultCallBytes} }
 // clientSchemes are the schemes that Config.PublicURL may have.
 var clientSchemes = []string{"http", "https", "ws", "wss"}
 
-// Validate returns the joined problems of c, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	if c.Hub == nil {
-		errs = append(errs, errors.New("Hub is not set"))
-	}
-	if c.MaxConnections != 0 && c.MaxConnections < MinConnections {
-		errs = append(errs, fmt.Errorf(
-			"MaxConnections is %d, must be 0 or at least %d", c.MaxConnections, MinConnections))
-	}
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
+	p.Require(c.Hub != nil, "Hub", "is not set")
+	p.Require(c.MaxConnections == 0 || c.MaxConnections >= MinConnections, "MaxConnections",
+		"is %d, must be 0 or at least %d", c.MaxConnections, MinConnections)
+	p.Require(c.Secrets != nil || c.Insecure, "Secrets", "is not set, and Insecure neither")
+	p.Require(c.Secrets == nil || !c.Insecure, "Secrets", "is set, and Insecure too")
 	switch {
-	case c.Secrets == nil && !c.Insecure:
-		errs = append(errs, errors.New("Secrets is not set, and Insecure neither"))
-	case c.Secrets != nil && c.Insecure:
-		errs = append(errs, errors.New("Secrets is set, and Insecure too"))
+	case c.PublicURL == nil:
+		p.Require(c.Tokens == nil, "PublicURL", "is not set, but Tokens is")
+	case !slices.Contains(clientSchemes, c.PublicURL.Scheme):
+		p.Add("PublicURL", "has the scheme %q, must be http, https, ws or wss", c.PublicURL.Scheme)
+	default:
+		p.Require(c.PublicURL.Host != "", "PublicURL", "has no host")
 	}
-	switch {
-	case c.PublicURL == nil && c.Tokens != nil:
-		errs = append(errs, errors.New("PublicURL is not set, but Tokens is"))
-	case c.PublicURL != nil && !slices.Contains(clientSchemes, c.PublicURL.Scheme):
-		errs = append(errs, fmt.Errorf(
-			"PublicURL has the scheme %q, must be http, https, ws or wss", c.PublicURL.Scheme))
-	case c.PublicURL != nil && c.PublicURL.Host == "":
-		errs = append(errs, errors.New("PublicURL has no host"))
-	}
-	errs = append(errs, port.ValidateCallBytes(c.CallBytes))
-	return errors.Join(errs...)
+	p.Require(c.CallBytes >= MinCallBytes,
+		"CallBytes", "is %d, must be at least %d", c.CallBytes, MinCallBytes)
+	return p
 }
 
 // Server serves the control API. Its methods may be called concurrently.
@@ -106,7 +99,7 @@ type Server struct {
 // New returns a Server that does not serve yet. Shutdown ends its goroutines, also if it never
 // served.
 func New(c Config) (*Server, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("control config: %w", err)
 	}
 	more := servicesOf(c.Services)
@@ -114,10 +107,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	logger := c.Logger
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
+	logger := config.Logger(c.Logger)
 	m, err := newMetrics(c.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("control metrics: %w", err)
@@ -242,9 +232,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
-
-// ValidateCallBytes returns an error if bytes can't be Config.CallBytes.
-func ValidateCallBytes(bytes int64) error { return port.ValidateCallBytes(bytes) }
 
 // AccountOf returns the account of the caller of a call, for a service of Config.Services. It has
 // no bound if ctx is of no call.

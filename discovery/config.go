@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 // Config configures a Registry. Endpoints is required. DefaultConfig sets the rest.
@@ -37,19 +38,18 @@ type Config struct {
 	// DialTimeout limits the wait for a connection to etcd and for each answer.
 	DialTimeout time.Duration
 
-	// Logger is required.
+	// Logger gets the lines of the Registry. Nil: nothing is logged.
 	Logger *slog.Logger
 	// Metrics registers the instruments. Nil: they are not registered.
 	Metrics prometheus.Registerer
 }
 
-// DefaultConfig returns a config without Endpoints. Its logger discards all lines.
+// DefaultConfig returns a config without Endpoints.
 func DefaultConfig() Config {
 	return Config{
 		Prefix:      "/connhub",
 		LeaseTTL:    10 * time.Second, // outlasts a pause of some seconds; a dead hub goes soon
 		DialTimeout: 5 * time.Second,  // etcd elects a leader within two
-		Logger:      slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -60,47 +60,44 @@ const (
 	maxLeaseTTL = 5 * time.Minute
 )
 
-// Validate returns all problems of c as a joined error, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(strings.HasPrefix(c.Prefix, "/") && !strings.HasSuffix(c.Prefix, "/") &&
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	p := c.validateEndpoints()
+	p.Require(strings.HasPrefix(c.Prefix, "/") && !strings.HasSuffix(c.Prefix, "/") &&
 		isPrintable(c.Prefix),
-		"Prefix is %q, want /name without a slash at the end", c.Prefix)
-	check(c.Username != "" || c.Password == "", "Password is set, and Username is not")
-	check(c.Username == "" || c.Password != "", "Username is set, and Password is not")
-	check(c.LeaseTTL >= minLeaseTTL && c.LeaseTTL <= maxLeaseTTL && c.LeaseTTL%time.Second == 0,
-		"LeaseTTL is %v, want whole seconds from %v to %v", c.LeaseTTL, minLeaseTTL, maxLeaseTTL)
-	check(c.DialTimeout >= time.Millisecond, "DialTimeout is %v, must be at least %v",
-		c.DialTimeout, time.Millisecond)
-	check(c.Logger != nil, "Logger is not set")
-	return errors.Join(append(errs, c.validateEndpoints())...)
+		"Prefix", "is %q, want /name without a slash at the end", c.Prefix)
+	p.Require(c.Username != "" || c.Password == "",
+		"Username", "is not set: the password needs a user")
+	p.Require(c.Username == "" || c.Password != "",
+		"Password", "is not set: the user needs a password")
+	p.Require(
+		c.LeaseTTL >= minLeaseTTL && c.LeaseTTL <= maxLeaseTTL && c.LeaseTTL%time.Second == 0,
+		"LeaseTTL", "is %v, want whole seconds from %v to %v", c.LeaseTTL, minLeaseTTL, maxLeaseTTL)
+	p.Require(c.DialTimeout >= time.Millisecond,
+		"DialTimeout", "is %v, must be at least %v", c.DialTimeout, time.Millisecond)
+	return p
 }
 
-func (c *Config) validateEndpoints() error {
+func (c *Config) validateEndpoints() (p config.Problems) {
 	if len(c.Endpoints) == 0 {
-		return errors.New("Endpoints is empty")
+		p.Add("Endpoints", "is empty")
+		return p
 	}
-	var errs []error
 	first, _ := splitEndpoint(c.Endpoints[0])
 	for i, e := range c.Endpoints {
+		field := fmt.Sprintf("Endpoints[%d]", i)
 		switch scheme, err := splitEndpoint(e); {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("Endpoints[%d]: %w", i, err))
+			p.Add(field, "%s", err)
 		case scheme != first:
 			// etcd's client decides by the first endpoint whether to encrypt.
-			errs = append(errs, fmt.Errorf("Endpoints[%d] is %q, unlike Endpoints[0]: "+
-				"want all http, all https, or all without", i, e))
+			p.Add(field, "is %q, unlike the first endpoint: "+
+				"want all http, all https, or all without", e)
 		case scheme == "http" && c.TLS != nil:
-			errs = append(errs,
-				fmt.Errorf("Endpoints[%d] is %q, which would leave TLS unused", i, e))
+			p.Add(field, "is %q, which would leave TLS unused", e)
 		}
 	}
-	return errors.Join(errs...)
+	return p
 }
 
 // splitEndpoint checks an endpoint and returns its scheme, which may be empty.
@@ -110,13 +107,13 @@ func splitEndpoint(s string) (scheme string, err error) {
 		u, err := url.Parse(s)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" ||
 			u.User != nil || u.RawQuery != "" {
-			// The error does not quote the endpoint, which may have a password.
-			return "", errors.New("want host:port or http(s)://host:port, no more")
+			return "", fmt.Errorf("%s is not host:port or http(s)://host:port, and no more",
+				config.QuoteURL(s))
 		}
 		scheme, address = u.Scheme, u.Host
 	}
 	if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
-		return "", fmt.Errorf("%q is not host:port", address)
+		return "", fmt.Errorf("%s is not host:port", config.QuoteURL(s))
 	}
 	return scheme, nil
 }

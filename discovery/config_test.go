@@ -2,11 +2,15 @@ package discovery_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/connhub/connhub/discovery"
+	"github.com/connhub/connhub/internal/config"
 )
 
 func TestTheDefaultConfigNeedsOnlyEndpoints(t *testing.T) {
@@ -19,7 +23,7 @@ func TestTheDefaultConfigNeedsOnlyEndpoints(t *testing.T) {
 		{"https://etcd:2379"},
 	} {
 		config.Endpoints = endpoints
-		if err := config.Validate(); err != nil {
+		if err := config.Validate().Err(); err != nil {
 			t.Errorf("%q: %v", endpoints, err)
 		}
 	}
@@ -33,7 +37,7 @@ func TestAConfigIsCheckedWhole(t *testing.T) {
 	}{
 		"empty": {
 			func(c *discovery.Config) { *c = discovery.Config{} },
-			[]string{"Endpoints is empty", "Prefix", "LeaseTTL", "DialTimeout", "Logger"},
+			[]string{"Endpoints is empty", "Prefix", "LeaseTTL", "DialTimeout"},
 		},
 		"bad endpoints": {
 			func(c *discovery.Config) {
@@ -82,5 +86,21 @@ func TestAConfigIsCheckedWhole(t *testing.T) {
 				t.Errorf("a password is in %v", err)
 			}
 		})
+	}
+}
+
+func TestTwoRegistriesCannotShareTheInstrumentsOfARegisterer(t *testing.T) {
+	t.Parallel()
+	c := discovery.DefaultConfig()
+	c.Endpoints, c.Metrics = []string{shared.Endpoint()}, prometheus.NewRegistry()
+	r, err := discovery.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := discovery.New(c); !errors.Is(err, config.ErrRegistered) {
+		t.Errorf("a second registry: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
 	}
 }

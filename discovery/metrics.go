@@ -4,7 +4,8 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 // metrics has the instruments of the package. Labels are typed reasons, never ids.
@@ -15,24 +16,23 @@ type metrics struct {
 }
 
 // newMetrics registers the instruments with reg; a nil reg registers none.
-func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
-	f := promauto.With(reg)
-	f.NewGaugeFunc(prometheus.GaugeOpts{
+func newMetrics(reg prometheus.Registerer, r *Registry) (*metrics, error) {
+	hubs := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_discovery_hubs",
 		Help: "Hubs that etcd lists, as last heard, this one included.",
 	}, func() float64 { return float64(r.board.countMembers()) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{
+	stale := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "connhub_discovery_stale_seconds",
 		Help: "For how long etcd has not been heard. 0 while it is.",
 	}, func() float64 { return r.StaleFor().Seconds() })
 	m := &metrics{
-		registrations: f.NewCounterVec(prometheus.CounterOpts{
+		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_discovery_registrations_total",
 			Help: "Attempts to list this hub in etcd, at its start or because etcd lost it, " +
 				"by result.",
 		}, []string{"result"}),
 	}
-	m.ignored = f.NewGauge(prometheus.GaugeOpts{
+	m.ignored = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "connhub_discovery_keys_ignored",
 		Help: "Keys of hubs in etcd that are ignored: they can't be read, or there are too many.",
 	})
@@ -41,14 +41,14 @@ func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
 	}
 	m.registrations.WithLabelValues(resultRegistered)
 	m.registrations.WithLabelValues(resultFailed)
-	resyncs := f.NewCounterVec(prometheus.CounterOpts{
+	resyncs := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_discovery_resyncs_total",
 		Help: "Times that all hubs were read anew, by why etcd had been lost.",
 	}, []string{"reason"})
 	for l := loss(1); l < lossEnd; l++ {
 		m.resyncs[l] = resyncs.WithLabelValues(l.String())
 	}
-	return m
+	return m, config.Register(reg, hubs, stale, m.registrations, m.ignored, resyncs)
 }
 
 const (

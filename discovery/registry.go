@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 // Registry registers a hub in etcd and shows all hubs of the cluster. It is safe for concurrent
@@ -37,9 +39,10 @@ type Registry struct {
 // New returns a Registry and starts to follow etcd. It does not need etcd to be reachable. The
 // caller must call Close.
 func New(c Config) (*Registry, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("discovery config: %w", err)
 	}
+	c.Logger = config.Logger(c.Logger)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Registry{
 		config:    c,
@@ -52,7 +55,11 @@ func New(c Config) (*Registry, error) {
 		ctx:       ctx,
 		cancel:    cancel,
 	}
-	r.metrics = newMetrics(c.Metrics, r)
+	var err error
+	if r.metrics, err = newMetrics(c.Metrics, r); err != nil {
+		cancel()
+		return nil, fmt.Errorf("discovery metrics: %w", err)
+	}
 	r.goroutines.Go(newFollower(r).run)
 	return r, nil
 }

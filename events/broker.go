@@ -28,7 +28,7 @@ type Broker struct {
 // New returns a Broker without subscriptions. It starts no goroutine. It returns an error if c is
 // not valid, or if its instruments are registered already.
 func New(c Config) (*Broker, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("events config: %w", err)
 	}
 	b := &Broker{config: c, roster: roster{limit: c.MaxSubscribers}, gone: make(chan struct{})}

@@ -1,12 +1,10 @@
 package events
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // minBytes keeps the largest message from having no room in an empty queue.
@@ -33,19 +31,14 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate returns all that is wrong with c, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(c.Hub != "", "Hub is not set")
-	check(c.Limits.Messages > 0, "Limits.Messages is %d, must be above 0", c.Limits.Messages)
-	check(c.Limits.Bytes >= minBytes,
-		"Limits.Bytes is %d, must be at least %d", c.Limits.Bytes, minBytes)
-	check(c.Limits.Standing > 0, "Limits.Standing is %d, must be above 0", c.Limits.Standing)
-	check(c.MaxSubscribers > 0, "MaxSubscribers is %d, must be above 0", c.MaxSubscribers)
-	return errors.Join(errs...)
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
+	p.Require(c.Hub != "", "Hub", "is not set")
+	p.RequirePositive("Limits.Messages", c.Limits.Messages)
+	p.Require(c.Limits.Bytes >= minBytes,
+		"Limits.Bytes", "is %d, must be at least %d", c.Limits.Bytes, minBytes)
+	p.RequirePositive("Limits.Standing", c.Limits.Standing)
+	p.RequirePositive("MaxSubscribers", c.MaxSubscribers)
+	return p
 }

@@ -1,9 +1,9 @@
 package events
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 // metrics are the instruments of a Broker.
@@ -36,10 +36,7 @@ func newMetrics(r prometheus.Registerer, countSubscribers func() float64) (*metr
 		kind := kindOf(op)
 		m.given[kind] = given.WithLabelValues(kind.String())
 	}
-	if r == nil {
-		return m, nil
-	}
-	return m, errors.Join(r.Register(given), r.Register(dropped), r.Register(subscribers))
+	return m, config.Register(r, given, dropped, subscribers)
 }
 
 // countGiven counts the events of a batch that a subscriber has. Gaps are none.

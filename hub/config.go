@@ -1,13 +1,13 @@
 package hub
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connhub/connhub/hub/overflow"
+	"github.com/connhub/connhub/internal/config"
 	"github.com/connhub/connhub/internal/names"
 )
 
@@ -112,38 +112,33 @@ const minHeldBytes = 8 * MaxPayload
 // but at least the least valid value.
 func NamespaceShare(heldBytes int64) int64 { return max(heldBytes/2, minHeldBytes) }
 
-// Validate returns all problems of c, joined, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
+	atLeast := func(field string, value, least int64) {
+		p.Require(value >= least, field, "is %d, must be at least %d", value, least)
 	}
-	atLeast := func(name string, value, least int64) {
-		check(value >= least, "%s is %d, must be at least %d", name, value, least)
-	}
-	check(c.ID != "", "ID is not set")
-	check(c.MaxConnections > 0, "MaxConnections is %d, must be above 0", c.MaxConnections)
-	check(c.Outbox.Messages > 0, "Outbox.Messages is %d, must be above 0", c.Outbox.Messages)
+	p.Require(c.ID != "", "ID", "is not set")
+	p.RequirePositive("MaxConnections", c.MaxConnections)
+	p.RequirePositive("Outbox.Messages", c.Outbox.Messages)
 	atLeast("Outbox.Bytes", c.Outbox.Bytes, minQueueBytes)
-	check(c.Window.Messages > 0, "Window.Messages is %d, must be above 0", c.Window.Messages)
+	p.RequirePositive("Window.Messages", c.Window.Messages)
 	atLeast("Window.Bytes", c.Window.Bytes, minQueueBytes)
-	check(c.AckTimeout > 0, "AckTimeout is %v, must be above 0", c.AckTimeout)
-	check(c.ResumeWindow > 0, "ResumeWindow is %v, must be above 0", c.ResumeWindow)
+	p.Require(c.AckTimeout > 0, "AckTimeout", "is %v, must be above 0", c.AckTimeout)
+	p.Require(c.ResumeWindow > 0, "ResumeWindow", "is %v, must be above 0", c.ResumeWindow)
 	atLeast("HeldBytes", c.HeldBytes, minHeldBytes)
 	atLeast("NamespaceHeldBytes", c.NamespaceHeldBytes, minHeldBytes)
-	check(c.DetachedPerUser > 0, "DetachedPerUser is %d, must be above 0", c.DetachedPerUser)
-	check(c.DetachedPerAddress > 0,
-		"DetachedPerAddress is %d, must be above 0", c.DetachedPerAddress)
-	check(c.RequestIDs > 0, "RequestIDs is %d, must be above 0", c.RequestIDs)
+	p.RequirePositive("DetachedPerUser", c.DetachedPerUser)
+	p.RequirePositive("DetachedPerAddress", c.DetachedPerAddress)
+	p.RequirePositive("RequestIDs", c.RequestIDs)
 	for i, o := range c.Observers {
-		check(o.Applied != nil || o.Emitted != nil, "Observers[%d] has no function", i)
+		p.Require(o.Applied != nil || o.Emitted != nil,
+			fmt.Sprintf("Observers[%d]", i), "has no function")
 	}
-	check(c.Overflow.ValidDefault(), "Overflow can't be a default")
-	for name, p := range c.NamespaceOverflow {
-		check(names.IsNamespace(name), "NamespaceOverflow: %q is not a namespace", name)
-		check(p.ValidDefault(), "NamespaceOverflow: policy of %q can't be a default", name)
+	p.Require(c.Overflow.ValidDefault(), "Overflow", "can't be a default")
+	for name, policy := range c.NamespaceOverflow {
+		p.Require(names.IsNamespace(name), "NamespaceOverflow", "%q is not a namespace", name)
+		p.Require(policy.ValidDefault(), "NamespaceOverflow", "of %q can't be a default", name)
 	}
-	return errors.Join(errs...)
+	return p
 }

@@ -39,7 +39,7 @@ type Hub struct {
 
 // New returns a hub without connections. It starts no goroutine.
 func New(c Config) (*Hub, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("hub config: %w", err)
 	}
 	h := &Hub{
@@ -58,7 +58,10 @@ func New(c Config) (*Hub, error) {
 	if h.interest == nil {
 		h.interest = soloInterest{}
 	}
-	h.metrics = newMetrics(c.Metrics, h)
+	var err error
+	if h.metrics, err = newMetrics(c.Metrics, h); err != nil {
+		return nil, fmt.Errorf("hub metrics: %w", err)
+	}
 	return h, nil
 }
 

@@ -2,9 +2,9 @@ package hub
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // metrics are the hub's instruments. A label is a typed reason or a protocol's name, never an id.
@@ -17,13 +17,12 @@ type metrics struct {
 }
 
 // newMetrics registers the instruments with r; a nil r registers none.
-func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
-	f := promauto.With(r)
+func newMetrics(r prometheus.Registerer, h *Hub) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
-		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	m := &metrics{
-		connections: f.NewGaugeVec(prometheus.GaugeOpts{
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "connhub_connections",
 			Help: "Connections held, with and without a link.",
 		}, []string{"protocol"}),
@@ -34,8 +33,8 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 			"Messages that a connection's link took whole."),
 		acks: counter("connhub_messages_acked_total", "Messages that a client confirmed."),
 	}
-	counters := func(name, help, label string) *prometheus.CounterVec {
-		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	closes := counters("connhub_connections_closed_total",
 		"Connections that ended, by cause.", "cause")
@@ -47,25 +46,28 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 	for _, r := range cause.DropReasons() {
 		m.drops[r] = drops.WithLabelValues(r.String())
 	}
-	gauge := func(name, help string, value func() float64) {
-		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	gauge("connhub_namespaces", "Namespaces that have a connection.", func() float64 {
-		h.mu.RLock()
-		defer h.mu.RUnlock()
-		return float64(len(h.namespaces))
-	})
-	gauge("connhub_held_bytes", "Bytes of messages that wait in outboxes, or for a client to "+
-		"confirm them, each once, and of the lists that they wait in.",
-		func() float64 { return float64(h.holdings.total.bytes.Load()) })
-	gauge("connhub_connections_detached", "Connections without a link that wait for their clients.",
-		func() float64 { return float64(h.detached.len()) })
-	f.NewCounterFunc(prometheus.CounterOpts{
-		Name: "connhub_request_ids_evicted_total",
-		Help: "Request ids forgotten before their 5 minutes were over, " +
-			"because there were too many.",
-	}, func() float64 { return float64(h.requests.Evictions()) })
-	return m
+	return m, config.Register(r,
+		m.connections, closes, drops, m.sends, m.matches, m.writes, m.acks,
+		gauge("connhub_namespaces", "Namespaces that have a connection.", func() float64 {
+			h.mu.RLock()
+			defer h.mu.RUnlock()
+			return float64(len(h.namespaces))
+		}),
+		gauge("connhub_held_bytes", "Bytes of messages that wait in outboxes, or for a client to "+
+			"confirm them, each once, and of the lists that they wait in.",
+			func() float64 { return float64(h.holdings.total.bytes.Load()) }),
+		gauge("connhub_connections_detached",
+			"Connections without a link that wait for their clients.",
+			func() float64 { return float64(h.detached.len()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "connhub_request_ids_evicted_total",
+			Help: "Request ids forgotten before their 5 minutes were over, " +
+				"because there were too many.",
+		}, func() float64 { return float64(h.requests.Evictions()) }),
+	)
 }
 
 func (m *metrics) addMatched(connections int) {

@@ -2,9 +2,9 @@ package load
 
 import (
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"time"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 // Config configures a crowd. DefaultConfig fills all fields but URLs and Stamp.
@@ -39,18 +39,14 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate returns all problems of c, joined, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(len(c.URLs) > 0, "URLs is empty")
-	check(c.Stamp != nil, "Stamp is not set")
-	check(c.Concurrency > 0, "Concurrency is %d, want 1 or more", c.Concurrency)
-	check(c.HandshakeTimeout > 0, "HandshakeTimeout is %v, want more than 0", c.HandshakeTimeout)
-	check(c.CloseTimeout > 0, "CloseTimeout is %v, want more than 0", c.CloseTimeout)
-	return errors.Join(errs...)
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
+	p.Require(len(c.URLs) > 0, "URLs", "is empty")
+	p.Require(c.Stamp != nil, "Stamp", "is not set")
+	p.Require(c.Concurrency > 0, "Concurrency", "is %d, want 1 or more", c.Concurrency)
+	p.Require(c.HandshakeTimeout > 0,
+		"HandshakeTimeout", "is %v, want more than 0", c.HandshakeTimeout)
+	p.Require(c.CloseTimeout > 0, "CloseTimeout", "is %v, want more than 0", c.CloseTimeout)
+	return p
 }

@@ -51,7 +51,7 @@ type Counts struct {
 // New returns a crowd without an open connection. It raises the process's limit of open files as
 // far as the system allows, and returns ErrFileLimit if the limit is below the need of all clients.
 func New(config Config) (*Crowd, error) {
-	if err := config.Validate(); err != nil {
+	if err := config.Validate().Err(); err != nil {
 		return nil, err
 	}
 	if err := checkFileLimit(len(config.URLs), raiseFileLimit()); err != nil {

@@ -110,7 +110,7 @@ func (f *etcdFlags) planEtcd(p *clusterPlan) error {
 			return p.etcdCertificate.currentPair(nil)
 		}
 	}
-	problems = append(problems, inEtcdFlags(c.Validate()))
+	problems = append(problems, inEtcdFlags(c.Validate().Err()))
 	return errors.Join(problems...)
 }
 
@@ -128,9 +128,9 @@ func (f *etcdFlags) givenEndpoints() []string {
 
 // etcdFields are the flags for the fields that discovery's Validate names.
 var etcdFields = strings.NewReplacer(
-	"Endpoints", "--etcd-endpoints", "Prefix is", "--etcd-prefix is", "Password is",
-	"--etcd-password-file is",
-	"Username is", "--etcd-username is", "ClientAddress", "--etcd-listen",
+	"Endpoints", "--etcd-endpoints", "Prefix is", "--etcd-prefix is",
+	"Password is not set", "--etcd-password-file is not set",
+	"Username is not set", "--etcd-username is not set", "ClientAddress", "--etcd-listen",
 )
 
 // inEtcdFlags replaces names of fields by names of flags in the problems of a discovery config.

@@ -246,7 +246,7 @@ func (c *devCmd) planCluster(p *clusterPlan) error {
 	p.registry.Prefix = devPrefix
 	if c.Join == "" {
 		p.embedded = embeddedEtcd(c.DataDir, c.EtcdListen)
-		return inEtcdFlags(p.embedded.Validate())
+		return inEtcdFlags(p.embedded.Validate().Err())
 	}
 	if c.EtcdListen != embedded.DefaultConfig().ClientAddress {
 		return errors.New("--etcd-listen has no effect with --join: this hub starts no etcd")

@@ -107,7 +107,7 @@ func (c *serveCmd) planTokens(p *serverPlan) error {
 	}
 	if c.TokenJWKS != "" {
 		p.keySet = &auth.KeySetConfig{Source: c.TokenJWKS, Interval: c.TokenJWKSInterval}
-		for _, err := range splitErrors(p.keySet.Validate()) {
+		for _, err := range splitErrors(p.keySet.Validate().Err()) {
 			problems = append(problems, errors.New(keySetFlags.Replace(err.Error())))
 		}
 	}

@@ -254,7 +254,9 @@ func (s *server) joinParts(plan serverPlan, registry *prometheus.Registry) error
 		return err
 	}
 	plan.hub.Metrics = registry
-	plan.edge.Strangers = lobby.NewMetrics(registry)
+	if plan.edge.Strangers, err = lobby.NewMetrics(registry); err != nil {
+		return err
+	}
 	if s.cluster != nil {
 		plan.hub.Interest = s.cluster.mesh
 	}

@@ -165,8 +165,8 @@ func (s *settings) planSettings() (serverPlan, error) {
 		p.hub.NamespaceOverflow[name] = policy
 	}
 	problems = append(problems, s.planBudgets(&p))
-	problems = append(problems, inFlags(p.hub.Validate()), inFlags(validateEdge(p.edge)),
-		inFlags(control.ValidateCallBytes(p.callBytes)))
+	problems = append(problems, inFlags(p.hub.Validate().Err()),
+		inFlags(validateEdge(p.edge)), inFlags(validateCalls(p.callBytes)))
 	problems = append(problems, checkPublicURL(s.PublicURL))
 	var err error
 	p.clientsTLS, err = openCertificate("--tls", s.TLSCertFile, s.TLSKeyFile)
@@ -182,7 +182,13 @@ func (s *settings) planSettings() (serverPlan, error) {
 // later.
 func validateEdge(c edge.Config) error {
 	c.Hub, c.Plain, c.Anonymous = &hub.Hub{}, plain.Protocol{}, true
-	return c.Validate()
+	return c.Validate().Err()
+}
+
+// validateCalls checks the bytes for calls, with placeholders as in validateEdge.
+func validateCalls(bytes int64) error {
+	c := control.Config{Hub: &hub.Hub{}, Insecure: true, CallBytes: bytes}
+	return c.Validate().Err()
 }
 
 // fieldFlags are the flags for the fields that the Validate methods of packages name.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/config"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
@@ -62,38 +63,36 @@ type Config struct {
 	Lanes    int // streams for calls to each peer, 1 to 64
 	HashBits int // of interest, 1 to 64, the same at every hub; below 64 only for tests
 
-	// Logger receives the mesh's log; required.
+	// Logger receives the mesh's log. Nil: nothing is logged.
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // may be nil
 
 	dial func(ctx context.Context, address string) (net.Conn, error) // for tests; nil: TCP
 }
 
-// DefaultConfig returns a Config with the defaults. It discards the log.
-func DefaultConfig() Config {
-	return Config{Lanes: defaultLanes, HashBits: hashBits, Logger: slog.New(slog.DiscardHandler)}
-}
+// DefaultConfig returns a Config with the defaults.
+func DefaultConfig() Config { return Config{Lanes: defaultLanes, HashBits: hashBits} }
 
-// Validate returns all problems of c, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
 	// The bounds are those of a Hello (peer.proto): peers would refuse a longer text.
-	check(c.Self != "" && len(c.Self) <= maxID, "Self is %q, must be 1 to %d bytes", c.Self, maxID)
-	check(c.Address != "" && len(c.Address) <= maxText,
-		"Address is %q, must be 1 to %d bytes", c.Address, maxText)
-	check(max(len(c.Name), len(c.Zone), len(c.Version)) <= maxText,
-		"Name, Zone and Version may have %d bytes each", maxText)
-	check(c.Registry != nil, "Registry is not set")
-	check(c.Lanes >= 1 && c.Lanes <= maxLanes, "Lanes is %d, must be 1 to %d", c.Lanes, maxLanes)
-	check(c.HashBits >= 1 && c.HashBits <= hashBits,
-		"HashBits is %d, must be 1 to %d", c.HashBits, hashBits)
-	check(c.Logger != nil, "Logger is not set")
-	return errors.Join(errs...)
+	p.Require(c.Self != "" && len(c.Self) <= maxID,
+		"Self", "is %q, must be 1 to %d bytes", c.Self, maxID)
+	p.Require(c.Address != "" && len(c.Address) <= maxText,
+		"Address", "is %q, must be 1 to %d bytes", c.Address, maxText)
+	for _, t := range []struct{ field, value string }{
+		{"Name", c.Name}, {"Zone", c.Zone}, {"Version", c.Version},
+	} {
+		p.Require(len(t.value) <= maxText,
+			t.field, "is %q, must be at most %d bytes", t.value, maxText)
+	}
+	p.Require(c.Registry != nil, "Registry", "is not set")
+	p.Require(c.Lanes >= 1 && c.Lanes <= maxLanes,
+		"Lanes", "is %d, must be 1 to %d", c.Lanes, maxLanes)
+	p.Require(c.HashBits >= 1 && c.HashBits <= hashBits,
+		"HashBits", "is %d, must be 1 to %d", c.HashBits, hashBits)
+	return p
 }
 
 // Mesh connects this hub to its peers: it is the shell that carries out the decisions of the core.
@@ -139,12 +138,12 @@ var _ hub.Interest = (*Mesh)(nil)
 
 // New returns a Mesh without peers. It starts no goroutine.
 func New(c Config) (*Mesh, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("mesh config: %w", err)
 	}
 	m := &Mesh{
 		config:    c,
-		logger:    c.Logger,
+		logger:    config.Logger(c.Logger),
 		started:   time.Now(),
 		opened:    make(chan struct{}),
 		ready:     make(chan struct{}),

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // waitBuckets reach from the round trip of a probe on a single machine to beyond the longest wait
@@ -57,16 +58,8 @@ func newMetrics(r prometheus.Registerer, m *Mesh) (*metrics, error) {
 			Buckets: waitBuckets,
 		}),
 	}
-	if r == nil {
-		return i, nil
-	}
-	var errs []error
-	for _, c := range []prometheus.Collector{
-		i.forwards, i.executions, i.unknown, i.links, i.dials, i.joins, i.probes, &peerCollector{m},
-	} {
-		errs = append(errs, r.Register(c))
-	}
-	return i, errors.Join(errs...)
+	return i, config.Register(r, i.forwards, i.executions, i.unknown, i.links, i.dials,
+		i.joins, i.probes, &peerCollector{m})
 }
 
 func (i *metrics) countForwarded(kind string, flood bool) {

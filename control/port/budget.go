@@ -2,7 +2,6 @@ package port
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -86,14 +85,6 @@ func newBudget(limit int64) *budget {
 				"(RESOURCE_EXHAUSTED, TOO_MANY_CALLS).",
 		}),
 	}
-}
-
-// ValidateCallBytes returns an error if bytes can't be Config.CallBytes.
-func ValidateCallBytes(bytes int64) error {
-	if bytes < MinCallBytes {
-		return fmt.Errorf("CallBytes is %d, must be at least %d", bytes, MinCallBytes)
-	}
-	return nil
 }
 
 // openAccount returns an account for a connection of a credential.

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // unknownMethod is the label of every method that is not served. A name that a caller invents must
@@ -78,15 +79,11 @@ func newMetrics(
 	for _, how := range shareEnds {
 		p.overShare.WithLabelValues(string(how))
 	}
-	if r != nil {
-		for _, c := range []prometheus.Collector{
-			m.requests, m.seconds, m.streams, strangers, p.strangersClosed,
-			known(auth.RoleBackend), known(auth.RolePeer), p.overShare, held, b.refused,
-		} {
-			if err := r.Register(c); err != nil {
-				return nil, err
-			}
-		}
+	if err := config.Register(r,
+		m.requests, m.seconds, m.streams, strangers, p.strangersClosed,
+		known(auth.RoleBackend), known(auth.RolePeer), p.overShare, held, b.refused,
+	); err != nil {
+		return nil, err
 	}
 	for _, method := range fullMethods {
 		m.methods[method] = m.newMethodMetrics(method[1:])

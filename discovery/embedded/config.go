@@ -2,12 +2,12 @@ package embedded
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
 
+	"github.com/connhub/connhub/internal/config"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -27,29 +27,22 @@ type Config struct {
 	// NoSync leaves it to the system when data reaches the disk: a power cut may spoil Dir, and a
 	// busy disk delays nothing. For tests.
 	NoSync bool
-	// Logger gets etcd's lines: at Debug, and at Error if etcd can't go on. It must be set.
+	// Logger gets etcd's lines: at Debug, and at Error if etcd can't go on. Nil: nothing
+	// is logged.
 	Logger *slog.Logger
 }
 
-// DefaultConfig returns a Config without Dir. It listens on 127.0.0.1:2379 and logs nowhere.
-func DefaultConfig() Config {
-	return Config{ClientAddress: "127.0.0.1:2379", Logger: slog.New(slog.DiscardHandler)}
-}
+// DefaultConfig returns a Config without Dir. It listens on 127.0.0.1:2379.
+func DefaultConfig() Config { return Config{ClientAddress: "127.0.0.1:2379"} }
 
-// Validate returns all problems of c, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is not set"))
-	}
-	if _, err := c.clientURL(); err != nil {
-		const want = "want a loopback address with its port: there is no password"
-		errs = append(errs, fmt.Errorf("ClientAddress is %q, %s", c.ClientAddress, want))
-	}
-	if c.Logger == nil {
-		errs = append(errs, errors.New("Logger is not set"))
-	}
-	return errors.Join(errs...)
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
+	p.Require(c.Dir != "", "Dir", "is not set")
+	_, err := c.clientURL()
+	p.Require(err == nil, "ClientAddress",
+		"is %q, want a loopback address with its port: there is no password", c.ClientAddress)
+	return p
 }
 
 // clientURL returns where etcd listens for clients. Of names etcd takes localhost alone.

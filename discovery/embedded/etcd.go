@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 // Times of a single member, in milliseconds. It elects itself: etcd's defaults allow for a network
@@ -46,9 +48,10 @@ type Etcd struct {
 // another process has the folder, the error is ErrInUse; if another process has the address, it is
 // syscall.EADDRINUSE.
 func Start(ctx context.Context, c Config) (*Etcd, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("embedded etcd config: %w", err)
 	}
+	c.Logger = config.Logger(c.Logger)
 	lock, err := lockDir(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)

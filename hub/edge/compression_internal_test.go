@@ -29,7 +29,7 @@ func (prefixed) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte { return
 
 // Any prefix and any shared bytes together are a single frame, which inflates to both.
 func TestPrefixAndSharedBytesAreOneCompressedMessage(t *testing.T) {
-	m := newMetrics(nil)
+	m := unregisteredMetrics()
 	rapid.Check(t, func(t *rapid.T) {
 		// The alphabet is small, or nothing would ever be worth compressing.
 		payload := strings.Repeat(rapid.StringMatching(`[a-c]{0,40}`).Draw(t, "piece"),

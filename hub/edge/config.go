@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // Config holds the parts and limits of a Server. DefaultConfig fills the limits. The caller must
@@ -88,7 +88,8 @@ type Config struct {
 	// (on Linux). It costs some KB of memory a link.
 	GoroutinePerLink bool
 
-	// Logger gets faults of the hub at Error, and faults of clients at Debug. Required.
+	// Logger gets faults of the hub at Error, and faults of clients at Debug. nil: nothing
+	// is logged.
 	Logger *slog.Logger
 	// Metrics registers the instruments. nil: they are not registered.
 	Metrics prometheus.Registerer
@@ -97,7 +98,7 @@ type Config struct {
 	Strangers *lobby.Metrics
 }
 
-// DefaultConfig returns the default limits, and a logger that discards.
+// DefaultConfig returns the default limits.
 func DefaultConfig() Config {
 	return Config{
 		MaxMessage:     1 << 20,          // as much as a backend may send
@@ -109,81 +110,63 @@ func DefaultConfig() Config {
 		CloseTimeout:     5 * time.Second,
 		HandshakeTimeout: 5 * time.Second,
 		MaxLinks:         1_000_000, // as many connections as a hub holds
-		MaxStrangers:     2048,      // a burst of clients, at 10 KB each
-		Logger:           slog.New(slog.DiscardHandler),
+		MaxStrangers:     lobby.DefaultConfig().Most,
 	}
 }
 
 // tick is the heartbeat's period, and so the least value of its times.
 const tick = time.Second
 
-// Validate returns all problems of c joined, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(c.Hub != nil, "Hub is not set")
-	check(c.Plain != nil, "Plain is not set")
-	check(c.Logger != nil, "Logger is not set")
-	check(c.Tokens != nil || c.Anonymous,
-		"Tokens is not set, and Anonymous is off: nobody could connect")
-	check(c.PublicURL != nil || c.Tokens == nil, "PublicURL is not set: tokens are bound to it")
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
+	p.Require(c.Hub != nil, "Hub", "is not set")
+	p.Require(c.Plain != nil, "Plain", "is not set")
+	p.Require(c.Tokens != nil || c.Anonymous,
+		"Tokens", "is not set, and Anonymous is off: nobody could connect")
+	p.Require(c.PublicURL != nil || c.Tokens == nil,
+		"PublicURL", "is not set: tokens are bound to it")
 	if u := c.PublicURL; u != nil {
-		check(u.Host != "" && slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme),
-			"PublicURL is %q, want http(s):// or ws(s):// and a host", u.Redacted())
+		p.Require(
+			u.Host != "" && slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme),
+			"PublicURL", "is %q, want http(s):// or ws(s):// and a host", u.Redacted())
 	}
-	for _, p := range c.AllowedOrigins {
-		if problem := checkOriginPattern(p, c.LoopbackOnly); problem != "" {
-			errs = append(errs, fmt.Errorf("AllowedOrigins: %q %s", p, problem))
+	for _, pattern := range c.AllowedOrigins {
+		if problem := checkOriginPattern(pattern, c.LoopbackOnly); problem != "" {
+			p.Add("AllowedOrigins", "%q %s", pattern, problem)
 		}
 	}
-	errs = append(errs, c.validateProtocols(), c.validateLimits())
-	return errors.Join(errs...)
+	return slices.Concat(p, c.validateProtocols(), c.validateLimits())
 }
 
-func (c *Config) validateProtocols() error {
-	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+func (c *Config) validateProtocols() (p config.Problems) {
 	seen := make(map[string]bool)
-	for i, p := range c.Protocols {
+	for i, protocol := range c.Protocols {
+		field := fmt.Sprintf("Protocols[%d]", i)
 		switch {
-		case p == nil:
-			wrong("Protocols[%d] is not set", i)
-		case !isToken(p.Name()):
-			wrong("Protocols[%d]: %q is not a subprotocol name (RFC 6455 §4.1)", i, p.Name())
-		case seen[p.Name()]:
-			wrong("Protocols[%d]: %q is there twice", i, p.Name())
+		case protocol == nil:
+			p.Add(field, "is not set")
+		case !isToken(protocol.Name()):
+			p.Add(field, "%q is not a subprotocol name (RFC 6455 §4.1)", protocol.Name())
+		case seen[protocol.Name()]:
+			p.Add(field, "%q is there twice", protocol.Name())
 		default:
-			seen[p.Name()] = true
+			seen[protocol.Name()] = true
 		}
 	}
-	return errors.Join(errs...)
+	return p
 }
 
-func (c *Config) validateLimits() error {
-	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.MaxMessage <= 0 {
-		wrong("MaxMessage is %d, must be above 0", c.MaxMessage)
-	}
-	if c.MaxMessage > hub.MaxPayload {
-		wrong("MaxMessage is %d, must be at most %d, the most bytes of a payload",
-			c.MaxMessage, hub.MaxPayload)
-	}
-	if c.InboundBytes < c.MaxMessage {
-		wrong("InboundBytes is %d, must be at least MaxMessage, %d", c.InboundBytes, c.MaxMessage)
-	}
-	if c.MaxLinks < 1 {
-		wrong("MaxLinks is %d, must be above 0", c.MaxLinks)
-	}
-	if c.MaxStrangers < 1 {
-		wrong("MaxStrangers is %d, must be above 0", c.MaxStrangers)
-	}
+func (c *Config) validateLimits() (p config.Problems) {
+	p.Require(c.MaxMessage > 0, "MaxMessage", "is %d, must be above 0", c.MaxMessage)
+	p.Require(c.MaxMessage <= hub.MaxPayload, "MaxMessage",
+		"is %d, must be at most %d, the most bytes of a payload", c.MaxMessage, hub.MaxPayload)
+	p.Require(c.InboundBytes >= c.MaxMessage, "InboundBytes",
+		"is %d, must be at least %d, the most bytes of a message", c.InboundBytes, c.MaxMessage)
+	p.RequirePositive("MaxLinks", c.MaxLinks)
+	p.RequirePositive("MaxStrangers", c.MaxStrangers)
 	for _, t := range []struct {
-		name  string
+		field string
 		value time.Duration
 		least time.Duration
 	}{
@@ -193,9 +176,7 @@ func (c *Config) validateLimits() error {
 		{"CloseTimeout", c.CloseTimeout, time.Millisecond},
 		{"HandshakeTimeout", c.HandshakeTimeout, time.Millisecond},
 	} {
-		if t.value < t.least {
-			wrong("%s is %v, must be at least %v", t.name, t.value, t.least)
-		}
+		p.Require(t.value >= t.least, t.field, "is %v, must be at least %v", t.value, t.least)
 	}
-	return errors.Join(errs...)
+	return p
 }

@@ -1,16 +1,20 @@
 package edge_test
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/internal/config"
 )
 
 func TestConfigNamesAllThatIsWrong(t *testing.T) {
@@ -29,8 +33,8 @@ func TestConfigNamesAllThatIsWrong(t *testing.T) {
 		t.Fatal("no error")
 	}
 	for _, part := range []string{
-		"Hub is not set", "Plain is not set", "Logger is not set", "PublicURL is not set",
-		`AllowedOrigins: "["`, `AllowedOrigins: ""`, "is there twice", "Protocols[2] is not set",
+		"Hub is not set", "Plain is not set", "PublicURL is not set",
+		`AllowedOrigins "["`, `AllowedOrigins ""`, "is there twice", "Protocols[2] is not set",
 		`"a b" is not a subprotocol`,
 		"MaxMessage is 0", "MessageTimeout is 0s", "PingInterval is 1ms, must be at least 1s",
 		"PongTimeout", "CloseTimeout",
@@ -53,8 +57,10 @@ func (named) Receive(*hub.Connection, hub.PayloadKind, []byte) error { return ni
 func TestConfigThatLetsNobodyInIsRefused(t *testing.T) {
 	c := goodConfig(t)
 	c.Anonymous = false
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "nobody could connect") {
-		t.Errorf("got %v", err)
+	p := c.Validate()
+	if len(p) != 1 || p[0].Field != "Tokens" ||
+		!strings.Contains(p[0].Text, "nobody could connect") {
+		t.Errorf("got %v", p)
 	}
 }
 
@@ -77,7 +83,7 @@ func TestOriginPatternsThatNoBrowserMatchesAreRefused(t *testing.T) {
 	} {
 		c := goodConfig(t)
 		c.AllowedOrigins = []string{pattern}
-		switch err := c.Validate(); {
+		switch err := c.Validate().Err(); {
 		case want == "" && err != nil,
 			want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%q: %v, want %q", pattern, err, want)
@@ -90,7 +96,7 @@ func TestOriginPatternsThatNoBrowserMatchesAreRefused(t *testing.T) {
 	} {
 		c := goodConfig(t)
 		c.AllowedOrigins, c.LoopbackOnly = []string{pattern}, true
-		if err := c.Validate(); (err == nil) != ok {
+		if err := c.Validate().Err(); (err == nil) != ok {
 			t.Errorf("%q for this machine only: %v", pattern, err)
 		}
 	}
@@ -106,7 +112,7 @@ func TestPublicURLMustBeOneThatClientsCanUse(t *testing.T) {
 		if c.PublicURL, err = url.Parse(text); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Validate(); (err == nil) != ok {
+		if err := c.Validate().Err(); (err == nil) != ok {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -122,7 +128,7 @@ func goodConfig(t *testing.T) edge.Config {
 	}
 	c := edge.DefaultConfig()
 	c.Hub, c.Plain, c.Anonymous = h, plain.Protocol{}, true
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -135,9 +141,20 @@ func TestLimitThatNoMessageCanReachIsRefused(t *testing.T) {
 		17 << 20: false,
 	} {
 		c.MaxMessage = most
-		if err := c.Validate(); (err == nil) != ok ||
+		if err := c.Validate().Err(); (err == nil) != ok ||
 			!ok && !strings.Contains(err.Error(), "must be at most 1048576") {
 			t.Errorf("%d: %v", most, err)
 		}
+	}
+}
+
+func TestTwoServersCannotShareTheInstrumentsOfARegisterer(t *testing.T) {
+	c := goodConfig(t)
+	c.Metrics = prometheus.NewRegistry()
+	if _, err := edge.New(c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := edge.New(c); !errors.Is(err, config.ErrRegistered) {
+		t.Errorf("a second server: %v", err)
 	}
 }

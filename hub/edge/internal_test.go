@@ -14,6 +14,12 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
+// unregisteredMetrics returns instruments that no Registerer has.
+func unregisteredMetrics() *metrics {
+	m, _ := newMetrics(nil) // fails only for a Registerer that has them
+	return m
+}
+
 // Text in any pieces is judged like the whole, and no later than at the first byte that can't be
 // right.
 func FuzzTextIsJudgedAtTheFirstBadByte(f *testing.F) {

@@ -51,7 +51,10 @@ func newQueueing(t *testing.T, most int, timeout time.Duration) *queueing {
 	q.bed = onLoopback(t, edge.NewTLSListener(l, config), nil,
 		[]setup{func(_ *hub.Config, c *edge.Config) {
 			c.MaxStrangers, c.HandshakeTimeout = most, timeout
-			c.Strangers = lobby.NewMetrics(c.Metrics)
+			var err error
+			if c.Strangers, err = lobby.NewMetrics(c.Metrics); err != nil {
+				t.Fatal(err)
+			}
 		}})
 	t.Cleanup(q.open) // or Shutdown waits
 	return q

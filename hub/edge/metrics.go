@@ -4,9 +4,9 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // metrics are the edge's instruments. A label is a typed reason or a protocol's name, never an id.
@@ -35,22 +35,21 @@ type metrics struct {
 }
 
 // newMetrics registers the instruments with r. A nil r registers none.
-func newMetrics(r prometheus.Registerer) *metrics {
-	f := promauto.With(r)
-	handshakes := f.NewCounterVec(prometheus.CounterOpts{
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	handshakes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_handshakes_total",
 		Help: "Requests to connect, by result.",
 	}, []string{"result"})
-	writes := f.NewCounterVec(prometheus.CounterOpts{
+	writes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_writes_total",
 		Help: "Writes to links: inline by the sending goroutine, or async by the link's own.",
 	}, []string{"mode"})
-	underWay := f.NewGaugeVec(prometheus.GaugeOpts{
+	underWay := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "connhub_tls_handshakes",
 		Help: "TLS handshakes of clients under way: waiting in line for a core, or working. " +
 			"Those that wait for the client are neither.",
 	}, []string{"state"})
-	ended := f.NewCounterVec(prometheus.CounterOpts{
+	ended := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "connhub_tls_handshakes_total",
 		Help: "TLS handshakes of clients that have ended, by result.",
 	}, []string{"result"})
@@ -63,35 +62,35 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		accepted: handshakes.WithLabelValues("accepted"),
 		failed:   handshakes.WithLabelValues("upgrade_failed"),
 		declined: handshakes.WithLabelValues("resume_declined"),
-		links: f.NewGauge(prometheus.GaugeOpts{
+		links: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "connhub_links",
 			Help: "Links to clients that are open or being closed.",
 		}),
-		pings: f.NewCounter(prometheus.CounterOpts{
+		pings: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "connhub_pings_sent_total",
 			Help: "Pings sent to silent clients.",
 		}),
 		inline: writes.WithLabelValues("inline"),
 		async:  writes.WithLabelValues("async"),
-		messages: f.NewCounterVec(prometheus.CounterOpts{
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_client_messages_total",
 			Help: "Messages that clients sent.",
 		}, []string{"protocol", "kind"}),
-		bytes: f.NewCounterVec(prometheus.CounterOpts{
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_client_message_bytes_total",
 			Help: "Bytes of payload in messages that clients sent.",
 		}, []string{"protocol", "kind"}),
-		rejected: f.NewCounterVec(prometheus.CounterOpts{
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_client_commands_rejected_total",
 			Help: "Commands of clients that were not carried out, by reason; their connections " +
 				"went on.",
 		}, []string{"protocol", "reason"}),
-		uncompressed: f.NewCounter(prometheus.CounterOpts{
+		uncompressed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "connhub_deflate_input_bytes_total",
 			Help: "Bytes of frames before they were compressed; each message counts once, to " +
 				"however many clients it goes.",
 		}),
-		compressed: f.NewCounter(prometheus.CounterOpts{
+		compressed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "connhub_deflate_output_bytes_total",
 			Help: "Bytes of the same frames compressed.",
 		}),
@@ -99,7 +98,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for r := reason(1); r < reasonEnd; r++ {
 		m.refused[r] = handshakes.WithLabelValues(r.metricLabel())
 	}
-	return m
+	return m, config.Register(r, handshakes, underWay, ended, m.links, m.pings, writes,
+		m.messages, m.bytes, m.rejected, m.uncompressed, m.compressed)
 }
 
 // countedProtocol is a protocol with its counters.

@@ -44,7 +44,7 @@ func TestOverdueMessageIsReadToTheEndOfWhatHasArrived(t *testing.T) {
 func TestCloseWaitsForAClientThatReadsAgain(t *testing.T) {
 	ends := socketPair(t)
 	l := &link{
-		server:  &Server{config: Config{CloseTimeout: time.Minute}, metrics: newMetrics(nil)},
+		server:  &Server{config: Config{CloseTimeout: time.Minute}, metrics: unregisteredMetrics()},
 		writing: true,
 	}
 	p := &parked{link: l, fd: ends[0], left: &output{blocked: true}}
@@ -136,7 +136,7 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 	s := &Server{config: Config{
 		PingInterval: time.Second, PongTimeout: time.Second,
 		CloseTimeout: time.Minute,
-	}, metrics: newMetrics(nil)}
+	}, metrics: unregisteredMetrics()}
 	later := func() { s.started = s.started.Add(-time.Hour) }
 	s.started = time.Now()
 	later()

@@ -18,7 +18,7 @@ func TestDescriptorIsClosedUnderTheLinksLockAndUsedNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &parked{
-		link: &link{server: &Server{metrics: newMetrics(nil)}}, poller: poller,
+		link: &link{server: &Server{metrics: unregisteredMetrics()}}, poller: poller,
 		fd: renumbered(t, mine[0], 500),
 	}
 	p.link.socket = p

@@ -14,15 +14,13 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/config"
 )
 
 const (
 	// maxHeaderBytes bounds a request's header. A browser's header is under 4 KiB. The rest is room
 	// for a token with many groups.
 	maxHeaderBytes = 16 << 10
-	// strangerPatience is how long a client may take to send its request before a newcomer may take
-	// its place: a round trip on a phone.
-	strangerPatience = 100 * time.Millisecond
 	// responseTimeout is how long an answer that is no upgrade may take: the page, over a slow
 	// phone.
 	responseTimeout = 30 * time.Second
@@ -58,10 +56,15 @@ type Server struct {
 
 // New returns a server that serves no client yet. It starts no goroutine.
 func New(c Config) (*Server, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("edge config: %w", err)
 	}
-	s := &Server{config: c, metrics: newMetrics(c.Metrics), started: time.Now()}
+	metrics, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("edge metrics: %w", err)
+	}
+	c.Logger = config.Logger(c.Logger)
+	s := &Server{config: c, metrics: metrics, started: time.Now()}
 	s.inbound.most = c.InboundBytes
 	s.plain = s.metrics.countProtocol(c.Plain, c.MaxMessage)
 	for _, p := range c.Protocols {
@@ -69,11 +72,9 @@ func New(c Config) (*Server, error) {
 	}
 	s.heartbeat = newHeartbeat(s)
 	s.line = newLine(s.metrics)
-	var err error
-	if s.lobby, err = lobby.New(lobby.Config{
-		Port: "clients", Most: c.MaxStrangers, Patience: strangerPatience, Logger: c.Logger,
-		Metrics: c.Strangers,
-	}); err != nil {
+	l := lobby.DefaultConfig()
+	l.Port, l.Most, l.Logger, l.Metrics = "clients", c.MaxStrangers, c.Logger, c.Strangers
+	if s.lobby, err = lobby.New(l); err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
 

@@ -2,7 +2,6 @@ package lobby
 
 import (
 	"container/list"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 const (
@@ -24,34 +25,33 @@ const (
 	networkBits = 64
 )
 
-// Config configures a Lobby. All fields except Metrics must be set.
+// Config configures a Lobby. DefaultConfig fills the limits.
 type Config struct {
 	Port string // the port's name in the log and in metrics: clients, ops
 	Most int    // limit of strangers at once, at least 1
 	// Patience is the time for which a stranger may keep the hub waiting before a newcomer may take
 	// its place. At least 1 ms.
 	Patience time.Duration
-	Logger   *slog.Logger // receives failed accepts at Warn
+	Logger   *slog.Logger // receives failed accepts at Warn; nil: nothing is logged
 
 	Metrics *Metrics // nil: the lobby's metrics are not registered
 }
 
-// Validate returns an error that names every invalid field, or nil.
-func (c *Config) Validate() error {
-	var errs []error
-	if c.Port == "" {
-		errs = append(errs, errors.New("Port is not set"))
+// DefaultConfig returns the default limits, and no Port.
+func DefaultConfig() Config {
+	return Config{
+		Most:     2048,                   // a burst of clients, at 10 KB each
+		Patience: 100 * time.Millisecond, // a round trip on a phone
 	}
-	if c.Most < 1 {
-		errs = append(errs, fmt.Errorf("Most is %d, must be at least 1", c.Most))
-	}
-	if c.Patience < time.Millisecond {
-		errs = append(errs, fmt.Errorf("Patience is %v, must be at least 1ms", c.Patience))
-	}
-	if c.Logger == nil {
-		errs = append(errs, errors.New("Logger is not set"))
-	}
-	return errors.Join(errs...)
+}
+
+// Validate returns all problems of c.
+func (c *Config) Validate() config.Problems {
+	var p config.Problems
+	p.Require(c.Port != "", "Port", "is not set")
+	p.Require(c.Most > 0, "Most", "is %d, must be at least 1", c.Most)
+	p.Require(c.Patience >= time.Millisecond, "Patience", "is %v, must be at least 1ms", c.Patience)
+	return p
 }
 
 // Lobby holds the strangers of a port. It is safe for concurrent use.
@@ -92,9 +92,10 @@ type address struct{ strangers int }
 
 // New returns an empty lobby.
 func New(c Config) (*Lobby, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.Validate().Err(); err != nil {
 		return nil, fmt.Errorf("lobby config: %w", err)
 	}
+	c.Logger = config.Logger(c.Logger)
 	return &Lobby{
 		config:    c,
 		metrics:   c.Metrics.ofPort(c.Port),

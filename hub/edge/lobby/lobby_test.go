@@ -14,9 +14,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -432,4 +434,28 @@ func TestARequestThatWaitsInLineMakesRoomForAnotherAddress(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestInstrumentsOfLobbiesAreRegisteredOnce(t *testing.T) {
+	r := prometheus.NewRegistry()
+	if _, err := lobby.NewMetrics(r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lobby.NewMetrics(r); !errors.Is(err, config.ErrRegistered) {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+func TestALobbyNeedsOnlyItsPort(t *testing.T) {
+	c := lobby.DefaultConfig()
+	if p := c.Validate(); len(p) != 1 || p[0].Field != "Port" {
+		t.Errorf("the default: %v", p)
+	}
+	c.Port = "test"
+	if _, err := lobby.New(c); err != nil {
+		t.Errorf("without a logger and metrics: %v", err)
+	}
+	if p := (&lobby.Config{}).Validate(); len(p) != 3 {
+		t.Errorf("an empty config: %v", p)
+	}
 }

@@ -1,8 +1,11 @@
 package lobby
 
 import (
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/connhub/connhub/internal/config"
 )
 
 // Departure is the way in which a stranger leaves the lobby.
@@ -29,21 +32,30 @@ type Metrics struct {
 	acceptErrors *prometheus.CounterVec
 }
 
-// NewMetrics registers the instruments with r; a nil r registers none.
-func NewMetrics(r prometheus.Registerer) *Metrics {
-	f := promauto.With(r)
+// NewMetrics registers the instruments with r; a nil r registers none. It returns an error if r has
+// them already.
+func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
+	m := makeMetrics()
+	if err := config.Register(r, m.strangers, m.left, m.acceptErrors); err != nil {
+		return nil, fmt.Errorf("lobby metrics: %w", err)
+	}
+	return m, nil
+}
+
+// makeMetrics makes the instruments, and registers none.
+func makeMetrics() *Metrics {
 	return &Metrics{
-		strangers: f.NewGaugeVec(prometheus.GaugeOpts{
+		strangers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "connhub_strangers",
 			Help: "Connections that were accepted and are neither a client's link " +
 				"nor at their end, by port.",
 		}, []string{"port"}),
-		left: f.NewCounterVec(prometheus.CounterOpts{
+		left: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_strangers_total",
 			Help: "Connections that were accepted, by port and what became of them. " +
 				"Replaced: dropped for a newer one.",
 		}, []string{"port", "result"}),
-		acceptErrors: f.NewCounterVec(prometheus.CounterOpts{
+		acceptErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "connhub_accept_errors_total",
 			Help: "Errors of accept after which the hub tries again, by port.",
 		}, []string{"port"}),
@@ -61,7 +73,7 @@ type portMetrics struct {
 // registered.
 func (m *Metrics) ofPort(name string) portMetrics {
 	if m == nil {
-		m = NewMetrics(nil)
+		m = makeMetrics()
 	}
 	p := portMetrics{
 		strangers:    m.strangers.WithLabelValues(name),
