@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 // mostNamed is the share of receipts that may name a hub as unreachable while all hubs run: on a
@@ -21,25 +22,26 @@ func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 	crowd := c.assemble(t, many, users)
 	c.awaitCalm(t)
 
-	all := make([]*caller, callers)
+	all := make([]*tally.Caller, tally.Callers)
 	for i := range all {
-		all[i] = newCaller(crowd, i, seed)
-		all[i].sends = sends / callers
-		all[i].deliveries = c.deliveries(t, min(i, callers/2)) // the second half shares a secret
+		all[i] = tally.NewCaller(crowd, i, seed)
+		all[i].Sends = sends / tally.Callers
+		secret := min(i, tally.Callers/2) // the second half shares a secret
+		all[i].Deliveries = c.deliveries(t, secret)
 	}
-	sum := runCallers(t, all)
-	sum.add(c.sayLast(t, c.nodes[0], "default"))
-	sum.add(c.sayLast(t, c.nodes[1], "few"))
-	awaitEnd(t, crowd.members)
-	checkHealthy(t, crowd.members, all, sum)
-	if most := c.machine.Share(mostNamed) * float64(sum.receipts); float64(sum.partial) > most {
+	sum := tally.RunCallers(t, all)
+	sum.Add(c.sayLast(t, c.nodes[0], "default"))
+	sum.Add(c.sayLast(t, c.nodes[1], "few"))
+	tally.AwaitEnd(t, crowd.Members)
+	tally.CheckDelivered(t, crowd.Members, all, sum)
+	if most := c.machine.Share(mostNamed) * float64(sum.Receipts); float64(sum.Partial) > most {
 		t.Errorf("%d of %d receipts name a hub as unreachable, want %.0f at most: the test "+
-			"proves little", sum.partial, sum.receipts, most)
+			"proves little", sum.Partial, sum.Receipts, most)
 	}
 	t.Logf("forwards by interest %d, by flood %d",
 		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="interest"`),
 		c.sum(t, "connhub_mesh_forwards_total", `call="send"`, `why="flood"`))
-	crowd.checkStrays(t)
+	crowd.CheckStrays(t)
 	c.checkInvariants(t)
 }
 

@@ -9,6 +9,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 // addressed is a send with the hubs that have members for it.
@@ -57,20 +58,20 @@ func (c *cluster) forwards(t *testing.T) (interest, flood int) {
 }
 
 // scatter puts members at some hubs and not at others, and returns sends to each of them.
-func scatter(t *testing.T, c *cluster, crowd *crowd) (all []addressed) {
+func scatter(t *testing.T, c *cluster, crowd *tally.Crowd) (all []addressed) {
 	t.Helper()
 	places := [][]int{{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 3}, {1, 2, 3}}
-	home := map[*member]int{}
+	home := map[*tally.Member]int{}
 	for _, hubs := range places {
 		name := fmt.Sprint("at", hubs)
 		namespace := "only"
 		for _, number := range hubs {
 			namespace = fmt.Sprint(namespace, "-", number)
-			m := crowd.add("default", "user-"+name, "", "group-"+name)
+			m := crowd.Add("default", "user-"+name, "", "group-"+name)
 			home[m] = number
 		}
 		for _, number := range hubs {
-			home[crowd.add(namespace, "nobody", "")] = number
+			home[crowd.Add(namespace, "nobody", "")] = number
 		}
 		all = append(all,
 			addressed{
@@ -80,12 +81,12 @@ func scatter(t *testing.T, c *cluster, crowd *crowd) (all []addressed) {
 				name, "group-none"}}, len(hubs), hubs},
 			addressed{namespace, &controlv1.Target{Everyone: true}, len(hubs), hubs})
 	}
-	c.enter(t, crowd, crowd.members, func(m *member) *node { return c.nodes[home[m]-1] })
-	crowd.identify(t, c.nodes[0].backend, crowd.members)
-	crowd.read(crowd.members)
-	for _, m := range crowd.all["default"] {
+	c.enter(t, crowd, crowd.Members, func(m *tally.Member) *node { return c.nodes[home[m]-1] })
+	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
+	crowd.Read(crowd.Members)
+	for _, m := range crowd.In("default") {
 		all = append(all, addressed{
-			"default", &controlv1.Target{Connections: []string{m.id}}, 1, []int{home[m]},
+			"default", &controlv1.Target{Connections: []string{m.ID}}, 1, []int{home[m]},
 		})
 	}
 	return append(all,

@@ -16,6 +16,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 const (
@@ -64,20 +65,20 @@ func (c *cluster) readYourWrites(t *testing.T, joins int) {
 	phase(joins-2*third, []int{0, 1, 2}, longest)
 
 	summarize(t, crowd, all)
-	crowd.checkStrays(t)
+	crowd.CheckStrays(t)
 	c.checkInvariants(t)
 }
 
 // joiners makes a crowd that is spread over the hubs, and joiners that put its members in groups.
-func (c *cluster) joiners(t *testing.T, seed uint64) (*crowd, []*joiner) {
+func (c *cluster) joiners(t *testing.T, seed uint64) (*tally.Crowd, []*joiner) {
 	t.Helper()
 	crowd := c.newCrowd(t)
 	for i := range joinMembers * len(c.nodes) {
-		crowd.add("default", fmt.Sprint("user-", i), "")
+		crowd.Add("default", fmt.Sprint("user-", i), "")
 	}
-	c.enter(t, crowd, crowd.members, c.spread)
-	crowd.identify(t, c.nodes[0].backend, crowd.members)
-	crowd.read(crowd.members)
+	c.enter(t, crowd, crowd.Members, c.spread)
+	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
+	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 	all := make([]*joiner, joinWorkers)
 	for i := range all {
@@ -136,15 +137,15 @@ type joiner struct {
 
 	number     int
 	cluster    *cluster
-	members    [][]*member // this joiner's members, by node
+	members    [][]*tally.Member // this joiner's members, by node
 	random     *rand.Rand
 	groups     []controlv1.GroupServiceClient // by node
 	deliveries []controlv1.DeliveryServiceClient
 
 	sent int
-	want map[*member][]int // the numbers of the messages that it must get
+	want map[*tally.Member][]int // the numbers of the messages that it must get
 	// and of the messages that it may get, because the receipt named its hub as unreachable
-	may     map[*member][]int
+	may     map[*tally.Member][]int
 	took    []time.Duration // each join
 	joins   int
 	unknown int // joins that named the member's hub as unreachable, and so have no send
@@ -155,21 +156,21 @@ type joiner struct {
 	stale atomic.Int64 // joins and sends whose answers both tell for how long etcd has been silent
 }
 
-func newJoiner(t *testing.T, c *cluster, crowd *crowd, number int, seed uint64) *joiner {
+func newJoiner(t *testing.T, c *cluster, crowd *tally.Crowd, number int, seed uint64) *joiner {
 	t.Helper()
 	j := &joiner{
 		number: number, cluster: c, hubs: c.processes(),
 		random:  rand.New(rand.NewPCG(seed, uint64(number))),
-		members: make([][]*member, len(c.nodes)), want: map[*member][]int{},
-		may:        map[*member][]int{},
+		members: make([][]*tally.Member, len(c.nodes)), want: map[*tally.Member][]int{},
+		may:        map[*tally.Member][]int{},
 		deliveries: c.deliveries(t, number),
 	}
 	for _, n := range c.nodes {
 		j.groups = append(j.groups, controlv1.NewGroupServiceClient(c.dial(t, n, number)))
 	}
-	for _, m := range crowd.members {
-		if m.index/len(c.nodes)%joinWorkers == number {
-			at := m.index % len(c.nodes)
+	for _, m := range crowd.Members {
+		if m.Index/len(c.nodes)%joinWorkers == number {
+			at := m.Index % len(c.nodes)
 			j.members[at] = append(j.members[at], m)
 		}
 	}
@@ -196,7 +197,7 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 	group := fmt.Sprint("joined-", j.number, "-", j.joins)
 	// after a join without a clear result the member may be in: no further join uses its group
 	j.joins++
-	target := &controlv1.Target{Connections: []string{m.id}}
+	target := &controlv1.Target{Connections: []string{m.ID}}
 
 	meter := testkit.NewMeter(j.hubs...)
 	began := time.Now()
@@ -212,12 +213,12 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 		return err
 	case took > joinLimit && took > meter.Limit(joinLimit): // the meter costs more than a join
 		return fmt.Errorf("a join took %v, limit %v", took, meter.Limit(joinLimit))
-	case slices.Contains(joined.GetUnreachableHubs(), m.hub):
+	case slices.Contains(joined.GetUnreachableHubs(), m.Hub):
 		j.unknown++ // nothing is promised of a join that says so
 		return nil
 	case joined.GetAdded() != 1:
 		return fmt.Errorf(
-			"%s at hub %s was not added through hub %d: %v", m.id, m.hub, by+1, joined,
+			"%s at hub %s was not added through hub %d: %v", m.ID, m.Hub, by+1, joined,
 		)
 	}
 	response, err := j.deliveries[through].Send(ctx, &controlv1.SendRequest{
@@ -239,7 +240,7 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 	switch receipt := response.GetReceipt(); {
 	case receipt.GetWritten() == 1:
 		j.want[m] = append(j.want[m], n)
-	case slices.Contains(receipt.GetUnreachableHubs(), m.hub):
+	case slices.Contains(receipt.GetUnreachableHubs(), m.Hub):
 		j.may[m] = append(j.may[m], n)
 		if late {
 			j.woke++
@@ -247,7 +248,7 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 	default:
 		return fmt.Errorf("%s at hub %s joined %s through hub %d in %v, and missed what was sent "+
 			"through hub %d: %v",
-			m.id, m.hub, group, by+1, took, through+1, receipt)
+			m.ID, m.Hub, group, by+1, took, through+1, receipt)
 	}
 	_, err = j.groups[by].RemoveFromGroups(
 		ctx, &controlv1.RemoveFromGroupsRequest{Target: target, Groups: []string{group}},
@@ -256,23 +257,23 @@ func (j *joiner) join(ctx context.Context, nodes []int, through int, sending fun
 }
 
 // summarize checks that every member got all messages for it, and logs how long joins took.
-func summarize(t *testing.T, crowd *crowd, all []*joiner) {
+func summarize(t *testing.T, crowd *tally.Crowd, all []*joiner) {
 	t.Helper()
 	all[0].cluster.sayLast(t, all[0].cluster.nodes[0], "default")
-	awaitEnd(t, crowd.members)
+	tally.AwaitEnd(t, crowd.Members)
 	var took []time.Duration
 	sent, named, woke, came, unknown := 0, 0, 0, 0, 0
 	for _, j := range all {
 		took, sent, woke, unknown = append(took, j.took...),
 			sent+j.sent, woke+j.woke, unknown+j.unknown
-		for _, m := range crowd.members {
-			missing, ok := surplus(m.got[j.number], j.want[m], j.may[m])
+		for _, m := range crowd.Members {
+			missing, ok := tally.Surplus(m.Got[j.number], j.want[m], j.may[m])
 			if !ok {
 				t.Errorf("%s got %v from worker %d, want %v, and may have %v",
-					m.user, m.got[j.number], j.number, j.want[m], j.may[m])
+					m.User, m.Got[j.number], j.number, j.want[m], j.may[m])
 			}
 			named, came = named+len(j.may[m]), came+len(j.may[m])-len(missing)
-			m.mayStillGet(j.number, missing)
+			m.MayStillGet(j.number, missing)
 		}
 	}
 	slices.Sort(took)

@@ -15,6 +15,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 // streamWindow is how many sends of a stream are without a result.
@@ -27,20 +28,20 @@ const streamWindow = 60
 func (c *cluster) keepOrder(t *testing.T, cuts int) {
 	t.Helper()
 	crowd := c.newCrowd(t)
-	for i := range callers {
-		crowd.add("default", fmt.Sprint("user-", i), "", fmt.Sprint("group-", i))
+	for i := range tally.Callers {
+		crowd.Add("default", fmt.Sprint("user-", i), "", fmt.Sprint("group-", i))
 	}
 	entry, holder := c.nodes[0], c.nodes[1]
-	c.enter(t, crowd, crowd.members, at(holder))
-	crowd.identify(t, entry.backend, crowd.members)
-	crowd.read(crowd.members)
+	c.enter(t, crowd, crowd.Members, at(holder))
+	crowd.Identify(t, entry.backend, crowd.Members)
+	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 
 	ctx, enough := context.WithCancel(t.Context())
-	all := make([]*streamer, callers)
+	all := make([]*streamer, tally.Callers)
 	for i := range all {
 		all[i] = &streamer{
-			number: i, member: crowd.members[i], enough: ctx,
+			number: i, member: crowd.Members[i], enough: ctx,
 			window: make(chan struct{}, streamWindow),
 		}
 		all[i].delivery = controlv1.NewDeliveryServiceClient(c.dial(t, entry, i))
@@ -51,20 +52,20 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 		defer enough()
 		c.cutAgainAndAgain(t, entry, holder, all, cuts)
 	}()
-	together(t, callers, func(i int) error { return all[i].run(t.Context()) })
+	together(t, tally.Callers, func(i int) error { return all[i].run(t.Context()) })
 	<-over
 
 	c.awaitReached(t, entry)
 	for _, s := range all {
 		bed.Report(t, s.lastWord(t.Context()))
 	}
-	awaitEnd(t, crowd.members)
+	tally.AwaitEnd(t, crowd.Members)
 	confirmed, unknown, came := 0, 0, 0
 	for _, s := range all {
-		got := s.member.got[s.number]
-		missing, ok := surplus(got, s.want, s.may)
+		got := s.member.Got[s.number]
+		missing, ok := tally.Surplus(got, s.want, s.may)
 		if !ok || !slices.IsSorted(got) {
-			t.Errorf("%s got %v, want %v, and may have %v", s.member.user, got, s.want, s.may)
+			t.Errorf("%s got %v, want %v, and may have %v", s.member.User, got, s.want, s.may)
 		}
 		confirmed += len(s.want)
 		unknown += len(s.may)
@@ -77,7 +78,7 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 	if ended := c.sum(t, "connhub_mesh_links_ended_total"); ended == 0 {
 		t.Error("no link was cut")
 	}
-	crowd.checkStrays(t)
+	crowd.CheckStrays(t)
 	c.checkInvariants(t)
 }
 
@@ -130,7 +131,7 @@ func (n *node) knows(other *node) *controlv1.Hub {
 // streamer sends on a stream to a single member.
 type streamer struct {
 	number   int
-	member   *member
+	member   *tally.Member
 	delivery controlv1.DeliveryServiceClient
 	enough   context.Context
 	window   chan struct{}
@@ -161,9 +162,9 @@ func (s *streamer) send(stream controlv1.DeliveryService_SendStreamClient) error
 	for n := 1; s.enough.Err() == nil; n += 3 {
 		batch := &controlv1.SendStreamRequest{}
 		for i, target := range []*controlv1.Target{
-			{Users: []string{s.member.user}},
-			{Groups: s.member.groups},
-			{Connections: []string{s.member.id}},
+			{Users: []string{s.member.User}},
+			{Groups: s.member.Groups},
+			{Connections: []string{s.member.ID}},
 		} {
 			select {
 			case s.window <- struct{}{}:
@@ -207,7 +208,7 @@ func (s *streamer) receive(stream controlv1.DeliveryService_SendStreamClient) er
 			case receipt.GetWritten() == 1:
 				s.want = append(s.want, n)
 				s.written.Add(1)
-			case slices.Contains(receipt.GetUnreachableHubs(), s.member.hub):
+			case slices.Contains(receipt.GetUnreachableHubs(), s.member.Hub):
 				s.may = append(s.may, n)
 			default:
 				return fmt.Errorf("message %d: %v, want one written, or its hub named", n, result)
@@ -219,8 +220,8 @@ func (s *streamer) receive(stream controlv1.DeliveryService_SendStreamClient) er
 // lastWord sends the last word to the member. It takes the same way as the messages before it, and
 // so arrives behind them.
 func (s *streamer) lastWord(ctx context.Context) error {
-	request := s.request(&controlv1.Target{Connections: []string{s.member.id}}, 0)
-	request.Message.Payload = &controlv1.Message_Text{Text: lastWord}
+	request := s.request(&controlv1.Target{Connections: []string{s.member.ID}}, 0)
+	request.Message.Payload = &controlv1.Message_Text{Text: tally.LastWord}
 	response, err := s.delivery.Send(ctx, request)
 	if err == nil && response.GetReceipt().GetWritten() != 1 {
 		err = fmt.Errorf("the last word: %v", response.GetReceipt())

@@ -14,6 +14,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 const (
@@ -127,7 +128,7 @@ func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
 	summarize(t, crowd, all)
 	c.checkReach(t, crowd, newcomer)
 	c.checkReach(t, crowd, late)
-	crowd.checkStrays(t)
+	crowd.CheckStrays(t)
 	c.checkInvariants(t)
 }
 
@@ -171,15 +172,15 @@ func (n *node) readiness(t *testing.T) string {
 
 // checkReach proves that a newcomer is a full member of the cluster: messages sent through each hub
 // reach its client, and messages sent through it reach every client.
-func (c *cluster) checkReach(t *testing.T, crowd *crowd, newcomer *node) {
+func (c *cluster) checkReach(t *testing.T, crowd *tally.Crowd, newcomer *node) {
 	t.Helper()
-	m := crowd.add("newcomers", "newcomer", "")
-	c.enter(t, crowd, []*member{m}, at(newcomer))
-	crowd.identify(t, newcomer.backend, []*member{m})
-	crowd.read([]*member{m})
+	m := crowd.Add("newcomers", "newcomer", "")
+	c.enter(t, crowd, []*tally.Member{m}, at(newcomer))
+	crowd.Identify(t, newcomer.backend, []*tally.Member{m})
+	crowd.Read([]*tally.Member{m})
 	for _, n := range c.nodes {
-		c.checkSend(t, n, "newcomers", len(crowd.all["newcomers"]))
-		c.checkSend(t, n, "default", len(crowd.all["default"]))
+		c.checkSend(t, n, "newcomers", len(crowd.In("newcomers")))
+		c.checkSend(t, n, "default", len(crowd.In("default")))
 	}
 }
 
@@ -191,7 +192,9 @@ func (c *cluster) checkSend(t *testing.T, n *node, namespace string, want int) {
 		&controlv1.SendRequest{
 			Namespace: namespace, Target: &controlv1.Target{Everyone: true},
 			Wait: controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(bed.CallLimit),
-			Message:        &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}},
+			Message: &controlv1.Message{
+				Payload: &controlv1.Message_Text{Text: tally.Ignored},
+			},
 			RequireAllHubs: true,
 		})
 	if err == nil && int(response.GetReceipt().GetWritten()) != want {
@@ -211,10 +214,10 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	c := openCluster(t, plan{hubs: 3, cutEtcd: 3})
 	crowd := c.newCrowd(t)
 	for i := range 30 {
-		crowd.add("default", "user", []string{"", "json.connhub.v1"}[i%2])
+		crowd.Add("default", "user", []string{"", "json.connhub.v1"}[i%2])
 	}
-	c.enter(t, crowd, crowd.members, c.spread)
-	crowd.read(crowd.members)
+	c.enter(t, crowd, crowd.Members, c.spread)
+	crowd.Read(crowd.Members)
 	cut := c.nodes[2]
 	for _, r := range cut.toEtcd {
 		r.cut()
@@ -225,7 +228,7 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	testkit.Eventually(t, "the hub notices it", func() bool { return cut.staleFor(t) > 0 })
 	for _, n := range c.nodes {
 		c.awaitReached(t, n)
-		c.checkSend(t, n, "default", len(crowd.members))
+		c.checkSend(t, n, "default", len(crowd.Members))
 	}
 
 	newcomer := c.addNode(t)
@@ -259,10 +262,10 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 	c := openCluster(t, plan{hubs: 3, relayed: true})
 	crowd := c.newCrowd(t)
 	lost := c.nodes[2]
-	m := crowd.add("default", "user", "")
-	c.enter(t, crowd, crowd.members, at(lost))
-	crowd.identify(t, lost.backend, crowd.members)
-	crowd.read(crowd.members)
+	m := crowd.Add("default", "user", "")
+	c.enter(t, crowd, crowd.Members, at(lost))
+	crowd.Identify(t, lost.backend, crowd.Members)
+	crowd.Read(crowd.Members)
 
 	c.etcd.kill() // so that the key stands until the new hub is there
 	gone := lost.Hub
@@ -285,7 +288,7 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 	}
 	c.awaitCalm(t)
 	send := &controlv1.SendRequest{
-		Target:  &controlv1.Target{Connections: []string{m.id}},
+		Target:  &controlv1.Target{Connections: []string{m.ID}},
 		Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: "0 0"}},
 	}
 	for range 10 {

@@ -17,6 +17,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 const (
@@ -38,11 +39,11 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 	t.Logf("seed %d", seed)
 	crowd := c.newCrowd(t)
 	for i := range stayers {
-		crowd.add("default", fmt.Sprint("user-", i), "", fmt.Sprint("stay-", i%stayGroups))
+		crowd.Add("default", fmt.Sprint("user-", i), "", fmt.Sprint("stay-", i%stayGroups))
 	}
-	c.enter(t, crowd, crowd.members, c.spread)
-	crowd.identify(t, c.nodes[0].backend, crowd.members)
-	crowd.read(crowd.members)
+	c.enter(t, crowd, crowd.Members, c.spread)
+	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
+	crowd.Read(crowd.Members)
 
 	over := make(chan struct{})
 	var visiting sync.WaitGroup
@@ -50,7 +51,7 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 	for i := range visitors {
 		v := &visitor{cluster: c, number: i, random: rand.New(
 			rand.NewPCG(seed, uint64(i)),
-		), stayers: crowd.members}
+		), stayers: crowd.Members}
 		visiting.Go(func() { bed.Report(t, v.comeAndGo(t.Context(), over, &visits)) })
 	}
 	finish := sync.OnceFunc(func() { close(over); visiting.Wait() })
@@ -61,18 +62,18 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 		n := c.nodes[i%len(c.nodes)]
 		checkListing(t, n, crowd)
 		checkGroups(t, n)
-		m := crowd.members[i]
+		m := crowd.Members[i]
 		var got *controlv1.GetConnectionResponse
 		var err error
 		testkit.Eventually(t, "the hub of a connection answers", func() bool {
-			request := &controlv1.GetConnectionRequest{Connection: m.id}
+			request := &controlv1.GetConnectionRequest{Connection: m.ID}
 			connections := controlv1.NewConnectionServiceClient(n.backend)
 			got, err = connections.GetConnection(t.Context(), request)
 			return status.Code(err) != codes.Unavailable
 		})
 		if err != nil ||
-			got.GetConnection().GetUser() != m.user || got.GetConnection().GetHub() != m.hub {
-			t.Errorf("connection %s through hub %d: %v, %v", m.id, n.number, got, err)
+			got.GetConnection().GetUser() != m.User || got.GetConnection().GetHub() != m.Hub {
+			t.Errorf("connection %s through hub %d: %v, %v", m.ID, n.number, got, err)
 		}
 	}
 	finish()
@@ -86,7 +87,7 @@ type visitor struct {
 	cluster *cluster
 	number  int
 	random  *rand.Rand
-	stayers []*member
+	stayers []*tally.Member
 }
 
 func (v *visitor) comeAndGo(ctx context.Context, over <-chan struct{}, visits *atomic.Int64) error {
@@ -98,14 +99,14 @@ func (v *visitor) comeAndGo(ctx context.Context, over <-chan struct{}, visits *a
 		default:
 		}
 		name := fmt.Sprint("visitor-", v.number, "-", i)
-		client, err := v.cluster.admit(ctx, &member{
-			namespace: "default", user: name, groups: []string{"visit-" + name},
+		client, err := v.cluster.admit(ctx, &tally.Member{
+			Namespace: "default", User: name, Groups: []string{"visit-" + name},
 		}, node(), node())
 		if err != nil {
 			return err
 		}
 		target := &controlv1.Target{
-			Connections: []string{v.stayers[v.random.IntN(len(v.stayers))].id},
+			Connections: []string{v.stayers[v.random.IntN(len(v.stayers))].ID},
 		}
 		groups := []string{fmt.Sprint("visit-", v.random.IntN(20))}
 		if _, err := controlv1.NewGroupServiceClient(node().backend).AddToGroups(
@@ -125,31 +126,15 @@ func (v *visitor) comeAndGo(ctx context.Context, over <-chan struct{}, visits *a
 	}
 }
 
-// wholePage lists until a page has the part of every hub. A page names a hub that cannot answer in
-// time on a busy machine.
-func wholePage[P interface{ GetUnreachableHubs() []string }](
-	t *testing.T, list func() (P, error),
-) (page P) {
-	t.Helper()
-	testkit.Eventually(t, "a page with the part of every hub", func() bool {
-		var err error
-		if page, err = list(); err != nil {
-			t.Fatal(err)
-		}
-		return len(page.GetUnreachableHubs()) == 0
-	})
-	return page
-}
-
 // checkListing goes through all connections, page by page.
-func checkListing(t *testing.T, n *node, crowd *crowd) {
+func checkListing(t *testing.T, n *node, crowd *tally.Crowd) {
 	t.Helper()
 	seen := map[string]int{}
 	request := &controlv1.ListConnectionsRequest{
 		Target: &controlv1.Target{Everyone: true}, PageSize: pageSize,
 	}
 	for {
-		page := wholePage(t, func() (*controlv1.ListConnectionsResponse, error) {
+		page := tally.WholePage(t, func() (*controlv1.ListConnectionsResponse, error) {
 			connections := controlv1.NewConnectionServiceClient(n.backend)
 			return connections.ListConnections(t.Context(), request)
 		})
@@ -165,9 +150,9 @@ func checkListing(t *testing.T, n *node, crowd *crowd) {
 			t.Errorf("%s is listed %d times through hub %d", id, times, n.number)
 		}
 	}
-	for _, m := range crowd.members {
-		if seen[m.id] == 0 {
-			t.Errorf("%s at hub %s is not listed through hub %d", m.id, m.hub, n.number)
+	for _, m := range crowd.Members {
+		if seen[m.ID] == 0 {
+			t.Errorf("%s at hub %s is not listed through hub %d", m.ID, m.Hub, n.number)
 		}
 	}
 }
@@ -180,7 +165,7 @@ func checkGroups(t *testing.T, n *node) {
 	members := map[string]int{}
 	request := &controlv1.ListGroupsRequest{PageSize: pageSize}
 	for {
-		page := wholePage(t, func() (*controlv1.ListGroupsResponse, error) {
+		page := tally.WholePage(t, func() (*controlv1.ListGroupsResponse, error) {
 			return controlv1.NewGroupServiceClient(n.backend).ListGroups(t.Context(), request)
 		})
 		for _, g := range page.GetGroups() {
@@ -213,13 +198,13 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	c := openCluster(t, plan{hubs: 3})
 	crowd := c.newCrowd(t)
 	for i := range 30 {
-		crowd.add("default", fmt.Sprint("user-", i), "", "group")
+		crowd.Add("default", fmt.Sprint("user-", i), "", "group")
 	}
-	c.enter(t, crowd, crowd.members, c.spread)
-	crowd.identify(t, c.nodes[0].backend, crowd.members)
-	crowd.read(crowd.members)
+	c.enter(t, crowd, crowd.Members, c.spread)
+	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
+	crowd.Read(crowd.Members)
 	victim := c.nodes[2]
-	lost := crowd.members[2]
+	lost := crowd.Members[2]
 	victim.Kill(t)
 
 	n := c.nodes[0]
@@ -227,7 +212,7 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 		return !n.hubs(t)[victim.Hub].GetReachable()
 	})
 	n.checkNamed(t, victim.Hub, lost)
-	get := &controlv1.GetConnectionRequest{Connection: lost.id}
+	get := &controlv1.GetConnectionRequest{Connection: lost.ID}
 	connections := controlv1.NewConnectionServiceClient(n.backend)
 	testkit.Eventually(t, "the hub is gone", func() bool {
 		_, err := connections.GetConnection(t.Context(), get)
@@ -258,16 +243,16 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 
 // checkNamed checks that every answer to which a hub would contribute names the hub as unreachable,
 // or is an error.
-func (n *node) checkNamed(t *testing.T, lost string, m *member) {
+func (n *node) checkNamed(t *testing.T, lost string, m *tally.Member) {
 	t.Helper()
 	ctx := t.Context()
 	connections, groups := controlv1.NewConnectionServiceClient(n.backend),
 		controlv1.NewGroupServiceClient(n.backend)
 	delivery := controlv1.NewDeliveryServiceClient(n.backend)
 	everyone := &controlv1.Target{Everyone: true}
-	message := &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}}
+	message := &controlv1.Message{Payload: &controlv1.Message_Text{Text: tally.Ignored}}
 
-	_, err := connections.GetConnection(ctx, &controlv1.GetConnectionRequest{Connection: m.id})
+	_, err := connections.GetConnection(ctx, &controlv1.GetConnectionRequest{Connection: m.ID})
 	wantUnreachable(t, "GetConnection", err)
 	_, err = delivery.Send(
 		ctx, &controlv1.SendRequest{Target: everyone, Message: message, RequireAllHubs: true},
@@ -308,7 +293,7 @@ func (n *node) checkNamed(t *testing.T, lost string, m *member) {
 	)
 	named("RemoveFromGroups", left.GetUnreachableHubs(), err)
 	closed, err := connections.CloseConnections(ctx, &controlv1.CloseConnectionsRequest{
-		Target: &controlv1.Target{Connections: []string{m.id}},
+		Target: &controlv1.Target{Connections: []string{m.ID}},
 	})
 	named("CloseConnections", closed.GetUnreachableHubs(), err)
 	if hub := n.hubs(t)[lost]; hub == nil || hub.GetReachable() {

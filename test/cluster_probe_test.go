@@ -14,6 +14,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 const (
@@ -164,11 +165,11 @@ func (c *cluster) hangOne(t *testing.T, count int) {
 	t.Helper()
 	crowd := c.newCrowd(t)
 	for i := range 60 {
-		crowd.add("default", fmt.Sprint("user-", i), "")
+		crowd.Add("default", fmt.Sprint("user-", i), "")
 	}
-	c.enter(t, crowd, crowd.members, c.spread)
-	crowd.identify(t, c.nodes[0].backend, crowd.members)
-	crowd.read(crowd.members)
+	c.enter(t, crowd, crowd.Members, c.spread)
+	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
+	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 
 	before := c.timeSends(t, crowd, count, func() bool { return true })
@@ -208,7 +209,7 @@ func (c *cluster) hangOne(t *testing.T, count int) {
 // timeSends sends to clients at the second hub through the first, and returns the duration of each
 // send, in order. It sends at least so many messages, and continues until enough is closed.
 func (c *cluster) timeSends(
-	t *testing.T, crowd *crowd, count int, enough func() bool,
+	t *testing.T, crowd *tally.Crowd, count int, enough func() bool,
 ) []time.Duration {
 	t.Helper()
 	const workers = 4
@@ -216,19 +217,19 @@ func (c *cluster) timeSends(
 	together(t, workers, func(worker int) error {
 		delivery := controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], worker))
 		for i := 0; i < count/workers || !enough(); i++ {
-			m := crowd.members[1+len(c.nodes)*(i%20)]
+			m := crowd.Members[1+len(c.nodes)*(i%20)]
 			began := time.Now()
 			response, err := delivery.Send(t.Context(), &controlv1.SendRequest{
-				Target: &controlv1.Target{Connections: []string{m.id}},
+				Target: &controlv1.Target{Connections: []string{m.ID}},
 				Wait:   controlv1.Wait_WAIT_WRITTEN, WaitTimeout: durationpb.New(bed.CallLimit),
-				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: ignored}},
+				Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: tally.Ignored}},
 			})
 			if err != nil {
 				return err
 			}
 			took[worker] = append(took[worker], time.Since(began))
 			if response.GetReceipt().GetWritten() != 1 {
-				return fmt.Errorf("to %s at hub %s: %v", m.id, m.hub, response)
+				return fmt.Errorf("to %s at hub %s: %v", m.ID, m.Hub, response)
 			}
 		}
 		return nil
@@ -245,7 +246,7 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 // pile sends to all clients through the first hub until over is closed, so that much is on its way
 // to the third hub.
 func (c *cluster) pile(t *testing.T, over <-chan struct{}, count *atomic.Int64) error {
-	delivery := controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], callers-1))
+	delivery := controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], tally.Callers-1))
 	text := strings.Repeat("x", pileBytes)
 	for {
 		select {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 // TestCluster proves the promises of three healthy hubs, and the promises that hold when a hub
@@ -12,7 +13,7 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
 	t.Run("many sends come exactly once", func(t *testing.T) {
-		c.sendMany(t, manyMembers, manyUsers, bed.Either(800, sends))
+		c.sendMany(t, tally.ManyMembers, tally.ManyUsers, bed.Either(800, sends))
 	})
 	t.Run("sends go only where somebody is", c.countForwards)
 	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {
@@ -44,7 +45,7 @@ func TestClusterWithCollidingHashes(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3, hashBits: 8, relayed: true})
 	t.Run("many sends come exactly once", func(t *testing.T) {
-		many, users := bed.Either(300, manyMembers), bed.Either(100, manyUsers)
+		many, users := bed.Either(300, tally.ManyMembers), bed.Either(100, tally.ManyUsers)
 		c.sendMany(t, many, users, bed.Either(400, sends))
 	})
 	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 // crowdRole is the role of clients that are too many for the open files of a single process. They
@@ -123,7 +124,7 @@ func (c *cluster) gather(t *testing.T, each int, namespace string) *audience {
 	t.Helper()
 	a := &audience{namespace: namespace}
 	for _, n := range c.nodes {
-		path, err := n.invite(t.Context(), &member{namespace: namespace, user: "one-of-many"})
+		path, err := n.invite(t.Context(), &tally.Member{Namespace: namespace, User: "one-of-many"})
 		if err != nil {
 			t.Fatal(err)
 		}

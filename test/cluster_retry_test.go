@@ -16,6 +16,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 const (
@@ -43,14 +44,14 @@ func (c *cluster) killAndRetry(t *testing.T, want int) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	crowd := c.newCrowd(t)
 	for i := range 2 * retryMembers {
-		crowd.add("default", fmt.Sprint("user-", i), "", fmt.Sprint("group-", i%7))
+		crowd.Add("default", fmt.Sprint("user-", i), "", fmt.Sprint("group-", i%7))
 	}
-	living := crowd.members
-	c.enter(t, crowd, living, func(m *member) *node { return c.nodes[1+m.index%2] })
-	crowd.identify(t, c.nodes[1].backend, living)
-	crowd.read(living)
+	living := crowd.Members
+	c.enter(t, crowd, living, func(m *tally.Member) *node { return c.nodes[1+m.Index%2] })
+	crowd.Identify(t, c.nodes[1].backend, living)
+	crowd.Read(living)
 
-	r := &retries{cluster: c, crowd: crowd, want: map[*member][]int{}}
+	r := &retries{cluster: c, crowd: crowd, want: map[*tally.Member][]int{}}
 	rounds := 0
 	most := killRounds * (1 + want/retryWorkers)
 	for ; r.retried < want || r.duplicates < r.retried/duplicateShare; rounds++ {
@@ -64,19 +65,19 @@ func (c *cluster) killAndRetry(t *testing.T, want int) {
 		r.retried, rounds, r.sent.Load(), r.duplicates)
 
 	c.sayLast(t, c.nodes[1], "default")
-	awaitEnd(t, living)
+	tally.AwaitEnd(t, living)
 	for _, m := range living {
-		got := slices.Sorted(slices.Values(m.got[0]))
+		got := slices.Sorted(slices.Values(m.Got[0]))
 		slices.Sort(r.want[m])
 		if !slices.Equal(got, r.want[m]) {
-			t.Errorf("%s got %v, want %v", m.user, got, r.want[m])
+			t.Errorf("%s got %v, want %v", m.User, got, r.want[m])
 		}
 	}
-	crowd.checkStrays(t)
-	for _, m := range crowd.members[len(living):] {
-		got := slices.Sorted(slices.Values(m.got[0]))
+	crowd.CheckStrays(t)
+	for _, m := range crowd.Members[len(living):] {
+		got := slices.Sorted(slices.Values(m.Got[0]))
 		if len(slices.Compact(slices.Clone(got))) != len(got) {
-			t.Errorf("%s, whose hub was killed, got %v: something twice", m.user, got)
+			t.Errorf("%s, whose hub was killed, got %v: something twice", m.User, got)
 		}
 	}
 	c.checkInvariants(t)
@@ -85,13 +86,13 @@ func (c *cluster) killAndRetry(t *testing.T, want int) {
 // retries kills a hub again and again.
 type retries struct {
 	cluster    *cluster
-	crowd      *crowd
+	crowd      *tally.Crowd
 	sent       atomic.Int64 // the numbers of messages
 	retried    int
 	duplicates int
 
 	mu   sync.Mutex
-	want map[*member][]int // of the members at living hubs
+	want map[*tally.Member][]int // of the members at living hubs
 }
 
 // round lets every worker send through the first hub until it is killed. It repeats the failed
@@ -99,13 +100,13 @@ type retries struct {
 func (r *retries) round(t *testing.T, random *rand.Rand) {
 	t.Helper()
 	c, victim := r.cluster, r.cluster.nodes[0]
-	begin := len(r.crowd.members)
+	begin := len(r.crowd.Members)
 	for i := range retryMembers {
-		r.crowd.add("default", fmt.Sprint("doomed-", begin+i), "", fmt.Sprint("group-", i%7))
+		r.crowd.Add("default", fmt.Sprint("doomed-", begin+i), "", fmt.Sprint("group-", i%7))
 	}
-	doomed := r.crowd.members[begin:]
+	doomed := r.crowd.Members[begin:]
 	c.enter(t, r.crowd, doomed, at(victim))
-	r.crowd.read(doomed)
+	r.crowd.Read(doomed)
 	c.awaitCalm(t)
 
 	failed := make([][]*controlv1.SendRequest, retryWorkers)
@@ -186,8 +187,8 @@ func (r *retries) everybody(receipt *controlv1.Receipt) bool {
 func (r *retries) expect(request *controlv1.SendRequest, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, m := range r.crowd.matched("default", request.GetTarget()) {
-		if m.index < 2*retryMembers {
+	for _, m := range r.crowd.Matched("default", request.GetTarget()) {
+		if m.Index < 2*retryMembers {
 			r.want[m] = append(r.want[m], n)
 		}
 	}

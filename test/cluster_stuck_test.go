@@ -13,6 +13,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 const (
@@ -42,19 +43,21 @@ func (c *cluster) stickData(t *testing.T) {
 	t.Helper()
 	crowd := c.newCrowd(t)
 	for i := range c.nodes {
-		crowd.add("default", fmt.Sprint("user-", i), "", "all").heard = make(
+		crowd.Add("default", fmt.Sprint("user-", i), "", "all").Heard = make(
 			chan time.Time, stuckSends,
 		)
 	}
-	crowd.add("default", "bulk", "") // at the last hub; its messages are not checked
+	crowd.Add("default", "bulk", "") // at the last hub; its messages are not checked
 	last := len(c.nodes) - 1
-	c.enter(t, crowd, crowd.members, func(m *member) *node { return c.nodes[min(m.index, last)] })
-	crowd.identify(t, c.nodes[0].backend, crowd.members)
-	crowd.read(crowd.members)
+	c.enter(t, crowd, crowd.Members, func(m *tally.Member) *node {
+		return c.nodes[min(m.Index, last)]
+	})
+	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
+	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 
 	s := &stuckSender{
-		hubs: c.processes(), members: crowd.members[:len(c.nodes)], stuck: c.nodes[last].Hub,
+		hubs: c.processes(), members: crowd.Members[:len(c.nodes)], stuck: c.nodes[last].Hub,
 	}
 	s.delivery = controlv1.NewDeliveryServiceClient(c.dial(t, c.nodes[0], s.number()))
 	s.stick(t, c)
@@ -76,9 +79,9 @@ func (c *cluster) stickData(t *testing.T) {
 		return len(s.call(t).GetUnreachableHubs()) == 0
 	})
 	c.sayLast(t, c.nodes[0], "default")
-	awaitEnd(t, s.members)
+	tally.AwaitEnd(t, s.members)
 	s.check(t)
-	crowd.checkStrays(t)
+	crowd.CheckStrays(t)
 	c.checkInvariants(t)
 }
 
@@ -86,7 +89,7 @@ func (c *cluster) stickData(t *testing.T) {
 type stuckSender struct {
 	hubs     []int // processes of all hubs
 	delivery controlv1.DeliveryServiceClient
-	members  []*member // one at each hub, the last at the stuck hub
+	members  []*tally.Member // one at each hub, the last at the stuck hub
 	stuck    string
 
 	since             time.Time // when the hub got stuck
@@ -197,12 +200,12 @@ func (s *stuckSender) send(t *testing.T) {
 			s.sent, receipt, took, limit)
 	}
 	for _, m := range s.members[:len(s.members)-1] {
-		at, _ := testkit.Receive(t, fmt.Sprintf("message %d at %s", s.sent, m.user), m.heard)
+		at, _ := testkit.Receive(t, fmt.Sprintf("message %d at %s", s.sent, m.User), m.Heard)
 		arrival := at.Sub(began)
 		s.arrived = max(s.arrived, arrival)
 		if limit := meter.Limit(stuckWait); arrival >= limit {
 			t.Errorf("message %d was with %s after %v, not before %v: it waited for the hub "+
-				"that is stuck", s.sent, m.user, arrival, limit)
+				"that is stuck", s.sent, m.User, arrival, limit)
 		}
 	}
 }
@@ -268,12 +271,12 @@ func (s *stuckSender) check(t *testing.T) {
 				want = append(want, n)
 			}
 		}
-		got := m.got[s.number()]
-		missing, ok := surplus(got, want, may)
+		got := m.Got[s.number()]
+		missing, ok := tally.Surplus(got, want, may)
 		if !ok || !slices.IsSorted(got) {
-			t.Errorf("%s got %v, want %v, and may have %v", m.user, got, want, may)
+			t.Errorf("%s got %v, want %v, and may have %v", m.User, got, want, may)
 		}
-		m.mayStillGet(s.number(), missing)
+		m.MayStillGet(s.number(), missing)
 		if len(may) > 0 {
 			t.Logf("%d messages name the hub that was stuck; %d of them came",
 				len(may), len(may)-len(missing))

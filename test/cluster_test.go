@@ -17,6 +17,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 // plan is how a cluster is made.
@@ -58,7 +59,7 @@ const publicURL = "http://clients.test"
 func openCluster(t *testing.T, p plan) *cluster {
 	t.Helper()
 	c := &cluster{plan: p, dir: t.TempDir(), etcd: startEtcd(t)}
-	for i := range callers + 1 {
+	for i := range tally.Callers + 1 {
 		c.secrets = append(
 			c.secrets, fmt.Sprintf("secret-of-backend-%d-%s", i, strings.Repeat("x", 32)),
 		)
@@ -143,7 +144,7 @@ func (c *cluster) launch(t *testing.T, n *node) {
 	if n.relay != nil {
 		n.relay.connect(n.Control)
 	}
-	n.backend = c.dial(t, n, callers)
+	n.backend = c.dial(t, n, tally.Callers)
 }
 
 // processes returns the processes of the current hubs.
@@ -201,29 +202,33 @@ func (c *cluster) deliveries(t *testing.T, secret int) (all []controlv1.Delivery
 }
 
 // enter brings members in, each at the hub that at names, with a token of another hub.
-func (c *cluster) enter(t *testing.T, crowd *crowd, members []*member, at func(*member) *node) {
+func (c *cluster) enter(
+	t *testing.T, crowd *tally.Crowd, members []*tally.Member, at func(*tally.Member) *node,
+) {
 	t.Helper()
-	crowd.connect(t, members, func(m *member) (*bed.Client, error) {
-		issuer := c.nodes[(m.index+1)%len(c.nodes)]
+	crowd.Connect(t, members, func(m *tally.Member) (*bed.Client, error) {
+		issuer := c.nodes[(m.Index+1)%len(c.nodes)]
 		return c.admit(t.Context(), m, issuer, at(m))
 	})
 }
 
-func (c *cluster) admit(ctx context.Context, m *member, issuer, to *node) (*bed.Client, error) {
+func (c *cluster) admit(
+	ctx context.Context, m *tally.Member, issuer, to *node,
+) (*bed.Client, error) {
 	path, err := issuer.invite(ctx, m)
 	if err != nil {
 		return nil, err
 	}
 	// The address identifies a member, so no two members may have the same address.
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(to.host)}}
-	return bed.DialClient(ctx, dialer, to.Clients, path, m.protocol)
+	return bed.DialClient(ctx, dialer, to.Clients, path, m.Protocol)
 }
 
 // invite returns where a member connects, with a token of this hub.
-func (n *node) invite(ctx context.Context, m *member) (path string, err error) {
+func (n *node) invite(ctx context.Context, m *tally.Member) (path string, err error) {
 	token, err := controlv1.NewAccessServiceClient(n.backend).IssueClientToken(ctx,
 		&controlv1.IssueClientTokenRequest{
-			Namespace: m.namespace, User: m.user, Groups: m.groups,
+			Namespace: m.Namespace, User: m.User, Groups: m.Groups,
 		})
 	if err != nil {
 		return "", err
@@ -236,13 +241,13 @@ func (n *node) invite(ctx context.Context, m *member) (path string, err error) {
 }
 
 // spread puts members at all hubs in turn.
-func (c *cluster) spread(m *member) *node { return c.nodes[m.index%len(c.nodes)] }
+func (c *cluster) spread(m *tally.Member) *node { return c.nodes[m.Index%len(c.nodes)] }
 
 // at puts members at a hub.
-func at(n *node) func(*member) *node { return func(*member) *node { return n } }
+func at(n *node) func(*tally.Member) *node { return func(*tally.Member) *node { return n } }
 
 // newCrowd makes a crowd without members. The members of the test before must be gone.
-func (c *cluster) newCrowd(t *testing.T) *crowd {
+func (c *cluster) newCrowd(t *testing.T) *tally.Crowd {
 	t.Helper()
 	testkit.Eventually(t, "no hub has a connection", func() bool {
 		for _, h := range c.nodes[0].hubs(t) {
@@ -252,19 +257,19 @@ func (c *cluster) newCrowd(t *testing.T) *crowd {
 		}
 		return true
 	})
-	crowd := newCrowd()
-	t.Cleanup(crowd.disperse)
+	crowd := tally.New()
+	t.Cleanup(crowd.Disperse)
 	return crowd
 }
 
 // assemble makes a crowd that is spread over the hubs, and reads.
-func (c *cluster) assemble(t *testing.T, many, users int) *crowd {
+func (c *cluster) assemble(t *testing.T, many, users int) *tally.Crowd {
 	t.Helper()
 	crowd := c.newCrowd(t)
-	populate(crowd, many, users)
-	c.enter(t, crowd, crowd.members, c.spread)
-	crowd.identify(t, c.nodes[0].backend, crowd.members)
-	crowd.read(crowd.members)
+	crowd.AddMany(many, users)
+	c.enter(t, crowd, crowd.Members, c.spread)
+	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
+	crowd.Read(crowd.Members)
 	return crowd
 }
 
@@ -308,7 +313,7 @@ func (c *cluster) sayLast(t *testing.T, n *node, namespace string) *controlv1.Re
 	t.Helper()
 	for range lastWords {
 		c.awaitReached(t, n)
-		receipt := say(t, n.backend, namespace, lastWord)
+		receipt := tally.Say(t, n.backend, namespace, tally.LastWord)
 		if len(receipt.GetUnreachableHubs()) == 0 {
 			return receipt
 		}

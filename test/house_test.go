@@ -18,6 +18,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/tally"
 )
 
 // closeLimit is how long a house may take to close.
@@ -107,11 +108,11 @@ func listen(t *testing.T, sendBuffer int) [2]net.Listener {
 }
 
 // dial connects a member with its identity.
-func (h *house) dial(t *testing.T, dialer net.Dialer) func(*member) (*bed.Client, error) {
-	return func(m *member) (*bed.Client, error) {
-		query := url.Values{"user": {m.user}, "group": m.groups}
-		path := "/client/hubs/" + m.namespace + "?" + query.Encode()
-		return bed.DialClient(t.Context(), dialer, h.clients, path, m.protocol)
+func (h *house) dial(t *testing.T, dialer net.Dialer) func(*tally.Member) (*bed.Client, error) {
+	return func(m *tally.Member) (*bed.Client, error) {
+		query := url.Values{"user": {m.User}, "group": m.Groups}
+		path := "/client/hubs/" + m.Namespace + "?" + query.Encode()
+		return bed.DialClient(t.Context(), dialer, h.clients, path, m.Protocol)
 	}
 }
 
