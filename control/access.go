@@ -11,6 +11,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/reading"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -29,6 +30,7 @@ type accessService struct {
 	tokens    *auth.TokenKey // nil: the hub has no signing key
 	publicURL *url.URL       // the address at which clients reach the hubs
 	router    *router
+	reader    *reading.Reader
 }
 
 // IssueClientToken implements the RPC.
@@ -87,8 +89,7 @@ func (s *accessService) RevokePermissions(
 func (s *accessService) CheckPermissions(
 	ctx context.Context, req *controlv1.CheckPermissionsRequest,
 ) (*controlv1.CheckPermissionsResponse, error) {
-	req.Target = form.OrEveryone(req.GetTarget())
-	return s.router.Check(ctx, req)
+	return s.reader.CheckPermissions(ctx, req)
 }
 
 // permissionsVersion is the version of the peer protocol that brought grants and revocations. A hub

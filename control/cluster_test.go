@@ -313,7 +313,7 @@ func TestConnectionsAreFoundFromEveryHub(t *testing.T) {
 			t.Fatal(err)
 		}
 		info := client.Info()
-		want[string(client.ID())] = newConnection(&info)
+		want[string(client.ID())] = form.NewConnection(&info)
 	}
 	for _, f := range c.hubs {
 		for id, connection := range want {
@@ -473,7 +473,7 @@ func TestAHubThatLeavesRefusesBackendsAndAnswersHubs(t *testing.T) {
 	got, err := c.hubs[0].connections.GetConnection(
 		t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())},
 	)
-	hold(t, err, &controlv1.GetConnectionResponse{Connection: newConnection(&info)}, got)
+	hold(t, err, &controlv1.GetConnectionResponse{Connection: form.NewConnection(&info)}, got)
 	group, err := c.hubs[0].groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "lobby"})
 	hold(t, err, &controlv1.GetGroupResponse{
 		Group: &controlv1.Group{Name: "lobby", Members: 1},

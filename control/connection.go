@@ -3,11 +3,9 @@ package control
 import (
 	"context"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/reading"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -20,39 +18,21 @@ const closeNormal = 1000
 type connectionService struct {
 	controlv1.UnimplementedConnectionServiceServer
 	router *router
+	reader *reading.Reader
 }
 
 // GetConnection implements the RPC.
 func (s *connectionService) GetConnection(
 	ctx context.Context, req *controlv1.GetConnectionRequest,
 ) (*controlv1.GetConnectionResponse, error) {
-	connection, err := s.router.Connection(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return &controlv1.GetConnectionResponse{Connection: connection}, nil
+	return s.reader.GetConnection(ctx, req)
 }
 
 // ListConnections implements the RPC.
 func (s *connectionService) ListConnections(
 	ctx context.Context, req *controlv1.ListConnectionsRequest,
 ) (*controlv1.ListConnectionsResponse, error) {
-	req.Target = form.OrEveryone(req.GetTarget())
-	const method = controlv1.ConnectionService_ListConnections_FullMethodName
-	request, err := newFingerprint(method, form.NamespaceOf(req), req.GetTarget())
-	if err != nil {
-		return nil, err
-	}
-	after, err := parsePageToken(req.GetPageToken(), request)
-	if err != nil {
-		return nil, err
-	}
-	response, next, err := s.router.Connections(ctx, req, after)
-	if err != nil {
-		return nil, err
-	}
-	response.NextPageToken = pageToken(request, next)
-	return response, nil
+	return s.reader.ListConnections(ctx, req)
 }
 
 // CloseConnections implements the RPC.
@@ -128,37 +108,4 @@ func newClosed(closed hub.Closed) *controlv1.CloseConnectionsResponse {
 	return &controlv1.CloseConnectionsResponse{
 		Matched: form.ClampCount(closed.Matched), Closed: form.ClampCount(closed.Closed),
 	}
-}
-
-// newConnection translates a connection.
-func newConnection(info *hub.Info) *controlv1.Connection {
-	connection := &controlv1.Connection{
-		Id:              string(info.ID),
-		Namespace:       info.Namespace,
-		User:            info.User,
-		Groups:          info.Groups,
-		Protocol:        info.Protocol,
-		RemoteAddress:   info.RemoteAddress,
-		CreateTime:      timestamppb.New(info.Created),
-		State:           connectionStates[info.Phase],
-		QueuedMessages:  form.ClampCount(info.QueuedMessages),
-		QueuedBytes:     info.QueuedBytes,
-		UnackedMessages: form.ClampCount(info.UnackedMessages),
-		LastAcked:       int64(info.LastAcked), // sequence ids stay below 2^53
-		Hub:             string(info.Hub),
-	}
-	if info.Claims != nil {
-		connection.Labels = info.Claims.Labels
-	}
-	if info.RoundTrip > 0 {
-		connection.RoundTripTime = durationpb.New(info.RoundTrip)
-	}
-	return connection
-}
-
-// connectionStates has no row for PhaseClosed: the hub does not tell of closed connections.
-var connectionStates = map[hub.Phase]controlv1.ConnectionState{
-	hub.PhaseConnecting: controlv1.ConnectionState_CONNECTION_STATE_CONNECTING,
-	hub.PhaseAttached:   controlv1.ConnectionState_CONNECTION_STATE_ATTACHED,
-	hub.PhaseDetached:   controlv1.ConnectionState_CONNECTION_STATE_DETACHED,
 }

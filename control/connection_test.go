@@ -1,7 +1,6 @@
 package control
 
 import (
-	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
@@ -142,18 +140,7 @@ func TestEveryEnumOfTheHubHasItsOwnInTheAPI(t *testing.T) {
 	}
 	if len(waits) != len(controlv1.Wait_name) || len(policies) != len(
 		controlv1.OverflowPolicy_name,
-	) ||
-		len(connectionStates) != len(controlv1.ConnectionState_name)-1 {
-		t.Error("a value of Wait, OverflowPolicy or ConnectionState is not translated")
-	}
-}
-
-func TestCountsAreCutAtTheEndOfTheirType(t *testing.T) {
-	for n, want := range map[int]int32{
-		0: 0, 7: 7, math.MaxInt32: math.MaxInt32, math.MaxInt32 + 1: math.MaxInt32,
-	} {
-		if have := form.ClampCount(n); have != want {
-			t.Errorf("%d: %d", n, have)
-		}
+	) {
+		t.Error("a value of Wait or OverflowPolicy is not translated")
 	}
 }

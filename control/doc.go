@@ -5,8 +5,8 @@
 // # Life of a call
 //
 //  1. The port admits the call, reads, decodes and checks its message (control/port).
-//  2. The handler, in the file named after its proto, calls the router (router.go, read.go,
-//     verb.go).
+//  2. The handler, in the file named after its proto, calls the router (router.go, verb.go), or
+//     the Reader (control/reading) if the call only reads.
 //  3. The port turns an error of any step into a status, by a single table (control/failure).
 //
 // Server.Publish serves the clients: a message from client to client goes the way of a send that

@@ -13,6 +13,7 @@ import (
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
+	"github.com/connhub/connhub/control/reading"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -76,6 +77,13 @@ func (e *executor) Execute(
 		return finishedExecution(errorResult(failure.ErrUnknownMethod))
 	}
 	return begin(ctx, e, f)
+}
+
+// Read implements mesh.Executor. It answers a reading.Reader of a peer.
+func (e *executor) Read(
+	ctx context.Context, r *peerv1.ReadRequest,
+) (*peerv1.ReadResponse, error) {
+	return reading.AnswerPeer(ctx, e.hub, r)
 }
 
 // finishedExecution returns the execution of a call that has its result.

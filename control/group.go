@@ -5,6 +5,7 @@ import (
 
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/reading"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -13,6 +14,7 @@ import (
 type groupService struct {
 	controlv1.UnimplementedGroupServiceServer
 	router *router
+	reader *reading.Reader
 }
 
 // AddToGroups implements the RPC.
@@ -39,28 +41,14 @@ func (s *groupService) RemoveFromGroups(
 func (s *groupService) ListGroups(
 	ctx context.Context, req *controlv1.ListGroupsRequest,
 ) (*controlv1.ListGroupsResponse, error) {
-	const method = controlv1.GroupService_ListGroups_FullMethodName
-	request, err := newFingerprint(method, form.NamespaceOf(req), nil)
-	if err != nil {
-		return nil, err
-	}
-	after, err := parsePageToken(req.GetPageToken(), request)
-	if err != nil {
-		return nil, err
-	}
-	response, next, err := s.router.Groups(ctx, req, after)
-	if err != nil {
-		return nil, err
-	}
-	response.NextPageToken = pageToken(request, next)
-	return response, nil
+	return s.reader.ListGroups(ctx, req)
 }
 
 // GetGroup implements the RPC.
 func (s *groupService) GetGroup(
 	ctx context.Context, req *controlv1.GetGroupRequest,
 ) (*controlv1.GetGroupResponse, error) {
-	return s.router.Group(ctx, req)
+	return s.reader.GetGroup(ctx, req)
 }
 
 // joinVerb makes connections members of groups.
@@ -141,8 +129,4 @@ func newLeft(left hub.Left) *controlv1.RemoveFromGroupsResponse {
 	return &controlv1.RemoveFromGroupsResponse{
 		Matched: form.ClampCount(left.Matched), Removed: form.ClampCount(left.Removed),
 	}
-}
-
-func newGroup(info hub.GroupInfo) *controlv1.Group {
-	return &controlv1.Group{Name: info.Name, Members: form.ClampCount(info.Members)}
 }

@@ -47,7 +47,7 @@ func (p *publisher) publishMessage(ctx context.Context, s *hub.Send) error {
 	if s.Message.ID == "" {
 		s.Message.ID = r.hub.NewMessageID()
 	}
-	route := r.routeFor(s.Message.Namespace, &s.Target)
+	route := r.mesh.RouteFor(s.Message.Namespace, &s.Target)
 	p.lost.unreachable.Add(float64(len(route.Unreachable)))
 	if len(route.To) > 0 {
 		call, err := newPublishCall(s, began)

@@ -10,7 +10,6 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
@@ -27,45 +26,11 @@ type router struct {
 	mesh *mesh.Mesh // nil: there are no peers
 }
 
-// routeFor returns the peers that may have connections that match t.
-func (r *router) routeFor(namespace string, t *hub.Target) mesh.Route {
-	if r.mesh == nil {
-		return mesh.Route{}
-	}
-	return r.mesh.Route(queryOf(namespace, t))
-}
-
-// queryOf returns the query for a target. It ignores the exclusions, which can only reduce the
-// matches.
-func queryOf(namespace string, t *hub.Target) mesh.Query {
-	var q mesh.Query
-	if t.Everyone {
-		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindNamespace, namespace, ""))
-	}
-	for _, user := range t.Users {
-		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindUser, namespace, user))
-	}
-	for _, group := range t.Groups {
-		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindGroup, namespace, group))
-	}
-	for _, connection := range t.Connections {
-		_, born, err := hub.ParseConnectionID(connection)
-		if err != nil {
-			continue // no connection has that name
-		}
-		q.Hashes = append(q.Hashes, mesh.HashOf(mesh.KindConnection, namespace, connection))
-		q.Hubs = append(q.Hubs, born)
-	}
-	slices.Sort(q.Hubs) // there may be ten thousand
-	q.Hubs = slices.Compact(q.Hubs)
-	return q
-}
-
 // gatherAnswers waits until a deadline for the answers of peers, and calls take with each. It
 // returns the hubs whose part is unknown. An error that is for the backend ends it.
 func (r *router) gatherAnswers(
 	ctx context.Context, g *mesh.Gathering, until time.Time, take func(*peerv1.ForwardResult),
-) (unknown, error) {
+) ([]hub.ID, error) {
 	if g == nil {
 		return nil, nil
 	}
@@ -78,7 +43,7 @@ func (r *router) gatherAnswers(
 // takeOutcomes is gatherAnswers for outcomes that need no more waiting.
 func takeOutcomes(
 	outcomes []mesh.Outcome, take func(*peerv1.ForwardResult),
-) (lost unknown, _ error) {
+) (lost []hub.ID, _ error) {
 	for _, o := range outcomes {
 		err := errorIn(o.Result)
 		switch {
@@ -91,22 +56,6 @@ func takeOutcomes(
 		}
 	}
 	return lost, nil
-}
-
-// unknown are hubs whose part in an answer is unknown.
-type unknown []hub.ID
-
-// names returns the ids in order, each once, for an answer.
-func (u unknown) sortedNames() []string {
-	if len(u) == 0 {
-		return nil
-	}
-	names := make([]string, len(u))
-	for i, id := range u {
-		names[i] = string(id)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 // errorIn returns the error that a hub answered with.
@@ -136,17 +85,6 @@ func isInconclusive(err error) bool {
 	return false
 }
 
-// staleFor returns for how long discovery has not confirmed the list of hubs; nil if it is current.
-func (r *router) staleFor() *durationpb.Duration {
-	if r.mesh == nil {
-		return nil
-	}
-	if stale := r.mesh.StaleFor(); stale > 0 {
-		return durationpb.New(stale)
-	}
-	return nil
-}
-
 // Send brings a message on its way. It returns when the message is in the outbox of each matching
 // connection of this hub, and in line for each hub that may have more. It waits for no client and
 // no hub; ctx bounds the wait for a place in line. The sends of a caller that waits for Send to
@@ -162,7 +100,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if o.send.Message.ID == "" {
 		o.send.Message.ID = r.hub.NewMessageID()
 	}
-	route := r.routeFor(o.send.Message.Namespace, &o.send.Target)
+	route := r.mesh.RouteFor(o.send.Message.Namespace, &o.send.Target)
 	s := &sending{router: r, outgoing: o, lost: route.Unreachable}
 	suspects := suspectsIn(route.To)
 	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
@@ -187,7 +125,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 }
 
 // suspectsIn returns the hubs that get the call, but may not answer.
-func suspectsIn(to []mesh.Destination) (suspects unknown) {
+func suspectsIn(to []mesh.Destination) (suspects []hub.ID) {
 	for _, d := range to {
 		if d.Suspect {
 			suspects = append(suspects, d.Hub)
@@ -244,7 +182,7 @@ type sending struct {
 	outgoing *outgoing
 	delivery *hub.Delivery   // nil: this hub took no part, because it leaves
 	others   *mesh.Gathering // the answers of peers; nil: no peer takes part
-	lost     unknown
+	lost     []hub.ID
 	asked    bool         // callWhenDue was called
 	parts    atomic.Int32 // callWhenDue waits for so many: this hub, the peers
 	sum      gathered     // of the receipts
@@ -274,12 +212,13 @@ func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 		return nil, failure.ErrHubsUnreachable
 	}
 	answer := s.sum.totalReceipt()
-	answer.UnreachableHubs, answer.DiscoveryStaleFor = s.lost.sortedNames(), s.router.staleFor()
+	answer.UnreachableHubs = form.HubNames(s.lost)
+	answer.DiscoveryStaleFor = form.StaleFor(s.router.mesh.StaleFor())
 	return answer, nil
 }
 
 // gatherReceipts adds the receipts of peers, and returns the peers whose part is unknown.
-func (s *sending) gatherReceipts(ctx context.Context) (unknown, error) {
+func (s *sending) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
 	if s.asked {
 		return takeOutcomes(s.others.Outcomes(), s.sum.addResult)
 	}
@@ -303,7 +242,7 @@ func (r *router) Close(
 	ctx context.Context, req *controlv1.CloseConnectionsRequest,
 ) (*controlv1.CloseConnectionsResponse, error) {
 	target := form.NewTarget(req.GetTarget())
-	route := r.routeFor(form.NamespaceOf(req), &target)
+	route := r.mesh.RouteFor(form.NamespaceOf(req), &target)
 	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {
 		req.MaxMatched = 0 // a hub would apply it to its own connections alone
 		counted, lost, err := sumAlong(ctx, r, &countVerb, req, route)

@@ -22,6 +22,7 @@ import (
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/control/port"
+	"github.com/connhub/connhub/control/reading"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
@@ -140,13 +141,15 @@ func New(c Config) (*Server, error) {
 
 // registerServices registers the services of backends.
 func (s *Server) registerServices(c *Config, router *router, delivery *streamService) {
-	r := s.guard.Registrar(s.grpc, port.CheckCalls)
+	r, reader := s.guard.Registrar(s.grpc, port.CheckCalls), reading.New(c.Hub, c.Mesh)
 	controlv1.RegisterDeliveryServiceServer(r, delivery)
-	controlv1.RegisterConnectionServiceServer(r, &connectionService{router: router})
-	controlv1.RegisterGroupServiceServer(r, &groupService{router: router})
-	access := &accessService{tokens: c.Tokens, publicURL: c.PublicURL, router: router}
+	controlv1.RegisterConnectionServiceServer(r, &connectionService{router: router, reader: reader})
+	controlv1.RegisterGroupServiceServer(r, &groupService{router: router, reader: reader})
+	access := &accessService{
+		tokens: c.Tokens, publicURL: c.PublicURL, router: router, reader: reader,
+	}
 	controlv1.RegisterAccessServiceServer(r, access)
-	controlv1.RegisterHubServiceServer(r, &hubService{router: router})
+	controlv1.RegisterHubServiceServer(r, &hubService{reader: reader})
 	for _, service := range c.Services {
 		service(s.guard.Registrar(s.grpc, port.CheckAll))
 	}

@@ -75,7 +75,7 @@ func callEverywhere[Q verbRequest, R proto.Message](
 	ctx context.Context, r *router, v *verb[Q, R], request Q,
 ) (R, error) {
 	target := form.NewTarget(request.GetTarget())
-	return callAlong(ctx, r, v, request, r.routeFor(form.NamespaceOf(request), &target))
+	return callAlong(ctx, r, v, request, r.mesh.RouteFor(form.NamespaceOf(request), &target))
 }
 
 // callAlong calls a verb at this hub and at the hubs of a route.
@@ -84,7 +84,8 @@ func callAlong[Q verbRequest, R proto.Message](
 ) (R, error) {
 	sum, lost, err := sumAlong(ctx, r, v, request, route)
 	if err == nil {
-		v.setGaps(sum, gaps{append(lost, route.Unreachable...).sortedNames(), r.staleFor()})
+		unreachable := form.HubNames(append(lost, route.Unreachable...))
+		v.setGaps(sum, gaps{unreachable, form.StaleFor(r.mesh.StaleFor())})
 	}
 	return sum, err
 }
@@ -93,7 +94,7 @@ func callAlong[Q verbRequest, R proto.Message](
 // is unknown. A hub that is behind holds the caller up, at most for verbTimeout.
 func sumAlong[Q verbRequest, R proto.Message](
 	ctx context.Context, r *router, v *verb[Q, R], request Q, route mesh.Route,
-) (sum R, lost unknown, _ error) {
+) (sum R, lost []hub.ID, _ error) {
 	var none R
 	until := time.Now().Add(verbTimeout)
 	var others *mesh.Gathering

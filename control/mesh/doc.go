@@ -53,6 +53,7 @@
 //	inlink.go      a link that a peer dials: PeerService
 //	inlane.go      calls that a peer forwards, carried out and answered
 //	read.go        a question to a single hub
+//	query.go       the target of a call, as the core wants it
 //	executor.go    the interface that carries out forwarded calls; package control implements it
 //
 // # Life of a join

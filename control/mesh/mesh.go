@@ -437,8 +437,13 @@ func (m *Mesh) Registered() bool {
 }
 
 // StaleFor returns for how long etcd has been silent, so that hubs may have come unseen. It is 0
-// while etcd answers.
-func (m *Mesh) StaleFor() time.Duration { return m.config.Registry.StaleFor() }
+// while etcd answers, and for a nil Mesh.
+func (m *Mesh) StaleFor() time.Duration {
+	if m == nil {
+		return 0
+	}
+	return m.config.Registry.StaleFor()
+}
 
 // Add implements hub.Interest.
 func (m *Mesh) Add(k hub.Key) {

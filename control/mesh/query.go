@@ -1,0 +1,41 @@
+package mesh
+
+import (
+	"slices"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// RouteFor finds the hubs for a call to t that has begun. A nil Mesh has no peers.
+func (m *Mesh) RouteFor(namespace string, t *hub.Target) Route {
+	if m == nil {
+		return Route{}
+	}
+	return m.Route(queryOf(namespace, t))
+}
+
+// queryOf returns the query for a target. It ignores the exclusions, which can only reduce the
+// matches.
+func queryOf(namespace string, t *hub.Target) Query {
+	var q Query
+	if t.Everyone {
+		q.Hashes = append(q.Hashes, HashOf(KindNamespace, namespace, ""))
+	}
+	for _, user := range t.Users {
+		q.Hashes = append(q.Hashes, HashOf(KindUser, namespace, user))
+	}
+	for _, group := range t.Groups {
+		q.Hashes = append(q.Hashes, HashOf(KindGroup, namespace, group))
+	}
+	for _, connection := range t.Connections {
+		_, born, err := hub.ParseConnectionID(connection)
+		if err != nil {
+			continue // no connection has that name
+		}
+		q.Hashes = append(q.Hashes, HashOf(KindConnection, namespace, connection))
+		q.Hubs = append(q.Hubs, born)
+	}
+	slices.Sort(q.Hubs) // there may be ten thousand
+	q.Hubs = slices.Compact(q.Hubs)
+	return q
+}

@@ -1,0 +1,74 @@
+package reading
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/mesh"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+// Reader answers the calls that only read. It asks every hub that may know a part of the answer,
+// and adds up their parts. It is safe for concurrent use.
+type Reader struct {
+	hub  *hub.Hub
+	mesh *mesh.Mesh // nil: there are no peers
+}
+
+// New returns a Reader. m is nil if there are no peers.
+func New(h *hub.Hub, m *mesh.Mesh) *Reader { return &Reader{hub: h, mesh: m} }
+
+// readTimeout bounds the wait of a read for peers, which only look something up.
+const readTimeout = 2 * time.Second
+
+// part is the answer of a hub to a read.
+type part struct {
+	hub      hub.ID
+	response *peerv1.ReadResponse
+	err      error // for the backend; nil with response
+}
+
+// askHubs asks hubs at the same time. It returns their answers in the order of hubs, and the hubs
+// that did not answer.
+func (r *Reader) askHubs(
+	ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest,
+) ([]part, []hub.ID) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	all := make([]part, len(hubs))
+	var wg sync.WaitGroup
+	for i, id := range hubs {
+		wg.Go(func() {
+			response, err := r.mesh.Read(ctx, id, req)
+			if err != nil && !errors.Is(err, mesh.ErrUnreachable) {
+				err = failure.FromStatus(err)
+			}
+			all[i] = part{id, response, err}
+		})
+	}
+	wg.Wait()
+	var answered []part
+	var lost []hub.ID
+	for _, p := range all {
+		if p.err != nil && failure.CodeOf(p.err) != codes.NotFound {
+			lost = append(lost, p.hub)
+		} else {
+			answered = append(answered, p)
+		}
+	}
+	return answered, lost
+}
+
+func hubsOf(to []mesh.Destination) []hub.ID {
+	ids := make([]hub.ID, len(to))
+	for i, d := range to {
+		ids[i] = d.Hub
+	}
+	return ids
+}
