@@ -233,6 +233,11 @@ func (p *wireProtocol) Encode(m *hub.Message, r hub.Route) []byte {
 	return append(slices.Clone(m.Payload), frameEnd)
 }
 
+func (p *wireProtocol) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte { return dst }
+func (p *wireProtocol) AppendReply(dst []byte, _ hub.PayloadKind, message []byte) []byte {
+	return append(append(dst, message...), frameEnd)
+}
+
 func (p *wireProtocol) last(t testing.TB) (*hub.Message, hub.Route) {
 	t.Helper()
 	p.mu.Lock()
@@ -249,7 +254,6 @@ type ackedProtocol struct{ wireProtocol }
 func (p *ackedProtocol) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {
 	return binary.AppendUvarint(dst, sequence)
 }
-func (p *ackedProtocol) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte { return dst }
 
 var _ hub.Numbered = (*ackedProtocol)(nil)
 

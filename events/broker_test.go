@@ -46,9 +46,13 @@ func newConnection(t testing.TB) *hub.Connection {
 // named is a protocol without acks.
 type named struct{}
 
-func (named) Name() string                              { return "named" }
-func (named) RouteKey(r hub.Route) hub.Route            { return r }
-func (named) Encode(m *hub.Message, _ hub.Route) []byte { return m.Payload }
+func (named) Name() string                                           { return "named" }
+func (named) RouteKey(r hub.Route) hub.Route                         { return r }
+func (named) Encode(m *hub.Message, _ hub.Route) []byte              { return m.Payload }
+func (named) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte { return dst }
+func (named) AppendReply(dst []byte, _ hub.PayloadKind, message []byte) []byte {
+	return append(dst, message...)
+}
 
 var emitted = hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.Event{Name: "m"}}
 

@@ -131,7 +131,7 @@ func TestRepliesGoInFrontOfMessagesAndOnlyToTheLinkThatIsThere(t *testing.T) {
 	c.link.stall(true)
 	send(t, h, toGroup("g", "message"))
 	for _, s := range []string{"one", "two"} {
-		if err := c.Reply(appendFrame(nil, s)); err != nil {
+		if err := c.Reply(Text, []byte(s)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,7 +143,7 @@ func TestRepliesGoInFrontOfMessagesAndOnlyToTheLinkThatIsThere(t *testing.T) {
 	}
 	token := c.link.token(t)
 	c.lose()
-	if err := c.Reply(appendFrame(nil, "nobody reads this")); err != nil {
+	if err := c.Reply(Text, []byte("nobody reads this")); err != nil {
 		t.Error(err)
 	}
 	c.resume(t, token)
@@ -151,7 +151,7 @@ func TestRepliesGoInFrontOfMessagesAndOnlyToTheLinkThatIsThere(t *testing.T) {
 		t.Error(diff)
 	}
 	c.Close(cause.Client.CloseStatus())
-	if err := c.Reply(nil); !errors.Is(err, ErrClosed) {
+	if err := c.Reply(Text, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("reply to a closed connection: %v", err)
 	}
 }
@@ -176,17 +176,17 @@ func TestClientThatDoesNotReadItsRepliesIsClosed(t *testing.T) {
 	h := newHub(t)
 	c := connect(t, h, "ann")
 	c.link.stall(true)
-	reply := make([]byte, 1000)
+	reply := make([]byte, 1000-frameHeader)
 	sent := 0
-	for c.Reply(reply) == nil {
-		if sent += len(reply); sent > maxReplies {
+	for c.Reply(Binary, reply) == nil {
+		if sent += frameHeader + len(reply); sent > maxReplies {
 			t.Fatalf("%d bytes of replies wait", sent)
 		}
 	}
 	if how, _ := c.Ended(); how.Cause != cause.Slow {
 		t.Errorf("ended with %v", how)
 	}
-	if sent < maxReplies-2*len(reply) {
+	if sent < maxReplies-2*1000 {
 		t.Errorf("closed after %d bytes, want %d", sent, maxReplies)
 	}
 }

@@ -190,13 +190,8 @@ func (c *Connection) bindLink(l Link, r *Resume) error {
 // greetLocked has the link write the protocol's greeting first. token is the new resume token, or
 // "".
 func (c *Connection) greetLocked(token string) {
-	var greeting []byte
-	if d := c.dialect; d.numbered != nil {
-		greeting = d.numbered.AppendGreeting(nil, c.infoLocked(), token)
-	} else if d.greeter != nil {
-		greeting = d.greeter.AppendGreeting(nil, c.infoLocked())
-	}
-	c.putFirstLocked(greeting)
+	greeting := c.dialect.AppendGreeting(nil, c.infoLocked(), token)
+	c.putFirstLocked(&greeting)
 }
 
 // Unbind records that a link's wire is gone, and how. Each link that was bound must call it once.

@@ -1,5 +1,5 @@
 // Package hub is the core of connhub: connections, groups, outboxes, delivery. It knows no network,
-// no gRPC and no etcd. A Link carries the bytes, and a Protocol says how messages look.
+// no gRPC and no etcd. A Link carries the bytes, and a Protocol encodes messages.
 //
 // # Life of a connection
 //

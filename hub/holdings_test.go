@@ -163,7 +163,7 @@ func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
 		c := connect(t, h, user)
 		c.link.stall(true)
 		for range replies {
-			if err := c.Reply(make([]byte, 1000)); err != nil {
+			if err := c.Reply(Binary, make([]byte, 1000-frameHeader)); err != nil {
 				t.Fatal(err)
 			}
 		}

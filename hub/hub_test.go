@@ -50,12 +50,28 @@ func (routed) Encode(m *Message, r Route) []byte {
 	return appendFrame(nil, showRoute(r)+string(m.Payload))
 }
 
+func (bare) AppendGreeting(dst []byte, _ Info, _ string) []byte   { return dst }
+func (routed) AppendGreeting(dst []byte, _ Info, _ string) []byte { return dst }
+
+// AppendReply frames an answer like a message.
+func (bare) AppendReply(dst []byte, _ PayloadKind, message []byte) []byte {
+	return appendFrame(dst, message)
+}
+
+// AppendReply frames an answer like a message.
+func (routed) AppendReply(dst []byte, _ PayloadKind, message []byte) []byte {
+	return appendFrame(dst, message)
+}
+
 func showRoute(r Route) string {
 	return map[RouteKind]string{
 		RouteConnection: "c", RouteUser: "u", RouteGroup: "g", RouteEveryone: "e",
 	}[r.Kind] +
 		r.Group + ":"
 }
+
+// frameHeader is the bytes that appendFrame adds.
+const frameHeader = 4
 
 func appendFrame[T string | []byte](dst []byte, payload T) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(payload)))

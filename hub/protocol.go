@@ -2,8 +2,9 @@ package hub
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Protocol encodes messages for links. An implementation is stateless and shared by all connections
-// that speak it; its methods may run concurrently.
+// Protocol encodes messages for links: a protocol of clients, joined with the framing of their
+// links. An implementation is stateless and shared by all connections that speak it; its methods
+// may run concurrently. It must be of a comparable type.
 //
 // A protocol whose clients confirm numbered messages implements Numbered as well.
 type Protocol interface {
@@ -16,10 +17,19 @@ type Protocol interface {
 	// protocol that does not show routes returns the zero Route.
 	RouteKey(Route) Route
 
-	// Encode returns the bytes of m on the wire, framing included: one or several frames that are
-	// written as a unit; never empty. r is a route that RouteKey returned. The hub keeps the slice
-	// and never changes it.
+	// Encode returns the bytes of m on the wire, framing included, which are written as a unit;
+	// never empty. r is a route that RouteKey returned. The hub keeps the slice and never changes
+	// it.
 	Encode(m *Message, r Route) []byte
+
+	// AppendGreeting appends to dst the bytes that each new link of the connection carries first,
+	// for instance to tell the client its connection id. They may be none. The client of a Numbered
+	// protocol must show token to resume after this link. For other protocols token is empty.
+	AppendGreeting(dst []byte, info Info, token string) []byte
+
+	// AppendReply appends to dst the bytes on the wire of a message that the protocol sends to a
+	// single client. kind is Text or Binary. See Connection.Reply.
+	AppendReply(dst []byte, kind PayloadKind, message []byte) []byte
 }
 
 // Numbered is a Protocol that gives each message of a connection a sequence id (1, 2, 3 ...) and
@@ -33,26 +43,13 @@ type Numbered interface {
 	// sequence id: the frame's header, and the part that shows the id. shared is what Encode
 	// returned; only its length counts.
 	AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte
-
-	// AppendGreeting appends to dst the bytes that each new link of the connection carries first.
-	// token is what the client must show to resume after this link.
-	AppendGreeting(dst []byte, info Info, token string) []byte
-}
-
-// Greeter is a Protocol without numbers that greets, for instance to tell the client its connection
-// id.
-type Greeter interface {
-	// AppendGreeting appends to dst the bytes that the link carries first.
-	AppendGreeting(dst []byte, info Info) []byte
 }
 
 // dialect is a Protocol with the results of look-ups that all its connections share.
 type dialect struct {
 	Protocol
 	// numbered is nil if the protocol does not number messages.
-	numbered Numbered
-	// greeter is nil if the protocol does not greet.
-	greeter     Greeter
+	numbered    Numbered
 	connections prometheus.Gauge
 }
 
@@ -62,7 +59,6 @@ func (h *Hub) dialectLocked(p Protocol) *dialect {
 	if !ok {
 		d = &dialect{Protocol: p, connections: h.metrics.connections.WithLabelValues(p.Name())}
 		d.numbered, _ = p.(Numbered)
-		d.greeter, _ = p.(Greeter)
 		h.dialects[p] = d
 	}
 	return d

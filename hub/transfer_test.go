@@ -359,6 +359,12 @@ func (h *hooked) Encode(m *Message, _ Route) []byte {
 	return appendFrame(nil, m.Payload)
 }
 
+func (*hooked) AppendGreeting(dst []byte, _ Info, _ string) []byte { return dst }
+
+func (*hooked) AppendReply(dst []byte, _ PayloadKind, message []byte) []byte {
+	return appendFrame(dst, message)
+}
+
 // TestAFailedMoveLeavesTheConnectionAsItWas, at whatever step it fails, with and without a link.
 func TestAFailedMoveLeavesTheConnectionAsItWas(t *testing.T) {
 	steps := []func(p *passage, s *Snapshot){

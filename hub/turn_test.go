@@ -45,7 +45,7 @@ func TestReplyIsForTheLinkWhoseTurnItIs(t *testing.T) {
 	c := connectAs(t, newHub(t), numbered{}, "ann")
 	reply := func(text string) {
 		t.Helper()
-		if err := c.Reply(appendFrame(nil, text)); err != nil {
+		if err := c.Reply(Text, []byte(text)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -91,9 +92,9 @@ func TestStuckLogHoldsNoConnectionUpAndCountsThemAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		connection, err := h.Attach(
-			t.Context(), hub.Admission{Namespace: "default", Protocol: plain.Protocol{}},
-		)
+		connection, err := h.Attach(t.Context(), hub.Admission{
+			Namespace: "default", Protocol: framing.WebSocket(plain.Protocol{}),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

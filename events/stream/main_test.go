@@ -218,6 +218,11 @@ func (named) Name() string                              { return "named" }
 func (named) RouteKey(r hub.Route) hub.Route            { return r }
 func (named) Encode(m *hub.Message, _ hub.Route) []byte { return m.Payload }
 
+func (named) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte { return dst }
+func (named) AppendReply(dst []byte, _ hub.PayloadKind, message []byte) []byte {
+	return append(dst, message...)
+}
+
 // numbered is one whose clients can resume; their token is the whole greeting.
 type numbered struct{ named }
 

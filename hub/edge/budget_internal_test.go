@@ -25,6 +25,13 @@ type anyProtocol struct{}
 func (anyProtocol) Name() string                          { return "any" }
 func (anyProtocol) RouteKey(hub.Route) hub.Route          { return hub.Route{} }
 func (anyProtocol) Encode(*hub.Message, hub.Route) []byte { return nil }
+func (anyProtocol) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte {
+	return dst
+}
+
+func (anyProtocol) AppendReply(dst []byte, _ hub.PayloadKind, _ []byte) []byte {
+	return dst
+}
 
 // drawer is a claim and the model's view of it.
 type drawer struct {

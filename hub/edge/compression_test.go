@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/plain"
+	"github.com/connhub/connhub/hub/edge/protocol"
 )
 
 // compressing is a setup.
@@ -379,21 +379,24 @@ func TestUnfinishedCompressedMessagesShareTheBudget(t *testing.T) {
 // counted is a numbered protocol: the sequence id stands in the message.
 type counted struct{ plain.Protocol }
 
-var _ hub.Numbered = counted{}
+var _ protocol.Numbered = counted{}
 
 func (counted) Name() string { return "counted.test" }
 
-func (counted) Encode(m *hub.Message, _ hub.Route) []byte {
-	return append(append([]byte(`,"data":"`), m.Payload...), `"}`...)
+func (counted) AppendMessage(
+	dst []byte, m *hub.Message, _ hub.Route,
+) ([]byte, hub.PayloadKind) {
+	return append(append(append(dst, `"data":"`...), m.Payload...), `"}`...), hub.Text
 }
 
-func (counted) AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte {
-	number := strconv.AppendUint([]byte(`{"sequence":`), sequence, 10)
-	return append(frame.AppendHeader(dst, frame.Text, true, len(number)+len(shared)), number...)
+func (counted) Numbering() protocol.Numbering {
+	return protocol.Numbering{Kind: hub.Text, Before: `{"sequence":`, After: ","}
 }
 
-func (counted) AppendGreeting(dst []byte, _ hub.Info, _ string) []byte {
-	return frame.Append(dst, frame.Text, []byte("hello"))
+func (counted) AppendGreeting(
+	dst []byte, _ hub.Info, _ string,
+) ([]byte, hub.PayloadKind) {
+	return append(dst, "hello"...), hub.Text
 }
 
 // The number of each connection and the shared rest are together a valid compressed message.

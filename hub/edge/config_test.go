@@ -51,8 +51,12 @@ type named string
 
 func (n named) Name() string                                         { return string(n) }
 func (named) RouteKey(hub.Route) hub.Route                           { return hub.Route{} }
-func (named) Encode(*hub.Message, hub.Route) []byte                  { return nil }
 func (named) Receive(*hub.Connection, hub.PayloadKind, []byte) error { return nil }
+func (named) AppendMessage(
+	dst []byte, _ *hub.Message, _ hub.Route,
+) ([]byte, hub.PayloadKind) {
+	return dst, hub.Text
+}
 
 func TestConfigThatLetsNobodyInIsRefused(t *testing.T) {
 	c := goodConfig(t)

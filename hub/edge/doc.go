@@ -7,8 +7,8 @@
 // package checks its origin and token, chooses its Protocol, and registers a connection with the
 // hub. From then on the package is the hub.Link between the hub's outbox and the client.
 // coder/websocket does the protocol towards the client: the handshake, reading frames, answering
-// pings and closes. Data frames do not pass through it. The hub's protocols encode them once for
-// all clients, and the link writes them to the socket itself.
+// pings and closes. Data frames do not pass through it. A Protocol yields messages, package framing
+// frames them once for all clients, and the link writes the frames to the socket itself.
 //
 // # Life of a connection
 //
@@ -74,10 +74,10 @@
 // # Compression
 //
 // With Config.Compression the hub agrees to permessage-deflate without context takeover (RFC 7692),
-// if the client offers it. compression.go wraps the protocol. The hub sees a separate protocol, so
-// a message is compressed once for all clients that agreed. coder/websocket inflates the messages
-// of clients, and MaxMessage counts inflated bytes. A client that uses context takeover anyway is
-// closed with that reason (1002).
+// if the client offers it. The framing is then framing.Deflate. The hub sees a separate protocol,
+// so a message is compressed once for all clients that agreed. coder/websocket inflates the
+// messages of clients, and MaxMessage counts inflated bytes. A client that uses context takeover
+// anyway is closed with that reason (1002).
 //
 // # Backpressure
 //

@@ -113,7 +113,7 @@ func (h *handshake) attachConnection() (*link, *requestRefusal) {
 			return nil, newRefusal(reasonName).withDetail(err.Error())
 		}
 	}
-	encoding := h.protocol.Protocol
+	encoding := h.protocol.framed
 	compressed := s.config.Compression && offersDeflate(h.r.Header)
 	if compressed {
 		encoding = h.protocol.deflated
@@ -157,7 +157,7 @@ func (h *handshake) resumeConnection(id, token string) (*link, *requestRefusal) 
 	}
 	l := newLink(s, back.Connection, h.protocol)
 	l.resume = back
-	l.compressed = back.Connection.Protocol() == h.protocol.deflated
+	l.compressed = back.Connection.Protocol() == hub.Protocol(h.protocol.deflated)
 	if !h.upgradeRequest(l) {
 		return nil, nil
 	}
@@ -174,7 +174,7 @@ func isTokenExpired(c *hub.Connection) bool {
 // c.
 func (h *handshake) speaksProtocolOf(c *hub.Connection) bool {
 	switch c.Protocol() {
-	case h.protocol.Protocol:
+	case h.protocol.framed:
 		return true
 	case h.protocol.deflated:
 		return offersDeflate(h.r.Header)

@@ -179,10 +179,7 @@ func (l *link) appendGoodbye(dst []byte, how cause.CloseStatus) []byte {
 		code == websocket.StatusMessageTooBig {
 		return dst // the WebSocket layer's matter, not the protocol's
 	}
-	if p, ok := l.protocol.Protocol.(Goodbye); ok {
-		return p.AppendGoodbye(dst, how)
-	}
-	return dst
+	return l.protocol.framed.AppendGoodbye(dst, how)
 }
 
 // queueCloseLocked queues a close frame, in front of all data. It starts CloseTimeout, in which the

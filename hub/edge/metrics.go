@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/internal/config"
 )
 
@@ -106,8 +107,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 type countedProtocol struct {
 	Protocol
 
-	deflated Protocol // for clients that agreed to compression
-	most     int64    // bytes of a message of a client, in its encoded form
+	framed   framing.Joined // with the frames of a WebSocket
+	deflated framing.Joined // the same, for clients that agreed to compression
+	most     int64          // bytes of a message of a client, in its encoded form
 
 	text     messageCounters
 	binary   messageCounters
@@ -139,9 +141,16 @@ func (m *metrics) countProtocol(p Protocol, maxPayload int64) *countedProtocol {
 		}
 	}
 	return &countedProtocol{
-		Protocol: p, deflated: compressProtocol(p, m), most: most,
+		Protocol: p, most: most,
+		framed: framing.WebSocket(p), deflated: framing.Deflate(p, m.countDeflated),
 		text: of("text"), binary: of("binary"), rejected: newRejectCounters(m.rejected, p.Name()),
 	}
+}
+
+// countDeflated counts a compressed message, by its bytes before and after.
+func (m *metrics) countDeflated(plain, compressed int) {
+	m.uncompressed.Add(float64(plain))
+	m.compressed.Add(float64(compressed))
 }
 
 // receiveMessage counts a message and hands it to the protocol. It counts a Rejection too, and

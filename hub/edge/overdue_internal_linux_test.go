@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"github.com/connhub/connhub/hub/edge/framing"
 	"time"
 )
 
@@ -140,7 +142,8 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 	later := func() { s.started = s.started.Add(-time.Hour) }
 	s.started = time.Now()
 	later()
-	l := &link{server: s, protocol: &countedProtocol{}, broken: true}
+	speaks := &countedProtocol{framed: framing.WebSocket(nil)} // it has nothing to say
+	l := &link{server: s, protocol: speaks, broken: true}
 	l.socket = &parked{link: l, fd: ends[0]}
 	l.heard.Store(1)
 	l.pinged.Store(int64(time.Second))

@@ -7,13 +7,14 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/edge/protocol"
 )
 
-// Protocol is the language of clients and hub on a link. hub.Protocol encodes the messages to
+// Protocol is the language of clients and hub on a link. protocol.Protocol yields the messages to
 // clients, and Receive takes the messages of clients. All connections of a protocol share an
 // implementation. Its methods may run concurrently.
 type Protocol interface {
-	hub.Protocol
+	protocol.Protocol
 
 	// Receive takes a message of a client: hub.Text, which is UTF-8, or hub.Binary. Calls for the
 	// same client never run concurrently, even when it takes its connection to a new link. payload
@@ -49,14 +50,6 @@ type Wrapper interface {
 	// MaxWire returns the most bytes of a message with a payload of that limit, as it comes on the
 	// wire.
 	MaxWire() int64
-}
-
-// Goodbye is a Protocol that tells its clients the reason of a close before the close frame. It
-// does not tell clients that break RFC 6455, or whose message is too big.
-type Goodbye interface {
-	// AppendGoodbye appends to dst the frames that the link writes right in front of the close
-	// frame.
-	AppendGoodbye(dst []byte, how cause.CloseStatus) []byte
 }
 
 // Publisher delivers messages of clients to connections at all hubs.

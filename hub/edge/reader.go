@@ -251,7 +251,7 @@ func statusOfBreach(err error) cause.CloseStatus {
 // network, and may come back. That is a client of a resumable protocol that has been silent for
 // half of MessageTimeout.
 func (l *link) mayHaveLostNetwork() bool {
-	_, resumable := l.protocol.Protocol.(hub.Numbered)
+	_, resumable := l.protocol.framed.(hub.Numbered)
 	silent := l.server.sinceStart() - time.Duration(l.heard.Load())
 	return resumable && silent >= l.server.config.MessageTimeout/2
 }

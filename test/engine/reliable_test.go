@@ -9,6 +9,8 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/framing"
+	"github.com/connhub/connhub/hub/edge/protocol"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
@@ -21,8 +23,8 @@ type reliable struct {
 }
 
 var (
-	_ edge.Protocol = reliable{}
-	_ hub.Numbered  = reliable{}
+	_ edge.Protocol     = reliable{}
+	_ protocol.Numbered = reliable{}
 )
 
 // Receive counts a confirmation.
@@ -40,9 +42,10 @@ func (r reliable) WithMaxPayload(most int64) edge.Protocol {
 // frames returns messages to the group of all clients as a client gets them, numbered from first.
 func (r reliable) frames(first, count int) (all []byte) {
 	m := &hub.Message{Kind: hub.Text, Payload: text}
-	shared := r.Encode(m, hub.Route{Kind: hub.RouteGroup, Group: shared})
+	joined := framing.WebSocket(r).(hub.Numbered)
+	shared := joined.Encode(m, hub.Route{Kind: hub.RouteGroup, Group: shared})
 	for i := range count {
-		all = append(r.AppendPrefix(all, uint64(first+i), shared), shared...)
+		all = append(joined.AppendPrefix(all, uint64(first+i), shared), shared...)
 	}
 	return all
 }
@@ -53,7 +56,7 @@ func (r reliable) greeting() int {
 		User: fmt.Sprintf("user-%011d", 0),
 		ID:   hub.ConnectionID(hub.NewID()) + hub.ConnectionID("."+strings.Repeat("a", 26)),
 	}}
-	return len(r.AppendGreeting(nil, info, strings.Repeat("a", 26)))
+	return len(framing.WebSocket(r).AppendGreeting(nil, info, strings.Repeat("a", 26)))
 }
 
 // measureReliable measures fan-out and burst to clients that confirm. It does not measure the

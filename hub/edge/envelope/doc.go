@@ -1,5 +1,5 @@
 // Package envelope is the subprotocol `json.connhub.v1`: each message is a JSON object in a text
-// frame, with the payload, the route of the message and the properties that the backend gave it.
+// message, with the payload, the route of the message and the properties that the backend gave it.
 //
 //	{"type":"connected","connectionId":"..","user":"..","hub":".."}
 //	{"type":"message","id":"..","route":"group","group":"g","event":"..",

@@ -1,10 +1,12 @@
 package envelope
 
 import (
+	"slices"
+
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
-	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/jsonappend"
+	"github.com/connhub/connhub/hub/edge/protocol"
 )
 
 // Name is the WebSocket subprotocol.
@@ -14,8 +16,8 @@ const Name = "json.connhub.v1"
 type Protocol struct{}
 
 var (
-	_ edge.Protocol = Protocol{}
-	_ hub.Greeter   = Protocol{}
+	_ edge.Protocol    = Protocol{}
+	_ protocol.Greeter = Protocol{}
 )
 
 // Name returns Name.
@@ -28,33 +30,30 @@ func (Protocol) RouteKey(r hub.Route) hub.Route { return r }
 func (Protocol) Receive(*hub.Connection, hub.PayloadKind, []byte) error { return nil }
 
 // AppendGreeting appends the `connected` message.
-func (Protocol) AppendGreeting(dst []byte, info hub.Info) []byte {
-	b := append([]byte(nil), `{"type":"connected","connectionId":`...)
+func (Protocol) AppendGreeting(
+	b []byte, info hub.Info, _ string,
+) ([]byte, hub.PayloadKind) {
+	b = append(b, `{"type":"connected","connectionId":`...)
 	b = jsonappend.String(b, string(info.ID))
 	b = appendMember(b, `,"user":`, info.User)
 	b = append(b, `,"hub":`...)
 	b = jsonappend.String(b, string(info.Hub))
-	return frame.Append(dst, frame.Text, append(b, '}'))
+	return append(b, '}'), hub.Text
 }
 
-// envelopeOverhead is the capacity in bytes that Encode adds to the sizes of the strings and the
-// data.
+// envelopeOverhead is the capacity in bytes that AppendMessage adds to the sizes of the strings and
+// the data.
 const envelopeOverhead = 256
 
-// Encode returns the message in its envelope, in a single text frame.
-func (Protocol) Encode(m *hub.Message, r hub.Route) []byte {
+// AppendMessage appends the message in its envelope.
+func (Protocol) AppendMessage(
+	dst []byte, m *hub.Message, r hub.Route,
+) ([]byte, hub.PayloadKind) {
 	size := envelopeOverhead + len(m.ID) + len(m.Event) + len(r.Group) + len(m.Payload)
 	if !m.Kind.IsText() {
 		size += len(m.Payload) / 3
 	}
-	// The length of the header depends on that of the envelope, so the header is written last.
-	b := make([]byte, frame.MaxHeader, frame.MaxHeader+size)
-	b = appendEnvelope(b, m, r)
-	var header [frame.MaxHeader]byte
-	h := frame.AppendHeader(header[:0], frame.Text, true, len(b)-frame.MaxHeader)
-	b = b[frame.MaxHeader-len(h):]
-	copy(b, h)
-	return b
+	return appendEnvelope(slices.Grow(dst, size), m, r), hub.Text
 }
 
 func appendEnvelope(b []byte, m *hub.Message, r hub.Route) []byte {

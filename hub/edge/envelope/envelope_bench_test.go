@@ -7,6 +7,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/envelope"
+	"github.com/connhub/connhub/hub/edge/framing"
 )
 
 // BenchmarkEncode is what a send costs once for all its connections.
@@ -17,7 +18,7 @@ func BenchmarkEncode(b *testing.B) {
 				ID: "abcdefgh.1", Namespace: hub.DefaultNamespace, Event: "news", Kind: hub.Text,
 				Payload: bytes.Repeat([]byte("lorem ip"), size/8),
 			}
-			p := envelope.Protocol{}
+			p := framing.WebSocket(envelope.Protocol{})
 			key := p.RouteKey(hub.Route{Kind: hub.RouteGroup, Group: "room:1"})
 			b.SetBytes(int64(size))
 			b.ReportAllocs()

@@ -13,7 +13,11 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/envelope"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/edge/framing"
 )
+
+// framed is the protocol on a WebSocket.
+var framed = framing.WebSocket(envelope.Protocol{})
 
 // body checks the header of a text frame and returns what is behind it.
 func body(t *testing.T, b []byte) string {
@@ -77,7 +81,7 @@ func TestEnvelopeShowsWhatTheMessageHas(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := body(t, envelope.Protocol{}.Encode(&tc.message, tc.route))
+			got := body(t, framed.Encode(&tc.message, tc.route))
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("envelope (-want +got):\n%s", diff)
 			}
@@ -89,7 +93,7 @@ func TestEveryLengthOfHeaderFits(t *testing.T) {
 	for _, n := range []int{0, 1, 30, 200, 60_000, 70_000, hub.MaxPayload} {
 		for _, kind := range []hub.PayloadKind{hub.Text, hub.Binary} {
 			m := hub.Message{ID: "m", Kind: kind, Payload: bytes.Repeat([]byte("x"), n)}
-			b := envelope.Protocol{}.Encode(&m, hub.Route{Kind: hub.RouteUser})
+			b := framed.Encode(&m, hub.Route{Kind: hub.RouteUser})
 			var got struct{ Data string }
 			if err := json.Unmarshal([]byte(body(t, b)), &got); err != nil || len(got.Data) < n {
 				t.Errorf("%d bytes: %d came, %v", n, len(got.Data), err)
@@ -100,19 +104,19 @@ func TestEveryLengthOfHeaderFits(t *testing.T) {
 
 func TestGreetingTellsWhoTheClientIs(t *testing.T) {
 	info := hub.Info{Identity: hub.Identity{ID: "h.c", User: `an"n`}, Hub: "h"}
-	got := body(t, envelope.Protocol{}.AppendGreeting(nil, info))
+	got := body(t, framed.AppendGreeting(nil, info, ""))
 	if want := `{"type":"connected","connectionId":"h.c","user":"an\"n","hub":"h"}`; got != want {
 		t.Errorf("got %s", got)
 	}
 	info.User = ""
-	got = body(t, envelope.Protocol{}.AppendGreeting([]byte{}, info))
+	got = body(t, framed.AppendGreeting([]byte{}, info, ""))
 	if want := `{"type":"connected","connectionId":"h.c","hub":"h"}`; got != want {
 		t.Errorf("anonymous: got %s", got)
 	}
 }
 
 func TestRoutesThatLookDifferentAreEncodedApart(t *testing.T) {
-	p := envelope.Protocol{}
+	p := framed
 	m := &hub.Message{ID: "m", Kind: hub.Text}
 	seen := map[string]hub.Route{}
 	for _, r := range []hub.Route{
@@ -144,7 +148,7 @@ func FuzzEnvelopeIsReadBack(f *testing.F) {
 			return // the control API has refused it
 		}
 		route := hub.Route{Kind: hub.RouteGroup, Group: group}
-		text := body(t, envelope.Protocol{}.Encode(&m, route))
+		text := body(t, framed.Encode(&m, route))
 		if !utf8.ValidString(text) && m.Kind != hub.JSON {
 			t.Fatalf("not UTF-8: %q", text)
 		}

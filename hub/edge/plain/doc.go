@@ -5,7 +5,7 @@
 //
 // A browser's `new WebSocket(url)` with `onmessage`, or any WebSocket tool, works without knowing
 // anything about connhub. Text and JSON go out as text messages, binary and protobuf as binary
-// messages. Each message is a single frame.
+// messages.
 //
 // # Messages from clients
 //

@@ -9,7 +9,6 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
-	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/permission"
 	"github.com/connhub/connhub/internal/names"
 )
@@ -36,14 +35,11 @@ func (Protocol) Name() string { return Name }
 // all connections share the bytes of a message.
 func (Protocol) RouteKey(hub.Route) hub.Route { return hub.Route{} }
 
-// Encode returns the payload in a single frame.
-func (Protocol) Encode(m *hub.Message, _ hub.Route) []byte {
-	opcode := frame.Text
-	if !m.Kind.IsText() {
-		opcode = frame.Binary
-	}
-	b := make([]byte, 0, frame.MaxHeader+len(m.Payload))
-	return frame.Append(b, opcode, m.Payload)
+// AppendMessage appends the payload.
+func (Protocol) AppendMessage(
+	dst []byte, m *hub.Message, _ hub.Route,
+) ([]byte, hub.PayloadKind) {
+	return append(dst, m.Payload...), m.Kind
 }
 
 // Names and values in the query of a client's URL, the same as those of Web PubSub.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
@@ -17,7 +18,7 @@ func BenchmarkEncode(b *testing.B) {
 				ID: "abcdefgh.1", Namespace: hub.DefaultNamespace, Event: "news", Kind: hub.Text,
 				Payload: bytes.Repeat([]byte("lorem ip"), size/8),
 			}
-			p := plain.Protocol{}
+			p := framing.WebSocket(plain.Protocol{})
 			key := p.RouteKey(hub.Route{Kind: hub.RouteGroup, Group: "room:1"})
 			b.SetBytes(int64(size))
 			b.ReportAllocs()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
@@ -25,7 +26,7 @@ func TestEachKindHasItsFrame(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := &hub.Message{Kind: tc.kind, Payload: []byte(tc.payload)}
-			got := plain.Protocol{}.Encode(m, hub.Route{})
+			got := framing.WebSocket(plain.Protocol{}).Encode(m, hub.Route{})
 			if !bytes.Equal(got, []byte(tc.want)) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
@@ -52,7 +53,7 @@ func TestMessageWithoutASubscriberIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := h.Attach(t.Context(), hub.Admission{
-		Namespace: hub.DefaultNamespace, Protocol: plain.Protocol{},
+		Namespace: hub.DefaultNamespace, Protocol: framing.WebSocket(plain.Protocol{}),
 	})
 	if err != nil {
 		t.Fatal(err)

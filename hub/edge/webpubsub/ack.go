@@ -7,7 +7,6 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
-	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/jsonappend"
 )
 
@@ -33,10 +32,10 @@ type commandError struct {
 
 func (r commandError) Error() string { return r.name + ": " + r.message }
 
-// sendRefusal sends the frames that answer a failed command, and returns the error with which the
+// sendRefusal sends the message that answers a failed command, and returns the error with which the
 // edge counts it.
-func sendRefusal(c *hub.Connection, frames []byte, failed *commandError) error {
-	if err := c.Reply(frames); err != nil {
+func sendRefusal(c *hub.Connection, message []byte, failed *commandError) error {
+	if err := c.Reply(hub.Text, message); err != nil {
 		return err
 	}
 	return failed.countedError()
@@ -83,16 +82,25 @@ func badRequest(message string) error {
 	return commandError{nameBadRequest, message, edge.RejectInvalid}
 }
 
-// ackFrame returns the frame of an ack. failed is nil if the command has succeeded.
-func ackFrame(id uint64, failed *commandError) []byte {
-	var onStack [256]byte
-	b := strconv.AppendUint(append(onStack[:0], `{"type":"ack","ackId":`...), id, 10)
-	if failed == nil {
-		b = append(b, `,"success":true}`...)
-	} else {
-		b = append(appendError(append(b, `,"success":false`...), failed), '}')
+const (
+	// shortAck is the most bytes of an ack without an error, as a rule.
+	shortAck = 64
+	// longAck is the most bytes of an ack with an error, as a rule.
+	longAck = 256
+)
+
+// ackMessage returns an ack. failed is nil if the command has succeeded.
+func ackMessage(id uint64, failed *commandError) []byte {
+	size := shortAck
+	if failed != nil {
+		size = longAck
 	}
-	return frame.Append(make([]byte, 0, frame.MaxHeader+len(b)), frame.Text, b)
+	b := append(make([]byte, 0, size), `{"type":"ack","ackId":`...)
+	b = strconv.AppendUint(b, id, 10)
+	if failed == nil {
+		return append(b, `,"success":true}`...)
+	}
+	return append(appendError(append(b, `,"success":false`...), failed), '}')
 }
 
 // appendError appends the member "error".
@@ -101,17 +109,16 @@ func appendError(b []byte, failed *commandError) []byte {
 	return append(jsonappend.String(append(b, `,"message":`...), failed.message), '}')
 }
 
-// appendInvokeFailure appends the frame that answers a failed invocation.
-func appendInvokeFailure(dst []byte, invocation []byte, failed *commandError) []byte {
+// invokeFailure returns the message that answers a failed invocation.
+func invokeFailure(invocation []byte, failed *commandError) []byte {
 	b := jsonappend.String([]byte(`{"type":"invokeResponse","invocationId":`), invocation)
-	return frame.Append(dst, frame.Text,
-		append(appendError(append(b, `,"success":false`...), failed), '}'))
+	return append(appendError(append(b, `,"success":false`...), failed), '}')
 }
 
-// appendStreamClosed appends the frame that ends a stream from the client.
-func appendStreamClosed(dst []byte, stream []byte, failed *commandError) []byte {
+// streamClosed returns the message that ends a stream from the client.
+func streamClosed(stream []byte, failed *commandError) []byte {
 	b := jsonappend.String([]byte(`{"type":"streamClosed","streamId":`), stream)
-	return frame.Append(dst, frame.Text, append(appendError(b, failed), '}'))
+	return append(appendError(b, failed), '}')
 }
 
 // codeMalformed is the close code for data that is not consistent with the type of the message

@@ -11,6 +11,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 	"github.com/connhub/connhub/hub/permission"
 )
@@ -20,6 +21,7 @@ type bed struct {
 	hub      *hub.Hub
 	rejected []edge.RejectReason // of the commands that failed, in order
 	events   events
+	framed   map[edge.Protocol]framing.Joined
 	failed   error // the result of Publish, if not nil
 }
 
@@ -59,7 +61,7 @@ func (b *bed) Publish(ctx context.Context, s *hub.Send) error {
 
 func newBed(t testing.TB) *bed {
 	t.Helper()
-	b := &bed{}
+	b := &bed{framed: map[edge.Protocol]framing.Joined{}}
 	c := hub.DefaultConfig()
 	c.ID = hub.NewID()
 	c.Observers = []hub.Observer{{Applied: b.events.Applied, Emitted: b.events.Emitted}}
@@ -130,7 +132,10 @@ func (b *bed) connect(t testing.TB, p edge.Protocol, user string) *client {
 
 func (b *bed) connectWith(t testing.TB, p edge.Protocol, a hub.Admission) *client {
 	t.Helper()
-	a.Namespace, a.Protocol = hub.DefaultNamespace, p
+	if b.framed[p] == nil {
+		b.framed[p] = framing.WebSocket(p)
+	}
+	a.Namespace, a.Protocol = hub.DefaultNamespace, b.framed[p]
 	connection, err := b.hub.Attach(context.Background(), a)
 	if err != nil {
 		t.Fatal(err)

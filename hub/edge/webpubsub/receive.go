@@ -3,12 +3,10 @@ package webpubsub
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
-	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/permission"
 )
 
@@ -38,7 +36,7 @@ func (p JSON) receiveCommand(
 	}
 	switch string(verb) {
 	case "ping":
-		return c.Reply(pong)
+		return c.Reply(hub.Text, pong)
 	case "sequenceAck":
 		if reliable {
 			return confirmSequence(c, &cmd)
@@ -51,8 +49,7 @@ func (p JSON) receiveCommand(
 	return answerUnsupported(c, verb, &cmd)
 }
 
-// pong is shared by all connections. It has no spare capacity, so that an append copies it.
-var pong = slices.Clip(frame.Append(nil, frame.Text, []byte(`{"type":"pong"}`)))
+var pong = []byte(`{"type":"pong"}`)
 
 // executeAndAck executes a command, unless a command with the same ackId has succeeded before. A
 // client that sent an ackId gets an ack; a client that sent none gets no answer, also if the
@@ -63,20 +60,20 @@ func (p JSON) executeAndAck(c *hub.Connection, verb []byte, cmd *command) error 
 		return err
 	}
 	if asked && c.Did(id) {
-		return c.Reply(ackFrame(id, &duplicate))
+		return c.Reply(hub.Text, ackMessage(id, &duplicate))
 	}
 	err = p.executeCommand(c, verb, cmd)
 	refused, isRefused := errors.AsType[commandError](err)
 	switch {
 	case isRefused && asked: // without c.Done: a client may repeat the command
-		return sendRefusal(c, ackFrame(id, &refused), &refused)
+		return sendRefusal(c, ackMessage(id, &refused), &refused)
 	case isRefused:
 		return refused.countedError()
 	case err != nil || !asked:
 		return err
 	default:
 		c.Done(id)
-		return c.Reply(ackFrame(id, nil))
+		return c.Reply(hub.Text, ackMessage(id, nil))
 	}
 }
 

@@ -21,31 +21,33 @@ func answerUnsupported(c *hub.Connection, verb []byte, cmd *command) error {
 		return err
 	}
 	failed := &notSupported
-	var answers []byte
+	var answer []byte
 	switch string(verb) {
 	case "invoke":
 		failed = &noInvoke
 		if invocation, ok := echoedID(cmd[memberInvocationID]); ok {
-			answers = appendInvokeFailure(answers, invocation, failed)
+			answer = invokeFailure(invocation, failed)
 		}
 	case "sendToGroup": // the start of a stream
 		failed = &noStreams
 		if stream, ok := echoedID(memberOfObject(cmd[memberStream], memberStreamID)); ok {
-			answers = appendStreamClosed(answers, stream, failed)
+			answer = streamClosed(stream, failed)
 		}
 	case "streamData", "streamEnd":
 		failed = &noStream
 		if stream, ok := echoedID(cmd[memberStreamID]); ok {
-			answers = appendStreamClosed(answers, stream, failed)
+			answer = streamClosed(stream, failed)
+		}
+	}
+	if answer != nil {
+		if err := c.Reply(hub.Text, answer); err != nil {
+			return err
 		}
 	}
 	if asked {
-		answers = append(answers, ackFrame(id, failed)...)
+		return sendRefusal(c, ackMessage(id, failed), failed)
 	}
-	if answers == nil {
-		return failed.countedError()
-	}
-	return sendRefusal(c, answers, failed)
+	return failed.countedError()
 }
 
 // echoedID returns an id for an answer. It reports false if value is no string, empty or too long.

@@ -2,13 +2,13 @@ package webpubsub
 
 import (
 	"net/url"
-	"strconv"
+	"slices"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge"
-	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/jsonappend"
+	"github.com/connhub/connhub/hub/edge/protocol"
 )
 
 // Names of the WebSocket subprotocols.
@@ -32,16 +32,16 @@ type JSON struct {
 type ReliableJSON struct{ JSON }
 
 var (
-	_ edge.Protocol  = JSON{}
-	_ edge.Resumable = JSON{}
-	_ edge.Wrapper   = JSON{}
-	_ edge.Goodbye   = JSON{}
-	_ hub.Greeter    = JSON{}
-	_ edge.Protocol  = ReliableJSON{}
-	_ edge.Resumable = ReliableJSON{}
-	_ edge.Wrapper   = ReliableJSON{}
-	_ edge.Goodbye   = ReliableJSON{}
-	_ hub.Numbered   = ReliableJSON{}
+	_ edge.Protocol     = JSON{}
+	_ edge.Resumable    = JSON{}
+	_ edge.Wrapper      = JSON{}
+	_ protocol.Goodbye  = JSON{}
+	_ protocol.Greeter  = JSON{}
+	_ edge.Protocol     = ReliableJSON{}
+	_ edge.Resumable    = ReliableJSON{}
+	_ edge.Wrapper      = ReliableJSON{}
+	_ protocol.Goodbye  = ReliableJSON{}
+	_ protocol.Numbered = ReliableJSON{}
 )
 
 // Protocols returns both subprotocols.
@@ -112,33 +112,25 @@ func (JSON) RouteKey(r hub.Route) hub.Route {
 // overhead is the room for a message without its strings and data, in bytes.
 const overhead = 256
 
-// Encode returns the message as a text frame.
-func (JSON) Encode(m *hub.Message, r hub.Route) []byte {
-	// The length of the header depends on the length of the message, so the header comes last.
-	b := make([]byte, frame.MaxHeader, frame.MaxHeader+1+estimateSize(m, r))
-	b = appendMessage(append(b, '{'), m, r)
-	var header [frame.MaxHeader]byte
-	h := frame.AppendHeader(header[:0], frame.Text, true, len(b)-frame.MaxHeader)
-	b = b[frame.MaxHeader-len(h):]
-	copy(b, h)
-	return b
+// AppendMessage appends the message.
+func (JSON) AppendMessage(
+	dst []byte, m *hub.Message, r hub.Route,
+) ([]byte, hub.PayloadKind) {
+	dst = append(slices.Grow(dst, 1+estimateSize(m, r)), '{')
+	return appendMembers(dst, m, r), hub.Text
 }
 
-// Encode returns the part of the message that all connections share: all after the sequence id.
-func (ReliableJSON) Encode(m *hub.Message, r hub.Route) []byte {
-	return appendMessage(make([]byte, 0, estimateSize(m, r)), m, r)
-}
-
-const sequenceMember = `{"sequenceId":`
-
-// AppendPrefix appends the header of the frame and the first member of the message, the sequence
+// AppendMessage appends the part of the message that all connections share: all behind the sequence
 // id.
-func (ReliableJSON) AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte {
-	var onStack [20]byte // the most digits of a uint64
-	digits := strconv.AppendUint(onStack[:0], sequence, 10)
-	dst = frame.AppendHeader(dst, frame.Text, true, len(sequenceMember)+len(digits)+1+len(shared))
-	dst = append(append(dst, sequenceMember...), digits...)
-	return append(dst, ',')
+func (ReliableJSON) AppendMessage(
+	dst []byte, m *hub.Message, r hub.Route,
+) ([]byte, hub.PayloadKind) {
+	return appendMembers(slices.Grow(dst, estimateSize(m, r)), m, r), hub.Text
+}
+
+// Numbering returns the first member of each message, the sequence id.
+func (ReliableJSON) Numbering() protocol.Numbering {
+	return protocol.Numbering{Kind: hub.Text, Before: `{"sequenceId":`, After: ","}
 }
 
 func estimateSize(m *hub.Message, r hub.Route) int {
@@ -149,8 +141,8 @@ func estimateSize(m *hub.Message, r hub.Route) int {
 	return n
 }
 
-// appendMessage appends a message without its opening brace.
-func appendMessage(b []byte, m *hub.Message, r hub.Route) []byte {
+// appendMembers appends a message without its opening brace.
+func appendMembers(b []byte, m *hub.Message, r hub.Route) []byte {
 	if r.Kind == hub.RouteGroup {
 		b = jsonappend.String(append(b, `"type":"message","from":"group","group":`...), r.Group)
 		if m.Sender.User != "" {
@@ -176,24 +168,29 @@ func appendMessage(b []byte, m *hub.Message, r hub.Route) []byte {
 }
 
 // AppendGreeting appends the connected message.
-func (JSON) AppendGreeting(dst []byte, info hub.Info) []byte {
-	return frame.Append(dst, frame.Text, append(connectedMessage(&info), '}'))
+func (JSON) AppendGreeting(
+	dst []byte, info hub.Info, _ string,
+) ([]byte, hub.PayloadKind) {
+	return append(appendConnected(dst, &info), '}'), hub.Text
 }
 
 // AppendGreeting appends the connected message, with the token.
-func (ReliableJSON) AppendGreeting(dst []byte, info hub.Info, token string) []byte {
-	b := jsonappend.String(append(connectedMessage(&info), `,"reconnectionToken":`...), token)
-	return frame.Append(dst, frame.Text, append(b, '}'))
+func (ReliableJSON) AppendGreeting(
+	dst []byte, info hub.Info, token string,
+) ([]byte, hub.PayloadKind) {
+	dst = append(appendConnected(dst, &info), `,"reconnectionToken":`...)
+	return append(jsonappend.String(dst, token), '}'), hub.Text
 }
 
-// connectedMessage returns a connected message without its closing brace.
-func connectedMessage(info *hub.Info) []byte {
-	b := jsonappend.String([]byte(`{"type":"system","event":"connected","userId":`), info.User)
-	return jsonappend.String(append(b, `,"connectionId":`...), string(info.ID))
+// appendConnected appends a connected message without its closing brace.
+func appendConnected(dst []byte, info *hub.Info) []byte {
+	dst = append(dst, `{"type":"system","event":"connected","userId":`...)
+	dst = append(jsonappend.String(dst, info.User), `,"connectionId":`...)
+	return jsonappend.String(dst, string(info.ID))
 }
 
 // AppendGoodbye appends the disconnected message, with the reason of the close.
-func (JSON) AppendGoodbye(dst []byte, how cause.CloseStatus) []byte {
-	b := jsonappend.String([]byte(`{"type":"system","event":"disconnected","message":`), how.Reason)
-	return frame.Append(dst, frame.Text, append(b, '}'))
+func (JSON) AppendGoodbye(dst []byte, how cause.CloseStatus) ([]byte, hub.PayloadKind) {
+	dst = append(dst, `{"type":"system","event":"disconnected","message":`...)
+	return append(jsonappend.String(dst, how.Reason), '}'), hub.Text
 }

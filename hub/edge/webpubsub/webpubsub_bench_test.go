@@ -7,6 +7,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
@@ -20,10 +21,11 @@ func BenchmarkEncode(b *testing.B) {
 				Kind: hub.Text, Payload: bytes.Repeat([]byte("lorem ip"), size/8),
 				Sender: hub.Sender{User: "ann"},
 			}
+			p := framing.WebSocket(webpubsub.ReliableJSON{})
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				webpubsub.ReliableJSON{}.Encode(m, toRoom)
+				p.Encode(m, toRoom)
 			}
 		})
 	}
@@ -31,11 +33,12 @@ func BenchmarkEncode(b *testing.B) {
 
 // BenchmarkAppendPrefix is what each connection costs besides.
 func BenchmarkAppendPrefix(b *testing.B) {
+	p := framing.WebSocket(webpubsub.ReliableJSON{}).(hub.Numbered)
 	shared := make([]byte, 200)
 	dst := make([]byte, 0, 64)
 	b.ReportAllocs()
 	for n := uint64(1); b.Loop(); n++ {
-		webpubsub.ReliableJSON{}.AppendPrefix(dst, n, shared)
+		p.AppendPrefix(dst, n, shared)
 	}
 }
 

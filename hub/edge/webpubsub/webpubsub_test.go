@@ -15,6 +15,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 	"github.com/connhub/connhub/internal/names"
 )
@@ -40,7 +41,8 @@ func both(t interface {
 }, m *hub.Message, r hub.Route,
 ) (plain, reliable string) {
 	t.Helper()
-	p, numbered := webpubsub.JSON{}, webpubsub.ReliableJSON{}
+	p := framing.WebSocket(webpubsub.JSON{})
+	numbered := framing.WebSocket(webpubsub.ReliableJSON{}).(hub.Numbered)
 	shared := numbered.Encode(m, numbered.RouteKey(r))
 	return text(t, p.Encode(m, p.RouteKey(r))), text(t,
 		append(numbered.AppendPrefix(nil, 7, shared), shared...))
@@ -134,15 +136,16 @@ func TestRoutesThatLookTheSameShareTheirBytes(t *testing.T) {
 
 func TestGreetingAndGoodbye(t *testing.T) {
 	info := hub.Info{Identity: hub.Identity{ID: "h.c", User: `an"n`}}
-	p, reliable := webpubsub.JSON{}, webpubsub.ReliableJSON{}
+	p := framing.WebSocket(webpubsub.JSON{})
+	reliable := framing.WebSocket(webpubsub.ReliableJSON{})
 	how := cause.CloseStatus{Cause: cause.Backend, Code: 4000, Reason: `you "know"`}
 	for _, tc := range []struct{ got, want string }{
 		{
-			text(t, p.AppendGreeting(nil, info)),
+			text(t, p.AppendGreeting(nil, info, "")),
 			`{"type":"system","event":"connected","userId":"an\"n","connectionId":"h.c"}`,
 		},
 		{
-			text(t, p.AppendGreeting(nil, hub.Info{})),
+			text(t, p.AppendGreeting(nil, hub.Info{}, "")),
 			`{"type":"system","event":"connected","userId":"","connectionId":""}`,
 		},
 		{

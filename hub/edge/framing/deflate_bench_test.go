@@ -1,4 +1,4 @@
-package edge
+package framing
 
 import (
 	"fmt"
@@ -31,7 +31,7 @@ func BenchmarkDeflate(b *testing.B) {
 // BenchmarkNumberIntoDeflated measures the prefix that each connection adds to the shared bytes of
 // a numbered protocol.
 func BenchmarkNumberIntoDeflated(b *testing.B) {
-	d := deflatedNumbered{numbered: prefixed{prefix: `{"sequenceId":12345`}}
+	d := Deflate(prefixed{before: `{"sequenceId":`, after: ","}, nil).(*numberedDeflated)
 	shared := make([]byte, 500)
 	var out []byte
 	b.ReportAllocs()
