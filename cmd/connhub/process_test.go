@@ -170,19 +170,25 @@ func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 }
 
 // fill queues so many MiB for a user whose client does not read that no message can be written to
-// it.
-func fill(t *testing.T, conn *grpc.ClientConn, user string, enough int) {
+// it. It returns how many the hub has taken: what neither the kernel nor the outbox holds is
+// dropped.
+func fill(t *testing.T, conn *grpc.ClientConn, user string, enough int) (queued int) {
 	t.Helper()
 	payload := bytes.Repeat([]byte("x"), 1<<20)
 	for range enough {
-		_, err := controlv1.NewDeliveryServiceClient(conn).Send(t.Context(), &controlv1.SendRequest{
+		r, err := controlv1.NewDeliveryServiceClient(conn).Send(t.Context(), &controlv1.SendRequest{
 			Target: &controlv1.Target{Users: []string{user}}, Wait: controlv1.Wait_WAIT_QUEUED,
-			Message: &controlv1.Message{Payload: &controlv1.Message_Binary{Binary: payload}},
+			Message:        &controlv1.Message{Payload: &controlv1.Message_Binary{Binary: payload}},
+			OverflowPolicy: controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(r.GetReceipt().GetDropped()) == 0 {
+			queued++
+		}
 	}
+	return queued
 }
 
 // answer is what a call came back with.
@@ -249,7 +255,7 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Fatalf("health before: %v, %v", r, err)
 	}
-	fill(t, control, "slow", narrowFill)
+	filled := fill(t, control, "slow", narrowFill)
 	fill(t, control, "stuck", narrowFill)
 	slowCall, stuckCall := sendAndWait(t, control, "slow"), sendAndWait(t, control, "stuck")
 	for _, user := range []string{"slow", "stuck"} {
@@ -276,8 +282,8 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	}
 
 	// The call to the slow client ends as it should: its client reads now.
-	for i := range narrowFill + 1 {
-		if got := next(t, slow); i == narrowFill && got != "last" {
+	for i := range filled + 1 {
+		if got := next(t, slow); i == filled && got != "last" {
 			t.Errorf("the last message is %.10q", got)
 		}
 	}
