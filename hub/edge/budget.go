@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/internal/fairshare"
 )
@@ -34,11 +35,19 @@ type budget struct {
 
 // claim is a link's share of a budget.
 type claim struct {
-	link    *link       // static
+	holder  claimHolder // static
 	revoked atomic.Bool // set under budget.mu
 
 	bytes     int64 // guarded by budget.mu
 	inMessage bool  // a message that has not ended needs the bytes; guarded by budget.mu
+}
+
+// claimHolder is what a budget needs of a link.
+type claimHolder interface {
+	// clientIdentity returns the client, for the fair shares.
+	clientIdentity() hub.Identity
+	// wakeReader wakes the reader, which ends the link. The budget's lock is held.
+	wakeReader()
 }
 
 // budgetSlack is the share of the budget, 1/64, that a full budget sets free beyond the asked
@@ -69,7 +78,7 @@ func (b *budget) reserveBytes(c *claim, n int64) bool {
 func (b *budget) makeRoomLocked(c *claim, n int64) bool {
 	var shares fairshare.Shares[*claim]
 	add := func(o *claim, bytes int64) {
-		who := o.link.connection.Identity()
+		who := o.holder.clientIdentity()
 		shares.Add(fairshare.Holder[*claim]{
 			Of: o, Namespace: who.Namespace, User: who.Payer(), Bytes: bytes,
 		})
@@ -87,7 +96,7 @@ func (b *budget) makeRoomLocked(c *claim, n int64) bool {
 		}
 		h.Of.revoked.Store(true)
 		b.leaving += h.Of.bytes
-		h.Of.link.socket.wakeReader()
+		h.Of.holder.wakeReader()
 	}
 	return b.used-b.leaving+n <= b.most
 }
@@ -113,11 +122,14 @@ func (b *budget) endMessage(c *claim) bool {
 	return !c.revoked.Load()
 }
 
+func (l *link) clientIdentity() hub.Identity { return l.connection.Identity() }
+func (l *link) wakeReader()                  { l.socket.StopReading() }
+
 // reserveBudget takes n bytes of the server's budget for the message that is being read. It returns
 // false if the budget has none for this link.
 func (l *link) reserveBudget(n int64) bool {
 	if l.claim == nil {
-		l.claim = &claim{link: l}
+		l.claim = &claim{holder: l}
 	}
 	return l.server.inbound.reserveBytes(l.claim, n)
 }
@@ -129,8 +141,8 @@ func (l *link) releaseBudget(n int64) {
 	}
 }
 
-// isRevoked reports whether the link must end because of its share of the budget.
-func (l *link) isRevoked() bool { return l.claim != nil && l.claim.revoked.Load() }
+// isRevoked reports whether the claim's link must end for the budget. A nil claim has no bytes.
+func (c *claim) isRevoked() bool { return c != nil && c.revoked.Load() }
 
 // outOfBudget returns the Violation of a link for which the budget has no room.
 func outOfBudget() error { return &Violation{cause.Memory.CloseStatus()} }

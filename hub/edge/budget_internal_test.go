@@ -10,14 +10,14 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// wakes is a socket that can be woken, and nothing else.
+// wakes is the holder of a claim, and notes that its reader was woken.
 type wakes struct {
-	socket
-
-	woken bool
+	connection *hub.Connection
+	woken      bool
 }
 
-func (w *wakes) wakeReader() { w.woken = true }
+func (w *wakes) clientIdentity() hub.Identity { return w.connection.Identity() }
+func (w *wakes) wakeReader()                  { w.woken = true }
 
 // anyProtocol is the protocol of the connections below.
 type anyProtocol struct{}
@@ -112,7 +112,7 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 				user, _, _ = strings.Cut(who.RemoteAddress, ":")
 			}
 			all = append(all, &drawer{
-				claim:     &claim{link: &link{connection: c, socket: &wakes{}}},
+				claim:     &claim{holder: &wakes{connection: c}},
 				namespace: who.Namespace, user: user,
 			})
 		}
@@ -160,7 +160,7 @@ func asks(t *rapid.T, b *budget, all []*drawer, d *drawer, n int64) {
 			t.Fatalf("%d pay that are not the largest", len(payers))
 		}
 		p := payers[i]
-		if p == d || !p.begun || !p.claim.link.socket.(*wakes).woken {
+		if p == d || !p.begun || !p.claim.holder.(*wakes).woken {
 			t.Fatalf("%+v pays", p)
 		}
 		p.paid = true

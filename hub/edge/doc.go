@@ -16,8 +16,8 @@
 //	route       which endpoint; Host                                 server.go, origin.go
 //	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
 //	start       Bind                                                 reader.go
-//	  serve     read loop while there is input                       reader.go, wire.go
-//	            on a parked or a blocking socket                     parked_linux.go, blocking.go
+//	  serve     read loop while there is input                       reader.go, wire.go, input.go
+//	            on a parked or a blocking socket                     package netpoll
 //	  release   Unbind, the socket's end                             reader.go
 //	  Flush     outbox → socket, at once or as it takes more         link.go, output.go
 //	  Close     close frame, wait for the client's, socket           link.go
@@ -45,7 +45,7 @@
 //   - Parked link: a goroutine while it reads. It reads until there is no input and no message of
 //     several or large frames has begun. Another goroutine writes bytes that the socket did not
 //     take at once. A silent link has none: a single poller waits for all of them. TLS of a parked
-//     link reads and writes in memory (sealed.go).
+//     link reads and writes in memory.
 //   - Blocking link (no epoll, or Config.GoroutinePerLink): a goroutine that reads. A second
 //     goroutine, its writer, runs while there are bytes that the socket does not take at once.
 //     Under TLS the link can't tell, so the writer runs while there are any bytes to write.
@@ -60,16 +60,17 @@
 //
 //   - Ping: unread input, or room in a socket that was full, is a sign of life (heartbeat.go).
 //   - Message, handshake: the hub reads all arrived bytes, and the client has 2 s more, once
-//     (parked_linux.go, tcpconn.go).
+//     (package netpoll).
 //   - Close: a client that has shown life has up to 2 s more, once (link.go).
 //   - Ack: the hub asks the link by hub.Link.Stirs.
 //
 // # Locking
 //
-// A link's mu is held during writes that can't block, and never during writes that can. Order:
-// heartbeat.mu, link.mu, then poller.mu or the hub's own. A link calls Connection.Take and Written
-// under mu, and the hub holds no lock when it calls a link. Server.mu is held alone. budget.mu is
-// taken without any further lock. Readers are woken under it, which takes none of these.
+// A link's lock is that of its netpoll.Socket. It is held during writes that can't block, and never
+// during writes that can. Order: heartbeat.mu, the link's, then netpoll's or the hub's own. A link
+// calls Connection.Take and Written under its lock, and the hub holds no lock when it calls a link.
+// Server.mu is held alone. budget.mu is taken without any further lock. Readers are woken under it,
+// which takes none of these.
 //
 // # Compression
 //

@@ -51,7 +51,7 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request, namespace
 		s.refuseRequest(w, r, refused)
 	case l != nil:
 		s.metrics.accepted.Inc()
-		l.socket.runLink()
+		l.socket.Start(l.startServing)
 	}
 }
 

@@ -179,7 +179,7 @@ func (h *heartbeat) checkLinks(links []*link) {
 // no sign of life, or if its token has expired. It returns when to check again.
 func (h *heartbeat) checkLink(l *link) time.Duration {
 	c, now := &h.server.config, h.server.sinceStart()
-	heard, pinged := time.Duration(l.heard.Load()), time.Duration(l.pinged.Load())
+	heard, pinged := l.socket.Heard(), time.Duration(l.pinged.Load())
 	switch {
 	case l.expires != 0 && now >= l.expires:
 		// The connection ends at once. Its link says goodbye meanwhile.
@@ -194,9 +194,9 @@ func (h *heartbeat) checkLink(l *link) time.Duration {
 		return pinged + c.PongTimeout
 	// The hub was late: unread input is a sign of life, once. A link that does not read it until
 	// the next check waits for its client, and gets no second time.
-	case heard != l.lent && l.socket.showsLife():
+	case heard != l.lent && l.socket.ShowsLife():
 		l.lent = now
-		l.heard.Store(int64(now))
+		l.socket.NoteLife(now)
 		return now + c.PingInterval
 	default:
 		l.Close(cause.PingTimeout.CloseStatus())

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/hub/edge/netpoll"
 )
 
 // line is where TLS handshakes wait for a core.
@@ -46,7 +47,7 @@ func newLine(m *metrics) *line {
 // handshakeTurn is a handshake's use of the line. The goroutine that does the handshake owns it.
 type handshakeTurn struct {
 	line     *line
-	conn     *tcpConn
+	conn     *netpoll.Conn
 	stranger *lobby.Stranger
 	timeout  time.Duration // for a write
 
@@ -66,7 +67,7 @@ func (t *handshakeTurn) readClient(b []byte) (int, error) {
 	}
 	n, err := t.conn.Read(b)
 	if t.left -= time.Since(began); t.left <= 0 && n > 0 && !t.late {
-		t.late, t.left = true, reprieve
+		t.late, t.left = true, netpoll.Reprieve
 	}
 	if err != nil {
 		return n, err //nolint:wrapcheck // is the socket
@@ -97,6 +98,12 @@ func (t *handshakeTurn) yieldCore() {
 		t.line.metrics.tlsWorking.Dec()
 	}
 	t.stranger.Wait()
+}
+
+// NewTLSListener returns a listener for Server.Serve whose connections speak TLS. Their handshakes
+// can wait in line, and their links can be parked.
+func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
+	return netpoll.NewTLSListener(l, config)
 }
 
 // greeter is the listener that net/http has under TLS. It does the handshakes, and returns
@@ -157,7 +164,7 @@ func (g *greeter) acceptLoop() {
 		}
 		if !g.server.enterHandshake() {
 			g.server.lobby.Find(conn).Leave(lobby.Ended)
-			_ = unwrapSocket(conn).Close()
+			_ = netpoll.Unwrap(conn).Close()
 			continue
 		}
 		go func() {
@@ -177,7 +184,7 @@ func (g *greeter) greetClient(conn *tls.Conn) {
 			slog.Any("error", err), slog.String("remote_address", conn.RemoteAddr().String()))
 		answerPlainText(err)
 		stranger.Leave(lobby.Ended)
-		_ = unwrapSocket(conn).Close()
+		_ = netpoll.Unwrap(conn).Close()
 		return
 	}
 	g.server.metrics.tlsDone.Inc()
@@ -185,27 +192,28 @@ func (g *greeter) greetClient(conn *tls.Conn) {
 	case g.greeted <- conn:
 	case <-g.done:
 		stranger.Leave(lobby.Ended)
-		_ = unwrapSocket(conn).Close()
+		_ = netpoll.Unwrap(conn).Close()
 	}
 }
 
 // runHandshake returns when the handshake is done, or has failed. timeout is the total time for
 // which the hub waits for the client.
 func (l *line) runHandshake(conn *tls.Conn, stranger *lobby.Stranger, timeout time.Duration) error {
-	stop := context.AfterFunc(l.cutOff, func() { _ = unwrapSocket(conn).Close() })
+	stop := context.AfterFunc(l.cutOff, func() { _ = netpoll.Unwrap(conn).Close() })
 	defer stop()
-	s, ok := conn.NetConn().(*sealed)
+	s, ok := conn.NetConn().(*netpoll.Sealed)
 	if !ok { // no socket: a pipe of a test
 		_ = conn.SetDeadline(time.Now().Add(timeout))
 		err := conn.HandshakeContext(l.cutOff)
 		return errors.Join(err, conn.SetDeadline(time.Time{}))
 	}
-	s.turn = &handshakeTurn{
-		line: l, conn: &s.tcpConn, stranger: stranger, timeout: timeout, left: timeout,
+	turn := &handshakeTurn{
+		line: l, conn: &s.Conn, stranger: stranger, timeout: timeout, left: timeout,
 	}
-	err := conn.HandshakeContext(context.Background()) // s.turn's deadlines end it
-	s.turn.yieldCore()
-	s.turn = nil
+	s.DivertReads(turn.readClient)
+	err := conn.HandshakeContext(context.Background()) // turn's deadlines end it
+	turn.yieldCore()
+	s.DivertReads(nil)
 	if err != nil {
 		return err //nolint:wrapcheck // answerPlainText looks at it
 	}

@@ -3,8 +3,6 @@ package edge
 import (
 	"bufio"
 	"encoding/binary"
-	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -14,6 +12,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
+	"github.com/connhub/connhub/hub/edge/netpoll"
 	"github.com/connhub/connhub/internal/prefetch"
 )
 
@@ -29,50 +28,46 @@ const maxPending = 1 << 10
 // not be mixed. A silent link may cost neither a goroutine nor a buffer.
 //
 // Invariants:
-//   - Bytes are written by a single goroutine at a time. It holds mu, and its writes can't block.
-//     Or writing is set, and it is the socket's writer.
+//   - Bytes are written under the socket's lock, in order. While left is set nobody but
+//     ServeWritable writes.
 //   - Only whole batches and whole control frames are written, so between two writes the wire is at
 //     a frame boundary.
 //   - After a close frame nothing is written. closing is set before a close frame is queued or
 //     written. From then on nothing is taken from the connection.
-//   - pending is not empty only while writing is set, or under mu.
-//   - A goroutine that adds something under mu calls pumpOutputLocked. The writer looks again,
-//     under mu, before it ends. So no wake-up is lost.
+//   - pending is not empty only while left is set, or under the lock.
+//   - A goroutine that adds something under the lock calls pumpOutputLocked. ServeWritable looks
+//     again, under the lock, before it clears left. So no wake-up is lost.
 //
-// Outline: pumpOutputLocked writes all that waits. It hands the rest over to the socket,
-// and writing is cleared when nothing is left. serveReadable reads, decides how the link ended, and
-// tells the connection. This file has the methods for the hub, and writing. wire.go is the view of
-// coder/websocket. reader.go reads. output.go is a single write. socket.go is the layer below.
+// Outline: pumpOutputLocked writes all that waits. What the socket does not take stays in left, and
+// the socket calls ServeWritable. ServeReadable reads, decides how the link ended, and tells the
+// connection. This file has the methods for the hub, and writing. wire.go is the view of
+// coder/websocket. reader.go and input.go read. output.go is a single write. Package netpoll is the
+// layer below.
 //
 // The fields of each write come first, in two cache lines: in a fan-out to thousands every line is
 // a miss.
 type link struct {
-	mu        sync.Mutex
-	writing   bool    // the socket has bytes that it did not take at once
+	socket netpoll.Socket // its lock is the link's
+
+	// Guarded by the socket's lock.
+	left      *output // the bytes that the socket did not take at once; nil: none
 	closing   bool    // a close frame is in pending or written, or there is no client to write to
 	broken    bool    // a write failed: nothing is written any more
 	parted    bool    // the socket was ended as parting demands
 	reprieved bool    // limit was put off, because the client showed life when it was over
 	parting   parting // how the socket ends once all is written
 	decided   bool    // how is known
-	readEnded bool    // coder/websocket has closed the wire
 	ownCode   uint16  // of the close frame that coder/websocket wrote; 0: none
 
-	compressed bool // permessage-deflate is agreed to; static before upgradeRequest
-
-	pending []byte // control frames that wait for a frame boundary
-	// the protocol's goodbye and the hub's close frame, written behind the outbox
-	goodbye []byte
+	pending []byte // control frames that wait for a frame boundary; guarded by the socket's lock
 
 	// Static after newLink.
 	connection *hub.Connection
 	server     *Server
 
-	// Static after upgradeRequest.
-	socket socket
-
-	how   cause.CloseStatus // why the link ends; guarded by mu
-	limit *time.Timer       // ends a close that takes too long; nil: none runs; guarded by mu
+	// Guarded by the socket's lock.
+	how   cause.CloseStatus // why the link ends
+	limit *time.Timer       // ends a close that takes too long; nil: none runs
 
 	protocol *countedProtocol // static after newLink
 
@@ -84,13 +79,12 @@ type link struct {
 
 	inbound // owned by the read loop
 
-	heard  atomic.Int64 // Server.sinceStart when the client last showed life
 	pinged atomic.Int64 // Server.sinceStart of the ping that has no pong yet; 0: none
 
 	// Server.sinceStart when the token expires; 0: never; static before heartbeat.addLink
 	expires time.Duration
 	beat    beat // guarded by heartbeat.mu
-	// owned by the heartbeat: the value of heard that stands for unread input; 0: none
+	// owned by the heartbeat: the value of Socket.Heard that stands for unread input; 0: none
 	lent time.Duration
 }
 
@@ -114,27 +108,15 @@ func newLink(s *Server, c *hub.Connection, p *countedProtocol) *link {
 	return &link{server: s, connection: c, protocol: p}
 }
 
-// openSocket gives the link its socket, and the bytes that came behind the request.
-func (l *link) openSocket(conn net.Conn, early []byte) {
-	if tcp, ok := unwrapSocket(conn).(*net.TCPConn); ok {
-		// The heartbeat finds dead peers. The kernel's probes, every 15 s, would only keep phones
-		// awake.
-		_ = tcp.SetKeepAlive(false)
-		boundKernelMemory(tcp)
-	}
-	l.noteLife()
-	l.socket = l.newSocket(conn, early)
-}
-
 // Flush writes the outbox of the connection. See hub.Link.
 func (l *link) Flush() {
-	l.mu.Lock()
+	l.socket.Lock()
 	l.pumpOutputLocked()
 	l.unlockAndPart()
 }
 
 // Stirs reports whether the socket has a sign of life that was not seen yet. See hub.Link.
-func (l *link) Stirs() bool { return l.socket.showsLife() }
+func (l *link) Stirs() bool { return l.socket.ShowsLife() }
 
 // Prefetch loads the memory of a later Flush into the cache. See hub.Link.
 func (l *link) Prefetch(step int) {
@@ -142,10 +124,9 @@ func (l *link) Prefetch(step int) {
 	case 0:
 		prefetch.Line(unsafe.Pointer(l))
 		prefetch.Line(unsafe.Pointer(&l.connection))
-		prefetch.Line(unsafe.Pointer(&l.socket))
 	case 1:
 		l.connection.Prefetch(0)
-		l.socket.prefetchState()
+		l.socket.Prefetch()
 	case 2:
 		l.connection.Prefetch(1)
 	}
@@ -154,19 +135,18 @@ func (l *link) Prefetch(step int) {
 // Close says goodbye behind the connection's outbox. It ends the link when the client has answered,
 // at the latest after CloseTimeout. See hub.Link.
 func (l *link) Close(how cause.CloseStatus) {
-	l.mu.Lock()
+	l.socket.Lock()
 	if l.closing || l.decided {
-		l.mu.Unlock()
+		l.socket.Unlock()
 		return
 	}
 	l.decided, l.how = true, how
 	if how.Code == 0 {
 		l.closing = true
-		l.mu.Unlock()
+		l.socket.Unlock()
 		l.abortLink()
 		return
 	}
-	l.goodbye = frame.AppendClose(l.appendGoodbye(nil, how), how.Code, how.Reason)
 	l.limitCloseLocked()
 	l.pumpOutputLocked()
 	l.unlockAndPart()
@@ -185,7 +165,6 @@ func (l *link) appendGoodbye(dst []byte, how cause.CloseStatus) []byte {
 // queueCloseLocked queues a close frame, in front of all data. It starts CloseTimeout, in which the
 // client may read and answer it.
 func (l *link) queueCloseLocked(how cause.CloseStatus) {
-	l.goodbye = nil
 	l.pending = frame.AppendClose(l.pending, how.Code, how.Reason)
 	l.limitCloseLocked()
 	l.pumpOutputLocked()
@@ -200,14 +179,14 @@ func (l *link) limitCloseLocked() {
 // giveUp ends a close that takes too long. A client with a sign of life that was not seen yet has a
 // little longer, once.
 func (l *link) giveUp() {
-	stirs := l.socket.showsLife()
-	l.mu.Lock()
+	stirs := l.socket.ShowsLife()
+	l.socket.Lock()
 	again := stirs && !l.reprieved
 	if again {
 		l.reprieved = true
-		l.limit.Reset(min(reprieve, l.server.config.CloseTimeout))
+		l.limit.Reset(min(netpoll.Reprieve, l.server.config.CloseTimeout))
 	}
-	l.mu.Unlock()
+	l.socket.Unlock()
 	if !again {
 		l.abortLink()
 	}
@@ -216,7 +195,7 @@ func (l *link) giveUp() {
 // sendPing asks a silent client for a sign of life.
 func (l *link) sendPing() {
 	now := l.server.sinceStart()
-	l.mu.Lock()
+	l.socket.Lock()
 	defer l.unlockAndPart()
 	l.pinged.Store(int64(now)) // before the write: the answer may be quick
 	if l.queueControlLocked(frame.Append(nil, frame.Ping,
@@ -237,9 +216,6 @@ func (l *link) receivePong(payload []byte) {
 	}
 }
 
-// noteLife notes a sign of life.
-func (l *link) noteLife() { l.heard.Store(int64(l.server.sinceStart())) }
-
 // queueControlLocked writes or queues a whole control frame that is no close frame. It returns
 // false if it drops the frame.
 func (l *link) queueControlLocked(f []byte) bool {
@@ -252,32 +228,58 @@ func (l *link) queueControlLocked(f []byte) bool {
 }
 
 // pumpOutputLocked writes all that waits, as far as the socket takes it at once. It leaves the rest
-// to the socket's writer.
+// to ServeWritable.
 func (l *link) pumpOutputLocked() {
-	if l.writing || l.broken || l.closing && len(l.pending) == 0 {
+	if l.left != nil || l.broken || l.closing && len(l.pending) == 0 {
 		return
 	}
 	o := newOutput(l)
 	for tries := inlineWrites; l.nextOutputLocked(o); tries-- {
 		done, err := false, error(nil)
 		if tries > 0 {
-			done, err = l.socket.tryWriteLocked(o)
+			done, err = o.tryWriteLocked()
 		}
 		if err != nil {
 			l.markBrokenLocked()
 			break
 		}
 		if !done {
-			l.writing = true
-			l.socket.handOverLocked(o)
+			l.left = o
+			l.socket.AwaitRoomLocked(o.unsentPart())
 			return
 		}
 		l.server.metrics.inline.Inc()
-		if o.isLastBatch() && len(l.pending) == 0 && len(l.goodbye) == 0 {
+		if o.isLastBatch() && len(l.pending) == 0 && !l.owesGoodbyeLocked() {
 			break // a later push comes with a Flush, which waits for the lock
 		}
 	}
 	o.recycleOutput()
+}
+
+// ServeWritable writes left, and all later output, as far as the socket takes it. See
+// netpoll.Owner.
+func (l *link) ServeWritable() {
+	l.socket.Lock()
+	defer l.unlockAndPart()
+	o := l.left
+	if o == nil {
+		return // the link has ended
+	}
+	for range inlineWrites {
+		done, err := o.tryWriteLocked()
+		if err != nil {
+			l.markBrokenLocked()
+		} else if !done {
+			break
+		}
+		l.server.metrics.async.Inc()
+		if !l.nextOutputLocked(o) {
+			o.recycleOutput()
+			l.left = nil
+			return
+		}
+	}
+	l.socket.AwaitRoomLocked(o.unsentPart())
 }
 
 // nextOutputLocked puts the next bytes to write into o. Control frames come first, so a pong waits
@@ -295,15 +297,18 @@ func (l *link) nextOutputLocked(o *output) bool {
 	case l.connection.Take(l, &o.batch, maxBatch):
 		o.setBatch()
 		return true
-	case len(l.goodbye) > 0:
+	case l.owesGoodbyeLocked():
 		l.closing = true
-		o.setFrames(l.goodbye)
-		l.goodbye = nil
+		o.setFrames(frame.AppendClose(l.appendGoodbye(nil, l.how), l.how.Code, l.how.Reason))
 		return true
 	default:
 		return false
 	}
 }
+
+// owesGoodbyeLocked reports whether the protocol's goodbye and the hub's close frame are to be
+// written behind the outbox.
+func (l *link) owesGoodbyeLocked() bool { return l.decided && !l.closing }
 
 // markBrokenLocked notes that the socket takes no more bytes. The read loop finds out by itself,
 // and may still find the client's close frame in the input. It has no longer than CloseTimeout for
@@ -313,32 +318,28 @@ func (l *link) markBrokenLocked() {
 	l.limitCloseLocked()
 }
 
-// unlockAndPart unlocks mu. It ends the socket if the last byte is written and the read loop has
-// decided how the link ended.
+// unlockAndPart gives the socket's lock back. It ends the socket if the last byte is written and
+// the read loop has decided how the link ended.
 func (l *link) unlockAndPart() {
 	p := partLater
-	if l.closing && !l.writing && !l.parted {
+	if l.closing && l.left == nil && !l.parted {
 		p = l.parting
 		l.parted = p != partLater
 	}
-	l.mu.Unlock()
+	l.socket.Unlock()
 	switch p {
 	case partHangUp:
-		l.socket.hangUp()
+		l.socket.HangUp()
 	case partLinger:
-		if !l.socket.halfClose() {
-			l.abortLink()
-		}
+		l.socket.HalfClose()
 	case partLater:
 	}
 }
 
 // abortLink ends the socket at once. It never blocks.
 func (l *link) abortLink() {
-	l.mu.Lock()
-	stuck := l.writing
-	l.mu.Unlock()
-	// Without a reset the kernel would keep up to some MB for a client that does not read, and try
-	// to send them for minutes.
-	l.socket.abortSocket(stuck)
+	l.socket.Lock()
+	stuck := l.left != nil
+	l.socket.Unlock()
+	l.socket.Abort(stuck)
 }

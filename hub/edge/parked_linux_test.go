@@ -65,7 +65,7 @@ func parkedLinks(t *testing.T) int {
 	t.Helper()
 	stacks := make([]byte, 4<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	return strings.Count(string(stacks), "edge.(*link).advance")
+	return strings.Count(string(stacks), "edge.(*link).ServeReadable")
 }
 
 // A descriptor that is used again belongs to the new link alone. Events of the old link do not

@@ -7,26 +7,43 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"runtime/debug"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/edge/netpoll"
 )
 
 // inbound is the state of the goroutine that runs the link.
 type inbound struct {
-	bound     bool   // the connection has the link
-	over      bool   // no more messages are read
-	inMessage bool   // the header of a message was read, its end was not
-	readErr   error  // the last error of the socket
-	claim     *claim // of the server's budget; nil: no large message came yet
+	claim *claim // of the server's budget; nil: no large message came yet
+
+	size         uint64 // bytes that are missing of the frame that is being given out
+	messageBytes uint64 // of payload in the frames of the message so far
+	fragmented   bool   // a message has begun, and its last frame has not
+	deflated     bool   // the message is compressed
+
+	compressed bool // permessage-deflate is agreed to; static before upgradeRequest
+
+	bound   bool    // the connection has the link
+	over    bool    // no more messages are read
+	waited  bool    // the claim has costOfWait, because the goroutine waits for this message
+	readEnd readEnd // how the socket's input ended
 }
+
+// readEnd is how the input of a socket ended. 0: it has not.
+type readEnd uint8
+
+const (
+	// readLate: a deadline was over.
+	readLate readEnd = iota + 1
+	// readGone: the socket is gone.
+	readGone
+)
 
 // startServing binds the link after the 101, and adds it to the heartbeat.
 func (l *link) startServing() {
@@ -53,18 +70,18 @@ func (l *link) bindConnection() error {
 	return l.connection.Bind(l)
 }
 
-// serveReadable reads messages as long as there is input. It reports whether the link has ended and
-// is released. The read loop comes first. When that is over, serveReadable waits for the socket's
-// end.
-func (l *link) serveReadable() bool {
+// ServeReadable reads messages as long as there is input. It reports whether the link has ended and
+// is released. The read loop comes first. When that is over, ServeReadable waits for the socket's
+// end. See netpoll.Owner.
+func (l *link) ServeReadable() bool {
 	if !l.over {
 		err := l.readLoop()
-		if errors.Is(err, errParked) {
+		if errors.Is(err, netpoll.ErrIdle) {
 			return false
 		}
 		l.stopReading(err)
 	}
-	if l.socket.discardInput() != nil {
+	if l.socket.Discard() != nil {
 		return false
 	}
 	l.releaseLink()
@@ -83,15 +100,23 @@ func (l *link) stopReading(err error) {
 
 // releaseLink closes the socket, unbinds the connection and gives all resources back.
 func (l *link) releaseLink() {
-	l.socket.closeSocket()
-	l.mu.Lock()
+	l.releaseWait()
+	l.socket.Lock()
+	l.broken = true // nothing is written any more
+	l.socket.Unlock()
+	l.socket.Close()
+	l.socket.Lock()
+	if l.left != nil {
+		l.left.recycleOutput()
+		l.left = nil
+	}
 	how := l.how
 	if l.limit != nil {
 		l.limit.Stop()
 	}
-	l.mu.Unlock()
+	l.socket.Unlock()
 	if l.bound {
-		l.connection.Unbind(l, how) // after closeSocket it is known which bytes the socket took
+		l.connection.Unbind(l, how) // after Close it is known which bytes the socket took
 	}
 	l.server.heartbeat.removeLink(l)
 	l.server.metrics.links.Dec()
@@ -129,13 +154,11 @@ func (l *link) handleMessage(kind hub.PayloadKind, r io.Reader) (err error) {
 		m.recycleMessage()
 	}()
 
-	l.inMessage = true
 	err = m.readToEnd(kind, r, l)
-	l.inMessage = false
 	if l.claim != nil && !l.server.inbound.endMessage(l.claim) {
 		err = outOfBudget()
 	}
-	l.socket.messageDone()
+	l.releaseWait()
 	if err != nil || l.isClosing() || !l.connection.Turn(l) {
 		return err
 	}
@@ -174,19 +197,19 @@ func (l *link) nextReadSize() int {
 	if l.compressed {
 		return eagerPiece
 	}
-	return l.buffered.Buffered() + l.socket.readableBytes()
+	return l.buffered.Buffered() + int(min(uint64(len(l.socket.Buffered())), l.size))
 }
 
 func (l *link) isClosing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.socket.Lock()
+	defer l.socket.Unlock()
 	return l.closing || l.decided
 }
 
 // decideClose decides how the link ended and returns it. It tells the client, unless that is done
 // or the client is gone.
 func (l *link) decideClose(err error) cause.CloseStatus {
-	l.mu.Lock()
+	l.socket.Lock()
 	defer l.unlockAndPart()
 	how, there := l.decideLocked(err)
 	l.how, l.decided = how, true
@@ -208,8 +231,8 @@ func (l *link) decideClose(err error) cause.CloseStatus {
 // still be there, sending.
 func (l *link) decideLocked(err error) (how cause.CloseStatus, there bool) {
 	closed, byClient := errors.AsType[websocket.CloseError](err)
-	late := errors.Is(l.readErr, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
-	gone := l.readErr != nil && !late
+	late := l.readEnd == readLate || errors.Is(err, context.DeadlineExceeded)
+	gone := l.readEnd == readGone && !late
 	there = !byClient && !gone
 
 	violation, isViolation := errors.AsType[*Violation](err)
@@ -252,7 +275,7 @@ func statusOfBreach(err error) cause.CloseStatus {
 // half of MessageTimeout.
 func (l *link) mayHaveLostNetwork() bool {
 	_, resumable := l.protocol.framed.(hub.Numbered)
-	silent := l.server.sinceStart() - time.Duration(l.heard.Load())
+	silent := l.server.sinceStart() - l.socket.Heard()
 	return resumable && silent >= l.server.config.MessageTimeout/2
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/hub/edge/netpoll"
 	"github.com/connhub/connhub/internal/config"
 )
 
@@ -37,6 +38,7 @@ type Server struct {
 	lobby     *lobby.Lobby
 	line      *line // of TLS handshakes
 	http      *http.Server
+	sockets   *netpoll.Poller // of links
 	started   time.Time
 
 	inbound budget       // bytes of messages that clients have begun and not ended
@@ -51,7 +53,6 @@ type Server struct {
 
 	mu      sync.Mutex
 	closing bool
-	polling *poller // of all parked links; nil: there was none yet
 }
 
 // New returns a server that serves no client yet. It starts no goroutine.
@@ -65,6 +66,10 @@ func New(c Config) (*Server, error) {
 	}
 	c.Logger = config.Logger(c.Logger)
 	s := &Server{config: c, metrics: metrics, started: time.Now()}
+	s.sockets = netpoll.NewPoller(netpoll.Config{
+		Started: s.started, MessageTimeout: c.MessageTimeout, Blocking: c.GoroutinePerLink,
+		Goroutines: &s.goroutines,
+	})
 	s.inbound.most = c.InboundBytes
 	s.plain = s.metrics.countProtocol(c.Plain, c.MaxMessage)
 	for _, p := range c.Protocols {
@@ -101,8 +106,8 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.routeRequest
 // are *net.TCPConn, or come from NewTLSListener. A TLS listener must not offer "h2"
 // (tls.Config.NextProtos): an upgrade needs HTTP/1.1.
 func (s *Server) Serve(l net.Listener) error {
-	_, sealed := l.(*sealedListener)
-	l = s.lobby.Listener(tcpListener{l})
+	_, sealed := l.(*netpoll.TLSListener)
+	l = s.lobby.Listener(netpoll.NewListener(l))
 	if sealed {
 		g := newGreeter(s, l)
 		defer g.closeAndWait()
@@ -141,12 +146,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-ended
 		err = ctx.Err()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.polling != nil {
-		s.polling.closePoller()
-		s.polling = nil
-	}
+	s.sockets.Close()
 	return err
 }
 

@@ -11,6 +11,10 @@ import (
 // frame (127 bytes), so each control frame comes as a single Write. wire.Write relies on that.
 const writeBuffer = 128
 
+// lookahead is the size in bytes of the buffer of coder/websocket's reader: the least that bufio
+// allows. The socket has a buffer of its own.
+const lookahead = 16
+
 // linkHijacker is a response writer that gives coder/websocket the link's wire in place of the
 // socket. It is gone after the handshake. Nothing that lives as long as the link may refer to it,
 // or to the writer below it.
@@ -36,9 +40,9 @@ func (u *linkHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_, _ = buffered.Read(early) // can't fail or fall short: the bytes are buffered
 	}
 	l := u.link
-	l.openSocket(conn, early)
+	l.socket.Open(l.server.sockets, l, conn, early)
 	w := (*wire)(l)
-	l.buffered = bufio.NewReaderSize(w, l.socket.lookaheadSize())
+	l.buffered = bufio.NewReaderSize(w, lookahead)
 	return w, bufio.NewReadWriter(l.buffered, bufio.NewWriterSize(w, writeBuffer)), nil
 }
 

@@ -1,4 +1,4 @@
-package edge
+package netpoll
 
 import (
 	"net"
@@ -9,13 +9,13 @@ import (
 
 const (
 	// unsentBytes is how many bytes the kernel takes for a client beyond the bytes on their way: a
-	// batch, while the link has the next batch. By default the kernel takes up to the maximum of
+	// write, while the owner has the next bytes. By default the kernel takes up to the maximum of
 	// net.ipv4.tcp_wmem, 4 MiB, where no budget and no overflow policy sees them. TCP's congestion
 	// window bounds the bytes on their way, so fast clients lose nothing.
-	unsentBytes = maxBatch
+	unsentBytes = MaxWrite
 	// unreadBytes is how many bytes of a client's input the kernel keeps if the client sends faster
-	// than the hub reads. By default it keeps up to the maximum of net.ipv4.tcp_rmem, 6 to 32 MiB.
-	// It bounds the speed of a client: 20 Mbit/s at a round trip of 100 ms.
+	// than its owner reads. By default it keeps up to the maximum of net.ipv4.tcp_rmem, 6 to 32
+	// MiB. It bounds the speed of a client: 20 Mbit/s at a round trip of 100 ms.
 	unreadBytes = 256 << 10
 )
 

@@ -1,11 +1,12 @@
 //go:build unix
 
-package edge
+package netpoll
 
 import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -19,7 +20,7 @@ func rawSocket(conn net.Conn) syscall.RawConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
 		socket = c
-	case *tcpConn:
+	case *Conn:
 		socket = c.TCPConn
 	case *net.UnixConn:
 		socket = c
@@ -33,10 +34,43 @@ func rawSocket(conn net.Conn) syscall.RawConn {
 	return raw
 }
 
-// maxRawWrite is the most bytes of a write that goes past Go's scheduler. The kernel copies as many
-// in some 20 µs, for which a garbage collection may have to wait. Handing the processor over and
-// back costs more than most writes.
-const maxRawWrite = maxBatch
+// rawWrite is a write to a raw socket that does not wait. Writes are pooled, with the function that
+// syscall.RawConn calls, so a write allocates nothing.
+type rawWrite struct {
+	bytes   []byte
+	n       int
+	blocked bool
+	err     error
+
+	writeOnceFunc func(fd uintptr) bool
+}
+
+var rawWrites = sync.Pool{New: func() any {
+	w := new(rawWrite)
+	w.writeOnceFunc = w.writeOnce
+	return w
+}}
+
+// writeOnce always returns true: Go's poller must not wait.
+func (w *rawWrite) writeOnce(fd uintptr) bool {
+	w.n, w.blocked, w.err = writeSocket(fd, w.bytes)
+	return true
+}
+
+// writeRaw is writeSocket for a raw socket. blocked is also set if it took only a part of b.
+func writeRaw(raw syscall.RawConn, b []byte) (n int, blocked bool, err error) {
+	w := rawWrites.Get().(*rawWrite)
+	w.bytes = b
+	if err = raw.Write(w.writeOnceFunc); err == nil {
+		n, blocked, err = w.n, w.blocked || w.n < len(b), w.err
+	}
+	*w = rawWrite{writeOnceFunc: w.writeOnceFunc} // the pool must not keep b alive
+	rawWrites.Put(w)
+	return n, blocked, err
+}
+
+// hasRoom reports whether a socket has room for output, or an error that a write finds.
+func hasRoom(fd uintptr) bool { return lookForEvents(int(fd), unix.POLLOUT) != 0 }
 
 // writeSocket does a write(2) on a non-blocking socket. blocked means that the socket takes nothing
 // now.
@@ -47,7 +81,7 @@ func writeSocket(fd uintptr, b []byte) (n int, blocked bool, err error) {
 	// The calls themselves convert p to a uintptr, or nothing would keep b in its place.
 	p := unsafe.Pointer(unsafe.SliceData(b)) //nolint:gosec // as syscall.Write does it
 	return retryOnSignal(func() (uintptr, uintptr, syscall.Errno) {
-		if len(b) > maxRawWrite {
+		if len(b) > MaxWrite {
 			return syscall.Syscall(syscall.SYS_WRITE, fd, uintptr(p), uintptr(len(b)))
 		}
 		return syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(p), uintptr(len(b)))
@@ -65,14 +99,17 @@ func readSocket(fd int, b []byte) (n int, blocked bool, err error) {
 // pollSocket reports whether a socket has input now, an end or an error included, and whether it
 // has room for output.
 func pollSocket(fd int) (readable, writable bool) {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
+	got := lookForEvents(fd, unix.POLLIN|unix.POLLOUT)
+	return got&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0, got&unix.POLLOUT != 0
+}
+
+// lookForEvents returns which events of poll(2) a socket has now.
+func lookForEvents(fd int, events int16) int16 {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
-		_, err := unix.Poll(fds, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		if _, err := unix.Poll(fds, 0); !errors.Is(err, unix.EINTR) {
+			return fds[0].Revents
 		}
-		got := fds[0].Revents
-		return got&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0, got&unix.POLLOUT != 0
 	}
 }
 

@@ -1,6 +1,7 @@
-package edge
+package netpoll
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,20 +10,15 @@ import (
 	"time"
 )
 
-// reprieve is how much longer a client has if its input lay unread in its socket when a deadline
-// passed: then the hub was late, not the client. Each deadline is put off at most once, so a client
-// that never stops sending gains no more.
-const reprieve = 2 * time.Second
-
-// tcpConn is a client's socket, for net/http, crypto/tls and a link with a goroutine of its own.
+// Conn is a client's TCP connection before Socket.Open, and for a blocking Socket.
 //
 // Problem: a process that was stopped, or a machine that is overloaded, finds deadlines over that
 // its clients have kept. Package net reports them without a look at the socket.
 //
 // Outline: a Read whose deadline is over returns the arrived bytes, and puts the deadline off by
-// reprieve, once. A deadline that was already over when it was set is a wake-up and no limit. Read
+// Reprieve, once. A deadline that was already over when it was set is a wake-up and no limit. Read
 // reports it at once.
-type tcpConn struct {
+type Conn struct {
 	*net.TCPConn
 
 	mu    sync.Mutex
@@ -31,12 +27,12 @@ type tcpConn struct {
 }
 
 // SetDeadline sets both deadlines.
-func (c *tcpConn) SetDeadline(t time.Time) error {
+func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // SetReadDeadline sets the deadline of reads.
-func (c *tcpConn) SetReadDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spent = !t.After(time.Now())
@@ -44,7 +40,7 @@ func (c *tcpConn) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline sets the deadline of writes.
-func (c *tcpConn) SetWriteDeadline(t time.Time) error {
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.write = t
@@ -52,7 +48,7 @@ func (c *tcpConn) SetWriteDeadline(t time.Time) error {
 }
 
 // Read reads the client's bytes.
-func (c *tcpConn) Read(b []byte) (int, error) {
+func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, err //nolint:wrapcheck // is the socket
@@ -61,7 +57,7 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 }
 
 // readOverdue reads the bytes that had arrived when the deadline passed.
-func (c *tcpConn) readOverdue(b []byte, late error) (int, error) {
+func (c *Conn) readOverdue(b []byte, late error) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.spent {
@@ -75,7 +71,7 @@ func (c *tcpConn) readOverdue(b []byte, late error) (int, error) {
 		return 0, late
 	}
 	c.spent = true
-	until := time.Now().Add(reprieve)
+	until := time.Now().Add(Reprieve)
 	_ = c.TCPConn.SetReadDeadline(until) // fails on a closed connection, as the next Read will
 	if !c.write.IsZero() && c.write.Before(until) {
 		_ = c.TCPConn.SetWriteDeadline(until)
@@ -95,15 +91,32 @@ func controlSocket(tcp *net.TCPConn, do func(fd int)) error {
 	return nil
 }
 
-// tcpListener turns the TCP connections that it accepts into tcpConns. It leaves connections of any
-// further type, like TLS, as they are.
-type tcpListener struct{ net.Listener }
+// NewListener returns a listener that turns the TCP connections of l into Conns. It leaves
+// connections of any further type, like TLS, as they are.
+func NewListener(l net.Listener) net.Listener { return listener{l} }
 
-// Accept waits for the next connection.
-func (l tcpListener) Accept() (net.Conn, error) {
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
-		return &tcpConn{TCPConn: tcp}, nil
+		return &Conn{TCPConn: tcp}, nil
 	}
 	return conn, err //nolint:wrapcheck // net/http looks at it
+}
+
+// Unwrap returns the connection below TLS, Sealed and Conn. Its Close sends nothing, so it never
+// blocks. Unwrap returns conn itself if conn wraps nothing.
+func Unwrap(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	switch c := conn.(type) {
+	case *Sealed:
+		return c.TCPConn
+	case *Conn:
+		return c.TCPConn
+	default:
+		return conn
+	}
 }

@@ -1,4 +1,4 @@
-package edge
+package netpoll
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// pollEvents is the most events of a look at the poller.
+	// pollEvents is the most events of a look at the epoll.
 	pollEvents = 256
 	// pollEdges are the events for which a socket is registered, once: it has input, it takes
 	// output, the client's half has ended. Each is told when it begins.
@@ -22,13 +22,12 @@ const (
 	pollWrites = syscall.EPOLLOUT | syscall.EPOLLHUP | syscall.EPOLLERR
 )
 
-// poller waits for all parked sockets. It is an epoll for which Go's own poller waits, so no thread
-// blocks.
+// epoll is an epoll(7) for which Go's own poller waits, so no thread blocks.
 //
 // The kernel returns with an event the data that was registered with the socket: a slot of the
 // table, and how often the slot was used before. So a late event of a closed socket does not reach
 // the next socket in its slot.
-type poller struct {
+type epoll struct {
 	file *os.File
 	raw  syscall.RawConn // of file
 
@@ -44,23 +43,8 @@ type pollSlot struct {
 	used   int32
 }
 
-// sharedPoller returns the poller of all links. It starts the poller for the first link. A
-// handshake is under way, so Shutdown has not ended.
-func (s *Server) sharedPoller() (*poller, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.polling == nil {
-		p, err := newPoller()
-		if err != nil {
-			return nil, err
-		}
-		s.polling = p
-	}
-	return s.polling, nil
-}
-
-// newPoller starts a poller. It ends by closePoller.
-func newPoller() (*poller, error) {
+// newEpoll starts an epoll. It ends by closeEpoll.
+func newEpoll() (*epoll, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -70,7 +54,7 @@ func newPoller() (*poller, error) {
 		_ = syscall.Close(fd)
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
+	p := &epoll{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		_ = p.file.Close()
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -79,14 +63,14 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// closePoller ends the poller, and waits for its goroutine. No socket may be left.
-func (p *poller) closePoller() {
+// closeEpoll ends the epoll, and waits for its goroutine. No socket may be left.
+func (p *epoll) closeEpoll() {
 	_ = p.file.Close()
 	<-p.done
 }
 
 // addSocket registers a socket. Its first event comes at once: the socket takes output.
-func (p *poller) addSocket(s *parked) error {
+func (p *epoll) addSocket(s *parked) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.free) == 0 {
@@ -105,7 +89,7 @@ func (p *poller) addSocket(s *parked) error {
 }
 
 // removeSocket forgets a socket, which must still be open.
-func (p *poller) removeSocket(s *parked) {
+func (p *epoll) removeSocket(s *parked) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = p.controlEpoll(syscall.EPOLL_CTL_DEL, s.fd, &syscall.EpollEvent{})
@@ -115,7 +99,7 @@ func (p *poller) removeSocket(s *parked) {
 	p.free = append(p.free, s.slot)
 }
 
-func (p *poller) controlEpoll(op, fd int, e *syscall.EpollEvent) error {
+func (p *epoll) controlEpoll(op, fd int, e *syscall.EpollEvent) error {
 	var err error
 	if e2 := p.raw.Control(
 		func(epoll uintptr) { err = syscall.EpollCtl(int(epoll), op, fd, e) }); e2 != nil {
@@ -128,7 +112,7 @@ func (p *poller) controlEpoll(op, fd int, e *syscall.EpollEvent) error {
 }
 
 // findSocket returns the socket of an event, or nil if the socket is gone.
-func (p *poller) findSocket(e *syscall.EpollEvent) *parked {
+func (p *epoll) findSocket(e *syscall.EpollEvent) *parked {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if slot := &p.slots[e.Fd]; slot.used == e.Pad {
@@ -138,7 +122,7 @@ func (p *poller) findSocket(e *syscall.EpollEvent) *parked {
 }
 
 // pollLoop tells sockets about their events.
-func (p *poller) pollLoop() {
+func (p *epoll) pollLoop() {
 	defer close(p.done)
 	events := make([]syscall.EpollEvent, pollEvents)
 	for {

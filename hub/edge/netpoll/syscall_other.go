@@ -1,6 +1,6 @@
 //go:build !unix
 
-package edge
+package netpoll
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// rawSocket returns nil: only Unix has sockets that can be written to without waiting. Links write
-// by goroutines.
+// rawSocket returns nil: only Unix has sockets that can be written to without waiting. A goroutine
+// does each write.
 func rawSocket(net.Conn) syscall.RawConn { return nil }
 
 func writeSocket(uintptr, []byte) (n int, blocked bool, err error) {
@@ -23,3 +23,9 @@ func readSocket(int, []byte) (n int, blocked bool, err error) {
 func pollSocket(int) (readable, writable bool) { return false, false }
 
 func endOfFile(_ int, err error) error { return err }
+
+func writeRaw(syscall.RawConn, []byte) (n int, blocked bool, err error) {
+	return 0, false, errors.ErrUnsupported
+}
+
+func hasRoom(uintptr) bool { return true }

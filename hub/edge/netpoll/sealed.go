@@ -1,4 +1,4 @@
-package edge
+package netpoll
 
 import (
 	"crypto/tls"
@@ -7,46 +7,55 @@ import (
 	"sync"
 )
 
-// NewTLSListener returns a listener for Server.Serve whose connections speak TLS. Their handshakes
-// can wait in line, and their links can be parked.
-func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
-	return &sealedListener{Listener: l, config: config}
-}
-
-type sealedListener struct {
+// TLSListener accepts TCP connections that speak TLS, and can be parked: *tls.Conn over Sealed.
+type TLSListener struct {
 	net.Listener
 
 	config *tls.Config
 }
 
-func (l *sealedListener) Accept() (net.Conn, error) {
+// NewTLSListener returns a listener for the TCP connections of l. It does no handshake.
+func NewTLSListener(l net.Listener, config *tls.Config) *TLSListener {
+	return &TLSListener{Listener: l, config: config}
+}
+
+// Accept waits for the next connection.
+func (l *TLSListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, fmt.Errorf("accept: %w", err)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		conn = &sealed{tcpConn: tcpConn{TCPConn: tcp}}
+		conn = &Sealed{Conn: Conn{TCPConn: tcp}}
 	}
 	return tls.Server(conn, l.config), nil
 }
 
-// sealed is the socket below crypto/tls. During the handshake and the request it is the socket
-// itself. When its link is parked, it never waits: a Read without input returns errAgain, and a
-// Write keeps its bytes in memory until the link flushes them.
-type sealed struct {
-	tcpConn
+// Sealed is the socket below crypto/tls. During the handshake and the request it is the connection
+// itself. When its Socket is parked, it never waits: a Read without input returns a temporary
+// error, and a Write keeps its bytes in memory until the Socket flushes them.
+type Sealed struct {
+	Conn
 
-	turn *handshakeTurn // of the handshake; nil: it is over
-	fd   int            // the parked link's descriptor; 0: not parked yet
+	divert func([]byte) (int, error) // reads in place of Conn; nil: Conn reads
+	fd     int                       // the parked socket's descriptor; 0: not parked
 
 	sending sync.Mutex
 	out     *[]byte // records that the socket has not taken; nil: none
 }
 
-// sealedBuffers hold records on their way. A link needs a single buffer.
+// DivertReads makes read do the reads of crypto/tls, for a handshake that waits for more than
+// input. nil ends that. Only the goroutine that uses the connection may call it, before
+// Socket.Open.
+func (s *Sealed) DivertReads(read func(b []byte) (int, error)) { s.divert = read }
+
+// sealedBuffers hold records on their way. A socket needs a single buffer.
 var sealedBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// sealedKept is the largest buffer, in bytes, that goes back into the pool: a writePiece as a
+// recordPiece is how many bytes go into a record of TLS.
+const recordPiece = 16 << 10
+
+// sealedKept is the largest buffer, in bytes, that goes back into the pool: a recordPiece as a
 // record, and the growth of append.
 const sealedKept = 20 << 10
 
@@ -59,12 +68,13 @@ func (againError) Error() string   { return "nothing to read now" }
 func (againError) Timeout() bool   { return true }
 func (againError) Temporary() bool { return true }
 
-func (s *sealed) Read(b []byte) (int, error) {
-	if s.turn != nil {
-		return s.turn.readClient(b)
+// Read reads records.
+func (s *Sealed) Read(b []byte) (int, error) {
+	if s.divert != nil {
+		return s.divert(b)
 	}
 	if s.fd == 0 {
-		return s.tcpConn.Read(b)
+		return s.Conn.Read(b)
 	}
 	n, blocked, err := readSocket(s.fd, b)
 	if blocked {
@@ -73,7 +83,8 @@ func (s *sealed) Read(b []byte) (int, error) {
 	return n, endOfFile(n, err)
 }
 
-func (s *sealed) Write(b []byte) (int, error) {
+// Write takes records.
+func (s *Sealed) Write(b []byte) (int, error) {
 	if s.fd == 0 {
 		return s.TCPConn.Write(b) //nolint:wrapcheck // is the socket
 	}
@@ -87,7 +98,7 @@ func (s *sealed) Write(b []byte) (int, error) {
 }
 
 // flushRecords writes waiting records. blocked means that the socket did not take all of them.
-func (s *sealed) flushRecords() (n int, blocked bool, err error) {
+func (s *Sealed) flushRecords() (n int, blocked bool, err error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	for s.out != nil {
@@ -105,7 +116,7 @@ func (s *sealed) flushRecords() (n int, blocked bool, err error) {
 }
 
 // unflushedSize returns how many bytes wait to be flushed.
-func (s *sealed) unflushedSize() int {
+func (s *Sealed) unflushedSize() int {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	if s.out == nil {
@@ -115,7 +126,7 @@ func (s *sealed) unflushedSize() int {
 }
 
 // dropRecords forgets the bytes that the socket has not taken.
-func (s *sealed) dropRecords() {
+func (s *Sealed) dropRecords() {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	if s.out != nil {
@@ -123,7 +134,7 @@ func (s *sealed) dropRecords() {
 	}
 }
 
-func (s *sealed) recycleRecordsLocked() {
+func (s *Sealed) recycleRecordsLocked() {
 	if cap(*s.out) <= sealedKept {
 		*s.out = (*s.out)[:0]
 		sealedBuffers.Put(s.out)
