@@ -8,6 +8,7 @@ import (
 	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node"
 )
 
 func TestTheBannerIsAligned(t *testing.T) {
@@ -15,10 +16,14 @@ func TestTheBannerIsAligned(t *testing.T) {
 		t *terminal.Terminal,
 	) {
 		printBanner(t,
-			addresses{"127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:9100", ""}, false, "",
+			node.Addresses{
+				Clients: "127.0.0.1:8080", Control: "127.0.0.1:9090", Ops: "127.0.0.1:9100",
+			}, false, "",
 		)
 		printBanner(t,
-			addresses{"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:40003", ""}, true, "",
+			node.Addresses{
+				Clients: "127.0.0.1:40001", Control: "127.0.0.1:40002", Ops: "127.0.0.1:40003",
+			}, true, "",
 		)
 	}), build.Version(), "VERSION"))
 }

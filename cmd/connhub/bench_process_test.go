@@ -41,8 +41,8 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 	p := startProcess(t, "serve", "--single-hub", "--insecure-dev", "--listen-clients=127.0.0.1:0",
 		"--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--log-level=info")
 	where := []string{
-		"--addr=" + p.control, "--url=ws://" + p.clients,
-		"--ops-url=http://" + p.ops, "--connections=50",
+		"--addr=" + p.Control, "--url=ws://" + p.Clients,
+		"--ops-url=http://" + p.Ops, "--connections=50",
 	}
 	sends := []string{
 		"sends", "sends_per_second", "deliveries", "deliveries_per_second",
@@ -97,14 +97,14 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 			if hub, ok := report["hub"].(map[string]any); !ok || hub["cpu_cores"] == nil {
 				t.Errorf("nothing of the hub: %v", report)
 			}
-			if g := get(t, "http://"+p.ops+"/debug/invariants", nil); g.code != 200 ||
-				g.body != "all hold (0 connections)\n" {
-				t.Errorf("afterwards: %d %s", g.code, g.body)
+			if g := testkit.Get(t, "http://"+p.Ops+"/debug/invariants", nil); g.Code != 200 ||
+				g.Body != "all hold (0 connections)\n" {
+				t.Errorf("afterwards: %d %s", g.Code, g.Body)
 			}
 		})
 	}
 	// Tokens can't be had there, and their absence is said with what to do.
-	r := connhub(t, "", "bench", "connect", "--addr="+p.control)
+	r := connhub(t, "", "bench", "connect", "--addr="+p.Control)
 	if r.code != terminal.ExitError ||
 		!strings.Contains(r.stderr, "NO_SIGNING_KEY") || !strings.Contains(r.stderr, "--url") {
 		t.Errorf("without --url: exit %d, %s", r.code, r.stderr)
@@ -114,14 +114,14 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 func TestBenchGetsItsURLsWithTokens(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, serveArgs(t)...)
-	report := benchJSON(t, "unicast", "--addr="+p.control,
-		"--url=ws://"+p.clients, "--url=http://"+p.clients+"/", "--ops-url=http://"+p.ops,
-		"--secret-file="+testkit.WriteFile(t, "secret", someSecret), "--connections=10",
+	report := benchJSON(t, "unicast", "--addr="+p.Control,
+		"--url=ws://"+p.Clients, "--url=http://"+p.Clients+"/", "--ops-url=http://"+p.Ops,
+		"--secret-file="+testkit.WriteFile(t, "secret", testkit.SomeSecret), "--connections=10",
 		"--duration=300ms")
 	if number(t, report, "sends") == 0 || number(t, report, "missing") != 0 {
 		t.Errorf("%v", report)
 	}
-	r := connhub(t, "", "bench", "connect", "--addr="+p.control, "--url=ws://"+p.clients)
+	r := connhub(t, "", "bench", "connect", "--addr="+p.Control, "--url=ws://"+p.Clients)
 	if r.code != terminal.ExitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
 		t.Errorf("without the secret: exit %d, %s", r.code, r.stderr)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 func TestHelpOfBenchesStaysAsItIs(t *testing.T) {
@@ -184,15 +185,15 @@ func TestPaceSaysWhenMessagesAreDue(t *testing.T) {
 
 func TestOperationsOfAnotherHubAreNotTaken(t *testing.T) {
 	t.Parallel()
-	hub, other := start(t, nil), start(t, nil)
+	hub, other := nodetest.Start(t, nil), nodetest.Start(t, nil)
 	for name, tt := range map[string]struct{ ops, want string }{
 		"another hub": {
-			"http://" + other.ops, "saw 0 of 5 connections come: name all hubs with --ops-url",
+			"http://" + other.Ops, "saw 0 of 5 connections come: name all hubs with --ops-url",
 		},
 		"nothing":    {"http://127.0.0.1:1", "connection refused"},
-		"no metrics": {"http://" + hub.ops + "/debug/pprof", "404 Not Found"},
+		"no metrics": {"http://" + hub.Ops + "/debug/pprof", "404 Not Found"},
 	} {
-		r := connhub(t, "", "bench", "idle", "--addr="+hub.control,
+		r := connhub(t, "", "bench", "idle", "--addr="+hub.Control,
 			"--connections=5", "--duration=50ms", "--json", "--ops-url="+tt.ops)
 		var report struct {
 			Hub        *struct{}
@@ -216,8 +217,8 @@ func TestBenchWithoutAHubSaysSo(t *testing.T) {
 	) || r.stdout != "" {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
 	}
-	hub := start(t, nil)
-	r = connhub(t, "", "bench", "connect", "--addr="+hub.control,
+	hub := nodetest.Start(t, nil)
+	r = connhub(t, "", "bench", "connect", "--addr="+hub.Control,
 		"--connections=5", "--url=ws://127.0.0.1:1")
 	if r.code != terminal.ExitError || !strings.Contains(
 		r.stderr, "of 5: dial tcp 127.0.0.1:1: connect: connection refused",
@@ -228,20 +229,21 @@ func TestBenchWithoutAHubSaysSo(t *testing.T) {
 
 func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
+	hub := nodetest.Start(t, nil)
 	var stdout, stderr testkit.LockedBuffer
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
 		ended <- runArgs(ctx, []string{
 			"bench", "fanout",
-			"--addr=" + hub.control, "--connections=5", "--duration=1h", "--rate=200", "--json",
+			"--addr=" + hub.Control, "--connections=5", "--duration=1h", "--rate=200", "--json",
 		},
 			terminal.New(strings.NewReader(""), &stdout, &stderr))
 	}()
 	sends := func() bool {
 		return strings.Contains(
-			get(t, "http://"+hub.ops+"/metrics", nil).body, "connhub_messages_written_total 1",
+			testkit.Get(t, "http://"+hub.Ops+"/metrics", nil).Body,
+			"connhub_messages_written_total 1",
 		)
 	}
 	pollUntil(10*time.Second, sends) // several: each is written five times
@@ -261,12 +263,12 @@ func TestInterruptedBenchTellsWhatItMeasuredAndLeavesNothing(t *testing.T) {
 		t.Errorf("%s", stdout.String())
 	}
 	if out := mustRun(
-		t, "connections", "--addr="+hub.control, "--json",
+		t, "connections", "--addr="+hub.Control, "--json",
 	); strings.Contains(out, `"id"`) {
 		t.Errorf("connections are left: %s", out)
 	}
 	if out := mustRun(
-		t, "groups", "--addr="+hub.control, "--json",
+		t, "groups", "--addr="+hub.Control, "--json",
 	); strings.Contains(out, `"name"`) {
 		t.Errorf("groups are left: %s", out)
 	}

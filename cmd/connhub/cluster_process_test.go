@@ -14,13 +14,12 @@ import (
 
 	"github.com/coder/websocket"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/connhub/connhub/cli/terminal"
-	"github.com/connhub/connhub/discovery/embedded"
+	"github.com/connhub/connhub/discovery/embedded/etcdtest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -96,29 +95,6 @@ func (d *door) pass(in net.Conn) bool {
 	return true
 }
 
-// etcd starts one that ends with the test, and returns its address.
-func etcd(t *testing.T) string {
-	t.Helper()
-	c := embedded.DefaultConfig()
-	c.Dir, c.ClientAddress, c.NoSync = t.TempDir(), "127.0.0.1:0", true
-	e, err := embedded.Start(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
-	return e.Endpoint()
-}
-
-func etcdClient(t *testing.T, address string) *clientv3.Client {
-	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
 // memberArgs are the arguments of a hub without secrets in the cluster of an etcd.
 func memberArgs(etcd string, more ...string) []string {
 	return append([]string{
@@ -133,7 +109,7 @@ func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
 	testkit.Eventually(t, "all hubs are listed", func() bool {
 		var list controlv1.ListHubsResponse
 		if err := protojson.Unmarshal([]byte(
-			mustRun(t, append([]string{"hubs", "--json", "--addr=" + p.control}, flags...)...),
+			mustRun(t, append([]string{"hubs", "--json", "--addr=" + p.Control}, flags...)...),
 		), &list); err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +125,7 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 		"--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080",
 	}
 	first := startProcess(t, append(common, "--etcd-listen=127.0.0.1:0")...)
-	address, _ := waitForLog(t, first.log, "starting")["etcd"].(string)
+	address, _ := testkit.WaitForLog(t, first.log, "starting")["etcd"].(string)
 	second := startProcess(t, append(common, "--join="+address)...)
 	first.seesHubs(t, 2)
 	second.seesHubs(t, 2)
@@ -161,19 +137,19 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 
-	ann := dialClient(t, second.clients, "user=ann")
-	_ = mustRun(t, "send", "--addr="+first.control, "--user=ann", "over the mesh")
-	if got := next(t, ann); got != "over the mesh" {
+	ann := testkit.DialClient(t, second.Clients, "user=ann")
+	_ = mustRun(t, "send", "--addr="+first.Control, "--user=ann", "over the mesh")
+	if got := testkit.NextMessage(t, ann); got != "over the mesh" {
 		t.Errorf("got %q", got)
 	}
 	var issued struct{ URL string }
 	if err := json.Unmarshal(
-		[]byte(mustRun(t, "token", "--addr="+first.control, "--user=bob", "--json")), &issued,
+		[]byte(mustRun(t, "token", "--addr="+first.Control, "--user=bob", "--json")), &issued,
 	); err != nil {
 		t.Fatal(err)
 	}
 	bob, response, err := websocket.Dial(
-		t.Context(), strings.Replace(issued.URL, "127.0.0.1:8080", second.clients, 1), nil,
+		t.Context(), strings.Replace(issued.URL, "127.0.0.1:8080", second.Clients, 1), nil,
 	)
 	if err != nil {
 		t.Fatalf("the second hub refuses a token of the first: %v", err)
@@ -185,17 +161,17 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 
 	first.signal(t, os.Kill) // and etcd with it
 	<-first.ended
-	_ = mustRun(t, "send", "--addr="+second.control, "--user=ann", "still here")
-	if got := next(t, ann); got != "still here" {
+	_ = mustRun(t, "send", "--addr="+second.Control, "--user=ann", "still here")
+	if got := testkit.NextMessage(t, ann); got != "still here" {
 		t.Errorf("got %q", got)
 	}
-	carol := dialClient(t, second.clients, "user=carol")
-	_ = mustRun(t, "send", "--addr="+second.control, "--user=carol", "welcome")
-	if got := next(t, carol); got != "welcome" {
+	carol := testkit.DialClient(t, second.Clients, "user=carol")
+	_ = mustRun(t, "send", "--addr="+second.Control, "--user=carol", "welcome")
+	if got := testkit.NextMessage(t, carol); got != "welcome" {
 		t.Errorf("got %q", got)
 	}
-	if g := get(t, "http://"+second.ops+"/readyz", nil); g.code != 200 {
-		t.Errorf("/readyz: %d %s", g.code, g.body)
+	if g := testkit.Get(t, "http://"+second.Ops+"/readyz", nil); g.Code != 200 {
+		t.Errorf("/readyz: %d %s", g.Code, g.Body)
 	}
 	for _, client := range []*websocket.Conn{ann, bob, carol} { // they would not read its close
 		_ = client.CloseNow()
@@ -211,12 +187,12 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 	d := newDoor(t)
 	p, quits := launch(t, memberArgs(d.address())...), launch(t, memberArgs(d.address())...)
 	for _, p := range []*process{p, quits} {
-		if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 503 ||
-			g.body != "joining the cluster: waiting for etcd\n" {
-			t.Errorf("/readyz: %d %q", g.code, g.body)
+		if g := testkit.Get(t, "http://"+p.Ops+"/readyz", nil); g.Code != 503 ||
+			g.Body != "joining the cluster: waiting for etcd\n" {
+			t.Errorf("/readyz: %d %q", g.Code, g.Body)
 		}
 	}
-	_, err := controlv1.NewGroupServiceClient(dialControl(t, p.control)).ListGroups(
+	_, err := controlv1.NewGroupServiceClient(testkit.DialControl(t, p.Control)).ListGroups(
 		t.Context(), &controlv1.ListGroupsRequest{},
 	)
 	if status.Code(err) != codes.Unavailable {
@@ -224,11 +200,11 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 	}
 	early, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if conn, _, err := websocket.Dial(early, "ws://"+p.clients+"/ws", nil); err == nil {
+	if conn, _, err := websocket.Dial(early, "ws://"+p.Clients+"/ws", nil); err == nil {
 		t.Error("a client was let in")
 		_ = conn.CloseNow()
 	}
-	if line := waitForLog(
+	if line := testkit.WaitForLog(
 		t, p.log, "etcd can't be reached; retrying",
 	); line["reason"] != "broken" || line["error"] == "" {
 		t.Errorf("the log says %v", line)
@@ -238,13 +214,13 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 		t.Errorf("a hub that is not wanted any more exits %d:\n%s", code, quits.log)
 	}
 
-	address := etcd(t)
+	address := etcdtest.StartEtcd(t)
 	d.open(address)
-	_ = waitForLog(t, p.log, "ready")
-	if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 200 {
-		t.Errorf("/readyz: %d %q", g.code, g.body)
+	_ = testkit.WaitForLog(t, p.log, "ready")
+	if g := testkit.Get(t, "http://"+p.Ops+"/readyz", nil); g.Code != 200 {
+		t.Errorf("/readyz: %d %q", g.Code, g.Body)
 	}
-	_ = dialClient(t, p.clients, "user=ann").CloseNow()
+	_ = testkit.DialClient(t, p.Clients, "user=ann").CloseNow()
 	p.seesHubs(t, 1)
 	if n := strings.Count(p.log.String(), "etcd can't be reached"); n != 1 {
 		t.Errorf("the log says %d times that etcd is away", n)
@@ -254,7 +230,7 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 	if code := p.exitCode(t, 10*time.Second); code != 0 {
 		t.Errorf("exit %d:\n%s", code, p.log)
 	}
-	left, err := etcdClient(t, address).Get(
+	left, err := etcdtest.DialEtcd(t, address).Get(
 		t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly(),
 	)
 	if err != nil || left.Count != 0 {
@@ -264,12 +240,12 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 
 func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	t.Parallel()
-	address := etcd(t)
+	address := etcdtest.StartEtcd(t)
 	p := startProcess(t, memberArgs(address)...)
 	const lost = "aaaaaaaa" // a hub that is listed, and nobody answers
 	member := `{"id":"` + lost +
 		`","control_address":"` + newDoor(t).address() + `","started":"2026-01-02T03:04:05Z"}`
-	if _, err := etcdClient(t, address).Put(
+	if _, err := etcdtest.DialEtcd(t, address).Put(
 		t.Context(), "/connhub/hubs/"+lost, member,
 	); err != nil {
 		t.Fatal(err)
@@ -278,7 +254,7 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 
 	to := func(text string, flags ...string) []string {
 		return append(
-			[]string{"send", "--addr=" + p.control, "--user=ann", "--wait=queued", text}, flags...,
+			[]string{"send", "--addr=" + p.Control, "--user=ann", "--wait=queued", text}, flags...,
 		)
 	}
 	for _, tt := range []struct {
@@ -318,7 +294,7 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 
 func declareDead(t *testing.T, etcd, hub string) {
 	t.Helper()
-	_, err := etcdClient(t, etcd).Txn(t.Context()).Then(
+	_, err := etcdtest.DialEtcd(t, etcd).Txn(t.Context()).Then(
 		clientv3.OpDelete("/connhub/hubs/"+hub),
 		clientv3.OpPut("/connhub/dead/"+hub, `{"by":"another"}`),
 	).Commit()
@@ -329,17 +305,17 @@ func declareDead(t *testing.T, etcd, hub string) {
 
 func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
 	t.Parallel()
-	address := etcd(t)
+	address := etcdtest.StartEtcd(t)
 	p := startProcess(t, memberArgs(address)...)
-	ann := dialClient(t, p.clients, "user=ann")
-	id, _ := waitForLog(t, p.log, "ready")["hub"].(string)
+	ann := testkit.DialClient(t, p.Clients, "user=ann")
+	id, _ := testkit.WaitForLog(t, p.log, "ready")["hub"].(string)
 	declareDead(t, address, id)
 	if _, _, err := ann.Read(
 		t.Context(),
 	); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("its client sees %v", err)
 	}
-	if line := waitForLog(t, p.log, "starting anew as another hub"); line["was"] != id ||
+	if line := testkit.WaitForLog(t, p.log, "starting anew as another hub"); line["was"] != id ||
 		line["hub"] == id {
 		t.Errorf("the log says %v", line)
 	}
@@ -348,8 +324,9 @@ func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
 
 func TestAHubThatCanNotJoinEnds(t *testing.T) {
 	t.Parallel()
-	address := etcd(t)
-	if _, err := etcdClient(t, address).Put(t.Context(), "/broken/cluster", "\n"); err != nil {
+	address := etcdtest.StartEtcd(t)
+	if _, err := etcdtest.DialEtcd(t, address).Put(t.Context(), "/broken/cluster",
+		"\n"); err != nil {
 		t.Fatal(err)
 	}
 	r := connhub(t, "", memberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...)
@@ -361,14 +338,14 @@ func TestAHubThatCanNotJoinEnds(t *testing.T) {
 
 func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
 	t.Parallel()
-	address, dir := etcd(t), t.TempDir()
-	cert, key := writeCertificate(t, dir, "hub")
-	backend := testkit.WriteFile(t, "backend", someSecret+"\n")
+	address, dir := etcdtest.StartEtcd(t), t.TempDir()
+	cert, key := testkit.WriteCertificate(t, dir, "hub")
+	backend := testkit.WriteFile(t, "backend", testkit.SomeSecret+"\n")
 	args := []string{
 		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + address,
 		"--public-url=https://hub.example",
-		"--token-key-file=" + testkit.WriteFile(t, "k", someKey),
+		"--token-key-file=" + testkit.WriteFile(t, "k", testkit.SomeKey),
 		"--backend-secret-file=" + backend,
 		"--control-tls-cert-file=" + cert, "--control-tls-key-file=" + key,
 		"--peer-ca-file=" + cert,
@@ -387,10 +364,10 @@ func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
 	)
 	for _, p := range []*process{first, second} {
 		p.seesHubs(t, 2, "--tls-ca-file="+cert, "--secret-file="+backend)
-		_ = waitForLog(t, p.log, "linked")
+		_ = testkit.WaitForLog(t, p.log, "linked")
 	}
 	for _, p := range []*process{first, second} {
-		for _, secret := range []string{someSecret, someKey, oldSecret, newSecret} {
+		for _, secret := range []string{testkit.SomeSecret, testkit.SomeKey, oldSecret, newSecret} {
 			if strings.Contains(p.log.String(), secret) {
 				t.Error("the log has a secret")
 			}

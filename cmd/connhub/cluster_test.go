@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,9 +9,10 @@ import (
 
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node"
 )
 
-func planServe(t *testing.T, args ...string) serverPlan {
+func planServe(t *testing.T, args ...string) node.Config {
 	t.Helper()
 	c, err := parse(t, append([]string{"serve"}, args...)...)
 	if err != nil {
@@ -25,7 +25,7 @@ func planServe(t *testing.T, args ...string) serverPlan {
 	return plan
 }
 
-func planDev(t *testing.T, args ...string) serverPlan {
+func planDev(t *testing.T, args ...string) node.Config {
 	t.Helper()
 	c, err := parse(t, append([]string{"dev", "--data-dir=" + t.TempDir()}, args...)...)
 	if err != nil {
@@ -39,14 +39,15 @@ func planDev(t *testing.T, args ...string) serverPlan {
 }
 
 func TestClusterSettingsReachEtcdAndMesh(t *testing.T) {
-	cert, key := writeCertificate(t, t.TempDir(), "hub")
+	cert, key := testkit.WriteCertificate(t, t.TempDir(), "hub")
 	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "https://etcd-0:2379, https://etcd-1:2379,")
 	p := planServe(t,
-		"--token-key-file="+testkit.WriteFile(t, "k", someKey),
-		"--backend-secret-file="+testkit.WriteFile(t, "b", someSecret),
+		"--token-key-file="+testkit.WriteFile(t, "k", testkit.SomeKey),
+		"--backend-secret-file="+testkit.WriteFile(t, "b", testkit.SomeSecret),
 		"--public-url=https://hub.example",
 		"--peer-secret-file="+testkit.WriteFile(
-			t, "p", "# newest first\n"+otherSecret+"\npeer-secret-that-is-old-0123456789-0123\n",
+			t, "p", "# newest first\n"+testkit.OtherSecret+
+				"\npeer-secret-that-is-old-0123456789-0123\n",
 		),
 		"--etcd-prefix=/a/b", "--etcd-ca-file="+cert, "--etcd-cert-file="+cert,
 		"--etcd-key-file="+key,
@@ -54,8 +55,8 @@ func TestClusterSettingsReachEtcdAndMesh(t *testing.T) {
 			testkit.WriteFile(t, "w", "pass word\r\nmore\n"),
 		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key, "--peer-ca-file="+cert,
 		"--peer-server-name=hubs.internal",
-		"--advertise-control=10.0.0.1:9090", "--zone=eu-1a", "--interest-hash-bits=8").cluster
-	r := p.registry
+		"--advertise-control=10.0.0.1:9090", "--zone=eu-1a", "--interest-hash-bits=8").Cluster
+	r := p.Registry
 	if diff := cmp.Diff(
 		[]string{"https://etcd-0:2379", "https://etcd-1:2379"}, r.Endpoints,
 	); diff != "" {
@@ -70,27 +71,27 @@ func TestClusterSettingsReachEtcdAndMesh(t *testing.T) {
 		pair.Leaf.Subject.CommonName != "hub" {
 		t.Errorf("certificate for etcd: %v, %v", pair, err)
 	}
-	if p.peerTLS == nil || p.peerTLS.RootCAs == nil || p.peerTLS.ServerName != "hubs.internal" {
-		t.Errorf("TLS of other hubs: %+v", p.peerTLS)
+	if p.PeerTLS == nil || p.PeerTLS.RootCAs == nil || p.PeerTLS.ServerName != "hubs.internal" {
+		t.Errorf("TLS of other hubs: %+v", p.PeerTLS)
 	}
-	if p.peerSecret != otherSecret || p.advertise != "10.0.0.1:9090" ||
-		p.zone != "eu-1a" || p.hashBits != 8 || p.embedded != nil {
+	if p.PeerSecret != testkit.OtherSecret || p.Advertise != "10.0.0.1:9090" ||
+		p.Zone != "eu-1a" || p.HashBits != 8 || p.Embedded != nil {
 		t.Errorf("plan: %+v", p)
 	}
 }
 
 func TestHubsOfAClusterTalkPlainTextUnlessControlDoesNot(t *testing.T) {
 	p := planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379",
-		"--etcd-endpoints=127.0.0.1:2380").cluster
-	if p.peerTLS != nil || p.peerSecret != "" || p.registry.TLS != nil ||
-		p.registry.Prefix != "/connhub" || len(p.registry.Endpoints) != 2 || p.hashBits != 64 {
+		"--etcd-endpoints=127.0.0.1:2380").Cluster
+	if p.PeerTLS != nil || p.PeerSecret != "" || p.Registry.TLS != nil ||
+		p.Registry.Prefix != "/connhub" || len(p.Registry.Endpoints) != 2 || p.HashBits != 64 {
 		t.Errorf("plan: %+v", p)
 	}
-	cert, key := writeCertificate(t, t.TempDir(), "hub")
+	cert, key := testkit.WriteCertificate(t, t.TempDir(), "hub")
 	p = planServe(t, "--insecure-dev", "--etcd-endpoints=127.0.0.1:2379",
-		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key).cluster
-	if p.peerTLS == nil || p.peerTLS.RootCAs != nil || p.peerTLS.ServerName != "" {
-		t.Errorf("TLS with the system's roots: %+v", p.peerTLS)
+		"--control-tls-cert-file="+cert, "--control-tls-key-file="+key).Cluster
+	if p.PeerTLS == nil || p.PeerTLS.RootCAs != nil || p.PeerTLS.ServerName != "" {
+		t.Errorf("TLS with the system's roots: %+v", p.PeerTLS)
 	}
 }
 
@@ -102,25 +103,25 @@ func TestAnEmptyVariableIsAForgottenOne(t *testing.T) {
 	) {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
-	if p := planServe(t, "--insecure-dev", "--single-hub"); p.cluster != nil {
-		t.Errorf("a single hub has a cluster: %+v", p.cluster)
+	if p := planServe(t, "--insecure-dev", "--single-hub"); p.Cluster != nil {
+		t.Errorf("a single hub has a cluster: %+v", p.Cluster)
 	}
 }
 
 func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := planDev(t, "--data-dir="+dir, "--etcd-listen=127.0.0.1:0").cluster
-	if p.embedded == nil || p.embedded.Dir != filepath.Join(dir, "etcd") ||
-		p.embedded.ClientAddress != "127.0.0.1:0" || p.registry.Prefix != devPrefix {
+	p := planDev(t, "--data-dir="+dir, "--etcd-listen=127.0.0.1:0").Cluster
+	if p.Embedded == nil || p.Embedded.Dir != filepath.Join(dir, "etcd") ||
+		p.Embedded.ClientAddress != "127.0.0.1:0" || p.Registry.Prefix != devPrefix {
 		t.Errorf("its own: %+v", p)
 	}
-	if p := planDev(t).cluster; p.embedded.ClientAddress != "127.0.0.1:2379" {
-		t.Errorf("by default at %s", p.embedded.ClientAddress)
+	if p := planDev(t).Cluster; p.Embedded.ClientAddress != "127.0.0.1:2379" {
+		t.Errorf("by default at %s", p.Embedded.ClientAddress)
 	}
-	p = planDev(t, "--join=127.0.0.1:2379").cluster
-	if p.embedded != nil || strings.Join(p.registry.Endpoints, " ") != "127.0.0.1:2379" ||
-		p.registry.Prefix != devPrefix {
+	p = planDev(t, "--join=127.0.0.1:2379").Cluster
+	if p.Embedded != nil || strings.Join(p.Registry.Endpoints, " ") != "127.0.0.1:2379" ||
+		p.Registry.Prefix != devPrefix {
 		t.Errorf("another: %+v", p)
 	}
 	for flag, want := range map[string]string{
@@ -134,41 +135,6 @@ func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
 			"--data-dir="+t.TempDir()); r.code != terminal.ExitUsage ||
 			!strings.Contains(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
-		}
-	}
-}
-
-func TestOtherHubsDialWhereControlListens(t *testing.T) {
-	bound := func(address string) net.Addr {
-		a, err := net.ResolveTCPAddr("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
-	for listen, c := range map[string]struct{ bound, want string }{
-		"127.0.0.1:0":       {"127.0.0.1:4711", "127.0.0.1:4711"},
-		"[::1]:9090":        {"[::1]:9090", "[::1]:9090"},
-		"localhost:0":       {"127.0.0.1:4711", "localhost:4711"},
-		"hub-0.hubs:9090":   {"10.0.0.7:9090", "hub-0.hubs:9090"},
-		"192.0.2.1:control": {"192.0.2.1:9090", "192.0.2.1:9090"},
-	} {
-		if got, err := findAdvertised(listen, bound(c.bound)); err != nil || got != c.want {
-			t.Errorf("%s: %s, %v, want %s", listen, got, err, c.want)
-		}
-	}
-	for _, listen := range []string{":9090", "0.0.0.0:9090", "[::]:9090"} {
-		got, err := findAdvertised(listen, bound("[::]:9090"))
-		if err != nil { // a machine that has no network
-			if !strings.Contains(err.Error(), "--advertise-control") {
-				t.Errorf("%s: %v", listen, err)
-			}
-			continue
-		}
-		host, port, err := net.SplitHostPort(got)
-		if ip := net.ParseIP(host); err != nil || port != "9090" || ip == nil ||
-			ip.IsLoopback() || ip.IsUnspecified() || listen == "0.0.0.0:9090" && ip.To4() == nil {
-			t.Errorf("%s: %s, %v", listen, got, err)
 		}
 	}
 }

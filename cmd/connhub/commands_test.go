@@ -14,13 +14,14 @@ import (
 	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 // connectionID returns the id of the only connection of a user.
-func connectionID(t *testing.T, hub *running, user string) string {
+func connectionID(t *testing.T, hub *nodetest.Hub, user string) string {
 	t.Helper()
 	var list controlv1.ListConnectionsResponse
-	out := mustRun(t, "connections", "--json", "--addr="+hub.control, "--user="+user)
+	out := mustRun(t, "connections", "--json", "--addr="+hub.Control, "--user="+user)
 	if err := protojson.Unmarshal([]byte(out), &list); err != nil ||
 		len(list.GetConnections()) != 1 {
 		t.Fatalf("connections of %s: %s (%v)", user, out, err)
@@ -30,14 +31,14 @@ func connectionID(t *testing.T, hub *running, user string) string {
 
 func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann&group=blue")
-	bob := dialClient(t, hub.clients, "user=bob&group=blue&group=red")
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann&group=blue")
+	bob := testkit.DialClient(t, hub.Clients, "user=bob&group=blue&group=red")
 	id := connectionID(t, hub, "ann")
 
 	send := func(args ...string) string {
 		t.Helper()
-		out := mustRun(t, append([]string{"send", "--addr=" + hub.control}, args...)...)
+		out := mustRun(t, append([]string{"send", "--addr=" + hub.Control}, args...)...)
 		first, _, _ := strings.Cut(out, "\n")
 		return first
 	}
@@ -68,7 +69,7 @@ func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 			t.Errorf("send %q: %q, want %q", tt.args, got, want)
 		}
 		for _, conn := range tt.to {
-			if got := next(t, conn); got != tt.text {
+			if got := testkit.NextMessage(t, conn); got != tt.text {
 				t.Errorf("send %q: a client got %q, want %q", tt.args, got, tt.text)
 			}
 		}
@@ -80,10 +81,10 @@ func TestSendReachesConnectionsUsersGroupsAndEveryone(t *testing.T) {
 
 func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann")
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
 	to := func(args ...string) []string {
-		return append([]string{"send", "--addr=" + hub.control, "--user=ann"}, args...)
+		return append([]string{"send", "--addr=" + hub.Control, "--user=ann"}, args...)
 	}
 	for _, tt := range []struct {
 		stdin string
@@ -101,7 +102,7 @@ func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 			t.Errorf("%q: exit %d, %s", tt.args, r.code, r.stderr)
 			continue
 		}
-		if got := next(t, ann); got != tt.want {
+		if got := testkit.NextMessage(t, ann); got != tt.want {
 			t.Errorf("%q: got %.40q, want %.40q", tt.args, got, tt.want)
 		}
 	}
@@ -118,9 +119,9 @@ func TestSendReadsStandardInputAndFilesWhole(t *testing.T) {
 
 func TestSendOptionsReachTheClient(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
+	hub := nodetest.Start(t, nil)
 	conn, response, err := websocket.Dial(t.Context(),
-		"ws://"+hub.clients+"/client/hubs/chat?user=ann",
+		"ws://"+hub.Clients+"/client/hubs/chat?user=ann",
 		&websocket.DialOptions{Subprotocols: []string{"json.connhub.v1"}})
 	if err != nil {
 		t.Fatal(err)
@@ -129,9 +130,9 @@ func TestSendOptionsReachTheClient(t *testing.T) {
 		_ = response.Body.Close()
 	}
 	defer func() { _ = conn.CloseNow() }()
-	_ = next(t, conn) // greeting
+	_ = testkit.NextMessage(t, conn) // greeting
 
-	out := mustRun(t, "send", "--addr="+hub.control,
+	out := mustRun(t, "send", "--addr="+hub.Control,
 		"-n", "chat", "--user=ann", "--user=bob", "--event=score", "-m", "a=1", "--metadata=b=x=y",
 		"--message-id=m-1", "--ttl=1m", "--request-id=r-1", "--wait=acked", "--wait-timeout=2s",
 		"--policy=conflate", "--key=k", "--detail", "hi")
@@ -142,7 +143,7 @@ func TestSendOptionsReachTheClient(t *testing.T) {
 		t.Errorf("receipt:\n%s\nwant:\n%s", out, want)
 	}
 	var got map[string]any
-	if err := json.Unmarshal([]byte(next(t, conn)), &got); err != nil {
+	if err := json.Unmarshal([]byte(testkit.NextMessage(t, conn)), &got); err != nil {
 		t.Fatal(err)
 	}
 	if fmt.Sprintf(
@@ -152,7 +153,7 @@ func TestSendOptionsReachTheClient(t *testing.T) {
 	}
 
 	args := []string{
-		"send", "--addr=" + hub.control, "-n", "chat", "--user=ann", "--request-id=r-2", "again",
+		"send", "--addr=" + hub.Control, "-n", "chat", "--user=ann", "--request-id=r-2", "again",
 	}
 	_ = mustRun(t, args...)
 	if out := mustRun(t, args...); !strings.HasPrefix(
@@ -170,12 +171,12 @@ func TestSendOptionsReachTheClient(t *testing.T) {
 
 func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann&group=blue")
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann&group=blue")
 	for range 4 {
-		dialClient(t, hub.clients, "user=bob")
+		testkit.DialClient(t, hub.Clients, "user=bob")
 	}
-	addr := "--addr=" + hub.control
+	addr := "--addr=" + hub.Control
 	id := connectionID(t, hub, "ann")
 	if got := strings.Count(mustRun(t, "connections", addr), "\n"); got != 6 {
 		t.Errorf("connections: %d lines, want a header and 5", got)
@@ -244,9 +245,9 @@ func TestConnectionsAreListedShownAndClosed(t *testing.T) {
 
 func TestGroupsAreChangedListedAndShown(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	dialClient(t, hub.clients, "user=ann&group=blue")
-	addr := "--addr=" + hub.control
+	hub := nodetest.Start(t, nil)
+	testkit.DialClient(t, hub.Clients, "user=ann&group=blue")
+	addr := "--addr=" + hub.Control
 	for _, tt := range []struct {
 		args []string
 		want string
@@ -274,15 +275,15 @@ func TestGroupsAreChangedListedAndShown(t *testing.T) {
 
 func TestListsPageThroughEverything(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	addr := "--addr=" + hub.control
+	hub := nodetest.Start(t, nil)
+	addr := "--addr=" + hub.Control
 	const users, groupsEach = 20, 128 // more than two pages of groups
 	for i := range users {
 		var query strings.Builder
 		for g := range groupsEach {
 			fmt.Fprintf(&query, "&group=g%d.%d", i, g)
 		}
-		dialClient(t, hub.clients, query.String()[1:])
+		testkit.DialClient(t, hub.Clients, query.String()[1:])
 	}
 	var all controlv1.ListGroupsResponse
 	if err := protojson.Unmarshal(
@@ -309,12 +310,12 @@ func TestListsPageThroughEverything(t *testing.T) {
 
 func TestTokensAndHubs(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	addr := "--addr=" + hub.control
+	hub := nodetest.Start(t, nil)
+	addr := "--addr=" + hub.Control
 	r := connhub(t, "", "token", addr, "--user=ann", "--group=blue",
 		"--group=red", "--ttl=2h", "--label=plan=free, for now;x=1", "--label=empty=")
 	url := strings.TrimSpace(r.stdout)
-	if !strings.HasPrefix(url, "ws://"+hub.clients+"/client/hubs/default?access_token=") ||
+	if !strings.HasPrefix(url, "ws://"+hub.Clients+"/client/hubs/default?access_token=") ||
 		!strings.Contains(r.stderr, "lets in user ann in blue, red until ") {
 		t.Fatalf("token: %q, %q", r.stdout, r.stderr)
 	}
@@ -369,10 +370,10 @@ func TestUnreachableHubsAreSaidWithTheirAddress(t *testing.T) {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}
 	// The port of clients does not speak gRPC.
-	hub := start(t, nil)
-	r := connhub(t, "", "hubs", "--addr="+hub.clients)
+	hub := nodetest.Start(t, nil)
+	r := connhub(t, "", "hubs", "--addr="+hub.Clients)
 	if r.code != terminal.ExitError || !strings.Contains(
-		r.stderr, "no hub at the other end of "+hub.clients,
+		r.stderr, "no hub at the other end of "+hub.Clients,
 	) ||
 		strings.Contains(r.stderr, "--tls") {
 		t.Errorf("the wrong port: exit %d, %q", r.code, r.stderr)
@@ -386,11 +387,11 @@ func TestUnreachableHubsAreSaidWithTheirAddress(t *testing.T) {
 
 func TestClosedConnectionsAreLoggedOnce(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	dialClient(t, hub.clients, "user=ann&access=secret")
+	hub := nodetest.Start(t, nil)
+	testkit.DialClient(t, hub.Clients, "user=ann&access=secret")
 	id := connectionID(t, hub, "ann")
-	_ = mustRun(t, "connections", "close", "--addr="+hub.control, id, "--code=4001", "--reason=bye")
-	line := waitForLog(t, hub.log, "connection closed")
+	_ = mustRun(t, "connections", "close", "--addr="+hub.Control, id, "--code=4001", "--reason=bye")
+	line := testkit.WaitForLog(t, hub.Log, "connection closed")
 	for key, want := range map[string]any{
 		"connection": id, "user": "ann", "namespace": "default",
 		"protocol": "plain", "cause": "backend", "code": 4001.0, "reason": "bye",
@@ -399,26 +400,7 @@ func TestClosedConnectionsAreLoggedOnce(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, line[key], want)
 		}
 	}
-	if strings.Contains(hub.log.String(), "access=secret") {
+	if strings.Contains(hub.Log.String(), "access=secret") {
 		t.Error("the log has a query string")
 	}
-}
-
-// waitForLog returns the first log line with a message.
-func waitForLog(t *testing.T, log *testkit.LockedBuffer, message string) map[string]any {
-	t.Helper()
-	var attrs map[string]any
-	came := testkit.Holds(t, func() bool {
-		for line := range strings.Lines(log.String()) {
-			attrs = nil
-			if json.Unmarshal([]byte(line), &attrs) == nil && attrs["msg"] == message {
-				return true
-			}
-		}
-		return false
-	})
-	if !came {
-		t.Fatalf("no line %q in the log:\n%s", message, log.String())
-	}
-	return attrs
 }

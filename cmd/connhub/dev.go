@@ -26,6 +26,7 @@ import (
 	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/loopback"
+	"github.com/connhub/connhub/node"
 )
 
 type devCmd struct {
@@ -76,21 +77,22 @@ func (c *devCmd) Run(ctx context.Context, t *terminal.Terminal, k *kong.Context)
 	log.Log(ctx, level, "effective configuration", slog.Any("config", effectiveConfig(k)))
 	ctx, hangups := watchHangups(ctx, log.Logger)
 	defer hangups.Close()
-	plan.reloads = hangups.reloads
+	plan.Log, plan.Reloads = log, hangups.reloads
 	stopNote := func() {} // a log has lines for it
 	if onTerminal {
-		stopNote = c.noteWait(ctx, t, plan.cluster)
+		stopNote = c.noteWait(ctx, t, plan.Cluster)
 	}
 	defer stopNote()
-	err = runServer(ctx, plan, log, func(a addresses) {
+	plan.Ready = func(a node.Addresses) {
 		stopNote()
 		second := ""
-		if a.etcd != "" {
-			second = c.joinCommand(a.etcd, a)
+		if a.Etcd != "" {
+			second = c.joinCommand(a.Etcd, a)
 		}
-		printBanner(t, a, plan.clientsTLS != nil, second)
-	})
-	if _, taken := errors.AsType[takenError](err); taken {
+		printBanner(t, a, plan.ClientsTLS != nil, second)
+	}
+	err = runHub(ctx, plan)
+	if errors.Is(err, node.ErrTaken) {
 		return fmt.Errorf("%w%s", err, c.suggestSecond())
 	}
 	return err
@@ -101,11 +103,13 @@ const noteAfter = 2 * time.Second
 
 // noteWait makes a terminal say what the hub waits for before it has joined the cluster. The
 // function that it returns ends that, and may be called again.
-func (c *devCmd) noteWait(ctx context.Context, t *terminal.Terminal, p *clusterPlan) (stop func()) {
+func (c *devCmd) noteWait(
+	ctx context.Context, t *terminal.Terminal, p *node.ClusterConfig,
+) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var noting sync.WaitGroup
-	p.opened = func(cl *cluster) {
-		noting.Go(func() { noteLater(ctx, t, func() string { return c.waitWords(cl.waitsFor()) }) })
+	p.Opened = func(waitsFor func() string) {
+		noting.Go(func() { noteLater(ctx, t, func() string { return c.waitWords(waitsFor()) }) })
 	}
 	return func() {
 		cancel()
@@ -142,15 +146,17 @@ func (c *devCmd) suggestSecond() string {
 		return ""
 	}
 	return "\nTo add a second hub to the one that runs: connhub " +
-		c.joinCommand(etcd, addresses{c.ListenClients, c.ListenControl, c.ListenOps, ""})
+		c.joinCommand(etcd, node.Addresses{
+			Clients: c.ListenClients, Control: c.ListenControl, Ops: c.ListenOps,
+		})
 }
 
 // joinCommand returns the command that starts a hub beside this hub, which has the addresses a. The
 // two share the key of client tokens.
-func (c *devCmd) joinCommand(etcd string, a addresses) string {
-	clients := nextFree(a.clients)
-	control := nextFree(a.control, clients)
-	ops := nextFree(a.ops, clients, control)
+func (c *devCmd) joinCommand(etcd string, a node.Addresses) string {
+	clients := nextFree(a.Clients)
+	control := nextFree(a.Control, clients)
+	ops := nextFree(a.Ops, clients, control)
 	command := fmt.Sprintf("dev --join %s --listen-clients %s --listen-control %s --listen-ops %s",
 		etcd, clients, control, ops)
 	dir, err := filepath.Abs(c.DataDir) // it may be typed in another folder
@@ -205,9 +211,9 @@ func isFree(address string) bool {
 }
 
 // planHub checks everything. It returns all problems in a single error.
-func (c *devCmd) planHub() (serverPlan, error) {
+func (c *devCmd) planHub() (node.Config, error) {
 	if err := checkEtcdIncluded(c.Join); err != nil {
-		return serverPlan{}, err
+		return node.Config{}, err
 	}
 	var problems []error
 	for _, l := range []struct {
@@ -231,27 +237,27 @@ func (c *devCmd) planHub() (serverPlan, error) {
 	if err := c.setDataDir(); err != nil {
 		return plan, refuseStart("", append(problems, fmt.Errorf("--data-dir: %w", err))...)
 	}
-	problems = append(problems, c.planCluster(plan.cluster), plan.planFiles())
-	plan.loopbackOnly, plan.anonymous, plan.insecureControl, plan.page = true, true, true, true
+	problems = append(problems, c.planCluster(plan.Cluster), plan.ShareFiles())
+	plan.LoopbackOnly, plan.Anonymous, plan.InsecureControl, plan.Page = true, true, true, true
 	key, err := c.tokenKey()
 	if err != nil {
 		problems = append(problems, fmt.Errorf("--data-dir: %w", err))
 	}
-	plan.tokenKeys = []*auth.TokenKey{key}
+	plan.TokenKeys = []*auth.TokenKey{key}
 	return plan, refuseStart("", problems...)
 }
 
 // planCluster sets the etcd: inside this process, or elsewhere on this machine.
-func (c *devCmd) planCluster(p *clusterPlan) error {
-	p.registry.Prefix = devPrefix
+func (c *devCmd) planCluster(p *node.ClusterConfig) error {
+	p.Registry.Prefix = devPrefix
 	if c.Join == "" {
-		p.embedded = embeddedEtcd(c.DataDir, c.EtcdListen)
-		return inEtcdFlags(p.embedded.Validate().Err())
+		p.Embedded = embeddedEtcd(c.DataDir, c.EtcdListen)
+		return inEtcdFlags(p.Embedded.Validate().Err())
 	}
 	if c.EtcdListen != embedded.DefaultConfig().ClientAddress {
 		return errors.New("--etcd-listen has no effect with --join: this hub starts no etcd")
 	}
-	p.registry.Endpoints = []string{loopback.Address(c.Join)}
+	p.Registry.Endpoints = []string{loopback.Address(c.Join)}
 	return checkLoopback("--join", c.Join, "dev joins hubs of this machine only; see connhub serve")
 }
 
@@ -314,15 +320,15 @@ func makeTokenKey(path string) error {
 
 // printBanner prints the addresses and commands to try. second is the command for a second hub; if
 // it is empty, none is suggested.
-func printBanner(t *terminal.Terminal, a addresses, secure bool, second string) {
-	page, clients := "http://"+a.clients, "ws://"+a.clients
+func printBanner(t *terminal.Terminal, a node.Addresses, secure bool, second string) {
+	page, clients := "http://"+a.Clients, "ws://"+a.Clients
 	if secure {
-		page, clients = "https://"+a.clients, "wss://"+a.clients
+		page, clients = "https://"+a.Clients, "wss://"+a.Clients
 	}
 	command := func(text string) string { return t.Out.DimText("  $ ") + "connhub " + text }
 	addr := ""
-	if a.control != loopbackHost+defaultListenControl {
-		addr = " --addr " + a.control
+	if a.Control != loopbackHost+defaultListenControl {
+		addr = " --addr " + a.Control
 	}
 	lines := []string{
 		"",
@@ -330,9 +336,9 @@ func printBanner(t *terminal.Terminal, a addresses, secure bool, second string) 
 		"",
 		"  " + t.Out.DimText("page   ") + "  " + t.Out.CyanText(page+"/?user=ann&group=blue"),
 		"  " + t.Out.DimText("clients") + "  " + clients + "/ws?user=ann&group=blue",
-		"  " + t.Out.DimText("control") + "  " + a.control +
+		"  " + t.Out.DimText("control") + "  " + a.Control +
 			t.Out.DimText("  gRPC, no secret needed"),
-		"  " + t.Out.DimText("ops    ") + "  http://" + a.ops + "/metrics",
+		"  " + t.Out.DimText("ops    ") + "  http://" + a.Ops + "/metrics",
 		"",
 		"  Open the page, then try:",
 		command(`send --user ann "Hello, Ann"` + addr),

@@ -16,6 +16,7 @@ import (
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/loopback"
+	"github.com/connhub/connhub/node"
 )
 
 func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T) {
@@ -37,7 +38,9 @@ func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T
 			t.Fatal(err)
 		}
 		_, got, _ := strings.Cut(c.joinCommand(
-			"127.0.0.1:2379", addresses{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""},
+			"127.0.0.1:2379", node.Addresses{
+				Clients: "127.0.0.1:0", Control: "127.0.0.1:0", Ops: "127.0.0.1:0",
+			},
 		), "--listen-ops 127.0.0.1:0")
 		if got != want {
 			t.Errorf("%q: %q, want %q", dir, got, want)
@@ -45,7 +48,7 @@ func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T
 	}
 	c := &devCmd{DataDir: "here"}
 	if got := c.joinCommand(
-		"127.0.0.1:2379", addresses{},
+		"127.0.0.1:2379", node.Addresses{},
 	); !strings.Contains(got, " --data-dir /") || !strings.HasSuffix(got, "/here") {
 		t.Errorf("a relative folder: %s", got)
 	}
@@ -110,7 +113,9 @@ func TestTheCommandForASecondHubHasThreePorts(t *testing.T) {
 	}
 	c := &devCmd{DataDir: "/d"}
 	words := strings.Fields(
-		c.joinCommand("127.0.0.1:2379", addresses{taken[0], taken[1], taken[2], ""}),
+		c.joinCommand("127.0.0.1:2379", node.Addresses{
+			Clients: taken[0], Control: taken[1], Ops: taken[2],
+		}),
 	)
 	ports := map[string]bool{}
 	for _, w := range []string{words[4], words[6], words[8]} {

@@ -13,6 +13,8 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/discovery/embedded/etcdtest"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // A disk that is full ends the etcd inside the process. A bound for the size of files does the same
@@ -31,15 +33,15 @@ func TestAFullDiskUnderDevEndsItInOrder(t *testing.T) {
 		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0",
 		"--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-format=json"))
-	_ = waitForLog(t, p.log, "ready")
-	ann := dialClient(t, p.clients, "user=ann")
-	at, _ := waitForLog(t, p.log, "starting")["etcd"].(string)
+	_ = testkit.WaitForLog(t, p.log, "ready")
+	ann := testkit.DialClient(t, p.Clients, "user=ann")
+	at, _ := testkit.WaitForLog(t, p.log, "starting")["etcd"].(string)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-p.ended // by the end of the test
 		cancel()
 	}()
-	client := etcdClient(t, at)
+	client := etcdtest.DialEtcd(t, at)
 	var full error
 	for n := 0; full == nil && n < 200; n++ {
 		_, full = client.Put(ctx, fmt.Sprint("/filler/", n), strings.Repeat("x", 1<<20))

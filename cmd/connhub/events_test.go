@@ -17,6 +17,7 @@ import (
 	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 // everyEvent has each kind of event, some with what a terminal must not get.
@@ -128,15 +129,15 @@ func waitForText(t *testing.T, b *testkit.LockedBuffer, text string) {
 
 func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	all := tail(t, "--addr="+hub.control)
-	named := tail(t, "--addr="+hub.control, "--event=message", "--json")
+	hub := nodetest.Start(t, nil)
+	all := tail(t, "--addr="+hub.Control)
+	named := tail(t, "--addr="+hub.Control, "--event=message", "--json")
 	kinds := tail(
-		t, "--addr="+hub.control, "--kind=connected", "--kind=disconnected", "--namespace=default",
+		t, "--addr="+hub.Control, "--kind=connected", "--kind=disconnected", "--namespace=default",
 	)
-	none := tail(t, "--addr="+hub.control, "--namespace=other")
+	none := tail(t, "--addr="+hub.Control, "--namespace=other")
 
-	ann := dialClient(t, hub.clients, "user=ann")
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
 	if err := ann.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -170,8 +171,8 @@ func TestTailShowsWhatClientsDoUntilItIsInterrupted(t *testing.T) {
 func TestTailSaysThatItsHubGoesAwayAndShowsWhatThatEnds(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
-	watching := tail(t, "--addr="+p.control, "--all-hubs")
-	dialClient(t, p.clients, "user=ann")
+	watching := tail(t, "--addr="+p.Control, "--all-hubs")
+	testkit.DialClient(t, p.Clients, "user=ann")
 	waitForText(t, watching.stdout, "connected")
 	p.signal(t, syscall.SIGTERM)
 	if code := p.exitCode(t, 10*time.Second); code != 0 {
@@ -181,7 +182,7 @@ func TestTailSaysThatItsHubGoesAwayAndShowsWhatThatEnds(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	for text, in := range map[string]*testkit.LockedBuffer{
-		"the hub at " + p.control + " is going away": watching.log,
+		"the hub at " + p.Control + " is going away": watching.log,
 		"SHUTTING_DOWN": watching.log,
 		"shutdown 1001": watching.stdout,
 	} {
@@ -193,17 +194,17 @@ func TestTailSaysThatItsHubGoesAwayAndShowsWhatThatEnds(t *testing.T) {
 
 func TestTailSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
+	hub := nodetest.Start(t, nil)
 	for _, tt := range []struct {
 		args []string
 		want string
 		code int
 	}{
 		{[]string{
-			"--addr=" + hub.control, "--event=a\x00",
+			"--addr=" + hub.Control, "--event=a\x00",
 		}, "connhub: invalid argument: subscription.message_names[0]: must not have control " +
 			"characters (INVALID_FIELD)\n", terminal.ExitError},
-		{[]string{"--addr=" + hub.control, "--kind=nope"}, "--kind", terminal.ExitUsage},
+		{[]string{"--addr=" + hub.Control, "--kind=nope"}, "--kind", terminal.ExitUsage},
 		{[]string{"--addr=127.0.0.1:1"}, "connhub: can't reach 127.0.0.1:1: connection refused. " +
 			"Is a hub running? Try: connhub dev\n", terminal.ExitError},
 		{[]string{"--addr=127.0.0.1:1", "--all-hubs"}, "connhub: can't reach 127.0.0.1:1: " +

@@ -16,7 +16,12 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
+
+// linesPerSecond are the lines of a cause that the log writes in a second.
+const linesPerSecond = 20
 
 // flood has eight strangers at a time do something so often.
 func flood(times int, do func()) {
@@ -45,14 +50,17 @@ func requireFewLines(t *testing.T, p *process, began time.Time, times int) {
 	if code := p.exitCode(t, 20*time.Second); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	const most = 3 * logTextBytes // of a line: one stranger's text, and ours
-	counted := map[string]int{}   // by message: a client that the shutdown meets has that cause
-	written := map[string]int{}   // by message and cause
+	const most = 3 << 10        // of a line: one stranger's text, and ours
+	counted := map[string]int{} // by message: a client that the shutdown meets has that cause
+	written := map[string]int{} // by message and cause
 	for line := range strings.Lines(p.log.String()) {
 		if len(line) > most && !strings.Contains(line, "effective configuration") {
 			t.Errorf("a line of %d bytes: %.200s", len(line), line)
 		}
-		var l logged
+		var l struct {
+			Msg, Cause, Reason string
+			More               int
+		}
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
@@ -68,7 +76,7 @@ func requireFewLines(t *testing.T, p *process, began time.Time, times int) {
 	}
 	windows := int(math.Ceil(time.Since(began).Seconds())) + 1
 	for key := range written {
-		if limit := windows * (logLinesPerWindow + 1); written[key] > limit {
+		if limit := windows * (linesPerSecond + 1); written[key] > limit {
 			t.Errorf("%d lines %q, want at most %d", written[key], key, limit)
 		}
 	}
@@ -80,7 +88,7 @@ func requireFewLines(t *testing.T, p *process, began time.Time, times int) {
 func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 	t.Parallel()
 	const times = 1000
-	certFile, keyFile := writeCertificate(t, t.TempDir(), "hub")
+	certFile, keyFile := testkit.WriteCertificate(t, t.TempDir(), "hub")
 	dialer := &net.Dialer{}
 	for name, tt := range map[string]struct {
 		args []string
@@ -89,7 +97,7 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 		"clients that come and close with a reason of their own": {
 			insecureArgs(t),
 			func(p *process) error {
-				conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil)
+				conn, _, err := websocket.Dial(t.Context(), "ws://"+p.Clients+"/ws", nil)
 				if err == nil {
 					err = conn.Close(4000, strings.Repeat("\x01", 120))
 				}
@@ -98,7 +106,7 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 		},
 		"requests that are refused": {insecureArgs(t, "--log-level=debug"), func(p *process) error {
 			request, err := http.NewRequestWithContext(t.Context(),
-				http.MethodGet, "http://"+p.clients+"/client/"+strings.Repeat("%01x", 2<<10), nil)
+				http.MethodGet, "http://"+p.Clients+"/client/"+strings.Repeat("%01x", 2<<10), nil)
 			if err != nil {
 				return err
 			}
@@ -111,7 +119,7 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 		"sockets that don't speak TLS": {serveArgs(
 			t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
 		), func(p *process) error {
-			conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
+			conn, err := dialer.DialContext(t.Context(), "tcp", p.Clients)
 			if err == nil {
 				_, _ = conn.Write([]byte("nonsense, and more of it\r\n\r\n"))
 				_, _ = io.Copy(io.Discard, conn)
@@ -127,7 +135,7 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 				InsecureSkipVerify: true,
 			}}
 			// to be refused
-			conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
+			conn, err := dialer.DialContext(t.Context(), "tcp", p.Clients)
 			if err == nil {
 				_ = conn.Close()
 			}

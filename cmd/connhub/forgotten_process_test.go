@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/connhub/connhub/discovery/embedded/etcdtest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 )
@@ -33,17 +34,17 @@ func (p *process) isAnother(t *testing.T, than, reason string) {
 	testkit.Eventually(t, "the hub is ready again", func() bool {
 		return strings.Count(p.log.String(), `"msg":"ready"`) == 2
 	})
-	bob := dialClient(t, p.clients, "user=bob")
-	_ = mustRun(t, "send", "--addr="+p.control, "--user=bob", "welcome")
-	if got := next(t, bob); got != "welcome" {
+	bob := testkit.DialClient(t, p.Clients, "user=bob")
+	_ = mustRun(t, "send", "--addr="+p.Control, "--user=bob", "welcome")
+	if got := testkit.NextMessage(t, bob); got != "welcome" {
 		t.Errorf("got %q", got)
 	}
-	if metrics := get(t, "http://"+p.ops+"/metrics", nil).body; !strings.Contains(
+	if metrics := testkit.Get(t, "http://"+p.Ops+"/metrics", nil).Body; !strings.Contains(
 		metrics, `connhub_restarts_total{reason="`+reason+`"} 1`,
 	) {
 		t.Error("the metrics don't count it")
 	}
-	if list := mustRun(t, "hubs", "--json", "--addr="+p.control); strings.Contains(list, than) {
+	if list := mustRun(t, "hubs", "--json", "--addr="+p.Control); strings.Contains(list, than) {
 		t.Errorf("the old one is still listed: %s", list)
 	}
 }
@@ -63,7 +64,7 @@ func (a *audience) enter(t *testing.T, address string, clients int) {
 	t.Helper()
 	a.got, a.ends = make([]int, clients), make([]error, clients)
 	for i := range clients {
-		client := dialClient(t, address, fmt.Sprintf("user=u%d", i))
+		client := testkit.DialClient(t, address, fmt.Sprintf("user=u%d", i))
 		a.reading.Go(func() {
 			for {
 				_, b, err := client.Read(t.Context())
@@ -99,25 +100,25 @@ type sent struct {
 func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const clients = 10
-	address := etcd(t)
+	address := etcdtest.StartEtcd(t)
 	var hubs []*process
 	var doors []*door // before each hub: other hubs come through it
 	for range 3 {
 		d := newDoor(t)
 		p := launch(t, memberArgs(address, "--advertise-control="+d.address())...)
-		d.open(p.control)
-		_ = waitForLog(t, p.log, "ready")
+		d.open(p.Control)
+		_ = testkit.WaitForLog(t, p.log, "ready")
 		hubs, doors = append(hubs, p), append(doors, d)
 	}
 	for _, p := range hubs {
 		p.seesHubs(t, 3)
 	}
 	stopped := hubs[1]
-	id, _ := waitForLog(t, stopped.log, "ready")["hub"].(string)
+	id, _ := testkit.WaitForLog(t, stopped.log, "ready")["hub"].(string)
 	var a audience
-	a.enter(t, stopped.clients, clients)
+	a.enter(t, stopped.Clients, clients)
 
-	delivery := controlv1.NewDeliveryServiceClient(dialControl(t, hubs[0].control))
+	delivery := controlv1.NewDeliveryServiceClient(testkit.DialControl(t, hubs[0].Control))
 	var all []sent
 	send := func() sent {
 		answer, err := delivery.Send(t.Context(), &controlv1.SendRequest{
@@ -139,18 +140,18 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	for _, d := range doors {
 		d.cut() // the others notice at once, the hub does not
 	}
-	doors[0].open(hubs[0].control)
-	doors[2].open(hubs[2].control)
+	doors[0].open(hubs[0].Control)
+	doors[2].open(hubs[2].Control)
 	testkit.Eventually(t, "the others have forgotten it", func() bool {
 		r := send()
 		return r.unreachable == ""
 	})
-	if gone := waitForLog(t, hubs[0].log, "hub is gone"); gone["hub"] != id {
+	if gone := testkit.WaitForLog(t, hubs[0].log, "hub is gone"); gone["hub"] != id {
 		t.Fatalf("receipts don't name the hub, and %v is gone", gone)
 	}
 	_ = send() // misses them, and does not say so
-	doors[1].open(stopped.control)
-	backend := controlv1.NewDeliveryServiceClient(dialControl(t, stopped.control))
+	doors[1].open(stopped.Control)
+	backend := controlv1.NewDeliveryServiceClient(testkit.DialControl(t, stopped.Control))
 	waiting := make(chan error, 1)
 	go func() { // waits at its control port
 		_, err := backend.Send(t.Context(), &controlv1.SendRequest{
@@ -184,7 +185,7 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	if err := <-waiting; err != nil && status.Code(err) != codes.Unavailable {
 		t.Errorf("a call that waited: %v", err)
 	}
-	if line := waitForLog(
+	if line := testkit.WaitForLog(
 		t, stopped.log, "this hub may have been forgotten; its clients are closed",
 	); line["level"] != "WARN" {
 		t.Errorf("the log says %v", line)

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // dialDeaf connects a client that never reads, and whose kernel takes little for it.
@@ -75,13 +76,13 @@ func TestAHubTakesLessThanASmallContainerHasForSlowClients(t *testing.T) {
 		"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0")
 	command.Env = append(os.Environ(), "GOMEMLIMIT=460MiB")
 	p := launchCommand(t, command)
-	if waitForLog(t, p.log, "ready") == nil {
+	if testkit.WaitForLog(t, p.log, "ready") == nil {
 		t.Fatal("never ready")
 	}
 	for i := range clients {
-		dialDeaf(t, p.clients, fmt.Sprintf("user=u%d", i))
+		dialDeaf(t, p.Clients, fmt.Sprintf("user=u%d", i))
 	}
-	delivery := controlv1.NewDeliveryServiceClient(dialControl(t, p.control))
+	delivery := controlv1.NewDeliveryServiceClient(testkit.DialControl(t, p.Control))
 	payload := bytes.Repeat([]byte("x"), 1<<20)
 	jobs := make(chan int)
 	var senders sync.WaitGroup
@@ -109,7 +110,7 @@ func TestAHubTakesLessThanASmallContainerHasForSlowClients(t *testing.T) {
 	if peak >= container {
 		t.Errorf("the hub took %d MiB, want less than %d", peak>>20, container>>20)
 	}
-	response, err := http.Get("http://" + p.ops + "/readyz")
+	response, err := http.Get("http://" + p.Ops + "/readyz")
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("readyz: %v, %v", response, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/names"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // internal/names holds the rule to the words of the protos, and package control its answers. A
@@ -20,7 +21,7 @@ func TestTheRuleForNamesIsTheSameEverywhere(t *testing.T) {
 			"the core has other limits: names of %d bytes, %d groups", hub.MaxName, hub.MaxGroups,
 		)
 	}
-	key, err := auth.NewTokenKey([]byte(someKey))
+	key, err := auth.NewTokenKey([]byte(testkit.SomeKey))
 	if err != nil {
 		t.Fatal(err)
 	}

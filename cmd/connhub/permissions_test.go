@@ -11,14 +11,15 @@ import (
 	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 func TestPermissionsAreGrantedRevokedAndChecked(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	dialClient(t, hub.clients, "user=ann&group=blue")
-	dialClient(t, hub.clients, "user=bob&group=blue")
-	addr := "--addr=" + hub.control
+	hub := nodetest.Start(t, nil)
+	testkit.DialClient(t, hub.Clients, "user=ann&group=blue")
+	testkit.DialClient(t, hub.Clients, "user=bob&group=blue")
+	addr := "--addr=" + hub.Control
 	for _, tt := range []struct {
 		args []string
 		want string

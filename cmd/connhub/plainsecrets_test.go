@@ -16,7 +16,7 @@ func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
 	peerSecret := testkit.WriteFile(t, "peer", "peer-secret-0123456789-0123456789-0123\n")
 	alone := []string{"--single-hub"}
 	clustered := []string{"--etcd-endpoints=127.0.0.1:1", "--peer-secret-file=" + peerSecret}
-	certFile, keyFile := writeCertificate(t, t.TempDir(), "hub")
+	certFile, keyFile := testkit.WriteCertificate(t, t.TempDir(), "hub")
 	secure := []string{"--control-tls-cert-file=" + certFile, "--control-tls-key-file=" + keyFile}
 	for name, tt := range map[string]struct {
 		listen string
@@ -33,8 +33,8 @@ func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			args := []string{
 				"serve", "--listen-control=" + tt.listen, "--public-url=https://hub.example",
-				"--token-key-file=" + testkit.WriteFile(t, "k", someKey),
-				"--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret),
+				"--token-key-file=" + testkit.WriteFile(t, "k", testkit.SomeKey),
+				"--backend-secret-file=" + testkit.WriteFile(t, "b", testkit.SomeSecret),
 			}
 			for _, more := range tt.more {
 				args = append(args, more...)
@@ -48,7 +48,7 @@ func TestSecretsInPlainTextAreWarnedOfInOneLine(t *testing.T) {
 				t.Fatal(err)
 			}
 			var log bytes.Buffer
-			plan.logPlainSecrets(slog.New(slog.NewJSONHandler(&log, nil)))
+			plan.LogPlainSecrets(slog.New(slog.NewJSONHandler(&log, nil)))
 			if lines := strings.Count(log.String(), `"WARN"`); lines != min(len(tt.want), 1) {
 				t.Errorf("%d lines: %s", lines, &log)
 			}

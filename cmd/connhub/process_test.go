@@ -17,14 +17,17 @@ import (
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node"
 )
+
+// The promises of a shutdown: for calls in flight, for clients to go, for the last answers.
+const callsGrace, clientsGrace, answersGrace = 3 * time.Second, 3 * time.Second, time.Second
 
 // programName is the name under which this test binary runs as the program.
 const programName = "connhub"
@@ -54,7 +57,7 @@ func removeBinary() {
 
 // process is a hub in a process of its own.
 type process struct {
-	addresses
+	node.Addresses
 
 	cmd    *exec.Cmd
 	log    *testkit.LockedBuffer // stderr
@@ -67,7 +70,7 @@ type process struct {
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := launch(t, args...)
-	_ = waitForLog(t, p.log, "ready")
+	_ = testkit.WaitForLog(t, p.log, "ready")
 	return p
 }
 
@@ -89,6 +92,9 @@ func launchCommand(t *testing.T, command *exec.Cmd) *process {
 		ended: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
+	// The race detector waits for a second before it ends a process, for reports of goroutines that
+	// nothing waits for any more.
+	p.cmd.Env = append(p.cmd.Environ(), "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=50")
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -102,10 +108,10 @@ func launchCommand(t *testing.T, command *exec.Cmd) *process {
 		testkit.CheckLog(t, p.log.String())
 		http.DefaultClient.CloseIdleConnections()
 	})
-	starting := waitForLog(t, p.log, "starting")
-	p.clients, _ = starting["clients"].(string)
-	p.control, _ = starting["control"].(string)
-	p.ops, _ = starting["ops"].(string)
+	starting := testkit.WaitForLog(t, p.log, "starting")
+	p.Clients, _ = starting["clients"].(string)
+	p.Control, _ = starting["control"].(string)
+	p.Ops, _ = starting["ops"].(string)
 	return p
 }
 
@@ -139,16 +145,6 @@ func (p *process) exitCodeWithin(t *testing.T, m *testkit.Meter, limit time.Dura
 	return p.cmd.ProcessState.ExitCode()
 }
 
-func dialControl(t *testing.T, address string) *grpc.ClientConn {
-	t.Helper()
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
 // How many MiB are more than the kernel keeps on the way to a client that does not read: to a
 // narrow one the 4 MiB of the hub's socket (tcp_wmem), to another one the tens of its own socket
 // (tcp_rmem), too.
@@ -166,7 +162,7 @@ func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 		return errors.Join(err, failed)
 	}}
 	client := http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
-	return dialClientWith(t, address, query, &websocket.DialOptions{HTTPClient: &client})
+	return testkit.DialClientWith(t, address, query, &websocket.DialOptions{HTTPClient: &client})
 }
 
 // fill queues so many MiB for a user whose client does not read that no message can be written to
@@ -243,10 +239,10 @@ func devArgs(t *testing.T, more ...string) []string {
 func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
-	idle := dialClient(t, p.clients, "user=idle")
-	slow := dialNarrow(t, p.clients, "user=slow") // does not read until the signal
-	dialNarrow(t, p.clients, "user=stuck")        // never reads
-	control := dialControl(t, p.control)
+	idle := testkit.DialClient(t, p.Clients, "user=idle")
+	slow := dialNarrow(t, p.Clients, "user=slow") // does not read until the signal
+	dialNarrow(t, p.Clients, "user=stuck")        // never reads
+	control := testkit.DialControl(t, p.Control)
 	health := healthv1.NewHealthClient(control)
 	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
 	if err != nil {
@@ -265,25 +261,26 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	meter := p.meter(t)
 	began := time.Now()
 	p.signal(t, syscall.SIGTERM)
-	_ = waitForLog(t, p.log, "shutting down")
-	if g := get(t, "http://"+p.ops+"/readyz", nil); g.code != 503 || g.body != "shutting down\n" {
-		t.Errorf("/readyz: %d %q", g.code, g.body)
+	_ = testkit.WaitForLog(t, p.log, "shutting down")
+	if g := testkit.Get(t, "http://"+p.Ops+"/readyz", nil); g.Code != 503 ||
+		g.Body != "shutting down\n" {
+		t.Errorf("/readyz: %d %q", g.Code, g.Body)
 	}
-	if g := get(t, "http://"+p.ops+"/healthz", nil); g.code != 200 {
-		t.Errorf("/healthz: %d", g.code)
+	if g := testkit.Get(t, "http://"+p.Ops+"/healthz", nil); g.Code != 200 {
+		t.Errorf("/healthz: %d", g.Code)
 	}
 	if r, err := watch.Recv(); err == nil &&
 		r.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("health: %v", r)
 	}
-	if conn, _, err := websocket.Dial(t.Context(), "ws://"+p.clients+"/ws", nil); err == nil {
+	if conn, _, err := websocket.Dial(t.Context(), "ws://"+p.Clients+"/ws", nil); err == nil {
 		t.Error("a new client was let in")
 		_ = conn.CloseNow()
 	}
 
 	// The call to the slow client ends as it should: its client reads now.
 	for i := range filled + 1 {
-		if got := next(t, slow); i == filled && got != "last" {
+		if got := testkit.NextMessage(t, slow); i == filled && got != "last" {
 			t.Errorf("the last message is %.10q", got)
 		}
 	}
@@ -296,8 +293,8 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 		t.Errorf("the call to the stuck client: %v, %v", a.receipt, a.err)
 	}
 	if took, most := time.Since(began),
-		meter.Limit(callGrace+closeGrace+lastGrace); took < callGrace || took > most {
-		t.Errorf("the last call had %v, want %v to %v", took, callGrace, most)
+		meter.Limit(callsGrace+clientsGrace+answersGrace); took < callsGrace || took > most {
+		t.Errorf("the last call had %v, want %v to %v", took, callsGrace, most)
 	}
 	for name, conn := range map[string]*websocket.Conn{"idle": idle, "slow": slow} {
 		_, _, err := conn.Read(t.Context())
@@ -308,19 +305,19 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	if code := p.exitCodeWithin(t, meter, 10*time.Second); code != 0 {
 		t.Errorf("exit %d:\n%s", code, p.log)
 	}
-	_ = waitForLog(t, p.log, "stopped")
+	_ = testkit.WaitForLog(t, p.log, "stopped")
 }
 
 func TestSecondSignalExits1AtOnce(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
-	dialNarrow(t, p.clients, "user=stuck")
-	control := dialControl(t, p.control)
+	dialNarrow(t, p.Clients, "user=stuck")
+	control := testkit.DialControl(t, p.Control)
 	fill(t, control, "stuck", narrowFill)
 	call := sendAndWait(t, control, "stuck")
 	waitForLast(t, control, "stuck")
 	p.signal(t, syscall.SIGINT)
-	_ = waitForLog(t, p.log, "shutting down")
+	_ = testkit.WaitForLog(t, p.log, "shutting down")
 	<-time.After(secondSignalAfter) // earlier it is no second one
 	p.signal(t, syscall.SIGTERM)
 	if code := p.exitCode(t, time.Second); code != terminal.ExitError {
@@ -336,7 +333,7 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, devArgs(t)...)
-	client := dialClient(t, p.clients, "user=ann")
+	client := testkit.DialClient(t, p.Clients, "user=ann")
 	p.signal(t, syscall.SIGTERM)
 	p.signal(t, syscall.SIGINT)
 	requireStop(t, p, client)
@@ -357,7 +354,7 @@ func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, serveArgs(t)...)
 	for name, address := range map[string]string{
-		"clients": p.clients, "control": p.control, "ops": p.ops,
+		"clients": p.Clients, "control": p.Control, "ops": p.Ops,
 	} {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil || host != "127.0.0.1" || port == "0" {
@@ -371,7 +368,7 @@ func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	config, ok := waitForLog(t, p.log, "effective configuration")["config"].(map[string]any)
+	config, ok := testkit.WaitForLog(t, p.log, "effective configuration")["config"].(map[string]any)
 	if !ok || config["public_url"] != "https://hub.example/edge" ||
 		config["max_connections"] != "1000000" || config["outbox_bytes"] != "4MiB" {
 		t.Errorf("effective configuration: %v", config)
@@ -381,7 +378,7 @@ func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 			t.Errorf("not JSON: %s", line)
 		}
 	}
-	for _, secret := range []string{someSecret, someKey} {
+	for _, secret := range []string{testkit.SomeSecret, testkit.SomeKey} {
 		if bytes.Contains([]byte(p.log.String()), []byte(secret)) {
 			t.Error("the log has a secret")
 		}
@@ -391,12 +388,12 @@ func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 func TestTokensOfDevOutliveARestart(t *testing.T) {
 	args := devArgs(t)
 	first := startProcess(t, args...)
-	token := mustRun(t, "token", "--addr="+first.control, "--user=ann", "--json")
+	token := mustRun(t, "token", "--addr="+first.Control, "--user=ann", "--json")
 	first.signal(t, syscall.SIGTERM)
 	if code := first.exitCode(t, 5*time.Second); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
-	args[1] = "--listen-clients=" + first.clients
+	args[1] = "--listen-clients=" + first.Clients
 	second := startProcess(t, args...)
 	var issued struct{ URL string }
 	if err := json.Unmarshal([]byte(token), &issued); err != nil {
@@ -410,8 +407,8 @@ func TestTokensOfDevOutliveARestart(t *testing.T) {
 		_ = response.Body.Close()
 	}
 	_ = conn.CloseNow()
-	if second.clients != first.clients {
-		t.Errorf("listens on %s", second.clients)
+	if second.Clients != first.Clients {
+		t.Errorf("listens on %s", second.Clients)
 	}
 }
 

@@ -72,7 +72,7 @@ func waitForLines(
 func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	certFile, keyFile := writeCertificate(t, dir, "first")
+	certFile, keyFile := testkit.WriteCertificate(t, dir, "first")
 	keySet := dir + "/jwks.json"
 	writeKeySet(t, keySet)
 	p := startProcess(t, serveArgs(t, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
@@ -90,7 +90,7 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 		t.Helper()
 		// It looks at the certificate, nothing else.
 		dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
-		conn, err := dialer.DialContext(t.Context(), "tcp", p.clients)
+		conn, err := dialer.DialContext(t.Context(), "tcp", p.Clients)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	all, none := []any{certFile, "--token-jwks"}, []any{} // one certificate for both ports
 	// nothing has changed, and that does no harm
 	hangUp(1, all, none)
-	writeCertificate(t, dir, "second")
+	testkit.WriteCertificate(t, dir, "second")
 	writeKeySet(t, keySet)
 	hangUp(2, all, none)
 	waitForLines(t, p.log, "public keys of client tokens read", 2) // well before its interval
@@ -130,7 +130,7 @@ func TestSIGHUPDoesNotEndAHub(t *testing.T) {
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startProcess(t, args...)
-			client := dialClient(t, p.clients, "user=ann")
+			client := testkit.DialClient(t, p.Clients, "user=ann")
 			for i := range 3 {
 				p.signal(t, syscall.SIGHUP)
 				waitForLines(t, p.log, "SIGHUP: read again what can be", i+1)
@@ -196,8 +196,8 @@ func TestHubStopsInOrderWhenItsTerminalIsClosed(t *testing.T) {
 				<-p.ended
 				http.DefaultClient.CloseIdleConnections()
 			})
-			p.clients, _ = waitForLog(t, p.log, "ready")["clients"].(string)
-			client := dialClient(t, p.clients, "user=ann")
+			p.Clients, _ = testkit.WaitForLog(t, p.log, "ready")["clients"].(string)
+			client := testkit.DialClient(t, p.Clients, "user=ann")
 
 			p.signal(t, syscall.SIGHUP) // the terminal is there
 			waitForLines(t, p.log, "SIGHUP: read again what can be", 1)

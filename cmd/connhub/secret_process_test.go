@@ -4,18 +4,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/connhub/connhub/discovery/embedded/etcdtest"
 	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
 	t.Parallel()
-	cert, key := writeCertificate(t, t.TempDir(), "hub")
+	cert, key := testkit.WriteCertificate(t, t.TempDir(), "hub")
 	args := []string{
 		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + newDoor(t).address(),
 		"--public-url=https://hub.example",
-		"--token-key-file=" + testkit.WriteFile(t, "k", someKey),
-		"--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret+"\n"),
+		"--token-key-file=" + testkit.WriteFile(t, "k", testkit.SomeKey),
+		"--backend-secret-file=" + testkit.WriteFile(t, "b", testkit.SomeSecret+"\n"),
 		"--peer-secret-file=" + testkit.WriteFile(t, "p",
 			"peer-secret-0123456789-0123456789-0123\n"),
 	}
@@ -32,7 +33,7 @@ func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
 // A proxy is for web requests that leave the machine. net/http spares loopback addresses, but not
 // 0.0.0.0, which Linux takes for this machine.
 func TestNoGRPCDialGoesThroughAProxy(t *testing.T) {
-	address := etcd(t)
+	address := etcdtest.StartEtcd(t)
 	_, port, _ := strings.Cut(address, ":")
 	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"} {
 		t.Setenv(name, "http://"+newDoor(t).address()) // which turns away
@@ -43,6 +44,6 @@ func TestNoGRPCDialGoesThroughAProxy(t *testing.T) {
 	)
 	first.seesHubs(t, 2)
 	second.seesHubs(t, 2)
-	_, port, _ = strings.Cut(first.control, ":")
+	_, port, _ = strings.Cut(first.Control, ":")
 	_ = mustRun(t, "hubs", "--addr=0.0.0.0:"+port)
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/connhub/connhub/cli/terminal/terminaltest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 // readMessages reads a client's next messages in the background.
@@ -42,10 +44,10 @@ func readMessages(t *testing.T, conn *websocket.Conn, messages int) <-chan strin
 
 func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann")
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
 	to := func(args ...string) []string {
-		return append([]string{"send", "--addr=" + hub.control, "--user=ann"}, args...)
+		return append([]string{"send", "--addr=" + hub.Control, "--user=ann"}, args...)
 	}
 	for _, tt := range []struct {
 		name, stdin string
@@ -123,9 +125,9 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 
 func TestEachLineHasAResultInJSON(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	dialClient(t, hub.clients, "user=ann")
-	r := connhub(t, "1\n\n{\n\xff\n", "send", "--addr="+hub.control,
+	hub := nodetest.Start(t, nil)
+	testkit.DialClient(t, hub.Clients, "user=ann")
+	r := connhub(t, "1\n\n{\n\xff\n", "send", "--addr="+hub.Control,
 		"--user=ann", "--json-payload", "--json", "-")
 	type outcome struct {
 		Line    int
@@ -206,12 +208,12 @@ func (c *typing) exitCode(t *testing.T) int {
 
 func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann")
-	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "-")
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+hub.Control, "--user=ann", "-")
 	for i := range 3 {
 		c.typed(t, "line %d\n", i)
-		if got, want := next(t, ann), fmt.Sprint("line ", i); got != want {
+		if got, want := testkit.NextMessage(t, ann), fmt.Sprint("line ", i); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -224,11 +226,11 @@ func TestALineIsSentWhenItComesNotWhenTheInputEnds(t *testing.T) {
 
 func TestCtrlCStopsWithTheSummary(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann")
-	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "-")
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+hub.Control, "--user=ann", "-")
 	c.typed(t, "a\nb\n")
-	_, _ = next(t, ann), next(t, ann)
+	_, _ = testkit.NextMessage(t, ann), testkit.NextMessage(t, ann)
 	c.interrupt()
 	if code := c.exitCode(t); code != terminal.ExitError ||
 		c.stdout.String() != "✓ 2 lines sent as 2 "+
@@ -239,11 +241,11 @@ func TestCtrlCStopsWithTheSummary(t *testing.T) {
 
 func TestCtrlCWaitsOnlyAMomentForResults(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	conn := dialControl(t, hub.control)
-	dialClient(t, hub.clients, "user=slow")
+	hub := nodetest.Start(t, nil)
+	conn := testkit.DialControl(t, hub.Control)
+	testkit.DialClient(t, hub.Clients, "user=slow")
 	fill(t, conn, "slow", wideFill)
-	c := typeTo(t, "send", "--addr="+hub.control, "--user=slow",
+	c := typeTo(t, "send", "--addr="+hub.Control, "--user=slow",
 		"--wait-timeout=1m", "--policy=drop-oldest", "-")
 	c.typed(t, "a\n")
 	meter := testkit.NewMeter()
@@ -332,9 +334,9 @@ func (c *cuttable) cut() {
 
 func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann&group=blue")
-	between := newCuttable(t, hub.control)
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann&group=blue")
+	between := newCuttable(t, hub.Control)
 	c := typeTo(t, "send", "--addr="+between.Addr().String(),
 		"--group=blue", "--wait=queued", "--policy=close", "-")
 	const n, cuts = 3000, 5
@@ -345,7 +347,7 @@ func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 		_ = c.Close()
 	}()
 	for i := range n {
-		if got, want := next(t, ann), fmt.Sprint(i); got != want {
+		if got, want := testkit.NextMessage(t, ann), fmt.Sprint(i); got != want {
 			t.Fatalf("got %q, want %q", got, want)
 		}
 		if i%(n/cuts) == n/cuts/2 {
@@ -363,19 +365,19 @@ func TestLinesComeOnceAndInOrderThoughTheConnectionBreaks(t *testing.T) {
 // twice.
 func TestConnectionMayBreakBeforeTheFirstAnswer(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann")
-	between := newCuttable(t, hub.control)
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
+	between := newCuttable(t, hub.Control)
 	between.mute.Store(true)
 	c := typeTo(t, "send", "--addr="+between.Addr().String(), "--user=ann", "--wait=queued", "-")
 	c.typed(t, "one\n")
-	if got := next(t, ann); got != "one" {
+	if got := testkit.NextMessage(t, ann); got != "one" {
 		t.Errorf("got %q", got)
 	}
 	between.mute.Store(false)
 	between.cut()
 	c.typed(t, "two\n")
-	if got := next(t, ann); got != "two" {
+	if got := testkit.NextMessage(t, ann); got != "two" {
 		t.Errorf("got %q", got)
 	}
 	_ = c.Close()
@@ -385,19 +387,19 @@ func TestConnectionMayBreakBeforeTheFirstAnswer(t *testing.T) {
 }
 
 func TestWhenAHubLeavesTheNextOneGetsTheRest(t *testing.T) {
-	first := startLeaving(t, "127.0.0.1:0")
-	ann := dialClient(t, first.clients, "user=ann")
-	c := typeTo(t, "send", "--addr="+first.control, "--user=ann", "-")
+	first := startAt(t, "127.0.0.1:0")
+	ann := testkit.DialClient(t, first.Clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+first.Control, "--user=ann", "-")
 	c.typed(t, "one\n")
-	if got := next(t, ann); got != "one" {
+	if got := testkit.NextMessage(t, ann); got != "one" {
 		t.Errorf("got %q", got)
 	}
 	_ = ann.CloseNow() // it would not answer a close
-	first.leave(t)
-	second := startLeaving(t, first.control)
-	ann = dialClient(t, second.clients, "user=ann")
+	first.Stop(t)
+	second := startAt(t, first.Control)
+	ann = testkit.DialClient(t, second.Clients, "user=ann")
 	c.typed(t, "two\n")
-	if got := next(t, ann); got != "two" {
+	if got := testkit.NextMessage(t, ann); got != "two" {
 		t.Errorf("got %q", got)
 	}
 	_ = ann.CloseNow()
@@ -409,16 +411,16 @@ func TestWhenAHubLeavesTheNextOneGetsTheRest(t *testing.T) {
 }
 
 func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
-	first := startLeaving(t, "127.0.0.1:0")
-	ann := dialClient(t, first.clients, "user=ann")
-	to := []string{"send", "--addr=" + first.control, "--user=ann", "--timeout=1s", "-"}
+	first := startAt(t, "127.0.0.1:0")
+	ann := testkit.DialClient(t, first.Clients, "user=ann")
+	to := []string{"send", "--addr=" + first.Control, "--user=ann", "--timeout=1s", "-"}
 	goesOn, ends := typeTo(t, to...), typeTo(t, to...)
 	for _, c := range []*typing{goesOn, ends} {
 		c.typed(t, "a\n")
-		_ = next(t, ann)
+		_ = testkit.NextMessage(t, ann)
 	}
 	_ = ann.CloseNow() // it would not answer a close
-	first.leave(t)
+	first.Stop(t)
 	select { // longer than a hub may be away when there are lines
 	case code := <-goesOn.ended:
 		t.Fatalf("exit %d, %s", code, goesOn.stderr.String())
@@ -431,10 +433,10 @@ func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
 			code, ends.stdout.String(), ends.stderr.String())
 	}
 
-	second := startLeaving(t, first.control)
-	ann = dialClient(t, second.clients, "user=ann")
+	second := startAt(t, first.Control)
+	ann = testkit.DialClient(t, second.Clients, "user=ann")
 	goesOn.typed(t, "\nb\n")
-	if got := next(t, ann); got != "b" {
+	if got := testkit.NextMessage(t, ann); got != "b" {
 		t.Errorf("got %q", got)
 	}
 	_ = ann.CloseNow()
@@ -447,14 +449,14 @@ func TestWithNothingToSendNoHubIsMissed(t *testing.T) {
 
 func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
 	t.Parallel()
-	hub := start(t, nil)
-	ann := dialClient(t, hub.clients, "user=ann")
-	between := newCuttable(t, hub.control)
+	hub := nodetest.Start(t, nil)
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
+	between := newCuttable(t, hub.Control)
 	c := typeTo(t, "send", "--addr="+between.Addr().String(), "--user=ann", "-")
 	streams := func(n string) func() bool {
 		return func() bool {
 			return strings.Contains(
-				get(t, "http://"+hub.ops+"/metrics", nil).body, "SendStream\"} "+n+"\n",
+				testkit.Get(t, "http://"+hub.Ops+"/metrics", nil).Body, "SendStream\"} "+n+"\n",
 			)
 		}
 	}
@@ -462,7 +464,7 @@ func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
 	between.cut()
 	testkit.Eventually(t, "the stream is over", streams("0"))
 	c.typed(t, "a\n")
-	if got := next(t, ann); got != "a" {
+	if got := testkit.NextMessage(t, ann); got != "a" {
 		t.Errorf("got %q", got)
 	}
 	_ = c.Close()
@@ -471,72 +473,32 @@ func TestAConnectionMayBreakBeforeTheFirstLine(t *testing.T) {
 	}
 }
 
-// leaving is a hub in this process that leaves when it is told.
-type leaving struct {
-	addresses
-
-	leave func(*testing.T)
-}
-
-func startLeaving(t *testing.T, control string) *leaving {
+// startAt runs a hub with its control port at an address.
+func startAt(t *testing.T, control string) *nodetest.Hub {
 	t.Helper()
-	c, err := parse(t, "dev", "--listen-clients=127.0.0.1:0",
-		"--listen-control="+control, "--listen-ops=127.0.0.1:0", "--data-dir="+t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := c.Dev.planHub()
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan.cluster = nil
-	ready, ended := make(chan addresses, 1), make(chan error, 1)
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		log := openLog(io.Discard, "json", 0)
-		defer log.Close()
-		ended <- runServer(ctx, plan, log, func(a addresses) { ready <- a })
-	}()
-	left := sync.OnceValue(func() error {
-		cancel()
-		return <-ended
-	})
-	t.Cleanup(func() { _ = left() })
-	select {
-	case a := <-ready:
-		return &leaving{a, func(t *testing.T) {
-			t.Helper()
-			if err := left(); err != nil {
-				t.Errorf("the hub ends with %v", err)
-			}
-		}}
-	case err := <-ended:
-		ended <- err
-		t.Fatalf("the hub does not start: %v", err)
-		return nil
-	}
+	return nodetest.Start(t, func(p *node.Config) { p.ListenControl = control })
 }
 
 func TestWithoutAHubTheLinesThatAreLeftAreTold(t *testing.T) {
-	hub := startLeaving(t, "127.0.0.1:0")
-	ann := dialClient(t, hub.clients, "user=ann")
-	c := typeTo(t, "send", "--addr="+hub.control, "--user=ann", "--timeout=1s", "-")
+	hub := startAt(t, "127.0.0.1:0")
+	ann := testkit.DialClient(t, hub.Clients, "user=ann")
+	c := typeTo(t, "send", "--addr="+hub.Control, "--user=ann", "--timeout=1s", "-")
 	c.typed(t, "one\n")
-	_ = next(t, ann)
+	_ = testkit.NextMessage(t, ann)
 	_ = ann.CloseNow() // it would not answer a close
-	hub.leave(t)
+	hub.Stop(t)
 	c.typed(t, "two\nthree\n")
 	code := c.exitCode(t)
 	if want := "✓ 1 line sent as 1 message: 1 written\n"; code != terminal.ExitError ||
 		!strings.HasPrefix(c.stdout.String(), want) {
 		t.Errorf("exit %d, %q", code, c.stdout.String())
 	}
-	if !strings.Contains(c.stderr.String(), "without an answer: can't reach "+hub.control) {
+	if !strings.Contains(c.stderr.String(), "without an answer: can't reach "+hub.Control) {
 		t.Errorf("stderr %q", c.stderr.String())
 	}
-	r := connhub(t, "x\n", "send", "--addr="+hub.control, "--user=ann", "-")
+	r := connhub(t, "x\n", "send", "--addr="+hub.Control, "--user=ann", "-")
 	if r.code != terminal.ExitError || r.stdout != "" || !strings.HasPrefix(
-		r.stderr, "connhub: can't reach "+hub.control+": connection refused.",
+		r.stderr, "connhub: can't reach "+hub.Control+": connection refused.",
 	) {
 		t.Errorf("no hub at all: %v", r)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/build"
+	"github.com/connhub/connhub/node"
 )
 
 type serveCmd struct {
@@ -61,53 +62,65 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal.Terminal, k *kong.Contex
 	}
 	ctx, hangups := watchHangups(ctx, log.Logger)
 	defer hangups.Close()
-	plan.reloads = hangups.reloads
-	return runServer(ctx, plan, log, nil)
+	plan.Log, plan.Reloads = log, hangups.reloads
+	return runHub(ctx, plan)
+}
+
+// runHub runs a hub until ctx ends.
+func runHub(ctx context.Context, plan node.Config) error {
+	p, err := node.New(ctx, plan)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil //nolint:nilerr // interrupted while etcd started
+	case err != nil:
+		return err
+	}
+	return p.Run(ctx)
 }
 
 // planHub checks everything. It returns all problems in a single error.
-func (c *serveCmd) planHub() (serverPlan, error) {
+func (c *serveCmd) planHub() (node.Config, error) {
 	c.setListenDefaults()
 	c.onlyLoopback = c.InsecureDev
 	plan, err := c.settings.planSettings()
 	problems := []error{c.checkRequired(), c.checkCluster(), c.checkEffects(), c.checkListen(), err}
-	plan.loopbackOnly, plan.anonymous = c.InsecureDev, c.InsecureDev
+	plan.LoopbackOnly, plan.Anonymous = c.InsecureDev, c.InsecureDev
 
 	problems = append(problems, c.planTokens(&plan))
 	if len(c.BackendSecretFile)+len(c.PeerSecretFile) > 0 {
-		plan.secrets, err = auth.LoadSecrets(map[auth.Role][]string{
+		plan.Secrets, err = auth.LoadSecrets(map[auth.Role][]string{
 			auth.RoleBackend: c.BackendSecretFile, auth.RolePeer: c.PeerSecretFile,
 		})
 		problems = append(problems, err)
 	}
-	if plan.insecureControl = c.openControl(); plan.insecureControl {
-		plan.secrets = nil // secrets of peers alone would let no backend in
+	if plan.InsecureControl = c.openControl(); plan.InsecureControl {
+		plan.Secrets = nil // secrets of peers alone would let no backend in
 	}
 	if c.OpsSecretFile != "" {
-		plan.opsSecrets, err = loadOpsSecrets(c.OpsSecretFile)
+		plan.OpsSecrets, err = loadOpsSecrets(c.OpsSecretFile)
 		problems = append(problems, err)
 	}
 	if len(c.givenEndpoints()) > 0 {
-		problems = append(problems, c.etcdFlags.planEtcd(plan.cluster))
-		plan.cluster.peerSecret = c.peerSecret()
+		problems = append(problems, c.etcdFlags.planEtcd(plan.Cluster))
+		plan.Cluster.PeerSecret = c.peerSecret()
 	} else {
-		plan.cluster = nil
+		plan.Cluster = nil
 	}
-	problems = append(problems, plan.planFiles())
+	problems = append(problems, plan.ShareFiles())
 	return plan, refuseStart(build.DevHint(tryDev), problems...)
 }
 
 // planTokens sets the keys that check clients' tokens.
-func (c *serveCmd) planTokens(p *serverPlan) error {
+func (c *serveCmd) planTokens(p *node.Config) error {
 	var problems []error
 	for _, path := range c.TokenKeyFile {
 		key, err := auth.LoadTokenKey(path)
 		problems = append(problems, err)
-		p.tokenKeys = append(p.tokenKeys, key)
+		p.TokenKeys = append(p.TokenKeys, key)
 	}
 	if c.TokenJWKS != "" {
-		p.keySet = &auth.KeySetConfig{Source: c.TokenJWKS, Interval: c.TokenJWKSInterval}
-		for _, err := range splitErrors(p.keySet.Validate().Err()) {
+		p.KeySet = &auth.KeySetConfig{Source: c.TokenJWKS, Interval: c.TokenJWKSInterval}
+		for _, err := range splitErrors(p.KeySet.Validate().Err()) {
 			problems = append(problems, errors.New(keySetFlags.Replace(err.Error())))
 		}
 	}
@@ -117,7 +130,7 @@ func (c *serveCmd) planTokens(p *serverPlan) error {
 // keySetFlags are the flags for the fields that auth.KeySetConfig names.
 var keySetFlags = strings.NewReplacer("Source", "--token-jwks", "Interval", "--token-jwks-interval")
 
-// peerSecret returns the secret with which this hub dials its peers. LoadSecrets has refused a file
+// PeerSecret returns the secret with which this hub dials its peers. LoadSecrets has refused a file
 // without a secret already.
 func (c *serveCmd) peerSecret() string {
 	for _, path := range c.PeerSecretFile {

@@ -11,12 +11,8 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/overflow"
 	"github.com/connhub/connhub/internal/testkit"
-)
-
-const (
-	someSecret  = "backend-secret-0123456789-0123456789"
-	otherSecret = "ops-secret-0123456789-0123456789-abc"
-	someKey     = "token-key-0123456789-0123456789-0123"
+	"github.com/connhub/connhub/node"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 // serveArgs are the arguments of a `serve` that starts, on free ports.
@@ -26,8 +22,9 @@ func serveArgs(t *testing.T, more ...string) []string {
 		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0",
 		"--public-url=https://hub.example/edge",
-		"--token-key-file=" + testkit.WriteFile(t, "token.key", someKey+"\n"),
-		"--backend-secret-file=" + testkit.WriteFile(t, "backend", "# rotation\n"+someSecret+"\n"),
+		"--token-key-file=" + testkit.WriteFile(t, "token.key", testkit.SomeKey+"\n"),
+		"--backend-secret-file=" + testkit.WriteFile(t, "backend",
+			"# rotation\n"+testkit.SomeSecret+"\n"),
 		"--single-hub",
 	}, more...)
 }
@@ -89,10 +86,10 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		},
 		"the same secret twice": {
 			[]string{
-				"--single-hub", "--token-key-file=" + testkit.WriteFile(t, "k", someKey),
+				"--single-hub", "--token-key-file=" + testkit.WriteFile(t, "k", testkit.SomeKey),
 				"--public-url=http://x", "--backend-secret-file=" +
-					testkit.WriteFile(t, "b", someSecret),
-				"--peer-secret-file=" + testkit.WriteFile(t, "p", someSecret),
+					testkit.WriteFile(t, "b", testkit.SomeSecret),
+				"--peer-secret-file=" + testkit.WriteFile(t, "p", testkit.SomeSecret),
 			},
 			[]string{
 				"the same secret has the role backend too",
@@ -106,7 +103,8 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		"a cluster without a secret": {
 			[]string{
 				"--etcd-endpoints=127.0.0.1:2379",
-				"--insecure-dev", "--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret),
+				"--insecure-dev", "--backend-secret-file=" +
+					testkit.WriteFile(t, "b", testkit.SomeSecret),
 			},
 			[]string{"--peer-secret-file (CONNHUB_PEER_SECRET_FILE) is missing"},
 		},
@@ -175,8 +173,8 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		},
 		"a password in the URL": {
 			[]string{
-				"--single-hub", "--token-key-file=" + testkit.WriteFile(t, "k", someKey),
-				"--backend-secret-file=" + testkit.WriteFile(t, "b", someSecret),
+				"--single-hub", "--token-key-file=" + testkit.WriteFile(t, "k", testkit.SomeKey),
+				"--backend-secret-file=" + testkit.WriteFile(t, "b", testkit.SomeSecret),
 				"--public-url=https://u:hunter2@x/",
 			},
 			[]string{"--public-url https://u:xxxxx@x/: want no user, query or fragment"},
@@ -221,8 +219,8 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub := start(t, func(p *serverPlan) { *p = plan })
-	addr := "--addr=" + hub.control
+	hub := nodetest.Start(t, func(p *node.Config) { *p = plan })
+	addr := "--addr=" + hub.Control
 	r := connhub(t, "", "hubs", addr)
 	if r.code != terminal.ExitError || !strings.Contains(
 		r.stderr, "(CREDENTIALS_INVALID). Give the secret with --secret-file",
@@ -230,7 +228,7 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 		t.Errorf("without a secret: exit %d, %s", r.code, r.stderr)
 	}
 	if r := connhub(
-		t, "", "hubs", addr, "--secret-file="+testkit.WriteFile(t, "s", otherSecret),
+		t, "", "hubs", addr, "--secret-file="+testkit.WriteFile(t, "s", testkit.OtherSecret),
 	); r.code != terminal.ExitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
 		t.Errorf("with a wrong one: exit %d, %s", r.code, r.stderr)
 	}
@@ -245,26 +243,26 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 	) {
 		t.Errorf("token: %s", got)
 	}
-	if got := get(t, "http://"+hub.clients+"/", nil); got.code != 404 {
-		t.Errorf("serve has a page: %d", got.code)
+	if got := testkit.Get(t, "http://"+hub.Clients+"/", nil); got.Code != 404 {
+		t.Errorf("serve has a page: %d", got.Code)
 	}
-	if got := get(t, "http://"+hub.clients+"/ws?user=ann", map[string]string{
+	if got := testkit.Get(t, "http://"+hub.Clients+"/ws?user=ann", map[string]string{
 		"Connection": "Upgrade", "Upgrade": "websocket",
 		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-	}); got.code != 401 {
-		t.Errorf("a client without token: %d %s", got.code, got.body)
+	}); got.Code != 401 {
+		t.Errorf("a client without token: %d %s", got.Code, got.Body)
 	}
 }
 
 func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
 	t.Parallel()
 	c, err := parse(t, serveArgs(t, "--listen-ops=:9100",
-		"--ops-secret-file="+testkit.WriteFile(t, "ops", otherSecret))...)
+		"--ops-secret-file="+testkit.WriteFile(t, "ops", testkit.OtherSecret))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if plan, err := c.Serve.planHub(); err != nil ||
-		plan.opsSecrets == nil || plan.listenOps != ":9100" {
+		plan.OpsSecrets == nil || plan.ListenOps != ":9100" {
 		t.Errorf("plan: %+v, %v", plan, err)
 	}
 }
@@ -279,21 +277,21 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan.listenClients != "127.0.0.1:8080" ||
-		plan.listenControl != "127.0.0.1:9090" || plan.listenOps != "127.0.0.1:9100" {
-		t.Errorf("listens on %s, %s, %s", plan.listenClients, plan.listenControl, plan.listenOps)
+	if plan.ListenClients != "127.0.0.1:8080" ||
+		plan.ListenControl != "127.0.0.1:9090" || plan.ListenOps != "127.0.0.1:9100" {
+		t.Errorf("listens on %s, %s, %s", plan.ListenClients, plan.ListenControl, plan.ListenOps)
 	}
-	if !plan.loopbackOnly || !plan.anonymous || !plan.insecureControl || plan.page {
+	if !plan.LoopbackOnly || !plan.Anonymous || !plan.InsecureControl || plan.Page {
 		t.Errorf("plan: %+v", plan)
 	}
 	// A secret that is given is asked for all the same.
 	c, err = parse(t, "serve", "--insecure-dev", "--single-hub",
-		"--backend-secret-file="+testkit.WriteFile(t, "b", someSecret))
+		"--backend-secret-file="+testkit.WriteFile(t, "b", testkit.SomeSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan, err = c.Serve.planHub(); err != nil || plan.insecureControl || plan.secrets == nil {
-		t.Errorf("with secrets: insecure %v, %v", plan.insecureControl, err)
+	if plan, err = c.Serve.planHub(); err != nil || plan.InsecureControl || plan.Secrets == nil {
+		t.Errorf("with secrets: insecure %v, %v", plan.InsecureControl, err)
 	}
 }
 
@@ -313,15 +311,15 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.hub.Name != "n" || p.hub.MaxConnections != 5 || p.hub.Outbox != (hub.Bounds{
+	if p.Hub.Name != "n" || p.Hub.MaxConnections != 5 || p.Hub.Outbox != (hub.Bounds{
 		Messages: 6, Bytes: 3 << 20,
-	}) || p.hub.Overflow != overflow.DropNewest ||
-		p.hub.RequestIDs != 13 || p.edge.InboundBytes != 14<<20 ||
-		p.hub.NamespaceOverflow["chat"] != overflow.DropOldest ||
-		p.hub.NamespaceOverflow["logs"] != overflow.CloseSlow {
-		t.Errorf("hub: %+v", p.hub)
+	}) || p.Hub.Overflow != overflow.DropNewest ||
+		p.Hub.RequestIDs != 13 || p.Edge.InboundBytes != 14<<20 ||
+		p.Hub.NamespaceOverflow["chat"] != overflow.DropOldest ||
+		p.Hub.NamespaceOverflow["logs"] != overflow.CloseSlow {
+		t.Errorf("hub: %+v", p.Hub)
 	}
-	e := p.edge
+	e := p.Edge
 	if strings.Join(e.AllowedOrigins, " ") != "a.example b.example" ||
 		e.MaxMessage != 7<<10 || e.MessageTimeout.Seconds() != 8 ||
 		e.PingInterval.Seconds() != 9 ||

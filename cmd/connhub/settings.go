@@ -27,6 +27,8 @@ import (
 	"github.com/connhub/connhub/hub/overflow"
 	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/loopback"
+	"github.com/connhub/connhub/node"
+	"github.com/connhub/connhub/node/certificate"
 )
 
 // settings are the flags that `serve` and `dev` share. Each flag has an environment variable,
@@ -120,41 +122,39 @@ var overflowPolicies = map[string]overflow.Policy{
 	"drop-newest": overflow.DropNewest,
 }
 
-// planSettings makes a serverPlan of the settings, without secrets and page, which the command
+// planSettings makes a Config of the settings, without secrets and page, which the command
 // adds. It collects all problems.
-func (s *settings) planSettings() (serverPlan, error) {
-	p := serverPlan{
-		listenClients: loopback.Address(s.ListenClients),
-		listenControl: loopback.Address(s.ListenControl),
-		listenOps:     loopback.Address(s.ListenOps),
-		publicURL:     s.PublicURL,
-		hub:           hub.DefaultConfig(), edge: edge.DefaultConfig(), memory: readMemory(),
+func (s *settings) planSettings() (node.Config, error) {
+	p := node.DefaultConfig()
+	p.ListenClients = loopback.Address(s.ListenClients)
+	p.ListenControl = loopback.Address(s.ListenControl)
+	p.ListenOps = loopback.Address(s.ListenOps)
+	p.PublicURL = s.PublicURL
+	normalizeURL(p.PublicURL)
+	p.Hub.Name, p.Hub.Version = s.Name, build.Version()
+	if s.MaxConnections != nil {
+		p.Hub.MaxConnections, p.WantConnections = *s.MaxConnections, *s.MaxConnections
 	}
-	normalizeURL(p.publicURL)
-	p.hub.ID, p.hub.Name, p.hub.Version = hub.NewID(), s.Name, build.Version()
-	if p.maxConnectionsGiven = s.MaxConnections != nil; p.maxConnectionsGiven {
-		p.hub.MaxConnections = *s.MaxConnections
-	}
-	s.MaxConnections = new(p.hub.MaxConnections) // for the log of the effective configuration
-	p.hub.Outbox = hub.Bounds{Messages: s.OutboxMessages, Bytes: int64(s.OutboxBytes)}
-	p.hub.ResumeWindow = s.ResumeWindow
-	p.hub.DetachedPerUser, p.hub.DetachedPerAddress = s.DetachedPerUser, s.DetachedPerAddress
-	p.hub.Overflow = overflowPolicies[s.Overflow]
-	p.edge.LoopbackOnly = s.onlyLoopback
-	p.edge.AllowedOrigins, p.edge.EndAtExpiry = s.AllowedOrigin, s.CloseOnTokenExpiry
-	p.edge.MaxMessage = int64(s.MaxMessage)
-	p.edge.MessageTimeout, p.edge.HandshakeTimeout, p.edge.CloseTimeout = s.MessageTimeout,
+	s.MaxConnections = new(p.Hub.MaxConnections) // for the log of the effective configuration
+	p.Hub.Outbox = hub.Bounds{Messages: s.OutboxMessages, Bytes: int64(s.OutboxBytes)}
+	p.Hub.ResumeWindow = s.ResumeWindow
+	p.Hub.DetachedPerUser, p.Hub.DetachedPerAddress = s.DetachedPerUser, s.DetachedPerAddress
+	p.Hub.Overflow = overflowPolicies[s.Overflow]
+	p.Edge.LoopbackOnly = s.onlyLoopback
+	p.Edge.AllowedOrigins, p.Edge.EndAtExpiry = s.AllowedOrigin, s.CloseOnTokenExpiry
+	p.Edge.MaxMessage = int64(s.MaxMessage)
+	p.Edge.MessageTimeout, p.Edge.HandshakeTimeout, p.Edge.CloseTimeout = s.MessageTimeout,
 		s.HandshakeTimeout, s.CloseTimeout
-	p.edge.PingInterval, p.edge.PongTimeout = s.PingInterval, s.PongTimeout
-	p.edge.Compression, p.edge.GoroutinePerLink = s.Compression, s.GoroutinePerLink
+	p.Edge.PingInterval, p.Edge.PongTimeout = s.PingInterval, s.PongTimeout
+	p.Edge.Compression, p.Edge.GoroutinePerLink = s.Compression, s.GoroutinePerLink
 
 	var problems []error
-	if p.hub.Name == "" {
+	if p.Hub.Name == "" {
 		name, err := os.Hostname()
 		problems = append(problems, err)
-		p.hub.Name = name
+		p.Hub.Name = name
 	}
-	p.hub.NamespaceOverflow = make(map[string]overflow.Policy, len(s.NamespaceOverflow))
+	p.Hub.NamespaceOverflow = make(map[string]overflow.Policy, len(s.NamespaceOverflow))
 	for _, name := range slices.Sorted(maps.Keys(s.NamespaceOverflow)) {
 		policy, ok := overflowPolicies[s.NamespaceOverflow[name]]
 		if !ok {
@@ -162,18 +162,18 @@ func (s *settings) planSettings() (serverPlan, error) {
 				"drop-oldest or drop-newest", name, s.NamespaceOverflow[name]))
 			continue
 		}
-		p.hub.NamespaceOverflow[name] = policy
+		p.Hub.NamespaceOverflow[name] = policy
 	}
 	problems = append(problems, s.planBudgets(&p))
-	problems = append(problems, inFlags(p.hub.Validate().Err()),
-		inFlags(validateEdge(p.edge)), inFlags(validateCalls(p.callBytes)))
+	problems = append(problems, inFlags(p.Hub.Validate().Err()),
+		inFlags(validateEdge(p.Edge)), inFlags(validateCalls(p.CallBytes)))
 	problems = append(problems, checkPublicURL(s.PublicURL))
 	var err error
-	p.clientsTLS, err = openCertificate("--tls", s.TLSCertFile, s.TLSKeyFile)
+	p.ClientsTLS, err = certificate.Open("--tls", s.TLSCertFile, s.TLSKeyFile)
 	problems = append(problems, err)
-	p.controlTLS, err = openCertificate("--control-tls", s.ControlTLSCertFile, s.ControlTLSKeyFile)
+	p.ControlTLS, err = certificate.Open("--control-tls", s.ControlTLSCertFile, s.ControlTLSKeyFile)
 	problems = append(problems, err)
-	p.cluster, err = s.clusterFlags.planPeers(s.ControlTLSCertFile != "")
+	p.Cluster, err = s.clusterFlags.planPeers(s.ControlTLSCertFile != "")
 	problems = append(problems, err)
 	return p, errors.Join(problems...)
 }

@@ -88,20 +88,21 @@ func startPiped(t *testing.T, args ...string) *piped {
 		}
 		_, _ = p.log.Write(chunk[:n])
 	}
-	ready := waitForLog(t, p.log, "ready")
-	p.clients, _ = ready["clients"].(string)
-	p.control, _ = ready["control"].(string)
-	p.ops, _ = ready["ops"].(string)
+	ready := testkit.WaitForLog(t, p.log, "ready")
+	p.Clients, _ = ready["clients"].(string)
+	p.Control, _ = ready["control"].(string)
+	p.Ops, _ = ready["ops"].(string)
 	return p
 }
 
 // requireServing proves that a hub serves: a message reaches its client.
 func requireServing(t *testing.T, p *process, client *websocket.Conn, what string) {
 	t.Helper()
-	if g := get(t, "http://"+p.ops+"/healthz", nil); g.code != 200 {
-		t.Errorf("/healthz %s: %d", what, g.code)
+	if g := testkit.Get(t, "http://"+p.Ops+"/healthz", nil); g.Code != 200 {
+		t.Errorf("/healthz %s: %d", what, g.Code)
 	}
-	_, err := controlv1.NewDeliveryServiceClient(dialControl(t, p.control)).Send(t.Context(),
+	_, err := controlv1.NewDeliveryServiceClient(testkit.DialControl(t,
+		p.Control)).Send(t.Context(),
 		&controlv1.SendRequest{
 			Target:  &controlv1.Target{Users: []string{"ann"}},
 			Message: &controlv1.Message{Payload: &controlv1.Message_Text{Text: what}},
@@ -109,7 +110,7 @@ func requireServing(t *testing.T, p *process, client *websocket.Conn, what strin
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
-	if got := next(t, client); got != what {
+	if got := testkit.NextMessage(t, client); got != what {
 		t.Errorf("the client got %q, want %q", got, what)
 	}
 }
@@ -150,7 +151,7 @@ func requireStop(t *testing.T, p *process, client *websocket.Conn) {
 func waitForMetric(t *testing.T, ops, name string) (value float64) {
 	t.Helper()
 	testkit.Eventually(t, name+" is above 0", func() bool {
-		for line := range strings.Lines(get(t, "http://"+ops+"/metrics", nil).body) {
+		for line := range strings.Lines(testkit.Get(t, "http://"+ops+"/metrics", nil).Body) {
 			if _, err := fmt.Sscanf(line, name+" %g", &value); err == nil && value > 0 {
 				return true
 			}
@@ -167,11 +168,12 @@ func TestHubOutlivesTheReadersOfItsOutput(t *testing.T) {
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startPiped(t, args...)
-			client := dialClient(t, p.clients, "user=ann")
+			client := testkit.DialClient(t, p.Clients, "user=ann")
 			_ = p.stdout.Close()
 			_ = p.stderr.Close()
-			_ = dialClient(t, p.clients, "user=bob").Close(websocket.StatusNormalClosure, "")
-			waitForMetric(t, p.ops, linesLost)
+			_ = testkit.DialClient(t, p.Clients, "user=bob").Close(websocket.StatusNormalClosure,
+				"")
+			waitForMetric(t, p.Ops, linesLost)
 			requireServing(t, p.process, client, "after a line that was lost")
 			p.signal(t, syscall.SIGTERM)
 			requireStop(t, p.process, client)
@@ -184,10 +186,10 @@ func TestHubDoesNotWaitForAReaderOfItsLogThatHasStopped(t *testing.T) {
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startPiped(t, append(args, "--log-level=debug")...)
-			client := dialClient(t, p.clients, "user=ann")
+			client := testkit.DialClient(t, p.Clients, "user=ann")
 			// Many times what the pipe holds: each request that is refused is a line of its own at
 			// first.
-			path := "http://" + p.clients + "/client/" + strings.Repeat("x", 4<<10)
+			path := "http://" + p.Clients + "/client/" + strings.Repeat("x", 4<<10)
 			for range 20 {
 				requireRefused(t, path)
 			}
@@ -212,7 +214,7 @@ func TestSignalsOfNoMeaningDoNothing(t *testing.T) {
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			p := startProcess(t, args...)
-			client := dialClient(t, p.clients, "user=ann")
+			client := testkit.DialClient(t, p.Clients, "user=ann")
 			for _, s := range harmless {
 				p.signal(t, s)
 				requireServing(t, p, client, s.String())
@@ -245,9 +247,9 @@ func TestOperatorsCommandsEndQuietlyWithTheirReader(t *testing.T) {
 	hub := startProcess(t, insecureArgs(t)...)
 	for _, args := range [][]string{
 		{"version"},
-		{"hubs", "--addr=" + hub.control},
-		{"send", "--everyone", "--addr=" + hub.control, "x"},
-		{"events", "tail", "--addr=" + hub.control},
+		{"hubs", "--addr=" + hub.Control},
+		{"send", "--everyone", "--addr=" + hub.Control, "x"},
+		{"events", "tail", "--addr=" + hub.Control},
 	} {
 		read, write, err := os.Pipe()
 		if err != nil {
@@ -267,7 +269,7 @@ func TestOperatorsCommandsEndQuietlyWithTheirReader(t *testing.T) {
 			case err = <-ended:
 				waits = false
 			case <-time.After(20 * time.Millisecond): // for `events tail`
-				_ = dialClient(t, hub.clients, "user=ann").CloseNow()
+				_ = testkit.DialClient(t, hub.Clients, "user=ann").CloseNow()
 			}
 		}
 		_ = write.Close()

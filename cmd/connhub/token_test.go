@@ -17,13 +17,15 @@ import (
 
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/node"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 // comes tells whether a client gets in with a token.
-func comes(t *testing.T, hub *running, token string) bool {
+func comes(t *testing.T, hub *nodetest.Hub, token string) bool {
 	t.Helper()
 	conn, response, err := websocket.Dial(
-		t.Context(), "ws://"+hub.clients+"/client/hubs/default?access_token="+token, nil,
+		t.Context(), "ws://"+hub.Clients+"/client/hubs/default?access_token="+token, nil,
 	)
 	if response.Body != nil {
 		_ = response.Body.Close()
@@ -52,7 +54,7 @@ func signed(t *testing.T, method jwt.SigningMethod, key any) string {
 }
 
 // serving runs `serve` with these flags on top of good ones.
-func serving(t *testing.T, flags ...string) *running {
+func serving(t *testing.T, flags ...string) *nodetest.Hub {
 	t.Helper()
 	c, err := parse(t, serveArgs(t, flags...)...)
 	if err != nil {
@@ -62,24 +64,28 @@ func serving(t *testing.T, flags ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, func(p *serverPlan) { *p = plan })
+	return nodetest.Start(t, func(p *node.Config) { *p = plan })
 }
 
 func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
 	t.Parallel()
 	const oldKey = "token-key-of-last-year-0123456789-0123"
 	hub := serving(t, "--token-key-file="+testkit.WriteFile(t, "old.key", oldKey+"\n"))
-	for key, want := range map[string]bool{someKey: true, oldKey: true, otherSecret: false} {
+	for key, want := range map[string]bool{
+		testkit.SomeKey: true, oldKey: true,
+		testkit.OtherSecret: false,
+	} {
 		if have := comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(key))); have != want {
 			t.Errorf("signed with %s: comes in %v", key, have)
 		}
 	}
-	url := mustRun(t, "token", "--addr="+hub.control,
-		"--secret-file="+testkit.WriteFile(t, "s", someSecret), "--role=webpubsub.sendToGroup")
+	url := mustRun(t, "token", "--addr="+hub.Control,
+		"--secret-file="+testkit.WriteFile(t, "s", testkit.SomeSecret),
+		"--role=webpubsub.sendToGroup")
 	_, token, _ := strings.Cut(strings.TrimSpace(url), "access_token=")
 	claims := jwt.MapClaims{}
 	if _, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) {
-		return []byte(someKey), nil
+		return []byte(testkit.SomeKey), nil
 	}); err != nil {
 		t.Errorf("issued: %v", err)
 	}
@@ -98,17 +104,17 @@ func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
 	set := testkit.JWKSet(testkit.JWK(t, private.Public(), "1", `"use":"sig"`, `"alg":"ES256"`))
 	hub := serving(t, "--token-jwks="+testkit.WriteFile(t, "jwks.json", set))
 	if !comes(t, hub, signed(t, jwt.SigningMethodES256, private)) || !comes(
-		t, hub, signed(t, jwt.SigningMethodHS256, []byte(someKey)),
+		t, hub, signed(t, jwt.SigningMethodHS256, []byte(testkit.SomeKey)),
 	) {
 		t.Error("refused")
 	}
 	if comes(t, hub, signed(t, jwt.SigningMethodHS256, []byte(set))) {
 		t.Error("signed with what is public")
 	}
-	if got := get(t, "http://"+hub.ops+"/metrics", nil); !strings.Contains(
-		got.body, "\nconnhub_jwks_keys 1\n",
+	if got := testkit.Get(t, "http://"+hub.Ops+"/metrics", nil); !strings.Contains(
+		got.Body, "\nconnhub_jwks_keys 1\n",
 	) {
-		t.Errorf("metrics: %s", got.body)
+		t.Errorf("metrics: %s", got.Body)
 	}
 }
 
@@ -123,20 +129,21 @@ func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 	}
 	// With public keys alone there is nothing to sign with.
 	c, err := parse(t, "serve", "--single-hub", "--token-jwks=https://issuer.example/jwks",
-		"--public-url=https://x", "--backend-secret-file="+testkit.WriteFile(t, "b", someSecret))
+		"--public-url=https://x", "--backend-secret-file="+
+			testkit.WriteFile(t, "b", testkit.SomeSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
 	plan, err := c.Serve.planHub()
-	if err != nil || plan.keySet.Source != "https://issuer.example/jwks" ||
-		plan.keySet.Interval != 5*time.Minute || len(plan.tokenKeys) != 0 {
-		t.Errorf("%+v, %v", plan.keySet, err)
+	if err != nil || plan.KeySet.Source != "https://issuer.example/jwks" ||
+		plan.KeySet.Interval != 5*time.Minute || len(plan.TokenKeys) != 0 {
+		t.Errorf("%+v, %v", plan.KeySet, err)
 	}
 }
 
 func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 	t.Parallel()
-	key := testkit.WriteFile(t, "token.key", someKey+"\n")
+	key := testkit.WriteFile(t, "token.key", testkit.SomeKey+"\n")
 	for public, endpoint := range map[string]string{
 		"https://hub.example/edge": "https://hub.example/edge",
 		"wss://hub.example":        "https://hub.example",
@@ -145,17 +152,17 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 		r := connhub(t, "", "token", "--connection-string",
 			"--token-key-file="+key, "--token-key-file=/nowhere", "--public-url="+public)
 		if want := "Endpoint=" + endpoint +
-			";AccessKey=" + someKey + ";Version=1.0;\n"; r.code != terminal.ExitOK ||
+			";AccessKey=" + testkit.SomeKey + ";Version=1.0;\n"; r.code != terminal.ExitOK ||
 			r.stdout != want {
 			t.Errorf("exit %d, %q, want %q", r.code, r.stdout, want)
 		}
-		if strings.Contains(r.stderr, someKey) {
+		if strings.Contains(r.stderr, testkit.SomeKey) {
 			t.Errorf("the key is in what is said beside it: %s", r.stderr)
 		}
 	}
 	for _, c := range []struct{ key, public, want string }{
 		{
-			testkit.WriteFile(t, "semicolon", someKey+";"), "https://x",
+			testkit.WriteFile(t, "semicolon", testkit.SomeKey+";"), "https://x",
 			"a connection string can't carry it",
 		},
 		{"/nowhere", "https://x", "no such file"},

@@ -4,7 +4,7 @@ package build
 import "runtime/debug"
 
 // version is set by the linker in releases:
-// -X github.com/connhub/connhub/internal/build.version=…
+// -X github.com/connhub/connhub/internal/build.version=VERSION.
 var version string
 
 // Version returns the linker's version, or the version that the go command put into the binary, or
