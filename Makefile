@@ -64,11 +64,14 @@ test-beside:
 
 # The slowest packages come first, so that none of them ends alone.
 SLOWEST := ./cmd/connhub ./hub/edge ./control/mesh
+# The packages whose hubs, etcds and clients are dozens of processes. Each runs alone, behind the
+# others: so many processes beside each other break every limit of time.
+CROWDED := ./test/cluster ./test/links ./test/strangers
 
 .PHONY: test-go
 test-go: need-go cc ## Run the Go tests
-	go test -race -p 4 -timeout $(TEST_TIMEOUT) $(SLOWEST) $$(go list ./... | grep -v '/test$$')
-	go test -race -timeout $(TEST_TIMEOUT) ./test # alone: its hubs, etcds and clients are some fifty processes
+	go test -race -p 4 -timeout $(TEST_TIMEOUT) $(SLOWEST) $$(go list ./... | grep -vxF "$$(go list $(CROWDED))")
+	go test -race -p 1 -timeout $(TEST_TIMEOUT) $(CROWDED)
 	go test -timeout $(TEST_TIMEOUT) -run '$(NO_RACE)' ./hub ./hub/edge ./control/mesh ./cmd/connhub
 
 .PHONY: test-k8s
@@ -82,11 +85,11 @@ test-web: build test/web/node_modules/.package-lock.json chromium ## Run the tes
 
 .PHONY: test-cluster
 test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 minutes
-	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v -run 'Cluster|OrderOf|Etcd|Recycled|KilledHub' ./test
+	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v ./test/cluster
 
 .PHONY: test-links
 test-links: need-go ## Run the tests of many links and strangers in their long form, about 5 minutes
-	CONNHUB_TEST_LONG=1 go test -count=1 -timeout 30m -v -run 'MassClose|Floods|Reused|Strangers|ManySends' ./test
+	CONNHUB_TEST_LONG=1 go test -count=1 -p 1 -timeout 30m -v ./test/links ./test/strangers
 
 # In the folder of the package, where go test shows what a test prints.
 .PHONY: bench

@@ -29,9 +29,9 @@ const CallLimit = 2 * time.Minute
 // again in that role.
 const roleVariable = "CONNHUB_TEST_ROLE"
 
-// parallelTests is how many tests run at once on any machine. Most of the time a test waits: for a
-// lease to end, for a hub that is stopped, for a client's time to be over.
-const parallelTests = "5"
+// parallelTests is how many tests of a package run at once on any machine: all of them. Most of the
+// time a test waits: for a lease to end, for a hub that is stopped, for a client's time to be over.
+const parallelTests = "8"
 
 // Main is the TestMain of a package that uses this one. It plays a role if StartHelper has started
 // the program. Otherwise it runs the tests and checks that they leave no goroutine behind. roles

@@ -16,10 +16,12 @@ import (
 )
 
 const (
-	// ManyMembers of ManyUsers users are the clients of AddMany in the namespace "default" where a
-	// test needs no fewer. Users have three connections each, which are in three different pairs of
-	// groups.
-	ManyMembers, ManyUsers = 2900, 967
+	// ManyMembers is the number of clients of AddMany in the namespace "default" where a test needs
+	// no fewer.
+	ManyMembers = 2900
+	// ManyUsers is the number of their users. Users have three connections each, which are in three
+	// different pairs of groups.
+	ManyUsers = 967
 
 	smallGroups = 60 // of 48 or 49
 	largeGroups = 12 // of 241 or 242

@@ -1,10 +1,9 @@
-package test
+package cluster
 
 import (
 	"context"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +18,60 @@ import (
 	"github.com/connhub/connhub/test/bed"
 	"github.com/connhub/connhub/test/bed/tally"
 )
+
+// TestCluster proves the promises of three healthy hubs, and the promises that hold when a hub
+// hangs or is killed.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3})
+	t.Run("many sends come exactly once", func(t *testing.T) {
+		c.sendMany(t, tally.ManyMembers, tally.ManyUsers, bed.Either(800, 10_000))
+	})
+	t.Run("sends go only where somebody is", c.countForwards)
+	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {
+		c.readYourWrites(t, bed.Either(500, 10_000))
+	})
+	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, bed.Either(15, 150)) })
+	t.Run("large deliveries delay no probes", c.deliverLarge)
+	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) {
+		c.hangOne(t, bed.Either(600, 10_000))
+	})
+	// the last test, because it kills the first hub
+	t.Run("a retry after a kill is safe", func(t *testing.T) {
+		c.killAndRetry(t, bed.Either(80, 1000))
+	})
+}
+
+// TestClusterWithBadLinks proves the promises that hold when the links between hubs are cut, and
+// when only probes pass.
+func TestClusterWithBadLinks(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3, relayed: true})
+	t.Run("a stream keeps its order", func(t *testing.T) { c.keepOrder(t, bed.Either(3, 24)) })
+	t.Run("a stuck data path blocks nobody else", c.stickData)
+}
+
+// TestClusterWithCollidingHashes: with hashes of 8 bits almost every name collides with others, so
+// peers forward messages to hubs without members for them. Nothing else changes.
+func TestClusterWithCollidingHashes(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t, plan{hubs: 3, hashBits: 8, relayed: true})
+	t.Run("many sends come exactly once", func(t *testing.T) {
+		many, users := bed.Either(300, tally.ManyMembers), bed.Either(100, tally.ManyUsers)
+		c.sendMany(t, many, users, bed.Either(400, 10_000))
+	})
+	t.Run("a join that has returned is seen everywhere", func(t *testing.T) {
+		c.readYourWrites(t, bed.Either(300, 10_000))
+	})
+	t.Run("pages have everything once", func(t *testing.T) { c.listPages(t, bed.Either(5, 150)) })
+	t.Run("a stream keeps its order", func(t *testing.T) { c.keepOrder(t, bed.Either(2, 24)) })
+	t.Run("a hub that hangs blocks nobody else", func(t *testing.T) {
+		c.hangOne(t, bed.Either(200, 10_000))
+	})
+	t.Run("a retry after a kill is safe", func(t *testing.T) {
+		c.killAndRetry(t, bed.Either(40, 1000))
+	})
+}
 
 // plan is how a cluster is made.
 type plan struct {
@@ -36,17 +89,6 @@ type cluster struct {
 	etcd    *etcd
 	nodes   []*node
 	machine *testkit.Meter // since the cluster was there
-}
-
-// node is the place of a hub in a cluster. A new process may take the place.
-type node struct {
-	*bed.Process
-
-	number  int
-	host    string   // all its own: it listens there, and its clients come from there
-	relay   *relay   // nil: peers reach it directly
-	toEtcd  []*relay // nil: it reaches etcd directly
-	backend *grpc.ClientConn
 }
 
 // lastWords is how often the last word is said at most: on a busy machine a hub may seem silent.
@@ -183,15 +225,6 @@ func (c *cluster) dial(t *testing.T, n *node, secret int) *grpc.ClientConn {
 	return bed.DialControl(t, n.Control, grpc.WithPerRPCCredentials(bearer(c.secrets[secret])))
 }
 
-// bearer is the secret of a backend.
-type bearer string
-
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
-}
-
-func (b bearer) RequireTransportSecurity() bool { return false }
-
 // deliveries returns the delivery services of all hubs, for a single backend.
 func (c *cluster) deliveries(t *testing.T, secret int) (all []controlv1.DeliveryServiceClient) {
 	t.Helper()
@@ -224,27 +257,8 @@ func (c *cluster) admit(
 	return bed.DialClient(ctx, dialer, to.Clients, path, m.Protocol)
 }
 
-// invite returns where a member connects, with a token of this hub.
-func (n *node) invite(ctx context.Context, m *tally.Member) (path string, err error) {
-	token, err := controlv1.NewAccessServiceClient(n.backend).IssueClientToken(ctx,
-		&controlv1.IssueClientTokenRequest{
-			Namespace: m.Namespace, User: m.User, Groups: m.Groups,
-		})
-	if err != nil {
-		return "", err
-	}
-	where, err := url.Parse(token.GetUrl())
-	if err != nil {
-		return "", err
-	}
-	return where.RequestURI(), nil
-}
-
 // spread puts members at all hubs in turn.
 func (c *cluster) spread(m *tally.Member) *node { return c.nodes[m.Index%len(c.nodes)] }
-
-// at puts members at a hub.
-func at(n *node) func(*tally.Member) *node { return func(*tally.Member) *node { return n } }
 
 // newCrowd makes a crowd without members. The members of the test before must be gone.
 func (c *cluster) newCrowd(t *testing.T) *tally.Crowd {
@@ -271,22 +285,6 @@ func (c *cluster) assemble(t *testing.T, many, users int) *tally.Crowd {
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
 	crowd.Read(crowd.Members)
 	return crowd
-}
-
-// hubs returns a hub's knowledge of all hubs, by id.
-func (n *node) hubs(t *testing.T) map[string]*controlv1.Hub {
-	t.Helper()
-	response, err := controlv1.NewHubServiceClient(n.backend).ListHubs(
-		t.Context(), &controlv1.ListHubsRequest{},
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	byID := make(map[string]*controlv1.Hub)
-	for _, h := range response.GetHubs() {
-		byID[h.GetId()] = h
-	}
-	return byID
 }
 
 // sum adds a metric up over the hubs.

@@ -1,4 +1,4 @@
-package test
+package cluster
 
 import (
 	"math/rand/v2"
@@ -12,9 +12,9 @@ import (
 // busy machine a hub may seem unreachable.
 const mostNamed = 0.1
 
-// sendMany is the promise of TestManySendsExactlyOnce with clients and callers spread over the
-// hubs. Each message goes through any of them. Some callers have a secret of their own, so the hub
-// tells them apart and carries their calls apart. The rest share a secret.
+// sendMany is the promise of TestManySendsExactlyOnce, in test/links, with clients and callers
+// spread over the hubs. Each message goes through any of them. Some callers have a secret of their
+// own, so the hub tells them apart and carries their calls apart. The rest share a secret.
 func (c *cluster) sendMany(t *testing.T, many, users, sends int) {
 	t.Helper()
 	seed := rand.Uint64()

@@ -1,4 +1,4 @@
-package test
+package strangers
 
 import (
 	"crypto/ecdsa"
@@ -20,6 +20,9 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
 )
+
+// publicURL is the audience of tokens. No test resolves it.
+const publicURL = "http://clients.test"
 
 // issuer signs clients' tokens with a key of its own, and publishes the public half.
 type issuer struct {

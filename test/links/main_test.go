@@ -1,0 +1,12 @@
+package links
+
+import (
+	"testing"
+
+	"github.com/connhub/connhub/test/bed"
+)
+
+// TestMain plays these roles too.
+func TestMain(m *testing.M) {
+	bed.Main(m, map[string]func() error{guestsRole: serveGuests, churnRole: serveChurn})
+}
