@@ -192,7 +192,7 @@ func TestClientThatNeverConfirmsIsClosedAlone(t *testing.T) {
 		"says nothing": "", "confirms the same again": acknowledge(1), "pings": `{"type":"ping"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			webPubSub(t, func(t *testing.T, b *bed) {
+			pubSubOnEach(t, func(t *testing.T, b *bed) {
 				stuck, good := b.pubsub(t, "user=stuck", webpubsub.NameReliableJSON),
 					b.pubsub(t, "user=good", webpubsub.NameReliableJSON)
 				ended, stays := stuck.listen(), good.listen()
@@ -281,7 +281,7 @@ func wantStuck(t *testing.T, b *bed, got heard, messages int) {
 func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 	const budget, size, hoarders, rounds = 8 << 20, 128 << 10, 4, 40 // 20 MiB for the hoarders
 	payload := strings.Repeat("x", size)
-	webPubSub(t, func(t *testing.T, b *bed) {
+	pubSubOnEach(t, func(t *testing.T, b *bed) {
 		var ends []<-chan heard
 		for i := range hoarders {
 			ends = append(ends,
@@ -336,7 +336,7 @@ func TestClientsThatNeverConfirmShareABudget(t *testing.T) {
 func TestWhatIsRefusedDisturbsNobody(t *testing.T) {
 	tooLong := strings.Repeat("x", hub.MaxName+1)
 	const badName = "want a name of 1 to 1024 bytes without control characters"
-	webPubSub(t, func(t *testing.T, b *bed) {
+	pubSubOnEach(t, func(t *testing.T, b *bed) {
 		c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON),
 			b.pubsub(t, "user=bob&group=g", webpubsub.NameReliableJSON)
 		sequence := 0

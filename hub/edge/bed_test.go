@@ -35,6 +35,7 @@ type bed struct {
 	edge    *edge.Server
 	metrics *prometheus.Registry
 	causes  *causes
+	lines   map[string]joinedLines // for clients over lines, by subprotocol; nil: see open
 	dialer  func(context.Context) (net.Conn, error)
 	client  *http.Client
 	done    func()
@@ -292,7 +293,7 @@ func (b *bed) infos() []hub.Info {
 var everyone = hub.Target{Everyone: true}
 
 // read reads a message, or fails the test.
-func read(t *testing.T, c *websocket.Conn) (websocket.MessageType, string) {
+func read(t *testing.T, c Conn) (websocket.MessageType, string) {
 	t.Helper()
 	kind, p, err := c.Read(t.Context())
 	if err != nil {
@@ -303,7 +304,7 @@ func read(t *testing.T, c *websocket.Conn) (websocket.MessageType, string) {
 
 // wantClose reads until the connection ends, for two days at most: in a bubble, pings would go on
 // for ever. It checks the code and reason of the close.
-func wantClose(t *testing.T, c *websocket.Conn, code websocket.StatusCode, reason string) {
+func wantClose(t *testing.T, c Conn, code websocket.StatusCode, reason string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
 	defer cancel()

@@ -31,19 +31,19 @@ func eachSocket(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) 
 }
 
 func TestSendReachesConnectionUserGroupAndEveryone(t *testing.T) {
-	eachWire(t, func(t *testing.T, b *bed) {
-		ann := b.dial("user=ann&group=blue&group=red")
-		bob := b.dial("user=bob&group=red")
+	eachFraming(t, func(t *testing.T, b *bed) {
+		ann := b.open("user=ann&group=blue&group=red")
+		bob := b.open("user=bob&group=red")
 		id := annID(t, b)
 		for _, tc := range []struct {
 			target hub.Target
-			want   []*websocket.Conn
+			want   []Conn
 		}{
-			{hub.Target{Connections: []string{id}}, []*websocket.Conn{ann}},
-			{hub.Target{Users: []string{"bob"}}, []*websocket.Conn{bob}},
-			{hub.Target{Groups: []string{"blue"}}, []*websocket.Conn{ann}},
-			{hub.Target{Groups: []string{"red"}}, []*websocket.Conn{ann, bob}},
-			{everyone, []*websocket.Conn{ann, bob}},
+			{hub.Target{Connections: []string{id}}, []Conn{ann}},
+			{hub.Target{Users: []string{"bob"}}, []Conn{bob}},
+			{hub.Target{Groups: []string{"blue"}}, []Conn{ann}},
+			{hub.Target{Groups: []string{"red"}}, []Conn{ann, bob}},
+			{everyone, []Conn{ann, bob}},
 		} {
 			r := b.send(tc.target, hub.Text, "hi")
 			if r.Matched != len(tc.want) || len(r.Dropped) != 0 {
@@ -71,8 +71,8 @@ func annID(t *testing.T, b *bed) string {
 }
 
 func TestPlainClientGetsTextJSONAndBinaryAsTheyAre(t *testing.T) {
-	eachWire(t, func(t *testing.T, b *bed) {
-		c := b.dial("")
+	eachFraming(t, func(t *testing.T, b *bed) {
+		c := b.open("")
 		for _, tc := range []struct {
 			kind    hub.PayloadKind
 			payload string
@@ -93,8 +93,8 @@ func TestPlainClientGetsTextJSONAndBinaryAsTheyAre(t *testing.T) {
 }
 
 func TestEnvelopeClientIsGreetedFirstAndSeesTheRoute(t *testing.T) {
-	eachWire(t, func(t *testing.T, b *bed) {
-		c := b.dial("user=ann&group=blue", "something.else", envelope.Name)
+	eachFraming(t, func(t *testing.T, b *bed) {
+		c := b.open("user=ann&group=blue", "something.else", envelope.Name)
 		if c.Subprotocol() != envelope.Name {
 			t.Errorf("subprotocol %q", c.Subprotocol())
 		}
@@ -117,7 +117,7 @@ func TestEnvelopeClientIsGreetedFirstAndSeesTheRoute(t *testing.T) {
 	})
 }
 
-func readObject(t *testing.T, c *websocket.Conn) map[string]any {
+func readObject(t *testing.T, c Conn) map[string]any {
 	t.Helper()
 	kind, got := read(t, c)
 	var m map[string]any
@@ -203,8 +203,8 @@ func TestMessagesOfClientsAreCountedWithTheirBytes(t *testing.T) {
 }
 
 func TestMessagesToOneConnectionArriveInOrder(t *testing.T) {
-	eachWire(t, func(t *testing.T, b *bed) {
-		c := b.dial("user=ann")
+	eachFraming(t, func(t *testing.T, b *bed) {
+		c := b.open("user=ann")
 		const count = 500
 		go func() {
 			for i := range count {

@@ -29,8 +29,18 @@ func publishing(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) 
 	})...)
 }
 
+// publishingOnEach is publishing over WebSockets and over lines.
+func publishingOnEach(t *testing.T, test func(t *testing.T, b *bed)) {
+	t.Helper()
+	p := &here{}
+	eachLink(t, func(t *testing.T, b *bed) {
+		p.hub = b.hub
+		test(t, b)
+	}, func(_ *hub.Config, c *edge.Config) { c.Plain = plain.Protocol{Publisher: p} })
+}
+
 // say sends a message of a plain client.
-func say(t *testing.T, c *websocket.Conn, kind websocket.MessageType, payload string) {
+func say(t *testing.T, c Conn, kind websocket.MessageType, payload string) {
 	t.Helper()
 	if err := c.Write(t.Context(), kind, []byte(payload)); err != nil {
 		t.Fatal(err)
@@ -38,8 +48,8 @@ func say(t *testing.T, c *websocket.Conn, kind websocket.MessageType, payload st
 }
 
 func TestFramesOfAPlainClientComeToItsGroupWithTheirOpcode(t *testing.T) {
-	publishing(t, func(t *testing.T, b *bed) {
-		sender, member, stranger := b.dial("user=ann"+toGroup), b.dial("group=g"), b.dial("group=h")
+	publishingOnEach(t, func(t *testing.T, b *bed) {
+		sender, member, stranger := b.open("user=ann"+toGroup), b.open("group=g"), b.open("group=h")
 		for _, m := range []struct {
 			kind    websocket.MessageType
 			payload string
@@ -52,7 +62,7 @@ func TestFramesOfAPlainClientComeToItsGroupWithTheirOpcode(t *testing.T) {
 			{websocket.MessageBinary, "text"},
 		} {
 			say(t, sender, m.kind, m.payload)
-			for name, c := range map[string]*websocket.Conn{"sender": sender, "member": member} {
+			for name, c := range map[string]Conn{"sender": sender, "member": member} {
 				if kind, got := read(t, c); kind != m.kind || got != m.payload {
 					t.Errorf("the %s got %v %q, want %v %q", name, kind, got, m.kind, m.payload)
 				}

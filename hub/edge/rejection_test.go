@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coder/websocket"
+
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/frame"
@@ -61,6 +63,30 @@ func TestUnknownCommandsAreAnsweredCountedAndDoNotCloseTheLink(t *testing.T) {
 		{`{"type":"fromTheFuture"}`, ""},
 	}
 	for _, protocol := range []string{webpubsub.NameJSON, webpubsub.NameReliableJSON} {
+		speaking := func(_ *hub.Config, c *edge.Config) {
+			c.Protocols = webpubsub.Protocols(&nowhere{})
+		}
+		// check has a client send each command, and then a ping.
+		check := func(t *testing.T, b *bed, say func(first, second string), next func() string) {
+			t.Helper()
+			if greeting := next(); !strings.Contains(greeting, `"connected"`) {
+				t.Fatalf("greeted with %s", greeting)
+			}
+			for _, command := range commands {
+				say(command.sent, `{"type":"ping"}`)
+				if command.want != "" {
+					if got := next(); got != command.want {
+						t.Errorf("%s:\ngot  %s\nwant %s", command.sent, got, command.want)
+					}
+				}
+				if got := next(); got != `{"type":"pong"}` {
+					t.Errorf("%s:\ngot %s, want a pong", command.sent, got)
+				}
+			}
+			if closes := b.causes.all(); len(closes) > 0 {
+				t.Errorf("closed with %+v", closes)
+			}
+		}
 		t.Run(protocol, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bed) {
 				c, header := b.upgradeWith("user=ann",
@@ -69,38 +95,37 @@ func TestUnknownCommandsAreAnsweredCountedAndDoNotCloseTheLink(t *testing.T) {
 					t.Fatalf("agreed on %q (%s)", got,
 						http.StatusText(http.StatusSwitchingProtocols))
 				}
-				next := func() string {
+				check(t, b, func(first, second string) {
+					c.write(masked(0x81, first) + masked(0x81, second))
+				}, func() string {
 					t.Helper()
 					f, err := c.frame()
 					if err != nil || f.opcode != frame.Text {
 						t.Fatalf("%v, %+v", err, f)
 					}
 					return f.payload
-				}
-				if greeting := next(); !strings.Contains(greeting, `"connected"`) {
-					t.Fatalf("greeted with %s", greeting)
-				}
-				for _, command := range commands {
-					c.write(masked(0x81, command.sent) + masked(0x81, `{"type":"ping"}`))
-					if command.want != "" {
-						if got := next(); got != command.want {
-							t.Errorf("%s:\ngot  %s\nwant %s", command.sent, got, command.want)
-						}
-					}
-					if got := next(); got != `{"type":"pong"}` {
-						t.Errorf("%s:\ngot %s, want a pong", command.sent, got)
-					}
-				}
+				})
 				if got := b.metric("connhub_client_commands_rejected_total", "protocol", protocol,
 					"reason", "unsupported"); got != float64(len(commands)) {
 					t.Errorf("counted %v, want %d", got, len(commands))
 				}
-				if closes := b.causes.all(); len(closes) > 0 {
-					t.Errorf("closed with %+v", closes)
-				}
-			}, func(_ *hub.Config, c *edge.Config) {
-				c.Protocols = webpubsub.Protocols(&nowhere{})
-			})
+			}, speaking)
+		})
+		t.Run(protocol+" over lines", func(t *testing.T) {
+			onLines(t, func(t *testing.T, b *bed) {
+				c := b.open("user=ann", protocol)
+				check(t, b, func(first, second string) {
+					say(t, c, websocket.MessageText, first)
+					say(t, c, websocket.MessageText, second)
+				}, func() string {
+					t.Helper()
+					kind, text := read(t, c)
+					if kind != websocket.MessageText {
+						t.Fatalf("%v %q", kind, text)
+					}
+					return text
+				})
+			}, speaking)
 		})
 	}
 }

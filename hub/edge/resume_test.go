@@ -48,9 +48,24 @@ func webPubSub(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) {
 	}
 }
 
+// pubSubOnEach is webPubSub, and over lines.
+func pubSubOnEach(t *testing.T, test func(t *testing.T, b *bed), setups ...setup) {
+	t.Helper()
+	webPubSub(t, test, setups...)
+	p := &here{}
+	t.Run("lines", func(t *testing.T) {
+		onLines(t, func(t *testing.T, b *bed) {
+			p.hub = b.hub
+			test(t, b)
+		}, append(setups, func(_ *hub.Config, c *edge.Config) {
+			c.Protocols = webpubsub.Protocols(p)
+		})...)
+	})
+}
+
 // pubsub is a client of Web PubSub.
 type pubsub struct {
-	*websocket.Conn
+	Conn
 
 	t         *testing.T
 	bed       *bed
@@ -69,6 +84,11 @@ func (b *bed) pubsub(t *testing.T, query, subprotocol string) *pubsub {
 
 func (p *pubsub) open(target, subprotocol string) {
 	p.t.Helper()
+	if p.bed.lines != nil {
+		_, query, _ := strings.Cut(target, "?")
+		p.Conn = p.bed.openLines(query, subprotocol)
+		return
+	}
 	c, _, err := websocket.Dial(p.t.Context(), target, &websocket.DialOptions{
 		HTTPClient: p.bed.client, Subprotocols: []string{subprotocol},
 		CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: 1,
@@ -151,7 +171,7 @@ func acknowledge(sequence int) string {
 var long = strings.Repeat("long ", 100)
 
 func TestClientComesBackToWhatItHasNotConfirmed(t *testing.T) {
-	webPubSub(t, func(t *testing.T, b *bed) {
+	pubSubOnEach(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON)
 		c.say(`{"type":"joinGroup","group":"g","ackId":1}`)
 		c.want(`{"type":"ack","ackId":1,"success":true}`)
@@ -190,7 +210,7 @@ func TestClientComesBackToWhatItHasNotConfirmed(t *testing.T) {
 // The SDK gives up a silent link by itself, and the hub may not have noticed. The old link writes
 // nothing more.
 func TestClientTakesItsConnectionFromALinkThatLooksAlive(t *testing.T) {
-	webPubSub(t, func(t *testing.T, b *bed) {
+	pubSubOnEach(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON)
 		b.send(everyone, hub.Text, "one")
 		c.want(numbered(1, "one"))
@@ -230,8 +250,9 @@ func (p *slowly) Publish(ctx context.Context, s *hub.Send) error {
 
 func TestCommandThatRunsWhenItsClientTakesOverIsDoneAndAnsweredOnce(t *testing.T) {
 	p := &slowly{}
-	bubble(t, func(t *testing.T, b *bed) {
+	eachLink(t, func(t *testing.T, b *bed) {
 		p.hub, p.first = b.hub, make(chan struct{})
+		p.published.Store(0)
 		c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON),
 			b.pubsub(t, "group=g", webpubsub.NameJSON)
 		const command = `{"type":"sendToGroup","group":"g","ackId":1,"data":1}`
@@ -255,7 +276,7 @@ func TestCommandThatRunsWhenItsClientTakesOverIsDoneAndAnsweredOnce(t *testing.T
 
 // A greeting that the client never read does not lock it out by its new token.
 func TestClientMayComeBackWithTheTokenBeforeIfTheLastOneNeverReachedIt(t *testing.T) {
-	webPubSub(t, func(t *testing.T, b *bed) {
+	pubSubOnEach(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON)
 		c.drop()
 		c.open(c.recovery(), webpubsub.NameReliableJSON) // and is lost before it reads anything
@@ -378,7 +399,7 @@ func TestAccessTokenIsNotLookedAtAgain(t *testing.T) {
 }
 
 func TestReceiptsTellWhatTheClientConfirmed(t *testing.T) {
-	webPubSub(t, func(t *testing.T, b *bed) {
+	pubSubOnEach(t, func(t *testing.T, b *bed) {
 		c := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON)
 		plain := b.pubsub(t, "user=bob", webpubsub.NameJSON)
 		receipts := make(chan hub.Receipt)
@@ -417,7 +438,7 @@ func TestReceiptsTellWhatTheClientConfirmed(t *testing.T) {
 
 func TestClientIsToldBeforeTheHubCloses(t *testing.T) {
 	for _, subprotocol := range []string{webpubsub.NameJSON, webpubsub.NameReliableJSON} {
-		webPubSub(t, func(t *testing.T, b *bed) {
+		pubSubOnEach(t, func(t *testing.T, b *bed) {
 			c := b.pubsub(t, "", subprotocol)
 			b.send(everyone, hub.Text, "one")
 			how := cause.CloseStatus{Cause: cause.Backend, Code: 4000, Reason: `"enough"`}
@@ -440,28 +461,33 @@ func TestWhatAClientMayNotSendEndsItWithTheRightCode(t *testing.T) {
 		sent   string
 		code   websocket.StatusCode
 		reason string
+		run    func(*testing.T, func(*testing.T, *bed), ...setup)
 	}{
 		"binary": {
 			websocket.MessageBinary, `{"type":"ping"}`, 1003,
-			"message type not supported",
+			"message type not supported", pubSubOnEach,
 		},
-		"malformed": {websocket.MessageText, `{"type":"ping"`, 1007, "not valid JSON"},
-		"no type":   {websocket.MessageText, `{"ackId":1}`, 1007, "type: want a string"},
-		"not UTF-8": {
+		"malformed": {
+			websocket.MessageText, `{"type":"ping"`, 1007, "not valid JSON", pubSubOnEach,
+		},
+		"no type": {
+			websocket.MessageText, `{"ackId":1}`, 1007, "type: want a string", pubSubOnEach,
+		},
+		"not UTF-8": { // the link finds out
 			websocket.MessageText, "{\"type\":\"ping\",\"x\":\"\xff\"}", 1007,
-			"text is not UTF-8",
+			"text is not UTF-8", webPubSub,
 		},
 		"forged ack": {
 			websocket.MessageText, acknowledge(1), 1008,
-			"sequenceId: nothing with this id was sent",
+			"sequenceId: nothing with this id was sent", pubSubOnEach,
 		},
-		"too large": {
+		"too large": { // the link finds out
 			websocket.MessageText, strings.Repeat(" ", 7<<20) + `{}`, 1009,
-			"message too big",
+			"message too big", webPubSub,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			webPubSub(t, func(t *testing.T, b *bed) {
+			tc.run(t, func(t *testing.T, b *bed) {
 				other := b.pubsub(t, "", webpubsub.NameReliableJSON)
 				c := b.pubsub(t, "", webpubsub.NameReliableJSON)
 				// it may be cut off

@@ -18,8 +18,9 @@ import (
 func TestWhatAClientSendsStaysInOrderWhenItTakesOver(t *testing.T) {
 	for _, first := range []string{`,"ackId":1`, ""} {
 		p := &slowly{}
-		bubble(t, func(t *testing.T, b *bed) {
+		eachLink(t, func(t *testing.T, b *bed) {
 			p.hub, p.first = b.hub, make(chan struct{})
+			p.published.Store(0)
 			c, other := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON),
 				b.pubsub(t, "group=g", webpubsub.NameJSON)
 			command := fmt.Sprintf(`{"type":"sendToGroup","group":"g"%s,"data":1}`, first)
