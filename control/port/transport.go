@@ -34,10 +34,12 @@ const (
 	MinPingInterval = 5 * time.Second
 	// PingJitter is by how much a ping may be early: timers and networks are not exact.
 	PingJitter = time.Second
-	// pingInterval and PingTimeout find backends that are gone without a word: behind a NAT or a
-	// load balancer that forgot the connection, TCP alone would take hours.
+	// pingInterval is the time without a word of a backend after which the hub pings it. It finds
+	// backends that are gone: behind a NAT or a load balancer that forgot the connection, TCP alone
+	// would take hours.
 	pingInterval = 30 * time.Second
-	PingTimeout  = 10 * time.Second
+	// PingTimeout is the time that a backend has to answer a ping.
+	PingTimeout = 10 * time.Second
 	// IdleTimeout ends connections without a call. A backend's next call opens a connection again.
 	IdleTimeout = 15 * time.Minute
 )
