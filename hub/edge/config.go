@@ -13,6 +13,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/hub/edge/wheel"
 	"github.com/connhub/connhub/internal/config"
 )
 
@@ -115,7 +116,7 @@ func DefaultConfig() Config {
 }
 
 // tick is the heartbeat's period, and so the least value of its times.
-const tick = time.Second
+const tick = wheel.Tick
 
 // Validate returns all problems of c.
 func (c *Config) Validate() config.Problems {

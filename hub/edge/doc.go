@@ -21,7 +21,7 @@
 //	  release   Unbind, the socket's end                             reader.go
 //	  Flush     outbox → socket, at once or as it takes more         link.go, output.go
 //	  Close     close frame, wait for the client's, socket           link.go
-//	heartbeat   ping silent clients, close dead links                heartbeat.go
+//	heartbeat   ping silent clients, close dead links                heartbeat.go, package wheel
 //
 // A refused request is answered with a problem document (RFC 9457, problem.go) before anything is
 // registered. A connection is registered before the 101 is written. So a message that is sent at
@@ -49,7 +49,7 @@
 //   - Blocking link (no epoll, or Config.GoroutinePerLink): a goroutine that reads. A second
 //     goroutine, its writer, runs while there are bytes that the socket does not take at once.
 //     Under TLS the link can't tell, so the writer runs while there are any bytes to write.
-//   - A heartbeat for all links, while there are links.
+//   - A wheel that checks all links, while there are links.
 //
 // Server.Shutdown waits for all of them.
 //
@@ -67,7 +67,7 @@
 // # Locking
 //
 // A link's lock is that of its netpoll.Socket. It is held during writes that can't block, and never
-// during writes that can. Order: heartbeat.mu, the link's, then netpoll's or the hub's own. A link
+// during writes that can. Order: the wheel's, the link's, then netpoll's or the hub's own. A link
 // calls Connection.Take and Written under its lock, and the hub holds no lock when it calls a link.
 // Server.mu is held alone. budget.mu is taken without any further lock. Readers are woken under it,
 // which takes none of these.

@@ -281,7 +281,7 @@ func (s *Server) refuseAttach(err error) *requestRefusal {
 func (h *handshake) upgradeRequest(l *link) bool {
 	config, r := &h.server.config, h.r
 	if claims := l.connection.Identity().Claims; claims != nil {
-		l.expireAt(claims.Expires)
+		l.beat.expireAt(claims.Expires, h.server.sinceStart())
 	}
 	// The answer is written when the socket is hijacked, which lifts the deadline. Only a test's
 	// writer has no deadline to set.

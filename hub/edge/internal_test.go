@@ -6,10 +6,7 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
-	"time"
 	"unicode/utf8"
-
-	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/hub"
 )
@@ -92,52 +89,6 @@ func TestReadGivesBackWhatTheWireFailedWith(t *testing.T) {
 	if !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
-}
-
-// Each link is looked at once, in the second that it asks for, in whatever order links come and go.
-func TestWheelLooksAtEachLinkInItsSecond(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const slots = 8
-		s := &Server{config: Config{}, started: time.Now()}
-		h := &heartbeat{server: s, slots: make([]*link, slots), stop: make(chan struct{})}
-		want := map[*link]int{} // the model: in which second
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			switch rapid.IntRange(0, 2).Draw(t, "step") {
-			case 0:
-				l := &link{}
-				due := time.Duration(rapid.IntRange(0, 12_000).Draw(t, "due")) * time.Millisecond
-				h.links++
-				h.insertLocked(l, due)
-				second := int((due + tick - 1) / tick)
-				want[l] = min(max(second, h.second+1), h.second+slots-1)
-			case 1:
-				for l := range want {
-					h.links++ // so that remove never stops a goroutine that does not run
-					h.removeLink(l)
-					delete(want, l)
-					break
-				}
-			case 2:
-				s.started = time.Now().Add(-time.Duration(h.second+1) * tick) // a second later
-				due, ok := h.takeDue(nil)
-				if !ok {
-					t.Fatal("nothing is due")
-				}
-				for _, l := range due {
-					if want[l] != h.second {
-						t.Fatalf("second %d: a link of second %d", h.second, want[l])
-					}
-					delete(want, l)
-				}
-				for _, second := range want {
-					if second <= h.second {
-						t.Fatalf("second %d: a link of second %d is still waiting", h.second,
-							second)
-					}
-				}
-			}
-		}
-	})
 }
 
 func TestEveryReasonHasARow(t *testing.T) {

@@ -81,11 +81,7 @@ type link struct {
 
 	pinged atomic.Int64 // Server.sinceStart of the ping that has no pong yet; 0: none
 
-	// Server.sinceStart when the token expires; 0: never; static before heartbeat.addLink
-	expires time.Duration
-	beat    beat // guarded by heartbeat.mu
-	// owned by the heartbeat: the value of Socket.Heard that stands for unread input; 0: none
-	lent time.Duration
+	beat beat
 }
 
 // parting is how the socket ends after the last byte was written.
@@ -144,7 +140,7 @@ func (l *link) Close(how cause.CloseStatus) {
 	if how.Code == 0 {
 		l.closing = true
 		l.socket.Unlock()
-		l.abortLink()
+		l.AbortLink()
 		return
 	}
 	l.limitCloseLocked()
@@ -188,7 +184,7 @@ func (l *link) giveUp() {
 	}
 	l.socket.Unlock()
 	if !again {
-		l.abortLink()
+		l.AbortLink()
 	}
 }
 
@@ -336,8 +332,8 @@ func (l *link) unlockAndPart() {
 	}
 }
 
-// abortLink ends the socket at once. It never blocks.
-func (l *link) abortLink() {
+// AbortLink ends the socket at once. It never blocks. See wheel.Link.
+func (l *link) AbortLink() {
 	l.socket.Lock()
 	stuck := l.left != nil
 	l.socket.Unlock()

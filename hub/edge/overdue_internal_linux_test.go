@@ -100,14 +100,13 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the byte is in the socket", l.socket.ShowsLife)
-	h := &heartbeat{server: s}
-	if h.checkLink(l); l.decided {
+	if l.CheckLink(s.sinceStart()); l.decided {
 		t.Fatal("closed though its input was not read")
 	}
 	later()
-	h.checkLink(l) // a ping
+	l.CheckLink(s.sinceStart()) // a ping
 	later()
-	if h.checkLink(l); !l.decided {
+	if l.CheckLink(s.sinceStart()); !l.decided {
 		t.Error("not closed though nothing was heard")
 	}
 	l.limit.Stop()

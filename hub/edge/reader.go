@@ -45,7 +45,7 @@ const (
 	readGone
 )
 
-// startServing binds the link after the 101, and adds it to the heartbeat.
+// startServing binds the link after the 101, and starts its heartbeat.
 func (l *link) startServing() {
 	l.server.metrics.links.Inc()
 	l.bound = l.bindConnection() == nil
@@ -58,7 +58,8 @@ func (l *link) startServing() {
 		}
 		l.Close(how)
 	}
-	l.server.heartbeat.addLink(l)
+	l.server.wheel.Add(l, &l.beat.place,
+		l.beat.beforeExpiry(l.server.sinceStart()+l.server.config.PingInterval))
 }
 
 // bindConnection gives the connection its link, or a returning client its connection.
@@ -118,7 +119,7 @@ func (l *link) releaseLink() {
 	if l.bound {
 		l.connection.Unbind(l, how) // after Close it is known which bytes the socket took
 	}
-	l.server.heartbeat.removeLink(l)
+	l.server.wheel.Remove(&l.beat.place)
 	l.server.metrics.links.Dec()
 	l.server.releaseLinkSlot()
 }

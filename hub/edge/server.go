@@ -15,6 +15,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/netpoll"
+	"github.com/connhub/connhub/hub/edge/wheel"
 	"github.com/connhub/connhub/internal/config"
 )
 
@@ -34,7 +35,7 @@ type Server struct {
 	plain     *countedProtocol
 	protocols []*countedProtocol
 	metrics   *metrics
-	heartbeat *heartbeat
+	wheel     *wheel.Wheel // for the heartbeats of links
 	lobby     *lobby.Lobby
 	line      *line // of TLS handshakes
 	http      *http.Server
@@ -47,7 +48,7 @@ type Server struct {
 	// clients that are being declined, at most Config.mostDeclines
 	declines atomic.Int64
 
-	// goroutines counts handshakes under way, links, their writers and the heartbeat. Handshakes
+	// goroutines counts handshakes under way, links, their writers and the wheel. Handshakes
 	// enter under mu. A goroutine that is counted already adds the rest.
 	goroutines sync.WaitGroup
 
@@ -75,7 +76,9 @@ func New(c Config) (*Server, error) {
 	for _, p := range c.Protocols {
 		s.protocols = append(s.protocols, s.metrics.countProtocol(p, c.MaxMessage))
 	}
-	s.heartbeat = newHeartbeat(s)
+	s.wheel = wheel.New(wheel.Config{
+		Started: s.started, Longest: c.PingInterval + c.PongTimeout, Goroutines: &s.goroutines,
+	})
 	s.line = newLine(s.metrics)
 	l := lobby.DefaultConfig()
 	l.Port, l.Most, l.Logger, l.Metrics = "clients", c.MaxStrangers, c.Logger, c.Strangers
@@ -142,7 +145,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		s.heartbeat.abortAll()
+		s.wheel.AbortAll()
 		<-ended
 		err = ctx.Err()
 	}
