@@ -20,7 +20,7 @@
 //	            on a parked or a blocking socket                     package netpoll
 //	  release   Unbind, the socket's end                             reader.go
 //	  Flush     outbox → socket, at once or as it takes more         link.go, output.go
-//	  Close     close frame, wait for the client's, socket           link.go
+//	  Close     close frame, wait for the client's, socket           ending.go
 //	heartbeat   ping silent clients, close dead links                heartbeat.go, package wheel
 //
 // A refused request is answered with a problem document (RFC 9457, problem.go) before anything is
@@ -35,7 +35,7 @@
 //   - silence
 //   - a socket that is gone
 //
-// The first of them wins. reader.go decides it, tells the client if the client can still read, and
+// The first of them wins. ending.go decides it, tells the client if the client can still read, and
 // tells the hub.
 //
 // # Goroutines
@@ -61,7 +61,7 @@
 //   - Ping: unread input, or room in a socket that was full, is a sign of life (heartbeat.go).
 //   - Message, handshake: the hub reads all arrived bytes, and the client has 2 s more, once
 //     (package netpoll).
-//   - Close: a client that has shown life has up to 2 s more, once (link.go).
+//   - Close: a client that has shown life has up to 2 s more, once (ending.go).
 //   - Ack: the hub asks the link by hub.Link.Stirs.
 //
 // # Locking

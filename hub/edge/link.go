@@ -10,7 +10,6 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
-	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/netpoll"
 	"github.com/connhub/connhub/internal/prefetch"
@@ -32,17 +31,17 @@ const maxPending = 1 << 10
 //     ServeWritable writes.
 //   - Only whole batches and whole control frames are written, so between two writes the wire is at
 //     a frame boundary.
-//   - After a close frame nothing is written. closing is set before a close frame is queued or
-//     written. From then on nothing is taken from the connection.
+//   - After a close frame nothing is written. The link is draining before a close frame is queued
+//     or written. From then on nothing is taken from the connection.
 //   - pending is not empty only while left is set, or under the lock.
 //   - A goroutine that adds something under the lock calls pumpOutputLocked. ServeWritable looks
 //     again, under the lock, before it clears left. So no wake-up is lost.
 //
 // Outline: pumpOutputLocked writes all that waits. What the socket does not take stays in left, and
 // the socket calls ServeWritable. ServeReadable reads, decides how the link ended, and tells the
-// connection. This file has the methods for the hub, and writing. wire.go is the view of
-// coder/websocket. reader.go and input.go read. output.go is a single write. Package netpoll is the
-// layer below.
+// connection. This file has the methods for the hub, and writing. ending.go ends the link. wire.go
+// is the view of coder/websocket. reader.go and input.go read. output.go is a single write. Package
+// netpoll is the layer below.
 //
 // The fields of each write come first, in two cache lines: in a fan-out to thousands every line is
 // a miss.
@@ -50,24 +49,13 @@ type link struct {
 	socket netpoll.Socket // its lock is the link's
 
 	// Guarded by the socket's lock.
-	left      *output // the bytes that the socket did not take at once; nil: none
-	closing   bool    // a close frame is in pending or written, or there is no client to write to
-	broken    bool    // a write failed: nothing is written any more
-	parted    bool    // the socket was ended as parting demands
-	reprieved bool    // limit was put off, because the client showed life when it was over
-	parting   parting // how the socket ends once all is written
-	decided   bool    // how is known
-	ownCode   uint16  // of the close frame that coder/websocket wrote; 0: none
-
-	pending []byte // control frames that wait for a frame boundary; guarded by the socket's lock
+	left    *output // the bytes that the socket did not take at once; nil: none
+	ending  ending
+	pending []byte // control frames that wait for a frame boundary
 
 	// Static after newLink.
 	connection *hub.Connection
 	server     *Server
-
-	// Guarded by the socket's lock.
-	how   cause.CloseStatus // why the link ends
-	limit *time.Timer       // ends a close that takes too long; nil: none runs
 
 	protocol *countedProtocol // static after newLink
 
@@ -83,20 +71,6 @@ type link struct {
 
 	beat beat
 }
-
-// parting is how the socket ends after the last byte was written.
-type parting uint8
-
-const (
-	// partLater: the read loop still waits for the client's close.
-	partLater parting = iota
-	// partHangUp closes the socket: the client has said goodbye, or is gone.
-	partHangUp
-	// partLinger closes the sending half only. The client may still be sending, and closing a
-	// socket with unread bytes sends a reset. A reset can destroy the close frame before the client
-	// reads it.
-	partLinger
-)
 
 var _ hub.Link = (*link)(nil)
 
@@ -128,66 +102,6 @@ func (l *link) Prefetch(step int) {
 	}
 }
 
-// Close says goodbye behind the connection's outbox. It ends the link when the client has answered,
-// at the latest after CloseTimeout. See hub.Link.
-func (l *link) Close(how cause.CloseStatus) {
-	l.socket.Lock()
-	if l.closing || l.decided {
-		l.socket.Unlock()
-		return
-	}
-	l.decided, l.how = true, how
-	if how.Code == 0 {
-		l.closing = true
-		l.socket.Unlock()
-		l.AbortLink()
-		return
-	}
-	l.limitCloseLocked()
-	l.pumpOutputLocked()
-	l.unlockAndPart()
-}
-
-// appendGoodbye appends the goodbye of the client's protocol, which stands in front of a close
-// frame.
-func (l *link) appendGoodbye(dst []byte, how cause.CloseStatus) []byte {
-	if code := websocket.StatusCode(how.Code); code == websocket.StatusProtocolError ||
-		code == websocket.StatusMessageTooBig {
-		return dst // the WebSocket layer's matter, not the protocol's
-	}
-	return l.protocol.framed.AppendGoodbye(dst, how)
-}
-
-// queueCloseLocked queues a close frame, in front of all data. It starts CloseTimeout, in which the
-// client may read and answer it.
-func (l *link) queueCloseLocked(how cause.CloseStatus) {
-	l.pending = frame.AppendClose(l.pending, how.Code, how.Reason)
-	l.limitCloseLocked()
-	l.pumpOutputLocked()
-}
-
-func (l *link) limitCloseLocked() {
-	if l.limit == nil {
-		l.limit = time.AfterFunc(l.server.config.CloseTimeout, l.giveUp)
-	}
-}
-
-// giveUp ends a close that takes too long. A client with a sign of life that was not seen yet has a
-// little longer, once.
-func (l *link) giveUp() {
-	stirs := l.socket.ShowsLife()
-	l.socket.Lock()
-	again := stirs && !l.reprieved
-	if again {
-		l.reprieved = true
-		l.limit.Reset(min(netpoll.Reprieve, l.server.config.CloseTimeout))
-	}
-	l.socket.Unlock()
-	if !again {
-		l.AbortLink()
-	}
-}
-
 // sendPing asks a silent client for a sign of life.
 func (l *link) sendPing() {
 	now := l.server.sinceStart()
@@ -215,7 +129,7 @@ func (l *link) receivePong(payload []byte) {
 // queueControlLocked writes or queues a whole control frame that is no close frame. It returns
 // false if it drops the frame.
 func (l *link) queueControlLocked(f []byte) bool {
-	if l.closing || len(l.pending)+len(f) > maxPending {
+	if l.ending.isDraining() || len(l.pending)+len(f) > maxPending {
 		return false
 	}
 	l.pending = append(l.pending, f...)
@@ -226,7 +140,7 @@ func (l *link) queueControlLocked(f []byte) bool {
 // pumpOutputLocked writes all that waits, as far as the socket takes it at once. It leaves the rest
 // to ServeWritable.
 func (l *link) pumpOutputLocked() {
-	if l.left != nil || l.broken || l.closing && len(l.pending) == 0 {
+	if l.left != nil || l.ending.broken || l.ending.isDraining() && len(l.pending) == 0 {
 		return
 	}
 	o := newOutput(l)
@@ -245,7 +159,7 @@ func (l *link) pumpOutputLocked() {
 			return
 		}
 		l.server.metrics.inline.Inc()
-		if o.isLastBatch() && len(l.pending) == 0 && !l.owesGoodbyeLocked() {
+		if o.isLastBatch() && len(l.pending) == 0 && !l.ending.owesGoodbye() {
 			break // a later push comes with a Flush, which waits for the lock
 		}
 	}
@@ -282,60 +196,23 @@ func (l *link) ServeWritable() {
 // for a single batch at most. It returns false if there is nothing to write.
 func (l *link) nextOutputLocked(o *output) bool {
 	switch {
-	case l.broken:
+	case l.ending.broken:
 		return false
 	case len(l.pending) > 0:
 		o.setFrames(l.pending)
 		l.pending = nil
 		return true
-	case l.closing:
+	case l.ending.isDraining():
 		return false
 	case l.connection.Take(l, &o.batch, maxBatch):
 		o.setBatch()
 		return true
-	case l.owesGoodbyeLocked():
-		l.closing = true
-		o.setFrames(frame.AppendClose(l.appendGoodbye(nil, l.how), l.how.Code, l.how.Reason))
+	case l.ending.owesGoodbye():
+		l.ending.startDraining()
+		how := l.ending.how
+		o.setFrames(frame.AppendClose(l.appendGoodbye(nil, how), how.Code, how.Reason))
 		return true
 	default:
 		return false
 	}
-}
-
-// owesGoodbyeLocked reports whether the protocol's goodbye and the hub's close frame are to be
-// written behind the outbox.
-func (l *link) owesGoodbyeLocked() bool { return l.decided && !l.closing }
-
-// markBrokenLocked notes that the socket takes no more bytes. The read loop finds out by itself,
-// and may still find the client's close frame in the input. It has no longer than CloseTimeout for
-// that.
-func (l *link) markBrokenLocked() {
-	l.broken, l.closing, l.pending = true, true, nil
-	l.limitCloseLocked()
-}
-
-// unlockAndPart gives the socket's lock back. It ends the socket if the last byte is written and
-// the read loop has decided how the link ended.
-func (l *link) unlockAndPart() {
-	p := partLater
-	if l.closing && l.left == nil && !l.parted {
-		p = l.parting
-		l.parted = p != partLater
-	}
-	l.socket.Unlock()
-	switch p {
-	case partHangUp:
-		l.socket.HangUp()
-	case partLinger:
-		l.socket.HalfClose()
-	case partLater:
-	}
-}
-
-// AbortLink ends the socket at once. It never blocks. See wheel.Link.
-func (l *link) AbortLink() {
-	l.socket.Lock()
-	stuck := l.left != nil
-	l.socket.Unlock()
-	l.socket.Abort(stuck)
 }

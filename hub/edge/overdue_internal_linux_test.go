@@ -62,7 +62,7 @@ func TestCloseWaitsForAClientThatReadsAgain(t *testing.T) {
 	}
 	l.left = newOutput(l)
 	l.limitCloseLocked()
-	defer l.limit.Stop()
+	defer l.ending.limit.Stop()
 	for !l.socket.ShowsLife() {
 		if _, err := client.Read(make([]byte, maxBatch)); err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 	s.started = time.Now()
 	later()
 	speaks := &countedProtocol{framed: framing.WebSocket(nil)} // it has nothing to say
-	l := &link{server: s, protocol: speaks, broken: true}
+	l := &link{server: s, protocol: speaks, ending: ending{broken: true}}
 	client := socketOf(t, l)
 	l.socket.NoteLife(1)
 	l.pinged.Store(int64(time.Second))
@@ -100,14 +100,14 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the byte is in the socket", l.socket.ShowsLife)
-	if l.CheckLink(s.sinceStart()); l.decided {
+	if l.CheckLink(s.sinceStart()); l.ending.known {
 		t.Fatal("closed though its input was not read")
 	}
 	later()
 	l.CheckLink(s.sinceStart()) // a ping
 	later()
-	if l.CheckLink(s.sinceStart()); !l.decided {
+	if l.CheckLink(s.sinceStart()); !l.ending.known {
 		t.Error("not closed though nothing was heard")
 	}
-	l.limit.Stop()
+	l.ending.limit.Stop()
 }

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"compress/flate"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +102,7 @@ func (l *link) stopReading(err error) {
 func (l *link) releaseLink() {
 	l.releaseWait()
 	l.socket.Lock()
-	l.broken = true // nothing is written any more
+	l.ending.broken = true // nothing is written any more
 	l.socket.Unlock()
 	l.socket.Close()
 	l.socket.Lock()
@@ -111,9 +110,9 @@ func (l *link) releaseLink() {
 		l.left.recycleOutput()
 		l.left = nil
 	}
-	how := l.how
-	if l.limit != nil {
-		l.limit.Stop()
+	how := l.ending.how
+	if l.ending.limit != nil {
+		l.ending.limit.Stop()
 	}
 	l.socket.Unlock()
 	if l.bound {
@@ -199,97 +198,6 @@ func (l *link) nextReadSize() int {
 		return eagerPiece
 	}
 	return l.buffered.Buffered() + int(min(uint64(len(l.socket.Buffered())), l.size))
-}
-
-func (l *link) isClosing() bool {
-	l.socket.Lock()
-	defer l.socket.Unlock()
-	return l.closing || l.decided
-}
-
-// decideClose decides how the link ended and returns it. It tells the client, unless that is done
-// or the client is gone.
-func (l *link) decideClose(err error) cause.CloseStatus {
-	l.socket.Lock()
-	defer l.unlockAndPart()
-	how, there := l.decideLocked(err)
-	l.how, l.decided = how, true
-	l.parting = partHangUp
-	if there {
-		l.parting = partLinger
-	}
-	l.limitCloseLocked()
-	if !l.closing && there {
-		l.closing = true
-		l.pending = l.appendGoodbye(l.pending, how)
-		l.queueCloseLocked(how)
-	}
-	l.closing = true
-	return how
-}
-
-// decideLocked finds the single reason why the link ended. there reports whether the client may
-// still be there, sending.
-func (l *link) decideLocked(err error) (how cause.CloseStatus, there bool) {
-	closed, byClient := errors.AsType[websocket.CloseError](err)
-	late := l.readEnd == readLate || errors.Is(err, context.DeadlineExceeded)
-	gone := l.readEnd == readGone && !late
-	there = !byClient && !gone
-
-	violation, isViolation := errors.AsType[*Violation](err)
-	switch {
-	case l.decided:
-		return l.how, there
-	case isViolation:
-		return violation.Close, there
-	case byClient && !utf8.ValidString(closed.Reason):
-		return badReason, there
-	case byClient:
-		return cause.CloseStatus{
-			Cause: cause.Client, Code: uint16(closed.Code),
-			Reason: closed.Reason,
-		}, there
-	case l.ownCode != 0:
-		return l.statusOfCode(l.ownCode), there
-	case late && l.mayHaveLostNetwork():
-		return cause.Lost.CloseStatus(), false
-	case late:
-		return cause.SlowMessage.CloseStatus(), there
-	case gone, l.broken:
-		return cause.Lost.CloseStatus(), false
-	default:
-		return statusOfBreach(err), there
-	}
-}
-
-// statusOfBreach returns the close for an error at which coder/websocket gives up without a close
-// frame: a frame without a mask, a length below zero, a message that it can't inflate.
-func statusOfBreach(err error) cause.CloseStatus {
-	if _, corrupt := errors.AsType[flate.CorruptInputError](err); corrupt {
-		return notInflated
-	}
-	return cause.Protocol.CloseStatus()
-}
-
-// mayHaveLostNetwork reports whether a client that did not end its message may have lost its
-// network, and may come back. That is a client of a resumable protocol that has been silent for
-// half of MessageTimeout.
-func (l *link) mayHaveLostNetwork() bool {
-	_, resumable := l.protocol.framed.(hub.Numbered)
-	silent := l.server.sinceStart() - l.socket.Heard()
-	return resumable && silent >= l.server.config.MessageTimeout/2
-}
-
-// statusOfCode returns the close for a code that coder/websocket chose for a client's fault.
-func (l *link) statusOfCode(code uint16) cause.CloseStatus {
-	switch websocket.StatusCode(code) {
-	case websocket.StatusMessageTooBig:
-		return tooBig(l.protocol.most)
-	case websocket.StatusInvalidFramePayloadData:
-		return cause.InvalidText.CloseStatus()
-	default:
-		return cause.Protocol.CloseStatus()
-	}
 }
 
 const (

@@ -93,13 +93,6 @@ func (l *link) noteReadError(err error) error {
 	return err
 }
 
-// unreadRecords closes a link whose client makes TLS answer and does not read the answers.
-var unreadRecords = cause.CloseStatus{
-	Cause:  cause.Slow,
-	Code:   cause.Slow.CloseStatus().Code,
-	Reason: "too slow: " + netpoll.ErrUnreadRecords.Error(),
-}
-
 // Write takes a whole control frame: a pong, the answer to a close, or a close for a client's
 // fault. It never blocks and never fails: a failed write ends the link in a different way.
 func (w *wire) Write(b []byte) (int, error) {
@@ -110,10 +103,9 @@ func (w *wire) Write(b []byte) (int, error) {
 		l.queueControlLocked(b)
 		return len(b), nil
 	}
-	if l.closing {
+	if !l.ending.startDraining() {
 		return len(b), nil // a single close frame is enough
 	}
-	l.closing = true
 	how := cause.CloseStatus{Cause: cause.Protocol}
 	how.Code, how.Reason, _ = frame.ParseClose(b)
 	// The reason may be the client's own, sent back (RFC 6455 §8.1).
@@ -121,18 +113,11 @@ func (w *wire) Write(b []byte) (int, error) {
 		how = badReason
 	}
 	// The reason has the same words as a close by a frame's header.
-	if l.ownCode = how.Code; how.Code == uint16(websocket.StatusMessageTooBig) {
+	if l.ending.ownCode = how.Code; how.Code == uint16(websocket.StatusMessageTooBig) {
 		how.Reason = tooBig(l.protocol.most).Reason
 	}
 	l.queueCloseLocked(how)
 	return len(b), nil
-}
-
-// badReason closes a link whose client's close frame has a reason that is not UTF-8.
-var badReason = cause.CloseStatus{
-	Cause:  cause.InvalidText,
-	Code:   cause.InvalidText.CloseStatus().Code,
-	Reason: "close reason is not UTF-8",
 }
 
 // Close ends reading: coder/websocket reads no more. It wakes a Read, for which coder/websocket
