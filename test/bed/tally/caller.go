@@ -38,7 +38,7 @@ type Caller struct {
 }
 
 // NewCaller makes a caller that reaches no hub yet. number is its number in the counts of members,
-// below Callers. Its targets depend on number and seed alone.
+// below Callers. The crowd, number and seed decide its targets.
 func NewCaller(c *Crowd, number int, seed uint64) *Caller {
 	return &Caller{
 		number: number, crowd: c, random: rand.New(rand.NewPCG(seed, uint64(number))),
