@@ -68,8 +68,8 @@ func (c *Config) SetBudgets(b limits.Budgets) {
 	c.Edge.InboundBytes, c.CallBytes = b.Inbound, b.Calls
 }
 
-// plannedBudgets returns the budgets of the plan.
-func (c *Config) plannedBudgets() limits.Budgets {
+// Budgets returns the budgets of hub, edge and control.
+func (c *Config) Budgets() limits.Budgets {
 	return limits.Budgets{
 		Held: c.Hub.HeldBytes, NamespaceHeld: c.Hub.NamespaceHeldBytes,
 		Inbound: c.Edge.InboundBytes, Calls: c.CallBytes, RequestIDs: c.Hub.RequestIDs,

@@ -79,13 +79,13 @@ func newServer(ctx context.Context, plan Config) (_ *server, err error) {
 		}
 	}
 	plan.Memory.LimitCollector()
-	plan.Memory.LogBudgets(logger, plan.plannedBudgets())
+	plan.Memory.LogBudgets(logger, plan.Budgets())
 	plan.files.LogShares(logger, plan.WantConnections)
 	plan.LogPlainSecrets(logger)
 	metrics := ops.NewRegistry(plan.Hub.Version)
 	log.RegisterMetrics(metrics)
 	plan.files.RegisterMetrics(metrics)
-	plan.plannedBudgets().RegisterMetrics(metrics, plan.Memory)
+	plan.Budgets().RegisterMetrics(metrics, plan.Memory)
 	s.controlListener = &watchedListener{
 		Listener: s.controlListener, port: "control",
 		logger: logger,

@@ -4,36 +4,20 @@ import (
 	"fmt"
 
 	"github.com/connhub/connhub/hub"
-	"github.com/connhub/connhub/node"
 	"github.com/connhub/connhub/node/limits"
 )
 
-// planBudgets sets the budgets to the values of flags, or else to a share of the memory limit. It
-// writes them back to the settings too, for the log of the effective configuration.
-func (s *settings) planBudgets(p *node.Config) error {
-	b := p.Memory.DefaultBudgets()
-	if s.HeldBytes != nil {
-		b.Held = int64(*s.HeldBytes)
-		b.NamespaceHeld = hub.NamespaceShare(b.Held)
+// planBudgets adapts the budgets that no flag sets to those of flags. Without flags all budgets are
+// shares of the memory limit.
+func (s *settings) planBudgets(p *plan) error {
+	if s.HeldBytes != nil && s.NamespaceHeldBytes == nil {
+		p.Hub.NamespaceHeldBytes = hub.NamespaceShare(p.Hub.HeldBytes)
 	}
-	if s.NamespaceHeldBytes != nil {
-		b.NamespaceHeld = int64(*s.NamespaceHeldBytes)
+	if s.InboundBytes == nil { // otherwise no message could be as large
+		p.Edge.InboundBytes = max(p.Edge.InboundBytes, p.Edge.MaxMessage)
 	}
-	b.Inbound = max(b.Inbound, int64(s.MaxMessage)) // otherwise no message could be as large
-	if s.InboundBytes != nil {
-		b.Inbound = int64(*s.InboundBytes)
-	}
-	if s.RequestIDs != nil {
-		b.RequestIDs = *s.RequestIDs
-	}
-	if s.CallBytes != nil {
-		b.Calls = int64(*s.CallBytes)
-	}
-	s.CallBytes = new(byteSize(b.Calls))
-	s.HeldBytes, s.NamespaceHeldBytes = new(byteSize(b.Held)), new(byteSize(b.NamespaceHeld))
-	s.InboundBytes, s.RequestIDs = new(byteSize(b.Inbound)), new(b.RequestIDs)
-	p.SetBudgets(b)
-	return checkBudgets(p.Memory, b)
+	p.CallBytes = p.configs.Control.CallBytes
+	return checkBudgets(p.Memory, p.Budgets())
 }
 
 // checkBudgets refuses budgets that together are above the limit.

@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/connhub/connhub/control/mesh"
-	"github.com/connhub/connhub/discovery"
 	"github.com/connhub/connhub/internal/trust"
 	"github.com/connhub/connhub/node"
 	"github.com/connhub/connhub/node/certificate"
@@ -20,57 +18,54 @@ import (
 
 // clusterFlags are the flags for the hubs of a cluster to reach each other.
 type clusterFlags struct {
-	AdvertiseControl string `env:"CONNHUB_ADVERTISE_CONTROL" placeholder:"HOST:PORT" group:"Cluster" help:"Address at which other hubs dial this hub. (--listen-control, with this machine's address if it names none)"`
-	Zone             string `env:"CONNHUB_ZONE" placeholder:"NAME" group:"Cluster" help:"Zone of this hub, shown to operators."`
-	PeerCAFile       string `name:"peer-ca-file" env:"CONNHUB_PEER_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Certificates (PEM) to trust in other hubs; with --control-tls-cert-file. (the system's)"`
-	PeerServerName   string `env:"CONNHUB_PEER_SERVER_NAME" placeholder:"NAME" group:"Cluster" help:"Name in the certificates of other hubs. (the dialled host)"`
-	InterestHashBits int    `hidden:"" default:"${hash_bits}" env:"CONNHUB_INTEREST_HASH_BITS" placeholder:"N" group:"Cluster" help:"Bits of the hashes with which hubs announce their users and groups, the same in every hub. For tests. (${default})"`
+	AdvertiseControl string `name:"advertise-control" placeholder:"HOST:PORT" group:"Cluster" help:"Address at which other hubs dial this hub. (--listen-control, with this machine's address if it names none)"`
+	Zone             string `name:"zone" sets:"Mesh.Zone" placeholder:"NAME" group:"Cluster" help:"Zone of this hub, shown to operators."`
+	PeerCAFile       string `name:"peer-ca-file" placeholder:"FILE" group:"Cluster" help:"Certificates (PEM) to trust in other hubs; with --control-tls-cert-file. (the system's)"`
+	PeerServerName   string `name:"peer-server-name" placeholder:"NAME" group:"Cluster" help:"Name in the certificates of other hubs. (the dialled host)"`
+	InterestHashBits int    `name:"interest-hash-bits" sets:"Mesh.HashBits" hidden:"" placeholder:"N" group:"Cluster" help:"Bits of the hashes with which hubs announce their users and groups, the same in every hub. For tests. (${default})"`
 }
 
 // etcdFlags are the flags to reach an etcd outside the process.
 type etcdFlags struct {
-	EtcdEndpoints    []string `sep:"," env:"CONNHUB_ETCD_ENDPOINTS" placeholder:"HOST:PORT" group:"Cluster" help:"Members of the etcd in which hubs find each other, or their URLs; repeatable."`
-	EtcdPrefix       string   `default:"${etcd_prefix}" env:"CONNHUB_ETCD_PREFIX" placeholder:"PATH" group:"Cluster" help:"Prefix of the cluster's keys in etcd: several clusters can share one etcd. (${default})"`
-	EtcdCAFile       string   `name:"etcd-ca-file" env:"CONNHUB_ETCD_CA_FILE" placeholder:"FILE" group:"Cluster" help:"Use TLS with etcd, and trust these certificates (PEM)."`
-	EtcdCertFile     string   `env:"CONNHUB_ETCD_CERT_FILE" placeholder:"FILE" group:"Cluster" help:"Client certificate (PEM) for etcd; read again when it changes."`
-	EtcdKeyFile      string   `env:"CONNHUB_ETCD_KEY_FILE" placeholder:"FILE" group:"Cluster" help:"Private key of --etcd-cert-file."`
-	EtcdUsername     string   `env:"CONNHUB_ETCD_USERNAME" placeholder:"NAME" group:"Cluster" help:"User of etcd, with --etcd-password-file."`
-	EtcdPasswordFile string   `env:"CONNHUB_ETCD_PASSWORD_FILE" placeholder:"FILE" group:"Cluster" help:"Password of --etcd-username: the first line."`
-	SingleHub        bool     `env:"CONNHUB_SINGLE_HUB" group:"Cluster" help:"This hub is the only hub: no etcd, no cluster."`
+	EtcdEndpoints    []string `name:"etcd-endpoints" sets:"Discovery.Endpoints" sep:"," placeholder:"HOST:PORT" group:"Cluster" help:"Members of the etcd in which hubs find each other, or their URLs; repeatable."`
+	EtcdPrefix       string   `name:"etcd-prefix" sets:"Discovery.Prefix" placeholder:"PATH" group:"Cluster" help:"Prefix of the cluster's keys in etcd: several clusters can share one etcd. (${default})"`
+	EtcdCAFile       string   `name:"etcd-ca-file" placeholder:"FILE" group:"Cluster" help:"Use TLS with etcd, and trust these certificates (PEM)."`
+	EtcdCertFile     string   `name:"etcd-cert-file" placeholder:"FILE" group:"Cluster" help:"Client certificate (PEM) for etcd; read again when it changes."`
+	EtcdKeyFile      string   `name:"etcd-key-file" placeholder:"FILE" group:"Cluster" help:"Private key of --etcd-cert-file."`
+	EtcdUsername     string   `name:"etcd-username" sets:"Discovery.Username" placeholder:"NAME" group:"Cluster" help:"User of etcd, with --etcd-password-file."`
+	EtcdPasswordFile string   `name:"etcd-password-file" reads:"Discovery.Password" placeholder:"FILE" group:"Cluster" help:"Password of --etcd-username: the first line."`
+	SingleHub        bool     `name:"single-hub" group:"Cluster" help:"This hub is the only hub: no etcd, no cluster."`
 }
 
-// planPeers makes a ClusterConfig of the flags, without etcd, which the command adds. It collects
-// all problems.
-func (f *clusterFlags) planPeers(controlTLS bool) (*node.ClusterConfig, error) {
-	p := &node.ClusterConfig{
-		Registry: discovery.DefaultConfig(), Advertise: f.AdvertiseControl,
-		Zone: f.Zone, HashBits: f.InterestHashBits,
+// planPeers adds a ClusterConfig to p, without etcd, which the command adds. It collects all
+// problems.
+func (f *clusterFlags) planPeers(p *plan, controlTLS bool) error {
+	m := p.configs.Mesh
+	p.Cluster = &node.ClusterConfig{
+		Registry: *p.configs.Discovery, Advertise: f.AdvertiseControl,
+		Zone: m.Zone, HashBits: m.HashBits,
 	}
-	problems := []error{checkAdvertised(f.AdvertiseControl)}
-	if bits := mesh.DefaultConfig().HashBits; f.InterestHashBits < 1 || f.InterestHashBits > bits {
-		problems = append(problems, fmt.Errorf("--interest-hash-bits is %d, want 1 to %d",
-			f.InterestHashBits, bits))
-	}
+	problems := []error{checkAdvertised(f.AdvertiseControl), p.nameFlags("Mesh", m.Validate())}
 	switch {
 	case controlTLS:
 		var err error
-		p.PeerTLS, err = trust.File("--peer-ca-file", f.PeerCAFile)
+		p.Cluster.PeerTLS, err = trust.File("--peer-ca-file", f.PeerCAFile)
 		problems = append(problems, err)
 		if err == nil {
-			p.PeerTLS.ServerName = f.PeerServerName
+			p.Cluster.PeerTLS.ServerName = f.PeerServerName
 		}
 	case f.PeerCAFile != "" || f.PeerServerName != "":
 		problems = append(problems,
 			errors.New("--peer-ca-file and --peer-server-name need --control-tls-cert-file: "+
 				"without it hubs talk plain text"))
 	}
-	return p, errors.Join(problems...)
+	return errors.Join(problems...)
 }
 
 // planEtcd adds etcd to p. It collects all problems.
-func (f *etcdFlags) planEtcd(p *node.ClusterConfig) error {
-	c := &p.Registry
-	c.Endpoints, c.Prefix, c.Username = f.givenEndpoints(), f.EtcdPrefix, f.EtcdUsername
+func (f *etcdFlags) planEtcd(p *plan) error {
+	c := &p.Cluster.Registry
+	c.Endpoints = f.givenEndpoints()
 	var problems []error
 	if f.EtcdPasswordFile != "" {
 		var err error
@@ -80,18 +75,18 @@ func (f *etcdFlags) planEtcd(p *node.ClusterConfig) error {
 		}
 	}
 	var err error
-	p.EtcdCertificate, err = certificate.Open("--etcd", f.EtcdCertFile, f.EtcdKeyFile)
+	p.Cluster.EtcdCertificate, err = certificate.Open("--etcd", f.EtcdCertFile, f.EtcdKeyFile)
 	problems = append(problems, err)
-	if f.EtcdCAFile != "" || p.EtcdCertificate != nil {
+	if f.EtcdCAFile != "" || p.Cluster.EtcdCertificate != nil {
 		c.TLS, err = trust.File("--etcd-ca-file", f.EtcdCAFile)
 		problems = append(problems, err)
 	}
-	if c.TLS != nil && p.EtcdCertificate != nil {
+	if c.TLS != nil && p.Cluster.EtcdCertificate != nil {
 		c.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return p.EtcdCertificate.CurrentPair(nil)
+			return p.Cluster.EtcdCertificate.CurrentPair(nil)
 		}
 	}
-	problems = append(problems, inEtcdFlags(c.Validate().Err()))
+	problems = append(problems, p.nameFlags("Discovery", c.Validate()))
 	return errors.Join(problems...)
 }
 
@@ -105,22 +100,6 @@ func (f *etcdFlags) givenEndpoints() []string {
 		}
 	}
 	return endpoints
-}
-
-// etcdFields are the flags for the fields that discovery's Validate names.
-var etcdFields = strings.NewReplacer(
-	"Endpoints", "--etcd-endpoints", "Prefix is", "--etcd-prefix is",
-	"Password is not set", "--etcd-password-file is not set",
-	"Username is not set", "--etcd-username is not set", "ClientAddress", "--etcd-listen",
-)
-
-// inEtcdFlags replaces names of fields by names of flags in the problems of a discovery config.
-func inEtcdFlags(err error) error {
-	var problems []error
-	for _, one := range splitErrors(err) {
-		problems = append(problems, errors.New(etcdFields.Replace(one.Error())))
-	}
-	return errors.Join(problems...)
 }
 
 // firstLine returns the first line of a file, which must not be empty.

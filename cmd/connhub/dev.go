@@ -32,10 +32,10 @@ import (
 type devCmd struct {
 	settings
 
-	EtcdListen string `default:"${etcd_listen}" env:"CONNHUB_ETCD_LISTEN" placeholder:"HOST:PORT" group:"Cluster" help:"Address of the etcd inside this hub. (${default})"`
-	Join       string `env:"CONNHUB_JOIN" placeholder:"HOST:PORT" group:"Cluster" help:"Join the hubs of this etcd, for example of another dev, and start no etcd."`
+	EtcdListen string `name:"etcd-listen" sets:"Etcd.ClientAddress" placeholder:"HOST:PORT" group:"Cluster" help:"Address of the etcd inside this hub. (${default})"`
+	Join       string `name:"join" placeholder:"HOST:PORT" group:"Cluster" help:"Join the hubs of this etcd, for example of another dev, and start no etcd."`
 
-	DataDir string `env:"CONNHUB_DATA_DIR" placeholder:"DIR" group:"Other" help:"Folder for etcd's data and the key of client tokens, so that tokens outlive a restart. (connhub/dev in the user's cache)"`
+	DataDir string `name:"data-dir" placeholder:"DIR" group:"Other" help:"Folder for etcd's data and the key of client tokens, so that tokens outlive a restart. (connhub/dev in the user's cache)"`
 }
 
 // devPrefix is the place of the hubs of `dev` in etcd. They are never among the hubs of a cluster
@@ -232,32 +232,33 @@ func (c *devCmd) planHub() (node.Config, error) {
 			"dev listens on loopback only; see connhub serve"))
 	}
 	c.onlyLoopback = true
-	plan, err := c.settings.planSettings()
-	problems = append(problems, err)
+	plan := newPlan(c)
+	problems = append(problems, c.planSettings(plan))
 	if err := c.setDataDir(); err != nil {
-		return plan, refuseStart("", append(problems, fmt.Errorf("--data-dir: %w", err))...)
+		return plan.Config, refuseStart("", append(problems, fmt.Errorf("--data-dir: %w", err))...)
 	}
-	problems = append(problems, c.planCluster(plan.Cluster), plan.ShareFiles())
+	problems = append(problems, c.planCluster(plan), plan.ShareFiles())
 	plan.LoopbackOnly, plan.Anonymous, plan.InsecureControl, plan.Page = true, true, true, true
 	key, err := c.tokenKey()
 	if err != nil {
 		problems = append(problems, fmt.Errorf("--data-dir: %w", err))
 	}
 	plan.TokenKeys = []*auth.TokenKey{key}
-	return plan, refuseStart("", problems...)
+	return plan.Config, refuseStart("", problems...)
 }
 
 // planCluster sets the etcd: inside this process, or elsewhere on this machine.
-func (c *devCmd) planCluster(p *node.ClusterConfig) error {
-	p.Registry.Prefix = devPrefix
+func (c *devCmd) planCluster(p *plan) error {
+	p.Cluster.Registry.Prefix = devPrefix
 	if c.Join == "" {
-		p.Embedded = embeddedEtcd(c.DataDir, c.EtcdListen)
-		return inEtcdFlags(p.Embedded.Validate().Err())
+		p.Cluster.Embedded = p.configs.Etcd
+		p.Cluster.Embedded.Dir = filepath.Join(c.DataDir, "etcd")
+		return p.nameFlags("Etcd", p.Cluster.Embedded.Validate())
 	}
 	if c.EtcdListen != embedded.DefaultConfig().ClientAddress {
 		return errors.New("--etcd-listen has no effect with --join: this hub starts no etcd")
 	}
-	p.Registry.Endpoints = []string{loopback.Address(c.Join)}
+	p.Cluster.Registry.Endpoints = []string{loopback.Address(c.Join)}
 	return checkLoopback("--join", c.Join, "dev joins hubs of this machine only; see connhub serve")
 }
 

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"path/filepath"
-
 	"github.com/connhub/connhub/cli/terminal"
-	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/build"
 )
 
@@ -19,11 +16,4 @@ func checkEtcdIncluded(join string) error {
 	return terminal.UsageErrorf("this binary was built without the etcd that dev starts" +
 		" (-tags no_embedded_etcd): use connhub serve," +
 		" or join the etcd of another hub with --join HOST:PORT")
-}
-
-// embeddedEtcd returns the configuration of the etcd inside a `dev` without --join.
-func embeddedEtcd(dataDir, address string) *embedded.Config {
-	c := embedded.DefaultConfig()
-	c.Dir, c.ClientAddress = filepath.Join(dataDir, "etcd"), address
-	return &c
 }

@@ -128,7 +128,7 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 			WrapUpperBound: 110,
 		}),
 		kong.ValueFormatter(formatHelp),
-		kong.PostBuild(fillDefaults),
+		kong.PostBuild(completeFlags),
 	)
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/url"
 	"reflect"
 	"strings"
 	"testing"
@@ -158,9 +157,7 @@ func TestSettingsComeFromFlagsThenEnvironmentThenFile(t *testing.T) {
 			); diff != "" {
 				t.Error(diff)
 			}
-			if diff := cmp.Diff(
-				&url.URL{Scheme: "https", Host: "hub.example"}, s.PublicURL,
-			); diff != "" {
+			if diff := cmp.Diff("https://hub.example", s.PublicURL); diff != "" {
 				t.Error(diff)
 			}
 		})

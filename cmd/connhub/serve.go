@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -18,13 +17,13 @@ import (
 )
 
 type serveCmd struct {
-	TokenKeyFile      []string      `env:"CONNHUB_TOKEN_KEY_FILE" placeholder:"FILE" group:"Secrets" help:"Key of clients' tokens: at least 32 bytes (HS256); repeatable. The first key signs, each key checks. To rotate: append the new key in every hub, then move it to the front in every hub, then remove the old key."`
-	TokenJWKS         string        `name:"token-jwks" env:"CONNHUB_TOKEN_JWKS" placeholder:"FILE|URL" group:"Secrets" help:"Public keys of another issuer of clients' tokens (RS256, ES256, EdDSA): a JWK Set in a file or at an https URL."`
-	TokenJWKSInterval time.Duration `name:"token-jwks-interval" default:"${token_jwks_interval}" env:"CONNHUB_TOKEN_JWKS_INTERVAL" placeholder:"DURATION" group:"Secrets" help:"How often the key set is read again. An unknown key is looked for at once. (${default})"`
-	BackendSecretFile []string      `env:"CONNHUB_BACKEND_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one per line, at least 32 characters each; repeatable."`
-	PeerSecretFile    []string      `env:"CONNHUB_PEER_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable. Hubs dial each other with the first secret. To rotate: append the new secret in every hub, then move it to the front in every hub, then remove the old secret."`
-	OpsSecretFile     string        `env:"CONNHUB_OPS_SECRET_FILE" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
-	InsecureDev       bool          `env:"CONNHUB_INSECURE_DEV" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and any caller may do everything."`
+	TokenKeyFile      []string      `name:"token-key-file" placeholder:"FILE" group:"Secrets" help:"Key of clients' tokens: at least 32 bytes (HS256); repeatable. The first key signs, each key checks. To rotate: append the new key in every hub, then move it to the front in every hub, then remove the old key."`
+	TokenJWKS         string        `name:"token-jwks" sets:"KeySet.Source" placeholder:"FILE|URL" group:"Secrets" help:"Public keys of another issuer of clients' tokens (RS256, ES256, EdDSA): a JWK Set in a file or at an https URL."`
+	TokenJWKSInterval time.Duration `name:"token-jwks-interval" sets:"KeySet.Interval" placeholder:"DURATION" group:"Secrets" help:"How often the key set is read again. An unknown key is looked for at once. (${default})"`
+	BackendSecretFile []string      `name:"backend-secret-file" placeholder:"FILE" group:"Secrets" help:"Secrets of backends, one per line, at least 32 characters each; repeatable."`
+	PeerSecretFile    []string      `name:"peer-secret-file" placeholder:"FILE" group:"Secrets" help:"Secrets of other hubs, in the same form; repeatable. Hubs dial each other with the first secret. To rotate: append the new secret in every hub, then move it to the front in every hub, then remove the old secret."`
+	OpsSecretFile     string        `name:"ops-secret-file" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
+	InsecureDev       bool          `name:"insecure-dev" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and any caller may do everything."`
 
 	etcdFlags
 	settings
@@ -82,11 +81,15 @@ func runHub(ctx context.Context, plan node.Config) error {
 func (c *serveCmd) planHub() (node.Config, error) {
 	c.setListenDefaults()
 	c.onlyLoopback = c.InsecureDev
-	plan, err := c.settings.planSettings()
-	problems := []error{c.checkRequired(), c.checkCluster(), c.checkEffects(), c.checkListen(), err}
+	plan := newPlan(c)
+	problems := []error{
+		c.checkRequired(), c.checkCluster(), c.checkEffects(), c.checkListen(),
+		c.planSettings(plan),
+	}
 	plan.LoopbackOnly, plan.Anonymous = c.InsecureDev, c.InsecureDev
 
-	problems = append(problems, c.planTokens(&plan))
+	problems = append(problems, c.planTokens(plan))
+	var err error
 	if len(c.BackendSecretFile)+len(c.PeerSecretFile) > 0 {
 		plan.Secrets, err = auth.LoadSecrets(map[auth.Role][]string{
 			auth.RoleBackend: c.BackendSecretFile, auth.RolePeer: c.PeerSecretFile,
@@ -101,17 +104,17 @@ func (c *serveCmd) planHub() (node.Config, error) {
 		problems = append(problems, err)
 	}
 	if len(c.givenEndpoints()) > 0 {
-		problems = append(problems, c.etcdFlags.planEtcd(plan.Cluster))
+		problems = append(problems, c.planEtcd(plan))
 		plan.Cluster.PeerSecret = c.peerSecret()
 	} else {
 		plan.Cluster = nil
 	}
 	problems = append(problems, plan.ShareFiles())
-	return plan, refuseStart(build.DevHint(tryDev), problems...)
+	return plan.Config, refuseStart(build.DevHint(tryDev), problems...)
 }
 
 // planTokens sets the keys that check clients' tokens.
-func (c *serveCmd) planTokens(p *node.Config) error {
+func (c *serveCmd) planTokens(p *plan) error {
 	var problems []error
 	for _, path := range c.TokenKeyFile {
 		key, err := auth.LoadTokenKey(path)
@@ -119,16 +122,11 @@ func (c *serveCmd) planTokens(p *node.Config) error {
 		p.TokenKeys = append(p.TokenKeys, key)
 	}
 	if c.TokenJWKS != "" {
-		p.KeySet = &auth.KeySetConfig{Source: c.TokenJWKS, Interval: c.TokenJWKSInterval}
-		for _, err := range splitErrors(p.KeySet.Validate().Err()) {
-			problems = append(problems, errors.New(keySetFlags.Replace(err.Error())))
-		}
+		p.KeySet = p.configs.KeySet
+		problems = append(problems, p.nameFlags("KeySet", p.KeySet.Validate()))
 	}
 	return errors.Join(problems...)
 }
-
-// keySetFlags are the flags for the fields that auth.KeySetConfig names.
-var keySetFlags = strings.NewReplacer("Source", "--token-jwks", "Interval", "--token-jwks-interval")
 
 // PeerSecret returns the secret with which this hub dials its peers. LoadSecrets has refused a file
 // without a secret already.
@@ -165,18 +163,18 @@ func (c *serveCmd) checkRequired() error {
 		return nil
 	}
 	var problems []error
-	require := func(missing bool, flag, variable, why string) {
+	require := func(missing bool, name, why string) {
 		if missing {
-			problems = append(problems, fmt.Errorf("%s (%s) is missing: %s", flag, variable, why))
+			problems = append(problems,
+				fmt.Errorf("--%s (%s) is missing: %s", name, variableOf(name), why))
 		}
 	}
-	require(len(c.TokenKeyFile) == 0 && c.TokenJWKS == "", "--token-key-file",
-		"CONNHUB_TOKEN_KEY_FILE",
+	require(len(c.TokenKeyFile) == 0 && c.TokenJWKS == "", "token-key-file",
 		"the key that signs and checks clients' tokens; or --token-jwks, the public keys of "+
 			"another issuer")
-	require(len(c.BackendSecretFile) == 0, "--backend-secret-file", "CONNHUB_BACKEND_SECRET_FILE",
+	require(len(c.BackendSecretFile) == 0, "backend-secret-file",
 		"the secrets with which backends call")
-	require(c.PublicURL == nil, "--public-url", "CONNHUB_PUBLIC_URL",
+	require(c.PublicURL == "", "public-url",
 		"the URL that clients see, to which tokens are bound")
 	return errors.Join(problems...)
 }

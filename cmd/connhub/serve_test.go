@@ -63,7 +63,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 			[]string{
 				"token key: open /nowhere: no such file",
 				"secret of 5 bytes, want at least 32",
-				"--public-url ftp://x: want http(s):// or ws(s):// and a host",
+				`--public-url "ftp://x": want http(s):// or ws(s):// and a host`,
 				"--listen-ops 0.0.0.0:9100: without --ops-secret-file it must be a " +
 					"loopback address",
 				"--listen-clients nonsense: want HOST:PORT",
@@ -76,7 +76,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--namespace-overflow chat=conflate: want close, drop-oldest or drop-newest",
 				`"Chat" is not a namespace`,
 				"--advertise-control :9090: want HOST:PORT",
-				"--interest-hash-bits is 65, want 1 to 64",
+				"--interest-hash-bits is 65, must be 1 to 64",
 				"--peer-ca-file: open /nowhere",
 				`--token-jwks is "http://issuer.example/jwks", want a file, or https://`,
 				"--token-jwks-interval is 1s, must be at least 10s",
@@ -177,7 +177,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--backend-secret-file=" + testkit.WriteFile(t, "b", testkit.SomeSecret),
 				"--public-url=https://u:hunter2@x/",
 			},
-			[]string{"--public-url https://u:xxxxx@x/: want no user, query or fragment"},
+			[]string{`--public-url "https://xxxxx@x/": want no user, query or fragment`},
 		},
 		"insecure beyond loopback": {
 			[]string{

@@ -83,8 +83,8 @@ func (c *tokenCmd) printConnectionString(t *terminal.Terminal) error {
 	if err != nil {
 		return terminal.UsageErrorf("%w", err)
 	}
-	if err := checkPublicURL(c.PublicURL); err != nil {
-		return terminal.UsageErrorf("%w", err)
+	if want := checkPublicURL(c.PublicURL); want != "" {
+		return terminal.UsageErrorf("--public-url %s: want %s", c.PublicURL.Redacted(), want)
 	}
 	endpoint := *c.PublicURL
 	endpoint.Scheme = strings.Replace(endpoint.Scheme, "ws", "http", 1)
