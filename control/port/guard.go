@@ -27,6 +27,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/config"
 )
 
 // serviceRoles has the role that may call a service. A service without a row is closed, also if it
@@ -106,16 +107,17 @@ type Config struct {
 	MaxConnections int
 	// CallBytes caps the memory that the calls of all backends hold. At least MinCallBytes.
 	CallBytes int64
-	// Logger is required.
+	// Logger gets the ends of connections and the errors of calls. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
 // New returns a Guard without a server. It starts no goroutine.
 func New(c Config) *Guard {
+	logger := config.Logger(c.Logger)
 	g := &Guard{
-		secrets: c.Secrets, logger: c.Logger, check: c.Validator, more: c.Services,
+		secrets: c.Secrets, logger: logger, check: c.Validator, more: c.Services,
 		calls: newInFlight(), unaries: make(map[string]bool),
-		gate: newGate(c.Logger, c.MaxConnections), budget: newBudget(c.CallBytes),
+		gate: newGate(logger, c.MaxConnections), budget: newBudget(c.CallBytes),
 		codec: newCodec(),
 	}
 	g.leaving, g.leave = context.WithCancel(context.Background())

@@ -21,6 +21,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/internal/config"
 	"github.com/connhub/connhub/internal/loopback"
 )
 
@@ -58,13 +59,14 @@ const (
 	ReasonStopping  = "shutting down"
 )
 
-// Config is the configuration of a Server. All fields but Secrets must be set.
+// Config is the configuration of a Server. All fields but Secrets and Logger must be
+// set.
 type Config struct {
 	Hub         *hub.Hub             // checks itself at /debug/invariants
 	Secrets     *auth.Secrets        // nil: the port is on loopback
 	Connections int                  // at once
 	Registry    *prometheus.Registry // of the metrics to show
-	Logger      *slog.Logger         // gets errors of requests, at Debug
+	Logger      *slog.Logger         // gets errors of requests, at Debug; nil: nothing is logged
 	Strangers   *lobby.Metrics       // counts refused connections
 }
 
@@ -76,7 +78,7 @@ func New(c Config) (*Server, error) {
 		working: make(chan struct{}, (c.Connections+1)/2),
 	}
 	s.SetReady(unreadyStarting)
-	registry, logger := c.Registry, c.Logger
+	registry, logger := c.Registry, config.Logger(c.Logger)
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
 
 	guarded := http.NewServeMux()

@@ -1,7 +1,6 @@
 package ops
 
 import (
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -9,7 +8,7 @@ import (
 
 func TestReadinessSaysWhyNot(t *testing.T) {
 	s, err := New(
-		Config{Connections: 1, Registry: NewRegistry("v1"), Logger: slog.New(slog.DiscardHandler)},
+		Config{Connections: 1, Registry: NewRegistry("v1")},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +34,7 @@ func TestReadinessSaysWhyNot(t *testing.T) {
 
 func TestOperationsPortAnswersProbesWhateverElseItDoes(t *testing.T) {
 	s, err := New(
-		Config{Connections: 4, Registry: NewRegistry("v1"), Logger: slog.New(slog.DiscardHandler)},
+		Config{Connections: 4, Registry: NewRegistry("v1")},
 	)
 	if err != nil {
 		t.Fatal(err)
