@@ -283,7 +283,6 @@ func (c *cluster) assemble(t *testing.T, many, users int) *tally.Crowd {
 	crowd.AddMany(many, users)
 	c.enter(t, crowd, crowd.Members, c.spread)
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
-	crowd.Read(crowd.Members)
 	return crowd
 }
 

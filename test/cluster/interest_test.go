@@ -83,7 +83,6 @@ func scatter(t *testing.T, c *cluster, crowd *tally.Crowd) (all []addressed) {
 	}
 	c.enter(t, crowd, crowd.Members, func(m *tally.Member) *node { return c.nodes[home[m]-1] })
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
-	crowd.Read(crowd.Members)
 	for _, m := range crowd.In("default") {
 		all = append(all, addressed{
 			"default", &controlv1.Target{Connections: []string{m.ID}}, 1, []int{home[m]},

@@ -78,7 +78,6 @@ func (c *cluster) joiners(t *testing.T, seed uint64) (*tally.Crowd, []*joiner) {
 	}
 	c.enter(t, crowd, crowd.Members, c.spread)
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
-	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 	all := make([]*joiner, joinWorkers)
 	for i := range all {

@@ -34,7 +34,6 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 	entry, holder := c.nodes[0], c.nodes[1]
 	c.enter(t, crowd, crowd.Members, at(holder))
 	crowd.Identify(t, entry.backend, crowd.Members)
-	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 
 	ctx, enough := context.WithCancel(t.Context())

@@ -177,7 +177,6 @@ func (c *cluster) checkReach(t *testing.T, crowd *tally.Crowd, newcomer *node) {
 	m := crowd.Add("newcomers", "newcomer", "")
 	c.enter(t, crowd, []*tally.Member{m}, at(newcomer))
 	crowd.Identify(t, newcomer.backend, []*tally.Member{m})
-	crowd.Read([]*tally.Member{m})
 	for _, n := range c.nodes {
 		c.checkSend(t, n, "newcomers", len(crowd.In("newcomers")))
 		c.checkSend(t, n, "default", len(crowd.In("default")))
@@ -217,7 +216,6 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 		crowd.Add("default", "user", []string{"", "json.connhub.v1"}[i%2])
 	}
 	c.enter(t, crowd, crowd.Members, c.spread)
-	crowd.Read(crowd.Members)
 	cut := c.nodes[2]
 	for _, r := range cut.toEtcd {
 		r.cut()
@@ -265,7 +263,6 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 	m := crowd.Add("default", "user", "")
 	c.enter(t, crowd, crowd.Members, at(lost))
 	crowd.Identify(t, lost.backend, crowd.Members)
-	crowd.Read(crowd.Members)
 
 	c.etcd.kill() // so that the key stands until the new hub is there
 	gone := lost.Hub

@@ -43,7 +43,6 @@ func (c *cluster) listPages(t *testing.T, listings int) {
 	}
 	c.enter(t, crowd, crowd.Members, c.spread)
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
-	crowd.Read(crowd.Members)
 
 	over := make(chan struct{})
 	var visiting sync.WaitGroup
@@ -202,7 +201,6 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 	}
 	c.enter(t, crowd, crowd.Members, c.spread)
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
-	crowd.Read(crowd.Members)
 	victim := c.nodes[2]
 	lost := crowd.Members[2]
 	victim.Kill(t)

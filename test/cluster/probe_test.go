@@ -169,7 +169,6 @@ func (c *cluster) hangOne(t *testing.T, count int) {
 	}
 	c.enter(t, crowd, crowd.Members, c.spread)
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
-	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 
 	before := c.timeSends(t, crowd, count, func() bool { return true })

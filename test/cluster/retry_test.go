@@ -49,7 +49,6 @@ func (c *cluster) killAndRetry(t *testing.T, want int) {
 	living := crowd.Members
 	c.enter(t, crowd, living, func(m *tally.Member) *node { return c.nodes[1+m.Index%2] })
 	crowd.Identify(t, c.nodes[1].backend, living)
-	crowd.Read(living)
 
 	r := &retries{cluster: c, crowd: crowd, want: map[*tally.Member][]int{}}
 	rounds := 0
@@ -106,7 +105,6 @@ func (r *retries) round(t *testing.T, random *rand.Rand) {
 	}
 	doomed := r.crowd.Members[begin:]
 	c.enter(t, r.crowd, doomed, at(victim))
-	r.crowd.Read(doomed)
 	c.awaitCalm(t)
 
 	failed := make([][]*controlv1.SendRequest, retryWorkers)

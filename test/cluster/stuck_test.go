@@ -53,7 +53,6 @@ func (c *cluster) stickData(t *testing.T) {
 		return c.nodes[min(m.Index, last)]
 	})
 	crowd.Identify(t, c.nodes[0].backend, crowd.Members)
-	crowd.Read(crowd.Members)
 	c.awaitCalm(t)
 
 	s := &stuckSender{

@@ -66,9 +66,8 @@ func TestManySendsExactlyOnce(t *testing.T) {
 	slow := addSlow(c)
 	conn := bed.DialControl(t, h.control)
 	c.Connect(t, healthy, h.dial(t, net.Dialer{}))
-	c.Connect(t, slow, h.dial(t, net.Dialer{Control: narrow}))
+	c.ConnectUnread(t, slow, h.dial(t, net.Dialer{Control: narrow}))
 	c.Identify(t, conn, c.Members)
-	c.Read(healthy)
 
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -84,8 +84,31 @@ func (c *Crowd) AddMany(many, users int) []*Member {
 	return slices.Clone(c.Members)
 }
 
-// Connect brings the members in by dial.
+// Connect brings the members in by dial, and each reads from then on: a client that does not read
+// answers no pings, and the last of a large crowd may come a minute after the first.
 func (c *Crowd) Connect(t *testing.T, members []*Member, dial func(*Member) (*bed.Client, error)) {
+	t.Helper()
+	connectEach(t, members, func(m *Member) (err error) {
+		if m.Client, err = dial(m); err == nil {
+			c.reading.Go(m.readAll)
+		}
+		return err
+	})
+}
+
+// ConnectUnread brings the members in by dial. They read nothing until Read.
+func (c *Crowd) ConnectUnread(
+	t *testing.T, members []*Member, dial func(*Member) (*bed.Client, error),
+) {
+	t.Helper()
+	connectEach(t, members, func(m *Member) (err error) {
+		m.Client, err = dial(m)
+		return err
+	})
+}
+
+// connectEach calls connect for each member, for bed.HandshakesAtOnce of them at once.
+func connectEach(t *testing.T, members []*Member, connect func(*Member) error) {
 	t.Helper()
 	var group sync.WaitGroup
 	slots := make(chan struct{}, bed.HandshakesAtOnce)
@@ -93,9 +116,7 @@ func (c *Crowd) Connect(t *testing.T, members []*Member, dial func(*Member) (*be
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			var err error
-			m.Client, err = dial(m)
-			bed.Report(t, err)
+			bed.Report(t, connect(m))
 		})
 	}
 	group.Wait()
@@ -160,7 +181,7 @@ func WholePage[P interface{ GetUnreachableHubs() []string }](
 	return page
 }
 
-// Read starts reading the messages of the members.
+// Read starts reading the messages of members that ConnectUnread brought in.
 func (c *Crowd) Read(members []*Member) {
 	for _, m := range members {
 		c.reading.Go(m.readAll)
