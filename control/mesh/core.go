@@ -59,13 +59,12 @@ type core struct {
 
 	now      time.Duration
 	interest interest
-	peers    map[hub.ID]*peer
+	roster
+	outbox
 	// Dials so far, to all hubs. They number the epochs. A count for each hub would begin anew
 	// after the hub was forgotten.
-	dials   uint64
-	order   []hub.ID // sorted ids of peers: effects come in the same order every time
-	lapses  lapses   // peers that this hub has forgotten
-	effects []effect // of the running call
+	dials  uint64
+	lapses lapses // peers that this hub has forgotten
 
 	// For how long etcd has been silent. Answers to backends say so (discovery_stale_for). The
 	// shell sets it.
@@ -90,10 +89,10 @@ type core struct {
 
 func newCore(config coreConfig) *core {
 	return &core{
-		us:    config.us,
-		self:  hub.ID(config.us.GetSelf().GetHub()),
-		mask:  ^Hash(0) >> (hashBits - config.hashBits),
-		peers: make(map[hub.ID]*peer),
+		us:     config.us,
+		self:   hub.ID(config.us.GetSelf().GetHub()),
+		mask:   ^Hash(0) >> (hashBits - config.hashBits),
+		roster: roster{peers: make(map[hub.ID]*peer)},
 	}
 }
 
@@ -103,33 +102,6 @@ func (c *core) startCall(now time.Duration) time.Duration {
 	c.forgiveDelay(now - c.now)
 	c.now = max(c.now, now)
 	return c.now
-}
-
-// forgiveDelay extends the peers' time limits by a delay of this hub itself: a stopped process, or
-// an overloaded machine. While there is a link, calls come at least every probeInterval, so the
-// excess over that is the delay. Leases are not extended.
-func (c *core) forgiveDelay(since time.Duration) {
-	late := since - probeInterval
-	if late <= 0 {
-		return
-	}
-	for _, p := range c.peers {
-		if p.out != nil && p.out.linked {
-			p.out.filter.heard += late
-		}
-		if p.in != nil {
-			p.in.heard += late
-		}
-	}
-}
-
-func (c *core) addEffect(e effect) { c.effects = append(c.effects, e) }
-
-// takeEffects ends a call that startCall has begun: it returns the call's effects.
-func (c *core) takeEffects() []effect {
-	out := c.effects
-	c.effects = nil
-	return out
 }
 
 // listed is a hub's key in etcd.
@@ -199,12 +171,6 @@ func (c *core) learnOfPeer(now time.Duration, id hub.ID, address string) {
 	}
 }
 
-// countsMember reports whether this hub counts id as a member.
-func (c *core) countsMember(now time.Duration, id hub.ID) bool {
-	p := c.peers[id]
-	return p != nil && p.isMember(now)
-}
-
 // delayReadiness makes this hub wait for a link with id before it is ready. That includes hubs that
 // are listed late: such a hub may have been there for long, and may have regained its key before it
 // looks for new hubs.
@@ -212,18 +178,6 @@ func (c *core) delayReadiness(id hub.ID) {
 	if !c.ready && !slices.Contains(c.waitFor, id) {
 		c.waitFor = append(c.waitFor, id)
 	}
-}
-
-// ensurePeer returns the peer with id. It creates the peer if there is none.
-func (c *core) ensurePeer(now time.Duration, id hub.ID) *peer {
-	p := c.peers[id]
-	if p == nil {
-		p = &peer{id: id, redial: now}
-		c.peers[id] = p
-		i, _ := slices.BinarySearch(c.order, id)
-		c.order = slices.Insert(c.order, i, id)
-	}
-	return p
 }
 
 // addReference adds a reference to h for a new connection or membership. The connection or
@@ -271,19 +225,41 @@ func (c *core) goAway(now time.Duration, farewell bool) []effect {
 		p := c.peers[id]
 		if p.out != nil && p.out.linked {
 			c.sendRequest(p, &peerv1.ControlRequest{
-				Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()},
+				Body: &peerv1.ControlRequest_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: c.farewell}},
 			})
 		}
 		if p.in != nil && !p.in.ending {
 			c.sendResponse(p, &peerv1.ControlResponse{
-				Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()},
+				Body: &peerv1.ControlResponse_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: c.farewell}},
 			})
 		}
 	}
 	return c.takeEffects()
 }
 
-func (c *core) goingAway() *peerv1.GoingAway { return &peerv1.GoingAway{Farewell: c.farewell} }
+// setCluster sets the id of the cluster, which is known before the first link.
+func (c *core) setCluster(id string) { c.us.Self.Cluster = id }
+
+// cluster returns the id of the cluster; empty: it is not known yet.
+func (c *core) cluster() string { return c.us.GetSelf().GetCluster() }
+
+// noteSilence notes for how long etcd has been silent. It must precede each other call.
+func (c *core) noteSilence(stale time.Duration) { c.deaf = stale }
+
+// raiseSilence notes that etcd has been silent for at least as long.
+func (c *core) raiseSilence(stale time.Duration) { c.deaf = max(c.deaf, stale) }
+
+// isRegistered reports whether this hub has a key in etcd, as far as it knows.
+func (c *core) isRegistered() bool { return c.registered }
+
+// interestSize returns the number of hashes of this hub's interest.
+func (c *core) interestSize() int { return c.interest.len }
+
+// versionWith returns the protocol version that this hub speaks with the sender of h.
+func (c *core) versionWith(h *peerv1.Hello) uint32 {
+	version, _ := commonVersion(c.us, h)
+	return version
+}
 
 // handleTick does all work that is due. The shell calls it at nextDeadline; more calls do no harm.
 func (c *core) handleTick(now time.Duration) []effect {
@@ -348,26 +324,6 @@ func (c *core) checkReady(now time.Duration) {
 
 func (c *core) feedAllPeers() {
 	for _, id := range c.order {
-		c.feedPeer(c.peers[id])
+		c.feedPeer(c.peers[id], &c.interest)
 	}
-}
-
-// feedPeer sends a peer the interest that the peer does not know yet.
-func (c *core) feedPeer(p *peer) {
-	if p.in == nil || p.in.ending {
-		return
-	}
-	for _, m := range p.in.feed.nextMessages(&c.interest) {
-		c.sendResponse(p, &peerv1.ControlResponse{
-			Body: &peerv1.ControlResponse_Interest{Interest: m},
-		})
-	}
-}
-
-func (c *core) sendRequest(p *peer, m *peerv1.ControlRequest) {
-	c.addEffect(request{p.id, p.out.epoch, m})
-}
-
-func (c *core) sendResponse(p *peer, m *peerv1.ControlResponse) {
-	c.addEffect(response{p.id, p.in.epoch, m})
 }

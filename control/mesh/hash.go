@@ -2,6 +2,8 @@ package mesh
 
 import (
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/connhub/connhub/hub"
 )
 
 // Kind says which kind of name a Hash stands for. The values are part of the protocol (peer.proto,
@@ -44,3 +46,10 @@ func HashOf(kind Kind, namespace, name string) Hash {
 func LaneOf(caller string, lanes int) int {
 	return int(xxhash.Sum64String(caller) % uint64(lanes))
 }
+
+var kindsOfKeys = map[hub.RouteKind]Kind{
+	hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace,
+}
+
+// hashOfKey returns the hash of a key of the hub.
+func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace, k.Name) }

@@ -127,8 +127,7 @@ func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
 		opened:    make(map[uint32]bool),
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
-	version, _ := commonVersion(m.core.us, hello)
-	l.batches = version >= batchVersion
+	l.batches = m.core.versionWith(hello) >= batchVersion
 	var err error
 	m.callCore(func(c *core, now time.Duration) []effect {
 		switch {

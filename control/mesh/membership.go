@@ -220,3 +220,13 @@ func refusalReason(us, h *peerv1.Hello) peerv1.RefusalReason {
 		return peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED
 	}
 }
+
+// provenBy maps a refusal to the conclusion about the dialled hub.
+var provenBy = map[peerv1.RefusalReason]dialOutcome{
+	peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB:     dialAbsent,
+	peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER: dialAbsent,
+	peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN: dialFarewell,
+}
+
+// outcomeOf returns the conclusion about a hub that has refused this hub's hello.
+func outcomeOf(reason peerv1.RefusalReason) dialOutcome { return provenBy[reason] }

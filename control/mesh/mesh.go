@@ -214,7 +214,7 @@ func (m *Mesh) startRunning() bool {
 // openCluster admits links from now on, with the id of the cluster.
 func (m *Mesh) openCluster(cluster string) {
 	m.mu.Lock()
-	m.core.us.Self.Cluster = cluster
+	m.core.setCluster(cluster)
 	m.mu.Unlock()
 	close(m.opened)
 	m.logger.Info("joining the cluster", slog.String("cluster", cluster),
@@ -242,7 +242,7 @@ func (m *Mesh) followCluster(
 			}
 			lapsed = keysIn(snapshot.Lapsed)
 			m.callCore(func(c *core, now time.Duration) []effect {
-				c.deaf = max(c.deaf, snapshot.StaleFor)
+				c.raiseSilence(snapshot.StaleFor)
 				return c.handleKeys(now, keysIn(snapshot.Members), lapsed)
 			})
 		case <-timer.C:
@@ -300,7 +300,7 @@ func (m *Mesh) wakeTicker() {
 func (m *Mesh) callCore(call func(c *core, now time.Duration) []effect) {
 	m.mu.Lock()
 	before, now := m.core.nextDeadline(), m.coreTime()
-	m.core.deaf = m.config.Registry.StaleFor()
+	m.core.noteSilence(m.config.Registry.StaleFor())
 	effects := m.core.checkStandstill(now)
 	effects = append(effects, call(m.core, now)...)
 	m.lastCall.Store(int64(now))
@@ -420,7 +420,7 @@ func (m *Mesh) Ready() <-chan struct{} { return m.ready }
 func (m *Mesh) Cluster() string {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.us.GetSelf().GetCluster()
+	return m.core.cluster()
 }
 
 // Zone returns the configured zone of this hub.
@@ -433,7 +433,7 @@ func (m *Mesh) Address() string { return m.config.Address }
 func (m *Mesh) Registered() bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.registered
+	return m.core.isRegistered()
 }
 
 // StaleFor returns for how long etcd has been silent, so that hubs may have come unseen. It is 0
@@ -509,11 +509,13 @@ func (m *Mesh) endJoinsLocked() {
 	}
 }
 
-var kindsOfKeys = map[hub.RouteKind]Kind{
-	hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace,
+// RouteFor finds the hubs for a call to t that has begun. A nil Mesh has no peers.
+func (m *Mesh) RouteFor(namespace string, t *hub.Target) Route {
+	if m == nil {
+		return Route{}
+	}
+	return m.Route(queryOf(namespace, t))
 }
-
-func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace, k.Name) }
 
 // Route finds the hubs for a call that has begun.
 func (m *Mesh) Route(q Query) Route {
@@ -535,7 +537,7 @@ func (m *Mesh) Peers() []PeerInfo {
 func (m *Mesh) InterestSize() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.interest.len
+	return m.core.interestSize()
 }
 
 // GoAway tells the peers that this hub begins to leave.

@@ -142,7 +142,7 @@ func (l *outLink) reportLinked(hello *peerv1.Hello) bool {
 	m, linked := l.mesh, false
 	m.callCore(func(c *core, now time.Duration) []effect {
 		effects := c.handleLinked(now, l.hub, l.epoch, hello)
-		if linked = c.findLinked(l.hub, l.epoch) != nil; linked {
+		if linked = c.hasLink(l.hub, l.epoch); linked {
 			l.linked = true
 			delete(m.failing, l.hub)
 		}
@@ -203,13 +203,6 @@ func (l *outLink) openControl() (peerv1.PeerService_ControlClient, *peerv1.Hello
 	return stream, hello, nil
 }
 
-// provenBy maps a refusal to the conclusion about the dialled hub.
-var provenBy = map[peerv1.RefusalReason]dialOutcome{
-	peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB:     dialAbsent,
-	peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER: dialAbsent,
-	peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN: dialFarewell,
-}
-
 // reportDialFailure tells the core that the dial has failed.
 func (l *outLink) reportDialFailure(err error) {
 	if cause := context.Cause(l.ctx); cause != nil {
@@ -220,7 +213,7 @@ func (l *outLink) reportDialFailure(err error) {
 	}
 	m := l.mesh
 	reason := refusalOf(err)
-	why := provenBy[reason]
+	why := outcomeOf(reason)
 	if l.peer != nil && l.peer.wasRefused() {
 		why = dialAbsent
 	}
@@ -228,9 +221,8 @@ func (l *outLink) reportDialFailure(err error) {
 	news := false
 	m.callCore(func(c *core, now time.Duration) []effect {
 		effects := c.handleDialFailure(now, l.hub, l.epoch, why)
-		p := c.peers[l.hub]
 		// a dial of a hub that is gone fails only once
-		if news = p != nil && p.isMember(now) && !m.failing[l.hub]; news {
+		if news = c.countsMember(now, l.hub) && !m.failing[l.hub]; news {
 			m.failing[l.hub] = true
 		}
 		return effects
@@ -253,7 +245,7 @@ func (l *outLink) readResponses(stream peerv1.PeerService_ControlClient) error {
 		}
 		l.mesh.callCore(func(c *core, now time.Duration) []effect {
 			effects := c.handleResponse(now, l.hub, l.epoch, r)
-			if a := r.GetProbeAnswer(); a != nil && c.findLinked(l.hub, l.epoch) != nil {
+			if a := r.GetProbeAnswer(); a != nil && c.hasLink(l.hub, l.epoch) {
 				l.noteAnswer(a.GetNumber())
 			}
 			return effects

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,8 +20,7 @@ func (c *core) tendPeer(now time.Duration, p *peer) {
 	}
 	c.recountMember(now, p)
 	if !p.counted && !p.listed && p.out == nil && now >= p.forgettableAt() {
-		delete(c.peers, p.id)
-		c.order = slices.DeleteFunc(c.order, func(id hub.ID) bool { return id == p.id })
+		c.removePeer(p.id)
 	}
 }
 
@@ -38,27 +36,6 @@ func (c *core) tendOutbound(now time.Duration, p *peer) {
 		c.hangUp(now, p, errSilent)
 	case o.linked:
 		c.tendLink(now, p)
-	}
-}
-
-// tendLink does all work that is due on an established link that this hub dialled.
-func (c *core) tendLink(now time.Duration, p *peer) {
-	o := p.out
-	if !o.silent && o.filter.isSuspect(now) {
-		o.silent = true
-		c.addEffect(suspected{p.id, o.epoch})
-	}
-	if now >= o.probe {
-		o.probe = now + probeInterval
-		c.sendRequest(p, &peerv1.ControlRequest{
-			Body: &peerv1.ControlRequest_Probe{Probe: o.filter.nextProbe(now)},
-		})
-	}
-}
-
-func (c *core) tendInbound(now time.Duration, p *peer) {
-	if i := p.in; i != nil && !i.ending && now >= i.heard+linkTimeout {
-		c.fenceLink(p, errSilent)
 	}
 }
 
@@ -105,15 +82,9 @@ func (c *core) dialPeer(now time.Duration, p *peer) {
 	c.addEffect(dial{p.id, p.address, h})
 }
 
-// hangUp ends the link that this hub dials, or the dial.
-func (c *core) hangUp(now time.Duration, p *peer, cause error) {
-	c.addEffect(hangUp{p.id, p.out.epoch, cause})
-	c.dropOutbound(now, p)
-}
-
 // dropOutbound forgets the link that this hub dials, with all knowledge from it. It precedes every
 // dial: the peer relies on that.
-func (c *core) dropOutbound(now time.Duration, p *peer) {
+func (p *peer) dropOutbound(now time.Duration) {
 	if p.out.linked {
 		p.noteLinkEnd(now)
 	}
@@ -151,33 +122,15 @@ func (c *core) handleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv
 	p.contact = now
 	o.linked, o.since, o.probe, o.filter.heard = true, now, now, now
 	p.hello, p.absent = h, false
-	c.learnOfPeers(now, h.GetMembers())
+	for _, m := range h.GetMembers() {
+		c.learnOfPeer(now, hub.ID(m.GetHub()), m.GetAddress())
+	}
 	if c.leaving {
 		c.sendRequest(p, &peerv1.ControlRequest{
-			Body: &peerv1.ControlRequest_GoingAway{GoingAway: c.goingAway()},
+			Body: &peerv1.ControlRequest_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: c.farewell}},
 		})
 	}
 	return c.finishPeerCall(now, p)
-}
-
-// learnOfPeers takes the word of a peer that further hubs exist.
-func (c *core) learnOfPeers(now time.Duration, members []*peerv1.Member) {
-	for _, m := range members {
-		c.learnOfPeer(now, hub.ID(m.GetHub()), m.GetAddress())
-	}
-}
-
-// listMembers returns the hubs that this hub tells its peers of.
-func (c *core) listMembers(now time.Duration) (all []*peerv1.Member) {
-	for _, id := range c.order {
-		p := c.peers[id]
-		fits := len(id) <= maxHubID && p.address != "" && len(p.address) <= maxAddress &&
-			len(all) < maxMembers
-		if fits && p.isAnnounced(now) {
-			all = append(all, &peerv1.Member{Hub: string(id), Address: p.address})
-		}
-	}
-	return all
 }
 
 // The limits of Hello.members (peer.proto): a wrong key in etcd must not spoil the hello.
@@ -201,15 +154,8 @@ func (c *core) handleDialFailure(
 		p.told, p.keyed = 0, 0
 	}
 	p.farewell = p.farewell || why == dialFarewell
-	c.dropOutbound(now, p)
+	p.dropOutbound(now)
 	return c.finishPeerCall(now, p)
-}
-
-func (c *core) findDial(id hub.ID, epoch uint64) *peer {
-	if p := c.peers[id]; p != nil && p.out != nil && p.out.epoch == epoch && !p.out.linked {
-		return p
-	}
-	return nil
 }
 
 // handleLinkLoss processes the end of a link that this hub dialled.
@@ -219,15 +165,8 @@ func (c *core) handleLinkLoss(now time.Duration, id hub.ID, epoch uint64) []effe
 	if p == nil {
 		return nil
 	}
-	c.dropOutbound(now, p)
+	p.dropOutbound(now)
 	return c.finishPeerCall(now, p)
-}
-
-func (c *core) findLinked(id hub.ID, epoch uint64) *peer {
-	if p := c.peers[id]; p != nil && p.out != nil && p.out.epoch == epoch && p.out.linked {
-		return p
-	}
-	return nil
 }
 
 // handleResponse processes a message on the Control stream that this hub dialled. It ignores
@@ -320,19 +259,12 @@ func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
 	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.listMembers(now)
 	answer.KnownFor, answer.Forgotten = p.knownFor(now), c.lapses.missedSilently(p.id)
 	c.addEffect(accept{p.id, answer})
-	c.feedPeer(p)
+	c.feedPeer(p, &c.interest)
 	if c.leaving {
 		c.sendResponse(p, &peerv1.ControlResponse{
-			Body: &peerv1.ControlResponse_GoingAway{GoingAway: c.goingAway()},
+			Body: &peerv1.ControlResponse_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: c.farewell}},
 		})
 	}
-}
-
-// fenceLink makes the shell end the link that the peer dialled. From now on the core ignores
-// messages of that link.
-func (c *core) fenceLink(p *peer, cause error) {
-	p.in.ending = true
-	c.addEffect(fence{p.id, p.in.epoch, cause})
 }
 
 // handleLinkEnd processes the end of the loops of a link that a peer dialled, fenced or not.
@@ -375,13 +307,6 @@ func (c *core) handleFirstUse(now time.Duration, id hub.ID, epoch uint64) []effe
 	return c.takeEffects()
 }
 
-// admitsLink reports whether the link of that epoch, which a peer dialled, is open. Only then may
-// its lanes open and continue.
-func (c *core) admitsLink(id hub.ID, epoch uint64) bool {
-	p := c.peers[id]
-	return p != nil && p.in != nil && p.in.epoch == epoch && !p.in.ending
-}
-
 // handleRequest processes a message on the Control stream that a peer dialled.
 func (c *core) handleRequest(
 	now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest,
@@ -419,7 +344,7 @@ func (c *core) handleRequest(
 			break
 		}
 		p.grant.confirmVersion(version)
-		c.feedPeer(p)
+		c.feedPeer(p, &c.interest)
 	case *peerv1.ControlRequest_GoingAway:
 		p.draining, p.farewell = true, p.farewell || body.GoingAway.GetFarewell()
 	default:

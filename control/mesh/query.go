@@ -6,14 +6,6 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// RouteFor finds the hubs for a call to t that has begun. A nil Mesh has no peers.
-func (m *Mesh) RouteFor(namespace string, t *hub.Target) Route {
-	if m == nil {
-		return Route{}
-	}
-	return m.Route(queryOf(namespace, t))
-}
-
 // queryOf returns the query for a target. It ignores the exclusions, which can only reduce the
 // matches.
 func queryOf(namespace string, t *hub.Target) Query {

@@ -81,25 +81,6 @@ type PeerInfo struct {
 	InterestBytes int  // memory for them at this hub, in bytes
 }
 
-// peerInfos describes every peer, sorted by id.
-func (c *core) peerInfos(now time.Duration) []PeerInfo {
-	infos := make([]PeerInfo, 0, len(c.order))
-	for _, id := range c.order {
-		p := c.peers[id]
-		info := PeerInfo{
-			Hub: id, State: p.stateAt(now), Address: p.address, Listed: p.listed,
-			Draining: p.draining,
-			Name:     p.hello.GetName(), Zone: p.hello.GetZone(), Version: p.hello.GetVersion(),
-		}
-		if o := p.out; o != nil && o.linked {
-			info.Lease = o.filter.holdsLease(now)
-			info.Interest, info.InterestBytes = o.filter.table.len, o.filter.table.countBytes()
-		}
-		infos = append(infos, info)
-	}
-	return infos
-}
-
 func bornAt(hubs []hub.ID, id hub.ID) bool {
 	_, found := slices.BinarySearch(hubs, id)
 	return found
