@@ -63,7 +63,7 @@ test-beside:
 	@said=$$(mktemp); $(MAKE) test-k8s test-web >"$$said" 2>&1; code=$$?; cat "$$said"; rm "$$said"; exit $$code
 
 # The slowest packages come first, so that none of them ends alone.
-SLOWEST := ./cmd/connhub ./hub/edge ./control/mesh
+SLOWEST := ./cmd/connhub ./hub/edge ./control/mesh/core ./control/mesh
 # The packages whose hubs, etcds and clients are dozens of processes. Each runs alone, behind the
 # others: so many processes beside each other break every limit of time.
 CROWDED := ./test/cluster ./test/links ./test/strangers
@@ -72,7 +72,7 @@ CROWDED := ./test/cluster ./test/links ./test/strangers
 test-go: need-go cc ## Run the Go tests
 	go test -race -p 4 -timeout $(TEST_TIMEOUT) $(SLOWEST) $$(go list ./... | grep -vxF "$$(go list $(CROWDED))")
 	go test -race -p 1 -timeout $(TEST_TIMEOUT) $(CROWDED)
-	go test -timeout $(TEST_TIMEOUT) -run '$(NO_RACE)' ./hub ./hub/edge ./control/mesh ./cmd/connhub
+	go test -timeout $(TEST_TIMEOUT) -run '$(NO_RACE)' ./hub ./hub/edge ./control/mesh ./control/mesh/core ./cmd/connhub
 
 .PHONY: test-k8s
 test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as processes

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -76,11 +77,11 @@ func TestWhatIsInLineGoesOutInBatches(t *testing.T) {
 		size, count int
 		most        int // in a batch
 	}{
-		{"small", batchVersion, 10, 600, maxBatch},
-		{"large", batchVersion, 10_000, 100, 1 + maxBatchBytes/10_100},
-		{"larger than a batch", batchVersion, maxBatchBytes, 20, 1},
-		{"of the first version", batchVersion - 1, 10, 600, 1},
-		{"of a later version", batchVersion + 7, 10, 600, maxBatch},
+		{"small", core.BatchVersion, 10, 600, maxBatch},
+		{"large", core.BatchVersion, 10_000, 100, 1 + maxBatchBytes/10_100},
+		{"larger than a batch", core.BatchVersion, maxBatchBytes, 20, 1},
+		{"of the first version", core.BatchVersion - 1, 10, 600, 1},
+		{"of a later version", core.BatchVersion + 7, 10, 600, maxBatch},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bubble) {
@@ -134,7 +135,7 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 	const calls = 500
 	t.Run("it is called", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bubble) {
-			x, r := b.start("a"), newListener(batchVersion-1)
+			x, r := b.start("a"), newListener(core.BatchVersion-1)
 			defer b.serve("rogue:1", r).Stop()
 			b.list("r", "rogue:1")
 			time.Sleep(50 * time.Millisecond)
@@ -164,7 +165,7 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 	t.Run("it calls", func(t *testing.T) {
 		beside(t, func(t *testing.T, x *member, s *stranger) {
 			hello := s.hello(1)
-			hello.ProtocolMax = batchVersion - 1
+			hello.ProtocolMax = core.BatchVersion - 1
 			control := s.open(hello)
 			synctest.Wait()
 			lane := s.openLane(s.laneHello(1, 0))
@@ -202,14 +203,14 @@ func TestHubsOfTheFirstVersionSpeakWithoutBatches(t *testing.T) {
 // A hub of the first version may not know these calls, and would end the link.
 func TestPermissionsDoNotGoToHubsOfTheFirstVersion(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
-		x, r := b.start("a"), newListener(batchVersion-1)
+		x, r := b.start("a"), newListener(core.BatchVersion-1)
 		defer b.serve("rogue:1", r).Stop()
 		b.list("r", "rogue:1")
 		time.Sleep(50 * time.Millisecond)
 		for _, f := range []*peerv1.Forward{
 			{Call: &peerv1.Forward_Grant{}}, {Call: &peerv1.Forward_Revoke{}},
 		} {
-			call := &Call{Caller: "me", Began: time.Now(), Since: batchVersion, Forward: f}
+			call := &Call{Caller: "me", Began: time.Now(), Since: core.BatchVersion, Forward: f}
 			g := x.Forward(call, x.Route(Query{}).To)
 			g.Insist(t.Context())
 			if o := g.Wait(t.Context()); len(o) != 1 || o[0].Result != nil {

@@ -20,11 +20,11 @@ import (
 	"google.golang.org/grpc/keepalive"
 	grpcpeer "google.golang.org/grpc/peer"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	"github.com/connhub/connhub/discovery"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/testkit"
-
-	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
 // bubble is a cluster of meshes with real gRPC between them, over cables: all but etcd is real. It
@@ -426,14 +426,14 @@ func (h *member) epoch(other *member) uint64 {
 
 func group(name string) (hub.Key, Query) {
 	return hub.Key{Kind: hub.RouteGroup, Namespace: "default", Name: name}, Query{
-		Hashes: []Hash{HashOf(KindGroup, "default", name)},
+		Hashes: []core.Hash{core.HashOf(core.KindGroup, "default", name)},
 	}
 }
 
 // callerOf returns a caller whose calls take that lane, of defaultLanes.
 func callerOf(lane int) string {
 	for n := 0; ; n++ {
-		if name := fmt.Sprint("caller-", n); LaneOf(name, defaultLanes) == lane {
+		if name := fmt.Sprint("caller-", n); core.LaneOf(name, defaultLanes) == lane {
 			return name
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -45,7 +46,7 @@ func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
 func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 	c.size = proto.Size(c.Forward)
 	g := newGathering(to, m.metrics)
-	number, kind := LaneOf(c.Caller, m.config.Lanes), KindOf(c.Forward)
+	number, kind := core.LaneOf(c.Caller, m.config.Lanes), KindOf(c.Forward)
 	for i, d := range to {
 		a := &g.answers[i]
 		l := m.findLink(d)

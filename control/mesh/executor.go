@@ -4,9 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // Execution is a forwarded call that has begun.

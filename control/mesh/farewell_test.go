@@ -12,10 +12,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	"github.com/connhub/connhub/discovery"
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // TestAHubThatSaysFarewellIsForgottenAtOnce, although its key is still there.
@@ -86,7 +86,7 @@ func TestAHubComesBackWithANewID(t *testing.T) {
 			t.Errorf("the old one, whose key is there: %+v", r)
 		}
 		b.unlist("b")
-		time.Sleep(lostGrace)
+		time.Sleep(core.LostGrace)
 		if r := x.Route(toLobby); len(r.Unreachable) != 0 {
 			t.Errorf("its key is gone: %+v", r)
 		}
@@ -249,7 +249,7 @@ func TestCloseEndsRunThatWaitsForEtcd(t *testing.T) {
 	if err := <-ran; err != nil {
 		t.Error(err)
 	}
-	_, err = m.submitHello(helloOf("b", "a", 1))
+	_, err = (&peerService{mesh: m}).submitHello(helloOf("b", "a", 1))
 	if st := status.Convert(toStatus(err)); st.Code() != codes.FailedPrecondition {
 		t.Error(st)
 	}

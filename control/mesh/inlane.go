@@ -6,10 +6,10 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/connhub/connhub/control/mesh/core"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/waitlist"
-
-	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
 // maxBurst is the most sends that are written to clients together. It bounds the delay of the
@@ -102,7 +102,7 @@ func (i *inLane) executeRequest(r *peerv1.DataRequest) error {
 	}
 	forwards := batch.Batch.GetForwards()
 	if n := len(forwards); n == 0 || n > maxBatch {
-		return fmt.Errorf("%w: a batch of %d forwards", errViolation, n)
+		return fmt.Errorf("%w: a batch of %d forwards", core.ErrViolation, n)
 	}
 	for _, f := range forwards {
 		if err := i.startForward(f); err != nil {
@@ -136,11 +136,12 @@ func (i *inLane) admitForward(f *peerv1.Forward) error {
 		return err
 	}
 	if f.GetSequence() != i.sequence+1 {
-		return fmt.Errorf("%w: forward %d after %d", errViolation, f.GetSequence(), i.sequence)
+		return fmt.Errorf("%w: forward %d after %d", core.ErrViolation, f.GetSequence(), i.sequence)
 	}
 	i.sequence++
 	if !i.answers.expectResult() {
-		return fmt.Errorf("%w: more than %d forwards without a result", errViolation, laneResults)
+		return fmt.Errorf("%w: more than %d forwards without a result",
+			core.ErrViolation, laneResults)
 	}
 	return nil
 }
@@ -170,16 +171,16 @@ func (i *inLane) flushBurst() {
 func checkForward(f *peerv1.Forward) error {
 	switch {
 	case f.GetCall() == nil && len(f.ProtoReflect().GetUnknown()) == 0:
-		return fmt.Errorf("%w: a forward without a call", errViolation)
+		return fmt.Errorf("%w: a forward without a call", core.ErrViolation)
 	case len(f.GetCaller()) > maxCaller:
-		return fmt.Errorf("%w: caller of %d bytes", errViolation, len(f.GetCaller()))
+		return fmt.Errorf("%w: caller of %d bytes", core.ErrViolation, len(f.GetCaller()))
 	case f.GetAge().AsDuration() < 0:
-		return fmt.Errorf("%w: a forward of age %v", errViolation, f.GetAge().AsDuration())
+		return fmt.Errorf("%w: a forward of age %v", core.ErrViolation, f.GetAge().AsDuration())
 	case len(f.GetSend().GetRequestHash()) > maxRequestHash:
-		return fmt.Errorf("%w: request hash of %d bytes", errViolation,
+		return fmt.Errorf("%w: request hash of %d bytes", core.ErrViolation,
 			len(f.GetSend().GetRequestHash()))
 	case len(f.GetSend().GetTraceParent()) > maxTraceParent:
-		return fmt.Errorf("%w: trace parent of %d bytes", errViolation,
+		return fmt.Errorf("%w: trace parent of %d bytes", core.ErrViolation,
 			len(f.GetSend().GetTraceParent()))
 	default:
 		return nil

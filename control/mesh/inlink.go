@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/connhub/connhub/hub"
-
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // inLink is a link that a peer dials: its Control stream and its lanes. The handler of the Control
@@ -67,9 +67,9 @@ func (s *peerService) Control(stream peerv1.PeerService_ControlServer) error {
 	case <-stream.Context().Done():
 		return stream.Context().Err()
 	case <-m.closing.Done():
-		return toStatus(m.refuseLeaving(hello))
+		return toStatus(s.refuseLeaving(hello))
 	}
-	l, err := m.submitHello(hello)
+	l, err := s.submitHello(hello)
 	if err != nil {
 		return toStatus(err)
 	}
@@ -80,7 +80,7 @@ func (s *peerService) Control(stream peerv1.PeerService_ControlServer) error {
 		m.logger.Info("link of a peer ended", slog.String("hub", string(l.key.hub)),
 			slog.Uint64("epoch", l.key.epoch), slog.Any("cause", err))
 	}
-	m.removeInLink(l)
+	l.removeLink()
 	if err == nil {
 		return nil
 	}
@@ -93,7 +93,7 @@ func checkHello(hello *peerv1.Hello) error {
 		return err
 	}
 	if hello.GetLanes() == 0 { // only an answer may have none
-		return fmt.Errorf("%w: a hello without lanes", errViolation)
+		return fmt.Errorf("%w: a hello without lanes", core.ErrViolation)
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func checkHello(hello *peerv1.Hello) error {
 // claimedHub returns the hub that a hello names as its sender, for the log. It returns "" if the
 // hello breaks the rule for ids.
 func claimedHub(hello *peerv1.Hello) hub.ID {
-	if id := hello.GetSelf().GetHub(); len(id) <= maxHubID {
+	if id := hello.GetSelf().GetHub(); len(id) <= maxID {
 		return hub.ID(id)
 	}
 	return ""
@@ -109,8 +109,8 @@ func claimedHub(hello *peerv1.Hello) hub.ID {
 
 // refuseLeaving returns the refusal of a hello by a hub that leaves. If the hello looks for another
 // hub, the refusal must not make that hub look as if it had left.
-func (m *Mesh) refuseLeaving(hello *peerv1.Hello) error {
-	if hello.GetExpected().GetHub() != string(m.config.Self) {
+func (s *peerService) refuseLeaving(hello *peerv1.Hello) error {
+	if hello.GetExpected().GetHub() != string(s.mesh.config.Self) {
 		return refusedError{peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB}
 	}
 	return refusedError{peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN}
@@ -118,7 +118,8 @@ func (m *Mesh) refuseLeaving(hello *peerv1.Hello) error {
 
 // submitHello passes a hello to the core. The core's answer comes to the link. A second hello of
 // the same epoch is refused at once, and so is each hello after finishLinks has begun.
-func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
+func (s *peerService) submitHello(hello *peerv1.Hello) (*inLink, error) {
+	m := s.mesh
 	l := &inLink{
 		mesh: m, key: linkKey{hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch()},
 		answer:    make(chan *peerv1.Hello, 1),
@@ -127,12 +128,12 @@ func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
 		opened:    make(map[uint32]bool),
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
-	l.batches = m.core.versionWith(hello) >= batchVersion
+	l.batches = m.core.VersionWith(hello) >= core.BatchVersion
 	var err error
-	m.callCore(func(c *core, now time.Duration) []effect {
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
 		switch {
 		case m.sealed:
-			err = m.refuseLeaving(hello)
+			err = s.refuseLeaving(hello)
 			return nil
 		case m.in[l.key] != nil:
 			err = refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
@@ -140,7 +141,7 @@ func (m *Mesh) submitHello(hello *peerv1.Hello) (*inLink, error) {
 		}
 		m.tasks.Add(1)
 		m.in[l.key] = l
-		return c.handleHello(now, hello)
+		return c.HandleHello(now, hello)
 	})
 	return l, err
 }
@@ -173,8 +174,8 @@ func (l *inLink) serveControl(
 			if r.err != nil {
 				return errHungUp
 			}
-			l.mesh.callCore(func(c *core, now time.Duration) []effect {
-				return c.handleRequest(now, l.key.hub, l.key.epoch, r.message)
+			l.mesh.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+				return c.HandleRequest(now, l.key.hub, l.key.epoch, r.message)
 			})
 		case err := <-said:
 			return err
@@ -184,16 +185,17 @@ func (l *inLink) serveControl(
 	}
 }
 
-// removeInLink waits until the link's lanes have ended, removes the link and tells the core.
-func (m *Mesh) removeInLink(l *inLink) {
+// removeLink waits until the link's lanes have ended, removes the link and tells the core.
+func (l *inLink) removeLink() {
+	m := l.mesh
 	l.end(errHungUp)
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
 	l.lanes.Wait()
-	m.callCore(func(c *core, now time.Duration) []effect {
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
 		delete(m.in, l.key)
-		return c.handleLinkEnd(now, l.key.hub, l.key.epoch)
+		return c.HandleLinkEnd(now, l.key.hub, l.key.epoch)
 	})
 	m.tasks.Done()
 }
@@ -252,16 +254,16 @@ func receiveOne[T any](recv func() (T, error)) <-chan streamItem[T] {
 	return out
 }
 
-// awaitOpening returns the first message of a stream. The message must come within linkTimeout: a
+// awaitOpening returns the first message of a stream. The message must come within LinkTimeout: a
 // silent stream is not kept.
 func awaitOpening[T any](ctx context.Context, in <-chan streamItem[T]) (first T, err error) {
-	timer := time.NewTimer(linkTimeout)
+	timer := time.NewTimer(core.LinkTimeout)
 	defer timer.Stop()
 	select {
 	case r := <-in:
 		return r.message, r.err
 	case <-timer.C:
-		return first, errSilent
+		return first, core.ErrSilent
 	case <-ctx.Done():
 		return first, ctx.Err()
 	}
@@ -277,7 +279,7 @@ func (s *peerService) Data(stream peerv1.PeerService_DataServer) error {
 	if err := validateMessage(hello); err != nil {
 		return toStatus(err)
 	}
-	l, err := s.mesh.admitLane(hello)
+	l, err := s.admitLane(hello)
 	if err != nil {
 		return toStatus(err)
 	}
@@ -289,15 +291,16 @@ func (s *peerService) Data(stream peerv1.PeerService_DataServer) error {
 }
 
 // admitLane returns the open link that a lane belongs to, and adds the lane to it.
-func (m *Mesh) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
+func (s *peerService) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
+	m := s.mesh
 	key := linkKey{hub.ID(hello.GetHub()), hello.GetEpoch()}
-	m.callCore(func(c *core, now time.Duration) []effect {
-		return c.handleFirstUse(now, key.hub, key.epoch)
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+		return c.HandleFirstUse(now, key.hub, key.epoch)
 	})
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	l := m.in[key]
-	if l == nil || !m.core.admitsLink(key.hub, key.epoch) {
+	if l == nil || !m.core.AdmitsLink(key.hub, key.epoch) {
 		return nil, refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
 	}
 	l.mu.Lock()
@@ -306,9 +309,9 @@ func (m *Mesh) admitLane(hello *peerv1.LaneHello) (*inLink, error) {
 	case l.closed:
 		return nil, refusedError{peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH}
 	case hello.GetLane() >= l.most:
-		return nil, fmt.Errorf("%w: lane %d of %d", errViolation, hello.GetLane(), l.most)
+		return nil, fmt.Errorf("%w: lane %d of %d", core.ErrViolation, hello.GetLane(), l.most)
 	case l.opened[hello.GetLane()]:
-		return nil, fmt.Errorf("%w: lane %d was opened before", errViolation, hello.GetLane())
+		return nil, fmt.Errorf("%w: lane %d was opened before", core.ErrViolation, hello.GetLane())
 	}
 	l.opened[hello.GetLane()] = true
 	l.lanes.Add(1)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -28,7 +29,7 @@ const (
 	laneBytes = 32 << 20
 	// stuckTime is the most time that a full lane may make no progress. After that the lane is
 	// stuck, as a peer that answers no probe is suspect.
-	stuckTime = suspectTime
+	stuckTime = core.SuspectTime
 	// callWeight is the weight of a small call in the window: it makes the window hold laneCalls
 	// too.
 	callWeight = laneBytes / laneCalls
@@ -181,11 +182,11 @@ func (l *lane) runLane() {
 	<-sent
 }
 
-// openStream says hello and takes the answer. The peer has dialTimeout for it, as for the answer to
+// openStream says hello and takes the answer. The peer has DialTimeout for it, as for the answer to
 // a Hello.
 func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
-	timer := time.AfterFunc(dialTimeout, func() {
-		l.link.end(fmt.Errorf("%w: %w", errLaneLost, errDialTime))
+	timer := time.AfterFunc(core.DialTimeout, func() {
+		l.link.end(fmt.Errorf("%w: %w", errLaneLost, core.ErrDialTime))
 	})
 	defer timer.Stop()
 	stream, err := l.link.peer.data.Data(l.link.ctx)
@@ -193,7 +194,7 @@ func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
 		return nil, err
 	}
 	hello := &peerv1.LaneHello{
-		Hub: l.link.dial.hello.GetSelf().GetHub(), Epoch: l.link.epoch, Lane: uint32(l.number),
+		Hub: l.link.dial.Hello.GetSelf().GetHub(), Epoch: l.link.epoch, Lane: uint32(l.number),
 	}
 	err = stream.Send(&peerv1.DataRequest{Body: &peerv1.DataRequest_Hello{Hello: hello}})
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -204,7 +205,8 @@ func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
 		return nil, err
 	}
 	if first.GetHello() == nil {
-		return nil, fmt.Errorf("%w: a lane was answered with %T", errViolation, first.GetBody())
+		return nil, fmt.Errorf("%w: a lane was answered with %T",
+			core.ErrViolation, first.GetBody())
 	}
 	return stream, nil
 }
@@ -299,7 +301,7 @@ func (l *lane) applyBatchLocked(
 	b *peerv1.ForwardResultBatch, some []callResult,
 ) (_ []callResult, err error) {
 	if n := len(b.GetResults()); n > maxBatch || n == 0 && b.GetBegun() == 0 {
-		return some, fmt.Errorf("%w: a batch of %d results", errViolation, n)
+		return some, fmt.Errorf("%w: a batch of %d results", core.ErrViolation, n)
 	}
 	if b.GetBegun() > 0 {
 		if err := l.markBegunLocked(b.GetBegun()); err != nil {
@@ -317,7 +319,7 @@ func (l *lane) applyBatchLocked(
 // markBegunLocked releases the room of the calls up to upTo, which have begun.
 func (l *lane) markBegunLocked(upTo uint64) error {
 	if upTo <= l.begun || upTo > l.sent {
-		return fmt.Errorf("%w: begun is %d after %d, sent are %d", errViolation, upTo, l.begun,
+		return fmt.Errorf("%w: begun is %d after %d, sent are %d", core.ErrViolation, upTo, l.begun,
 			l.sent)
 	}
 	for ; l.begun < upTo; l.begun++ {
@@ -345,10 +347,10 @@ func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]
 	f := l.waiting[r.GetSequence()]
 	switch {
 	case f == nil || r.GetSequence() > l.sent:
-		return some, fmt.Errorf("%w: a result of call %d, which waits for none", errViolation,
+		return some, fmt.Errorf("%w: a result of call %d, which waits for none", core.ErrViolation,
 			r.GetSequence())
 	case !fitsKind(r, f.kind):
-		return some, fmt.Errorf("%w: a result %T of a call to %s", errViolation, r.GetResult(),
+		return some, fmt.Errorf("%w: a result %T of a call to %s", core.ErrViolation, r.GetResult(),
 			f.kind)
 	}
 	delete(l.waiting, r.GetSequence())

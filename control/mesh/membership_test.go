@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -19,10 +20,10 @@ func TestARecycledAddressIsNoHub(t *testing.T) {
 				x := b.start("a")
 				other := b.launch("o", func(c *Config) { c.Address = "recycled:1" })
 				other.Mesh.mu.Lock()
-				other.core.us.Self.Cluster = cluster
+				other.core.SetCluster(cluster)
 				other.Mesh.mu.Unlock()
 				b.list("listed", "recycled:1")
-				time.Sleep(2 * lostGrace)
+				time.Sleep(2 * core.LostGrace)
 				listed := &member{id: "listed"}
 				if s := x.sees(listed); s.State != PeerListed && s.State != PeerDialled {
 					t.Errorf("a sees %+v", s)
@@ -94,7 +95,7 @@ func TestAHubWithoutAKeyIsAMemberByItsLink(t *testing.T) {
 		b.list("b", y.address)
 		time.Sleep(time.Second)
 		b.unlist("b") // etcd has lost it
-		time.Sleep(2 * lostGrace)
+		time.Sleep(2 * core.LostGrace)
 		reached(x, y)
 		reached(z, y)
 
@@ -106,7 +107,7 @@ func TestAHubWithoutAKeyIsAMemberByItsLink(t *testing.T) {
 				t.Errorf("%s: %+v", h.id, r)
 			}
 		}
-		time.Sleep(lostGrace - time.Millisecond)
+		time.Sleep(core.LostGrace - time.Millisecond)
 		unreachable(x, true)
 		time.Sleep(2 * time.Millisecond)
 		unreachable(x, false)

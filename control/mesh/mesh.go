@@ -13,11 +13,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	"github.com/connhub/connhub/discovery"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/config"
-
-	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
 // defaultLanes is the number of streams that carry calls to each peer. The calls of a caller share
@@ -34,7 +34,7 @@ const (
 	maxText = 1024
 )
 
-// The causes for which the shell ends a link, for logs and metrics. core.go has those of the core.
+// The causes for which the shell ends a link, for logs and metrics. The core has its own.
 var (
 	errClosing  = errors.New("this hub leaves")
 	errBacklog  = errors.New("peer does not read")
@@ -71,7 +71,7 @@ type Config struct {
 }
 
 // DefaultConfig returns a Config with the defaults.
-func DefaultConfig() Config { return Config{Lanes: defaultLanes, HashBits: hashBits} }
+func DefaultConfig() Config { return Config{Lanes: defaultLanes, HashBits: core.HashBits} }
 
 // Validate returns all problems of c.
 func (c *Config) Validate() config.Problems {
@@ -90,8 +90,8 @@ func (c *Config) Validate() config.Problems {
 	p.Require(c.Registry != nil, "Registry", "is not set")
 	p.Require(c.Lanes >= 1 && c.Lanes <= maxLanes,
 		"Lanes", "is %d, must be 1 to %d", c.Lanes, maxLanes)
-	p.Require(c.HashBits >= 1 && c.HashBits <= hashBits,
-		"HashBits", "is %d, must be 1 to %d", c.HashBits, hashBits)
+	p.Require(c.HashBits >= 1 && c.HashBits <= core.HashBits,
+		"HashBits", "is %d, must be 1 to %d", c.HashBits, core.HashBits)
 	return p
 }
 
@@ -116,7 +116,7 @@ type Mesh struct {
 	tasks     sync.WaitGroup // links in both directions; none starts when sealed
 
 	mu      sync.RWMutex
-	core    *core
+	core    *core.Core
 	verdict error // does not change after forgotten is closed
 	running bool
 	sealed  bool // no link may start
@@ -156,14 +156,14 @@ func New(c Config) (*Mesh, error) {
 		failing:   make(map[hub.ID]bool),
 	}
 	m.closing, m.close = context.WithCancel(context.Background())
-	m.core = newCore(coreConfig{
-		us: &peerv1.Hello{
+	m.core = core.New(core.Config{
+		Us: &peerv1.Hello{
 			Self:        &peerv1.Identity{Hub: string(c.Self)},
-			ProtocolMin: protocolMin, ProtocolMax: protocolMax,
+			ProtocolMin: core.ProtocolMin, ProtocolMax: core.ProtocolMax,
 			Name: c.Name, Zone: c.Zone, Version: c.Version, Address: c.Address,
 			Lanes: uint32(c.Lanes), // checked: at most 64
 		},
-		hashBits: c.HashBits,
+		HashBits: c.HashBits,
 	})
 	var err error
 	if m.metrics, err = newMetrics(c.Metrics, m); err != nil {
@@ -214,7 +214,7 @@ func (m *Mesh) startRunning() bool {
 // openCluster admits links from now on, with the id of the cluster.
 func (m *Mesh) openCluster(cluster string) {
 	m.mu.Lock()
-	m.core.setCluster(cluster)
+	m.core.SetCluster(cluster)
 	m.mu.Unlock()
 	close(m.opened)
 	m.logger.Info("joining the cluster", slog.String("cluster", cluster),
@@ -227,7 +227,7 @@ func (m *Mesh) followCluster(
 ) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var lapsed []listed
+	var lapsed []core.Listed
 	for {
 		select {
 		case <-ctx.Done():
@@ -241,12 +241,12 @@ func (m *Mesh) followCluster(
 				return discovery.ErrClosed
 			}
 			lapsed = keysIn(snapshot.Lapsed)
-			m.callCore(func(c *core, now time.Duration) []effect {
-				c.raiseSilence(snapshot.StaleFor)
-				return c.handleKeys(now, keysIn(snapshot.Members), lapsed)
+			m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+				c.RaiseSilence(snapshot.StaleFor)
+				return c.HandleKeys(now, keysIn(snapshot.Members), lapsed)
 			})
 		case <-timer.C:
-			m.callCore((*core).handleTick)
+			m.callCore((*core.Core).HandleTick)
 		case <-m.changed:
 		}
 		m.strikeOff(lapsed)
@@ -256,21 +256,21 @@ func (m *Mesh) followCluster(
 
 // strikeOff removes the marks of lapsed hubs that turned out to be gone, so that new hubs don't
 // look for them.
-func (m *Mesh) strikeOff(lapsed []listed) {
+func (m *Mesh) strikeOff(lapsed []core.Listed) {
 	for _, l := range lapsed {
 		m.mu.RLock()
-		counts := m.core.countsMember(m.coreTime(), l.hub)
+		counts := m.core.CountsMember(m.coreTime(), l.Hub)
 		m.mu.RUnlock()
 		if !counts {
-			m.config.Registry.StrikeOff(string(l.hub))
+			m.config.Registry.StrikeOff(string(l.Hub))
 		}
 	}
 }
 
-func keysIn(members map[string]discovery.Member) []listed {
-	keys := make([]listed, 0, len(members))
+func keysIn(members map[string]discovery.Member) []core.Listed {
+	keys := make([]core.Listed, 0, len(members))
 	for _, member := range members {
-		keys = append(keys, listed{hub.ID(member.ID), member.ControlAddress})
+		keys = append(keys, core.Listed{Hub: hub.ID(member.ID), Address: member.ControlAddress})
 	}
 	return keys
 }
@@ -281,7 +281,7 @@ const longestNap = time.Minute
 func (m *Mesh) untilNext() time.Duration {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return min(m.core.nextDeadline()-m.coreTime(), longestNap)
+	return min(m.core.NextDeadline()-m.coreTime(), longestNap)
 }
 
 // coreTime returns the core's time: monotonic, since the start.
@@ -297,17 +297,17 @@ func (m *Mesh) wakeTicker() {
 
 // callCore makes a call of the core and carries out its effects. Neither call nor the effects
 // may wait or call callCore.
-func (m *Mesh) callCore(call func(c *core, now time.Duration) []effect) {
+func (m *Mesh) callCore(call func(c *core.Core, now time.Duration) []core.Effect) {
 	m.mu.Lock()
-	before, now := m.core.nextDeadline(), m.coreTime()
-	m.core.noteSilence(m.config.Registry.StaleFor())
-	effects := m.core.checkStandstill(now)
+	before, now := m.core.NextDeadline(), m.coreTime()
+	m.core.NoteSilence(m.config.Registry.StaleFor())
+	effects := m.core.CheckStandstill(now)
 	effects = append(effects, call(m.core, now)...)
 	m.lastCall.Store(int64(now))
 	for _, e := range effects {
 		m.carryOutLocked(e)
 	}
-	sooner := m.core.nextDeadline() < before
+	sooner := m.core.NextDeadline() < before
 	m.mu.Unlock()
 	if sooner {
 		m.wakeTicker()
@@ -320,8 +320,8 @@ func (m *Mesh) callCore(call func(c *core, now time.Duration) []effect) {
 // checkStandstill lets the core find out whether peers forgot this hub while its process stood
 // still. It must precede every action that begins without a call of the core.
 func (m *Mesh) checkStandstill() {
-	if m.coreTime()-time.Duration(m.lastCall.Load()) >= standstill {
-		m.callCore((*core).handleTick)
+	if m.coreTime()-time.Duration(m.lastCall.Load()) >= core.Standstill {
+		m.callCore((*core.Core).HandleTick)
 	}
 }
 
@@ -340,59 +340,59 @@ func (m *Mesh) Forgotten() bool {
 const hubsLogged = 16
 
 // logEffect logs the effects that matter to operators.
-func (m *Mesh) logEffect(e effect) {
+func (m *Mesh) logEffect(e core.Effect) {
 	switch e := e.(type) {
-	case suspected:
-		m.logger.Warn("peer is silent", slog.String("hub", string(e.hub)))
-	case gone:
-		m.logger.Info("hub is gone", slog.String("hub", string(e.hub)))
-	case ready:
-		if len(e.without) > 0 {
+	case core.Suspected:
+		m.logger.Warn("peer is silent", slog.String("hub", string(e.Hub)))
+	case core.Gone:
+		m.logger.Info("hub is gone", slog.String("hub", string(e.Hub)))
+	case core.Ready:
+		if len(e.Without) > 0 {
 			m.logger.Warn("ready, but hubs have no link with this one; "+
 				"can they dial its address, and it theirs?",
 				slog.String("address", m.config.Address),
-				slog.Any("hubs", e.without[:min(len(e.without), hubsLogged)]),
-				slog.Int("count", len(e.without)))
+				slog.Any("hubs", e.Without[:min(len(e.Without), hubsLogged)]),
+				slog.Int("count", len(e.Without)))
 		}
-	case forgotten:
+	case core.Forgotten:
 		m.logger.Warn("this hub may have been forgotten; its clients are closed",
-			slog.Any("cause", e.cause))
+			slog.Any("cause", e.Cause))
 	}
 }
 
 // carryOutLocked carries out an effect. The caller must hold m.mu.
-func (m *Mesh) carryOutLocked(e effect) {
+func (m *Mesh) carryOutLocked(e core.Effect) {
 	switch e := e.(type) {
-	case dial:
+	case core.Dial:
 		m.dialLocked(e)
-	case hangUp:
-		m.withOutLinkLocked(e.hub, e.epoch, func(l *outLink) { l.end(e.cause) })
-	case suspected:
-		m.withOutLinkLocked(e.hub, e.epoch, (*outLink).stopWaiting)
-	case request:
-		m.withOutLinkLocked(e.hub, e.epoch, func(l *outLink) { l.queueRequest(e.message) })
-	case accept:
-		m.withInLinkLocked(e.hub, e.hello.GetEpoch(), func(l *inLink) { l.answer <- e.hello })
-	case refuse:
-		m.withInLinkLocked(e.hub, e.epoch, func(l *inLink) { l.end(refusedError{e.reason}) })
-	case fence:
-		m.withInLinkLocked(e.hub, e.epoch, func(l *inLink) { l.end(e.cause) })
-	case response:
-		m.withInLinkLocked(e.hub, e.epoch, func(l *inLink) { l.queueResponse(e.message) })
-	case inForce:
-		if done := m.joins[e.call]; done != nil {
-			delete(m.joins, e.call)
+	case core.HangUp:
+		m.withOutLinkLocked(e.Hub, e.Epoch, func(l *outLink) { l.end(e.Cause) })
+	case core.Suspected:
+		m.withOutLinkLocked(e.Hub, e.Epoch, (*outLink).stopWaiting)
+	case core.Request:
+		m.withOutLinkLocked(e.Hub, e.Epoch, func(l *outLink) { l.queueRequest(e.Message) })
+	case core.Accept:
+		m.withInLinkLocked(e.Hub, e.Hello.GetEpoch(), func(l *inLink) { l.answer <- e.Hello })
+	case core.Refuse:
+		m.withInLinkLocked(e.Hub, e.Epoch, func(l *inLink) { l.end(refusedError{e.Reason}) })
+	case core.Fence:
+		m.withInLinkLocked(e.Hub, e.Epoch, func(l *inLink) { l.end(e.Cause) })
+	case core.Response:
+		m.withInLinkLocked(e.Hub, e.Epoch, func(l *inLink) { l.queueResponse(e.Message) })
+	case core.InForce:
+		if done := m.joins[e.Call]; done != nil {
+			delete(m.joins, e.Call)
 			done(nil)
 		}
-	case gone:
-		delete(m.failing, e.hub)
-	case ready:
+	case core.Gone:
+		delete(m.failing, e.Hub)
+	case core.Ready:
 		close(m.ready)
-	case forgotten:
+	case core.Forgotten:
 		if m.config.Forgotten != nil {
 			m.config.Forgotten()
 		}
-		m.verdict = e.cause
+		m.verdict = e.Cause
 		close(m.forgotten)
 		m.endJoinsLocked()
 	}
@@ -420,7 +420,7 @@ func (m *Mesh) Ready() <-chan struct{} { return m.ready }
 func (m *Mesh) Cluster() string {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.cluster()
+	return m.core.Cluster()
 }
 
 // Zone returns the configured zone of this hub.
@@ -433,7 +433,7 @@ func (m *Mesh) Address() string { return m.config.Address }
 func (m *Mesh) Registered() bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.isRegistered()
+	return m.core.IsRegistered()
 }
 
 // StaleFor returns for how long etcd has been silent, so that hubs may have come unseen. It is 0
@@ -447,15 +447,17 @@ func (m *Mesh) StaleFor() time.Duration {
 
 // Add implements hub.Interest.
 func (m *Mesh) Add(k hub.Key) {
-	h := hashOfKey(k)
-	m.callCore(func(c *core, now time.Duration) []effect { return c.addReference(now, h) })
+	h := core.HashOfKey(k)
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+		return c.AddReference(now, h)
+	})
 }
 
 // Remove implements hub.Interest.
 func (m *Mesh) Remove(k hub.Key) {
-	h, had := hashOfKey(k), false
-	m.callCore(func(c *core, now time.Duration) []effect {
-		had = c.removeReference(now, h)
+	h, had := core.HashOfKey(k), false
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+		had = c.RemoveReference(now, h)
 		return nil
 	})
 	if !had {
@@ -465,20 +467,20 @@ func (m *Mesh) Remove(k hub.Key) {
 
 // ThenInForce implements hub.Interest.
 func (m *Mesh) ThenInForce(keys []hub.Key, done func(error)) (forget func()) {
-	hashes := make([]Hash, len(keys))
+	hashes := make([]core.Hash, len(keys))
 	for i, k := range keys {
-		hashes[i] = hashOfKey(k)
+		hashes[i] = core.HashOfKey(k)
 	}
 	began := time.Now()
 	var id uint64
-	m.callCore(func(c *core, now time.Duration) []effect {
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
 		m.lastID++
 		id = m.lastID
 		m.joins[id] = func(err error) {
 			m.metrics.observeJoin(time.Since(began))
 			done(err)
 		}
-		return c.awaitInForce(now, id, hashes)
+		return c.AwaitInForce(now, id, hashes)
 	})
 	// An earlier call may have ended the waiting joins before this join was added.
 	if m.closing.Err() != nil || m.Forgotten() {
@@ -514,7 +516,7 @@ func (m *Mesh) RouteFor(namespace string, t *hub.Target) Route {
 	if m == nil {
 		return Route{}
 	}
-	return m.Route(queryOf(namespace, t))
+	return m.Route(core.QueryOf(namespace, t))
 }
 
 // Route finds the hubs for a call that has begun.
@@ -522,14 +524,14 @@ func (m *Mesh) Route(q Query) Route {
 	m.checkStandstill()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.findRoute(m.coreTime(), q)
+	return m.core.FindRoute(m.coreTime(), q)
 }
 
 // Peers describes every peer, sorted by id.
 func (m *Mesh) Peers() []PeerInfo {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.peerInfos(m.coreTime())
+	return m.core.PeerInfos(m.coreTime())
 }
 
 // InterestSize returns the number of users, groups and namespaces that this hub has told its peers
@@ -537,12 +539,12 @@ func (m *Mesh) Peers() []PeerInfo {
 func (m *Mesh) InterestSize() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.interestSize()
+	return m.core.InterestSize()
 }
 
 // GoAway tells the peers that this hub begins to leave.
 func (m *Mesh) GoAway() {
-	m.callCore(func(c *core, now time.Duration) []effect { return c.goAway(now, false) })
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect { return c.GoAway(now, false) })
 }
 
 // Close says farewell, ends all links, takes the hub off the list in etcd and waits for every
@@ -550,14 +552,14 @@ func (m *Mesh) GoAway() {
 // after farewellTime. Its error is that of the deregistration.
 func (m *Mesh) Close(ctx context.Context) error {
 	m.close()
-	m.endJoins() // handleTick is not called any more
+	m.endJoins() // HandleTick is not called any more
 	m.mu.Lock()
 	running := m.running
 	m.mu.Unlock()
 	if running {
 		<-m.finished // after that no dial starts
 	}
-	m.callCore(func(c *core, now time.Duration) []effect { return c.goAway(now, true) })
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect { return c.GoAway(now, true) })
 	m.finishLinks(ctx)
 	if !running {
 		return nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/internal/config"
 )
@@ -105,9 +106,9 @@ var linkCauses = []struct {
 	err   error
 	label string
 }{
-	{errSilent, "silent"},
-	{errRedialed, "redialled"},
-	{errViolation, "violation"},
+	{core.ErrSilent, "silent"},
+	{core.ErrRedialed, "redialled"},
+	{core.ErrViolation, "violation"},
 	{errBacklog, "backlog"},
 	{errClosing, "closing"},
 	{errLaneLost, "lane_lost"},

@@ -3,6 +3,8 @@ package mesh
 import (
 	"testing"
 	"time"
+
+	"github.com/connhub/connhub/control/mesh/core"
 )
 
 // metric returns the value of an instrument with those label values; for a histogram its count.
@@ -57,7 +59,7 @@ func TestMetricsTellOfLinksCallsAndPeers(t *testing.T) {
 		want(y, 1, "connhub_mesh_interest")
 		want(x, 1, "connhub_mesh_peer_interest")
 		want(y, 1, "connhub_mesh_join_wait_seconds")
-		time.Sleep(probeInterval / 2) // away from the moment of a probe
+		time.Sleep(core.ProbeInterval / 2) // away from the moment of a probe
 		before := x.metric(t, "connhub_mesh_probe_seconds")
 		time.Sleep(time.Second)
 		want(x, before+20, "connhub_mesh_probe_seconds")

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/connhub/connhub/hub"
-
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // outLink is a link that this hub dials: a Control stream, and lanes for calls. Its goroutine is
@@ -24,7 +24,7 @@ type outLink struct {
 	mesh  *Mesh
 	hub   hub.ID
 	epoch uint64
-	dial  dial
+	dial  core.Dial
 	lanes []*lane
 	peer  *peerConn
 
@@ -48,9 +48,9 @@ type outLink struct {
 const probesTimed = 128
 
 // dialLocked starts a link. The caller must hold Mesh.mu.
-func (m *Mesh) dialLocked(d dial) {
+func (m *Mesh) dialLocked(d core.Dial) {
 	l := &outLink{
-		mesh: m, hub: d.hub, epoch: d.hello.GetEpoch(), dial: d,
+		mesh: m, hub: d.Hub, epoch: d.Hello.GetEpoch(), dial: d,
 		requests: newSendQueue[*peerv1.ControlRequest](queueSize),
 	}
 	l.allowWaiting()
@@ -59,12 +59,12 @@ func (m *Mesh) dialLocked(d dial) {
 	for i := range l.lanes {
 		l.lanes[i] = newLane(l, i)
 	}
-	m.out[d.hub] = l
+	m.out[d.Hub] = l
 	m.tasks.Go(l.runLink)
 }
 
 // knowsCall reports whether the peer's version has the call.
-func (l *outLink) knowsCall(c *Call) bool { return l.batches || c.Since < batchVersion }
+func (l *outLink) knowsCall(c *Call) bool { return l.batches || c.Since < core.BatchVersion }
 
 // queueRequest queues a message for the Control stream. If the queue is full, the link ends.
 func (l *outLink) queueRequest(r *peerv1.ControlRequest) {
@@ -107,7 +107,7 @@ func (l *outLink) runLink() {
 	defer l.stopWaiting()
 	defer l.end(errHungUp)
 	var err error
-	if l.peer, err = newPeerConn(&l.mesh.config, l.dial.address); err != nil {
+	if l.peer, err = newPeerConn(&l.mesh.config, l.dial.Address); err != nil {
 		l.reportDialFailure(err)
 		return
 	}
@@ -117,22 +117,22 @@ func (l *outLink) runLink() {
 		l.reportDialFailure(err)
 		return
 	}
-	version, _ := commonVersion(l.dial.hello, hello)
-	l.batches = version >= batchVersion
+	version, _ := core.CommonVersion(l.dial.Hello, hello)
+	l.batches = version >= core.BatchVersion
 	if !l.reportLinked(hello) {
 		l.reportDialFailure(errHungUp) // reportDialFailure prefers the core's cause to this error
 		return
 	}
 	m := l.mesh
 	m.logger.Info("linked", slog.String("hub", string(l.hub)), slog.String("name", hello.GetName()),
-		slog.String("address", l.dial.address), slog.Uint64("epoch", l.epoch))
+		slog.String("address", l.dial.Address), slog.Uint64("epoch", l.epoch))
 	l.runStreams(stream)
 	cause := context.Cause(l.ctx)
 	m.metrics.countLinkEnd(cause)
 	m.logger.Info("link ended", slog.String("hub", string(l.hub)), slog.Uint64("epoch", l.epoch),
 		slog.Any("cause", cause))
-	m.callCore(func(c *core, now time.Duration) []effect {
-		return c.handleLinkLoss(now, l.hub, l.epoch)
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+		return c.HandleLinkLoss(now, l.hub, l.epoch)
 	})
 }
 
@@ -140,9 +140,9 @@ func (l *outLink) runLink() {
 // or the dial is over.
 func (l *outLink) reportLinked(hello *peerv1.Hello) bool {
 	m, linked := l.mesh, false
-	m.callCore(func(c *core, now time.Duration) []effect {
-		effects := c.handleLinked(now, l.hub, l.epoch, hello)
-		if linked = c.hasLink(l.hub, l.epoch); linked {
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+		effects := c.HandleLinked(now, l.hub, l.epoch, hello)
+		if linked = c.HasLink(l.hub, l.epoch); linked {
 			l.linked = true
 			delete(m.failing, l.hub)
 		}
@@ -187,7 +187,7 @@ func (l *outLink) openControl() (peerv1.PeerService_ControlClient, *peerv1.Hello
 		return nil, nil, err
 	}
 	err = stream.Send(&peerv1.ControlRequest{
-		Body: &peerv1.ControlRequest_Hello{Hello: l.dial.hello},
+		Body: &peerv1.ControlRequest_Hello{Hello: l.dial.Hello},
 	})
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err // EOF: the answer has the reason
@@ -213,23 +213,23 @@ func (l *outLink) reportDialFailure(err error) {
 	}
 	m := l.mesh
 	reason := refusalOf(err)
-	why := outcomeOf(reason)
+	why := core.OutcomeOf(reason)
 	if l.peer != nil && l.peer.wasRefused() {
-		why = dialAbsent
+		why = core.DialAbsent
 	}
 	m.metrics.countDialFailure(reason)
 	news := false
-	m.callCore(func(c *core, now time.Duration) []effect {
-		effects := c.handleDialFailure(now, l.hub, l.epoch, why)
+	m.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+		effects := c.HandleDialFailure(now, l.hub, l.epoch, why)
 		// a dial of a hub that is gone fails only once
-		if news = c.countsMember(now, l.hub) && !m.failing[l.hub]; news {
+		if news = c.CountsMember(now, l.hub) && !m.failing[l.hub]; news {
 			m.failing[l.hub] = true
 		}
 		return effects
 	})
 	if news {
 		m.logger.Warn("dial failed", slog.String("hub", string(l.hub)),
-			slog.String("address", l.dial.address), slog.Any("error", err))
+			slog.String("address", l.dial.Address), slog.Any("error", err))
 	}
 }
 
@@ -243,9 +243,9 @@ func (l *outLink) readResponses(stream peerv1.PeerService_ControlClient) error {
 		case err != nil:
 			return fmt.Errorf("%w: %w", errHungUp, err)
 		}
-		l.mesh.callCore(func(c *core, now time.Duration) []effect {
-			effects := c.handleResponse(now, l.hub, l.epoch, r)
-			if a := r.GetProbeAnswer(); a != nil && c.hasLink(l.hub, l.epoch) {
+		l.mesh.callCore(func(c *core.Core, now time.Duration) []core.Effect {
+			effects := c.HandleResponse(now, l.hub, l.epoch, r)
+			if a := r.GetProbeAnswer(); a != nil && c.HasLink(l.hub, l.epoch) {
 				l.noteAnswer(a.GetNumber())
 			}
 			return effects

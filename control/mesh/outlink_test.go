@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/connhub/connhub/control/mesh/core"
 )
 
 // cut is a step of a caller: calls, a pause, then cables break.
@@ -136,7 +138,7 @@ func TestASilentPeerIsSuspectAndHoldsUpNobody(t *testing.T) {
 		b.stall(x, y, false, true) // y hears, and is not heard
 		outcomes := waiting.Wait(t.Context())
 		took := time.Since(began)
-		if outcomes[0].Result != nil || outcomes[1].Result == nil || took > suspectTime {
+		if outcomes[0].Result != nil || outcomes[1].Result == nil || took > core.SuspectTime {
 			t.Errorf("after %v: %v", took, outcomes)
 		}
 		if s := x.sees(y); s.State != PeerSuspect || x.sees(z).State != PeerLinked {
@@ -192,7 +194,7 @@ func TestALinkThatWasSilentFor10SecondsIsRedialledAndItsRestCountsForNothing(t *
 		if data.held() == 0 || y.count() != 0 {
 			t.Fatalf("%d bytes under way, %d executed", data.held(), y.count())
 		}
-		time.Sleep(linkTimeout - 200*time.Millisecond)
+		time.Sleep(core.LinkTimeout - 200*time.Millisecond)
 		if x.epoch(y) != epoch {
 			t.Fatal("the link is not given 10 s")
 		}
@@ -232,13 +234,14 @@ func TestNothingOfALinkIsKeptWhenItIsOver(t *testing.T) {
 			b.list("nobody", "nowhere:1")
 			time.Sleep(3 * time.Second)
 			b.unlist("nobody")
-			time.Sleep(2 * lostGrace)
+			time.Sleep(2 * core.LostGrace)
 		}
 		x.Mesh.mu.RLock()
 		defer x.Mesh.mu.RUnlock()
-		if n := len(x.out) + len(x.in) + len(x.failing) + len(x.core.peers); n != 0 {
+		peers := x.core.PeerInfos(x.coreTime())
+		if n := len(x.out) + len(x.in) + len(x.failing) + len(peers); n != 0 {
 			t.Errorf("kept: %d links, %d links of peers, %v, %v", len(x.out), len(x.in), x.failing,
-				x.core.order)
+				peers)
 		}
 	})
 }

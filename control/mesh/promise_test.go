@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -50,7 +51,7 @@ func TestWhoHasJoinedIsReachedOrNamed(t *testing.T) {
 	fewChecks(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		hubs := rapid.IntRange(2, 3).Draw(rt, "hubs")
-		bits := rapid.SampledFrom([]int{2, hashBits}).Draw(rt, "bits")
+		bits := rapid.SampledFrom([]int{2, core.HashBits}).Draw(rt, "bits")
 		todo := deeds(rt, hubs)
 		var problem error
 		inBubble(t, func(t *testing.T, b *bubble) {
@@ -109,7 +110,7 @@ func (p *promise) join(hubs []*member, d deed) {
 	key, _ := group(fmt.Sprint(d.group))
 	began := time.Now()
 	hubs[d.hub].join(p.t, key)
-	if took := time.Since(began); took > leaseTime {
+	if took := time.Since(began); took > core.LeaseTime {
 		p.breaks(fmt.Errorf("a join at %d took %v", d.hub, took))
 	}
 	p.mu.Lock()
@@ -170,7 +171,7 @@ func (p *promise) recover(hubs []*member) error {
 		}
 	}
 	// until every link that was silent has ended or recovered
-	time.Sleep(linkTimeout + dialTimeout)
+	time.Sleep(core.LinkTimeout + core.DialTimeout)
 	p.send(hubs)
 	for _, x := range hubs {
 		for _, y := range hubs {
@@ -194,7 +195,7 @@ func (p *promise) recover(hubs []*member) error {
 func TestAJoinBesideAStalledHubReturnsIn500Milliseconds(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		x, y := b.start("a"), b.start("b")
-		time.Sleep(time.Second + probeInterval/2)
+		time.Sleep(time.Second + core.ProbeInterval/2)
 		b.stall(x, y, false, true) // y's answers and interest don't come
 		synctest.Wait()
 		lobby, toLobby := group("lobby")
@@ -211,7 +212,8 @@ func TestAJoinBesideAStalledHubReturnsIn500Milliseconds(t *testing.T) {
 		if err := y.InForce(context.Background(), []hub.Key{lobby}); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(began); took > leaseTime || took < leaseTime-2*probeInterval {
+		took := time.Since(began)
+		if took > core.LeaseTime || took < core.LeaseTime-2*core.ProbeInterval {
 			t.Errorf("a join took %v", took)
 		}
 		if r := x.Route(toLobby); len(r.To) != 1 || !r.To[0].Flood {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -66,11 +67,11 @@ func TestReadEndsWhenItsHubOrItsCallerDoes(t *testing.T) {
 		began := time.Now()
 		b.stall(x, y, true, true)
 		_, err := x.ask(t.Context(), "b")
-		if !errors.Is(err, ErrUnreachable) || time.Since(began) > suspectTime {
+		if !errors.Is(err, ErrUnreachable) || time.Since(began) > core.SuspectTime {
 			t.Errorf("a hub that turns suspect: %v after %v", err, time.Since(began))
 		}
 		_, err = x.ask(t.Context(), "b")
-		if !errors.Is(err, ErrUnreachable) || time.Since(began) > suspectTime {
+		if !errors.Is(err, ErrUnreachable) || time.Since(began) > core.SuspectTime {
 			t.Errorf("a suspect hub: %v after %v", err, time.Since(began))
 		}
 		b.stall(x, y, false, false)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -36,7 +37,7 @@ func toStatus(cause error) error {
 		return newStatus(codes.InvalidArgument, cause, refused.reason)
 	case ok:
 		return newStatus(codes.FailedPrecondition, cause, refused.reason)
-	case errors.Is(cause, errViolation):
+	case errors.Is(cause, core.ErrViolation):
 		return newStatus(codes.InvalidArgument, cause,
 			peerv1.RefusalReason_REFUSAL_REASON_PROTOCOL_VIOLATION)
 	default: // hides the errors of gRPC and of this hub
@@ -67,10 +68,11 @@ func reasonIn(st *status.Status) peerv1.RefusalReason {
 // validateMessage checks the rules in the proto. A missing message breaks them too.
 func validateMessage(m proto.Message) error {
 	if !m.ProtoReflect().IsValid() {
-		return fmt.Errorf("%w: %s is missing", errViolation, m.ProtoReflect().Descriptor().Name())
+		name := m.ProtoReflect().Descriptor().Name()
+		return fmt.Errorf("%w: %s is missing", core.ErrViolation, name)
 	}
 	if err := protovalidate.Validate(m); err != nil {
-		return fmt.Errorf("%w: %w", errViolation, err)
+		return fmt.Errorf("%w: %w", core.ErrViolation, err)
 	}
 	return nil
 }

@@ -4,10 +4,9 @@ import (
 	"log/slog"
 	"time"
 
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/repeats"
-
-	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
 // refusalInterval is the least time between two log lines about refused hellos of the same hub and

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/mesh/core"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -146,7 +147,7 @@ func TestAnAnswerThatBreaksARuleEndsTheLink(t *testing.T) {
 		"interest gap": &peerv1.Interest{Sequence: 2, SnapshotStart: true},
 		"no snapshot":  &peerv1.Interest{Sequence: 1},
 		"too much interest": &peerv1.Interest{
-			Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1),
+			Sequence: 1, SnapshotStart: true, Added: make([]uint64, core.MaxHashes+1),
 		},
 		"answer to probe 0":     &peerv1.ProbeAnswer{},
 		"answer to probe 1,000": &peerv1.ProbeAnswer{Number: 1000},
@@ -345,13 +346,13 @@ func TestADialThatIsNotAnsweredEndsAfter5Seconds(t *testing.T) {
 	}}
 	besideRogue(t, r, func(t *testing.T, _ *bubble, x *member) {
 		began := time.Now()
-		time.Sleep(dialTimeout - time.Millisecond)
+		time.Sleep(core.DialTimeout - time.Millisecond)
 		if s := x.sees(&member{id: "r"}).State; s != PeerDialled {
 			t.Errorf("it is %v", s)
 		}
 		time.Sleep(10 * time.Second)
 		want := []time.Duration{
-			0, dialTimeout + 200*time.Millisecond, 2*dialTimeout + 600*time.Millisecond,
+			0, core.DialTimeout + 200*time.Millisecond, 2*core.DialTimeout + 600*time.Millisecond,
 		}
 		if got := r.dials(t, began); len(got) != 3 || got[1] != want[1] || got[2] != want[2] {
 			t.Errorf("dialled at %v, want %v", got, want)
@@ -368,7 +369,7 @@ func TestALaneThatIsNotAnsweredEndsTheLink(t *testing.T) {
 		x := b.start("a")
 		defer b.serve("rogue:1", r).Stop()
 		b.list("r", "rogue:1")
-		time.Sleep(dialTimeout - time.Millisecond)
+		time.Sleep(core.DialTimeout - time.Millisecond)
 		if s := x.Peers()[0].State; s != PeerLinked {
 			t.Errorf("it is %v", s)
 		}
@@ -394,7 +395,7 @@ func TestFailedDialsAreMoreAndMoreApart(t *testing.T) {
 			return nil
 		},
 		"refuses": func(*peerv1.Hello, peerv1.PeerService_ControlServer) error {
-			return toStatus(errViolation)
+			return toStatus(core.ErrViolation)
 		},
 		"answers with something else": saysFirst(&peerv1.ProbeAnswer{Number: 1}),
 	} {
@@ -404,8 +405,8 @@ func TestFailedDialsAreMoreAndMoreApart(t *testing.T) {
 				began := time.Now()
 				time.Sleep(30 * time.Second)
 				var want []time.Duration
-				for at, pause := time.Duration(0), 2*redialFirst; at < 30*time.Second; at,
-					pause = at+pause, min(2*pause, redialMost) {
+				for at, pause := time.Duration(0), 2*core.RedialFirst; at < 30*time.Second; at,
+					pause = at+pause, min(2*pause, core.RedialMost) {
 					want = append(want, at)
 				}
 				got := r.dials(t, began)

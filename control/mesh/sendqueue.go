@@ -1,6 +1,8 @@
 package mesh
 
-import "context"
+import (
+	"context"
+)
 
 // queueSize is the most control messages that wait for a stream. A correct peer can be due fewer:
 // 100 probes or answers in the 10 s before its link is ended, and 4 messages of interest.

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"time"
@@ -8,24 +8,24 @@ import (
 
 // outbox holds the effects of the running call of the core, in order. The zero value is empty.
 type outbox struct {
-	effects []effect
+	effects []Effect
 }
 
-func (o *outbox) addEffect(e effect) { o.effects = append(o.effects, e) }
+func (o *outbox) addEffect(e Effect) { o.effects = append(o.effects, e) }
 
 // takeEffects ends a call that startCall has begun: it returns the call's effects.
-func (o *outbox) takeEffects() []effect {
+func (o *outbox) takeEffects() []Effect {
 	out := o.effects
 	o.effects = nil
 	return out
 }
 
 func (o *outbox) sendRequest(p *peer, m *peerv1.ControlRequest) {
-	o.addEffect(request{p.id, p.out.epoch, m})
+	o.addEffect(Request{p.id, p.out.epoch, m})
 }
 
 func (o *outbox) sendResponse(p *peer, m *peerv1.ControlResponse) {
-	o.addEffect(response{p.id, p.in.epoch, m})
+	o.addEffect(Response{p.id, p.in.epoch, m})
 }
 
 // feedPeer sends a peer the part of n that the peer does not know yet.
@@ -45,10 +45,10 @@ func (o *outbox) tendLink(now time.Duration, p *peer) {
 	out := p.out
 	if !out.silent && out.filter.isSuspect(now) {
 		out.silent = true
-		o.addEffect(suspected{p.id, out.epoch})
+		o.addEffect(Suspected{p.id, out.epoch})
 	}
 	if now >= out.probe {
-		out.probe = now + probeInterval
+		out.probe = now + ProbeInterval
 		o.sendRequest(p, &peerv1.ControlRequest{
 			Body: &peerv1.ControlRequest_Probe{Probe: out.filter.nextProbe(now)},
 		})
@@ -56,8 +56,8 @@ func (o *outbox) tendLink(now time.Duration, p *peer) {
 }
 
 func (o *outbox) tendInbound(now time.Duration, p *peer) {
-	if i := p.in; i != nil && !i.ending && now >= i.heard+linkTimeout {
-		o.fenceLink(p, errSilent)
+	if i := p.in; i != nil && !i.ending && now >= i.heard+LinkTimeout {
+		o.fenceLink(p, ErrSilent)
 	}
 }
 
@@ -65,11 +65,13 @@ func (o *outbox) tendInbound(now time.Duration, p *peer) {
 // messages of that link.
 func (o *outbox) fenceLink(p *peer, cause error) {
 	p.in.ending = true
-	o.addEffect(fence{p.id, p.in.epoch, cause})
+	o.addEffect(Fence{p.id, p.in.epoch, cause})
 }
 
 // hangUp ends the link that this hub dials, or the dial.
 func (o *outbox) hangUp(now time.Duration, p *peer, cause error) {
-	o.addEffect(hangUp{p.id, p.out.epoch, cause})
+	o.addEffect(HangUp{p.id, p.out.epoch, cause})
 	p.dropOutbound(now)
 }
+
+func goingAway(farewell bool) *peerv1.GoingAway { return &peerv1.GoingAway{Farewell: farewell} }

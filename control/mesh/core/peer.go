@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"fmt"
@@ -6,17 +6,16 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // tendPeer does all work that is due for a peer. It removes a peer that is not needed any more.
-func (c *core) tendPeer(now time.Duration, p *peer) {
+func (c *Core) tendPeer(now time.Duration, p *peer) {
 	c.tendOutbound(now, p)
 	c.tendInbound(now, p)
 	for _, w := range p.grant.releaseWaiters(now) {
-		c.addEffect(inForce{w.id})
+		c.addEffect(InForce{w.id})
 	}
 	c.recountMember(now, p)
 	if !p.counted && !p.listed && p.out == nil && now >= p.forgettableAt() {
@@ -24,16 +23,16 @@ func (c *core) tendPeer(now time.Duration, p *peer) {
 	}
 }
 
-func (c *core) tendOutbound(now time.Duration, p *peer) {
+func (c *Core) tendOutbound(now time.Duration, p *peer) {
 	switch o := p.out; {
 	case o == nil:
 		if p.shouldDial(now, c.farewell) && now >= p.redial {
 			c.dialPeer(now, p)
 		}
-	case !o.linked && now >= o.since+dialTimeout:
-		c.hangUp(now, p, errDialTime)
-	case o.linked && now >= o.filter.heard+linkTimeout:
-		c.hangUp(now, p, errSilent)
+	case !o.linked && now >= o.since+DialTimeout:
+		c.hangUp(now, p, ErrDialTime)
+	case o.linked && now >= o.filter.heard+LinkTimeout:
+		c.hangUp(now, p, ErrSilent)
 	case o.linked:
 		c.tendLink(now, p)
 	}
@@ -44,17 +43,17 @@ func (p *peer) nextDeadline(now time.Duration, leaving bool) time.Duration {
 	at := p.grant.nextDeadline()
 	switch o := p.out; {
 	case o != nil && o.linked:
-		at = min(at, o.probe, o.filter.heard+linkTimeout)
+		at = min(at, o.probe, o.filter.heard+LinkTimeout)
 		if !o.silent {
-			at = min(at, o.filter.heard+suspectTime)
+			at = min(at, o.filter.heard+SuspectTime)
 		}
 	case o != nil:
-		at = min(at, o.since+dialTimeout)
+		at = min(at, o.since+DialTimeout)
 	case p.shouldDial(now, leaving):
 		at = min(at, p.redial)
 	}
 	if p.in != nil && !p.in.ending {
-		at = min(at, p.in.heard+linkTimeout, now+probeInterval) // see core.forgiveDelay
+		at = min(at, p.in.heard+LinkTimeout, now+ProbeInterval) // see core.forgiveDelay
 	}
 	switch {
 	case p.hasLink() || p.listed:
@@ -71,7 +70,7 @@ func (p *peer) shouldDial(now time.Duration, leaving bool) bool {
 	return !leaving && !p.farewell && p.isMember(now)
 }
 
-func (c *core) dialPeer(now time.Duration, p *peer) {
+func (c *Core) dialPeer(now time.Duration, p *peer) {
 	c.recountMember(now, p)
 	c.dials++
 	p.out = &outbound{epoch: c.dials, since: now, member: p.since}
@@ -79,7 +78,7 @@ func (c *core) dialPeer(now time.Duration, p *peer) {
 	h.KnownFor, h.Forgotten = p.knownFor(now), c.lapses.missedSilently(p.id)
 	h.Expected = &peerv1.Identity{Cluster: c.us.GetSelf().GetCluster(), Hub: string(p.id)}
 	h.Epoch = c.dials
-	c.addEffect(dial{p.id, p.address, h})
+	c.addEffect(Dial{p.id, p.address, h})
 }
 
 // dropOutbound forgets the link that this hub dials, with all knowledge from it. It precedes every
@@ -96,8 +95,8 @@ func (p *peer) dropOutbound(now time.Duration) {
 	p.delayRedial(now)
 }
 
-// handleLinked processes a peer's answer to the hello of a dial.
-func (c *core) handleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hello) []effect {
+// HandleLinked processes a peer's answer to the hello of a dial.
+func (c *Core) HandleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv1.Hello) []Effect {
 	now = c.startCall(now)
 	p := c.findDial(id, epoch)
 	if p == nil {
@@ -127,7 +126,7 @@ func (c *core) handleLinked(now time.Duration, id hub.ID, epoch uint64, h *peerv
 	}
 	if c.leaving {
 		c.sendRequest(p, &peerv1.ControlRequest{
-			Body: &peerv1.ControlRequest_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: c.farewell}},
+			Body: &peerv1.ControlRequest_GoingAway{GoingAway: goingAway(c.farewell)},
 		})
 	}
 	return c.finishPeerCall(now, p)
@@ -140,16 +139,16 @@ const (
 	maxAddress = 1024
 )
 
-// handleDialFailure processes the failure of a dial.
-func (c *core) handleDialFailure(
-	now time.Duration, id hub.ID, epoch uint64, why dialOutcome,
-) []effect {
+// HandleDialFailure processes the failure of a dial.
+func (c *Core) HandleDialFailure(
+	now time.Duration, id hub.ID, epoch uint64, why DialOutcome,
+) []Effect {
 	now = c.startCall(now)
 	p := c.findDial(id, epoch)
 	if p == nil {
 		return nil
 	}
-	p.absent = why == dialAbsent
+	p.absent = why == DialAbsent
 	if p.absent {
 		p.told, p.keyed = 0, 0
 	}
@@ -158,8 +157,8 @@ func (c *core) handleDialFailure(
 	return c.finishPeerCall(now, p)
 }
 
-// handleLinkLoss processes the end of a link that this hub dialled.
-func (c *core) handleLinkLoss(now time.Duration, id hub.ID, epoch uint64) []effect {
+// HandleLinkLoss processes the end of a link that this hub dialled.
+func (c *Core) HandleLinkLoss(now time.Duration, id hub.ID, epoch uint64) []Effect {
 	now = c.startCall(now)
 	p := c.findLinked(id, epoch)
 	if p == nil {
@@ -169,11 +168,11 @@ func (c *core) handleLinkLoss(now time.Duration, id hub.ID, epoch uint64) []effe
 	return c.finishPeerCall(now, p)
 }
 
-// handleResponse processes a message on the Control stream that this hub dialled. It ignores
+// HandleResponse processes a message on the Control stream that this hub dialled. It ignores
 // messages of a past epoch.
-func (c *core) handleResponse(
+func (c *Core) HandleResponse(
 	now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlResponse,
-) []effect {
+) []Effect {
 	now = c.startCall(now)
 	p := c.findLinked(id, epoch)
 	if p == nil {
@@ -197,7 +196,7 @@ func (c *core) handleResponse(
 	case *peerv1.ControlResponse_GoingAway:
 		p.draining, p.farewell = true, p.farewell || body.GoingAway.GetFarewell()
 	default:
-		err = fmt.Errorf("%w: unexpected response %T", errViolation, body)
+		err = fmt.Errorf("%w: unexpected response %T", ErrViolation, body)
 	}
 	if err != nil {
 		c.hangUp(now, p, err)
@@ -205,8 +204,8 @@ func (c *core) handleResponse(
 	return c.finishPeerCall(now, p)
 }
 
-// handleHello processes the hello of a hub that dials this hub.
-func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
+// HandleHello processes the hello of a hub that dials this hub.
+func (c *Core) HandleHello(now time.Duration, h *peerv1.Hello) []Effect {
 	now = c.startCall(now)
 	id, epoch := hub.ID(h.GetSelf().GetHub()), h.GetEpoch()
 	reason := refusalReason(c.us, h)
@@ -215,13 +214,13 @@ func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
 		reason = peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN
 	}
 	if reason != peerv1.RefusalReason_REFUSAL_REASON_UNSPECIFIED {
-		c.addEffect(refuse{id, epoch, reason})
+		c.addEffect(Refuse{id, epoch, reason})
 		return c.takeEffects()
 	}
 	p := c.ensurePeer(now, id)
 	c.recountMember(now, p)
 	if epoch <= p.inEpoch {
-		c.addEffect(refuse{id, epoch, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
+		c.addEffect(Refuse{id, epoch, peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
 		return c.finishPeerCall(now, p)
 	}
 	p.inEpoch = epoch
@@ -231,17 +230,17 @@ func (c *core) handleHello(now time.Duration, h *peerv1.Hello) []effect {
 		return c.finishPeerCall(now, p)
 	}
 	if old := p.in.next; old != nil {
-		c.addEffect(refuse{id, old.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
+		c.addEffect(Refuse{id, old.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_STALE_EPOCH})
 	}
 	p.in.next = h
 	if !p.in.ending {
-		c.fenceLink(p, errRedialed)
+		c.fenceLink(p, ErrRedialed)
 	}
 	return c.finishPeerCall(now, p)
 }
 
 // acceptLink accepts a link that a peer dialled.
-func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
+func (c *Core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
 	p.in = &inbound{
 		epoch: h.GetEpoch(), hello: h, since: now, heard: now, feed: newFeed(&c.interest),
 	}
@@ -258,17 +257,17 @@ func (c *core) acceptLink(now time.Duration, p *peer, h *peerv1.Hello) {
 	answer := proto.CloneOf(c.us)
 	answer.Expected, answer.Epoch, answer.Members = h.GetSelf(), h.GetEpoch(), c.listMembers(now)
 	answer.KnownFor, answer.Forgotten = p.knownFor(now), c.lapses.missedSilently(p.id)
-	c.addEffect(accept{p.id, answer})
+	c.addEffect(Accept{p.id, answer})
 	c.feedPeer(p, &c.interest)
 	if c.leaving {
 		c.sendResponse(p, &peerv1.ControlResponse{
-			Body: &peerv1.ControlResponse_GoingAway{GoingAway: &peerv1.GoingAway{Farewell: c.farewell}},
+			Body: &peerv1.ControlResponse_GoingAway{GoingAway: goingAway(c.farewell)},
 		})
 	}
 }
 
-// handleLinkEnd processes the end of the loops of a link that a peer dialled, fenced or not.
-func (c *core) handleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []effect {
+// HandleLinkEnd processes the end of the loops of a link that a peer dialled, fenced or not.
+func (c *Core) HandleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []Effect {
 	now = c.startCall(now)
 	p := c.peers[id]
 	if p == nil || p.in == nil {
@@ -286,18 +285,18 @@ func (c *core) handleLinkEnd(now time.Duration, id hub.ID, epoch uint64) []effec
 	switch {
 	case next == nil:
 	case c.farewell: // said while the next link waited
-		c.addEffect(refuse{id, next.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
+		c.addEffect(Refuse{id, next.GetEpoch(), peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN})
 	default:
 		c.acceptLink(now, p, next)
 	}
 	return c.finishPeerCall(now, p)
 }
 
-// handleFirstUse notes that the peer has this hub's answer, because it uses the link. This proves
+// HandleFirstUse notes that the peer has this hub's answer, because it uses the link. This proves
 // that the peer's hello is fresh. So it must precede the execution of anything from the link.
-func (c *core) handleFirstUse(now time.Duration, id hub.ID, epoch uint64) []effect {
+func (c *Core) HandleFirstUse(now time.Duration, id hub.ID, epoch uint64) []Effect {
 	now = c.startCall(now)
-	if p := c.peers[id]; c.admitsLink(id, epoch) && !p.in.used {
+	if p := c.peers[id]; c.AdmitsLink(id, epoch) && !p.in.used {
 		p.in.used = true
 		c.lapses.clearLapse(id) // the peer has judged this hub's answer
 		if c.missedBy(p.in.since, p, p.in.hello) {
@@ -307,13 +306,13 @@ func (c *core) handleFirstUse(now time.Duration, id hub.ID, epoch uint64) []effe
 	return c.takeEffects()
 }
 
-// handleRequest processes a message on the Control stream that a peer dialled.
-func (c *core) handleRequest(
+// HandleRequest processes a message on the Control stream that a peer dialled.
+func (c *Core) HandleRequest(
 	now time.Duration, id hub.ID, epoch uint64, m *peerv1.ControlRequest,
-) []effect {
+) []Effect {
 	now = c.startCall(now)
-	c.effects = c.handleFirstUse(now, id, epoch)
-	if !c.admitsLink(id, epoch) {
+	c.effects = c.HandleFirstUse(now, id, epoch)
+	if !c.AdmitsLink(id, epoch) {
 		return c.takeEffects()
 	}
 	p := c.peers[id]
@@ -322,7 +321,7 @@ func (c *core) handleRequest(
 	switch body := m.GetBody().(type) {
 	case *peerv1.ControlRequest_Probe:
 		if n := body.Probe.GetNumber(); n != p.in.probe+1 {
-			err = fmt.Errorf("%w: probe %d after %d", errViolation, n, p.in.probe)
+			err = fmt.Errorf("%w: probe %d after %d", ErrViolation, n, p.in.probe)
 			break
 		}
 		p.in.probe++
@@ -339,7 +338,7 @@ func (c *core) handleRequest(
 		sequence := body.InterestConfirmation.GetSequence()
 		version, ok := p.in.feed.confirmSequence(sequence)
 		if !ok {
-			err = fmt.Errorf("%w: confirmed interest %d, which was not sent", errViolation,
+			err = fmt.Errorf("%w: confirmed interest %d, which was not sent", ErrViolation,
 				sequence)
 			break
 		}
@@ -348,7 +347,7 @@ func (c *core) handleRequest(
 	case *peerv1.ControlRequest_GoingAway:
 		p.draining, p.farewell = true, p.farewell || body.GoingAway.GetFarewell()
 	default:
-		err = fmt.Errorf("%w: unexpected request %T", errViolation, body)
+		err = fmt.Errorf("%w: unexpected request %T", ErrViolation, body)
 	}
 	if err != nil {
 		c.fenceLink(p, err)

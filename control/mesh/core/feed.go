@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"slices"
@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// maxHashes is the most hashes in an Interest (64 KiB).
-	maxHashes = 8192
+	// MaxHashes is the most hashes in an Interest (64 KiB).
+	MaxHashes = 8192
 	// feedWindow is the most unconfirmed Interests. It keeps the Control stream free for probes.
 	// While a peer is slow, the later changes gather into a single message.
 	feedWindow = 4
@@ -58,7 +58,7 @@ func (f *feed) catchUp(n *interest) []*peerv1.Interest {
 func (f *feed) fillWindow(n *interest, window int) (out []*peerv1.Interest) {
 	for len(f.flight) < window && (f.scanning || f.version < n.version) {
 		m := &peerv1.Interest{}
-		news, remembered := n.changesSince(f.version, maxHashes)
+		news, remembered := n.changesSince(f.version, MaxHashes)
 		switch {
 		case !remembered:
 			f.restartSnapshot(n)
@@ -87,7 +87,7 @@ func (f *feed) fillPage(n *interest, m *peerv1.Interest) {
 		f.started, f.version = true, n.version
 		m.SnapshotStart = true
 	}
-	page, next, done := n.snapshotPage(f.cursor, maxHashes)
+	page, next, done := n.snapshotPage(f.cursor, MaxHashes)
 	m.Added, m.SnapshotEnd = toNumbers(page), done
 	f.cursor, f.scanning = next, !done
 }

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ import (
 // is well again the hubs must find each other, and sends must go exactly to the hubs with members.
 func TestNoScheduleBreaksThePromises(t *testing.T) {
 	testkit.SetChecksUnderRace(t, 8)
-	for _, bits := range []int{hashBits, 8, 2} {
+	for _, bits := range []int{HashBits, 8, 2} {
 		t.Run(fmt.Sprintf("%d bits", bits), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(rt *rapid.T) {
@@ -300,7 +300,7 @@ func (c *chaos) recovered(n *node) {
 		for _, m := range s.nodes {
 			goes := slices.ContainsFunc(got.To, func(d Destination) bool { return d.Hub == m.id })
 			has := !m.dead && m != n && m.present[key] > 0
-			if has != goes && (s.bits == hashBits || has) {
+			if has != goes && (s.bits == HashBits || has) {
 				s.fail("%s sends %s to %s: %t, which has %d", n.id, key, m.id, goes, m.present[key])
 			}
 		}

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"cmp"
@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // sim is a cluster without network and clock: real cores, queues as wires between them, and a map
@@ -38,7 +37,7 @@ type sim struct {
 type node struct {
 	sim    *sim
 	id     hub.ID
-	core   *core
+	core   *Core
 	dead   bool
 	paused bool
 	// since when its machine is suspended, and its clock stands still; never: it runs
@@ -86,12 +85,12 @@ func newSim(bits int) *sim {
 // start begins a hub: it registers, then lists.
 func (s *sim) start(id hub.ID, address string) *node {
 	us := &peerv1.Hello{
-		Self: &peerv1.Identity{Cluster: "c", Hub: string(id)}, ProtocolMin: protocolMin,
-		ProtocolMax: protocolMax,
+		Self: &peerv1.Identity{Cluster: "c", Hub: string(id)}, ProtocolMin: ProtocolMin,
+		ProtocolMax: ProtocolMax,
 		Name:        "hub-" + string(id), Address: address, Lanes: 1,
 	}
 	n := &node{
-		sim: s, id: id, core: newCore(coreConfig{us: us, hashBits: s.bits}), listedAt: -1,
+		sim: s, id: id, core: New(Config{Us: us, HashBits: s.bits}), listedAt: -1,
 		stale: never, asleep: never, heardOf: map[hub.ID]bool{},
 		up: map[*node]time.Duration{}, strange: map[*node]bool{}, missed: map[*node]bool{},
 		calls: map[uint64]*joining{}, members: map[string]int{}, present: map[string]int{},
@@ -107,16 +106,16 @@ func (s *sim) start(id hub.ID, address string) *node {
 }
 
 // standing returns the present entries of a map of etcd.
-func standing(in map[hub.ID]string) (all []listed) {
+func standing(in map[hub.ID]string) (all []Listed) {
 	for _, id := range slices.Sorted(maps.Keys(in)) {
-		all = append(all, listed{id, in[id]})
+		all = append(all, Listed{id, in[id]})
 	}
 	return all
 }
 
 // lapsed returns the hubs with a mark and without a key.
-func (s *sim) lapsed() []listed {
-	return slices.DeleteFunc(standing(s.marks), func(l listed) bool { return s.keys[l.hub] != "" })
+func (s *sim) lapsed() []Listed {
+	return slices.DeleteFunc(standing(s.marks), func(l Listed) bool { return s.keys[l.Hub] != "" })
 }
 
 // strikeOff removes the marks of lapsed hubs that a hub which hears etcd does not count, as the
@@ -127,8 +126,8 @@ func (n *node) strikeOff() {
 		return
 	}
 	for _, l := range s.lapsed() {
-		if _, sought := n.core.lapsed[l.hub]; sought && !n.core.countsMember(n.clock(), l.hub) {
-			delete(s.marks, l.hub)
+		if _, sought := n.core.lapsed[l.Hub]; sought && !n.core.CountsMember(n.clock(), l.Hub) {
+			delete(s.marks, l.Hub)
 		}
 	}
 }
@@ -148,10 +147,10 @@ func (s *sim) list() {
 		}
 		clear(n.heardOf)
 		for _, l := range all {
-			n.heardOf[l.hub] = true
+			n.heardOf[l.Hub] = true
 		}
 		if n.wake() {
-			n.apply(n.core.handleKeys(n.clock(), all, lapsed))
+			n.apply(n.core.HandleKeys(n.clock(), all, lapsed))
 			n.stale, n.core.deaf = never, 0
 		}
 	}
@@ -170,7 +169,7 @@ func (n *node) clock() time.Duration { return n.sim.now - n.lag }
 
 // next returns when the core has work to do, in the time of the sim.
 func (n *node) next() time.Duration {
-	if next := n.core.nextDeadline(); next < never {
+	if next := n.core.NextDeadline(); next < never {
 		return next + n.lag
 	}
 	return never
@@ -180,7 +179,7 @@ func (n *node) next() time.Duration {
 // returns false if the hub is over.
 func (n *node) wake() bool {
 	n.core.deaf = max(0, n.clock()-n.hearing())
-	n.apply(n.core.checkStandstill(n.clock()))
+	n.apply(n.core.CheckStandstill(n.clock()))
 	return !n.dead
 }
 
@@ -215,14 +214,14 @@ func (s *sim) key(words string) (hashes []Hash) {
 
 func (n *node) join(key string) {
 	n.last++
-	n.calls[n.last] = &joining{key, n.sim.now, n.sim.now + leaseTime}
+	n.calls[n.last] = &joining{key, n.sim.now, n.sim.now + LeaseTime}
 	n.present[key]++
 	hashes := n.sim.key(key)
 	number := n.last
 	for _, h := range hashes {
-		n.apply(n.core.addReference(n.clock(), h))
+		n.apply(n.core.AddReference(n.clock(), h))
 	}
-	n.apply(n.core.awaitInForce(n.clock(), number, hashes))
+	n.apply(n.core.AwaitInForce(n.clock(), number, hashes))
 }
 
 // leave is only for keys whose join has returned.
@@ -230,7 +229,7 @@ func (n *node) leave(key string) {
 	n.members[key]--
 	n.present[key]--
 	for _, h := range n.sim.key(key) {
-		if !n.core.removeReference(n.clock(), h) {
+		if !n.core.RemoveReference(n.clock(), h) {
 			n.sim.fail("%s: %s was not added", n.id, key)
 		}
 	}
@@ -240,7 +239,7 @@ func (n *node) leave(key string) {
 // reported.
 func (n *node) route(key string, born ...hub.ID) Route {
 	s := n.sim
-	r := n.core.findRoute(n.clock(), Query{Hashes: s.key(key), Hubs: born})
+	r := n.core.FindRoute(n.clock(), Query{Hashes: s.key(key), Hubs: born})
 	for _, m := range s.nodes {
 		if m == n || m.dead || m.members[key] == 0 || slices.Contains(r.Unreachable, m.id) {
 			continue
@@ -250,7 +249,7 @@ func (n *node) route(key string, born ...hub.ID) Route {
 			s.fail("%v: %s sends %s and misses %s", s.now, n.id, key, m.id)
 		}
 		// A woken hub may filter a member out by a lease that is over (doc.go): m goes on then.
-		filtered := n.woken && n.core.countsMember(n.clock(), m.id)
+		filtered := n.woken && n.core.CountsMember(n.clock(), m.id)
 		m.missed[n] = m.missed[n] || !reached && !filtered && n.hearing() == never
 	}
 	return r
@@ -275,7 +274,7 @@ func (n *node) excused(m *node) bool {
 	case n.heardOf[m.id]:
 		return false
 	case met:
-		return n.sim.now >= last+lostGrace
+		return n.sim.now >= last+LostGrace
 	default: // the later node was cut off from the earlier when it came
 		return m.waited >= readyWait || n.waited >= readyWait || n.strange[m] || m.strange[n]
 	}
@@ -289,7 +288,7 @@ func (n *node) look() {
 			!slices.ContainsFunc(n.sim.nodes, func(o *node) bool {
 				_, met := n.up[o]
 				last, knows := o.up[m]
-				return met && knows && !o.dead && n.sim.now < last+lostGrace-linkTimeout
+				return met && knows && !o.dead && n.sim.now < last+LostGrace-LinkTimeout
 			})
 	}
 }
@@ -298,10 +297,10 @@ func (n *node) look() {
 // left before any send was missed. A hub whose machine was suspended may take that.
 func (n *node) receive(w *wire, key string, old bool) {
 	// the shell does so when the lane opens
-	if n.apply(n.core.handleFirstUse(n.clock(), w.from.id, w.epoch)); n.dead {
+	if n.apply(n.core.HandleFirstUse(n.clock(), w.from.id, w.epoch)); n.dead {
 		return
 	}
-	admitted := n.core.admitsLink(w.from.id, w.epoch)
+	admitted := n.core.AdmitsLink(w.from.id, w.epoch)
 	for _, other := range n.sim.wires {
 		if admitted && other.from == w.from && other.to == n && other.accepted &&
 			other.epoch > w.epoch {
@@ -329,7 +328,7 @@ func (s *sim) node(id hub.ID) *node {
 	return nil
 }
 
-func (n *node) apply(effects []effect) {
+func (n *node) apply(effects []Effect) {
 	for _, e := range effects {
 		n.perform(e)
 	}
@@ -345,68 +344,68 @@ func (n *node) links() {
 	}
 }
 
-func (n *node) perform(e effect) {
+func (n *node) perform(e Effect) {
 	s := n.sim
 	switch e := e.(type) {
-	case dial:
-		s.trace("%s dials %s/%d", n.id, e.hub, e.hello.GetEpoch())
+	case Dial:
+		s.trace("%s dials %s/%d", n.id, e.Hub, e.Hello.GetEpoch())
 		n.dial(e)
-	case hangUp:
-		s.trace("%s hangs up %s/%d: %v", n.id, e.hub, e.epoch, e.cause)
+	case HangUp:
+		s.trace("%s hangs up %s/%d: %v", n.id, e.Hub, e.Epoch, e.Cause)
 		for _, w := range s.wires {
-			if w.from == n && w.named == e.hub && w.epoch == e.epoch {
+			if w.from == n && w.named == e.Hub && w.epoch == e.Epoch {
 				w.end(n, true)
 			}
 		}
-	case accept:
-		w := s.wire(s.node(e.hub), n.id, e.hello.GetEpoch())
+	case Accept:
+		w := s.wire(s.node(e.Hub), n.id, e.Hello.GetEpoch())
 		for _, other := range s.wires {
 			if other != w && other.from == w.from && other.to == n && other.accepted &&
 				other.toOpen {
-				s.fail("%s accepts %s/%d before the loops of %d are over", n.id, e.hub, w.epoch,
+				s.fail("%s accepts %s/%d before the loops of %d are over", n.id, e.Hub, w.epoch,
 					other.epoch)
 			}
 		}
 		w.accepted = true
-		s.trace("%s accepts %s/%d", n.id, e.hub, w.epoch)
+		s.trace("%s accepts %s/%d", n.id, e.Hub, w.epoch)
 		w.back.put(s, "welcome", func() {
-			w.from.apply(w.from.core.handleLinked(w.from.clock(), w.named, w.epoch, e.hello))
+			w.from.apply(w.from.core.HandleLinked(w.from.clock(), w.named, w.epoch, e.Hello))
 		})
-	case refuse:
-		s.trace("%s refuses %s/%d: %s", n.id, e.hub, e.epoch,
-			strings.TrimPrefix(e.reason.String(), "REFUSAL_REASON_"))
+	case Refuse:
+		s.trace("%s refuses %s/%d: %s", n.id, e.Hub, e.Epoch,
+			strings.TrimPrefix(e.Reason.String(), "REFUSAL_REASON_"))
 		n.refuse(e)
-	case fence:
-		s.trace("%s fences link %s/%d: %v", n.id, e.hub, e.epoch, e.cause)
-		w := s.wire(s.node(e.hub), n.id, e.epoch)
+	case Fence:
+		s.trace("%s fences link %s/%d: %v", n.id, e.Hub, e.Epoch, e.Cause)
+		w := s.wire(s.node(e.Hub), n.id, e.Epoch)
 		n.local.put(s, "loops", func() { w.close(n) })
-	case suspected:
-		s.trace("%s suspects %s/%d", n.id, e.hub, e.epoch)
-	case request:
-		w := s.wire(n, e.hub, e.epoch)
-		w.there.put(s, s.say(n, w.to, e.message.GetBody()), func() {
-			w.to.apply(w.to.core.handleRequest(w.to.clock(), n.id, w.epoch, e.message))
+	case Suspected:
+		s.trace("%s suspects %s/%d", n.id, e.Hub, e.Epoch)
+	case Request:
+		w := s.wire(n, e.Hub, e.Epoch)
+		w.there.put(s, s.say(n, w.to, e.Message.GetBody()), func() {
+			w.to.apply(w.to.core.HandleRequest(w.to.clock(), n.id, w.epoch, e.Message))
 		})
-	case response:
-		w := s.wire(s.node(e.hub), n.id, e.epoch)
-		w.back.put(s, s.say(n, w.from, e.message.GetBody()), func() {
-			w.from.apply(w.from.core.handleResponse(w.from.clock(), n.id, w.epoch, e.message))
+	case Response:
+		w := s.wire(s.node(e.Hub), n.id, e.Epoch)
+		w.back.put(s, s.say(n, w.from, e.Message.GetBody()), func() {
+			w.from.apply(w.from.core.HandleResponse(w.from.clock(), n.id, w.epoch, e.Message))
 		})
-	case inForce:
-		n.returned(e.call)
-	case gone:
-		s.trace("%s forgets %s", n.id, e.hub)
+	case InForce:
+		n.returned(e.Call)
+	case Gone:
+		s.trace("%s forgets %s", n.id, e.Hub)
 		n.strikeOff()
-	case ready:
+	case Ready:
 		n.ready, n.waited = true, s.now-n.listedAt
 		n.look()
-		if len(e.without) > 0 {
-			s.trace("%s is ready without %v", n.id, e.without)
+		if len(e.Without) > 0 {
+			s.trace("%s is ready without %v", n.id, e.Without)
 			return
 		}
 		s.trace("%s is ready", n.id)
-	case forgotten:
-		s.trace("%s is over: %v", n.id, e.cause)
+	case Forgotten:
+		s.trace("%s is over: %v", n.id, e.Cause)
 		n.kill()
 		delete(s.keys, n.id)
 		delete(s.marks, n.id)
@@ -428,21 +427,21 @@ func (n *node) returned(number uint64) {
 	}
 }
 
-func (n *node) dial(e dial) {
+func (n *node) dial(e Dial) {
 	s := n.sim
-	to := s.hosts[e.address]
+	to := s.hosts[e.Address]
 	if to == nil || to.dead {
 		// The kernel of that machine refuses the connection.
-		w := &wire{from: n, to: n, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true}
+		w := &wire{from: n, to: n, named: e.Hub, epoch: e.Hello.GetEpoch(), fromOpen: true}
 		w.back = stream{from: n, to: n}
 		s.wires = append(s.wires, w)
 		w.back.put(s, "refused", func() {
-			n.apply(n.core.handleDialFailure(n.clock(), e.hub, w.epoch, dialAbsent))
+			n.apply(n.core.HandleDialFailure(n.clock(), e.Hub, w.epoch, DialAbsent))
 		})
 		return
 	}
 	w := &wire{
-		from: n, to: to, named: e.hub, epoch: e.hello.GetEpoch(), fromOpen: true, toOpen: true,
+		from: n, to: to, named: e.Hub, epoch: e.Hello.GetEpoch(), fromOpen: true, toOpen: true,
 	}
 	w.there, w.back, w.forward = stream{from: n, to: to}, stream{from: to, to: n}, stream{
 		from: n, to: to,
@@ -450,22 +449,22 @@ func (n *node) dial(e dial) {
 	s.wires = append(s.wires, w)
 	w.there.put(s, "hello", func() {
 		if w.toOpen { // a stream ends after its hello, never before
-			to.apply(to.core.handleHello(to.clock(), e.hello))
+			to.apply(to.core.HandleHello(to.clock(), e.Hello))
 		}
 	})
 }
 
-func (n *node) refuse(e refuse) {
+func (n *node) refuse(e Refuse) {
 	s := n.sim
 	for _, w := range s.wires {
-		if w.from.id != e.hub || w.to != n || w.epoch != e.epoch || !w.toOpen || w.accepted {
+		if w.from.id != e.Hub || w.to != n || w.epoch != e.Epoch || !w.toOpen || w.accepted {
 			continue
 		}
 		w.toOpen = false
 		w.back.put(s, "refusal", func() {
 			w.fromOpen = false
-			w.from.apply(w.from.core.handleDialFailure(w.from.clock(), w.named, w.epoch,
-				provenBy[e.reason]))
+			w.from.apply(w.from.core.HandleDialFailure(w.from.clock(), w.named, w.epoch,
+				provenBy[e.Reason]))
 		})
 	}
 }
@@ -551,7 +550,7 @@ func (s *sim) soonest() (at time.Duration, do func()) {
 				if !n.wake() {
 					return
 				}
-				n.apply(n.core.handleTick(n.clock()))
+				n.apply(n.core.HandleTick(n.clock()))
 				if again := n.next(); again <= s.now {
 					s.fail("%v: %s spins", s.now, n.id)
 					n.paused = true // or time would stand still for ever

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"errors"
@@ -19,10 +19,10 @@ import (
 // does not filter by B's table.
 //
 // Outline: A filters only with a lease. A gets it by B's answer to a probe. The lease lasts
-// leaseTime *from the moment A sent the probe*, and only an A that has applied every change that B
+// LeaseTime *from the moment A sent the probe*, and only an A that has applied every change that B
 // had made *when it answered* gets it. Let v be a change of B. A lease without v rests on an answer
-// that B gave before v. So that lease ends, at A, before B's latest answer + leaseTime. B waits for
-// A's confirmation or for that moment, whichever is first: at most leaseTime, even if A hangs. From
+// that B gave before v. So that lease ends, at A, before B's latest answer + LeaseTime. B waits for
+// A's confirmation or for that moment, whichever is first: at most LeaseTime, even if A hangs. From
 // then on v is in force at A for good, because no later answer gives a lease to an A without v.
 // Neither the order of probes and interest on the wire nor the clocks' offset matters. Only a
 // second must be as long at A as at B.
@@ -37,15 +37,15 @@ import (
 // then for the lease.
 
 const (
-	// leaseTime is how long A may filter after it sent a probe that B answered. So it is also the
+	// LeaseTime is how long A may filter after it sent a probe that B answered. So it is also the
 	// most that a join waits for a peer. A longer time makes joins wait longer for a stuck peer. A
 	// shorter time lets slow probes cause floods.
-	leaseTime = 500 * time.Millisecond
-	// probeInterval is the time between two probes. A busy scheduler may delay or lose four of them
+	LeaseTime = 500 * time.Millisecond
+	// ProbeInterval is the time between two probes. A busy scheduler may delay or lose four of them
 	// before the lease ends.
-	probeInterval = 100 * time.Millisecond
-	// suspectTime is the silence of a peer after which sends report it and don't wait for it.
-	suspectTime = 500 * time.Millisecond
+	ProbeInterval = 100 * time.Millisecond
+	// SuspectTime is the silence of a peer after which sends report it and don't wait for it.
+	SuspectTime = 500 * time.Millisecond
 	// probesKept is the number of probes that wait for an answer. Older probes could give no lease.
 	probesKept = 8
 
@@ -53,8 +53,8 @@ const (
 	never time.Duration = math.MaxInt64
 )
 
-// errViolation: the peer broke a rule of the protocol. Its link is ended.
-var errViolation = errors.New("peer broke the protocol")
+// ErrViolation: the peer broke a rule of the protocol. Its link is ended.
+var ErrViolation = errors.New("peer broke the protocol")
 
 // filter is A's side of a link: A's knowledge of B's interest, and whether A may leave B out of
 // sends by it.
@@ -84,7 +84,7 @@ func (f *filter) nextProbe(now time.Duration) *peerv1.Probe {
 func (f *filter) applyAnswer(now time.Duration, a *peerv1.ProbeAnswer) error {
 	n := a.GetNumber()
 	if n != f.answer+1 || n > f.probe {
-		return fmt.Errorf("%w: answer to probe %d after %d, last sent %d", errViolation, n,
+		return fmt.Errorf("%w: answer to probe %d after %d, last sent %d", ErrViolation, n,
 			f.answer, f.probe)
 	}
 	f.answer, f.heard = n, now
@@ -93,7 +93,7 @@ func (f *filter) applyAnswer(now time.Duration, a *peerv1.ProbeAnswer) error {
 	}
 	f.answeredAt = f.sentAt[n%probesKept]
 	if f.complete && f.version >= a.GetInterestVersion() {
-		f.until = max(f.until, f.answeredAt+leaseTime)
+		f.until = max(f.until, f.answeredAt+LeaseTime)
 	}
 	return nil
 }
@@ -102,14 +102,14 @@ func (f *filter) applyAnswer(now time.Duration, a *peerv1.ProbeAnswer) error {
 func (f *filter) applyInterest(m *peerv1.Interest) error {
 	switch {
 	case m.GetSequence() != f.sequence+1:
-		return fmt.Errorf("%w: interest %d after %d", errViolation, m.GetSequence(), f.sequence)
+		return fmt.Errorf("%w: interest %d after %d", ErrViolation, m.GetSequence(), f.sequence)
 	case f.sequence == 0 && !m.GetSnapshotStart():
-		return fmt.Errorf("%w: interest without a snapshot", errViolation)
+		return fmt.Errorf("%w: interest without a snapshot", ErrViolation)
 	case m.GetVersion() < f.version:
-		return fmt.Errorf("%w: interest falls from version %d to %d", errViolation, f.version,
+		return fmt.Errorf("%w: interest falls from version %d to %d", ErrViolation, f.version,
 			m.GetVersion())
-	case len(m.GetAdded())+len(m.GetRemoved()) > maxHashes:
-		return fmt.Errorf("%w: interest with more than %d hashes", errViolation, maxHashes)
+	case len(m.GetAdded())+len(m.GetRemoved()) > MaxHashes:
+		return fmt.Errorf("%w: interest with more than %d hashes", ErrViolation, MaxHashes)
 	}
 	f.sequence, f.version = m.GetSequence(), m.GetVersion()
 	if m.GetSnapshotStart() {
@@ -133,8 +133,8 @@ func (f *filter) wantsAny(hashes []Hash) bool {
 	return slices.ContainsFunc(hashes, f.table.hasHash)
 }
 
-// isSuspect reports whether B has been silent for suspectTime.
-func (f *filter) isSuspect(now time.Duration) bool { return now >= f.heard+suspectTime }
+// isSuspect reports whether B has been silent for SuspectTime.
+func (f *filter) isSuspect(now time.Duration) bool { return now >= f.heard+SuspectTime }
 
 // leaseGrant is B's side: the latest lease that A may have, and the joins that wait for A. There is
 // a leaseGrant for each peer, not for each link.
@@ -168,7 +168,7 @@ func (g *leaseGrant) answerProbe(now time.Duration, number, version uint64) *pee
 
 // leaseOver reports whether no lease from the answers so far can still stand at A.
 func (g *leaseGrant) leaseOver(now time.Duration) bool {
-	return !g.given || now >= g.last+leaseTime
+	return !g.given || now >= g.last+LeaseTime
 }
 
 // addWaiter makes c wait until a change, made before now, is in force at A.
@@ -180,7 +180,7 @@ func (g *leaseGrant) addWaiter(now time.Duration, c *waitingJoin, version uint64
 		return
 	}
 	c.open++
-	g.waiting = append(g.waiting, waiter{c, version, g.last + leaseTime})
+	g.waiting = append(g.waiting, waiter{c, version, g.last + LeaseTime})
 }
 
 // confirmVersion notes that A knows the changes up to version, or has no lease without them.

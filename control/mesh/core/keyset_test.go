@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"math/rand/v2"

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ var hashTable = []struct {
 }
 
 func TestHashesAreThoseOfTheProto(t *testing.T) {
-	proto, err := os.ReadFile("../../api/proto/connhub/peer/v1/peer.proto")
+	proto, err := os.ReadFile("../../../api/proto/connhub/peer/v1/peer.proto")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"errors"
@@ -7,26 +7,25 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 func helloOf(id, expected string, epoch uint64) *peerv1.Hello {
 	return &peerv1.Hello{
 		Self:     &peerv1.Identity{Cluster: "c", Hub: id},
 		Expected: &peerv1.Identity{Cluster: "c", Hub: expected}, Epoch: epoch,
-		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Address: id + ":1", Lanes: 1,
+		ProtocolMin: ProtocolMin, ProtocolMax: ProtocolMax, Address: id + ":1", Lanes: 1,
 	}
 }
 
 // pairOf returns hub A's core with a link each way to B, both of epoch 1, at time 0.
-func pairOf(t testing.TB) *core {
-	c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-	c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
-	c.handleLinked(0, "B", 1, helloOf("B", "A", 1))
-	c.handleHello(0, helloOf("B", "A", 1))
-	if !c.admitsLink("B", 1) || c.findLinked("B", 1) == nil {
+func pairOf(t testing.TB) *Core {
+	c := New(Config{Us: helloOf("A", "", 0), HashBits: HashBits})
+	c.HandleKeys(0, []Listed{{"B", "b:1"}}, nil)
+	c.HandleLinked(0, "B", 1, helloOf("B", "A", 1))
+	c.HandleHello(0, helloOf("B", "A", 1))
+	if !c.AdmitsLink("B", 1) || c.findLinked("B", 1) == nil {
 		t.Fatal("no links")
 	}
 	return c
@@ -57,7 +56,7 @@ func TestAHelloIsAcceptedFromTheRightHubOnly(t *testing.T) {
 			peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB,
 		},
 		"too new": {
-			func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = protocolMax+1, protocolMax+2 },
+			func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = ProtocolMax+1, ProtocolMax+2 },
 			peerv1.RefusalReason_REFUSAL_REASON_NO_COMMON_VERSION,
 		},
 		"without version": {
@@ -78,12 +77,12 @@ func TestAHelloIsAcceptedFromTheRightHubOnly(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
+			c := New(Config{Us: helloOf("A", "", 0), HashBits: HashBits})
 			h := helloOf("B", "A", 1)
 			tc.change(h)
-			got := c.handleHello(0, h)
-			r, refused := got[0].(refuse)
-			if refused != (tc.want != none) || refused && r.reason != tc.want {
+			got := c.HandleHello(0, h)
+			r, refused := got[0].(Refuse)
+			if refused != (tc.want != none) || refused && r.Reason != tc.want {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
 			if tc.want != none && len(c.peers) != 0 {
@@ -109,7 +108,7 @@ func TestHubsSpeakTheHighestVersionThatBothKnow(t *testing.T) {
 			return &peerv1.Hello{ProtocolMin: v[0], ProtocolMax: v[1]}
 		}
 		for _, pair := range [][2][2]uint32{{tc.a, tc.b}, {tc.b, tc.a}} {
-			got, ok := commonVersion(hello(pair[0]), hello(pair[1]))
+			got, ok := CommonVersion(hello(pair[0]), hello(pair[1]))
 			if ok != (tc.want > 0) || ok && got != tc.want {
 				t.Errorf("%v: %d, %t", pair, got, ok)
 			}
@@ -119,7 +118,7 @@ func TestHubsSpeakTheHighestVersionThatBothKnow(t *testing.T) {
 
 func TestTheBackOffIsBounded(t *testing.T) {
 	for failures, want := range map[int]time.Duration{
-		0: redialFirst, 1: 2 * redialFirst, 5: 32 * redialFirst, 6: redialMost, 1000: redialMost,
+		0: RedialFirst, 1: 2 * RedialFirst, 5: 32 * RedialFirst, 6: RedialMost, 1000: RedialMost,
 	} {
 		p := peer{failures: failures}
 		if p.delayRedial(time.Second); p.redial != time.Second+want {
@@ -138,13 +137,13 @@ func TestTheDiallerLooksWhoAnswers(t *testing.T) {
 		"another version": func(h *peerv1.Hello) { h.ProtocolMin, h.ProtocolMax = 8, 9 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCore(coreConfig{us: helloOf("A", "", 0), hashBits: hashBits})
-			c.handleKeys(0, []listed{{"B", "b:1"}}, nil)
+			c := New(Config{Us: helloOf("A", "", 0), HashBits: HashBits})
+			c.HandleKeys(0, []Listed{{"B", "b:1"}}, nil)
 			h := helloOf("B", "A", 1)
 			change(h)
-			got := c.handleLinked(0, "B", 1, h)
-			e, ok := got[0].(hangUp)
-			if !ok || !errors.Is(e.cause, errImpostor) || c.findLinked("B", 1) != nil {
+			got := c.HandleLinked(0, "B", 1, h)
+			e, ok := got[0].(HangUp)
+			if !ok || !errors.Is(e.Cause, errImpostor) || c.findLinked("B", 1) != nil {
 				t.Errorf("%v", got)
 			}
 		})
@@ -168,24 +167,24 @@ func TestABrokenRuleEndsTheLink(t *testing.T) {
 		"gap":         interest(&peerv1.Interest{Sequence: 2, SnapshotStart: true}),
 		"no snapshot": interest(&peerv1.Interest{Sequence: 1}),
 		"more than its most": interest(&peerv1.Interest{
-			Sequence: 1, SnapshotStart: true, Added: make([]uint64, maxHashes+1),
+			Sequence: 1, SnapshotStart: true, Added: make([]uint64, MaxHashes+1),
 		}),
 	} {
 		t.Run("response: "+name, func(t *testing.T) {
 			c := pairOf(t)
-			got := c.handleResponse(0, "B", 1, m)
-			e, ok := got[0].(hangUp)
-			if !ok || !errors.Is(e.cause, errViolation) || c.findLinked("B", 1) != nil {
+			got := c.HandleResponse(0, "B", 1, m)
+			e, ok := got[0].(HangUp)
+			if !ok || !errors.Is(e.Cause, ErrViolation) || c.findLinked("B", 1) != nil {
 				t.Errorf("%v", got)
 			}
 		})
 	}
 	t.Run("response: falling version", func(t *testing.T) {
 		c := pairOf(t)
-		c.handleResponse(0, "B", 1, interest(&peerv1.Interest{
+		c.HandleResponse(0, "B", 1, interest(&peerv1.Interest{
 			Sequence: 1, SnapshotStart: true, Version: 5,
 		}))
-		c.handleResponse(0, "B", 1, interest(&peerv1.Interest{Sequence: 2, Version: 4}))
+		c.HandleResponse(0, "B", 1, interest(&peerv1.Interest{Sequence: 2, Version: 4}))
 		if c.findLinked("B", 1) != nil {
 			t.Error("goes on")
 		}
@@ -200,9 +199,9 @@ func TestABrokenRuleEndsTheLink(t *testing.T) {
 	} {
 		t.Run("request: "+name, func(t *testing.T) {
 			c := pairOf(t)
-			got := c.handleRequest(0, "B", 1, m)
-			e, ok := got[0].(fence)
-			if !ok || !errors.Is(e.cause, errViolation) || c.admitsLink("B", 1) {
+			got := c.HandleRequest(0, "B", 1, m)
+			e, ok := got[0].(Fence)
+			if !ok || !errors.Is(e.Cause, ErrViolation) || c.AdmitsLink("B", 1) {
 				t.Errorf("%v", got)
 			}
 		})
@@ -237,20 +236,20 @@ func FuzzPeers(f *testing.F) {
 		var in peerv1.ControlRequest
 		var out peerv1.ControlResponse
 		if proto.Unmarshal(b, &in) == nil {
-			c.handleRequest(now, "B", 1, &in)
-			c.handleRequest(now, "B", 1, &in)
+			c.HandleRequest(now, "B", 1, &in)
+			c.HandleRequest(now, "B", 1, &in)
 		}
 		if proto.Unmarshal(b, &out) == nil {
-			c.handleResponse(now, "B", 1, &out)
-			c.handleResponse(now, "B", 1, &out)
+			c.HandleResponse(now, "B", 1, &out)
+			c.HandleResponse(now, "B", 1, &out)
 		}
 		if proto.Unmarshal(b, &hello) == nil {
-			c.handleHello(now, &hello)
-			c.handleLinked(now, hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch(), &hello)
+			c.HandleHello(now, &hello)
+			c.HandleLinked(now, hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch(), &hello)
 		}
-		c.handleTick(now)
-		c.findRoute(now, Query{Hashes: []Hash{1}})
-		if next := c.nextDeadline(); next <= now {
+		c.HandleTick(now)
+		c.FindRoute(now, Query{Hashes: []Hash{1}})
+		if next := c.NextDeadline(); next <= now {
 			t.Errorf("spins: next is %v at %v", next, now)
 		}
 	})

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"github.com/cespare/xxhash/v2"
@@ -51,5 +51,5 @@ var kindsOfKeys = map[hub.RouteKind]Kind{
 	hub.RouteUser: KindUser, hub.RouteGroup: KindGroup, hub.RouteEveryone: KindNamespace,
 }
 
-// hashOfKey returns the hash of a key of the hub.
-func hashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace, k.Name) }
+// HashOfKey returns the hash of a key of the hub.
+func HashOfKey(k hub.Key) Hash { return HashOf(kindsOfKeys[k.Kind], k.Namespace, k.Name) }

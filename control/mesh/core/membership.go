@@ -1,27 +1,26 @@
-package mesh
+package core
 
 import (
 	"time"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 const (
-	// lostGrace is how long a hub stays a member after its last link ended, without a key in etcd
+	// LostGrace is how long a hub stays a member after its last link ended, without a key in etcd
 	// and without a farewell. After that time a hub may be declared dead (DESIGN §6). A hub that
 	// etcd has lost and whose link drops for a moment is redialled and reported unreachable, not
 	// forgotten.
-	lostGrace = 15 * time.Second
-	// linkTimeout is the longest silence on a link. After it the link is ended.
-	linkTimeout = 10 * time.Second
-	// dialTimeout is the most time for a dial, including the Hello and its answer.
-	dialTimeout = 5 * time.Second
-	// After a link or a dial ends, the next dial waits for redialFirst. The wait doubles with each
-	// failure, up to redialMost.
-	redialFirst = 100 * time.Millisecond
-	redialMost  = 5 * time.Second
+	LostGrace = 15 * time.Second
+	// LinkTimeout is the longest silence on a link. After it the link is ended.
+	LinkTimeout = 10 * time.Second
+	// DialTimeout is the most time for a dial, including the Hello and its answer.
+	DialTimeout = 5 * time.Second
+	// After a link or a dial ends, the next dial waits for RedialFirst. The wait doubles with each
+	// failure, up to RedialMost.
+	RedialFirst = 100 * time.Millisecond
+	RedialMost  = 5 * time.Second // see RedialFirst
 )
 
 // PeerState is the state of a peer as this hub sees it.
@@ -48,15 +47,15 @@ var peerStateLabels = [...]string{
 // String returns the metric label.
 func (s PeerState) String() string { return peerStateLabels[s] }
 
-// dialOutcome is the conclusion about a hub from a failed dial.
-type dialOutcome uint8
+// DialOutcome is the conclusion about a hub from a failed dial.
+type DialOutcome uint8
 
 const (
 	// dialUnproven: none; the hub may be there.
-	dialUnproven dialOutcome = iota
-	// dialAbsent: the hub is not at that address. The address refuses connections, or belongs to
+	dialUnproven DialOutcome = iota
+	// DialAbsent: the hub is not at that address. The address refuses connections, or belongs to
 	// another hub (WRONG_HUB, WRONG_CLUSTER).
-	dialAbsent
+	DialAbsent
 	// dialFarewell: the hub holds no clients and never will again (SHUTTING_DOWN).
 	dialFarewell
 )
@@ -106,7 +105,7 @@ type outbound struct {
 	linked bool
 	filter filter
 	probe  time.Duration // when the next probe is due
-	silent bool          // for suspectTime, and the effect suspected was given
+	silent bool          // for SuspectTime, and the effect suspected was given
 }
 
 // inbound is a link that a peer dials.
@@ -123,7 +122,7 @@ type inbound struct {
 }
 
 // isMember reports whether this hub counts the peer as a member of the cluster. Membership = keys
-// in etcd ∪ live links. A link lives on for lostGrace unless the peer said farewell. The word of
+// in etcd ∪ live links. A link lives on for LostGrace unless the peer said farewell. The word of
 // another hub counts for as long.
 func (p *peer) isMember(now time.Duration) bool {
 	switch {
@@ -140,7 +139,7 @@ func (p *peer) isMember(now time.Duration) bool {
 func (p *peer) membershipEnd() time.Duration {
 	at := max(p.told, p.keyed)
 	if p.met {
-		at = max(at, p.lost+lostGrace)
+		at = max(at, p.lost+LostGrace)
 	}
 	return at
 }
@@ -155,7 +154,7 @@ func (p *peer) isAnnounced(now time.Duration) bool {
 	case p.farewell:
 		return false
 	default:
-		return p.met && now < p.lost+lostGrace || p.listed && !p.absent || now < p.keyed
+		return p.met && now < p.lost+LostGrace || p.listed && !p.absent || now < p.keyed
 	}
 }
 
@@ -167,7 +166,7 @@ func (p *peer) hasLink() bool { return p.out != nil && p.out.linked || p.in != n
 func (p *peer) forgettableAt() time.Duration {
 	at := p.membershipEnd()
 	if p.grant.given {
-		at = max(at, p.grant.last+leaseTime)
+		at = max(at, p.grant.last+LeaseTime)
 	}
 	return at
 }
@@ -192,12 +191,12 @@ func (p *peer) noteLinkEnd(now time.Duration) { p.met, p.lost = true, now }
 
 // delayRedial sets the time of the next dial.
 func (p *peer) delayRedial(now time.Duration) {
-	p.redial = now + min(redialFirst<<min(p.failures, 10), redialMost)
+	p.redial = now + min(RedialFirst<<min(p.failures, 10), RedialMost)
 }
 
-// commonVersion returns the highest protocol version that both hubs speak, or false if there is
+// CommonVersion returns the highest protocol version that both hubs speak, or false if there is
 // none.
-func commonVersion(a, b *peerv1.Hello) (uint32, bool) {
+func CommonVersion(a, b *peerv1.Hello) (uint32, bool) {
 	highest := min(a.GetProtocolMax(), b.GetProtocolMax())
 	return highest, highest > 0 && highest >= a.GetProtocolMin() && highest >= b.GetProtocolMin()
 }
@@ -205,7 +204,7 @@ func commonVersion(a, b *peerv1.Hello) (uint32, bool) {
 // refusalReason returns the reason to refuse h, the hello of a peer, or UNSPECIFIED to accept it.
 // It does not judge the epoch.
 func refusalReason(us, h *peerv1.Hello) peerv1.RefusalReason {
-	_, versions := commonVersion(us, h)
+	_, versions := CommonVersion(us, h)
 	self, cluster := us.GetSelf(), us.GetSelf().GetCluster()
 	switch {
 	case h.GetSelf().GetCluster() != cluster || h.GetExpected().GetCluster() != cluster:
@@ -222,11 +221,11 @@ func refusalReason(us, h *peerv1.Hello) peerv1.RefusalReason {
 }
 
 // provenBy maps a refusal to the conclusion about the dialled hub.
-var provenBy = map[peerv1.RefusalReason]dialOutcome{
-	peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB:     dialAbsent,
-	peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER: dialAbsent,
+var provenBy = map[peerv1.RefusalReason]DialOutcome{
+	peerv1.RefusalReason_REFUSAL_REASON_WRONG_HUB:     DialAbsent,
+	peerv1.RefusalReason_REFUSAL_REASON_WRONG_CLUSTER: DialAbsent,
 	peerv1.RefusalReason_REFUSAL_REASON_SHUTTING_DOWN: dialFarewell,
 }
 
-// outcomeOf returns the conclusion about a hub that has refused this hub's hello.
-func outcomeOf(reason peerv1.RefusalReason) dialOutcome { return provenBy[reason] }
+// OutcomeOf returns the conclusion about a hub that has refused this hub's hello.
+func OutcomeOf(reason peerv1.RefusalReason) DialOutcome { return provenBy[reason] }

@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"fmt"
@@ -7,9 +7,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/connhub/connhub/internal/testkit"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // spread returns hashes in all buckets.
@@ -99,7 +98,7 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 		var n interest
 		var f filter
 		held := map[Hash]int{}
-		for i := range rapid.SampledFrom([]int{0, 10, maxHashes + 1000}).Draw(rt, "before") {
+		for i := range rapid.SampledFrom([]int{0, 10, MaxHashes + 1000}).Draw(rt, "before") {
 			n.addReference(spread(i))
 			held[spread(i)]++
 		}
@@ -110,7 +109,7 @@ func TestATableIsWhatItsHubHas(t *testing.T) {
 		deliver := func() {
 			m := wire[0]
 			wire = wire[1:]
-			if len(m.GetAdded())+len(m.GetRemoved()) > maxHashes || m.GetSequence() <= f.sequence {
+			if len(m.GetAdded())+len(m.GetRemoved()) > MaxHashes || m.GetSequence() <= f.sequence {
 				rt.Fatalf("message %d with %d hashes", m.GetSequence(),
 					len(m.GetAdded())+len(m.GetRemoved()))
 			}
@@ -187,7 +186,7 @@ func TestAConfirmationCountsOnce(t *testing.T) {
 // confirmations would starve the snapshot.
 func TestASnapshotGoesOnWhileNamesChange(t *testing.T) {
 	var n interest
-	for i := range 10 * maxHashes {
+	for i := range 10 * MaxHashes {
 		n.addReference(spread(i))
 	}
 	feed := newFeed(&n)

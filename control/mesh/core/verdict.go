@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"errors"
@@ -7,13 +7,12 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // Problem: peers forget a hub that stood still, or was cut off, when its key in etcd is gone and
-// lostGrace has passed. Their sends then miss its clients and don't say so. If the hub went on, its
+// LostGrace has passed. Their sends then miss its clients and don't say so. If the hub went on, its
 // clients would stay attached with a gap in their messages, and no client would know.
 //
 // Invariant: if a send through a hub A has begun while A did not count a hub B as a member, then B
@@ -24,11 +23,11 @@ import (
 //
 //   - In each hello A says for how long it has counted B as a member without a gap
 //     (Hello.known_for). B was missed if that began after B had begun to serve, and later than
-//     lostGrace after the last moment at which A surely had a link with B. Before that moment A
+//     LostGrace after the last moment at which A surely had a link with B. Before that moment A
 //     can't have forgotten B. The rule needs no common clock: only a second must be as long at A as
 //     at B. An answer to B's hello is younger than that hello. A hello from A may be old, so B
-//     judges it when A first uses the link (core.handleFirstUse): by then it was at most
-//     dialTimeout old when B answered it. A drops a link if it has forgotten B since the dial
+//     judges it when A first uses the link (Core.HandleFirstUse): by then it was at most
+//     DialTimeout old when B answered it. A drops a link if it has forgotten B since the dial
 //     (errLapsed). A hello with a future time, or a time of over 100 years, breaks a rule
 //     (peer.proto) and ends the stream unjudged.
 //   - On a suspended virtual machine B's clock stands still, and B sees no gap. So A remembers the
@@ -37,7 +36,7 @@ import (
 //     out messages that had come before it was suspended.
 //   - Messages that peers sent while B stood still wait in its sockets, and B would carry them out
 //     before any hello comes. So if a hub stood still for so long that every peer may have
-//     forgotten it, it does not ask: it counts as forgotten (core.checkStandstill).
+//     forgotten it, it does not ask: it counts as forgotten (Core.CheckStandstill).
 //
 // Sends through A that report a silent etcd (discovery_stale_for) are not silent about B: that time
 // counts as known. So a hub that comes back does not take down the hubs that came while it was
@@ -53,15 +52,15 @@ var ErrForgotten = errors.New("other hubs may have forgotten this one")
 // alwaysKnown is the known_for of a peer that this hub has known since before it served backends.
 const alwaysKnown = 100 * 365 * 24 * time.Hour
 
-// standstill is a time without a call of the core that proves that the process stood still. With a
-// peer that may forget this hub, calls are at most redialMost apart.
-const standstill = linkTimeout
+// Standstill is a time without a call of the core that proves that the process stood still. With a
+// peer that may forget this hub, calls are at most RedialMost apart.
+const Standstill = LinkTimeout
 
-// checkStandstill precedes each other call. If the hub stood still for too long, it returns the
+// CheckStandstill precedes each other call. If the hub stood still for too long, it returns the
 // effect forgotten.
-func (c *core) checkStandstill(now time.Duration) []effect {
+func (c *Core) CheckStandstill(now time.Duration) []Effect {
 	slept := now - c.now
-	if slept < standstill || !c.ready || c.leaving {
+	if slept < Standstill || !c.ready || c.leaving {
 		return nil
 	}
 	last, met := time.Duration(0), false
@@ -71,7 +70,7 @@ func (c *core) checkStandstill(now time.Duration) []effect {
 		}
 	}
 	// The last condition: the hub was cut off before it stood still; see missedBy.
-	if !met || now < last+lostGrace || c.now >= last+lostGrace {
+	if !met || now < last+LostGrace || c.now >= last+LostGrace {
 		return nil
 	}
 	c.endForgotten(now,
@@ -81,7 +80,7 @@ func (c *core) checkStandstill(now time.Duration) []effect {
 
 // missedBy reports whether sends through p may have missed this hub. h is p's hello, and now is
 // when h came.
-func (c *core) missedBy(now time.Duration, p *peer, h *peerv1.Hello) bool {
+func (c *Core) missedBy(now time.Duration, p *peer, h *peerv1.Hello) bool {
 	switch {
 	case !c.ready || c.leaving:
 		return false
@@ -91,7 +90,7 @@ func (c *core) missedBy(now time.Duration, p *peer, h *peerv1.Hello) bool {
 		return false
 	}
 	since := now - h.GetKnownFor().AsDuration()
-	return since > c.serves && (!p.proven || since >= p.proof+lostGrace)
+	return since > c.serves && (!p.proven || since >= p.proof+LostGrace)
 }
 
 func missedError(by hub.ID) error {
@@ -99,7 +98,7 @@ func missedError(by hub.ID) error {
 }
 
 // endForgotten ends every link at once. The hub is over.
-func (c *core) endForgotten(now time.Duration, cause error) {
+func (c *Core) endForgotten(now time.Duration, cause error) {
 	c.leaving, c.farewell, c.forgotten = true, true, true
 	for _, id := range c.order {
 		p := c.peers[id]
@@ -110,16 +109,16 @@ func (c *core) endForgotten(now time.Duration, cause error) {
 			c.fenceLink(p, cause)
 		}
 	}
-	c.addEffect(forgotten{cause})
+	c.addEffect(Forgotten{cause})
 }
 
 // recountMember updates whether p counts as a member. It must precede every change that may make p
 // a member again, so that no gap goes unseen.
-func (c *core) recountMember(now time.Duration, p *peer) {
+func (c *Core) recountMember(now time.Duration, p *peer) {
 	is := p.isMember(now)
 	switch {
 	case p.counted && !is:
-		c.addEffect(gone{p.id})
+		c.addEffect(Gone{p.id})
 		if c.ready && !p.farewell {
 			c.lapses.noteForgotten(p.id, now)
 		}

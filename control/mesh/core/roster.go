@@ -1,12 +1,11 @@
-package mesh
+package core
 
 import (
 	"slices"
 	"time"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // roster has every peer that this hub knows, and finds the peers of links.
@@ -27,17 +26,17 @@ func (r *roster) ensurePeer(now time.Duration, id hub.ID) *peer {
 	return p
 }
 
-// countsMember reports whether this hub counts id as a member.
-func (r *roster) countsMember(now time.Duration, id hub.ID) bool {
+// CountsMember reports whether this hub counts id as a member.
+func (r *roster) CountsMember(now time.Duration, id hub.ID) bool {
 	p := r.peers[id]
 	return p != nil && p.isMember(now)
 }
 
 // forgiveDelay extends the peers' time limits by a delay of this hub itself: a stopped process, or
-// an overloaded machine. While there is a link, calls come at least every probeInterval, so the
+// an overloaded machine. While there is a link, calls come at least every ProbeInterval, so the
 // excess over that is the delay. Leases are not extended.
 func (r *roster) forgiveDelay(since time.Duration) {
-	late := since - probeInterval
+	late := since - ProbeInterval
 	if late <= 0 {
 		return
 	}
@@ -65,9 +64,9 @@ func (r *roster) findLinked(id hub.ID, epoch uint64) *peer {
 	return nil
 }
 
-// admitsLink reports whether the link of that epoch, which a peer dialled, is open. Only then may
+// AdmitsLink reports whether the link of that epoch, which a peer dialled, is open. Only then may
 // its lanes open and continue.
-func (r *roster) admitsLink(id hub.ID, epoch uint64) bool {
+func (r *roster) AdmitsLink(id hub.ID, epoch uint64) bool {
 	p := r.peers[id]
 	return p != nil && p.in != nil && p.in.epoch == epoch && !p.in.ending
 }
@@ -85,8 +84,8 @@ func (r *roster) listMembers(now time.Duration) (all []*peerv1.Member) {
 	return all
 }
 
-// peerInfos describes every peer, sorted by id.
-func (r *roster) peerInfos(now time.Duration) []PeerInfo {
+// PeerInfos describes every peer, sorted by id.
+func (r *roster) PeerInfos(now time.Duration) []PeerInfo {
 	infos := make([]PeerInfo, 0, len(r.order))
 	for _, id := range r.order {
 		p := r.peers[id]
@@ -110,5 +109,5 @@ func (r *roster) removePeer(id hub.ID) {
 	r.order = slices.DeleteFunc(r.order, func(other hub.ID) bool { return other == id })
 }
 
-// hasLink reports whether this hub has a link to id, which it has dialled with epoch.
-func (r *roster) hasLink(id hub.ID, epoch uint64) bool { return r.findLinked(id, epoch) != nil }
+// HasLink reports whether this hub has a link to id, which it has dialled with epoch.
+func (r *roster) HasLink(id hub.ID, epoch uint64) bool { return r.findLinked(id, epoch) != nil }

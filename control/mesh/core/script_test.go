@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 // checks the promises of the package: see sim.send, node.returned, node.receive and sim.check.
 func TestScripts(t *testing.T) {
 	testkit.PlayScripts(t, func(t *testing.T) func([]string) (string, error) {
-		p := &player{sim: newSim(hashBits)}
+		p := &player{sim: newSim(HashBits)}
 		p.sim.trace = p.note
 		p.sim.fail = func(format string, args ...any) {
 			p.note("BROKEN: "+format, args...)
@@ -144,7 +144,7 @@ func (p *player) send(w []string) {
 }
 
 func (p *player) peers(w []string) {
-	for _, i := range p.node(w[0]).core.peerInfos(p.node(w[0]).clock()) {
+	for _, i := range p.node(w[0]).core.PeerInfos(p.node(w[0]).clock()) {
 		line := fmt.Sprintf("%s %s %s interest %d", i.Hub, i.State, i.Address, i.Interest)
 		for _, x := range []struct {
 			is   bool
@@ -250,5 +250,5 @@ func (p *player) bye(w []string)   { p.away(w[0], true) }
 
 func (p *player) away(name string, farewell bool) {
 	n := p.node(name)
-	n.apply(n.core.goAway(n.clock(), farewell))
+	n.apply(n.core.GoAway(n.clock(), farewell))
 }

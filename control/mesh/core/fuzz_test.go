@@ -1,28 +1,28 @@
-package mesh
+package core
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/connhub/connhub/hub"
-
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // fuzzed is a core with links to a peer whose messages are read from bytes: each is a length, a
 // pause in 10 ms, and as many bytes of a proto.
 type fuzzed struct {
-	*core
+	*Core
 	now   time.Duration
 	bytes []byte
 }
 
 func newFuzzed(t *testing.T, bytes []byte) *fuzzed {
-	f := &fuzzed{core: pairOf(t), bytes: bytes}
+	f := &fuzzed{Core: pairOf(t), bytes: bytes}
 	for i := range 10 {
-		f.addReference(0, spread(i))
+		f.AddReference(0, spread(i))
 	}
 	return f
 }
@@ -45,13 +45,13 @@ func (f *fuzzed) take(m proto.Message) bool {
 // wait lets time pass, as the shell does.
 func (f *fuzzed) wait(d time.Duration) {
 	for end := f.now + d; ; {
-		at := f.nextDeadline()
+		at := f.NextDeadline()
 		if at > end {
 			f.now = end
 			return
 		}
 		f.now = max(at, f.now)
-		f.handleTick(f.now)
+		f.HandleTick(f.now)
 	}
 }
 
@@ -83,21 +83,21 @@ func FuzzControlRequest(f *testing.F) {
 		c := newFuzzed(t, b)
 		var m peerv1.ControlRequest
 		for c.take(&m) {
-			c.addReference(c.now, spread(len(b)))
-			was := c.admitsLink("B", 1)
-			for _, e := range c.handleRequest(c.now, "B", 1, &m) {
+			c.AddReference(c.now, spread(len(b)))
+			was := c.AdmitsLink("B", 1)
+			for _, e := range c.HandleRequest(c.now, "B", 1, &m) {
 				switch e := e.(type) {
-				case response:
-					if !was || e.epoch != 1 {
+				case Response:
+					if !was || e.Epoch != 1 {
 						t.Fatalf("a link that is over is told %v", e)
 					}
-				case fence:
-					if c.admitsLink("B", 1) {
+				case Fence:
+					if c.AdmitsLink("B", 1) {
 						t.Fatal("a fenced link goes on")
 					}
 				}
 			}
-			if was && m.GetHello() != nil && c.admitsLink("B", 1) {
+			if was && m.GetHello() != nil && c.AdmitsLink("B", 1) {
 				t.Fatal("a second hello is taken")
 			}
 			if p := c.peers["B"]; p != nil && p.in != nil && len(p.in.feed.flight) > probeWindow {
@@ -132,13 +132,13 @@ func FuzzControlResponse(f *testing.F) {
 		for told := 0; c.take(&m); {
 			was := c.findLinked("B", 1) != nil
 			told += len(m.GetInterest().GetAdded())
-			for _, e := range c.handleResponse(c.now, "B", 1, &m) {
+			for _, e := range c.HandleResponse(c.now, "B", 1, &m) {
 				switch e := e.(type) {
-				case request:
-					if !was || e.epoch != 1 && e.hub == "B" {
+				case Request:
+					if !was || e.Epoch != 1 && e.Hub == "B" {
 						t.Fatalf("a link that is over is told %v", e)
 					}
-				case hangUp:
+				case HangUp:
 					if c.findLinked("B", 1) != nil {
 						t.Fatal("a link goes on that was ended")
 					}
@@ -159,14 +159,48 @@ func FuzzControlResponse(f *testing.F) {
 // isSound checks that time goes on, calls are routed and every peer is known once.
 func (f *fuzzed) isSound(t *testing.T) {
 	f.wait(0)
-	if next := f.nextDeadline(); next <= f.now {
+	if next := f.NextDeadline(); next <= f.now {
 		t.Errorf("spins: next is %v at %v", next, f.now)
 	}
-	r := f.findRoute(f.now, Query{Hashes: []Hash{1}, Hubs: []hub.ID{"B"}})
+	r := f.FindRoute(f.now, Query{Hashes: []Hash{1}, Hubs: []hub.ID{"B"}})
 	if p := f.peers["B"]; p != nil && p.isMember(f.now) && len(r.To)+len(r.Unreachable) != 1 {
 		t.Errorf("a member gets no call: %+v", r)
 	}
 	if len(f.order) != len(f.peers) || len(f.peers) > 1 {
 		t.Errorf("%d peers, %v", len(f.peers), f.order)
+	}
+}
+
+// answering wraps a message for a Control stream that was dialled.
+func answering(m proto.Message) *peerv1.ControlResponse {
+	switch m := m.(type) {
+	case *peerv1.Hello:
+		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Hello{Hello: m}}
+	case *peerv1.ProbeAnswer:
+		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_ProbeAnswer{ProbeAnswer: m}}
+	case *peerv1.Interest:
+		return &peerv1.ControlResponse{Body: &peerv1.ControlResponse_Interest{Interest: m}}
+	default:
+		return m.(*peerv1.ControlResponse)
+	}
+}
+
+// saying wraps a message for a Control stream.
+func saying(m proto.Message) *peerv1.ControlRequest {
+	switch m := m.(type) {
+	case *peerv1.Hello:
+		return &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Hello{Hello: m}}
+	case *peerv1.Probe:
+		return &peerv1.ControlRequest{Body: &peerv1.ControlRequest_Probe{Probe: m}}
+	case *peerv1.InterestConfirmation:
+		return &peerv1.ControlRequest{
+			Body: &peerv1.ControlRequest_InterestConfirmation{InterestConfirmation: m},
+		}
+	case *peerv1.GoingAway:
+		return &peerv1.ControlRequest{Body: &peerv1.ControlRequest_GoingAway{GoingAway: m}}
+	case *peerv1.ControlRequest:
+		return m
+	default:
+		panic(fmt.Sprintf("%T", m))
 	}
 }

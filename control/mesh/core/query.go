@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"slices"
@@ -6,9 +6,9 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// queryOf returns the query for a target. It ignores the exclusions, which can only reduce the
+// QueryOf returns the query for a target. It ignores the exclusions, which can only reduce the
 // matches.
-func queryOf(namespace string, t *hub.Target) Query {
+func QueryOf(namespace string, t *hub.Target) Query {
 	var q Query
 	if t.Everyone {
 		q.Hashes = append(q.Hashes, HashOf(KindNamespace, namespace, ""))

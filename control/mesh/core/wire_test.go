@@ -1,4 +1,4 @@
-package mesh
+package core
 
 import (
 	"slices"
@@ -118,10 +118,10 @@ func (w *wire) close(n *node) {
 // tell tells n's core that the wire is over.
 func (w *wire) tell(n *node) {
 	if n == w.from {
-		n.apply(n.core.handleLinkLoss(n.clock(), w.named, w.epoch))
-		n.apply(n.core.handleDialFailure(n.clock(), w.named, w.epoch, dialUnproven))
+		n.apply(n.core.HandleLinkLoss(n.clock(), w.named, w.epoch))
+		n.apply(n.core.HandleDialFailure(n.clock(), w.named, w.epoch, dialUnproven))
 	} else {
-		n.apply(n.core.handleLinkEnd(n.clock(), w.from.id, w.epoch))
+		n.apply(n.core.HandleLinkEnd(n.clock(), w.from.id, w.epoch))
 	}
 }
 
