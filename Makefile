@@ -12,12 +12,13 @@ TOOL := go tool -modfile=tools/go.mod
 # For each package. It ends what hangs, and nothing else: the slowest needs some minutes on 2 quiet
 # cores with the race detector, and several times as long beside other work.
 TEST_TIMEOUT ?= 30m
-# Tests that run without the race detector as well, a regular expression: those of memory, which is
-# not what it is with the detector, and those that are smaller with it.
-NO_RACE := Takes|Allocates|TakeIsHeld|BudgetsCloseTheLargest|MembersThatStay
-NO_RACE := $(NO_RACE)|NoScheduleBreaks|TableIsWhatItsHubHas
-NO_RACE := $(NO_RACE)|FloodOfAcks|ManyLinksEnd|KernelKeepsLittleOfWhat
-NO_RACE := $(NO_RACE)|GoroutinePerLink/(many_closes|flood_of_acks)
+# Tests that run without the race detector as well, as parts of their names, and their packages:
+# those of memory, which is not what it is with the detector, and those that are smaller with it.
+NO_RACE := Takes Allocates TakeIsHeld BudgetsCloseTheLargest MembersThatStay
+NO_RACE += NoScheduleBreaks TableIsWhatItsHubHas
+NO_RACE += FloodOfAcks ManyLinksEnd KernelKeepsLittleOfWhat
+NO_RACE += GoroutinePerLink/(many_closes|flood_of_acks)
+NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./cmd/connhub
 FUZZTIME ?= 1m
 # Of make bench and bench-micro: which, a regular expression; of make bench: how many runs, of which the middle one counts.
 BENCH ?= .
@@ -72,7 +73,7 @@ CROWDED := ./test/cluster ./test/links ./test/strangers
 test-go: need-go cc ## Run the Go tests
 	go test -race -p 4 -timeout $(TEST_TIMEOUT) $(SLOWEST) $$(go list ./... | grep -vxF "$$(go list $(CROWDED))")
 	go test -race -p 1 -timeout $(TEST_TIMEOUT) $(CROWDED)
-	go test -timeout $(TEST_TIMEOUT) -run '$(NO_RACE)' ./hub ./hub/edge ./control/mesh ./control/mesh/core ./cmd/connhub
+	go test -timeout $(TEST_TIMEOUT) -run '$(subst $() $(),|,$(NO_RACE))' $(NO_RACE_IN)
 
 .PHONY: test-k8s
 test-k8s: need-go ## Check deploy/k8s against the binary, and run its pods as processes
@@ -109,7 +110,7 @@ fuzz: need-go ## Fuzz each target for FUZZTIME (1m)
 	done
 
 .PHONY: lint
-lint: lint-proto lint-generated lint-mod lint-imports lint-figures lint-go ## Run every check that is no test
+lint: lint-proto lint-generated lint-mod lint-imports lint-no-race lint-figures lint-go ## Run every check that is no test
 
 .PHONY: lint-proto
 lint-proto: need-go ## Check the protos: rules and format
@@ -131,6 +132,19 @@ lint-mod: need-go ## Check that go.mod is tidy
 .PHONY: lint-imports
 lint-imports: need-go ## Check that the linter reports each forbidden import
 	test/lint/imports
+
+# A test that is renamed or moved would no longer run without the detector, and nothing would fail.
+.PHONY: lint-no-race
+lint-no-race: ## Check that NO_RACE and NO_RACE_IN name tests and all their packages
+	@for name in $(foreach n,$(NO_RACE),$(firstword $(subst /, ,$(n)))); do \
+		grep -qE "^func Test[A-Za-z0-9_]*$$name" $(NO_RACE_IN:%=%/*_test.go) || \
+			{ echo "NO_RACE: no test in $(NO_RACE_IN) has $$name in its name" >&2; exit 1; }; \
+	done
+	@for file in $$(grep -rlE --include='*_test.go' --exclude-dir=node_modules --exclude-dir=bed \
+		'RaceEnabled|SetChecksUnderRace|^//go:build .*!race' .); do \
+		case ' $(NO_RACE_IN) ' in *" $${file%/*} "*) ;; \
+			*) echo "NO_RACE_IN: $$file has tests for it" >&2; exit 1;; esac; \
+	done
 
 .PHONY: lint-figures
 lint-figures: need-go ## Check names, prose and line lengths against the aims and the list of debts
