@@ -13,7 +13,7 @@ import (
 // benchJSON runs a bench and returns its report, as a program reads it.
 func benchJSON(t *testing.T, args ...string) map[string]any {
 	t.Helper()
-	out := mustRun(t, append([]string{"bench"}, append(args, "--json")...)...)
+	out := program.MustRun(t, append([]string{"bench"}, append(args, "--json")...)...)
 	var report map[string]any
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -104,10 +104,10 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 		})
 	}
 	// Tokens can't be had there, and their absence is said with what to do.
-	r := connhub(t, "", "bench", "connect", "--addr="+p.Control)
-	if r.code != terminal.ExitError ||
-		!strings.Contains(r.stderr, "NO_SIGNING_KEY") || !strings.Contains(r.stderr, "--url") {
-		t.Errorf("without --url: exit %d, %s", r.code, r.stderr)
+	r := program.Run(t, "", "bench", "connect", "--addr="+p.Control)
+	if r.Code != terminal.ExitError ||
+		!strings.Contains(r.Stderr, "NO_SIGNING_KEY") || !strings.Contains(r.Stderr, "--url") {
+		t.Errorf("without --url: exit %d, %s", r.Code, r.Stderr)
 	}
 }
 
@@ -121,8 +121,8 @@ func TestBenchGetsItsURLsWithTokens(t *testing.T) {
 	if number(t, report, "sends") == 0 || number(t, report, "missing") != 0 {
 		t.Errorf("%v", report)
 	}
-	r := connhub(t, "", "bench", "connect", "--addr="+p.Control, "--url=ws://"+p.Clients)
-	if r.code != terminal.ExitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
-		t.Errorf("without the secret: exit %d, %s", r.code, r.stderr)
+	r := program.Run(t, "", "bench", "connect", "--addr="+p.Control, "--url=ws://"+p.Clients)
+	if r.Code != terminal.ExitError || !strings.Contains(r.Stderr, "CREDENTIALS_INVALID") {
+		t.Errorf("without the secret: exit %d, %s", r.Code, r.Stderr)
 	}
 }

@@ -49,7 +49,7 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 			t.Errorf("clients see the certificate %s, want %s", got, name)
 		}
 		// The command checks the certificate of the control port against the new file.
-		if got := mustRun(
+		if got := program.MustRun(
 			t, "send", "--addr="+hub.Control, "--tls-ca-file="+certFile, "--user=ann", name,
 		); !strings.HasPrefix(got, "✓ ") {
 			t.Errorf("send: %s", got)
@@ -66,14 +66,15 @@ func TestBothPortsTalkTLSWithTheCertificateOfNow(t *testing.T) {
 		})
 	}
 	check("second")
-	if got := mustRun(
+	if got := program.MustRun(
 		t, "token", "--addr="+hub.Control, "--tls-ca-file="+certFile,
 	); !strings.HasPrefix(got, "wss://") {
 		t.Errorf("token: %s", got)
 	}
-	if r := connhub(t, "", "hubs", "--addr="+hub.Control, "--tls"); r.code != terminal.ExitError ||
-		!strings.Contains(r.stderr, "certificate signed by unknown authority") {
-		t.Errorf("an unknown certificate: exit %d, %s", r.code, r.stderr)
+	if r := program.Run(t, "", "hubs", "--addr="+hub.Control,
+		"--tls"); r.Code != terminal.ExitError ||
+		!strings.Contains(r.Stderr, "certificate signed by unknown authority") {
+		t.Errorf("an unknown certificate: exit %d, %s", r.Code, r.Stderr)
 	}
 }
 
@@ -107,11 +108,11 @@ func TestTLSAtOneEndOnlyIsHintedAt(t *testing.T) {
 		"both have TLS":       {secure.Control, "--tls", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := connhub(t, "", "hubs", "--addr="+tt.addr, tt.flag)
-			told := strings.Contains(r.stderr, hint)
-			if r.code != terminal.ExitError ||
-				told != (tt.want != "") || !strings.Contains(r.stderr, tt.want) {
-				t.Errorf("exit %d, %q, want %q in it", r.code, r.stderr, tt.want)
+			r := program.Run(t, "", "hubs", "--addr="+tt.addr, tt.flag)
+			told := strings.Contains(r.Stderr, hint)
+			if r.Code != terminal.ExitError ||
+				told != (tt.want != "") || !strings.Contains(r.Stderr, tt.want) {
+				t.Errorf("exit %d, %q, want %q in it", r.Code, r.Stderr, tt.want)
 			}
 		})
 	}

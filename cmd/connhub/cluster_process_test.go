@@ -109,7 +109,8 @@ func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
 	testkit.Eventually(t, "all hubs are listed", func() bool {
 		var list controlv1.ListHubsResponse
 		if err := protojson.Unmarshal([]byte(
-			mustRun(t, append([]string{"hubs", "--json", "--addr=" + p.Control}, flags...)...),
+			program.MustRun(t, append([]string{"hubs", "--json", "--addr=" + p.Control},
+				flags...)...),
 		), &list); err != nil {
 			t.Fatal(err)
 		}
@@ -131,20 +132,21 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 	second.seesHubs(t, 2)
 
 	// A third one would start another etcd in the same folder.
-	r := connhub(t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...)
-	if r.code != terminal.ExitError ||
-		!strings.Contains(r.stderr, "the etcd in "+dir) || !strings.Contains(r.stderr, "--join") {
-		t.Errorf("exit %d, %s", r.code, r.stderr)
+	r := program.Run(t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...)
+	if r.Code != terminal.ExitError ||
+		!strings.Contains(r.Stderr, "the etcd in "+dir) || !strings.Contains(r.Stderr, "--join") {
+		t.Errorf("exit %d, %s", r.Code, r.Stderr)
 	}
 
 	ann := testkit.DialClient(t, second.Clients, "user=ann")
-	_ = mustRun(t, "send", "--addr="+first.Control, "--user=ann", "over the mesh")
+	_ = program.MustRun(t, "send", "--addr="+first.Control, "--user=ann", "over the mesh")
 	if got := testkit.NextMessage(t, ann); got != "over the mesh" {
 		t.Errorf("got %q", got)
 	}
 	var issued struct{ URL string }
 	if err := json.Unmarshal(
-		[]byte(mustRun(t, "token", "--addr="+first.Control, "--user=bob", "--json")), &issued,
+		[]byte(program.MustRun(t, "token", "--addr="+first.Control, "--user=bob", "--json")),
+		&issued,
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -161,12 +163,12 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 
 	first.signal(t, os.Kill) // and etcd with it
 	<-first.ended
-	_ = mustRun(t, "send", "--addr="+second.Control, "--user=ann", "still here")
+	_ = program.MustRun(t, "send", "--addr="+second.Control, "--user=ann", "still here")
 	if got := testkit.NextMessage(t, ann); got != "still here" {
 		t.Errorf("got %q", got)
 	}
 	carol := testkit.DialClient(t, second.Clients, "user=carol")
-	_ = mustRun(t, "send", "--addr="+second.Control, "--user=carol", "welcome")
+	_ = program.MustRun(t, "send", "--addr="+second.Control, "--user=carol", "welcome")
 	if got := testkit.NextMessage(t, carol); got != "welcome" {
 		t.Errorf("got %q", got)
 	}
@@ -284,10 +286,10 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 				"(HUBS_UNREACHABLE)\nconnhub: 2 of 2 lines failed\n", terminal.ExitError,
 		},
 	} {
-		r := connhub(t, tt.stdin, tt.args...)
-		if r.code != tt.code ||
-			!strings.HasPrefix(r.stdout, tt.stdout) || !strings.HasPrefix(r.stderr, tt.stderr) {
-			t.Errorf("%s: exit %d, %q, %q", tt.name, r.code, r.stdout, r.stderr)
+		r := program.Run(t, tt.stdin, tt.args...)
+		if r.Code != tt.code ||
+			!strings.HasPrefix(r.Stdout, tt.stdout) || !strings.HasPrefix(r.Stderr, tt.stderr) {
+			t.Errorf("%s: exit %d, %q, %q", tt.name, r.Code, r.Stdout, r.Stderr)
 		}
 	}
 }
@@ -329,10 +331,10 @@ func TestAHubThatCanNotJoinEnds(t *testing.T) {
 		"\n"); err != nil {
 		t.Fatal(err)
 	}
-	r := connhub(t, "", memberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...)
-	if r.code != terminal.ExitError || !strings.Contains(r.stderr,
+	r := program.Run(t, "", memberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...)
+	if r.Code != terminal.ExitError || !strings.Contains(r.Stderr,
 		"connhub: /broken in etcd at "+address+" is not the cluster that this hub can join") {
-		t.Errorf("exit %d, %s", r.code, r.stderr)
+		t.Errorf("exit %d, %s", r.Code, r.Stderr)
 	}
 }
 

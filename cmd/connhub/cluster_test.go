@@ -97,11 +97,11 @@ func TestHubsOfAClusterTalkPlainTextUnlessControlDoesNot(t *testing.T) {
 
 func TestAnEmptyVariableIsAForgottenOne(t *testing.T) {
 	t.Setenv("CONNHUB_ETCD_ENDPOINTS", "")
-	r := connhub(t, "", "serve", "--insecure-dev")
-	if r.code != terminal.ExitUsage || !strings.Contains(
-		r.stderr, "--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing",
+	r := program.Run(t, "", "serve", "--insecure-dev")
+	if r.Code != terminal.ExitUsage || !strings.Contains(
+		r.Stderr, "--etcd-endpoints (CONNHUB_ETCD_ENDPOINTS) is missing",
 	) {
-		t.Errorf("exit %d, %s", r.code, r.stderr)
+		t.Errorf("exit %d, %s", r.Code, r.Stderr)
 	}
 	if p := planServe(t, "--insecure-dev", "--single-hub"); p.Cluster != nil {
 		t.Errorf("a single hub has a cluster: %+v", p.Cluster)
@@ -131,10 +131,10 @@ func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
 		"--etcd-listen=192.0.2.1:2379": `--etcd-listen is "192.0.2.1:2379", ` +
 			"want a loopback address",
 	} {
-		if r := connhub(t, "", "dev", flag,
-			"--data-dir="+t.TempDir()); r.code != terminal.ExitUsage ||
-			!strings.Contains(r.stderr, want) {
-			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
+		if r := program.Run(t, "", "dev", flag,
+			"--data-dir="+t.TempDir()); r.Code != terminal.ExitUsage ||
+			!strings.Contains(r.Stderr, want) {
+			t.Errorf("%s: exit %d, %s", flag, r.Code, r.Stderr)
 		}
 	}
 }
@@ -142,14 +142,14 @@ func TestDevBringsItsEtcdOrJoinsAnother(t *testing.T) {
 func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
 	clients, ops, etcd, dir := testkit.TakePort(t), testkit.TakePort(t), testkit.TakePort(t),
 		t.TempDir()
-	r := connhub(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0",
+	r := program.Run(t, "", "dev", "--listen-clients="+clients, "--listen-control=127.0.0.1:0",
 		"--listen-ops="+ops, "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
 	_, suggestion, _ := strings.Cut(
-		r.stderr, "\nTo add a second hub to the one that runs: connhub ",
+		r.Stderr, "\nTo add a second hub to the one that runs: connhub ",
 	)
 	c, err := parse(t, strings.Fields(suggestion)...)
-	if r.code != terminal.ExitError || err != nil || c.Dev.Join != etcd || c.Dev.DataDir != dir {
-		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
+	if r.Code != terminal.ExitError || err != nil || c.Dev.Join != etcd || c.Dev.DataDir != dir {
+		t.Fatalf("exit %d, %v, %s", r.Code, err, r.Stderr)
 	}
 	for taken, free := range map[string]string{clients: c.Dev.ListenClients, ops: c.Dev.ListenOps} {
 		if free == taken || !isFree(free) {
@@ -157,13 +157,13 @@ func TestATakenHubSuggestsHowToAddASecond(t *testing.T) {
 		}
 	}
 	// The ports are free, and etcd's is not.
-	r = connhub(t, "", "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
+	r = program.Run(t, "", "dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0", "--etcd-listen="+etcd, "--data-dir="+dir, "--log-level=error")
 	want := "connhub: can't listen: --etcd-listen " + etcd + ": the port is taken; is another " +
 		"hub running?\nTo add a second hub to the one that runs: connhub dev --join " + etcd +
 		" --listen-clients 127.0.0.1:0 --listen-control 127.0.0.1:0 --listen-ops 127.0.0.1:0 " +
 		"--data-dir " + dir + "\n"
-	if r.code != terminal.ExitError || r.stderr != want {
-		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
+	if r.Code != terminal.ExitError || r.Stderr != want {
+		t.Errorf("exit %d, %q, want %q", r.Code, r.Stderr, want)
 	}
 }

@@ -40,7 +40,7 @@ func returnCommandLine(l *commandLine) {
 // forget takes back what the last command line has left: the values, and kong's marks at the flags,
 // arguments and commands that it named.
 func (l *commandLine) forget() error {
-	l.values = cli{}
+	l.values = commandSet{}
 	return kong.Visit(l.parser.Model, func(node kong.Visitable, next kong.Next) error {
 		switch n := node.(type) {
 		case *kong.Application:
@@ -67,11 +67,11 @@ func runArgs(ctx context.Context, args []string, t *terminal.Terminal) int {
 }
 
 // readLine returns what a command line makes of args, as text.
-func readLine(t *testing.T, l *commandLine, args []string) (cli, string) {
+func readLine(t *testing.T, l *commandLine, args []string) (commandSet, string) {
 	t.Helper()
 	selected, err := l.parser.Parse(args)
 	if err != nil {
-		return cli{}, fmt.Sprint(err, commandPath(err))
+		return commandSet{}, fmt.Sprint(err, commandPath(err))
 	}
 	return l.values, selected.Command()
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/discovery/embedded"
 	"github.com/connhub/connhub/internal/build"
+	"github.com/connhub/connhub/internal/devdir"
 	"github.com/connhub/connhub/internal/loopback"
 	"github.com/connhub/connhub/node"
 )
@@ -163,7 +164,7 @@ func (c *devCmd) joinCommand(etcd string, a node.Addresses) string {
 	if err != nil {
 		dir = c.DataDir
 	}
-	if fallback, err := defaultDataDir(); err != nil || dir != fallback {
+	if fallback, err := devdir.DefaultPath(); err != nil || dir != fallback {
 		command += " --data-dir " + shellWord(dir)
 	}
 	return command
@@ -267,27 +268,18 @@ func (c *devCmd) setDataDir() error {
 	if c.DataDir != "" {
 		return nil
 	}
-	dir, err := defaultDataDir()
+	dir, err := devdir.DefaultPath()
 	c.DataDir = dir
 	return err
 }
 
-func defaultDataDir() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(cache, "connhub", "dev"), nil
-}
-
 const (
-	tokenKeyName  = "token.key"
 	tokenKeyBytes = 32 // as long as the hash of HS256
 )
 
 // tokenKey loads the key of the data directory. It makes the key the first time.
 func (c *devCmd) tokenKey() (*auth.TokenKey, error) {
-	path := filepath.Join(c.DataDir, tokenKeyName)
+	path := filepath.Join(c.DataDir, devdir.TokenKey)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := makeTokenKey(path); err != nil {
 			return nil, err
@@ -305,7 +297,7 @@ func makeTokenKey(path string) error {
 	key := make([]byte, tokenKeyBytes)
 	// never fails: crypto/rand ends the process instead
 	_, _ = rand.Read(key)
-	f, err := os.CreateTemp(filepath.Dir(path), tokenKeyName+".*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), devdir.TokenKey+".*") // mode 0600
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/discovery/embedded"
+	"github.com/connhub/connhub/internal/devdir"
 	"github.com/connhub/connhub/internal/loopback"
 	"github.com/connhub/connhub/node"
 )
@@ -22,7 +23,7 @@ import (
 func TestTheCommandForASecondHubNamesTheDataDirUnlessItIsTheDefault(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", "")
-	fallback, err := defaultDataDir()
+	fallback, err := devdir.DefaultPath()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,11 +96,11 @@ func TestDevRefusesASettingWithoutEffect(t *testing.T) {
 		"--allowed-origin=https://app.example.com": "has no effect: only pages of this " +
 			"machine are served",
 	} {
-		r := connhub(t, "", append([]string{
+		r := program.Run(t, "", append([]string{
 			"dev", "--data-dir=" + t.TempDir(),
 		}, strings.Fields(flags)...)...)
-		if r.code != terminal.ExitUsage || !strings.Contains(r.stderr, want) {
-			t.Errorf("%s: exit %d, %s", flags, r.code, r.stderr)
+		if r.Code != terminal.ExitUsage || !strings.Contains(r.Stderr, want) {
+			t.Errorf("%s: exit %d, %s", flags, r.Code, r.Stderr)
 		}
 	}
 }

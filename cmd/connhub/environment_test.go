@@ -19,25 +19,25 @@ func TestUnknownVariablesKeepAHubFromStartingAndNothingElse(t *testing.T) {
 		"CONNHUB_MAX_CONNECTIONS?\n" +
 		"  - unknown environment variable CONNHUB_SOMETHING_ELSE\n"
 	for _, command := range hubCommands {
-		if r := connhub(t, "", command); r.code != terminal.ExitUsage ||
-			!strings.HasPrefix(r.stderr, want) {
-			t.Errorf("%s: exit %d, %s", command, r.code, r.stderr)
+		if r := program.Run(t, "", command); r.Code != terminal.ExitUsage ||
+			!strings.HasPrefix(r.Stderr, want) {
+			t.Errorf("%s: exit %d, %s", command, r.Code, r.Stderr)
 		}
 	}
-	if r := connhub(t, "", "hubs"); r.code != terminal.ExitError || !strings.Contains(
-		r.stderr, "can't reach 127.0.0.1:1",
+	if r := program.Run(t, "", "hubs"); r.Code != terminal.ExitError || !strings.Contains(
+		r.Stderr, "can't reach 127.0.0.1:1",
 	) {
-		t.Errorf("hubs: exit %d, %s", r.code, r.stderr)
+		t.Errorf("hubs: exit %d, %s", r.Code, r.Stderr)
 	}
-	if r := connhub(t, "", "version"); r.code != terminal.ExitOK {
-		t.Errorf("version: exit %d, %s", r.code, r.stderr)
+	if r := program.Run(t, "", "version"); r.Code != terminal.ExitOK {
+		t.Errorf("version: exit %d, %s", r.Code, r.Stderr)
 	}
 }
 
 // What Kubernetes sets for Services named connhub, connhub-grpc and connhub-clients-2, with one
 // port and with named ones.
 func TestVariablesOfKubernetesAndOfTestsAreNoMistakes(t *testing.T) {
-	parser, err := newParser(&cli{}, nil, nil)
+	parser, err := newParser(&commandSet{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

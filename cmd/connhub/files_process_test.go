@@ -79,7 +79,7 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 		t.Errorf("the log does not tell that the file limit leaves 32 clients: %v", line)
 	}
 	began := time.Now()
-	mustRun(t, "hubs", "--addr", p.Control)
+	program.MustRun(t, "hubs", "--addr", p.Control)
 	alone := time.Since(began) // with the reading of the command line
 	silent(t, p.Clients, strangers)
 	silent(t, p.Control, strangers)
@@ -106,9 +106,9 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	within(t, p, alone, "/healthz", func() error { return askHealth(t.Context(), p.Ops) })
 	for _, command := range [][]string{{"send", "--everyone", "hello"}, {"hubs"}} {
 		within(t, p, alone, "connhub "+command[0], func() error {
-			if r := connhub(t, "", append(command, "--addr",
-				p.Control)...); r.code != terminal.ExitOK {
-				return fmt.Errorf("exit %d: %s", r.code, r.stderr)
+			if r := program.Run(t, "", append(command, "--addr",
+				p.Control)...); r.Code != terminal.ExitOK {
+				return fmt.Errorf("exit %d: %s", r.Code, r.Stderr)
 			}
 			return nil
 		})

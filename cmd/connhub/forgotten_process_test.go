@@ -35,7 +35,7 @@ func (p *process) isAnother(t *testing.T, than, reason string) {
 		return strings.Count(p.log.String(), `"msg":"ready"`) == 2
 	})
 	bob := testkit.DialClient(t, p.Clients, "user=bob")
-	_ = mustRun(t, "send", "--addr="+p.Control, "--user=bob", "welcome")
+	_ = program.MustRun(t, "send", "--addr="+p.Control, "--user=bob", "welcome")
 	if got := testkit.NextMessage(t, bob); got != "welcome" {
 		t.Errorf("got %q", got)
 	}
@@ -44,7 +44,8 @@ func (p *process) isAnother(t *testing.T, than, reason string) {
 	) {
 		t.Error("the metrics don't count it")
 	}
-	if list := mustRun(t, "hubs", "--json", "--addr="+p.Control); strings.Contains(list, than) {
+	if list := program.MustRun(t, "hubs", "--json", "--addr="+p.Control); strings.Contains(list,
+		than) {
 		t.Errorf("the old one is still listed: %s", list)
 	}
 }

@@ -21,7 +21,7 @@ import (
 )
 
 // commandsWithKnobs returns the knobs of each hub command in a command line.
-func commandsWithKnobs(c *cli) map[string]knobs {
+func commandsWithKnobs(c *commandSet) map[string]knobs {
 	return map[string]knobs{"serve": knobsOf(&c.Serve), "dev": knobsOf(&c.Dev)}
 }
 
@@ -44,7 +44,7 @@ func hubFlags(t *testing.T, parser *kong.Kong, command string) map[string]*kong.
 
 func TestEachKnobHasAFlagAVariableAKeyADefaultAndHelp(t *testing.T) {
 	t.Parallel()
-	values := &cli{}
+	values := &commandSet{}
 	parser, err := newParser(values, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func sampleOf(t *testing.T, flag *kong.Flag) string {
 
 func TestAKnobHasTheSameValueFromFlagVariableAndFile(t *testing.T) {
 	for _, command := range hubCommands {
-		values := &cli{}
+		values := &commandSet{}
 		parser, err := newParser(values, nil, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +225,7 @@ var oddValues = []string{
 func TestNoErrorChangesTheValuesOfTheOperator(t *testing.T) {
 	t.Parallel()
 	dir, file := "--data-dir="+t.TempDir(), testkit.WriteFile(t, "file", "")
-	for command, all := range commandsWithKnobs(&cli{}) {
+	for command, all := range commandsWithKnobs(&commandSet{}) {
 		refuse := func(name, value string) []string {
 			args := []string{command, "--" + name + "=" + value}
 			switch {
@@ -313,7 +313,7 @@ func TestAPasswordInAURLIsInNoError(t *testing.T) {
 func TestHelpTellsTheLeastBytesForCalls(t *testing.T) {
 	t.Parallel()
 	least := "at least " + byteSize(control.MinCallBytes).String()
-	if help := mustRun(t, "serve", "--help"); !strings.Contains(
+	if help := program.MustRun(t, "serve", "--help"); !strings.Contains(
 		strings.Join(strings.Fields(help), " "), least,
 	) {
 		t.Errorf("the help does not say %q", least)

@@ -10,8 +10,10 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/connhub/connhub/cli"
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/build"
+	"github.com/connhub/connhub/load/bench"
 )
 
 const description = `A connection hub: it holds the WebSocket connections of browsers, phones and
@@ -21,21 +23,15 @@ const startWithDev = `
 
 Start with "connhub dev" and open the page that it names.`
 
-// cli is the command line.
-type cli struct {
+// commandSet is the command line.
+type commandSet struct {
 	Help helpFlag `short:"h" help:"Show help for a command."`
 
 	Dev   devCmd   `cmd:"" group:"Run a hub" help:"Run a hub on this machine to try things out, with a page to watch."`
 	Serve serveCmd `cmd:"" group:"Run a hub" help:"Run a hub."`
 
-	Send        sendCmd        `cmd:"" group:"Talk to a hub" help:"Send a message to connections, users, groups or everyone."`
-	Connections connectionsCmd `cmd:"" group:"Talk to a hub" help:"List, show and close connections."`
-	Groups      groupsCmd      `cmd:"" group:"Talk to a hub" help:"List and show groups, add and remove members."`
-	Permissions permissionsCmd `cmd:"" group:"Talk to a hub" help:"Grant, revoke and check what clients may do with groups."`
-	Events      eventsCmd      `cmd:"" group:"Talk to a hub" help:"Watch what clients do."`
-	Hubs        hubsCmd        `cmd:"" group:"Talk to a hub" help:"List the hubs."`
-	Token       tokenCmd       `cmd:"" group:"Talk to a hub" help:"Make a signed URL with which a client connects."`
-	Bench       benchCmd       `cmd:"" group:"Talk to a hub" help:"Measure a hub under load."`
+	cli.Commands
+	Bench bench.Command `cmd:"" group:"Talk to a hub" help:"Measure a hub under load."`
 
 	Version versionCmd `cmd:"" group:"Other" help:"Show the version of this binary."`
 }
@@ -78,7 +74,7 @@ func runProgram(ctx context.Context, args []string, t *terminal.Terminal) int {
 
 // commandLine is a parser and the values that it fills in. It is not safe for concurrent use.
 type commandLine struct {
-	values cli
+	values commandSet
 	parser *kong.Kong
 }
 
@@ -116,7 +112,7 @@ func (l *commandLine) runCommand(ctx context.Context, args []string, t *terminal
 	return terminal.ExitOK
 }
 
-func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
+func newParser(c *commandSet, stdout, stderr io.Writer) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("connhub"),
 		kong.Description(description+build.DevHint(startWithDev)),

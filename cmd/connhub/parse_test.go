@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/connhub/connhub/cli"
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/testkit"
@@ -29,10 +30,27 @@ func TestHelpOfEachCommandStaysAsItIs(t *testing.T) {
 		"help_events_tail.txt":       {"events", "tail", "--help"},
 		"help_token.txt":             {"token", "--help"},
 	} {
-		t.Run(name, func(t *testing.T) { testkit.CompareGolden(t, name, mustRun(t, args...)) })
+		t.Run(name, func(t *testing.T) {
+			testkit.CompareGolden(t, name, program.MustRun(t, args...))
+		})
 	}
-	if got, want := mustRun(t), mustRun(t, "--help"); got != want {
+	if got, want := program.MustRun(t), program.MustRun(t, "--help"); got != want {
 		t.Errorf("without a command:\n%s\nwant the help", got)
+	}
+}
+
+func TestHelpOfBenchesStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"help_bench.txt":         {"bench", "--help"},
+		"help_bench_fanout.txt":  {"bench", "fanout", "--help"},
+		"help_bench_unicast.txt": {"bench", "unicast", "--help"},
+		"help_bench_connect.txt": {"bench", "connect", "--help"},
+		"help_bench_idle.txt":    {"bench", "idle", "--help"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.CompareGolden(t, name, program.MustRun(t, args...))
+		})
 	}
 }
 
@@ -83,38 +101,16 @@ func TestUsageErrorsExit2WithOneLineAndAHint(t *testing.T) {
 		{[]string{"dev", "--config=/nowhere"}, "no such file"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
-			r := connhub(t, "", tt.args...)
-			first, _, _ := strings.Cut(r.stderr, "\n")
-			if r.code != terminal.ExitUsage ||
+			r := program.Run(t, "", tt.args...)
+			first, _, _ := strings.Cut(r.Stderr, "\n")
+			if r.Code != terminal.ExitUsage ||
 				!strings.HasPrefix(first, "connhub: ") || !strings.Contains(first, tt.want) {
-				t.Errorf("exit %d, stderr %q; want exit 2, %q", r.code, r.stderr, tt.want)
+				t.Errorf("exit %d, stderr %q; want exit 2, %q", r.Code, r.Stderr, tt.want)
 			}
-			if r.stdout != "" {
-				t.Errorf("stdout %q", r.stdout)
+			if r.Stdout != "" {
+				t.Errorf("stdout %q", r.Stdout)
 			}
 		})
-	}
-}
-
-func TestTargetFlagsRepeatAndKeepCommas(t *testing.T) {
-	t.Parallel()
-	c, err := parse(t, "send", "-c", "a.b", "-u", "ann, bob",
-		"--user=x", "-g", "blue", "--group=red",
-		"--except-connection=c", "--except-user=u,v", "--except-group=g", "-m", "a=1,b", "-m",
-		"c=d=e", "text")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := targetFlags{
-		Connection: []string{"a.b"}, User: []string{"ann, bob", "x"},
-		Group:            []string{"blue", "red"},
-		ExceptConnection: []string{"c"}, ExceptUser: []string{"u,v"}, ExceptGroup: []string{"g"},
-	}
-	if diff := cmp.Diff(want, c.Send.targetFlags); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff(map[string]string{"a": "1,b", "c": "d=e"}, c.Send.Metadata); diff != "" {
-		t.Error(diff)
 	}
 }
 
@@ -197,12 +193,12 @@ func TestConfigFileWithMistakesIsRefused(t *testing.T) {
 // Whom a command reaches must stand on its command line: a variable that is set by chance would be
 // a target. And a setting's variable must be found by its flag's name.
 func TestVariablesAreNamedAsTheirFlagsAndNeverATarget(t *testing.T) {
-	parser, err := newParser(&cli{}, nil, nil)
+	parser, err := newParser(&commandSet{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	targets := map[string]bool{}
-	for field := range reflect.TypeFor[targetFlags]().Fields() {
+	for field := range reflect.TypeFor[cli.TargetFlags]().Fields() {
 		targets[field.Name] = true
 	}
 	err = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
@@ -263,7 +259,8 @@ func TestByteSizesReadAndWriteTheirUnits(t *testing.T) {
 
 func TestVersionNamesTheBinary(t *testing.T) {
 	t.Parallel()
-	if got := mustRun(t, "version"); !strings.HasPrefix(got, "connhub "+build.Version()+" (go1.") {
+	if got := program.MustRun(t, "version"); !strings.HasPrefix(got,
+		"connhub "+build.Version()+" (go1.") {
 		t.Errorf("version: %q", got)
 	}
 }

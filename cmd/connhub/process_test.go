@@ -24,6 +24,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/node"
+	"github.com/connhub/connhub/node/nodetest"
 )
 
 // The promises of a shutdown: for calls in flight, for clients to go, for the last answers.
@@ -145,10 +146,9 @@ func (p *process) exitCodeWithin(t *testing.T, m *testkit.Meter, limit time.Dura
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// How many MiB are more than the kernel keeps on the way to a client that does not read: to a
-// narrow one the 4 MiB of the hub's socket (tcp_wmem), to another one the tens of its own socket
-// (tcp_rmem), too.
-const narrowFill, wideFill = 8, 24
+// narrowFill are more MiB than the kernel keeps on the way to a narrow client that does not read:
+// the 4 MiB of the socket of the hub (tcp_wmem).
+const narrowFill = 8
 
 // dialNarrow is dialClient for a client that does not read for now: its kernel keeps little for it,
 // so that it has little to read when it does.
@@ -163,28 +163,6 @@ func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 	}}
 	client := http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
 	return testkit.DialClientWith(t, address, query, &websocket.DialOptions{HTTPClient: &client})
-}
-
-// fill queues so many MiB for a user whose client does not read that no message can be written to
-// it. It returns how many the hub has taken: what neither the kernel nor the outbox holds is
-// dropped.
-func fill(t *testing.T, conn *grpc.ClientConn, user string, enough int) (queued int) {
-	t.Helper()
-	payload := bytes.Repeat([]byte("x"), 1<<20)
-	for range enough {
-		r, err := controlv1.NewDeliveryServiceClient(conn).Send(t.Context(), &controlv1.SendRequest{
-			Target: &controlv1.Target{Users: []string{user}}, Wait: controlv1.Wait_WAIT_QUEUED,
-			Message:        &controlv1.Message{Payload: &controlv1.Message_Binary{Binary: payload}},
-			OverflowPolicy: controlv1.OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(r.GetReceipt().GetDropped()) == 0 {
-			queued++
-		}
-	}
-	return queued
 }
 
 // answer is what a call came back with.
@@ -251,8 +229,8 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Fatalf("health before: %v, %v", r, err)
 	}
-	filled := fill(t, control, "slow", narrowFill)
-	fill(t, control, "stuck", narrowFill)
+	filled := nodetest.FillOutbox(t, control, "slow", narrowFill)
+	nodetest.FillOutbox(t, control, "stuck", narrowFill)
 	slowCall, stuckCall := sendAndWait(t, control, "slow"), sendAndWait(t, control, "stuck")
 	for _, user := range []string{"slow", "stuck"} {
 		waitForLast(t, control, user)
@@ -313,7 +291,7 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 	p := startProcess(t, devArgs(t)...)
 	dialNarrow(t, p.Clients, "user=stuck")
 	control := testkit.DialControl(t, p.Control)
-	fill(t, control, "stuck", narrowFill)
+	nodetest.FillOutbox(t, control, "stuck", narrowFill)
 	call := sendAndWait(t, control, "stuck")
 	waitForLast(t, control, "stuck")
 	p.signal(t, syscall.SIGINT)
@@ -388,7 +366,7 @@ func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 func TestTokensOfDevOutliveARestart(t *testing.T) {
 	args := devArgs(t)
 	first := startProcess(t, args...)
-	token := mustRun(t, "token", "--addr="+first.Control, "--user=ann", "--json")
+	token := program.MustRun(t, "token", "--addr="+first.Control, "--user=ann", "--json")
 	first.signal(t, syscall.SIGTERM)
 	if code := first.exitCode(t, 5*time.Second); code != 0 {
 		t.Fatalf("exit %d", code)

@@ -45,5 +45,5 @@ func TestNoGRPCDialGoesThroughAProxy(t *testing.T) {
 	first.seesHubs(t, 2)
 	second.seesHubs(t, 2)
 	_, port, _ = strings.Cut(first.Control, ":")
-	_ = mustRun(t, "hubs", "--addr=0.0.0.0:"+port)
+	_ = program.MustRun(t, "hubs", "--addr=0.0.0.0:"+port)
 }

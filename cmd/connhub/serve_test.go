@@ -192,19 +192,19 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := connhub(t, "", append([]string{"serve"}, tt.args...)...)
-			if r.code != terminal.ExitUsage || !strings.HasPrefix(
-				r.stderr, "connhub: the hub does not start:\n  - ",
+			r := program.Run(t, "", append([]string{"serve"}, tt.args...)...)
+			if r.Code != terminal.ExitUsage || !strings.HasPrefix(
+				r.Stderr, "connhub: the hub does not start:\n  - ",
 			) {
-				t.Fatalf("exit %d, %s", r.code, r.stderr)
+				t.Fatalf("exit %d, %s", r.Code, r.Stderr)
 			}
 			for _, want := range tt.want {
-				if strings.Count(r.stderr, want) != 1 {
-					t.Errorf("want once: %s\n%s", want, r.stderr)
+				if strings.Count(r.Stderr, want) != 1 {
+					t.Errorf("want once: %s\n%s", want, r.Stderr)
 				}
 			}
-			if got := strings.Count(r.stderr, "\n  - "); got != len(tt.want) {
-				t.Errorf("%d problems, want %d:\n%s", got, len(tt.want), r.stderr)
+			if got := strings.Count(r.Stderr, "\n  - "); got != len(tt.want) {
+				t.Errorf("%d problems, want %d:\n%s", got, len(tt.want), r.Stderr)
 			}
 		})
 	}
@@ -221,24 +221,24 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 	}
 	hub := nodetest.Start(t, func(p *node.Config) { *p = plan })
 	addr := "--addr=" + hub.Control
-	r := connhub(t, "", "hubs", addr)
-	if r.code != terminal.ExitError || !strings.Contains(
-		r.stderr, "(CREDENTIALS_INVALID). Give the secret with --secret-file",
+	r := program.Run(t, "", "hubs", addr)
+	if r.Code != terminal.ExitError || !strings.Contains(
+		r.Stderr, "(CREDENTIALS_INVALID). Give the secret with --secret-file",
 	) {
-		t.Errorf("without a secret: exit %d, %s", r.code, r.stderr)
+		t.Errorf("without a secret: exit %d, %s", r.Code, r.Stderr)
 	}
-	if r := connhub(
+	if r := program.Run(
 		t, "", "hubs", addr, "--secret-file="+testkit.WriteFile(t, "s", testkit.OtherSecret),
-	); r.code != terminal.ExitError || !strings.Contains(r.stderr, "CREDENTIALS_INVALID") {
-		t.Errorf("with a wrong one: exit %d, %s", r.code, r.stderr)
+	); r.Code != terminal.ExitError || !strings.Contains(r.Stderr, "CREDENTIALS_INVALID") {
+		t.Errorf("with a wrong one: exit %d, %s", r.Code, r.Stderr)
 	}
-	if r := connhub(
+	if r := program.Run(
 		t, "", "hubs", addr, "--secret-file="+testkit.WriteFile(t, "s", "# nothing\n"),
-	); r.code != terminal.ExitUsage || !strings.Contains(r.stderr, "no secret in") {
-		t.Errorf("with an empty file: exit %d, %s", r.code, r.stderr)
+	); r.Code != terminal.ExitUsage || !strings.Contains(r.Stderr, "no secret in") {
+		t.Errorf("with an empty file: exit %d, %s", r.Code, r.Stderr)
 	}
 	t.Setenv("CONNHUB_SECRET_FILE", c.Serve.BackendSecretFile[0])
-	if got := mustRun(t, "token", addr); !strings.HasPrefix(
+	if got := program.MustRun(t, "token", addr); !strings.HasPrefix(
 		got, "wss://hub.example/edge/client/hubs/default?access_token=",
 	) {
 		t.Errorf("token: %s", got)
@@ -348,11 +348,11 @@ func TestPublicURLSaysWhatBrowsersSay(t *testing.T) {
 
 func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 	t.Parallel()
-	r := connhub(t, "", "dev", "--listen-clients=:8080",
+	r := program.Run(t, "", "dev", "--listen-clients=:8080",
 		"--listen-ops=192.0.2.1:0", "--data-dir="+t.TempDir())
-	if r.code != terminal.ExitUsage ||
-		strings.Count(r.stderr, "dev listens on loopback only") != 2 {
-		t.Errorf("exit %d, %s", r.code, r.stderr)
+	if r.Code != terminal.ExitUsage ||
+		strings.Count(r.Stderr, "dev listens on loopback only") != 2 {
+		t.Errorf("exit %d, %s", r.Code, r.Stderr)
 	}
 
 	dir := filepath.Join(t.TempDir(), "a", "b")
@@ -390,12 +390,12 @@ func TestDevListensOnLoopbackOnlyAndKeepsItsKey(t *testing.T) {
 func TestTakenPortsAreAClearLine(t *testing.T) {
 	t.Parallel()
 	a, b := testkit.TakePort(t), testkit.TakePort(t)
-	r := connhub(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0",
+	r := program.Run(t, "", "dev", "--listen-clients="+a, "--listen-control=127.0.0.1:0",
 		"--listen-ops="+b, "--etcd-listen=127.0.0.1:0", "--data-dir="+t.TempDir(),
 		"--log-level=error")
 	want := "connhub: can't listen: --listen-clients " + a + ": the port is taken; is another " +
 		"hub running?; --listen-ops " + b + ": the port is taken; is another hub running?\n"
-	if r.code != terminal.ExitError || r.stderr != want {
-		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
+	if r.Code != terminal.ExitError || r.Stderr != want {
+		t.Errorf("exit %d, %q, want %q", r.Code, r.Stderr, want)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/config"
 	"github.com/connhub/connhub/internal/loopback"
+	"github.com/connhub/connhub/internal/publicurl"
 	"github.com/connhub/connhub/node/certificate"
 )
 
@@ -120,9 +121,9 @@ func (s *settings) planPublicURL(p *plan) error {
 		return nil
 	}
 	u, err := url.Parse(s.PublicURL)
-	want := wantedScheme
+	want := publicurl.WantedScheme
 	if err == nil {
-		want = checkPublicURL(u)
+		want = publicurl.Check(u)
 	}
 	if want != "" {
 		return fmt.Errorf("--public-url %s: want %s", config.QuoteURL(s.PublicURL), want)
@@ -140,20 +141,6 @@ func normalizeURL(u *url.URL) {
 	if implied != "" && u.Port() == implied {
 		u.Host = strings.TrimSuffix(u.Host, ":"+implied)
 	}
-}
-
-// wantedScheme is the first demand on a URL that clients see.
-const wantedScheme = "http(s):// or ws(s):// and a host"
-
-// checkPublicURL returns the demand that a URL does not meet, or "".
-func checkPublicURL(u *url.URL) (want string) {
-	switch {
-	case u.Host == "" || !slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme):
-		return wantedScheme
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return "no user, query or fragment"
-	}
-	return ""
 }
 
 // tryDev is the hint for a person without a configuration.

@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/internal/devdir"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/node"
 	"github.com/connhub/connhub/node/nodetest"
@@ -79,7 +80,7 @@ func TestTheFirstTokenKeySignsAndEachChecks(t *testing.T) {
 			t.Errorf("signed with %s: comes in %v", key, have)
 		}
 	}
-	url := mustRun(t, "token", "--addr="+hub.Control,
+	url := program.MustRun(t, "token", "--addr="+hub.Control,
 		"--secret-file="+testkit.WriteFile(t, "s", testkit.SomeSecret),
 		"--role=webpubsub.sendToGroup")
 	_, token, _ := strings.Cut(strings.TrimSpace(url), "access_token=")
@@ -121,11 +122,11 @@ func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
 func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "jwks.json")
-	r := connhub(t, "", serveArgs(t, "--token-jwks="+missing, "--log-level=error")...)
-	if r.code != terminal.ExitError ||
-		r.stderr != "connhub: --token-jwks: set of public keys: open "+
+	r := program.Run(t, "", serveArgs(t, "--token-jwks="+missing, "--log-level=error")...)
+	if r.Code != terminal.ExitError ||
+		r.Stderr != "connhub: --token-jwks: set of public keys: open "+
 			missing+": no such file or directory\n" {
-		t.Errorf("exit %d, %s", r.code, r.stderr)
+		t.Errorf("exit %d, %s", r.Code, r.Stderr)
 	}
 	// With public keys alone there is nothing to sign with.
 	c, err := parse(t, "serve", "--single-hub", "--token-jwks=https://issuer.example/jwks",
@@ -149,15 +150,15 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 		"wss://hub.example":        "https://hub.example",
 		"ws://127.0.0.1:8081":      "http://127.0.0.1:8081",
 	} {
-		r := connhub(t, "", "token", "--connection-string",
+		r := program.Run(t, "", "token", "--connection-string",
 			"--token-key-file="+key, "--token-key-file=/nowhere", "--public-url="+public)
 		if want := "Endpoint=" + endpoint +
-			";AccessKey=" + testkit.SomeKey + ";Version=1.0;\n"; r.code != terminal.ExitOK ||
-			r.stdout != want {
-			t.Errorf("exit %d, %q, want %q", r.code, r.stdout, want)
+			";AccessKey=" + testkit.SomeKey + ";Version=1.0;\n"; r.Code != terminal.ExitOK ||
+			r.Stdout != want {
+			t.Errorf("exit %d, %q, want %q", r.Code, r.Stdout, want)
 		}
-		if strings.Contains(r.stderr, testkit.SomeKey) {
-			t.Errorf("the key is in what is said beside it: %s", r.stderr)
+		if strings.Contains(r.Stderr, testkit.SomeKey) {
+			t.Errorf("the key is in what is said beside it: %s", r.Stderr)
 		}
 	}
 	for _, c := range []struct{ key, public, want string }{
@@ -168,10 +169,10 @@ func TestAConnectionStringIsWhatServerSDKsTake(t *testing.T) {
 		{"/nowhere", "https://x", "no such file"},
 		{key, "ftp://x", "--public-url ftp://x: want"},
 	} {
-		r := connhub(t, "", "token", "--connection-string",
+		r := program.Run(t, "", "token", "--connection-string",
 			"--token-key-file="+c.key, "--public-url="+c.public)
-		if r.code != terminal.ExitUsage || !strings.Contains(r.stderr, c.want) || r.stdout != "" {
-			t.Errorf("%s: exit %d, %q, %s", c.want, r.code, r.stdout, r.stderr)
+		if r.Code != terminal.ExitUsage || !strings.Contains(r.Stderr, c.want) || r.Stdout != "" {
+			t.Errorf("%s: exit %d, %q, %s", c.want, r.Code, r.Stdout, r.Stderr)
 		}
 	}
 }
@@ -183,15 +184,15 @@ func TestTheConnectionStringOfDevNeedsNoFlags(t *testing.T) {
 		"--user=ann", "--group=g", "--role=webpubsub.sendToGroup", "--label=k=v",
 	} {
 		name, _, _ := strings.Cut(flag, "=")
-		if r := connhub(t, "", "token", "--connection-string",
-			flag); r.code != terminal.ExitUsage ||
-			!strings.Contains(r.stderr, name+" has no effect with --connection-string") {
-			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
+		if r := program.Run(t, "", "token", "--connection-string",
+			flag); r.Code != terminal.ExitUsage ||
+			!strings.Contains(r.Stderr, name+" has no effect with --connection-string") {
+			t.Errorf("%s: exit %d, %s", flag, r.Code, r.Stderr)
 		}
 	}
-	if r := connhub(t, "", "token", "--connection-string"); r.code != terminal.ExitUsage ||
-		!strings.Contains(r.stderr, "there is no key of connhub dev yet") {
-		t.Errorf("before: exit %d, %s", r.code, r.stderr)
+	if r := program.Run(t, "", "token", "--connection-string"); r.Code != terminal.ExitUsage ||
+		!strings.Contains(r.Stderr, "there is no key of connhub dev yet") {
+		t.Errorf("before: exit %d, %s", r.Code, r.Stderr)
 	}
 	c := &devCmd{}
 	if err := c.setDataDir(); err != nil {
@@ -200,13 +201,13 @@ func TestTheConnectionStringOfDevNeedsNoFlags(t *testing.T) {
 	if _, err := c.tokenKey(); err != nil {
 		t.Fatal(err)
 	}
-	key, err := os.ReadFile(filepath.Join(c.DataDir, tokenKeyName))
+	key, err := os.ReadFile(filepath.Join(c.DataDir, devdir.TokenKey))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := "Endpoint=http://127.0.0.1:8080;AccessKey=" +
 		strings.TrimSpace(string(key)) + ";Version=1.0;\n"
-	if got := mustRun(t, "token", "--connection-string"); got != want {
+	if got := program.MustRun(t, "token", "--connection-string"); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
