@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -274,5 +275,5 @@ func TestAForwardedCallThatIsUnknownIsRefused(t *testing.T) {
 	later := &peerv1.Forward{Sequence: 1}
 	later.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
 	err := errorIn(executed(t, &executor{f.hub, nil, slogTo(f.log)}, later))
-	holdError(t, failure.ToStatus(err), codes.Unimplemented, "UNKNOWN_METHOD")
+	failuretest.HoldError(t, failure.ToStatus(err), codes.Unimplemented, "UNKNOWN_METHOD")
 }

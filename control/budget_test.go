@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -24,7 +25,7 @@ func small(c *Config) { c.CallBytes = MinCallBytes }
 // holdExhausted fails unless an error says that the caller holds too much, and when to try again.
 func holdExhausted(t *testing.T, err error) {
 	t.Helper()
-	holdError(t, err, codes.ResourceExhausted, "TOO_MANY_CALLS")
+	failuretest.HoldError(t, err, codes.ResourceExhausted, "TOO_MANY_CALLS")
 	for _, detail := range status.Convert(err).Details() {
 		if retry, ok := detail.(*errdetails.RetryInfo); ok &&
 			retry.GetRetryDelay().AsDuration() > 0 {

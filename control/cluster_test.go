@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/discovery"
@@ -231,7 +232,7 @@ func TestARetryThroughAnotherHubDeliversWhatIsLeftOut(t *testing.T) {
 	}
 	other := &controlv1.SendRequest{Target: users("ann"), Message: text("y"), RequestId: "r"}
 	_, err := c.hubs[2].delivery.Send(t.Context(), other)
-	holdError(t, err, codes.AlreadyExists, "REQUEST_ID_REUSED")
+	failuretest.HoldError(t, err, codes.AlreadyExists, "REQUEST_ID_REUSED")
 }
 
 func TestGroupVerbsReachEveryHub(t *testing.T) {
@@ -260,7 +261,7 @@ func TestGroupVerbsReachEveryHub(t *testing.T) {
 	)
 	hold(t, err, &controlv1.RemoveFromGroupsResponse{Matched: 3, Removed: 12}, removed)
 	_, err = c.hubs[2].groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "old"})
-	holdError(t, err, codes.NotFound, "GROUP_NOT_FOUND")
+	failuretest.HoldError(t, err, codes.NotFound, "GROUP_NOT_FOUND")
 	holdReceipt(t, &controlv1.Receipt{}, c.hubs[2].send(
 		t, &controlv1.SendRequest{Target: groupsTarget("old"), Message: text("x")},
 	))
@@ -276,7 +277,7 @@ func TestClosingCountsAtEveryHubFirst(t *testing.T) {
 	_, err := c.hubs[0].connections.CloseConnections(
 		t.Context(), &controlv1.CloseConnectionsRequest{Target: everyone(), MaxMatched: 5},
 	)
-	holdError(t, err, codes.FailedPrecondition, "TOO_MANY_MATCHED")
+	failuretest.HoldError(t, err, codes.FailedPrecondition, "TOO_MANY_MATCHED")
 	for _, f := range c.hubs {
 		if f.hub.Len() != 2 {
 			t.Errorf("a hub has %d left", f.hub.Len())
@@ -364,12 +365,12 @@ func TestConnectionsAreFoundFromEveryHub(t *testing.T) {
 	_, err := c.hubs[0].connections.GetConnection(
 		t.Context(), &controlv1.GetConnectionRequest{Connection: unknown},
 	)
-	holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
+	failuretest.HoldError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
 	gone := string(c.hubs[1].hub.ID()) + unknown[8:]
 	_, err = c.hubs[0].connections.GetConnection(
 		t.Context(), &controlv1.GetConnectionRequest{Connection: gone},
 	)
-	holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
+	failuretest.HoldError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
 }
 
 // pagesOf lists connections page by page.
@@ -412,13 +413,13 @@ func TestAHubThatWentWithoutAWordIsNamed(t *testing.T) {
 	_, err := c.hubs[0].delivery.Send(t.Context(), &controlv1.SendRequest{
 		Target: users("nobody"), Message: text("x"), RequireAllHubs: true,
 	})
-	holdError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
+	failuretest.HoldError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
 	_, err = c.hubs[0].connections.GetConnection(
 		t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())},
 	)
-	holdError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
+	failuretest.HoldError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
 	_, err = c.hubs[0].groups.GetGroup(t.Context(), &controlv1.GetGroupRequest{Group: "lobby"})
-	holdError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
+	failuretest.HoldError(t, err, codes.Unavailable, "HUBS_UNREACHABLE")
 	added, err := c.hubs[0].groups.AddToGroups(
 		t.Context(), &controlv1.AddToGroupsRequest{Target: users("ann"), Groups: []string{"g"}},
 	)
@@ -452,7 +453,7 @@ func TestAnIDOfAnotherRequestDeliversNothingElsewhere(t *testing.T) {
 	_, err := c.hubs[0].delivery.Send(t.Context(), &controlv1.SendRequest{
 		Target: users("ann", "bob"), Message: text("y"), RequestId: "r",
 	})
-	holdError(t, err, codes.AlreadyExists, "REQUEST_ID_REUSED")
+	failuretest.HoldError(t, err, codes.AlreadyExists, "REQUEST_ID_REUSED")
 	c.hubs[0].send(t, &controlv1.SendRequest{
 		Target: users("bob"), Message: text("z"), Wait: controlv1.Wait_WAIT_WRITTEN,
 	})
@@ -468,7 +469,7 @@ func TestAHubThatLeavesRefusesBackendsAndAnswersHubs(t *testing.T) {
 	leaving.server.Leave()
 	<-leaving.server.Quiet()
 	_, err := leaving.hubs.ListHubs(t.Context(), &controlv1.ListHubsRequest{})
-	holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+	failuretest.HoldError(t, err, codes.Unavailable, "SHUTTING_DOWN")
 	info := connection.Info()
 	got, err := c.hubs[0].connections.GetConnection(
 		t.Context(), &controlv1.GetConnectionRequest{Connection: string(connection.ID())},

@@ -7,57 +7,22 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/failure/failuretest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// details returns the details that an error may carry, nil for those that it does not.
-func details(err error) (
-	info *errdetails.ErrorInfo, bad *errdetails.BadRequest, retry *errdetails.RetryInfo,
-) {
-	for _, detail := range status.Convert(err).Details() {
-		switch d := detail.(type) {
-		case *errdetails.ErrorInfo:
-			info = d
-		case *errdetails.BadRequest:
-			bad = d
-		case *errdetails.RetryInfo:
-			retry = d
-		}
-	}
-	return info, bad, retry
-}
-
-// holdError fails unless err has this code and reason and is a complete error of the API.
-func holdError(t *testing.T, err error, code codes.Code, reason string) {
-	t.Helper()
-	if status.Code(err) != code {
-		t.Fatalf("have %v, want %v", err, code)
-	}
-	info, bad, retry := details(err)
-	if info.GetReason() != reason || info.GetDomain() != "connhub" {
-		t.Errorf("have reason %q in domain %q, want %q", info.GetReason(), info.GetDomain(), reason)
-	}
-	if (retry != nil) != (code == codes.Unavailable || code == codes.ResourceExhausted) {
-		t.Errorf("%v: RetryInfo %v", code, retry)
-	}
-	if (bad != nil) != (code == codes.InvalidArgument) {
-		t.Errorf("%v: BadRequest %v", code, bad)
-	}
-}
-
 // holdFieldError fails unless err is about this field. The description must hold the given text.
 func holdFieldError(t *testing.T, err error, reason, field, description string) {
 	t.Helper()
-	holdError(t, err, codes.InvalidArgument, reason)
-	_, bad, _ := details(err)
+	failuretest.HoldError(t, err, codes.InvalidArgument, reason)
+	_, bad, _ := failuretest.DetailsOf(err)
 	violation := bad.GetFieldViolations()[0]
 	have := violation.GetDescription()
 	if violation.GetField() != field || have == "" || !strings.Contains(have, description) {
@@ -604,7 +569,9 @@ func TestEveryOtherErrorHasItsReason(t *testing.T) {
 			},
 		},
 	} {
-		t.Run(c.name, func(t *testing.T) { holdError(t, c.do(t.Context(), f), c.code, c.reason) })
+		t.Run(c.name, func(t *testing.T) {
+			failuretest.HoldError(t, c.do(t.Context(), f), c.code, c.reason)
+		})
 	}
 	if f.hub.Len() != 2 {
 		t.Errorf("%d connections are left of 2", f.hub.Len())
@@ -613,7 +580,7 @@ func TestEveryOtherErrorHasItsReason(t *testing.T) {
 
 func TestWithoutAKeyNoTokenIsIssued(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Tokens, c.PublicURL = nil, nil })
-	holdError(t, issuing(
+	failuretest.HoldError(t, issuing(
 		&controlv1.IssueClientTokenRequest{},
 	)(t.Context(), f), codes.FailedPrecondition, "NO_SIGNING_KEY")
 }
@@ -624,5 +591,5 @@ func TestALeavingHubSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := asking(func(*controlv1.SendRequest) {})(t.Context(), f)
-	holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+	failuretest.HoldError(t, err, codes.Unavailable, "SHUTTING_DOWN")
 }

@@ -15,6 +15,7 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
@@ -53,7 +54,7 @@ func TestEveryMethodAsksForTheRightCredentials(t *testing.T) {
 				t.Run(c.name+method, func(t *testing.T) {
 					// Refused before it is read: what it says makes no difference.
 					err := invokeRaw(t.Context(), conn, method, []byte("\xff"))
-					holdError(t, err, c.code, c.reason)
+					failuretest.HoldError(t, err, c.code, c.reason)
 				})
 			}
 		}
@@ -75,7 +76,7 @@ func TestCredentialsAreTakenOnceAndInAnyCaseOfTheScheme(t *testing.T) {
 	}
 	twice := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+backendSecret)
 	_, err := f.hubs.ListHubs(twice, &controlv1.ListHubsRequest{})
-	holdError(t, err, codes.Unauthenticated, "CREDENTIALS_INVALID")
+	failuretest.HoldError(t, err, codes.Unauthenticated, "CREDENTIALS_INVALID")
 }
 
 func TestUnknownMethodsAreToldToThoseWhoMayKnow(t *testing.T) {
@@ -123,7 +124,8 @@ func TestUnknownMethodsAreToldToThoseWhoMayKnow(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			holdError(t, invokeRaw(t.Context(), c.conn, c.method, nil), c.code, c.reason)
+			err := invokeRaw(t.Context(), c.conn, c.method, nil)
+			failuretest.HoldError(t, err, c.code, c.reason)
 		})
 	}
 }
@@ -152,7 +154,7 @@ func TestInsecureServersTakeEverybodyForABackendOrAHub(t *testing.T) {
 	); err != nil {
 		t.Error(err)
 	}
-	holdError(t, invokeRaw(
+	failuretest.HoldError(t, invokeRaw(
 		t.Context(), conn, "/connhub.peer.v1.PeerService/Data", nil,
 	), codes.Unimplemented, "UNKNOWN_METHOD")
 }
@@ -176,7 +178,7 @@ func TestStreamsGoThroughTheSameDoor(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = stream.Recv()
-			holdError(t, err, c.code, c.reason)
+			failuretest.HoldError(t, err, c.code, c.reason)
 		})
 	}
 	// A probe needs nothing; a stream would cost the hub as long as a stranger likes.
@@ -190,7 +192,7 @@ func TestStreamsGoThroughTheSameDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = watch.Recv()
-	holdError(t, err, codes.Unauthenticated, "CREDENTIALS_INVALID")
+	failuretest.HoldError(t, err, codes.Unauthenticated, "CREDENTIALS_INVALID")
 }
 
 func TestReflectionTellsTheServicesToABackend(t *testing.T) {

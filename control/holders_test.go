@@ -17,6 +17,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/control/failure/failuretest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 )
 
@@ -86,7 +87,7 @@ func TestABackendWithAllConnectionsKeepsNobodyOut(t *testing.T) {
 		}
 	}
 	_, err = stream()
-	holdError(t, err, codes.ResourceExhausted, "TOO_MANY_CONNECTIONS")
+	failuretest.HoldError(t, err, codes.ResourceExhausted, "TOO_MANY_CONNECTIONS")
 
 	for i := range 5 {
 		if _, err := controlv1.NewDeliveryServiceClient(dial()).Send(t.Context(),

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/connhub/connhub/control/failure/failuretest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	eventsv1 "github.com/connhub/connhub/gen/connhub/events/v1"
 )
@@ -65,10 +66,10 @@ func TestAServiceOfTheConfigurationIsForBackendsThatKeepItsRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &guest{end: make(chan error)}
 		f := newFixture(t, func(c *Config) { c.Services = []Service{g.register} })
-		holdError(t, invokeRaw(
+		failuretest.HoldError(t, invokeRaw(
 			t.Context(), f.dial(t, ""), guestMethod, nil,
 		), codes.Unauthenticated, "CREDENTIALS_INVALID")
-		holdError(t, invokeRaw(t.Context(), f.dial(t, "Bearer "+
+		failuretest.HoldError(t, invokeRaw(t.Context(), f.dial(t, "Bearer "+
 			peerSecret), guestMethod, nil), codes.PermissionDenied, "ROLE_NOT_ALLOWED")
 		holdFieldError(t, invokeRaw(
 			t.Context(), f.conn, guestMethod, []byte("\xff"),
@@ -112,7 +113,7 @@ func TestAServiceOfTheConfigurationIsForBackendsThatKeepItsRules(t *testing.T) {
 			s := open()
 			g.end <- c.err
 			_, err := s.Recv()
-			holdError(t, err, c.code, c.reason)
+			failuretest.HoldError(t, err, c.code, c.reason)
 		}
 		s = open()
 		g.end <- guestError{"subscription"}
@@ -143,7 +144,7 @@ func TestStreamsOfAServiceOfTheConfigurationAreItsOwnToEnd(t *testing.T) {
 		_, err = f.delivery.Send(
 			t.Context(), &controlv1.SendRequest{Target: everyone(), Message: text("x")},
 		)
-		holdError(t, err, codes.Unavailable, "SHUTTING_DOWN")
+		failuretest.HoldError(t, err, codes.Unavailable, "SHUTTING_DOWN")
 
 		stopped := make(chan error)
 		go func() { stopped <- f.server.Shutdown(t.Context()) }()

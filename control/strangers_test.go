@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http2"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -224,7 +225,7 @@ func TestEveryOpenMethodIsBoundedAndEveryOtherIsClosed(t *testing.T) {
 			continue
 		}
 		err := invokeRaw(t.Context(), stranger, method, nil)
-		holdError(t, err, 16, "CREDENTIALS_INVALID")
+		failuretest.HoldError(t, err, 16, "CREDENTIALS_INVALID")
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
@@ -201,7 +202,7 @@ func TestARequestIDDeliversOnceThroughStreamsAndSends(t *testing.T) {
 	holdReceipt(t, &controlv1.Receipt{
 		Matched: 1, Written: 1, NotAckable: 1, Duplicate: true,
 	}, b.receipt(t, 2))
-	holdError(
+	failuretest.HoldError(
 		t, status.ErrorProto(b.results[3].GetError()), codes.AlreadyExists, "REQUEST_ID_REUSED",
 	)
 	holdReceipt(t, &controlv1.Receipt{
@@ -337,7 +338,7 @@ func TestAPanicIsTheErrorOfItsSend(t *testing.T) {
 	if err := b.end(t); err != nil || len(b.results) != 3 {
 		t.Fatalf("%v with %d results", err, len(b.results))
 	}
-	holdError(t, status.ErrorProto(b.results[2].GetError()), codes.Internal, "INTERNAL")
+	failuretest.HoldError(t, status.ErrorProto(b.results[2].GetError()), codes.Internal, "INTERNAL")
 	if strings.Contains(b.results[2].String(), "secret") {
 		t.Errorf("leaked: %v", b.results[2])
 	}

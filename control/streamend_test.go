@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
@@ -255,7 +256,7 @@ func TestAStreamHearsThatTheHubLeaves(t *testing.T) {
 				if status.Code(err) != c.code {
 					t.Errorf("have %v, want %v", err, c.code)
 				} else if c.reason != "" {
-					holdError(t, err, c.code, c.reason)
+					failuretest.HoldError(t, err, c.code, c.reason)
 				}
 				if err := <-stopped; (err != nil) != (c.may < c.wait) {
 					t.Errorf("shutdown: %v", err)
@@ -292,7 +293,7 @@ func TestWhatAHubHasNotTakenWhenItLeavesIsNotSent(t *testing.T) {
 		synctest.Wait()
 		stopped := make(chan error)
 		go func() { stopped <- f.server.Shutdown(t.Context()) }()
-		holdError(t, b.end(t), codes.Unavailable, "SHUTTING_DOWN")
+		failuretest.HoldError(t, b.end(t), codes.Unavailable, "SHUTTING_DOWN")
 		if b.goingAway.GetLastAccepted() != maxUnanswered ||
 			len(b.results) != maxUnanswered || ann.received() != "" {
 			t.Errorf("%v, %d results, received %q", b.goingAway, len(b.results), ann.received())

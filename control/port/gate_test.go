@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 var (
@@ -42,7 +43,7 @@ func enter(p *gate, who auth.Identity) (visitor, bool) {
 func TestAPortThatIsFullClosesStrangersFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, known = 16, 14
-		p := newGate(slogTo(&buffer{}), most)
+		p := newGate(slogTo(&testkit.LockedBuffer{}), most)
 		var strangers []visitor
 		for i := range most/2 + 1 {
 			if i == most/2 {
@@ -106,7 +107,7 @@ func closeAll(p *gate) {
 func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, known = 16, 14
-		log := &buffer{}
+		log := &testkit.LockedBuffer{}
 		p := newGate(slogTo(log), most)
 		greedy := auth.Identity{Role: auth.RoleBackend, Name: "backend:greedy"}
 		var held []visitor

@@ -17,9 +17,11 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/failure/failuretest"
 	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // strayService is registered, but nobody thought of its role.
@@ -71,7 +73,7 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			log := &buffer{}
+			log := &testkit.LockedBuffer{}
 			g := &Guard{
 				calls: newInFlight(), secrets: newSecrets(t),
 				logger: slogTo(log), served: map[string]bool{
@@ -88,9 +90,9 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 				},
 				func(context.Context, any) (any, error) { return nil, c.fail() })
 			if c.logged == "" {
-				holdError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
+				failuretest.HoldError(t, err, codes.NotFound, "CONNECTION_NOT_FOUND")
 			} else {
-				holdError(t, err, codes.Internal, "INTERNAL")
+				failuretest.HoldError(t, err, codes.Internal, "INTERNAL")
 			}
 			if strings.Contains(fmt.Sprint(status.Convert(err).Proto()), secret) {
 				t.Errorf("leaked: %v", err)
@@ -109,7 +111,7 @@ func TestWhatIsInsideStaysInside(t *testing.T) {
 }
 
 func TestAPanicInAStreamIsAnInternalError(t *testing.T) {
-	log := &buffer{}
+	log := &testkit.LockedBuffer{}
 	g := &Guard{
 		calls: newInFlight(), logger: slogTo(log),
 		metrics: newTestMetrics(t), leaving: t.Context(), served: map[string]bool{
@@ -120,7 +122,7 @@ func TestAPanicInAStreamIsAnInternalError(t *testing.T) {
 		FullMethod: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 	},
 		func(any, grpc.ServerStream) error { panic("secret") })
-	holdError(t, err, codes.Internal, "INTERNAL")
+	failuretest.HoldError(t, err, codes.Internal, "INTERNAL")
 	if !strings.Contains(log.String(), "secret") {
 		t.Errorf("logged %q", log)
 	}
@@ -136,7 +138,7 @@ func TestStreamsOfPeersAreNotEndedByLeaving(t *testing.T) {
 		"/grpc.health.v1.Health/Watch":                              false,
 	} {
 		g := &Guard{
-			calls: newInFlight(), logger: slogTo(&buffer{}),
+			calls: newInFlight(), logger: slogTo(&testkit.LockedBuffer{}),
 			metrics: newTestMetrics(t), leaving: leaving, served: map[string]bool{method: true},
 		}
 		ctx, err := g.tapHeaders(t.Context(), &tap.Info{FullMethodName: method})

@@ -4,16 +4,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,37 +38,6 @@ func newSecrets(t testing.TB) *auth.Secrets {
 	return secrets
 }
 
-// buffer collects a log.
-type buffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func slogTo(b *buffer) *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
-
-// holdError fails unless err has a code and a reason of the API.
-func holdError(t *testing.T, err error, code codes.Code, reason string) {
-	t.Helper()
-	if status.Code(err) != code {
-		t.Fatalf("have %v, want %v", err, code)
-	}
-	for _, detail := range status.Convert(err).Details() {
-		info, ok := detail.(*errdetails.ErrorInfo)
-		if ok && info.GetReason() == reason && info.GetDomain() == "connhub" {
-			return
-		}
-	}
-	t.Errorf("have %v, want the reason %q", err, reason)
+func slogTo(b *testkit.LockedBuffer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(b, nil))
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/connhub/connhub/internal/testkit"
 )
 
 // Newcomers, however many, end no handshake that goes on, whatever its address.
@@ -18,7 +20,7 @@ func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newGate(slogTo(&buffer{}), 0)
+				p := newGate(slogTo(&testkit.LockedBuffer{}), 0)
 				backend := &addressedConn{from: "192.0.2.1"}
 				in := p.addAccepted(backend)
 				var others []*addressedConn
@@ -73,7 +75,7 @@ func (c *addressedConn) Close() error {
 
 func TestStrangersAreFewWhateverTheirAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &buffer{}
+		log := &testkit.LockedBuffer{}
 		p := newGate(slogTo(log), 0)
 		conns := make([]*addressedConn, 2*maxStrangers)
 		var last *inbound
