@@ -17,10 +17,11 @@ const (
 	LinkTimeout = 10 * time.Second
 	// DialTimeout is the most time for a dial, including the Hello and its answer.
 	DialTimeout = 5 * time.Second
-	// After a link or a dial ends, the next dial waits for RedialFirst. The wait doubles with each
-	// failure, up to RedialMost.
+	// RedialFirst is the wait for the next dial after a link or a dial has ended. The wait doubles
+	// with each failure.
 	RedialFirst = 100 * time.Millisecond
-	RedialMost  = 5 * time.Second // see RedialFirst
+	// RedialMost is the longest wait for the next dial.
+	RedialMost = 5 * time.Second
 )
 
 // PeerState is the state of a peer as this hub sees it.
