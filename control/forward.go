@@ -20,8 +20,9 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// This file has both ends of a forwarded call. The entry hub, which a backend called, encodes it.
-// The hub with the connections carries it out.
+// This file has both ends of a forwarded send, and the executor of all calls. The entry hub, which
+// a backend called, encodes a send. The hub with the connections carries it out. The other verbs
+// are in verb.go, publishes in publish.go.
 
 // returnTime is by how much a wait at a peer ends early, so that its receipt is back in time. It is
 // at most a tenth of the wait.

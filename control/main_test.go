@@ -42,7 +42,7 @@ type fixture struct {
 	server   *Server
 	tokens   *auth.TokenKey
 	metrics  *prometheus.Registry
-	log      *buffer
+	log      *testkit.LockedBuffer
 	listener *bufconn.Listener
 
 	conn        *grpc.ClientConn // a backend's
@@ -56,7 +56,8 @@ type fixture struct {
 func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{
-		metrics: prometheus.NewRegistry(), log: &buffer{}, listener: bufconn.Listen(1 << 20),
+		metrics: prometheus.NewRegistry(), log: &testkit.LockedBuffer{},
+		listener: bufconn.Listen(1 << 20),
 	}
 	f.hub = newHub(t)
 	var err error
@@ -194,24 +195,6 @@ func (f *fixture) dialer() func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, _ string) (net.Conn, error) {
 		return f.listener.DialContext(ctx)
 	}
-}
-
-// buffer collects a log.
-type buffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // frameEnd ends a frame: a wire has no empty frames.

@@ -147,7 +147,7 @@ func (s *sending) queueForHubs(to []mesh.Destination) error {
 	return nil
 }
 
-// deliver does this hub's part.
+// deliverHere does this hub's part.
 func (s *sending) deliverHere(ctx context.Context) error {
 	delivery, err := s.router.hub.Deliver(ctx, &s.outgoing.send)
 	if errors.Is(err, hub.ErrShuttingDown) && s.others != nil {

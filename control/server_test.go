@@ -30,9 +30,10 @@ import (
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/testkit"
 )
 
-func slogTo(b *buffer) *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
+func slogTo(b *testkit.LockedBuffer) *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
 
 func TestNewNamesAllThatIsWrong(t *testing.T) {
 	for _, c := range []struct {

@@ -87,7 +87,7 @@ func (b *board) countMembers() int {
 	return len(b.latest.Members)
 }
 
-// lapsed returns the lapsed hubs of the latest Snapshot.
+// lapsedMembers returns the lapsed hubs of the latest Snapshot.
 func (b *board) lapsedMembers() map[string]Member {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -125,7 +125,7 @@ func (m *Moves) Apply(id ConnectionID, op Op) error {
 	return nil
 }
 
-// countWritten counts messages as written that the old hub has written.
+// countShadowWritten counts messages as written that the old hub has written.
 func countShadowWritten(s *State, sequence uint64) {
 	for n := s.Written; n < sequence; n++ {
 		s.Outbox.entryAt(int(n - s.Acked)).tally.countWrite(true)

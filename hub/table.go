@@ -112,7 +112,7 @@ func (b *bucket[V]) removeLocked(hash uint64, name string) {
 	}
 }
 
-// allLocked calls yield for every value.
+// eachValueLocked calls yield for every value.
 func (b *bucket[V]) eachValueLocked(yield func(V)) {
 	for _, v := range b.entries {
 		yield(v)

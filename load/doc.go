@@ -5,8 +5,8 @@
 // `connhub bench` opens thousands of clients in a process. It reports how many messages arrived and
 // how long each message was on its way. A client library made for applications costs more than the
 // hub under test; here a client is a socket, a goroutine and 512 bytes. A client does the opening
-// handshake, reads frames, answers pings, and closes. It sends no messages. The package imports
-// nothing else of the project, so a fault of the hub's code cannot hide itself in its test.
+// handshake, reads frames, answers pings, and closes. It sends no messages. Of the project the
+// package imports leaves only, so a fault of the hub's code cannot hide itself in its test.
 //
 // # Life of a client
 //

@@ -128,7 +128,7 @@ func (c *serveCmd) planTokens(p *plan) error {
 	return errors.Join(problems...)
 }
 
-// PeerSecret returns the secret with which this hub dials its peers. LoadSecrets has refused a file
+// peerSecret returns the secret with which this hub dials its peers. LoadSecrets has refused a file
 // without a secret already.
 func (c *serveCmd) peerSecret() string {
 	for _, path := range c.PeerSecretFile {

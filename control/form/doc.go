@@ -1,6 +1,6 @@
 // Package form knows the form of the API's messages: their bytes, their rules, and their meaning in
 // Go types of hub. It decodes, checks and translates requests, and encodes the requests for peers.
-// It acts on nothing.
+// It also makes the parts that answers share. It acts on nothing.
 //
 // A send is decoded, checked and encoded thousands of times a second, so each step has a short way
 // for sends of the common kind (wire.go, isPlain). Tests hold that both ways agree.

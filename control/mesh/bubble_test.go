@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -58,7 +57,7 @@ type member struct {
 	stop      context.CancelFunc // ends the goroutine that follows etcd and time
 	followed  chan struct{}
 	down      func() error // ends the hub; may be called again
-	log       logBuffer
+	log       testkit.LockedBuffer
 
 	mu       sync.Mutex
 	executed []*peerv1.Forward
@@ -69,24 +68,6 @@ type member struct {
 	// when not nil: Execute appends each executed call, and later its answer
 	order []string
 	read  func(ctx context.Context) (*peerv1.ReadResponse, error)
-}
-
-// logBuffer is a log that a test may read while the hub writes it.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func newBubble(t testing.TB) *bubble {

@@ -8,6 +8,7 @@
 //	mesh.go        the Mesh: calls the core, carries out effects, joins and leaves the cluster
 //	outlink.go     a link that this hub dials
 //	lane.go        calls on their way to a peer, in order
+//	call.go        a call, and Forward, which puts it in line
 //	gathering.go   the outcomes of a call, for each hub
 //	inlink.go      a link that a peer dials: PeerService
 //	inlane.go      calls that a peer forwards, carried out and answered
@@ -17,7 +18,7 @@
 //
 // # Life of a call
 //
-// The router asks Route and passes the call to Forward. Forward puts it in line on the caller's
+// The router asks RouteFor and passes the call to Forward. Forward puts it in line on the caller's
 // lane of each found hub. The lane's sender marshals the calls in line into a single message. The
 // peer's lane lets the Executor begin each call, in order, before it reads the next message. It
 // writes to the clients once for several calls in a row, then answers: the present results go back

@@ -136,8 +136,7 @@ var (
 	peersDesc = prometheus.NewDesc("connhub_mesh_peers",
 		"Other hubs by state: listed, dialled, linked, suspect, gone.", []string{"state"}, nil)
 	leasesDesc = prometheus.NewDesc("connhub_mesh_leases",
-		"Other hubs whose filter lease this hub holds: "+
-			"only what they have somebody for is sent to them.", nil, nil)
+		"Peers whose lease this hub holds: it sends them only calls for their clients.", nil, nil)
 	interestDesc = prometheus.NewDesc("connhub_mesh_interest",
 		"Users, groups and namespaces that this hub has told the others of.", nil, nil)
 	tableDesc = prometheus.NewDesc("connhub_mesh_peer_interest",

@@ -293,7 +293,7 @@ type contextStream struct {
 
 func (s *contextStream) Context() context.Context { return s.ctx }
 
-// admit authenticates and authorizes. The context that it returns knows the caller.
+// admitCall authenticates and authorizes. The context that it returns knows the caller.
 func (g *Guard) admitCall(ctx context.Context, fullMethod string) (context.Context, error) {
 	c := callOf(ctx)
 	if c.Context == nil { // in a test without a transport

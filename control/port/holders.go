@@ -115,7 +115,7 @@ func (h *holder) choosePayer() *inbound {
 	return cmp.Or(idle, newest)
 }
 
-// remove takes a connection from the list of its credential, if it is there.
+// removeConn takes a connection from the list of its credential, if it is there.
 func (h *holders) removeConn(c *inbound) {
 	if c.holder == nil {
 		return

@@ -27,12 +27,12 @@ type clientIdentity struct {
 	claims hub.Claims
 }
 
-// roles adapts auth.Roles to hub.Roles.
+// roles adapts auth.Roles to permission.Roles.
 type roles struct{ *auth.Roles }
 
 var _ permission.Roles = roles{}
 
-// Allows implements hub.Roles.
+// Allows implements permission.Roles.
 func (r roles) Allows(p permission.Permission) bool {
 	what := auth.JoinLeaveGroup
 	if p.Action == permission.SendToGroup {

@@ -124,7 +124,7 @@ func (c *Config) Validate() config.Problems {
 	p.Require(c.Hub != nil, "Hub", "is not set")
 	p.Require(c.Plain != nil, "Plain", "is not set")
 	p.Require(c.Tokens != nil || c.Anonymous,
-		"Tokens", "is not set, and Anonymous is off: nobody could connect")
+		"Tokens", "is not set, and Anonymous is off: no client could connect")
 	p.Require(c.PublicURL != nil || c.Tokens == nil,
 		"PublicURL", "is not set: tokens are bound to it")
 	if u := c.PublicURL; u != nil {

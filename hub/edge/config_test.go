@@ -63,7 +63,7 @@ func TestConfigThatLetsNobodyInIsRefused(t *testing.T) {
 	c.Anonymous = false
 	p := c.Validate()
 	if len(p) != 1 || p[0].Field != "Tokens" ||
-		!strings.Contains(p[0].Text, "nobody could connect") {
+		!strings.Contains(p[0].Text, "no client could connect") {
 		t.Errorf("got %v", p)
 	}
 }

@@ -207,7 +207,7 @@ func (b *bench) openError(err error) error {
 	return fmt.Errorf("%s%s", terminal.MakePrintable(err.Error()), hint)
 }
 
-// ClientsTLS returns a TLS configuration for the clients' connections that trusts the certificates
+// clientsTLS returns a TLS configuration for the clients' connections that trusts the certificates
 // of --tls-ca-file.
 func (f *benchFlags) clientsTLS() (*tls.Config, error) {
 	if f.TLSCAFile == "" {

@@ -71,7 +71,7 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// OutletTo returns a writer to another destination through the same queue, so its lines keep their
+// outletTo returns a writer to another destination through the same queue, so its lines keep their
 // order with the lines of the log.
 func (w *logWriter) outletTo(to io.Writer) io.Writer { return &logOutlet{w, to} }
 
