@@ -40,7 +40,7 @@ type cluster struct {
 
 var clusters atomic.Int64
 
-func newCluster(t testing.TB, n int) *cluster {
+func newCluster(t testing.TB, n int, change ...func(*Config)) *cluster {
 	t.Helper()
 	config := embedded.DefaultConfig()
 	config.Dir, config.ClientAddress, config.NoSync = t.TempDir(), "127.0.0.1:0", true
@@ -51,14 +51,14 @@ func newCluster(t testing.TB, n int) *cluster {
 	t.Cleanup(etcd.Close)
 	c := &cluster{etcd: etcd}
 	for range n {
-		c.start(t)
+		c.start(t, change...)
 	}
 	c.settle(t)
 	return c
 }
 
 // start adds a hub and waits until it is ready.
-func (c *cluster) start(t testing.TB) *fixture {
+func (c *cluster) start(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +83,9 @@ func (c *cluster) start(t testing.TB) *fixture {
 		h.ID, h.Interest = config.Self, m
 		h.Outbox.Messages = 10_000 // sends from peers may come in bursts
 	})
-	f := newFixture(t, func(f *Config) { f.Hub, f.Mesh = h, m })
+	f := newFixture(t, append([]func(*Config){
+		func(f *Config) { f.Hub, f.Mesh = h, m },
+	}, change...)...)
 	f.hub = h
 	f.serveOn(t, listener)
 	ran := make(chan error, 1)
@@ -511,7 +513,7 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{f.hub, validator.Check, slogTo(f.log)}
+	e := &executor{f.hub, validator.Check, slogTo(f.log), newVerbTable()}
 	f.connect(t, &wireProtocol{}, "ann")
 	join := func(req *controlv1.AddToGroupsRequest) *mesh.Call {
 		call, err := newVerbCall(t.Context(), &joinVerb, req)

@@ -56,6 +56,7 @@ type executor struct {
 	hub    *hub.Hub
 	check  func(proto.Message) error // the rules of the protos
 	logger *slog.Logger
+	verbs  verbTable // constant
 }
 
 var _ mesh.Executor = (*executor)(nil)
@@ -73,7 +74,7 @@ func (e *executor) Execute(
 	if send := f.GetSend(); send != nil {
 		return e.executeSend(ctx, f, send, burst)
 	}
-	begin, known := executions[mesh.KindOf(f)]
+	begin, known := e.verbs[mesh.KindOf(f)]
 	if !known {
 		return finishedExecution(errorResult(failure.ErrUnknownMethod))
 	}

@@ -114,7 +114,7 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{h, validator.Check, slogTo(f.log)}
+	e := &executor{h, validator.Check, slogTo(f.log), newVerbTable()}
 	call, err := newVerbCall(t.Context(), &joinVerb, &controlv1.AddToGroupsRequest{
 		Target: users("ann"), Groups: []string{"g"},
 	})

@@ -57,6 +57,8 @@ type Config struct {
 	CallBytes int64
 	Logger    *slog.Logger          // nil: nothing is logged
 	Metrics   prometheus.Registerer // may be nil
+
+	verbs verbTable // rows that New adds to newVerbTable, or puts in place of its rows
 }
 
 // DefaultConfig has the limits, and nothing else.
@@ -125,7 +127,9 @@ func New(c Config) (*Server, error) {
 	if c.Mesh != nil {
 		s.ready = c.Mesh.Ready()
 		// The mesh checks its messages itself.
-		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger})
+		verbs := newVerbTable()
+		maps.Copy(verbs, c.verbs)
+		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger, verbs})
 		peerv1.RegisterPeerServiceServer(g.Registrar(s.grpc, port.NoChecks), peers)
 	}
 	delivery := &deliveryService{router: router}

@@ -27,8 +27,8 @@ const verbTimeout = 5 * time.Second
 // The entry hub is the hub that a backend called. callEverywhere runs there: it forwards the call
 // to the hubs that may have matching connections, does its own part, and adds up the parts.
 // executeVerb runs at each of these hubs. A new verb is a field in each oneof of forward.proto, a
-// verb of this type, and a row in executions. A send has the same walk but code of its own, because
-// a send must not allocate and waits for clients (router.Send, executor.executeSend).
+// verb of this type, and a row in newVerbTable. A send has the same walk but code of its own: it
+// must not allocate, and it waits for clients (router.Send, executor.executeSend).
 type verb[Q verbRequest, R proto.Message] struct {
 	// since is the version of the peer protocol that brought the verb. Older hubs count as
 	// unreachable.
@@ -136,19 +136,24 @@ func newVerbCall[Q verbRequest, R proto.Message](
 // execution carries out a forwarded call at this hub.
 type execution func(context.Context, *executor, *peerv1.Forward) mesh.Execution
 
-// executions are the verbs by their kind (mesh.KindOf), all but send.
-var executions = map[string]execution{
-	"join":   executionOf(&joinVerb, (*peerv1.Forward).GetJoin),
-	"leave":  executionOf(&leaveVerb, (*peerv1.Forward).GetLeave),
-	"grant":  executionOf(&grantVerb, (*peerv1.Forward).GetGrant),
-	"revoke": executionOf(&revokeVerb, (*peerv1.Forward).GetRevoke),
-	"close": func(ctx context.Context, e *executor, f *peerv1.Forward) mesh.Execution {
-		v := &closeVerb
-		if f.GetClose().GetCountOnly() {
-			v = &countVerb
-		}
-		return executeVerb(ctx, e, v, f, f.GetClose().GetRequest())
-	},
+// verbTable has the verbs by their kind (mesh.KindOf), all but send.
+type verbTable map[string]execution
+
+// newVerbTable returns the verbs of the control API.
+func newVerbTable() verbTable {
+	return verbTable{
+		"join":   executionOf(&joinVerb, (*peerv1.Forward).GetJoin),
+		"leave":  executionOf(&leaveVerb, (*peerv1.Forward).GetLeave),
+		"grant":  executionOf(&grantVerb, (*peerv1.Forward).GetGrant),
+		"revoke": executionOf(&revokeVerb, (*peerv1.Forward).GetRevoke),
+		"close": func(ctx context.Context, e *executor, f *peerv1.Forward) mesh.Execution {
+			v := &closeVerb
+			if f.GetClose().GetCountOnly() {
+				v = &countVerb
+			}
+			return executeVerb(ctx, e, v, f, f.GetClose().GetRequest())
+		},
+	}
 }
 
 // executionOf returns the execution of a verb whose encoded request requestIn returns.

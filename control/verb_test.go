@@ -1,19 +1,25 @@
 package control
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
 )
 
 // Each verb of forward.proto has a row, and a row wraps its call and its result under its name.
 func TestEachForwardedCallHasAnExecution(t *testing.T) {
+	table := newVerbTable()
 	fields := (*peerv1.Forward)(nil).ProtoReflect().Descriptor().Oneofs().ByName("call").Fields()
 	for i := range fields.Len() {
-		if name := string(fields.Get(i).Name()); name != "send" && executions[name] == nil {
+		if name := string(fields.Get(i).Name()); name != "send" && table[name] == nil {
 			t.Errorf("no execution for %s", name)
 		}
 	}
@@ -42,4 +48,60 @@ func TestEachForwardedCallHasAnExecution(t *testing.T) {
 			t.Errorf("%s takes its part as another message than %s", row.name, want)
 		}
 	}
+}
+
+// censusVerb is a verb that the API does not have. It counts the matching connections of each hub
+// (matched) and the hubs that count (closed). A hub with more than max_matched matches refuses.
+//
+// A verb needs a field in each oneof of forward.proto. This verb borrows the fields of close and
+// gives them another meaning, so that the proto stays as it is.
+var censusVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnectionsResponse]{
+	wrap: closeVerb.wrap,
+	carryOut: func(
+		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
+	) (*controlv1.CloseConnectionsResponse, error) {
+		target := form.NewTarget(req.GetTarget())
+		matched := h.Count(form.NamespaceOf(req), &target)
+		if limit := int(req.GetMaxMatched()); limit > 0 && matched > limit {
+			return nil, hub.ErrTooManyMatched
+		}
+		return newClosed(hub.Closed{Matched: matched, Closed: 1}), nil
+	},
+	result:  closedResult,
+	partOf:  (*peerv1.ForwardResult).GetClose,
+	add:     addClosed,
+	setGaps: closeVerb.setGaps,
+}
+
+func TestAVerbIsAddedWithOneRow(t *testing.T) {
+	c := newCluster(t, 2, func(c *Config) {
+		c.verbs = verbTable{"close": executionOf(&censusVerb, func(f *peerv1.Forward) []byte {
+			return f.GetClose().GetRequest()
+		})}
+	})
+	p := &wireProtocol{}
+	few, many := c.hubs[0], c.hubs[1]
+	few.connect(t, p, "ann")
+	many.connect(t, p, "ann")
+	many.connect(t, p, "ann")
+	callAt := func(
+		f *fixture, req *controlv1.CloseConnectionsRequest,
+	) (*controlv1.CloseConnectionsResponse, error) {
+		return callEverywhere(t.Context(), f.server.publisher.router, &censusVerb, req)
+	}
+
+	for _, f := range c.hubs {
+		sum, err := callAt(f, &controlv1.CloseConnectionsRequest{Target: users("ann")})
+		hold(t, err, &controlv1.CloseConnectionsResponse{Matched: 3, Closed: 2}, sum)
+	}
+	// The entry hub is within the limit. Its peer is not.
+	_, err := callAt(few, &controlv1.CloseConnectionsRequest{Target: users("ann"), MaxMatched: 1})
+	if !errors.Is(err, hub.ErrTooManyMatched) {
+		t.Errorf("error %v, want the peer's", err)
+	}
+	// The rows of the API stand beside the new row, and no connection was closed.
+	added, err := few.groups.AddToGroups(t.Context(), &controlv1.AddToGroupsRequest{
+		Target: users("ann"), Groups: []string{"g"},
+	})
+	hold(t, err, &controlv1.AddToGroupsResponse{Matched: 3, Added: 3}, added)
 }
