@@ -1,6 +1,10 @@
 package hub
 
-import "github.com/connhub/connhub/hub/cause"
+import (
+	"sync"
+
+	"github.com/connhub/connhub/hub/cause"
+)
 
 // Link is the wire that carries a connection now. It pulls messages. The connection calls Flush
 // when there may be some. The link calls Connection.Take, writes, and reports with
@@ -36,6 +40,8 @@ const prefetchSteps = 3
 // The zero Batch is ready to use. It keeps its buffer, so reuse it if you can. It must not be
 // copied, nor given to Take again before its bytes are written.
 type Batch struct {
+	_ [0]sync.Mutex // takes no memory, and has vet find copies
+
 	// Bytes are to be written. Connections may share them: they must not be changed.
 	Bytes []byte
 
@@ -51,12 +57,8 @@ type Batch struct {
 }
 
 // Units returns how many units lie wholly in the first n bytes.
-func (b *Batch) Units(n int) int {
-	units := 0
-	for _, end := range b.ends {
-		if end > n {
-			break
-		}
+func (b *Batch) Units(n int) (units int) {
+	for units < len(b.ends) && b.ends[units] <= n {
 		units++
 	}
 	return units
