@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Protocol encodes messages for links: a protocol of clients, joined with the framing of their
 // links. An implementation is stateless and shared by all connections that speak it; its methods
-// may run concurrently. It must be of a comparable type.
+// may run concurrently. It must be comparable: the hub has it as a key. hub/edge refuses others.
 //
 // A protocol whose clients confirm numbered messages implements Numbered as well.
 type Protocol interface {

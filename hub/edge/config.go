@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"time"
 
@@ -123,6 +124,7 @@ func (c *Config) Validate() config.Problems {
 	var p config.Problems
 	p.Require(c.Hub != nil, "Hub", "is not set")
 	p.Require(c.Plain != nil, "Plain", "is not set")
+	p.Require(isComparable(c.Plain), "Plain", "%T is not comparable", c.Plain)
 	p.Require(c.Tokens != nil || c.Anonymous,
 		"Tokens", "is not set, and Anonymous is off: no client could connect")
 	p.Require(c.PublicURL != nil || c.Tokens == nil,
@@ -147,6 +149,8 @@ func (c *Config) validateProtocols() (p config.Problems) {
 		switch {
 		case protocol == nil:
 			p.Add(field, "is not set")
+		case !isComparable(protocol):
+			p.Add(field, "%T is not comparable", protocol)
 		case !isToken(protocol.Name()):
 			p.Add(field, "%q is not a subprotocol name (RFC 6455 §4.1)", protocol.Name())
 		case seen[protocol.Name()]:
@@ -157,6 +161,9 @@ func (c *Config) validateProtocols() (p config.Problems) {
 	}
 	return p
 }
+
+// isComparable reports whether a protocol can be a key, as hub.Protocol demands. nil can.
+func isComparable(p Protocol) bool { return p == nil || reflect.ValueOf(p).Comparable() }
 
 func (c *Config) validateLimits() (p config.Problems) {
 	p.Require(c.MaxMessage > 0, "MaxMessage", "is %d, must be above 0", c.MaxMessage)

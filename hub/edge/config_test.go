@@ -26,6 +26,7 @@ func TestConfigNamesAllThatIsWrong(t *testing.T) {
 			envelope.Protocol{},
 			nil,
 			named("a b"),
+			listed{named("b"), nil},
 		},
 		PingInterval: time.Millisecond,
 	})
@@ -35,7 +36,7 @@ func TestConfigNamesAllThatIsWrong(t *testing.T) {
 	for _, part := range []string{
 		"Hub is not set", "Plain is not set", "PublicURL is not set",
 		`AllowedOrigins "["`, `AllowedOrigins ""`, "is there twice", "Protocols[2] is not set",
-		`"a b" is not a subprotocol`,
+		`"a b" is not a subprotocol`, "Protocols[4] edge_test.listed is not comparable",
 		"MaxMessage is 0", "MessageTimeout is 0s", "PingInterval is 1ms, must be at least 1s",
 		"PongTimeout", "CloseTimeout",
 		"HandshakeTimeout",
@@ -56,6 +57,21 @@ func (named) AppendMessage(
 	dst []byte, _ *hub.Message, _ hub.Route,
 ) ([]byte, hub.PayloadKind) {
 	return dst, hub.Text
+}
+
+// listed is a protocol that no map can have as a key.
+type listed struct {
+	named
+	_ []string
+}
+
+func TestPlainProtocolThatIsNotComparableIsRefused(t *testing.T) {
+	c := goodConfig(t)
+	c.Plain = listed{}
+	p := c.Validate()
+	if len(p) != 1 || p[0].Field != "Plain" || !strings.Contains(p[0].Text, "not comparable") {
+		t.Errorf("got %v", p)
+	}
 }
 
 func TestConfigThatLetsNobodyInIsRefused(t *testing.T) {
