@@ -27,6 +27,7 @@ import (
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/config"
+	"github.com/connhub/connhub/internal/publicurl"
 )
 
 const (
@@ -64,9 +65,6 @@ type Config struct {
 // DefaultConfig has the limits, and nothing else.
 func DefaultConfig() Config { return Config{CallBytes: port.DefaultCallBytes} }
 
-// clientSchemes are the schemes that Config.PublicURL may have.
-var clientSchemes = []string{"http", "https", "ws", "wss"}
-
 // Validate returns all problems of c.
 func (c *Config) Validate() config.Problems {
 	var p config.Problems
@@ -75,13 +73,11 @@ func (c *Config) Validate() config.Problems {
 		"is %d, must be 0 or at least %d", c.MaxConnections, MinConnections)
 	p.Require(c.Secrets != nil || c.Insecure, "Secrets", "is not set, and Insecure neither")
 	p.Require(c.Secrets == nil || !c.Insecure, "Secrets", "is set, and Insecure too")
-	switch {
-	case c.PublicURL == nil:
+	if u := c.PublicURL; u != nil {
+		want := publicurl.Check(u)
+		p.Require(want == "", "PublicURL", "is %s, want %s", config.QuoteURL(u.String()), want)
+	} else {
 		p.Require(c.Tokens == nil, "PublicURL", "is not set, but Tokens is")
-	case !slices.Contains(clientSchemes, c.PublicURL.Scheme):
-		p.Add("PublicURL", "has the scheme %q, must be http, https, ws or wss", c.PublicURL.Scheme)
-	default:
-		p.Require(c.PublicURL.Host != "", "PublicURL", "has no host")
 	}
 	p.Require(c.CallBytes >= MinCallBytes,
 		"CallBytes", "is %d, must be at least %d", c.CallBytes, MinCallBytes)

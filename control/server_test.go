@@ -46,10 +46,14 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 		}},
 		{Config{
 			Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "ftp", Host: "h"},
-		}, []string{"Hub", `scheme "ftp"`}},
+		}, []string{"Hub", `PublicURL is "ftp://h", want http`}},
 		{Config{
 			Secrets: newSecrets(t), PublicURL: &url.URL{Scheme: "http"},
-		}, []string{"Hub", "no host"}},
+		}, []string{"Hub", `PublicURL is "http:", want http(s):// or ws(s):// and a host`}},
+		{Config{
+			Secrets:   newSecrets(t),
+			PublicURL: &url.URL{Scheme: "http", Host: "h", User: url.UserPassword("u", "p")},
+		}, []string{"Hub", `PublicURL is "http://xxxxx@h", want no user`}},
 	} {
 		_, err := New(c.config)
 		if err == nil {

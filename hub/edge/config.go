@@ -16,6 +16,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/wheel"
 	"github.com/connhub/connhub/internal/config"
+	"github.com/connhub/connhub/internal/publicurl"
 )
 
 // Config holds the parts and limits of a Server. DefaultConfig fills the limits. The caller must
@@ -130,9 +131,8 @@ func (c *Config) Validate() config.Problems {
 	p.Require(c.PublicURL != nil || c.Tokens == nil,
 		"PublicURL", "is not set: tokens are bound to it")
 	if u := c.PublicURL; u != nil {
-		p.Require(
-			u.Host != "" && slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme),
-			"PublicURL", "is %q, want http(s):// or ws(s):// and a host", u.Redacted())
+		want := publicurl.Check(u)
+		p.Require(want == "", "PublicURL", "is %s, want %s", config.QuoteURL(u.String()), want)
 	}
 	for _, pattern := range c.AllowedOrigins {
 		if problem := checkOriginPattern(pattern, c.LoopbackOnly); problem != "" {

@@ -126,6 +126,7 @@ func TestPublicURLMustBeOneThatClientsCanUse(t *testing.T) {
 	for text, ok := range map[string]bool{
 		"https://hub.test": true, "ws://hub.test:8080/prefix": true, "ftp://hub.test": false,
 		"hub.test": false, "https:///x": false,
+		"https://u:p@hub.test": false, "https://hub.test?a=b": false, "https://hub.test#a": false,
 	} {
 		c := goodConfig(t)
 		var err error
