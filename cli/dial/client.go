@@ -52,7 +52,7 @@ func (f *Flags) DialHub() (*Client, error) {
 		return nil, err
 	}
 	if f.SecretFile != "" {
-		secret, err := ReadSecret(f.SecretFile)
+		secret, err := ReadSecret("--secret-file", f.SecretFile)
 		if err != nil {
 			return nil, err
 		}
@@ -145,14 +145,15 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// ReadSecret returns the first secret of a file. The files of hubs have the same form.
-func ReadSecret(path string) (string, error) {
+// ReadSecret returns the first secret of the file at path. The files of hubs have the same form.
+// flag begins the error for a file that can't be used.
+func ReadSecret(flag, path string) (string, error) {
 	secret, err := auth.FirstSecret(path)
 	switch {
 	case err != nil:
-		return "", terminal.UsageErrorf("--secret-file: %w", err)
+		return "", terminal.UsageErrorf("%s: %w", flag, err)
 	case secret == "":
-		return "", terminal.UsageErrorf("--secret-file: no secret in %s", path)
+		return "", terminal.UsageErrorf("%s: no secret in %s", flag, path)
 	}
 	return secret, nil
 }

@@ -26,13 +26,27 @@ func TestBenchUsageErrorsExit2(t *testing.T) {
 		{"idle --duration 0s", "--duration 0s"},
 		{"idle --connections 0", "--connections 0: want 1 or more"},
 		{"connect --concurrency 0", "--concurrency 0: want 1 or more"},
-		{"connect --url ftp://127.0.0.1", "--url ftp://127.0.0.1: want ws://HOST:PORT"},
-		{"connect --url 127.0.0.1:8080", "--url 127.0.0.1:8080: want ws://HOST:PORT"},
+		{"connect --url ftp://127.0.0.1", `--url "ftp://127.0.0.1": want ws://HOST:PORT`},
+		{"connect --url 127.0.0.1:8080", `--url "127.0.0.1:8080": want ws://HOST:PORT`},
 		{"connect --url ws://127.0.0.1/?user=a", "without user and query"},
+		{"connect --url ws://u:hunter2@127.0.0.1", `--url "ws://xxxxx@127.0.0.1": want`},
+		{"connect --url ws://u:hunter2@127.0.0.1/%zz", `--url "ws://xxxxx@127.0.0.1/%zz": want`},
 	} {
 		r := program.Run(t, "", append([]string{"bench"}, strings.Fields(tt.args)...)...)
 		if r.Code != terminal.ExitUsage || !strings.Contains(r.Stderr, tt.want) || r.Stdout != "" {
 			t.Errorf("bench %s: exit %d, %q; want exit 2, %q", tt.args, r.Code, r.Stderr, tt.want)
+		}
+	}
+}
+
+func TestOpsSecretFileThatCannotBeReadIsNamedByItsFlag(t *testing.T) {
+	for path, want := range map[string]string{
+		"/nowhere/secret":                   "--ops-secret-file: ",
+		testkit.WriteFile(t, "empty", "\n"): "--ops-secret-file: no secret in ",
+	} {
+		o := newBenchOps(&benchFlags{OpsURL: []string{"http://127.0.0.1:1"}, OpsSecret: path})
+		if !strings.HasPrefix(o.unknown, want) {
+			t.Errorf("%s: %q, want %q", path, o.unknown, want)
 		}
 	}
 }

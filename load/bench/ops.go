@@ -63,9 +63,9 @@ func newBenchOps(f *benchFlags) *benchOps {
 		}
 	}
 	if f.OpsSecret != "" {
-		secret, err := dial.ReadSecret(f.OpsSecret)
+		secret, err := dial.ReadSecret("--ops-secret-file", f.OpsSecret)
 		if err != nil {
-			o.unknown = strings.Replace(err.Error(), "--secret-file", "--ops-secret-file", 1)
+			o.unknown = err.Error()
 		}
 		o.secret = secret
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/connhub/connhub/cli/dial"
 	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/config"
 )
 
 const (
@@ -27,18 +28,19 @@ const (
 	benchTokenTTL = time.Hour
 )
 
-// clientsURL parses an address for clients.
+// clientsURL parses an address for clients. Its error masks a user and a password.
 func clientsURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, terminal.UsageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT", text)
+		return nil, terminal.UsageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT",
+			config.QuoteURL(text))
 	}
 	u.Scheme = strings.Replace(u.Scheme, "http", "ws", 1)
 	if u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
 		u.Fragment != "" {
 		return nil,
 			terminal.UsageErrorf("--url %s: want ws://HOST:PORT or wss://HOST:PORT, without "+
-				"user and query", text)
+				"user and query", config.QuoteURL(text))
 	}
 	return u, nil
 }
