@@ -88,6 +88,17 @@ func launch(t *testing.T, args ...string) *process {
 // launchCommand is launch of a hub that needs something around it.
 func launchCommand(t *testing.T, command *exec.Cmd) *process {
 	t.Helper()
+	p := runProcess(t, command)
+	starting := testkit.WaitForLog(t, p.log, "starting")
+	p.Clients, _ = starting["clients"].(string)
+	p.Control, _ = starting["control"].(string)
+	p.Ops, _ = starting["ops"].(string)
+	return p
+}
+
+// runProcess starts a command and collects what it writes. It ends with the test.
+func runProcess(t *testing.T, command *exec.Cmd) *process {
+	t.Helper()
 	p := &process{
 		cmd: command, log: &testkit.LockedBuffer{}, stdout: &testkit.LockedBuffer{},
 		ended: make(chan struct{}),
@@ -109,10 +120,6 @@ func launchCommand(t *testing.T, command *exec.Cmd) *process {
 		testkit.CheckLog(t, p.log.String())
 		http.DefaultClient.CloseIdleConnections()
 	})
-	starting := testkit.WaitForLog(t, p.log, "starting")
-	p.Clients, _ = starting["clients"].(string)
-	p.Control, _ = starting["control"].(string)
-	p.Ops, _ = starting["ops"].(string)
 	return p
 }
 

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -177,25 +176,10 @@ func TestHubStopsInOrderWhenItsTerminalIsClosed(t *testing.T) {
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			window, program := openTerminal(t)
-			p := &process{
-				log: &testkit.LockedBuffer{}, stdout: &testkit.LockedBuffer{},
-				ended: make(chan struct{}),
-			}
-			p.cmd = exec.CommandContext(t.Context(), path, args...)
-			p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = program, p.stdout, p.log
-			p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-			if err := p.cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			go func() {
-				p.err = p.cmd.Wait()
-				close(p.ended)
-			}()
-			t.Cleanup(func() {
-				_ = p.cmd.Process.Kill()
-				<-p.ended
-				http.DefaultClient.CloseIdleConnections()
-			})
+			command := exec.CommandContext(t.Context(), path, args...)
+			command.Stdin = program
+			command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			p := runProcess(t, command)
 			p.Clients, _ = testkit.WaitForLog(t, p.log, "ready")["clients"].(string)
 			client := testkit.DialClient(t, p.Clients, "user=ann")
 

@@ -22,23 +22,9 @@ func tail(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{
-		log: &testkit.LockedBuffer{}, stdout: &testkit.LockedBuffer{},
-		ended: make(chan struct{}),
-	}
-	p.cmd = exec.CommandContext(t.Context(), path, append([]string{"events", "tail"}, args...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-	})
+	p := runProcess(t, exec.CommandContext(
+		t.Context(), path, append([]string{"events", "tail"}, args...)...,
+	))
 	waitForText(t, p.log, "watching hub")
 	return p
 }
