@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +20,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/connhub/connhub/auth"
+	"github.com/connhub/connhub/auth/authtest"
 	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
@@ -118,21 +117,9 @@ func newHub(t testing.TB, change ...func(*hub.Config)) *hub.Hub {
 
 func newSecrets(t testing.TB) *auth.Secrets {
 	t.Helper()
-	files := map[auth.Role][]string{}
-	for role, secret := range map[auth.Role]string{
+	return authtest.NewSecrets(t, map[auth.Role]string{
 		auth.RoleBackend: backendSecret, auth.RolePeer: peerSecret,
-	} {
-		path := filepath.Join(t.TempDir(), "secret")
-		if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		files[role] = []string{path}
-	}
-	secrets, err := auth.LoadSecrets(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return secrets
+	})
 }
 
 func (f *fixture) serve(t testing.TB) {
