@@ -35,16 +35,21 @@ func measureShipped(t *testing.T, title string) {
 	measure(t, title)
 }
 
-// blackBox is a process of the shipped binary, with default flags but for those of startBinary.
+// blackBox is a process of the shipped binary, with default flags but for those of startServe.
 type blackBox struct {
 	Clients, Control, Ops string // addresses
 
 	command *exec.Cmd
 }
 
-// startBinary runs the binary on the hub's core, with further flags. Backends have secrets, as in a
-// bed.
+// startBinary runs the binary on the hub's core, with further flags. Clients need no token.
 func startBinary(flags ...string) (*blackBox, error) {
+	return startServe(append([]string{"--insecure-dev"}, flags...)...)
+}
+
+// startServe runs `connhub serve` on the hub's core, with further flags. Backends have secrets, as
+// in a bed.
+func startServe(flags ...string) (*blackBox, error) {
 	dir, err := os.MkdirTemp("", "connhub-bench")
 	if err != nil {
 		return nil, err
@@ -55,9 +60,8 @@ func startBinary(flags ...string) (*blackBox, error) {
 		return nil, err
 	}
 	b := &blackBox{command: exec.Command(os.Getenv(binaryVariable), append([]string{
-		"serve", "--insecure-dev", "--backend-secret-file", file,
-		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops",
-		"127.0.0.1:0",
+		"serve", "--backend-secret-file", file, "--listen-clients", "127.0.0.1:0",
+		"--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
 	}, flags...)...)}
 	b.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := b.command.StderrPipe()
@@ -131,7 +135,7 @@ func (b *blackBox) get(path string) (string, error) {
 	return string(body), err
 }
 
-// metrics returns the values of metrics without labels.
+// metrics returns the values of metrics. A name includes the labels, if the metric has labels.
 func (b *blackBox) metrics(names ...string) ([]float64, error) {
 	page, err := b.get("/metrics")
 	if err != nil {

@@ -68,7 +68,7 @@ func (b *bed) connecting(o opening, held func() int) variant {
 			if _, err := b.order(order{Open: &o}); err != nil {
 				return err
 			}
-			time.Sleep(settled)
+			settle()
 			return eventually("newcomers", func() bool { return held() == newcomers })
 		},
 		after: func() error {
@@ -76,7 +76,7 @@ func (b *bed) connecting(o opening, held func() int) variant {
 				return err
 			}
 			err := eventually("the end of newcomers", func() bool { return held() == 0 })
-			time.Sleep(settled)
+			settle()
 			return err
 		},
 	}

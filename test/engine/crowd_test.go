@@ -4,6 +4,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,7 +24,8 @@ const (
 
 // crowd has the clients. It is in the load's process.
 type crowd struct {
-	callers map[string]*caller // by address; owned by obey
+	callers map[string]*caller  // by address; owned by obey
+	tokens  map[string][]string // that no client has used; owned by obey
 
 	mu      sync.Mutex
 	sockets []*socket
@@ -47,6 +49,8 @@ func (c *crowd) obey(o order) (any, error) {
 	switch {
 	case o.Open != nil:
 		err = c.open(o.Open)
+	case o.Tokens != nil:
+		c.tokens = o.Tokens
 	case o.Drain != nil:
 		err = c.drain(*o.Drain)
 	case o.Call != nil:
@@ -70,6 +74,10 @@ func (c *crowd) obey(o order) (any, error) {
 // open connects clients, and returns when all are connected. Meanwhile run reads the connected
 // clients, because the hub pings them.
 func (c *crowd) open(o *opening) error {
+	paths, err := c.paths(o)
+	if err != nil {
+		return err
+	}
 	failed := make(chan error, o.Count)
 	slots := make(chan struct{}, dials)
 	var group sync.WaitGroup
@@ -77,7 +85,7 @@ func (c *crowd) open(o *opening) error {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			s, err := dialSocket(o, i)
+			s, err := dialSocket(o, paths[i], i)
 			if err != nil {
 				failed <- fmt.Errorf("client %d: %w", i, err)
 				return
@@ -88,6 +96,26 @@ func (c *crowd) open(o *opening) error {
 	group.Wait()
 	close(failed)
 	return <-failed
+}
+
+// paths returns the path of each client of an opening, and uses up their tokens.
+func (c *crowd) paths(o *opening) ([]string, error) {
+	var tokens []string
+	if o.Tokens != "" {
+		all := c.tokens[o.Tokens]
+		if len(all) < o.Count {
+			return nil, fmt.Errorf("%d tokens of %s for %d clients", len(all), o.Tokens, o.Count)
+		}
+		tokens, c.tokens[o.Tokens] = all[:o.Count], all[o.Count:]
+	}
+	paths := make([]string, o.Count)
+	for i := range paths {
+		paths[i] = strings.ReplaceAll(o.Path, "{i}", fmt.Sprintf("%011d", o.First+i))
+		if tokens != nil {
+			paths[i] = strings.ReplaceAll(paths[i], "{token}", tokens[i])
+		}
+	}
+	return paths, nil
 }
 
 func (c *crowd) add(s *socket) {

@@ -20,8 +20,11 @@
 //	Slow         the time of the loop while 1 % do not read, beside the loop over the rest
 //	Connect      a handshake, attach included; raw: net/http with coder/websocket's Accept, and a
 //	             handler that reads
+//	ConnectToken a handshake with the binary as operators run it: a token names the client's user
+//	             and group; raw as for Connect, without a token
 //	Idle         memory and goroutines of 15,000 clients; IdleGoroutine and IdleTLS with different
 //	             links
+//	IdleToken    idle clients of the binary, with a token each that gives it a user and a group
 //	Links        a fan-out to clients with a goroutine each, and to clients under TLS; raw for
 //	             these: as long writes to as many sockets of a different server
 //	Latency      from a backend's call until a client has read the message: of a fan-out ten times

@@ -103,7 +103,7 @@ func idle(l link) ([]row, error) {
 	if err := b.drain(silent, b.frame); err != nil {
 		return nil, err
 	}
-	time.Sleep(settled)
+	settle()
 	after, err := grown("memory of one, after traffic and half frames")
 	if err != nil {
 		return nil, err

@@ -63,6 +63,8 @@ var figures = map[string]func() ([]row, error){
 	"TestBinary":        measureBinary,
 	"TestBinaryUnicast": measureBinaryUnicast,
 	"TestBinaryIdle":    measureBinaryIdle,
+	"TestConnectToken":  measureConnectToken,
+	"TestIdleToken":     measureIdleToken,
 }
 
 func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
@@ -86,6 +88,8 @@ func TestBroadcast(t *testing.T)     { measureShipped(t, "128 bytes to everyone,
 func TestBinary(t *testing.T)        { measureShipped(t, "the binary, 128 bytes to 5,000") }
 func TestBinaryUnicast(t *testing.T) { measureShipped(t, "the binary, 128 bytes to one of 1,000") }
 func TestBinaryIdle(t *testing.T)    { measureShipped(t, "the binary, 15,000 idle clients") }
+func TestConnectToken(t *testing.T)  { measureShipped(t, "the binary, a token and a group") }
+func TestIdleToken(t *testing.T)     { measureShipped(t, "the binary, 15,000 idle with a token") }
 
 // measure runs the figure of this test as often as asked, and prints its table.
 func measure(t *testing.T, title string) {

@@ -6,12 +6,15 @@ import "time"
 
 // order is a command from the hub's process to the load. A single field is set.
 type order struct {
-	Open  *opening `json:",omitempty"`
-	Drain *drain   `json:",omitempty"`
-	Call  *call    `json:",omitempty"`
-	Speak string   `json:",omitempty"` // each client sends this text
-	Halve string   `json:",omitempty"` // each client sends this text in two pieces, halfFrame apart
-	Pause int      `json:",omitempty"` // the first so many clients stop reading
+	Open *opening `json:",omitempty"`
+	// tokens for the clients that open later, by the name that an opening has for them
+	Tokens map[string][]string `json:",omitempty"`
+	Drain  *drain              `json:",omitempty"`
+	Call   *call               `json:",omitempty"`
+	Speak  string              `json:",omitempty"` // each client sends this text
+	// each client sends this text in two pieces, halfFrame apart
+	Halve string `json:",omitempty"`
+	Pause int    `json:",omitempty"` // the first so many clients stop reading
 	// from now on a goroutine reads each client as soon as bytes arrive
 	Watch bool `json:",omitempty"`
 	Lags  bool `json:",omitempty"` // report the latencies since the last such order
@@ -21,12 +24,15 @@ type order struct {
 // opening connects clients.
 type opening struct {
 	Address string
-	Path    string // of the request; {i} stands for the client's own number, in 11 digits
-	Header  string // further lines of the request, each with its end
-	First   int    // the number of the first client
-	Count   int
-	TLS     bool
-	Narrow  int // the first so many clients have the smallest possible receive buffer
+	// of the request; {i} stands for the client's own number, in 11 digits, and {token} for the
+	// next token of Tokens
+	Path   string
+	Tokens string // the name of the tokens that the clients use up
+	Header string // further lines of the request, each with its end
+	First  int    // the number of the first client
+	Count  int
+	TLS    bool
+	Narrow int // the first so many clients have the smallest possible receive buffer
 }
 
 // drain waits until the reading clients have got so many bytes of messages since the last drain.

@@ -18,6 +18,9 @@ const (
 	patience = 30 * time.Second
 )
 
+// settle gives the hub its time for work behind an answer.
+func settle() { time.Sleep(settled) }
+
 // eventually waits until the condition is true.
 func eventually(what string, is func() bool) error {
 	clock := time.NewTicker(look)

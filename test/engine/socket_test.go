@@ -44,7 +44,7 @@ type socket struct {
 
 // dialSocket connects and shakes hands (RFC 6455 §4.1). The source address depends on i, because a
 // single address has too few ports for all clients.
-func dialSocket(o *opening, i int) (*socket, error) {
+func dialSocket(o *opening, path string, i int) (*socket, error) {
 	source := &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%100))}
 	dialer := net.Dialer{Timeout: handshakeLimit, Control: reno, LocalAddr: source}
 	if i < o.Narrow {
@@ -60,7 +60,7 @@ func dialSocket(o *opening, i int) (*socket, error) {
 		s.secure = tls.Client(w, clientTLS)
 		over = s.secure
 	}
-	if err := s.upgrade(over, o, i); err != nil {
+	if err := s.upgrade(over, o, path); err != nil {
 		return nil, err
 	}
 	s.fd, err = duplicate(conn.(*net.TCPConn))
@@ -77,11 +77,10 @@ func narrow(network, address string, raw syscall.RawConn) error {
 	return errors.Join(err, failed, reno(network, address, raw))
 }
 
-func (s *socket) upgrade(conn net.Conn, o *opening, i int) error {
+func (s *socket) upgrade(conn net.Conn, o *opening, path string) error {
 	if err := conn.SetDeadline(time.Now().Add(handshakeLimit)); err != nil {
 		return err
 	}
-	path := strings.ReplaceAll(o.Path, "{i}", fmt.Sprintf("%011d", o.First+i))
 	request := "GET " + path +
 		" HTTP/1.1\r\nHost: " + o.Address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
