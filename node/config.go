@@ -23,6 +23,7 @@ type Config struct {
 	WantConnections int           // the operator's --max-connections; 0: not given
 	CallBytes       int64         // of control.Config
 	Memory          limits.Memory // the limit of the process, for the log and metrics
+	Heap            limits.HeapConfig
 
 	ListenClients string   // host:port of the port for clients
 	ListenControl string   // host:port of the port for backends and other hubs
@@ -52,12 +53,13 @@ type Config struct {
 	restarts restarts // of this process so far
 }
 
-// DefaultConfig returns the defaults: those of the packages, and budgets that fit the memory limit
-// of this process.
+// DefaultConfig returns the defaults: those of the packages, and budgets and a heap
+// floor that fit the memory limit of this process.
 func DefaultConfig() Config {
 	c := Config{Hub: hub.DefaultConfig(), Edge: edge.DefaultConfig(), Memory: limits.ReadMemory()}
 	c.Hub.ID = hub.NewID()
 	c.SetBudgets(c.Memory.DefaultBudgets())
+	c.Heap = c.Memory.DefaultHeap()
 	return c
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/connhub/connhub/node/limits"
 )
 
 // Node is a hub and the hubs that follow it in the same process, on the same ports.
@@ -27,8 +29,10 @@ func New(ctx context.Context, c Config) (*Node, error) {
 func (n *Node) Addresses() Addresses { return n.server.boundAddresses() }
 
 // Run serves until ctx ends, and takes the hub down. A forgotten hub is followed by another hub in
-// its place, which joins the cluster at once or after a pause. Run must be called once.
+// its place, which joins the cluster at once or after a pause. Until Run ends, the heap of the
+// process has its floor. Run must be called once.
 func (n *Node) Run(ctx context.Context) error {
+	defer limits.KeepHeapFloor(n.config.Heap).Close()
 	plan, s := n.config, n.server
 	for {
 		began := time.Now()

@@ -79,7 +79,7 @@ func newServer(ctx context.Context, plan Config) (_ *server, err error) {
 		}
 	}
 	plan.Memory.LimitCollector()
-	plan.Memory.LogBudgets(logger, plan.Budgets())
+	plan.Memory.LogBudgets(logger, plan.Budgets(), plan.Heap)
 	plan.files.LogShares(logger, plan.WantConnections)
 	plan.LogPlainSecrets(logger)
 	metrics := ops.NewRegistry(plan.Hub.Version)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/connhub/connhub/hub"
@@ -17,7 +18,21 @@ func (s *settings) planBudgets(p *plan) error {
 		p.Edge.InboundBytes = max(p.Edge.InboundBytes, p.Edge.MaxMessage)
 	}
 	p.CallBytes = p.configs.Control.CallBytes
-	return checkBudgets(p.Memory, p.Budgets())
+	return errors.Join(checkBudgets(p.Memory, p.Budgets()), s.checkHeapFloor(p))
+}
+
+// checkHeapFloor refuses a floor that leaves too little, or has no effect.
+func (s *settings) checkHeapFloor(p *plan) error {
+	switch {
+	case s.HeapFloor == nil:
+		return nil
+	case limits.OperatorTunesHeap():
+		return errors.New("--heap-floor has no effect beside GOGC in the environment")
+	case p.Heap.FloorBytes > p.Memory.Limit/2:
+		return fmt.Errorf("--heap-floor %v is above half of the memory limit of %s (%s)",
+			*s.HeapFloor, limits.FormatMebibytes(p.Memory.Limit), p.Memory.Source)
+	}
+	return nil
 }
 
 // checkBudgets refuses budgets that together are above the limit.

@@ -18,6 +18,29 @@ func TestBudgetsAboveTheMemoryLimitAreRefused(t *testing.T) {
 	}
 }
 
+func TestAHeapFloorWithoutEffectOrRoomIsRefused(t *testing.T) {
+	for _, c := range []struct{ floor, gogc, want string }{
+		{"1024GiB", "", "--heap-floor 1024GiB is above half of the memory limit of"},
+		{"1MiB", "", "--heap-floor is 1048576, must be at least 4194304"},
+		{"16MiB", "100", "--heap-floor has no effect beside GOGC"},
+		{"16MiB", "", ""},
+	} {
+		t.Setenv("GOGC", c.gogc)
+		line, err := parse(t, "serve", "--insecure-dev", "--single-hub", "--heap-floor="+c.floor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := line.Serve.planHub()
+		if c.want == "" {
+			if err != nil || plan.Heap.FloorBytes != 16<<20 {
+				t.Errorf("%+v: a floor of %d, %v", c, plan.Heap.FloorBytes, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+}
+
 func TestANamespaceHasHalfOfWhatTheHubHoldsUnlessAFlagSaysMore(t *testing.T) {
 	for _, c := range []struct {
 		flags           []string

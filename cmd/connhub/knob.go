@@ -18,6 +18,7 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/overflow"
 	"github.com/connhub/connhub/internal/config"
+	"github.com/connhub/connhub/node/limits"
 )
 
 // knob is a setting of a hub: a field of serveCmd or devCmd. The tag of the field joins all that
@@ -46,6 +47,7 @@ type configs struct {
 	Discovery *discovery.Config
 	Etcd      *embedded.Config
 	KeySet    *auth.KeySetConfig
+	Heap      *limits.HeapConfig
 }
 
 func defaultConfigs() configs {
@@ -53,7 +55,7 @@ func defaultConfigs() configs {
 		Hub: new(hub.DefaultConfig()), Edge: new(edge.DefaultConfig()),
 		Control: new(control.DefaultConfig()), Mesh: new(mesh.DefaultConfig()),
 		Discovery: new(discovery.DefaultConfig()), Etcd: new(embedded.DefaultConfig()),
-		KeySet: new(auth.DefaultKeySetConfig()),
+		KeySet: new(auth.DefaultKeySetConfig()), Heap: new(limits.DefaultHeapConfig()),
 	}
 }
 

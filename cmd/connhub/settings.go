@@ -49,6 +49,7 @@ type settings struct {
 	HeldBytes          *byteSize         `name:"held-bytes" sets:"Hub.HeldBytes" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages queued for slow and detached clients. Above it the largest connections are closed. (a quarter of the memory limit, at most ${field})"`
 	NamespaceHeldBytes *byteSize         `name:"namespace-held-bytes" sets:"Hub.NamespaceHeldBytes" placeholder:"SIZE" group:"Limits" help:"The same for each namespace. (half of --held-bytes)"`
 	CallBytes          *byteSize         `name:"call-bytes" sets:"Control.CallBytes" placeholder:"SIZE" group:"Limits" help:"Bytes of all calls of backends: begun requests, waiting sends, unread answers. Above it the caller with the most bytes is refused. (a sixteenth of the memory limit, at least 32MiB, at most ${field})"`
+	HeapFloor          *byteSize         `name:"heap-floor" sets:"Heap.FloorBytes" placeholder:"SIZE" group:"Limits" help:"Size of Go's heap below which a busy hub collects no garbage, at least 4MiB. A GOGC in the environment comes before it. (an eighth of the memory limit, at most ${field})"`
 	ResumeWindow       time.Duration     `name:"resume-window" sets:"Hub.ResumeWindow" placeholder:"DURATION" group:"Limits" help:"How long a detached connection waits for its client to resume. (${default})"`
 	DetachedPerUser    int               `name:"detached-per-user" sets:"Hub.DetachedPerUser" placeholder:"N" group:"Limits" help:"Detached connections per user. (${default})"`
 	DetachedPerAddress int               `name:"detached-per-address" sets:"Hub.DetachedPerAddress" placeholder:"N" group:"Limits" help:"Detached connections per address. Behind a proxy all have the address of the proxy. (${default})"`
@@ -106,7 +107,8 @@ func (s *settings) planSettings(p *plan) error {
 	p.knobs.showFields(p.configs)
 	problems = append(problems, p.nameFlags("Hub", p.Hub.Validate()),
 		p.nameFlags("Edge", p.Edge.Validate()),
-		p.nameFlags("Control", p.configs.Control.Validate()))
+		p.nameFlags("Control", p.configs.Control.Validate()),
+		p.nameFlags("Heap", p.Heap.Validate()))
 	p.ClientsTLS, err = certificate.Open("--tls", s.TLSCertFile, s.TLSKeyFile)
 	problems = append(problems, err)
 	p.ControlTLS, err = certificate.Open("--control-tls", s.ControlTLSCertFile, s.ControlTLSKeyFile)

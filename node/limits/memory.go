@@ -109,13 +109,14 @@ func FormatMebibytes(n int64) string {
 	return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20))
 }
 
-// LogBudgets logs the limit and the budgets. The line is a WARN with a problem if the budgets leave
-// too little for everything else.
-func (m Memory) LogBudgets(logger *slog.Logger, b Budgets) {
+// LogBudgets logs the limit, the budgets and the floor of the heap. The line is a WARN with a
+// problem if the budgets leave too little for everything else.
+func (m Memory) LogBudgets(logger *slog.Logger, b Budgets, heap HeapConfig) {
 	attributes := []any{
 		slog.String("limit", FormatMebibytes(m.Limit)),
 		slog.String("source", m.Source),
 		slog.String("collector", FormatMebibytes(debug.SetMemoryLimit(-1))),
+		slog.String("heap_floor", heap.describeFloor()),
 		slog.String("held", FormatMebibytes(b.Held)),
 		slog.String("namespace_held", FormatMebibytes(b.NamespaceHeld)),
 		slog.String("inbound", FormatMebibytes(b.Inbound)),

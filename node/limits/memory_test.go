@@ -45,7 +45,7 @@ func TestBudgetsThatLeaveLittleAreTheProblemOfTheLineAboutMemory(t *testing.T) {
 		b := m.DefaultBudgets()
 		b.Held, b.Calls, b.Inbound = 64<<20, 32<<20, 16<<20
 		var log bytes.Buffer
-		m.LogBudgets(slog.New(slog.NewJSONHandler(&log, nil)), b)
+		m.LogBudgets(slog.New(slog.NewJSONHandler(&log, nil)), b, m.DefaultHeap())
 		lines := strings.Count(log.String(), `"msg":"memory"`)
 		told := strings.Contains(log.String(), `"problem":"the budgets together are above half`)
 		if lines != 1 || strings.Count(log.String(), "\n") != 1 ||
