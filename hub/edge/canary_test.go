@@ -59,8 +59,9 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // TestCanary pins an undocumented behaviour of coder/websocket that parked links rely on. When a
 // read of the wire fails at the beginning of a frame, Reader returns that error, and closes and
-// forgets nothing. The next Reader goes on. If this test fails after an update of the library,
-// links need goroutines (Config.GoroutinePerLink) until it is mended.
+// forgets nothing. The next Reader goes on. Between two messages nothing of the first is left, so
+// the second may be another client's. If this test fails after an update of the library, links need
+// goroutines (Config.GoroutinePerLink) until it is mended.
 func TestCanary(t *testing.T) {
 	pieces := []string{
 		masked(0x81, "one"),

@@ -45,12 +45,5 @@ func isParameterAcceptable(name, value string) bool {
 	}
 }
 
-// setAgreedExtension makes the request's header name the agreed compression: coder/websocket
-// answers that header.
-func setAgreedExtension(h http.Header, compressed bool) {
-	h.Del(extension)
-	if compressed {
-		h.Set(extension,
-			"permessage-deflate; client_no_context_takeover; server_no_context_takeover")
-	}
-}
+// agreement is the compression that the hub agrees to (RFC 7692 §7.1.1).
+const agreement = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"

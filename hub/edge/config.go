@@ -56,8 +56,7 @@ type Config struct {
 
 	// Compression compresses messages in both directions, for clients that offer it (RFC 7692).
 	// Each message is compressed by itself, once for all its receivers. It saves bytes on the
-	// network. It costs the compression of each message larger than 255 bytes, and 4 KiB of memory
-	// for each client that has sent a compressed message.
+	// network. It costs the compression of each message larger than 255 bytes.
 	Compression bool
 
 	// MaxMessage is the most bytes of payload in a message of a client. It counts all fragments

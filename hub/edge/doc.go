@@ -6,9 +6,10 @@
 // A client asks for /client/hubs/{namespace}, or /ws for the default namespace, and upgrades. The
 // package checks its origin and token, chooses its Protocol, and registers a connection with the
 // hub. From then on the package is the hub.Link between the hub's outbox and the client.
-// coder/websocket does the protocol towards the client: the handshake, reading frames, answering
-// pings and closes. Data frames do not pass through it. A Protocol yields messages, package framing
-// frames them once for all clients, and the link writes the frames to the socket itself.
+// coder/websocket does the protocol towards the client: reading frames, answering pings and closes.
+// A link has it only while a goroutine reads (reader.go). Data frames for clients do not pass
+// through it. A Protocol yields messages, package framing frames them once for all clients, and the
+// link writes the frames to the socket itself.
 //
 // # Life of a connection
 //
@@ -16,7 +17,8 @@
 //	route       which endpoint; Host                                 server.go, origin.go
 //	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
 //	start       Bind                                                 reader.go
-//	  serve     read loop while there is input                       reader.go, wire.go, input.go
+//	  serve     read loop while there is input                       reader.go, wire.go, input.go,
+//	            with a reader that links share                       readerpool.go
 //	            on a parked or a blocking socket                     package netpoll
 //	  release   Unbind, the socket's end                             reader.go
 //	  Flush     outbox → socket, at once or as it takes more         link.go, output.go
@@ -69,8 +71,8 @@
 // A link's lock is that of its netpoll.Socket. It is held during writes that can't block, and never
 // during writes that can. Order: the wheel's, the link's, then netpoll's or the hub's own. A link
 // calls Connection.Take and Written under its lock, and the hub holds no lock when it calls a link.
-// Server.mu is held alone. budget.mu is taken without any further lock. Readers are woken under it,
-// which takes none of these.
+// Server.mu is held alone. Package budget's is taken without any further lock. Readers are woken
+// under it, which takes none of these.
 //
 // # Compression
 //
@@ -89,7 +91,7 @@
 //
 // The messages of a client are read in turn, up to MaxMessage, within MessageTimeout. Up to 4 KiB
 // of an incomplete small message wait without a goroutine. Large messages, and the goroutines that
-// wait for them, draw on InboundBytes. When it is full, the largest holder pays (budget.go).
+// wait for them, draw on InboundBytes. When it is full, the largest holder pays (package budget).
 //
 // Config.MaxLinks and Config.MaxStrangers bound the sockets. Above MaxLinks a client is refused.
 // Above MaxStrangers the hub drops a connection that keeps it waiting, or a connection in line for

@@ -1,7 +1,7 @@
 package edge
 
 import (
-	"context"
+	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"log/slog"
@@ -205,7 +205,7 @@ func (h *handshake) declineResume() *requestRefusal {
 		return newRefusal(reasonDeclineLimit)
 	}
 	s.metrics.declined.Inc()
-	setAgreedExtension(h.r.Header, false)
+	h.r.Header.Del(extension)
 	ws, err := websocket.Accept(&closeOnlyHijacker{h.w}, h.r,
 		&websocket.AcceptOptions{Subprotocols: h.subprotocols, InsecureSkipVerify: true})
 	if err == nil {
@@ -286,25 +286,36 @@ func (h *handshake) upgradeRequest(l *link) bool {
 	// The answer is written when the socket is hijacked, which lifts the deadline. Only a test's
 	// writer has no deadline to set.
 	_ = http.NewResponseController(h.w).SetWriteDeadline(time.Now().Add(config.HandshakeTimeout))
-	setAgreedExtension(r.Header, l.compressed)
-	ws, err := websocket.Accept(&linkHijacker{h.w, l}, r, &websocket.AcceptOptions{
-		Subprotocols: h.subprotocols,
-		// checkOrigin has verified the origin with the patterns of Config. CompressionMode only
-		// takes effect if setAgreedExtension named the extension.
-		InsecureSkipVerify: true,
-		CompressionMode:    websocket.CompressionNoContextTakeover,
-		OnPongReceived:     func(_ context.Context, payload []byte) { l.receivePong(payload) },
-	})
-	if err != nil {
+	h.writeSwitch(l.compressed)
+	if err := l.hijackSocket(h.w); err != nil {
 		config.Logger.Debug("upgrade failed",
 			slog.Any("error", err), slog.String("remote_address", r.RemoteAddr))
 		l.server.metrics.failed.Inc()
 		return false
 	}
-	ws.SetReadLimit(h.protocol.most)
-	l.ws = ws
-	l.buffered.Reset((*wire)(l)) // coder/websocket has put an empty reader in front of the wire
 	return true
+}
+
+// writeSwitch answers 101 (RFC 6455 §4.2.2). checkRequest has found nothing wrong.
+func (h *handshake) writeSwitch(compressed bool) {
+	answer := h.w.Header()
+	answer.Set("Connection", "Upgrade")
+	answer.Set("Upgrade", "websocket")
+	answer.Set("Sec-WebSocket-Accept", acceptKey(h.r.Header.Get("Sec-WebSocket-Key")))
+	if len(h.subprotocols) > 0 {
+		answer.Set("Sec-WebSocket-Protocol", h.subprotocols[0])
+	}
+	if compressed {
+		answer.Set(extension, agreement)
+	}
+	h.w.WriteHeader(http.StatusSwitchingProtocols)
+}
+
+// acceptKey returns the proof that the server has understood a client's Sec-WebSocket-Key (RFC 6455
+// §4.2.2). The standard wants SHA-1 and this suffix.
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // hasToken reports whether a header lists a token, case-insensitively.

@@ -28,7 +28,9 @@ func (i *inbound) takeFrame(s *netpoll.Socket, most int64, b []byte) (int, error
 			return 0, err
 		}
 		i.size = f.Size
-		if !f.Opcode.Control() {
+		if f.Opcode.Control() {
+			i.control = true
+		} else {
 			i.fragmented = !f.Final
 		}
 	}
@@ -66,7 +68,7 @@ func (i *inbound) admitFrame(f frame.Header, mostBytes int64) error {
 	case f.Opcode.Control(), f.Size > math.MaxInt64:
 		return nil
 	case f.Opcode != frame.Continuation:
-		i.messageBytes, i.deflated = 0, f.Compressed && i.compressed
+		i.messageBytes, i.deflated = 0, f.Compressed && i.inflates
 	}
 	most := uint64(mostBytes)
 	if i.deflated {

@@ -1,13 +1,10 @@
 package edge
 
 import (
-	"bufio"
 	"encoding/binary"
 	"sync/atomic"
 	"time"
 	"unsafe"
-
-	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/frame"
@@ -61,11 +58,7 @@ type link struct {
 
 	resume *hub.Resume // of a client that comes back; nil: it is new, or bound
 
-	// Static after upgradeRequest.
-	ws       *websocket.Conn
-	buffered *bufio.Reader // ws reads from it; it reads from wire
-
-	inbound // owned by the read loop
+	lifecycle // owned by the goroutine that runs the link
 
 	pinged atomic.Int64 // Server.sinceStart of the ping that has no pong yet; 0: none
 

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,30 +9,56 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/edge/budget"
 	"github.com/connhub/connhub/hub/edge/netpoll"
 )
 
-// inbound is the state of the goroutine that runs the link.
+// reader reads the messages of a link. The goroutine that runs the link owns it.
+//
+// Problem: coder/websocket takes 1.8 KB for a connection. Most links are silent.
+//
+// Outline: between two messages coder/websocket knows nothing of the connection that it reads
+// (canary_test.go pins that). So a link has a reader only while a goroutine runs it, and the next
+// link gets the same reader from a readerPool.
+type reader struct {
+	// Static after newReader.
+	ws       *websocket.Conn
+	buffered *bufio.Reader // ws reads from it; it reads from wire
+
+	link *link // that it reads; nil: none
+
+	inbound
+}
+
+// inbound is how far the input was taken.
 type inbound struct {
-	claim *claim // of the server's budget; nil: no large message came yet
+	inflates bool // permessage-deflate is agreed to; static
+
+	claim *budget.Claim // of the server's budget; nil: no large message came yet
 
 	size         uint64 // bytes that are missing of the frame that is being given out
 	messageBytes uint64 // of payload in the frames of the message so far
 	fragmented   bool   // a message has begun, and its last frame has not
 	deflated     bool   // the message is compressed
+	waited       bool   // the claim has costOfWait, because the goroutine waits for this message
 
-	compressed bool // permessage-deflate is agreed to; static before upgradeRequest
+	control   bool          // a control frame came
+	controlAt time.Duration // Server.sinceStart before coder/websocket had the first of them
+}
 
-	bound   bool    // the connection has the link
-	over    bool    // no more messages are read
-	waited  bool    // the claim has costOfWait, because the goroutine waits for this message
-	readEnd readEnd // how the socket's input ended
+// lifecycle is how far the goroutine that runs the link has come.
+type lifecycle struct {
+	compressed bool    // permessage-deflate is agreed to; static before upgradeRequest
+	bound      bool    // the connection has the link
+	over       bool    // no more messages are read
+	readEnd    readEnd // how the socket's input ended
 }
 
 // readEnd is how the input of a socket ended. 0: it has not.
@@ -75,11 +102,15 @@ func (l *link) bindConnection() error {
 // end. See netpoll.Owner.
 func (l *link) ServeReadable() bool {
 	if !l.over {
-		err := l.readLoop()
+		pool := l.server.readersFor(l)
+		r := pool.lendReader(l)
+		err := r.readLoop()
 		if errors.Is(err, netpoll.ErrIdle) {
+			pool.takeBack(r)
 			return false
 		}
 		l.stopReading(err)
+		r.discard()
 	}
 	if l.socket.Discard() != nil {
 		return false
@@ -95,12 +126,10 @@ func (l *link) stopReading(err error) {
 	if l.bound && !how.Cause.Resumable() {
 		l.connection.Close(how) // from here on nothing is sent to it
 	}
-	_ = l.ws.CloseNow() // or its finalizer would keep it; after this it does not touch the wire
 }
 
 // releaseLink closes the socket, unbinds the connection and gives all resources back.
 func (l *link) releaseLink() {
-	l.releaseWait()
 	l.socket.Lock()
 	l.ending.broken = true // nothing is written any more
 	l.socket.Unlock()
@@ -124,15 +153,15 @@ func (l *link) releaseLink() {
 }
 
 // readLoop hands messages to the protocol until the link ends, and returns the reason.
-func (l *link) readLoop() error {
+func (r *reader) readLoop() error {
 	for {
 		// A context that can't be cancelled, because coder/websocket needs a timer for each read
 		// with any different context.
-		kind, r, err := l.ws.Reader(context.Background())
+		kind, from, err := r.ws.Reader(context.Background())
 		if err != nil {
 			return err
 		}
-		if err := l.handleMessage(payloadKind(kind), r); err != nil {
+		if err := r.handleMessage(payloadKind(kind), from); err != nil {
 			return err
 		}
 	}
@@ -147,18 +176,19 @@ func payloadKind(t websocket.MessageType) hub.PayloadKind {
 
 // handleMessage reads a message and hands it to the protocol. If the link is closing, it drops the
 // message: then the link only waits for the client's close frame.
-func (l *link) handleMessage(kind hub.PayloadKind, r io.Reader) (err error) {
+func (r *reader) handleMessage(kind hub.PayloadKind, from io.Reader) (err error) {
+	l := r.link
 	m := messages.Get().(*message)
 	defer func() {
-		l.releaseBudget(m.held)
+		r.releaseBudget(m.held)
 		m.recycleMessage()
 	}()
 
-	err = m.readToEnd(kind, r, l)
-	if l.claim != nil && !l.server.inbound.endMessage(l.claim) {
+	err = m.readToEnd(kind, from, r)
+	if r.claim != nil && !l.server.inbound.EndMessage(r.claim) {
 		err = outOfBudget()
 	}
-	l.releaseWait()
+	r.releaseWait()
 	if err != nil || l.isClosing() || !l.connection.Turn(l) {
 		return err
 	}
@@ -193,11 +223,11 @@ func (l *link) endingError(err error) error {
 // nextReadSize returns how many bytes of a message to ask coder/websocket for. It fills the buffer
 // that it is given, so the link asks for no more than can be read without waiting. A compressed
 // message comes as it is inflated.
-func (l *link) nextReadSize() int {
-	if l.compressed {
+func (r *reader) nextReadSize() int {
+	if r.inflates {
 		return eagerPiece
 	}
-	return l.buffered.Buffered() + int(min(uint64(len(l.socket.Buffered())), l.size))
+	return r.buffered.Buffered() + int(min(uint64(len(r.link.socket.Buffered())), r.size))
 }
 
 const (
@@ -220,7 +250,7 @@ type message struct {
 	held  int64 // of the budget; the reader gives it back
 }
 
-// messageSource is where a message comes from: a link.
+// messageSource is where a message comes from: a reader.
 type messageSource interface {
 	// nextReadSize returns how many bytes to read at a time while the message is small.
 	nextReadSize() int

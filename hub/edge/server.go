@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/budget"
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/netpoll"
 	"github.com/connhub/connhub/hub/edge/wheel"
@@ -42,8 +43,10 @@ type Server struct {
 	sockets   *netpoll.Poller // of links
 	started   time.Time
 
-	inbound budget       // bytes of messages that clients have begun and not ended
-	links   atomic.Int64 // sockets of links, and of upgrades that are being answered
+	readers, inflaters readerPool // for links without and with compression
+
+	inbound *budget.Budget // bytes of messages that clients have begun and not ended
+	links   atomic.Int64   // sockets of links, and of upgrades that are being answered
 
 	// clients that are being declined, at most Config.mostDeclines
 	declines atomic.Int64
@@ -71,7 +74,8 @@ func New(c Config) (*Server, error) {
 		Started: s.started, MessageTimeout: c.MessageTimeout, Blocking: c.GoroutinePerLink,
 		Goroutines: &s.goroutines,
 	})
-	s.inbound.most = c.InboundBytes
+	s.inflaters.inflates = true
+	s.inbound = budget.New(c.InboundBytes)
 	s.plain = s.metrics.countProtocol(c.Plain, c.MaxMessage)
 	for _, p := range c.Protocols {
 		s.protocols = append(s.protocols, s.metrics.countProtocol(p, c.MaxMessage))
@@ -150,7 +154,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	s.sockets.Close()
+	s.readers.closePool()
+	s.inflaters.closePool()
 	return err
+}
+
+// readersFor returns the readers that can read l.
+func (s *Server) readersFor(l *link) *readerPool {
+	if l.compressed {
+		return &s.inflaters
+	}
+	return &s.readers
 }
 
 // enterHandshake counts a handshake, and the link that it becomes, so that Shutdown waits for it.

@@ -7,30 +7,12 @@ import (
 	"time"
 )
 
-// writeBuffer is the size in bytes of coder/websocket's writer. It must hold the longest control
-// frame (127 bytes), so each control frame comes as a single Write. wire.Write relies on that.
-const writeBuffer = 128
-
-// lookahead is the size in bytes of the buffer of coder/websocket's reader: the least that bufio
-// allows. The socket has a buffer of its own.
-const lookahead = 16
-
-// linkHijacker is a response writer that gives coder/websocket the link's wire in place of the
-// socket. It is gone after the handshake. Nothing that lives as long as the link may refer to it,
-// or to the writer below it.
-type linkHijacker struct {
-	http.ResponseWriter
-
-	link *link
-}
-
-var _ http.Hijacker = (*linkHijacker)(nil)
-
-// Hijack takes the socket from net/http, with buffers small enough for a million silent links.
-func (u *linkHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buffered, err := http.NewResponseController(u.ResponseWriter).Hijack()
+// hijackSocket takes the socket from net/http, after the answer to the upgrade. Nothing that lives
+// as long as the link may refer to w.
+func (l *link) hijackSocket(w http.ResponseWriter) error {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, nil, err
+		return err //nolint:wrapcheck // says what failed
 	}
 	// A client may send bytes behind its request without waiting for the answer. They are in
 	// net/http's buffer.
@@ -39,11 +21,8 @@ func (u *linkHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		early = make([]byte, n)
 		_, _ = buffered.Read(early) // can't fail or fall short: the bytes are buffered
 	}
-	l := u.link
 	l.socket.Open(l.server.sockets, l, conn, early)
-	w := (*wire)(l)
-	l.buffered = bufio.NewReaderSize(w, lookahead)
-	return w, bufio.NewReadWriter(l.buffered, bufio.NewWriterSize(w, writeBuffer)), nil
+	return nil
 }
 
 // closeOnlyHijacker is a response writer that hijacks the connection with a deadline of
@@ -60,6 +39,3 @@ func (b *closeOnlyHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	return conn, buffered, conn.SetDeadline(time.Now().Add(declineLinger))
 }
-
-// Unwrap gives http.ResponseController the writer below.
-func (u *linkHijacker) Unwrap() http.ResponseWriter { return u.ResponseWriter }

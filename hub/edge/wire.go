@@ -9,14 +9,16 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/edge/budget"
 	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/netpoll"
 )
 
-// wire is the link's net.Conn for coder/websocket, which reads frames from it and writes control
-// frames to it. The link does not use coder/websocket's Write or Writer for data.
-type wire link
+// wire is the net.Conn of a reader for coder/websocket, which reads frames from it and writes
+// control frames to it. Nothing uses coder/websocket's Write or Writer for data.
+type wire reader
 
 var _ net.Conn = (*wire)(nil)
 
@@ -24,16 +26,19 @@ var _ net.Conn = (*wire)(nil)
 // returns netpoll.ErrIdle if there is no input. After this error coder/websocket can go on as if it
 // had not happened (canary_test.go pins that). In the middle of a message it waits.
 func (w *wire) Read(b []byte) (int, error) {
-	l := (*link)(w)
+	r, l := (*reader)(w), w.link
 	for {
-		n, err := l.takeFrame(&l.socket, l.protocol.most, b)
-		if errors.Is(err, netpoll.ErrIdle) && l.hasBegun() {
-			if err = l.reserveWait(); err == nil {
+		n, err := r.takeFrame(&l.socket, l.protocol.most, b)
+		if r.control && r.controlAt == 0 {
+			r.controlAt = l.server.sinceStart()
+		}
+		if errors.Is(err, netpoll.ErrIdle) && r.hasBegun() {
+			if err = r.reserveWait(); err == nil {
 				l.socket.Wait()
 			}
 		}
 		if n > 0 || err != nil {
-			return n, l.noteReadError(err)
+			return n, r.noteReadError(err)
 		}
 	}
 }
@@ -48,47 +53,74 @@ const (
 )
 
 // costOfWait returns the cost of the goroutine that runs the link, while it waits.
-func (i *inbound) costOfWait() int64 {
-	if i.compressed {
+func (r *reader) costOfWait() int64 {
+	if r.inflates {
 		return waitCost + inflateCost
 	}
 	return waitCost
 }
 
 // reserveWait takes the cost of waiting out of the budget, once for each message.
-func (l *link) reserveWait() error {
-	if l.waited {
+func (r *reader) reserveWait() error {
+	if r.waited {
 		return nil
 	}
-	if !l.reserveBudget(l.costOfWait()) {
+	if !r.reserveBudget(r.costOfWait()) {
 		return outOfBudget()
 	}
-	l.waited = true
+	r.waited = true
 	return nil
 }
 
 // releaseWait gives back what reserveWait took.
-func (l *link) releaseWait() {
-	if l.waited {
-		l.waited = false
-		l.releaseBudget(l.costOfWait())
+func (r *reader) releaseWait() {
+	if r.waited {
+		r.waited = false
+		r.releaseBudget(r.costOfWait())
 	}
 }
 
+// reserveBudget takes n bytes of the server's budget for the message that is being read. It returns
+// false if the budget has none for this link.
+func (r *reader) reserveBudget(n int64) bool {
+	if r.claim == nil {
+		r.claim = budget.NewClaim(r.link)
+	}
+	return r.link.server.inbound.ReserveBytes(r.claim, n)
+}
+
+// releaseBudget gives back n bytes that reserveBudget took. 0 does nothing.
+func (r *reader) releaseBudget(n int64) {
+	if n > 0 {
+		r.link.server.inbound.ReleaseBytes(r.claim, n)
+	}
+}
+
+var _ budget.Holder = (*link)(nil)
+
+// ClientIdentity returns the client. See budget.Holder.
+func (l *link) ClientIdentity() hub.Identity { return l.connection.Identity() }
+
+// WakeReader makes the reader look at its claim. See budget.Holder.
+func (l *link) WakeReader() { l.socket.StopReading() }
+
+// outOfBudget returns the Violation of a link for which the budget has no room.
+func outOfBudget() error { return &Violation{cause.Memory.CloseStatus()} }
+
 // noteReadError notes the end of the socket's input. It turns a fault of the client into a
 // Violation.
-func (l *link) noteReadError(err error) error {
+func (r *reader) noteReadError(err error) error {
 	_, isViolation := errors.AsType[*Violation](err)
 	switch {
 	case err == nil, isViolation, errors.Is(err, netpoll.ErrIdle):
 	case errors.Is(err, netpoll.ErrUnreadRecords):
 		return &Violation{unreadRecords}
 	case !errors.Is(err, os.ErrDeadlineExceeded):
-		l.readEnd = readGone
-	case l.claim.isRevoked():
+		r.link.readEnd = readGone
+	case r.claim.IsRevoked():
 		return outOfBudget()
 	default:
-		l.readEnd = readLate
+		r.link.readEnd = readLate
 	}
 	return err
 }
@@ -96,7 +128,7 @@ func (l *link) noteReadError(err error) error {
 // Write takes a whole control frame: a pong, the answer to a close, or a close for a client's
 // fault. It never blocks and never fails: a failed write ends the link in a different way.
 func (w *wire) Write(b []byte) (int, error) {
-	l := (*link)(w)
+	l := w.link
 	l.socket.Lock()
 	defer l.unlockAndPart()
 	if frame.OpcodeOf(b[0]) != frame.Close {
@@ -124,7 +156,9 @@ func (w *wire) Write(b []byte) (int, error) {
 // would wait forever. It leaves the socket open: coder/websocket's close frame may still have to be
 // written.
 func (w *wire) Close() error {
-	w.socket.StopReading()
+	if w.link != nil {
+		w.link.socket.StopReading()
+	}
 	return nil
 }
 

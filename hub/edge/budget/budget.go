@@ -1,15 +1,16 @@
-package edge
+// Package budget bounds the bytes of messages that clients have begun and not ended.
+package budget
 
 import (
 	"sync"
 	"sync/atomic"
 
 	"github.com/connhub/connhub/hub"
-	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/internal/fairshare"
 )
 
-// budget bounds the bytes of all messages that clients have begun and not ended.
+// Budget bounds the bytes of all messages that clients have begun and not ended. It is safe for
+// concurrent use.
 //
 // Problem: a client can begin a large message and keep back its last byte. The budget fills, and
 // the next client that asks for bytes is not the client that filled it.
@@ -25,39 +26,45 @@ import (
 //   - Only a claim whose message has not ended is revoked: the bytes of an ended message are about
 //     to be free.
 //   - A revoked claim gets no more bytes, and its reader is woken.
-type budget struct {
+type Budget struct {
 	most int64 // static
 
 	mu            sync.Mutex
 	used, leaving int64
-	claims        map[*claim]struct{}
+	claims        map[*Claim]struct{}
 }
 
-// claim is a link's share of a budget.
-type claim struct {
-	holder  claimHolder // static
+// New returns a budget of most bytes.
+func New(most int64) *Budget { return &Budget{most: most} }
+
+// Claim is a link's share of a budget. It has no bytes at first.
+type Claim struct {
+	holder  Holder      // static
 	revoked atomic.Bool // set under budget.mu
 
 	bytes     int64 // guarded by budget.mu
 	inMessage bool  // a message that has not ended needs the bytes; guarded by budget.mu
 }
 
-// claimHolder is what a budget needs of a link.
-type claimHolder interface {
-	// clientIdentity returns the client, for the fair shares.
-	clientIdentity() hub.Identity
-	// wakeReader wakes the reader, which ends the link. The budget's lock is held.
-	wakeReader()
+// Holder is a link that has a claim.
+type Holder interface {
+	// ClientIdentity returns the client, for the fair shares.
+	ClientIdentity() hub.Identity
+	// WakeReader wakes the reader, which ends the link. The budget's lock is held.
+	WakeReader()
 }
+
+// NewClaim returns a claim of a link.
+func NewClaim(h Holder) *Claim { return &Claim{holder: h} }
 
 // budgetSlack is the share of the budget, 1/64, that a full budget sets free beyond the asked
 // bytes. So not each growing message looks through all claims. Of 64 MiB it is a message of the
 // largest size.
 const budgetSlack = 64
 
-// reserveBytes counts n more bytes for a message of c that has not ended. It returns false if c has
+// ReserveBytes counts n more bytes for a message of c that has not ended. It returns false if c has
 // to pay: then the link of c ends.
-func (b *budget) reserveBytes(c *claim, n int64) bool {
+func (b *Budget) ReserveBytes(c *Claim, n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c.revoked.Load() || b.used-b.leaving+n > b.most && !b.makeRoomLocked(c, n) {
@@ -67,7 +74,7 @@ func (b *budget) reserveBytes(c *claim, n int64) bool {
 	c.bytes += n
 	c.inMessage = true
 	if b.claims == nil {
-		b.claims = make(map[*claim]struct{})
+		b.claims = make(map[*Claim]struct{})
 	}
 	b.claims[c] = struct{}{}
 	return true
@@ -75,11 +82,11 @@ func (b *budget) reserveBytes(c *claim, n int64) bool {
 
 // makeRoomLocked revokes claims by fair shares until n more bytes and the slack fit. It returns
 // false if the turn comes to c before n bytes fit.
-func (b *budget) makeRoomLocked(c *claim, n int64) bool {
-	var shares fairshare.Shares[*claim]
-	add := func(o *claim, bytes int64) {
-		who := o.holder.clientIdentity()
-		shares.Add(fairshare.Holder[*claim]{
+func (b *Budget) makeRoomLocked(c *Claim, n int64) bool {
+	var shares fairshare.Shares[*Claim]
+	add := func(o *Claim, bytes int64) {
+		who := o.holder.ClientIdentity()
+		shares.Add(fairshare.Holder[*Claim]{
 			Of: o, Namespace: who.Namespace, User: who.Payer(), Bytes: bytes,
 		})
 	}
@@ -96,13 +103,13 @@ func (b *budget) makeRoomLocked(c *claim, n int64) bool {
 		}
 		h.Of.revoked.Store(true)
 		b.leaving += h.Of.bytes
-		h.Of.holder.wakeReader()
+		h.Of.holder.WakeReader()
 	}
 	return b.used-b.leaving+n <= b.most
 }
 
-// releaseBytes gives n bytes of c back.
-func (b *budget) releaseBytes(c *claim, n int64) {
+// ReleaseBytes gives n bytes of c back.
+func (b *Budget) ReleaseBytes(c *Claim, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= n
@@ -114,35 +121,13 @@ func (b *budget) releaseBytes(c *claim, n int64) {
 	}
 }
 
-// endMessage notes that the message of c has ended, and reports whether c is still valid.
-func (b *budget) endMessage(c *claim) bool {
+// EndMessage notes that the message of c has ended, and reports whether c is still valid.
+func (b *Budget) EndMessage(c *Claim) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c.inMessage = false
 	return !c.revoked.Load()
 }
 
-func (l *link) clientIdentity() hub.Identity { return l.connection.Identity() }
-func (l *link) wakeReader()                  { l.socket.StopReading() }
-
-// reserveBudget takes n bytes of the server's budget for the message that is being read. It returns
-// false if the budget has none for this link.
-func (l *link) reserveBudget(n int64) bool {
-	if l.claim == nil {
-		l.claim = &claim{holder: l}
-	}
-	return l.server.inbound.reserveBytes(l.claim, n)
-}
-
-// releaseBudget gives back n bytes that reserveBudget took. 0 does nothing.
-func (l *link) releaseBudget(n int64) {
-	if n > 0 {
-		l.server.inbound.releaseBytes(l.claim, n)
-	}
-}
-
-// isRevoked reports whether the claim's link must end for the budget. A nil claim has no bytes.
-func (c *claim) isRevoked() bool { return c != nil && c.revoked.Load() }
-
-// outOfBudget returns the Violation of a link for which the budget has no room.
-func outOfBudget() error { return &Violation{cause.Memory.CloseStatus()} }
+// IsRevoked reports whether the claim's link must end for the budget. A nil claim has no bytes.
+func (c *Claim) IsRevoked() bool { return c != nil && c.revoked.Load() }

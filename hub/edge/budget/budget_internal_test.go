@@ -1,4 +1,4 @@
-package edge
+package budget
 
 import (
 	"fmt"
@@ -16,8 +16,8 @@ type wakes struct {
 	woken      bool
 }
 
-func (w *wakes) clientIdentity() hub.Identity { return w.connection.Identity() }
-func (w *wakes) wakeReader()                  { w.woken = true }
+func (w *wakes) ClientIdentity() hub.Identity { return w.connection.Identity() }
+func (w *wakes) WakeReader()                  { w.woken = true }
 
 // anyProtocol is the protocol of the connections below.
 type anyProtocol struct{}
@@ -35,7 +35,7 @@ func (anyProtocol) AppendReply(dst []byte, _ hub.PayloadKind, _ []byte) []byte {
 
 // drawer is a claim and the model's view of it.
 type drawer struct {
-	claim           *claim
+	claim           *Claim
 	namespace, user string // the user of clients without a user is their address
 	bytes           int64
 	begun, paid     bool
@@ -103,7 +103,7 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 		connections = append(connections, c)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		b := &budget{most: 1000}
+		b := &Budget{most: 1000}
 		var all []*drawer
 		for _, c := range connections {
 			who := c.Identity()
@@ -112,7 +112,7 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 				user, _, _ = strings.Cut(who.RemoteAddress, ":")
 			}
 			all = append(all, &drawer{
-				claim:     &claim{holder: &wakes{connection: c}},
+				claim:     &Claim{holder: &wakes{connection: c}},
 				namespace: who.Namespace, user: user,
 			})
 		}
@@ -122,11 +122,11 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 				"step") {
 			case 0:
 				if d.bytes > 0 {
-					b.releaseBytes(d.claim, d.bytes)
+					b.ReleaseBytes(d.claim, d.bytes)
 					d.bytes = 0
 				}
 			case 1:
-				if b.endMessage(d.claim) == d.paid {
+				if b.EndMessage(d.claim) == d.paid {
 					t.Fatal("a claim that has paid is not good")
 				}
 				d.begun = false
@@ -139,9 +139,9 @@ func TestBudgetIsPaidForByTheLargest(t *testing.T) {
 }
 
 // asks makes d reserve bytes, and checks which claim pays.
-func asks(t *rapid.T, b *budget, all []*drawer, d *drawer, n int64) {
+func asks(t *rapid.T, b *Budget, all []*drawer, d *drawer, n int64) {
 	fits := b.used-b.leaving+n <= b.most
-	granted := b.reserveBytes(d.claim, n)
+	granted := b.ReserveBytes(d.claim, n)
 	var payers []*drawer
 	for _, o := range all {
 		if o.claim.revoked.Load() && !o.paid {
@@ -175,7 +175,7 @@ func asks(t *rapid.T, b *budget, all []*drawer, d *drawer, n int64) {
 	}
 }
 
-func checkBudget(t *rapid.T, b *budget, all []*drawer) {
+func checkBudget(t *rapid.T, b *Budget, all []*drawer) {
 	var used, leaving int64
 	claims := 0
 	for _, o := range all {
