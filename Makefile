@@ -94,7 +94,7 @@ test-links: need-go ## Run the tests of many links and strangers in their long f
 
 # In the folder of the package, where go test shows what a test prints.
 .PHONY: bench
-bench: need-go ## Print figures beside the raw limit, about 15 minutes; BENCH=fanout prints one
+bench: need-go ## Print figures beside the raw limit, about 30 minutes; BENCH=fanout prints one
 	cd test/engine && go test -tags bench -count=1 -timeout 60m -run '(?i)$(BENCH)' -runs $(RUNS)
 
 .PHONY: bench-micro

@@ -81,7 +81,7 @@ func (b *bed) pacedLags() (ours, raw []time.Duration, err error) {
 	}, audience, len(textFrame))
 	bytes := slices.Clone(textFrame)
 	reference := variant{measured: func() error {
-		stamp(bytes[len(bytes)-textBytes:])
+		stamp(bytes[len(bytes)-textBytes:], clockTime(clockMonotonic))
 		return b.raw(audience, bytes).measured()
 	}}
 	for turn := range turns {
@@ -120,12 +120,12 @@ func (b *bed) lags(v variant) ([]time.Duration, error) {
 	return r.Lags, err
 }
 
-// lagRows returns the rows of the median, of the 99th percentile and of the longest latency. The
-// first two have targets; 0: no target.
+// lagRows returns the rows of the median, of the 99th and 99.9th percentile and of the longest
+// latency. The first two have targets; 0: no target.
 func lagRows(name string, ours, raw []time.Duration, targets [2]float64) []row {
 	slices.Sort(ours)
 	slices.Sort(raw)
-	at := func(name string, percent int, target float64) row {
+	at := func(name string, percent, target float64) row {
 		lag := micros(percentile(ours, percent), 1)
 		return row{
 			Name: name, Ours: lag, Beside: micros(percentile(raw, percent), 1),
@@ -135,14 +135,15 @@ func lagRows(name string, ours, raw []time.Duration, targets [2]float64) []row {
 	return []row{
 		at(name+": p50", 50, targets[0]),
 		at("  p99", 99, targets[1]),
+		at("  p99.9", 99.9, 0),
 		at("  longest", 100, 0),
 	}
 }
 
 // percentile returns the duration that so many percent do not exceed, or 0 without durations.
-func percentile(sorted []time.Duration, percent int) time.Duration {
+func percentile(sorted []time.Duration, percent float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}
-	return sorted[(len(sorted)-1)*percent/100]
+	return sorted[int(float64(len(sorted)-1)*percent/100)]
 }

@@ -65,6 +65,11 @@ var figures = map[string]func() ([]row, error){
 	"TestBinaryIdle":    measureBinaryIdle,
 	"TestConnectToken":  measureConnectToken,
 	"TestIdleToken":     measureIdleToken,
+
+	"TestShapesUnicast":   measureShapesUnicast,
+	"TestShapesGroup":     measureShapesGroup,
+	"TestShapesForwarded": measureShapesForwarded,
+	"TestRates":           measureRates,
 }
 
 func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
@@ -90,6 +95,11 @@ func TestBinaryUnicast(t *testing.T) { measureShipped(t, "the binary, 128 bytes 
 func TestBinaryIdle(t *testing.T)    { measureShipped(t, "the binary, 15,000 idle clients") }
 func TestConnectToken(t *testing.T)  { measureShipped(t, "the binary, a token and a group") }
 func TestIdleToken(t *testing.T)     { measureShipped(t, "the binary, 15,000 idle with a token") }
+
+func TestShapesUnicast(t *testing.T)   { measureShipped(t, "a send a request, to one of 1,000") }
+func TestShapesGroup(t *testing.T)     { measureShipped(t, "a send a request, to 5,000") }
+func TestShapesForwarded(t *testing.T) { measureShipped(t, "a send a request, to another hub") }
+func TestRates(t *testing.T)           { measureShipped(t, "from a due send to its client") }
 
 // measure runs the figure of this test as often as asked, and prints its table.
 func measure(t *testing.T, title string) {

@@ -46,20 +46,36 @@ type way struct {
 // ways returns all ways. Each has the sends of a round to the users, through the given address.
 func ways(address string) []way {
 	all := []way{
-		{"SendStream, one send in a request", call{Batch: 1}, 1.5},
-		{"SendStream, 16 sends in a request", call{Batch: 16}, 1.5},
-		{"Send", call{Unary: true}, 1.2},
+		{"SendStream, one send in a request", call{Batch: 1}, streamTarget},
+		{"SendStream, 16 sends in a request", call{Batch: 16}, streamTarget},
+		{"Send", call{Unary: true}, unaryTarget},
 	}
 	for i := range all {
-		c := &all[i].call
-		c.Address, c.Count, c.InFlight, c.Text, c.Users, c.Matched = address,
-			sendsEach*users, inFlight, string(text), users, 1
+		all[i].call.InFlight = inFlight
+		all[i].call.toUsers(address)
 	}
 	return all
 }
 
+// toUsers makes a call the sends of a round to the users, through an address.
+func (o *call) toUsers(address string) {
+	o.Address, o.Count, o.Text, o.Users, o.Matched = address,
+		sendsEach*users, string(text), users, 1
+}
+
 // unicasts measures all ways beside raw writes. worse is added to the targets.
 func (b *bed) unicasts(answers string, clock func() time.Duration, worse float64) ([]row, error) {
+	all := ways(b.backends)
+	for i := range all {
+		all[i].target += worse
+	}
+	return b.unicastsBy(all, answers, clock)
+}
+
+// unicastsBy measures ways beside raw writes.
+func (b *bed) unicastsBy(
+	ways []way, answers string, clock func() time.Duration,
+) ([]row, error) {
 	raw := variant{measured: func() error {
 		for range sendsEach {
 			if err := b.sockets.write(textFrame); err != nil {
@@ -69,14 +85,14 @@ func (b *bed) unicasts(answers string, clock func() time.Duration, worse float64
 		return b.drain(users, sendsEach*len(textFrame))
 	}}
 	var rows []row
-	for _, w := range ways(b.backends) {
+	for _, w := range ways {
 		empty := w.call
 		empty.Address = answers
 		took, err := rounds(clock, pairs, b.unicast(w.call), raw, b.calling(empty, users, 0))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
-		rows = append(rows, inEmptyCalls(w.name, sendsEach*users, took, w.target+worse))
+		rows = append(rows, inEmptyCalls(w.name, w.call.Count, took, w.target))
 	}
 	return rows, nil
 }

@@ -16,13 +16,13 @@ const clockMonotonic = 1
 // stampDigits is the length of the time at the beginning of a stamped text, in ns.
 const stampDigits = 20
 
-// stamp writes the time to the beginning of a text.
-func stamp(text []byte) { copy(text, fmt.Sprintf("%0*d", stampDigits, clockTime(clockMonotonic))) }
+// stamp writes a time to the beginning of a text.
+func stamp(text []byte, at time.Duration) { copy(text, fmt.Sprintf("%0*d", stampDigits, at)) }
 
-// stamped returns a copy of text that begins with the time.
-func stamped(text string) string {
+// stampedAt returns a copy of text that begins with a time.
+func stampedAt(text string, at time.Duration) string {
 	b := []byte(text)
-	stamp(b)
+	stamp(b, at)
 	return string(b)
 }
 
