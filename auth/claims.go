@@ -87,56 +87,112 @@ func (c *Claims) checkValues() error {
 	return nil
 }
 
-// tokenClaims is the payload of a token with its claims undecoded. The claims are decoded after the
-// signature was checked. So the error for a claim of a wrong type names the claim, and does not say
-// that the token is malformed.
-type tokenClaims map[string]json.RawMessage
+// tokenClaims has the claims that a hub uses, undecoded: parts of the payload. Nil: the token does
+// not have the claim. They are decoded after the signature was checked. So the error for a claim of
+// a wrong type names the claim, and does not say that the token is malformed.
+type tokenClaims struct {
+	user, audience, expires, notBefore, issuedAt, group, role, labels []byte
+}
 
 var _ jwt.Claims = (*tokenClaims)(nil)
 
-// UnmarshalJSON keeps the exact names of the claims. Decoding into a struct would take `SUB` for
-// `sub`: an issuer that lets its users add claims under names of their own would let them set
-// `sub`.
-func (c *tokenClaims) UnmarshalJSON(b []byte) error {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return err
+// findClaim returns the place of a claim, or nil if a hub does not use it. The names of claims are
+// exact. Decoding into a struct would take `SUB` for `sub`: an issuer that lets its users add
+// claims under names of their own would let them set `sub`.
+func (c *tokenClaims) findClaim(name []byte) *[]byte {
+	switch string(name) {
+	case claimUser:
+		return &c.user
+	case claimAudience:
+		return &c.audience
+	case claimExpires:
+		return &c.expires
+	case claimNotBefore:
+		return &c.notBefore
+	case claimIssuedAt:
+		return &c.issuedAt
+	case claimGroup:
+		return &c.group
+	case claimRole:
+		return &c.role
+	case claimLabels:
+		return &c.labels
+	default:
+		return nil
 	}
-	*c = all
-	return nil
+}
+
+// parsePayload keeps parts of a payload. Of claims with the same name the last counts (RFC 7519
+// §4).
+func (c *tokenClaims) parsePayload(payload []byte) error {
+	return eachMember(payload, func(name, value []byte) {
+		if claim := c.findClaim(name); claim != nil {
+			*claim = value
+		}
+	})
 }
 
 // GetExpirationTime implements jwt.Claims.
 func (c *tokenClaims) GetExpirationTime() (*jwt.NumericDate, error) {
-	return c.decodeDate(claimExpires)
+	return decodeDate(claimExpires, c.expires)
 }
 
 // GetIssuedAt implements jwt.Claims.
-func (c *tokenClaims) GetIssuedAt() (*jwt.NumericDate, error) { return c.decodeDate(claimIssuedAt) }
+func (c *tokenClaims) GetIssuedAt() (*jwt.NumericDate, error) {
+	return decodeDate(claimIssuedAt, c.issuedAt)
+}
 
 // GetNotBefore implements jwt.Claims.
 func (c *tokenClaims) GetNotBefore() (*jwt.NumericDate, error) {
-	return c.decodeDate(claimNotBefore)
+	return decodeDate(claimNotBefore, c.notBefore)
 }
 
 // GetAudience implements jwt.Claims.
-func (c *tokenClaims) GetAudience() (all jwt.ClaimStrings, err error) {
-	return all, c.decodeClaim(claimAudience, &all, ErrTokenInvalid,
+func (c *tokenClaims) GetAudience() (jwt.ClaimStrings, error) {
+	if text, ok := plainText(c.audience); ok {
+		return jwt.ClaimStrings{string(text)}, nil
+	}
+	var all jwt.ClaimStrings
+	err := decodeClaim(claimAudience, c.audience, &all, ErrTokenInvalid,
 		"want a string or a list of strings")
+	return all, err
 }
 
 // GetSubject implements jwt.Claims.
 func (c *tokenClaims) GetSubject() (user string, err error) {
-	return user, c.decodeClaim(claimUser, &user, ErrClaimInvalid, "want a string")
+	if text, ok := plainText(c.user); ok {
+		return string(text), nil
+	}
+	err = decodeClaim(claimUser, c.user, &user, ErrClaimInvalid, "want a string")
+	return user, err
 }
 
 // GetIssuer implements jwt.Claims. It returns "": the hub tells issuers apart by their keys, not by
 // the claim `iss`.
 func (c *tokenClaims) GetIssuer() (string, error) { return "", nil }
 
-func (c *tokenClaims) decodeDate(claim string) (date *jwt.NumericDate, err error) {
+// maxPlainDigits is the most digits of a time that is decoded as an integer. All of them are exact
+// as a floating-point number too, which is how package jwt decodes a time.
+const maxPlainDigits = 15
+
+func decodeDate(claim string, value []byte) (date *jwt.NumericDate, err error) {
+	if seconds, ok := plainSeconds(value); ok {
+		return jwt.NewNumericDate(time.Unix(seconds, 0)), nil
+	}
 	const want = "want a number of seconds since 1970 (RFC 7519 §2)"
-	return date, c.decodeClaim(claim, &date, ErrTokenInvalid, want)
+	err = decodeClaim(claim, value, &date, ErrTokenInvalid, want)
+	return date, err
+}
+
+// plainSeconds returns a number that is only digits, at most maxPlainDigits.
+func plainSeconds(value []byte) (n int64, ok bool) {
+	for _, b := range value {
+		if b < '0' || b > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(b-'0')
+	}
+	return n, len(value) > 0 && len(value) <= maxPlainDigits
 }
 
 // claimError is the error for a claim that can't be decoded. It holds nothing of the claim's value.
@@ -149,18 +205,17 @@ type claimError struct {
 func (e *claimError) Error() string { return fmt.Sprintf("%v: %s: %s", e.kind, e.claim, e.problem) }
 func (e *claimError) Unwrap() error { return e.kind }
 
-// decodeClaim decodes a claim into `to`, and leaves `to` as it is if the token does not have the
-// claim. An error wraps kind and says want.
-func (c *tokenClaims) decodeClaim(claim string, to any, kind error, want string) error {
-	raw := (*c)[claim]
+// decodeClaim decodes the value of a claim into `to`, and leaves `to` as it is if the token does
+// not have the claim. An error wraps kind and says want.
+func decodeClaim(claim string, value []byte, to any, kind error, want string) error {
 	switch {
-	case len(raw) == 0:
+	case len(value) == 0:
 		return nil
-	case HasLoneSurrogate(raw):
+	case HasLoneSurrogate(value):
 		return &claimError{
 			kind, claim, "half of a surrogate pair is escaped, which is no character",
 		}
-	case json.Unmarshal(raw, to) != nil:
+	case json.Unmarshal(value, to) != nil:
 		return &claimError{kind, claim, want}
 	}
 	return nil
@@ -176,20 +231,18 @@ func (c *tokenClaims) toClaims() (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	var groups, names stringOrList
+	groups, err := decodeList(claimGroup, c.group)
+	if err != nil {
+		return Claims{}, err
+	}
+	names, err := decodeList(claimRole, c.role)
+	if err != nil {
+		return Claims{}, err
+	}
 	var labels map[string]string
-	for _, claim := range []struct {
-		name string
-		to   any
-		want string
-	}{
-		{claimGroup, &groups, "want a string or a list of strings"},
-		{claimRole, &names, "want a string or a list of strings"},
-		{claimLabels, &labels, "want an object of strings"},
-	} {
-		if err := c.decodeClaim(claim.name, claim.to, ErrClaimInvalid, claim.want); err != nil {
-			return Claims{}, err
-		}
+	if err := decodeClaim(claimLabels, c.labels, &labels, ErrClaimInvalid,
+		"want an object of strings"); err != nil {
+		return Claims{}, err
 	}
 	roles, err := ParseRoles(names)
 	if err != nil {
@@ -200,6 +253,37 @@ func (c *tokenClaims) toClaims() (Claims, error) {
 		return Claims{}, err
 	}
 	return all, nil
+}
+
+// decodeList decodes a claim that is a string or a list of strings.
+func decodeList(claim string, value []byte) ([]string, error) {
+	if list, ok := plainList(value); ok {
+		return list, nil
+	}
+	var list stringOrList
+	err := decodeClaim(claim, value, &list, ErrClaimInvalid, "want a string or a list of strings")
+	return list, err
+}
+
+// plainList returns a string, or a list of strings, of plain text. ok is false for any different
+// value.
+func plainList(value []byte) (list []string, ok bool) {
+	if text, ok := plainText(value); ok {
+		return []string{string(text)}, true
+	}
+	elements, ok := partsOf(value, '[')
+	for ok {
+		element := elements.nextPart()
+		if len(element) == 0 {
+			return list, true
+		}
+		text, ok := plainText(element)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, string(text))
+	}
+	return nil, false
 }
 
 // stringOrList is a claim that is a string or a list of strings.
