@@ -3,10 +3,10 @@ package mesh
 import (
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/connhub/connhub/control/mesh/core"
+	"github.com/connhub/connhub/control/mesh/wire"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -24,17 +24,19 @@ type Call struct {
 	size int
 }
 
-// newForward returns the message for a single peer.
-func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
-	var f struct { // a single allocation
-		forward peerv1.Forward
-		age     durationpb.Duration
-	}
+// peerForward is the message of a call for a single peer, in a single allocation.
+type peerForward struct {
+	forward peerv1.Forward
+	age     durationpb.Duration
+}
+
+// fill fills p, which is empty, for c.
+func (p *peerForward) fill(c *Call, sequence uint64, now time.Time) *peerv1.Forward {
 	age := now.Sub(c.Began)
-	f.age.Seconds, f.age.Nanos = int64(age/time.Second), int32(age%time.Second)
-	f.forward.Sequence, f.forward.Caller, f.forward.Age, f.forward.Call = sequence, c.Caller,
-		&f.age, c.Forward.Call
-	return &f.forward
+	p.age.Seconds, p.age.Nanos = int64(age/time.Second), int32(age%time.Second)
+	f := &p.forward
+	f.Sequence, f.Caller, f.Age, f.Call = sequence, c.Caller, &p.age, c.Forward.Call
+	return f
 }
 
 // Forward puts a call in line for the hubs that Route has found. It returns a Gathering, which
@@ -44,7 +46,7 @@ func (c *Call) newForward(sequence uint64, now time.Time) *peerv1.Forward {
 // caller must call Insist too. The calls of a caller reach each hub in order if the caller begins
 // each after Insist has returned for the call before.
 func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
-	c.size = proto.Size(c.Forward)
+	c.size = wire.SizeForward(c.Forward)
 	g := newGathering(to, m.metrics)
 	number, kind := core.LaneOf(c.Caller, m.config.Lanes), KindOf(c.Forward)
 	for i, d := range to {
@@ -54,7 +56,8 @@ func (m *Mesh) Forward(c *Call, to []Destination) *Gathering {
 			a.setUnknown()
 			continue
 		}
-		lane, f := l.lanes[number], &forwarding{call: c, kind: kind, flood: d.Flood, into: a}
+		lane, f := l.lanes[number], &a.forwarding
+		*f = forwarding{call: c, kind: kind, flood: d.Flood, into: a}
 		if !lane.tryEnqueue(f) {
 			g.slow = append(g.slow, slowLane{lane, f})
 		}

@@ -15,6 +15,7 @@
 //	read.go        a question to a single hub
 //	route.go       words of the core that callers of a Mesh use
 //	executor.go    the interface that carries out forwarded calls; package control implements it
+//	wire           the codec of lanes: sends and their results take a short way
 //
 // # Life of a call
 //

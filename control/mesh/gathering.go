@@ -13,6 +13,7 @@ import (
 type Gathering struct {
 	answers []hubAnswer
 	single  [1]hubAnswer // backs answers if there is a single hub
+	outcome [1]Outcome   // backs the outcomes then
 	slow    []slowLane   // calls that found no room; nil once Insist has returned
 	metrics *metrics
 
@@ -22,9 +23,10 @@ type Gathering struct {
 
 // hubAnswer is the answer of a single hub.
 type hubAnswer struct {
-	gathering *Gathering
-	hub       hub.ID
-	result    atomic.Pointer[peerv1.ForwardResult] // nil until it is known
+	gathering  *Gathering
+	hub        hub.ID
+	forwarding forwarding                           // of the call to the hub
+	result     atomic.Pointer[peerv1.ForwardResult] // nil until it is known
 }
 
 // unknownResult stands for an outcome that will stay unknown.
@@ -138,7 +140,10 @@ func (g *Gathering) NotDone() (n int) {
 // Outcomes returns the outcomes in the order of the destinations. An outcome that is not known yet
 // is unknown. It is called once.
 func (g *Gathering) Outcomes() []Outcome {
-	outcomes := make([]Outcome, len(g.answers))
+	outcomes := g.outcome[:]
+	if len(g.answers) != 1 {
+		outcomes = make([]Outcome, len(g.answers))
+	}
 	for i := range g.answers {
 		a := &g.answers[i]
 		outcomes[i].Hub = a.hub

@@ -30,7 +30,8 @@ type inLane struct {
 	turn     chan struct{}
 	sequence uint64
 	burst    hub.Burst
-	started  []startedCall // executed calls whose clients' bytes wait in burst
+	started  []startedCall           // executed calls whose clients' bytes wait in burst
+	due      []*peerv1.ForwardResult // memory of flushBurst
 }
 
 // startedCall is an executed call without a result so far.
@@ -150,10 +151,9 @@ func (i *inLane) admitForward(f *peerv1.Forward) error {
 func (i *inLane) flushBurst() {
 	i.burst.Flush()
 	var upTo uint64
-	results := make([]*peerv1.ForwardResult, 0, len(i.started))
 	for _, b := range i.started {
 		if b.Then == nil {
-			results = append(results, b.numberedResult())
+			i.due = append(i.due, b.numberedResult())
 			continue
 		}
 		upTo = b.sequence
@@ -161,9 +161,11 @@ func (i *inLane) flushBurst() {
 	}
 	clear(i.started)
 	i.started = i.started[:0]
-	if upTo > 0 || len(results) > 0 {
-		i.answers.addResults(upTo, results...)
+	if upTo > 0 || len(i.due) > 0 {
+		i.answers.addResults(upTo, i.due)
 	}
+	clear(i.due)
+	i.due = i.due[:0]
 }
 
 // checkForward checks the rules in the proto. The general validator would take longer than the rest
@@ -224,8 +226,9 @@ func (a *laneAnswers) expectResult() bool {
 	return a.open <= laneResults
 }
 
-// addResults adds results. It also tells the peer that all calls up to upTo have begun; 0: no news.
-func (a *laneAnswers) addResults(upTo uint64, results ...*peerv1.ForwardResult) {
+// addResults adds results, and does not keep the list. It also tells the peer that all calls up to
+// upTo have begun; 0: no news.
+func (a *laneAnswers) addResults(upTo uint64, results []*peerv1.ForwardResult) {
 	a.mu.Lock()
 	a.begun = max(a.begun, upTo)
 	a.results = append(a.results, results...)

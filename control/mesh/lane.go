@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
 
 	"github.com/connhub/connhub/control/mesh/core"
+	"github.com/connhub/connhub/control/mesh/wire"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
@@ -36,7 +38,7 @@ const (
 	// maxBatch and maxBatchBytes are the most calls and bytes of a message, unless its first call
 	// is larger (forward.proto). They are large enough that the cost of a message itself is
 	// nothing, and small enough to cost the receiver no time.
-	maxBatch      = 256
+	maxBatch      = wire.MaxBatch
 	maxBatchBytes = 64 << 10
 )
 
@@ -189,7 +191,7 @@ func (l *lane) openStream() (peerv1.PeerService_DataClient, error) {
 		l.link.end(fmt.Errorf("%w: %w", errLaneLost, core.ErrDialTime))
 	})
 	defer timer.Stop()
-	stream, err := l.link.peer.data.Data(l.link.ctx)
+	stream, err := l.link.peer.data.Data(l.link.ctx, grpc.ForceCodecV2(wire.NewCodec()))
 	if err != nil {
 		return nil, err
 	}
@@ -242,9 +244,9 @@ func (l *lane) nextForwards() []*peerv1.Forward {
 			break
 		}
 	}
-	forwards, now := make([]*peerv1.Forward, n), time.Now()
+	forwards, memory, now := make([]*peerv1.Forward, n), make([]peerForward, n), time.Now()
 	for i, f := range l.line[:n] {
-		forwards[i] = f.call.newForward(f.sequence, now)
+		forwards[i] = memory[i].fill(f.call, f.sequence, now)
 		l.sent = f.sequence
 	}
 	l.line = slices.Delete(l.line, 0, n)
@@ -256,12 +258,18 @@ const maxAround = 64
 
 // dataRequest returns the message for forwards.
 func dataRequest(forwards []*peerv1.Forward) *peerv1.DataRequest {
+	var r struct { // a single allocation
+		request peerv1.DataRequest
+		single  peerv1.DataRequest_Forward
+		several peerv1.DataRequest_Batch
+		batch   peerv1.ForwardBatch
+	}
 	if len(forwards) == 1 {
-		return &peerv1.DataRequest{Body: &peerv1.DataRequest_Forward{Forward: forwards[0]}}
+		r.single.Forward, r.request.Body = forwards[0], &r.single
+		return &r.request
 	}
-	return &peerv1.DataRequest{
-		Body: &peerv1.DataRequest_Batch{Batch: &peerv1.ForwardBatch{Forwards: forwards}},
-	}
+	r.batch.Forwards, r.several.Batch, r.request.Body = forwards, &r.batch, &r.several
+	return &r.request
 }
 
 func (l *lane) receiveResults(stream peerv1.PeerService_DataClient) error {

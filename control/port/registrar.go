@@ -6,12 +6,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
-	grpcproto "google.golang.org/grpc/encoding/proto" // registers the codec, too
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
+	"github.com/connhub/connhub/control/mesh/wire"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -175,10 +175,11 @@ type received struct {
 	err     error
 }
 
-// codec is gRPC's codec for protobuf. It also decodes received and encodes heldAnswer.
+// codec is the codec of peers, which knows any protobuf. It also decodes received and encodes
+// heldAnswer.
 type codec struct{ encoding.CodecV2 }
 
-func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
+func newCodec() codec { return codec{wire.NewCodec()} }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
