@@ -30,6 +30,21 @@ func writeFile(t *testing.T, content string) string {
 	return f.Name()
 }
 
+func TestIdentifyAllocatesNothing(t *testing.T) {
+	s, err := LoadSecrets(map[Role][]string{RoleBackend: {writeFile(t, secretA+secretB)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := secretA + secretB
+	if n := testing.AllocsPerRun(100, func() {
+		if _, ok := s.Identify(secret); !ok {
+			t.Error("an unknown secret")
+		}
+	}); n > 0 {
+		t.Errorf("%v objects, want none", n)
+	}
+}
+
 func TestSecretsTellRoleAndName(t *testing.T) {
 	s, err := LoadSecrets(map[Role][]string{
 		RoleBackend: {
