@@ -89,59 +89,53 @@ func (s *checkedStream) RecvMsg(m any) error {
 	return s.validator.Check(message)
 }
 
-// guardHandler returns a handler that runs the server's interceptor first, without a request.
-// Within it runs the generated handler, which decodes, with validate as its interceptor.
+// guardHandler returns a handler that runs the server's interceptor first. Its request is the
+// function that reads and checks the call's message. Within it runs the generated handler, which
+// calls that function.
+//
+// So a call makes a single function here. The generated handler would make three more objects for
+// an interceptor of its own.
 func (r registrar) guardHandler(
 	generated grpc.MethodHandler, info *grpc.UnaryServerInfo,
 ) grpc.MethodHandler {
-	validate := skipValidation
-	if r.checks != NoChecks {
-		validate = checkWith(r.guard.check)
+	handle := func(ctx context.Context, read any) (any, error) {
+		return generated(info.Server, ctx, read.(func(any) error), nil)
 	}
+	g, isChecked := r.guard, r.checks != NoChecks
 	return func(
-		srv any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor,
+		_ any, ctx context.Context, read func(any) error, guard grpc.UnaryServerInterceptor,
 	) (any, error) {
-		return guard(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
-			decode := func(req any) error {
-				frame := received{message: req.(proto.Message)}
-				if err := r.readOnly(ctx, read, &frame); err != nil {
-					return err
-				}
-				return frame.err
+		readChecked := func(req any) error {
+			message := req.(proto.Message)
+			if err := g.readOnly(ctx, read, message); err != nil || !isChecked {
+				return err
 			}
-			return generated(srv, ctx, decode, validate)
-		})
+			return g.check.Check(message)
+		}
+		return guard(ctx, readChecked, info, handle)
 	}
 }
 
-// readOnly reads the only message of a call into frame. read is gRPC's function for that.
-func (r registrar) readOnly(ctx context.Context, read func(any) error, frame *received) error {
+// readOnly reads the only message of a call into m. read is gRPC's function for that.
+func (g *Guard) readOnly(ctx context.Context, read func(any) error, m proto.Message) error {
+	frame := received{message: m}
 	c := callOf(ctx)
 	if c.Context == nil || c.peer {
-		if err := read(frame); err != nil {
+		if err := read(&frame); err != nil {
 			return answeredError{err}
 		}
-		return nil
+		return frame.err
 	}
 	c.stream, _ = grpc.ServerTransportStreamFromContext(ctx).(transportStream)
-	r.guard.calls.beginReading(c)
-	err := c.receiveMessage(ctx, frame, true)
-	if !r.guard.calls.endReading(c) {
+	g.calls.beginReading(c)
+	err := c.receiveMessage(ctx, &frame, true)
+	if !g.calls.endReading(c) {
 		return hub.ErrShuttingDown
 	}
-	return err
-}
-
-// checkWith returns the interceptor that checks requests against the rules in the protos.
-func checkWith(v *form.Validator) grpc.UnaryServerInterceptor {
-	return func(
-		ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
-	) (any, error) {
-		if err := v.Check(req.(proto.Message)); err != nil {
-			return nil, err
-		}
-		return handler(ctx, req)
+	if err != nil {
+		return err
 	}
+	return frame.err
 }
 
 // Receive reads the next message of a stream into m. It returns io.EOF after the last message; the
@@ -152,13 +146,6 @@ func Receive(stream grpc.ServerStream, m proto.Message) error {
 		return err
 	}
 	return frame.err
-}
-
-// skipValidation is the interceptor of services that check their messages themselves.
-func skipValidation(
-	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
-) (any, error) {
-	return handler(ctx, req)
 }
 
 // answeredError is an error of reading a request from the wire: the request is too large, or the
