@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/connhub/connhub/node/limits"
 )
 
 // runs is the number of measurements of each figure, each in processes of its own.
@@ -26,6 +28,8 @@ const (
 func TestMain(m *testing.M) {
 	roles := map[string]func() error{
 		hubRole: func() error {
+			// As in the binary. The references of this process have it too.
+			defer limits.KeepHeapFloor(limits.DefaultHeapConfig()).Close()
 			return answerLines(func(name string) (any, error) { return figures[name]() })
 		},
 		loadRole: serveLoad,
