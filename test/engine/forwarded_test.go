@@ -18,10 +18,10 @@ const (
 
 // measureForwarded measures messages to a client each, through a hub that does not have the client.
 // Beside them are messages to clients of the called hub. CPU is that of both hubs.
-func measureForwarded() ([]row, error) { return forwardedBy(ways) }
+func measureForwarded() ([]row, error) { return forwardedBy(pairs, ways) }
 
-// forwardedBy measures the ways to send to a user through an address.
-func forwardedBy(ways func(address string) []way) ([]row, error) {
+// forwardedBy measures the ways to send to a user through an address, in so many rounds.
+func forwardedBy(pairs int, ways func(address string) []way) ([]row, error) {
 	c, err := startCluster(2)
 	if err != nil {
 		return nil, err

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// shapePairs is the number of rounds of a shape to a group. It is smaller than pairs, because
-	// these rounds are long.
+	// shapePairs is the number of rounds of a shape to a group, or to another hub. It is smaller
+	// than pairs, because these rounds are long.
 	shapePairs = 5
 	// manyStreams is the number of streams, or of connections, of a backend with several.
 	manyStreams = 8
@@ -121,7 +121,7 @@ func measureShapesGroup() ([]row, error) {
 // measureShapesForwarded measures the same as measureForwarded in the shapes of a backend with one
 // connection.
 func measureShapesForwarded() ([]row, error) {
-	return forwardedBy(func(address string) (ways []way) {
+	return forwardedBy(shapePairs, func(address string) (ways []way) {
 		for _, s := range shapes() {
 			if s.call.Connections <= 1 {
 				ways = append(ways, s.unicasts(address))
