@@ -18,9 +18,9 @@ const (
 type Latency struct {
 	// Count is the number of measured durations.
 	Count int64
-	// P50 and P99 are percentiles: 50 % and 99 % of the durations are at most as long. Max is the
-	// longest duration.
-	P50, P99, Max time.Duration
+	// P50, P99 and P999 are percentiles: 50 %, 99 % and 99.9 % of the durations are at most as
+	// long. Max is the longest duration.
+	P50, P99, P999, Max time.Duration
 }
 
 // Histogram keeps durations in bounded memory. It is safe for concurrent use.
@@ -60,6 +60,7 @@ func (h *Histogram) Latency() Latency {
 		return time.Duration(h.h.ValueAtPercentile(percentile))
 	}
 	return Latency{
-		Count: h.h.TotalCount(), P50: at(50), P99: at(99), Max: time.Duration(h.h.Max()),
+		Count: h.h.TotalCount(), P50: at(50), P99: at(99), P999: at(99.9),
+		Max: time.Duration(h.h.Max()),
 	}
 }

@@ -46,7 +46,8 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 	}
 	sends := []string{
 		"sends", "sends_per_second", "deliveries", "deliveries_per_second",
-		"latency_ms.p50", "latency_ms.p99", "latency_ms.max", "receipt_ms.p50", "receipts_matched",
+		"latency_ms.p50", "latency_ms.p99", "latency_ms.p999", "latency_ms.max",
+		"receipt_ms.p50", "receipts_matched",
 	}
 	for name, tt := range map[string]struct {
 		args     []string
@@ -62,13 +63,20 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 		"fanout, unary": {[]string{
 			"fanout", "--duration=300ms", "--unary", "--in-flight=8", "--size=4000",
 		}, sends, []string{"missing"}},
+		"unicast, in another shape": {[]string{
+			"unicast", "--duration=300ms", "--in-flight=20", "--batch=2", "--streams=3",
+			"--backend-connections=2",
+		}, append(sends, "streams", "backend_connections"), []string{"missing"}},
+		"unicast, unary, connections": {[]string{
+			"unicast", "--duration=300ms", "--unary", "--backend-connections=3",
+		}, append(sends, "backend_connections"), []string{"missing", "streams"}},
 		"unicast": {
 			[]string{"unicast", "--duration=300ms"}, sends, []string{"missing", "out_of_order"},
 		},
 		"unicast, unary": {[]string{
 			"unicast", "--duration=500ms", "--unary", "--rate=100",
 		}, sends, []string{"missing"}},
-		"connect": {[]string{"connect", "--concurrency=8"}, []string{
+		"connect": {[]string{"connect", "--concurrency=8", "--groups=1"}, []string{
 			"connects_per_second", "handshake_ms.p50", "handshake_ms.p99", "handshake_ms.max",
 		}, nil},
 		"idle": {

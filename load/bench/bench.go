@@ -79,7 +79,8 @@ type bench struct {
 	t     *terminal.Terminal
 	stamp *load.Stamp
 	name  string // of this run: of the group, and the beginning of users
-	own   bool   // each connection is in a group of its own, too
+	// groups of each connection: the group of all connections, and groups of its own
+	groups int
 
 	crowd    *load.Crowd // set by open
 	ops      *benchOps   // set by open
@@ -102,7 +103,7 @@ func (f *benchFlags) runBench(
 	return f.WithClient(func(h *dial.Client) error {
 		b := &bench{
 			flags: f, hub: h, t: t, stamp: load.NewStamp(),
-			name:   strings.ToLower(rand.Text()[:benchNameLength]),
+			name: strings.ToLower(rand.Text()[:benchNameLength]), groups: 1,
 			report: &benchReport{Bench: name}, progress: newBenchProgress(t),
 		}
 		err := b.measureAndClose(ctx, measure)
@@ -190,7 +191,7 @@ func (b *bench) openCrowd(
 	err = b.crowd.Open(ctx)
 	took = time.Since(began)
 	after = b.ops.takeSample(ctx)
-	b.report.Connections = b.crowd.Counts().Opened
+	b.report.Connections, b.report.Groups = b.crowd.Counts().Opened, b.groups
 	if err != nil {
 		return before, after, took, b.openError(err)
 	}
@@ -220,17 +221,39 @@ func (f *benchFlags) clientsTLS() (*tls.Config, error) {
 	return c, nil
 }
 
-type benchConnectCmd struct{ benchFlags }
+// benchGroupFlags are the flags of the benches that do not send.
+type benchGroupFlags struct {
+	Groups int `default:"2" placeholder:"N" group:"Load" help:"Groups of each connection: the group of all connections, and groups of its own. (${default})"`
+}
+
+// maxBenchGroups is the most groups that a token can name.
+const maxBenchGroups = 128
+
+func (f *benchGroupFlags) validateGroups() error {
+	if f.Groups < 1 || f.Groups > maxBenchGroups {
+		return terminal.UsageErrorf("--groups %d: want 1 to %d", f.Groups, maxBenchGroups)
+	}
+	return nil
+}
+
+type benchConnectCmd struct {
+	benchGroupFlags
+	benchFlags
+}
 
 // Help is shown by --help below the usage.
 func (benchConnectCmd) Help() string {
-	return `A handshake is timed from the dial to the hub's answer. Each connection joins two
-groups: a group of all connections and a group of its own.`
+	return `A handshake is timed from the dial to the hub's answer. The hub checks the connection's
+token and attaches its user and groups within that time. The time for issuing tokens is not
+measured.`
 }
 
 func (c *benchConnectCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+	if err := c.validateGroups(); err != nil {
+		return err
+	}
 	return c.runBench(ctx, t, "connect", func(ctx context.Context, b *bench) error {
-		b.own = true
+		b.groups = c.Groups
 		before, after, took, err := b.openCrowd(ctx)
 		opened := b.report.Connections
 		if opened == 0 {
@@ -252,23 +275,26 @@ func (c *benchConnectCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 type benchIdleCmd struct {
 	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"How long to hold the connections. (${default})"`
 
+	benchGroupFlags
 	benchFlags
 }
 
 // Help is shown by --help below the usage.
 func (benchIdleCmd) Help() string {
-	return `Each connection is in two groups: a group of all connections and a group of its own.
-The memory is the growth of the hub's process; it needs the operations port (--ops-url). Start the
-hub afresh, because a hub reuses memory that it freed before. A hub sends its first heartbeats
-after 25 s; hold the connections longer to measure them.`
+	return `The memory is the growth of the hub's process; it needs the operations port (--ops-url).
+Start the hub afresh, because a hub reuses memory that it freed before. A hub sends its first
+heartbeats after 25 s; hold the connections longer to measure them.`
 }
 
 func (c *benchIdleCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	if c.Duration <= 0 {
 		return terminal.UsageErrorf("--duration %v: want more than 0", c.Duration)
 	}
+	if err := c.validateGroups(); err != nil {
+		return err
+	}
 	return c.runBench(ctx, t, "idle", func(ctx context.Context, b *bench) error {
-		b.own = true
+		b.groups = c.Groups
 		before, after, _, err := b.openCrowd(ctx)
 		if err != nil {
 			return err
@@ -312,9 +338,10 @@ func waitFor(ctx context.Context, d time.Duration) {
 // benchSendFlags are the flags of the benches that send.
 type benchSendFlags struct {
 	Size     int           `default:"128" placeholder:"BYTES" group:"Load" help:"Payload of a message. (${default})"`
-	Rate     float64       `default:"0" placeholder:"N" group:"Load" help:"Sends per second, independent of receipts; 0: the next message goes when a receipt has come. (${default})"`
+	Rate     float64       `default:"0" placeholder:"N" group:"Load" help:"Sends per second, independent of receipts (open loop); 0: the next message goes when a receipt has come. (${default})"`
 	Duration time.Duration `default:"10s" placeholder:"DURATION" group:"Load" help:"How long to send. (${default})"`
-	Unary    bool          `group:"Load" help:"Send each message with a call of Send, and not all over one SendStream."`
+
+	shapeFlags
 }
 
 func (f *benchSendFlags) validateLoad(inFlight int) error {
@@ -328,8 +355,10 @@ func (f *benchSendFlags) validateLoad(inFlight int) error {
 		return terminal.UsageErrorf("--duration %v: want more than 0", f.Duration)
 	case inFlight < 1 || inFlight > dial.MaxInFlight:
 		return terminal.UsageErrorf("--in-flight %d: want 1 to %d", inFlight, dial.MaxInFlight)
+	case f.Rate > 0:
+		return f.validateShape(dial.MaxInFlight, "the limit of sends without a receipt")
 	}
-	return nil
+	return f.validateShape(inFlight, "the number of --in-flight")
 }
 
 const inFlightHelp = `Without --rate the next message is sent when a receipt has come back: it

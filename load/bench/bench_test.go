@@ -23,6 +23,24 @@ func TestBenchUsageErrorsExit2(t *testing.T) {
 		{"unicast --duration 0s", "--duration 0s: want more than 0"},
 		{"unicast --in-flight 0", "--in-flight 0: want 1 to 1000"},
 		{"fanout --in-flight 1001", "--in-flight 1001"},
+		{"unicast --batch 0", "--batch 0: want 1 to 1000"},
+		{"unicast --batch 1001", "--batch 1001: want 1 to 1000"},
+		{"unicast --streams 0", "--streams 0: want 1 to 64, the number of --in-flight"},
+		{"fanout --streams 2", "--streams 2: want 1 to 1, the number of --in-flight"},
+		{"fanout --rate 1 --streams 1001", "--streams 1001: want 1 to 1000, the limit of sends"},
+		{
+			"unicast --backend-connections 2",
+			"--backend-connections 2: want 1 to 1, the number of --streams",
+		},
+		{
+			"unicast --unary --backend-connections 65",
+			"--backend-connections 65: want 1 to 64, the number of --in-flight",
+		},
+		{"unicast --unary --backend-connections 0", "--backend-connections 0: want 1"},
+		{"unicast --unary --streams 8", "--streams 8: has no effect with --unary"},
+		{"unicast --unary --batch 8", "--batch 8: has no effect with --unary"},
+		{"connect --groups 0", "--groups 0: want 1 to 128"},
+		{"idle --groups 129", "--groups 129: want 1 to 128"},
 		{"idle --duration 0s", "--duration 0s"},
 		{"idle --connections 0", "--connections 0: want 1 or more"},
 		{"connect --concurrency 0", "--concurrency 0: want 1 or more"},
@@ -54,16 +72,23 @@ func TestOpsSecretFileThatCannotBeReadIsNamedByItsFlag(t *testing.T) {
 // someReports are one of each bench, and what is wrong with some.
 func someReports() []*benchReport {
 	sends := benchSends{
-		API: "SendStream", PayloadBytes: 128, InFlight: 1, Sends: 1523, SendsPerSecond: 152.3,
+		benchShape: benchShape{
+			API: "SendStream", InFlight: 1, Batch: 1, Streams: 1, Connections: 1,
+		},
+		PayloadBytes: 128, Sends: 1523, SendsPerSecond: 152.3,
 		Deliveries: 1_523_000, DeliveriesPerSecond: 152_300,
-		Latency: benchMillis{6.123, 12.5, 30.04}, Receipt: benchMillis{0.41, 11.04, 1290},
+		Latency: benchMillis{6.123, 12.5, 19.2, 30.04},
+		Receipt: benchMillis{0.41, 11.04, 870, 1290},
 		Matched: 1_523_000, Written: 1_523_000,
 	}
 	bad := sends
-	bad.Rate, bad.InFlight, bad.API, bad.Missing, bad.Dropped, bad.Unanswered, bad.Disordered = 10,
-		1000, "Send", 1234, 7, 1, 2
-	more := sends
+	bad.benchShape = benchShape{API: "Send", Rate: 10, InFlight: 1000, Batch: 1, Connections: 8}
+	bad.Missing, bad.Dropped, bad.Unanswered, bad.Disordered = 1234, 7, 1, 2
+	more, spread := sends, sends
 	more.Missing = -3
+	spread.benchShape = benchShape{
+		API: "SendStream", InFlight: 1000, Batch: 1000, Streams: 8, Connections: 8,
+	}
 	cpu := benchHub{CPUSeconds: 9.2, CPUCores: 0.92, PerDelivery: 6.04, PerSend: 6040}
 	gaps := &controlv1.Receipt{}
 	return []*benchReport{
@@ -71,7 +96,7 @@ func someReports() []*benchReport {
 			Bench: "fanout", Connections: 1000, Duration: 10,
 			benchSends: &sends, Hub: &cpu, gaps: gaps,
 		},
-		{Bench: "unicast", Connections: 1000, Duration: 10, benchSends: &sends, Hub: &benchHub{
+		{Bench: "unicast", Connections: 1000, Duration: 10, benchSends: &spread, Hub: &benchHub{
 			CPUCores: 1.5, PerDelivery: 21.2, PerSend: 21.2,
 		}, gaps: gaps},
 		{
@@ -89,17 +114,17 @@ func someReports() []*benchReport {
 			benchSends: &more, Hub: &cpu, gaps: gaps,
 		},
 		{
-			Bench: "connect", Connections: 15_000, Duration: 1.5,
-			benchConnects: &benchConnects{64, 10_000, benchMillis{4.5, 12, 101}},
+			Bench: "connect", Connections: 15_000, Duration: 1.5, Tokens: true, Groups: 1,
+			benchConnects: &benchConnects{64, 10_000, benchMillis{4.5, 12, 33, 101}},
 			Hub:           &benchHub{CPUCores: 0.85, PerConnect: 85},
 		},
 		{
-			Bench: "idle", Connections: 15_000, Duration: 60,
+			Bench: "idle", Connections: 15_000, Duration: 60, Groups: 2,
 			benchHolds: &benchHolds{Pings: 30_000},
 			Hub:        &benchHub{CPUCores: 0.02, Memory: 3900, Heap: 2100},
 		},
 		{
-			Bench: "idle", Connections: 15_000, Duration: 60,
+			Bench: "idle", Connections: 15_000, Duration: 60, Groups: 2,
 			benchHolds: &benchHolds{}, Hub: &benchHub{Heap: 2100},
 		},
 	}

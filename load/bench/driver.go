@@ -36,7 +36,7 @@ var errHubLeaves = errors.New("the hub is leaving")
 // Problem: latency under a rate must count from the time when a message is due. Otherwise a hub
 // that stalls looks good, because it also stalls the sender.
 //
-// Outline: pace knows when each message is due. Over a stream, a goroutine builds and writes
+// Outline: pace knows when each message is due. For each stream, a goroutine builds and writes
 // batches of the messages that are due and may be in flight, and another goroutine reads results.
 // Unary calls are made by as many goroutines as messages may be in flight.
 type driver struct {
@@ -47,6 +47,9 @@ type driver struct {
 	filler   []byte
 	inFlight int
 	receipts *load.Histogram
+	hubs     []*dial.Client // the backend's connections
+
+	waiting sync.Mutex // held by the goroutine that waits until the next message is due
 
 	mu      sync.Mutex
 	pace    pace
@@ -98,14 +101,20 @@ func (b *bench) runSends(
 		d.inFlight, d.pace.every = dial.MaxInFlight,
 			max(time.Duration(float64(time.Second)/f.Rate), 1)
 	}
-	if err := d.rehearseSend(ctx); err != nil {
+	hubs, closeOthers, err := b.dialBackends(f.BackendConnections)
+	if err != nil {
+		return err
+	}
+	defer closeOthers()
+	d.hubs = hubs
+	if err := d.rehearseSends(ctx); err != nil {
 		return err
 	}
 	before := b.ops.takeSample(ctx)
 	d.pace.start = b.stamp.Now()
 	d.pace.end = d.pace.start + f.Duration
 	b.progress.showPhase("sending", f.Duration.Seconds(), d.watchRate())
-	way := d.runStream
+	way := d.runStreams
 	if f.Unary {
 		way = d.runUnary
 	}
@@ -129,15 +138,28 @@ func (b *bench) runSends(
 	return nil
 }
 
-// rehearseSend sends a message to all, so that each connection and the call itself have been used
-// once.
-func (d *driver) rehearseSend(ctx context.Context) error {
+// rehearseSends sends a message to all over each connection of the backend, so that each connection
+// and the call itself have been used once.
+func (d *driver) rehearseSends(ctx context.Context) error {
+	for _, h := range d.hubs {
+		if err := d.rehearseSend(ctx, h); err != nil {
+			return err
+		}
+	}
+	pollUntil(settleLimit, func() bool {
+		return d.bench.crowd.Counts().Rehearsed >=
+			int64(d.bench.flags.Connections)*int64(len(d.hubs))
+	})
+	return nil
+}
+
+func (d *driver) rehearseSend(ctx context.Context, h *dial.Client) error {
 	b := d.bench
 	var receipt *controlv1.Receipt
-	err := b.hub.InvokeWithin(ctx, 0, func(ctx context.Context) error {
+	err := h.InvokeWithin(ctx, 0, func(ctx context.Context) error {
 		request := d.newRequest(&controlv1.Target{Groups: []string{b.groupName()}}, b.stamp.Now(),
 			int64(load.Rehearsal))
-		response, err := controlv1.NewDeliveryServiceClient(b.hub).Send(ctx, request)
+		response, err := controlv1.NewDeliveryServiceClient(h).Send(ctx, request)
 		receipt = response.GetReceipt()
 		return err
 	})
@@ -150,9 +172,6 @@ func (d *driver) rehearseSend(ctx context.Context) error {
 			cmp.Or(terminal.MakePrintable(b.crowd.Lost()),
 				"the hub at --addr is not of the cluster that clients connect to"))
 	}
-	pollUntil(settleLimit, func() bool {
-		return b.crowd.Counts().Rehearsed >= int64(b.flags.Connections)
-	})
 	return nil
 }
 
@@ -202,10 +221,13 @@ func (d *driver) takeMessage() (sequence int64, request *controlv1.SendRequest, 
 	return sequence, d.newRequest(d.target(), at, sequence), 0, true
 }
 
-// awaitMessage waits until the next message is due, and returns it.
+// awaitMessage waits until the next message is due, and returns it. Only one caller waits for the
+// time: a thousand that wake up for the same message would delay it.
 func (d *driver) awaitMessage(
 	ctx context.Context,
 ) (sequence int64, request *controlv1.SendRequest, ok bool) {
+	d.waiting.Lock()
+	defer d.waiting.Unlock()
 	for ctx.Err() == nil {
 		sequence, request, due, ok := d.takeMessage()
 		if !ok || due == 0 {
@@ -244,43 +266,47 @@ func (d *driver) failRun(err error) {
 
 // runUnary sends with a call for each message.
 func (d *driver) runUnary(ctx context.Context) {
-	var callers sync.WaitGroup
-	for range d.inFlight {
-		callers.Go(func() {
-			for {
-				sequence, request, ok := d.awaitMessage(ctx)
-				if !ok {
-					return
-				}
-				var response *controlv1.SendResponse
-				// Ctrl-C does not cut a call in flight: its message counts.
-				err := d.bench.hub.InvokeWithin(context.WithoutCancel(ctx), 0, func(
-					ctx context.Context,
-				) (err error) {
-					response, err = controlv1.NewDeliveryServiceClient(d.bench.hub).Send(ctx,
-						request)
-					return err
-				})
-				d.recordResult(sequence, response.GetReceipt(), err)
+	eachOf(d.inFlight, func(i int) {
+		h := d.hubs[i%len(d.hubs)]
+		for {
+			sequence, request, ok := d.awaitMessage(ctx)
+			if !ok {
+				return
 			}
-		})
-	}
-	callers.Wait()
+			var response *controlv1.SendResponse
+			// Ctrl-C does not cut a call in flight: its message counts.
+			err := h.InvokeWithin(context.WithoutCancel(ctx), 0, func(
+				ctx context.Context,
+			) (err error) {
+				response, err = controlv1.NewDeliveryServiceClient(h).Send(ctx, request)
+				return err
+			})
+			d.recordResult(sequence, response.GetReceipt(), err)
+		}
+	})
 }
 
 type benchStream = grpc.BidiStreamingClient[controlv1.SendStreamRequest,
 	controlv1.SendStreamResponse]
 
-// runStream sends over a single stream.
-func (d *driver) runStream(ctx context.Context) {
+// runStreams sends over all streams. They share the messages that may be in flight, and take turns
+// in the backend's connections.
+func (d *driver) runStreams(ctx context.Context) {
+	eachOf(d.flags.Streams, func(i int) {
+		d.runStream(ctx, d.hubs[i%len(d.hubs)], shareOf(d.inFlight, i, d.flags.Streams))
+	})
+}
+
+// runStream sends over a stream.
+func (d *driver) runStream(ctx context.Context, h *dial.Client, inFlight int) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stream, err := controlv1.NewDeliveryServiceClient(d.bench.hub).SendStream(streamCtx)
+	stream, err := controlv1.NewDeliveryServiceClient(h).SendStream(streamCtx)
 	if err != nil {
 		d.failRun(d.callError(err))
 		return
 	}
-	slots := make(chan struct{}, d.inFlight) // an element for each message without a result
+	slots := make(chan struct{}, inFlight) // an element for each message without a result
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -328,7 +354,7 @@ func (d *driver) fillBatch(
 	batch []*controlv1.StreamedSend, slots chan struct{},
 ) []*controlv1.StreamedSend {
 	for size := proto.Size(batch[0]); size < dial.MaxBatchBytes &&
-		len(batch) < dial.MaxBatchLines; {
+		len(batch) < d.flags.Batch; {
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -403,15 +429,11 @@ func (d *driver) reportSends(took time.Duration) {
 	b, n := d.bench, d.bench.crowd.Counts()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	api := "SendStream"
-	if d.flags.Unary {
-		api = "Send"
-	}
 	r := b.report
 	r.measured, r.Duration = true, roundFigure(took.Seconds())
 	r.gaps = &d.gaps
 	r.benchSends = &benchSends{
-		API: api, PayloadBytes: d.flags.Size, Rate: d.flags.Rate, InFlight: d.inFlight,
+		benchShape: d.flags.makeShape(d.flags.Rate, d.inFlight), PayloadBytes: d.flags.Size,
 		Sends: d.results, SendsPerSecond: perSecond(d.results, took),
 		Unanswered: d.sent - d.results,
 		Deliveries: n.Messages, DeliveriesPerSecond: perSecond(n.Messages, took),
@@ -420,7 +442,11 @@ func (d *driver) reportSends(took time.Duration) {
 		Missing:     d.counts.matched - d.counts.dropped - n.Messages,
 		Unreachable: d.gaps.GetUnreachableHubs(),
 	}
-	if !d.flags.Unary { // calls that overlap have no order
+	if d.isOrdered() {
 		r.Disordered = n.Disordered
 	}
 }
+
+// isOrdered reports whether the messages of the run have an order. Calls that overlap have none,
+// and neither have several streams.
+func (d *driver) isOrdered() bool { return !d.flags.Unary && d.flags.Streams == 1 }

@@ -21,6 +21,8 @@ type benchReport struct {
 	Bench       string  `json:"bench"`
 	Interrupted bool    `json:"interrupted"` // by Ctrl-C
 	Connections int     `json:"connections"`
+	Tokens      bool    `json:"tokens"` // each connection has a token
+	Groups      int     `json:"groups_per_connection"`
 	Lost        int     `json:"lost_connections"`
 	Duration    float64 `json:"duration_seconds"`
 
@@ -38,10 +40,9 @@ type benchReport struct {
 
 // benchSends are the measurements of fanout and unicast.
 type benchSends struct {
-	API          string  `json:"api"`
-	PayloadBytes int     `json:"payload_bytes"`
-	Rate         float64 `json:"target_sends_per_second"` // 0: as fast as receipts come back
-	InFlight     int     `json:"in_flight"`
+	benchShape
+
+	PayloadBytes int `json:"payload_bytes"`
 
 	Sends               int64   `json:"sends"` // with a receipt
 	SendsPerSecond      float64 `json:"sends_per_second"`
@@ -76,9 +77,10 @@ type benchHolds struct {
 
 // benchMillis is a latency in milliseconds.
 type benchMillis struct {
-	P50 float64 `json:"p50"`
-	P99 float64 `json:"p99"`
-	Max float64 `json:"max"`
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"` // 99.9 %
+	Max  float64 `json:"max"`
 }
 
 // benchHub is the use of the hub, or of several hubs together.
@@ -96,7 +98,7 @@ func toMillis(l load.Latency) benchMillis {
 	ms := func(d time.Duration) float64 {
 		return roundFigure(float64(d) / float64(time.Millisecond))
 	}
-	return benchMillis{ms(l.P50), ms(l.P99), ms(l.Max)}
+	return benchMillis{ms(l.P50), ms(l.P99), ms(l.P999), ms(l.Max)}
 }
 
 // roundFigure keeps three digits behind the point: microseconds of milliseconds, and no noise of
@@ -187,14 +189,14 @@ func (r *benchReport) summaryPairs() [][2]string {
 	}
 	if s := r.benchSends; s != nil {
 		add("deliveries", groupDigits(s.Deliveries), ratePer(s.DeliveriesPerSecond))
-		way := fmt.Sprintf("%d in flight over %s", s.InFlight, s.API)
-		if s.Rate > 0 {
-			way = fmt.Sprintf("%s wanted over %s", ratePer(s.Rate), s.API)
-		}
-		add("sends", groupDigits(s.Sends), ratePer(s.SendsPerSecond), way)
+		add("sends", groupDigits(s.Sends), ratePer(s.SendsPerSecond), s.paceWords())
+		add("shape", s.shapeWords()...)
 		add("latency", s.Latency.latencyWords()...)
 		add("receipts", s.Receipt.latencyWords()...)
 		add("checked", s.checkWords())
+	}
+	if r.benchSends == nil {
+		add("clients", r.clientWords())
 	}
 	if c := r.benchConnects; c != nil {
 		add("connects", ratePer(c.ConnectsPerSecond), fmt.Sprintf("%d at once", c.Concurrency))
@@ -211,6 +213,15 @@ func (r *benchReport) summaryPairs() [][2]string {
 		return pairs
 	}
 	return append(pairs, r.Hub.usagePairs()...)
+}
+
+// clientWords describe a connection.
+func (r *benchReport) clientWords() string {
+	what := "a user and " + terminal.CountNoun(r.Groups, "group") + " each"
+	if r.Tokens {
+		return "a token, " + what
+	}
+	return what + ", without a token"
 }
 
 // checkWords compare the counts of receipts and clients.
@@ -239,7 +250,7 @@ func (s *benchSends) checkWords() string {
 func (m benchMillis) latencyWords() []string {
 	return []string{
 		"p50 " + millisWords(m.P50), "p99 " + millisWords(m.P99),
-		"max " + millisWords(m.Max),
+		"p99.9 " + millisWords(m.P999), "max " + millisWords(m.Max),
 	}
 }
 

@@ -50,10 +50,11 @@ func (b *bench) userName(i int) string { return fmt.Sprintf("%s%08d", b.name, i)
 
 // groupNames returns the groups of connection i.
 func (b *bench) groupNames(i int) []string {
-	if b.own {
-		return []string{b.groupName(), b.groupName() + "-" + b.userName(i)}
+	names := []string{b.groupName()}
+	for n := 1; n < b.groups; n++ {
+		names = append(names, fmt.Sprintf("%s-%s-%d", b.groupName(), b.userName(i), n))
 	}
-	return []string{b.groupName()}
+	return names
 }
 
 // issueURLs returns a URL for each connection.
@@ -73,7 +74,7 @@ func (b *bench) issueURLs(ctx context.Context) ([]string, error) {
 		}
 		return nil, err
 	}
-	urls[0] = first
+	urls[0], b.report.Tokens = first, true
 	var next, done atomic.Int64
 	b.progress.showPhase("tokens", float64(len(urls)), func() (float64, string) {
 		n := done.Load()
