@@ -41,6 +41,10 @@ type answers struct {
 
 	account port.Account // of the caller
 
+	// beforeWait is called before admitSend waits, without a lock. It accepts the sends that are
+	// taken and not accepted. May be nil.
+	beforeWait func()
+
 	// work counts taken sends, until their taker calls Done. It grows only before ended is set.
 	work sync.WaitGroup
 
@@ -117,15 +121,19 @@ func (a *answers) signalHeldNews() {
 }
 
 // admitSend waits for room for a send whose request has so many bytes, and takes the send.
-// acceptSend and work.Done must follow. taken is false if no more sends are taken. over means that
+// acceptSends and work.Done must follow. taken is false if no more sends are taken. over means that
 // the caller may hold no more bytes, so the send must fail.
 func (a *answers) admitSend(ctx context.Context, bytes int) (taken, over bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	held := a.held
+	held, waited := a.held, false
 	for !a.ended && a.mustWaitLocked(bytes, &over) {
 		a.holdNewsLocked(false) // results that are told make room
 		a.mu.Unlock()
+		if !waited && a.beforeWait != nil {
+			a.beforeWait()
+		}
+		waited = true
 		select {
 		case <-a.room:
 		case <-ctx.Done():
@@ -187,25 +195,21 @@ func (a *answers) releaseSpareLocked() {
 	}
 }
 
-// mustWait reports whether admitSend would wait.
-func (a *answers) mustWait(bytes int) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var over bool
-	return !a.ended && a.mustWaitLocked(bytes, &over)
-}
-
 func (a *answers) isFullLocked(bytes int) bool {
 	return a.unanswered >= maxUnanswered || a.unanswered > 0 && a.bytes+bytes > maxUnansweredBytes
 }
 
-// acceptSend records that a taken send is on its way, or has the answer at.
-func (a *answers) acceptSend(sequence int64, at ...answer) {
+// acceptSends records that the next taken sends, up to sequence, are on their way or have one of
+// the answers at.
+func (a *answers) acceptSends(sequence int64, sends int, at ...answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.accepted = sequence
-	a.taking--
-	a.addAnswersLocked(at...)
+	a.taking -= sends
+	a.ready = append(a.ready, at...)
+	if !a.held {
+		leaveToken(a.news)
+	}
 }
 
 // addLateAnswer adds the result of a send that was accepted before. Only the collecting goroutine
@@ -225,10 +229,11 @@ func (a *answers) signalNews() {
 	}
 }
 
-func (a *answers) addAnswersLocked(some ...answer) {
-	a.ready = append(a.ready, some...)
-	if !a.held {
-		leaveToken(a.news)
+// takeNews takes the token of news, if there is one. The caller must collect a report next.
+func (a *answers) takeNews() {
+	select {
+	case <-a.news:
+	default:
 	}
 }
 

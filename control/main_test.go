@@ -231,6 +231,9 @@ var _ hub.Numbered = (*ackedProtocol)(nil)
 type client struct {
 	*hub.Connection
 
+	// gate holds each write until it gives a token; nil: writes take no time.
+	gate <-chan struct{}
+
 	mu      sync.Mutex
 	stalled bool
 	batch   hub.Batch
@@ -271,6 +274,9 @@ func (c *client) Flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.stalled && c.Take(c, &c.batch, 1<<16) {
+		if c.gate != nil {
+			<-c.gate
+		}
 		c.wire.Write(c.batch.Bytes)
 		c.writes++
 		c.Written(c, c.batch.Units(len(c.batch.Bytes)))

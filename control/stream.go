@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -13,20 +14,12 @@ import (
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
-	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/waitlist"
 )
 
-const (
-	// maxBurst and maxBurstBytes bound the sends, and the bytes of their requests, that are written
-	// to clients together. Each client gets the sends of a burst by a single write, and the first
-	// send of a batch does not wait for all.
-	maxBurst      = 32
-	maxBurstBytes = 256 << 10
-	// maxResponseBytes is the size from which a response is full. With a receipt more, which may
-	// name all of a target, it is still below the 4 MiB that gRPC's clients take by default.
-	maxResponseBytes = 1 << 20
-)
+// maxResponseBytes is the size from which a response is full. With a receipt more, which may name
+// all of a target, it is still below the 4 MiB that gRPC's clients take by default.
+const maxResponseBytes = 1 << 20
 
 // sendStreamMethod is the full method of a SendStream.
 const sendStreamMethod = controlv1.DeliveryService_SendStream_FullMethodName
@@ -48,9 +41,12 @@ func (d *streamService) SendStream(
 		service: d, stream: stream, ctx: ctx,
 		from: originOf(ctx), answers: newAnswers(port.AccountOf(ctx)),
 	}
+	s.gathered.turn = make(chan struct{}, 1)
 	s.awaited = waitlist.New[begun](s.answers.signalNews)
+	s.answers.beforeWait = s.flushAll
 	defer s.awaited.End()
 	defer s.answers.closeAndWait(cancel)
+	defer s.leaveSends()
 	go s.receiveSends()
 	return s.sendReports()
 }
@@ -64,10 +60,11 @@ func (d *streamService) SendStream(
 // send is accepted, and has a single answer. No send is taken after the backend was told that the
 // hub leaves. The stream does not touch the hub once SendStream has returned.
 //
-// Outline: receiveSends, in a goroutine of its own, takes sends and begins them. A list awaits the
-// results that are not due yet. sendReports, the handler, sends the reports: while it is busy with
-// a response, the results for the next response gather. receiveSends ends when the stream does,
-// because gRPC's Recv can't be called off otherwise.
+// Outline: receiveSends, in a goroutine of its own, takes sends and begins them. sendReports, the
+// handler, has the clients' links write for those that have gathered (gathering), and sends the
+// reports. While it is busy, sends and results gather for the next write and response. A list
+// awaits the results that are not due yet. receiveSends ends when the stream does, because gRPC's
+// Recv can't be called off otherwise.
 type sendStream struct {
 	// Static.
 	service *streamService
@@ -77,15 +74,21 @@ type sendStream struct {
 	answers *answers
 	awaited *waitlist.List[begun] // the sends whose results are not due yet
 
-	// Owned by receive.
-	last  int64 // the last sequence
-	burst hub.Burst
-	begun []begun // the sends of burst
-	bytes int     // of their requests
+	// gathered has the sends that have begun and are not accepted, but those of filling.
+	gathered gathering
 
-	// Owned by tell.
+	// Owned by receiveSends.
+	last    int64 // the last sequence
+	filling burst // of the current request
+	// the sends and bytes of gathered, or more
+	gatheredSends, gatheredBytes int
+
+	// Owned by sendReports.
 	told     int64 // the highest accepted
+	results  int   // of the last report with results
 	farewell bool  // the backend was told that the hub leaves
+
+	due []answer // guarded by gathered.turn; empty while that is free
 }
 
 // begun is a taken send that has begun, or failed with err. It is not accepted yet.
@@ -130,13 +133,15 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 		s.answers.holdNews(true)
 		defer s.answers.holdNews(false)
 	}
-	defer s.flushBurst()
+	defer s.passSends()
 	for _, one := range sends {
 		if !s.takeSend(one) {
 			return false
 		}
-		if len(s.begun) >= maxBurst || s.bytes >= maxBurstBytes {
-			s.flushBurst()
+		if isFullBurst(
+			s.gatheredSends+len(s.filling.begun), s.gatheredBytes+s.filling.bytes,
+		) {
+			s.passSends()
 		}
 	}
 	return true
@@ -145,9 +150,6 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 // takeSend takes a send and begins it. It reports false if no more sends are taken.
 func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	bytes := requestWeight(one.GetSend())
-	if s.answers.mustWait(bytes) {
-		s.flushBurst() // the burst must not hold room that it waits for
-	}
 	taken, over := s.answers.admitSend(s.ctx, bytes)
 	if !taken {
 		return false
@@ -160,29 +162,71 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	} else {
 		sending, err = s.beginChecked(one.GetSend())
 	}
-	s.begun = append(s.begun, begun{one.GetSequence(), bytes, sending, err})
-	s.bytes += bytes
+	s.filling.begun = append(s.filling.begun, begun{one.GetSequence(), bytes, sending, err})
+	s.filling.bytes += bytes
 	return true
 }
 
-// flushBurst has the clients' links write, and accepts the begun sends, with the results that are
-// due.
-func (s *sendStream) flushBurst() {
-	s.burst.Flush()
-	for _, b := range s.begun {
+// passSends leaves the begun sends to the handler, or has them written if the handler will not.
+func (s *sendStream) passSends() {
+	if len(s.filling.begun) == 0 {
+		return
+	}
+	var must bool
+	s.gatheredSends, s.gatheredBytes, must = s.gathered.addBurst(&s.filling)
+	if !must {
+		s.answers.signalNews()
+		return
+	}
+	s.flushSends()
+	s.gatheredSends, s.gatheredBytes = 0, 0
+}
+
+// flushAll has all begun sends written, because the receiver is about to wait for room: they must
+// not hold room that it waits for.
+func (s *sendStream) flushAll() {
+	s.passSends()
+	s.flushSends()
+	s.gatheredSends, s.gatheredBytes = 0, 0
+}
+
+// flushSends has the clients' links write for the sends that have gathered, and accepts these, with
+// the results that are due.
+func (s *sendStream) flushSends() {
+	g := &s.gathered
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
+	g.takeBurst()
+	if len(g.taken.begun) == 0 {
+		return
+	}
+	defer s.acceptSends(&g.taken) // also if a protocol panics
+	g.taken.links.Flush()
+}
+
+// acceptSends accepts the sends of a written burst, and empties it. The caller must hold
+// gathered.turn.
+func (s *sendStream) acceptSends(of *burst) {
+	var late []begun
+	for _, b := range of.begun {
 		switch {
 		case b.err != nil:
-			s.answers.acceptSend(b.sequence, answer{s.failedResult(b.sequence, b.err), b.bytes})
+			s.due = append(s.due, answer{s.failedResult(b.sequence, b.err), b.bytes})
 		case b.sending.isDue():
-			s.answers.acceptSend(b.sequence, answer{s.awaitResult(b.sequence, b.sending), b.bytes})
+			s.due = append(s.due, answer{s.awaitResult(b.sequence, b.sending), b.bytes})
 		default:
-			s.answers.acceptSend(b.sequence)
-			s.awaited.Add(b, b.sending.dueAt(), b.sending.callWhenDue)
+			late = append(late, b)
 		}
-		s.answers.work.Done()
 	}
-	clear(s.begun)
-	s.begun, s.bytes = s.begun[:0], 0
+	n := len(of.begun)
+	s.answers.acceptSends(of.begun[n-1].sequence, n, s.due...)
+	for _, b := range late {
+		s.awaited.Add(b, b.sending.dueAt(), b.sending.callWhenDue)
+	}
+	s.answers.work.Add(-n)
+	clear(s.due)
+	s.due = s.due[:0]
+	of.forgetSends()
 }
 
 // answerArrived adds the results of the awaited sends that are due now.
@@ -198,7 +242,7 @@ func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err e
 	if err := s.service.check(req); err != nil {
 		return nil, err
 	}
-	return s.service.beginSend(s.ctx, req, s.from, &s.burst)
+	return s.service.beginSend(s.ctx, req, s.from, &s.filling.links)
 }
 
 // awaitResult waits for the receipt of a send.
@@ -237,11 +281,13 @@ func (s *sendStream) recoverPanic(err *error) {
 	}
 }
 
-// sendReports sends reports until the last.
+// sendReports writes sends and sends reports, until the last report.
 func (s *sendStream) sendReports() error {
 	leaving := s.service.guard.Leaving()
 	var spare []answer
 	for {
+		s.flushAttended()
+		s.answers.takeNews() // the report has them all
 		s.answerArrived()
 		r := s.answers.collectReport(spare)
 		if err := s.sendReport(&r); err != nil {
@@ -250,15 +296,56 @@ func (s *sendStream) sendReports() error {
 		if r.last {
 			return s.answers.endError()
 		}
+		if len(r.answers) > 0 {
+			s.results = len(r.answers)
+		}
 		clear(r.answers)
 		spare = r.answers
+		s.gathered.attendSends()
 		select {
 		case <-s.answers.news:
+			s.awaitMore()
 		case <-leaving:
 			leaving = nil
 			s.answers.stopTaking()
 		case <-s.ctx.Done():
 			return s.ctx.Err()
+		}
+	}
+}
+
+// flushAttended has the gathered sends written, and leaves further sends to the receiver. Sends
+// that gather during the write are written too, but no more than once: results wait meanwhile.
+func (s *sendStream) flushAttended() {
+	s.flushSends()
+	if s.gathered.leaveSends(false) {
+		s.leaveSends()
+	}
+}
+
+// leaveSends has the gathered sends written, and leaves further sends to the receiver.
+func (s *sendStream) leaveSends() {
+	s.gathered.leaveSends(true)
+	s.flushSends()
+}
+
+// awaitMore waits a moment for more sends, if the gathered ones cause many writes. It expects as
+// many as had results in the last report: a backend that keeps sends under way replaces those that
+// have a result.
+func (s *sendStream) awaitMore() {
+	wait := s.gathered.worthWaiting(s.results)
+	if wait == 0 {
+		return
+	}
+	enough := time.NewTimer(wait)
+	defer enough.Stop()
+	for s.gathered.worthWaiting(s.results) > 0 {
+		select {
+		case <-s.answers.news:
+		case <-enough.C:
+			return
+		case <-s.ctx.Done():
+			return
 		}
 	}
 }

@@ -87,3 +87,34 @@ func TestPanicOfAProtocolLeavesNothingUnwritten(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// The sends of two bursts are written in their order, each link once, and both bursts are empty
+// then.
+func TestBurstsAreAppended(t *testing.T) {
+	h := newHub(t)
+	ann := connect(t, h, "ann", "blue")
+	bob := connect(t, h, "bob", "red")
+	var all, next Burst
+	for i, group := range []string{"blue", "red", "blue"} {
+		s := toGroup(group, fmt.Sprint(i))
+		s.Burst = &next
+		send(t, h, s)
+		all.Append(&next)
+		if next.Writes() != 0 || len(next.pushed) != 0 {
+			t.Fatalf("%d writes remain", next.Writes())
+		}
+	}
+	if n := all.Writes(); n != 2 || len(all.pushed) != 3 {
+		t.Errorf("%d writes of %d messages", n, len(all.pushed))
+	}
+	all.Flush()
+	if diff := cmp.Diff([]string{"gblue:0", "gblue:2"}, ann.link.frames()); diff != "" {
+		t.Errorf("ann (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"gred:1"}, bob.link.frames()); diff != "" {
+		t.Errorf("bob (-want +got):\n%s", diff)
+	}
+	if all.Writes() != 0 || len(all.pushed) != 0 {
+		t.Error("a burst is not empty after Flush")
+	}
+}

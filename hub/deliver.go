@@ -58,13 +58,32 @@ type pushedMessage struct {
 // Flush has the links write, and empties the Burst.
 func (b *Burst) Flush() {
 	flushLinks(b.links)
-	clear(b.links)
-	b.links = b.links[:0]
 	for _, p := range b.pushed {
 		p.namespace.hub.holdings.countMessage(p.namespace, p.tally, p.bytes)
 	}
+	b.clear()
+}
+
+// Writes returns how often links will be asked to write: about as often as Flush will write.
+func (b *Burst) Writes() int { return len(b.links) }
+
+// Append moves the sends of next, which are later ones, to b. It leaves next empty.
+func (b *Burst) Append(next *Burst) {
+	b.links, b.pushed = append(b.links, next.links...), append(b.pushed, next.pushed...)
+	next.clear()
+}
+
+// linksKept is the most links that an empty Burst keeps memory for.
+const linksKept = 1024
+
+// clear empties the Burst.
+func (b *Burst) clear() {
+	clear(b.links)
 	clear(b.pushed)
-	b.pushed = b.pushed[:0]
+	b.links, b.pushed = b.links[:0], b.pushed[:0]
+	if cap(b.links) > linksKept {
+		b.links = nil
+	}
 }
 
 // Deliver pushes a message to the outbox of every connection that matches, and returns once all of

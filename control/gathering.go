@@ -1,0 +1,124 @@
+package control
+
+import (
+	"sync"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	// maxBurst and maxBurstBytes bound the sends, and the bytes of their requests, that are written
+	// to clients together. Each client gets the sends of a burst by a single write, and the first
+	// send does not wait for more.
+	maxBurst      = 32
+	maxBurstBytes = 256 << 10
+
+	// A stream waits for more sends before a burst is written if that saves many writes: from
+	// manyWrites on, waitPerWrite for each, a tenth of its cost, and maxGather at most.
+	manyWrites   = 256
+	waitPerWrite = time.Microsecond
+	maxGather    = 5 * time.Millisecond
+)
+
+// burst is sends of a stream that have begun, in their order. Their clients' links have not been
+// asked to write.
+type burst struct {
+	links hub.Burst
+	begun []begun
+	bytes int // of their requests
+}
+
+// appendBurst moves the sends of next, which are later ones, to b. It leaves next empty.
+func (b *burst) appendBurst(next *burst) {
+	b.links.Append(&next.links)
+	b.begun = append(b.begun, next.begun...)
+	b.bytes += next.bytes
+	next.forgetSends()
+}
+
+// forgetSends empties a burst that was written or moved.
+func (b *burst) forgetSends() {
+	clear(b.begun)
+	b.begun, b.bytes = b.begun[:0], 0
+}
+
+// gathering holds the burst of a stream that the sends of several requests share.
+//
+// Problem: gRPC does not tell whether more requests wait, and Recv blocks if there is none. A send
+// must not wait for a request that may never come. But if each request were written before the
+// next is received, each would cost its clients a write. A goroutine that receives ahead, for
+// another that begins sends, would cost a switch for each request.
+//
+// Outline: the goroutine that receives begins the sends, and leaves them here for the handler,
+// which it wakes in any case. The handler asks the links to write, then sends the results. While it
+// does, the next sends gather.
+//
+// Invariants:
+//
+//   - A burst has at most maxBurst sends, and less than maxBurstBytes before its last send.
+//   - Sends are written and accepted in the order that they began, under turn.
+//   - While attended is set, the handler runs or has a token of answers.news, and it has the links
+//     write before it sends a response. Otherwise the receiver does that itself, because a backend
+//     that does not read blocks the handler.
+type gathering struct {
+	// turn is a lock with room for a single holder. It is held while a burst is taken, written and
+	// accepted, and is taken before mu.
+	turn chan struct{}
+	// taken is the burst of the holder of turn. It is empty while turn is free.
+	taken burst
+
+	mu       sync.Mutex
+	waiting  burst
+	attended bool
+}
+
+// addBurst moves the sends of b here. It returns how many sends, and bytes, wait here now. must
+// means that the caller must call flushSends: the handler will not, or the burst is full.
+func (g *gathering) addBurst(b *burst) (sends, bytes int, must bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting.appendBurst(b)
+	sends, bytes = len(g.waiting.begun), g.waiting.bytes
+	return sends, bytes, !g.attended || isFullBurst(sends, bytes)
+}
+
+func isFullBurst(sends, bytes int) bool { return sends >= maxBurst || bytes >= maxBurstBytes }
+
+// takeBurst moves the sends that wait to taken. The caller must hold turn.
+func (g *gathering) takeBurst() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting, g.taken = g.taken, g.waiting
+}
+
+// attendSends makes the handler responsible for the sends that the receiver adds.
+func (g *gathering) attendSends() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.attended = true
+}
+
+// leaveSends makes the receiver responsible. Unless it must, it does so only if no send waits; it
+// reports whether some wait.
+func (g *gathering) leaveSends(must bool) (some bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	some = len(g.waiting.begun) > 0
+	if must || !some {
+		g.attended = false
+	}
+	return some
+}
+
+// worthWaiting returns how long to wait for a burst of so many sends: 0 if they are here, or if too
+// few writes wait.
+func (g *gathering) worthWaiting(sends int) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	writes, have := g.waiting.links.Writes(), len(g.waiting.begun)
+	if writes < manyWrites || have >= min(sends, maxBurst) {
+		return 0
+	}
+	return min(time.Duration(writes)*waitPerWrite, maxGather)
+}
