@@ -439,11 +439,18 @@ func hold[T any](t *testing.T, err error, want, have T) {
 		t.Error(err)
 		return
 	}
-	if diff := cmp.Diff(want, have, protocmp.Transform(), cmpopts.EquateEmpty(),
+	if diff := cmp.Diff(want, have, protocmp.Transform(), cmpopts.EquateEmpty(), anyStaleness,
 		protocmp.IgnoreFields(&controlv1.Connection{}, "round_trip_time")); diff != "" {
 		t.Error(diff)
 	}
 }
+
+// anyStaleness leaves out for how long the list of hubs has not been confirmed. On a busy machine
+// that is some seconds, and the answer says so.
+var anyStaleness = cmp.FilterPath(func(p cmp.Path) bool {
+	field, ok := p.Last().(cmp.MapIndex)
+	return ok && field.Key().String() == "discovery_stale_for"
+}, cmp.Ignore())
 
 func TestAnIDOfAnotherRequestDeliversNothingElsewhere(t *testing.T) {
 	c := newCluster(t, 2)

@@ -41,9 +41,8 @@ func holdReceipt(t testing.TB, want, have *controlv1.Receipt) {
 	if sum != have.GetMatched() {
 		t.Errorf("%v: states add up to %d", have, sum)
 	}
-	if diff := cmp.Diff(
-		want, have, protocmp.Transform(), protocmp.IgnoreFields(&controlv1.Receipt{}, "message_id"),
-	); diff != "" {
+	if diff := cmp.Diff(want, have, protocmp.Transform(), anyStaleness,
+		protocmp.IgnoreFields(&controlv1.Receipt{}, "message_id")); diff != "" {
 		t.Error(diff)
 	}
 }
