@@ -20,6 +20,8 @@ NO_RACE += FloodOfAcks ManyLinksEnd KernelKeepsLittleOfWhat
 NO_RACE += GoroutinePerLink/(many_closes|flood_of_acks)
 NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./cmd/connhub
 FUZZTIME ?= 1m
+# Of make fuzz: inputs that both decoders of sends get.
+INPUTS ?= 10000000
 # Of make bench and bench-micro: which, a regular expression; of make bench: how many runs, of which the middle one counts.
 BENCH ?= .
 RUNS ?= 3
@@ -102,12 +104,13 @@ bench-micro: need-go ## Run the Go benchmarks whose names match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 .PHONY: fuzz
-fuzz: need-go ## Fuzz each target for FUZZTIME (1m)
+fuzz: need-go ## Fuzz each target for FUZZTIME (1m), and give both decoders of sends INPUTS (10000000)
 	@grep -roE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]+' . | sort | \
 	while IFS=: read -r file func; do \
 		echo "$${file%/*} $${func#func }"; \
 		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "$${file%/*}" || exit 1; \
 	done
+	go test -count=1 -v -run '^TestBoth.*Agree' -timeout 60m ./control/form -inputs $(INPUTS)
 
 .PHONY: lint
 lint: lint-proto lint-generated lint-mod lint-imports lint-no-race lint-figures lint-go ## Run every check that is no test

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
@@ -88,7 +89,7 @@ func (v *Validator) Check(req proto.Message) error {
 			return err
 		}
 	}
-	if r, ok := req.(*controlv1.SendRequest); ok && isPlain(r) {
+	if r, ok := req.(*controlv1.SendRequest); ok && keepsRules(r) {
 		return nil
 	}
 	err := v.rules.Validate(req, skipTargets)
@@ -102,25 +103,41 @@ func (v *Validator) Check(req proto.Message) error {
 	return violationError(broken.Violations[0])
 }
 
-// isPlain reports whether a send is of the common kind and keeps its few rules. The general
-// validator takes as long as all the rest of a send. Any field that isPlain does not know makes it
-// false. A test checks that both agree.
-func isPlain(r *controlv1.SendRequest) bool {
-	return (r.GetNamespace() == "" || r.GetNamespace() == hub.DefaultNamespace) &&
-		r.GetTarget() != nil && isPlainMessage(r.GetMessage()) && r.GetWaitTimeout() == nil &&
-		isPlainName(r.GetRequestId()) && isPlainName(r.GetConflationKey()) &&
+// keepsRules reports whether a send keeps the rules in the protos, without those for the names of
+// its target. The general validator takes as long as all the rest of a send. It still says what is
+// wrong. A test checks that both agree.
+func keepsRules(r *controlv1.SendRequest) bool {
+	return (r.GetNamespace() == "" || names.IsNamespace(r.GetNamespace())) &&
+		r.GetTarget() != nil && messageKeepsRules(r.GetMessage()) &&
+		isWithin(r.GetWaitTimeout(), 0, maxWaitTimeout) &&
+		isText(r.GetRequestId()) && isText(r.GetConflationKey()) &&
 		isDefined(r.GetWait(), controlv1.Wait_name) &&
 		isDefined(r.GetOverflowPolicy(), controlv1.OverflowPolicy_name) &&
 		isDefined(r.GetDetail(), controlv1.ReceiptDetail_name)
 }
 
-func isPlainMessage(m *controlv1.Message) bool {
+func messageKeepsRules(m *controlv1.Message) bool {
 	kind, payload := PayloadOf(m)
-	return kind != 0 && len(payload) <= hub.MaxPayload && len(m.GetMetadata()) == 0 &&
-		m.GetTtl() == nil && isPlainName(m.GetId()) && isPlainName(m.GetEvent())
+	for name := range m.GetMetadata() {
+		if names.Check(name) != nil {
+			return false
+		}
+	}
+	return kind != 0 && len(payload) <= hub.MaxPayload && isWithin(m.GetTtl(), 1, maxTTL) &&
+		isText(m.GetId()) && isText(m.GetEvent())
 }
 
-func isPlainName(s string) bool { return names.CheckText(s, names.MaxBytes) == nil }
+const (
+	maxWaitTimeout = 5 * time.Minute
+	maxTTL         = 24 * time.Hour
+)
+
+// isWithin reports whether d is between two bounds, or nil.
+func isWithin(d *durationpb.Duration, least, most time.Duration) bool {
+	return d == nil || d.IsValid() && least <= d.AsDuration() && d.AsDuration() <= most
+}
+
+func isText(s string) bool { return s == "" || names.CheckText(s, names.MaxBytes) == nil }
 
 // isDefined reports whether an enum has a value.
 func isDefined[E ~int32](value E, names map[int32]string) bool {

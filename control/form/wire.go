@@ -7,45 +7,66 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
 
-// This file encodes and decodes sends of the common kind: a target of names and a payload. For such
-// a send the general decoder takes 2.5 times as long, and eight allocations instead of three. Any
-// field that is unknown here makes a send uncommon: then these functions return false, and leave a
-// part in their result. Tests check that both agree.
+// This file encodes and decodes sends of the common kind: all but those with exceptions in their
+// target. With the check of the rules, the general way takes 1.5 times as long, and seven
+// allocations instead of four. Any field that is unknown here makes a send uncommon: then these
+// functions return false, and leave a part in their result. Tests check that both agree.
 
-// The numbers of the fields that a send of the common kind may have, by message.
-// TestFieldNumbersAreThoseOfTheProtos holds each by its descriptor, and
-// TestEachFieldOfASendIsForwarded finds a field that the encoder forgets.
-const (
-	sendsField = 1 // SendStreamRequest
+// The numbers of the fields that a send of the common kind may have, as the descriptors of the
+// protos say. Tests find a field of a proto that the decoder or the encoder forgets.
+var (
+	sendsField = numberOf(&controlv1.SendStreamRequest{}, "sends")
 
-	sequenceField     = 1 // StreamedSend
-	streamedSendField = 2
+	sequenceField     = numberOf(&controlv1.StreamedSend{}, "sequence")
+	streamedSendField = numberOf(&controlv1.StreamedSend{}, "send")
 
-	namespaceField   = 1 // SendRequest
-	targetField      = 2
-	messageField     = 3
-	waitField        = 4
-	waitTimeoutField = 5
+	namespaceField      = numberOf(&controlv1.SendRequest{}, "namespace")
+	targetField         = numberOf(&controlv1.SendRequest{}, "target")
+	messageField        = numberOf(&controlv1.SendRequest{}, "message")
+	waitField           = numberOf(&controlv1.SendRequest{}, "wait")
+	waitTimeoutField    = numberOf(&controlv1.SendRequest{}, "wait_timeout")
+	overflowPolicyField = numberOf(&controlv1.SendRequest{}, "overflow_policy")
+	conflationKeyField  = numberOf(&controlv1.SendRequest{}, "conflation_key")
+	requestIDField      = numberOf(&controlv1.SendRequest{}, "request_id")
+	detailField         = numberOf(&controlv1.SendRequest{}, "detail")
+	requireAllHubsField = numberOf(&controlv1.SendRequest{}, "require_all_hubs")
 
-	connectionsField = 1 // Target
-	usersField       = 2
-	groupsField      = 3
+	connectionsField = numberOf(&controlv1.Target{}, "connections")
+	usersField       = numberOf(&controlv1.Target{}, "users")
+	groupsField      = numberOf(&controlv1.Target{}, "groups")
+	everyoneField    = numberOf(&controlv1.Target{}, "everyone")
 
-	idField       = 1 // Message
-	textField     = 3
-	jsonField     = 4
-	binaryField   = 5
-	protobufField = 8
+	idField       = numberOf(&controlv1.Message{}, "id")
+	eventField    = numberOf(&controlv1.Message{}, "event")
+	textField     = numberOf(&controlv1.Message{}, "text")
+	jsonField     = numberOf(&controlv1.Message{}, "json")
+	binaryField   = numberOf(&controlv1.Message{}, "binary")
+	protobufField = numberOf(&controlv1.Message{}, "protobuf")
+	metadataField = numberOf(&controlv1.Message{}, "metadata")
+	ttlField      = numberOf(&controlv1.Message{}, "ttl")
 
-	secondsField = 1 // google.protobuf.Duration
-	nanosField   = 2
+	metadataNameField  = fieldOf(&controlv1.Message{}, "metadata").MapKey().Number()
+	metadataValueField = fieldOf(&controlv1.Message{}, "metadata").MapValue().Number()
+
+	secondsField = numberOf(&durationpb.Duration{}, "seconds")
+	nanosField   = numberOf(&durationpb.Duration{}, "nanos")
 )
+
+// numberOf returns the number of a field. It panics if the message has no such field.
+func numberOf(m proto.Message, name protoreflect.Name) protowire.Number {
+	return fieldOf(m, name).Number()
+}
+
+func fieldOf(m proto.Message, name protoreflect.Name) protoreflect.FieldDescriptor {
+	return m.ProtoReflect().Descriptor().Fields().ByName(name)
+}
 
 // sendParts are the messages in a SendRequest of the common kind, in a single allocation.
 type sendParts struct {
@@ -112,26 +133,43 @@ func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
 // decodeSend decodes a SendRequest. Its messages are in p.
 func decodeSend(b []byte, into *controlv1.SendRequest, p *sendParts) bool {
 	return eachField(b, func(f field) bool {
-		switch {
-		case f.number == namespaceField && f.isBytes:
-			into.Namespace = string(f.bytes)
-			return utf8.Valid(f.bytes)
-		case f.number == targetField && f.isBytes && into.Target == nil:
+		switch f.number {
+		case targetField:
+			isFirst := into.Target == nil // a second would add to the first
 			into.Target = &p.target
-			return eachField(f.bytes, p.addName)
-		case f.number == messageField && f.isBytes && into.Message == nil:
+			return isFirst && f.isBytes && eachField(f.bytes, p.addName)
+		case messageField:
+			isFirst := into.Message == nil
 			into.Message = &p.message
-			return eachField(f.bytes, p.addContent)
-		case f.number == waitField && !f.isBytes:
-			into.Wait = controlv1.Wait(f.varint)
-			return true
-		case f.number == waitTimeoutField && f.isBytes && into.WaitTimeout == nil:
-			into.WaitTimeout = &durationpb.Duration{}
-			return decodeDuration(f.bytes, into.WaitTimeout)
+			return isFirst && f.isBytes && eachField(f.bytes, p.addContent)
+		case waitField:
+			return storeEnum(f, &into.Wait)
+		case namespaceField:
+			return f.storeText(&into.Namespace)
+		case waitTimeoutField:
+			return f.storeDuration(&into.WaitTimeout)
 		default:
-			return false
+			return decodeOption(f, into)
 		}
 	})
+}
+
+// decodeOption decodes a field of a SendRequest that few sends have.
+func decodeOption(f field, into *controlv1.SendRequest) bool {
+	switch f.number {
+	case overflowPolicyField:
+		return storeEnum(f, &into.OverflowPolicy)
+	case conflationKeyField:
+		return f.storeText(&into.ConflationKey)
+	case requestIDField:
+		return f.storeText(&into.RequestId)
+	case detailField:
+		return storeEnum(f, &into.Detail)
+	case requireAllHubsField:
+		return f.storeBool(&into.RequireAllHubs)
+	default:
+		return false
+	}
 }
 
 // addName decodes a field of a Target.
@@ -143,32 +181,48 @@ func (p *sendParts) addName(f field) bool {
 		list = &p.target.Users
 	case groupsField:
 		list = &p.target.Groups
+	case everyoneField:
+		return f.storeBool(&p.target.Everyone)
 	default:
-		return false
-	}
-	if !f.isBytes || !utf8.Valid(f.bytes) {
 		return false
 	}
 	if t := &p.target; t.Connections == nil && t.Users == nil && t.Groups == nil {
 		*list = p.name[:0]
 	}
-	*list = append(*list, string(f.bytes))
+	var name string
+	if !f.storeText(&name) {
+		return false
+	}
+	*list = append(*list, name)
 	return true
 }
 
 // addContent decodes a field of a Message.
 func (p *sendParts) addContent(f field) bool {
-	if !f.isBytes || f.number != idField && p.message.Payload != nil {
-		return false
-	}
 	switch f.number {
 	case idField:
-		p.message.Id = string(f.bytes)
+		return f.storeText(&p.message.Id)
+	case eventField:
+		return f.storeText(&p.message.Event)
+	case ttlField:
+		return f.storeDuration(&p.message.Ttl)
+	case metadataField:
+		return f.isBytes && p.addMetadata(f.bytes)
+	default:
+		return f.isBytes && p.message.Payload == nil && p.addPayload(f)
+	}
+}
+
+// addPayload decodes the payload of a Message.
+func (p *sendParts) addPayload(f field) bool {
+	switch f.number {
 	case textField:
-		p.text.Text = string(f.bytes)
 		p.message.Payload = &p.text
+		return f.storeText(&p.text.Text)
 	case jsonField:
-		p.message.Payload = &controlv1.Message_Json{Json: string(f.bytes)}
+		payload := &controlv1.Message_Json{}
+		p.message.Payload = payload
+		return f.storeText(&payload.Json)
 	case binaryField:
 		p.message.Payload = &controlv1.Message_Binary{Binary: bytes.Clone(f.bytes)}
 		return true
@@ -178,7 +232,28 @@ func (p *sendParts) addContent(f field) bool {
 	default:
 		return false
 	}
-	return utf8.Valid(f.bytes)
+}
+
+// addMetadata decodes an entry of a Message's metadata.
+func (p *sendParts) addMetadata(entry []byte) bool {
+	var name, value string
+	if !eachField(entry, func(f field) bool {
+		switch f.number {
+		case metadataNameField:
+			return f.storeText(&name)
+		case metadataValueField:
+			return f.storeText(&value)
+		default:
+			return false
+		}
+	}) {
+		return false
+	}
+	if p.message.Metadata == nil {
+		p.message.Metadata = make(map[string]string)
+	}
+	p.message.Metadata[name] = value
+	return true
 }
 
 func decodeDuration(b []byte, into *durationpb.Duration) bool {
@@ -209,24 +284,27 @@ func EncodeSend(req *controlv1.SendRequest, id string, timeout time.Duration) ([
 func encodeCommon(req *controlv1.SendRequest, id string, timeout time.Duration) ([]byte, bool) {
 	number, payload, ok := contentOf(req.GetMessage())
 	target, named := appendTarget(make([]byte, 0, 256), req.GetTarget())
-	if !ok || !named || req.GetOverflowPolicy() != 0 || req.GetConflationKey() != "" ||
-		req.GetRequestId() != "" || req.GetDetail() != 0 {
+	if !ok || !named {
 		return nil, false
 	}
-	namespace := NamespaceOf(req)
-	message := 2*protowire.SizeTag(number) +
-		protowire.SizeBytes(len(id)) + protowire.SizeBytes(len(payload))
-	const most = 64 // for tags, lengths and the rest of the fields
-	b := make([]byte, 0, len(namespace)+len(target)+message+most)
+	namespace, event := NamespaceOf(req), req.GetMessage().GetEvent()
+	key, requestID := req.GetConflationKey(), req.GetRequestId()
+	message := sizeOfText(idField, id) + sizeOfText(eventField, event) +
+		protowire.SizeTag(number) + protowire.SizeBytes(len(payload))
+	const most = 128 // for tags, lengths and the rest of the fields
+	b := make([]byte, 0, len(namespace)+len(target)+message+len(key)+len(requestID)+most)
 	b = appendText(b, namespaceField, namespace)
 	b = appendBytes(b, targetField, target)
 	b = protowire.AppendTag(b, messageField, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(message)) //nolint:gosec // a size
-	b = appendText(b, idField, id)
+	b = appendAnyText(b, idField, id)
+	b = appendAnyText(b, eventField, event)
 	b = appendBytes(b, number, payload)
-	if wait := req.GetWait(); wait != 0 {
-		b = appendVarint(b, waitField, int64(wait))
-	}
+	b = appendEnum(b, waitField, req.GetWait())
+	b = appendEnum(b, overflowPolicyField, req.GetOverflowPolicy())
+	b = appendAnyText(b, conflationKeyField, key)
+	b = appendAnyText(b, requestIDField, requestID)
+	b = appendEnum(b, detailField, req.GetDetail())
 	d := appendDuration(make([]byte, 0, 32), timeout)
 	return appendBytes(b, waitTimeoutField, d), true
 }
@@ -237,16 +315,19 @@ var payloadFields = [...]protowire.Number{
 }
 
 // contentOf returns the payload of a message, and the number of its field. It reports false if the
-// message has more than an id and a payload.
+// message has no payload, or more than that, an id and an event.
 func contentOf(m *controlv1.Message) (protowire.Number, []byte, bool) {
 	kind, payload := PayloadOf(m)
-	bare := m.GetEvent() == "" && m.GetTtl() == nil && len(m.GetMetadata()) == 0
+	bare := m.GetTtl() == nil && len(m.GetMetadata()) == 0
 	return payloadFields[kind], payload, kind != 0 && bare
 }
 
 func appendTarget(b []byte, t *controlv1.Target) ([]byte, bool) {
-	if t.GetEveryone() || t.GetExcept() != nil {
+	if t.GetExcept() != nil {
 		return nil, false
+	}
+	if t.GetEveryone() {
+		b = appendVarint(b, everyoneField, 1)
 	}
 	for _, name := range t.GetConnections() {
 		b = appendText(b, connectionsField, name)
@@ -262,6 +343,30 @@ func appendTarget(b []byte, t *controlv1.Target) ([]byte, bool) {
 
 func appendText(b []byte, number protowire.Number, s string) []byte {
 	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), s)
+}
+
+// appendAnyText appends a text unless it is empty.
+func appendAnyText(b []byte, number protowire.Number, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return appendText(b, number, s)
+}
+
+// sizeOfText returns the size of what appendAnyText appends.
+func sizeOfText(number protowire.Number, s string) int {
+	if s == "" {
+		return 0
+	}
+	return protowire.SizeTag(number) + protowire.SizeBytes(len(s))
+}
+
+// appendEnum appends a value unless it is the default.
+func appendEnum[E ~int32](b []byte, number protowire.Number, v E) []byte {
+	if v == 0 {
+		return b
+	}
+	return appendVarint(b, number, int64(v))
 }
 
 func appendBytes(b []byte, number protowire.Number, v []byte) []byte {
@@ -285,6 +390,32 @@ type field struct {
 	isBytes bool
 	varint  uint64
 	bytes   []byte // part of the message
+}
+
+// storeText stores a text. It reports false if f is no text.
+func (f field) storeText(into *string) bool {
+	*into = string(f.bytes)
+	return f.isBytes && utf8.Valid(f.bytes)
+}
+
+func (f field) storeBool(into *bool) bool {
+	*into = protowire.DecodeBool(f.varint)
+	return !f.isBytes
+}
+
+func storeEnum[E ~int32](f field, into *E) bool {
+	*into = E(f.varint) //nolint:gosec // cut off, as the general decoder does
+	return !f.isBytes
+}
+
+// storeDuration stores a duration. It reports false if there was a duration before: this would add
+// to it.
+func (f field) storeDuration(into **durationpb.Duration) bool {
+	if *into != nil {
+		return false
+	}
+	*into = &durationpb.Duration{}
+	return f.isBytes && decodeDuration(f.bytes, *into)
 }
 
 // eachField calls take with each field of a message until take returns false. It reports whether
