@@ -52,14 +52,15 @@ func (soloInterest) ThenInForce(_ []Key, done func(error)) (forget func()) {
 	return func() {}
 }
 
-// awaitInForce waits until the keys are in force. It returns the error of ctx, or ErrShuttingDown
-// when this hub has left the cluster.
+// awaitInForce waits until the keys are in force. It returns ErrShuttingDown when this hub has left
+// the cluster, or the error of ctx if it has to wait. It calls ctx.Done only then, which starts a
+// goroutine in the context of a client.
 func (h *Hub) awaitInForce(ctx context.Context, keys []Key) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	outcome := make(chan error, 1)
 	forget := h.interest.ThenInForce(keys, func(err error) { outcome <- err })
+	if len(outcome) > 0 { // as a rule there is nothing to wait for
+		return <-outcome
+	}
 	select {
 	case err := <-outcome:
 		return err

@@ -13,7 +13,8 @@
 //
 // # Life of a connection
 //
-//	accept      bounded in number; TLS handshakes wait for a core    lobby, line.go
+//	accept      bounded in number; TLS handshakes wait for a core    lobby, greeter.go, line.go
+//	read        the first request; net/http serves all but upgrades  package opening
 //	route       which endpoint; Host                                 server.go, origin.go
 //	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
 //	start       Bind                                                 reader.go
@@ -42,8 +43,9 @@
 //
 // # Goroutines
 //
-//   - TLS: a goroutine that accepts, and a goroutine for each TLS handshake.
-//   - Handshake: net/http's goroutine. It ends with the 101.
+//   - A goroutine that accepts, and a goroutine for each connection until the request is answered,
+//     or is handed to net/http.
+//   - Any request but a plain upgrade: net/http's goroutine.
 //   - Parked link: a goroutine while it reads. It reads until there is no input and no message of
 //     several or large frames has begun. Another goroutine writes bytes that the socket did not
 //     take at once. A silent link has none: a single poller waits for all of them. TLS of a parked

@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"crypto/sha1"
-	"encoding/base64"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -15,12 +13,9 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
-	"github.com/connhub/connhub/hub/edge/lobby"
+	"github.com/connhub/connhub/hub/edge/opening"
 	"github.com/connhub/connhub/internal/names"
 )
-
-// webSocketVersion is the only version of the protocol (RFC 6455 §4.1).
-const webSocketVersion = "13"
 
 // connectClient turns a request into a link, or refuses it.
 //
@@ -30,8 +25,7 @@ const webSocketVersion = "13"
 // Outline: connectClient checks everything that can be wrong with the request. Then the hub
 // registers the connection, whose messages wait in its outbox. Then the upgrade is answered. Then a
 // goroutine of the link binds the connection, which writes the waiting messages, and reads. The
-// goroutine of connectClient is net/http's: it ends here, and with it net/http's memory for the
-// connection.
+// goroutine of connectClient ends here, and with it the memory for the request.
 func (s *Server) connectClient(w http.ResponseWriter, r *http.Request, namespace string) {
 	if !s.enterHandshake() {
 		s.refuseRequest(w, r, newRefusal(reasonShuttingDown))
@@ -80,7 +74,8 @@ func (s *Server) admitClient(
 		return nil, newRefusal(reasonNotUpgrade).withDetail("the query is malformed")
 	}
 	h := &handshake{server: s, w: w, r: r, query: query, namespace: namespace}
-	h.protocol, h.subprotocols = s.chooseProtocol(listTokens(r.Header, "Sec-WebSocket-Protocol"))
+	h.protocol, h.subprotocols = s.chooseProtocol(
+		opening.ListTokens(r.Header, "Sec-WebSocket-Protocol"))
 	if resumable, ok := h.protocol.Protocol.(Resumable); ok {
 		if id, token, ok := resumable.Resumes(query); ok {
 			return h.resumeConnection(id, token)
@@ -114,7 +109,7 @@ func (h *handshake) attachConnection() (*link, *requestRefusal) {
 		}
 	}
 	encoding := h.protocol.framed
-	compressed := s.config.Compression && offersDeflate(h.r.Header)
+	compressed := s.config.Compression && opening.OffersDeflate(h.r.Header)
 	if compressed {
 		encoding = h.protocol.deflated
 	}
@@ -177,7 +172,7 @@ func (h *handshake) speaksProtocolOf(c *hub.Connection) bool {
 	case h.protocol.framed:
 		return true
 	case h.protocol.deflated:
-		return offersDeflate(h.r.Header)
+		return opening.OffersDeflate(h.r.Header)
 	default:
 		return false
 	}
@@ -205,7 +200,7 @@ func (h *handshake) declineResume() *requestRefusal {
 		return newRefusal(reasonDeclineLimit)
 	}
 	s.metrics.declined.Inc()
-	h.r.Header.Del(extension)
+	h.r.Header.Del(opening.Extension)
 	ws, err := websocket.Accept(&closeOnlyHijacker{h.w}, h.r,
 		&websocket.AcceptOptions{Subprotocols: h.subprotocols, InsecureSkipVerify: true})
 	if err == nil {
@@ -225,28 +220,8 @@ func (s *Server) checkRequest(r *http.Request, namespace string) *requestRefusal
 	if !names.IsNamespace(namespace) {
 		return newRefusal(reasonNamespace)
 	}
-	return checkUpgrade(r)
-}
-
-// checkUpgrade checks a request by RFC 6455 §4.2.1.
-func checkUpgrade(r *http.Request) *requestRefusal {
-	keys := r.Header.Values("Sec-WebSocket-Key")
-	wrong := newRefusal(reasonNotUpgrade)
-	switch {
-	case !r.ProtoAtLeast(1, 1):
-		return wrong.withDetail("want HTTP/1.1")
-	case !hasToken(r.Header, "Connection", "upgrade"), !hasToken(r.Header, "Upgrade", "websocket"):
-		return wrong
-	case r.Header.Get("Sec-WebSocket-Version") != webSocketVersion:
-		return wrong.withDetail("want Sec-WebSocket-Version: 13")
-	case len(keys) != 1:
-		return wrong.withDetail("want one Sec-WebSocket-Key")
-	case lobby.HasBody(r): // its bytes would be read as frames
-		return wrong.withDetail("want no body")
-	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0]))
-	if err != nil || len(key) != 16 {
-		return wrong.withDetail("want a Sec-WebSocket-Key of 16 bytes in base64")
+	if problem := opening.CheckUpgrade(r); problem != "" {
+		return newRefusal(reasonNotUpgrade).withDetail(problem)
 	}
 	return nil
 }
@@ -301,40 +276,14 @@ func (h *handshake) writeSwitch(compressed bool) {
 	answer := h.w.Header()
 	answer.Set("Connection", "Upgrade")
 	answer.Set("Upgrade", "websocket")
-	answer.Set("Sec-WebSocket-Accept", acceptKey(h.r.Header.Get("Sec-WebSocket-Key")))
+	answer.Set("Sec-WebSocket-Accept", opening.AcceptKey(h.r.Header.Get("Sec-WebSocket-Key")))
 	if len(h.subprotocols) > 0 {
 		answer.Set("Sec-WebSocket-Protocol", h.subprotocols[0])
 	}
 	if compressed {
-		answer.Set(extension, agreement)
+		answer.Set(opening.Extension, opening.Agreement)
 	}
 	h.w.WriteHeader(http.StatusSwitchingProtocols)
-}
-
-// acceptKey returns the proof that the server has understood a client's Sec-WebSocket-Key (RFC 6455
-// §4.2.2). The standard wants SHA-1 and this suffix.
-func acceptKey(key string) string {
-	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// hasToken reports whether a header lists a token, case-insensitively.
-func hasToken(h http.Header, name, token string) bool {
-	equal := func(t string) bool { return strings.EqualFold(t, token) }
-	return slices.ContainsFunc(listTokens(h, name), equal)
-}
-
-// listTokens splits a header that is a list (RFC 9110 §5.6.1), over all its lines.
-func listTokens(h http.Header, name string) []string {
-	var list []string
-	for _, line := range h.Values(name) {
-		for t := range strings.SplitSeq(line, ",") {
-			if t = strings.TrimSpace(t); t != "" {
-				list = append(list, t)
-			}
-		}
-	}
-	return list
 }
 
 // isToken reports whether s is a token (RFC 9110 §5.6.2), as the name of a subprotocol must be.

@@ -5,10 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/connhub/connhub/hub/edge/lobby"
@@ -104,96 +102,6 @@ func (t *handshakeTurn) yieldCore() {
 // can wait in line, and their links can be parked.
 func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
 	return netpoll.NewTLSListener(l, config)
-}
-
-// greeter is the listener that net/http has under TLS. It does the handshakes, and returns
-// connections whose handshake is done.
-type greeter struct {
-	net.Listener
-
-	server  *Server
-	greeted chan net.Conn
-	failed  chan error    // the error of Accept; at most a single error
-	done    chan struct{} // closed by Close
-	close   func() error  // runs once
-	ended   chan struct{} // closed when acceptLoop has ended
-}
-
-// newGreeter starts a goroutine that accepts. It ends after Close, or when accept fails.
-func newGreeter(s *Server, l net.Listener) *greeter {
-	g := &greeter{
-		Listener: l, server: s, greeted: make(chan net.Conn),
-		failed: make(chan error, 1), done: make(chan struct{}), ended: make(chan struct{}),
-	}
-	g.close = sync.OnceValue(func() error {
-		close(g.done)
-		return l.Close()
-	})
-	go g.acceptLoop()
-	return g
-}
-
-// Accept returns the next connection whose handshake is done.
-func (g *greeter) Accept() (net.Conn, error) {
-	select {
-	case conn := <-g.greeted:
-		return conn, nil
-	case err := <-g.failed:
-		return nil, err
-	case <-g.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept. Connections whose handshake ends later are closed.
-func (g *greeter) Close() error { return g.close() }
-
-// closeAndWait closes the greeter and returns when its goroutine accepts no more.
-func (g *greeter) closeAndWait() {
-	_ = g.Close()
-	<-g.ended
-}
-
-func (g *greeter) acceptLoop() {
-	defer close(g.ended)
-	for {
-		conn, err := g.Listener.Accept()
-		if err != nil {
-			g.failed <- err
-			return
-		}
-		if !g.server.enterHandshake() {
-			g.server.lobby.Find(conn).Leave(lobby.Ended)
-			_ = netpoll.Unwrap(conn).Close()
-			continue
-		}
-		go func() {
-			defer g.server.goroutines.Done()
-			g.greetClient(conn.(*tls.Conn))
-		}()
-	}
-}
-
-// greetClient does a handshake and hands the connection to net/http.
-func (g *greeter) greetClient(conn *tls.Conn) {
-	stranger := g.server.lobby.Find(conn)
-	if err := g.server.line.runHandshake(conn, stranger,
-		g.server.config.HandshakeTimeout); err != nil {
-		g.server.metrics.tlsFailed.Inc()
-		g.server.config.Logger.Debug("TLS handshake failed",
-			slog.Any("error", err), slog.String("remote_address", conn.RemoteAddr().String()))
-		answerPlainText(err)
-		stranger.Leave(lobby.Ended)
-		_ = netpoll.Unwrap(conn).Close()
-		return
-	}
-	g.server.metrics.tlsDone.Inc()
-	select {
-	case g.greeted <- conn:
-	case <-g.done:
-		stranger.Leave(lobby.Ended)
-		_ = netpoll.Unwrap(conn).Close()
-	}
 }
 
 // runHandshake returns when the handshake is done, or has failed. timeout is the total time for

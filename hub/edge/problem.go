@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/connhub/connhub/hub/edge/opening"
 )
 
 // reason is why a handshake was refused. Clients see it in upper case in the problem document. It
@@ -127,7 +129,7 @@ func (r *requestRefusal) writeProblem(w http.ResponseWriter) {
 	case reasonMethod:
 		h.Set("Allow", http.MethodGet)
 	case reasonNotUpgrade:
-		h.Set("Sec-WebSocket-Version", webSocketVersion) // RFC 6455 §4.4
+		h.Set("Sec-WebSocket-Version", opening.Version) // RFC 6455 §4.4
 	case reasonTokenMissing:
 		h.Set("WWW-Authenticate", "Bearer") // RFC 6750 §3
 	case reasonTokenInvalid, reasonTokenExpired:

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/connhub/connhub/hub/edge/opening"
 )
 
 const (
@@ -107,12 +109,12 @@ func newReader(inflates bool) *reader {
 		Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
 			"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
-			"Sec-Websocket-Version": {webSocketVersion},
+			"Sec-Websocket-Version": {opening.Version},
 			"Sec-Websocket-Key":     {"AAAAAAAAAAAAAAAAAAAAAA=="},
 		},
 	}
 	if inflates {
-		asks.Header.Set(extension, agreement)
+		asks.Header.Set(opening.Extension, opening.Agreement)
 	}
 	ws, err := websocket.Accept(&wireHijacker{http.Header{}, r}, asks, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // there is no origin

@@ -114,13 +114,9 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.routeRequest
 // (tls.Config.NextProtos): an upgrade needs HTTP/1.1.
 func (s *Server) Serve(l net.Listener) error {
 	_, sealed := l.(*netpoll.TLSListener)
-	l = s.lobby.Listener(netpoll.NewListener(l))
-	if sealed {
-		g := newGreeter(s, l)
-		defer g.closeAndWait()
-		l = g
-	}
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	g := newGreeter(s, s.lobby.Listener(netpoll.NewListener(l)), sealed)
+	defer g.closeAndWait()
+	if err := s.http.Serve(g); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve clients: %w", err)
 	}
 	return nil
@@ -149,6 +145,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-ctx.Done():
+		s.lobby.DropAll()
 		s.wheel.AbortAll()
 		<-ended
 		err = ctx.Err()
@@ -179,6 +176,13 @@ func (s *Server) enterHandshake() bool {
 	return !s.closing
 }
 
+// isServing reports whether Shutdown has not begun.
+func (s *Server) isServing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closing
+}
+
 // sinceStart returns the time since the server was made: a monotonic clock that fits an atomic.
 func (s *Server) sinceStart() time.Duration { return time.Since(s.started) }
 
@@ -191,12 +195,24 @@ const (
 	pathREST = "/api/"
 )
 
-func (s *Server) routeRequest(w http.ResponseWriter, r *http.Request) {
-	namespace, client := strings.CutPrefix(r.URL.Path, pathHubs)
-	if r.URL.Path == pathShort {
-		namespace, client = hub.DefaultNamespace, true
+// namespaceOf returns the namespace that a path names. It returns false if the path is no endpoint
+// of clients.
+func namespaceOf(path string) (string, bool) {
+	if path == pathShort {
+		return hub.DefaultNamespace, true
 	}
-	known := client && namespace != "" && !strings.Contains(namespace, "/")
+	namespace, ok := strings.CutPrefix(path, pathHubs)
+	return namespace, ok && namespace != "" && !strings.Contains(namespace, "/")
+}
+
+// isClientPath reports whether a path is an endpoint of clients.
+func isClientPath(path string) bool {
+	_, ok := namespaceOf(path)
+	return ok
+}
+
+func (s *Server) routeRequest(w http.ResponseWriter, r *http.Request) {
+	namespace, known := namespaceOf(r.URL.Path)
 	switch refused := s.checkHost(r); {
 	case refused != nil:
 		s.refuseRequest(w, r, refused)

@@ -20,7 +20,7 @@ type strangerKey struct{}
 func (l *Lobby) Attach(server *http.Server) {
 	server.DisableGeneralOptionsHandler = true // it keeps sockets alive on "OPTIONS *"
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		return context.WithValue(ctx, strangerKey{}, l.Find(conn))
+		return WithStranger(ctx, l.Find(conn))
 	}
 	server.ConnState = func(conn net.Conn, state http.ConnState) {
 		switch state {
@@ -45,6 +45,11 @@ func (l *Lobby) Attach(server *http.Server) {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// WithStranger returns a context for the requests of a stranger.
+func WithStranger(ctx context.Context, s *Stranger) context.Context {
+	return context.WithValue(ctx, strangerKey{}, s)
 }
 
 // WaitInLine calls wait while the stranger of a request is in line (Stranger.Queue). ctx must be

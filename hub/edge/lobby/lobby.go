@@ -125,8 +125,14 @@ type Stranger struct {
 // addStranger takes a connection into the lobby.
 func (l *Lobby) addStranger(conn net.Conn) *Stranger {
 	s := &Stranger{lobby: l, conn: conn, since: time.Now()}
-	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		s.from = maskAddress(a.Addr())
+	switch a := conn.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		s.from = maskAddress(a.AddrPort().Addr())
+	case nil:
+	default:
+		if a, err := netip.ParseAddrPort(a.String()); err == nil {
+			s.from = maskAddress(a.Addr())
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,11 +159,21 @@ func maskAddress(a netip.Addr) netip.Addr {
 	return a
 }
 
-// Find returns the stranger of a connection, or nil if it has left or never entered.
+// Find returns the stranger of a connection, or of a connection below it. It returns nil if the
+// stranger has left or never entered.
 func (l *Lobby) Find(conn net.Conn) *Stranger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.byConn[conn]
+	for {
+		if s := l.byConn[conn]; s != nil {
+			return s
+		}
+		wrapped, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		conn = wrapped.NetConn()
+	}
 }
 
 // Address returns the stranger's address: of IPv6 the /64, and zero if it is unknown.
@@ -384,16 +400,26 @@ func (l *Lobby) hasRivalLocked(from netip.Addr) bool {
 // DropIdle drops all strangers that keep the hub waiting and have not been answered, unless the hub
 // has bytes of theirs to read. A stranger that was answered ends by itself.
 func (l *Lobby) DropIdle() {
-	var idle []net.Conn
+	l.dropStrangers(func(s *Stranger) bool {
+		return s.state == waiting && !s.answered && !hasInput(s.conn)
+	})
+}
+
+// DropAll drops all strangers.
+func (l *Lobby) DropAll() { l.dropStrangers(func(*Stranger) bool { return true }) }
+
+// dropStrangers drops the strangers of which mustGo returns true. It calls mustGo under the lock.
+func (l *Lobby) dropStrangers(mustGo func(*Stranger) bool) {
+	var dropped []net.Conn
 	l.mu.Lock()
 	for _, s := range l.byConn {
-		if s.state == waiting && !s.answered && !hasInput(s.conn) {
+		if mustGo(s) {
 			s.leaveLocked(Ended)
-			idle = append(idle, bottomConn(s.conn))
+			dropped = append(dropped, bottomConn(s.conn))
 		}
 	}
 	l.mu.Unlock()
-	for _, conn := range idle {
+	for _, conn := range dropped {
 		_ = conn.Close()
 	}
 }

@@ -1,4 +1,4 @@
-package edge
+package opening
 
 import (
 	"net/http"
@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// extension is the header in which client and server agree on compression.
-const extension = "Sec-WebSocket-Extensions"
+// Extension is the header in which client and server agree on compression.
+const Extension = "Sec-WebSocket-Extensions"
 
-// offersDeflate reports whether a client offers a compression that the hub can agree to. That is
+// OffersDeflate reports whether a client offers a compression that the hub can agree to. That is
 // any permessage-deflate that does not limit the hub's window (RFC 7692 §7.1).
-func offersDeflate(h http.Header) bool {
-	return slices.ContainsFunc(listTokens(h, extension), func(offer string) bool {
+func OffersDeflate(h http.Header) bool {
+	return slices.ContainsFunc(ListTokens(h, Extension), func(offer string) bool {
 		parts := strings.Split(offer, ";")
 		seen := make(map[string]bool)
 		for _, parameter := range parts[1:] {
@@ -45,5 +45,5 @@ func isParameterAcceptable(name, value string) bool {
 	}
 }
 
-// agreement is the compression that the hub agrees to (RFC 7692 §7.1.1).
-const agreement = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
+// Agreement is the compression that the hub agrees to (RFC 7692 §7.1.1).
+const Agreement = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
