@@ -144,10 +144,13 @@ func duplicateSocket(tcp *net.TCPConn) (int, error) {
 
 func (p *parked) startOwner(first func()) {
 	p.poller.config.Goroutines.Add(1) // until the owner has ended, even while no goroutine runs it
-	go func() {
-		first()
-		p.runUntilIdle()
-	}()
+	first()
+	// Input that is here already has told so, or will: the epoll reports it to each new socket.
+	// Only TLS may have some in a buffer of its own.
+	if p.tls == nil && len(p.stash) == 0 && p.state.CompareAndSwap(running, idle) {
+		return
+	}
+	go p.runUntilIdle()
 }
 
 // runUntilIdle runs the owner until there is no work, or the owner has ended.

@@ -105,7 +105,9 @@ func (s *Socket) Open(p *Poller, o Owner, conn net.Conn, early []byte) {
 	}
 }
 
-// Start runs the owner in a goroutine: first once, and then ServeReadable until it reports the end.
+// Start runs the owner: first once, and then ServeReadable when there is input, until it reports
+// the end. first must not block: a parked socket runs it before Start returns, and starts no
+// goroutine if there is no input.
 func (s *Socket) Start(first func()) { s.driver.startOwner(first) }
 
 // Buffered returns the input that was read and not taken. It is valid until the next read.
