@@ -1,10 +1,11 @@
-// Package bed is the test bed that the tests of several hubs, links and strangers share. Only tests
-// import it.
+// Package bed is the test bed that the tests of processes, of several hubs, links and strangers
+// share. Only tests import it.
 //
-// Purpose: it builds the binary as users do and runs it in processes (Process). It runs the test
-// program itself in a role, in processes of their own (Helper): etcd's members, or clients by the
-// thousand. Its WebSocket client (Client) shares no code with the hub, so that a mistake on both
-// sides cannot hide itself.
+// Purpose: it builds the binary as users do. It runs hubs in processes (Process), with arguments
+// that tests share (args.go), and the commands of operators (Program). It runs the test program
+// itself in a role, in processes of their own (Helper): etcd's members, or clients by the thousand.
+// Its WebSocket client (Client) shares no code with the hub, so that a mistake on both sides cannot
+// hide itself.
 //
 // Life: a package's TestMain calls Main. What a test starts ends with that test. Processes end with
 // the test program, also if it panics.

@@ -2,12 +2,11 @@ package bed
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,8 +22,8 @@ import (
 // StopLimit is twice the time that the binary promises for SIGTERM, for a busy machine.
 const StopLimit = 20 * time.Second
 
-// Process is the binary, running. It belongs to the goroutine of its test; Get, Terminate and the
-// methods that read metrics are safe for concurrent use.
+// Process is the binary, running. It belongs to the goroutine of its test; Get, Terminate, Log,
+// Output and the methods that read metrics are safe for concurrent use.
 type Process struct {
 	Clients string // the clients' address, once Bound is closed
 	Control string // the backends' address, once Bound is closed
@@ -33,12 +32,17 @@ type Process struct {
 
 	Bound chan struct{} // closed when the ports are bound
 	Ready chan struct{} // closed when clients may come
-	Ended chan struct{} // closed when the log has ended
+	Ended chan struct{} // closed when the process has ended
 
-	command *exec.Cmd
-	log     strings.Builder // owned by followLog until Ended is closed
-	killed  bool
-	asked   sync.Once // to end
+	Log    *testkit.LockedBuffer // the lines of stderr
+	Output *testkit.LockedBuffer // the text of stdout
+
+	command  *exec.Cmd
+	err      error     // of the process, once Ended is closed
+	killed   bool      // by Kill
+	judged   bool      // the test knows the exit code
+	expected []string  // messages of errors in the log that the test causes
+	asked    sync.Once // to end
 }
 
 // StartAlone runs a hub without peers and secrets on free ports until the test ends, and then
@@ -46,12 +50,22 @@ type Process struct {
 // that has etcd in its process, whose goroutines come and go.
 func StartAlone(t *testing.T, flags ...string) *Process {
 	t.Helper()
-	p := Start(t, append([]string{
-		"serve", "--single-hub", "--insecure-dev",
-		"--listen-clients", "127.0.0.1:0", "--listen-control", "127.0.0.1:0",
-		"--listen-ops", "127.0.0.1:0",
-	}, flags...)...)
+	return StartReady(t, InsecureArgs(flags...)...)
+}
+
+// StartReady is Start of a hub. It returns when clients may come.
+func StartReady(t *testing.T, args ...string) *Process {
+	t.Helper()
+	p := Start(t, args...)
 	p.Await(t, p.Ready)
+	return p
+}
+
+// StartBound is Start of a hub. It returns when the ports are bound.
+func StartBound(t *testing.T, args ...string) *Process {
+	t.Helper()
+	p := Start(t, args...)
+	p.Await(t, p.Bound)
 	return p
 }
 
@@ -59,27 +73,35 @@ func StartAlone(t *testing.T, flags ...string) *Process {
 // not wait for the ports.
 func Start(t *testing.T, args ...string) *Process {
 	t.Helper()
-	path, err := buildBinary()
+	return StartCommand(t, Command(t, args...))
+}
+
+// StartCommand is Start for a Command or a Shell, which the test may have changed.
+func StartCommand(t *testing.T, command *exec.Cmd) *Process {
+	t.Helper()
+	stderr, err := command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return StartFollowed(t, command, stderr)
+}
+
+// StartFollowed is StartCommand for a command with a stderr that the test has set. Its lines must
+// come out of log, as far as the process is to follow it.
+func StartFollowed(t *testing.T, command *exec.Cmd, log io.Reader) *Process {
+	t.Helper()
 	p := &Process{
 		Bound: make(chan struct{}), Ready: make(chan struct{}), Ended: make(chan struct{}),
+		Log: &testkit.LockedBuffer{}, Output: &testkit.LockedBuffer{}, command: command,
 	}
-	p.command = exec.CommandContext(context.Background(), path, args...)
-	p.command.SysProcAttr = dieWithTests
-	// The race detector waits for a second before it ends a process, for reports of goroutines that
-	// nothing waits for any more.
-	p.command.Env = append(os.Environ(), "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=50")
-	stderr, err := p.command.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
+	if command.Stdout == nil {
+		command.Stdout = p.Output
 	}
-	if err := p.command.Start(); err != nil {
+	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.stopWithTest(t) })
-	go p.followLog(stderr)
+	go p.awaitEnd(log)
 	return p
 }
 
@@ -93,7 +115,7 @@ func (p *Process) Await(t *testing.T, reached <-chan struct{}) {
 		case <-reached:
 			return
 		case <-p.Ended:
-			t.Fatalf("connhub ended before it was ready:\n%s", p.log.String())
+			t.Fatalf("connhub ended before it was ready:\n%s", p.Log)
 		case <-patience.Turn():
 			if patience.IsOver() {
 				t.Fatal("connhub is not ready in time")
@@ -102,14 +124,20 @@ func (p *Process) Await(t *testing.T, reached <-chan struct{}) {
 	}
 }
 
-// followLog reads the log, and derives the state of the process from it.
-func (p *Process) followLog(stderr io.Reader) {
-	defer close(p.Ended)
+// awaitEnd follows the log, and then waits for the process.
+func (p *Process) awaitEnd(log io.Reader) {
+	p.followLog(log)
+	p.err = p.command.Wait()
+	close(p.Ended)
+}
+
+// followLog reads the log until its end, and derives the state of the process from it.
+func (p *Process) followLog(log io.Reader) {
 	// lines of any length: a Scanner would stop, and a full pipe block the process
-	lines := bufio.NewReader(stderr)
+	lines := bufio.NewReader(log)
 	for {
 		line, err := lines.ReadBytes('\n')
-		p.log.Write(line)
+		_, _ = p.Log.Write(line)
 		if err != nil {
 			return
 		}
@@ -133,6 +161,25 @@ func (p *Process) PID() int { return p.command.Process.Pid }
 
 // NewMeter measures how this machine holds up the process, and the tests. The caller must Stop it.
 func (p *Process) NewMeter() *testkit.Meter { return testkit.NewMeter(p.PID()) }
+
+// ExitCode waits until the process has ended, which it promises to do within limit. The test judges
+// the code.
+func (p *Process) ExitCode(t *testing.T, limit time.Duration) int {
+	t.Helper()
+	meter := p.NewMeter()
+	defer meter.Stop()
+	return p.ExitCodeWithin(t, meter, limit)
+}
+
+// ExitCodeWithin is ExitCode for a limit that began with the meter.
+func (p *Process) ExitCodeWithin(t *testing.T, m *testkit.Meter, limit time.Duration) int {
+	t.Helper()
+	if !m.Within(limit, p.Ended) {
+		t.Fatalf("still running, want an end within %v:\n%s", limit, p.Log)
+	}
+	p.judged = true
+	return p.command.ProcessState.ExitCode()
+}
 
 // Kill ends the process without a word. It returns when the process has ended.
 func (p *Process) Kill(t *testing.T) {
@@ -161,25 +208,38 @@ func (p *Process) Terminate() {
 	})
 }
 
-// stopWithTest ends the process as an orchestrator does. The exit code is 66 if the race detector
-// found a data race. An error in the log is a fault of the hub: no client or stranger should be
-// able to cause it.
+// ExpectErrors allows errors with these messages in the log: the test causes them.
+func (p *Process) ExpectErrors(messages ...string) { p.expected = append(p.expected, messages...) }
+
+// mayLog reports whether a line of the log is no error, or an error that the test expects.
+func (p *Process) mayLog(line string) bool {
+	return !strings.Contains(line, `"level":"ERROR"`) ||
+		slices.ContainsFunc(p.expected, func(message string) bool {
+			return strings.Contains(line, `"msg":"`+message)
+		})
+}
+
+// stopWithTest ends the process as an orchestrator does. Unless the test has judged the exit code,
+// it must be 0; it is 66 if the race detector found a data race. An error in the log of a hub that
+// does not fail is a fault of the hub: no client or stranger should be able to cause it.
 func (p *Process) stopWithTest(t *testing.T) {
 	t.Helper()
 	p.Terminate()
 	limit := time.AfterFunc(StopLimit, func() { _ = p.command.Process.Kill() })
 	defer limit.Stop()
 	<-p.Ended
-	if err := p.command.Wait(); err != nil && !p.killed {
-		t.Errorf("connhub: %v", err)
+	if p.err != nil && !p.killed && !p.judged {
+		t.Errorf("connhub: %v", p.err)
 	}
-	for line := range strings.Lines(p.log.String()) {
-		if strings.Contains(line, `"level":"ERROR"`) {
+	log, fails := p.Log.String(), p.err != nil && p.judged
+	testkit.CheckLog(t, log)
+	for line := range strings.Lines(log) {
+		if !fails && !p.mayLog(line) {
 			t.Errorf("connhub logged %s", line)
 		}
 	}
 	if t.Failed() {
-		t.Logf("the log of %s, at its end:\n%s", p.Control, tailOf(p.log.String()))
+		t.Logf("the log of %s, at its end:\n%s", p.Control, tailOf(log))
 	}
 }
 
