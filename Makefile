@@ -18,7 +18,7 @@ NO_RACE := Takes Allocates TakeIsHeld BudgetsCloseTheLargest MembersThatStay
 NO_RACE += NoScheduleBreaks TableIsWhatItsHubHas
 NO_RACE += FloodOfAcks ManyLinksEnd KernelKeepsLittleOfWhat
 NO_RACE += GoroutinePerLink/(many_closes|flood_of_acks)
-NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./cmd/connhub
+NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./test/process
 FUZZTIME ?= 1m
 # Of make fuzz: inputs that both decoders of sends get.
 INPUTS ?= 10000000
@@ -66,7 +66,7 @@ test-beside:
 	@said=$$(mktemp); $(MAKE) test-k8s test-web >"$$said" 2>&1; code=$$?; cat "$$said"; rm "$$said"; exit $$code
 
 # The slowest packages come first, so that none of them ends alone.
-SLOWEST := ./cmd/connhub ./hub/edge ./control/mesh/core ./control/mesh
+SLOWEST := ./test/process ./hub/edge ./control/mesh/core ./control/mesh
 # The packages whose hubs, etcds and clients are dozens of processes. Each runs alone, behind the
 # others: so many processes beside each other break every limit of time.
 CROWDED := ./test/cluster ./test/links ./test/strangers

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -28,12 +29,24 @@ func TestTheBinaryOfTheImageHasNoEtcdServer(t *testing.T) {
 	if !slices.ContainsFunc(packagesOf(t), etcdServer.MatchString) {
 		t.Error("no etcd server in the default binary: connhub dev could not start one")
 	}
-	compile := append([]string{"-export", "-tags", string(tag[1])}, raceFlags...)
+	compile := append([]string{"-export", "-tags", string(tag[1])}, raceFlags()...)
 	for _, p := range packagesOf(t, compile...) {
 		if etcdServer.MatchString(p) {
 			t.Errorf("with -tags %s: %s", tag[1], p)
 		}
 	}
+}
+
+// raceFlags returns the flags that let the go command use the packages that were compiled for these
+// tests: they are in the build cache.
+func raceFlags() []string {
+	info, _ := debug.ReadBuildInfo()
+	if info != nil && slices.Contains(
+		info.Settings, debug.BuildSetting{Key: "-race", Value: "true"},
+	) {
+		return []string{"-race"}
+	}
+	return nil
 }
 
 // packagesOf lists the packages of the binary; each path ends in a slash. With the flag -export it

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"net/http"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -15,14 +14,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == programName {
-		main() // it ends the process
-	}
 	flag.Parse()
 	testkit.ClearVariables()
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections()
-	removeBinary()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			_, _ = os.Stderr.WriteString(err.Error() + "\n")

@@ -13,21 +13,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/node"
 	"github.com/connhub/connhub/node/nodetest"
+	"github.com/connhub/connhub/test/bed"
 )
-
-// serveArgs are the arguments of a `serve` that starts, on free ports.
-func serveArgs(t *testing.T, more ...string) []string {
-	t.Helper()
-	return append([]string{
-		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
-		"--listen-ops=127.0.0.1:0",
-		"--public-url=https://hub.example/edge",
-		"--token-key-file=" + testkit.WriteFile(t, "token.key", testkit.SomeKey+"\n"),
-		"--backend-secret-file=" + testkit.WriteFile(t, "backend",
-			"# rotation\n"+testkit.SomeSecret+"\n"),
-		"--single-hub",
-	}, more...)
-}
 
 func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 	t.Parallel()
@@ -211,7 +198,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 }
 
 func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
-	c, err := parse(t, serveArgs(t)...)
+	c, err := parse(t, bed.ServeArgs(t)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +243,7 @@ func TestServeWithSecretsAsksEverybodyForOne(t *testing.T) {
 
 func TestOperationsPortLeavesLoopbackWithASecret(t *testing.T) {
 	t.Parallel()
-	c, err := parse(t, serveArgs(t, "--listen-ops=:9100",
+	c, err := parse(t, bed.ServeArgs(t, "--listen-ops=:9100",
 		"--ops-secret-file="+testkit.WriteFile(t, "ops", testkit.OtherSecret))...)
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +284,7 @@ func TestInsecureDevIsLoopbackWithoutSecrets(t *testing.T) {
 
 func TestSettingsReachHubAndEdge(t *testing.T) {
 	t.Parallel()
-	c, err := parse(t, serveArgs(t, "--name=n", "--max-connections=5",
+	c, err := parse(t, bed.ServeArgs(t, "--name=n", "--max-connections=5",
 		"--outbox-messages=6", "--outbox-bytes=3MiB", "--overflow=drop-newest",
 		"--request-ids=13", "--inbound-bytes=14MiB",
 		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example",

@@ -20,6 +20,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/node"
 	"github.com/connhub/connhub/node/nodetest"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // comes tells whether a client gets in with a token.
@@ -57,7 +58,7 @@ func signed(t *testing.T, method jwt.SigningMethod, key any) string {
 // serving runs `serve` with these flags on top of good ones.
 func serving(t *testing.T, flags ...string) *nodetest.Hub {
 	t.Helper()
-	c, err := parse(t, serveArgs(t, flags...)...)
+	c, err := parse(t, bed.ServeArgs(t, flags...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func TestTokensOfSomebodyElseAreTakenByTheirPublicKeys(t *testing.T) {
 func TestAHubDoesNotStartWithoutTheKeysThatItWasToldOf(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "jwks.json")
-	r := program.Run(t, "", serveArgs(t, "--token-jwks="+missing, "--log-level=error")...)
+	r := program.Run(t, "", bed.ServeArgs(t, "--token-jwks="+missing, "--log-level=error")...)
 	if r.Code != terminal.ExitError ||
 		r.Stderr != "connhub: --token-jwks: set of public keys: open "+
 			missing+": no such file or directory\n" {

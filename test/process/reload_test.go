@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"crypto/ecdsa"
@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // writeKeySet writes a set of one new public key.
@@ -74,13 +74,17 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	certFile, keyFile := testkit.WriteCertificate(t, dir, "first")
 	keySet := dir + "/jwks.json"
 	writeKeySet(t, keySet)
-	p := startProcess(t, serveArgs(t, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
+	p := bed.StartReady(t, bed.ServeArgs(t, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
 		"--control-tls-cert-file="+certFile, "--control-tls-key-file="+keyFile,
 		"--token-jwks="+keySet)...)
+	p.ExpectErrors(
+		"certificate not reloaded, the old one stays",
+		"public keys of client tokens not read; the last keys stay valid",
+	)
 	hangUp := func(times int, read, failed []any) {
 		t.Helper()
-		p.signal(t, syscall.SIGHUP)
-		got := waitForLines(t, p.log, "SIGHUP: read again what can be", times)
+		p.Signal(t, syscall.SIGHUP)
+		got := waitForLines(t, p.Log, "SIGHUP: read again what can be", times)
 		if diff := cmp.Diff([]any{read, failed}, []any{got["read"], got["failed"]}); diff != "" {
 			t.Errorf("SIGHUP %d: %s", times, diff)
 		}
@@ -103,8 +107,8 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	testkit.WriteCertificate(t, dir, "second")
 	writeKeySet(t, keySet)
 	hangUp(2, all, none)
-	waitForLines(t, p.log, "public keys of client tokens read", 2) // well before its interval
-	waitForLines(t, p.log, "certificate reloaded", 4)              // and no client has come
+	waitForLines(t, p.Log, "public keys of client tokens read", 2) // well before its interval
+	waitForLines(t, p.Log, "certificate reloaded", 4)              // and no client has come
 	if got := served(); got != "second" {
 		t.Errorf("clients are shown the certificate %q", got)
 	}
@@ -118,8 +122,8 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 	if got := served(); got != "second" {
 		t.Errorf("with broken files clients are shown the certificate %q", got)
 	}
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t, 10*time.Second); code != 0 {
+	p.Signal(t, syscall.SIGTERM)
+	if code := p.ExitCode(t, 10*time.Second); code != 0 {
 		t.Errorf("exit %d", code)
 	}
 }
@@ -128,14 +132,14 @@ func TestSIGHUPDoesNotEndAHub(t *testing.T) {
 	t.Parallel()
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
-			p := startProcess(t, args...)
+			p := bed.StartReady(t, args...)
 			client := testkit.DialClient(t, p.Clients, "user=ann")
 			for i := range 3 {
-				p.signal(t, syscall.SIGHUP)
-				waitForLines(t, p.log, "SIGHUP: read again what can be", i+1)
+				p.Signal(t, syscall.SIGHUP)
+				waitForLines(t, p.Log, "SIGHUP: read again what can be", i+1)
 			}
 			requireServing(t, p, client, "after SIGHUP")
-			p.signal(t, syscall.SIGTERM)
+			p.Signal(t, syscall.SIGTERM)
 			requireStop(t, p, client)
 		})
 	}
@@ -169,25 +173,21 @@ func openTerminal(t *testing.T) (window, program *os.File) {
 
 func TestHubStopsInOrderWhenItsTerminalIsClosed(t *testing.T) {
 	t.Parallel()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			window, program := openTerminal(t)
-			command := exec.CommandContext(t.Context(), path, args...)
+			command := bed.Command(t, args...)
 			command.Stdin = program
 			command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-			p := runProcess(t, command)
-			p.Clients, _ = testkit.WaitForLog(t, p.log, "ready")["clients"].(string)
+			p := bed.StartCommand(t, command)
+			p.Await(t, p.Ready)
 			client := testkit.DialClient(t, p.Clients, "user=ann")
 
-			p.signal(t, syscall.SIGHUP) // the terminal is there
-			waitForLines(t, p.log, "SIGHUP: read again what can be", 1)
+			p.Signal(t, syscall.SIGHUP) // the terminal is there
+			waitForLines(t, p.Log, "SIGHUP: read again what can be", 1)
 			_ = window.Close() // the kernel sends SIGHUP
 			requireStop(t, p, client)
-			waitForLines(t, p.log, "the terminal is gone", 1)
+			waitForLines(t, p.Log, "the terminal is gone", 1)
 		})
 	}
 }

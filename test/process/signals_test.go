@@ -1,13 +1,15 @@
-package main
+package process
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,27 +19,18 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // commandLines are a hub by each of the two commands that run one.
 func commandLines(t *testing.T) map[string][]string {
 	t.Helper()
-	return map[string][]string{"serve": insecureArgs(t), "dev": devArgs(t)}
-}
-
-// insecureArgs are the arguments of a `serve` that serves clients and callers without a secret, on
-// free ports.
-func insecureArgs(t *testing.T, more ...string) []string {
-	t.Helper()
-	return append([]string{
-		"serve", "--insecure-dev", "--single-hub",
-		"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
-	}, more...)
+	return map[string][]string{"serve": bed.InsecureArgs(), "dev": bed.DevArgs(t)}
 }
 
 // piped is a hub whose stdout and stderr are pipes; the test may stop to read them, or close them.
 type piped struct {
-	*process
+	*bed.Process
 
 	stdout, stderr *os.File // the ends to read from
 }
@@ -45,14 +38,10 @@ type piped struct {
 // startPiped starts a hub and reads its log until it is ready. Nothing is read after that.
 func startPiped(t *testing.T, args ...string) *piped {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &piped{process: &process{log: &testkit.LockedBuffer{}, ended: make(chan struct{})}}
-	p.cmd = exec.CommandContext(t.Context(), path, args...)
+	p := &piped{}
 	var ends [2]*os.File
 	for i, read := range []**os.File{&p.stdout, &p.stderr} {
+		var err error
 		if *read, ends[i], err = os.Pipe(); err != nil {
 			t.Fatal(err)
 		}
@@ -64,39 +53,37 @@ func startPiped(t *testing.T, args ...string) *piped {
 			t.Fatal(errno)
 		}
 	}
-	p.cmd.Stdout, p.cmd.Stderr = ends[0], ends[1]
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	command := bed.Command(t, args...)
+	command.Stdout, command.Stderr = ends[0], ends[1]
+	log := &startOfLog{file: p.stderr}
+	p.Process = bed.StartFollowed(t, command, log)
 	for _, end := range ends {
 		_ = end.Close()
 	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-		http.DefaultClient.CloseIdleConnections()
-	})
-	chunk := make([]byte, 1<<12)
-	for !strings.Contains(p.log.String(), `"msg":"ready"`) {
-		n, err := p.stderr.Read(chunk)
-		if err != nil {
-			t.Fatalf("%v:\n%s", err, p.log)
-		}
-		_, _ = p.log.Write(chunk[:n])
-	}
-	ready := testkit.WaitForLog(t, p.log, "ready")
-	p.Clients, _ = ready["clients"].(string)
-	p.Control, _ = ready["control"].(string)
-	p.Ops, _ = ready["ops"].(string)
+	p.Await(t, p.Ready)
 	return p
 }
 
+// startOfLog reads the log of a hub up to the chunk that has the end of the line "ready".
+type startOfLog struct {
+	file *os.File
+	read []byte // all of it
+}
+
+var readyLine = regexp.MustCompile(`"msg":"ready".*\n`)
+
+// Read reads a chunk of the file.
+func (l *startOfLog) Read(chunk []byte) (int, error) {
+	if readyLine.Match(l.read) {
+		return 0, io.EOF
+	}
+	n, err := l.file.Read(chunk)
+	l.read = append(l.read, chunk[:n]...)
+	return n, err
+}
+
 // requireServing proves that a hub serves: a message reaches its client.
-func requireServing(t *testing.T, p *process, client *websocket.Conn, what string) {
+func requireServing(t *testing.T, p *bed.Process, client *websocket.Conn, what string) {
 	t.Helper()
 	if g := testkit.Get(t, "http://"+p.Ops+"/healthz", nil); g.Code != 200 {
 		t.Errorf("/healthz %s: %d", what, g.Code)
@@ -135,14 +122,14 @@ func requireRefused(t *testing.T, path string) {
 }
 
 // requireStop has a hub stop, as its client sees it.
-func requireStop(t *testing.T, p *process, client *websocket.Conn) {
+func requireStop(t *testing.T, p *bed.Process, client *websocket.Conn) {
 	t.Helper()
 	if _, _, err := client.Read(
 		t.Context(),
 	); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("the client sees %v, want 1001", err)
 	}
-	if code := p.exitCode(t, 10*time.Second); code != 0 {
+	if code := p.ExitCode(t, 10*time.Second); code != 0 {
 		t.Errorf("exit %d", code)
 	}
 }
@@ -174,9 +161,9 @@ func TestHubOutlivesTheReadersOfItsOutput(t *testing.T) {
 			_ = testkit.DialClient(t, p.Clients, "user=bob").Close(websocket.StatusNormalClosure,
 				"")
 			waitForMetric(t, p.Ops, linesLost)
-			requireServing(t, p.process, client, "after a line that was lost")
-			p.signal(t, syscall.SIGTERM)
-			requireStop(t, p.process, client)
+			requireServing(t, p.Process, client, "after a line that was lost")
+			p.Signal(t, syscall.SIGTERM)
+			requireStop(t, p.Process, client)
 		})
 	}
 }
@@ -193,9 +180,9 @@ func TestHubDoesNotWaitForAReaderOfItsLogThatHasStopped(t *testing.T) {
 			for range 20 {
 				requireRefused(t, path)
 			}
-			requireServing(t, p.process, client, "while nobody reads the log")
-			p.signal(t, syscall.SIGTERM)
-			requireStop(t, p.process, client)
+			requireServing(t, p.Process, client, "while nobody reads the log")
+			p.Signal(t, syscall.SIGTERM)
+			requireStop(t, p.Process, client)
 		})
 	}
 }
@@ -213,13 +200,13 @@ func TestSignalsOfNoMeaningDoNothing(t *testing.T) {
 	t.Parallel()
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
-			p := startProcess(t, args...)
+			p := bed.StartReady(t, args...)
 			client := testkit.DialClient(t, p.Clients, "user=ann")
 			for _, s := range harmless {
-				p.signal(t, s)
+				p.Signal(t, s)
 				requireServing(t, p, client, s.String())
 			}
-			p.signal(t, syscall.SIGTERM)
+			p.Signal(t, syscall.SIGTERM)
 			requireStop(t, p, client)
 		})
 	}
@@ -227,12 +214,12 @@ func TestSignalsOfNoMeaningDoNothing(t *testing.T) {
 
 func TestSIGQUITShowsGoroutinesAndExits2(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, insecureArgs(t)...)
-	p.signal(t, syscall.SIGQUIT)
-	if code := p.exitCode(t, 10*time.Second); code != 2 || !strings.Contains(
-		p.log.String(), "SIGQUIT: quit",
+	p := bed.StartReady(t, bed.InsecureArgs()...)
+	p.Signal(t, syscall.SIGQUIT)
+	if code := p.ExitCode(t, 10*time.Second); code != 2 || !strings.Contains(
+		p.Log.String(), "SIGQUIT: quit",
 	) {
-		t.Errorf("exit %d:\n%.2000s", code, p.log)
+		t.Errorf("exit %d:\n%.2000s", code, p.Log)
 	}
 }
 
@@ -240,11 +227,7 @@ func TestSIGQUITShowsGoroutinesAndExits2(t *testing.T) {
 // tools do.
 func TestOperatorsCommandsEndQuietlyWithTheirReader(t *testing.T) {
 	t.Parallel()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	hub := startProcess(t, insecureArgs(t)...)
+	hub := bed.StartReady(t, bed.InsecureArgs()...)
 	for _, args := range [][]string{
 		{"version"},
 		{"hubs", "--addr=" + hub.Control},
@@ -257,7 +240,7 @@ func TestOperatorsCommandsEndQuietlyWithTheirReader(t *testing.T) {
 		}
 		_ = read.Close()
 		var stderr bytes.Buffer
-		cmd := exec.CommandContext(t.Context(), path, args...)
+		cmd := bed.Command(t, args...)
 		cmd.Stdout, cmd.Stderr = write, &stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"encoding/json"
@@ -8,18 +8,19 @@ import (
 
 	"github.com/connhub/connhub/discovery/embedded/etcdtest"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 func TestASecondRestartInARowPauses(t *testing.T) {
 	t.Parallel()
 	address := etcdtest.StartEtcd(t)
-	p := startProcess(t, memberArgs(address)...)
-	id, _ := testkit.WaitForLog(t, p.log, "ready")["hub"].(string)
+	p := bed.StartReady(t, bed.MemberArgs(address)...)
+	id, _ := testkit.WaitForLog(t, p.Log, "ready")["hub"].(string)
 	for _, pause := range []time.Duration{0, time.Second} {
-		declareDead(t, address, id)
+		declareDead(t, p, address, id)
 		var anew, joined time.Time
 		testkit.Eventually(t, "the next hub is ready", func() bool {
-			for line := range strings.Lines(p.log.String()) {
+			for line := range strings.Lines(p.Log.String()) {
 				var l struct {
 					Time                 time.Time
 					Msg, Was, Hub, Pause string

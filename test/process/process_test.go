@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bytes"
@@ -7,10 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,135 +20,15 @@ import (
 	"github.com/connhub/connhub/cli/terminal"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
-	"github.com/connhub/connhub/node"
 	"github.com/connhub/connhub/node/nodetest"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // The promises of a shutdown: for calls in flight, for clients to go, for the last answers.
 const callsGrace, clientsGrace, answersGrace = 3 * time.Second, 3 * time.Second, time.Second
 
-// programName is the name under which this test binary runs as the program.
-const programName = "connhub"
-
-// binary returns the path of the program: a link to this test binary. TestMain calls main if the
-// process was started through the link, and removes the link at the end of the tests. To build the
-// program would take longer than most of the tests.
-var binary = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if binaryDir, err = os.MkdirTemp("", "connhub-test-"); err != nil {
-		return "", err
-	}
-	path := filepath.Join(binaryDir, programName)
-	return path, os.Symlink(self, path)
-})
-
-var binaryDir string
-
-func removeBinary() {
-	if binaryDir != "" {
-		_ = os.RemoveAll(binaryDir)
-	}
-}
-
-// process is a hub in a process of its own.
-type process struct {
-	node.Addresses
-
-	cmd    *exec.Cmd
-	log    *testkit.LockedBuffer // stderr
-	stdout *testkit.LockedBuffer
-	ended  chan struct{}
-	err    error // of Wait, once ended is closed
-}
-
-// startProcess starts a hub and waits until it is ready. The process is killed when the test ends.
-func startProcess(t *testing.T, args ...string) *process {
-	t.Helper()
-	p := launch(t, args...)
-	_ = testkit.WaitForLog(t, p.log, "ready")
-	return p
-}
-
-// launch starts a hub and waits until it has its ports. The process is killed when the test ends.
-func launch(t *testing.T, args ...string) *process {
-	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return launchCommand(t, exec.CommandContext(context.Background(), path, args...))
-}
-
-// launchCommand is launch of a hub that needs something around it.
-func launchCommand(t *testing.T, command *exec.Cmd) *process {
-	t.Helper()
-	p := runProcess(t, command)
-	starting := testkit.WaitForLog(t, p.log, "starting")
-	p.Clients, _ = starting["clients"].(string)
-	p.Control, _ = starting["control"].(string)
-	p.Ops, _ = starting["ops"].(string)
-	return p
-}
-
-// runProcess starts a command and collects what it writes. It ends with the test.
-func runProcess(t *testing.T, command *exec.Cmd) *process {
-	t.Helper()
-	p := &process{
-		cmd: command, log: &testkit.LockedBuffer{}, stdout: &testkit.LockedBuffer{},
-		ended: make(chan struct{}),
-	}
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.log
-	// The race detector waits for a second before it ends a process, for reports of goroutines that
-	// nothing waits for any more.
-	p.cmd.Env = append(p.cmd.Environ(), "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=50")
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-		testkit.CheckLog(t, p.log.String())
-		http.DefaultClient.CloseIdleConnections()
-	})
-	return p
-}
-
-func (p *process) signal(t *testing.T, s os.Signal) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// meter measures how this machine holds up the process, and the tests.
-func (p *process) meter(t *testing.T) *testkit.Meter {
-	t.Helper()
-	m := testkit.NewMeter(p.cmd.Process.Pid)
-	t.Cleanup(m.Stop)
-	return m
-}
-
-// exitCode waits until the process has ended, which it promises to do within limit.
-func (p *process) exitCode(t *testing.T, limit time.Duration) int {
-	t.Helper()
-	return p.exitCodeWithin(t, p.meter(t), limit)
-}
-
-// exitCodeWithin is exitCode for a limit that began with the meter.
-func (p *process) exitCodeWithin(t *testing.T, m *testkit.Meter, limit time.Duration) int {
-	t.Helper()
-	if !m.Within(limit, p.ended) {
-		t.Fatalf("still running, want an end within %v:\n%s", limit, p.log)
-	}
-	return p.cmd.ProcessState.ExitCode()
-}
+// secondSignalAfter is the time after the first signal from which a signal is a second one.
+const secondSignalAfter = time.Second
 
 // narrowFill are more MiB than the kernel keeps on the way to a narrow client that does not read:
 // the 4 MiB of the socket of the hub (tcp_wmem).
@@ -212,18 +89,12 @@ func waitForLast(t *testing.T, conn *grpc.ClientConn, user string) {
 	})
 }
 
-func devArgs(t *testing.T, more ...string) []string {
-	t.Helper()
-	return append([]string{
-		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
-		"--listen-ops=127.0.0.1:0", "--data-dir=" + t.TempDir(),
-		"--etcd-listen=127.0.0.1:0", "--outbox-bytes=64MiB",
-	}, more...)
-}
+// largeOutbox lets a message wait behind those of nodetest.FillOutbox.
+const largeOutbox = "--outbox-bytes=64MiB"
 
 func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, devArgs(t)...)
+	p := bed.StartReady(t, bed.DevArgs(t, largeOutbox)...)
 	idle := testkit.DialClient(t, p.Clients, "user=idle")
 	slow := dialNarrow(t, p.Clients, "user=slow") // does not read until the signal
 	dialNarrow(t, p.Clients, "user=stuck")        // never reads
@@ -243,10 +114,11 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 		waitForLast(t, control, user)
 	}
 
-	meter := p.meter(t)
+	meter := p.NewMeter()
+	defer meter.Stop()
 	began := time.Now()
-	p.signal(t, syscall.SIGTERM)
-	_ = testkit.WaitForLog(t, p.log, "shutting down")
+	p.Signal(t, syscall.SIGTERM)
+	_ = testkit.WaitForLog(t, p.Log, "shutting down")
 	if g := testkit.Get(t, "http://"+p.Ops+"/readyz", nil); g.Code != 503 ||
 		g.Body != "shutting down\n" {
 		t.Errorf("/readyz: %d %q", g.Code, g.Body)
@@ -287,25 +159,25 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 			t.Errorf("the %s client sees %v, want 1001", name, err)
 		}
 	}
-	if code := p.exitCodeWithin(t, meter, 10*time.Second); code != 0 {
-		t.Errorf("exit %d:\n%s", code, p.log)
+	if code := p.ExitCodeWithin(t, meter, 10*time.Second); code != 0 {
+		t.Errorf("exit %d:\n%s", code, p.Log)
 	}
-	_ = testkit.WaitForLog(t, p.log, "stopped")
+	_ = testkit.WaitForLog(t, p.Log, "stopped")
 }
 
 func TestSecondSignalExits1AtOnce(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, devArgs(t)...)
+	p := bed.StartReady(t, bed.DevArgs(t, largeOutbox)...)
 	dialNarrow(t, p.Clients, "user=stuck")
 	control := testkit.DialControl(t, p.Control)
 	nodetest.FillOutbox(t, control, "stuck", narrowFill)
 	call := sendAndWait(t, control, "stuck")
 	waitForLast(t, control, "stuck")
-	p.signal(t, syscall.SIGINT)
-	_ = testkit.WaitForLog(t, p.log, "shutting down")
+	p.Signal(t, syscall.SIGINT)
+	_ = testkit.WaitForLog(t, p.Log, "shutting down")
 	<-time.After(secondSignalAfter) // earlier it is no second one
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t, time.Second); code != terminal.ExitError {
+	p.Signal(t, syscall.SIGTERM)
+	if code := p.ExitCode(t, time.Second); code != terminal.ExitError {
 		t.Errorf("exit %d", code)
 	}
 	if a := <-call; a.err == nil {
@@ -317,27 +189,27 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 // because the system may make two equal ones that wait into one.
 func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, devArgs(t)...)
+	p := bed.StartReady(t, bed.DevArgs(t)...)
 	client := testkit.DialClient(t, p.Clients, "user=ann")
-	p.signal(t, syscall.SIGTERM)
-	p.signal(t, syscall.SIGINT)
+	p.Signal(t, syscall.SIGTERM)
+	p.Signal(t, syscall.SIGINT)
 	requireStop(t, p, client)
 }
 
 func TestIdleHubStopsAtOnce(t *testing.T) {
 	t.Parallel()
-	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		p := startProcess(t, serveArgs(t)...)
-		p.signal(t, s)
-		if code := p.exitCode(t, 2*time.Second); code != 0 {
-			t.Errorf("%v: exit %d:\n%s", s, code, p.log)
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		p := bed.StartReady(t, bed.ServeArgs(t)...)
+		p.Signal(t, s)
+		if code := p.ExitCode(t, 2*time.Second); code != 0 {
+			t.Errorf("%v: exit %d:\n%s", s, code, p.Log)
 		}
 	}
 }
 
 func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, serveArgs(t)...)
+	p := bed.StartReady(t, bed.ServeArgs(t)...)
 	for name, address := range map[string]string{
 		"clients": p.Clients, "control": p.Control, "ops": p.Ops,
 	} {
@@ -353,33 +225,33 @@ func TestReadyLineIsJSONWithRealAddresses(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	config, ok := testkit.WaitForLog(t, p.log, "effective configuration")["config"].(map[string]any)
+	config, ok := testkit.WaitForLog(t, p.Log, "effective configuration")["config"].(map[string]any)
 	if !ok || config["public_url"] != "https://hub.example/edge" ||
 		config["max_connections"] != "1000000" || config["outbox_bytes"] != "4MiB" {
 		t.Errorf("effective configuration: %v", config)
 	}
-	for line := range bytes.Lines([]byte(p.log.String())) {
+	for line := range bytes.Lines([]byte(p.Log.String())) {
 		if !json.Valid(line) {
 			t.Errorf("not JSON: %s", line)
 		}
 	}
 	for _, secret := range []string{testkit.SomeSecret, testkit.SomeKey} {
-		if bytes.Contains([]byte(p.log.String()), []byte(secret)) {
+		if bytes.Contains([]byte(p.Log.String()), []byte(secret)) {
 			t.Error("the log has a secret")
 		}
 	}
 }
 
 func TestTokensOfDevOutliveARestart(t *testing.T) {
-	args := devArgs(t)
-	first := startProcess(t, args...)
-	token := program.MustRun(t, "token", "--addr="+first.Control, "--user=ann", "--json")
-	first.signal(t, syscall.SIGTERM)
-	if code := first.exitCode(t, 5*time.Second); code != 0 {
+	args := bed.DevArgs(t)
+	first := bed.StartReady(t, args...)
+	token := bed.Program.MustRun(t, "token", "--addr="+first.Control, "--user=ann", "--json")
+	first.Signal(t, syscall.SIGTERM)
+	if code := first.ExitCode(t, 5*time.Second); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
 	args[1] = "--listen-clients=" + first.Clients
-	second := startProcess(t, args...)
+	second := bed.StartReady(t, args...)
 	var issued struct{ URL string }
 	if err := json.Unmarshal([]byte(token), &issued); err != nil {
 		t.Fatal(err)
@@ -399,10 +271,6 @@ func TestTokensOfDevOutliveARestart(t *testing.T) {
 
 func TestOperatorIsInterruptedByASignal(t *testing.T) {
 	t.Parallel()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var config net.ListenConfig
 	silent, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -410,9 +278,7 @@ func TestOperatorIsInterruptedByASignal(t *testing.T) {
 	}
 	defer func() { _ = silent.Close() }()
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(
-		t.Context(), path, "hubs", "--addr="+silent.Addr().String(), "--timeout=1m",
-	)
+	cmd := bed.Command(t, "hubs", "--addr="+silent.Addr().String(), "--timeout=1m")
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"encoding/json"
@@ -8,12 +8,13 @@ import (
 
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // benchJSON runs a bench and returns its report, as a program reads it.
 func benchJSON(t *testing.T, args ...string) map[string]any {
 	t.Helper()
-	out := program.MustRun(t, append([]string{"bench"}, append(args, "--json")...)...)
+	out := bed.Program.MustRun(t, append([]string{"bench"}, append(args, "--json")...)...)
 	var report map[string]any
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -38,8 +39,7 @@ func number(t *testing.T, report map[string]any, path string) float64 {
 
 func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, "serve", "--single-hub", "--insecure-dev", "--listen-clients=127.0.0.1:0",
-		"--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--log-level=info")
+	p := bed.StartReady(t, bed.InsecureArgs("--log-level=info")...)
 	where := []string{
 		"--addr=" + p.Control, "--url=ws://" + p.Clients,
 		"--ops-url=http://" + p.Ops, "--connections=50",
@@ -112,7 +112,7 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 		})
 	}
 	// Tokens can't be had there, and their absence is said with what to do.
-	r := program.Run(t, "", "bench", "connect", "--addr="+p.Control)
+	r := bed.Program.Run(t, "", "bench", "connect", "--addr="+p.Control)
 	if r.Code != terminal.ExitError ||
 		!strings.Contains(r.Stderr, "NO_SIGNING_KEY") || !strings.Contains(r.Stderr, "--url") {
 		t.Errorf("without --url: exit %d, %s", r.Code, r.Stderr)
@@ -121,7 +121,7 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 
 func TestBenchGetsItsURLsWithTokens(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, serveArgs(t)...)
+	p := bed.StartReady(t, bed.ServeArgs(t)...)
 	report := benchJSON(t, "unicast", "--addr="+p.Control,
 		"--url=ws://"+p.Clients, "--url=http://"+p.Clients+"/", "--ops-url=http://"+p.Ops,
 		"--secret-file="+testkit.WriteFile(t, "secret", testkit.SomeSecret), "--connections=10",
@@ -129,7 +129,7 @@ func TestBenchGetsItsURLsWithTokens(t *testing.T) {
 	if number(t, report, "sends") == 0 || number(t, report, "missing") != 0 {
 		t.Errorf("%v", report)
 	}
-	r := program.Run(t, "", "bench", "connect", "--addr="+p.Control, "--url=ws://"+p.Clients)
+	r := bed.Program.Run(t, "", "bench", "connect", "--addr="+p.Control, "--url=ws://"+p.Clients)
 	if r.Code != terminal.ExitError || !strings.Contains(r.Stderr, "CREDENTIALS_INVALID") {
 		t.Errorf("without the secret: exit %d, %s", r.Code, r.Stderr)
 	}

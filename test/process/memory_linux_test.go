@@ -1,15 +1,13 @@
 //go:build !race
 
-package main
+package process
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // dialDeaf connects a client that never reads, and whose kernel takes little for it.
@@ -67,18 +66,10 @@ func TestAHubTakesLessThanASmallContainerHasForSlowClients(t *testing.T) {
 		// of 1 MiB each to every client, other ones for each: more than its outbox, and 1 GB in all
 		messages = 5
 	)
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	command := exec.CommandContext(context.Background(),
-		path, "serve", "--insecure-dev", "--single-hub", "--log-format=json",
-		"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0")
-	command.Env = append(os.Environ(), "GOMEMLIMIT=460MiB")
-	p := launchCommand(t, command)
-	if testkit.WaitForLog(t, p.log, "ready") == nil {
-		t.Fatal("never ready")
-	}
+	command := bed.Command(t, bed.InsecureArgs("--log-format=json")...)
+	command.Env = append(command.Environ(), "GOMEMLIMIT=460MiB")
+	p := bed.StartCommand(t, command)
+	p.Await(t, p.Ready)
 	for i := range clients {
 		dialDeaf(t, p.Clients, fmt.Sprintf("user=u%d", i))
 	}
@@ -105,7 +96,7 @@ func TestAHubTakesLessThanASmallContainerHasForSlowClients(t *testing.T) {
 	}
 	close(jobs)
 	senders.Wait()
-	peak := peakMemory(t, p.cmd.Process.Pid)
+	peak := peakMemory(t, p.PID())
 	t.Logf("peak of resident memory: %d MiB", peak>>20)
 	if peak >= container {
 		t.Errorf("the hub took %d MiB, want less than %d", peak>>20, container>>20)

@@ -1,11 +1,10 @@
-package main
+package process
 
 import (
 	"context"
 	"encoding/json"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +21,7 @@ import (
 	"github.com/connhub/connhub/discovery/embedded/etcdtest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // door is an address behind which etcd may be: one that a test knows before it starts etcd.
@@ -95,21 +95,13 @@ func (d *door) pass(in net.Conn) bool {
 	return true
 }
 
-// memberArgs are the arguments of a hub without secrets in the cluster of an etcd.
-func memberArgs(etcd string, more ...string) []string {
-	return append([]string{
-		"serve", "--insecure-dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
-		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + etcd,
-	}, more...)
-}
-
-// seesHubs waits until a hub lists so many.
-func (p *process) seesHubs(t *testing.T, n int, flags ...string) {
+// awaitHubs waits until a hub lists so many.
+func awaitHubs(t *testing.T, p *bed.Process, n int, flags ...string) {
 	t.Helper()
 	testkit.Eventually(t, "all hubs are listed", func() bool {
 		var list controlv1.ListHubsResponse
 		if err := protojson.Unmarshal([]byte(
-			program.MustRun(t, append([]string{"hubs", "--json", "--addr=" + p.Control},
+			bed.Program.MustRun(t, append([]string{"hubs", "--json", "--addr=" + p.Control},
 				flags...)...),
 		), &list); err != nil {
 			t.Fatal(err)
@@ -125,27 +117,29 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 		"dev", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
 		"--listen-ops=127.0.0.1:0", "--data-dir=" + dir, "--public-url=http://127.0.0.1:8080",
 	}
-	first := startProcess(t, append(common, "--etcd-listen=127.0.0.1:0")...)
-	address, _ := testkit.WaitForLog(t, first.log, "starting")["etcd"].(string)
-	second := startProcess(t, append(common, "--join="+address)...)
-	first.seesHubs(t, 2)
-	second.seesHubs(t, 2)
+	first := bed.StartReady(t, append(common, "--etcd-listen=127.0.0.1:0")...)
+	address, _ := testkit.WaitForLog(t, first.Log, "starting")["etcd"].(string)
+	second := bed.StartReady(t, append(common, "--join="+address)...)
+	awaitHubs(t, first, 2)
+	awaitHubs(t, second, 2)
 
 	// A third one would start another etcd in the same folder.
-	r := program.Run(t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...)
+	r := bed.Program.Run(
+		t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...,
+	)
 	if r.Code != terminal.ExitError ||
 		!strings.Contains(r.Stderr, "the etcd in "+dir) || !strings.Contains(r.Stderr, "--join") {
 		t.Errorf("exit %d, %s", r.Code, r.Stderr)
 	}
 
 	ann := testkit.DialClient(t, second.Clients, "user=ann")
-	_ = program.MustRun(t, "send", "--addr="+first.Control, "--user=ann", "over the mesh")
+	_ = bed.Program.MustRun(t, "send", "--addr="+first.Control, "--user=ann", "over the mesh")
 	if got := testkit.NextMessage(t, ann); got != "over the mesh" {
 		t.Errorf("got %q", got)
 	}
 	var issued struct{ URL string }
 	if err := json.Unmarshal(
-		[]byte(program.MustRun(t, "token", "--addr="+first.Control, "--user=bob", "--json")),
+		[]byte(bed.Program.MustRun(t, "token", "--addr="+first.Control, "--user=bob", "--json")),
 		&issued,
 	); err != nil {
 		t.Fatal(err)
@@ -161,14 +155,13 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 	}
 	defer func() { _ = bob.CloseNow() }()
 
-	first.signal(t, os.Kill) // and etcd with it
-	<-first.ended
-	_ = program.MustRun(t, "send", "--addr="+second.Control, "--user=ann", "still here")
+	first.Kill(t) // and etcd with it
+	_ = bed.Program.MustRun(t, "send", "--addr="+second.Control, "--user=ann", "still here")
 	if got := testkit.NextMessage(t, ann); got != "still here" {
 		t.Errorf("got %q", got)
 	}
 	carol := testkit.DialClient(t, second.Clients, "user=carol")
-	_ = program.MustRun(t, "send", "--addr="+second.Control, "--user=carol", "welcome")
+	_ = bed.Program.MustRun(t, "send", "--addr="+second.Control, "--user=carol", "welcome")
 	if got := testkit.NextMessage(t, carol); got != "welcome" {
 		t.Errorf("got %q", got)
 	}
@@ -178,17 +171,18 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 	for _, client := range []*websocket.Conn{ann, bob, carol} { // they would not read its close
 		_ = client.CloseNow()
 	}
-	second.signal(t, syscall.SIGTERM)
-	if code := second.exitCode(t, 10*time.Second); code != 0 {
-		t.Errorf("exit %d:\n%s", code, second.log)
+	second.Signal(t, syscall.SIGTERM)
+	if code := second.ExitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d:\n%s", code, second.Log)
 	}
 }
 
 func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
-	p, quits := launch(t, memberArgs(d.address())...), launch(t, memberArgs(d.address())...)
-	for _, p := range []*process{p, quits} {
+	p := bed.StartBound(t, bed.MemberArgs(d.address())...)
+	quits := bed.StartBound(t, bed.MemberArgs(d.address())...)
+	for _, p := range []*bed.Process{p, quits} {
 		if g := testkit.Get(t, "http://"+p.Ops+"/readyz", nil); g.Code != 503 ||
 			g.Body != "joining the cluster: waiting for etcd\n" {
 			t.Errorf("/readyz: %d %q", g.Code, g.Body)
@@ -207,30 +201,30 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 		_ = conn.CloseNow()
 	}
 	if line := testkit.WaitForLog(
-		t, p.log, "etcd can't be reached; retrying",
+		t, p.Log, "etcd can't be reached; retrying",
 	); line["reason"] != "broken" || line["error"] == "" {
 		t.Errorf("the log says %v", line)
 	}
-	quits.signal(t, syscall.SIGTERM)
-	if code := quits.exitCode(t, 2*time.Second); code != 0 {
-		t.Errorf("a hub that is not wanted any more exits %d:\n%s", code, quits.log)
+	quits.Signal(t, syscall.SIGTERM)
+	if code := quits.ExitCode(t, 2*time.Second); code != 0 {
+		t.Errorf("a hub that is not wanted any more exits %d:\n%s", code, quits.Log)
 	}
 
 	address := etcdtest.StartEtcd(t)
 	d.open(address)
-	_ = testkit.WaitForLog(t, p.log, "ready")
+	_ = testkit.WaitForLog(t, p.Log, "ready")
 	if g := testkit.Get(t, "http://"+p.Ops+"/readyz", nil); g.Code != 200 {
 		t.Errorf("/readyz: %d %q", g.Code, g.Body)
 	}
 	_ = testkit.DialClient(t, p.Clients, "user=ann").CloseNow()
-	p.seesHubs(t, 1)
-	if n := strings.Count(p.log.String(), "etcd can't be reached"); n != 1 {
+	awaitHubs(t, p, 1)
+	if n := strings.Count(p.Log.String(), "etcd can't be reached"); n != 1 {
 		t.Errorf("the log says %d times that etcd is away", n)
 	}
 
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t, 10*time.Second); code != 0 {
-		t.Errorf("exit %d:\n%s", code, p.log)
+	p.Signal(t, syscall.SIGTERM)
+	if code := p.ExitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d:\n%s", code, p.Log)
 	}
 	left, err := etcdtest.DialEtcd(t, address).Get(
 		t.Context(), "/connhub/hubs/", clientv3.WithPrefix(), clientv3.WithCountOnly(),
@@ -243,7 +237,7 @@ func TestAHubWaitsForEtcdAndSaysSo(t *testing.T) {
 func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	t.Parallel()
 	address := etcdtest.StartEtcd(t)
-	p := startProcess(t, memberArgs(address)...)
+	p := bed.StartReady(t, bed.MemberArgs(address)...)
 	const lost = "aaaaaaaa" // a hub that is listed, and nobody answers
 	member := `{"id":"` + lost +
 		`","control_address":"` + newDoor(t).address() + `","started":"2026-01-02T03:04:05Z"}`
@@ -252,7 +246,7 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	p.seesHubs(t, 2)
+	awaitHubs(t, p, 2)
 
 	to := func(text string, flags ...string) []string {
 		return append(
@@ -286,7 +280,7 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 				"(HUBS_UNREACHABLE)\nconnhub: 2 of 2 lines failed\n", terminal.ExitError,
 		},
 	} {
-		r := program.Run(t, tt.stdin, tt.args...)
+		r := bed.Program.Run(t, tt.stdin, tt.args...)
 		if r.Code != tt.code ||
 			!strings.HasPrefix(r.Stdout, tt.stdout) || !strings.HasPrefix(r.Stderr, tt.stderr) {
 			t.Errorf("%s: exit %d, %q, %q", tt.name, r.Code, r.Stdout, r.Stderr)
@@ -294,8 +288,10 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	}
 }
 
-func declareDead(t *testing.T, etcd, hub string) {
+// declareDead declares in etcd that the hub of a process is dead.
+func declareDead(t *testing.T, p *bed.Process, etcd, hub string) {
 	t.Helper()
+	p.ExpectErrors("hub was declared dead")
 	_, err := etcdtest.DialEtcd(t, etcd).Txn(t.Context()).Then(
 		clientv3.OpDelete("/connhub/hubs/"+hub),
 		clientv3.OpPut("/connhub/dead/"+hub, `{"by":"another"}`),
@@ -308,20 +304,20 @@ func declareDead(t *testing.T, etcd, hub string) {
 func TestAHubThatWasDeclaredDeadClosesItsClientsAndStartsAnew(t *testing.T) {
 	t.Parallel()
 	address := etcdtest.StartEtcd(t)
-	p := startProcess(t, memberArgs(address)...)
+	p := bed.StartReady(t, bed.MemberArgs(address)...)
 	ann := testkit.DialClient(t, p.Clients, "user=ann")
-	id, _ := testkit.WaitForLog(t, p.log, "ready")["hub"].(string)
-	declareDead(t, address, id)
+	id, _ := testkit.WaitForLog(t, p.Log, "ready")["hub"].(string)
+	declareDead(t, p, address, id)
 	if _, _, err := ann.Read(
 		t.Context(),
 	); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("its client sees %v", err)
 	}
-	if line := testkit.WaitForLog(t, p.log, "starting anew as another hub"); line["was"] != id ||
+	if line := testkit.WaitForLog(t, p.Log, "starting anew as another hub"); line["was"] != id ||
 		line["hub"] == id {
 		t.Errorf("the log says %v", line)
 	}
-	p.isAnother(t, id, "declared_dead")
+	requireAnother(t, p, id, "declared_dead")
 }
 
 func TestAHubThatCanNotJoinEnds(t *testing.T) {
@@ -331,7 +327,9 @@ func TestAHubThatCanNotJoinEnds(t *testing.T) {
 		"\n"); err != nil {
 		t.Fatal(err)
 	}
-	r := program.Run(t, "", memberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...)
+	r := bed.Program.Run(
+		t, "", bed.MemberArgs(address, "--etcd-prefix=/broken", "--log-level=error")...,
+	)
 	if r.Code != terminal.ExitError || !strings.Contains(r.Stderr,
 		"connhub: /broken in etcd at "+address+" is not the cluster that this hub can join") {
 		t.Errorf("exit %d, %s", r.Code, r.Stderr)
@@ -356,21 +354,21 @@ func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
 	// one.
 	const oldSecret, newSecret = "peer-secret-that-is-old-0123456789-0123",
 		"peer-secret-that-is-new-0123456789-0123"
-	first := startProcess(
+	first := bed.StartReady(
 		t, append(args, "--peer-secret-file="+
 			testkit.WriteFile(t, "p1", oldSecret+"\n"+newSecret+"\n"))...,
 	)
-	second := startProcess(
+	second := bed.StartReady(
 		t, append(args, "--peer-secret-file="+
 			testkit.WriteFile(t, "p2", newSecret+"\n"+oldSecret+"\n"))...,
 	)
-	for _, p := range []*process{first, second} {
-		p.seesHubs(t, 2, "--tls-ca-file="+cert, "--secret-file="+backend)
-		_ = testkit.WaitForLog(t, p.log, "linked")
+	for _, p := range []*bed.Process{first, second} {
+		awaitHubs(t, p, 2, "--tls-ca-file="+cert, "--secret-file="+backend)
+		_ = testkit.WaitForLog(t, p.Log, "linked")
 	}
-	for _, p := range []*process{first, second} {
+	for _, p := range []*bed.Process{first, second} {
 		for _, secret := range []string{testkit.SomeSecret, testkit.SomeKey, oldSecret, newSecret} {
-			if strings.Contains(p.log.String(), secret) {
+			if strings.Contains(p.Log.String(), secret) {
 				t.Error("the log has a secret")
 			}
 		}

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"fmt"
@@ -15,6 +15,7 @@ import (
 	"github.com/connhub/connhub/discovery/embedded/etcdtest"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // cut ends what goes through the door, and turns away what comes.
@@ -28,14 +29,14 @@ func (d *door) cut() {
 	d.conns = nil
 }
 
-// isAnother waits until the process is a hub with another id, which takes clients and sends.
-func (p *process) isAnother(t *testing.T, than, reason string) {
+// requireAnother waits until the process is a hub with another id, which takes clients and sends.
+func requireAnother(t *testing.T, p *bed.Process, than, reason string) {
 	t.Helper()
 	testkit.Eventually(t, "the hub is ready again", func() bool {
-		return strings.Count(p.log.String(), `"msg":"ready"`) == 2
+		return strings.Count(p.Log.String(), `"msg":"ready"`) == 2
 	})
 	bob := testkit.DialClient(t, p.Clients, "user=bob")
-	_ = program.MustRun(t, "send", "--addr="+p.Control, "--user=bob", "welcome")
+	_ = bed.Program.MustRun(t, "send", "--addr="+p.Control, "--user=bob", "welcome")
 	if got := testkit.NextMessage(t, bob); got != "welcome" {
 		t.Errorf("got %q", got)
 	}
@@ -44,7 +45,7 @@ func (p *process) isAnother(t *testing.T, than, reason string) {
 	) {
 		t.Error("the metrics don't count it")
 	}
-	if list := program.MustRun(t, "hubs", "--json", "--addr="+p.Control); strings.Contains(list,
+	if list := bed.Program.MustRun(t, "hubs", "--json", "--addr="+p.Control); strings.Contains(list,
 		than) {
 		t.Errorf("the old one is still listed: %s", list)
 	}
@@ -102,20 +103,20 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const clients = 10
 	address := etcdtest.StartEtcd(t)
-	var hubs []*process
+	var hubs []*bed.Process
 	var doors []*door // before each hub: other hubs come through it
 	for range 3 {
 		d := newDoor(t)
-		p := launch(t, memberArgs(address, "--advertise-control="+d.address())...)
+		p := bed.StartBound(t, bed.MemberArgs(address, "--advertise-control="+d.address())...)
 		d.open(p.Control)
-		_ = testkit.WaitForLog(t, p.log, "ready")
+		_ = testkit.WaitForLog(t, p.Log, "ready")
 		hubs, doors = append(hubs, p), append(doors, d)
 	}
 	for _, p := range hubs {
-		p.seesHubs(t, 3)
+		awaitHubs(t, p, 3)
 	}
 	stopped := hubs[1]
-	id, _ := testkit.WaitForLog(t, stopped.log, "ready")["hub"].(string)
+	id, _ := testkit.WaitForLog(t, stopped.Log, "ready")["hub"].(string)
 	var a audience
 	a.enter(t, stopped.Clients, clients)
 
@@ -135,8 +136,7 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 		return all[len(all)-1]
 	}
 	testkit.Eventually(t, "a send reaches all", func() bool { return send().matched == clients })
-	stopped.signal(t, syscall.SIGSTOP)
-	t.Cleanup(func() { _ = stopped.cmd.Process.Signal(syscall.SIGCONT) })
+	stopped.Signal(t, syscall.SIGSTOP)
 	_ = send() // goes to its socket, and waits there
 	for _, d := range doors {
 		d.cut() // the others notice at once, the hub does not
@@ -147,7 +147,7 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 		r := send()
 		return r.unreachable == ""
 	})
-	if gone := testkit.WaitForLog(t, hubs[0].log, "hub is gone"); gone["hub"] != id {
+	if gone := testkit.WaitForLog(t, hubs[0].Log, "hub is gone"); gone["hub"] != id {
 		t.Fatalf("receipts don't name the hub, and %v is gone", gone)
 	}
 	_ = send() // misses them, and does not say so
@@ -161,7 +161,7 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 		})
 		waiting <- err
 	}()
-	stopped.signal(t, syscall.SIGCONT)
+	stopped.Signal(t, syscall.SIGCONT)
 
 	testkit.Eventually(t, "no client that missed a message is attached", func() bool {
 		a.mu.Lock()
@@ -187,12 +187,12 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 		t.Errorf("a call that waited: %v", err)
 	}
 	if line := testkit.WaitForLog(
-		t, stopped.log, "this hub may have been forgotten; its clients are closed",
+		t, stopped.Log, "this hub may have been forgotten; its clients are closed",
 	); line["level"] != "WARN" {
 		t.Errorf("the log says %v", line)
 	}
-	stopped.isAnother(t, id, "forgotten")
+	requireAnother(t, stopped, id, "forgotten")
 	for _, p := range hubs {
-		p.seesHubs(t, 3)
+		awaitHubs(t, p, 3)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package process
 
 import (
 	"bytes"
@@ -19,26 +19,14 @@ import (
 
 	"github.com/connhub/connhub/cli/terminal"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
-
-// limitFiles starts a hub that may have so many files open.
-func limitFiles(t *testing.T, limit int, args ...string) *process {
-	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, limit)
-	return launchCommand(t, exec.CommandContext(
-		context.Background(), "sh", append([]string{"-c", script, path}, args...)...,
-	))
-}
 
 // within runs something that asks a hub, and promises to take a second at most beside what it takes
 // while the hub has nothing else to do.
-func within(t *testing.T, p *process, alone time.Duration, what string, do func() error) {
+func within(t *testing.T, p *bed.Process, alone time.Duration, what string, do func() error) {
 	t.Helper()
-	meter, began := p.meter(t), time.Now()
+	meter, began := p.NewMeter(), time.Now()
 	defer meter.Stop()
 	if err := do(); err != nil {
 		t.Errorf("%s: %v", what, err)
@@ -67,19 +55,17 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 		strangers = 300
 		clients   = 200
 	)
-	p := limitFiles(t, files, "serve", "--insecure-dev", "--single-hub", "--log-format=json",
-		"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0")
-	ready := testkit.WaitForLog(t, p.log, "ready")
-	if ready == nil {
-		t.Fatal("never ready")
-	}
-	line := testkit.WaitForLog(t, p.log, "file descriptors")
+	p := bed.StartCommand(t, bed.Shell(
+		t, fmt.Sprintf("ulimit -n %d;", files), bed.InsecureArgs("--log-format=json")...,
+	))
+	p.Await(t, p.Ready)
+	line := testkit.WaitForLog(t, p.Log, "file descriptors")
 	shares, _ := line["files"].(map[string]any)
 	if shares["limit"] != float64(files) || shares["clients"] != 32.0 || line["level"] != "INFO" {
 		t.Errorf("the log does not tell that the file limit leaves 32 clients: %v", line)
 	}
 	began := time.Now()
-	program.MustRun(t, "hubs", "--addr", p.Control)
+	bed.Program.MustRun(t, "hubs", "--addr", p.Control)
 	alone := time.Since(began) // with the reading of the command line
 	silent(t, p.Clients, strangers)
 	silent(t, p.Control, strangers)
@@ -106,16 +92,16 @@ func TestAFewFilesAndManyStrangersLeaveAHubThatAnswers(t *testing.T) {
 	within(t, p, alone, "/healthz", func() error { return askHealth(t.Context(), p.Ops) })
 	for _, command := range [][]string{{"send", "--everyone", "hello"}, {"hubs"}} {
 		within(t, p, alone, "connhub "+command[0], func() error {
-			if r := program.Run(t, "", append(command, "--addr",
+			if r := bed.Program.Run(t, "", append(command, "--addr",
 				p.Control)...); r.Code != terminal.ExitOK {
 				return fmt.Errorf("exit %d: %s", r.Code, r.Stderr)
 			}
 			return nil
 		})
 	}
-	if n := strings.Count(p.log.String(), "accept failed"); n > 0 {
+	if n := strings.Count(p.Log.String(), "accept failed"); n > 0 {
 		t.Errorf("%d lines tell of errors of accept: the limits of the hub are above the "+
-			"system's\n%s", n, p.log)
+			"system's\n%s", n, p.Log)
 	}
 }
 
@@ -151,14 +137,11 @@ func TestFewerFilesThanMaxConnectionsAreWarnedOfIfItWasGiven(t *testing.T) {
 		"files enough":      {"", []string{"--max-connections=32"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path, err := binary()
-			if err != nil {
-				t.Fatal(err)
-			}
-			args := append([]string{"-c", "ulimit -n 128; " + tt.prefix + `exec "$0" "$@"`, path},
-				serveArgs(t, tt.args...)...)
-			p := launchCommand(t, exec.CommandContext(t.Context(), "sh", args...))
-			line := testkit.WaitForLog(t, p.log, "file descriptors")
+			p := bed.StartCommand(t, bed.Shell(
+				t, "ulimit -n 128; "+tt.prefix, bed.ServeArgs(t, tt.args...)...,
+			))
+			p.Await(t, p.Bound)
+			line := testkit.WaitForLog(t, p.Log, "file descriptors")
 			problem, _ := line["problem"].(string)
 			told := strings.Contains(problem, "--max-connections")
 			if told != tt.warned || (line["level"] == "WARN") != tt.warned {
@@ -170,16 +153,10 @@ func TestFewerFilesThanMaxConnectionsAreWarnedOfIfItWasGiven(t *testing.T) {
 
 func TestAHubWithTooFewFilesSaysSoAndDoesNotStart(t *testing.T) {
 	t.Parallel()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
-	command := exec.Command(
-		"sh", "-c", `ulimit -n 64; exec "$0" serve --insecure-dev --single-hub`, path,
-	)
+	command := bed.Shell(t, "ulimit -n 64;", "serve", "--insecure-dev", "--single-hub")
 	command.Stderr = &out
-	err = command.Run()
+	err := command.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok ||
 		exit.ExitCode() != terminal.ExitUsage {
 		t.Errorf("%v, want exit code %d", err, terminal.ExitUsage)

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"crypto/tls"
@@ -18,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 // linesPerSecond are the lines of a cause that the log writes in a second.
@@ -44,16 +45,16 @@ func flood(times int, do func()) {
 // requireFewLines ends a hub after a flood that began some time ago, and proves that its log has a
 // line for each cause and second beyond the rate, that nothing is left uncounted, and that no line
 // is long.
-func requireFewLines(t *testing.T, p *process, began time.Time, times int) {
+func requireFewLines(t *testing.T, p *bed.Process, began time.Time, times int) {
 	t.Helper()
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t, 20*time.Second); code != 0 {
+	p.Signal(t, syscall.SIGTERM)
+	if code := p.ExitCode(t, 20*time.Second); code != 0 {
 		t.Errorf("exit %d", code)
 	}
 	const most = 3 << 10        // of a line: one stranger's text, and ours
 	counted := map[string]int{} // by message: a client that the shutdown meets has that cause
 	written := map[string]int{} // by message and cause
-	for line := range strings.Lines(p.log.String()) {
+	for line := range strings.Lines(p.Log.String()) {
 		if len(line) > most && !strings.Contains(line, "effective configuration") {
 			t.Errorf("a line of %d bytes: %.200s", len(line), line)
 		}
@@ -92,11 +93,11 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 	dialer := &net.Dialer{}
 	for name, tt := range map[string]struct {
 		args []string
-		do   func(p *process) error
+		do   func(p *bed.Process) error
 	}{
 		"clients that come and close with a reason of their own": {
-			insecureArgs(t),
-			func(p *process) error {
+			bed.InsecureArgs(),
+			func(p *bed.Process) error {
 				conn, _, err := websocket.Dial(t.Context(), "ws://"+p.Clients+"/ws", nil)
 				if err == nil {
 					err = conn.Close(4000, strings.Repeat("\x01", 120))
@@ -104,7 +105,9 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 				return err
 			},
 		},
-		"requests that are refused": {insecureArgs(t, "--log-level=debug"), func(p *process) error {
+		"requests that are refused": {bed.InsecureArgs(
+			"--log-level=debug",
+		), func(p *bed.Process) error {
 			request, err := http.NewRequestWithContext(t.Context(),
 				http.MethodGet, "http://"+p.Clients+"/client/"+strings.Repeat("%01x", 2<<10), nil)
 			if err != nil {
@@ -116,9 +119,9 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 			}
 			return err
 		}},
-		"sockets that don't speak TLS": {serveArgs(
+		"sockets that don't speak TLS": {bed.ServeArgs(
 			t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
-		), func(p *process) error {
+		), func(p *bed.Process) error {
 			conn, err := dialer.DialContext(t.Context(), "tcp", p.Clients)
 			if err == nil {
 				_, _ = conn.Write([]byte("nonsense, and more of it\r\n\r\n"))
@@ -127,9 +130,9 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 			}
 			return err
 		}},
-		"TLS that can't be agreed on": {serveArgs(
+		"TLS that can't be agreed on": {bed.ServeArgs(
 			t, "--log-level=debug", "--tls-cert-file="+certFile, "--tls-key-file="+keyFile,
-		), func(p *process) error {
+		), func(p *bed.Process) error {
 			dialer := tls.Dialer{Config: &tls.Config{
 				MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11,
 				InsecureSkipVerify: true,
@@ -143,7 +146,7 @@ func TestFloodsCostALineACauseAndSecond(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startProcess(t, tt.args...)
+			p := bed.StartReady(t, tt.args...)
 			began := time.Now()
 			flood(times, func() {
 				if err := tt.do(p); err != nil {

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"strings"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/connhub/connhub/discovery/embedded/etcdtest"
 	"github.com/connhub/connhub/internal/testkit"
+	"github.com/connhub/connhub/test/bed"
 )
 
 func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
@@ -21,12 +22,12 @@ func TestAPeerSecretWithoutTLSIsWarnedOf(t *testing.T) {
 			"peer-secret-0123456789-0123456789-0123\n"),
 	}
 	const warning = "--peer-secret-file in plain text"
-	if p := launch(t, args...); !strings.Contains(p.log.String(), warning) {
-		t.Errorf("no warning in %s", p.log)
+	if p := bed.StartBound(t, args...); !strings.Contains(p.Log.String(), warning) {
+		t.Errorf("no warning in %s", p.Log)
 	}
 	args = append(args, "--control-tls-cert-file="+cert, "--control-tls-key-file="+key)
-	if p := launch(t, args...); strings.Contains(p.log.String(), warning) {
-		t.Errorf("a warning in %s", p.log)
+	if p := bed.StartBound(t, args...); strings.Contains(p.Log.String(), warning) {
+		t.Errorf("a warning in %s", p.Log)
 	}
 }
 
@@ -39,11 +40,11 @@ func TestNoGRPCDialGoesThroughAProxy(t *testing.T) {
 		t.Setenv(name, "http://"+newDoor(t).address()) // which turns away
 	}
 	t.Setenv("NO_PROXY", "")
-	first, second := startProcess(t, memberArgs("0.0.0.0:"+port)...), startProcess(
-		t, memberArgs("0.0.0.0:"+port)...,
+	first, second := bed.StartReady(t, bed.MemberArgs("0.0.0.0:"+port)...), bed.StartReady(
+		t, bed.MemberArgs("0.0.0.0:"+port)...,
 	)
-	first.seesHubs(t, 2)
-	second.seesHubs(t, 2)
+	awaitHubs(t, first, 2)
+	awaitHubs(t, second, 2)
 	_, port, _ = strings.Cut(first.Control, ":")
-	_ = program.MustRun(t, "hubs", "--addr=0.0.0.0:"+port)
+	_ = bed.Program.MustRun(t, "hubs", "--addr=0.0.0.0:"+port)
 }
