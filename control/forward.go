@@ -142,7 +142,7 @@ func (e *executor) executeSend(
 		return sendResult(target, delivery)
 	}}
 	if o.send.Wait > hub.WaitQueued {
-		x.Then, x.Until = delivery.Then, o.until
+		x.Then, x.Reached, x.Until = delivery.Then, delivery.Reached, o.until
 	}
 	return x
 }

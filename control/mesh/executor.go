@@ -17,6 +17,9 @@ type Execution struct {
 	// goroutine that may hold locks. stop cancels that; a call of done that is under way may still
 	// finish.
 	Then func(done func()) (stop func())
+	// Reached, unless it is nil, reports whether Result may be called without Then. The lane asks
+	// once, after the burst was flushed.
+	Reached func() bool
 	// Until is the time from which Result may be called without done.
 	Until time.Time
 }

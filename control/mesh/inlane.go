@@ -152,7 +152,7 @@ func (i *inLane) flushBurst() {
 	i.burst.Flush()
 	var upTo uint64
 	for _, b := range i.started {
-		if b.Then == nil {
+		if b.Then == nil || b.Reached != nil && b.Reached() {
 			i.due = append(i.due, b.numberedResult())
 			continue
 		}

@@ -368,6 +368,9 @@ func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]
 
 // fitsKind reports whether a call of that kind can have the result: a status, or the kind's result.
 func fitsKind(r *peerv1.ForwardResult, kind string) bool {
+	if _, ok := r.GetResult().(*peerv1.ForwardResult_Send); ok {
+		return kind == kindSend
+	}
 	field := r.ProtoReflect().WhichOneof(results)
 	return field != nil && (field.Name() == "status" || string(field.Name()) == kind)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/control/mesh/core"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 )
 
 // metric returns the value of an instrument with those label values; for a histogram its count.
@@ -33,6 +34,16 @@ func (h *member) metric(t testing.TB, name string, labels ...string) float64 {
 		}
 	}
 	return 0
+}
+
+// TestTheKindOfASendIsItsField: the mesh knows a send by its type, and names it like each kind.
+func TestTheKindOfASendIsItsField(t *testing.T) {
+	call := (&peerv1.Forward{Call: &peerv1.Forward_Send{}}).ProtoReflect().WhichOneof(calls)
+	result := (&peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{}}).ProtoReflect().
+		WhichOneof(results)
+	if call.Name() != kindSend || result.Name() != kindSend {
+		t.Errorf("a send is %q, its result %q, want %q", call.Name(), result.Name(), kindSend)
+	}
 }
 
 func TestMetricsTellOfLinksCallsAndPeers(t *testing.T) {
