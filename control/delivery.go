@@ -24,6 +24,7 @@ type outgoing struct {
 	request *controlv1.SendRequest // as it came
 	began   time.Time
 	until   time.Time // when the receipt is due
+	sending sending   // of router.Send: a single allocation
 }
 
 type deliveryService struct {

@@ -12,23 +12,27 @@ import (
 
 // newReceipt translates the receipt of a hub.
 func newReceipt(r *hub.Receipt) *controlv1.Receipt {
-	receipt := &controlv1.Receipt{
-		MessageId:      r.MessageID,
-		Matched:        form.ClampCount(r.Matched),
-		Pending:        form.ClampCount(r.Pending),
-		Queued:         form.ClampCount(r.Queued),
-		QueuedDetached: form.ClampCount(r.QueuedDetached),
-		Written:        form.ClampCount(r.Written),
-		Acked:          form.ClampCount(r.Acked),
-		NotAckable:     form.ClampCount(r.NotAckable),
-		Duplicate:      r.Duplicate,
-	}
+	receipt := &controlv1.Receipt{}
+	fillReceipt(receipt, r)
+	return receipt
+}
+
+// fillReceipt translates the receipt of a hub into an empty receipt.
+func fillReceipt(receipt *controlv1.Receipt, r *hub.Receipt) {
+	receipt.MessageId = r.MessageID
+	receipt.Matched = form.ClampCount(r.Matched)
+	receipt.Pending = form.ClampCount(r.Pending)
+	receipt.Queued = form.ClampCount(r.Queued)
+	receipt.QueuedDetached = form.ClampCount(r.QueuedDetached)
+	receipt.Written = form.ClampCount(r.Written)
+	receipt.Acked = form.ClampCount(r.Acked)
+	receipt.NotAckable = form.ClampCount(r.NotAckable)
+	receipt.Duplicate = r.Duplicate
 	for _, d := range r.Dropped {
 		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{
 			Reason: dropReasons[d.Reason], Count: form.ClampCount(d.Count),
 		})
 	}
-	return receipt
 }
 
 var dropReasons = map[cause.DropReason]controlv1.DropReason{
@@ -50,12 +54,15 @@ type gathered struct {
 
 // newGathered returns the sum with the receipt of this hub; local is nil if it has none.
 func newGathered(o *outgoing, local *hub.Receipt) gathered {
-	g := gathered{target: &o.send.Target, detail: o.send.Detail}
+	g := gathered{target: &o.send.Target, detail: o.send.Detail, receipt: o.sending.into}
+	if g.receipt == nil {
+		g.receipt = &controlv1.Receipt{}
+	}
 	if local == nil {
-		g.receipt = &controlv1.Receipt{MessageId: o.send.Message.ID}
+		g.receipt.MessageId = o.send.Message.ID
 		return g
 	}
-	g.receipt = newReceipt(local)
+	fillReceipt(g.receipt, local)
 	if local.Unmatched != nil {
 		g.matched.mergeBits(matchedNames(g.target, local.Unmatched))
 	}

@@ -101,7 +101,8 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 		o.send.Message.ID = r.hub.NewMessageID()
 	}
 	route := r.mesh.RouteFor(o.send.Message.Namespace, &o.send.Target)
-	s := &sending{router: r, outgoing: o, lost: route.Unreachable}
+	s := &o.sending
+	s.router, s.outgoing, s.lost = r, o, route.Unreachable
 	suspects := suspectsIn(route.To)
 	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
 		return nil, failure.ErrHubsUnreachable
@@ -186,6 +187,8 @@ type sending struct {
 	asked    bool         // callWhenDue was called
 	parts    atomic.Int32 // callWhenDue waits for so many: this hub, the peers
 	sum      gathered     // of the receipts
+	// into is memory for the receipt, empty; nil: Receipt allocates it.
+	into *controlv1.Receipt
 }
 
 // Receipt returns when the message has come as far as the request asked, at outgoing.until, or when

@@ -247,13 +247,15 @@ func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err e
 
 // awaitResult waits for the receipt of a send.
 func (s *sendStream) awaitResult(sequence int64, of *sending) *controlv1.StreamedResult {
-	receipt, err := s.awaitReceipt(of)
-	if err != nil {
-		return s.failedResult(sequence, err)
-	}
 	var r struct { // a single allocation
 		result  controlv1.StreamedResult
 		outcome controlv1.StreamedResult_Receipt
+		receipt controlv1.Receipt
+	}
+	of.into = &r.receipt
+	receipt, err := s.awaitReceipt(of)
+	if err != nil {
+		return s.failedResult(sequence, err)
 	}
 	r.outcome.Receipt = receipt
 	r.result.Sequence, r.result.Outcome = sequence, &r.outcome
