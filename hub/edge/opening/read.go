@@ -111,7 +111,7 @@ func mayBeUpgrade(head []byte) bool {
 // mayServe reports whether a request asks for a WebSocket, and has nothing that net/http's server
 // answers in place of its handler.
 func mayServe(r *http.Request) bool {
-	if r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || r.URL.Host != "" || r.Host == "" ||
+	if r.Method != http.MethodGet || r.Proto != "HTTP/1.1" || r.URL.Host != "" || r.Host == "" ||
 		!httpguts.ValidHostHeader(r.Host) || lobby.HasBody(r) || r.Header.Get("Expect") != "" {
 		return false
 	}

@@ -67,6 +67,7 @@ func TestOnlyRequestsForAWebSocketAreServed(t *testing.T) {
 		"no upgrade":         {with("Upgrade: websocket\r\n", ""), false},
 		"method":             {with("GET", "POST"), false},
 		"HTTP/1.0":           {with("1.1", "1.0"), false},
+		"HTTP/2.0":           {with("1.1", "2.0"), false},
 		"body":               {with("Host", "Content-Length: 5\r\nHost"), false},
 		"chunks":             {with("Host", "Transfer-Encoding: chunked\r\nHost"), false},
 		"expect":             {with("Host", "Expect: 100-continue\r\nHost"), false},
@@ -165,6 +166,7 @@ func FuzzServedRequestsAreThoseOfNetHTTP(f *testing.F) {
 	f.Add([]byte(strings.Replace(upgrade, "hub.test", " hub.test:80 ", 1)))
 	f.Add([]byte(strings.Replace(upgrade, "/ws?user=ann", "/%77s?%zz", 1)))
 	f.Add([]byte(upgrade + upgrade))
+	f.Add([]byte(strings.Replace(upgrade, "1.1", "2.0", 1)))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		client, results := read(true)
 		sent := make(chan struct{})
