@@ -13,7 +13,7 @@ const (
 	rateSeconds = 4
 	// rateInFlight bounds the sends without a result at a rate. A send that waits because of this
 	// bound is late, and its latency tells so.
-	rateInFlight = 1024
+	rateInFlight = 256
 	// noPings is an interval of pings that is longer than the test. The watcher knows no pings.
 	noPings = "1h"
 )
