@@ -110,8 +110,8 @@ func TestALinkEndsInEachWay(t *testing.T) {
 						s.want, s.then)
 				}
 			}
-			if !e.known || e.how != one.how {
-				t.Errorf("ended with %+v (known: %t), want %+v", e.how, e.known, one.how)
+			if e.how == nil || *e.how != one.how {
+				t.Errorf("ended with %+v, want %+v", e.how, one.how)
 			}
 		})
 	}
@@ -153,10 +153,11 @@ func TestAnEndGoesForward(t *testing.T) {
 					parted = true
 				}
 			}
-			if e.state < before.state || frames > 1 || before.known && e.how != before.how {
+			if e.state < before.state || frames > 1 || before.how != nil && e.how != before.how {
 				t.Fatalf("%d close frames; %+v became %+v", frames, before, e)
 			}
-			if e.owesGoodbye() && !e.known || ended && !e.known || e.broken && !e.isDraining() {
+			unknown := e.how == nil
+			if e.owesGoodbye() && unknown || ended && unknown || e.broken && !e.isDraining() {
 				t.Fatalf("%+v", e)
 			}
 		}

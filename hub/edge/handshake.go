@@ -40,12 +40,8 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request, namespace
 	if l == nil {
 		s.releaseLinkSlot()
 	}
-	switch {
-	case refused != nil:
+	if refused != nil {
 		s.refuseRequest(w, r, refused)
-	case l != nil:
-		s.metrics.accepted.Inc()
-		l.socket.Start(l.startServing)
 	}
 }
 
@@ -61,8 +57,8 @@ func (s *Server) reserveLinkSlot() bool {
 
 func (s *Server) releaseLinkSlot() { s.links.Add(-1) }
 
-// admitClient checks, registers and upgrades. It returns nil, nil if the client went away
-// meanwhile, or was declined.
+// admitClient checks, registers, upgrades and starts the link. It returns nil, nil if the client
+// went away meanwhile, or was declined.
 func (s *Server) admitClient(
 	w http.ResponseWriter, r *http.Request, namespace string,
 ) (*link, *requestRefusal) {
@@ -134,6 +130,7 @@ func (h *handshake) attachConnection() (*link, *requestRefusal) {
 		c.Close(cause.Handshake.CloseStatus())
 		return nil, nil
 	}
+	l.startLink(nil)
 	return l, nil
 }
 
@@ -151,12 +148,18 @@ func (h *handshake) resumeConnection(id, token string) (*link, *requestRefusal) 
 		return nil, h.declineResume()
 	}
 	l := newLink(s, back.Connection, h.protocol)
-	l.resume = back
 	l.compressed = back.Connection.Protocol() == hub.Protocol(h.protocol.deflated)
 	if !h.upgradeRequest(l) {
 		return nil, nil
 	}
+	l.startLink(back)
 	return l, nil
+}
+
+// startLink binds the link, and has it read. back is that of a client that comes back, or nil.
+func (l *link) startLink(back *hub.Resume) {
+	l.server.metrics.accepted.Inc()
+	l.socket.Start(func() { l.startServing(back) })
 }
 
 // isTokenExpired reports whether a connection ends with its token, and the token has expired.

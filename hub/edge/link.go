@@ -53,10 +53,7 @@ type link struct {
 	// Static after newLink.
 	connection *hub.Connection
 	server     *Server
-
-	protocol *countedProtocol // static after newLink
-
-	resume *hub.Resume // of a client that comes back; nil: it is new, or bound
+	protocol   *countedProtocol
 
 	lifecycle // owned by the goroutine that runs the link
 
@@ -202,7 +199,7 @@ func (l *link) nextOutputLocked(o *output) bool {
 		return true
 	case l.ending.owesGoodbye():
 		l.ending.startDraining()
-		how := l.ending.how
+		how := *l.ending.how
 		o.setFrames(frame.AppendClose(l.appendGoodbye(nil, how), how.Code, how.Reason))
 		return true
 	default:

@@ -13,7 +13,7 @@ func TestALinkTakesNoMoreThanItsSizeClasses(t *testing.T) {
 		what  reflect.Type
 		class uintptr // bytes
 	}{
-		{reflect.TypeFor[link](), 256},
+		{reflect.TypeFor[link](), 192},
 	} {
 		if size := one.what.Size(); size > one.class {
 			t.Errorf("a %v has %d bytes, %d beyond its size class", one.what, size, size-one.class)

@@ -100,13 +100,13 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the byte is in the socket", l.socket.ShowsLife)
-	if l.CheckLink(s.sinceStart()); l.ending.known {
+	if l.CheckLink(s.sinceStart()); l.ending.how != nil {
 		t.Fatal("closed though its input was not read")
 	}
 	later()
 	l.CheckLink(s.sinceStart()) // a ping
 	later()
-	if l.CheckLink(s.sinceStart()); !l.ending.known {
+	if l.CheckLink(s.sinceStart()); l.ending.how == nil {
 		t.Error("not closed though nothing was heard")
 	}
 	l.ending.limit.Stop()

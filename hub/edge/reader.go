@@ -71,10 +71,11 @@ const (
 	readGone
 )
 
-// startServing binds the link after the 101, and starts its heartbeat.
-func (l *link) startServing() {
+// startServing binds the link after the 101, and starts its heartbeat. back is that of a client
+// that comes back, or nil.
+func (l *link) startServing(back *hub.Resume) {
 	l.server.metrics.links.Inc()
-	l.bound = l.bindConnection() == nil
+	l.bound = l.bindConnection(back) == nil
 	if !l.bound {
 		// A backend closed the connection during the handshake, or the hub shuts down. The client
 		// learns the reason.
@@ -89,10 +90,9 @@ func (l *link) startServing() {
 }
 
 // bindConnection gives the connection its link, or a returning client its connection.
-func (l *link) bindConnection() error {
-	if l.resume != nil {
-		defer func() { l.resume = nil }()
-		return l.resume.Bind(l)
+func (l *link) bindConnection(back *hub.Resume) error {
+	if back != nil {
+		return back.Bind(l)
 	}
 	return l.connection.Bind(l)
 }
@@ -139,7 +139,7 @@ func (l *link) releaseLink() {
 		l.left.recycleOutput()
 		l.left = nil
 	}
-	how := l.ending.how
+	how := *l.ending.how
 	if l.ending.limit != nil {
 		l.ending.limit.Stop()
 	}
