@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,6 +174,11 @@ func openTerminal(t *testing.T) (window, program *os.File) {
 
 func TestHubStopsInOrderWhenItsTerminalIsClosed(t *testing.T) {
 	t.Parallel()
+	// A hub that is started with SIGHUP ignored outlives its terminal. So it must not inherit that
+	// from nohup around the tests. A program that is started gets the default of a handled signal.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(handled) })
 	for command, args := range commandLines(t) {
 		t.Run(command, func(t *testing.T) {
 			window, program := openTerminal(t)
