@@ -15,7 +15,7 @@ const (
 	maxBurstBytes = 256 << 10
 
 	// A stream waits for more sends before a burst is written if that saves many writes: from
-	// manyWrites on, waitPerWrite for each, a tenth of its cost, and maxGather at most.
+	// manyWrites on, waitPerWrite for each, a fifth of its cost, and maxGather at most.
 	manyWrites   = 256
 	waitPerWrite = time.Microsecond
 	maxGather    = 5 * time.Millisecond

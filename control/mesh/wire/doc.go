@@ -4,8 +4,9 @@
 // # Purpose
 //
 // A forwarded send is encoded and decoded at both ends of a lane, and so is its result. The general
-// encoder and decoder of protobuf take several times as long for it. The general decoder takes six
-// objects for each send, and four for each result. Package wire takes two and one.
+// encoder and decoder of protobuf took 3.2 µs for a send, at both ends together. Package wire takes
+// 1.8. The general decoder takes six objects for each send, and four for each result. Package wire
+// takes two and one, and one more for the bytes of a DataRequest.
 //
 // # Outline
 //

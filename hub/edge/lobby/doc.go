@@ -12,7 +12,7 @@
 //	Accept          the connection enters. Above Config.Most, drop a stranger or wait
 //	  Queue         the stranger waits in line for the hub
 //	  Serve, Wait   the hub works for the stranger; the hub waits for the stranger
-//	  Leave         the connection is admitted (it was hijacked), or has ended
+//	  Leave         the connection is admitted (its socket was taken over), or has ended
 //
 // # Which stranger is dropped
 //
@@ -49,7 +49,8 @@
 //
 // # Backpressure
 //
-// Accept waits, and the kernel queues connections. The http.Server sets the time limits.
+// Accept waits, and the kernel queues connections. Package opening limits the time of a first
+// request, and the http.Server that of its requests.
 //
 // # Errors
 //

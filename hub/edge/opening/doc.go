@@ -34,5 +34,6 @@
 //
 // # Errors
 //
-// Read returns the error of the connection: then there is nobody to answer.
+// Read returns the error of the connection, or an error if the hub waits for no further requests.
+// Then the client gets no answer.
 package opening
