@@ -69,6 +69,7 @@ func (i *inbound) admitFrame(f frame.Header, mostBytes int64) error {
 		return nil
 	case f.Opcode != frame.Continuation:
 		i.messageBytes, i.deflated = 0, f.Compressed && i.inflates
+		i.inflated = i.inflated || i.deflated
 	}
 	most := uint64(mostBytes)
 	if i.deflated {
@@ -88,6 +89,9 @@ var notMinimal = protocolClose("a frame's length has more bytes than it needs (R
 // refers to its earlier messages.
 var notInflated = protocolClose(
 	"can't inflate: context takeover was not agreed to (RFC 7692, 7.1.1)")
+
+// endsEarly closes a link whose client ends a compressed message before its frame.
+var endsEarly = protocolClose("a compressed message ends before its last frame (RFC 7692, 7.2.2)")
 
 // protocolClose returns the close for a breach of RFC 6455, with its reason.
 func protocolClose(reason string) cause.CloseStatus {

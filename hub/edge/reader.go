@@ -47,6 +47,7 @@ type inbound struct {
 	messageBytes uint64 // of payload in the frames of the message so far
 	fragmented   bool   // a message has begun, and its last frame has not
 	deflated     bool   // the message is compressed
+	inflated     bool   // a message was compressed
 	waited       bool   // the claim has costOfWait, because the goroutine waits for this message
 
 	control   bool          // a control frame came
@@ -189,6 +190,9 @@ func (r *reader) handleMessage(kind hub.PayloadKind, from io.Reader) (err error)
 		err = outOfBudget()
 	}
 	r.releaseWait()
+	if err == nil && r.deflated && r.hasBegun() {
+		err = &Violation{endsEarly}
+	}
 	if err != nil || l.isClosing() || !l.connection.Turn(l) {
 		return err
 	}

@@ -61,8 +61,12 @@ func (p *readerPool) pickIdle() *reader {
 }
 
 // takeBack keeps a reader for the next link. The reader must be between two messages.
+//
+// It keeps no reader that has inflated a message. Behind the final block of a message (RFC 7692
+// §7.2.3.4) coder/websocket may hold bytes of the client, and they would begin the next message.
 func (p *readerPool) takeBack(r *reader) {
-	if r.control && r.link.server.sinceStart()-r.controlAt >= controlGrace {
+	r.releaseWait()
+	if r.inflated || r.control && r.link.server.sinceStart()-r.controlAt >= controlGrace {
 		r.link = nil
 		r.discard()
 		return
