@@ -91,6 +91,13 @@ func dropStranger(conn net.Conn, s *lobby.Stranger) {
 // the connection to net/http.
 func (g *greeter) greetClient(conn net.Conn, stranger *lobby.Stranger) {
 	s := g.server
+	defer func() { // as net/http does
+		if p := recover(); p != nil {
+			s.config.Logger.Error("handshake panicked",
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			dropStranger(conn, stranger)
+		}
+	}()
 	if g.sealed && !s.secureClient(conn.(*tls.Conn), stranger) {
 		dropStranger(conn, stranger)
 		return
@@ -126,14 +133,8 @@ func (s *Server) secureClient(conn *tls.Conn, stranger *lobby.Stranger) bool {
 	return false
 }
 
-// serveUpgrade answers a request without net/http's server. Like that, it outlives a panic.
+// serveUpgrade answers a request without net/http's server.
 func (s *Server) serveUpgrade(r *opening.Request) {
 	defer r.Finish(responseTimeout)
-	defer func() {
-		if p := recover(); p != nil {
-			s.config.Logger.Error("handshake panicked",
-				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-		}
-	}()
 	s.routeRequest(r, r.HTTP())
 }
