@@ -188,7 +188,7 @@ func (s *KeySet) requestRefreshLocked() {
 // Refresh reads the set now, without the pause after the last refresh, and waits for the result. It
 // reports whether the set could be read. It returns false when ctx is done or the KeySet is closed.
 func (s *KeySet) Refresh(ctx context.Context) bool {
-	for {
+	for ctx.Err() == nil {
 		s.mu.Lock()
 		mine := s.pending == nil
 		if mine {
@@ -209,6 +209,7 @@ func (s *KeySet) Refresh(ctx context.Context) bool {
 			return s.current
 		}
 	}
+	return false
 }
 
 // run refreshes the set at each interval and at each request.

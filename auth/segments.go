@@ -31,7 +31,8 @@ func splitToken(token string) (s tokenSegments, err error) {
 		text string
 		to   *[]byte
 	}{{header, &s.header}, {payload, &s.payload}, {signature, &s.signature}} {
-		if *segment.to, err = segmentEncoding.DecodeString(segment.text); err != nil {
+		*segment.to, err = segmentEncoding.DecodeString(segment.text)
+		if err != nil || strings.ContainsAny(segment.text, "\r\n") { // which base64 leaves out
 			return s, jwt.ErrTokenMalformed
 		}
 	}

@@ -424,3 +424,16 @@ func TestClaimsAreTakenByTheirExactNames(t *testing.T) {
 		t.Errorf("EXP for exp: %v", err)
 	}
 }
+
+func TestATokenHasASingleSpelling(t *testing.T) {
+	if _, err := splitToken("e30.e30.AAAA"); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{
+		"e30.e30.AA\r\nAA\n", "e3\n0.e30.AAAA", "e30.e30\r.AAAA", "e30=.e30.AAAA", "e31.e30.AAAA",
+	} {
+		if s, err := splitToken(token); err == nil {
+			t.Errorf("%q is a token with the signature %x", token, s.signature)
+		}
+	}
+}
