@@ -26,6 +26,9 @@ const (
 	quietTime = time.Minute
 	// plainPercent is Go's default for GOGC: the heap may double between two collections.
 	plainPercent = 100
+	// mostPercent bounds GOGC. Until a collection is followed by the next setting, a heap that
+	// grows at once may grow by this percentage. From here on less garbage saves little.
+	mostPercent = 400
 )
 
 // HeapConfig configures a HeapFloor. DefaultHeapConfig fills it.
@@ -79,8 +82,8 @@ func (c *HeapConfig) describeFloor() string {
 // Outline: the runtime calls a cleanup of an object that nothing leads to, soon after a collection
 // has found it. The object is among the smallest with a pointer, because the runtime looks through
 // these early. Until the cleanup has run, the goal follows the GOGC of the collection before: a
-// heap that grows from a tenth of the floor to the floor at once may meanwhile grow to ten times
-// the floor, or to GOMEMLIMIT.
+// heap that grows to the floor at once may meanwhile grow to five times the floor, or to
+// GOMEMLIMIT.
 //
 // HeapFloor has no goroutine of its own. It is safe for concurrent use. A process should have one.
 type HeapFloor struct {
@@ -145,9 +148,9 @@ func (f *HeapFloor) sampleBytes(i int) int64 {
 	return int64(f.samples[i].Value.Uint64()) //nolint:gosec // the bytes of a process
 }
 
-// percentFor returns the GOGC with which the collector's goal is floor bytes, or plainPercent if
-// that has a higher goal. live are the bytes that the last collection has found in use, and roots
-// those of stacks and globals.
+// percentFor returns the GOGC with which the collector's goal is floor bytes, at most mostPercent,
+// or plainPercent if that has a higher goal. live are the bytes that the last collection has found
+// in use, and roots those of stacks and globals.
 //
 // The goal is live + (live+roots)·GOGC/100, and at least MinHeapFloor·GOGC/100.
 func percentFor(floor, live, roots int64) int {
@@ -155,5 +158,5 @@ func percentFor(floor, live, roots int64) int {
 	if scanned := live + roots; scanned > 0 {
 		percent = min(percent, (floor-live)*100/scanned)
 	}
-	return int(max(plainPercent, percent))
+	return int(max(plainPercent, min(percent, mostPercent)))
 }
