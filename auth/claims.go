@@ -7,6 +7,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/connhub/connhub/internal/jsonparts"
 	"github.com/connhub/connhub/internal/names"
 )
 
@@ -271,9 +272,9 @@ func plainList(value []byte) (list []string, ok bool) {
 	if text, ok := plainText(value); ok {
 		return []string{string(text)}, true
 	}
-	elements, ok := partsOf(value, '[')
+	elements, ok := jsonparts.OfList(value)
 	for ok {
-		element := elements.nextPart()
+		element := elements.Next()
 		if len(element) == 0 {
 			return list, true
 		}

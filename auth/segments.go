@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/connhub/connhub/internal/jsonparts"
 )
 
 // segmentEncoding is that of the segments of a token (RFC 7515 §2). It is strict: a token has a
@@ -65,16 +67,16 @@ func parseHeader(header []byte) (h tokenHeader, err error) {
 // name is decoded, the value is a part of the object. It returns jwt.ErrTokenMalformed if object is
 // not an object in JSON.
 func eachMember(object []byte, do func(name, value []byte)) error {
-	members, ok := partsOf(object, '{')
+	members, ok := jsonparts.OfObject(object)
 	if !ok || !json.Valid(object) {
 		return jwt.ErrTokenMalformed
 	}
 	for {
-		name := members.nextPart()
+		name := members.Next()
 		if len(name) == 0 {
 			return nil
 		}
-		value := members.nextPart()
+		value := members.Next()
 		if text, ok := plainText(name); ok {
 			do(text, value)
 		} else {
@@ -92,4 +94,19 @@ func stringOf(value []byte) (s string) {
 		return ""
 	}
 	return s
+}
+
+// plainText returns the text of a string that is the same in JSON: printable ASCII without escapes.
+// ok is false for any different value.
+func plainText(value []byte) (text []byte, ok bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return nil, false
+	}
+	text = value[1 : len(value)-1]
+	for _, b := range text {
+		if b < ' ' || b > '~' || b == '\\' {
+			return nil, false
+		}
+	}
+	return text, true
 }
