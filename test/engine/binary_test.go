@@ -14,15 +14,26 @@ const worse = 0.1
 // alone is the flag of a binary without a cluster.
 const alone = "--single-hub"
 
-// newShippedBed returns a bed whose hub is the binary. The reference writes to as many sockets of a
-// different server.
-func newShippedBed(shipped *blackBox, clients int, path string) (*bed, error) {
-	b := &bed{clients: shipped.Clients, backends: shipped.Control, frame: len(textFrame)}
-	others, err := b.keepOthers()
+// newEmptyBed returns a bed whose hub is the binary, without clients.
+func newEmptyBed(shipped *blackBox) (*bed, error) {
+	load, err := startChild(loadRole, loadCore)
 	if err != nil {
 		return nil, err
 	}
-	if b.load, err = startChild(loadRole, loadCore); err != nil {
+	return &bed{
+		clients: shipped.Clients, backends: shipped.Control, frame: len(textFrame), load: load,
+	}, nil
+}
+
+// newShippedBed returns a bed whose hub is the binary. The reference writes to as many sockets of a
+// different server.
+func newShippedBed(shipped *blackBox, clients int, path string) (*bed, error) {
+	b, err := newEmptyBed(shipped)
+	if err != nil {
+		return nil, err
+	}
+	others, err := b.keepOthers()
+	if err != nil {
 		return nil, err
 	}
 	return b, b.bring(clients, path, shipped.Clients, others)
@@ -84,6 +95,15 @@ func measureBinary() ([]row, error) {
 
 // measureBinaryUnicast measures the same as measureUnicast.
 func measureBinaryUnicast() ([]row, error) {
+	return besideAnswers(func(b *bed, answers string, clock func() time.Duration) ([]row, error) {
+		return b.unicasts(answers, clock, worse)
+	})
+}
+
+// besideAnswers measures the binary with many users, beside the handler that only answers.
+func besideAnswers(
+	measure func(b *bed, answers string, clock func() time.Duration) ([]row, error),
+) ([]row, error) {
 	shipped, err := startBinary(alone)
 	if err != nil {
 		return nil, err
@@ -97,7 +117,7 @@ func measureBinaryUnicast() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := b.unicasts(answers, cpu(shipped), worse)
+	rows, err := measure(b, answers, cpu(shipped))
 	return rows, errors.Join(err, b.load.stop())
 }
 
@@ -110,11 +130,10 @@ func measureBinaryIdle() ([]row, error) {
 		return nil, err
 	}
 	defer shipped.kill()
-	load, err := startChild(loadRole, loadCore)
+	b, err := newEmptyBed(shipped)
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{clients: shipped.Clients, load: load}
 	return b.idleBinary(shipped, 4+worse, func() error {
 		return b.bring(silent, clientPath("own-{i}"), shipped.Clients)
 	})

@@ -30,12 +30,9 @@ func measureRates() ([]row, error) {
 		return nil, err
 	}
 	defer shipped.kill()
-	load, err := startChild(loadRole, loadCore)
+	b, err := newEmptyBed(shipped)
 	if err != nil {
 		return nil, err
-	}
-	b := &bed{
-		clients: shipped.Clients, backends: shipped.Control, load: load, frame: len(textFrame),
 	}
 	if err := b.bring(users, clientPath(), shipped.Clients); err != nil {
 		return nil, err
@@ -72,7 +69,7 @@ func measureRates() ([]row, error) {
 		}
 		rows = append(rows, more...)
 	}
-	return rows, errors.Join(b.load.stop())
+	return rows, b.load.stop()
 }
 
 // lagsOf returns the rows of the latencies of a call, and of its sends a second.

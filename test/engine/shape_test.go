@@ -3,8 +3,8 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
+	"time"
 )
 
 const (
@@ -63,25 +63,13 @@ func (s *shape) unicasts(address string) way {
 // measureShapesUnicast measures the same as measureBinaryUnicast in each shape. The calls to the
 // handler that only answers have the same shape.
 func measureShapesUnicast() ([]row, error) {
-	shipped, err := startBinary(alone)
-	if err != nil {
-		return nil, err
-	}
-	defer shipped.kill()
-	answers, err := serveAnswerer()
-	if err != nil {
-		return nil, err
-	}
-	b, err := newShippedBed(shipped, users, clientPath())
-	if err != nil {
-		return nil, err
-	}
-	var ways []way
-	for _, s := range shapes() {
-		ways = append(ways, s.unicasts(b.backends))
-	}
-	rows, err := b.unicastsBy(ways, answers, cpu(shipped))
-	return rows, errors.Join(err, b.load.stop())
+	return besideAnswers(func(b *bed, answers string, clock func() time.Duration) ([]row, error) {
+		var ways []way
+		for _, s := range shapes() {
+			ways = append(ways, s.unicasts(b.backends))
+		}
+		return b.unicastsBy(ways, answers, clock)
+	})
 }
 
 // measureShapesGroup measures sends to all clients in each shape, beside the same sends in one

@@ -36,8 +36,8 @@ func measureConnectToken() ([]row, error) {
 		return nil, err
 	}
 	plainly, active := l.Addr().String(), serveAccept(l)
-	b := &bed{clients: shipped.Clients}
-	if b.load, err = startChild(loadRole, loadCore); err != nil {
+	b, err := newEmptyBed(shipped)
+	if err != nil {
 		return nil, err
 	}
 	algorithms := []string{hs256, es256, rs256}
@@ -122,11 +122,10 @@ func measureIdleToken() ([]row, error) {
 		return nil, err
 	}
 	defer shipped.kill()
-	load, err := startChild(loadRole, loadCore)
+	b, err := newEmptyBed(shipped)
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{clients: shipped.Clients, load: load}
 	signed, err := tokens.sign(hs256, silent)
 	if err != nil {
 		return nil, err
