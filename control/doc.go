@@ -23,17 +23,17 @@
 //
 // A SendStream (stream.go) has a goroutine more. It takes and begins sends, and ends with the
 // stream. The handler has the links of clients write, for all requests that have come
-// (gathering.go). Only while the handler sends a response, the goroutine does that itself. Sends
+// (burstqueue.go). Only while the handler sends a response, the goroutine does that itself. Sends
 // whose results are not due wait in a list (waitlist.List): the goroutine that finds out the last
 // outcome has the handler give the result. Forwarded calls wait alike, in a list of each lane
 // (control/mesh).
 //
 // # Locking
 //
-// Leaves, under which nothing is called but the port's budget: answers.mu and gathering.mu of a
-// SendStream, and the lock of its waitlist, maybe under the lock of a connection. gathering.turn is
-// held while links write, and all others are below it. The rest of the package is constant
-// after New. The port, the hub and gRPC lock for themselves.
+// Leaves, under which nothing is called but the port's budget: answers.mu and burstQueue.mu of a
+// SendStream, and the lock of its waitlist, maybe under the lock of a connection. burstQueue.turn
+// is held while links write, and all others are below it. The rest of the package is constant after
+// New. The port, the hub and gRPC lock for themselves.
 //
 // # Backpressure
 //

@@ -41,7 +41,7 @@ func (d *streamService) SendStream(
 		service: d, stream: stream, ctx: ctx,
 		from: originOf(ctx), answers: newAnswers(port.AccountOf(ctx)),
 	}
-	s.gathered.turn = make(chan struct{}, 1)
+	s.queue.turn = make(chan struct{}, 1)
 	s.awaited = waitlist.New[begun](s.answers.signalNews)
 	s.answers.beforeWait = s.flushAll
 	defer s.awaited.End()
@@ -61,7 +61,7 @@ func (d *streamService) SendStream(
 // hub leaves. The stream does not touch the hub once SendStream has returned.
 //
 // Outline: receiveSends, in a goroutine of its own, takes sends and begins them. sendReports, the
-// handler, has the clients' links write for those that have gathered (gathering), and sends the
+// handler, has the clients' links write for those that have gathered (burstQueue), and sends the
 // reports. While it is busy, sends and results gather for the next write and response. A list
 // awaits the results that are not due yet. receiveSends ends when the stream does, because gRPC's
 // Recv can't be called off otherwise.
@@ -74,21 +74,21 @@ type sendStream struct {
 	answers *answers
 	awaited *waitlist.List[begun] // the sends whose results are not due yet
 
-	// gathered has the sends that have begun and are not accepted, but those of filling.
-	gathered gathering
+	// queue has the sends that have begun and are not accepted, but those of filling.
+	queue burstQueue
 
 	// Owned by receiveSends.
 	last    int64 // the last sequence
 	filling burst // of the current request
-	// the sends and bytes of gathered, or more
-	gatheredSends, gatheredBytes int
+	// the sends and bytes of queue, or more
+	queuedSends, queuedBytes int
 
 	// Owned by sendReports.
 	told     int64 // the highest accepted
 	results  int   // of the last report with results
 	farewell bool  // the backend was told that the hub leaves
 
-	due []answer // guarded by gathered.turn; empty while that is free
+	due []answer // guarded by queue.turn; empty while that is free
 }
 
 // begun is a taken send that has begun, or failed with err. It is not accepted yet.
@@ -139,7 +139,7 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 			return false
 		}
 		if isFullBurst(
-			s.gatheredSends+len(s.filling.begun), s.gatheredBytes+s.filling.bytes,
+			s.queuedSends+len(s.filling.begun), s.queuedBytes+s.filling.bytes,
 		) {
 			s.passSends()
 		}
@@ -173,13 +173,13 @@ func (s *sendStream) passSends() {
 		return
 	}
 	var must bool
-	s.gatheredSends, s.gatheredBytes, must = s.gathered.addBurst(&s.filling)
+	s.queuedSends, s.queuedBytes, must = s.queue.addBurst(&s.filling)
 	if !must {
 		s.answers.signalNews()
 		return
 	}
 	s.flushSends()
-	s.gatheredSends, s.gatheredBytes = 0, 0
+	s.queuedSends, s.queuedBytes = 0, 0
 }
 
 // flushAll has all begun sends written, because the receiver is about to wait for room: they must
@@ -187,25 +187,25 @@ func (s *sendStream) passSends() {
 func (s *sendStream) flushAll() {
 	s.passSends()
 	s.flushSends()
-	s.gatheredSends, s.gatheredBytes = 0, 0
+	s.queuedSends, s.queuedBytes = 0, 0
 }
 
 // flushSends has the clients' links write for the sends that have gathered, and accepts these, with
 // the results that are due.
 func (s *sendStream) flushSends() {
-	g := &s.gathered
-	g.turn <- struct{}{}
-	defer func() { <-g.turn }()
-	g.takeBurst()
-	if len(g.taken.begun) == 0 {
+	q := &s.queue
+	q.turn <- struct{}{}
+	defer func() { <-q.turn }()
+	q.takeBurst()
+	if len(q.taken.begun) == 0 {
 		return
 	}
-	defer s.acceptSends(&g.taken) // also if a protocol panics
-	g.taken.links.Flush()
+	defer s.acceptSends(&q.taken) // also if a protocol panics
+	q.taken.links.Flush()
 }
 
 // acceptSends accepts the sends of a written burst, and empties it. The caller must hold
-// gathered.turn.
+// queue.turn.
 func (s *sendStream) acceptSends(of *burst) {
 	var late []begun
 	for _, b := range of.begun {
@@ -303,7 +303,7 @@ func (s *sendStream) sendReports() error {
 		}
 		clear(r.answers)
 		spare = r.answers
-		s.gathered.attendSends()
+		s.queue.attend()
 		select {
 		case <-s.answers.news:
 			s.awaitMore()
@@ -320,14 +320,14 @@ func (s *sendStream) sendReports() error {
 // that gather during the write are written too, but no more than once: results wait meanwhile.
 func (s *sendStream) flushAttended() {
 	s.flushSends()
-	if s.gathered.leaveSends(false) {
+	if s.queue.unattend(false) {
 		s.leaveSends()
 	}
 }
 
 // leaveSends has the gathered sends written, and leaves further sends to the receiver.
 func (s *sendStream) leaveSends() {
-	s.gathered.leaveSends(true)
+	s.queue.unattend(true)
 	s.flushSends()
 }
 
@@ -335,13 +335,13 @@ func (s *sendStream) leaveSends() {
 // many as had results in the last report: a backend that keeps sends under way replaces those that
 // have a result.
 func (s *sendStream) awaitMore() {
-	wait := s.gathered.worthWaiting(s.results)
+	wait := s.queue.worthWaiting(s.results)
 	if wait == 0 {
 		return
 	}
 	enough := time.NewTimer(wait)
 	defer enough.Stop()
-	for s.gathered.worthWaiting(s.results) > 0 {
+	for s.queue.worthWaiting(s.results) > 0 {
 		select {
 		case <-s.answers.news:
 		case <-enough.C:

@@ -43,7 +43,7 @@ func (b *burst) forgetSends() {
 	b.begun, b.bytes = b.begun[:0], 0
 }
 
-// gathering holds the burst of a stream that the sends of several requests share.
+// burstQueue holds the burst of a stream that the sends of several requests share.
 //
 // Problem: gRPC does not tell whether more requests wait, and Recv blocks if there is none. A send
 // must not wait for a request that may never come. But if each request were written before the
@@ -61,7 +61,7 @@ func (b *burst) forgetSends() {
 //   - While attended is set, the handler runs or has a token of answers.news, and it has the links
 //     write before it sends a response. Otherwise the receiver does that itself, because a backend
 //     that does not read blocks the handler.
-type gathering struct {
+type burstQueue struct {
 	// turn is a lock with room for a single holder. It is held while a burst is taken, written and
 	// accepted, and is taken before mu.
 	turn chan struct{}
@@ -75,48 +75,48 @@ type gathering struct {
 
 // addBurst moves the sends of b here. It returns how many sends, and bytes, wait here now. must
 // means that the caller must call flushSends: the handler will not, or the burst is full.
-func (g *gathering) addBurst(b *burst) (sends, bytes int, must bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting.appendBurst(b)
-	sends, bytes = len(g.waiting.begun), g.waiting.bytes
-	return sends, bytes, !g.attended || isFullBurst(sends, bytes)
+func (q *burstQueue) addBurst(b *burst) (sends, bytes int, must bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting.appendBurst(b)
+	sends, bytes = len(q.waiting.begun), q.waiting.bytes
+	return sends, bytes, !q.attended || isFullBurst(sends, bytes)
 }
 
 func isFullBurst(sends, bytes int) bool { return sends >= maxBurst || bytes >= maxBurstBytes }
 
 // takeBurst moves the sends that wait to taken. The caller must hold turn.
-func (g *gathering) takeBurst() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting, g.taken = g.taken, g.waiting
+func (q *burstQueue) takeBurst() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting, q.taken = q.taken, q.waiting
 }
 
-// attendSends makes the handler responsible for the sends that the receiver adds.
-func (g *gathering) attendSends() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.attended = true
+// attend makes the handler responsible for the sends that the receiver adds.
+func (q *burstQueue) attend() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.attended = true
 }
 
-// leaveSends makes the receiver responsible. Unless it must, it does so only if no send waits; it
+// unattend makes the receiver responsible. Unless it must, it does so only if no send waits; it
 // reports whether some wait.
-func (g *gathering) leaveSends(must bool) (some bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	some = len(g.waiting.begun) > 0
+func (q *burstQueue) unattend(must bool) (some bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	some = len(q.waiting.begun) > 0
 	if must || !some {
-		g.attended = false
+		q.attended = false
 	}
 	return some
 }
 
 // worthWaiting returns how long to wait for a burst of so many sends: 0 if they are here, or if too
 // few writes wait.
-func (g *gathering) worthWaiting(sends int) time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	writes, have := g.waiting.links.Writes(), len(g.waiting.begun)
+func (q *burstQueue) worthWaiting(sends int) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	writes, have := q.waiting.links.Writes(), len(q.waiting.begun)
 	if writes < manyWrites || have >= min(sends, maxBurst) {
 		return 0
 	}
