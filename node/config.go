@@ -53,8 +53,8 @@ type Config struct {
 	restarts restarts // of this process so far
 }
 
-// DefaultConfig returns the defaults: those of the packages, and budgets and a heap
-// floor that fit the memory limit of this process.
+// DefaultConfig returns the defaults: those of the packages, and budgets and a heap floor that fit
+// the memory limit of this process.
 func DefaultConfig() Config {
 	c := Config{Hub: hub.DefaultConfig(), Edge: edge.DefaultConfig(), Memory: limits.ReadMemory()}
 	c.Hub.ID = hub.NewID()

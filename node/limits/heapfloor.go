@@ -76,8 +76,9 @@ func (c *HeapConfig) describeFloor() string {
 // figures about memory.
 //
 // Rules: behind each collection GOGC is set anew, so that the next goal is the larger of the floor
-// and of what GOGC=100 allows. A heap above half of the floor is collected as without a floor.
-// GOMEMLIMIT comes before GOGC in the collector itself. A quiet hub has no floor.
+// and of what GOGC=100 allows, and at most what GOGC=400 allows. A heap above half of the floor is
+// collected as without a floor. GOMEMLIMIT comes before GOGC in the collector itself. A quiet hub
+// has no floor.
 //
 // Outline: the runtime calls a cleanup of an object that nothing leads to, soon after a collection
 // has found it. The object is among the smallest with a pointer, because the runtime looks through
