@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/edge/netpoll"
 	"github.com/connhub/connhub/hub/edge/wheel"
 )
 
@@ -25,12 +26,15 @@ import (
 type beat struct {
 	// Server.sinceStart when the token expires; 0: never; static before startServing
 	expires time.Duration
-	// owned by CheckLink: the value of Socket.Heard that stands for unread input; 0: none
+	// owned by CheckLink: the value of Socket.Heard that gets no more time; 0: none
 	lent  time.Duration
 	place wheel.Place // the wheel's
 }
 
 var _ wheel.Link = (*link)(nil)
+
+// lateBy is the delay of a check from which on the hub was late, not its client.
+const lateBy = 2 * wheel.Tick
 
 // farthest is longer than any link lives, and small enough to be added to a time.
 const farthest = 100 * 365 * 24 * time.Hour
@@ -77,6 +81,12 @@ func (l *link) checkSilence(now time.Duration) (again time.Duration) {
 		l.beat.lent = now
 		l.socket.NoteLife(now)
 		return now + c.PingInterval
+	case l.socket.Heard() != heard: // a reader took the input between the two looks
+		return now + wheel.Tick
+	// The hub was late, and its reader may have taken the input without having noted it yet.
+	case heard != l.beat.lent && now-pinged >= c.PongTimeout+lateBy:
+		l.beat.lent = heard
+		return now + netpoll.Reprieve
 	default:
 		l.Close(cause.PingTimeout.CloseStatus())
 		return now + c.PingInterval

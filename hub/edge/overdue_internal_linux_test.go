@@ -111,3 +111,43 @@ func TestInputThatIsNeverReadIsOneSignOfLife(t *testing.T) {
 	}
 	l.ending.limit.Stop()
 }
+
+// A reader that took a pong from the socket may not have noted it when a hub that was stopped looks
+// for it. Such a link gets a little time, once.
+func TestPongThatIsBeingReadCountsWhenTheHubWasLate(t *testing.T) {
+	const pinged, timeout = time.Hour, 5 * time.Second
+	at := func(now time.Duration) (l *link, again time.Duration) {
+		s := &Server{config: Config{
+			PingInterval: time.Second, PongTimeout: timeout, CloseTimeout: time.Minute,
+		}, metrics: unregisteredMetrics(), started: time.Now()}
+		l = &link{
+			server: s, protocol: &countedProtocol{framed: framing.WebSocket(nil)},
+			ending: ending{broken: true},
+		}
+		socketOf(t, l)
+		l.socket.NoteLife(pinged - 1)
+		l.pinged.Store(int64(pinged))
+		again = l.CheckLink(now)
+		if l.ending.limit != nil {
+			t.Cleanup(func() { l.ending.limit.Stop() })
+		}
+		return l, again
+	}
+	if l, _ := at(pinged + timeout); l.ending.how == nil {
+		t.Error("not closed by a hub that was in time")
+	}
+	late := pinged + timeout + lateBy
+	l, again := at(late)
+	if l.ending.how != nil || again != late+netpoll.Reprieve {
+		t.Fatalf("closed with %v, or checked at %v", l.ending.how, again)
+	}
+	l.socket.NoteLife(late)
+	if l.CheckLink(again); l.ending.how != nil {
+		t.Error("closed, though its pong was noted")
+	}
+	l, again = at(late)
+	if l.CheckLink(again); l.ending.how == nil {
+		t.Error("not closed, though nothing came")
+	}
+	l.ending.limit.Stop()
+}

@@ -157,39 +157,33 @@ func (w *Wheel) turnWheel(stop <-chan struct{}) {
 			return
 		case <-ticker.C:
 		}
-		for {
-			var more bool
-			if due, more = w.takeDue(due); !more {
-				break
-			}
-			w.checkLinks(due)
-			clear(due) // so that due does not keep ended links alive
-		}
+		due = w.takeDue(due)
+		w.checkLinks(due)
+		clear(due) // so that due does not keep ended links alive
 	}
 }
 
-// takeDue takes all places out of the next slot whose second has come. It returns false if there is
-// no such slot.
-func (w *Wheel) takeDue(due []*Place) ([]*Place, bool) {
+// takeDue takes all places out of the slots whose second has come: of several, if the wheel was
+// late. Otherwise a check that is put off could go into a slot that is late itself.
+func (w *Wheel) takeDue(due []*Place) []*Place {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	due = due[:0]
-	if w.second >= int(w.sinceStart()/Tick) {
-		return due, false
+	for now := int(w.sinceStart() / Tick); w.second < now; {
+		w.second++
+		slot := w.second % len(w.slots)
+		for p := w.slots[slot]; p != nil; {
+			next := p.next
+			p.next, p.previous, p.in = nil, nil, false
+			due = append(due, p)
+			p = next
+		}
+		w.slots[slot] = nil
 	}
-	w.second++
-	slot := w.second % len(w.slots)
-	for p := w.slots[slot]; p != nil; {
-		next := p.next
-		p.next, p.previous, p.in = nil, nil, false
-		due = append(due, p)
-		p = next
-	}
-	w.slots[slot] = nil
-	return due, true
+	return due
 }
 
-// checkLinks checks the links of a slot.
+// checkLinks checks the links of places, and puts the places back.
 func (w *Wheel) checkLinks(due []*Place) {
 	for _, p := range due {
 		again := p.link.CheckLink(w.sinceStart())
