@@ -58,6 +58,18 @@ func (s *stalled) fault(format string, args ...any) {
 	s.faults = append(s.faults, fmt.Sprintf(format, args...))
 }
 
+// reportFaults fails the test for what clients have seen, also if the test has ended early.
+func (s *stalled) reportFaults(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, fault := range s.faults {
+		if !s.givenUp.Load() {
+			t.Error(fault)
+		}
+	}
+}
+
 // isLate reports whether this machine has let so much of the limit go by, before the hubs are
 // stopped, that the limit itself may be the cause of what the clients see.
 func (s *stalled) isLate() bool { return time.Since(s.held) > s.limit/2 }
@@ -87,6 +99,7 @@ func outliveStop(t *testing.T, limit time.Duration) bool {
 			"--pong-timeout", limit.String(), "--handshake-timeout", limit.String(),
 			"--message-timeout", limit.String(), "--resume-window", limit.String()))
 	}
+	defer s.reportFaults(t)
 	for i, d := range doors {
 		for range stallCrowd {
 			s.stay(d.dial(t, s.hubs[i], "/ws", ""))
@@ -104,9 +117,6 @@ func outliveStop(t *testing.T, limit time.Duration) bool {
 		checkNobodyWasClosed(t, doors[i].name, p)
 	}
 	s.clients.Wait()
-	for _, fault := range s.faults {
-		t.Error(fault)
-	}
 	return true
 }
 
@@ -185,9 +195,13 @@ func limitForDials(t *testing.T) time.Duration {
 // waitForLinks waits until a hub has so many connections with a link.
 func waitForLinks(t *testing.T, p *bed.Process, connections int) {
 	t.Helper()
-	testkit.Eventually(t, fmt.Sprintf("the hub has %d links", connections), func() bool {
-		return p.Sum(t, "connhub_links") == connections
-	})
+	var links int
+	if !testkit.Holds(t, func() bool {
+		links = p.Sum(t, "connhub_links")
+		return links == connections
+	}) {
+		t.Fatalf("the hub has %d links; want %d", links, connections)
+	}
 }
 
 // dial connects a client until the test ends.
