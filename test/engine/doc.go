@@ -39,10 +39,12 @@
 //	Shapes       sends of the binary as callers have them: 1, 8 and 64 requests under way with a
 //	             send each, on one and on eight streams, from one and from eight connections, and
 //	             by Send. ShapesUnicast and ShapesForwarded are as Unicast and Forwarded, with
-//	             "empty" in the same shape. ShapesGroup is to 5,000; beside: the same sends in one
-//	             request
+//	             "empty" in the same shape, ShapesUnicast also with 16 sends in a request.
+//	             ShapesGroup is to 5,000; beside: the same sends in one request
 //	Rates        latency of unicasts of the binary that are due at a fixed rate (open loop), from
 //	             when a send was due; and of 64 requests under way (closed loop), with their rate
+//	HeapFloor    unicast of the binary in rounds that are long enough for the collector; beside: a
+//	             binary with the floor of Go's collector itself
 //	Broadcast    a message to everyone over three hubs; beside: to as many at the called hub
 //
 // Life: for each run a test starts this program again in the role "hub". It has hub, edge and

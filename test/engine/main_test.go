@@ -74,6 +74,7 @@ var figures = map[string]func() ([]row, error){
 	"TestShapesGroup":     measureShapesGroup,
 	"TestShapesForwarded": measureShapesForwarded,
 	"TestRates":           measureRates,
+	"TestHeapFloor":       measureHeapFloor,
 }
 
 func TestFanout(t *testing.T)        { measure(t, "fan-out of 128 bytes to 5,000") }
@@ -104,6 +105,7 @@ func TestShapesUnicast(t *testing.T)   { measureShipped(t, "a send a request, to
 func TestShapesGroup(t *testing.T)     { measureShipped(t, "a send a request, to 5,000") }
 func TestShapesForwarded(t *testing.T) { measureShipped(t, "a send a request, to another hub") }
 func TestRates(t *testing.T)           { measureShipped(t, "from a due send to its client") }
+func TestHeapFloor(t *testing.T)       { measureShipped(t, "with a heap floor / Go's own floor") }
 
 // measure runs the figure of this test as often as asked, and prints its table.
 func measure(t *testing.T, title string) {

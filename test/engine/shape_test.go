@@ -21,14 +21,14 @@ const (
 	togetherTarget = 1.25
 )
 
-// shape is a way in which callers call. Each request has a single send.
+// shape is a way in which callers call.
 type shape struct {
 	name string
 	call call // without address, target and count
 }
 
-// shapes returns all shapes: 1, 8 and 64 requests under way, on one and on eight streams, from one
-// and from eight connections, and by calls of Send.
+// shapes returns all shapes with a single send in a request: 1, 8 and 64 requests under way, on one
+// and on eight streams, from one and from eight connections, and by calls of Send.
 func shapes() (all []shape) {
 	for _, underWay := range []int{1, burst, crowded} {
 		add := func(name string, c call) {
@@ -50,6 +50,19 @@ func shapes() (all []shape) {
 	return all
 }
 
+// collected returns the shapes of a backend that collects sends: 64 sends under way, and as many
+// requests.
+func collected() (all []shape) {
+	const sends = 16
+	for _, underWay := range []int{crowded / sends, crowded} {
+		all = append(all, shape{
+			fmt.Sprintf("%d under way, 16 sends in each", underWay),
+			call{Batch: sends, InFlight: underWay},
+		})
+	}
+	return all
+}
+
 // unicasts returns the sends of a round to users through an address.
 func (s *shape) unicasts(address string) way {
 	w := way{name: s.name, call: s.call, target: streamTarget}
@@ -60,12 +73,12 @@ func (s *shape) unicasts(address string) way {
 	return w
 }
 
-// measureShapesUnicast measures the same as measureBinaryUnicast in each shape. The calls to the
-// handler that only answers have the same shape.
+// measureShapesUnicast measures the same as measureBinaryUnicast in each shape, and in those of a
+// backend that collects sends. The calls to the handler that only answers have the same shape.
 func measureShapesUnicast() ([]row, error) {
 	return besideAnswers(func(b *bed, answers string, clock func() time.Duration) ([]row, error) {
 		var ways []way
-		for _, s := range shapes() {
+		for _, s := range append(shapes(), collected()...) {
 			ways = append(ways, s.unicasts(b.backends))
 		}
 		return b.unicastsBy(ways, answers, clock)
