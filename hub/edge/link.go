@@ -83,7 +83,7 @@ func (l *link) Prefetch(step int) {
 	switch step {
 	case 0:
 		prefetch.Line(unsafe.Pointer(l))
-		prefetch.Line(unsafe.Pointer(&l.connection))
+		prefetch.Line(unsafe.Add(unsafe.Pointer(l), unsafe.Offsetof(l.connection)))
 	case 1:
 		l.connection.Prefetch(0)
 		l.socket.Prefetch()

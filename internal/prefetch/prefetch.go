@@ -9,6 +9,9 @@ import "unsafe"
 // reads nothing, changes nothing, and takes any address. It is for loops over thousands of things
 // that the loop would wait for otherwise, each in turn.
 //
+// p must be the pointer itself, or unsafe.Add to it. For the address of a field, &x.f, Go checks x:
+// it reads the memory at x, and waits for the line that Line was to fetch.
+//
 //go:noescape
 func Line(p unsafe.Pointer)
 

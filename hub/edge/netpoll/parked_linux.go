@@ -378,8 +378,8 @@ func (p *parked) discardInput() error {
 }
 
 func (p *parked) prefetchState() {
-	prefetch.Line(unsafe.Pointer(&p.fd))
-	prefetch.Line(unsafe.Pointer(&p.full))
+	prefetch.Line(unsafe.Pointer(p))
+	prefetch.Line(unsafe.Add(unsafe.Pointer(p), unsafe.Offsetof(p.closed)))
 }
 
 func (p *parked) tryWriteLocked(b []byte) (int, error) {
