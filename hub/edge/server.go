@@ -130,8 +130,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
-	s.lobby.DropIdle() // or net/http would wait for them
-	s.line.cutAll()    // a handshake that ends now leads to no link
+	s.line.cutAll() // a handshake that ends now leads to no link
+	defer s.lobby.DropIdle()()
 
 	err := s.http.Shutdown(ctx)
 	if err != nil {

@@ -40,8 +40,8 @@
 //
 // # Goroutines
 //
-// The lobby starts no goroutine except in WaitInLine, which waits for its end. Accept runs on the
-// goroutine that serves the port.
+// WaitInLine starts a goroutine and waits for its end. DropIdle starts a goroutine, which ends when
+// the caller stops it. Accept runs on the goroutine that serves the port.
 //
 // # Locking
 //

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/connhub/connhub/hub/edge/lobby"
 )
 
 // unread is a connection with input that the hub has not read. It counts the looks into its socket.
@@ -36,18 +38,25 @@ func (s *countedSocket) Control(f func(uintptr)) error {
 func (*countedSocket) Read(func(uintptr) bool) error  { return errors.ErrUnsupported }
 func (*countedSocket) Write(func(uintptr) bool) error { return errors.ErrUnsupported }
 
-func TestTheHubLooksIntoEachSocketOnceInItsPatience(t *testing.T) {
+// newCountedSocket returns a socket with bytes that are never read.
+func newCountedSocket(t *testing.T) *countedSocket {
+	t.Helper()
 	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _, _ = syscall.Close(ends[0]), syscall.Close(ends[1]) }()
+	t.Cleanup(func() { _, _ = syscall.Close(ends[0]), syscall.Close(ends[1]) })
 	if _, err := syscall.Write(ends[1], []byte("GET")); err != nil {
 		t.Fatal(err)
 	}
+	return &countedSocket{fd: ends[0]}
+}
+
+func TestTheHubLooksIntoEachSocketOnceInItsPatience(t *testing.T) {
+	socket := newCountedSocket(t)
 	synctest.Test(t, func(t *testing.T) {
 		const most, patiences = 50, 10
-		inner, socket := newMemory(), &countedSocket{fd: ends[0]}
+		inner := newMemory()
 		door := newLobby(t, most, t.Output()).Listener(inner)
 		for range most {
 			hub, client := net.Pipe()
@@ -70,5 +79,46 @@ func TestTheHubLooksIntoEachSocketOnceInItsPatience(t *testing.T) {
 		}
 		_ = door.Close()
 		<-ended
+	})
+}
+
+// A hub that shuts down reads the bytes that have come, and waits for no further bytes.
+func TestDropIdleGivesTheHubAPatienceToReadWhatHasCome(t *testing.T) {
+	socket := newCountedSocket(t)
+	synctest.Test(t, func(t *testing.T) {
+		inner := newMemory()
+		l := newLobby(t, 4, t.Output())
+		door := l.Listener(inner)
+		defer func() { _ = door.Close() }()
+		accept := func() *lobby.Stranger {
+			conn, err := door.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l.Find(conn)
+		}
+		hub, unheard := net.Pipe()
+		inner.arrivals <- &unread{guest{hub, "192.0.2.1"}, socket}
+		accept()
+		silent := inner.arrive("192.0.2.1")
+		accept()
+		served := inner.arrive("192.0.2.1")
+		working := accept()
+		working.Serve()
+
+		stop := l.DropIdle()
+		if !isClosed(silent) || isClosed(unheard) || isClosed(served) {
+			t.Error("at first only the silent stranger is dropped")
+		}
+		time.Sleep(patience)
+		if !isClosed(unheard) || isClosed(served) {
+			t.Error("after a patience the stranger that is served alone is left")
+		}
+		working.Wait()
+		time.Sleep(patience)
+		if !isClosed(served) {
+			t.Error("a stranger that keeps the hub waiting later is left")
+		}
+		stop()
 	})
 }

@@ -397,12 +397,32 @@ func (l *Lobby) hasRivalLocked(from netip.Addr) bool {
 	return false
 }
 
-// DropIdle drops all strangers that keep the hub waiting and have not been answered, unless the hub
-// has bytes of theirs to read. A stranger that was answered ends by itself.
-func (l *Lobby) DropIdle() {
-	l.dropStrangers(func(s *Stranger) bool {
-		return s.state == waiting && !s.answered && !hasInput(s.conn)
+// DropIdle drops the strangers that keep the hub waiting and have not been answered, until stop is
+// called. A stranger that was answered ends by itself. At first DropIdle spares strangers with
+// bytes that the hub has not read: they may be the rest of a request, and the hub answers it. A
+// Config.Patience later it drops them too, because a record of TLS, for instance, may have no
+// request in it.
+func (l *Lobby) DropIdle() (stop func()) {
+	isIdle := func(s *Stranger) bool { return s.state == waiting && !s.answered }
+	l.dropStrangers(func(s *Stranger) bool { return isIdle(s) && !hasInput(s.conn) })
+	ended := make(chan struct{})
+	var dropping sync.WaitGroup
+	dropping.Go(func() {
+		again := time.NewTicker(l.config.Patience)
+		defer again.Stop()
+		for {
+			select {
+			case <-again.C:
+				l.dropStrangers(isIdle)
+			case <-ended:
+				return
+			}
+		}
 	})
+	return func() {
+		close(ended)
+		dropping.Wait()
+	}
 }
 
 // DropAll drops all strangers.
