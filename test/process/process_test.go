@@ -34,7 +34,7 @@ const secondSignalAfter = time.Second
 // the 4 MiB of the socket of the hub (tcp_wmem).
 const narrowFill = 8
 
-// dialNarrow is dialClient for a client that does not read for now: its kernel keeps little for it,
+// dialNarrow connects a client that does not read for now: its kernel keeps little for it,
 // so that it has little to read when it does.
 func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 	t.Helper()
