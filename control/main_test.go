@@ -233,10 +233,12 @@ type client struct {
 
 	// gate holds each write until it gives a token; nil: writes take no time.
 	gate <-chan struct{}
+	// turn is the lock of batch, which a write holds: a bubble waits for no mutex.
+	turn  chan struct{}
+	batch hub.Batch
 
 	mu      sync.Mutex
 	stalled bool
-	batch   hub.Batch
 	wire    strings.Builder
 	writes  int
 	closed  []cause.CloseStatus
@@ -255,7 +257,7 @@ func (f *fixture) attachAs(t testing.TB, p hub.Protocol, a hub.Admission) *clien
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &client{Connection: connection}
+	return &client{Connection: connection, turn: make(chan struct{}, 1)}
 }
 
 func (f *fixture) connect(t testing.TB, p hub.Protocol, user string, groups ...string) *client {
@@ -271,16 +273,28 @@ func (*client) Prefetch(int) {}
 func (*client) Stirs() bool  { return false }
 
 func (c *client) Flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for !c.stalled && c.Take(c, &c.batch, 1<<16) {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	for !c.isStalled() && c.Take(c, &c.batch, 1<<16) {
 		if c.gate != nil {
 			<-c.gate
 		}
-		c.wire.Write(c.batch.Bytes)
-		c.writes++
+		c.writeBatch()
 		c.Written(c, c.batch.Units(len(c.batch.Bytes)))
 	}
+}
+
+func (c *client) writeBatch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wire.Write(c.batch.Bytes)
+	c.writes++
+}
+
+func (c *client) isStalled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stalled
 }
 
 func (c *client) Close(how cause.CloseStatus) {

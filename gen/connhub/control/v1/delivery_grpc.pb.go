@@ -52,8 +52,10 @@ type DeliveryServiceClient interface {
 	//     cases nothing was sent.
 	//   - UNAVAILABLE (HUBS_UNREACHABLE): only with require_all_hubs.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
-	// SendStream sends many messages over a stream. It costs less than as many calls of Send, and
-	// keeps their order without waiting for receipts.
+	// SendStream sends many messages over a stream, and keeps their order without waiting for
+	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write, up
+	// to 64 sends or 256 KiB of them. So a stream with up to 64 sends under way causes no more writes
+	// to clients than as many overlapping calls of Send.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
@@ -149,8 +151,10 @@ type DeliveryServiceServer interface {
 	//     cases nothing was sent.
 	//   - UNAVAILABLE (HUBS_UNREACHABLE): only with require_all_hubs.
 	Send(context.Context, *SendRequest) (*SendResponse, error)
-	// SendStream sends many messages over a stream. It costs less than as many calls of Send, and
-	// keeps their order without waiting for receipts.
+	// SendStream sends many messages over a stream, and keeps their order without waiting for
+	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write, up
+	// to 64 sends or 256 KiB of them. So a stream with up to 64 sends under way causes no more writes
+	// to clients than as many overlapping calls of Send.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
