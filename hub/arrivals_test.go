@@ -6,8 +6,8 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// Behind one address, a user or a namespace with many connections that wait for their clients goes
-// before those with one.
+// Behind an address, a user or a namespace with many connections that wait for their clients goes
+// before those with a single connection.
 func TestAnAddressFullOfOneUsersDetachedCostsNobodyElse(t *testing.T) {
 	h := newHub(t, func(c *Config) { c.DetachedPerUser, c.DetachedPerAddress = 50, 20 })
 	quiet := connectAs(t, h, numbered{}, "quiet")

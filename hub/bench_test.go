@@ -9,8 +9,8 @@ import (
 	"github.com/connhub/connhub/internal/fairshare"
 )
 
-// discard is a link whose wire takes everything at once and remembers nothing. It has no lock: one
-// goroutine at a time.
+// discard is a link whose wire takes everything at once and remembers nothing. It has no lock: only
+// a single goroutine may use it.
 type discard struct {
 	connection *Connection
 	batch      Batch
@@ -65,8 +65,8 @@ func perDelivery(b *testing.B, deliveries int) {
 	)
 }
 
-// BenchmarkFanout is our own share of one delivery in a fan-out: match, push, take, written. What
-// it allocates is the send's, not the delivery's.
+// BenchmarkFanout is our own share of a delivery in a fan-out: match, push, take, written. Its
+// allocations are the send's, not the delivery's.
 func BenchmarkFanout(b *testing.B) {
 	for _, p := range []Protocol{bare{}, routed{}, numbered{}} {
 		for _, connections := range []int{1, 1000, 5000} {
@@ -92,7 +92,7 @@ func BenchmarkFanout(b *testing.B) {
 	}
 }
 
-// BenchmarkUnicast is our own share of a send to one user among 1,000.
+// BenchmarkUnicast is our own share of a send to a user among 1,000.
 func BenchmarkUnicast(b *testing.B) {
 	h, _ := benchmarkHub(b, bare{}, 1000)
 	for b.Loop() {
@@ -103,8 +103,8 @@ func BenchmarkUnicast(b *testing.B) {
 	}
 }
 
-// BenchmarkMatch is finding 5,000 connections: in a group, in it but for one of them, and in two
-// groups that have them all.
+// BenchmarkMatch finds 5,000 connections: in a group, in it with a user excluded, and in two groups
+// that have them all.
 func BenchmarkMatch(b *testing.B) {
 	const connections = 5000
 	h, all := benchmarkHub(b, bare{}, connections)
@@ -133,7 +133,7 @@ func BenchmarkMatch(b *testing.B) {
 	}
 }
 
-// BenchmarkOutbox is one message through an outbox: alone, and behind a hundred others, each of
+// BenchmarkOutbox brings a message through an outbox: alone, and behind a hundred others, each of
 // them kept until the client confirms it.
 func BenchmarkOutbox(b *testing.B) {
 	e := &Envelope{Message: text("hi"), shared: []byte("hi")}
@@ -179,7 +179,7 @@ func BenchmarkOverflow(b *testing.B) {
 	}
 }
 
-// BenchmarkJoinLeave is one membership coming and going, in a group of 100,000.
+// BenchmarkJoinLeave ends and begins a membership in a group of 100,000.
 func BenchmarkJoinLeave(b *testing.B) {
 	_, all := benchmarkHub(b, bare{}, 100_000)
 	for i := 0; b.Loop(); i++ {
@@ -191,7 +191,7 @@ func BenchmarkJoinLeave(b *testing.B) {
 	}
 }
 
-// BenchmarkManyGroups is one membership coming and going, among a million groups of two.
+// BenchmarkManyGroups ends and begins a membership among a million groups of two.
 func BenchmarkManyGroups(b *testing.B) {
 	const groups, groupsEach = 1_000_000, 100
 	_, all := benchmarkHub(b, bare{}, 2*groups/groupsEach)
@@ -213,7 +213,7 @@ func BenchmarkManyGroups(b *testing.B) {
 	}
 }
 
-// BenchmarkAttachClose is one connection coming and going among 15,000, in two groups.
+// BenchmarkAttachClose attaches and closes a connection among 15,000, in two groups.
 func BenchmarkAttachClose(b *testing.B) {
 	h, _ := benchmarkHub(b, bare{}, 15_000)
 	for b.Loop() {
@@ -231,8 +231,8 @@ func BenchmarkAttachClose(b *testing.B) {
 	}
 }
 
-// BenchmarkReclaim is one run of what closes connections when a budget is over its bound: it looks
-// at all of them.
+// BenchmarkReclaim is a run of reclaim, which closes connections when a budget is over its bound.
+// It looks at all of them.
 func BenchmarkReclaim(b *testing.B) {
 	const connections = 100_000
 	for b.Loop() {

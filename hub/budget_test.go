@@ -20,7 +20,7 @@ func closedOf(clients []*client) (n int) {
 }
 
 // TestBudgetSparesTheAttachedWhileTheDetachedHoldMost, also where the first of the detached hold
-// nothing but what a whole group holds, and whether or not links take their time to end.
+// only messages that a whole group holds, and whether or not links take their time to end.
 func TestBudgetSparesTheAttachedWhileTheDetachedHoldMost(t *testing.T) {
 	for _, lingers := range []bool{false, true} {
 		t.Run(fmt.Sprint("lingering ", lingers), func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestANamespaceOverItsBudgetClosesNobodyElsewhere(t *testing.T) {
 func TestManyWhoShareSmallMessagesPayForThem(t *testing.T) {
 	const crowd, most = 700, 3 << 19 // 2 KB for each client
 	h := newHub(t)
-	// Below what Validate allows: else the test takes millions of messages.
+	// Below the least that Validate allows: else the test takes millions of messages.
 	h.config.HeldBytes, h.config.NamespaceHeldBytes = most, most
 	var innocent, sharing []*client
 	for i := range 50 {
@@ -148,7 +148,7 @@ func TestManyWhoShareSmallMessagesPayForThem(t *testing.T) {
 	}
 }
 
-// After a search for holders that frees nothing, the next one comes with an eighth of the budget.
+// A search for holders that frees nothing is not repeated before an eighth of the budget has come.
 func TestASearchForHoldersInVainIsNotRepeatedAtOnce(t *testing.T) {
 	const most = 800
 	var h held
@@ -180,8 +180,9 @@ func TestASearchForHoldersInVainIsNotRepeatedAtOnce(t *testing.T) {
 	want("over again", 1)
 }
 
-// What outboxes take for themselves is in the budgets: of a small message for many it is the most.
-// It is given back when the clients confirm, also where some messages stay, and when they leave.
+// The lists of outboxes are in the budgets: a small message for many takes more memory for its
+// entries in them than for itself. The memory is given back when the clients confirm, also where
+// some messages stay, and when the clients leave.
 func TestWhatListsOfOutboxesTakeIsHeld(t *testing.T) {
 	const clients = 100
 	messages := 5000

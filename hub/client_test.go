@@ -37,7 +37,7 @@ func revoked(p permission.Permission) permission.Grant {
 	return permission.Grant{Permission: p, Revoked: true}
 }
 
-// joining and sendingTo are the permissions for one group, or for any group if it is empty.
+// joining and sendingTo return the permission for a group, or for any group if it is empty.
 func joining(group string) permission.Permission {
 	return permission.Permission{Action: permission.JoinGroup, Group: group}
 }

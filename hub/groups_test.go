@@ -76,7 +76,7 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 				if _, err := c.joinGroup("g"); err != nil {
 					t.Error(err)
 				}
-				if i%16 == 0 { // one that comes and goes whole
+				if i%16 == 0 { // a whole connection comes and goes
 					passing.join(t, h, senders*each)
 				}
 			}
@@ -125,7 +125,7 @@ func TestMembersThatStayGetEachMessageOnce(t *testing.T) {
 	}
 }
 
-// passers are connections that come in the storm; each leaves when the next one comes.
+// passers are connections that come in the storm; each leaves when the next comes.
 type passers struct {
 	mu    sync.Mutex
 	links []*tallying
@@ -332,7 +332,7 @@ func TestAListingMeetsWhatStaysExactlyOnce(t *testing.T) {
 		}
 		for name := range got {
 			if want[name] == 0 {
-				delete(got, name) // one of those that came and went
+				delete(got, name) // it came and went during the listing
 			}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

@@ -13,7 +13,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// heldBytes is what both budgets say that is held, which must be the same here.
+// heldBytes returns the bytes held by both budgets, which must be the same here.
 func heldBytes(t *testing.T, h *Hub) int64 {
 	t.Helper()
 	total := h.holdings.total.bytes.Load()
@@ -71,8 +71,8 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	want("closed", 0)
 }
 
-// Over a budget the largest tails go first. Of two that are equal the detached one goes first.
-// Others, and what they hold, stay.
+// Over a budget the largest tails go first. Of two equal tails the detached client's goes first.
+// The others stay with their messages.
 func TestBudgetClosesThoseWhoHoldMostAndAmongEqualsTheDetachedFirst(t *testing.T) {
 	const unit = 100_000
 	for name, config := range map[string]func(*Config){
@@ -195,7 +195,7 @@ func TestRepliesThatWaitCountInTheBudgets(t *testing.T) {
 	}
 }
 
-// packed is numbered, and sends much less than what it holds.
+// packed is numbered, and sends fewer bytes than it holds.
 type packed struct{ numbered }
 
 func (packed) Encode(*Message, Route) []byte { return []byte("packed") }
@@ -281,7 +281,7 @@ func TestUsersAndAddressesHaveSomeDetachedConnectionsOnly(t *testing.T) {
 		want("three of a user", "[0]")
 		lose("bob")
 		want("three of an address", "[0]")
-		lose("") // of nobody, but from there
+		lose("") // of no user, but from there
 		want("four of an address", "[0 1]")
 		all[2].bind(t)
 		lose("cat")

@@ -137,7 +137,7 @@ func (l *memory) stall(on bool) {
 	l.Flush()
 }
 
-// frames is what the client has got.
+// frames returns the frames that the client has got.
 func (l *memory) frames() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -280,7 +280,7 @@ func (l *memory) token(t testing.TB) string {
 	return token
 }
 
-// numberedFrames returns what came after the greeting: one "sequence route:payload" a message.
+// numberedFrames returns the messages after the greeting, each as "sequence route:payload".
 func (l *memory) numberedFrames(t testing.TB) []string {
 	t.Helper()
 	frames := l.frames()[1:]
@@ -360,7 +360,7 @@ func TestUsersWithFewConnectionsFillTheHub(t *testing.T) {
 	}
 }
 
-// Clients without a user are one user at each address: what is left of a nearly full hub is for
+// Clients without a user are one user at each address: the last room of a nearly full hub is for
 // others.
 func TestClientsWithoutAUserShareTheConnectionsOfOneAtAnAddress(t *testing.T) {
 	const most, reserved = 320, 320 / reservedShare

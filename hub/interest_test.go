@@ -21,7 +21,7 @@ type references struct {
 	mu     sync.Mutex
 	counts map[Key]int
 	held   chan struct{}
-	asked  []Key // what the last ThenInForce was for
+	asked  []Key // the keys of the last ThenInForce
 }
 
 var _ Interest = (*references)(nil)
@@ -73,7 +73,7 @@ func (r *references) snapshot() map[Key]int {
 	return maps.Clone(r.counts)
 }
 
-// wanted is what the references must come to.
+// wanted returns the references that there must be.
 func wanted(open map[*client]bool) map[Key]int {
 	want := make(map[Key]int)
 	for c := range open {
@@ -163,7 +163,7 @@ func TestAttachAndJoinReturnWhenTheirKeysAreInForce(t *testing.T) {
 
 		refs.held = make(chan struct{})
 		target := &Target{Users: []string{"ann"}}
-		// it waits for what another call has added, too
+		// it waits for keys that another call has added, too
 		for _, groups := range [][]string{{"blue"}, {"blue", "blue"}} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			if _, err := h.Join(ctx, DefaultNamespace, target, groups); !errors.Is(

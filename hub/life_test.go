@@ -141,7 +141,7 @@ func TestTimeEndsWhatNobodyComesBackTo(t *testing.T) {
 	})
 }
 
-// What a client confirmed in time may wait to be read when the time is over.
+// An ack that a client sent in time may wait to be read when the time is over.
 func TestAckThatHasArrivedCountsWhenItsTimeIsOver(t *testing.T) {
 	for _, confirms := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -354,7 +354,7 @@ func TestWhatALinkTookIsCountedByWhatItWrites(t *testing.T) {
 	if c.Take(l, &Batch{}, 12) {
 		t.Error("a link gets more after a close that is not orderly")
 	}
-	c.Written(l, 1) // the second one is cut short
+	c.Written(l, 1) // the second message is cut short
 	c.Unbind(l, cause.Slow.CloseStatus())
 	for i, want := range []int{1, 0, 0} {
 		if r := sent[i].Receipt(); r.Written != want || sum(t, r) != 1-want {

@@ -14,17 +14,17 @@ import (
 )
 
 // The memory that package hub keeps, in bytes of heap after a collection. The bounds are 1.25 times
-// what was measured (Go 1.26, 64 bits) when they were set, 782, 71 and 104: a change that goes
-// beyond one shows here, and has to be worth it.
+// the figures measured (Go 1.26, 64 bits) when they were set, 782, 71 and 104: a change that goes
+// beyond a bound shows here, and has to be worth it.
 const (
-	// idleBytes is one idle plain connection with a user and a remote address of 16 bytes, in a
-	// group of its own with a name of 16 bytes and in one that all are in; ids and names included,
-	// the link not.
+	// idleBytes is an idle plain connection with a user and a remote address of 16 bytes. It is in
+	// a group of its own with a name of 16 bytes, and in a group that all are in. Ids and names are
+	// included, the link not.
 	idleBytes = 978
-	// sharedBytes is one membership in a group of thousands, its name of 16 bytes told anew each
+	// sharedBytes is a membership in a group of thousands, its name of 16 bytes told anew each
 	// time.
 	sharedBytes = 89
-	// pairBytes is one membership in a group of two, half of the group's own share and name
+	// pairBytes is a membership in a group of two, half of the group's own share and name
 	// included.
 	pairBytes = 130
 )
@@ -47,10 +47,10 @@ func (l *quiet) Flush() {
 
 func (l *quiet) Close(how cause.CloseStatus) { l.connection.Unbind(l, how) }
 
-// heapInUse is what is in use after a collection.
+// heapInUse returns the bytes in use after a collection.
 func heapInUse() int64 {
 	runtime.GC()
-	runtime.GC() // what the first one found in pools
+	runtime.GC() // for the objects that the first collection found in pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
@@ -91,7 +91,7 @@ func quietConnection(t testing.TB, h *Hub, i int, groups ...string) *Connection 
 	return c
 }
 
-// within reports what was measured, and fails if it is over its bound.
+// within reports the measured bytes, and fails if they are over their bound.
 func within(t *testing.T, what string, bytes, bound int64) {
 	t.Helper()
 	t.Logf("%s: %d bytes", what, bytes)
@@ -168,7 +168,7 @@ func TestAMembershipTakesLittle(t *testing.T) {
 	runtime.KeepAlive(all)
 }
 
-// A request id takes most where its namespace, with the longest name, has no other.
+// A request id takes most where it is the only id of its namespace, which has the longest name.
 func TestARequestIDTakesNoMoreThanIsSaid(t *testing.T) {
 	ids := 50_000
 	if testkit.RaceEnabled {

@@ -30,7 +30,7 @@ type model struct {
 	tail     []*modelMessage // numbered and not acked
 	sent     int             // of tail: given to the link that is there now
 	sequence int
-	got      []string // what the present link carried
+	got      []string // frames that the present link carried
 	all      []*modelMessage
 }
 
@@ -66,7 +66,7 @@ func (m *model) push(text, key string, policy overflow.Policy, expires time.Time
 		panic("a closed connection matches nothing")
 	}
 	if !fits() {
-		m.flush() // what has expired goes as that, not as what the policy makes of it
+		m.flush() // an expired message counts as expired, and the policy does not see it
 	}
 	if policy == overflow.Conflate {
 		if i := slices.IndexFunc(m.queue, func(q *modelMessage) bool {
@@ -112,7 +112,7 @@ func (m *model) close() {
 	m.tail = nil
 }
 
-// flush is what an unstalled link does.
+// flush does the work of a link that is not stalled.
 func (m *model) flush() {
 	for m.phase == PhaseAttached && !m.stalled {
 		if m.sent < len(m.tail) {
@@ -156,7 +156,7 @@ func (m *model) flush() {
 // stuck is when a client that has a link now has confirmed nothing for too long.
 func (m *model) stuck() time.Time {
 	late := m.full.Add(DefaultConfig().AckTimeout)
-	last := late.Add(DefaultConfig().ResumeWindow + 5*time.Second) // whatever it does
+	last := late.Add(DefaultConfig().ResumeWindow + 5*time.Second) // in every case
 	switch back := time.Now().Add(5 * time.Second); {
 	case back.Before(late):
 		return late
@@ -192,7 +192,7 @@ func (m *model) ack(sequence int) {
 	m.flush()
 }
 
-// lose is the end of the link, resume another one.
+// lose ends the link, resume begins a new link.
 func (m *model) lose() {
 	m.phase, m.ends = PhaseDetached, time.Now().Add(DefaultConfig().ResumeWindow)
 }
@@ -212,7 +212,7 @@ func (m *model) pass() {
 	}
 }
 
-// receipts adds up what became of every message.
+// receipts counts the messages by their fate.
 func (m *model) receipts() map[string]int {
 	fates := map[string]int{}
 	for _, e := range m.all {
@@ -250,9 +250,9 @@ func receipts(t testing.TB, all []*Delivery) map[string]int {
 	return fates
 }
 
-// TestAConnectionDoesWhatTheModelDoes drives one connection and the model through the same random
+// TestAConnectionDoesWhatTheModelDoes drives a connection and the model through the same random
 // life: sends under every policy, with ttl and keys, stalls, time, and for the numbered protocol
-// acks (forged ones too), lost links, resumes, takeovers, greetings that never arrive, and the end
+// acks (forged acks too), lost links, resumes, takeovers, greetings that never arrive, and the end
 // of patience.
 func TestAConnectionDoesWhatTheModelDoes(t *testing.T) {
 	for _, protocol := range []Protocol{routed{}, numbered{}} {
@@ -264,12 +264,12 @@ func TestAConnectionDoesWhatTheModelDoes(t *testing.T) {
 	}
 }
 
-// broken is what a check in a bubble panics with.
+// broken is the value with which a check in a bubble panics.
 type broken string
 
 // bubble runs f in a synctest bubble inside a rapid check. rapid ends a run by a panic, which has
-// to leave the bubble, and tells failures apart by where they come from: one that was found is
-// raised here, anything else (rapid asking for a shorter run) goes on as it is.
+// to leave the bubble, and tells failures apart by where they come from: a failure that was found
+// is raised here, anything else (rapid asking for a shorter run) goes on as it is.
 func bubble(t *testing.T, rt *rapid.T, f func(*testing.T)) {
 	var end any
 	synctest.Test(t, func(t *testing.T) {
@@ -301,7 +301,7 @@ func live(t *testing.T, rt *rapid.T, protocol Protocol) {
 		Bytes:    rapid.Int64Range(20, 200).Draw(rt, "window bytes"),
 	}
 	h := newHub(t)
-	// below what Validate allows: small is where it gets tight
+	// below the least that Validate allows: small is where it gets tight
 	h.config.Outbox, h.config.Window = bounds, window
 	c := connectAs(t, h, protocol, "ann", "g")
 	asks := rapid.Bool().Draw(rt, "asks")

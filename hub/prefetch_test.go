@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// What a delivery looks at lies in the bytes that are fetched for it. A field that moves out of
-// them costs a line from memory each.
+// The fields that a delivery reads lie in the bytes that are fetched for it. Each field that moves
+// out of them costs a line from memory.
 func TestHotFieldsOfAConnectionLieTogether(t *testing.T) {
 	var c Connection
 	for name, end := range map[string]uintptr{

@@ -12,14 +12,14 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// holdingClient is a client of the property test below, and what it holds.
+// holdingClient is a client of the property test below, and the messages that it holds.
 type holdingClient struct {
 	*client
 	holder   sharetest.Holder
 	messages int // none of them is confirmed
 }
 
-// listOf is what the list of an outbox takes that some messages have come into, and none has left.
+// listOf returns the bytes that an outbox's list takes after so many messages came and none left.
 func listOf(messages int) int64 {
 	var list []*Envelope
 	for range messages {
@@ -40,8 +40,8 @@ func (p *payers) Applied(c *Connection, op Op) {
 	}
 }
 
-// Whatever sequence of holds fills the budgets, they hold afterwards, and each connection that was
-// closed for them was among the largest at each level, by a dumb count of the bytes.
+// After any sequence of holds the budgets are within their bounds. Each connection that was closed
+// for them was among the largest at each level, by a dumb count of the bytes.
 func TestBudgetsCloseTheLargestWhateverFillsThem(t *testing.T) {
 	testkit.SetChecksUnderRace(t, 10)
 	rapid.Check(t, func(t *rapid.T) {

@@ -125,7 +125,7 @@ func TestAnObserverSeesTheOpsItAsksFor(t *testing.T) {
 	}
 }
 
-// kinds is an observer that keeps what it saw.
+// kinds is an observer that keeps the kinds that it saw.
 type kinds []OpKind
 
 func (k *kinds) Applied(_ *Connection, op Op) { *k = append(*k, op.Kind) }

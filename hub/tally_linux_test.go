@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns what the thread has worked: what else the machine does is not in it.
+// cpuTime returns the CPU time of the thread: other work of the machine is not in it.
 func cpuTime(t *testing.T) time.Duration {
 	t.Helper()
 	var spec unix.Timespec
@@ -23,7 +23,7 @@ func TestAWaitCostsTheSameHoweverManyThereAre(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	const few, times, written = 1000, 32, 16
-	// cost returns the least that one of so many waits took.
+	// cost returns the least CPU time of a wait among so many.
 	cost := func(n int) time.Duration {
 		least := time.Hour
 		for range 5 {

@@ -224,7 +224,7 @@ func wander(t *testing.T, rt *rapid.T) {
 	if w.stage != transfer.Live {
 		w.passage().fail()
 	}
-	// A client that confirms what it reads gets all.
+	// A client that confirms the messages that it reads gets all.
 	w.read()
 	w.link = comeBack(t, w.hubs[w.owner], w.id, w.token)
 	for before := -1; before < len(w.got); {
