@@ -8,7 +8,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// step is an input of an ending, and what the ending does.
+// step is an input of an ending, and the ending's answer.
 type step struct {
 	name string
 	do   func(e *ending) any // returns the answer of the ending

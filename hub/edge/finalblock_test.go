@@ -13,7 +13,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
-// hearing is the plain protocol that keeps who said what.
+// hearing is the plain protocol that keeps each message with its client.
 type hearing struct {
 	plain.Protocol
 
@@ -57,7 +57,7 @@ func ended(payload string) string {
 	return b.String()
 }
 
-// What a client sends behind its final block is no message of the next client.
+// The bytes that a client sends behind its final block are no message of the next client.
 func TestAClientCannotSpeakForAnother(t *testing.T) {
 	b, h := overCompression(t)
 	eve, _ := b.upgradeWith("user=eve", offer)

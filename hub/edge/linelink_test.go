@@ -91,7 +91,7 @@ func (l *lineLink) writeLines() {
 	defer func() { _ = l.conn.Close() }()
 	var batch hub.Batch
 	for range l.wake {
-		how := l.closing() // first: what waits when the link is closed is still written
+		how := l.closing() // first: lines that wait when the link is closed are still written
 		for l.connection.Take(l, &batch, 64<<10) {
 			n, err := l.conn.Write(batch.Bytes)
 			l.connection.Written(l, batch.Units(n))

@@ -12,7 +12,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// socketOf gives a link a parked socket that nobody reads. It returns the client's end.
+// socketOf gives a link a parked socket that is not read. It returns the client's end.
 func socketOf(t *testing.T, l *link) net.Conn {
 	t.Helper()
 	var config net.ListenConfig

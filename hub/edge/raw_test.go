@@ -17,7 +17,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// raw is a client that says whatever a test wants, and sees each frame.
+// raw is a client that sends the bytes of a test, and sees each frame.
 type raw struct {
 	t    *testing.T
 	conn net.Conn

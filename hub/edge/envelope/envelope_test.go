@@ -19,7 +19,7 @@ import (
 // framed is the protocol on a WebSocket.
 var framed = framing.WebSocket(envelope.Protocol{})
 
-// body checks the header of a text frame and returns what is behind it.
+// body checks the header of a text frame and returns the bytes behind it.
 func body(t *testing.T, b []byte) string {
 	t.Helper()
 	for n := 2; n <= frame.MaxHeader; n++ {
@@ -160,7 +160,7 @@ func FuzzEnvelopeIsReadBack(f *testing.F) {
 		if err := json.Unmarshal([]byte(text), &got); err != nil {
 			t.Fatalf("%v: %s", err, text)
 		}
-		// What is not UTF-8 comes back as U+FFFD.
+		// Bytes that are not UTF-8 come back as U+FFFD.
 		clean := func(s string) string { return strings.ToValidUTF8(fix(s), "") }
 		want := [4]string{clean(id), clean(event), clean(group), clean(value)}
 		if has := [4]string{got.ID, got.Event, got.Group, got.Metadata[clean(name)]}; has != want {

@@ -7,7 +7,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/frame"
 )
 
-// BenchmarkAppend is one frame around a payload, into memory that is there.
+// BenchmarkAppend writes a frame around a payload, into memory that is there.
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range []int{100, 1 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -21,7 +21,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkAppendHeader is what a message costs for each connection whose protocol numbers it.
+// BenchmarkAppendHeader is the cost of a message for each connection whose protocol numbers it.
 func BenchmarkAppendHeader(b *testing.B) {
 	dst := make([]byte, 0, frame.MaxHeader)
 	b.ReportAllocs()

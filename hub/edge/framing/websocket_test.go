@@ -21,7 +21,7 @@ func (bare) AppendMessage(
 	return append(dst, m.Payload...), m.Kind
 }
 
-// wantFrame checks that b is one frame, final and not compressed, with this payload.
+// wantFrame checks that b is a single frame, final and not compressed, with this payload.
 func wantFrame(t *testing.T, b []byte, opcode frame.Opcode, payload string) {
 	t.Helper()
 	if want := frame.Append(nil, opcode, []byte(payload)); !bytes.Equal(b, want) {

@@ -169,7 +169,7 @@ func TestAcceptWaitsWhileTheHubWorksForAllStrangers(t *testing.T) {
 		if isClosed(served) {
 			t.Error("the stranger that was served is closed")
 		}
-		inner.arrive("192.0.2.1") // the one before is young
+		inner.arrive("192.0.2.1") // the stranger before is young
 		go func() {
 			_, err := listener.Accept()
 			accepted <- err
@@ -205,7 +205,7 @@ func TestAStrangerOfWhomTheHubHasNotReadAllIsNotDropped(t *testing.T) {
 		return client
 	}
 	late, silent := connect("GET "), connect("")
-	connect("") // waits until the patience with the silent one is over
+	connect("") // waits until the patience with the silent client is over
 	_ = silent.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the silent one: %v, want EOF", err)
@@ -428,7 +428,7 @@ func TestARequestThatWaitsInLineMakesRoomForAnotherAddress(t *testing.T) {
 		if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
 			t.Errorf("%q, %v", answer, err)
 		}
-		<-waits // of the one that was dropped
+		<-waits // of the request that was dropped
 		_, _, _ = first.Close(), second.Close(), server.Close()
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)

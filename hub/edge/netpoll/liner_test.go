@@ -28,7 +28,7 @@ type liner struct {
 	ended chan struct{} // closed when the socket is closed
 
 	// Guarded by the socket's lock.
-	out    [][]byte // what is to be written
+	out    [][]byte // lines to be written
 	waits  bool     // the socket has the first of out
 	broken error    // of a write
 	finish func()   // runs once all is written; nil: it has run, or there is none

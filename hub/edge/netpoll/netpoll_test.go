@@ -58,8 +58,8 @@ func TestLinesArriveHoweverTheyAreCut(t *testing.T) {
 	})
 }
 
-// What the socket does not take at once is written when the client reads again, in order and once.
-// Room in a socket that was full is a sign of life.
+// Lines that the socket does not take at once are written when the client reads again, in order and
+// once. Room in a socket that was full is a sign of life.
 func TestWhatTheSocketDoesNotTakeIsWrittenLater(t *testing.T) {
 	eachKind(t, time.Hour, func(t *testing.T, b *bench) {
 		const lines = 400 // 40 MB: far more than the kernel has room for
@@ -133,7 +133,7 @@ func TestStopReadingWakesTheReader(t *testing.T) {
 }
 
 // The client reads all that was written, and then the end. After a half close the owner still
-// discards what the client sends.
+// discards the bytes that the client sends.
 func TestClientReadsAllBeforeTheEnd(t *testing.T) {
 	text := strings.Repeat("x", 1<<20) + "\n"
 	eachKind(t, time.Hour, func(t *testing.T, b *bench) {
@@ -165,7 +165,7 @@ func TestClientReadsAllBeforeTheEnd(t *testing.T) {
 	})
 }
 
-// Abort ends a socket that is full: the reader finds the end, and what waits is dropped.
+// Abort ends a socket that is full: the reader finds the end, and waiting lines are dropped.
 func TestAbortEndsAFullSocket(t *testing.T) {
 	eachKind(t, time.Hour, func(t *testing.T, b *bench) {
 		l, client := b.connect(func(l *liner, _ string) { l.send(strings.Repeat("x", 32<<20)) })
@@ -184,7 +184,7 @@ func TestAbortEndsAFullSocket(t *testing.T) {
 	})
 }
 
-// What the client sent right in front of its end is read.
+// Lines that the client sent right in front of its end are read.
 func TestLastLinesAreRead(t *testing.T) {
 	eachKind(t, time.Hour, func(t *testing.T, b *bench) {
 		for range 50 {

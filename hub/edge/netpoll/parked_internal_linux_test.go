@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// noOwner is the owner of a socket that nobody runs.
+// noOwner is the owner of a socket that does not run.
 type noOwner struct{}
 
 func (noOwner) ServeReadable() bool { return false }

@@ -23,7 +23,7 @@ const (
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
-// result is what Read returned.
+// result holds the results of Read.
 type result struct {
 	request *opening.Request
 	rest    net.Conn

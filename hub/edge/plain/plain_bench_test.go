@@ -10,7 +10,7 @@ import (
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
-// BenchmarkEncode is what a send costs once for all its connections.
+// BenchmarkEncode is the cost of a send once for all its connections.
 func BenchmarkEncode(b *testing.B) {
 	for _, size := range []int{128, 1 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {

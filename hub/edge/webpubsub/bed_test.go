@@ -80,7 +80,7 @@ func newBed(t testing.TB) *bed {
 	return b
 }
 
-// client is one connection and what its wire has carried.
+// client is a connection and the frames that its wire has carried.
 type client struct {
 	*hub.Connection
 
@@ -148,14 +148,14 @@ func (b *bed) connectWith(t testing.TB, p edge.Protocol, a hub.Admission) *clien
 	return c
 }
 
-// json is a client of the subprotocol without sequence ids, reliable one with them.
+// json is the subprotocol without sequence ids, reliable the subprotocol with them.
 func (b *bed) json() edge.Protocol { return webpubsub.JSON{Publisher: b} }
 
 func (b *bed) reliable() edge.Protocol {
 	return webpubsub.ReliableJSON{JSON: webpubsub.JSON{Publisher: b}}
 }
 
-// messages returns what was written since the last call: each a whole text frame.
+// messages returns the payloads written since the last call: each a whole text frame.
 func (c *client) messages() []string {
 	c.t.Helper()
 	c.wire.mu.Lock()
@@ -177,8 +177,8 @@ func (c *client) messages() []string {
 	return all
 }
 
-// say has the client send a message, and returns what it got, and how it was closed for it: zero if
-// it was not.
+// say has the client send a message. It returns the replies, and the status with which the client
+// was closed for it: zero if it was not.
 func (c *client) say(message string) ([]string, cause.CloseStatus) {
 	c.t.Helper()
 	err := c.protocol.Receive(c.Connection, hub.Text, []byte(message))
@@ -195,7 +195,7 @@ func (c *client) say(message string) ([]string, cause.CloseStatus) {
 	return c.messages(), cause.CloseStatus{}
 }
 
-// do is say for what must not close.
+// do is say for a message that must not close the client.
 func (c *client) do(message string) []string {
 	c.t.Helper()
 	got, how := c.say(message)
@@ -205,7 +205,7 @@ func (c *client) do(message string) []string {
 	return got
 }
 
-// watcher is an edge.Publisher that keeps what was sent last.
+// watcher is an edge.Publisher that keeps the last send.
 type watcher struct{ last *hub.Send }
 
 // Publish implements edge.Publisher.

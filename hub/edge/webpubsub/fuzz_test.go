@@ -11,8 +11,9 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// Whatever a client sends: nothing panics, each id in it is answered at most once, by what asks for
-// it, and what can't be parsed is closed with a code for clients.
+// No message of a client causes a panic. Each id in it is answered at most once, and only for a
+// command that asks for it. A message that can't be parsed closes the client with a code for
+// clients.
 func FuzzCommands(f *testing.F) {
 	for _, s := range []string{
 		`{"type":"ping"}`,

@@ -10,8 +10,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// Clients confirm once a second, and that is no reason to close one that reads: 5,000 messages a
-// second for a minute, by the bubble's clock.
+// Clients confirm once a second, and that is no reason to close a client that reads: 5,000 messages
+// a second for a minute, by the bubble's clock.
 func TestHealthyClientAt5000MessagesASecondIsNotClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)

@@ -185,8 +185,8 @@ func TestEachCommandHasItsAnswer(t *testing.T) {
 	}
 }
 
-// sortAcks puts acks behind messages: they go in front of what waits, and nothing says which is
-// there first.
+// sortAcks puts acks behind messages: acks go in front of waiting messages, and no rule says which
+// of them is there first.
 func sortAcks(all []string) []string {
 	var messages, acks []string
 	for _, m := range all {
@@ -326,7 +326,7 @@ func TestEventsGoToTheSinkAsTheyAre(t *testing.T) {
 	}
 }
 
-// What the reader does with its buffer afterwards changes nothing.
+// The reader may use its buffer again afterwards: that changes nothing.
 func TestNothingOfAMessageIsKept(t *testing.T) {
 	b := newBed(t)
 	c := b.connect(t, b.json(), "ann")
@@ -533,7 +533,7 @@ func TestMessageExpiresAfterItsTTL(t *testing.T) {
 }
 
 // The ack of an event says whether a backend gets it. Without an ackId the client hears nothing of
-// it, and an event that nobody got may be tried again.
+// it, and an event that no backend got may be tried again.
 func TestAnEventWithoutASubscriberIsNoSuccess(t *testing.T) {
 	const text = "no backend gets this event: none subscribes to it at this hub, or their " +
 		"queues are full"

@@ -150,7 +150,7 @@ func TestACommandThatIsNotKnownIsAnsweredAndTheConnectionGoesOn(t *testing.T) {
 	}
 }
 
-// refusalOf is what an ack says.
+// refusalOf is the error in an ack.
 type refusalOf struct{ name, message string }
 
 // goesOn sends a command without and with an ackId, and holds the answers, the count, and that the

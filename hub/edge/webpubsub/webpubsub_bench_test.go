@@ -13,7 +13,7 @@ import (
 
 var toRoom = hub.Route{Kind: hub.RouteGroup, Group: "room:1"}
 
-// BenchmarkEncode is what a send costs once for all its connections.
+// BenchmarkEncode is the cost of a send once for all its connections.
 func BenchmarkEncode(b *testing.B) {
 	for _, size := range []int{128, 1 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -31,7 +31,7 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkAppendPrefix is what each connection costs besides.
+// BenchmarkAppendPrefix is the cost for each connection besides.
 func BenchmarkAppendPrefix(b *testing.B) {
 	p := framing.WebSocket(webpubsub.ReliableJSON{}).(hub.Numbered)
 	shared := make([]byte, 200)

@@ -20,7 +20,7 @@ import (
 	"github.com/connhub/connhub/internal/names"
 )
 
-// text returns the payload of what must be exactly one text frame.
+// text returns the payload of b, which must be exactly one text frame.
 func text(t interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -34,7 +34,7 @@ func text(t interface {
 	return string(b[h.Start:])
 }
 
-// both returns what a message is in each subprotocol; its sequence id is 7.
+// both returns a message as each subprotocol writes it; its sequence id is 7.
 func both(t interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -199,7 +199,7 @@ type seen struct {
 	Data       json.RawMessage   `json:"data"`
 }
 
-// payload is what the client hands to its application.
+// payload returns the payload that the client hands to its application.
 func (s *seen) payload(t *rapid.T) []byte {
 	if s.DataType == "json" {
 		return s.Data
@@ -279,7 +279,7 @@ func TestEveryMessageIsDecodedAsItWasSent(t *testing.T) {
 	})
 }
 
-// What an SDK makes of a message, by a JSON encoder of its own, comes out as the same message.
+// A message that an SDK encodes, by a JSON encoder of its own, comes out as the same message.
 func TestEveryCommandIsTakenAsItWasMeant(t *testing.T) {
 	b := newBed(t)
 	rapid.Check(t, func(rt *rapid.T) {

@@ -16,7 +16,7 @@ func (*spoke) CheckLink(now time.Duration) time.Duration { return now }
 func (*spoke) AbortLink()                                {}
 
 // Each link is looked at once, in the second that it asks for, in whatever order links come and go.
-// A wheel that is late looks at all links that are due, and at no other.
+// A wheel that is late looks at all links that are due, and only at them.
 func TestWheelLooksAtEachLinkInItsSecond(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const slots = 8
