@@ -124,8 +124,9 @@ func TestRequestsThatWaitShareAWrite(t *testing.T) {
 	}
 }
 
-// What a stream may delay of another stream: a message to a client that the flood has written to is
-// written with the flood's next burst. A message to a different client does not wait at all.
+// A flood on one stream may delay a message of another stream only if both write to the same
+// client: the message is written with the flood's next burst. A message to a different client does
+// not wait at all.
 func TestAFloodDelaysOthersByABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, gate := newRoomyFixture(t), make(chan struct{})

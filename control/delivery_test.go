@@ -206,7 +206,7 @@ func TestReceiptTellsEveryState(t *testing.T) {
 			Matched: 1, Dropped: drop(controlv1.DropReason_DROP_REASON_OVERFLOW_CLOSE),
 		}, f.send(t, req))
 
-		// What happens to a message later shows when its request comes again.
+		// The later fate of a message shows when its request comes again.
 		again := func(user string, change func(*controlv1.SendRequest)) *controlv1.SendRequest {
 			c := f.connect(t, p, user)
 			c.stall(true)
@@ -407,7 +407,7 @@ func TestRequestIDDeliversOnce(t *testing.T) {
 	})
 }
 
-// hashOf is what identifyRequest makes of a request.
+// hashOf returns the hash that identifyRequest makes of a request.
 func hashOf(t *testing.T, req *controlv1.SendRequest) [sha256.Size]byte {
 	t.Helper()
 	var s hub.Send

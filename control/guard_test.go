@@ -52,7 +52,7 @@ func TestEveryMethodAsksForTheRightCredentials(t *testing.T) {
 			for i := range service.Methods().Len() {
 				method := fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name())
 				t.Run(c.name+method, func(t *testing.T) {
-					// Refused before it is read: what it says makes no difference.
+					// The request is refused before it is read: its bytes make no difference.
 					err := invokeRaw(t.Context(), conn, method, []byte("\xff"))
 					failuretest.HoldError(t, err, c.code, c.reason)
 				})

@@ -76,7 +76,7 @@ func TestKernelKeepsLittleForABackendThatDoesNotRead(t *testing.T) {
 	_ = conn.Close()
 }
 
-// greetWithLargeWindows says that it takes whatever the hub has.
+// greetWithLargeWindows grants the largest windows, so that none holds the hub back.
 func (c *rawCaller) greetWithLargeWindows() error {
 	c.prepare()
 	if _, err := c.Write([]byte(http2.ClientPreface)); err != nil {

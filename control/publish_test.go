@@ -114,8 +114,8 @@ func lostPublishesOf(t *testing.T, f *fixture) map[string]float64 {
 	return have
 }
 
-// holdLost compares it, but for what is unknown. A hub that got no processor for 500 ms may have
-// said too late that it has a message: then that is unknown, though it came.
+// holdLost compares the counts of lost publishes, except "unknown". A hub that got no processor for
+// 500 ms may have confirmed a message too late: then it counts as unknown, though it came.
 func holdLost(t *testing.T, f *fixture, unreachable, slow float64) {
 	t.Helper()
 	have := lostPublishesOf(t, f)
@@ -139,8 +139,8 @@ func (p *stuckProtocol) Encode(m *hub.Message, r hub.Route) []byte {
 }
 
 func TestAPeerThatIsStuckCostsAClientThatPublishesNothing(t *testing.T) {
-	// window is how many calls a lane takes that the peer has not begun; rest is what comes
-	// when that is full.
+	// window is how many calls a lane takes that the peer has not begun; rest is how many come
+	// when the window is full.
 	const window, rest = 4096, 900
 	c := newCluster(t, 3)
 	p, stuck := &wireProtocol{}, &stuckProtocol{free: make(chan struct{})}

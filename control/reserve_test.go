@@ -84,8 +84,8 @@ func TestAConnectionThatStandsInReserveStays(t *testing.T) {
 	})
 }
 
-// When newcomers need the room, a connection in reserve makes some, and only then: whatever it
-// sends.
+// A connection in reserve makes room when newcomers need it, and only then. Frames that it sends
+// change nothing.
 func TestAConnectionInReserveMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

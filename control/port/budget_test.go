@@ -32,7 +32,7 @@ func TestWhoHoldsLittleFindsRoom(t *testing.T) {
 			t.Errorf("%d are held, %d in all", b.held, all)
 		}
 		// Three credentials that are as greedy as can be leave a fourth of the budget, of which a
-		// third is free for one more.
+		// third is free for a newcomer.
 		fresh := b.openAccount("fresh")
 		if !fresh.reserveBytes(limit / 12) {
 			t.Fatalf("no room for a new credential beside %d bytes of others", all)

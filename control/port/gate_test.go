@@ -170,9 +170,9 @@ func TestTheCredentialThatHoldsMostPays(t *testing.T) {
 	})
 }
 
-// Whatever comes and goes: a hub is never kept out or closed, a backend's newcomer only if no
-// credential has more than its own would have with it, and no connection is closed but of a
-// credential that has most.
+// In any order of connections that come and go: a hub is never kept out or closed. A backend's
+// newcomer is kept out only if no credential has more connections than its own would have with it.
+// A connection is closed only if no credential has more of them than its own.
 func TestNoCredentialIsKeptOutByOneWithMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(MinConnections, 40).Draw(t, "most")

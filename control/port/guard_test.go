@@ -24,7 +24,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// strayService is registered, but nobody thought of its role.
+// strayService is registered, but no role is set for it.
 var strayService = grpc.ServiceDesc{
 	ServiceName: "stray.Service",
 	HandlerType: (*any)(nil),

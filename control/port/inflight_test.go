@@ -21,7 +21,7 @@ func TestALeavingServerIsQuietWhenTheLastCallHasEnded(t *testing.T) {
 	if !isClosed(f.quiet) {
 		t.Error("not quiet without a call")
 	}
-	f.beginCall(nil) // one that came while the listeners closed
+	f.beginCall(nil) // it came while the listeners closed
 	f.endCall(nil)
 	idle := newInFlight()
 	idle.beginCall(nil)

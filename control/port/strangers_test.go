@@ -11,7 +11,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// Newcomers, however many, end no handshake that goes on, whatever its address.
+// Newcomers, however many, end no handshake that goes on, from their address or from another.
 func TestNewcomersDoNotEndAHandshakeThatGoesOn(t *testing.T) {
 	for name, addresses := range map[string][]string{
 		"of one address":  {"192.0.2.1"},

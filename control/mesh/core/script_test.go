@@ -69,7 +69,7 @@ var commands = map[string]struct {
 	"hear":   {1, (*player).hear},   // hear A: it hears etcd again, and registers
 	"break":  {2, (*player).sever},  // break A B: their links end, both notice
 	"reset":  {2, (*player).reset},  // reset A B: A notices that their links end, B does not
-	"hole":   {2, (*player).hole},   // hole A B: nothing passes from A to B, nobody notices
+	"hole":   {2, (*player).hole},   // hole A B: nothing passes from A to B, no hub notices
 	"heal":   {2, (*player).heal},   // heal A B: everything passes again
 	"cut":    {2, (*player).cut},    // cut A B: break, and a hole each way
 	// hold A B interest|answer|probe|confirmation|hello|data|end: such packets wait

@@ -348,7 +348,8 @@ func FuzzBothDecodersOfLanesAgree(f *testing.F) {
 	})
 }
 
-// TestObjectsOfTheDecoder: a send takes one for its messages and one for its caller, a result one.
+// TestObjectsOfTheDecoder: a send takes an object for its messages and another for its caller, a
+// result a single object.
 func TestObjectsOfTheDecoder(t *testing.T) {
 	f, r := forwardOf(1), resultOf(1)
 	f.GetSend().TraceParent, r.GetSend().MatchedNames = "", nil
