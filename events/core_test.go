@@ -30,7 +30,7 @@ func TestNoScheduleBreaksThePromises(t *testing.T) {
 	})
 }
 
-// chance draws what happens.
+// chance draws the next steps.
 type chance struct {
 	sim *sim
 	t   *rapid.T
@@ -141,7 +141,7 @@ func (c *chance) unsubscribe(t *rapid.T) {
 	c.sim.remove(w)
 }
 
-// recover has the hub leave, and all ways out take what there is: then all are over, and none holds
+// recover has the hub leave, and all ways out take their events: then all are over, and none holds
 // anything.
 func (s *sim) recover() {
 	s.finish()

@@ -12,8 +12,8 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// plainQueue does what a queue does by looking through all of it each time. A gap stands where its
-// first message would.
+// plainQueue is a model of a queue: it looks through all of itself each time. A gap stands where
+// its first message would.
 type plainQueue struct {
 	limits Limits
 	events []Event
@@ -132,7 +132,7 @@ func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
 	}
 }
 
-// One client that sends more than a subscriber takes loses its own messages, and nobody else's.
+// A client that sends more than a subscriber takes loses its own messages. No other client does.
 func TestAClientThatFloodsASubscriberDropsItsOwnMessages(t *testing.T) {
 	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000}, &room{})
 	put := func(namespace, user string) bool {

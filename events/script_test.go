@@ -66,7 +66,7 @@ var commands = map[string]struct {
 	"take": {1, (*player).take},
 	// release s: the batch that was taken first
 	"release": {1, (*player).release},
-	// room s: what the subscription holds
+	// room s: the room that the subscription holds
 	"room":    {1, (*player).room},
 	"go-away": {0, func(p *player, _ []string) error { p.sim.goAway(); return nil }},
 	// finish: the hub shuts down

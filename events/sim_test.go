@@ -13,15 +13,15 @@ import (
 )
 
 // sim is the core of a hub without its shell: connections cause events, and ways out take them. It
-// knows what happened, and checks the promises of the package at every step:
+// keeps all events, and checks the promises of the package at every step:
 //
 //   - A way out gets the events that its filter selects, those of a connection in their order. Each
 //     that is missing is in a gap of its connection, in its place, and only messages are.
-//   - What offerEvent said about an event comes true: queued, or dropped.
+//   - offerEvent's result for an event comes true: queued, or dropped.
 //   - A way out that took all has nothing to take until it is woken.
-//   - The room counts what waits and what is in flight, and reserves no more when that is nothing.
+//   - The room counts events that wait or are in flight, and reserves nothing without any.
 //   - A subscription ends once, and gently only when its way out has got all.
-//   - Without an account, the core does what a plainCore does.
+//   - Without an account, the core does the same as a plainCore.
 type sim struct {
 	limits      Limits
 	roster      roster
@@ -277,7 +277,7 @@ func (s *sim) end(w *way, err error) {
 	s.carryOut(w, fx)
 }
 
-// check holds what must be true between steps.
+// check holds the invariants between steps.
 func (s *sim) check() {
 	for _, w := range s.ways {
 		if !w.isAwake && w.core.hasWork() {

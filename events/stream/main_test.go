@@ -100,7 +100,7 @@ func newBedOf(t testing.TB, callBytes int64, change ...func(*events.Config)) *be
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		_ = b.conn.Close() // a stream that nobody reads would be waited for
+		_ = b.conn.Close() // the server would wait for a stream that is not read
 		for _, err := range []error{
 			b.hub.Shutdown(ctx), b.broker.Shutdown(ctx), b.server.Shutdown(ctx), <-served,
 			b.hub.CheckAtRest(),
@@ -117,13 +117,13 @@ func newBedOf(t testing.TB, callBytes int64, change ...func(*events.Config)) *be
 	return b
 }
 
-// heldBytes returns what the calls of all backends hold.
+// heldBytes returns the bytes that the calls of all backends hold.
 func (b *bed) heldBytes(t testing.TB) int64 {
 	t.Helper()
 	return int64(gathered(t, b.calls)["connhub_grpc_call_bytes"])
 }
 
-// connect returns a connection of its own: streams of one share its flow control.
+// connect returns a connection of its own: streams of a connection share its flow control.
 func (b *bed) connect(t testing.TB) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///memory",
@@ -150,7 +150,7 @@ func (b *bed) open(t testing.TB, s *eventsv1.Subscription) *stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// EOF: the stream is over already, and its status comes with what is received.
+	// EOF: the stream is over already, and Recv returns its status.
 	err = client.Send(&eventsv1.SubscribeRequest{Subscription: s})
 	if err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
@@ -223,7 +223,7 @@ func (named) AppendReply(dst []byte, _ hub.PayloadKind, message []byte) []byte {
 	return append(dst, message...)
 }
 
-// numbered is one whose clients can resume; their token is the whole greeting.
+// numbered is a protocol whose clients can resume; their token is the whole greeting.
 type numbered struct{ named }
 
 func (numbered) AppendPrefix(dst []byte, sequence uint64, _ []byte) []byte {

@@ -21,14 +21,14 @@ type watcher struct {
 	pipe
 
 	of     *eventsv1.Subscription
-	since  map[hub.ConnectionID]int // of what happened, how much it came too late for
+	since  map[hub.ConnectionID]int // how many events had happened before it subscribed
 	reads  bool                     // at once
 	may    chan struct{}            // closed when it reads
 	events []*eventsv1.Event
 	done   chan struct{}
 }
 
-// pipe is the hub's side of a stream. What is sent waits for who reads it.
+// pipe is the hub's side of a stream. Each response waits until the subscriber reads it.
 type pipe struct {
 	grpc.ServerStream
 
@@ -69,7 +69,7 @@ type step struct {
 	action         int
 	pick           int // which connection, counted around
 	name           string
-	selects, reads bool // what the subscriber does: takes some names only; reads at once
+	selects, reads bool // the subscriber takes some names only; it reads at once
 	pause          bool // everybody gets on with it before the next
 }
 
@@ -99,7 +99,7 @@ func TestEachSubscriberHasTheEventsOfEachConnectionInOrderWithoutHoles(t *testin
 }
 
 // liveThroughEvents has connections cause events for subscribers, of which some do not read before
-// the end. It notes in truth what happened.
+// the end. It adds the events to truth.
 func liveThroughEvents(
 	t *testing.T, b *bed, steps []step, truth map[hub.ConnectionID][]happened,
 ) (watchers []*watcher) {
@@ -187,7 +187,7 @@ func (w *watcher) read() {
 	}
 }
 
-// check holds what the watcher got against what happened.
+// check compares the events that the watcher got with the truth.
 func (w *watcher) check(t *rapid.T, truth map[hub.ConnectionID][]happened) {
 	got := map[hub.ConnectionID][]*eventsv1.Event{}
 	for _, e := range w.events {

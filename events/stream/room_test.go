@@ -32,8 +32,8 @@ func TestASmallHubHasRoomForAllSubscribers(t *testing.T) {
 	})
 }
 
-// What waits for a subscriber counts for its caller, who keeps room for calls; what is read or over
-// counts no more.
+// Events that wait for a subscriber count for its caller, which keeps room for calls. Events that
+// are read, or whose stream is over, count no more.
 func TestEventsThatWaitCountForTheirCaller(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBedOf(t, control.MinCallBytes)

@@ -19,7 +19,7 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// stuff is a payload of which a stream that nobody reads takes a few.
+// stuff is a payload. A stream that is not read takes only a few of it.
 var stuff = strings.Repeat("x", 32<<10)
 
 func TestASlowSubscriberMissesMessagesAndNobodyElseDoes(t *testing.T) {
@@ -40,7 +40,7 @@ func TestASlowSubscriberMissesMessagesAndNobodyElseDoes(t *testing.T) {
 		c.Close(1000, "")
 		quick.next(t, 1)
 
-		// What the stream had taken, 5 that waited, what was dropped, and the end.
+		// The events that the stream had taken, 5 that waited, the gap, and the end.
 		ended := make(chan error)
 		go func() { ended <- b.broker.Shutdown(t.Context()) }()
 		events, err := slow.end()
@@ -107,8 +107,8 @@ func gathered(t testing.TB, r *prometheus.Registry) map[string]float64 {
 	return have
 }
 
-// An emitted event is queued if a subscriber gets it, and only then: what Emit reports is what a
-// client's ack says.
+// An emitted event is queued if a subscriber gets it, and only then. A client's ack reports Emit's
+// result.
 func TestEmitTellsWhetherASubscriberGetsTheEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBed(t)
@@ -149,7 +149,7 @@ func TestEmitTellsWhetherASubscriberGetsTheEvent(t *testing.T) {
 	})
 }
 
-// A subscriber without room is none; one with room is enough.
+// A subscriber without room does not count; a single subscriber with room is enough.
 func TestEmitDoesNotCountASubscriberWithoutRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBed(t, func(c *events.Config) { c.Limits.Messages = 5 })
