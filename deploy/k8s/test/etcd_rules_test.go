@@ -72,8 +72,8 @@ func secured(v map[string]string, r *report) {
 	}
 }
 
-// certificatesNamed: what is dialled with TLS is called by a name that README.md puts into the
-// certificate.
+// certificatesNamed: a server that is dialled with TLS is called by a name that README.md puts into
+// its certificate.
 func certificatesNamed(s *setup, r *report) {
 	named := func(secret, name, by string) {
 		r.want(slices.Contains(s.readme.secrets[secret].names, name),

@@ -22,7 +22,7 @@ const (
 // from the container.
 const runAsEtcd = "RUN_AS_ETCD"
 
-// What the objects are held against; set by TestMain.
+// The objects are held against these. TestMain sets them.
 var (
 	hubBinary string          // path of the real binary
 	hubFlags  map[string]bool // flags of `connhub serve`, without dashes
@@ -96,15 +96,15 @@ func readFlags() error {
 	return nil
 }
 
-// readme is what README.md says of Secrets.
+// readme holds the statements of README.md about Secrets.
 type readme struct {
 	secrets  map[string]document // by name
-	commands string              // all lines that make one
+	commands string              // all lines that make a Secret
 }
 
 type document struct {
 	keys  []string
-	use   string   // what it is, in words
+	use   string   // its purpose, in words
 	names []string // in the certificate
 }
 

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// mutation is one thing wrong with a setup, and how the rule says so.
+// mutation is a mistake in a setup, and the rule's words for it.
 type mutation struct {
 	rule, folder, says string
 
@@ -502,7 +502,7 @@ var mutations = []mutation{
 	}},
 }
 
-// each sets what every budget lets go.
+// each sets how many pods every budget lets go.
 func each(s *setup, unavailable int32) {
 	for _, b := range s.budgets {
 		b.Spec.MaxUnavailable = new(intstr.FromInt32(unavailable))

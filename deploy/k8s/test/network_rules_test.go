@@ -36,7 +36,7 @@ func (p pod) listens(r *report) map[string]netAddress {
 	return all
 }
 
-// netAddress is a HOST:PORT or a URL of one.
+// netAddress is a HOST:PORT or a URL with such a host.
 type netAddress struct {
 	scheme, host string
 	port         int
@@ -211,8 +211,8 @@ func publicURLFits(s *setup) bool {
 		(u.Scheme == "https") == (v["CONNHUB_TLS_CERT_FILE"] != "")
 }
 
-// doors are who may come in where: ports by name, and the pods of this setup that may come. Others
-// are let in by labels of theirs; "anybody" is no restriction at all.
+// doors are the peers that each port lets in, by workload and name of the port. They are pods of
+// this setup, or "others", which carry labels for it; "anybody" is no restriction at all.
 var doors = map[string]map[string][]string{
 	"connhub":      {"clients": {"anybody"}, "grpc": {"others", "connhub"}, "ops": {"others"}},
 	"connhub-etcd": {"client": {"connhub"}, "peer": {"connhub-etcd"}, "metrics": {"others"}},
@@ -253,7 +253,7 @@ func policiesMatch(s *setup, r *report) {
 	}
 }
 
-// comers says whom a rule lets in, in the words of doors.
+// comers returns the peers that a rule lets in, in the words of doors.
 func (s *setup) comers(in networkingv1.NetworkPolicyIngressRule, r *report) (who []string) {
 	if len(in.From) == 0 {
 		return []string{"anybody"}
@@ -291,8 +291,8 @@ func matches(r *report, selector *metav1.LabelSelector, w workload) bool {
 	return parsed.Matches(labels.Set(w.template.Labels))
 }
 
-// selectorsMatch: whatever selects the pods of a workload selects all of that workload and nothing
-// else.
+// selectorsMatch: a selector that matches pods of a workload matches all pods of that workload and
+// nothing else.
 func selectorsMatch(s *setup, r *report) {
 	for i, w := range s.workloads() {
 		other := s.workloads()[1-i]

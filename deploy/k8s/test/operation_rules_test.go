@@ -21,7 +21,7 @@ const (
 	// shutdownBound is how long a hub needs from SIGTERM to its end: docs/failures.md, "SIGTERM".
 	// The running pods are held to it.
 	shutdownBound = 10 * time.Second
-	// margin is for what lies between the kubelet and the process.
+	// margin is for the steps between the kubelet and the process.
 	margin = 10 * time.Second
 	// etcdBound is how long a member may need: handing over the leadership, and open requests.
 	etcdBound = 10 * time.Second
@@ -33,7 +33,7 @@ func budgetsLeaveEnough(s *setup, r *report) {
 			if !matches(r, b.Spec.Selector, w) {
 				continue
 			}
-			most := max(1, w.replicas-1) // of hubs one is enough; of one pod none is left
+			most := max(1, w.replicas-1) // a single hub is enough; of a single pod none is left
 			if w.name == "connhub-etcd" {
 				most = max(1, (w.replicas-1)/2)
 			}
@@ -145,7 +145,7 @@ var (
 func imagesPinned(s *setup, r *report) {
 	for _, w := range s.workloads() {
 		image := w.container().Image
-		// What `make image VERSION=dev` builds does not leave the machine.
+		// The image that `make image VERSION=dev` builds does not leave the machine.
 		local := w.name == "connhub" && s.folder != production && image == "connhub:dev"
 		r.want(local ||
 			fixedImage.MatchString(image), "%s: %s may be another image tomorrow", w.name, image)
@@ -214,7 +214,7 @@ func imageUser(r *report) int64 {
 // share of its limit.
 var budgetFlags = []string{"CONNHUB_HELD_BYTES", "CONNHUB_INBOUND_BYTES", "CONNHUB_CALL_BYTES"}
 
-// requestIDBytes is what the help of --request-ids says of each.
+// requestIDBytes is the size of a request id, as the help of --request-ids states it.
 const requestIDBytes = 800
 
 // memorySuffices wants the budgets of a hub to leave half of its memory for all that has no budget.

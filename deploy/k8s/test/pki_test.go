@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// authority signs certificates for one test.
+// authority signs certificates for a test.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey

@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// pod is one pod of a workload as Kubernetes would start it.
+// pod is a pod of a workload as Kubernetes would start it.
 type pod struct {
 	workload
 
@@ -21,7 +21,8 @@ type pod struct {
 	ip    string
 }
 
-// pod returns the pod with a number. A Deployment's have other names; nothing depends on them.
+// pod returns the pod with a number. A Deployment's pods have different names; nothing depends on
+// them.
 func (s *setup) pod(w workload, number int) pod {
 	return pod{
 		workload: w, setup: s, name: fmt.Sprintf("%s-%d", w.name, number),
@@ -31,7 +32,8 @@ func (s *setup) pod(w workload, number int) pod {
 
 type variable struct{ name, value string }
 
-// environment is what the kubelet gives the container, in its order, and all that is wrong with it.
+// environment returns the variables that the kubelet gives the container, in its order, and all
+// problems with them.
 func (p pod) environment() (all []variable, problems []string) {
 	complain := func(format string, args ...any) {
 		problems = append(problems, fmt.Sprintf(format, args...))
@@ -99,7 +101,7 @@ func (p pod) value(e corev1.EnvVar) (string, error) {
 
 var reference = regexp.MustCompile(`\$\$|\$\([A-Za-z_.-][A-Za-z0-9_.-]*\)`)
 
-// expand replaces $(NAME) by what is known, as Kubernetes does; $$ is a dollar.
+// expand replaces $(NAME) by the known value, as Kubernetes does; $$ is a dollar.
 func expand(value string, known map[string]string) (expanded string, unknown []string) {
 	expanded = reference.ReplaceAllStringFunc(value, func(r string) string {
 		if r == "$$" {
@@ -147,7 +149,7 @@ func (s *setup) secretValue(name, key string) (string, error) {
 	return s.given[name][key], nil
 }
 
-// files are what is mounted from Secrets: path to value.
+// files returns the files that are mounted from Secrets: path to value.
 func (p pod) files() (files map[string]string, problems []string) {
 	files = make(map[string]string)
 	complain := func(format string, args ...any) {

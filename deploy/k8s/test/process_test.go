@@ -60,7 +60,7 @@ func start(t *testing.T, p pod, hosts map[string]string) *process {
 	var replacements []string
 	for _, m := range p.container().VolumeMounts {
 		replacements = append(replacements, m.MountPath+"/", filepath.Join(folder, m.MountPath)+"/")
-		// As open as Kubernetes leaves a volume; what etcd makes in it is its own.
+		// As open as Kubernetes leaves a volume; the files that etcd makes in it are its own.
 		if err := os.MkdirAll(filepath.Join(folder, m.MountPath), 0o750); err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func start(t *testing.T, p pod, hosts map[string]string) *process {
 	program := &process{pod: p, ended: make(chan struct{})}
 	c := p.container()
 	program.cmd = exec.CommandContext(context.Background(), hubBinary, c.Args...)
-	if len(c.Command) > 0 { // the hub's image has one of its own
+	if len(c.Command) > 0 { // etcd: the hub's image has a command of its own
 		program.cmd = exec.CommandContext(context.Background(), os.Args[0])
 		program.cmd.Env = append(program.cmd.Env, runAsEtcd+"=1")
 	}
@@ -123,7 +123,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// ask makes one request as the kubelet does: from 200 to 399 is well.
+// ask makes a request as the kubelet does: a status from 200 to 399 is a success.
 func (p *process) ask(ctx context.Context, probe *corev1.Probe) error {
 	port, ok := p.port(probe.HTTPGet.Port)
 	if !ok {

@@ -11,7 +11,7 @@ type rule struct {
 	check func(*setup, *report)
 }
 
-// report collects what is wrong.
+// report collects problems.
 type report struct{ problems []string }
 
 func (r *report) add(format string, args ...any) {

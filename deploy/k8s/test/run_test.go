@@ -42,8 +42,8 @@ var (
 	beds     atomic.Int32
 )
 
-// TestPodsRun starts what a setup says: etcd, a hub, one more when etcd has its users, and looks at
-// them from all sides.
+// TestPodsRun starts the pods of a setup: etcd, a hub, and a second hub when etcd has its users. It
+// looks at them from all sides.
 func TestPodsRun(t *testing.T) {
 	t.Parallel()
 	for _, folder := range setupFolders {
@@ -71,7 +71,7 @@ func TestPodsRun(t *testing.T) {
 	}
 }
 
-// TestALostMemberIsReplaced does what README.md tells to do when a member's volume is lost.
+// TestALostMemberIsReplaced follows README.md's instructions for a member whose volume is lost.
 func TestALostMemberIsReplaced(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, base)
@@ -93,7 +93,7 @@ func TestALostMemberIsReplaced(t *testing.T) {
 	if _, err := client.MemberRemove(t.Context(), before.Members[i].ID); err != nil {
 		t.Fatal(err)
 	}
-	// etcd takes nobody in before the members that are left have been connected for five seconds.
+	// etcd adds no member before the members that are left have been connected for five seconds.
 	b.members[0].eventually(t, "member add", patience, func() error {
 		_, err := client.MemberAdd(
 			t.Context(), []string{strings.Replace(peer, lost.host(), lost.ip, 1)},
@@ -136,7 +136,7 @@ func (b *bed) address(number int) string { return fmt.Sprintf("%s.%d", b.network
 // The last number of a pod's address: members from 10 on, hubs from 20 on.
 const firstMember, firstHub = 10, 20
 
-// secretFor makes what README.md tells to put into a Secret.
+// secretFor makes the values that README.md tells to put into a Secret.
 func (b *bed) secretFor(t *testing.T, name string, d document) map[string]string {
 	t.Helper()
 	values := make(map[string]string)
@@ -182,7 +182,7 @@ func (b *bed) startEtcd(t *testing.T) {
 	}
 }
 
-// addUsers gives etcd the users that README.md tells to give it, where the hubs have one. Hubs that
+// addUsers gives etcd the users that README.md tells to give it, if the hubs have a user. Hubs that
 // run go on.
 func (b *bed) addUsers(t *testing.T) {
 	t.Helper()
@@ -214,7 +214,7 @@ func (b *bed) addUsers(t *testing.T) {
 	}
 }
 
-// etcdClient talks to the first member, with the certificate of the hubs where they have one.
+// etcdClient talks to the first member, with the certificate of the hubs if they have any.
 func (b *bed) etcdClient(t *testing.T) *clientv3.Client {
 	t.Helper()
 	config := clientv3.Config{Endpoints: []string{b.address(firstMember) +
@@ -238,7 +238,7 @@ func (b *bed) etcdClient(t *testing.T) *clientv3.Client {
 	return client
 }
 
-// startHub starts one more.
+// startHub starts a further hub.
 func (b *bed) startHub(t *testing.T) {
 	t.Helper()
 	number := len(b.hubs)

@@ -28,7 +28,7 @@ const (
 
 var setupFolders = []string{base, dev, production}
 
-// setup is what one folder builds.
+// setup holds the objects that a folder builds.
 type setup struct {
 	folder string
 
@@ -77,8 +77,8 @@ func build(folder string) ([][]byte, error) {
 	return objects, nil
 }
 
-// loadSetup fails the test when the folder does not build or an object is not what Kubernetes
-// knows.
+// loadSetup fails the test when the folder does not build or Kubernetes does not know an object in
+// this form.
 func loadSetup(t *testing.T, folder string) *setup {
 	t.Helper()
 	objects, err := built[folder]()
@@ -139,7 +139,7 @@ func (s *setup) add(text []byte) error {
 	return nil
 }
 
-// workload is what Deployment and StatefulSet have in common.
+// workload has the fields that Deployment and StatefulSet have in common.
 type workload struct {
 	name     string
 	replicas int
@@ -170,7 +170,7 @@ func replicas(n *int32) int {
 	return int(*n)
 }
 
-// container is the only one of a workload's pods; loadSetup's callers may rely on it:
+// container returns the only container of a workload's pods. loadSetup's callers may rely on it:
 // TestEachSetupHasItsParts.
 func (w workload) container() *corev1.Container { return &w.template.Spec.Containers[0] }
 
