@@ -15,7 +15,7 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// everyEvent has each kind of event, some with what a terminal must not get.
+// everyEvent has each kind of event, some with characters that a terminal must not get.
 func everyEvent() *eventsv1.SubscribeResponse {
 	r := &eventsv1.SubscribeResponse{
 		Subscribed: &eventsv1.Subscribed{Hub: "aaaaaaaa"}, GoingAway: &eventsv1.GoingAway{},

@@ -52,7 +52,7 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 	for _, tt := range []struct {
 		name, stdin string
 		args        []string
-		want        []string // what the client gets
+		want        []string // messages that the client gets
 		stdout      string
 		stderr      string
 		code        int
@@ -106,7 +106,7 @@ func TestEachLineOfStandardInputIsAMessage(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// what is long is written as the client reads it
+			// a long message is written as the client reads it
 			received := readMessages(t, ann, len(tt.want))
 			r := program.Run(t, tt.stdin, tt.args...)
 			wanted := terminaltest.Result{Stdout: tt.stdout, Stderr: tt.stderr, Code: tt.code}
@@ -164,7 +164,7 @@ func TestEachLineHasAResultInJSON(t *testing.T) {
 	}
 }
 
-// typing is a command that reads what the test writes.
+// typing is a command whose input the test writes.
 type typing struct {
 	*io.PipeWriter
 
@@ -267,7 +267,7 @@ type cuttable struct {
 	net.Listener
 
 	to   string
-	mute atomic.Bool // of what the other side says only the first piece is passed on
+	mute atomic.Bool // passes on only the first bytes that the address sends
 
 	mu    sync.Mutex
 	conns []net.Conn

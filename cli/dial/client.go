@@ -64,7 +64,7 @@ func (f *Flags) DialHub() (*Client, error) {
 		grpc.WithContextDialer(c.dialer.dialTCP),
 		grpc.WithUserAgent("connhub-cli/"+build.Version()),
 	)
-	// The dialer looks names up itself: gRPC's resolver would keep why a name is wrong to itself.
+	// The dialer looks names up itself: gRPC's resolver would hide the error of a look-up.
 	c.ClientConn, err = grpc.NewClient("passthrough:///"+f.Addr, options...)
 	if err != nil {
 		return nil, terminal.UsageErrorf("--addr %s: %w", f.Addr, err)

@@ -14,8 +14,8 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// idleLines are command lines for the next test that needs one. With the race detector kong takes
-// some 50 ms to build one, and the tests read hundreds.
+// idleLines are command lines that tests use again. With the race detector kong takes some 50 ms to
+// build a command line, and the tests read hundreds.
 var idleLines = make(chan *commandLine, 16)
 
 // takeCommandLine returns a command line that is as good as new. The caller returns it with
@@ -37,8 +37,8 @@ func returnCommandLine(l *commandLine) {
 	}
 }
 
-// forget takes back what the last command line has left: the values, and kong's marks at the flags,
-// arguments and commands that it named.
+// forget undoes the last command line: it resets the values, and kong's marks at the flags,
+// arguments and commands that the line named.
 func (l *commandLine) forget() error {
 	l.values = commandSet{}
 	return kong.Visit(l.parser.Model, func(node kong.Visitable, next kong.Next) error {
@@ -66,7 +66,7 @@ func runArgs(ctx context.Context, args []string, t *terminal.Terminal) int {
 	return line.runCommand(ctx, args, t)
 }
 
-// readLine returns what a command line makes of args, as text.
+// readLine parses args, and returns the command and its values as text.
 func readLine(t *testing.T, l *commandLine, args []string) (commandSet, string) {
 	t.Helper()
 	selected, err := l.parser.Parse(args)

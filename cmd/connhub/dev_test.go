@@ -107,7 +107,7 @@ func TestDevRefusesASettingWithoutEffect(t *testing.T) {
 
 func TestTheCommandForASecondHubHasThreePorts(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	// Three that follow each other, all taken by the first hub.
+	// Three ports in a row, all taken by the first hub.
 	var taken []string
 	for len(taken) < 3 {
 		taken = listeners(t, 3)
@@ -127,8 +127,7 @@ func TestTheCommandForASecondHubHasThreePorts(t *testing.T) {
 	}
 }
 
-// listeners takes ports that follow each other until the test ends; none, when they are not all
-// free.
+// listeners takes n ports in a row until the test ends. It takes none if they are not all free.
 func listeners(t *testing.T, n int) (taken []string) {
 	t.Helper()
 	first, err := net.Listen("tcp", "127.0.0.1:0")

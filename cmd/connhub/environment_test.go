@@ -34,8 +34,8 @@ func TestUnknownVariablesKeepAHubFromStartingAndNothingElse(t *testing.T) {
 	}
 }
 
-// What Kubernetes sets for Services named connhub, connhub-grpc and connhub-clients-2, with one
-// port and with named ones.
+// The variables are those that Kubernetes sets for Services named connhub, connhub-grpc and
+// connhub-clients-2, with a single port and with named ones.
 func TestVariablesOfKubernetesAndOfTestsAreNoMistakes(t *testing.T) {
 	parser, err := newParser(&commandSet{}, nil, nil)
 	if err != nil {
@@ -67,7 +67,7 @@ func TestVariablesOfKubernetesAndOfTestsAreNoMistakes(t *testing.T) {
 			t.Errorf("%s is no mistake", name)
 		}
 	}
-	// No flag has the name of what Kubernetes sets: it would be read as that flag's value.
+	// No flag's variable has a name that Kubernetes sets: its value would be read as the flag's.
 	_ = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
 		if flag, ok := node.(*kong.Flag); ok && slices.ContainsFunc(
 			flag.Envs, serviceLink.MatchString,

@@ -190,7 +190,7 @@ func TestConfigFileWithMistakesIsRefused(t *testing.T) {
 	}
 }
 
-// Whom a command reaches must stand on its command line: a variable that is set by chance would be
+// The target of a command must stand on its command line: a variable that is set by chance would be
 // a target. And a setting's variable must be found by its flag's name.
 func TestVariablesAreNamedAsTheirFlagsAndNeverATarget(t *testing.T) {
 	parser, err := newParser(&commandSet{}, nil, nil)
