@@ -26,7 +26,7 @@ func TestPageRefusesToBeWrittenTo(t *testing.T) {
 	}
 }
 
-// The policy would stop what these find, but only in a browser.
+// The policy would stop the same elements, but only in a browser.
 func TestPageHasNothingFromElsewhereAndNothingInline(t *testing.T) {
 	files, err := fs.Glob(pageFiles, "page/*")
 	if err != nil || len(files) != 4 {

@@ -26,7 +26,7 @@ func TestTheGoalIsTheFloorOrWhatGoWouldHaveWithoutIt(t *testing.T) {
 		roots := rapid.Int64Range(0, 1<<30).Draw(t, "roots")
 		goal := goalOf(percentFor(floor, live, roots), live, roots)
 		plain, most := goalOf(plainPercent, live, roots), goalOf(mostPercent, live, roots)
-		// A step of GOGC is a hundredth of what the collector looks through.
+		// A step of GOGC is a hundredth of the bytes that the collector looks through.
 		step := max(live+roots, MinHeapFloor)/100 + 1
 		if want := min(max(floor, plain), most); goal > want || goal < want-step {
 			t.Errorf("the goal is %d, want %d, less a step of %d", goal, want, step)
@@ -140,7 +140,7 @@ func TestAFloorBelowGosOwnIsAProblem(t *testing.T) {
 
 func TestTheMemoryLimitComesBeforeTheFloor(t *testing.T) {
 	unsetGOGC(t)
-	const limit = 256 << 20 // far above what this test needs, also with the race detector
+	const limit = 256 << 20 // far above the need of this test, also with the race detector
 	was := debug.SetMemoryLimit(limit)
 	defer debug.SetMemoryLimit(was)
 	f := KeepHeapFloor(HeapConfig{FloorBytes: 4 * limit})

@@ -161,7 +161,7 @@ func TestCausesThatStrangersMakeUpAreBounded(t *testing.T) {
 		log.rates.mu.Lock()
 		causes := len(log.rates.causes)
 		log.rates.mu.Unlock()
-		if most := logCauses + 2; causes > most { // beyond the bound, each place is one
+		if most := logCauses + 2; causes > most { // beyond the bound, each place is a cause
 			t.Errorf("%d causes, want at most %d", causes, most)
 		}
 		time.Sleep(3 * logWindow)
@@ -275,7 +275,7 @@ func TestTextsInTheLogAreBoundedAndEscapedOnce(t *testing.T) {
 			utf8.ValidString(text) && !strings.ContainsFunc(text, unfitForLog) && got != text {
 			t.Fatalf("%q was changed to %q", text, got)
 		}
-		// Each format escapes what is left, once: reading the line gives it back.
+		// Each format escapes the remaining text once: reading the line gives it back.
 		var out bytes.Buffer
 		logger := slog.New(textHandler{newFormat(&out, Format{})})
 		logger.Info(text, slog.String("reason", text), //nolint:sloglint // as net/http logs

@@ -126,7 +126,7 @@ func TestOperationsPortKeepsNoSocketForWhatNeverComes(t *testing.T) {
 		if _, err := io.WriteString(conn, request); err != nil {
 			t.Fatal(err)
 		}
-		// below the 60 s for which an idle one is kept
+		// below the 60 s for which an idle connection is kept
 		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 		if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(
 			string(answer), "HTTP/1.1 ",

@@ -50,10 +50,10 @@ type Server struct {
 	lobby   *lobby.Lobby
 	working chan struct{} // has an element for each request of the guarded part
 
-	unready atomic.Pointer[func() string] // why the hub is not ready; nil: it is
+	unready atomic.Pointer[func() string] // returns why the hub is not ready; nil: it is ready
 }
 
-// Why a hub is not ready.
+// The reasons for which a hub is not ready.
 const (
 	unreadyStarting = "starting"
 	ReasonStopping  = "shutting down"
