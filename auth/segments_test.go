@@ -8,8 +8,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// FuzzPartsAgreeWithEncodingJSON compares the parts of an object, and the forms that are decoded
-// without encoding/json, with what encoding/json says of them.
+// FuzzPartsAgreeWithEncodingJSON compares two results with those of encoding/json: the parts of an
+// object, and the values in forms that are decoded without it.
 func FuzzPartsAgreeWithEncodingJSON(f *testing.F) {
 	for _, object := range []string{
 		`{}`, ` { } `, `{"a":1}`, `{"sub":"ann","exp":1700000000,"aud":["a","b"]}`, `[]`, `null`,
@@ -44,7 +44,7 @@ func FuzzPartsAgreeWithEncodingJSON(f *testing.F) {
 	})
 }
 
-// checkPlainForms compares what is made of a value with and without encoding/json.
+// checkPlainForms decodes a value with and without encoding/json, and compares the results.
 func checkPlainForms(t *testing.T, value []byte) {
 	t.Helper()
 	if text, ok := plainText(value); ok {

@@ -10,8 +10,8 @@ import (
 	"github.com/connhub/connhub/internal/fairshare/sharetest"
 )
 
-// Whatever is held, the next to pay is the largest at each level. With bytes that many share it may
-// be a smaller holder, but none below its fair share.
+// In every state the next to pay is the largest at each level. With bytes that many share it may be
+// a smaller holder, but none below its fair share.
 func TestSharesTakeFromTheLargestAtEachLevel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sharing := rapid.Bool().Draw(t, "some share")

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzPartsAgreeWithEncodingJSON compares the parts of objects and lists with what encoding/json
-// says of them. Reading the parts of any further text ends.
+// FuzzPartsAgreeWithEncodingJSON compares the parts of objects and lists with the results of
+// encoding/json. Reading the parts of any further text ends.
 func FuzzPartsAgreeWithEncodingJSON(f *testing.F) {
 	for _, text := range []string{
 		`{}`, ` { } `, `[]`, `null`, `7`, `"a"`, ``, `{`, `[`, `{"a`, `{"a\`, `["\\"`, `{"a":1}x`,

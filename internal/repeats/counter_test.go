@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever comes when: the lines of a kind are an interval apart, and together with what waits
-// for the next line they count each event once.
+// For any events at any times: the lines of a kind are an interval apart, and together with the
+// events that wait for the next line they count each event once.
 func TestLinesAreAnIntervalApartAndCountEachEventOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		type event struct {

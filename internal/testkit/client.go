@@ -6,7 +6,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// DialClient connects a WebSocket client; query says who it is.
+// DialClient connects a WebSocket client. The query holds its identity.
 func DialClient(t *testing.T, address, query string) *websocket.Conn {
 	t.Helper()
 	return DialClientWith(t, address, query, nil)

@@ -69,7 +69,7 @@ func TestOpsSecretFileThatCannotBeReadIsNamedByItsFlag(t *testing.T) {
 	}
 }
 
-// someReports are one of each bench, and what is wrong with some.
+// someReports returns reports of each bench, some with problems.
 func someReports() []*benchReport {
 	sends := benchSends{
 		benchShape: benchShape{
