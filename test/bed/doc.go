@@ -7,8 +7,8 @@
 // Its WebSocket client (Client) shares no code with the hub, so that a mistake on both sides cannot
 // hide itself.
 //
-// Life: a package's TestMain calls Main. What a test starts ends with that test. Processes end with
-// the test program, also if it panics.
+// Life: a package's TestMain calls Main. The processes and clients that a test starts end with that
+// test. Processes end with the test program, also if it panics.
 //
 // Goroutines: one follows the log of each Process, and one reads the answers of each Helper. Both
 // end with their process.

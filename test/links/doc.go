@@ -1,5 +1,5 @@
-// Package links has tests alone. They prove the promises of a hub to its clients, however many
-// there are and whatever their neighbours do.
+// Package links has tests alone. They prove that a hub keeps its promises to its clients, however
+// many there are, and beside neighbours that misbehave.
 //
 // Purpose: each message comes once (exactlyonce_test.go), also while floods come (floods_test.go).
 // Thousands of links end in seconds and leave nothing behind (massclose_test.go). A socket that is

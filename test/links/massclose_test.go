@@ -50,7 +50,7 @@ func TestMassCloseLeavesNothing(t *testing.T) {
 		guests := d.hire(t)
 		count := d.masses()
 
-		// The first clients make the hub allocate what it then keeps for all later clients.
+		// The first clients make the hub allocate memory that it then keeps for all later clients.
 		d.fill(t, p, guests, len(guests))
 		massClose(t, p, backend, guests, len(guests))
 		before := remainsOf(t, p, anything)

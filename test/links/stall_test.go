@@ -51,14 +51,14 @@ type stalled struct {
 	faults []string // of clients
 }
 
-// fault records what a client must not see. It counts unless the hubs are given up.
+// fault records a failure that a client must not see. It counts unless the hubs are given up.
 func (s *stalled) fault(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, fmt.Sprintf(format, args...))
 }
 
-// reportFaults fails the test for what clients have seen, also if the test has ended early.
+// reportFaults fails the test if clients have seen faults, also if the test has ended early.
 func (s *stalled) reportFaults(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()
@@ -71,7 +71,7 @@ func (s *stalled) reportFaults(t *testing.T) {
 }
 
 // isLate reports whether this machine has let so much of the limit go by, before the hubs are
-// stopped, that the limit itself may be the cause of what the clients see.
+// stopped, that the limit itself may be the cause of the clients' faults.
 func (s *stalled) isLate() bool { return time.Since(s.held) > s.limit/2 }
 
 // A hub that was stopped finds that each limit of time is over. Its clients have kept all limits,
@@ -87,7 +87,7 @@ func TestClientsOutliveAStopOfTheirHub(t *testing.T) {
 }
 
 // outliveStop stops hubs for more than a limit, which is each of their limits. It returns false if
-// the clients needed so long for what comes before the stop that nothing is shown.
+// the clients needed so long for the steps before the stop that the test shows nothing.
 func outliveStop(t *testing.T, limit time.Duration) bool {
 	t.Helper()
 	s := &stalled{

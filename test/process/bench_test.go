@@ -111,7 +111,7 @@ func TestEachBenchRunsAgainstAHubInAProcess(t *testing.T) {
 			}
 		})
 	}
-	// Tokens can't be had there, and their absence is said with what to do.
+	// Tokens can't be had there, and the error for their absence names the remedy.
 	r := bed.Program.Run(t, "", "bench", "connect", "--addr="+p.Control)
 	if r.Code != terminal.ExitError ||
 		!strings.Contains(r.Stderr, "NO_SIGNING_KEY") || !strings.Contains(r.Stderr, "--url") {

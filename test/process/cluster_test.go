@@ -24,13 +24,13 @@ import (
 	"github.com/connhub/connhub/test/bed"
 )
 
-// door is an address behind which etcd may be: one that a test knows before it starts etcd.
+// door is an address behind which etcd may be. A test knows it before it starts etcd.
 type door struct {
 	listener net.Listener
 	passages sync.WaitGroup
 
 	mu     sync.Mutex
-	target string // empty: who comes is turned away
+	target string // empty: connections are turned away
 	conns  []net.Conn
 }
 
@@ -123,7 +123,7 @@ func TestASecondDevJoinsTheFirstAndOutlivesIt(t *testing.T) {
 	awaitHubs(t, first, 2)
 	awaitHubs(t, second, 2)
 
-	// A third one would start another etcd in the same folder.
+	// A third hub would start a second etcd in the same folder.
 	r := bed.Program.Run(
 		t, "", append(common, "--etcd-listen=127.0.0.1:0", "--log-level=error")...,
 	)
@@ -238,7 +238,7 @@ func TestAnUnknownOutcomeIsAFailureOnlyWhenAllHubsAreRequired(t *testing.T) {
 	t.Parallel()
 	address := etcdtest.StartEtcd(t)
 	p := bed.StartReady(t, bed.MemberArgs(address)...)
-	const lost = "aaaaaaaa" // a hub that is listed, and nobody answers
+	const lost = "aaaaaaaa" // a hub that is listed, and does not answer
 	member := `{"id":"` + lost +
 		`","control_address":"` + newDoor(t).address() + `","started":"2026-01-02T03:04:05Z"}`
 	if _, err := etcdtest.DialEtcd(t, address).Put(
@@ -350,8 +350,8 @@ func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
 		"--control-tls-cert-file=" + cert, "--control-tls-key-file=" + key,
 		"--peer-ca-file=" + cert,
 	}
-	// In the middle of a change of secrets: one hub dials with the old one, the other with the new
-	// one.
+	// In the middle of a change of secrets: the first hub dials with the old secret, the second
+	// with the new secret.
 	const oldSecret, newSecret = "peer-secret-that-is-old-0123456789-0123",
 		"peer-secret-that-is-new-0123456789-0123"
 	first := bed.StartReady(

@@ -22,8 +22,8 @@ import (
 	"github.com/connhub/connhub/test/bed"
 )
 
-// within runs something that asks a hub, and promises to take a second at most beside what it takes
-// while the hub has nothing else to do.
+// within runs a request to a hub. The promise is that it takes at most a second longer than alone,
+// which is its time while the hub has nothing else to do.
 func within(t *testing.T, p *bed.Process, alone time.Duration, what string, do func() error) {
 	t.Helper()
 	meter, began := p.NewMeter(), time.Now()

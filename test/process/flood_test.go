@@ -51,7 +51,7 @@ func requireFewLines(t *testing.T, p *bed.Process, began time.Time, times int) {
 	if code := p.ExitCode(t, 20*time.Second); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	const most = 3 << 10        // of a line: one stranger's text, and ours
+	const most = 3 << 10        // of a line: a stranger's text, and ours
 	counted := map[string]int{} // by message: a client that the shutdown meets has that cause
 	written := map[string]int{} // by message and cause
 	for line := range strings.Lines(p.Log.String()) {

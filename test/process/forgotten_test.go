@@ -18,7 +18,7 @@ import (
 	"github.com/connhub/connhub/test/bed"
 )
 
-// cut ends what goes through the door, and turns away what comes.
+// cut ends the connections through the door, and turns new ones away.
 func (d *door) cut() {
 	d.open("")
 	d.mu.Lock()
@@ -51,14 +51,14 @@ func requireAnother(t *testing.T, p *bed.Process, than, reason string) {
 	}
 }
 
-// audience are the clients of one hub that counts what they get: each message is a number, one
-// above the last.
+// audience are the clients of a hub, with a count of their messages. Each message is a number: the
+// last number plus 1.
 type audience struct {
 	reading sync.WaitGroup
 
 	mu    sync.Mutex
 	got   []int   // by client: the last number
-	holes []error // what was wrong with it
+	holes []error // messages that are not the next number
 	ends  []error // by client
 }
 
@@ -91,7 +91,7 @@ func (a *audience) enter(t *testing.T, address string, clients int) {
 	}
 }
 
-// sent is what became of one message.
+// sent is the fate of a message.
 type sent struct {
 	matched     int
 	unreachable string
@@ -104,7 +104,7 @@ func TestAForgottenHubClosesItsClientsBeforeItGoesOn(t *testing.T) {
 	const clients = 10
 	address := etcdtest.StartEtcd(t)
 	var hubs []*bed.Process
-	var doors []*door // before each hub: other hubs come through it
+	var doors []*door // before each hub: its peers come through it
 	for range 3 {
 		d := newDoor(t)
 		p := bed.StartBound(t, bed.MemberArgs(address, "--advertise-control="+d.address())...)

@@ -63,7 +63,7 @@ func TestAHubTakesLessThanASmallContainerHasForSlowClients(t *testing.T) {
 	const (
 		container = 512 << 20
 		clients   = 200
-		// of 1 MiB each to every client, other ones for each: more than its outbox, and 1 GB in all
+		// of 1 MiB each to every client, none of them shared: more than its outbox, and 1 GB in all
 		messages = 5
 	)
 	command := bed.Command(t, bed.InsecureArgs("--log-format=json")...)

@@ -27,7 +27,7 @@ import (
 // The promises of a shutdown: for calls in flight, for clients to go, for the last answers.
 const callsGrace, clientsGrace, answersGrace = 3 * time.Second, 3 * time.Second, time.Second
 
-// secondSignalAfter is the time after the first signal from which a signal is a second one.
+// secondSignalAfter is the time after the first signal from which a signal counts as the second.
 const secondSignalAfter = time.Second
 
 // narrowFill are more MiB than the kernel keeps on the way to a narrow client that does not read:
@@ -49,7 +49,7 @@ func dialNarrow(t *testing.T, address, query string) *websocket.Conn {
 	return testkit.DialClientWith(t, address, query, &websocket.DialOptions{HTTPClient: &client})
 }
 
-// answer is what a call came back with.
+// callAnswer holds the results of a call.
 type callAnswer struct {
 	receipt *controlv1.Receipt
 	err     error
@@ -73,7 +73,7 @@ func sendAndWait(t *testing.T, conn *grpc.ClientConn, user string) <-chan callAn
 }
 
 // waitForLast waits until the message of sendAndWait is in the outbox behind those of fill: then
-// the call is in flight. It is the one that is not as long as a frame of 1 MiB.
+// the call is in flight. Its frame is the only frame that is shorter than 1 MiB.
 func waitForLast(t *testing.T, conn *grpc.ClientConn, user string) {
 	t.Helper()
 	const filler = 1<<20 + 10 // with its frame header (RFC 6455 §5.2)
@@ -144,7 +144,8 @@ func TestSIGTERMFinishesCallsClosesClientsAndExits0(t *testing.T) {
 	if a := <-slowCall; a.err != nil || a.receipt.GetWritten() != 1 {
 		t.Errorf("the call to the slow client: %v, %v", a.receipt, a.err)
 	}
-	// The other one ends because its client, which reads nothing, is cut, and says so.
+	// The call to the stuck client ends because that client, which reads nothing, is cut. Its
+	// receipt says so.
 	if a := <-stuckCall; a.err != nil || len(a.receipt.GetDropped()) != 1 ||
 		a.receipt.GetDropped()[0].GetReason() != controlv1.DropReason_DROP_REASON_CLOSED {
 		t.Errorf("the call to the stuck client: %v, %v", a.receipt, a.err)
@@ -175,7 +176,7 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 	waitForLast(t, control, "stuck")
 	p.Signal(t, syscall.SIGINT)
 	_ = testkit.WaitForLog(t, p.Log, "shutting down")
-	<-time.After(secondSignalAfter) // earlier it is no second one
+	<-time.After(secondSignalAfter) // earlier it does not count as the second
 	p.Signal(t, syscall.SIGTERM)
 	if code := p.ExitCode(t, time.Second); code != terminal.ExitError {
 		t.Errorf("exit %d", code)
@@ -185,8 +186,8 @@ func TestSecondSignalExits1AtOnce(t *testing.T) {
 	}
 }
 
-// GNU timeout signals the hub, and at once its group. Here the second signal is another one,
-// because the system may make two equal ones that wait into one.
+// GNU timeout signals the hub, and at once its group. Here the second signal is a different
+// signal, because the system may merge two equal signals that wait.
 func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
 	t.Parallel()
 	p := bed.StartReady(t, bed.DevArgs(t)...)

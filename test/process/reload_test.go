@@ -22,7 +22,7 @@ import (
 	"github.com/connhub/connhub/test/bed"
 )
 
-// writeKeySet writes a set of one new public key.
+// writeKeySet writes a set with a single new public key.
 func writeKeySet(t *testing.T, path string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -102,7 +102,7 @@ func TestSIGHUPHasFilesReadAgain(t *testing.T) {
 		return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
 	}
 
-	all, none := []any{certFile, "--token-jwks"}, []any{} // one certificate for both ports
+	all, none := []any{certFile, "--token-jwks"}, []any{} // both ports share the certificate
 	// nothing has changed, and that does no harm
 	hangUp(1, all, none)
 	testkit.WriteCertificate(t, dir, "second")

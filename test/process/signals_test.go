@@ -22,7 +22,7 @@ import (
 	"github.com/connhub/connhub/test/bed"
 )
 
-// commandLines are a hub by each of the two commands that run one.
+// commandLines returns the arguments of both commands that run a hub.
 func commandLines(t *testing.T) map[string][]string {
 	t.Helper()
 	return map[string][]string{"serve": bed.InsecureArgs(), "dev": bed.DevArgs(t)}
@@ -46,7 +46,7 @@ func startPiped(t *testing.T, args ...string) *piped {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = (*read).Close() })
-		// As little as a pipe can hold, one page: so it is full after a few lines.
+		// A page is the least that a pipe can hold: so it is full after a few lines.
 		if _, _, errno := syscall.Syscall(
 			syscall.SYS_FCNTL, (*read).Fd(), syscall.F_SETPIPE_SZ, 4096,
 		); errno != 0 {
@@ -102,7 +102,7 @@ func requireServing(t *testing.T, p *bed.Process, client *websocket.Conn, what s
 	}
 }
 
-// requireRefused asks for what is not there, and does not wait for ever.
+// requireRefused asks for a path that is not there, and does not wait for ever.
 func requireRefused(t *testing.T, path string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -174,7 +174,7 @@ func TestHubDoesNotWaitForAReaderOfItsLogThatHasStopped(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			p := startPiped(t, append(args, "--log-level=debug")...)
 			client := testkit.DialClient(t, p.Clients, "user=ann")
-			// Many times what the pipe holds: each request that is refused is a line of its own at
+			// Many times the size of the pipe: each request that is refused is a line of its own at
 			// first.
 			path := "http://" + p.Clients + "/client/" + strings.Repeat("x", 4<<10)
 			for range 20 {
