@@ -1,5 +1,6 @@
-# What one does with connhub. `make` or `make help` lists the targets: the text after each `##`.
-# It needs Go (go.mod says which), a C compiler for the race detector, and Node 20 with npm for the web tests.
+# The everyday commands. `make` or `make help` lists the targets: the text after each `##`.
+# They need Go (go.mod says which), a C compiler for the race detector, and Node 20 with npm for
+# the web tests.
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -9,11 +10,11 @@ BIN := bin/connhub
 BUILD := go build -trimpath -ldflags '-s -w -X github.com/connhub/connhub/internal/build.version=$(VERSION)'
 TOOL := go tool -modfile=tools/go.mod
 
-# For each package. It ends what hangs, and nothing else: the slowest needs some minutes on 2 quiet
-# cores with the race detector, and several times as long beside other work.
+# For each package. The limit only ends tests that hang: the slowest package needs some minutes on 2
+# quiet cores with the race detector, and several times as long beside further work.
 TEST_TIMEOUT ?= 30m
 # Tests that run without the race detector as well, as parts of their names, and their packages:
-# those of memory, which is not what it is with the detector, and those that are smaller with it.
+# tests of memory, which is different with the detector, and tests that are smaller with it.
 NO_RACE := Takes Allocates TakeIsHeld BudgetsCloseTheLargest MembersThatStay
 NO_RACE += NoScheduleBreaks TableIsWhatItsHubHas
 NO_RACE += FloodOfAcks ManyLinksEnd KernelKeepsLittleOfWhat
@@ -22,13 +23,14 @@ NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./test/process
 FUZZTIME ?= 1m
 # Of make fuzz: inputs that both decoders of sends get.
 INPUTS ?= 10000000
-# Of make bench and bench-micro: which, a regular expression; of make bench: how many runs, of which the middle one counts.
+# BENCH selects the benchmarks of make bench and bench-micro by a regular expression. RUNS is how
+# often make bench runs each; the middle run counts.
 BENCH ?= .
 RUNS ?= 3
 CHROMIUM ?= /usr/bin/chromium
 export CHROMIUM
 
-# need fails with the name of a program that is missing, and what it is for.
+# need fails with the name of a missing program and its purpose.
 need = command -v $(1) >/dev/null 2>&1 || { echo 'missing: $(1) ($(2))' >&2; exit 1; }
 
 ##@ Run
@@ -54,21 +56,21 @@ image: ## Build the container image connhub:VERSION
 
 ##@ Check
 
-# The Go tests wait for processes half of the time, and the browser's tests for the browser. Beside
-# each other they take as long as their CPU time.
+# The Go tests wait for processes half of the time, and the browser's tests for the browser.
+# Together they take as long as their CPU time.
 .PHONY: test
 test: need-go cc ## Run every test, with the race detector
 	@$(MAKE) -j2 test-go test-beside
 
-# Prints what it has to say at its end, so that it does not mix with the lines of the Go tests.
+# Prints its output at its end, so that it does not mix with the lines of the Go tests.
 .PHONY: test-beside
 test-beside:
 	@said=$$(mktemp); $(MAKE) test-k8s test-web >"$$said" 2>&1; code=$$?; cat "$$said"; rm "$$said"; exit $$code
 
 # The slowest packages come first, so that none of them ends alone.
 SLOWEST := ./test/process ./hub/edge ./control/mesh/core ./control/mesh
-# The packages whose hubs, etcds and clients are dozens of processes. Each runs alone, behind the
-# others: so many processes beside each other break every limit of time.
+# The packages whose hubs, etcds and clients are dozens of processes. Each runs alone, behind all
+# others: more processes at the same time break every limit of time.
 CROWDED := ./test/cluster ./test/links ./test/strangers
 
 .PHONY: test-go
@@ -94,7 +96,7 @@ test-cluster: need-go ## Run the tests of a cluster in their long form, about 7 
 test-links: need-go ## Run the tests of many links and strangers in their long form, about 5 minutes
 	CONNHUB_TEST_LONG=1 go test -count=1 -p 1 -timeout 30m -v ./test/links ./test/strangers
 
-# In the folder of the package, where go test shows what a test prints.
+# Runs in the folder of the package: there go test shows the output of tests.
 .PHONY: bench
 bench: need-go ## Print figures beside the raw limit, about 30 minutes; BENCH=fanout prints one
 	cd test/engine && go test -tags bench -count=1 -timeout 60m -run '(?i)$(BENCH)' -runs $(RUNS)
@@ -120,9 +122,9 @@ lint-proto: need-go ## Check the protos: rules and format
 	$(TOOL) buf lint
 	$(TOOL) buf format api/proto --diff --exit-code
 
-# Generates beside the tree, so that a check never changes what it checks.
+# Generates beside the tree, so that the check does not change the tree.
 .PHONY: lint-generated
-lint-generated: need-go ## Check that gen/ is what the protos make
+lint-generated: need-go ## Check that gen/ agrees with the protos
 	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(TOOL) buf generate --output "$$fresh"; \
 	diff -r "$$fresh/gen" gen || { echo 'gen/ is stale: make generate' >&2; exit 1; }
@@ -180,10 +182,10 @@ figures-lower: need-go ## Write figures that have become better to test/lint/hou
 	go run ./test/lint/house -lower
 
 .PHONY: clean
-clean: ## Remove what was built and installed here
+clean: ## Remove everything that was built and installed here
 	rm -rf bin test/results test/web/node_modules
 
-# What the targets above stand on.
+# The targets above depend on these.
 
 .PHONY: need-go
 need-go:
@@ -193,12 +195,12 @@ need-go:
 # npm only warns of a Node that is too old for a package.
 test/web/node_modules/.package-lock.json: test/web/package.json test/web/package-lock.json test/web/.npmrc
 	@$(call need,node,version 20 or later)
-	@$(call need,npm,it installs what the web tests stand on)
+	@$(call need,npm,it installs the packages of the web tests)
 	@node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' || { echo 'node is older than 20' >&2; exit 1; }
 	cd test/web && npm ci
 	@touch $@
 
-# debian installs Debian packages, or says what is missing where there is no apt.
+# debian installs Debian packages. Without apt it fails with the name of the missing program.
 debian = { \
 		command -v apt-get >/dev/null 2>&1 || { echo 'missing: $(2)' >&2; exit 1; }; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
