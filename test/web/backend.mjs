@@ -27,7 +27,7 @@ export const methods = Object.entries(v1)
   .filter(([, type]) => type.service)
   .flatMap(([service, type]) => Object.keys(type.service).map((method) => `${service}.${method}`));
 
-// What an error carries (google.rpc.Status, ErrorInfo, BadRequest).
+// The details that an error carries (google.rpc.Status, ErrorInfo, BadRequest).
 const rpc = protobuf.loadSync(['status', 'error_details'].map((name) => api(`third_party/google/rpc/${name}.proto`)));
 const Status = rpc.lookupType('google.rpc.Status');
 
@@ -95,7 +95,10 @@ export function dial(address, secret) {
       called.add(name);
       return all;
     },
-    /** Watches what clients do; resolves when that is in force. `events` has what came; `end` ends it. */
+    /**
+     * Subscribes to clients' events; resolves when the subscription is in force. `events` has the
+     * events that came; `end` ends it.
+     */
     async subscribe(subscription) {
       const service = new EventService(address, credentials);
       const metadata = new grpc.Metadata();
@@ -140,8 +143,8 @@ export function dial(address, secret) {
 }
 
 /**
- * Repeats a call until every hub has a part in the answer: to the called hub another one seems
- * silent now and then on a busy machine. `part` is what names the hubs that have none.
+ * Repeats a call until every hub has a part in the answer: to the called hub a peer seems
+ * silent now and then on a busy machine. `part` returns the part that names the silent hubs.
  */
 export async function everywhere(call, part = (answer) => answer) {
   for (const limit = Date.now() + patience; ;) {
@@ -153,7 +156,7 @@ export async function everywhere(call, part = (answer) => answer) {
   }
 }
 
-/** What an answer says that every hub has a part in. */
+/** These fields are in an answer that every hub has a part in. */
 export const reached = { unreachable_hubs: [], discovery_stale_for: null };
 
 /** The counts of a receipt by state, after checking that they add up. */

@@ -1,4 +1,4 @@
-// What a backend in another language meets at a hub in earnest: `connhub serve`, with keys and secrets.
+// A backend in another language at a hub in earnest: `connhub serve`, with keys and secrets.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -194,7 +194,10 @@ const error = (code, reason, field) => (err) => {
   return true;
 };
 
-/** The messages of a socket, parsed, one `next` at a time; without one `next` rejects when the socket is closed. */
+/**
+ * The parsed messages of a socket. `next` resolves to the next message, and rejects when the socket
+ * is closed before.
+ */
 function inboxOf(socket) {
   const waiting = [];
   const arrived = [];

@@ -67,7 +67,10 @@ export const connect = (page, name, url, protocols) => page.evaluate(
   [name, url, protocols],
 );
 
-/** The messages of a socket, when there are at least n of them; rejects when it is closed with fewer. */
+/**
+ * The messages of a socket, when there are at least n of them. Rejects when the socket is closed
+ * with fewer.
+ */
 export async function messages(page, name, n) {
   await page.waitForFunction(([name, n]) => {
     const { messages, closed } = window.clients[name];

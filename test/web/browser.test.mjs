@@ -1,4 +1,4 @@
-// What a page in a real browser gets when a backend in another language sends.
+// A page in a real browser gets the messages that a backend in another language sends.
 
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -238,7 +238,7 @@ describe('browser', () => {
     });
   }
 
-  /** The id that the page shows, once it is the one that the hub has for the user. */
+  /** The id that the page shows, once it is the id that the hub has for the user. */
   async function connectionShown(page, user) {
     await page.getByText(/[a-z2-7]{8}\.[a-z2-7]{26}/).first().waitFor();
     const [id] = await backend.connectionsOf(user);

@@ -5,9 +5,9 @@ import { once } from 'node:events';
 import { awaited } from './hub.mjs';
 
 /**
- * Relays to HOST:PORT; `address` is where clients connect. `cut(how)` ends every connection at once, on both sides, and first waits until there
- * is one on which the hub has said something: with 'rst' the sockets are reset, with 'fin' they end without a WebSocket close. `opened`
- * counts connections.
+ * Relays to HOST:PORT. Clients connect to `address`. `cut(how)` waits until the hub has sent bytes
+ * on a connection, then it ends every connection at once, on both sides: with 'rst' the sockets are
+ * reset, with 'fin' they end without a WebSocket close. `opened` counts connections.
  */
 export async function relay(target) {
   const [host, port] = target.split(':');

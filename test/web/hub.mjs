@@ -12,12 +12,15 @@ import { fileURLToPath } from 'node:url';
 
 const binary = process.env.CONNHUB_BIN ?? fileURLToPath(new URL('../../bin/connhub', import.meta.url));
 
-/** How long a test waits for what must come, and of which nothing says when, in ms: on a machine that is ten times busier, too. */
+/**
+ * How long a test waits for events that must come at no promised time, in ms. It is long enough for
+ * a machine that is ten times busier.
+ */
 export const patience = 300_000;
 
 /**
- * Waits for what must come. Rejects at once when `lost`, a promise, rejects, and when nothing has
- * come in time.
+ * Waits for a promise that must resolve. Rejects at once when `lost`, a promise, rejects, and when
+ * it has not resolved in time.
  */
 export async function awaited(what, promise, lost = new Promise(() => {})) {
   let timer;
@@ -31,7 +34,7 @@ export async function awaited(what, promise, lost = new Promise(() => {})) {
   }
 }
 
-const stopLimit = 10_000; // ms from SIGTERM to the exit: what the hub promises
+const stopLimit = 10_000; // ms from SIGTERM to the exit, as the hub promises
 const handovers = 10; // as many times this process may be woken late while the hub stops
 
 /** Makes a folder that is gone when the suite is over; the caller registers `remove`. */
@@ -79,7 +82,10 @@ export async function startHub(command, ...args) {
       const samples = (await response.text()).split('\n').filter((line) => line.startsWith(name) && ' {'.includes(line[name.length]));
       return samples.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
     },
-    /** Asks the hub to stop, and holds that it does within its limit, which is extended by the pauses of this machine. */
+    /**
+     * Asks the hub to stop, and holds that it does within its limit, which is extended by the
+     * pauses of this machine.
+     */
     async stop() {
       const pauses = monitorEventLoopDelay({ resolution: 1 });
       pauses.enable();
@@ -113,7 +119,7 @@ export const anyPorts = [
   '--etcd-listen=127.0.0.1:0',
 ];
 
-/** A loopback port that nobody listens on now. */
+/** A loopback port without a listener. */
 export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

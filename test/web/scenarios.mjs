@@ -1,5 +1,5 @@
-// What an application does with Microsoft's client SDK. The same code runs in Node and, bundled, in a browser; `backend` is what a page or
-// a test can have a backend do.
+// Scenarios of an application with Microsoft's client SDK. The same code runs in Node and, bundled,
+// in a browser. `backend` has a backend call a hub, for a page or a test.
 
 import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from '@azure/web-pubsub-client';
 
@@ -52,14 +52,14 @@ function client(url, protocol = 'reliable', options = {}) {
   return { sdk, seen, until, during, stop };
 }
 
-/** What a message carries, in a form that crosses from a page to a test. */
+/** The content of a message, in a form that crosses from a page to a test. */
 function content({ dataType, data }) {
   return { dataType, data: data instanceof ArrayBuffer || ArrayBuffer.isView(data) ? [...new Uint8Array(data)] : data };
 }
 
 const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
 
-/** Everything that an application does in fair weather. Resolves to what it saw. */
+/** Every step of an application in fair weather. Resolves to its acks and to all that it saw. */
 export async function everything(url, backend, protocol) {
   const { sdk, seen, until, stop } = client(url, protocol, { messageRetryOptions: { maxRetries: 1, retryDelayInMs: 1 } });
   await sdk.start();
@@ -107,7 +107,7 @@ export async function tell(url) {
   return seen.connected[0];
 }
 
-/** Two clients of a group; resolves to what each got of what the first one sent. */
+/** Two clients of a group. Resolves to the sender's messages that each of them got. */
 export async function together(senderURL, memberURL) {
   const sender = client(senderURL), member = client(memberURL, 'plain');
   for (const { sdk, until } of [sender, member]) {
@@ -126,12 +126,12 @@ export async function together(senderURL, memberURL) {
   return { sender: sender.seen.messages, member: member.seen.messages };
 }
 
-/** For clients that are cut off: what they ask for waits until they are back. */
+/** For clients that are cut off: their requests wait until they are back. */
 const askUntilBack = { messageRetryOptions: { maxRetries: 300, retryDelayInMs: 1000 } };
 
 /**
- * A member of a group that is cut off again and again under a steady stream of numbered messages; `cut(i)` cuts, `begin` starts the stream, `end` ends it
- * and resolves to how many messages there were.
+ * A member of a group that is cut off again and again under a steady stream of numbered messages.
+ * `cut(i)` cuts, `begin` starts the stream, `end` ends it and resolves to its number of messages.
  */
 export async function cutOff(url, group, cuts, { begin, cut, end }) {
   const { sdk, seen, until, during, stop } = client(url, 'reliable', askUntilBack);
@@ -155,13 +155,19 @@ export async function cutOff(url, group, cuts, { begin, cut, end }) {
   return { count, received: numbers.length, wrong, around: numbers.slice(Math.max(0, wrong - 3), wrong + 4), connected: seen.connected, disconnected: seen.disconnected };
 }
 
-/** For clients that are refused: the SDK asks again as often as ever, but does not wait a second before each time. */
+/**
+ * For clients that are refused: the SDK asks again as often as ever, but does not wait a second
+ * before each time.
+ */
 const askAgainAtOnce = { messageRetryOptions: { retryDelayInMs: 1 } };
 
-/** What became of something that a client asked for: "done", or the name of the error. */
+/** The outcome of a client's request: "done", or the name of the error. */
 const outcome = (promise) => promise.then(() => 'done', (err) => err.errorDetail?.name ?? String(err));
 
-/** Joins and sends to a group before it may, when it may, and when it may not any more. Resolves to what became of it, and to what it got. */
+/**
+ * Joins and sends to a group before it may, when it may, and when it may not any more. Resolves to
+ * the outcomes, and to the messages that it got.
+ */
 export async function permittedMeanwhile(url, group, { grant, revoke }) {
   const { sdk, seen, until, stop } = client(url, 'reliable', askAgainAtOnce);
   await sdk.start();
@@ -178,10 +184,13 @@ export async function permittedMeanwhile(url, group, { grant, revoke }) {
   return { before, granted, revoked, messages: seen.messages };
 }
 
-/** What became of something that the hub does not support: the name of the error that the hub gave. */
+/** The outcome of a request that the hub does not support: the name of the error that it gave. */
 const refusal = (promise) => promise.then(() => 'done', (err) => err.errorDetail?.name ?? err.name);
 
-/** Uses what the hub does not support, and then what it does: the connection must still be there, with its group. */
+/**
+ * Makes requests that the hub does not support, and then requests that it does: the connection must
+ * still be there, with its group.
+ */
 export async function unsupported(url, protocol) {
   const { sdk, seen, until, stop } = client(url, protocol);
   await sdk.start();
@@ -198,7 +207,10 @@ export async function unsupported(url, protocol) {
   return { invoked, streamed, connected: connected.length, disconnected, messages: seen.messages.map(({ data }) => data) };
 }
 
-/** Connects, does what needs permission, waits for as many messages, and stops. Resolves to the names of the errors, and to the messages. */
+/**
+ * Connects, does the deeds, which need permission, waits for `count` messages, and stops. Resolves
+ * to the names of the errors, and to the messages.
+ */
 export async function permitted(url, deeds, count = 0) {
   const { sdk, seen, until, stop } = client(url, 'reliable', askAgainAtOnce);
   await sdk.start();

@@ -39,7 +39,7 @@ describe('web pubsub', () => {
     await data?.remove();
   });
 
-  /** What scenarios have a backend do: it calls another hub each time, never the client's own. */
+  /** The backend of the scenarios: it calls another hub each time, never the client's own. */
   let calls = 0;
   const backend = async (what, target, { binary, ...message }) => {
     assert.equal(what, 'send');
@@ -50,7 +50,8 @@ describe('web pubsub', () => {
 
   const url = (address, user) => `ws://${address}/client/hubs/default?user=${user}`;
 
-  // Where a client lives. Each runs a scenario by name; functions in its last argument are called here.
+  // The places where a client lives. Each runs a scenario by name; functions in its last argument
+  // are called here.
   const places = {
     Node: async (_, name, ...args) => scenarios[name](...args),
     Chromium: async (t, name, ...args) => {
@@ -184,7 +185,7 @@ describe('web pubsub', () => {
           });
         });
         assert.equal(matched, 1);
-        // What a hub changes that does not answer in time, is changed when the call is repeated.
+        // If a hub does not answer in time, the connection is changed when the call is repeated.
         assert.ok(changed === 1 || (changed === 0 && repeated > 0), `${changed} changed, repeated ${repeated} times`);
       };
       const { before, granted, revoked, messages } = await run(t, 'permittedMeanwhile', mayNothing, group, {

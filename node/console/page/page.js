@@ -1,9 +1,9 @@
-// The demo page of `connhub dev`: one connection, and what arrives on it. Everything that came over the
-// network is shown with textContent only.
+// The demo page of `connhub dev`: a connection, and the messages that arrive on it. Everything that
+// came over the network is shown with textContent only.
 
 const subprotocol = "json.connhub.v1";
 const listLength = 200; // messages kept
-const textShown = 20_000; // characters of one message
+const textShown = 20_000; // characters of a message
 const bytesShown = 512; // of a binary message
 const firstRetry = 1_000; // ms; doubles up to lastRetry
 const lastRetry = 30_000;
@@ -19,7 +19,7 @@ const make = (tag, attributes = {}, ...children) => {
   return element;
 };
 
-// ---- Who: the form and the URL say the same.
+// ---- User and groups: the form and the URL say the same.
 
 const whoFromURL = () => {
   const query = new URLSearchParams(location.search);
@@ -79,7 +79,7 @@ const connect = () => {
   clearTimeout(retryTimer);
   if (socket) {
     const old = socket;
-    socket = null; // its events are nobody's any more
+    socket = null; // its events are ignored from here on
     old.close(1000);
   }
   setConnection("");
