@@ -47,6 +47,14 @@ var figures = []figure{
 		limit: 0.6, per100: true, measure: measureSomebody, show: showPer100,
 	},
 	{
+		key: "test-who", title: "who, what, whom, whoever, in tests", aim: "≤ 0.2",
+		limit: 0.2, per100: true, measure: measureTestWho, show: showPer100,
+	},
+	{
+		key: "test-somebody", title: "somebody, nobody, other, one, in tests", aim: "≤ 0.6",
+		limit: 0.6, per100: true, measure: measureTestSomebody, show: showPer100,
+	},
+	{
 		key: "long-comments", title: "comment lines beyond 100 columns, longest", aim: "0",
 		measure: measureLongComments, show: showLong,
 	},

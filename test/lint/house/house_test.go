@@ -60,8 +60,13 @@ func TestFiguresCountWhatTheyName(t *testing.T) {
 		},
 		"who in a string": {"who", "a.go", "var s = `who`", 0, 0},
 		"who in a test":   {"who", "a_test.go", "// Who knows.", 0, 0},
+		"who of a test":   {"test-who", "a_test.go", "// Who knows.", 1, 2},
+		"nobody of tests": {"test-somebody", "a_test.go", "// Nobody waits.", 1, 2},
 		"who in a page":   {"who", "a.md", "who knows\n```\nwho\n```\n", 1, 2},
 		"who in a proto":  {"who", "a.proto", "string who = 1; // who knows", 1, 2},
+		"who in a script": {"who", "Makefile", "# Who knows.\nwho: ## who\n\twho", 1, 2},
+		"who in YAML":     {"who", "a.yaml", "a:\n  # Who knows.\n  who: *who", 1, 2},
+		"who in a module": {"who", "a.mjs", "/** Who knows. */\n * who\n// who\nwho()", 3, 4},
 		"nobody":          {"somebody", "a.go", "// Nobody waits for another one.", 2, 5},
 		"100 columns": {
 			"long-comments", "a.go",
@@ -154,7 +159,7 @@ func TestFiguresCountWhatTheyName(t *testing.T) {
 	}
 }
 
-// TestADebtMayOnlyFall holds the ratchet: what the check refuses, and what is written to the list.
+// TestADebtMayOnlyFall holds the ratchet: the failures of the check, and the lowered list.
 func TestADebtMayOnlyFall(t *testing.T) {
 	line := "// " + wide + "xxxxxxxxx\n"
 	rooms := []*room{newRoom(t, map[string]string{"a.go": "package p\n\n" + line + line})}

@@ -5,8 +5,9 @@
 //	go run ./test/lint/house -check       fails if a room is above an aim and above its debt
 //	go run ./test/lint/house -lower       writes debts that have fallen to the list
 //
-// A room is a package, a folder of protos, or a page of the documentation. Run it from the folder
-// of the module. CONTRIBUTING.md tells how to take a room off the list of debts.
+// A room is a package, a folder of protos, scripts or configurations, or a page of the
+// documentation. Run it from the folder of the module. CONTRIBUTING.md tells how to take a room off
+// the list of debts.
 package main
 
 import (

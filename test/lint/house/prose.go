@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,10 +22,12 @@ var (
 	// unbreakable matches lines with a struct's tag or a long URL.
 	unbreakable  = regexp.MustCompile("`[a-z]+:\".*`$|^//(?:go:|nolint)|https?://\\S{60}")
 	somebodyWord = regexp.MustCompile(`(?i)\b(?:somebody|nobody|other|one)\b`)
+	// commentLine matches a line of a script or a configuration that is a comment.
+	commentLine = regexp.MustCompile(`^\s*(?:#|//|/?\*+\s)`)
 )
 
 // readProse returns the comments of f, or the text of a page without its code. The keys are numbers
-// of lines.
+// of lines. In scripts and configurations only lines count that are a comment as a whole.
 func (f *file) readProse() map[int]string {
 	prose := map[int]string{}
 	if f.ast != nil {
@@ -42,10 +45,15 @@ func (f *file) readProse() map[int]string {
 	inCode := false
 	for i, line := range f.lines {
 		text, isProse := line, true
-		if strings.HasSuffix(f.path, ".proto") {
+		switch filepath.Ext(f.path) {
+		case ".md":
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				inCode = !inCode
+			}
+		case ".proto":
 			_, text, isProse = strings.Cut(line, "//")
-		} else if strings.HasPrefix(strings.TrimSpace(line), "```") {
-			inCode = !inCode
+		default:
+			isProse = commentLine.MatchString(line)
 		}
 		if isProse && !inCode {
 			prose[i+1] = text
@@ -54,13 +62,21 @@ func (f *file) readProse() map[int]string {
 	return prose
 }
 
-func measureWho(r *room) reading { return measureWord(r, whoWord) }
+func measureWho(r *room) reading {
+	return measureWord(slices.Concat(r.code, r.texts), whoWord)
+}
 
-func measureSomebody(r *room) reading { return measureWord(r, somebodyWord) }
+func measureSomebody(r *room) reading {
+	return measureWord(slices.Concat(r.code, r.texts), somebodyWord)
+}
+
+func measureTestWho(r *room) reading { return measureWord(r.tests, whoWord) }
+
+func measureTestSomebody(r *room) reading { return measureWord(r.tests, somebodyWord) }
 
 // measureWord counts the words of prose that match.
-func measureWord(r *room, word *regexp.Regexp) (got reading) {
-	for _, f := range slices.Concat(r.code, r.texts) {
+func measureWord(files []*file, word *regexp.Regexp) (got reading) {
+	for _, f := range files {
 		prose := f.readProse()
 		for _, line := range slices.Sorted(maps.Keys(prose)) {
 			got.of += len(anyWord.FindAllString(prose[line], -1))

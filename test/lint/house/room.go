@@ -12,12 +12,13 @@ import (
 	"strings"
 )
 
-// room is a package, a folder of protos or a page: the measures and the aims are for each room.
+// room is a package, a folder of protos, scripts or configurations, or a page: the measures and the
+// aims are for each room.
 type room struct {
 	name  string  // its folder, or the path of the page
 	code  []*file // Go files that are not tests
 	tests []*file
-	texts []*file // protos or a page; their ast is nil
+	texts []*file // all but Go; their ast is nil
 }
 
 // file is a source file.
@@ -35,6 +36,9 @@ type function struct {
 	file     *file
 }
 
+// scripts are the files with comments whose names have no extension.
+var scripts = []string{".ci/run", "Dockerfile", "Makefile", "test/lint/imports"}
+
 // readRooms reads all rooms below root, sorted by name. Generated code is left out.
 func readRooms(root string) ([]*room, error) {
 	rooms := map[string]*room{}
@@ -50,11 +54,13 @@ func readRooms(root string) ([]*room, error) {
 		}
 		name := filepath.ToSlash(filepath.Dir(path))
 		switch filepath.Ext(path) {
-		case ".go", ".proto":
+		case ".go", ".proto", ".yaml", ".yml", ".mjs", ".js":
 		case ".md":
 			name = filepath.ToSlash(path)
 		default:
-			return nil
+			if !slices.Contains(scripts, filepath.ToSlash(path)) {
+				return nil
+			}
 		}
 		f, err := readFile(path)
 		if err != nil || f.isGenerated() {
@@ -77,7 +83,7 @@ func readRooms(root string) ([]*room, error) {
 // isForeign reports whether a folder holds no source of the project's own.
 func isForeign(name string) bool {
 	foreign := []string{"gen", "bin", "testdata", "node_modules", "third_party"}
-	return strings.HasPrefix(name, ".") || slices.Contains(foreign, name)
+	return strings.HasPrefix(name, ".") && name != ".ci" || slices.Contains(foreign, name)
 }
 
 func readFile(path string) (*file, error) {
