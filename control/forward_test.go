@@ -68,6 +68,52 @@ func TestForwardedSendsThatWaitTakeNoGoroutine(t *testing.T) {
 	}
 }
 
+// An execution that waits for its client is Reached once the client's link has written.
+func TestAnExecutionIsReachedWhenItsClientHasTheMessage(t *testing.T) {
+	f := newFixture(t)
+	ann := f.connect(t, &wireProtocol{}, "ann")
+	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable()}
+	var burst hub.Burst
+	execute := func(wait controlv1.Wait) mesh.Execution {
+		t.Helper()
+		o := newOutgoing(waiting(to(users("ann"), "hi"), wait, time.Minute), origin{
+			began: time.Now(),
+		})
+		call, err := newSendCall(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Execute(t.Context(), call.Forward, &burst)
+	}
+	if x := execute(controlv1.Wait_WAIT_QUEUED); x.Reached != nil || x.Then != nil {
+		t.Error("a send that waits for no client has something to ask")
+	}
+	quick := execute(controlv1.Wait_WAIT_WRITTEN)
+	if quick.Reached() {
+		t.Error("reached before the burst is flushed")
+	}
+	burst.Flush()
+	if !quick.Reached() {
+		t.Error("not reached, though the link has written")
+	}
+	ann.stall(true)
+	slow, called := execute(controlv1.Wait_WAIT_WRITTEN), false
+	burst.Flush()
+	if slow.Reached() {
+		t.Error("reached, though the link is stalled")
+	}
+	slow.Then(func() { called = true })
+	ann.stall(false)
+	if !slow.Reached() || !called {
+		t.Errorf("after the stall: reached %v, done was called %v", slow.Reached(), called)
+	}
+	for _, x := range []mesh.Execution{quick, slow} {
+		if r := x.Result().GetSend().GetReceipt(); r.GetMatched() != 1 || r.GetWritten() != 1 {
+			t.Errorf("receipt %v", r)
+		}
+	}
+}
+
 // slowInterest is a hub.Interest in which nothing is in force before it is told.
 type slowInterest struct {
 	mu      sync.Mutex
