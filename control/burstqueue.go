@@ -30,18 +30,28 @@ type burst struct {
 	bytes int // of their requests
 }
 
-// appendBurst moves the sends of next, which are later ones, to b. It leaves next empty.
+// bursts has empty bursts for all streams. A stream that rests holds none. The garbage collector
+// empties the pool.
+var bursts = sync.Pool{New: func() any { return new(burst) }}
+
+func newBurst() *burst { return bursts.Get().(*burst) }
+
+// appendBurst moves the sends of next, which are later ones, to b. It recycles next.
 func (b *burst) appendBurst(next *burst) {
 	b.links.Append(&next.links)
 	b.begun = append(b.begun, next.begun...)
 	b.bytes += next.bytes
-	next.forgetSends()
+	next.recycleBurst()
 }
 
-// forgetSends empties a burst that was written or moved.
-func (b *burst) forgetSends() {
+// recycleBurst empties a burst that was written or moved, and gives it back. The caller must have
+// the only reference. A burst with links is not used again: a protocol panicked.
+func (b *burst) recycleBurst() {
 	clear(b.begun)
 	b.begun, b.bytes = b.begun[:0], 0
+	if b.links.Writes() == 0 {
+		bursts.Put(b)
+	}
 }
 
 // burstQueue holds the burst of a stream that the sends of several requests share.
@@ -66,31 +76,35 @@ type burstQueue struct {
 	// turn is a lock with room for a single holder. It is held while a burst is taken, written and
 	// accepted, and is taken before mu.
 	turn chan struct{}
-	// taken is the burst of the holder of turn. It is empty while turn is free.
-	taken burst
 
 	mu       sync.Mutex
-	waiting  burst
+	waiting  *burst // nil: no send waits
 	attended bool
 }
 
-// addBurst moves the sends of b here. It returns how many sends, and bytes, wait here now. must
+// addBurst takes over b, which has sends. It returns how many sends, and bytes, wait here now. must
 // means that the caller must call flushSends: the handler will not, or the burst is full.
 func (q *burstQueue) addBurst(b *burst) (sends, bytes int, must bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting.appendBurst(b)
+	if q.waiting == nil {
+		q.waiting = b
+	} else {
+		q.waiting.appendBurst(b)
+	}
 	sends, bytes = len(q.waiting.begun), q.waiting.bytes
 	return sends, bytes, !q.attended || isFullBurst(sends, bytes)
 }
 
 func isFullBurst(sends, bytes int) bool { return sends >= maxBurst || bytes >= maxBurstBytes }
 
-// takeBurst moves the sends that wait to taken. The caller must hold turn.
-func (q *burstQueue) takeBurst() {
+// takeBurst returns the sends that wait; nil: none. The caller must hold turn.
+func (q *burstQueue) takeBurst() *burst {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting, q.taken = q.taken, q.waiting
+	b := q.waiting
+	q.waiting = nil
+	return b
 }
 
 // attend makes the handler responsible for the sends that the receiver adds.
@@ -100,16 +114,13 @@ func (q *burstQueue) attend() {
 	q.attended = true
 }
 
-// unattend makes the receiver responsible. Unless it must, it does so only if no send waits; it
-// reports whether some wait.
-func (q *burstQueue) unattend(must bool) (some bool) {
+// unattend makes the receiver responsible for the sends that it adds from now on. It reports
+// whether some wait, for which the handler stays responsible.
+func (q *burstQueue) unattend() (some bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	some = len(q.waiting.begun) > 0
-	if must || !some {
-		q.attended = false
-	}
-	return some
+	q.attended = false
+	return q.waiting != nil
 }
 
 // worthWaiting returns how long to wait for a burst of so many sends: 0 if they are here, or if too
@@ -117,6 +128,9 @@ func (q *burstQueue) unattend(must bool) (some bool) {
 func (q *burstQueue) worthWaiting(sends int) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.waiting == nil {
+		return 0
+	}
 	writes, have := q.waiting.links.Writes(), len(q.waiting.begun)
 	if writes < manyWrites || have >= min(sends, maxBurst) {
 		return 0

@@ -124,6 +124,85 @@ func TestRequestsThatWaitShareAWrite(t *testing.T) {
 	}
 }
 
+// The bytes of requests bound a burst, too.
+func TestABurstIsBoundedInBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, gate := newRoomyFixture(t), make(chan struct{})
+		f.connect(t, &wireProtocol{}, "slow", "lobby").gate = gate
+		b := f.stream(t.Context(), t)
+		synctest.Wait()
+		send := toLobby(long(30 << 10))
+		fits := (maxBurstBytes + requestWeight(send) - 1) / requestWeight(send)
+		b.requests(t, 1, send)
+		synctest.Wait()
+		for i := range fits + 1 { // the last is more than a burst takes
+			b.requests(t, int64(i+2), send)
+		}
+		synctest.Wait()
+		if n := f.taken(t); n != 1+fits {
+			t.Errorf("%d sends were taken, want %d", n, 1+fits)
+		}
+		b.openGate(t, gate, 1+fits+1)
+		b.closeSend(t)
+		if err := b.end(t); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A stream that rests after a large burst keeps hardly more memory than after a small one. Its
+// bursts keep none: the bound is for what the transport and pools keep.
+func TestAStreamThatRestsKeepsLittle(t *testing.T) {
+	const streams, members, most = 128, 1000, 8 << 10
+	f := newRoomyFixture(t)
+	var clients []*client
+	for range members {
+		clients = append(clients, f.connect(t, &tinyProtocol{}, "ann", "lobby"))
+	}
+	sends := []*controlv1.SendRequest{toLobby("x")} // it has as many writes as members
+	for len(sends) < maxBurst {
+		sends = append(sends, to(users("nobody"), "x"))
+	}
+	all := make([]*backend, streams+1)
+	for i := range all {
+		all[i] = f.stream(t.Context(), t)
+	}
+	use := func(b *backend, sends ...*controlv1.SendRequest) {
+		b.send(t, batch(b.accepted+1, sends...))
+		b.until(t, func() bool { return len(b.results) == len(sends) })
+	}
+	// inUse leaves out what tests keep of a stream.
+	inUse := func() int64 {
+		for _, c := range clients {
+			c.wire.Reset()
+		}
+		for _, b := range all {
+			b.results, b.order = map[int64]*controlv1.StreamedResult{}, nil
+		}
+		return int64(memoryInUse())
+	}
+	for _, b := range all {
+		use(b, to(users("nobody"), "x"))
+	}
+	inUse()
+	use(all[streams], sends...) // the clients have buffers now
+	before := inUse()
+	for _, b := range all[:streams] {
+		use(b, sends...)
+	}
+	each := (inUse() - before) / streams
+	t.Logf("%d bytes for each stream", each)
+	if each > most {
+		t.Errorf("each stream keeps %d bytes, more than %d", each, most)
+	}
+	for _, b := range all {
+		b.closeSend(t)
+		if err := b.end(t); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A flood on one stream may delay a message of another stream only if both write to the same
 // client: the message is written with the flood's next burst. A message to a different client does
 // not wait at all.

@@ -61,7 +61,9 @@ func (d *deliveryService) beginSend(
 	if err := identifyRequest(&o.send, req); err != nil {
 		return nil, err
 	}
-	return d.router.Send(ctx, o)
+	sending, err := d.router.Send(ctx, o)
+	o.send.Burst = nil // o lives on for the receipt, and burst is the caller's
+	return sending, err
 }
 
 // origin is the source of a send: a call of a backend, at this hub or at a peer.

@@ -23,10 +23,10 @@
 //
 // A SendStream (stream.go) has a goroutine more. It takes and begins sends, and ends with the
 // stream. The handler has the links of clients write, for all requests that have come
-// (burstqueue.go). Only while the handler sends a response, the goroutine does that itself. Sends
-// whose results are not due wait in a list (waitlist.List): the goroutine that finds out the last
-// outcome has the handler give the result. Forwarded calls wait alike, in a list of each lane
-// (control/mesh).
+// (burstqueue.go). Only while the handler sends a response, the goroutine does that itself. Streams
+// share the memory of bursts, so a stream that rests holds none. Sends whose results are not due
+// wait in a list (waitlist.List): the goroutine that finds out the last outcome has the handler
+// give the result. Forwarded calls wait alike, in a list of each lane (control/mesh).
 //
 // # Locking
 //

@@ -43,7 +43,7 @@ func (d *streamService) SendStream(
 	}
 	s.queue.turn = make(chan struct{}, 1)
 	s.awaited = waitlist.New[begun](s.answers.signalNews)
-	s.answers.beforeWait = s.flushAll
+	s.answers.beforeWait = func() { s.passSends(true) }
 	defer s.awaited.End()
 	defer s.answers.closeAndWait(cancel)
 	defer s.leaveSends()
@@ -78,8 +78,8 @@ type sendStream struct {
 	queue burstQueue
 
 	// Owned by receiveSends.
-	last    int64 // the last sequence
-	filling burst // of the current request
+	last    int64  // the last sequence
+	filling *burst // of the current request; nil: no send has begun
 	// the sends and bytes of queue, or more
 	queuedSends, queuedBytes int
 
@@ -88,7 +88,7 @@ type sendStream struct {
 	results  int   // of the last report with results
 	farewell bool  // the backend was told that the hub leaves
 
-	due []answer // guarded by queue.turn; empty while that is free
+	due []answer // of a burst; guarded by queue.turn; empty while that is free
 }
 
 // begun is a taken send that has begun, or failed with err. It is not accepted yet.
@@ -133,7 +133,7 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 		s.answers.holdNews(true)
 		defer s.answers.holdNews(false)
 	}
-	defer s.passSends()
+	defer s.passSends(false)
 	for _, one := range sends {
 		if !s.takeSend(one) {
 			return false
@@ -141,7 +141,7 @@ func (s *sendStream) takeBatch(sends []*controlv1.StreamedSend) bool {
 		if isFullBurst(
 			s.queuedSends+len(s.filling.begun), s.queuedBytes+s.filling.bytes,
 		) {
-			s.passSends()
+			s.passSends(false)
 		}
 	}
 	return true
@@ -155,6 +155,9 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 		return false
 	}
 	s.service.metrics.sends.Inc()
+	if s.filling == nil {
+		s.filling = newBurst()
+	}
 	var sending *sending
 	var err error
 	if over {
@@ -168,26 +171,22 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 }
 
 // passSends leaves the begun sends to the handler, or has them written if the handler will not.
-func (s *sendStream) passSends() {
-	if len(s.filling.begun) == 0 {
-		return
+// With all it has every begun send written, because the receiver is about to wait for room: they
+// must not hold room that it waits for.
+func (s *sendStream) passSends(all bool) {
+	must := all
+	if b := s.filling; b != nil {
+		s.filling = nil
+		var mine bool
+		s.queuedSends, s.queuedBytes, mine = s.queue.addBurst(b)
+		if must = all || mine; !must {
+			s.answers.signalNews()
+		}
 	}
-	var must bool
-	s.queuedSends, s.queuedBytes, must = s.queue.addBurst(&s.filling)
-	if !must {
-		s.answers.signalNews()
-		return
+	if must {
+		s.flushSends()
+		s.queuedSends, s.queuedBytes = 0, 0
 	}
-	s.flushSends()
-	s.queuedSends, s.queuedBytes = 0, 0
-}
-
-// flushAll has all begun sends written, because the receiver is about to wait for room: they must
-// not hold room that it waits for.
-func (s *sendStream) flushAll() {
-	s.passSends()
-	s.flushSends()
-	s.queuedSends, s.queuedBytes = 0, 0
 }
 
 // flushSends has the clients' links write for the sends that have gathered, and accepts these, with
@@ -196,15 +195,13 @@ func (s *sendStream) flushSends() {
 	q := &s.queue
 	q.turn <- struct{}{}
 	defer func() { <-q.turn }()
-	q.takeBurst()
-	if len(q.taken.begun) == 0 {
-		return
+	if b := q.takeBurst(); b != nil {
+		defer s.acceptSends(b) // also if a protocol panics
+		b.links.Flush()
 	}
-	defer s.acceptSends(&q.taken) // also if a protocol panics
-	q.taken.links.Flush()
 }
 
-// acceptSends accepts the sends of a written burst, and empties it. The caller must hold
+// acceptSends accepts the sends of a written burst, and recycles it. The caller must hold
 // queue.turn.
 func (s *sendStream) acceptSends(of *burst) {
 	var late []begun
@@ -226,7 +223,7 @@ func (s *sendStream) acceptSends(of *burst) {
 	s.answers.work.Add(-n)
 	clear(s.due)
 	s.due = s.due[:0]
-	of.forgetSends()
+	of.recycleBurst()
 }
 
 // answerArrived adds the results of the awaited sends that are due now.
@@ -288,7 +285,7 @@ func (s *sendStream) sendReports() error {
 	leaving := s.service.guard.Leaving()
 	var spare []answer
 	for {
-		s.flushAttended()
+		s.leaveSends()
 		s.answers.takeNews() // the report has them all
 		s.answerArrived()
 		r := s.answers.collectReport(spare)
@@ -301,8 +298,11 @@ func (s *sendStream) sendReports() error {
 		if len(r.answers) > 0 {
 			s.results = len(r.answers)
 		}
-		clear(r.answers)
-		spare = r.answers
+		spare = nil
+		if cap(r.answers) <= maxBurst { // the stream may rest now, and then must hold little
+			clear(r.answers)
+			spare = r.answers
+		}
 		s.queue.attend()
 		select {
 		case <-s.answers.news:
@@ -316,19 +316,13 @@ func (s *sendStream) sendReports() error {
 	}
 }
 
-// flushAttended has the gathered sends written, and leaves further sends to the receiver. Sends
-// that gather during the write are written too, but no more than once: results wait meanwhile.
-func (s *sendStream) flushAttended() {
-	s.flushSends()
-	if s.queue.unattend(false) {
-		s.leaveSends()
-	}
-}
-
-// leaveSends has the gathered sends written, and leaves further sends to the receiver.
+// leaveSends has the gathered sends written, and leaves further sends to the receiver. Sends that
+// gather during the write are written too, but no more than once: results wait meanwhile.
 func (s *sendStream) leaveSends() {
-	s.queue.unattend(true)
 	s.flushSends()
+	if s.queue.unattend() {
+		s.flushSends()
+	}
 }
 
 // awaitMore waits a moment for more sends, if the gathered ones cause many writes. It expects as
