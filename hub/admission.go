@@ -90,7 +90,7 @@ func (h *Hub) Attach(ctx context.Context, a Admission) (*Connection, error) {
 // so its maker must bound it. The edge bounds it by 16 labels of 320 bytes and 256 roles, which
 // equal clients share. All of it comes in a request with a header of 16 KiB at most.
 type Claims struct {
-	// Roles says what the client may do by itself; nil: nothing.
+	// Roles are the client's permissions without any grant; nil: none.
 	Roles permission.Roles
 	// Labels are for people and backends.
 	Labels map[string]string

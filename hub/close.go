@@ -79,8 +79,8 @@ func (c *Connection) closeLocked(how cause.CloseStatus) Link {
 		}
 		c.putFirstLocked(nil)
 		c.loseWrittenLocked()
-		// What the link has taken and not yet written counts until the link has ended. The share is
-		// rounded down: a message with many holders leaves the budgets once.
+		// Messages that the link has taken and not yet written count until the link has ended. The
+		// share is rounded down: a message with many holders leaves the budgets once.
 		c.leaving = int64(c.weighKeptLocked().share)
 		c.namespace.countLeaving(c.leaving)
 	}

@@ -40,8 +40,8 @@ type Numbered interface {
 	Protocol
 
 	// AppendPrefix appends to dst the bytes that precede the shared bytes of the message with this
-	// sequence id: the frame's header, and the part that shows the id. shared is what Encode
-	// returned; only its length counts.
+	// sequence id: the frame's header, and the part that shows the id. shared is the result of
+	// Encode; only its length counts.
 	AppendPrefix(dst []byte, sequence uint64, shared []byte) []byte
 }
 

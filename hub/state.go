@@ -131,7 +131,7 @@ const (
 	OpNumber                     // the head of the queue gets the next sequence id
 	OpWritten                    // Sequence: written up to it
 	OpAck                        // Sequence: confirmed up to it, and so written
-	OpGrant                      // Grants: what the client may do besides its roles
+	OpGrant                      // Grants: permissions of the client besides its roles
 	OpEvent                      // Event: the client has something for the backends; an event
 	OpDone                       // Sequence: the id of a command of the client that succeeded
 	// OpClose uses Close. The connection matches nothing any more. Its link may still carry queued

@@ -71,7 +71,7 @@ type Config struct {
 	PingInterval   time.Duration // of silence until a client is pinged; counted in whole seconds
 	// PongTimeout is the silence after the ping until the link is closed; in whole seconds.
 	PongTimeout  time.Duration
-	CloseTimeout time.Duration // for a client to read what is left and answer a close frame
+	CloseTimeout time.Duration // for a client to read the last messages and answer a close frame
 
 	// HandshakeTimeout is how long the hub waits for a client in each of three steps: the TLS
 	// handshake, the request, and taking the answer to an upgrade. The time in which a handshake
@@ -83,7 +83,7 @@ type Config struct {
 	MaxLinks int
 	// MaxStrangers caps the connections that are no link: their TLS handshake or request has not
 	// come, or their answer is being written. Each is a file of the process. Package lobby
-	// documents what happens above it.
+	// documents the rules above it.
 	MaxStrangers int
 
 	// GoroutinePerLink makes a goroutine wait for each link, even where a poller could wait for all

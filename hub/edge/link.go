@@ -24,8 +24,8 @@ const maxPending = 1 << 10
 // not be mixed. A silent link may cost neither a goroutine nor a buffer.
 //
 // Invariants:
-//   - Bytes are written under the socket's lock, in order. While left is set nobody but
-//     ServeWritable writes.
+//   - Bytes are written under the socket's lock, in order. While left is set only ServeWritable
+//     writes.
 //   - Only whole batches and whole control frames are written, so between two writes the wire is at
 //     a frame boundary.
 //   - After a close frame nothing is written. The link is draining before a close frame is queued
@@ -34,11 +34,11 @@ const maxPending = 1 << 10
 //   - A goroutine that adds something under the lock calls pumpOutputLocked. ServeWritable looks
 //     again, under the lock, before it clears left. So no wake-up is lost.
 //
-// Outline: pumpOutputLocked writes all that waits. What the socket does not take stays in left, and
-// the socket calls ServeWritable. ServeReadable reads, decides how the link ended, and tells the
-// connection. This file has the methods for the hub, and writing. ending.go ends the link. wire.go
-// is the view of coder/websocket. reader.go and input.go read. output.go is a single write. Package
-// netpoll is the layer below.
+// Outline: pumpOutputLocked writes all that waits. Bytes that the socket does not take stay in
+// left, and the socket calls ServeWritable. ServeReadable reads, decides how the link ended, and
+// tells the connection. This file has the methods for the hub, and writing. ending.go ends the
+// link. wire.go is the view of coder/websocket. reader.go and input.go read. output.go is a single
+// write. Package netpoll is the layer below.
 //
 // The fields of each write come first, in two cache lines: in a fan-out to thousands every line is
 // a miss.

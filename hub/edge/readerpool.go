@@ -25,7 +25,7 @@ const (
 
 // readerPool lends readers to links. It is safe for concurrent use.
 //
-// It is no sync.Pool: a coder/websocket that nobody closes stays in memory for ever, because it has
+// It is no sync.Pool: a coder/websocket that is not closed stays in memory for ever, because it has
 // a finalizer and refers to itself.
 type readerPool struct {
 	inflates bool // static: its readers have agreed to permessage-deflate

@@ -24,7 +24,7 @@ func (l *link) hijackSocket(w http.ResponseWriter) error {
 // for the answer.
 func takeConn(w http.ResponseWriter) (conn net.Conn, early []byte, err error) {
 	if r, ok := w.(*opening.Request); ok {
-		return r.TakeConn() //nolint:wrapcheck // says what failed
+		return r.TakeConn() //nolint:wrapcheck // names the failed step
 	}
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -72,7 +72,7 @@ func (r *reader) reserveWait() error {
 	return nil
 }
 
-// releaseWait gives back what reserveWait took.
+// releaseWait gives back the reservation of reserveWait.
 func (r *reader) releaseWait() {
 	if r.waited {
 		r.waited = false

@@ -122,7 +122,7 @@ func (s *blocking) discardInput() error {
 	b := make([]byte, discardBuffer)
 	for {
 		if _, err := s.conn.Read(b); err != nil {
-			return nil //nolint:nilerr // the end is what is waited for
+			return nil //nolint:nilerr // the loop waits for the end
 		}
 	}
 }

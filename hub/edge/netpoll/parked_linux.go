@@ -372,7 +372,7 @@ func (p *parked) discardInput() error {
 		case blocked:
 			return ErrIdle
 		case err != nil || n == 0:
-			return nil //nolint:nilerr // the end is what is waited for
+			return nil //nolint:nilerr // the loop waits for the end
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 // client that never stops sending gains no more.
 const Reprieve = 2 * time.Second
 
-// Config has what the sockets of a Poller share. All fields but Blocking are required.
+// Config has the settings that the sockets of a Poller share. All fields but Blocking are required.
 type Config struct {
 	// Started is the zero of the clock of Socket.Heard.
 	Started time.Time
