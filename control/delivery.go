@@ -73,7 +73,7 @@ type origin struct {
 	deadline            time.Time // of the call; zero: none
 }
 
-// originOf is what all sends of a call have in common.
+// originOf returns the fields that all sends of a call have in common.
 func originOf(ctx context.Context) origin {
 	deadline, _ := ctx.Deadline()
 	c := port.CallerOf(ctx)

@@ -307,7 +307,7 @@ func TestWhatAHubHasNotTakenWhenItLeavesIsNotSent(t *testing.T) {
 // acceptSend accepts a single send.
 func (a *answers) acceptSend(sequence int64, at ...answer) { a.acceptSends(sequence, 1, at...) }
 
-func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
+func TestUnansweredSendsAreBoundedInBytesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAnswers(port.Account{})
 		take := func(bytes int) (took func() bool) {

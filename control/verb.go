@@ -37,9 +37,9 @@ type verb[Q verbRequest, R proto.Message] struct {
 	wrap func(request []byte) *peerv1.Forward
 	// carryOut does this hub's part. The part is in force at every hub when carryOut returns.
 	carryOut func(ctx context.Context, h *hub.Hub, request Q) (part R, err error)
-	// begin is carryOut without its wait, for the lane of a peer, whose calls must not wait: what
-	// must be in order is done when begin returns, and then reports when the part is in force. then
-	// may be nil. begin is nil where carryOut does not wait.
+	// begin is carryOut without its wait, for the lane of a peer, whose calls must not wait: the
+	// steps that must be in order are done when begin returns, and then reports when the part is in
+	// force. then may be nil. begin is nil where carryOut does not wait.
 	begin func(ctx context.Context, h *hub.Hub, request Q) (part R, then inForce, err error)
 	// result returns the part of this hub for the entry hub.
 	result func(part R) *peerv1.ForwardResult
@@ -47,11 +47,11 @@ type verb[Q verbRequest, R proto.Message] struct {
 	partOf func(*peerv1.ForwardResult) R
 	// add adds the part of another hub to the sum.
 	add func(sum, part R)
-	// setGaps writes into the sum what the sum does not cover.
+	// setGaps writes the gaps into the sum.
 	setGaps func(sum R, g gaps)
 }
 
-// gaps is what an answer of many hubs does not cover.
+// gaps says how an answer of many hubs is incomplete.
 type gaps struct {
 	// unreachableHubs are the hubs whose part is unknown, in order.
 	unreachableHubs []string

@@ -104,8 +104,8 @@ func (v *Validator) Check(req proto.Message) error {
 }
 
 // keepsRules reports whether a send keeps the rules in the protos, without those for the names of
-// its target. The general validator takes as long as all the rest of a send. It still says what is
-// wrong. A test checks that both agree.
+// its target. The general validator takes as long as all the rest of a send. It still names the
+// broken rules. A test checks that both agree.
 func keepsRules(r *controlv1.SendRequest) bool {
 	return (r.GetNamespace() == "" || names.IsNamespace(r.GetNamespace())) &&
 		r.GetTarget() != nil && messageKeepsRules(r.GetMessage()) &&

@@ -354,7 +354,7 @@ func appendAnyText(b []byte, number protowire.Number, s string) []byte {
 	return appendText(b, number, s)
 }
 
-// sizeOfText returns the size of what appendAnyText appends.
+// sizeOfText returns how many bytes appendAnyText appends.
 func sizeOfText(number protowire.Number, s string) int {
 	if s == "" {
 		return 0

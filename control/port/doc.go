@@ -1,5 +1,5 @@
-// Package port guards the gRPC port: what a caller may cost before, while and after its call is
-// carried out. Package control serves the API behind it.
+// Package port guards the gRPC port: it bounds the cost of callers before, while and after a call
+// is carried out. Package control serves the API behind it.
 //
 // # Life of a call
 //

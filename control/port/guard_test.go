@@ -54,7 +54,7 @@ func TestAServiceWithoutARoleIsClosedEvenWhenRegistered(t *testing.T) {
 	}
 }
 
-func TestWhatIsInsideStaysInside(t *testing.T) {
+func TestInternalTextDoesNotReachCallers(t *testing.T) {
 	const secret = "secret detail of the inside"
 	for _, c := range []struct {
 		name, logged string

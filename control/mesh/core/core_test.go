@@ -128,9 +128,9 @@ func TestAHelloNotAboveTheHighestIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhatIsReportedFitsTheLink: a link can't fail as a dial any more, and a dial is no link to
-// lose.
-func TestWhatIsReportedFitsTheLink(t *testing.T) {
+// TestAReportOfTheWrongKindEndsNeitherLinkNorDial: a link can't fail as a dial any more, and a dial
+// can't be lost as a link.
+func TestAReportOfTheWrongKindEndsNeitherLinkNorDial(t *testing.T) {
 	c := pairOf(t)
 	c.HandleDialFailure(0, "B", 1, DialAbsent)
 	if c.findLinked("B", 1) == nil {

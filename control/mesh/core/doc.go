@@ -1,5 +1,5 @@
-// Package core decides all that the hubs of a cluster tell each other: who is a member, what a peer
-// must know of this hub's interest, which hubs a send must reach. It performs nothing. It has no
+// Package core decides all that the hubs of a cluster tell each other: the members, the interest of
+// this hub that a peer must know, the hubs that a send must reach. It performs nothing. It has no
 // goroutine, no clock, no lock and no I/O: events and the time come in as method calls, and effects
 // go out. Package mesh is the shell around it, with the streams, the clock and etcd. The shell
 // decides nothing.
