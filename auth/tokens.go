@@ -95,8 +95,8 @@ func (t *Tokens) VerifyAround(
 
 // parseToken checks the signature and the times of a token.
 //
-// It does what jwt.Parser does, whose maps and second looks at the JSON cost more than the check of
-// an HS256 signature. Signatures and times are checked by package jwt.
+// It does the work of jwt.Parser, whose maps and second looks at the JSON cost more than the check
+// of an HS256 signature. Signatures and times are checked by package jwt.
 func (t *Tokens) parseToken(token string) (*tokenClaims, error) {
 	segments, err := splitToken(token)
 	if err != nil {

@@ -30,8 +30,8 @@ type ClusterConfig struct {
 	PeerSecret      string            // sent to peers; empty: none is sent
 	EtcdCertificate *certificate.Pair // shown to etcd; nil: none
 
-	// Opened is called before the hub joins. waitsFor tells then what the hub waits for. It may be
-	// nil.
+	// Opened is called before the hub joins. From then on waitsFor names the cause of the wait.
+	// Opened may be nil.
 	Opened func(waitsFor func() string)
 }
 

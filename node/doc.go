@@ -10,7 +10,7 @@
 //   - Listen on the three ports, and start etcd with `dev`: [New].
 //   - Serve operations and the control port, where peers call: [Node.Run].
 //   - Join the cluster: wait for etcd without a limit, then until every hub that etcd lists knows
-//     this hub. /readyz names what the hub waits for, and backends get UNAVAILABLE. Without a
+//     this hub. /readyz names the cause of the wait, and backends get UNAVAILABLE. Without a
 //     [ClusterConfig] there is no cluster to join.
 //   - Serve clients. The log says "ready".
 //   - The context of Run ends: /readyz and the gRPC health answer no, the peers are told, and the

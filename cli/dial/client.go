@@ -21,7 +21,7 @@ import (
 type Flags struct {
 	// Addr: host:port of the control port of any hub.
 	Addr string `default:"127.0.0.1:9090" env:"CONNHUB_ADDR" placeholder:"HOST:PORT" group:"Hub" help:"Control address of any hub. (${default})"`
-	// Namespace: of what the command works on.
+	// Namespace is the namespace that the command works in.
 	Namespace string `short:"n" default:"default" env:"CONNHUB_NAMESPACE" placeholder:"NAME" group:"Hub" help:"Namespace. (${default})"`
 	// SecretFile: a file with a secret of a backend; empty: none is sent.
 	SecretFile string `env:"CONNHUB_SECRET_FILE" placeholder:"FILE" group:"Hub" help:"File with the secret of a backend; the first secret is used."`

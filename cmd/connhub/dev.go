@@ -99,11 +99,11 @@ func (c *devCmd) Run(ctx context.Context, t *terminal.Terminal, k *kong.Context)
 	return err
 }
 
-// noteAfter is the time after which a terminal says what a start waits for.
+// noteAfter is the time after which a terminal says why a start waits.
 const noteAfter = 2 * time.Second
 
-// noteWait makes a terminal say what the hub waits for before it has joined the cluster. The
-// function that it returns ends that, and may be called again.
+// noteWait makes a terminal say why the hub waits before it has joined the cluster. The function
+// that it returns ends that, and may be called again.
 func (c *devCmd) noteWait(
 	ctx context.Context, t *terminal.Terminal, p *node.ClusterConfig,
 ) (stop func()) {

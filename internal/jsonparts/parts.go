@@ -1,6 +1,6 @@
 // Package jsonparts takes an object or a list in JSON apart, without decoding its values.
-// encoding/json would decode all of them, also those that nobody uses, and check each of them once
-// more.
+// encoding/json would decode all of them, also values that are not used, and check each of them
+// once more.
 package jsonparts
 
 import "bytes"

@@ -60,7 +60,7 @@ func TestACheckThatTakesLongIsNoPause(t *testing.T) {
 	})
 }
 
-func TestWhatComesEndsTheWaitAtOnce(t *testing.T) {
+func TestAValueEndsTheWaitAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began, asked := time.Now(), 0
 		Eventually(t, "the third time", func() bool { asked++; return asked == 3 })

@@ -75,8 +75,8 @@ func (c *HeapConfig) describeFloor() string {
 // is 4 MiB. A large object that is never touched (a ballast) would count in GOMEMLIMIT and in all
 // figures about memory.
 //
-// Rules: behind each collection GOGC is set anew, so that the next goal is the larger of the floor
-// and of what GOGC=100 allows, and at most what GOGC=400 allows. A heap above half of the floor is
+// Rules: behind each collection GOGC is set anew. The next goal is then the larger of the floor and
+// the goal of GOGC=100, and at most the goal of GOGC=400. A heap above half of the floor is
 // collected as without a floor. GOMEMLIMIT comes before GOGC in the collector itself. A quiet hub
 // has no floor.
 //

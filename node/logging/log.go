@@ -69,7 +69,8 @@ func (l *Log) GatherLibraries() {
 	}
 }
 
-// Writer returns the writer of the log's lines, for what is no line of it and must keep the order.
+// Writer returns the writer of the log's lines, for text that is no line of it and must keep the
+// order.
 func (l *Log) Writer() io.Writer { return l.out }
 
 // OutletTo returns a writer to another destination through the same queue.
