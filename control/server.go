@@ -205,11 +205,14 @@ func (s *Server) announceReady(stop <-chan struct{}) {
 	}
 }
 
+// SetUnready sets the health NOT_SERVING for good. Calls are served as before.
+func (s *Server) SetUnready() { s.health.Shutdown() }
+
 // Leave sets the health NOT_SERVING, refuses backends, and ends streams. A SendStream says
 // going_away and gives its results first. Peers still call until this hub holds no connection, and
 // the mesh has ended their streams.
 func (s *Server) Leave() {
-	s.health.Shutdown()
+	s.SetUnready()
 	s.guard.Leave()
 }
 

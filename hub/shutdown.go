@@ -47,16 +47,16 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.BeginShutdown(cause.Shutdown)
 	idle := h.idle
 	h.signalIdleLocked()
-	all := slices.Collect(maps.Values(h.namespaces))
 	h.mu.Unlock()
 
-	for _, ns := range all {
-		if err := ns.closeAll(ctx); err != nil {
-			return err
+	// With a few workers: each close writes a frame.
+	chunks.HandleAll(h.DrainOrder(), func(some []*Connection) {
+		for i := 0; i < len(some) && ctx.Err() == nil; i++ {
+			some[i].Close(cause.Cause(h.closing.Load()).CloseStatus())
 		}
-	}
-	if idle == nil {
-		return nil
+	})
+	if err := ctx.Err(); err != nil || idle == nil {
+		return err
 	}
 	select {
 	case <-idle:
@@ -66,17 +66,19 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 }
 
-// closeAll closes the connections of a namespace with a few workers: each writes a close frame.
-func (ns *namespace) closeAll(ctx context.Context) error {
-	var open []*Connection
-	ns.connections.eachValue(func(c *Connection) { open = append(open, c) })
-	chunks.HandleAll(open, func(some []*Connection) {
-		for _, c := range some {
-			if ctx.Err() != nil {
-				return
+// DrainOrder returns the connections that are open now, in the order in which a hub that leaves
+// closes them. Those that a client can resume come last, because their state ends with this hub. A
+// drain that moves them to other hubs takes them from here.
+func (h *Hub) DrainOrder() []*Connection {
+	var plain, resumable []*Connection
+	for _, ns := range h.listNamespaces() {
+		ns.connections.eachValue(func(c *Connection) {
+			if c.numbering == nil {
+				plain = append(plain, c)
+			} else {
+				resumable = append(resumable, c)
 			}
-			c.Close(cause.Cause(ns.hub.closing.Load()).CloseStatus())
-		}
-	})
-	return ctx.Err()
+		})
+	}
+	return append(plain, resumable...)
 }

@@ -20,6 +20,8 @@ type Config struct {
 	Hub  hub.Config  // the core; New sets its Observers, Metrics and Interest
 	Edge edge.Config // the clients' port; New sets its parts, and the fields that stand below
 
+	Drain DrainConfig // how it leaves its clients
+
 	WantConnections int           // the operator's --max-connections; 0: not given
 	CallBytes       int64         // of control.Config
 	Memory          limits.Memory // the limit of the process, for the log and metrics
@@ -56,7 +58,10 @@ type Config struct {
 // DefaultConfig returns the defaults: those of the packages, and budgets and a heap floor that fit
 // the memory limit of this process.
 func DefaultConfig() Config {
-	c := Config{Hub: hub.DefaultConfig(), Edge: edge.DefaultConfig(), Memory: limits.ReadMemory()}
+	c := Config{
+		Hub: hub.DefaultConfig(), Edge: edge.DefaultConfig(), Drain: DefaultDrainConfig(),
+		Memory: limits.ReadMemory(),
+	}
 	c.Hub.ID = hub.NewID()
 	c.SetBudgets(c.Memory.DefaultBudgets())
 	c.Heap = c.Memory.DefaultHeap()

@@ -43,6 +43,7 @@ type server struct {
 	events  *events.Broker
 	edge    *edge.Server
 	control *control.Server
+	drain   *drain
 	ops     *ops.Server
 	keySet  *auth.KeySet // nil: no public keys
 	cluster *cluster     // nil: the only hub
@@ -193,6 +194,8 @@ func (s *server) joinParts(plan Config, registry *prometheus.Registry) error {
 		return err
 	}
 
+	s.drain = newDrain(plan.Drain, s.hub, s.logger)
+	s.drain.registerMetrics(registry)
 	if err = s.joinBackends(plan, registry); err != nil {
 		return err
 	}

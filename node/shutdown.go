@@ -10,8 +10,8 @@ import (
 	"github.com/connhub/connhub/node/ops"
 )
 
-// Time limits of the steps of a shutdown. Together they are 9 s. The last second is for an etcd
-// inside this process, so a hub is down after 10 s in any case.
+// Time limits of the steps of a shutdown, without the drain. Together they are 9 s. The last second
+// is for an etcd inside this process. So a hub is down 10 s after the drain in any case.
 const (
 	// callGrace is for calls in flight.
 	callGrace = 3 * time.Second
@@ -26,22 +26,19 @@ const (
 )
 
 // serveUntilDone serves until ctx ends, or until a port or the cluster fails. Then it shuts down.
+// The end of ctx drains the hub first.
 func (s *server) serveUntilDone(ctx context.Context, ready func(Addresses)) error {
-	ended, waiting := make(chan error, 5), 0
-	start := func(part func() error) {
-		waiting++
-		go func() { ended <- part() }()
-	}
-	start(func() error { return s.ops.Serve(s.opsListener) })
+	p := newParts()
+	p.startPart(func() error { return s.ops.Serve(s.opsListener) })
 	// Peers call before this hub is ready, backends do not.
-	start(func() error { return s.control.Serve(s.controlListener) })
+	p.startPart(func() error { return s.control.Serve(s.controlListener) })
 	joined := alone
 	if s.cluster != nil {
 		joined = s.cluster.mesh.Ready()
 		s.ops.SetUnready(s.waitsFor)
-		start(func() error { return s.joinCluster(ctx) })
+		p.startPart(func() error { return s.joinCluster(ctx) })
 		if s.cluster.etcd != nil {
-			start(s.cluster.etcd.Wait)
+			p.startPart(s.cluster.etcd.Wait)
 		}
 	}
 	stopReloading := s.startReloading(ctx)
@@ -50,9 +47,10 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(Addresses)) erro
 	s.logger.Info("starting", append(a.logAttributes(), s.cluster.logAttributes()...)...)
 
 	var failed error
+	drains := false
 	select {
 	case <-joined:
-		start(func() error { return s.edge.Serve(s.clientsListener) })
+		p.startPart(func() error { return s.edge.Serve(s.clientsListener) })
 		// A bound port takes connections before Serve accepts them, so this is true now.
 		s.ops.SetReady("")
 		s.logger.Info("ready", append(a.logAttributes(),
@@ -63,23 +61,15 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(Addresses)) erro
 		}
 		select {
 		case <-ctx.Done():
-		case failed = <-ended:
-			waiting--
+			drains = s.drain.takesTime()
+		case err := <-p.ended:
+			failed = p.noteEnd(err)
 		}
 	case <-ctx.Done():
-	case failed = <-ended:
-		waiting--
+	case err := <-p.ended:
+		failed = p.noteEnd(err)
 	}
-	grace := callGrace
-	if startsAnew(failed) {
-		s.hub.BeginShutdown(cause.Forgotten)
-		grace = 0 // results of these calls are worthless
-	}
-	s.takeDown(context.WithoutCancel(ctx), grace)
-	for range waiting {
-		failed = errors.Join(failed, <-ended)
-	}
-	return failed
+	return p.awaitAll(s.takeDown(context.WithoutCancel(ctx), p, drains, failed))
 }
 
 // alone is closed already: a hub without a cluster is ready at once.
@@ -89,35 +79,48 @@ var alone = func() <-chan struct{} {
 	return c
 }()
 
-// takeDown takes the hub down in order; see doc.go. Calls in flight have the time finish to end
-// before clients are closed. It cuts everything that is not down in time.
-func (s *server) takeDown(ctx context.Context, finish time.Duration) {
+// takeDown takes the hub down in order; see doc.go. It cuts everything that is not down in time. If
+// drains is set, clients and balancers get the time of the drain. failed is the error of the part
+// that ended the hub. takeDown returns it, or the error of a part that ended the drain.
+func (s *server) takeDown(ctx context.Context, p *parts, drains bool, failed error) error {
 	began := time.Now()
-	s.ops.SetReady(ops.ReasonStopping)
-	s.logger.Info("shutting down", slog.Int("connections", s.hub.Len()))
+	s.forgetClients(failed)
+	s.control.SetUnready()
 	if s.cluster != nil {
 		s.cluster.mesh.GoAway()
 	}
-	clients, cancelClients := context.WithTimeout(ctx, callGrace+closeGrace)
-	defer cancelClients()
-	calls, cancelCalls := context.WithTimeout(ctx, callGrace+closeGrace+meshGrace+lastGrace)
-	defer cancelCalls()
+	if drains {
+		s.ops.SetReady(ops.ReasonDraining)
+		failed = s.drain.awaitDelay(p)
+	} else {
+		s.noteShutdown()
+	}
 
 	// Both refuse new clients and new calls of backends at once. Peers may still call, for as long
 	// as this hub holds connections.
+	edgeContext, cutEdge := context.WithCancel(ctx)
+	defer cutEdge()
 	edgeDown := make(chan error, 1)
-	go func() { edgeDown <- s.edge.Shutdown(clients) }()
+	go func() { edgeDown <- s.edge.Shutdown(edgeContext) }()
 	s.control.Leave()
 	s.events.GoAway()
-	grace := time.NewTimer(finish)
-	defer grace.Stop()
-	var problems []error
-	select {
-	case <-s.control.Quiet():
-	case <-grace.C:
+	waited := s.awaitCalls(failed)
+	if drains {
+		if failed == nil {
+			failed = s.drain.closeClients(p)
+		}
+		s.noteShutdown()
 	}
+	s.forgetClients(failed)
+
+	clients, cancelClients := context.WithTimeout(ctx, callGrace+closeGrace-waited)
+	defer cancelClients()
+	defer context.AfterFunc(clients, cutEdge)()
+	calls, cancelCalls := context.WithTimeout(ctx,
+		callGrace+closeGrace+meshGrace+lastGrace-waited)
+	defer cancelCalls()
 	// Clients get 1001. Their end also ends the calls that wait for them.
-	problems = append(problems, s.hub.Shutdown(clients), <-edgeDown)
+	problems := []error{s.hub.Shutdown(clients), <-edgeDown}
 	// There are no new events. Subscribers get the queued events. Slow subscribers are cut.
 	farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
 	defer cancelFarewell()
@@ -143,4 +146,34 @@ func (s *server) takeDown(ctx context.Context, finish time.Duration) {
 		s.logger.Warn("not everything ended in time", slog.Any("error", err))
 	}
 	s.logger.Info("stopped", slog.Duration("took", time.Since(began).Round(time.Millisecond)))
+	return failed
+}
+
+// forgetClients makes the hub close its clients as forgotten, if a hub starts anew after failed.
+func (s *server) forgetClients(failed error) {
+	if startsAnew(failed) {
+		s.hub.BeginShutdown(cause.Forgotten)
+	}
+}
+
+// noteShutdown tells operators that the hub ends now, with a limit on each step.
+func (s *server) noteShutdown() {
+	s.ops.SetReady(ops.ReasonStopping)
+	s.logger.Info("shutting down", slog.Int("connections", s.hub.Len()))
+}
+
+// awaitCalls waits until the calls of backends in flight have ended, for callGrace at most. The
+// calls of a hub that starts anew are worthless: they have no time. It returns how long it waited.
+func (s *server) awaitCalls(failed error) time.Duration {
+	if startsAnew(failed) {
+		return 0
+	}
+	began := time.Now()
+	grace := time.NewTimer(callGrace)
+	defer grace.Stop()
+	select {
+	case <-s.control.Quiet():
+	case <-grace.C:
+	}
+	return min(time.Since(began), callGrace)
 }

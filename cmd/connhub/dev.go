@@ -234,6 +234,7 @@ func (c *devCmd) planHub() (node.Config, error) {
 	}
 	c.onlyLoopback = true
 	plan := newPlan(c)
+	plan.Drain = node.DrainConfig{} // a person waits, and no balancer
 	problems = append(problems, c.planSettings(plan))
 	if err := c.setDataDir(); err != nil {
 		return plan.Config, refuseStart("", append(problems, fmt.Errorf("--data-dir: %w", err))...)

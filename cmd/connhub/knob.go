@@ -18,6 +18,7 @@ import (
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/overflow"
 	"github.com/connhub/connhub/internal/config"
+	"github.com/connhub/connhub/node"
 	"github.com/connhub/connhub/node/limits"
 )
 
@@ -48,6 +49,7 @@ type configs struct {
 	Etcd      *embedded.Config
 	KeySet    *auth.KeySetConfig
 	Heap      *limits.HeapConfig
+	Drain     *node.DrainConfig
 }
 
 func defaultConfigs() configs {
@@ -56,6 +58,7 @@ func defaultConfigs() configs {
 		Control: new(control.DefaultConfig()), Mesh: new(mesh.DefaultConfig()),
 		Discovery: new(discovery.DefaultConfig()), Etcd: new(embedded.DefaultConfig()),
 		KeySet: new(auth.DefaultKeySetConfig()), Heap: new(limits.DefaultHeapConfig()),
+		Drain: new(node.DefaultDrainConfig()),
 	}
 }
 

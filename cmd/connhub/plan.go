@@ -10,7 +10,7 @@ type plan struct {
 	node.Config
 
 	knobs   knobs   // of the command
-	configs configs // with the values of the knobs; Hub, Edge and Heap are those of Config
+	configs configs // with the values of the knobs; Hub, Edge, Heap, Drain are those of Config
 }
 
 // newPlan returns the plan of a *serveCmd or *devCmd: the defaults, and the values of the knobs for
@@ -18,6 +18,7 @@ type plan struct {
 func newPlan(command any) *plan {
 	p := &plan{Config: node.DefaultConfig(), knobs: knobsOf(command), configs: defaultConfigs()}
 	p.configs.Hub, p.configs.Edge, p.configs.Heap = &p.Hub, &p.Edge, &p.Heap
+	p.configs.Drain = &p.Drain
 	p.configs.Control.CallBytes = p.CallBytes
 	p.knobs.fillConfigs(p.configs)
 	return p

@@ -25,6 +25,9 @@ type serveCmd struct {
 	OpsSecretFile     string        `name:"ops-secret-file" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
 	InsecureDev       bool          `name:"insecure-dev" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and any caller may do everything."`
 
+	DrainDelay  time.Duration `name:"drain-delay" sets:"Drain.Delay" placeholder:"DURATION" group:"Stop" help:"How long a hub that was told to stop serves on, unready, so that balancers notice. (${default})"`
+	DrainPeriod time.Duration `name:"drain-period" sets:"Drain.Period" placeholder:"DURATION" group:"Stop" help:"How long it then takes to close its clients, spread evenly; 0s closes all at once. (${default})"`
+
 	etcdFlags
 	settings
 }
@@ -84,7 +87,7 @@ func (c *serveCmd) planHub() (node.Config, error) {
 	plan := newPlan(c)
 	problems := []error{
 		c.checkRequired(), c.checkCluster(), c.checkEffects(), c.checkListen(),
-		c.planSettings(plan),
+		c.planSettings(plan), plan.nameFlags("Drain", plan.Drain.Validate()),
 	}
 	plan.LoopbackOnly, plan.Anonymous = c.InsecureDev, c.InsecureDev
 

@@ -73,6 +73,7 @@ func Start(t *testing.T, change func(*node.Config)) *Hub {
 func testPlan(t *testing.T) node.Config {
 	t.Helper()
 	plan := node.DefaultConfig()
+	plan.Drain = node.DrainConfig{} // or each stop would take the delay
 	plan.Hub.Name, plan.Hub.Version = "test", build.Version()
 	plan.ListenClients, plan.ListenControl, plan.ListenOps = "127.0.0.1:0", "127.0.0.1:0",
 		"127.0.0.1:0"

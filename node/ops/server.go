@@ -56,6 +56,7 @@ type Server struct {
 // The reasons for which a hub is not ready.
 const (
 	unreadyStarting = "starting"
+	ReasonDraining  = "draining"
 	ReasonStopping  = "shutting down"
 )
 

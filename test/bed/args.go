@@ -11,6 +11,10 @@ var freePorts = []string{
 	"--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0",
 }
 
+// NoDrain are the flags of a hub that closes its clients at once when it stops. Tests of the drain
+// append their own.
+var NoDrain = []string{"--drain-delay=0s", "--drain-period=0s"}
+
 // ServeArgs returns the arguments of a `serve` without peers, with the secrets of package testkit.
 func ServeArgs(t *testing.T, more ...string) []string {
 	t.Helper()
@@ -47,5 +51,9 @@ func DevArgs(t *testing.T, more ...string) []string {
 
 // hubArgs returns the arguments of a command that runs a hub on free ports.
 func hubArgs(command string, flags []string) []string {
-	return append(append([]string{command}, freePorts...), flags...)
+	args := append([]string{command}, freePorts...)
+	if command == "serve" {
+		args = append(args, NoDrain...)
+	}
+	return append(args, flags...)
 }

@@ -175,6 +175,7 @@ func (c *cluster) launch(t *testing.T, n *node) {
 		"--peer-secret-file", filepath.Join(c.dir, "peer.secrets"),
 		"--etcd-endpoints", strings.Join(endpoints, ","),
 	}
+	args = append(args, bed.NoDrain...)
 	if c.plan.hashBits > 0 {
 		args = append(args, "--interest-hash-bits", strconv.Itoa(c.plan.hashBits))
 	}

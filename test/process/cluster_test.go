@@ -342,8 +342,8 @@ func TestHubsWithSecretsAndTLSFindEachOther(t *testing.T) {
 	cert, key := testkit.WriteCertificate(t, dir, "hub")
 	backend := testkit.WriteFile(t, "backend", testkit.SomeSecret+"\n")
 	args := []string{
-		"serve", "--listen-clients=127.0.0.1:0", "--listen-control=127.0.0.1:0",
-		"--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + address,
+		"serve", "--drain-delay=0s", "--listen-clients=127.0.0.1:0",
+		"--listen-control=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--etcd-endpoints=" + address,
 		"--public-url=https://hub.example",
 		"--token-key-file=" + testkit.WriteFile(t, "k", testkit.SomeKey),
 		"--backend-secret-file=" + backend,

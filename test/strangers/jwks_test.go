@@ -107,7 +107,7 @@ func TestKeysOfAnIdentityProviderComeFromItsSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	p := bed.Start(t, "serve", "--single-hub", "--listen-clients",
+	p := bed.Start(t, "serve", "--single-hub", "--drain-delay", "0s", "--listen-clients",
 		"127.0.0.1:0", "--listen-control", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0",
 		"--public-url", publicURL, "--backend-secret-file", secrets, "--token-jwks",
 		server.URL+"/jwks.json")

@@ -49,7 +49,9 @@ export async function scratch() {
  */
 export async function startHub(command, ...args) {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CONNHUB_')));
-  const child = spawn(binary, [command, ...args], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  // or each stop would wait for balancers
+  const drain = command === 'serve' ? ['--drain-delay=0s', '--drain-period=0s'] : [];
+  const child = spawn(binary, [command, ...drain, ...args], { env, stdio: ['ignore', 'ignore', 'pipe'] });
   const log = [];
   const exited = once(child, 'exit');
   const ready = new Promise((resolve, reject) => {

@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/config"
+)
+
+const (
+	// defaultDrainDelay is enough for Kubernetes to take a pod off its Services, and for a balancer
+	// that probes /readyz every 2 s to miss it twice.
+	defaultDrainDelay = 5 * time.Second
+	// defaultDrainPeriod spreads 10,000 clients to 330 connects a second at the other hubs, and
+	// leaves a rolling update of three hubs below two minutes.
+	defaultDrainPeriod = 30 * time.Second
+	// maxDrain bounds both: a longer drain is a forgotten hub.
+	maxDrain = time.Hour
+)
+
+// DrainConfig configures how a hub leaves its clients. DefaultDrainConfig fills it. Without delay
+// and period all clients are closed at once.
+type DrainConfig struct {
+	// Delay is the time from /readyz=503 until the hub refuses new clients and calls: balancers
+	// need it to notice. 0 to 1 h.
+	Delay time.Duration
+	// Period is the time over which the closes of clients are spread. 0 to 1 h.
+	Period time.Duration
+}
+
+// DefaultDrainConfig returns the defaults of a hub behind a balancer.
+func DefaultDrainConfig() DrainConfig { return DrainConfig{defaultDrainDelay, defaultDrainPeriod} }
+
+// Validate returns all problems of c.
+func (c *DrainConfig) Validate() config.Problems {
+	var p config.Problems
+	check := func(field string, d time.Duration) {
+		p.Require(d >= 0 && d <= maxDrain, field, "is %v, must be from 0s to %v", d, maxDrain)
+	}
+	check("Delay", c.Delay)
+	check("Period", c.Period)
+	return p
+}
+
+// drainPhase is how far a drain has come. The metric has its value.
+type drainPhase uint8
+
+const (
+	serving  drainPhase = iota // no drain has begun
+	delaying                   // unready, and serving as before
+	closing                    // refuses new clients and calls, closes clients
+	drained                    // the closes are sent
+)
+
+// drain is the state of a hub's drain. Its methods are safe for concurrent use.
+type drain struct {
+	// Static.
+	config DrainConfig
+	hub    *hub.Hub
+	logger *slog.Logger
+
+	closed atomic.Int64 // connections that the drain has closed
+
+	mu    sync.Mutex
+	phase drainPhase
+	since time.Time // of the phase
+}
+
+func newDrain(c DrainConfig, h *hub.Hub, logger *slog.Logger) *drain {
+	return &drain{config: c, hub: h, logger: logger}
+}
+
+// takesTime reports whether SIGTERM begins a drain. Without delay and period it is a shutdown.
+func (d *drain) takesTime() bool { return d.config != DrainConfig{} }
+
+// enterPhase records that the drain has come to a phase.
+func (d *drain) enterPhase(p drainPhase) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.phase, d.since = p, time.Now()
+}
+
+func (d *drain) currentPhase() drainPhase {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.phase
+}
+
+// awaitDelay waits for balancers to notice that the hub is unready. It returns the error of a part
+// that fails meanwhile.
+func (d *drain) awaitDelay(p *parts) error {
+	d.enterPhase(delaying)
+	d.logger.Info("drain begins", slog.Int("connections", d.hub.Len()),
+		slog.Duration("delay", d.config.Delay), slog.Duration("period", d.config.Period))
+	ctx, cancel := context.WithTimeout(context.Background(), d.config.Delay)
+	defer cancel()
+	return p.awaitDone(ctx.Done())
+}
+
+// closeClients closes the clients over the period. It returns the error of a part that fails
+// meanwhile. The caller must have stopped new clients.
+func (d *drain) closeClients(p *parts) error {
+	d.enterPhase(closing)
+	began, held := time.Now(), d.hub.Len()
+	d.logger.Info("drain closes clients", slog.Int("connections", held))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		closeEvenly(ctx, d.hub, d.config.Period, func(count int) { d.closed.Add(int64(count)) })
+	}()
+	failed := p.awaitDone(done)
+	cancel()
+	<-done
+	if failed != nil {
+		return failed
+	}
+	d.enterPhase(drained)
+	d.logger.Info("drained", slog.Int("connections", held),
+		slog.Int64("closed", d.closed.Load()), slog.Int("left_open", d.hub.Len()),
+		slog.Duration("took", time.Since(began).Round(time.Millisecond)))
+	return nil
+}
+
+func (d *drain) registerMetrics(r prometheus.Registerer) {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "connhub_drain_phase",
+			Help: "How far the drain of this hub is: 0 none has begun, 1 unready and serving " +
+				"until balancers notice, 2 closing clients, 3 drained.",
+		}, func() float64 { return float64(d.currentPhase()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "connhub_drain_closed_total",
+			Help: "Connections that the drain of this hub has closed. Those that left by " +
+				"themselves meanwhile do not count.",
+		}, func() float64 { return float64(d.closed.Load()) }),
+	)
+}
