@@ -70,7 +70,7 @@ func newServer(ctx context.Context, plan Config) (_ *server, err error) {
 			}
 		}
 	}()
-	if err := s.bindPorts(plan); err != nil {
+	if err := s.bindPorts(ctx, plan); err != nil {
 		return nil, err
 	}
 	if plan.PublicURL == nil {
@@ -135,18 +135,22 @@ func (e takenError) Unwrap() error { return e.error }
 
 func (takenError) Is(target error) bool { return target == ErrTaken }
 
-func (s *server) bindPorts(plan Config) error {
+func (s *server) bindPorts(ctx context.Context, plan Config) error {
 	var problems []string
+	// Package edge finds dead clients itself. The kernel's probes take four system calls for each
+	// client, and a fifth when the client is a link.
+	clients := net.ListenConfig{KeepAlive: -1}
 	taken := false
 	for _, l := range []struct {
 		flag, address string
+		config        net.ListenConfig
 		listener      *net.Listener
 	}{
-		{"--listen-clients", plan.ListenClients, &s.clientsListener},
-		{"--listen-control", plan.ListenControl, &s.controlListener},
-		{"--listen-ops", plan.ListenOps, &s.opsListener},
+		{"--listen-clients", plan.ListenClients, clients, &s.clientsListener},
+		{"--listen-control", plan.ListenControl, net.ListenConfig{}, &s.controlListener},
+		{"--listen-ops", plan.ListenOps, net.ListenConfig{}, &s.opsListener},
 	} {
-		listener, err := net.Listen("tcp", l.address) //nolint:noctx // binding a port does not wait
+		listener, err := l.config.Listen(ctx, "tcp", l.address)
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("%s %s: %s", l.flag, l.address,
 				listenWords(err)))

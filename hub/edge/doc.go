@@ -44,7 +44,7 @@
 // # Goroutines
 //
 //   - A goroutine that accepts, and a goroutine for each connection until the request is answered,
-//     or is handed to net/http.
+//     or is handed to net/http. An opening.Crew uses these goroutines again.
 //   - Any request but a plain upgrade: net/http's goroutine.
 //   - Parked link: a goroutine while it reads. It reads until there is no input and no message of
 //     several or large frames has begun. Another goroutine writes bytes that the socket did not

@@ -63,6 +63,8 @@ func (g *greeter) closeAndWait() {
 
 func (g *greeter) acceptLoop() {
 	defer close(g.ended)
+	crew := opening.NewCrew()
+	defer crew.Close()
 	for {
 		conn, err := g.Listener.Accept()
 		if err != nil {
@@ -74,10 +76,10 @@ func (g *greeter) acceptLoop() {
 			dropStranger(conn, stranger)
 			continue
 		}
-		go func() {
+		crew.Go(func() {
 			defer g.server.goroutines.Done()
 			g.greetClient(conn, stranger)
-		}()
+		})
 	}
 }
 

@@ -20,9 +20,10 @@
 //
 // # Goroutines
 //
-// Read runs on the goroutine of its caller. If the handler waits for the end of the request's
-// context, a goroutine reads ahead meanwhile, to see whether the client hangs up. TakeConn and
-// Finish wait for it.
+// A Crew has the goroutines that read and answer requests. Some of them wait for further
+// connections, for a second at most. Read runs on the goroutine of its caller. If the handler waits
+// for the end of the request's context, a goroutine reads ahead meanwhile, to see whether the
+// client hangs up. TakeConn and Finish wait for it.
 //
 // # Locking
 //
