@@ -3,7 +3,6 @@ package form
 import (
 	"bytes"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -12,6 +11,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/internal/protofield"
 )
 
 // This file decodes sends of the common kind: all but those with exceptions in their target. For
@@ -20,49 +20,46 @@ import (
 // unknown here makes a send uncommon: then these functions return false, and leave a part in their
 // result. Tests check that both agree.
 
-// The numbers of the fields that a send of the common kind may have, as the descriptors of the
-// protos say. Tests find a field of a proto that the decoder or the encoder forgets.
+// The keys of the fields that a send of the common kind may have, as the descriptors of the protos
+// say. Tests find a field of a proto that the decoder or the encoder forgets.
 var (
-	sendsField = numberOf(&controlv1.SendStreamRequest{}, "sends")
+	sendsKey = keyOf(&controlv1.SendStreamRequest{}, "sends")
 
-	sequenceField     = numberOf(&controlv1.StreamedSend{}, "sequence")
-	streamedSendField = numberOf(&controlv1.StreamedSend{}, "send")
+	sequenceKey     = keyOf(&controlv1.StreamedSend{}, "sequence")
+	streamedSendKey = keyOf(&controlv1.StreamedSend{}, "send")
 
-	namespaceField      = numberOf(&controlv1.SendRequest{}, "namespace")
-	targetField         = numberOf(&controlv1.SendRequest{}, "target")
-	messageField        = numberOf(&controlv1.SendRequest{}, "message")
-	waitField           = numberOf(&controlv1.SendRequest{}, "wait")
-	waitTimeoutField    = numberOf(&controlv1.SendRequest{}, "wait_timeout")
-	overflowPolicyField = numberOf(&controlv1.SendRequest{}, "overflow_policy")
-	conflationKeyField  = numberOf(&controlv1.SendRequest{}, "conflation_key")
-	requestIDField      = numberOf(&controlv1.SendRequest{}, "request_id")
-	detailField         = numberOf(&controlv1.SendRequest{}, "detail")
-	requireAllHubsField = numberOf(&controlv1.SendRequest{}, "require_all_hubs")
+	namespaceKey      = keyOf(&controlv1.SendRequest{}, "namespace")
+	targetKey         = keyOf(&controlv1.SendRequest{}, "target")
+	messageKey        = keyOf(&controlv1.SendRequest{}, "message")
+	waitKey           = keyOf(&controlv1.SendRequest{}, "wait")
+	waitTimeoutKey    = keyOf(&controlv1.SendRequest{}, "wait_timeout")
+	overflowPolicyKey = keyOf(&controlv1.SendRequest{}, "overflow_policy")
+	conflationKeyKey  = keyOf(&controlv1.SendRequest{}, "conflation_key")
+	requestIDKey      = keyOf(&controlv1.SendRequest{}, "request_id")
+	detailKey         = keyOf(&controlv1.SendRequest{}, "detail")
+	requireAllHubsKey = keyOf(&controlv1.SendRequest{}, "require_all_hubs")
 
-	connectionsField = numberOf(&controlv1.Target{}, "connections")
-	usersField       = numberOf(&controlv1.Target{}, "users")
-	groupsField      = numberOf(&controlv1.Target{}, "groups")
-	everyoneField    = numberOf(&controlv1.Target{}, "everyone")
+	connectionsKey = keyOf(&controlv1.Target{}, "connections")
+	usersKey       = keyOf(&controlv1.Target{}, "users")
+	groupsKey      = keyOf(&controlv1.Target{}, "groups")
+	everyoneKey    = keyOf(&controlv1.Target{}, "everyone")
 
-	idField       = numberOf(&controlv1.Message{}, "id")
-	eventField    = numberOf(&controlv1.Message{}, "event")
-	textField     = numberOf(&controlv1.Message{}, "text")
-	jsonField     = numberOf(&controlv1.Message{}, "json")
-	binaryField   = numberOf(&controlv1.Message{}, "binary")
-	protobufField = numberOf(&controlv1.Message{}, "protobuf")
-	metadataField = numberOf(&controlv1.Message{}, "metadata")
-	ttlField      = numberOf(&controlv1.Message{}, "ttl")
+	idKey       = keyOf(&controlv1.Message{}, "id")
+	eventKey    = keyOf(&controlv1.Message{}, "event")
+	textKey     = keyOf(&controlv1.Message{}, "text")
+	jsonKey     = keyOf(&controlv1.Message{}, "json")
+	binaryKey   = keyOf(&controlv1.Message{}, "binary")
+	protobufKey = keyOf(&controlv1.Message{}, "protobuf")
+	metadataKey = keyOf(&controlv1.Message{}, "metadata")
+	ttlKey      = keyOf(&controlv1.Message{}, "ttl")
 
-	metadataNameField  = fieldOf(&controlv1.Message{}, "metadata").MapKey().Number()
-	metadataValueField = fieldOf(&controlv1.Message{}, "metadata").MapValue().Number()
-
-	secondsField = numberOf(&durationpb.Duration{}, "seconds")
-	nanosField   = numberOf(&durationpb.Duration{}, "nanos")
+	metadataNameKey  = protofield.KeyOf(fieldOf(&controlv1.Message{}, "metadata").MapKey())
+	metadataValueKey = protofield.KeyOf(fieldOf(&controlv1.Message{}, "metadata").MapValue())
 )
 
-// numberOf returns the number of a field. It panics if the message has no such field.
-func numberOf(m proto.Message, name protoreflect.Name) protowire.Number {
-	return fieldOf(m, name).Number()
+// keyOf returns the key of a field. It panics if the message has no such field.
+func keyOf(m proto.Message, name protoreflect.Name) protofield.Key {
+	return protofield.KeyOf(fieldOf(m, name))
 }
 
 func fieldOf(m proto.Message, name protoreflect.Name) protoreflect.FieldDescriptor {
@@ -99,136 +96,142 @@ func decodeCommon(b []byte, into proto.Message) bool {
 }
 
 // decodeSends decodes a request of a SendStream.
-func decodeSends(b []byte, into *controlv1.SendStreamRequest) bool {
-	count := 0
-	known := eachField(b, func(f field) bool {
-		count++
-		return f.number == sendsField && f.isBytes
-	})
-	if !known || count > MaxStreamedSends {
-		return false
+func decodeSends(b []byte, into *controlv1.SendStreamRequest) (common bool) {
+	into.Sends, common = protofield.DecodeAll(b, sendsKey, MaxStreamedSends, decodeStreamed)
+	return common
+}
+
+func decodeStreamed(b []byte) (*controlv1.StreamedSend, bool) {
+	var one struct {
+		streamed controlv1.StreamedSend
+		send     controlv1.SendRequest
+		sendParts
 	}
-	into.Sends = make([]*controlv1.StreamedSend, 0, count)
-	return eachField(b, func(f field) bool {
-		var one struct {
-			streamed controlv1.StreamedSend
-			send     controlv1.SendRequest
-			sendParts
+	r := protofield.Reader{Rest: b}
+	for r.Next() {
+		switch {
+		case r.Key == sequenceKey:
+			one.streamed.Sequence = int64(r.Number) //nolint:gosec // as protobuf means it
+		case r.Key == streamedSendKey && one.streamed.Send == nil &&
+			decodeSend(r.Bytes, &one.send, &one.sendParts):
+			one.streamed.Send = &one.send
+		default:
+			return nil, false
 		}
-		into.Sends = append(into.Sends, &one.streamed)
-		return eachField(f.bytes, func(f field) bool {
-			switch {
-			case f.number == sequenceField && !f.isBytes:
-				one.streamed.Sequence = int64(f.varint)
-				return true
-			case f.number == streamedSendField && f.isBytes && one.streamed.Send == nil:
-				one.streamed.Send = &one.send
-				return decodeSend(f.bytes, &one.send, &one.sendParts)
-			default:
-				return false
-			}
-		})
-	})
+	}
+	return &one.streamed, !r.Failed
 }
 
 // decodeSend decodes a SendRequest. Its messages are in p.
 func decodeSend(b []byte, into *controlv1.SendRequest, p *sendParts) bool {
-	return eachField(b, func(f field) bool {
-		switch f.number {
-		case targetField:
-			isFirst := into.Target == nil // a second would add to the first
+	r, common := protofield.Reader{Rest: b}, true
+	for common && r.Next() {
+		switch r.Key {
+		case targetKey:
+			// A second target would add to the first.
+			common = into.Target == nil && p.decodeTarget(r.Bytes)
 			into.Target = &p.target
-			return isFirst && f.isBytes && eachField(f.bytes, p.addName)
-		case messageField:
-			isFirst := into.Message == nil
+		case messageKey:
+			common = into.Message == nil && p.decodeMessage(r.Bytes)
 			into.Message = &p.message
-			return isFirst && f.isBytes && eachField(f.bytes, p.addContent)
-		case waitField:
-			return storeEnum(f, &into.Wait)
-		case namespaceField:
-			return f.storeText(&into.Namespace)
-		case waitTimeoutField:
-			return f.storeDuration(&into.WaitTimeout)
+		case waitKey:
+			storeEnum(&r, &into.Wait)
+		case namespaceKey:
+			common = r.StoreText(&into.Namespace)
+		case waitTimeoutKey:
+			common = storeDuration(&r, &into.WaitTimeout)
 		default:
-			return decodeOption(f, into)
+			common = decodeOption(&r, into)
 		}
-	})
+	}
+	return common && !r.Failed
 }
 
 // decodeOption decodes a field of a SendRequest that few sends have.
-func decodeOption(f field, into *controlv1.SendRequest) bool {
-	switch f.number {
-	case overflowPolicyField:
-		return storeEnum(f, &into.OverflowPolicy)
-	case conflationKeyField:
-		return f.storeText(&into.ConflationKey)
-	case requestIDField:
-		return f.storeText(&into.RequestId)
-	case detailField:
-		return storeEnum(f, &into.Detail)
-	case requireAllHubsField:
-		return f.storeBool(&into.RequireAllHubs)
+func decodeOption(r *protofield.Reader, into *controlv1.SendRequest) bool {
+	switch r.Key {
+	case overflowPolicyKey:
+		storeEnum(r, &into.OverflowPolicy)
+	case conflationKeyKey:
+		return r.StoreText(&into.ConflationKey)
+	case requestIDKey:
+		return r.StoreText(&into.RequestId)
+	case detailKey:
+		storeEnum(r, &into.Detail)
+	case requireAllHubsKey:
+		into.RequireAllHubs = protowire.DecodeBool(r.Number)
 	default:
 		return false
 	}
+	return true
 }
 
-// addName decodes a field of a Target.
-func (p *sendParts) addName(f field) bool {
-	list := &p.target.Connections
-	switch f.number {
-	case connectionsField:
-	case usersField:
-		list = &p.target.Users
-	case groupsField:
-		list = &p.target.Groups
-	case everyoneField:
-		return f.storeBool(&p.target.Everyone)
-	default:
-		return false
+func (p *sendParts) decodeTarget(b []byte) bool {
+	r, common := protofield.Reader{Rest: b}, true
+	for common && r.Next() {
+		switch r.Key {
+		case connectionsKey:
+			common = p.addName(&r, &p.target.Connections)
+		case usersKey:
+			common = p.addName(&r, &p.target.Users)
+		case groupsKey:
+			common = p.addName(&r, &p.target.Groups)
+		case everyoneKey:
+			p.target.Everyone = protowire.DecodeBool(r.Number)
+		default:
+			return false
+		}
 	}
+	return common && !r.Failed
+}
+
+// addName adds a name to a list of the target.
+func (p *sendParts) addName(r *protofield.Reader, list *[]string) bool {
 	if t := &p.target; t.Connections == nil && t.Users == nil && t.Groups == nil {
 		*list = p.name[:0]
 	}
 	var name string
-	if !f.storeText(&name) {
+	if !r.StoreText(&name) {
 		return false
 	}
 	*list = append(*list, name)
 	return true
 }
 
-// addContent decodes a field of a Message.
-func (p *sendParts) addContent(f field) bool {
-	switch f.number {
-	case idField:
-		return f.storeText(&p.message.Id)
-	case eventField:
-		return f.storeText(&p.message.Event)
-	case ttlField:
-		return f.storeDuration(&p.message.Ttl)
-	case metadataField:
-		return f.isBytes && p.addMetadata(f.bytes)
-	default:
-		return f.isBytes && p.message.Payload == nil && p.addPayload(f)
+func (p *sendParts) decodeMessage(b []byte) bool {
+	r, common := protofield.Reader{Rest: b}, true
+	for common && r.Next() {
+		switch r.Key {
+		case idKey:
+			common = r.StoreText(&p.message.Id)
+		case eventKey:
+			common = r.StoreText(&p.message.Event)
+		case ttlKey:
+			common = storeDuration(&r, &p.message.Ttl)
+		case metadataKey:
+			common = p.addMetadata(r.Bytes)
+		default:
+			common = p.message.Payload == nil && p.decodePayload(&r)
+		}
 	}
+	return common && !r.Failed
 }
 
-// addPayload decodes the payload of a Message.
-func (p *sendParts) addPayload(f field) bool {
-	switch f.number {
-	case textField:
+// decodePayload decodes the payload of a Message.
+func (p *sendParts) decodePayload(r *protofield.Reader) bool {
+	switch r.Key {
+	case textKey:
 		p.message.Payload = &p.text
-		return f.storeText(&p.text.Text)
-	case jsonField:
+		return r.StoreText(&p.text.Text)
+	case jsonKey:
 		payload := &controlv1.Message_Json{}
 		p.message.Payload = payload
-		return f.storeText(&payload.Json)
-	case binaryField:
-		p.message.Payload = &controlv1.Message_Binary{Binary: bytes.Clone(f.bytes)}
+		return r.StoreText(&payload.Json)
+	case binaryKey:
+		p.message.Payload = &controlv1.Message_Binary{Binary: bytes.Clone(r.Bytes)}
 		return true
-	case protobufField:
-		p.message.Payload = &controlv1.Message_Protobuf{Protobuf: bytes.Clone(f.bytes)}
+	case protobufKey:
+		p.message.Payload = &controlv1.Message_Protobuf{Protobuf: bytes.Clone(r.Bytes)}
 		return true
 	default:
 		return false
@@ -238,16 +241,18 @@ func (p *sendParts) addPayload(f field) bool {
 // addMetadata decodes an entry of a Message's metadata.
 func (p *sendParts) addMetadata(entry []byte) bool {
 	var name, value string
-	if !eachField(entry, func(f field) bool {
-		switch f.number {
-		case metadataNameField:
-			return f.storeText(&name)
-		case metadataValueField:
-			return f.storeText(&value)
+	r, common := protofield.Reader{Rest: entry}, true
+	for common && r.Next() {
+		switch r.Key {
+		case metadataNameKey:
+			common = r.StoreText(&name)
+		case metadataValueKey:
+			common = r.StoreText(&value)
 		default:
 			return false
 		}
-	}) {
+	}
+	if !common || r.Failed {
 		return false
 	}
 	if p.message.Metadata == nil {
@@ -257,18 +262,18 @@ func (p *sendParts) addMetadata(entry []byte) bool {
 	return true
 }
 
-func decodeDuration(b []byte, into *durationpb.Duration) bool {
-	return eachField(b, func(f field) bool {
-		switch {
-		case f.number == secondsField && !f.isBytes:
-			into.Seconds = int64(f.varint)
-		case f.number == nanosField && !f.isBytes:
-			into.Nanos = int32(f.varint)
-		default:
-			return false
-		}
-		return true
-	})
+func storeEnum[E ~int32](r *protofield.Reader, into *E) {
+	*into = E(r.Number) //nolint:gosec // cut off, as the general decoder does
+}
+
+// storeDuration stores a duration. It returns false if there was a duration before: this would add
+// to it.
+func storeDuration(r *protofield.Reader, into **durationpb.Duration) bool {
+	if *into != nil {
+		return false
+	}
+	*into = &durationpb.Duration{}
+	return protofield.DecodeDuration(r.Bytes, *into)
 }
 
 // EncodeSend encodes a send for peers: req with its namespace written out, the id of its message,
@@ -283,166 +288,77 @@ func EncodeSend(req *controlv1.SendRequest, id string, timeout time.Duration) ([
 // encodeCommon encodes the request of newForwarded. It reports false if the send is not of the
 // common kind.
 func encodeCommon(req *controlv1.SendRequest, id string, timeout time.Duration) ([]byte, bool) {
-	number, payload, ok := contentOf(req.GetMessage())
+	payloadKey, payload, ok := contentOf(req.GetMessage())
 	target, named := appendTarget(make([]byte, 0, 256), req.GetTarget())
 	if !ok || !named {
 		return nil, false
 	}
 	namespace, event := NamespaceOf(req), req.GetMessage().GetEvent()
-	key, requestID := req.GetConflationKey(), req.GetRequestId()
-	message := sizeOfText(idField, id) + sizeOfText(eventField, event) +
-		protowire.SizeTag(number) + protowire.SizeBytes(len(payload))
+	conflation, requestID := req.GetConflationKey(), req.GetRequestId()
+	message := protofield.SizeChunk(len(id)) + protofield.SizeChunk(len(event)) +
+		protofield.SizeMessage(len(payload))
 	const most = 128 // for tags, lengths and the rest of the fields
-	b := make([]byte, 0, len(namespace)+len(target)+message+len(key)+len(requestID)+most)
-	b = appendText(b, namespaceField, namespace)
-	b = appendBytes(b, targetField, target)
-	b = protowire.AppendTag(b, messageField, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(message)) //nolint:gosec // a size
-	b = appendAnyText(b, idField, id)
-	b = appendAnyText(b, eventField, event)
-	b = appendBytes(b, number, payload)
-	b = appendEnum(b, waitField, req.GetWait())
-	b = appendEnum(b, overflowPolicyField, req.GetOverflowPolicy())
-	b = appendAnyText(b, conflationKeyField, key)
-	b = appendAnyText(b, requestIDField, requestID)
-	b = appendEnum(b, detailField, req.GetDetail())
-	d := appendDuration(make([]byte, 0, 32), timeout)
-	return appendBytes(b, waitTimeoutField, d), true
+	b := make([]byte, 0, len(namespace)+len(target)+message+len(conflation)+len(requestID)+most)
+	b = protofield.AppendChunk(b, namespaceKey, namespace)
+	b = append(protofield.StartMessage(b, targetKey, len(target)), target...)
+	b = protofield.StartMessage(b, messageKey, message)
+	b = protofield.AppendChunk(b, idKey, id)
+	b = protofield.AppendChunk(b, eventKey, event)
+	b = append(protofield.StartMessage(b, payloadKey, len(payload)), payload...)
+	b = appendEnum(b, waitKey, req.GetWait())
+	b = appendEnum(b, overflowPolicyKey, req.GetOverflowPolicy())
+	b = protofield.AppendChunk(b, conflationKeyKey, conflation)
+	b = protofield.AppendChunk(b, requestIDKey, requestID)
+	b = appendEnum(b, detailKey, req.GetDetail())
+	return appendDuration(b, waitTimeoutKey, timeout), true
 }
 
-// payloadFields are the fields of a Message's payload.
-var payloadFields = [...]protowire.Number{
-	hub.Text: textField, hub.JSON: jsonField, hub.Binary: binaryField, hub.Protobuf: protobufField,
+// payloadKeys are the keys of a Message's payload.
+var payloadKeys = [...]protofield.Key{
+	hub.Text: textKey, hub.JSON: jsonKey, hub.Binary: binaryKey, hub.Protobuf: protobufKey,
 }
 
-// contentOf returns the payload of a message, and the number of its field. It reports false if the
+// contentOf returns the payload of a message, and the key of its field. It reports false if the
 // message has no payload, or more than that, an id and an event.
-func contentOf(m *controlv1.Message) (protowire.Number, []byte, bool) {
+func contentOf(m *controlv1.Message) (protofield.Key, []byte, bool) {
 	kind, payload := PayloadOf(m)
 	bare := m.GetTtl() == nil && len(m.GetMetadata()) == 0
-	return payloadFields[kind], payload, kind != 0 && bare
+	return payloadKeys[kind], payload, kind != 0 && bare
 }
 
 func appendTarget(b []byte, t *controlv1.Target) ([]byte, bool) {
 	if t.GetExcept() != nil {
 		return nil, false
 	}
-	if t.GetEveryone() {
-		b = appendVarint(b, everyoneField, 1)
-	}
-	for _, name := range t.GetConnections() {
-		b = appendText(b, connectionsField, name)
-	}
-	for _, name := range t.GetUsers() {
-		b = appendText(b, usersField, name)
-	}
-	for _, name := range t.GetGroups() {
-		b = appendText(b, groupsField, name)
-	}
+	b = protofield.AppendNumber(b, everyoneKey, protowire.EncodeBool(t.GetEveryone()))
+	b = appendNames(b, connectionsKey, t.GetConnections())
+	b = appendNames(b, usersKey, t.GetUsers())
+	b = appendNames(b, groupsKey, t.GetGroups())
 	return b, true
 }
 
-func appendText(b []byte, number protowire.Number, s string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), s)
-}
-
-// appendAnyText appends a text unless it is empty.
-func appendAnyText(b []byte, number protowire.Number, s string) []byte {
-	if s == "" {
-		return b
+// appendNames appends a list. An empty name is a part of it.
+func appendNames(b []byte, k protofield.Key, names []string) []byte {
+	for _, name := range names {
+		b = append(protofield.StartMessage(b, k, len(name)), name...)
 	}
-	return appendText(b, number, s)
+	return b
 }
 
-// sizeOfText returns how many bytes appendAnyText appends.
-func sizeOfText(number protowire.Number, s string) int {
-	if s == "" {
-		return 0
-	}
-	return protowire.SizeTag(number) + protowire.SizeBytes(len(s))
+// appendEnum appends a value, which is not negative, unless it is the default.
+func appendEnum[E ~int32](b []byte, k protofield.Key, v E) []byte {
+	return protofield.AppendNumber(b, k, uint64(v)) //nolint:gosec // it is not negative
 }
 
-// appendEnum appends a value unless it is the default.
-func appendEnum[E ~int32](b []byte, number protowire.Number, v E) []byte {
-	if v == 0 {
-		return b
-	}
-	return appendVarint(b, number, int64(v))
-}
-
-func appendBytes(b []byte, number protowire.Number, v []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), v)
-}
-
-// appendVarint appends a number that is not negative.
-func appendVarint(b []byte, number protowire.Number, v int64) []byte {
-	b = protowire.AppendTag(b, number, protowire.VarintType)
-	return protowire.AppendVarint(b, uint64(v)) //nolint:gosec // it is not negative
-}
-
-func appendDuration(b []byte, d time.Duration) []byte {
-	b = appendVarint(b, secondsField, int64(d/time.Second))
-	return appendVarint(b, nanosField, int64(d%time.Second))
-}
-
-// field is a field of a message on the wire, of the two types in a send.
-type field struct {
-	number  protowire.Number
-	isBytes bool
-	varint  uint64
-	bytes   []byte // part of the message
-}
-
-// storeText stores a text. It reports false if f is no text.
-func (f field) storeText(into *string) bool {
-	*into = string(f.bytes)
-	return f.isBytes && utf8.Valid(f.bytes)
-}
-
-func (f field) storeBool(into *bool) bool {
-	*into = protowire.DecodeBool(f.varint)
-	return !f.isBytes
-}
-
-func storeEnum[E ~int32](f field, into *E) bool {
-	*into = E(f.varint) //nolint:gosec // cut off, as the general decoder does
-	return !f.isBytes
-}
-
-// storeDuration stores a duration. It reports false if there was a duration before: this would add
-// to it.
-func (f field) storeDuration(into **durationpb.Duration) bool {
-	if *into != nil {
-		return false
-	}
-	*into = &durationpb.Duration{}
-	return f.isBytes && decodeDuration(f.bytes, *into)
-}
-
-// eachField calls take with each field of a message until take returns false. It reports whether
-// take took all.
-func eachField(b []byte, take func(field) bool) bool {
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return false
-		}
-		b = b[n:]
-		f := field{number: number, isBytes: kind == protowire.BytesType}
-		switch kind {
-		case protowire.VarintType:
-			f.varint, n = protowire.ConsumeVarint(b)
-		case protowire.BytesType:
-			f.bytes, n = protowire.ConsumeBytes(b)
-		default:
-			return false
-		}
-		if n < 0 || !take(f) {
-			return false
-		}
-		b = b[n:]
-	}
-	return true
+// appendDuration appends a duration that is not negative.
+func appendDuration(b []byte, k protofield.Key, d time.Duration) []byte {
+	//nolint:gosec // it is not negative
+	seconds, nanos := uint64(d/time.Second), uint64(d%time.Second)
+	b = protofield.StartMessage(
+		b, k, protofield.SizeNumber(seconds)+protofield.SizeNumber(nanos),
+	)
+	b = protofield.AppendNumber(b, protofield.SecondsKey, seconds)
+	return protofield.AppendNumber(b, protofield.NanosKey, nanos)
 }
 
 // newForwarded returns the request of a send for peers.

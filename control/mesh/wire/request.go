@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/internal/protofield"
 )
 
 // SizeForward returns the size of a Forward in bytes.
@@ -48,35 +49,36 @@ func isCommonForward(f *peerv1.Forward) bool {
 
 func sizeRequest(r *peerv1.DataRequest) int {
 	if body, ok := r.GetBody().(*peerv1.DataRequest_Forward); ok {
-		return sizeMessage(sizeForward(body.Forward))
+		return protofield.SizeMessage(sizeForward(body.Forward))
 	}
-	return sizeMessage(sizeForwards(r.GetBatch()))
+	return protofield.SizeMessage(sizeForwards(r.GetBatch()))
 }
 
 func sizeForwards(b *peerv1.ForwardBatch) (size int) {
 	for _, f := range b.GetForwards() {
-		size += sizeMessage(sizeForward(f))
+		size += protofield.SizeMessage(sizeForward(f))
 	}
 	return size
 }
 
 func sizeForward(f *peerv1.Forward) int {
-	size := sizeNumber(f.GetSequence()) + sizeChunk(len(f.GetCaller())) +
-		sizeMessage(sizeSend(f.GetSend()))
+	size := protofield.SizeNumber(f.GetSequence()) + protofield.SizeChunk(len(f.GetCaller())) +
+		protofield.SizeMessage(sizeSend(f.GetSend()))
 	if age := f.GetAge(); age != nil {
-		size += sizeMessage(sizeAge(age))
+		size += protofield.SizeMessage(sizeAge(age))
 	}
 	return size
 }
 
 func sizeSend(s *peerv1.ForwardSend) int {
-	return sizeChunk(len(s.GetRequest())) + sizeChunk(len(s.GetRequestHash())) +
-		sizeChunk(len(s.GetTraceParent()))
+	return protofield.SizeChunk(len(s.GetRequest())) +
+		protofield.SizeChunk(len(s.GetRequestHash())) +
+		protofield.SizeChunk(len(s.GetTraceParent()))
 }
 
 func sizeAge(d *durationpb.Duration) int {
 	seconds, nanos := numbersOf(d)
-	return sizeNumber(seconds) + sizeNumber(nanos)
+	return protofield.SizeNumber(seconds) + protofield.SizeNumber(nanos)
 }
 
 // numbersOf returns the numbers of a duration on the wire, where a negative number takes 64 bits.
@@ -88,45 +90,47 @@ func appendRequest(b []byte, r *peerv1.DataRequest) []byte {
 	if body, ok := r.GetBody().(*peerv1.DataRequest_Forward); ok {
 		return appendForward(b, forwardKey, body.Forward)
 	}
-	b = startMessage(b, forwardsKey, sizeForwards(r.GetBatch()))
+	b = protofield.StartMessage(b, forwardsKey, sizeForwards(r.GetBatch()))
 	for _, f := range r.GetBatch().GetForwards() {
 		b = appendForward(b, batchedForwardKey, f)
 	}
 	return b
 }
 
-func appendForward(b []byte, k key, f *peerv1.Forward) []byte {
-	b = startMessage(b, k, sizeForward(f))
-	b = appendNumber(b, sequenceKey, f.GetSequence())
-	b = appendChunk(b, callerKey, f.GetCaller())
+func appendForward(b []byte, k protofield.Key, f *peerv1.Forward) []byte {
+	b = protofield.StartMessage(b, k, sizeForward(f))
+	b = protofield.AppendNumber(b, sequenceKey, f.GetSequence())
+	b = protofield.AppendChunk(b, callerKey, f.GetCaller())
 	if age := f.GetAge(); age != nil {
 		seconds, nanos := numbersOf(age)
-		b = startMessage(b, ageKey, sizeAge(age))
-		b = appendNumber(b, secondsKey, seconds)
-		b = appendNumber(b, nanosKey, nanos)
+		b = protofield.StartMessage(b, ageKey, sizeAge(age))
+		b = protofield.AppendNumber(b, protofield.SecondsKey, seconds)
+		b = protofield.AppendNumber(b, protofield.NanosKey, nanos)
 	}
 	send := f.GetSend()
-	b = startMessage(b, sendKey, sizeSend(send))
-	b = appendChunk(b, requestKey, send.GetRequest())
-	b = appendChunk(b, requestHashKey, send.GetRequestHash())
-	return appendChunk(b, traceParentKey, send.GetTraceParent())
+	b = protofield.StartMessage(b, sendKey, sizeSend(send))
+	b = protofield.AppendChunk(b, requestKey, send.GetRequest())
+	b = protofield.AppendChunk(b, requestHashKey, send.GetRequestHash())
+	return protofield.AppendChunk(b, traceParentKey, send.GetTraceParent())
 }
 
 // decodeRequest decodes b into an empty message, which keeps b.
 func decodeRequest(b []byte, into *peerv1.DataRequest) bool {
-	r := reader{rest: b}
-	if !r.next() || len(r.rest) > 0 {
+	r := protofield.Reader{Rest: b}
+	if !r.Next() || len(r.Rest) > 0 {
 		return false
 	}
-	switch r.key {
+	switch r.Key {
 	case forwardKey:
-		f, common := decodeForward(r.bytes)
+		f, common := decodeForward(r.Bytes)
 		if common {
 			into.Body = &peerv1.DataRequest_Forward{Forward: f}
 		}
 		return common
 	case forwardsKey:
-		forwards, common := decodeAll(r.bytes, batchedForwardKey, decodeForward)
+		forwards, common := protofield.DecodeAll(
+			r.Bytes, batchedForwardKey, MaxBatch, decodeForward,
+		)
 		if common {
 			into.Body = &peerv1.DataRequest_Batch{
 				Batch: &peerv1.ForwardBatch{Forwards: forwards},
@@ -138,29 +142,6 @@ func decodeRequest(b []byte, into *peerv1.DataRequest) bool {
 	}
 }
 
-// decodeAll decodes a list of MaxBatch messages at most, which are the only fields of b.
-func decodeAll[T any](b []byte, k key, decode func([]byte) (T, bool)) ([]T, bool) {
-	count, counted := 0, reader{rest: b}
-	for counted.next() {
-		count++
-	}
-	if count > MaxBatch {
-		return nil, false
-	}
-	all, r := make([]T, 0, count), reader{rest: b}
-	for r.next() {
-		if r.key != k {
-			return nil, false
-		}
-		one, common := decode(r.bytes)
-		if !common {
-			return nil, false
-		}
-		all = append(all, one)
-	}
-	return all, !r.failed
-}
-
 // decodeForward decodes the Forward of a send, which keeps b.
 func decodeForward(b []byte) (*peerv1.Forward, bool) {
 	var one struct { // a single allocation
@@ -169,61 +150,44 @@ func decodeForward(b []byte) (*peerv1.Forward, bool) {
 		kind    peerv1.Forward_Send
 		send    peerv1.ForwardSend
 	}
-	f, r := &one.forward, reader{rest: b}
-	for r.next() {
-		switch r.key {
+	f, r := &one.forward, protofield.Reader{Rest: b}
+	for r.Next() {
+		switch r.Key {
 		case sequenceKey:
-			f.Sequence = r.number
+			f.Sequence = r.Number
 		case callerKey:
-			f.Caller = string(r.bytes)
-			r.failed = r.failed || !utf8.Valid(r.bytes)
+			r.Failed = !r.StoreText(&f.Caller)
 		case ageKey:
-			r.failed = r.failed || f.Age != nil || !decodeAge(r.bytes, &one.age)
+			r.Failed = f.Age != nil || !protofield.DecodeDuration(r.Bytes, &one.age)
 			f.Age = &one.age
 		case sendKey:
-			r.failed = r.failed || f.Call != nil || !decodeSend(r.bytes, &one.send)
+			r.Failed = f.Call != nil || !decodeSend(r.Bytes, &one.send)
 			one.kind.Send, f.Call = &one.send, &one.kind
 		default:
 			return nil, false
 		}
-		if r.failed {
+		if r.Failed {
 			return nil, false
 		}
 	}
-	return f, !r.failed && f.Call != nil
-}
-
-func decodeAge(b []byte, into *durationpb.Duration) bool {
-	r := reader{rest: b}
-	for r.next() {
-		switch r.key {
-		case secondsKey:
-			into.Seconds = int64(r.number) //nolint:gosec // as protobuf means it
-		case nanosKey:
-			into.Nanos = int32(r.number) //nolint:gosec // as protobuf means it
-		default:
-			return false
-		}
-	}
-	return !r.failed
+	return f, !r.Failed && f.Call != nil
 }
 
 func decodeSend(b []byte, into *peerv1.ForwardSend) bool {
-	r := reader{rest: b}
-	for r.next() {
-		switch r.key {
+	r := protofield.Reader{Rest: b}
+	for r.Next() {
+		switch r.Key {
 		case requestKey:
-			into.Request = r.bytes
+			into.Request = r.Bytes
 		case requestHashKey:
-			into.RequestHash = r.bytes
+			into.RequestHash = r.Bytes
 		case traceParentKey:
-			if !utf8.Valid(r.bytes) {
+			if !r.StoreText(&into.TraceParent) {
 				return false
 			}
-			into.TraceParent = string(r.bytes)
 		default:
 			return false
 		}
 	}
-	return !r.failed
+	return !r.Failed
 }

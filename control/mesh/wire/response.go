@@ -8,6 +8,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/internal/protofield"
 )
 
 func isCommonResponse(r *peerv1.DataResponse) bool {
@@ -37,42 +38,44 @@ func isCommonReceipt(r *controlv1.Receipt) bool {
 
 func sizeResponse(r *peerv1.DataResponse) int {
 	if body, ok := r.GetBody().(*peerv1.DataResponse_Result); ok {
-		return sizeMessage(sizeResult(body.Result))
+		return protofield.SizeMessage(sizeResult(body.Result))
 	}
-	return sizeMessage(sizeResults(r.GetBatch()))
+	return protofield.SizeMessage(sizeResults(r.GetBatch()))
 }
 
 func sizeResults(b *peerv1.ForwardResultBatch) int {
-	size := sizeNumber(b.GetBegun())
+	size := protofield.SizeNumber(b.GetBegun())
 	for _, r := range b.GetResults() {
-		size += sizeMessage(sizeResult(r))
+		size += protofield.SizeMessage(sizeResult(r))
 	}
 	return size
 }
 
 func sizeResult(r *peerv1.ForwardResult) int {
-	return sizeNumber(r.GetSequence()) + sizeMessage(sizeSendResult(r.GetSend()))
+	return protofield.SizeNumber(r.GetSequence()) +
+		protofield.SizeMessage(sizeSendResult(r.GetSend()))
 }
 
 func sizeSendResult(r *peerv1.SendResult) int {
-	size := sizeChunk(len(r.GetMatchedNames()))
+	size := protofield.SizeChunk(len(r.GetMatchedNames()))
 	if receipt := r.GetReceipt(); receipt != nil {
-		size += sizeMessage(sizeReceipt(receipt))
+		size += protofield.SizeMessage(sizeReceipt(receipt))
 	}
 	return size
 }
 
 func sizeReceipt(r *controlv1.Receipt) int {
-	size := sizeChunk(len(r.GetMessageId())) + sizeNumber(protowire.EncodeBool(r.GetDuplicate()))
+	size := protofield.SizeChunk(len(r.GetMessageId())) +
+		protofield.SizeNumber(protowire.EncodeBool(r.GetDuplicate()))
 	for _, c := range countsOf(r) {
-		size += sizeNumber(c.number)
+		size += protofield.SizeNumber(c.number)
 	}
 	return size
 }
 
 // count is a count of a receipt on the wire.
 type count struct {
-	key    key
+	key    protofield.Key
 	number uint64
 }
 
@@ -94,51 +97,52 @@ func appendResponse(b []byte, r *peerv1.DataResponse) []byte {
 		return appendResult(b, resultKey, body.Result)
 	}
 	batch := r.GetBatch()
-	b = startMessage(b, resultsKey, sizeResults(batch))
-	b = appendNumber(b, begunKey, batch.GetBegun())
+	b = protofield.StartMessage(b, resultsKey, sizeResults(batch))
+	b = protofield.AppendNumber(b, begunKey, batch.GetBegun())
 	for _, result := range batch.GetResults() {
 		b = appendResult(b, batchedResultKey, result)
 	}
 	return b
 }
 
-func appendResult(b []byte, k key, r *peerv1.ForwardResult) []byte {
-	b = startMessage(b, k, sizeResult(r))
-	b = appendNumber(b, resultSequenceKey, r.GetSequence())
+func appendResult(b []byte, k protofield.Key, r *peerv1.ForwardResult) []byte {
+	b = protofield.StartMessage(b, k, sizeResult(r))
+	b = protofield.AppendNumber(b, resultSequenceKey, r.GetSequence())
 	send := r.GetSend()
-	b = startMessage(b, sendResultKey, sizeSendResult(send))
+	b = protofield.StartMessage(b, sendResultKey, sizeSendResult(send))
 	if receipt := send.GetReceipt(); receipt != nil {
-		b = startMessage(b, receiptKey, sizeReceipt(receipt))
-		b = appendChunk(b, messageIDKey, receipt.GetMessageId())
+		b = protofield.StartMessage(b, receiptKey, sizeReceipt(receipt))
+		b = protofield.AppendChunk(b, messageIDKey, receipt.GetMessageId())
 		for _, c := range countsOf(receipt) {
-			b = appendNumber(b, c.key, c.number)
+			b = protofield.AppendNumber(b, c.key, c.number)
 		}
-		b = appendNumber(b, duplicateKey, protowire.EncodeBool(receipt.GetDuplicate()))
+		b = protofield.AppendNumber(b, duplicateKey, protowire.EncodeBool(receipt.GetDuplicate()))
 	}
-	return appendChunk(b, matchedNamesKey, send.GetMatchedNames())
+	return protofield.AppendChunk(b, matchedNamesKey, send.GetMatchedNames())
 }
 
 // decodeResponse decodes b into an empty message, which does not keep b.
 func decodeResponse(b []byte, into *peerv1.DataResponse) bool {
-	r := reader{rest: b}
-	if !r.next() || len(r.rest) > 0 {
+	r := protofield.Reader{Rest: b}
+	if !r.Next() || len(r.Rest) > 0 {
 		return false
 	}
-	switch r.key {
+	switch r.Key {
 	case resultKey:
-		result, common := decodeResult(r.bytes)
+		result, common := decodeResult(r.Bytes)
 		if common {
 			into.Body = &peerv1.DataResponse_Result{Result: result}
 		}
 		return common
 	case resultsKey:
 		batch := &peerv1.ForwardResultBatch{}
-		rest := r.bytes
-		if begun := (reader{rest: rest}); begun.next() && begun.key == begunKey {
-			batch.Begun, rest = begun.number, begun.rest
+		rest := r.Bytes
+		if begun := (protofield.Reader{Rest: rest}); begun.Next() && begun.Key == begunKey {
+			batch.Begun, rest = begun.Number, begun.Rest
 		}
 		var common bool
-		if batch.Results, common = decodeAll(rest, batchedResultKey, decodeResult); common {
+		batch.Results, common = protofield.DecodeAll(rest, batchedResultKey, MaxBatch, decodeResult)
+		if common {
 			into.Body = &peerv1.DataResponse_Batch{Batch: batch}
 		}
 		return common
@@ -155,47 +159,46 @@ func decodeResult(b []byte) (*peerv1.ForwardResult, bool) {
 		send    peerv1.SendResult
 		receipt controlv1.Receipt
 	}
-	result, r := &one.result, reader{rest: b}
-	for r.next() {
+	result, r := &one.result, protofield.Reader{Rest: b}
+	for r.Next() {
 		switch {
-		case r.key == resultSequenceKey:
-			result.Sequence = r.number
-		case r.key == sendResultKey && result.Result == nil &&
-			decodeSendResult(r.bytes, &one.send, &one.receipt):
+		case r.Key == resultSequenceKey:
+			result.Sequence = r.Number
+		case r.Key == sendResultKey && result.Result == nil &&
+			decodeSendResult(r.Bytes, &one.send, &one.receipt):
 			one.kind.Send, result.Result = &one.send, &one.kind
 		default:
 			return nil, false
 		}
 	}
-	return result, !r.failed && result.Result != nil
+	return result, !r.Failed && result.Result != nil
 }
 
 // decodeSendResult decodes a SendResult with its receipt in `receipt`.
 func decodeSendResult(b []byte, into *peerv1.SendResult, receipt *controlv1.Receipt) bool {
-	r := reader{rest: b}
-	for r.next() {
+	r := protofield.Reader{Rest: b}
+	for r.Next() {
 		switch {
-		case r.key == receiptKey && into.Receipt == nil && decodeReceipt(r.bytes, receipt):
+		case r.Key == receiptKey && into.Receipt == nil && decodeReceipt(r.Bytes, receipt):
 			into.Receipt = receipt
-		case r.key == matchedNamesKey:
-			into.MatchedNames = bytes.Clone(r.bytes)
+		case r.Key == matchedNamesKey:
+			into.MatchedNames = bytes.Clone(r.Bytes)
 		default:
 			return false
 		}
 	}
-	return !r.failed
+	return !r.Failed
 }
 
 func decodeReceipt(b []byte, into *controlv1.Receipt) bool {
-	r := reader{rest: b}
-	for r.next() {
-		number := int32(r.number) //nolint:gosec // as protobuf means it
-		switch r.key {
+	r := protofield.Reader{Rest: b}
+	for r.Next() {
+		number := int32(r.Number) //nolint:gosec // as protobuf means it
+		switch r.Key {
 		case messageIDKey:
-			if !utf8.Valid(r.bytes) {
+			if !r.StoreText(&into.MessageId) {
 				return false
 			}
-			into.MessageId = string(r.bytes)
 		case matchedKey:
 			into.Matched = number
 		case pendingKey:
@@ -211,10 +214,10 @@ func decodeReceipt(b []byte, into *controlv1.Receipt) bool {
 		case notAckableKey:
 			into.NotAckable = number
 		case duplicateKey:
-			into.Duplicate = protowire.DecodeBool(r.number)
+			into.Duplicate = protowire.DecodeBool(r.Number)
 		default:
 			return false
 		}
 	}
-	return !r.failed
+	return !r.Failed
 }

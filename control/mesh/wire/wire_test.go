@@ -16,6 +16,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/internal/protofield"
 )
 
 // forwardOf returns the Forward of a send.
@@ -255,34 +256,36 @@ func valueOf(field protoreflect.FieldDescriptor, empty protoreflect.Value) proto
 func TestKeysAreThoseOfTheProtos(t *testing.T) {
 	for _, m := range []struct {
 		message proto.Message
-		keys    map[protoreflect.Name]key
+		keys    map[protoreflect.Name]protofield.Key
 	}{
-		{&peerv1.DataRequest{}, map[protoreflect.Name]key{
+		{&peerv1.DataRequest{}, map[protoreflect.Name]protofield.Key{
 			"forward": forwardKey, "batch": forwardsKey,
 		}},
-		{&peerv1.ForwardBatch{}, map[protoreflect.Name]key{"forwards": batchedForwardKey}},
-		{&peerv1.Forward{}, map[protoreflect.Name]key{
+		{&peerv1.ForwardBatch{}, map[protoreflect.Name]protofield.Key{
+			"forwards": batchedForwardKey,
+		}},
+		{&peerv1.Forward{}, map[protoreflect.Name]protofield.Key{
 			"sequence": sequenceKey, "caller": callerKey, "age": ageKey, "send": sendKey,
 		}},
-		{&peerv1.ForwardSend{}, map[protoreflect.Name]key{
+		{&peerv1.ForwardSend{}, map[protoreflect.Name]protofield.Key{
 			"request": requestKey, "request_hash": requestHashKey, "trace_parent": traceParentKey,
 		}},
-		{&durationpb.Duration{}, map[protoreflect.Name]key{
-			"seconds": secondsKey, "nanos": nanosKey,
+		{&durationpb.Duration{}, map[protoreflect.Name]protofield.Key{
+			"seconds": protofield.SecondsKey, "nanos": protofield.NanosKey,
 		}},
-		{&peerv1.DataResponse{}, map[protoreflect.Name]key{
+		{&peerv1.DataResponse{}, map[protoreflect.Name]protofield.Key{
 			"result": resultKey, "batch": resultsKey,
 		}},
-		{&peerv1.ForwardResultBatch{}, map[protoreflect.Name]key{
+		{&peerv1.ForwardResultBatch{}, map[protoreflect.Name]protofield.Key{
 			"begun": begunKey, "results": batchedResultKey,
 		}},
-		{&peerv1.ForwardResult{}, map[protoreflect.Name]key{
+		{&peerv1.ForwardResult{}, map[protoreflect.Name]protofield.Key{
 			"sequence": resultSequenceKey, "send": sendResultKey,
 		}},
-		{&peerv1.SendResult{}, map[protoreflect.Name]key{
+		{&peerv1.SendResult{}, map[protoreflect.Name]protofield.Key{
 			"receipt": receiptKey, "matched_names": matchedNamesKey,
 		}},
-		{&controlv1.Receipt{}, map[protoreflect.Name]key{
+		{&controlv1.Receipt{}, map[protoreflect.Name]protofield.Key{
 			"message_id": messageIDKey, "matched": matchedKey, "pending": pendingKey,
 			"queued": queuedKey, "queued_detached": queuedDetachedKey, "written": writtenKey,
 			"acked": ackedKey, "not_ackable": notAckableKey, "duplicate": duplicateKey,
@@ -295,12 +298,7 @@ func TestKeysAreThoseOfTheProtos(t *testing.T) {
 				t.Errorf("%s has no field %s", d.FullName(), name)
 				continue
 			}
-			kind := protowire.VarintType
-			if k := field.Kind(); k == protoreflect.MessageKind ||
-				k == protoreflect.StringKind || k == protoreflect.BytesKind {
-				kind = protowire.BytesType
-			}
-			if want := protowire.EncodeTag(field.Number(), kind); uint64(have) != want {
+			if want := protofield.KeyOf(field); have != want {
 				t.Errorf("%s is %d here, %d in the proto", field.FullName(), have, want)
 			}
 		}
