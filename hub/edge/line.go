@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/connhub/connhub/hub/edge/cores"
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/netpoll"
 )
@@ -26,18 +27,15 @@ import (
 // lobby drops handshakes in line for newcomers of further addresses.
 type line struct {
 	metrics *metrics
-	cores   *cores
+	cores   *cores.Cores
 
 	// cutOff ends all handshakes, in line or not; cutAll cancels it.
 	cutOff context.Context
 	cutAll context.CancelFunc
 }
 
-// errCut ends the handshakes that wait in line when the server shuts down.
-var errCut = errors.New("the hub is shutting down")
-
 func newLine(m *metrics) *line {
-	l := &line{metrics: m, cores: newCores(runtime.GOMAXPROCS(0))}
+	l := &line{metrics: m, cores: cores.New(runtime.GOMAXPROCS(0))}
 	l.cutOff, l.cutAll = context.WithCancel(context.Background())
 	return l
 }
@@ -77,7 +75,7 @@ func (t *handshakeTurn) readClient(b []byte) (int, error) {
 func (t *handshakeTurn) waitForCore() error {
 	dropped := t.stranger.Queue()
 	t.line.metrics.tlsWaiting.Inc()
-	err := t.line.cores.acquireCore(t.stranger.Address(), dropped, t.line.cutOff.Done())
+	err := t.line.cores.Acquire(t.stranger.Address(), dropped, t.line.cutOff.Done())
 	t.line.metrics.tlsWaiting.Dec()
 	if err != nil {
 		return err
@@ -92,7 +90,7 @@ func (t *handshakeTurn) waitForCore() error {
 func (t *handshakeTurn) yieldCore() {
 	if t.working {
 		t.working = false
-		t.line.cores.releaseCore()
+		t.line.cores.Release()
 		t.line.metrics.tlsWorking.Dec()
 	}
 	t.stranger.Wait()

@@ -1,4 +1,4 @@
-package edge
+package cores
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ func (p *place) hasCore() bool {
 
 func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
 	many, few := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	c := newCores(1)
+	c := New(1)
 	if !c.joinLine(many).hasCore() {
 		t.Fatal("a free core is not given")
 	}
@@ -29,7 +29,7 @@ func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
 	first, second := c.joinLine(few), c.joinLine(few)
 	given := func(want *place) {
 		t.Helper()
-		c.releaseCore()
+		c.Release()
 		for _, p := range append(places, first, second) {
 			if has := p.hasCore(); has != (p == want) {
 				t.Fatalf("a place has a core: %v", has)
@@ -51,7 +51,7 @@ func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
 		given(places[0])
 		places = places[1:]
 	}
-	c.releaseCore()
+	c.Release()
 	if c.free != 1 || c.addresses.Len() != 0 || len(c.queues) != 0 {
 		t.Errorf("at rest: %+v", c)
 	}
@@ -60,14 +60,14 @@ func TestAddressesHaveCoresInTurnAndTheirOwnPlacesInOrder(t *testing.T) {
 func TestAWaitForACoreEndsWhenItIsOfNoUse(t *testing.T) {
 	closed := make(chan struct{})
 	close(closed)
-	c := newCores(1)
-	if err := c.acquireCore(netip.Addr{}, closed, nil); !errors.Is(err, errDropped) || c.free != 1 {
+	c := New(1)
+	if err := c.Acquire(netip.Addr{}, closed, nil); !errors.Is(err, ErrDropped) || c.free != 1 {
 		t.Errorf("dropped: %v, %d cores free", err, c.free)
 	}
-	if err := c.acquireCore(netip.Addr{}, nil, nil); err != nil {
+	if err := c.Acquire(netip.Addr{}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.acquireCore(netip.Addr{}, nil, closed); !errors.Is(err, errCut) ||
+	if err := c.Acquire(netip.Addr{}, nil, closed); !errors.Is(err, ErrCut) ||
 		len(c.queues) != 0 {
 		t.Errorf("cut: %v, %d queues", err, len(c.queues))
 	}

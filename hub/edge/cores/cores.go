@@ -1,4 +1,17 @@
-package edge
+// Package cores gives the cores of a hub to handshakes, and has the line of those that wait.
+//
+// # Goroutines
+//
+// None. A handshake waits on the goroutine of its caller.
+//
+// # Locking
+//
+// Cores.mu is held alone.
+//
+// # Backpressure
+//
+// The line has no bound of its own: each place is a stranger's in a lobby, which is bounded.
+package cores
 
 import (
 	"container/list"
@@ -7,10 +20,17 @@ import (
 	"sync"
 )
 
-// errDropped ends a handshake whose place in line the lobby gave to a newcomer of another address.
-var errDropped = errors.New("dropped from the line of handshakes: another address wants in")
+// The errors of Acquire.
+var (
+	// ErrDropped ends a handshake whose place in line the lobby gave to a newcomer of another
+	// address.
+	ErrDropped = errors.New("dropped from the line of handshakes: another address wants in")
+	// ErrCut ends the handshakes in line when the server shuts down.
+	ErrCut = errors.New("the hub is shutting down")
+)
 
-// cores are the cores of the hub, and the line of handshakes that wait for a core.
+// Cores are the cores of a hub, and the line of handshakes that wait for a core. It is safe for
+// concurrent use.
 //
 // Problem: a client pays a single packet for a place in line. In a single line, an address with a
 // thousand places would make everybody else wait for a thousand handshakes.
@@ -18,14 +38,14 @@ var errDropped = errors.New("dropped from the line of handshakes: another addres
 // Outline: each address has a queue of its own, in order. A core that becomes free goes to the
 // addresses in turn. So a handshake waits for a single handshake of each further address, and for
 // the earlier handshakes of its own address.
-type cores struct {
+type Cores struct {
 	mu        sync.Mutex
 	free      int       // above 0: the line is empty
 	addresses list.List // of *queue, in the order of their turns; none is empty
 	queues    map[netip.Addr]*queue
 }
 
-// queue holds the places of an address, in the order in which they came. cores.mu guards it.
+// queue holds the places of an address, in the order in which they came. Cores.mu guards it.
 type queue struct {
 	from    netip.Addr
 	places  list.List // of *place
@@ -39,11 +59,12 @@ type place struct {
 	ready   chan struct{} // closed when the place has a core
 }
 
-func newCores(n int) *cores { return &cores{free: n, queues: make(map[netip.Addr]*queue)} }
+// New returns n free cores.
+func New(n int) *Cores { return &Cores{free: n, queues: make(map[netip.Addr]*queue)} }
 
-// acquireCore waits in line for a core. It returns errDropped if dropped is closed first, and
-// errCut if cut is closed first.
-func (c *cores) acquireCore(from netip.Addr, dropped, cut <-chan struct{}) error {
+// Acquire waits in line for a core. It returns ErrDropped if dropped is closed first, and
+// ErrCut if cut is closed first.
+func (c *Cores) Acquire(from netip.Addr, dropped, cut <-chan struct{}) error {
 	p := c.joinLine(from)
 	var err error
 	select {
@@ -54,9 +75,9 @@ func (c *cores) acquireCore(from netip.Addr, dropped, cut <-chan struct{}) error
 	// A core is of no use to a handshake that was ended.
 	select {
 	case <-dropped:
-		err = errDropped
+		err = ErrDropped
 	case <-cut:
-		err = errCut
+		err = ErrCut
 	default:
 		return nil
 	}
@@ -65,7 +86,7 @@ func (c *cores) acquireCore(from netip.Addr, dropped, cut <-chan struct{}) error
 }
 
 // joinLine returns a new place. The place has a core already if a core was free.
-func (c *cores) joinLine(from netip.Addr) *place {
+func (c *Cores) joinLine(from netip.Addr) *place {
 	p := &place{ready: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,24 +106,24 @@ func (c *cores) joinLine(from netip.Addr) *place {
 }
 
 // leaveLine gives up a place, or its core if it has a core.
-func (c *cores) leaveLine(p *place) {
+func (c *Cores) leaveLine(p *place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.element == nil {
-		c.releaseCoreLocked()
+		c.releaseLocked()
 		return
 	}
 	c.removePlaceLocked(p)
 }
 
-// releaseCore gives a core to the next place in line.
-func (c *cores) releaseCore() {
+// Release gives a core to the next place in line.
+func (c *Cores) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.releaseCoreLocked()
+	c.releaseLocked()
 }
 
-func (c *cores) releaseCoreLocked() {
+func (c *Cores) releaseLocked() {
 	front := c.addresses.Front()
 	if front == nil {
 		c.free++
@@ -115,7 +136,7 @@ func (c *cores) releaseCoreLocked() {
 	close(p.ready)
 }
 
-func (c *cores) removePlaceLocked(p *place) {
+func (c *Cores) removePlaceLocked(p *place) {
 	q := p.queue
 	q.places.Remove(p.element)
 	p.element = nil
