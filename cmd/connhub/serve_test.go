@@ -43,6 +43,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--max-connections=0", "--outbox-bytes=1KiB", "--namespace-overflow=chat=conflate",
 				"--namespace-overflow=Chat=close",
 				"--ops-secret-file=", "--ping-interval=10ms", "--allowed-origin=[",
+				"--connect-rate=-1",
 				"--single-hub", "--advertise-control=:9090", "--interest-hash-bits=65",
 				"--peer-ca-file=/nowhere",
 				"--token-jwks=http://issuer.example/jwks", "--token-jwks-interval=1s",
@@ -59,6 +60,7 @@ func TestServeRefusesToStartAndListsAllProblems(t *testing.T) {
 				"--max-connections is 0, must be above 0",
 				"--outbox-bytes is 1024, must be at least",
 				"--ping-interval is 10ms, must be at least 1s",
+				"--connect-rate is -1, must be from 0 to 1000000",
 				`--allowed-origin "[" is not a pattern`,
 				"--namespace-overflow chat=conflate: want close, drop-oldest or drop-newest",
 				`"Chat" is not a namespace`,
@@ -290,7 +292,8 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 		"--namespace-overflow=chat=drop-oldest,logs=close", "--allowed-origin=a.example",
 		"--allowed-origin=b.example", "--max-message=7KiB",
 		"--message-timeout=8s", "--ping-interval=9s", "--pong-timeout=10s", "--close-timeout=11s",
-		"--handshake-timeout=12s", "--goroutine-per-link", "--close-on-token-expiry")...)
+		"--handshake-timeout=12s", "--connect-rate=15", "--goroutine-per-link",
+		"--close-on-token-expiry")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +314,8 @@ func TestSettingsReachHubAndEdge(t *testing.T) {
 		e.MaxMessage != 7<<10 || e.MessageTimeout.Seconds() != 8 ||
 		e.PingInterval.Seconds() != 9 ||
 		e.PongTimeout.Seconds() != 10 || e.CloseTimeout.Seconds() != 11 ||
-		e.HandshakeTimeout.Seconds() != 12 || !e.GoroutinePerLink || !e.EndAtExpiry {
+		e.HandshakeTimeout.Seconds() != 12 || e.ConnectRate != 15 ||
+		!e.GoroutinePerLink || !e.EndAtExpiry {
 		t.Errorf("edge: %+v", e)
 	}
 }

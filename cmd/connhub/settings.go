@@ -44,6 +44,7 @@ type settings struct {
 	clusterFlags
 
 	MaxConnections     *int              `name:"max-connections" sets:"Hub.MaxConnections" placeholder:"N" group:"Limits" help:"Connection limit. (${field})"`
+	ConnectRate        int               `name:"connect-rate" sets:"Edge.ConnectRate" placeholder:"N" group:"Limits" help:"Clients that may connect per second, and at once after a pause. Further clients are held for up to 5s, then refused. 0: no limit. (${default})"`
 	OutboxMessages     int               `name:"outbox-messages" sets:"Hub.Outbox.Messages" placeholder:"N" group:"Limits" help:"Messages queued for one connection. (${default})"`
 	OutboxBytes        byteSize          `name:"outbox-bytes" sets:"Hub.Outbox.Bytes" placeholder:"SIZE" group:"Limits" help:"Bytes of payload queued for one connection, at least 2MiB. (${default})"`
 	HeldBytes          *byteSize         `name:"held-bytes" sets:"Hub.HeldBytes" placeholder:"SIZE" group:"Limits" help:"Bytes of all messages queued for slow and detached clients. Above it the largest connections are closed. (a quarter of the memory limit, at most ${field})"`

@@ -13,6 +13,7 @@ import (
 
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/admit"
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/wheel"
 	"github.com/connhub/connhub/internal/config"
@@ -78,6 +79,11 @@ type Config struct {
 	// waits in line for a core does not count.
 	HandshakeTimeout time.Duration
 
+	// ConnectRate is the number of clients that may connect per second, resumes included, and the
+	// number that may connect at once after a pause. Clients above the rate are held for
+	// admit.MaxHold at most, in a queue, and then refused (503). 0: no limit.
+	ConnectRate int
+
 	// MaxLinks caps the sockets of links and of upgrades that the hub is answering, together. Each
 	// is a file of the process. Above it a client is refused (503).
 	MaxLinks int
@@ -111,6 +117,7 @@ func DefaultConfig() Config {
 		PongTimeout:      20 * time.Second, // a phone that changes networks is back by then
 		CloseTimeout:     5 * time.Second,
 		HandshakeTimeout: 5 * time.Second,
+		ConnectRate:      5000,      // 60 µs each, 120 µs with an RSA token: half a core
 		MaxLinks:         1_000_000, // as many connections as a hub holds
 		MaxStrangers:     lobby.DefaultConfig().Most,
 	}
@@ -170,6 +177,8 @@ func (c *Config) validateLimits() (p config.Problems) {
 		"is %d, must be at most %d, the most bytes of a payload", c.MaxMessage, hub.MaxPayload)
 	p.Require(c.InboundBytes >= c.MaxMessage, "InboundBytes",
 		"is %d, must be at least %d, the most bytes of a message", c.InboundBytes, c.MaxMessage)
+	p.Require(c.ConnectRate >= 0 && c.ConnectRate <= admit.MaxRate, "ConnectRate",
+		"is %d, must be from 0 to %d", c.ConnectRate, admit.MaxRate)
 	p.RequirePositive("MaxLinks", c.MaxLinks)
 	p.RequirePositive("MaxStrangers", c.MaxStrangers)
 	for _, t := range []struct {

@@ -17,6 +17,7 @@
 //	read        the first request; net/http serves all but upgrades  package opening
 //	route       which endpoint; Host                                 server.go, origin.go
 //	connect     origin, token, protocol, Hub.Attach, 101             handshake.go, admission.go
+//	  wait      above the connect rate, for a turn                   connectrate.go, package admit
 //	start       Bind                                                 reader.go
 //	  serve     read loop while there is input                       reader.go, wire.go, input.go,
 //	            with a reader that links share                       readerpool.go
@@ -94,6 +95,9 @@
 // The messages of a client are read in turn, up to MaxMessage, within MessageTimeout. Up to 4 KiB
 // of an incomplete small message wait without a goroutine. Large messages, and the goroutines that
 // wait for them, draw on InboundBytes. When it is full, the largest holder pays (package budget).
+//
+// Config.ConnectRate bounds the clients that connect per second. Clients above it are held, resumes
+// first, and then refused (package admit).
 //
 // Config.MaxLinks and Config.MaxStrangers bound the sockets. Above MaxLinks a client is refused.
 // Above MaxStrangers the hub drops a connection that keeps it waiting, or a connection in line for

@@ -13,6 +13,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
+	"github.com/connhub/connhub/hub/edge/admit"
 	"github.com/connhub/connhub/hub/edge/opening"
 	"github.com/connhub/connhub/internal/names"
 )
@@ -104,6 +105,9 @@ func (h *handshake) attachConnection() (*link, *requestRefusal) {
 			return nil, newRefusal(reasonName).withDetail(err.Error())
 		}
 	}
+	if admitted, refused := h.awaitAdmission(admit.Connect); !admitted {
+		return nil, refused
+	}
 	encoding := h.protocol.framed
 	compressed := s.config.Compression && opening.OffersDeflate(h.r.Header)
 	if compressed {
@@ -146,6 +150,9 @@ func (h *handshake) resumeConnection(id, token string) (*link, *requestRefusal) 
 	}
 	if err != nil || !h.speaksProtocolOf(back.Connection) || isTokenExpired(back.Connection) {
 		return nil, h.declineResume()
+	}
+	if admitted, refused := h.awaitAdmission(admit.Resume); !admitted {
+		return nil, refused
 	}
 	l := newLink(s, back.Connection, h.protocol)
 	l.compressed = back.Connection.Protocol() == hub.Protocol(h.protocol.deflated)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connhub/connhub/hub/edge/admit"
 	"github.com/connhub/connhub/hub/edge/opening"
 )
 
@@ -29,6 +30,8 @@ const (
 	reasonHubFull
 	reasonLinkLimit
 	reasonDeclineLimit
+	reasonConnectRate
+	reasonConnectTimeout
 	reasonShuttingDown
 	reasonInternal
 	reasonNotServed
@@ -68,6 +71,14 @@ var reasons = [reasonEnd]struct {
 		503, "RESUME_LIMIT",
 		"limit of failed resumes reached: the hub closes as many at once as it may",
 	},
+	reasonConnectRate: {
+		503, "CONNECT_RATE",
+		"more clients connect than the hub admits per second, and as many wait as it may hold",
+	},
+	reasonConnectTimeout: {
+		503, "CONNECT_TIMEOUT",
+		"more clients connect than the hub admits per second: this client had no turn in time",
+	},
 	reasonShuttingDown: {503, "SHUTTING_DOWN", "the hub is shutting down"},
 	reasonNotServed: {
 		501, "NOT_IMPLEMENTED",
@@ -77,11 +88,30 @@ var reasons = [reasonEnd]struct {
 	reasonInternal: {500, "INTERNAL", "the hub failed"},
 }
 
-// Waits in the answer to a refused client (Retry-After).
-const (
-	retryFull         = 10 * time.Second // connections come and go
-	retryShuttingDown = 1 * time.Second  // a peer takes over at once
-)
+// retries are the times after which refused clients should come back. Each client is told a time
+// around it. The answer for a reason without a time has no Retry-After. That of reasonConnectRate
+// and reasonConnectTimeout comes from the queue.
+var retries = [reasonEnd]time.Duration{
+	reasonHubFull:      10 * time.Second, // connections come and go
+	reasonLinkLimit:    10 * time.Second,
+	reasonDeclineLimit: declineLinger,
+	reasonShuttingDown: time.Second, // a peer takes over at once
+}
+
+// setRetryAfter tells a refused client when to come back. Only clients that have proven who they
+// are get a place in the queue's line: made-up clients could make it long.
+func (s *Server) setRetryAfter(h http.Header, why reason) {
+	var after time.Duration
+	switch {
+	case why == reasonConnectRate, why == reasonConnectTimeout:
+		after = s.queue.RetryAfter()
+	case retries[why] > 0:
+		after = admit.Jitter(retries[why])
+	default:
+		return
+	}
+	h.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+}
 
 // requestRefusal is why a request ends before the upgrade.
 type requestRefusal struct {
@@ -134,16 +164,8 @@ func (r *requestRefusal) writeProblem(w http.ResponseWriter) {
 		h.Set("WWW-Authenticate", "Bearer") // RFC 6750 §3
 	case reasonTokenInvalid, reasonTokenExpired:
 		h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-	case reasonHubFull, reasonLinkLimit:
-		h.Set("Retry-After", formatSeconds(retryFull))
-	case reasonDeclineLimit:
-		h.Set("Retry-After", formatSeconds(declineLinger))
-	case reasonShuttingDown:
-		h.Set("Retry-After", formatSeconds(retryShuttingDown))
 	default:
 	}
 	w.WriteHeader(row.status)
 	_, _ = w.Write(body) // a client that does not read the answer has no use for it
 }
-
-func formatSeconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/edge/admit"
 	"github.com/connhub/connhub/hub/edge/budget"
 	"github.com/connhub/connhub/hub/edge/lobby"
 	"github.com/connhub/connhub/hub/edge/netpoll"
@@ -38,7 +39,8 @@ type Server struct {
 	metrics   *metrics
 	wheel     *wheel.Wheel // for the heartbeats of links
 	lobby     *lobby.Lobby
-	line      *line // of TLS handshakes
+	line      *line        // of TLS handshakes
+	queue     *admit.Queue // of handshakes above the connect rate
 	http      *http.Server
 	sockets   *netpoll.Poller // of links
 	started   time.Time
@@ -84,6 +86,9 @@ func New(c Config) (*Server, error) {
 		Started: s.started, Longest: c.PingInterval + c.PongTimeout, Goroutines: &s.goroutines,
 	})
 	s.line = newLine(s.metrics)
+	if s.queue, err = c.newQueue(); err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
 	l := lobby.DefaultConfig()
 	l.Port, l.Most, l.Logger, l.Metrics = "clients", c.MaxStrangers, c.Logger, c.Strangers
 	if s.lobby, err = lobby.New(l); err != nil {
@@ -131,6 +136,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing = true
 	s.mu.Unlock()
 	s.line.cutAll() // a handshake that ends now leads to no link
+	s.queue.Close()
 	defer s.lobby.DropIdle()()
 
 	err := s.http.Shutdown(ctx)
@@ -236,5 +242,6 @@ func (s *Server) refuseRequest(w http.ResponseWriter, r *http.Request, why *requ
 		slog.String("detail", why.detail),
 		slog.String("path", r.URL.Path),
 		slog.String("remote_address", r.RemoteAddr))
+	s.setRetryAfter(w.Header(), why.reason)
 	why.writeProblem(w)
 }

@@ -27,9 +27,9 @@
 //
 // If no stranger may be dropped, Accept waits, and newcomers wait in the kernel's queue in order.
 //
-// A stranger in line waits for a core or for a set of keys. It does not keep the hub waiting, but
-// it costs its client only a packet. So an address may fill the lobby with strangers in line only
-// while no second address has newcomers:
+// A stranger in line waits for a core, for a set of keys, or for its turn to connect. It does not
+// keep the hub waiting, but it costs its client only a packet. So an address may fill the lobby
+// with strangers in line only while no second address has newcomers:
 //
 //   - If an address has more than an eighth of Config.Most, and more strangers than the newcomer's
 //     address, its last stranger in line makes room for the newcomer.

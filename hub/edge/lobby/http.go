@@ -33,7 +33,7 @@ func (l *Lobby) Attach(server *http.Server) {
 	}
 	next := server.Handler
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, _ := r.Context().Value(strangerKey{}).(*Stranger)
+		s := StrangerOf(r.Context())
 		s.Serve()
 		defer s.markAnswered()
 		if HasBody(r) {
@@ -52,10 +52,16 @@ func WithStranger(ctx context.Context, s *Stranger) context.Context {
 	return context.WithValue(ctx, strangerKey{}, s)
 }
 
+// StrangerOf returns the stranger whose request has the context ctx, or nil.
+func StrangerOf(ctx context.Context) *Stranger {
+	s, _ := ctx.Value(strangerKey{}).(*Stranger)
+	return s
+}
+
 // WaitInLine calls wait while the stranger of a request is in line (Stranger.Queue). ctx must be
 // the context of the request. If the lobby drops the stranger, the context of wait ends.
 func WaitInLine(ctx context.Context, wait func(context.Context)) {
-	s, _ := ctx.Value(strangerKey{}).(*Stranger)
+	s := StrangerOf(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	gone := s.Queue()
 	ended := make(chan struct{})
