@@ -1,0 +1,170 @@
+package move
+
+import (
+	"github.com/connhub/connhub/hub"
+)
+
+// callKey names a call at a hub that carries it out.
+type callKey struct {
+	hub    hub.ID // where it began
+	number uint64
+}
+
+// answer is this hub's answer to a call, while a move delays it.
+type answer struct {
+	lane  int
+	waits int // held calls
+	moved []Move
+}
+
+// answers are the answers that moves delay.
+type answers map[callKey]*answer
+
+// heldCall is a call that waits for the end of a move, for a single connection.
+type heldCall struct {
+	key  callKey
+	from Origin
+	body any
+	// isUnmarked says that the call has come from an origin without a mark, at the old hub.
+	isUnmarked bool
+}
+
+// receiveCall takes a call in, and decides which of the connections that move it is for.
+func (c *Core) receiveCall(o Origin, m *Message) {
+	key := callKey{o.Hub, m.Number}
+	h := heldCall{key: key, from: o, body: m.Body}
+	a := &answer{lane: m.Lane, waits: 1} // until Execute
+	c.answers[key] = a
+	var except []hub.ConnectionID
+	for _, id := range sortedIDs(c.departures) {
+		if d := c.departures[id]; d != nil && d.holdCall(c, a, h) {
+			except = append(except, d.move.Connection)
+		}
+	}
+	for _, id := range sortedIDs(c.arrivals) {
+		if r := c.arrivals[id]; r != nil && r.holdCall(c, a, h) {
+			except = append(except, r.move.Connection)
+		}
+	}
+	c.addEffect(Execute{o, m.Number, m.Body, except})
+	c.answers.finishHeld(c.links, h)
+}
+
+// holdCall decides about a call for a connection that leaves. It reports whether the call is
+// not for the connection in the tables.
+func (d *departure) holdCall(c *Core, a *answer, h heldCall) bool {
+	_, marked := d.marked[h.from]
+	switch {
+	case d.stage == gone:
+		if !marked {
+			a.moved = append(a.moved, d.move)
+		}
+		return false
+	case d.stage < sealed && !marked:
+		return false
+	}
+	h.isUnmarked = !marked
+	a.waits++
+	d.held = append(d.held, h)
+	if len(d.held) > c.maxHeld {
+		if d.stage < sealed {
+			d.abortMove(c, false)
+			return true // it has the call already
+		}
+		d.isLossy = true // so it is not for this hub in any case
+		a.waits--
+		d.held = d.held[:len(d.held)-1]
+		if !marked {
+			a.moved = append(a.moved, d.move)
+		}
+	}
+	return true
+}
+
+// holdCall decides about a call for a connection that arrives. It reports whether the call is
+// not for the connection in the tables.
+func (r *arrival) holdCall(c *Core, a *answer, h heldCall) bool {
+	_, marked := r.marked[h.from]
+	_, unmarked := r.unmarked[h.from]
+	_, unsettled := r.unsettled[h.from]
+	switch {
+	case !r.isCommitted && !marked, unmarked:
+		return true
+	case r.isCommitted && !unsettled:
+		return false
+	}
+	a.waits++
+	r.held = append(r.held, h)
+	if len(r.held) > c.maxHeld {
+		r.endWait(c, h.from.Hub)
+	}
+	return true
+}
+
+// endWait keeps this hub from holding too many calls of an origin. It ends the move, if that can
+// fail yet, or the wait for calls to be resent: then their outcome is unknown.
+func (r *arrival) endWait(c *Core, origin hub.ID) {
+	switch {
+	case !r.isCommitted:
+		r.abandonMove(c)
+	case origin == c.self:
+		c.addEffect(HangUp{r.move.From})
+	default:
+		c.addEffect(Fence{origin})
+	}
+}
+
+// deliverHeld delivers a held call to its connection.
+func (all answers) deliverHeld(l *links, connection hub.ConnectionID, h heldCall) {
+	l.addEffect(Deliver{h.from, h.key.number, h.body, connection})
+	all.finishHeld(l, h)
+}
+
+// finishHeld ends a wait of a call, and answers the call after the last.
+func (all answers) finishHeld(l *links, h heldCall) {
+	a := all[h.key]
+	if a == nil {
+		return // its link has ended
+	}
+	if a.waits--; a.waits == 0 {
+		delete(all, h.key)
+		l.respond(h.key.hub, Message{
+			Kind: Result, Lane: a.lane, Number: h.key.number, Moved: a.moved,
+		})
+	}
+}
+
+// receiveMark takes an origin's mark: calls behind it are for the new hub.
+func (c *Core) receiveMark(o Origin, m Move) {
+	if m.From == c.self {
+		if d := c.departures[m.ID]; d != nil {
+			d.marked[o] = struct{}{}
+			if d.stage < sealed {
+				c.addEffect(Collect{d.move})
+			}
+			d.checkMarks(c)
+		}
+		return
+	}
+	if a := c.arrivals[m.ID]; a != nil {
+		a.marked[o] = struct{}{}
+		delete(a.unmarked, o)
+		a.noteOrigin(c, o)
+		return
+	}
+	c.respond(o.Hub, Message{Kind: Done, Move: m})
+}
+
+// receiveSettled notes that an origin resends no more calls.
+func (c *Core) receiveSettled(o Origin, m Move) {
+	if a := c.arrivals[m.ID]; a != nil {
+		delete(a.unsettled, o)
+		a.noteOrigin(c, o)
+	}
+}
+
+// receiveResend delivers a call that the old hub has not taken.
+func (c *Core) receiveResend(o Origin, m *Message) {
+	c.addEffect(Deliver{o, m.Number, m.Body, m.Move.Connection})
+	c.respond(o.Hub, Message{Kind: Result, Lane: m.Lane, Number: m.Number})
+}

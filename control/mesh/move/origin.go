@@ -1,0 +1,209 @@
+package move
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// call is a call that began at this hub and has not finished.
+type call struct {
+	lane int
+	body any
+	// links are the numbers of the links that the call was sent on; 0: this hub's own part.
+	links map[hub.ID]uint64
+	// pending are the hubs that have not answered, with the number of answers that must come: the
+	// call may have been resent before the first answer.
+	pending map[hub.ID]int
+	// moved are the moves whose old hubs have not taken the call. It must be known first whether
+	// the new hub has.
+	moved   []Move
+	unknown map[hub.ID]struct{} // hubs whose link has ended before they answered
+}
+
+// mark is a move that this hub knows as an origin. Its lanes are marked.
+type mark struct {
+	move Move
+	// calls is how many calls had begun here before the marks.
+	calls uint64
+	// isAsked says that the new hub waits for Settled, and isSettled that it was sent.
+	isAsked, isSettled bool
+}
+
+// origin is the part of a hub as the origin of calls.
+type origin struct {
+	*links
+
+	called uint64 // calls that began here
+	calls  map[uint64]*call
+	marks  map[ID]*mark
+}
+
+// StartCall begins a call on a lane, to all hubs with a link and to this hub itself. It returns the
+// number of the call. The shell must have sent the effects of the calls before.
+func (c *Core) StartCall(now time.Duration, lane int, body any) (uint64, []Effect) {
+	c.startCall(now)
+	number := c.sendCall(lane, body)
+	return number, c.takeEffects()
+}
+
+// sendCall sends a call, and returns its number.
+func (o *origin) sendCall(lane int, body any) uint64 {
+	o.called++
+	number := o.called
+	n := &call{
+		lane: lane, body: body, links: maps.Clone(o.out), pending: map[hub.ID]int{},
+		unknown: map[hub.ID]struct{}{},
+	}
+	n.links[o.self] = 0
+	for peer := range n.links {
+		n.pending[peer] = 1
+	}
+	o.calls[number] = n
+	for _, peer := range sortedKeys(n.links) {
+		o.request(peer, Message{Kind: Call, Lane: lane, Number: number, Body: body})
+	}
+	return number
+}
+
+// markMove puts a mark at one point of each lane, to the old hub and to the new hub.
+func (o *origin) markMove(m Move) {
+	if o.marks[m.ID] != nil {
+		return
+	}
+	o.marks[m.ID] = &mark{move: m, calls: o.called}
+	for _, to := range []hub.ID{m.From, m.To} {
+		o.requestOnLanes(to, Message{Kind: Mark, Move: m})
+	}
+}
+
+// repeatMarks puts the marks at the beginning of a new link: those of the link before may be lost.
+func (k *mark) repeatMarks(o *origin, peer hub.ID) {
+	if peer == k.move.From || peer == k.move.To {
+		o.requestOnLanes(peer, Message{Kind: Mark, Move: k.move})
+	}
+}
+
+// forgetMark forgets a move: the new hub needs no more marks, and has taken each call on this link
+// that the old hub has not taken; or it never takes the connection.
+func (o *origin) forgetMark(id ID) {
+	delete(o.marks, id)
+	for _, number := range sortedKeys(o.calls) {
+		n := o.calls[number]
+		n.moved = slices.DeleteFunc(n.moved, func(m Move) bool { return m.ID == id })
+		o.finishCall(number)
+	}
+}
+
+// takeResult takes a hub's answer to a call.
+func (o *origin) takeResult(from hub.ID, result *Message) {
+	n := o.calls[result.Number]
+	if n == nil {
+		return
+	}
+	if _, waits := n.pending[from]; !waits {
+		return
+	}
+	if n.pending[from]--; n.pending[from] == 0 {
+		delete(n.pending, from)
+	}
+	for _, m := range result.Moved {
+		if !o.isOnSameLink(n, m.To) {
+			n.unknown[m.To] = struct{}{} // the link that it took had no mark
+			continue
+		}
+		n.moved = append(n.moved, m)
+		o.markMove(m) // the news is as good as an announcement
+	}
+	o.finishCall(result.Number)
+	o.settleMarks()
+}
+
+// isOnSameLink reports whether a call was sent on the present link to a peer.
+func (o *origin) isOnSameLink(n *call, peer hub.ID) bool {
+	link, sent := n.links[peer]
+	return sent && (peer == o.self || o.out[peer] == link)
+}
+
+// finishCall lets a call return that nothing waits for.
+func (o *origin) finishCall(number uint64) {
+	if n := o.calls[number]; n != nil && len(n.pending)+len(n.moved) == 0 {
+		delete(o.calls, number)
+		o.addEffect(Finish{number, sortedKeys(n.unknown)})
+	}
+}
+
+// askSettled notes that the new hub waits for the calls from before the marks.
+func (o *origin) askSettled(id ID) {
+	if k := o.marks[id]; k != nil {
+		k.isAsked = true
+		o.settleMarks()
+	}
+}
+
+// settleMarks resends the calls from before a mark that the old hub has not taken, in their order,
+// once all are answered. Then the new hub goes on with the calls behind the mark.
+func (o *origin) settleMarks() {
+	for _, id := range sortedIDs(o.marks) {
+		k := o.marks[id]
+		if k == nil || !k.isAsked || k.isSettled || o.hasCallsAt(k.move.From, k.calls) {
+			continue
+		}
+		k.isSettled = true
+		for _, number := range sortedKeys(o.calls) {
+			k.resendCall(o, number)
+		}
+		o.requestOnLanes(k.move.To, Message{Kind: Settled, Move: k.move})
+	}
+}
+
+// hasCallsAt reports whether a call with a number up to most has no answer of a hub.
+func (o *origin) hasCallsAt(peer hub.ID, most uint64) bool {
+	for number, n := range o.calls {
+		if _, waits := n.pending[peer]; waits && number <= most {
+			return true
+		}
+	}
+	return false
+}
+
+// resendCall resends a call to the new hub of a move, if it is from before the mark, and the old
+// hub has not taken it.
+func (k *mark) resendCall(o *origin, number uint64) {
+	n := o.calls[number]
+	if n == nil || number > k.calls {
+		return
+	}
+	before := len(n.moved)
+	n.moved = slices.DeleteFunc(n.moved, func(m Move) bool { return m.ID == k.move.ID })
+	if len(n.moved) == before {
+		return
+	}
+	n.pending[k.move.To]++
+	o.request(k.move.To, Message{
+		Kind: Resend, Move: k.move, Lane: n.lane, Number: number, Body: n.body,
+	})
+}
+
+// loseCalls notes that the link to a peer has ended: its part of calls is unknown.
+func (o *origin) loseCalls(peer hub.ID) {
+	for _, number := range sortedKeys(o.calls) {
+		n := o.calls[number]
+		_, waits := n.pending[peer]
+		before := len(n.moved)
+		n.moved = slices.DeleteFunc(n.moved, func(m Move) bool { return m.To == peer })
+		if waits || len(n.moved) < before {
+			delete(n.pending, peer)
+			n.unknown[peer] = struct{}{}
+			o.finishCall(number)
+		}
+	}
+	for _, k := range o.marks {
+		if k.move.To == peer {
+			k.isAsked, k.isSettled = false, false
+		}
+	}
+	o.settleMarks()
+}

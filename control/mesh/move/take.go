@@ -1,0 +1,123 @@
+package move
+
+import (
+	"time"
+
+	"github.com/connhub/connhub/hub"
+)
+
+// take is a client of this hub that waits for its connection, which a different hub holds.
+type take struct {
+	at       hub.ID // the hub that was asked, or sends the connection
+	hops     int
+	deadline time.Duration
+}
+
+// Standing tells where a connection is, for which a client has come.
+type Standing struct {
+	// IsHere says that the hub owns the connection, and the client's token is valid.
+	IsHere bool
+	// At is the hub that the tombstone names; empty: there is none. Without both the client can't
+	// have the connection back.
+	At hub.ID
+}
+
+// StartTake asks at a hub for a connection whose client has come to this hub. at is where the
+// connection was born, or that of a tombstone here.
+func (c *Core) StartTake(now time.Duration, connection hub.ConnectionID, at hub.ID) []Effect {
+	c.startCall(now)
+	if _, waits := c.takes[connection]; !waits {
+		c.takes[connection] = &take{deadline: c.now + TakeTime}
+		c.askHolder(connection, at)
+	}
+	return c.takeEffects()
+}
+
+// askHolder asks a hub for the connection that a client waits for. There is nothing to ask if the
+// connection is on its way.
+func (c *Core) askHolder(connection hub.ConnectionID, at hub.ID) {
+	t := c.takes[connection]
+	for _, a := range c.arrivals {
+		if a.move.Connection == connection && !a.isCommitted {
+			t.at = a.move.From
+			return
+		}
+	}
+	_, linked := c.out[at]
+	if t.hops++; !linked || t.hops > maxHops {
+		_, isDead := c.dead[at]
+		c.refuseClient(connection, isDead)
+		return
+	}
+	t.at = at
+	c.request(at, Message{Kind: Take, Move: Move{Connection: connection}})
+}
+
+// refuseClient ends the wait of a client.
+func (c *Core) refuseClient(connection hub.ConnectionID, isFinal bool) {
+	delete(c.takes, connection)
+	c.addEffect(Refuse{connection, isFinal})
+}
+
+// hearHolder takes the answer of a hub that was asked for a connection.
+func (c *Core) hearHolder(from hub.ID, m *Message) {
+	connection := m.Move.Connection
+	t := c.takes[connection]
+	switch {
+	case t == nil || t.at != from:
+	case m.Kind == Refused:
+		c.refuseClient(connection, m.IsFinal)
+	default:
+		c.askHolder(connection, m.Hub)
+	}
+}
+
+// HandleStanding takes the result of Look.
+func (c *Core) HandleStanding(
+	now time.Duration, connection hub.ConnectionID, taker hub.ID, s Standing,
+) []Effect {
+	c.startCall(now)
+	named := Move{Connection: connection}
+	d := c.departures.findConnection(connection)
+	switch {
+	case d != nil && d.move.To == taker: // it is on its way there
+	case c.isBusy(connection): // the last taker waits
+		if before, waits := c.wanted[connection]; waits && before != taker {
+			c.respond(before, Message{Kind: Refused, Move: named})
+		}
+		c.wanted[connection] = taker
+	case s.IsHere:
+		c.moveToTaker(connection, taker)
+	case s.At != "":
+		c.respond(taker, Message{Kind: Elsewhere, Move: named, Hub: s.At})
+	default:
+		c.respond(taker, Message{Kind: Refused, Move: named, IsFinal: true})
+	}
+	return c.takeEffects()
+}
+
+func (c *Core) moveToTaker(connection hub.ConnectionID, taker hub.ID) {
+	if _, linked := c.out[taker]; !linked {
+		c.respond(taker, Message{Kind: Refused, Move: Move{Connection: connection}})
+		return
+	}
+	c.beginMove(connection, taker)
+}
+
+// serveTaker lets the latest taker look again, now that the connection can move again, or is gone.
+func (c *Core) serveTaker(connection hub.ConnectionID) {
+	if taker, waits := c.wanted[connection]; waits && !c.isBusy(connection) {
+		delete(c.wanted, connection)
+		c.addEffect(Look{connection, taker})
+	}
+}
+
+// sendTakerOn sends the latest taker to the new hub of the connection.
+func (c *Core) sendTakerOn(m Move) {
+	if taker, waits := c.wanted[m.Connection]; waits {
+		delete(c.wanted, m.Connection)
+		c.respond(taker, Message{
+			Kind: Elsewhere, Move: Move{Connection: m.Connection}, Hub: m.To,
+		})
+	}
+}
