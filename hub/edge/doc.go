@@ -81,7 +81,7 @@
 //
 // With Config.Compression the hub agrees to permessage-deflate without context takeover (RFC 7692),
 // if the client offers it. The framing is then framing.Deflate. The hub sees a separate protocol,
-// so a message is compressed once for all clients that agreed. coder/websocket inflates the
+// so a message is compressed once for all clients that agreed. A framing.Inflater inflates the
 // messages of clients, and MaxMessage counts inflated bytes. A client that uses context takeover
 // anyway is closed with that reason (1002).
 //

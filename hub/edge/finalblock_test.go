@@ -8,12 +8,14 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
 	"github.com/connhub/connhub/hub/edge/plain"
 )
 
-// hearing is the plain protocol that keeps each message with its client.
+// hearing is the plain protocol that keeps who said what.
 type hearing struct {
 	plain.Protocol
 
@@ -57,7 +59,7 @@ func ended(payload string) string {
 	return b.String()
 }
 
-// The bytes that a client sends behind its final block are no message of the next client.
+// What a client sends behind its final block is no message of the next client.
 func TestAClientCannotSpeakForAnother(t *testing.T) {
 	b, h := overCompression(t)
 	eve, _ := b.upgradeWith("user=eve", offer)
@@ -85,8 +87,36 @@ func TestTheFinalBlockOfTheRFCHarmsNobody(t *testing.T) {
 	}
 }
 
-// endingEarly is a frame whose message ends 4,096 bytes into its payload, as far as a decompressor
-// reads ahead: a stored, final block. rest follows in the frame.
+// A sender may use final blocks anywhere in a message (RFC 7692 §7.2.1). Neither the block nor the
+// bytes behind it are the end or the beginning of a message.
+func TestAMessageEndsWithItsLastFrameWhateverItsBlocksAre(t *testing.T) {
+	hello := "\xf3\x48\xcd\xc9\xc9\x07\x00" // the block of §7.2.3.4
+	for name, c := range map[string]struct{ payload, want string }{
+		"example of the RFC": {hello + "\x00", "Hello"},
+		"no padding":         {hello, "Hello"},
+		"twice":              {hello + hello + "\x00", "HelloHello"},
+		"whole streams":      {ended("so") + ended(" long"), "so long"},
+		"final, then open":   {ended("so") + deflated(" long"), "so long"},
+		"open, then final":   {flushed("so") + ended(" long"), "so long"},
+		"only final blocks":  {strings.Repeat("\x03\x00", 1000) + "\x00", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, h := overCompression(t)
+			bob, _ := b.upgradeWith("user=bob", offer)
+			b.waitAttached(1)
+			half := len(c.payload) / 2
+			bob.write(masked(0xC1, c.payload) + masked(0xC1, deflated("next")) +
+				masked(0x41, c.payload[:half]) + masked(0x80, c.payload[half:]) +
+				masked(0xC1, deflated("last")))
+			want := []string{"bob: " + c.want, "bob: next", "bob: " + c.want, "bob: last"}
+			if diff := cmp.Diff(want, h.waitForAll(t, len(want))); diff != "" {
+				t.Errorf("heard (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// endingEarly is a frame with a stored, final block of 4,096 bytes, and rest behind it.
 func endingEarly(rest string) string {
 	return masked(0xC1, "\x01\xfb\x0f\x04\xf0"+strings.Repeat("a", 4091)+rest)
 }
@@ -100,14 +130,14 @@ func unmasked(b string) string {
 	return string(rest)
 }
 
-func TestAMessageThatEndsBeforeItsFrameEndsItsOwnLinkAlone(t *testing.T) {
+func TestBytesBehindAFinalBlockAreNoFrames(t *testing.T) {
 	b, h := overCompression(t)
 	eve, _ := b.upgradeWith("user=eve", offer)
 	ann, _ := b.upgradeWith("user=ann", offer)
 	b.waitAttached(2)
 	// As frames, the rest would begin a message of 125 bytes.
 	eve.write(endingEarly(unmasked("\x01\xfd\x00\x00\x00\x00" + strings.Repeat("x", 100))))
-	eve.wantEnd(1002, "ends before its last frame")
+	eve.wantEnd(1002, "can't inflate")
 	ann.write(masked(0xC1, deflated("good morning")))
 	if said := h.waitForAll(t, 1); said[0] != "ann: good morning" {
 		t.Errorf("heard %q", said)
@@ -115,7 +145,7 @@ func TestAMessageThatEndsBeforeItsFrameEndsItsOwnLinkAlone(t *testing.T) {
 }
 
 // A link that is over has given back its part of the budget.
-func TestMessagesThatEndBeforeTheirFrameKeepNoBudget(t *testing.T) {
+func TestMessagesThatGoOnBehindAFinalBlockKeepNoBudget(t *testing.T) {
 	b, h := overCompression(t, func(_ *hub.Config, c *edge.Config) {
 		c.MaxMessage, c.InboundBytes = 300_000, 1_000_000
 	})

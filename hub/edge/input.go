@@ -28,6 +28,9 @@ func (i *inbound) takeFrame(s *netpoll.Socket, most int64, b []byte) (int, error
 			return 0, err
 		}
 		i.size = f.Size
+		if i.deflated && (f.Opcode == frame.Text || f.Opcode == frame.Binary) {
+			frame.ClearCompressed(have) // coder/websocket gives the payload out as it is
+		}
 		if f.Opcode.Control() {
 			i.control = true
 		} else {
@@ -69,7 +72,6 @@ func (i *inbound) admitFrame(f frame.Header, mostBytes int64) error {
 		return nil
 	case f.Opcode != frame.Continuation:
 		i.messageBytes, i.deflated = 0, f.Compressed && i.inflates
-		i.inflated = i.inflated || i.deflated
 	}
 	most := uint64(mostBytes)
 	if i.deflated {
@@ -89,9 +91,6 @@ var notMinimal = protocolClose("a frame's length has more bytes than it needs (R
 // refers to its earlier messages.
 var notInflated = protocolClose(
 	"can't inflate: context takeover was not agreed to (RFC 7692, 7.1.1)")
-
-// endsEarly closes a link whose client ends a compressed message before its frame.
-var endsEarly = protocolClose("a compressed message ends before its last frame (RFC 7692, 7.2.2)")
 
 // protocolClose returns the close for a breach of RFC 6455, with its reason.
 func protocolClose(reason string) cause.CloseStatus {

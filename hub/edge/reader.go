@@ -17,6 +17,7 @@ import (
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/budget"
+	"github.com/connhub/connhub/hub/edge/framing"
 	"github.com/connhub/connhub/hub/edge/netpoll"
 )
 
@@ -39,7 +40,7 @@ type reader struct {
 
 // inbound is how far the input was taken.
 type inbound struct {
-	inflates bool // permessage-deflate is agreed to; static
+	inflates bool // permessage-deflate is agreed to; static while the reader has its link
 
 	claim *budget.Claim // of the server's budget; nil: no large message came yet
 
@@ -47,7 +48,6 @@ type inbound struct {
 	messageBytes uint64 // of payload in the frames of the message so far
 	fragmented   bool   // a message has begun, and its last frame has not
 	deflated     bool   // the message is compressed
-	inflated     bool   // a message was compressed
 	waited       bool   // the claim has costOfWait, because the goroutine waits for this message
 
 	control   bool          // a control frame came
@@ -103,11 +103,10 @@ func (l *link) bindConnection(back *hub.Resume) error {
 // end. See netpoll.Owner.
 func (l *link) ServeReadable() bool {
 	if !l.over {
-		pool := l.server.readersFor(l)
-		r := pool.lendReader(l)
+		r := l.server.readers.lendReader(l)
 		err := r.readLoop()
 		if errors.Is(err, netpoll.ErrIdle) {
-			pool.takeBack(r)
+			l.server.readers.takeBack(r)
 			return false
 		}
 		l.stopReading(err)
@@ -185,14 +184,11 @@ func (r *reader) handleMessage(kind hub.PayloadKind, from io.Reader) (err error)
 		m.recycleMessage()
 	}()
 
-	err = m.readToEnd(kind, from, r)
+	err = r.readPayload(m, kind, from)
 	if r.claim != nil && !l.server.inbound.EndMessage(r.claim) {
 		err = outOfBudget()
 	}
 	r.releaseWait()
-	if err == nil && r.deflated && r.hasBegun() {
-		err = &Violation{endsEarly}
-	}
 	if err != nil || l.isClosing() || !l.connection.Turn(l) {
 		return err
 	}
@@ -206,6 +202,21 @@ func (r *reader) handleMessage(kind hub.PayloadKind, from io.Reader) (err error)
 		}
 	}()
 	return l.endingError(l.protocol.receiveMessage(l.connection, kind, m.bytes))
+}
+
+// readPayload reads a message to its end, and inflates it if it is compressed.
+func (r *reader) readPayload(m *message, kind hub.PayloadKind, from io.Reader) error {
+	if !r.deflated {
+		return m.readToEnd(kind, from, r)
+	}
+	most := r.link.protocol.most
+	inflater := framing.Inflate(from, most)
+	defer inflater.Recycle() // before the protocol has the message: it may take its time
+	err := m.readToEnd(kind, inflater, r)
+	if errors.Is(err, framing.ErrInflatedTooBig) {
+		return &Violation{tooBig(most)}
+	}
+	return err
 }
 
 // endingError turns an error of a protocol into the error that ends the link, or nil.

@@ -15,7 +15,7 @@ import (
 
 const (
 	// readersKept is how many idle readers a pool keeps. Few goroutines read at the same moment,
-	// unless their protocols wait for something. With compression a reader takes 6 KB.
+	// unless their protocols wait for something.
 	readersKept = 64
 	// controlGrace is how long after a control frame a reader may go to another link.
 	// coder/websocket closes itself, from a goroutine of its own, if it handles a control frame for
@@ -28,8 +28,6 @@ const (
 // It is no sync.Pool: a coder/websocket that is not closed stays in memory for ever, because it has
 // a finalizer and refers to itself.
 type readerPool struct {
-	inflates bool // static: its readers have agreed to permessage-deflate
-
 	mu     sync.Mutex
 	idle   []*reader // readersKept at most
 	closed bool
@@ -39,10 +37,9 @@ type readerPool struct {
 func (p *readerPool) lendReader(l *link) *reader {
 	r := p.pickIdle()
 	if r == nil {
-		r = newReader(p.inflates)
+		r = newReader()
 	}
-	r.link = l
-	r.ws.SetReadLimit(l.protocol.most)
+	r.link, r.inflates = l, l.compressed
 	return r
 }
 
@@ -61,17 +58,14 @@ func (p *readerPool) pickIdle() *reader {
 }
 
 // takeBack keeps a reader for the next link. The reader must be between two messages.
-//
-// It keeps no reader that has inflated a message. Behind the final block of a message (RFC 7692
-// §7.2.3.4) coder/websocket may hold bytes of the client, and they would begin the next message.
 func (p *readerPool) takeBack(r *reader) {
 	r.releaseWait()
-	if r.inflated || r.control && r.link.server.sinceStart()-r.controlAt >= controlGrace {
+	if r.control && r.link.server.sinceStart()-r.controlAt >= controlGrace {
 		r.link = nil
 		r.discard()
 		return
 	}
-	r.link, r.inbound = nil, inbound{inflates: p.inflates}
+	r.link, r.inbound = nil, inbound{}
 	if !p.putIdle(r) {
 		r.discard()
 	}
@@ -106,9 +100,10 @@ func (r *reader) discard() {
 }
 
 // newReader returns a reader without a link. coder/websocket makes a server's side only in answer
-// to a request, so it gets one from here.
-func newReader(inflates bool) *reader {
-	r := &reader{inbound: inbound{inflates: inflates}}
+// to a request, so it gets one from here. It knows no compression: wire hides that from it, and the
+// reader inflates the payloads itself.
+func newReader() *reader {
+	r := &reader{}
 	asks := &http.Request{
 		Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
@@ -117,12 +112,8 @@ func newReader(inflates bool) *reader {
 			"Sec-Websocket-Key":     {"AAAAAAAAAAAAAAAAAAAAAA=="},
 		},
 	}
-	if inflates {
-		asks.Header.Set(opening.Extension, opening.Agreement)
-	}
 	ws, err := websocket.Accept(&wireHijacker{http.Header{}, r}, asks, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // there is no origin
-		CompressionMode:    websocket.CompressionNoContextTakeover,
 		OnPongReceived: func(_ context.Context, payload []byte) {
 			r.link.receivePong(payload)
 		},
@@ -130,6 +121,7 @@ func newReader(inflates bool) *reader {
 	if err != nil {
 		panic(err) // can't happen: the request is well-formed, and is the same each time
 	}
+	ws.SetReadLimit(-1) // admitFrame bounds messages
 	r.ws = ws
 	r.buffered.Reset((*wire)(r)) // coder/websocket has put an empty reader in front of the wire
 	return r

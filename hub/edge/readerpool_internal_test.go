@@ -59,7 +59,7 @@ func TestAReaderIsLentAgainUnlessItMayCloseItself(t *testing.T) {
 // A pool keeps so many readers. It closes the rest, and all when it is closed.
 func TestAPoolClosesTheReadersThatItDoesNotKeep(t *testing.T) {
 	s := &Server{started: time.Now()}
-	p := readerPool{inflates: true}
+	var p readerPool
 	var all []*reader
 	for range readersKept + 1 {
 		all = append(all, aReader(&p, s))

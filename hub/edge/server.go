@@ -45,7 +45,7 @@ type Server struct {
 	sockets   *netpoll.Poller // of links
 	started   time.Time
 
-	readers, inflaters readerPool // for links without and with compression
+	readers readerPool
 
 	inbound *budget.Budget // bytes of messages that clients have begun and not ended
 	links   atomic.Int64   // sockets of links, and of upgrades that are being answered
@@ -76,7 +76,6 @@ func New(c Config) (*Server, error) {
 		Started: s.started, MessageTimeout: c.MessageTimeout, Blocking: c.GoroutinePerLink,
 		Goroutines: &s.goroutines,
 	})
-	s.inflaters.inflates = true
 	s.inbound = budget.New(c.InboundBytes)
 	s.plain = s.metrics.countProtocol(c.Plain, c.MaxMessage)
 	for _, p := range c.Protocols {
@@ -158,16 +157,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.sockets.Close()
 	s.readers.closePool()
-	s.inflaters.closePool()
 	return err
-}
-
-// readersFor returns the readers that can read l.
-func (s *Server) readersFor(l *link) *readerPool {
-	if l.compressed {
-		return &s.inflaters
-	}
-	return &s.readers
 }
 
 // enterHandshake counts a handshake, and the link that it becomes, so that Shutdown waits for it.

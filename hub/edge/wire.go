@@ -47,8 +47,7 @@ const (
 	// waitCost is the cost, in bytes of Config.InboundBytes, of a goroutine that waits in the
 	// middle of a message.
 	waitCost = 16 << 10
-	// inflateCost is its additional cost when messages are compressed: coder/websocket's
-	// decompressor.
+	// inflateCost is its additional cost when messages are compressed: a framing.Inflater.
 	inflateCost = 44 << 10
 )
 

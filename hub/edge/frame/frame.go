@@ -128,6 +128,9 @@ type Header struct {
 	mask [4]byte // zero: not masked
 }
 
+// ClearCompressed clears RSV1 in the frame at the beginning of b.
+func ClearCompressed(b []byte) { b[0] &^= compressedBit }
+
 // ParseHeader parses the header of the frame at the beginning of b, masked or not. It reports false
 // if b does not hold the whole header yet.
 func ParseHeader(b []byte) (Header, bool) {

@@ -15,6 +15,10 @@
 // The shared bytes of a numbered message are not copied or encoded again. The prefix of each
 // connection goes in front of them, and the header in it tells the length of both.
 //
+// # Messages of clients
+//
+// An Inflater reads the compressed messages of clients, wherever their deflate has final blocks.
+//
 // # A further framing
 //
 // It is a function from protocol.Protocol to Joined. Its types embed Base, which does the greeting,
@@ -24,5 +28,6 @@
 //
 // # Goroutines, locking, errors
 //
-// A Joined has no state. It is safe for concurrent use and never fails.
+// A Joined has no state. It is safe for concurrent use and never fails. A single goroutine uses an
+// Inflater.
 package framing
