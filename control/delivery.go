@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto/sha256"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -27,6 +28,17 @@ type outgoing struct {
 	sending sending   // of router.Send: a single allocation
 }
 
+// outgoings has zero values for all sends.
+var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
+
+// recycleOutgoing gives the memory of o back. No reference to o may be left. The hub keeps none: it
+// keeps the message of a send, and not the hub.Send. But a call for peers refers to the hash of the
+// request, which is a part of o, and a callback of callWhenDue may come late.
+func (o *outgoing) recycleOutgoing() {
+	*o = outgoing{}
+	outgoings.Put(o)
+}
+
 type deliveryService struct {
 	controlv1.UnimplementedDeliveryServiceServer
 	router *router
@@ -44,6 +56,7 @@ func (d *deliveryService) Send(
 	if err != nil {
 		return nil, err
 	}
+	sending.recycleSend()
 	return &controlv1.SendResponse{Receipt: receipt}, nil
 }
 
@@ -82,8 +95,9 @@ func originOf(ctx context.Context) origin {
 
 // newOutgoing translates a checked request.
 func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
-	until := from.began.Add(waitTimeout(from, req.GetWaitTimeout()))
-	o := &outgoing{request: req, began: from.began, until: until}
+	o := outgoings.Get().(*outgoing)
+	o.request, o.began = req, from.began
+	o.until = from.began.Add(waitTimeout(from, req.GetWaitTimeout()))
 	namespace := form.NamespaceOf(req)
 	o.send = hub.Send{
 		Message:       form.NewMessage(namespace, req.GetMessage(), from.traceParent, from.began),

@@ -144,6 +144,7 @@ func (e *executor) executeSend(
 	if o.send.Wait > hub.WaitQueued {
 		x.Then, x.Reached, x.Until = delivery.Then, delivery.Reached, o.until
 	}
+	o.recycleOutgoing() // this hub has no peers to call
 	return x
 }
 

@@ -220,6 +220,14 @@ func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	return answer, nil
 }
 
+// recycleSend gives back the memory of a send that has its receipt. The caller must not use s any
+// more. It does nothing if something else may refer to the send: see recycleOutgoing.
+func (s *sending) recycleSend() {
+	if s.others == nil && !s.asked {
+		s.outgoing.recycleOutgoing()
+	}
+}
+
 // gatherReceipts adds the receipts of peers, and returns the peers whose part is unknown.
 func (s *sending) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
 	if s.asked {

@@ -242,7 +242,7 @@ func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err e
 	return s.service.beginSend(s.ctx, req, s.from, &s.filling.links)
 }
 
-// awaitResult waits for the receipt of a send.
+// awaitResult waits for the receipt of a send, which must not be used any more then.
 func (s *sendStream) awaitResult(sequence int64, of *sending) *controlv1.StreamedResult {
 	var r struct { // a single allocation
 		result  controlv1.StreamedResult
@@ -254,6 +254,7 @@ func (s *sendStream) awaitResult(sequence int64, of *sending) *controlv1.Streame
 	if err != nil {
 		return s.failedResult(sequence, err)
 	}
+	of.recycleSend()
 	r.outcome.Receipt = receipt
 	r.result.Sequence, r.result.Outcome = sequence, &r.outcome
 	return &r.result
