@@ -37,10 +37,13 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request, namespace
 		s.refuseRequest(w, r, newRefusal(reasonLinkLimit))
 		return
 	}
+	var l *link
+	defer func() { // also after a panic, from which the caller recovers
+		if l == nil {
+			s.releaseLinkSlot()
+		}
+	}()
 	l, refused := s.admitClient(w, r, namespace)
-	if l == nil {
-		s.releaseLinkSlot()
-	}
 	if refused != nil {
 		s.refuseRequest(w, r, refused)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/plain"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
@@ -95,6 +97,40 @@ func TestClientsAboveTheLinkLimitAreToldToComeLater(t *testing.T) {
 			t.Fatal(err)
 		}
 	}, func(_ *hub.Config, c *edge.Config) { c.MaxLinks = 2 })
+}
+
+// panicking is a protocol with a fault.
+type panicking struct{ plain.Protocol }
+
+func (panicking) Configure(query url.Values) (string, error) {
+	if query.Has("panic") {
+		panic("a fault of the protocol")
+	}
+	return "", nil
+}
+
+// A panic of ours in a handshake ends the socket of its client, and takes nothing from the rest.
+func TestAPanicInAHandshakeEndsItsClientAlone(t *testing.T) {
+	for name, path := range map[string]string{
+		"by itself": "/ws?panic", "by net/http": "/ws?panic=" + strings.Repeat("x", 5000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := overTCP(t, func(_ *hub.Config, c *edge.Config) {
+				c.Plain, c.MaxLinks = panicking{}, 2
+			})
+			for range 5 {
+				c := b.connect()
+				c.write("GET " + path + " HTTP/1.1\r\n" + upgradeHeader + "\r\n")
+				if answer, err := io.ReadAll(c.r); err != nil || len(answer) > 0 {
+					t.Errorf("answered with %q, %v", answer, err)
+				}
+			}
+			for range 2 {
+				b.upgrade("user=ann", "")
+			}
+			b.waitAttached(2)
+		})
+	}
 }
 
 // A resume needs no token, so any stranger can make up resumes, and leave the close unanswered.
