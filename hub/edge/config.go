@@ -117,7 +117,7 @@ func DefaultConfig() Config {
 		PongTimeout:      20 * time.Second, // a phone that changes networks is back by then
 		CloseTimeout:     5 * time.Second,
 		HandshakeTimeout: 5 * time.Second,
-		ConnectRate:      5000,      // 60 µs each, 120 µs with an RSA token: half a core
+		ConnectRate:      10_000,    // at 50 µs each: half a core, what a small pod has
 		MaxLinks:         1_000_000, // as many connections as a hub holds
 		MaxStrangers:     lobby.DefaultConfig().Most,
 	}
