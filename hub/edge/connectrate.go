@@ -41,6 +41,13 @@ func (h *handshake) awaitAdmission(class admit.Class) (bool, *requestRefusal) {
 	}
 }
 
+// Room returns how many clients could connect now without being held, and how many links the hub
+// may have more. A hub that drains asks its peers for this before it sends clients to them. The
+// hub's own limit, hub.Config.MaxConnections, is not counted.
+func (s *Server) Room() (connects, links int) {
+	return s.queue.Left(), max(0, s.config.MaxLinks-int(s.links.Load()))
+}
+
 // keepWatching takes away the deadline of a request that net/http has read. Behind it net/http
 // would take the client for gone.
 func (h *handshake) keepWatching() {

@@ -204,6 +204,26 @@ func TestAHeldClientThatHangsUpFreesItsPlaceAtOnce(t *testing.T) {
 	}
 }
 
+// A client that does not read the answer costs the queue its turn, and no time.
+func TestHeldClientsThatDoNotReadDelayNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bed) {
+		b.upgrade("user=first", "")
+		began := time.Now()
+		for i := range 3 {
+			b.asks(fmt.Sprint("user=deaf", i), "")
+		}
+		if connects, links := b.edge.Room(); connects != 0 || links != 1000-4 {
+			t.Errorf("there is room for %d connects and %d links", connects, links)
+		}
+		b.asks("user=ann", "").wantStatus(101, began, 4*time.Second)
+		time.Sleep(5 * time.Second)
+		if connects, links := b.edge.Room(); b.hub.Len() != 2 || connects != 1 || links != 1000-2 {
+			t.Errorf("there are %d connections, and room for %d connects and %d links",
+				b.hub.Len(), connects, links)
+		}
+	}, atRate(1, 100), func(_ *hub.Config, c *edge.Config) { c.MaxLinks = 1000 })
+}
+
 func TestShutdownRefusesHeldClientsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bed) {
 		_ = b.upgrade("user=first", "").conn.Close()

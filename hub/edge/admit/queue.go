@@ -329,6 +329,22 @@ func (q *Queue) RetryAfter() time.Duration {
 // for a reason other than the rate should come back after it.
 func Jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
+// Left returns how many clients would be admitted at once now. Without a limit it is MaxRate.
+func (q *Queue) Left() int {
+	if q.interval == 0 {
+		return MaxRate
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Since(q.started)
+	q.giveTurnsLocked(now)
+	if q.lenLocked() > 0 {
+		return 0
+	}
+	taken := (max(q.full, now) - now + q.interval - 1) / q.interval
+	return q.config.Rate - int(taken)
+}
+
 // logRefusal logs a refused client, unless it has logged within warnEvery.
 func (q *Queue) logRefusal(err error) {
 	n, say := q.refusals.Note(struct{}{}, warnEvery)

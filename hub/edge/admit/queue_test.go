@@ -117,6 +117,35 @@ func TestClientsOfASecondAreAdmittedAtOnceAndTheNextInTurn(t *testing.T) {
 	})
 }
 
+func TestLeftIsTheNumberOfClientsThatAreNotHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(newQueue(t, admit.Config{Rate: 100, Most: 1000}))
+		for asked, want := range []int{100, 99, 98} {
+			if left := c.queue.Left(); left != want {
+				t.Errorf("%d left after %d", left, asked)
+			}
+			c.ask(asked, admit.Connect)
+		}
+		time.Sleep(15 * time.Millisecond)
+		if left := c.queue.Left(); left != 98 { // one and a half of three have come back
+			t.Errorf("%d left", left)
+		}
+		for id := 3; id < 3+99; id++ {
+			if held := id == 3+98; (c.queue.Left() == 0) != held {
+				t.Errorf("%d left before client %d", c.queue.Left(), id)
+			}
+			c.ask(id, admit.Connect)
+		}
+		if left := c.queue.Left(); left != 0 {
+			t.Errorf("%d left while a client is held", left)
+		}
+		c.calls.Wait()
+		if left := newQueue(t, admit.Config{Most: 1}).Left(); left != admit.MaxRate {
+			t.Errorf("%d left without a limit", left)
+		}
+	})
+}
+
 func TestAHandshakeIsHeldForFiveSecondsAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(newQueue(t, admit.Config{Rate: 1, Most: 1000}))
