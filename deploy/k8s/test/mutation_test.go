@@ -59,6 +59,17 @@ func hubContainer(change func(*corev1.Container)) func(*setup) {
 	return func(s *setup) { change(s.hub().container()) }
 }
 
+// hubVariable sets a variable of the hubs.
+func hubVariable(name, value string) func(*setup) {
+	return hubContainer(func(c *corev1.Container) {
+		for i := range c.Env {
+			if c.Env[i].Name == name {
+				c.Env[i].Value = value
+			}
+		}
+	})
+}
+
 func etcdContainer(change func(*corev1.Container)) func(*setup) {
 	return func(s *setup) { change(s.etcd().container()) }
 }
@@ -324,26 +335,32 @@ var mutations = []mutation{
 	{"budgets leave enough", base, "more than 1 of 3", func(s *setup) { each(s, 2) }},
 	{"budgets leave enough", base, "no node could be drained", func(s *setup) { each(s, 0) }},
 
-	{"grace covers the shutdown", base, "connhub: 20s to stop", hubPod(func(p *corev1.PodSpec) {
-		p.TerminationGracePeriodSeconds = new(int64(20))
+	{"grace covers the shutdown", base, "connhub: 50s to stop", hubPod(func(p *corev1.PodSpec) {
+		p.TerminationGracePeriodSeconds = new(int64(50))
 	})},
-	{"grace covers the shutdown", base, "30s to stop, it needs 50s", hubContainer(
-		func(c *corev1.Container) { c.Lifecycle.PreStop.Sleep.Seconds = 30 },
-	)},
+	{
+		"grace covers the shutdown", base, "1m0s to stop, it needs 1m25s",
+		hubVariable("CONNHUB_DRAIN_PERIOD", "1m"),
+	},
+	{
+		"grace covers the shutdown", base, "CONNHUB_DRAIN_DELAY is \"\"",
+		hubVariable("CONNHUB_DRAIN_DELAY", ""),
+	},
+	{
+		"grace covers the shutdown", base, "would refuse clients",
+		hubVariable("CONNHUB_DRAIN_DELAY", "1s"),
+	},
 	{"grace covers the shutdown", base, "connhub-etcd: 5s to stop", etcdPod(
 		func(p *corev1.PodSpec) { p.TerminationGracePeriodSeconds = new(int64(5)) },
 	)},
 	{
-		"grace covers the shutdown", base, "no program for its preStop",
+		"grace covers the shutdown", base, "a preStop delays",
 		hubContainer(func(c *corev1.Container) {
-			c.Lifecycle.PreStop = &corev1.LifecycleHandler{
-				Exec: &corev1.ExecAction{Command: []string{"sleep", "5"}},
-			}
+			c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+				Sleep: &corev1.SleepAction{Seconds: 5},
+			}}
 		}),
 	},
-	{"grace covers the shutdown", base, "refuse clients", hubContainer(func(c *corev1.Container) {
-		c.Lifecycle = nil
-	})},
 
 	{"rollout starts before it stops", base, "takes 1 hubs away first", func(s *setup) {
 		s.deployments[0].Spec.Strategy.RollingUpdate.MaxUnavailable = new(intstr.FromInt32(1))

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// shutdownBound is how long a hub needs from SIGTERM to its end: docs/failures.md, "SIGTERM".
-	// The running pods are held to it.
+	// shutdownBound is how long a hub needs from the end of its drain to its own: docs/failures.md,
+	// "SIGTERM". The running pods are held to it.
 	shutdownBound = 10 * time.Second
 	// margin is for the steps between the kubelet and the process.
 	margin = 10 * time.Second
@@ -50,30 +50,38 @@ func budgetsLeaveEnough(s *setup, r *report) {
 
 func graceCovers(s *setup, r *report) {
 	for _, w := range s.workloads() {
-		need := shutdownBound + margin
-		if w.name == "connhub-etcd" {
-			need = etcdBound + margin
+		need := etcdBound + margin
+		if w.name != "connhub-etcd" {
+			delay, period := drainOf(s, r)
+			need = delay + period + shutdownBound + margin
+			r.want(delay >= 5*time.Second, "%s: it would refuse clients that proxies still send "+
+				"to it", w.name)
 		}
-		if l := w.container().Lifecycle; l != nil {
-			r.want(
-				l.PostStart == nil, "%s: there is no program for a postStart in the image", w.name,
-			)
-			if l.PreStop != nil && l.PreStop.Sleep != nil {
-				need += time.Duration(l.PreStop.Sleep.Seconds) * time.Second
-			} else {
-				r.want(l.PreStop == nil, "%s: there is no program for its preStop in the image",
-					w.name)
-			}
-		}
+		l := w.container().Lifecycle
+		r.want(l == nil || l.PostStart == nil,
+			"%s: there is no program for a postStart in the image", w.name)
+		r.want(l == nil || l.PreStop == nil,
+			"%s: a preStop delays the stop, and the hub itself waits for proxies", w.name)
 		grace := 30 * time.Second // Kubernetes' default
 		if g := w.template.Spec.TerminationGracePeriodSeconds; g != nil {
 			grace = time.Duration(*g) * time.Second
 		}
 		r.want(grace >= need, "%s: %v to stop, it needs %v", w.name, grace, need)
 	}
-	l := s.hub().container().Lifecycle
-	r.want(l != nil && l.PreStop != nil && l.PreStop.Sleep != nil && l.PreStop.Sleep.Seconds >= 5,
-		"a hub would refuse clients that proxies still send to it")
+}
+
+// drainOf returns the times of the hubs' drain. The overlays name both, beside the grace that must
+// cover them.
+func drainOf(s *setup, r *report) (delay, period time.Duration) {
+	v := s.pod(s.hub(), 0).variables()
+	for name, into := range map[string]*time.Duration{
+		"CONNHUB_DRAIN_DELAY": &delay, "CONNHUB_DRAIN_PERIOD": &period,
+	} {
+		var err error
+		*into, err = time.ParseDuration(v[name])
+		r.want(err == nil, "%s is %q, want a duration", name, v[name])
+	}
+	return delay, period
 }
 
 func rolloutIsGentle(s *setup, r *report) {

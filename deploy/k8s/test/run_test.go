@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -59,7 +60,11 @@ func TestPodsRun(t *testing.T) {
 				b.guardsOperations(t, hub)
 			}
 			for _, hub := range b.hubs {
-				hub.stop(t, shutdownBound)
+				delay, err := time.ParseDuration(hub.variables()["CONNHUB_DRAIN_DELAY"])
+				if err != nil {
+					t.Fatal(err)
+				}
+				hub.stop(t, delay+shutdownBound) // it has no clients to close
 				if code := hub.cmd.ProcessState.ExitCode(); code != 0 {
 					t.Errorf("%s ended with %d", hub.name, code)
 				}
