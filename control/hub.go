@@ -10,6 +10,8 @@ import (
 type hubService struct {
 	controlv1.UnimplementedHubServiceServer
 	reader *reading.Reader
+	router *router
+	drain  Drainer // nil: there is no DrainHub
 }
 
 // ListHubs implements the RPC.

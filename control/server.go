@@ -47,6 +47,7 @@ type Config struct {
 	PublicURL *url.URL       // where clients connect (http, https, ws, wss); needed with Tokens
 	TLS       *tls.Config    // nil: plain text
 	Services  []Service      // of backends besides those of this package
+	Drain     Drainer        // what DrainHub begins; nil: the method is UNIMPLEMENTED
 	// MaxConnections caps the connections at once, each a file of the process. It is at least
 	// MinConnections, or 0: any number. At most half of it, and at most 256, may be without a
 	// credential. Above the cap the hub closes such a connection. An eighth of it, at most 256, is
@@ -124,6 +125,9 @@ func New(c Config) (*Server, error) {
 		s.ready = c.Mesh.Ready()
 		// The mesh checks its messages itself.
 		verbs := newVerbTable()
+		if c.Drain != nil {
+			verbs["drain"] = drainExecution(c.Drain)
+		}
 		maps.Copy(verbs, c.verbs)
 		peers := c.Mesh.Service(&executor{c.Hub, validator.Check, logger, verbs})
 		peerv1.RegisterPeerServiceServer(g.Registrar(s.grpc, port.NoChecks), peers)
@@ -149,7 +153,9 @@ func (s *Server) registerServices(c *Config, router *router, delivery *streamSer
 		tokens: c.Tokens, publicURL: c.PublicURL, router: router, reader: reader,
 	}
 	controlv1.RegisterAccessServiceServer(r, access)
-	controlv1.RegisterHubServiceServer(r, &hubService{reader: reader})
+	controlv1.RegisterHubServiceServer(r, &hubService{
+		reader: reader, router: router, drain: c.Drain,
+	})
 	for _, service := range c.Services {
 		service(s.guard.Registrar(s.grpc, port.CheckAll))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/internal/config"
 )
@@ -48,16 +49,6 @@ func (c *DrainConfig) Validate() config.Problems {
 	return p
 }
 
-// drainPhase is how far a drain has come. The metric has its value.
-type drainPhase uint8
-
-const (
-	serving  drainPhase = iota // no drain has begun
-	delaying                   // unready, and serving as before
-	closing                    // refuses new clients and calls, closes clients
-	drained                    // the closes are sent
-)
-
 // drain is the state of a hub's drain. Its methods are safe for concurrent use.
 type drain struct {
 	// Static.
@@ -65,28 +56,68 @@ type drain struct {
 	hub    *hub.Hub
 	logger *slog.Logger
 
-	closed atomic.Int64 // connections that the drain has closed
+	begun     chan struct{} // closed by Begin
+	beginOnce sync.Once
+	closed    atomic.Int64 // connections that the drain has closed
 
 	mu    sync.Mutex
-	phase drainPhase
+	phase control.DrainPhase
 	since time.Time // of the phase
 }
 
+var _ control.Drainer = (*drain)(nil)
+
 func newDrain(c DrainConfig, h *hub.Hub, logger *slog.Logger) *drain {
-	return &drain{config: c, hub: h, logger: logger}
+	return &drain{config: c, hub: h, logger: logger, begun: make(chan struct{})}
 }
 
-// takesTime reports whether SIGTERM begins a drain. Without delay and period it is a shutdown.
+// Begin implements control.Drainer. The hub drains when it serves.
+func (d *drain) Begin() { d.beginOnce.Do(func() { close(d.begun) }) }
+
+// hasBegun reports whether Begin was called.
+func (d *drain) hasBegun() bool {
+	select {
+	case <-d.begun:
+		return true
+	default:
+		return false
+	}
+}
+
+// Progress implements control.Drainer.
+func (d *drain) Progress() control.DrainProgress {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := control.DrainProgress{
+		Phase: max(d.phase, control.DrainDelay), Connections: d.hub.Len(),
+		Closed: int(d.closed.Load()),
+	}
+	switch d.phase {
+	case control.DrainDone:
+		return p
+	case control.DrainClosing:
+		p.TimeLeft = d.config.Period - time.Since(d.since)
+	case control.DrainDelay:
+		p.TimeLeft = d.config.Delay + d.config.Period - time.Since(d.since)
+	default: // the hub is about to begin
+		p.TimeLeft = d.config.Delay + d.config.Period
+	}
+	p.TimeLeft = max(0, p.TimeLeft)
+	return p
+}
+
+// takesTime reports whether SIGTERM begins a drain. Without delay and period it ends the hub at
+// once.
 func (d *drain) takesTime() bool { return d.config != DrainConfig{} }
 
 // enterPhase records that the drain has come to a phase.
-func (d *drain) enterPhase(p drainPhase) {
+func (d *drain) enterPhase(p control.DrainPhase) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.phase, d.since = p, time.Now()
 }
 
-func (d *drain) currentPhase() drainPhase {
+func (d *drain) currentPhase() control.DrainPhase {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.phase
@@ -95,8 +126,9 @@ func (d *drain) currentPhase() drainPhase {
 // awaitDelay waits for balancers to notice that the hub is unready. It returns the error of a part
 // that fails meanwhile.
 func (d *drain) awaitDelay(p *parts) error {
-	d.enterPhase(delaying)
-	d.logger.Info("drain begins", slog.Int("connections", d.hub.Len()),
+	d.enterPhase(control.DrainDelay)
+	d.logger.Info("drain begins", slog.Bool("by_call", d.hasBegun()),
+		slog.Int("connections", d.hub.Len()),
 		slog.Duration("delay", d.config.Delay), slog.Duration("period", d.config.Period))
 	ctx, cancel := context.WithTimeout(context.Background(), d.config.Delay)
 	defer cancel()
@@ -106,7 +138,7 @@ func (d *drain) awaitDelay(p *parts) error {
 // closeClients closes the clients over the period. It returns the error of a part that fails
 // meanwhile. The caller must have stopped new clients.
 func (d *drain) closeClients(p *parts) error {
-	d.enterPhase(closing)
+	d.enterPhase(control.DrainClosing)
 	began, held := time.Now(), d.hub.Len()
 	d.logger.Info("drain closes clients", slog.Int("connections", held))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -121,7 +153,7 @@ func (d *drain) closeClients(p *parts) error {
 	if failed != nil {
 		return failed
 	}
-	d.enterPhase(drained)
+	d.enterPhase(control.DrainDone)
 	d.logger.Info("drained", slog.Int("connections", held),
 		slog.Int64("closed", d.closed.Load()), slog.Int("left_open", d.hub.Len()),
 		slog.Duration("took", time.Since(began).Round(time.Millisecond)))

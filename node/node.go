@@ -42,6 +42,8 @@ func (n *Node) Run(ctx context.Context) error {
 			return err
 		case ctx.Err() != nil:
 			return nil // the process ends anyway
+		case s.drain.hasBegun():
+			return nil // another hub in its place would fill up
 		}
 		plan = s.planSuccessor(plan, err, time.Since(began))
 		plan.Log.Warn("starting anew as another hub", slog.String("was", string(s.hub.ID())),

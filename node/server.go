@@ -218,6 +218,7 @@ func (s *server) joinBackends(plan Config, registry *prometheus.Registry) (err e
 		Hub: s.hub, Secrets: plan.Secrets, Insecure: plan.InsecureControl,
 		MaxConnections: plan.files.Control, CallBytes: plan.CallBytes,
 		Services:  []control.Service{stream.New(s.events, accountOf).Register},
+		Drain:     s.drain,
 		PublicURL: plan.PublicURL, Logger: s.logger, Metrics: registry,
 	}
 	if len(plan.TokenKeys) > 0 {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/connhub/connhub/control"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/node/ops"
 )
@@ -26,7 +27,7 @@ const (
 )
 
 // serveUntilDone serves until ctx ends, or until a port or the cluster fails. Then it shuts down.
-// The end of ctx drains the hub first.
+// The end of ctx drains the hub first. So does DrainHub, and the hub then waits for the end of ctx.
 func (s *server) serveUntilDone(ctx context.Context, ready func(Addresses)) error {
 	p := newParts()
 	p.startPart(func() error { return s.ops.Serve(s.opsListener) })
@@ -62,6 +63,8 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(Addresses)) erro
 		select {
 		case <-ctx.Done():
 			drains = s.drain.takesTime()
+		case <-s.drain.begun:
+			drains = true
 		case err := <-p.ended:
 			failed = p.noteEnd(err)
 		}
@@ -69,7 +72,7 @@ func (s *server) serveUntilDone(ctx context.Context, ready func(Addresses)) erro
 	case err := <-p.ended:
 		failed = p.noteEnd(err)
 	}
-	return p.awaitAll(s.takeDown(context.WithoutCancel(ctx), p, drains, failed))
+	return p.awaitAll(s.takeDown(ctx, p, drains, failed))
 }
 
 // alone is closed already: a hub without a cluster is ready at once.
@@ -80,10 +83,13 @@ var alone = func() <-chan struct{} {
 }()
 
 // takeDown takes the hub down in order; see doc.go. It cuts everything that is not down in time. If
-// drains is set, clients and balancers get the time of the drain. failed is the error of the part
-// that ended the hub. takeDown returns it, or the error of a part that ended the drain.
-func (s *server) takeDown(ctx context.Context, p *parts, drains bool, failed error) error {
-	began := time.Now()
+// drains is set, clients and balancers get the time of the drain, and the drained hub waits for the
+// end of signalled. failed is the error of the part that ended the hub. takeDown returns it, or the
+// error of a part that ended the drain.
+func (s *server) takeDown(
+	signalled context.Context, p *parts, drains bool, failed error,
+) error {
+	began, ctx := time.Now(), context.WithoutCancel(signalled)
 	s.forgetClients(failed)
 	s.control.SetUnready()
 	if s.cluster != nil {
@@ -109,6 +115,10 @@ func (s *server) takeDown(ctx context.Context, p *parts, drains bool, failed err
 		if failed == nil {
 			failed = s.drain.closeClients(p)
 		}
+		if failed == nil {
+			s.ops.SetReady(ops.ReasonDrained)
+			failed = p.awaitDone(signalled.Done())
+		}
 		s.noteShutdown()
 	}
 	s.forgetClients(failed)
@@ -121,6 +131,7 @@ func (s *server) takeDown(ctx context.Context, p *parts, drains bool, failed err
 	defer cancelCalls()
 	// Clients get 1001. Their end also ends the calls that wait for them.
 	problems := []error{s.hub.Shutdown(clients), <-edgeDown}
+	s.drain.enterPhase(control.DrainDone) // also if it was cut short
 	// There are no new events. Subscribers get the queued events. Slow subscribers are cut.
 	farewell, cancelFarewell := context.WithTimeout(ctx, meshGrace)
 	defer cancelFarewell()

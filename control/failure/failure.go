@@ -40,6 +40,7 @@ var (
 	ErrUnknownMethod      = errors.New("there is no such method")
 	ErrNoSigningKey       = errors.New("the hub has no key to sign client tokens with")
 	ErrHubsUnreachable    = errors.New("a hub that may matter could not be asked")
+	ErrHubNotFound        = errors.New("the cluster has no such hub")
 	ErrHubStarting        = errors.New("the hub is starting: the other hubs do not know it yet")
 	errSubscriberSlow     = errors.New("events happen faster than they are read")
 	errTooManySubscribers = errors.New("the hub has the most subscribers it may have")
@@ -86,6 +87,7 @@ var statusTable = slices.Concat(
 		{hub.ErrInvalidConnectionID, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
 		{hub.ErrClosed, controlv1.ErrorReason_ERROR_REASON_CONNECTION_NOT_FOUND},
 		{hub.ErrGroupNotFound, controlv1.ErrorReason_ERROR_REASON_GROUP_NOT_FOUND},
+		{ErrHubNotFound, controlv1.ErrorReason_ERROR_REASON_HUB_NOT_FOUND},
 	}),
 	rowsWith(codes.FailedPrecondition, []reasonRow{
 		{hub.ErrTooManyMatched, controlv1.ErrorReason_ERROR_REASON_TOO_MANY_MATCHED},

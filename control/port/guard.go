@@ -49,6 +49,10 @@ var serviceRoles = map[string]auth.Role{
 // operator must see why a start hangs.
 var allowedBeforeReady = map[string]bool{controlv1.HubService_ListHubs_FullMethodName: true}
 
+// servedWhileLeaving are the methods of backends that a leaving hub serves to the end: an operator
+// follows its drain.
+var servedWhileLeaving = map[string]bool{controlv1.HubService_DrainHub_FullMethodName: true}
+
 const (
 	// ownPackages begins the name of every service of connhub.
 	ownPackages = "connhub."
@@ -255,7 +259,8 @@ func (g *Guard) interceptStream(
 // endStream ends a stream because the hub leaves, also while it waits in the transport. It leaves
 // alone the streams that end in their own order, unless such a stream has sent no message yet.
 func (g *Guard) endStream(c *call, fullMethod string) {
-	if !g.leavesInOrder(fullMethod) || g.outlastsLeave(fullMethod) && !c.received.Load() {
+	if !g.leavesInOrder(fullMethod) || g.outlastsLeave(fullMethod) && !c.received.Load() &&
+		!servedWhileLeaving[fullMethod] {
 		c.cancel(hub.ErrShuttingDown)
 	}
 }
@@ -280,9 +285,10 @@ func (g *Guard) leavesInOrder(fullMethod string) bool {
 }
 
 // outlastsLeave reports whether a stream goes on while the hub leaves. The mesh ends the streams of
-// peers, and a service of Config.Services ends its own.
+// peers, and a service of Config.Services ends its own. DrainHub ends with the drain.
 func (g *Guard) outlastsLeave(fullMethod string) bool {
-	return isPeerMethod(fullMethod) || slices.Contains(g.more, serviceOf(fullMethod))
+	return isPeerMethod(fullMethod) || servedWhileLeaving[fullMethod] ||
+		slices.Contains(g.more, serviceOf(fullMethod))
 }
 
 // contextStream is a stream with a context of the guard.
@@ -317,7 +323,7 @@ func (g *Guard) admitCall(ctx context.Context, fullMethod string) (context.Conte
 		return nil, failure.ErrUnknownMethod
 	case !listed:
 		return nil, failure.ErrRoleNotAllowed
-	case role == auth.RoleBackend && g.refusesBackends():
+	case role == auth.RoleBackend && g.refusesBackends() && !servedWhileLeaving[fullMethod]:
 		return nil, hub.ErrShuttingDown
 	case role == auth.RoleBackend && !g.isKnownToPeers() && !allowedBeforeReady[fullMethod]:
 		return nil, failure.ErrHubStarting

@@ -57,6 +57,7 @@ type Server struct {
 const (
 	unreadyStarting = "starting"
 	ReasonDraining  = "draining"
+	ReasonDrained   = "drained"
 	ReasonStopping  = "shutting down"
 )
 

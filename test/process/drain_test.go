@@ -1,17 +1,24 @@
 package process
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/cli/terminal"
+	"github.com/connhub/connhub/discovery/embedded/etcdtest"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
 )
@@ -138,4 +145,122 @@ func TestASecondSignalEndsADrainAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// drainBy drains a hub through the control port at an address, and returns all reports.
+func drainBy(t *testing.T, address, id string) (reports []*controlv1.DrainHubResponse, err error) {
+	t.Helper()
+	stream, err := controlv1.NewHubServiceClient(testkit.DialControl(t, address)).DrainHub(
+		t.Context(), &controlv1.DrainHubRequest{HubId: id})
+	for err == nil {
+		var r *controlv1.DrainHubResponse
+		if r, err = stream.Recv(); err == nil {
+			reports = append(reports, r)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return reports, err
+}
+
+func TestAHubIsDrainedThroughAnotherHubAndWaitsForSIGTERM(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.StartEtcd(t)
+	const clients, period = 50, 2 * time.Second
+	p := bed.StartReady(t, bed.MemberArgs(etcd, "--drain-delay=100ms",
+		"--drain-period="+period.String())...)
+	other := bed.StartReady(t, bed.MemberArgs(etcd)...)
+	all := dialCrowd(t, p.Clients, clients)
+
+	// A call that is cut leaves the drain running.
+	ctx, cancel := context.WithCancel(t.Context())
+	began := time.Now()
+	stream, err := controlv1.NewHubServiceClient(testkit.DialControl(t, other.Control)).DrainHub(
+		ctx, &controlv1.DrainHubRequest{HubId: p.Hub})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := stream.Recv()
+	if err != nil || first.GetConnections() != clients ||
+		first.GetPhase() != controlv1.DrainPhase_DRAIN_PHASE_DELAY ||
+		first.GetTimeLeft().AsDuration() < period {
+		t.Fatalf("the first report: %v, %v", first, err)
+	}
+	cancel()
+	_ = testkit.WaitForLog(t, p.Log, "drain closes clients")
+
+	// The hub itself follows its drain too, although it refuses calls.
+	for name, address := range map[string]string{"other": other.Control, "same": p.Control} {
+		reports, err := drainBy(t, address, p.Hub)
+		if err != nil || len(reports) == 0 {
+			t.Fatalf("by the %s hub: %v, %v", name, reports, err)
+		}
+		last := reports[len(reports)-1]
+		if last.GetPhase() != controlv1.DrainPhase_DRAIN_PHASE_DRAINED ||
+			last.GetConnections() != 0 || last.GetClosed() != clients ||
+			last.GetTimeLeft().AsDuration() != 0 {
+			t.Errorf("by the %s hub, the last report: %v", name, last)
+		}
+	}
+	all.requireSpread(t, began, period)
+	if code, body := p.Ask(t, "/readyz"); code != 503 || body != "drained\n" {
+		t.Errorf("/readyz of the drained hub: %d %q", code, body)
+	}
+	if _, err := controlv1.NewHubServiceClient(testkit.DialControl(t, p.Control)).ListHubs(
+		t.Context(), &controlv1.ListHubsRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call of the drained hub: %v, want UNAVAILABLE", err)
+	}
+	if _, err := drainBy(t, other.Control, "no-hub"); status.Code(err) != codes.NotFound {
+		t.Errorf("an unknown hub: %v, want NOT_FOUND", err)
+	}
+	p.Signal(t, syscall.SIGTERM)
+	if code := p.ExitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d:\n%s", code, p.Log)
+	}
+}
+
+func TestACallFollowsADrainThatSIGTERMHasBegun(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.StartEtcd(t)
+	p := bed.StartReady(t, bed.MemberArgs(etcd, "--drain-period=2s")...)
+	other := bed.StartReady(t, bed.MemberArgs(etcd)...)
+	all := dialCrowd(t, p.Clients, 20)
+	p.Signal(t, syscall.SIGTERM)
+	_ = testkit.WaitForLog(t, p.Log, "drain closes clients")
+	// The hub exits when it is drained: its farewell is the last that the other hub hears.
+	reports, err := drainBy(t, other.Control, p.Hub)
+	if err != nil || reports[len(reports)-1].GetPhase() !=
+		controlv1.DrainPhase_DRAIN_PHASE_DRAINED {
+		t.Errorf("%v, %v", reports, err)
+	}
+	all.reading.Wait()
+	if code := p.ExitCode(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestCtrlCLeavesADrainRunningAndSaysSo(t *testing.T) {
+	t.Parallel()
+	p := bed.StartAlone(t, "--drain-delay=1h")
+	var stdout, stderr testkit.LockedBuffer
+	command := bed.Command(t, "hubs", "drain", p.Hub, "--addr="+p.Control)
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the first report", func() bool { return stdout.String() != "" })
+	if err := command.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = command.Wait()
+	if code := command.ProcessState.ExitCode(); code != terminal.ExitError ||
+		!strings.Contains(stderr.String(), "interrupted: hub "+p.Hub+" goes on draining. "+
+			"To follow it: connhub hubs drain "+p.Hub) {
+		t.Errorf("exit %d, %s", code, &stderr)
+	}
+	if code, body := p.Ask(t, "/readyz"); code != 503 || body != "draining\n" {
+		t.Errorf("/readyz: %d %q, want a drain that goes on", code, body)
+	}
+	p.Kill(t) // the drain has an hour
 }

@@ -99,6 +99,8 @@ const (
 	// credential has more connections than this credential. The hub closes the connection on which
 	// the call came. Nothing was done. Call a different hub, or close connections.
 	ErrorReason_ERROR_REASON_TOO_MANY_CONNECTIONS ErrorReason = 22
+	// NOT_FOUND: the cluster has no such hub.
+	ErrorReason_ERROR_REASON_HUB_NOT_FOUND ErrorReason = 23
 )
 
 // Enum value maps for ErrorReason.
@@ -127,6 +129,7 @@ var (
 		20: "ERROR_REASON_TOO_MANY_SUBSCRIBERS",
 		21: "ERROR_REASON_TOO_MANY_CALLS",
 		22: "ERROR_REASON_TOO_MANY_CONNECTIONS",
+		23: "ERROR_REASON_HUB_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -152,6 +155,7 @@ var (
 		"ERROR_REASON_TOO_MANY_SUBSCRIBERS": 20,
 		"ERROR_REASON_TOO_MANY_CALLS":       21,
 		"ERROR_REASON_TOO_MANY_CONNECTIONS": 22,
+		"ERROR_REASON_HUB_NOT_FOUND":        23,
 	}
 )
 
@@ -186,7 +190,7 @@ var File_connhub_control_v1_error_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\x99\x06\n" +
+	"\x1econnhub/control/v1/error.proto\x12\x12connhub.control.v1*\xb9\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -211,7 +215,8 @@ const file_connhub_control_v1_error_proto_rawDesc = "" +
 	"\x1cERROR_REASON_SUBSCRIBER_SLOW\x10\x13\x12%\n" +
 	"!ERROR_REASON_TOO_MANY_SUBSCRIBERS\x10\x14\x12\x1f\n" +
 	"\x1bERROR_REASON_TOO_MANY_CALLS\x10\x15\x12%\n" +
-	"!ERROR_REASON_TOO_MANY_CONNECTIONS\x10\x16B\xcb\x01\n" +
+	"!ERROR_REASON_TOO_MANY_CONNECTIONS\x10\x16\x12\x1e\n" +
+	"\x1aERROR_REASON_HUB_NOT_FOUND\x10\x17B\xcb\x01\n" +
 	"\x16com.connhub.control.v1B\n" +
 	"ErrorProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 

@@ -7,6 +7,7 @@
 package controlv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -22,6 +23,64 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// DrainPhase is how far a drain has come.
+type DrainPhase int32
+
+const (
+	// Never sent.
+	DrainPhase_DRAIN_PHASE_UNSPECIFIED DrainPhase = 0
+	// The hub is unready, and serves on until balancers have noticed (--drain-delay).
+	DrainPhase_DRAIN_PHASE_DELAY DrainPhase = 1
+	// The hub refuses new clients and calls of backends. It closes its clients with 1001, spread over
+	// --drain-period. Messages still reach the clients that are left.
+	DrainPhase_DRAIN_PHASE_CLOSING DrainPhase = 2
+	// The hub has closed its clients, or has left the cluster in order.
+	DrainPhase_DRAIN_PHASE_DRAINED DrainPhase = 3
+)
+
+// Enum value maps for DrainPhase.
+var (
+	DrainPhase_name = map[int32]string{
+		0: "DRAIN_PHASE_UNSPECIFIED",
+		1: "DRAIN_PHASE_DELAY",
+		2: "DRAIN_PHASE_CLOSING",
+		3: "DRAIN_PHASE_DRAINED",
+	}
+	DrainPhase_value = map[string]int32{
+		"DRAIN_PHASE_UNSPECIFIED": 0,
+		"DRAIN_PHASE_DELAY":       1,
+		"DRAIN_PHASE_CLOSING":     2,
+		"DRAIN_PHASE_DRAINED":     3,
+	}
+)
+
+func (x DrainPhase) Enum() *DrainPhase {
+	p := new(DrainPhase)
+	*p = x
+	return p
+}
+
+func (x DrainPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DrainPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_connhub_control_v1_hub_proto_enumTypes[0].Descriptor()
+}
+
+func (DrainPhase) Type() protoreflect.EnumType {
+	return &file_connhub_control_v1_hub_proto_enumTypes[0]
+}
+
+func (x DrainPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DrainPhase.Descriptor instead.
+func (DrainPhase) EnumDescriptor() ([]byte, []int) {
+	return file_connhub_control_v1_hub_proto_rawDescGZIP(), []int{0}
+}
 
 // A Hub is a running connhub process.
 type Hub struct {
@@ -295,11 +354,130 @@ func (x *ListHubsResponse) GetCluster() string {
 	return ""
 }
 
+// DrainHubRequest names the hub to drain.
+type DrainHubRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the hub, as in Hub.id: 1 to 64 bytes.
+	HubId         string `protobuf:"bytes,1,opt,name=hub_id,json=hubId,proto3" json:"hub_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainHubRequest) Reset() {
+	*x = DrainHubRequest{}
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainHubRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainHubRequest) ProtoMessage() {}
+
+func (x *DrainHubRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainHubRequest.ProtoReflect.Descriptor instead.
+func (*DrainHubRequest) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_hub_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DrainHubRequest) GetHubId() string {
+	if x != nil {
+		return x.HubId
+	}
+	return ""
+}
+
+// DrainHubResponse is the progress of a drain.
+type DrainHubResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far the drain has come.
+	Phase DrainPhase `protobuf:"varint,1,opt,name=phase,proto3,enum=connhub.control.v1.DrainPhase" json:"phase,omitempty"`
+	// Connections that the hub still holds.
+	Connections int64 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	// Connections that the drain has closed. Clients that left by themselves do not count.
+	Closed int64 `protobuf:"varint,3,opt,name=closed,proto3" json:"closed,omitempty"`
+	// The time until the last client is closed. Less if all leave earlier. Zero in DRAINED.
+	TimeLeft      *durationpb.Duration `protobuf:"bytes,4,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainHubResponse) Reset() {
+	*x = DrainHubResponse{}
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainHubResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainHubResponse) ProtoMessage() {}
+
+func (x *DrainHubResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_control_v1_hub_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainHubResponse.ProtoReflect.Descriptor instead.
+func (*DrainHubResponse) Descriptor() ([]byte, []int) {
+	return file_connhub_control_v1_hub_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DrainHubResponse) GetPhase() DrainPhase {
+	if x != nil {
+		return x.Phase
+	}
+	return DrainPhase_DRAIN_PHASE_UNSPECIFIED
+}
+
+func (x *DrainHubResponse) GetConnections() int64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *DrainHubResponse) GetClosed() int64 {
+	if x != nil {
+		return x.Closed
+	}
+	return 0
+}
+
+func (x *DrainHubResponse) GetTimeLeft() *durationpb.Duration {
+	if x != nil {
+		return x.TimeLeft
+	}
+	return nil
+}
+
 var File_connhub_control_v1_hub_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_hub_proto_rawDesc = "" +
 	"\n" +
-	"\x1cconnhub/control/v1/hub.proto\x12\x12connhub.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x03\n" +
+	"\x1cconnhub/control/v1/hub.proto\x12\x12connhub.control.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x03\n" +
 	"\x03Hub\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -323,10 +501,24 @@ const file_connhub_control_v1_hub_proto_rawDesc = "" +
 	"\x10ListHubsResponse\x12+\n" +
 	"\x04hubs\x18\x01 \x03(\v2\x17.connhub.control.v1.HubR\x04hubs\x12I\n" +
 	"\x13discovery_stale_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\x12\x18\n" +
-	"\acluster\x18\x03 \x01(\tR\acluster2c\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\"3\n" +
+	"\x0fDrainHubRequest\x12 \n" +
+	"\x06hub_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x05hubId\"\xba\x01\n" +
+	"\x10DrainHubResponse\x124\n" +
+	"\x05phase\x18\x01 \x01(\x0e2\x1e.connhub.control.v1.DrainPhaseR\x05phase\x12 \n" +
+	"\vconnections\x18\x02 \x01(\x03R\vconnections\x12\x16\n" +
+	"\x06closed\x18\x03 \x01(\x03R\x06closed\x126\n" +
+	"\ttime_left\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft*r\n" +
+	"\n" +
+	"DrainPhase\x12\x1b\n" +
+	"\x17DRAIN_PHASE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11DRAIN_PHASE_DELAY\x10\x01\x12\x17\n" +
+	"\x13DRAIN_PHASE_CLOSING\x10\x02\x12\x17\n" +
+	"\x13DRAIN_PHASE_DRAINED\x10\x032\xbc\x01\n" +
 	"\n" +
 	"HubService\x12U\n" +
-	"\bListHubs\x12#.connhub.control.v1.ListHubsRequest\x1a$.connhub.control.v1.ListHubsResponseB\xc9\x01\n" +
+	"\bListHubs\x12#.connhub.control.v1.ListHubsRequest\x1a$.connhub.control.v1.ListHubsResponse\x12W\n" +
+	"\bDrainHub\x12#.connhub.control.v1.DrainHubRequest\x1a$.connhub.control.v1.DrainHubResponse0\x01B\xc9\x01\n" +
 	"\x16com.connhub.control.v1B\bHubProtoP\x01Z;github.com/connhub/connhub/gen/connhub/control/v1;controlv1\xa2\x02\x03CCX\xaa\x02\x12Connhub.Control.V1\xca\x02\x12Connhub\\Control\\V1\xe2\x02\x1eConnhub\\Control\\V1\\GPBMetadata\xea\x02\x14Connhub::Control::V1b\x06proto3"
 
 var (
@@ -341,25 +533,33 @@ func file_connhub_control_v1_hub_proto_rawDescGZIP() []byte {
 	return file_connhub_control_v1_hub_proto_rawDescData
 }
 
-var file_connhub_control_v1_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_connhub_control_v1_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_connhub_control_v1_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_connhub_control_v1_hub_proto_goTypes = []any{
-	(*Hub)(nil),                   // 0: connhub.control.v1.Hub
-	(*ListHubsRequest)(nil),       // 1: connhub.control.v1.ListHubsRequest
-	(*ListHubsResponse)(nil),      // 2: connhub.control.v1.ListHubsResponse
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
+	(DrainPhase)(0),               // 0: connhub.control.v1.DrainPhase
+	(*Hub)(nil),                   // 1: connhub.control.v1.Hub
+	(*ListHubsRequest)(nil),       // 2: connhub.control.v1.ListHubsRequest
+	(*ListHubsResponse)(nil),      // 3: connhub.control.v1.ListHubsResponse
+	(*DrainHubRequest)(nil),       // 4: connhub.control.v1.DrainHubRequest
+	(*DrainHubResponse)(nil),      // 5: connhub.control.v1.DrainHubResponse
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
 }
 var file_connhub_control_v1_hub_proto_depIdxs = []int32{
-	3, // 0: connhub.control.v1.Hub.start_time:type_name -> google.protobuf.Timestamp
-	0, // 1: connhub.control.v1.ListHubsResponse.hubs:type_name -> connhub.control.v1.Hub
-	4, // 2: connhub.control.v1.ListHubsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
-	1, // 3: connhub.control.v1.HubService.ListHubs:input_type -> connhub.control.v1.ListHubsRequest
-	2, // 4: connhub.control.v1.HubService.ListHubs:output_type -> connhub.control.v1.ListHubsResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	6, // 0: connhub.control.v1.Hub.start_time:type_name -> google.protobuf.Timestamp
+	1, // 1: connhub.control.v1.ListHubsResponse.hubs:type_name -> connhub.control.v1.Hub
+	7, // 2: connhub.control.v1.ListHubsResponse.discovery_stale_for:type_name -> google.protobuf.Duration
+	0, // 3: connhub.control.v1.DrainHubResponse.phase:type_name -> connhub.control.v1.DrainPhase
+	7, // 4: connhub.control.v1.DrainHubResponse.time_left:type_name -> google.protobuf.Duration
+	2, // 5: connhub.control.v1.HubService.ListHubs:input_type -> connhub.control.v1.ListHubsRequest
+	4, // 6: connhub.control.v1.HubService.DrainHub:input_type -> connhub.control.v1.DrainHubRequest
+	3, // 7: connhub.control.v1.HubService.ListHubs:output_type -> connhub.control.v1.ListHubsResponse
+	5, // 8: connhub.control.v1.HubService.DrainHub:output_type -> connhub.control.v1.DrainHubResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_connhub_control_v1_hub_proto_init() }
@@ -372,13 +572,14 @@ func file_connhub_control_v1_hub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_control_v1_hub_proto_rawDesc), len(file_connhub_control_v1_hub_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   3,
+			NumEnums:      1,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_connhub_control_v1_hub_proto_goTypes,
 		DependencyIndexes: file_connhub_control_v1_hub_proto_depIdxs,
+		EnumInfos:         file_connhub_control_v1_hub_proto_enumTypes,
 		MessageInfos:      file_connhub_control_v1_hub_proto_msgTypes,
 	}.Build()
 	File_connhub_control_v1_hub_proto = out.File

@@ -20,13 +20,14 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	HubService_ListHubs_FullMethodName = "/connhub.control.v1.HubService/ListHubs"
+	HubService_DrainHub_FullMethodName = "/connhub.control.v1.HubService/DrainHub"
 )
 
 // HubServiceClient is the client API for HubService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// HubService lists the hubs of the cluster.
+// HubService lists the hubs of the cluster, and drains a hub.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
@@ -34,6 +35,21 @@ type HubServiceClient interface {
 	// ListHubs returns the hubs of the cluster from the called hub's point of view. It works also
 	// while the called hub starts. It waits at most 2 s for the answers of the hubs.
 	ListHubs(ctx context.Context, in *ListHubsRequest, opts ...grpc.CallOption) (*ListHubsResponse, error)
+	// DrainHub empties a hub, as SIGTERM does, and streams the progress: at once, then twice a
+	// second. The stream ends with OK after the phase DRAINED. Any hub of the cluster can be called.
+	//
+	// The drain belongs to the hub, not to the call. A cancelled or broken call leaves it running,
+	// and nothing stops it. A call for a hub that drains already, also because of SIGTERM, follows
+	// that drain. A draining hub answers this method itself, when it refuses every other call.
+	//
+	// A drained hub does not exit. It stays unready and refuses clients and calls until SIGTERM,
+	// which ends it at once. Operators drain a hub to keep a machine or a pod empty, as with `kubectl
+	// drain`. If the hub exited, its supervisor would start it again, and it would fill up.
+	//
+	// Errors: NOT_FOUND (HUB_NOT_FOUND) if the cluster has no such hub. UNAVAILABLE
+	// (HUBS_UNREACHABLE) if the hub can't be asked; a drain that has begun goes on there.
+	// UNIMPLEMENTED (UNKNOWN_METHOD) if the version of the hub has no drains.
+	DrainHub(ctx context.Context, in *DrainHubRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainHubResponse], error)
 }
 
 type hubServiceClient struct {
@@ -54,11 +70,30 @@ func (c *hubServiceClient) ListHubs(ctx context.Context, in *ListHubsRequest, op
 	return out, nil
 }
 
+func (c *hubServiceClient) DrainHub(ctx context.Context, in *DrainHubRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainHubResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HubService_ServiceDesc.Streams[0], HubService_DrainHub_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DrainHubRequest, DrainHubResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HubService_DrainHubClient = grpc.ServerStreamingClient[DrainHubResponse]
+
 // HubServiceServer is the server API for HubService service.
 // All implementations must embed UnimplementedHubServiceServer
 // for forward compatibility.
 //
-// HubService lists the hubs of the cluster.
+// HubService lists the hubs of the cluster, and drains a hub.
 //
 // Errors of every method carry google.rpc.ErrorInfo (domain "connhub", reason from ErrorReason).
 // The errors that any method can return are listed there.
@@ -66,6 +101,21 @@ type HubServiceServer interface {
 	// ListHubs returns the hubs of the cluster from the called hub's point of view. It works also
 	// while the called hub starts. It waits at most 2 s for the answers of the hubs.
 	ListHubs(context.Context, *ListHubsRequest) (*ListHubsResponse, error)
+	// DrainHub empties a hub, as SIGTERM does, and streams the progress: at once, then twice a
+	// second. The stream ends with OK after the phase DRAINED. Any hub of the cluster can be called.
+	//
+	// The drain belongs to the hub, not to the call. A cancelled or broken call leaves it running,
+	// and nothing stops it. A call for a hub that drains already, also because of SIGTERM, follows
+	// that drain. A draining hub answers this method itself, when it refuses every other call.
+	//
+	// A drained hub does not exit. It stays unready and refuses clients and calls until SIGTERM,
+	// which ends it at once. Operators drain a hub to keep a machine or a pod empty, as with `kubectl
+	// drain`. If the hub exited, its supervisor would start it again, and it would fill up.
+	//
+	// Errors: NOT_FOUND (HUB_NOT_FOUND) if the cluster has no such hub. UNAVAILABLE
+	// (HUBS_UNREACHABLE) if the hub can't be asked; a drain that has begun goes on there.
+	// UNIMPLEMENTED (UNKNOWN_METHOD) if the version of the hub has no drains.
+	DrainHub(*DrainHubRequest, grpc.ServerStreamingServer[DrainHubResponse]) error
 	mustEmbedUnimplementedHubServiceServer()
 }
 
@@ -78,6 +128,9 @@ type UnimplementedHubServiceServer struct{}
 
 func (UnimplementedHubServiceServer) ListHubs(context.Context, *ListHubsRequest) (*ListHubsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListHubs not implemented")
+}
+func (UnimplementedHubServiceServer) DrainHub(*DrainHubRequest, grpc.ServerStreamingServer[DrainHubResponse]) error {
+	return status.Error(codes.Unimplemented, "method DrainHub not implemented")
 }
 func (UnimplementedHubServiceServer) mustEmbedUnimplementedHubServiceServer() {}
 func (UnimplementedHubServiceServer) testEmbeddedByValue()                    {}
@@ -118,6 +171,17 @@ func _HubService_ListHubs_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _HubService_DrainHub_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DrainHubRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HubServiceServer).DrainHub(m, &grpc.GenericServerStream[DrainHubRequest, DrainHubResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HubService_DrainHubServer = grpc.ServerStreamingServer[DrainHubResponse]
+
 // HubService_ServiceDesc is the grpc.ServiceDesc for HubService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -130,6 +194,12 @@ var HubService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _HubService_ListHubs_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "DrainHub",
+			Handler:       _HubService_DrainHub_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "connhub/control/v1/hub.proto",
 }

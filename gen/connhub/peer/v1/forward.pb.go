@@ -502,6 +502,7 @@ type Forward struct {
 	//	*Forward_Close
 	//	*Forward_Grant
 	//	*Forward_Revoke
+	//	*Forward_Drain
 	Call          isForward_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -619,6 +620,15 @@ func (x *Forward) GetRevoke() []byte {
 	return nil
 }
 
+func (x *Forward) GetDrain() *ForwardDrain {
+	if x != nil {
+		if x, ok := x.Call.(*Forward_Drain); ok {
+			return x.Drain
+		}
+	}
+	return nil
+}
+
 type isForward_Call interface {
 	isForward_Call()
 }
@@ -653,6 +663,12 @@ type Forward_Revoke struct {
 	Revoke []byte `protobuf:"bytes,9,opt,name=revoke,proto3,oneof"`
 }
 
+type Forward_Drain struct {
+	// HubService.DrainHub of the receiver. It begins the drain, or does nothing if the drain has
+	// begun.
+	Drain *ForwardDrain `protobuf:"bytes,10,opt,name=drain,proto3,oneof"`
+}
+
 func (*Forward_Send) isForward_Call() {}
 
 func (*Forward_Join) isForward_Call() {}
@@ -664,6 +680,45 @@ func (*Forward_Close) isForward_Call() {}
 func (*Forward_Grant) isForward_Call() {}
 
 func (*Forward_Revoke) isForward_Call() {}
+
+func (*Forward_Drain) isForward_Call() {}
+
+// ForwardDrain drains the receiver. The entry hub sends it again and again to follow the drain.
+type ForwardDrain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardDrain) Reset() {
+	*x = ForwardDrain{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardDrain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardDrain) ProtoMessage() {}
+
+func (x *ForwardDrain) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardDrain.ProtoReflect.Descriptor instead.
+func (*ForwardDrain) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
+}
 
 // ForwardSend is a message for connections of the receiver.
 type ForwardSend struct {
@@ -683,7 +738,7 @@ type ForwardSend struct {
 
 func (x *ForwardSend) Reset() {
 	*x = ForwardSend{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +750,7 @@ func (x *ForwardSend) String() string {
 func (*ForwardSend) ProtoMessage() {}
 
 func (x *ForwardSend) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +763,7 @@ func (x *ForwardSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardSend.ProtoReflect.Descriptor instead.
 func (*ForwardSend) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ForwardSend) GetRequest() []byte {
@@ -752,7 +807,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +819,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +832,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Sender) GetConnection() string {
@@ -808,7 +863,7 @@ type ForwardClose struct {
 
 func (x *ForwardClose) Reset() {
 	*x = ForwardClose{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +875,7 @@ func (x *ForwardClose) String() string {
 func (*ForwardClose) ProtoMessage() {}
 
 func (x *ForwardClose) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +888,7 @@ func (x *ForwardClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardClose.ProtoReflect.Descriptor instead.
 func (*ForwardClose) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ForwardClose) GetRequest() []byte {
@@ -867,6 +922,7 @@ type ForwardResult struct {
 	//	*ForwardResult_Close
 	//	*ForwardResult_Grant
 	//	*ForwardResult_Revoke
+	//	*ForwardResult_Drain
 	Result        isForwardResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -874,7 +930,7 @@ type ForwardResult struct {
 
 func (x *ForwardResult) Reset() {
 	*x = ForwardResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +942,7 @@ func (x *ForwardResult) String() string {
 func (*ForwardResult) ProtoMessage() {}
 
 func (x *ForwardResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +955,7 @@ func (x *ForwardResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResult.ProtoReflect.Descriptor instead.
 func (*ForwardResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{10}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ForwardResult) GetSequence() uint64 {
@@ -979,6 +1035,15 @@ func (x *ForwardResult) GetRevoke() *v1.RevokePermissionsResponse {
 	return nil
 }
 
+func (x *ForwardResult) GetDrain() *v1.DrainHubResponse {
+	if x != nil {
+		if x, ok := x.Result.(*ForwardResult_Drain); ok {
+			return x.Drain
+		}
+	}
+	return nil
+}
+
 type isForwardResult_Result interface {
 	isForwardResult_Result()
 }
@@ -1020,6 +1085,11 @@ type ForwardResult_Revoke struct {
 	Revoke *v1.RevokePermissionsResponse `protobuf:"bytes,8,opt,name=revoke,proto3,oneof"`
 }
 
+type ForwardResult_Drain struct {
+	// Sent at once: the progress of the drain.
+	Drain *v1.DrainHubResponse `protobuf:"bytes,9,opt,name=drain,proto3,oneof"`
+}
+
 func (*ForwardResult_Status) isForwardResult_Result() {}
 
 func (*ForwardResult_Send) isForwardResult_Result() {}
@@ -1033,6 +1103,8 @@ func (*ForwardResult_Close) isForwardResult_Result() {}
 func (*ForwardResult_Grant) isForwardResult_Result() {}
 
 func (*ForwardResult_Revoke) isForwardResult_Result() {}
+
+func (*ForwardResult_Drain) isForwardResult_Result() {}
 
 // SendResult is a hub's part of a receipt.
 type SendResult struct {
@@ -1050,7 +1122,7 @@ type SendResult struct {
 
 func (x *SendResult) Reset() {
 	*x = SendResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1134,7 @@ func (x *SendResult) String() string {
 func (*SendResult) ProtoMessage() {}
 
 func (x *SendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1147,7 @@ func (x *SendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResult.ProtoReflect.Descriptor instead.
 func (*SendResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{11}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SendResult) GetReceipt() *v1.Receipt {
@@ -1096,7 +1168,7 @@ var File_connhub_peer_v1_forward_proto protoreflect.FileDescriptor
 
 const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\n" +
-	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb6\x01\n" +
+	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a\x1cconnhub/control/v1/hub.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb6\x01\n" +
 	"\vDataRequest\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.connhub.peer.v1.LaneHelloH\x00R\x05hello\x124\n" +
 	"\aforward\x18\x02 \x01(\v2\x18.connhub.peer.v1.ForwardH\x00R\aforward\x125\n" +
@@ -1117,7 +1189,7 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x1d\n" +
 	"\x05epoch\x18\x02 \x01(\x04B\a\xbaH\x042\x02(\x01R\x05epoch\x12\x1b\n" +
 	"\x04lane\x18\x03 \x01(\rB\a\xbaH\x04*\x02\x10@R\x04lane\"\x11\n" +
-	"\x0fLaneHelloAnswer\"\xd8\x02\n" +
+	"\x0fLaneHelloAnswer\"\x8f\x03\n" +
 	"\aForward\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12 \n" +
 	"\x06caller\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x06caller\x125\n" +
@@ -1127,8 +1199,11 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x05leave\x18\x06 \x01(\fH\x00R\x05leave\x125\n" +
 	"\x05close\x18\a \x01(\v2\x1d.connhub.peer.v1.ForwardCloseH\x00R\x05close\x12\x16\n" +
 	"\x05grant\x18\b \x01(\fH\x00R\x05grant\x12\x18\n" +
-	"\x06revoke\x18\t \x01(\fH\x00R\x06revokeB\r\n" +
-	"\x04call\x12\x05\xbaH\x02\b\x01\"\xb0\x01\n" +
+	"\x06revoke\x18\t \x01(\fH\x00R\x06revoke\x125\n" +
+	"\x05drain\x18\n" +
+	" \x01(\v2\x1d.connhub.peer.v1.ForwardDrainH\x00R\x05drainB\r\n" +
+	"\x04call\x12\x05\xbaH\x02\b\x01\"\x0e\n" +
+	"\fForwardDrain\"\xb0\x01\n" +
 	"\vForwardSend\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12*\n" +
 	"\frequest_hash\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x18 R\vrequestHash\x12*\n" +
@@ -1142,7 +1217,7 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\fForwardClose\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x1d\n" +
 	"\n" +
-	"count_only\x18\x02 \x01(\bR\tcountOnly\"\xe3\x03\n" +
+	"count_only\x18\x02 \x01(\bR\tcountOnly\"\xa1\x04\n" +
 	"\rForwardResult\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x18\n" +
 	"\x06status\x18\x02 \x01(\fH\x00R\x06status\x121\n" +
@@ -1151,7 +1226,8 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x05leave\x18\x05 \x01(\v2,.connhub.control.v1.RemoveFromGroupsResponseH\x00R\x05leave\x12D\n" +
 	"\x05close\x18\x06 \x01(\v2,.connhub.control.v1.CloseConnectionsResponseH\x00R\x05close\x12D\n" +
 	"\x05grant\x18\a \x01(\v2,.connhub.control.v1.GrantPermissionsResponseH\x00R\x05grant\x12G\n" +
-	"\x06revoke\x18\b \x01(\v2-.connhub.control.v1.RevokePermissionsResponseH\x00R\x06revokeB\x0f\n" +
+	"\x06revoke\x18\b \x01(\v2-.connhub.control.v1.RevokePermissionsResponseH\x00R\x06revoke\x12<\n" +
+	"\x05drain\x18\t \x01(\v2$.connhub.control.v1.DrainHubResponseH\x00R\x05drainB\x0f\n" +
 	"\x06result\x12\x05\xbaH\x02\b\x01\"r\n" +
 	"\n" +
 	"SendResult\x125\n" +
@@ -1171,7 +1247,7 @@ func file_connhub_peer_v1_forward_proto_rawDescGZIP() []byte {
 	return file_connhub_peer_v1_forward_proto_rawDescData
 }
 
-var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*DataRequest)(nil),                  // 0: connhub.peer.v1.DataRequest
 	(*ForwardBatch)(nil),                 // 1: connhub.peer.v1.ForwardBatch
@@ -1180,18 +1256,20 @@ var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*LaneHello)(nil),                    // 4: connhub.peer.v1.LaneHello
 	(*LaneHelloAnswer)(nil),              // 5: connhub.peer.v1.LaneHelloAnswer
 	(*Forward)(nil),                      // 6: connhub.peer.v1.Forward
-	(*ForwardSend)(nil),                  // 7: connhub.peer.v1.ForwardSend
-	(*Sender)(nil),                       // 8: connhub.peer.v1.Sender
-	(*ForwardClose)(nil),                 // 9: connhub.peer.v1.ForwardClose
-	(*ForwardResult)(nil),                // 10: connhub.peer.v1.ForwardResult
-	(*SendResult)(nil),                   // 11: connhub.peer.v1.SendResult
-	(*durationpb.Duration)(nil),          // 12: google.protobuf.Duration
-	(*v1.AddToGroupsResponse)(nil),       // 13: connhub.control.v1.AddToGroupsResponse
-	(*v1.RemoveFromGroupsResponse)(nil),  // 14: connhub.control.v1.RemoveFromGroupsResponse
-	(*v1.CloseConnectionsResponse)(nil),  // 15: connhub.control.v1.CloseConnectionsResponse
-	(*v1.GrantPermissionsResponse)(nil),  // 16: connhub.control.v1.GrantPermissionsResponse
-	(*v1.RevokePermissionsResponse)(nil), // 17: connhub.control.v1.RevokePermissionsResponse
-	(*v1.Receipt)(nil),                   // 18: connhub.control.v1.Receipt
+	(*ForwardDrain)(nil),                 // 7: connhub.peer.v1.ForwardDrain
+	(*ForwardSend)(nil),                  // 8: connhub.peer.v1.ForwardSend
+	(*Sender)(nil),                       // 9: connhub.peer.v1.Sender
+	(*ForwardClose)(nil),                 // 10: connhub.peer.v1.ForwardClose
+	(*ForwardResult)(nil),                // 11: connhub.peer.v1.ForwardResult
+	(*SendResult)(nil),                   // 12: connhub.peer.v1.SendResult
+	(*durationpb.Duration)(nil),          // 13: google.protobuf.Duration
+	(*v1.AddToGroupsResponse)(nil),       // 14: connhub.control.v1.AddToGroupsResponse
+	(*v1.RemoveFromGroupsResponse)(nil),  // 15: connhub.control.v1.RemoveFromGroupsResponse
+	(*v1.CloseConnectionsResponse)(nil),  // 16: connhub.control.v1.CloseConnectionsResponse
+	(*v1.GrantPermissionsResponse)(nil),  // 17: connhub.control.v1.GrantPermissionsResponse
+	(*v1.RevokePermissionsResponse)(nil), // 18: connhub.control.v1.RevokePermissionsResponse
+	(*v1.DrainHubResponse)(nil),          // 19: connhub.control.v1.DrainHubResponse
+	(*v1.Receipt)(nil),                   // 20: connhub.control.v1.Receipt
 }
 var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	4,  // 0: connhub.peer.v1.DataRequest.hello:type_name -> connhub.peer.v1.LaneHello
@@ -1199,25 +1277,27 @@ var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	1,  // 2: connhub.peer.v1.DataRequest.batch:type_name -> connhub.peer.v1.ForwardBatch
 	6,  // 3: connhub.peer.v1.ForwardBatch.forwards:type_name -> connhub.peer.v1.Forward
 	5,  // 4: connhub.peer.v1.DataResponse.hello:type_name -> connhub.peer.v1.LaneHelloAnswer
-	10, // 5: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
+	11, // 5: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
 	3,  // 6: connhub.peer.v1.DataResponse.batch:type_name -> connhub.peer.v1.ForwardResultBatch
-	10, // 7: connhub.peer.v1.ForwardResultBatch.results:type_name -> connhub.peer.v1.ForwardResult
-	12, // 8: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
-	7,  // 9: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
-	9,  // 10: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
-	8,  // 11: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
-	11, // 12: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
-	13, // 13: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
-	14, // 14: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
-	15, // 15: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
-	16, // 16: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
-	17, // 17: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
-	18, // 18: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	11, // 7: connhub.peer.v1.ForwardResultBatch.results:type_name -> connhub.peer.v1.ForwardResult
+	13, // 8: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
+	8,  // 9: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
+	10, // 10: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
+	7,  // 11: connhub.peer.v1.Forward.drain:type_name -> connhub.peer.v1.ForwardDrain
+	9,  // 12: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
+	12, // 13: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
+	14, // 14: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
+	15, // 15: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
+	16, // 16: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
+	17, // 17: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
+	18, // 18: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
+	19, // 19: connhub.peer.v1.ForwardResult.drain:type_name -> connhub.control.v1.DrainHubResponse
+	20, // 20: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_forward_proto_init() }
@@ -1243,8 +1323,9 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*Forward_Close)(nil),
 		(*Forward_Grant)(nil),
 		(*Forward_Revoke)(nil),
+		(*Forward_Drain)(nil),
 	}
-	file_connhub_peer_v1_forward_proto_msgTypes[10].OneofWrappers = []any{
+	file_connhub_peer_v1_forward_proto_msgTypes[11].OneofWrappers = []any{
 		(*ForwardResult_Status)(nil),
 		(*ForwardResult_Send)(nil),
 		(*ForwardResult_Join)(nil),
@@ -1252,6 +1333,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*ForwardResult_Close)(nil),
 		(*ForwardResult_Grant)(nil),
 		(*ForwardResult_Revoke)(nil),
+		(*ForwardResult_Drain)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1259,7 +1341,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_peer_v1_forward_proto_rawDesc), len(file_connhub_peer_v1_forward_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

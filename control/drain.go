@@ -1,0 +1,170 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/connhub/connhub/control/failure"
+	"github.com/connhub/connhub/control/mesh"
+	"github.com/connhub/connhub/control/port"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
+	"github.com/connhub/connhub/hub"
+)
+
+const (
+	// drainEvery is the time between two reports of a drain.
+	drainEvery = 500 * time.Millisecond
+	// drainPatience is how long a peer that drains may be unreachable while a call follows it. It
+	// is above the time of a new link, and below that of a peer that is taken for dead (15 s):
+	// a peer that is no member any more within it has said farewell.
+	drainPatience = 5 * time.Second
+)
+
+// Drainer is the drain of the hub of this process. Its methods are safe for concurrent use.
+type Drainer interface {
+	// Begin begins the drain. It does nothing if the drain has begun.
+	Begin()
+	// Progress returns how far the drain is. It must have begun.
+	Progress() DrainProgress
+}
+
+// DrainProgress is how far a drain is.
+type DrainProgress struct {
+	Phase       DrainPhase    // of the drain
+	Connections int           // that the hub holds
+	Closed      int           // connections that the drain has closed
+	TimeLeft    time.Duration // until the last close, at most
+}
+
+// DrainPhase is a phase of a drain, in the order of their values. The zero value is before it.
+type DrainPhase uint8
+
+const (
+	// DrainDelay: the hub is unready, and serves as before.
+	DrainDelay DrainPhase = iota + 1
+	// DrainClosing: the hub refuses new clients and calls, and closes clients.
+	DrainClosing
+	// DrainDone: the closes are sent.
+	DrainDone
+)
+
+// newDrainResponse describes the progress of a drain.
+func newDrainResponse(p DrainProgress) *controlv1.DrainHubResponse {
+	return &controlv1.DrainHubResponse{
+		Phase:       controlv1.DrainPhase(p.Phase), // a test holds that the values are the same
+		Connections: int64(p.Connections), Closed: int64(p.Closed),
+		TimeLeft: durationpb.New(p.TimeLeft),
+	}
+}
+
+// drainExecution returns the execution of DrainHub for a peer. It is no verb, because it has no
+// target.
+func drainExecution(d Drainer) execution {
+	return func(context.Context, *executor, *peerv1.Forward) mesh.Execution {
+		d.Begin()
+		return finishedExecution(&peerv1.ForwardResult{
+			Result: &peerv1.ForwardResult_Drain{Drain: newDrainResponse(d.Progress())},
+		})
+	}
+}
+
+// DrainHub implements the RPC.
+func (s *hubService) DrainHub(
+	r *controlv1.DrainHubRequest, stream grpc.ServerStreamingServer[controlv1.DrainHubResponse],
+) error {
+	if s.drain == nil {
+		return failure.ErrUnknownMethod
+	}
+	ask := func(context.Context) (*controlv1.DrainHubResponse, error) {
+		s.drain.Begin()
+		return newDrainResponse(s.drain.Progress()), nil
+	}
+	if id := hub.ID(r.GetHubId()); id != s.router.hub.ID() {
+		ask = (&peerDrain{router: s.router, hub: id}).askProgress
+	}
+	ticker := time.NewTicker(drainEvery)
+	defer ticker.Stop()
+	for {
+		progress, err := ask(stream.Context())
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(progress); err != nil {
+			return err
+		}
+		if progress.GetPhase() == controlv1.DrainPhase_DRAIN_PHASE_DRAINED {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
+}
+
+// peerDrain follows the drain of a peer. It belongs to the goroutine of its call.
+type peerDrain struct {
+	router *router
+	hub    hub.ID
+	last   *controlv1.DrainHubResponse // nil: the peer has not answered yet
+	heard  time.Time                   // when it came
+}
+
+// askProgress begins the drain, or does nothing if it has begun, and returns the progress.
+func (p *peerDrain) askProgress(ctx context.Context) (*controlv1.DrainHubResponse, error) {
+	answer, err := p.forwardDrain(ctx)
+	switch {
+	case err == nil:
+		p.last, p.heard = answer, time.Now()
+	case p.last == nil || ctx.Err() != nil:
+		return nil, err
+	case errors.Is(err, failure.ErrHubNotFound): // it has said farewell
+		return &controlv1.DrainHubResponse{
+			Phase:  controlv1.DrainPhase_DRAIN_PHASE_DRAINED,
+			Closed: p.last.GetClosed(), TimeLeft: &durationpb.Duration{},
+		}, nil
+	case !errors.Is(err, failure.ErrHubsUnreachable) || time.Since(p.heard) > drainPatience:
+		return nil, err
+	}
+	return p.last, nil
+}
+
+// forwardDrain sends the call to the peer, and waits for the answer.
+func (p *peerDrain) forwardDrain(ctx context.Context) (*controlv1.DrainHubResponse, error) {
+	m := p.router.mesh
+	if m == nil {
+		return nil, failure.ErrHubNotFound
+	}
+	route := m.Route(mesh.Query{Hubs: []hub.ID{p.hub}})
+	i := slices.IndexFunc(route.To, func(d mesh.Destination) bool { return d.Hub == p.hub })
+	switch {
+	case i < 0 && slices.Contains(route.Unreachable, p.hub):
+		return nil, failure.ErrHubsUnreachable
+	case i < 0:
+		return nil, failure.ErrHubNotFound
+	}
+	now := time.Now()
+	call := &mesh.Call{
+		Caller: port.CallerOf(ctx).Name, Began: now, Since: permissionsVersion,
+		Forward: &peerv1.Forward{Call: &peerv1.Forward_Drain{Drain: &peerv1.ForwardDrain{}}},
+	}
+	var answer *controlv1.DrainHubResponse
+	_, err := p.router.gatherAnswers(ctx, m.Forward(call, route.To[i:i+1]), now.Add(verbTimeout),
+		func(r *peerv1.ForwardResult) { answer = r.GetDrain() })
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, err
+	case answer == nil:
+		return nil, failure.ErrHubsUnreachable
+	}
+	return answer, nil
+}
