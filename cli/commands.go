@@ -13,8 +13,8 @@ type Commands struct {
 	Permissions permissionsCmd `cmd:"" group:"Talk to a hub" help:"Grant, revoke and check what clients may do with groups."`
 	// Events: tail.
 	Events eventsCmd `cmd:"" group:"Talk to a hub" help:"Watch what clients do."`
-	// Hubs: of the cluster.
-	Hubs hubsCmd `cmd:"" group:"Talk to a hub" help:"List the hubs."`
+	// Hubs: list, drain.
+	Hubs hubsCmd `cmd:"" group:"Talk to a hub" help:"List the hubs, and drain a hub."`
 	// Token: a URL for a client.
 	Token tokenCmd `cmd:"" group:"Talk to a hub" help:"Make a signed URL with which a client connects."`
 }

@@ -11,11 +11,16 @@ import (
 )
 
 type hubsCmd struct {
+	List  hubsListCmd  `cmd:"" default:"withargs" help:"List the hubs of the cluster."`
+	Drain hubsDrainCmd `cmd:"" help:"Empty a hub: close its clients, spread over time."`
+}
+
+type hubsListCmd struct {
 	dial.Flags
 }
 
 // Help is shown by --help below the usage.
-func (hubsCmd) Help() string {
+func (hubsListCmd) Help() string {
 	return `The hub that answers comes first, then the hubs that it knows, as it sees them:
 
     STATE      linked; suspect: silent for 500 ms; unreachable: no link to it
@@ -23,7 +28,7 @@ func (hubsCmd) Help() string {
     INTEREST   number of users, groups and namespaces with a connection at it`
 }
 
-func (c *hubsCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+func (c *hubsListCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	return dial.AskAndShow(ctx, t, &c.Flags, func(
 		ctx context.Context, hub *dial.Client,
 	) (*controlv1.ListHubsResponse, error) {

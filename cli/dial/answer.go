@@ -28,6 +28,21 @@ func PrintJSON(t *terminal.Terminal, m proto.Message) error {
 	return err
 }
 
+// PrintJSONLine prints an answer of many as PrintJSON does, in a line of its own.
+func PrintJSONLine(t *terminal.Terminal, m proto.Message) error {
+	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	var out bytes.Buffer
+	if err := json.Compact(&out, b); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	out.WriteByte('\n')
+	_, err = out.WriteTo(t.Stdout)
+	return err
+}
+
 // AskAndShow runs a command that asks a hub once and prints the answer: with show, or with --json
 // as JSON.
 func AskAndShow[R proto.Message](

@@ -1,6 +1,7 @@
 package dial
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connhub/connhub/cli/terminal"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/build"
 	"github.com/connhub/connhub/internal/neterr"
 )
@@ -59,6 +61,21 @@ func (e *callError) Error() string {
 
 // DescribeStatus words an error of the API that came inside an answer.
 func DescribeStatus(s *spb.Status) string { return (&callError{err: status.ErrorProto(s)}).Error() }
+
+// HasReason reports whether err is an error of a call, and the hub gave this reason.
+func HasReason(err error, reason controlv1.ErrorReason) bool {
+	failed, ok := errors.AsType[*callError](err)
+	if !ok {
+		return false
+	}
+	want := strings.TrimPrefix(reason.String(), "ERROR_REASON_")
+	for _, detail := range status.Convert(failed.err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == want {
+			return true
+		}
+	}
+	return false
+}
 
 // hints are advice for reasons of the API's errors.
 var hints = map[string]string{

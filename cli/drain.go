@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/connhub/connhub/cli/dial"
+	"github.com/connhub/connhub/cli/terminal"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+)
+
+type hubsDrainCmd struct {
+	Hub string `arg:"" help:"Id or name of the hub, as in \"connhub hubs\"."`
+
+	dial.Flags
+}
+
+// Help is shown by --help below the usage.
+func (hubsDrainCmd) Help() string {
+	return `Empties a hub: it turns unready, serves on until balancers have noticed, and then closes
+its clients, spread over the period that it was started with. The drained hub stays unready until
+SIGTERM, which ends it at once.
+
+Ctrl-C ends this command only: the drain goes on. The same command follows it again. With --json
+each line is a report of the API.`
+}
+
+// Run drains the hub, and follows the drain until its end.
+func (c *hubsDrainCmd) Run(ctx context.Context, t *terminal.Terminal) error {
+	return c.WithClient(func(hub *dial.Client) error {
+		id, err := c.findHub(ctx, hub)
+		if err != nil {
+			return err
+		}
+		p := &drainPrinter{t: t, hub: terminal.MakePrintable(c.Hub), json: c.JSON}
+		if !c.JSON {
+			p.line = t.NewProgress(nil)
+		}
+		err = followDrain(ctx, hub, id, p.printReport)
+		p.clearLine()
+		switch {
+		case err == nil:
+			return nil
+		case p.last == nil:
+			return err
+		case ctx.Err() != nil:
+			return fmt.Errorf("interrupted: hub %s goes on draining. To follow it: "+
+				"connhub hubs drain %s", p.hub, p.hub)
+		}
+		return fmt.Errorf("%w. Hub %s may still be draining", err, p.hub)
+	})
+}
+
+// findHub returns the id of the hub that the command line names. A hub that drains lists no hubs:
+// then the name must be the id.
+func (c *hubsDrainCmd) findHub(ctx context.Context, hub *dial.Client) (id string, err error) {
+	var list *controlv1.ListHubsResponse
+	err = hub.InvokeWithin(ctx, 0, func(ctx context.Context) (err error) {
+		list, err = controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
+		return err
+	})
+	if dial.HasReason(err, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN) {
+		return c.Hub, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var named []string
+	for _, h := range list.GetHubs() {
+		if h.GetId() == c.Hub {
+			return c.Hub, nil
+		}
+		if h.GetName() == c.Hub {
+			named = append(named, h.GetId())
+		}
+	}
+	switch len(named) {
+	case 0:
+		return "", fmt.Errorf("no hub has the id or name %s: see connhub hubs",
+			terminal.MakePrintable(c.Hub))
+	case 1:
+		return named[0], nil
+	}
+	return "", fmt.Errorf("%d hubs have the name %s: give the id (%s)", len(named),
+		terminal.MakePrintable(c.Hub), strings.Join(named, ", "))
+}
+
+// followDrain drains a hub, and calls report with each report until the last. Each report must come
+// in time.
+func followDrain(
+	ctx context.Context, c *dial.Client, id string,
+	report func(*controlv1.DrainHubResponse) error,
+) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(c.Flags.Timeout, func() { cancel(dial.ErrSilent) })
+	defer silence.Stop()
+	stream, err := controlv1.NewHubServiceClient(c).DrainHub(ctx,
+		&controlv1.DrainHubRequest{HubId: id})
+	for err == nil {
+		var r *controlv1.DrainHubResponse
+		if r, err = stream.Recv(); err != nil {
+			break
+		}
+		silence.Reset(c.Flags.Timeout)
+		if err := report(r); err != nil {
+			return err
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return c.WordError(causeOr(ctx, err), c.Flags.Timeout)
+}
+
+// drainLineEvery is the time between two lines of progress without a terminal.
+const drainLineEvery = 5 * time.Second
+
+// drainPrinter prints the reports of a drain: on a terminal as a line that changes, else as a line
+// for each phase, and a line in between now and then.
+type drainPrinter struct {
+	t    *terminal.Terminal
+	hub  string // as the operator calls it
+	json bool
+	line *terminal.Progress // nil: --json
+
+	last  *controlv1.DrainHubResponse
+	shown time.Time // when the last line was printed
+}
+
+func (p *drainPrinter) printReport(r *controlv1.DrainHubResponse) error {
+	fresh := p.last == nil || r.GetPhase() != p.last.GetPhase()
+	p.last = r
+	drained := r.GetPhase() == controlv1.DrainPhase_DRAIN_PHASE_DRAINED
+	switch {
+	case p.json:
+		return dial.PrintJSONLine(p.t, r)
+	case drained:
+		p.clearLine()
+		return p.printLine(p.drainedWords(r))
+	case p.line.IsVisible():
+		p.line.DrawLine(p.progressWords(r))
+	case fresh || p.t.Now().Sub(p.shown) >= drainLineEvery:
+		p.shown = p.t.Now()
+		return p.printLine(p.progressWords(r))
+	}
+	return nil
+}
+
+func (p *drainPrinter) printLine(text string) error {
+	_, err := fmt.Fprintln(p.t.Stdout, text)
+	return err
+}
+
+// clearLine removes the line that changes.
+func (p *drainPrinter) clearLine() {
+	if p.line != nil {
+		p.line.ClearLine()
+	}
+}
+
+// progressWords words a report of a drain that goes on.
+func (p *drainPrinter) progressWords(r *controlv1.DrainHubResponse) string {
+	what := "waits for balancers to notice"
+	switch r.GetPhase() {
+	case controlv1.DrainPhase_DRAIN_PHASE_DELAY:
+	case controlv1.DrainPhase_DRAIN_PHASE_CLOSING:
+		what = "closes its clients"
+	default:
+		what = "drains" // a phase that this version does not know
+	}
+	return fmt.Sprintf("%s %s · %s left · %d closed · at most %s", p.hub, what,
+		terminal.CountNoun(r.GetConnections(), "connection"), r.GetClosed(),
+		terminal.SpanWords(r.GetTimeLeft().AsDuration().Round(time.Second)))
+}
+
+// drainedWords words the last report.
+func (p *drainPrinter) drainedWords(r *controlv1.DrainHubResponse) string {
+	text := fmt.Sprintf("%s %s is drained: %s closed", p.t.Out.GreenText("✓"), p.hub,
+		terminal.CountNoun(r.GetClosed(), "connection"))
+	if r.GetConnections() > 0 {
+		text += fmt.Sprintf(", %d left open", r.GetConnections())
+	}
+	return text
+}
