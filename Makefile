@@ -19,7 +19,7 @@ NO_RACE := Takes Allocates TakeIsHeld BudgetsCloseTheLargest MembersThatStay
 NO_RACE += NoScheduleBreaks TableIsWhatItsHubHas
 NO_RACE += FloodOfAcks ManyLinksEnd KernelKeepsLittleOfWhat
 NO_RACE += GoroutinePerLink/(many_closes|flood_of_acks)
-NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./test/process
+NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./control/mesh/move ./test/process
 FUZZTIME ?= 1m
 # Of make fuzz: inputs that both decoders of sends get.
 INPUTS ?= 10000000

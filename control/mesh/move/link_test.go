@@ -9,9 +9,12 @@ import (
 // link is the streams that a hub has dialled to a peer. Either end notices first that it is over.
 // Messages on their way may still arrive at the other end, until that end notices, too.
 type link struct {
+	pair // static
+
 	isDialling bool // accepted, but the hello is on its way to the dialling hub
 	isUp       bool // at the dialling hub
 	isAccepted bool // at the dialled hub
+	isSecond   bool // there was a link before
 	// requests and responses by stream: 0 is beside the lanes, i+1 is lane i.
 	requests, responses [][]Message
 }
@@ -19,8 +22,9 @@ type link struct {
 // helloKind is the answer that makes a link ready.
 const helloKind = kindEnd
 
-func newLink(lanes int) *link {
+func newLink(p pair, lanes int) *link {
 	return &link{
+		pair:     p,
 		requests: make([][]Message, lanes+1), responses: make([][]Message, lanes+1),
 	}
 }
@@ -53,8 +57,8 @@ func (l *link) queue(isRequest bool, number int) *[]Message {
 
 // put sends a message. It is lost if the far end has noticed that the link is over.
 func (w *world) put(p pair, isRequest bool, m Message) {
-	m, ok := w.wrong.alter(p, isRequest, m)
 	l := w.links[p]
+	m, ok := w.wrong.alter(l, m)
 	if !ok || isRequest && !l.isAccepted || !isRequest && !l.isUp && !l.isDialling {
 		return
 	}
@@ -130,8 +134,11 @@ func (w *world) canDial(p pair) bool {
 // dial begins a link. The peer first ends the link before.
 func (w *world) dial(p pair) {
 	n := w.node(p.to)
-	w.endAccepted(p)
-	l := newLink(w.lanes)
+	l := newLink(p, w.lanes)
+	if w.links[p] != nil {
+		w.endAccepted(p)
+		l.isSecond = true
+	}
 	w.links[p] = l
 	l.isDialling, l.isAccepted = true, true
 	l.responses[0] = []Message{{Kind: helloKind}}

@@ -118,6 +118,8 @@ func (w *world) noteUnknown(r request) {
 		s.must, s.mustNot = false, false
 	case join, leave:
 		w.group(r.group).open++ // for ever
+	case grant:
+		w.unsure = append(w.unsure, r.message())
 	default:
 	}
 }
@@ -131,6 +133,10 @@ func (w *world) finish(n *node, r request, unknown []hub.ID) {
 	switch r.verb {
 	case send:
 		w.sends[sendKey{r.caller, r.number}].isOpen = false
+	case grant:
+		if !slices.Contains(w.unsure, r.message()) {
+			w.grants = append(w.grants, r.message())
+		}
 	case join, leave:
 		g := w.group(r.group)
 		if g.open--; g.open == 0 && !g.unclear {
@@ -334,10 +340,29 @@ func (w *world) checkEnd(t *client) {
 	if t.isClosed {
 		return
 	}
+	for _, g := range w.grants {
+		if !slices.Contains(c.grants, g) {
+			w.fail("%s: %s lacks the grant %s", n.id, t.id, g)
+		}
+	}
 	for _, s := range w.sends {
 		if has := c.has(s.request); s.must && !has || s.mustNot && has {
 			w.fail("%s: %s has got %s: %t", n.id, t.id, s.message(), has)
 		}
+	}
+}
+
+// checkClient has the client come back to its connection, at the end. It gets all messages that no
+// hub has dropped.
+func (t *client) checkClient() {
+	n := t.world.owner(t.id)
+	if n == nil || t.refused {
+		return
+	}
+	t.resume(n)
+	t.read()
+	if c := n.conns[t.id]; len(t.got) != len(c.history)-c.dropped {
+		t.world.fail("%s: the client has %v of %v", t.id, t.got, c.history)
 	}
 }
 

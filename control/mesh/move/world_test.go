@@ -25,6 +25,8 @@ type world struct {
 	links   map[pair]*link
 	clients map[hub.ConnectionID]*client
 	sends   map[sendKey]*sent
+	grants  []string       // that have returned, with a known outcome
+	unsure  []string       // grants without a known outcome
 	callers map[Origin]int // calls so far
 	groups  map[groupKey]*membership
 }
@@ -65,6 +67,7 @@ type state struct {
 	grants   []string
 	done     []int // commands of the client
 	events   int
+	dropped  int      // messages that hubs have dropped
 	history  []string // all messages that were ever pushed, for the checks
 	last     map[Origin]int
 }
@@ -128,13 +131,6 @@ func newWorld(lanes int, ids ...hub.ID) *world {
 			stones: map[hub.ConnectionID]hub.ID{}, calls: map[uint64]request{},
 		})
 	}
-	for _, a := range ids {
-		for _, b := range ids {
-			if a != b {
-				w.links[pair{a, b}] = newLink(lanes)
-			}
-		}
-	}
 	return w
 }
 
@@ -178,6 +174,9 @@ func (n *node) performEffect(e Effect) {
 	w := n.world
 	switch e := e.(type) {
 	case Request:
+		if w.wrong.isBackInDoubt && e.Message.Kind == Query {
+			n.thaw(e.Message.Move)
+		}
 		w.put(pair{n.id, e.Hub}, true, e.Message)
 	case Response:
 		w.put(pair{e.Hub, n.id}, false, e.Message)
@@ -203,7 +202,8 @@ func (n *node) performEffect(e Effect) {
 			}
 		}
 	case Deliver:
-		if w.wrong.isHeldDelivered && n.conns[e.Connection].has(e.Body.(request)) {
+		if w.wrong.isHeldLost ||
+			w.wrong.isHeldDelivered && n.conns[e.Connection].has(e.Body.(request)) {
 			return
 		}
 		w.trace("%s delivers %s to %s", n.id, e.Body.(request).name(), e.Connection)
@@ -389,6 +389,7 @@ func (w *world) change(c *conn, r request) {
 		c.grants = append(c.grants, r.message())
 	case drops:
 		c.outbox = slices.Delete(c.outbox, c.numbered, c.numbered+1)
+		c.dropped++
 	case detaches:
 		c.attached = false
 	case closes: // ends the move
