@@ -16,7 +16,7 @@ TEST_TIMEOUT ?= 30m
 # Tests that run without the race detector as well, as parts of their names, and their packages:
 # tests of memory, which is different with the detector, and tests that are smaller with it.
 NO_RACE := Takes Allocates TakeIsHeld BudgetsCloseTheLargest MembersThatStay
-NO_RACE += NoScheduleBreaks TableIsWhatItsHubHas
+NO_RACE += NoScheduleBreaks EverySmallSchedule TableIsWhatItsHubHas
 NO_RACE += FloodOfAcks ManyLinksEnd KernelKeepsLittleOfWhat
 NO_RACE += GoroutinePerLink/(many_closes|flood_of_acks)
 NO_RACE_IN := ./hub ./hub/edge ./control/mesh/core ./control/mesh/move ./test/process
