@@ -19,7 +19,7 @@ const heldBytes = 26 << 10 // 21,500: 10,600 of heap and 11,600 of stacks
 
 // Ten thousand clients come at once, and say nothing more. Each takes little while it is held, and
 // nothing is left of them.
-func TestTenThousandHeldHandshakesTakeLittle(t *testing.T) {
+func TestAHeldHandshakeTakesLittle(t *testing.T) {
 	const rate, clients = 2000, 10_000
 	bubble(t, func(t *testing.T, b *bed) {
 		request := "GET /ws?user=%d HTTP/1.1\r\n" + upgradeHeader +

@@ -317,7 +317,7 @@ func (q *Queue) RetryAfter() time.Duration {
 	defer q.mu.Unlock()
 	now := time.Since(q.started)
 	queue := now + time.Duration(q.lenLocked())*q.interval
-	if q.booked > now+maxRetry {
+	if q.booked+q.interval > now+maxRetry {
 		q.booked = queue
 	}
 	q.booked = max(q.booked, queue) + q.interval
