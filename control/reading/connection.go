@@ -31,17 +31,17 @@ func (r *Reader) GetConnection(
 	case !linked:
 		return nil, failure.ErrHubsUnreachable
 	}
-	parts, lost := r.askHubs(ctx, []hub.ID{born}, &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, []hub.ID{born}, &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Connection{Connection: req},
 	})
 	switch {
 	case len(lost) > 0:
 		return nil, failure.ErrHubsUnreachable
-	case parts[0].err != nil:
-		return nil, parts[0].err
+	case answers[0].err != nil:
+		return nil, answers[0].err
 	}
 	return &controlv1.GetConnectionResponse{
-		Connection: parts[0].response.GetConnection(),
+		Connection: answers[0].response.GetConnection(),
 	}, nil
 }
 
@@ -90,13 +90,13 @@ func (r *Reader) listConnections(
 	}
 	pages := []page[*controlv1.Connection]{local}
 	question := &peerv1.ReadConnections{Request: withoutToken(req), After: newPeerCursor(after)}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Connections{Connections: question},
 	})
-	for _, p := range parts {
-		answer := p.response.GetConnections()
+	for _, p := range answers {
+		peerPage := p.response.GetConnections()
 		pages = append(pages, page[*controlv1.Connection]{
-			answer.GetConnections(), cursorIn(answer.GetNext()),
+			peerPage.GetConnections(), cursorIn(peerPage.GetNext()),
 		})
 	}
 	merged := mergePages(pages, limit, func(c *controlv1.Connection) string { return c.GetId() },

@@ -20,10 +20,10 @@ func (r *Reader) GetGroup(
 	if err == nil {
 		group.Members = form.ClampCount(local.Members)
 	}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Group{Group: req},
 	})
-	for _, p := range parts {
+	for _, p := range answers {
 		group.Members = form.AddCounts(group.Members, p.response.GetGroup().GetMembers())
 	}
 	lost = append(lost, route.Unreachable...)
@@ -75,13 +75,13 @@ func (r *Reader) listGroups(
 		Namespace: form.NamespaceOf(req), PageSize: int32(limit),
 	}
 	question := &peerv1.ReadGroups{Request: request, After: newPeerCursor(after)}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Groups{Groups: question},
 	})
-	for _, p := range parts {
-		answer := p.response.GetGroups()
+	for _, p := range answers {
+		peerPage := p.response.GetGroups()
 		pages = append(pages, page[*controlv1.Group]{
-			answer.GetGroups(), cursorIn(answer.GetNext()),
+			peerPage.GetGroups(), cursorIn(peerPage.GetNext()),
 		})
 	}
 	merged := mergePages(pages, limit, func(g *controlv1.Group) string { return g.GetName() },

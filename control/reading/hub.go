@@ -33,11 +33,11 @@ func (r *Reader) ListHubs(ctx context.Context) *controlv1.ListHubsResponse {
 			linked = append(linked, p.Hub)
 		}
 	}
-	parts, _ := r.askHubs(ctx, linked, &peerv1.ReadRequest{
+	answers, _ := r.askHubs(ctx, linked, &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Self{Self: &peerv1.ReadHub{}},
 	})
-	told := make(map[hub.ID]*controlv1.Hub, len(parts))
-	for _, p := range parts {
+	told := make(map[hub.ID]*controlv1.Hub, len(answers))
+	for _, p := range answers {
 		told[p.hub] = p.response.GetSelf()
 	}
 	for _, p := range peers {

@@ -21,10 +21,10 @@ func (r *Reader) CheckPermissions(
 	if err != nil {
 		return nil, err
 	}
-	parts, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
+	answers, lost := r.askHubs(ctx, hubsOf(route.To), &peerv1.ReadRequest{
 		Read: &peerv1.ReadRequest_Permissions{Permissions: req},
 	})
-	for _, p := range parts {
+	for _, p := range answers {
 		sum.Matched = form.AddCounts(sum.Matched, p.response.GetPermissions().GetMatched())
 		sum.Allowed = form.AddCounts(sum.Allowed, p.response.GetPermissions().GetAllowed())
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // Reader answers the calls that only read. It asks every hub that may know a part of the answer,
-// and adds up their parts. It is safe for concurrent use.
+// and adds up their answers. It is safe for concurrent use.
 type Reader struct {
 	hub  *hub.Hub
 	mesh *mesh.Mesh // nil: there are no peers
@@ -27,8 +27,8 @@ func New(h *hub.Hub, m *mesh.Mesh) *Reader { return &Reader{hub: h, mesh: m} }
 // readTimeout bounds the wait of a read for peers, which only look something up.
 const readTimeout = 2 * time.Second
 
-// part is the answer of a hub to a read.
-type part struct {
+// peerAnswer is the answer of a peer to a read.
+type peerAnswer struct {
 	hub      hub.ID
 	response *peerv1.ReadResponse
 	err      error // for the backend; nil with response
@@ -38,10 +38,10 @@ type part struct {
 // that did not answer.
 func (r *Reader) askHubs(
 	ctx context.Context, hubs []hub.ID, req *peerv1.ReadRequest,
-) ([]part, []hub.ID) {
+) ([]peerAnswer, []hub.ID) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	all := make([]part, len(hubs))
+	all := make([]peerAnswer, len(hubs))
 	var wg sync.WaitGroup
 	for i, id := range hubs {
 		wg.Go(func() {
@@ -49,11 +49,11 @@ func (r *Reader) askHubs(
 			if err != nil && !errors.Is(err, mesh.ErrUnreachable) {
 				err = failure.FromStatus(err)
 			}
-			all[i] = part{id, response, err}
+			all[i] = peerAnswer{id, response, err}
 		})
 	}
 	wg.Wait()
-	var answered []part
+	var answered []peerAnswer
 	var lost []hub.ID
 	for _, p := range all {
 		if p.err != nil && failure.CodeOf(p.err) != codes.NotFound {
