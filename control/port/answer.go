@@ -51,7 +51,7 @@ func (w *answerWeight) releaseOnce() {
 
 // holdAnswer returns the answer of a unary call for the codec to encode: as it is, or held. A held
 // answer takes over the CallWeight of its call.
-func (c *call) holdAnswer(ctx context.Context, answer any) (any, error) {
+func (c *grpcCall) holdAnswer(ctx context.Context, answer any) (any, error) {
 	m, ok := answer.(proto.Message)
 	a := c.account
 	if a == nil || !ok {

@@ -18,7 +18,8 @@ func TestAnAnswerThatTheTransportForgetsIsGivenBack(t *testing.T) {
 		if !a.reserveBytes(CallWeight) {
 			t.Fatal("no room")
 		}
-		answer, err := (&call{Context: ctx, account: a}).holdAnswer(ctx, &controlv1.SendResponse{})
+		c := &grpcCall{Context: ctx, account: a}
+		answer, err := c.holdAnswer(ctx, &controlv1.SendResponse{})
 		if err != nil {
 			t.Fatal(err)
 		}

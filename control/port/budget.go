@@ -255,7 +255,7 @@ func streamWeight(fullMethod string) int64 {
 
 // holdMessage reserves bytes of a message for the call, until its next message or its end. With
 // wait it waits for room, for RoomPatience at most.
-func (c *call) holdMessage(ctx context.Context, bytes int64, wait bool) error {
+func (c *grpcCall) holdMessage(ctx context.Context, bytes int64, wait bool) error {
 	reserve := c.account.reserveBytes
 	if wait && c.account != nil {
 		reserve = func(bytes int64) bool { return c.account.reserveSoon(ctx, bytes) }
@@ -274,10 +274,10 @@ func (c *call) holdMessage(ctx context.Context, bytes int64, wait bool) error {
 }
 
 // releaseMessage gives back the bytes that the messages of the call hold.
-func (c *call) releaseMessage() { c.account.releaseBytes(c.held.Swap(0)) }
+func (c *grpcCall) releaseMessage() { c.account.releaseBytes(c.held.Swap(0)) }
 
 // endMessages gives back the bytes of all messages, also those that are reserved later.
-func (c *call) endMessages() {
+func (c *grpcCall) endMessages() {
 	c.over.Store(true)
 	c.releaseMessage()
 }

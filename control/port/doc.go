@@ -7,10 +7,10 @@
 //     (strangers.go). Every known connection belongs to a credential, which has a share of the port
 //     (gate.go, holders.go).
 //  2. The Guard sees the headers of a call in the transport's reader, and identifies the caller
-//     (call.go). Few methods need no credential (open.go).
+//     (grpccall.go). Few methods need no credential (open.go).
 //  3. The registrar gets the call before its message is read (registrar.go).
 //  4. The Guard recovers, counts, authenticates and authorizes (guard.go).
-//  5. The message is read piece by piece, decoded and checked (call.go, registrar.go,
+//  5. The message is read piece by piece, decoded and checked (grpccall.go, registrar.go,
 //     control/form).
 //  6. Behind the handler the Guard turns an error into a status, by the table of control/failure.
 //     It holds the answer until the transport has written it (answer.go).

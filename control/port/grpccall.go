@@ -20,7 +20,7 @@ import (
 	"github.com/connhub/connhub/hub"
 )
 
-// call is a call of the API, from its headers on.
+// grpcCall is a call of the API, from its headers on.
 //
 // Problem: gRPC has a single limit for all messages of a server, and shows a message only when it
 // is whole. But a stranger may send only some KB, and the memory of all begun messages must be
@@ -34,7 +34,7 @@ import (
 // wait of the call in the transport. A context to cancel costs some 450 bytes, so the unary calls
 // with a credential have none. The hub ends such a call, while it waits for its message, by writing
 // its status.
-type call struct {
+type grpcCall struct {
 	context.Context // of the transport's stream; nil in a test
 
 	// Static.
@@ -61,7 +61,7 @@ type call struct {
 	header [headerBytes]byte // of the current message; owned by receiveMessage
 
 	// Guarded by inFlight.mu.
-	before, after *call
+	before, after *grpcCall
 }
 
 // headerBytes is the length of a message's prefix: a flag of 1 byte, and the length of 4 bytes.
@@ -70,7 +70,7 @@ const headerBytes = 5
 type callKey struct{}
 
 // Value implements context.Context.
-func (c *call) Value(key any) any {
+func (c *grpcCall) Value(key any) any {
 	if key == (callKey{}) {
 		return c
 	}
@@ -78,11 +78,11 @@ func (c *call) Value(key any) any {
 }
 
 // callOf returns the call of a context. In a test without a call it returns an empty call.
-func callOf(ctx context.Context) *call {
-	if c, ok := ctx.Value(callKey{}).(*call); ok {
+func callOf(ctx context.Context) *grpcCall {
+	if c, ok := ctx.Value(callKey{}).(*grpcCall); ok {
 		return c
 	}
-	return &call{}
+	return &grpcCall{}
 }
 
 // Caller is the caller of a call.
@@ -108,7 +108,7 @@ func (g *Guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.C
 		}
 	}()
 	bounds, open := OpenMethods[info.FullMethodName]
-	c := &call{
+	c := &grpcCall{
 		Context: ctx, conn: inboundOf(ctx), codec: g.codec, open: open,
 		maxBytes:    form.MaxRequestBytes,
 		peer:        isPeerMethod(info.FullMethodName),
@@ -132,7 +132,7 @@ func (g *Guard) tapHeaders(ctx context.Context, info *tap.Info) (begun context.C
 
 // noteCredential makes the connection of a call known by the credential of the call. For a method
 // that needs no credential it does so only if the hub has secrets.
-func (g *Guard) noteCredential(c *call, open bool) {
+func (g *Guard) noteCredential(c *grpcCall, open bool) {
 	switch {
 	case c.conn == nil || open && (g.secrets == nil || !c.valid):
 	case !c.valid:
@@ -145,7 +145,7 @@ func (g *Guard) noteCredential(c *call, open bool) {
 
 // holderOf returns the credential that a call's connection belongs to. Without secrets the called
 // method tells peers from backends.
-func (g *Guard) holderOf(c *call) auth.Identity {
+func (g *Guard) holderOf(c *grpcCall) auth.Identity {
 	identity := c.identity
 	if g.secrets == nil && c.peer {
 		identity.Role = auth.RolePeer
@@ -154,7 +154,7 @@ func (g *Guard) holderOf(c *call) auth.Identity {
 }
 
 // admitOpen counts a call of a method that needs no credential, until end is called.
-func (c *call) admitOpen(bounds OpenBounds) (end func(), _ error) {
+func (c *grpcCall) admitOpen(bounds OpenBounds) (end func(), _ error) {
 	if c.conn == nil {
 		return func() {}, nil
 	}
@@ -178,7 +178,7 @@ type transportStream interface {
 
 // endWaiting ends a call that waits for its only message, because the hub leaves. Such a call has
 // written nothing.
-func (c *call) endWaiting() {
+func (c *grpcCall) endWaiting() {
 	if c.reading.CompareAndSwap(true, false) {
 		// An error says that the connection is over.
 		_ = c.stream.WriteStatus(status.Convert(failure.ToStatus(hub.ErrShuttingDown)))
@@ -187,7 +187,7 @@ func (c *call) endWaiting() {
 
 // receiveMessage reads a message into m, as grpc.ServerStream.RecvMsg does. only means that the
 // stream has a single message. The error is io.EOF, or the guard answers it.
-func (c *call) receiveMessage(ctx context.Context, m any, only bool) error {
+func (c *grpcCall) receiveMessage(ctx context.Context, m any, only bool) error {
 	if c.stream == nil {
 		return errors.New("gRPC's streams have no piece by piece any more")
 	}
@@ -217,7 +217,7 @@ func (c *call) receiveMessage(ctx context.Context, m any, only bool) error {
 
 // receiveFrom is receiveMessage without its checks for a single message. patient: it may wait for
 // room in the budget.
-func (c *call) receiveFrom(ctx context.Context, m any, patient bool) error {
+func (c *grpcCall) receiveFrom(ctx context.Context, m any, patient bool) error {
 	if err := c.stream.ReadMessageHeader(c.header[:]); err != nil {
 		return err
 	}

@@ -258,7 +258,7 @@ func (g *Guard) interceptStream(
 
 // endStream ends a stream because the hub leaves, also while it waits in the transport. It leaves
 // alone the streams that end in their own order, unless such a stream has sent no message yet.
-func (g *Guard) endStream(c *call, fullMethod string) {
+func (g *Guard) endStream(c *grpcCall, fullMethod string) {
 	if !g.leavesInOrder(fullMethod) || g.outlastsLeave(fullMethod) && !c.received.Load() &&
 		!servedWhileLeaving[fullMethod] {
 		c.cancel(hub.ErrShuttingDown)
@@ -269,7 +269,7 @@ func (g *Guard) endStream(c *call, fullMethod string) {
 type pieceStream struct {
 	grpc.ServerStream
 
-	call *call
+	call *grpcCall
 	only bool // the caller sends a single message
 }
 
@@ -303,7 +303,7 @@ func (s *contextStream) Context() context.Context { return s.ctx }
 func (g *Guard) admitCall(ctx context.Context, fullMethod string) (context.Context, error) {
 	c := callOf(ctx)
 	if c.Context == nil { // in a test without a transport
-		c = &call{open: isOpen(fullMethod)}
+		c = &grpcCall{open: isOpen(fullMethod)}
 		authorization := metadata.ValueFromIncomingContext(ctx, "authorization")
 		c.identity, c.valid = g.identifyCaller(authorization)
 		ctx = context.WithValue(ctx, callKey{}, c)

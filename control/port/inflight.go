@@ -13,14 +13,14 @@ type inFlight struct {
 	mu    sync.Mutex
 	calls int
 	// a list of the calls with a call; refuseCalls ends those of them that wait for a message
-	first *call
+	first *grpcCall
 	quiet chan struct{} // closed when the hub leaves and no call is left
 }
 
 func newInFlight() *inFlight { return &inFlight{quiet: make(chan struct{})} }
 
 // beginCall counts a call until endCall; c may be nil.
-func (f *inFlight) beginCall(c *call) {
+func (f *inFlight) beginCall(c *grpcCall) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
@@ -33,7 +33,7 @@ func (f *inFlight) beginCall(c *call) {
 }
 
 // endCall records the end of a call; c must be as in beginCall.
-func (f *inFlight) endCall(c *call) {
+func (f *inFlight) endCall(c *grpcCall) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls--
@@ -43,7 +43,7 @@ func (f *inFlight) endCall(c *call) {
 	f.closeQuietLocked()
 }
 
-func (f *inFlight) unlinkLocked(c *call) {
+func (f *inFlight) unlinkLocked(c *grpcCall) {
 	if c.after != nil {
 		c.after.before = c.before
 	}
@@ -69,7 +69,7 @@ func (f *inFlight) refuseCalls() {
 
 // beginReading records that a call waits for its only request, until endReading. If the hub leaves
 // meanwhile, it ends the call.
-func (f *inFlight) beginReading(c *call) {
+func (f *inFlight) beginReading(c *grpcCall) {
 	c.reading.Store(true)
 	if f.leaving.Load() { // refuseCalls may have looked before
 		c.endWaiting()
@@ -78,7 +78,7 @@ func (f *inFlight) beginReading(c *call) {
 
 // endReading records that a call does not wait any more. It reports false if the hub has ended the
 // call.
-func (f *inFlight) endReading(c *call) bool { return c.reading.CompareAndSwap(true, false) }
+func (f *inFlight) endReading(c *grpcCall) bool { return c.reading.CompareAndSwap(true, false) }
 
 func (f *inFlight) isRefusing() bool { return f.leaving.Load() }
 

@@ -58,8 +58,9 @@ func (s *statusStream) WriteStatus(st *status.Status) error {
 func TestALeavingServerEndsOnlyCallsThatWaitForTheirMessage(t *testing.T) {
 	f := newInFlight()
 	waits, carriedOut, late := &statusStream{}, &statusStream{}, &statusStream{}
-	waiting, busy, newcomer := &call{stream: waits}, &call{stream: carriedOut}, &call{stream: late}
-	for _, c := range []*call{waiting, busy} {
+	waiting, busy := &grpcCall{stream: waits}, &grpcCall{stream: carriedOut}
+	newcomer := &grpcCall{stream: late}
+	for _, c := range []*grpcCall{waiting, busy} {
 		f.beginCall(c)
 		f.beginReading(c)
 	}

@@ -118,7 +118,7 @@ func (r registrar) guardHandler(
 
 // readOnly reads the only message of a call into m. read is gRPC's function for that.
 func (g *Guard) readOnly(ctx context.Context, read func(any) error, m proto.Message) error {
-	frame := received{message: m}
+	frame := decodedMessage{message: m}
 	c := callOf(ctx)
 	if c.Context == nil || c.peer {
 		if err := read(&frame); err != nil {
@@ -141,7 +141,7 @@ func (g *Guard) readOnly(ctx context.Context, read func(any) error, m proto.Mess
 // Receive reads the next message of a stream into m. It returns io.EOF after the last message; the
 // guard answers any other error, if the handler returns it.
 func Receive(stream grpc.ServerStream, m proto.Message) error {
-	frame := received{message: m}
+	frame := decodedMessage{message: m}
 	if err := stream.RecvMsg(&frame); err != nil {
 		return err
 	}
@@ -155,14 +155,14 @@ type answeredError struct{ error }
 // Answered returns an error whose status the guard answers as it is. err must be a status.
 func Answered(err error) error { return answeredError{err} }
 
-// received is a message and the error of decoding it. gRPC answers an error of its codec with
+// decodedMessage is a message and the error of decoding it. gRPC answers an error of its codec with
 // INTERNAL, but a message that can't be decoded is the caller's fault.
-type received struct {
+type decodedMessage struct {
 	message proto.Message
 	err     error
 }
 
-// codec is the codec of peers, which knows any protobuf. It also decodes received and encodes
+// codec is the codec of peers, which knows any protobuf. It also decodes decodedMessage and encodes
 // heldAnswer.
 type codec struct{ encoding.CodecV2 }
 
@@ -178,7 +178,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	frame, ok := v.(*received)
+	frame, ok := v.(*decodedMessage)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
