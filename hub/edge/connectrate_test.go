@@ -14,6 +14,7 @@ import (
 	"github.com/connhub/connhub/auth"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge"
+	"github.com/connhub/connhub/hub/edge/frame"
 	"github.com/connhub/connhub/hub/edge/webpubsub"
 )
 
@@ -202,6 +203,39 @@ func TestAHeldClientThatHangsUpFreesItsPlaceAtOnce(t *testing.T) {
 			}, atRate(1, 4))
 		})
 	}
+}
+
+// While a client is held, the hub reads from its socket, to see its end. What the client sends
+// meanwhile is not lost.
+func TestAHeldClientIsServedAsAnyOther(t *testing.T) {
+	const rate = 10
+	eachSocket(t, func(t *testing.T, b *bed) {
+		for range rate {
+			b.upgrade("", "")
+		}
+		for name, early := range map[string]string{
+			"silent":                    "",
+			"a ping behind its request": masked(0x89, "early"),
+		} {
+			c := b.upgrade("user=ann", early)
+			if early != "" {
+				c.wantFrame(frame.Pong, "early")
+			}
+			c.write(masked(0x89, name))
+			c.wantFrame(frame.Pong, name)
+		}
+		c := b.connect()
+		c.write("GET /ws?user=bob HTTP/1.1\r\n" + upgradeHeader + "\r\n")
+		eventually(t, func() bool { // a busy machine may miss the time
+			return b.metric("connhub_handshakes_held", "class", "connect") == 1 ||
+				b.hub.Len() == rate+3
+		})
+		c.write(masked(0x89, "while it is held"))
+		if response, err := http.ReadResponse(c.r, nil); err != nil || response.StatusCode != 101 {
+			t.Fatal(response, err)
+		}
+		c.wantFrame(frame.Pong, "while it is held")
+	}, atRate(rate, 100), func(_ *hub.Config, c *edge.Config) { c.HandshakeTimeout = time.Minute })
 }
 
 // A client that does not read the answer costs the queue its turn, and no time.
