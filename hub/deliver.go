@@ -153,9 +153,9 @@ func awaitFirstSend(ctx context.Context, s *Send, first *tally) (*Delivery, erro
 	}
 }
 
-// pushToMatches fills in d, and puts the message's first form into first.
+// pushToMatches fills in d, and uses first for the first envelope.
 func (h *Hub) pushToMatches(s *Send, d *Delivery, first *Envelope) {
-	f := fanoutPool.Get().(*fanout)
+	f := fanouts.Get().(*fanout)
 	defer f.returnToPool()
 	// This runs also when a protocol panics: later sends rely on it.
 	defer f.flushOrDefer(s.Burst)
@@ -229,66 +229,66 @@ func (h *Hub) policyOf(s *Send) overflow.Policy {
 // fanout is the working memory of one Deliver; pooled.
 type fanout struct {
 	matcher
-	// unused is memory for the first form.
+	// unused is memory for the first envelope.
 	unused *Envelope
-	// form is the first form.
-	form form
-	// first is the envelope of form. As a rule there are no more, and the map is not needed.
+	// firstKey is the key of first.
+	firstKey encodingKey
+	// first is the first envelope. As a rule there are no more, and the map is not needed.
 	first *Envelope
-	// envelopes are those of all forms but the first.
-	envelopes map[form]*Envelope
-	// last is that of the previous match: most often the next match has the same.
-	last origin
+	// envelopes are all but the first.
+	envelopes map[encodingKey]*Envelope
+	// last is the matchKey of the previous match: most often the next match has the same.
+	last matchKey
 	// current is the envelope for last.
 	current *Envelope
 	links   []Link
-	// bytes is the size of the payload and of all forms.
+	// bytes is the size of the payload and of all encodings.
 	bytes int64
 }
 
-// origin decides the form that a match gets.
-type origin struct {
+// matchKey has all of a match that decides its encodingKey.
+type matchKey struct {
 	dialect *dialect
 	kind    RouteKind
 	group   int32
 }
 
-// form is the key under which a message is encoded once.
-type form struct {
+// encodingKey is the key under which a message is encoded once.
+type encodingKey struct {
 	dialect *dialect
-	key     Route
+	route   Route // of Protocol.RouteKey
 }
 
-// formsKept is the largest size of a map that is kept for reuse. Clearing a larger map would cost
-// every small send after a send to many groups.
-const formsKept = 1024
+// envelopesKept is the largest size of a map that is kept for reuse. Clearing a larger map would
+// cost every small send after a send to many groups.
+const envelopesKept = 1024
 
-var fanoutPool = sync.Pool{New: func() any { return &fanout{envelopes: make(map[form]*Envelope)} }}
+var fanouts = sync.Pool{New: func() any { return &fanout{envelopes: map[encodingKey]*Envelope{}} }}
 
 func (f *fanout) returnToPool() {
 	f.resetMatches()
-	if len(f.envelopes) > formsKept {
-		f.envelopes = make(map[form]*Envelope)
+	if len(f.envelopes) > envelopesKept {
+		f.envelopes = make(map[encodingKey]*Envelope)
 	}
 	clear(f.envelopes)
-	f.unused, f.form, f.first = nil, form{}, nil
-	f.last, f.current = origin{}, nil
-	fanoutPool.Put(f)
+	f.unused, f.firstKey, f.first = nil, encodingKey{}, nil
+	f.last, f.current = matchKey{}, nil
+	fanouts.Put(f)
 }
 
-// envelopeFor returns the message encoded for a match. It encodes each form once.
+// envelopeFor returns the message encoded for a match. It encodes once for each encodingKey.
 func (f *fanout) envelopeFor(s *Send, t *tally, m match) *Envelope {
 	d := m.connection.dialect
-	from := origin{d, m.kind, m.group}
+	from := matchKey{d, m.kind, m.group}
 	if f.current != nil && f.last == from {
 		return f.current
 	}
-	want := form{d, d.RouteKey(m.routeOf(&s.Target))}
+	want := encodingKey{d, d.RouteKey(m.routeOf(&s.Target))}
 	e := f.findEnvelope(want)
 	if e == nil {
 		e = f.addEnvelope(want)
-		shared := d.Encode(s.Message, want.key)
-		*e = Envelope{Message: s.Message, Route: want.key, shared: shared, tally: t}
+		shared := d.Encode(s.Message, want.route)
+		*e = Envelope{Message: s.Message, Route: want.route, shared: shared, tally: t}
 		f.bytes += int64(len(shared))
 		if s.Policy == overflow.Conflate {
 			e.ConflationKey = s.ConflationKey
@@ -298,18 +298,18 @@ func (f *fanout) envelopeFor(s *Send, t *tally, m match) *Envelope {
 	return e
 }
 
-// findEnvelope returns the envelope of a form, or nil.
-func (f *fanout) findEnvelope(want form) *Envelope {
-	if f.form == want {
+// findEnvelope returns the envelope of a key, or nil.
+func (f *fanout) findEnvelope(want encodingKey) *Envelope {
+	if f.firstKey == want {
 		return f.first
 	}
 	return f.envelopes[want]
 }
 
-// addEnvelope returns a new envelope for a form. The caller fills it in.
-func (f *fanout) addEnvelope(want form) *Envelope {
+// addEnvelope returns a new envelope for a key. The caller fills it in.
+func (f *fanout) addEnvelope(want encodingKey) *Envelope {
 	if f.first == nil {
-		f.form, f.first = want, f.unused
+		f.firstKey, f.first = want, f.unused
 		return f.first
 	}
 	e := new(Envelope)

@@ -3,9 +3,9 @@ package hub
 import "time"
 
 // Envelope is a message on its way, encoded for one protocol and one route. The outboxes of all
-// connections that get this form share it. Immutable.
+// connections that get this encoding share it. Immutable.
 type Envelope struct {
-	// Message is shared by all forms of it.
+	// Message is shared by all its envelopes.
 	Message *Message
 	// Route is the key that Protocol.RouteKey returned.
 	Route Route

@@ -28,9 +28,9 @@ func TestWhatIsHeldCountsOnceUntilNobodyHoldsIt(t *testing.T) {
 	one, two := connectAs(t, h, numbered{}, "one", "g"), connectAs(t, h, numbered{}, "two", "g")
 	plain := connect(t, h, "three", "g")
 	payload := strings.Repeat("x", 1000)
-	size := func(forms int) int64 { // of a message: its payload, and each form
+	size := func(encodings int) int64 { // of a message: its payload, and each encoding
 		return messageOverhead + int64(
-			len(payload)+forms*len(routed{}.Encode(text(payload), Route{RouteGroup, "g"})),
+			len(payload)+encodings*len(routed{}.Encode(text(payload), Route{RouteGroup, "g"})),
 		)
 	}
 	want := func(step string, n int64) {

@@ -322,7 +322,7 @@ func TestAMessageThatMissesTheMoveIsNamed(t *testing.T) {
 	p := &passage{t: t, from: from, to: to}
 	routes := 0
 	moving := &hooked{&routes, func() { p.seal(); p.commit() }}
-	first := connectAs(t, from, numbered{}, "bob", "g") // its form is encoded first, and moves ann
+	first := connectAs(t, from, numbered{}, "bob", "g") // encoded first, and moves ann
 	_ = first
 	c := connectAs(t, from, numbered{}, "ann")
 	p.id = c.ID()
