@@ -143,42 +143,10 @@ func (c *Connection) Bind(l Link) error { return c.bindLink(l, nil) }
 
 // bindLink is Bind for a client that resumes by r; nil: the client does not resume.
 func (c *Connection) bindLink(l Link, r *Resume) error {
-	c.mu.Lock()
-	if err := c.state.bindError(); err != nil {
-		c.mu.Unlock()
+	old, err := c.attachLink(l, r)
+	if err != nil {
 		return err
 	}
-	var proven [sha256.Size]byte
-	if r != nil {
-		if r.isOvertaken(c.state.Resumption) {
-			c.mu.Unlock()
-			return ErrResumeRefused
-		}
-		proven = r.proven
-	}
-	old := c.link
-	c.endDetachedLocked()
-	c.stopTimerLocked()
-	c.link = l
-	c.sent, c.linkWritten = c.state.Acked, c.state.Acked
-	op := Op{Kind: OpAttach}
-	token := ""
-	if n := c.numbering; n != nil {
-		n.skip = 0
-		token = randomID(resumeTokenBytes)
-		op.Resumption = &Resumption{Given: sha256.Sum256([]byte(token)), Proven: proven}
-	}
-	c.applyLocked(op)
-	c.greetLocked(token)
-	// The client may never read enough to fill the tail again, so the old deadline must still run.
-	if n := c.numbering; n != nil && !n.patient.IsZero() {
-		c.startTimerLocked(c.patienceLocked(), cause.AckStuck)
-	}
-	// This must precede the unlock: Shutdown must not close the connection and find no link to wait
-	// for.
-	c.hub().countLinks(+1)
-	c.mu.Unlock()
-
 	if old != nil {
 		// The client has left the old link, so a goodbye is pointless.
 		old.Close(cause.CloseStatus{Cause: cause.Lost})
@@ -187,11 +155,46 @@ func (c *Connection) bindLink(l Link, r *Resume) error {
 	return nil
 }
 
-// greetLocked has the link write the protocol's greeting first. token is the new resume token, or
-// "".
-func (c *Connection) greetLocked(token string) {
+// attachLink is bindLink under the lock. It returns the link that l replaces, or nil. A protocol
+// that panics leaves the connection as it was.
+func (c *Connection) attachLink(l Link, r *Resume) (old Link, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.state.bindError(); err != nil {
+		return nil, err
+	}
+	var proven [sha256.Size]byte
+	if r != nil {
+		if r.isOvertaken(c.state.Resumption) {
+			return nil, ErrResumeRefused
+		}
+		proven = r.proven
+	}
+	op, token := Op{Kind: OpAttach}, ""
+	if c.numbering != nil {
+		token = randomID(resumeTokenBytes)
+		op.Resumption = &Resumption{Given: sha256.Sum256([]byte(token)), Proven: proven}
+	}
 	greeting := c.dialect.AppendGreeting(nil, c.infoLocked(), token)
+
+	old = c.link
+	c.endDetachedLocked()
+	c.stopTimerLocked()
+	c.link = l
+	c.sent, c.linkWritten = c.state.Acked, c.state.Acked
+	c.applyLocked(op)
 	c.putFirstLocked(&greeting)
+	if n := c.numbering; n != nil {
+		n.skip = 0
+		// The client may never read enough to fill the tail again, so the old deadline must run on.
+		if !n.patient.IsZero() {
+			c.startTimerLocked(c.patienceLocked(), cause.AckStuck)
+		}
+	}
+	// This must precede the unlock: Shutdown must not close the connection and find no link to wait
+	// for.
+	c.hub().countLinks(+1)
+	return old, nil
 }
 
 // Unbind records that a link's wire is gone, and how. Each link that was bound must call it once.

@@ -76,7 +76,11 @@ const (
 // that comes back, or nil.
 func (l *link) startServing(back *hub.Resume) {
 	l.server.metrics.links.Inc()
-	l.bound = l.bindConnection(back) == nil
+	err := l.bindConnection(back)
+	l.bound = err == nil
+	if fault, ok := errors.AsType[*Violation](err); ok {
+		l.connection.Close(fault.Close) // it has no link that would
+	}
 	if !l.bound {
 		// A backend closed the connection during the handshake, or the hub shuts down. The client
 		// learns the reason.
@@ -91,7 +95,8 @@ func (l *link) startServing(back *hub.Resume) {
 }
 
 // bindConnection gives the connection its link, or a returning client its connection.
-func (l *link) bindConnection(back *hub.Resume) error {
+func (l *link) bindConnection(back *hub.Resume) (err error) {
+	defer l.recoverFault(&err)
 	if back != nil {
 		return back.Bind(l)
 	}
@@ -193,15 +198,18 @@ func (r *reader) handleMessage(kind hub.PayloadKind, from io.Reader) (err error)
 		return err
 	}
 	defer l.connection.EndTurn()
-	defer func() {
-		if p := recover(); p != nil {
-			l.server.config.Logger.Error("protocol panicked",
-				slog.String("protocol", l.protocol.Name()), slog.Any("panic", p),
-				slog.String("stack", string(debug.Stack())))
-			err = &Violation{cause.Internal.CloseStatus()}
-		}
-	}()
+	defer l.recoverFault(&err)
 	return l.endingError(l.protocol.receiveMessage(l.connection, kind, m.bytes))
+}
+
+// recoverFault turns a panic of the protocol into an error. It must be deferred.
+func (l *link) recoverFault(err *error) {
+	if p := recover(); p != nil {
+		l.server.config.Logger.Error("protocol panicked",
+			slog.String("protocol", l.protocol.Name()), slog.Any("panic", p),
+			slog.String("stack", string(debug.Stack())))
+		*err = &Violation{cause.Internal.CloseStatus()}
+	}
 }
 
 // readPayload reads a message to its end, and inflates it if it is compressed.

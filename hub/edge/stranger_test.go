@@ -99,8 +99,15 @@ func TestClientsAboveTheLinkLimitAreToldToComeLater(t *testing.T) {
 	}, func(_ *hub.Config, c *edge.Config) { c.MaxLinks = 2 })
 }
 
-// panicking is a protocol with a fault.
+// panicking is a protocol with faults.
 type panicking struct{ plain.Protocol }
+
+func (panicking) AppendGreeting(dst []byte, c hub.Info, _ string) ([]byte, hub.PayloadKind) {
+	if c.User == "nobody" {
+		panic("a fault of the protocol")
+	}
+	return append(dst, "hello"...), hub.Text
+}
 
 func (panicking) Configure(query url.Values) (string, error) {
 	if query.Has("panic") {
@@ -131,6 +138,19 @@ func TestAPanicInAHandshakeEndsItsClientAlone(t *testing.T) {
 			b.waitAttached(2)
 		})
 	}
+}
+
+// A panic of ours in a greeting, behind the 101, ends its client with 1011, on each kind of link.
+func TestAPanicInAGreetingEndsItsClientAlone(t *testing.T) {
+	eachWire(t, func(t *testing.T, b *bed) {
+		for range 5 {
+			b.upgrade("user=nobody", "").wantEnd(1011, "internal error")
+		}
+		for range 2 {
+			b.upgrade("user=ann", "")
+		}
+		b.waitAttached(2)
+	}, func(_ *hub.Config, c *edge.Config) { c.Plain, c.MaxLinks = panicking{}, 2 })
 }
 
 // A resume needs no token, so any stranger can make up resumes, and leave the close unanswered.
