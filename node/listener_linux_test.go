@@ -13,7 +13,8 @@ import (
 	"github.com/connhub/connhub/node/nodetest"
 )
 
-// optionsOf returns the options of this process's socket whose peer has that port.
+// optionsOf returns the options of this process's socket whose peer has that port; nil: the hub has
+// not accepted it yet.
 func optionsOf(t *testing.T, peer int) map[string]int {
 	t.Helper()
 	files, err := os.ReadDir("/proc/self/fd")
@@ -39,7 +40,6 @@ func optionsOf(t *testing.T, peer int) map[string]int {
 		}
 		return options
 	}
-	t.Fatalf("no socket whose peer has port %d", peer)
 	return nil
 }
 
