@@ -323,7 +323,7 @@ func (g *Guard) admitCall(ctx context.Context, fullMethod string) (context.Conte
 		return nil, failure.ErrUnknownMethod
 	case !listed:
 		return nil, failure.ErrRoleNotAllowed
-	case role == auth.RoleBackend && g.refusesBackends() && !servedWhileLeaving[fullMethod]:
+	case role == auth.RoleBackend && g.refusesBackends(fullMethod):
 		return nil, hub.ErrShuttingDown
 	case role == auth.RoleBackend && !g.isKnownToPeers() && !allowedBeforeReady[fullMethod]:
 		return nil, failure.ErrHubStarting
@@ -331,9 +331,10 @@ func (g *Guard) admitCall(ctx context.Context, fullMethod string) (context.Conte
 	return ctx, nil
 }
 
-// refusesBackends reports whether the hub takes no calls of backends any more.
-func (g *Guard) refusesBackends() bool {
-	return g.calls.isRefusing() || g.mesh != nil && g.mesh.Forgotten()
+// refusesBackends reports whether the hub takes no calls of this method from backends any more.
+func (g *Guard) refusesBackends(fullMethod string) bool {
+	return (g.calls.isRefusing() || g.mesh != nil && g.mesh.Forgotten()) &&
+		!servedWhileLeaving[fullMethod]
 }
 
 // isKnownToPeers reports whether peers know this hub. Before that a send through it would silently
