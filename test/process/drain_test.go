@@ -220,6 +220,40 @@ func TestAHubIsDrainedThroughAnotherHubAndWaitsForSIGTERM(t *testing.T) {
 	}
 }
 
+func TestPeersReachTheClientsThatADrainHasLeft(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.StartEtcd(t)
+	p := bed.StartReady(t, bed.MemberArgs(etcd, "--drain-period=1h")...)
+	other := bed.StartReady(t, bed.MemberArgs(etcd)...)
+	clients := map[string]*websocket.Conn{}
+	for _, user := range []string{"ann", "bob", "cy"} {
+		clients[user] = testkit.DialClient(t, p.Clients, "user="+user)
+	}
+	p.Signal(t, syscall.SIGTERM)
+	testkit.Eventually(t, "the first client is closed, and the others have the hour", func() bool {
+		return strings.Contains(p.Log.String(), `"cause":"shutdown"`)
+	})
+	answer, err := controlv1.NewDeliveryServiceClient(testkit.DialControl(t, other.Control)).Send(
+		t.Context(), &controlv1.SendRequest{
+			Target: &controlv1.Target{Users: []string{"ann", "bob", "cy"}},
+			Message: &controlv1.Message{
+				Payload: &controlv1.Message_Text{Text: "still here"},
+			},
+			Detail: controlv1.ReceiptDetail_RECEIPT_DETAIL_TARGETS,
+		})
+	if err != nil || answer.GetReceipt().GetMatched() != 2 ||
+		len(answer.GetReceipt().GetUnmatched().GetUsers()) != 1 {
+		t.Fatalf("a send through the other hub: %v, %v", answer, err)
+	}
+	delete(clients, answer.GetReceipt().GetUnmatched().GetUsers()[0])
+	for user, client := range clients {
+		if got := testkit.NextMessage(t, client); got != "still here" {
+			t.Errorf("%s got %q", user, got)
+		}
+	}
+	p.Kill(t) // the drain has an hour
+}
+
 func TestACallFollowsADrainThatSIGTERMHasBegun(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.StartEtcd(t)
