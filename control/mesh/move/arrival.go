@@ -186,7 +186,7 @@ func (c *Core) hearOldHub(m *Message) {
 	case a == nil && m.Kind == Query:
 		c.respond(m.Move.From, Message{Kind: Never, Move: m.Move})
 	case a == nil:
-	case m.Kind == Abort && !a.isCommitted:
+	case !a.isCommitted: // the old hub has aborted the move, or asks on a later link
 		a.abandonMove(c)
 	case m.Kind == Query:
 		c.respond(m.Move.From, Message{Kind: Adopted, Move: a.move, Complete: a.isComplete()})

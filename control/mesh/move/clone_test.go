@@ -38,6 +38,7 @@ func (n *node) clone(w *world) *node {
 	made := *n
 	made.world, made.core = w, n.core.clone()
 	made.conns, made.shadows = cloneMap(n.conns, (*conn).clone), cloneMap(n.shadows, (*conn).clone)
+	made.interested = maps.Clone(n.interested)
 	made.freezing = slices.Clone(n.freezing)
 	made.stones, made.calls = maps.Clone(n.stones), maps.Clone(n.calls)
 	return &made
@@ -213,6 +214,9 @@ func (k *key) node(n *node) {
 	}
 	for _, number := range sortedKeys(n.calls) {
 		k.number(number)
+	}
+	for _, peer := range sortedKeys(n.interested) {
+		k.flags(n.interested[peer])
 	}
 	k.core(n.core)
 }

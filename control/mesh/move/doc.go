@@ -24,7 +24,8 @@
 //  3. When C has all marks, or after MarkTime, it seals the connection, and sends the last changes
 //     with the list of marks (Last). D commits and answers (Adopted). C lets go (Released).
 //  4. D delivers the calls that it holds. From an X whose mark has not come to D, D leaves calls
-//     out until it comes. X may forget the move (Done). C may when all have (Over).
+//     out until it comes. Then X may forget the move (Done). When no mark is missing, C may forget
+//     it (Adopted.Complete), and then D (Over).
 //
 // An X whose mark C had not in time is cut. C answers its later calls with the move (Result.Moved).
 // D asks it (Settle) to send the calls from before its mark again, those that C has answered so
@@ -55,8 +56,9 @@
 //   - A link to D that begins after the commit needs no mark: no call on it can come before the
 //     seal at C. Each earlier link gets the announcement. A link of X to C or D that begins after
 //     X's mark begins with the mark.
-//   - X sends a call again only on the link on which it sent it first. If that link has ended, the
-//     call's outcome is unknown anyway (Finish.Unknown), so nothing can come late.
+//   - Calls behind a mark go to C and to D, until X may forget the move. Then X has D's interest.
+//   - X sends a call again only on the link to D that it had when the call began. If that link has
+//     ended, the call's outcome is unknown anyway (Finish.Unknown), so nothing can come late.
 //   - The higher epoch wins. An Offer of a connection that is in doubt here proves that it has
 //     moved.
 //   - A connection moves on from D only when D needs no more marks of the move to D.
@@ -84,7 +86,8 @@
 //   - It begins no call on a lane while it sends the effects of a call of the core. So the marks
 //     are at one point of each lane, for the link to C and the link to D alike.
 //   - On Adopt and Apply it adds the shadow's users and groups to this hub's interest, before it
-//     announces or answers. A join that C passes on is in force when it is at C and at D.
+//     announces or answers. A join that C passes on is in force when it is at C and at D. C keeps
+//     its own interest until it lets go.
 //   - It reports the end of an accepted link after the last request of it, and before it accepts
 //     the next link. What a link has carried is lost to the core after that.
 //   - It reports results of Collect, Seal, Adopt, Apply and Release before any other input, and

@@ -26,6 +26,8 @@ type small struct {
 	cuts   []pair         // one of these links is cut
 	stops  []hub.ID       // one of these hubs stops
 	ticks  int            // how often time may pass before it must
+	// isFiltered: hubs leave a peer out of calls until they have heard of its interest.
+	isFiltered bool
 }
 
 // planned is a call of a schedule.
@@ -75,7 +77,7 @@ func (s *small) begin(wrong faults) *progress {
 	w := newWorld(1, s.hubs...)
 	w.fail = func(format string, args ...any) { panic(broken(fmt.Sprintf(format, args...))) }
 	w.joinAll()
-	w.wrong = wrong
+	w.wrong, w.isFiltered = wrong, s.isFiltered
 	w.connect(w.nodes[0], "c")
 	if s.before != nil {
 		s.before(w)
@@ -276,6 +278,10 @@ var situations = []small{
 	{
 		name: "cut origin", hubs: []hub.ID{"A", "B", "X"}, before: markDrain,
 		calls: []planned{{"X", send, ""}, {"X", send, ""}}, ticks: 1,
+	},
+	{
+		name: "cut origin, filtered", hubs: []hub.ID{"A", "B", "X"}, before: markDrain,
+		calls: []planned{{"X", send, ""}, {"X", send, ""}}, ticks: 1, isFiltered: true,
 	},
 	{
 		name: "cut between the hubs", hubs: []hub.ID{"A", "B"}, before: announceDrain,

@@ -97,6 +97,7 @@ func (w *world) deliver(s stream) {
 	if m.Kind == helloKind {
 		l.isDialling, l.isUp = false, true
 		n := w.node(s.from)
+		n.interested[s.to] = m.Complete // the link before counts no more
 		w.trace("%s is linked to %s", s.from, s.to)
 		n.perform(n.core.HandleLinked(w.now, s.to))
 		w.endFenced()
@@ -109,6 +110,7 @@ func (w *world) deliver(s stream) {
 	} else {
 		w.trace("%s←%s %s", s.from, s.to, describe(m))
 		n := w.node(s.from)
+		n.interested[s.to] = n.interested[s.to] || m.Kind == Announce && m.Move.To == s.to
 		n.perform(n.core.HandleResponse(w.now, s.to, m))
 	}
 	w.endFenced()
@@ -141,7 +143,7 @@ func (w *world) dial(p pair) {
 	}
 	w.links[p] = l
 	l.isDialling, l.isAccepted = true, true
-	l.responses[0] = []Message{{Kind: helloKind}}
+	l.responses[0] = []Message{{Kind: helloKind, Complete: n.hasInterest()}}
 	n.perform(n.core.HandleAccepted(w.now, p.from))
 }
 

@@ -12,7 +12,7 @@ import (
 type call struct {
 	lane int
 	body any
-	// links are the numbers of the links that the call was sent on; 0: this hub's own part.
+	// links are the numbers of the links of this hub when the call began; 0: this hub itself.
 	links map[hub.ID]uint64
 	// pending are the hubs that have not answered, with the number of answers that must come: the
 	// call may have been resent before the first answer.
@@ -41,16 +41,19 @@ type origin struct {
 	marks  map[ID]*mark
 }
 
-// StartCall begins a call on a lane, to all hubs with a link and to this hub itself. It returns the
-// number of the call. The shell must have sent the effects of the calls before.
-func (c *Core) StartCall(now time.Duration, lane int, body any) (uint64, []Effect) {
+// StartCall begins a call on a lane: to peers, which have links, and to this hub itself. It returns
+// the number of the call. Each peer that may have matching connections, by its interest, is among
+// the peers. The shell must have sent the effects of the calls before.
+func (c *Core) StartCall(
+	now time.Duration, lane int, peers []hub.ID, body any,
+) (uint64, []Effect) {
 	c.startCall(now)
-	number := c.sendCall(lane, body)
+	number := c.sendCall(lane, append([]hub.ID{c.self}, peers...), body)
 	return number, c.takeEffects()
 }
 
 // sendCall sends a call, and returns its number.
-func (o *origin) sendCall(lane int, body any) uint64 {
+func (o *origin) sendCall(lane int, to []hub.ID, body any) uint64 {
 	o.called++
 	number := o.called
 	n := &call{
@@ -58,14 +61,25 @@ func (o *origin) sendCall(lane int, body any) uint64 {
 		unknown: map[hub.ID]struct{}{},
 	}
 	n.links[o.self] = 0
-	for peer := range n.links {
-		n.pending[peer] = 1
-	}
 	o.calls[number] = n
-	for _, peer := range sortedKeys(n.links) {
+	for _, peer := range o.addMovers(to) {
+		n.pending[peer] = 1
 		o.request(peer, Message{Kind: Call, Lane: lane, Number: number, Body: body})
 	}
 	return number
+}
+
+// addMovers adds the old and the new hub of each move with a mark to the hubs that get a call. The
+// news of a move may come before the new hub's interest.
+func (o *origin) addMovers(to []hub.ID) []hub.ID {
+	for _, id := range sortedIDs(o.marks) {
+		for _, peer := range []hub.ID{id.From, o.marks[id].move.To} {
+			if _, linked := o.out[peer]; linked && !slices.Contains(to, peer) {
+				to = append(to, peer)
+			}
+		}
+	}
+	return to
 }
 
 // markMove puts a mark at one point of each lane, to the old hub and to the new hub.
@@ -121,7 +135,7 @@ func (o *origin) takeResult(from hub.ID, result *Message) {
 	o.settleMarks()
 }
 
-// isOnSameLink reports whether a call was sent on the present link to a peer.
+// isOnSameLink reports whether the link to a peer has not changed since a call began.
 func (o *origin) isOnSameLink(n *call, peer hub.ID) bool {
 	link, sent := n.links[peer]
 	return sent && (peer == o.self || o.out[peer] == link)

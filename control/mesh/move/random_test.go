@@ -28,6 +28,7 @@ func runRandom(rt *rapid.T, wrong faults) {
 	for _, c := range connections {
 		w.connect(w.nodes[0], c)
 	}
+	w.isFiltered = rapid.Bool().Draw(rt, "calls are filtered")
 	w.isFreezeSlow = rapid.Bool().Draw(rt, "freezes are slow")
 	c := &chaos{w, rt, rapid.IntRange(0, 2).Draw(rt, "stops")}
 	rt.Repeat(c.actions())

@@ -63,9 +63,22 @@ func (w *world) issue(n *node, lane int, v verb, group string) {
 	}
 	w.trace("%s calls %s", n.id, r)
 	n.calls[n.core.called+1] = r
-	_, effects := n.core.StartCall(w.now, lane, r)
+	_, effects := n.core.StartCall(w.now, lane, w.route(n), r)
 	n.perform(effects)
 	w.endFenced()
+}
+
+// route returns the peers that get a call.
+func (w *world) route(n *node) (peers []hub.ID) {
+	for _, m := range w.nodes {
+		if m == n || !w.links[pair{n.id, m.id}].isUp {
+			continue
+		}
+		if !w.isFiltered || n.interested[m.id] {
+			peers = append(peers, m.id)
+		}
+	}
+	return peers
 }
 
 func (w *world) isLinkedWithAll(n *node) bool {

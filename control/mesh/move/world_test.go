@@ -18,6 +18,8 @@ type world struct {
 	fail  func(format string, args ...any)
 	trace func(format string, args ...any)
 	wrong faults
+	// isFiltered: hubs leave a peer out of calls until they have heard of its interest.
+	isFiltered bool
 	// isFreezeSlow: Freeze waits for the client's command.
 	isFreezeSlow bool
 
@@ -45,6 +47,7 @@ type node struct {
 	stones     map[hub.ConnectionID]hub.ID // tombstones
 	calls      map[uint64]request          // that have not finished
 	fenced     []pair                      // links that are to end
+	interested map[hub.ID]bool             // peers that this hub knows to have interest
 	freezing   []Move                      // the client's command is not done
 }
 
@@ -129,6 +132,7 @@ func newWorld(lanes int, ids ...hub.ID) *world {
 			world: w, id: id, core: New(Config{Self: id, Lanes: lanes, MaxHeld: mostHeld}),
 			conns: map[hub.ConnectionID]*conn{}, shadows: map[hub.ConnectionID]*conn{},
 			stones: map[hub.ConnectionID]hub.ID{}, calls: map[uint64]request{},
+			interested: map[hub.ID]bool{},
 		})
 	}
 	return w
@@ -145,6 +149,11 @@ func (w *world) joinAll() {
 	for _, p := range w.pairs() {
 		w.deliverAll(p)
 	}
+}
+
+// hasInterest reports whether a hub has, or is about to have, or has had connections.
+func (n *node) hasInterest() bool {
+	return len(n.conns)+len(n.shadows)+len(n.stones) > 0 || n.id == n.world.nodes[0].id
 }
 
 // connect creates a connection at a hub, with a client.
