@@ -24,8 +24,8 @@ type outgoing struct {
 	send    hub.Send
 	request *controlv1.SendRequest // as it came
 	began   time.Time
-	until   time.Time // when the receipt is due
-	sending sending   // of router.Send: a single allocation
+	until   time.Time  // when the receipt is due
+	sending activeSend // of router.Send: a single allocation
 }
 
 // outgoings has zero values for all sends.
@@ -64,7 +64,7 @@ func (d *deliveryService) Send(
 // proto. The send begins now. Clients' links write at once, or with burst if that is not nil.
 func (d *deliveryService) beginSend(
 	ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst,
-) (*sending, error) {
+) (*activeSend, error) {
 	if err := form.CheckSend(req); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 // This file tells when the receipt of a send is due. A stream waits for many receipts in a list.
 
 // isDue reports whether Receipt would not wait.
-func (s *sending) isDue() bool {
+func (s *activeSend) isDue() bool {
 	switch wait := s.outgoing.send.Wait; {
 	case wait == hub.WaitNone:
 		return true
@@ -21,12 +21,12 @@ func (s *sending) isDue() bool {
 }
 
 // dueAt returns the time when the receipt is due in any case: outgoing.until.
-func (s *sending) dueAt() time.Time { return s.outgoing.until }
+func (s *activeSend) dueAt() time.Time { return s.outgoing.until }
 
 // callWhenDue calls done when Receipt would not wait. After callWhenDue, Receipt never waits. done
 // is called at most once, perhaps at once, by a goroutine that may hold locks of the hub. stop
 // calls it off.
-func (s *sending) callWhenDue(done func()) (stop func()) {
+func (s *activeSend) callWhenDue(done func()) (stop func()) {
 	s.asked = true
 	here := s.delivery != nil && s.outgoing.send.Wait > hub.WaitQueued
 	switch {

@@ -89,11 +89,7 @@ func isInconclusive(err error) bool {
 // connection of this hub, and in line for each hub that may have more. It waits for no client and
 // no hub; ctx bounds the wait for a place in line. The sends of a caller that waits for Send to
 // return reach each connection in their order.
-//
-// The hubs come first: to put the message in line for them is quick, and they deliver while this
-// hub does. With a request id this hub comes first, because it finds out whether the id was used
-// before.
-func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
+func (r *router) Send(ctx context.Context, o *outgoing) (*activeSend, error) {
 	if r.hub.Leaving() {
 		return nil, hub.ErrShuttingDown // no hub has delivered it
 	}
@@ -110,15 +106,7 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*sending, error) {
 	if o.send.Wait == hub.WaitNone {
 		s.lost = append(s.lost, suspects...) // with a wait, their answers will show
 	}
-	first := func() error { return s.queueForHubs(route.To) }
-	second := func() error { return s.deliverHere(ctx) }
-	if o.send.RequestID != "" {
-		first, second = second, first
-	}
-	if err := first(); err != nil {
-		return nil, err
-	}
-	if err := second(); err != nil {
+	if err := s.startEverywhere(ctx, route.To); err != nil {
 		return nil, err
 	}
 	s.insistOnRoom(ctx)
@@ -135,8 +123,26 @@ func suspectsIn(to []mesh.Destination) (suspects []hub.ID) {
 	return suspects
 }
 
+// startEverywhere puts the message in line for peers, and does this hub's part.
+//
+// The peers come first: to put the message in line for them is quick, and they deliver while this
+// hub does. With a request id this hub comes first, because it finds out whether the id was used
+// before.
+func (s *activeSend) startEverywhere(ctx context.Context, to []mesh.Destination) error {
+	if s.outgoing.send.RequestID != "" {
+		if err := s.deliverHere(ctx); err != nil {
+			return err
+		}
+		return s.queueForHubs(to)
+	}
+	if err := s.queueForHubs(to); err != nil {
+		return err
+	}
+	return s.deliverHere(ctx)
+}
+
 // queueForHubs puts the message in line for peers.
-func (s *sending) queueForHubs(to []mesh.Destination) error {
+func (s *activeSend) queueForHubs(to []mesh.Destination) error {
 	if len(to) == 0 {
 		return nil
 	}
@@ -149,7 +155,7 @@ func (s *sending) queueForHubs(to []mesh.Destination) error {
 }
 
 // deliverHere does this hub's part.
-func (s *sending) deliverHere(ctx context.Context) error {
+func (s *activeSend) deliverHere(ctx context.Context) error {
 	delivery, err := s.router.hub.Deliver(ctx, &s.outgoing.send)
 	if errors.Is(err, hub.ErrShuttingDown) && s.others != nil {
 		s.lost = append(s.lost, s.router.hub.ID())
@@ -161,7 +167,7 @@ func (s *sending) deliverHere(ctx context.Context) error {
 
 // insistOnRoom waits until slow peers accept the call, bounded by the caller's deadline. With
 // WAIT_NONE it does not wait.
-func (s *sending) insistOnRoom(ctx context.Context) {
+func (s *activeSend) insistOnRoom(ctx context.Context) {
 	if s.others == nil || !s.others.Insisting() {
 		return
 	}
@@ -177,8 +183,8 @@ func (s *sending) insistOnRoom(ctx context.Context) {
 	s.lost = append(s.lost, s.others.Insist(ctx)...)
 }
 
-// sending is a message on its way at this hub and at its peers.
-type sending struct {
+// activeSend is a send whose message is on its way at this hub and at its peers.
+type activeSend struct {
 	router   *router
 	outgoing *outgoing
 	delivery *hub.Delivery   // nil: this hub took no part, because it leaves
@@ -193,7 +199,7 @@ type sending struct {
 
 // Receipt returns when the message has come as far as the request asked, at outgoing.until, or when
 // ctx is done.
-func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
+func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	o := s.outgoing
 	var local *hub.Receipt
 	if s.delivery != nil {
@@ -222,14 +228,14 @@ func (s *sending) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 
 // recycleSend gives back the memory of a send that has its receipt. The caller must not use s any
 // more. It does nothing if something else may refer to the send: see recycleOutgoing.
-func (s *sending) recycleSend() {
+func (s *activeSend) recycleSend() {
 	if s.others == nil && !s.asked {
 		s.outgoing.recycleOutgoing()
 	}
 }
 
 // gatherReceipts adds the receipts of peers, and returns the peers whose part is unknown.
-func (s *sending) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
+func (s *activeSend) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
 	if s.asked {
 		return takeOutcomes(s.others.Outcomes(), s.sum.addResult)
 	}
@@ -238,7 +244,7 @@ func (s *sending) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
 
 // awaitHere waits for this hub's part. hub.Deliver has queued the message, so only the waits beyond
 // that need a timer.
-func (s *sending) awaitHere(ctx context.Context) {
+func (s *activeSend) awaitHere(ctx context.Context) {
 	if s.outgoing.send.Wait <= hub.WaitQueued {
 		return
 	}

@@ -95,7 +95,7 @@ type sendStream struct {
 type begun struct {
 	sequence int64
 	bytes    int
-	sending  *sending
+	sending  *activeSend
 	err      error
 }
 
@@ -158,7 +158,7 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	if s.filling == nil {
 		s.filling = newBurst()
 	}
-	var sending *sending
+	var sending *activeSend
 	var err error
 	if over {
 		err = s.answers.account.Refuse()
@@ -234,7 +234,7 @@ func (s *sendStream) answerArrived() {
 }
 
 // beginChecked begins a send as a unary Send does: its rules, then deliveryService.beginSend.
-func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err error) {
+func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *activeSend, err error) {
 	defer s.recoverPanic(&err)
 	if err := s.service.check(req); err != nil {
 		return nil, err
@@ -243,7 +243,7 @@ func (s *sendStream) beginChecked(req *controlv1.SendRequest) (_ *sending, err e
 }
 
 // awaitResult waits for the receipt of a send, which must not be used any more then.
-func (s *sendStream) awaitResult(sequence int64, of *sending) *controlv1.StreamedResult {
+func (s *sendStream) awaitResult(sequence int64, of *activeSend) *controlv1.StreamedResult {
 	var r struct { // a single allocation
 		result  controlv1.StreamedResult
 		outcome controlv1.StreamedResult_Receipt
@@ -260,7 +260,7 @@ func (s *sendStream) awaitResult(sequence int64, of *sending) *controlv1.Streame
 	return &r.result
 }
 
-func (s *sendStream) awaitReceipt(of *sending) (_ *controlv1.Receipt, err error) {
+func (s *sendStream) awaitReceipt(of *activeSend) (_ *controlv1.Receipt, err error) {
 	defer s.recoverPanic(&err)
 	return of.Receipt(s.ctx)
 }
