@@ -53,7 +53,7 @@ type answers struct {
 	unanswered int   // taken sends whose results the transport has not taken
 	reserved   int64 // bytes of account, for those sends
 	bytes      int   // of their requests
-	ready      []answer
+	ready      []sendAnswer
 	taking     int   // taken sends that are not accepted yet
 	ended      bool  // no more sends are taken
 	end        error // after ended: the error of the stream
@@ -62,15 +62,15 @@ type answers struct {
 	hold       *time.Timer
 }
 
-// answer is the result of a send.
-type answer struct {
+// sendAnswer is the result of a send.
+type sendAnswer struct {
 	result *controlv1.StreamedResult
 	bytes  int // of the request, as given to admitSend
 }
 
 // report holds all news of a moment.
 type report struct {
-	answers  []answer
+	answers  []sendAnswer
 	accepted int64
 	leaving  bool // accepted is final, because the hub leaves
 	last     bool // no report will follow
@@ -201,7 +201,7 @@ func (a *answers) isFullLocked(bytes int) bool {
 
 // acceptSends records that the next taken sends, up to sequence, are on their way or have one of
 // the answers at.
-func (a *answers) acceptSends(sequence int64, sends int, at ...answer) {
+func (a *answers) acceptSends(sequence int64, sends int, at ...sendAnswer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.accepted = sequence
@@ -214,7 +214,7 @@ func (a *answers) acceptSends(sequence int64, sends int, at ...answer) {
 
 // addLateAnswer adds the result of a send that was accepted before. Only the collecting goroutine
 // calls it, and collects next.
-func (a *answers) addLateAnswer(one answer) {
+func (a *answers) addLateAnswer(one sendAnswer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ready = append(a.ready, one)
@@ -261,7 +261,7 @@ func (a *answers) stopTaking() {
 
 // collectReport returns all news since the last report. It keeps the memory of spare for the next
 // answers.
-func (a *answers) collectReport(spare []answer) report {
+func (a *answers) collectReport(spare []sendAnswer) report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := report{answers: a.ready, accepted: a.accepted}
@@ -273,7 +273,7 @@ func (a *answers) collectReport(spare []answer) report {
 }
 
 // markTold records that the transport has taken results.
-func (a *answers) markTold(some []answer) {
+func (a *answers) markTold(some []sendAnswer) {
 	a.mu.Lock()
 	a.unanswered -= len(some)
 	for _, one := range some {

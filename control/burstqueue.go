@@ -26,7 +26,7 @@ const (
 // asked to write.
 type burst struct {
 	links hub.Burst
-	begun []begun
+	begun []begunSend
 	bytes int // of their requests
 }
 

@@ -42,7 +42,7 @@ func (d *streamService) SendStream(
 		from: originOf(ctx), answers: newAnswers(port.AccountOf(ctx)),
 	}
 	s.queue.turn = make(chan struct{}, 1)
-	s.awaited = waitlist.New[begun](s.answers.signalNews)
+	s.awaited = waitlist.New[begunSend](s.answers.signalNews)
 	s.answers.beforeWait = func() { s.passSends(true) }
 	defer s.awaited.End()
 	defer s.answers.closeAndWait(cancel)
@@ -72,7 +72,7 @@ type sendStream struct {
 	ctx     context.Context
 	from    origin // of all sends
 	answers *answers
-	awaited *waitlist.List[begun] // the sends whose results are not due yet
+	awaited *waitlist.List[begunSend] // the sends whose results are not due yet
 
 	// queue has the sends that have begun and are not accepted, but those of filling.
 	queue burstQueue
@@ -88,11 +88,11 @@ type sendStream struct {
 	results  int   // of the last report with results
 	farewell bool  // the backend was told that the hub leaves
 
-	due []answer // of a burst; guarded by queue.turn; empty while that is free
+	due []sendAnswer // of a burst; guarded by queue.turn; empty while that is free
 }
 
-// begun is a taken send that has begun, or failed with err. It is not accepted yet.
-type begun struct {
+// begunSend is a taken send that has begun, or failed with err. It is not accepted yet.
+type begunSend struct {
 	sequence int64
 	bytes    int
 	sending  *activeSend
@@ -165,7 +165,7 @@ func (s *sendStream) takeSend(one *controlv1.StreamedSend) bool {
 	} else {
 		sending, err = s.beginChecked(one.GetSend())
 	}
-	s.filling.begun = append(s.filling.begun, begun{one.GetSequence(), bytes, sending, err})
+	s.filling.begun = append(s.filling.begun, begunSend{one.GetSequence(), bytes, sending, err})
 	s.filling.bytes += bytes
 	return true
 }
@@ -204,13 +204,13 @@ func (s *sendStream) flushSends() {
 // acceptSends accepts the sends of a written burst, and recycles it. The caller must hold
 // queue.turn.
 func (s *sendStream) acceptSends(of *burst) {
-	var late []begun
+	var late []begunSend
 	for _, b := range of.begun {
 		switch {
 		case b.err != nil:
-			s.due = append(s.due, answer{s.failedResult(b.sequence, b.err), b.bytes})
+			s.due = append(s.due, sendAnswer{s.failedResult(b.sequence, b.err), b.bytes})
 		case b.sending.isDue():
-			s.due = append(s.due, answer{s.awaitResult(b.sequence, b.sending), b.bytes})
+			s.due = append(s.due, sendAnswer{s.awaitResult(b.sequence, b.sending), b.bytes})
 		default:
 			late = append(late, b)
 		}
@@ -229,7 +229,7 @@ func (s *sendStream) acceptSends(of *burst) {
 // answerArrived adds the results of the awaited sends that are due now.
 func (s *sendStream) answerArrived() {
 	for _, one := range s.awaited.TakeArrived() {
-		s.answers.addLateAnswer(answer{s.awaitResult(one.sequence, one.sending), one.bytes})
+		s.answers.addLateAnswer(sendAnswer{s.awaitResult(one.sequence, one.sending), one.bytes})
 	}
 }
 
@@ -284,7 +284,7 @@ func (s *sendStream) recoverPanic(err *error) {
 // sendReports writes sends and sends reports, until the last report.
 func (s *sendStream) sendReports() error {
 	leaving := s.service.guard.Leaving()
-	var spare []answer
+	var spare []sendAnswer
 	for {
 		s.leaveSends()
 		s.answers.takeNews() // the report has them all

@@ -305,7 +305,7 @@ func TestWhatAHubHasNotTakenWhenItLeavesIsNotSent(t *testing.T) {
 }
 
 // acceptSend accepts a single send.
-func (a *answers) acceptSend(sequence int64, at ...answer) { a.acceptSends(sequence, 1, at...) }
+func (a *answers) acceptSend(sequence int64, at ...sendAnswer) { a.acceptSends(sequence, 1, at...) }
 
 func TestUnansweredSendsAreBoundedInBytesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -320,7 +320,7 @@ func TestUnansweredSendsAreBoundedInBytesToo(t *testing.T) {
 			return func() bool { return len(done) == 1 }
 		}
 		answered := func(sequence int64, bytes int) {
-			a.acceptSend(sequence, answer{nil, bytes})
+			a.acceptSend(sequence, sendAnswer{nil, bytes})
 			a.markTold(a.collectReport(nil).answers)
 			a.work.Done()
 			synctest.Wait()
@@ -363,7 +363,7 @@ func TestResultsWaitForTheRestOfTheirBatchOnlyAMoment(t *testing.T) {
 			}
 			a.work.Done()
 			start := time.Now()
-			a.acceptSend(sequence+1, answer{nil, 1})
+			a.acceptSend(sequence+1, sendAnswer{nil, 1})
 			select {
 			case <-a.news:
 				t.Error("told at once")
@@ -374,7 +374,7 @@ func TestResultsWaitForTheRestOfTheirBatchOnlyAMoment(t *testing.T) {
 				t.Errorf("held for %v", held)
 			}
 		}
-		a.acceptSend(4, answer{nil, 1})
+		a.acceptSend(4, sendAnswer{nil, 1})
 		a.holdNews(false)
 		select {
 		case <-a.news:
