@@ -11,8 +11,8 @@ import (
 type countedProtocol struct {
 	Protocol
 
-	framed   framing.Joined // with the frames of a WebSocket
-	deflated framing.Joined // the same, for clients that agreed to compression
+	framed   framing.Framed // with the frames of a WebSocket
+	deflated framing.Framed // the same, for clients that agreed to compression
 	most     int64          // bytes of a message of a client, in its encoded form
 
 	text     messageCounters

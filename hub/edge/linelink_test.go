@@ -31,7 +31,7 @@ type Conn interface {
 // goroutine that writes.
 type lineLink struct {
 	protocol   edge.Protocol
-	joined     framing.Joined
+	framed     framing.Framed
 	connection *hub.Connection
 	conn       net.Conn
 	wake       chan struct{} // there may be something to write
@@ -101,7 +101,7 @@ func (l *lineLink) writeLines() {
 		}
 		if how != nil {
 			if how.Code != 0 {
-				goodbye := l.joined.AppendGoodbye(nil, *how)
+				goodbye := l.framed.AppendGoodbye(nil, *how)
 				_, _ = l.conn.Write(appendClose(goodbye, how.Code, how.Reason))
 			}
 			return
@@ -177,7 +177,7 @@ func (c *lineConn) Write(_ context.Context, t websocket.MessageType, message []b
 type joinedLines struct {
 	edge.Protocol
 
-	joined framing.Joined
+	framed framing.Framed
 }
 
 // allowed lets a client do everything.
@@ -210,7 +210,7 @@ func (b *bed) openLines(query string, subprotocols ...string) Conn {
 	}
 	client, server := net.Pipe()
 	l := &lineLink{
-		protocol: p.Protocol, joined: p.joined, conn: server, wake: make(chan struct{}, 1),
+		protocol: p.Protocol, framed: p.framed, conn: server, wake: make(chan struct{}, 1),
 	}
 	if err := b.bindLines(l, values); err != nil {
 		b.t.Fatal(err)
@@ -244,7 +244,7 @@ func (b *bed) bindLines(l *lineLink, query url.Values) error {
 	var err error
 	if l.connection, err = b.hub.Attach(ctx, hub.Admission{
 		Namespace: namespace, User: query.Get("user"), Groups: query["group"],
-		Protocol: l.joined, Claims: claims,
+		Protocol: l.framed, Claims: claims,
 	}); err != nil {
 		return err
 	}

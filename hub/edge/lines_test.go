@@ -44,13 +44,13 @@ type numberedLines struct {
 }
 
 var (
-	_ framing.Joined = (*lines)(nil)
-	_ framing.Joined = (*numberedLines)(nil)
+	_ framing.Framed = (*lines)(nil)
+	_ framing.Framed = (*numberedLines)(nil)
 	_ hub.Numbered   = (*numberedLines)(nil)
 )
 
 // joinLines joins p with lines of text.
-func joinLines(p protocol.Protocol) framing.Joined {
+func joinLines(p protocol.Protocol) framing.Framed {
 	base := framing.NewBase(p, appendLine)
 	if n, ok := p.(protocol.Numbered); ok {
 		return &numberedLines{base, n.Numbering()}

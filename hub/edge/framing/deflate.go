@@ -38,8 +38,8 @@ type numberedDeflated struct {
 }
 
 var (
-	_ Joined       = (*deflated)(nil)
-	_ Joined       = (*numberedDeflated)(nil)
+	_ Framed       = (*deflated)(nil)
+	_ Framed       = (*numberedDeflated)(nil)
 	_ hub.Numbered = (*numberedDeflated)(nil)
 )
 
@@ -49,7 +49,7 @@ var (
 // connection.
 //
 // Each compression calls count with the bytes of the message before and after, from any goroutine.
-func Deflate(p protocol.Protocol, count func(plain, compressed int)) Joined {
+func Deflate(p protocol.Protocol, count func(plain, compressed int)) Framed {
 	base, c := NewBase(p, appendFrame), compressor{count}
 	if n, ok := p.(protocol.Numbered); ok {
 		return &numberedDeflated{base, c, n.Numbering()}

@@ -21,13 +21,13 @@
 //
 // # A further framing
 //
-// It is a function from protocol.Protocol to Joined. Its types embed Base, which does the greeting,
+// It is a function from protocol.Protocol to Framed. Its types embed Base, which does the greeting,
 // the replies and the goodbye, and add Encode; for a protocol.Numbered they add AppendPrefix too.
 // The links of a new kind then carry each protocol that exists. The link tests of package edge have
 // such a framing, lines of text.
 //
 // # Goroutines, locking, errors
 //
-// A Joined has no state. It is safe for concurrent use and never fails. A single goroutine uses an
+// A Framed has no state. It is safe for concurrent use and never fails. A single goroutine uses an
 // Inflater.
 package framing

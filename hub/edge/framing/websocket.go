@@ -20,13 +20,13 @@ type numberedWebSocket struct {
 }
 
 var (
-	_ Joined       = (*webSocket)(nil)
-	_ Joined       = (*numberedWebSocket)(nil)
+	_ Framed       = (*webSocket)(nil)
+	_ Framed       = (*numberedWebSocket)(nil)
 	_ hub.Numbered = (*numberedWebSocket)(nil)
 )
 
 // WebSocket joins p with the frames of a WebSocket (RFC 6455 §5.2), each message in a single frame.
-func WebSocket(p protocol.Protocol) Joined {
+func WebSocket(p protocol.Protocol) Framed {
 	if n, ok := p.(protocol.Numbered); ok {
 		return &numberedWebSocket{NewBase(p, appendFrame), n.Numbering()}
 	}

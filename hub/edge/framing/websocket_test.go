@@ -35,7 +35,7 @@ var lengths = []int{0, 1, 125, 126, minCompressed - 1, 65_535, 65_536, hub.MaxPa
 
 func TestEachMessageIsOneFrame(t *testing.T) {
 	counted := func(int, int) { t.Error("noise was compressed") }
-	for _, j := range []Joined{WebSocket(bare{}), Deflate(bare{}, counted)} {
+	for _, j := range []Framed{WebSocket(bare{}), Deflate(bare{}, counted)} {
 		for _, n := range lengths {
 			payload := noise(n)
 			for kind, opcode := range map[hub.PayloadKind]frame.Opcode{
@@ -70,7 +70,7 @@ func TestPrefixAndSharedBytesAreOneFrame(t *testing.T) {
 }
 
 func TestProtocolWithoutGreetingAndGoodbyeSaysNothing(t *testing.T) {
-	for _, j := range []Joined{WebSocket(bare{}), Deflate(bare{}, nil)} {
+	for _, j := range []Framed{WebSocket(bare{}), Deflate(bare{}, nil)} {
 		if got := j.AppendGreeting(nil, hub.Info{}, ""); got != nil {
 			t.Errorf("greeted with %q", got)
 		}

@@ -21,7 +21,7 @@ type bed struct {
 	hub      *hub.Hub
 	rejected []edge.RejectReason // of the commands that failed, in order
 	events   events
-	framed   map[edge.Protocol]framing.Joined
+	framed   map[edge.Protocol]framing.Framed
 	failed   error // the result of Publish, if not nil
 }
 
@@ -61,7 +61,7 @@ func (b *bed) Publish(ctx context.Context, s *hub.Send) error {
 
 func newBed(t testing.TB) *bed {
 	t.Helper()
-	b := &bed{framed: map[edge.Protocol]framing.Joined{}}
+	b := &bed{framed: map[edge.Protocol]framing.Framed{}}
 	c := hub.DefaultConfig()
 	c.ID = hub.NewID()
 	c.Observers = []hub.Observer{{Applied: b.events.Applied, Emitted: b.events.Emitted}}

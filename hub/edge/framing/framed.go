@@ -6,10 +6,10 @@ import (
 	"github.com/connhub/connhub/hub/edge/protocol"
 )
 
-// Joined is a protocol with a framing, ready for the hub. It is a hub.Numbered if the protocol is a
-// protocol.Numbered. The connections that shall share the bytes of messages need the same Joined,
+// Framed is a protocol with a framing, ready for the hub. It is a hub.Numbered if the protocol is a
+// protocol.Numbered. The connections that shall share the bytes of messages need the same Framed,
 // so a server makes each of them once.
-type Joined interface {
+type Framed interface {
 	hub.Protocol
 
 	// AppendGoodbye appends to dst the bytes of the protocol's last message on a link that closes,
@@ -20,7 +20,7 @@ type Joined interface {
 // AppendFunc appends a whole message to dst, as the bytes of a framing.
 type AppendFunc func(dst []byte, kind hub.PayloadKind, message []byte) []byte
 
-// Base is the part of a Joined that does not depend on how messages are shared. Types that embed it
+// Base is the part of a Framed that does not depend on how messages are shared. Types that embed it
 // are used by pointer: Base is not comparable.
 type Base struct {
 	protocol.Protocol
