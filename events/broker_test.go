@@ -54,7 +54,7 @@ func (named) AppendReply(dst []byte, _ hub.PayloadKind, message []byte) []byte {
 	return append(dst, message...)
 }
 
-var emitted = hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.Event{Name: "m"}}
+var emitted = hub.Op{Kind: hub.OpEvent, Ordinal: 2, Event: &hub.ClientEvent{Name: "m"}}
 
 func subscribe(t testing.TB, b *Broker) *Subscription {
 	t.Helper()

@@ -66,7 +66,7 @@ type Event struct {
 	// At is when the event happened, by the hub's clock. That of a gap is of its last message.
 	At time.Time
 	// Message is the content of a message; nil for other kinds and for gaps.
-	Message *hub.Event
+	Message *hub.ClientEvent
 	// Close is how the connection ended; zero for other kinds.
 	Close cause.CloseStatus
 	// Missing is how many messages a gap stands for, without a hole between them but for messages

@@ -26,7 +26,7 @@ func (f Filter) withDefaults() Filter {
 
 // selectsEvent reports whether f selects an event of a namespace. message is nil for other kinds
 // than KindMessage.
-func (f *Filter) selectsEvent(namespace string, kind Kind, message *hub.Event) bool {
+func (f *Filter) selectsEvent(namespace string, kind Kind, message *hub.ClientEvent) bool {
 	hasName := message == nil || len(f.MessageNames) == 0 ||
 		slices.Contains(f.MessageNames, message.Name)
 	return hasName && slices.Contains(f.Namespaces, namespace) &&

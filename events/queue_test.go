@@ -108,7 +108,7 @@ func TestClientsWithoutAUserShareAQueueAsOneAtAnAddress(t *testing.T) {
 	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000}, &room{})
 	put := func(socket int, user, host string) bool {
 		dropped, err := q.putEvent(&Event{
-			Kind: KindMessage, Message: &hub.Event{}, Identity: hub.Identity{
+			Kind: KindMessage, Message: &hub.ClientEvent{}, Identity: hub.Identity{
 				ID: hub.ConnectionID(fmt.Sprint(socket)), Namespace: "default", User: user,
 				RemoteAddress: fmt.Sprintf("%s:%d", host, socket),
 			},
@@ -137,7 +137,7 @@ func TestAClientThatFloodsASubscriberDropsItsOwnMessages(t *testing.T) {
 	q := newQueue(Limits{Messages: 800, Bytes: 16 << 20, Standing: 1000}, &room{})
 	put := func(namespace, user string) bool {
 		dropped, err := q.putEvent(&Event{
-			Kind: KindMessage, Message: &hub.Event{},
+			Kind: KindMessage, Message: &hub.ClientEvent{},
 			Identity: hub.Identity{
 				ID: hub.ConnectionID(namespace + user), Namespace: namespace, User: user,
 			},
@@ -201,7 +201,7 @@ func TestAQueueDoesWhatAPlainOneDoes(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(t, "message") > 0 {
 				e.Kind = KindMessage
 				size := rapid.IntRange(0, 1000).Draw(t, "size")
-				e.Message = &hub.Event{Payload: make([]byte, size)}
+				e.Message = &hub.ClientEvent{Payload: make([]byte, size)}
 			}
 			own := e
 			dropped, err := q.putEvent(&own)

@@ -95,7 +95,7 @@ func (s *sim) remove(w *way) {
 }
 
 // publish has an event of a connection happen. It returns how many ways out have it queued.
-func (s *sim) publish(c *life, kind Kind, message *hub.Event) (queued int) {
+func (s *sim) publish(c *life, kind Kind, message *hub.ClientEvent) (queued int) {
 	c.ordinal++
 	e := &Event{Kind: kind, Identity: c.identity, Ordinal: c.ordinal, Message: message}
 	if kind == KindDisconnected {
@@ -399,6 +399,6 @@ func (s *sim) connect(id hub.Identity) *life {
 }
 
 // newMessage returns a message with a payload of so many bytes.
-func newMessage(name string, bytes int) *hub.Event {
-	return &hub.Event{Name: name, Payload: []byte(strings.Repeat("x", bytes))}
+func newMessage(name string, bytes int) *hub.ClientEvent {
+	return &hub.ClientEvent{Name: name, Payload: []byte(strings.Repeat("x", bytes))}
 }

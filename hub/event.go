@@ -1,7 +1,7 @@
 package hub
 
-// Event is a client's message for the backends.
-type Event struct {
+// ClientEvent is a client's message for the backends.
+type ClientEvent struct {
 	// Name is the event's name.
 	Name string
 	// Kind is that of Payload.
@@ -12,7 +12,7 @@ type Event struct {
 
 // Emit hands an event of the client to the observers, which bring it to backends. It reports
 // whether the event is queued for a backend: see Observer.Emitted. Error: ErrClosed.
-func (c *Connection) Emit(e *Event) (queued bool, err error) {
+func (c *Connection) Emit(e *ClientEvent) (queued bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.isGone() {

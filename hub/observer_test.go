@@ -42,7 +42,7 @@ func TestEachObserverSeesWhatItAsksFor(t *testing.T) {
 			Observer{Ops: []OpKind{OpEvent}, Emitted: emitted(&deaf, false)})
 	}, observe(&all))
 	c := connect(t, h, "ann", "g")
-	if queued, err := c.Emit(&Event{Name: "clicked"}); !queued || err != nil {
+	if queued, err := c.Emit(&ClientEvent{Name: "clicked"}); !queued || err != nil {
 		t.Errorf("queued %t, %v: an observer has queued it", queued, err)
 	}
 	c.Close(cause.Client.CloseStatus())
@@ -64,7 +64,7 @@ func TestAnEventThatNoObserverQueuesIsNotQueued(t *testing.T) {
 		"one that queues none":  observe(&kinds{}),
 	} {
 		c := connect(t, newHub(t, change), "ann")
-		if queued, err := c.Emit(&Event{Name: "clicked"}); queued || err != nil {
+		if queued, err := c.Emit(&ClientEvent{Name: "clicked"}); queued || err != nil {
 			t.Errorf("%s: queued %t, %v", name, queued, err)
 		}
 	}

@@ -171,7 +171,7 @@ type Op struct {
 	// Grants is the new value, of OpGrant.
 	Grants *permission.Grants
 	// Event is that of OpEvent.
-	Event *Event
+	Event *ClientEvent
 	// Close is that of OpClose, and of OpMove to Moved.
 	Close cause.CloseStatus
 	// State is that of OpAdopt.

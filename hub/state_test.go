@@ -62,7 +62,7 @@ func TestStateIsTheSumOfItsOps(t *testing.T) {
 		); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Emit(&Event{Name: "clicked"}); err != nil {
+		if _, err := c.Emit(&ClientEvent{Name: "clicked"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, command := range []uint64{1, 2, 9, 8} {
@@ -148,7 +148,7 @@ func TestEventsOfAConnectionAreNumberedWithoutHoles(t *testing.T) {
 		c := connectAs(t, h, numbered{}, "ann", "g")
 		emit := func() {
 			t.Helper()
-			if _, err := c.Emit(&Event{Name: "clicked"}); err != nil {
+			if _, err := c.Emit(&ClientEvent{Name: "clicked"}); err != nil {
 				t.Fatal(err)
 			}
 		}

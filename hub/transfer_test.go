@@ -133,7 +133,7 @@ var staysBehind = map[string]string{
 // messages the client has confirmed one, two are written, and two wait.
 func fullConnection(t testing.TB, h *Hub) (*client, string) {
 	c := connectAs(t, h, numbered{}, "ann", "g", "h")
-	_, err := c.Emit(&Event{Name: "clicked"})
+	_, err := c.Emit(&ClientEvent{Name: "clicked"})
 	must(t, "emit", err)
 	must(t, "grant", c.addGrants(
 		grants(revoked(joining("b"))),
@@ -249,7 +249,7 @@ func TestAMovedConnectionGoesOnWhereItWas(t *testing.T) {
 			t.Error("commands that succeeded, or grants, are not those of before")
 		}
 		must(t, "ack", back.Ack(9))
-		_, err := back.Emit(&Event{Name: "clicked"})
+		_, err := back.Emit(&ClientEvent{Name: "clicked"})
 		must(t, "emit", err)
 		if diff := cmp.Diff(ordinals{fmt.Sprintf("%d 3", OpEvent)}, seen); diff != "" {
 			t.Errorf("events of the new hub: %s", diff)

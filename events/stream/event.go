@@ -95,7 +95,7 @@ func setKind(p *eventsv1.Event, e *events.Event) {
 	}
 }
 
-func newMessage(m *hub.Event) *eventsv1.Message {
+func newMessage(m *hub.ClientEvent) *eventsv1.Message {
 	p := &eventsv1.Message{Name: m.Name}
 	switch m.Kind {
 	case hub.Text:

@@ -286,7 +286,8 @@ func (c *client) Close(code uint16, reason string) {
 
 func (c *client) emit(t testing.TB, name string, kind hub.PayloadKind, payload string) {
 	t.Helper()
-	if _, err := c.Emit(&hub.Event{Name: name, Kind: kind, Payload: []byte(payload)}); err != nil {
+	event := &hub.ClientEvent{Name: name, Kind: kind, Payload: []byte(payload)}
+	if _, err := c.Emit(event); err != nil {
 		t.Fatal(err)
 	}
 }

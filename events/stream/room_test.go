@@ -50,7 +50,7 @@ func TestEventsThatWaitCountForTheirCaller(t *testing.T) {
 		const sent = 200 // of 100 KB: more than a sixth of the budget, and than the queue takes
 		for range sent {
 			payload := []byte(strings.Repeat("x", 100<<10))
-			_, _ = c.Emit(&hub.Event{Name: "flood", Kind: hub.Text, Payload: payload})
+			_, _ = c.Emit(&hub.ClientEvent{Name: "flood", Kind: hub.Text, Payload: payload})
 		}
 		synctest.Wait()
 		held, third := b.heldBytes(t), int64(control.MinCallBytes/3)

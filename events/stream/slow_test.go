@@ -115,7 +115,7 @@ func TestEmitTellsWhetherASubscriberGetsTheEvent(t *testing.T) {
 		c := b.attach(t, hub.Admission{})
 		emits := func(what string, want bool) {
 			t.Helper()
-			got, err := c.Emit(&hub.Event{Name: "clicked", Kind: hub.Text})
+			got, err := c.Emit(&hub.ClientEvent{Name: "clicked", Kind: hub.Text})
 			if got != want || err != nil {
 				t.Errorf("%s: queued %t, %v", what, got, err)
 			}
@@ -143,7 +143,7 @@ func TestEmitTellsWhetherASubscriberGetsTheEvent(t *testing.T) {
 		if err := b.hub.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Emit(&hub.Event{Name: "clicked"}); !errors.Is(err, hub.ErrClosed) {
+		if _, err := c.Emit(&hub.ClientEvent{Name: "clicked"}); !errors.Is(err, hub.ErrClosed) {
 			t.Errorf("closed: %v", err)
 		}
 	})
@@ -158,7 +158,7 @@ func TestEmitDoesNotCountASubscriberWithoutRoom(t *testing.T) {
 		queued, last := 0, true
 		for range 40 {
 			var err error
-			last, err = c.Emit(&hub.Event{Name: "m", Kind: hub.Text, Payload: []byte(stuff)})
+			last, err = c.Emit(&hub.ClientEvent{Name: "m", Kind: hub.Text, Payload: []byte(stuff)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +172,7 @@ func TestEmitDoesNotCountASubscriberWithoutRoom(t *testing.T) {
 				queued, last)
 		}
 		quick := b.subscribe(t, &eventsv1.Subscription{})
-		if one, err := c.Emit(&hub.Event{Name: "m", Kind: hub.Text}); !one || err != nil {
+		if one, err := c.Emit(&hub.ClientEvent{Name: "m", Kind: hub.Text}); !one || err != nil {
 			t.Errorf("with a subscriber that reads: %t, %v", one, err)
 		}
 		quick.next(t, 1)
@@ -191,7 +191,7 @@ func TestEmitDoesNotCountASubscriberWithoutRoom(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if one, err := c.Emit(&hub.Event{Name: "m", Kind: hub.Text}); one || err != nil {
+		if one, err := c.Emit(&hub.ClientEvent{Name: "m", Kind: hub.Text}); one || err != nil {
 			t.Errorf("when all streams have ended: %t, %v", one, err)
 		}
 	})

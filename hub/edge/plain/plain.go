@@ -76,7 +76,7 @@ func (p Protocol) Configure(query url.Values) (string, error) {
 func (p Protocol) Receive(c *hub.Connection, kind hub.PayloadKind, payload []byte) error {
 	group := c.Private()
 	if group == "" {
-		event := &hub.Event{Name: eventName, Kind: kind, Payload: slices.Clone(payload)}
+		event := &hub.ClientEvent{Name: eventName, Kind: kind, Payload: slices.Clone(payload)}
 		queued, err := c.Emit(event)
 		if err == nil && !queued {
 			// The edge only counts it: the protocol has no acks.

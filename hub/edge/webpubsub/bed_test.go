@@ -28,7 +28,7 @@ type bed struct {
 // events records the events of clients, as a subscriber.
 type events struct {
 	mu   sync.Mutex
-	list []hub.Event
+	list []hub.ClientEvent
 	deaf bool // there is no subscriber
 }
 

@@ -147,7 +147,7 @@ func emitEvent(c *hub.Connection, cmd *command, limit int64) error {
 	if err != nil {
 		return err
 	}
-	queued, err := c.Emit(&hub.Event{Name: event, Kind: kind, Payload: payload})
+	queued, err := c.Emit(&hub.ClientEvent{Name: event, Kind: kind, Payload: payload})
 	if err == nil && !queued {
 		return noSubscriber
 	}

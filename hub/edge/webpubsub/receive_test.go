@@ -316,7 +316,7 @@ func TestEventsGoToTheSinkAsTheyAre(t *testing.T) {
 	c.do(`{"type":"event","event":"a","dataType":"text","data":"t\u0041"}`)
 	c.do(`{"type":"event","event":"b","dataType":"json","data":{ "x":1 }}`)
 	c.do(`{"type":"event","event":"c","dataType":"binary","data":"AP8="}`)
-	want := []hub.Event{
+	want := []hub.ClientEvent{
 		{Name: "a", Kind: hub.Text, Payload: []byte("tA")},
 		{Name: "b", Kind: hub.JSON, Payload: []byte(`{ "x":1 }`)},
 		{Name: "c", Kind: hub.Binary, Payload: []byte{0, 0xff}},
