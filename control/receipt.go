@@ -44,39 +44,39 @@ var dropReasons = map[cause.DropReason]controlv1.DropReason{
 	cause.DropExpired:        controlv1.DropReason_DROP_REASON_EXPIRED,
 }
 
-// gathered is the receipt of a send: the sum of the receipts of the hubs.
-type gathered struct {
+// receiptSum is the receipt of a send: the sum of the receipts of the hubs.
+type receiptSum struct {
 	target  *hub.Target
 	receipt *controlv1.Receipt
 	detail  bool
 	matched nameSet // with detail: names that matched on any hub
 }
 
-// newGathered returns the sum with the receipt of this hub; local is nil if it has none.
-func newGathered(o *outgoing, local *hub.Receipt) gathered {
-	g := gathered{target: &o.send.Target, detail: o.send.Detail, receipt: o.sending.into}
-	if g.receipt == nil {
-		g.receipt = &controlv1.Receipt{}
+// newReceiptSum returns the sum with the receipt of this hub; local is nil if it has none.
+func newReceiptSum(o *outgoing, local *hub.Receipt) receiptSum {
+	rs := receiptSum{target: &o.send.Target, detail: o.send.Detail, receipt: o.sending.into}
+	if rs.receipt == nil {
+		rs.receipt = &controlv1.Receipt{}
 	}
 	if local == nil {
-		g.receipt.MessageId = o.send.Message.ID
-		return g
+		rs.receipt.MessageId = o.send.Message.ID
+		return rs
 	}
-	fillReceipt(g.receipt, local)
+	fillReceipt(rs.receipt, local)
 	if local.Unmatched != nil {
-		g.matched.mergeBits(matchedNames(g.target, local.Unmatched))
+		rs.matched.mergeBits(matchedNames(rs.target, local.Unmatched))
 	}
-	return g
+	return rs
 }
 
 // addResult adds the receipt of a peer.
-func (g *gathered) addResult(f *peerv1.ForwardResult) {
-	g.addReceipt(f.GetSend().GetReceipt())
-	g.matched.mergeBits(f.GetSend().GetMatchedNames())
+func (rs *receiptSum) addResult(f *peerv1.ForwardResult) {
+	rs.addReceipt(f.GetSend().GetReceipt())
+	rs.matched.mergeBits(f.GetSend().GetMatchedNames())
 }
 
-func (g *gathered) addReceipt(r *controlv1.Receipt) {
-	sum := g.receipt
+func (rs *receiptSum) addReceipt(r *controlv1.Receipt) {
+	sum := rs.receipt
 	if r.GetDuplicate() {
 		sum.Duplicate, sum.MessageId = true, r.GetMessageId()
 	}
@@ -95,31 +95,31 @@ func (g *gathered) addReceipt(r *controlv1.Receipt) {
 		*s.sum = form.AddCounts(*s.sum, s.part)
 	}
 	for _, d := range r.GetDropped() {
-		g.addDropped(d)
+		rs.addDropped(d)
 	}
 }
 
 // addDropped keeps the reasons in their order.
-func (g *gathered) addDropped(d *controlv1.Dropped) {
-	for i, known := range g.receipt.GetDropped() {
+func (rs *receiptSum) addDropped(d *controlv1.Dropped) {
+	for i, known := range rs.receipt.GetDropped() {
 		switch {
 		case known.GetReason() == d.GetReason():
 			known.Count = form.AddCounts(known.Count, d.GetCount())
 			return
 		case known.GetReason() > d.GetReason():
-			g.receipt.Dropped = slices.Insert(g.receipt.Dropped, i, d)
+			rs.receipt.Dropped = slices.Insert(rs.receipt.Dropped, i, d)
 			return
 		}
 	}
-	g.receipt.Dropped = append(g.receipt.Dropped, d)
+	rs.receipt.Dropped = append(rs.receipt.Dropped, d)
 }
 
 // totalReceipt returns the sum. For a duplicate the hubs know no longer which names matched.
-func (g *gathered) totalReceipt() *controlv1.Receipt {
-	if g.detail && !g.receipt.GetDuplicate() {
-		g.receipt.Unmatched = g.matched.unmatchedNames(g.target)
+func (rs *receiptSum) totalReceipt() *controlv1.Receipt {
+	if rs.detail && !rs.receipt.GetDuplicate() {
+		rs.receipt.Unmatched = rs.matched.unmatchedNames(rs.target)
 	}
-	return g.receipt
+	return rs.receipt
 }
 
 // nameSet is the set of the names of a target that matched. Bit i, the least significant of a byte

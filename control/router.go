@@ -192,7 +192,7 @@ type activeSend struct {
 	lost     []hub.ID
 	asked    bool         // callWhenDue was called
 	parts    atomic.Int32 // callWhenDue waits for so many: this hub, the peers
-	sum      gathered     // of the receipts
+	sum      receiptSum   // of the receipts
 	// into is memory for the receipt, empty; nil: Receipt allocates it.
 	into *controlv1.Receipt
 }
@@ -209,7 +209,7 @@ func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 		r := s.delivery.Receipt()
 		local = &r
 	}
-	s.sum = newGathered(o, local)
+	s.sum = newReceiptSum(o, local)
 	if o.send.Wait != hub.WaitNone && s.others != nil {
 		lost, err := s.gatherReceipts(ctx)
 		if err != nil {
