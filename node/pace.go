@@ -18,16 +18,16 @@ const drainStep = 10 * time.Millisecond
 // must have stopped new clients: connections of later clients stay.
 //
 // The pace follows the rest: the connections that are open, over the time that is left. A client
-// that leaves by itself makes the rest slower, and a late step makes it faster. The first close is
-// at once, so a hub with a single client needs no time.
+// that leaves by itself makes the rest slower. A late step does not delay the next steps. The first
+// close is at once, so a hub with a single client needs no time.
 func closeEvenly(ctx context.Context, h *hub.Hub, period time.Duration, closed func(count int)) {
-	end, queue := time.Now().Add(period), h.DrainOrder()
-	for {
-		left, rest := h.Len(), time.Until(end)
+	turn, queue := time.Now(), h.DrainOrder()
+	for end := turn.Add(period); ; {
+		left := h.Len()
 		if left == 0 || len(queue) == 0 {
 			return
 		}
-		count, pause := paceDrain(left, rest)
+		count, pause := paceDrain(left, end.Sub(turn))
 		var step []*hub.Connection
 		step, queue = takeOpen(queue, count)
 		chunks.HandleAll(step, func(some []*hub.Connection) {
@@ -39,10 +39,11 @@ func closeEvenly(ctx context.Context, h *hub.Hub, period time.Duration, closed f
 		if h.Len() == 0 {
 			return
 		}
+		turn = turn.Add(pause) // from when it was due: a busy machine wakes up late
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-time.After(time.Until(turn)):
 		}
 	}
 }

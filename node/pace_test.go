@@ -13,12 +13,18 @@ import (
 )
 
 // timed is a link that records when it is closed.
-type timed struct{ closed time.Time }
+type timed struct {
+	closed time.Time
+	costs  time.Duration // of its close
+}
 
-func (*timed) Flush()                    {}
-func (*timed) Prefetch(int)              {}
-func (*timed) Stirs() bool               { return false }
-func (l *timed) Close(cause.CloseStatus) { l.closed = time.Now() }
+func (*timed) Flush()       {}
+func (*timed) Prefetch(int) {}
+func (*timed) Stirs() bool  { return false }
+func (l *timed) Close(cause.CloseStatus) {
+	l.closed = time.Now()
+	time.Sleep(l.costs)
+}
 
 func newHub(t *testing.T) *hub.Hub {
 	t.Helper()
@@ -69,19 +75,38 @@ func TestADrainSpreadsItsClosesEvenlyOverThePeriod(t *testing.T) {
 			if want := period - most; took > period || clients > 0 && took < want-drainStep {
 				t.Errorf("%d clients: done after %v, want %v", clients, took, want)
 			}
-			// In each tenth of the period a tenth of the clients, give or take those of a step.
-			var tenths [10]int
-			for _, l := range links {
-				tenths[min(9, l.closed.Sub(began)*10/period)]++
-			}
-			for i, got := range tenths {
-				if want := clients / 10; got < want-4 || got > want+4 {
-					t.Errorf("%d clients: %d closed in tenth %d, want about %d",
-						clients, got, i, want)
-				}
-			}
+			requireEven(t, links, began, period)
 		})
 	}
+}
+
+// requireEven proves that each tenth of the period had a tenth of the closes, give or take those of
+// a step.
+func requireEven(t *testing.T, links []*timed, began time.Time, period time.Duration) {
+	t.Helper()
+	var tenths [10]int
+	for _, l := range links {
+		tenths[min(9, l.closed.Sub(began)*10/period)]++
+	}
+	for i, got := range tenths {
+		if want := len(links) / 10; got < want-4 || got > want+4 {
+			t.Errorf("%d clients: %d closed in tenth %d, want about %d", len(links), got, i, want)
+		}
+	}
+}
+
+func TestADrainIsEvenAlsoWhereAStepTakesTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const period = 3 * time.Second
+		h := newHub(t)
+		_, links := attachTimed(t, h, 500)
+		for _, l := range links {
+			l.costs = 2 * time.Millisecond
+		}
+		began := time.Now()
+		closeEvenly(t.Context(), h, period, func(int) {})
+		requireEven(t, links, began, period)
+	})
 }
 
 func TestClientsThatLeaveByThemselvesSlowADrainDown(t *testing.T) {
