@@ -59,7 +59,7 @@ func TestForwardedSendsAreWrittenTogether(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.Execute(t.Context(), call.Forward, &burst).Then != nil {
+		if e.Execute(t.Context(), call.Forward, &burst).Awaited != nil {
 			t.Fatal("a send that waits for nothing waits")
 		}
 	}

@@ -554,7 +554,7 @@ func executed(t *testing.T, e *executor, f *peerv1.Forward) *peerv1.ForwardResul
 	var burst hub.Burst
 	x := e.Execute(t.Context(), f, &burst)
 	burst.Flush()
-	if x.Then != nil {
+	if x.Awaited != nil {
 		t.Errorf("%v waits", f)
 	}
 	return x.Result()

@@ -96,10 +96,19 @@ func originOf(ctx context.Context) origin {
 // newOutgoing translates a checked request.
 func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
 	o := outgoings.Get().(*outgoing)
-	o.request, o.began = req, from.began
-	o.until = from.began.Add(waitTimeout(from, req.GetWaitTimeout()))
+	o.send, o.request, o.began, o.until = newSend(req, from), req, from.began, dueAt(req, from)
+	return o
+}
+
+// dueAt returns when the receipt of a send is due.
+func dueAt(req *controlv1.SendRequest, from origin) time.Time {
+	return from.began.Add(waitTimeout(from, req.GetWaitTimeout()))
+}
+
+// newSend translates a checked request for this hub.
+func newSend(req *controlv1.SendRequest, from origin) hub.Send {
 	namespace := form.NamespaceOf(req)
-	o.send = hub.Send{
+	return hub.Send{
 		Message:       form.NewMessage(namespace, req.GetMessage(), from.traceParent, from.began),
 		Target:        form.NewTarget(req.GetTarget()),
 		Wait:          waits[req.GetWait()],
@@ -109,7 +118,6 @@ func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
 		RequestID:     req.GetRequestId(),
 		Caller:        from.caller,
 	}
-	return o
 }
 
 var waits = map[controlv1.Wait]hub.Wait{

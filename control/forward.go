@@ -115,22 +115,23 @@ func (e *executor) executeSend(
 	if !names.IsNamespace(form.NamespaceOf(req)) {
 		return finishedExecution(errorResult(failure.ErrInvalidField))
 	}
-	o := newOutgoing(req, origin{
+	from := origin{
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: acceptedAt(f),
-	})
-	o.send.Message.Sender = hub.Sender{
+	}
+	send := newSend(req, from)
+	send.Message.Sender = hub.Sender{
 		Connection: hub.ConnectionID(s.GetSender().GetConnection()), User: s.GetSender().GetUser(),
 	}
 	// The hash is of the backend's request. The request here has fields that the entry hub added.
-	copy(o.send.RequestHash[:], s.GetRequestHash())
-	o.send.Burst = burst
-	delivery, err := e.hub.Deliver(ctx, &o.send)
+	copy(send.RequestHash[:], s.GetRequestHash())
+	send.Burst = burst
+	delivery, err := e.hub.Deliver(ctx, &send)
 	if err != nil {
 		return finishedExecution(errorResult(err))
 	}
 	var target *hub.Target // a waiting execution keeps only the part of the request for its result
-	if o.send.Detail {
-		of := o.send.Target
+	if send.Detail {
+		of := send.Target
 		target = &of
 	}
 	x := mesh.Execution{Result: func() (result *peerv1.ForwardResult) {
@@ -141,10 +142,9 @@ func (e *executor) executeSend(
 		}()
 		return sendResult(target, delivery)
 	}}
-	if o.send.Wait > hub.WaitQueued {
-		x.Then, x.Reached, x.Until = delivery.Then, delivery.Reached, o.until
+	if send.Wait > hub.WaitQueued {
+		x.Awaited, x.Until = delivery, dueAt(req, from)
 	}
-	o.recycleOutgoing() // this hub has no peers to call
 	return x
 }
 
@@ -156,13 +156,15 @@ func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 		forward peerv1.ForwardResult
 		kind    peerv1.ForwardResult_Send
 		send    peerv1.SendResult
+		receipt controlv1.Receipt
 	}
-	r.forward.Result, r.kind.Send, r.send.Receipt = &r.kind, &r.send, newReceipt(&local)
+	r.forward.Result, r.kind.Send, r.send.Receipt = &r.kind, &r.send, &r.receipt
+	fillReceipt(&r.receipt, &local)
 	if local.Unmatched != nil {
 		r.send.MatchedNames = matchedNames(target, local.Unmatched)
 	}
 	if !local.Duplicate {
-		r.send.Receipt.MessageId = ""
+		r.receipt.MessageId = ""
 	}
 	return &r.forward
 }

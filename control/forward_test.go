@@ -85,27 +85,27 @@ func TestAnExecutionIsReachedWhenItsClientHasTheMessage(t *testing.T) {
 		}
 		return e.Execute(t.Context(), call.Forward, &burst)
 	}
-	if x := execute(controlv1.Wait_WAIT_QUEUED); x.Reached != nil || x.Then != nil {
+	if x := execute(controlv1.Wait_WAIT_QUEUED); x.Awaited != nil {
 		t.Error("a send that waits for no client has something to ask")
 	}
 	quick := execute(controlv1.Wait_WAIT_WRITTEN)
-	if quick.Reached() {
+	if quick.Awaited.Reached() {
 		t.Error("reached before the burst is flushed")
 	}
 	burst.Flush()
-	if !quick.Reached() {
+	if !quick.Awaited.Reached() {
 		t.Error("not reached, though the link has written")
 	}
 	ann.stall(true)
 	slow, called := execute(controlv1.Wait_WAIT_WRITTEN), false
 	burst.Flush()
-	if slow.Reached() {
+	if slow.Awaited.Reached() {
 		t.Error("reached, though the link is stalled")
 	}
-	slow.Then(func() { called = true })
+	slow.Awaited.Then(func() { called = true })
 	ann.stall(false)
-	if !slow.Reached() || !called {
-		t.Errorf("after the stall: reached %v, done was called %v", slow.Reached(), called)
+	if !slow.Awaited.Reached() || !called {
+		t.Errorf("after the stall: reached %v, done was called %v", slow.Awaited.Reached(), called)
 	}
 	for _, x := range []mesh.Execution{quick, slow} {
 		if r := x.Result().GetSend().GetReceipt(); r.GetMatched() != 1 || r.GetWritten() != 1 {
@@ -187,7 +187,7 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 			ended := 0
 			for range joins {
 				x := e.Execute(t.Context(), call.Forward, &burst)
-				x.Then(func() { ended++ })
+				x.Awaited.Then(func() { ended++ })
 				begun = append(begun, x)
 			}
 			if more := runtime.NumGoroutine() - before; more > few {

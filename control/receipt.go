@@ -10,13 +10,6 @@ import (
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// newReceipt translates the receipt of a hub.
-func newReceipt(r *hub.Receipt) *controlv1.Receipt {
-	receipt := &controlv1.Receipt{}
-	fillReceipt(receipt, r)
-	return receipt
-}
-
 // fillReceipt translates the receipt of a hub into an empty receipt.
 func fillReceipt(receipt *controlv1.Receipt, r *hub.Receipt) {
 	receipt.MessageId = r.MessageID

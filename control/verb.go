@@ -192,9 +192,9 @@ func executeVerb[Q verbRequest, R proto.Message](
 	outcome := make(chan error, 1)
 	return mesh.Execution{
 		Until: acceptedAt(f).Add(verbTimeout), // the entry hub waits no longer
-		Then: func(done func()) (stop func()) {
+		Awaited: mesh.AwaitedFunc(func(done func()) (stop func()) {
 			return then(func(err error) { outcome <- err; done() })
-		},
+		}),
 		Result: func() *peerv1.ForwardResult {
 			select {
 			case err := <-outcome:

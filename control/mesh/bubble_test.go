@@ -308,7 +308,7 @@ func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (
 		}
 	}
 	if h.hold != nil {
-		x.Then, x.Until = h.hold.then, time.Now().Add(h.hold.patience)
+		x.Awaited, x.Until = AwaitedFunc(h.hold.then), time.Now().Add(h.hold.patience)
 	}
 	return x
 }

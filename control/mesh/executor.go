@@ -11,18 +11,33 @@ import (
 // Execution is a forwarded call that has begun.
 type Execution struct {
 	// Result returns the call's result, without a sequence. The lane calls it once, after the burst
-	// was flushed and done was called (see Then). Result does not wait.
+	// was flushed and Awaited has come. Result does not wait.
 	Result func() *peerv1.ForwardResult
-	// Then, unless it is nil, calls done as soon as Result may be called: at once, or later in a
-	// goroutine that may hold locks. stop cancels that; a call of done that is under way may still
-	// finish.
-	Then func(done func()) (stop func())
-	// Reached, unless it is nil, reports whether Result may be called without Then. The lane asks
-	// once, after the burst was flushed.
-	Reached func() bool
-	// Until is the time from which Result may be called without done.
+	// Awaited is what Result waits for beyond the flush; nil: nothing.
+	Awaited Awaited
+	// Until is the time from which Result may be called without Awaited.
 	Until time.Time
 }
+
+// Awaited is an event that an execution waits for, for instance the write of a message.
+type Awaited interface {
+	// Then calls done as soon as the event has come: at once, or later in a goroutine that may hold
+	// locks. stop cancels that; a call of done that is under way may still finish.
+	Then(done func()) (stop func())
+	// Reached reports whether the event has come. If it returns false, Then tells.
+	Reached() bool
+}
+
+// AwaitedFunc is an Awaited that only Then tells of.
+type AwaitedFunc func(done func()) (stop func())
+
+var _ Awaited = AwaitedFunc(nil)
+
+// Then implements Awaited.
+func (f AwaitedFunc) Then(done func()) (stop func()) { return f(done) }
+
+// Reached implements Awaited.
+func (AwaitedFunc) Reached() bool { return false }
 
 // Executor carries out calls that peers forward. Its methods may be called concurrently. They may
 // keep their arguments, but must not change them.

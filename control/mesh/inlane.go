@@ -152,12 +152,12 @@ func (i *inLane) flushBurst() {
 	i.burst.Flush()
 	var upTo uint64
 	for _, b := range i.started {
-		if b.Then == nil || b.Reached != nil && b.Reached() {
+		if b.Awaited == nil || b.Awaited.Reached() {
 			i.due = append(i.due, b.numberedResult())
 			continue
 		}
 		upTo = b.sequence
-		i.answers.waits.Add(b, b.Until, b.Then)
+		i.answers.waits.Add(b, b.Until, b.Awaited.Then)
 	}
 	clear(i.started)
 	i.started = i.started[:0]
