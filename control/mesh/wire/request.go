@@ -122,14 +122,19 @@ func decodeRequest(b []byte, into *peerv1.DataRequest) bool {
 	}
 	switch r.Key {
 	case forwardKey:
-		f, common := decodeForward(r.Bytes)
+		f, common := decodeForward(r.Bytes, "")
 		if common {
 			into.Body = &peerv1.DataRequest_Forward{Forward: f}
 		}
 		return common
 	case forwardsKey:
+		var caller string // as a rule that of all forwards, which then share its memory
 		forwards, common := protofield.DecodeAll(
-			r.Bytes, batchedForwardKey, MaxBatch, decodeForward,
+			r.Bytes, batchedForwardKey, MaxBatch, func(b []byte) (*peerv1.Forward, bool) {
+				f, common := decodeForward(b, caller)
+				caller = f.GetCaller()
+				return f, common
+			},
 		)
 		if common {
 			into.Body = &peerv1.DataRequest_Batch{
@@ -142,8 +147,8 @@ func decodeRequest(b []byte, into *peerv1.DataRequest) bool {
 	}
 }
 
-// decodeForward decodes the Forward of a send, which keeps b.
-func decodeForward(b []byte) (*peerv1.Forward, bool) {
+// decodeForward decodes the Forward of a send, which keeps b. likely may be its caller.
+func decodeForward(b []byte, likely string) (*peerv1.Forward, bool) {
 	var one struct { // a single allocation
 		forward peerv1.Forward
 		age     durationpb.Duration
@@ -156,7 +161,9 @@ func decodeForward(b []byte) (*peerv1.Forward, bool) {
 		case sequenceKey:
 			f.Sequence = r.Number
 		case callerKey:
-			r.Failed = !r.StoreText(&f.Caller)
+			if f.Caller = likely; string(r.Bytes) != likely {
+				r.Failed = !r.StoreText(&f.Caller)
+			}
 		case ageKey:
 			r.Failed = f.Age != nil || !protofield.DecodeDuration(r.Bytes, &one.age)
 			f.Age = &one.age

@@ -353,7 +353,7 @@ func TestObjectsOfTheDecoder(t *testing.T) {
 	f.GetSend().TraceParent, r.GetSend().MatchedNames = "", nil
 	r.GetSend().Receipt.MessageId = ""
 	forward, result := marshal(t, f), marshal(t, r)
-	if n := testing.AllocsPerRun(100, func() { decodeForward(forward) }); n > 2 {
+	if n := testing.AllocsPerRun(100, func() { decodeForward(forward, "") }); n > 2 {
 		t.Errorf("%v objects for a send", n)
 	}
 	if n := testing.AllocsPerRun(100, func() { decodeResult(result) }); n > 1 {
