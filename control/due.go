@@ -28,13 +28,12 @@ func (s *activeSend) dueAt() time.Time { return s.outgoing.until }
 // calls it off.
 func (s *activeSend) callWhenDue(done func()) (stop func()) {
 	s.asked = true
-	here := s.delivery != nil && s.outgoing.send.Wait > hub.WaitQueued
 	switch {
-	case !here:
-		s.others.Then(done)
-		return func() {}
 	case s.others == nil:
 		return s.delivery.Then(done)
+	case s.delivery == nil || s.delivery.Reached(): // as a rule of a send to clients of peers
+		s.others.Then(done)
+		return func() {}
 	}
 	s.parts.Store(2)
 	part := func() {

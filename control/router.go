@@ -85,6 +85,9 @@ func isInconclusive(err error) bool {
 	return false
 }
 
+// fewHubs is the most hubs of a route that needs no allocation.
+const fewHubs = 4
+
 // Send brings a message on its way. It returns when the message is in the outbox of each matching
 // connection of this hub, and in line for each hub that may have more. It waits for no client and
 // no hub; ctx bounds the wait for a place in line. The sends of a caller that waits for Send to
@@ -96,9 +99,11 @@ func (r *router) Send(ctx context.Context, o *outgoing) (*activeSend, error) {
 	if o.send.Message.ID == "" {
 		o.send.Message.ID = r.hub.NewMessageID()
 	}
-	route := r.mesh.RouteFor(o.send.Message.Namespace, &o.send.Target)
+	var memory [fewHubs]mesh.Destination
+	route := r.mesh.RouteInto(memory[:0], o.send.Message.Namespace, &o.send.Target)
 	s := &o.sending
-	s.router, s.outgoing, s.lost = r, o, route.Unreachable
+	s.router, s.outgoing = r, o
+	s.lost = append(s.lost, route.Unreachable...) // a copy, so that memory stays on the stack
 	suspects := suspectsIn(route.To)
 	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
 		return nil, failure.ErrHubsUnreachable
@@ -242,10 +247,10 @@ func (s *activeSend) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
 	return s.router.gatherAnswers(ctx, s.others, s.outgoing.until, s.sum.addResult)
 }
 
-// awaitHere waits for this hub's part. hub.Deliver has queued the message, so only the waits beyond
-// that need a timer.
+// awaitHere waits for this hub's part. As a rule that is done, and then there is no need for a
+// timer.
 func (s *activeSend) awaitHere(ctx context.Context) {
-	if s.outgoing.send.Wait <= hub.WaitQueued {
+	if s.delivery.Reached() {
 		return
 	}
 	ctx, cancel := context.WithDeadline(ctx, s.outgoing.until)

@@ -513,18 +513,29 @@ func (m *Mesh) endJoinsLocked() {
 
 // RouteFor finds the hubs for a call to t that has begun. A nil Mesh has no peers.
 func (m *Mesh) RouteFor(namespace string, t *hub.Target) Route {
+	return m.RouteInto(nil, namespace, t)
+}
+
+// RouteInto is RouteFor with memory for Route.To, which is an empty slice with some room.
+func (m *Mesh) RouteInto(memory []Destination, namespace string, t *hub.Target) Route {
 	if m == nil {
 		return Route{}
 	}
-	return m.Route(core.QueryOf(namespace, t))
+	var hashes [fewNames]core.Hash // memory
+	return m.routeInto(memory, core.QueryOf(hashes[:0], namespace, t))
 }
 
+// fewNames is the most names in a target whose hashes need no allocation.
+const fewNames = 8
+
 // Route finds the hubs for a call that has begun.
-func (m *Mesh) Route(q Query) Route {
+func (m *Mesh) Route(q Query) Route { return m.routeInto(nil, q) }
+
+func (m *Mesh) routeInto(memory []Destination, q Query) Route {
 	m.checkStandstill()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.core.FindRoute(m.coreTime(), q)
+	return m.core.FindRoute(memory, m.coreTime(), q)
 }
 
 // Peers describes every peer, sorted by id.

@@ -149,7 +149,7 @@ func TestAReportOfTheWrongKindEndsNeitherLinkNorDial(t *testing.T) {
 func TestARouteLeavesItsQueryAlone(t *testing.T) {
 	c := New(Config{Us: helloOf("A", "", 0), HashBits: 8})
 	hashes := []Hash{0x1234}
-	if c.FindRoute(0, Query{Hashes: hashes}); hashes[0] != 0x1234 {
+	if c.FindRoute(nil, 0, Query{Hashes: hashes}); hashes[0] != 0x1234 {
 		t.Errorf("%x", hashes[0])
 	}
 }
@@ -162,7 +162,7 @@ func TestAbsentIsWhatTheLastDialFound(t *testing.T) {
 	c.HandleTick(time.Second)
 	c.HandleDialFailure(time.Second, "B", 2, dialUnproven)
 	c.HandleKeys(time.Second, nil, nil)
-	if r := c.FindRoute(time.Second, Query{}); len(r.Unreachable) != 1 {
+	if r := c.FindRoute(nil, time.Second, Query{}); len(r.Unreachable) != 1 {
 		t.Errorf("%+v", r)
 	}
 }

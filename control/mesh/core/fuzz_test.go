@@ -162,7 +162,7 @@ func (f *fuzzed) isSound(t *testing.T) {
 	if next := f.NextDeadline(); next <= f.now {
 		t.Errorf("spins: next is %v at %v", next, f.now)
 	}
-	r := f.FindRoute(f.now, Query{Hashes: []Hash{1}, Hubs: []hub.ID{"B"}})
+	r := f.FindRoute(nil, f.now, Query{Hashes: []Hash{1}, Hubs: []hub.ID{"B"}})
 	if p := f.peers["B"]; p != nil && p.isMember(f.now) && len(r.To)+len(r.Unreachable) != 1 {
 		t.Errorf("a member gets no call: %+v", r)
 	}

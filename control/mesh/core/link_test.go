@@ -248,7 +248,7 @@ func FuzzPeers(f *testing.F) {
 			c.HandleLinked(now, hub.ID(hello.GetSelf().GetHub()), hello.GetEpoch(), &hello)
 		}
 		c.HandleTick(now)
-		c.FindRoute(now, Query{Hashes: []Hash{1}})
+		c.FindRoute(nil, now, Query{Hashes: []Hash{1}})
 		if next := c.NextDeadline(); next <= now {
 			t.Errorf("spins: next is %v at %v", next, now)
 		}

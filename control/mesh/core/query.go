@@ -7,9 +7,9 @@ import (
 )
 
 // QueryOf returns the query for a target. It ignores the exclusions, which can only reduce the
-// matches.
-func QueryOf(namespace string, t *hub.Target) Query {
-	var q Query
+// matches. memory is an empty slice for the hashes, whose room spares an allocation; nil: none.
+func QueryOf(memory []Hash, namespace string, t *hub.Target) Query {
+	q := Query{Hashes: memory}
 	if t.Everyone {
 		q.Hashes = append(q.Hashes, HashOf(KindNamespace, namespace, ""))
 	}

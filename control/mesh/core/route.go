@@ -42,7 +42,9 @@ type Route struct {
 //
 // Every member that may have matching clients is in To or in Unreachable. A hub that is left out
 // has confirmed, within the lease, that it has none.
-func (c *Core) FindRoute(now time.Duration, q Query) Route {
+//
+// memory is an empty slice for Route.To, whose room spares an allocation; nil: none.
+func (c *Core) FindRoute(memory []Destination, now time.Duration, q Query) Route {
 	hashes := q.Hashes
 	if c.mask != ^Hash(0) {
 		hashes = slices.Clone(hashes)
@@ -50,7 +52,7 @@ func (c *Core) FindRoute(now time.Duration, q Query) Route {
 			hashes[i] &= c.mask
 		}
 	}
-	var r Route
+	r := Route{To: memory}
 	for _, id := range c.order {
 		p := c.peers[id]
 		switch o := p.out; {

@@ -239,7 +239,7 @@ func (n *node) leave(key string) {
 // reported.
 func (n *node) route(key string, born ...hub.ID) Route {
 	s := n.sim
-	r := n.core.FindRoute(n.clock(), Query{Hashes: s.key(key), Hubs: born})
+	r := n.core.FindRoute(nil, n.clock(), Query{Hashes: s.key(key), Hubs: born})
 	for _, m := range s.nodes {
 		if m == n || m.dead || m.members[key] == 0 || slices.Contains(r.Unreachable, m.id) {
 			continue
