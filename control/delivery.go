@@ -32,8 +32,7 @@ type outgoing struct {
 var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
 
 // recycleOutgoing gives the memory of o back. No reference to o may be left. The hub keeps none: it
-// keeps the message of a send, and not the hub.Send. But a call for peers refers to the hash of the
-// request, which is a part of o, and a callback of callWhenDue may come late.
+// keeps the message of a send, and not the hub.Send. But a callback of callWhenDue may come late.
 func (o *outgoing) recycleOutgoing() {
 	*o = outgoing{}
 	outgoings.Put(o)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -44,7 +45,7 @@ func newSendCall(o *outgoing) (*mesh.Call, error) {
 	}
 	c.send.Request, c.send.TraceParent = b, o.send.Message.TraceParent
 	if o.send.RequestID != "" {
-		c.send.RequestHash = o.send.RequestHash[:]
+		c.send.RequestHash = bytes.Clone(o.send.RequestHash[:]) // the memory of o is used again
 	}
 	c.kind.Send, c.forward.Call = &c.send, &c.kind
 	c.call = mesh.Call{Caller: o.send.Caller, Began: o.began, Forward: &c.forward}

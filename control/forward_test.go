@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -211,5 +212,37 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The memory of a send is used again once it has its receipt. A result of a peer that comes as the
+// wait ends, or later, must not reach the next send that has the memory.
+func TestLateResultsOfPeersReachNoOtherSend(t *testing.T) {
+	const sends, each = 2000, 50
+	c := newCluster(t, 2)
+	c.hubs[0].connect(t, &tinyProtocol{}, "ann") // both hubs take part
+	c.hubs[1].connect(t, &tinyProtocol{}, "ann")
+	c.settle(t)
+	b := c.hubs[0].stream(t.Context(), t)
+	for n := 0; n < sends; n += each {
+		var some []*controlv1.SendRequest
+		for i := range each {
+			// About as long as a result takes: some come before the end of the wait, some after.
+			wait := time.Duration(i%10) * 200 * time.Microsecond
+			send := waiting(to(users("ann"), "x"), waitsForClients[i%2], wait)
+			send.RequestId = fmt.Sprint(n + i)
+			some = append(some, send)
+		}
+		b.send(t, batch(int64(n)+1, some...))
+		b.until(t, func() bool { return len(b.results) == n+each })
+	}
+	seen := make(map[string]bool, sends)
+	for sequence := range b.results {
+		r := b.receipt(t, sequence)
+		hubs := int32(2 - len(r.GetUnreachableHubs()))
+		if seen[r.GetMessageId()] || r.GetDuplicate() || r.GetMatched() != hubs {
+			t.Fatalf("receipt %v", r)
+		}
+		seen[r.GetMessageId()] = true
 	}
 }

@@ -234,7 +234,12 @@ func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 // recycleSend gives back the memory of a send that has its receipt. The caller must not use s any
 // more. It does nothing if something else may refer to the send: see recycleOutgoing.
 func (s *activeSend) recycleSend() {
-	if s.others == nil && !s.asked {
+	// Finished and parts tell whether the callbacks of callWhenDue are through with s.
+	free := s.others == nil && !s.asked
+	if s.others != nil {
+		free = s.others.Finished() && s.parts.Load() == 0
+	}
+	if free {
 		s.outgoing.recycleOutgoing()
 	}
 }

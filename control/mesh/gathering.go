@@ -57,10 +57,13 @@ func (a *hubAnswer) setResult(r *peerv1.ForwardResult) {
 // don't wait for its result.
 func (a *hubAnswer) setUnknown() { a.setResult(unknownResult) }
 
-// countDown removes 1 from open. At 0 it calls then.
+// countDown removes 1 from open. At 0 it calls then. A lane may keep g for a result that comes too
+// late, so g must not keep then.
 func (g *Gathering) countDown() {
 	if g.open.Add(-1) == 0 {
-		g.then()
+		done := g.then
+		g.then = nil
+		done()
 	}
 }
 
@@ -73,6 +76,10 @@ func (g *Gathering) Then(done func()) {
 	g.then = done
 	g.countDown()
 }
+
+// Finished reports whether Then or Wait was called, and each outcome is known or will stay unknown.
+// From then on no lane keeps the function that Then got. A call of it may be under way.
+func (g *Gathering) Finished() bool { return g.open.Load() == 0 }
 
 // slowLane is a call that is not in line yet.
 type slowLane struct {
