@@ -142,7 +142,7 @@ func TestAPanicInAHandshakeEndsItsClientAlone(t *testing.T) {
 
 // A panic of ours in a greeting, behind the 101, ends its client with 1011, on each kind of link.
 func TestAPanicInAGreetingEndsItsClientAlone(t *testing.T) {
-	eachWire(t, func(t *testing.T, b *bed) {
+	eachWire(t, func(_ *testing.T, b *bed) {
 		for range 5 {
 			b.upgrade("user=nobody", "").wantEnd(1011, "internal error")
 		}
