@@ -17,7 +17,7 @@ func TestASendAllocatesOnlyWhatOutlivesIt(t *testing.T) {
 	var burst hub.Burst
 	request := to(users("ann"), "hello")
 	send := func() {
-		sending, err := d.beginSend(t.Context(), request, origin{}, &burst)
+		sending, err := d.beginSend(t.Context(), request, sourceCall{}, &burst)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -47,7 +47,7 @@ type deliveryService struct {
 func (d *deliveryService) Send(
 	ctx context.Context, req *controlv1.SendRequest,
 ) (*controlv1.SendResponse, error) {
-	sending, err := d.beginSend(ctx, req, originOf(ctx), nil)
+	sending, err := d.beginSend(ctx, req, sourceCallOf(ctx), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (d *deliveryService) Send(
 // beginSend brings the message of a request on its way. The request has passed the rules of its
 // proto. The send begins now. Clients' links write at once, or with burst if that is not nil.
 func (d *deliveryService) beginSend(
-	ctx context.Context, req *controlv1.SendRequest, from origin, burst *hub.Burst,
+	ctx context.Context, req *controlv1.SendRequest, from sourceCall, burst *hub.Burst,
 ) (*activeSend, error) {
 	if err := form.CheckSend(req); err != nil {
 		return nil, err
@@ -78,34 +78,34 @@ func (d *deliveryService) beginSend(
 	return sending, err
 }
 
-// origin is the source of a send: a call of a backend, at this hub or at a peer.
-type origin struct {
+// sourceCall is the call of a backend that a send comes from, at this hub or at a peer.
+type sourceCall struct {
 	caller, traceParent string
 	began               time.Time // when the hub that was called accepted it
 	deadline            time.Time // of the call; zero: none
 }
 
-// originOf returns the fields that all sends of a call have in common.
-func originOf(ctx context.Context) origin {
+// sourceCallOf returns the fields that all sends of a call have in common.
+func sourceCallOf(ctx context.Context) sourceCall {
 	deadline, _ := ctx.Deadline()
 	c := port.CallerOf(ctx)
-	return origin{caller: c.Name, traceParent: c.TraceParent, deadline: deadline}
+	return sourceCall{caller: c.Name, traceParent: c.TraceParent, deadline: deadline}
 }
 
 // newOutgoing translates a checked request.
-func newOutgoing(req *controlv1.SendRequest, from origin) *outgoing {
+func newOutgoing(req *controlv1.SendRequest, from sourceCall) *outgoing {
 	o := outgoings.Get().(*outgoing)
 	o.send, o.request, o.began, o.until = newSend(req, from), req, from.began, dueAt(req, from)
 	return o
 }
 
 // dueAt returns when the receipt of a send is due.
-func dueAt(req *controlv1.SendRequest, from origin) time.Time {
+func dueAt(req *controlv1.SendRequest, from sourceCall) time.Time {
 	return from.began.Add(waitTimeout(from, req.GetWaitTimeout()))
 }
 
 // newSend translates a checked request for this hub.
-func newSend(req *controlv1.SendRequest, from origin) hub.Send {
+func newSend(req *controlv1.SendRequest, from sourceCall) hub.Send {
 	namespace := form.NamespaceOf(req)
 	return hub.Send{
 		Message:       form.NewMessage(namespace, req.GetMessage(), from.traceParent, from.began),
@@ -159,7 +159,7 @@ func identifyRequest(s *hub.Send, req *controlv1.SendRequest) error {
 
 // waitTimeout returns how long a send may wait: as asked, but at most until a tenth before the
 // call's deadline, so that the receipt reaches the caller in time.
-func waitTimeout(from origin, asked *durationpb.Duration) time.Duration {
+func waitTimeout(from sourceCall, asked *durationpb.Duration) time.Duration {
 	timeout := defaultWait
 	if asked != nil {
 		timeout = asked.AsDuration()

@@ -116,7 +116,7 @@ func (e *executor) executeSend(
 	if !names.IsNamespace(form.NamespaceOf(req)) {
 		return finishedExecution(errorResult(failure.ErrInvalidField))
 	}
-	from := origin{
+	from := sourceCall{
 		caller: f.GetCaller(), traceParent: s.GetTraceParent(), began: acceptedAt(f),
 	}
 	send := newSend(req, from)

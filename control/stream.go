@@ -39,7 +39,7 @@ func (d *streamService) SendStream(
 	ctx, cancel := context.WithCancel(stream.Context())
 	s := &sendStream{
 		service: d, stream: stream, ctx: ctx,
-		from: originOf(ctx), answers: newAnswers(port.AccountOf(ctx)),
+		from: sourceCallOf(ctx), answers: newAnswers(port.AccountOf(ctx)),
 	}
 	s.queue.turn = make(chan struct{}, 1)
 	s.awaited = waitlist.New[begunSend](s.answers.signalNews)
@@ -70,7 +70,7 @@ type sendStream struct {
 	service *streamService
 	stream  grpc.BidiStreamingServer[controlv1.SendStreamRequest, controlv1.SendStreamResponse]
 	ctx     context.Context
-	from    origin // of all sends
+	from    sourceCall // of all sends
 	answers *answers
 	awaited *waitlist.List[begunSend] // the sends whose results are not due yet
 
