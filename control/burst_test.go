@@ -54,7 +54,7 @@ func TestForwardedSendsAreWrittenTogether(t *testing.T) {
 	e := &executor{f.hub, nil, slogTo(f.log), newVerbTable()}
 	var burst hub.Burst
 	for _, words := range eight[:3] { // an outbox takes no more here
-		o := newOutgoing(to(users("ann"), words), sourceCall{began: time.Now()})
+		o := newCheckedSend(to(users("ann"), words), sourceCall{began: time.Now()})
 		call, err := newSendCall(o)
 		if err != nil {
 			t.Fatal(err)

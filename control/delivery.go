@@ -19,8 +19,8 @@ import (
 // defaultWait is how long a send waits if it sets no wait_timeout: as long as a person would wait.
 const defaultWait = 5 * time.Second
 
-// outgoing is a checked send.
-type outgoing struct {
+// checkedSend is a send that has passed the rules, and the memory of its activeSend.
+type checkedSend struct {
 	send    hub.Send
 	request *controlv1.SendRequest // as it came
 	began   time.Time
@@ -28,14 +28,14 @@ type outgoing struct {
 	sending activeSend // of router.Send: a single allocation
 }
 
-// outgoings has zero values for all sends.
-var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
+// checkedSends has zero values for all sends.
+var checkedSends = sync.Pool{New: func() any { return new(checkedSend) }}
 
-// recycleOutgoing gives the memory of o back. No reference to o may be left. The hub keeps none: it
+// recycleChecked gives the memory of c back. No reference to c may be left. The hub keeps none: it
 // keeps the message of a send, and not the hub.Send. But a callback of callWhenDue may come late.
-func (o *outgoing) recycleOutgoing() {
-	*o = outgoing{}
-	outgoings.Put(o)
+func (c *checkedSend) recycleChecked() {
+	*c = checkedSend{}
+	checkedSends.Put(c)
 }
 
 type deliveryService struct {
@@ -68,13 +68,13 @@ func (d *deliveryService) beginSend(
 		return nil, err
 	}
 	from.began = time.Now()
-	o := newOutgoing(req, from)
-	o.send.Burst = burst
-	if err := identifyRequest(&o.send, req); err != nil {
+	checked := newCheckedSend(req, from)
+	checked.send.Burst = burst
+	if err := identifyRequest(&checked.send, req); err != nil {
 		return nil, err
 	}
-	sending, err := d.router.Send(ctx, o)
-	o.send.Burst = nil // o lives on for the receipt, and burst is the caller's
+	sending, err := d.router.Send(ctx, checked)
+	checked.send.Burst = nil // checked lives on for the receipt, and burst is the caller's
 	return sending, err
 }
 
@@ -92,11 +92,11 @@ func sourceCallOf(ctx context.Context) sourceCall {
 	return sourceCall{caller: c.Name, traceParent: c.TraceParent, deadline: deadline}
 }
 
-// newOutgoing translates a checked request.
-func newOutgoing(req *controlv1.SendRequest, from sourceCall) *outgoing {
-	o := outgoings.Get().(*outgoing)
-	o.send, o.request, o.began, o.until = newSend(req, from), req, from.began, dueAt(req, from)
-	return o
+// newCheckedSend translates a checked request.
+func newCheckedSend(req *controlv1.SendRequest, from sourceCall) *checkedSend {
+	c := checkedSends.Get().(*checkedSend)
+	c.send, c.request, c.began, c.until = newSend(req, from), req, from.began, dueAt(req, from)
+	return c
 }
 
 // dueAt returns when the receipt of a send is due.

@@ -10,7 +10,7 @@ import (
 
 // isDue reports whether Receipt would not wait.
 func (s *activeSend) isDue() bool {
-	switch wait := s.outgoing.send.Wait; {
+	switch wait := s.checked.send.Wait; {
 	case wait == hub.WaitNone:
 		return true
 	case s.others != nil:
@@ -20,8 +20,8 @@ func (s *activeSend) isDue() bool {
 	}
 }
 
-// dueAt returns the time when the receipt is due in any case: outgoing.until.
-func (s *activeSend) dueAt() time.Time { return s.outgoing.until }
+// dueAt returns the time when the receipt is due in any case: checkedSend.until.
+func (s *activeSend) dueAt() time.Time { return s.checked.until }
 
 // callWhenDue calls done when Receipt would not wait. After callWhenDue, Receipt never waits. done
 // is called at most once, perhaps at once, by a goroutine that may hold locks of the hub. stop

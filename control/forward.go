@@ -30,10 +30,10 @@ import (
 const returnTime = 100 * time.Millisecond
 
 // newSendCall returns a send as a call for peers. It encodes the request once for all of them.
-func newSendCall(o *outgoing) (*mesh.Call, error) {
-	wait := o.until.Sub(o.began)
+func newSendCall(checked *checkedSend) (*mesh.Call, error) {
+	wait := checked.until.Sub(checked.began)
 	timeout := wait - min(wait/10, returnTime)
-	b, err := form.EncodeSend(o.request, o.send.Message.ID, timeout)
+	b, err := form.EncodeSend(checked.request, checked.send.Message.ID, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -43,12 +43,12 @@ func newSendCall(o *outgoing) (*mesh.Call, error) {
 		kind    peerv1.Forward_Send
 		send    peerv1.ForwardSend
 	}
-	c.send.Request, c.send.TraceParent = b, o.send.Message.TraceParent
-	if o.send.RequestID != "" {
-		c.send.RequestHash = bytes.Clone(o.send.RequestHash[:]) // the memory of o is used again
+	c.send.Request, c.send.TraceParent = b, checked.send.Message.TraceParent
+	if checked.send.RequestID != "" {
+		c.send.RequestHash = bytes.Clone(checked.send.RequestHash[:]) // that memory is used again
 	}
 	c.kind.Send, c.forward.Call = &c.send, &c.kind
-	c.call = mesh.Call{Caller: o.send.Caller, Began: o.began, Forward: &c.forward}
+	c.call = mesh.Call{Caller: checked.send.Caller, Began: checked.began, Forward: &c.forward}
 	return &c.call, nil
 }
 

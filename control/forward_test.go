@@ -77,7 +77,7 @@ func TestAnExecutionIsReachedWhenItsClientHasTheMessage(t *testing.T) {
 	var burst hub.Burst
 	execute := func(wait controlv1.Wait) mesh.Execution {
 		t.Helper()
-		o := newOutgoing(waiting(to(users("ann"), "hi"), wait, time.Minute), sourceCall{
+		o := newCheckedSend(waiting(to(users("ann"), "hi"), wait, time.Minute), sourceCall{
 			began: time.Now(),
 		})
 		call, err := newSendCall(o)

@@ -70,7 +70,7 @@ func TestNamesThatMatchedNowhereAreFound(t *testing.T) {
 
 func TestReceiptsAddUpInEveryField(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		sum := newReceiptSum(&outgoing{send: hub.Send{Message: &hub.Message{ID: "m"}}}, nil)
+		sum := newReceiptSum(&checkedSend{send: hub.Send{Message: &hub.Message{ID: "m"}}}, nil)
 		want := &controlv1.Receipt{MessageId: "m"}
 		fields := want.ProtoReflect().Descriptor().Fields()
 		dropped := make(map[controlv1.DropReason]int32)

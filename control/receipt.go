@@ -46,13 +46,14 @@ type receiptSum struct {
 }
 
 // newReceiptSum returns the sum with the receipt of this hub; local is nil if it has none.
-func newReceiptSum(o *outgoing, local *hub.Receipt) receiptSum {
-	rs := receiptSum{target: &o.send.Target, detail: o.send.Detail, receipt: o.sending.into}
+func newReceiptSum(checked *checkedSend, local *hub.Receipt) receiptSum {
+	send := &checked.send
+	rs := receiptSum{target: &send.Target, detail: send.Detail, receipt: checked.sending.into}
 	if rs.receipt == nil {
 		rs.receipt = &controlv1.Receipt{}
 	}
 	if local == nil {
-		rs.receipt.MessageId = o.send.Message.ID
+		rs.receipt.MessageId = send.Message.ID
 		return rs
 	}
 	fillReceipt(rs.receipt, local)

@@ -92,23 +92,23 @@ const fewHubs = 4
 // connection of this hub, and in line for each hub that may have more. It waits for no client and
 // no hub; ctx bounds the wait for a place in line. The sends of a caller that waits for Send to
 // return reach each connection in their order.
-func (r *router) Send(ctx context.Context, o *outgoing) (*activeSend, error) {
+func (r *router) Send(ctx context.Context, checked *checkedSend) (*activeSend, error) {
 	if r.hub.Leaving() {
 		return nil, hub.ErrShuttingDown // no hub has delivered it
 	}
-	if o.send.Message.ID == "" {
-		o.send.Message.ID = r.hub.NewMessageID()
+	if checked.send.Message.ID == "" {
+		checked.send.Message.ID = r.hub.NewMessageID()
 	}
 	var memory [fewHubs]mesh.Destination
-	route := r.mesh.RouteInto(memory[:0], o.send.Message.Namespace, &o.send.Target)
-	s := &o.sending
-	s.router, s.outgoing = r, o
+	route := r.mesh.RouteInto(memory[:0], checked.send.Message.Namespace, &checked.send.Target)
+	s := &checked.sending
+	s.router, s.checked = r, checked
 	s.lost = append(s.lost, route.Unreachable...) // a copy, so that memory stays on the stack
 	suspects := suspectsIn(route.To)
-	if o.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
+	if checked.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
 		return nil, failure.ErrHubsUnreachable
 	}
-	if o.send.Wait == hub.WaitNone {
+	if checked.send.Wait == hub.WaitNone {
 		s.lost = append(s.lost, suspects...) // with a wait, their answers will show
 	}
 	if err := s.startEverywhere(ctx, route.To); err != nil {
@@ -134,7 +134,7 @@ func suspectsIn(to []mesh.Destination) (suspects []hub.ID) {
 // hub does. With a request id this hub comes first, because it finds out whether the id was used
 // before.
 func (s *activeSend) startEverywhere(ctx context.Context, to []mesh.Destination) error {
-	if s.outgoing.send.RequestID != "" {
+	if s.checked.send.RequestID != "" {
 		if err := s.deliverHere(ctx); err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (s *activeSend) queueForHubs(to []mesh.Destination) error {
 	if len(to) == 0 {
 		return nil
 	}
-	call, err := newSendCall(s.outgoing)
+	call, err := newSendCall(s.checked)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (s *activeSend) queueForHubs(to []mesh.Destination) error {
 
 // deliverHere does this hub's part.
 func (s *activeSend) deliverHere(ctx context.Context) error {
-	delivery, err := s.router.hub.Deliver(ctx, &s.outgoing.send)
+	delivery, err := s.router.hub.Deliver(ctx, &s.checked.send)
 	if errors.Is(err, hub.ErrShuttingDown) && s.others != nil {
 		s.lost = append(s.lost, s.router.hub.ID())
 		return nil
@@ -176,12 +176,12 @@ func (s *activeSend) insistOnRoom(ctx context.Context) {
 	if s.others == nil || !s.others.Insisting() {
 		return
 	}
-	if burst := s.outgoing.send.Burst; burst != nil {
+	if burst := s.checked.send.Burst; burst != nil {
 		burst.Flush() // clients do not wait for peers
 	}
-	until := s.outgoing.until
-	if s.outgoing.send.Wait == hub.WaitNone {
-		until = s.outgoing.began
+	until := s.checked.until
+	if s.checked.send.Wait == hub.WaitNone {
+		until = s.checked.began
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -191,7 +191,7 @@ func (s *activeSend) insistOnRoom(ctx context.Context) {
 // activeSend is a send whose message is on its way at this hub and at its peers.
 type activeSend struct {
 	router   *router
-	outgoing *outgoing
+	checked  *checkedSend
 	delivery *hub.Delivery   // nil: this hub took no part, because it leaves
 	others   *mesh.Gathering // the answers of peers; nil: no peer takes part
 	lost     []hub.ID
@@ -202,10 +202,10 @@ type activeSend struct {
 	into *controlv1.Receipt
 }
 
-// Receipt returns when the message has come as far as the request asked, at outgoing.until, or when
-// ctx is done.
+// Receipt returns when the message has come as far as the request asked, at checkedSend.until, or
+// when ctx is done.
 func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
-	o := s.outgoing
+	checked := s.checked
 	var local *hub.Receipt
 	if s.delivery != nil {
 		if !s.asked {
@@ -214,15 +214,15 @@ func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 		r := s.delivery.Receipt()
 		local = &r
 	}
-	s.sum = newReceiptSum(o, local)
-	if o.send.Wait != hub.WaitNone && s.others != nil {
+	s.sum = newReceiptSum(checked, local)
+	if checked.send.Wait != hub.WaitNone && s.others != nil {
 		lost, err := s.gatherReceipts(ctx)
 		if err != nil {
 			return nil, err
 		}
 		s.lost = append(s.lost, lost...)
 	}
-	if o.request.GetRequireAllHubs() && len(s.lost) > 0 {
+	if checked.request.GetRequireAllHubs() && len(s.lost) > 0 {
 		return nil, failure.ErrHubsUnreachable
 	}
 	answer := s.sum.totalReceipt()
@@ -232,7 +232,7 @@ func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 }
 
 // recycleSend gives back the memory of a send that has its receipt. The caller must not use s any
-// more. It does nothing if something else may refer to the send: see recycleOutgoing.
+// more. It does nothing if something else may refer to the send: see recycleChecked.
 func (s *activeSend) recycleSend() {
 	// Finished and parts tell whether the callbacks of callWhenDue are through with s.
 	free := s.others == nil && !s.asked
@@ -240,7 +240,7 @@ func (s *activeSend) recycleSend() {
 		free = s.others.Finished() && s.parts.Load() == 0
 	}
 	if free {
-		s.outgoing.recycleOutgoing()
+		s.checked.recycleChecked()
 	}
 }
 
@@ -249,7 +249,7 @@ func (s *activeSend) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
 	if s.asked {
 		return takeOutcomes(s.others.Outcomes(), s.sum.addResult)
 	}
-	return s.router.gatherAnswers(ctx, s.others, s.outgoing.until, s.sum.addResult)
+	return s.router.gatherAnswers(ctx, s.others, s.checked.until, s.sum.addResult)
 }
 
 // awaitHere waits for this hub's part. As a rule that is done, and then there is no need for a
@@ -258,7 +258,7 @@ func (s *activeSend) awaitHere(ctx context.Context) {
 	if s.delivery.Reached() {
 		return
 	}
-	ctx, cancel := context.WithDeadline(ctx, s.outgoing.until)
+	ctx, cancel := context.WithDeadline(ctx, s.checked.until)
 	defer cancel()
 	s.delivery.Wait(ctx)
 }
