@@ -78,7 +78,8 @@ type (
 	Abandon struct {
 		Move Move // the move
 	}
-	// Close orders: close the connection as the old hub has, since Last.
+	// Close orders: close the connection as the old hub has, since Last. If the connection is in
+	// doubt here, Release tells of the close.
 	Close struct {
 		Move Move // the move
 		Body any  // how

@@ -105,6 +105,11 @@ var commands = map[string]struct {
 		}
 	}},
 	"stop": {1, func(w *world, words []string) { w.stop(w.name(words[0])) }},
+	// end A: A closes c, which is in doubt there
+	"end": {1, func(w *world, words []string) {
+		w.name(words[0]).conns["c"].ended = true
+		w.clients["c"].isClosed = true
+	}},
 	// heal: all that can happen happens, and each move ends
 	"heal": {0, func(w *world, _ []string) { w.heal() }},
 	// outbox A: the messages of c at A

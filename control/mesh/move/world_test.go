@@ -357,7 +357,11 @@ func (n *node) performNew(e Effect) {
 		w.trace("%s abandons %s", n.id, e.Move.Connection)
 		delete(n.shadows, e.Move.Connection)
 	case Close:
-		if n.conns[e.Move.Connection] != nil {
+		switch c := n.conns[e.Move.Connection]; {
+		case c == nil:
+		case c.phase == inDoubt:
+			c.ended = true
+		default:
 			w.close(n, e.Move.Connection)
 		}
 	}
