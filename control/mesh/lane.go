@@ -59,6 +59,7 @@ type lane struct {
 	moved   time.Time // the latest begin of a call, or the first call after a pause
 	begun   uint64    // all calls up to this sequence have begun
 	pending int       // calls that have not begun
+	left    int64     // the weight of calls that left the window since its last release
 }
 
 // forwarding is a call on its way to a single peer.
@@ -295,6 +296,7 @@ func (l *lane) receiveResults(stream peerv1.PeerService_DataClient) error {
 func (l *lane) applyResponse(r *peerv1.DataResponse, some []callResult) ([]callResult, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.releaseWindowLocked()
 	switch body := r.GetBody().(type) {
 	case *peerv1.DataResponse_Begun:
 		return some, l.markBegunLocked(body.Begun)
@@ -324,7 +326,7 @@ func (l *lane) applyBatchLocked(
 	return some, nil
 }
 
-// markBegunLocked releases the room of the calls up to upTo, which have begun.
+// markBegunLocked marks the calls up to upTo, which have begun.
 func (l *lane) markBegunLocked(upTo uint64) error {
 	if upTo <= l.begun || upTo > l.sent {
 		return fmt.Errorf("%w: begun is %d after %d, sent are %d", core.ErrViolation, upTo, l.begun,
@@ -332,21 +334,30 @@ func (l *lane) markBegunLocked(upTo uint64) error {
 	}
 	for ; l.begun < upTo; l.begun++ {
 		if f := l.waiting[l.begun+1]; f != nil {
-			l.releaseWindowLocked(f)
+			l.leaveWindowLocked(f)
 		}
 	}
 	return nil
 }
 
-// releaseWindowLocked releases the room of a call that no longer holds up the peer.
-func (l *lane) releaseWindowLocked(f *forwarding) {
+// leaveWindowLocked notes that a call no longer holds up the peer.
+func (l *lane) leaveWindowLocked(f *forwarding) {
 	if f.weight == 0 {
 		return
 	}
-	l.window.Release(f.weight)
+	l.left += f.weight
 	f.weight, f.call = 0, nil
-	l.moved = time.Now()
 	l.pending--
+}
+
+// releaseWindowLocked releases the room of the calls that left the window, once for all calls of a
+// message.
+func (l *lane) releaseWindowLocked() {
+	if l.left == 0 {
+		return
+	}
+	l.window.Release(l.left)
+	l.left, l.moved = 0, time.Now()
 }
 
 // matchResultLocked appends the result with its call. A call that was not sent yet can't have a
@@ -362,7 +373,7 @@ func (l *lane) matchResultLocked(r *peerv1.ForwardResult, some []callResult) ([]
 			f.kind)
 	}
 	delete(l.waiting, r.GetSequence())
-	l.releaseWindowLocked(f)
+	l.leaveWindowLocked(f)
 	return append(some, callResult{f.into, r}), nil
 }
 
