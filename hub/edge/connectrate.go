@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/edge/admit"
 )
 
@@ -39,6 +40,19 @@ func (h *handshake) awaitAdmission(class admit.Class) (bool, *requestRefusal) {
 		s.metrics.failed.Inc()
 		return false, nil // the client reads no answer
 	}
+}
+
+// awaitResume is awaitAdmission for a client that has proven its right to c. While a handshake for
+// c waits, each further handshake for c is in line with new clients. Otherwise a client with a
+// single connection could take all turns and places of class admit.Resume.
+func (h *handshake) awaitResume(c *hub.Connection) (bool, *requestRefusal) {
+	class := admit.Resume
+	if _, waits := h.server.resuming.LoadOrStore(c, nil); waits {
+		class = admit.Connect
+	} else {
+		defer h.server.resuming.Delete(c)
+	}
+	return h.awaitAdmission(class)
 }
 
 // Room returns how many clients could connect now without being held, and how many links the hub

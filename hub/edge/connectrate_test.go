@@ -296,3 +296,27 @@ func TestHeldClientsLeaveRoomForTheRequestsOfOthers(t *testing.T) {
 		}
 	}, atRate(1, 8))
 }
+
+// A client has a single place before the new clients, however often it asks for its connection.
+func TestAClientThatComesBackManyTimesTakesNoTurnsOfOthers(t *testing.T) {
+	webPubSub(t, func(t *testing.T, b *bed) {
+		eve := b.pubsub(t, "user=eve", webpubsub.NameReliableJSON)
+		ann := b.pubsub(t, "user=ann", webpubsub.NameReliableJSON)
+		eve.drop()
+		ann.drop()
+		began := time.Now()
+		_, query, _ := strings.Cut(eve.recovery(), "?")
+		headers := reliably + strings.TrimSuffix(offer, "\r\n")
+		for range 5 { // as many as are held at that rate
+			c := b.asks(query, headers)
+			go func() { _, _ = io.Copy(io.Discard, c.r) }()
+		}
+		if n := b.metric("connhub_handshakes_held", "class", "resume"); n != 1 {
+			t.Errorf("%v of eve's handshakes are in the class of resumes", n)
+		}
+		ann.back()
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("ann was back after %v, want the turn behind eve's first", took)
+		}
+	}, atRate(1, 100))
+}

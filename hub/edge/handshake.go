@@ -154,7 +154,7 @@ func (h *handshake) resumeConnection(id, token string) (*link, *requestRefusal) 
 	if err != nil || !h.speaksProtocolOf(back.Connection) || isTokenExpired(back.Connection) {
 		return nil, h.declineResume()
 	}
-	if admitted, refused := h.awaitAdmission(admit.Resume); !admitted {
+	if admitted, refused := h.awaitResume(back.Connection); !admitted {
 		return nil, refused
 	}
 	l := newLink(s, back.Connection, h.protocol)

@@ -47,6 +47,8 @@ type Server struct {
 
 	readers readerPool
 
+	resuming sync.Map // the *hub.Connections with a handshake that waits in class admit.Resume
+
 	inbound *budget.Budget // bytes of messages that clients have begun and not ended
 	links   atomic.Int64   // sockets of links, and of upgrades that are being answered
 

@@ -23,7 +23,8 @@
 //     check of the token, which is less than the TLS handshake before it. Those are done for
 //     addresses in turn.
 //   - Only a client that has proven its right to a connection is of class Resume. A made-up resume
-//     never gets ahead of a new client.
+//     never gets ahead of a new client. The caller gives that class to a single handshake of a
+//     connection at a time. So a client can't fill the class with its own right.
 //
 // # The order
 //
