@@ -23,11 +23,10 @@ func (s *activeSend) isDue() bool {
 // dueAt returns the time when the receipt is due in any case: checkedSend.until.
 func (s *activeSend) dueAt() time.Time { return s.checked.until }
 
-// callWhenDue calls done when Receipt would not wait. After callWhenDue, Receipt never waits. done
-// is called at most once, perhaps at once, by a goroutine that may hold locks of the hub. stop
-// calls it off.
+// callWhenDue calls done when Receipt would not wait. The caller sets asked before: from then on
+// Receipt never waits, also before callWhenDue. done is called at most once, perhaps at once, by a
+// goroutine that may hold locks of the hub. stop calls it off.
 func (s *activeSend) callWhenDue(done func()) (stop func()) {
-	s.asked = true
 	switch {
 	case s.others == nil:
 		return s.delivery.Then(done)

@@ -7,7 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/connhub/connhub/control/port"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/internal/waitlist"
 )
 
 // waitsForClients are the waits that clients end.
@@ -75,4 +77,33 @@ func TestSendsThatWaitForClientsHaveNoGoroutine(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The time of a send may be over before its list has called callWhenDue. The result that is taken
+// then must not give away the memory that callWhenDue is about to use.
+func TestASendWhoseResultComesBeforeItsListAskedKeepsItsMemory(t *testing.T) {
+	f := newFixture(t)
+	f.connect(t, &ackedProtocol{}, "ann").stall(true)
+	d := &deliveryService{router: &router{hub: f.hub}}
+	s := &sendStream{
+		service: &streamService{deliveryService: d}, ctx: t.Context(),
+		answers: newAnswers(port.Account{}),
+		awaited: waitlist.New[begunSend](func() {}),
+	}
+	s.awaited.End() // it asks for no send any more
+	b := newBurst()
+	request := waiting(to(users("ann"), "x"), controlv1.Wait_WAIT_ACKED, 0)
+	sending, err := d.beginSend(t.Context(), request, sourceCall{}, &b.links)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.links.Flush()
+	b.begun = append(b.begun, begunSend{sequence: 1, sending: sending})
+	s.answers.admitSend(t.Context(), 0)
+	s.acceptSends(b)
+
+	if r := s.awaitResult(1, sending); r.GetReceipt().GetMatched() != 1 {
+		t.Fatalf("the result is %v", r)
+	}
+	sending.callWhenDue(func() {})()
 }

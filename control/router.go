@@ -195,7 +195,7 @@ type activeSend struct {
 	delivery *hub.Delivery   // nil: this hub took no part, because it leaves
 	others   *mesh.Gathering // the answers of peers; nil: no peer takes part
 	lost     []hub.ID
-	asked    bool         // callWhenDue was called
+	asked    bool         // callWhenDue was called, or will be
 	parts    atomic.Int32 // callWhenDue waits for so many: this hub, the peers
 	sum      receiptSum   // of the receipts
 	// into is memory for the receipt, empty; nil: Receipt allocates it.

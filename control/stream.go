@@ -218,6 +218,7 @@ func (s *sendStream) acceptSends(of *burst) {
 	n := len(of.begun)
 	s.answers.acceptSends(of.begun[n-1].sequence, n, s.due...)
 	for _, b := range late {
+		b.sending.asked = true // the result may be taken before Add has called callWhenDue
 		s.awaited.Add(b, b.sending.dueAt(), b.sending.callWhenDue)
 	}
 	s.answers.work.Add(-n)
