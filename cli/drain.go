@@ -25,14 +25,15 @@ func (hubsDrainCmd) Help() string {
 its clients, spread over the period that it was started with. The drained hub stays unready until
 SIGTERM, which ends it at once.
 
-Ctrl-C ends this command only: the drain goes on. The same command follows it again. With --json
-each line is a report of the API.`
+Ctrl-C ends this command only: the drain goes on. The same command follows it again. A hub that
+drains knows hubs by their ids only: to ask it, give the id. With --json each line is a report of
+the API.`
 }
 
 // Run drains the hub, and follows the drain until its end.
 func (c *hubsDrainCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 	return c.WithClient(func(hub *dial.Client) error {
-		id, err := c.findHub(ctx, hub)
+		id, listed, err := c.findHub(ctx, hub)
 		if err != nil {
 			return err
 		}
@@ -45,34 +46,39 @@ func (c *hubsDrainCmd) Run(ctx context.Context, t *terminal.Terminal) error {
 		switch {
 		case err == nil:
 			return nil
+		case !listed && dial.HasReason(err, controlv1.ErrorReason_ERROR_REASON_HUB_NOT_FOUND):
+			return fmt.Errorf("the hub at %s drains, and knows hubs by their ids only: "+
+				"give the id of %s, or name a different hub with --addr", c.Addr, p.hub)
 		case p.last == nil:
 			return err
 		case ctx.Err() != nil:
 			return fmt.Errorf("interrupted: hub %s goes on draining. To follow it: "+
-				"connhub hubs drain %s", p.hub, p.hub)
+				"connhub hubs drain %s", p.hub, terminal.MakePrintable(id))
 		}
 		return fmt.Errorf("%w. Hub %s may still be draining", err, p.hub)
 	})
 }
 
 // findHub returns the id of the hub that the command line names. A hub that drains lists no hubs:
-// then the name must be the id.
-func (c *hubsDrainCmd) findHub(ctx context.Context, hub *dial.Client) (id string, err error) {
+// then listed is false, and the name must be the id.
+func (c *hubsDrainCmd) findHub(
+	ctx context.Context, hub *dial.Client,
+) (id string, listed bool, err error) {
 	var list *controlv1.ListHubsResponse
 	err = hub.InvokeWithin(ctx, 0, func(ctx context.Context) (err error) {
 		list, err = controlv1.NewHubServiceClient(hub).ListHubs(ctx, &controlv1.ListHubsRequest{})
 		return err
 	})
 	if dial.HasReason(err, controlv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN) {
-		return c.Hub, nil
+		return c.Hub, false, nil
 	}
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	var named []string
 	for _, h := range list.GetHubs() {
 		if h.GetId() == c.Hub {
-			return c.Hub, nil
+			return c.Hub, true, nil
 		}
 		if h.GetName() == c.Hub {
 			named = append(named, h.GetId())
@@ -80,12 +86,12 @@ func (c *hubsDrainCmd) findHub(ctx context.Context, hub *dial.Client) (id string
 	}
 	switch len(named) {
 	case 0:
-		return "", fmt.Errorf("no hub has the id or name %s: see connhub hubs",
+		return "", false, fmt.Errorf("no hub has the id or name %s: see connhub hubs",
 			terminal.MakePrintable(c.Hub))
 	case 1:
-		return named[0], nil
+		return named[0], true, nil
 	}
-	return "", fmt.Errorf("%d hubs have the name %s: give the id (%s)", len(named),
+	return "", false, fmt.Errorf("%d hubs have the name %s: give the id (%s)", len(named),
 		terminal.MakePrintable(c.Hub), strings.Join(named, ", "))
 }
 

@@ -65,7 +65,12 @@ func TestHubsDrainEmptiesAHubByNameAndTellsWhenItIsDone(t *testing.T) {
 		websocket.StatusGoingAway {
 		t.Errorf("the client sees %v, want 1001", err)
 	}
-	// The hub that drains lists no hubs, and is known by its id only. --json has all reports.
+	// The hub that drains lists no hubs, and is known by its id only. The error says so, and not
+	// that there is no such hub. --json has all reports.
+	if r := program.Run(t, "", "hubs", "drain", "test", addr); r.Code != terminal.ExitError ||
+		!strings.Contains(r.Stderr, "by their ids only: give the id of test") {
+		t.Errorf("the name of a hub that drains: exit %d, %s", r.Code, r.Stderr)
+	}
 	id, _ := testkit.WaitForLog(t, hub.Log, "ready")["hub"].(string)
 	out := program.MustRun(t, "hubs", "drain", id, addr, "--json")
 	var r controlv1.DrainHubResponse

@@ -25,8 +25,8 @@ type serveCmd struct {
 	OpsSecretFile     string        `name:"ops-secret-file" placeholder:"FILE" group:"Secrets" help:"Secrets for metrics and profiles, in the same form. Without it --listen-ops must be loopback."`
 	InsecureDev       bool          `name:"insecure-dev" group:"Secrets" help:"Start without secrets, on loopback only: any client may be any user, and any caller may do everything."`
 
-	DrainDelay  time.Duration `name:"drain-delay" sets:"Drain.Delay" placeholder:"DURATION" group:"Stop" help:"How long a hub that was told to stop serves on, unready, so that balancers notice. (${default})"`
-	DrainPeriod time.Duration `name:"drain-period" sets:"Drain.Period" placeholder:"DURATION" group:"Stop" help:"How long it then takes to close its clients, spread evenly; 0s closes all at once. (${default})"`
+	DrainDelay  time.Duration `name:"drain-delay" sets:"Drain.Delay" placeholder:"DURATION" group:"Stop" help:"How long a hub that was told to stop serves on, unready, so that balancers notice; at most 1h. (${default})"`
+	DrainPeriod time.Duration `name:"drain-period" sets:"Drain.Period" placeholder:"DURATION" group:"Stop" help:"How long it then takes to close its clients, spread evenly; at most 1h; 0s closes all at once. (${default})"`
 
 	etcdFlags
 	settings

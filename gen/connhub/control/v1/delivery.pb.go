@@ -511,7 +511,7 @@ type SendStreamResponse struct {
 	// All sends up to this sequence have begun, or have an error as their result. It never falls. 0:
 	// no send was accepted yet.
 	Accepted int64 `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	// Set once, when the hub begins to drain.
+	// Set once, when the hub begins to refuse calls: in the phase CLOSING of a drain.
 	GoingAway     *GoingAway `protobuf:"bytes,3,opt,name=going_away,json=goingAway,proto3" json:"going_away,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
