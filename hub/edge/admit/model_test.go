@@ -67,7 +67,7 @@ func (m *model) ask(id int, class admit.Class) {
 	m.giveTurns()
 	switch news := m.held[admit.Connect]; {
 	case m.fates[id].err != nil || !slices.Contains(m.held[class], id):
-	case class == admit.Resume && len(m.held[class]) > m.most-m.most/8:
+	case class == admit.Resume && len(m.held[class]) > m.most-min((m.most+7)/8, m.most/2):
 		m.decide(class, id, admit.ErrQueueFull)
 	case len(m.held[0])+len(m.held[1]) > m.most:
 		m.decide(admit.Connect, news[len(news)-1], admit.ErrQueueFull)

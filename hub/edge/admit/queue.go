@@ -211,7 +211,8 @@ func (q *Queue) makeRoomLocked(class Class) bool {
 	if class == Connect {
 		return !isFull
 	}
-	if q.held[Resume].Len() >= q.most-q.most/newShare {
+	keptForNew := min((q.most+newShare-1)/newShare, q.most/2) // at least one, not the only one
+	if q.held[Resume].Len() >= q.most-keptForNew {
 		return false
 	}
 	if isFull {
