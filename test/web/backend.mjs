@@ -95,6 +95,22 @@ export function dial(address, secret) {
       called.add(name);
       return all;
     },
+    /** Drains a hub; answers with the reports of its progress when it is drained. */
+    async drain(hub) {
+      const name = 'HubService.DrainHub';
+      const metadata = new grpc.Metadata();
+      if (secret) metadata.set('authorization', `Bearer ${secret}`);
+      const reports = [];
+      try {
+        for await (const report of clients.HubService.DrainHub({ hub_id: hub }, metadata, { deadline: Date.now() + patience })) {
+          reports.push(report);
+        }
+      } catch (err) {
+        throw new CallError(name, err);
+      }
+      called.add(name);
+      return reports;
+    },
     /**
      * Subscribes to clients' events; resolves when the subscription is in force. `events` has the
      * events that came; `end` ends it.

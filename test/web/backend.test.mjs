@@ -121,7 +121,8 @@ describe('backend', () => {
     const { connections } = await backend.call('ConnectionService.ListConnections', { target: { everyone: true } });
     assert.deepEqual(connections, []);
 
-    assert.deepEqual([...backend.called].sort(), [...methods].sort(), 'no method was left out');
+    assert.deepEqual([...backend.called].sort(), methods.filter((name) => name !== 'HubService.DrainHub').sort(),
+      'no other method was left out');
   });
 
   test('a retry with the same request id delivers nothing again', async (t) => {
@@ -180,6 +181,20 @@ describe('backend', () => {
     const { connections } = await backend.call('ConnectionService.ListConnections', { target: { users: ['dan'] } });
     assert.deepEqual(connections, []);
     assert.ok(!hub.log.some((line) => line.includes(token)), 'the log does not show the token');
+  });
+
+  // The last test: the hub serves nothing else afterwards.
+  test('a drain closes the clients, and its stream ends when the hub is drained', async (t) => {
+    await assert.rejects(backend.drain('x'), error('NOT_FOUND', 'HUB_NOT_FOUND'));
+    const eve = await client(t, 'eve');
+    const closed = once(eve.socket, 'close');
+    const { hubs: [{ id }] } = await backend.call('HubService.ListHubs');
+    const reports = await backend.drain(id);
+    const { phase, connections } = reports.at(-1);
+    assert.deepEqual({ phase, connections }, { phase: 'DRAIN_PHASE_DRAINED', connections: 0 });
+    const [code] = await awaited('the close', closed);
+    assert.equal(code, 1001);
+    assert.deepEqual([...backend.called].sort(), [...methods].sort(), 'no method was left out');
   });
 });
 
