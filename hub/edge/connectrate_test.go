@@ -182,15 +182,21 @@ func TestAFloodWithoutAProofTakesNothingOfTheRate(t *testing.T) {
 const reliably = "Sec-WebSocket-Protocol: " + webpubsub.NameReliableJSON + "\r\n"
 
 func TestAHeldClientThatHangsUpFreesItsPlaceAtOnce(t *testing.T) {
-	for name, rest := range map[string]string{
-		"read by the hub":  "",
-		"read by net/http": "X-Long: " + strings.Repeat("x", 8<<10) + "\r\n",
+	for name, tc := range map[string]struct{ rest, early string }{
+		"read by the hub":  {"", ""},
+		"after a byte":     {"", "x"},
+		"after many bytes": {"", strings.Repeat("x", 2000)},
+		"read by net/http": {"X-Long: " + strings.Repeat("x", 8<<10) + "\r\n", ""},
 	} {
+		rest := tc.rest
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bed) {
 				b.upgrade("user=first", "")
 				for range 1000 {
 					c := b.asks("user=fickle", rest)
+					if tc.early != "" {
+						_, _ = io.WriteString(c.conn, tc.early) // the hub may have hung up
+					}
 					_ = c.conn.Close()
 					synctest.Wait()
 				}

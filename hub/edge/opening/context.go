@@ -12,8 +12,8 @@ import (
 // Problem: to see the end of a client, a goroutine must read. That costs a start, a wake-up and two
 // deadlines, and hardly any request waits long enough to need it.
 //
-// Outline: the goroutine starts when Done is first called. A byte that it reads is kept: it belongs
-// to the first frame.
+// Outline: the goroutine starts when Done is first called. The bytes that it reads are kept: they
+// belong to the first frame.
 type clientContext struct {
 	conn net.Conn // static
 
@@ -58,21 +58,30 @@ func (c *clientContext) Done() <-chan struct{} {
 	return c.done
 }
 
-// watchClient reads a byte, or finds the end of the client.
+// mostAhead is how many bytes behind its request a client may send before it has the answer. It
+// should send none (RFC 6455 section 4.1).
+const mostAhead = 512
+
+// watchClient finds the end of the client. It reads on meanwhile: the end may lie behind bytes. A
+// client that sends too many bytes is taken for gone, because its end could not be found.
 func (c *clientContext) watchClient() {
 	defer close(c.ended)
-	b := make([]byte, 1)
-	n, err := c.conn.Read(b)
+	b, n := make([]byte, mostAhead), 0
+	for err := error(nil); err == nil && n < mostAhead; {
+		var more int
+		more, err = c.conn.Read(b[n:])
+		n += more
+	}
 	c.ahead = b[:n]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err != nil && !c.stopping {
+	if !c.stopping {
 		c.gone = true
 		close(c.done)
 	}
 }
 
-// stopWatching ends the goroutine, and returns the byte that it has read.
+// stopWatching ends the goroutine, and returns the bytes that it has read.
 func (c *clientContext) stopWatching() []byte {
 	c.mu.Lock()
 	c.stopping = true
