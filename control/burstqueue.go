@@ -9,14 +9,15 @@ import (
 
 const (
 	// maxBurst and maxBurstBytes bound the sends, and the bytes of their requests, that are written
-	// to clients together. Each client gets the sends of a burst by a single write, and the first
-	// send does not wait for more. A message of a different caller may wait for a burst, but bursts
-	// must not be small: delivery.proto promises as few writes as calls of Send cause.
+	// to clients together. The last send of a burst may go beyond the bytes by its own size. Each
+	// client gets the sends of a burst by a single write. A message of a different caller may wait
+	// for a burst, but bursts must not be small: delivery.proto promises as few writes as calls of
+	// Send cause.
 	maxBurst      = 64
 	maxBurstBytes = 256 << 10
 
 	// A stream waits for more sends before a burst is written if that saves many writes: from
-	// manyWrites on, waitPerWrite for each, a fifth of its cost, and maxGather at most.
+	// manyWrites on, waitPerWrite for each, less than its cost, and maxGather at most.
 	manyWrites   = 256
 	waitPerWrite = time.Microsecond
 	maxGather    = 5 * time.Millisecond

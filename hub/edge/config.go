@@ -117,7 +117,7 @@ func DefaultConfig() Config {
 		PongTimeout:      20 * time.Second, // a phone that changes networks is back by then
 		CloseTimeout:     5 * time.Second,
 		HandshakeTimeout: 5 * time.Second,
-		ConnectRate:      10_000,    // at 50 µs each: half a core, what a small pod has
+		ConnectRate:      10_000,    // at 50 µs each at most: half a core, as a small pod has
 		MaxLinks:         1_000_000, // as many connections as a hub holds
 		MaxStrangers:     lobby.DefaultConfig().Most,
 	}

@@ -53,9 +53,12 @@ type DeliveryServiceClient interface {
 	//   - UNAVAILABLE (HUBS_UNREACHABLE): only with require_all_hubs.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
 	// SendStream sends many messages over a stream, and keeps their order without waiting for
-	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write, up
-	// to 64 sends or 256 KiB of them. So a stream with up to 64 sends under way causes no more writes
-	// to clients than as many overlapping calls of Send.
+	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write: up
+	// to 64 sends, and no further send behind 256 KiB of them. So a stream with up to 64 sends under
+	// way causes no more writes to clients than as many overlapping calls of Send. A send to 256
+	// clients or more may wait for further sends of its stream: 1 µs for each client, and at most 5
+	// ms. Messages of other callers to the same clients then wait as long. The hub waits only while
+	// it expects sends: as many as had results in its last report.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
@@ -152,9 +155,12 @@ type DeliveryServiceServer interface {
 	//   - UNAVAILABLE (HUBS_UNREACHABLE): only with require_all_hubs.
 	Send(context.Context, *SendRequest) (*SendResponse, error)
 	// SendStream sends many messages over a stream, and keeps their order without waiting for
-	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write, up
-	// to 64 sends or 256 KiB of them. So a stream with up to 64 sends under way causes no more writes
-	// to clients than as many overlapping calls of Send.
+	// receipts. As a rule, sends that arrive while the hub writes to clients share the next write: up
+	// to 64 sends, and no further send behind 256 KiB of them. So a stream with up to 64 sends under
+	// way causes no more writes to clients than as many overlapping calls of Send. A send to 256
+	// clients or more may wait for further sends of its stream: 1 µs for each client, and at most 5
+	// ms. Messages of other callers to the same clients then wait as long. The hub waits only while
+	// it expects sends: as many as had results in its last report.
 	//
 	// Order and results. The hub begins the sends in the order of arrival, whatever their targets
 	// are. Each connection gets its messages in that order. Each send gets exactly one result, a
