@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -85,7 +86,7 @@ func startEtcd(t *testing.T) *etcd {
 	for i := range etcdMembers {
 		m := etcdMember{
 			Name: fmt.Sprint("etcd-", i), Dir: filepath.Join(t.TempDir(), "data"),
-			Clients: freeAddress(t, i), Peers: freeAddress(t, i),
+			Clients: freeAddress(t), Peers: freeAddress(t),
 		}
 		e.members = append(e.members, m)
 		cluster = append(cluster, m.Name+"=http://"+m.Peers)
@@ -97,11 +98,15 @@ func startEtcd(t *testing.T) *etcd {
 	return e
 }
 
-// freeAddress returns an address without a listener. No other part of the tests uses its host, so
-// it stays free: the hubs are at 127.0.0.x, and guests come from 127.0.Network.x.
-func freeAddress(t *testing.T, i int) string {
+// etcdHosts counts the hosts of freeAddress.
+var etcdHosts atomic.Int32
+
+// freeAddress returns an address without a listener. Its host is of this address alone, so the port
+// stays free: no other listener and no client can get it.
+func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.255.%d:0", i+1))
+	n := etcdHosts.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.1.%d.%d:0", n/200, n%200+1))
 	if err != nil {
 		t.Fatal(err)
 	}
