@@ -142,15 +142,14 @@ func TestAPanicInAHandshakeEndsItsClientAlone(t *testing.T) {
 
 // A panic of ours in a greeting, behind the 101, ends its client with 1011, on each kind of link.
 func TestAPanicInAGreetingEndsItsClientAlone(t *testing.T) {
-	eachWire(t, func(_ *testing.T, b *bed) {
+	eachWire(t, func(t *testing.T, b *bed) {
 		for range 5 {
 			b.upgrade("user=nobody", "").wantEnd(1011, "internal error")
 		}
-		for range 2 {
-			b.upgrade("user=ann", "")
-		}
-		b.waitAttached(2)
-	}, func(_ *hub.Config, c *edge.Config) { c.Plain, c.MaxLinks = panicking{}, 2 })
+		eventually(t, func() bool { return b.metric("connhub_links") == 0 })
+		b.upgrade("user=ann", "")
+		b.waitAttached(1)
+	}, shortClose, func(_ *hub.Config, c *edge.Config) { c.Plain = panicking{} })
 }
 
 // A resume needs no token, so any stranger can make up resumes, and leave the close unanswered.
