@@ -74,9 +74,9 @@ func (t *handshakeTurn) readClient(b []byte) (int, error) {
 // waitForCore waits in line for a core.
 func (t *handshakeTurn) waitForCore() error {
 	dropped := t.stranger.Queue()
-	t.line.metrics.tlsWaiting.Inc()
-	err := t.line.cores.Acquire(t.stranger.Address(), dropped, t.line.cutOff.Done())
-	t.line.metrics.tlsWaiting.Dec()
+	waiting := t.line.metrics.tlsWaiting
+	err := t.line.cores.Acquire(t.stranger.Address(), waiting.Inc, dropped, t.line.cutOff.Done())
+	waiting.Dec()
 	if err != nil {
 		return err
 	}

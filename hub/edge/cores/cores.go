@@ -62,10 +62,11 @@ type place struct {
 // New returns n free cores.
 func New(n int) *Cores { return &Cores{free: n, queues: make(map[netip.Addr]*queue)} }
 
-// Acquire waits in line for a core. It returns ErrDropped if dropped is closed first, and
-// ErrCut if cut is closed first.
-func (c *Cores) Acquire(from netip.Addr, dropped, cut <-chan struct{}) error {
+// Acquire waits in line for a core. It calls joined when it has its place. It returns ErrDropped if
+// dropped is closed first, and ErrCut if cut is closed first.
+func (c *Cores) Acquire(from netip.Addr, joined func(), dropped, cut <-chan struct{}) error {
 	p := c.joinLine(from)
+	joined()
 	var err error
 	select {
 	case <-p.ready:

@@ -61,13 +61,14 @@ func TestAWaitForACoreEndsWhenItIsOfNoUse(t *testing.T) {
 	closed := make(chan struct{})
 	close(closed)
 	c := New(1)
-	if err := c.Acquire(netip.Addr{}, closed, nil); !errors.Is(err, ErrDropped) || c.free != 1 {
+	if err := c.Acquire(netip.Addr{}, func() {}, closed, nil); !errors.Is(err, ErrDropped) ||
+		c.free != 1 {
 		t.Errorf("dropped: %v, %d cores free", err, c.free)
 	}
-	if err := c.Acquire(netip.Addr{}, nil, nil); err != nil {
+	if err := c.Acquire(netip.Addr{}, func() {}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Acquire(netip.Addr{}, nil, closed); !errors.Is(err, ErrCut) ||
+	if err := c.Acquire(netip.Addr{}, func() {}, nil, closed); !errors.Is(err, ErrCut) ||
 		len(c.queues) != 0 {
 		t.Errorf("cut: %v, %d queues", err, len(c.queues))
 	}
