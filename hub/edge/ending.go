@@ -231,7 +231,7 @@ func (l *link) decideLocked(err error) (how cause.CloseStatus, there bool) {
 			Reason: closed.Reason,
 		}, there
 	case l.ending.ownCode != 0:
-		return statusOfCode(l.ending.ownCode, l.protocol.most), there
+		return statusOfCode(l.ending.ownCode), there
 	case late && l.mayHaveLostNetwork():
 		return cause.Lost.CloseStatus(), false
 	case late:
@@ -293,16 +293,11 @@ func (l *link) mayHaveLostNetwork() bool {
 }
 
 // statusOfCode returns the close for a code that coder/websocket chose for a client's fault.
-// A message may have most bytes.
-func statusOfCode(code uint16, most int64) cause.CloseStatus {
-	switch websocket.StatusCode(code) {
-	case websocket.StatusMessageTooBig:
-		return tooBig(most)
-	case websocket.StatusInvalidFramePayloadData:
+func statusOfCode(code uint16) cause.CloseStatus {
+	if websocket.StatusCode(code) == websocket.StatusInvalidFramePayloadData {
 		return cause.InvalidText.CloseStatus()
-	default:
-		return cause.Protocol.CloseStatus()
 	}
+	return cause.Protocol.CloseStatus()
 }
 
 // badReason closes a link whose client's close frame has a reason that is not UTF-8.

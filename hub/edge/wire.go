@@ -7,8 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/coder/websocket"
-
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 	"github.com/connhub/connhub/hub/edge/budget"
@@ -143,10 +141,7 @@ func (w *wire) Write(b []byte) (int, error) {
 	if !utf8.ValidString(how.Reason) {
 		how = badReason
 	}
-	// The reason has the same words as a close by a frame's header.
-	if l.ending.ownCode = how.Code; how.Code == uint16(websocket.StatusMessageTooBig) {
-		how.Reason = tooBig(l.protocol.most).Reason
-	}
+	l.ending.ownCode = how.Code
 	l.queueCloseLocked(how)
 	return len(b), nil
 }
