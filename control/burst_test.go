@@ -5,6 +5,7 @@ import (
 	"time"
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
+	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/hub"
 )
 
@@ -59,7 +60,7 @@ func TestForwardedSendsAreWrittenTogether(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.Execute(t.Context(), call.Forward, &burst).Awaited != nil {
+		if e.Execute(t.Context(), call.Forward, mesh.Scope{}, &burst).Awaited != nil {
 			t.Fatal("a send that waits for nothing waits")
 		}
 	}

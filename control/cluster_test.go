@@ -552,7 +552,7 @@ func TestWhatAPeerSendsIsCheckedAgain(t *testing.T) {
 func executed(t *testing.T, e *executor, f *peerv1.Forward) *peerv1.ForwardResult {
 	t.Helper()
 	var burst hub.Burst
-	x := e.Execute(t.Context(), f, &burst)
+	x := e.Execute(t.Context(), f, mesh.Scope{}, &burst)
 	burst.Flush()
 	if x.Awaited != nil {
 		t.Errorf("%v waits", f)

@@ -65,7 +65,7 @@ var _ mesh.Executor = (*executor)(nil)
 // Execute implements mesh.Executor. When it returns, the call has done its work on connections. The
 // execution then waits only for clients, and for peers.
 func (e *executor) Execute(
-	ctx context.Context, f *peerv1.Forward, burst *hub.Burst,
+	ctx context.Context, f *peerv1.Forward, _ mesh.Scope, burst *hub.Burst,
 ) (x mesh.Execution) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -84,7 +84,7 @@ func TestAnExecutionIsReachedWhenItsClientHasTheMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return e.Execute(t.Context(), call.Forward, &burst)
+		return e.Execute(t.Context(), call.Forward, mesh.Scope{}, &burst)
 	}
 	if x := execute(controlv1.Wait_WAIT_QUEUED); x.Awaited != nil {
 		t.Error("a send that waits for no client has something to ask")
@@ -187,7 +187,7 @@ func TestAForwardedJoinTakesNoGoroutine(t *testing.T) {
 			var begun []mesh.Execution
 			ended := 0
 			for range joins {
-				x := e.Execute(t.Context(), call.Forward, &burst)
+				x := e.Execute(t.Context(), call.Forward, mesh.Scope{}, &burst)
 				x.Awaited.Then(func() { ended++ })
 				begun = append(begun, x)
 			}

@@ -276,7 +276,9 @@ func (b *bubble) inform() {
 }
 
 // Execute implements Executor.
-func (h *member) Execute(ctx context.Context, f *peerv1.Forward, _ *hub.Burst) (x Execution) {
+func (h *member) Execute(
+	ctx context.Context, f *peerv1.Forward, _ Scope, _ *hub.Burst,
+) (x Execution) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if stubborn := h.stubborn; stubborn != nil {

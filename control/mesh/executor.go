@@ -39,6 +39,15 @@ func (f AwaitedFunc) Then(done func()) (stop func()) { return f(done) }
 // Reached implements Awaited.
 func (AwaitedFunc) Reached() bool { return false }
 
+// Scope limits a call to a part of this hub's connections. The zero Scope is no limit.
+type Scope struct {
+	// Except are connections that move: the call is not for them, or not yet.
+	Except []hub.ConnectionID
+	// Only, if it is not empty, is the single connection that the call is for, if the call's target
+	// matches it.
+	Only hub.ConnectionID
+}
+
 // Executor carries out calls that peers forward. Its methods may be called concurrently. They may
 // keep their arguments, but must not change them.
 type Executor interface {
@@ -46,7 +55,7 @@ type Executor interface {
 	// done: a send's message is in each outbox, and the bytes for clients are written or in burst.
 	// The lane executes its calls in sequence, so Execute must not wait for clients or peers. ctx
 	// ends with the link. An unknown call gets an error as its result.
-	Execute(ctx context.Context, f *peerv1.Forward, burst *hub.Burst) Execution
+	Execute(ctx context.Context, f *peerv1.Forward, scope Scope, burst *hub.Burst) Execution
 	// Read answers a question about this hub. Its error goes to the backend that asked.
 	Read(ctx context.Context, r *peerv1.ReadRequest) (*peerv1.ReadResponse, error)
 }

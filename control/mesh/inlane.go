@@ -126,7 +126,7 @@ func (i *inLane) startForward(f *peerv1.Forward) error {
 	}
 	i.link.mesh.metrics.countExecuted(f)
 	i.started = append(i.started, startedCall{
-		i.executor.Execute(ctx, f, &i.burst), f.GetSequence(),
+		i.executor.Execute(ctx, f, Scope{}, &i.burst), f.GetSequence(),
 	})
 	return nil
 }

@@ -115,6 +115,8 @@ type Mesh struct {
 	finished  chan struct{}  // closed when Run has returned
 	tasks     sync.WaitGroup // links in both directions; none starts when sealed
 
+	gate callGate // before mu
+
 	mu      sync.RWMutex
 	core    *core.Core
 	verdict error // does not change after forgotten is closed
