@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/control/mesh"
+	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/hub"
 )
 

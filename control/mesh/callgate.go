@@ -28,11 +28,18 @@ type callGate struct {
 	marks uint64
 }
 
+// Moves are the moves of connections to and from this hub, and the calls meanwhile. A nil *Moves
+// has none. It is safe for concurrent use.
+type Moves struct {
+	mesh *Mesh // static
+	gate callGate
+}
+
 // EnterCall lets a call begin. If it returns true, no move concerns this hub until LeaveCall: the
-// caller asks RouteFor, calls Forward, and does this hub's part. It must not wait meanwhile, and
-// calls LeaveCall soon. If it returns false, the caller calls ForwardWhileMoving in place of all
-// that, and not LeaveCall. A nil Mesh has no moves.
-func (m *Mesh) EnterCall() bool {
+// caller asks Mesh.RouteFor, calls Mesh.Forward, and does this hub's part. It must not wait
+// meanwhile, and calls LeaveCall soon. If it returns false, the caller calls Forward in place of
+// all that, and not LeaveCall.
+func (m *Moves) EnterCall() bool {
 	if m == nil {
 		return true
 	}
@@ -45,16 +52,14 @@ func (m *Mesh) EnterCall() bool {
 }
 
 // LeaveCall ends what EnterCall has begun.
-func (m *Mesh) LeaveCall() {
+func (m *Moves) LeaveCall() {
 	if m != nil {
 		m.gate.RUnlock()
 	}
 }
 
-// ForwardWhileMoving begins a call to t while moves concern this hub. This hub is one of the
-// destinations: its part is carried out as that of a peer. Gathering.Insist has nothing to do.
-func (m *Mesh) ForwardWhileMoving(
-	c *Call, namespace string, t *hub.Target,
-) (*Gathering, Route) {
+// Forward begins a call to t while moves concern this hub. This hub is a destination, too: its
+// part is carried out as that of a peer. Gathering.Insist has nothing to do.
+func (m *Moves) Forward(c *Call, namespace string, t *hub.Target) (*Gathering, Route) {
 	panic("no move can be under way")
 }

@@ -98,6 +98,9 @@ func (c *Config) Validate() config.Problems {
 // Mesh connects this hub to its peers: it is the shell that carries out the decisions of the core.
 // It is safe for concurrent use.
 type Mesh struct {
+	// Moves are the moves of this hub's connections. Static after New.
+	Moves *Moves
+
 	// Static after New.
 	config  Config
 	logger  *slog.Logger
@@ -114,8 +117,6 @@ type Mesh struct {
 	close     context.CancelFunc
 	finished  chan struct{}  // closed when Run has returned
 	tasks     sync.WaitGroup // links in both directions; none starts when sealed
-
-	gate callGate // before mu
 
 	mu      sync.RWMutex
 	core    *core.Core
@@ -157,6 +158,7 @@ func New(c Config) (*Mesh, error) {
 		in:        make(map[linkKey]*inLink),
 		failing:   make(map[hub.ID]bool),
 	}
+	m.Moves = &Moves{mesh: m}
 	m.closing, m.close = context.WithCancel(context.Background())
 	m.core = core.New(core.Config{
 		Us: &peerv1.Hello{
