@@ -40,6 +40,11 @@ func (n *node) clone(w *world) *node {
 	made.conns, made.shadows = cloneMap(n.conns, (*conn).clone), cloneMap(n.shadows, (*conn).clone)
 	made.interested = maps.Clone(n.interested)
 	made.freezing = slices.Clone(n.freezing)
+	made.quick = cloneMap(n.quick, func(q *quickCall) *quickCall {
+		k := *q
+		k.pending = slices.Clone(q.pending)
+		return &k
+	})
 	made.stones, made.calls = maps.Clone(n.stones), maps.Clone(n.calls)
 	return &made
 }
@@ -269,7 +274,7 @@ func (k *key) core(c *Core) {
 	}
 	k.coreCalls(c)
 	for _, id := range sortedKeys(c.wanted) {
-		k.text(string(c.wanted[id]))
+		k.text(string(c.wanted[id].hub))
 	}
 	for _, id := range sortedKeys(c.takes) {
 		k.text(string(c.takes[id].at))

@@ -50,7 +50,7 @@ type Core struct {
 	departures departures
 	arrivals   map[ID]*arrival
 	// wanted is the latest taker that waits until a connection can move again.
-	wanted map[hub.ConnectionID]hub.ID
+	wanted map[hub.ConnectionID]taker
 	takes  map[hub.ConnectionID]*take // of clients of this hub
 
 	answers answers
@@ -66,7 +66,7 @@ func New(config Config) *Core {
 		links:   l,
 		origin:  origin{links: l, calls: map[uint64]*call{}, marks: map[ID]*mark{}},
 		maxHeld: config.MaxHeld, dead: map[hub.ID]struct{}{}, departures: departures{},
-		arrivals: map[ID]*arrival{}, wanted: map[hub.ConnectionID]hub.ID{},
+		arrivals: map[ID]*arrival{}, wanted: map[hub.ConnectionID]taker{},
 		takes: map[hub.ConnectionID]*take{}, answers: answers{},
 	}
 }
@@ -145,7 +145,7 @@ func (c *Core) HandleLinkEnd(now time.Duration, peer hub.ID) []Effect {
 		}
 		d.checkMarks(c)
 	}
-	maps.DeleteFunc(c.wanted, func(_ hub.ConnectionID, by hub.ID) bool { return by == peer })
+	maps.DeleteFunc(c.wanted, func(_ hub.ConnectionID, t taker) bool { return t.hub == peer })
 	return c.takeEffects()
 }
 
@@ -219,6 +219,10 @@ func (c *Core) NextDeadline() time.Duration {
 	return at
 }
 
+// IsIdle reports whether no move concerns this hub: as the old hub, the new hub, or an origin. Then
+// the shell need not tell the core of calls: see SkipCalls.
+func (c *Core) IsIdle() bool { return len(c.departures)+len(c.arrivals)+len(c.marks) == 0 }
+
 func (c *Core) takeRequest(from hub.ID, m *Message) {
 	switch m.Kind {
 	case Offer:
@@ -236,7 +240,7 @@ func (c *Core) takeRequest(from hub.ID, m *Message) {
 	case Settled:
 		c.receiveSettled(Origin{from, m.Lane}, m.Move)
 	case Take:
-		c.addEffect(Look{m.Move.Connection, from})
+		c.addEffect(Look{m.Move.Connection, from, m.Body})
 	default: // a kind of a later version
 	}
 }

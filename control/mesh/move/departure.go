@@ -218,7 +218,7 @@ func (d *departure) releaseConnection(c *Core) {
 	d.stage = gone
 	c.addEffect(Release{Move: d.move})
 	d.dropHeld(c)
-	c.sendTakerOn(d.move)
+	d.sendTakerOn(c)
 }
 
 // askOutcome asks the new hub on a new link for the outcome of a move.

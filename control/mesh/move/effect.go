@@ -13,9 +13,10 @@ type (
 		Hub     hub.ID  // the dialled hub
 		Message Message // the shell must not change it
 	}
-	// Response orders: send Message on the link that the peer dialled.
+	// Response orders: send Message on the link that the peer dialled. A Result for this hub itself
+	// only tells the shell: the core has taken it.
 	Response struct {
-		Hub     hub.ID  // the peer that dialled
+		Hub     hub.ID  // the peer that dialled, or this hub
 		Message Message // the shell must not change it
 	}
 	// Fence orders: end the link that the peer dialled. The core holds too many calls for it. Then
@@ -114,11 +115,12 @@ type (
 
 // Effects on clients that resume.
 type (
-	// Look orders: find the connection, check the token that the peer's client shows, and call
+	// Look orders: find the connection, check the proof that the peer's client shows, and call
 	// Core.HandleStanding.
 	Look struct {
 		Connection hub.ConnectionID // the client's
 		For        hub.ID           // the hub of the client
+		Proof      any              // that of StartTake
 	}
 	// Taken says that the connection is here: the client can have its link.
 	Taken struct {

@@ -13,6 +13,7 @@ type callKey struct {
 // answer is this hub's answer to a call, while a move delays it.
 type answer struct {
 	lane  int
+	body  any // the call
 	waits int // held calls
 	moved []Move
 }
@@ -33,7 +34,7 @@ type heldCall struct {
 func (c *Core) receiveCall(o Origin, m *Message) {
 	key := callKey{o.Hub, m.Number}
 	h := heldCall{key: key, from: o, body: m.Body}
-	a := &answer{lane: m.Lane, waits: 1} // until Execute
+	a := &answer{lane: m.Lane, body: m.Body, waits: 1} // until Execute
 	c.answers[key] = a
 	var except []hub.ConnectionID
 	for _, id := range sortedIDs(c.departures) {
@@ -128,9 +129,11 @@ func (all answers) finishHeld(l *links, h heldCall) {
 	}
 	if a.waits--; a.waits == 0 {
 		delete(all, h.key)
-		l.respond(h.key.hub, Message{
-			Kind: Result, Lane: a.lane, Number: h.key.number, Moved: a.moved,
-		})
+		result := Message{Kind: Result, Lane: a.lane, Number: h.key.number, Moved: a.moved}
+		if len(a.moved) > 0 {
+			result.Body = a.body
+		}
+		l.answerCall(h.key.hub, result)
 	}
 }
 
@@ -166,5 +169,5 @@ func (c *Core) receiveSettled(o Origin, m Move) {
 // receiveResend delivers a call that the old hub has not taken.
 func (c *Core) receiveResend(o Origin, m *Message) {
 	c.addEffect(Deliver{o, m.Number, m.Body, m.Move.Connection})
-	c.respond(o.Hub, Message{Kind: Result, Lane: m.Lane, Number: m.Number})
+	c.answerCall(o.Hub, Message{Kind: Result, Lane: m.Lane, Number: m.Number})
 }

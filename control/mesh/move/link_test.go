@@ -106,11 +106,18 @@ func (w *world) deliver(s stream) {
 	if s.isRequest {
 		w.trace("%s→%s %s", s.from, s.to, describe(m))
 		n := w.node(s.to)
+		if m.Kind != Call {
+			n.addQuick()
+		}
 		n.perform(n.core.HandleRequest(w.now, s.from, m))
 	} else {
 		w.trace("%s←%s %s", s.from, s.to, describe(m))
 		n := w.node(s.from)
 		n.interested[s.to] = n.interested[s.to] || m.Kind == Announce && m.Move.To == s.to
+		if m.Kind == Result && len(m.Moved) == 0 && n.answerQuick(m.Number, s.to) {
+			return
+		}
+		n.addQuick()
 		n.perform(n.core.HandleResponse(w.now, s.to, m))
 	}
 	w.endFenced()
@@ -155,6 +162,7 @@ func (w *world) cutDialled(p pair) {
 	clearAll(l.responses)
 	if wasUp && !n.dead {
 		w.trace("%s loses its link to %s", p.from, p.to)
+		n.loseQuick(p.to)
 		n.perform(n.core.HandleLinkLoss(w.now, p.to))
 	}
 }
@@ -212,7 +220,7 @@ func (w *world) stop(n *node) {
 	for _, r := range n.calls {
 		w.noteUnknown(r)
 	}
-	n.dead, n.calls, n.freezing = true, nil, nil
+	n.dead, n.calls, n.freezing, n.quick = true, nil, nil, nil
 	n.conns, n.shadows = map[hub.ConnectionID]*conn{}, map[hub.ConnectionID]*conn{}
 	for id, c := range w.clients {
 		if c.at == n.id {

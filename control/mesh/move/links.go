@@ -21,6 +21,9 @@ type ownMessage struct {
 	message   Message
 }
 
+// Dials returns the number of links that this hub has dialled so far.
+func (l *links) Dials() uint64 { return l.dials }
+
 func (l *links) addEffect(e Effect) { l.effects = append(l.effects, e) }
 
 // request sends a message on the link to a peer, if there is one.
@@ -39,6 +42,14 @@ func (l *links) respond(to hub.ID, m Message) {
 	} else if _, linked := l.in[to]; linked {
 		l.addEffect(Response{to, m})
 	}
+}
+
+// answerCall answers a call. The shell hears of the answers to calls of this hub, too.
+func (l *links) answerCall(to hub.ID, result Message) {
+	if to == l.self {
+		l.addEffect(Response{to, result})
+	}
+	l.respond(to, result)
 }
 
 // requestOnLanes sends a message on each lane to a peer.

@@ -62,14 +62,14 @@ const (
 	// Origin and any hub, on a lane.
 
 	Call    // request: Number, Body
-	Result  // response: Number, Moved. The hub has done its part of the call
+	Result  // response: Number, Moved, with Moved also Body. The hub has done its part of the call
 	Mark    // request: calls before it belong to the old hub, calls behind it to the new hub
 	Resend  // request: Number and Body of a call before the mark that the old hub has not taken
 	Settled // request: no more of them come
 
 	// A hub with a client, and the hub that holds the client's connection.
 
-	Take      // request: Move.Connection moves to the hub of the client
+	Take      // request: Move.Connection moves to the hub of the client; Body is its proof
 	Refused   // response: it does not; IsFinal
 	Elsewhere // response: Hub holds it
 

@@ -11,7 +11,7 @@ import (
 // call is a call that began at this hub and has not finished.
 type call struct {
 	lane int
-	body any
+	body any // nil: it is in the answer of the hub that has not taken the call
 	// links are the numbers of the links of this hub when the call began; 0: this hub itself.
 	links map[hub.ID]uint64
 	// pending are the hubs that have not answered, with the number of answers that must come: the
@@ -50,6 +50,31 @@ func (c *Core) StartCall(
 	c.startCall(now)
 	number := c.sendCall(lane, append([]hub.ID{c.self}, peers...), body)
 	return number, c.takeEffects()
+}
+
+// SkipCalls notes that calls have begun without the core, because the core was idle: those up to a
+// number. If the core is not idle any more, AddCall must name the calls among them that wait for an
+// answer of a peer, before the next input.
+func (o *origin) SkipCalls(upTo uint64) { o.called = max(o.called, upTo) }
+
+// Called returns the number of the latest call of this hub.
+func (o *origin) Called() uint64 { return o.called }
+
+// AddCall adds a call of SkipCalls, which waits for the answer of a peer. It began when Dials was
+// dials. It is called again for each further peer. The call's body comes with the answer that needs
+// it.
+func (o *origin) AddCall(number uint64, lane int, dials uint64, peer hub.ID) {
+	n := o.calls[number]
+	if n == nil {
+		n = &call{
+			lane: lane, links: maps.Clone(o.out), pending: map[hub.ID]int{},
+			unknown: map[hub.ID]struct{}{},
+		}
+		maps.DeleteFunc(n.links, func(_ hub.ID, link uint64) bool { return link > dials })
+		n.links[o.self] = 0
+		o.calls[number] = n
+	}
+	n.pending[peer] = 1
 }
 
 // sendCall sends a call, and returns its number.
@@ -116,6 +141,9 @@ func (o *origin) takeResult(from hub.ID, result *Message) {
 	n := o.calls[result.Number]
 	if n == nil {
 		return
+	}
+	if n.body == nil {
+		n.body = result.Body
 	}
 	if _, waits := n.pending[from]; !waits {
 		return

@@ -30,6 +30,7 @@ func runRandom(rt *rapid.T, wrong faults) {
 	}
 	w.isFiltered = rapid.Bool().Draw(rt, "calls are filtered")
 	w.isFreezeSlow = rapid.Bool().Draw(rt, "freezes are slow")
+	w.isLazy = rapid.Bool().Draw(rt, "cores don't hear of calls without need")
 	c := &chaos{w, rt, rapid.IntRange(0, 2).Draw(rt, "stops")}
 	rt.Repeat(c.actions())
 	w.heal()
@@ -111,6 +112,7 @@ func (c *chaos) actions() map[string]func(*rapid.T) {
 		"drain": func(*rapid.T) {
 			id := c.client().id
 			if n, to := c.owner(id), c.pick(); n != nil && n != to {
+				n.addQuick()
 				effects, _ := n.core.StartMove(c.now, id, to.id)
 				n.perform(effects)
 				c.endFenced()

@@ -8,9 +8,16 @@ import (
 
 // take is a client of this hub that waits for its connection, which a different hub holds.
 type take struct {
+	proof    any    // of the client's right to the connection; the shell's
 	at       hub.ID // the hub that was asked, or sends the connection
 	hops     int
 	deadline time.Duration
+}
+
+// taker is a hub with a client that waits for its connection.
+type taker struct {
+	hub   hub.ID
+	proof any
 }
 
 // Standing tells where a connection is, for which a client has come.
@@ -23,11 +30,14 @@ type Standing struct {
 }
 
 // StartTake asks at a hub for a connection whose client has come to this hub. at is where the
-// connection was born, or that of a tombstone here.
-func (c *Core) StartTake(now time.Duration, connection hub.ConnectionID, at hub.ID) []Effect {
+// connection was born, or that of a tombstone here. proof goes to the holder (Look). StartTake does
+// nothing while a take of the connection is under way.
+func (c *Core) StartTake(
+	now time.Duration, connection hub.ConnectionID, at hub.ID, proof any,
+) []Effect {
 	c.startCall(now)
 	if _, waits := c.takes[connection]; !waits {
-		c.takes[connection] = &take{deadline: c.now + TakeTime}
+		c.takes[connection] = &take{proof: proof, deadline: c.now + TakeTime}
 		c.askHolder(connection, at)
 	}
 	return c.takeEffects()
@@ -50,7 +60,7 @@ func (c *Core) askHolder(connection hub.ConnectionID, at hub.ID) {
 		return
 	}
 	t.at = at
-	c.request(at, Message{Kind: Take, Move: Move{Connection: connection}})
+	c.request(at, Message{Kind: Take, Move: Move{Connection: connection}, Body: t.proof})
 }
 
 // refuseClient ends the wait of a client.
@@ -73,50 +83,50 @@ func (c *Core) hearHolder(from hub.ID, m *Message) {
 }
 
 // HandleStanding takes the result of Look.
-func (c *Core) HandleStanding(
-	now time.Duration, connection hub.ConnectionID, taker hub.ID, s Standing,
-) []Effect {
+func (c *Core) HandleStanding(now time.Duration, look Look, s Standing) []Effect {
 	c.startCall(now)
+	connection, by := look.Connection, look.For
 	named := Move{Connection: connection}
 	d := c.departures.findConnection(connection)
 	switch {
-	case d != nil && d.move.To == taker: // it is on its way there
+	case d != nil && d.move.To == by: // it is on its way there
 	case c.isBusy(connection): // the last taker waits
-		if before, waits := c.wanted[connection]; waits && before != taker {
-			c.respond(before, Message{Kind: Refused, Move: named})
+		if before, waits := c.wanted[connection]; waits && before.hub != by {
+			c.respond(before.hub, Message{Kind: Refused, Move: named})
 		}
-		c.wanted[connection] = taker
+		c.wanted[connection] = taker{by, look.Proof}
 	case s.IsHere:
-		c.moveToTaker(connection, taker)
+		c.moveToTaker(connection, by)
 	case s.At != "":
-		c.respond(taker, Message{Kind: Elsewhere, Move: named, Hub: s.At})
+		c.respond(by, Message{Kind: Elsewhere, Move: named, Hub: s.At})
 	default:
-		c.respond(taker, Message{Kind: Refused, Move: named, IsFinal: true})
+		c.respond(by, Message{Kind: Refused, Move: named, IsFinal: true})
 	}
 	return c.takeEffects()
 }
 
-func (c *Core) moveToTaker(connection hub.ConnectionID, taker hub.ID) {
-	if _, linked := c.out[taker]; !linked {
-		c.respond(taker, Message{Kind: Refused, Move: Move{Connection: connection}})
+func (c *Core) moveToTaker(connection hub.ConnectionID, to hub.ID) {
+	if _, linked := c.out[to]; !linked {
+		c.respond(to, Message{Kind: Refused, Move: Move{Connection: connection}})
 		return
 	}
-	c.beginMove(connection, taker)
+	c.beginMove(connection, to)
 }
 
 // serveTaker lets the latest taker look again, now that the connection can move again, or is gone.
 func (c *Core) serveTaker(connection hub.ConnectionID) {
-	if taker, waits := c.wanted[connection]; waits && !c.isBusy(connection) {
+	if t, waits := c.wanted[connection]; waits && !c.isBusy(connection) {
 		delete(c.wanted, connection)
-		c.addEffect(Look{connection, taker})
+		c.addEffect(Look{connection, t.hub, t.proof})
 	}
 }
 
 // sendTakerOn sends the latest taker to the new hub of the connection.
-func (c *Core) sendTakerOn(m Move) {
-	if taker, waits := c.wanted[m.Connection]; waits {
+func (d *departure) sendTakerOn(c *Core) {
+	m := d.move
+	if t, waits := c.wanted[m.Connection]; waits {
 		delete(c.wanted, m.Connection)
-		c.respond(taker, Message{
+		c.respond(t.hub, Message{
 			Kind: Elsewhere, Move: Move{Connection: m.Connection}, Hub: m.To,
 		})
 	}

@@ -63,6 +63,10 @@ func (w *world) issue(n *node, lane int, v verb, group string) {
 	}
 	w.trace("%s calls %s", n.id, r)
 	n.calls[n.core.called+1] = r
+	if w.isLazy && n.core.IsIdle() {
+		n.startQuick(lane, r)
+		return
+	}
 	_, effects := n.core.StartCall(w.now, lane, w.route(n), r)
 	n.perform(effects)
 	w.endFenced()
@@ -399,7 +403,8 @@ func (t *client) resume(n *node) {
 			t.hearRefusal(n, n.shadows[t.id] == nil)
 			return
 		}
-		n.perform(n.core.StartTake(w.now, t.id, at))
+		n.addQuick()
+		n.perform(n.core.StartTake(w.now, t.id, at, proofOf(t.id)))
 	}
 }
 

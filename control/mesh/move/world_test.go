@@ -22,6 +22,8 @@ type world struct {
 	isFiltered bool
 	// isFreezeSlow: Freeze waits for the client's command.
 	isFreezeSlow bool
+	// isLazy: a core hears of calls only while a move concerns its hub.
+	isLazy bool
 
 	nodes   []*node
 	links   map[pair]*link
@@ -49,6 +51,7 @@ type node struct {
 	fenced     []pair                      // links that are to end
 	interested map[hub.ID]bool             // peers that this hub knows to have interest
 	freezing   []Move                      // the client's command is not done
+	quick      map[uint64]*quickCall       // that the core has not heard of
 }
 
 // phase is the stage of a connection at a hub.
@@ -132,7 +135,7 @@ func newWorld(lanes int, ids ...hub.ID) *world {
 			world: w, id: id, core: New(Config{Self: id, Lanes: lanes, MaxHeld: mostHeld}),
 			conns: map[hub.ConnectionID]*conn{}, shadows: map[hub.ConnectionID]*conn{},
 			stones: map[hub.ConnectionID]hub.ID{}, calls: map[uint64]request{},
-			interested: map[hub.ID]bool{},
+			interested: map[hub.ID]bool{}, quick: map[uint64]*quickCall{},
 		})
 	}
 	return w
@@ -188,7 +191,9 @@ func (n *node) performEffect(e Effect) {
 		}
 		w.put(pair{n.id, e.Hub}, true, e.Message)
 	case Response:
-		w.put(pair{e.Hub, n.id}, false, e.Message)
+		if e.Hub != n.id {
+			w.put(pair{e.Hub, n.id}, false, e.Message)
+		}
 	case Fence:
 		w.trace("%s fences %s", n.id, e.Hub)
 		n.fenced = append(n.fenced, pair{e.Hub, n.id})
@@ -222,7 +227,10 @@ func (n *node) performEffect(e Effect) {
 		delete(n.calls, e.Number)
 		w.finish(n, r, e.Unknown)
 	case Look:
-		n.perform(n.core.HandleStanding(w.now, e.Connection, e.For, n.standing(e.Connection)))
+		if e.Proof != proofOf(e.Connection) {
+			w.fail("%s: proof %v for %s", n.id, e.Proof, e.Connection)
+		}
+		n.perform(n.core.HandleStanding(w.now, e, n.standing(e.Connection)))
 	case Taken:
 		w.clients[e.Connection].bind(n)
 	case Refuse:
