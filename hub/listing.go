@@ -26,7 +26,8 @@ func (h *Hub) Connections(
 ) ([]Info, Cursor, error) {
 	var page []*Connection
 	var next Cursor
-	if ns := h.findNamespace(namespace); t.Everyone && t.Except.isEmpty() && ns != nil {
+	ns, all := h.findNamespace(namespace), t.Everyone && t.Except.isEmpty() && t.Only == ""
+	if all && ns != nil {
 		page, next = ns.connections.listPage(after, limit)
 	} else {
 		page, next = pageOf(h.listMatching(namespace, t), after, limit)

@@ -43,6 +43,10 @@ func (f *matcher) findMatches(ns *namespace, t *Target, detail bool) *Unmatched 
 		}
 		return un
 	}
+	if t.Only != "" {
+		f.matchOnly(ns, t, un)
+		return un
+	}
 	names := len(t.Connections) + len(t.Users) + len(t.Groups)
 	f.overlaps = names > 1 || t.Everyone && names > 0
 	f.excludeTarget(ns, &t.Except)
@@ -75,6 +79,24 @@ func (f *matcher) matchTarget(ns *namespace, t *Target, un *Unmatched) {
 	asAnyone := func(c *Connection) { f.addMatch(match{connection: c, kind: RouteEveryone}) }
 	if t.Everyone {
 		ns.connections.eachValue(asAnyone)
+	}
+}
+
+// matchOnly adds the connection t.Only, if the rest of t matches it, too.
+func (f *matcher) matchOnly(ns *namespace, t *Target, un *Unmatched) {
+	s := &State{} // no name of t is its name
+	if c, ok := ns.connections.getValue(string(t.Only)); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.state.isGone() {
+			s = &c.state
+			if kind, group := t.routeTo(s); kind != 0 {
+				f.matches = append(f.matches, match{c, kind, int32(group)})
+			}
+		}
+	}
+	if un != nil {
+		*un = t.listUnmatched(s)
 	}
 }
 

@@ -173,11 +173,11 @@ func (m *Moves) Commit(id ConnectionID) error {
 	}
 	c.applyLocked(Op{Kind: OpAdopt, State: &owned})
 	c.sent, c.linkWritten = owned.Acked, owned.Acked
+	c.namespace.enlistLocked(c)
 	m.mu.Lock()
 	delete(m.shadow, id)
 	m.graves.Remove(string(id))
 	m.mu.Unlock()
-	c.namespace.enlistLocked(c)
 	surplus := startWaitLocked(c)
 	c.mu.Unlock()
 	closeSurplus(surplus)

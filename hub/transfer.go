@@ -238,7 +238,7 @@ func flushLink(c *Connection) {
 // wait.
 func (m *Moves) thawLocked(d *departure) (surplus []*Connection) {
 	c := d.connection
-	m.removeMove(c.state.ID)
+	defer m.removeMove(c.state.ID)
 	sealed := c.state.stage == transfer.Sealed
 	if c.state.isFrozen() {
 		c.applyLocked(Op{Kind: OpMove, Stage: transfer.Live})
@@ -269,6 +269,40 @@ func (m *Moves) Tombstone(id ConnectionID) (transfer.Tombstone, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.graves.Get(string(id))
+}
+
+// Matches reports whether a target matches a connection now, as Target.Only would. It also looks at
+// connections that match no call at this hub: shadows, and those that are sealed.
+func (m *Moves) Matches(namespace string, t *Target, id ConnectionID) bool {
+	c := m.findConnection(namespace, id)
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kind, _ := t.routeTo(&c.state)
+	return kind != 0 && c.state.ID == id && c.state.Phase != PhaseClosed
+}
+
+// findConnection returns a connection of this hub, in whatever stage, or nil.
+func (m *Moves) findConnection(namespace string, id ConnectionID) *Connection {
+	aside := m.findAside(id)
+	if aside != nil && aside.namespace.name == namespace {
+		return aside
+	}
+	c, _ := m.hub.findConnection(namespace, string(id))
+	return c
+}
+
+// findAside returns a connection on the move: a shadow, or one that moves away. Otherwise it
+// returns nil. The end of a move puts the connection into the tables before it is aside no more.
+func (m *Moves) findAside(id ConnectionID) *Connection {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.away[id]; d != nil {
+		return d.connection
+	}
+	return m.shadow[id]
 }
 
 // lockDeparture returns a connection that moves away, with its lock.
