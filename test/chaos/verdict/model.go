@@ -1,0 +1,254 @@
+package verdict
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// never is an index behind all events.
+const never = math.MaxInt
+
+// model is a history, by connection and by send. Numbers are indexes of events.
+type model struct {
+	history History
+	moving  bool // connections move between hubs
+	sends   map[int]*send
+	ordered []*send // by the begin of the first attempt
+	conns   map[string]*connection
+	listed  []*connection // in the order of their appearance
+	dials   map[int]*dial // by link
+	ending  map[string]int
+	killing map[string]int // part of ending
+	gone    map[string]int
+}
+
+// send is a message with all attempts to send it.
+type send struct {
+	number   int
+	caller   int
+	target   Target
+	attempts []attempt
+}
+
+// attempt is a call, or a part of a stream.
+type attempt struct {
+	begun   int
+	ended   int // never: no answer has come
+	stream  int
+	hub     string
+	outcome Outcome
+	receipt Receipt
+}
+
+// begun returns the begin of the first attempt.
+func (s *send) begun() int { return s.attempts[0].begun }
+
+// last returns the attempt whose answer counts.
+func (s *send) last() *attempt { return &s.attempts[len(s.attempts)-1] }
+
+// connection is a connection with its messages.
+type connection struct {
+	id         string
+	client     int
+	begun      int             // its handshake begins
+	known      int             // its client knows it
+	hubs       map[string]bool // where it was born and where it was resumed
+	arrivals   []arrival       // all, also repeated ones
+	got        map[int]int     // by send: index of the first arrival
+	firsts     []*send         // in the order of the first arrivals
+	aliveUntil int             // it certainly exists until then
+	groups     map[string]*membership
+	kickBegun  int // never: none
+	kicked     int // by a clean call; never: none
+	closed     int // by the hub, with a close frame; never: it was not
+}
+
+// arrival is a message that came.
+type arrival struct {
+	index    int
+	link     int
+	sequence int64
+	send     *send
+}
+
+// dial is a handshake.
+type dial struct {
+	begun     int
+	client    int
+	hub       string
+	resumes   bool
+	connected bool
+}
+
+// newModel reads a history.
+func newModel(h History, moving bool) *model {
+	m := &model{
+		history: h, moving: moving,
+		sends: map[int]*send{}, conns: map[string]*connection{}, dials: map[int]*dial{},
+		ending: map[string]int{}, killing: map[string]int{}, gone: map[string]int{},
+	}
+	for i, e := range h.Events {
+		m.readEvent(i, e)
+	}
+	slices.SortFunc(m.ordered, func(a, b *send) int { return cmp.Compare(a.begun(), b.begun()) })
+	return m
+}
+
+func (m *model) readEvent(i int, e Event) {
+	switch e.Kind {
+	case Sent, Answered:
+		m.readCall(i, e)
+	case Dialled:
+		m.dials[e.Link] = &dial{begun: i, client: e.Client, hub: e.Hub, resumes: e.Connection != ""}
+	case Connected:
+		m.readConnected(i, e)
+	case Arrived:
+		m.readArrival(i, e)
+	case Lost:
+		if c := m.conns[e.Connection]; e.Code > 0 {
+			c.closed = min(c.closed, i)
+		}
+	case Joining, Joined, Leaving, Left:
+		m.readMembership(i, e)
+	case Kicking, Kicked:
+		m.readKick(i, e)
+	case Stopping, Killing, Gone:
+		m.readEnd(i, e)
+	case Failed, Refused, Struck, Mended:
+	}
+}
+
+func (m *model) readKick(i int, e Event) {
+	c := m.conns[e.Connection]
+	if e.Kind == Kicking {
+		c.kickBegun = min(c.kickBegun, i)
+	} else if e.Outcome == Succeeded && !m.leavesOut(e.Receipt, c) {
+		c.kicked = min(c.kicked, i)
+	}
+}
+
+// readEnd reads of the end of a hub.
+func (m *model) readEnd(i int, e Event) {
+	if e.Kind == Gone {
+		keepFirst(m.gone, e.Hub, i)
+		return
+	}
+	keepFirst(m.ending, e.Hub, i)
+	if e.Kind == Killing {
+		keepFirst(m.killing, e.Hub, i)
+	}
+}
+
+func keepFirst(indexes map[string]int, hub string, i int) {
+	if _, ok := indexes[hub]; !ok {
+		indexes[hub] = i
+	}
+}
+
+// isBefore reports whether an event about a hub came before an index.
+func isBefore(indexes map[string]int, hub string, i int) bool {
+	first, ok := indexes[hub]
+	return ok && first < i
+}
+
+func (m *model) readCall(i int, e Event) {
+	s := m.sends[e.Send]
+	if e.Kind == Answered {
+		a := s.last()
+		a.ended, a.outcome, a.receipt = i, e.Outcome, e.Receipt
+		return
+	}
+	if s == nil {
+		s = &send{number: e.Send, caller: e.Caller, target: e.Target}
+		m.sends[e.Send] = s
+		m.ordered = append(m.ordered, s)
+	}
+	s.attempts = append(s.attempts, attempt{
+		begun: i, ended: never, stream: e.Stream, hub: e.Hub,
+	})
+}
+
+func (m *model) readConnected(i int, e Event) {
+	d := m.dials[e.Link]
+	d.connected = true
+	c := m.conns[e.Connection]
+	if c == nil {
+		c = &connection{
+			id: e.Connection, client: e.Client, begun: d.begun, known: i,
+			hubs: map[string]bool{HubOf(e.Connection): true}, got: map[int]int{}, aliveUntil: -1,
+			groups: map[string]*membership{}, kickBegun: never, kicked: never, closed: never,
+		}
+		m.conns[e.Connection] = c
+		m.listed = append(m.listed, c)
+	}
+	c.hubs[d.hub] = true
+}
+
+func (m *model) readArrival(i int, e Event) {
+	s, c := m.sends[e.Send], m.conns[e.Connection]
+	if s == nil || c == nil {
+		panic(fmt.Sprintf("the history does not explain event %d: %v", i, e))
+	}
+	c.arrivals = append(c.arrivals, arrival{index: i, link: e.Link, sequence: e.Sequence, send: s})
+	if _, ok := c.got[s.number]; !ok {
+		c.got[s.number] = i
+		c.firsts = append(c.firsts, s)
+	}
+	c.aliveUntil = max(c.aliveUntil, s.begun())
+}
+
+// isClean reports whether a send has succeeded, and its receipt counts the connection.
+func (m *model) isClean(s *send, c *connection) bool {
+	a := s.last()
+	return a.outcome == Succeeded && !m.leavesOut(a.receipt, c)
+}
+
+// leavesOut reports whether a receipt may leave out the connection, because its hub was
+// unreachable. A connection that moves may be at any hub.
+func (m *model) leavesOut(r Receipt, c *connection) bool {
+	return slices.ContainsFunc(r.Unreachable, func(hub string) bool {
+		return m.moving || c.hubs[hub]
+	})
+}
+
+// matchesSurely reports whether a connection certainly matched a target from an index to another.
+func (m *model) matchesSurely(c *connection, t Target, from, to int) bool {
+	if c.known > from || to > c.aliveUntil {
+		return false
+	}
+	if t.Group == "" || slices.Contains(m.history.Clients[c.client].Groups, t.Group) {
+		return m.isNamedBy(c, t)
+	}
+	return c.groups[t.Group].isSure(from, to)
+}
+
+// mayMatch reports whether a connection may have matched a target at some time from an index to
+// another.
+func (m *model) mayMatch(c *connection, t Target, from, to int) bool {
+	if c.begun > to || c.kicked < from || m.isGone(c, from) {
+		return false
+	}
+	return m.isNamedBy(c, t) || t.Group != "" && c.groups[t.Group].mayBe(from, to)
+}
+
+// isGone reports whether all hubs that may have the connection have ended before an index.
+func (m *model) isGone(c *connection, at int) bool {
+	if m.moving {
+		return false
+	}
+	for hub := range c.hubs {
+		if !isBefore(m.gone, hub, at) {
+			return false
+		}
+	}
+	return true
+}
+
+// isNamedBy reports whether a target names the connection, its user or a group of its token.
+func (m *model) isNamedBy(c *connection, t Target) bool {
+	client := m.history.Clients[c.client]
+	return t.Everyone || t.Connection == c.id || t.User != "" && t.User == client.User ||
+		t.Group != "" && slices.Contains(client.Groups, t.Group)
+}
