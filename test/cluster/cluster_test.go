@@ -16,6 +16,8 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/internal/testkit"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/etcd"
+	"github.com/connhub/connhub/test/bed/relay"
 	"github.com/connhub/connhub/test/bed/tally"
 )
 
@@ -86,7 +88,7 @@ type cluster struct {
 	plan    plan
 	dir     string // of the secrets' files
 	secrets []string
-	etcd    *etcd
+	etcd    *etcd.Cluster
 	nodes   []*node
 	machine *testkit.Meter // since the cluster was there
 }
@@ -100,7 +102,7 @@ const publicURL = "http://clients.test"
 // openCluster starts etcd and the hubs, and waits until each hub knows the interests of its peers.
 func openCluster(t *testing.T, p plan) *cluster {
 	t.Helper()
-	c := &cluster{plan: p, dir: t.TempDir(), etcd: startEtcd(t)}
+	c := &cluster{plan: p, dir: t.TempDir(), etcd: etcd.Start(t)}
 	for i := range tally.Callers + 1 {
 		c.secrets = append(
 			c.secrets, fmt.Sprintf("secret-of-backend-%d-%s", i, strings.Repeat("x", 32)),
@@ -140,12 +142,12 @@ func (c *cluster) addNode(t *testing.T) *node {
 	n := &node{number: len(c.nodes) + 1}
 	n.host = fmt.Sprint("127.0.0.", n.number)
 	if c.plan.relayed {
-		n.relay = startRelay(t, n.host)
+		n.relay = relay.Start(t, n.host)
 	}
 	if c.plan.cutEtcd == n.number {
-		for _, endpoint := range c.etcd.endpoints() {
-			r := startRelay(t, n.host)
-			r.connect(endpoint)
+		for _, endpoint := range c.etcd.Endpoints() {
+			r := relay.Start(t, n.host)
+			r.Connect(endpoint)
 			n.toEtcd = append(n.toEtcd, r)
 		}
 	}
@@ -158,11 +160,11 @@ func (c *cluster) addNode(t *testing.T) *node {
 // hub at the same place.
 func (c *cluster) launch(t *testing.T, n *node) {
 	t.Helper()
-	endpoints := c.etcd.endpoints()
+	endpoints := c.etcd.Endpoints()
 	if n.toEtcd != nil {
 		endpoints = nil
 		for _, r := range n.toEtcd {
-			endpoints = append(endpoints, r.address)
+			endpoints = append(endpoints, r.Address)
 		}
 	}
 	args := []string{
@@ -180,12 +182,12 @@ func (c *cluster) launch(t *testing.T, n *node) {
 		args = append(args, "--interest-hash-bits", strconv.Itoa(c.plan.hashBits))
 	}
 	if n.relay != nil {
-		args = append(args, "--advertise-control", n.relay.address)
+		args = append(args, "--advertise-control", n.relay.Address)
 	}
 	n.Process = bed.Start(t, args...)
 	n.Await(t, n.Bound)
 	if n.relay != nil {
-		n.relay.connect(n.Control)
+		n.relay.Connect(n.Control)
 	}
 	n.backend = c.dial(t, n, tally.Callers)
 }

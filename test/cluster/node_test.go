@@ -9,6 +9,7 @@ import (
 
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	"github.com/connhub/connhub/test/bed"
+	"github.com/connhub/connhub/test/bed/relay"
 	"github.com/connhub/connhub/test/bed/tally"
 )
 
@@ -17,9 +18,9 @@ type node struct {
 	*bed.Process
 
 	number  int
-	host    string   // all its own: it listens there, and its clients come from there
-	relay   *relay   // nil: peers reach it directly
-	toEtcd  []*relay // nil: it reaches etcd directly
+	host    string         // all its own: it listens there, and its clients come from there
+	relay   *relay.Relay   // nil: peers reach it directly
+	toEtcd  []*relay.Relay // nil: it reaches etcd directly
 	backend *grpc.ClientConn
 }
 

@@ -86,19 +86,19 @@ func (c *cluster) keepOrder(t *testing.T, cuts int) {
 func (c *cluster) cutAgainAndAgain(t *testing.T, entry, holder *node, all []*streamer, cuts int) {
 	for i := range cuts {
 		if i%3 == 2 {
-			holder.relay.stall()
+			holder.relay.Stall()
 			if !testkit.Holds(t, func() bool { return entry.knows(holder).GetSuspect() }) {
 				t.Error("a stalled hub is not suspect")
 				return
 			}
 		}
-		holder.relay.cut()
+		holder.relay.Cut()
 		isSuspect := func() bool { return !entry.knows(holder).GetReachable() }
 		if i%2 == 1 && !testkit.Holds(t, isSuspect) {
 			t.Error("a hub that is cut off is reachable")
 			return
 		}
-		holder.relay.mend()
+		holder.relay.Mend()
 		for _, s := range all {
 			before := s.written.Load()
 			if !testkit.Holds(t, func() bool { return s.written.Load() > before+streamWindow }) {

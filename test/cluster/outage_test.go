@@ -37,15 +37,15 @@ func TestEtcdHangs(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
 	c.withoutEtcd(t, bed.Either(hanging, longOutage), func() {
-		c.etcd.freeze(t)
-	}, func() { c.etcd.thaw(t) })
+		c.etcd.Freeze(t)
+	}, func() { c.etcd.Thaw(t) })
 }
 
 // TestEtcdIsKilled is the same with an etcd that is killed and returns with its data.
 func TestEtcdIsKilled(t *testing.T) {
 	t.Parallel()
 	c := openCluster(t, plan{hubs: 3})
-	c.withoutEtcd(t, bed.Either(killed, longOutage), c.etcd.kill, func() { c.etcd.launch(t) })
+	c.withoutEtcd(t, bed.Either(killed, longOutage), c.etcd.Kill, func() { c.etcd.Launch(t) })
 }
 
 func (c *cluster) withoutEtcd(t *testing.T, seconds int, stop, resume func()) {
@@ -218,7 +218,7 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	c.enter(t, crowd, crowd.Members, c.spread)
 	cut := c.nodes[2]
 	for _, r := range cut.toEtcd {
-		r.cut()
+		r.Cut()
 	}
 	testkit.Eventually(t, "the key of the hub is gone", func() bool {
 		return !c.nodes[0].hubs(t)[cut.Hub].GetRegistered()
@@ -243,7 +243,7 @@ func TestHubCutOffFromEtcdStaysAMember(t *testing.T) {
 	c.checkReach(t, crowd, newcomer)
 
 	for _, r := range cut.toEtcd {
-		r.mend()
+		r.Mend()
 	}
 	testkit.Eventually(t, "the hub is listed again", func() bool {
 		return listed(c.nodes[0].hubs(t)) == 4 && cut.staleFor(t) == 0
@@ -264,11 +264,11 @@ func TestRecycledAddressIsRefused(t *testing.T) {
 	c.enter(t, crowd, crowd.Members, at(lost))
 	crowd.Identify(t, lost.backend, crowd.Members)
 
-	c.etcd.kill() // so that the key stands until the new hub is there
+	c.etcd.Kill() // so that the key stands until the new hub is there
 	gone := lost.Hub
 	lost.Kill(t)
 	c.launch(t, lost) // a new hub, at the same address for its peers
-	c.etcd.launch(t)
+	c.etcd.Launch(t)
 	c.awaitReady(t, lost)
 	for _, n := range c.nodes[:2] {
 		// On a busy machine the key may end before the next dial: then there is none to refuse.

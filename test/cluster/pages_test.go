@@ -228,7 +228,7 @@ func TestKilledHubIsNamedUntilItIsGone(t *testing.T) {
 		})
 		c.checkSend(t, n, "default", 20)
 	}
-	marks := c.etcd.client(t)
+	marks := c.etcd.Dial(t)
 	testkit.Eventually(t, "etcd forgets it, so that hubs that start don't look for it",
 		func() bool {
 			all, err := marks.Get(

@@ -73,7 +73,7 @@ func (c *cluster) stickData(t *testing.T) {
 		t.Errorf("the hub does not answer probes either: %v", h)
 	}
 
-	c.nodes[last].relay.mend()
+	c.nodes[last].relay.Mend()
 	testkit.Eventually(t, "the hub is not stuck any more", func() bool {
 		return len(s.call(t).GetUnreachableHubs()) == 0
 	})
@@ -121,7 +121,7 @@ func (s *stuckSender) stick(t *testing.T, c *cluster) {
 	// A hub dials each peer twice, for probes and for data. Large messages have passed over the
 	// data connection.
 	s.since = time.Now()
-	if got := c.nodes[len(others)].relay.stallBusy(mebibyte); got != len(others) {
+	if got := c.nodes[len(others)].relay.StallBusy(mebibyte); got != len(others) {
 		t.Fatalf("%d connections carry data, want one from each other hub", got)
 	}
 
