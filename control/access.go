@@ -102,13 +102,12 @@ var grantVerb = verb[*controlv1.GrantPermissionsRequest, *controlv1.GrantPermiss
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Grant{Grant: request}}
 	},
-	carryOut: func(
-		ctx context.Context, h *hub.Hub, req *controlv1.GrantPermissionsRequest,
-	) (*controlv1.GrantPermissionsResponse, error) {
-		target := form.NewTarget(req.GetTarget())
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.GrantPermissionsRequest, target *hub.Target,
+	) (*controlv1.GrantPermissionsResponse, inForce, error) {
 		grants := newGrants(req.GetPermissions(), false)
-		permitted, err := h.Permit(ctx, form.NamespaceOf(req), &target, grants)
-		return newGranted(permitted), err
+		permitted, err := h.Permit(ctx, form.NamespaceOf(req), target, grants)
+		return newGranted(permitted), nil, err
 	},
 	result: func(part *controlv1.GrantPermissionsResponse) *peerv1.ForwardResult {
 		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Grant{Grant: part}}
@@ -132,13 +131,13 @@ var revokeVerb = verb[*controlv1.RevokePermissionsRequest, *controlv1.RevokePerm
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Revoke{Revoke: request}}
 	},
-	carryOut: func(
+	begin: func(
 		ctx context.Context, h *hub.Hub, req *controlv1.RevokePermissionsRequest,
-	) (*controlv1.RevokePermissionsResponse, error) {
-		target := form.NewTarget(req.GetTarget())
+		target *hub.Target,
+	) (*controlv1.RevokePermissionsResponse, inForce, error) {
 		grants := newGrants(req.GetPermissions(), true)
-		permitted, err := h.Permit(ctx, form.NamespaceOf(req), &target, grants)
-		return newRevoked(permitted), err
+		permitted, err := h.Permit(ctx, form.NamespaceOf(req), target, grants)
+		return newRevoked(permitted), nil, err
 	},
 	result: func(part *controlv1.RevokePermissionsResponse) *peerv1.ForwardResult {
 		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Revoke{Revoke: part}}

@@ -52,13 +52,12 @@ var closeVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnect
 		closing := &peerv1.ForwardClose{Request: request}
 		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: closing}}
 	},
-	carryOut: func(
-		ctx context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
-	) (*controlv1.CloseConnectionsResponse, error) {
-		target := form.NewTarget(req.GetTarget())
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest, target *hub.Target,
+	) (*controlv1.CloseConnectionsResponse, inForce, error) {
 		limit := int(req.GetMaxMatched())
-		closed, err := h.CloseConnections(ctx, form.NamespaceOf(req), &target, newClose(req), limit)
-		return newClosed(closed), err
+		closed, err := h.CloseConnections(ctx, form.NamespaceOf(req), target, newClose(req), limit)
+		return newClosed(closed), nil, err
 	},
 	result: closedResult,
 	partOf: (*peerv1.ForwardResult).GetClose,
@@ -75,11 +74,10 @@ var countVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnect
 		counting := &peerv1.ForwardClose{Request: request, CountOnly: true}
 		return &peerv1.Forward{Call: &peerv1.Forward_Close{Close: counting}}
 	},
-	carryOut: func(
-		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
-	) (*controlv1.CloseConnectionsResponse, error) {
-		target := form.NewTarget(req.GetTarget())
-		return newClosed(hub.Closed{Matched: h.Count(form.NamespaceOf(req), &target)}), nil
+	begin: func(
+		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest, target *hub.Target,
+	) (*controlv1.CloseConnectionsResponse, inForce, error) {
+		return newClosed(hub.Closed{Matched: h.Count(form.NamespaceOf(req), target)}), nil, nil
 	},
 	result: closedResult,
 	partOf: (*peerv1.ForwardResult).GetClose,

@@ -128,16 +128,6 @@ func TestCloseConnectionsTellsClientsWhatTheBackendSaid(t *testing.T) {
 }
 
 func TestEveryEnumOfTheHubHasItsOwnInTheAPI(t *testing.T) {
-	seen := map[controlv1.DropReason]bool{controlv1.DropReason_DROP_REASON_UNSPECIFIED: true}
-	for _, r := range cause.DropReasons() {
-		if seen[dropReasons[r]] {
-			t.Errorf("%v is %v, as another", r, dropReasons[r])
-		}
-		seen[dropReasons[r]] = true
-	}
-	if len(seen) != len(controlv1.DropReason_name) {
-		t.Errorf("%d reasons, the API has %d", len(seen), len(controlv1.DropReason_name))
-	}
 	if len(waits) != len(controlv1.Wait_name) || len(policies) != len(
 		controlv1.OverflowPolicy_name,
 	) {

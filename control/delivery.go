@@ -47,7 +47,7 @@ type deliveryService struct {
 func (d *deliveryService) Send(
 	ctx context.Context, req *controlv1.SendRequest,
 ) (*controlv1.SendResponse, error) {
-	sending, err := d.beginSend(ctx, req, sourceCallOf(ctx), nil)
+	sending, err := d.beginAndWrite(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +59,19 @@ func (d *deliveryService) Send(
 	return &controlv1.SendResponse{Receipt: receipt}, nil
 }
 
+// beginAndWrite is beginSend for a send that is not of a stream: the links of clients have written
+// when it returns. They write outside the gate of moves, because that may take long.
+func (d *deliveryService) beginAndWrite(
+	ctx context.Context, req *controlv1.SendRequest,
+) (*activeSend, error) {
+	b := newBurst()
+	defer b.recycleBurst()
+	defer b.links.Flush() // also if a protocol panics
+	return d.beginSend(ctx, req, sourceCallOf(ctx), &b.links)
+}
+
 // beginSend brings the message of a request on its way. The request has passed the rules of its
-// proto. The send begins now. Clients' links write at once, or with burst if that is not nil.
+// proto. The send begins now. The caller flushes burst soon, also if beginSend panics.
 func (d *deliveryService) beginSend(
 	ctx context.Context, req *controlv1.SendRequest, from sourceCall, burst *hub.Burst,
 ) (*activeSend, error) {

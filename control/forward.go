@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -65,7 +66,7 @@ var _ mesh.Executor = (*executor)(nil)
 // Execute implements mesh.Executor. When it returns, the call has done its work on connections. The
 // execution then waits only for clients, and for peers.
 func (e *executor) Execute(
-	ctx context.Context, f *peerv1.Forward, _ mesh.Scope, burst *hub.Burst,
+	ctx context.Context, f *peerv1.Forward, scope mesh.Scope, burst *hub.Burst,
 ) (x mesh.Execution) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -73,13 +74,13 @@ func (e *executor) Execute(
 		}
 	}()
 	if send := f.GetSend(); send != nil {
-		return e.executeSend(ctx, f, send, burst)
+		return e.executeSend(ctx, f, scope, burst)
 	}
 	begin, known := e.verbs[mesh.KindOf(f)]
 	if !known {
 		return finishedExecution(errorResult(failure.ErrUnknownMethod))
 	}
-	return begin(ctx, e, f)
+	return begin(ctx, e, f, scope)
 }
 
 // Read implements mesh.Executor. It answers a reading.Reader of a peer.
@@ -106,8 +107,9 @@ func (e *executor) panicResult(p any) *peerv1.ForwardResult {
 func acceptedAt(f *peerv1.Forward) time.Time { return time.Now().Add(-f.GetAge().AsDuration()) }
 
 func (e *executor) executeSend(
-	ctx context.Context, f *peerv1.Forward, s *peerv1.ForwardSend, burst *hub.Burst,
+	ctx context.Context, f *peerv1.Forward, scope mesh.Scope, burst *hub.Burst,
 ) mesh.Execution {
+	s := f.GetSend()
 	req := &controlv1.SendRequest{}
 	if err := decodeForwarded(s.GetRequest(), req); err != nil {
 		return finishedExecution(errorResult(err))
@@ -126,16 +128,20 @@ func (e *executor) executeSend(
 	// The hash is of the backend's request. The request here has fields that the entry hub added.
 	copy(send.RequestHash[:], s.GetRequestHash())
 	send.Burst = burst
+	limitSend(&send, scope)
+	until := dueAt(req, from)
 	delivery, err := e.hub.Deliver(ctx, &send)
 	if err != nil {
-		return finishedExecution(errorResult(err))
+		x := finishedExecution(errorResult(err))
+		x.Until = until
+		return x
 	}
 	var target *hub.Target // a waiting execution keeps only the part of the request for its result
 	if send.Detail {
 		of := send.Target
 		target = &of
 	}
-	x := mesh.Execution{Result: func() (result *peerv1.ForwardResult) {
+	x := mesh.Execution{Until: until, Result: func() (result *peerv1.ForwardResult) {
 		defer func() {
 			if p := recover(); p != nil {
 				result = e.panicResult(p)
@@ -144,9 +150,30 @@ func (e *executor) executeSend(
 		return sendResult(target, delivery)
 	}}
 	if send.Wait > hub.WaitQueued {
-		x.Awaited, x.Until = delivery, dueAt(req, from)
+		x.Awaited = delivery
 	}
 	return x
+}
+
+// limitSend limits a send to a scope. With Only it is a part of a send that this hub knows already.
+// So its request id does not count.
+func limitSend(s *hub.Send, scope mesh.Scope) {
+	limitTarget(&s.Target, scope)
+	if scope.Only != "" {
+		s.RequestID = ""
+	}
+}
+
+// limitTarget limits a target to a scope.
+func limitTarget(t *hub.Target, scope mesh.Scope) {
+	if len(scope.Except) == 0 {
+		return
+	}
+	except := slices.Clone(t.Except.Connections) // the request has it, too
+	for _, id := range scope.Except {
+		except = append(except, string(id))
+	}
+	t.Except.Connections = except
 }
 
 // sendResult returns the result of a send. target is its target if the result is to name the
@@ -160,9 +187,9 @@ func sendResult(target *hub.Target, d *hub.Delivery) *peerv1.ForwardResult {
 		receipt controlv1.Receipt
 	}
 	r.forward.Result, r.kind.Send, r.send.Receipt = &r.kind, &r.send, &r.receipt
-	fillReceipt(&r.receipt, &local)
+	form.FillReceipt(&r.receipt, &local)
 	if local.Unmatched != nil {
-		r.send.MatchedNames = matchedNames(target, local.Unmatched)
+		r.send.MatchedNames = form.MatchedNames(target, local.Unmatched)
 	}
 	if !local.Duplicate {
 		r.receipt.MessageId = ""

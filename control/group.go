@@ -56,18 +56,10 @@ var joinVerb = verb[*controlv1.AddToGroupsRequest, *controlv1.AddToGroupsRespons
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Join{Join: request}}
 	},
-	carryOut: func(
-		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
-	) (*controlv1.AddToGroupsResponse, error) {
-		target := form.NewTarget(req.GetTarget())
-		joined, err := h.Join(ctx, form.NamespaceOf(req), &target, req.GetGroups())
-		return newJoined(joined), err
-	},
 	begin: func(
-		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest,
+		ctx context.Context, h *hub.Hub, req *controlv1.AddToGroupsRequest, target *hub.Target,
 	) (*controlv1.AddToGroupsResponse, inForce, error) {
-		target := form.NewTarget(req.GetTarget())
-		joined, then, err := h.BeginJoin(ctx, form.NamespaceOf(req), &target, req.GetGroups())
+		joined, then, err := h.BeginJoin(ctx, form.NamespaceOf(req), target, req.GetGroups())
 		return newJoined(joined), then, err
 	},
 	result: func(part *controlv1.AddToGroupsResponse) *peerv1.ForwardResult {
@@ -92,13 +84,12 @@ var leaveVerb = verb[*controlv1.RemoveFromGroupsRequest, *controlv1.RemoveFromGr
 	wrap: func(request []byte) *peerv1.Forward {
 		return &peerv1.Forward{Call: &peerv1.Forward_Leave{Leave: request}}
 	},
-	carryOut: func(
-		ctx context.Context, h *hub.Hub, req *controlv1.RemoveFromGroupsRequest,
-	) (*controlv1.RemoveFromGroupsResponse, error) {
-		target := form.NewTarget(req.GetTarget())
+	begin: func(
+		ctx context.Context, h *hub.Hub, req *controlv1.RemoveFromGroupsRequest, target *hub.Target,
+	) (*controlv1.RemoveFromGroupsResponse, inForce, error) {
 		left, err := h.Leave(
-			ctx, form.NamespaceOf(req), &target, req.GetGroups(), req.GetAllGroups())
-		return newLeft(left), err
+			ctx, form.NamespaceOf(req), target, req.GetGroups(), req.GetAllGroups())
+		return newLeft(left), nil, err
 	},
 	result: func(part *controlv1.RemoveFromGroupsResponse) *peerv1.ForwardResult {
 		return &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Leave{Leave: part}}

@@ -37,33 +37,74 @@ type publisher struct {
 	lost   *lostPublishes
 }
 
-// publishMessage puts the message in line for peers first, as router.Send does.
+// publishMessage brings a message on its way, as router.Send does, and counts what is lost.
 func (p *publisher) publishMessage(ctx context.Context, s *hub.Send) error {
-	r := p.router
-	if r.hub.Leaving() {
+	if p.router.hub.Leaving() {
 		return hub.ErrShuttingDown // no hub has delivered it
 	}
-	began := time.Now()
 	if s.Message.ID == "" {
-		s.Message.ID = r.hub.NewMessageID()
+		s.Message.ID = p.router.hub.NewMessageID()
 	}
+	others, err := p.publishAndWrite(ctx, s)
+	if others == nil {
+		return err
+	}
+	slow := len(others.Insist(ctx))
+	p.lost.slow.Add(float64(slow))
+	others.Then(func() { p.lost.unknown.Add(float64(others.NotDone() - slow)) })
+	if errors.Is(err, hub.ErrShuttingDown) {
+		return nil // the peers have it, and the connections here have just been closed
+	}
+	return err
+}
+
+// publishAndWrite puts the message in line for peers first, and does this hub's part. others are
+// the peers; nil: there are none. The links of clients write outside the gate of moves.
+func (p *publisher) publishAndWrite(
+	ctx context.Context, s *hub.Send,
+) (others *mesh.Gathering, _ error) {
+	began := time.Now()
+	if !p.router.moves.EnterCall() {
+		return p.publishWhileMoving(s, began)
+	}
+	b := newBurst()
+	defer b.recycleBurst()
+	defer b.links.Flush() // also if a protocol panics
+	s.Burst = &b.links
+	defer func() { s.Burst = nil }()
+	return p.publishEverywhere(ctx, s, began)
+}
+
+// publishEverywhere does the work of publishAndWrite in the gate, and leaves the gate.
+func (p *publisher) publishEverywhere(
+	ctx context.Context, s *hub.Send, began time.Time,
+) (others *mesh.Gathering, _ error) {
+	r := p.router
+	defer r.moves.LeaveCall()
 	route := r.mesh.RouteFor(s.Message.Namespace, &s.Target)
 	p.lost.unreachable.Add(float64(len(route.Unreachable)))
 	if len(route.To) > 0 {
 		call, err := newPublishCall(s, began)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		others := r.mesh.Forward(call, route.To)
-		slow := len(others.Insist(ctx))
-		p.lost.slow.Add(float64(slow))
-		others.Then(func() { p.lost.unknown.Add(float64(others.NotDone() - slow)) })
+		others = r.mesh.Forward(call, route.To)
 	}
 	_, err := r.hub.Deliver(ctx, s)
-	if errors.Is(err, hub.ErrShuttingDown) && len(route.To) > 0 {
-		return nil // the peers have it, and the connections here have just been closed
+	return others, err
+}
+
+// publishWhileMoving publishes while connections move from this hub or to it.
+func (p *publisher) publishWhileMoving(
+	s *hub.Send, began time.Time,
+) (others *mesh.Gathering, _ error) {
+	call, err := newPublishCall(s, began)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	others, route := p.router.moves.Forward(call, s.Message.Namespace, &s.Target)
+	p.lost.unreachable.Add(float64(len(route.Unreachable)))
+	return others, nil
 }
 
 // newPublishCall returns a client's message as a call for peers: a send that waits for nothing. All

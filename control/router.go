@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +21,17 @@ import (
 // router carries out the verbs at every hub that may have matching connections. It asks the mesh
 // for these hubs, forwards the call, does this hub's part, and gathers the results.
 type router struct {
-	hub  *hub.Hub
-	mesh *mesh.Mesh // nil: there are no peers
+	hub   *hub.Hub
+	mesh  *mesh.Mesh  // nil: there are no peers
+	moves *mesh.Moves // the gate through which each call begins; nil: no connection moves
+}
+
+func newRouter(h *hub.Hub, m *mesh.Mesh) *router {
+	r := &router{hub: h, mesh: m}
+	if m != nil {
+		r.moves = m.Moves
+	}
+	return r
 }
 
 // gatherAnswers waits until a deadline for the answers of peers, and calls take with each. It
@@ -99,19 +107,15 @@ func (r *router) Send(ctx context.Context, checked *checkedSend) (*activeSend, e
 	if checked.send.Message.ID == "" {
 		checked.send.Message.ID = r.hub.NewMessageID()
 	}
-	var memory [fewHubs]mesh.Destination
-	route := r.mesh.RouteInto(memory[:0], checked.send.Message.Namespace, &checked.send.Target)
 	s := &checked.sending
 	s.router, s.checked = r, checked
-	s.lost = append(s.lost, route.Unreachable...) // a copy, so that memory stays on the stack
-	suspects := suspectsIn(route.To)
-	if checked.request.GetRequireAllHubs() && len(s.lost)+len(suspects) > 0 {
-		return nil, failure.ErrHubsUnreachable
+	if !r.moves.EnterCall() {
+		if err := s.startWhileMoving(); err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
-	if checked.send.Wait == hub.WaitNone {
-		s.lost = append(s.lost, suspects...) // with a wait, their answers will show
-	}
-	if err := s.startEverywhere(ctx, route.To); err != nil {
+	if err := s.startEverywhere(ctx); err != nil {
 		return nil, err
 	}
 	s.insistOnRoom(ctx)
@@ -128,22 +132,63 @@ func suspectsIn(to []mesh.Destination) (suspects []hub.ID) {
 	return suspects
 }
 
-// startEverywhere puts the message in line for peers, and does this hub's part.
+// startEverywhere puts the message in line for peers, and does this hub's part. The caller has
+// entered the gate. startEverywhere leaves it.
 //
 // The peers come first: to put the message in line for them is quick, and they deliver while this
 // hub does. With a request id this hub comes first, because it finds out whether the id was used
-// before.
-func (s *activeSend) startEverywhere(ctx context.Context, to []mesh.Destination) error {
-	if s.checked.send.RequestID != "" {
+// before. A duplicate waits in the gate for the first send, which is in its own gate already.
+func (s *activeSend) startEverywhere(ctx context.Context) error {
+	defer s.router.moves.LeaveCall()
+	send := &s.checked.send
+	var memory [fewHubs]mesh.Destination
+	route := s.router.mesh.RouteInto(memory[:0], send.Message.Namespace, &send.Target)
+	if s.noteGaps(route) && s.checked.request.GetRequireAllHubs() {
+		return failure.ErrHubsUnreachable
+	}
+	if send.RequestID != "" {
 		if err := s.deliverHere(ctx); err != nil {
 			return err
 		}
-		return s.queueForHubs(to)
+		return s.queueForHubs(route.To)
 	}
-	if err := s.queueForHubs(to); err != nil {
+	if err := s.queueForHubs(route.To); err != nil {
 		return err
 	}
 	return s.deliverHere(ctx)
+}
+
+// startWhileMoving is startEverywhere while connections move from this hub or to it. This hub's
+// part is an outcome like those of peers.
+func (s *activeSend) startWhileMoving() error {
+	r, send := s.router, &s.checked.send
+	if s.checked.request.GetRequireAllHubs() {
+		route := r.mesh.RouteFor(send.Message.Namespace, &send.Target)
+		if len(route.Unreachable)+len(suspectsIn(route.To)) > 0 {
+			return failure.ErrHubsUnreachable // no hub has the message
+		}
+	}
+	call, err := newSendCall(s.checked)
+	if err != nil {
+		return err
+	}
+	var route mesh.Route
+	s.others, route = r.moves.Forward(call, send.Message.Namespace, &send.Target)
+	s.isMoving = true
+	s.noteGaps(route) // new gaps show in the receipt
+	return nil
+}
+
+// noteGaps notes the hubs whose part is unknown from the start. It reports whether there are any,
+// or hubs that may not answer.
+func (s *activeSend) noteGaps(route mesh.Route) bool {
+	s.lost = append(s.lost, route.Unreachable...) // a copy, so that route.To stays on the stack
+	suspects := suspectsIn(route.To)
+	some := len(s.lost)+len(suspects) > 0
+	if s.checked.send.Wait == hub.WaitNone {
+		s.lost = append(s.lost, suspects...) // with a wait, their answers will show
+	}
+	return some
 }
 
 // queueForHubs puts the message in line for peers.
@@ -192,12 +237,13 @@ func (s *activeSend) insistOnRoom(ctx context.Context) {
 type activeSend struct {
 	router   *router
 	checked  *checkedSend
-	delivery *hub.Delivery   // nil: this hub took no part, because it leaves
+	delivery *hub.Delivery   // nil: this hub took no part, because it leaves; or isMoving
 	others   *mesh.Gathering // the answers of peers; nil: no peer takes part
+	isMoving bool            // others has this hub's part, too
 	lost     []hub.ID
-	asked    bool         // callWhenDue was called, or will be
-	parts    atomic.Int32 // callWhenDue waits for so many: this hub, the peers
-	sum      receiptSum   // of the receipts
+	asked    bool            // callWhenDue was called, or will be
+	parts    atomic.Int32    // callWhenDue waits for so many: this hub, the peers
+	sum      form.ReceiptSum // of the receipts
 	// into is memory for the receipt, empty; nil: Receipt allocates it.
 	into *controlv1.Receipt
 }
@@ -214,8 +260,8 @@ func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 		r := s.delivery.Receipt()
 		local = &r
 	}
-	s.sum = newReceiptSum(checked, local)
-	if checked.send.Wait != hub.WaitNone && s.others != nil {
+	s.sum = form.NewReceiptSum(&checked.send, local, s.into)
+	if s.others != nil && (s.isMoving || checked.send.Wait != hub.WaitNone) {
 		lost, err := s.gatherReceipts(ctx)
 		if err != nil {
 			return nil, err
@@ -225,7 +271,7 @@ func (s *activeSend) Receipt(ctx context.Context) (*controlv1.Receipt, error) {
 	if checked.request.GetRequireAllHubs() && len(s.lost) > 0 {
 		return nil, failure.ErrHubsUnreachable
 	}
-	answer := s.sum.totalReceipt()
+	answer := s.sum.Total()
 	answer.UnreachableHubs = form.HubNames(s.lost)
 	answer.DiscoveryStaleFor = form.StaleFor(s.router.mesh.StaleFor())
 	return answer, nil
@@ -246,10 +292,25 @@ func (s *activeSend) recycleSend() {
 
 // gatherReceipts adds the receipts of peers, and returns the peers whose part is unknown.
 func (s *activeSend) gatherReceipts(ctx context.Context) ([]hub.ID, error) {
-	if s.asked {
-		return takeOutcomes(s.others.Outcomes(), s.sum.addResult)
+	switch {
+	case s.checked.send.Wait == hub.WaitNone:
+		return s.lookHere()
+	case s.asked:
+		return takeOutcomes(s.others.Outcomes(), s.sum.AddResult)
+	default:
+		return s.router.gatherAnswers(ctx, s.others, s.checked.until, s.sum.AddResult)
 	}
-	return s.router.gatherAnswers(ctx, s.others, s.checked.until, s.sum.addResult)
+}
+
+// lookHere adds this hub's part while connections move, and does not wait for it: connections
+// count as pending until it is known.
+func (s *activeSend) lookHere() (lost []hub.ID, _ error) {
+	h, send := s.router.hub, &s.checked.send
+	if result := s.others.Peek(h.ID()); result != nil {
+		return takeOutcomes([]mesh.Outcome{{Hub: h.ID(), Result: result}}, s.sum.AddResult)
+	}
+	s.sum.AddPending(h.Count(send.Message.Namespace, &send.Target))
+	return nil, nil
 }
 
 // awaitHere waits for this hub's part. As a rule that is done, and then there is no need for a
@@ -268,21 +329,17 @@ func (s *activeSend) awaitHere(ctx context.Context) {
 func (r *router) Close(
 	ctx context.Context, req *controlv1.CloseConnectionsRequest,
 ) (*controlv1.CloseConnectionsResponse, error) {
-	target := form.NewTarget(req.GetTarget())
-	route := r.mesh.RouteFor(form.NamespaceOf(req), &target)
-	if limit := req.GetMaxMatched(); limit > 0 && len(route.To) > 0 {
-		req.MaxMatched = 0 // a hub would apply it to its own connections alone
-		counted, lost, err := sumAlong(ctx, r, &countVerb, req, route)
-		switch {
-		case err != nil:
-			return nil, err
-		case counted.GetMatched() > limit:
-			return nil, hub.ErrTooManyMatched
-		}
-		route.To = slices.DeleteFunc(slices.Clone(route.To), func(d mesh.Destination) bool {
-			return slices.Contains(lost, d.Hub)
-		})
-		route.Unreachable = append(lost, route.Unreachable...)
+	limit := req.GetMaxMatched()
+	if limit == 0 || r.mesh == nil {
+		return callEverywhere(ctx, r, &closeVerb, req)
 	}
-	return callAlong(ctx, r, &closeVerb, req, route)
+	req.MaxMatched = 0 // a hub would apply it to its own connections alone
+	counted, lost, err := sumEverywhere(ctx, r, &countVerb, req, nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case counted.GetMatched() > limit:
+		return nil, hub.ErrTooManyMatched
+	}
+	return callBut(ctx, r, &closeVerb, req, lost)
 }

@@ -116,7 +116,7 @@ func New(c Config) (*Server, error) {
 		Secrets: c.Secrets, Mesh: c.Mesh, Services: more, Validator: validator,
 		MaxConnections: c.MaxConnections, CallBytes: c.CallBytes, Logger: logger,
 	})
-	router := &router{hub: c.Hub, mesh: c.Mesh}
+	router := newRouter(c.Hub, c.Mesh)
 	s := &Server{
 		grpc: grpc.NewServer(g.ServerOptions(c.TLS)...), health: health.NewServer(), guard: g,
 		publisher: publisher{router, &m.lost},

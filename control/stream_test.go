@@ -451,10 +451,11 @@ func TestAResultIsNeverLargerThanItIsTakenFor(t *testing.T) {
 		MessageId: strings.Repeat("m", hub.MaxName), Duplicate: true,
 		DiscoveryStaleFor: durationpb.New(math.MaxInt64),
 	}
-	fields := receipt.ProtoReflect().Descriptor().Fields()
+	counts := receipt.ProtoReflect()
+	fields := counts.Descriptor().Fields()
 	for i := range fields.Len() {
-		if fields.Get(i).Kind() == protoreflect.Int32Kind {
-			setInt(receipt, i, math.MaxInt32)
+		if f := fields.Get(i); f.Kind() == protoreflect.Int32Kind {
+			counts.Set(f, protoreflect.ValueOfInt32(math.MaxInt32))
 		}
 	}
 	for reason := range controlv1.DropReason_name {

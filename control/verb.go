@@ -3,12 +3,14 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/connhub/connhub/control/failure"
 	"github.com/connhub/connhub/control/form"
 	"github.com/connhub/connhub/control/mesh"
 	"github.com/connhub/connhub/control/port"
@@ -35,12 +37,12 @@ type verb[Q verbRequest, R proto.Message] struct {
 	since uint32
 	// wrap returns the call for other hubs. request is the encoded request.
 	wrap func(request []byte) *peerv1.Forward
-	// carryOut does this hub's part. The part is in force at every hub when carryOut returns.
-	carryOut func(ctx context.Context, h *hub.Hub, request Q) (part R, err error)
-	// begin is carryOut without its wait, for the lane of a peer, whose calls must not wait: the
-	// steps that must be in order are done when begin returns, and then reports when the part is in
-	// force. then may be nil. begin is nil where carryOut does not wait.
-	begin func(ctx context.Context, h *hub.Hub, request Q) (part R, then inForce, err error)
+	// begin does this hub's part for the connections that target matches; the request's own target
+	// does not count. The steps that must be in order are done when begin returns. It does not
+	// wait: then reports when the part is in force at every hub; nil: it is.
+	begin func(
+		ctx context.Context, h *hub.Hub, request Q, target *hub.Target,
+	) (part R, then inForce, err error)
 	// result returns the part of this hub for the entry hub.
 	result func(part R) *peerv1.ForwardResult
 	// partOf returns the part of another hub.
@@ -74,46 +76,111 @@ type inForce = func(done func(error)) (forget func())
 func callEverywhere[Q verbRequest, R proto.Message](
 	ctx context.Context, r *router, v *verb[Q, R], request Q,
 ) (R, error) {
-	target := form.NewTarget(request.GetTarget())
-	return callAlong(ctx, r, v, request, r.mesh.RouteFor(form.NamespaceOf(request), &target))
+	return callBut(ctx, r, v, request, nil)
 }
 
-// callAlong calls a verb at this hub and at the hubs of a route.
-func callAlong[Q verbRequest, R proto.Message](
-	ctx context.Context, r *router, v *verb[Q, R], request Q, route mesh.Route,
+// callBut is callEverywhere without some peers, whose part counts as unknown.
+func callBut[Q verbRequest, R proto.Message](
+	ctx context.Context, r *router, v *verb[Q, R], request Q, without []hub.ID,
 ) (R, error) {
-	sum, lost, err := sumAlong(ctx, r, v, request, route)
+	sum, lost, err := sumEverywhere(ctx, r, v, request, without)
 	if err == nil {
-		unreachable := form.HubNames(append(lost, route.Unreachable...))
-		v.setGaps(sum, gaps{unreachable, form.StaleFor(r.mesh.StaleFor())})
+		v.setGaps(sum, gaps{form.HubNames(lost), form.StaleFor(r.mesh.StaleFor())})
 	}
 	return sum, err
 }
 
-// sumAlong adds up the parts of this hub and of the hubs of a route. lost are the hubs whose part
-// is unknown. A hub that is behind holds the caller up, at most for verbTimeout.
-func sumAlong[Q verbRequest, R proto.Message](
-	ctx context.Context, r *router, v *verb[Q, R], request Q, route mesh.Route,
+// sumEverywhere adds up the parts of all hubs. lost are the hubs whose part is unknown, with those
+// of without. A hub that is behind holds the caller up, at most for verbTimeout.
+func sumEverywhere[Q verbRequest, R proto.Message](
+	ctx context.Context, r *router, v *verb[Q, R], request Q, without []hub.ID,
 ) (sum R, lost []hub.ID, _ error) {
 	var none R
 	until := time.Now().Add(verbTimeout)
-	var others *mesh.Gathering
-	if len(route.To) > 0 {
-		call, err := newVerbCall(ctx, v, request)
-		if err != nil {
-			return none, nil, err
-		}
-		others = r.mesh.Forward(call, route.To)
-	}
-	sum, err := v.carryOut(ctx, r.hub, request)
+	begun, err := beginVerb(ctx, r, v, request, without)
 	if err != nil {
 		return none, nil, err
 	}
+	sum = begun.part
 	addPart := func(f *peerv1.ForwardResult) { v.add(sum, v.partOf(f)) }
-	if lost, err = r.gatherAnswers(ctx, others, until, addPart); err != nil {
+	lost, err = r.gatherAnswers(ctx, begun.others, until, addPart)
+	if err == nil && begun.then != nil {
+		err = awaitInForce(ctx, begun.then)
+	}
+	if err != nil {
 		return none, nil, err
 	}
-	return sum, lost, nil
+	return sum, append(lost, begun.unreachable...), nil
+}
+
+// begunVerb is a verb that has begun at all hubs.
+type begunVerb[R proto.Message] struct {
+	part        R               // of this hub, as far as it is not in others
+	then        inForce         // of part; may be nil
+	others      *mesh.Gathering // nil: no peer takes part
+	unreachable []hub.ID        // their part is unknown from the start
+}
+
+// beginVerb begins a verb at this hub and at its peers, without those of without.
+func beginVerb[Q verbRequest, R proto.Message](
+	ctx context.Context, r *router, v *verb[Q, R], request Q, without []hub.ID,
+) (begun begunVerb[R], err error) {
+	if !r.moves.EnterCall() {
+		return beginWhileMoving(ctx, r, v, request, without)
+	}
+	defer r.moves.LeaveCall()
+	target := form.NewTarget(request.GetTarget())
+	route := r.mesh.RouteFor(form.NamespaceOf(request), &target)
+	route.To = slices.DeleteFunc(route.To, func(d mesh.Destination) bool {
+		return slices.Contains(without, d.Hub)
+	})
+	begun.unreachable = append(route.Unreachable, without...)
+	if len(route.To) > 0 {
+		call, err := newVerbCall(ctx, v, request)
+		if err != nil {
+			return begun, err
+		}
+		begun.others = r.mesh.Forward(call, route.To)
+	}
+	begun.part, begun.then, err = v.begin(ctx, r.hub, request, &target)
+	return begun, err
+}
+
+// beginWhileMoving is beginVerb while connections move from this hub or to it. This hub's part is
+// an outcome like those of peers. It can't leave out hubs.
+func beginWhileMoving[Q verbRequest, R proto.Message](
+	ctx context.Context, r *router, v *verb[Q, R], request Q, without []hub.ID,
+) (begun begunVerb[R], err error) {
+	if len(without) > 0 {
+		return begun, failure.ErrHubsUnreachable
+	}
+	call, err := newVerbCall(ctx, v, request)
+	if err != nil {
+		return begun, err
+	}
+	target := form.NewTarget(request.GetTarget())
+	others, route := r.moves.Forward(call, form.NamespaceOf(request), &target)
+	return begunVerb[R]{newMessage[R](), nil, others, route.Unreachable}, nil
+}
+
+// newMessage returns an empty message of a type of pointers.
+func newMessage[M proto.Message]() M {
+	var kind M
+	empty, _ := kind.ProtoReflect().New().Interface().(M)
+	return empty
+}
+
+// awaitInForce waits until a change is in force, or ctx is done.
+func awaitInForce(ctx context.Context, then inForce) error {
+	outcome := make(chan error, 1)
+	forget := then(func(err error) { outcome <- err })
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		forget()
+		return ctx.Err()
+	}
 }
 
 // newVerbCall encodes a request for other hubs, with its namespace written out. It changes the
@@ -134,7 +201,7 @@ func newVerbCall[Q verbRequest, R proto.Message](
 }
 
 // execution carries out a forwarded call at this hub.
-type execution func(context.Context, *executor, *peerv1.Forward) mesh.Execution
+type execution func(context.Context, *executor, *peerv1.Forward, mesh.Scope) mesh.Execution
 
 // verbTable has the verbs by their kind (mesh.KindOf), all but send.
 type verbTable map[string]execution
@@ -146,12 +213,14 @@ func newVerbTable() verbTable {
 		"leave":  executionOf(&leaveVerb, (*peerv1.Forward).GetLeave),
 		"grant":  executionOf(&grantVerb, (*peerv1.Forward).GetGrant),
 		"revoke": executionOf(&revokeVerb, (*peerv1.Forward).GetRevoke),
-		"close": func(ctx context.Context, e *executor, f *peerv1.Forward) mesh.Execution {
+		"close": func(
+			ctx context.Context, e *executor, f *peerv1.Forward, scope mesh.Scope,
+		) mesh.Execution {
 			v := &closeVerb
 			if f.GetClose().GetCountOnly() {
 				v = &countVerb
 			}
-			return executeVerb(ctx, e, v, f, f.GetClose().GetRequest())
+			return executeVerb(ctx, e, v, forwarded{f, f.GetClose().GetRequest(), scope})
 		},
 	}
 }
@@ -160,28 +229,31 @@ func newVerbTable() verbTable {
 func executionOf[Q verbRequest, R proto.Message](
 	v *verb[Q, R], requestIn func(*peerv1.Forward) []byte,
 ) execution {
-	return func(ctx context.Context, e *executor, f *peerv1.Forward) mesh.Execution {
-		return executeVerb(ctx, e, v, f, requestIn(f))
+	return func(
+		ctx context.Context, e *executor, f *peerv1.Forward, scope mesh.Scope,
+	) mesh.Execution {
+		return executeVerb(ctx, e, v, forwarded{f, requestIn(f), scope})
 	}
 }
 
-// executeVerb does this hub's part of a verb. encoded is the request that the entry hub encoded.
+// forwarded is a verb's call at the hub that carries it out.
+type forwarded struct {
+	*peerv1.Forward
+	request []byte // as the entry hub encoded it
+	scope   mesh.Scope
+}
+
+// executeVerb does this hub's part of a verb.
 func executeVerb[Q verbRequest, R proto.Message](
-	ctx context.Context, e *executor, v *verb[Q, R], f *peerv1.Forward, encoded []byte,
+	ctx context.Context, e *executor, v *verb[Q, R], f forwarded,
 ) mesh.Execution {
-	var kind Q
-	request, _ := kind.ProtoReflect().New().Interface().(Q)
-	if err := errors.Join(decodeForwarded(encoded, request), e.check(request)); err != nil {
+	request := newMessage[Q]()
+	if err := errors.Join(decodeForwarded(f.request, request), e.check(request)); err != nil {
 		return finishedExecution(errorResult(err))
 	}
-	var part R
-	var then inForce
-	var err error
-	if v.begin != nil {
-		part, then, err = v.begin(ctx, e.hub, request)
-	} else {
-		part, err = v.carryOut(ctx, e.hub, request)
-	}
+	target := form.NewTarget(request.GetTarget())
+	limitTarget(&target, f.scope)
+	part, then, err := v.begin(ctx, e.hub, request, &target)
 	if err != nil {
 		return finishedExecution(errorResult(err))
 	}
@@ -191,7 +263,7 @@ func executeVerb[Q verbRequest, R proto.Message](
 	}
 	outcome := make(chan error, 1)
 	return mesh.Execution{
-		Until: acceptedAt(f).Add(verbTimeout), // the entry hub waits no longer
+		Until: acceptedAt(f.Forward).Add(verbTimeout), // the entry hub waits no longer
 		Awaited: mesh.AwaitedFunc(func(done func()) (stop func()) {
 			return then(func(err error) { outcome <- err; done() })
 		}),

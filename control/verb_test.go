@@ -62,15 +62,14 @@ func TestEachForwardedCallHasAnExecution(t *testing.T) {
 // gives them another meaning, so that the proto stays as it is.
 var censusVerb = verb[*controlv1.CloseConnectionsRequest, *controlv1.CloseConnectionsResponse]{
 	wrap: closeVerb.wrap,
-	carryOut: func(
-		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest,
-	) (*controlv1.CloseConnectionsResponse, error) {
-		target := form.NewTarget(req.GetTarget())
-		matched := h.Count(form.NamespaceOf(req), &target)
+	begin: func(
+		_ context.Context, h *hub.Hub, req *controlv1.CloseConnectionsRequest, target *hub.Target,
+	) (*controlv1.CloseConnectionsResponse, inForce, error) {
+		matched := h.Count(form.NamespaceOf(req), target)
 		if limit := int(req.GetMaxMatched()); limit > 0 && matched > limit {
-			return nil, hub.ErrTooManyMatched
+			return nil, nil, hub.ErrTooManyMatched
 		}
-		return newClosed(hub.Closed{Matched: matched, Closed: 1}), nil
+		return newClosed(hub.Closed{Matched: matched, Closed: 1}), nil, nil
 	},
 	result:  closedResult,
 	partOf:  (*peerv1.ForwardResult).GetClose,

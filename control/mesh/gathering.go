@@ -144,6 +144,17 @@ func (g *Gathering) NotDone() (n int) {
 	return n
 }
 
+// Peek returns the result of a hub if it is known now, or nil. It may be called at any time.
+func (g *Gathering) Peek(id hub.ID) *peerv1.ForwardResult {
+	for i := range g.answers {
+		a := &g.answers[i]
+		if r := a.result.Load(); a.hub == id && r != unknownResult {
+			return r
+		}
+	}
+	return nil
+}
+
 // Outcomes returns the outcomes in the order of the destinations. An outcome that is not known yet
 // is unknown. It is called once.
 func (g *Gathering) Outcomes() []Outcome {

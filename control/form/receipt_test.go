@@ -1,4 +1,4 @@
-package control
+package form
 
 import (
 	"fmt"
@@ -15,6 +15,7 @@ import (
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
+	"github.com/connhub/connhub/hub/cause"
 )
 
 // Several hubs tell by bits the same as a hub with all connections would tell by name.
@@ -50,7 +51,7 @@ func TestNamesThatMatchedNowhereAreFound(t *testing.T) {
 				Connections: missing("c", target.Connections), Users: missing("u", target.Users),
 				Groups: missing("g", target.Groups),
 			}
-			sum.mergeBits(matchedNames(target, un))
+			sum.mergeBits(MatchedNames(target, un))
 		}
 		var want [3][]string
 		for i, list := range lists {
@@ -70,7 +71,7 @@ func TestNamesThatMatchedNowhereAreFound(t *testing.T) {
 
 func TestReceiptsAddUpInEveryField(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		sum := newReceiptSum(&checkedSend{send: hub.Send{Message: &hub.Message{ID: "m"}}}, nil)
+		sum := NewReceiptSum(&hub.Send{Message: &hub.Message{ID: "m"}}, nil, nil)
 		want := &controlv1.Receipt{MessageId: "m"}
 		fields := want.ProtoReflect().Descriptor().Fields()
 		dropped := make(map[controlv1.DropReason]int32)
@@ -93,7 +94,7 @@ func TestReceiptsAddUpInEveryField(t *testing.T) {
 					dropped[reason] += n
 				}
 			}
-			sum.addResult(&peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{
+			sum.AddResult(&peerv1.ForwardResult{Result: &peerv1.ForwardResult_Send{
 				Send: &peerv1.SendResult{Receipt: proto.CloneOf(part)},
 			}})
 		}
@@ -102,7 +103,7 @@ func TestReceiptsAddUpInEveryField(t *testing.T) {
 				want.Dropped, &controlv1.Dropped{Reason: reason, Count: dropped[reason]},
 			)
 		}
-		if diff := cmp.Diff(want, sum.totalReceipt(), protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(want, sum.Total(), protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -116,4 +117,17 @@ func setInt(r *controlv1.Receipt, field int, n int32) {
 func getInt(r *controlv1.Receipt, field int) int32 {
 	m := r.ProtoReflect()
 	return int32(m.Get(m.Descriptor().Fields().Get(field)).Int())
+}
+
+func TestEachReasonForADropIsOneOfTheAPI(t *testing.T) {
+	seen := map[controlv1.DropReason]bool{controlv1.DropReason_DROP_REASON_UNSPECIFIED: true}
+	for _, r := range cause.DropReasons() {
+		if seen[dropReasons[r]] {
+			t.Errorf("%v is %v, as another", r, dropReasons[r])
+		}
+		seen[dropReasons[r]] = true
+	}
+	if len(seen) != len(controlv1.DropReason_name) {
+		t.Errorf("%d reasons, the API has %d", len(seen), len(controlv1.DropReason_name))
+	}
 }

@@ -1,29 +1,28 @@
-package control
+package form
 
 import (
 	"slices"
 
-	"github.com/connhub/connhub/control/form"
 	controlv1 "github.com/connhub/connhub/gen/connhub/control/v1"
 	peerv1 "github.com/connhub/connhub/gen/connhub/peer/v1"
 	"github.com/connhub/connhub/hub"
 	"github.com/connhub/connhub/hub/cause"
 )
 
-// fillReceipt translates the receipt of a hub into an empty receipt.
-func fillReceipt(receipt *controlv1.Receipt, r *hub.Receipt) {
+// FillReceipt translates the receipt of a hub into an empty receipt.
+func FillReceipt(receipt *controlv1.Receipt, r *hub.Receipt) {
 	receipt.MessageId = r.MessageID
-	receipt.Matched = form.ClampCount(r.Matched)
-	receipt.Pending = form.ClampCount(r.Pending)
-	receipt.Queued = form.ClampCount(r.Queued)
-	receipt.QueuedDetached = form.ClampCount(r.QueuedDetached)
-	receipt.Written = form.ClampCount(r.Written)
-	receipt.Acked = form.ClampCount(r.Acked)
-	receipt.NotAckable = form.ClampCount(r.NotAckable)
+	receipt.Matched = ClampCount(r.Matched)
+	receipt.Pending = ClampCount(r.Pending)
+	receipt.Queued = ClampCount(r.Queued)
+	receipt.QueuedDetached = ClampCount(r.QueuedDetached)
+	receipt.Written = ClampCount(r.Written)
+	receipt.Acked = ClampCount(r.Acked)
+	receipt.NotAckable = ClampCount(r.NotAckable)
 	receipt.Duplicate = r.Duplicate
 	for _, d := range r.Dropped {
 		receipt.Dropped = append(receipt.Dropped, &controlv1.Dropped{
-			Reason: dropReasons[d.Reason], Count: form.ClampCount(d.Count),
+			Reason: dropReasons[d.Reason], Count: ClampCount(d.Count),
 		})
 	}
 }
@@ -37,18 +36,19 @@ var dropReasons = map[cause.DropReason]controlv1.DropReason{
 	cause.DropExpired:        controlv1.DropReason_DROP_REASON_EXPIRED,
 }
 
-// receiptSum is the receipt of a send: the sum of the receipts of the hubs.
-type receiptSum struct {
+// ReceiptSum is the receipt of a send: the sum of the receipts of the hubs. It belongs to a single
+// goroutine.
+type ReceiptSum struct {
 	target  *hub.Target
 	receipt *controlv1.Receipt
 	detail  bool
 	matched nameSet // with detail: names that matched on any hub
 }
 
-// newReceiptSum returns the sum with the receipt of this hub; local is nil if it has none.
-func newReceiptSum(checked *checkedSend, local *hub.Receipt) receiptSum {
-	send := &checked.send
-	rs := receiptSum{target: &send.Target, detail: send.Detail, receipt: checked.sending.into}
+// NewReceiptSum returns the sum for a send with the receipt of this hub; local is nil if it has
+// none. into is an empty receipt to use for the sum; nil: it is allocated.
+func NewReceiptSum(send *hub.Send, local *hub.Receipt, into *controlv1.Receipt) ReceiptSum {
+	rs := ReceiptSum{target: &send.Target, detail: send.Detail, receipt: into}
 	if rs.receipt == nil {
 		rs.receipt = &controlv1.Receipt{}
 	}
@@ -56,20 +56,20 @@ func newReceiptSum(checked *checkedSend, local *hub.Receipt) receiptSum {
 		rs.receipt.MessageId = send.Message.ID
 		return rs
 	}
-	fillReceipt(rs.receipt, local)
+	FillReceipt(rs.receipt, local)
 	if local.Unmatched != nil {
-		rs.matched.mergeBits(matchedNames(rs.target, local.Unmatched))
+		rs.matched.mergeBits(MatchedNames(rs.target, local.Unmatched))
 	}
 	return rs
 }
 
-// addResult adds the receipt of a peer.
-func (rs *receiptSum) addResult(f *peerv1.ForwardResult) {
+// AddResult adds the receipt of a peer.
+func (rs *ReceiptSum) AddResult(f *peerv1.ForwardResult) {
 	rs.addReceipt(f.GetSend().GetReceipt())
 	rs.matched.mergeBits(f.GetSend().GetMatchedNames())
 }
 
-func (rs *receiptSum) addReceipt(r *controlv1.Receipt) {
+func (rs *ReceiptSum) addReceipt(r *controlv1.Receipt) {
 	sum := rs.receipt
 	if r.GetDuplicate() {
 		sum.Duplicate, sum.MessageId = true, r.GetMessageId()
@@ -86,19 +86,26 @@ func (rs *receiptSum) addReceipt(r *controlv1.Receipt) {
 		{&sum.Acked, r.GetAcked()},
 		{&sum.NotAckable, r.GetNotAckable()},
 	} {
-		*s.sum = form.AddCounts(*s.sum, s.part)
+		*s.sum = AddCounts(*s.sum, s.part)
 	}
 	for _, d := range r.GetDropped() {
 		rs.addDropped(d)
 	}
 }
 
+// AddPending adds connections whose state is not known.
+func (rs *ReceiptSum) AddPending(n int) {
+	count := ClampCount(n)
+	rs.receipt.Matched = AddCounts(rs.receipt.GetMatched(), count)
+	rs.receipt.Pending = AddCounts(rs.receipt.GetPending(), count)
+}
+
 // addDropped keeps the reasons in their order.
-func (rs *receiptSum) addDropped(d *controlv1.Dropped) {
+func (rs *ReceiptSum) addDropped(d *controlv1.Dropped) {
 	for i, known := range rs.receipt.GetDropped() {
 		switch {
 		case known.GetReason() == d.GetReason():
-			known.Count = form.AddCounts(known.Count, d.GetCount())
+			known.Count = AddCounts(known.Count, d.GetCount())
 			return
 		case known.GetReason() > d.GetReason():
 			rs.receipt.Dropped = slices.Insert(rs.receipt.Dropped, i, d)
@@ -108,8 +115,8 @@ func (rs *receiptSum) addDropped(d *controlv1.Dropped) {
 	rs.receipt.Dropped = append(rs.receipt.Dropped, d)
 }
 
-// totalReceipt returns the sum. For a duplicate the hubs know no longer which names matched.
-func (rs *receiptSum) totalReceipt() *controlv1.Receipt {
+// Total returns the sum. For a duplicate the hubs know no longer which names matched.
+func (rs *ReceiptSum) Total() *controlv1.Receipt {
 	if rs.detail && !rs.receipt.GetDuplicate() {
 		rs.receipt.Unmatched = rs.matched.unmatchedNames(rs.target)
 	}
@@ -139,9 +146,9 @@ func (s *nameSet) mergeBits(other nameSet) {
 	}
 }
 
-// matchedNames returns the complement of the unmatched names, which stand in the order of the
-// target.
-func matchedNames(t *hub.Target, un *hub.Unmatched) nameSet {
+// MatchedNames returns the complement of the unmatched names, which stand in the order of the
+// target, as SendResult has it.
+func MatchedNames(t *hub.Target, un *hub.Unmatched) []byte {
 	var s nameSet
 	at := 0
 	for _, list := range []struct{ all, unmatched []string }{
