@@ -166,6 +166,7 @@ func limitSend(s *hub.Send, scope mesh.Scope) {
 
 // limitTarget limits a target to a scope.
 func limitTarget(t *hub.Target, scope mesh.Scope) {
+	t.Only = scope.Only
 	if len(scope.Except) == 0 {
 		return
 	}
