@@ -42,7 +42,8 @@ func isCommonForward(f *peerv1.Forward) bool {
 		return false
 	}
 	send, age := kind.Send, f.GetAge()
-	return send != nil && send.GetSender() == nil && isPlain(f) && isPlain(send) &&
+	return send != nil && send.GetSender() == nil && f.GetResend() == nil &&
+		isPlain(f) && isPlain(send) &&
 		(age == nil || isPlain(age)) &&
 		utf8.ValidString(f.GetCaller()) && utf8.ValidString(send.GetTraceParent())
 }

@@ -26,12 +26,13 @@ func isCommonResponse(r *peerv1.DataResponse) bool {
 func isCommonResult(r *peerv1.ForwardResult) bool {
 	kind, ok := r.GetResult().(*peerv1.ForwardResult_Send)
 	return ok && kind.Send != nil && isPlain(r) && isPlain(kind.Send) &&
-		isCommonReceipt(kind.Send.GetReceipt())
+		len(r.GetMoved()) == 0 && r.GetReturned() == nil && isCommonReceipt(kind.Send.GetReceipt())
 }
 
 // isCommonReceipt reports whether a receipt has no more than an id and counts.
 func isCommonReceipt(r *controlv1.Receipt) bool {
 	return r == nil || len(r.GetDropped()) == 0 && r.GetUnmatched() == nil &&
+		r.GetInTransfer() == 0 &&
 		len(r.GetUnreachableHubs()) == 0 && r.GetDiscoveryStaleFor() == nil &&
 		utf8.ValidString(r.GetMessageId()) && isPlain(r)
 }

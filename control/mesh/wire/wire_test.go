@@ -94,6 +94,10 @@ func uncommonMessages() []proto.Message {
 	published, dropped := forwardOf(1), resultOf(1)
 	published.GetSend().Sender = &peerv1.Sender{User: "ann"}
 	dropped.GetSend().Receipt.Dropped = []*controlv1.Dropped{{Count: 1}}
+	resent, returned, moving := forwardOf(1), resultOf(1), resultOf(1)
+	moved := &peerv1.MoveName{From: "hub", Number: 1, Connection: "hub.1", To: "other", Epoch: 2}
+	resent.Resend, moving.GetSend().Receipt.InTransfer = moved, 1
+	returned.Moved, returned.Returned = []*peerv1.MoveName{moved}, forwardOf(1)
 	join := &peerv1.Forward{Call: &peerv1.Forward_Join{Join: []byte("join")}}
 	failed := &peerv1.ForwardResult{Result: &peerv1.ForwardResult_Status{Status: []byte("no")}}
 	return []proto.Message{
@@ -102,6 +106,10 @@ func uncommonMessages() []proto.Message {
 		&peerv1.DataResponse{Body: &peerv1.DataResponse_Begun{}},
 		&peerv1.DataResponse{Body: &peerv1.DataResponse_Begun{Begun: 5}},
 		requestOf(published), requestOf(join), batchOf(forwardOf(1), join), batchOf(published),
+		&peerv1.DataRequest{Body: &peerv1.DataRequest_Mark{Mark: moved}},
+		&peerv1.DataRequest{Body: &peerv1.DataRequest_Settled{Settled: moved}},
+		requestOf(resent), batchOf(forwardOf(1), resent),
+		responseOf(returned), resultsOf(1, resultOf(1), returned), responseOf(moving),
 		responseOf(dropped), responseOf(failed), resultsOf(1, resultOf(1), failed),
 		&peerv1.LaneHello{Epoch: 1}, // no message of a lane
 	}

@@ -95,7 +95,7 @@ func (DropReason) EnumDescriptor() ([]byte, []int) {
 // A Receipt counts the outcome of a send at the moment of the answer. Each matching connection is
 // in exactly one state, so always
 //
-//	matched = pending + queued + queued_detached + written + acked + sum of dropped
+//	matched = pending + queued + queued_detached + written + acked + in_transfer + sum of dropped
 //
 // A send that matches no connection is no error: its receipt has matched = 0.
 //
@@ -131,6 +131,9 @@ type Receipt struct {
 	// With detail TARGETS: the names of the target that matched no connection at any hub that
 	// answered. `except` is not applied to them. Unset for a duplicate.
 	Unmatched *Unmatched `protobuf:"bytes,11,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
+	// Connections that were on their way from a hub to another when the receipt was written. The
+	// message is held for them, and they get it.
+	InTransfer int32 `protobuf:"varint,12,opt,name=in_transfer,json=inTransfer,proto3" json:"in_transfer,omitempty"`
 	// Ids of hubs with an unknown outcome, sorted: the called hub has no link to them, they have left
 	// probes unanswered for 500 ms, or they did not answer in time. They may still deliver the
 	// message. The called hub itself is listed if it began to drain during the call.
@@ -248,6 +251,13 @@ func (x *Receipt) GetUnmatched() *Unmatched {
 		return x.Unmatched
 	}
 	return nil
+}
+
+func (x *Receipt) GetInTransfer() int32 {
+	if x != nil {
+		return x.InTransfer
+	}
+	return 0
 }
 
 func (x *Receipt) GetUnreachableHubs() []string {
@@ -387,7 +397,7 @@ var File_connhub_control_v1_receipt_proto protoreflect.FileDescriptor
 
 const file_connhub_control_v1_receipt_proto_rawDesc = "" +
 	"\n" +
-	" connhub/control/v1/receipt.proto\x12\x12connhub.control.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf6\x03\n" +
+	" connhub/control/v1/receipt.proto\x12\x12connhub.control.v1\x1a\x1egoogle/protobuf/duration.proto\"\x97\x04\n" +
 	"\aReceipt\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x18\n" +
@@ -402,7 +412,9 @@ const file_connhub_control_v1_receipt_proto_rawDesc = "" +
 	"notAckable\x12\x1c\n" +
 	"\tduplicate\x18\n" +
 	" \x01(\bR\tduplicate\x12;\n" +
-	"\tunmatched\x18\v \x01(\v2\x1d.connhub.control.v1.UnmatchedR\tunmatched\x12)\n" +
+	"\tunmatched\x18\v \x01(\v2\x1d.connhub.control.v1.UnmatchedR\tunmatched\x12\x1f\n" +
+	"\vin_transfer\x18\f \x01(\x05R\n" +
+	"inTransfer\x12)\n" +
 	"\x10unreachable_hubs\x18\r \x03(\tR\x0funreachableHubs\x12I\n" +
 	"\x13discovery_stale_for\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x11discoveryStaleFor\"[\n" +
 	"\tUnmatched\x12 \n" +

@@ -33,7 +33,9 @@ type DataRequest struct {
 	//
 	//	*DataRequest_Hello
 	//	*DataRequest_Forward
+	//	*DataRequest_Mark
 	//	*DataRequest_Batch
+	//	*DataRequest_Settled
 	Body          isDataRequest_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -94,10 +96,28 @@ func (x *DataRequest) GetForward() *Forward {
 	return nil
 }
 
+func (x *DataRequest) GetMark() *MoveName {
+	if x != nil {
+		if x, ok := x.Body.(*DataRequest_Mark); ok {
+			return x.Mark
+		}
+	}
+	return nil
+}
+
 func (x *DataRequest) GetBatch() *ForwardBatch {
 	if x != nil {
 		if x, ok := x.Body.(*DataRequest_Batch); ok {
 			return x.Batch
+		}
+	}
+	return nil
+}
+
+func (x *DataRequest) GetSettled() *MoveName {
+	if x != nil {
+		if x, ok := x.Body.(*DataRequest_Settled); ok {
+			return x.Settled
 		}
 	}
 	return nil
@@ -114,7 +134,15 @@ type DataRequest_Hello struct {
 
 type DataRequest_Forward struct {
 	// A call for connections of the receiver.
-	Forward *Forward `protobuf:"bytes,2,opt,name=forward,proto3,oneof"` // Planned: 3 mark.
+	Forward *Forward `protobuf:"bytes,2,opt,name=forward,proto3,oneof"`
+}
+
+type DataRequest_Mark struct {
+	// A mark of the move. The calls before it on this lane belong to the old hub, as far as they
+	// concern the connection of the move, and the calls behind it to the new hub. The dialling hub
+	// puts the mark at one point of each of its lanes, to the old hub and to the new hub alike. A
+	// new link to one of them begins with it. A mark of an unknown move counts for nothing.
+	Mark *MoveName `protobuf:"bytes,3,opt,name=mark,proto3,oneof"`
 }
 
 type DataRequest_Batch struct {
@@ -123,11 +151,21 @@ type DataRequest_Batch struct {
 	Batch *ForwardBatch `protobuf:"bytes,4,opt,name=batch,proto3,oneof"`
 }
 
+type DataRequest_Settled struct {
+	// To the new hub of the move, as the answer to SETTLE: all forwards with `resend` of this lane
+	// have been sent. The receiver goes on with the calls behind the mark.
+	Settled *MoveName `protobuf:"bytes,5,opt,name=settled,proto3,oneof"`
+}
+
 func (*DataRequest_Hello) isDataRequest_Body() {}
 
 func (*DataRequest_Forward) isDataRequest_Body() {}
 
+func (*DataRequest_Mark) isDataRequest_Body() {}
+
 func (*DataRequest_Batch) isDataRequest_Body() {}
+
+func (*DataRequest_Settled) isDataRequest_Body() {}
 
 // ForwardBatch has the same meaning as its forwards in separate messages, in the same order. The
 // receiver may write to its clients once for the whole batch, and send the results together.
@@ -503,7 +541,12 @@ type Forward struct {
 	//	*Forward_Grant
 	//	*Forward_Revoke
 	//	*Forward_Drain
-	Call          isForward_Call `protobuf_oneof:"call"`
+	Call isForward_Call `protobuf_oneof:"call"`
+	// The call is from before the mark of this move, and the old hub has not carried it out. The
+	// receiver, which is the new hub, carries it out for the connection of the move alone. It does so
+	// before the calls behind the mark, also if it has answered the call before. Unset: the call is
+	// for all connections of the receiver.
+	Resend        *MoveName `protobuf:"bytes,11,opt,name=resend,proto3" json:"resend,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -629,6 +672,13 @@ func (x *Forward) GetDrain() *ForwardDrain {
 	return nil
 }
 
+func (x *Forward) GetResend() *MoveName {
+	if x != nil {
+		return x.Resend
+	}
+	return nil
+}
+
 type isForward_Call interface {
 	isForward_Call()
 }
@@ -683,6 +733,90 @@ func (*Forward_Revoke) isForward_Call() {}
 
 func (*Forward_Drain) isForward_Call() {}
 
+// MoveName names a move of a connection from a hub to another: the old hub and the new hub.
+type MoveName struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the old hub, at most 64 bytes.
+	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// The number of the move among all moves that the old hub has begun, from 1. A move that fails
+	// and the next attempt have different numbers.
+	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// The id of the connection: 1 to 1,024 bytes.
+	Connection string `protobuf:"bytes,3,opt,name=connection,proto3" json:"connection,omitempty"`
+	// The id of the new hub, at most 64 bytes.
+	To string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	// The epoch that the connection gets at the new hub: the number of hubs that have held it, from
+	// 2.
+	Epoch         uint32 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveName) Reset() {
+	*x = MoveName{}
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveName) ProtoMessage() {}
+
+func (x *MoveName) ProtoReflect() protoreflect.Message {
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveName.ProtoReflect.Descriptor instead.
+func (*MoveName) Descriptor() ([]byte, []int) {
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MoveName) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *MoveName) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *MoveName) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *MoveName) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *MoveName) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // ForwardDrain drains the receiver. The entry hub sends it again and again to follow the drain.
 type ForwardDrain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -692,7 +826,7 @@ type ForwardDrain struct {
 
 func (x *ForwardDrain) Reset() {
 	*x = ForwardDrain{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +838,7 @@ func (x *ForwardDrain) String() string {
 func (*ForwardDrain) ProtoMessage() {}
 
 func (x *ForwardDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[7]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +851,7 @@ func (x *ForwardDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardDrain.ProtoReflect.Descriptor instead.
 func (*ForwardDrain) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{7}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
 }
 
 // ForwardSend is a message for connections of the receiver.
@@ -738,7 +872,7 @@ type ForwardSend struct {
 
 func (x *ForwardSend) Reset() {
 	*x = ForwardSend{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +884,7 @@ func (x *ForwardSend) String() string {
 func (*ForwardSend) ProtoMessage() {}
 
 func (x *ForwardSend) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[8]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +897,7 @@ func (x *ForwardSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardSend.ProtoReflect.Descriptor instead.
 func (*ForwardSend) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{8}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ForwardSend) GetRequest() []byte {
@@ -807,7 +941,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +953,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[9]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +966,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{9}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Sender) GetConnection() string {
@@ -863,7 +997,7 @@ type ForwardClose struct {
 
 func (x *ForwardClose) Reset() {
 	*x = ForwardClose{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1009,7 @@ func (x *ForwardClose) String() string {
 func (*ForwardClose) ProtoMessage() {}
 
 func (x *ForwardClose) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[10]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1022,7 @@ func (x *ForwardClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardClose.ProtoReflect.Descriptor instead.
 func (*ForwardClose) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{10}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ForwardClose) GetRequest() []byte {
@@ -923,14 +1057,22 @@ type ForwardResult struct {
 	//	*ForwardResult_Grant
 	//	*ForwardResult_Revoke
 	//	*ForwardResult_Drain
-	Result        isForwardResult_Result `protobuf_oneof:"result"`
+	Result isForwardResult_Result `protobuf_oneof:"result"`
+	// The moves of connections that have left the receiver, each with a different connection. The
+	// receiver had no mark of the dialling hub in time, so the result does not count these
+	// connections: their new hubs have the call from the same caller, or must get it again
+	// (Forward.resend). The dialling hub takes the move as announced. At most 1,024.
+	Moved []*MoveName `protobuf:"bytes,10,rep,name=moved,proto3" json:"moved,omitempty"`
+	// The call as it came, set exactly if `moved` is not empty. So the dialling hub can send it again
+	// without keeping each call until its result.
+	Returned      *Forward `protobuf:"bytes,11,opt,name=returned,proto3" json:"returned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ForwardResult) Reset() {
 	*x = ForwardResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1084,7 @@ func (x *ForwardResult) String() string {
 func (*ForwardResult) ProtoMessage() {}
 
 func (x *ForwardResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[11]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1097,7 @@ func (x *ForwardResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResult.ProtoReflect.Descriptor instead.
 func (*ForwardResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{11}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ForwardResult) GetSequence() uint64 {
@@ -1044,6 +1186,20 @@ func (x *ForwardResult) GetDrain() *v1.DrainHubResponse {
 	return nil
 }
 
+func (x *ForwardResult) GetMoved() []*MoveName {
+	if x != nil {
+		return x.Moved
+	}
+	return nil
+}
+
+func (x *ForwardResult) GetReturned() *Forward {
+	if x != nil {
+		return x.Returned
+	}
+	return nil
+}
+
 type isForwardResult_Result interface {
 	isForwardResult_Result()
 }
@@ -1122,7 +1278,7 @@ type SendResult struct {
 
 func (x *SendResult) Reset() {
 	*x = SendResult{}
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1290,7 @@ func (x *SendResult) String() string {
 func (*SendResult) ProtoMessage() {}
 
 func (x *SendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_connhub_peer_v1_forward_proto_msgTypes[12]
+	mi := &file_connhub_peer_v1_forward_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1303,7 @@ func (x *SendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResult.ProtoReflect.Descriptor instead.
 func (*SendResult) Descriptor() ([]byte, []int) {
-	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{12}
+	return file_connhub_peer_v1_forward_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SendResult) GetReceipt() *v1.Receipt {
@@ -1168,11 +1324,13 @@ var File_connhub_peer_v1_forward_proto protoreflect.FileDescriptor
 
 const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\n" +
-	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a\x1cconnhub/control/v1/hub.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb6\x01\n" +
+	"\x1dconnhub/peer/v1/forward.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fconnhub/control/v1/access.proto\x1a#connhub/control/v1/connection.proto\x1a\x1econnhub/control/v1/group.proto\x1a\x1cconnhub/control/v1/hub.proto\x1a connhub/control/v1/receipt.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9e\x02\n" +
 	"\vDataRequest\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.connhub.peer.v1.LaneHelloH\x00R\x05hello\x124\n" +
-	"\aforward\x18\x02 \x01(\v2\x18.connhub.peer.v1.ForwardH\x00R\aforward\x125\n" +
-	"\x05batch\x18\x04 \x01(\v2\x1d.connhub.peer.v1.ForwardBatchH\x00R\x05batchB\x06\n" +
+	"\aforward\x18\x02 \x01(\v2\x18.connhub.peer.v1.ForwardH\x00R\aforward\x12/\n" +
+	"\x04mark\x18\x03 \x01(\v2\x19.connhub.peer.v1.MoveNameH\x00R\x04mark\x125\n" +
+	"\x05batch\x18\x04 \x01(\v2\x1d.connhub.peer.v1.ForwardBatchH\x00R\x05batch\x125\n" +
+	"\asettled\x18\x05 \x01(\v2\x19.connhub.peer.v1.MoveNameH\x00R\asettledB\x06\n" +
 	"\x04body\"Q\n" +
 	"\fForwardBatch\x12A\n" +
 	"\bforwards\x18\x01 \x03(\v2\x18.connhub.peer.v1.ForwardB\v\xbaH\b\x92\x01\x05\b\x01\x10\x80\x02R\bforwards\"\xdf\x01\n" +
@@ -1189,7 +1347,7 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x03hub\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\x03hub\x12\x1d\n" +
 	"\x05epoch\x18\x02 \x01(\x04B\a\xbaH\x042\x02(\x01R\x05epoch\x12\x1b\n" +
 	"\x04lane\x18\x03 \x01(\rB\a\xbaH\x04*\x02\x10@R\x04lane\"\x11\n" +
-	"\x0fLaneHelloAnswer\"\x8f\x03\n" +
+	"\x0fLaneHelloAnswer\"\xc2\x03\n" +
 	"\aForward\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12 \n" +
 	"\x06caller\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x06caller\x125\n" +
@@ -1201,8 +1359,18 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x05grant\x18\b \x01(\fH\x00R\x05grant\x12\x18\n" +
 	"\x06revoke\x18\t \x01(\fH\x00R\x06revoke\x125\n" +
 	"\x05drain\x18\n" +
-	" \x01(\v2\x1d.connhub.peer.v1.ForwardDrainH\x00R\x05drainB\r\n" +
-	"\x04call\x12\x05\xbaH\x02\b\x01\"\x0e\n" +
+	" \x01(\v2\x1d.connhub.peer.v1.ForwardDrainH\x00R\x05drain\x121\n" +
+	"\x06resend\x18\v \x01(\v2\x19.connhub.peer.v1.MoveNameR\x06resendB\r\n" +
+	"\x04call\x12\x05\xbaH\x02\b\x01\"\x9a\x01\n" +
+	"\bMoveName\x12\x1b\n" +
+	"\x04from\x18\x01 \x01(\tB\a\xbaH\x04r\x02(@R\x04from\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12*\n" +
+	"\n" +
+	"connection\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05 \x01(\x80\bR\n" +
+	"connection\x12\x17\n" +
+	"\x02to\x18\x04 \x01(\tB\a\xbaH\x04r\x02(@R\x02to\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\rR\x05epoch\"\x0e\n" +
 	"\fForwardDrain\"\xb0\x01\n" +
 	"\vForwardSend\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12*\n" +
@@ -1217,7 +1385,7 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\fForwardClose\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x1d\n" +
 	"\n" +
-	"count_only\x18\x02 \x01(\bR\tcountOnly\"\xa1\x04\n" +
+	"count_only\x18\x02 \x01(\bR\tcountOnly\"\x93\x05\n" +
 	"\rForwardResult\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x18\n" +
 	"\x06status\x18\x02 \x01(\fH\x00R\x06status\x121\n" +
@@ -1227,7 +1395,10 @@ const file_connhub_peer_v1_forward_proto_rawDesc = "" +
 	"\x05close\x18\x06 \x01(\v2,.connhub.control.v1.CloseConnectionsResponseH\x00R\x05close\x12D\n" +
 	"\x05grant\x18\a \x01(\v2,.connhub.control.v1.GrantPermissionsResponseH\x00R\x05grant\x12G\n" +
 	"\x06revoke\x18\b \x01(\v2-.connhub.control.v1.RevokePermissionsResponseH\x00R\x06revoke\x12<\n" +
-	"\x05drain\x18\t \x01(\v2$.connhub.control.v1.DrainHubResponseH\x00R\x05drainB\x0f\n" +
+	"\x05drain\x18\t \x01(\v2$.connhub.control.v1.DrainHubResponseH\x00R\x05drain\x12:\n" +
+	"\x05moved\x18\n" +
+	" \x03(\v2\x19.connhub.peer.v1.MoveNameB\t\xbaH\x06\x92\x01\x03\x10\x80\bR\x05moved\x124\n" +
+	"\breturned\x18\v \x01(\v2\x18.connhub.peer.v1.ForwardR\breturnedB\x0f\n" +
 	"\x06result\x12\x05\xbaH\x02\b\x01\"r\n" +
 	"\n" +
 	"SendResult\x125\n" +
@@ -1247,7 +1418,7 @@ func file_connhub_peer_v1_forward_proto_rawDescGZIP() []byte {
 	return file_connhub_peer_v1_forward_proto_rawDescData
 }
 
-var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_connhub_peer_v1_forward_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*DataRequest)(nil),                  // 0: connhub.peer.v1.DataRequest
 	(*ForwardBatch)(nil),                 // 1: connhub.peer.v1.ForwardBatch
@@ -1256,48 +1427,54 @@ var file_connhub_peer_v1_forward_proto_goTypes = []any{
 	(*LaneHello)(nil),                    // 4: connhub.peer.v1.LaneHello
 	(*LaneHelloAnswer)(nil),              // 5: connhub.peer.v1.LaneHelloAnswer
 	(*Forward)(nil),                      // 6: connhub.peer.v1.Forward
-	(*ForwardDrain)(nil),                 // 7: connhub.peer.v1.ForwardDrain
-	(*ForwardSend)(nil),                  // 8: connhub.peer.v1.ForwardSend
-	(*Sender)(nil),                       // 9: connhub.peer.v1.Sender
-	(*ForwardClose)(nil),                 // 10: connhub.peer.v1.ForwardClose
-	(*ForwardResult)(nil),                // 11: connhub.peer.v1.ForwardResult
-	(*SendResult)(nil),                   // 12: connhub.peer.v1.SendResult
-	(*durationpb.Duration)(nil),          // 13: google.protobuf.Duration
-	(*v1.AddToGroupsResponse)(nil),       // 14: connhub.control.v1.AddToGroupsResponse
-	(*v1.RemoveFromGroupsResponse)(nil),  // 15: connhub.control.v1.RemoveFromGroupsResponse
-	(*v1.CloseConnectionsResponse)(nil),  // 16: connhub.control.v1.CloseConnectionsResponse
-	(*v1.GrantPermissionsResponse)(nil),  // 17: connhub.control.v1.GrantPermissionsResponse
-	(*v1.RevokePermissionsResponse)(nil), // 18: connhub.control.v1.RevokePermissionsResponse
-	(*v1.DrainHubResponse)(nil),          // 19: connhub.control.v1.DrainHubResponse
-	(*v1.Receipt)(nil),                   // 20: connhub.control.v1.Receipt
+	(*MoveName)(nil),                     // 7: connhub.peer.v1.MoveName
+	(*ForwardDrain)(nil),                 // 8: connhub.peer.v1.ForwardDrain
+	(*ForwardSend)(nil),                  // 9: connhub.peer.v1.ForwardSend
+	(*Sender)(nil),                       // 10: connhub.peer.v1.Sender
+	(*ForwardClose)(nil),                 // 11: connhub.peer.v1.ForwardClose
+	(*ForwardResult)(nil),                // 12: connhub.peer.v1.ForwardResult
+	(*SendResult)(nil),                   // 13: connhub.peer.v1.SendResult
+	(*durationpb.Duration)(nil),          // 14: google.protobuf.Duration
+	(*v1.AddToGroupsResponse)(nil),       // 15: connhub.control.v1.AddToGroupsResponse
+	(*v1.RemoveFromGroupsResponse)(nil),  // 16: connhub.control.v1.RemoveFromGroupsResponse
+	(*v1.CloseConnectionsResponse)(nil),  // 17: connhub.control.v1.CloseConnectionsResponse
+	(*v1.GrantPermissionsResponse)(nil),  // 18: connhub.control.v1.GrantPermissionsResponse
+	(*v1.RevokePermissionsResponse)(nil), // 19: connhub.control.v1.RevokePermissionsResponse
+	(*v1.DrainHubResponse)(nil),          // 20: connhub.control.v1.DrainHubResponse
+	(*v1.Receipt)(nil),                   // 21: connhub.control.v1.Receipt
 }
 var file_connhub_peer_v1_forward_proto_depIdxs = []int32{
 	4,  // 0: connhub.peer.v1.DataRequest.hello:type_name -> connhub.peer.v1.LaneHello
 	6,  // 1: connhub.peer.v1.DataRequest.forward:type_name -> connhub.peer.v1.Forward
-	1,  // 2: connhub.peer.v1.DataRequest.batch:type_name -> connhub.peer.v1.ForwardBatch
-	6,  // 3: connhub.peer.v1.ForwardBatch.forwards:type_name -> connhub.peer.v1.Forward
-	5,  // 4: connhub.peer.v1.DataResponse.hello:type_name -> connhub.peer.v1.LaneHelloAnswer
-	11, // 5: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
-	3,  // 6: connhub.peer.v1.DataResponse.batch:type_name -> connhub.peer.v1.ForwardResultBatch
-	11, // 7: connhub.peer.v1.ForwardResultBatch.results:type_name -> connhub.peer.v1.ForwardResult
-	13, // 8: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
-	8,  // 9: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
-	10, // 10: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
-	7,  // 11: connhub.peer.v1.Forward.drain:type_name -> connhub.peer.v1.ForwardDrain
-	9,  // 12: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
-	12, // 13: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
-	14, // 14: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
-	15, // 15: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
-	16, // 16: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
-	17, // 17: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
-	18, // 18: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
-	19, // 19: connhub.peer.v1.ForwardResult.drain:type_name -> connhub.control.v1.DrainHubResponse
-	20, // 20: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	7,  // 2: connhub.peer.v1.DataRequest.mark:type_name -> connhub.peer.v1.MoveName
+	1,  // 3: connhub.peer.v1.DataRequest.batch:type_name -> connhub.peer.v1.ForwardBatch
+	7,  // 4: connhub.peer.v1.DataRequest.settled:type_name -> connhub.peer.v1.MoveName
+	6,  // 5: connhub.peer.v1.ForwardBatch.forwards:type_name -> connhub.peer.v1.Forward
+	5,  // 6: connhub.peer.v1.DataResponse.hello:type_name -> connhub.peer.v1.LaneHelloAnswer
+	12, // 7: connhub.peer.v1.DataResponse.result:type_name -> connhub.peer.v1.ForwardResult
+	3,  // 8: connhub.peer.v1.DataResponse.batch:type_name -> connhub.peer.v1.ForwardResultBatch
+	12, // 9: connhub.peer.v1.ForwardResultBatch.results:type_name -> connhub.peer.v1.ForwardResult
+	14, // 10: connhub.peer.v1.Forward.age:type_name -> google.protobuf.Duration
+	9,  // 11: connhub.peer.v1.Forward.send:type_name -> connhub.peer.v1.ForwardSend
+	11, // 12: connhub.peer.v1.Forward.close:type_name -> connhub.peer.v1.ForwardClose
+	8,  // 13: connhub.peer.v1.Forward.drain:type_name -> connhub.peer.v1.ForwardDrain
+	7,  // 14: connhub.peer.v1.Forward.resend:type_name -> connhub.peer.v1.MoveName
+	10, // 15: connhub.peer.v1.ForwardSend.sender:type_name -> connhub.peer.v1.Sender
+	13, // 16: connhub.peer.v1.ForwardResult.send:type_name -> connhub.peer.v1.SendResult
+	15, // 17: connhub.peer.v1.ForwardResult.join:type_name -> connhub.control.v1.AddToGroupsResponse
+	16, // 18: connhub.peer.v1.ForwardResult.leave:type_name -> connhub.control.v1.RemoveFromGroupsResponse
+	17, // 19: connhub.peer.v1.ForwardResult.close:type_name -> connhub.control.v1.CloseConnectionsResponse
+	18, // 20: connhub.peer.v1.ForwardResult.grant:type_name -> connhub.control.v1.GrantPermissionsResponse
+	19, // 21: connhub.peer.v1.ForwardResult.revoke:type_name -> connhub.control.v1.RevokePermissionsResponse
+	20, // 22: connhub.peer.v1.ForwardResult.drain:type_name -> connhub.control.v1.DrainHubResponse
+	7,  // 23: connhub.peer.v1.ForwardResult.moved:type_name -> connhub.peer.v1.MoveName
+	6,  // 24: connhub.peer.v1.ForwardResult.returned:type_name -> connhub.peer.v1.Forward
+	21, // 25: connhub.peer.v1.SendResult.receipt:type_name -> connhub.control.v1.Receipt
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_connhub_peer_v1_forward_proto_init() }
@@ -1308,7 +1485,9 @@ func file_connhub_peer_v1_forward_proto_init() {
 	file_connhub_peer_v1_forward_proto_msgTypes[0].OneofWrappers = []any{
 		(*DataRequest_Hello)(nil),
 		(*DataRequest_Forward)(nil),
+		(*DataRequest_Mark)(nil),
 		(*DataRequest_Batch)(nil),
+		(*DataRequest_Settled)(nil),
 	}
 	file_connhub_peer_v1_forward_proto_msgTypes[2].OneofWrappers = []any{
 		(*DataResponse_Hello)(nil),
@@ -1325,7 +1504,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 		(*Forward_Revoke)(nil),
 		(*Forward_Drain)(nil),
 	}
-	file_connhub_peer_v1_forward_proto_msgTypes[11].OneofWrappers = []any{
+	file_connhub_peer_v1_forward_proto_msgTypes[12].OneofWrappers = []any{
 		(*ForwardResult_Status)(nil),
 		(*ForwardResult_Send)(nil),
 		(*ForwardResult_Join)(nil),
@@ -1341,7 +1520,7 @@ func file_connhub_peer_v1_forward_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_connhub_peer_v1_forward_proto_rawDesc), len(file_connhub_peer_v1_forward_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

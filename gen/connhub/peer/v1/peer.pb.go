@@ -203,7 +203,7 @@ type ControlRequest_InterestConfirmation struct {
 
 type ControlRequest_GoingAway struct {
 	// Sent when the dialling hub begins to leave, and when it holds no connections any more.
-	GoingAway *GoingAway `protobuf:"bytes,4,opt,name=going_away,json=goingAway,proto3,oneof"` // Planned: 5 mark, 6 move.
+	GoingAway *GoingAway `protobuf:"bytes,4,opt,name=going_away,json=goingAway,proto3,oneof"`
 }
 
 func (*ControlRequest_Hello) isControlRequest_Body() {}
@@ -325,7 +325,7 @@ type ControlResponse_Interest struct {
 
 type ControlResponse_GoingAway struct {
 	// Sent when the dialled hub begins to leave, and when it holds no connections any more.
-	GoingAway *GoingAway `protobuf:"bytes,4,opt,name=going_away,json=goingAway,proto3,oneof"` // Planned: 5 mark, 6 move.
+	GoingAway *GoingAway `protobuf:"bytes,4,opt,name=going_away,json=goingAway,proto3,oneof"`
 }
 
 func (*ControlResponse_Hello) isControlResponse_Body() {}
@@ -983,7 +983,7 @@ var File_connhub_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1aconnhub/peer/v1/peer.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dconnhub/peer/v1/forward.proto\x1a\x1aconnhub/peer/v1/read.proto\x1a\x1egoogle/protobuf/duration.proto\"\x93\x02\n" +
+	"\x1aconnhub/peer/v1/peer.proto\x12\x0fconnhub.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dconnhub/peer/v1/forward.proto\x1a\x1aconnhub/peer/v1/move.proto\x1a\x1aconnhub/peer/v1/read.proto\x1a\x1egoogle/protobuf/duration.proto\"\x93\x02\n" +
 	"\x0eControlRequest\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.connhub.peer.v1.HelloH\x00R\x05hello\x12.\n" +
 	"\x05probe\x18\x02 \x01(\v2\x16.connhub.peer.v1.ProbeH\x00R\x05probe\x12\\\n" +
@@ -1045,10 +1045,11 @@ const file_connhub_peer_v1_peer_proto_rawDesc = "" +
 	" REFUSAL_REASON_NO_COMMON_VERSION\x10\x03\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_STALE_EPOCH\x10\x04\x12%\n" +
 	"!REFUSAL_REASON_PROTOCOL_VIOLATION\x10\x05\x12 \n" +
-	"\x1cREFUSAL_REASON_SHUTTING_DOWN\x10\x062\xed\x01\n" +
+	"\x1cREFUSAL_REASON_SHUTTING_DOWN\x10\x062\xb6\x02\n" +
 	"\vPeerService\x12P\n" +
 	"\aControl\x12\x1f.connhub.peer.v1.ControlRequest\x1a .connhub.peer.v1.ControlResponse(\x010\x01\x12G\n" +
-	"\x04Data\x12\x1c.connhub.peer.v1.DataRequest\x1a\x1d.connhub.peer.v1.DataResponse(\x010\x01\x12C\n" +
+	"\x04Data\x12\x1c.connhub.peer.v1.DataRequest\x1a\x1d.connhub.peer.v1.DataResponse(\x010\x01\x12G\n" +
+	"\x04Move\x12\x1c.connhub.peer.v1.MoveRequest\x1a\x1d.connhub.peer.v1.MoveResponse(\x010\x01\x12C\n" +
 	"\x04Read\x12\x1c.connhub.peer.v1.ReadRequest\x1a\x1d.connhub.peer.v1.ReadResponseB\xb5\x01\n" +
 	"\x13com.connhub.peer.v1B\tPeerProtoP\x01Z5github.com/connhub/connhub/gen/connhub/peer/v1;peerv1\xa2\x02\x03CPX\xaa\x02\x0fConnhub.Peer.V1\xca\x02\x0fConnhub\\Peer\\V1\xe2\x02\x1bConnhub\\Peer\\V1\\GPBMetadata\xea\x02\x11Connhub::Peer::V1b\x06proto3"
 
@@ -1080,9 +1081,11 @@ var file_connhub_peer_v1_peer_proto_goTypes = []any{
 	(*GoingAway)(nil),            // 10: connhub.peer.v1.GoingAway
 	(*durationpb.Duration)(nil),  // 11: google.protobuf.Duration
 	(*DataRequest)(nil),          // 12: connhub.peer.v1.DataRequest
-	(*ReadRequest)(nil),          // 13: connhub.peer.v1.ReadRequest
-	(*DataResponse)(nil),         // 14: connhub.peer.v1.DataResponse
-	(*ReadResponse)(nil),         // 15: connhub.peer.v1.ReadResponse
+	(*MoveRequest)(nil),          // 13: connhub.peer.v1.MoveRequest
+	(*ReadRequest)(nil),          // 14: connhub.peer.v1.ReadRequest
+	(*DataResponse)(nil),         // 15: connhub.peer.v1.DataResponse
+	(*MoveResponse)(nil),         // 16: connhub.peer.v1.MoveResponse
+	(*ReadResponse)(nil),         // 17: connhub.peer.v1.ReadResponse
 }
 var file_connhub_peer_v1_peer_proto_depIdxs = []int32{
 	4,  // 0: connhub.peer.v1.ControlRequest.hello:type_name -> connhub.peer.v1.Hello
@@ -1099,12 +1102,14 @@ var file_connhub_peer_v1_peer_proto_depIdxs = []int32{
 	11, // 11: connhub.peer.v1.Hello.known_for:type_name -> google.protobuf.Duration
 	1,  // 12: connhub.peer.v1.PeerService.Control:input_type -> connhub.peer.v1.ControlRequest
 	12, // 13: connhub.peer.v1.PeerService.Data:input_type -> connhub.peer.v1.DataRequest
-	13, // 14: connhub.peer.v1.PeerService.Read:input_type -> connhub.peer.v1.ReadRequest
-	2,  // 15: connhub.peer.v1.PeerService.Control:output_type -> connhub.peer.v1.ControlResponse
-	14, // 16: connhub.peer.v1.PeerService.Data:output_type -> connhub.peer.v1.DataResponse
-	15, // 17: connhub.peer.v1.PeerService.Read:output_type -> connhub.peer.v1.ReadResponse
-	15, // [15:18] is the sub-list for method output_type
-	12, // [12:15] is the sub-list for method input_type
+	13, // 14: connhub.peer.v1.PeerService.Move:input_type -> connhub.peer.v1.MoveRequest
+	14, // 15: connhub.peer.v1.PeerService.Read:input_type -> connhub.peer.v1.ReadRequest
+	2,  // 16: connhub.peer.v1.PeerService.Control:output_type -> connhub.peer.v1.ControlResponse
+	15, // 17: connhub.peer.v1.PeerService.Data:output_type -> connhub.peer.v1.DataResponse
+	16, // 18: connhub.peer.v1.PeerService.Move:output_type -> connhub.peer.v1.MoveResponse
+	17, // 19: connhub.peer.v1.PeerService.Read:output_type -> connhub.peer.v1.ReadResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1116,6 +1121,7 @@ func file_connhub_peer_v1_peer_proto_init() {
 		return
 	}
 	file_connhub_peer_v1_forward_proto_init()
+	file_connhub_peer_v1_move_proto_init()
 	file_connhub_peer_v1_read_proto_init()
 	file_connhub_peer_v1_peer_proto_msgTypes[0].OneofWrappers = []any{
 		(*ControlRequest_Hello)(nil),

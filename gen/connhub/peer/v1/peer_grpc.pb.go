@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PeerService_Control_FullMethodName = "/connhub.peer.v1.PeerService/Control"
 	PeerService_Data_FullMethodName    = "/connhub.peer.v1.PeerService/Data"
+	PeerService_Move_FullMethodName    = "/connhub.peer.v1.PeerService/Move"
 	PeerService_Read_FullMethodName    = "/connhub.peer.v1.PeerService/Read"
 )
 
@@ -33,11 +34,12 @@ const (
 //
 // Links. Each hub dials every peer, so two hubs A and B have two links. A dials the link A→B. On it
 // A probes B, learns the interest of B, and forwards calls to B. On the link B→A the roles are
-// swapped. A link is a Control stream and several Data streams ("lanes") of the same epoch.
+// swapped. A link is a Control stream, a Move stream and several Data streams ("lanes") of the same
+// epoch.
 //
 // Epochs. A hub numbers all of its dials with a single counter. So each dial of a peer has a higher
 // epoch than the dials before it, even if the hub forgot the peer in between. A Hello with a higher
-// epoch fences: the receiver ends the Control and Data loops of the old epoch, waits until they are
+// epoch fences: the receiver ends the loops of all streams of the old epoch, waits until they are
 // over, and only then answers the new Hello and reads on. A Hello with an epoch that is not above
 // the highest seen is refused. Before it dials, the dialling hub discards everything that it
 // learned on the old link.
@@ -53,8 +55,7 @@ type PeerServiceClient interface {
 	// announcements. The first message in each direction is a hello. The dialling hub ends the stream
 	// if no probe was answered for 10 s, the dialled hub if no message came for 10 s.
 	//
-	// Planned on this stream: marks and moves of connections, and the ledger. Marks and moves need a
-	// point in the order of a hub's control traffic and of its data traffic.
+	// Planned on this stream: the ledger.
 	Control(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ControlRequest, ControlResponse], error)
 	// Data is a lane of a link. It carries calls for connections of the receiver, and their results.
 	// The receiver delivers only to its own connections: a call makes a single hop.
@@ -66,6 +67,15 @@ type PeerServiceClient interface {
 	// A lane opens with a LaneHello after the Hello of its epoch was answered. It ends with that
 	// epoch.
 	Data(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DataRequest, DataResponse], error)
+	// Move carries the moves of connections between the two hubs of a link: the states of connections
+	// and the steps of moves, each in order. The marks that divide calls between the old hub and the
+	// new hub travel on the lanes (forward.proto), because they need a place among the calls.
+	//
+	// A link has one Move stream. It opens with a LaneHello after the Hello of its epoch was
+	// answered, and the same refusals apply. It ends with that epoch.
+	//
+	// UNIMPLEMENTED: the receiver's version has no moves.
+	Move(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[MoveRequest, MoveResponse], error)
 	// Read answers a backend's question about the receiver or its connections and groups. The entry
 	// hub gathers the answers of all hubs. Read has no order relative to the streams. Each Read that
 	// begins after a join has returned sees that join.
@@ -109,6 +119,19 @@ func (c *peerServiceClient) Data(ctx context.Context, opts ...grpc.CallOption) (
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_DataClient = grpc.BidiStreamingClient[DataRequest, DataResponse]
 
+func (c *peerServiceClient) Move(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[MoveRequest, MoveResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[2], PeerService_Move_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[MoveRequest, MoveResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_MoveClient = grpc.BidiStreamingClient[MoveRequest, MoveResponse]
+
 func (c *peerServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (*ReadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReadResponse)
@@ -128,11 +151,12 @@ func (c *peerServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...g
 //
 // Links. Each hub dials every peer, so two hubs A and B have two links. A dials the link A→B. On it
 // A probes B, learns the interest of B, and forwards calls to B. On the link B→A the roles are
-// swapped. A link is a Control stream and several Data streams ("lanes") of the same epoch.
+// swapped. A link is a Control stream, a Move stream and several Data streams ("lanes") of the same
+// epoch.
 //
 // Epochs. A hub numbers all of its dials with a single counter. So each dial of a peer has a higher
 // epoch than the dials before it, even if the hub forgot the peer in between. A Hello with a higher
-// epoch fences: the receiver ends the Control and Data loops of the old epoch, waits until they are
+// epoch fences: the receiver ends the loops of all streams of the old epoch, waits until they are
 // over, and only then answers the new Hello and reads on. A Hello with an epoch that is not above
 // the highest seen is refused. Before it dials, the dialling hub discards everything that it
 // learned on the old link.
@@ -148,8 +172,7 @@ type PeerServiceServer interface {
 	// announcements. The first message in each direction is a hello. The dialling hub ends the stream
 	// if no probe was answered for 10 s, the dialled hub if no message came for 10 s.
 	//
-	// Planned on this stream: marks and moves of connections, and the ledger. Marks and moves need a
-	// point in the order of a hub's control traffic and of its data traffic.
+	// Planned on this stream: the ledger.
 	Control(grpc.BidiStreamingServer[ControlRequest, ControlResponse]) error
 	// Data is a lane of a link. It carries calls for connections of the receiver, and their results.
 	// The receiver delivers only to its own connections: a call makes a single hop.
@@ -161,6 +184,15 @@ type PeerServiceServer interface {
 	// A lane opens with a LaneHello after the Hello of its epoch was answered. It ends with that
 	// epoch.
 	Data(grpc.BidiStreamingServer[DataRequest, DataResponse]) error
+	// Move carries the moves of connections between the two hubs of a link: the states of connections
+	// and the steps of moves, each in order. The marks that divide calls between the old hub and the
+	// new hub travel on the lanes (forward.proto), because they need a place among the calls.
+	//
+	// A link has one Move stream. It opens with a LaneHello after the Hello of its epoch was
+	// answered, and the same refusals apply. It ends with that epoch.
+	//
+	// UNIMPLEMENTED: the receiver's version has no moves.
+	Move(grpc.BidiStreamingServer[MoveRequest, MoveResponse]) error
 	// Read answers a backend's question about the receiver or its connections and groups. The entry
 	// hub gathers the answers of all hubs. Read has no order relative to the streams. Each Read that
 	// begins after a join has returned sees that join.
@@ -183,6 +215,9 @@ func (UnimplementedPeerServiceServer) Control(grpc.BidiStreamingServer[ControlRe
 }
 func (UnimplementedPeerServiceServer) Data(grpc.BidiStreamingServer[DataRequest, DataResponse]) error {
 	return status.Error(codes.Unimplemented, "method Data not implemented")
+}
+func (UnimplementedPeerServiceServer) Move(grpc.BidiStreamingServer[MoveRequest, MoveResponse]) error {
+	return status.Error(codes.Unimplemented, "method Move not implemented")
 }
 func (UnimplementedPeerServiceServer) Read(context.Context, *ReadRequest) (*ReadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Read not implemented")
@@ -221,6 +256,13 @@ func _PeerService_Data_Handler(srv interface{}, stream grpc.ServerStream) error 
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_DataServer = grpc.BidiStreamingServer[DataRequest, DataResponse]
+
+func _PeerService_Move_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PeerServiceServer).Move(&grpc.GenericServerStream[MoveRequest, MoveResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_MoveServer = grpc.BidiStreamingServer[MoveRequest, MoveResponse]
 
 func _PeerService_Read_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReadRequest)
@@ -262,6 +304,12 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Data",
 			Handler:       _PeerService_Data_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Move",
+			Handler:       _PeerService_Move_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
