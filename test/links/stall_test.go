@@ -48,14 +48,33 @@ type stalled struct {
 	clients sync.WaitGroup
 
 	mu     sync.Mutex
-	faults []string // of clients
+	wentOn time.Time // when the hubs ran again; zero: they have not yet
+	faults []string  // of clients
 }
 
-// fault records a failure that a client must not see. It counts unless the hubs are given up.
-func (s *stalled) fault(format string, args ...any) {
+// fault records a failure that a client must not see. It counts unless the hubs are given up. who
+// names the client and its door.
+func (s *stalled) fault(who, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = append(s.faults, fmt.Sprintf(format, args...))
+	when := "before the hubs went on"
+	if !s.wentOn.IsZero() {
+		when = fmt.Sprintf("%v after the hubs went on",
+			time.Since(s.wentOn).Round(time.Millisecond))
+	}
+	s.faults = append(s.faults,
+		fmt.Sprintf("%s, limit %v, %s: %s", who, s.limit, when, fmt.Sprintf(format, args...)))
+}
+
+// resumeHubs lets the stopped hubs go on.
+func (s *stalled) resumeHubs(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.hubs {
+		p.Signal(t, syscall.SIGCONT)
+	}
+	s.wentOn = time.Now()
 }
 
 // reportFaults fails the test if clients have seen faults, also if the test has ended early.
@@ -102,7 +121,7 @@ func outliveStop(t *testing.T, limit time.Duration) bool {
 	defer s.reportFaults(t)
 	for i, d := range doors {
 		for range stallCrowd {
-			s.stay(d.dial(t, s.hubs[i], "/ws", ""))
+			s.stay(d.name+": one of the crowd", d.dial(t, s.hubs[i], "/ws", ""))
 		}
 	}
 	if !s.beginWork(t) {
@@ -110,9 +129,7 @@ func outliveStop(t *testing.T, limit time.Duration) bool {
 		return false
 	}
 	<-time.After(limit + stallBeyond) // of hubs that do not run: there is nothing else to wait for
-	for _, p := range s.hubs {
-		p.Signal(t, syscall.SIGCONT)
-	}
+	s.resumeHubs(t)
 	for i, p := range s.hubs {
 		checkNobodyWasClosed(t, doors[i].name, p)
 	}
@@ -160,7 +177,7 @@ func (s *stalled) giveUp(t *testing.T) {
 // no connection was closed.
 func checkNobodyWasClosed(t *testing.T, door string, p *bed.Process) {
 	t.Helper()
-	waitForLinks(t, p, stallCrowd+stallOthers)
+	waitForLinks(t, door, p, stallCrowd+stallOthers)
 	delivery := controlv1.NewDeliveryServiceClient(bed.DialControl(t, p.Control))
 	_, err := delivery.Send(t.Context(), &controlv1.SendRequest{
 		Target:  &controlv1.Target{Everyone: true},
@@ -193,14 +210,14 @@ func limitForDials(t *testing.T) time.Duration {
 }
 
 // waitForLinks waits until a hub has so many connections with a link.
-func waitForLinks(t *testing.T, p *bed.Process, connections int) {
+func waitForLinks(t *testing.T, door string, p *bed.Process, connections int) {
 	t.Helper()
 	var links int
 	if !testkit.Holds(t, func() bool {
 		links = p.Sum(t, "connhub_links")
 		return links == connections
 	}) {
-		t.Fatalf("the hub has %d links; want %d", links, connections)
+		t.Fatalf("%s: the hub has %d links; want %d", door, links, connections)
 	}
 }
 
@@ -231,17 +248,17 @@ func (d door) connect(t *testing.T, p *bed.Process) net.Conn {
 
 // stay lets a client answer pings until it has the last word. The client holds a pong back until
 // the hubs are stopped.
-func (s *stalled) stay(c *bed.Client) {
+func (s *stalled) stay(who string, c *bed.Client) {
 	s.clients.Go(func() {
 		held := false
 		for {
 			opcode, payload, err := c.ReadFrame(nil)
 			switch {
 			case err != nil:
-				s.fault("a client was lost: %v", err)
+				s.fault(who, "lost: %v", err)
 				return
 			case opcode == bed.OpClose:
-				s.fault("a client was closed: %q", payload)
+				s.fault(who, "closed: %q", payload)
 				return
 			case opcode == bed.OpPing:
 				if s.hold.Load() && !held {
@@ -250,7 +267,7 @@ func (s *stalled) stay(c *bed.Client) {
 					<-s.stopped
 				}
 				if _, err := c.Conn.Write(bed.MaskedFrame(bed.OpPong, payload)); err != nil {
-					s.fault("pong: %v", err)
+					s.fault(who, "pong: %v", err)
 					return
 				}
 			case bytes.Contains(payload, []byte(afterStop)):
@@ -292,17 +309,20 @@ func (s *stalled) begin(t *testing.T, d door, p *bed.Process) {
 	s.clients.Go(func() {
 		<-s.stopped
 		if _, err := talker.Conn.Write(rest); err != nil {
-			s.fault("rest of a message: %v", err)
+			s.fault(d.name+": the talker", "rest of a message: %v", err)
 		}
-		s.stay(talker)
+		s.stay(d.name+": the talker", talker)
 	})
-	s.come(p, "/ws", "", func() net.Conn { return &begun{knocking, firstPart} })
-	s.come(p, "/ws", "", func() net.Conn { return mute })
+	s.come(d.name+": a handshake that had begun", p, "/ws", "", func() net.Conn {
+		return &begun{knocking, firstPart}
+	})
+	s.come(d.name+": a mute client", p, "/ws", "", func() net.Conn { return mute })
 	query := url.Values{
 		"awps_connection_id":      {hello.ConnectionID},
 		"awps_reconnection_token": {hello.ReconnectionToken},
 	}
-	s.come(p, "/client/hubs/default?"+query.Encode(), reliable, func() net.Conn {
+	path := "/client/hubs/default?" + query.Encode()
+	s.come(d.name+": a client that came back", p, path, reliable, func() net.Conn {
 		return d.connect(t, p)
 	})
 }
@@ -321,7 +341,9 @@ func (b *begun) Write(p []byte) (int, error) {
 }
 
 // come has a client shake hands while the hub is stopped, and stay.
-func (s *stalled) come(p *bed.Process, path, protocol string, connect func() net.Conn) {
+func (s *stalled) come(
+	who string, p *bed.Process, path, protocol string, connect func() net.Conn,
+) {
 	s.clients.Go(func() {
 		<-s.stopped
 		if s.givenUp.Load() {
@@ -329,9 +351,9 @@ func (s *stalled) come(p *bed.Process, path, protocol string, connect func() net
 		}
 		c, err := bed.NewClient(connect(), p.Clients, path, protocol)
 		if err != nil {
-			s.fault("%s: %v", path, err)
+			s.fault(who, "handshake: %v", err)
 			return
 		}
-		s.stay(c)
+		s.stay(who, c)
 	})
 }
