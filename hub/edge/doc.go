@@ -66,6 +66,8 @@
 //   - Ping: unread input, or room in a socket that was full, is a sign of life (heartbeat.go).
 //   - Message, handshake: the hub reads all arrived bytes, and the client has 2 s more, once
 //     (package netpoll).
+//   - Answer: the hub writes the bytes for which there is room, and the client has 2 s more, once
+//     (package netpoll).
 //   - Close: a client that has shown life has up to 2 s more, once (ending.go).
 //   - Ack: the hub asks the link by hub.Link.Stirs.
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"time"
 
@@ -57,6 +58,9 @@ type handshakeTurn struct {
 // line for a core again.
 func (t *handshakeTurn) readClient(b []byte) (int, error) {
 	t.yieldCore()
+	if t.left <= 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
 	began := time.Now()
 	if err := t.conn.SetReadDeadline(began.Add(t.left)); err != nil {
 		return 0, err //nolint:wrapcheck // is the socket

@@ -15,15 +15,38 @@ import (
 // Problem: a process that was stopped, or a machine that is overloaded, finds deadlines over that
 // its clients have kept. Package net reports them without a look at the socket.
 //
-// Outline: a Read whose deadline is over returns the arrived bytes, and puts the deadline off by
-// Reprieve, once. A deadline that was already over when it was set is a wake-up and no limit. Read
-// reports it at once.
+// Outline: a Read whose deadline is over returns the arrived bytes. A Write whose deadline is over
+// gives the socket the bytes for which there is room. Both put their deadline off by Reprieve,
+// once. A process may be stopped between the choice of a deadline and SetDeadline, so that counts
+// also for a deadline that was over when it was set. A deadline from before the start of the
+// process, like the one with which net/http wakes its readers, is a wake-up and no limit: Read and
+// Write report it at once.
 type Conn struct {
 	*net.TCPConn
 
 	mu    sync.Mutex
-	spent bool      // the read deadline can't be put off (again)
-	write time.Time // the write deadline; zero: none
+	read  deadline
+	write deadline
+}
+
+// deadline is the limit of reads, or of writes.
+type deadline struct {
+	at    time.Duration // since processStarted; below 0: a wake-up; 0: none
+	spent bool          // it can't be put off (again)
+}
+
+// processStarted is the zero of deadlines. It is earlier than every limit.
+var processStarted = time.Now()
+
+// setLimit sets the deadline. A deadline that was put off stays spent if it is set again, or to an
+// earlier time.
+func (d *deadline) setLimit(t time.Time) {
+	var at time.Duration
+	if !t.IsZero() {
+		at = t.Sub(processStarted)
+	}
+	d.spent = at < 0 || d.spent && 0 < at && at <= d.at
+	d.at = at
 }
 
 // SetDeadline sets both deadlines.
@@ -35,7 +58,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.spent = !t.After(time.Now())
+	c.read.setLimit(t)
 	return c.TCPConn.SetReadDeadline(t) //nolint:wrapcheck // is the socket
 }
 
@@ -43,7 +66,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.write = t
+	c.write.setLimit(t)
 	return c.TCPConn.SetWriteDeadline(t) //nolint:wrapcheck // is the socket
 }
 
@@ -60,7 +83,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 func (c *Conn) readOverdue(b []byte, late error) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.spent {
+	if c.read.spent {
 		return 0, late
 	}
 	var n int
@@ -70,13 +93,48 @@ func (c *Conn) readOverdue(b []byte, late error) (int, error) {
 		blocked {
 		return 0, late
 	}
-	c.spent = true
+	c.read.spent = true
 	until := time.Now().Add(Reprieve)
 	_ = c.TCPConn.SetReadDeadline(until) // fails on a closed connection, as the next Read will
-	if !c.write.IsZero() && c.write.Before(until) {
+	if c.write.at > 0 && c.write.at < until.Sub(processStarted) {
 		_ = c.TCPConn.SetWriteDeadline(until)
 	}
 	return n, endOfFile(n, err)
+}
+
+// Write sends bytes to the client.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err //nolint:wrapcheck // is the socket
+	}
+	more := c.writeOverdue(b[n:])
+	switch n += more; {
+	case n == len(b):
+		return n, nil
+	case more > 0:
+		more, err = c.TCPConn.Write(b[n:])
+		n += more
+	}
+	return n, err //nolint:wrapcheck // is the socket
+}
+
+// writeOverdue writes the bytes for which the socket has room although the deadline is over. It
+// returns their number.
+func (c *Conn) writeOverdue(b []byte) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.write.spent {
+		return 0
+	}
+	_ = controlSocket(c.TCPConn, func(fd int) { // fails on a closed connection
+		n, _, _ = writeSocket(uintptr(fd), b) // the caller reports that the deadline is over
+	})
+	if n > 0 {
+		c.write.spent = true
+		_ = c.TCPConn.SetWriteDeadline(time.Now().Add(Reprieve)) // fails as the next Write will
+	}
+	return n
 }
 
 // controlSocket calls do with the descriptor of a socket, unless the socket is closed.

@@ -1,8 +1,10 @@
 package netpoll
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -11,44 +13,151 @@ import (
 	"github.com/connhub/connhub/internal/testkit"
 )
 
-// The bytes that have arrived when the deadline of a read is over are read, once. A deadline that
-// was already over when it was set is no deadline.
-func TestReadAfterItsDeadlineGetsWhatHasArrived(t *testing.T) {
+// overdueBed is a Conn with its client.
+type overdueBed struct {
+	*Conn
+
+	t      *testing.T
+	client *net.TCPConn
+}
+
+func newOverdueBed(t *testing.T) *overdueBed {
+	t.Helper()
 	client, server := tcpPair(t)
-	c := &Conn{TCPConn: server}
-	arrive := func() {
-		if _, err := client.Write([]byte("in time")); err != nil {
-			t.Fatal(err)
-		}
-		for readable := false; !readable; {
-			if err := controlSocket(server,
-				func(fd int) { readable, _ = pollSocket(fd) }); err != nil {
-				t.Fatal(err)
-			}
-		}
+	return &overdueBed{Conn: &Conn{TCPConn: server}, t: t, client: client}
+}
+
+// arrive has bytes of the client lie in the socket.
+func (b *overdueBed) arrive() {
+	b.t.Helper()
+	if _, err := b.client.Write([]byte("in time")); err != nil {
+		b.t.Fatal(err)
 	}
-	read := func(want string) {
-		t.Helper()
-		b := make([]byte, 100)
-		n, err := c.Read(b)
-		if string(b[:n]) != want || want == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("read %q, %v; want %q", b[:n], err, want)
+	for readable := false; !readable; {
+		if err := controlSocket(b.TCPConn,
+			func(fd int) { readable, _ = pollSocket(fd) }); err != nil {
+			b.t.Fatal(err)
 		}
 	}
-	arrive()
-	_ = c.SetReadDeadline(time.Unix(1, 0))
-	read("")
-	for c.spent = true; c.spent; { // a pause of the machine may be longer than the deadline
-		_ = c.SetDeadline(time.Now().Add(10 * time.Millisecond))
+}
+
+// wantRead checks the bytes of a Read. "" means that the deadline is over.
+func (b *overdueBed) wantRead(want string) {
+	b.t.Helper()
+	p := make([]byte, 100)
+	n, err := b.Read(p)
+	if string(p[:n]) != want || want == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
+		b.t.Errorf("read %q, %v; want %q", p[:n], err, want)
 	}
-	testkit.Eventually(t, "the deadline is over", func() bool { return isOver(t, server) })
-	read("in time")
-	if _, err := c.Write([]byte("answer")); err != nil {
-		t.Errorf("write: %v", err)
+}
+
+// wantWrite checks that the client gets bytes.
+func (b *overdueBed) wantWrite(text string) {
+	b.t.Helper()
+	if n, err := b.Write([]byte(text)); n != len(text) || err != nil {
+		b.t.Errorf("wrote %d bytes of %q: %v", n, text, err)
+		return
 	}
-	read("") // Reprieve later
-	arrive()
-	read("")
+	p := make([]byte, len(text))
+	if _, err := io.ReadFull(b.client, p); string(p) != text || err != nil {
+		b.t.Errorf("the client got %q, %v; want %q", p, err, text)
+	}
+}
+
+// wantWriteLate checks that a Write takes no bytes, because its deadline is over.
+func (b *overdueBed) wantWriteLate() {
+	b.t.Helper()
+	if n, err := b.Write([]byte("late")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		b.t.Errorf("wrote %d bytes with %v, want none", n, err)
+	}
+}
+
+// The bytes that have arrived when the deadline of a read is over are read, once.
+func TestReadAfterItsDeadlineGetsWhatHasArrived(t *testing.T) {
+	b := newOverdueBed(t)
+	b.arrive()
+	_ = b.SetDeadline(time.Now().Add(10 * time.Millisecond))
+	testkit.Eventually(t, "the deadline is over", func() bool { return isOver(t, b.TCPConn) })
+	b.wantRead("in time")
+	b.wantWrite("answer")
+	b.wantRead("") // Reprieve later
+	b.arrive()
+	b.wantRead("")
+}
+
+// A process that was stopped sets deadlines that are over already. They count as all limits.
+func TestReadAndWriteWithADeadlineThatWasOverWhenItWasSet(t *testing.T) {
+	b := newOverdueBed(t)
+	limit := time.Now()
+	_ = b.SetReadDeadline(limit)
+	b.wantRead("")
+	b.arrive()
+	b.wantRead("in time")
+	b.arrive()
+	_ = b.SetReadDeadline(limit) // it was put off before
+	b.wantRead("")
+	_ = b.SetReadDeadline(time.Now())
+	b.wantRead("in time")
+
+	_ = b.SetWriteDeadline(limit)
+	b.wantWrite("answer")
+	_ = b.SetWriteDeadline(limit)
+	b.wantWriteLate()
+	_ = b.SetWriteDeadline(time.Now())
+	b.wantWrite("answer")
+}
+
+// A wake-up is no limit: Read and Write report it at once.
+func TestReadAndWriteDoNothingAfterAWakeUp(t *testing.T) {
+	b := newOverdueBed(t)
+	b.arrive()
+	_ = b.SetDeadline(past)
+	b.wantRead("")
+	b.wantWriteLate()
+	_ = b.SetDeadline(time.Time{})
+	b.wantRead("in time")
+	b.wantWrite("answer")
+}
+
+// The bytes for which there is room when the deadline of a write is over are written, once. The
+// rest waits for the client until Reprieve is over.
+func TestWriteAfterItsDeadlineFillsTheRoomThatThereIs(t *testing.T) {
+	b := newOverdueBed(t)
+	const room, size = 64 << 10, 1 << 20 // size is far more than both sockets have room for
+	_ = b.SetWriteBuffer(room)
+	_ = b.client.SetReadBuffer(room)
+	sent := make([]byte, size)
+	for i := range sent {
+		sent[i] = byte(i % 251)
+	}
+	receive := func(n int) bool {
+		got := make([]byte, n)
+		_, err := io.ReadFull(b.client, got)
+		return err == nil && bytes.Equal(got, sent[:n])
+	}
+	_ = b.SetWriteDeadline(time.Now())
+	began := time.Now()
+	n, err := b.Write(sent)
+	if n == 0 || n == size || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("wrote %d bytes, %v", n, err)
+	}
+	if waited := time.Since(began); waited < Reprieve {
+		t.Errorf("waited %v for the client, want %v", waited, Reprieve)
+	}
+	if !receive(n) {
+		t.Errorf("the client did not get the first %d bytes", n)
+	}
+	b.wantWriteLate() // although there is room again
+
+	_ = b.SetWriteDeadline(time.Now())
+	received := make(chan bool, 1)
+	go func() { received <- receive(size) }()
+	if n, err := b.Write(sent); n != size || err != nil {
+		t.Fatalf("wrote %d bytes to a client that reads: %v", n, err)
+	}
+	if !<-received {
+		t.Error("the client did not get what was written")
+	}
 }
 
 // isOver reports whether the deadline of a socket's reads is over. It reads nothing.

@@ -35,8 +35,8 @@
 // # Deadlines
 //
 // A process that was stopped or starved finds deadlines expired that its clients have kept. So the
-// package reads all arrived bytes before it reports that a deadline is over. A client whose bytes
-// were there has Reprieve more, once.
+// package reads all arrived bytes, or writes the bytes for which there is room, before it reports
+// that a deadline is over. A client whose bytes or room were there has Reprieve more, once.
 //
 // # Locking
 //

@@ -6,8 +6,8 @@ import (
 )
 
 // Reprieve is how much longer a client has if its input lay unread in its socket when a deadline
-// passed: then this process was late, not the client. Each deadline is put off at most once, so a
-// client that never stops sending gains no more.
+// passed, or if its socket had room for output: then this process was late, not the client. Each
+// deadline is put off at most once, so a client that never stops sending gains no more.
 const Reprieve = 2 * time.Second
 
 // Config has the settings that the sockets of a Poller share. All fields but Blocking are required.

@@ -86,7 +86,7 @@ func (s *Sealed) Read(b []byte) (int, error) {
 // Write takes records.
 func (s *Sealed) Write(b []byte) (int, error) {
 	if s.fd == 0 {
-		return s.TCPConn.Write(b) //nolint:wrapcheck // is the socket
+		return s.Conn.Write(b)
 	}
 	s.sending.Lock()
 	defer s.sending.Unlock()
